@@ -1,0 +1,61 @@
+// What the doors ask of the agent. The agent implements it; the API serves it; nothing else crosses.
+
+import type { ContainerId, HostName, IfName, NetworkName, Vni } from '#model/ids.ts'
+import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+
+export type NetworkCreateRequest = {
+  readonly name: NetworkName
+  readonly subnet: Subnet
+  readonly gateway?: Ipv4
+  readonly vni?: Vni
+  readonly egressRate: number
+  readonly mtu: number
+  readonly egress: boolean
+  readonly hostAccess: boolean
+  readonly requestId?: string
+}
+
+export type EndpointAttachRequest = {
+  readonly network: NetworkName
+  readonly containerId: ContainerId
+  readonly ifname: IfName
+  readonly name: string
+  /** Absolute path of the container's network namespace. */
+  readonly netns: string
+  readonly address?: Ipv4
+  readonly mac?: Mac
+  readonly ingressRate: number
+  readonly egressRate: number
+  readonly delayUs: number
+  readonly requestId?: string
+}
+
+/** Every method rejects with a VxmeshError. Changes resolve after commit, and after the kernel where it is this host's. */
+export type AgentPort = {
+  status(): Promise<StatusView>
+  members(): Promise<readonly MemberView[]>
+  /** Joins Serf's mesh through the given `address` or `address:port`; resolves to how many answered. */
+  join(addresses: readonly string[]): Promise<{ readonly joined: number }>
+  /** Leaves Serf's mesh gracefully and ends the agent; the data plane stays. */
+  leave(): Promise<void>
+
+  networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
+  networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView>
+  networkDelete(name: NetworkName, force: boolean): Promise<NetworkView>
+  networkList(): Promise<readonly NetworkView[]>
+  networkShow(name: NetworkName): Promise<NetworkView>
+
+  endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
+  endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
+  endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
+  /** All interfaces of a container, or the one named. */
+  endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]>
+
+  hostList(): Promise<readonly HostView[]>
+  hostShow(name: HostName): Promise<HostView>
+  hostRemove(name: HostName): Promise<HostView>
+
+  raftPeers(): Promise<readonly RaftPeerView[]>
+}

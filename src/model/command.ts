@@ -1,0 +1,74 @@
+// Commands: proposed changes of the cluster state, as the log holds them, and what applying one gives back.
+// A command holds only checked values, and everything that must not be decided twice (no clock, no randomness).
+
+import type { Endpoint } from './endpoint.ts'
+import type { ErrorBody } from './errors.ts'
+import type { Host } from './host.ts'
+import type { ContainerId, HostName, IfName, NetworkName, PeerId, Vni } from './ids.ts'
+import type { Ipv4, Subnet } from './ipv4.ts'
+import type { Mac } from './mac.ts'
+import type { Network } from './network.ts'
+
+/** Without `vni`, `gateway` or `address` the state machine chooses. */
+export type Command =
+  | { readonly kind: 'session-open' }
+  | {
+      readonly kind: 'network-create'
+      readonly name: NetworkName
+      readonly subnet: Subnet
+      readonly gateway?: Ipv4
+      readonly vni?: Vni
+      readonly egressRate: number
+      readonly mtu: number
+      readonly egress: boolean
+      readonly hostAccess: boolean
+      readonly requestId?: string
+    }
+  | { readonly kind: 'network-update'; readonly name: NetworkName; readonly egressRate?: number }
+  /** Without `force` a network with endpoints is refused; with it they are released too. */
+  | { readonly kind: 'network-delete'; readonly name: NetworkName; readonly force: boolean }
+  | {
+      readonly kind: 'endpoint-attach'
+      readonly network: NetworkName
+      readonly containerId: ContainerId
+      readonly ifname: IfName
+      readonly name: string
+      readonly host: PeerId
+      readonly address?: Ipv4
+      readonly mac?: Mac
+      readonly ingressRate: number
+      readonly egressRate: number
+      readonly delayUs: number
+      readonly requestId?: string
+    }
+  | { readonly kind: 'endpoint-detach'; readonly containerId: ContainerId; readonly ifname: IfName }
+  | { readonly kind: 'host-register'; readonly host: Host }
+  /** Frees the host's endpoints. */
+  | { readonly kind: 'host-remove'; readonly name: HostName }
+
+export type CommandKind = Command['kind']
+
+/**
+ * A command with the identity that makes a retry harmless (Raft thesis 6.3). A session is opened by its first
+ * request, a `session-open` with seq 0; every later request counts up. `settledBelow` tells the state machine which
+ * answers it may forget: all with seq < settledBelow have reached the caller.
+ */
+export type Request = {
+  readonly session: string
+  readonly seq: number
+  readonly settledBelow: number
+  readonly command: Command
+}
+
+/** What a command changed or found. */
+export type Result =
+  | { readonly kind: 'session' }
+  | { readonly kind: 'network'; readonly network: Network }
+  /** `created` is false when an earlier attach of the same container had made it. */
+  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly created: boolean }
+  | { readonly kind: 'endpoint-released'; readonly endpoint: Endpoint }
+  | { readonly kind: 'host'; readonly host: Host }
+  | { readonly kind: 'host-removed'; readonly host: Host; readonly released: number }
+
+/** A refused command is an outcome too: it is remembered, and every replica computes the same one. */
+export type Outcome = { readonly ok: true; readonly result: Result } | { readonly ok: false; readonly error: ErrorBody }

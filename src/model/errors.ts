@@ -1,0 +1,100 @@
+// The one catalogue of operating errors. Every door (CLI, HTTP, CNI, ZeroMQ) derives its own error form from it.
+// A broken invariant is not here: it is a plain Error and ends the agent.
+
+/** Process exit codes of the CLI (contract 6.3). */
+export type ExitCode = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7
+
+type CodeFacts = { readonly http: number; readonly exit: ExitCode }
+
+/** Every code with the HTTP status and the exit code that it becomes. Codes are stable; docs/errors.md explains each. */
+export const ERROR_CODES = {
+  ERR_INVALID: { http: 400, exit: 2 },
+  ERR_CONFIG: { http: 400, exit: 2 },
+  ERR_USAGE: { http: 400, exit: 2 },
+  ERR_NETNS: { http: 400, exit: 2 },
+  ERR_NETWORK_NOT_FOUND: { http: 404, exit: 4 },
+  ERR_ENDPOINT_NOT_FOUND: { http: 404, exit: 4 },
+  ERR_HOST_NOT_FOUND: { http: 404, exit: 4 },
+  ERR_ROUTE_NOT_FOUND: { http: 404, exit: 4 },
+  ERR_NETWORK_EXISTS: { http: 409, exit: 5 },
+  ERR_NETWORK_IN_USE: { http: 409, exit: 5 },
+  ERR_ENDPOINT_EXISTS: { http: 409, exit: 5 },
+  ERR_HOST_EXISTS: { http: 409, exit: 5 },
+  ERR_VNI_IN_USE: { http: 409, exit: 5 },
+  ERR_ADDRESS_IN_USE: { http: 409, exit: 5 },
+  ERR_MAC_IN_USE: { http: 409, exit: 5 },
+  ERR_IFNAME_IN_USE: { http: 409, exit: 5 },
+  ERR_VNI_EXHAUSTED: { http: 507, exit: 1 },
+  ERR_SUBNET_EXHAUSTED: { http: 507, exit: 1 },
+  ERR_HOST_NOT_REGISTERED: { http: 503, exit: 1 },
+  ERR_SESSION_EXPIRED: { http: 503, exit: 1 },
+  ERR_NO_QUORUM: { http: 503, exit: 6 },
+  ERR_NOT_LEADER: { http: 503, exit: 6 },
+  ERR_AGENT_UNREACHABLE: { http: 503, exit: 3 },
+  ERR_JOIN_FAILED: { http: 502, exit: 1 },
+  ERR_SERF: { http: 502, exit: 1 },
+  ERR_PEER: { http: 502, exit: 1 },
+  ERR_KERNEL: { http: 500, exit: 1 },
+  ERR_UNSUPPORTED: { http: 501, exit: 1 },
+  ERR_STORAGE: { http: 500, exit: 1 },
+  ERR_TIMEOUT: { http: 504, exit: 1 },
+  ERR_TOO_LARGE: { http: 413, exit: 2 },
+  ERR_CHECK_FAILED: { http: 500, exit: 7 },
+  ERR_INTERNAL: { http: 500, exit: 1 }
+} as const satisfies Record<string, CodeFacts>
+
+export type ErrorCode = keyof typeof ERROR_CODES
+
+export type ErrorOptions = {
+  /** The input field at fault, by its name at the door (`subnet`, `containerId`). */
+  readonly field?: string
+  readonly cause?: unknown
+  /** Facts for the log, never secrets. */
+  readonly context?: Readonly<Record<string, string | number | boolean>>
+}
+
+/** What crosses a process or host boundary in place of an error. */
+export type ErrorBody = { readonly code: ErrorCode; readonly message: string; readonly field?: string }
+
+/** An operating error: something that a correct program meets. Carries a stable code and, for bad input, the field. */
+export class VxmeshError extends Error {
+  override readonly name = 'VxmeshError'
+  readonly code: ErrorCode
+  readonly field: string | undefined
+  readonly context: Readonly<Record<string, string | number | boolean>>
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.field = options.field
+    this.context = options.context ?? {}
+  }
+
+  /** The wire form: code, message and field; never the cause or the stack. */
+  toBody(): ErrorBody {
+    return this.field === undefined
+      ? { code: this.code, message: this.message }
+      : { code: this.code, message: this.message, field: this.field }
+  }
+
+  static fromBody(body: ErrorBody): VxmeshError {
+    return new VxmeshError(body.code, body.message, body.field === undefined ? {} : { field: body.field })
+  }
+}
+
+/** The error for a bad value of a named input field. */
+export function invalid(field: string, message: string): VxmeshError {
+  return new VxmeshError('ERR_INVALID', `${field}: ${message}`, { field })
+}
+
+/** Is this text one of our codes? For bodies that come from outside. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_CODES, text)
+}
+
+/** Any thrown value as a VxmeshError: an unknown one becomes ERR_INTERNAL with the original as its cause. */
+export function asVxmeshError(thrown: unknown): VxmeshError {
+  if (thrown instanceof VxmeshError) return thrown
+  const message = thrown instanceof Error ? thrown.message : String(thrown)
+  return new VxmeshError('ERR_INTERNAL', message, { cause: thrown })
+}

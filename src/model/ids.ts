@@ -1,0 +1,79 @@
+// Branded identifiers and the parsers that are the only way to make one from outside text.
+
+import type { Brand } from './brand.ts'
+import { invalid } from './errors.ts'
+
+/** VXLAN network identifier, 24 bits (RFC 7348 section 5); 0 is not used. */
+export type Vni = Brand<number, 'Vni'>
+/** libp2p peer id in its base58 text form: the identity of a host. */
+export type PeerId = Brand<string, 'PeerId'>
+/** A host's name as Serf knows it. */
+export type HostName = Brand<string, 'HostName'>
+export type NetworkName = Brand<string, 'NetworkName'>
+export type ContainerId = Brand<string, 'ContainerId'>
+/** A Linux interface name, at most 15 bytes. */
+export type IfName = Brand<string, 'IfName'>
+/** 1-based position in the replicated log; 0 is "before the first entry". */
+export type LogIndex = Brand<number, 'LogIndex'>
+/** Raft term, monotone; 0 is "before the first election". */
+export type Term = Brand<number, 'Term'>
+/** Hex id of one cluster, fixed at its bootstrap. */
+export type ClusterId = Brand<string, 'ClusterId'>
+
+export const VNI_MAX = 0xffffff
+
+const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
+const CONTAINER_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
+const IFNAME = /^[^\s/:\0-\x20\x7f-\uffff]{1,15}$/
+const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{40,80}$/
+
+/** A VNI from a number or its decimal text. @throws ERR_INVALID */
+export function parseVni(value: number | string, field = 'vni'): Vni {
+  const n = typeof value === 'string' ? (/^[0-9]{1,8}$/.test(value) ? Number(value) : NaN) : value
+  if (!Number.isInteger(n) || n < 1 || n > VNI_MAX) {
+    throw invalid(field, `must be an integer from 1 to ${VNI_MAX}, got ${quote(value)}`)
+  }
+  return n as Vni
+}
+
+/** A tenant network's name: a DNS label. @throws ERR_INVALID */
+export function parseNetworkName(text: string, field = 'name'): NetworkName {
+  return match({ text, field, pattern: NAME, rule: NAME_RULE }) as NetworkName
+}
+
+/** A host's name: a DNS label. @throws ERR_INVALID */
+export function parseHostName(text: string, field = 'name'): HostName {
+  return match({ text, field, pattern: NAME, rule: NAME_RULE }) as HostName
+}
+
+/** A container id as the CNI specification allows it. @throws ERR_INVALID */
+export function parseContainerId(text: string, field = 'containerId'): ContainerId {
+  const rule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-", at most 128'
+  return match({ text, field, pattern: CONTAINER_ID, rule }) as ContainerId
+}
+
+/** An interface name as the kernel takes it (dev_valid_name), ASCII only. @throws ERR_INVALID */
+export function parseIfName(text: string, field = 'ifname'): IfName {
+  const rule = 'must be 1 to 15 printable ASCII characters without "/", ":" or white space'
+  if (text === '.' || text === '..') throw invalid(field, `${rule}, got ${quote(text)}`)
+  return match({ text, field, pattern: IFNAME, rule }) as IfName
+}
+
+/** A libp2p peer id, by form only. @throws ERR_INVALID */
+export function parsePeerId(text: string, field = 'peerId'): PeerId {
+  return match({ text, field, pattern: PEER_ID, rule: 'must be a base58 libp2p peer id' }) as PeerId
+}
+
+const NAME_RULE = 'must be 1 to 63 lower-case letters, digits and "-", not starting or ending with "-"'
+
+function match(p: { text: string; field: string; pattern: RegExp; rule: string }): string {
+  if (typeof p.text !== 'string' || !p.pattern.test(p.text)) throw invalid(p.field, `${p.rule}, got ${quote(p.text)}`)
+  return p.text
+}
+
+/** A value for an error message: quoted, control characters escaped, at most 80 characters. */
+export function quote(value: unknown): string {
+  const text = JSON.stringify(value) as string | undefined
+  if (text === undefined) return typeof value
+  return text.length > 80 ? `${text.slice(0, 77)}..."` : text
+}

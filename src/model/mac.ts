@@ -1,0 +1,30 @@
+// MAC addresses. An endpoint's MAC is a function of its VNI and address, so an address that is used again keeps its
+// MAC and no neighbour cache in a container can go stale (design section 4).
+
+import type { Brand } from './brand.ts'
+import { invalid } from './errors.ts'
+import { quote, type Vni } from './ids.ts'
+import type { Ipv4 } from './ipv4.ts'
+
+/** Six lower-case hex octets with colons, unicast. */
+export type Mac = Brand<string, 'Mac'>
+
+const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
+
+/** A unicast MAC address. @throws ERR_INVALID naming the field */
+export function parseMac(text: string, field = 'mac'): Mac {
+  const lower = text.toLowerCase()
+  if (!MAC.test(lower)) throw invalid(field, `must be a MAC address like 02:00:0a:00:00:05, got ${quote(text)}`)
+  if ((Number.parseInt(lower.slice(0, 2), 16) & 1) === 1) throw invalid(field, `must be unicast, got ${quote(text)}`)
+  if (lower === '00:00:00:00:00:00') throw invalid(field, 'must not be all zero')
+  return lower as Mac
+}
+
+/** The MAC of the endpoint with this address: locally administered, injective in the address within one VNI. */
+export function macOf(vni: Vni, address: Ipv4): Mac {
+  return `02:${hex(vni & 255)}:${[24, 16, 8, 0].map(shift => hex((address >>> shift) & 255)).join(':')}` as Mac
+}
+
+function hex(octet: number): string {
+  return octet.toString(16).padStart(2, '0')
+}

@@ -1,0 +1,85 @@
+// Rates and delays as tc(8) writes them: text at the doors, bits/s and microseconds inside.
+
+import { invalid } from './errors.ts'
+import { quote } from './ids.ts'
+
+const RATE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  bit: 1,
+  kbit: 1e3,
+  mbit: 1e6,
+  gbit: 1e9,
+  tbit: 1e12,
+  kibit: 1024,
+  mibit: 1024 ** 2,
+  gibit: 1024 ** 3,
+  tibit: 1024 ** 4,
+  bps: 8,
+  kbps: 8e3,
+  mbps: 8e6,
+  gbps: 8e9,
+  tbps: 8e12
+}
+
+const DELAY_UNITS: Readonly<Record<string, number>> = { '': 1, us: 1, usec: 1, ms: 1e3, msec: 1e3, s: 1e6, sec: 1e6 }
+
+/** The highest rate: 1 Tbit/s. */
+export const RATE_MAX = 1e12
+/** The lowest rate that is not "unlimited": 8 kbit/s, one small packet a second. */
+export const RATE_MIN = 8e3
+/** The longest delay: 60 s. */
+export const DELAY_MAX_US = 60e6
+
+/** A rate in bits/s, 0 for unlimited. A bare number is bits/s. @throws ERR_INVALID naming the field */
+export function parseRate(text: string, field: string): number {
+  const value = parseQuantity({ text, field, units: RATE_UNITS, example: '10mbit' })
+  return checkRate(value, field)
+}
+
+/** A rate that arrived as a number. @throws ERR_INVALID naming the field */
+export function checkRate(bitsPerSecond: number, field: string): number {
+  if (bitsPerSecond === 0) return 0
+  if (!Number.isInteger(bitsPerSecond) || bitsPerSecond < RATE_MIN || bitsPerSecond > RATE_MAX) {
+    throw invalid(field, 'must be 0 (unlimited) or from 8kbit to 1tbit, in whole bits/s')
+  }
+  return bitsPerSecond
+}
+
+/** A delay in microseconds, 0 for none. A bare number is microseconds. @throws ERR_INVALID naming the field */
+export function parseDelay(text: string, field: string): number {
+  const value = parseQuantity({ text, field, units: DELAY_UNITS, example: '10ms' })
+  return checkDelay(value, field)
+}
+
+/** A delay that arrived as a number. @throws ERR_INVALID naming the field */
+export function checkDelay(us: number, field: string): number {
+  if (!Number.isInteger(us) || us < 0 || us > DELAY_MAX_US) {
+    throw invalid(field, 'must be from 0 to 60s, in whole microseconds')
+  }
+  return us
+}
+
+/** Bits/s in the largest unit that divides it: 10000000 is `10mbit`; 0 is `unlimited`. */
+export function formatRate(bitsPerSecond: number): string {
+  if (bitsPerSecond === 0) return 'unlimited'
+  for (const unit of ['tbit', 'gbit', 'mbit', 'kbit']) {
+    const factor = RATE_UNITS[unit] ?? 1
+    if (bitsPerSecond % factor === 0) return `${bitsPerSecond / factor}${unit}`
+  }
+  return `${bitsPerSecond}bit`
+}
+
+function parseQuantity(p: {
+  text: string
+  field: string
+  units: Readonly<Record<string, number>>
+  example: string
+}): number {
+  const match = /^([0-9]{1,15}(?:\.[0-9]{1,6})?)([a-z]*)$/.exec(p.text.toLowerCase())
+  const factor =
+    match === null ? undefined : Object.hasOwn(p.units, match[2] ?? '') ? p.units[match[2] ?? ''] : undefined
+  if (match === null || factor === undefined) {
+    throw invalid(p.field, `must be a number with a unit like ${p.example}, got ${quote(p.text)}`)
+  }
+  return Math.round(Number(match[1]) * factor)
+}

@@ -1,0 +1,95 @@
+// The JSON that people and programs see (contract 6.3): addresses and rates in their outside form.
+
+import type { MemberStatus } from './member.ts'
+import type { Role } from './host.ts'
+
+export type NetworkView = {
+  readonly name: string
+  readonly vni: number
+  readonly subnet: string
+  readonly gateway: string
+  /** bits/s, 0 = unlimited */
+  readonly egressRate: number
+  readonly mtu: number
+  readonly egress: boolean
+  readonly hostAccess: boolean
+  readonly endpoints: number
+}
+
+export type EndpointView = {
+  readonly network: string
+  readonly containerId: string
+  readonly name: string
+  readonly ifname: string
+  /** The host's name. */
+  readonly host: string
+  /** With prefix length: 10.1.0.2/24. */
+  readonly address: string
+  readonly gateway: string
+  readonly mac: string
+  readonly vni: number
+  readonly mtu: number
+  /** The veth's name on its host. */
+  readonly hostInterface: string
+  readonly ingressRate: number
+  readonly egressRate: number
+  readonly delayUs: number
+  /** Seen from the container; null where this host cannot see the endpoint's device. */
+  readonly rxBytes: number | null
+  readonly txBytes: number | null
+  readonly rxPackets: number | null
+  readonly txPackets: number | null
+  readonly rxRate: number | null
+  readonly txRate: number | null
+}
+
+export type MemberView = {
+  readonly name: string
+  readonly address: string
+  readonly status: MemberStatus
+  readonly role: Role
+  readonly vtep: string
+  readonly peerId: string
+}
+
+export type HostView = {
+  readonly name: string
+  readonly peerId: string
+  readonly vtep: string
+  readonly role: Role
+  /** Serf's word on it; `unknown` when Serf does not list it. */
+  readonly status: MemberStatus | 'unknown'
+  readonly endpoints: number
+  readonly version: string
+}
+
+export type RaftPeerView = {
+  readonly name: string
+  readonly peerId: string
+  readonly address: string
+  readonly state: 'leader' | 'follower' | 'candidate' | 'unknown'
+  readonly voter: boolean
+  /** The highest log index known to be on the peer; null where this host does not lead. */
+  readonly matchIndex: number | null
+}
+
+export type StatusView = {
+  readonly host: string
+  readonly peerId: string
+  /** Cluster id, or null before the first bootstrap. */
+  readonly cluster: string | null
+  readonly version: string
+  readonly ready: boolean
+  readonly raft: {
+    readonly role: 'leader' | 'follower' | 'candidate' | 'client' | 'waiting'
+    readonly term: number
+    /** The leader's name, or null. */
+    readonly leader: string | null
+    readonly commitIndex: number
+    readonly appliedIndex: number
+  }
+  readonly members: { readonly alive: number; readonly failed: number }
+  readonly networks: number
+  readonly endpoints: number
+  readonly overlay: { readonly driver: string; readonly drift: number; readonly degraded: readonly string[] }
+}

@@ -1,0 +1,68 @@
+// Files that must survive a crash whole: written aside, synced, renamed, and the directory synced.
+
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { VxmeshError } from '#model/errors.ts'
+
+/** The file's bytes, or null when there is none. @throws ERR_STORAGE */
+export async function readIfExists(path: string): Promise<Buffer | null> {
+  try {
+    return await readFile(path)
+  } catch (err) {
+    if (isErrno(err, 'ENOENT')) return null
+    throw storageError(`cannot read ${path}`, err)
+  }
+}
+
+/** Replaces a file atomically and durably; nobody sees it half-written. @throws ERR_STORAGE */
+export async function writeDurably(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const aside = `${path}.new`
+  try {
+    await rm(aside, { force: true })
+    const file = await open(aside, 'wx', mode)
+    try {
+      await file.writeFile(data)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(aside, path)
+    await syncDirectory(dirname(path))
+  } catch (err) {
+    throw storageError(`cannot write ${path}`, err)
+  }
+}
+
+/** Makes creations, renames and removals in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const dir = await open(path, 'r')
+  try {
+    await dir.sync()
+  } finally {
+    await dir.close()
+  }
+}
+
+/** The directory and its parents; a new one is readable by its owner alone. @throws ERR_STORAGE */
+export async function ensureDirectory(...parts: readonly [string, ...string[]]): Promise<string> {
+  const path = join(...parts)
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    return path
+  } catch (err) {
+    throw storageError(`cannot create ${path}`, err)
+  }
+}
+
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true })
+}
+
+export function isErrno(err: unknown, code: string): boolean {
+  return err instanceof Error && 'code' in err && err.code === code
+}
+
+function storageError(message: string, cause: unknown): VxmeshError {
+  const detail = cause instanceof Error ? cause.message : String(cause)
+  return new VxmeshError('ERR_STORAGE', `${message}: ${detail}`, { cause })
+}

@@ -1,0 +1,68 @@
+// Child processes: execa, never a shell. A long-running one is handed out as a small handle.
+
+import { execa } from 'execa'
+import { VxmeshError } from '#model/errors.ts'
+
+export type RunResult = { readonly stdout: string; readonly stderr: string; readonly exitCode: number }
+
+/** Runs a program to its end. Does not throw for a non-zero exit; does for one that cannot start or outlasts its time. */
+export async function run(
+  file: string,
+  args: readonly string[],
+  options: { input?: string; timeoutMs?: number } = {}
+): Promise<RunResult> {
+  const result = await execa(file, args, {
+    reject: false,
+    timeout: options.timeoutMs ?? 10_000,
+    maxBuffer: 16 * 1024 * 1024,
+    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input })
+  })
+  if (result.exitCode === undefined) {
+    throw new VxmeshError('ERR_INTERNAL', `${file} did not run: ${result.shortMessage}`, { cause: result.cause })
+  }
+  return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode }
+}
+
+export type ChildHandle = {
+  readonly pid: number
+  /** Resolves once with what ended it; never rejects. */
+  readonly exited: Promise<{
+    readonly exitCode: number | null
+    readonly signal: string | null
+    readonly message: string
+  }>
+  kill(signal: 'SIGTERM' | 'SIGKILL' | 'SIGHUP' | 'SIGINT'): void
+}
+
+/**
+ * Starts a program that outlives a killed parent: its own session, no pipe to us (a write to a dead parent's pipe
+ * would end it), output appended to a log file.
+ * @throws ERR_INTERNAL when it cannot start
+ */
+export async function startDetached(
+  file: string,
+  args: readonly string[],
+  options: { logFile: string }
+): Promise<ChildHandle> {
+  const child = execa(file, args, {
+    reject: false,
+    detached: true,
+    cleanup: false,
+    stdin: 'ignore',
+    stdout: { file: options.logFile, append: true },
+    stderr: { file: options.logFile, append: true },
+    buffer: false
+  })
+  if (child.pid === undefined) {
+    const failed = await child
+    throw new VxmeshError('ERR_INTERNAL', `cannot start ${file}: ${failed.shortMessage ?? 'no process'}`, {
+      cause: failed.cause
+    })
+  }
+  const exited = child.then(result => ({
+    exitCode: result.exitCode ?? null,
+    signal: result.signal ?? null,
+    message: result.shortMessage ?? 'exited'
+  }))
+  return { pid: child.pid, exited, kill: signal => void child.kill(signal) }
+}
