@@ -31,6 +31,7 @@ export const ERROR_CODES = {
   ERR_NO_QUORUM: { http: 503, exit: 6 },
   ERR_NOT_LEADER: { http: 503, exit: 6 },
   ERR_AGENT_UNREACHABLE: { http: 503, exit: 3 },
+  ERR_BUSY: { http: 503, exit: 1 },
   ERR_JOIN_FAILED: { http: 502, exit: 1 },
   ERR_SERF: { http: 502, exit: 1 },
   ERR_PEER: { http: 502, exit: 1 },

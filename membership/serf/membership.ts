@@ -1,0 +1,242 @@
+// Membership: a supervised Serf and the view of its members. Log lines only trigger a query, a periodic one repairs;
+// the last view stays while Serf is away. Addresses of hosts that were seen are kept, so that a host finds back by
+// itself after any length of absence.
+
+import { join } from 'node:path'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { monotonicMs, sleep } from '#platform/clock.ts'
+import { ensureDirectory, readIfExists, writeDurably } from '#platform/files.ts'
+import type { Logger } from '#platform/log.ts'
+import { readLogLine } from '../view/log-line.ts'
+import { encodeTags, type AgentTags } from '../view/tags.ts'
+import { EMPTY_VIEW, reduceView, type MembershipView } from '../view/view.ts'
+import { serfConfig, type SerfOptions } from './serf-config.ts'
+import { SerfProcess } from './serf-process.ts'
+import { SerfRpc } from './serf-rpc.ts'
+
+const CHECK_MS = 1_000
+const CONNECT_RETRY_MS = 50
+/** How long Serf may take to answer after its start. */
+const START_MS = 10_000
+const REJOIN_MIN_MS = 1_000
+const REJOIN_MAX_MS = 15_000
+/** Addresses remembered for a rejoin. */
+const MAX_REMEMBERED = 64
+
+export type MembershipOptions = SerfOptions & {
+  readonly binary: string
+  readonly dataDir: string
+  readonly logger: Logger
+}
+
+export class Membership {
+  readonly #options: MembershipOptions
+  readonly #listeners = new Set<(view: MembershipView) => void>()
+  readonly #stopping = new AbortController()
+  #tags: AgentTags
+  #dir = ''
+  #process: SerfProcess | null = null
+  #rpc: SerfRpc | null = null
+  #view: MembershipView | null = null
+  #querying = false
+  #queryAgain = false
+  #keeping: Promise<void> = Promise.resolve()
+  #remembered = ''
+  #rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+
+  constructor(options: MembershipOptions) {
+    this.#options = options
+    this.#tags = options.tags
+  }
+
+  /** Null until Serf was asked for the first time. */
+  view(): MembershipView | null {
+    return this.#view
+  }
+
+  get serfPid(): number | null {
+    return this.#process?.pid ?? null
+  }
+
+  onChange(listener: (view: MembershipView) => void): void {
+    this.#listeners.add(listener)
+  }
+
+  /** Resolves once the first view is there. @throws ERR_SERF, ERR_STORAGE */
+  async start(): Promise<void> {
+    const { dataDir, binary, name, logger } = this.#options
+    this.#dir = await ensureDirectory(dataDir, 'serf')
+    this.#process = new SerfProcess({
+      binary,
+      dir: this.#dir,
+      config: this.#config(),
+      answering: () => this.#answering(),
+      name,
+      logger
+    })
+    await this.#process.start()
+    await this.#connect(monotonicMs() + START_MS)
+    this.#keeping = this.#keep()
+  }
+
+  /** Ends Serf without a leave: for the others this host fails, and its containers stay reachable. */
+  async stop(): Promise<void> {
+    await this.#endKeeping()
+    await this.#process?.stop()
+  }
+
+  /** Leaves the mesh gracefully; Serf ends. @throws ERR_SERF */
+  async leave(): Promise<void> {
+    await this.#connected().leave()
+    await this.#endKeeping()
+    await this.#process?.stop()
+  }
+
+  /** Joins through addresses; resolves to how many answered. @throws ERR_JOIN_FAILED with Serf's words, ERR_SERF */
+  async join(addresses: readonly string[]): Promise<number> {
+    const joined = await this.#connected().join(addresses)
+    this.#query()
+    return joined
+  }
+
+  /** Changes tags of this host; the others hear of it by gossip. */
+  async setTags(change: Partial<AgentTags>): Promise<void> {
+    this.#tags = { ...this.#tags, ...change }
+    await this.#process?.rewriteConfig(this.#config())
+    await this.#rpc?.setTags(encodeTags(this.#tags))
+    this.#query()
+  }
+
+  #config(): string {
+    return serfConfig({ ...this.#options, tags: this.#tags }, this.#dir)
+  }
+
+  #connected(): SerfRpc {
+    if (this.#rpc === null) throw new VxmeshError('ERR_SERF', 'serf is not running; it is being restarted')
+    return this.#rpc
+  }
+
+  /** The name of whatever Serf answers on the RPC port. */
+  async #answering(): Promise<string | null> {
+    try {
+      const rpc = await SerfRpc.open({ port: this.#options.rpcPort })
+      try {
+        return (await rpc.stats())['agent']?.['name'] ?? ''
+      } finally {
+        rpc.close()
+      }
+    } catch {
+      return null
+    }
+  }
+
+  /** Connects, listens and takes the first list. Serf may have just been started. */
+  async #connect(until: number): Promise<void> {
+    for (;;) {
+      try {
+        const rpc = await SerfRpc.open({
+          port: this.#options.rpcPort,
+          closed: () => {
+            if (this.#rpc === rpc) this.#rpc = null
+          }
+        })
+        this.#rpc = rpc
+        await rpc.monitor(line => {
+          if (readLogLine(line) !== null) this.#query()
+        })
+        await rpc.setTags(encodeTags(this.#tags))
+        this.#take(await rpc.members())
+        return
+      } catch (err) {
+        this.#rpc = null
+        if (monotonicMs() >= until) throw err
+        if (!(await sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err
+      }
+    }
+  }
+
+  /** The periodic part: reconnects, asks again, rejoins when alone. */
+  async #keep(): Promise<void> {
+    const { signal } = this.#stopping
+    while (await sleep(CHECK_MS, signal)) {
+      try {
+        if (this.#rpc === null) await this.#connect(monotonicMs())
+        else this.#query()
+        await this.#rejoinIfAlone()
+        await this.#remember()
+      } catch (err) {
+        this.#options.logger.debug({ err: asVxmeshError(err) }, 'serf is not answering')
+      }
+    }
+  }
+
+  async #endKeeping(): Promise<void> {
+    this.#stopping.abort()
+    await this.#keeping
+    this.#rpc?.close()
+    this.#rpc = null
+  }
+
+  /** Asks for the members now; calls while one is under way make one more. */
+  #query(): void {
+    if (this.#querying) {
+      this.#queryAgain = true
+      return
+    }
+    const rpc = this.#rpc
+    if (rpc === null) return
+    this.#querying = true
+    rpc
+      .members()
+      .then(records => this.#take(records))
+      .catch((err: unknown) => this.#options.logger.debug({ err: asVxmeshError(err) }, 'members not read'))
+      .finally(() => {
+        this.#querying = false
+        if (!this.#queryAgain) return
+        this.#queryAgain = false
+        this.#query()
+      })
+  }
+
+  #take(records: readonly unknown[]): void {
+    const { view, changes } = reduceView(this.#view ?? EMPTY_VIEW, records)
+    const first = this.#view === null
+    if (view === this.#view) return
+    this.#view = view
+    for (const change of changes) this.#options.logger.info({ ...change }, 'membership changed')
+    if (changes.length > 0 || first) for (const listener of this.#listeners) listener(view)
+  }
+
+  /** Serf gives up on failed members after a day; we do not. */
+  async #rejoinIfAlone(): Promise<void> {
+    const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId) ?? []
+    if (others.some(m => m.status === 'alive')) {
+      this.#rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+      return
+    }
+    const addresses = new Set([...this.#options.join, ...(await this.#readRemembered())])
+    if (addresses.size === 0 || monotonicMs() < this.#rejoin.atMs || this.#rpc === null) return
+    const { pauseMs } = this.#rejoin
+    this.#rejoin = { atMs: monotonicMs() + pauseMs, pauseMs: Math.min(pauseMs * 2, REJOIN_MAX_MS) }
+    await this.#rpc.join([...addresses])
+  }
+
+  async #readRemembered(): Promise<readonly string[]> {
+    const text = (await readIfExists(join(this.#dir, 'peers.json')))?.toString() ?? '[]'
+    try {
+      const parsed: unknown = JSON.parse(text)
+      return Array.isArray(parsed) ? parsed.filter(item => typeof item === 'string') : []
+    } catch {
+      return []
+    }
+  }
+
+  async #remember(): Promise<void> {
+    const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId && m.status === 'alive') ?? []
+    const text = JSON.stringify(others.slice(0, MAX_REMEMBERED).map(m => `${formatIpv4(m.address)}:${m.port}`))
+    if (others.length === 0 || text === this.#remembered) return
+    await writeDurably(join(this.#dir, 'peers.json'), text)
+    this.#remembered = text
+  }
+}

@@ -1,0 +1,47 @@
+// Serf's configuration file. It holds the gossip key, so it is readable by its owner alone and no key is ever in argv.
+
+import { join } from 'node:path'
+import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { encodeTags, type AgentTags } from '../view/tags.ts'
+
+export type SerfOptions = {
+  readonly name: string
+  readonly bind: Ipv4
+  readonly port: number
+  readonly rpcPort: number
+  /** 32 bytes, or null to gossip in the clear (insecure). */
+  readonly encryptKey: Buffer | null
+  readonly tags: AgentTags
+  readonly join: readonly string[]
+}
+
+/**
+ * The file's text. No `rpc_auth`: the plain `serf join` on the host is a promise, and the RPC listens on loopback only.
+ * No `tags_file` and no handlers: nothing of ours runs in a shell.
+ */
+export function serfConfig(options: SerfOptions, dir: string): string {
+  const { encryptKey } = options
+  return `${JSON.stringify(
+    {
+      node_name: options.name,
+      bind: `${formatIpv4(options.bind)}:${options.port}`,
+      advertise: `${formatIpv4(options.bind)}:${options.port}`,
+      rpc_addr: `127.0.0.1:${options.rpcPort}`,
+      tags: encodeTags(options.tags),
+      ...(encryptKey === null ? {} : { encrypt_key: encryptKey.toString('base64') }),
+      snapshot_path: join(dir, 'serf.snapshot'),
+      // A host that left comes back when its agent is started again.
+      rejoin_after_leave: true,
+      leave_on_terminate: false,
+      skip_leave_on_interrupt: true,
+      retry_join: options.join,
+      retry_interval: '2s',
+      retry_max_attempts: 0,
+      disable_coordinates: true,
+      profile: 'lan',
+      log_level: 'info'
+    },
+    null,
+    2
+  )}\n`
+}

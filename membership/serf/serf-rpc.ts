@@ -1,0 +1,186 @@
+// A client of Serf's RPC: msgpack values back to back over loopback TCP. A request is a header and perhaps a body; so
+// is a reply, found by its sequence number. Anything that does not fit closes the connection.
+
+import { connect, type Socket } from 'node:net'
+import { VxmeshError } from '#model/errors.ts'
+import { encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
+
+/** Unparsed bytes that an answer may pile up: a list of ten thousand members is about 4 MiB. */
+const MAX_PENDING_BYTES = 16 * 1024 * 1024
+const CALL_TIMEOUT_MS = 10_000
+const CONNECT_TIMEOUT_MS = 2_000
+
+type Pending = {
+  readonly resolve: (body: unknown) => void
+  readonly reject: (err: VxmeshError) => void
+  readonly hasBody: boolean
+  readonly timer: NodeJS.Timeout
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+export type SerfRpcOptions = {
+  readonly port: number
+  readonly host?: string
+  /** Called once when the connection ends, for whatever reason. */
+  readonly closed?: (err: VxmeshError) => void
+}
+
+export class SerfRpc {
+  readonly #socket: Socket
+  readonly #pending = new Map<number, Pending>()
+  readonly #closed: (err: VxmeshError) => void
+  #logSeq: number | null = null
+  #onLog: (line: string) => void = () => undefined
+  /** The reply whose body is the next value on the stream. */
+  #awaiting: ((body: unknown) => void) | null = null
+  #nextSeq = 0
+  #ended: VxmeshError | null = null
+  #received = 0
+
+  private constructor(socket: Socket, closed: (err: VxmeshError) => void) {
+    this.#socket = socket
+    this.#closed = closed
+    const values = msgpackValueStream()
+    values.on('data', (value: unknown) => {
+      this.#received = 0
+      this.#take(value)
+    })
+    values.on('error', (err: Error) => this.#end(serfError(`sent what is no msgpack: ${err.message}`)))
+    socket.on('data', chunk => {
+      this.#received += chunk.byteLength
+      if (this.#received > MAX_PENDING_BYTES) this.#end(serfError('sent an answer without end'))
+      else values.write(chunk)
+    })
+    socket.on('error', err => this.#end(serfError(err.message)))
+    socket.on('close', () => this.#end(serfError('closed the connection')))
+  }
+
+  /** Connects and shakes hands. @throws ERR_SERF */
+  static async open(options: SerfRpcOptions): Promise<SerfRpc> {
+    const socket = connect({ port: options.port, host: options.host ?? '127.0.0.1', noDelay: true })
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => socket.destroy(new Error('no connection in time')), CONNECT_TIMEOUT_MS)
+      socket.once('connect', () => {
+        clearTimeout(timer)
+        resolve()
+      })
+      socket.once('error', err => {
+        clearTimeout(timer)
+        reject(serfError(`is not reachable on port ${options.port}: ${err.message}`))
+      })
+    })
+    const rpc = new SerfRpc(socket, options.closed ?? (() => undefined))
+    try {
+      await rpc.#call('handshake', { Version: 1 }, false)
+      return rpc
+    } catch (err) {
+      rpc.close()
+      throw err
+    }
+  }
+
+  /** Serf's member records as they came. @throws ERR_SERF */
+  async members(): Promise<readonly unknown[]> {
+    const body = (await this.#call('members', null, true)) as Fields | null
+    const members = body?.['Members']
+    if (!Array.isArray(members)) throw serfError('answered "members" without members')
+    return members as readonly unknown[]
+  }
+
+  /** How many of the addresses were joined. @throws ERR_JOIN_FAILED */
+  async join(addresses: readonly string[]): Promise<number> {
+    try {
+      const body = (await this.#call('join', { Existing: addresses, Replay: false }, true)) as Fields | null
+      return Number(body?.['Num'] ?? 0)
+    } catch (err) {
+      const text = err instanceof Error ? err.message : String(err)
+      throw new VxmeshError('ERR_JOIN_FAILED', `cannot join ${addresses.join(', ')}: ${text}`, { cause: err })
+    }
+  }
+
+  /** Leaves gracefully; Serf then ends. */
+  async leave(): Promise<void> {
+    await this.#call('leave', null, false)
+  }
+
+  async setTags(tags: Readonly<Record<string, string>>): Promise<void> {
+    await this.#call('tags', { Tags: tags, DeleteTags: [] }, false)
+  }
+
+  /** Facts about the agent, all text: `agent.name` and so on. */
+  async stats(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
+    return (await this.#call('stats', null, true)) as Record<string, Record<string, string>>
+  }
+
+  /** Serf's log lines from now on. One listener a connection. */
+  async monitor(listener: (line: string) => void): Promise<void> {
+    this.#onLog = listener
+    this.#logSeq = this.#nextSeq
+    await this.#call('monitor', { LogLevel: 'INFO' }, false)
+  }
+
+  close(): void {
+    this.#end(serfError('connection closed'))
+  }
+
+  #call(command: string, body: unknown, hasBody: boolean): Promise<unknown> {
+    if (this.#ended !== null) return Promise.reject(this.#ended)
+    return new Promise((resolve, reject) => {
+      const seq = this.#nextSeq++
+      const timer = setTimeout(() => this.#end(serfError(`did not answer "${command}" in time`)), CALL_TIMEOUT_MS)
+      this.#pending.set(seq, { resolve, reject, hasBody, timer })
+      this.#socket.write(encodeMsgpack({ Command: command, Seq: seq }))
+      if (body !== null) this.#socket.write(encodeMsgpack(body))
+    })
+  }
+
+  #take(value: unknown): void {
+    if (this.#ended !== null) return
+    const awaiting = this.#awaiting
+    if (awaiting !== null) {
+      this.#awaiting = null
+      awaiting(value)
+      return
+    }
+    const header = typeof value === 'object' && value !== null ? (value as Fields) : {}
+    const { Seq: seq, Error: error } = header as { Seq?: unknown; Error?: unknown }
+    if (typeof seq !== 'number' || typeof error !== 'string') {
+      this.#end(serfError('sent something that is no reply'))
+      return
+    }
+    const pending = this.#pending.get(seq)
+    if (pending !== undefined) this.#settle(seq, pending, error)
+    else if (seq === this.#logSeq) this.#awaiting = record => this.#takeLog(record)
+    else this.#end(serfError(`answered request ${seq}, which was not asked`))
+  }
+
+  #takeLog(record: unknown): void {
+    const line = (record as Fields | null)?.['Log']
+    if (typeof line === 'string') this.#onLog(line)
+  }
+
+  #settle(seq: number, pending: Pending, error: string): void {
+    this.#pending.delete(seq)
+    clearTimeout(pending.timer)
+    if (error !== '') pending.reject(serfError(error))
+    else if (pending.hasBody) this.#awaiting = pending.resolve
+    else pending.resolve(null)
+  }
+
+  #end(reason: VxmeshError): void {
+    if (this.#ended !== null) return
+    this.#ended = reason
+    this.#socket.destroy()
+    for (const { reject, timer } of this.#pending.values()) {
+      clearTimeout(timer)
+      reject(reason)
+    }
+    this.#pending.clear()
+    this.#closed(reason)
+  }
+}
+
+function serfError(message: string): VxmeshError {
+  return new VxmeshError('ERR_SERF', `serf: ${message}`)
+}

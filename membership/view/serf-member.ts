@@ -1,0 +1,71 @@
+// A member record of Serf's RPC, read with suspicion: names and tags come from other machines.
+
+import { asVxmeshError, invalid } from '#model/errors.ts'
+import { parseHostName } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
+import { decodeTags } from './tags.ts'
+
+/** A member that is no agent of ours, or one that cannot be understood. */
+export type Foreign = { readonly name: string; readonly reason: string }
+
+export type ReadMember =
+  { readonly kind: 'member'; readonly member: Member } | { readonly kind: 'foreign'; readonly foreign: Foreign }
+
+const STATUSES: readonly MemberStatus[] = ['alive', 'leaving', 'left', 'failed']
+
+/** Never throws: what cannot be read is foreign, with the reason. */
+export function readMember(record: unknown): ReadMember {
+  const fields = typeof record === 'object' && record !== null ? (record as Readonly<Record<string, unknown>>) : {}
+  const name = typeof fields['Name'] === 'string' ? fields['Name'] : ''
+  try {
+    const tags = decodeTags(asRecord(fields['Tags']))
+    if (tags.protocol !== PROTOCOL_VERSION)
+      throw invalid('vx', `speaks protocol ${tags.protocol}, not ${PROTOCOL_VERSION}`)
+    const { peerId, role, vtep, p2pPort, protocol, bootstrapExpect } = tags
+    const member: Member = {
+      name: parseHostName(name),
+      address: readAddress(fields['Addr']),
+      port: readPort(fields['Port']),
+      status: readStatus(fields['Status']),
+      role,
+      peerId,
+      vtep,
+      p2pPort,
+      protocol,
+      bootstrapExpect,
+      ...(tags.clusterId === undefined ? {} : { clusterId: tags.clusterId })
+    }
+    return { kind: 'member', member }
+  } catch (err) {
+    return { kind: 'foreign', foreign: { name: name.slice(0, 128), reason: asVxmeshError(err).message } }
+  }
+}
+
+/** Four bytes, or sixteen with an IPv4 address mapped into them. */
+function readAddress(value: unknown): Ipv4 {
+  if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is no address')
+  const mapped =
+    value.length === 16 && value.subarray(0, 10).every(b => b === 0) && value[10] === 255 && value[11] === 255
+  const bytes = mapped ? value.subarray(12) : value
+  if (bytes.length !== 4) throw invalid('Addr', 'is no IPv4 address')
+  return bytes.reduce((sum, byte) => sum * 256 + byte, 0) as Ipv4
+}
+
+function readPort(value: unknown): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 65_535) {
+    throw invalid('Port', 'is no port')
+  }
+  return value
+}
+
+function readStatus(value: unknown): MemberStatus {
+  const status = STATUSES.find(known => known === value)
+  if (status === undefined) throw invalid('Status', 'is none that we know')
+  return status
+}
+
+function asRecord(value: unknown): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) throw invalid('Tags', 'are missing')
+  return value as Readonly<Record<string, unknown>>
+}

@@ -1,0 +1,63 @@
+// What an agent says of itself in its Serf tags. Keys are short: Serf allows 512 bytes for all of them.
+
+import { invalid } from '#model/errors.ts'
+import { parsePeerId, type ClusterId, type PeerId } from '#model/ids.ts'
+import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import type { Role } from '#model/host.ts'
+
+export type AgentTags = {
+  readonly role: Role
+  readonly peerId: PeerId
+  /** TCP port of libp2p. */
+  readonly p2pPort: number
+  readonly vtep: Ipv4
+  readonly protocol: number
+  readonly bootstrapExpect: number
+  readonly clusterId?: ClusterId
+}
+
+/** Serf's tags of an agent, about 150 bytes. */
+export function encodeTags(tags: AgentTags): Record<string, string> {
+  return {
+    role: tags.role,
+    peer: tags.peerId,
+    p2p: `${tags.p2pPort}`,
+    vtep: formatIpv4(tags.vtep),
+    vx: `${tags.protocol}`,
+    expect: `${tags.bootstrapExpect}`,
+    ...(tags.clusterId === undefined ? {} : { cluster: tags.clusterId })
+  }
+}
+
+/** @throws ERR_INVALID naming the tag: whoever has the gossip key can write anything into its tags */
+export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
+  const role = text(tags, 'role')
+  if (role !== 'server' && role !== 'client') throw invalid('role', 'is neither server nor client')
+  const cluster = tags['cluster']
+  return {
+    role,
+    peerId: parsePeerId(text(tags, 'peer'), 'peer'),
+    p2pPort: whole(tags, 'p2p', 65_535),
+    vtep: parseIpv4(text(tags, 'vtep'), 'vtep'),
+    protocol: whole(tags, 'vx', 1_000),
+    bootstrapExpect: whole(tags, 'expect', 100),
+    ...(cluster === undefined ? {} : { clusterId: clusterId(cluster) })
+  }
+}
+
+function clusterId(value: unknown): ClusterId {
+  if (typeof value !== 'string' || !/^[0-9a-f]{16}$/.test(value)) throw invalid('cluster', 'is no cluster id')
+  return value as ClusterId
+}
+
+function text(tags: Readonly<Record<string, unknown>>, key: string): string {
+  const value = tags[key]
+  if (typeof value !== 'string') throw invalid(key, 'is missing')
+  return value
+}
+
+function whole(tags: Readonly<Record<string, unknown>>, key: string, max: number): number {
+  const value = text(tags, key)
+  if (!/^[0-9]{1,5}$/.test(value) || Number(value) > max) throw invalid(key, `is no number up to ${max}`)
+  return Number(value)
+}

@@ -1,0 +1,117 @@
+// A kernel backend of the overlay. The agent knows only this; nothing here decides what ought to exist.
+
+import type { Endpoint } from '#model/endpoint.ts'
+import type { VxmeshError } from '#model/errors.ts'
+import type { IfName, Vni } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import type { Network } from '#model/network.ts'
+import { endpointAlias, vethName } from './plan/names.ts'
+import type { Observed } from './plan/observed.ts'
+import type { Op } from './plan/op.ts'
+
+export type OpFailure = { readonly op: Op; readonly error: VxmeshError }
+
+/** One failing network does not stop the others; its remaining ops are skipped when a device of it failed. */
+export type ExecuteResult = {
+  readonly done: number
+  readonly skipped: number
+  readonly failures: readonly OpFailure[]
+}
+
+/** Everything that the kernel must know about a local endpoint. */
+export type AttachRequest = {
+  readonly vni: Vni
+  /** Name of the veth on the host. */
+  readonly hostInterface: IfName
+  /** Name of the interface in the container. */
+  readonly ifname: IfName
+  /** Absolute path of the container's network namespace. */
+  readonly netns: string
+  readonly address: Ipv4
+  readonly prefixLength: number
+  readonly mac: Mac
+  readonly mtu: number
+  /** Null: no default route. */
+  readonly gateway: Ipv4 | null
+  /** Mark of the host side. */
+  readonly alias: string
+}
+
+export type AttachResult = {
+  /** False when the endpoint was found and adopted. */
+  readonly created: boolean
+  readonly hostInterface: IfName
+  readonly ifindex: number
+}
+
+export type DetachRequest = { readonly hostInterface: IfName; readonly alias: string }
+
+/** Seen from the container: rx is what it received. Bytes and packets since the device was made. */
+export type Counters = {
+  readonly rxBytes: number
+  readonly txBytes: number
+  readonly rxPackets: number
+  readonly txPackets: number
+}
+
+/** What this kernel can do, for `doctor`. */
+export type Feature = {
+  readonly name: string
+  readonly present: boolean
+  /** Is the driver unable to work without it? */
+  readonly required: boolean
+  /** What follows from its absence, or the kernel's own words. */
+  readonly detail: string
+}
+
+export type OverlayDriver = {
+  readonly name: 'linux' | 'ovs'
+  /** The whole host, or one network (cheap: for one attach). Compute desired() after it, never before. */
+  observe(scope?: Vni): Promise<Observed>
+  /** Never throws for a failing op: it is in the result. */
+  execute(ops: readonly Op[]): Promise<ExecuteResult>
+  /** The network's bridge must exist. Idempotent. @throws ERR_NETNS, ERR_IFNAME_IN_USE, ERR_KERNEL */
+  attach(request: AttachRequest): Promise<AttachResult>
+  /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */
+  detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
+  /** By host interface. */
+  counters(): Promise<ReadonlyMap<string, Counters>>
+  /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
+  overlayMtu(): Promise<number>
+  features(): Promise<readonly Feature[]>
+  /** Calls back (coalesced) after devices or entries of the host have changed, by whomever. Returns how to stop. */
+  onChange(listener: () => void): () => void
+  /** Closes sockets. Nothing in the kernel is removed. */
+  close(): Promise<void>
+}
+
+/** The kernel's facts of an endpoint of this host. `withRoute` asks for the default route by the gateway. */
+export function attachRequest(p: {
+  readonly endpoint: Endpoint
+  readonly network: Network
+  readonly overlayMtu: number
+  readonly netns: string
+  readonly withRoute: boolean
+}): AttachRequest {
+  const { endpoint, network } = p
+  return {
+    vni: network.vni,
+    hostInterface: vethName(endpoint.containerId, endpoint.ifname),
+    ifname: endpoint.ifname,
+    netns: p.netns,
+    address: endpoint.address,
+    prefixLength: network.subnet.prefixLength,
+    mac: endpoint.mac,
+    mtu: network.mtu === 0 ? p.overlayMtu : network.mtu,
+    gateway: p.withRoute ? network.gateway : null,
+    alias: endpointAlias(endpoint.containerId, endpoint.ifname)
+  }
+}
+
+export function detachRequest(endpoint: Pick<Endpoint, 'containerId' | 'ifname'>): DetachRequest {
+  return {
+    hostInterface: vethName(endpoint.containerId, endpoint.ifname),
+    alias: endpointAlias(endpoint.containerId, endpoint.ifname)
+  }
+}

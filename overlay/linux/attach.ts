@@ -1,0 +1,196 @@
+// Attach and detach of one container. The veth pair is made with its inner end already inside the container's
+// namespace, right in name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
+
+import { VxmeshError } from '#model/errors.ts'
+import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
+import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
+import { checkContainerNetns, withNetns } from '#platform/netns.ts'
+import type { AttachRequest, AttachResult, DetachRequest } from '../driver.ts'
+import {
+  addDefaultRoute,
+  decodeAddress,
+  decodeNetnsId,
+  decodeRoute,
+  getAddresses,
+  getNetnsId,
+  getRoutes,
+  replaceDefaultRoute,
+  setAddress
+} from '../netlink/address.ts'
+import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
+import { setPortEntry } from '../netlink/neighbour.ts'
+import { bridgeName, isMarkedOurs, nameRole, OVERLAY_GROUP } from '../plan/names.ts'
+import { PORT_FLAGS } from '../plan/op.ts'
+import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from './kernel.ts'
+import type { Removal } from './removal.ts'
+
+/** See OverlayDriver.attach. On failure nothing is left of what it made. */
+export async function attachContainer(
+  host: { readonly kernel: Kernel; readonly removal: Removal },
+  request: AttachRequest
+): Promise<AttachResult> {
+  checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
+  const stale = withContainer(host.kernel, request, place => staleLink(place))
+  if (stale !== null) await host.removal.remove([{ ifindex: stale, name: request.hostInterface }])
+  return withContainer(host.kernel, request, place => {
+    const found = readLink(place.kernel.socket, request.hostInterface)
+    if (found !== null && staleLink(place) === null) {
+      completePair(place, found)
+      return { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
+    }
+    return createPair(place)
+  })
+}
+
+/** See OverlayDriver.detach. Traffic stops at once; the removal itself may share a wait with others. */
+export async function detachContainer(
+  host: { readonly kernel: Kernel; readonly removal: Removal },
+  request: DetachRequest
+): Promise<{ readonly removed: boolean }> {
+  const { socket } = host.kernel
+  const link = readLink(socket, request.hostInterface)
+  if (link === null || !isOurs(link, request.alias)) return { removed: false }
+  tolerate(['ENODEV'], () => void socket.request(setLink(link.ifindex, { up: false }), `set ${link.name} down`))
+  await host.removal.remove([link])
+  return { removed: true }
+}
+
+/** A container's namespace for the length of one synchronous stretch. */
+type Place = {
+  readonly kernel: Kernel
+  readonly request: AttachRequest
+  readonly inside: NetlinkSocket
+  readonly netnsFd: number
+}
+
+function withContainer<T>(kernel: Kernel, request: AttachRequest, use: (place: Place) => T): T {
+  return withNetns(request.netns, netnsFd => {
+    // By the descriptor: the path may mean another namespace by now.
+    const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
+    try {
+      return use({ kernel, request, inside, netnsFd })
+    } finally {
+      inside.close()
+    }
+  })
+}
+
+/**
+ * Index of our own device under the host name when it cannot be adopted (half made, of an older namespace, or with
+ * another MAC or address); null when it is right or there is none. @throws ERR_IFNAME_IN_USE for what is not ours
+ */
+function staleLink(place: Place): number | null {
+  const { kernel, request } = place
+  const outer = readLink(kernel.socket, request.hostInterface)
+  const inner = readLink(place.inside, request.ifname)
+  if (outer !== null && !isOurs(outer, request.alias)) {
+    throw nameTaken(request.hostInterface, `is taken on the host by "${outer.alias || outer.kind || 'a device'}"`)
+  }
+  const paired = outer !== null && inner !== null && isPair(place, outer, inner)
+  if (inner !== null && !paired) throw nameTaken(request.ifname, 'exists already in the container')
+  if (outer === null) return null
+  return paired && inner.mac === request.mac && hasAddress(place, inner) ? null : outer.ifindex
+}
+
+/** An alias of another endpoint under the same name is a collision of the name's hash. */
+function isOurs(link: LinkInfo, alias: string): boolean {
+  return nameRole(link.name)?.role === 'veth' && isMarkedOurs(link) && (link.alias === alias || link.alias === '')
+}
+
+function isPair(place: Place, outer: LinkInfo, inner: LinkInfo): boolean {
+  if (outer.link !== inner.ifindex || inner.link !== outer.ifindex || inner.kind !== 'veth') return false
+  const [answer] = place.kernel.socket.request(getNetnsId(place.netnsFd), 'read the id of the container namespace')
+  const id = answer === undefined ? null : decodeNetnsId(answer)
+  return id !== null && id === outer.linkNetnsId
+}
+
+function hasAddress(place: Place, inner: LinkInfo): boolean {
+  const { address, prefixLength } = place.request
+  const found = place.inside.dump(
+    getAddresses(inner.ifindex),
+    (type, payload) => (type === RTM_NEWADDR ? (decodeAddress(payload) ?? undefined) : undefined),
+    'read addresses of the container'
+  )
+  return found.some(a => a.ifindex === inner.ifindex && a.address === address && a.prefixLength === prefixLength)
+}
+
+function createPair(place: Place): AttachResult {
+  const { kernel, request, netnsFd } = place
+  const { hostInterface: name, ifname, mac, mtu } = request
+  const doing = `create ${name} with ${ifname} in the container`
+  try {
+    kernel.socket.request(createVeth({ name, mtu, group: OVERLAY_GROUP, peer: { name: ifname, mac, netnsFd } }), doing)
+  } catch (err) {
+    if (errnoOf(err) === 'EEXIST') throw nameTaken(ifname, 'exists already in the container')
+    throw err
+  }
+  const outer = readLink(kernel.socket, name)
+  if (outer === null) throw new VxmeshError('ERR_KERNEL', `${doing}: it vanished at once`)
+  try {
+    completePair(place, outer)
+    return { created: true, hostInterface: name, ifindex: outer.ifindex }
+  } catch (err) {
+    tolerate(['ENODEV'], () => void kernel.socket.request(deleteLink(outer.ifindex), `delete ${name}`))
+    throw err
+  }
+}
+
+/** Brings both ends to where they belong. Every step is idempotent and loses no packet of a pair that is right. */
+function completePair(place: Place, outer: LinkInfo): void {
+  const { kernel, request } = place
+  const { socket } = kernel
+  const { alias, mtu, mac } = request
+  const bridge = readLink(socket, bridgeName(request.vni))
+  if (bridge === null) {
+    throw new VxmeshError('ERR_KERNEL', `attach ${outer.name}: there is no bridge ${bridgeName(request.vni)}`, {
+      context: { errno: 'ENODEV' }
+    })
+  }
+  run(socket, `set up ${outer.name}`, [
+    setLink(outer.ifindex, { alias, mtu, group: OVERLAY_GROUP, master: bridge.ifindex }),
+    setBridgePort(outer.ifindex, PORT_FLAGS.container),
+    setPortEntry(outer.ifindex, mac)
+  ])
+  switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
+  run(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
+  configureInside(place)
+}
+
+function configureInside({ inside, request }: Place): void {
+  const { ifname, address, prefixLength, mtu, gateway } = request
+  const inner = readLink(inside, ifname)
+  if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} vanished from the container`)
+  const { ifindex } = inner
+  const broadcast = broadcastAddress({ base: networkAddress(address, prefixLength), prefixLength })
+  run(inside, `configure ${ifname} in the container`, [
+    setLink('lo', { up: true }),
+    setLink(ifindex, { mtu }),
+    setAddress({ ifindex, address, prefixLength, broadcast }),
+    setLink(ifindex, { up: true })
+  ])
+  if (gateway === null) return
+  try {
+    inside.request(addDefaultRoute({ ifindex, gateway }), `add the default route of the container by ${ifname}`)
+  } catch (err) {
+    if (errnoOf(err) !== 'EEXIST') throw err
+    // Another interface's default route came first and stays; ours may have an old gateway.
+    const mine = defaultRoutes(inside).find(route => route.ifindex === ifindex)
+    if (mine === undefined || mine.gateway === gateway) return
+    run(inside, `replace the default route of the container by ${ifname}`, [replaceDefaultRoute({ ifindex, gateway })])
+  }
+}
+
+function defaultRoutes(inside: NetlinkSocket): readonly { ifindex: number; gateway: number | null }[] {
+  const routes = inside.dump(
+    getRoutes(),
+    (type, payload) => (type === RTM_NEWROUTE ? (decodeRoute(payload) ?? undefined) : undefined),
+    'read routes of the container'
+  )
+  return routes.filter(r => r.table === RT_TABLE_MAIN && r.prefixLength === 0 && r.priority === 0)
+}
+
+function run(socket: NetlinkSocket, doing: string, messages: Parameters<NetlinkSocket['batch']>[0]): void {
+  for (const fate of socket.batch(messages, doing)) if (fate !== null) throw refusalError(doing, fate)
+}

@@ -1,0 +1,130 @@
+// The Linux driver: kernel bridge and VXLAN over rtnetlink.
+
+import type { Vni } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
+import { isSysctlWritable } from '#platform/netns.ts'
+import type {
+  AttachRequest,
+  AttachResult,
+  Counters,
+  DetachRequest,
+  ExecuteResult,
+  Feature,
+  OverlayDriver
+} from '../driver.ts'
+import { getLinks } from '../netlink/link.ts'
+import { isMarkedOurs, nameRole } from '../plan/names.ts'
+import type { Observed } from '../plan/observed.ts'
+import type { Op } from '../plan/op.ts'
+import { attachContainer, detachContainer } from './attach.ts'
+import { execute } from './execute.ts'
+import { probeFeatures } from './features.ts'
+import { readLink, readLinks, type Kernel } from './kernel.ts'
+import { observe } from './observe.ts'
+import { Removal } from './removal.ts'
+import { readUnderlay } from './underlay.ts'
+import { watchChanges } from './watch.ts'
+
+export type LinuxDriverOptions = {
+  /** This host's tunnel address. */
+  readonly bind: Ipv4
+  /** Path of the host's network namespace; the process's own by default. */
+  readonly hostNetns?: string
+}
+
+export class LinuxDriver implements OverlayDriver {
+  readonly name = 'linux'
+  readonly #bind: Ipv4
+  readonly #kernel: Kernel
+  readonly #removal: Removal
+  readonly #stops = new Set<() => void>()
+  #ours: ReadonlySet<number> = new Set()
+
+  private constructor(bind: Ipv4, kernel: Kernel) {
+    this.#bind = bind
+    this.#kernel = kernel
+    this.#removal = new Removal(kernel.netns)
+  }
+
+  /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
+  static open(options: LinuxDriverOptions): LinuxDriver {
+    const netns = options.hostNetns ?? null
+    const socket = NetlinkSocket.open(netns)
+    const present = readLink(socket, 'lo')?.addrGenNone !== null
+    const sysctl = present && isSysctlWritable(netns, 'net/ipv6/conf/lo/disable_ipv6')
+    return new LinuxDriver(options.bind, { socket, netns, ipv6: { present, sysctl } })
+  }
+
+  // Async for the interface's sake, so that a thrown error is always a rejection.
+
+  async observe(scope?: Vni): Promise<Observed> {
+    const observed = await this.#run(() => observe(this.#kernel, scope ?? null))
+    const ours = [...observed.links.values()].map(link => link.ifindex)
+    this.#ours = new Set(scope === undefined ? ours : [...this.#ours, ...ours])
+    return observed
+  }
+
+  execute(ops: readonly Op[]): Promise<ExecuteResult> {
+    return execute({ kernel: this.#kernel, removal: this.#removal }, ops)
+  }
+
+  attach(request: AttachRequest): Promise<AttachResult> {
+    return attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+  }
+
+  detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
+    return detachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+  }
+
+  counters(): Promise<ReadonlyMap<string, Counters>> {
+    return this.#run(() => {
+      const found = new Map<string, Counters>()
+      for (const link of readLinks(this.#kernel.socket, getLinks({ kind: 'veth', counters: true }))) {
+        const { counters } = link
+        if (counters === null || nameRole(link.name) === null || !isMarkedOurs(link)) continue
+        // What the host's end sends is what the container receives.
+        found.set(link.name, {
+          rxBytes: counters.txBytes,
+          txBytes: counters.rxBytes,
+          rxPackets: counters.txPackets,
+          txPackets: counters.rxPackets
+        })
+      }
+      return found
+    })
+  }
+
+  overlayMtu(): Promise<number> {
+    return this.#run(() => readUnderlay(this.#kernel.socket, this.#bind).overlayMtu)
+  }
+
+  features(): Promise<readonly Feature[]> {
+    return this.#run(() => probeFeatures(this.#kernel))
+  }
+
+  onChange(listener: () => void): () => void {
+    const stopWatching = watchChanges({
+      netns: this.#kernel.netns,
+      own: [this.#kernel.socket.portId, this.#removal.portId],
+      isOurs: ifindex => this.#ours.has(ifindex),
+      listener
+    })
+    const stop = (): void => {
+      if (this.#stops.delete(stop)) stopWatching()
+    }
+    this.#stops.add(stop)
+    return stop
+  }
+
+  async close(): Promise<void> {
+    for (const stop of this.#stops) stop()
+    await this.#removal.close()
+    this.#kernel.socket.close()
+  }
+
+  async #run<T>(work: () => T): Promise<T> {
+    await Promise.resolve()
+    return work()
+  }
+}

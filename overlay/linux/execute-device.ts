@@ -1,0 +1,67 @@
+// One device op on the kernel. A device is created down and unmarked but for its group (set in the same message, so a
+// crash leaves nothing that we would not know again), then marked and set, and only then set up.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { IfName } from '#model/ids.ts'
+import {
+  createBridge,
+  createVxlan,
+  setBridgePort,
+  setLink,
+  setMulticastSnoopingOff,
+  setVxlan
+} from '../netlink/link.ts'
+import { OVERLAY_GROUP } from '../plan/names.ts'
+import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/op.ts'
+import { readLink, switchIpv6Off, type Kernel } from './kernel.ts'
+
+/** @throws ERR_KERNEL with the kernel's words */
+export function executeDeviceOp(kernel: Kernel, op: Op): void {
+  const { socket } = kernel
+  const { device } = op
+  switch (op.kind) {
+    case 'bridge-create':
+      socket.request(createBridge({ name: device, mac: op.mac, mtu: op.mtu, group: OVERLAY_GROUP }), 'create')
+      applyChanges(kernel, device, { alias: op.alias, ipv6Off: true, up: true })
+      break
+    case 'vxlan-create': {
+      const { local, port, mtu } = op
+      const master = indexOf(kernel, op.bridge)
+      const vni = op.vni ?? 0
+      socket.request(
+        createVxlan({ name: device, vni, local, port, ttl: VXLAN_TTL, mtu, group: OVERLAY_GROUP, master }),
+        'create'
+      )
+      socket.request(setBridgePort(device, PORT_FLAGS.vxlan), 'set bridge port')
+      applyChanges(kernel, device, { alias: op.alias, ipv6Off: true, up: true })
+      break
+    }
+    case 'vxlan-set':
+      socket.request(setVxlan(device, { local: op.local, ttl: VXLAN_TTL }), 'change')
+      break
+    case 'link-set':
+      applyChanges(kernel, device, op.changes)
+      break
+    case 'port-set':
+      socket.request(setBridgePort(device, PORT_FLAGS[op.role]), 'set bridge port')
+      break
+    default:
+      throw new Error(`${op.kind} is not a device op`)
+  }
+}
+
+function applyChanges(kernel: Kernel, device: IfName, changes: LinkChanges): void {
+  const { socket } = kernel
+  const { ipv6Off, multicastSnooping, up, master, ...rest } = changes
+  const settings = { ...rest, ...(master === undefined ? {} : { master: indexOf(kernel, master) }) }
+  if (Object.keys(settings).length > 0) socket.request(setLink(device, settings), 'set')
+  if (multicastSnooping === false) socket.request(setMulticastSnoopingOff(device), 'switch multicast snooping off')
+  if (ipv6Off === true) switchIpv6Off(kernel, [{ ref: device, name: device }])
+  if (up === true) socket.request(setLink(device, { up: true }), 'set up')
+}
+
+function indexOf(kernel: Kernel, name: IfName): number {
+  const link = readLink(kernel.socket, name)
+  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
+  return link.ifindex
+}

@@ -1,0 +1,130 @@
+// Carries ops out, network by network. A failing device stops its own network only; a failing entry stops nothing.
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import type { Vni } from '#model/ids.ts'
+import { monotonicMs } from '#platform/clock.ts'
+import { refusalError } from '#platform/netlink-socket.ts'
+import type { ExecuteResult, OpFailure } from '../driver.ts'
+import { describe, isDeviceOp, type Op } from '../plan/op.ts'
+import { executeDeviceOp } from './execute-device.ts'
+import { entryMessages } from './execute-entry.ts'
+import { readLink, type Kernel } from './kernel.ts'
+import type { Removal } from './removal.ts'
+
+/** How long one stretch may hold the event loop, between networks. */
+const STRETCH_MS = 5
+
+type Tally = { done: number; skipped: number; readonly failures: OpFailure[] }
+
+/** Never throws for a failing op. Devices that only go are removed together at the end. */
+export async function execute(p: { kernel: Kernel; removal: Removal }, ops: readonly Op[]): Promise<ExecuteResult> {
+  const tally: Tally = { done: 0, skipped: 0, failures: [] }
+  const going: DeleteOp[] = []
+  let since = monotonicMs()
+  for (const group of byNetwork(ops)) {
+    await executeNetwork({ ...p, ops: group, tally, going })
+    if (monotonicMs() - since > STRETCH_MS) {
+      await nextTurn()
+      since = monotonicMs()
+    }
+  }
+  await removeTogether(p.removal, going, tally)
+  return tally
+}
+
+type DeleteOp = Extract<Op, { kind: 'device-delete' }>
+
+function byNetwork(ops: readonly Op[]): Iterable<readonly Op[]> {
+  const groups = new Map<Vni | null, Op[]>()
+  for (const op of ops) {
+    const group = groups.get(op.vni)
+    if (group === undefined) groups.set(op.vni, [op])
+    else group.push(op)
+  }
+  return groups.values()
+}
+
+async function executeNetwork(p: {
+  kernel: Kernel
+  removal: Removal
+  ops: readonly Op[]
+  tally: Tally
+  going: DeleteOp[]
+}): Promise<void> {
+  const { kernel, ops, tally } = p
+  const remade = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
+  const entries: Op[] = []
+  for (const [i, op] of ops.entries()) {
+    if (!isDeviceOp(op)) {
+      entries.push(op)
+    } else if (op.kind === 'device-delete' && !remade.has(op.device)) {
+      p.going.push(op)
+    } else {
+      try {
+        if (op.kind === 'device-delete') await p.removal.remove([{ ifindex: op.ifindex, name: op.device }])
+        else executeDeviceOp(kernel, op)
+        tally.done++
+      } catch (err) {
+        tally.failures.push({ op, error: inWords(op, err) })
+        tally.skipped += ops.length - i - 1 + entries.length
+        return
+      }
+    }
+  }
+  executeEntries(kernel, entries, tally)
+}
+
+function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
+  const indexes = new Map<string, number>()
+  const messages = []
+  const owners: Op[] = []
+  for (const op of ops) {
+    const ifindex = indexes.get(op.device) ?? readLink(kernel.socket, op.device)?.ifindex ?? 0
+    indexes.set(op.device, ifindex)
+    if (ifindex === 0) {
+      // The device went meanwhile: its entries went too, and what should be there is the next plan's.
+      if (isDeletion(op)) tally.done++
+      else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
+      continue
+    }
+    for (const message of entryMessages(op, ifindex)) {
+      messages.push(message)
+      owners.push(op)
+    }
+  }
+  const refused = new Map<Op, VxmeshError>()
+  try {
+    const fates = kernel.socket.batch(messages, 'write entries')
+    fates.forEach((fate, i) => {
+      const op = owners[i]
+      if (fate === null || op === undefined || (isDeletion(op) && ABSENT.includes(fate.errno))) return
+      refused.set(op, refusalError(describe(op), fate))
+    })
+  } catch (err) {
+    for (const op of owners) refused.set(op, inWords(op, err))
+  }
+  for (const [op, error] of refused) tally.failures.push({ op, error })
+  tally.done += new Set(owners).size - refused.size
+}
+
+const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']
+
+function isDeletion(op: Op): boolean {
+  return op.kind.endsWith('-delete') || op.kind === 'flood-clear'
+}
+
+async function removeTogether(removal: Removal, ops: readonly DeleteOp[], tally: Tally): Promise<void> {
+  try {
+    await removal.remove(ops.map(op => ({ ifindex: op.ifindex, name: op.device })))
+    tally.done += ops.length
+  } catch (err) {
+    for (const op of ops) tally.failures.push({ op, error: inWords(op, err) })
+  }
+}
+
+/** The error of a part of the op, with the op itself in front. */
+function inWords(op: Op, err: unknown): VxmeshError {
+  const { code, message, context } = asVxmeshError(err)
+  return new VxmeshError(code, `${describe(op)}: ${message}`, { cause: err, context })
+}

@@ -1,0 +1,72 @@
+// What this kernel can do, tried in a new namespace that nobody else sees and that ends with its socket.
+
+import { asVxmeshError } from '#model/errors.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
+import type { Feature } from '../driver.ts'
+import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
+import { PORT_FLAGS } from '../plan/op.ts'
+import { readLink, type Kernel } from './kernel.ts'
+
+const MTU = 1400
+const GROUP = 0
+
+/** Takes some milliseconds. Never throws: what cannot even be tried is absent, with the reason. */
+export function probeFeatures(kernel: Kernel): readonly Feature[] {
+  const ipv6: Feature = {
+    name: 'ipv6-off',
+    present: !kernel.ipv6.present || kernel.ipv6.sysctl,
+    required: false,
+    detail: 'without it a router advertisement of a container may give the host an IPv6 address'
+  }
+  let socket: NetlinkSocket
+  try {
+    socket = NetlinkSocket.openScratch()
+  } catch (err) {
+    return [feature('namespaces', true, asVxmeshError(err).message), ipv6]
+  }
+  try {
+    const mac = '06:76:78:00:00:01' as Mac
+    const bridge = attempt(() =>
+      socket.request(createBridge({ name: 'b', mac, mtu: MTU, group: GROUP }), 'create bridge')
+    )
+    const master = readLink(socket, 'b')?.ifindex ?? 0
+    const tunnel = { name: 'x', vni: 1, local: 0x7f000001 as Ipv4, port: 4789, ttl: 64, mtu: MTU, group: GROUP, master }
+    const vxlan = attempt(() => socket.request(createVxlan(tunnel), 'create VXLAN device'))
+    const pair = { name: 'v', mtu: MTU, group: GROUP, peer: { name: 'w', mac } }
+    const veth = attempt(() => socket.request(createVeth(pair), 'create veth pair'))
+    attempt(() => socket.request(setBridgePort('x', PORT_FLAGS.vxlan), 'set bridge port'))
+    const suppress = readLink(socket, 'x')?.bridgePort?.neighSuppress === true
+    return [
+      feature('bridge', true, bridge),
+      feature('vxlan', true, vxlan),
+      feature('veth', true, veth),
+      {
+        name: 'neigh-suppress',
+        present: suppress,
+        required: false,
+        detail: suppress ? 'ARP is answered locally' : 'ARP requests are flooded to every host of the network'
+      },
+      ipv6
+    ]
+  } catch (err) {
+    return [feature('netlink', true, asVxmeshError(err).message), ipv6]
+  } finally {
+    socket.close()
+  }
+}
+
+function feature(name: string, required: boolean, failure: string | null): Feature {
+  return { name, present: failure === null, required, detail: failure ?? 'works' }
+}
+
+/** The kernel's words, or null when it worked. */
+function attempt(run: () => unknown): string | null {
+  try {
+    run()
+    return null
+  } catch (err) {
+    return asVxmeshError(err).message
+  }
+}

@@ -1,0 +1,182 @@
+// Reads what the kernel holds of ours: links, FDB and neighbour entries, by three dumps.
+
+import type { IfName, Vni } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import type { NetlinkSocket } from '#platform/netlink-socket.ts'
+import type { Message } from '../netlink/bytes.ts'
+import { NTF_SELF, NUD_NOARP, NUD_PERMANENT, RTM_NEWNEIGH } from '../netlink/constants.ts'
+import type { BridgePortInfo, LinkInfo } from '../netlink/link-info.ts'
+import { getLinks } from '../netlink/link.ts'
+import { decodeNeighbour, FLOOD_MAC, getFdb, getNeighbours, type NeighbourInfo } from '../netlink/neighbour.ts'
+import { bridgeName, isMarkedOurs, nameRole, vxlanName } from '../plan/names.ts'
+import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags } from '../plan/observed.ts'
+import { readLink, readLinks, type Kernel } from './kernel.ts'
+
+/** The whole host, or what belongs to one network. @throws ERR_KERNEL */
+export function observe(kernel: Kernel, scope: Vni | null): Observed {
+  const { socket } = kernel
+  const found = scope === null ? readLinks(socket, getLinks()) : linksOf(socket, scope)
+  const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
+  const ours = found.filter(link => nameRole(link.name) !== null)
+  if (ours.length > 0) {
+    const bridge = scope === null ? undefined : found.find(link => link.name === bridgeName(scope))?.ifindex
+    if (scope === null || bridge !== undefined) {
+      readEntries(socket, getFdb(bridge === undefined ? {} : { bridge }), entry => tables.addFdb(entry))
+      readEntries(socket, getNeighbours(bridge), entry => tables.addNeighbour(entry))
+    }
+    // A tunnel outside its bridge is not in the bridge's table.
+    const vxlan = scope === null ? undefined : ours.find(link => link.name === vxlanName(scope))
+    if (vxlan !== undefined && vxlan.master !== (bridge ?? -1)) {
+      readEntries(socket, getFdb({ device: vxlan.ifindex }), entry => tables.addFdb(entry))
+    }
+  }
+  return { links: new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })])), scope }
+}
+
+function linksOf(socket: NetlinkSocket, vni: Vni): readonly LinkInfo[] {
+  const bridge = readLink(socket, bridgeName(vni))
+  const vxlan = readLink(socket, vxlanName(vni))
+  const ports = bridge === null ? [] : readLinks(socket, getLinks({ master: bridge.ifindex }))
+  const links = new Map<number, LinkInfo>()
+  for (const link of [bridge, vxlan, ...ports]) if (link !== null) links.set(link.ifindex, link)
+  return [...links.values()]
+}
+
+function readEntries(socket: NetlinkSocket, request: Message, add: (entry: NeighbourInfo) => void): void {
+  const entries = socket.dump(
+    request,
+    (type, payload) => (type === RTM_NEWNEIGH ? (decodeNeighbour(payload) ?? undefined) : undefined),
+    'read entries'
+  )
+  for (const entry of entries) add(entry)
+}
+
+/** Entries by the index of their device. */
+class Tables {
+  readonly names: ReadonlyMap<number, string>
+  readonly fdb = new Map<number, NeighbourInfo[]>()
+  readonly neighbours = new Map<number, Map<Ipv4, Mac | null>>()
+
+  constructor(names: ReadonlyMap<number, string>) {
+    this.names = names
+  }
+
+  addFdb(entry: NeighbourInfo): void {
+    const list = this.fdb.get(entry.ifindex)
+    if (list === undefined) this.fdb.set(entry.ifindex, [entry])
+    else list.push(entry)
+  }
+
+  addNeighbour(entry: NeighbourInfo): void {
+    // What the kernel found out by itself comes and goes, and is nobody's drift.
+    if ((entry.state & NUD_PERMANENT) === 0 || entry.destination === null) return
+    const table = this.neighbours.get(entry.ifindex) ?? new Map<Ipv4, Mac | null>()
+    table.set(entry.destination, entry.mac)
+    this.neighbours.set(entry.ifindex, table)
+  }
+}
+
+function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: Tables }): ObservedLink {
+  const { link, tables } = p
+  const role = nameRole(link.name)
+  const name = link.name as IfName
+  if (role === null || link.kind !== role.role) {
+    return { kind: 'foreign', name, ifindex: link.ifindex, reason: `is a ${link.kind || 'plain'} device` }
+  }
+  if (!isMarkedOurs(link)) {
+    const reason = link.alias === '' ? 'has no alias of ours' : `has the alias "${link.alias}"`
+    return { kind: 'foreign', name, ifindex: link.ifindex, reason }
+  }
+  const device = observedDevice(p.kernel, link, name)
+  const master = link.master === 0 ? null : (tables.names.get(link.master) ?? `ifindex ${link.master}`)
+  const fdb = tables.fdb.get(link.ifindex) ?? []
+  switch (role.role) {
+    case 'bridge':
+      return {
+        ...device,
+        kind: 'bridge',
+        mac: link.mac ?? FLOOD_MAC,
+        multicastSnooping: link.multicastSnooping,
+        neighbours: tables.neighbours.get(link.ifindex) ?? new Map<Ipv4, Mac>()
+      }
+    case 'vxlan':
+      return {
+        ...device,
+        kind: 'vxlan',
+        vni: link.vxlan?.vni ?? 0,
+        local: link.vxlan?.local ?? null,
+        port: link.vxlan?.port ?? 0,
+        ttl: link.vxlan?.ttl ?? 0,
+        learning: link.vxlan?.learning ?? false,
+        odd: link.vxlan === null || link.vxlan.extra,
+        master,
+        flags: portFlags(link.bridgePort),
+        ...tunnelEntries(link, fdb)
+      }
+    case 'veth':
+      return { ...device, kind: 'veth', master, flags: portFlags(link.bridgePort), macs: portMacs(link, fdb) }
+  }
+}
+
+function observedDevice(kernel: Kernel, link: LinkInfo, name: IfName): ObservedDevice {
+  // Bringing a device up whose MTU is too small for IPv6 makes no IPv6 state at all: then the kernel reports none.
+  const ipv6Off = (link.addrGenNone ?? true) && (!kernel.ipv6.sysctl || (link.ipv6Disabled ?? true))
+  const { ifindex, alias, group, mtu, up } = link
+  return { name, ifindex, alias, group, mtu, up, ipv6Off }
+}
+
+function portFlags(info: BridgePortInfo | null): PortFlags | null {
+  if (info === null) return null
+  return {
+    learning: info.learning ?? true,
+    unicastFlood: info.unicastFlood ?? true,
+    neighSuppress: info.neighSuppress
+  }
+}
+
+function tunnelEntries(
+  link: LinkInfo,
+  fdb: readonly NeighbourInfo[]
+): { flood: Set<Ipv4>; floodOdd: boolean; entries: Map<Mac, ObservedEntry> } {
+  const flood = new Set<Ipv4>()
+  const entries = new Map<Mac, ObservedEntry>()
+  let floodOdd = false
+  for (const entry of fdb) {
+    const { mac } = entry
+    if (mac === null) continue
+    if (entry.master !== 0) {
+      if (isOwnAddress(link, entry)) continue
+      const before = entries.get(mac) ?? { vtep: null, self: false, bridged: 'none' }
+      entries.set(mac, { ...before, bridged: isStatic(entry) ? 'static' : 'other' })
+    } else if ((entry.flags & NTF_SELF) !== 0) {
+      const vtep = entry.extra || (entry.state & (NUD_NOARP | NUD_PERMANENT)) === 0 ? null : entry.destination
+      if (mac !== FLOOD_MAC) {
+        entries.set(mac, { vtep, self: true, bridged: entries.get(mac)?.bridged ?? 'none' })
+      } else if (vtep === null) {
+        floodOdd = true
+      } else {
+        flood.add(vtep)
+      }
+    }
+  }
+  return { flood, floodOdd, entries }
+}
+
+function portMacs(link: LinkInfo, fdb: readonly NeighbourInfo[]): Map<Mac, 'static' | 'other'> {
+  const macs = new Map<Mac, 'static' | 'other'>()
+  for (const entry of fdb) {
+    if (entry.mac === null || entry.master === 0 || isOwnAddress(link, entry)) continue
+    macs.set(entry.mac, isStatic(entry) ? 'static' : 'other')
+  }
+  return macs
+}
+
+/** The bridge keeps the address of each port as a local entry of its own. */
+function isOwnAddress(link: LinkInfo, entry: NeighbourInfo): boolean {
+  return entry.mac === link.mac && (entry.state & NUD_PERMANENT) !== 0
+}
+
+function isStatic(entry: NeighbourInfo): boolean {
+  return (entry.state & NUD_NOARP) !== 0 && (entry.state & NUD_PERMANENT) === 0
+}

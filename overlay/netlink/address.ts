@@ -1,0 +1,106 @@
+// Addresses (ifaddrmsg), routes (rtmsg) and namespace ids (rtgenmsg), IPv4.
+
+import type { Ipv4 } from '#model/ipv4.ts'
+import { attributesOf, eachAttribute, readIpv4, readU32, viewOf, Writer, type Message } from './bytes.ts'
+import * as k from './constants.ts'
+
+export type AddressSpec = {
+  readonly ifindex: number
+  readonly address: Ipv4
+  readonly prefixLength: number
+  readonly broadcast?: Ipv4
+}
+
+export function setAddress(spec: AddressSpec): Message {
+  const writer = ifaddrmsg(spec.prefixLength, spec.ifindex)
+    .attributeIpv4(k.IFA_LOCAL, spec.address)
+    .attributeIpv4(k.IFA_ADDRESS, spec.address)
+  if (spec.broadcast !== undefined) writer.attributeIpv4(k.IFA_BROADCAST, spec.broadcast)
+  return writer.message(k.RTM_NEWADDR, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+/** For a dump of IPv4 addresses, of all links or of one. */
+export function getAddresses(ifindex = 0): Message {
+  return ifaddrmsg(0, ifindex).message(k.RTM_GETADDR, 0)
+}
+
+export type AddressInfo = { readonly ifindex: number; readonly address: Ipv4; readonly prefixLength: number }
+
+/** The payload of an RTM_NEWADDR, or null when it is not an IPv4 address. */
+export function decodeAddress(payload: Uint8Array): AddressInfo | null {
+  if (payload.length < 8 || payload[0] !== k.AF_INET) return null
+  const found = attributesOf(payload, 8)
+  const value = found.get(k.IFA_LOCAL) ?? found.get(k.IFA_ADDRESS)
+  const address = value === undefined ? null : readIpv4(value)
+  if (address === null) return null
+  return { ifindex: viewOf(payload).getInt32(4, true), address, prefixLength: payload[1] ?? 0 }
+}
+
+/** The default route of the main table. Fails with EEXIST when there is one of the same metric. */
+export function addDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Message {
+  return defaultRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_EXCL)
+}
+
+/** As `addDefaultRoute`, in place of the one that is there. */
+export function replaceDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Message {
+  return defaultRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+/** For a dump of IPv4 routes. */
+export function getRoutes(): Message {
+  return rtmsg({ scope: 0, table: 0, protocol: 0, type: 0 }).message(k.RTM_GETROUTE, 0)
+}
+
+export type RouteInfo = {
+  readonly table: number
+  readonly destination: Ipv4 | null
+  readonly prefixLength: number
+  readonly gateway: Ipv4 | null
+  readonly ifindex: number
+  readonly priority: number
+}
+
+/** The payload of an RTM_NEWROUTE, or null when it is not an IPv4 route. */
+export function decodeRoute(payload: Uint8Array): RouteInfo | null {
+  if (payload.length < 12 || payload[0] !== k.AF_INET) return null
+  let destination: Ipv4 | null = null
+  let gateway: Ipv4 | null = null
+  let [ifindex, priority, table] = [0, 0, payload[4] ?? 0]
+  eachAttribute(payload, 12, (type, value) => {
+    if (type === k.RTA_DST) destination = readIpv4(value)
+    else if (type === k.RTA_GATEWAY) gateway = readIpv4(value)
+    else if (type === k.RTA_OIF) ifindex = readU32(value) ?? 0
+    else if (type === k.RTA_PRIORITY) priority = readU32(value) ?? 0
+    else if (type === k.RTA_TABLE) table = readU32(value) ?? table
+  })
+  return { table, destination, prefixLength: payload[1] ?? 0, gateway, ifindex, priority }
+}
+
+/** Asks by which id the socket's namespace knows the one of the descriptor. */
+export function getNetnsId(netnsFd: number): Message {
+  // struct rtgenmsg: the family alone, padded.
+  return new Writer().u32(0).attributeU32(k.NETNSA_FD, netnsFd).message(k.RTM_GETNSID, 0)
+}
+
+/** The id of an RTM_NEWNSID, or null when the namespace has none. */
+export function decodeNetnsId(payload: Uint8Array): number | null {
+  const value = attributesOf(payload, 4).get(k.NETNSA_NSID)
+  const id = value === undefined || value.length < 4 ? -1 : viewOf(value).getInt32(0, true)
+  return id === -1 ? null : id
+}
+
+function defaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Writer {
+  return rtmsg({ scope: 0, table: k.RT_TABLE_MAIN, protocol: k.RTPROT_STATIC, type: k.RTN_UNICAST })
+    .attributeIpv4(k.RTA_GATEWAY, spec.gateway)
+    .attributeU32(k.RTA_OIF, spec.ifindex)
+}
+
+/** struct ifaddrmsg: family, prefix length, flags, scope, interface. */
+function ifaddrmsg(prefixLength: number, ifindex: number): Writer {
+  return new Writer().u8(k.AF_INET).u8(prefixLength).u8(0).u8(0).u32(ifindex)
+}
+
+/** struct rtmsg: family, lengths of destination and source, TOS, table, protocol, scope, type, flags. */
+function rtmsg(p: { scope: number; table: number; protocol: number; type: number }): Writer {
+  return new Writer().u8(k.AF_INET).u8(0).u8(0).u8(0).u8(p.table).u8(p.protocol).u8(p.scope).u8(p.type).u32(0)
+}

@@ -1,0 +1,166 @@
+// Writing and reading of netlink structs and attributes. Host byte order, little-endian on every machine that we run on,
+// except where the kernel says network order (addresses, UDP ports). Readers never look past their window.
+
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+
+/** A request without its header (platform/netlink-frame.ts writes that). */
+export type Message = { readonly type: number; readonly flags: number; readonly body: Uint8Array }
+
+const NLA_F_NESTED = 0x8000
+const NLA_TYPE_MASK = 0x3fff
+
+/** Grows a message: a fixed struct first, then attributes. */
+export class Writer {
+  #bytes = new Uint8Array(256)
+  #view = new DataView(this.#bytes.buffer)
+  #length = 0
+
+  u8(value: number): this {
+    this.#view.setUint8(this.#reserve(1), value)
+    return this
+  }
+
+  u16(value: number): this {
+    this.#view.setUint16(this.#reserve(2), value, true)
+    return this
+  }
+
+  u32(value: number): this {
+    this.#view.setUint32(this.#reserve(4), value, true)
+    return this
+  }
+
+  attributeU8(type: number, value: number): this {
+    return this.attribute(type, new Uint8Array([value]))
+  }
+
+  attributeU32(type: number, value: number): this {
+    return this.#attributeOf(type, 4, offset => this.#view.setUint32(offset, value, true))
+  }
+
+  /** Network byte order. */
+  attributeU16Be(type: number, value: number): this {
+    return this.#attributeOf(type, 2, offset => this.#view.setUint16(offset, value, false))
+  }
+
+  attributeIpv4(type: number, address: Ipv4): this {
+    return this.#attributeOf(type, 4, offset => this.#view.setUint32(offset, address, false))
+  }
+
+  attributeMac(type: number, mac: Mac): this {
+    return this.#attributeOf(type, 6, offset => {
+      for (let i = 0; i < 6; i++) this.#bytes[offset + i] = Number.parseInt(mac.slice(i * 3, i * 3 + 2), 16)
+    })
+  }
+
+  /** Ends with a zero byte, as the kernel's names and texts do. */
+  attributeText(type: number, text: string): this {
+    return this.attribute(type, new TextEncoder().encode(`${text}\0`))
+  }
+
+  attribute(type: number, value: Uint8Array): this {
+    return this.#attributeOf(type, value.length, offset => this.#bytes.set(value, offset))
+  }
+
+  nested(type: number, write: (writer: this) => void): this {
+    const start = this.#reserve(4)
+    write(this)
+    this.#view.setUint16(start, this.#length - start, true)
+    this.#view.setUint16(start + 2, type | NLA_F_NESTED, true)
+    return this
+  }
+
+  message(type: number, flags: number): Message {
+    return { type, flags, body: this.#bytes.slice(0, this.#length) }
+  }
+
+  #attributeOf(type: number, length: number, put: (offset: number) => void): this {
+    const offset = this.#reserve(4 + align4(length))
+    this.#view.setUint16(offset, 4 + length, true)
+    this.#view.setUint16(offset + 2, type, true)
+    put(offset + 4)
+    return this
+  }
+
+  #reserve(length: number): number {
+    const offset = this.#length
+    const end = offset + length
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(end, this.#bytes.length * 2))
+      larger.set(this.#bytes)
+      this.#bytes = larger
+      this.#view = new DataView(larger.buffer)
+    }
+    this.#length = end
+    return offset
+  }
+}
+
+/** Calls back for each attribute from `offset` on. An attribute that points outside ends the walk: the rest is unreadable. */
+export function eachAttribute(
+  bytes: Uint8Array,
+  offset: number,
+  visit: (type: number, value: Uint8Array) => void
+): void {
+  const view = viewOf(bytes)
+  while (offset + 4 <= bytes.length) {
+    const length = view.getUint16(offset, true)
+    if (length < 4 || offset + length > bytes.length) return
+    visit(view.getUint16(offset + 2, true) & NLA_TYPE_MASK, bytes.subarray(offset + 4, offset + length))
+    offset += align4(length)
+  }
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+/** The attributes by type; of several of one type the last. */
+export function attributesOf(bytes: Uint8Array, offset = 0): ReadonlyMap<number, Uint8Array> {
+  const found = new Map<number, Uint8Array>()
+  eachAttribute(bytes, offset, (type, value) => found.set(type, value))
+  return found
+}
+
+// A value shorter than its type reads as null: the caller decides what a missing setting means.
+
+export function readU8(value: Uint8Array): number | null {
+  return value[0] ?? null
+}
+
+export function readU32(value: Uint8Array): number | null {
+  return value.length < 4 ? null : viewOf(value).getUint32(0, true)
+}
+
+export function readU16Be(value: Uint8Array): number | null {
+  return value.length < 2 ? null : viewOf(value).getUint16(0, false)
+}
+
+export function readIpv4(value: Uint8Array): Ipv4 | null {
+  return value.length === 4 ? (viewOf(value).getUint32(0, false) as Ipv4) : null
+}
+
+const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
+
+/** Any six bytes, also the zero address of flood entries and multicast: what the kernel holds is not ours to refuse. */
+export function readMac(value: Uint8Array): Mac | null {
+  if (value.length !== 6) return null
+  const at = (i: number): string => HEX[value[i] ?? 0] ?? ''
+  return `${at(0)}:${at(1)}:${at(2)}:${at(3)}:${at(4)}:${at(5)}` as Mac
+}
+
+export function readText(value: Uint8Array): string {
+  const end = value.indexOf(0)
+  let text = ''
+  for (const byte of end === -1 ? value : value.subarray(0, end)) {
+    // Names and our own marks are ASCII: only a foreign text needs a decoder.
+    if (byte >= 0x80) return new TextDecoder().decode(end === -1 ? value : value.subarray(0, end))
+    text += String.fromCharCode(byte)
+  }
+  return text
+}
+
+function align4(length: number): number {
+  return (length + 3) & ~3
+}

@@ -1,0 +1,137 @@
+// FDB and neighbour entries (ndmsg). FDB: family AF_BRIDGE; NTF_SELF is the VXLAN device's own table (MAC -> VTEP),
+// NTF_MASTER the bridge's (MAC -> port). Replaced, never exclusively created: a leftover must not stop a right entry.
+
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import { eachAttribute, readIpv4, readMac, readU32, viewOf, Writer, type Message } from './bytes.ts'
+import * as k from './constants.ts'
+
+/** The MAC of flood entries (bridge(8)). */
+export const FLOOD_MAC = '00:00:00:00:00:00' as Mac
+
+const REPLACE = k.NLM_F_CREATE | k.NLM_F_REPLACE
+/** What `bridge fdb` calls static; the VXLAN device does not age it because of NOARP. */
+const STATIC = k.NUD_NOARP | k.NUD_REACHABLE
+
+/** One unicast entry in both tables: the device's and the bridge's. */
+export function setTunnelEntry(ifindex: number, entry: { mac: Mac; vtep: Ipv4 }): Message {
+  return fdb({ ifindex, flags: k.NTF_SELF | k.NTF_MASTER, state: STATIC, mac: entry.mac })
+    .attributeIpv4(k.NDA_DST, entry.vtep)
+    .message(k.RTM_NEWNEIGH, REPLACE)
+}
+
+/** A MAC behind a bridge port. */
+export function setPortEntry(ifindex: number, mac: Mac): Message {
+  return fdb({ ifindex, flags: k.NTF_MASTER, state: STATIC, mac }).message(k.RTM_NEWNEIGH, REPLACE)
+}
+
+export function addFloodEntry(ifindex: number, vtep: Ipv4): Message {
+  return fdb({ ifindex, flags: k.NTF_SELF, state: k.NUD_PERMANENT | k.NUD_NOARP, mac: FLOOD_MAC })
+    .attributeIpv4(k.NDA_DST, vtep)
+    .message(k.RTM_NEWNEIGH, k.NLM_F_CREATE | k.NLM_F_APPEND)
+}
+
+/** Without a VTEP the whole entry goes, with all its destinations. */
+export function deleteEntry(p: { ifindex: number; mac: Mac; table: 'self' | 'master'; vtep?: Ipv4 }): Message {
+  const writer = fdb({
+    ifindex: p.ifindex,
+    flags: p.table === 'self' ? k.NTF_SELF : k.NTF_MASTER,
+    state: 0,
+    mac: p.mac
+  })
+  if (p.vtep !== undefined) writer.attributeIpv4(k.NDA_DST, p.vtep)
+  return writer.message(k.RTM_DELNEIGH, 0)
+}
+
+export function setNeighbour(ifindex: number, entry: { address: Ipv4; mac: Mac }): Message {
+  return ndmsg({ family: k.AF_INET, ifindex, state: k.NUD_PERMANENT, flags: 0 })
+    .attributeIpv4(k.NDA_DST, entry.address)
+    .attributeMac(k.NDA_LLADDR, entry.mac)
+    .message(k.RTM_NEWNEIGH, REPLACE)
+}
+
+export function deleteNeighbour(ifindex: number, address: Ipv4): Message {
+  return ndmsg({ family: k.AF_INET, ifindex, state: 0, flags: 0 })
+    .attributeIpv4(k.NDA_DST, address)
+    .message(k.RTM_DELNEIGH, 0)
+}
+
+/** For a dump of FDB entries: of all devices, of one, or of the ports of one bridge. */
+export function getFdb(filter: { device?: number; bridge?: number } = {}): Message {
+  const writer = ndmsg({ family: k.AF_BRIDGE, ifindex: filter.device ?? 0, state: 0, flags: 0 })
+  if (filter.bridge !== undefined) writer.attributeU32(k.NDA_MASTER, filter.bridge)
+  return writer.message(k.RTM_GETNEIGH, 0)
+}
+
+/** For a dump of IPv4 neighbour entries, of all devices or of one. */
+export function getNeighbours(device?: number): Message {
+  const writer = ndmsg({ family: k.AF_INET, ifindex: 0, state: 0, flags: 0 })
+  if (device !== undefined) writer.attributeU32(k.NDA_IFINDEX, device)
+  return writer.message(k.RTM_GETNEIGH, 0)
+}
+
+export type NeighbourInfo = {
+  readonly family: number
+  readonly ifindex: number
+  readonly state: number
+  readonly flags: number
+  readonly mac: Mac | null
+  /** The VTEP of an FDB entry, the address of a neighbour entry; null when absent or not IPv4. */
+  readonly destination: Ipv4 | null
+  /** The bridge, for an entry of a bridge's own table; 0 otherwise. */
+  readonly master: number
+  /** Has a port, VNI, lower device or nexthop of its own, or an IPv6 destination: nothing that we make. */
+  readonly extra: boolean
+}
+
+const HEADER_BYTES = 12
+
+/** The payload of an RTM_NEWNEIGH, or null when it is too short to be one. */
+export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
+  if (payload.length < HEADER_BYTES) return null
+  const view = viewOf(payload)
+  let mac: Mac | null = null
+  let destination: Ipv4 | null = null
+  let master = 0
+  let extra = false
+  eachAttribute(payload, HEADER_BYTES, (type, value) => {
+    switch (type) {
+      case k.NDA_LLADDR:
+        mac = readMac(value)
+        break
+      case k.NDA_DST:
+        destination = readIpv4(value)
+        extra ||= destination === null
+        break
+      case k.NDA_MASTER:
+        master = readU32(value) ?? 0
+        break
+      case k.NDA_PORT:
+      case k.NDA_VNI:
+      case k.NDA_IFINDEX:
+      case k.NDA_SRC_VNI:
+      case k.NDA_NH_ID:
+        extra = true
+        break
+    }
+  })
+  return {
+    family: view.getUint8(0),
+    ifindex: view.getInt32(4, true),
+    state: view.getUint16(8, true),
+    flags: view.getUint8(10),
+    mac,
+    destination,
+    master,
+    extra
+  }
+}
+
+function fdb(p: { ifindex: number; flags: number; state: number; mac: Mac }): Writer {
+  return ndmsg({ family: k.AF_BRIDGE, ...p }).attributeMac(k.NDA_LLADDR, p.mac)
+}
+
+/** struct ndmsg: family, padding, interface, state, flags, type. */
+function ndmsg(p: { family: number; ifindex: number; state: number; flags: number }): Writer {
+  return new Writer().u8(p.family).u8(0).u16(0).u32(p.ifindex).u16(p.state).u8(p.flags).u8(0)
+}

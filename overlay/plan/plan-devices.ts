@@ -1,0 +1,81 @@
+// The bridge and the VXLAN device of one network: what must be made or changed, and how much of what was observed will
+// still be there afterwards (`kept`), which is what the entries are planned against.
+
+import type { IfName } from '#model/ids.ts'
+import type { Mac } from '#model/mac.ts'
+import type { DesiredNetwork } from './desired.ts'
+import { OVERLAY_GROUP } from './names.ts'
+import type { ObservedBridge, ObservedDevice, ObservedEntry, ObservedVxlan, PortFlags } from './observed.ts'
+import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op, type PortRole } from './op.ts'
+
+type DevicePlan<T> = { readonly ops: readonly Op[]; readonly kept: T | undefined }
+
+export function planBridge(network: DesiredNetwork, bridge: ObservedBridge | undefined): DevicePlan<ObservedBridge> {
+  const { vni, alias, mtu } = network
+  const device = network.bridge
+  const mac = network.bridgeMac
+  if (bridge === undefined) return { ops: [{ kind: 'bridge-create', vni, device, alias, mac, mtu }], kept: undefined }
+  const changes: LinkChanges = {
+    ...linkChanges(bridge, { alias, mtu }),
+    ...(bridge.mac === mac ? {} : { mac }),
+    ...(bridge.multicastSnooping === true ? { multicastSnooping: false } : {})
+  }
+  // A device that goes down or changes its address loses all its neighbour entries, also permanent ones.
+  const flushed = changes.mac !== undefined || !bridge.up
+  return { ops: linkSet({ vni, device, changes }), kept: flushed ? { ...bridge, neighbours: new Map() } : bridge }
+}
+
+export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefined): DevicePlan<ObservedVxlan> {
+  const { vni, alias, mtu, bridge, port } = network
+  const device = network.vxlan
+  const create: Op = { kind: 'vxlan-create', vni, device, alias, bridge, local: network.vtep, port, mtu }
+  if (vxlan === undefined) return { ops: [create], kept: undefined }
+  if (vxlan.odd || vxlan.vni !== vni || vxlan.port !== port) {
+    // The kernel cannot change these of a device that exists.
+    return { ops: [{ kind: 'device-delete', vni, device, ifindex: vxlan.ifindex }, create], kept: undefined }
+  }
+  const ops: Op[] = []
+  if (vxlan.local !== network.vtep || vxlan.learning || vxlan.ttl !== VXLAN_TTL) {
+    ops.push({ kind: 'vxlan-set', vni, device, local: network.vtep })
+  }
+  const enslave = vxlan.master !== bridge
+  ops.push(
+    ...linkSet({
+      vni,
+      device,
+      changes: { ...linkChanges(vxlan, { alias, mtu }), ...(enslave ? { master: bridge } : {}) }
+    })
+  )
+  if (enslave || !hasFlags(vxlan.flags, 'vxlan')) ops.push({ kind: 'port-set', vni, device, role: 'vxlan' })
+  return { ops, kept: enslave ? { ...vxlan, entries: withoutBridged(vxlan.entries) } : vxlan }
+}
+
+/** What differs of the settings that all our devices have in common. */
+export function linkChanges(device: ObservedDevice, want: { alias: string; mtu: number }): LinkChanges {
+  return {
+    ...(device.alias === want.alias ? {} : { alias: want.alias }),
+    ...(device.group === OVERLAY_GROUP ? {} : { group: OVERLAY_GROUP }),
+    ...(device.mtu === want.mtu ? {} : { mtu: want.mtu }),
+    ...(device.ipv6Off ? {} : { ipv6Off: true }),
+    ...(device.up ? {} : { up: true })
+  }
+}
+
+export function linkSet(p: { vni: DesiredNetwork['vni']; device: IfName; changes: LinkChanges }): readonly Op[] {
+  return Object.keys(p.changes).length === 0 ? [] : [{ kind: 'link-set', ...p }]
+}
+
+/** A flag that the kernel does not know counts as right: it cannot be set. */
+export function hasFlags(flags: PortFlags | null, role: PortRole): boolean {
+  const want = PORT_FLAGS[role]
+  return (
+    flags?.learning === want.learning &&
+    flags.unicastFlood === want.unicastFlood &&
+    (flags.neighSuppress === null || flags.neighSuppress === want.neighSuppress)
+  )
+}
+
+/** A port that changes its bridge leaves its entries in the bridge behind. */
+function withoutBridged(entries: ReadonlyMap<Mac, ObservedEntry>): ReadonlyMap<Mac, ObservedEntry> {
+  return new Map([...entries].filter(([, e]) => e.self).map(([mac, e]) => [mac, { ...e, bridged: 'none' }]))
+}

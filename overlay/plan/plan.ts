@@ -1,0 +1,91 @@
+// The planner: desired against observed gives the ops that make them equal, and nothing when they are. Level-triggered:
+// any prefix of a plan may be lost, the next plan makes up for it. Entries are added before stale ones are deleted.
+
+import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
+import type { IfName, Vni } from '#model/ids.ts'
+import type { DesiredHost, DesiredNetwork } from './desired.ts'
+import { nameRole, parseEndpointAlias } from './names.ts'
+import type { ForeignDevice, Observed, ObservedLink } from './observed.ts'
+import type { Op } from './op.ts'
+import { planBridge, planVxlan } from './plan-devices.ts'
+import { planEndpoint } from './plan-endpoint.ts'
+import { planEntries } from './plan-entries.ts'
+
+/** A device that has a name of ours but is not ours: its network, or its endpoint, is left alone. */
+export type Conflict = { readonly vni: Vni; readonly device: IfName; readonly reason: string }
+
+export type Plan = {
+  readonly ops: readonly Op[]
+  readonly conflicts: readonly Conflict[]
+  /** Local endpoints without a veth. The plan knows no namespaces: attach them again or release them. */
+  readonly missing: readonly EndpointKey[]
+}
+
+/** O(devices + entries). Deletions of devices come last of all. */
+export function plan(desired: DesiredHost, observed: Observed): Plan {
+  const ops: Op[] = []
+  const conflicts: Conflict[] = []
+  const missing: EndpointKey[] = []
+  const wanted = new Set<string>()
+  for (const network of desired.networks.values()) {
+    if (observed.scope !== null && observed.scope !== network.vni) continue
+    for (const name of [network.bridge, network.vxlan, ...network.endpoints.keys()]) wanted.add(name)
+    planNetwork({ network, observed, ops, conflicts, missing })
+  }
+  for (const link of observed.links.values()) {
+    if (link.kind !== 'foreign' && !wanted.has(link.name)) {
+      ops.push({ kind: 'device-delete', vni: vniOf(link), device: link.name, ifindex: link.ifindex })
+    }
+  }
+  return { ops, conflicts, missing }
+}
+
+function planNetwork(p: {
+  network: DesiredNetwork
+  observed: Observed
+  ops: Op[]
+  conflicts: Conflict[]
+  missing: EndpointKey[]
+}): void {
+  const { network, conflicts } = p
+  const { links } = p.observed
+  const bridge = links.get(network.bridge)
+  const vxlan = links.get(network.vxlan)
+  const foreign = [bridge, vxlan].filter(link => link?.kind === 'foreign')
+  if (foreign.length > 0) {
+    for (const link of foreign) conflicts.push(conflict(network.vni, link))
+    return
+  }
+  const bridgePlan = planBridge(network, bridge?.kind === 'bridge' ? bridge : undefined)
+  const vxlanPlan = planVxlan(network, vxlan?.kind === 'vxlan' ? vxlan : undefined)
+  const adds: Op[] = []
+  const deletes: Op[] = []
+  planEntries({ network, bridge: bridgePlan.kept, vxlan: vxlanPlan.kept, adds, deletes })
+  const devices = [...bridgePlan.ops, ...vxlanPlan.ops]
+  for (const endpoint of network.endpoints.values()) {
+    const link = links.get(endpoint.device)
+    if (link === undefined) {
+      const owner = parseEndpointAlias(endpoint.alias)
+      if (owner !== null) p.missing.push(endpointKey(owner.containerId, owner.ifname))
+    } else if (link.kind !== 'veth') {
+      conflicts.push(conflict(network.vni, link))
+    } else if (link.alias !== '' && link.alias !== endpoint.alias) {
+      conflicts.push({ vni: network.vni, device: link.name, reason: `belongs to "${link.alias}"` })
+    } else {
+      planEndpoint({ network, endpoint, link, devices, adds, deletes })
+    }
+  }
+  p.ops.push(...devices, ...adds, ...deletes)
+}
+
+function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
+  const device = link?.name ?? ('' as IfName)
+  return { vni, device, reason: link?.kind === 'foreign' ? link.reason : 'is of another kind' }
+}
+
+/** The network that an orphan belonged to, as far as its name or its bridge's name tells. */
+function vniOf(link: Exclude<ObservedLink, ForeignDevice>): Vni | null {
+  const name = link.kind === 'veth' ? (link.master ?? '') : link.name
+  const role = nameRole(name)
+  return role === null || role.role === 'veth' ? null : role.vni
+}

@@ -1,0 +1,201 @@
+// What the doors can ask, answered: reads come from the local state, changes go through the log, and an endpoint's
+// kernel work is done here, on its host.
+
+import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import { endpointKey, type Endpoint } from '#model/endpoint.ts'
+import { VxmeshError } from '#model/errors.ts'
+import type { Host } from '#model/host.ts'
+import type { ContainerId, HostName, IfName, NetworkName, PeerId } from '#model/ids.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import type { Network } from '#model/network.ts'
+import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import type { Counters } from '#overlay/driver.ts'
+import { vethName } from '#overlay/plan/names.ts'
+import type { Agent } from './agent.ts'
+import { attachEndpoint, detachEndpoint } from './endpoints.ts'
+import { KeyedSerial } from './serial.ts'
+import { VERSION } from './version.ts'
+import { endpointView, hostView, memberView, networkView } from './views.ts'
+
+/** After `leave` was answered: time for the answer to get out. */
+const GOODBYE_MS = 200
+
+export class AgentApi implements AgentPort {
+  readonly #agent: Agent
+  /** Attach and detach of one container interface never overlap. */
+  readonly #byContainer = new KeyedSerial()
+
+  constructor(agent: Agent) {
+    this.#agent = agent
+  }
+
+  status(): Promise<StatusView> {
+    const { replicator, state, config, self, members, registrar, membership } = this.#agent
+    const { role, term, leader, commitIndex } = replicator.status()
+    const count = (...statuses: string[]): number => members.filter(m => statuses.includes(m.status)).length
+    const overlay = this.#agent.reconciler.status()
+    return Promise.resolve({
+      host: config.name,
+      peerId: self,
+      cluster: replicator.clusterId,
+      version: VERSION,
+      ready: replicator.clusterId !== null && membership.view() !== null && registrar.registered,
+      raft: {
+        role: role === 'pre-candidate' ? 'candidate' : role,
+        term,
+        leader: leader === null ? null : this.#nameOf(leader),
+        commitIndex,
+        appliedIndex: state.appliedIndex
+      },
+      members: { alive: count('alive'), failed: count('failed') },
+      networks: state.networkCount,
+      endpoints: state.endpointCount,
+      overlay: { driver: config.overlay.driver, drift: overlay.drift, degraded: overlay.degraded }
+    })
+  }
+
+  members(): Promise<readonly MemberView[]> {
+    return Promise.resolve(this.#agent.members.map(memberView))
+  }
+
+  async join(addresses: readonly string[]): Promise<{ readonly joined: number }> {
+    return { joined: await this.#agent.membership.join([...addresses]) }
+  }
+
+  async leave(): Promise<void> {
+    await this.#agent.membership.leave()
+    setTimeout(() => this.#agent.requestStop(), GOODBYE_MS)
+  }
+
+  async networkCreate(request: NetworkCreateRequest): Promise<NetworkView> {
+    const result = await this.#agent.propose({ kind: 'network-create', ...request })
+    if (result.kind !== 'network') throw unexpected(result.kind)
+    return this.#networkView(result.network)
+  }
+
+  async networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView> {
+    const result = await this.#agent.propose({ kind: 'network-update', name, ...change })
+    if (result.kind !== 'network') throw unexpected(result.kind)
+    return this.#networkView(result.network)
+  }
+
+  async networkDelete(name: NetworkName, force: boolean): Promise<NetworkView> {
+    const result = await this.#agent.propose({ kind: 'network-delete', name, force })
+    if (result.kind !== 'network') throw unexpected(result.kind)
+    return this.#networkView(result.network)
+  }
+
+  networkList(): Promise<readonly NetworkView[]> {
+    return Promise.resolve([...this.#agent.state.networks()].map(network => this.#networkView(network)))
+  }
+
+  async networkShow(name: NetworkName): Promise<NetworkView> {
+    return Promise.resolve(this.#networkView(this.#network(name)))
+  }
+
+  async endpointAttach(request: EndpointAttachRequest): Promise<EndpointView> {
+    const key = endpointKey(request.containerId, request.ifname)
+    const endpoint = await this.#byContainer.run(key, () => attachEndpoint(this.#agent, request))
+    return this.#endpointView(endpoint, undefined)
+  }
+
+  async endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView> {
+    const endpoint = this.#agent.state.endpoint(endpointKey(containerId, ifname))
+    if (endpoint === undefined) throw noEndpoint(containerId, ifname)
+    const view = this.#endpointView(endpoint, undefined)
+    await this.#byContainer.run(endpointKey(containerId, ifname), () => detachEndpoint(this.#agent, endpoint))
+    return view
+  }
+
+  async endpointList(network?: NetworkName): Promise<readonly EndpointView[]> {
+    const { state } = this.#agent
+    if (network !== undefined) this.#network(network)
+    return this.#endpointViews(network === undefined ? [...state.endpoints()] : [...state.endpointsOf(network)])
+  }
+
+  async endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]> {
+    const all = [...this.#agent.state.endpointsOfContainer(containerId)]
+    const found = all.filter(e => ifname === undefined || e.ifname === ifname)
+    if (found.length === 0) throw noEndpoint(containerId, ifname)
+    return this.#endpointViews(found)
+  }
+
+  hostList(): Promise<readonly HostView[]> {
+    return Promise.resolve([...this.#agent.state.hosts()].map(host => this.#hostView(host)))
+  }
+
+  async hostShow(name: HostName): Promise<HostView> {
+    return Promise.resolve(this.#hostView(this.#host(name)))
+  }
+
+  async hostRemove(name: HostName): Promise<HostView> {
+    const view = this.#hostView(this.#host(name))
+    await this.#agent.propose({ kind: 'host-remove', name })
+    return view
+  }
+
+  async raftPeers(): Promise<readonly RaftPeerView[]> {
+    const { replicator, members } = this.#agent
+    const { leader } = replicator.status()
+    const peers = await replicator.peers()
+    return peers.map(({ peerId, voter, matchIndex }) => {
+      const member = members.find(m => m.peerId === peerId)
+      const state = peerId === leader ? 'leader' : member?.status === 'alive' ? 'follower' : 'unknown'
+      const address = member === undefined ? '' : `${formatIpv4(member.address)}:${member.p2pPort}`
+      return { name: this.#nameOf(peerId), peerId, address, state, voter, matchIndex }
+    })
+  }
+
+  #network(name: NetworkName): Network {
+    const network = this.#agent.state.network(name)
+    if (network === undefined) throw new VxmeshError('ERR_NETWORK_NOT_FOUND', `there is no network ${name}`)
+    return network
+  }
+
+  #host(name: HostName): Host {
+    const host = this.#agent.state.hostByName(name)
+    if (host === undefined) throw new VxmeshError('ERR_HOST_NOT_FOUND', `there is no host ${name}`)
+    return host
+  }
+
+  #nameOf(peer: PeerId): string {
+    return this.#agent.state.host(peer)?.name ?? this.#agent.members.find(m => m.peerId === peer)?.name ?? peer
+  }
+
+  #networkView(network: Network): NetworkView {
+    const { state, overlayMtu } = this.#agent
+    return networkView(network, { overlayMtu, endpoints: state.endpointsOf(network.name).length })
+  }
+
+  #hostView(host: Host): HostView {
+    const { state, members } = this.#agent
+    const status = members.find(m => m.peerId === host.peerId)?.status ?? 'unknown'
+    return hostView(host, { status, endpoints: state.endpointsOnHost(host.peerId).length })
+  }
+
+  async #endpointViews(endpoints: readonly Endpoint[]): Promise<EndpointView[]> {
+    const here = endpoints.some(e => e.host === this.#agent.self)
+    const counters = here ? await this.#agent.driver.counters() : undefined
+    return endpoints.map(endpoint => this.#endpointView(endpoint, counters))
+  }
+
+  #endpointView(endpoint: Endpoint, counters: ReadonlyMap<string, Counters> | undefined): EndpointView {
+    const { state, overlayMtu, self } = this.#agent
+    const hostInterface = vethName(endpoint.containerId, endpoint.ifname)
+    return endpointView(endpoint, {
+      network: this.#network(endpoint.network),
+      overlayMtu,
+      host: state.host(endpoint.host),
+      counters: endpoint.host === self ? counters?.get(hostInterface) : undefined
+    })
+  }
+}
+
+function noEndpoint(containerId: ContainerId, ifname: IfName | undefined): VxmeshError {
+  const what = ifname === undefined ? containerId : `${containerId} ${ifname}`
+  return new VxmeshError('ERR_ENDPOINT_NOT_FOUND', `there is no endpoint of container ${what}`)
+}
+
+function unexpected(kind: string): Error {
+  return new Error(`the state machine answered with a result of kind ${kind}`)
+}

@@ -1,0 +1,243 @@
+// The composition root: starts the rooms in order, wires them together, and stops them without touching the kernel.
+
+import { startApi } from '#api/server.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+import type { ClusterKeys } from '#config/cluster-key.ts'
+import type { Config } from '#config/schema.ts'
+import { Membership } from '#membership/serf/membership.ts'
+import { type Command, type Result } from '#model/command.ts'
+import type { Host } from '#model/host.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import type { OverlayDriver } from '#overlay/driver.ts'
+import type { DesiredInput } from '#overlay/plan/desired.ts'
+import { ensureDirectory } from '#platform/files.ts'
+import { readBootId } from '#platform/host-facts.ts'
+import { lockDirectory, type Lock } from '#platform/lock.ts'
+import type { Logger } from '#platform/log.ts'
+import { loadIdentity } from '#replication/identity.ts'
+import { Mesh } from '#replication/mesh.ts'
+import { Replicator } from '#replication/replicator.ts'
+import { Wal } from '#replication/wal.ts'
+import { AgentApi } from './agent-api.ts'
+import { IndexGate } from './index-gate.ts'
+import { Reconciler } from './reconciler.ts'
+import { Registrar } from './registrar.ts'
+import { VERSION } from './version.ts'
+
+/** How long a committed change may take to become visible on the host that asked for it. */
+const VISIBLE_MS = 3_000
+const TOPIC = 'vxmesh-feed-1'
+
+export class Agent {
+  readonly config: Config
+  readonly logger: Logger
+  readonly self: PeerId
+  readonly state = new ClusterState()
+  readonly membership: Membership
+  readonly replicator: Replicator
+  readonly reconciler: Reconciler
+  readonly registrar: Registrar
+  readonly driver: OverlayDriver
+  readonly overlayMtu: number
+  readonly #gate = new IndexGate()
+  readonly #mesh: Mesh
+  readonly #wal: Wal
+  readonly #lock: Lock
+  #api: { close(): Promise<void> } | null = null
+  #end: (outcome: Error | null) => void = () => undefined
+  /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
+  readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
+
+  private constructor(p: {
+    config: Config
+    keys: ClusterKeys | null
+    logger: Logger
+    identity: Awaited<ReturnType<typeof loadIdentity>>
+    opened: Awaited<ReturnType<typeof Wal.open>>
+    driver: OverlayDriver
+    overlayMtu: number
+    mesh: Mesh
+    bootId: string
+    lock: Lock
+    known: { isKnown: (peer: PeerId) => boolean }
+  }) {
+    const { config, logger } = p
+    this.config = config
+    this.logger = logger
+    this.self = p.identity.peerId
+    this.driver = p.driver
+    this.overlayMtu = p.overlayMtu
+    this.#mesh = p.mesh
+    this.#wal = p.opened.wal
+    this.#lock = p.lock
+    p.known.isKnown = peer => this.#isKnown(peer)
+    const fatal = (err: Error): void => this.#end(err)
+    const host: Host = {
+      name: config.name,
+      peerId: this.self,
+      vtep: config.overlay.vtep,
+      role: config.role,
+      bootId: p.bootId,
+      version: VERSION
+    }
+    this.membership = new Membership({
+      name: config.name,
+      bind: config.bind,
+      port: config.serf.port,
+      rpcPort: config.serf.rpcPort,
+      binary: config.serf.binary,
+      dataDir: config.dataDir,
+      encryptKey: p.keys === null ? null : Buffer.from(p.keys.serf),
+      tags: {
+        role: config.role,
+        peerId: this.self,
+        p2pPort: config.p2p.port,
+        vtep: config.overlay.vtep,
+        protocol: PROTOCOL_VERSION,
+        bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
+        ...(p.opened.recovered.origin === null ? {} : { clusterId: p.opened.recovered.origin.clusterId })
+      },
+      join: config.join,
+      logger: logger.child({ room: 'membership' })
+    })
+    this.replicator = new Replicator({
+      self: this.self,
+      bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
+      mesh: p.mesh,
+      wal: p.opened.wal,
+      recovered: p.opened.recovered,
+      machine: {
+        apply: (index, request) => this.state.apply(index, request),
+        skip: index => this.state.skip(index),
+        applied: index => this.#applied(index)
+      },
+      members: () => this.#members(),
+      belongs: clusterId => {
+        this.membership.setTags({ clusterId }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
+        this.registrar.check()
+      },
+      fatal,
+      logger: logger.child({ room: 'replication' })
+    })
+    this.reconciler = new Reconciler({
+      driver: p.driver,
+      input: () => this.#desiredInput(),
+      mayRemove: () => this.replicator.current,
+      logger: logger.child({ room: 'overlay' })
+    })
+    this.registrar = new Registrar({
+      host,
+      recorded: () => this.state.host(this.self),
+      propose: command => this.propose(command),
+      logger: logger.child({ room: 'agent' })
+    })
+  }
+
+  /** Starts everything. @throws VxmeshError naming what is wrong with the configuration or the machine */
+  static async start(config: Config, keys: ClusterKeys | null, logger: Logger): Promise<Agent> {
+    await ensureDirectory(config.dataDir)
+    const lock = await lockDirectory(config.dataDir)
+    const driver = LinuxDriver.open({ bind: config.overlay.vtep })
+    try {
+      const underlay = await driver.overlayMtu()
+      const identity = await loadIdentity(config.dataDir)
+      const opened = await Wal.open(config.dataDir)
+      if (opened.recovered.cutBytes > 0) logger.warn({ bytes: opened.recovered.cutBytes }, 'unfinished append cut off')
+      const known: { isKnown: (peer: PeerId) => boolean } = { isKnown: () => false }
+      const mesh = await Mesh.start({
+        privateKey: identity.privateKey,
+        bind: config.bind,
+        port: config.p2p.port,
+        preSharedKey: keys === null ? null : keys.p2p,
+        topic: TOPIC,
+        isKnown: peer => known.isKnown(peer),
+        logger: logger.child({ room: 'replication' })
+      })
+      const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
+      const bootId = await readBootId()
+      const parts = { config, keys, logger, identity, opened, driver, overlayMtu, mesh, bootId, lock, known }
+      const agent = new Agent(parts)
+      await agent.#run(logger)
+      return agent
+    } catch (err) {
+      await driver.close()
+      await lock.release()
+      throw err
+    }
+  }
+
+  /** Changes the cluster's state and waits until the change is visible here. @throws see Replicator.propose, ERR_TIMEOUT */
+  async propose(command: Command): Promise<Result> {
+    const { result, index } = await this.replicator.propose(command)
+    await this.#gate.wait(index, VISIBLE_MS)
+    return result
+  }
+
+  /** Ends the agent in good order; `ended` resolves. */
+  requestStop(): void {
+    this.#end(null)
+  }
+
+  /** Stops the control plane. The kernel stays as it is: containers go on talking. */
+  async stop(): Promise<void> {
+    await this.#api?.close()
+    this.registrar.stop()
+    await this.reconciler.stop()
+    await this.replicator.stop()
+    await this.membership.stop()
+    await this.#mesh.stop()
+    await this.#wal.close()
+    await this.driver.close()
+    await this.#lock.release()
+  }
+
+  get members(): readonly Member[] {
+    return this.#members()
+  }
+
+  async #run(logger: Logger): Promise<void> {
+    await this.replicator.start()
+    // The data plane comes first: from the copy on disk, before anybody was heard.
+    this.driver.onChange(() => this.reconciler.wake())
+    this.reconciler.wake()
+    this.membership.onChange(() => {
+      this.replicator.membersChanged()
+      this.reconciler.wake()
+    })
+    await this.membership.start()
+    const api = new AgentApi(this)
+    this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
+    logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
+  }
+
+  #applied(index: LogIndex): void {
+    this.#gate.reached(index)
+    this.reconciler.wake()
+    if (this.replicator.clusterId !== null) this.registrar.check()
+  }
+
+  #members(): readonly Member[] {
+    return this.membership.view()?.members ?? []
+  }
+
+  /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
+  #isKnown(peer: PeerId): boolean {
+    return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
+  }
+
+  #desiredInput(): DesiredInput {
+    const view = this.membership.view()
+    return {
+      self: this.self,
+      selfVtep: this.config.overlay.vtep,
+      networks: this.state.networks(),
+      endpoints: { get: name => this.state.endpointsOf(name) } as DesiredInput['endpoints'],
+      hosts: this.state.hosts(),
+      memberStatus: view === null ? null : new Map<PeerId, MemberStatus>(view.members.map(m => [m.peerId, m.status])),
+      overlayMtu: this.overlayMtu,
+      vxlanPort: this.config.overlay.port
+    }
+  }
+}

@@ -1,0 +1,80 @@
+// What the API accepts, as schemas that end in the vocabulary's types. Unknown fields are refused by name.
+
+import { z } from 'zod'
+import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
+import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
+import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseMac } from '#model/mac.ts'
+import { MTU_MAX, MTU_MIN } from '#model/network.ts'
+import { MAX_TEXT } from '#model/parse-request.ts'
+import { checkDelay, checkRate, parseDelay, parseRate } from '#model/quantity.ts'
+
+function parsed<T, In>(schema: z.ZodType<In>, parse: (value: In, field: string) => T): z.ZodType<T> {
+  return schema.transform((value, context) => {
+    try {
+      return parse(value, String(context.issues.length))
+    } catch (err) {
+      context.addIssue({ code: 'custom', message: asVxmeshError(err).message.replace(/^[^:]+: /, '') })
+      return z.NEVER
+    }
+  })
+}
+
+const text = z.string().max(MAX_TEXT)
+const rate = parsed(z.union([z.number(), text]), (value, field) =>
+  typeof value === 'number' ? checkRate(value, field) : parseRate(value, field)
+)
+const delay = parsed(z.union([z.number(), text]), (value, field) =>
+  typeof value === 'number' ? checkDelay(value, field) : parseDelay(value, field)
+)
+const requestId = text.min(1).optional()
+
+export const networkName = parsed(text, parseNetworkName)
+export const containerId = parsed(text, parseContainerId)
+export const ifname = parsed(text, parseIfName)
+
+export const networkCreateBody = z.strictObject({
+  name: networkName,
+  subnet: parsed(text, parseSubnet),
+  gateway: parsed(text, parseIpv4).optional(),
+  vni: parsed(z.number(), parseVni).optional(),
+  egressRate: rate.default(0),
+  mtu: z.number().int().min(MTU_MIN).max(MTU_MAX).or(z.literal(0)).default(0),
+  egress: z.boolean().default(true),
+  hostAccess: z.boolean().default(false),
+  requestId
+})
+
+export const networkUpdateBody = z.strictObject({ egressRate: rate.optional() })
+
+export const endpointAttachBody = z
+  .strictObject({
+    network: networkName,
+    containerId,
+    ifname: ifname.default('eth0' as z.output<typeof ifname>),
+    name: text.default(''),
+    netns: z.string().max(4_096).startsWith('/', 'must be an absolute path').optional(),
+    pid: z.number().int().min(1).max(4_194_304).optional(),
+    address: parsed(text, parseIpv4).optional(),
+    mac: parsed(text, parseMac).optional(),
+    ingressRate: rate.default(0),
+    egressRate: rate.default(0),
+    delayUs: delay.default(0),
+    requestId
+  })
+  .refine(body => (body.netns === undefined) !== (body.pid === undefined), {
+    message: 'give either netns or pid',
+    path: ['netns']
+  })
+
+export const joinBody = z.strictObject({ addresses: z.array(z.string().min(1).max(256)).min(1).max(64) })
+
+/** The value in its inside form. @throws ERR_INVALID naming the field */
+export function check<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  if (issue === undefined) throw new VxmeshError('ERR_INVALID', 'the body is wrong')
+  if (issue.code === 'unrecognized_keys') throw invalid(issue.keys[0] ?? 'body', 'there is no such field')
+  throw invalid(issue.path.length === 0 ? 'body' : issue.path.map(String).join('.'), issue.message)
+}

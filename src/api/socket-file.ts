@@ -1,0 +1,39 @@
+// The UNIX socket's file: in a directory of its owner alone, mode 0600 from its first moment, a dead agent's one
+// replaced, a live one's left alone.
+
+import { chmod, mkdir, rm, stat } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { dirname } from 'node:path'
+import { VxmeshError } from '#model/errors.ts'
+
+/** sockaddr_un holds 108 bytes with the final zero. */
+const MAX_PATH_BYTES = 107
+
+/** Makes the place ready to listen on. @throws ERR_CONFIG naming socket */
+export async function prepareSocket(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) throw socketError(`${path} is longer than ${MAX_PATH_BYTES} bytes`)
+  const made = await mkdir(dirname(path), { recursive: true, mode: 0o700 }).catch((err: unknown) => {
+    throw socketError(err instanceof Error ? err.message : String(err))
+  })
+  if (made !== undefined) await chmod(dirname(path), 0o700)
+  const found = await stat(path).catch(() => null)
+  if (found === null) return
+  if (!found.isSocket()) throw socketError(`${path} exists and is no socket`)
+  if (await answers(path)) throw socketError(`an agent is listening on ${path} already`)
+  await rm(path, { force: true })
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+}
+
+function socketError(message: string): VxmeshError {
+  return new VxmeshError('ERR_CONFIG', `socket: ${message}`, { field: 'socket' })
+}

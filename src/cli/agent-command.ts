@@ -1,0 +1,61 @@
+// `vxmesh agent` and `vxmesh keygen`: what runs without an agent.
+
+import { Option, type Command } from 'commander'
+import { generateClusterKey, readClusterKeys, type ClusterKeys } from '#config/cluster-key.ts'
+import { CONFIG_KEYS, flagOf, loadConfig, variableOf } from '#config/load.ts'
+import type { Config } from '#config/schema.ts'
+import type { ExitCode } from '#model/errors.ts'
+import type { CliIo } from './program.ts'
+
+/** Runs the agent to its end; resolves to its exit code. */
+export type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
+
+/** Keys that are flags of every command already. */
+const SHARED: ReadonlySet<string> = new Set(['socket'])
+
+export function agentCommand(
+  program: Command,
+  p: { readonly io: CliIo; readonly runAgent: RunAgent; readonly exit: (code: ExitCode) => void }
+): void {
+  program
+    .command('keygen')
+    .description('Print a new cluster key: one line for /etc/vxmesh/cluster.key of every host, mode 600.')
+    .action(() => p.io.out(`${generateClusterKey()}\n`))
+
+  const agent = program
+    .command('agent')
+    .description('Run the agent of this host, as root.')
+    .option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
+    .addHelpText(
+      'after',
+      '\nA setting is taken from its flag, then its variable, then the file, then its default (docs/configuration.md).' +
+        '\nExample: vxmesh agent --bind 192.0.2.1 --role server --bootstrap-expect 3 --join 192.0.2.2'
+    )
+  for (const key of CONFIG_KEYS.filter(key => !SHARED.has(key))) agent.addOption(optionOf(key))
+  agent.action(async function (this: Command) {
+    const options = this.optsWithGlobals<Record<string, string | string[] | undefined>>()
+    const flags: Record<string, string | readonly string[]> = {}
+    for (const key of CONFIG_KEYS) {
+      const value = options[attributeOf(key)]
+      if (value !== undefined) flags[key] = value
+    }
+    const file = options['config'] ?? p.io.env['VXMESH_CONFIG']
+    const config = await loadConfig({ file: typeof file === 'string' ? file : null, env: p.io.env, flags })
+    const keys = config.insecure ? null : await readClusterKeys(config.clusterKeyFile)
+    p.exit(await p.runAgent(config, keys))
+  })
+}
+
+function optionOf(key: string): Option {
+  const flag = flagOf(key)
+  if (key === 'insecure') return new Option(`${flag} [true|false]`, `${key} (${variableOf(key)})`).preset('true')
+  const option = new Option(`${flag} <value>`, `${key} (${variableOf(key)})`)
+  return key === 'join'
+    ? option.argParser((value, all: string[] | undefined) => [...(all ?? []), ...value.split(',')])
+    : option
+}
+
+/** The name under which commander keeps a flag's value. */
+function attributeOf(key: string): string {
+  return new Option(`${flagOf(key)} <value>`).attributeName()
+}

@@ -1,0 +1,47 @@
+// Arguments to values: the parsers of src/model under the flag's own name.
+
+import { statSync } from 'node:fs'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+
+/** A parser for commander that names the flag in its refusal. */
+export function by<T>(flag: string, parse: (text: string, field: string) => T): (text: string) => T {
+  return text => {
+    try {
+      return parse(text, flag)
+    } catch (err) {
+      const { message } = asVxmeshError(err)
+      throw new VxmeshError('ERR_USAGE', message, { field: flag, cause: err })
+    }
+  }
+}
+
+/** Checks a text and passes it on as it is: the agent parses it again. */
+export function checked(flag: string, parse: (text: string, field: string) => unknown): (text: string) => string {
+  const check = by(flag, parse)
+  return text => {
+    check(text)
+    return text
+  }
+}
+
+export function wholeNumber(min: number, max: number): (text: string, field: string) => number {
+  return (text, field) => {
+    const n = /^[0-9]{1,10}$/.test(text) ? Number(text) : NaN
+    if (!(n >= min && n <= max)) {
+      throw new VxmeshError('ERR_USAGE', `${field}: must be a whole number from ${min} to ${max}, got "${text}"`)
+    }
+    return n
+  }
+}
+
+/** A path as it is; a bare name means a namespace of `ip netns`. @throws ERR_NETNS when there is nothing */
+export function netnsPath(text: string): string {
+  const path = text.startsWith('/') ? text : `/run/netns/${text}`
+  if (!text.startsWith('/') && (text.includes('/') || text === '')) {
+    throw new VxmeshError('ERR_NETNS', `--netns: must be an absolute path or a name of ip netns, got "${text}"`)
+  }
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) {
+    throw new VxmeshError('ERR_NETNS', `--netns: there is no namespace ${path}`, { field: 'netns' })
+  }
+  return path
+}

@@ -1,0 +1,59 @@
+// The CLI's side of the API: JSON over the agent's UNIX socket. Loads nothing but node:http, so that a command is quick.
+
+import { request } from 'node:http'
+import { isErrorCode, VxmeshError } from '#model/errors.ts'
+
+/** Longer than anything that the agent itself waits for. */
+const TIMEOUT_MS = 35_000
+
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+
+export class ApiClient {
+  readonly #socketPath: string
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath
+  }
+
+  /** @throws ERR_AGENT_UNREACHABLE, ERR_TIMEOUT, or the agent's own error */
+  async call(method: Method, path: string, body?: unknown): Promise<unknown> {
+    const { status, text } = await this.#exchange(method, path, body)
+    const answer = parse(text)
+    if (status < 300) return answer
+    const { error } = (answer ?? {}) as { error?: { code?: unknown; message?: unknown; field?: unknown } }
+    const code = typeof error?.code === 'string' && isErrorCode(error.code) ? error.code : 'ERR_INTERNAL'
+    const message = typeof error?.message === 'string' ? error.message : `the agent answered with status ${status}`
+    throw new VxmeshError(code, message, typeof error?.field === 'string' ? { field: error.field } : {})
+  }
+
+  #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; text: string }> {
+    const payload = body === undefined ? undefined : JSON.stringify(body)
+    return new Promise((resolve, reject) => {
+      const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
+      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: TIMEOUT_MS }, res => {
+        const chunks: Buffer[] = []
+        res.on('data', (chunk: Buffer) => chunks.push(chunk))
+        res.on('end', () => resolve({ status: res.statusCode ?? 500, text: Buffer.concat(chunks).toString() }))
+        res.on('error', err => reject(this.#unreachable(err)))
+      })
+      req.on('timeout', () => {
+        req.destroy(new VxmeshError('ERR_TIMEOUT', 'the agent did not answer in time'))
+      })
+      req.on('error', err => reject(err instanceof VxmeshError ? err : this.#unreachable(err)))
+      req.end(payload)
+    })
+  }
+
+  #unreachable(cause: Error): VxmeshError {
+    const message = `no agent answers on ${this.#socketPath} (${cause.message}); is the agent running?`
+    return new VxmeshError('ERR_AGENT_UNREACHABLE', message, { cause })
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return text === '' ? null : (JSON.parse(text) as unknown)
+  } catch (err) {
+    throw new VxmeshError('ERR_INTERNAL', 'the agent answered with something that is no JSON', { cause: err })
+  }
+}

@@ -1,0 +1,88 @@
+// `vxmesh join`, `leave`, `members`, `status`, `host ...`, `raft ...`
+
+import type { Command } from 'commander'
+import { parseHostName } from '#model/ids.ts'
+import type { HostView } from '#model/views.ts'
+import { checked } from './arguments.ts'
+import type { CommandContext } from './program.ts'
+import { hostsTable, membersTable, raftPeersTable, statusFacts } from './shapes.ts'
+
+export function clusterCommands(program: Command, { show }: CommandContext): void {
+  program
+    .command('join')
+    .description('Join this host’s mesh with that of other hosts.')
+    .argument('<address...>', 'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT')
+    .addHelpText('after', '\nExample: vxmesh join 192.0.2.1')
+    .action(async (addresses: string[], _: unknown, command: Command) => {
+      const ask = { addresses }
+      await show<{ joined: number }>(
+        command,
+        client => client.call('POST', '/v1/join', ask),
+        ({ joined }) => `joined through ${joined} ${joined === 1 ? 'host' : 'hosts'}\n`
+      )
+    })
+
+  program
+    .command('leave')
+    .description('Leave the mesh gracefully and end the agent. Containers keep what they have.')
+    .action(async (_: unknown, command: Command) => {
+      await show(
+        command,
+        client => client.call('POST', '/v1/leave'),
+        () => 'left\n'
+      )
+    })
+
+  program
+    .command('members')
+    .description('List the hosts that Serf knows.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('GET', '/v1/members'), membersTable)
+    })
+
+  program
+    .command('status')
+    .description('Show how this host is, what is wrong first.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('GET', '/v1/status'), statusFacts)
+    })
+
+  const host = program.command('host').description('Hosts of the committed state.')
+  const name = checked('NAME', parseHostName)
+  host
+    .command('list')
+    .description('List all hosts.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('GET', '/v1/hosts'), hostsTable)
+    })
+  host
+    .command('show')
+    .description('Show one host.')
+    .argument('<name>', 'its name', name)
+    .action(async (name: string, _: unknown, command: Command) => {
+      await show<HostView>(
+        command,
+        client => client.call('GET', `/v1/hosts/${name}`),
+        row => hostsTable([row])
+      )
+    })
+  host
+    .command('remove')
+    .description('Remove a host that will not come back: its endpoints and addresses are released.')
+    .argument('<name>', 'its name', name)
+    .action(async (name: string, _: unknown, command: Command) => {
+      await show<HostView>(
+        command,
+        client => client.call('DELETE', `/v1/hosts/${name}`),
+        row => `host ${row.name} removed, ${row.endpoints} endpoints released\n`
+      )
+    })
+
+  const raft = program.command('raft').description('Consensus.')
+  raft
+    .command('peers')
+    .description('List the servers and how far each one’s log is.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('GET', '/v1/raft/peers'), raftPeersTable)
+    })
+}

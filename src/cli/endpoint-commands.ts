@@ -1,0 +1,100 @@
+// `vxmesh endpoint ...`
+
+import type { Command } from 'commander'
+import { VxmeshError } from '#model/errors.ts'
+import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { parseMac } from '#model/mac.ts'
+import { parseDelay, parseRate } from '#model/quantity.ts'
+import type { EndpointView } from '#model/views.ts'
+import { by, checked, netnsPath, wholeNumber } from './arguments.ts'
+import type { CommandContext } from './program.ts'
+import { endpointFacts, endpointsTable } from './shapes.ts'
+
+const PID_MAX = 4_194_304
+
+type AttachOptions = {
+  network: string
+  netns?: string
+  pid?: number
+  containerId: string
+  name?: string
+  ifname: string
+  ip?: string
+  mac?: string
+  ingressRate?: string
+  egressRate?: string
+  delay?: string
+}
+
+export function endpointCommands(program: Command, { show }: CommandContext): void {
+  const endpoint = program.command('endpoint').description('Endpoints: containers’ attachments to networks.')
+  const containerId = checked('--container-id', parseContainerId)
+  const ifname = checked('--ifname', parseIfName)
+
+  endpoint
+    .command('attach')
+    .description('Attach a container of this host to a network; idempotent.')
+    .requiredOption('--network <name>', 'the network', checked('--network', parseNetworkName))
+    .requiredOption('--container-id <id>', 'the container’s id', containerId)
+    .option('--netns <path>', 'its network namespace: a path, or a name of ip netns', netnsPath)
+    .option('--pid <pid>', 'or a process in it', by('--pid', wholeNumber(1, PID_MAX)))
+    .option('--name <text>', 'a name for people')
+    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
+    .option('--ip <address>', 'default: the next free one', checked('--ip', parseIpv4))
+    .option('--mac <mac>', 'default: follows from the address', checked('--mac', parseMac))
+    .option('--ingress-rate <rate>', 'into the container, as 10mbit', checked('--ingress-rate', parseRate))
+    .option('--egress-rate <rate>', 'out of the container', checked('--egress-rate', parseRate))
+    .option('--delay <time>', 'added in each direction, as 10ms', checked('--delay', parseDelay))
+    .addHelpText('after', '\nExample: vxmesh endpoint attach --network blue --netns web1 --container-id web1')
+    .action(async (o: AttachOptions, command: Command) => {
+      if ((o.netns === undefined) === (o.pid === undefined)) {
+        throw new VxmeshError('ERR_USAGE', 'give either --netns or --pid')
+      }
+      const { network, netns, pid, name, ifname, mac, ingressRate, egressRate } = o
+      const facts = { network, netns, pid, name, ifname, mac, ingressRate, egressRate }
+      const body = { ...facts, containerId: o.containerId, address: o.ip, delayUs: o.delay }
+      await show<EndpointView>(
+        command,
+        client => client.call('POST', '/v1/endpoints', body),
+        row => endpointFacts([row])
+      )
+    })
+
+  endpoint
+    .command('detach')
+    .description('Take the interface away and release its address; works when the container is gone.')
+    .requiredOption('--container-id <id>', 'the container’s id', containerId)
+    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
+    .action(async (o: { containerId: string; ifname: string }, command: Command) => {
+      const path = `/v1/endpoints/${o.containerId}?ifname=${encodeURIComponent(o.ifname)}`
+      await show<EndpointView>(
+        command,
+        client => client.call('DELETE', path),
+        row => `${row.address} released\n`
+      )
+    })
+
+  endpoint
+    .command('list')
+    .description('List the endpoints of all hosts.')
+    .option('--network <name>', 'of this network only', checked('--network', parseNetworkName))
+    .action(async (o: { network?: string }, command: Command) => {
+      const path = o.network === undefined ? '/v1/endpoints' : `/v1/endpoints?network=${o.network}`
+      await show(command, client => client.call('GET', path), endpointsTable)
+    })
+
+  endpoint
+    .command('show')
+    .description('Show a container’s endpoint: with -o json one object, or a list when it has several.')
+    .argument('<container-id>', 'the container’s id', checked('CONTAINER-ID', parseContainerId))
+    .option('--ifname <name>', 'one interface of it', ifname)
+    .action(async (id: string, o: { ifname?: string }, command: Command) => {
+      const query = o.ifname === undefined ? '' : `?ifname=${encodeURIComponent(o.ifname)}`
+      const ask = async (client: { call: (m: 'GET', p: string) => Promise<unknown> }): Promise<unknown> => {
+        const rows = (await client.call('GET', `/v1/endpoints/${id}${query}`)) as EndpointView[]
+        return rows.length === 1 ? rows[0] : rows
+      }
+      await show<EndpointView | EndpointView[]>(command, ask, answer => endpointFacts([answer].flat()))
+    })
+}

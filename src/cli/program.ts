@@ -1,0 +1,129 @@
+// The command line: commander's tree of commands, each a small client of the API. What is wrong with the arguments is
+// said before anything is sent.
+
+import { Command, CommanderError, Option } from 'commander'
+import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/errors.ts'
+import { agentCommand, type RunAgent } from './agent-command.ts'
+import { clusterCommands } from './cluster-commands.ts'
+import { endpointCommands } from './endpoint-commands.ts'
+import { networkCommands } from './network-commands.ts'
+import { render, type Format } from './output.ts'
+import { ApiClient } from './client.ts'
+
+export type CliIo = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+}
+
+export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
+
+/** Asks the agent and shows the answer; `human` makes the table of what the route is known to answer with. */
+export type Show = <Answer>(
+  command: Command,
+  ask: (client: ApiClient) => Promise<unknown>,
+  human: (answer: Answer) => string
+) => Promise<void>
+
+/** What a command needs to do its work. */
+export type CommandContext = {
+  readonly show: Show
+  readonly io: CliIo
+}
+
+/** Runs one command line. @returns the exit code of contract 6.3; never rejects */
+export async function runCli(
+  argv: readonly string[],
+  p: { readonly io: CliIo; readonly version: string; readonly runAgent: RunAgent }
+): Promise<ExitCode> {
+  const { io } = p
+  let code: ExitCode = 0
+  const context: CommandContext = {
+    io,
+    show: async (command, ask, human) => {
+      const output = formatOf(command)
+      const client = new ApiClient(setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET)
+      const answer = await ask(client)
+      io.out(output === 'table' ? human(answer as never) : render(output, answer))
+    }
+  }
+  const program = buildProgram(context, p.version)
+  agentCommand(program, {
+    io,
+    runAgent: p.runAgent,
+    exit: status => {
+      code = status
+    }
+  })
+  inheritSettings(program, io)
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return code
+  } catch (thrown) {
+    return fail(thrown, io, argv)
+  }
+}
+
+function buildProgram(context: CommandContext, version: string): Command {
+  const program = new Command('vxmesh')
+    .description('A mesh of isolated tenant networks for containers: one agent a host, Serf, Raft and VXLAN.')
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand(false)
+  program.action(() => {
+    program.help({ error: true })
+  })
+  program
+    .command('version')
+    .description('Print the version.')
+    .action(function (this: Command) {
+      const output = formatOf(this)
+      context.io.out(output === 'table' ? `vxmesh ${version}\n` : render(output, { version }))
+    })
+  clusterCommands(program, context)
+  networkCommands(program, context)
+  endpointCommands(program, context)
+  return program
+}
+
+/** `-o` and `--socket` may stand anywhere on the line; every command talks through our streams and throws. */
+function inheritSettings(command: Command, io: CliIo): void {
+  command
+    .exitOverride()
+    .configureOutput({ writeOut: io.out, writeErr: io.err, outputError: () => undefined })
+    .showHelpAfterError(false)
+  command.addOption(new Option('-o, --output <format>', 'how to show the result').choices(['table', 'json', 'yaml']))
+  command.addOption(new Option('--socket <path>', 'the agent’s UNIX socket (VXMESH_SOCKET)'))
+  for (const inner of command.commands) inheritSettings(inner, io)
+}
+
+/** The setting nearest to the command: `-o json` may stand before or after it. */
+function setting(command: Command, name: 'output' | 'socket'): string | undefined {
+  for (let at: Command | null = command; at !== null; at = at.parent) {
+    const value: unknown = at.opts()[name]
+    if (typeof value === 'string') return value
+  }
+  return undefined
+}
+
+function formatOf(command: Command): Format {
+  return (setting(command, 'output') as Format | undefined) ?? 'table'
+}
+
+function fail(thrown: unknown, io: CliIo, argv: readonly string[]): ExitCode {
+  if (thrown instanceof CommanderError) {
+    if (thrown.exitCode === 0) return 0
+    const text = thrown.message.replace(/^error: /, '')
+    if (thrown.code === 'commander.help') return 2
+    return report(new VxmeshError('ERR_USAGE', text), io, argv)
+  }
+  return report(asVxmeshError(thrown), io, argv)
+}
+
+function report(err: VxmeshError, io: CliIo, argv: readonly string[]): ExitCode {
+  const json = argv.some(
+    (arg, at) =>
+      arg === '-ojson' || arg === '--output=json' || (arg === 'json' && /^(-o|--output)$/.test(argv[at - 1] ?? ''))
+  )
+  io.err(json ? `${JSON.stringify({ error: err.toBody() })}\n` : `vxmesh: ${err.message} [${err.code}]\n`)
+  return ERROR_CODES[err.code].exit
+}

@@ -1,0 +1,134 @@
+// The tables: which columns each kind of result has, and the facts of a single one.
+
+import { formatRate } from '#model/quantity.ts'
+import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import { facts, table } from './output.ts'
+
+export function membersTable(rows: readonly MemberView[]): string {
+  return table(
+    [
+      ['NAME', r => r.name],
+      ['ADDRESS', r => r.address],
+      ['STATUS', r => r.status],
+      ['ROLE', r => r.role],
+      ['VTEP', r => r.vtep],
+      ['PEER ID', r => r.peerId]
+    ],
+    rows
+  )
+}
+
+export function networksTable(rows: readonly NetworkView[]): string {
+  return table(
+    [
+      ['NAME', r => r.name],
+      ['VNI', r => `${r.vni}`],
+      ['SUBNET', r => r.subnet],
+      ['GATEWAY', r => r.gateway],
+      ['MTU', r => `${r.mtu}`],
+      ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
+      ['ENDPOINTS', r => `${r.endpoints}`]
+    ],
+    rows
+  )
+}
+
+export function endpointsTable(rows: readonly EndpointView[]): string {
+  return table(
+    [
+      ['NETWORK', r => r.network],
+      ['CONTAINER', r => short(r.containerId)],
+      ['NAME', r => r.name],
+      ['IFNAME', r => r.ifname],
+      ['HOST', r => r.host],
+      ['ADDRESS', r => r.address],
+      ['MAC', r => r.mac],
+      ['RX BYTES', r => count(r.rxBytes)],
+      ['TX BYTES', r => count(r.txBytes)]
+    ],
+    rows
+  )
+}
+
+export function endpointFacts(rows: readonly EndpointView[]): string {
+  return rows
+    .map(r =>
+      facts([
+        ['container', r.containerId],
+        ['name', r.name],
+        ['interface', `${r.ifname} (on ${r.host}: ${r.hostInterface})`],
+        ['network', `${r.network}, vni ${r.vni}`],
+        ['address', `${r.address} via ${r.gateway}`],
+        ['mac', r.mac],
+        ['mtu', `${r.mtu}`],
+        ['ingress', formatRate(r.ingressRate)],
+        ['egress', formatRate(r.egressRate)],
+        ['delay', `${r.delayUs} us`],
+        ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets`],
+        ['sent', `${count(r.txBytes)} bytes, ${count(r.txPackets)} packets`]
+      ])
+    )
+    .join('\n')
+}
+
+export function hostsTable(rows: readonly HostView[]): string {
+  return table(
+    [
+      ['NAME', r => r.name],
+      ['VTEP', r => r.vtep],
+      ['ROLE', r => r.role],
+      ['STATUS', r => r.status],
+      ['ENDPOINTS', r => `${r.endpoints}`],
+      ['VERSION', r => r.version],
+      ['PEER ID', r => r.peerId]
+    ],
+    rows
+  )
+}
+
+export function raftPeersTable(rows: readonly RaftPeerView[]): string {
+  return table(
+    [
+      ['NAME', r => r.name],
+      ['ADDRESS', r => r.address],
+      ['STATE', r => r.state],
+      ['VOTER', r => (r.voter ? 'yes' : 'no')],
+      ['MATCH INDEX', r => count(r.matchIndex)],
+      ['PEER ID', r => r.peerId]
+    ],
+    rows
+  )
+}
+
+/** What is wrong comes first. */
+export function statusFacts(s: StatusView): string {
+  const { raft, members, overlay } = s
+  const troubles = [
+    ...(s.ready ? [] : ['this host is not ready']),
+    ...(raft.leader === null ? ['no leader is known: changes are not possible'] : []),
+    ...(members.failed > 0 ? [`${members.failed} members have failed: vxmesh members`] : []),
+    ...overlay.degraded.map(text => `degraded: ${text}`)
+  ]
+  const pairs: (readonly [string, string])[] = [
+    ...troubles.map(text => ['!', text] as const),
+    ['host', `${s.host} (${s.peerId})`],
+    ['cluster', s.cluster ?? 'none yet'],
+    ['version', s.version],
+    ['ready', s.ready ? 'yes' : 'no'],
+    ['raft', `${raft.role}, term ${raft.term}, leader ${raft.leader ?? 'unknown'}`],
+    ['log', `applied ${raft.appliedIndex} of ${raft.commitIndex} committed`],
+    ['members', `${members.alive} alive, ${members.failed} failed`],
+    ['networks', `${s.networks}`],
+    ['endpoints', `${s.endpoints}`],
+    ['overlay', `${overlay.driver}, drift ${overlay.drift}`]
+  ]
+  return facts(pairs)
+}
+
+function count(value: number | null): string {
+  return value === null ? '-' : `${value}`
+}
+
+function short(id: string): string {
+  return id.length > 24 ? `${id.slice(0, 23)}~` : id
+}

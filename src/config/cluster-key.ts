@@ -1,0 +1,48 @@
+// The cluster key: 32 random bytes that every host of a cluster shares. Serf's gossip key and libp2p's pre-shared key
+// are derived from it, so that one file is all there is to hand out. HKDF-SHA256 (RFC 5869) with a label each.
+
+import { hkdfSync } from 'node:crypto'
+import { readFile, stat } from 'node:fs/promises'
+import { VxmeshError } from '#model/errors.ts'
+import { randomKey } from '#platform/clock.ts'
+
+const KEY_BYTES = 32
+
+/** Two keys of 32 bytes each. */
+export type ClusterKeys = { readonly serf: Uint8Array; readonly p2p: Uint8Array }
+
+/** A new cluster key: one line of base64. */
+export function generateClusterKey(): string {
+  return randomKey(KEY_BYTES).toString('base64')
+}
+
+/** @throws ERR_CONFIG unless the text is base64 of 32 bytes */
+export function deriveKeys(text: string): ClusterKeys {
+  const line = text.trim()
+  const key = /^[A-Za-z0-9+/]{43}=$/.test(line) ? Buffer.from(line, 'base64') : Buffer.alloc(0)
+  if (key.byteLength !== KEY_BYTES) {
+    throw keyError('must hold one line of base64 that is 32 bytes; make one with: vxmesh keygen')
+  }
+  const derive = (label: string): Uint8Array =>
+    new Uint8Array(hkdfSync('sha256', key, '', `vxmesh ${label}`, KEY_BYTES))
+  return { serf: derive('serf gossip 1'), p2p: derive('libp2p psk 1') }
+}
+
+/** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, or readable by others than its owner */
+export async function readClusterKeys(path: string): Promise<ClusterKeys> {
+  let text: string
+  try {
+    const { mode } = await stat(path)
+    if ((mode & 0o077) !== 0) throw keyError(`${path} is readable by others; run: chmod 600 ${path}`)
+    text = await readFile(path, 'utf8')
+  } catch (err) {
+    if (err instanceof VxmeshError) throw err
+    const why = err instanceof Error ? err.message : String(err)
+    throw keyError(`cannot be read (${why}); make one with: vxmesh keygen > ${path}`)
+  }
+  return deriveKeys(text)
+}
+
+function keyError(message: string): VxmeshError {
+  return new VxmeshError('ERR_CONFIG', `clusterKeyFile: ${message}`, { field: 'clusterKeyFile' })
+}

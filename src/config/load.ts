@@ -1,0 +1,158 @@
+// From flags, environment, file and defaults, in that order of precedence, to one frozen Config. Every wrong value is
+// named with where it came from; an unknown key is an error, for a misspelt one must not be silently without effect.
+
+import { readFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { parse as parseYaml } from 'yaml'
+import { VxmeshError } from '#model/errors.ts'
+import { configSchema, type Config } from './schema.ts'
+
+/** A nested object as YAML gives it. */
+type Tree = Record<string, unknown>
+
+export type ConfigSources = {
+  /** Path of the file; null for none. */
+  readonly file: string | null
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Dotted keys to values: `serf.rpcPort`. */
+  readonly flags: Readonly<Record<string, string | readonly string[]>>
+}
+
+/** Every key in dotted form, from the schema's own order. */
+export const CONFIG_KEYS = [
+  'name',
+  'role',
+  'bootstrapExpect',
+  'join',
+  'bind',
+  'dataDir',
+  'socket',
+  'clusterKeyFile',
+  'insecure',
+  'serf.port',
+  'serf.rpcPort',
+  'serf.binary',
+  'p2p.port',
+  'overlay.driver',
+  'overlay.vtep',
+  'overlay.port',
+  'overlay.mtu',
+  'zmq.requests',
+  'zmq.events',
+  'zmq.rpc',
+  'http.listen',
+  'log.level',
+  'log.format'
+] as const
+
+/** Variables that start like ours and are not configuration keys. */
+const OTHER_VARIABLES: ReadonlySet<string> = new Set(['VXMESH_NODE', 'VXMESH_CONFIG'])
+
+/** `serf.rpcPort` as a variable: VXMESH_SERF_RPC_PORT. */
+export function variableOf(key: string): string {
+  return `VXMESH_${words(key).join('_').toUpperCase()}`
+}
+
+/** `serf.rpcPort` as a flag: --serf-rpc-port. */
+export function flagOf(key: string): string {
+  return `--${words(key).join('-')}`
+}
+
+/** @throws ERR_CONFIG naming the key and where it came from */
+export async function loadConfig(sources: ConfigSources): Promise<Config> {
+  const origins = new Map<string, string>()
+  const tree: Tree = sources.file === null ? {} : await readTree(sources.file)
+  for (const key of CONFIG_KEYS) {
+    if (sources.file !== null && has(tree, key)) origins.set(key, sources.file)
+    const variable = variableOf(key)
+    const fromEnv = sources.env[variable]
+    if (fromEnv !== undefined) place({ tree, key, value: fromEnv, origins, origin: variable })
+    const fromFlag = sources.flags[key]
+    if (fromFlag !== undefined) place({ tree, key, value: fromFlag, origins, origin: flagOf(key) })
+  }
+  refuseUnknownVariables(sources.env)
+  tree['name'] ??= hostname().toLowerCase().split('.')[0]
+  return check(tree, origins)
+}
+
+function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
+  const result = configSchema.safeParse(tree)
+  if (!result.success) {
+    const issue = result.error.issues[0]
+    const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined
+    const field = [...(issue?.path ?? []).map(String), ...(unknown === undefined ? [] : [unknown])].join('.')
+    const known = CONFIG_KEYS.find(key => field === key || field.startsWith(`${key}.`)) ?? field
+    const origin = origins.get(known)
+    const missing = issue?.code === 'invalid_type' && !has(tree, known)
+    const why =
+      unknown !== undefined ? 'there is no such key' : missing ? 'is required' : (issue?.message ?? 'is wrong')
+    throw configError(known, origin === undefined ? why : `${why} (from ${origin})`)
+  }
+  const config = result.data
+  if (config.overlay.driver === 'ovs') {
+    throw new VxmeshError('ERR_UNSUPPORTED', 'overlay.driver: this version has the linux driver only', {
+      field: 'overlay.driver'
+    })
+  }
+  return deepFreeze(config)
+}
+
+async function readTree(file: string): Promise<Tree> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (err) {
+    throw new VxmeshError('ERR_CONFIG', `config: ${err instanceof Error ? err.message : String(err)}`, { cause: err })
+  }
+  try {
+    const tree: unknown = parseYaml(text, { maxAliasCount: 0 }) ?? {}
+    if (typeof tree !== 'object' || tree === null || Array.isArray(tree)) throw new Error('must hold keys and values')
+    return tree as Tree
+  } catch (err) {
+    const why = err instanceof Error ? err.message : String(err)
+    throw new VxmeshError('ERR_CONFIG', `config: ${file}: ${why}`, { cause: err, field: 'config' })
+  }
+}
+
+function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {
+  const known = new Set<string>(CONFIG_KEYS.map(variableOf))
+  const unknown = Object.keys(env).find(n => n.startsWith('VXMESH_') && !known.has(n) && !OTHER_VARIABLES.has(n))
+  if (unknown !== undefined) throw configError(unknown, 'no setting has this variable')
+}
+
+function has(tree: Tree, key: string): boolean {
+  let at: unknown = tree
+  for (const part of key.split('.')) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, part)) return false
+    at = (at as Tree)[part]
+  }
+  return true
+}
+
+function place(p: { tree: Tree; key: string; value: unknown; origins: Map<string, string>; origin: string }): void {
+  p.origins.set(p.key, p.origin)
+  const parts = p.key.split('.')
+  const last = parts.pop()
+  let at = p.tree
+  for (const part of parts) {
+    const next = Object.hasOwn(at, part) ? at[part] : undefined
+    const inner: Tree = typeof next === 'object' && next !== null ? (next as Tree) : {}
+    at[part] = inner
+    at = inner
+  }
+  if (last !== undefined) at[last] = p.value
+}
+
+/** `serf.rpcPort` is serf, rpc, port; `p2p` stays one word. */
+function words(key: string): string[] {
+  return key.split('.').flatMap(part => part.split(/(?=[A-Z])/).map(word => word.toLowerCase()))
+}
+
+function configError(field: string, message: string): VxmeshError {
+  return new VxmeshError('ERR_CONFIG', `${field}: ${message}`, { field })
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) deepFreeze(inner as object)
+  return Object.freeze(value)
+}

@@ -1,0 +1,35 @@
+// One agent a data directory: a lock file that names its holder by pid and start time, so that a crash leaves no lock.
+
+import { open, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VxmeshError } from '#model/errors.ts'
+import { isErrno, readIfExists } from './files.ts'
+import { readStartTime } from './host-facts.ts'
+
+export type Lock = { release(): Promise<void> }
+
+/** @throws ERR_CONFIG naming dataDir when another live process holds it; ERR_STORAGE */
+export async function lockDirectory(dir: string): Promise<Lock> {
+  const path = join(dir, 'agent.lock')
+  const mine = `${process.pid} ${(await readStartTime(process.pid)) ?? ''}\n`
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      const file = await open(path, 'wx', 0o600)
+      await file.writeFile(mine)
+      await file.close()
+      return { release: () => rm(path, { force: true }) }
+    } catch (err) {
+      if (!isErrno(err, 'EEXIST'))
+        throw new VxmeshError('ERR_STORAGE', `cannot lock ${dir}: ${String(err)}`, { cause: err })
+    }
+    const holder = (await readIfExists(path))?.toString() ?? ''
+    const [pid = '', startTime = ''] = holder.trim().split(' ')
+    if (startTime !== '' && (await readStartTime(Number(pid))) === startTime) {
+      throw new VxmeshError('ERR_CONFIG', `dataDir: ${dir} is in use by the agent with pid ${pid}`, {
+        field: 'dataDir'
+      })
+    }
+    await rm(path, { force: true })
+  }
+  throw new VxmeshError('ERR_CONFIG', `dataDir: ${dir} is being taken by another agent`, { field: 'dataDir' })
+}

@@ -1,0 +1,145 @@
+// Network namespaces by path. The process's main thread enters one only for a synchronous stretch: what is opened there
+// (a socket) stays bound to it and works from anywhere afterwards.
+
+import { accessSync, closeSync, constants, fstatSync, openSync, statfsSync, writeFileSync } from 'node:fs'
+import { VxmeshError } from '#model/errors.ts'
+import { CLONE_NEWNET, errnoName, errnoText, namespaceKind, setNetns, unshareNetns } from './libc.ts'
+
+/** The namespace that the calling thread is in. */
+export const OWN_NETNS = '/proc/thread-self/ns/net'
+
+const NSFS_MAGIC = 0x6e736673
+
+/** `dev:inode`: equal for two paths exactly when they are the same namespace, while either is open. */
+export type NetnsId = string
+
+/**
+ * Runs with the namespace open as a file descriptor, which is closed afterwards.
+ * @throws ERR_NETNS naming `field`: not absolute, missing, not a namespace, not a network namespace, not permitted
+ */
+export function withNetns<T>(path: string, use: (fd: number, id: NetnsId) => T, field = 'netns'): T {
+  const fd = openNetns(path, field)
+  try {
+    const { dev, ino } = fstatSync(fd)
+    return use(fd, `${dev}:${ino}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Checks that the path is a network namespace. @throws ERR_NETNS naming `field` */
+export function checkNetns(path: string, field = 'netns'): NetnsId {
+  return withNetns(path, (_fd, id) => id, field)
+}
+
+/**
+ * Checks that the path is a network namespace that a container can be in: not this process's own and none of `hosts`.
+ * @throws ERR_NETNS naming `field`
+ */
+export function checkContainerNetns(path: string, hosts: readonly string[] = [], field = 'netns'): NetnsId {
+  const id = checkNetns(path, field)
+  if ([OWN_NETNS, ...hosts].some(host => checkNetns(host) === id)) {
+    throw netnsError(path, "is the host's own network namespace, not a container's", { field })
+  }
+  return id
+}
+
+/** The path of a process's network namespace. @throws ERR_NETNS naming `pid` when there is no such process */
+export function netnsOfPid(pid: number): string {
+  if (!Number.isInteger(pid) || pid < 1 || pid > 2 ** 22) {
+    throw new VxmeshError('ERR_NETNS', `pid: must be a process id, got ${String(pid)}`, { field: 'pid' })
+  }
+  const path = `/proc/${pid}/ns/net`
+  try {
+    checkNetns(path, 'pid')
+  } catch (err) {
+    const problem =
+      err instanceof VxmeshError && err.message.includes('(ENOENT)') ? 'there is no process' : 'cannot use process'
+    throw new VxmeshError('ERR_NETNS', `pid: ${problem} ${pid}`, { field: 'pid', cause: err })
+  }
+  return path
+}
+
+/**
+ * Runs a synchronous function inside a namespace. If the way back is barred the process ends: every later call would
+ * act on the wrong host. @throws ERR_NETNS
+ */
+export function inNetns<T>(path: string, run: () => T, field = 'netns'): T {
+  return withNetns(path, fd => away(() => setNetns(fd), run, { path, field }), field)
+}
+
+/** Runs a synchronous function inside a new, empty namespace, which lasts as long as what was opened there. @throws ERR_NETNS */
+export function inScratchNetns<T>(run: () => T): T {
+  return away(unshareNetns, run, { path: 'a new namespace', field: 'netns' })
+}
+
+/** Writes settings below /proc/sys as the namespace (null: the process's own) has them. @throws ERR_NETNS, ERR_KERNEL */
+export function writeSysctls(netns: string | null, settings: readonly { key: string; value: string }[]): void {
+  const write = (): void => {
+    for (const { key, value } of settings) writeFileSync(`/proc/sys/${key}`, value)
+  }
+  try {
+    if (netns === null) write()
+    else inNetns(netns, write)
+  } catch (err) {
+    if (err instanceof VxmeshError) throw err
+    const code = err instanceof Error && 'code' in err ? String(err.code) : 'EIO'
+    const keys = settings.map(({ key }) => key).join(', ')
+    throw new VxmeshError('ERR_KERNEL', `cannot write ${keys} (${code})`, { cause: err, context: { errno: code } })
+  }
+}
+
+/** Can this setting be written (it exists, and /proc/sys is not read-only)? @throws ERR_NETNS */
+export function isSysctlWritable(netns: string | null, key: string): boolean {
+  const test = (): boolean => {
+    try {
+      accessSync(`/proc/sys/${key}`, constants.W_OK)
+      return true
+    } catch {
+      return false
+    }
+  }
+  return netns === null ? test() : inNetns(netns, test)
+}
+
+function away<T>(leave: () => { errno: number }, run: () => T, where: { path: string; field: string }): T {
+  const home = openSync(OWN_NETNS, constants.O_RDONLY)
+  try {
+    const { errno } = leave()
+    if (errno !== 0) throw netnsError(where.path, `cannot be entered: ${errnoText(errno)} (${errnoName(errno)})`, where)
+    try {
+      const result = run()
+      if (result instanceof Promise) throw new Error('a stretch inside a namespace must be synchronous')
+      return result
+    } finally {
+      if (setNetns(home).errno !== 0) process.abort()
+    }
+  } finally {
+    closeSync(home)
+  }
+}
+
+function openNetns(path: string, field: string): number {
+  if (!path.startsWith('/') || path.includes('\0')) throw netnsError(path, 'must be an absolute path', { field })
+  let fd: number
+  try {
+    // Asked before it is opened: opening a FIFO or a device would have effects of its own.
+    if (statfsSync(path).type !== NSFS_MAGIC) throw netnsError(path, 'is not a namespace', { field })
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (err) {
+    if (err instanceof VxmeshError) throw err
+    const code = err instanceof Error && 'code' in err ? String(err.code) : 'unknown'
+    throw netnsError(path, `cannot be opened (${code})`, { field, cause: err })
+  }
+  if (namespaceKind(fd).value === CLONE_NEWNET) return fd
+  closeSync(fd)
+  throw netnsError(path, 'is not a network namespace', { field })
+}
+
+function netnsError(path: string, problem: string, options: { field: string; cause?: unknown }): VxmeshError {
+  const shown = JSON.stringify(path).slice(0, 200)
+  return new VxmeshError('ERR_NETNS', `${options.field}: ${shown} ${problem}`, {
+    field: options.field,
+    ...(options.cause === undefined ? {} : { cause: options.cause })
+  })
+}

@@ -1,0 +1,41 @@
+// When an entry is committed (thesis 3.6.2).
+
+import type { LogIndex } from '#model/ids.ts'
+import { quorumSize } from './configuration.ts'
+import type { RaftState } from './raft.ts'
+import { announceCommit } from './replicate.ts'
+import { confirmReads } from './read.ts'
+
+/** A leader's: the highest index on a majority's disks, its own included once it is durable, and of its own term. */
+export function advanceCommit(state: RaftState): void {
+  const { leading, configuration } = state
+  if (leading === null) return
+  const durable = configuration.voters.map(voter =>
+    voter === state.self ? state.durableIndex : (leading.progress.get(voter)?.matchIndex ?? 0)
+  )
+  const majority = durable.sort((a, b) => b - a)[quorumSize(configuration) - 1] ?? 0
+  const index = majority as LogIndex
+  // Counting is right for entries of the own term only: figure 3.7 shows an earlier one on a majority overwritten.
+  if (index <= state.commitIndex || state.log.termAt(index) !== state.term) return
+  for (const entry of state.log.between(state.commitIndex, index)) {
+    if (entry.term === state.term) leading.uncommittedBytes -= entry.data.byteLength
+  }
+  state.commitIndex = index
+  announceCommit(state)
+  confirmReads(state)
+}
+
+/** A follower's: what the leader says, as far as this server's log is known to equal the leader's. */
+export function followCommit(state: RaftState, leaderCommit: LogIndex, matched: LogIndex): void {
+  const index = leaderCommit < matched ? leaderCommit : matched
+  if (index > state.commitIndex) state.commitIndex = index
+}
+
+/** Our disk has caught up to a persist. */
+export function persisted(state: RaftState, count: number): void {
+  while ((state.unsynced[0]?.count ?? Infinity) <= count) {
+    const mark = state.unsynced.shift()
+    if (mark !== undefined) state.durableIndex = mark.lastIndex
+  }
+  advanceCommit(state)
+}

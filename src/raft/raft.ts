@@ -1,0 +1,118 @@
+// The state of one Raft server, and how it begins: from what the disk holds. `step` (step.ts) advances it.
+// Sources: Ongaro's thesis (section numbers in the handlers), with pre-vote and check-quorum always on.
+
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { effectiveConfiguration } from './configuration.ts'
+import { RaftLog } from './log.ts'
+import type { Configuration, DurableState, Effect, RaftOptions, RaftRole } from './types.ts'
+
+/** What a leader knows of one receiver of its log. */
+export type Progress = {
+  /** The next entry to send. */
+  nextIndex: LogIndex
+  /** Known to be on the receiver's disk and equal to ours. */
+  matchIndex: LogIndex
+  /** `probe`: one request at a time until the logs are known to meet; `replicate`: pipelined. */
+  mode: 'probe' | 'replicate'
+  /** Last indexes of the requests with entries that are under way, ascending. */
+  inflight: LogIndex[]
+  /** A probe is under way; the next heartbeat repeats it. */
+  probing: boolean
+  /** When it last answered in this term. */
+  heardMs: number
+  /** The latest round that it has answered. */
+  round: number
+}
+
+export type PendingRead = {
+  readonly id: number
+  /** Null until an entry of the own term is committed: before that the commit index may be behind (thesis 6.4). */
+  request: { readonly index: LogIndex; readonly round: number } | null
+}
+
+/** What only a leader has. */
+export type Leading = {
+  readonly progress: Map<PeerId, Progress>
+  heartbeatAtMs: number
+  quorumCheckAtMs: number
+  /** Counts up with each question of who still follows. */
+  round: number
+  reads: PendingRead[]
+  /** Bytes of own-term entries that are not committed; bounds what clients can pile up. */
+  uncommittedBytes: number
+  transfer: { readonly to: PeerId; readonly untilMs: number; asked: boolean } | null
+}
+
+export type RaftState = {
+  readonly self: PeerId
+  readonly clusterId: ClusterId
+  readonly options: RaftOptions
+  readonly initialConfiguration: Configuration
+  readonly log: RaftLog
+  /** In force: the last one in the log, committed or not (thesis 4.1). */
+  configuration: Configuration
+  term: Term
+  votedFor: PeerId | null
+  commitIndex: LogIndex
+  /** The last entry handed out by a `commit` effect. */
+  handedOut: LogIndex
+  role: RaftRole
+  leader: PeerId | null
+  /** When the leader of this term was last heard. */
+  leaderHeardMs: number
+  electionAtMs: number
+  /** Answers to the election that is under way. */
+  readonly votes: Map<PeerId, boolean>
+  leading: Leading | null
+  /** Persists asked for, and for each of them that is not durable yet the log's last index once it is. */
+  persistsAsked: number
+  readonly unsynced: { readonly count: number; lastIndex: LogIndex }[]
+  durableIndex: LogIndex
+  /** Of the input that is being handled. */
+  nowMs: number
+  random: number
+  /** Of the step that is under way, in order. */
+  effects: Effect[]
+}
+
+export type RaftInit = {
+  readonly self: PeerId
+  readonly clusterId: ClusterId
+  readonly options: RaftOptions
+  readonly durable: DurableState
+  /** In force before any config entry. */
+  readonly configuration: Configuration
+  readonly nowMs: number
+  readonly random: number
+}
+
+/** A server as it comes up. The first step hands out what is known to be committed. */
+export function createRaft(init: RaftInit): RaftState {
+  const { durable, options } = init
+  const base = durable.snapshot ?? { lastIndex: 0 as LogIndex, lastTerm: 0 as Term, configuration: init.configuration }
+  const log = new RaftLog({ index: base.lastIndex, term: base.lastTerm }, durable.entries)
+  return {
+    self: init.self,
+    clusterId: init.clusterId,
+    options,
+    initialConfiguration: base.configuration,
+    log,
+    configuration: effectiveConfiguration(log, base.configuration),
+    term: durable.hardState.term,
+    votedFor: durable.hardState.votedFor,
+    commitIndex: Math.max(durable.commitIndex, base.lastIndex) as LogIndex,
+    handedOut: base.lastIndex,
+    role: 'follower',
+    leader: null,
+    leaderHeardMs: -Infinity,
+    electionAtMs: init.nowMs + options.electionTimeoutMs * (1 + init.random),
+    votes: new Map(),
+    leading: null,
+    persistsAsked: 0,
+    unsynced: [],
+    durableIndex: log.lastIndex,
+    nowMs: init.nowMs,
+    random: init.random,
+    effects: []
+  }
+}

@@ -1,0 +1,24 @@
+// What the outside may know of a server's consensus.
+
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { RaftState } from './raft.ts'
+import type { Configuration, RaftRole } from './types.ts'
+
+export type RaftStatus = {
+  readonly role: RaftRole
+  readonly term: Term
+  readonly leader: PeerId | null
+  readonly commitIndex: LogIndex
+  readonly lastIndex: LogIndex
+  readonly configuration: Configuration
+  /** How far each receiver is; empty where this server does not lead. */
+  readonly progress: ReadonlyMap<PeerId, { readonly matchIndex: LogIndex }>
+}
+
+export function raftStatus(state: RaftState): RaftStatus {
+  const progress = new Map<PeerId, { readonly matchIndex: LogIndex }>()
+  for (const [peer, { matchIndex }] of state.leading?.progress ?? []) progress.set(peer, { matchIndex })
+  if (state.leading !== null) progress.set(state.self, { matchIndex: state.durableIndex })
+  const { role, term, leader, commitIndex, configuration } = state
+  return { role, term, leader, commitIndex, lastIndex: state.log.lastIndex, configuration, progress }
+}

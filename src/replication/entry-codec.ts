@@ -1,0 +1,31 @@
+// Log entries as msgpack arrays: [index, term, kind, data]. One form for the disk, the Raft streams and the feed.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { LogIndex, Term } from '#model/ids.ts'
+import type { Entry, EntryKind } from '#raft/types.ts'
+
+const KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
+
+export type EntryTuple = readonly [number, number, number, Uint8Array]
+
+export function entryToTuple(entry: Entry): EntryTuple {
+  return [entry.index, entry.term, KINDS.indexOf(entry.kind), entry.data]
+}
+
+/** @throws ERR_PEER on anything that is not an entry: an unknown kind halts, it is never skipped */
+export function entryFromTuple(value: unknown): Entry {
+  if (!Array.isArray(value) || value.length !== 4) throw malformed('entry')
+  const [index, term, kindCode, data] = value as unknown[]
+  const kind = typeof kindCode === 'number' ? KINDS[kindCode] : undefined
+  if (!isCount(index) || !isCount(term) || kind === undefined || !(data instanceof Uint8Array)) throw malformed('entry')
+  return { index: index as LogIndex, term: term as Term, kind, data }
+}
+
+/** A whole number that a log index or term can be; above 2^53 no arithmetic holds. */
+export function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+}
+
+export function malformed(what: string): VxmeshError {
+  return new VxmeshError('ERR_PEER', `a malformed ${what}`)
+}

@@ -1,0 +1,212 @@
+// The feed: how committed entries reach every host. The leader publishes them by gossipsub; a host that finds a gap
+// pulls the missing range from a server over a stream. A message is msgpack [cluster, term, commitIndex, entries].
+
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { sleep } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import type { Entry } from '#raft/types.ts'
+import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
+import { FeedOrder } from './feed-order.ts'
+import type { Mesh, Verdict } from './mesh.ts'
+import { fetchEntries } from './fetch.ts'
+import type { Rpc } from './rpc.ts'
+
+/** Bytes of entries in one message: gossip is copied along many paths, so large ranges go by stream instead. */
+const MAX_MESSAGE_BYTES = 48 * 1024
+/** How often a quiet leader repeats its commit index, so that a lost last message is noticed. */
+const BEAT_MS = 500
+const FETCH_RETRY_MS = 200
+
+/** Splits a range into messages; pure. */
+export function encodeFeed(p: {
+  readonly clusterId: ClusterId
+  readonly term: Term
+  readonly commitIndex: LogIndex
+  readonly entries: readonly Entry[]
+}): Uint8Array[] {
+  const messages: Uint8Array[] = []
+  let batch: Entry[] = []
+  let bytes = 0
+  const flush = (): void => {
+    messages.push(encodeMsgpack([p.clusterId, p.term, p.commitIndex, batch.map(entryToTuple)]))
+    batch = []
+    bytes = 0
+  }
+  for (const entry of p.entries) {
+    batch.push(entry)
+    bytes += entry.data.byteLength + 32
+    if (bytes >= MAX_MESSAGE_BYTES) flush()
+  }
+  if (batch.length > 0 || messages.length === 0) flush()
+  return messages
+}
+
+export type FeedMessage = {
+  readonly clusterId: string
+  readonly term: Term
+  readonly commitIndex: LogIndex
+  readonly entries: readonly Entry[]
+}
+
+/** @throws ERR_PEER on anything malformed */
+export function decodeFeed(data: Uint8Array): FeedMessage {
+  const parts: unknown = decodeMsgpack(data)
+  if (!Array.isArray(parts) || parts.length !== 4) throw malformed('feed message')
+  const [clusterId, term, commitIndex, entries] = parts as unknown[]
+  if (typeof clusterId !== 'string' || !isCount(term) || !isCount(commitIndex) || !Array.isArray(entries)) {
+    throw malformed('feed message')
+  }
+  return { clusterId, term: term as Term, commitIndex: commitIndex as LogIndex, entries: entries.map(entryFromTuple) }
+}
+
+/** The leader's side: publishes what it commits, and beats while nothing happens. */
+export class FeedPublisher {
+  readonly #mesh: Mesh
+  readonly #clusterId: ClusterId
+  readonly #logger: Logger
+  #leading: { readonly term: Term; readonly beat: NodeJS.Timeout } | null = null
+  #commitIndex = 0 as LogIndex
+
+  constructor(mesh: Mesh, clusterId: ClusterId, logger: Logger) {
+    this.#mesh = mesh
+    this.#clusterId = clusterId
+    this.#logger = logger
+  }
+
+  lead(term: Term): void {
+    this.stop()
+    this.#leading = { term, beat: setInterval(() => this.#publish([]), BEAT_MS) }
+  }
+
+  stop(): void {
+    if (this.#leading !== null) clearInterval(this.#leading.beat)
+    this.#leading = null
+  }
+
+  /** Called for every committed range; only a leader speaks. */
+  committed(entries: readonly Entry[]): void {
+    const last = entries.at(-1)
+    if (last === undefined) return
+    this.#commitIndex = last.index
+    if (this.#leading !== null) this.#publish(entries)
+  }
+
+  #publish(entries: readonly Entry[]): void {
+    if (this.#leading === null) return
+    const { term } = this.#leading
+    for (const message of encodeFeed({ clusterId: this.#clusterId, term, commitIndex: this.#commitIndex, entries })) {
+      this.#mesh.publish(message).catch((err: unknown) => this.#logger.debug({ err }, 'feed message not published'))
+    }
+  }
+}
+
+export type FeedFollowerOptions = {
+  readonly rpc: Rpc
+  /** The cluster that this host belongs to, or null before its first contact. */
+  readonly clusterId: () => ClusterId | null
+  readonly isServer: (peer: PeerId) => boolean
+  /** Servers to ask, the best first. */
+  readonly servers: () => readonly PeerId[]
+  readonly applied: LogIndex
+  /** Persists and applies entries in order. */
+  readonly deliver: (entries: readonly Entry[]) => Promise<void>
+  /** An accepted message tells who leads. */
+  readonly heard: (leader: PeerId, term: Term) => void
+  readonly fatal: (err: Error) => void
+  readonly logger: Logger
+}
+
+/** The side of a host that is no voter: judges, orders, fills gaps, delivers. */
+export class FeedFollower {
+  readonly #options: FeedFollowerOptions
+  readonly #order: FeedOrder
+  readonly #stopping = new AbortController()
+  #delivering: Promise<void> = Promise.resolve()
+  #fetching = false
+  /** Messages that changed nothing, by reason. */
+  readonly refused = { malformed: 0, foreignCluster: 0, notServer: 0 }
+
+  constructor(options: FeedFollowerOptions) {
+    this.#options = options
+    this.#order = new FeedOrder(options.applied)
+  }
+
+  /** Judges a message before it is forwarded, and takes it when it is good. */
+  judge(author: PeerId, data: Uint8Array): Verdict {
+    if (!this.#options.isServer(author)) {
+      this.refused.notServer += 1
+      return 'ignore'
+    }
+    let message: FeedMessage
+    try {
+      message = decodeFeed(data)
+    } catch {
+      this.refused.malformed += 1
+      return 'reject'
+    }
+    if (message.clusterId !== this.#options.clusterId()) {
+      this.refused.foreignCluster += 1
+      return 'ignore'
+    }
+    this.#options.heard(author, message.term)
+    this.#take(message.entries, message.commitIndex)
+    return 'accept'
+  }
+
+  /** Does this host hold the cluster's state, be it of some time ago? Always at least what it has acted upon. */
+  get current(): boolean {
+    return this.#order.next > 1 && !(this.#order.missing && this.#options.applied === 0)
+  }
+
+  /** Looks at the servers now: at start, and when a server is newly reachable. */
+  catchUp(): void {
+    if (!this.#fetching) void this.#fetch()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#delivering
+  }
+
+  #take(entries: readonly Entry[], commitIndex: LogIndex): void {
+    const ready = this.#order.accept(entries, commitIndex)
+    if (ready.length > 0) {
+      this.#delivering = this.#delivering
+        .then(() => this.#options.deliver(ready))
+        .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+    }
+    if (this.#order.missing) this.catchUp()
+  }
+
+  /** Pulls pages until nothing is missing. One loop at a time. */
+  async #fetch(): Promise<void> {
+    this.#fetching = true
+    const { signal } = this.#stopping
+    try {
+      do {
+        if (!(await this.#fetchOnce())) await sleep(FETCH_RETRY_MS, signal)
+      } while (!signal.aborted && this.#order.missing)
+    } finally {
+      this.#fetching = false
+    }
+  }
+
+  /** Asks servers in turn; true when one answered. */
+  async #fetchOnce(): Promise<boolean> {
+    const clusterId = this.#options.clusterId()
+    for (const server of this.#options.servers()) {
+      if (clusterId === null || this.#stopping.signal.aborted) return false
+      try {
+        const page = await fetchEntries(this.#options.rpc, server, { clusterId, from: this.#order.next })
+        this.#take(page.entries, page.commitIndex)
+        return true
+      } catch (err) {
+        if (!(err instanceof VxmeshError)) throw err
+        this.#options.logger.debug({ server, err }, 'catch-up failed')
+      }
+    }
+    return false
+  }
+}

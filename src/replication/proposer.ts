@@ -1,0 +1,179 @@
+// How a host changes the cluster's state: its commands go to the leader, wherever it is, under a session and a
+// sequence number, so that a retry after an ambiguous failure is the same request and yields the same answer.
+
+import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import { monotonicMs, randomId, sleep } from '#platform/clock.ts'
+import type { Rpc } from './rpc.ts'
+
+const METHOD = 'propose'
+/** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
+const DEADLINE_MS = 4_500
+const ATTEMPT_MS = 2_000
+const PAUSE_MS = 50
+
+/** A committed request: what it came to, and the log index from which it is visible. */
+export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
+
+export type ProposerOptions = {
+  readonly rpc: Rpc
+  readonly self: PeerId
+  /** Proposes on this host's own Raft. @throws ERR_NOT_LEADER with context.leader, ERR_NO_QUORUM */
+  readonly proposeHere: (request: Request) => Promise<Applied>
+  /** Servers to try, the likely leader first; may hold this host. */
+  readonly servers: () => readonly PeerId[]
+}
+
+/** Requests of one session that may be without an answer; the state machine remembers at least as many. */
+const MAX_UNSETTLED = 2_048
+
+/** What another server, or the same one a little later, may answer differently. */
+const WORTH_A_RETRY: ReadonlySet<ErrorCode> = new Set([
+  'ERR_PEER',
+  'ERR_TIMEOUT',
+  'ERR_NOT_LEADER',
+  'ERR_NO_QUORUM',
+  'ERR_BUSY'
+])
+
+type Session = {
+  readonly id: string
+  readonly opened: Promise<unknown>
+  readonly unsettled: Set<number>
+  nextSeq: number
+}
+
+type Submitted = { readonly applied: Applied; readonly attempts: number }
+
+export class Proposer {
+  readonly #options: ProposerOptions
+  #session: Session | null = null
+  #leader: PeerId | null = null
+
+  constructor(options: ProposerOptions) {
+    this.#options = options
+  }
+
+  /** Where the leader was last seen. */
+  hint(leader: PeerId): void {
+    this.#leader = leader
+  }
+
+  /**
+   * Proposes a command and resolves with its result after commit.
+   * @throws the outcome's error; ERR_NO_QUORUM when no leader acknowledged in time (the fate is then unknown); ERR_BUSY
+   */
+  async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
+    const deadline = monotonicMs() + DEADLINE_MS
+    for (;;) {
+      const session = await this.#openSession(deadline)
+      const { applied, attempts } = await this.#proposeIn(session, command, deadline)
+      const { outcome, index } = applied
+      if (outcome.ok) return { result: outcome.result, index }
+      if (outcome.error.code === 'ERR_SESSION_EXPIRED') {
+        if (this.#session === session) this.#session = null
+        // Sent once and refused for its session: it was not carried out. Sent twice, the first may have been.
+        if (attempts === 1) continue
+      }
+      throw VxmeshError.fromBody(outcome.error)
+    }
+  }
+
+  async #proposeIn(session: Session, command: Command, deadline: number): Promise<Submitted> {
+    const { id, unsettled } = session
+    if (unsettled.size >= MAX_UNSETTLED) throw new VxmeshError('ERR_BUSY', 'too many changes are under way; retry')
+    const seq = session.nextSeq++
+    unsettled.add(seq)
+    try {
+      const [oldest = seq] = unsettled // insertion order: the first is the lowest
+      return await this.#submit({ session: id, seq, settledBelow: oldest, command }, deadline)
+    } finally {
+      unsettled.delete(seq)
+    }
+  }
+
+  async #openSession(deadline: number): Promise<Session> {
+    if (this.#session === null) {
+      const id = randomId()
+      const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+      const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
+      this.#session = opening
+      opening.opened.catch(() => {
+        if (this.#session === opening) this.#session = null
+      })
+    }
+    const session = this.#session
+    await session.opened
+    return session
+  }
+
+  /** The same request to one server after the other until one gives an outcome. */
+  async #submit(request: Request, deadline: number): Promise<Submitted> {
+    let last: VxmeshError | null = null
+    let attempts = 0
+    while (monotonicMs() < deadline) {
+      for (const server of this.#candidates()) {
+        const left = deadline - monotonicMs()
+        if (left <= 0) break
+        attempts += 1
+        try {
+          const applied = await this.#ask(server, request, Math.min(ATTEMPT_MS, left))
+          this.#leader = server
+          return { applied, attempts }
+        } catch (err) {
+          last = asVxmeshError(err)
+          if (!WORTH_A_RETRY.has(last.code)) throw last
+          const elsewhere = last.context['leader']
+          // A refusal by one that does not lead was no attempt: nothing was proposed.
+          if (last.code === 'ERR_NOT_LEADER') attempts -= 1
+          this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
+          if (this.#leader !== null && this.#leader !== server) break
+        }
+      }
+      await sleep(Math.max(0, Math.min(PAUSE_MS, deadline - monotonicMs())))
+    }
+    throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${DEADLINE_MS / 1000} s`, {
+      ...(last === null ? {} : { cause: last })
+    })
+  }
+
+  #candidates(): readonly PeerId[] {
+    const servers = this.#options.servers()
+    return this.#leader === null ? servers : [this.#leader, ...servers.filter(s => s !== this.#leader)]
+  }
+
+  async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
+    const { self, proposeHere, rpc } = this.#options
+    if (server === self) return withTimeout(proposeHere(request), timeoutMs)
+    const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
+    const { applied, leader } = answer as { applied?: Applied; leader?: string }
+    if (applied !== undefined) return applied
+    throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader: leader ?? '' } })
+  }
+}
+
+/** Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing. */
+export function servePropose(
+  rpc: Rpc,
+  p: { proposeHere: () => ((request: Request) => Promise<Applied>) | null; check: (body: unknown) => Request }
+): void {
+  rpc.register(METHOD, async body => {
+    const request = p.check(body)
+    const proposeHere = p.proposeHere()
+    if (proposeHere === null) return { leader: '' }
+    try {
+      return { applied: await proposeHere(request) }
+    } catch (err) {
+      if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
+      throw err
+    }
+  })
+}
+
+function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new VxmeshError('ERR_TIMEOUT', 'not committed in time')), timeoutMs)
+    promise.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}

@@ -1,0 +1,290 @@
+// The driver of the consensus core: feeds it events, one at a time, and carries out its effects. What must wait for
+// the disk waits; everything that is ready while a sync runs goes into the next one (group commit).
+
+import { VxmeshError } from '#model/errors.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { monotonicMs, randomUnit } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import { createRaft, type RaftState } from '#raft/raft.ts'
+import { raftStatus, type RaftStatus } from '#raft/status.ts'
+import { step } from '#raft/step.ts'
+import type {
+  Configuration,
+  DurableState,
+  Effect,
+  Entry,
+  Message,
+  RaftEvent,
+  RaftOptions,
+  RaftRole
+} from '#raft/types.ts'
+import type { WalRecord } from './wal-record.ts'
+import type { Wal } from './wal.ts'
+
+export type RoleChange = { readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
+
+export type RaftNodeOptions = {
+  readonly self: PeerId
+  readonly clusterId: ClusterId
+  readonly configuration: Configuration
+  readonly durable: DurableState
+  readonly wal: Wal
+  readonly send: (message: Message) => void
+  /** Applies committed entries in order and returns one result each; what `propose` resolves to. */
+  readonly apply: (entries: readonly Entry[]) => readonly unknown[]
+  readonly roleChanged: (change: RoleChange) => void
+  /** The disk or an invariant failed: the agent must end. */
+  readonly fatal: (err: Error) => void
+  readonly logger: Logger
+}
+
+export const RAFT_OPTIONS: RaftOptions = {
+  electionTimeoutMs: 500,
+  heartbeatMs: 100,
+  maxAppendBytes: 256 * 1024,
+  maxInflightAppends: 16,
+  maxUncommittedBytes: 64 * 1024 * 1024
+}
+
+const TICK_MS = 25
+const COMMIT_NOTE_MS = 1_000
+/** Events that may wait for the core; beyond it messages are dropped, for the core repeats what matters. */
+const MAX_QUEUED = 16_384
+
+type Proposal = { readonly resolve: (result: unknown) => void; readonly reject: (err: VxmeshError) => void }
+type Waiting = { readonly term: Term; readonly proposal: Proposal }
+type Deferred = { readonly afterCount: number; readonly message: Message }
+
+export class RaftNode {
+  readonly #options: RaftNodeOptions
+  readonly #state: RaftState
+  readonly #queue: RaftEvent[] = []
+  readonly #proposals = new Map<number, Proposal>()
+  readonly #waiting = new Map<LogIndex, Waiting>()
+  readonly #reads = new Map<number, { resolve: (index: LogIndex) => void; reject: (err: VxmeshError) => void }>()
+  readonly #deferred: Deferred[] = []
+  #batch: WalRecord[] = []
+  #persistsAsked = 0
+  #persistsDone = 0
+  #writing = false
+  #pumping = false
+  #stopped = false
+  #nextId = 1
+  #notedCommit = 0
+  #confirmAt: LogIndex | null = null
+  #current = false
+  readonly #ticker: NodeJS.Timeout
+  readonly #noter: NodeJS.Timeout
+
+  constructor(options: RaftNodeOptions) {
+    this.#options = options
+    this.#notedCommit = options.durable.commitIndex
+    this.#state = createRaft({
+      self: options.self,
+      clusterId: options.clusterId,
+      options: RAFT_OPTIONS,
+      durable: options.durable,
+      configuration: options.configuration,
+      nowMs: monotonicMs(),
+      random: randomUnit()
+    })
+    this.#ticker = setInterval(() => this.#enqueue({ kind: 'tick' }), TICK_MS)
+    this.#noter = setInterval(() => this.#noteCommit(), COMMIT_NOTE_MS)
+    this.#enqueue({ kind: 'tick' })
+  }
+
+  status(): RaftStatus {
+    return raftStatus(this.#state)
+  }
+
+  /**
+   * Is what is applied here at least what a leader of this process's life had committed? Before that the state may be
+   * older than what this host has already acted upon, and nothing may be removed because of it.
+   */
+  get current(): boolean {
+    return this.#current
+  }
+
+  receive(message: Message): void {
+    if (message.kind === 'append-request' && message.term >= this.status().term)
+      this.#confirmAt ??= message.leaderCommit
+    if (this.#queue.length < MAX_QUEUED) this.#enqueue({ kind: 'receive', message })
+  }
+
+  /**
+   * Proposes a command; resolves with its result once it is committed and applied here.
+   * @throws ERR_NOT_LEADER when this server does not lead; ERR_NO_QUORUM when its fate is unknown
+   */
+  propose(data: Uint8Array): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      this.#proposals.set(id, { resolve, reject })
+      this.#enqueue({ kind: 'propose', id, data })
+    })
+  }
+
+  /** Resolves to an index; once that is applied, what is read is linearizable. @throws ERR_NOT_LEADER */
+  read(): Promise<LogIndex> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      this.#reads.set(id, { resolve, reject })
+      this.#enqueue({ kind: 'read', id })
+    })
+  }
+
+  /** Committed entries from an index on, as many as fit; for catch-up. Empty when none are there. */
+  committedEntries(from: LogIndex, maxBytes: number): Entry[] {
+    const { log, commitIndex } = this.#state
+    const entries: Entry[] = []
+    let bytes = 0
+    for (let index = from; index <= commitIndex && bytes < maxBytes; index++) {
+      const entry = log.at(index)
+      if (entry === undefined) break
+      entries.push(entry)
+      bytes += entry.data.byteLength + 32
+    }
+    return entries
+  }
+
+  stop(): void {
+    this.#stopped = true
+    clearInterval(this.#ticker)
+    clearInterval(this.#noter)
+    this.#failAll('the agent stops')
+  }
+
+  #enqueue(event: RaftEvent): void {
+    if (this.#stopped) return
+    this.#queue.push(event)
+    if (this.#pumping) return
+    this.#pumping = true
+    setImmediate(() => this.#pump())
+  }
+
+  #pump(): void {
+    try {
+      for (let event = this.#queue.shift(); event !== undefined && !this.#stopped; event = this.#queue.shift()) {
+        for (const effect of step(this.#state, { event, nowMs: monotonicMs(), random: randomUnit() })) {
+          this.#carryOut(effect)
+        }
+      }
+      this.#pumping = false
+      this.#startWriting()
+    } catch (err) {
+      this.#fail(err)
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.kind) {
+      case 'persist':
+        this.#persistsAsked += 1
+        if (effect.hardState !== null) this.#batch.push({ kind: 'hard-state', hardState: effect.hardState })
+        if (effect.truncateFrom !== null) this.#batch.push({ kind: 'truncate', from: effect.truncateFrom })
+        for (const entry of effect.entries) this.#batch.push({ kind: 'entry', entry })
+        return
+      case 'send':
+        if (effect.beforePersist || this.#persistsDone === this.#persistsAsked) this.#options.send(effect.message)
+        else this.#deferred.push({ afterCount: this.#persistsAsked, message: effect.message })
+        return
+      case 'commit':
+        // Needs no wait: a committed entry is durable on a majority, and what was applied here dies with the process.
+        this.#applyAll(effect.entries)
+        this.#confirm(effect.entries, effect.commitIndex)
+        return
+      case 'proposed': {
+        const proposal = this.#proposals.get(effect.id)
+        this.#proposals.delete(effect.id)
+        if (proposal !== undefined) this.#waiting.set(effect.index, { term: effect.term, proposal })
+        return
+      }
+      case 'refused': {
+        const leader = effect.leader ?? ''
+        const error = new VxmeshError('ERR_NOT_LEADER', `proposal refused: ${effect.reason}`, { context: { leader } })
+        this.#proposals.get(effect.id)?.reject(error)
+        this.#proposals.delete(effect.id)
+        return
+      }
+      case 'read-ready':
+        this.#reads.get(effect.id)?.resolve(effect.index)
+        this.#reads.delete(effect.id)
+        return
+      case 'read-failed':
+        this.#reads.get(effect.id)?.reject(new VxmeshError('ERR_NOT_LEADER', 'this server does not lead'))
+        this.#reads.delete(effect.id)
+        return
+      case 'role':
+        if (effect.role !== 'leader') this.#failWaiting('the leader stepped down; the outcome is unknown')
+        this.#options.roleChanged({ role: effect.role, term: effect.term, leader: effect.leader })
+    }
+  }
+
+  #applyAll(entries: readonly Entry[]): void {
+    const results = this.#options.apply(entries)
+    for (const [at, entry] of entries.entries()) {
+      const waiting = this.#waiting.get(entry.index)
+      if (waiting === undefined) continue
+      this.#waiting.delete(entry.index)
+      if (waiting.term === entry.term) waiting.proposal.resolve(results[at])
+      else waiting.proposal.reject(unknownFate('another leader wrote that entry'))
+    }
+  }
+
+  #confirm(entries: readonly Entry[], commitIndex: LogIndex): void {
+    if (this.#current) return
+    const { role, term } = this.status()
+    const led = role === 'leader' && entries.some(entry => entry.term === term)
+    this.#current = led || (this.#confirmAt !== null && commitIndex >= this.#confirmAt)
+  }
+
+  /** One write at a time; what comes meanwhile is the next batch. */
+  #startWriting(): void {
+    if (this.#writing || this.#persistsDone === this.#persistsAsked || this.#stopped) return
+    this.#writing = true
+    const records = this.#batch
+    const count = this.#persistsAsked
+    this.#batch = []
+    this.#options.wal.append(records).then(
+      () => {
+        this.#writing = false
+        this.#persistsDone = count
+        let ready = 0
+        while (ready < this.#deferred.length && (this.#deferred[ready]?.afterCount ?? 0) <= count) ready += 1
+        for (const { message } of this.#deferred.splice(0, ready)) this.#options.send(message)
+        this.#enqueue({ kind: 'persisted', count })
+        this.#startWriting()
+      },
+      (err: unknown) => this.#fail(err)
+    )
+  }
+
+  #noteCommit(): void {
+    const { commitIndex } = this.#state
+    if (commitIndex === this.#notedCommit) return
+    this.#notedCommit = commitIndex
+    this.#options.wal.noteCommit(commitIndex).catch((err: unknown) => this.#fail(err))
+  }
+
+  #fail(err: unknown): void {
+    if (this.#stopped) return
+    this.stop()
+    this.#options.fatal(err instanceof Error ? err : new Error(String(err)))
+  }
+
+  #failWaiting(why: string): void {
+    for (const { proposal } of this.#waiting.values()) proposal.reject(unknownFate(why))
+    this.#waiting.clear()
+  }
+
+  #failAll(why: string): void {
+    this.#failWaiting(why)
+    for (const proposal of this.#proposals.values()) proposal.reject(unknownFate(why))
+    this.#proposals.clear()
+    for (const read of this.#reads.values()) read.reject(unknownFate(why))
+    this.#reads.clear()
+  }
+}
+
+function unknownFate(why: string): VxmeshError {
+  return new VxmeshError('ERR_NO_QUORUM', why)
+}

@@ -1,0 +1,149 @@
+// Requests and answers between agents over one long-lived channel a peer, many under way at once.
+// Frame: msgpack [id, method, body] or [id, error body | null, result]. Every call has an end: answer, loss or time.
+
+import { asVxmeshError, isErrorCode, VxmeshError, type ErrorBody } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import { Channel } from './channel.ts'
+import type { Mesh } from './mesh.ts'
+
+const PROTOCOL = '/vxmesh/rpc/1'
+/** Requests that one peer may have under way here. */
+const MAX_SERVED = 1_024
+
+/** Answers one method. What it throws goes back as an error body. */
+export type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
+
+type Pending = {
+  readonly resolve: (result: unknown) => void
+  readonly reject: (err: VxmeshError) => void
+  readonly timer: NodeJS.Timeout
+}
+
+type Connection = { readonly channel: Channel; readonly pending: Map<number, Pending> }
+
+export class Rpc {
+  readonly #mesh: Mesh
+  readonly #handlers = new Map<string, RpcHandler>()
+  readonly #connections = new Map<PeerId, Promise<Connection>>()
+  #nextId = 1
+
+  constructor(mesh: Mesh) {
+    this.#mesh = mesh
+  }
+
+  async start(): Promise<void> {
+    await this.#mesh.handle(PROTOCOL, (peer, stream) => {
+      let served = 0
+      const channel = new Channel(stream, {
+        frame: payload => {
+          const [id, method, body] = asTriple(decodeMsgpack(payload))
+          if (served >= MAX_SERVED) throw new VxmeshError('ERR_TOO_LARGE', 'too many requests under way')
+          served += 1
+          void this.#serve(String(method), body, peer).then(([error, result]) => {
+            served -= 1
+            channel.send(encodeMsgpack([id, error, result]))
+          })
+        },
+        closed: () => undefined
+      })
+    })
+  }
+
+  /** Registers the one handler of a method. */
+  register(method: string, handler: RpcHandler): void {
+    this.#handlers.set(method, handler)
+  }
+
+  /** Calls a peer. @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, or the handler's error */
+  async call(p: { peer: PeerId; method: string; body: unknown; timeoutMs: number }): Promise<unknown> {
+    const deadline = AbortSignal.timeout(p.timeoutMs)
+    const connection = await Promise.race([this.#connect(p.peer), rejectOn(deadline, p)])
+    return new Promise<unknown>((resolve, reject) => {
+      const id = this.#nextId++
+      const timer = setTimeout(() => {
+        connection.pending.delete(id)
+        reject(timedOut(p))
+      }, p.timeoutMs)
+      connection.pending.set(id, { resolve, reject, timer })
+      if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
+        connection.pending.delete(id)
+        clearTimeout(timer)
+        reject(new VxmeshError('ERR_PEER', `peer ${p.peer} takes no more requests`))
+      }
+    })
+  }
+
+  async #serve(method: string, body: unknown, from: PeerId): Promise<[ErrorBody | null, unknown]> {
+    const handler = this.#handlers.get(method)
+    try {
+      if (handler === undefined) throw new VxmeshError('ERR_UNSUPPORTED', `no such request: ${method.slice(0, 40)}`)
+      return [null, await handler(body, from)]
+    } catch (err) {
+      return [asVxmeshError(err).toBody(), null]
+    }
+  }
+
+  #connect(peer: PeerId): Promise<Connection> {
+    const existing = this.#connections.get(peer)
+    if (existing !== undefined) return existing
+    const forget = (): void => {
+      if (this.#connections.get(peer) === opening) this.#connections.delete(peer)
+    }
+    const opening = this.#open(peer, forget)
+    this.#connections.set(peer, opening)
+    opening.catch(forget)
+    return opening
+  }
+
+  async #open(peer: PeerId, forget: () => void): Promise<Connection> {
+    const stream = await this.#mesh.openStream(peer, PROTOCOL)
+    const pending = new Map<number, Pending>()
+    const channel = new Channel(stream, {
+      frame: payload => settle(pending, decodeMsgpack(payload)),
+      closed: reason => {
+        forget()
+        for (const { reject, timer } of pending.values()) {
+          clearTimeout(timer)
+          reject(new VxmeshError('ERR_PEER', `peer ${peer} was lost`, { cause: reason ?? undefined }))
+        }
+        pending.clear()
+      }
+    })
+    return { channel, pending }
+  }
+}
+
+function settle(pending: Map<number, Pending>, answer: unknown): void {
+  const [id, error, result] = asTriple(answer)
+  const call = pending.get(id)
+  if (call === undefined) return // its time had run out
+  pending.delete(id)
+  clearTimeout(call.timer)
+  if (error === null) call.resolve(result)
+  else call.reject(VxmeshError.fromBody(asErrorBody(error)))
+}
+
+function asTriple(value: unknown): [number, unknown, unknown] {
+  if (!Array.isArray(value) || value.length !== 3 || typeof value[0] !== 'number') {
+    throw new VxmeshError('ERR_PEER', 'a malformed RPC frame')
+  }
+  return value as [number, unknown, unknown]
+}
+
+function asErrorBody(value: unknown): ErrorBody {
+  const body = (typeof value === 'object' ? value : null) as Partial<ErrorBody> | null
+  const code = typeof body?.code === 'string' && isErrorCode(body.code) ? body.code : 'ERR_INTERNAL'
+  const message = typeof body?.message === 'string' ? body.message : 'a malformed error'
+  return typeof body?.field === 'string' ? { code, message, field: body.field } : { code, message }
+}
+
+function timedOut(p: { peer: PeerId; method: string; timeoutMs: number }): VxmeshError {
+  return new VxmeshError('ERR_TIMEOUT', `peer ${p.peer} did not answer "${p.method}" in ${p.timeoutMs} ms`)
+}
+
+function rejectOn(signal: AbortSignal, p: { peer: PeerId; method: string; timeoutMs: number }): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(timedOut(p)), { once: true })
+  })
+}

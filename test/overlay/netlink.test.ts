@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import {
+  addDefaultRoute,
+  decodeAddress,
+  decodeNetnsId,
+  decodeRoute,
+  getNetnsId,
+  setAddress
+} from '#overlay/netlink/address.ts'
+import { eachAttribute, readMac, readText, Writer } from '#overlay/netlink/bytes.ts'
+import * as k from '#overlay/netlink/constants.ts'
+import { decodeLink } from '#overlay/netlink/link-info.ts'
+import { createBridge, createVeth, createVxlan, setBridgePort, setLink } from '#overlay/netlink/link.ts'
+import {
+  addFloodEntry,
+  decodeNeighbour,
+  deleteEntry,
+  FLOOD_MAC,
+  setNeighbour,
+  setPortEntry,
+  setTunnelEntry
+} from '#overlay/netlink/neighbour.ts'
+
+const ipv4 = fc.nat({ max: 0xffffffff }).map(n => n as Ipv4)
+const mac = fc
+  .uint8Array({ minLength: 6, maxLength: 6 })
+  .map(bytes => [...bytes].map(b => b.toString(16).padStart(2, '0')).join(':') as Mac)
+const ifindex = fc.integer({ min: 1, max: 0x7fffffff })
+const name = fc.stringMatching(/^[a-z0-9]{1,15}$/)
+const mtu = fc.integer({ min: 68, max: 65535 })
+const u32 = fc.nat({ max: 0xffffffff })
+
+function holds(property: fc.IProperty<never> | fc.IRawProperty<unknown>): void {
+  fc.assert(property as fc.IRawProperty<unknown>)
+}
+
+t.test('a VXLAN device is read back as it was asked for', async t => {
+  const spec = fc.record({
+    name,
+    vni: fc.nat({ max: 0xffffff }),
+    local: ipv4,
+    port: fc.nat({ max: 65535 }),
+    ttl: fc.nat({ max: 255 }),
+    mtu,
+    group: u32,
+    master: ifindex
+  })
+  holds(
+    fc.property(spec, spec => {
+      const link = decodeLink(createVxlan(spec).body)
+      const { vni, local, port, ttl } = spec
+      assert.deepEqual(link?.vxlan, { vni, local, port, ttl, learning: false, extra: false })
+      assert.deepEqual(
+        [link.name, link.kind, link.mtu, link.group, link.master],
+        [spec.name, 'vxlan', spec.mtu, spec.group, spec.master]
+      )
+    })
+  )
+  t.pass()
+})
+
+t.test('a bridge is read back as it was asked for', async t => {
+  holds(
+    fc.property(fc.record({ name, mac, mtu, group: u32 }), spec => {
+      const link = decodeLink(createBridge(spec).body)
+      assert.deepEqual(
+        [link?.name, link?.mac, link?.mtu, link?.group, link?.kind, link?.multicastSnooping],
+        [spec.name, spec.mac, spec.mtu, spec.group, 'bridge', false]
+      )
+    })
+  )
+  t.pass()
+})
+
+t.test('settings change only what they name', async t => {
+  const settings = fc.record(
+    {
+      alias: fc.string({ maxLength: 80 }).filter(s => !s.includes('\0')),
+      group: u32,
+      mtu,
+      mac,
+      master: ifindex,
+      up: fc.boolean()
+    },
+    { requiredKeys: [] }
+  )
+  holds(
+    fc.property(ifindex, settings, (index, settings) => {
+      const message = setLink(index, settings)
+      const link = decodeLink(message.body)
+      assert.equal(message.flags, 0, 'never creates')
+      assert.equal(link?.ifindex, index)
+      assert.equal(link.alias, settings.alias ?? '')
+      assert.equal(link.mtu, settings.mtu ?? 0)
+      assert.equal(link.mac, settings.mac ?? null)
+      assert.equal(link.up, settings.up ?? false)
+      assert.equal(link.name, '')
+      const change = new DataView(message.body.buffer, message.body.byteOffset).getUint32(12, true)
+      assert.equal(change, settings.up === undefined ? 0 : k.IFF_UP)
+    })
+  )
+  t.match(decodeLink(setLink(7, { addrGenNone: true }).body), { addrGenNone: true, ipv6Disabled: null })
+})
+
+t.test('bridge port flags are read back', async t => {
+  for (const [learning, unicastFlood, neighSuppress] of [
+    [true, false, false],
+    [false, true, false],
+    [false, false, true]
+  ] as const) {
+    const flags = { learning, unicastFlood, neighSuppress }
+    t.strictSame(decodeLink(setBridgePort(3, flags).body)?.bridgePort, { ...flags, isolated: null })
+  }
+})
+
+t.test('the peer of a veth carries its own name, MAC, MTU and namespace', async t => {
+  const peer = { name: 'eth0', mac: '02:00:0a:00:00:05' as Mac, netnsFd: 33 }
+  const { body } = createVeth({ name: 've0123456789abc', mtu: 1450, group: 1, peer })
+  const find = (bytes: Uint8Array, from: number, type: number): Uint8Array => {
+    let found = new Uint8Array()
+    eachAttribute(bytes, from, (t, value) => {
+      if (t === type) found = new Uint8Array(value)
+    })
+    return found
+  }
+  const inner = find(find(find(body, 16, k.IFLA_LINKINFO), 0, k.IFLA_INFO_DATA), 0, k.VETH_INFO_PEER)
+  t.match(decodeLink(inner), { name: 'eth0', mac: peer.mac, mtu: 1450 })
+  t.strictSame([...find(inner, 16, k.IFLA_NET_NS_FD)], [33, 0, 0, 0])
+})
+
+t.test('FDB and neighbour entries are read back as they were asked for', async t => {
+  holds(
+    fc.property(ifindex, mac, ipv4, (index, mac, address) => {
+      const tunnel = setTunnelEntry(index, { mac, vtep: address })
+      assert.equal(tunnel.flags & k.NLM_F_EXCL, 0, 'replaced, never exclusively created')
+      assert.deepEqual(decodeNeighbour(tunnel.body), {
+        family: k.AF_BRIDGE,
+        ifindex: index,
+        state: k.NUD_NOARP | k.NUD_REACHABLE,
+        flags: k.NTF_SELF | k.NTF_MASTER,
+        mac,
+        destination: address,
+        master: 0,
+        extra: false
+      })
+      const flood = addFloodEntry(index, address)
+      assert.equal(flood.flags, k.NLM_F_CREATE | k.NLM_F_APPEND)
+      assert.equal(decodeNeighbour(flood.body)?.mac, FLOOD_MAC)
+      assert.equal(decodeNeighbour(setPortEntry(index, mac).body)?.destination, null)
+      assert.equal(decodeNeighbour(setPortEntry(index, mac).body)?.flags, k.NTF_MASTER)
+      assert.equal(decodeNeighbour(deleteEntry({ ifindex: index, mac, table: 'self' }).body)?.destination, null)
+      const neighbour = decodeNeighbour(setNeighbour(index, { address, mac }).body)
+      assert.deepEqual([neighbour?.family, neighbour?.state, neighbour?.mac], [k.AF_INET, k.NUD_PERMANENT, mac])
+    })
+  )
+  t.pass()
+})
+
+t.test('addresses, routes and namespace ids are read back', async t => {
+  holds(
+    fc.property(ifindex, ipv4, fc.nat({ max: 32 }), (ifindex, address, prefixLength) => {
+      assert.deepEqual(decodeAddress(setAddress({ ifindex, address, prefixLength }).body), {
+        ifindex,
+        address,
+        prefixLength
+      })
+      const route = decodeRoute(addDefaultRoute({ ifindex, gateway: address }).body)
+      assert.deepEqual(
+        [route?.table, route?.destination, route?.prefixLength, route?.gateway, route?.ifindex],
+        [k.RT_TABLE_MAIN, null, 0, address, ifindex]
+      )
+    })
+  )
+  t.equal(decodeNetnsId(getNetnsId(5).body), null, 'a question holds no id')
+  t.equal(decodeNetnsId(new Writer().u32(0).attributeU32(k.NETNSA_NSID, 7).message(0, 0).body), 7)
+  t.equal(decodeNetnsId(new Writer().u32(0).attributeU32(k.NETNSA_NSID, 0xffffffff).message(0, 0).body), null)
+})
+
+t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is told apart', async t => {
+  const entry = (write: (w: Writer) => Writer) =>
+    decodeNeighbour(write(new Writer().u8(k.AF_BRIDGE).u8(0).u16(0).u32(5).u16(0x42).u8(2).u8(0)).message(28, 0).body)
+  t.equal(entry(w => w.attributeIpv4(k.NDA_DST, 1 as Ipv4))?.extra, false)
+  t.equal(entry(w => w.attributeU16Be(k.NDA_PORT, 9))?.extra, true)
+  t.equal(entry(w => w.attributeU32(k.NDA_VNI, 9))?.extra, true)
+  t.equal(entry(w => w.attributeU32(k.NDA_IFINDEX, 9))?.extra, true)
+  t.match(
+    entry(w => w.attribute(k.NDA_DST, new Uint8Array(16))),
+    { extra: true, destination: null }
+  )
+})
+
+t.test('hostile bytes give null or fewer facts, never an exception or bytes from outside', async t => {
+  const decoders = [decodeLink, decodeNeighbour, decodeAddress, decodeRoute, decodeNetnsId]
+  const samples = [
+    createVxlan({ name: 'vx000001', vni: 1, local: 1 as Ipv4, port: 4789, ttl: 64, mtu: 1450, group: 1, master: 2 })
+      .body,
+    setTunnelEntry(1, { mac: FLOOD_MAC, vtep: 1 as Ipv4 }).body,
+    setAddress({ ifindex: 1, address: 1 as Ipv4, prefixLength: 8 }).body,
+    addDefaultRoute({ ifindex: 1, gateway: 1 as Ipv4 }).body
+  ]
+  const damaged = fc
+    .record({
+      sample: fc.constantFrom(...samples),
+      cut: fc.nat({ max: 200 }),
+      flips: fc.array(fc.tuple(fc.nat({ max: 200 }), fc.nat({ max: 255 })), { maxLength: 5 })
+    })
+    .map(({ sample, cut, flips }) => {
+      const bytes = sample.slice(0, Math.max(0, sample.length - cut))
+      for (const [at, value] of flips) if (at < bytes.length) bytes[at] = value
+      return bytes
+    })
+  fc.assert(
+    fc.property(fc.oneof(damaged, fc.uint8Array({ maxLength: 200 })), bytes => {
+      // In the middle of other bytes: a read past the end would see 0xff.
+      const padded = new Uint8Array(bytes.length + 64).fill(0xff)
+      padded.set(bytes, 32)
+      const window = padded.subarray(32, 32 + bytes.length)
+      for (const decode of decoders) assert.deepEqual(decode(window), decode(bytes))
+    }),
+    { numRuns: 5000 }
+  )
+  t.pass()
+})
+
+t.test('short values read as nothing', async t => {
+  t.equal(readMac(new Uint8Array(5)), null)
+  t.equal(readMac(new Uint8Array(7)), null)
+  t.equal(readText(new Uint8Array([0x61, 0x62, 0, 0x63])), 'ab')
+  t.equal(readText(new Uint8Array([0x61])), 'a')
+  t.equal(readText(new TextEncoder().encode('grün\0')), 'grün')
+  t.equal(decodeLink(new Uint8Array(15)), null)
+  t.equal(decodeNeighbour(new Uint8Array(11)), null)
+})

@@ -1,0 +1,129 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { NetlinkSocket, errnoOf } from '#platform/netlink-socket.ts'
+import {
+  checkContainerNetns,
+  checkNetns,
+  inNetns,
+  isSysctlWritable,
+  netnsOfPid,
+  OWN_NETNS,
+  writeSysctls
+} from '#platform/netns.ts'
+import { run } from '#platform/process.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root: network namespaces'
+
+async function namespace(t: { teardown(fn: () => unknown): void }): Promise<string> {
+  const name = `nst${randomBytes(3).toString('hex')}`
+  const made = await run('ip', ['netns', 'add', name])
+  if (made.exitCode !== 0) throw new Error(made.stderr)
+  t.teardown(() => run('ip', ['netns', 'del', name]))
+  return `/run/netns/${name}`
+}
+
+t.test('a path that is not a network namespace is refused with its field', async t => {
+  const dir = mkdtempSync(join(tmpdir(), 'netns-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  writeFileSync(join(dir, 'file'), '')
+  await run('mkfifo', [join(dir, 'fifo')])
+  const paths = [
+    '',
+    'relative',
+    '/no/such/path',
+    '/a\0b',
+    dir,
+    join(dir, 'file'),
+    join(dir, 'fifo'),
+    '/dev/null',
+    '/proc/self/ns/user',
+    '/proc/self/ns/mnt'
+  ]
+  for (const path of paths) {
+    t.throws(() => checkNetns(path), { code: 'ERR_NETNS', field: 'netns' }, path)
+    t.throws(() => checkNetns(path, 'pid'), { code: 'ERR_NETNS', field: 'pid' }, path)
+  }
+})
+
+t.test("a process's namespace is found by its pid", async t => {
+  t.equal(checkNetns(netnsOfPid(process.pid)), checkNetns(OWN_NETNS))
+  for (const pid of [0, -1, 1.5, NaN, 2 ** 22, 2 ** 31]) {
+    t.throws(() => netnsOfPid(pid), { code: 'ERR_NETNS', field: 'pid' }, String(pid))
+  }
+})
+
+t.test("the host's own namespace is no container's", { skip }, async t => {
+  const path = await namespace(t)
+  t.equal(checkContainerNetns(path), checkNetns(path))
+  t.throws(() => checkContainerNetns(OWN_NETNS), { code: 'ERR_NETNS', field: 'netns' })
+  t.throws(() => checkContainerNetns(path, [path]), { code: 'ERR_NETNS' })
+})
+
+t.test('a stretch inside ends at home, also by an error', { skip }, async t => {
+  const path = await namespace(t)
+  const home = checkNetns(OWN_NETNS)
+  t.equal(
+    inNetns(path, () => checkNetns(OWN_NETNS)),
+    checkNetns(path)
+  )
+  t.equal(checkNetns(OWN_NETNS), home)
+  t.throws(
+    () =>
+      inNetns(path, () => {
+        throw new Error('inside')
+      }),
+    /inside/
+  )
+  t.equal(checkNetns(OWN_NETNS), home)
+  t.throws(() => inNetns(path, () => Promise.resolve()), /synchronous/)
+})
+
+t.test('a socket stays in the namespace where it was opened', { skip }, async t => {
+  const path = await namespace(t)
+  const socket = NetlinkSocket.open(path)
+  t.teardown(() => socket.close())
+  const links = socket.dump({ type: 18, flags: 0, body: new Uint8Array(16) }, type => type, 'read links')
+  t.strictSame(links, [16], 'lo alone')
+  t.throws(() => socket.request({ type: 17, flags: 0, body: new Uint8Array(16) }, 'delete nothing'), {
+    code: 'ERR_KERNEL',
+    message: /^delete nothing: .*EINVAL/
+  })
+})
+
+t.test('a batch tells the fate of every message, over many sends', { skip }, async t => {
+  const socket = NetlinkSocket.openScratch()
+  t.teardown(() => socket.close())
+  // Index 1 is lo: setting it up succeeds; index 99 does not exist.
+  const setUp = (index: number) => {
+    const body = new Uint8Array(16)
+    const view = new DataView(body.buffer)
+    view.setInt32(4, index, true)
+    view.setUint32(8, 1, true)
+    view.setUint32(12, 1, true)
+    return { type: 16, flags: 0, body }
+  }
+  const fates = socket.batch(
+    Array.from({ length: 1000 }, (_, i) => setUp(i % 7 === 0 ? 99 : 1)),
+    'set up'
+  )
+  t.equal(fates.length, 1000)
+  t.ok(fates.every((fate, i) => (i % 7 === 0 ? fate?.errno === 'ENODEV' : fate === null)))
+  t.strictSame(socket.batch([], 'nothing'), [])
+  await t.rejects(socket.requestAsync(setUp(99), 'set up'), { code: 'ERR_KERNEL' })
+  await socket.requestAsync(setUp(1), 'set up')
+  t.equal(errnoOf(new Error('x')), null)
+})
+
+t.test('settings of /proc/sys are those of the namespace', { skip }, async t => {
+  const path = await namespace(t)
+  const key = 'net/ipv4/ip_forward'
+  t.equal(isSysctlWritable(path, 'net/ipv4/none'), false)
+  if (!isSysctlWritable(path, key)) return
+  const { stdout: before } = await run('cat', [`/proc/sys/${key}`])
+  writeSysctls(path, [{ key, value: before === '1' ? '0' : '1' }])
+  t.equal((await run('cat', [`/proc/sys/${key}`])).stdout, before, "the process's own is as it was")
+  t.throws(() => writeSysctls(path, [{ key: 'net/ipv4/none', value: '1' }]), { code: 'ERR_KERNEL' })
+})

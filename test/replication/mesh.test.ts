@@ -1,0 +1,131 @@
+// Real libp2p nodes on loopback.
+
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { createServer } from 'node:net'
+import t, { type Test } from 'tap'
+import { VxmeshError } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { sleep } from '#platform/clock.ts'
+import { createLogger } from '#platform/log.ts'
+import { Mesh } from '#replication/mesh.ts'
+import { Rpc } from '#replication/rpc.ts'
+
+const loopback = parseIpv4('127.0.0.1')
+
+type Host = { readonly mesh: Mesh; readonly peer: PeerId; readonly port: number; readonly rpc: Rpc }
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+async function host(t: Test, p: { key?: Uint8Array | null; isKnown?: (peer: PeerId) => boolean } = {}): Promise<Host> {
+  const privateKey = await generateKeyPair('Ed25519')
+  const port = await freePort()
+  const mesh = await Mesh.start({
+    privateKey,
+    bind: loopback,
+    port,
+    preSharedKey: p.key === undefined ? Buffer.alloc(32, 7) : p.key,
+    topic: 'test-topic',
+    isKnown: p.isKnown ?? (() => true),
+    logger: createLogger('silent')
+  })
+  t.teardown(() => mesh.stop())
+  const rpc = new Rpc(mesh)
+  await rpc.start()
+  return { mesh, port, rpc, peer: peerIdFromPrivateKey(privateKey).toString() as PeerId }
+}
+
+function introduce(a: Host, b: Host): void {
+  a.mesh.setAddress(b.peer, { address: loopback, port: b.port })
+  b.mesh.setAddress(a.peer, { address: loopback, port: a.port })
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 400; turn++) {
+    if (condition()) return
+    await sleep(25)
+  }
+  throw new Error(`not within 10 s: ${what}`)
+}
+
+t.test('requests are answered, refused with their own error, or end with their peer', async t => {
+  const a = await host(t)
+  const b = await host(t)
+  introduce(a, b)
+  b.rpc.register('twice', (body, from) => {
+    t.equal(from, a.peer, 'the handler knows who asks, by Noise')
+    return Promise.resolve(Number(body) * 2)
+  })
+  b.rpc.register('refuse', () => Promise.reject(new VxmeshError('ERR_VNI_IN_USE', 'vni: taken', { field: 'vni' })))
+  b.rpc.register('never', () => new Promise(() => undefined))
+  const call = (method: string, body: unknown, timeoutMs = 2_000): Promise<unknown> =>
+    a.rpc.call({ peer: b.peer, method, body, timeoutMs })
+  const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => call('twice', n)))
+  t.same(
+    answers,
+    Array.from({ length: 100 }, (_, n) => n * 2)
+  )
+  await t.rejects(call('refuse', null), { code: 'ERR_VNI_IN_USE', field: 'vni', message: 'vni: taken' })
+  await t.rejects(call('unheard of', null), { code: 'ERR_UNSUPPORTED' })
+  await t.rejects(call('never', null, 100), { code: 'ERR_TIMEOUT' })
+  const lost = t.rejects(call('never', null, 5_000), { code: 'ERR_PEER' })
+  await sleep(50)
+  await b.mesh.stop()
+  await lost
+  await t.rejects(call('twice', 1), { code: 'ERR_PEER' }, 'and a peer that is gone cannot be called')
+})
+
+t.test('a stranger without the key, with another key, or with an unknown peer id gets nowhere', async t => {
+  const a = await host(t)
+  a.rpc.register('hello', () => Promise.resolve('hello'))
+  for (const key of [null, Buffer.alloc(32, 8)]) {
+    const stranger = await host(t, { key })
+    introduce(stranger, a)
+    const call = stranger.rpc.call({ peer: a.peer, method: 'hello', body: null, timeoutMs: 3_000 })
+    await t.rejects(call, key === null ? 'without the key' : 'with another key')
+  }
+  const member = await host(t)
+  const closed = await host(t, { isKnown: peer => peer !== member.peer })
+  introduce(member, closed)
+  await t.rejects(member.rpc.call({ peer: closed.peer, method: 'hello', body: null, timeoutMs: 3_000 }), 'not known')
+  introduce(member, a)
+  t.equal(
+    await member.rpc.call({ peer: a.peer, method: 'hello', body: null, timeoutMs: 3_000 }),
+    'hello',
+    'positive control: the same key and a known peer'
+  )
+})
+
+t.test('gossip reaches subscribers with its author proven, and a rejected message is not handed on', async t => {
+  const [a, b, c] = [await host(t), await host(t), await host(t)]
+  introduce(a, b)
+  introduce(b, c)
+  const heard: string[] = []
+  const note =
+    (who: string) =>
+    (author: PeerId, data: Uint8Array): 'accept' | 'reject' => {
+      heard.push(`${who} ${author === a.peer ? 'a' : '?'} ${Buffer.from(data).toString()}`)
+      return Buffer.from(data).toString().startsWith('bad') ? 'reject' : 'accept'
+    }
+  a.mesh.subscribe(note('a'))
+  b.mesh.subscribe(note('b'))
+  c.mesh.subscribe(note('c'))
+  await a.mesh.connect(b.peer)
+  await b.mesh.connect(c.peer)
+  await until('the first message crosses two hops', () => {
+    void a.mesh.publish(Buffer.from('warm-up'))
+    return heard.includes('c a warm-up')
+  })
+  await a.mesh.publish(Buffer.from('bad one'))
+  await a.mesh.publish(Buffer.from('good one'))
+  await until('the good message arrives', () => heard.includes('c a good one'))
+  t.ok(heard.includes('b a bad one'))
+  t.notOk(heard.includes('c a bad one'))
+})
