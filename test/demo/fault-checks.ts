@@ -1,0 +1,92 @@
+// The demo's checks under faults: the leader's agent killed, a whole host killed and back.
+
+import type { EndpointView } from '#model/views.ts'
+import type { LabHost } from '../lab/host.ts'
+import { readFdb } from '../lab/kernel.ts'
+import type { Lab } from '../lab/lab.ts'
+import { waitFor } from '../lab/wait.ts'
+import { expect, ms, type Checks } from './checks.ts'
+import type { Tenants } from './mesh-checks.ts'
+
+export async function checkLeaderKill(checks: Checks, lab: Lab, tenants: Tenants): Promise<void> {
+  const leader = await findLeader(lab)
+  const others = lab.hosts.filter(host => host !== leader)
+  const other = others[0] ?? leader
+  const extra = await lab.container('afterkill')
+  await checks.check(
+    `kill -9 of the leader’s agent (${leader.name}): pings between containers lose nothing`,
+    async () => {
+      const pinging = tenants.red1.startPing(tenants.redAddress, { count: 600, intervalMs: 10 })
+      const since = performance.now()
+      await leader.killAgent()
+      await checks.check('a new leader acknowledges an allocation within 3 s', async () => {
+        const view = await other.attach(extra, 'red')
+        const took = performance.now() - since
+        expect(took < 3_000, `after ${ms(took)}`)
+        return `${view.address} after ${ms(took)}, leader ${(await findLeader(lab, others)).name}`
+      })
+      await checks.check('the old leader comes back and catches up', async () => {
+        const back = performance.now()
+        await leader.startAgent()
+        await leader.waitReady()
+        const target = (await other.status()).raft.appliedIndex
+        await waitFor(
+          'it has applied what the others have',
+          async () => (await leader.status()).raft.appliedIndex >= target
+        )
+        const mine = (await leader.api.call('GET', '/v1/endpoints')) as EndpointView[]
+        expect(
+          mine.some(e => e.containerId === extra.name),
+          'it does not know the new allocation'
+        )
+        return `applied ${target} after ${ms(performance.now() - back)}`
+      })
+      const { sent, received } = await pinging.result
+      expect(sent >= 500 && sent === received, `${received} of ${sent} replies`)
+      return `${received} of ${sent} replies, 10 ms apart, through the kill and the return`
+    }
+  )
+}
+
+export async function checkHostKill(checks: Checks, lab: Lab, tenants: Tenants): Promise<void> {
+  const [h1, h2] = [lab.host(1), lab.host(2)]
+  const floods = async (host: LabHost): Promise<string[]> =>
+    (await readFdb(host.namespace)).flatMap(e => (e.mac === '00:00:00:00:00:00' && e.dst !== undefined ? [e.dst] : []))
+  await checks.check('a whole host is killed: the others drop it from their flood lists', async () => {
+    expect((await floods(h1)).includes(h2.address), 'it was in no flood list before')
+    const since = performance.now()
+    await h2.killHost()
+    for (const host of lab.hosts.filter(host => host !== h2)) {
+      await waitFor(`${host.name} floods to it no more`, async () => !(await floods(host)).includes(h2.address), {
+        timeoutMs: 30_000,
+        everyMs: 100
+      })
+    }
+    const unicast = (await readFdb(h1.namespace)).filter(e => e.dst === h2.address).length
+    expect(unicast > 0, 'its unicast entries are gone: a control-plane cut would cut containers')
+    return `after ${ms(performance.now() - since)}; ${unicast} unicast entries stay`
+  })
+  await checks.check('it returns and is reached again', async () => {
+    const since = performance.now()
+    await h2.linkUp()
+    await h2.startAgent()
+    await waitFor(
+      'a reply',
+      async () => (await tenants.red1.ping(tenants.redAddress, { count: 1, waitMs: 300 })).received === 1
+    )
+    const reached = performance.now() - since
+    await h2.waitReady()
+    await waitFor('flood lists hold it again', async () => (await floods(h1)).includes(h2.address))
+    const { sent, received } = await tenants.red1.ping(tenants.redAddress, { count: 20, intervalMs: 50 })
+    expect(sent === received, `${received} of ${sent} replies`)
+    return `first reply after ${ms(reached)}, in the flood lists after ${ms(performance.now() - since)}`
+  })
+}
+
+/** The host that the others say leads. */
+export async function findLeader(lab: Lab, among: readonly LabHost[] = lab.hosts): Promise<LabHost> {
+  return waitFor('a leader', async () => {
+    for (const host of among) if ((await host.status()).raft.role === 'leader') return host
+    return null
+  })
+}

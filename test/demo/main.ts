@@ -1,0 +1,117 @@
+// The demo: three namespace hosts with real agents, Serf and VXLAN, and the proof of the main job, check by check.
+//   (no flag)  builds, proves and keeps the cluster for playing    --once  removes it afterwards    --down  only removes
+
+import { readFile } from 'node:fs/promises'
+import { LabHost } from '../lab/host.ts'
+import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
+import { Lab } from '../lab/lab.ts'
+import { labDirectory, teardown } from '../lab/teardown.ts'
+import { run } from '#platform/process.ts'
+import { Checks, expect, ms } from './checks.ts'
+import { checkHostKill, checkLeaderKill } from './fault-checks.ts'
+import { checkClientJoin, checkConcurrentAttach, checkMembers, checkStrangers, checkTenants } from './mesh-checks.ts'
+
+const KEEP = 'demo'
+const flags = process.argv.slice(2)
+const checks = new Checks()
+
+const unknown = flags.find(flag => flag !== '--once' && flag !== '--down')
+if (unknown !== undefined) {
+  console.error(`demo: there is no flag ${unknown}; there are --once and --down`)
+  process.exit(2)
+}
+if (flags.includes('--down')) {
+  await teardown(KEEP)
+  await checkNothingLeft()
+} else {
+  await teardown(KEEP)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void teardown(KEEP).then(() => process.exit(130)))
+  }
+  const lab = await build()
+  if (lab !== null) await prove(lab)
+  if (flags.includes('--once')) {
+    await teardown(KEEP)
+    await checkNothingLeft()
+  } else if (lab !== null) {
+    explain(lab)
+  }
+}
+console.log(checks.summary())
+process.exit(checks.failed === 0 ? 0 : 1)
+
+async function build(): Promise<Lab | null> {
+  const lab = await Lab.create({ keepAs: KEEP })
+  const up = await checks.check('three hosts found a cluster of three servers by themselves', async () => {
+    const since = performance.now()
+    await lab.addServers(3)
+    return `ready after ${ms(performance.now() - since)}`
+  })
+  return up ? lab : null
+}
+
+async function prove(lab: Lab): Promise<void> {
+  await checkMembers(checks, lab)
+  const tenants = await checkTenants(checks, lab)
+  await checkConcurrentAttach(checks, lab)
+  await checkLeaderKill(checks, lab, tenants)
+  await checkHostKill(checks, lab, tenants)
+  await checkClientJoin(checks, lab, tenants)
+  await checkStrangers(checks, lab)
+  await checkStart(lab)
+}
+
+/** A single server with a warm disk: stopped and started again. And what agent and Serf weigh. */
+async function checkStart(lab: Lab): Promise<void> {
+  await checks.check('resident memory of agent and Serf', async () => {
+    const host = lab.host(1)
+    const [agent, serf] = [await residentMiB(host.agentPid), await residentMiB(host.serfPid ?? 0)]
+    return `agent ${agent} MiB, serf ${serf} MiB`
+  })
+  const alone = await Lab.create()
+  try {
+    await checks.check('agent start to ready (single server, warm disk)', async () => {
+      const [host] = await alone.addServers(1)
+      expect(host instanceof LabHost, 'no host')
+      await host?.stopAgent()
+      const since = performance.now()
+      await host?.startAgent()
+      await host?.waitReady()
+      return ms(performance.now() - since)
+    })
+  } finally {
+    await alone.destroy()
+  }
+}
+
+async function residentMiB(pid: number): Promise<string> {
+  const text = await readFile(`/proc/${pid}/status`, 'utf8')
+  return (Number(/VmRSS:\s+(\d+) kB/.exec(text)?.[1]) / 1024).toFixed(0)
+}
+
+async function checkNothingLeft(): Promise<void> {
+  await checks.check('nothing is left: no namespace, device or process', async () => {
+    const namespaces = listNamespaces(`${LAB_PREFIX}${KEEP}-`)
+    const { stdout: devices } = await run('ip', ['-o', 'link', 'show'])
+    const ours = devices.split('\n').filter(line => /: (vb|vx)[0-9a-f]{6}[:@]|: ve[0-9a-f]{13}[:@]/.test(line))
+    const { stdout: processes } = await run('ps', ['-eo', 'pid,args'])
+    const running = processes.split('\n').filter(line => line.includes(`${labDirectory(KEEP)}/`))
+    expect(namespaces.length === 0, `namespaces ${namespaces.join(', ')}`)
+    expect(ours.length === 0, `devices ${ours.join('; ')}`)
+    expect(running.length === 0, `processes ${running.join('; ')}`)
+    return '0 namespaces, 0 devices, 0 processes'
+  })
+}
+
+function explain(lab: Lab): void {
+  const [h1] = lab.hosts
+  console.log(`
+The cluster keeps running. Play with it:
+
+  on a host       ip netns exec ${h1?.namespace} bin/vxmesh --socket ${h1?.socket} status
+                  (hosts h1 to h${lab.hosts.length}; ${h1?.socket.replace('/h1/', '/h<n>/')})
+  in a container  ip netns exec ${LAB_PREFIX}${KEEP}-c-red1 ping 10.1.0.3
+  logs            ${h1?.logFile}
+  the end         ./scripts/demo --down
+`)
+}

@@ -1,0 +1,194 @@
+// A host of the lab: a namespace on the underlay with an agent of its own, its files, and the ways to hurt it.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { stringify } from 'yaml'
+import { ApiClient } from '#cli/client.ts'
+import type { EndpointView, MemberView, StatusView } from '#model/views.ts'
+import { run, startDetached, type ChildHandle, type RunResult } from '#platform/process.ts'
+import type { LabContainer } from './container.ts'
+import { kill, must, pidsIn } from './kernel.ts'
+import { waitFor } from './wait.ts'
+
+export const VXMESH = resolve(import.meta.dirname, '../../bin/vxmesh')
+
+export type HostOptions = {
+  readonly role?: 'server' | 'client'
+  readonly bootstrapExpect?: number
+  readonly join?: readonly string[]
+  /** Path of another cluster key than the lab's. */
+  readonly clusterKeyFile?: string
+  readonly logLevel?: string
+}
+
+export class LabHost {
+  readonly name: string
+  readonly namespace: string
+  readonly address: string
+  readonly dir: string
+  readonly socket: string
+  readonly api: ApiClient
+  #child: ChildHandle | null = null
+
+  constructor(p: { name: string; namespace: string; address: string; dir: string }) {
+    this.name = p.name
+    this.namespace = p.namespace
+    this.address = p.address
+    this.dir = p.dir
+    this.socket = join(p.dir, 'agent.sock')
+    this.api = new ApiClient(this.socket)
+  }
+
+  get logFile(): string {
+    return join(this.dir, 'agent.log')
+  }
+
+  /** Writes the configuration (contract 6.2); to be called once before the agent starts. */
+  async configure(options: HostOptions & { readonly clusterKeyFile: string }): Promise<void> {
+    await mkdir(this.dir, { recursive: true, mode: 0o700 })
+    const { role = 'server', bootstrapExpect = 3, join: addresses = [], logLevel = 'debug' } = options
+    const config = {
+      name: this.name,
+      role,
+      ...(role === 'server' ? { bootstrapExpect } : {}),
+      join: [...addresses],
+      bind: this.address,
+      dataDir: join(this.dir, 'data'),
+      socket: this.socket,
+      clusterKeyFile: options.clusterKeyFile,
+      log: { level: logLevel }
+    }
+    await writeFile(this.configFile, stringify(config))
+  }
+
+  get configFile(): string {
+    return join(this.dir, 'config.yaml')
+  }
+
+  /** Starts the agent; does not wait for it. */
+  async startAgent(): Promise<void> {
+    const args = ['netns', 'exec', this.namespace, VXMESH, 'agent', '--config', this.configFile]
+    this.#child = await startDetached('ip', args, { logFile: this.logFile })
+    await writeFile(join(this.dir, 'agent.pid'), `${this.#child.pid}\n`)
+  }
+
+  /** The agent's pid, also of one that an earlier process of a kept lab had started. */
+  get agentPid(): number {
+    return this.#child?.pid ?? Number(readFileSync(join(this.dir, 'agent.pid'), 'utf8'))
+  }
+
+  get serfPid(): number | null {
+    const path = join(this.dir, 'data/serf/serf.pid')
+    return existsSync(path) ? Number(readFileSync(path, 'utf8')) : null
+  }
+
+  /** @returns the first status that says ready */
+  waitReady(timeoutMs = 20_000): Promise<StatusView> {
+    const ready = async (): Promise<StatusView | false> => {
+      const status = await this.status()
+      return status.ready && status.raft.leader !== null ? status : false
+    }
+    return waitFor(`agent of ${this.name} is ready`, ready, { timeoutMs, explain: () => this.logTail() })
+  }
+
+  /** Orderly end, as systemd would ask for it. */
+  async stopAgent(): Promise<void> {
+    kill(this.agentPid, 'SIGTERM')
+    await this.agentGone()
+  }
+
+  /** kill -9 of the agent alone: Serf and the data plane go on. */
+  async killAgent(): Promise<void> {
+    kill(this.agentPid)
+    await this.agentGone()
+  }
+
+  agentGone(): Promise<unknown> {
+    return waitFor(
+      `agent of ${this.name} is gone`,
+      () => !existsSync(`/proc/${this.agentPid}`) || isZombie(this.agentPid)
+    )
+  }
+
+  /** The host's power is cut: everything in it dies at once and its link is down. Its kernel objects stay for a return. */
+  async killHost(): Promise<void> {
+    await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'down'])
+    for (const pid of await pidsIn(this.namespace)) kill(pid)
+    await this.agentGone()
+  }
+
+  /** The link is back; the agent is to be started by the caller. */
+  async linkUp(): Promise<void> {
+    await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'up'])
+  }
+
+  async linkDown(): Promise<void> {
+    await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'down'])
+  }
+
+  /** Drops what comes from another host (one way; call both for a full cut); only these ports if given. */
+  async dropFrom(other: LabHost, ports?: readonly number[]): Promise<void> {
+    const from = `ip saddr ${other.address}`
+    const match = ports === undefined ? [from] : ['tcp', 'udp'].map(l4 => `${from} ${l4} dport { ${ports.join(', ')} }`)
+    const replies = ports === undefined ? [] : ['tcp', 'udp'].map(l4 => `${from} ${l4} sport { ${ports.join(', ')} }`)
+    const rules = [...match, ...replies].map(rule => `add rule inet vxlab input ${rule} drop`)
+    const chain = 'add chain inet vxlab input { type filter hook input priority -300; }'
+    await this.nft(['add table inet vxlab', chain, ...rules])
+  }
+
+  /** Ends all drops on this host. */
+  async heal(): Promise<void> {
+    await this.nft(['add table inet vxlab', 'delete table inet vxlab'])
+  }
+
+  async nft(commands: readonly string[]): Promise<void> {
+    await must('ip', ['netns', 'exec', this.namespace, 'nft', '-f', '-'], { input: `${commands.join('\n')}\n` })
+  }
+
+  exec(file: string, ...args: readonly string[]): Promise<RunResult> {
+    return run('ip', ['netns', 'exec', this.namespace, file, ...args], { timeoutMs: 30_000 })
+  }
+
+  /** The command line on this host. */
+  cli(...args: readonly string[]): Promise<RunResult> {
+    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], { timeoutMs: 40_000 })
+  }
+
+  /** The command line's JSON; a failing command is an error with its words. */
+  async cliJson<T>(...args: readonly string[]): Promise<T> {
+    const { exitCode, stdout, stderr } = await this.cli(...args, '-o', 'json')
+    if (exitCode !== 0) throw new Error(`vxmesh ${args.join(' ')} on ${this.name}: exit ${exitCode}: ${stderr}`)
+    return JSON.parse(stdout) as T
+  }
+
+  status(): Promise<StatusView> {
+    return this.api.call('GET', '/v1/status') as Promise<StatusView>
+  }
+
+  members(): Promise<MemberView[]> {
+    return this.api.call('GET', '/v1/members') as Promise<MemberView[]>
+  }
+
+  attach(container: LabContainer, network: string, more: Record<string, unknown> = {}): Promise<EndpointView> {
+    const body = { network, containerId: container.name, netns: container.netns, ...more }
+    return this.api.call('POST', '/v1/endpoints', body) as Promise<EndpointView>
+  }
+
+  detach(container: LabContainer): Promise<EndpointView> {
+    return this.api.call('DELETE', `/v1/endpoints/${container.name}`) as Promise<EndpointView>
+  }
+
+  logTail(lines = 25): string {
+    if (!existsSync(this.logFile)) return `(${this.name} has no log)`
+    return `--- log of ${this.name}\n${readFileSync(this.logFile, 'utf8').split('\n').slice(-lines).join('\n')}`
+  }
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(' Z ')
+  } catch {
+    return true
+  }
+}

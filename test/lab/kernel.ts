@@ -1,0 +1,69 @@
+// The few commands with which the lab builds and reads namespaces. `ip -j` and `bridge -j` are the oracle of the tests:
+// they are not our code.
+
+import { readdirSync } from 'node:fs'
+import { run } from '#platform/process.ts'
+
+/** All namespaces and directories of all labs start like this. */
+export const LAB_PREFIX = 'vxlab-'
+
+/** Runs a program that must succeed. */
+export async function must(
+  file: string,
+  args: readonly string[],
+  options: { input?: string; timeoutMs?: number } = {}
+): Promise<string> {
+  const { exitCode, stdout, stderr } = await run(file, args, options)
+  if (exitCode !== 0) throw new Error(`${file} ${args.join(' ')}: exit ${exitCode}: ${stderr.trim()}`)
+  return stdout
+}
+
+/** Many `ip` commands in one process: 3 ms a namespace become less than one. */
+export async function ipBatch(lines: readonly string[], namespace?: string): Promise<void> {
+  const where = namespace === undefined ? [] : ['-n', namespace]
+  const input = lines.map(line => `${line}\n`).join('')
+  if (lines.length > 0) await must('ip', [...where, '-batch', '-'], { input, timeoutMs: 60_000 })
+}
+
+/** What `ip -j ...` prints in a namespace. */
+export async function ipJson(namespace: string, ...args: readonly string[]): Promise<Record<string, unknown>[]> {
+  const text = await must('ip', ['-n', namespace, '-j', ...args])
+  return text.trim() === '' ? [] : (JSON.parse(text) as Record<string, unknown>[])
+}
+
+export type FdbEntry = {
+  readonly mac: string
+  readonly ifname: string
+  readonly dst?: string
+  readonly state?: string
+  readonly flags?: readonly string[]
+}
+
+export async function readFdb(namespace: string): Promise<FdbEntry[]> {
+  return JSON.parse(await must('ip', ['netns', 'exec', namespace, 'bridge', '-j', 'fdb', 'show'])) as FdbEntry[]
+}
+
+export function listNamespaces(prefix: string): string[] {
+  try {
+    return readdirSync('/run/netns').filter(name => name.startsWith(prefix))
+  } catch {
+    return []
+  }
+}
+
+export async function pidsIn(namespace: string): Promise<number[]> {
+  const { stdout } = await run('ip', ['netns', 'pids', namespace])
+  return stdout
+    .split('\n')
+    .filter(line => line !== '')
+    .map(Number)
+}
+
+/** Ends a process that the lab started; gone already is fine. */
+export function kill(pid: number, signal: 'SIGKILL' | 'SIGTERM' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT' = 'SIGKILL'): void {
+  try {
+    process.kill(pid, signal)
+  } catch (err) {
+    if (!(err instanceof Error && 'code' in err && err.code === 'ESRCH')) throw err
+  }
+}

@@ -1,0 +1,117 @@
+// The lab: hosts as network namespaces on one underlay bridge, each with a real agent. Built and removed by code; what a
+// crashed test leaves is removed by a reaper that outlives it. Traffic never leaves these namespaces.
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { generateClusterKey } from '#config/cluster-key.ts'
+import { LabContainer } from './container.ts'
+import { LabHost, type HostOptions } from './host.ts'
+import { ipBatch, LAB_PREFIX, must } from './kernel.ts'
+import { labDirectory, teardown, teardownStale } from './teardown.ts'
+
+export type LabOptions = {
+  /** A fixed id is kept: no reaper, no removal of it as stale. Without one, the lab ends with this process. */
+  readonly keepAs?: string
+  readonly underlayMtu?: number
+}
+
+let made = 0
+
+export class Lab {
+  readonly id: string
+  readonly dir: string
+  readonly hosts: LabHost[] = []
+  readonly #underlayMtu: number
+  #reaper: ChildProcess | null = null
+
+  private constructor(id: string, underlayMtu: number) {
+    this.id = id
+    this.dir = labDirectory(id)
+    this.#underlayMtu = underlayMtu
+  }
+
+  /** An underlay without hosts. */
+  static async create(options: LabOptions = {}): Promise<Lab> {
+    await teardownStale()
+    made += 1
+    const lab = new Lab(options.keepAs ?? `${process.pid}x${made}`, options.underlayMtu ?? 1500)
+    if (options.keepAs === undefined) lab.#startReaper()
+    await mkdir(lab.dir, { recursive: true, mode: 0o700 })
+    await writeFile(lab.keyFile, `${generateClusterKey()}\n`, { mode: 0o600 })
+    const underlay = lab.#namespace('u')
+    await must('ip', ['netns', 'add', underlay])
+    await ipBatch([`link add br0 mtu ${lab.#underlayMtu} type bridge`, 'link set br0 up'], underlay)
+    return lab
+  }
+
+  get keyFile(): string {
+    return join(this.dir, 'cluster.key')
+  }
+
+  /** Adds the next host: 192.0.2.<n>, configured but without a running agent. */
+  async addHost(options: HostOptions = {}): Promise<LabHost> {
+    const n = this.hosts.length + 1
+    const [underlay, namespace] = [this.#namespace('u'), this.#namespace(`h${n}`)]
+    const host = new LabHost({
+      name: `h${n}`,
+      namespace,
+      address: `192.0.2.${n}`,
+      dir: join(this.dir, `h${n}`)
+    })
+    this.hosts.push(host)
+    const mtu = `mtu ${this.#underlayMtu}`
+    await ipBatch([
+      `netns add ${namespace}`,
+      `link add eth0 ${mtu} netns ${namespace} type veth peer name p${n} ${mtu} netns ${underlay}`
+    ])
+    await ipBatch([`link set p${n} master br0 up`], underlay)
+    await ipBatch(['link set lo up', `addr add ${host.address}/24 dev eth0`, 'link set eth0 up'], namespace)
+    await host.configure({ clusterKeyFile: this.keyFile, ...options })
+    return host
+  }
+
+  /** Servers that found a cluster together, started and ready. */
+  async addServers(count: number): Promise<LabHost[]> {
+    const hosts: LabHost[] = []
+    for (let n = 0; n < count; n++) hosts.push(await this.addHost({ bootstrapExpect: count, join: ['192.0.2.1'] }))
+    await Promise.all(hosts.map(host => host.startAgent()))
+    await Promise.all(hosts.map(host => host.waitReady()))
+    return hosts
+  }
+
+  async container(name: string): Promise<LabContainer> {
+    const [container] = await this.containers([name])
+    if (container === undefined) throw new Error('no container')
+    return container
+  }
+
+  async containers(names: readonly string[]): Promise<LabContainer[]> {
+    const all = names.map(name => new LabContainer(name, this.#namespace(`c-${name}`)))
+    await ipBatch(all.map(({ namespace }) => `netns add ${namespace}`))
+    return all
+  }
+
+  host(n: number): LabHost {
+    const host = this.hosts[n - 1]
+    if (host === undefined) throw new Error(`the lab has no host ${n}`)
+    return host
+  }
+
+  /** Ends and removes everything. Idempotent. */
+  async destroy(): Promise<void> {
+    await teardown(this.id)
+    this.#reaper?.stdin?.end()
+    this.#reaper = null
+  }
+
+  #namespace(name: string): string {
+    return `${LAB_PREFIX}${this.id}-${name}`
+  }
+
+  #startReaper(): void {
+    const script = join(import.meta.dirname, 'reaper.ts')
+    this.#reaper = spawn(process.execPath, [script, this.id], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+    this.#reaper.unref()
+  }
+}

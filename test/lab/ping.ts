@@ -1,0 +1,53 @@
+// Pings from a namespace, in the foreground or beside other things.
+
+import { spawn } from 'node:child_process'
+import { kill } from './kernel.ts'
+
+export type PingResult = { readonly sent: number; readonly received: number; readonly averageMs: number | null }
+
+export type PingOptions = {
+  readonly count: number
+  readonly intervalMs?: number
+  /** How long to wait for the last reply. */
+  readonly waitMs?: number
+  readonly size?: number
+  /** Forbid fragments. */
+  readonly dontFragment?: boolean
+}
+
+export type RunningPing = { readonly result: Promise<PingResult>; readonly stop: () => void }
+
+/** Starts a bounded ping; `stop` ends it early and the result counts what was sent until then. */
+export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
+  const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
+  const args = ['netns', 'exec', namespace, 'ping', '-n', '-q', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
+  args.push('-W', `${Math.max(waitMs / 1_000, 0.1)}`)
+  if (size !== undefined) args.push('-s', `${size}`)
+  if (dontFragment === true) args.push('-M', 'do')
+  const child = spawn('ip', [...args, address], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, LC_ALL: 'C' }
+  })
+  let text = ''
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const result = new Promise<PingResult>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', () => {
+      const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
+      if (counts === null) reject(new Error(`ping ${address}: ${text.trim()}`))
+      const average = /= [\d.]+\/([\d.]+)\//.exec(text)?.[1]
+      resolve({
+        sent: Number(counts?.[1]),
+        received: Number(counts?.[2]),
+        averageMs: average === undefined ? null : Number(average)
+      })
+    })
+  })
+  return {
+    result,
+    stop: () => {
+      if (child.pid !== undefined) kill(child.pid, 'SIGINT')
+    }
+  }
+}

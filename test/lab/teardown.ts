@@ -1,0 +1,33 @@
+// Takes a lab away, whatever is left of it: by its names alone, so that it needs no state of the process that made it.
+
+import { existsSync, readdirSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { kill, LAB_PREFIX, listNamespaces, ipBatch, pidsIn } from './kernel.ts'
+
+export function labDirectory(id: string): string {
+  return join(tmpdir(), `${LAB_PREFIX}${id}`)
+}
+
+/** Ends what runs in the lab's namespaces, then removes them and its directory. Idempotent. */
+export async function teardown(id: string): Promise<void> {
+  const prefix = `${LAB_PREFIX}${id}-`
+  for (let turn = 0; turn < 20; turn++) {
+    const pids = (await Promise.all(listNamespaces(prefix).map(pidsIn))).flat()
+    if (pids.length === 0) break
+    for (const pid of pids) kill(pid)
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  await ipBatch(listNamespaces(prefix).map(name => `netns del ${name}`))
+  await rm(labDirectory(id), { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** Removes labs whose maker died without its reaper. A lab's id starts with the pid of its maker, unless it is kept. */
+export async function teardownStale(): Promise<void> {
+  const names = [...listNamespaces(LAB_PREFIX), ...readdirSync(tmpdir()).filter(name => name.startsWith(LAB_PREFIX))]
+  const ids = new Set(
+    names.map(name => /^vxlab-((\d+)x\d+)(?:-|$)/.exec(name)).flatMap(m => (m?.[1] === undefined ? [] : [m[1]]))
+  )
+  for (const id of ids) if (!existsSync(`/proc/${id.split('x')[0] ?? ''}`)) await teardown(id)
+}
