@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what the project needs and is not there yet: Debian packages, then npm's. Run as root on Debian 12; the demo
+# and the tests call it. A second run changes nothing and takes a moment.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+say() { echo "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# Shows a command's output only when it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    fail "failed: $*"
+  fi
+  rm -f "$log"
+}
+
+[ "$(id -u)" = 0 ] || fail "run as root: network namespaces and packages need it"
+command -v apt-get >/dev/null || fail "this is written for Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
+
+# command:package
+needed=(serf:serf ip:iproute2 bridge:iproute2 nft:nftables ping:iputils-ping ps:procps)
+command -v npm >/dev/null || needed+=(npm:npm)
+missing=()
+for pair in "${needed[@]}"; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  quietly apt-get update
+  quietly apt-get install -y --no-install-recommends "${missing[@]}"
+fi
+
+# npm leaves its own copy of the lock file; older than ours means that something is to be installed.
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  say "installing npm packages"
+  quietly npm ci --no-audit --no-fund
+  # tap compiles its set of plugins once; ours leaves its TypeScript loader out, for Node strips types itself.
+  PATH=$PWD/node_modules/.bin:$PATH quietly npx tap build
+  touch node_modules/.package-lock.json
+fi
+[ -x node_modules/.bin/node ] || fail "npm did not bring Node 24 (node_modules/.bin/node)"
