@@ -1,0 +1,71 @@
+// Simulated time: a heap of what is to happen, by time and then by the order in which it was planned.
+
+type Item = { readonly atMs: number; readonly order: number; readonly run: () => void }
+
+export class Schedule {
+  nowMs = 0
+  readonly #heap: Item[] = []
+  #order = 0
+
+  at(atMs: number, run: () => void): void {
+    this.#heap.push({ atMs: Math.max(atMs, this.nowMs), order: this.#order++, run })
+    this.#up(this.#heap.length - 1)
+  }
+
+  after(ms: number, run: () => void): void {
+    this.at(this.nowMs + ms, run)
+  }
+
+  /** Runs what is due before a time; false as soon as `go` says so. */
+  runUntil(untilMs: number, go: () => boolean): boolean {
+    for (let next = this.#heap[0]; next !== undefined && next.atMs <= untilMs; next = this.#heap[0]) {
+      this.#pop()
+      this.nowMs = next.atMs
+      next.run()
+      if (!go()) return false
+    }
+    this.nowMs = untilMs
+    return true
+  }
+
+  #pop(): void {
+    const last = this.#heap.pop()
+    if (last === undefined || this.#heap.length === 0) return
+    this.#heap[0] = last
+    this.#down(0)
+  }
+
+  #up(at: number): void {
+    for (let child = at; child > 0; ) {
+      const parent = (child - 1) >> 1
+      if (!this.#before(child, parent)) return
+      this.#swap(child, parent)
+      child = parent
+    }
+  }
+
+  #down(at: number): void {
+    for (let parent = at; ; ) {
+      let least = parent
+      for (const child of [2 * parent + 1, 2 * parent + 2]) {
+        if (child < this.#heap.length && this.#before(child, least)) least = child
+      }
+      if (least === parent) return
+      this.#swap(parent, least)
+      parent = least
+    }
+  }
+
+  #before(a: number, b: number): boolean {
+    const [x, y] = [this.#heap[a], this.#heap[b]]
+    if (x === undefined || y === undefined) return false
+    return x.atMs < y.atMs || (x.atMs === y.atMs && x.order < y.order)
+  }
+
+  #swap(a: number, b: number): void {
+    const [x, y] = [this.#heap[a], this.#heap[b]]
+    if (x === undefined || y === undefined) return
+    this.#heap[a] = y
+    this.#heap[b] = x
+  }
+}
