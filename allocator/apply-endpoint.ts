@@ -1,84 +1,113 @@
 // Commands about endpoints: allocation and release of addresses.
 
 import type { Command, Outcome } from '#model/command.ts'
-import { endpointKey, type Endpoint } from '#model/endpoint.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
-import { macOf, type Mac } from '#model/mac.ts'
+import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { NetworkTable, Tables } from './tables.ts'
 
 type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
 type Attach = Of<'endpoint-attach'>
+type Chosen = { readonly address: Ipv4; readonly mac: Mac }
 
 /**
- * Allocates an address. The same container interface again on the same host and network gets what it has; rates and
- * delay of such a repeated attach are not looked at, for they have a command of their own.
+ * Allocates an address. The same container interface again, on the same host and network and with no other address or
+ * MAC than it has, gets its endpoint as it is: the name, rates, delay and request id of such a request are not looked
+ * at, for a retry must not undo what was changed since.
  */
 export function attach(tables: Tables, command: Attach): Outcome {
-  const existing = tables.endpoints.get(endpointKey(command.containerId, command.ifname))
-  if (existing !== undefined) return again(existing, command)
+  const { containerId, ifname, host } = command
   const table = tables.networks.get(command.network)
-  if (table === undefined) return noNetwork(command.network)
-  if (!tables.hosts.has(command.host)) {
-    return refuse('ERR_HOST_NOT_REGISTERED', `host ${command.host} is not part of the cluster`, 'host')
+  if (table === undefined) return noNetwork(command.network, 'network')
+  if (!tables.hosts.has(host)) {
+    return refuse('ERR_HOST_NOT_REGISTERED', `no host with peer id ${host} is registered in the cluster`, 'host')
   }
-  const chosen = choose(table, command)
+  const existing = tables.containers.get(containerId, ifname)
+  if (existing !== undefined) return again(tables, existing, command)
+  const chosen = command.address === undefined ? automatic(table, command) : explicit(table, command, command.address)
   if ('ok' in chosen) return chosen
   const { address, mac } = chosen
-  if (command.address === undefined) table.pool.takeAt(address)
-  else table.pool.claim(address)
-  const { kind: _, ...facts } = command
-  const endpoint: Endpoint = { ...facts, vni: table.network.vni, address, mac }
-  tables.addEndpoint(endpoint)
+  const { name, ingressRate, egressRate, delayUs, requestId } = command
+  const { vni, name: network } = table.network
+  const facts = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
+  const endpoint: Endpoint = requestId === undefined ? facts : { ...facts, requestId }
+  tables.addEndpoint(endpoint, command.address === undefined ? 'automatic' : 'explicit')
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
-export function detach(tables: Tables, command: Of<'endpoint-detach'>): Outcome {
-  const endpoint = tables.endpoints.get(endpointKey(command.containerId, command.ifname))
+export function detach(tables: Tables, { containerId, ifname }: Of<'endpoint-detach'>): Outcome {
+  const endpoint = tables.containers.get(containerId, ifname)
   if (endpoint === undefined) {
-    const what = `${command.containerId} ${command.ifname}`
-    return refuse('ERR_ENDPOINT_NOT_FOUND', `there is no endpoint of container ${what}`, 'containerId')
+    const what = `container ${containerId} has no endpoint ${ifname}`
+    return refuse('ERR_ENDPOINT_NOT_FOUND', what, 'containerId')
   }
   tables.removeEndpoint(endpoint)
   return { ok: true, result: { kind: 'endpoint-released', endpoint } }
 }
 
-function again(existing: Endpoint, command: Attach): Outcome {
-  const same =
+function again(tables: Tables, existing: Endpoint, command: Attach): Outcome {
+  const compatible =
     existing.network === command.network &&
     existing.host === command.host &&
     (command.address === undefined || command.address === existing.address) &&
     (command.mac === undefined || command.mac === existing.mac)
-  if (same) return { ok: true, result: { kind: 'endpoint', endpoint: existing, created: false } }
-  const has = `${existing.network} ${formatIpv4(existing.address)} ${existing.mac} on ${existing.host}`
-  const what = `container ${command.containerId} ${command.ifname}`
-  return refuse('ERR_ENDPOINT_EXISTS', `${what} is attached already: ${has}`, 'containerId')
+  if (compatible) return { ok: true, result: { kind: 'endpoint', endpoint: existing, created: false } }
+  const host = tables.hosts.get(existing.host)?.name ?? existing.host
+  const where = `network ${existing.network}, ${formatIpv4(existing.address)}, ${existing.mac}, host ${host}`
+  const what = `container ${command.containerId} has an endpoint ${command.ifname} already: ${where}`
+  return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')
 }
 
-/** The address and MAC that the endpoint will have; takes nothing yet. */
-function choose(table: NetworkTable, command: Attach): { readonly address: Ipv4; readonly mac: Mac } | Outcome {
+/** The address that the caller wants, with its MAC. */
+function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen | Outcome {
+  const { network, pool } = table
+  const text = formatIpv4(address)
+  if (!isHostAddress(network.subnet, address)) {
+    return refuse('ERR_INVALID', `address: ${text} is no host address of ${formatSubnet(network.subnet)}`, 'address')
+  }
+  if (address === network.gateway) {
+    return refuse('ERR_INVALID', `address: ${text} is the gateway of network ${network.name}`, 'address')
+  }
+  if (!pool.isFree(address)) {
+    const owner = table.byAddress.get(address)?.containerId ?? 'nobody'
+    return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner}`, 'address')
+  }
+  if (mac !== undefined) return refusedMac(table, mac) ?? { address, mac }
+  const derived = macOf(network.vni, address)
+  return refusedMac(table, derived) ?? { address, mac: derived }
+}
+
+/**
+ * The pool's next address. An address is passed over while its own MAC belongs to another container, which asked for
+ * it by hand: in every other case a reused address has the MAC that caches know.
+ */
+function automatic(table: NetworkTable, { mac }: Attach): Chosen | Outcome {
   const { network, pool, byMac } = table
-  if (command.mac !== undefined && byMac.has(command.mac)) {
-    return refuse('ERR_MAC_IN_USE', `mac: ${command.mac} is used in network ${network.name}`, 'mac')
+  if (mac !== undefined) {
+    const refused = refusedMac(table, mac)
+    if (refused !== null) return refused
   }
-  const macFor = (address: Ipv4): Mac => command.mac ?? macOf(network.vni, address)
-  if (command.address !== undefined) {
-    const text = formatIpv4(command.address)
-    if (!isHostAddress(network.subnet, command.address) || pool.isReserved(command.address)) {
-      const why = `address: ${text} cannot be given in ${formatSubnet(network.subnet)}`
-      return refuse('ERR_INVALID', why, 'address')
-    }
-    if (!pool.isFree(command.address)) {
-      return refuse('ERR_ADDRESS_IN_USE', `address: ${text} is used in network ${network.name}`, 'address')
-    }
-    const mac = macFor(command.address)
-    if (!byMac.has(mac)) return { address: command.address, mac }
-    return refuse('ERR_MAC_IN_USE', `address: its MAC ${mac} was given to another container`, 'address')
-  }
-  // An address whose MAC someone chose for another container is passed over.
-  const address = pool.peek(value => byMac.has(macFor(value as Ipv4))) as Ipv4 | null
-  if (address !== null) return { address, mac: macFor(address) }
+  const refuseAddress = (value: number): boolean => byMac.has(macOf(network.vni, value as Ipv4))
+  const address = pool.next(mac === undefined ? refuseAddress : undefined) as Ipv4 | null
+  if (address !== null) return { address, mac: mac ?? macOf(network.vni, address) }
   const { used, reserved, size } = pool.use()
-  const counts = `${used} of ${size - reserved} addresses are used`
-  return refuse('ERR_SUBNET_EXHAUSTED', `network ${network.name} has no free address: ${counts}`, 'network')
+  const usable = size - reserved
+  const blocked = usable - used
+  const counts = `${used} of ${usable} addresses of ${formatSubnet(network.subnet)} are allocated`
+  const why =
+    blocked === 0 ? counts : `${counts}, and the MACs of the other ${blocked} were given to containers by hand`
+  return refuse('ERR_SUBNET_EXHAUSTED', `network ${network.name} has no free address: ${why}`, 'network')
+}
+
+/** Why an endpoint of this network cannot have this MAC; null when it can. */
+function refusedMac({ network, byMac }: NetworkTable, mac: Mac): Outcome | null {
+  const owner = byMac.get(mac)
+  if (owner !== undefined) {
+    const what = `${mac} belongs to container ${owner.containerId} in network ${network.name}`
+    return refuse('ERR_MAC_IN_USE', `mac: ${what}`, 'mac')
+  }
+  if (isDeviceMac(mac)) return refuse('ERR_MAC_IN_USE', `mac: ${mac} is of the range of the hosts' own devices`, 'mac')
+  if (mac !== macOf(network.vni, network.gateway)) return null
+  return refuse('ERR_MAC_IN_USE', `mac: ${mac} is of the gateway of network ${network.name}`, 'mac')
 }

@@ -1,30 +1,33 @@
-// Commands about hosts. A host's identity is its peer id; its name and VTEP belong to one host at a time.
+// Commands about hosts. A host's identity is its peer id; a name and a VTEP belong to one host at a time.
 
 import type { Command, Outcome } from '#model/command.ts'
+import type { Host } from '#model/host.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
 type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
 
-/** Makes or replaces the record of a peer id. */
-export function registerHost(tables: Tables, { host }: Of<'host-register'>): Outcome {
-  const named = tables.hostByName.get(host.name)
-  if (named !== undefined && named !== host.peerId) {
-    const hint = `remove it first: vxmesh host remove ${host.name}`
-    return refuse('ERR_HOST_EXISTS', `name: ${host.name} belongs to the host with peer id ${named}; ${hint}`, 'name')
+/** Makes or replaces the record of a peer id. Its endpoints stay, whatever changed: the containers did not move. */
+export function registerHost(tables: Tables, command: Of<'host-register'>): Outcome {
+  const { name, peerId, vtep, role, bootId, version } = command.host
+  const named = tables.hostByName.get(name)
+  if (named !== undefined && named.peerId !== peerId) {
+    const what = `${name} belongs to the host with peer id ${named.peerId}`
+    return refuse('ERR_HOST_EXISTS', `name: ${what}; if that host is gone: vxmesh host remove ${name}`, 'name')
   }
-  const holder = tables.hostWithVtep(host.vtep)
-  if (holder !== undefined && holder.peerId !== host.peerId) {
-    return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIpv4(host.vtep)} belongs to host ${holder.name}`, 'vtep')
+  const holder = tables.hostByVtep.get(vtep)
+  if (holder !== undefined && holder.peerId !== peerId) {
+    return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIpv4(vtep)} belongs to host ${holder.name}`, 'vtep')
   }
+  const host: Host = { name, peerId, vtep, role, bootId, version }
   tables.putHost(host)
   return { ok: true, result: { kind: 'host', host } }
 }
 
+/** Releases the host's endpoints and forgets the host. It may register again. */
 export function removeHost(tables: Tables, { name }: Of<'host-remove'>): Outcome {
-  const peer = tables.hostByName.get(name)
-  const host = peer === undefined ? undefined : tables.hosts.get(peer)
+  const host = tables.hostByName.get(name)
   if (host === undefined) return refuse('ERR_HOST_NOT_FOUND', `there is no host ${name}`, 'name')
   return { ok: true, result: { kind: 'host-removed', host, released: tables.removeHost(host) } }
 }

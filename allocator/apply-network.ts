@@ -1,54 +1,64 @@
 // Commands about networks.
 
 import type { Command, Outcome } from '#model/command.ts'
-import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
-import type { Vni } from '#model/ids.ts'
+import { VNI_MAX, type Vni } from '#model/ids.ts'
+import { formatIpv4, formatSubnet, isHostAddress } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
+import { defaultGateway } from './address-pool.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
+import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
 type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
+type Create = Of<'network-create'>
 
-export function createNetwork(tables: Tables, command: Of<'network-create'>): Outcome {
-  const existing = tables.networks.get(command.name)?.network
+/**
+ * Allocates a VNI and makes the network. With the request id of the network of this name it is a retry that lost its
+ * session, and gets that network, whatever else it asks for. Two networks may have the same subnet.
+ */
+export function createNetwork(tables: Tables, command: Create): Outcome {
+  const { name, subnet } = command
+  const existing = tables.networks.get(name)?.network
   if (existing !== undefined) {
     if (command.requestId !== undefined && command.requestId === existing.requestId) return given(existing)
-    return refuse('ERR_NETWORK_EXISTS', `network ${command.name} exists`, 'name')
+    return refuse('ERR_NETWORK_EXISTS', `network ${name} exists, with VNI ${existing.vni}`, 'name')
   }
-  // The first address, unless someone chose another: on every host the same.
-  const gateway = command.gateway ?? ((command.subnet.base + 1) as Ipv4)
-  if (!isHostAddress(command.subnet, gateway)) {
-    const inside = formatSubnet(command.subnet)
-    return refuse('ERR_INVALID', `gateway: ${formatIpv4(gateway)} is no host address of ${inside}`, 'gateway')
+  const gateway = command.gateway ?? defaultGateway(subnet)
+  if (!isHostAddress(subnet, gateway)) {
+    const what = `${formatIpv4(gateway)} is no host address of ${formatSubnet(subnet)}`
+    return refuse('ERR_INVALID', `gateway: ${what}`, 'gateway')
   }
-  const vni = command.vni ?? (tables.vnis.peek() as Vni | null)
-  if (vni === null) return refuse('ERR_VNI_EXHAUSTED', 'all 16,777,215 VNIs are given')
+  const vni = command.vni ?? (tables.vnis.next() as Vni | null)
+  if (vni === null) {
+    const { used } = tables.vnis.use()
+    const range = `${FIRST_AUTOMATIC_VNI} to ${VNI_MAX}`
+    return refuse('ERR_VNI_EXHAUSTED', `no automatic VNI (${range}) is free: ${used} are allocated`, 'vni')
+  }
   if (!tables.vnis.isFree(vni)) {
-    const owner = tables.networkByVni.get(vni) ?? 'nobody'
-    return refuse('ERR_VNI_IN_USE', `vni: ${vni} belongs to network ${owner}`, 'vni')
+    const owner = tables.networkByVni.get(vni)?.network.name
+    const what = owner === undefined ? `${vni} is reserved` : `${vni} belongs to network ${owner}`
+    return refuse('ERR_VNI_IN_USE', `vni: ${what}`, 'vni')
   }
-  if (command.vni === undefined) tables.vnis.takeAt(vni)
-  else tables.vnis.claim(vni)
-  const { kind: _, ...facts } = command
-  const network: Network = { ...facts, vni, gateway }
-  tables.addNetwork(network)
+  const { egressRate, mtu, egress, hostAccess, requestId } = command
+  const facts = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
+  const network: Network = requestId === undefined ? facts : { ...facts, requestId }
+  tables.addNetwork(network, command.vni === undefined ? 'automatic' : 'explicit')
   return given(network)
 }
 
-export function updateNetwork(tables: Tables, command: Of<'network-update'>): Outcome {
-  const table = tables.networks.get(command.name)
-  if (table === undefined) return noNetwork(command.name)
-  const network = { ...table.network, egressRate: command.egressRate ?? table.network.egressRate }
-  tables.replaceNetwork(table, network)
-  return given(network)
+export function updateNetwork(tables: Tables, { name, egressRate }: Of<'network-update'>): Outcome {
+  const table = tables.networks.get(name)
+  if (table === undefined) return noNetwork(name, 'name')
+  if (egressRate !== undefined) tables.replaceNetwork(table, { ...table.network, egressRate })
+  return given(table.network)
 }
 
-export function deleteNetwork(tables: Tables, command: Of<'network-delete'>): Outcome {
-  const table = tables.networks.get(command.name)
-  if (table === undefined) return noNetwork(command.name)
-  const { size } = table.endpoints
-  if (size > 0 && !command.force) {
-    return refuse('ERR_NETWORK_IN_USE', `network ${command.name} has ${size} endpoints`, 'name')
+export function deleteNetwork(tables: Tables, { name, force }: Of<'network-delete'>): Outcome {
+  const table = tables.networks.get(name)
+  if (table === undefined) return noNetwork(name, 'name')
+  const { size } = table.byAddress
+  if (size > 0 && !force) {
+    return refuse('ERR_NETWORK_IN_USE', `network ${name} has ${size} ${size === 1 ? 'endpoint' : 'endpoints'}`, 'name')
   }
   tables.removeNetwork(table)
   return given(table.network)

@@ -1,98 +1,166 @@
-// A sparse bit vector. Bits live in chunks of 4,096 that exist only while one of them is set, each with its count, so
-// the whole VNI space or a /8 costs memory for what is used, and a search passes a full chunk in one step.
+// A sparse bit vector of up to 2^24 bits. Bits live in chunks of 4,096 that exist only while one of them is set, so the
+// whole VNI space or a /8 costs memory for what is used: 512 bytes a touched chunk, and one bit a chunk that tells
+// whether it is full. With the latter a search passes 32 full chunks at a time: at most 256 words in 2^24 bits.
 
 const CHUNK_BITS = 4_096
+const CHUNK_SHIFT = 12
 const WORD_BITS = 32
+
+/** The most bits of one vector: the addresses of a /8, or all VNIs. */
+export const BITS_MAX = 2 ** 24
 
 type Chunk = { readonly words: Uint32Array; count: number }
 
 export class BitVector {
+  /** Number of bits; the last is size - 1. */
   readonly size: number
   readonly #chunks = new Map<number, Chunk>()
+  readonly #full: Uint32Array
   #count = 0
 
-  /** @param size number of bits, up to 2^32 */
+  /** @param size number of bits, 1 to BITS_MAX; anything else is a broken invariant */
   constructor(size: number) {
+    if (!Number.isInteger(size) || size < 1 || size > BITS_MAX) throw new Error(`a bit vector of ${size} bits`)
     this.size = size
+    this.#full = new Uint32Array(wordsFor(this.#chunkTotal))
   }
 
-  /** Bits that are set. */
+  /** How many bits are set. */
   get count(): number {
     return this.#count
   }
 
-  has(bit: number): boolean {
-    const chunk = this.#chunks.get(Math.floor(bit / CHUNK_BITS))
-    if (chunk === undefined) return false
-    const at = bit % CHUNK_BITS
-    return (((chunk.words[at >>> 5] ?? 0) >>> (at & 31)) & 1) === 1
+  /** Chunks that exist now: what the vector costs. */
+  get chunkCount(): number {
+    return this.#chunks.size
   }
 
-  /** @throws Error when the bit is out of range or set already: an allocation made twice is a broken invariant */
+  /** False for a bit out of range. */
+  has(bit: number): boolean {
+    const chunk = this.#chunks.get(bit >>> CHUNK_SHIFT)
+    return chunk !== undefined && this.#inRange(bit) && testBit(chunk.words, bit % CHUNK_BITS)
+  }
+
+  /** @throws Error when the bit is out of range or set already: what is allocated twice is a broken invariant */
   set(bit: number): void {
-    if (!Number.isInteger(bit) || bit < 0 || bit >= this.size || this.has(bit))
-      throw new Error(`bit ${bit} cannot be set`)
-    const key = Math.floor(bit / CHUNK_BITS)
-    const chunk = this.#chunks.get(key) ?? { words: new Uint32Array(CHUNK_BITS / WORD_BITS), count: 0 }
-    const at = bit % CHUNK_BITS
-    chunk.words[at >>> 5] = (chunk.words[at >>> 5] ?? 0) | (1 << (at & 31))
+    if (!this.#inRange(bit) || this.has(bit)) throw new Error(`bit ${bit} of ${this.size} cannot be set`)
+    const key = bit >>> CHUNK_SHIFT
+    let chunk = this.#chunks.get(key)
+    if (chunk === undefined) {
+      chunk = { words: new Uint32Array(wordsFor(this.#bitsIn(key))), count: 0 }
+      this.#chunks.set(key, chunk)
+    }
+    setBit(chunk.words, bit % CHUNK_BITS)
     chunk.count += 1
     this.#count += 1
-    this.#chunks.set(key, chunk)
+    if (chunk.count === this.#bitsIn(key)) setBit(this.#full, key)
   }
 
-  /** @throws Error when the bit is not set */
+  /** @throws Error when the bit is not set: what is released twice is a broken invariant */
   clear(bit: number): void {
-    const key = Math.floor(bit / CHUNK_BITS)
+    const key = bit >>> CHUNK_SHIFT
     const chunk = this.#chunks.get(key)
-    if (chunk === undefined || !this.has(bit)) throw new Error(`bit ${bit} cannot be cleared`)
-    const at = bit % CHUNK_BITS
-    chunk.words[at >>> 5] = (chunk.words[at >>> 5] ?? 0) & ~(1 << (at & 31))
+    if (chunk === undefined || !this.has(bit)) throw new Error(`bit ${bit} of ${this.size} cannot be cleared`)
+    clearBit(chunk.words, bit % CHUNK_BITS)
+    clearBit(this.#full, key)
     chunk.count -= 1
     this.#count -= 1
     if (chunk.count === 0) this.#chunks.delete(key)
   }
 
-  /** The first clear bit at or after `from`, going round the end once; null when all are set. O(chunks). */
-  nextClear(from: number): number | null {
-    if (this.#count >= this.size) return null
-    return this.#clearBetween(from, this.size) ?? this.#clearBetween(0, from)
+  /**
+   * The first clear bit in [from, size), or else in [low, from); null when all of these are set.
+   * @param from 0 to size
+   */
+  nextFree(from: number, low = 0): number | null {
+    if (this.#count === this.size) return null
+    return this.#freeBetween(Math.max(from, low), this.size) ?? this.#freeBetween(low, Math.min(from, this.size))
   }
 
-  /** The set bits in ascending order. O(set chunks). */
+  /** The set bits in ascending order. O(set bits + chunks log chunks). */
   *bits(): Generator<number> {
     for (const key of [...this.#chunks.keys()].sort((a, b) => a - b)) {
-      const words = this.#chunks.get(key)?.words ?? []
-      for (const [at, word] of words.entries()) {
-        for (let rest = word; rest !== 0; rest &= rest - 1) {
-          yield key * CHUNK_BITS + at * WORD_BITS + (31 - Math.clz32(rest & -rest))
+      const words = this.#chunks.get(key)?.words ?? new Uint32Array()
+      for (let at = 0; at < words.length; at++) {
+        for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
+          yield key * CHUNK_BITS + at * WORD_BITS + lowestBit(rest)
         }
       }
     }
   }
 
-  #clearBetween(from: number, to: number): number | null {
-    for (let bit = from; bit < to;) {
-      const key = Math.floor(bit / CHUNK_BITS)
+  /** The set bits as runs of [first, last], ascending and apart by a clear bit at least. O(set bits). */
+  *runs(): Generator<readonly [first: number, last: number]> {
+    let first = -1
+    let last = -1
+    for (const bit of this.bits()) {
+      if (first >= 0 && bit !== last + 1) {
+        yield [first, last]
+        first = bit
+      }
+      if (first < 0) first = bit
+      last = bit
+    }
+    if (first >= 0) yield [first, last]
+  }
+
+  get #chunkTotal(): number {
+    return Math.ceil(this.size / CHUNK_BITS)
+  }
+
+  #bitsIn(key: number): number {
+    return Math.min(CHUNK_BITS, this.size - key * CHUNK_BITS)
+  }
+
+  #inRange(bit: number): boolean {
+    return Number.isInteger(bit) && bit >= 0 && bit < this.size
+  }
+
+  #freeBetween(from: number, to: number): number | null {
+    let bit = from
+    while (bit < to) {
+      const key = firstClear(this.#full, bit >>> CHUNK_SHIFT, this.#chunkTotal)
+      if (key === null) return null
+      bit = Math.max(bit, key * CHUNK_BITS)
+      if (bit >= to) return null
       const chunk = this.#chunks.get(key)
       if (chunk === undefined) return bit
       const end = Math.min(to, (key + 1) * CHUNK_BITS)
-      if (chunk.count < CHUNK_BITS) {
-        const found = clearInChunk(chunk.words, bit % CHUNK_BITS, end - key * CHUNK_BITS)
-        if (found !== null) return key * CHUNK_BITS + found
-      }
+      const found = firstClear(chunk.words, bit % CHUNK_BITS, end - key * CHUNK_BITS)
+      if (found !== null) return key * CHUNK_BITS + found
       bit = end
     }
     return null
   }
 }
 
-function clearInChunk(words: Uint32Array, from: number, to: number): number | null {
+function wordsFor(bits: number): number {
+  return Math.ceil(bits / WORD_BITS)
+}
+
+function testBit(words: Uint32Array, bit: number): boolean {
+  return (((words[bit >>> 5] ?? 0) >>> (bit & 31)) & 1) === 1
+}
+
+function setBit(words: Uint32Array, bit: number): void {
+  words[bit >>> 5] = (words[bit >>> 5] ?? 0) | (1 << (bit & 31))
+}
+
+function clearBit(words: Uint32Array, bit: number): void {
+  words[bit >>> 5] = (words[bit >>> 5] ?? 0) & ~(1 << (bit & 31))
+}
+
+function lowestBit(word: number): number {
+  return 31 - Math.clz32(word & -word)
+}
+
+/** The first clear bit in [from, to), or null. */
+function firstClear(words: Uint32Array, from: number, to: number): number | null {
   for (let at = from; at < to; at = ((at >>> 5) + 1) << 5) {
     // Bits before `at` count as set, so that only later ones are found.
     const free = ~((words[at >>> 5] ?? 0) | ((1 << (at & 31)) - 1))
     if (free === 0) continue
-    const bit = ((at >>> 5) << 5) + (31 - Math.clz32(free & -free))
+    const bit = ((at >>> 5) << 5) + lowestBit(free)
     return bit < to ? bit : null
   }
   return null

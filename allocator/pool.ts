@@ -1,15 +1,26 @@
-// A pool: a bit vector, a base and a cursor. Next-fit: the cursor rotates, so what was released is given again only
-// after everything else, when stale caches of it have died out.
+// A pool: a bit vector, a base and a cursor. Next-fit: the cursor stands behind the value that was allocated last and
+// goes round, so a value that is released just after is reached after all others, when stale caches of it have died.
 
 import { BitVector } from './bit-vector.ts'
 
+export type PoolOptions = {
+  /** The value of bit 0. */
+  readonly base: number
+  /** Values in the pool, reserved ones included; 1 to BITS_MAX. */
+  readonly size: number
+  /** Never allocated; their bits are set from the start. */
+  readonly reserved: readonly number[]
+  /** Automatic values lie at or after this one, and start with it. */
+  readonly firstAutomatic: number
+}
+
 export type PoolUse = {
   readonly base: number
-  /** Values in the pool, reserved ones included. */
   readonly size: number
-  /** Given to owners. */
+  /** Allocated values; reserved ones are not among them. */
   readonly used: number
   readonly reserved: number
+  /** Where the next search for an automatic value starts. */
   readonly cursor: number
 }
 
@@ -17,49 +28,53 @@ export class Pool {
   readonly #base: number
   readonly #bits: BitVector
   readonly #reserved: ReadonlySet<number>
-  /** Offset from which the next search starts. */
+  readonly #low: number
   #cursor: number
 
-  /** @param p.reserved values that are never given and count as used from the start */
-  constructor(p: {
-    readonly base: number
-    readonly size: number
-    readonly reserved: readonly number[]
-    readonly first: number
-  }) {
-    this.#base = p.base
-    this.#bits = new BitVector(p.size)
-    this.#reserved = new Set(p.reserved)
-    this.#cursor = p.first - p.base
-    for (const value of this.#reserved) this.#bits.set(value - p.base)
+  constructor({ base, size, reserved, firstAutomatic }: PoolOptions) {
+    this.#base = base
+    this.#bits = new BitVector(size)
+    this.#reserved = new Set(reserved)
+    this.#low = firstAutomatic - base
+    this.#cursor = this.#low
+    for (const value of this.#reserved) this.#bits.set(value - base)
   }
 
-  /** The next free value, or null when there is none. */
-  take(): number | null {
-    const value = this.peek()
-    if (value !== null) this.takeAt(value)
-    return value
-  }
-
-  /** What `take` would give, skipping values that `refuse` does not want; null when there is none. */
-  peek(refuse: (value: number) => boolean = () => false): number | null {
-    let from = this.#cursor
-    for (let tries = 0; tries <= this.#bits.size - this.#bits.count; tries++) {
-      const offset = this.#bits.nextClear(from)
-      if (offset === null) return null
-      if (!refuse(this.#base + offset)) return this.#base + offset
-      from = (offset + 1) % this.#bits.size
+  /**
+   * The value that `take` should get next, or null when there is none. Allocates nothing.
+   * @param refuse tells values that are free but cannot be used; each costs one more search
+   */
+  next(refuse?: (value: number) => boolean): number | null {
+    const first = this.#bits.nextFree(this.#cursor, this.#low)
+    let offset = first
+    while (offset !== null) {
+      const value = this.#base + offset
+      if (refuse?.(value) !== true) return value
+      offset = this.#bits.nextFree(offset + 1, this.#low)
+      if (offset === first) return null
     }
     return null
   }
 
-  /** Takes a value that was found by `peek` and moves the cursor past it. */
-  takeAt(value: number): void {
+  /** Allocates a value that `next` found and moves the cursor past it. @throws Error unless it is free */
+  take(value: number): void {
     this.claim(value)
-    this.#cursor = (value - this.#base + 1) % this.#bits.size
+    this.#cursor = value - this.#base + 1
+    if (this.#cursor === this.#bits.size) this.#cursor = this.#low
   }
 
-  /** Is this value in the pool's range, and neither reserved nor given? */
+  /** Allocates a value that its owner chose; the cursor stays. @throws Error unless it is free */
+  claim(value: number): void {
+    this.#bits.set(value - this.#base)
+  }
+
+  /** @throws Error when the value is reserved or not allocated: a broken invariant */
+  release(value: number): void {
+    if (this.#reserved.has(value)) throw new Error(`${value} is reserved`)
+    this.#bits.clear(value - this.#base)
+  }
+
+  /** Is this value in the pool's range, and neither reserved nor allocated? */
   isFree(value: number): boolean {
     const offset = value - this.#base
     return offset >= 0 && offset < this.#bits.size && !this.#bits.has(offset)
@@ -69,30 +84,32 @@ export class Pool {
     return this.#reserved.has(value)
   }
 
-  /** Gives a value that its owner chose. The cursor stays. @throws Error unless it is free */
-  claim(value: number): void {
-    this.#bits.set(value - this.#base)
-  }
-
-  /** @throws Error when the value is reserved or not given */
-  release(value: number): void {
-    if (this.#reserved.has(value)) throw new Error(`${value} is reserved`)
-    this.#bits.clear(value - this.#base)
-  }
-
   use(): PoolUse {
     const reserved = this.#reserved.size
     const { count, size } = this.#bits
-    return { base: this.#base, size, used: count - reserved, reserved, cursor: this.#base + this.#cursor }
+    return { base: this.#base, size, used: count - reserved, reserved, cursor: this.cursor }
   }
 
-  /** All values that are not free, reserved ones included, ascending. */
+  get cursor(): number {
+    return this.#base + this.#cursor
+  }
+
+  /** Puts the cursor where a snapshot says that it was. @throws Error when it cannot have been there */
+  restoreCursor(value: number): void {
+    const offset = value - this.#base
+    if (!Number.isInteger(offset) || offset < this.#low || offset >= this.#bits.size) {
+      throw new Error(`a cursor at ${value} in a pool of ${this.#bits.size} from ${this.#base}`)
+    }
+    this.#cursor = offset
+  }
+
+  /** All values whose bit is set, reserved ones included, ascending. */
   *values(): Generator<number> {
     for (const bit of this.#bits.bits()) yield this.#base + bit
   }
 
-  /** Puts the cursor where a snapshot says that it was. */
-  restoreCursor(value: number): void {
-    this.#cursor = value - this.#base
+  /** The same as runs of [first, last]. */
+  *runs(): Generator<readonly [first: number, last: number]> {
+    for (const [first, last] of this.#bits.runs()) yield [this.#base + first, this.#base + last]
   }
 }

@@ -1,12 +1,15 @@
-// Refusals: outcomes too, the same on every replica.
+// Refusals. They are outcomes too: the same on every replica, and remembered for a retry.
 
 import type { Outcome } from '#model/command.ts'
 import type { ErrorCode } from '#model/errors.ts'
+import type { NetworkName } from '#model/ids.ts'
 
-export function refuse(code: ErrorCode, message: string, field?: string): Outcome {
-  return { ok: false, error: field === undefined ? { code, message } : { code, message, field } }
+/** @param field the input field at fault, by its name at the door */
+export function refuse(code: ErrorCode, message: string, field: string): Outcome {
+  return { ok: false, error: { code, message, field } }
 }
 
-export function noNetwork(name: string): Outcome {
-  return refuse('ERR_NETWORK_NOT_FOUND', `there is no network ${name}`, 'network')
+/** @param field `name` where the command is about the network, `network` where it refers to it */
+export function noNetwork(name: NetworkName, field: 'name' | 'network'): Outcome {
+  return refuse('ERR_NETWORK_NOT_FOUND', `there is no network ${name}`, field)
 }

@@ -3,78 +3,122 @@
 
 import type { Outcome, Request } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
+import { hashAnswer, Hasher, SetHash, type Hash } from './row-hash.ts'
 
-/** Sessions kept; the one least recently used, by log index, is expired for a new one. */
+/** Sessions kept; for one more the least recently used, by log index, is expired. */
 export const MAX_SESSIONS = 4_096
-/** Unsettled answers kept in one session; the oldest go first. */
+/** Unsettled answers kept in one session; for one more the lowest is given up, as if it were settled. */
 export const MAX_REMEMBERED = 4_096
 
-type Session = { lastUsed: LogIndex; settledBelow: number; readonly answers: Map<number, Outcome> }
-
-/** A session as a snapshot holds it. */
-export type PlainSession = readonly [
-  id: string,
-  lastUsed: LogIndex,
-  settledBelow: number,
-  answers: readonly (readonly [number, Outcome])[]
-]
-
-const EXPIRED: Outcome = {
-  ok: false,
-  error: { code: 'ERR_SESSION_EXPIRED', message: 'the session is not known or its answer was given up' }
+export type Session = {
+  lastUsed: LogIndex
+  /** No answer below it is kept, and no request below it is carried out. */
+  settledBelow: number
+  /** By seq; in no particular order. */
+  readonly answers: Map<number, Outcome>
+  readonly hash: SetHash
 }
 
 export class Sessions {
-  /** Least recently used first: a used one is moved to the end. */
+  /** Least recently used first: one that is used moves to the end. */
   readonly #byId = new Map<string, Session>()
 
   get size(): number {
     return this.#byId.size
   }
 
-  /** Opens a session, or finds it open: opening is idempotent. */
+  /** Opens a session, or finds it open: a retry of the opening does no harm. */
   open(id: string, index: LogIndex): Outcome {
-    if (!this.#byId.has(id)) {
-      const oldest = this.#byId.size >= MAX_SESSIONS ? this.#byId.keys().next().value : undefined
-      if (oldest !== undefined) this.#byId.delete(oldest)
-      this.#byId.set(id, { lastUsed: index, settledBelow: 1, answers: new Map() })
+    if (this.#use(id, index) === undefined) {
+      const [oldest] = this.#byId.keys()
+      if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#byId.delete(oldest)
+      // The opening itself was seq 0, which is not remembered: it is answered alike at any time.
+      this.#byId.set(id, { lastUsed: index, settledBelow: 1, answers: new Map(), hash: new SetHash() })
     }
     return { ok: true, result: { kind: 'session' } }
   }
 
-  /** The remembered answer of this very request, or what `carryOut` gives, which is then remembered. */
+  /**
+   * The remembered answer of this very request, or what `carryOut` gives, which is then remembered. An unknown session
+   * and an answer that was given up get ERR_SESSION_EXPIRED, which is not remembered; nothing is carried out.
+   */
   once(request: Request, index: LogIndex, carryOut: () => Outcome): Outcome {
-    const session = this.#byId.get(request.session)
-    if (session === undefined) return EXPIRED
-    this.#byId.delete(request.session)
-    this.#byId.set(request.session, session)
-    session.lastUsed = index
-    const remembered = session.answers.get(request.seq)
+    const { session: id, seq, settledBelow } = request
+    const session = this.#use(id, index)
+    if (session === undefined) return expired(`session ${id} is not known`)
+    const remembered = session.answers.get(seq)
     if (remembered !== undefined) return remembered
-    if (request.seq < session.settledBelow) return EXPIRED
+    if (seq < session.settledBelow) return expired(`the answer to request ${seq} of session ${id} was given up`)
     const outcome = carryOut()
-    session.answers.set(request.seq, outcome)
-    this.#forget(session, request.settledBelow)
+    session.answers.set(seq, outcome)
+    session.hash.add(hashAnswer(seq, outcome))
+    // A request cannot have settled its own answer, whatever it says.
+    forget(session, Math.min(settledBelow, seq))
+    while (session.answers.size > MAX_REMEMBERED) forget(session, lowest(session.answers) + 1)
     return outcome
   }
 
-  *plain(): Generator<PlainSession> {
-    for (const [id, { lastUsed, settledBelow, answers }] of this.#byId) yield [id, lastUsed, settledBelow, [...answers]]
+  /** Least recently used first. */
+  entries(): IterableIterator<[string, Readonly<Session>]> {
+    return this.#byId.entries()
   }
 
-  restore([id, lastUsed, settledBelow, answers]: PlainSession): void {
-    this.#byId.set(id, { lastUsed, settledBelow, answers: new Map(answers) })
+  /** Takes over a session of a snapshot; they must come least recently used first. @throws Error when they do not */
+  restore(p: {
+    readonly id: string
+    readonly lastUsed: LogIndex
+    readonly settledBelow: number
+    readonly answers: Iterable<readonly [seq: number, outcome: Outcome]>
+  }): void {
+    const newest = [...this.#byId.values()].at(-1)?.lastUsed ?? 0
+    if (this.#byId.has(p.id) || p.lastUsed <= newest) throw new Error(`session ${p.id} is out of order`)
+    const answers = new Map(p.answers)
+    const hash = new SetHash()
+    for (const [seq, outcome] of answers) hash.add(hashAnswer(seq, outcome))
+    this.#byId.set(p.id, { lastUsed: p.lastUsed, settledBelow: p.settledBelow, answers, hash })
   }
 
-  #forget(session: Session, settledBelow: number): void {
-    if (settledBelow > session.settledBelow) {
-      session.settledBelow = settledBelow
-      for (const seq of session.answers.keys()) if (seq < settledBelow) session.answers.delete(seq)
+  /** O(sessions); the answers are summed up already. */
+  get hash(): Hash {
+    const all = new Hasher().number(this.#byId.size)
+    for (const [id, { lastUsed, settledBelow, hash }] of this.#byId) {
+      all.text(id).number(lastUsed).number(settledBelow).number(hash.value.a).number(hash.value.b)
     }
-    while (session.answers.size > MAX_REMEMBERED) {
-      const oldest = Math.min(...session.answers.keys())
-      session.answers.delete(oldest)
-      session.settledBelow = Math.max(session.settledBelow, oldest + 1)
-    }
+    return all.finish()
   }
+
+  #use(id: string, index: LogIndex): Session | undefined {
+    const session = this.#byId.get(id)
+    if (session === undefined) return undefined
+    this.#byId.delete(id)
+    this.#byId.set(id, session)
+    session.lastUsed = index
+    return session
+  }
+}
+
+/** Drops all answers below `settledBelow`. A pipelining caller moves it by a little each time: that costs as little. */
+function forget(session: Session, settledBelow: number): void {
+  const { answers, hash } = session
+  const drop = (seq: number): void => {
+    const outcome = answers.get(seq)
+    if (outcome === undefined) return
+    answers.delete(seq)
+    hash.remove(hashAnswer(seq, outcome))
+  }
+  const from = session.settledBelow
+  if (settledBelow <= from) return
+  session.settledBelow = settledBelow
+  if (settledBelow - from <= answers.size) for (let seq = from; seq < settledBelow; seq++) drop(seq)
+  else for (const seq of [...answers.keys()]) if (seq < settledBelow) drop(seq)
+}
+
+function lowest(answers: ReadonlyMap<number, Outcome>): number {
+  let least = Infinity
+  for (const seq of answers.keys()) if (seq < least) least = seq
+  return least
+}
+
+function expired(message: string): Outcome {
+  return { ok: false, error: { code: 'ERR_SESSION_EXPIRED', message } }
 }

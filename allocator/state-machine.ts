@@ -4,7 +4,7 @@
 import type { Command, Outcome, Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, LogIndex, NetworkName, PeerId } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import { attach, detach } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
@@ -13,17 +13,29 @@ import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
 import { Tables } from './tables.ts'
 
+/** Rows are given out as they are held, and are never changed in place. Lists are in no particular order. */
 export class ClusterState {
-  /** Read by the room's own views and checks. */
-  readonly tables = new Tables()
-  readonly sessions = new Sessions()
-  #appliedIndex = 0 as LogIndex
+  /** For the room's own views, checks and snapshots; everybody else reads through the methods. */
+  readonly tables: Tables
+  readonly sessions: Sessions
+  #appliedIndex: LogIndex
 
+  /** Empty, before the first entry; or what a snapshot holds. */
+  constructor(restored?: { readonly tables: Tables; readonly sessions: Sessions; readonly appliedIndex: LogIndex }) {
+    this.tables = restored?.tables ?? new Tables()
+    this.sessions = restored?.sessions ?? new Sessions()
+    this.#appliedIndex = restored?.appliedIndex ?? (0 as LogIndex)
+  }
+
+  /** Index of the last entry that was applied or passed over; 0 before the first. */
   get appliedIndex(): LogIndex {
     return this.#appliedIndex
   }
 
-  /** Applies a committed request. A refused one changes nothing but the memory of its answer. */
+  /**
+   * Applies a committed request. A refused one changes nothing but the memory of its answer, and a repeated one gets
+   * its first answer. @throws Error when the index is not the next one: a broken invariant
+   */
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
     const { command } = request
@@ -31,14 +43,11 @@ export class ClusterState {
     return this.sessions.once(request, index, () => carryOut(this.tables, command))
   }
 
-  /** Passes over an entry without a command. @throws Error when it is not the next one: a broken invariant */
+  /** Passes over an entry that holds no command. @throws Error as `apply` does */
   skip(index: LogIndex): void {
-    if (index !== this.#appliedIndex + 1) throw new Error(`applying index ${index} after ${this.#appliedIndex}`)
-    this.#appliedIndex = index
-  }
-
-  /** Continues after a snapshot. */
-  resumeAt(index: LogIndex): void {
+    if (index !== this.#appliedIndex + 1) {
+      throw new Error(`applying index ${index} after ${this.#appliedIndex}`)
+    }
     this.#appliedIndex = index
   }
 
@@ -47,7 +56,15 @@ export class ClusterState {
   }
 
   get endpointCount(): number {
-    return this.tables.endpoints.size
+    return this.tables.containers.size
+  }
+
+  get hostCount(): number {
+    return this.tables.hosts.size
+  }
+
+  get sessionCount(): number {
+    return this.sessions.size
   }
 
   *networks(): Generator<Network> {
@@ -58,29 +75,43 @@ export class ClusterState {
     return this.tables.networks.get(name)?.network
   }
 
+  networkByVni(vni: Vni): Network | undefined {
+    return this.tables.networkByVni.get(vni)?.network
+  }
+
+  vniUse(): PoolUse {
+    return this.tables.vnis.use()
+  }
+
   /** How much of a network's subnet is used. */
   addressUse(name: NetworkName): PoolUse | undefined {
     return this.tables.networks.get(name)?.pool.use()
   }
 
-  endpoints(): IterableIterator<Endpoint> {
-    return this.tables.endpoints.values()
+  *endpoints(): Generator<Endpoint> {
+    for (const { byAddress } of this.tables.networks.values()) yield* byAddress.values()
   }
 
   endpoint(key: EndpointKey): Endpoint | undefined {
-    return this.tables.endpoints.get(key)
+    // Neither part can hold a slash (model/ids.ts).
+    const [containerId, ifname] = key.split('/')
+    return this.tables.containers.get(containerId as ContainerId, ifname as IfName)
   }
 
   endpointsOf(network: NetworkName): readonly Endpoint[] {
-    return [...(this.tables.networks.get(network)?.endpoints.values() ?? [])]
+    return [...(this.tables.networks.get(network)?.byAddress.values() ?? [])]
+  }
+
+  endpointCountOf(network: NetworkName): number {
+    return this.tables.networks.get(network)?.byAddress.size ?? 0
   }
 
   endpointsOnHost(peer: PeerId): readonly Endpoint[] {
-    return this.tables.rows(this.tables.byHost.get(peer) ?? [])
+    return [...(this.tables.byHost.get(peer) ?? [])]
   }
 
   endpointsOfContainer(id: ContainerId): readonly Endpoint[] {
-    return this.tables.rows(this.tables.byContainer.get(id) ?? [])
+    return this.tables.containers.of(id)
   }
 
   hosts(): IterableIterator<Host> {
@@ -92,8 +123,7 @@ export class ClusterState {
   }
 
   hostByName(name: HostName): Host | undefined {
-    const peer = this.tables.hostByName.get(name)
-    return peer === undefined ? undefined : this.tables.hosts.get(peer)
+    return this.tables.hostByName.get(name)
   }
 }
 

@@ -1,109 +1,130 @@
-// The tables of the cluster state and their indexes, and the few ways to change a row. Every change keeps rows, indexes
-// and pools together; what may be changed is decided elsewhere.
+// The tables of the cluster state and their indexes, and the few ways to change a row. Every change keeps rows, indexes,
+// pools and hash together; what may be changed is decided elsewhere. A change that cannot be is a broken invariant.
 
-import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { HostName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { addressPool } from './address-pool.ts'
+import { ContainerIndex } from './container-index.ts'
 import type { Pool } from './pool.ts'
-import { addressPool, vniPool } from './pools.ts'
+import { hashEndpoint, hashHost, hashNetwork, SetHash } from './row-hash.ts'
+import { vniPool } from './vni-pool.ts'
 
 /** What belongs to one network. */
 export type NetworkTable = {
-  readonly network: Network
+  network: Network
   readonly pool: Pool
-  readonly endpoints: Map<EndpointKey, Endpoint>
-  readonly byMac: Map<Mac, EndpointKey>
+  readonly byAddress: Map<Ipv4, Endpoint>
+  readonly byMac: Map<Mac, Endpoint>
 }
+
+/** Who chose a VNI or an address: the pool, whose cursor then moves, or the caller. */
+export type Choice = 'automatic' | 'explicit'
 
 export class Tables {
   readonly vnis: Pool = vniPool()
   readonly networks = new Map<NetworkName, NetworkTable>()
-  readonly networkByVni = new Map<Vni, NetworkName>()
-  readonly endpoints = new Map<EndpointKey, Endpoint>()
-  readonly byContainer = new Map<ContainerId, Set<EndpointKey>>()
-  readonly byHost = new Map<PeerId, Set<EndpointKey>>()
+  readonly networkByVni = new Map<Vni, NetworkTable>()
+  readonly containers = new ContainerIndex()
+  readonly byHost = new Map<PeerId, Set<Endpoint>>()
   readonly hosts = new Map<PeerId, Host>()
-  readonly hostByName = new Map<HostName, PeerId>()
+  readonly hostByName = new Map<HostName, Host>()
+  readonly hostByVtep = new Map<Ipv4, Host>()
+  /** Over all networks, endpoints and hosts. */
+  readonly hash = new SetHash()
 
-  /** The VNI must have been taken from `vnis`. */
-  addNetwork(network: Network): void {
+  addNetwork(network: Network, vni: Choice): NetworkTable {
+    if (this.networks.has(network.name)) throw new Error(`network ${network.name} made twice`)
+    allocate(this.vnis, network.vni, vni)
     const pool = addressPool(network.subnet, network.gateway)
-    this.networks.set(network.name, { network, pool, endpoints: new Map(), byMac: new Map() })
-    this.networkByVni.set(network.vni, network.name)
+    const table = { network, pool, byAddress: new Map(), byMac: new Map() }
+    this.networks.set(network.name, table)
+    this.networkByVni.set(network.vni, table)
+    this.hash.add(hashNetwork(network))
+    return table
   }
 
+  /** Changes attributes; name, VNI, subnet and gateway must stay. */
   replaceNetwork(table: NetworkTable, network: Network): void {
-    this.networks.set(network.name, { ...table, network })
+    this.hash.remove(hashNetwork(table.network))
+    table.network = network
+    this.hash.add(hashNetwork(network))
   }
 
   /** With all its endpoints. */
   removeNetwork(table: NetworkTable): void {
-    for (const endpoint of table.endpoints.values()) this.removeEndpoint(endpoint)
-    this.networks.delete(table.network.name)
-    this.networkByVni.delete(table.network.vni)
-    this.vnis.release(table.network.vni)
+    const { network } = table
+    for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
+    this.networks.delete(network.name)
+    this.networkByVni.delete(network.vni)
+    this.vnis.release(network.vni)
+    this.hash.remove(hashNetwork(network))
   }
 
-  /** The address must have been taken from the network's pool. */
-  addEndpoint(endpoint: Endpoint): void {
-    const key = endpointKey(endpoint.containerId, endpoint.ifname)
-    const table = this.networks.get(endpoint.network)
-    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which is not there`)
-    this.endpoints.set(key, endpoint)
-    table.endpoints.set(key, endpoint)
-    table.byMac.set(endpoint.mac, key)
-    addTo(this.byContainer, endpoint.containerId, key)
-    addTo(this.byHost, endpoint.host, key)
+  addEndpoint(endpoint: Endpoint, address: Choice): void {
+    const table = this.#tableOf(endpoint)
+    const onHost = this.byHost.get(endpoint.host)
+    if (onHost === undefined) throw new Error(`an endpoint on host ${endpoint.host}, which is not there`)
+    if (table.byMac.has(endpoint.mac)) throw new Error(`MAC ${endpoint.mac} twice in network ${endpoint.network}`)
+    this.containers.add(endpoint)
+    allocate(table.pool, endpoint.address, address)
+    table.byAddress.set(endpoint.address, endpoint)
+    table.byMac.set(endpoint.mac, endpoint)
+    onHost.add(endpoint)
+    this.hash.add(hashEndpoint(endpoint))
   }
 
   removeEndpoint(endpoint: Endpoint): void {
-    const key = endpointKey(endpoint.containerId, endpoint.ifname)
-    const table = this.networks.get(endpoint.network)
-    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which is not there`)
-    this.endpoints.delete(key)
-    table.endpoints.delete(key)
-    table.byMac.delete(endpoint.mac)
+    const table = this.#tableOf(endpoint)
+    this.containers.remove(endpoint)
     table.pool.release(endpoint.address)
-    removeFrom(this.byContainer, endpoint.containerId, key)
-    removeFrom(this.byHost, endpoint.host, key)
+    table.byAddress.delete(endpoint.address)
+    table.byMac.delete(endpoint.mac)
+    this.byHost.get(endpoint.host)?.delete(endpoint)
+    this.hash.remove(hashEndpoint(endpoint))
   }
 
+  /** Makes or replaces the row of a peer id; its endpoints stay. */
   putHost(host: Host): void {
     const before = this.hosts.get(host.peerId)
-    if (before !== undefined) this.hostByName.delete(before.name)
+    if (before !== undefined) this.#dropHost(before)
+    if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} twice`)
+    if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} twice`)
     this.hosts.set(host.peerId, host)
-    this.hostByName.set(host.name, host.peerId)
+    this.hostByName.set(host.name, host)
+    this.hostByVtep.set(host.vtep, host)
+    if (!this.byHost.has(host.peerId)) this.byHost.set(host.peerId, new Set())
+    this.hash.add(hashHost(host))
   }
 
   /** With all its endpoints; returns how many those were. */
   removeHost(host: Host): number {
-    const keys = [...(this.byHost.get(host.peerId) ?? [])]
-    for (const endpoint of this.rows(keys)) this.removeEndpoint(endpoint)
+    const endpoints = [...(this.byHost.get(host.peerId) ?? [])]
+    for (const endpoint of endpoints) this.removeEndpoint(endpoint)
+    this.#dropHost(host)
+    this.byHost.delete(host.peerId)
+    return endpoints.length
+  }
+
+  /** Everything but its endpoints. */
+  #dropHost(host: Host): void {
     this.hosts.delete(host.peerId)
     this.hostByName.delete(host.name)
-    return keys.length
+    this.hostByVtep.delete(host.vtep)
+    this.hash.remove(hashHost(host))
   }
 
-  rows(keys: Iterable<EndpointKey>): Endpoint[] {
-    return [...keys].flatMap(key => this.endpoints.get(key) ?? [])
-  }
-
-  hostWithVtep(vtep: Ipv4): Host | undefined {
-    return [...this.hosts.values()].find(host => host.vtep === vtep)
+  #tableOf(endpoint: Endpoint): NetworkTable {
+    const table = this.networks.get(endpoint.network)
+    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which is not there`)
+    return table
   }
 }
 
-function addTo<K>(index: Map<K, Set<EndpointKey>>, at: K, key: EndpointKey): void {
-  const keys = index.get(at)
-  if (keys === undefined) index.set(at, new Set([key]))
-  else keys.add(key)
-}
-
-function removeFrom<K>(index: Map<K, Set<EndpointKey>>, at: K, key: EndpointKey): void {
-  const keys = index.get(at)
-  keys?.delete(key)
-  if (keys?.size === 0) index.delete(at)
+function allocate(pool: Pool, value: number, choice: Choice): void {
+  if (choice === 'automatic') pool.take(value)
+  else pool.claim(value)
 }

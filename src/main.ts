@@ -1,11 +1,11 @@
 // The program: the command line, and behind `vxmesh agent` the agent, loaded only then.
 
-import packageJson from '../package.json' with { type: 'json' }
 import { runCli } from '#cli/program.ts'
+import { VERSION } from '#platform/version.ts'
 
 process.exitCode = await runCli(process.argv.slice(2), {
   io: { env: process.env, out: text => process.stdout.write(text), err: text => process.stderr.write(text) },
-  version: packageJson.version,
+  version: VERSION,
   runAgent: async (config, keys) => {
     const { runAgent } = await import('#agent/run.ts')
     return runAgent(config, keys)

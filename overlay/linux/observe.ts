@@ -81,7 +81,7 @@ function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: Tables }): Ob
   const { link, tables } = p
   const role = nameRole(link.name)
   const name = link.name as IfName
-  if (role === null || link.kind !== role.role) {
+  if (role?.role !== link.kind) {
     return { kind: 'foreign', name, ifindex: link.ifindex, reason: `is a ${link.kind || 'plain'} device` }
   }
   if (!isMarkedOurs(link)) {

@@ -14,7 +14,7 @@ import { vethName } from '#overlay/plan/names.ts'
 import type { Agent } from './agent.ts'
 import { attachEndpoint, detachEndpoint } from './endpoints.ts'
 import { KeyedSerial } from './serial.ts'
-import { VERSION } from './version.ts'
+import { VERSION } from '#platform/version.ts'
 import { endpointView, hostView, memberView, networkView } from './views.ts'
 
 /** After `leave` was answered: time for the answer to get out. */

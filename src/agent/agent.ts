@@ -24,7 +24,7 @@ import { AgentApi } from './agent-api.ts'
 import { IndexGate } from './index-gate.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
-import { VERSION } from './version.ts'
+import { VERSION } from '#platform/version.ts'
 
 /** How long a committed change may take to become visible on the host that asked for it. */
 const VISIBLE_MS = 3_000

@@ -9,6 +9,8 @@ import type { Ipv4 } from './ipv4.ts'
 /** Six lower-case hex octets with colons, unicast. */
 export type Mac = Brand<string, 'Mac'>
 
+/** Locally administered; 02 is for endpoints, 06 for devices. */
+const DEVICE_PREFIX = '06:76:78:'
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
 
 /** A unicast MAC address. @throws ERR_INVALID naming the field */
@@ -23,6 +25,11 @@ export function parseMac(text: string, field = 'mac'): Mac {
 /** The MAC of the endpoint with this address: locally administered, injective in the address within one VNI. */
 export function macOf(vni: Vni, address: Ipv4): Mac {
   return `02:${hex(vni & 255)}:${[24, 16, 8, 0].map(shift => hex((address >>> shift) & 255)).join(':')}` as Mac
+}
+
+/** Is this MAC in the range of vxmesh's own devices (bridges)? A container with such a one would draw their traffic. */
+export function isDeviceMac(mac: Mac): boolean {
+  return mac.startsWith(DEVICE_PREFIX)
 }
 
 function hex(octet: number): string {

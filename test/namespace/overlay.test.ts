@@ -452,7 +452,7 @@ t.test('many devices go together, and foreign ones in their group stay', { skip 
   ])
   const w = await world(t, { hosts: 1, endpoints: names })
   await attachAll(t, w)
-  await w.lab.ip(w.lab.host(0).name, `link add br-mine group ${0x76786e} type bridge`)
+  await w.lab.ip(w.lab.host(0).name, `link add br-mine group 7764078 type bridge`)
   await Promise.all(w.endpoints.map(endpoint => driver(w, 1).detach(detachRequest(endpoint))))
   const left = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
   t.strictSame(left.map(link => link.ifname).sort(), ['br-mine', 'eth0', 'lo', 'vb000abc', 'vx000abc'])

@@ -143,7 +143,7 @@ export class SimulatedKernel {
       ...rest,
       ...(ipv6Off === undefined ? {} : { ipv6Off }),
       ...(flushed ? { neighbours: new Map<Ipv4, Mac>() } : {})
-    } as ObservedLink)
+    })
     if (master !== undefined) {
       this.#get(master, 'bridge')
       this.#release(name)

@@ -31,6 +31,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'membership/view': pure('src/model'),
   'membership/serf': shell(['src/model', 'src/platform', 'membership/view']),
   'src/platform': shell(['src/model'], ['execa', 'koffi', 'msgpackr', 'pino']),
+  'src/platform/version.ts': shell(['package.json']),
   'src/config': shell(['src/model', 'src/platform'], ['zod', 'yaml']),
   'src/replication': shell(
     ['src/model', 'src/raft', 'src/platform'],

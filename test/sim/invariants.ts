@@ -21,7 +21,8 @@ export class Invariants {
   /** Election safety, and leader completeness. */
   becameLeader(state: RaftState): void {
     const other = this.#leaderOf.get(state.term)
-    if (other !== undefined && other !== state.self) this.fail(`two leaders in term ${state.term}: ${other}, ${state.self}`)
+    if (other !== undefined && other !== state.self)
+      this.fail(`two leaders in term ${state.term}: ${other}, ${state.self}`)
     this.#leaderOf.set(state.term, state.self)
     const last = this.committed.length as LogIndex
     const committed = this.committed.at(-1)
@@ -51,7 +52,8 @@ export class Invariants {
       const key = `${entry.index} ${entry.term}`
       const content = `${previous ?? '?'} ${contentOf(entry)}`
       const known = this.#entries.get(key)
-      if (known !== undefined && known !== content) this.fail(`log matching: two entries ${entry.index} of term ${entry.term}`)
+      if (known !== undefined && known !== content)
+        this.fail(`log matching: two entries ${entry.index} of term ${entry.term}`)
       this.#entries.set(key, content)
       previous = entry.term
     }
@@ -63,7 +65,8 @@ export class Invariants {
       const content = contentOf(entry)
       const known = this.committed[entry.index - 1]
       if (known === undefined) {
-        if (entry.index !== this.committed.length + 1) this.fail(`${who} applies ${entry.index} after ${this.committed.length}`)
+        if (entry.index !== this.committed.length + 1)
+          this.fail(`${who} applies ${entry.index} after ${this.committed.length}`)
         this.committed.push({ term: entry.term, content })
       } else if (known.term !== entry.term || known.content !== content) {
         this.fail(`${who} applies another entry ${entry.index}`)

@@ -1,7 +1,7 @@
 // Historic bugs of Raft implementations, as wrappers around the core's step: the core itself knows nothing of them and
 // cannot be misconfigured into one. Each must be found by the simulator. Sources: docs/adr/0004, reliability literature.
 
-import type { LogIndex, Term } from '#model/ids.ts'
+import type { LogIndex } from '#model/ids.ts'
 import { quorumSize } from '#raft/configuration.ts'
 import type { RaftState } from '#raft/raft.ts'
 import type { Effect, Input, Message } from '#raft/types.ts'
@@ -26,7 +26,7 @@ function received<K extends Message['kind']>(input: Input, kind: K): Received<K>
 function rewrite(input: Input, change: Partial<Record<string, unknown>>): Input {
   const { event } = input
   if (event.kind !== 'receive') return input
-  return { ...input, event: { ...event, message: { ...event.message, ...change } as Message } }
+  return { ...input, event: { ...event, message: { ...event.message, ...change } } }
 }
 
 /** Hands out what a mutant has declared committed. */
@@ -94,9 +94,10 @@ export const MUTANTS: readonly Mutant[] = [
     bug: 'a late, shorter AppendEntries shortens the log (canonical/raft#450, CCF)',
     after: (state, input, effects) => {
       const m = received(input, 'append-request')
-      if (m === null || m.term !== state.term || state.role !== 'follower') return effects
+      if (m?.term !== state.term || state.role !== 'follower') return effects
       const end = (m.prevIndex + m.entries.length) as LogIndex
-      if (state.log.termAt(m.prevIndex) !== m.prevTerm || end >= state.log.lastIndex || end < state.commitIndex) return effects
+      if (state.log.termAt(m.prevIndex) !== m.prevTerm || end >= state.log.lastIndex || end < state.commitIndex)
+        return effects
       state.log.truncateFrom((end + 1) as LogIndex)
       if (end < state.durableIndex) state.durableIndex = end
       for (const mark of state.unsynced) if (end < mark.lastIndex) mark.lastIndex = end
@@ -132,7 +133,7 @@ export const MUTANTS: readonly Mutant[] = [
     before: (_state, input) =>
       received(input, 'vote-request') === null && received(input, 'pre-vote-request') === null
         ? input
-        : rewrite(input, { lastTerm: Number.MAX_SAFE_INTEGER as Term })
+        : rewrite(input, { lastTerm: Number.MAX_SAFE_INTEGER })
   },
   {
     name: 'vote-compares-length-only',
@@ -190,7 +191,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'read-before-own-commit',
     bug: 'a new leader reads at a commit index that is behind (thesis 6.4, step 1)',
     after: (state, { event }, effects) => {
-      if (event.kind !== 'read' || state.role !== 'leader' || state.log.termAt(state.commitIndex) === state.term) return effects
+      if (event.kind !== 'read' || state.role !== 'leader' || state.log.termAt(state.commitIndex) === state.term)
+        return effects
       return [...effects, { kind: 'read-ready', id: event.id, index: state.commitIndex }]
     }
   },

@@ -36,7 +36,7 @@ export class Schedule {
   }
 
   #up(at: number): void {
-    for (let child = at; child > 0; ) {
+    for (let child = at; child > 0;) {
       const parent = (child - 1) >> 1
       if (!this.#before(child, parent)) return
       this.#swap(child, parent)
@@ -45,7 +45,7 @@ export class Schedule {
   }
 
   #down(at: number): void {
-    for (let parent = at; ; ) {
+    for (let parent = at; ;) {
       let least = parent
       for (const child of [2 * parent + 1, 2 * parent + 2]) {
         if (child < this.#heap.length && this.#before(child, least)) least = child

@@ -1,0 +1,127 @@
+// The self-check: bit vectors, indexes and hash recomputed from the rows and compared with what the state holds.
+
+import type { Endpoint } from '#model/endpoint.ts'
+import { broadcastAddress, formatIpv4, isHostAddress, subnetSize, type Ipv4 } from '#model/ipv4.ts'
+import { VNI_MAX } from '#model/ids.ts'
+import { BitVector } from './bit-vector.ts'
+import { hashRows } from './digest.ts'
+import type { Pool } from './pool.ts'
+import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
+import type { ClusterState } from './state-machine.ts'
+import type { NetworkTable, Tables } from './tables.ts'
+
+/** Every way in which the state contradicts itself, for people; empty when it is sound. O(state). */
+export function verify(state: ClusterState): string[] {
+  const { tables, sessions } = state
+  const faults = [...vniFaults(tables)]
+  for (const [name, table] of tables.networks) {
+    if (table.network.name !== name) faults.push(`network ${table.network.name} is filed under ${name}`)
+    faults.push(...addressFaults(table), ...endpointFaults(tables, table))
+  }
+  faults.push(...countFaults(tables), ...hostFaults(tables), ...sessionFaults(sessions, state.appliedIndex))
+  const [held, rows] = [tables.hash.value, hashRows(tables)]
+  if (held.a !== rows.a || held.b !== rows.b) faults.push('the hash is not that of the rows')
+  return faults
+}
+
+function* vniFaults({ vnis, networks, networkByVni }: Tables): Generator<string> {
+  const owners = [0, ...[...networks.values()].map(({ network }) => network.vni)]
+  yield* poolFaults({ what: 'VNI', pool: vnis, base: 0, size: VNI_MAX + 1, owners, format: String })
+  for (const [vni, table] of networkByVni) {
+    if (table.network.vni !== vni) yield `VNI ${vni} leads to network ${table.network.name}`
+  }
+  for (const table of networks.values()) {
+    if (networkByVni.get(table.network.vni) !== table) yield `network ${table.network.name} is not found by its VNI`
+  }
+}
+
+function* addressFaults({ network, pool, byAddress }: NetworkTable): Generator<string> {
+  const { name, subnet, gateway } = network
+  const owners = [subnet.base, gateway, broadcastAddress(subnet), ...[...byAddress.values()].map(e => e.address)]
+  const size = subnetSize(subnet)
+  const format = (value: number): string => formatIpv4(value as Ipv4)
+  yield* poolFaults({ what: `network ${name}: address`, pool, base: subnet.base, size, owners, format })
+}
+
+function* endpointFaults(tables: Tables, { network, byAddress, byMac }: NetworkTable): Generator<string> {
+  for (const [address, endpoint] of byAddress) {
+    const what = nameOf(endpoint)
+    if (endpoint.address !== address) yield `${what} is filed under ${formatIpv4(address)}`
+    if (endpoint.network !== network.name || endpoint.vni !== network.vni) yield `${what} is filed in ${network.name}`
+    if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside of its subnet`
+    if (byMac.get(endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`
+    if (tables.byHost.get(endpoint.host)?.has(endpoint) !== true) yield `${what} is not found on its host`
+    if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that is not there`
+    if (tables.containers.get(endpoint.containerId, endpoint.ifname) !== endpoint) {
+      yield `${what} is not found by its container`
+    }
+  }
+  if (byMac.size !== byAddress.size) yield `network ${network.name}: ${byAddress.size} endpoints, ${byMac.size} MACs`
+}
+
+/** With each row found in each index, equal sizes leave no room for an index entry without its row. */
+function* countFaults({ networks, networkByVni, containers, byHost }: Tables): Generator<string> {
+  let rows = 0
+  for (const { byAddress } of networks.values()) rows += byAddress.size
+  let onHosts = 0
+  for (const endpoints of byHost.values()) onHosts += endpoints.size
+  if (containers.size !== rows) yield `${rows} endpoints, ${containers.size} by container`
+  if (onHosts !== rows) yield `${rows} endpoints, ${onHosts} by host`
+  if (networkByVni.size !== networks.size) yield `${networks.size} networks, ${networkByVni.size} by VNI`
+}
+
+function* hostFaults({ hosts, hostByName, hostByVtep, byHost }: Tables): Generator<string> {
+  for (const [peer, host] of hosts) {
+    if (host.peerId !== peer) yield `host ${host.name} is filed under ${peer}`
+    if (hostByName.get(host.name) !== host) yield `host ${host.name} is not found by its name`
+    if (hostByVtep.get(host.vtep) !== host) yield `host ${host.name} is not found by its VTEP`
+    if (!byHost.has(peer)) yield `host ${host.name} has no set of endpoints`
+  }
+  for (const [what, { size }] of Object.entries({ name: hostByName, VTEP: hostByVtep, endpoints: byHost })) {
+    if (size !== hosts.size) yield `${hosts.size} hosts, ${size} by ${what}`
+  }
+}
+
+function* sessionFaults(sessions: Sessions, appliedIndex: number): Generator<string> {
+  if (sessions.size > MAX_SESSIONS) yield `${sessions.size} sessions`
+  let before = 0
+  for (const [id, { lastUsed, settledBelow, answers }] of sessions.entries()) {
+    if (lastUsed <= before || lastUsed > appliedIndex) yield `session ${id}: used at ${lastUsed}, out of order`
+    if (answers.size > MAX_REMEMBERED) yield `session ${id}: ${answers.size} answers`
+    for (const seq of answers.keys()) if (seq < settledBelow) yield `session ${id}: answer ${seq} is settled`
+    before = lastUsed
+  }
+}
+
+/** Compares a pool's bit vector with one that is built anew from the owners of its values. */
+function* poolFaults(p: {
+  readonly what: string
+  readonly pool: Pool
+  readonly base: number
+  readonly size: number
+  readonly owners: readonly number[]
+  readonly format: (value: number) => string
+}): Generator<string> {
+  const owned = new BitVector(p.size)
+  for (const owner of p.owners) {
+    const bit = owner - p.base
+    if (bit < 0 || bit >= p.size) yield `${p.what} ${p.format(owner)} is out of range`
+    else if (owned.has(bit)) yield `${p.what} ${p.format(owner)} has two owners`
+    else owned.set(bit)
+  }
+  let marked = 0
+  for (const value of p.pool.values()) {
+    marked += 1
+    if (!owned.has(value - p.base)) yield `${p.what} ${p.format(value)} is marked and has no owner`
+  }
+  const { used, reserved } = p.pool.use()
+  if (used + reserved !== marked) yield `${p.what}: ${used + reserved} counted, ${marked} marked`
+  for (const bit of owned.bits()) {
+    const value = p.base + bit
+    if (p.pool.isFree(value)) yield `${p.what} ${p.format(value)} has an owner and is not marked`
+  }
+}
+
+function nameOf(endpoint: Endpoint): string {
+  return `endpoint ${endpoint.containerId}/${endpoint.ifname}`
+}

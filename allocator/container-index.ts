@@ -1,0 +1,56 @@
+// Endpoints by container and interface: the pair is unique in the cluster. Most containers have one interface, which is
+// held without a map of its own: at a million endpoints that is 200 MB less.
+
+import type { Endpoint } from '#model/endpoint.ts'
+import type { ContainerId, IfName } from '#model/ids.ts'
+
+export class ContainerIndex {
+  readonly #rows = new Map<ContainerId, Endpoint | Map<IfName, Endpoint>>()
+  #size = 0
+
+  /** How many endpoints there are. */
+  get size(): number {
+    return this.#size
+  }
+
+  get(containerId: ContainerId, ifname: IfName): Endpoint | undefined {
+    const held = this.#rows.get(containerId)
+    if (held instanceof Map) return held.get(ifname)
+    return held?.ifname === ifname ? held : undefined
+  }
+
+  /** All endpoints of a container, oldest first. */
+  of(containerId: ContainerId): readonly Endpoint[] {
+    const held = this.#rows.get(containerId)
+    if (held instanceof Map) return [...held.values()]
+    return held === undefined ? [] : [held]
+  }
+
+  /** @throws Error when the pair is there: a broken invariant */
+  add(endpoint: Endpoint): void {
+    const { containerId, ifname } = endpoint
+    if (this.get(containerId, ifname) !== undefined) throw new Error(`endpoint ${containerId}/${ifname} made twice`)
+    const held = this.#rows.get(containerId)
+    if (held === undefined) this.#rows.set(containerId, endpoint)
+    else if (held instanceof Map) held.set(ifname, endpoint)
+    else
+      this.#rows.set(
+        containerId,
+        new Map([
+          [held.ifname, held],
+          [ifname, endpoint]
+        ])
+      )
+    this.#size += 1
+  }
+
+  /** @throws Error when it is not there: a broken invariant */
+  remove(endpoint: Endpoint): void {
+    const { containerId, ifname } = endpoint
+    if (this.get(containerId, ifname) !== endpoint) throw new Error(`endpoint ${containerId}/${ifname} is not there`)
+    const held = this.#rows.get(containerId)
+    if (held instanceof Map && held.size > 1) held.delete(ifname)
+    else this.#rows.delete(containerId)
+    this.#size -= 1
+  }
+}

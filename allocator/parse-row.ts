@@ -1,0 +1,86 @@
+// Checks rows and answers that come from a snapshot, which another host may have made. A row is held against the rules
+// of the command that makes such rows (model/parse-request.ts), so that they stand in one place.
+
+import type { Command, Outcome, Result } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import { invalid, isErrorCode, type ErrorBody } from '#model/errors.ts'
+import type { Host } from '#model/host.ts'
+import { parseVni } from '#model/ids.ts'
+import type { Network } from '#model/network.ts'
+import { parseCommand } from '#model/parse-request.ts'
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** @throws ERR_INVALID naming the field */
+export function parseNetworkRow(value: unknown): Network {
+  const { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess, requestId } = as('network-create', value)
+  if (vni === undefined || gateway === undefined) throw invalid('network', 'lacks its VNI or gateway')
+  const facts = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
+  return requestId === undefined ? facts : { ...facts, requestId }
+}
+
+/** @throws ERR_INVALID naming the field */
+export function parseEndpointRow(value: unknown): Endpoint {
+  const attach = as('endpoint-attach', value)
+  const { network, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs, requestId } = attach
+  const vni = parseVni(Number(fieldsOf(value)['vni']))
+  if (address === undefined || mac === undefined) throw invalid('endpoint', 'lacks its address or MAC')
+  const facts = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
+  return requestId === undefined ? facts : { ...facts, requestId }
+}
+
+/** @throws ERR_INVALID naming the field */
+export function parseHostRow(value: unknown): Host {
+  return as('host-register', { host: value }).host
+}
+
+/** @throws ERR_INVALID naming the field */
+export function parseOutcome(value: unknown): Outcome {
+  const { ok, result, error } = fieldsOf(value)
+  if (ok === true) return { ok, result: parseResult(fieldsOf(result)) }
+  if (ok === false) return { ok, error: parseError(fieldsOf(error)) }
+  throw invalid('outcome', 'must be ok or not')
+}
+
+function parseResult(f: Fields): Result {
+  const kind = f['kind'] as Result['kind']
+  switch (kind) {
+    case 'session':
+      return { kind }
+    case 'network':
+      return { kind, network: parseNetworkRow(f['network']) }
+    case 'endpoint':
+      return { kind, endpoint: parseEndpointRow(f['endpoint']), created: f['created'] === true }
+    case 'endpoint-released':
+      return { kind, endpoint: parseEndpointRow(f['endpoint']) }
+    case 'host':
+      return { kind, host: parseHostRow(f['host']) }
+    case 'host-removed':
+      return { kind, host: parseHostRow(f['host']), released: whole(f['released']) }
+    default:
+      throw invalid('kind', 'is no result that this version knows')
+  }
+}
+
+function whole(value: unknown): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
+    throw invalid('released', 'must be a whole number')
+  }
+  return value
+}
+
+function parseError({ code, message, field }: Fields): ErrorBody {
+  if (typeof code !== 'string' || !isErrorCode(code) || typeof message !== 'string') {
+    throw invalid('error', 'must have a known code and a message')
+  }
+  return typeof field === 'string' ? { code, message, field } : { code, message }
+}
+
+function as<K extends Command['kind']>(kind: K, value: unknown): Extract<Command, { readonly kind: K }> {
+  return parseCommand({ ...fieldsOf(value), kind }) as Extract<Command, { readonly kind: K }>
+}
+
+function fieldsOf(value: unknown): Fields {
+  if (typeof value !== 'object' || value === null) throw invalid('snapshot', 'holds something that is no object')
+  return value as Fields
+}

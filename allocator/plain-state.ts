@@ -1,0 +1,65 @@
+// The form of a snapshot: the whole state as a plain value of arrays, objects, numbers, texts and nulls.
+
+import type { Outcome } from '#model/command.ts'
+
+/** Raised when the form changes; decodeState refuses those that it does not know. */
+export const SNAPSHOT_FORMAT = 1
+
+export type PlainHost = readonly [
+  name: string,
+  peerId: string,
+  vtep: number,
+  role: string,
+  bootId: string,
+  version: string
+]
+
+export type PlainEndpoint = readonly [
+  address: number,
+  /** null: the MAC that follows from VNI and address. */
+  mac: string | null,
+  containerId: string,
+  ifname: string,
+  name: string,
+  /** Position in `hosts`. */
+  host: number,
+  ingressRate: number,
+  egressRate: number,
+  delayUs: number,
+  requestId: string | null
+]
+
+export type PlainNetwork = {
+  readonly name: string
+  readonly vni: number
+  readonly subnet: readonly [base: number, prefixLength: number]
+  readonly gateway: number
+  readonly egressRate: number
+  readonly mtu: number
+  readonly egress: boolean
+  readonly hostAccess: boolean
+  readonly requestId: string | null
+  readonly cursor: number
+  /** By address, ascending. */
+  readonly endpoints: readonly PlainEndpoint[]
+}
+
+export type PlainSession = readonly [
+  id: string,
+  lastUsed: number,
+  settledBelow: number,
+  /** By seq, ascending. */
+  answers: readonly (readonly [seq: number, outcome: Outcome])[]
+]
+
+export type PlainState = {
+  readonly format: number
+  readonly appliedIndex: number
+  readonly vniCursor: number
+  /** By peer id, ascending. */
+  readonly hosts: readonly PlainHost[]
+  /** By VNI, ascending. */
+  readonly networks: readonly PlainNetwork[]
+  /** Least recently used first. */
+  readonly sessions: readonly PlainSession[]
+}

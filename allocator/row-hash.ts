@@ -1,0 +1,143 @@
+// Hashes of rows, in two 32-bit lanes (multiply and rotate, after FNV-1a; murmur3's finish), and their sum over a set.
+// The sum does not depend on order, so it is kept up to date at the cost of one row a change. It tells replicas that
+// differ by mistake; it is no defence against one that lies.
+
+import type { Outcome, Result } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { Host } from '#model/host.ts'
+import type { Network } from '#model/network.ts'
+
+export type Hash = { readonly a: number; readonly b: number }
+
+export class Hasher {
+  #a = 0x811c9dc5
+  #b = 0x3c6ef372
+
+  /** @param value a whole number from 0 to 2^53 - 1 */
+  number(value: number): this {
+    this.#mix(value | 0)
+    this.#mix(Math.floor(value / 0x1_0000_0000))
+    return this
+  }
+
+  text(value: string): this {
+    // The length first: otherwise ('ab', 'c') and ('a', 'bc') would hash alike.
+    this.#mix(value.length)
+    for (let at = 0; at < value.length; at++) this.#mix(value.charCodeAt(at))
+    return this
+  }
+
+  optionalText(value: string | undefined): this {
+    this.#mix(value === undefined ? 0 : 1)
+    return value === undefined ? this : this.text(value)
+  }
+
+  finish(): Hash {
+    return { a: spread(this.#a ^ this.#b), b: spread(this.#b + Math.imul(this.#a, 5)) }
+  }
+
+  #mix(word: number): void {
+    this.#a = Math.imul(this.#a ^ word, 0x01000193)
+    this.#a ^= this.#a >>> 15
+    this.#b = Math.imul(((this.#b << 13) | (this.#b >>> 19)) ^ word, 0x9e3779b1)
+  }
+}
+
+/** The sum of the hashes of a set's rows, modulo 2^32 a lane. */
+export class SetHash {
+  #a = 0
+  #b = 0
+
+  add({ a, b }: Hash): void {
+    this.#a = (this.#a + a) >>> 0
+    this.#b = (this.#b + b) >>> 0
+  }
+
+  remove({ a, b }: Hash): void {
+    this.#a = (this.#a - a) >>> 0
+    this.#b = (this.#b - b) >>> 0
+  }
+
+  get value(): Hash {
+    return { a: this.#a, b: this.#b }
+  }
+}
+
+export function hashNetwork(network: Network): Hash {
+  return networkInto(new Hasher().text('network'), network).finish()
+}
+
+export function hashEndpoint(endpoint: Endpoint): Hash {
+  return endpointInto(new Hasher().text('endpoint'), endpoint).finish()
+}
+
+export function hashHost(host: Host): Hash {
+  return hostInto(new Hasher().text('host'), host).finish()
+}
+
+/** An answer that a session remembers. */
+export function hashAnswer(seq: number, outcome: Outcome): Hash {
+  const hasher = new Hasher().text('answer').number(seq)
+  if (outcome.ok) return resultInto(hasher, outcome.result).finish()
+  const { code, message, field } = outcome.error
+  return hasher.text(code).text(message).optionalText(field).finish()
+}
+
+function resultInto(hasher: Hasher, result: Result): Hasher {
+  hasher.text(result.kind)
+  switch (result.kind) {
+    case 'session':
+      return hasher
+    case 'network':
+      return networkInto(hasher, result.network)
+    case 'endpoint':
+      return endpointInto(hasher.number(result.created ? 1 : 0), result.endpoint)
+    case 'endpoint-released':
+      return endpointInto(hasher, result.endpoint)
+    case 'host':
+      return hostInto(hasher, result.host)
+    case 'host-removed':
+      return hostInto(hasher.number(result.released), result.host)
+  }
+}
+
+function networkInto(hasher: Hasher, network: Network): Hasher {
+  return hasher
+    .text(network.name)
+    .number(network.vni)
+    .number(network.subnet.base)
+    .number(network.subnet.prefixLength)
+    .number(network.gateway)
+    .number(network.egressRate)
+    .number(network.mtu)
+    .number((network.egress ? 1 : 0) + (network.hostAccess ? 2 : 0))
+    .optionalText(network.requestId)
+}
+
+function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
+  return hasher
+    .text(endpoint.network)
+    .number(endpoint.vni)
+    .text(endpoint.containerId)
+    .text(endpoint.ifname)
+    .text(endpoint.name)
+    .text(endpoint.host)
+    .number(endpoint.address)
+    .text(endpoint.mac)
+    .number(endpoint.ingressRate)
+    .number(endpoint.egressRate)
+    .number(endpoint.delayUs)
+    .optionalText(endpoint.requestId)
+}
+
+function hostInto(hasher: Hasher, host: Host): Hasher {
+  return hasher.text(host.name).text(host.peerId).number(host.vtep).text(host.role).text(host.bootId).text(host.version)
+}
+
+/** murmur3's finish: every bit of the input reaches every bit of the output. */
+function spread(word: number): number {
+  let h = word
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}

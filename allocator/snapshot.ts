@@ -1,0 +1,156 @@
+// The whole state to a plain value and back, for snapshots. Canonical: equal states give equal values, in whatever order
+// they came about. Bit vectors are not in it: their owners are, and what is read back is made by the same steps as by
+// commands, so that a state that contradicts itself cannot be read.
+
+import type { Endpoint } from '#model/endpoint.ts'
+import { VxmeshError } from '#model/errors.ts'
+import type { Host } from '#model/host.ts'
+import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
+import { isHostAddress, type Ipv4 } from '#model/ipv4.ts'
+import { macOf } from '#model/mac.ts'
+import type { Network } from '#model/network.ts'
+import {
+  SNAPSHOT_FORMAT,
+  type PlainEndpoint,
+  type PlainHost,
+  type PlainNetwork,
+  type PlainSession,
+  type PlainState
+} from './plain-state.ts'
+import { parseEndpointRow, parseHostRow, parseNetworkRow, parseOutcome } from './parse-row.ts'
+import { Sessions } from './sessions.ts'
+import { ClusterState } from './state-machine.ts'
+import { Tables, type NetworkTable } from './tables.ts'
+
+/** Shares rows' values with the state, which never change. O(state), in one go. */
+export function encodeState(state: ClusterState): PlainState {
+  const { tables, sessions, appliedIndex } = state
+  const hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
+  const positions = new Map(hosts.map((host, at) => [host.peerId, at]))
+  return {
+    format: SNAPSHOT_FORMAT,
+    appliedIndex,
+    vniCursor: tables.vnis.cursor,
+    hosts: hosts.map(plainHost),
+    networks: networksByVni(tables).map(table => plainNetwork(table, positions)),
+    sessions: plainSessions(sessions)
+  }
+}
+
+/**
+ * Reads back what encodeState gave, also after it went through JSON or msgpack. The state goes on exactly as the one
+ * that was encoded. @throws ERR_STORAGE when the value is of another format, malformed or contradicts itself
+ */
+export function decodeState(value: unknown): ClusterState {
+  try {
+    return restore(value as PlainState)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : 'it is malformed'
+    throw new VxmeshError('ERR_STORAGE', `the snapshot cannot be used: ${why}`, { cause })
+  }
+}
+
+/** The cast in decodeState claims no more than the parsers and the tables check here. */
+function restore(plain: PlainState): ClusterState {
+  if (plain.format !== SNAPSHOT_FORMAT) throw new Error(`format ${String(plain.format)} is not known`)
+  const tables = new Tables()
+  const hosts = plain.hosts.map(restoreHost)
+  for (const host of hosts) tables.putHost(host)
+  if (tables.hosts.size !== hosts.length) throw new Error('a host is in it twice')
+  for (const network of plain.networks) restoreNetwork(tables, network, hosts)
+  tables.vnis.restoreCursor(plain.vniCursor)
+  const sessions = new Sessions()
+  for (const [id, lastUsed, settledBelow, answers] of plain.sessions) {
+    const parsed = answers.map(([seq, outcome]) => [whole(seq), parseOutcome(outcome)] as const)
+    if (typeof id !== 'string') throw new Error('a session without an id')
+    sessions.restore({ id, lastUsed: index(lastUsed), settledBelow: whole(settledBelow), answers: parsed })
+  }
+  return new ClusterState({ tables, sessions, appliedIndex: index(plain.appliedIndex) })
+}
+
+function restoreHost([name, peerId, vtep, role, bootId, version]: PlainHost): Host {
+  return parseHostRow({ name, peerId, vtep, role, bootId, version })
+}
+
+function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Host[]): void {
+  const [base, prefixLength] = plain.subnet
+  const network = parseNetworkRow({ ...plain, subnet: { base, prefixLength } })
+  if (!isHostAddress(network.subnet, network.gateway)) throw new Error(`the gateway of ${network.name} is outside`)
+  const { pool } = tables.addNetwork(network, 'explicit')
+  for (const [
+    address,
+    mac,
+    containerId,
+    ifname,
+    name,
+    at,
+    ingressRate,
+    egressRate,
+    delayUs,
+    requestId
+  ] of plain.endpoints) {
+    const host = hosts[at]?.peerId
+    const facts = { containerId, ifname, name, host, address, ingressRate, egressRate, delayUs, requestId }
+    const chosen = mac ?? macOf(network.vni, address as Ipv4)
+    const endpoint = parseEndpointRow({ ...facts, network: network.name, vni: network.vni, mac: chosen })
+    tables.addEndpoint(endpoint, 'explicit')
+  }
+  pool.restoreCursor(plain.cursor)
+}
+
+function whole(value: number): number {
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`${String(value)} is no whole number`)
+  return value
+}
+
+function index(value: number): LogIndex {
+  return whole(value) as LogIndex
+}
+
+/** The pool's own order: nothing has to be sorted. */
+function networksByVni({ vnis, networkByVni }: Tables): NetworkTable[] {
+  return [...vnis.values()].flatMap(vni => networkByVni.get(vni as Vni) ?? [])
+}
+
+function plainHost({ name, peerId, vtep, role, bootId, version }: Host): PlainHost {
+  return [name, peerId, vtep, role, bootId, version]
+}
+
+function plainNetwork(table: NetworkTable, positions: ReadonlyMap<PeerId, number>): PlainNetwork {
+  const { network, pool, byAddress } = table
+  const endpoints: PlainEndpoint[] = []
+  for (const address of pool.values()) {
+    const endpoint = byAddress.get(address as Ipv4)
+    if (endpoint !== undefined) endpoints.push(plainEndpoint(endpoint, positions))
+  }
+  return { ...plainFacts(network), cursor: pool.cursor, endpoints }
+}
+
+function plainFacts(network: Network): Omit<PlainNetwork, 'cursor' | 'endpoints'> {
+  const { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess, requestId = null } = network
+  return {
+    name,
+    vni,
+    subnet: [subnet.base, subnet.prefixLength],
+    gateway,
+    egressRate,
+    mtu,
+    egress,
+    hostAccess,
+    requestId
+  }
+}
+
+function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {
+  const { vni, containerId, ifname, name, address, ingressRate, egressRate, delayUs, requestId = null } = endpoint
+  const host = positions.get(endpoint.host)
+  if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that is not there`)
+  const mac = endpoint.mac === macOf(vni, address) ? null : endpoint.mac
+  return [address, mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId]
+}
+
+function plainSessions(sessions: Sessions): PlainSession[] {
+  return [...sessions.entries()].map(([id, { lastUsed, settledBelow, answers }]) => {
+    return [id, lastUsed, settledBelow, [...answers].sort(([a], [b]) => a - b)]
+  })
+}

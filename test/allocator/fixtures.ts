@@ -1,0 +1,156 @@
+// Commands, requests and a driver that applies them in order, for the allocator's tests.
+
+import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { Host } from '#model/host.ts'
+import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId, parseVni } from '#model/ids.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import { formatIpv4, parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseMac } from '#model/mac.ts'
+import type { Network } from '#model/network.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+
+export type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
+
+const DIGITS = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
+
+/** A well-formed peer id for a number below 2,500. */
+export function peer(n: number): PeerId {
+  return parsePeerId(`12D3KooW${'x'.repeat(42)}${DIGITS[Math.floor(n / 50)] ?? '1'}${DIGITS[n % 50] ?? '1'}`)
+}
+
+export function create(
+  name: string,
+  p: { subnet?: string; gateway?: string; vni?: number; requestId?: string; egressRate?: number } = {}
+): Of<'network-create'> {
+  return {
+    kind: 'network-create',
+    name: parseNetworkName(name),
+    subnet: parseSubnet(p.subnet ?? '10.1.0.0/24'),
+    ...(p.gateway === undefined ? {} : { gateway: parseIpv4(p.gateway) }),
+    ...(p.vni === undefined ? {} : { vni: parseVni(p.vni) }),
+    egressRate: p.egressRate ?? 0,
+    mtu: 0,
+    egress: true,
+    hostAccess: false,
+    ...(p.requestId === undefined ? {} : { requestId: p.requestId })
+  }
+}
+
+export function attach(
+  network: string,
+  containerId: string,
+  p: { ifname?: string; host?: number; address?: string; mac?: string; rate?: number; requestId?: string } = {}
+): Of<'endpoint-attach'> {
+  return {
+    kind: 'endpoint-attach',
+    network: parseNetworkName(network),
+    containerId: parseContainerId(containerId),
+    ifname: parseIfName(p.ifname ?? 'eth0'),
+    name: '',
+    host: peer(p.host ?? 1),
+    ...(p.address === undefined ? {} : { address: parseIpv4(p.address) }),
+    ...(p.mac === undefined ? {} : { mac: parseMac(p.mac) }),
+    ingressRate: p.rate ?? 0,
+    egressRate: 0,
+    delayUs: 0,
+    ...(p.requestId === undefined ? {} : { requestId: p.requestId })
+  }
+}
+
+export function detach(containerId: string, ifname = 'eth0'): Of<'endpoint-detach'> {
+  return { kind: 'endpoint-detach', containerId: parseContainerId(containerId), ifname: parseIfName(ifname) }
+}
+
+export function remove(name: string, force = false): Of<'network-delete'> {
+  return { kind: 'network-delete', name: parseNetworkName(name), force }
+}
+
+export function update(name: string, egressRate?: number): Of<'network-update'> {
+  const kind = 'network-update'
+  return egressRate === undefined
+    ? { kind, name: parseNetworkName(name) }
+    : { kind, name: parseNetworkName(name), egressRate }
+}
+
+export function makeHost(n: number, p: { name?: string; vtep?: string; bootId?: string } = {}): Host {
+  return {
+    name: parseHostName(p.name ?? `h${n}`),
+    peerId: peer(n),
+    vtep: parseIpv4(p.vtep ?? `192.0.2.${n}`),
+    role: 'server',
+    bootId: p.bootId ?? 'boot-1',
+    version: '0.1.0'
+  }
+}
+
+export function register(n: number, p: { name?: string; vtep?: string; bootId?: string } = {}): Of<'host-register'> {
+  return { kind: 'host-register', host: makeHost(n, p) }
+}
+
+export function removeHost(name: string): Of<'host-remove'> {
+  return { kind: 'host-remove', name: parseHostName(name) }
+}
+
+/** A state and one caller with a session, who settles each answer at once. */
+export class Caller {
+  readonly state: ClusterState
+  readonly session: string
+  #seq = 0
+
+  constructor(state = new ClusterState(), session = 's1') {
+    this.state = state
+    this.session = session
+    this.send({ session, seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
+  }
+
+  /** A state with hosts h1 to h<hosts> and network red, 10.1.0.0/24. */
+  static ready(hosts = 2): Caller {
+    const caller = new Caller()
+    for (let n = 1; n <= hosts; n++) caller.do(register(n))
+    caller.do(create('red'))
+    return caller
+  }
+
+  get index(): LogIndex {
+    return this.state.appliedIndex
+  }
+
+  send(request: Request): Outcome {
+    return this.state.apply((this.state.appliedIndex + 1) as LogIndex, request)
+  }
+
+  try(command: Command): Outcome {
+    this.#seq += 1
+    return this.send({ session: this.session, seq: this.#seq, settledBelow: this.#seq, command })
+  }
+
+  /** As `try`, for what must succeed. */
+  do<K extends Command['kind']>(command: Of<K>): Result {
+    const outcome = this.try(command)
+    if (!outcome.ok) throw new Error(`${command.kind}: ${outcome.error.code} ${outcome.error.message}`)
+    return outcome.result
+  }
+
+  network(command: Of<'network-create'>): Network {
+    const result = this.do(command)
+    if (result.kind !== 'network') throw new Error(`answered ${result.kind}`)
+    return result.network
+  }
+
+  endpoint(command: Of<'endpoint-attach'>): Endpoint {
+    const result = this.do(command)
+    if (result.kind !== 'endpoint') throw new Error(`answered ${result.kind}`)
+    return result.endpoint
+  }
+
+  /** The address that a container gets in a network. */
+  address(network: string, containerId: string): string {
+    return formatIpv4(this.endpoint(attach(network, containerId)).address)
+  }
+}
+
+/** `ok`, or the code and field of a refusal. */
+export function brief(outcome: Outcome): string {
+  return outcome.ok ? 'ok' : `${outcome.error.code} ${outcome.error.field ?? '-'}`
+}
