@@ -39,10 +39,6 @@ export function startElection(state: RaftState, transfer: boolean): void {
   persistHardState(state)
   openVotes(state)
   announceRole(state)
-  if (hasWon(state)) {
-    becomeLeader(state)
-    return
-  }
   const { lastIndex, lastTerm } = state.log
   for (const voter of others(state)) send(state, voter, { kind: 'vote-request', lastIndex, lastTerm, transfer })
 }
@@ -62,6 +58,11 @@ export function receivePreVoteReply(state: RaftState, message: Of<'pre-vote-repl
   if (state.role !== 'pre-candidate' || message.requestTerm !== state.term + 1) return
   state.votes.set(message.from, message.granted)
   if (hasWon(state)) startElection(state, false)
+}
+
+/** The own vote counts once it is durable, like every other; a single server has won with it. */
+export function ownVoteDurable(state: RaftState): void {
+  if (state.role === 'candidate' && state.unsynced.length === 0 && hasWon(state)) becomeLeader(state)
 }
 
 /** In the own term: higher terms have been taken over, lower ones answered, before. */

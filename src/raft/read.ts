@@ -1,6 +1,7 @@
 // Linearizable reads without writing to the log: ReadIndex (thesis 6.4). No clock decides, only a round of answers.
 
 import { quorumSize } from './configuration.ts'
+import { handOutCommitted } from './effects.ts'
 import type { PendingRead, RaftState } from './raft.ts'
 import { heartbeat } from './replicate.ts'
 
@@ -34,6 +35,8 @@ export function settleReads(state: RaftState): void {
     voter === state.self ? leading.round : (leading.progress.get(voter)?.round ?? 0)
   )
   const confirmed = rounds.sort((a, b) => b - a)[quorumSize(state.configuration) - 1] ?? 0
+  // What a read must see goes out before its answer.
+  handOutCommitted(state)
   const left: PendingRead[] = []
   for (const read of leading.reads) {
     if (read.request === null || read.request.round > confirmed) left.push(read)

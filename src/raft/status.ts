@@ -9,6 +9,11 @@ export type RaftStatus = {
   readonly term: Term
   readonly leader: PeerId | null
   readonly commitIndex: LogIndex
+  /**
+   * Committed, and on the own disk as it was committed: what may be noted there. A commit index above it would count
+   * entries of another leader that the disk still holds.
+   */
+  readonly durableCommitIndex: LogIndex
   readonly lastIndex: LogIndex
   readonly configuration: Configuration
   /** How far each receiver is; empty where this server does not lead. */
@@ -19,6 +24,8 @@ export function raftStatus(state: RaftState): RaftStatus {
   const progress = new Map<PeerId, { readonly matchIndex: LogIndex }>()
   for (const [peer, { matchIndex }] of state.leading?.progress ?? []) progress.set(peer, { matchIndex })
   if (state.leading !== null) progress.set(state.self, { matchIndex: state.durableIndex })
-  const { role, term, leader, commitIndex, configuration } = state
-  return { role, term, leader, commitIndex, lastIndex: state.log.lastIndex, configuration, progress }
+  const { role, term, leader, commitIndex, durableIndex, configuration } = state
+  const durableCommitIndex = commitIndex < durableIndex ? commitIndex : durableIndex
+  const { lastIndex } = state.log
+  return { role, term, leader, commitIndex, durableCommitIndex, lastIndex, configuration, progress }
 }

@@ -4,6 +4,7 @@ import { receiveAppendRequest } from './append.ts'
 import { persisted } from './commit.ts'
 import { handOutCommitted, send } from './effects.ts'
 import {
+  ownVoteDurable,
   receivePreVoteReply,
   receivePreVoteRequest,
   receiveTimeoutNow,
@@ -37,6 +38,7 @@ export function step(state: RaftState, input: Input): Effect[] {
       break
     case 'persisted':
       persisted(state, event.count)
+      ownVoteDurable(state)
       break
     case 'read':
       requestRead(state, event.id)

@@ -18,8 +18,8 @@ import type {
   RaftOptions,
   RaftRole
 } from '#raft/types.ts'
-import type { WalRecord } from './wal-record.ts'
 import type { Wal } from './wal.ts'
+import { WriteGate } from './write-gate.ts'
 
 export type RoleChange = { readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
 
@@ -53,7 +53,6 @@ const MAX_QUEUED = 16_384
 
 type Proposal = { readonly resolve: (result: unknown) => void; readonly reject: (err: VxmeshError) => void }
 type Waiting = { readonly term: Term; readonly proposal: Proposal }
-type Deferred = { readonly afterCount: number; readonly message: Message }
 
 export class RaftNode {
   readonly #options: RaftNodeOptions
@@ -62,11 +61,7 @@ export class RaftNode {
   readonly #proposals = new Map<number, Proposal>()
   readonly #waiting = new Map<LogIndex, Waiting>()
   readonly #reads = new Map<number, { resolve: (index: LogIndex) => void; reject: (err: VxmeshError) => void }>()
-  readonly #deferred: Deferred[] = []
-  #batch: WalRecord[] = []
-  #persistsAsked = 0
-  #persistsDone = 0
-  #writing = false
+  readonly #gate = new WriteGate()
   #pumping = false
   #stopped = false
   #nextId = 1
@@ -178,14 +173,10 @@ export class RaftNode {
   #carryOut(effect: Effect): void {
     switch (effect.kind) {
       case 'persist':
-        this.#persistsAsked += 1
-        if (effect.hardState !== null) this.#batch.push({ kind: 'hard-state', hardState: effect.hardState })
-        if (effect.truncateFrom !== null) this.#batch.push({ kind: 'truncate', from: effect.truncateFrom })
-        for (const entry of effect.entries) this.#batch.push({ kind: 'entry', entry })
+        this.#gate.persist(effect)
         return
       case 'send':
-        if (effect.beforePersist || this.#persistsDone === this.#persistsAsked) this.#options.send(effect.message)
-        else this.#deferred.push({ afterCount: this.#persistsAsked, message: effect.message })
+        if (this.#gate.admit(effect)) this.#options.send(effect.message)
         return
       case 'commit':
         // Needs no wait: a committed entry is durable on a majority, and what was applied here dies with the process.
@@ -237,21 +228,13 @@ export class RaftNode {
     this.#current = led || (this.#confirmAt !== null && commitIndex >= this.#confirmAt)
   }
 
-  /** One write at a time; what comes meanwhile is the next batch. */
   #startWriting(): void {
-    if (this.#writing || this.#persistsDone === this.#persistsAsked || this.#stopped) return
-    this.#writing = true
-    const records = this.#batch
-    const count = this.#persistsAsked
-    this.#batch = []
-    this.#options.wal.append(records).then(
+    const batch = this.#stopped ? null : this.#gate.next()
+    if (batch === null) return
+    this.#options.wal.append(batch.records).then(
       () => {
-        this.#writing = false
-        this.#persistsDone = count
-        let ready = 0
-        while (ready < this.#deferred.length && (this.#deferred[ready]?.afterCount ?? 0) <= count) ready += 1
-        for (const { message } of this.#deferred.splice(0, ready)) this.#options.send(message)
-        this.#enqueue({ kind: 'persisted', count })
+        for (const message of this.#gate.written(batch)) this.#options.send(message)
+        this.#enqueue({ kind: 'persisted', count: batch.count })
         this.#startWriting()
       },
       (err: unknown) => this.#fail(err)
@@ -259,10 +242,10 @@ export class RaftNode {
   }
 
   #noteCommit(): void {
-    const { commitIndex } = this.#state
-    if (commitIndex === this.#notedCommit) return
-    this.#notedCommit = commitIndex
-    this.#options.wal.noteCommit(commitIndex).catch((err: unknown) => this.#fail(err))
+    const { durableCommitIndex } = this.status()
+    if (durableCommitIndex === this.#notedCommit) return
+    this.#notedCommit = durableCommitIndex
+    this.#options.wal.noteCommit(durableCommitIndex).catch((err: unknown) => this.#fail(err))
   }
 
   #fail(err: unknown): void {

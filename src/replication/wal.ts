@@ -71,8 +71,10 @@ export class Wal {
     }
     await syncDirectory(dir)
     const { origin, ...durable } = fold
-    // The note of a commit may lie before the entries that it counts, when the others were faster than this disk.
-    durable.commitIndex = Math.min(durable.commitIndex, durable.entries.length) as LogIndex
+    if (durable.commitIndex > durable.entries.length) {
+      const what = `entry ${durable.commitIndex} is committed, and the log ends with ${durable.entries.length}`
+      throw new VxmeshError('ERR_STORAGE', `${dir}: ${what}`)
+    }
     return {
       wal: new Wal({ dir, file, segment, offset, sequence }),
       recovered: { origin, durable: { ...durable, snapshot: null }, cutBytes }

@@ -1,70 +1,69 @@
-// A server's simulated disk: what is durable, and writes that are not yet. A crash keeps a prefix of the unfinished
-// records, as a checksummed log does: in their order, none of them half.
+// A server's simulated disk: what is durable, and the one write that may be under way. A crash keeps a prefix of that
+// write's records, as a checksummed log does: in their order, none of them half.
 
 import type { LogIndex, Term } from '#model/ids.ts'
-import type { DurableState, Effect, Entry, HardState } from '#raft/types.ts'
+import type { DurableState, Entry, HardState } from '#raft/types.ts'
+import type { WalRecord } from '#replication/wal-record.ts'
 import type { Random } from './random.ts'
 
-type Persist = Extract<Effect, { readonly kind: 'persist' }>
-type Record =
-  | { readonly kind: 'hard-state'; readonly hardState: HardState }
-  | { readonly kind: 'truncate'; readonly from: LogIndex }
-  | { readonly kind: 'entry'; readonly entry: Entry }
-
 export class Disk {
-  hardState: HardState = { term: 0 as Term, votedFor: null }
-  readonly entries: Entry[] = []
-  notedCommit = 0 as LogIndex
-  #unfinished: Record[][] = []
-  /** Complaints about what was written: a term or a vote that went back. */
-  readonly onWrite: (before: HardState, after: HardState) => void
+  #hardState: HardState = { term: 0 as Term, votedFor: null }
+  readonly #entries: Entry[] = []
+  #commitIndex = 0 as LogIndex
+  #writing: readonly WalRecord[] = []
+  readonly #onVote: (before: HardState, after: HardState) => void
 
-  constructor(onWrite: (before: HardState, after: HardState) => void) {
-    this.onWrite = onWrite
+  /** @param onVote hears of every term and vote that become durable */
+  constructor(onVote: (before: HardState, after: HardState) => void) {
+    this.#onVote = onVote
   }
 
-  begin(persist: Persist): void {
-    const records: Record[] = []
-    if (persist.hardState !== null) records.push({ kind: 'hard-state', hardState: persist.hardState })
-    if (persist.truncateFrom !== null) records.push({ kind: 'truncate', from: persist.truncateFrom })
-    for (const entry of persist.entries) records.push({ kind: 'entry', entry })
-    this.#unfinished.push(records)
+  begin(records: readonly WalRecord[]): void {
+    this.#writing = records
   }
 
-  /** The oldest unfinished write is durable. */
   finish(): void {
-    for (const record of this.#unfinished.shift() ?? []) this.#apply(record)
+    this.#keep(this.#writing.length)
   }
 
-  get unfinished(): number {
-    return this.#unfinished.length
+  noteCommit(index: LogIndex): void {
+    this.#commitIndex = index
   }
 
-  /** @returns how many unfinished records were lost */
-  crash(random: Random, torn: boolean): number {
-    const records = this.#unfinished.flat()
-    const kept = torn ? random.below(records.length + 1) : 0
-    for (const record of records.slice(0, kept)) this.#apply(record)
-    this.#unfinished = []
-    return records.length - kept
+  /** @returns how many records were lost, and how many of the same write were not */
+  crash(random: Random, torn: boolean): { readonly lost: number; readonly kept: number } {
+    const all = this.#writing.length
+    const kept = torn ? random.below(all + 1) : 0
+    this.#keep(kept)
+    return { lost: all - kept, kept }
   }
 
   read(): DurableState {
-    const commitIndex = Math.min(this.notedCommit, this.entries.length) as LogIndex
-    return { hardState: this.hardState, entries: [...this.entries], commitIndex, snapshot: null }
+    const [hardState, commitIndex] = [this.#hardState, this.#commitIndex]
+    return { hardState, entries: [...this.#entries], commitIndex, snapshot: null }
   }
 
-  #apply(record: Record): void {
+  #keep(count: number): void {
+    for (const record of this.#writing.slice(0, count)) this.#fold(record)
+    this.#writing = []
+  }
+
+  #fold(record: WalRecord): void {
     switch (record.kind) {
       case 'hard-state':
-        this.onWrite(this.hardState, record.hardState)
-        this.hardState = record.hardState
+        this.#onVote(this.#hardState, record.hardState)
+        this.#hardState = record.hardState
         return
       case 'truncate':
-        this.entries.length = Math.min(this.entries.length, record.from - 1)
+        this.#entries.length = Math.min(this.#entries.length, record.from - 1)
         return
       case 'entry':
-        this.entries.push(record.entry)
+        this.#entries.push(record.entry)
+        return
+      case 'commit':
+        this.#commitIndex = record.index
+        return
+      case 'origin':
     }
   }
 }

@@ -1,6 +1,7 @@
 // What must hold after every event, checked as it happens: each check costs O(1) an event or an entry.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import { quorumSize } from '#raft/configuration.ts'
 import type { RaftState } from '#raft/raft.ts'
 import type { Entry, HardState, Message } from '#raft/types.ts'
 
@@ -46,8 +47,8 @@ export class Invariants {
     this.#votes.set(key, vote)
   }
 
-  appended(entries: readonly Entry[], termBefore: Term | undefined): void {
-    let previous = termBefore
+  appended(entries: readonly Entry[], termBefore: number | undefined): void {
+    let previous: number | undefined = termBefore
     for (const entry of entries) {
       const key = `${entry.index} ${entry.term}`
       const content = `${previous ?? '?'} ${contentOf(entry)}`
@@ -59,14 +60,13 @@ export class Invariants {
     }
   }
 
-  /** State-machine safety: nobody ever applies another entry at an index. */
-  applied(who: PeerId, entries: readonly Entry[]): void {
-    for (const entry of entries) {
+  /** State-machine safety: in order, each once in a life, and nobody ever applies another entry at an index. */
+  applied(who: PeerId, appliedBefore: LogIndex, entries: readonly Entry[]): void {
+    for (const [at, entry] of entries.entries()) {
+      if (entry.index !== appliedBefore + at + 1) this.fail(`${who} applies ${entry.index} after ${appliedBefore + at}`)
       const content = contentOf(entry)
       const known = this.committed[entry.index - 1]
       if (known === undefined) {
-        if (entry.index !== this.committed.length + 1)
-          this.fail(`${who} applies ${entry.index} after ${this.committed.length}`)
         this.committed.push({ term: entry.term, content })
       } else if (known.term !== entry.term || known.content !== content) {
         this.fail(`${who} applies another entry ${entry.index}`)
@@ -81,12 +81,28 @@ export class Invariants {
     }
   }
 
+  /** Check-quorum: a leader that no majority has answered for three election timeouts does not lead any more. */
+  leads(p: { readonly state: RaftState; readonly heard: ReadonlyMap<PeerId, number>; readonly nowMs: number }): void {
+    const { configuration, options, self, term } = p.state
+    const since = p.nowMs - 3 * options.electionTimeoutMs
+    const heard = configuration.voters.filter(voter => voter === self || (p.heard.get(voter) ?? -Infinity) >= since)
+    if (heard.length < quorumSize(configuration)) this.fail(`${self} leads term ${term} although no majority answers`)
+  }
+
+  /** What a client was told is there must be there, as it was told. */
+  acknowledged(index: LogIndex, content: string): void {
+    const entry = this.committed[index - 1]
+    if (entry?.content !== content)
+      this.fail(`entry ${index} was acknowledged as "${content}" and is ${entry?.content ?? 'nothing'}`)
+    this.highestAcked = Math.max(this.highestAcked, index)
+  }
+
   /** A read must see everything that was acknowledged before it was asked. */
   read(index: LogIndex, ackedBefore: number): void {
     if (index < ackedBefore) this.fail(`a stale read: ${index} although ${ackedBefore} was acknowledged before`)
   }
 }
 
-function contentOf(entry: Entry): string {
+export function contentOf(entry: Pick<Entry, 'kind' | 'data'>): string {
   return `${entry.kind} ${Buffer.from(entry.data).toString('latin1')}`
 }

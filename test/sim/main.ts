@@ -1,0 +1,98 @@
+// The simulator's command line: many seeds of the real core, or the mutants that it must notice.
+//   node test/sim/main.ts [--seeds N] [--first-seed S]       the last line is one JSON object
+//   node test/sim/main.ts --mutant NAME|all [--seeds N]
+// A violation prints the line that replays it. Exit: 0 sound, 7 not.
+
+import { parseArgs } from 'node:util'
+import { MUTANTS, type Mutant } from './mutants.ts'
+import { FAULTS } from './nemesis.ts'
+import { PROBES } from './probes.ts'
+import { Tally, Trace } from './tally.ts'
+import { simulate } from './world.ts'
+
+const MAX_SHOWN = 5
+
+const { values } = parseArgs({
+  options: { seeds: { type: 'string' }, 'first-seed': { type: 'string' }, mutant: { type: 'string' } }
+})
+const firstSeed = count(values['first-seed'] ?? '1', '--first-seed')
+process.exitCode =
+  values.mutant === undefined
+    ? runSeeds(count(values.seeds ?? '1000', '--seeds'))
+    : runMutants(values.mutant, count(values.seeds ?? '3000', '--seeds'))
+
+function runSeeds(seeds: number): number {
+  const [faults, probes, trace] = [new Tally(FAULTS), new Tally(PROBES), new Trace()]
+  const startedAt = performance.now()
+  let [violations, events, simulatedMs, committed, acknowledged] = [0, 0, 0, 0, 0]
+  for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
+    const run = simulate(seed)
+    events += run.events
+    simulatedMs += run.simulatedMs
+    committed += run.committed
+    acknowledged += run.acknowledged
+    faults.merge(run.faults)
+    probes.merge(run.probes)
+    trace.add(parseInt(run.traceHash.slice(0, 8), 16), parseInt(run.traceHash.slice(8), 16))
+    if (run.violation === null) continue
+    violations += 1
+    if (violations <= MAX_SHOWN) {
+      console.log(`seed ${seed}: ${run.violation}`)
+      console.log(`  replay: npm run -s sim -- --seeds 1 --first-seed ${seed}`)
+    }
+  }
+  const wallSeconds = (performance.now() - startedAt) / 1_000
+  const simulatedSeconds = simulatedMs / 1_000
+  const times = Math.round(simulatedSeconds / wallSeconds)
+  console.log(`${seeds} seeds, ${violations} violations, ${times} times real time`)
+  const traceHash = trace.hex
+  const facts = { seeds, violations, events, committed, acknowledged }
+  console.log(
+    JSON.stringify({ ...facts, faults: faults.counts, probes: probes.counts, simulatedSeconds, wallSeconds, traceHash })
+  )
+  return violations === 0 ? 0 : 7
+}
+
+/** A mutant is killed by the first seed that finds a violation. The control runs the same seeds without a mutant. */
+function runMutants(name: string, seeds: number): number {
+  const chosen = name === 'all' ? MUTANTS : MUTANTS.filter(mutant => mutant.name === name)
+  if (chosen.length === 0) usage(`--mutant: there is none of the name ${name}; ${MUTANTS.map(m => m.name).join(', ')}`)
+  const seedsToKill: Record<string, number> = {}
+  for (const mutant of chosen) {
+    const found = seedsUntilKilled(mutant, seeds)
+    if (found === null) console.log(`${mutant.name}: survives ${seeds} seeds`)
+    else {
+      seedsToKill[mutant.name] = found.seeds
+      console.log(`${mutant.name}: killed after ${found.seeds} seeds: ${found.violation}`)
+    }
+  }
+  const most = Math.max(1, ...Object.values(seedsToKill))
+  let control = 0
+  for (let seed = firstSeed; seed < firstSeed + most; seed++) if (simulate(seed).violation !== null) control += 1
+  console.log(`control: ${control} violations in ${most} seeds without a mutant`)
+  const killed = Object.keys(seedsToKill).length
+  console.log(JSON.stringify({ mutants: chosen.length, killed, control, seedsToKill }))
+  return killed === chosen.length && control === 0 ? 0 : 7
+}
+
+function seedsUntilKilled(
+  mutant: Mutant,
+  seeds: number
+): { readonly seeds: number; readonly violation: string } | null {
+  for (let n = 0; n < seeds; n++) {
+    const { violation } = simulate(firstSeed + n, mutant)
+    if (violation !== null) return { seeds: n + 1, violation }
+  }
+  return null
+}
+
+function count(text: string, flag: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 1) usage(`${flag}: "${text}" is no positive whole number`)
+  return value
+}
+
+function usage(message: string): never {
+  console.error(message)
+  process.exit(2)
+}

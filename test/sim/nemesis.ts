@@ -1,0 +1,209 @@
+// What goes wrong, and when. Each seed has its own climate: some kinds of fault switched on, some off, so that rare
+// combinations get whole runs to themselves (swarm testing, Groce et al., ISSTA '12).
+
+import type { PeerId } from '#model/ids.ts'
+import type { Message } from '#raft/types.ts'
+import type { Network } from './network.ts'
+import type { Random } from './random.ts'
+import type { Schedule } from './schedule.ts'
+import type { Server } from './server.ts'
+import type { Tally } from './tally.ts'
+
+type Arena = {
+  readonly servers: readonly Server[]
+  readonly random: Random
+  readonly schedule: Schedule
+  readonly network: Network
+  readonly faults: Tally
+  readonly probes: Tally
+  /** A random message of the past, to be sent again. */
+  readonly replay: () => Message | null
+  readonly deliver: (message: Message) => void
+}
+
+type Act = (arena: Arena) => void
+
+/** What the weather does with single messages (network.ts). */
+const WEATHER_FAULTS = ['loss', 'duplication', 'delay', 'reorder'] as const
+
+const ACTS: Readonly<Record<string, Act>> = {
+  'partition-symmetric': arena => {
+    const { servers, random, network } = arena
+    const side = new Set(servers.filter(() => random.chance(0.5)))
+    for (const a of servers) for (const b of servers) if (side.has(a) !== side.has(b)) network.cut(a.id, b.id)
+    healLater(arena)
+  },
+  'partition-of-the-leader': arena => {
+    const leader = arena.servers.find(server => server.isLeader)
+    if (leader !== undefined) isolate(arena, leader)
+    healLater(arena)
+  },
+  'partition-one-way-out': arena => {
+    const { servers, random, network } = arena
+    const victim = random.pick(servers)
+    for (const other of servers) network.cut(victim.id, other.id)
+    healLater(arena)
+  },
+  'partition-one-way-in': arena => {
+    const { servers, random, network } = arena
+    const victim = random.pick(servers)
+    for (const other of servers) network.cut(other.id, victim.id)
+    healLater(arena)
+  },
+  'partition-partial': arena => {
+    // Two that cannot hear each other, and a third that hears both.
+    const { servers, random, network } = arena
+    const [a, b] = [random.pick(servers), random.pick(servers)]
+    network.cut(a.id, b.id)
+    network.cut(b.id, a.id)
+    healLater(arena)
+  },
+  'link-flapping': arena => {
+    const { servers, random, network, schedule } = arena
+    const [a, b] = [random.pick(servers), random.pick(servers)]
+    for (let n = 0; n < 10; n++) {
+      schedule.after(n * 200, () => {
+        network.cut(a.id, b.id)
+      })
+      schedule.after(n * 200 + 100, () => {
+        network.heal()
+      })
+    }
+  },
+  heal: ({ network }) => {
+    network.heal()
+  },
+  'kill-one': arena => {
+    kill(arena, arena.random.pick(arena.servers), false)
+  },
+  'kill-the-leader': arena => {
+    const leader = arena.servers.find(server => server.isLeader)
+    if (leader !== undefined) kill(arena, leader, false)
+  },
+  'kill-a-majority': arena => {
+    const { servers, random } = arena
+    const victims = [...servers].sort(() => random.unit() - 0.5).slice(0, Math.floor(servers.length / 2) + 1)
+    for (const victim of victims) kill(arena, victim, false)
+  },
+  'power-cut-of-all': arena => {
+    for (const server of arena.servers) kill(arena, server, true)
+  },
+  'torn-write': arena => {
+    kill(arena, arena.random.pick(arena.servers), true)
+  },
+  'crash-loop': arena => {
+    const { servers, random, schedule } = arena
+    const victim = random.pick(servers)
+    for (let n = 0; n < 5; n++) {
+      schedule.after(n * 400, () => {
+        if (victim.life !== null) victim.crash(random.chance(0.5))
+      })
+      schedule.after(n * 400 + random.between(1, 300), () => {
+        if (victim.life === null) victim.start()
+      })
+    }
+  },
+  'event-loop-stall': ({ servers, random }) => {
+    random.pick(servers).stall(random.between(100, 5_000))
+  },
+  'stall-of-the-leader': ({ servers, random }) => {
+    servers.find(server => server.isLeader)?.stall(random.between(500, 3_000))
+  },
+  'slow-disk': arena => {
+    slow(arena, arena.random.between(10, 200))
+  },
+  'hung-disk': arena => {
+    slow(arena, arena.random.between(2_000, 10_000))
+  },
+  'clock-drift': ({ servers, random }) => {
+    random.pick(servers).setClockRate(random.between(0.7, 1.4))
+  },
+  'clock-jump': ({ servers, random }) => {
+    random.pick(servers).jumpClock(random.between(100, 10_000))
+  },
+  'message-replay': ({ replay, deliver, random }) => {
+    for (let n = random.below(20); n >= 0; n--) {
+      const message = replay()
+      if (message !== null) deliver(message)
+    }
+  },
+  'stranger-message': ({ replay, deliver }) => {
+    const message = replay()
+    if (message !== null) {
+      deliver({
+        ...message,
+        clusterId: 'another' as Message['clusterId'],
+        term: (message.term + 100) as Message['term']
+      })
+    }
+  },
+  'transfer-of-leadership': ({ servers, random }) => {
+    servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
+  },
+  'transfer-and-cut': arena => {
+    const { servers, random } = arena
+    const leader = servers.find(server => server.isLeader)
+    if (leader === undefined) return
+    leader.give({ kind: 'transfer', to: random.pick(servers).id })
+    isolate(arena, random.pick(servers))
+    healLater(arena)
+  }
+}
+
+export const FAULTS: readonly string[] = [...WEATHER_FAULTS, ...Object.keys(ACTS).filter(name => name !== 'heal')]
+
+/** Draws a climate and lets it rage until a time. */
+export function unleash(arena: Arena, untilMs: number): void {
+  const { random, network, faults, schedule } = arena
+  const { weather } = network
+  const calm = random.chance(0.1)
+  if (!calm) {
+    if (random.chance(0.5)) weather.loss = random.pick([0.01, 0.05, 0.2])
+    if (random.chance(0.4)) weather.duplication = random.pick([0.01, 0.1])
+    if (random.chance(0.3)) weather.delay = random.pick([0.002, 0.02])
+    if (random.chance(0.5)) {
+      weather.jitterMs = random.pick([5, 30, 150])
+      faults.add('reorder')
+    }
+  }
+  const acts = Object.entries(ACTS).filter(([name]) => name === 'heal' || random.chance(0.4))
+  const everyMs = random.pick([150, 600, 2_000])
+  const again = (): void => {
+    schedule.after(random.between(0, 2 * everyMs), () => {
+      if (schedule.nowMs >= untilMs) return
+      const [name, act] = random.pick(acts)
+      if (name !== 'heal') faults.add(name)
+      act(arena)
+      again()
+    })
+  }
+  if (!calm) again()
+}
+
+function isolate({ servers, network }: Arena, victim: { readonly id: PeerId }): void {
+  for (const other of servers) {
+    network.cut(victim.id, other.id)
+    network.cut(other.id, victim.id)
+  }
+}
+
+function healLater({ network, schedule, random }: Arena): void {
+  if (random.chance(0.8)) schedule.after(random.between(50, 6_000), () => network.heal())
+}
+
+function kill({ random, schedule, probes }: Arena, victim: Server, torn: boolean): void {
+  if (victim.life === null) return
+  const { lost, kept } = victim.crash(torn)
+  if (torn && lost > 0 && kept > 0) probes.add('torn-write-kept-a-part')
+  schedule.after(random.pick([1, 50, 500, 3_000]) * random.unit(), () => {
+    if (victim.life === null) victim.start()
+  })
+}
+
+function slow({ servers, random, schedule }: Arena, ms: number): void {
+  const victim = random.pick(servers)
+  victim.diskDelayMs = ms
+  schedule.after(random.between(500, 8_000), () => {
+    victim.diskDelayMs = 0
+  })
+}

@@ -1,0 +1,144 @@
+// Rare situations that a good simulation reaches. One that stays at zero over many seeds means that the nemesis is too
+// tame, and that whatever handles the situation is untested.
+
+import type { LogIndex, Term } from '#model/ids.ts'
+import type { RaftState } from '#raft/raft.ts'
+import type { Effect, RaftEvent, RaftRole } from '#raft/types.ts'
+import type { Tally } from './tally.ts'
+
+export const PROBES = [
+  'leader-elected',
+  'leader-deposed-by-higher-term',
+  'leader-stepped-down-without-quorum',
+  'election-without-winner',
+  'pre-vote-refused',
+  'vote-refused',
+  'vote-request-ignored-under-a-leader',
+  'second-vote-of-a-term-refused',
+  'conflicting-tail-truncated',
+  'append-refused',
+  'append-of-an-earlier-term',
+  'append-that-brings-nothing-new',
+  'append-that-ends-before-the-log',
+  'append-below-the-commit-index',
+  'commit-before-the-leaders-own-disk',
+  'earlier-terms-entry-committed',
+  'several-entries-committed-at-once',
+  'window-full',
+  'proposal-refused',
+  'proposal-of-unknown-fate',
+  'read-served',
+  'read-failed',
+  'read-waits-for-own-term',
+  'transfer-completed',
+  'transfer-given-up',
+  'stranger-ignored',
+  'group-commit',
+  'torn-write-kept-a-part',
+  'restart-with-a-vote',
+  'restart-with-an-uncommitted-tail'
+] as const
+
+type Probes = Tally
+
+/** Before the step. */
+export function observeInput(probes: Probes, state: RaftState, event: RaftEvent): void {
+  if (event.kind === 'read' && state.role === 'leader' && state.log.termAt(state.commitIndex) !== state.term) {
+    probes.add('read-waits-for-own-term')
+  }
+  if (event.kind !== 'receive') return
+  const { message } = event
+  if (message.clusterId !== state.clusterId) probes.add('stranger-ignored')
+  if (message.kind !== 'append-request') return
+  if (message.term < state.term) probes.add('append-of-an-earlier-term')
+  else if (state.log.termAt(message.prevIndex) === message.prevTerm) {
+    const end = message.prevIndex + message.entries.length
+    const known = message.entries.every(entry => state.log.termAt(entry.index) === entry.term)
+    if (message.entries.length > 0 && known) probes.add('append-that-brings-nothing-new')
+    if (end < state.log.lastIndex) probes.add('append-that-ends-before-the-log')
+    if (message.prevIndex < state.commitIndex) probes.add('append-below-the-commit-index')
+  }
+}
+
+/** After it. */
+export function observeEffects(
+  probes: Probes,
+  p: {
+    readonly state: RaftState
+    readonly before: {
+      readonly role: RaftRole
+      readonly term: Term
+      readonly lastIndex: LogIndex
+      readonly commitIndex: LogIndex
+      readonly transferring: boolean
+    }
+    readonly event: RaftEvent
+    readonly effects: readonly Effect[]
+  }
+): void {
+  const { state, before, event, effects } = p
+  if (state.role === 'leader' && before.role !== 'leader') probes.add('leader-elected')
+  if (state.role !== 'leader' && before.role === 'leader') {
+    if (event.kind === 'tick') probes.add('leader-stepped-down-without-quorum')
+    else if (state.term > before.term) probes.add('leader-deposed-by-higher-term')
+  }
+  if (before.role === 'candidate' && state.role === 'pre-candidate') probes.add('election-without-winner')
+  if (event.kind === 'receive' && event.message.kind === 'vote-request') {
+    const { term } = event.message
+    if (effects.length === 0 && term > state.term) probes.add('vote-request-ignored-under-a-leader')
+  }
+  if (before.transferring && event.kind === 'tick' && state.leading?.transfer === null) probes.add('transfer-given-up')
+  if (event.kind === 'receive' && event.message.kind === 'timeout-now' && state.role === 'candidate') {
+    probes.add('transfer-completed')
+  }
+  if (state.leading !== null) observeLeader(probes, p)
+  for (const effect of effects) observeEffect(probes, state, effect)
+}
+
+function observeLeader(
+  probes: Probes,
+  { state, before }: { readonly state: RaftState; readonly before: { readonly commitIndex: LogIndex } }
+): void {
+  const { leading } = state
+  if (leading === null) return
+  if (state.commitIndex > before.commitIndex) {
+    if (state.commitIndex > state.durableIndex) probes.add('commit-before-the-leaders-own-disk')
+    if (state.commitIndex > before.commitIndex + 1) probes.add('several-entries-committed-at-once')
+    if (state.log.termAt((before.commitIndex + 1) as LogIndex) !== state.term)
+      probes.add('earlier-terms-entry-committed')
+  }
+  for (const progress of leading.progress.values()) {
+    if (progress.inflight.length >= state.options.maxInflightAppends && progress.nextIndex <= state.log.lastIndex) {
+      probes.add('window-full')
+    }
+  }
+}
+
+function observeEffect(probes: Probes, state: RaftState, effect: Effect): void {
+  switch (effect.kind) {
+    case 'persist':
+      if (effect.truncateFrom !== null) probes.add('conflicting-tail-truncated')
+      return
+    case 'refused':
+      probes.add('proposal-refused')
+      return
+    case 'read-ready':
+      probes.add('read-served')
+      return
+    case 'read-failed':
+      probes.add('read-failed')
+      return
+    case 'send': {
+      const { message } = effect
+      if (message.kind === 'pre-vote-reply' && !message.granted) probes.add('pre-vote-refused')
+      if (message.kind === 'append-reply' && !message.success) probes.add('append-refused')
+      if (message.kind !== 'vote-reply' || message.granted) return
+      probes.add('vote-refused')
+      if (state.votedFor !== null && state.votedFor !== message.to) probes.add('second-vote-of-a-term-refused')
+      return
+    }
+    case 'commit':
+    case 'proposed':
+    case 'role':
+  }
+}

@@ -1,0 +1,266 @@
+// One simulated server: the real core behind the real write gate, with a disk, a clock and an event loop that can all
+// go wrong. It lives, dies and lives again; only its disk goes from one life to the next.
+
+import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
+import { createRaft, type RaftState } from '#raft/raft.ts'
+import { raftStatus } from '#raft/status.ts'
+import { step } from '#raft/step.ts'
+import type { Configuration, Effect, Entry, Input, Message, RaftEvent, RaftOptions } from '#raft/types.ts'
+import { WriteGate } from '#replication/write-gate.ts'
+import { Disk } from './disk.ts'
+import type { Invariants } from './invariants.ts'
+import type { Mutant } from './mutants.ts'
+import { observeEffects, observeInput } from './probes.ts'
+import type { Random } from './random.ts'
+import type { Schedule } from './schedule.ts'
+import type { Tally, Trace } from './tally.ts'
+
+/** What a server shares with the rest of its world. */
+export type ServerWorld = {
+  readonly random: Random
+  readonly schedule: Schedule
+  readonly invariants: Invariants
+  readonly probes: Tally
+  readonly trace: Trace
+  readonly mutant: Mutant | null
+  readonly options: RaftOptions
+  readonly configuration: Configuration
+  readonly send: (message: Message) => void
+  /** A proposal or read has ended, one way or the other. */
+  readonly answered: (server: Server, answer: Answer) => void
+  readonly countEvent: () => void
+}
+
+export type Answer =
+  | { readonly kind: 'committed'; readonly id: number; readonly index: LogIndex }
+  | { readonly kind: 'unknown' | 'refused' | 'read-failed'; readonly id: number }
+  | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
+
+type Life = {
+  readonly state: RaftState
+  readonly gate: WriteGate
+  /** Proposals by the index that they got. */
+  readonly waiting: Map<LogIndex, { readonly id: number; readonly term: number }>
+  readonly reads: Map<number, LogIndex>
+  applied: LogIndex
+  /** When each peer last answered this server as the leader of its term, by its own clock. */
+  readonly heard: Map<PeerId, number>
+}
+
+const TICK_MS = 50
+const NOTE_MS = 1_000
+const DISK_MS = 1
+export const CLUSTER = 'simulated' as ClusterId
+
+export class Server {
+  readonly id: PeerId
+  readonly number: number
+  readonly disk: Disk
+  life: Life | null = null
+  /** Milliseconds that one write takes more than a good disk's. */
+  diskDelayMs = 0
+  /** How fast this server's clock runs. */
+  clockRate = 1
+  #clockOffsetMs = 0
+  #stalledUntilMs = 0
+  readonly #world: ServerWorld
+
+  constructor(number: number, world: ServerWorld) {
+    this.number = number
+    this.id = `s${number}` as PeerId
+    this.#world = world
+    this.disk = new Disk((before, after) => world.invariants.wrote(this.id, before, after))
+  }
+
+  get clockMs(): number {
+    return this.#clockOffsetMs + this.#world.schedule.nowMs * this.clockRate
+  }
+
+  get isLeader(): boolean {
+    return this.life?.state.role === 'leader'
+  }
+
+  start(): void {
+    const { options, configuration, random, probes } = this.#world
+    const durable = this.disk.read()
+    if (durable.commitIndex > durable.entries.length) {
+      this.#world.invariants.fail(`${this.id}: the disk ends before what it says is committed`)
+      return
+    }
+    if (durable.hardState.votedFor !== null) probes.add('restart-with-a-vote')
+    if (durable.entries.length > durable.commitIndex) probes.add('restart-with-an-uncommitted-tail')
+    const init = { self: this.id, clusterId: CLUSTER, options, configuration, durable }
+    const state = createRaft({ ...init, nowMs: this.clockMs, random: random.unit() })
+    const [waiting, reads, heard] = [new Map(), new Map(), new Map()]
+    const life = { state, gate: new WriteGate(), waiting, reads, heard, applied: 0 as LogIndex }
+    this.life = life
+    this.#stalledUntilMs = 0
+    this.#every(TICK_MS, life, () => this.#step(life, { kind: 'tick' }))
+    this.#every(NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
+    this.#step(life, { kind: 'tick' })
+  }
+
+  /** kill -9 or a power cut: what was not on the disk is gone. @returns records lost and kept of the write under way */
+  crash(torn: boolean): { readonly lost: number; readonly kept: number } {
+    const { life } = this
+    this.life = null
+    if (life !== null) this.#forgetCallers(life)
+    return this.disk.crash(this.#world.random, torn)
+  }
+
+  /** The event loop stands still: what comes meanwhile waits. */
+  stall(ms: number): void {
+    this.#stalledUntilMs = Math.max(this.#stalledUntilMs, this.#world.schedule.nowMs + ms)
+  }
+
+  jumpClock(ms: number): void {
+    this.#clockOffsetMs += ms
+  }
+
+  setClockRate(rate: number): void {
+    this.#clockOffsetMs = this.clockMs - this.#world.schedule.nowMs * rate
+    this.clockRate = rate
+  }
+
+  /** Something for this server has come; a dead one misses it. */
+  give(event: RaftEvent): void {
+    const { life } = this
+    if (life !== null) this.#whenAwake(life, () => this.#step(life, event))
+  }
+
+  #whenAwake(life: Life, run: () => void): void {
+    if (this.life !== life) return
+    const { schedule } = this.#world
+    if (schedule.nowMs >= this.#stalledUntilMs) run()
+    else schedule.at(this.#stalledUntilMs, () => this.#whenAwake(life, run))
+  }
+
+  #every(ms: number, life: Life, run: () => void): void {
+    this.#world.schedule.after(ms / this.clockRate, () => {
+      if (this.life !== life) return
+      this.#whenAwake(life, run)
+      this.#every(ms, life, run)
+    })
+  }
+
+  #step(life: Life, event: RaftEvent): void {
+    if (this.life !== life) return
+    const { mutant, random, invariants, probes, trace } = this.#world
+    const { state } = life
+    this.#world.countEvent()
+    const before = {
+      role: state.role,
+      term: state.term,
+      lastIndex: state.log.lastIndex,
+      commitIndex: state.commitIndex,
+      transferring: state.leading !== null && state.leading.transfer !== null
+    }
+    let input: Input = { event, nowMs: this.clockMs, random: random.unit() }
+    observeInput(probes, state, event)
+    if (event.kind === 'receive' && event.message.kind === 'append-reply' && event.message.term === state.term) {
+      life.heard.set(event.message.from, this.clockMs)
+    }
+    let effects: Effect[]
+    try {
+      input = mutant?.before?.(state, input) ?? input
+      effects = step(state, input)
+      effects = mutant?.after?.(state, input, effects) ?? effects
+    } catch (err) {
+      invariants.fail(`${this.id}: ${err instanceof Error ? err.message : String(err)}`)
+      return
+    }
+    observeEffects(probes, { state, before, event, effects })
+    trace.add(this.number, state.term, state.log.lastIndex, state.commitIndex, effects.length)
+    if (state.role === 'leader' && before.role !== 'leader') {
+      invariants.becameLeader(state)
+      life.heard.clear()
+      for (const voter of state.configuration.voters) life.heard.set(voter, this.clockMs)
+    }
+    if (state.role === 'leader' && event.kind === 'tick') {
+      invariants.leads({ state, heard: life.heard, nowMs: this.clockMs })
+    }
+    for (const effect of effects) this.#carryOut(life, effect)
+    this.#write(life)
+  }
+
+  #carryOut(life: Life, effect: Effect): void {
+    const { invariants, answered } = this.#world
+    switch (effect.kind) {
+      case 'persist':
+        invariants.appended(effect.entries, this.#termBefore(life, effect.entries))
+        life.gate.persist(effect)
+        return
+      case 'send':
+        if (life.gate.admit(effect)) this.#send(effect.message)
+        return
+      case 'commit':
+        this.#apply(life, effect.entries)
+        return
+      case 'proposed':
+        life.waiting.set(effect.index, { id: effect.id, term: effect.term })
+        return
+      case 'refused':
+        answered(this, { kind: 'refused', id: effect.id })
+        return
+      case 'read-ready':
+        // The state must be applied so far before it is looked at; here it always is.
+        if (life.applied < effect.index) invariants.fail(`${this.id} would read ${effect.index} at ${life.applied}`)
+        answered(this, { kind: 'read-ready', id: effect.id, index: effect.index })
+        return
+      case 'read-failed':
+        answered(this, { kind: 'read-failed', id: effect.id })
+        return
+      case 'role':
+        if (effect.role !== 'leader') this.#forgetCallers(life)
+    }
+  }
+
+  #send(message: Message): void {
+    this.#world.invariants.sent(message)
+    this.#world.send(message)
+  }
+
+  #apply(life: Life, entries: readonly Entry[]): void {
+    const { invariants, answered } = this.#world
+    invariants.applied(this.id, life.applied, entries)
+    for (const entry of entries) {
+      life.applied = entry.index
+      const waiting = life.waiting.get(entry.index)
+      if (waiting === undefined) continue
+      life.waiting.delete(entry.index)
+      const { id } = waiting
+      answered(
+        this,
+        waiting.term === entry.term ? { kind: 'committed', id, index: entry.index } : { kind: 'unknown', id }
+      )
+    }
+  }
+
+  #forgetCallers(life: Life): void {
+    for (const { id } of life.waiting.values()) this.#world.answered(this, { kind: 'unknown', id })
+    life.waiting.clear()
+  }
+
+  /** As the real driver does: one write at a time, and what waited for it goes out when it is durable. */
+  #write(life: Life): void {
+    const batch = life.gate.next()
+    if (batch === null) return
+    const { random, schedule, probes } = this.#world
+    this.disk.begin(batch.records)
+    if (batch.records.length > 3) probes.add('group-commit')
+    schedule.after(random.between(0, DISK_MS) + this.diskDelayMs, () => {
+      if (this.life !== life) return
+      this.disk.finish()
+      this.#whenAwake(life, () => {
+        for (const message of life.gate.written(batch)) this.#send(message)
+        this.#step(life, { kind: 'persisted', count: batch.count })
+        this.#write(life)
+      })
+    })
+  }
+
+  #termBefore({ state }: Life, entries: readonly Entry[]): number | undefined {
+    const first = entries[0]
+    return first === undefined ? undefined : state.log.termAt((first.index - 1) as LogIndex)
+  }
+}

@@ -1,0 +1,175 @@
+// One simulated cluster, from a seed: servers, network, callers and everything that goes wrong. After the storm all
+// heals, and then a majority must make progress and agree: safety is watched at every event, liveness at the end.
+
+import type { PeerId } from '#model/ids.ts'
+import type { Message, RaftOptions } from '#raft/types.ts'
+import { Clients } from './clients.ts'
+import { Invariants } from './invariants.ts'
+import type { Mutant } from './mutants.ts'
+import { FAULTS, unleash } from './nemesis.ts'
+import { Network } from './network.ts'
+import { PROBES } from './probes.ts'
+import { Random } from './random.ts'
+import { Schedule } from './schedule.ts'
+import { Server, type ServerWorld } from './server.ts'
+import { Tally, Trace } from './tally.ts'
+
+export type RunResult = {
+  readonly seed: number
+  /** What was broken, or null. */
+  readonly violation: string | null
+  readonly events: number
+  readonly committed: number
+  readonly acknowledged: number
+  readonly faults: Tally
+  readonly probes: Tally
+  readonly simulatedMs: number
+  readonly traceHash: string
+}
+
+const STORM_MS = 30_000
+/** After the storm: time to elect, to catch up and to commit one more entry. */
+const CALM_MS = 15_000
+/** Messages kept to be replayed long after. */
+const REMEMBERED_MESSAGES = 64
+
+export function simulate(seed: number, mutant: Mutant | null = null): RunResult {
+  const world = new World(seed, mutant)
+  return world.run()
+}
+
+class World {
+  readonly #seed: number
+  readonly #random: Random
+  readonly #schedule = new Schedule()
+  readonly #invariants = new Invariants()
+  readonly #faults = new Tally(FAULTS)
+  readonly #probes = new Tally(PROBES)
+  readonly #trace = new Trace()
+  readonly #servers: readonly Server[]
+  readonly #network: Network
+  readonly #clients: Clients
+  readonly #past: Message[] = []
+  #events = 0
+
+  constructor(seed: number, mutant: Mutant | null) {
+    this.#seed = seed
+    this.#random = new Random(seed)
+    const size = this.#random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5])
+    const ids = Array.from({ length: size }, (_, n) => `s${n}` as PeerId)
+    const shared: ServerWorld = {
+      random: this.#random,
+      schedule: this.#schedule,
+      invariants: this.#invariants,
+      probes: this.#probes,
+      trace: this.#trace,
+      mutant,
+      options: this.#options(),
+      configuration: { voters: ids, learners: [] },
+      send: message => {
+        this.#send(message)
+      },
+      answered: (server, answer) => {
+        this.#clients.answered(server, answer)
+      },
+      countEvent: () => {
+        this.#events += 1
+      }
+    }
+    this.#servers = ids.map((_, n) => new Server(n, shared))
+    this.#network = new Network({
+      weather: { loss: 0, duplication: 0, delay: 0, jitterMs: 1 },
+      random: this.#random,
+      schedule: this.#schedule,
+      faults: this.#faults,
+      deliver: message => {
+        this.#deliver(message)
+      }
+    })
+    this.#clients = new Clients({ ...shared, servers: this.#servers })
+  }
+
+  run(): RunResult {
+    for (const server of this.#servers) server.start()
+    const arena = {
+      servers: this.#servers,
+      random: this.#random,
+      schedule: this.#schedule,
+      network: this.#network,
+      faults: this.#faults,
+      probes: this.#probes,
+      replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
+      deliver: (message: Message) => {
+        this.#deliver(message)
+      }
+    }
+    unleash(arena, STORM_MS)
+    this.#clients.run(this.#random.pick([5, 40, 300]), STORM_MS)
+    this.#runUntil(STORM_MS)
+    if (this.#sound) this.#calm()
+    return {
+      seed: this.#seed,
+      violation: this.#invariants.violation,
+      events: this.#events,
+      committed: this.#invariants.committed.length,
+      acknowledged: this.#clients.acknowledged,
+      faults: this.#faults,
+      probes: this.#probes,
+      simulatedMs: this.#schedule.nowMs,
+      traceHash: this.#trace.hex
+    }
+  }
+
+  /** Everything is mended; the cluster must mend itself. */
+  #calm(): void {
+    Object.assign(this.#network.weather, { loss: 0, duplication: 0, delay: 0, jitterMs: 1 })
+    this.#network.heal()
+    for (const server of this.#servers) {
+      server.diskDelayMs = 0
+      server.setClockRate(1)
+      if (server.life === null) server.start()
+    }
+    const before = this.#clients.acknowledged
+    for (let atMs = STORM_MS + 1_000; atMs < STORM_MS + CALM_MS; atMs += 1_000) {
+      this.#runUntil(atMs)
+      for (const leader of this.#servers.filter(server => server.isLeader)) this.#clients.propose(leader)
+    }
+    this.#runUntil(STORM_MS + CALM_MS)
+    if (!this.#sound) return
+    if (this.#clients.acknowledged === before) this.#invariants.fail('no progress after everything was mended')
+    const { length } = this.#invariants.committed
+    for (const server of this.#servers) {
+      const applied = server.life?.applied ?? 0
+      if (applied !== length) this.#invariants.fail(`${server.id} ends at ${applied} of ${length} entries`)
+    }
+  }
+
+  get #sound(): boolean {
+    return this.#invariants.violation === null
+  }
+
+  #runUntil(untilMs: number): void {
+    this.#schedule.runUntil(untilMs, () => this.#sound)
+  }
+
+  #send(message: Message): void {
+    if (this.#past.length < REMEMBERED_MESSAGES) this.#past.push(message)
+    else if (this.#random.chance(0.01)) this.#past[this.#random.below(REMEMBERED_MESSAGES)] = message
+    this.#network.send(message)
+  }
+
+  #deliver(message: Message): void {
+    this.#servers.find(server => server.id === message.to)?.give({ kind: 'receive', message })
+  }
+
+  /** Small limits, so that pages, windows and refusals are common. */
+  #options(): RaftOptions {
+    return {
+      electionTimeoutMs: 500,
+      heartbeatMs: 100,
+      maxAppendBytes: this.#random.pick([16, 100, 10_000]),
+      maxInflightAppends: this.#random.pick([1, 2, 8]),
+      maxUncommittedBytes: this.#random.pick([200, 5_000, 1_000_000])
+    }
+  }
+}
