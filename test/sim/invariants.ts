@@ -32,6 +32,12 @@ export class Invariants {
     }
   }
 
+  /** Whoever is asked answers for the term that it is in: else a leader of the past is never deposed. */
+  speaks(state: RaftState, message: Message): void {
+    const term = message.kind === 'pre-vote-request' ? state.term + 1 : state.term
+    if (message.term !== term) this.fail(`${state.self} is in term ${state.term} and speaks for ${message.term}`)
+  }
+
   /** One vote a term and server, over all of its lives. */
   sent(message: Message): void {
     const vote =

@@ -217,9 +217,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'never-retries-a-probe',
     bug: 'a follower whose first request was lost is never asked again',
-    before: (state, input) => {
-      for (const p of state.leading?.progress.values() ?? []) if (p.mode === 'probe') p.probing = true
-      return input
-    }
+    after: (state, { event }, effects) =>
+      event.kind !== 'tick'
+        ? effects
+        : effects.filter(e => e.kind !== 'send' || state.leading?.progress.get(e.message.to)?.mode !== 'probe')
   }
 ]

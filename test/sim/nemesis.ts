@@ -3,19 +3,21 @@
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
+import type { Hunt } from './hunt.ts'
 import type { Network } from './network.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Server } from './server.ts'
 import type { Tally } from './tally.ts'
 
-type Arena = {
+export type Arena = {
   readonly servers: readonly Server[]
   readonly random: Random
   readonly schedule: Schedule
   readonly network: Network
   readonly faults: Tally
   readonly probes: Tally
+  readonly hunt: Hunt
   /** A random message of the past, to be sent again. */
   readonly replay: () => Message | null
   readonly deliver: (message: Message) => void
@@ -137,6 +139,9 @@ const ACTS: Readonly<Record<string, Act>> = {
       })
     }
   },
+  'hunt-of-leaders': ({ hunt, random }) => {
+    hunt.begin(2 + random.below(8))
+  },
   'transfer-of-leadership': ({ servers, random }) => {
     servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
   },
@@ -178,6 +183,13 @@ export function unleash(arena: Arena, untilMs: number): void {
     })
   }
   if (!calm) again()
+}
+
+/** A hunted leader is cut off, or dies; whoever was cut off before it comes back. */
+export function strike(arena: Arena, victim: Server): void {
+  arena.network.heal()
+  if (arena.random.chance(0.3)) kill(arena, victim, true)
+  else isolate(arena, victim)
 }
 
 function isolate({ servers, network }: Arena, victim: { readonly id: PeerId }): void {

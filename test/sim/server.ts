@@ -29,6 +29,7 @@ export type ServerWorld = {
   /** A proposal or read has ended, one way or the other. */
   readonly answered: (server: Server, answer: Answer) => void
   readonly countEvent: () => void
+  readonly elected: (server: Server) => void
 }
 
 export type Answer =
@@ -173,6 +174,7 @@ export class Server {
     trace.add(this.number, state.term, state.log.lastIndex, state.commitIndex, effects.length)
     if (state.role === 'leader' && before.role !== 'leader') {
       invariants.becameLeader(state)
+      this.#world.elected(this)
       life.heard.clear()
       for (const voter of state.configuration.voters) life.heard.set(voter, this.clockMs)
     }
@@ -191,6 +193,7 @@ export class Server {
         life.gate.persist(effect)
         return
       case 'send':
+        invariants.speaks(life.state, effect.message)
         if (life.gate.admit(effect)) this.#send(effect.message)
         return
       case 'commit':

@@ -6,7 +6,8 @@ import type { Message, RaftOptions } from '#raft/types.ts'
 import { Clients } from './clients.ts'
 import { Invariants } from './invariants.ts'
 import type { Mutant } from './mutants.ts'
-import { FAULTS, unleash } from './nemesis.ts'
+import { Hunt } from './hunt.ts'
+import { FAULTS, strike, unleash, type Arena } from './nemesis.ts'
 import { Network } from './network.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
@@ -49,6 +50,8 @@ class World {
   readonly #servers: readonly Server[]
   readonly #network: Network
   readonly #clients: Clients
+  readonly #hunt: Hunt
+  readonly #arena: Arena
   readonly #past: Message[] = []
   #events = 0
 
@@ -74,6 +77,9 @@ class World {
       },
       countEvent: () => {
         this.#events += 1
+      },
+      elected: server => {
+        this.#hunt.elected(server)
       }
     }
     this.#servers = ids.map((_, n) => new Server(n, shared))
@@ -87,24 +93,32 @@ class World {
       }
     })
     this.#clients = new Clients({ ...shared, servers: this.#servers })
+    this.#hunt = new Hunt({
+      ...shared,
+      strike: victim => {
+        strike(this.#arena, victim)
+      },
+      propose: server => {
+        this.#clients.propose(server)
+      }
+    })
+    this.#arena = {
+      ...shared,
+      servers: this.#servers,
+      network: this.#network,
+      faults: this.#faults,
+      hunt: this.#hunt,
+      replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
+      deliver: message => {
+        this.#deliver(message)
+      }
+    }
   }
 
   run(): RunResult {
     for (const server of this.#servers) server.start()
-    const arena = {
-      servers: this.#servers,
-      random: this.#random,
-      schedule: this.#schedule,
-      network: this.#network,
-      faults: this.#faults,
-      probes: this.#probes,
-      replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
-      deliver: (message: Message) => {
-        this.#deliver(message)
-      }
-    }
-    unleash(arena, STORM_MS)
-    this.#clients.run(this.#random.pick([5, 40, 300]), STORM_MS)
+    unleash(this.#arena, STORM_MS)
+    this.#clients.run(this.#random.pick([10, 60, 400]), STORM_MS)
     this.#runUntil(STORM_MS)
     if (this.#sound) this.#calm()
     return {
@@ -124,6 +138,7 @@ class World {
   #calm(): void {
     Object.assign(this.#network.weather, { loss: 0, duplication: 0, delay: 0, jitterMs: 1 })
     this.#network.heal()
+    this.#hunt.begin(0)
     for (const server of this.#servers) {
       server.diskDelayMs = 0
       server.setClockRate(1)
@@ -160,6 +175,7 @@ class World {
 
   #deliver(message: Message): void {
     this.#servers.find(server => server.id === message.to)?.give({ kind: 'receive', message })
+    this.#hunt.handled(message)
   }
 
   /** Small limits, so that pages, windows and refusals are common. */
@@ -167,7 +183,7 @@ class World {
     return {
       electionTimeoutMs: 500,
       heartbeatMs: 100,
-      maxAppendBytes: this.#random.pick([16, 100, 10_000]),
+      maxAppendBytes: this.#random.pick([1, 16, 100, 10_000]),
       maxInflightAppends: this.#random.pick([1, 2, 8]),
       maxUncommittedBytes: this.#random.pick([200, 5_000, 1_000_000])
     }
