@@ -15,9 +15,13 @@ import type { Rpc } from './rpc.ts'
 
 /** Bytes of entries in one message: gossip is copied along many paths, so large ranges go by stream instead. */
 const MAX_MESSAGE_BYTES = 48 * 1024
+/** The least time between two messages: a busy leader's entries share one, and its signature and copies. */
+const GATHER_MS = 3
 /** How often a quiet leader repeats its commit index, so that a lost last message is noticed. */
 const BEAT_MS = 500
 const FETCH_RETRY_MS = 200
+/** After so much silence a follower asks: the leader may be out of its sight while other servers are not. */
+const SILENCE_MS = 3 * BEAT_MS
 
 /** Splits a range into messages; pure. */
 export function encodeFeed(p: {
@@ -61,13 +65,15 @@ export function decodeFeed(data: Uint8Array): FeedMessage {
   return { clusterId, term: term as Term, commitIndex: commitIndex as LogIndex, entries: entries.map(entryFromTuple) }
 }
 
-/** The leader's side: publishes what it commits, and beats while nothing happens. */
+/** The leader's side: publishes what it commits, at once or with what follows closely, and beats when it is quiet. */
 export class FeedPublisher {
   readonly #mesh: Mesh
   readonly #clusterId: ClusterId
   readonly #logger: Logger
   #leading: { readonly term: Term; readonly beat: NodeJS.Timeout } | null = null
   #commitIndex = 0 as LogIndex
+  #gathered: Entry[] = []
+  #gathering: NodeJS.Timeout | null = null
 
   constructor(mesh: Mesh, clusterId: ClusterId, logger: Logger) {
     this.#mesh = mesh
@@ -80,17 +86,34 @@ export class FeedPublisher {
     this.#leading = { term, beat: setInterval(() => this.#publish([]), BEAT_MS) }
   }
 
+  /** What was gathered and not sent is a gap for those who hear the next leader, and gaps are filled. */
   stop(): void {
     if (this.#leading !== null) clearInterval(this.#leading.beat)
+    if (this.#gathering !== null) clearTimeout(this.#gathering)
     this.#leading = null
+    this.#gathering = null
+    this.#gathered = []
   }
 
-  /** Called for every committed range; only a leader speaks. */
+  /** Called for every committed range; only a leader speaks. Whoever waits for the commit is answered first. */
   committed(entries: readonly Entry[]): void {
     const last = entries.at(-1)
     if (last === undefined) return
     this.#commitIndex = last.index
-    if (this.#leading !== null) this.#publish(entries)
+    if (this.#leading === null) return
+    this.#gathered.push(...entries)
+    if (this.#gathering === null) this.#gather(0)
+  }
+
+  #gather(ms: number): void {
+    this.#gathering = setTimeout(() => {
+      this.#gathering = null
+      if (this.#gathered.length === 0) return
+      const entries = this.#gathered
+      this.#gathered = []
+      this.#gather(GATHER_MS)
+      this.#publish(entries)
+    }, ms)
   }
 
   #publish(entries: readonly Entry[]): void {
@@ -125,6 +148,7 @@ export class FeedFollower {
   readonly #stopping = new AbortController()
   #delivering: Promise<void> = Promise.resolve()
   #fetching = false
+  #silence: NodeJS.Timeout | null = null
   /** Messages that changed nothing, by reason. */
   readonly refused = { malformed: 0, foreignCluster: 0, notServer: 0 }
 
@@ -150,6 +174,7 @@ export class FeedFollower {
       this.refused.foreignCluster += 1
       return 'ignore'
     }
+    this.#silence?.refresh()
     this.#options.heard(author, message.term)
     this.#take(message.entries, message.commitIndex)
     return 'accept'
@@ -160,13 +185,20 @@ export class FeedFollower {
     return this.#order.next > 1 && !(this.#order.missing && this.#options.applied === 0)
   }
 
-  /** Looks at the servers now: at start, and when a server is newly reachable. */
+  /** Catches up, and from then on whenever nothing is heard for a while. */
+  start(): void {
+    this.#silence = setInterval(() => this.catchUp(), SILENCE_MS)
+    this.catchUp()
+  }
+
+  /** Looks at the servers now: also when one is newly reachable. */
   catchUp(): void {
     if (!this.#fetching) void this.#fetch()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    if (this.#silence !== null) clearInterval(this.#silence)
     await this.#delivering
   }
 

@@ -97,7 +97,6 @@ export class Replicator {
     })
     this.#rpc.register('raft-peers', () => Promise.resolve(this.#progress()))
     await this.#rpc.start()
-    this.#options.mesh.subscribe((author, data) => this.#follower?.judge(author, data) ?? 'accept')
     if (this.#origin !== null) await this.#belong(this.#origin, false)
     this.#review = setInterval(() => this.membersChanged(), REVIEW_MS)
   }
@@ -254,7 +253,9 @@ export class Replicator {
       fatal,
       logger
     })
-    this.#follower.catchUp()
+    // Voters have the log itself: they speak on the topic and do not listen.
+    this.#options.mesh.subscribe((author, data) => this.#follower?.judge(author, data) ?? 'ignore')
+    this.#follower.start()
   }
 
   #apply(entries: readonly Entry[]): Applied[] {

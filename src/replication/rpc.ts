@@ -3,6 +3,7 @@
 
 import { asVxmeshError, isErrorCode, VxmeshError, type ErrorBody } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Channel } from './channel.ts'
 import type { Mesh } from './mesh.ts'
@@ -21,11 +22,13 @@ type Pending = {
 }
 
 type Connection = { readonly channel: Channel; readonly pending: Map<number, Pending> }
+type Call = { readonly peer: PeerId; readonly method: string; readonly body: unknown; readonly timeoutMs: number }
 
 export class Rpc {
   readonly #mesh: Mesh
   readonly #handlers = new Map<string, RpcHandler>()
-  readonly #connections = new Map<PeerId, Promise<Connection>>()
+  readonly #connections = new Map<PeerId, Connection>()
+  readonly #opening = new Map<PeerId, Promise<Connection>>()
   #nextId = 1
 
   constructor(mesh: Mesh) {
@@ -56,15 +59,26 @@ export class Rpc {
   }
 
   /** Calls a peer. @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, or the handler's error */
-  async call(p: { peer: PeerId; method: string; body: unknown; timeoutMs: number }): Promise<unknown> {
-    const deadline = AbortSignal.timeout(p.timeoutMs)
-    const connection = await Promise.race([this.#connect(p.peer), rejectOn(deadline, p)])
-    return new Promise<unknown>((resolve, reject) => {
+  call(p: Call): Promise<unknown> {
+    const open = this.#connections.get(p.peer)
+    if (open !== undefined) return this.#ask(open, p, p.timeoutMs)
+    return this.#connectAndAsk(p)
+  }
+
+  /** The time for connecting is part of the call's. */
+  async #connectAndAsk(p: Call): Promise<unknown> {
+    const until = monotonicMs() + p.timeoutMs
+    const connection = await Promise.race([this.#connect(p.peer), rejectOn(AbortSignal.timeout(p.timeoutMs), p)])
+    return this.#ask(connection, p, Math.max(1, until - monotonicMs()))
+  }
+
+  #ask(connection: Connection, p: Call, timeoutMs: number): Promise<unknown> {
+    return new Promise((resolve, reject) => {
       const id = this.#nextId++
       const timer = setTimeout(() => {
         connection.pending.delete(id)
         reject(timedOut(p))
-      }, p.timeoutMs)
+      }, timeoutMs)
       connection.pending.set(id, { resolve, reject, timer })
       if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
         connection.pending.delete(id)
@@ -85,24 +99,20 @@ export class Rpc {
   }
 
   #connect(peer: PeerId): Promise<Connection> {
-    const existing = this.#connections.get(peer)
-    if (existing !== undefined) return existing
-    const forget = (): void => {
-      if (this.#connections.get(peer) === opening) this.#connections.delete(peer)
-    }
-    const opening = this.#open(peer, forget)
-    this.#connections.set(peer, opening)
-    opening.catch(forget)
+    const already = this.#opening.get(peer)
+    if (already !== undefined) return already
+    const opening = this.#open(peer).finally(() => this.#opening.delete(peer))
+    this.#opening.set(peer, opening)
     return opening
   }
 
-  async #open(peer: PeerId, forget: () => void): Promise<Connection> {
+  async #open(peer: PeerId): Promise<Connection> {
     const stream = await this.#mesh.openStream(peer, PROTOCOL)
     const pending = new Map<number, Pending>()
     const channel = new Channel(stream, {
       frame: payload => settle(pending, decodeMsgpack(payload)),
       closed: reason => {
-        forget()
+        if (this.#connections.get(peer)?.pending === pending) this.#connections.delete(peer)
         for (const { reject, timer } of pending.values()) {
           clearTimeout(timer)
           reject(new VxmeshError('ERR_PEER', `peer ${peer} was lost`, { cause: reason ?? undefined }))
@@ -110,7 +120,9 @@ export class Rpc {
         pending.clear()
       }
     })
-    return { channel, pending }
+    const connection = { channel, pending }
+    this.#connections.set(peer, connection)
+    return connection
   }
 }
 
