@@ -1,0 +1,168 @@
+// Allocations against etcd: three servers each, on the same hosts, with their logs on the same disk; one client process
+// with as many requests under way as is asked for; the two measured in turn, round after round, medians of the rounds.
+//   npm run -s bench -- alloc [--rounds N]
+
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { createInterface, type Interface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { startDetached, type ChildHandle } from '#platform/process.ts'
+import type { LabHost } from '../test/lab/host.ts'
+import { must } from '../test/lab/kernel.ts'
+import { Lab } from '../test/lab/lab.ts'
+import { waitFor } from '../test/lab/wait.ts'
+import type { Load, Measured } from './drivers/driver.ts'
+import { debianProgram } from './drivers/debian.ts'
+import { median, say, type Figures, type Report } from './report.ts'
+
+const SERVERS = 3
+const LOADS = {
+  serial: { concurrency: 1, count: 400, maxMs: 4_000 },
+  throughput16: { concurrency: 16, count: 6_000, maxMs: 3_000 },
+  throughput64: { concurrency: 64, count: 20_000, maxMs: 3_000 },
+  throughput256: { concurrency: 256, count: 40_000, maxMs: 3_000 }
+} as const satisfies Record<string, Load>
+const WARM_UP: Load = { concurrency: 64, count: 2_000, maxMs: 3_000 }
+
+type LoadName = keyof typeof LOADS
+type Runs = Record<LoadName, Measured[]>
+
+export async function bench(args: readonly string[]): Promise<Report> {
+  const { values } = parseArgs({ args: [...args], options: { rounds: { type: 'string', default: '5' } } })
+  const etcd = await debianProgram('etcd-server', 'usr/bin/etcd')
+  const lab = await Lab.create()
+  const others: ChildHandle[] = []
+  const drivers: Driver[] = []
+  try {
+    const servers = await lab.addServers(SERVERS)
+    others.push(...(await startEtcd(lab, servers, etcd)))
+    const client = await lab.addHost({ role: 'client', join: ['192.0.2.1'], logLevel: 'warn' })
+    const ours = await startOurs(lab, client)
+    drivers.push(ours)
+    const leader = await etcdLeader(servers)
+    const theirs = await Driver.start(client, ['etcd.ts', `http://${leader}:2379`])
+    drivers.push(theirs)
+    for (const driver of drivers) await driver.run(WARM_UP)
+    const runs = { ours: emptyRuns(), theirs: emptyRuns() }
+    for (let round = 1; round <= Number(values.rounds); round++) {
+      for (const name of Object.keys(LOADS) as LoadName[]) {
+        const pair = [await ours.run(LOADS[name]), await theirs.run(LOADS[name])] as const
+        runs.ours[name].push(pair[0])
+        runs.theirs[name].push(pair[1])
+        say(`round ${round} ${name}: ours ${words(pair[0])}; etcd ${words(pair[1])}`)
+      }
+    }
+    return { ours: figures(runs.ours), peer: figures(runs.theirs), facts: { rounds: Number(values.rounds) } }
+  } finally {
+    for (const driver of drivers) driver.stop()
+    for (const process of others) process.kill('SIGKILL')
+    await lab.destroy()
+  }
+}
+
+/** Makes the network to claim from. */
+async function startOurs(lab: Lab, client: LabHost): Promise<Driver> {
+  const h1 = lab.host(1)
+  await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.0.0.0/8' })
+  return Driver.start(client, ['agent.ts', client.configFile, 'bench'])
+}
+
+async function startEtcd(lab: Lab, hosts: readonly LabHost[], program: string): Promise<ChildHandle[]> {
+  const cluster = hosts.map(h => `${h.name}=http://${h.address}:2380`).join()
+  return Promise.all(
+    hosts.map(async ({ name, namespace, address }) => {
+      const dir = join(lab.dir, `etcd-${name}`)
+      await mkdir(dir, { mode: 0o700 })
+      const urls = (port: number): string => `http://${address}:${port}`
+      const flags = {
+        name,
+        'data-dir': join(dir, 'data'),
+        'listen-peer-urls': urls(2380),
+        'initial-advertise-peer-urls': urls(2380),
+        'listen-client-urls': urls(2379),
+        'advertise-client-urls': urls(2379),
+        'initial-cluster': cluster,
+        'initial-cluster-state': 'new',
+        'quota-backend-bytes': `${4 * 1024 ** 3}`,
+        'log-level': 'error'
+      }
+      const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`)
+      return startDetached('ip', ['netns', 'exec', namespace, program, ...args], { logFile: join(dir, 'log') })
+    })
+  )
+}
+
+/** The address of the one that leads, as its own metrics say. */
+function etcdLeader(hosts: readonly LabHost[]): Promise<string> {
+  return waitFor(
+    'etcd has a leader',
+    async () => {
+      for (const { namespace, address } of hosts) {
+        const ask = ['netns', 'exec', namespace, process.execPath, '-e', ASK_METRICS, `http://${address}:2379/metrics`]
+        if (/^etcd_server_is_leader 1$/m.test(await must('ip', ask))) return address
+      }
+      return null
+    },
+    { timeoutMs: 20_000, everyMs: 200 }
+  )
+}
+
+const ASK_METRICS = "fetch(process.argv[1]).then(r => r.text()).then(t => console.log(t), () => console.log(''))"
+
+/** A driver process in a host's namespace (drivers/driver.ts). */
+class Driver {
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #lines: AsyncIterator<string>
+
+  private constructor(child: ChildProcessWithoutNullStreams, lines: Interface) {
+    this.#child = child
+    this.#lines = lines[Symbol.asyncIterator]()
+  }
+
+  static async start(host: LabHost, [file = '', ...args]: readonly string[]): Promise<Driver> {
+    const script = resolve(import.meta.dirname, 'drivers', file)
+    const child = spawn('ip', ['netns', 'exec', host.namespace, process.execPath, script, ...args])
+    child.stderr.pipe(process.stderr)
+    const driver = new Driver(child, createInterface({ input: child.stdout }))
+    await driver.#next()
+    return driver
+  }
+
+  async run(load: Load): Promise<Measured> {
+    this.#child.stdin.write(`${JSON.stringify(load)}\n`)
+    return (await this.#next()) as Measured
+  }
+
+  stop(): void {
+    this.#child.stdin.end()
+  }
+
+  async #next(): Promise<unknown> {
+    const ended = once(this.#child, 'exit').then(() => null)
+    const line = await Promise.race([this.#lines.next(), ended])
+    if (line === null || line.done === true) throw new Error('the load driver ended')
+    return JSON.parse(line.value) as unknown
+  }
+}
+
+function emptyRuns(): Runs {
+  return { serial: [], throughput16: [], throughput64: [], throughput256: [] }
+}
+
+function figures(runs: Runs): Figures {
+  const over = (name: LoadName, pick: (m: Measured) => number): number => median(runs[name].map(pick))
+  return {
+    serialP50Ms: over('serial', m => m.p50Ms),
+    serialP99Ms: over('serial', m => m.p99Ms),
+    throughput16: over('throughput16', m => m.perSecond),
+    throughput64: over('throughput64', m => m.perSecond),
+    throughput256: over('throughput256', m => m.perSecond)
+  }
+}
+
+function words({ perSecond, p50Ms, p99Ms, failed }: Measured): string {
+  const failures = failed === 0 ? '' : `, ${failed} failed`
+  return `${perSecond.toFixed(0)}/s p50 ${p50Ms.toFixed(2)} p99 ${p99Ms.toFixed(2)} ms${failures}`
+}

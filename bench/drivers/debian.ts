@@ -1,0 +1,29 @@
+// Programs of other projects that a benchmark measures against: taken out of their Debian packages into a folder of the
+// checkout, not installed, so that no service of theirs is ever started on the machine.
+
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { run } from '#platform/process.ts'
+import { say } from '../report.ts'
+
+const CACHE = resolve(import.meta.dirname, '../../dist/peers')
+
+/** The path of a program inside a package; fetched once. @throws Error when the package cannot be had */
+export async function debianProgram(name: string, path: string): Promise<string> {
+  const dir = join(CACHE, name)
+  const program = join(dir, path)
+  if (existsSync(program)) return program
+  say(`fetching ${name}`)
+  await rm(dir, { recursive: true, force: true })
+  await mkdir(dir, { recursive: true })
+  const { exitCode, stderr } = await run('sh', ['-c', `cd "$1" && apt-get -q download "$2"`, 'sh', dir, name], {
+    timeoutMs: 120_000
+  })
+  if (exitCode !== 0) throw new Error(`apt-get download ${name}: ${stderr}`)
+  const archive = (await readdir(dir)).find(file => file.endsWith('.deb'))
+  if (archive === undefined) throw new Error(`apt-get download ${name} brought nothing`)
+  const unpacked = await run('dpkg-deb', ['-x', join(dir, archive), dir], { timeoutMs: 60_000 })
+  if (unpacked.exitCode !== 0) throw new Error(`dpkg-deb -x ${archive}: ${unpacked.stderr}`)
+  return program
+}

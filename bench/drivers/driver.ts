@@ -1,0 +1,49 @@
+// The same load for whoever is measured: a process of its own inside a namespace, told by JSON lines on standard input
+// what to run, answering with JSON lines on standard output. Every run is bounded in count and in time.
+
+import { createInterface } from 'node:readline'
+import { quantile } from '../report.ts'
+
+export type Load = { readonly concurrency: number; readonly count: number; readonly maxMs: number }
+
+export type Measured = {
+  readonly done: number
+  readonly failed: number
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+}
+
+/** Keeps `concurrency` tasks under way until `count` are done or the time is over. Tasks are numbered on and on. */
+export async function runLoad(load: Load, task: () => Promise<void>): Promise<Measured> {
+  const latencies: number[] = []
+  let [started, failed] = [0, 0]
+  const since = performance.now()
+  const lane = async (): Promise<void> => {
+    while (started < load.count && performance.now() - since < load.maxMs) {
+      started += 1
+      const at = performance.now()
+      try {
+        await task()
+        latencies.push(performance.now() - at)
+      } catch (err) {
+        failed += 1
+        if (failed === 1)
+          process.stderr.write(`a request failed: ${err instanceof Error ? err.message : String(err)}\n`)
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: load.concurrency }, lane))
+  const seconds = (performance.now() - since) / 1_000
+  const [p50Ms, p99Ms] = [quantile(latencies, 0.5), quantile(latencies, 0.99)]
+  return { done: latencies.length, failed, perSecond: latencies.length / seconds, p50Ms, p99Ms }
+}
+
+/** Serves loads until standard input ends. */
+export async function serveLoads(task: () => Promise<void>): Promise<void> {
+  process.stdout.write(`${JSON.stringify({ ready: true })}\n`)
+  for await (const line of createInterface({ input: process.stdin })) {
+    const measured = await runLoad(JSON.parse(line) as Load, task)
+    process.stdout.write(`${JSON.stringify(measured)}\n`)
+  }
+}
