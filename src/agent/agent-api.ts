@@ -4,8 +4,9 @@
 import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { endpointKey, type Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
+import type { AgentEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, NetworkName, PeerId } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
@@ -43,7 +44,7 @@ export class AgentApi implements AgentPort {
       raft: {
         role: role === 'pre-candidate' ? 'candidate' : role,
         term,
-        leader: leader === null ? null : this.#nameOf(leader),
+        leader: leader === null ? null : this.#agent.nameOf(leader),
         commitIndex,
         appliedIndex: state.appliedIndex
       },
@@ -142,8 +143,14 @@ export class AgentApi implements AgentPort {
       const member = members.find(m => m.peerId === peerId)
       const state = peerId === leader ? 'leader' : member?.status === 'alive' ? 'follower' : 'unknown'
       const address = member === undefined ? '' : `${formatIpv4(member.address)}:${member.p2pPort}`
-      return { name: this.#nameOf(peerId), peerId, address, state, voter, matchIndex }
+      return { name: this.#agent.nameOf(peerId), peerId, address, state, voter, matchIndex }
     })
+  }
+
+  watch(listener: (event: AgentEvent) => void): () => void {
+    const { events, state } = this.#agent
+    listener({ time: new Date().toISOString(), kind: 'watching', index: state.appliedIndex })
+    return events.listen(listener)
   }
 
   #network(name: NetworkName): Network {
@@ -156,10 +163,6 @@ export class AgentApi implements AgentPort {
     const host = this.#agent.state.hostByName(name)
     if (host === undefined) throw new VxmeshError('ERR_HOST_NOT_FOUND', `there is no host ${name}`)
     return host
-  }
-
-  #nameOf(peer: PeerId): string {
-    return this.#agent.state.host(peer)?.name ?? this.#agent.members.find(m => m.peerId === peer)?.name ?? peer
   }
 
   #networkView(network: Network): NetworkView {

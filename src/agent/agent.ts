@@ -5,7 +5,7 @@ import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { Membership } from '#membership/serf/membership.ts'
-import { type Command, type Result } from '#model/command.ts'
+import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
@@ -21,6 +21,8 @@ import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { Wal } from '#replication/wal.ts'
 import { AgentApi } from './agent-api.ts'
+import { EventBus } from './event-bus.ts'
+import { changeEvent, memberEvents } from './events.ts'
 import { IndexGate } from './index-gate.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
@@ -41,11 +43,14 @@ export class Agent {
   readonly registrar: Registrar
   readonly driver: OverlayDriver
   readonly overlayMtu: number
+  readonly events = new EventBus()
   readonly #gate = new IndexGate()
   readonly #mesh: Mesh
   readonly #wal: Wal
   readonly #lock: Lock
   #api: { close(): Promise<void> } | null = null
+  /** The members as the last events told them. */
+  #told: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
   /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
@@ -109,7 +114,7 @@ export class Agent {
       wal: p.opened.wal,
       recovered: p.opened.recovered,
       machine: {
-        apply: (index, request) => this.state.apply(index, request),
+        apply: (index, request) => this.#apply(index, request),
         skip: index => this.state.skip(index),
         applied: index => this.#applied(index)
       },
@@ -117,6 +122,9 @@ export class Agent {
       belongs: clusterId => {
         this.membership.setTags({ clusterId }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
         this.registrar.check()
+      },
+      roleChanged: ({ role, term, leader }) => {
+        this.events.tell(() => ({ kind: 'raft', role, term, leader: leader === null ? null : this.nameOf(leader) }))
       },
       fatal,
       logger: logger.child({ room: 'replication' })
@@ -202,14 +210,39 @@ export class Agent {
     // The data plane comes first: from the copy on disk, before anybody was heard.
     this.driver.onChange(() => this.reconciler.wake())
     this.reconciler.wake()
-    this.membership.onChange(() => {
-      this.replicator.membersChanged()
-      this.reconciler.wake()
-    })
+    this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
     const api = new AgentApi(this)
     this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
     logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
+  }
+
+  /** The name that people know a peer by; its id where there is none. */
+  nameOf(peer: PeerId): string {
+    return this.state.host(peer)?.name ?? this.#members().find(m => m.peerId === peer)?.name ?? peer
+  }
+
+  #apply(index: LogIndex, request: Request): Outcome {
+    const outcome = this.state.apply(index, request)
+    const { command } = request
+    this.events.tell(() =>
+      changeEvent({
+        index,
+        command,
+        outcome,
+        network: name => this.state.network(name),
+        hostName: peer => this.nameOf(peer)
+      })
+    )
+    return outcome
+  }
+
+  #membersChanged(): void {
+    const now = this.#members()
+    for (const event of memberEvents(this.#told, now)) this.events.tell(() => event)
+    this.#told = now
+    this.replicator.membersChanged()
+    this.reconciler.wake()
   }
 
   #applied(index: LogIndex): void {

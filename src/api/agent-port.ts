@@ -1,5 +1,6 @@
 // What the doors ask of the agent. The agent implements it; the API serves it; nothing else crosses.
 
+import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
@@ -58,4 +59,7 @@ export type AgentPort = {
   hostRemove(name: HostName): Promise<HostView>
 
   raftPeers(): Promise<readonly RaftPeerView[]>
+
+  /** Calls back for each event from now on, the first time at once; returns how to stop. */
+  watch(listener: (event: AgentEvent) => void): () => void
 }

@@ -5,6 +5,7 @@ import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseHostName } from '#model/ids.ts'
 import type { Logger } from '#platform/log.ts'
 import type { AgentPort } from './agent-port.ts'
+import { eventStream } from './event-stream.ts'
 import {
   check,
   containerId,
@@ -74,6 +75,9 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.get<{ Params: { name: string } }>('/v1/hosts/:name', r => agent.hostShow(parseHostName(r.params.name)))
   server.delete<{ Params: { name: string } }>('/v1/hosts/:name', r => agent.hostRemove(parseHostName(r.params.name)))
   server.get('/v1/raft/peers', () => agent.raftPeers())
+  server.get('/v1/events', (_, reply) =>
+    reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener)))
+  )
 }
 
 function networkRoutes(server: FastifyInstance, agent: AgentPort): void {

@@ -1,6 +1,8 @@
 // The CLI's side of the API: JSON over the agent's UNIX socket. Loads nothing but node:http, so that a command is quick.
 
-import { request } from 'node:http'
+import { request, type IncomingMessage } from 'node:http'
+import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { isErrorCode, VxmeshError } from '#model/errors.ts'
 
 /** Longer than anything that the agent itself waits for. */
@@ -18,12 +20,23 @@ export class ApiClient {
   /** @throws ERR_AGENT_UNREACHABLE, ERR_TIMEOUT, or the agent's own error */
   async call(method: Method, path: string, body?: unknown): Promise<unknown> {
     const { status, text } = await this.#exchange(method, path, body)
-    const answer = parse(text)
-    if (status < 300) return answer
-    const { error } = (answer ?? {}) as { error?: { code?: unknown; message?: unknown; field?: unknown } }
-    const code = typeof error?.code === 'string' && isErrorCode(error.code) ? error.code : 'ERR_INTERNAL'
-    const message = typeof error?.message === 'string' ? error.message : `the agent answered with status ${status}`
-    throw new VxmeshError(code, message, typeof error?.field === 'string' ? { field: error.field } : {})
+    if (status < 300) return parse(text)
+    throw errorOf(status, text)
+  }
+
+  /** A stream of lines until either end closes it; empty ones are only signs of life. @throws as `call` does */
+  async *lines(path: string): AsyncGenerator<string> {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const req = request({ socketPath: this.#socketPath, method: 'GET', path }, resolve)
+      req.on('error', err => reject(this.#unreachable(err)))
+      req.end()
+    })
+    if (response.statusCode !== 200) throw errorOf(response.statusCode ?? 500, await text(response))
+    try {
+      for await (const line of createInterface({ input: response })) if (line !== '') yield line
+    } catch (err) {
+      throw this.#unreachable(err instanceof Error ? err : new Error(String(err)))
+    }
   }
 
   #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; text: string }> {
@@ -48,6 +61,13 @@ export class ApiClient {
     const message = `no agent answers on ${this.#socketPath} (${cause.message}); is the agent running?`
     return new VxmeshError('ERR_AGENT_UNREACHABLE', message, { cause })
   }
+}
+
+function errorOf(status: number, text: string): VxmeshError {
+  const { error } = (parse(text) ?? {}) as { error?: { code?: unknown; message?: unknown; field?: unknown } }
+  const code = typeof error?.code === 'string' && isErrorCode(error.code) ? error.code : 'ERR_INTERNAL'
+  const message = typeof error?.message === 'string' ? error.message : `the agent answered with status ${status}`
+  return new VxmeshError(code, message, typeof error?.field === 'string' ? { field: error.field } : {})
 }
 
 function parse(text: string): unknown {

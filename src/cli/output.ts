@@ -36,6 +36,6 @@ export function facts(pairs: readonly (readonly [string, string])[]): string {
 }
 
 /** Text from elsewhere must not steer the terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[^\x20-\x7e\u00a1-\ud7ff\ue000-\ufffd]/g, '?')
 }

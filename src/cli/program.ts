@@ -6,6 +6,7 @@ import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/e
 import { agentCommand, type RunAgent } from './agent-command.ts'
 import { clusterCommands } from './cluster-commands.ts'
 import { endpointCommands } from './endpoint-commands.ts'
+import { eventsCommand } from './events-command.ts'
 import { networkCommands } from './network-commands.ts'
 import { render, type Format } from './output.ts'
 import { ApiClient } from './client.ts'
@@ -30,6 +31,9 @@ export type Show = <Answer>(
 export type CommandContext = {
   readonly show: Show
   readonly io: CliIo
+  /** Of the agent that this command line names. */
+  readonly client: (command: Command) => ApiClient
+  readonly formatOf: (command: Command) => Format
 }
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
@@ -39,12 +43,15 @@ export async function runCli(
 ): Promise<ExitCode> {
   const { io } = p
   let code: ExitCode = 0
+  const client = (command: Command): ApiClient =>
+    new ApiClient(setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET)
   const context: CommandContext = {
     io,
+    client,
+    formatOf,
     show: async (command, ask, human) => {
       const output = formatOf(command)
-      const client = new ApiClient(setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET)
-      const answer = await ask(client)
+      const answer = await ask(client(command))
       io.out(output === 'table' ? human(answer as never) : render(output, answer))
     }
   }
@@ -83,6 +90,7 @@ function buildProgram(context: CommandContext, version: string): Command {
   clusterCommands(program, context)
   networkCommands(program, context)
   endpointCommands(program, context)
+  eventsCommand(program, context)
   return program
 }
 

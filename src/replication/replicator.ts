@@ -41,6 +41,8 @@ export type ReplicatorOptions = {
   readonly members: () => readonly Member[]
   /** This host has become part of a cluster. */
   readonly belongs: (clusterId: ClusterId) => void
+  /** This host's part in consensus, or the leader as it knows it, has changed. */
+  readonly roleChanged: (change: RoleChange) => void
   readonly fatal: (err: Error) => void
   readonly logger: Logger
 }
@@ -278,6 +280,7 @@ export class Replicator {
     if (change.role === 'leader') this.#publisher?.lead(change.term)
     else this.#publisher?.stop()
     if (change.leader !== null) this.#proposer.hint(change.leader)
+    this.#options.roleChanged(change)
   }
 
   async #proposeHere(request: Request): Promise<Applied> {

@@ -1,0 +1,74 @@
+// What happened, as events: from an applied command and its result, from the members before and after. Pure.
+
+import type { Command, Outcome } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { EndpointFacts, HostFacts, NetworkFacts, UntimedEvent } from '#model/event.ts'
+import type { Host } from '#model/host.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
+import type { Member } from '#model/member.ts'
+import type { Network } from '#model/network.ts'
+import { memberView } from './views.ts'
+
+/** The event of an applied command; null for one that was refused or changed nothing that anybody watches. */
+export function changeEvent(p: {
+  readonly index: LogIndex
+  readonly command: Command
+  readonly outcome: Outcome
+  readonly network: (name: Network['name']) => Network | undefined
+  readonly hostName: (peer: PeerId) => string
+}): UntimedEvent | null {
+  const { index, command, outcome } = p
+  if (!outcome.ok) return null
+  const { result } = outcome
+  switch (result.kind) {
+    case 'session':
+      return null
+    case 'network':
+      return { kind: networkKind(command.kind), index, network: networkFacts(result.network) }
+    case 'endpoint':
+      return { kind: 'endpoint-attached', index, endpoint: endpointFacts(result.endpoint, p) }
+    case 'endpoint-released':
+      return { kind: 'endpoint-detached', index, endpoint: endpointFacts(result.endpoint, p) }
+    case 'host':
+      return { kind: 'host-registered', index, host: hostFacts(result.host) }
+    case 'host-removed':
+      return { kind: 'host-removed', index, host: hostFacts(result.host) }
+  }
+}
+
+/** One event for each member that is new, different or gone. */
+export function memberEvents(before: readonly Member[], after: readonly Member[]): UntimedEvent[] {
+  const old = new Map(before.map(member => [member.peerId, JSON.stringify(member)]))
+  const changed = after.filter(member => old.get(member.peerId) !== JSON.stringify(member))
+  const left = before.filter(({ peerId }) => !after.some(member => member.peerId === peerId))
+  return [
+    ...changed.map(member => ({ kind: 'member' as const, member: memberView(member) })),
+    ...left.map(({ name, peerId }) => ({ kind: 'member-vanished' as const, name, peerId }))
+  ]
+}
+
+function networkKind(command: Command['kind']): 'network-created' | 'network-updated' | 'network-deleted' {
+  if (command === 'network-delete') return 'network-deleted'
+  return command === 'network-update' ? 'network-updated' : 'network-created'
+}
+
+function networkFacts(network: Network): NetworkFacts {
+  const { name, vni, egressRate, egress, hostAccess } = network
+  const addresses = { subnet: formatSubnet(network.subnet), gateway: formatIpv4(network.gateway) }
+  return { name, vni, ...addresses, egressRate, egress, hostAccess }
+}
+
+function endpointFacts(
+  endpoint: Endpoint,
+  p: { readonly network: (name: Network['name']) => Network | undefined; readonly hostName: (peer: PeerId) => string }
+): EndpointFacts {
+  const { network, containerId, ifname, name, mac, vni } = endpoint
+  const prefix = p.network(network)?.subnet.prefixLength ?? 32
+  const host = p.hostName(endpoint.host)
+  return { network, containerId, ifname, name, host, address: `${formatIpv4(endpoint.address)}/${prefix}`, mac, vni }
+}
+
+function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {
+  return { name, peerId, vtep: formatIpv4(vtep), role, version }
+}

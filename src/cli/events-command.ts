@@ -1,0 +1,52 @@
+// `vxmesh events`: what happens, as it happens, until it is ended.
+
+import type { Command } from 'commander'
+import { VxmeshError } from '#model/errors.ts'
+import type { AgentEvent } from '#model/event.ts'
+import { printable } from './output.ts'
+import type { CommandContext } from './program.ts'
+
+export function eventsCommand(program: Command, { io, client, formatOf }: CommandContext): void {
+  program
+    .command('events')
+    .description('Show what happens, as it happens: networks, endpoints, hosts, members, the leader. Ends with Ctrl-C.')
+    .addHelpText('after', '\nWith -o json one object a line.\nExample: vxmesh events -o json')
+    .action(async (_: unknown, command: Command) => {
+      const format = formatOf(command)
+      if (format === 'yaml') throw new VxmeshError('ERR_USAGE', '--output: events come as table or json')
+      for await (const line of client(command).lines('/v1/events')) {
+        io.out(format === 'json' ? `${line}\n` : `${describe(JSON.parse(line) as AgentEvent)}\n`)
+      }
+      throw new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent has ended the stream')
+    })
+}
+
+/** One line for people: the time of day, what, and of whom. */
+export function describe(event: AgentEvent): string {
+  return printable(`${event.time.slice(11, 23)}  ${event.kind.padEnd(17)}  ${subject(event)}`)
+}
+
+function subject(event: AgentEvent): string {
+  switch (event.kind) {
+    case 'network-created':
+    case 'network-updated':
+    case 'network-deleted':
+      return `${event.network.name}  VNI ${event.network.vni}  ${event.network.subnet}`
+    case 'endpoint-attached':
+    case 'endpoint-detached': {
+      const { containerId, ifname, network, address, host } = event.endpoint
+      return `${containerId}/${ifname}  ${network}  ${address}  on ${host}`
+    }
+    case 'host-registered':
+    case 'host-removed':
+      return `${event.host.name}  VTEP ${event.host.vtep}  ${event.host.role}`
+    case 'member':
+      return `${event.member.name}  ${event.member.status}  ${event.member.address}`
+    case 'member-vanished':
+      return event.name
+    case 'raft':
+      return `${event.role}, term ${event.term}, leader ${event.leader ?? 'unknown'}`
+    case 'watching':
+      return `from log index ${event.index} on`
+  }
+}

@@ -1,0 +1,34 @@
+// Events: what an agent tells of as it happens. A convenience for people and programs that watch; the state is the truth,
+// and whoever missed an event reads it there.
+
+import type { EndpointView, HostView, MemberView, NetworkView } from './views.ts'
+
+type Changed =
+  | { readonly kind: 'network-created' | 'network-updated' | 'network-deleted'; readonly network: NetworkFacts }
+  | { readonly kind: 'endpoint-attached' | 'endpoint-detached'; readonly endpoint: EndpointFacts }
+  | { readonly kind: 'host-registered' | 'host-removed'; readonly host: HostFacts }
+
+export type NetworkFacts = Omit<NetworkView, 'endpoints' | 'mtu'>
+export type EndpointFacts = Pick<
+  EndpointView,
+  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni'
+>
+export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
+
+/** An event before it was timed. */
+export type UntimedEvent = AgentEvent extends infer E ? (E extends unknown ? Omit<E, 'time'> : never) : never
+
+export type AgentEvent = {
+  /** When this agent saw it, ISO 8601 in UTC: for people. */
+  readonly time: string
+} & (
+  | (Changed & {
+      /** The log index of the change: the same on every host. */
+      readonly index: number
+    })
+  | { readonly kind: 'member'; readonly member: MemberView }
+  | { readonly kind: 'member-vanished'; readonly name: string; readonly peerId: string }
+  | { readonly kind: 'raft'; readonly role: string; readonly term: number; readonly leader: string | null }
+  /** The first of a stream: the index that the state had then. */
+  | { readonly kind: 'watching'; readonly index: number }
+)
