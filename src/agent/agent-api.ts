@@ -2,6 +2,7 @@
 // kernel work is done here, on its host.
 
 import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import { digestOf } from '#allocator/digest.ts'
 import { endpointKey, type Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
@@ -51,6 +52,8 @@ export class AgentApi implements AgentPort {
       members: { alive: count('alive'), failed: count('failed') },
       networks: state.networkCount,
       endpoints: state.endpointCount,
+      digest: digestOf(state),
+      differsAt: this.#agent.digests.differsAt,
       overlay: { driver: config.overlay.driver, drift: overlay.drift, degraded: overlay.degraded }
     })
   }

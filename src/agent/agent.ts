@@ -1,6 +1,7 @@
 // The composition root: starts the rooms in order, wires them together, and stops them without touching the kernel.
 
 import { startApi } from '#api/server.ts'
+import { digestOf } from '#allocator/digest.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
@@ -21,6 +22,7 @@ import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { Wal } from '#replication/wal.ts'
 import { AgentApi } from './agent-api.ts'
+import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
 import { IndexGate } from './index-gate.ts'
@@ -44,6 +46,7 @@ export class Agent {
   readonly driver: OverlayDriver
   readonly overlayMtu: number
   readonly events = new EventBus()
+  readonly digests: DigestCheck
   readonly #gate = new IndexGate()
   readonly #mesh: Mesh
   readonly #wal: Wal
@@ -115,7 +118,7 @@ export class Agent {
       recovered: p.opened.recovered,
       machine: {
         apply: (index, request) => this.#apply(index, request),
-        skip: index => this.state.skip(index),
+        skip: index => this.#skip(index),
         applied: index => this.#applied(index)
       },
       members: () => this.#members(),
@@ -128,6 +131,14 @@ export class Agent {
       },
       fatal,
       logger: logger.child({ room: 'replication' })
+    })
+    this.digests = new DigestCheck({
+      digest: () => digestOf(this.state),
+      leader: () => this.replicator.status().leader,
+      self: this.self,
+      ask: (peer, method) => this.replicator.ask(peer, method),
+      serve: (method, answer) => this.replicator.serve(method, answer),
+      logger: logger.child({ room: 'agent' })
     })
     this.reconciler = new Reconciler({
       driver: p.driver,
@@ -192,6 +203,7 @@ export class Agent {
   async stop(): Promise<void> {
     await this.#api?.close()
     this.registrar.stop()
+    this.digests.stop()
     await this.reconciler.stop()
     await this.replicator.stop()
     await this.membership.stop()
@@ -206,6 +218,7 @@ export class Agent {
   }
 
   async #run(logger: Logger): Promise<void> {
+    this.digests.start()
     await this.replicator.start()
     // The data plane comes first: from the copy on disk, before anybody was heard.
     this.driver.onChange(() => this.reconciler.wake())
@@ -224,6 +237,7 @@ export class Agent {
 
   #apply(index: LogIndex, request: Request): Outcome {
     const outcome = this.state.apply(index, request)
+    this.digests.applied(index)
     const { command } = request
     this.events.tell(() =>
       changeEvent({
@@ -235,6 +249,11 @@ export class Agent {
       })
     )
     return outcome
+  }
+
+  #skip(index: LogIndex): void {
+    this.state.skip(index)
+    this.digests.applied(index)
   }
 
   #membersChanged(): void {

@@ -107,6 +107,9 @@ export function statusFacts(s: StatusView): string {
     ...(s.ready ? [] : ['this host is not ready']),
     ...(raft.leader === null ? ['no leader is known: changes are not possible'] : []),
     ...(members.failed > 0 ? [`${members.failed} members have failed: vxmesh members`] : []),
+    ...(s.differsAt === null
+      ? []
+      : [`the state differs from the leader’s since log index ${s.differsAt}: report this`]),
     ...overlay.degraded.map(text => `degraded: ${text}`)
   ]
   const pairs: (readonly [string, string])[] = [

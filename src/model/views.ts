@@ -91,5 +91,9 @@ export type StatusView = {
   readonly members: { readonly alive: number; readonly failed: number }
   readonly networks: number
   readonly endpoints: number
+  /** Of the state at the applied index: equal on all hosts that are there. */
+  readonly digest: string
+  /** The first log index at which this state was seen to differ from the leader’s; null is as it must be. */
+  readonly differsAt: number | null
   readonly overlay: { readonly driver: string; readonly drift: number; readonly degraded: readonly string[] }
 }

@@ -58,6 +58,7 @@ export type PeerProgress = { readonly peerId: PeerId; readonly voter: boolean; r
 
 /** How often members are looked at even if nothing was heard: connections lost, servers not yet asked. */
 const REVIEW_MS = 500
+const ASK_MS = 1_000
 
 export class Replicator {
   readonly #options: ReplicatorOptions
@@ -120,6 +121,16 @@ export class Replicator {
     return this.#proposer.propose(command)
   }
 
+  /** Answers a question of other hosts; to be called before `start`. */
+  serve(method: string, answer: () => unknown): void {
+    this.#rpc.register(method, () => Promise.resolve(answer()))
+  }
+
+  /** @throws ERR_PEER, ERR_TIMEOUT */
+  ask(peer: PeerId, method: string): Promise<unknown> {
+    return this.#rpc.call({ peer, method, body: null, timeoutMs: ASK_MS })
+  }
+
   /** May this host remove what the state does not name? Not while the state may be older than what was acted upon. */
   get current(): boolean {
     return this.#raft?.current ?? this.#follower?.current ?? false
@@ -139,8 +150,7 @@ export class Replicator {
     const { leader } = this.status()
     if (leader !== null && leader !== this.#options.self) {
       try {
-        const call = { peer: leader, method: 'raft-peers', body: null, timeoutMs: 1_000 }
-        return (await this.#rpc.call(call)) as readonly PeerProgress[]
+        return (await this.ask(leader, 'raft-peers')) as readonly PeerProgress[]
       } catch (err) {
         if (!(err instanceof VxmeshError)) throw err
       }
