@@ -2,14 +2,12 @@
 // with as many requests under way as is asked for; the two measured in turn, round after round, medians of the rounds.
 //   npm run -s bench -- alloc [--rounds N]
 
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { createInterface, type Interface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { startDetached, type ChildHandle } from '#platform/process.ts'
 import type { LabHost } from '../test/lab/host.ts'
+import { JsonProcess } from '../test/lab/json-process.ts'
 import { must } from '../test/lab/kernel.ts'
 import { Lab } from '../test/lab/lab.ts'
 import { waitFor } from '../test/lab/wait.ts'
@@ -34,7 +32,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   const etcd = await debianProgram('etcd-server', 'usr/bin/etcd')
   const lab = await Lab.create()
   const others: ChildHandle[] = []
-  const drivers: Driver[] = []
+  const drivers: JsonProcess[] = []
   try {
     const servers = await lab.addServers(SERVERS)
     others.push(...(await startEtcd(lab, servers, etcd)))
@@ -42,13 +40,13 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const ours = await startOurs(lab, client)
     drivers.push(ours)
     const leader = await etcdLeader(servers)
-    const theirs = await Driver.start(client, ['etcd.ts', `http://${leader}:2379`])
+    const theirs = await startDriver(client, 'etcd.ts', `http://${leader}:2379`)
     drivers.push(theirs)
-    for (const driver of drivers) await driver.run(WARM_UP)
+    for (const driver of drivers) await measure(driver, WARM_UP)
     const runs = { ours: emptyRuns(), theirs: emptyRuns() }
     for (let round = 1; round <= Number(values.rounds); round++) {
       for (const name of Object.keys(LOADS) as LoadName[]) {
-        const pair = [await ours.run(LOADS[name]), await theirs.run(LOADS[name])] as const
+        const pair = [await measure(ours, LOADS[name]), await measure(theirs, LOADS[name])] as const
         runs.ours[name].push(pair[0])
         runs.theirs[name].push(pair[1])
         say(`round ${round} ${name}: ours ${words(pair[0])}; etcd ${words(pair[1])}`)
@@ -56,17 +54,17 @@ export async function bench(args: readonly string[]): Promise<Report> {
     }
     return { ours: figures(runs.ours), peer: figures(runs.theirs), facts: { rounds: Number(values.rounds) } }
   } finally {
-    for (const driver of drivers) driver.stop()
+    for (const driver of drivers) await driver.stop()
     for (const process of others) process.kill('SIGKILL')
     await lab.destroy()
   }
 }
 
 /** Makes the network to claim from. */
-async function startOurs(lab: Lab, client: LabHost): Promise<Driver> {
+async function startOurs(lab: Lab, client: LabHost): Promise<JsonProcess> {
   const h1 = lab.host(1)
   await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.0.0.0/8' })
-  return Driver.start(client, ['agent.ts', client.configFile, 'bench'])
+  return startDriver(client, 'agent.ts', client.configFile, 'bench')
 }
 
 async function startEtcd(lab: Lab, hosts: readonly LabHost[], program: string): Promise<ChildHandle[]> {
@@ -111,40 +109,13 @@ function etcdLeader(hosts: readonly LabHost[]): Promise<string> {
 
 const ASK_METRICS = "fetch(process.argv[1]).then(r => r.text()).then(t => console.log(t), () => console.log(''))"
 
-/** A driver process in a host's namespace (drivers/driver.ts). */
-class Driver {
-  readonly #child: ChildProcessWithoutNullStreams
-  readonly #lines: AsyncIterator<string>
+/** A client process on a host. */
+function startDriver(host: LabHost, file: string, ...args: readonly string[]): Promise<JsonProcess> {
+  return JsonProcess.start(host.namespace, resolve(import.meta.dirname, 'drivers', file), args)
+}
 
-  private constructor(child: ChildProcessWithoutNullStreams, lines: Interface) {
-    this.#child = child
-    this.#lines = lines[Symbol.asyncIterator]()
-  }
-
-  static async start(host: LabHost, [file = '', ...args]: readonly string[]): Promise<Driver> {
-    const script = resolve(import.meta.dirname, 'drivers', file)
-    const child = spawn('ip', ['netns', 'exec', host.namespace, process.execPath, script, ...args])
-    child.stderr.pipe(process.stderr)
-    const driver = new Driver(child, createInterface({ input: child.stdout }))
-    await driver.#next()
-    return driver
-  }
-
-  async run(load: Load): Promise<Measured> {
-    this.#child.stdin.write(`${JSON.stringify(load)}\n`)
-    return (await this.#next()) as Measured
-  }
-
-  stop(): void {
-    this.#child.stdin.end()
-  }
-
-  async #next(): Promise<unknown> {
-    const ended = once(this.#child, 'exit').then(() => null)
-    const line = await Promise.race([this.#lines.next(), ended])
-    if (line === null || line.done === true) throw new Error('the load driver ended')
-    return JSON.parse(line.value) as unknown
-  }
+async function measure(driver: JsonProcess, load: Load): Promise<Measured> {
+  return (await driver.ask(load)) as Measured
 }
 
 function emptyRuns(): Runs {

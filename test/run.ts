@@ -30,6 +30,7 @@ const PARTS: readonly Part[] = [
         1
       )
   },
+  { name: 'chaos', run: () => tool(['test/chaos/main.ts', '--rounds', '10', '--failovers', '5']) },
   { name: 'demo', run: demo }
 ]
 
@@ -97,21 +98,19 @@ function failures(output: string): string {
 }
 
 async function simulate(): Promise<Count> {
-  const runs = [
-    ['--seeds', '1000'],
-    ['--mutant', 'all']
-  ]
-  const count = { passed: 0, failed: 0 }
-  for (const args of runs) {
-    const { code } = await execute('node', ['test/sim/main.ts', ...args], 'show')
-    if (code === 0) count.passed += 1
-    else count.failed += 1
-  }
+  const seeds = await tool(['test/sim/main.ts', '--seeds', '1000'])
+  const mutants = await tool(['test/sim/main.ts', '--mutant', 'all'])
   const { passed, failed } = await tap(
     files(name => name.startsWith('sim/')),
     2
   )
-  return { passed: count.passed + passed, failed: count.failed + failed }
+  return { passed: seeds.passed + mutants.passed + passed, failed: seeds.failed + mutants.failed + failed }
+}
+
+/** A program of ours that says by its exit code whether all is well. */
+async function tool(args: readonly string[]): Promise<Count> {
+  const { code } = await execute('node', args, 'show')
+  return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }
 }
 
 /** The demo counts its own checks in its last line. */

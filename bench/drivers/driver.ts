@@ -1,7 +1,7 @@
 // The same load for whoever is measured: a process of its own inside a namespace, told by JSON lines on standard input
 // what to run, answering with JSON lines on standard output. Every run is bounded in count and in time.
 
-import { createInterface } from 'node:readline'
+import { answerLines } from '../../test/lab/json-process.ts'
 import { quantile } from '../report.ts'
 
 export type Load = { readonly concurrency: number; readonly count: number; readonly maxMs: number }
@@ -41,9 +41,5 @@ export async function runLoad(load: Load, task: () => Promise<void>): Promise<Me
 
 /** Serves loads until standard input ends. */
 export async function serveLoads(task: () => Promise<void>): Promise<void> {
-  process.stdout.write(`${JSON.stringify({ ready: true })}\n`)
-  for await (const line of createInterface({ input: process.stdin })) {
-    const measured = await runLoad(JSON.parse(line) as Load, task)
-    process.stdout.write(`${JSON.stringify(measured)}\n`)
-  }
+  await answerLines(load => runLoad(load as Load, task))
 }

@@ -38,3 +38,11 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
     signal?.addEventListener('abort', done, { once: true })
   })
 }
+
+/** The promise's outcome, or the error that `late` makes when it takes longer. What comes after is dropped. */
+export function within<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms)
+    promise.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}

@@ -4,7 +4,7 @@
 import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
-import { monotonicMs, randomId, sleep } from '#platform/clock.ts'
+import { monotonicMs, randomId, sleep, within } from '#platform/clock.ts'
 import type { Rpc } from './rpc.ts'
 
 const METHOD = 'propose'
@@ -50,9 +50,15 @@ export class Proposer {
   readonly #options: ProposerOptions
   #session: Session | null = null
   #leader: PeerId | null = null
+  #retries = 0
 
   constructor(options: ProposerOptions) {
     this.#options = options
+  }
+
+  /** Requests sent again, under their own identity, because the fate of an earlier attempt was unknown. */
+  get retries(): number {
+    return this.#retries
   }
 
   /** Where the leader was last seen. */
@@ -117,6 +123,7 @@ export class Proposer {
         const left = deadline - monotonicMs()
         if (left <= 0) break
         attempts += 1
+        if (attempts > 1) this.#retries += 1
         try {
           const applied = await this.#ask(server, request, Math.min(ATTEMPT_MS, left))
           this.#leader = server
@@ -145,7 +152,9 @@ export class Proposer {
 
   async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
     const { self, proposeHere, rpc } = this.#options
-    if (server === self) return withTimeout(proposeHere(request), timeoutMs)
+    if (server === self) {
+      return within(proposeHere(request), timeoutMs, () => new VxmeshError('ERR_TIMEOUT', 'not committed in time'))
+    }
     const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
     const { applied, leader } = answer as { applied?: Applied; leader?: string }
     if (applied !== undefined) return applied
@@ -168,12 +177,5 @@ export function servePropose(
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err
     }
-  })
-}
-
-function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new VxmeshError('ERR_TIMEOUT', 'not committed in time')), timeoutMs)
-    promise.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

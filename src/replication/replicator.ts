@@ -131,6 +131,11 @@ export class Replicator {
     return this.#rpc.call({ peer, method, body: null, timeoutMs: ASK_MS })
   }
 
+  /** See Proposer.retries. */
+  get retries(): number {
+    return this.#proposer.retries
+  }
+
   /** May this host remove what the state does not name? Not while the state may be older than what was acted upon. */
   get current(): boolean {
     return this.#raft?.current ?? this.#follower?.current ?? false

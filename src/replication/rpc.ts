@@ -3,7 +3,7 @@
 
 import { asVxmeshError, isErrorCode, VxmeshError, type ErrorBody } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import { monotonicMs, within } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Channel } from './channel.ts'
 import type { Mesh } from './mesh.ts'
@@ -68,7 +68,7 @@ export class Rpc {
   /** The time for connecting is part of the call's. */
   async #connectAndAsk(p: Call): Promise<unknown> {
     const until = monotonicMs() + p.timeoutMs
-    const connection = await Promise.race([this.#connect(p.peer), rejectOn(AbortSignal.timeout(p.timeoutMs), p)])
+    const connection = await within(this.#connect(p.peer), p.timeoutMs, () => timedOut(p))
     return this.#ask(connection, p, Math.max(1, until - monotonicMs()))
   }
 
@@ -152,10 +152,4 @@ function asErrorBody(value: unknown): ErrorBody {
 
 function timedOut(p: { peer: PeerId; method: string; timeoutMs: number }): VxmeshError {
   return new VxmeshError('ERR_TIMEOUT', `peer ${p.peer} did not answer "${p.method}" in ${p.timeoutMs} ms`)
-}
-
-function rejectOn(signal: AbortSignal, p: { peer: PeerId; method: string; timeoutMs: number }): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(timedOut(p)), { once: true })
-  })
 }

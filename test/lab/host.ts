@@ -104,11 +104,21 @@ export class LabHost {
     await this.agentGone()
   }
 
+  get agentIsGone(): boolean {
+    return !existsSync(`/proc/${this.agentPid}`) || isZombie(this.agentPid)
+  }
+
   agentGone(): Promise<unknown> {
-    return waitFor(
-      `agent of ${this.name} is gone`,
-      () => !existsSync(`/proc/${this.agentPid}`) || isZombie(this.agentPid)
-    )
+    return waitFor(`agent of ${this.name} is gone`, () => this.agentIsGone)
+  }
+
+  /** The agent's process stands still until `resume`. */
+  pause(): void {
+    kill(this.agentPid, 'SIGSTOP')
+  }
+
+  resume(): void {
+    kill(this.agentPid, 'SIGCONT')
   }
 
   /** The host's power is cut: everything in it dies at once and its link is down. Its kernel objects stay for a return. */

@@ -1,0 +1,5 @@
+// One clock for all processes of the machine: monotonic, milliseconds since its start.
+
+export function hostMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}

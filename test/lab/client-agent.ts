@@ -1,0 +1,25 @@
+// A real agent in the client role inside this process, and a host that is only a record: endpoints that are of nobody
+// can be claimed by the thousand without touching any kernel.
+
+import { Agent } from '#agent/agent.ts'
+import { readClusterKeys } from '#config/cluster-key.ts'
+import { loadConfig } from '#config/load.ts'
+import { parseHostName, parsePeerId } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { createLogger } from '#platform/log.ts'
+import { waitFor } from './wait.ts'
+
+/** A peer id without a key behind it: nobody can be this host. */
+export const NOBODY = parsePeerId(`12D3KooW${'v'.repeat(44)}`)
+
+/** Starts it from a configuration file; resolves when it is registered, and nobody with it. */
+export async function startClientAgent(configFile: string): Promise<Agent> {
+  const config = await loadConfig({ file: configFile, env: {}, flags: {} })
+  const keys = await readClusterKeys(config.clusterKeyFile)
+  const agent = await Agent.start(config, keys, createLogger('warn'))
+  await waitFor('this agent is registered', () => agent.registrar.registered, { timeoutMs: 20_000 })
+  const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }
+  const host = { ...facts, role: 'client', bootId: 'none', version: 'none' } as const
+  await agent.propose({ kind: 'host-register', host })
+  return agent
+}
