@@ -28,17 +28,19 @@ export function deriveKeys(text: string): ClusterKeys {
   return { serf: derive('serf gossip 1'), p2p: derive('libp2p psk 1') }
 }
 
-/** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, or readable by others than its owner */
+/** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, readable by others, or another user's */
 export async function readClusterKeys(path: string): Promise<ClusterKeys> {
   let text: string
   try {
-    const { mode } = await stat(path)
+    const { mode, uid } = await stat(path)
     if ((mode & 0o077) !== 0) throw keyError(`${path} is readable by others; run: chmod 600 ${path}`)
+    if (uid !== 0 && uid !== process.geteuid?.())
+      throw keyError(`${path} belongs to another user; run: chown 0 ${path}`)
     text = await readFile(path, 'utf8')
   } catch (err) {
     if (err instanceof VxmeshError) throw err
     const why = err instanceof Error ? err.message : String(err)
-    throw keyError(`cannot be read (${why}); make one with: vxmesh keygen > ${path}`)
+    throw keyError(`cannot be read (${why}); make one with: (umask 077; vxmesh keygen > ${path})`)
   }
   return deriveKeys(text)
 }

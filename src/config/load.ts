@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { parse as parseYaml } from 'yaml'
 import { VxmeshError } from '#model/errors.ts'
-import { configSchema, type Config } from './schema.ts'
+import { configSchema, KEY_FACTS, type Config } from './schema.ts'
 
 /** A nested object as YAML gives it. */
 type Tree = Record<string, unknown>
@@ -18,32 +18,8 @@ export type ConfigSources = {
   readonly flags: Readonly<Record<string, string | readonly string[]>>
 }
 
-/** Every key in dotted form, from the schema's own order. */
-export const CONFIG_KEYS = [
-  'name',
-  'role',
-  'bootstrapExpect',
-  'join',
-  'bind',
-  'dataDir',
-  'socket',
-  'clusterKeyFile',
-  'insecure',
-  'serf.port',
-  'serf.rpcPort',
-  'serf.binary',
-  'p2p.port',
-  'overlay.driver',
-  'overlay.vtep',
-  'overlay.port',
-  'overlay.mtu',
-  'zmq.requests',
-  'zmq.events',
-  'zmq.rpc',
-  'http.listen',
-  'log.level',
-  'log.format'
-] as const
+/** Every key in dotted form. */
+export const CONFIG_KEYS: readonly string[] = KEY_FACTS.map(({ key }) => key)
 
 /** Variables that start like ours and are not configuration keys. */
 const OTHER_VARIABLES: ReadonlySet<string> = new Set(['VXMESH_NODE', 'VXMESH_CONFIG'])
@@ -71,7 +47,9 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
     if (fromFlag !== undefined) place({ tree, key, value: fromFlag, origins, origin: flagOf(key) })
   }
   refuseUnknownVariables(sources.env)
-  tree['name'] ??= hostname().toLowerCase().split('.')[0]
+  if (!has(tree, 'name')) {
+    place({ tree, key: 'name', value: hostname().toLowerCase().split('.')[0], origins, origin: 'the host name' })
+  }
   return check(tree, origins)
 }
 
@@ -83,9 +61,14 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     const field = [...(issue?.path ?? []).map(String), ...(unknown === undefined ? [] : [unknown])].join('.')
     const known = CONFIG_KEYS.find(key => field === key || field.startsWith(`${key}.`)) ?? field
     const origin = origins.get(known)
-    const missing = issue?.code === 'invalid_type' && !has(tree, known)
     const why =
-      unknown !== undefined ? 'there is no such key' : missing ? 'is required' : (issue?.message ?? 'is wrong')
+      unknown !== undefined
+        ? 'there is no such key'
+        : !has(tree, known)
+          ? 'is required'
+          : issue?.code === 'invalid_type'
+            ? 'must hold keys and values'
+            : (issue?.message ?? 'is wrong')
     throw configError(known, origin === undefined ? why : `${why} (from ${origin})`)
   }
   const config = result.data
@@ -102,11 +85,13 @@ async function readTree(file: string): Promise<Tree> {
   try {
     text = await readFile(file, 'utf8')
   } catch (err) {
-    throw new VxmeshError('ERR_CONFIG', `config: ${err instanceof Error ? err.message : String(err)}`, { cause: err })
+    const why = err instanceof Error ? err.message : String(err)
+    throw new VxmeshError('ERR_CONFIG', `config: ${why}`, { cause: err, field: 'config' })
   }
   try {
     const tree: unknown = parseYaml(text, { maxAliasCount: 0 }) ?? {}
     if (typeof tree !== 'object' || tree === null || Array.isArray(tree)) throw new Error('must hold keys and values')
+    dropEmpty(tree as Tree)
     return tree as Tree
   } catch (err) {
     const why = err instanceof Error ? err.message : String(err)
@@ -129,6 +114,16 @@ function has(tree: Tree, key: string): boolean {
   return true
 }
 
+/** A key or section of ours with nothing behind it, all its lines commented out, is as good as not there. */
+function dropEmpty(tree: Tree, prefix = ''): void {
+  for (const [name, inner] of Object.entries(tree)) {
+    const at = `${prefix}${name}`
+    const known = CONFIG_KEYS.some(key => key === at || key.startsWith(`${at}.`))
+    if (inner === null && known) Reflect.deleteProperty(tree, name)
+    else if (typeof inner === 'object' && inner !== null && prefix === '') dropEmpty(inner as Tree, `${at}.`)
+  }
+}
+
 function place(p: { tree: Tree; key: string; value: unknown; origins: Map<string, string>; origin: string }): void {
   p.origins.set(p.key, p.origin)
   const parts = p.key.split('.')
@@ -136,7 +131,9 @@ function place(p: { tree: Tree; key: string; value: unknown; origins: Map<string
   let at = p.tree
   for (const part of parts) {
     const next = Object.hasOwn(at, part) ? at[part] : undefined
-    const inner: Tree = typeof next === 'object' && next !== null ? (next as Tree) : {}
+    // A value where a section belongs stays as it is: the check names it.
+    if (next !== undefined && (typeof next !== 'object' || next === null)) return
+    const inner = (next ?? {}) as Tree
     at[part] = inner
     at = inner
   }

@@ -1,110 +1,167 @@
 // The configuration's schema: the one source of its keys, defaults and rules (contract 6.2). Values are checked by the
-// parsers of src/model and come out in their types.
+// parsers of src/model and come out in their types. `meta.accepts` says in words what a key takes; docs/configuration.md
+// is written from it and from the descriptions.
 
 import { z } from 'zod'
-import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { parseHostName } from '#model/ids.ts'
+import { asVxmeshError } from '#model/errors.ts'
+import { parseHostName, quote } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 
-/** A text that a parser turns into a value; its refusal becomes the issue's message. */
-function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
-  return z.string().transform((text, context) => {
-    try {
-      return parse(text)
-    } catch (err) {
-      context.addIssue({ code: 'custom', message: asVxmeshError(err).message.replace(/^[^:]+: /, '') })
+/**
+ * A value with its rule in words. The parser throws its own refusal, or gives undefined for what the words rule out:
+ * a number may come as text, for a flag and a variable know no other.
+ */
+function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.ZodType<T, unknown> {
+  return z
+    .unknown()
+    .transform((given, context) => {
+      try {
+        const parsed = parse(given)
+        if (parsed !== undefined) return parsed
+        context.addIssue({ code: 'custom', message: `must be ${accepts}, got ${quote(given)}` })
+      } catch (err) {
+        context.addIssue({ code: 'custom', message: asVxmeshError(err).message.replace(/^[^:]+: /, '') })
+      }
       return z.NEVER
-    }
-  })
+    })
+    .meta({ accepts })
 }
 
-const number = (min: number, max: number): z.ZodType<number> =>
-  z
-    .union([
-      z.number(),
-      z
-        .string()
-        .regex(/^[0-9]{1,9}$/, 'must be a whole number')
-        .transform(Number)
-    ])
-    .pipe(
-      z.number().int('must be a whole number').min(min, `must be ${min} to ${max}`).max(max, `must be ${min} to ${max}`)
-    )
+/** A text that a parser turns into a value; its refusal becomes the issue's message. */
+const parsed = <T>(accepts: string, parse: (text: string) => T): z.ZodType<T, unknown> =>
+  value(accepts, given => (typeof given === 'string' ? parse(given) : undefined))
+
+const matching = (accepts: string, pattern: RegExp): z.ZodType<string, unknown> =>
+  value(accepts, given => (typeof given === 'string' && pattern.test(given) ? given : undefined))
+
+const choice = <const T extends string>(...choices: readonly T[]): z.ZodType<T, unknown> =>
+  value(`one of ${choices.join(', ')}`, given => choices.find(one => one === given))
+
+const number = (min: number, max: number): z.ZodType<number, unknown> =>
+  value(`a whole number from ${min} to ${max}`, given => wholeNumber(given, min, max))
+
 const port = (what: string): z.ZodType<number> => number(1, 65_535).describe(what)
-const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform(text => text === 'true')])
-const path = z.string().min(1, 'must not be empty').regex(/^\//, 'must be an absolute path')
+const flag = value('true or false', given =>
+  given === true || given === 'true' ? true : given === false || given === 'false' ? false : undefined
+)
+const path = matching('an absolute path', /^\/[^\0]*$/)
+const address = parsed('an IPv4 address', text => parseIpv4(text))
 
-/** `address` or `address:port`; the port defaults to Serf's own. */
-function parseJoin(text: string): string {
-  const [address = '', joinPort, ...rest] = text.split(':')
-  parseIpv4(address)
-  if (rest.length > 0 || (joinPort !== undefined && !isPort(joinPort))) {
-    throw new VxmeshError('ERR_CONFIG', `join: must be ADDRESS or ADDRESS:PORT, got "${text}"`)
-  }
-  return text
-}
+const joins = value('a list of ADDRESS or ADDRESS:PORT; on the command line with commas', given => {
+  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+  if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
+  return list.map(item => parseJoinAddress(item))
+})
 
-function isPort(text: string): boolean {
-  return /^[1-9][0-9]{0,4}$/.test(text) && Number(text) <= 65_535
-}
+const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
+const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
+  text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
+)
 
-const joins = z
-  .union([z.array(z.string()), z.string().transform(text => text.split(',').filter(part => part !== ''))])
-  .pipe(z.array(parsed(parseJoin)))
+export const configShape = z.strictObject({
+  name: parsed('a DNS label: lower-case letters, digits and "-"', text => parseHostName(text)).describe(
+    'Name of this host in the mesh; default: the host name up to its first dot'
+  ),
+  role: choice('server', 'client').default('client').describe('server: votes in Raft; client: any other host'),
+  bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once so many servers see each other'),
+  join: joins.default([]).describe('Serf addresses of other hosts; retried for ever'),
+  bind: address.describe('Underlay address for Serf, libp2p and the VTEP; required'),
+  dataDir: path.default('/var/lib/vxmesh').describe('Directory of what must survive a restart'),
+  socket: path.default('/run/vxmesh/agent.sock').describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
+  clusterKeyFile: path
+    .default('/etc/vxmesh/cluster.key')
+    .describe('File made by `vxmesh keygen`, readable by root alone'),
+  insecure: flag.default(false).describe('true: start without a cluster key; anybody on the underlay can join'),
+  serf: z
+    .strictObject({
+      port: port('TCP and UDP port of gossip').default(7946),
+      rpcPort: port('Loopback TCP port of Serf’s RPC').default(7373),
+      binary: matching('a path or the name of a program', /^[^\0]+$/)
+        .default('serf')
+        .describe('The serf program')
+    })
+    .prefault({}),
+  p2p: z.strictObject({ port: port('TCP port of libp2p').default(7947) }).prefault({}),
+  overlay: z
+    .strictObject({
+      driver: choice('linux', 'ovs')
+        .default('linux')
+        .describe('Kernel backend; this version has linux and refuses ovs'),
+      vtep: address.optional().describe('Tunnel address; default: bind'),
+      port: port('UDP port of VXLAN').default(4789),
+      mtu: value(`auto, or a whole number from ${MTU_MIN} to ${MTU_MAX}`, given =>
+        given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
+      )
+        .default('auto')
+        .describe('MTU of containers; auto: the underlay’s less 50')
+    })
+    .prefault({}),
+  zmq: z
+    .strictObject({
+      requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket of requests'),
+      events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket of answers and changes'),
+      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket of requests with an answer each')
+    })
+    .prefault({}),
+  http: z.strictObject({ listen: listen.default('127.0.0.1:7380').describe('Metrics and health') }).prefault({}),
+  log: z
+    .strictObject({
+      level: choice('trace', 'debug', 'info', 'warn', 'error', 'silent')
+        .default('info')
+        .describe('The least important lines that are written'),
+      format: choice('json').default('json').describe('One JSON object a line, on stdout')
+    })
+    .prefault({})
+})
 
-const listen = z.string().regex(/^(?:\d{1,3}\.){3}\d{1,3}:\d{1,5}$/, 'must be ADDRESS:PORT')
-const tcpUrl = z.string().regex(/^tcp:\/\/(?:\d{1,3}\.){3}\d{1,3}:\d{1,5}$/, 'must be like tcp://127.0.0.1:30027')
-
-export const configSchema = z
-  .strictObject({
-    name: parsed(text => parseHostName(text)).describe('Name of this host in the mesh; default: the host name'),
-    role: z.enum(['server', 'client']).default('client').describe('server: votes in Raft; client: any other host'),
-    bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once so many servers see each other'),
-    join: joins.default([]).describe('Serf addresses of other hosts, ADDRESS or ADDRESS:PORT; retried for ever'),
-    bind: parsed(text => parseIpv4(text)).describe('Underlay address for Serf, libp2p and the VTEP; required'),
-    dataDir: path.default('/var/lib/vxmesh').describe('Directory of what must survive a restart'),
-    socket: path.default('/run/vxmesh/agent.sock').describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
-    clusterKeyFile: path
-      .default('/etc/vxmesh/cluster.key')
-      .describe('File made by `vxmesh keygen`, readable by root alone'),
-    insecure: flag.default(false).describe('true: start without a cluster key; anybody on the underlay can join'),
-    serf: z
-      .strictObject({
-        port: port('TCP and UDP port of gossip').default(7946),
-        rpcPort: port('Loopback TCP port of Serf’s RPC').default(7373),
-        binary: z.string().min(1).default('serf').describe('Path or name of the serf program')
-      })
-      .prefault({}),
-    p2p: z.strictObject({ port: port('TCP port of libp2p').default(7947) }).prefault({}),
-    overlay: z
-      .strictObject({
-        driver: z.enum(['linux', 'ovs']).default('linux').describe('Kernel backend'),
-        vtep: parsed(text => parseIpv4(text))
-          .optional()
-          .describe('Tunnel address; default: bind'),
-        port: port('UDP port of VXLAN').default(4789),
-        mtu: z
-          .union([z.literal('auto'), number(MTU_MIN, MTU_MAX)])
-          .default('auto')
-          .describe('MTU of containers; auto: the underlay’s less 50')
-      })
-      .prefault({}),
-    zmq: z
-      .strictObject({
-        requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket of requests'),
-        events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket of answers and changes'),
-        rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket of requests with an answer each')
-      })
-      .prefault({}),
-    http: z.strictObject({ listen: listen.default('127.0.0.1:7380').describe('Metrics and health') }).prefault({}),
-    log: z
-      .strictObject({
-        level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
-        format: z.enum(['json']).default('json')
-      })
-      .prefault({})
-  })
-  .transform(config => ({ ...config, overlay: { ...config.overlay, vtep: config.overlay.vtep ?? config.bind } }))
+export const configSchema = configShape.transform(config => ({
+  ...config,
+  overlay: { ...config.overlay, vtep: config.overlay.vtep ?? config.bind }
+}))
 
 export type Config = Readonly<z.output<typeof configSchema>>
+
+/** What is known of a key besides its parser. */
+export type KeyFacts = {
+  readonly key: string
+  /** What it takes, in words. */
+  readonly accepts: string
+  readonly description: string
+  /** Undefined for none that is fixed. */
+  readonly fallback: unknown
+}
+
+/** Every key in dotted form, in the schema's order. */
+export const KEY_FACTS: readonly KeyFacts[] = factsOf(configShape, '')
+
+function factsOf(object: z.ZodObject, prefix: string): KeyFacts[] {
+  return Object.entries(object.shape).flatMap(([name, schema]) => {
+    const key = `${prefix}${name}`
+    const layers = layersOf(schema as z.ZodType)
+    const inner = layers.find(layer => layer instanceof z.ZodObject)
+    if (inner !== undefined) return factsOf(inner, `${key}.`)
+    const meta = layers.map(layer => layer.meta() ?? {})
+    const fallback = layers.find(layer => layer instanceof z.ZodDefault)?.def.defaultValue
+    const known = (what: string): string => String(meta.find(facts => facts[what] !== undefined)?.[what] ?? '')
+    return [{ key, accepts: known('accepts'), description: known('description'), fallback }]
+  })
+}
+
+/** A schema, what it wraps, and so on to the innermost. */
+function layersOf(schema: z.ZodType): z.ZodType[] {
+  const wraps = schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional
+  return wraps ? [schema, ...layersOf(schema.def.innerType as z.ZodType)] : [schema]
+}
+
+function wholeNumber(given: unknown, min: number, max: number): number | undefined {
+  const n = typeof given === 'string' && /^[0-9]{1,9}$/.test(given) ? Number(given) : given
+  return typeof n === 'number' && Number.isInteger(n) && n >= min && n <= max ? n : undefined
+}
+
+function isListen(text: string): boolean {
+  const [host = '', port = '', ...rest] = text.split(':')
+  parseIpv4(host)
+  return rest.length === 0 && isPort(port)
+}
