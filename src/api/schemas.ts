@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseJoinAddress } from '#model/join-address.ts'
 import { parseMac } from '#model/mac.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 import { MAX_TEXT } from '#model/parse-request.ts'
@@ -45,6 +46,12 @@ export const networkCreateBody = z.strictObject({
   requestId
 })
 
+/** A query's `force`; absent is no. */
+export const force = z
+  .enum(['true', 'false'], 'must be true or false')
+  .default('false')
+  .transform(text => text === 'true')
+
 export const networkUpdateBody = z.strictObject({ egressRate: rate.optional() })
 
 export const endpointAttachBody = z
@@ -67,14 +74,14 @@ export const endpointAttachBody = z
     path: ['netns']
   })
 
-export const joinBody = z.strictObject({ addresses: z.array(z.string().min(1).max(256)).min(1).max(64) })
+export const joinBody = z.strictObject({ addresses: z.array(parsed(text, parseJoinAddress)).min(1).max(64) })
 
-/** The value in its inside form. @throws ERR_INVALID naming the field */
-export function check<T>(schema: z.ZodType<T>, value: unknown): T {
+/** The value in its inside form. `whole` names what is wrong as a whole. @throws ERR_INVALID naming the field */
+export function check<T>(schema: z.ZodType<T>, value: unknown, whole = 'body'): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issue = result.error.issues[0]
-  if (issue === undefined) throw new VxmeshError('ERR_INVALID', 'the body is wrong')
-  if (issue.code === 'unrecognized_keys') throw invalid(issue.keys[0] ?? 'body', 'there is no such field')
-  throw invalid(issue.path.length === 0 ? 'body' : issue.path.map(String).join('.'), issue.message)
+  if (issue === undefined) throw new VxmeshError('ERR_INVALID', `${whole}: is wrong`, { field: whole })
+  if (issue.code === 'unrecognized_keys') throw invalid(issue.keys[0] ?? whole, 'there is no such field')
+  throw invalid(issue.path.length === 0 ? whole : issue.path.map(String).join('.'), issue.message)
 }

@@ -2,14 +2,15 @@
 
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
-import { parseHostName } from '#model/ids.ts'
+import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, NetworkName } from '#model/ids.ts'
 import type { Logger } from '#platform/log.ts'
 import type { AgentPort } from './agent-port.ts'
 import { eventStream } from './event-stream.ts'
 import {
   check,
-  containerId,
   endpointAttachBody,
+  force,
   ifname,
   joinBody,
   networkCreateBody,
@@ -19,6 +20,8 @@ import {
 import { prepareSocket } from './socket-file.ts'
 
 const MAX_BODY_BYTES = 64 * 1024
+/** A container id has up to 128 characters; what is longer is refused by its parser, not by the router. */
+const MAX_PARAM_LENGTH = 1_024
 /** No request of ours takes longer; an attach may wait for a leader and for the kernel. */
 const REQUEST_TIMEOUT_MS = 30_000
 
@@ -47,7 +50,10 @@ export function buildApi(agent: AgentPort, logger: Logger): FastifyInstance {
     requestTimeout: REQUEST_TIMEOUT_MS,
     forceCloseConnections: true,
     onProtoPoisoning: 'error',
-    onConstructorPoisoning: 'error'
+    onConstructorPoisoning: 'error',
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    // What is wrong with the URL itself never reaches a route, nor its error handler.
+    frameworkErrors: (err, _request, reply) => sendError(reply, fromFastify(err, 'url'))
   })
   server.setErrorHandler((thrown, _request, reply) => {
     const err = fromFastify(thrown)
@@ -64,6 +70,8 @@ export function buildApi(agent: AgentPort, logger: Logger): FastifyInstance {
 }
 
 function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
+  type Named = { Params: { name: string } }
+  const name = (request: { params: Named['Params'] }): HostName => parseHostName(request.params.name)
   server.get('/v1/status', () => agent.status())
   server.get('/v1/members', () => agent.members())
   server.post('/v1/join', request => agent.join(check(joinBody, request.body).addresses))
@@ -72,8 +80,8 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
     return {}
   })
   server.get('/v1/hosts', () => agent.hostList())
-  server.get<{ Params: { name: string } }>('/v1/hosts/:name', r => agent.hostShow(parseHostName(r.params.name)))
-  server.delete<{ Params: { name: string } }>('/v1/hosts/:name', r => agent.hostRemove(parseHostName(r.params.name)))
+  server.get<Named>('/v1/hosts/:name', r => agent.hostShow(name(r)))
+  server.delete<Named>('/v1/hosts/:name', r => agent.hostRemove(name(r)))
   server.get('/v1/raft/peers', () => agent.raftPeers())
   server.get('/v1/events', (_, reply) =>
     reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener)))
@@ -82,36 +90,40 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
 
 function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
   type Named = { Params: { name: string }; Querystring: { force?: string } }
-  const name = (request: { params: { name: string } }): ReturnType<typeof networkName.parse> =>
-    check(networkName, request.params.name)
+  const name = (request: { params: Named['Params'] }): NetworkName => parseNetworkName(request.params.name)
   server.get('/v1/networks', () => agent.networkList())
-  server.post('/v1/networks', (request, reply) => {
-    void reply.code(201)
-    return agent.networkCreate(compact(check(networkCreateBody, request.body)))
+  server.post('/v1/networks', async (request, reply) => {
+    const network = await agent.networkCreate(compact(check(networkCreateBody, request.body)))
+    return reply.code(201).send(network)
   })
   server.get<Named>('/v1/networks/:name', r => agent.networkShow(name(r)))
   server.patch<Named>('/v1/networks/:name', r =>
     agent.networkUpdate(name(r), compact(check(networkUpdateBody, r.body)))
   )
-  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), r.query.force === 'true'))
+  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), check(force, r.query.force, 'force')))
 }
 
 function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   type One = { Params: { id: string }; Querystring: { ifname?: string } }
+  const id = (request: { params: One['Params'] }): ContainerId => parseContainerId(request.params.id)
   server.get<{ Querystring: { network?: string } }>('/v1/endpoints', r =>
-    r.query.network === undefined ? agent.endpointList() : agent.endpointList(check(networkName, r.query.network))
+    r.query.network === undefined
+      ? agent.endpointList()
+      : agent.endpointList(check(networkName, r.query.network, 'network'))
   )
-  server.post('/v1/endpoints', (request, reply) => {
+  server.post('/v1/endpoints', async (request, reply) => {
     const { pid, netns, ...facts } = check(endpointAttachBody, request.body)
-    void reply.code(201)
-    return agent.endpointAttach({ ...compact(facts), netns: netns ?? `/proc/${pid ?? 0}/ns/net` })
+    const path = netns ?? `/proc/${pid ?? 0}/ns/net`
+    const endpoint = await agent.endpointAttach({ ...compact(facts), netns: path })
+    return reply.code(201).send(endpoint)
   })
-  server.get<One>('/v1/endpoints/:id', r => {
-    const id = check(containerId, r.params.id)
-    return r.query.ifname === undefined ? agent.endpointShow(id) : agent.endpointShow(id, check(ifname, r.query.ifname))
-  })
+  server.get<One>('/v1/endpoints/:id', r =>
+    r.query.ifname === undefined
+      ? agent.endpointShow(id(r))
+      : agent.endpointShow(id(r), check(ifname, r.query.ifname, 'ifname'))
+  )
   server.delete<One>('/v1/endpoints/:id', r =>
-    agent.endpointDetach(check(containerId, r.params.id), check(ifname, r.query.ifname ?? 'eth0'))
+    agent.endpointDetach(id(r), check(ifname, r.query.ifname ?? 'eth0', 'ifname'))
   )
 }
 
@@ -122,12 +134,12 @@ function compact<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], un
 }
 
 /** Fastify's own refusals in our words. */
-function fromFastify(thrown: unknown): VxmeshError {
+function fromFastify(thrown: unknown, field = 'body'): VxmeshError {
   if (thrown instanceof VxmeshError) return thrown
   const { statusCode, message } = thrown as { statusCode?: unknown; message?: unknown }
   if (statusCode === 413) return new VxmeshError('ERR_TOO_LARGE', `the body is over ${MAX_BODY_BYTES} bytes`)
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    return new VxmeshError('ERR_INVALID', `body: ${String(message)}`, { field: 'body', cause: thrown })
+    return new VxmeshError('ERR_INVALID', `${field}: ${String(message)}`, { field, cause: thrown })
   }
   return asVxmeshError(thrown)
 }

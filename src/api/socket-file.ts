@@ -23,6 +23,7 @@ export async function prepareSocket(path: string): Promise<void> {
   await rm(path, { force: true })
 }
 
+/** Only a refused connection proves that nobody listens: a busy agent's queue may be full (EAGAIN). */
 function answers(path: string): Promise<boolean> {
   return new Promise(resolve => {
     const socket = connect(path)
@@ -30,7 +31,7 @@ function answers(path: string): Promise<boolean> {
       socket.destroy()
       resolve(true)
     })
-    socket.once('error', () => resolve(false))
+    socket.once('error', (err: NodeJS.ErrnoException) => resolve(err.code !== 'ECONNREFUSED' && err.code !== 'ENOENT'))
   })
 }
 
