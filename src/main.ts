@@ -3,8 +3,19 @@
 import { runCli } from '#cli/program.ts'
 import { VERSION } from '#platform/version.ts'
 
+// Who reads us may stop reading (`vxmesh events | head -1`): then there is nothing left to do.
+process.stdout.on('error', (err: NodeJS.ErrnoException) => {
+  if (err.code !== 'EPIPE') throw err
+  process.exit()
+})
+
 process.exitCode = await runCli(process.argv.slice(2), {
-  io: { env: process.env, out: text => process.stdout.write(text), err: text => process.stderr.write(text) },
+  io: {
+    env: process.env,
+    out: text => process.stdout.write(text),
+    err: text => process.stderr.write(text),
+    columns: process.stdout.columns
+  },
   version: VERSION,
   runAgent: async (config, keys) => {
     const { runAgent } = await import('#agent/run.ts')

@@ -2,8 +2,8 @@
 
 import { Option, type Command } from 'commander'
 import { generateClusterKey, readClusterKeys, type ClusterKeys } from '#config/cluster-key.ts'
-import { CONFIG_KEYS, flagOf, loadConfig, variableOf } from '#config/load.ts'
-import type { Config } from '#config/schema.ts'
+import { CONFIG_KEYS, flagOf, loadConfig } from '#config/load.ts'
+import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
 import type { CliIo } from './program.ts'
 
@@ -20,6 +20,7 @@ export function agentCommand(
   program
     .command('keygen')
     .description('Print a new cluster key: one line for /etc/vxmesh/cluster.key of every host, mode 600.')
+    .addHelpText('after', '\nExample: (umask 077; vxmesh keygen > /etc/vxmesh/cluster.key)')
     .action(() => p.io.out(`${generateClusterKey()}\n`))
 
   const agent = program
@@ -28,16 +29,18 @@ export function agentCommand(
     .option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
     .addHelpText(
       'after',
-      '\nA setting is taken from its flag, then its variable, then the file, then its default (docs/configuration.md).' +
-        '\nExample: vxmesh agent --bind 192.0.2.1 --role server --bootstrap-expect 3 --join 192.0.2.2'
+      '\nA setting is taken from its flag, then its variable (--data-dir: VXMESH_DATA_DIR), then the file,' +
+        '\nthen its default. All of them: docs/configuration.md' +
+        '\nExample: vxmesh agent --config /etc/vxmesh/vxmesh.yaml'
     )
-  for (const key of CONFIG_KEYS.filter(key => !SHARED.has(key))) agent.addOption(optionOf(key))
+  for (const facts of KEY_FACTS.filter(({ key }) => !SHARED.has(key))) agent.addOption(optionOf(facts))
   agent.action(async function (this: Command) {
-    const options = this.optsWithGlobals<Record<string, string | string[] | undefined>>()
+    const options = this.optsWithGlobals<Record<string, string | string[] | true | undefined>>()
     const flags: Record<string, string | readonly string[]> = {}
     for (const key of CONFIG_KEYS) {
       const value = options[attributeOf(key)]
-      if (value !== undefined) flags[key] = value
+      // `--insecure` alone means true.
+      if (value !== undefined) flags[key] = value === true ? 'true' : value
     }
     const file = options['config'] ?? p.io.env['VXMESH_CONFIG']
     const config = await loadConfig({ file: typeof file === 'string' ? file : null, env: p.io.env, flags })
@@ -46,10 +49,16 @@ export function agentCommand(
   })
 }
 
-function optionOf(key: string): Option {
+function optionOf({ key, accepts, description, fallback }: KeyFacts): Option {
   const flag = flagOf(key)
-  if (key === 'insecure') return new Option(`${flag} [true|false]`, `${key} (${variableOf(key)})`).preset('true')
-  const option = new Option(`${flag} <value>`, `${key} (${variableOf(key)})`)
+  if (key === 'insecure') return new Option(`${flag} [boolean]`, description)
+  // The value itself comes from the schema, after variable and file: commander must not know the default.
+  const facts = [
+    ...(accepts.startsWith('one of ') ? [accepts] : []),
+    ...(fallback === undefined || Array.isArray(fallback) ? [] : [`default: ${String(fallback)}`])
+  ]
+  const text = facts.length === 0 ? description : `${description} (${facts.join('; ')})`
+  const option = new Option(`${flag} <value>`, text)
   return key === 'join'
     ? option.argParser((value, all: string[] | undefined) => [...(all ?? []), ...value.split(',')])
     : option

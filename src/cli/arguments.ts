@@ -2,6 +2,7 @@
 
 import { statSync } from 'node:fs'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { MAX_TEXT } from '#model/parse-request.ts'
 
 /** A parser for commander that names the flag in its refusal. */
 export function by<T>(flag: string, parse: (text: string, field: string) => T): (text: string) => T {
@@ -34,11 +35,18 @@ export function wholeNumber(min: number, max: number): (text: string, field: str
   }
 }
 
+export function displayName(text: string, field: string): string {
+  if (text.length <= MAX_TEXT) return text
+  throw new VxmeshError('ERR_USAGE', `${field}: must be at most ${MAX_TEXT} characters`)
+}
+
 /** A path as it is; a bare name means a namespace of `ip netns`. @throws ERR_NETNS when there is nothing */
 export function netnsPath(text: string): string {
   const path = text.startsWith('/') ? text : `/run/netns/${text}`
   if (!text.startsWith('/') && (text.includes('/') || text === '')) {
-    throw new VxmeshError('ERR_NETNS', `--netns: must be an absolute path or a name of ip netns, got "${text}"`)
+    throw new VxmeshError('ERR_NETNS', `--netns: must be an absolute path or a name of ip netns, got "${text}"`, {
+      field: 'netns'
+    })
   }
   if (statSync(path, { throwIfNoEntry: false }) === undefined) {
     throw new VxmeshError('ERR_NETNS', `--netns: there is no namespace ${path}`, { field: 'netns' })

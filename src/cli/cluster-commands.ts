@@ -2,8 +2,9 @@
 
 import type { Command } from 'commander'
 import { parseHostName } from '#model/ids.ts'
+import { parseJoinAddress } from '#model/join-address.ts'
 import type { HostView } from '#model/views.ts'
-import { checked } from './arguments.ts'
+import { by, checked } from './arguments.ts'
 import type { CommandContext } from './program.ts'
 import { hostsTable, membersTable, raftPeersTable, statusFacts } from './shapes.ts'
 
@@ -11,7 +12,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
   program
     .command('join')
     .description('Join this host’s mesh with that of other hosts.')
-    .argument('<address...>', 'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT')
+    .argument('<address...>', 'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT', by('ADDRESS', parseJoinAddress))
     .addHelpText('after', '\nExample: vxmesh join 192.0.2.1')
     .action(async (addresses: string[], _: unknown, command: Command) => {
       const ask = { addresses }

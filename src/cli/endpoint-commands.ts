@@ -7,7 +7,7 @@ import { parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import { parseDelay, parseRate } from '#model/quantity.ts'
 import type { EndpointView } from '#model/views.ts'
-import { by, checked, netnsPath, wholeNumber } from './arguments.ts'
+import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
 import type { CommandContext } from './program.ts'
 import { endpointFacts, endpointsTable } from './shapes.ts'
 
@@ -39,7 +39,7 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
     .requiredOption('--container-id <id>', 'the container’s id', containerId)
     .option('--netns <path>', 'its network namespace: a path, or a name of ip netns', netnsPath)
     .option('--pid <pid>', 'or a process in it', by('--pid', wholeNumber(1, PID_MAX)))
-    .option('--name <text>', 'a name for people')
+    .option('--name <text>', 'a name for people', by('--name', displayName))
     .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
     .option('--ip <address>', 'default: the next free one', checked('--ip', parseIpv4))
     .option('--mac <mac>', 'default: follows from the address', checked('--mac', parseMac))

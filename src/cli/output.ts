@@ -32,10 +32,10 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
 /** One object as lines of name and value. */
 export function facts(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length))
-  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${printable(value)}\n`).join('')
+  return pairs.map(([name, value]) => `${`${name.padEnd(width)}  ${printable(value)}`.trimEnd()}\n`).join('')
 }
 
-/** Text from elsewhere must not steer the terminal. */
+/** Text from elsewhere must not steer the terminal: no control, format (right-to-left) or separator characters. */
 export function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e\u00a1-\ud7ff\ue000-\ufffd]/g, '?')
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')
 }

@@ -15,7 +15,11 @@ export type CliIo = {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly out: (text: string) => void
   readonly err: (text: string) => void
+  /** Width of the terminal; absent for none. */
+  readonly columns?: number | undefined
 }
+
+const DEFAULT_COLUMNS = 80
 
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 
@@ -43,8 +47,7 @@ export async function runCli(
 ): Promise<ExitCode> {
   const { io } = p
   let code: ExitCode = 0
-  const client = (command: Command): ApiClient =>
-    new ApiClient(setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET)
+  const client = (command: Command): ApiClient => new ApiClient(socketOf(command, io))
   const context: CommandContext = {
     io,
     client,
@@ -55,15 +58,13 @@ export async function runCli(
       io.out(output === 'table' ? human(answer as never) : render(output, answer))
     }
   }
-  const program = buildProgram(context, p.version)
-  agentCommand(program, {
-    io,
-    runAgent: p.runAgent,
+  const program = commandTree({
+    ...p,
+    context,
     exit: status => {
       code = status
     }
   })
-  inheritSettings(program, io)
   try {
     await program.parseAsync(argv, { from: 'user' })
     return code
@@ -72,25 +73,31 @@ export async function runCli(
   }
 }
 
-function buildProgram(context: CommandContext, version: string): Command {
+/** All commands; also for what is written about them. */
+export function commandTree(p: {
+  readonly context: CommandContext
+  readonly io: CliIo
+  readonly version: string
+  readonly runAgent: RunAgent
+  readonly exit: (code: ExitCode) => void
+}): Command {
+  const { context, io, version } = p
   const program = new Command('vxmesh')
     .description('A mesh of isolated tenant networks for containers: one agent a host, Serf, Raft and VXLAN.')
     .version(version, '-V, --version', 'print the version')
-    .helpCommand(false)
-  program.action(() => {
-    program.help({ error: true })
-  })
+  agentCommand(program, p)
   program
     .command('version')
     .description('Print the version.')
     .action(function (this: Command) {
       const output = formatOf(this)
-      context.io.out(output === 'table' ? `vxmesh ${version}\n` : render(output, { version }))
+      io.out(output === 'table' ? `vxmesh ${version}\n` : render(output, { version }))
     })
   clusterCommands(program, context)
   networkCommands(program, context)
   endpointCommands(program, context)
   eventsCommand(program, context)
+  inheritSettings(program, io)
   return program
 }
 
@@ -98,7 +105,14 @@ function buildProgram(context: CommandContext, version: string): Command {
 function inheritSettings(command: Command, io: CliIo): void {
   command
     .exitOverride()
-    .configureOutput({ writeOut: io.out, writeErr: io.err, outputError: () => undefined })
+    .helpCommand(false)
+    .configureOutput({
+      writeOut: io.out,
+      writeErr: io.err,
+      outputError: () => undefined,
+      getOutHelpWidth: () => io.columns ?? DEFAULT_COLUMNS,
+      getErrHelpWidth: () => io.columns ?? DEFAULT_COLUMNS
+    })
     .showHelpAfterError(false)
   command.addOption(new Option('-o, --output <format>', 'how to show the result').choices(['table', 'json', 'yaml']))
   command.addOption(new Option('--socket <path>', 'the agent’s UNIX socket (VXMESH_SOCKET)'))
@@ -114,6 +128,13 @@ function setting(command: Command, name: 'output' | 'socket'): string | undefine
   return undefined
 }
 
+function socketOf(command: Command, io: CliIo): string {
+  const path = setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET
+  // Node would take no path for a TCP port.
+  if (path === '') throw new VxmeshError('ERR_USAGE', '--socket: must not be empty (nor VXMESH_SOCKET)')
+  return path
+}
+
 function formatOf(command: Command): Format {
   return (setting(command, 'output') as Format | undefined) ?? 'table'
 }
@@ -121,7 +142,7 @@ function formatOf(command: Command): Format {
 function fail(thrown: unknown, io: CliIo, argv: readonly string[]): ExitCode {
   if (thrown instanceof CommanderError) {
     if (thrown.exitCode === 0) return 0
-    const text = thrown.message.replace(/^error: /, '')
+    const text = thrown.message.replace(/^error: /, '').replaceAll('\n', ' ')
     if (thrown.code === 'commander.help') return 2
     return report(new VxmeshError('ERR_USAGE', text), io, argv)
   }

@@ -12,7 +12,7 @@ export function membersTable(rows: readonly MemberView[]): string {
       ['STATUS', r => r.status],
       ['ROLE', r => r.role],
       ['VTEP', r => r.vtep],
-      ['PEER ID', r => r.peerId]
+      ['PEER ID', r => shortPeerId(r.peerId)]
     ],
     rows
   )
@@ -38,13 +38,12 @@ export function endpointsTable(rows: readonly EndpointView[]): string {
     [
       ['NETWORK', r => r.network],
       ['CONTAINER', r => short(r.containerId)],
-      ['NAME', r => r.name],
+      ['NAME', r => short(r.name)],
       ['IFNAME', r => r.ifname],
       ['HOST', r => r.host],
       ['ADDRESS', r => r.address],
-      ['MAC', r => r.mac],
-      ['RX BYTES', r => count(r.rxBytes)],
-      ['TX BYTES', r => count(r.txBytes)]
+      ['RX', r => bytes(r.rxBytes)],
+      ['TX', r => bytes(r.txBytes)]
     ],
     rows
   )
@@ -80,7 +79,7 @@ export function hostsTable(rows: readonly HostView[]): string {
       ['STATUS', r => r.status],
       ['ENDPOINTS', r => `${r.endpoints}`],
       ['VERSION', r => r.version],
-      ['PEER ID', r => r.peerId]
+      ['PEER ID', r => shortPeerId(r.peerId)]
     ],
     rows
   )
@@ -94,7 +93,7 @@ export function raftPeersTable(rows: readonly RaftPeerView[]): string {
       ['STATE', r => r.state],
       ['VOTER', r => (r.voter ? 'yes' : 'no')],
       ['MATCH INDEX', r => count(r.matchIndex)],
-      ['PEER ID', r => r.peerId]
+      ['PEER ID', r => shortPeerId(r.peerId)]
     ],
     rows
   )
@@ -132,6 +131,20 @@ function count(value: number | null): string {
   return value === null ? '-' : `${value}`
 }
 
+/** Bytes with at most four digits: 67156 is 65K. */
+function bytes(value: number | null): string {
+  if (value === null) return '-'
+  const power = Math.min(Math.floor(Math.log2(Math.max(value, 1)) / 10), UNITS.length - 1)
+  return `${Math.floor(value / 1024 ** power)}${UNITS[power] ?? ''}`
+}
+
+const UNITS = ['', 'K', 'M', 'G', 'T', 'P']
+
 function short(id: string): string {
-  return id.length > 24 ? `${id.slice(0, 23)}~` : id
+  return id.length > 16 ? `${id.slice(0, 15)}~` : id
+}
+
+/** Peer ids differ in their ends: all Ed25519 ones begin alike. The whole one is in `-o json`. */
+function shortPeerId(id: string): string {
+  return id.length > 8 ? `~${id.slice(-8)}` : id
 }

@@ -49,7 +49,7 @@ const flag = value('true or false', given =>
 const path = matching('an absolute path', /^\/[^\0]*$/)
 const address = parsed('an IPv4 address', text => parseIpv4(text))
 
-const joins = value('a list of ADDRESS or ADDRESS:PORT; on the command line with commas', given => {
+const joins = value('a list of ADDRESS or ADDRESS:PORT, with commas outside the file', given => {
   const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
   if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
   return list.map(item => parseJoinAddress(item))
