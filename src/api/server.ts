@@ -53,7 +53,9 @@ export function buildApi(agent: AgentPort, logger: Logger): FastifyInstance {
     onConstructorPoisoning: 'error',
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // What is wrong with the URL itself never reaches a route, nor its error handler.
-    frameworkErrors: (err, _request, reply) => sendError(reply, fromFastify(err, 'url'))
+    frameworkErrors: (err, _request, reply) => {
+      sendError(reply, fromFastify(err, 'url'))
+    }
   })
   server.setErrorHandler((thrown, _request, reply) => {
     const err = fromFastify(thrown)

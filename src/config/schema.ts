@@ -13,7 +13,7 @@ import { MTU_MAX, MTU_MIN } from '#model/network.ts'
  * A value with its rule in words. The parser throws its own refusal, or gives undefined for what the words rule out:
  * a number may come as text, for a flag and a variable know no other.
  */
-function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.ZodType<T, unknown> {
+function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.ZodType<T> {
   return z
     .unknown()
     .transform((given, context) => {
@@ -30,16 +30,16 @@ function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.
 }
 
 /** A text that a parser turns into a value; its refusal becomes the issue's message. */
-const parsed = <T>(accepts: string, parse: (text: string) => T): z.ZodType<T, unknown> =>
+const parsed = <T>(accepts: string, parse: (text: string) => T): z.ZodType<T> =>
   value(accepts, given => (typeof given === 'string' ? parse(given) : undefined))
 
-const matching = (accepts: string, pattern: RegExp): z.ZodType<string, unknown> =>
+const matching = (accepts: string, pattern: RegExp): z.ZodType<string> =>
   value(accepts, given => (typeof given === 'string' && pattern.test(given) ? given : undefined))
 
-const choice = <const T extends string>(...choices: readonly T[]): z.ZodType<T, unknown> =>
+const choice = <const T extends string>(...choices: readonly T[]): z.ZodType<T> =>
   value(`one of ${choices.join(', ')}`, given => choices.find(one => one === given))
 
-const number = (min: number, max: number): z.ZodType<number, unknown> =>
+const number = (min: number, max: number): z.ZodType<number> =>
   value(`a whole number from ${min} to ${max}`, given => wholeNumber(given, min, max))
 
 const port = (what: string): z.ZodType<number> => number(1, 65_535).describe(what)
@@ -111,7 +111,7 @@ export const configShape = z.strictObject({
       level: choice('trace', 'debug', 'info', 'warn', 'error', 'silent')
         .default('info')
         .describe('The least important lines that are written'),
-      format: choice('json').default('json').describe('One JSON object a line, on stdout')
+      format: choice('json').default('json').describe('One JSON object a line, on stderr')
     })
     .prefault({})
 })
@@ -123,6 +123,8 @@ export const configSchema = configShape.transform(config => ({
 
 export type Config = Readonly<z.output<typeof configSchema>>
 
+type Fallback = string | number | boolean | readonly string[] | undefined
+
 /** What is known of a key besides its parser. */
 export type KeyFacts = {
   readonly key: string
@@ -130,7 +132,7 @@ export type KeyFacts = {
   readonly accepts: string
   readonly description: string
   /** Undefined for none that is fixed. */
-  readonly fallback: unknown
+  readonly fallback: Fallback
 }
 
 /** Every key in dotted form, in the schema's order. */
@@ -142,9 +144,9 @@ function factsOf(object: z.ZodObject, prefix: string): KeyFacts[] {
     const layers = layersOf(schema as z.ZodType)
     const inner = layers.find(layer => layer instanceof z.ZodObject)
     if (inner !== undefined) return factsOf(inner, `${key}.`)
-    const meta = layers.map(layer => layer.meta() ?? {})
-    const fallback = layers.find(layer => layer instanceof z.ZodDefault)?.def.defaultValue
-    const known = (what: string): string => String(meta.find(facts => facts[what] !== undefined)?.[what] ?? '')
+    const meta = layers.map(layer => (layer.meta() ?? {}) as Record<string, unknown>)
+    const fallback = layers.find(layer => layer instanceof z.ZodDefault)?.def.defaultValue as Fallback
+    const known = (what: string): string => meta.map(facts => facts[what]).find(text => typeof text === 'string') ?? ''
     return [{ key, accepts: known('accepts'), description: known('description'), fallback }]
   })
 }

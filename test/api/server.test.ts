@@ -1,0 +1,246 @@
+import { request } from 'node:http'
+import { stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { buildApi, startApi } from '#api/server.ts'
+import { VxmeshError, type ErrorBody, type ErrorCode } from '#model/errors.ts'
+import { createLogger } from '#platform/log.ts'
+import { scratch } from './scratch.ts'
+import { StateAgent } from './state-agent.ts'
+
+type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+type Answer = { readonly status: number; readonly json: unknown; readonly error: ErrorBody | undefined }
+
+const logger = createLogger('silent')
+const LONG_ID = 'c'.repeat(128)
+const BLUE = { name: 'blue', subnet: '10.1.0.0/24' }
+const WEB = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
+
+async function ask(agent: StateAgent, method: Method, url: string, body?: unknown): Promise<Answer> {
+  const server = buildApi(agent, logger)
+  const payload = body === undefined ? {} : { payload: JSON.stringify(body) }
+  const headers = body === undefined ? {} : { 'content-type': 'application/json' }
+  const response = await server.inject({ method, url, headers, ...payload })
+  const json = response.json<{ error?: ErrorBody }>()
+  await server.close()
+  return { status: response.statusCode, json, error: json.error }
+}
+
+const ROUTES: readonly {
+  readonly request: readonly [method: Method, url: string, body?: unknown]
+  readonly status?: number
+  readonly answer: unknown
+}[] = [
+  { request: ['GET', '/v1/status'], answer: { host: 'h1', ready: true, raft: { role: 'leader' } } },
+  { request: ['GET', '/v1/members'], answer: [{ name: 'h1', status: 'alive' }, { name: 'h2' }] },
+  { request: ['POST', '/v1/join', { addresses: ['192.0.2.1', '192.0.2.2:7946'] }], answer: { joined: 2 } },
+  { request: ['POST', '/v1/leave'], answer: {} },
+  { request: ['GET', '/v1/hosts'], answer: [{ name: 'h1' }, { name: 'h2' }] },
+  { request: ['GET', '/v1/hosts/h2'], answer: { name: 'h2', vtep: '192.0.2.2' } },
+  { request: ['DELETE', '/v1/hosts/h2'], answer: { name: 'h2' } },
+  { request: ['GET', '/v1/raft/peers'], answer: [{ name: 'h1', state: 'leader', voter: true }, { name: 'h2' }] },
+  { request: ['GET', '/v1/networks'], answer: [{ name: 'red', subnet: '10.1.0.0/24' }] },
+  { request: ['POST', '/v1/networks', BLUE], status: 201, answer: { name: 'blue', vni: 4097, gateway: '10.1.0.1' } },
+  { request: ['GET', '/v1/networks/red'], answer: { name: 'red', vni: 4096, mtu: 1450 } },
+  { request: ['PATCH', '/v1/networks/red', { egressRate: '10mbit' }], answer: { egressRate: 10_000_000 } },
+  { request: ['PATCH', '/v1/networks/red', {}], answer: { egressRate: 0 } },
+  { request: ['DELETE', '/v1/networks/red'], answer: { name: 'red' } },
+  { request: ['DELETE', '/v1/networks/red?force=true'], answer: { name: 'red' } },
+  { request: ['GET', '/v1/endpoints'], answer: [{ containerId: LONG_ID }] },
+  { request: ['GET', '/v1/endpoints?network=red'], answer: [{ containerId: LONG_ID }] },
+  { request: ['POST', '/v1/endpoints', WEB], status: 201, answer: { containerId: 'web', address: '10.1.0.3/24' } },
+  { request: ['GET', `/v1/endpoints/${LONG_ID}`], answer: [{ containerId: LONG_ID, ifname: 'eth0' }] },
+  { request: ['GET', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: [{ host: 'h1' }] },
+  { request: ['DELETE', `/v1/endpoints/${LONG_ID}`], answer: { address: '10.1.0.2/24' } },
+  { request: ['DELETE', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: { address: '10.1.0.2/24' } }
+]
+
+t.test('every route answers what the state holds', async t => {
+  for (const { request, status = 200, answer } of ROUTES) {
+    const agent = new StateAgent()
+    const occupied = !request[0].startsWith('DELETE') || request[1].includes('/endpoints')
+    if (occupied || request[1].includes('force')) {
+      await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
+    }
+    const { json, status: got } = await ask(agent, ...request)
+    t.equal(got, status, `${request[0]} ${request[1]}`)
+    t.match(json, answer, `${request[0]} ${request[1]}`)
+  }
+})
+
+t.test('a body arrives at the agent in the inside form, with its defaults', async t => {
+  const agent = new StateAgent()
+  await ask(agent, 'POST', '/v1/networks', { ...BLUE, vni: 7, egressRate: '1gbit', mtu: 1400, egress: false })
+  await ask(agent, 'POST', '/v1/endpoints', { network: 'red', containerId: 'web', pid: 42, delayUs: '10ms' })
+  t.match(agent.asked, [
+    { name: 'blue', subnet: { base: 0x0a010000, prefixLength: 24 }, vni: 7, egressRate: 1e9, mtu: 1400, egress: false },
+    { netns: '/proc/42/ns/net', ifname: 'eth0', name: '', ingressRate: 0, egressRate: 0, delayUs: 10_000 }
+  ])
+  t.notOk(Object.hasOwn(agent.asked[0] as object, 'gateway'), 'what was not given is absent, not undefined')
+})
+
+const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, code: ErrorCode, field?: string])[] = [
+  ['GET', '/v1/nothing', undefined, 'ERR_ROUTE_NOT_FOUND'],
+  ['POST', '/v1/members', undefined, 'ERR_ROUTE_NOT_FOUND'],
+  ['GET', '/', undefined, 'ERR_ROUTE_NOT_FOUND'],
+  ['GET', '/v1/networks/%zz', undefined, 'ERR_INVALID', 'url'],
+  ['GET', `/v1/networks/${'a'.repeat(2_000)}`, undefined, 'ERR_INVALID', 'url'],
+  ['GET', '/v1/networks/BLUE', undefined, 'ERR_INVALID', 'name'],
+  ['GET', '/v1/networks/..%2f..%2fetc', undefined, 'ERR_INVALID', 'name'],
+  ['GET', '/v1/networks/nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
+  ['PATCH', '/v1/networks/nope', {}, 'ERR_NETWORK_NOT_FOUND'],
+  ['PATCH', '/v1/networks/red', { egressRate: 'fast' }, 'ERR_INVALID', 'egressRate'],
+  ['PATCH', '/v1/networks/red', { vni: 7 }, 'ERR_INVALID', 'vni'],
+  ['DELETE', '/v1/networks/nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
+  ['DELETE', '/v1/networks/red', undefined, 'ERR_NETWORK_IN_USE'],
+  ['DELETE', '/v1/networks/red?force=yes', undefined, 'ERR_INVALID', 'force'],
+  ['DELETE', '/v1/networks/red?force=true&force=true', undefined, 'ERR_INVALID', 'force'],
+  ['POST', '/v1/networks', undefined, 'ERR_INVALID', 'body'],
+  ['POST', '/v1/networks', [], 'ERR_INVALID', 'body'],
+  ['POST', '/v1/networks', 'text', 'ERR_INVALID', 'body'],
+  ['POST', '/v1/networks', { name: 'blue' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { ...BLUE, name: 'red' }, 'ERR_NETWORK_EXISTS', 'name'],
+  ['POST', '/v1/networks', { ...BLUE, name: '-blue' }, 'ERR_INVALID', 'name'],
+  ['POST', '/v1/networks', { ...BLUE, name: 5 }, 'ERR_INVALID', 'name'],
+  ['POST', '/v1/networks', { ...BLUE, subnet: '10.1.0.5/24' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { ...BLUE, subnet: '10.1.0.0/33' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { ...BLUE, gateway: '010.1.0.1' }, 'ERR_INVALID', 'gateway'],
+  ['POST', '/v1/networks', { ...BLUE, gateway: '10.9.0.1' }, 'ERR_INVALID', 'gateway'],
+  ['POST', '/v1/networks', { ...BLUE, vni: 0 }, 'ERR_INVALID', 'vni'],
+  ['POST', '/v1/networks', { ...BLUE, vni: 4096 }, 'ERR_VNI_IN_USE', 'vni'],
+  ['POST', '/v1/networks', { ...BLUE, mtu: 10 }, 'ERR_INVALID', 'mtu'],
+  ['POST', '/v1/networks', { ...BLUE, egress: 'no' }, 'ERR_INVALID', 'egress'],
+  ['POST', '/v1/networks', { ...BLUE, egressRate: -1 }, 'ERR_INVALID', 'egressRate'],
+  ['POST', '/v1/networks', { ...BLUE, requestId: 'r'.repeat(257) }, 'ERR_INVALID', 'requestId'],
+  ['POST', '/v1/networks', { ...BLUE, colour: 'blue' }, 'ERR_INVALID', 'colour'],
+  ['POST', '/v1/networks', { ...BLUE, name: 'x'.repeat(70_000) }, 'ERR_TOO_LARGE'],
+  ['GET', '/v1/endpoints?network=nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
+  ['GET', '/v1/endpoints?network=a&network=b', undefined, 'ERR_INVALID', 'network'],
+  ['GET', '/v1/endpoints/nope', undefined, 'ERR_ENDPOINT_NOT_FOUND'],
+  ['GET', '/v1/endpoints/.hidden', undefined, 'ERR_INVALID', 'containerId'],
+  ['GET', `/v1/endpoints/${LONG_ID}c`, undefined, 'ERR_INVALID', 'containerId'],
+  ['GET', `/v1/endpoints/${LONG_ID}?ifname=a/b`, undefined, 'ERR_INVALID', 'ifname'],
+  ['DELETE', '/v1/endpoints/nope', undefined, 'ERR_ENDPOINT_NOT_FOUND'],
+  ['DELETE', `/v1/endpoints/${LONG_ID}?ifname=eth1`, undefined, 'ERR_ENDPOINT_NOT_FOUND'],
+  ['POST', '/v1/endpoints', {}, 'ERR_INVALID', 'network'],
+  ['POST', '/v1/endpoints', { ...WEB, network: 'nope' }, 'ERR_NETWORK_NOT_FOUND', 'network'],
+  ['POST', '/v1/endpoints', { ...WEB, netns: 'web' }, 'ERR_INVALID', 'netns'],
+  ['POST', '/v1/endpoints', { ...WEB, pid: 1 }, 'ERR_INVALID', 'netns'],
+  ['POST', '/v1/endpoints', { network: 'red', containerId: 'web' }, 'ERR_INVALID', 'netns'],
+  ['POST', '/v1/endpoints', { network: 'red', containerId: 'web', pid: 1.5 }, 'ERR_INVALID', 'pid'],
+  ['POST', '/v1/endpoints', { ...WEB, containerId: 'a b' }, 'ERR_INVALID', 'containerId'],
+  ['POST', '/v1/endpoints', { ...WEB, ifname: 'an-interface-too-long' }, 'ERR_INVALID', 'ifname'],
+  ['POST', '/v1/endpoints', { ...WEB, address: '10.9.0.1' }, 'ERR_INVALID', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, address: '10.1.0.2' }, 'ERR_ADDRESS_IN_USE', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, mac: 'ff:ff:ff:ff:ff:ff' }, 'ERR_INVALID', 'mac'],
+  ['POST', '/v1/endpoints', { ...WEB, delayUs: '61s' }, 'ERR_INVALID', 'delayUs'],
+  ['POST', '/v1/endpoints', { ...WEB, name: 'n'.repeat(257) }, 'ERR_INVALID', 'name'],
+  ['GET', '/v1/hosts/nope', undefined, 'ERR_HOST_NOT_FOUND'],
+  ['GET', '/v1/hosts/h_1', undefined, 'ERR_INVALID', 'name'],
+  ['DELETE', '/v1/hosts/nope', undefined, 'ERR_HOST_NOT_FOUND'],
+  ['POST', '/v1/join', { addresses: [] }, 'ERR_INVALID', 'addresses'],
+  ['POST', '/v1/join', { addresses: ['host'] }, 'ERR_INVALID', 'addresses.0'],
+  ['POST', '/v1/join', { addresses: ['192.0.2.1:0'] }, 'ERR_INVALID', 'addresses.0'],
+  ['POST', '/v1/join', { addresses: Array<string>(65).fill('192.0.2.1') }, 'ERR_INVALID', 'addresses'],
+  ['POST', '/v1/join', {}, 'ERR_INVALID', 'addresses']
+]
+
+t.test('a wrong request is refused with its code, names the field, and changes nothing', async t => {
+  const agent = new StateAgent()
+  await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
+  for (const [method, url, body, code, field] of REFUSED) {
+    const { state } = agent.caller
+    const before = [state.networkCount, state.endpointCount, state.hostByName('h2' as never)]
+    const { error, status } = await ask(agent, method, url, body)
+    const title = `${method} ${url.slice(0, 60)} ${(JSON.stringify(body) as string | undefined)?.slice(0, 80) ?? ''}`
+    t.equal(error?.code, code, title)
+    if (field !== undefined) t.equal(error?.field, field, title)
+    if (field !== undefined && code === 'ERR_INVALID') t.ok(error?.message.startsWith(`${field}: `), title)
+    t.ok(status >= 400 && status < 500, `${title} ${status}`)
+    t.same([state.networkCount, state.endpointCount, state.hostByName('h2' as never)], before, title)
+  }
+})
+
+t.test('what is not JSON, or would change a prototype, is refused', async t => {
+  const server = buildApi(new StateAgent(), logger)
+  t.teardown(() => server.close())
+  const body = JSON.stringify(BLUE)
+  for (const [type, payload] of [
+    ['application/json', '{"name": "blue", '],
+    ['application/json', ''],
+    ['application/json', '{"__proto__": {"egress": false}, "name": "blue", "subnet": "10.1.0.0/24"}'],
+    ['application/json', '{"constructor": {"prototype": {"x": 1}}, "name": "blue", "subnet": "10.1.0.0/24"}'],
+    ['text/plain', body],
+    ['application/xml', body],
+    ['application/x-www-form-urlencoded', 'name=blue&subnet=10.1.0.0/24']
+  ] as const) {
+    const headers = { 'content-type': type }
+    const response = await server.inject({ method: 'POST', url: '/v1/networks', headers, payload })
+    t.equal(response.statusCode, 400, `${type} ${payload}`)
+    t.match(response.json(), { error: { code: 'ERR_INVALID', field: 'body' } }, `${type} ${payload}`)
+  }
+  t.equal(({} as Record<string, unknown>)['egress'], undefined)
+})
+
+t.test('the agent’s refusals keep their code, text and field; what it did not expect becomes ERR_INTERNAL', async t => {
+  const agent = new StateAgent()
+  for (const [code, status] of [
+    ['ERR_NO_QUORUM', 503],
+    ['ERR_SUBNET_EXHAUSTED', 507],
+    ['ERR_KERNEL', 500],
+    ['ERR_UNSUPPORTED', 501],
+    ['ERR_TIMEOUT', 504]
+  ] as const) {
+    agent.refusal = new VxmeshError(code, 'why', { field: 'netns', context: { secret: 'x' } })
+    const answer = await ask(agent, 'GET', '/v1/status')
+    t.equal(answer.status, status, code)
+    t.strictSame(answer.json, { error: { code, message: 'why', field: 'netns' } })
+  }
+  agent.refusal = new TypeError('x is undefined')
+  const answer = await ask(agent, 'GET', '/v1/status')
+  t.equal(answer.status, 500)
+  t.strictSame(answer.json, { error: { code: 'ERR_INTERNAL', message: 'x is undefined' } })
+})
+
+t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is gone with the agent', async t => {
+  const here = scratch(t)
+  const directory = join(here, 'run')
+  const socketPath = join(directory, 'agent.sock')
+  const before = await fresh(here, 'before')
+  const api = await startApi({ socketPath, agent: new StateAgent(), logger })
+  t.equal((await stat(socketPath)).mode & 0o777, 0o600)
+  t.equal((await stat(directory)).mode & 0o777, 0o700)
+  t.equal(await fresh(here, 'after'), before, 'what the process makes afterwards has the rights that it had before')
+  t.equal(await get(socketPath), 200)
+  await t.rejects(startApi({ socketPath, agent: new StateAgent(), logger }), {
+    code: 'ERR_CONFIG',
+    field: 'socket',
+    message: /an agent is listening/
+  })
+  t.equal(await get(socketPath), 200, 'the refused second one has not hurt the first')
+  await api.close()
+  await t.rejects(stat(socketPath), { code: 'ENOENT' })
+})
+
+t.test('a file that is no socket is not replaced', async t => {
+  const socketPath = join(scratch(t), 'agent.sock')
+  await writeFile(socketPath, 'precious')
+  await t.rejects(startApi({ socketPath, agent: new StateAgent(), logger }), { code: 'ERR_CONFIG', field: 'socket' })
+})
+
+/** The mode of a file that is made now. */
+async function fresh(directory: string, name: string): Promise<number> {
+  await writeFile(join(directory, name), '')
+  return (await stat(join(directory, name))).mode
+}
+
+function get(socketPath: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    request({ socketPath, path: '/v1/status' }, response => {
+      response.resume()
+      response.on('end', () => resolve(response.statusCode))
+    })
+      .on('error', reject)
+      .end()
+  })
+}

@@ -1,0 +1,253 @@
+import { writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { stringify } from 'yaml'
+import { CONFIG_KEYS, flagOf, loadConfig, variableOf } from '#config/load.ts'
+import type { Config } from '#config/schema.ts'
+import { VxmeshError } from '#model/errors.ts'
+
+type Flags = Readonly<Record<string, string | readonly string[]>>
+
+/** Loads with `bind` given, from a file's text, variables and flags. */
+async function load(t: Test, p: { file?: string; env?: Record<string, string>; flags?: Flags }): Promise<Config> {
+  let file: string | null = null
+  if (p.file !== undefined) {
+    file = join(t.testdir(), 'config.yaml')
+    await writeFile(file, p.file)
+  }
+  return loadConfig({ file, env: p.env ?? {}, flags: { bind: '192.0.2.1', ...p.flags } })
+}
+
+function at(config: Config, key: string): unknown {
+  return key.split('.').reduce<unknown>((value, part) => (value as Record<string, unknown>)[part], config)
+}
+
+/** Each key with a value that is not its default, as text and as it comes out. */
+const VALUES: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
+  name: ['h7', 'h7'],
+  role: ['server', 'server'],
+  bootstrapExpect: ['5', 5],
+  join: ['192.0.2.1,192.0.2.2:7000', ['192.0.2.1', '192.0.2.2:7000']],
+  bind: ['192.0.2.9', 0xc0000209],
+  dataDir: ['/data', '/data'],
+  socket: ['/data/agent.sock', '/data/agent.sock'],
+  clusterKeyFile: ['/data/key', '/data/key'],
+  insecure: ['true', true],
+  'serf.port': ['7001', 7001],
+  'serf.rpcPort': ['7002', 7002],
+  'serf.binary': ['/opt/serf', '/opt/serf'],
+  'p2p.port': ['7003', 7003],
+  'overlay.driver': ['linux', 'linux'],
+  'overlay.vtep': ['192.0.2.10', 0xc000020a],
+  'overlay.port': ['8472', 8472],
+  'overlay.mtu': ['1400', 1400],
+  'zmq.requests': ['tcp://127.0.0.1:1', 'tcp://127.0.0.1:1'],
+  'zmq.events': ['tcp://127.0.0.1:2', 'tcp://127.0.0.1:2'],
+  'zmq.rpc': ['tcp://127.0.0.1:3', 'tcp://127.0.0.1:3'],
+  'http.listen': ['192.0.2.1:80', '192.0.2.1:80'],
+  'log.level': ['debug', 'debug'],
+  'log.format': ['json', 'json']
+}
+
+t.test('each key is a key of the file, a variable and a flag', async t => {
+  t.same(Object.keys(VALUES), CONFIG_KEYS, 'the table has them all, in the schema’s order')
+  for (const [key, [text, value]] of Object.entries(VALUES)) {
+    const [outer = '', inner] = key.split('.')
+    const tree = inner === undefined ? { [outer]: value } : { [outer]: { [inner]: value } }
+    const inFile = key === 'bind' || key === 'overlay.vtep' ? {} : tree
+    const none: Flags = key === 'bind' ? { bind: text } : {}
+    t.same(at(await load(t, { file: stringify(inFile), flags: { [key]: text } }), key), value, flagOf(key))
+    t.same(at(await load(t, { env: { [variableOf(key)]: text }, flags: none }), key), value, variableOf(key))
+    if (Object.keys(inFile).length > 0) t.same(at(await load(t, { file: stringify(inFile) }), key), value, key)
+  }
+})
+
+t.test('names of flags and variables follow from the key', t => {
+  t.same(
+    ['dataDir', 'serf.rpcPort', 'p2p.port', 'log.level'].map(key => [flagOf(key), variableOf(key)]),
+    [
+      ['--data-dir', 'VXMESH_DATA_DIR'],
+      ['--serf-rpc-port', 'VXMESH_SERF_RPC_PORT'],
+      ['--p2p-port', 'VXMESH_P2P_PORT'],
+      ['--log-level', 'VXMESH_LOG_LEVEL']
+    ]
+  )
+  t.equal(new Set(CONFIG_KEYS.map(flagOf)).size, CONFIG_KEYS.length, 'no two keys share a flag')
+  t.end()
+})
+
+t.test('a flag wins over a variable, a variable over the file, the file over the default', async t => {
+  const file = 'log: { level: warn }\nserf: { port: 7001, binary: /opt/serf }\n'
+  const env = { VXMESH_LOG_LEVEL: 'error', VXMESH_SERF_PORT: '7002' }
+  const level = async (p: Parameters<typeof load>[1]): Promise<unknown> => (await load(t, p)).log.level
+  t.equal(await level({}), 'info')
+  t.equal(await level({ file }), 'warn')
+  t.equal(await level({ file, env }), 'error')
+  t.equal(await level({ file, env, flags: { 'log.level': 'debug' } }), 'debug')
+  const config = await load(t, { file, env })
+  t.same([config.serf.port, config.serf.binary], [7002, '/opt/serf'], 'key by key, not section by section')
+})
+
+t.test('with `bind` alone the rest has its defaults, and the configuration is frozen', async t => {
+  const config = await load(t, {})
+  t.equal(config.name, hostname().toLowerCase().split('.')[0])
+  t.match(config, {
+    role: 'client',
+    bootstrapExpect: 3,
+    dataDir: '/var/lib/vxmesh',
+    socket: '/run/vxmesh/agent.sock',
+    insecure: false,
+    serf: { port: 7946, rpcPort: 7373, binary: 'serf' },
+    p2p: { port: 7947 },
+    overlay: { driver: 'linux', vtep: config.bind, port: 4789, mtu: 'auto' }
+  })
+  t.throws(() => Object.assign(config, { role: 'server' }), TypeError)
+  t.throws(() => Object.assign(config.serf, { port: 1 }), TypeError)
+})
+
+t.test('what is commented out, or empty, is as good as not there', async t => {
+  for (const file of ['', '# nothing\n', 'serf:\n  # port: 1\njoin:\n', 'serf: { port: }\n', '{}']) {
+    const config = await load(t, { file })
+    t.same([config.serf.port, config.join], [7946, []], JSON.stringify(file))
+  }
+})
+
+const GOOD: readonly (readonly [key: string, text: string, value: unknown])[] = [
+  ['name', 'a', 'a'],
+  ['role', 'client', 'client'],
+  ['bootstrapExpect', '1', 1],
+  ['bootstrapExpect', '9', 9],
+  ['join', '', []],
+  ['join', '192.0.2.1', ['192.0.2.1']],
+  ['join', '192.0.2.1:65535,', ['192.0.2.1:65535']],
+  ['insecure', 'false', false],
+  ['serf.port', '1', 1],
+  ['p2p.port', '65535', 65_535],
+  ['overlay.mtu', 'auto', 'auto'],
+  ['overlay.mtu', '576', 576],
+  ['overlay.mtu', '65485', 65_485],
+  ['http.listen', '0.0.0.0:1', '0.0.0.0:1'],
+  ['zmq.rpc', 'tcp://0.0.0.0:65535', 'tcp://0.0.0.0:65535'],
+  ['log.level', 'silent', 'silent']
+]
+
+t.test('values at the edge of what is allowed are taken', async t => {
+  for (const [key, text, value] of GOOD) {
+    t.same(at(await load(t, { flags: { [key]: text } }), key), value, `${key} ${text}`)
+  }
+})
+
+const BAD: readonly (readonly [key: string, text: string])[] = [
+  ['name', ''],
+  ['name', 'H1'],
+  ['name', 'a.b'],
+  ['name', '-a'],
+  ['role', ''],
+  ['role', 'Server'],
+  ['bootstrapExpect', '0'],
+  ['bootstrapExpect', '10'],
+  ['bootstrapExpect', '3.0'],
+  ['bootstrapExpect', '0x3'],
+  ['join', 'host'],
+  ['join', '192.0.2.1:0'],
+  ['join', '192.0.2.1:65536'],
+  ['join', '192.0.2.1:1:2'],
+  ['join', '::1'],
+  ['bind', '192.0.2.256'],
+  ['bind', '192.0.02.1'],
+  ['bind', '192.0.2'],
+  ['dataDir', ''],
+  ['dataDir', 'var'],
+  ['socket', './agent.sock'],
+  ['clusterKeyFile', 'key\0'],
+  ['insecure', 'yes'],
+  ['insecure', ''],
+  ['serf.port', '0'],
+  ['serf.rpcPort', '65536'],
+  ['serf.binary', ''],
+  ['p2p.port', '-1'],
+  ['overlay.driver', 'vxlan'],
+  ['overlay.vtep', 'auto'],
+  ['overlay.mtu', '575'],
+  ['overlay.mtu', '65486'],
+  ['overlay.port', '4789/udp'],
+  ['zmq.requests', 'ipc:///tmp/x'],
+  ['zmq.events', 'tcp://127.0.0.1'],
+  ['zmq.rpc', 'tcp://*:1'],
+  ['http.listen', '999.0.0.1:80'],
+  ['http.listen', '127.0.0.1:65536'],
+  ['http.listen', ':80'],
+  ['log.level', 'verbose'],
+  ['log.format', 'text']
+]
+
+t.test('a wrong value is refused with the key, and where it came from', async t => {
+  for (const [key, text] of BAD) {
+    const error = await refusal(load(t, { flags: { [key]: text } }))
+    t.match(error, { code: 'ERR_CONFIG', field: key }, `${key} ${text}`)
+    t.ok(error.message.startsWith(`${key}: `) && error.message.endsWith(` (from ${flagOf(key)})`), error.message)
+    t.notMatch(error.message, /Invalid input|expected/, error.message)
+  }
+})
+
+t.test('a wrong file is refused with the key at fault', async t => {
+  for (const [file, field, words] of [
+    ['rol: server', 'rol', 'there is no such key'],
+    ['serf: { prot: 1 }', 'serf.prot', 'there is no such key'],
+    ['serf: { port: { tcp: 1 } }', 'serf.port', 'must be a whole number'],
+    ['serf: 7946', 'serf', 'must hold keys and values'],
+    ['serf: [7946]', 'serf', 'must hold keys and values'],
+    ['nothing:', 'nothing', 'there is no such key'],
+    ['__proto__: { role: server }', '__proto__', 'there is no such key'],
+    ['constructor: 1', 'constructor', 'there is no such key'],
+    ['name: 7', 'name', 'got 7'],
+    ['join: 192.0.2.1 192.0.2.2', 'join', 'must be an IPv4 address'],
+    ['join: [[192.0.2.1]]', 'join', 'must be a list'],
+    ['insecure: 1', 'insecure', 'must be true or false'],
+    ['role: server\nrole: client', 'config', 'unique'],
+    ['role: [server', 'config', 'config.yaml'],
+    ['- role', 'config', 'must hold keys and values'],
+    ['server', 'config', 'must hold keys and values'],
+    ['a: &a [1]\nb: *a', 'config', 'Alias'],
+    ['role: server\n---\nrole: client', 'config', 'document']
+  ] as const) {
+    const error = await refusal(load(t, { file }))
+    t.match(error, { code: 'ERR_CONFIG', field }, file)
+    t.ok(error.message.includes(words), `${file}: ${error.message}`)
+  }
+  t.equal(({} as Record<string, unknown>)['role'], undefined)
+})
+
+t.test('a section that is no section is not hidden by a flag inside it', async t => {
+  const error = await refusal(load(t, { file: 'serf: 7946', flags: { 'serf.port': '7001' } }))
+  t.match(error, { code: 'ERR_CONFIG', field: 'serf' })
+})
+
+t.test('a misspelt variable is an error; those of the tools around are not', async t => {
+  const env = { VXMESH_ROL: 'server' }
+  t.match(await refusal(load(t, { env })), { code: 'ERR_CONFIG', field: 'VXMESH_ROL' })
+  await t.resolves(load(t, { env: { VXMESH_NODE: '/usr/bin/node', VXMESH_CONFIG: '/x', OTHER: '1' } }))
+})
+
+t.test('what is missing is named', async t => {
+  const none = loadConfig({ file: null, env: {}, flags: {} })
+  t.match(await refusal(none), { code: 'ERR_CONFIG', field: 'bind', message: 'bind: is required' })
+  const noFile = loadConfig({ file: '/nonexistent.yaml', env: {}, flags: {} })
+  t.match(await refusal(noFile), { code: 'ERR_CONFIG', field: 'config', message: /\/nonexistent.yaml/ })
+})
+
+t.test('a driver that this version has not is refused as such', async t => {
+  const error = await refusal(load(t, { flags: { 'overlay.driver': 'ovs' } }))
+  t.match(error, { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' })
+})
+
+async function refusal(loading: Promise<unknown>): Promise<VxmeshError> {
+  try {
+    await loading
+  } catch (err) {
+    if (err instanceof VxmeshError) return err
+    throw err
+  }
+  throw new Error('it was not refused')
+}
