@@ -29,8 +29,8 @@ export function agentCommand(
     .option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
     .addHelpText(
       'after',
-      '\nA setting is taken from its flag, then its variable (--data-dir: VXMESH_DATA_DIR), then the file,' +
-        '\nthen its default. All of them: docs/configuration.md' +
+      '\nA setting is taken from its flag, then its variable (VXMESH_DATA_DIR for' +
+        '\n--data-dir), then the file, then its default. See docs/configuration.md.' +
         '\nExample: vxmesh agent --config /etc/vxmesh/vxmesh.yaml'
     )
   for (const facts of KEY_FACTS.filter(({ key }) => !SHARED.has(key))) agent.addOption(optionOf(facts))

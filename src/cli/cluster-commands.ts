@@ -9,10 +9,15 @@ import type { CommandContext } from './program.ts'
 import { hostsTable, membersTable, raftPeersTable, statusFacts } from './shapes.ts'
 
 export function clusterCommands(program: Command, { show }: CommandContext): void {
+  const address = by('ADDRESS', parseJoinAddress)
   program
     .command('join')
     .description('Join this host’s mesh with that of other hosts.')
-    .argument('<address...>', 'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT', by('ADDRESS', parseJoinAddress))
+    .argument(
+      '<address...>',
+      'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT',
+      (text, all: string[] | undefined) => [...(all ?? []), address(text)]
+    )
     .addHelpText('after', '\nExample: vxmesh join 192.0.2.1')
     .action(async (addresses: string[], _: unknown, command: Command) => {
       const ask = { addresses }

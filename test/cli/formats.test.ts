@@ -1,0 +1,102 @@
+import t from 'tap'
+import { parse as parseYaml } from 'yaml'
+import { served, vx } from './vx.ts'
+
+const NETWORK = ['name', 'vni', 'subnet', 'gateway', 'egressRate', 'mtu', 'egress', 'hostAccess', 'endpoints']
+const ENDPOINT = [
+  ...['network', 'containerId', 'name', 'ifname', 'host', 'address', 'gateway', 'mac', 'vni', 'mtu', 'hostInterface'],
+  ...['ingressRate', 'egressRate', 'delayUs', 'rxBytes', 'txBytes', 'rxPackets', 'txPackets', 'rxRate', 'txRate']
+]
+const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
+const HOST = ['name', 'peerId', 'vtep', 'role', 'status', 'endpoints', 'version']
+const PEER = ['name', 'peerId', 'address', 'state', 'voter', 'matchIndex']
+const STATUS = ['host', 'peerId', 'cluster', 'version', 'ready', 'raft', 'members', 'networks', 'endpoints', 'overlay']
+
+/** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
+const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
+  ['status', STATUS, /^host {7}h1 \(/],
+  ['members', MEMBER, /^NAME +ADDRESS +STATUS +ROLE +VTEP +PEER ID\n/],
+  ['raft peers', PEER, /^NAME +ADDRESS +STATE +VOTER +MATCH INDEX +PEER ID\n/],
+  ['host list', HOST, /^NAME +VTEP +ROLE +STATUS +ENDPOINTS +VERSION +PEER ID\n/],
+  ['host show h2', HOST, /^NAME +VTEP/],
+  ['network create blue --subnet 10.2.0.0/16 --egress-rate 10mbit', NETWORK, /^NAME +VNI +SUBNET/],
+  ['network list', NETWORK, /^NAME +VNI +SUBNET +GATEWAY +MTU +EGRESS +ENDPOINTS\n/],
+  ['network show red', NETWORK, /^NAME +VNI +SUBNET[^\n]*\nred /],
+  ['network update red --egress-rate 1gbit', NETWORK, /1gbit/],
+  ['endpoint attach --network red --container-id web --pid 1 --name shop', ENDPOINT, /^container +web\nname +shop\n/],
+  ['endpoint list', ENDPOINT, /^NETWORK +CONTAINER +NAME +IFNAME +HOST +ADDRESS +RX +TX\n/],
+  ['endpoint list --network red', ENDPOINT, /\nred +web +shop +eth0 +h1 +10.1.0.2\/24 +- +-\n$/],
+  ['endpoint show web', ENDPOINT, /address +10.1.0.2\/24 via 10.1.0.1\n/],
+  ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
+  ['network delete blue', NETWORK, /^network blue deleted\n$/],
+  ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
+  ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
+  ['leave', [], /^left\n$/]
+]
+
+t.test('each result is a table for people, and JSON or YAML with exactly these keys', async t => {
+  for (const format of ['table', 'json', 'yaml']) {
+    // Each format on a state of its own, as every command changes it.
+    const { env } = await served(t)
+    for (const [line, keys, heading] of COMMANDS) {
+      const { code, out, err } = await vx([...line.split(' '), '-o', format], { env })
+      t.same([code, err], [0, ''], `${line} -o ${format}`)
+      if (format === 'table') {
+        t.match(out, heading, line)
+        t.notOk(
+          out.split('\n').some(text => text.length > 80 || text !== text.trimEnd()),
+          `${line} fits 80 columns`
+        )
+      } else {
+        const value: unknown = format === 'json' ? JSON.parse(out) : parseYaml(out)
+        const rows = (Array.isArray(value) ? value : [value]) as object[]
+        t.ok(rows.length > 0, line)
+        for (const row of rows) t.same(Object.keys(row).sort(), [...keys].sort(), `${line} -o ${format}`)
+      }
+    }
+  }
+})
+
+t.test('the inner keys of status are those that are promised', async t => {
+  const { env } = await served(t)
+  const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
+  t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
+  t.same(Object.keys(status['members'] ?? {}), ['alive', 'failed'])
+  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'drift', 'degraded'])
+})
+
+t.test('an empty list is a heading alone, and an empty list for programs', async t => {
+  const { env } = await served(t)
+  t.match((await vx(['endpoint', 'list'], { env })).out, /^NETWORK[^\n]*\n$/)
+  t.equal((await vx(['endpoint', 'list', '-o', 'json'], { env })).out, '[]\n')
+  t.equal((await vx(['endpoint', 'list', '-o', 'yaml'], { env })).out, '[]\n')
+})
+
+t.test('a container with several interfaces is shown as a list', async t => {
+  const { env } = await served(t)
+  for (const ifname of ['eth0', 'eth1']) {
+    const line = `endpoint attach --network red --container-id web --pid 1 --ifname ${ifname}`
+    t.equal((await vx(line.split(' '), { env })).code, 0)
+  }
+  const shown = async (...flags: string[]): Promise<unknown> =>
+    JSON.parse((await vx(['endpoint', 'show', 'web', '-o', 'json', ...flags], { env })).out)
+  t.match(await shown(), [{ ifname: 'eth0' }, { ifname: 'eth1' }])
+  t.match(await shown('--ifname', 'eth1'), { ifname: 'eth1', address: '10.1.0.3/24' })
+})
+
+t.test('the flags of attach and create arrive at the agent as they were meant', async t => {
+  const { agent, env } = await served(t)
+  const create = 'network create blue --subnet 10.2.0.0/16 --gateway 10.2.0.9 --vni 77 --egress-rate 1gbit --mtu 1400'
+  await vx([...create.split(' '), '--no-egress', '--host-access'], { env })
+  const attach = 'endpoint attach --network blue --container-id web --netns /proc/self/ns/net --ip 10.2.0.5'
+  const more =
+    '--mac 02:00:00:00:00:05 --ingress-rate 10mbit --egress-rate 5mbit --delay 10ms --name shop --ifname net1'
+  await vx([...attach.split(' '), ...more.split(' ')], { env })
+  t.match(agent.asked, [
+    { name: 'blue', gateway: 0x0a020009, vni: 77, egressRate: 1e9, mtu: 1400, egress: false, hostAccess: true },
+    {
+      ...{ network: 'blue', containerId: 'web', netns: '/proc/self/ns/net', address: 0x0a020005, name: 'shop' },
+      ...{ mac: '02:00:00:00:00:05', ingressRate: 10e6, egressRate: 5e6, delayUs: 10_000, ifname: 'net1' }
+    }
+  ])
+})

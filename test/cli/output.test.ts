@@ -1,0 +1,109 @@
+import t from 'tap'
+import { facts, render, table } from '#cli/output.ts'
+import { endpointsTable, hostsTable, membersTable, networksTable, raftPeersTable, statusFacts } from '#cli/shapes.ts'
+import type { EndpointView, StatusView } from '#model/views.ts'
+
+const PEER_ID = `12D3KooW${'x'.repeat(44)}`
+
+t.test('columns are as wide as their content, with nothing after the last', t => {
+  const rows = [
+    ['a', 'bb', ''],
+    ['cccc', 'd', 'e']
+  ]
+  const text = table(
+    [
+      ['ONE', row => row[0] ?? ''],
+      ['TWO', row => row[1] ?? ''],
+      ['THREE', row => row[2] ?? '']
+    ],
+    rows
+  )
+  t.equal(text, 'ONE   TWO  THREE\na     bb\ncccc  d    e\n')
+  t.equal(facts([['name', ''], ['address', '1'] as const]), 'name\naddress  1\n')
+  t.end()
+})
+
+t.test('text from elsewhere cannot steer the terminal', t => {
+  for (const hostile of [
+    '\u001b[2J',
+    '\r',
+    '\n',
+    '\t',
+    '\u0007',
+    '\u009b1m',
+    '\u202e',
+    '\u2066',
+    '\u200b',
+    '\u2028',
+    '\ud800'
+  ]) {
+    const title = `U+${hostile.charCodeAt(0).toString(16)}`
+    t.equal(facts([['name', `a${hostile}b`]]), `name  a?${hostile.slice(1)}b\n`, title)
+  }
+  for (const harmless of ['für', '漢字', 'a b', '🙂']) t.equal(facts([['n', harmless]]), `n  ${harmless}\n`)
+  t.end()
+})
+
+t.test('JSON is indented, YAML is YAML', t => {
+  t.equal(render('json', { a: [1] }), '{\n  "a": [\n    1\n  ]\n}\n')
+  t.equal(render('yaml', { a: [1], b: '10.1.0.2/24' }), 'a:\n  - 1\nb: 10.1.0.2/24\n')
+  t.end()
+})
+
+t.test('the longest ordinary values fit 80 columns', t => {
+  const name = 'host-0123'
+  const address = '192.168.100.100'
+  const member = { name, address, status: 'leaving', role: 'server', vtep: address, peerId: PEER_ID } as const
+  const endpoint = {
+    ...{ network: 'tenant-1', containerId: 'f'.repeat(64), name: 'web', ifname: 'eth0', host: 'h12' },
+    ...{ address: '10.100.100.100/16', rxBytes: 2 ** 40, txBytes: 999_999_999 }
+  } as EndpointView
+  const network = {
+    ...{ name: 'tenant-1', vni: 16_777_215, subnet: '10.100.100.0/24', gateway: '10.100.100.1', egressRate: 100e6 },
+    ...{ mtu: 1450, egress: true, hostAccess: false, endpoints: 65_534 }
+  }
+  const tables = [
+    membersTable([member]),
+    hostsTable([{ ...member, endpoints: 65_534, version: '10.10.10', status: 'unknown' }]),
+    raftPeersTable([
+      { name, address: `${address}:65535`, peerId: PEER_ID, state: 'candidate', voter: true, matchIndex: 1e9 }
+    ]),
+    networksTable([network]),
+    endpointsTable([endpoint])
+  ]
+  for (const text of tables) {
+    for (const line of text.split('\n')) t.ok(line.length <= 80, `${line.length}: ${line}`)
+  }
+  t.match(endpointsTable([endpoint]), / {2}f{15}~ {2}web .* {2}1T {2,}953M\n/)
+  t.end()
+})
+
+t.test('peer ids are told apart by their ends', t => {
+  const row = (end: string): string =>
+    membersTable([
+      { name: 'h', address: '', status: 'alive', role: 'client', vtep: '', peerId: `12D3KooW${'x'.repeat(40)}${end}` }
+    ])
+  t.match(row('abcd'), /~xxxxabcd\n$/)
+  t.not(row('abcd'), row('abce'))
+  t.end()
+})
+
+t.test('what is wrong with a host stands first', t => {
+  const well: StatusView = {
+    ...{ host: 'h1', peerId: PEER_ID, cluster: 'c1', version: '1', ready: true, networks: 1, endpoints: 2 },
+    raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
+    members: { alive: 3, failed: 0 },
+    overlay: { driver: 'linux', drift: 0, degraded: [] }
+  }
+  t.match(statusFacts(well), /^host {7}h1/)
+  for (const [change, words] of [
+    [{ ready: false }, /^! {10}this host is not ready\nhost /],
+    [{ raft: { ...well.raft, leader: null } }, /^! +no leader is known/],
+    [{ members: { alive: 2, failed: 1 } }, /^! +1 members? ha(s|ve) failed: vxmesh members\n/],
+    [{ overlay: { ...well.overlay, degraded: ['no bridge'] } }, /^! +degraded: no bridge\n/],
+    [{ cluster: null }, /\ncluster {4}none yet\n/]
+  ] as const) {
+    t.match(statusFacts({ ...well, ...change }), words)
+  }
+  t.end()
+})

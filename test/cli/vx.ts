@@ -1,0 +1,51 @@
+// The command line in this process, with its streams caught, and an agent on a socket of the test's own.
+
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { Test } from 'tap'
+import { startApi } from '#api/server.ts'
+import { commandTree, runCli } from '#cli/program.ts'
+import type { ClusterKeys } from '#config/cluster-key.ts'
+import type { Config } from '#config/schema.ts'
+import type { ExitCode } from '#model/errors.ts'
+import { createLogger } from '#platform/log.ts'
+import { scratch } from '../api/scratch.ts'
+import { StateAgent } from '../api/state-agent.ts'
+
+export type Run = { readonly code: ExitCode; readonly out: string; readonly err: string }
+type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
+
+export async function vx(
+  argv: readonly string[],
+  p: { readonly env?: Readonly<Record<string, string>>; readonly runAgent?: RunAgent } = {}
+): Promise<Run> {
+  let [out, err] = ['', '']
+  const code = await runCli(argv, {
+    io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text) },
+    version: '9.9.9',
+    runAgent: p.runAgent ?? (() => Promise.reject(new Error('no agent is to be started')))
+  })
+  return { code, out, err }
+}
+
+/** An agent that answers until the test ends. */
+export async function served(t: Test): Promise<{ agent: StateAgent; env: Readonly<Record<string, string>> }> {
+  const agent = new StateAgent()
+  const socketPath = join(scratch(t), 'agent.sock')
+  const api = await startApi({ socketPath, agent, logger: createLogger('silent') })
+  t.teardown(() => api.close())
+  return { agent, env: { VXMESH_SOCKET: socketPath } }
+}
+
+/** The words of every command: `network create`. */
+export function commandPaths(): string[] {
+  const nothing = (): void => undefined
+  const io = { env: {}, out: nothing, err: nothing }
+  const show = (): Promise<void> => Promise.resolve()
+  const runAgent: RunAgent = () => Promise.resolve(0)
+  const walk = (command: Command, path: string): string[] => [
+    path,
+    ...command.commands.flatMap(inner => walk(inner, `${path} ${inner.name()}`.trim()))
+  ]
+  return walk(commandTree({ context: { show, io }, io, version: '', runAgent, exit: nothing }), '')
+}
