@@ -1,12 +1,13 @@
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
 import { VxmeshError, type ErrorCode, type ExitCode } from '#model/errors.ts'
-import { commandPaths, served, vx } from './vx.ts'
+import { commandHelp } from '../../scripts/docs.ts'
+import { served, vx } from './vx.ts'
 
 const ATTACH = ['endpoint', 'attach', '--network', 'red', '--container-id', 'web']
 
 t.test('every command explains itself on stdout, within 80 columns and with the shared flags', async t => {
-  const paths = commandPaths()
+  const paths = commandHelp().map(({ path }) => path)
   t.ok(paths.length >= 25, `${paths.length} commands`)
   for (const path of paths) {
     for (const flag of ['--help', '-h']) {

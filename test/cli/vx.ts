@@ -1,10 +1,9 @@
 // The command line in this process, with its streams caught, and an agent on a socket of the test's own.
 
 import { join } from 'node:path'
-import type { Command } from 'commander'
 import type { Test } from 'tap'
 import { startApi } from '#api/server.ts'
-import { commandTree, runCli } from '#cli/program.ts'
+import { runCli } from '#cli/program.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
@@ -35,17 +34,4 @@ export async function served(t: Test): Promise<{ agent: StateAgent; env: Readonl
   const api = await startApi({ socketPath, agent, logger: createLogger('silent') })
   t.teardown(() => api.close())
   return { agent, env: { VXMESH_SOCKET: socketPath } }
-}
-
-/** The words of every command: `network create`. */
-export function commandPaths(): string[] {
-  const nothing = (): void => undefined
-  const io = { env: {}, out: nothing, err: nothing }
-  const show = (): Promise<void> => Promise.resolve()
-  const runAgent: RunAgent = () => Promise.resolve(0)
-  const walk = (command: Command, path: string): string[] => [
-    path,
-    ...command.commands.flatMap(inner => walk(inner, `${path} ${inner.name()}`.trim()))
-  ]
-  return walk(commandTree({ context: { show, io }, io, version: '', runAgent, exit: nothing }), '')
 }

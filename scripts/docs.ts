@@ -1,0 +1,61 @@
+// Writes the parts of docs/ that follow from the code, between their marks: the keys of the configuration from its
+// schema, the commands from their help. Run it after a change of either: node scripts/docs.ts
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Command } from 'commander'
+import { commandTree } from '#cli/program.ts'
+import { flagOf, variableOf } from '#config/load.ts'
+import { KEY_FACTS, type KeyFacts } from '#config/schema.ts'
+
+const BEGIN = '<!-- written by scripts/docs.ts -->'
+const END = '<!-- end -->'
+
+/** Pages of docs/ with the part that is written. */
+export const PAGES: Readonly<Record<string, () => string>> = {
+  'configuration.md': () => KEY_FACTS.map(keySection).join('\n'),
+  'cli.md': () =>
+    commandHelp()
+      .map(({ path, help }) => `## \`${`vxmesh ${path}`.trim()}\`\n\n\`\`\`\n${help.trim()}\n\`\`\`\n`)
+      .join('\n')
+}
+
+/** The page as it should be: what stands around the marks, and the written part between them. */
+export function withWrittenPart(page: string): string {
+  const text = readFileSync(pathOf(page), 'utf8')
+  const [before, rest] = text.split(BEGIN)
+  const after = rest?.split(END)[1]
+  const written = PAGES[page]?.()
+  if (before === undefined || after === undefined || written === undefined) throw new Error(`${page} has no marks`)
+  return `${before}${BEGIN}\n\n${written}\n${END}${after}`
+}
+
+export function pathOf(page: string): string {
+  return resolve(import.meta.dirname, '../docs', page)
+}
+
+/** Every command by its words, with its help at 80 columns. */
+export function commandHelp(): { readonly path: string; readonly help: string }[] {
+  let help = ''
+  const io = { env: {}, out: (text: string) => (help += text), err: () => undefined }
+  const context = { io, show: () => Promise.resolve() }
+  const tree = commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
+  const walk = (command: Command, path: string): { path: string; help: string }[] => {
+    help = ''
+    command.outputHelp()
+    const own = { path, help }
+    return [own, ...command.commands.flatMap(inner => walk(inner, `${path} ${inner.name()}`.trim()))]
+  }
+  return walk(tree, '')
+}
+
+function keySection({ key, accepts, description, fallback }: KeyFacts): string {
+  if (description === '' || accepts === '') throw new Error(`${key}: the schema does not say what it is or accepts`)
+  const byDefault = fallback === undefined ? 'no fixed default' : `default \`${JSON.stringify(fallback)}\``
+  return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${byDefault}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.\n`
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  for (const page of Object.keys(PAGES)) writeFileSync(pathOf(page), withWrittenPart(page))
+}
