@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Command } from 'commander'
+import { ApiClient } from '#cli/client.ts'
 import { commandTree } from '#cli/program.ts'
 import { flagOf, variableOf } from '#config/load.ts'
 import { KEY_FACTS, type KeyFacts } from '#config/schema.ts'
@@ -39,7 +40,8 @@ export function pathOf(page: string): string {
 export function commandHelp(): { readonly path: string; readonly help: string }[] {
   let help = ''
   const io = { env: {}, out: (text: string) => (help += text), err: () => undefined }
-  const context = { io, show: () => Promise.resolve() }
+  const client = (): ApiClient => new ApiClient('')
+  const context = { io, client, formatOf: () => 'table' as const, show: () => Promise.resolve() }
   const tree = commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
   const walk = (command: Command, path: string): { path: string; help: string }[] => {
     help = ''

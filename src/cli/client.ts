@@ -36,6 +36,9 @@ export class ApiClient {
       for await (const line of createInterface({ input: response })) if (line !== '') yield line
     } catch (err) {
       throw this.#unreachable(err instanceof Error ? err : new Error(String(err)))
+    } finally {
+      // A caller who stops listening: what the connection says afterwards concerns nobody.
+      response.on('error', () => undefined).destroy()
     }
   }
 

@@ -2,6 +2,7 @@ import { request } from 'node:http'
 import { stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { ApiClient } from '#cli/client.ts'
 import { buildApi, startApi } from '#api/server.ts'
 import { VxmeshError, type ErrorBody, type ErrorCode } from '#model/errors.ts'
 import { createLogger } from '#platform/log.ts'
@@ -220,6 +221,16 @@ t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is 
   t.equal(await get(socketPath), 200, 'the refused second one has not hurt the first')
   await api.close()
   await t.rejects(stat(socketPath), { code: 'ENOENT' })
+})
+
+t.test('events are a stream of lines, not one answer', async t => {
+  const socketPath = join(scratch(t), 'agent.sock')
+  const api = await startApi({ socketPath, agent: new StateAgent(), logger })
+  t.teardown(() => api.close())
+  for await (const line of new ApiClient(socketPath).lines('/v1/events')) {
+    t.match(JSON.parse(line), { kind: 'watching', index: 4 })
+    break
+  }
 })
 
 t.test('a file that is no socket is not replaced', async t => {

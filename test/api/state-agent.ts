@@ -6,6 +6,7 @@ import { endpointView, hostView, memberView, networkView } from '#agent/views.ts
 import type { Command, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
+import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
@@ -35,6 +36,8 @@ export class StateAgent implements AgentPort {
         appliedIndex: this.caller.index
       },
       members: { alive: 2, failed: 0 },
+      digest: 'd1',
+      differsAt: null,
       networks: this.caller.state.networkCount,
       endpoints: this.caller.state.endpointCount,
       overlay: { driver: 'linux', drift: 0, degraded: [] }
@@ -136,6 +139,12 @@ export class StateAgent implements AgentPort {
         matchIndex: this.caller.index
       }))
     )
+  }
+
+  /** One event, at once. */
+  watch(listener: (event: AgentEvent) => void): () => void {
+    listener({ time: '2026-01-01T00:00:00.000Z', kind: 'watching', index: this.caller.index })
+    return () => undefined
   }
 
   async #answer<T>(asked: unknown, answer: () => T): Promise<T> {

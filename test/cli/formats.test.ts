@@ -10,7 +10,20 @@ const ENDPOINT = [
 const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
 const HOST = ['name', 'peerId', 'vtep', 'role', 'status', 'endpoints', 'version']
 const PEER = ['name', 'peerId', 'address', 'state', 'voter', 'matchIndex']
-const STATUS = ['host', 'peerId', 'cluster', 'version', 'ready', 'raft', 'members', 'networks', 'endpoints', 'overlay']
+const STATUS = [
+  'host',
+  'peerId',
+  'cluster',
+  'version',
+  'ready',
+  'raft',
+  'members',
+  'networks',
+  'endpoints',
+  'overlay',
+  'digest',
+  'differsAt'
+]
 
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [

@@ -90,7 +90,17 @@ t.test('peer ids are told apart by their ends', t => {
 
 t.test('what is wrong with a host stands first', t => {
   const well: StatusView = {
-    ...{ host: 'h1', peerId: PEER_ID, cluster: 'c1', version: '1', ready: true, networks: 1, endpoints: 2 },
+    ...{
+      host: 'h1',
+      peerId: PEER_ID,
+      cluster: 'c1',
+      version: '1',
+      ready: true,
+      networks: 1,
+      endpoints: 2,
+      digest: 'd1',
+      differsAt: null
+    },
     raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
     members: { alive: 3, failed: 0 },
     overlay: { driver: 'linux', drift: 0, degraded: [] }
@@ -101,6 +111,7 @@ t.test('what is wrong with a host stands first', t => {
     [{ raft: { ...well.raft, leader: null } }, /^! +no leader is known/],
     [{ members: { alive: 2, failed: 1 } }, /^! +1 members? ha(s|ve) failed: vxmesh members\n/],
     [{ overlay: { ...well.overlay, degraded: ['no bridge'] } }, /^! +degraded: no bridge\n/],
+    [{ differsAt: 7 }, /^! +the state differs from the leader’s since log index 7/],
     [{ cluster: null }, /\ncluster {4}none yet\n/]
   ] as const) {
     t.match(statusFacts({ ...well, ...change }), words)

@@ -51,9 +51,11 @@ t.test('no colours, whatever the terminal is said to be', async t => {
 
 t.test('a reader that stops reading does not make the command fail', async t => {
   const { env } = await served(t)
-  const script = `"$0" members -o json | true; echo "\${PIPESTATUS[0]}"`
-  const { out, err } = await run('bash', ['-c', script, VXMESH], env)
-  t.same([out, err], ['0\n', ''])
+  for (const argv of ['members -o json', 'events']) {
+    const script = `"$0" ${argv} | true; echo "\${PIPESTATUS[0]}"`
+    const { out, err } = await run('bash', ['-c', script, VXMESH], env)
+    t.same([out, err], ['0\n', ''], argv)
+  }
 })
 
 t.test('a Node that is too old is refused with the way out', async t => {

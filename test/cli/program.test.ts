@@ -94,6 +94,7 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['endpoint', 'detach'], /required option '--container-id <id>'/],
   [['endpoint', 'show', 'a/b'], /CONTAINER-ID: must start with/],
   [['endpoint', 'list', '--network', 'RED'], /--network: must be/],
+  [['events', '-o', 'yaml'], /--output: events come as table or json/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -127,6 +128,7 @@ t.test('without an agent every command of the API is exit 3, and says which sock
     ['join', '192.0.2.1'],
     ['host', 'list'],
     ['raft', 'peers'],
+    ['events'],
     ['network', 'create', 'blue', '--subnet', '10.1.0.0/24'],
     ['endpoint', 'detach', '--container-id', 'web']
   ]) {
