@@ -1,0 +1,84 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import t from 'tap'
+import { ERROR_CODES } from '#model/errors.ts'
+import { CONFIG_KEYS, flagOf, variableOf } from '#config/load.ts'
+import { commandHelp, PAGES, pathOf, withWrittenPart } from '../../scripts/docs.ts'
+
+const root = resolve(import.meta.dirname, '../..')
+
+t.test('the committed pages are what `node scripts/docs.ts` writes', t => {
+  for (const page of Object.keys(PAGES)) {
+    t.equal(withWrittenPart(page), readFileSync(pathOf(page), 'utf8'), `${page}: run node scripts/docs.ts`)
+  }
+  t.end()
+})
+
+t.test('the configuration’s page has every key with its flag and variable, and no other', t => {
+  const page = readFileSync(pathOf('configuration.md'), 'utf8')
+  t.same(
+    [...page.matchAll(/^### `(.+)`$/gm)].map(match => match[1]),
+    CONFIG_KEYS
+  )
+  for (const key of CONFIG_KEYS) t.ok(page.includes(`\`${flagOf(key)}\`, \`${variableOf(key)}\`.`), key)
+  t.end()
+})
+
+t.test('the command line’s page has every command, and no other', t => {
+  const page = readFileSync(pathOf('cli.md'), 'utf8')
+  const commands = commandHelp().map(({ path }) => `vxmesh ${path}`.trim())
+  t.same(
+    [...page.matchAll(/^## `(.+)`$/gm)].map(match => match[1]),
+    commands
+  )
+  t.ok(commands.length >= 25)
+  t.end()
+})
+
+t.test('every error code is explained with its HTTP status, its exit code and what to do, and no other', t => {
+  const sections = readFileSync(pathOf('errors.md'), 'utf8').split(/^## /m).slice(1)
+  t.same(
+    sections.map(section => section.split('\n')[0]),
+    Object.keys(ERROR_CODES)
+  )
+  for (const [at, { http, exit }] of Object.values(ERROR_CODES).entries()) {
+    const section = sections[at] ?? ''
+    t.match(
+      section,
+      new RegExp(`^[A-Z_]+\n\nHTTP ${http}, exit code ${exit}\\. [A-Z][^]{20,}\n\n\\*\\*Do:\\*\\* .{10,}`)
+    )
+  }
+  t.end()
+})
+
+t.test('every link of the documents leads somewhere', t => {
+  const documents = [...markdown(root, false), ...markdown(join(root, 'docs'), true)]
+  t.ok(documents.length >= 8)
+  for (const document of documents) {
+    const text = readFileSync(document, 'utf8')
+    for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [path = '', anchor] = target.split('#')
+      const file = path === '' ? document : resolve(dirname(document), path)
+      t.ok(existsSync(file), `${relative(root, document)}: ${target}`)
+      if (anchor !== undefined) t.ok(anchors(file).includes(anchor), `${relative(root, document)}: ${target}`)
+    }
+  }
+  t.end()
+})
+
+function markdown(folder: string, recursive: boolean): string[] {
+  return readdirSync(folder, { recursive, encoding: 'utf8' })
+    .filter(name => name.endsWith('.md'))
+    .map(name => join(folder, name))
+}
+
+/** The names that headings have as link targets. */
+function anchors(file: string): string[] {
+  const headings = readFileSync(file, 'utf8').matchAll(/^#+ (.+)$/gm)
+  return [...headings].map(([, text = '']) =>
+    text
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .replaceAll(' ', '-')
+  )
+}
