@@ -159,11 +159,13 @@ export class Agent {
     await ensureDirectory(config.dataDir)
     const lock = await lockDirectory(config.dataDir)
     const driver = LinuxDriver.open({ bind: config.overlay.vtep })
+    let agent: Agent | null = null
     try {
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
       const opened = await Wal.open(config.dataDir)
       if (opened.recovered.cutBytes > 0) logger.warn({ bytes: opened.recovered.cutBytes }, 'unfinished append cut off')
+      const bootId = await readBootId()
       const known: { isKnown: (peer: PeerId) => boolean } = { isKnown: () => false }
       const mesh = await Mesh.start({
         privateKey: identity.privateKey,
@@ -175,14 +177,17 @@ export class Agent {
         logger: logger.child({ room: 'replication' })
       })
       const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
-      const bootId = await readBootId()
       const parts = { config, keys, logger, identity, opened, driver, overlayMtu, mesh, bootId, lock, known }
-      const agent = new Agent(parts)
+      agent = new Agent(parts)
       await agent.#run(logger)
       return agent
     } catch (err) {
-      await driver.close()
-      await lock.release()
+      // Half an agent must not go on: what was started holds ports, timers and the process.
+      if (agent !== null) await agent.stop()
+      else {
+        await driver.close()
+        await lock.release()
+      }
       throw err
     }
   }

@@ -30,7 +30,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
 
   program
     .command('leave')
-    .description('Leave the mesh gracefully and end the agent. Containers keep what they have.')
+    .description('Leave the mesh and end the agent. The other hosts send nothing to its containers until it is back.')
     .action(async (_: unknown, command: Command) => {
       await show(
         command,

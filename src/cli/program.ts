@@ -142,7 +142,7 @@ function formatOf(command: Command): Format {
 function fail(thrown: unknown, io: CliIo, argv: readonly string[]): ExitCode {
   if (thrown instanceof CommanderError) {
     if (thrown.exitCode === 0) return 0
-    const text = thrown.message.replace(/^error: /, '').replaceAll('\n', ' ')
+    const text = thrown.message.replace(/^error: /, '')
     if (thrown.code === 'commander.help') return 2
     return report(new VxmeshError('ERR_USAGE', text), io, argv)
   }
@@ -154,6 +154,6 @@ function report(err: VxmeshError, io: CliIo, argv: readonly string[]): ExitCode 
     (arg, at) =>
       arg === '-ojson' || arg === '--output=json' || (arg === 'json' && /^(-o|--output)$/.test(argv[at - 1] ?? ''))
   )
-  io.err(json ? `${JSON.stringify({ error: err.toBody() })}\n` : `vxmesh: ${err.message} [${err.code}]\n`)
+  io.err(json ? `${JSON.stringify({ error: err.toBody() })}\n` : `vxmesh: ${err.message.replaceAll('\n', ' ')} [${err.code}]\n`)
   return ERROR_CODES[err.code].exit
 }
