@@ -154,6 +154,10 @@ function report(err: VxmeshError, io: CliIo, argv: readonly string[]): ExitCode 
     (arg, at) =>
       arg === '-ojson' || arg === '--output=json' || (arg === 'json' && /^(-o|--output)$/.test(argv[at - 1] ?? ''))
   )
-  io.err(json ? `${JSON.stringify({ error: err.toBody() })}\n` : `vxmesh: ${err.message.replaceAll('\n', ' ')} [${err.code}]\n`)
+  io.err(
+    json
+      ? `${JSON.stringify({ error: err.toBody() })}\n`
+      : `vxmesh: ${err.message.replace(/\s+/g, ' ').trim()} [${err.code}]\n`
+  )
   return ERROR_CODES[err.code].exit
 }
