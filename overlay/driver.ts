@@ -6,6 +6,7 @@ import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import type { DesiredFilter } from './filter/desired-filter.ts'
 import { endpointAlias, vethName } from './plan/names.ts'
 import type { Observed } from './plan/observed.ts'
 import type { Op } from './plan/op.ts'
@@ -71,6 +72,10 @@ export type OverlayDriver = {
   observe(scope?: Vni): Promise<Observed>
   /** Never throws for a failing op: it is in the result. */
   execute(ops: readonly Op[]): Promise<ExecuteResult>
+  /** Port security and the underlay guard on this UDP port, or neither: then what an earlier run installed goes. @throws ERR_UNSUPPORTED, ERR_KERNEL */
+  setGuard(port: number | null): Promise<void>
+  /** Keeps the filters as desired; tells what there was to do. Without a guard, nothing. @throws ERR_KERNEL */
+  guard(desired: DesiredFilter, options: { readonly mayRemove: boolean }): Promise<readonly string[]>
   /** The network's bridge must exist. Idempotent. @throws ERR_NETNS, ERR_IFNAME_IN_USE, ERR_KERNEL */
   attach(request: AttachRequest): Promise<AttachResult>
   /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */

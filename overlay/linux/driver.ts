@@ -13,18 +13,20 @@ import type {
   Feature,
   OverlayDriver
 } from '../driver.ts'
+import type { DesiredFilter } from '../filter/desired-filter.ts'
+import { Guard, removeFilters } from '../filter/guard.ts'
 import { getLinks } from '../netlink/link.ts'
 import { isMarkedOurs, nameRole } from '../plan/names.ts'
 import type { Observed } from '../plan/observed.ts'
 import type { Op } from '../plan/op.ts'
 import { attachContainer, detachContainer } from './attach.ts'
 import { execute } from './execute.ts'
-import { probeFeatures } from './features.ts'
+import { probeFeatures, probeFilters } from './features.ts'
 import { readLink, readLinks, type Kernel } from './kernel.ts'
 import { observe } from './observe.ts'
 import { Removal } from './removal.ts'
 import { readUnderlay } from './underlay.ts'
-import { watchChanges } from './watch.ts'
+import { watchChanges, watchTables } from './watch.ts'
 
 export type LinuxDriverOptions = {
   /** This host's tunnel address. */
@@ -40,6 +42,7 @@ export class LinuxDriver implements OverlayDriver {
   readonly #removal: Removal
   readonly #stops = new Set<() => void>()
   #ours: ReadonlySet<number> = new Set()
+  #guard: Guard | null = null
 
   private constructor(bind: Ipv4, kernel: Kernel) {
     this.#bind = bind
@@ -69,12 +72,28 @@ export class LinuxDriver implements OverlayDriver {
     return execute({ kernel: this.#kernel, removal: this.#removal }, ops)
   }
 
-  attach(request: AttachRequest): Promise<AttachResult> {
+  async setGuard(port: number | null): Promise<void> {
+    this.#guard?.close()
+    this.#guard = null
+    const { netns } = this.#kernel
+    if (port === null) removeFilters(netns)
+    else this.#guard = await Guard.open(netns, { vtep: this.#bind, port })
+  }
+
+  async guard(desired: DesiredFilter, options: { readonly mayRemove: boolean }): Promise<readonly string[]> {
+    return (await this.#guard?.reconcile(desired, options)) ?? []
+  }
+
+  async attach(request: AttachRequest): Promise<AttachResult> {
+    const { hostInterface: device, mac, address } = request
+    await this.#guard?.admit({ device, mac, address })
     return attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
   }
 
-  detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
-    return detachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+  async detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
+    const result = await detachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+    await this.#guard?.dismiss(request.hostInterface)
+    return result
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {
@@ -99,19 +118,27 @@ export class LinuxDriver implements OverlayDriver {
     return this.#run(() => readUnderlay(this.#kernel.socket, this.#bind).overlayMtu)
   }
 
-  features(): Promise<readonly Feature[]> {
-    return this.#run(() => probeFeatures(this.#kernel))
+  async features(): Promise<readonly Feature[]> {
+    return [
+      ...probeFeatures(this.#kernel),
+      ...(await probeFilters({ vtep: this.#bind, required: this.#guard !== null }))
+    ]
   }
 
   onChange(listener: () => void): () => void {
+    const { netns } = this.#kernel
+    const stopTables =
+      this.#guard === null ? () => undefined : watchTables({ netns, own: this.#guard.portId, listener })
     const stopWatching = watchChanges({
-      netns: this.#kernel.netns,
+      netns,
       own: [this.#kernel.socket.portId, this.#removal.portId],
       isOurs: ifindex => this.#ours.has(ifindex),
       listener
     })
     const stop = (): void => {
-      if (this.#stops.delete(stop)) stopWatching()
+      if (!this.#stops.delete(stop)) return
+      stopWatching()
+      stopTables()
     }
     this.#stops.add(stop)
     return stop
@@ -120,6 +147,7 @@ export class LinuxDriver implements OverlayDriver {
   async close(): Promise<void> {
     for (const stop of this.#stops) stop()
     await this.#removal.close()
+    this.#guard?.close()
     this.#kernel.socket.close()
   }
 

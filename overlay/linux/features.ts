@@ -5,6 +5,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
+import { tryTables } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
 import { readLink, type Kernel } from './kernel.ts'
@@ -55,6 +56,14 @@ export function probeFeatures(kernel: Kernel): readonly Feature[] {
   } finally {
     socket.close()
   }
+}
+
+/** Port security and the underlay guard. Takes some 25 ms. */
+export async function probeFilters(p: { vtep: Ipv4; required: boolean }): Promise<readonly Feature[]> {
+  const tried = await tryTables({ vtep: p.vtep, port: 4789 })
+  return tried.map(({ table, failure }) =>
+    feature(table.set === 'ports' ? 'port-security' : 'underlay-guard', p.required, failure)
+  )
 }
 
 function feature(name: string, required: boolean, failure: string | null): Feature {

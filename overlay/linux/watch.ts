@@ -5,6 +5,7 @@ import { NetlinkSocket, type NetlinkFrame } from '#platform/netlink-socket.ts'
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlink/constants.ts'
 import { decodeLink } from '../netlink/link-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
+import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
 import { nameRole } from '../plan/names.ts'
 
 /** Notifications are gathered for so long before they are read. */
@@ -31,6 +32,26 @@ export function watchChanges(options: WatchOptions): () => void {
     const entry = decodeNeighbour(frame.payload)
     return entry !== null && options.isOurs(entry.ifindex)
   }
+  return watchSocket(socket, matters, options.listener)
+}
+
+/** The same for the tables of ours in nftables, whoever's process changed them. @throws ERR_NETNS, ERR_KERNEL */
+export function watchTables(options: {
+  readonly netns: string | null
+  readonly own: number
+  readonly listener: () => void
+}): () => void {
+  const socket = NetlinkSocket.open(options.netns, [NFNLGRP_NFTABLES], NFNETLINK)
+  const matters = (frame: NetlinkFrame): boolean =>
+    frame.portId !== options.own && decodeTableName(frame.payload).startsWith('vxmesh')
+  return watchSocket(socket, matters, options.listener)
+}
+
+function watchSocket(
+  socket: NetlinkSocket,
+  matters: (frame: NetlinkFrame) => boolean,
+  listener: () => void
+): () => void {
   let timer: NodeJS.Timeout | null = null
   let unwatch: (() => void) | null = null
   const arm = (): void => {
@@ -42,7 +63,7 @@ export function watchChanges(options: WatchOptions): () => void {
         timer = null
         const changed = socket.drain(matters)
         arm()
-        if (changed) options.listener()
+        if (changed) listener()
       }, GATHER_MS)
       timer.unref()
     })

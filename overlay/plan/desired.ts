@@ -76,13 +76,13 @@ export function onlyNetwork(host: DesiredHost, vni: Vni): DesiredHost {
 }
 
 /** What a member's status leaves of its host's entries. */
-type Reach = 'all' | 'unicast' | 'none'
+export type Reach = 'all' | 'unicast' | 'none'
 
 /**
  * A failed host, or one that a known view lacks, gets no floods but keeps its unicast entries: a cut of the control
  * plane must not cut containers. Only a host that said goodbye loses both.
  */
-function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach {
+export function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach {
   if (statuses === null) return 'all'
   switch (statuses.get(peer)) {
     case 'alive':

@@ -161,6 +161,7 @@ export class Agent {
     const driver = LinuxDriver.open({ bind: config.overlay.vtep })
     let agent: Agent | null = null
     try {
+      await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
       const opened = await Wal.open(config.dataDir)

@@ -4,6 +4,7 @@
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import { desiredFilter, type DesiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, onlyNetwork, type DesiredInput } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
 import { plan } from '#overlay/plan/plan.ts'
@@ -103,18 +104,37 @@ export class Reconciler {
     const observed = await driver.observe()
     // From here on a wake asks for another pass: what it announces may have come after the state was read.
     this.#awake = false
-    const { ops, conflicts } = plan(desired(input()), observed)
+    const facts = input()
+    const wanted = desired(facts)
+    const { ops, conflicts } = plan(wanted, observed)
     const allowed = this.#allowed(ops)
+    // First of all: who is to be reached by new entries may answer at once.
+    const unguarded = await this.#guard(desiredFilter(facts, wanted))
     const { failures } = await driver.execute(allowed)
     this.#degraded.clear()
+    if (unguarded !== null) this.#degraded.set('guard', unguarded.message)
     for (const { vni, device, reason } of conflicts) this.#degraded.set(`${vni}`, `${device}: ${reason}`)
     for (const { op, error } of failures) {
       this.#degraded.set(`${op.vni ?? op.device}`, `${describe(op)}: ${error.message}`)
       logger.error({ op: describe(op), err: error }, 'op failed')
     }
     if (allowed.length > 0) logger.debug({ ops: allowed.length, failed: failures.length }, 'reconciled')
-    this.#drift = failures.length + conflicts.length + (ops.length - allowed.length)
+    this.#drift = failures.length + conflicts.length + (ops.length - allowed.length) + (unguarded === null ? 0 : 1)
     return this.#drift === 0
+  }
+
+  /** A filter that cannot be set must not keep the rest from being right: traffic goes on. */
+  async #guard(filter: DesiredFilter): Promise<VxmeshError | null> {
+    const { driver, mayRemove, logger } = this.#options
+    try {
+      const done = await driver.guard(filter, { mayRemove: mayRemove() })
+      if (done.length > 0) logger.debug({ done }, 'filters set')
+      return null
+    } catch (thrown) {
+      const err = asVxmeshError(thrown)
+      logger.error({ err }, 'filters not set')
+      return err
+    }
   }
 
   #allowed(ops: readonly Op[]): readonly Op[] {

@@ -95,7 +95,10 @@ export const configShape = z.strictObject({
         given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
       )
         .default('auto')
-        .describe('MTU of containers; auto: the underlay’s less 50')
+        .describe('MTU of containers; auto: the underlay’s less 50'),
+      guard: choice('required', 'off')
+        .default('required')
+        .describe('Port security and the guard of the VXLAN port, by nftables; required: no start without them')
     })
     .prefault({}),
   zmq: z

@@ -1,5 +1,6 @@
-// A NETLINK_ROUTE socket of one network namespace: requests with their answers, batches, dumps. Synchronous: the
-// kernel answers within microseconds, and a thread hop would cost more. What takes it long goes by `requestAsync`.
+// A netlink socket (NETLINK_ROUTE unless told otherwise) of one network namespace: requests with their answers, batches,
+// dumps. Synchronous: the kernel answers within microseconds, and a thread hop would cost more. What takes it long goes
+// by `requestAsync`.
 
 import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
@@ -61,17 +62,18 @@ export class NetlinkSocket {
   }
 
   /** Opens a socket in the namespace at a path (null: the process's own). @throws ERR_NETNS, ERR_KERNEL */
-  static open(netns: string | null, groups: readonly number[] = []): NetlinkSocket {
-    return netns === null ? NetlinkSocket.#create(groups) : inNetns(netns, () => NetlinkSocket.#create(groups))
+  static open(netns: string | null, groups: readonly number[] = [], protocol = NETLINK_ROUTE): NetlinkSocket {
+    const create = (): NetlinkSocket => NetlinkSocket.#create(groups, protocol)
+    return netns === null ? create() : inNetns(netns, create)
   }
 
   /** Opens a socket in a new namespace that ends with it. @throws ERR_NETNS, ERR_KERNEL */
   static openScratch(): NetlinkSocket {
-    return inScratchNetns(() => NetlinkSocket.#create([]))
+    return inScratchNetns(() => NetlinkSocket.#create([], NETLINK_ROUTE))
   }
 
-  static #create(groups: readonly number[]): NetlinkSocket {
-    const opened = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW_CLOEXEC, NETLINK_ROUTE)
+  static #create(groups: readonly number[], protocol: number): NetlinkSocket {
+    const opened = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW_CLOEXEC, protocol)
     if (opened.value < 0) throw kernelError('cannot open a netlink socket', opened.errno)
     const fd = opened.value
     try {
@@ -158,6 +160,28 @@ export class NetlinkSocket {
   }
 
   /**
+   * Sends one nfnetlink transaction, at most 64 KiB: its begin, the changes, its end. All happen or none; gives the first
+   * refusal, or null. @throws ERR_KERNEL when it cannot be sent
+   */
+  transaction(requests: readonly NetlinkRequest[], doing: string): NetlinkRefusal | null {
+    const first = this.#seq
+    this.#seq = (first + requests.length) >>> 0
+    // The last change is always answered, but for a begin that is refused: then nothing else is looked at.
+    const last = requests.length - 2
+    this.#transmit(this.#frame(requests, first, NLM_F_ACK, last), doing)
+    let refused: NetlinkRefusal | null = null
+    for (;;) {
+      for (const frame of this.#receiveFrames(doing)) {
+        const index = (frame.seq - first) >>> 0
+        if (frame.type !== NLMSG_ERROR || index >= requests.length) continue
+        const { errno, text } = readVerdict(frame)
+        if (errno !== 0) refused ??= refusal(errno, text)
+        if (index === last || index === 0) return refused
+      }
+    }
+  }
+
+  /**
    * Reads a whole table; `decode` gives undefined for what does not matter. A dump that changes interrupted is read
    * again. @throws ERR_KERNEL
    */
@@ -214,10 +238,11 @@ export class NetlinkSocket {
     return end
   }
 
-  #frame(requests: readonly NetlinkRequest[], firstSeq: number, extra: number): Uint8Array {
+  /** `extra` flags go on one of the messages: the last one by default. */
+  #frame(requests: readonly NetlinkRequest[], firstSeq: number, extra: number, at = requests.length - 1): Uint8Array {
     let offset = 0
     requests.forEach((request, i) => {
-      const ack = i === requests.length - 1 ? extra : 0
+      const ack = i === at ? extra : 0
       const flags = request.flags | NLM_F_REQUEST | ack
       offset = writeFrame({ into: this.#send, offset, request, flags, seq: (firstSeq + i) >>> 0 })
     })

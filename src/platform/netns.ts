@@ -73,6 +73,16 @@ export function inScratchNetns<T>(run: () => T): T {
   return away(unshareNetns, run, { path: 'a new namespace', field: 'netns' })
 }
 
+/** Runs with the path of a new, empty namespace that ends with it. @throws ERR_NETNS */
+export async function withScratchNetns<T>(use: (path: string) => Promise<T>): Promise<T> {
+  const fd = inScratchNetns(() => openSync(OWN_NETNS, constants.O_RDONLY))
+  try {
+    return await use(`/proc/${process.pid}/fd/${fd}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Writes settings below /proc/sys as the namespace (null: the process's own) has them. @throws ERR_NETNS, ERR_KERNEL */
 export function writeSysctls(netns: string | null, settings: readonly { key: string; value: string }[]): void {
   const write = (): void => {

@@ -1,0 +1,63 @@
+// An element of one of the two sets, in the two forms in which it is met: as nft words it, and as the kernel's bytes
+// (registers of 4 bytes, each part padded to them).
+
+import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseIfName, type IfName } from '#model/ids.ts'
+import { parseMac } from '#model/mac.ts'
+import type { DesiredFilter, PortBinding } from './desired-filter.ts'
+import type { FilterTable } from './ruleset.ts'
+
+export type Element = {
+  /** Identifies it within its set. */
+  readonly text: string
+  readonly key: Uint8Array
+}
+
+export type Elements = ReadonlyMap<string, Element>
+
+export function elementsOf(table: FilterTable, desired: DesiredFilter): Map<string, Element> {
+  const elements =
+    table.set === 'ports' ? [...desired.ports.values()].map(portElement) : [...desired.vteps].map(vtepElement)
+  return new Map(elements.map(element => [element.text, element]))
+}
+
+/** An element as nft lists it, or null when it is none that we make (a timeout, a comment, another form). */
+export function parseElement(table: FilterTable, listed: unknown): Element | null {
+  try {
+    if (table.set === 'vteps') return typeof listed === 'string' ? vtepElement(parseIpv4(listed)) : null
+    const parts: unknown = typeof listed === 'object' && listed !== null && 'concat' in listed ? listed.concat : null
+    if (!Array.isArray(parts)) return null
+    const [device, mac, address] = parts.map(String)
+    return portElement({
+      device: parseIfName(device ?? ''),
+      mac: parseMac(mac ?? ''),
+      address: parseIpv4(address ?? '')
+    })
+  } catch {
+    return null
+  }
+}
+
+/** Is this the element of that port? */
+export function isOfPort(element: Element, device: IfName): boolean {
+  return element.text.startsWith(`${device} `)
+}
+
+const IFNAME_BYTES = 16
+const MAC_BYTES = 8
+
+export function portElement({ device, mac, address }: PortBinding): Element {
+  const parts = [device, mac, formatIpv4(address)]
+  const key = new Uint8Array(IFNAME_BYTES + MAC_BYTES + 4)
+  new TextEncoder().encodeInto(device, key)
+  key.set(Buffer.from(mac.replaceAll(':', ''), 'hex'), IFNAME_BYTES)
+  new DataView(key.buffer).setUint32(IFNAME_BYTES + MAC_BYTES, address)
+  return { text: parts.join(' . '), key }
+}
+
+function vtepElement(address: Ipv4): Element {
+  const text = formatIpv4(address)
+  const key = new Uint8Array(4)
+  new DataView(key.buffer).setUint32(0, address)
+  return { text, key }
+}

@@ -1,0 +1,108 @@
+// The few messages of nf_tables (linux/netfilter/nf_tables.h) that must not cost a process: elements of sets, the
+// generation of the rule set, whose table a notification is about. Rules and tables themselves are nft's business.
+
+import { attributesOf, readText, viewOf, Writer, type Message } from './bytes.ts'
+import { NLM_F_CREATE } from './constants.ts'
+
+/** NETLINK_NETFILTER. */
+export const NFNETLINK = 12
+/** NFNLGRP_NFTABLES: every change of every table. */
+export const NFNLGRP_NFTABLES = 7
+
+const SUBSYSTEM = 10
+const NFNL_MSG_BATCH_BEGIN = 0x10
+const NFNL_MSG_BATCH_END = 0x11
+const NFNL_BATCH_GENID = 1
+const NFT_MSG_DELTABLE = 2
+const NFT_MSG_NEWSETELEM = 12
+const NFT_MSG_DELSETELEM = 14
+const NFT_MSG_GETGEN = 16
+const NFTA_GEN_ID = 1
+/** The table's name is attribute 1 of every kind of message but the generation's. */
+const NFTA_TABLE = 1
+const NFTA_SET_ELEM_LIST_SET = 2
+const NFTA_SET_ELEM_LIST_ELEMENTS = 3
+const NFTA_LIST_ELEM = 1
+const NFTA_SET_ELEM_KEY = 1
+const NFTA_DATA_VALUE = 1
+
+const FAMILIES = { inet: 1, bridge: 7 } as const
+
+/** struct nfgenmsg. */
+const HEADER_BYTES = 4
+
+export type SetRef = { readonly family: keyof typeof FAMILIES; readonly name: string; readonly set: string }
+
+/** Refused by the kernel unless the rule set is still of this generation; null: whatever it is. */
+export function beginBatch(generation: number | null): Message {
+  const writer = header(0, SUBSYSTEM)
+  if (generation !== null) writer.attribute(NFNL_BATCH_GENID, u32Be(generation))
+  return writer.message(NFNL_MSG_BATCH_BEGIN, 0)
+}
+
+export function endBatch(): Message {
+  return header(0, SUBSYSTEM).message(NFNL_MSG_BATCH_END, 0)
+}
+
+export function addSetElement(set: SetRef, key: Uint8Array): Message {
+  return setElement(set, key).message(type(NFT_MSG_NEWSETELEM), NLM_F_CREATE)
+}
+
+export function deleteSetElement(set: SetRef, key: Uint8Array): Message {
+  return setElement(set, key).message(type(NFT_MSG_DELSETELEM), 0)
+}
+
+export function deleteTable(table: Pick<SetRef, 'family' | 'name'>): Message {
+  return header(FAMILIES[table.family]).attributeText(NFTA_TABLE, table.name).message(type(NFT_MSG_DELTABLE), 0)
+}
+
+export function getGeneration(): Message {
+  return header(0).message(type(NFT_MSG_GETGEN), 0)
+}
+
+/** The generation of the answer to `getGeneration`, or null. */
+export function decodeGeneration(payload: Uint8Array): number | null {
+  const id = attributesOf(payload, HEADER_BYTES).get(NFTA_GEN_ID)
+  return id?.length === 4 ? viewOf(id).getUint32(0) : null
+}
+
+/** What a committed change makes of a generation: zero is never one. */
+export function nextGeneration(generation: number): number {
+  return (generation + 1) >>> 0 || 1
+}
+
+/** The table that a notification is about; an empty text when it names none. */
+export function decodeTableName(payload: Uint8Array): string {
+  const name = attributesOf(payload, HEADER_BYTES).get(NFTA_TABLE)
+  return name === undefined ? '' : readText(name)
+}
+
+function setElement({ family, name, set }: SetRef, key: Uint8Array): Writer {
+  return header(FAMILIES[family])
+    .attributeText(NFTA_TABLE, name)
+    .attributeText(NFTA_SET_ELEM_LIST_SET, set)
+    .nested(NFTA_SET_ELEM_LIST_ELEMENTS, list =>
+      list.nested(NFTA_LIST_ELEM, element =>
+        element.nested(NFTA_SET_ELEM_KEY, data => data.attribute(NFTA_DATA_VALUE, key))
+      )
+    )
+}
+
+/** Family, version 0, resource id in network order. */
+function header(family: number, resource = 0): Writer {
+  return new Writer()
+    .u8(family)
+    .u8(0)
+    .u8(resource >> 8)
+    .u8(resource & 255)
+}
+
+function type(message: number): number {
+  return (SUBSYSTEM << 8) | message
+}
+
+function u32Be(value: number): Uint8Array {
+  const bytes = new Uint8Array(4)
+  new DataView(bytes.buffer).setUint32(0, value)
+  return bytes
+}
