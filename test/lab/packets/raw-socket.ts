@@ -1,0 +1,101 @@
+// Packet sockets (packet(7)) of a namespace: send any frame at all, and count what really arrives, before any filter of
+// the receiver sees it. Not our data plane's code.
+
+import { closeSync } from 'node:fs'
+import * as libc from '#platform/libc.ts'
+import { inNetns } from '#platform/netns.ts'
+import { markOf } from './frames.ts'
+
+const AF_INET = 2
+const AF_PACKET = 17
+const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
+/** ETH_P_ALL in network order. */
+const ALL_PROTOCOLS = 0x0300
+const SOL_PACKET = 263
+const PACKET_IGNORE_OUTGOING = 23
+const SOL_SOCKET = 1
+const SO_RCVBUFFORCE = 33
+const RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024
+
+class RawSocket {
+  protected readonly fd: number
+
+  constructor(netns: string, open: () => libc.Called, address: Uint8Array) {
+    this.fd = inNetns(netns, () => succeed('socket', open()))
+    succeed('bind', libc.bind(this.fd, address))
+  }
+
+  close(): void {
+    closeSync(this.fd)
+  }
+}
+
+const packetSocket = (): libc.Called => libc.socket(AF_PACKET, libc.SOCK_RAW_CLOEXEC, ALL_PROTOCOLS)
+
+export class Sender extends RawSocket {
+  constructor(netns: string, ifindex: number) {
+    super(netns, packetSocket, linkAddress(ifindex))
+  }
+
+  send(frame: Uint8Array): void {
+    succeed('send', libc.send(this.fd, frame))
+  }
+}
+
+/** Counts what carries a mark, by mark, and keeps the other frames if it is asked to. */
+export class Listener extends RawSocket {
+  readonly #buffer = Buffer.alloc(65_536)
+  readonly #counts = new Map<number, number>()
+
+  /** Frames that arrive at a device; what the namespace itself sends is not counted. */
+  static frames(netns: string, ifindex: number): Listener {
+    return new Listener(netns, packetSocket, linkAddress(ifindex))
+  }
+
+  /** Datagrams to a UDP port of any address of the namespace: what its IP stack has let in. */
+  static datagrams(netns: string, port: number): Listener {
+    const address = Buffer.alloc(16)
+    address.writeUInt16LE(AF_INET, 0)
+    address.writeUInt16BE(port, 2)
+    return new Listener(netns, () => libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), address)
+  }
+
+  private constructor(netns: string, open: () => libc.Called, address: Uint8Array) {
+    super(netns, open, address)
+    const one = new Uint8Array(new Int32Array([1]).buffer)
+    const size = new Uint8Array(new Int32Array([RECEIVE_BUFFER_BYTES]).buffer)
+    libc.setsockopt({ fd: this.fd, level: SOL_PACKET, name: PACKET_IGNORE_OUTGOING, value: one })
+    succeed('buffer', libc.setsockopt({ fd: this.fd, level: SOL_SOCKET, name: SO_RCVBUFFORCE, value: size }))
+  }
+
+  /** How many frames with the mark have arrived. */
+  count(mark: number): number {
+    this.drain()
+    return this.#counts.get(mark) ?? 0
+  }
+
+  drain(visit: (frame: Buffer) => void = () => undefined): void {
+    for (;;) {
+      const { value } = libc.recv(this.fd, this.#buffer, libc.MSG_DONTWAIT)
+      if (value < 0) return
+      const frame = this.#buffer.subarray(0, value)
+      const mark = markOf(frame)
+      if (mark !== null) this.#counts.set(mark, (this.#counts.get(mark) ?? 0) + 1)
+      visit(frame)
+    }
+  }
+}
+
+/** struct sockaddr_ll. */
+function linkAddress(ifindex: number): Uint8Array {
+  const address = Buffer.alloc(20)
+  address.writeUInt16LE(AF_PACKET, 0)
+  address.writeUInt16LE(ALL_PROTOCOLS, 2)
+  address.writeInt32LE(ifindex, 4)
+  return address
+}
+
+function succeed(what: string, { value, errno }: libc.Called): number {
+  if (value < 0) throw new Error(`${what}: ${libc.errnoText(errno)}`)
+  return value
+}

@@ -1,0 +1,60 @@
+// The guard in a real agent: on by default, kept without it, and no start where it cannot be had.
+
+import { execPath } from 'node:process'
+import { resolve } from 'node:path'
+import t from 'tap'
+import { run } from '#platform/process.ts'
+import { Lab } from '../lab/lab.ts'
+import type { LabHost } from '../lab/host.ts'
+import { bare } from '../lab/container.ts'
+import { waitFor } from '../lab/wait.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const skip = cannotRun()
+const MAIN = resolve(import.meta.dirname, '../../src/main.ts')
+
+const tables = async (host: LabHost): Promise<string> => (await host.exec('nft', '-s', 'list', 'ruleset')).stdout
+
+t.test('agents guard their hosts, repair it within seconds, and leave it behind when they die', { skip }, async t => {
+  const lab = await Lab.create()
+  t.teardown(() => lab.destroy())
+  const one = await lab.addHost({ bootstrapExpect: 1 })
+  await one.startAgent()
+  await one.waitReady()
+  const two = await lab.addHost({ role: 'client', join: [one.address] })
+  await two.startAgent()
+  await two.waitReady()
+  await one.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/16' })
+  const [a, b] = [await lab.container('a'), await lab.container('b')]
+  await one.attach(a, 'red')
+  const { address } = await two.attach(b, 'red')
+  const reaches = async (): Promise<boolean> => (await a.ping(address, { count: 1 })).received === 1
+  await waitFor('the containers reach each other', reaches)
+  const right = await tables(one)
+  t.match(right, two.address, 'the other host is let through')
+  t.notMatch(right, bare(address), 'no port here for a container that is there')
+
+  const table = async (): Promise<boolean> => (await tables(one)) === right
+  await one.nft(['flush ruleset'])
+  await waitFor('the tables are back', table)
+  t.ok(await reaches())
+
+  await one.killAgent()
+  t.equal(await tables(one), right, 'kill -9 leaves the tables')
+  t.ok(await reaches())
+  await one.startAgent()
+  await one.waitReady()
+  t.equal(await tables(one), right, 'the next agent finds them right')
+  await one.detach(a)
+  t.notMatch(await tables(one), /02:/, 'a detached container leaves no element')
+})
+
+t.test('an agent without nft does not start, and says why', { skip }, async t => {
+  const lab = await Lab.create()
+  t.teardown(() => lab.destroy())
+  const host = await lab.addHost({ bootstrapExpect: 1 })
+  const inside = [`--net=/run/netns/${host.namespace}`, '/usr/bin/env', 'PATH=/nonexistent', execPath, MAIN]
+  const { exitCode, stderr } = await run('nsenter', [...inside, 'agent', '--config', host.configFile])
+  t.equal(exitCode, 1)
+  t.match(stderr, /overlay\.guard.*set overlay\.guard to off/s)
+})

@@ -1,0 +1,239 @@
+// The attack matrix: every kind from a container and from the underlay, counted by packet sockets where it would arrive.
+// Three runs in the same world: without the guard (a kind that arrives nowhere even then proves nothing), with it, and
+// with it behind rules of others that accept everything. Ordinary traffic must arrive in each of them.
+
+import t, { type Test } from 'tap'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { bridgeMac } from '#overlay/plan/names.ts'
+import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party } from '../lab/packets/attacks.ts'
+import { arp, BROADCAST, ether, ETHER, mark } from '../lab/packets/frames.ts'
+import { Listener, Sender } from '../lab/packets/raw-socket.ts'
+import { waitFor } from '../lab/wait.ts'
+import {
+  blue,
+  containerOf,
+  endpointOf,
+  guardWorld,
+  link,
+  nft,
+  PORT,
+  red,
+  setGuard,
+  type GuardWorld
+} from './guard-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const PACKETS = 200
+const FLOOD = 100_000
+const HOST_PORT = 9_999
+/** Kinds that arrive somewhere when nothing guards: below it the test's own packets would be wrong. */
+const EFFECTIVE_MIN = 40
+
+type Stand = {
+  readonly w: GuardWorld
+  /** Whose frames, sent where. */
+  readonly attacks: readonly { readonly sender: Sender; readonly attack: Attack }[]
+  readonly controls: readonly { readonly name: string; readonly sender: Sender; readonly frames: Attack['frames'] }[]
+  readonly listeners: ReadonlyMap<string, Listener>
+  nextMark: number
+}
+
+t.test('nothing that a container or a stranger forges arrives anywhere', { skip: cannotRun() }, async t => {
+  const stand = await build(t)
+  const open = await attackAll(t, stand, 'without a guard')
+  t.not((await wrongNeighbours(stand.w)).length, 0, 'caches are poisoned when nothing guards')
+  // What the unguarded run has planted in caches must not help the others.
+  for (const name of stand.w.containers.keys()) await stand.w.lab.ip(containerOf(stand.w, name).name, 'neigh flush all')
+  await setGuard(stand.w, PORT)
+  const before = await tables(stand.w)
+  const guarded = await attackAll(t, stand, 'guarded')
+  t.strictSame(await tables(stand.w), before, 'no route of a container and no FDB of a host has changed')
+  t.strictSame(await wrongNeighbours(stand.w), [], 'no container has learned a wrong MAC')
+  await setGuard(stand.w, null)
+  for (const host of [0, 1]) await nft(stand.w.lab.host(host), ACCEPT_ALL)
+  await setGuard(stand.w, PORT)
+  const behind = await attackAll(t, stand, 'behind rules that accept all')
+
+  t.comment(`attempts ${PACKETS} each; arrived without guard, with it, with it behind ACCEPT-all rules of others:`)
+  for (const [kind, count] of open) {
+    t.comment(`${kind.padEnd(48)} ${String(count).padStart(6)} ${guarded.get(kind)} ${behind.get(kind)}`)
+  }
+  const effective = [...open.values()].filter(count => count > 0).length
+  t.ok(effective >= EFFECTIVE_MIN, `${effective} of ${open.size} kinds arrive when nothing guards`)
+  for (const [name, run] of Object.entries({ guarded, behind })) {
+    t.strictSame(
+      [...run].filter(([, count]) => count > 0),
+      [],
+      `${name}: 0 packets of ${run.size} kinds arrive`
+    )
+  }
+})
+
+t.test('a flood of source MACs leaves nothing in any table', { skip: cannotRun() }, async t => {
+  const stand = await build(t)
+  await setGuard(stand.w, PORT)
+  const before = await tables(stand.w)
+  const flood = stand.attacks.find(({ attack }) => attack.kind === 'MAC flood')
+  if (flood === undefined) throw new Error('no flood')
+  const id = stand.nextMark++
+  for (let n = 0; n < FLOOD; n++) for (const frame of flood.attack.frames(mark(id), n)) flood.sender.send(frame)
+  await settle(stand)
+  t.equal(arrived(stand, id), 0, `0 of ${FLOOD} arrive`)
+  t.strictSame(await tables(stand.w), before, 'routes and FDBs are as before')
+})
+
+t.test('the host does not answer a container for its own addresses', { skip: cannotRun() }, async t => {
+  const { w } = await build(t)
+  const me = endpointOf(w, 'me')
+  const container = containerOf(w, 'me')
+  const { ifindex } = await link(w, container)
+  const sender = new Sender(container.netns, ifindex)
+  const listener = Listener.frames(container.netns, ifindex)
+  t.teardown(() => [sender, listener].forEach(socket => socket.close()))
+  const host = w.lab.host(0).vtep
+  const ask = async (): Promise<number> => {
+    const question = { operation: 1, fromMac: me.mac, fromAddress: me.address, toMac: BROADCAST, toAddress: host }
+    for (let n = 0; n < PACKETS; n++) {
+      sender.send(ether({ to: BROADCAST, from: me.mac, type: ETHER.arp }, arp(question)))
+    }
+    let answers = 0
+    await w.lab.ping(container, '10.1.0.3', { count: 1 })
+    listener.drain(
+      frame => (answers += frame.readUInt16BE(12) === ETHER.arp && frame.readUInt32BE(28) === host ? 1 : 0)
+    )
+    return answers
+  }
+  t.ok((await ask()) > 0, 'it does when nothing guards')
+  await setGuard(w, PORT)
+  t.equal(await ask(), 0)
+})
+
+async function build(t: Test): Promise<Stand> {
+  const w = await guardWorld(t, {
+    me: [red, 1, '10.1.0.2'],
+    near: [red, 1, '10.1.0.3'],
+    far: [red, 2, '10.1.0.4'],
+    tenant: [blue, 1, '10.1.0.5'],
+    'far-tenant': [blue, 2, '10.1.0.6']
+  })
+  const party = (name: string): Party => endpointOf(w, name)
+  const [h1, h2, h3] = [w.lab.host(0), w.lab.host(1), w.lab.host(2)]
+  const listeners = new Map<string, Listener>()
+  const senders = new Map<string, Sender>()
+  for (const [name, container] of w.containers) {
+    const { ifindex } = await link(w, container)
+    if (name !== 'me') listeners.set(name, Listener.frames(container.netns, ifindex))
+    senders.set(name, new Sender(container.netns, ifindex))
+  }
+  listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
+  const [l1, l2, l3] = [await link(w, h1), await link(w, h2), await link(w, h3)]
+  const host = { mac: l1.mac, address: h1.vtep }
+  const member = new Sender(h2.netns, l2.ifindex)
+  const stranger = new Sender(h3.netns, l3.ifindex)
+  t.teardown(() => [...listeners.values(), ...senders.values(), member, stranger].forEach(socket => socket.close()))
+  const me = senders.get('me') ?? member
+  const wire = underlayAttacks({
+    stranger: { mac: l3.mac, address: h3.vtep },
+    member: { mac: l2.mac, address: h2.vtep },
+    host,
+    port: PORT,
+    vni: red.vni,
+    inner: m => ordinary(party('far'), party('near'))(m, 0)[0] ?? m,
+    foreign: { vni: blue.vni, inner: m => ordinary(party('far-tenant'), party('tenant'))(m, 0)[0] ?? m }
+  })
+  const local = containerAttacks({
+    me: party('me'),
+    victim: party('near'),
+    other: party('far'),
+    gateway: red.gateway,
+    bridge: bridgeMac(red.vni),
+    host: { ...host, port: HOST_PORT },
+    vni: red.vni,
+    foreign: { vni: blue.vni, victim: party('tenant') }
+  })
+  const from = (sender: Sender, list: readonly Attack[]) => list.map(attack => ({ sender, attack }))
+  return {
+    w,
+    attacks: [...from(me, local), ...from(stranger, wire.stranger), ...from(member, wire.member)],
+    controls: [
+      { name: 'near', sender: me, frames: ordinary(party('me'), party('near')) },
+      { name: 'far', sender: me, frames: ordinary(party('me'), party('far')) },
+      { name: 'near', sender: senders.get('far') ?? me, frames: ordinary(party('far'), party('near')) },
+      {
+        name: 'far-tenant',
+        sender: senders.get('tenant') ?? me,
+        frames: ordinary(party('tenant'), party('far-tenant'))
+      },
+      { name: 'near', sender: member, frames: wire.ordinary }
+    ],
+    listeners,
+    nextMark: 1
+  }
+}
+
+/** Every kind with ordinary traffic in between; gives how many of each have arrived, wherever. */
+async function attackAll(t: Test, stand: Stand, title: string): Promise<Map<string, number>> {
+  const ids = new Map<string, number>()
+  const controls = stand.controls.map(control => ({ ...control, id: stand.nextMark++ }))
+  for (const { attack } of stand.attacks) ids.set(attack.kind, stand.nextMark++)
+  for (const { sender, attack } of stand.attacks) {
+    const id = mark(ids.get(attack.kind) ?? 0)
+    for (let n = 0; n < PACKETS; n++) for (const frame of attack.frames(id, n)) sender.send(frame)
+    for (const listener of stand.listeners.values()) listener.drain()
+  }
+  for (const { sender, frames, id } of controls) {
+    for (let n = 0; n < PACKETS; n++) for (const frame of frames(mark(id), n)) sender.send(frame)
+  }
+  await settle(stand)
+  for (const { name, id } of controls) {
+    t.equal(stand.listeners.get(name)?.count(id), PACKETS, `${title}: ordinary traffic ${id} arrives at ${name}`)
+  }
+  return new Map(stand.attacks.map(({ attack: { kind, at } }) => [kind, arrived(stand, ids.get(kind) ?? 0, at)]))
+}
+
+function arrived(stand: Stand, id: number, at?: string): number {
+  const where = [...stand.listeners].filter(([name]) => at === undefined || name === at)
+  return where.reduce((sum, [, listener]) => sum + listener.count(id), 0)
+}
+
+/** Packets keep their order on each way: once a last ordinary one of every sender has come, all others have or never will. */
+async function settle(stand: Stand): Promise<void> {
+  for (const { name, sender, frames } of stand.controls) {
+    const id = stand.nextMark++
+    for (const frame of frames(mark(id), 0)) sender.send(frame)
+    await waitFor(`the last packet at ${name}`, () => stand.listeners.get(name)?.count(id) === 1)
+  }
+}
+
+/** Routes of the containers and FDBs of the hosts. */
+async function tables(w: GuardWorld): Promise<readonly string[]> {
+  const found: string[] = []
+  for (const { name } of w.containers.values()) found.push(await w.lab.ip(name, 'route show'))
+  for (const host of [0, 1]) {
+    const fdb = await w.lab.json<{ mac: string; ifname: string }>('bridge', w.lab.host(host).name, 'fdb show')
+    found.push(...fdb.map(entry => `host ${host} ${entry.ifname} ${entry.mac}`).sort())
+  }
+  return found
+}
+
+/** What forged ARP has taught a container. */
+async function wrongNeighbours(w: GuardWorld): Promise<readonly string[]> {
+  const right = new Map(w.endpoints.map(endpoint => [formatIpv4(endpoint.address), endpoint.mac]))
+  const found: string[] = []
+  for (const { name } of w.containers.values()) {
+    for (const { dst, lladdr } of await w.lab.json<{ dst: string; lladdr?: string }>('ip', name, 'neigh show')) {
+      if (lladdr !== undefined && lladdr !== right.get(dst)) found.push(`${name}: ${dst} is at ${lladdr}`)
+    }
+  }
+  return found
+}
+
+const ACCEPT_ALL = ['bridge', 'inet', 'ip']
+  .map(
+    family => `table ${family} others {
+  chain first { type filter hook prerouting priority -2000; policy accept; accept; }
+  chain host { type filter hook input priority -2000; policy accept; accept; }
+  chain last { type filter hook input priority 2000; policy accept; accept; }
+}`
+  )
+  .join('\n')

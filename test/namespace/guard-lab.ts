@@ -1,0 +1,133 @@
+// Two member hosts with tenants red and blue, and a stranger on the same underlay: what the guard's tests are about.
+
+import type { Test } from 'tap'
+import type { Endpoint } from '#model/endpoint.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { parseMac, type Mac } from '#model/mac.ts'
+import { attachRequest } from '#overlay/driver.ts'
+import { desiredFilter } from '#overlay/filter/desired-filter.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
+import { plan } from '#overlay/plan/plan.ts'
+import { run } from '#platform/process.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { Lab, type LabContainer, type LabHost } from './overlay-lab.ts'
+
+export const red = makeNetwork('red', 0xabc)
+export const blue = makeNetwork('blue', 0xdef)
+export const PORT = 4789
+const MTU = 1450
+
+export type GuardWorld = {
+  readonly lab: Lab
+  readonly drivers: readonly LinuxDriver[]
+  readonly endpoints: Endpoint[]
+  readonly containers: ReadonlyMap<string, LabContainer>
+}
+
+/** Containers by name: [network, host, address]. All attached; the guard is not set yet. */
+export async function guardWorld(
+  t: Test,
+  where: Readonly<Record<string, readonly [typeof red, number, string]>>
+): Promise<GuardWorld> {
+  const lab = await Lab.open({ hosts: 3 })
+  t.teardown(() => lab.close())
+  const containers = new Map<string, LabContainer>()
+  for (const name of Object.keys(where)) containers.set(name, await lab.container(name))
+  const endpoints = Object.entries(where).map(([container, [network, host, address]]) =>
+    makeEndpoint(network, { container, host, address })
+  )
+  const drivers = lab.hosts.map(host => LinuxDriver.open({ bind: host.vtep, hostNetns: host.netns }))
+  t.teardown(() => Promise.all(drivers.map(driver => driver.close())))
+  const w = { lab, drivers, endpoints, containers }
+  for (const host of [1, 2]) await pass(w, host)
+  for (const endpoint of endpoints) await attach(w, endpoint)
+  for (const host of [1, 2]) await pass(w, host)
+  return w
+}
+
+/** What the members' state says on a host; the third host is not in it. */
+export function input(w: GuardWorld, host: number): DesiredInput {
+  return {
+    self: peer(host),
+    selfVtep: w.lab.host(host - 1).vtep,
+    networks: [red, blue],
+    endpoints: byNetwork(w.endpoints),
+    hosts: [makeHost(1), makeHost(2)],
+    memberStatus: null,
+    overlayMtu: MTU,
+    vxlanPort: PORT
+  }
+}
+
+export async function pass(w: GuardWorld, host: number): Promise<readonly string[]> {
+  const driver = driverOf(w, host)
+  const facts = input(w, host)
+  const wanted = desired(facts)
+  const done = await driver.guard(desiredFilter(facts, wanted), { mayRemove: true })
+  const { failures } = await driver.execute(plan(wanted, await driver.observe()).ops)
+  if (failures[0] !== undefined) throw failures[0].error
+  return done
+}
+
+export async function attach(w: GuardWorld, endpoint: Endpoint): Promise<void> {
+  const host = endpoint.host === peer(1) ? 1 : 2
+  const network = endpoint.network === red.name ? red : blue
+  const { netns } = containerOf(w, endpoint.containerId)
+  await driverOf(w, host).attach(attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true }))
+}
+
+export async function setGuard(w: GuardWorld, port: number | null): Promise<void> {
+  for (const host of [1, 2]) {
+    await driverOf(w, host).setGuard(port)
+    await pass(w, host)
+  }
+}
+
+export function driverOf(w: GuardWorld, host: number): LinuxDriver {
+  return found(w.drivers[host - 1], `host ${host}`)
+}
+
+export function containerOf(w: GuardWorld, name: string): LabContainer {
+  return found(w.containers.get(name), name)
+}
+
+export function endpointOf(w: GuardWorld, container: string): Endpoint {
+  return found(
+    w.endpoints.find(endpoint => endpoint.containerId === container),
+    container
+  )
+}
+
+export async function link(
+  w: GuardWorld,
+  at: LabContainer | LabHost,
+  ifname = 'eth0'
+): Promise<{ readonly ifindex: number; readonly mac: Mac }> {
+  const [row] = await w.lab.json<{ ifindex: number; address: string }>('ip', at.name, `link show dev ${ifname}`)
+  const { ifindex, address } = found(row, ifname)
+  return { ifindex, mac: parseMac(address) }
+}
+
+/** nft on a host, by a script of its own language. */
+export async function nft(host: LabHost, script: string): Promise<string> {
+  const { exitCode, stdout, stderr } = await run('nsenter', [`--net=${host.netns}`, 'nft', '-f', '-'], {
+    input: script
+  })
+  if (exitCode !== 0) throw new Error(`nft ${script}: ${stderr}`)
+  return stdout
+}
+
+export async function ruleset(host: LabHost): Promise<string> {
+  return (await run('nsenter', [`--net=${host.netns}`, 'nft', '-s', 'list', 'ruleset'])).stdout
+}
+
+/** For ping. */
+export function address(endpoint: Endpoint): string {
+  return formatIpv4(endpoint.address)
+}
+
+function found<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`no ${what}`)
+  return value
+}

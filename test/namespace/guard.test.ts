@@ -1,0 +1,222 @@
+// The guard on a real kernel: set, adopted, repaired, taken away. nft(8) is the oracle.
+
+import t from 'tap'
+import { VxmeshError } from '#model/errors.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { detachRequest } from '#overlay/driver.ts'
+import { desiredFilter } from '#overlay/filter/desired-filter.ts'
+import { Guard } from '#overlay/filter/guard.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { desired } from '#overlay/plan/desired.ts'
+import { vethName } from '#overlay/plan/names.ts'
+import { makeEndpoint } from '../overlay/fixtures.ts'
+import { ordinary } from '../lab/packets/attacks.ts'
+import { mark } from '../lab/packets/frames.ts'
+import { Listener, Sender } from '../lab/packets/raw-socket.ts'
+import { startPing } from '../lab/ping.ts'
+import { waitFor } from '../lab/wait.ts'
+import {
+  address,
+  attach,
+  blue,
+  containerOf,
+  driverOf,
+  endpointOf,
+  guardWorld,
+  input,
+  link,
+  nft,
+  pass,
+  PORT,
+  red,
+  ruleset,
+  setGuard
+} from './guard-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const skip = cannotRun()
+const PAIR = { a: [red, 1, '10.1.0.2'], b: [red, 2, '10.1.0.3'] } as const
+const FOREIGN = `table inet vxmesh {
+  chain c { type filter hook input priority 5; policy accept; }
+}
+table bridge others {
+  set ports { type ifname; elements = { ve0123456789abc }; }
+}
+table ip vxmesh_other {
+  set vteps { type ipv4_addr; elements = { 192.0.2.9 }; }
+}`
+
+t.test('a guard that is right is found and left as it is, also by a new agent', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await setGuard(w, PORT)
+  const before = await ruleset(w.lab.host(0))
+  t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is in')
+  t.match(before, '192.0.2.2', 'the other host is in')
+  t.notMatch(before, '192.0.2.3', 'a host that the state does not know is not')
+  t.strictSame(await pass(w, 1), [], 'nothing to do')
+  const again = LinuxDriver.open({ bind: w.lab.host(0).vtep, hostNetns: w.lab.host(0).netns })
+  t.teardown(() => again.close())
+  await again.setGuard(PORT)
+  const facts = input(w, 1)
+  t.strictSame(await again.guard(desiredFilter(facts, desired(facts)), { mayRemove: true }), [], 'nothing to do')
+})
+
+t.test('whatever somebody does to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  const host = w.lab.host(0)
+  await nft(host, FOREIGN)
+  await setGuard(w, PORT)
+  const right = await ruleset(host)
+  const { containerId, ifname } = endpointOf(w, 'a')
+  const veth = vethName(containerId, ifname)
+  const harm = [
+    'delete table bridge vxmesh_ports',
+    'delete table inet vxmesh_underlay',
+    'delete table bridge vxmesh_ports\ndelete table inet vxmesh_underlay',
+    'flush chain bridge vxmesh_ports container',
+    'flush chain inet vxmesh_underlay input',
+    'insert rule bridge vxmesh_ports container accept',
+    'insert rule inet vxmesh_underlay vxlan ip saddr 192.0.2.3 accept',
+    'add chain inet vxmesh_underlay more { type filter hook output priority 0; policy drop; }',
+    'flush set bridge vxmesh_ports ports',
+    'flush set inet vxmesh_underlay vteps',
+    'add element inet vxmesh_underlay vteps { 192.0.2.3, 192.0.2.4 }',
+    `add element bridge vxmesh_ports ports { ${veth} . 02:00:00:00:00:01 . 10.1.0.9 }`,
+    `add element bridge vxmesh_ports ports { "eth0" . 02:00:00:00:00:01 . 10.1.0.9 comment "x" }`,
+    `table bridge vxmesh_ports { chain prerouting { policy drop; }; }`
+  ]
+  for (const script of harm) {
+    await nft(host, script)
+    t.not(await ruleset(host), right, script)
+    await pass(w, 1)
+    // Tables that were made anew are listed after the others.
+    t.strictSame(tablesOf(await ruleset(host)), tablesOf(right), 'repaired')
+  }
+  t.equal(await w.lab.ping(containerOf(w, 'a'), '10.1.0.3', { count: 1 }), 1)
+})
+
+t.test('somebody who changes our tables wakes the loop', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await setGuard(w, PORT)
+  let woken = 0
+  driverOf(w, 1).onChange(() => woken++)
+  for (const script of ['delete table bridge vxmesh_ports', 'flush set inet vxmesh_underlay vteps', 'flush ruleset']) {
+    const before = woken
+    await nft(w.lab.host(0), script)
+    await waitFor(`a wake by ${script}`, () => woken > before)
+    t.not((await pass(w, 1)).length, 0, script)
+  }
+})
+
+t.test('tables are replaced, and agents come and go, without a lost or a leaked packet', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await setGuard(w, PORT)
+  const [a, b] = [containerOf(w, 'a'), containerOf(w, 'b')]
+  const [me, victim] = [endpointOf(w, 'a'), endpointOf(w, 'b')]
+  const sender = new Sender(a.netns, (await link(w, a)).ifindex)
+  const listener = Listener.frames(b.netns, (await link(w, b)).ifindex)
+  t.teardown(() => [sender, listener].forEach(socket => socket.close()))
+  const forged = ordinary({ ...me, address: parseIpv4('10.1.0.9') }, victim)
+  let sent = 0
+  const flood = setInterval(() => {
+    for (let n = 0; n < 20; n++) for (const frame of forged(mark(1), sent++)) sender.send(frame)
+  }, 1)
+  t.teardown(() => clearInterval(flood))
+  const ping = startPing(a.name, address(victim), { count: 400, intervalMs: 5 })
+  for (let round = 0; round < 20; round++) {
+    await nft(w.lab.host(0), 'add chain bridge vxmesh_ports x\nadd chain inet vxmesh_underlay x')
+    await driverOf(w, 1).setGuard(PORT)
+    t.equal((await pass(w, 1)).length, 2, 'both tables are installed anew')
+  }
+  const { sent: asked, received } = await ping.result
+  clearInterval(flood)
+  t.equal(received, asked, `${asked} sent, ${received} answered`)
+  t.ok(sent > 1_000, `${sent} forged packets meanwhile`)
+  for (const frame of ordinary(me, victim)(mark(2), 0)) sender.send(frame)
+  await waitFor('the last packet', () => listener.count(2) === 1)
+  t.equal(listener.count(1), 0, 'none of them arrives')
+})
+
+t.test(
+  'attach and detach leave nothing behind; an address that moves to another MAC takes the place',
+  { skip },
+  async t => {
+    const w = await guardWorld(t, PAIR)
+    await setGuard(w, PORT)
+    const before = await ruleset(w.lab.host(0))
+    const c = await w.lab.container('c')
+    for (const host of ['10.1.0.7', '10.1.0.8', '10.1.0.7']) {
+      const endpoint = makeEndpoint(red, { container: 'c', host: 1, address: host })
+      const containers = new Map([...w.containers, ['c', c]])
+      await attach({ ...w, containers }, endpoint)
+      const found = (await ruleset(w.lab.host(0))).match(/10\.1\.0\.[78]/g)
+      t.strictSame(found, [host], 'its one binding')
+      t.equal(await w.lab.ping(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
+    }
+    await driverOf(w, 1).detach(detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' })))
+    t.equal(await ruleset(w.lab.host(0)), before)
+  }
+)
+
+t.test('a state that may be old takes nothing away', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await setGuard(w, PORT)
+  const right = await ruleset(w.lab.host(0))
+  const nobody = { ports: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
+  t.strictSame(await driverOf(w, 1).guard(nobody, { mayRemove: false }), [])
+  await nft(w.lab.host(0), 'insert rule bridge vxmesh_ports container accept')
+  await driverOf(w, 1).guard(nobody, { mayRemove: false })
+  t.strictSame(tablesOf(await ruleset(w.lab.host(0))), tablesOf(right), 'also when the table is made anew')
+  await driverOf(w, 1).guard(nobody, { mayRemove: true })
+  t.notMatch(await ruleset(w.lab.host(0)), '10.1.0.2')
+})
+
+t.test('an agent that knows nothing makes no table that would let nobody through', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await driverOf(w, 1).setGuard(PORT)
+  t.strictSame(await driverOf(w, 1).guard({ ports: new Map(), vteps: new Set() }, { mayRemove: false }), [])
+  t.equal(await ruleset(w.lab.host(0)), '')
+  const refused = await attach(w, endpointOf(w, 'a')).catch((err: unknown) => err)
+  t.match(refused, { code: 'ERR_BUSY' }, 'and attaches nobody')
+})
+
+t.test('switched off, both tables go and foreign ones stay', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  const host = w.lab.host(0)
+  await nft(host, FOREIGN)
+  const before = await ruleset(host)
+  await setGuard(w, PORT)
+  await setGuard(w, null)
+  t.equal(await ruleset(host), before)
+  await setGuard(w, null)
+  t.equal(await ruleset(host), before, 'twice is as good as once')
+})
+
+t.test('tenants with the same addresses each pass with their own', { skip }, async t => {
+  const w = await guardWorld(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
+  await setGuard(w, PORT)
+  t.equal(await w.lab.ping(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
+  t.equal(await w.lab.ping(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)
+})
+
+t.test('a host without nft, or without what the tables need, is told so by name', { skip }, async t => {
+  const path = process.env['PATH']
+  process.env['PATH'] = '/nonexistent'
+  t.teardown(() => (process.env['PATH'] = path))
+  const refused = await Guard.open(null, { vtep: parseIpv4('192.0.2.1'), port: PORT }).catch((err: unknown) => err)
+  process.env['PATH'] = path
+  t.ok(refused instanceof VxmeshError)
+  t.match(refused, { code: 'ERR_UNSUPPORTED', field: 'overlay.guard', message: /bridge table vxmesh_ports/ })
+  const w = await guardWorld(t, PAIR)
+  const names = new Map((await driverOf(w, 1).features()).map(feature => [feature.name, feature.present]))
+  t.equal(names.get('port-security'), true)
+  t.equal(names.get('underlay-guard'), true)
+})
+
+/** Table by table, in whatever order. */
+function tablesOf(text: string): readonly string[] {
+  return text
+    .split(/^(?=table )/m)
+    .map(table => table.trim())
+    .sort()
+}
