@@ -16,7 +16,7 @@ export type DesiredInput = {
   readonly selfVtep: Ipv4
   readonly networks: Iterable<Network>
   readonly endpoints: ReadonlyMap<NetworkName, readonly Endpoint[]>
-  readonly hosts: Iterable<Host>
+  readonly hosts: readonly Host[]
   /** Null while the membership is not known yet: then every host counts as alive. */
   readonly memberStatus: ReadonlyMap<PeerId, MemberStatus> | null
   /** Underlay MTU less 50 bytes of encapsulation. */

@@ -292,7 +292,7 @@ export class Agent {
       selfVtep: this.config.overlay.vtep,
       networks: this.state.networks(),
       endpoints: { get: name => this.state.endpointsOf(name) } as DesiredInput['endpoints'],
-      hosts: this.state.hosts(),
+      hosts: [...this.state.hosts()],
       memberStatus: view === null ? null : new Map<PeerId, MemberStatus>(view.members.map(m => [m.peerId, m.status])),
       overlayMtu: this.overlayMtu,
       vxlanPort: this.config.overlay.port
