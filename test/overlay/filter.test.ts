@@ -9,6 +9,7 @@ import { elementsOf, isOfPort, parseElement } from '#overlay/filter/element.ts'
 import { parseListing, type ObservedTable } from '#overlay/filter/listing.ts'
 import { describeFilterPlan, installScript, planFilter } from '#overlay/filter/plan-filter.ts'
 import { filterTables } from '#overlay/filter/ruleset.ts'
+import { decodeGeneration, decodeTableName, nextGeneration } from '#overlay/netlink/nftables.ts'
 import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
 import { vethName } from '#overlay/plan/names.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from './fixtures.ts'
@@ -165,5 +166,21 @@ t.test('another port of VXLAN is guarded as well as the registered one', t => {
   t.match(bridge.body, 'udp dport != { 68, 4789, 8472 }')
   t.match(inet.body, 'udp dport 8472 goto vxlan')
   t.match(ports.body, 'udp dport != { 68, 4789 }')
+  t.end()
+})
+
+t.test('a generation follows another as the kernel counts: never zero', t => {
+  t.equal(nextGeneration(1), 2)
+  t.equal(nextGeneration(0xffff_ffff), 1)
+  t.end()
+})
+
+t.test('answers of nf_tables are read, and what is too short is nothing', t => {
+  const generation = Buffer.from('00000000' + '08000100' + '00000102', 'hex')
+  t.equal(decodeGeneration(generation), 0x102)
+  for (const length of [0, 3, 4, 8, 11]) t.equal(decodeGeneration(generation.subarray(0, length)), null)
+  const named = Buffer.from('00000000' + '07000100' + '76780000', 'hex')
+  t.equal(decodeTableName(named), 'vx')
+  for (const length of [0, 4, 7]) t.equal(decodeTableName(named.subarray(0, length)), '')
   t.end()
 })
