@@ -29,6 +29,8 @@ missing=()
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# The tests speak the paper's API from Debian's own Python.
+/usr/bin/python3 -c 'import zmq' 2>/dev/null || missing+=(python3-zmq)
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive

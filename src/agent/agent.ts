@@ -1,10 +1,12 @@
 // The composition root: starts the rooms in order, wires them together, and stops them without touching the kernel.
 
 import { startApi } from '#api/server.ts'
+import { ZmqServer } from '#zmq/server.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
+import { readZmqKeys } from '#config/zmq-keys.ts'
 import { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Host } from '#model/host.ts'
@@ -16,6 +18,7 @@ import type { DesiredInput } from '#overlay/plan/desired.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
+import { interfaceIndex } from '#platform/libc.ts'
 import type { Logger } from '#platform/log.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
@@ -52,6 +55,7 @@ export class Agent {
   readonly #wal: Wal
   readonly #lock: Lock
   #api: { close(): Promise<void> } | null = null
+  #zmq: ZmqServer | null = null
   /** The members as the last events told them. */
   #told: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
@@ -207,6 +211,7 @@ export class Agent {
 
   /** Stops the control plane. The kernel stays as it is: containers go on talking. */
   async stop(): Promise<void> {
+    await this.#zmq?.stop()
     await this.#api?.close()
     this.registrar.stop()
     this.digests.stop()
@@ -233,6 +238,13 @@ export class Agent {
     await this.membership.start()
     const api = new AgentApi(this)
     this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
+    this.#zmq = await ZmqServer.start({
+      addresses: this.config.zmq,
+      curve: await readZmqKeys(this.config.zmq),
+      agent: api,
+      interfaceIndex,
+      logger: logger.child({ room: 'zmq' })
+    })
     logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
   }
 

@@ -27,6 +27,7 @@ export function changeEvent(p: {
     case 'network':
       return { kind: networkKind(command.kind), index, network: networkFacts(result.network) }
     case 'endpoint':
+      if (!result.created) return null
       return { kind: 'endpoint-attached', index, endpoint: endpointFacts(result.endpoint, p) }
     case 'endpoint-released':
       return { kind: 'endpoint-detached', index, endpoint: endpointFacts(result.endpoint, p) }

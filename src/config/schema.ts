@@ -105,7 +105,13 @@ export const configShape = z.strictObject({
     .strictObject({
       requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket of requests'),
       events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket of answers and changes'),
-      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket of requests with an answer each')
+      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket of requests with an answer each'),
+      secretKeyFile: path
+        .optional()
+        .describe('CURVE secret key of the sockets, readable by root alone; required beyond loopback'),
+      allowedKeysFile: path
+        .optional()
+        .describe('CURVE public keys of the clients that may come, one a line; required beyond loopback')
     })
     .prefault({}),
   http: z.strictObject({ listen: listen.default('127.0.0.1:7380').describe('Metrics and health') }).prefault({}),

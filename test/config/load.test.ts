@@ -46,6 +46,8 @@ const VALUES: Readonly<Record<string, readonly [text: string, value: unknown]>> 
   'zmq.requests': ['tcp://127.0.0.1:1', 'tcp://127.0.0.1:1'],
   'zmq.events': ['tcp://127.0.0.1:2', 'tcp://127.0.0.1:2'],
   'zmq.rpc': ['tcp://127.0.0.1:3', 'tcp://127.0.0.1:3'],
+  'zmq.secretKeyFile': ['/etc/vxmesh/zmq.secret', '/etc/vxmesh/zmq.secret'],
+  'zmq.allowedKeysFile': ['/etc/vxmesh/zmq.allowed', '/etc/vxmesh/zmq.allowed'],
   'http.listen': ['192.0.2.1:80', '192.0.2.1:80'],
   'log.level': ['debug', 'debug'],
   'log.format': ['json', 'json']

@@ -44,6 +44,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'src/replication/feed-order.ts': pure('src/model', 'src/raft'),
   'src/replication/frame.ts': pure('src/model'),
   'src/api': shell(['src/model', 'src/platform'], ['fastify', 'zod']),
+  'src/zmq': shell(['src/model', 'src/platform', 'src/api/agent-port.ts'], ['zeromq']),
   'src/cli': shell(['src/model', 'src/platform', 'src/config'], ['commander', 'yaml']),
   'src/agent': shell([
     'src/model',
@@ -52,6 +53,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     'src/platform',
     'src/config',
     'src/api',
+    'src/zmq',
     'allocator',
     'membership',
     'overlay'

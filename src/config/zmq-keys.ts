@@ -1,0 +1,54 @@
+// The keys of the ZeroMQ sockets: none on loopback, where the host's own rules hold; beyond it CURVE, with a list of the
+// clients that may come. There is no third way.
+
+import { readFile, stat } from 'node:fs/promises'
+import { VxmeshError } from '#model/errors.ts'
+import type { Config } from './schema.ts'
+
+/** Base85 of ZeroMQ RFC 32: 40 characters are 32 bytes. */
+const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/
+const MAX_ALLOWED = 1_000
+
+/** @throws ERR_CONFIG naming the key of the configuration that is missing, malformed or readable by others */
+export async function readZmqKeys(
+  zmq: Config['zmq']
+): Promise<{ readonly secretKey: string; readonly allowedKeys: readonly string[] } | null> {
+  const { secretKeyFile, allowedKeysFile } = zmq
+  if (secretKeyFile === undefined && allowedKeysFile === undefined) {
+    for (const key of ['requests', 'events', 'rpc'] as const) {
+      if (zmq[key].startsWith('tcp://127.')) continue
+      const why = `${zmq[key]} is not loopback: set zmq.secretKeyFile and zmq.allowedKeysFile`
+      throw configError(`zmq.${key}`, why)
+    }
+    return null
+  }
+  if (secretKeyFile === undefined) throw configError('zmq.secretKeyFile', 'is required beside zmq.allowedKeysFile')
+  if (allowedKeysFile === undefined) throw configError('zmq.allowedKeysFile', 'is required beside zmq.secretKeyFile')
+  const [secretKey, another] = await readKeys('zmq.secretKeyFile', secretKeyFile)
+  const { mode } = await stat(secretKeyFile)
+  if ((mode & 0o077) !== 0) throw configError('zmq.secretKeyFile', `${secretKeyFile} is readable by others`)
+  if (secretKey === undefined || another !== undefined) throw configError('zmq.secretKeyFile', 'must hold one key')
+  return { secretKey, allowedKeys: await readKeys('zmq.allowedKeysFile', allowedKeysFile) }
+}
+
+/** One key a line; empty lines and those that begin with "# " are passed over. */
+async function readKeys(field: string, path: string): Promise<readonly string[]> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (cause) {
+    throw configError(field, `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+  }
+  const keys = text
+    .split('\n')
+    .map(line => line.trim())
+    .filter(line => line !== '' && !line.startsWith('# '))
+  if (keys.length > MAX_ALLOWED) throw configError(field, `holds more than ${MAX_ALLOWED} keys`)
+  if (!keys.every(key => KEY.test(key)))
+    throw configError(field, `${path} holds a line that is no key of 40 characters`)
+  return keys
+}
+
+function configError(field: string, why: string): VxmeshError {
+  return new VxmeshError('ERR_CONFIG', `${field}: ${why}`, { field })
+}

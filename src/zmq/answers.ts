@@ -1,0 +1,75 @@
+// What the agent says, in the paper's structs. Numbers that a 32-bit field cannot hold saturate there; the detail has them
+// whole. Pure.
+
+import { networkAddress, parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import type { EndpointFacts, NetworkFacts } from '#model/event.ts'
+import type { EndpointView, NetworkView } from '#model/views.ts'
+import type { Detail } from './detail.ts'
+import type { Connection, TenantNetwork } from './message.ts'
+
+/** The index of an interface of this host by its name; 0 when there is none. */
+export type InterfaceIndex = (name: string) => number
+
+const KBIT = 1_000
+const MS_US = 1_000
+
+/** @param connection what was asked, for what only the caller knows */
+export function connectionOf(p: {
+  readonly connection: Pick<Connection, 'id' | 'pid'>
+  readonly detail: Detail
+  readonly endpoint: EndpointView
+  readonly network: Pick<NetworkView, 'subnet' | 'gateway'>
+  readonly interfaceIndex: InterfaceIndex
+}): Connection {
+  const { endpoint, network, detail } = p
+  const { containerId, name, address, ingressRate, egressRate, delayUs } = endpoint
+  return {
+    id: containerId,
+    name,
+    pid: p.connection.pid,
+    requestIp: parseIpv4(bare(address)),
+    network: parseSubnet(network.subnet).base,
+    ovsPortId: p.interfaceIndex(endpoint.hostInterface),
+    bandwidth: lower(ingressRate, egressRate) / KBIT,
+    delay: Math.round(delayUs / MS_US),
+    rxTotal: endpoint.rxBytes ?? 0,
+    txTotal: endpoint.txBytes ?? 0,
+    rxRate: (endpoint.rxRate ?? 0) / KBIT,
+    txRate: (endpoint.txRate ?? 0) / KBIT,
+    connDetail: JSON.stringify({
+      ...endpoint,
+      ...(detail.requestId === undefined ? {} : { requestId: detail.requestId }),
+      ...(detail.netns === undefined ? {} : { netns: detail.netns }),
+      ...(detail.labels === undefined ? {} : { labels: detail.labels })
+    })
+  }
+}
+
+/** A change that another door made: what the event tells, and that it is one. */
+export function connectionOfEvent(endpoint: EndpointFacts, index: number): Connection {
+  const [text = '', prefixLength = '32'] = endpoint.address.split('/')
+  const address = parseIpv4(text)
+  const unknown = { ovsPortId: 0, bandwidth: 0, delay: 0, rxTotal: 0, txTotal: 0, rxRate: 0, txRate: 0 }
+  return {
+    ...unknown,
+    id: endpoint.containerId,
+    name: endpoint.name,
+    pid: '',
+    requestIp: address,
+    network: networkAddress(address, Number(prefixLength)),
+    connDetail: JSON.stringify({ event: true, index, ...endpoint })
+  }
+}
+
+export function tenantNetworkOf({ name, subnet, gateway, vni, egressRate }: NetworkFacts | NetworkView): TenantNetwork {
+  return { name, subnet, gateway, vni, egressBandwidth: Math.round(egressRate / KBIT) }
+}
+
+/** The lower of two limits; 0 is none. */
+function lower(a: number, b: number): number {
+  return a === 0 || b === 0 ? Math.max(a, b) : Math.min(a, b)
+}
+
+function bare(address: string): string {
+  return address.split('/')[0] ?? address
+}

@@ -1,0 +1,78 @@
+// The field forms of the paper's messages: 32-bit signed little-endian integers, and strings as their length in bytes
+// followed by UTF-8. Nothing is ever read beyond the bytes that came, whatever a length says.
+
+import { invalid } from '#model/errors.ts'
+
+const INT_BYTES = 4
+const INT_MAX = 0x7fffffff
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+export class FieldReader {
+  readonly #bytes: Buffer
+  #at = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  /** @throws ERR_INVALID naming the field */
+  int(field: string): number {
+    if (this.#left < INT_BYTES) throw invalid(field, `needs ${INT_BYTES} bytes, and ${this.#left} are left`)
+    const value = this.#bytes.readInt32LE(this.#at)
+    this.#at += INT_BYTES
+    return value
+  }
+
+  /** @throws ERR_INVALID naming the field */
+  text(field: string): string {
+    const length = this.int(`${field}Len`)
+    if (length < 0 || length > this.#left) {
+      throw invalid(`${field}Len`, `is ${length}, and ${this.#left} bytes are left`)
+    }
+    const part = this.#bytes.subarray(this.#at, this.#at + length)
+    this.#at += length
+    if (part.includes(0)) throw invalid(field, 'holds a zero byte')
+    try {
+      return utf8.decode(part)
+    } catch (cause) {
+      throw invalid(field, `is no UTF-8: ${cause instanceof Error ? cause.message : String(cause)}`)
+    }
+  }
+
+  /** @throws ERR_INVALID when bytes are left over */
+  end(): void {
+    if (this.#left > 0) throw invalid('msgLen', `leaves ${this.#left} bytes after the last field`)
+  }
+
+  get #left(): number {
+    return this.#bytes.byteLength - this.#at
+  }
+}
+
+export class FieldWriter {
+  readonly #parts: Buffer[] = []
+
+  /** What does not fit is cut to the nearest that does: counters saturate. */
+  int(value: number): this {
+    const part = Buffer.allocUnsafe(INT_BYTES)
+    part.writeInt32LE(Math.trunc(Math.min(INT_MAX, Math.max(-INT_MAX - 1, value))))
+    this.#parts.push(part)
+    return this
+  }
+
+  /** An IPv4 address: all 32 bits count, so half of them are negative here. */
+  address(value: number): this {
+    return this.int(value | 0)
+  }
+
+  text(value: string): this {
+    const part = Buffer.from(value)
+    this.int(part.byteLength)
+    this.#parts.push(part)
+    return this
+  }
+
+  finish(): Buffer {
+    return Buffer.concat(this.#parts)
+  }
+}

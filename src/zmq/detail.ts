@@ -1,0 +1,87 @@
+// ConnDetail: the JSON text in which a connection says what the paper's fixed fields have no place for. Pure.
+
+import { invalid } from '#model/errors.ts'
+import { parseIfName, parseNetworkName, type IfName, type NetworkName } from '#model/ids.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseMac, type Mac } from '#model/mac.ts'
+import { checkDelay, checkRate, parseRate } from '#model/quantity.ts'
+
+export type Detail = {
+  readonly network?: NetworkName
+  readonly ifname?: IfName
+  readonly mac?: Mac
+  readonly netns?: string
+  readonly gateway?: Ipv4
+  readonly requestId?: string
+  /** bits/s */
+  readonly ingressRate?: number
+  readonly egressRate?: number
+  readonly delayUs?: number
+  /** The caller's own: given back in the answer, not kept. */
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+const MAX_REQUEST_ID = 256
+const MAX_PATH = 4_096
+
+type Parser = (value: unknown, field: string) => unknown
+
+const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
+  network: (value, field) => parseNetworkName(text(value, field), field),
+  ifname: (value, field) => parseIfName(text(value, field), field),
+  mac: (value, field) => parseMac(text(value, field), field),
+  netns: (value, field) => {
+    const path = text(value, field)
+    if (!path.startsWith('/') || path.length > MAX_PATH) throw invalid(field, 'must be an absolute path')
+    return path
+  },
+  gateway: (value, field) => parseIpv4(text(value, field), field),
+  requestId: (value, field) => {
+    const id = text(value, field)
+    if (id === '' || id.length > MAX_REQUEST_ID) throw invalid(field, `must have 1 to ${MAX_REQUEST_ID} characters`)
+    return id
+  },
+  ingressRate: rate,
+  egressRate: rate,
+  delayUs: (value, field) => checkDelay(value as number, field),
+  labels: (value, field) => {
+    const pairs = object(value, field)
+    for (const [name, label] of Object.entries(pairs)) text(label, `${field}.${name}`)
+    return pairs
+  }
+}
+
+/** An empty text is an empty object. @throws ERR_INVALID naming the field, as ConnDetail.mac */
+export function parseDetail(json: string): Detail {
+  if (json === '') return {}
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch (err) {
+    throw invalid('ConnDetail', `is no JSON: ${err instanceof Error ? err.message : String(err)}`)
+  }
+  const detail: Partial<Record<keyof Detail, unknown>> = {}
+  for (const [name, field] of Object.entries(object(value, 'ConnDetail'))) {
+    if (!isKnown(name)) throw invalid(`ConnDetail.${name}`, 'there is no such field')
+    detail[name] = PARSERS[name](field, `ConnDetail.${name}`)
+  }
+  return detail as Detail
+}
+
+function isKnown(name: string): name is keyof Detail {
+  return Object.hasOwn(PARSERS, name)
+}
+
+function rate(value: unknown, field: string): number {
+  return typeof value === 'string' ? parseRate(value, field) : checkRate(value as number, field)
+}
+
+function text(value: unknown, field: string): string {
+  if (typeof value !== 'string') throw invalid(field, 'must be a text')
+  return value
+}
+
+function object(value: unknown, field: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(field, 'must be an object')
+  return value as Record<string, unknown>
+}

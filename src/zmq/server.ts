@@ -1,0 +1,211 @@
+// The three sockets of the paper's API (contract 6.5): requests come in on SUB and ROUTER, every answer and every change
+// goes out on PUB, and a ROUTER's caller gets its own answer besides.
+
+import { Publisher, Router, Subscriber } from 'zeromq'
+import type { AgentEvent } from '#model/event.ts'
+import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
+import type { Logger } from '#platform/log.ts'
+import { connectionOfEvent, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
+import {
+  ANSWER,
+  decodeRequest,
+  encodeConnection,
+  encodeMessage,
+  encodeNetwork,
+  MAX_MESSAGE_BYTES,
+  type Asked
+} from './message.ts'
+import { OrderedWork } from './ordered-work.ts'
+import { errorMessage, ZmqService, type ZmqPort } from './service.ts'
+import { ZapHandler } from './zap.ts'
+
+/** Requests that may wait or run here; beyond it the answer is "busy". */
+const MAX_REQUESTS = 20_000
+const MAX_REQUEST_BYTES = 64 * 1024 * 1024
+/** Messages that the library holds for a peer. */
+const HIGH_WATER_MARK = 20_000
+
+/** Keys in their 40-character form: ours, and those of the clients that may come. */
+export type CurveKeys = { readonly secretKey: string; readonly allowedKeys: readonly string[] }
+
+export type ZmqOptions = {
+  readonly addresses: { readonly requests: string; readonly events: string; readonly rpc: string }
+  /** Null: anybody who reaches the sockets may speak, which is right on loopback only. */
+  readonly curve: CurveKeys | null
+  readonly agent: ZmqPort
+  readonly interfaceIndex: InterfaceIndex
+  readonly logger: Logger
+}
+
+export class ZmqServer {
+  readonly #options: ZmqOptions
+  readonly #service: ZmqService
+  readonly #work = new OrderedWork({ maxTasks: MAX_REQUESTS, maxBytes: MAX_REQUEST_BYTES })
+  readonly #requests: Subscriber
+  readonly #events: Publisher
+  readonly #rpc: Router
+  readonly #zap: ZapHandler | null
+  /** Requests under way here, by what they are about: their answer is broadcast, so the change itself is not. */
+  readonly #own = new Map<string, number>()
+  #sending: Promise<void> = Promise.resolve()
+  #stopWatching: () => void = () => undefined
+  /** Messages that could not be answered to anybody, and requests refused as busy. */
+  readonly counts = { received: 0, malformed: 0, busy: 0 }
+
+  private constructor(options: ZmqOptions) {
+    const { curve } = options
+    const guard = curve === null ? {} : { curveServer: true, curveSecretKey: curve.secretKey }
+    const bounds = { linger: 0, ...guard }
+    const incoming = { maxMessageSize: MAX_MESSAGE_BYTES, receiveHighWaterMark: HIGH_WATER_MARK, ...bounds }
+    this.#options = options
+    this.#service = new ZmqService(options.agent, options.interfaceIndex)
+    this.#requests = new Subscriber(incoming)
+    this.#rpc = new Router({ ...incoming, sendHighWaterMark: HIGH_WATER_MARK, handover: true })
+    this.#events = new Publisher({ ...bounds, sendHighWaterMark: HIGH_WATER_MARK })
+    this.#zap = curve === null ? null : new ZapHandler(curve.allowedKeys)
+  }
+
+  /** Binds and serves until stopped. @throws ERR_CONFIG naming the key whose address cannot be bound */
+  static async start(options: ZmqOptions): Promise<ZmqServer> {
+    const server = new ZmqServer(options)
+    try {
+      await server.#zap?.start()
+      await server.#bind()
+    } catch (err) {
+      server.#close()
+      throw err
+    }
+    server.#requests.subscribe()
+    void server.#readRequests()
+    void server.#readRpc()
+    server.#stopWatching = options.agent.watch(event => server.#tell(event))
+    return server
+  }
+
+  async stop(): Promise<void> {
+    this.#stopWatching()
+    await this.#work.settled()
+    await this.#sending
+    this.#close()
+  }
+
+  async #bind(): Promise<void> {
+    const { requests, events, rpc } = this.#options.addresses
+    for (const [key, socket, address] of [
+      ['zmq.requests', this.#requests, requests],
+      ['zmq.events', this.#events, events],
+      ['zmq.rpc', this.#rpc, rpc]
+    ] as const) {
+      try {
+        await socket.bind(address)
+      } catch (cause) {
+        const why = cause instanceof Error ? cause.message : String(cause)
+        throw new VxmeshError('ERR_CONFIG', `${key}: ${address} cannot be bound: ${why}`, { field: key, cause })
+      }
+    }
+  }
+
+  #close(): void {
+    for (const socket of [this.#requests, this.#rpc, this.#events]) socket.close()
+    this.#zap?.close()
+  }
+
+  async #readRequests(): Promise<void> {
+    await this.#read(this.#requests, parts => this.#take(parts, () => undefined))
+  }
+
+  /** The envelope is what ROUTER put in front, with the empty part of a REQ; it goes back as it came. */
+  async #readRpc(): Promise<void> {
+    await this.#read(this.#rpc, parts => {
+      const [sender] = parts
+      const envelope = parts[1]?.byteLength === 0 && parts.length > 2 ? parts.slice(0, 2) : parts.slice(0, 1)
+      if (sender === undefined) return
+      this.#take(parts.slice(envelope.length), answer => this.#send(() => this.#rpc.send([...envelope, answer])))
+    })
+  }
+
+  async #read(socket: Subscriber | Router, take: (parts: Buffer[]) => void): Promise<void> {
+    try {
+      for await (const parts of socket) take(parts)
+    } catch (err) {
+      if (!socket.closed) this.#options.logger.error({ err: asVxmeshError(err) }, 'zmq socket failed')
+    }
+  }
+
+  /** One request. `reply` answers the caller alone; everybody hears the answer on the events socket. */
+  #take(parts: readonly Buffer[], reply: (answer: Buffer) => void): void {
+    this.counts.received += 1
+    const publish = (answer: Buffer): void => {
+      reply(answer)
+      this.#send(() => this.#events.send(answer))
+    }
+    const [message] = parts
+    let asked: Asked
+    try {
+      if (message === undefined || parts.length !== 1) throw invalid('message', `has one part, not ${parts.length}`)
+      asked = decodeRequest(message)
+    } catch (err) {
+      this.counts.malformed += 1
+      publish(errorMessage(asVxmeshError(err), null))
+      return
+    }
+    const run = async (): Promise<void> => {
+      const subject = subjectOf(asked)
+      this.#begin(subject)
+      publish(await this.#service.answer(asked))
+      this.#end(subject)
+    }
+    if (this.#work.add({ key: keyOf(asked), bytes: message.byteLength, run })) return
+    this.counts.busy += 1
+    publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are under way; ask again later'), asked))
+  }
+
+  /** Sockets take one message at a time. */
+  #send(send: () => Promise<void>): void {
+    this.#sending = this.#sending.then(send).catch((err: unknown) => {
+      if (!this.#events.closed) this.#options.logger.debug({ err: asVxmeshError(err) }, 'zmq answer not sent')
+    })
+  }
+
+  #begin(subject: string): void {
+    this.#own.set(subject, (this.#own.get(subject) ?? 0) + 1)
+  }
+
+  #end(subject: string): void {
+    const left = (this.#own.get(subject) ?? 1) - 1
+    if (left === 0) this.#own.delete(subject)
+    else this.#own.set(subject, left)
+  }
+
+  /** A change that some other door, or another host, has made. */
+  #tell(event: AgentEvent): void {
+    switch (event.kind) {
+      case 'endpoint-attached':
+      case 'endpoint-detached': {
+        if (this.#own.has(`endpoint ${event.endpoint.containerId}`)) return
+        const type = ANSWER + (event.kind === 'endpoint-attached' ? 1 : 2)
+        const connection = connectionOfEvent(event.endpoint, event.index)
+        this.#send(() => this.#events.send(encodeMessage(type, encodeConnection(connection))))
+        return
+      }
+      case 'network-created':
+      case 'network-updated':
+      case 'network-deleted': {
+        if (this.#own.has(`network ${event.network.name}`)) return
+        const type = ANSWER + (event.kind === 'network-deleted' ? 12 : 11)
+        this.#send(() => this.#events.send(encodeMessage(type, encodeNetwork(tenantNetworkOf(event.network)))))
+        return
+      }
+      default:
+    }
+  }
+}
+
+/** What a request waits for (see OrderedWork): others about its container, or for a network all of them. */
+function keyOf({ request }: Asked): string | null {
+  return 'connection' in request ? request.connection.id : null
+}
+
+function subjectOf({ request }: Asked): string {
+  return 'connection' in request ? `endpoint ${request.connection.id}` : `network ${request.network.name}`
+}

@@ -1,0 +1,64 @@
+// Who may speak to the ZeroMQ sockets beyond the host: CURVE proves a client's key, and only listed keys are let in
+// (ZeroMQ RFC 27, the authentication protocol, version 1.0). One handler for the process.
+
+import { Reply } from 'zeromq'
+
+const ADDRESS = 'inproc://zeromq.zap.01'
+const VERSION = '1.0'
+
+/** Base85 of ZeroMQ RFC 32. */
+const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#'
+
+/** Answers the library's questions about connecting clients until closed. */
+export class ZapHandler {
+  readonly #socket = new Reply()
+  readonly #allowed: ReadonlySet<string>
+  /** Clients that were turned away. */
+  refused = 0
+
+  constructor(allowedKeys: readonly string[]) {
+    this.#allowed = new Set(allowedKeys)
+  }
+
+  async start(): Promise<void> {
+    await this.#socket.bind(ADDRESS)
+    void this.#serve()
+  }
+
+  close(): void {
+    this.#socket.close()
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      for await (const question of this.#socket) await this.#socket.send(this.#verdict(question))
+    } catch (err) {
+      if (!this.#socket.closed) throw err
+    }
+  }
+
+  #verdict(question: readonly Buffer[]): (string | Buffer)[] {
+    const [version = '', requestId = '', , , , mechanism = '', key] = question
+    const isCurve = version.toString() === VERSION && mechanism.toString() === 'CURVE'
+    if (isCurve && key !== undefined && this.#allowed.has(encodeZ85(key))) {
+      return [VERSION, requestId, '200', 'OK', '', '']
+    }
+    this.refused += 1
+    return [VERSION, requestId, '400', 'this key is not allowed', '', '']
+  }
+}
+
+/** 32 bytes as the 40 characters in which keys are written. */
+export function encodeZ85(bytes: Buffer): string {
+  let text = ''
+  for (let at = 0; at + 4 <= bytes.byteLength; at += 4) {
+    let value = bytes.readUInt32BE(at)
+    let group = ''
+    for (let n = 0; n < 5; n++) {
+      group = (ALPHABET[value % 85] ?? '') + group
+      value = Math.floor(value / 85)
+    }
+    text += group
+  }
+  return text
+}

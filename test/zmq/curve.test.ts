@@ -1,0 +1,118 @@
+// Beyond loopback: only clients whose keys are listed are heard at all.
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import t from 'tap'
+import { curveKeyPair, Dealer } from 'zeromq'
+import { loadConfig } from '#config/load.ts'
+import { readZmqKeys } from '#config/zmq-keys.ts'
+import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { encodeZ85 } from '#zmq/zap.ts'
+import { ZmqServer } from '#zmq/server.ts'
+import { StateAgent } from '../api/state-agent.ts'
+
+const QUESTION = encodeMessage(13, encodeNetwork({ name: 'none', subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+async function addresses(): Promise<{ requests: string; events: string; rpc: string }> {
+  const [requests, events, rpc] = await Promise.all([freePort(), freePort(), freePort()])
+  return {
+    requests: `tcp://127.0.0.1:${requests}`,
+    events: `tcp://127.0.0.1:${events}`,
+    rpc: `tcp://127.0.0.1:${rpc}`
+  }
+}
+
+const common = { agent: new StateAgent(), interfaceIndex: () => 0, logger: pino({ level: 'silent' }) }
+
+/** The type of the answer to a question, or null when none comes. */
+async function ask(address: string, keys: object): Promise<number | null> {
+  const dealer = new Dealer({ linger: 0, receiveTimeout: 1_500, ...keys })
+  dealer.connect(address)
+  try {
+    await dealer.send(QUESTION)
+    const [answer] = await dealer.receive()
+    return answer === undefined ? null : decodeHeader(answer).type
+  } catch {
+    return null
+  } finally {
+    dealer.close()
+  }
+}
+
+t.test('a listed key is answered; another key, a wrong server key and no key are not', async t => {
+  const [server, friend, stranger] = [curveKeyPair(), curveKeyPair(), curveKeyPair()]
+  const at = await addresses()
+  const curve = { secretKey: server.secretKey, allowedKeys: [friend.publicKey] }
+  const running = await ZmqServer.start({ ...common, addresses: at, curve })
+  const keysOf = (pair: { publicKey: string; secretKey: string }, serverKey = server.publicKey): object => ({
+    curveServerKey: serverKey,
+    curvePublicKey: pair.publicKey,
+    curveSecretKey: pair.secretKey
+  })
+  try {
+    t.equal(await ask(at.rpc, keysOf(friend)), 199)
+    t.equal(await ask(at.rpc, keysOf(stranger)), null)
+    t.equal(await ask(at.rpc, keysOf(friend, stranger.publicKey)), null)
+    t.equal(await ask(at.rpc, {}), null)
+    t.equal(await ask(at.rpc, keysOf(friend)), 199, 'and the friend still')
+  } finally {
+    await running.stop()
+  }
+})
+
+t.test('a port that is taken is named by its setting, and nothing is left bound', async t => {
+  const at = await addresses()
+  const first = await ZmqServer.start({ ...common, addresses: at, curve: null })
+  const second = { ...(await addresses()), rpc: at.rpc }
+  await t.rejects(ZmqServer.start({ ...common, addresses: second, curve: null }), {
+    code: 'ERR_CONFIG',
+    field: 'zmq.rpc'
+  })
+  await first.stop()
+  const again = await ZmqServer.start({ ...common, addresses: second, curve: null })
+  t.equal(await ask(at.rpc, {}), 199)
+  await again.stop()
+})
+
+t.test('a key in its 40 characters is the library’s', async t => {
+  t.equal(encodeZ85(Buffer.from([0x86, 0x4f, 0xd2, 0x6f, 0xb5, 0x59, 0xf7, 0x5b])), 'HelloWorld')
+})
+
+t.test('beyond loopback keys are required, and must be well kept', async t => {
+  const dir = await mkdtemp(join(tmpdir(), 'vxmesh-zmq-'))
+  t.teardown(() => rm(dir, { recursive: true }))
+  const file = async (name: string, text: string, mode = 0o600): Promise<string> => {
+    await writeFile(join(dir, name), text, { mode })
+    return join(dir, name)
+  }
+  const { publicKey, secretKey } = curveKeyPair()
+  const [secret, allowed] = [await file('secret', `${secretKey}\n`), await file('allowed', `# ours\n${publicKey}\n\n`)]
+  const keys = async (flags: Record<string, string>): ReturnType<typeof readZmqKeys> =>
+    readZmqKeys((await loadConfig({ file: null, env: {}, flags: { bind: '192.0.2.1', ...flags } })).zmq)
+  const both = { 'zmq.secretKeyFile': secret, 'zmq.allowedKeysFile': allowed }
+  t.equal(await keys({}), null)
+  t.same(await keys(both), { secretKey, allowedKeys: [publicKey] })
+  const cases: readonly (readonly [flags: Record<string, string>, field: string])[] = [
+    [{ 'zmq.requests': 'tcp://192.0.2.1:30027' }, 'zmq.requests'],
+    [{ 'zmq.events': 'tcp://0.0.0.0:30028' }, 'zmq.events'],
+    [{ 'zmq.secretKeyFile': secret }, 'zmq.allowedKeysFile'],
+    [{ 'zmq.allowedKeysFile': allowed }, 'zmq.secretKeyFile'],
+    [{ ...both, 'zmq.secretKeyFile': join(dir, 'none') }, 'zmq.secretKeyFile'],
+    [{ ...both, 'zmq.secretKeyFile': await file('open', secretKey, 0o644) }, 'zmq.secretKeyFile'],
+    [{ ...both, 'zmq.secretKeyFile': await file('two', `${secretKey}\n${secretKey}\n`) }, 'zmq.secretKeyFile'],
+    [{ ...both, 'zmq.secretKeyFile': await file('empty', '') }, 'zmq.secretKeyFile'],
+    [{ ...both, 'zmq.allowedKeysFile': await file('short', publicKey.slice(1)) }, 'zmq.allowedKeysFile']
+  ]
+  for (const [flags, field] of cases) await t.rejects(keys(flags), { code: 'ERR_CONFIG', field }, field)
+})

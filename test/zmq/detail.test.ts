@@ -1,0 +1,50 @@
+import t from 'tap'
+import { parseDetail } from '#zmq/detail.ts'
+
+t.test('the detail is read field by field', async t => {
+  t.same(parseDetail(''), {})
+  t.same(parseDetail('{}'), {})
+  const full = {
+    network: 'blue',
+    ifname: 'eth1',
+    mac: '02:00:00:00:00:01',
+    netns: '/run/netns/web',
+    gateway: '10.0.0.1',
+    requestId: 'r1',
+    ingressRate: 1_000_000,
+    egressRate: '2mbit',
+    delayUs: 500,
+    labels: { app: 'web' }
+  }
+  t.same(parseDetail(JSON.stringify(full)), { ...full, gateway: 0x0a000001, egressRate: 2_000_000 })
+})
+
+t.test('a bad detail is refused by the name of the field', async t => {
+  const cases: readonly (readonly [json: string, field: string])[] = [
+    ['{', 'ConnDetail'],
+    ['[]', 'ConnDetail'],
+    ['null', 'ConnDetail'],
+    ['"x"', 'ConnDetail'],
+    ['{"unknown":1}', 'ConnDetail.unknown'],
+    ['{"__proto__":{"network":"a"}}', 'ConnDetail.__proto__'],
+    ['{"constructor":1}', 'ConnDetail.constructor'],
+    ['{"network":5}', 'ConnDetail.network'],
+    ['{"network":"../x"}', 'ConnDetail.network'],
+    ['{"ifname":"a/b"}', 'ConnDetail.ifname'],
+    ['{"mac":"02:00"}', 'ConnDetail.mac'],
+    ['{"netns":"web"}', 'ConnDetail.netns'],
+    ['{"netns":7}', 'ConnDetail.netns'],
+    ['{"gateway":"10.0.0"}', 'ConnDetail.gateway'],
+    ['{"requestId":""}', 'ConnDetail.requestId'],
+    [`{"requestId":"${'x'.repeat(257)}"}`, 'ConnDetail.requestId'],
+    ['{"ingressRate":-1}', 'ConnDetail.ingressRate'],
+    ['{"ingressRate":"fast"}', 'ConnDetail.ingressRate'],
+    ['{"egressRate":1.5}', 'ConnDetail.egressRate'],
+    ['{"egressRate":null}', 'ConnDetail.egressRate'],
+    ['{"delayUs":"1"}', 'ConnDetail.delayUs'],
+    ['{"delayUs":1e99}', 'ConnDetail.delayUs'],
+    ['{"labels":[]}', 'ConnDetail.labels'],
+    ['{"labels":{"a":1}}', 'ConnDetail.labels.a']
+  ]
+  for (const [json, field] of cases) t.throws(() => parseDetail(json), { code: 'ERR_INVALID', field }, json)
+})
