@@ -32,6 +32,11 @@ export class Hunt {
     this.#leadersLeft = leaders
   }
 
+  stop(): void {
+    this.#leadersLeft = 0
+    this.#prey = null
+  }
+
   elected(server: Server): void {
     if (this.#leadersLeft === 0) return
     this.#leadersLeft -= 1

@@ -102,7 +102,7 @@ export const MUTANTS: readonly Mutant[] = [
       if (end < state.durableIndex) state.durableIndex = end
       for (const mark of state.unsynced) if (end < mark.lastIndex) mark.lastIndex = end
       state.persistsAsked += 1
-      state.unsynced.push({ count: state.persistsAsked, lastIndex: end })
+      state.unsynced.push({ count: state.persistsAsked, lastIndex: end, atMs: state.nowMs })
       const truncate: Effect = { kind: 'persist', hardState: null, truncateFrom: (end + 1) as LogIndex, entries: [] }
       return [truncate, ...effects]
     }
