@@ -1,9 +1,9 @@
 // What must hold after every event, checked as it happens: each check costs O(1) an event or an entry.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
-import { quorumSize } from '#raft/configuration.ts'
+import { encodeConfiguration, isVoter, quorumSize } from '#raft/configuration.ts'
 import type { RaftState } from '#raft/raft.ts'
-import type { Entry, HardState, Message } from '#raft/types.ts'
+import type { Entry, HardState, Message, SnapshotMeta } from '#raft/types.ts'
 import { Machine, type Outcome } from './machine.ts'
 
 type Seen = { readonly entry: Entry; readonly termBefore: number | undefined }
@@ -18,10 +18,14 @@ export class Invariants {
   /** By index - 1, with what one machine that applies all of it in order answers. */
   readonly committed: Committed[] = []
   readonly #reference = new Machine()
-  /** Of the last committed config entry. */
-  committedConfigIndex = 0 as LogIndex
+  readonly #configs: Entry[] = []
   /** The highest index whose effect somebody outside has seen. */
   seenIndex = 0
+
+  /** Of the last committed config entry. */
+  get committedConfigIndex(): LogIndex {
+    return this.#configs.at(-1)?.index ?? (0 as LogIndex)
+  }
 
   fail(what: string): void {
     this.violation ??= what
@@ -83,7 +87,7 @@ export class Invariants {
     if (entry.index !== this.committed.length + 1) this.fail(`${who} applies ${entry.index}, which was never committed`)
     const outcome = this.#reference.apply(entry)
     this.committed.push({ entry, outcome, digest: this.#reference.digest })
-    if (entry.kind === 'config') this.committedConfigIndex = entry.index
+    if (entry.kind === 'config') this.#configs.push(entry)
     return outcome
   }
 
@@ -95,6 +99,14 @@ export class Invariants {
     else if (known.digest !== machine.digest) this.fail(`${who} has another state at ${index}`)
   }
 
+  /** A snapshot says which servers there were at its last index. */
+  snapshotAt(who: PeerId, { lastIndex, configuration }: SnapshotMeta): void {
+    const entry = this.#configs.findLast(config => config.index <= lastIndex)
+    const expected = entry === undefined ? null : Buffer.from(entry.data)
+    if (expected !== null && !expected.equals(encodeConfiguration(configuration)))
+      this.fail(`${who} has a snapshot of ${lastIndex} with another configuration`)
+  }
+
   wrote(who: PeerId, before: HardState, after: HardState): void {
     if (after.term < before.term) this.fail(`${who}: the term on disk goes back`)
     if (after.term === before.term && before.votedFor !== null && after.votedFor !== before.votedFor) {
@@ -102,9 +114,25 @@ export class Invariants {
     }
   }
 
-  /** Check-quorum: a leader that no majority has answered for three election timeouts does not lead any more. */
-  leads(p: { readonly state: RaftState; readonly heard: ReadonlyMap<PeerId, number>; readonly nowMs: number }): void {
-    const { configuration, options, self, term } = p.state
+  /** In force is the last configuration of the log (thesis 4.1). */
+  configured({ self, log, configuration }: RaftState): void {
+    if (log.configurationAt(log.lastIndex) !== configuration)
+      this.fail(`${self} goes by another configuration than its log's`)
+  }
+
+  /**
+   * Check-quorum: a leader that no majority has answered for three election timeouts does not lead any more; nor one whose
+   * write is under way for two, nor one whose removal is committed (thesis 4.2.2).
+   */
+  leads(p: {
+    readonly state: RaftState
+    readonly heard: ReadonlyMap<PeerId, number>
+    readonly nowMs: number
+    readonly writingSinceMs: number
+  }): void {
+    const { configuration, options, self, term, log, commitIndex } = p.state
+    if (p.nowMs - p.writingSinceMs > 2 * options.electionTimeoutMs) this.fail(`${self} leads and its disk hangs`)
+    if (log.lastConfigIndex <= commitIndex && !isVoter(configuration, self)) this.fail(`${self} leads and is removed`)
     const since = p.nowMs - 3 * options.electionTimeoutMs
     let heard = 0
     for (const voter of configuration.voters) {

@@ -39,14 +39,16 @@ export class Machine {
     return outcome
   }
 
-  encode(): Uint8Array {
+  /** @param first which session is written first */
+  encode(first: number): Uint8Array {
     const bytes = new Uint8Array(HEAD_BYTES + SESSION_BYTES * this.#sessions.size)
     const view = new DataView(bytes.buffer)
     view.setInt32(0, this.digest)
     view.setUint32(4, this.#sessions.size)
     for (const [key, value] of this.#counters.entries()) view.setInt32(8 + 4 * key, value)
     let at = HEAD_BYTES
-    for (const [client, { seq, index, result }] of this.#sessions) {
+    const sessions = [...this.#sessions]
+    for (const [client, { seq, index, result }] of [...sessions.slice(first), ...sessions.slice(0, first)]) {
       for (const [n, value] of [client, seq, index, result].entries()) view.setInt32(at + 4 * n, value)
       at += SESSION_BYTES
     }

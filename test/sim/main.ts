@@ -4,7 +4,8 @@
 // A violation prints the line that replays it. Exit: 0 sound, 7 not.
 
 import { parseArgs } from 'node:util'
-import { MUTANTS, type Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
+import { MUTANTS } from './mutants.ts'
 import { FAULTS } from './nemesis.ts'
 import { PROBES } from './probes.ts'
 import { Tally, Trace } from './tally.ts'

@@ -76,6 +76,15 @@ const ACTS: Readonly<Record<string, Act>> = {
     }
     healLater(arena)
   },
+  'slow-network': ({ network, random, schedule }) => {
+    // Slower than an election: votes and answers come in when their term is over.
+    const { weather } = network
+    const { jitterMs } = weather
+    weather.jitterMs = random.pick([400, 1_500])
+    schedule.after(random.between(1_000, 8_000), () => {
+      weather.jitterMs = Math.min(jitterMs, 150)
+    })
+  },
   'link-flapping': arena => {
     const { servers, random, network, schedule } = arena
     const [a, b] = [random.pick(servers), random.pick(servers)]
@@ -234,7 +243,8 @@ export function unleash(arena: Arena, untilMs: number): void {
       faults.add('reorder')
     }
   }
-  const acts = Object.entries(ACTS).filter(([name]) => name === 'heal' || random.chance(0.4))
+  const share = random.pick([0.15, 0.3, 0.5])
+  const acts = Object.entries(ACTS).filter(([name]) => name === 'heal' || random.chance(share))
   const everyMs = random.pick([150, 600, 2_000])
   const again = (): void => {
     schedule.after(random.between(0, 2 * everyMs), () => {

@@ -2,7 +2,7 @@
 // go wrong. It lives, dies and lives again; only its disk goes from one life to the next.
 
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
-import { createRaft, type RaftState } from '#raft/raft.ts'
+import { createRaft, type RaftInit, type RaftState } from '#raft/raft.ts'
 import { snapshotMeta } from '#raft/snapshot.ts'
 import { raftStatus } from '#raft/status.ts'
 import { step } from '#raft/step.ts'
@@ -21,7 +21,7 @@ import { WriteGate } from '#replication/write-gate.ts'
 import { Disk } from './disk.ts'
 import type { Invariants } from './invariants.ts'
 import { Machine, type Outcome } from './machine.ts'
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 import { observeEffects, observeInput } from './probes.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
@@ -62,6 +62,8 @@ type Life = {
   applied: LogIndex
   /** A snapshot is being written. */
   saving: boolean
+  /** By the own clock; Infinity when nothing is written. */
+  writingSinceMs: number
   /** When each peer last answered this server as the leader of its term, by its own clock. */
   readonly heard: Map<PeerId, number>
 }
@@ -123,17 +125,35 @@ export class Server {
     const { incarnation } = this.disk
     const init = { self: this.id, clusterId: CLUSTER, options, configuration, durable, incarnation }
     const data = snapshot?.data ?? null
-    const state = createRaft({ ...init, snapshotData: data, nowMs: this.clockMs, random: random.unit() })
+    const state = this.#create({ ...init, snapshotData: data, nowMs: this.clockMs, random: random.unit() })
+    if (state === null) return
     const machine = data === null ? new Machine() : Machine.decode(data)
     const applied = base as LogIndex
     invariants.stateAt(this.id, applied, machine)
-    const fresh = { gate: new WriteGate(), waiting: new Map(), heard: new Map(), saving: false } satisfies Partial<Life>
-    const life: Life = { ...fresh, state, machine, applied }
+    const life: Life = {
+      state,
+      machine,
+      applied,
+      gate: new WriteGate(),
+      waiting: new Map(),
+      heard: new Map(),
+      saving: false,
+      writingSinceMs: Infinity
+    }
     this.life = life
     this.#stalledUntilMs = 0
     this.#every(TICK_MS, life, () => this.#step(life, TICK))
     this.#every(NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
     this.#step(life, TICK)
+  }
+
+  #create(init: RaftInit): RaftState | null {
+    try {
+      return createRaft(init)
+    } catch (err) {
+      this.#world.invariants.fail(`${this.id} cannot start: ${err instanceof Error ? err.message : String(err)}`)
+      return null
+    }
   }
 
   /** An empty disk in the place of the old one, under the same id. */
@@ -226,6 +246,7 @@ export class Server {
       return
     }
     observeEffects(probes, { state, before, event, effects })
+    invariants.configured(state)
     trace.add(this.number, state.term, state.log.lastIndex, state.commitIndex, effects.length)
     if (state.role === 'leader' && before.role !== 'leader') {
       invariants.becameLeader(state)
@@ -236,7 +257,8 @@ export class Server {
       for (const voter of state.configuration.voters) life.heard.set(voter, this.clockMs)
     }
     if (state.role === 'leader' && event.kind === 'tick') {
-      invariants.leads({ state, heard: life.heard, nowMs: this.clockMs })
+      const { heard, writingSinceMs } = life
+      invariants.leads({ state, heard, nowMs: this.clockMs, writingSinceMs })
     }
     for (const effect of effects) this.#carryOut(life, effect)
     this.#write(life)
@@ -313,6 +335,7 @@ export class Server {
     life.machine = Machine.decode(data)
     life.applied = meta.lastIndex
     this.#world.invariants.stateAt(this.id, life.applied, life.machine)
+    this.#world.invariants.snapshotAt(this.id, meta)
   }
 
   /** Saves the state every so often, beside the log; while it is written the server goes on. */
@@ -322,7 +345,8 @@ export class Server {
     if (life.saving || applied - (state.snapshot?.meta.lastIndex ?? 0) < snapshotEvery) return
     const meta = snapshotMeta(state, applied)
     if (meta === undefined) return
-    const snapshot = { meta, data: life.machine.encode() }
+    // The same state need not be the same bytes everywhere.
+    const snapshot = { meta, data: life.machine.encode(random.below(8)) }
     life.saving = true
     schedule.after(random.between(0, 20 * DISK_MS) + this.diskDelayMs, () => {
       if (this.life !== life) return
@@ -345,6 +369,7 @@ export class Server {
     if (batch === null) return
     const { random, schedule, probes } = this.#world
     this.disk.begin(batch)
+    life.writingSinceMs = this.clockMs
     if (this.disk.full) {
       this.fail(true)
       return
@@ -359,6 +384,7 @@ export class Server {
       }
       this.disk.finish()
       this.#whenAwake(life, () => {
+        life.writingSinceMs = Infinity
         for (const message of life.gate.written(batch)) this.#send(message)
         this.#step(life, { kind: 'persisted', count: batch.count })
         this.#write(life)
