@@ -77,13 +77,16 @@ function receive(state: RaftState, message: Message): void {
     // Thesis 4.2.3: who hears a leader does not let itself be drawn into a new term, unless the leader wants it so.
     if (message.kind === 'vote-request' && !message.transfer && leaderIsAlive(state)) return
     becomeFollower(state, message.term, isFromLeader(message) ? message.from : null)
+  } else if (message.kind === 'pre-vote-reply') {
+    // Granted by a server that is behind, too: it enters the term with the vote itself. It names its request's term.
+    receivePreVoteReply(state, message)
+    return
   } else if (message.term < state.term) {
     answerStale(state, message)
     return
   }
   switch (message.kind) {
     case 'pre-vote-reply':
-      receivePreVoteReply(state, message)
       return
     case 'vote-request':
       receiveVoteRequest(state, message)

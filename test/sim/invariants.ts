@@ -7,7 +7,13 @@ import type { Entry, HardState, Message, SnapshotMeta } from '#raft/types.ts'
 import { Machine, type Outcome } from './machine.ts'
 
 type Seen = { readonly entry: Entry; readonly termBefore: number | undefined }
-type Committed = { readonly entry: Entry; readonly outcome: Outcome | null; readonly digest: number }
+type Committed = {
+  readonly entry: Entry
+  readonly outcome: Outcome | null
+  readonly digest: number
+  /** Of the server that applied it first: no earlier than the one in which it was committed. */
+  readonly inTerm: Term
+}
 
 export class Invariants {
   violation: string | null = null
@@ -37,9 +43,11 @@ export class Invariants {
     if (other !== undefined && other !== state.self)
       this.fail(`two leaders in term ${state.term}: ${other}, ${state.self}`)
     this.#leaderOf.set(state.term, state.self)
-    const last = this.committed.length as LogIndex
-    const committed = this.committed.at(-1)
-    if (committed !== undefined && state.log.termAt(last) !== committed.entry.term) {
+    // Of what was committed in earlier terms: a leader of the past, elected by late votes, leads nobody.
+    let last = this.committed.length
+    while ((this.committed[last - 1]?.inTerm ?? 0) >= state.term) last -= 1
+    const committed = this.committed[last - 1]
+    if (committed !== undefined && state.log.termAt(last as LogIndex) !== committed.entry.term) {
       this.fail(`leader completeness: ${state.self} leads term ${state.term} without committed entry ${last}`)
     }
   }
@@ -77,7 +85,7 @@ export class Invariants {
   }
 
   /** State-machine safety: nobody ever applies another entry at an index. @returns what the answer must be */
-  applied(who: PeerId, entry: Entry): Outcome | null {
+  applied({ self: who, term }: RaftState, entry: Entry): Outcome | null {
     const known = this.committed[entry.index - 1]
     if (known !== undefined) {
       if (known.entry !== entry && (known.entry.term !== entry.term || !isSame(known.entry, entry)))
@@ -86,7 +94,7 @@ export class Invariants {
     }
     if (entry.index !== this.committed.length + 1) this.fail(`${who} applies ${entry.index}, which was never committed`)
     const outcome = this.#reference.apply(entry)
-    this.committed.push({ entry, outcome, digest: this.#reference.digest })
+    this.committed.push({ entry, outcome, digest: this.#reference.digest, inTerm: term })
     if (entry.kind === 'config') this.#configs.push(entry)
     return outcome
   }

@@ -218,11 +218,11 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   {
     name: 'window-never-opens',
     bug: 'what was acknowledged still counts as under way',
-    after: (state, _input, effects) => {
-      for (const progress of state.leading?.progress.values() ?? []) {
-        while (progress.inflight.length < state.options.maxInflightAppends) progress.inflight.unshift(0 as LogIndex)
-      }
-      return effects
+    before: (state, input) => {
+      const m = received(input, 'append-reply')
+      const inflight = m === null ? undefined : state.leading?.progress.get(m.from)?.inflight
+      if (inflight !== undefined && inflight.length > 0) inflight.unshift(Number.MAX_SAFE_INTEGER as LogIndex)
+      return input
     }
   },
   {

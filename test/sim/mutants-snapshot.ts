@@ -67,29 +67,6 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
     }
   },
   {
-    name: 'chunks-of-two-leaders',
-    bug: 'a new leader’s chunks are added to those of the old one’s snapshot of the same index',
-    before: (state, input) => {
-      const m = received(input, 'install-request')
-      if (m === null || m.term <= state.term) return input
-      keptIncoming.set(state, state.incoming)
-      return input
-    },
-    after: (state, input, effects) => {
-      const m = received(input, 'install-request')
-      const kept = keptIncoming.get(state)
-      keptIncoming.delete(state)
-      if (m === null || kept == null || kept.meta.lastIndex !== m.meta.lastIndex) return effects
-      if (kept.data.byteLength !== m.size || state.incoming === null) return effects
-      state.incoming = { ...kept, term: m.term }
-      return effects.map(e =>
-        e.kind === 'send' && e.message.kind === 'install-reply'
-          ? { ...e, message: { ...e.message, offset: kept.received } }
-          : e
-      )
-    }
-  },
-  {
     name: 'snapshot-without-sessions',
     bug: 'sessions are not in the snapshot, so a repeated command is done twice',
     before: (_state, input) => {
@@ -151,5 +128,3 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
       effects.map(e => (e.kind === 'send' && e.message.kind === 'install-reply' ? { ...e, beforePersist: true } : e))
   }
 ]
-
-const keptIncoming = new WeakMap<RaftState, RaftState['incoming']>()

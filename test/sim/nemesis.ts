@@ -3,6 +3,7 @@
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
+import type { Echo } from './echo.ts'
 import type { Hunt } from './hunt.ts'
 import type { Invariants } from './invariants.ts'
 import type { Network } from './network.ts'
@@ -21,6 +22,7 @@ export type Arena = {
   readonly probes: Tally
   readonly hunt: Hunt
   readonly operator: Operator
+  readonly echo: Echo
   readonly invariants: Invariants
   /** A random message of the past, to be sent again. */
   readonly replay: () => Message | null
@@ -211,7 +213,13 @@ const ACTS: Readonly<Record<string, Act>> = {
     }
   },
   'hunt-of-leaders': ({ hunt, random }) => {
-    hunt.begin(2 + random.below(8))
+    hunt.begin(2 + random.below(8), false)
+  },
+  'hunt-with-changes': ({ hunt, random }) => {
+    hunt.begin(2 + random.below(8), true)
+  },
+  'echo-of-answers': ({ echo, random, schedule }) => {
+    echo.begin(schedule.nowMs + random.between(1_000, 8_000))
   },
   'transfer-of-leadership': ({ servers, random }) => {
     servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
@@ -229,6 +237,17 @@ const ACTS: Readonly<Record<string, Act>> = {
 
 export const FAULTS: readonly string[] = [...WEATHER_FAULTS, ...Object.keys(ACTS).filter(name => name !== 'heal')]
 
+const MEMBERSHIP_ACTS: ReadonlySet<string> = new Set([
+  'wiped-disk',
+  'bit-flip',
+  'add-a-server',
+  'remove-a-server',
+  'remove-the-leader',
+  'swap-a-server',
+  'hunt-with-changes',
+  'senseless-change'
+])
+
 /** Draws a climate and lets it rage until a time. */
 export function unleash(arena: Arena, untilMs: number): void {
   const { random, network, faults, schedule } = arena
@@ -244,7 +263,11 @@ export function unleash(arena: Arena, untilMs: number): void {
     }
   }
   const share = random.pick([0.15, 0.3, 0.5])
-  const acts = Object.entries(ACTS).filter(([name]) => name === 'heal' || random.chance(share))
+  // Half of the seeds leave the membership alone: what it stirs up hides the rest.
+  const settled = random.chance(0.5)
+  const acts = Object.entries(ACTS).filter(
+    ([name]) => name === 'heal' || (random.chance(share) && !(settled && MEMBERSHIP_ACTS.has(name)))
+  )
   const everyMs = random.pick([150, 600, 2_000])
   const again = (): void => {
     schedule.after(random.between(0, 2 * everyMs), () => {

@@ -49,6 +49,14 @@ export class Operator {
     })
   }
 
+  /** Asks a leader to let go of one of the others, whatever is wished for: another leader will take it back. */
+  meddle(leader: Server): void {
+    const voters = leader.life?.state.configuration.voters ?? []
+    if (voters.length < 3) return
+    const peer = this.#random.pick(voters)
+    if (peer !== leader.id && this.atRest) this.#ask(leader, { kind: 'remove', peer })
+  }
+
   answered(answer: Answer): void {
     this.#underWay.delete(answer.id)
     if (answer.kind === 'refused') {
@@ -63,11 +71,15 @@ export class Operator {
     if (configuration === undefined) return
     const change = this.#nextChange(leader, configuration)
     if (change === null) return
+    this.#ask(leader, change)
+    // Sometimes twice: only one of them may count.
+    if (this.#random.chance(0.1)) leader.give({ kind: 'change', id: this.#next--, change })
+  }
+
+  #ask(leader: Server, change: Change): void {
     const id = this.#next--
     this.#underWay.set(id, { server: leader, life: leader.life })
     leader.give({ kind: 'change', id, change })
-    // Sometimes twice: only one of them may count.
-    if (this.#random.chance(0.1)) leader.give({ kind: 'change', id: this.#next--, change })
   }
 
   #nextChange(leader: Server, configuration: Configuration): Change | null {

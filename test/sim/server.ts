@@ -45,6 +45,8 @@ export type ServerWorld = {
   readonly answered: (server: Server, answer: Answer) => void
   readonly countEvent: () => void
   readonly elected: (server: Server) => void
+  /** `stands`: it has just become a candidate. */
+  readonly handled: (server: Server, event: RaftEvent, stands: boolean) => void
 }
 
 export type Answer =
@@ -263,6 +265,7 @@ export class Server {
     for (const effect of effects) this.#carryOut(life, effect)
     this.#write(life)
     this.#takeSnapshot(life)
+    this.#world.handled(this, event, state.role === 'candidate' && before.role !== 'candidate')
   }
 
   #carryOut(life: Life, effect: Effect): void {
@@ -317,7 +320,7 @@ export class Server {
       const { repeated } = life.machine
       const outcome = life.machine.apply(entry)
       if (life.machine.repeated > repeated) probes.add('repeated-command-answered-from-the-session')
-      invariants.applied(this.id, entry)
+      invariants.applied(life.state, entry)
       life.applied = entry.index
       const waiting = life.waiting.get(entry.index)
       if (waiting === undefined) continue

@@ -6,6 +6,7 @@ import type { Message, RaftOptions } from '#raft/types.ts'
 import { Clients } from './clients.ts'
 import { Invariants } from './invariants.ts'
 import type { Mutant } from './mutant.ts'
+import { Echo } from './echo.ts'
 import { Hunt } from './hunt.ts'
 import { FAULTS, strike, unleash, type Arena } from './nemesis.ts'
 import { Network } from './network.ts'
@@ -59,6 +60,7 @@ class World {
   readonly #clients: Clients
   readonly #hunt: Hunt
   readonly #operator: Operator
+  readonly #echo: Echo
   readonly #byId = new Map<PeerId, Server>()
   readonly #arena: Arena
   readonly #past: Message[] = []
@@ -93,6 +95,9 @@ class World {
       },
       elected: server => {
         this.#hunt.elected(server)
+      },
+      handled: (server, event, stands) => {
+        this.#echo.handled(server, event, stands)
       }
     }
     this.#servers = Array.from({ length: size + spare }, (_, n) => {
@@ -110,8 +115,17 @@ class World {
     })
     this.#clients = new Clients({ ...shared, servers: this.#servers })
     this.#operator = new Operator({ ...shared, servers: this.#servers, voters })
+    this.#echo = new Echo({
+      ...shared,
+      deliver: message => {
+        this.#deliver(message)
+      }
+    })
     this.#hunt = new Hunt({
       ...shared,
+      meddle: server => {
+        this.#operator.meddle(server)
+      },
       strike: victim => {
         strike(this.#arena, victim)
       },
@@ -126,6 +140,7 @@ class World {
       faults: this.#faults,
       hunt: this.#hunt,
       operator: this.#operator,
+      echo: this.#echo,
       replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
       deliver: message => {
         this.#deliver(message)
@@ -158,6 +173,9 @@ class World {
     Object.assign(this.#network.weather, { loss: 0, duplication: 0, delay: 0, jitterMs: 1 })
     this.#network.heal()
     this.#hunt.stop()
+    this.#echo.begin(0)
+    // Sometimes all start at the same instant: only chance can then tell them apart.
+    if (this.#random.chance(0.3)) for (const server of this.#servers) server.crash(false)
     for (const server of this.#servers) {
       server.diskDelayMs = 0
       server.failSync = false
@@ -196,6 +214,7 @@ class World {
   #send(message: Message): void {
     if (this.#past.length < REMEMBERED_MESSAGES) this.#past.push(message)
     else if (this.#random.chance(0.01)) this.#past[this.#random.below(REMEMBERED_MESSAGES)] = message
+    this.#echo.sent(message)
     this.#network.send(message)
   }
 
