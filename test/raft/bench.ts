@@ -3,6 +3,7 @@
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
+import { snapshotMeta } from '#raft/snapshot.ts'
 import { step } from '#raft/step.ts'
 import type { Effect, Entry, HardState, Message, MessageKind, RaftEvent, RaftOptions, Snapshot } from '#raft/types.ts'
 import { WriteGate, type Batch } from '#replication/write-gate.ts'
@@ -35,6 +36,8 @@ export class Server {
   readonly #founders: readonly PeerId[]
   readonly #options: RaftOptions
   readonly #send: (message: Message) => void
+  /** Tells its election timeouts from the others'. */
+  readonly #random: number
   #nowMs = 0
   #gate = new WriteGate()
   #hardState: HardState = { term: 0 as Term, votedFor: null }
@@ -46,11 +49,13 @@ export class Server {
     readonly founders: readonly string[]
     readonly options: RaftOptions
     readonly send: (message: Message) => void
+    readonly random: number
   }) {
     this.id = p.id as PeerId
     this.#founders = p.founders as readonly PeerId[]
     this.#options = p.options
     this.#send = p.send
+    this.#random = p.random
     this.state = this.#create()
   }
 
@@ -83,20 +88,29 @@ export class Server {
     this.restart()
   }
 
-  give(event: RaftEvent, random = 0): void {
+  give(event: RaftEvent): void {
     this.effects = []
-    this.#step(event, random)
+    this.#step(event)
     if (!this.holdDisk) this.sync()
+  }
+
+  /** A snapshot of what is applied is durable, and the log before it is gone. */
+  takeSnapshot(text: string): void {
+    const meta = snapshotMeta(this.state, this.state.commitIndex)
+    if (meta === undefined) throw new Error('there is nothing to take a snapshot of')
+    this.#snapshot = { meta, data: Buffer.from(text) }
+    this.#entries = this.#entries.filter(entry => entry.index > meta.lastIndex)
+    this.give({ kind: 'snapshot-taken', snapshot: this.#snapshot })
   }
 
   propose(text: string): void {
     this.give({ kind: 'propose', id: 1, data: Buffer.from(text) })
   }
 
-  pass(ms: number, random = 0): void {
+  pass(ms: number): void {
     for (let left = ms; left > 0; left -= TICK_MS) {
       this.#nowMs += TICK_MS
-      this.give({ kind: 'tick' }, random)
+      this.give({ kind: 'tick' })
     }
   }
 
@@ -110,7 +124,7 @@ export class Server {
     for (let batch = this.#gate.next(); batch !== null; batch = this.#gate.next()) {
       this.#write(batch)
       for (const message of this.#gate.written(batch)) this.#send(message)
-      this.#step({ kind: 'persisted', count: batch.count }, 0)
+      this.#step({ kind: 'persisted', count: batch.count })
     }
   }
 
@@ -135,12 +149,12 @@ export class Server {
       incarnation: this.incarnation,
       configuration: { voters: this.#founders, learners: [] },
       nowMs: this.#nowMs,
-      random: 0
+      random: this.#random
     })
   }
 
-  #step(event: RaftEvent, random: number): void {
-    const effects = step(this.state, { event, nowMs: this.#nowMs, random })
+  #step(event: RaftEvent): void {
+    const effects = step(this.state, { event, nowMs: this.#nowMs, random: this.#random })
     this.effects.push(...effects)
     for (const effect of effects) {
       if (effect.kind === 'persist') this.#gate.persist(effect)
@@ -177,9 +191,9 @@ export class Cluster {
 
   constructor(ids: readonly string[], p: Options = {}) {
     const options = { ...OPTIONS, ...p.options }
-    for (const id of ids) {
+    for (const [at, id] of ids.entries()) {
       const send = (message: Message): void => void this.wire.push(message)
-      this.servers[id] = new Server({ id, founders: p.founders ?? ids, options, send })
+      this.servers[id] = new Server({ id, founders: p.founders ?? ids, options, send, random: at / 10 })
     }
   }
 
@@ -213,11 +227,21 @@ export class Cluster {
     }
   }
 
+  /** Delivers between two servers until a message of a kind is on the wire. */
+  settleFor(kind: MessageKind, ...between: readonly [string, string]): void {
+    for (let n = 0; n < 100 && !this.wire.some(m => m.kind === kind); n++) {
+      const next = this.wire.find(m => between.includes(m.from) && between.includes(m.to))
+      if (next === undefined) return
+      this.wire.splice(this.wire.indexOf(next), 1)
+      this.hand(next)
+    }
+  }
+
   /** Time passes for all of them alike; messages flow among the given ones. */
   pass(ms: number, ...among: readonly string[]): void {
     const ids = among.length === 0 ? Object.keys(this.servers) : among
     for (let left = ms; left > 0; left -= TICK_MS) {
-      for (const id of ids) this.at(id).pass(TICK_MS, (Object.keys(this.servers).indexOf(id) + 0.5) / 10)
+      for (const id of ids) this.at(id).pass(TICK_MS)
       this.settle(...ids)
     }
   }

@@ -68,7 +68,7 @@ t.test('a server that was cut off comes back without any change of leader, a tho
   const { term } = cluster.at('s1').state
   const s3 = cluster.at('s3')
   for (let n = 0; n < 1_000; n++) {
-    s3.pass(600, 0)
+    s3.pass(700)
     cluster.take({ from: 's3' })
     cluster.pass(100, 's1', 's2')
     cluster.pass(100)

@@ -40,7 +40,7 @@ t.test('a learner receives the log, does not count, and is promoted once it has 
 })
 
 t.test('what makes no sense, or comes too early, is refused and changes nothing', t => {
-  const cluster = new Cluster(['s1', 's2', 's3'])
+  const cluster = new Cluster(['s1', 's2', 's3', 's4', 's5'], { founders: ['s1', 's2', 's3'] })
   t.equal(change(cluster.at('s1'), remove('s2')), 'not-leader')
   cluster.stand('s1')
   const s1 = cluster.at('s1')
