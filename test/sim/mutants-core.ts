@@ -230,7 +230,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
     bug: 'a leader whose successor does not answer refuses proposals for ever',
     before: (state, input) => {
       const { leading } = state
-      if (leading?.transfer != null) leading.transfer = { ...leading.transfer, untilMs: Infinity }
+      if (leading !== null && leading.transfer !== null) leading.transfer = { ...leading.transfer, untilMs: Infinity }
       return input
     }
   },

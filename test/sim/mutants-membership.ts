@@ -79,7 +79,13 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
     },
     after: (state, _input, effects) => {
       const leading = keptLeading.get(state)
-      if (leading == null || state.leading !== null || isVoter(state.configuration, state.self)) return effects
+      if (
+        leading === null ||
+        leading === undefined ||
+        state.leading !== null ||
+        isVoter(state.configuration, state.self)
+      )
+        return effects
       if (effects.some(e => e.kind === 'role' && e.term > state.term)) return effects
       Object.assign(state, { leading, role: 'leader', leader: state.self })
       return effects.filter(e => e.kind !== 'role')

@@ -191,7 +191,7 @@ const ACTS: Readonly<Record<string, Act>> = {
     random.pick(servers).give({ kind: 'change', id: 0, change })
   },
   'clock-drift': ({ servers, random }) => {
-    random.pick(servers).setClockRate(random.between(0.7, 1.4))
+    random.pick(servers).setClockRate(random.pick([0.5, 0.7, 1.4, 2]))
   },
   'clock-jump': ({ servers, random }) => {
     random.pick(servers).jumpClock(random.between(100, 10_000))
