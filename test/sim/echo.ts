@@ -45,13 +45,13 @@ export class Echo {
   handled(server: Server, event: RaftEvent, stands: boolean): void {
     if (this.#schedule.nowMs >= this.#untilMs) return
     const refusal = event.kind === 'receive' && event.message.kind === 'append-reply' && !event.message.success
-    if (refusal && this.#random.chance(0.3)) this.#again(event.message)
+    if (refusal && this.#random.chance(0.6)) this.#again(event.message, 0.3)
     if (!stands && !(event.kind === 'read' && server.isLeader)) return
-    for (const message of this.#past.get(server.id) ?? []) if (this.#random.chance(0.5)) this.#again(message)
+    for (const message of this.#past.get(server.id) ?? []) if (this.#random.chance(0.5)) this.#again(message, 3)
   }
 
-  #again(message: Message): void {
-    this.#schedule.after(this.#random.between(0, 3), () => {
+  #again(message: Message, withinMs: number): void {
+    this.#schedule.after(this.#random.between(0, withinMs), () => {
       this.#deliver(message)
     })
   }
