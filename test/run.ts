@@ -98,7 +98,7 @@ function failures(output: string): string {
 }
 
 async function simulate(): Promise<Count> {
-  const seeds = await tool(['test/sim/main.ts', '--seeds', '1000'])
+  const seeds = await tool(['test/sim/main.ts', '--seeds', '2000'])
   const mutants = await tool(['test/sim/main.ts', '--mutant', 'all'])
   const { passed, failed } = await tap(
     files(name => name.startsWith('sim/')),

@@ -2,21 +2,16 @@
 
 import type { LogIndex } from '#model/ids.ts'
 import { followCommit } from './commit.ts'
-import { effectiveConfiguration } from './configuration.ts'
 import { persistEntries, send } from './effects.ts'
 import type { RaftState } from './raft.ts'
-import { becomeFollower, resetElectionTimer } from './roles.ts'
+import { heardLeader } from './roles.ts'
 import type { Entry, Message } from './types.ts'
 
 type AppendRequest = Extract<Message, { readonly kind: 'append-request' }>
 
 /** In the own term: the sender is its leader. */
 export function receiveAppendRequest(state: RaftState, message: AppendRequest): void {
-  if (state.role === 'leader') throw new Error(`two leaders in term ${state.term}: ${state.self} and ${message.from}`)
-  becomeFollower(state, message.term, message.from)
-  state.leaderHeardMs = state.nowMs
-  resetElectionTimer(state)
-
+  heardLeader(state, message)
   const { round } = message
   const request = withoutCommitted(state, message)
   if (state.log.termAt(request.prevIndex) !== request.prevTerm) {
@@ -57,6 +52,6 @@ function appendMissing(state: RaftState, entries: readonly Entry[]): void {
     state.log.truncateFrom(first.index)
   }
   for (const entry of fresh) state.log.append(entry)
-  state.configuration = effectiveConfiguration(state.log, state.initialConfiguration)
+  state.configuration = state.log.configurationAt(state.log.lastIndex)
   persistEntries(state, fresh, conflict ? first.index : null)
 }

@@ -2,6 +2,7 @@
 
 import type { LogIndex } from '#model/ids.ts'
 import { quorumSize } from './configuration.ts'
+import { configurationCommitted } from './membership.ts'
 import type { RaftState } from './raft.ts'
 import { announceCommit } from './replicate.ts'
 import { confirmReads } from './read.ts'
@@ -23,6 +24,7 @@ export function advanceCommit(state: RaftState): void {
   state.commitIndex = index
   announceCommit(state)
   confirmReads(state)
+  configurationCommitted(state, leading)
 }
 
 /** A follower's: what the leader says, as far as this server's log is known to equal the leader's. */

@@ -2,19 +2,19 @@
 // term. A leader that asked for its own succession (`transfer`, 3.10) is exempt.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
-import { isVoter, quorumSize } from './configuration.ts'
+import { quorumSize } from './configuration.ts'
 import { announceRole, persistHardState, send } from './effects.ts'
 import { becomeLeader } from './leadership.ts'
 import type { RaftState } from './raft.ts'
-import { becomeFollower, leaderIsAlive, resetElectionTimer } from './roles.ts'
+import { becomeFollower, diskHangs, leaderIsAlive, mayStand, resetElectionTimer } from './roles.ts'
 import type { Message } from './types.ts'
 
 type Of<K extends Message['kind']> = Extract<Message, { readonly kind: K }>
 
-/** The election timer ran out. Only voters stand. */
+/** The election timer ran out. Only voters stand, and none whose disk hangs: its vote for itself would never be. */
 export function startPreVote(state: RaftState): void {
   resetElectionTimer(state)
-  if (!isVoter(state.configuration, state.self)) return
+  if (!mayStand(state) || diskHangs(state)) return
   state.role = 'pre-candidate'
   state.leader = null
   openVotes(state)
@@ -87,7 +87,7 @@ export function receiveVoteReply(state: RaftState, message: Of<'vote-reply'>): v
 
 /** The leader wants this server to follow it. */
 export function receiveTimeoutNow(state: RaftState, message: Of<'timeout-now'>): void {
-  if (message.from !== state.leader || !isVoter(state.configuration, state.self)) return
+  if (message.from !== state.leader || !mayStand(state)) return
   becomeFollower(state, state.term, null)
   startElection(state, true)
 }
@@ -98,6 +98,7 @@ function isUpToDate(state: RaftState, log: { readonly lastIndex: LogIndex; reado
   return log.lastIndex >= state.log.lastIndex
 }
 
+/** The own vote counts as far as the own configuration says so. */
 function openVotes(state: RaftState): void {
   state.votes.clear()
   state.votes.set(state.self, true)

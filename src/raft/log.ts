@@ -1,29 +1,40 @@
-// The log in memory: the entries after the snapshot, consecutive. Index 0 and the snapshot's last index have a term but
-// no entry.
+// The log in memory: consecutive entries after a base, which has a term and a configuration but no entry: index 0, a
+// snapshot, or the last entry that was compacted away.
 
 import type { LogIndex, Term } from '#model/ids.ts'
-import type { Entry } from './types.ts'
+import { decodeConfiguration } from './configuration.ts'
+import type { Configuration, Entry, SnapshotMeta } from './types.ts'
 
 export class RaftLog {
-  readonly #entries: Entry[]
-  /** Positions in #entries of the config entries, ascending. */
-  readonly #configs: number[] = []
-  readonly baseIndex: LogIndex
-  readonly baseTerm: Term
+  #entries: Entry[] = []
+  /** The configurations that the entries bring, ascending. */
+  #configs: { readonly index: LogIndex; readonly configuration: Configuration }[] = []
+  #base: SnapshotMeta
 
-  constructor(base: { readonly index: LogIndex; readonly term: Term }, entries: readonly Entry[]) {
-    this.baseIndex = base.index
-    this.baseTerm = base.term
-    this.#entries = []
+  constructor(base: SnapshotMeta, entries: readonly Entry[]) {
+    this.#base = base
     for (const entry of entries) this.append(entry)
   }
 
+  get baseIndex(): LogIndex {
+    return this.#base.lastIndex
+  }
+
+  get baseTerm(): Term {
+    return this.#base.lastTerm
+  }
+
   get lastIndex(): LogIndex {
-    return (this.baseIndex + this.#entries.length) as LogIndex
+    return (this.#base.lastIndex + this.#entries.length) as LogIndex
   }
 
   get lastTerm(): Term {
-    return this.#entries.at(-1)?.term ?? this.baseTerm
+    return this.#entries.at(-1)?.term ?? this.#base.lastTerm
+  }
+
+  /** The index of the last config entry; 0 when none is left in the log. */
+  get lastConfigIndex(): LogIndex {
+    return this.#configs.at(-1)?.index ?? (0 as LogIndex)
   }
 
   at(index: LogIndex): Entry | undefined {
@@ -35,15 +46,39 @@ export class RaftLog {
     return index === this.baseIndex ? this.baseTerm : this.at(index)?.term
   }
 
+  /** In force once the log reaches up to an index, which is not compacted. O(config entries). */
+  configurationAt(index: LogIndex): Configuration {
+    return this.#configs.findLast(config => config.index <= index)?.configuration ?? this.#base.configuration
+  }
+
   append(entry: Entry): void {
     if (entry.index !== this.lastIndex + 1) throw new Error(`entry ${entry.index} after ${this.lastIndex}`)
-    if (entry.kind === 'config') this.#configs.push(this.#entries.length)
+    if (entry.kind === 'config') {
+      this.#configs.push({ index: entry.index, configuration: decodeConfiguration(entry.data) })
+    }
     this.#entries.push(entry)
   }
 
   truncateFrom(index: LogIndex): void {
     this.#entries.length = index - this.baseIndex - 1
-    while ((this.#configs.at(-1) ?? -1) >= this.#entries.length) this.#configs.pop()
+    while ((this.#configs.at(-1)?.index ?? 0) >= index) this.#configs.pop()
+  }
+
+  /** Forgets the entries up to an index of this log. O(entries kept). */
+  compactTo(index: LogIndex): void {
+    const lastTerm = this.termAt(index)
+    if (lastTerm === undefined) throw new Error(`entry ${index} is not here to be compacted`)
+    const configuration = this.configurationAt(index)
+    this.#entries = this.#entries.slice(index - this.baseIndex)
+    this.#configs = this.#configs.filter(config => config.index > index)
+    this.#base = { lastIndex: index, lastTerm, configuration }
+  }
+
+  /** Begins anew after a snapshot. */
+  reset(base: SnapshotMeta): void {
+    this.#entries = []
+    this.#configs = []
+    this.#base = base
   }
 
   /** Entries in (after, upTo]. */
@@ -60,11 +95,6 @@ export class RaftLog {
       if (bytes > maxBytes && end > start) break
     }
     return this.#entries.slice(start, end)
-  }
-
-  lastConfigEntry(): Entry | undefined {
-    const at = this.#configs.at(-1)
-    return at === undefined ? undefined : this.#entries[at]
   }
 
   /** The highest index at or below `index` whose entry is of `term` or an earlier one. O(entries passed). */

@@ -2,9 +2,8 @@
 // Sources: Ongaro's thesis (section numbers in the handlers), with pre-vote and check-quorum always on.
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { effectiveConfiguration } from './configuration.ts'
 import { RaftLog } from './log.ts'
-import type { Configuration, DurableState, Effect, RaftOptions, RaftRole } from './types.ts'
+import type { Configuration, DurableState, Effect, RaftOptions, RaftRole, Snapshot, SnapshotMeta } from './types.ts'
 
 /** What a leader knows of one receiver of its log. */
 export type Progress = {
@@ -12,8 +11,13 @@ export type Progress = {
   nextIndex: LogIndex
   /** Known to be on the receiver's disk and equal to ours. */
   matchIndex: LogIndex
-  /** `probe`: one request at a time until the logs are known to meet; `replicate`: pipelined. */
-  mode: 'probe' | 'replicate'
+  /**
+   * `probe`: one request at a time until the logs are known to meet; `replicate`: pipelined; `snapshot`: what it needs
+   * is compacted, and no entries go out meanwhile; `lost`: it lacks what it had acknowledged.
+   */
+  mode: 'probe' | 'replicate' | 'snapshot' | 'lost'
+  /** The snapshot that is being sent, how much of it has arrived, and when the last chunk went out. */
+  transfer: { readonly snapshot: Snapshot; offset: number; sentMs: number } | null
   /** Last indexes of the requests with entries that are under way, ascending. */
   inflight: LogIndex[]
   /** A probe is under way; the next heartbeat repeats it. */
@@ -22,6 +26,8 @@ export type Progress = {
   heardMs: number
   /** The latest round that it has answered. */
   round: number
+  /** The leader's round when matchIndex was acknowledged: whoever answers a later one must still have it. */
+  matchRound: number
 }
 
 export type PendingRead = {
@@ -35,24 +41,37 @@ export type Leading = {
   readonly progress: Map<PeerId, Progress>
   heartbeatAtMs: number
   quorumCheckAtMs: number
-  /** Counts up with each question of who still follows. */
+  /** Counts up with each heartbeat: an answer to it was given after the question. */
   round: number
+  /** The commit index at the last heartbeat: a learner that has it keeps up. */
+  heartbeatCommit: LogIndex
   reads: PendingRead[]
   /** Bytes of own-term entries that are not committed; bounds what clients can pile up. */
   uncommittedBytes: number
   transfer: { readonly to: PeerId; readonly untilMs: number; asked: boolean } | null
 }
 
+/** A snapshot that is coming in, in the order of its bytes, from the leader of a term. */
+export type Incoming = {
+  readonly term: Term
+  readonly meta: SnapshotMeta
+  readonly data: Uint8Array
+  received: number
+}
+
 export type RaftState = {
   readonly self: PeerId
   readonly clusterId: ClusterId
   readonly options: RaftOptions
-  readonly initialConfiguration: Configuration
+  readonly incarnation: number
   readonly log: RaftLog
   /** In force: the last one in the log, committed or not (thesis 4.1). */
   configuration: Configuration
   term: Term
   votedFor: PeerId | null
+  /** The latest, ours or a leader's. */
+  snapshot: Snapshot | null
+  incoming: Incoming | null
   commitIndex: LogIndex
   /** The last entry handed out by a `commit` effect. */
   handedOut: LogIndex
@@ -66,7 +85,7 @@ export type RaftState = {
   leading: Leading | null
   /** Persists asked for, and for each of them that is not durable yet the log's last index once it is. */
   persistsAsked: number
-  readonly unsynced: { readonly count: number; lastIndex: LogIndex }[]
+  readonly unsynced: { readonly count: number; lastIndex: LogIndex; readonly atMs: number }[]
   durableIndex: LogIndex
   /** Of the input that is being handled. */
   nowMs: number
@@ -80,6 +99,10 @@ export type RaftInit = {
   readonly clusterId: ClusterId
   readonly options: RaftOptions
   readonly durable: DurableState
+  /** The bytes of durable.snapshot, and null without one. */
+  readonly snapshotData?: Uint8Array | null
+  /** Of this server's disk: 0 on a founder's, else drawn when the disk joined the cluster. */
+  readonly incarnation?: number
   /** In force before any config entry. */
   readonly configuration: Configuration
   readonly nowMs: number
@@ -90,16 +113,19 @@ export type RaftInit = {
 export function createRaft(init: RaftInit): RaftState {
   const { durable, options } = init
   const base = durable.snapshot ?? { lastIndex: 0 as LogIndex, lastTerm: 0 as Term, configuration: init.configuration }
-  const log = new RaftLog({ index: base.lastIndex, term: base.lastTerm }, durable.entries)
+  const log = new RaftLog(base, durable.entries)
   return {
     self: init.self,
     clusterId: init.clusterId,
     options,
-    initialConfiguration: base.configuration,
+    incarnation: init.incarnation ?? 0,
     log,
-    configuration: effectiveConfiguration(log, base.configuration),
+    configuration: log.configurationAt(log.lastIndex),
     term: durable.hardState.term,
     votedFor: durable.hardState.votedFor,
+    snapshot:
+      durable.snapshot === null ? null : { meta: durable.snapshot, data: init.snapshotData ?? new Uint8Array() },
+    incoming: null,
     commitIndex: Math.max(durable.commitIndex, base.lastIndex) as LogIndex,
     handedOut: base.lastIndex,
     role: 'follower',

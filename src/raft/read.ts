@@ -21,8 +21,7 @@ export function confirmReads(state: RaftState): void {
   if (leading === null || state.log.termAt(state.commitIndex) !== state.term) return
   const waiting = leading.reads.filter(read => read.request === null)
   if (waiting.length === 0) return
-  leading.round += 1
-  for (const read of waiting) read.request = { index: state.commitIndex, round: leading.round }
+  for (const read of waiting) read.request = { index: state.commitIndex, round: leading.round + 1 }
   heartbeat(state)
   settleReads(state)
 }

@@ -1,12 +1,49 @@
 // Changes of role.
 
-import type { PeerId, Term } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import { incarnationOf, isVoter } from './configuration.ts'
 import { announceRole, persistHardState } from './effects.ts'
 import type { RaftState } from './raft.ts'
+import type { Configuration } from './types.ts'
+
+/** Election timeouts; with the tick after it, a leader is gone within two. */
+const HUNG_DISK_TIMEOUTS = 1.5
 
 /** Draws a new election timeout from [electionTimeoutMs, 2 * electionTimeoutMs). */
 export function resetElectionTimer(state: RaftState): void {
   state.electionAtMs = state.nowMs + state.options.electionTimeoutMs * (1 + state.random)
+}
+
+/** A request of the leader of the own term, or a later one, has come. */
+export function heardLeader(state: RaftState, message: { readonly term: Term; readonly from: PeerId }): void {
+  const { term, from } = message
+  if (state.role === 'leader') throw new Error(`two leaders in term ${state.term}: ${state.self} and ${from}`)
+  becomeFollower(state, term, from)
+  if (state.incoming !== null && state.incoming.term !== term) state.incoming = null
+  state.leaderHeardMs = state.nowMs
+  resetElectionTimer(state)
+}
+
+/**
+ * May this server stand? Only a voter, and only on the disk that was made one: another incarnation has forgotten what it
+ * promised. One that is removed by an entry that is not committed still may: that entry may need it (thesis 4.2.2).
+ */
+export function mayStand(state: RaftState): boolean {
+  const { configuration, log, commitIndex } = state
+  if (isOwnVoter(state, configuration)) return true
+  return (
+    log.lastConfigIndex > commitIndex && isOwnVoter(state, log.configurationAt((log.lastConfigIndex - 1) as LogIndex))
+  )
+}
+
+function isOwnVoter({ self, incarnation }: RaftState, configuration: Configuration): boolean {
+  return isVoter(configuration, self) && incarnationOf(configuration, self) === incarnation
+}
+
+/** A write has been under way for so long that the disk may never come back. */
+export function diskHangs(state: RaftState): boolean {
+  const oldest = state.unsynced[0]
+  return oldest !== undefined && state.nowMs - oldest.atMs >= HUNG_DISK_TIMEOUTS * state.options.electionTimeoutMs
 }
 
 /**

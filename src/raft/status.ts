@@ -16,6 +16,10 @@ export type RaftStatus = {
   readonly durableCommitIndex: LogIndex
   readonly lastIndex: LogIndex
   readonly configuration: Configuration
+  /** Is the configuration the last one that was committed? */
+  readonly configurationCommitted: boolean
+  /** Of the latest snapshot; 0 without one. */
+  readonly snapshotIndex: LogIndex
   /** How far each receiver is; empty where this server does not lead. */
   readonly progress: ReadonlyMap<PeerId, { readonly matchIndex: LogIndex }>
 }
@@ -26,6 +30,17 @@ export function raftStatus(state: RaftState): RaftStatus {
   if (state.leading !== null) progress.set(state.self, { matchIndex: state.durableIndex })
   const { role, term, leader, commitIndex, durableIndex, configuration } = state
   const durableCommitIndex = commitIndex < durableIndex ? commitIndex : durableIndex
-  const { lastIndex } = state.log
-  return { role, term, leader, commitIndex, durableCommitIndex, lastIndex, configuration, progress }
+  const { lastIndex, lastConfigIndex } = state.log
+  return {
+    role,
+    term,
+    leader,
+    commitIndex,
+    durableCommitIndex,
+    lastIndex,
+    configuration,
+    configurationCommitted: lastConfigIndex <= commitIndex,
+    snapshotIndex: state.snapshot?.meta.lastIndex ?? (0 as LogIndex),
+    progress
+  }
 }

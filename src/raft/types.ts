@@ -22,7 +22,17 @@ export type Configuration = {
   readonly voters: readonly PeerId[]
   /** Receive the log and do not count. */
   readonly learners: readonly PeerId[]
+  /**
+   * Which incarnation of a peer's disk is meant; the founding one, 0, where nothing is said. A disk that was wiped has a
+   * new incarnation and has forgotten its votes: it takes part only after it was removed and added again.
+   */
+  readonly incarnations?: Readonly<Record<string, number>>
 }
+
+/** One server at a time (thesis 4.1). */
+export type Change =
+  | { readonly kind: 'add-learner'; readonly peer: PeerId; readonly incarnation: number }
+  | { readonly kind: 'promote' | 'remove'; readonly peer: PeerId }
 
 /** Must be durable before any message that follows from it. */
 export type HardState = { readonly term: Term; readonly votedFor: PeerId | null }
@@ -44,6 +54,9 @@ export type SnapshotMeta = {
   readonly configuration: Configuration
 }
 
+/** What the state machine wrote, opaque to the core; held in memory to be sent. */
+export type Snapshot = { readonly meta: SnapshotMeta; readonly data: Uint8Array }
+
 export type RaftOptions = {
   /** Election timeouts are drawn from [electionTimeoutMs, 2 * electionTimeoutMs). */
   readonly electionTimeoutMs: number
@@ -54,6 +67,12 @@ export type RaftOptions = {
   readonly maxInflightAppends: number
   /** Bytes of proposals appended but not committed; more are refused as `busy`. */
   readonly maxUncommittedBytes: number
+  /** Entries kept in memory below a snapshot, for followers that are only a little behind. */
+  readonly keptEntries: number
+  /** Bytes of a snapshot in one InstallSnapshot. */
+  readonly maxChunkBytes: number
+  /** A larger snapshot is not received: what a sender can make this server allocate. */
+  readonly maxSnapshotBytes: number
 }
 
 type Header = {
@@ -61,6 +80,8 @@ type Header = {
   readonly from: PeerId
   readonly to: PeerId
   readonly term: Term
+  /** The receiver's, as the sender's configuration has it: a request to a disk's former life is not for this one. */
+  readonly incarnation: number
 }
 
 export type Message = Header &
@@ -93,6 +114,26 @@ export type Message = Header &
         readonly conflictTerm: Term
         readonly round: number
       }
+    | {
+        readonly kind: 'install-request'
+        readonly meta: SnapshotMeta
+        /** Of the whole snapshot, in bytes. */
+        readonly size: number
+        readonly offset: number
+        /** Empty: only asks how far the receiver is. */
+        readonly data: Uint8Array
+        readonly round: number
+      }
+    | {
+        readonly kind: 'install-reply'
+        /** Of the snapshot that is meant. */
+        readonly lastIndex: LogIndex
+        /** Bytes that have come, without a gap. */
+        readonly offset: number
+        /** Everything up to lastIndex is on the disk. */
+        readonly done: boolean
+        readonly round: number
+      }
     | { readonly kind: 'timeout-now' }
   )
 
@@ -109,6 +150,10 @@ export type RaftEvent =
   /** Ask for a read index: linearizable once the state is applied up to it. Leader only. */
   | { readonly kind: 'read'; readonly id: number }
   | { readonly kind: 'transfer'; readonly to: PeerId }
+  /** `id` as in propose. Leader only. */
+  | { readonly kind: 'change'; readonly id: number; readonly change: Change }
+  /** A snapshot of what was applied up to meta.lastIndex is durable; meta as snapshotMeta (snapshot.ts) gave it. */
+  | { readonly kind: 'snapshot-taken'; readonly snapshot: Snapshot }
 
 export type Input = {
   readonly event: RaftEvent
@@ -118,7 +163,22 @@ export type Input = {
   readonly random: number
 }
 
-export type RefusalReason = 'not-leader' | 'busy' | 'transferring'
+export type RefusalReason =
+  | 'not-leader'
+  | 'busy'
+  | 'transferring'
+  /** No entry of this leader's term is committed yet: before that a change is unsafe (Ongaro 2015). Retry. */
+  | 'no-own-commit'
+  /** The last change is not committed yet. Retry. */
+  | 'change-under-way'
+  /** The learner lacks what was committed a heartbeat ago. Retry. */
+  | 'not-caught-up'
+  /** Those who are left and answer are no majority. Retry when more are up. */
+  | 'too-few-alive'
+  | 'already-there'
+  | 'no-such-learner'
+  | 'no-such-peer'
+  | 'last-voter'
 
 export type Effect =
   /** In this order: drop all entries from truncateFrom on, append entries, replace the hard state. One fsync. */
@@ -128,6 +188,11 @@ export type Effect =
       readonly truncateFrom: LogIndex | null
       readonly entries: readonly Entry[]
     }
+  /**
+   * Counts as a persist: saves the snapshot and begins the log anew after it, keeping the hard state. The state machine
+   * is replaced at once; commits go on after meta.lastIndex.
+   */
+  | { readonly kind: 'install'; readonly snapshot: Snapshot }
   | { readonly kind: 'send'; readonly message: Message; readonly beforePersist: boolean }
   /** Newly committed entries, in index order, each exactly once in the life of this process. */
   | { readonly kind: 'commit'; readonly entries: readonly Entry[]; readonly commitIndex: LogIndex }
@@ -135,6 +200,8 @@ export type Effect =
   | { readonly kind: 'refused'; readonly id: number; readonly reason: RefusalReason; readonly leader: PeerId | null }
   | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
   | { readonly kind: 'read-failed'; readonly id: number }
+  /** A follower lacks what it once said was on its disk. It gets nothing more and counts no more under this leader. */
+  | { readonly kind: 'lost-log'; readonly peer: PeerId }
   /** Role, term or leader changed. Proposals under way when a leader steps down have an unknown fate. */
   | { readonly kind: 'role'; readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
 

@@ -1,22 +1,29 @@
-// Raft messages on the wire: msgpack [cluster, term, kind, ...fields]. `from` is not in it: it is whoever the Noise
+// Raft messages on the wire: msgpack [cluster, term, incarnation, kind, ...fields]. `from` is not in it: it is whoever the Noise
 // handshake proved the sender to be.
 
+import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import type { Message } from '#raft/types.ts'
+import { decodeConfiguration, encodeConfiguration } from '#raft/configuration.ts'
+import type { Configuration, Message } from '#raft/types.ts'
 import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
 
 export function encodeRaftMessage(message: Message): Uint8Array {
-  return encodeMsgpack([message.clusterId, message.term, message.kind, ...fieldsOf(message)])
+  return encodeMsgpack([message.clusterId, message.term, message.incarnation, message.kind, ...fieldsOf(message)])
 }
 
 /** @throws ERR_PEER on anything malformed */
 export function decodeRaftMessage(bytes: Uint8Array, ends: { readonly from: PeerId; readonly to: PeerId }): Message {
   const parts: unknown = decodeMsgpack(bytes)
   if (!Array.isArray(parts)) throw malformed('raft message')
-  const [clusterId, term, kind, ...fields] = parts as unknown[]
-  if (typeof clusterId !== 'string' || !isCount(term) || typeof kind !== 'string') throw malformed('raft message')
-  const header = { clusterId: clusterId as ClusterId, term: term as Term, ...ends }
+  const [clusterId, term, incarnation, kind, ...fields] = parts as unknown[]
+  if (typeof clusterId !== 'string' || typeof kind !== 'string') throw malformed('raft message')
+  const header = {
+    clusterId: clusterId as ClusterId,
+    term: count(term) as Term,
+    incarnation: count(incarnation),
+    ...ends
+  }
   const index = (at: number): LogIndex => count(fields[at]) as LogIndex
   const termAt = (at: number): Term => count(fields[at]) as Term
   switch (kind) {
@@ -50,6 +57,25 @@ export function decodeRaftMessage(bytes: Uint8Array, ends: { readonly from: Peer
         conflictTerm: termAt(2),
         round: count(fields[3])
       }
+    case 'install-request':
+      return {
+        ...header,
+        kind,
+        meta: { lastIndex: index(0), lastTerm: termAt(1), configuration: configurationOf(bytesAt(fields[2])) },
+        size: count(fields[3]),
+        offset: count(fields[4]),
+        data: bytesAt(fields[5]),
+        round: count(fields[6])
+      }
+    case 'install-reply':
+      return {
+        ...header,
+        kind,
+        lastIndex: index(0),
+        offset: count(fields[1]),
+        done: flag(fields[2]),
+        round: count(fields[3])
+      }
     case 'timeout-now':
       return { ...header, kind }
     default:
@@ -77,6 +103,13 @@ function fieldsOf(message: Message): readonly unknown[] {
       ]
     case 'append-reply':
       return [message.success, message.matchIndex, message.conflictTerm, message.round]
+    case 'install-request': {
+      const { lastIndex, lastTerm, configuration } = message.meta
+      const meta = [lastIndex, lastTerm, encodeConfiguration(configuration)]
+      return [...meta, message.size, message.offset, message.data, message.round]
+    }
+    case 'install-reply':
+      return [message.lastIndex, message.offset, message.done, message.round]
     case 'timeout-now':
       return []
   }
@@ -90,4 +123,17 @@ function count(value: unknown): number {
 function flag(value: unknown): boolean {
   if (typeof value !== 'boolean') throw malformed('raft message')
   return value
+}
+
+function bytesAt(value: unknown): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw malformed('raft message')
+  return value
+}
+
+function configurationOf(bytes: Uint8Array): Configuration {
+  try {
+    return decodeConfiguration(bytes)
+  } catch (err) {
+    throw new VxmeshError('ERR_PEER', 'a malformed configuration', { cause: err })
+  }
 }

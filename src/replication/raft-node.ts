@@ -1,14 +1,16 @@
 // The driver of the consensus core: feeds it events, one at a time, and carries out its effects. What must wait for
 // the disk waits; everything that is ready while a sync runs goes into the next one (group commit).
 
-import { VxmeshError } from '#model/errors.ts'
+import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { monotonicMs, randomUnit } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
+import { snapshotMeta } from '#raft/snapshot.ts'
 import { raftStatus, type RaftStatus } from '#raft/status.ts'
 import { step } from '#raft/step.ts'
 import type {
+  Change,
   Configuration,
   DurableState,
   Effect,
@@ -16,7 +18,10 @@ import type {
   Message,
   RaftEvent,
   RaftOptions,
-  RaftRole
+  RaftRole,
+  RefusalReason,
+  Snapshot,
+  SnapshotMeta
 } from '#raft/types.ts'
 import type { Wal } from './wal.ts'
 import { WriteGate } from './write-gate.ts'
@@ -28,10 +33,18 @@ export type RaftNodeOptions = {
   readonly clusterId: ClusterId
   readonly configuration: Configuration
   readonly durable: DurableState
+  /** The bytes of durable.snapshot; null without one. */
+  readonly snapshotData?: Uint8Array | null
+  /** Of this host's disk: 0 on a founder's, else drawn when it joined (Configuration.incarnations). */
+  readonly incarnation?: number
   readonly wal: Wal
   readonly send: (message: Message) => void
   /** Applies committed entries in order and returns one result each; what `propose` resolves to. */
   readonly apply: (entries: readonly Entry[]) => readonly unknown[]
+  /** Makes a leader's snapshot durable and begins the log anew after it. */
+  readonly installSnapshot: (snapshot: Snapshot) => Promise<void>
+  /** Replaces the applied state by a snapshot's. */
+  readonly restore: (snapshot: Snapshot) => void
   readonly roleChanged: (change: RoleChange) => void
   /** The disk or an invariant failed: the agent must end. */
   readonly fatal: (err: Error) => void
@@ -43,13 +56,31 @@ export const RAFT_OPTIONS: RaftOptions = {
   heartbeatMs: 100,
   maxAppendBytes: 256 * 1024,
   maxInflightAppends: 16,
-  maxUncommittedBytes: 64 * 1024 * 1024
+  maxUncommittedBytes: 64 * 1024 * 1024,
+  keptEntries: 4_096,
+  maxChunkBytes: 256 * 1024,
+  maxSnapshotBytes: 1024 * 1024 * 1024
 }
 
 const TICK_MS = 25
 const COMMIT_NOTE_MS = 1_000
 /** Events that may wait for the core; beyond it messages are dropped, for the core repeats what matters. */
 const MAX_QUEUED = 16_384
+
+/** What the caller is told, and so whether and where it tries again. */
+const REFUSALS: Readonly<Record<RefusalReason, ErrorCode>> = {
+  'not-leader': 'ERR_NOT_LEADER',
+  transferring: 'ERR_NOT_LEADER',
+  busy: 'ERR_BUSY',
+  'no-own-commit': 'ERR_BUSY',
+  'change-under-way': 'ERR_BUSY',
+  'not-caught-up': 'ERR_BUSY',
+  'too-few-alive': 'ERR_NO_QUORUM',
+  'already-there': 'ERR_HOST_EXISTS',
+  'no-such-learner': 'ERR_HOST_NOT_FOUND',
+  'no-such-peer': 'ERR_HOST_NOT_FOUND',
+  'last-voter': 'ERR_INVALID'
+}
 
 type Proposal = { readonly resolve: (result: unknown) => void; readonly reject: (err: VxmeshError) => void }
 type Waiting = { readonly term: Term; readonly proposal: Proposal }
@@ -79,6 +110,8 @@ export class RaftNode {
       clusterId: options.clusterId,
       options: RAFT_OPTIONS,
       durable: options.durable,
+      snapshotData: options.snapshotData ?? null,
+      incarnation: options.incarnation ?? 0,
       configuration: options.configuration,
       nowMs: monotonicMs(),
       random: randomUnit()
@@ -125,6 +158,34 @@ export class RaftNode {
       this.#reads.set(id, { resolve, reject })
       this.#enqueue({ kind: 'read', id })
     })
+  }
+
+  /**
+   * Changes the membership by one server; resolves once that is committed.
+   * @throws ERR_BUSY when it is too early and a retry will do; ERR_HOST_EXISTS, ERR_HOST_NOT_FOUND or ERR_INVALID (the
+   *   last voter) when it makes no sense; and as propose
+   */
+  change(change: Change): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++
+      this.#proposals.set(id, { resolve, reject })
+      this.#enqueue({ kind: 'change', id, change })
+    })
+  }
+
+  /** Hands leadership to a voter, if it can take it; an election timeout later the attempt is over. */
+  transfer(to: PeerId): void {
+    this.#enqueue({ kind: 'transfer', to })
+  }
+
+  /** What a snapshot of the state applied up to an index must say of itself. */
+  snapshotMeta(index: LogIndex): SnapshotMeta | undefined {
+    return snapshotMeta(this.#state, index)
+  }
+
+  /** A snapshot of the applied state is durable: the log before it is let go, but for a tail. */
+  snapshotTaken(snapshot: Snapshot): void {
+    this.#enqueue({ kind: 'snapshot-taken', snapshot })
   }
 
   /** Committed entries from an index on, as many as fit; for catch-up. Empty when none are there. */
@@ -175,6 +236,10 @@ export class RaftNode {
       case 'persist':
         this.#gate.persist(effect)
         return
+      case 'install':
+        this.#gate.install(effect)
+        this.#options.restore(effect.snapshot)
+        return
       case 'send':
         if (this.#gate.admit(effect)) this.#options.send(effect.message)
         return
@@ -190,9 +255,7 @@ export class RaftNode {
         return
       }
       case 'refused': {
-        const leader = effect.leader ?? ''
-        const error = new VxmeshError('ERR_NOT_LEADER', `proposal refused: ${effect.reason}`, { context: { leader } })
-        this.#proposals.get(effect.id)?.reject(error)
+        this.#proposals.get(effect.id)?.reject(refused(effect))
         this.#proposals.delete(effect.id)
         return
       }
@@ -203,6 +266,9 @@ export class RaftNode {
       case 'read-failed':
         this.#reads.get(effect.id)?.reject(new VxmeshError('ERR_NOT_LEADER', 'this server does not lead'))
         this.#reads.delete(effect.id)
+        return
+      case 'lost-log':
+        this.#options.logger.error({ peer: effect.peer }, 'server lost what it had on disk; remove it and add it again')
         return
       case 'role':
         if (effect.role !== 'leader') this.#failWaiting('the leader stepped down; the outcome is unknown')
@@ -231,7 +297,9 @@ export class RaftNode {
   #startWriting(): void {
     const batch = this.#stopped ? null : this.#gate.next()
     if (batch === null) return
-    this.#options.wal.append(batch.records).then(
+    const { wal, installSnapshot } = this.#options
+    const written = batch.kind === 'append' ? wal.append(batch.records) : installSnapshot(batch.snapshot)
+    written.then(
       () => {
         for (const message of this.#gate.written(batch)) this.#options.send(message)
         this.#enqueue({ kind: 'persisted', count: batch.count })
@@ -266,6 +334,11 @@ export class RaftNode {
     for (const read of this.#reads.values()) read.reject(unknownFate(why))
     this.#reads.clear()
   }
+}
+
+function refused({ reason, leader }: Extract<Effect, { readonly kind: 'refused' }>): VxmeshError {
+  const code = REFUSALS[reason]
+  return new VxmeshError(code, `refused by the consensus: ${reason}`, { context: { reason, leader: leader ?? '' } })
 }
 
 function unknownFate(why: string): VxmeshError {

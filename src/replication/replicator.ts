@@ -236,6 +236,9 @@ export class Replicator {
       wal,
       send: message => transport.send(message),
       apply: entries => this.#apply(entries),
+      // No server takes snapshots yet, so none can come.
+      installSnapshot: () => Promise.reject(new VxmeshError('ERR_INTERNAL', 'a snapshot came, and none is ever taken')),
+      restore: () => undefined,
       roleChanged: change => this.#roleChanged(change),
       fatal,
       logger

@@ -1,19 +1,23 @@
 // What the order of effects means for a disk and a network: persists are written in batches, one at a time (group
 // commit), and a message waits until every persist before it is durable. Pure, so that the simulator runs it too.
 
-import type { Effect, Message } from '#raft/types.ts'
+import type { Effect, Message, Snapshot } from '#raft/types.ts'
 import type { WalRecord } from './wal-record.ts'
 
-export type Batch = {
-  readonly records: readonly WalRecord[]
-  /** Persists that are durable once these records are, counted since the start of the process. */
-  readonly count: number
-}
+/** Counted since the start of the process: persists that are durable once this batch is. */
+type Counted = { count: number }
+
+export type Batch = Counted &
+  (
+    | { readonly kind: 'append'; readonly records: WalRecord[] }
+    /** By itself: the snapshot is saved, and the log begins anew after it. */
+    | { readonly kind: 'install'; readonly snapshot: Snapshot }
+  )
 
 type Of<K extends Effect['kind']> = Extract<Effect, { readonly kind: K }>
 
 export class WriteGate {
-  #records: WalRecord[] = []
+  readonly #batches: Batch[] = []
   #asked = 0
   #done = 0
   #writing = false
@@ -21,9 +25,20 @@ export class WriteGate {
 
   persist({ hardState, truncateFrom, entries }: Of<'persist'>): void {
     this.#asked += 1
-    if (hardState !== null) this.#records.push({ kind: 'hard-state', hardState })
-    if (truncateFrom !== null) this.#records.push({ kind: 'truncate', from: truncateFrom })
-    for (const entry of entries) this.#records.push({ kind: 'entry', entry })
+    let last = this.#batches.at(-1)
+    if (last?.kind !== 'append') {
+      last = { kind: 'append', records: [], count: 0 }
+      this.#batches.push(last)
+    }
+    last.count = this.#asked
+    if (hardState !== null) last.records.push({ kind: 'hard-state', hardState })
+    if (truncateFrom !== null) last.records.push({ kind: 'truncate', from: truncateFrom })
+    for (const entry of entries) last.records.push({ kind: 'entry', entry })
+  }
+
+  install({ snapshot }: Of<'install'>): void {
+    this.#asked += 1
+    this.#batches.push({ kind: 'install', snapshot, count: this.#asked })
   }
 
   /** May this message go now? Otherwise it is kept until it may. */
@@ -35,11 +50,10 @@ export class WriteGate {
 
   /** The next batch to write, or null while one is being written or nothing is to be. */
   next(): Batch | null {
-    if (this.#writing || this.#done === this.#asked) return null
+    const batch = this.#writing ? undefined : this.#batches.shift()
+    if (batch === undefined) return null
     this.#writing = true
-    const records = this.#records
-    this.#records = []
-    return { records, count: this.#asked }
+    return batch
   }
 
   /** A batch is durable. @returns the messages that waited for it, in order */

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import type { Entry, Message } from '#raft/types.ts'
+import type { Configuration, Entry, Message } from '#raft/types.ts'
 import { decodeFeed, encodeFeed } from '#replication/feed.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '#replication/raft-codec.ts'
 
@@ -18,7 +18,22 @@ const entry: fc.Arbitrary<Entry> = fc.record({
   data: fc.uint8Array({ maxLength: 64 }).map(bytes => Buffer.from(bytes))
 })
 
-const header = { clusterId: fc.constant(clusterId), term, from: fc.constant(ends.from), to: fc.constant(ends.to) }
+const peer = fc.constantFrom('alice', 'bob', 'carol', 'dave').map(id => id as PeerId)
+const configuration: fc.Arbitrary<Configuration> = fc
+  .record({ voters: fc.uniqueArray(peer, { minLength: 1 }), incarnation: fc.integer({ min: 1, max: 2 ** 48 }) })
+  .map(({ voters, incarnation }) => ({
+    voters: voters.slice(0, 2),
+    learners: voters.slice(2),
+    incarnations: Object.fromEntries(voters.slice(-1).map(voter => [voter, incarnation]))
+  }))
+
+const header = {
+  clusterId: fc.constant(clusterId),
+  term,
+  incarnation: count,
+  from: fc.constant(ends.from),
+  to: fc.constant(ends.to)
+}
 const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ ...header, kind: fc.constant('pre-vote-request' as const), lastIndex: index, lastTerm: term }),
   fc.record({ ...header, kind: fc.constant('pre-vote-reply' as const), granted: fc.boolean(), requestTerm: term }),
@@ -45,6 +60,23 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     success: fc.boolean(),
     matchIndex: index,
     conflictTerm: term,
+    round: count
+  }),
+  fc.record({
+    ...header,
+    kind: fc.constant('install-request' as const),
+    meta: fc.record({ lastIndex: index, lastTerm: term, configuration }),
+    size: count,
+    offset: count,
+    data: fc.uint8Array({ maxLength: 64 }).map(bytes => Buffer.from(bytes)),
+    round: count
+  }),
+  fc.record({
+    ...header,
+    kind: fc.constant('install-reply' as const),
+    lastIndex: index,
+    offset: count,
+    done: fc.boolean(),
     round: count
   }),
   fc.record({ ...header, kind: fc.constant('timeout-now' as const) })

@@ -1,12 +1,26 @@
-// Callers: they propose and read, at servers that they believe to lead, and remember what they were told. What was
-// acknowledged must stay; a read must see everything that was acknowledged before it was asked.
+// Callers: each has a session and one operation at a time, which it repeats under the same number, wherever it believes
+// the leader to be, until it is answered. What they are told is checked for linearizability.
 
-import type { LogIndex } from '#model/ids.ts'
-import { contentOf, type Invariants } from './invariants.ts'
+import type { Invariants } from './invariants.ts'
+import { encodeCommand } from './machine.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Answer, Server } from './server.ts'
 import type { Tally } from './tally.ts'
+
+type Caller = {
+  readonly client: number
+  seq: number
+  /** Null for a read. */
+  data: Uint8Array | null
+  /** What somebody had seen when the operation began. */
+  seenBefore: number
+  /** The attempt whose answer it waits for. */
+  attempt: number
+  readonly once: boolean
+}
+
+const PATIENCE_MS = 900
 
 export class Clients {
   readonly #servers: readonly Server[]
@@ -14,10 +28,12 @@ export class Clients {
   readonly #schedule: Schedule
   readonly #invariants: Invariants
   readonly #probes: Tally
-  readonly #proposals = new Map<number, Uint8Array>()
-  readonly #reads = new Map<number, number>()
+  readonly #attempts = new Map<number, { readonly caller: Caller; readonly seq: number }>()
   #believed = 0
-  #nextId = 1
+  #nextAttempt = 1
+  #nextClient = 1
+  #thinkMs = 0
+  #untilMs = 0
   acknowledged = 0
 
   constructor(p: {
@@ -34,61 +50,94 @@ export class Clients {
     this.#probes = p.probes
   }
 
-  /** Keeps asking, at the pace of this seed, until a time. */
-  run(everyMs: number, untilMs: number): void {
-    this.#schedule.after(this.#random.between(0, 2 * everyMs), () => {
-      if (this.#schedule.nowMs >= untilMs) return
-      const burst = this.#random.chance(0.05) ? 20 : 1
-      for (let n = 0; n < burst; n++) this.propose(this.#target())
-      if (this.#random.chance(0.3)) this.#read(this.#target())
-      this.run(everyMs, untilMs)
-    })
+  /** Callers begin operations until a time, and think in between. */
+  run(p: { readonly callers: number; readonly thinkMs: number; readonly untilMs: number }): void {
+    this.#thinkMs = p.thinkMs
+    this.#untilMs = p.untilMs
+    for (let n = 0; n < p.callers; n++) this.#think(this.#caller(false))
   }
 
+  /** One command, at one server, once. */
   propose(server: Server): void {
-    const id = this.#nextId++
-    const data = new Uint8Array(4 + this.#random.below(24))
-    new DataView(data.buffer).setUint32(0, id)
-    this.#proposals.set(id, data)
-    server.give({ kind: 'propose', id, data })
+    const caller = this.#caller(true)
+    this.#begin(caller, true)
+    this.#ask(caller, server)
   }
 
   answered(server: Server, answer: Answer): void {
+    const attempt = this.#attempts.get(answer.id)
+    if (attempt === undefined) return
+    this.#attempts.delete(answer.id)
+    const { caller, seq } = attempt
     switch (answer.kind) {
-      case 'committed': {
-        const data = this.#proposals.get(answer.id)
-        if (data === undefined) this.#invariants.fail(`proposal ${answer.id} is answered twice`)
-        else this.#invariants.acknowledged(answer.index, contentOf({ kind: 'command', data }))
-        this.#proposals.delete(answer.id)
-        this.acknowledged += 1
+      case 'committed':
+        if (seq === caller.seq) {
+          const { entryIndex, outcome } = answer
+          this.#invariants.acknowledged({ entryIndex, outcome, seenBefore: caller.seenBefore })
+          this.acknowledged += 1
+          this.#done(caller)
+        }
         return
-      }
-      case 'refused':
-        // Nothing was appended, so it must never appear.
-        this.#proposals.delete(answer.id)
-        this.#believed = this.#servers.findIndex(other => other.id === server.life?.state.leader)
+      case 'read-ready':
+        if (seq !== caller.seq) return
+        this.#invariants.read(answer.index, caller.seenBefore)
+        this.#done(caller)
         return
       case 'unknown':
         this.#probes.add('proposal-of-unknown-fate')
-        return
-      case 'read-ready':
-        this.#readAt(answer.id, answer.index)
-        return
+        break
+      case 'changed':
+        throw new Error('a caller asks for no change')
+      case 'refused':
       case 'read-failed':
-        this.#reads.delete(answer.id)
+        this.#believed = this.#servers.findIndex(other => other.id === server.life?.state.leader)
+    }
+    if (caller.attempt === answer.id) this.#repeat(caller, this.#random.between(1, 100))
+  }
+
+  #caller(once: boolean): Caller {
+    return { client: this.#nextClient++, seq: 0, data: null, seenBefore: 0, attempt: 0, once }
+  }
+
+  #think(caller: Caller): void {
+    this.#schedule.after(this.#random.between(0, 2 * this.#thinkMs), () => {
+      if (this.#schedule.nowMs >= this.#untilMs) return
+      this.#begin(caller, this.#random.chance(0.75))
+      this.#ask(caller, this.#target())
+    })
+  }
+
+  #begin(caller: Caller, isCommand: boolean): void {
+    const random = this.#random
+    caller.seq += 1
+    caller.seenBefore = this.#invariants.seenIndex
+    const command = { client: caller.client, seq: caller.seq, key: random.below(8), amount: 1 + random.below(9) }
+    caller.data = isCommand ? encodeCommand(command, random.below(20)) : null
+  }
+
+  #ask(caller: Caller, server: Server): void {
+    const id = this.#nextAttempt++
+    caller.attempt = id
+    this.#attempts.set(id, { caller, seq: caller.seq })
+    server.give(caller.data === null ? { kind: 'read', id } : { kind: 'propose', id, data: caller.data })
+    if (!caller.once) {
+      this.#schedule.after(PATIENCE_MS, () => {
+        if (caller.attempt === id) this.#repeat(caller, 0)
+      })
     }
   }
 
-  #read(server: Server): void {
-    const id = this.#nextId++
-    this.#reads.set(id, this.#invariants.highestAcked)
-    server.give({ kind: 'read', id })
+  #repeat(caller: Caller, afterMs: number): void {
+    if (caller.once || this.#schedule.nowMs >= this.#untilMs) return
+    const { attempt } = caller
+    this.#schedule.after(afterMs, () => {
+      if (caller.attempt === attempt) this.#ask(caller, this.#target())
+    })
   }
 
-  #readAt(id: number, index: LogIndex): void {
-    const ackedBefore = this.#reads.get(id)
-    if (ackedBefore !== undefined) this.#invariants.read(index, ackedBefore)
-    this.#reads.delete(id)
+  #done(caller: Caller): void {
+    caller.attempt = 0
+    if (!caller.once) this.#think(caller)
   }
 
   #target(): Server {

@@ -12,7 +12,9 @@ export class Hunt {
   readonly #schedule: Schedule
   readonly #strike: (victim: Server) => void
   readonly #propose: (server: Server) => void
+  readonly #meddle: (server: Server) => void
   #leadersLeft = 0
+  #withChanges = false
   #prey: Server | null = null
   #answersLeft = 0
 
@@ -21,15 +23,24 @@ export class Hunt {
     readonly schedule: Schedule
     readonly strike: (victim: Server) => void
     readonly propose: (server: Server) => void
+    readonly meddle: (server: Server) => void
   }) {
     this.#random = p.random
     this.#schedule = p.schedule
     this.#strike = p.strike
     this.#propose = p.propose
+    this.#meddle = p.meddle
   }
 
-  begin(leaders: number): void {
+  /** @param withChanges each new leader is asked for a change of membership at once */
+  begin(leaders: number, withChanges: boolean): void {
     this.#leadersLeft = leaders
+    this.#withChanges = withChanges
+  }
+
+  stop(): void {
+    this.#leadersLeft = 0
+    this.#prey = null
   }
 
   elected(server: Server): void {
@@ -38,6 +49,7 @@ export class Hunt {
     this.#prey = server
     this.#answersLeft = this.#random.below(6)
     this.#schedule.after(this.#random.between(0, 1), () => {
+      if (this.#withChanges) this.#meddle(server)
       for (let n = this.#random.below(3); n > 0; n--) this.#propose(server)
       if (this.#answersLeft === 0) this.#end(server)
     })

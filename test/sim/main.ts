@@ -4,7 +4,8 @@
 // A violation prints the line that replays it. Exit: 0 sound, 7 not.
 
 import { parseArgs } from 'node:util'
-import { MUTANTS, type Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
+import { MUTANTS } from './mutants.ts'
 import { FAULTS } from './nemesis.ts'
 import { PROBES } from './probes.ts'
 import { Tally, Trace } from './tally.ts'
@@ -24,6 +25,7 @@ process.exitCode =
 function runSeeds(seeds: number): number {
   const [faults, probes, trace] = [new Tally(FAULTS), new Tally(PROBES), new Trace()]
   const startedAt = performance.now()
+  const cpu = process.cpuUsage()
   let [violations, events, simulatedMs, committed, acknowledged] = [0, 0, 0, 0, 0]
   for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
     const run = simulate(seed)
@@ -43,12 +45,22 @@ function runSeeds(seeds: number): number {
   }
   const wallSeconds = (performance.now() - startedAt) / 1_000
   const simulatedSeconds = simulatedMs / 1_000
-  const times = Math.round(simulatedSeconds / wallSeconds)
-  console.log(`${seeds} seeds, ${violations} violations, ${times} times real time`)
+  const { user, system } = process.cpuUsage(cpu)
+  const cpuSeconds = (user + system) / 1e6
+  const [times, cpuTimes] = [wallSeconds, cpuSeconds].map(seconds => Math.round(simulatedSeconds / seconds))
+  console.log(`${seeds} seeds, ${violations} violations, ${times} times real time, ${cpuTimes} a second of processor`)
   const traceHash = trace.hex
   const facts = { seeds, violations, events, committed, acknowledged }
   console.log(
-    JSON.stringify({ ...facts, faults: faults.counts, probes: probes.counts, simulatedSeconds, wallSeconds, traceHash })
+    JSON.stringify({
+      ...facts,
+      faults: faults.counts,
+      probes: probes.counts,
+      simulatedSeconds,
+      wallSeconds,
+      cpuSeconds,
+      traceHash
+    })
   )
   return violations === 0 ? 0 : 7
 }

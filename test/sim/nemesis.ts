@@ -3,8 +3,11 @@
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
+import type { Echo } from './echo.ts'
 import type { Hunt } from './hunt.ts'
+import type { Invariants } from './invariants.ts'
 import type { Network } from './network.ts'
+import type { Operator } from './operator.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Server } from './server.ts'
@@ -18,12 +21,16 @@ export type Arena = {
   readonly faults: Tally
   readonly probes: Tally
   readonly hunt: Hunt
+  readonly operator: Operator
+  readonly echo: Echo
+  readonly invariants: Invariants
   /** A random message of the past, to be sent again. */
   readonly replay: () => Message | null
   readonly deliver: (message: Message) => void
 }
 
-type Act = (arena: Arena) => void
+/** False: there was nothing to do it to. */
+type Act = (arena: Arena) => boolean | void
 
 /** What the weather does with single messages (network.ts). */
 const WEATHER_FAULTS = ['loss', 'duplication', 'delay', 'reorder'] as const
@@ -36,7 +43,7 @@ const ACTS: Readonly<Record<string, Act>> = {
     healLater(arena)
   },
   'partition-of-the-leader': arena => {
-    const leader = arena.servers.find(server => server.isLeader)
+    const leader = leaderOf(arena)
     if (leader !== undefined) isolate(arena, leader)
     healLater(arena)
   },
@@ -60,6 +67,26 @@ const ACTS: Readonly<Record<string, Act>> = {
     network.cut(b.id, a.id)
     healLater(arena)
   },
+  'partial-mesh': arena => {
+    const { servers, random, network } = arena
+    for (const a of servers) {
+      for (const b of servers) {
+        if (a.number >= b.number || random.chance(0.5)) continue
+        network.cut(a.id, b.id)
+        network.cut(b.id, a.id)
+      }
+    }
+    healLater(arena)
+  },
+  'slow-network': ({ network, random, schedule }) => {
+    // Slower than an election: votes and answers come in when their term is over.
+    const { weather } = network
+    const { jitterMs } = weather
+    weather.jitterMs = random.pick([400, 1_500])
+    schedule.after(random.between(1_000, 8_000), () => {
+      weather.jitterMs = Math.min(jitterMs, 150)
+    })
+  },
   'link-flapping': arena => {
     const { servers, random, network, schedule } = arena
     const [a, b] = [random.pick(servers), random.pick(servers)]
@@ -79,7 +106,7 @@ const ACTS: Readonly<Record<string, Act>> = {
     kill(arena, arena.random.pick(arena.servers), false)
   },
   'kill-the-leader': arena => {
-    const leader = arena.servers.find(server => server.isLeader)
+    const leader = leaderOf(arena)
     if (leader !== undefined) kill(arena, leader, false)
   },
   'kill-a-majority': arena => {
@@ -117,8 +144,54 @@ const ACTS: Readonly<Record<string, Act>> = {
   'hung-disk': arena => {
     slow(arena, arena.random.between(2_000, 10_000))
   },
+  'disk-full': arena => {
+    fill(arena, [arena.random.pick(arena.servers)])
+  },
+  'disk-full-on-all': arena => {
+    fill(arena, arena.servers)
+  },
+  'sync-error': ({ servers, random }) => {
+    random.pick(servers).failSync = true
+  },
+  'wiped-disk': arena => {
+    const victim = expendable(arena)
+    if (victim === null) return false
+    victim.crash(false)
+    victim.wipe()
+    restart(arena, victim)
+    return true
+  },
+  'bit-flip': arena => {
+    const victim = expendable(arena)
+    if (victim === null) return false
+    victim.crash(false)
+    victim.disk.damaged = true
+    restart(arena, victim)
+    return true
+  },
+  'add-a-server': ({ servers, operator, random }) => {
+    operator.wish.add(random.pick(servers).id)
+  },
+  'remove-a-server': arena => {
+    dismiss(arena, arena.random.pick(arena.servers))
+  },
+  'remove-the-leader': arena => {
+    dismiss(arena, leaderOf(arena))
+  },
+  'swap-a-server': arena => {
+    arena.operator.wish.add(arena.random.pick(arena.servers).id)
+    dismiss(arena, arena.random.pick(arena.servers))
+  },
+  'senseless-change': ({ servers, random }) => {
+    const peer = random.pick(servers)
+    const incarnation = peer.disk.incarnation
+    const change = random.chance(0.5)
+      ? ({ kind: 'promote', peer: peer.id } as const)
+      : ({ kind: 'add-learner', peer: peer.id, incarnation } as const)
+    random.pick(servers).give({ kind: 'change', id: 0, change })
+  },
   'clock-drift': ({ servers, random }) => {
-    random.pick(servers).setClockRate(random.between(0.7, 1.4))
+    random.pick(servers).setClockRate(random.pick([0.5, 0.7, 1.4, 2]))
   },
   'clock-jump': ({ servers, random }) => {
     random.pick(servers).jumpClock(random.between(100, 10_000))
@@ -140,22 +213,40 @@ const ACTS: Readonly<Record<string, Act>> = {
     }
   },
   'hunt-of-leaders': ({ hunt, random }) => {
-    hunt.begin(2 + random.below(8))
+    hunt.begin(2 + random.below(8), false)
+  },
+  'hunt-with-changes': ({ hunt, random }) => {
+    hunt.begin(2 + random.below(8), true)
+  },
+  'echo-of-answers': ({ echo, random, schedule }) => {
+    echo.begin(schedule.nowMs + random.between(1_000, 8_000))
   },
   'transfer-of-leadership': ({ servers, random }) => {
     servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
   },
   'transfer-and-cut': arena => {
     const { servers, random } = arena
-    const leader = servers.find(server => server.isLeader)
-    if (leader === undefined) return
+    const leader = leaderOf(arena)
+    if (leader === undefined) return false
     leader.give({ kind: 'transfer', to: random.pick(servers).id })
     isolate(arena, random.pick(servers))
     healLater(arena)
+    return true
   }
 }
 
 export const FAULTS: readonly string[] = [...WEATHER_FAULTS, ...Object.keys(ACTS).filter(name => name !== 'heal')]
+
+const MEMBERSHIP_ACTS: ReadonlySet<string> = new Set([
+  'wiped-disk',
+  'bit-flip',
+  'add-a-server',
+  'remove-a-server',
+  'remove-the-leader',
+  'swap-a-server',
+  'hunt-with-changes',
+  'senseless-change'
+])
 
 /** Draws a climate and lets it rage until a time. */
 export function unleash(arena: Arena, untilMs: number): void {
@@ -171,14 +262,18 @@ export function unleash(arena: Arena, untilMs: number): void {
       faults.add('reorder')
     }
   }
-  const acts = Object.entries(ACTS).filter(([name]) => name === 'heal' || random.chance(0.4))
+  const share = random.pick([0.15, 0.3, 0.5])
+  // Half of the seeds leave the membership alone: what it stirs up hides the rest.
+  const settled = random.chance(0.5)
+  const acts = Object.entries(ACTS).filter(
+    ([name]) => name === 'heal' || (random.chance(share) && !(settled && MEMBERSHIP_ACTS.has(name)))
+  )
   const everyMs = random.pick([150, 600, 2_000])
   const again = (): void => {
     schedule.after(random.between(0, 2 * everyMs), () => {
       if (schedule.nowMs >= untilMs) return
       const [name, act] = random.pick(acts)
-      if (name !== 'heal') faults.add(name)
-      act(arena)
+      if (act(arena) !== false && name !== 'heal') faults.add(name)
       again()
     })
   }
@@ -199,6 +294,35 @@ function isolate({ servers, network }: Arena, victim: { readonly id: PeerId }): 
   }
 }
 
+function leaderOf({ servers }: Arena): Server | undefined {
+  return servers.find(server => server.isLeader)
+}
+
+function dismiss({ operator }: Arena, victim: Server | undefined): void {
+  if (victim !== undefined && operator.wish.size > 1) operator.wish.delete(victim.id)
+}
+
+/**
+ * A server whose disk may be lost without losing what was acknowledged: one of at least three voters, while no change is
+ * under way and no other disk is missing. More than that no consensus can bear.
+ */
+function expendable({ servers, operator, invariants, random }: Arena): Server | null {
+  const victim = random.pick(servers)
+  const settled = servers.every(
+    server => !server.disk.damaged && server.lastConfigIndex <= invariants.committedConfigIndex
+  )
+  if (!settled || !operator.atRest || victim.life === null || victim.isLeader) return null
+  const configurations = servers.flatMap(({ life }) => life?.state.configuration ?? [])
+  return configurations.every(({ voters }) => voters.length > 2) ? victim : null
+}
+
+function fill({ schedule, random }: Arena, victims: readonly Server[]): void {
+  for (const { disk } of victims) disk.full = true
+  schedule.after(random.between(100, 4_000), () => {
+    for (const { disk } of victims) disk.full = false
+  })
+}
+
 function healLater({ network, schedule, random }: Arena): void {
   if (random.chance(0.8)) schedule.after(random.between(50, 6_000), () => network.heal())
 }
@@ -207,6 +331,10 @@ function kill({ random, schedule, probes }: Arena, victim: Server, torn: boolean
   if (victim.life === null) return
   const { lost, kept } = victim.crash(torn)
   if (torn && lost > 0 && kept > 0) probes.add('torn-write-kept-a-part')
+  restart({ random, schedule }, victim)
+}
+
+function restart({ random, schedule }: Pick<Arena, 'random' | 'schedule'>, victim: Server): void {
   schedule.after(random.pick([1, 50, 500, 3_000]) * random.unit(), () => {
     if (victim.life === null) victim.start()
   })

@@ -2,7 +2,10 @@
 // tame, and that whatever handles the situation is untested.
 
 import type { LogIndex, Term } from '#model/ids.ts'
+import { isVoter } from '#raft/configuration.ts'
+import { isReply } from '#raft/effects.ts'
 import type { RaftState } from '#raft/raft.ts'
+import { diskHangs } from '#raft/roles.ts'
 import type { Effect, RaftEvent, RaftRole } from '#raft/types.ts'
 import type { Tally } from './tally.ts'
 
@@ -36,7 +39,27 @@ export const PROBES = [
   'group-commit',
   'torn-write-kept-a-part',
   'restart-with-a-vote',
-  'restart-with-an-uncommitted-tail'
+  'restart-with-an-uncommitted-tail',
+  'restart-from-a-snapshot',
+  'damaged-disk-replaced',
+  'former-life-ignored',
+  'hung-disk-ended-leadership',
+  'log-compacted',
+  'snapshot-chunk-sent',
+  'snapshot-chunk-out-of-place',
+  'snapshot-installed',
+  'snapshot-of-what-is-here',
+  'snapshot-overtaken-by-a-newer-one',
+  'append-during-a-transfer',
+  'learner-added',
+  'learner-promoted',
+  'server-removed',
+  'leader-removed-itself',
+  'configuration-rolled-back',
+  'promotion-refused',
+  'change-refused-while-one-is-under-way',
+  'change-refused-before-own-commit',
+  'repeated-command-answered-from-the-session'
 ] as const
 
 type Probes = Tally
@@ -49,6 +72,16 @@ export function observeInput(probes: Probes, state: RaftState, event: RaftEvent)
   if (event.kind !== 'receive') return
   const { message } = event
   if (message.clusterId !== state.clusterId) probes.add('stranger-ignored')
+  else if (!isReply(message.kind) && message.incarnation !== state.incarnation) probes.add('former-life-ignored')
+  if (message.kind === 'install-request') {
+    const { incoming } = state
+    if (message.meta.lastIndex <= state.commitIndex) probes.add('snapshot-of-what-is-here')
+    if (incoming !== null && incoming.term === message.term) {
+      if (incoming.meta.lastIndex < message.meta.lastIndex) probes.add('snapshot-overtaken-by-a-newer-one')
+      else if (incoming.received !== message.offset) probes.add('snapshot-chunk-out-of-place')
+    }
+  }
+  if (message.kind === 'append-request' && state.incoming !== null) probes.add('append-during-a-transfer')
   if (message.kind !== 'append-request') return
   if (message.term < state.term) probes.add('append-of-an-earlier-term')
   else if (state.log.termAt(message.prevIndex) === message.prevTerm) {
@@ -70,6 +103,8 @@ export function observeEffects(
       readonly term: Term
       readonly lastIndex: LogIndex
       readonly commitIndex: LogIndex
+      readonly baseIndex: LogIndex
+      readonly configIndex: LogIndex
       readonly transferring: boolean
     }
     readonly event: RaftEvent
@@ -79,8 +114,10 @@ export function observeEffects(
   const { state, before, event, effects } = p
   if (state.role === 'leader' && before.role !== 'leader') probes.add('leader-elected')
   if (state.role !== 'leader' && before.role === 'leader') {
-    if (event.kind === 'tick') probes.add('leader-stepped-down-without-quorum')
-    else if (state.term > before.term) probes.add('leader-deposed-by-higher-term')
+    if (event.kind === 'tick') {
+      probes.add(diskHangs(state) ? 'hung-disk-ended-leadership' : 'leader-stepped-down-without-quorum')
+    } else if (state.term > before.term) probes.add('leader-deposed-by-higher-term')
+    if (!isVoter(state.configuration, state.self)) probes.add('leader-removed-itself')
   }
   if (before.role === 'candidate' && state.role === 'pre-candidate') probes.add('election-without-winner')
   if (event.kind === 'receive' && event.message.kind === 'vote-request') {
@@ -91,8 +128,12 @@ export function observeEffects(
   if (event.kind === 'receive' && event.message.kind === 'timeout-now' && state.role === 'candidate') {
     probes.add('transfer-completed')
   }
+  if (event.kind === 'snapshot-taken' && state.log.baseIndex > before.baseIndex) probes.add('log-compacted')
   if (state.leading !== null) observeLeader(probes, p)
-  for (const effect of effects) observeEffect(probes, state, effect)
+  if (state.log.lastConfigIndex < before.configIndex && state.log.baseIndex === before.baseIndex) {
+    probes.add('configuration-rolled-back')
+  }
+  for (const effect of effects) observeEffect(probes, { state, event, effect })
 }
 
 function observeLeader(
@@ -114,7 +155,13 @@ function observeLeader(
   }
 }
 
-function observeEffect(probes: Probes, state: RaftState, effect: Effect): void {
+const CHANGED = { 'add-learner': 'learner-added', promote: 'learner-promoted', remove: 'server-removed' } as const
+
+function observeEffect(
+  probes: Probes,
+  p: { readonly state: RaftState; readonly event: RaftEvent; readonly effect: Effect }
+): void {
+  const { state, event, effect } = p
   switch (effect.kind) {
     case 'persist':
       if (effect.truncateFrom !== null) probes.add('conflicting-tail-truncated')
@@ -128,8 +175,15 @@ function observeEffect(probes: Probes, state: RaftState, effect: Effect): void {
     case 'read-failed':
       probes.add('read-failed')
       return
+    case 'install':
+      probes.add('snapshot-installed')
+      return
+    case 'proposed':
+      if (event.kind === 'change') probes.add(CHANGED[event.change.kind])
+      return
     case 'send': {
       const { message } = effect
+      if (message.kind === 'install-request' && message.data.byteLength > 0) probes.add('snapshot-chunk-sent')
       if (message.kind === 'pre-vote-reply' && !message.granted) probes.add('pre-vote-refused')
       if (message.kind === 'append-reply' && !message.success) probes.add('append-refused')
       if (message.kind !== 'vote-reply' || message.granted) return
@@ -138,7 +192,7 @@ function observeEffect(probes: Probes, state: RaftState, effect: Effect): void {
       return
     }
     case 'commit':
-    case 'proposed':
+    case 'lost-log':
     case 'role':
   }
 }

@@ -2,14 +2,26 @@
 // go wrong. It lives, dies and lives again; only its disk goes from one life to the next.
 
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
-import { createRaft, type RaftState } from '#raft/raft.ts'
+import { createRaft, type RaftInit, type RaftState } from '#raft/raft.ts'
+import { snapshotMeta } from '#raft/snapshot.ts'
 import { raftStatus } from '#raft/status.ts'
 import { step } from '#raft/step.ts'
-import type { Configuration, Effect, Entry, Input, Message, RaftEvent, RaftOptions } from '#raft/types.ts'
+import type {
+  Configuration,
+  Effect,
+  Entry,
+  Input,
+  Message,
+  RaftEvent,
+  RaftOptions,
+  RefusalReason,
+  Snapshot
+} from '#raft/types.ts'
 import { WriteGate } from '#replication/write-gate.ts'
 import { Disk } from './disk.ts'
 import type { Invariants } from './invariants.ts'
-import type { Mutant } from './mutants.ts'
+import { Machine, type Outcome } from './machine.ts'
+import type { Mutant } from './mutant.ts'
 import { observeEffects, observeInput } from './probes.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
@@ -24,17 +36,23 @@ export type ServerWorld = {
   readonly trace: Trace
   readonly mutant: Mutant | null
   readonly options: RaftOptions
+  /** In which the cluster was founded; all that a new disk knows. */
   readonly configuration: Configuration
+  /** Applied entries between two snapshots. */
+  readonly snapshotEvery: number
   readonly send: (message: Message) => void
   /** A proposal or read has ended, one way or the other. */
   readonly answered: (server: Server, answer: Answer) => void
   readonly countEvent: () => void
   readonly elected: (server: Server) => void
+  /** `stands`: it has just become a candidate. */
+  readonly handled: (server: Server, event: RaftEvent, stands: boolean) => void
 }
 
 export type Answer =
-  | { readonly kind: 'committed'; readonly id: number; readonly index: LogIndex }
-  | { readonly kind: 'unknown' | 'refused' | 'read-failed'; readonly id: number }
+  | { readonly kind: 'committed'; readonly id: number; readonly entryIndex: LogIndex; readonly outcome: Outcome }
+  | { readonly kind: 'unknown' | 'read-failed' | 'changed'; readonly id: number }
+  | { readonly kind: 'refused'; readonly id: number; readonly reason: RefusalReason }
   | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
 
 type Life = {
@@ -42,8 +60,12 @@ type Life = {
   readonly gate: WriteGate
   /** Proposals by the index that they got. */
   readonly waiting: Map<LogIndex, { readonly id: number; readonly term: number }>
-  readonly reads: Map<number, LogIndex>
+  machine: Machine
   applied: LogIndex
+  /** A snapshot is being written. */
+  saving: boolean
+  /** By the own clock; Infinity when nothing is written. */
+  writingSinceMs: number
   /** When each peer last answered this server as the leader of its term, by its own clock. */
   readonly heard: Map<PeerId, number>
 }
@@ -51,6 +73,8 @@ type Life = {
 const TICK_MS = 50
 const NOTE_MS = 1_000
 const DISK_MS = 1
+const RESTART_MS = 300
+const TICK: RaftEvent = { kind: 'tick' }
 export const CLUSTER = 'simulated' as ClusterId
 
 export class Server {
@@ -60,17 +84,19 @@ export class Server {
   life: Life | null = null
   /** Milliseconds that one write takes more than a good disk's. */
   diskDelayMs = 0
+  /** The next sync fails. */
+  failSync = false
   /** How fast this server's clock runs. */
   clockRate = 1
   #clockOffsetMs = 0
   #stalledUntilMs = 0
   readonly #world: ServerWorld
 
-  constructor(number: number, world: ServerWorld) {
+  constructor(number: number, incarnation: number, world: ServerWorld) {
     this.number = number
     this.id = `s${number}` as PeerId
     this.#world = world
-    this.disk = new Disk((before, after) => world.invariants.wrote(this.id, before, after))
+    this.disk = new Disk(incarnation, (before, after) => world.invariants.wrote(this.id, before, after))
   }
 
   get clockMs(): number {
@@ -82,23 +108,67 @@ export class Server {
   }
 
   start(): void {
-    const { options, configuration, random, probes } = this.#world
+    const { options, configuration, random, probes, invariants } = this.#world
+    if (this.disk.damaged) {
+      // Its checksums say so: it does not start, and is given an empty disk.
+      probes.add('damaged-disk-replaced')
+      this.wipe()
+    }
     const durable = this.disk.read()
-    if (durable.commitIndex > durable.entries.length) {
-      this.#world.invariants.fail(`${this.id}: the disk ends before what it says is committed`)
+    const { snapshot } = this.disk
+    const base = snapshot?.meta.lastIndex ?? 0
+    if (durable.commitIndex > base + durable.entries.length) {
+      invariants.fail(`${this.id}: the disk ends before what it says is committed`)
       return
     }
     if (durable.hardState.votedFor !== null) probes.add('restart-with-a-vote')
-    if (durable.entries.length > durable.commitIndex) probes.add('restart-with-an-uncommitted-tail')
-    const init = { self: this.id, clusterId: CLUSTER, options, configuration, durable }
-    const state = createRaft({ ...init, nowMs: this.clockMs, random: random.unit() })
-    const [waiting, reads, heard] = [new Map(), new Map(), new Map()]
-    const life = { state, gate: new WriteGate(), waiting, reads, heard, applied: 0 as LogIndex }
+    if (base + durable.entries.length > durable.commitIndex) probes.add('restart-with-an-uncommitted-tail')
+    if (snapshot !== null) probes.add('restart-from-a-snapshot')
+    const { incarnation } = this.disk
+    const init = { self: this.id, clusterId: CLUSTER, options, configuration, durable, incarnation }
+    const data = snapshot?.data ?? null
+    const state = this.#create({ ...init, snapshotData: data, nowMs: this.clockMs, random: random.unit() })
+    if (state === null) return
+    const machine = data === null ? new Machine() : Machine.decode(data)
+    const applied = base as LogIndex
+    invariants.stateAt(this.id, applied, machine)
+    const life: Life = {
+      state,
+      machine,
+      applied,
+      gate: new WriteGate(),
+      waiting: new Map(),
+      heard: new Map(),
+      saving: false,
+      writingSinceMs: Infinity
+    }
     this.life = life
     this.#stalledUntilMs = 0
-    this.#every(TICK_MS, life, () => this.#step(life, { kind: 'tick' }))
+    this.#every(TICK_MS, life, () => this.#step(life, TICK))
     this.#every(NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
-    this.#step(life, { kind: 'tick' })
+    this.#step(life, TICK)
+  }
+
+  #create(init: RaftInit): RaftState | null {
+    try {
+      return createRaft(init)
+    } catch (err) {
+      this.#world.invariants.fail(`${this.id} cannot start: ${err instanceof Error ? err.message : String(err)}`)
+      return null
+    }
+  }
+
+  /** An empty disk in the place of the old one, under the same id. */
+  wipe(): void {
+    this.disk.wipe(1 + this.#world.random.below(2 ** 31))
+  }
+
+  /** The disk's word that a write failed is final: the server ends, and is started again. */
+  fail(torn: boolean): void {
+    this.crash(torn)
+    this.#world.schedule.after(RESTART_MS, () => {
+      if (this.life === null) this.start()
+    })
   }
 
   /** kill -9 or a power cut: what was not on the disk is gone. @returns records lost and kept of the write under way */
@@ -136,6 +206,11 @@ export class Server {
     else schedule.at(this.#stalledUntilMs, () => this.#whenAwake(life, run))
   }
 
+  /** The last configuration that this server's log or disk holds, committed or not. */
+  get lastConfigIndex(): LogIndex {
+    return Math.max(this.disk.lastConfigIndex, this.life?.state.log.lastConfigIndex ?? 0) as LogIndex
+  }
+
   #every(ms: number, life: Life, run: () => void): void {
     this.#world.schedule.after(ms / this.clockRate, () => {
       if (this.life !== life) return
@@ -154,11 +229,13 @@ export class Server {
       term: state.term,
       lastIndex: state.log.lastIndex,
       commitIndex: state.commitIndex,
+      baseIndex: state.log.baseIndex,
+      configIndex: state.log.lastConfigIndex,
       transferring: state.leading !== null && state.leading.transfer !== null
     }
     let input: Input = { event, nowMs: this.clockMs, random: random.unit() }
     observeInput(probes, state, event)
-    if (event.kind === 'receive' && event.message.kind === 'append-reply' && event.message.term === state.term) {
+    if (event.kind === 'receive' && isProof(event.message, state.term)) {
       life.heard.set(event.message.from, this.clockMs)
     }
     let effects: Effect[]
@@ -171,18 +248,24 @@ export class Server {
       return
     }
     observeEffects(probes, { state, before, event, effects })
+    invariants.configured(state)
     trace.add(this.number, state.term, state.log.lastIndex, state.commitIndex, effects.length)
     if (state.role === 'leader' && before.role !== 'leader') {
       invariants.becameLeader(state)
       this.#world.elected(this)
+    }
+    if (state.role === 'leader' && (before.role !== 'leader' || state.log.lastConfigIndex !== before.configIndex)) {
       life.heard.clear()
       for (const voter of state.configuration.voters) life.heard.set(voter, this.clockMs)
     }
     if (state.role === 'leader' && event.kind === 'tick') {
-      invariants.leads({ state, heard: life.heard, nowMs: this.clockMs })
+      const { heard, writingSinceMs } = life
+      invariants.leads({ state, heard, nowMs: this.clockMs, writingSinceMs })
     }
     for (const effect of effects) this.#carryOut(life, effect)
     this.#write(life)
+    this.#takeSnapshot(life)
+    this.#world.handled(this, event, state.role === 'candidate' && before.role !== 'candidate')
   }
 
   #carryOut(life: Life, effect: Effect): void {
@@ -191,6 +274,10 @@ export class Server {
       case 'persist':
         invariants.appended(effect.entries, this.#termBefore(life, effect.entries))
         life.gate.persist(effect)
+        return
+      case 'install':
+        life.gate.install(effect)
+        this.#restore(life, effect.snapshot)
         return
       case 'send':
         invariants.speaks(life.state, effect.message)
@@ -203,15 +290,18 @@ export class Server {
         life.waiting.set(effect.index, { id: effect.id, term: effect.term })
         return
       case 'refused':
-        answered(this, { kind: 'refused', id: effect.id })
+        answered(this, { kind: 'refused', id: effect.id, reason: effect.reason })
         return
       case 'read-ready':
         // The state must be applied so far before it is looked at; here it always is.
         if (life.applied < effect.index) invariants.fail(`${this.id} would read ${effect.index} at ${life.applied}`)
-        answered(this, { kind: 'read-ready', id: effect.id, index: effect.index })
+        answered(this, { kind: 'read-ready', id: effect.id, index: life.applied })
         return
       case 'read-failed':
         answered(this, { kind: 'read-failed', id: effect.id })
+        return
+      case 'lost-log':
+        invariants.fail(`${this.id} holds that ${effect.peer} lost its log`)
         return
       case 'role':
         if (effect.role !== 'leader') this.#forgetCallers(life)
@@ -224,19 +314,51 @@ export class Server {
   }
 
   #apply(life: Life, entries: readonly Entry[]): void {
-    const { invariants, answered } = this.#world
-    invariants.applied(this.id, life.applied, entries)
+    const { invariants, answered, probes } = this.#world
     for (const entry of entries) {
+      if (entry.index !== life.applied + 1) invariants.fail(`${this.id} applies ${entry.index} after ${life.applied}`)
+      const { repeated } = life.machine
+      const outcome = life.machine.apply(entry)
+      if (life.machine.repeated > repeated) probes.add('repeated-command-answered-from-the-session')
+      invariants.applied(life.state, entry)
       life.applied = entry.index
       const waiting = life.waiting.get(entry.index)
       if (waiting === undefined) continue
       life.waiting.delete(entry.index)
       const { id } = waiting
-      answered(
-        this,
-        waiting.term === entry.term ? { kind: 'committed', id, index: entry.index } : { kind: 'unknown', id }
-      )
+      if (waiting.term !== entry.term) answered(this, { kind: 'unknown', id })
+      else if (outcome === null) answered(this, { kind: 'changed', id })
+      else answered(this, { kind: 'committed', id, entryIndex: entry.index, outcome })
     }
+    invariants.stateAt(this.id, life.applied, life.machine)
+  }
+
+  /** The state machine is replaced by a leader's. */
+  #restore(life: Life, { meta, data }: Snapshot): void {
+    life.machine = Machine.decode(data)
+    life.applied = meta.lastIndex
+    this.#world.invariants.stateAt(this.id, life.applied, life.machine)
+    this.#world.invariants.snapshotAt(this.id, meta)
+  }
+
+  /** Saves the state every so often, beside the log; while it is written the server goes on. */
+  #takeSnapshot(life: Life): void {
+    const { snapshotEvery, random, schedule } = this.#world
+    const { state, applied } = life
+    if (life.saving || applied - (state.snapshot?.meta.lastIndex ?? 0) < snapshotEvery) return
+    const meta = snapshotMeta(state, applied)
+    if (meta === undefined) return
+    // The same state need not be the same bytes everywhere.
+    const snapshot = { meta, data: life.machine.encode(random.below(8)) }
+    life.saving = true
+    schedule.after(random.between(0, 20 * DISK_MS) + this.diskDelayMs, () => {
+      if (this.life !== life) return
+      this.disk.saveSnapshot(snapshot)
+      this.#whenAwake(life, () => {
+        life.saving = false
+        this.#step(life, { kind: 'snapshot-taken', snapshot })
+      })
+    })
   }
 
   #forgetCallers(life: Life): void {
@@ -249,12 +371,23 @@ export class Server {
     const batch = life.gate.next()
     if (batch === null) return
     const { random, schedule, probes } = this.#world
-    this.disk.begin(batch.records)
-    if (batch.records.length > 3) probes.add('group-commit')
+    this.disk.begin(batch)
+    life.writingSinceMs = this.clockMs
+    if (this.disk.full) {
+      this.fail(true)
+      return
+    }
+    if (batch.kind === 'append' && batch.records.length > 3) probes.add('group-commit')
     schedule.after(random.between(0, DISK_MS) + this.diskDelayMs, () => {
       if (this.life !== life) return
+      if (this.failSync) {
+        this.failSync = false
+        this.fail(random.chance(0.5))
+        return
+      }
       this.disk.finish()
       this.#whenAwake(life, () => {
+        life.writingSinceMs = Infinity
         for (const message of life.gate.written(batch)) this.#send(message)
         this.#step(life, { kind: 'persisted', count: batch.count })
         this.#write(life)
@@ -266,4 +399,9 @@ export class Server {
     const first = entries[0]
     return first === undefined ? undefined : state.log.termAt((first.index - 1) as LogIndex)
   }
+}
+
+/** A receiver's answer to the leader of its own term. */
+function isProof({ kind, term }: Message, leaderTerm: number): boolean {
+  return (kind === 'append-reply' || kind === 'install-reply') && term === leaderTerm
 }

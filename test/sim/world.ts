@@ -5,10 +5,12 @@ import type { PeerId } from '#model/ids.ts'
 import type { Message, RaftOptions } from '#raft/types.ts'
 import { Clients } from './clients.ts'
 import { Invariants } from './invariants.ts'
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
+import { Echo } from './echo.ts'
 import { Hunt } from './hunt.ts'
 import { FAULTS, strike, unleash, type Arena } from './nemesis.ts'
 import { Network } from './network.ts'
+import { Operator } from './operator.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
@@ -28,6 +30,12 @@ export type RunResult = {
   readonly traceHash: string
 }
 
+const LOADS = [
+  { callers: 2, thinkMs: 150 },
+  { callers: 6, thinkMs: 400 },
+  { callers: 12, thinkMs: 800 },
+  { callers: 12, thinkMs: 100 }
+] as const
 const STORM_MS = 30_000
 /** After the storm: time to elect, to catch up and to commit one more entry. */
 const CALM_MS = 15_000
@@ -51,6 +59,9 @@ class World {
   readonly #network: Network
   readonly #clients: Clients
   readonly #hunt: Hunt
+  readonly #operator: Operator
+  readonly #echo: Echo
+  readonly #byId = new Map<PeerId, Server>()
   readonly #arena: Arena
   readonly #past: Message[] = []
   #events = 0
@@ -58,8 +69,10 @@ class World {
   constructor(seed: number, mutant: Mutant | null) {
     this.#seed = seed
     this.#random = new Random(seed)
-    const size = this.#random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5])
-    const ids = Array.from({ length: size }, (_, n) => `s${n}` as PeerId)
+    const random = this.#random
+    const size = random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5])
+    const spare = random.pick([0, 0, 0, 1, 2])
+    const voters = Array.from({ length: size }, (_, n) => `s${n}` as PeerId)
     const shared: ServerWorld = {
       random: this.#random,
       schedule: this.#schedule,
@@ -68,21 +81,29 @@ class World {
       trace: this.#trace,
       mutant,
       options: this.#options(),
-      configuration: { voters: ids, learners: [] },
+      configuration: { voters, learners: [] },
+      snapshotEvery: random.pick([Infinity, 5, 30, 200]),
       send: message => {
         this.#send(message)
       },
       answered: (server, answer) => {
-        this.#clients.answered(server, answer)
+        if (answer.id > 0) this.#clients.answered(server, answer)
+        else this.#operator.answered(answer)
       },
       countEvent: () => {
         this.#events += 1
       },
       elected: server => {
         this.#hunt.elected(server)
+      },
+      handled: (server, event, stands) => {
+        this.#echo.handled(server, event, stands)
       }
     }
-    this.#servers = ids.map((_, n) => new Server(n, shared))
+    this.#servers = Array.from({ length: size + spare }, (_, n) => {
+      return new Server(n, n < size ? 0 : 1 + random.below(1_000), shared)
+    })
+    for (const server of this.#servers) this.#byId.set(server.id, server)
     this.#network = new Network({
       weather: { loss: 0, duplication: 0, delay: 0, jitterMs: 1 },
       random: this.#random,
@@ -93,8 +114,18 @@ class World {
       }
     })
     this.#clients = new Clients({ ...shared, servers: this.#servers })
+    this.#operator = new Operator({ ...shared, servers: this.#servers, voters })
+    this.#echo = new Echo({
+      ...shared,
+      deliver: message => {
+        this.#deliver(message)
+      }
+    })
     this.#hunt = new Hunt({
       ...shared,
+      meddle: server => {
+        this.#operator.meddle(server)
+      },
       strike: victim => {
         strike(this.#arena, victim)
       },
@@ -108,6 +139,8 @@ class World {
       network: this.#network,
       faults: this.#faults,
       hunt: this.#hunt,
+      operator: this.#operator,
+      echo: this.#echo,
       replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
       deliver: message => {
         this.#deliver(message)
@@ -118,7 +151,8 @@ class World {
   run(): RunResult {
     for (const server of this.#servers) server.start()
     unleash(this.#arena, STORM_MS)
-    this.#clients.run(this.#random.pick([10, 60, 400]), STORM_MS)
+    this.#operator.work(this.#random.pick([50, 200, 1_000]))
+    this.#clients.run({ ...this.#random.pick(LOADS), untilMs: STORM_MS })
     this.#runUntil(STORM_MS)
     if (this.#sound) this.#calm()
     return {
@@ -138,9 +172,14 @@ class World {
   #calm(): void {
     Object.assign(this.#network.weather, { loss: 0, duplication: 0, delay: 0, jitterMs: 1 })
     this.#network.heal()
-    this.#hunt.begin(0)
+    this.#hunt.stop()
+    this.#echo.begin(0)
+    // Sometimes all start at the same instant: only chance can then tell them apart.
+    if (this.#random.chance(0.3)) for (const server of this.#servers) server.crash(false)
     for (const server of this.#servers) {
       server.diskDelayMs = 0
+      server.failSync = false
+      server.disk.full = false
       server.setClockRate(1)
       if (server.life === null) server.start()
     }
@@ -153,9 +192,14 @@ class World {
     if (!this.#sound) return
     if (this.#clients.acknowledged === before) this.#invariants.fail('no progress after everything was mended')
     const { length } = this.#invariants.committed
-    for (const server of this.#servers) {
-      const applied = server.life?.applied ?? 0
-      if (applied !== length) this.#invariants.fail(`${server.id} ends at ${applied} of ${length} entries`)
+    const leader = this.#servers.find(server => server.isLeader)
+    const voters = leader?.life?.state.configuration.voters ?? []
+    const { wish } = this.#operator
+    if (voters.length !== wish.size || !voters.every(voter => wish.has(voter)))
+      this.#invariants.fail(`ends with the voters ${voters.join(' ')} and not ${[...wish].join(' ')}`)
+    for (const voter of voters) {
+      const applied = this.#byId.get(voter)?.life?.applied ?? 0
+      if (applied !== length) this.#invariants.fail(`${voter} ends at ${applied} of ${length} entries`)
     }
   }
 
@@ -170,11 +214,12 @@ class World {
   #send(message: Message): void {
     if (this.#past.length < REMEMBERED_MESSAGES) this.#past.push(message)
     else if (this.#random.chance(0.01)) this.#past[this.#random.below(REMEMBERED_MESSAGES)] = message
+    this.#echo.sent(message)
     this.#network.send(message)
   }
 
   #deliver(message: Message): void {
-    this.#servers.find(server => server.id === message.to)?.give({ kind: 'receive', message })
+    this.#byId.get(message.to)?.give({ kind: 'receive', message })
     this.#hunt.handled(message)
   }
 
@@ -185,7 +230,10 @@ class World {
       heartbeatMs: 100,
       maxAppendBytes: this.#random.pick([1, 16, 100, 10_000]),
       maxInflightAppends: this.#random.pick([1, 2, 8]),
-      maxUncommittedBytes: this.#random.pick([200, 5_000, 1_000_000])
+      maxUncommittedBytes: this.#random.pick([200, 5_000, 1_000_000]),
+      keptEntries: this.#random.pick([0, 3, 50]),
+      maxChunkBytes: this.#random.pick([16, 100, 100_000]),
+      maxSnapshotBytes: 1_000_000
     }
   }
 }
