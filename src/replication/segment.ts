@@ -30,6 +30,8 @@ export function parseSegment(dir: string, name: string, bytes: Buffer): Segment 
   const number = Number(name.slice(0, 8))
   const path = join(dir, name)
   if (!hasPreamble(bytes)) {
+    // The first one of the old form was empty only until the host knew its cluster, and then it has nothing to lose.
+    if (number === 1 && bytes.byteLength === 0) throw damaged(path, 0, 'it is empty')
     return { number, path, bytes, salt: null, head: number === 1 ? NOTHING : null, firstSequence: 1 }
   }
   const preamble = readPreamble(bytes)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { ClusterId } from '#model/ids.ts'
 import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
+import { storageError } from '#platform/files.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { parseSnapshotFile, writeSnapshotFile, type Snapshot } from './snapshot-file.ts'
 
@@ -40,7 +41,7 @@ export class SnapshotStore {
       await files.ensureDirectory(dir)
       await files.syncDirectory(dataDir)
       const names = await files.list(dir)
-      for (const name of names.filter(name => name.endsWith('.new'))) await files.remove(join(dir, name))
+      for (const name of names.filter(name => name.endsWith('.snap.new'))) await files.remove(join(dir, name))
       const { latest, damaged } = await newestWhole(files, dir, names)
       // What is seen may not be durable yet, and the log is about to rely on it.
       await files.syncDirectory(dir)
@@ -98,7 +99,7 @@ export class SnapshotStore {
       await this.#files.rename(`${path}.new`, path)
       await this.#files.syncDirectory(this.#dir)
       this.#lastIndex = meta.lastIndex
-      for (const other of await this.#files.list(this.#dir)) {
+      for (const other of snapshotNames(await this.#files.list(this.#dir))) {
         if (other !== name) await this.#files.remove(join(this.#dir, other))
       }
     } catch (err) {
@@ -112,9 +113,8 @@ async function newestWhole(
   dir: string,
   names: readonly string[]
 ): Promise<{ readonly latest: Snapshot | null; readonly damaged: string[] }> {
-  const newestFirst = names.filter(name => /^[0-9]{16}\.snap$/.test(name)).sort((a, b) => (a < b ? 1 : -1))
   const damaged: string[] = []
-  for (const name of newestFirst) {
+  for (const name of snapshotNames(names).sort().reverse()) {
     const path = join(dir, name)
     const latest = await wholeOrNull(path, await files.read(path))
     if (latest !== null && nameOf(latest.meta.lastIndex) === name) return { latest, damaged }
@@ -132,12 +132,10 @@ async function wholeOrNull(path: string, bytes: Buffer): Promise<Snapshot | null
   }
 }
 
-function nameOf(lastIndex: number): string {
-  return `${lastIndex.toString().padStart(16, '0')}.snap`
+function snapshotNames(names: readonly string[]): string[] {
+  return names.filter(name => /^[0-9]{16}\.snap$/.test(name))
 }
 
-function storageError(message: string, cause: unknown): VxmeshError {
-  if (cause instanceof VxmeshError && cause.code === 'ERR_STORAGE') return cause
-  const text = cause instanceof Error ? cause.message : String(cause)
-  return new VxmeshError('ERR_STORAGE', `${message}: ${text}`, { cause })
+function nameOf(lastIndex: number): string {
+  return `${lastIndex.toString().padStart(16, '0')}.snap`
 }

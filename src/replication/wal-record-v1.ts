@@ -1,4 +1,4 @@
-// Segments as versions before 0.2 wrote them: records one after the other, each u32 payload length, u48 sequence number,
+// Segments as the first version wrote them: records one after the other, each u32 payload length, u48 sequence number,
 // u8 kind, u8 zero, u32 CRC-32 of those 12 bytes and the payload, then the payload (msgpack). Only read, never written.
 
 import { crc32 } from 'node:zlib'

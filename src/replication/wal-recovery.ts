@@ -41,6 +41,9 @@ export async function readLog(
     if (previous !== undefined && segment.number !== previous.number + 1) {
       throw new VxmeshError('ERR_STORAGE', `${dir}: segment ${previous.number + 1} is missing`)
     }
+    if (previous !== undefined && previous.salt !== null && segment.salt === null) {
+      throw damaged(segment.path, 0, 'it does not begin like a segment')
+    }
     const each = (record: LogRecord): void => fold.take(record, at === 0, segment.path)
     end = readSegment(segment, { sequence: end.sequence, last: at === segments.length - 1, each })
   }
@@ -50,7 +53,7 @@ export async function readLog(
     throw new VxmeshError('ERR_STORAGE', `${dir}: ${what}`)
   }
   const leftovers = [
-    ...found.filter(name => name.endsWith('.new')),
+    ...found.filter(name => name.endsWith('.seg.new')),
     ...names.slice(0, names.length - segments.length)
   ].map(name => join(dir, name))
   return { state, entries: fold.entriesAfter(snapshotIndex), segments, leftovers, end }

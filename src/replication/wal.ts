@@ -3,19 +3,19 @@
 // the same fold, so a host may change its role. A failed write or sync is final: the caller must end the agent, for
 // after a failed fsync the page cache cannot be trusted (Rebello et al., ATC '20).
 
-import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import { monotonicMs } from '#platform/clock.ts'
-import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
+import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
+import { storageError } from '#platform/files.ts'
 import type { DurableState, SnapshotMeta } from '#raft/types.ts'
 import type { LogState } from './log-state.ts'
 import type { Snapshot } from './snapshot-file.ts'
-import { segmentPath, type Segment, type SegmentEnd } from './segment.ts'
-import { encodePreamble, FRAME_HEADER_BYTES, PREAMBLE_BYTES, sealFrame } from './wal-frame.ts'
+import { SegmentWriter } from './segment-writer.ts'
+import { segmentPath } from './segment.ts'
 import { readLog, type ReadLog } from './wal-recovery.ts'
-import { RecordBuffer, type LogPosition, type LogRecord, type Origin, type WalRecord } from './wal-record.ts'
+import type { LogPosition, LogRecord, Origin, WalRecord } from './wal-record.ts'
 
 export type Recovered = {
   readonly origin: Origin | null
@@ -43,12 +43,7 @@ const RESERVE_BYTES = 512 * 1024
 /** Appends that wait for one sync go into one frame up to about this size. */
 const MAX_GROUP_BYTES = 4 * 1024 * 1024
 
-type Settings = {
-  readonly dir: string
-  readonly files: FileLayer
-  readonly segmentBytes: number
-  readonly reserved: Buffer
-}
+type Settings = { readonly dir: string; readonly files: FileLayer; readonly segmentBytes: number }
 
 type Job = {
   readonly resolve: () => void
@@ -58,31 +53,22 @@ type Job = {
   | { readonly kind: 'run'; readonly run: () => Promise<void> }
 )
 
-/** The segment that is written to. */
-type Current = { readonly file: OpenFile; readonly number: number; readonly salt: number }
-
 export class Wal {
   readonly #settings: Settings
   readonly #state: LogState
-  readonly #buffer = new RecordBuffer(FRAME_HEADER_BYTES)
+  readonly #writer: SegmentWriter
   readonly #jobs: Job[] = []
   /** All segments, with the last index that the log had when each began; of an old one that is not known. */
   readonly #segments: { readonly number: number; readonly lastIndex: number }[]
-  #current: Current | null = null
-  #offset = 0
-  #reservedTo = 0
-  #sequence: number
-  #synced: number
   #draining: Promise<void> | null = null
   #busySinceMs: number | null = null
   #failed: VxmeshError | null = null
 
-  private constructor(settings: Settings, { state, segments, end }: ReadLog) {
+  private constructor(settings: Settings, writer: SegmentWriter, { state, segments }: ReadLog) {
     this.#settings = settings
+    this.#writer = writer
     this.#state = state
     this.#segments = segments.map(({ number, head }) => ({ number, lastIndex: head?.lastIndex ?? Infinity }))
-    this.#sequence = end.sequence
-    this.#synced = end.sequence - 1
   }
 
   /**
@@ -107,7 +93,8 @@ export class Wal {
       const replaced = snapshot !== null && takesThePlace(snapshot, state)
       const { origin, hardState } = state
       const entries = replaced ? [] : read.entries
-      const wal = new Wal({ dir, files, segmentBytes, reserved: Buffer.alloc(reserveBytes) }, read)
+      const writer = new SegmentWriter({ files, dir, reserveBytes, sequence: read.end.sequence })
+      const wal = new Wal({ dir, files, segmentBytes }, writer, read)
       await wal.#takeUp(read, replaced ? snapshot : null)
       const commitIndex = Math.max(state.commitIndex, snapshot?.lastIndex ?? 0) as LogIndex
       const durable = { hardState, entries, commitIndex, snapshot }
@@ -152,17 +139,12 @@ export class Wal {
   /** Waits for what was asked and closes; later calls are refused. */
   async close(): Promise<void> {
     while (this.#draining !== null) await this.#draining
-    const current = this.#current
-    this.#current = null
+    if (this.#failed !== null) return this.#writer.abandon()
+    this.#failed = new VxmeshError('ERR_STORAGE', `the log in ${this.#settings.dir} is closed`)
     try {
-      if (this.#failed !== null || current === null) return
-      this.#failed = new VxmeshError('ERR_STORAGE', `the log in ${this.#settings.dir} is closed`)
-      await current.file.truncate(this.#offset)
-      await current.file.sync()
+      await this.#writer.close()
     } catch (err) {
       throw storageError(`the log in ${this.#settings.dir} cannot be written`, err)
-    } finally {
-      await current?.file.close()
     }
   }
 
@@ -213,80 +195,30 @@ export class Wal {
   }
 
   async #serve(jobs: readonly Job[]): Promise<void> {
-    if (this.#offset >= this.#settings.segmentBytes) await this.#roll()
-    this.#buffer.clear()
-    let sync = false
-    for (const job of jobs) {
-      if (job.kind === 'run') return job.run()
-      for (const record of job.records) {
-        this.#state.fold(record)
-        this.#buffer.push(record)
-      }
-      sync ||= job.sync
-    }
-    await this.#put(this.#buffer.bytes)
-    if (sync) await this.#sync()
-  }
-
-  async #put(frame: Buffer): Promise<void> {
-    const { file, salt } = this.#open()
-    await file.write(sealFrame(frame, { salt, sequence: this.#sequence, synced: this.#synced }), this.#offset)
-    this.#sequence += 1
-    this.#offset += frame.byteLength
-  }
-
-  /**
-   * Syncs, and says so behind the frame before anybody is told: from then on damage to it cannot pass for an append
-   * that a crash broke off. The note becomes durable with the next sync; only a power cut before that can lose it.
-   */
-  async #sync(): Promise<void> {
-    const { file } = this.#open()
-    const end = this.#offset + FRAME_HEADER_BYTES
-    if (end > this.#reservedTo) {
-      await file.write(this.#settings.reserved, this.#offset)
-      this.#reservedTo = this.#offset + this.#settings.reserved.byteLength
-    }
-    await file.sync()
-    this.#synced = this.#sequence - 1
-    await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
+    const [first] = jobs
+    if (first?.kind === 'run') return first.run()
+    if (this.#writer.offset >= this.#settings.segmentBytes) await this.#roll()
+    const writes = jobs.filter(job => job.kind === 'write')
+    const records = writes.flatMap(job => job.records)
+    for (const record of records) this.#state.fold(record)
+    await this.#writer.write(records)
+    if (writes.some(job => job.sync)) await this.#writer.sync()
   }
 
   async #compact(upTo: LogIndex): Promise<void> {
     const { files, dir, segmentBytes } = this.#settings
     // A segment that a little traffic fills for days would keep what the snapshot stands for just as long.
-    if (this.#offset >= segmentBytes / 16) await this.#roll()
+    if (this.#writer.offset >= segmentBytes / 16) await this.#roll()
     const keep = this.#segments.findLastIndex(({ lastIndex }) => lastIndex <= upTo)
     if (keep <= 0) return
     for (const { number } of this.#segments.splice(0, keep)) await files.remove(segmentPath(dir, number))
     await files.syncDirectory(dir)
   }
 
-  /** Begins the next segment; it gets its name when its beginning is durable. */
   async #roll(): Promise<void> {
-    const { files, dir } = this.#settings
-    if (this.#current !== null) {
-      await this.#current.file.truncate(this.#offset)
-      await this.#current.file.sync()
-      this.#synced = this.#sequence - 1
-    }
     const head = this.#state.head()
     const number = (this.#segments.at(-1)?.number ?? 0) + 1
-    const salt = randomInt(1, 2 ** 32)
-    const path = segmentPath(dir, number)
-    await files.remove(`${path}.new`)
-    const file = await files.create(`${path}.new`)
-    await this.#current?.file.close()
-    this.#current = { file, number, salt }
-    await file.write(encodePreamble(salt), 0)
-    this.#offset = PREAMBLE_BYTES
-    this.#reservedTo = 0
-    this.#buffer.clear()
-    this.#buffer.push({ kind: 'segment', head })
-    await this.#put(this.#buffer.bytes)
-    await file.sync()
-    await files.rename(`${path}.new`, path)
-    await files.syncDirectory(dir)
-    this.#synced = this.#sequence - 1
+    await this.#writer.begin(number, head)
     this.#segments.push({ number, lastIndex: head.lastIndex })
   }
 
@@ -294,39 +226,17 @@ export class Wal {
   async #takeUp({ segments, leftovers, end }: ReadLog, resetTo: LogPosition | null): Promise<void> {
     const { files, dir } = this.#settings
     try {
+      // A segment that is seen may not have its name for good yet: before that those that it stands for must not go.
+      await files.syncDirectory(dir)
       for (const path of leftovers) await files.remove(path)
       const last = segments.at(-1)
-      if (last === undefined) await this.#roll()
-      else {
-        this.#current = { file: await files.open(last.path), number: last.number, salt: last.salt ?? 0 }
-        await this.#rewriteEnd(last, end)
-        await files.syncDirectory(dir)
-        if (last.salt === null) await this.#roll()
-      }
+      if (last !== undefined) await this.#writer.takeUp(last, end)
+      if ((last?.salt ?? null) === null) await this.#roll()
       if (resetTo !== null) await this.reset(resetTo)
     } catch (err) {
-      await this.#current?.file.close()
+      await this.#writer.abandon()
       throw err
     }
-  }
-
-  /** Cuts what was never finished, and writes again what nothing proves durable: after a failed sync the page cache may
-   * show what the disk does not have, and call it clean. */
-  async #rewriteEnd({ bytes, salt }: Segment, { offset, cutBytes, unproven }: SegmentEnd): Promise<void> {
-    const { file } = this.#open()
-    this.#offset = offset
-    this.#reservedTo = cutBytes > 0 ? offset : bytes.byteLength
-    if (cutBytes > 0) await file.truncate(offset)
-    if (unproven < offset) await file.write(bytes.subarray(unproven, offset), unproven)
-    await file.sync()
-    if (salt === null || unproven === offset) return
-    await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
-    await file.sync()
-  }
-
-  #open(): Current {
-    if (this.#current === null) throw new Error('the log is not open')
-    return this.#current
   }
 }
 
@@ -355,10 +265,4 @@ function takesThePlace({ lastIndex, lastTerm }: SnapshotMeta, state: LogState): 
     throw new VxmeshError('ERR_STORAGE', `the log contradicts the snapshot: ${what}`)
   }
   return replaced
-}
-
-function storageError(message: string, cause: unknown): VxmeshError {
-  if (cause instanceof VxmeshError && cause.code === 'ERR_STORAGE') return cause
-  const text = cause instanceof Error ? cause.message : String(cause)
-  return new VxmeshError('ERR_STORAGE', `${message}: ${text}`, { cause })
 }

@@ -264,7 +264,7 @@ t.test('an append that would drop what is committed, or leave a gap, is refused 
   }
 })
 
-/** Written by version 0.1: origin, vote, entries 1 to 3, a truncation, another entry 3, a vote, a commit note. */
+/** Written by the first version: origin, vote, entries 1 to 3, a truncation, another entry 3, a vote, a commit note. */
 const OLD_SEGMENT = Buffer.from(
   'AAAACgAAAAAAAQAAWRnfEZOiYzGSoWGhYpAAAAAEAAAAAAACAQDr43wxkgGhYQAAAAYAAAAAAAMDAF5eKFOUAQEAxAAAAAAJAAAAAAAEAwB7P/7H' +
     'lAIBAcQDdHdvAAAACwAAAAAABQMAyOuVVJQDAQHEBXRocmVlAAAAAQAAAAAABgIAX1D3tAMAAAALAAAAAAAHAwABGocKlAMCAsQFb3RoZXIAAAAD' +
