@@ -23,7 +23,7 @@ import type { Logger } from '#platform/log.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
-import { Wal } from '#replication/wal.ts'
+import { openStorage, type Storage } from '#replication/storage.ts'
 import { AgentApi } from './agent-api.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
@@ -52,7 +52,7 @@ export class Agent {
   readonly digests: DigestCheck
   readonly #gate = new IndexGate()
   readonly #mesh: Mesh
-  readonly #wal: Wal
+  readonly #storage: Storage
   readonly #lock: Lock
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
@@ -67,7 +67,7 @@ export class Agent {
     keys: ClusterKeys | null
     logger: Logger
     identity: Awaited<ReturnType<typeof loadIdentity>>
-    opened: Awaited<ReturnType<typeof Wal.open>>
+    storage: Storage
     driver: OverlayDriver
     overlayMtu: number
     mesh: Mesh
@@ -82,7 +82,7 @@ export class Agent {
     this.driver = p.driver
     this.overlayMtu = p.overlayMtu
     this.#mesh = p.mesh
-    this.#wal = p.opened.wal
+    this.#storage = p.storage
     this.#lock = p.lock
     p.known.isKnown = peer => this.#isKnown(peer)
     const fatal = (err: Error): void => this.#end(err)
@@ -109,7 +109,7 @@ export class Agent {
         vtep: config.overlay.vtep,
         protocol: PROTOCOL_VERSION,
         bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
-        ...(p.opened.recovered.origin === null ? {} : { clusterId: p.opened.recovered.origin.clusterId })
+        ...(p.storage.recovered.origin === null ? {} : { clusterId: p.storage.recovered.origin.clusterId })
       },
       join: config.join,
       logger: logger.child({ room: 'membership' })
@@ -118,8 +118,9 @@ export class Agent {
       self: this.self,
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
       mesh: p.mesh,
-      wal: p.opened.wal,
-      recovered: p.opened.recovered,
+      wal: p.storage.wal,
+      snapshots: p.storage.snapshots,
+      recovered: p.storage.recovered,
       machine: {
         apply: (index, request) => this.#apply(index, request),
         skip: index => this.#skip(index),
@@ -168,8 +169,10 @@ export class Agent {
       await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
-      const opened = await Wal.open(config.dataDir)
-      if (opened.recovered.cutBytes > 0) logger.warn({ bytes: opened.recovered.cutBytes }, 'unfinished append cut off')
+      const storage = await openStorage(config.dataDir, identity.peerId)
+      const { cutBytes } = storage.recovered
+      if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
+      for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
       const bootId = await readBootId()
       const known: { isKnown: (peer: PeerId) => boolean } = { isKnown: () => false }
       const mesh = await Mesh.start({
@@ -182,7 +185,7 @@ export class Agent {
         logger: logger.child({ room: 'replication' })
       })
       const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
-      const parts = { config, keys, logger, identity, opened, driver, overlayMtu, mesh, bootId, lock, known }
+      const parts = { config, keys, logger, identity, storage, driver, overlayMtu, mesh, bootId, lock, known }
       agent = new Agent(parts)
       await agent.#run(logger)
       return agent
@@ -219,7 +222,7 @@ export class Agent {
     await this.replicator.stop()
     await this.membership.stop()
     await this.#mesh.stop()
-    await this.#wal.close()
+    await this.#storage.wal.close()
     await this.driver.close()
     await this.#lock.release()
   }

@@ -62,7 +62,9 @@ export function isErrno(err: unknown, code: string): boolean {
   return err instanceof Error && 'code' in err && err.code === code
 }
 
-function storageError(message: string, cause: unknown): VxmeshError {
+/** What the system said, as ERR_STORAGE that names what could not be done; one that is so already stays as it is. */
+export function storageError(message: string, cause: unknown): VxmeshError {
+  if (cause instanceof VxmeshError && cause.code === 'ERR_STORAGE') return cause
   const detail = cause instanceof Error ? cause.message : String(cause)
   return new VxmeshError('ERR_STORAGE', `${message}: ${detail}`, { cause })
 }

@@ -4,19 +4,19 @@ import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
 import type { Entry, EntryKind } from '#raft/types.ts'
 
-const KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
+export const ENTRY_KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
 
 export type EntryTuple = readonly [number, number, number, Uint8Array]
 
 export function entryToTuple(entry: Entry): EntryTuple {
-  return [entry.index, entry.term, KINDS.indexOf(entry.kind), entry.data]
+  return [entry.index, entry.term, ENTRY_KINDS.indexOf(entry.kind), entry.data]
 }
 
 /** @throws ERR_PEER on anything that is not an entry: an unknown kind halts, it is never skipped */
 export function entryFromTuple(value: unknown): Entry {
   if (!Array.isArray(value) || value.length !== 4) throw malformed('entry')
   const [index, term, kindCode, data] = value as unknown[]
-  const kind = typeof kindCode === 'number' ? KINDS[kindCode] : undefined
+  const kind = typeof kindCode === 'number' ? ENTRY_KINDS[kindCode] : undefined
   if (!isCount(index) || !isCount(term) || kind === undefined || !(data instanceof Uint8Array)) throw malformed('entry')
   return { index: index as LogIndex, term: term as Term, kind, data }
 }

@@ -17,6 +17,7 @@ import { Proposer, servePropose, type Applied } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
 import { Rpc } from './rpc.ts'
+import type { SnapshotStore } from './snapshot-store.ts'
 import type { Origin } from './wal-record.ts'
 import type { Recovered, Wal } from './wal.ts'
 
@@ -36,6 +37,7 @@ export type ReplicatorOptions = {
   readonly bootstrapExpect: number
   readonly mesh: Mesh
   readonly wal: Wal
+  readonly snapshots: SnapshotStore
   readonly recovered: Recovered
   readonly machine: StateMachine
   readonly members: () => readonly Member[]
@@ -204,7 +206,8 @@ export class Replicator {
 
   /** Takes up the place in a cluster: voter or not follows from its configuration. */
   async #belong(origin: Origin, isNew: boolean): Promise<void> {
-    const { wal, logger, self } = this.#options
+    const { wal, snapshots, logger, self } = this.#options
+    snapshots.belong(origin.clusterId)
     if (isNew) await wal.append([{ kind: 'origin', origin }])
     if (this.#stopped) return
     this.#origin = origin
@@ -250,8 +253,11 @@ export class Replicator {
     const { wal, recovered, fatal, logger } = this.#options
     const { entries, commitIndex } = recovered.durable
     // A host that was a voter may hold entries that were never committed; a follower of the feed keeps none.
-    if (entries.length > commitIndex) await wal.append([{ kind: 'truncate', from: (commitIndex + 1) as LogIndex }])
-    this.#apply(entries.slice(0, commitIndex))
+    const committed = entries.filter(({ index }) => index <= commitIndex)
+    if (entries.length > committed.length) {
+      await wal.append([{ kind: 'truncate', from: (commitIndex + 1) as LogIndex }])
+    }
+    this.#apply(committed)
     this.#follower = new FeedFollower({
       rpc: this.#rpc,
       clusterId: () => this.clusterId,

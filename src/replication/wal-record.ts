@@ -1,17 +1,16 @@
-// Records of the write-ahead log. Layout: u32 payload length, u48 sequence number, u8 kind, u8 zero, u32 CRC-32 of
-// those 12 bytes and the payload, then the payload (msgpack). The sequence number makes a spliced or swapped record
-// as visible as a flipped bit. Big-endian.
+// Records of the write-ahead log and their bytes: u8 kind, u32 payload length, payload. An entry's payload is u48 index,
+// u48 term, u8 kind and its data; any other's is msgpack. Integrity is the frame's matter (wal-frame.ts). Big-endian.
 
-import { crc32 } from 'node:zlib'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, HardState } from '#raft/types.ts'
-import { entryFromTuple, entryToTuple, isCount } from './entry-codec.ts'
+import { ENTRY_KINDS, isCount } from './entry-codec.ts'
 
 /** What this host belongs to: written once, at bootstrap or at the first contact with the cluster. */
 export type Origin = { readonly clusterId: ClusterId; readonly configuration: Configuration }
 
+/** What the users of the log append. */
 export type WalRecord =
   | { readonly kind: 'origin'; readonly origin: Origin }
   | { readonly kind: 'hard-state'; readonly hardState: HardState }
@@ -19,89 +18,187 @@ export type WalRecord =
   | { readonly kind: 'entry'; readonly entry: Entry }
   | { readonly kind: 'commit'; readonly index: LogIndex }
 
-export const RECORD_HEADER_BYTES = 16
-/** A record holds one entry; an entry holds one command of at most a few kilobytes. */
-export const MAX_RECORD_BYTES = 4 * 1024 * 1024
+/** The last entry that a log or a snapshot covers. */
+export type LogPosition = { readonly lastIndex: LogIndex; readonly lastTerm: Term }
 
-const KINDS: readonly WalRecord['kind'][] = ['origin', 'hard-state', 'truncate', 'entry', 'commit']
-
-export function encodeRecord(record: WalRecord, sequence: number): Buffer {
-  const payload = encodeMsgpack(payloadOf(record))
-  const out = Buffer.allocUnsafe(RECORD_HEADER_BYTES + payload.byteLength)
-  out.writeUInt32BE(payload.byteLength, 0)
-  out.writeUIntBE(sequence, 4, 6)
-  out.writeUInt8(KINDS.indexOf(record.kind), 10)
-  out.writeUInt8(0, 11)
-  payload.copy(out, RECORD_HEADER_BYTES)
-  out.writeUInt32BE(crc32(payload, crc32(out.subarray(0, 12))), 12)
-  return out
+/** What a segment begins with: all that earlier segments amount to, save their entries. */
+export type SegmentHead = LogPosition & {
+  /** Whose log this is; null in one that began before this was written down. */
+  readonly self: PeerId | null
+  readonly origin: Origin | null
+  readonly hardState: HardState
+  readonly commitIndex: LogIndex
 }
 
-export type ReadRecord =
-  | { readonly kind: 'record'; readonly record: WalRecord; readonly nextOffset: number }
-  | { readonly kind: 'end' }
-  /** The bytes end inside a record: what a crash in the middle of an append leaves. */
-  | { readonly kind: 'torn' }
-  | { readonly kind: 'corrupt'; readonly why: string }
+export type LogRecord =
+  | WalRecord
+  /** The log holds no entry any more and goes on after this position: a snapshot took its place. */
+  | { readonly kind: 'reset'; readonly position: LogPosition }
+  | { readonly kind: 'segment'; readonly head: SegmentHead }
 
-/** Reads the record at an offset, which must carry the given sequence number. */
-export function readRecord(bytes: Buffer, offset: number, sequence: number): ReadRecord {
-  const left = bytes.byteLength - offset
-  if (left === 0) return { kind: 'end' }
-  if (left < RECORD_HEADER_BYTES) return { kind: 'torn' }
-  const length = bytes.readUInt32BE(offset)
-  if (length > MAX_RECORD_BYTES) return { kind: 'corrupt', why: `a length of ${length}` }
-  if (left < RECORD_HEADER_BYTES + length) return { kind: 'torn' }
-  const payload = bytes.subarray(offset + RECORD_HEADER_BYTES, offset + RECORD_HEADER_BYTES + length)
-  if (crc32(payload, crc32(bytes.subarray(offset, offset + 12))) !== bytes.readUInt32BE(offset + 12)) {
-    return { kind: 'corrupt', why: 'a checksum that does not match' }
+const KINDS: readonly LogRecord['kind'][] = ['origin', 'hard-state', 'truncate', 'entry', 'commit', 'reset', 'segment']
+const ENTRY = KINDS.indexOf('entry')
+const PREFIX_BYTES = 5
+const ENTRY_HEADER_BYTES = 13
+
+/** A reused buffer that records are written into, after room for a header. */
+export class RecordBuffer {
+  readonly #reserved: number
+  #bytes: Buffer
+  #end: number
+
+  constructor(reserved: number) {
+    this.#reserved = reserved
+    this.#bytes = Buffer.alloc(64 * 1024)
+    this.#end = reserved
   }
-  const found = bytes.readUIntBE(offset + 4, 6)
-  if (found !== sequence) return { kind: 'corrupt', why: `record ${found} where ${sequence} belongs` }
-  const record = recordOf(KINDS[bytes.readUInt8(offset + 10)], decodeMsgpack(payload))
-  return { kind: 'record', record, nextOffset: offset + RECORD_HEADER_BYTES + length }
+
+  /** The reserved bytes and the records so far; good until the next call. */
+  get bytes(): Buffer {
+    return this.#bytes.subarray(0, this.#end)
+  }
+
+  clear(): void {
+    this.#end = this.#reserved
+  }
+
+  push(record: LogRecord): void {
+    if (record.kind === 'entry') {
+      const { index, term, kind, data } = record.entry
+      const at = this.#begin(ENTRY, ENTRY_HEADER_BYTES + data.byteLength)
+      this.#bytes.writeUIntBE(index, at, 6)
+      this.#bytes.writeUIntBE(term, at + 6, 6)
+      this.#bytes[at + 12] = ENTRY_KINDS.indexOf(kind)
+      this.#bytes.set(data, at + ENTRY_HEADER_BYTES)
+      return
+    }
+    const payload = encodeMsgpack(payloadOf(record))
+    this.#bytes.set(payload, this.#begin(KINDS.indexOf(record.kind), payload.byteLength))
+  }
+
+  /** Makes room for a record. @returns where its payload begins */
+  #begin(kind: number, payloadBytes: number): number {
+    const start = this.#end
+    this.#end += PREFIX_BYTES + payloadBytes
+    if (this.#end > this.#bytes.byteLength) {
+      const larger = Buffer.allocUnsafe(Math.max(this.#end, 2 * this.#bytes.byteLength))
+      this.#bytes.copy(larger, 0, 0, start)
+      this.#bytes = larger
+    }
+    this.#bytes[start] = kind
+    this.#bytes.writeUInt32BE(payloadBytes, start + 1)
+    return start + PREFIX_BYTES
+  }
 }
 
-function payloadOf(record: WalRecord): unknown {
+/**
+ * Reads the records of a frame whose checksum was right; entries share its bytes.
+ * @throws ERR_STORAGE on what this version does not know: that halts, it is never skipped
+ */
+export function decodeRecords(body: Buffer): LogRecord[] {
+  const records: LogRecord[] = []
+  for (let at = 0; at < body.byteLength;) {
+    if (body.byteLength - at < PREFIX_BYTES) throw unknownRecord()
+    const end = at + PREFIX_BYTES + body.readUInt32BE(at + 1)
+    if (end > body.byteLength) throw unknownRecord()
+    records.push(decodeRecord(KINDS[body.readUInt8(at)], body.subarray(at + PREFIX_BYTES, end)))
+    at = end
+  }
+  return records
+}
+
+function decodeRecord(kind: LogRecord['kind'] | undefined, payload: Buffer): LogRecord {
+  if (kind === undefined) throw unknownRecord()
+  return kind === 'entry' ? { kind, entry: decodeEntry(payload) } : recordOf(kind, decodeMsgpack(payload))
+}
+
+function decodeEntry(payload: Buffer): Entry {
+  const kind = payload.byteLength < ENTRY_HEADER_BYTES ? undefined : ENTRY_KINDS[payload.readUInt8(12)]
+  if (kind === undefined) throw unknownRecord()
+  const [index, term] = [payload.readUIntBE(0, 6), payload.readUIntBE(6, 6)]
+  return { index: index as LogIndex, term: term as Term, kind, data: payload.subarray(ENTRY_HEADER_BYTES) }
+}
+
+function payloadOf(record: Exclude<LogRecord, { readonly kind: 'entry' }>): unknown {
   switch (record.kind) {
     case 'origin':
-      return [record.origin.clusterId, record.origin.configuration.voters, record.origin.configuration.learners]
+      return originParts(record.origin)
     case 'hard-state':
-      return [record.hardState.term, record.hardState.votedFor]
+      return hardStateParts(record.hardState)
     case 'truncate':
       return record.from
-    case 'entry':
-      return entryToTuple(record.entry)
     case 'commit':
       return record.index
+    case 'reset':
+      return [record.position.lastIndex, record.position.lastTerm]
+    case 'segment': {
+      const { self, origin, hardState, commitIndex, lastIndex, lastTerm } = record.head
+      const belongs = origin === null ? null : originParts(origin)
+      return [self, belongs, hardStateParts(hardState), commitIndex, lastIndex, lastTerm]
+    }
   }
 }
 
-/** The checksum was right, so what does not fit was written by another version: that halts, it is never skipped. */
-function recordOf(kind: WalRecord['kind'] | undefined, payload: unknown): WalRecord {
+/** A record from its decoded payload. @throws ERR_STORAGE */
+export function recordOf(kind: Exclude<LogRecord['kind'], 'entry'>, payload: unknown): LogRecord {
   const parts: readonly unknown[] = Array.isArray(payload) ? payload : []
   switch (kind) {
     case 'origin':
-      if (typeof parts[0] === 'string' && Array.isArray(parts[1]) && Array.isArray(parts[2])) {
-        const configuration = { voters: parts[1] as PeerId[], learners: parts[2] as PeerId[] }
-        return { kind, origin: { clusterId: parts[0] as ClusterId, configuration } }
-      }
-      break
+      return { kind, origin: originOf(parts) }
     case 'hard-state':
-      if (isCount(parts[0]) && (parts[1] === null || typeof parts[1] === 'string')) {
-        return { kind, hardState: { term: parts[0] as Term, votedFor: parts[1] as PeerId | null } }
-      }
-      break
+      return { kind, hardState: hardStateOf(parts) }
     case 'truncate':
-      if (isCount(payload)) return { kind, from: payload as LogIndex }
-      break
-    case 'entry':
-      return { kind, entry: entryFromTuple(payload) }
+      return { kind, from: indexOf(payload) }
     case 'commit':
-      if (isCount(payload)) return { kind, index: payload as LogIndex }
-      break
-    case undefined:
-      break
+      return { kind, index: indexOf(payload) }
+    case 'reset':
+      return { kind, position: { lastIndex: indexOf(parts[0]), lastTerm: termOf(parts[1]) } }
+    case 'segment': {
+      const [self, belongs, hardState, commitIndex, lastIndex, lastTerm] = parts
+      if (parts.length !== 6 || !(self === null || typeof self === 'string') || !Array.isArray(hardState)) break
+      if (!(belongs === null || Array.isArray(belongs))) break
+      const head = {
+        self: self as PeerId | null,
+        origin: belongs === null ? null : originOf(belongs),
+        hardState: hardStateOf(hardState),
+        commitIndex: indexOf(commitIndex),
+        lastIndex: indexOf(lastIndex),
+        lastTerm: termOf(lastTerm)
+      }
+      return { kind, head }
+    }
   }
-  throw new VxmeshError('ERR_STORAGE', 'the log holds a record that this version does not know')
+  throw unknownRecord()
+}
+
+function originParts({ clusterId, configuration }: Origin): unknown[] {
+  return [clusterId, configuration.voters, configuration.learners]
+}
+
+function originOf([clusterId, voters, learners]: readonly unknown[]): Origin {
+  if (typeof clusterId !== 'string' || !Array.isArray(voters) || !Array.isArray(learners)) throw unknownRecord()
+  const configuration = { voters: voters as PeerId[], learners: learners as PeerId[] }
+  return { clusterId: clusterId as ClusterId, configuration }
+}
+
+function hardStateParts({ term, votedFor }: HardState): unknown[] {
+  return [term, votedFor]
+}
+
+function hardStateOf([term, votedFor]: readonly unknown[]): HardState {
+  if (!(votedFor === null || typeof votedFor === 'string')) throw unknownRecord()
+  return { term: termOf(term), votedFor: votedFor as PeerId | null }
+}
+
+function indexOf(value: unknown): LogIndex {
+  if (!isCount(value)) throw unknownRecord()
+  return value as LogIndex
+}
+
+function termOf(value: unknown): Term {
+  return indexOf(value) as number as Term
+}
+
+export function unknownRecord(): VxmeshError {
+  return new VxmeshError('ERR_STORAGE', 'the log holds a record that this version does not know')
 }
