@@ -75,7 +75,8 @@ function planNetwork(p: {
       planEndpoint({ network, endpoint, link, devices, adds, deletes })
     }
   }
-  p.ops.push(...devices, ...adds, ...deletes)
+  // One by one: a network may have more entries than a call takes arguments.
+  for (const some of [devices, adds, deletes]) for (const op of some) p.ops.push(op)
 }
 
 function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {

@@ -227,6 +227,16 @@ t.test('a change of the own VTEP keeps the device, a change of the UDP port make
   )
 })
 
+t.test('a network may have more entries than a call takes arguments', async t => {
+  const many = Array.from({ length: 150_000 }, (_, n) => ({
+    ...theirs,
+    address: (theirs.address + n) as typeof theirs.address,
+    mac: `02:bc:00:${[n >> 16, n >> 8, n].map(b => (b & 0xff).toString(16).padStart(2, '0')).join(':')}` as typeof theirs.mac
+  }))
+  const want = desired({ ...input, endpoints: byNetwork([mine]).set(red.name, [mine, ...many]) })
+  t.equal(plan(want, new SimulatedKernel().observe()).ops.filter(op => op.kind === 'fdb-set').length, many.length)
+})
+
 t.test('every op is described with its device', async t => {
   fc.assert(
     fc.property(anyCase, ({ input, kernel }) => {
