@@ -143,7 +143,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
       const since = performance.now()
       const refused = socket.batch(messages, 'write entries').find(fate => fate !== null)
       rates.limit.push(ENTRIES / ((performance.now() - since) / 1_000))
-      if (refused !== undefined) throw new Error(`raw: ${refused?.message}`)
+      if (refused !== undefined) throw new Error(`raw: ${refused.message}`)
       await settle(driver, { ...empty, networks: [] })
       say(`reconcile: ${Math.round(rates.ours.at(-1) ?? 0)} entries/s, raw ${Math.round(rates.limit.at(-1) ?? 0)}`)
     }
@@ -154,7 +154,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
 }
 
 /** From the state to the kernel, the entries' part alone: neighbours would be counted as work that the limit has not. */
-async function oursSeconds(driver: LinuxDriver, input: DesiredInput): Promise<readonly string[]> {
+async function oursSeconds(driver: LinuxDriver, input: DesiredInput): Promise<number> {
   const observed = await driver.observe()
   const since = performance.now()
   const ops = plan(desired(input), observed).ops.filter(op => op.kind === 'fdb-set')
