@@ -191,7 +191,7 @@ function checkFlood(view: OracleView): string[] {
       .map(({ vtep }) => `flood ${tunnelOf(network)} ${vtep}`)
   )
   const got = view.kernel.fdb
-    .filter(e => e.mac === '00:00:00:00:00:00' && isTunnel(e.ifname))
+    .filter(e => e.mac === '00:00:00:00:00:00' && isTunnel(e.ifname) && isMarked(view, e.ifname))
     .map(e => `flood ${e.ifname} ${e.dst ?? ''}`)
   return compare(want, got)
 }
@@ -207,7 +207,13 @@ function checkFdb(view: OracleView): string[] {
   ])
   const own = new Map(view.kernel.links.map(link => [link.ifname, link.address]))
   const got = view.kernel.fdb
-    .filter(e => isPort(e.ifname) && e.mac !== '00:00:00:00:00:00' && !/^(33:33|01:00:5e)/.test(e.mac))
+    .filter(
+      e =>
+        isPort(e.ifname) &&
+        isMarked(view, e.ifname) &&
+        e.mac !== '00:00:00:00:00:00' &&
+        !/^(33:33|01:00:5e)/.test(e.mac)
+    )
     .filter(e => !(e.state === 'permanent' && e.mac === own.get(e.ifname)))
     .map(e =>
       e.master === undefined
@@ -225,7 +231,7 @@ function checkNeighbours(view: OracleView): string[] {
     )
   )
   const got = view.kernel.neighbours
-    .filter(n => isBridge(n.dev) && n.state.includes('PERMANENT'))
+    .filter(n => isBridge(n.dev) && isMarked(view, n.dev) && n.state.includes('PERMANENT'))
     .map(n => `neighbour ${n.dev} ${n.dst} ${n.lladdr ?? ''}`)
   return compare(want, got)
 }
@@ -240,6 +246,9 @@ function checkNothingElse(view: OracleView): string[] {
     .map(link => `${link.ifname} (${link.ifalias ?? ''}) is left over`)
 }
 
+/** By name and mark: others may have devices of similar names. */
+const isMarked = (view: OracleView, name: string): boolean =>
+  view.kernel.links.some(link => link.ifname === name && link.ifalias?.startsWith('vxmesh ') === true)
 const isBridge = (name: string): boolean => /^vb[0-9a-f]{6}$/.test(name)
 const isTunnel = (name: string): boolean => /^vx[0-9a-f]{6}$/.test(name)
 const isPort = (name: string): boolean => isTunnel(name) || /^ve[0-9a-f]{13}$/.test(name)

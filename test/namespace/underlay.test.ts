@@ -4,8 +4,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { EndpointView } from '#model/views.ts'
+import { CHAOS_IN_FULL } from '../lab/chaos.ts'
 import { bare } from '../lab/container.ts'
-import { ipBatch, must } from '../lab/kernel.ts'
+import { ipBatch } from '../lab/kernel.ts'
 import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
@@ -16,47 +17,33 @@ const skip = cannotRun()
 /** IPv4 and ICMP headers. */
 const PING_HEADERS = 28
 
-for (const underlayMtu of [1450, 1500, 9000]) {
-  t.test(
-    `on an underlay of ${underlayMtu} a container sends ${underlayMtu - 50} bytes and not one more`,
-    { skip },
-    async t => {
-      const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2, underlayMtu })
-      const [one, other] = [nth(containers, 1), bare(nth(endpoints, 2).address)]
-      const mtu = underlayMtu - 50
-      t.equal((await one.link())?.mtu, mtu)
-      t.equal(nth(endpoints, 1).mtu, mtu)
-      const whole = (size: number): Promise<{ received: number }> =>
-        one.ping(other, { count: 3, size: size - PING_HEADERS, dontFragment: true })
-      t.equal((await whole(mtu)).received, 3, 'exactly the MTU passes')
-      t.equal((await whole(mtu + 1)).received, 0, 'one more byte does not')
-      const { stdout, stderr } = await one.exec('ping', '-c1', '-W1', '-Mdo', `-s${mtu + 1 - PING_HEADERS}`, other)
-      t.match(`${stdout}${stderr}`, /[Mm]essage too long/, 'and the sender is told')
-      await expectOracle(lab)
-      if (underlayMtu !== 1500) return
-      for (const changed of [1400, 1500]) {
-        for (const host of lab.hosts)
-          await must('ip', ['-n', host.namespace, 'link', 'set', 'eth0', 'mtu', `${changed}`])
-        for (const container of containers) {
-          await waitFor(
-            `${container.name} follows to ${changed}`,
-            async () => (await container.link())?.mtu === changed - 50
-          )
-        }
-        t.equal((await whole(changed - 50)).received, 3, `${changed}: exactly the MTU passes`)
-        t.equal((await whole(changed - 49)).received, 0, `${changed}: one more byte does not`)
-        await expectOracle(lab)
-      }
-      const host = lab.host(1)
-      await host.stopAgent()
-      await must('ip', ['-n', host.namespace, 'link', 'set', 'eth0', 'mtu', '1420'])
-      await host.startAgent()
-      await host.waitReady()
-      await waitFor('a change while the agent was away is followed too', async () => (await one.link())?.mtu === 1370)
-      await expectOracle(lab)
+t.test('containers send 50 bytes less than the underlay and not one more, also when it changes', { skip }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
+  const [one, other] = [nth(containers, 1), bare(nth(endpoints, 2).address)]
+  const whole = async (size: number): Promise<number> =>
+    (await one.ping(other, { count: 3, size: size - PING_HEADERS, dontFragment: true, waitMs: 300 })).received
+  for (const underlayMtu of [1500, 1450, 9000, 1400]) {
+    const mtu = underlayMtu - 50
+    await lab.setUnderlayMtu(underlayMtu)
+    for (const container of containers) {
+      await waitFor(`${container.name} follows to ${mtu}`, async () => (await container.link())?.mtu === mtu)
     }
-  )
-}
+    await expectOracle(lab)
+    t.equal(await whole(mtu), 3, `underlay ${underlayMtu}: exactly ${mtu} bytes pass`)
+    t.equal(await whole(mtu + 1), 0, `underlay ${underlayMtu}: one more byte does not`)
+    const { stdout, stderr } = await one.exec('ping', '-c1', '-W1', '-Mdo', `-s${mtu + 1 - PING_HEADERS}`, other)
+    t.match(`${stdout}${stderr}`, /[Mm]essage too long/, `underlay ${underlayMtu}: and the sender is told`)
+    const [view] = (await lab.host(1).api.call('GET', '/v1/endpoints/c1')) as EndpointView[]
+    t.equal(view?.mtu, mtu, 'the API says so too')
+  }
+  const host = lab.host(1)
+  await host.stopAgent()
+  await lab.setUnderlayMtu(1420)
+  await host.startAgent()
+  await host.waitReady()
+  await waitFor('a change while the agent was away is followed too', async () => (await one.link())?.mtu === 1370)
+  await expectOracle(lab)
+})
 
 t.test('a host that comes back under another address keeps its containers reachable', { skip }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 2 })
@@ -65,7 +52,7 @@ t.test('a host that comes back under another address keeps its containers reacha
     (await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 1, waitMs: 300 })).received === 1
   t.ok(await ping())
   await host.stopAgent()
-  await ipBatch(['addr add 192.0.2.22/24 dev eth0', 'addr del 192.0.2.2/24 dev eth0'], host.namespace)
+  await ipBatch(['addr del 192.0.2.2/24 dev eth0', 'addr add 192.0.2.22/24 dev eth0'], host.namespace)
   await host.configure({ clusterKeyFile: lab.keyFile, bootstrapExpect: 3, join: ['192.0.2.1'], bind: '192.0.2.22' })
   const since = performance.now()
   await host.startAgent()
@@ -78,9 +65,11 @@ t.test('a host that comes back under another address keeps its containers reacha
     [],
     'nothing is sent to the old address'
   )
-  await waitFor('all see it alive', async () => (await lab.host(1).members()).every(m => m.status === 'alive'), {
-    timeoutMs: 60_000
-  })
+  // Serf lets a name change its address only half a minute after it was declared failed: no floods until then.
+  if (CHAOS_IN_FULL) {
+    const alive = async (): Promise<boolean> => (await lab.host(1).members()).every(m => m.status === 'alive')
+    await waitFor('all see it alive', alive, { timeoutMs: 120_000 })
+  }
   await expectOracle(lab)
 })
 
