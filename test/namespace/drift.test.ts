@@ -2,14 +2,15 @@
 // ours are right again within 10 s, theirs are untouched, and status tells what was repaired.
 
 import t from 'tap'
+import type { NetworkView } from '#model/views.ts'
 import { run } from '#platform/process.ts'
 import { CHAOS, CHAOS_TIMEOUT } from '../lab/chaos.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch } from '../lab/kernel.ts'
-import { expectOracle, readKernel } from '../lab/oracle.ts'
+import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
-import { meshLab } from './mesh-lab.ts'
+import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
@@ -72,6 +73,43 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
   const repairs = Object.values(overlay.repaired).reduce((sum, count) => sum + count, 0)
   t.ok(repairs >= CHAOS.drifts / 4, `status counts repairs by kind: ${JSON.stringify(overlay.repaired)}`)
 })
+
+t.test(
+  'a network that cannot be put right says why, alone, and is right again when it can',
+  { skip: cannotRun() },
+  async t => {
+    const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
+    const host = lab.host(1)
+    const blue = (await host.api.call('POST', '/v1/networks', { name: 'blue', subnet: '10.1.0.0/24' })) as NetworkView
+    const other = await lab.container('b1')
+    await host.attach(other, 'blue')
+    await expectOracle(lab)
+
+    await ipBatch([`link del ${nth(endpoints, 1).hostInterface}`], host.namespace)
+    await waitFor('the interface is back in its container', async () => (await nth(containers, 1).link()) !== null)
+    await expectOracle(lab)
+    t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 3 })).received, 3)
+    t.equal((await host.status()).overlay.repaired['endpoint-attach'], 1)
+
+    const tunnel = (vni: number): string => `vx${vni.toString(16).padStart(6, '0')}`
+    const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
+    await ipBatch([`link del ${tunnel(blue.vni)}`, taken], host.namespace)
+    const overlay = await waitFor('blue is degraded', async () => {
+      const status = await host.status()
+      return status.overlay.degraded.length > 0 ? status.overlay : null
+    })
+    t.match(overlay.degraded, [/^network blue: create VXLAN device .*already exists/], 'with the words of the kernel')
+    t.equal(overlay.degraded.length, 1, 'and red is not')
+    await ipBatch([`link set ${tunnel(nth(endpoints, 1).vni)} down`], host.namespace)
+    await waitFor('red is repaired all the same', async () => {
+      const found = await differences([host])
+      return found.length > 0 && found.every(text => text.includes(tunnel(blue.vni)))
+    })
+    await ipBatch(['link del taken'], host.namespace)
+    await expectOracle(lab, { timeoutMs: 30_000 })
+    await waitFor('nothing is degraded', async () => (await host.status()).overlay.drift === 0)
+  }
+)
 
 /** One random deletion or edit. What an earlier one has taken away may be missing: then the command fails, which is fine. */
 async function hurt(host: LabHost, random: Random): Promise<void> {
