@@ -70,8 +70,10 @@ export class LocalEndpoints {
 
   /** To be called in the kernel's turn: the MTU is what it is then. @throws see OverlayDriver.attach */
   async attach(endpoint: Endpoint, netns: string): Promise<AttachResult> {
+    const result = await this.#options.driver.attach(this.#request(endpoint, netns))
+    // Only now: what could not be attached must not take the place of what is.
     await this.#remember(endpoint, netns)
-    return this.#options.driver.attach(this.#request(endpoint, netns))
+    return result
   }
 
   async forget({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Promise<void> {

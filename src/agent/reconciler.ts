@@ -88,9 +88,7 @@ export class Reconciler {
   wake(networks?: Iterable<Vni>): void {
     if (networks === undefined) this.#full = true
     else for (const vni of networks) this.#waiting.add(vni)
-    if (this.#running || this.#stopped || (!this.#full && this.#waiting.size === 0)) return
-    this.#running = true
-    setImmediate(() => void this.#run())
+    if (this.#full || this.#waiting.size > 0) this.#start()
   }
 
   /**
@@ -119,6 +117,12 @@ export class Reconciler {
     await this.#kernel.run(() => Promise.resolve())
   }
 
+  #start(): void {
+    if (this.#running || this.#stopped) return
+    this.#running = true
+    setImmediate(() => void this.#run())
+  }
+
   async #run(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     while (!this.#stopped) {
@@ -139,7 +143,9 @@ export class Reconciler {
     const now = monotonicMs()
     const due = this.#troubles.due(now)
     if (now >= this.#fullDueMs || due.includes('host')) this.#full = true
-    this.wake(due.filter(place => place !== 'host'))
+    for (const place of due) if (place !== 'host') this.#waiting.add(place)
+    // Also with nothing due, should the timer have been early: the run sets the next one.
+    this.#start()
   }
 
   async #fullPass(): Promise<void> {
