@@ -1,4 +1,4 @@
-// How much chaos: short by default, in full by `npm run chaos` (VXMESH_CHAOS=full).
+// How much chaos: short by default, in full by `npm run chaos:plane` (VXMESH_CHAOS=full).
 
 export const CHAOS_IN_FULL = process.env['VXMESH_CHAOS'] === 'full'
 
