@@ -125,7 +125,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
   )
   const empty = { ...base(), networks: [network], endpoints: byNetwork([local]) }
   const full = { ...empty, endpoints: new Map([[network.name, [local, ...remote]]]) }
-  const vteps = new Map(base().hosts instanceof Array ? [...base().hosts].map(h => [h.peerId, h.vtep]) : [])
+  const vteps = new Map(base().hosts.map(h => [h.peerId, h.vtep]))
   const socket = NetlinkSocket.open(netns)
   const rates = { ours: [] as number[], limit: [] as number[] }
   try {

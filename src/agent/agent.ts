@@ -32,7 +32,7 @@ import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './local-endpoints.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
-import { networksOfCommand, networksOfMembers } from './touched.ts'
+import { networksOfCommand } from './touched.ts'
 import { VERSION } from '#platform/version.ts'
 
 /** How long a committed change may take to become visible on the host that asked for it. */
@@ -59,7 +59,6 @@ export class Agent {
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
   #overlayMtu: number
-  #statuses: ReadonlyMap<PeerId, MemberStatus> | null = null
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
   /** The members as the last events told them. */
@@ -260,7 +259,7 @@ export class Agent {
     await this.localEndpoints.load()
     await this.replicator.start()
     // The data plane comes first: from the copy on disk, before anybody was heard.
-    this.driver.onChange(networks => this.reconciler.wake(networks ?? undefined))
+    this.driver.onChange(networks => this.reconciler.changed(networks))
     this.reconciler.wake()
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
@@ -283,7 +282,9 @@ export class Agent {
 
   #apply(index: LogIndex, request: Request): Outcome {
     const { command } = request
-    for (const vni of networksOfCommand(this.state, command)) this.#touched.add(vni)
+    const touched = networksOfCommand(this.state, command)
+    if (touched === 'all') this.reconciler.wake()
+    else for (const vni of touched) this.#touched.add(vni)
     const outcome = this.state.apply(index, request)
     this.digests.applied(index)
     this.events.tell(() =>
@@ -308,7 +309,7 @@ export class Agent {
     for (const event of memberEvents(this.#told, now)) this.events.tell(() => event)
     this.#told = now
     this.replicator.membersChanged()
-    this.#wakeForMembers()
+    this.reconciler.wake()
   }
 
   #applied(index: LogIndex): void {
@@ -325,14 +326,6 @@ export class Agent {
   /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
   #isKnown(peer: PeerId): boolean {
     return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
-  }
-
-  /** The first view says more than nothing did; after it only hosts whose status changed matter. */
-  #wakeForMembers(): void {
-    const [before, after] = [this.#statuses, this.#memberStatus()]
-    this.#statuses = after
-    if (before === null || after === null) this.reconciler.wake()
-    else this.reconciler.wake(networksOfMembers(this.state, { before, after }))
   }
 
   #memberStatus(): ReadonlyMap<PeerId, MemberStatus> | null {

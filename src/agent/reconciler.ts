@@ -7,6 +7,7 @@ import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import { desiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
 import { plan, type Missing } from '#overlay/plan/plan.ts'
@@ -86,7 +87,14 @@ export class Reconciler {
 
   /** Asks for a pass soon, over these networks or over everything; many calls make one. */
   wake(networks?: Iterable<Vni>): void {
-    if (networks === undefined) this.#full = true
+    // What the cluster has decided waits for nothing.
+    if (networks === undefined) this.#restUntilMs = 0
+    this.changed(networks ?? null)
+  }
+
+  /** The same after changes in the kernel, which may come as fast as somebody else can make them. */
+  changed(networks: Iterable<Vni> | null): void {
+    if (networks === null) this.#full = true
     else for (const vni of networks) this.#waiting.add(vni)
     if (this.#full || this.#waiting.size > 0) this.#start()
   }
@@ -183,6 +191,8 @@ export class Reconciler {
       const known = this.#troubles.places().includes(vni)
       // An interface that was taken out of its bridge is seen only by a look at everything.
       if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
+      // A port that went leaves the filters.
+      if (pass.ops.some(op => op.kind === 'device-delete')) this.#full = true
       const problems = known ? await this.#restoreAll(pass) : pass.problems
       this.#found(vni, [...problems.values()].flat(), pass)
       const network = pass.want.networks.get(vni)
@@ -196,11 +206,23 @@ export class Reconciler {
   async #pass(scope?: Vni): Promise<Pass> {
     const { driver, input, logger } = this.#options
     const observed = await driver.observe(scope)
-    const want = desired(input(scope))
+    const facts = input(scope)
+    const want = desired(facts)
     const { ops, conflicts, missing } = plan(want, observed)
-    const allowed = this.#options.mayRemove() ? ops : ops.filter(op => !removes(op))
-    const { failures } = await driver.execute(allowed)
+    const mayRemove = this.#options.mayRemove()
+    const allowed = mayRemove ? ops : ops.filter(op => !removes(op))
     const problems = new Map<Place, VxmeshError[]>()
+    // The filters are the whole host's. First of all: who is to be reached by new entries may answer at once. One that
+    // cannot be set must not keep the rest from being right: traffic goes on.
+    const unguarded =
+      scope === undefined
+        ? await attempt(async () => {
+            const done = await driver.guard(desiredFilter(facts, want), { mayRemove })
+            if (done.length > 0) logger.debug({ done }, 'filters set')
+          })
+        : null
+    if (unguarded !== null) add(problems, 'host', unguarded)
+    const { failures } = await driver.execute(allowed)
     for (const { vni, device, reason } of conflicts) {
       add(problems, vni, new VxmeshError('ERR_KERNEL', `device ${device}: ${reason}`))
     }

@@ -4,11 +4,13 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { endpointKey } from '#model/endpoint.ts'
-import type { HostName, NetworkName, PeerId, Vni } from '#model/ids.ts'
-import type { MemberStatus } from '#model/member.ts'
+import type { NetworkName, Vni } from '#model/ids.ts'
 
-/** To be asked before the command is applied: afterwards a removal has left no trace. */
-export function networksOfCommand(state: ClusterState, command: Command): readonly Vni[] {
+/**
+ * To be asked before the command is applied: afterwards a removal has left no trace. A host's coming and going concerns
+ * all, also the filters, which are no network's.
+ */
+export function networksOfCommand(state: ClusterState, command: Command): readonly Vni[] | 'all' {
   switch (command.kind) {
     case 'session-open':
     case 'network-create':
@@ -23,33 +25,12 @@ export function networksOfCommand(state: ClusterState, command: Command): readon
       return endpoint === undefined ? [] : [endpoint.vni]
     }
     case 'host-register':
-      return networksOfHost(state, command.host.peerId)
     case 'host-remove':
-      return networksOfHostNamed(state, command.name)
+      return 'all'
   }
-}
-
-/** The networks in which hosts have endpoints whose status is not what it was. */
-export function networksOfMembers(
-  state: ClusterState,
-  p: { before: ReadonlyMap<PeerId, MemberStatus>; after: ReadonlyMap<PeerId, MemberStatus> }
-): readonly Vni[] {
-  const peers = new Set([...p.before.keys(), ...p.after.keys()])
-  return [...peers]
-    .filter(peer => p.before.get(peer) !== p.after.get(peer))
-    .flatMap(peer => networksOfHost(state, peer))
 }
 
 function networkNamed(state: ClusterState, name: NetworkName): readonly Vni[] {
   const network = state.network(name)
   return network === undefined ? [] : [network.vni]
-}
-
-function networksOfHostNamed(state: ClusterState, name: HostName): readonly Vni[] {
-  const host = state.hostByName(name)
-  return host === undefined ? [] : networksOfHost(state, host.peerId)
-}
-
-function networksOfHost(state: ClusterState, peer: PeerId): readonly Vni[] {
-  return [...new Set(state.endpointsOnHost(peer).map(endpoint => endpoint.vni))]
 }

@@ -5,11 +5,10 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { ClusterState } from '#allocator/state-machine.ts'
-import { networksOfCommand, networksOfMembers } from '#agent/touched.ts'
+import { networksOfCommand } from '#agent/touched.ts'
 import type { Command } from '#model/command.ts'
-import { parseContainerId, parseIfName, parseNetworkName, type LogIndex, type PeerId } from '#model/ids.ts'
+import { parseContainerId, parseIfName, parseNetworkName, type LogIndex } from '#model/ids.ts'
 import { parseIpv4, parseSubnet, type Ipv4 } from '#model/ipv4.ts'
-import type { MemberStatus } from '#model/member.ts'
 import { desired, type DesiredHost } from '#overlay/plan/desired.ts'
 import { makeHost, peer } from '../overlay/fixtures.ts'
 
@@ -39,10 +38,6 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 const NETWORK = { egressRate: 0, mtu: 0, egress: true, hostAccess: false }
 const ENDPOINT = { name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
 const commands = fc.array(command, { maxLength: 60, size: 'max' })
-const statuses = fc
-  .dictionary(fc.constantFrom('1', '2', '3'), fc.constantFrom<MemberStatus>('alive', 'leaving', 'left', 'failed'))
-  .map(by => new Map(Object.entries(by).map(([n, status]) => [peer(Number(n)), status])))
-
 /** A run of the log; `each` sees the state before and after every command. */
 function play(
   log: readonly Command[],
@@ -59,19 +54,15 @@ function play(
   return state
 }
 
-function desiredOn(
-  state: ClusterState,
-  self: number,
-  memberStatus: ReadonlyMap<PeerId, MemberStatus> | null = null
-): DesiredHost {
+function desiredOn(state: ClusterState, self: number): DesiredHost {
   const own = state.host(peer(self))
   return desired({
     self: peer(self),
     selfVtep: own?.vtep ?? (0 as Ipv4),
     networks: state.networks(),
     endpoints: new Map([...state.networks()].map(({ name }) => [name, state.endpointsOf(name)])),
-    hosts: state.hosts(),
-    memberStatus,
+    hosts: [...state.hosts()],
+    memberStatus: null,
     overlayMtu: 1450,
     vxlanPort: 4789
   })
@@ -82,33 +73,16 @@ t.test('a command changes no network that it does not touch', async t => {
     fc.property(commands, log => {
       play(log, (command, apply, state) => {
         const before = HOSTS.map(n => desiredOn(state, n).networks)
-        // The own VTEP comes from the configuration: a host restarts with another one, and looks at everything.
-        const own = command.kind === 'host-register' ? command.host.peerId : null
-        const touched = new Set(networksOfCommand(state, command))
+        const touched = networksOfCommand(state, command)
         apply()
+        if (touched === 'all') return
         for (const [i, n] of HOSTS.entries()) {
-          if (peer(n) === own) continue
           const after = desiredOn(state, n).networks
           for (const vni of new Set([...(before[i]?.keys() ?? []), ...after.keys()])) {
-            if (!touched.has(vni)) assert.deepEqual(after.get(vni), before[i]?.get(vni))
+            if (!touched.includes(vni)) assert.deepEqual(after.get(vni), before[i]?.get(vni))
           }
         }
       })
-    }),
-    { numRuns: 300 }
-  )
-  t.pass()
-})
-
-t.test('a change of members changes no network that it does not touch', async t => {
-  fc.assert(
-    fc.property(commands, statuses, statuses, (log, before, after) => {
-      const state = play(log, (_, apply) => apply())
-      const touched = new Set(networksOfMembers(state, { before, after }))
-      for (const n of HOSTS) {
-        const [was, is] = [desiredOn(state, n, before).networks, desiredOn(state, n, after).networks]
-        for (const [vni, network] of is) if (!touched.has(vni)) assert.deepEqual(was.get(vni), network)
-      }
     }),
     { numRuns: 300 }
   )
