@@ -23,7 +23,7 @@ const HOSTS = 50
 const ENDPOINTS = 5_000
 const ENTRIES = 100_000
 const PASSES = 15
-const ROUNDS = 3
+const ROUNDS = 5
 
 export async function bench(): Promise<Report> {
   const lab = await Lab.open({ hosts: 1 })
@@ -112,7 +112,7 @@ async function attachAll(
   }
 }
 
-/** Alternating rounds of both ways, each into an empty table. */
+/** Alternating rounds of both ways, each into an empty table; the best of each, for both are disturbed by neighbours only. */
 async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: number; limit: number }> {
   const network = makeNetwork('big', 9_000, { subnet: { base: 0x0a000000 as Ipv4, prefixLength: 8 } })
   const local = makeEndpoint(network, { container: 'here', host: 1, address: '10.0.0.2' })
@@ -150,7 +150,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
   } finally {
     socket.close()
   }
-  return { ours: median(rates.ours), limit: median(rates.limit) }
+  return { ours: Math.max(...rates.ours), limit: Math.max(...rates.limit) }
 }
 
 /** From the state to the kernel, the entries' part alone: neighbours would be counted as work that the limit has not. */

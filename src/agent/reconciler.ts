@@ -69,6 +69,8 @@ export class Reconciler {
   readonly #settled = new Map<Vni, DesiredNetwork>()
   readonly #waiting = new Set<Vni>()
   #full = false
+  /** The full pass that is asked for is not to wait for the rest after the last one. */
+  #urgent = false
   #fullPasses = 0
   #fullDueMs = 0
   #restUntilMs = 0
@@ -88,7 +90,7 @@ export class Reconciler {
   /** Asks for a pass soon, over these networks or over everything; many calls make one. */
   wake(networks?: Iterable<Vni>): void {
     // What the cluster has decided waits for nothing.
-    if (networks === undefined) this.#restUntilMs = 0
+    if (networks === undefined) this.#urgent = true
     this.changed(networks ?? null)
   }
 
@@ -136,7 +138,8 @@ export class Reconciler {
     while (!this.#stopped) {
       if (this.#waiting.size > MANY_NETWORKS) this.#full = true
       const [vni] = this.#waiting
-      if (this.#full && monotonicMs() >= this.#restUntilMs) await this.#kernel.run(() => this.#fullPass())
+      const rested = this.#urgent || monotonicMs() >= this.#restUntilMs
+      if (this.#full && rested) await this.#kernel.run(() => this.#fullPass())
       else if (vni !== undefined) await this.#kernel.run(() => this.#networkPass(vni))
       else break
     }
@@ -160,6 +163,7 @@ export class Reconciler {
     const since = monotonicMs()
     // From here on a wake asks for another pass: what it announces may come after the state is read.
     this.#full = false
+    this.#urgent = false
     this.#waiting.clear()
     try {
       const refreshed = await attempt(this.#options.before)
