@@ -46,6 +46,12 @@ export type AttachResult = {
   readonly ifindex: number
 }
 
+/** The interface of a container that is attached, to be brought to another MTU. */
+export type ContainerMtuRequest = Pick<AttachRequest, 'hostInterface' | 'ifname' | 'netns' | 'mtu'>
+
+/** Hears of changes by others: in these networks, or (null) in any. */
+export type ChangeListener = (networks: ReadonlySet<Vni> | null) => void
+
 export type DetachRequest = { readonly hostInterface: IfName; readonly alias: string }
 
 /** Seen from the container: rx is what it received. Bytes and packets since the device was made. */
@@ -80,13 +86,15 @@ export type OverlayDriver = {
   attach(request: AttachRequest): Promise<AttachResult>
   /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
+  /** Leaves a container alone that holds no end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
+  setContainerMtu(request: ContainerMtuRequest): Promise<void>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
   overlayMtu(): Promise<number>
   features(): Promise<readonly Feature[]>
-  /** Calls back (coalesced) after devices or entries of the host have changed, by whomever. Returns how to stop. */
-  onChange(listener: () => void): () => void
+  /** Calls back (coalesced) after somebody else changed devices, entries or the underlay's MTU. Returns how to stop. */
+  onChange(listener: ChangeListener): () => void
   /** Closes sockets. Nothing in the kernel is removed. */
   close(): Promise<void>
 }

@@ -5,7 +5,7 @@ import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
 import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
 import { checkContainerNetns, withNetns } from '#platform/netns.ts'
-import type { AttachRequest, AttachResult, DetachRequest } from '../driver.ts'
+import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
 import {
   addDefaultRoute,
   decodeAddress,
@@ -57,15 +57,31 @@ export async function detachContainer(
   return { removed: true }
 }
 
+/** See OverlayDriver.setContainerMtu. */
+export function setContainerMtu(kernel: Kernel, request: ContainerMtuRequest): void {
+  withContainer(kernel, request, place => {
+    const outer = readLink(kernel.socket, request.hostInterface)
+    const inner = readLink(place.inside, request.ifname)
+    if (outer === null || inner === null || inner.mtu === request.mtu || !isPair(place, outer, inner)) return
+    run(place.inside, `set the MTU of ${request.ifname} in the container`, [
+      setLink(inner.ifindex, { mtu: request.mtu })
+    ])
+  })
+}
+
 /** A container's namespace for the length of one synchronous stretch. */
-type Place = {
+type Place<Request = AttachRequest> = {
   readonly kernel: Kernel
-  readonly request: AttachRequest
+  readonly request: Request
   readonly inside: NetlinkSocket
   readonly netnsFd: number
 }
 
-function withContainer<T>(kernel: Kernel, request: AttachRequest, use: (place: Place) => T): T {
+function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
+  kernel: Kernel,
+  request: Request,
+  use: (place: Place<Request>) => T
+): T {
   return withNetns(request.netns, netnsFd => {
     // By the descriptor: the path may mean another namespace by now.
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
@@ -99,7 +115,7 @@ function isOurs(link: LinkInfo, alias: string): boolean {
   return nameRole(link.name)?.role === 'veth' && isMarkedOurs(link) && (link.alias === alias || link.alias === '')
 }
 
-function isPair(place: Place, outer: LinkInfo, inner: LinkInfo): boolean {
+function isPair(place: Place<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
   if (outer.link !== inner.ifindex || inner.link !== outer.ifindex || inner.kind !== 'veth') return false
   const [answer] = place.kernel.socket.request(getNetnsId(place.netnsFd), 'read the id of the container namespace')
   const id = answer === undefined ? null : decodeNetnsId(answer)

@@ -7,6 +7,8 @@ import { isSysctlWritable } from '#platform/netns.ts'
 import type {
   AttachRequest,
   AttachResult,
+  ChangeListener,
+  ContainerMtuRequest,
   Counters,
   DetachRequest,
   ExecuteResult,
@@ -18,14 +20,15 @@ import { Guard, removeFilters } from '../filter/guard.ts'
 import { getLinks } from '../netlink/link.ts'
 import { isMarkedOurs, nameRole } from '../plan/names.ts'
 import type { Observed } from '../plan/observed.ts'
+import { linkNetwork } from '../plan/plan.ts'
 import type { Op } from '../plan/op.ts'
-import { attachContainer, detachContainer } from './attach.ts'
+import { attachContainer, detachContainer, setContainerMtu } from './attach.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
 import { readLink, readLinks, type Kernel } from './kernel.ts'
 import { observe } from './observe.ts'
 import { Removal } from './removal.ts'
-import { readUnderlay } from './underlay.ts'
+import { readUnderlay, type Underlay } from './underlay.ts'
 import { watchChanges, watchTables } from './watch.ts'
 
 export type LinuxDriverOptions = {
@@ -41,7 +44,9 @@ export class LinuxDriver implements OverlayDriver {
   readonly #kernel: Kernel
   readonly #removal: Removal
   readonly #stops = new Set<() => void>()
-  #ours: ReadonlySet<number> = new Set()
+  /** The network of each device of ours by index, as last seen. */
+  #ours = new Map<number, Vni | null>()
+  #underlay: Underlay | null = null
   #guard: Guard | null = null
 
   private constructor(bind: Ipv4, kernel: Kernel) {
@@ -63,8 +68,9 @@ export class LinuxDriver implements OverlayDriver {
 
   async observe(scope?: Vni): Promise<Observed> {
     const observed = await this.#run(() => observe(this.#kernel, scope ?? null))
-    const ours = [...observed.links.values()].map(link => link.ifindex)
-    this.#ours = new Set(scope === undefined ? ours : [...this.#ours, ...ours])
+    // A full look forgets what is gone; a look at one network only adds.
+    if (scope === undefined) this.#ours = new Map()
+    for (const link of observed.links.values()) this.#ours.set(link.ifindex, linkNetwork(link))
     return observed
   }
 
@@ -87,13 +93,19 @@ export class LinuxDriver implements OverlayDriver {
   async attach(request: AttachRequest): Promise<AttachResult> {
     const { hostInterface: device, mac, address } = request
     await this.#guard?.admit({ device, mac, address })
-    return attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+    const result = await attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+    this.#ours.set(result.ifindex, request.vni)
+    return result
   }
 
   async detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
     const result = await detachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
     await this.#guard?.dismiss(request.hostInterface)
     return result
+  }
+
+  setContainerMtu(request: ContainerMtuRequest): Promise<void> {
+    return this.#run(() => setContainerMtu(this.#kernel, request))
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {
@@ -115,7 +127,10 @@ export class LinuxDriver implements OverlayDriver {
   }
 
   overlayMtu(): Promise<number> {
-    return this.#run(() => readUnderlay(this.#kernel.socket, this.#bind).overlayMtu)
+    return this.#run(() => {
+      this.#underlay = readUnderlay(this.#kernel.socket, this.#bind)
+      return this.#underlay.overlayMtu
+    })
   }
 
   async features(): Promise<readonly Feature[]> {
@@ -125,14 +140,15 @@ export class LinuxDriver implements OverlayDriver {
     ]
   }
 
-  onChange(listener: () => void): () => void {
+  onChange(listener: ChangeListener): () => void {
     const { netns } = this.#kernel
     const stopTables =
       this.#guard === null ? () => undefined : watchTables({ netns, own: this.#guard.portId, listener })
     const stopWatching = watchChanges({
       netns,
       own: [this.#kernel.socket.portId, this.#removal.portId],
-      isOurs: ifindex => this.#ours.has(ifindex),
+      networkOf: ifindex => this.#ours.get(ifindex),
+      mattersToAll: link => link.ifindex === this.#underlay?.ifindex && link.mtu !== this.#underlay.mtu,
       listener
     })
     const stop = (): void => {

@@ -6,6 +6,7 @@ import type { Vni } from '#model/ids.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-socket.ts'
 import type { ExecuteResult, OpFailure } from '../driver.ts'
+import type { Message } from '../netlink/bytes.ts'
 import { describe, isDeviceOp, type Op } from '../plan/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
@@ -14,6 +15,8 @@ import type { Removal } from './removal.ts'
 
 /** How long one stretch may hold the event loop, between networks. */
 const STRETCH_MS = 5
+/** So many entry ops take some 5 ms. */
+const STRETCH_ENTRIES = 1_000
 
 type Tally = { done: number; skipped: number; readonly failures: OpFailure[] }
 
@@ -72,18 +75,28 @@ async function executeNetwork(p: {
       }
     }
   }
-  executeEntries(kernel, entries, tally)
+  await executeEntries(kernel, entries, tally)
 }
 
-function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
+/** In stretches, between which the event loop breathes: a network may have a hundred thousand entries. */
+async function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): Promise<void> {
+  for (let start = 0; start < ops.length; start += STRETCH_ENTRIES) {
+    if (start > 0) await nextTurn()
+    writeEntries(kernel, ops.slice(start, start + STRETCH_ENTRIES), tally)
+  }
+}
+
+function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
   const indexes = new Map<string, number>()
-  const messages = []
+  const messages: Message[] = []
   const owners: Op[] = []
+  let gone = 0
   for (const op of ops) {
     const ifindex = indexes.get(op.device) ?? readLink(kernel.socket, op.device)?.ifindex ?? 0
     indexes.set(op.device, ifindex)
     if (ifindex === 0) {
       // The device went meanwhile: its entries went too, and what should be there is the next plan's.
+      gone++
       if (isDeletion(op)) tally.done++
       else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
       continue
@@ -97,15 +110,16 @@ function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void 
   try {
     const fates = kernel.socket.batch(messages, 'write entries')
     fates.forEach((fate, i) => {
+      if (fate === null) return
       const op = owners[i]
-      if (fate === null || op === undefined || (isDeletion(op) && ABSENT.includes(fate.errno))) return
+      if (op === undefined || (isDeletion(op) && ABSENT.includes(fate.errno))) return
       refused.set(op, refusalError(describe(op), fate))
     })
   } catch (err) {
     for (const op of owners) refused.set(op, inWords(op, err))
   }
   for (const [op, error] of refused) tally.failures.push({ op, error })
-  tally.done += new Set(owners).size - refused.size
+  tally.done += ops.length - gone - refused.size
 }
 
 const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']

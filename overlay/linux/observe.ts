@@ -140,19 +140,23 @@ function tunnelEntries(
   fdb: readonly NeighbourInfo[]
 ): { flood: Set<Ipv4>; floodOdd: boolean; entries: Map<Mac, ObservedEntry> } {
   const flood = new Set<Ipv4>()
-  const entries = new Map<Mac, ObservedEntry>()
+  const entries = new Map<Mac, { -readonly [K in keyof ObservedEntry]: ObservedEntry[K] }>()
   let floodOdd = false
   for (const entry of fdb) {
     const { mac } = entry
     if (mac === null) continue
     if (entry.master !== 0) {
       if (isOwnAddress(link, entry)) continue
-      const before = entries.get(mac) ?? { vtep: null, self: false, bridged: 'none' }
-      entries.set(mac, { ...before, bridged: isStatic(entry) ? 'static' : 'other' })
+      const bridged = isStatic(entry) ? 'static' : 'other'
+      const own = entries.get(mac)
+      if (own === undefined) entries.set(mac, { vtep: null, self: false, bridged })
+      else own.bridged = bridged
     } else if ((entry.flags & NTF_SELF) !== 0) {
       const vtep = entry.extra || (entry.state & (NUD_NOARP | NUD_PERMANENT)) === 0 ? null : entry.destination
       if (mac !== FLOOD_MAC) {
-        entries.set(mac, { vtep, self: true, bridged: entries.get(mac)?.bridged ?? 'none' })
+        const inBridge = entries.get(mac)
+        if (inBridge === undefined) entries.set(mac, { vtep, self: true, bridged: 'none' })
+        else Object.assign(inBridge, { vtep, self: true })
       } else if (vtep === null) {
         floodOdd = true
       } else {

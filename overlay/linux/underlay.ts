@@ -11,7 +11,12 @@ import { readLink } from './kernel.ts'
 /** Outer Ethernet is the underlay's own; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 (RFC 7348 section 5). */
 export const ENCAPSULATION_BYTES = 50
 
-export type Underlay = { readonly device: string; readonly mtu: number; readonly overlayMtu: number }
+export type Underlay = {
+  readonly device: string
+  readonly ifindex: number
+  readonly mtu: number
+  readonly overlayMtu: number
+}
 
 /** @throws ERR_CONFIG naming `bind` when no device has the address or its MTU is too small */
 export function readUnderlay(socket: NetlinkSocket, address: Ipv4): Underlay {
@@ -36,5 +41,5 @@ export function readUnderlay(socket: NetlinkSocket, address: Ipv4): Underlay {
       field: 'bind'
     })
   }
-  return { device: link.name, mtu: link.mtu, overlayMtu }
+  return { device: link.name, ifindex: link.ifindex, mtu: link.mtu, overlayMtu }
 }

@@ -1,9 +1,11 @@
-// Wakes the reconcile loop when somebody else changed links or entries of ours. Only a hint: the periodic pass finds
-// what a lost notification hid.
+// Wakes the reconcile loop when somebody else changed links or entries of ours, and tells in which networks. Only a
+// hint: the periodic pass finds what a lost notification hid.
 
+import type { Vni } from '#model/ids.ts'
 import { NetlinkSocket, type NetlinkFrame } from '#platform/netlink-socket.ts'
+import type { ChangeListener } from '../driver.ts'
 import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlink/constants.ts'
-import { decodeLink } from '../netlink/link-info.ts'
+import { decodeLink, type LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
 import { nameRole } from '../plan/names.ts'
@@ -15,42 +17,36 @@ export type WatchOptions = {
   readonly netns: string | null
   /** Port ids of our own sockets: what they cause is no drift. */
   readonly own: readonly number[]
-  /** Is this the index of a device of ours, as far as the last look knows? */
-  readonly isOurs: (ifindex: number) => boolean
-  readonly listener: () => void
+  /** The network of a device of ours by its index, as far as the last look knows; null is a device of no network. */
+  readonly networkOf: (ifindex: number) => Vni | null | undefined
+  /** Does this link's change matter to all networks (the underlay's MTU)? */
+  readonly mattersToAll: (link: LinkInfo) => boolean
+  readonly listener: ChangeListener
 }
 
 /** Returns how to stop. @throws ERR_NETNS, ERR_KERNEL */
 export function watchChanges(options: WatchOptions): () => void {
   const socket = NetlinkSocket.open(options.netns, [RTNLGRP_LINK, RTNLGRP_NEIGH])
-  const matters = (frame: NetlinkFrame): boolean => {
-    if (frame.portId !== 0 && options.own.includes(frame.portId)) return false
-    if (frame.type === RTM_NEWLINK || frame.type === RTM_DELLINK) {
-      const link = decodeLink(frame.payload)
-      return link !== null && (nameRole(link.name) !== null || options.isOurs(link.ifindex))
-    }
-    const entry = decodeNeighbour(frame.payload)
-    return entry !== null && options.isOurs(entry.ifindex)
-  }
-  return watchSocket(socket, matters, options.listener)
+  return watchSocket(socket, frame => networkOf(options, frame), options.listener)
 }
 
 /** The same for the tables of ours in nftables, whoever's process changed them. @throws ERR_NETNS, ERR_KERNEL */
 export function watchTables(options: {
   readonly netns: string | null
   readonly own: number
-  readonly listener: () => void
+  readonly listener: ChangeListener
 }): () => void {
   const socket = NetlinkSocket.open(options.netns, [NFNLGRP_NFTABLES], NFNETLINK)
-  const matters = (frame: NetlinkFrame): boolean =>
-    frame.portId !== options.own && decodeTableName(frame.payload).startsWith('vxmesh')
-  return watchSocket(socket, matters, options.listener)
+  const scopeOf = (frame: NetlinkFrame): null | undefined =>
+    frame.portId !== options.own && decodeTableName(frame.payload).startsWith('vxmesh') ? null : undefined
+  return watchSocket(socket, scopeOf, options.listener)
 }
 
+/** `scopeOf` tells which network a notification is about: null when it may be any, undefined when it is none of ours. */
 function watchSocket(
   socket: NetlinkSocket,
-  matters: (frame: NetlinkFrame) => boolean,
-  listener: () => void
+  scopeOf: (frame: NetlinkFrame) => Vni | null | undefined,
+  listener: ChangeListener
 ): () => void {
   let timer: NodeJS.Timeout | null = null
   let unwatch: (() => void) | null = null
@@ -61,9 +57,14 @@ function watchSocket(
       unwatch = null
       timer = setTimeout(() => {
         timer = null
-        const changed = socket.drain(matters)
+        const networks = new Set<Vni | null>()
+        const complete = socket.drain(frame => {
+          const network = scopeOf(frame)
+          if (network !== undefined) networks.add(network)
+        })
         arm()
-        if (changed) listener()
+        if (!complete || networks.has(null)) listener(null)
+        else if (networks.size > 0) listener(networks as Set<Vni>)
       }, GATHER_MS)
       timer.unref()
     })
@@ -74,4 +75,20 @@ function watchSocket(
     unwatch?.()
     socket.close()
   }
+}
+
+/** See watchSocket. */
+function networkOf(options: WatchOptions, frame: NetlinkFrame): Vni | null | undefined {
+  if (frame.portId !== 0 && options.own.includes(frame.portId)) return undefined
+  if (frame.type !== RTM_NEWLINK && frame.type !== RTM_DELLINK) {
+    const entry = decodeNeighbour(frame.payload)
+    return entry === null ? undefined : options.networkOf(entry.ifindex)
+  }
+  const link = decodeLink(frame.payload)
+  if (link === null) return undefined
+  if (options.mattersToAll(link)) return null
+  const role = nameRole(link.name)
+  if (role !== null && role.role !== 'veth') return role.vni
+  const known = options.networkOf(link.ifindex) ?? options.networkOf(link.master)
+  return known ?? (role === null ? undefined : null)
 }

@@ -10,48 +10,65 @@ export type Message = { readonly type: number; readonly flags: number; readonly 
 const NLA_F_NESTED = 0x8000
 const NLA_TYPE_MASK = 0x3fff
 
-/** Grows a message: a fixed struct first, then attributes. */
+/** Most messages are shorter: entries take 40 bytes. */
+const FIRST_BYTES = 64
+
+/**
+ * Grows a message: a fixed struct first, then attributes. A hundred thousand entries are a hundred thousand of these, so
+ * bytes are written by hand into pooled memory: a DataView each would cost more than what the kernel does with them.
+ */
 export class Writer {
-  #bytes = new Uint8Array(256)
-  #view = new DataView(this.#bytes.buffer)
+  #bytes: Uint8Array = Buffer.allocUnsafe(FIRST_BYTES)
   #length = 0
 
   u8(value: number): this {
-    this.#view.setUint8(this.#reserve(1), value)
+    // Before the array is named: reserving may replace it.
+    const offset = this.#reserve(1)
+    this.#bytes[offset] = value
     return this
   }
 
   u16(value: number): this {
-    this.#view.setUint16(this.#reserve(2), value, true)
+    this.#putU16(this.#reserve(2), value)
     return this
   }
 
   u32(value: number): this {
-    this.#view.setUint32(this.#reserve(4), value, true)
+    this.#putU32(this.#reserve(4), value)
     return this
   }
 
   attributeU8(type: number, value: number): this {
-    return this.attribute(type, new Uint8Array([value]))
+    const offset = this.#attribute(type, 1)
+    this.#bytes[offset] = value
+    return this
   }
 
   attributeU32(type: number, value: number): this {
-    return this.#attributeOf(type, 4, offset => this.#view.setUint32(offset, value, true))
+    this.#putU32(this.#attribute(type, 4), value)
+    return this
   }
 
   /** Network byte order. */
   attributeU16Be(type: number, value: number): this {
-    return this.#attributeOf(type, 2, offset => this.#view.setUint16(offset, value, false))
+    const offset = this.#attribute(type, 2)
+    this.#bytes[offset] = value >>> 8
+    this.#bytes[offset + 1] = value
+    return this
   }
 
   attributeIpv4(type: number, address: Ipv4): this {
-    return this.#attributeOf(type, 4, offset => this.#view.setUint32(offset, address, false))
+    const offset = this.#attribute(type, 4)
+    for (let i = 0; i < 4; i++) this.#bytes[offset + i] = address >>> (24 - 8 * i)
+    return this
   }
 
   attributeMac(type: number, mac: Mac): this {
-    return this.#attributeOf(type, 6, offset => {
-      for (let i = 0; i < 6; i++) this.#bytes[offset + i] = Number.parseInt(mac.slice(i * 3, i * 3 + 2), 16)
-    })
+    const offset = this.#attribute(type, 6)
+    for (let i = 0; i < 6; i++) {
+      this.#bytes[offset + i] = (hexDigit(mac.charCodeAt(i * 3)) << 4) | hexDigit(mac.charCodeAt(i * 3 + 1))
+    }
+    return this
   }
 
   /** Ends with a zero byte, as the kernel's names and texts do. */
@@ -60,41 +77,59 @@ export class Writer {
   }
 
   attribute(type: number, value: Uint8Array): this {
-    return this.#attributeOf(type, value.length, offset => this.#bytes.set(value, offset))
+    const offset = this.#attribute(type, value.length)
+    this.#bytes.set(value, offset)
+    return this
   }
 
   nested(type: number, write: (writer: this) => void): this {
     const start = this.#reserve(4)
     write(this)
-    this.#view.setUint16(start, this.#length - start, true)
-    this.#view.setUint16(start + 2, type | NLA_F_NESTED, true)
+    this.#putU16(start, this.#length - start)
+    this.#putU16(start + 2, type | NLA_F_NESTED)
     return this
   }
 
+  /** Ends the message: the writer is used up. */
   message(type: number, flags: number): Message {
-    return { type, flags, body: this.#bytes.slice(0, this.#length) }
+    return { type, flags, body: this.#bytes.subarray(0, this.#length) }
   }
 
-  #attributeOf(type: number, length: number, put: (offset: number) => void): this {
-    const offset = this.#reserve(4 + align4(length))
-    this.#view.setUint16(offset, 4 + length, true)
-    this.#view.setUint16(offset + 2, type, true)
-    put(offset + 4)
-    return this
+  /** Header and padding of an attribute; returns where its value goes. */
+  #attribute(type: number, length: number): number {
+    const padded = align4(length)
+    const offset = this.#reserve(4 + padded)
+    this.#putU16(offset, 4 + length)
+    this.#putU16(offset + 2, type)
+    for (let i = length; i < padded; i++) this.#bytes[offset + 4 + i] = 0
+    return offset + 4
+  }
+
+  #putU16(offset: number, value: number): void {
+    this.#bytes[offset] = value
+    this.#bytes[offset + 1] = value >>> 8
+  }
+
+  #putU32(offset: number, value: number): void {
+    for (let i = 0; i < 4; i++) this.#bytes[offset + i] = value >>> (8 * i)
   }
 
   #reserve(length: number): number {
     const offset = this.#length
     const end = offset + length
     if (end > this.#bytes.length) {
-      const larger = new Uint8Array(Math.max(end, this.#bytes.length * 2))
-      larger.set(this.#bytes)
+      const larger = Buffer.allocUnsafe(Math.max(end, this.#bytes.length * 2))
+      larger.set(this.#bytes.subarray(0, offset))
       this.#bytes = larger
-      this.#view = new DataView(larger.buffer)
     }
     this.#length = end
     return offset
   }
+}
+
+/** The value of a hex digit's character code, which the type of a MAC promises. */
+function hexDigit(code: number): number {
+  return code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57
 }
 
 /** Calls back for each attribute from `offset` on. An attribute that points outside ends the walk: the rest is unreadable. */

@@ -69,12 +69,6 @@ export function desired(input: DesiredInput): DesiredHost {
   return { networks }
 }
 
-/** The desired state cut down to one network: for a pass over that network alone. */
-export function onlyNetwork(host: DesiredHost, vni: Vni): DesiredHost {
-  const network = host.networks.get(vni)
-  return { networks: network === undefined ? new Map() : new Map([[vni, network]]) }
-}
-
 /** What a member's status leaves of its host's entries. */
 export type Reach = 'all' | 'unicast' | 'none'
 

@@ -5,7 +5,7 @@ import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import type { IfName, Vni } from '#model/ids.ts'
 import type { DesiredHost, DesiredNetwork } from './desired.ts'
 import { nameRole, parseEndpointAlias } from './names.ts'
-import type { ForeignDevice, Observed, ObservedLink } from './observed.ts'
+import type { Observed, ObservedLink } from './observed.ts'
 import type { Op } from './op.ts'
 import { planBridge, planVxlan } from './plan-devices.ts'
 import { planEndpoint } from './plan-endpoint.ts'
@@ -14,18 +14,21 @@ import { planEntries } from './plan-entries.ts'
 /** A device that has a name of ours but is not ours: its network, or its endpoint, is left alone. */
 export type Conflict = { readonly vni: Vni; readonly device: IfName; readonly reason: string }
 
+/** A local endpoint without a veth. */
+export type Missing = { readonly vni: Vni; readonly endpoint: EndpointKey }
+
 export type Plan = {
   readonly ops: readonly Op[]
   readonly conflicts: readonly Conflict[]
-  /** Local endpoints without a veth. The plan knows no namespaces: attach them again or release them. */
-  readonly missing: readonly EndpointKey[]
+  /** The plan knows no namespaces: attach them again or release them. */
+  readonly missing: readonly Missing[]
 }
 
 /** O(devices + entries). Deletions of devices come last of all. */
 export function plan(desired: DesiredHost, observed: Observed): Plan {
   const ops: Op[] = []
   const conflicts: Conflict[] = []
-  const missing: EndpointKey[] = []
+  const missing: Missing[] = []
   const wanted = new Set<string>()
   for (const network of desired.networks.values()) {
     if (observed.scope !== null && observed.scope !== network.vni) continue
@@ -34,7 +37,7 @@ export function plan(desired: DesiredHost, observed: Observed): Plan {
   }
   for (const link of observed.links.values()) {
     if (link.kind !== 'foreign' && !wanted.has(link.name)) {
-      ops.push({ kind: 'device-delete', vni: vniOf(link), device: link.name, ifindex: link.ifindex })
+      ops.push({ kind: 'device-delete', vni: linkNetwork(link), device: link.name, ifindex: link.ifindex })
     }
   }
   return { ops, conflicts, missing }
@@ -45,7 +48,7 @@ function planNetwork(p: {
   observed: Observed
   ops: Op[]
   conflicts: Conflict[]
-  missing: EndpointKey[]
+  missing: Missing[]
 }): void {
   const { network, conflicts } = p
   const { links } = p.observed
@@ -66,7 +69,9 @@ function planNetwork(p: {
     const link = links.get(endpoint.device)
     if (link === undefined) {
       const owner = parseEndpointAlias(endpoint.alias)
-      if (owner !== null) p.missing.push(endpointKey(owner.containerId, owner.ifname))
+      if (owner !== null) {
+        p.missing.push({ vni: network.vni, endpoint: endpointKey(owner.containerId, owner.ifname) })
+      }
     } else if (link.kind !== 'veth') {
       conflicts.push(conflict(network.vni, link))
     } else if (link.alias !== '' && link.alias !== endpoint.alias) {
@@ -75,7 +80,8 @@ function planNetwork(p: {
       planEndpoint({ network, endpoint, link, devices, adds, deletes })
     }
   }
-  p.ops.push(...devices, ...adds, ...deletes)
+  // One by one: a network may have more entries than a call takes arguments.
+  for (const some of [devices, adds, deletes]) for (const op of some) p.ops.push(op)
 }
 
 function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
@@ -83,8 +89,8 @@ function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
   return { vni, device, reason: link?.kind === 'foreign' ? link.reason : 'is of another kind' }
 }
 
-/** The network that an orphan belonged to, as far as its name or its bridge's name tells. */
-function vniOf(link: Exclude<ObservedLink, ForeignDevice>): Vni | null {
+/** The network that a device is of, as far as its name or its bridge's name tells. */
+export function linkNetwork(link: ObservedLink): Vni | null {
   const name = link.kind === 'veth' ? (link.master ?? '') : link.name
   const role = nameRole(name)
   return role === null || role.role === 'veth' ? null : role.vni

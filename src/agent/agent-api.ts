@@ -54,7 +54,7 @@ export class AgentApi implements AgentPort {
       endpoints: state.endpointCount,
       digest: digestOf(state),
       differsAt: this.#agent.digests.differsAt,
-      overlay: { driver: config.overlay.driver, drift: overlay.drift, degraded: overlay.degraded }
+      overlay: { driver: config.overlay.driver, ...overlay }
     })
   }
 

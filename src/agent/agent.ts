@@ -10,7 +10,7 @@ import { readZmqKeys } from '#config/zmq-keys.ts'
 import { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Host } from '#model/host.ts'
-import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
@@ -29,8 +29,10 @@ import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
 import { IndexGate } from './index-gate.ts'
+import { LocalEndpoints } from './local-endpoints.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
+import { networksOfCommand } from './touched.ts'
 import { VERSION } from '#platform/version.ts'
 
 /** How long a committed change may take to become visible on the host that asked for it. */
@@ -47,13 +49,16 @@ export class Agent {
   readonly reconciler: Reconciler
   readonly registrar: Registrar
   readonly driver: OverlayDriver
-  readonly overlayMtu: number
   readonly events = new EventBus()
   readonly digests: DigestCheck
+  readonly localEndpoints: LocalEndpoints
   readonly #gate = new IndexGate()
   readonly #mesh: Mesh
   readonly #storage: Storage
   readonly #lock: Lock
+  /** What the log has touched since the reconciler was last woken. */
+  readonly #touched = new Set<Vni>()
+  #overlayMtu: number
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
   /** The members as the last events told them. */
@@ -80,7 +85,7 @@ export class Agent {
     this.logger = logger
     this.self = p.identity.peerId
     this.driver = p.driver
-    this.overlayMtu = p.overlayMtu
+    this.#overlayMtu = p.overlayMtu
     this.#mesh = p.mesh
     this.#storage = p.storage
     this.#lock = p.lock
@@ -145,10 +150,26 @@ export class Agent {
       serve: (method, answer) => this.replicator.serve(method, answer),
       logger: logger.child({ room: 'agent' })
     })
+    this.localEndpoints = new LocalEndpoints({
+      dataDir: config.dataDir,
+      bootId: p.bootId,
+      self: this.self,
+      state: this.state,
+      driver: p.driver,
+      overlayMtu: () => this.#overlayMtu,
+      logger: logger.child({ room: 'overlay' })
+    })
     this.reconciler = new Reconciler({
       driver: p.driver,
-      input: () => this.#desiredInput(),
+      input: scope => this.#desiredInput(scope),
       mayRemove: () => this.replicator.current,
+      before: () => this.#readOverlayMtu(),
+      after: async () => {
+        await this.localEndpoints.followMtu()
+        if (this.replicator.current) await this.localEndpoints.prune()
+      },
+      inHand: key => this.localEndpoints.isInHand(key),
+      restore: key => this.localEndpoints.restore(key),
       logger: logger.child({ room: 'overlay' })
     })
     this.registrar = new Registrar({
@@ -227,15 +248,21 @@ export class Agent {
     await this.#lock.release()
   }
 
+  /** What the underlay leaves to containers, bytes; follows the underlay. */
+  get overlayMtu(): number {
+    return this.#overlayMtu
+  }
+
   get members(): readonly Member[] {
     return this.#members()
   }
 
   async #run(logger: Logger): Promise<void> {
     this.digests.start()
+    await this.localEndpoints.load()
     await this.replicator.start()
     // The data plane comes first: from the copy on disk, before anybody was heard.
-    this.driver.onChange(() => this.reconciler.wake())
+    this.driver.onChange(networks => this.reconciler.changed(networks))
     this.reconciler.wake()
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
@@ -257,9 +284,12 @@ export class Agent {
   }
 
   #apply(index: LogIndex, request: Request): Outcome {
+    const { command } = request
+    const touched = networksOfCommand(this.state, command)
+    if (touched === 'all') this.reconciler.wake()
+    else for (const vni of touched) this.#touched.add(vni)
     const outcome = this.state.apply(index, request)
     this.digests.applied(index)
-    const { command } = request
     this.events.tell(() =>
       changeEvent({
         index,
@@ -287,7 +317,8 @@ export class Agent {
 
   #applied(index: LogIndex): void {
     this.#gate.reached(index)
-    this.reconciler.wake()
+    this.reconciler.wake(this.#touched)
+    this.#touched.clear()
     if (this.replicator.clusterId !== null) this.registrar.check()
   }
 
@@ -300,16 +331,29 @@ export class Agent {
     return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
   }
 
-  #desiredInput(): DesiredInput {
+  #memberStatus(): ReadonlyMap<PeerId, MemberStatus> | null {
     const view = this.membership.view()
+    return view === null ? null : new Map(view.members.map(m => [m.peerId, m.status]))
+  }
+
+  async #readOverlayMtu(): Promise<void> {
+    const { mtu } = this.config.overlay
+    const underlay = await this.driver.overlayMtu()
+    const now = mtu === 'auto' ? underlay : mtu
+    if (now !== this.#overlayMtu) this.logger.info({ mtu: now, before: this.#overlayMtu }, 'the overlay MTU changes')
+    this.#overlayMtu = now
+  }
+
+  #desiredInput(scope?: Vni): DesiredInput {
+    const only = scope === undefined ? undefined : this.state.networkByVni(scope)
     return {
       self: this.self,
       selfVtep: this.config.overlay.vtep,
-      networks: this.state.networks(),
+      networks: scope === undefined ? this.state.networks() : only === undefined ? [] : [only],
       endpoints: { get: name => this.state.endpointsOf(name) } as DesiredInput['endpoints'],
       hosts: [...this.state.hosts()],
-      memberStatus: view === null ? null : new Map<PeerId, MemberStatus>(view.members.map(m => [m.peerId, m.status])),
-      overlayMtu: this.overlayMtu,
+      memberStatus: this.#memberStatus(),
+      overlayMtu: this.#overlayMtu,
       vxlanPort: this.config.overlay.port
     }
   }

@@ -2,9 +2,9 @@
 // when it goes. A kernel failure releases what was allocated for it.
 
 import type { EndpointAttachRequest } from '#api/agent-port.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import { endpointKey, type Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { attachRequest, detachRequest } from '#overlay/driver.ts'
+import { detachRequest } from '#overlay/driver.ts'
 import { checkNetns } from '#platform/netns.ts'
 import type { Agent } from './agent.ts'
 
@@ -13,36 +13,38 @@ export async function attachEndpoint(agent: Agent, request: EndpointAttachReques
   refuseShaping(request)
   checkNetns(request.netns)
   const { netns, ...facts } = request
-  const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
-  if (result.kind !== 'endpoint') throw new Error(`attach answered with ${result.kind}`)
-  const { endpoint, created } = result
-  try {
-    const network = agent.state.network(endpoint.network)
-    if (network === undefined) throw new VxmeshError('ERR_NETWORK_NOT_FOUND', `network ${endpoint.network} was deleted`)
-    const { overlayMtu } = agent
-    const kernel = attachRequest({ endpoint, network, overlayMtu, netns, withRoute: true })
-    await agent.reconciler.withNetwork(network.vni, () => agent.driver.attach(kernel))
-    return endpoint
-  } catch (err) {
-    if (created) await release(agent, endpoint)
-    throw err
-  } finally {
-    agent.reconciler.wake()
-  }
+  return agent.localEndpoints.handle(endpointKey(facts.containerId, facts.ifname), async () => {
+    const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
+    if (result.kind !== 'endpoint') throw new Error(`attach answered with ${result.kind}`)
+    const { endpoint, created } = result
+    try {
+      await agent.reconciler.withNetwork(endpoint.vni, () => agent.localEndpoints.attach(endpoint, netns))
+      return endpoint
+    } catch (err) {
+      if (created) await release(agent, endpoint)
+      throw err
+    } finally {
+      agent.reconciler.wake([endpoint.vni])
+    }
+  })
 }
 
 /** Takes the interface away and releases the allocation. Works when the namespace, or the host, is gone. */
 export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<void> {
-  if (endpoint.host === agent.self) {
-    await agent.reconciler.exclusively(() => agent.driver.detach(detachRequest(endpoint)))
-  }
   const { containerId, ifname } = endpoint
-  await agent.propose({ kind: 'endpoint-detach', containerId, ifname })
+  await agent.localEndpoints.handle(endpointKey(containerId, ifname), async () => {
+    if (endpoint.host === agent.self) {
+      await agent.reconciler.exclusively(() => agent.driver.detach(detachRequest(endpoint)))
+      await agent.localEndpoints.forget(endpoint)
+    }
+    await agent.propose({ kind: 'endpoint-detach', containerId, ifname })
+  })
 }
 
 /** Best effort: when no leader can be reached the endpoint stays allocated and a later detach releases it. */
 async function release(agent: Agent, endpoint: Endpoint): Promise<void> {
   try {
+    await agent.localEndpoints.forget(endpoint)
     await agent.propose({ kind: 'endpoint-detach', containerId: endpoint.containerId, ifname: endpoint.ifname })
   } catch (err) {
     agent.logger.warn({ err, containerId: endpoint.containerId }, 'a failed attach could not be released')

@@ -1,55 +1,104 @@
-// The loop that keeps this host's kernel equal to what follows from the state: observe, desire, plan, execute.
-// Events only wake it; a full pass every 30 s repairs what nobody announced. The only writer to the kernel.
+// The loop that keeps this host's kernel equal to what follows from the state: observe, desire, plan, execute. An event
+// wakes it for the networks that it concerns; a full pass every 30 s, and after changes that nobody can place, repairs
+// the rest. The only writer to the kernel.
 
+import { isDeepStrictEqual } from 'node:util'
+import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
-import { desiredFilter, type DesiredFilter } from '#overlay/filter/desired-filter.ts'
-import { desired, onlyNetwork, type DesiredInput } from '#overlay/plan/desired.ts'
+import { desiredFilter } from '#overlay/filter/desired-filter.ts'
+import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
-import { plan } from '#overlay/plan/plan.ts'
+import { plan, type Missing } from '#overlay/plan/plan.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Serial } from './serial.ts'
+import { Troubles, type Place } from './troubles.ts'
 
 const FULL_PASS_MS = 30_000
-const RETRY_MIN_MS = 500
-const RETRY_MAX_MS = 15_000
+/** A full pass costs less than so many passes over one network. */
+const MANY_NETWORKS = 64
+/** After a full pass that took t, the next one waits 4 t: storms of events cost a fifth of the time at most. */
+const REST_FACTOR = 4
+const LOGGED_OPS = 20
+
+/** `pending`: somebody else is at it right now. */
+export type Restored = 'restored' | 'pending' | VxmeshError
 
 export type ReconcilerOptions = {
   readonly driver: OverlayDriver
-  /** What the state and the membership say now; read after the kernel was observed. */
-  readonly input: () => DesiredInput
+  /** What the state and the membership say now, of all networks or of one; read after the kernel was observed. */
+  readonly input: (scope?: Vni) => DesiredInput
   /** May things be removed? Not while the state may be older than what this host has already acted upon. */
   readonly mayRemove: () => boolean
+  /** Before a full pass: what it depends on besides the state. */
+  readonly before: () => Promise<void>
+  /** After its ops were executed. */
+  readonly after: () => Promise<void>
+  /** Is somebody attaching or detaching this endpoint right now? */
+  readonly inHand: (endpoint: EndpointKey) => boolean
+  /** Attaches a local endpoint again whose interface is gone. Never rejects. */
+  readonly restore: (endpoint: EndpointKey) => Promise<Restored>
   readonly logger: Logger
 }
 
-export type OverlayStatus = { readonly drift: number; readonly degraded: readonly string[] }
+export type OverlayStatus = {
+  /** Differences that the last passes have left. */
+  readonly drift: number
+  /** Why, one line a cause. */
+  readonly degraded: readonly string[]
+  /** What others had changed and was put right, by kind of op, since the agent started. */
+  readonly repaired: Readonly<Record<string, number>>
+}
+
+type Pass = {
+  readonly want: DesiredHost
+  readonly ops: readonly Op[]
+  readonly missing: readonly Missing[]
+  readonly deferred: readonly Op[]
+  readonly problems: ReadonlyMap<Place, VxmeshError[]>
+}
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
   readonly #kernel = new Serial()
-  #awake = false
+  readonly #troubles = new Troubles()
+  readonly #repaired = new Map<string, number>()
+  /** What each network was like when a pass last left nothing: ops for one that is the same repair drift. */
+  readonly #settled = new Map<Vni, DesiredNetwork>()
+  readonly #waiting = new Set<Vni>()
+  #full = false
+  /** The full pass that is asked for is not to wait for the rest after the last one. */
+  #urgent = false
+  #fullPasses = 0
+  #fullDueMs = 0
+  #restUntilMs = 0
+  #running = false
   #stopped = false
   #timer: NodeJS.Timeout | null = null
-  #retryMs = RETRY_MIN_MS
-  #drift = 0
-  readonly #degraded = new Map<string, string>()
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
   }
 
-  /** Drift left by the last full pass, and why networks are degraded. */
   status(): OverlayStatus {
-    return { drift: this.#drift, degraded: [...this.#degraded.values()] }
+    const { left } = this.#troubles
+    return { drift: left, degraded: this.#troubles.why(), repaired: Object.fromEntries(this.#repaired) }
   }
 
-  /** Asks for a full pass soon; many calls make one. */
-  wake(): void {
-    if (this.#awake || this.#stopped) return
-    this.#awake = true
-    setImmediate(() => void this.#pass())
+  /** Asks for a pass soon, over these networks or over everything; many calls make one. */
+  wake(networks?: Iterable<Vni>): void {
+    // What the cluster has decided waits for nothing.
+    if (networks === undefined) this.#urgent = true
+    this.changed(networks ?? null)
+  }
+
+  /** The same after changes in the kernel, which may come as fast as somebody else can make them. */
+  changed(networks: Iterable<Vni> | null): void {
+    if (networks === null) this.#full = true
+    else for (const vni of networks) this.#waiting.add(vni)
+    if (this.#full || this.#waiting.size > 0) this.#start()
   }
 
   /**
@@ -58,14 +107,10 @@ export class Reconciler {
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
-      const { driver, input } = this.#options
-      const observed = await driver.observe(vni)
-      const { ops, conflicts } = plan(onlyNetwork(desired(input()), vni), observed)
-      const clash = conflicts[0]
-      if (clash !== undefined) throw new VxmeshError('ERR_KERNEL', `device ${clash.device}: ${clash.reason}`)
-      const { failures } = await driver.execute(this.#allowed(ops))
-      const failed = failures[0]
-      if (failed !== undefined) throw failed.error
+      const pass = await this.#pass(vni)
+      this.#account(pass)
+      const [failed] = [...pass.problems.values()].flat()
+      if (failed !== undefined) throw failed
       return work()
     })
   }
@@ -82,69 +127,185 @@ export class Reconciler {
     await this.#kernel.run(() => Promise.resolve())
   }
 
-  async #pass(): Promise<void> {
+  #start(): void {
+    if (this.#running || this.#stopped) return
+    this.#running = true
+    setImmediate(() => void this.#run())
+  }
+
+  async #run(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
-    let again = FULL_PASS_MS
-    try {
-      if (!(await this.#kernel.run(() => this.#fullPass()))) again = this.#backOff()
-      else this.#retryMs = RETRY_MIN_MS
-    } catch (thrown) {
-      const err = asVxmeshError(thrown)
-      this.#options.logger.error({ err }, 'reconcile pass failed')
-      this.#degraded.clear()
-      this.#degraded.set('host', err.message)
-      again = this.#backOff()
+    while (!this.#stopped) {
+      if (this.#waiting.size > MANY_NETWORKS) this.#full = true
+      const [vni] = this.#waiting
+      const rested = this.#urgent || monotonicMs() >= this.#restUntilMs
+      if (this.#full && rested) await this.#kernel.run(() => this.#fullPass())
+      else if (vni !== undefined) await this.#kernel.run(() => this.#networkPass(vni))
+      else break
     }
-    if (!this.#stopped) this.#timer = setTimeout(() => this.wake(), again)
+    this.#running = false
+    if (this.#stopped) return
+    const wait =
+      (this.#full ? this.#restUntilMs : Math.min(this.#fullDueMs, this.#troubles.nextDueMs())) - monotonicMs()
+    this.#timer = setTimeout(() => this.#due(), Math.max(wait, 1))
   }
 
-  /** True when the kernel is as desired. */
-  async #fullPass(): Promise<boolean> {
+  #due(): void {
+    const now = monotonicMs()
+    const due = this.#troubles.due(now)
+    if (now >= this.#fullDueMs || due.includes('host')) this.#full = true
+    for (const place of due) if (place !== 'host') this.#waiting.add(place)
+    // Also with nothing due, should the timer have been early: the run sets the next one.
+    this.#start()
+  }
+
+  async #fullPass(): Promise<void> {
+    const since = monotonicMs()
+    // From here on a wake asks for another pass: what it announces may come after the state is read.
+    this.#full = false
+    this.#urgent = false
+    this.#waiting.clear()
+    try {
+      const refreshed = await attempt(this.#options.before)
+      const pass = await this.#pass()
+      const problems = await this.#restoreAll(pass)
+      const followed = await attempt(this.#options.after)
+      this.#account(pass)
+      for (const err of [refreshed, followed]) if (err !== null) add(problems, 'host', err)
+      const deferred = pass.deferred.map(op => op.vni ?? 'host')
+      for (const place of new Set([...this.#troubles.places(), ...problems.keys(), ...deferred])) {
+        this.#found(place, problems.get(place) ?? [], pass)
+      }
+      this.#settled.clear()
+      for (const [vni, network] of pass.want.networks) if (!problems.has(vni)) this.#settled.set(vni, network)
+      this.#fullPasses += 1
+    } catch (thrown) {
+      this.#failed('host', thrown)
+    }
+    const now = monotonicMs()
+    this.#fullDueMs = now + FULL_PASS_MS
+    this.#restUntilMs = now + REST_FACTOR * (now - since)
+  }
+
+  async #networkPass(vni: Vni): Promise<void> {
+    this.#waiting.delete(vni)
+    try {
+      const pass = await this.#pass(vni)
+      this.#account(pass)
+      const known = this.#troubles.places().includes(vni)
+      // An interface that was taken out of its bridge is seen only by a look at everything.
+      if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
+      // A port that went leaves the filters.
+      if (pass.ops.some(op => op.kind === 'device-delete')) this.#full = true
+      const problems = known ? await this.#restoreAll(pass) : pass.problems
+      this.#found(vni, [...problems.values()].flat(), pass)
+      const network = pass.want.networks.get(vni)
+      if (network === undefined) this.#settled.delete(vni)
+      else if (problems.size === 0) this.#settled.set(vni, network)
+    } catch (thrown) {
+      this.#failed(vni, thrown)
+    }
+  }
+
+  async #pass(scope?: Vni): Promise<Pass> {
     const { driver, input, logger } = this.#options
-    const observed = await driver.observe()
-    // From here on a wake asks for another pass: what it announces may have come after the state was read.
-    this.#awake = false
-    const facts = input()
-    const wanted = desired(facts)
-    const { ops, conflicts } = plan(wanted, observed)
-    const allowed = this.#allowed(ops)
-    // First of all: who is to be reached by new entries may answer at once.
-    const unguarded = await this.#guard(desiredFilter(facts, wanted))
+    const observed = await driver.observe(scope)
+    const facts = input(scope)
+    const want = desired(facts)
+    const { ops, conflicts, missing } = plan(want, observed)
+    const mayRemove = this.#options.mayRemove()
+    const allowed = mayRemove ? ops : ops.filter(op => !removes(op))
+    const problems = new Map<Place, VxmeshError[]>()
+    // The filters are the whole host's. First of all: who is to be reached by new entries may answer at once. One that
+    // cannot be set must not keep the rest from being right: traffic goes on.
+    const unguarded =
+      scope === undefined
+        ? await attempt(async () => {
+            const done = await driver.guard(desiredFilter(facts, want), { mayRemove })
+            if (done.length > 0) logger.debug({ done }, 'filters set')
+          })
+        : null
+    if (unguarded !== null) add(problems, 'host', unguarded)
     const { failures } = await driver.execute(allowed)
-    this.#degraded.clear()
-    if (unguarded !== null) this.#degraded.set('guard', unguarded.message)
-    for (const { vni, device, reason } of conflicts) this.#degraded.set(`${vni}`, `${device}: ${reason}`)
+    for (const { vni, device, reason } of conflicts) {
+      add(problems, vni, new VxmeshError('ERR_KERNEL', `device ${device}: ${reason}`))
+    }
     for (const { op, error } of failures) {
-      this.#degraded.set(`${op.vni ?? op.device}`, `${describe(op)}: ${error.message}`)
       logger.error({ op: describe(op), err: error }, 'op failed')
+      add(problems, op.vni ?? 'host', error)
     }
-    if (allowed.length > 0) logger.debug({ ops: allowed.length, failed: failures.length }, 'reconciled')
-    this.#drift = failures.length + conflicts.length + (ops.length - allowed.length) + (unguarded === null ? 0 : 1)
-    return this.#drift === 0
+    const deferred = allowed.length === ops.length ? [] : ops.filter(removes)
+    return { want, ops: allowed, missing, deferred, problems }
   }
 
-  /** A filter that cannot be set must not keep the rest from being right: traffic goes on. */
-  async #guard(filter: DesiredFilter): Promise<VxmeshError | null> {
-    const { driver, mayRemove, logger } = this.#options
-    try {
-      const done = await driver.guard(filter, { mayRemove: mayRemove() })
-      if (done.length > 0) logger.debug({ done }, 'filters set')
-      return null
-    } catch (thrown) {
-      const err = asVxmeshError(thrown)
-      logger.error({ err }, 'filters not set')
-      return err
+  /** Attaches what is missing again; gives all problems of the pass with what could not be. */
+  async #restoreAll(pass: Pass): Promise<Map<Place, VxmeshError[]>> {
+    const problems = new Map([...pass.problems].map(([place, errors]) => [place, [...errors]]))
+    for (const { vni, endpoint } of pass.missing) {
+      const outcome = await this.#options.restore(endpoint)
+      if (outcome === 'restored') this.#count('endpoint-attach', `attach ${endpoint} again`)
+      else if (outcome !== 'pending') add(problems, vni, outcome)
     }
+    return problems
   }
 
-  #allowed(ops: readonly Op[]): readonly Op[] {
-    return this.#options.mayRemove() ? ops : ops.filter(op => !removes(op))
+  #found(place: Place, problems: readonly VxmeshError[], pass: Pass): void {
+    const deferred = pass.deferred.filter(op => (op.vni ?? 'host') === place).length
+    const left = problems.length + deferred
+    const network = place === 'host' ? undefined : pass.want.networks.get(place)
+    const where = place === 'host' ? 'host' : network === undefined ? `vni ${place}` : `network ${network.name}`
+    const why = problems.map(({ message }) => `${where}: ${message}`)
+    this.#troubles.found(place, left === 0 ? null : { left, why }, monotonicMs())
   }
 
-  #backOff(): number {
-    const now = this.#retryMs
-    this.#retryMs = Math.min(now * 2, RETRY_MAX_MS)
-    return now
+  /** The pass itself could not be made. */
+  #failed(place: Place, thrown: unknown): void {
+    const err = asVxmeshError(thrown)
+    this.#options.logger.error({ err, place }, 'reconcile pass failed')
+    const where = place === 'host' ? 'host' : `vni ${place}`
+    this.#troubles.found(place, { left: 1, why: [`${where}: ${err.message}`] }, monotonicMs())
+  }
+
+  /** Tells repairs of drift from what the state has brought. */
+  #account(pass: Pass): void {
+    const failed = pass.problems
+    const same = new Map<Vni | null, boolean>()
+    for (const op of pass.ops) {
+      if (failed.has(op.vni ?? 'host')) continue
+      const drifted = same.get(op.vni) ?? this.#isAsSettled(pass, op.vni)
+      same.set(op.vni, drifted)
+      if (drifted) this.#count(op.kind, describe(op))
+    }
+    if (pass.ops.length > 0) this.#options.logger.debug({ ops: pass.ops.length, failed: failed.size }, 'reconciled')
+  }
+
+  #isAsSettled({ want }: Pass, vni: Vni | null): boolean {
+    const network = vni === null ? undefined : want.networks.get(vni)
+    const before = vni === null ? undefined : this.#settled.get(vni)
+    if (network === undefined) return before === undefined && this.#fullPasses > 0
+    return before !== undefined && isDeepStrictEqual(network, before)
+  }
+
+  #count(kind: string, what: string): void {
+    const count = (this.#repaired.get(kind) ?? 0) + 1
+    this.#repaired.set(kind, count)
+    // A flood of repairs is told by its first and by round numbers: the counters have the rest.
+    if (count <= LOGGED_OPS || count % 1_000 === 0) this.#options.logger.info({ what, kind, count }, 'drift repaired')
+  }
+}
+
+function add(problems: Map<Place, VxmeshError[]>, place: Place, error: VxmeshError): void {
+  const list = problems.get(place)
+  if (list === undefined) problems.set(place, [error])
+  else list.push(error)
+}
+
+async function attempt(run: () => Promise<void>): Promise<VxmeshError | null> {
+  try {
+    await run()
+    return null
+  } catch (err) {
+    return asVxmeshError(err)
   }
 }
 

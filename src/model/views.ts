@@ -95,5 +95,13 @@ export type StatusView = {
   readonly digest: string
   /** The first log index at which this state was seen to differ from the leader’s; null is as it must be. */
   readonly differsAt: number | null
-  readonly overlay: { readonly driver: string; readonly drift: number; readonly degraded: readonly string[] }
+  readonly overlay: {
+    readonly driver: string
+    /** Differences between the kernel and what it should hold that are left. */
+    readonly drift: number
+    /** Why, one line a cause. */
+    readonly degraded: readonly string[]
+    /** What others had changed in the kernel and was put right since the agent started, by kind of op. */
+    readonly repaired: Readonly<Record<string, number>>
+  }
 }

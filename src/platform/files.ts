@@ -15,19 +15,28 @@ export async function readIfExists(path: string): Promise<Buffer | null> {
 }
 
 /** Replaces a file atomically and durably; nobody sees it half-written. @throws ERR_STORAGE */
-export async function writeDurably(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+export function writeDurably(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  return replace(path, { data, mode, durably: true })
+}
+
+/** The same for what need not outlive a power cut. @throws ERR_STORAGE */
+export function replaceFile(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  return replace(path, { data, mode, durably: false })
+}
+
+async function replace(path: string, p: { data: string | Uint8Array; mode: number; durably: boolean }): Promise<void> {
   const aside = `${path}.new`
   try {
     await rm(aside, { force: true })
-    const file = await open(aside, 'wx', mode)
+    const file = await open(aside, 'wx', p.mode)
     try {
-      await file.writeFile(data)
-      await file.sync()
+      await file.writeFile(p.data)
+      if (p.durably) await file.sync()
     } finally {
       await file.close()
     }
     await rename(aside, path)
-    await syncDirectory(dirname(path))
+    if (p.durably) await syncDirectory(dirname(path))
   } catch (err) {
     throw storageError(`cannot write ${path}`, err)
   }

@@ -196,19 +196,19 @@ export class NetlinkSocket {
   }
 
   /**
-   * Reads the notifications that wait, never blocking, and tells whether one matters. An overrun does: something
-   * changed, and nobody knows what.
+   * Reads the notifications that wait, never blocking. False when some were lost: something changed, and nobody knows
+   * what.
    */
-  drain(matters: (frame: NetlinkFrame) => boolean): boolean {
-    let any = false
+  drain(visit: (frame: NetlinkFrame) => void): boolean {
+    let complete = true
     // Bounded: a storm of events must not hold the event loop.
     for (let i = 0; i < DRAIN_RECEIVES && !this.#closed; i++) {
       const { value, errno } = libc.recv(this.#fd, this.#receive, libc.MSG_DONTWAIT)
-      if (value >= 0) any = this.#frames(value, 'read notifications').some(matters) || any
-      else if (libc.errnoName(errno) === 'ENOBUFS') any = true
-      else return any
+      if (value >= 0) this.#frames(value, 'read notifications').forEach(visit)
+      else if (libc.errnoName(errno) === 'ENOBUFS') complete = false
+      else return complete
     }
-    return any
+    return complete
   }
 
   /** Calls back when notifications wait: read them with `drain`. Returns how to stop; stop before closing. */

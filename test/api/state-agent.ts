@@ -40,7 +40,7 @@ export class StateAgent implements AgentPort {
       differsAt: null,
       networks: this.caller.state.networkCount,
       endpoints: this.caller.state.endpointCount,
-      overlay: { driver: 'linux', drift: 0, degraded: [] }
+      overlay: { driver: 'linux', drift: 0, degraded: [], repaired: {} }
     }))
   }
 

@@ -103,7 +103,7 @@ t.test('what is wrong with a host stands first', t => {
     },
     raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
     members: { alive: 3, failed: 0 },
-    overlay: { driver: 'linux', drift: 0, degraded: [] }
+    overlay: { driver: 'linux', drift: 0, degraded: [], repaired: {} }
   }
   t.match(statusFacts(well), /^host {7}h1/)
   for (const [change, words] of [

@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { LabHost } from '../lab/host.ts'
 import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
+import { expectOracle } from '../lab/oracle.ts'
 import { labDirectory, teardown } from '../lab/teardown.ts'
 import { run } from '#platform/process.ts'
 import { Checks, expect, ms } from './checks.ts'
@@ -57,6 +58,10 @@ async function prove(lab: Lab): Promise<void> {
   await checkLeaderKill(checks, lab, tenants)
   await checkHostKill(checks, lab, tenants)
   await checkClientJoin(checks, lab, tenants)
+  await checks.check('the kernel of every host is exactly what follows from the state', async () => {
+    await expectOracle(lab)
+    return `${lab.hosts.length} hosts: devices, flood lists, FDB and neighbour entries`
+  })
   await checkStrangers(checks, lab)
   await checkStart(lab)
 }

@@ -20,6 +20,9 @@ export type HostOptions = {
   /** Path of another cluster key than the lab's. */
   readonly clusterKeyFile?: string
   readonly logLevel?: string
+  /** The agent's own address instead of the lab's; its VTEP alone, when another. */
+  readonly bind?: string
+  readonly vtep?: string
 }
 
 export class LabHost {
@@ -53,7 +56,8 @@ export class LabHost {
       role,
       ...(role === 'server' ? { bootstrapExpect } : {}),
       join: [...addresses],
-      bind: this.address,
+      bind: options.bind ?? this.address,
+      ...(options.vtep === undefined ? {} : { overlay: { vtep: options.vtep } }),
       dataDir: join(this.dir, 'data'),
       socket: this.socket,
       clusterKeyFile: options.clusterKeyFile,
@@ -66,9 +70,13 @@ export class LabHost {
     return join(this.dir, 'config.yaml')
   }
 
-  /** Starts the agent; does not wait for it. */
-  async startAgent(): Promise<void> {
-    const args = ['netns', 'exec', this.namespace, VXMESH, 'agent', '--config', this.configFile]
+  /** Starts the agent; does not wait for it. With a boot id of its own it takes the host for rebooted. */
+  async startAgent(options: { readonly bootIdFile?: string } = {}): Promise<void> {
+    const agent = [VXMESH, 'agent', '--config', this.configFile]
+    // `ip netns exec` gives it a mount namespace of its own: nobody else sees the file in place of the kernel's.
+    const mount = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+    const command = options.bootIdFile === undefined ? agent : ['sh', '-c', mount, options.bootIdFile, ...agent]
+    const args = ['netns', 'exec', this.namespace, ...command]
     this.#child = await startDetached('ip', args, { logFile: this.logFile })
     await writeFile(join(this.dir, 'agent.pid'), `${this.#child.pid}\n`)
   }

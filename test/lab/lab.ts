@@ -71,6 +71,13 @@ export class Lab {
     return host
   }
 
+  /** Changes the MTU of the whole underlay while everything runs. */
+  async setUnderlayMtu(mtu: number): Promise<void> {
+    const ports = this.hosts.map((_, n) => `link set p${n + 1} mtu ${mtu}`)
+    await ipBatch([...ports, `link set br0 mtu ${mtu}`], this.#namespace('u'))
+    for (const host of this.hosts) await ipBatch([`link set eth0 mtu ${mtu}`], host.namespace)
+  }
+
   /** Servers that found a cluster together, started and ready. */
   async addServers(count: number): Promise<LabHost[]> {
     const hosts: LabHost[] = []

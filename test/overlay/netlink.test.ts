@@ -11,7 +11,7 @@ import {
   getNetnsId,
   setAddress
 } from '#overlay/netlink/address.ts'
-import { eachAttribute, readMac, readText, Writer } from '#overlay/netlink/bytes.ts'
+import { eachAttribute, readMac, readText, readU32, readU8, Writer } from '#overlay/netlink/bytes.ts'
 import * as k from '#overlay/netlink/constants.ts'
 import { decodeLink } from '#overlay/netlink/link-info.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort, setLink } from '#overlay/netlink/link.ts'
@@ -37,6 +37,28 @@ const u32 = fc.nat({ max: 0xffffffff })
 function holds<Values>(property: fc.IProperty<Values>): void {
   fc.assert(property)
 }
+
+t.test('a message is right wherever it outgrows its memory', async t => {
+  const values = fc.array(fc.tuple(fc.constantFrom('u8', 'u32', 'mac', 'text'), u32, mac, name), { maxLength: 30 })
+  holds(
+    fc.property(values, values => {
+      const writer = new Writer()
+      const want = values.map(([kind, number, address, text]) => {
+        if (kind === 'u8') writer.attributeU8(1, number & 0xff)
+        else if (kind === 'u32') writer.attributeU32(2, number)
+        else if (kind === 'mac') writer.attributeMac(3, address)
+        else writer.attributeText(4, text)
+        return { u8: number & 0xff, u32: number, mac: address, text }[kind]
+      })
+      const got: unknown[] = []
+      eachAttribute(writer.message(0, 0).body, 0, (type, value) => {
+        got.push([readU8, readU32, readMac, readText][type - 1]?.(value))
+      })
+      assert.deepEqual(got, want)
+    })
+  )
+  t.pass()
+})
 
 t.test('a VXLAN device is read back as it was asked for', async t => {
   const spec = fc.record({

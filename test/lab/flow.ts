@@ -1,0 +1,159 @@
+// Traffic between two containers that is counted to the packet: UDP with sequence numbers at a fixed rate, and one TCP
+// connection that is never made anew. Both ends are this file as a process of its own inside the container's namespace.
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { readFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { waitFor } from './wait.ts'
+
+const PORT = 9000
+const TICK_MS = 2
+const PACKET_BYTES = 64
+
+export type FlowReport = {
+  readonly sent: number
+  /** Distinct packets that reached the other container, its own full socket buffer included. */
+  readonly received: number
+  readonly lost: number
+  /** The TCP connection that was opened at the start still carried data at the end. */
+  readonly tcpAlive: boolean
+  readonly tcpBytes: number
+  /** Longest time without a UDP packet at the receiver. */
+  readonly longestGapMs: number
+}
+
+type Namespace = { readonly namespace: string }
+
+/** Starts the flow; `stop` ends it and counts. Lossless means `lost` 0 and `tcpAlive`. */
+export async function startFlow(p: {
+  readonly from: Namespace
+  readonly to: Namespace
+  readonly address: string
+  readonly packetsPerSecond: number
+}): Promise<{ readonly stop: () => Promise<FlowReport> }> {
+  const receiver = new End(p.to, ['receive'])
+  await receiver.line('ready')
+  const sender = new End(p.from, ['send', p.address, `${p.packetsPerSecond}`])
+  await sender.line('ready')
+  return {
+    stop: async () => {
+      const sent = await sender.finish()
+      // What is under way arrives within milliseconds; the receiver waits until it has been still for a moment.
+      const got = await receiver.finish()
+      return {
+        sent: Number(sent['sent']),
+        received: Number(got['received']),
+        lost: Number(sent['sent']) - Number(got['received']),
+        tcpAlive: sent['tcp'] === 'alive' && got['tcp'] === 'alive',
+        tcpBytes: Number(got['bytes']),
+        longestGapMs: Number(got['longestGapMs'])
+      }
+    }
+  }
+}
+
+/** One end: says `ready`, runs until its standard input ends, then says what it has counted as JSON. */
+class End {
+  readonly #child: ChildProcess
+  #text = ''
+  readonly #closed: Promise<void>
+
+  constructor({ namespace }: Namespace, args: readonly string[]) {
+    const self = fileURLToPath(import.meta.url)
+    const command = ['netns', 'exec', namespace, process.execPath, self, ...args]
+    this.#child = spawn('ip', command, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child.stdout?.on('data', (chunk: Buffer) => (this.#text += chunk.toString()))
+    this.#closed = new Promise(resolve => this.#child.on('close', () => resolve()))
+  }
+
+  async line(text: string): Promise<void> {
+    await waitFor(`a flow says ${text}`, () => this.#text.includes(text))
+  }
+
+  async finish(): Promise<Record<string, unknown>> {
+    this.#child.stdin?.end()
+    await this.#closed
+    return JSON.parse(this.#text.trim().split('\n').at(-1) ?? '') as Record<string, unknown>
+  }
+}
+
+function send(address: string, packetsPerSecond: number): void {
+  const socket = createSocket('udp4')
+  const tcp = connect(PORT, address)
+  let state = 'connecting'
+  tcp.on('connect', () => {
+    state = 'alive'
+    let sent = 0
+    const since = performance.now()
+    const timer = setInterval(() => {
+      const due = Math.floor(((performance.now() - since) / 1_000) * packetsPerSecond)
+      // After a stall it catches up gently: a burst would only test the receiver's buffer.
+      for (let n = 0; n < 20 && sent < due; n++) {
+        // A buffer each: it is read only when the packet is sent, which may be after this stretch.
+        const packet = Buffer.alloc(PACKET_BYTES)
+        packet.writeUInt32LE(sent, 0)
+        socket.send(packet, PORT, address)
+        sent += 1
+      }
+      if (tcp.writableLength < 65_536) tcp.write(Buffer.alloc(PACKET_BYTES))
+    }, TICK_MS)
+    process.stdin.on('end', () => {
+      clearInterval(timer)
+      tcp.end(() => socket.close(() => console.log(JSON.stringify({ sent, tcp: state }))))
+    })
+    process.stdin.resume()
+    console.log('ready')
+  })
+  tcp.on('error', (err: Error) => (state = err.message))
+}
+
+function receive(): void {
+  const seen = new Set<number>()
+  let [last, longestGapMs, bytes, connections, state] = [0, 0, 0, 0, 'none']
+  const socket = createSocket({ type: 'udp4', recvBufferSize: 4 * 1024 * 1024 })
+  socket.on('message', data => {
+    const now = performance.now()
+    if (last !== 0) longestGapMs = Math.max(longestGapMs, now - last)
+    last = now
+    seen.add(data.readUInt32LE(0))
+  })
+  const server = createServer(connection => {
+    connections += 1
+    state = connections === 1 ? 'alive' : 'made anew'
+    connection.on('data', data => (bytes += data.length))
+    connection.on('error', (err: Error) => (state = err.message))
+  })
+  socket.bind(PORT, () => server.listen(PORT, () => console.log('ready')))
+  process.stdin.on('end', () => {
+    const count = seen.size
+    const settle = (before: number): void => {
+      setTimeout(() => {
+        if (seen.size !== before) settle(seen.size)
+        else {
+          const received = seen.size + overflowed()
+          console.log(JSON.stringify({ received, bytes, tcp: state, longestGapMs: Math.round(longestGapMs) }))
+          process.exit(0)
+        }
+      }, 300)
+    }
+    settle(count)
+  })
+  process.stdin.resume()
+}
+
+/** Packets that came in but found this process's socket full: the network has not lost them. Last column of proc/net/udp. */
+function overflowed(): number {
+  const port = `:${PORT.toString(16).toUpperCase().padStart(4, '0')}`
+  const rows = readFileSync('/proc/net/udp', 'utf8').split('\n')
+  return rows
+    .filter(row => row.trim().split(/\s+/)[1]?.endsWith(port))
+    .reduce((sum, row) => sum + Number(row.trim().split(/\s+/).at(-1)), 0)
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [, , mode, address = '', rate = ''] = process.argv
+  if (mode === 'send') send(address, Number(rate))
+  else receive()
+}

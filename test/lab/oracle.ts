@@ -1,0 +1,264 @@
+// The state oracle: on every host of a lab the kernel must equal what follows from the committed state and the members.
+// Computed from the API's listings by rules of its own (design section 4, contract 6.7), never by the planner, and read
+// with `ip -j` and `bridge -j`. Others add checkers for what else a host's kernel holds: each tells what is wrong.
+
+import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
+import type { LabHost } from './host.ts'
+import { ipJson, must } from './kernel.ts'
+import type { Lab } from './lab.ts'
+import { waitFor } from './wait.ts'
+
+/** One host, with what it says of the cluster. */
+export type OracleView = {
+  readonly host: LabHost
+  /** Networks with endpoints on this host. */
+  readonly here: readonly NetworkView[]
+  readonly networks: readonly NetworkView[]
+  readonly endpoints: readonly EndpointView[]
+  readonly hosts: readonly HostView[]
+  readonly members: readonly MemberView[]
+  readonly kernel: KernelView
+}
+
+export type KernelLink = {
+  readonly ifname: string
+  readonly mtu: number
+  readonly address: string
+  readonly flags: readonly string[]
+  readonly group: string
+  readonly master?: string
+  readonly ifalias?: string
+  readonly inet6_addr_gen_mode?: string
+  readonly linkinfo?: {
+    readonly info_kind?: string
+    readonly info_data?: Readonly<Record<string, unknown>>
+    readonly info_slave_data?: Readonly<Record<string, unknown>>
+  }
+}
+type KernelFdb = { mac: string; ifname: string; dst?: string; master?: string; flags: string[]; state: string }
+type KernelNeighbour = { dst: string; lladdr?: string; dev: string; state: string[] }
+
+export type KernelView = {
+  readonly links: readonly KernelLink[]
+  readonly fdb: readonly KernelFdb[]
+  readonly neighbours: readonly KernelNeighbour[]
+}
+
+/** What is wrong on a host, in words; empty when all is as it should be. */
+export type Checker = (view: OracleView) => readonly string[] | Promise<readonly string[]>
+
+export const CHECKERS: readonly Checker[] = [checkDevices, checkFlood, checkFdb, checkNeighbours, checkNothingElse]
+
+/** Every host's differences, each with the host's name in front. */
+export async function differences(
+  hosts: readonly LabHost[],
+  checkers: readonly Checker[] = CHECKERS
+): Promise<readonly string[]> {
+  const found = await Promise.all(
+    hosts.map(async host => {
+      const view = await look(host)
+      const wrong = await Promise.all(checkers.map(async check => check(view)))
+      return wrong.flat().map(text => `${host.name}: ${text}`)
+    })
+  )
+  return found.flat()
+}
+
+/** Waits until the oracle holds on all these hosts; says what is wrong if it does not in time. */
+export async function expectOracle(
+  lab: Lab,
+  options: {
+    readonly hosts?: readonly LabHost[]
+    readonly timeoutMs?: number
+    readonly checkers?: readonly Checker[]
+  } = {}
+): Promise<void> {
+  const { hosts = lab.hosts, timeoutMs = 10_000 } = options
+  let last: readonly string[] = []
+  const holds = async (): Promise<boolean> => {
+    last = await differences(hosts, options.checkers)
+    return last.length === 0
+  }
+  await waitFor('the kernel of every host follows from the state', holds, {
+    timeoutMs,
+    everyMs: 100,
+    explain: () => last.slice(0, 20).join('\n')
+  })
+}
+
+async function look(host: LabHost): Promise<OracleView> {
+  const get = (path: string): Promise<unknown> => host.api.call('GET', path)
+  const networks = (await get('/v1/networks')) as NetworkView[]
+  const endpoints = (await get('/v1/endpoints')) as EndpointView[]
+  const hosts = (await get('/v1/hosts')) as HostView[]
+  const members = (await get('/v1/members')) as MemberView[]
+  const local = new Set(endpoints.filter(e => e.host === host.name).map(e => e.network))
+  const here = networks.filter(network => local.has(network.name))
+  return { host, here, networks, endpoints, hosts, members, kernel: await readKernel(host.namespace) }
+}
+
+export async function readKernel(namespace: string): Promise<KernelView> {
+  const fdb = await must('bridge', ['-n', namespace, '-j', 'fdb', 'show'])
+  return {
+    links: (await ipJson(namespace, '-d', 'link', 'show')) as unknown as KernelLink[],
+    fdb: JSON.parse(fdb) as KernelFdb[],
+    neighbours: (await ipJson(namespace, '-4', 'neigh', 'show', 'nud', 'all')) as unknown as KernelNeighbour[]
+  }
+}
+
+const hex = (vni: number): string => vni.toString(16).padStart(6, '0')
+const bridgeOf = (network: { readonly vni: number }): string => `vb${hex(network.vni)}`
+const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(network.vni)}`
+const localOf = (view: OracleView, network: NetworkView): readonly EndpointView[] =>
+  view.endpoints.filter(e => e.network === network.name && e.host === view.host.name)
+
+/** The remote endpoints of a network with the VTEP of each and its host's status, but for hosts that have left. */
+function remoteOf(
+  view: OracleView,
+  network: NetworkView
+): readonly { readonly endpoint: EndpointView; readonly vtep: string; readonly status: string }[] {
+  return view.endpoints
+    .filter(e => e.network === network.name && e.host !== view.host.name)
+    .flatMap(endpoint => {
+      const host = view.hosts.find(h => h.name === endpoint.host)
+      const status = view.members.find(m => m.peerId === host?.peerId)?.status ?? 'unknown'
+      return host === undefined || status === 'left' ? [] : [{ endpoint, vtep: host.vtep, status }]
+    })
+}
+
+function checkDevices(view: OracleView): string[] {
+  const wrong: string[] = []
+  const links = new Map(view.kernel.links.map(link => [link.ifname, link]))
+  const own = view.hosts.find(h => h.name === view.host.name)?.vtep
+  const check = (
+    name: string,
+    want: Record<string, unknown>,
+    read: (link: KernelLink) => Record<string, unknown>
+  ): void => {
+    const link = links.get(name)
+    if (link === undefined) {
+      wrong.push(`there is no ${name}`)
+      return
+    }
+    const got = { up: link.flags.includes('UP'), ipv6: link.inet6_addr_gen_mode ?? 'none', ...read(link) }
+    for (const [key, value] of Object.entries({ up: true, ipv6: 'none', ...want })) {
+      const found = got[key as keyof typeof got] as unknown
+      if (found !== value) wrong.push(`${name}: ${key} is ${String(found)}, not ${String(value)}`)
+    }
+  }
+  for (const network of view.here) {
+    const alias = `vxmesh network ${network.name} vni ${network.vni}`
+    const digits = hex(network.vni)
+    const address = `06:76:78:${digits.slice(0, 2)}:${digits.slice(2, 4)}:${digits.slice(4)}`
+    check(bridgeOf(network), { kind: 'bridge', alias, mtu: network.mtu, address, snooping: 0 }, link => ({
+      ...common(link),
+      address: link.address,
+      snooping: link.linkinfo?.info_data?.['mcast_snooping']
+    }))
+    const tunnel = { id: network.vni, local: own, port: 4789, learning: false, ttl: 64 }
+    const port = { master: bridgeOf(network), learns: false, floods: true, suppresses: true }
+    check(tunnelOf(network), { kind: 'vxlan', alias, mtu: network.mtu, ...port, ...tunnel }, link => ({
+      ...(link.linkinfo?.info_data ?? {}),
+      ...common(link)
+    }))
+    for (const endpoint of localOf(view, network)) {
+      const veth = { kind: 'veth', mtu: network.mtu, master: bridgeOf(network), learns: false, floods: false }
+      const mark = `vxmesh endpoint ${endpoint.containerId}/${endpoint.ifname}`
+      check(endpoint.hostInterface, { ...veth, alias: mark }, common)
+    }
+  }
+  return wrong
+}
+
+function common(link: KernelLink): Record<string, unknown> {
+  const port = link.linkinfo?.info_slave_data
+  return {
+    kind: link.linkinfo?.info_kind,
+    alias: link.ifalias,
+    mtu: link.mtu,
+    master: link.master,
+    learns: port?.['learning'],
+    floods: port?.['flood'],
+    suppresses: port?.['neigh_suppress']
+  }
+}
+
+/** Broadcasts go to the hosts that are there; a failed one gets none. */
+function checkFlood(view: OracleView): string[] {
+  const want = view.here.flatMap(network =>
+    remoteOf(view, network)
+      .filter(({ status }) => status === 'alive' || status === 'leaving')
+      .map(({ vtep }) => `flood ${tunnelOf(network)} ${vtep}`)
+  )
+  const got = view.kernel.fdb
+    .filter(e => e.mac === '00:00:00:00:00:00' && isTunnel(e.ifname) && isMarked(view, e.ifname))
+    .map(e => `flood ${e.ifname} ${e.dst ?? ''}`)
+  return compare(want, got)
+}
+
+/** Unicast: the tunnel's own table and the bridge's; a container's MAC behind its port. */
+function checkFdb(view: OracleView): string[] {
+  const want = view.here.flatMap(network => [
+    ...remoteOf(view, network).flatMap(({ endpoint, vtep }) => [
+      `fdb ${tunnelOf(network)} ${endpoint.mac} to ${vtep}`,
+      `fdb ${tunnelOf(network)} ${endpoint.mac} in ${bridgeOf(network)} static`
+    ]),
+    ...localOf(view, network).map(e => `fdb ${e.hostInterface} ${e.mac} in ${bridgeOf(network)} static`)
+  ])
+  const own = new Map(view.kernel.links.map(link => [link.ifname, link.address]))
+  const got = view.kernel.fdb
+    .filter(
+      e =>
+        isPort(e.ifname) &&
+        isMarked(view, e.ifname) &&
+        e.mac !== '00:00:00:00:00:00' &&
+        !/^(33:33|01:00:5e)/.test(e.mac)
+    )
+    .filter(e => !(e.state === 'permanent' && e.mac === own.get(e.ifname)))
+    .map(e =>
+      e.master === undefined
+        ? `fdb ${e.ifname} ${e.mac} to ${e.dst ?? ''}`
+        : `fdb ${e.ifname} ${e.mac} in ${e.master} ${e.state}`
+    )
+  return compare(want, got)
+}
+
+/** Who answers ARP for whom: the endpoints of the network that can be reached, also those of this host. */
+function checkNeighbours(view: OracleView): string[] {
+  const want = view.here.flatMap(network =>
+    [...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
+      e => `neighbour ${bridgeOf(network)} ${bare(e.address)} ${e.mac}`
+    )
+  )
+  const got = view.kernel.neighbours
+    .filter(n => isBridge(n.dev) && isMarked(view, n.dev) && n.state.includes('PERMANENT'))
+    .map(n => `neighbour ${n.dev} ${n.dst} ${n.lladdr ?? ''}`)
+  return compare(want, got)
+}
+
+/** Nothing of ours is left of what is no longer there. */
+function checkNothingElse(view: OracleView): string[] {
+  const wanted = new Set(
+    view.here.flatMap(n => [bridgeOf(n), tunnelOf(n), ...localOf(view, n).map(e => e.hostInterface)])
+  )
+  return view.kernel.links
+    .filter(link => link.ifalias?.startsWith('vxmesh ') === true && isOurs(link.ifname) && !wanted.has(link.ifname))
+    .map(link => `${link.ifname} (${link.ifalias ?? ''}) is left over`)
+}
+
+/** By name and mark: others may have devices of similar names. */
+const isMarked = (view: OracleView, name: string): boolean =>
+  view.kernel.links.some(link => link.ifname === name && link.ifalias?.startsWith('vxmesh ') === true)
+const isBridge = (name: string): boolean => /^vb[0-9a-f]{6}$/.test(name)
+const isTunnel = (name: string): boolean => /^vx[0-9a-f]{6}$/.test(name)
+const isPort = (name: string): boolean => isTunnel(name) || /^ve[0-9a-f]{13}$/.test(name)
+const isOurs = (name: string): boolean => isBridge(name) || isPort(name)
+const bare = (address: string): string => address.split('/')[0] ?? address
+
+function compare(want: readonly string[], got: readonly string[]): string[] {
+  const [wanted, found] = [new Set(want), new Set(got)]
+  return [
+    ...[...wanted].filter(text => !found.has(text)).map(text => `missing: ${text}`),
+    ...[...found].filter(text => !wanted.has(text)).map(text => `too much: ${text}`)
+  ]
+}

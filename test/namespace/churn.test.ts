@@ -1,0 +1,78 @@
+// Containers that come and go leave nothing: no device, namespace, entry, file descriptor, record or memory.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { CHAOS, CHAOS_TIMEOUT } from '../lab/chaos.ts'
+import type { LabHost } from '../lab/host.ts'
+import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
+import { expectOracle, readKernel } from '../lab/oracle.ts'
+import { meshLab, nth } from './mesh-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+t.setTimeout(CHAOS_TIMEOUT)
+
+/** At once on one host, as a scheduler would. */
+const PARALLEL = 10
+/** What a heap may keep of a thousand attaches: code that was compiled, the log's own entries. */
+const MEMORY_SLACK_KIB = 64 * 1024
+
+t.test(`nothing is left after ${CHAOS.churn} attaches and detaches`, { skip: cannotRun() }, async t => {
+  const { lab, containers } = await meshLab(t, { servers: 2, attached: 2 })
+  const [h1, h2] = [lab.host(1), lab.host(2)]
+  await h1.api.call('POST', '/v1/networks', { name: 'blue', subnet: '10.1.0.0/24' })
+  const names = Array.from({ length: PARALLEL }, (_, n) => `churn${n}`)
+  const round = async (): Promise<void> => {
+    const fresh = await lab.containers(names)
+    // Half of them in a network that comes and goes with them, some whose namespace dies first.
+    await Promise.all(fresh.map((c, n) => (n % 3 === 0 ? h2 : h1).attach(c, n % 2 === 0 ? 'red' : 'blue')))
+    await Promise.all(fresh.filter((_, n) => n % 5 === 0).map(c => c.remove()))
+    await Promise.all(fresh.map((c, n) => (n % 3 === 0 ? h2 : h1).detach(c)))
+    await Promise.all(fresh.filter((_, n) => n % 5 !== 0).map(c => c.remove()))
+  }
+  await round()
+  await round()
+  await expectOracle(lab)
+  const before = [await usage(h1), await usage(h2)]
+  const namespaces = listNamespaces(LAB_PREFIX + lab.id).length
+  for (let done = 0; done < CHAOS.churn; done += PARALLEL) await round()
+  await expectOracle(lab)
+  for (const [n, host] of [h1, h2].entries()) {
+    const [was, now] = [nth(before, n + 1), await usage(host)]
+    t.strictSame(
+      { ...now, memoryKiB: 0, files: 0 },
+      { ...was, memoryKiB: 0, files: 0 },
+      `${host.name}: kernel and records`
+    )
+    t.ok(now.files <= was.files + 3, `${host.name}: ${now.files} open files, ${was.files} before`)
+    t.ok(
+      now.memoryKiB <= was.memoryKiB + MEMORY_SLACK_KIB,
+      `${host.name}: ${now.memoryKiB} KiB, ${was.memoryKiB} before`
+    )
+    t.comment(`${host.name}: ${JSON.stringify(was)} -> ${JSON.stringify(now)}`)
+  }
+  t.equal(listNamespaces(LAB_PREFIX + lab.id).length, namespaces)
+  t.equal((await nth(containers, 1).ping('10.1.0.3', { count: 3 })).received, 3)
+})
+
+type Usage = {
+  readonly devices: number
+  readonly entries: number
+  readonly neighbours: number
+  readonly records: number
+  readonly files: number
+  readonly memoryKiB: number
+}
+
+async function usage(host: LabHost): Promise<Usage> {
+  const { links, fdb, neighbours } = await readKernel(host.namespace)
+  const status = readFileSync(`/proc/${host.agentPid}/status`, 'utf8')
+  return {
+    devices: links.length,
+    entries: fdb.filter(e => !/^(33:33|01:00:5e)/.test(e.mac)).length,
+    neighbours: neighbours.filter(n => n.state.includes('PERMANENT')).length,
+    records: readdirSync(join(host.dir, 'data/netns')).length,
+    files: readdirSync(`/proc/${host.agentPid}/fd`).length,
+    memoryKiB: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1])
+  }
+}

@@ -1,0 +1,127 @@
+// What changes below the overlay: the MTU of the underlay, a host's address, a reboot, a host that takes another's VTEP.
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import type { EndpointView } from '#model/views.ts'
+import { CHAOS_IN_FULL } from '../lab/chaos.ts'
+import { bare } from '../lab/container.ts'
+import { ipBatch } from '../lab/kernel.ts'
+import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
+import { waitFor } from '../lab/wait.ts'
+import { meshLab, nth } from './mesh-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+t.setTimeout(240_000)
+const skip = cannotRun()
+/** IPv4 and ICMP headers. */
+const PING_HEADERS = 28
+
+t.test('containers send 50 bytes less than the underlay and not one more, also when it changes', { skip }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
+  const [one, other] = [nth(containers, 1), bare(nth(endpoints, 2).address)]
+  const whole = async (size: number): Promise<number> =>
+    (await one.ping(other, { count: 3, size: size - PING_HEADERS, dontFragment: true, waitMs: 300 })).received
+  for (const underlayMtu of [1500, 1450, 9000, 1400]) {
+    const mtu = underlayMtu - 50
+    await lab.setUnderlayMtu(underlayMtu)
+    for (const container of containers) {
+      await waitFor(`${container.name} follows to ${mtu}`, async () => (await container.link())?.mtu === mtu)
+    }
+    await expectOracle(lab)
+    t.equal(await whole(mtu), 3, `underlay ${underlayMtu}: exactly ${mtu} bytes pass`)
+    t.equal(await whole(mtu + 1), 0, `underlay ${underlayMtu}: one more byte does not`)
+    const { stdout, stderr } = await one.exec('ping', '-c1', '-W1', '-Mdo', `-s${mtu + 1 - PING_HEADERS}`, other)
+    t.match(`${stdout}${stderr}`, /[Mm]essage too long/, `underlay ${underlayMtu}: and the sender is told`)
+    const [view] = (await lab.host(1).api.call('GET', '/v1/endpoints/c1')) as EndpointView[]
+    t.equal(view?.mtu, mtu, 'the API says so too')
+  }
+  const host = lab.host(1)
+  await host.stopAgent()
+  await lab.setUnderlayMtu(1420)
+  await host.startAgent()
+  await host.waitReady()
+  await waitFor('a change while the agent was away is followed too', async () => (await one.link())?.mtu === 1370)
+  await expectOracle(lab)
+})
+
+t.test('a host that comes back under another address keeps its containers reachable', { skip }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 2 })
+  const host = lab.host(2)
+  const ping = async (): Promise<boolean> =>
+    (await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 1, waitMs: 300 })).received === 1
+  t.ok(await ping())
+  await host.stopAgent()
+  await ipBatch(['addr del 192.0.2.2/24 dev eth0', 'addr add 192.0.2.22/24 dev eth0'], host.namespace)
+  await host.configure({ clusterKeyFile: lab.keyFile, bootstrapExpect: 3, join: ['192.0.2.1'], bind: '192.0.2.22' })
+  const since = performance.now()
+  await host.startAgent()
+  await waitFor('its container answers at the new VTEP', ping, { timeoutMs: 15_000 })
+  t.comment(`reachable ${Math.round(performance.now() - since)} ms after its start`)
+  await host.waitReady(60_000)
+  const { fdb } = await readKernel(lab.host(1).namespace)
+  t.strictSame(
+    fdb.filter(e => e.dst === '192.0.2.2').map(e => e.mac),
+    [],
+    'nothing is sent to the old address'
+  )
+  // Serf lets a name change its address only half a minute after it was declared failed: no floods until then.
+  if (CHAOS_IN_FULL) {
+    const alive = async (): Promise<boolean> => (await lab.host(1).members()).every(m => m.status === 'alive')
+    await waitFor('all see it alive', alive, { timeoutMs: 120_000 })
+  }
+  await expectOracle(lab)
+})
+
+t.test("a host that claims another's VTEP is refused, and nobody's traffic changes", { skip }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 2 })
+  const before = await readKernel(lab.host(1).namespace)
+  const thief = await lab.addHost({ role: 'client', join: [lab.host(1).address], vtep: '192.0.2.2' })
+  await ipBatch(['addr add 192.0.2.2/32 dev lo'], thief.namespace)
+  await thief.startAgent()
+  await waitFor('the thief is a member', async () => (await lab.host(1).members()).length === 4)
+  await waitFor('its log names the reason', () => thief.logTail(2_000).includes('belongs to host h2'))
+  const status = await waitFor('its API answers', () => thief.status())
+  t.equal(status.ready, false)
+  const stranger = await lab.container('stranger')
+  await t.rejects(thief.attach(stranger, 'red'), { code: 'ERR_HOST_NOT_REGISTERED' })
+  const after = await readKernel(lab.host(1).namespace)
+  t.strictSame(after.fdb, before.fdb, 'no entry has changed')
+  t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 5 })).received, 5)
+  await expectOracle(lab, { hosts: lab.hosts.slice(0, 3) })
+})
+
+t.test('after a reboot the same data directory gives a right kernel and says what is lost', { skip }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 3 })
+  const host = lab.host(2)
+  await host.killHost()
+  const { links } = await readKernel(host.namespace)
+  await nth(containers, 2).remove()
+  const ours = links.filter(link => link.ifalias?.startsWith('vxmesh ') === true).map(link => link.ifname)
+  await ipBatch(
+    ours.filter(name => !name.startsWith('ve')).map(name => `link del ${name}`),
+    host.namespace
+  )
+  const newBoot = join(host.dir, 'boot_id')
+  await writeFile(newBoot, '11111111-2222-4333-8444-555555555555\n')
+  await host.linkUp()
+  await host.startAgent({ bootIdFile: newBoot })
+  await host.waitReady(30_000)
+  const status = await waitFor('the network says what it lacks', async () => {
+    const { overlay } = await host.status()
+    return overlay.degraded.length > 0 ? overlay : null
+  })
+  t.match(status.degraded.join('\n'), /network red: .*c2\/eth0.*rebooted since/)
+  t.ok(status.drift > 0)
+  const wrong = await waitFor('only the lost interface is wrong', async () => {
+    const found = await differences([host])
+    return found.every(text => text.includes(nth(endpoints, 2).hostInterface)) ? found : null
+  })
+  t.not(wrong.length, 0)
+  await host.api.call('DELETE', '/v1/endpoints/c2')
+  const again = await lab.container('again')
+  const view: EndpointView = await host.attach(again, 'red')
+  t.equal((await nth(containers, 1).ping(view.address, { count: 3 })).received, 3)
+  await expectOracle(lab)
+  t.strictSame((await host.status()).overlay.degraded, [])
+})
