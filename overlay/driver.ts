@@ -1,6 +1,6 @@
 // A kernel backend of the overlay. The agent knows only this; nothing here decides what ought to exist.
 
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -10,6 +10,7 @@ import type { DesiredFilter } from './filter/desired-filter.ts'
 import { endpointAlias, vethName } from './plan/names.ts'
 import type { Observed } from './plan/observed.ts'
 import type { Op } from './plan/op.ts'
+import type { ShapingSupport } from './shaping/queue.ts'
 
 export type OpFailure = { readonly op: Op; readonly error: VxmeshError }
 
@@ -37,7 +38,12 @@ export type AttachRequest = {
   readonly gateway: Ipv4 | null
   /** Mark of the host side. */
   readonly alias: string
+  /** Holds from the first packet. */
+  readonly shaping: Shaping
 }
+
+/** What shaping of an endpoint that exists must know. */
+export type ShapeRequest = Pick<AttachRequest, 'hostInterface' | 'alias' | 'mtu' | 'shaping'>
 
 export type AttachResult = {
   /** False when the endpoint was found and adopted. */
@@ -50,6 +56,8 @@ export type DetachRequest = { readonly hostInterface: IfName; readonly alias: st
 
 /** Seen from the container: rx is what it received. Bytes and packets since the device was made. */
 export type Counters = {
+  /** Index of the device that counts. Another one has begun anew. */
+  readonly ifindex: number
   readonly rxBytes: number
   readonly txBytes: number
   readonly rxPackets: number
@@ -80,6 +88,15 @@ export type OverlayDriver = {
   attach(request: AttachRequest): Promise<AttachResult>
   /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
+  /**
+   * Makes the queues of an endpoint as asked, without loss of what waits in them where only a rate changes. Idempotent.
+   * @throws ERR_ENDPOINT_NOT_FOUND when the interface is not there, ERR_KERNEL
+   */
+  shape(request: ShapeRequest): Promise<void>
+  /** What is enforced now, which may differ from what the request asks for; null when the interface is not there. */
+  installedShaping(request: ShapeRequest): Promise<Shaping | null>
+  /** What this kernel can enforce. */
+  shapingSupport(): Promise<ShapingSupport>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
@@ -101,16 +118,27 @@ export function attachRequest(p: {
 }): AttachRequest {
   const { endpoint, network } = p
   return {
+    ...shapeRequest(p),
     vni: network.vni,
-    hostInterface: vethName(endpoint.containerId, endpoint.ifname),
     ifname: endpoint.ifname,
     netns: p.netns,
     address: endpoint.address,
     prefixLength: network.subnet.prefixLength,
     mac: endpoint.mac,
-    mtu: network.mtu === 0 ? p.overlayMtu : network.mtu,
-    gateway: p.withRoute ? network.gateway : null,
-    alias: endpointAlias(endpoint.containerId, endpoint.ifname)
+    gateway: p.withRoute ? network.gateway : null
+  }
+}
+
+export function shapeRequest(p: {
+  readonly endpoint: Endpoint
+  readonly network: Network
+  readonly overlayMtu: number
+}): ShapeRequest {
+  const { ingressRate, egressRate, delayUs } = p.endpoint
+  return {
+    ...detachRequest(p.endpoint),
+    mtu: p.network.mtu === 0 ? p.overlayMtu : p.network.mtu,
+    shaping: { ingressRate, egressRate, delayUs }
   }
 }
 

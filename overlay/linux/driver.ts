@@ -1,5 +1,6 @@
 // The Linux driver: kernel bridge and VXLAN over rtnetlink.
 
+import type { Shaping } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -11,18 +12,21 @@ import type {
   DetachRequest,
   ExecuteResult,
   Feature,
-  OverlayDriver
+  OverlayDriver,
+  ShapeRequest
 } from '../driver.ts'
 import type { DesiredFilter } from '../filter/desired-filter.ts'
 import { Guard, removeFilters } from '../filter/guard.ts'
-import { getLinks } from '../netlink/link.ts'
-import { isMarkedOurs, nameRole } from '../plan/names.ts'
 import type { Observed } from '../plan/observed.ts'
 import type { Op } from '../plan/op.ts'
 import { attachContainer, detachContainer } from './attach.ts'
+import { readShaping, shapedVeth, shapeLink } from '../shaping/endpoint.ts'
+import { probeShaping } from '../shaping/probe.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
+import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
-import { readLink, readLinks, type Kernel } from './kernel.ts'
+import { readLink, type Kernel } from './kernel.ts'
 import { observe } from './observe.ts'
 import { Removal } from './removal.ts'
 import { readUnderlay } from './underlay.ts'
@@ -40,6 +44,8 @@ export class LinuxDriver implements OverlayDriver {
   readonly #bind: Ipv4
   readonly #kernel: Kernel
   readonly #removal: Removal
+  readonly #counters: CounterReader
+  #support: ShapingSupport | null = null
   readonly #stops = new Set<() => void>()
   #ours: ReadonlySet<number> = new Set()
   #guard: Guard | null = null
@@ -48,6 +54,7 @@ export class LinuxDriver implements OverlayDriver {
     this.#bind = bind
     this.#kernel = kernel
     this.#removal = new Removal(kernel.netns)
+    this.#counters = new CounterReader(kernel.socket)
   }
 
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
@@ -62,7 +69,7 @@ export class LinuxDriver implements OverlayDriver {
   // Async for the interface's sake, so that a thrown error is always a rejection.
 
   async observe(scope?: Vni): Promise<Observed> {
-    const observed = await this.#run(() => observe(this.#kernel, scope ?? null))
+    const observed = await this.#run(() => observe(this.#kernel, scope ?? null, this.#shapingSupport()))
     const ours = [...observed.links.values()].map(link => link.ifindex)
     this.#ours = new Set(scope === undefined ? ours : [...this.#ours, ...ours])
     return observed
@@ -87,7 +94,8 @@ export class LinuxDriver implements OverlayDriver {
   async attach(request: AttachRequest): Promise<AttachResult> {
     const { hostInterface: device, mac, address } = request
     await this.#guard?.admit({ device, mac, address })
-    return attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+    const support = (): ShapingSupport => this.#shapingSupport()
+    return attachContainer({ kernel: this.#kernel, removal: this.#removal, support }, request)
   }
 
   async detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
@@ -97,21 +105,22 @@ export class LinuxDriver implements OverlayDriver {
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {
-    return this.#run(() => {
-      const found = new Map<string, Counters>()
-      for (const link of readLinks(this.#kernel.socket, getLinks({ kind: 'veth', counters: true }))) {
-        const { counters } = link
-        if (counters === null || nameRole(link.name) === null || !isMarkedOurs(link)) continue
-        // What the host's end sends is what the container receives.
-        found.set(link.name, {
-          rxBytes: counters.txBytes,
-          txBytes: counters.rxBytes,
-          rxPackets: counters.txPackets,
-          txPackets: counters.rxPackets
-        })
-      }
-      return found
-    })
+    return this.#run(() => this.#counters.read())
+  }
+
+  async shape(request: ShapeRequest): Promise<void> {
+    const kernel = this.#kernel
+    const support = (): ShapingSupport => this.#shapingSupport()
+    const surplus = await this.#run(() => shapeLink({ kernel, request, veth: shapedVeth(kernel, request), support }))
+    if (surplus !== null) await this.#removal.remove([surplus])
+  }
+
+  installedShaping(request: ShapeRequest): Promise<Shaping | null> {
+    return this.#run(() => readShaping(this.#kernel, request))
+  }
+
+  shapingSupport(): Promise<ShapingSupport> {
+    return this.#run(() => this.#shapingSupport())
   }
 
   overlayMtu(): Promise<number> {
@@ -149,6 +158,11 @@ export class LinuxDriver implements OverlayDriver {
     await this.#removal.close()
     this.#guard?.close()
     this.#kernel.socket.close()
+  }
+
+  /** Asked once: a kernel does not unlearn. */
+  #shapingSupport(): ShapingSupport {
+    return (this.#support ??= probeShaping().support)
   }
 
   async #run<T>(work: () => T): Promise<T> {

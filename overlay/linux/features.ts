@@ -8,6 +8,7 @@ import type { Feature } from '../driver.ts'
 import { tryTables } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
+import { probeShaping } from '../shaping/probe.ts'
 import { readLink, type Kernel } from './kernel.ts'
 
 const MTU = 1400
@@ -15,6 +16,10 @@ const GROUP = 0
 
 /** Takes some milliseconds. Never throws: what cannot even be tried is absent, with the reason. */
 export function probeFeatures(kernel: Kernel): readonly Feature[] {
+  return [...probeOverlay(kernel), ...probeShaping().features]
+}
+
+function probeOverlay(kernel: Kernel): readonly Feature[] {
   const ipv6: Feature = {
     name: 'ipv6-off',
     present: !kernel.ipv6.present || kernel.ipv6.sysctl,

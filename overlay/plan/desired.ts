@@ -1,7 +1,7 @@
 // What this host's kernel must hold, from the replicated state and the membership view (design section 4).
 // A network's devices exist here only while it has endpoints here; everything else follows from who holds the others.
 
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -31,6 +31,7 @@ export type DesiredEndpoint = {
   readonly alias: string
   readonly mac: Mac
   readonly address: Ipv4
+  readonly shaping: Shaping
 }
 
 export type DesiredNetwork = {
@@ -111,7 +112,8 @@ function desiredNetwork(p: {
     if (endpoint.host === input.self) {
       const device = vethName(endpoint.containerId, endpoint.ifname)
       const alias = endpointAlias(endpoint.containerId, endpoint.ifname)
-      local.set(device, { device, alias, mac: endpoint.mac, address: endpoint.address })
+      const { mac, address, ingressRate, egressRate, delayUs } = endpoint
+      local.set(device, { device, alias, mac, address, shaping: { ingressRate, egressRate, delayUs } })
       neighbours.set(endpoint.address, endpoint.mac)
       continue
     }
