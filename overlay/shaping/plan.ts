@@ -71,7 +71,7 @@ export function planShaping(p: {
   if (out.length > 0) {
     if (observed.ifb === null) changes.push({ kind: 'ifb-create' })
     changes.push(...planQueue('ifb', out, observed.ifb?.out ?? []))
-    if (observed.ifb === null || observed.redirect !== observed.ifb.ifindex) {
+    if (observed.redirect !== observed.ifb?.ifindex) {
       changes.push({ kind: 'redirect-set', replace: observed.redirect !== 'none' })
     }
   } else if (observed.redirect !== 'none') {

@@ -15,6 +15,7 @@ import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
@@ -25,6 +26,7 @@ import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { Wal } from '#replication/wal.ts'
 import { AgentApi } from './agent-api.ts'
+import { CounterWindow } from './counters.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
@@ -46,6 +48,7 @@ export class Agent {
   readonly replicator: Replicator
   readonly reconciler: Reconciler
   readonly registrar: Registrar
+  readonly counters: CounterWindow
   readonly driver: OverlayDriver
   readonly overlayMtu: number
   readonly events = new EventBus()
@@ -150,6 +153,13 @@ export class Agent {
       mayRemove: () => this.replicator.current,
       logger: logger.child({ room: 'overlay' })
     })
+    this.counters = new CounterWindow({
+      read: () => p.driver.counters(),
+      nowMs: monotonicMs,
+      restarted: (hostInterface, last) =>
+        logger.info({ hostInterface, ...last }, 'counters began anew; these were the last'),
+      failed: (err: unknown) => logger.warn({ err }, 'counters not read')
+    })
     this.registrar = new Registrar({
       host,
       recorded: () => this.state.host(this.self),
@@ -215,6 +225,7 @@ export class Agent {
     await this.#api?.close()
     this.registrar.stop()
     this.digests.stop()
+    this.counters.stop()
     await this.reconciler.stop()
     await this.replicator.stop()
     await this.membership.stop()
@@ -234,6 +245,7 @@ export class Agent {
     // The data plane comes first: from the copy on disk, before anybody was heard.
     this.driver.onChange(() => this.reconciler.wake())
     this.reconciler.wake()
+    this.counters.start()
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
     const api = new AgentApi(this)
