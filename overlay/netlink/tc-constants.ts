@@ -7,6 +7,9 @@ export const RTM_NEWTFILTER = 44
 export const RTM_DELTFILTER = 45
 export const RTM_GETTFILTER = 46
 
+/** Without it the kernel answers a request for one qdisc with a notification to everybody else. */
+export const NLM_F_ECHO = 0x8
+
 /** Parent of a device's root qdisc. */
 export const TC_H_ROOT = 0xffffffff
 export const TC_H_CLSACT = 0xfffffff1

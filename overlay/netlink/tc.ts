@@ -8,7 +8,10 @@ export type TbfSpec = {
   readonly kind: 'tbf'
   /** bits/s of whole Ethernet frames. */
   readonly rate: number
-  /** What may pass at once, in bytes; a GSO packet that is larger is cut into its frames, which wait one by one. */
+  /**
+   * What may pass at once, in bytes; a GSO packet that is larger is cut into its frames, which wait one by one. A
+   * change that makes it smaller than a packet that waits already blocks the queue for good: put a new one inside then.
+   */
   readonly burst: number
   /** Bytes that may wait in the queue inside. */
   readonly limit: number
@@ -73,7 +76,7 @@ export function getQdiscs(): Message {
 
 /** One qdisc by its parent or by its handle (with parent 0). Fails with ENOENT when there is none. */
 export function getQdisc(place: QdiscPlace): Message {
-  return tcmsg(place).message(tc.RTM_GETQDISC, 0)
+  return tcmsg(place).message(tc.RTM_GETQDISC, tc.NLM_F_ECHO)
 }
 
 export type RedirectSpec = {

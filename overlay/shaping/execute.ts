@@ -86,7 +86,7 @@ function createDevice(kernel: Kernel, target: ShapingTarget): void {
   try {
     kernel.socket.request(createIfb({ name, mtu, group: OVERLAY_GROUP }), `create ${name}`)
   } catch (err) {
-    if (errnoOf(err) !== 'EOPNOTSUPP') throw err
+    if (errnoOf(err) !== 'ENOTSUP') throw err
     throw new VxmeshError('ERR_UNSUPPORTED', 'this kernel has no IFB devices: it cannot shape what containers send', {
       cause: err
     })

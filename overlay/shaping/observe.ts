@@ -96,7 +96,7 @@ function readQdisc(socket: NetlinkSocket, ifindex: number, parent: number): Qdis
     return answer === undefined ? null : decodeQdisc(answer)
   } catch (err) {
     // No qdisc there; or one without classes, which has no children.
-    if (['ENOENT', 'EINVAL', 'EOPNOTSUPP'].includes(errnoOf(err) ?? '')) return null
+    if (['ENOENT', 'EINVAL', 'ENOTSUP'].includes(errnoOf(err) ?? '')) return null
     throw err
   }
 }

@@ -123,17 +123,45 @@ function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly Shapi
   const changes: ShapingChange[] = []
   let parent = TC_H_ROOT
   let replacing = false
+  let blocked = false
   for (const [level, spec] of want.entries()) {
     const handle = HANDLES[spec.kind]
     const found: QdiscInfo | undefined = replacing ? undefined : have[level]
     replacing ||= found?.handle !== handle || !canChange(found, spec)
     if (replacing) changes.push({ kind: 'queue-replace', side, parent, handle, spec })
+    else if (blocked) changes.push(...anew({ side, parent, handle, spec }))
     else if (!isSame(spec, found?.spec ?? null)) changes.push({ kind: 'queue-change', side, parent, handle, spec })
+    blocked = mayBlock(spec, found?.spec ?? null)
     parent = childPlace(handle)
   }
   const surplus = replacing ? undefined : have[want.length]
   if (surplus !== undefined) changes.push({ kind: 'queue-delete', side, parent, handle: surplus.handle })
   return changes
+}
+
+/** A GSO packet that waits already would never pass a burst that has become smaller than itself. */
+function mayBlock(want: QdiscSpec, have: QdiscSpec | null): boolean {
+  return (
+    want.kind === 'tbf' &&
+    have?.kind === 'tbf' &&
+    want.burst < GSO_BYTES_MAX &&
+    !isSame(want, have) &&
+    want.burst < have.burst
+  )
+}
+
+/** Deleted first: under its own handle a qdisc is only changed. */
+function anew(place: {
+  readonly side: Side
+  readonly parent: number
+  readonly handle: number
+  readonly spec: QdiscSpec
+}): readonly ShapingChange[] {
+  const { side, parent, handle, spec } = place
+  return [
+    { kind: 'queue-delete', side, parent, handle },
+    { kind: 'queue-replace', side, parent, handle, spec }
+  ]
 }
 
 /** The number of flow queues is fixed when they are made. */
@@ -150,6 +178,9 @@ function isSame(want: QdiscSpec, have: QdiscSpec | null): boolean {
     return ROUNDED.includes(name) ? Math.abs(value - other) <= 3 + value * 0.001 : value === other
   })
 }
+
+/** The largest packet that a container sends at once: 64 KiB and its headers. */
+const GSO_BYTES_MAX = 66_000
 
 const ROUNDED: readonly string[] = ['burst', 'targetUs', 'intervalUs']
 
