@@ -70,7 +70,6 @@ export class CounterWindow {
     }
     if (this.#stopped) return
     this.#timer = setTimeout(() => void this.#sample(), SAMPLE_MS)
-    this.#timer.unref()
   }
 
   async #snapshot(): Promise<Snapshot> {
