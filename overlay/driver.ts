@@ -90,7 +90,7 @@ export type OverlayDriver = {
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
   /**
    * Makes the queues of an endpoint as asked, without loss of what waits in them where only a rate changes. Idempotent.
-   * @throws ERR_ENDPOINT_NOT_FOUND when the interface is not there, ERR_KERNEL
+   * Nothing is done when the interface is not there: attach will. @throws ERR_KERNEL
    */
   shape(request: ShapeRequest): Promise<void>
   /** What is enforced now, which may differ from what the request asks for; null when the interface is not there. */

@@ -20,7 +20,7 @@ import { Guard, removeFilters } from '../filter/guard.ts'
 import type { Observed } from '../plan/observed.ts'
 import type { Op } from '../plan/op.ts'
 import { attachContainer, detachContainer } from './attach.ts'
-import { readShaping, shapedVeth, shapeLink } from '../shaping/endpoint.ts'
+import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
 import { probeShaping } from '../shaping/probe.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { CounterReader } from './counters.ts'
@@ -111,7 +111,10 @@ export class LinuxDriver implements OverlayDriver {
   async shape(request: ShapeRequest): Promise<void> {
     const kernel = this.#kernel
     const support = (): ShapingSupport => this.#shapingSupport()
-    const surplus = await this.#run(() => shapeLink({ kernel, request, veth: shapedVeth(kernel, request), support }))
+    const surplus = await this.#run(() => {
+      const veth = readVeth(kernel, request)
+      return veth === null ? null : shapeLink({ kernel, request, veth, support })
+    })
     if (surplus !== null) await this.#removal.remove([surplus])
   }
 

@@ -1,7 +1,6 @@
 // The shaping of one endpoint, read, planned and carried out at once: for attach and for a hot change.
 
 import type { Shaping } from '#model/endpoint.ts'
-import { VxmeshError } from '#model/errors.ts'
 import type { IfName } from '#model/ids.ts'
 import type { ShapeRequest } from '../driver.ts'
 import { readLink, type Kernel } from '../linux/kernel.ts'
@@ -37,17 +36,16 @@ export function shapeLink(p: {
 
 /** See OverlayDriver.installedShaping. */
 export function readShaping(kernel: Kernel, request: ShapeRequest): Shaping | null {
-  const { hostInterface, alias, mtu, shaping: asked } = request
-  const veth = readLink(kernel.socket, hostInterface)
-  if (veth === null || !isOurs(veth, alias)) return null
+  const { alias, mtu, shaping: asked } = request
+  const veth = readVeth(kernel, request)
+  if (veth === null) return null
   return installedShaping({ observed: observePair(kernel.socket, readPair(kernel, veth, alias)), mtu, asked })
 }
 
-/** The veth of an endpoint that must be there. @throws ERR_ENDPOINT_NOT_FOUND */
-export function shapedVeth(kernel: Kernel, { hostInterface, alias }: ShapeRequest): LinkInfo {
+/** The veth of an endpoint, or null when it is not there. */
+export function readVeth(kernel: Kernel, { hostInterface, alias }: ShapeRequest): LinkInfo | null {
   const veth = readLink(kernel.socket, hostInterface)
-  if (veth !== null && isOurs(veth, alias)) return veth
-  throw new VxmeshError('ERR_ENDPOINT_NOT_FOUND', `the interface ${hostInterface} is not there to be shaped`)
+  return veth !== null && isOurs(veth, alias) ? veth : null
 }
 
 function readPair(kernel: Kernel, veth: LinkInfo, alias: string): ShapedPair {

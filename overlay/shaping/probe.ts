@@ -3,7 +3,7 @@
 import { asVxmeshError } from '#model/errors.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
-import { readLink } from '../linux/kernel.ts'
+import { attempt, readLink } from '../linux/kernel.ts'
 import { createIfb } from '../netlink/link.ts'
 import { TC_H_ROOT } from '../netlink/tc-constants.ts'
 import { addRedirect, createClsact, handleOf, replaceQdisc } from '../netlink/tc.ts'
@@ -72,14 +72,4 @@ function putQueue(socket: NetlinkSocket, ifindex: number, request: Parameters<ty
 
 function feature(name: string, failure: string | null, detail: string): Feature {
   return { name, present: failure === null, required: false, detail: failure ?? detail }
-}
-
-/** The kernel's words, or null when it worked. */
-function attempt(run: () => unknown): string | null {
-  try {
-    run()
-    return null
-  } catch (err) {
-    return asVxmeshError(err).message
-  }
 }

@@ -149,12 +149,13 @@ t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
 t.test('drift of any kind is repaired by one pass', { skip }, async t => {
   const w = await World.open(t)
   const before = await w.queues()
+  const inner = (await w.driver.shapingSupport()).fqCodel ? 'handle 767a: fq_codel' : 'handle 767b: bfifo'
   const drifts: [string, (() => Promise<unknown>)[]][] = [
     ['a deleted queue of the veth', [() => w.tc(`qdisc del dev ${w.veth} root`)]],
     ['a deleted queue of the IFB', [() => w.tc(`qdisc del dev ${w.ifb} root`)]],
     ['a deleted inner queue', [() => w.tc(`qdisc del dev ${w.ifb} parent 7678:1`)]],
     ['another rate', [() => w.tc(`qdisc change dev ${w.veth} root handle 7678: tbf rate 1gbit burst 1m limit 1m`)]],
-    ['another limit', [() => w.tc(`qdisc change dev ${w.veth} parent 7678:1 handle 767b: bfifo limit 1000`)]],
+    ['another limit', [() => w.tc(`qdisc change dev ${w.veth} parent 7678:1 ${inner} limit 1000`)]],
     ['another root', [() => w.tc(`qdisc replace dev ${w.veth} root handle 1: bfifo limit 1000`)]],
     ['a deleted filter', [() => w.tc(`filter del dev ${w.veth} ingress`)]],
     ['no room for filters', [() => w.tc(`qdisc del dev ${w.veth} clsact`)]],
@@ -240,6 +241,7 @@ t.test('detach leaves nothing, also when the namespace went first', { skip }, as
   for (const gone of [false, true]) {
     const w = await World.open(t)
     if (gone) await w.lab.remove(w.container.name)
+    if (gone) await w.shape({ ...both, ingressRate: 1e6 })
     await w.driver.detach(detachRequest(w.endpoint))
     t.strictSame((await run('ip', ['-n', w.lab.host(0).name, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g), null)
   }
