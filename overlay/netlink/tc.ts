@@ -25,7 +25,7 @@ export type FqCodelSpec = {
   readonly intervalUs: number
   /** Packets that may wait. */
   readonly limit: number
-  /** Fixed when it is made. */
+  /** Fixed when it is made: not part of a change. */
   readonly flows: number
 }
 
@@ -48,7 +48,7 @@ export function replaceQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
 
 /** Changes the settings of the one with this handle and kind; nothing that waits in it is lost. */
 export function changeQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
-  return qdisc(place, spec).message(tc.RTM_NEWQDISC, 0)
+  return qdisc(place, spec, false).message(tc.RTM_NEWQDISC, 0)
 }
 
 export function deleteQdisc(place: QdiscPlace): Message {
@@ -124,7 +124,7 @@ export function getFilters(p: { ifindex: number; parent: number }): Message {
   return tcmsg({ ...p, handle: 0 }).message(tc.RTM_GETTFILTER, 0)
 }
 
-function qdisc(place: QdiscPlace, spec: QdiscSpec): Writer {
+function qdisc(place: QdiscPlace, spec: QdiscSpec, made = true): Writer {
   const writer = tcmsg(place).attributeText(tc.TCA_KIND, spec.kind)
   switch (spec.kind) {
     case 'tbf':
@@ -132,13 +132,14 @@ function qdisc(place: QdiscPlace, spec: QdiscSpec): Writer {
     case 'bfifo':
       return writer.attributeU32(tc.TCA_OPTIONS, spec.limit)
     case 'fq_codel':
-      return writer.nested(tc.TCA_OPTIONS, options =>
+      return writer.nested(tc.TCA_OPTIONS, options => {
         options
           .attributeU32(tc.TCA_FQ_CODEL_TARGET, spec.targetUs)
           .attributeU32(tc.TCA_FQ_CODEL_INTERVAL, spec.intervalUs)
           .attributeU32(tc.TCA_FQ_CODEL_LIMIT, spec.limit)
-          .attributeU32(tc.TCA_FQ_CODEL_FLOWS, spec.flows)
-      )
+        // Refused in a change, even with the same number.
+        if (made) options.attributeU32(tc.TCA_FQ_CODEL_FLOWS, spec.flows)
+      })
     case 'netem':
       return netem(writer, spec)
   }

@@ -81,6 +81,12 @@ t.test('a rate above 34 Gbit/s goes beside the old field', async t => {
   t.equal(attributes(1e11) - attributes(1e9), 12)
 })
 
+t.test('a change of fq_codel says nothing of its flows, which the kernel would refuse', async t => {
+  const spec: QdiscSpec = { kind: 'fq_codel', targetUs: 1, intervalUs: 1, limit: 1, flows: 128 }
+  t.match(decodeQdisc(replaceQdisc(place, spec).body), { spec })
+  t.equal(replaceQdisc(place, spec).body.length - changeQdisc(place, spec).body.length, 8)
+})
+
 t.test('netem that does more than delay is not ours', async t => {
   const body = Uint8Array.from(replaceQdisc(place, { kind: 'netem', delayUs: 10_000, limit: 1000 }).body)
   const qopt = body.length - 12 - 24
