@@ -31,8 +31,8 @@ export function endpointView(
     overlayMtu: number
     host: Host | undefined
     counters: Counters | undefined
-    rates: Rates | undefined
-    installed: Shaping | null
+    rates?: Rates | undefined
+    installed?: Shaping | null
   }
 ): EndpointView {
   const { network, counters } = p
@@ -58,7 +58,7 @@ export function endpointView(
     rxRate: p.rates?.rxRate ?? null,
     txRate: p.rates?.txRate ?? null,
     hostIfindex: counters?.ifindex ?? null,
-    installed: p.installed
+    installed: p.installed ?? null
   }
 }
 

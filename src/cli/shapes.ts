@@ -44,9 +44,7 @@ export function endpointsTable(rows: readonly EndpointView[]): string {
       ['HOST', r => r.host],
       ['ADDRESS', r => r.address],
       ['RX', r => bytes(r.rxBytes)],
-      ['TX', r => bytes(r.txBytes)],
-      ['RX RATE', r => measured(r.rxRate)],
-      ['TX RATE', r => measured(r.txRate)]
+      ['TX', r => bytes(r.txBytes)]
     ],
     rows
   )
