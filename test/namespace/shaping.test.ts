@@ -17,6 +17,7 @@ const skip = cannotRun()
 const MTU = 1450
 const red = makeNetwork('red', 0xabc)
 const both = { ingressRate: 10e6, egressRate: 20e6, delayUs: 0 }
+const SAME = { network: red, overlayMtu: MTU, withRoute: true }
 const unshaped = { ingressRate: 0, egressRate: 0, delayUs: 0 }
 
 /** One host, one container of network red, attached with the given rates. */
@@ -45,7 +46,7 @@ class World {
 
   get request(): AttachRequest {
     const { endpoint, container } = this
-    return attachRequest({ endpoint, network: red, overlayMtu: MTU, netns: container.netns, withRoute: true })
+    return attachRequest({ ...SAME, endpoint, netns: container.netns })
   }
 
   get veth(): string {
@@ -275,4 +276,35 @@ t.test('the features say what this kernel can shape', { skip }, async t => {
   if (!delay) t.match(features.get('delay')?.detail, /unknown/i, 'in the kernel’s own words')
   await w.shape({ ...both, delayUs: 10_000 })
   t.match(await w.driver.installedShaping(w.request), { ...both, delayUs: delay ? 10_000 : 0 })
+})
+
+t.test('port security holds for a shaped container too: the redirection does not lead around it', { skip }, async t => {
+  const w = await World.open(t, unshaped)
+  const other = makeEndpoint(red, { container: 'c2', host: 1, address: '10.1.0.3' })
+  const { netns } = await w.lab.container('c2')
+  const request = attachRequest({ ...SAME, endpoint: other, netns })
+  await w.lab.ip(w.container.name, 'addr add 10.1.0.9/16 dev eth0')
+  const arrived = async (): Promise<number> => {
+    const received = async (): Promise<number> =>
+      (await w.driver.counters()).get(request.hostInterface)?.rxPackets ?? Number.NaN
+    const before = await received()
+    const from = ['-I', '10.1.0.9', '-c', '3', '-i', '0.05', '-W', '1']
+    await run('ip', ['netns', 'exec', w.container.name, 'ping', '-n', ...from, '10.1.0.3'])
+    return (await received()) - before
+  }
+  await w.driver.attach(request)
+  await w.lab.ip(w.container.name, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
+  await w.shape(both)
+  t.ok((await arrived()) >= 3, 'without a guard another’s address gets through')
+  await w.driver.setGuard(4789)
+  const ports = [w.endpoint, other].map(endpoint => {
+    const { hostInterface: device, mac, address } = attachRequest({ ...SAME, endpoint, netns })
+    return [device, { device, mac, address }] as const
+  })
+  await w.driver.guard({ ports: new Map(ports), vteps: new Set() }, { mayRemove: true })
+  for (const shaping of [unshaped, both]) {
+    await w.shape(shaping)
+    t.equal(await arrived(), 0, 'a false address is dropped')
+  }
+  t.equal(await w.lab.ping(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address is not')
 })
