@@ -150,7 +150,11 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
       const received = await h2.cliJson<EndpointView>('endpoint', 'show', far.name)
       const arrived = ((end.sum?.packets ?? 0) - (end.sum?.lost_packets ?? 0)) * 1442
       const arrivedBytes = (received.rxBytes ?? 0) - (farBefore.rxBytes ?? 0)
-      t.ok(Math.abs(arrivedBytes - arrived) <= arrived * 0.001, `counted ${arrivedBytes}, iperf3 received ${arrived}`)
+      // What its socket had no room for came to the interface all the same.
+      t.ok(
+        arrivedBytes >= arrived * 0.999 && arrivedBytes <= sent * 1.001,
+        `counted ${arrivedBytes} bytes, iperf3 received ${arrived} of ${sent}`
+      )
       type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
       const inside = JSON.parse((await one.exec('ip', '-j', '-s', 'link', 'show', 'eth0')).stdout) as [Stats]
       const { rx, tx } = inside[0].stats64
