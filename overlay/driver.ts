@@ -10,6 +10,7 @@ import type { DesiredFilter } from './filter/desired-filter.ts'
 import { endpointAlias, vethName } from './plan/names.ts'
 import type { Observed } from './plan/observed.ts'
 import type { Op } from './plan/op.ts'
+import type { DesiredGateways } from './plan/gateway.ts'
 import type { ShapingSupport } from './shaping/queue.ts'
 
 export type OpFailure = { readonly op: Op; readonly error: VxmeshError }
@@ -64,6 +65,13 @@ export type Counters = {
   readonly txPackets: number
 }
 
+export type GatewayReport = {
+  /** What was done, in words. */
+  readonly done: readonly string[]
+  /** What could not be, by network; null is the host's own. */
+  readonly problems: readonly { readonly vni: Vni | null; readonly message: string }[]
+}
+
 /** What this kernel can do, for `doctor`. */
 export type Feature = {
   readonly name: string
@@ -97,6 +105,14 @@ export type OverlayDriver = {
   installedShaping(request: ShapeRequest): Promise<Shaping | null>
   /** What this kernel can enforce. */
   shapingSupport(): Promise<ShapingSupport>
+  /**
+   * Makes the routers of all networks as desired, or of one (cheap while the last look found it right), whose bridge must
+   * exist. A network's trouble is in the report. @throws ERR_KERNEL when the host cannot be read
+   */
+  settleGateways(
+    desired: DesiredGateways,
+    options: { readonly scope?: Vni; readonly mayRemove: boolean }
+  ): Promise<GatewayReport>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
@@ -108,7 +124,7 @@ export type OverlayDriver = {
   close(): Promise<void>
 }
 
-/** The kernel's facts of an endpoint of this host. `withRoute` asks for the default route by the gateway. */
+/** The kernel's facts of an endpoint of this host. `withRoute` asks for the default route, if the network has one. */
 export function attachRequest(p: {
   readonly endpoint: Endpoint
   readonly network: Network
@@ -125,7 +141,7 @@ export function attachRequest(p: {
     address: endpoint.address,
     prefixLength: network.subnet.prefixLength,
     mac: endpoint.mac,
-    gateway: p.withRoute ? network.gateway : null
+    gateway: p.withRoute && network.egress ? network.gateway : null
   }
 }
 

@@ -12,11 +12,14 @@ import type {
   DetachRequest,
   ExecuteResult,
   Feature,
+  GatewayReport,
   OverlayDriver,
   ShapeRequest
 } from '../driver.ts'
 import type { DesiredFilter } from '../filter/desired-filter.ts'
 import { Guard, removeFilters } from '../filter/guard.ts'
+import { Gateways } from '../gateway/gateways.ts'
+import type { DesiredGateways } from '../plan/gateway.ts'
 import type { Observed } from '../plan/observed.ts'
 import type { Op } from '../plan/op.ts'
 import { attachContainer, detachContainer } from './attach.ts'
@@ -45,6 +48,7 @@ export class LinuxDriver implements OverlayDriver {
   readonly #kernel: Kernel
   readonly #removal: Removal
   readonly #counters: CounterReader
+  readonly #gateways: Gateways
   #support: ShapingSupport | null = null
   readonly #stops = new Set<() => void>()
   #ours: ReadonlySet<number> = new Set()
@@ -55,6 +59,7 @@ export class LinuxDriver implements OverlayDriver {
     this.#kernel = kernel
     this.#removal = new Removal(kernel.netns)
     this.#counters = new CounterReader(kernel.socket)
+    this.#gateways = new Gateways(kernel, () => this.#shapingSupport())
   }
 
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
@@ -102,6 +107,10 @@ export class LinuxDriver implements OverlayDriver {
     const result = await detachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
     await this.#guard?.dismiss(request.hostInterface)
     return result
+  }
+
+  settleGateways(desired: DesiredGateways, options: { scope?: Vni; mayRemove: boolean }): Promise<GatewayReport> {
+    return this.#gateways.settle(desired, options)
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {

@@ -5,7 +5,7 @@ import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import { macOf, type Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, vethName, vxlanName } from './names.ts'
@@ -108,6 +108,8 @@ function desiredNetwork(p: {
   const entries = new Map<Mac, Ipv4>()
   const neighbours = new Map<Ipv4, Mac>()
   const local = new Map<IfName, DesiredEndpoint>()
+  // Each host's own router answers for it: it must not be asked for remotely.
+  if (network.egress) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
   for (const endpoint of p.endpoints) {
     if (endpoint.host === input.self) {
       const device = vethName(endpoint.containerId, endpoint.ifname)

@@ -103,7 +103,7 @@ function attempt<T>(parse: () => T): T | null {
   }
 }
 
-function hex6(vni: Vni): string {
+export function hex6(vni: Vni): string {
   return vni.toString(16).padStart(6, '0')
 }
 

@@ -15,6 +15,7 @@ import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
+import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
@@ -150,6 +151,7 @@ export class Agent {
     this.reconciler = new Reconciler({
       driver: p.driver,
       input: () => this.#desiredInput(),
+      gateways: () => this.#desiredGateways(),
       mayRemove: () => this.replicator.current,
       logger: logger.child({ room: 'overlay' })
     })
@@ -307,6 +309,12 @@ export class Agent {
   /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
   #isKnown(peer: PeerId): boolean {
     return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
+  }
+
+  #desiredGateways(): DesiredGateways {
+    const { bind, overlay } = this.config
+    const memberAddresses = this.#members().map(member => member.address)
+    return desiredGateways({ ...this.#desiredInput(), transit: overlay.transit, bind, memberAddresses })
   }
 
   #desiredInput(): DesiredInput {

@@ -7,6 +7,7 @@ import type { OverlayDriver } from '#overlay/driver.ts'
 import { desiredFilter, type DesiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, onlyNetwork, type DesiredInput } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
+import type { DesiredGateways } from '#overlay/plan/gateway.ts'
 import { plan } from '#overlay/plan/plan.ts'
 import type { Logger } from '#platform/log.ts'
 import { Serial } from './serial.ts'
@@ -19,6 +20,8 @@ export type ReconcilerOptions = {
   readonly driver: OverlayDriver
   /** What the state and the membership say now; read after the kernel was observed. */
   readonly input: () => DesiredInput
+  /** The same for the networks' ways to the outside. */
+  readonly gateways: () => DesiredGateways
   /** May things be removed? Not while the state may be older than what this host has already acted upon. */
   readonly mayRemove: () => boolean
   readonly logger: Logger
@@ -66,6 +69,8 @@ export class Reconciler {
       const { failures } = await driver.execute(this.#allowed(ops))
       const failed = failures[0]
       if (failed !== undefined) throw failed.error
+      // Before the container is there: its first packet finds the way out. Without one it still has its network.
+      await this.#settleGateways(vni)
       return work()
     })
   }
@@ -119,7 +124,8 @@ export class Reconciler {
       logger.error({ op: describe(op), err: error }, 'op failed')
     }
     if (allowed.length > 0) logger.debug({ ops: allowed.length, failed: failures.length }, 'reconciled')
-    this.#drift = failures.length + conflicts.length + (ops.length - allowed.length) + (unguarded === null ? 0 : 1)
+    const troubled = (await this.#settleGateways()) + (unguarded === null ? 0 : 1)
+    this.#drift = failures.length + conflicts.length + (ops.length - allowed.length) + troubled
     return this.#drift === 0
   }
 
@@ -134,6 +140,24 @@ export class Reconciler {
       const err = asVxmeshError(thrown)
       logger.error({ err }, 'filters not set')
       return err
+    }
+  }
+
+  /** Of all networks or of one; returns how many troubles there are, which are shown. Never throws. */
+  async #settleGateways(scope?: Vni): Promise<number> {
+    const { driver, gateways, mayRemove, logger } = this.#options
+    const options = { mayRemove: mayRemove(), ...(scope === undefined ? {} : { scope }) }
+    try {
+      const { done, problems } = await driver.settleGateways(gateways(), options)
+      for (const { vni, message } of problems) this.#degraded.set(`${vni ?? 'host'} egress`, message)
+      if (problems.length > 0) logger.error({ problems }, 'no way to the outside')
+      if (done.length > 0) logger.info({ done }, 'gateways settled')
+      return problems.length
+    } catch (thrown) {
+      const err = asVxmeshError(thrown)
+      this.#degraded.set('host egress', err.message)
+      logger.error({ err }, 'gateways not settled')
+      return 1
     }
   }
 
