@@ -2,7 +2,7 @@
 // are mounted in the mount namespace of pid 1: a service manager may have given this process one of its own, and a name
 // made there would die with it.
 
-import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from './netns.ts'
 import { run } from './process.ts'
@@ -74,15 +74,53 @@ async function mount(args: readonly string[]): Promise<void> {
   if (exitCode !== 0) throw new VxmeshError('ERR_KERNEL', `mount ${args.join(' ')}: ${stderr.trim()}`)
 }
 
-function atHome(file: string, args: readonly string[]): Promise<{ exitCode: number; stderr: string }> {
-  const foreign = readlinkSync('/proc/self/ns/mnt') !== readlinkSync('/proc/1/ns/mnt')
-  return foreign ? run('nsenter', ['--mount=/proc/1/ns/mnt', '--', file, ...args]) : run(file, args)
+/** Runs a program in the mount namespace of pid 1. */
+async function atHome(file: string, args: readonly string[]): Promise<{ exitCode: number; stderr: string }> {
+  const home = openHome()
+  if (home === null) return run(file, args)
+  try {
+    return await run('nsenter', [`--mount=/proc/${process.pid}/fd/${home}`, '--', file, ...args])
+  } finally {
+    closeSync(home)
+  }
+}
+
+/**
+ * Opens the mount namespace of pid 1, by any process in it: pid 1 itself may be closed to us. Null when this process is
+ * in it, or there is no way to it: then a name lasts as long as this process's own mount namespace.
+ */
+function openHome(): number | null {
+  const wanted = rootMount(1)
+  if (wanted === null || rootMount(process.pid) === wanted) return null
+  const others = readdirSync('/proc').filter(name => /^[0-9]+$/.test(name))
+  for (const pid of ['1', ...others]) {
+    if (rootMount(pid) !== wanted) continue
+    try {
+      return openSync(`/proc/${pid}/ns/mnt`, constants.O_RDONLY)
+    } catch {
+      // It has ended, or is not ours to look into.
+    }
+  }
+  return null
+}
+
+/** The id of a process's root mount: equal for two processes exactly when they see the same mounts. */
+function rootMount(pid: number | string): string | null {
+  try {
+    return linesAt('/', pid)[0]?.split(' ')[0] ?? null
+  } catch {
+    return null
+  }
 }
 
 /** The lines of pid 1's mounts at a place; empty when nothing is mounted there. */
 function mountLine(place: string): string {
-  const lines = readFileSync('/proc/1/mountinfo', 'utf8').split('\n')
-  return lines.filter(line => line.split(' ')[4] === place).join('\n')
+  return linesAt(place, 1).join('\n')
+}
+
+function linesAt(place: string, pid: number | string): readonly string[] {
+  const lines = readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n')
+  return lines.filter(line => line.split(' ')[4] === place)
 }
 
 function isMounted(file: string): boolean {
