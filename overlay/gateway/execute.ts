@@ -56,6 +56,10 @@ export async function repairRouter(work: RouterWork, p: { path: string; rules: b
   if (p.rules) await loadRules(p.path, routerRules(work.router))
   await clearUnpaired(work, p.path)
   withRouter(work, p.path, settle)
+  writeSysctls(
+    p.path,
+    [INSIDE, OUTSIDE].flatMap(device => settings(device, SYSCTLS.router))
+  )
 }
 
 /** Absent is success. @throws ERR_KERNEL */

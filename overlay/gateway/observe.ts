@@ -40,7 +40,7 @@ import {
 } from '../plan/gateway.ts'
 import { nameRole, OVERLAY_GROUP } from '../plan/names.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { observePair } from '../shaping/observe.ts'
+import { observeShaping } from '../shaping/observe.ts'
 import { planShaping } from '../shaping/plan.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { addDevice, addSysctls, flagsText, neighbourText, SYSCTLS } from './facts.ts'
@@ -243,8 +243,8 @@ export function rateChanges(p: {
   const { socket, link, router, support } = p
   // The queue into the device is the one at its root: what the router sends out.
   const want = { ingressRate: router.egressRate, egressRate: 0, delayUs: 0 }
-  const observed = observePair(socket, { veth: link, ifb: null })
-  return planShaping({ want, mtu: router.mtu, support, observed: { ...observed, redirect: 'none' } }).changes
+  const into = observeShaping(socket, [{ veth: link, ifb: null }]).get(link.name)?.into ?? []
+  return planShaping({ want, mtu: router.mtu, support, observed: { into, redirect: 'none', ifb: null } }).changes
 }
 
 /** Two ends of one pair, the inner one in the namespace of this id. */

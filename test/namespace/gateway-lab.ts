@@ -163,7 +163,7 @@ export class GatewayLab {
   /** bits/s of IP packets that a TCP stream from a container gets out. */
   async measure({ container }: Attached, seconds: number): Promise<number> {
     const ask = (): Promise<string> =>
-      this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-O', '1', '-t', String(seconds))
+      this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
     const text = await waitFor('iperf3 has measured', ask, { timeoutMs: 30_000 })
     const result = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } }
     // A full packet carries its size less 20 bytes of IP and 32 of TCP with time stamps.
