@@ -5,13 +5,13 @@ import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { readSysctls, writeSysctls } from '#platform/netns.ts'
-import type { GatewayReport } from '../driver.ts'
+import type { Feature, GatewayReport } from '../driver.ts'
 import type { Kernel } from '../linux/kernel.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { createRouter, removeRouter, repairRouter } from './execute.ts'
 import { desiredFacts } from './facts.ts'
-import { listTable, loadRules, readGeneration } from './nft.ts'
+import { listChains, listTable, loadRules, readGeneration } from './nft.ts'
 import {
   findLeftovers,
   hostNetnsNumber,
@@ -30,7 +30,7 @@ import {
   type ObservedGateways,
   type ObservedHost
 } from './plan.ts'
-import { closedIn, HOST_TABLE, noHostRules, routerRules } from './rules.ts'
+import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from './rules.ts'
 
 type GatewayProblem = GatewayReport['problems'][number]
 
@@ -75,6 +75,19 @@ export class Gateways {
       else this.#settled.set(router.vni, fingerprint(router))
     }
     return { done, problems }
+  }
+
+  /** For `doctor`: can rules be made, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
+  async features(): Promise<readonly Feature[]> {
+    const name = 'egress'
+    try {
+      const drops = foreignForwardDrops(await listChains(this.#kernel.netns))
+      const remedy = 'accept what comes in and goes out by devices named vo* there (Docker: chain DOCKER-USER)'
+      const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${remedy}`
+      return [{ name, present: drops.length === 0, required: false, detail }]
+    } catch (err) {
+      return [{ name, present: false, required: false, detail: asVxmeshError(err).message }]
+    }
   }
 
   #isSettled(router: DesiredRouter): boolean {

@@ -23,6 +23,13 @@ export async function listTable(netns: string | null, name: string): Promise<str
   return exitCode === 0 ? stdout : null
 }
 
+/** Every chain of every table in nft's JSON. @throws ERR_KERNEL with nft's words */
+export async function listChains(netns: string | null): Promise<string> {
+  const { exitCode, stdout, stderr } = await nft(netns, ['-j', 'list', 'chains'])
+  if (exitCode !== 0) throw new VxmeshError('ERR_KERNEL', `nft: ${stderr.trim()}`)
+  return stdout
+}
+
 /** Grows with every change of any rule of the namespace; null when the kernel does not say. @throws ERR_NETNS, ERR_KERNEL */
 export function readGeneration(netns: string | null): number | null {
   const socket = NetlinkSocket.open(netns, [], NFNETLINK)

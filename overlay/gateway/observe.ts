@@ -269,9 +269,10 @@ function readDevice(
 function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLook, router: DesiredRouter): void {
   const port = tables.links.get(router.port)
   const bridge = tables.links.get(router.bridge)
-  if (port?.bridgePort != null && bridge !== undefined && port.master === bridge.ifindex) {
+  const flags = port?.bridgePort ?? null
+  if (port !== undefined && flags !== null && port.master === bridge?.ifindex) {
     facts.set('port bridge', router.bridge)
-    facts.set('port flags', flagsText(port.bridgePort))
+    facts.set('port flags', flagsText(flags))
     const ours = readEntries(kernel.socket, getFdb({ bridge: bridge.ifindex })).find(
       ({ ifindex, mac, state }) =>
         ifindex === port.ifindex && mac === router.gatewayMac && (state & (NUD_NOARP | NUD_PERMANENT)) === NUD_NOARP
@@ -280,22 +281,23 @@ function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLoo
   }
   facts.set('tunnel isolated', String(tables.links.get(router.vxlan)?.bridgePort?.isolated ?? false))
   const outside = tables.links.get(router.outside)?.ifindex
-  const route = tables.routes.find(r => r.ifindex === outside && r.prefixLength === 32 && r.gateway === null)
-  if (route?.destination != null) facts.set('outside route', formatIpv4(route.destination))
+  const to = tables.routes.find(r => r.ifindex === outside && r.prefixLength === 32 && r.gateway === null)?.destination
+  if (to !== undefined && to !== null) facts.set('outside route', formatIpv4(to))
   readNeighbour(facts, 'outside neighbour', { tables, ifindex: outside, address: router.transit })
 }
 
 function readRouterFacts(facts: Map<string, string>, within: Tables, router: DesiredRouter): void {
   const [inside, outside] = [within.links.get(INSIDE)?.ifindex, within.links.get(OUTSIDE)?.ifindex]
   const subnet = within.routes.find(r => r.ifindex === inside && r.prefixLength === router.subnet.prefixLength)
-  if (subnet?.destination != null) {
+  if (subnet !== undefined && subnet.destination !== null) {
     const { destination: base, prefixLength } = subnet
     facts.set('router subnet route', formatSubnet({ base, prefixLength }))
   }
-  const way = within.routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === 0)
-  if (way?.gateway != null) facts.set('router default route', formatIpv4(way.gateway))
+  const way = within.routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === 0)?.gateway
+  if (way !== undefined && way !== null) facts.set('router default route', formatIpv4(way))
   const next = within.neighbours.find(entry => entry.ifindex === outside)?.destination
-  if (next != null) readNeighbour(facts, 'router neighbour', { tables: within, ifindex: outside, address: next })
+  if (next !== undefined && next !== null)
+    readNeighbour(facts, 'router neighbour', { tables: within, ifindex: outside, address: next })
 }
 
 function readNeighbour(
@@ -307,7 +309,7 @@ function readNeighbour(
     ({ ifindex, destination, state }) =>
       ifindex === p.ifindex && destination === p.address && (state & NUD_PERMANENT) !== 0
   )
-  if (entry?.mac != null) facts.set(fact, neighbourText(p.address, entry.mac))
+  if (entry !== undefined && entry.mac !== null) facts.set(fact, neighbourText(p.address, entry.mac))
 }
 
 function readSettings(

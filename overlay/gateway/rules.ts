@@ -24,13 +24,15 @@ const PRIORITY = 'filter - 10'
 export function routerRules(router: DesiredRouter): string {
   const subnet = formatSubnet(router.subnet)
   return table(ROUTER_TABLE, [
-    ...chain('input', 'filter hook input priority filter; policy drop;', [
+    ...chain('input', 'filter hook input priority filter;', [
       'ct state established,related accept',
-      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${formatIpv4(router.gateway)} icmp type echo-request accept`
+      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${formatIpv4(router.gateway)} icmp type echo-request accept`,
+      'drop'
     ]),
-    ...chain('forward', 'filter hook forward priority filter; policy drop;', [
+    ...chain('forward', 'filter hook forward priority filter;', [
       `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} accept`,
-      `iifname "${OUTSIDE}" oifname "${INSIDE}" ct state established,related accept`
+      `iifname "${OUTSIDE}" oifname "${INSIDE}" ct state established,related accept`,
+      'drop'
     ]),
     ...chain('postrouting', 'nat hook postrouting priority srcnat;', [
       `oifname "${OUTSIDE}" snat to ${formatIpv4(router.transit)}`
@@ -84,7 +86,21 @@ export function closedIn(listing: string | null): readonly string[] {
   return (set?.elem ?? []).filter(name => typeof name === 'string')
 }
 
-/** In the place of what was there, in one transaction. */
+/** Chains of others that drop what is forwarded unless told otherwise, in what `nft -j list chains` printed. */
+export function foreignForwardDrops(listing: string): readonly string[] {
+  type Chain = { family: string; table: string; name: string; hook?: string; policy?: string }
+  const { nftables } = JSON.parse(listing) as { nftables: { chain?: Chain }[] }
+  return nftables
+    .flatMap(({ chain: found }) => (found === undefined ? [] : [found]))
+    .filter(({ family, hook, policy }) => ['ip', 'inet'].includes(family) && hook === 'forward' && policy === 'drop')
+    .filter(({ table: name }) => name !== 'vxmesh' && !name.startsWith('vxmesh_'))
+    .map(({ family, table: name, name: chainName }) => `${family} ${name} ${chainName}`)
+}
+
+/**
+ * In the place of what was there, in one transaction. No chain drops by its policy: one that is being replaced may be empty
+ * for a moment, and must then let pass what the new one lets pass.
+ */
 function table(name: string, lines: readonly string[]): string {
   return `add table ip ${name}\ndelete table ip ${name}\ntable ip ${name} {\n${lines.join('\n')}\n}\n`
 }

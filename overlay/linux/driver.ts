@@ -142,7 +142,8 @@ export class LinuxDriver implements OverlayDriver {
   async features(): Promise<readonly Feature[]> {
     return [
       ...probeFeatures(this.#kernel),
-      ...(await probeFilters({ vtep: this.#bind, required: this.#guard !== null }))
+      ...(await probeFilters({ vtep: this.#bind, required: this.#guard !== null })),
+      ...(await this.#gateways.features())
     ]
   }
 

@@ -1,5 +1,5 @@
 // The way of the networks to the outside, as it must be on this host: a router namespace for each network with egress
-// that has endpoints here (docs/adr/0013). The same function of the replicated state on every host.
+// that has endpoints here (docs/adr/0016). The same function of the replicated state on every host.
 
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'

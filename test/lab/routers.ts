@@ -12,8 +12,8 @@ export async function routersOf(hosts: readonly string[]): Promise<string[]> {
   const owned = await Promise.all(
     listNamespaces('vxr-').map(async name => {
       const links = await ipJson(name, 'link', 'show', 'lo').catch(() => [])
-      const alias = String(links[0]?.['ifalias'] ?? '')
-      return marks.some(mark => alias.endsWith(mark)) ? [name] : []
+      const alias = links[0]?.['ifalias']
+      return marks.some(mark => typeof alias === 'string' && alias.endsWith(mark)) ? [name] : []
     })
   )
   return owned.flat()

@@ -231,13 +231,24 @@ t.test('a router whose host is gone gives its name to the next', { skip }, async
   const g = await lab(t, 1)
   const gone = 'vxr-fade01'
   await run('ip', ['netns', 'add', gone])
-  await run('ip', ['-n', gone, 'link', 'set', 'lo', 'alias', `vxmesh router vni ${0xfade01} of net:[1]`])
+  await run('ip', ['-n', gone, 'link', 'set', 'lo', 'alias', `vxmesh router vni 16440833 of net:[1]`])
   t.teardown(() => run('ip', ['netns', 'del', gone]))
   const network = makeNetwork('fade', 0xfade01)
   g.networks = [network]
   const f1 = await g.attach(network, { container: 'f1', host: 1, address: '10.1.0.2' })
   t.strictSame(await g.routers(1), [gone])
   t.ok(await reaches(g, f1, SERVER))
+})
+
+t.test('a foreign policy that drops what is forwarded is named', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const egress = async (): Promise<unknown> => (await g.driver(1).features()).find(({ name }) => name === 'egress')
+  t.match(await egress(), { present: true })
+  const chain = 'chain FORWARD { type filter hook forward priority filter; policy drop; }'
+  await g.exec(g.hostName(1), 'nft', `table ip filter { ${chain}; }`)
+  t.match(await egress(), { present: false, detail: /ip filter FORWARD drops what is forwarded/ })
+  t.notOk(await reaches(g, r1, SERVER), 'and it does')
 })
 
 t.test('a packet that is too large for the network is answered with what fits', { skip }, async t => {

@@ -11,7 +11,7 @@ import {
   type ObservedGateways,
   type ObservedHost
 } from '#overlay/gateway/plan.ts'
-import { closedIn, hostRules, isPlainName, routerRules } from '#overlay/gateway/rules.ts'
+import { closedIn, foreignForwardDrops, hostRules, isPlainName, routerRules } from '#overlay/gateway/rules.ts'
 import {
   desiredGateways,
   isRouterDevice,
@@ -208,6 +208,23 @@ t.test('a device name that could break out of a rule never gets into one', t => 
   const { ops } = planGateways(wanted(), observed({ host: { ...host, uplinks: odd, closed: ['q"'] } }))
   t.notOk(ops.some(op => op.kind === 'forwarding-set'))
   t.notMatch(ops[0]?.kind === 'rules-set' ? ops[0].text : '', /flush|q"/)
+  t.end()
+})
+
+t.test('a foreign chain that drops what is forwarded is told by name, ours and others’ are not', t => {
+  const listing = (...chains: object[]): string =>
+    JSON.stringify({ nftables: [{ metainfo: {} }, ...chains.map(chain => ({ chain }))] })
+  const docker = { family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }
+  t.same(foreignForwardDrops(listing(docker)), ['ip filter FORWARD'])
+  for (const harmless of [
+    { ...docker, policy: 'accept' },
+    { ...docker, hook: 'input' },
+    { ...docker, family: 'ip6' },
+    { ...docker, table: 'vxmesh_nat' },
+    { family: 'ip', table: 'filter', name: 'DOCKER-USER' }
+  ]) {
+    t.same(foreignForwardDrops(listing(harmless)), [], JSON.stringify(harmless))
+  }
   t.end()
 })
 
