@@ -6,6 +6,7 @@ import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
 import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
+import { runNft } from '../filter/nft.ts'
 import { readLink, switchIpv6Off, type Kernel } from '../linux/kernel.ts'
 import {
   decodeNetnsId,
@@ -24,10 +25,9 @@ import { PORT_FLAGS } from '../plan/op.ts'
 import { executeShaping } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from './facts.ts'
-import { loadRules } from './nft.ts'
 import { arePaired, rateChanges, readAddresses } from './observe.ts'
 import type { Leftover } from './plan.ts'
-import { INSIDE, OUTSIDE, routerRules } from './rules.ts'
+import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from './rules.ts'
 
 const EVERYWHERE: Subnet = { base: 0 as Ipv4, prefixLength: 0 }
 
@@ -53,7 +53,7 @@ export async function repairRouter(work: RouterWork, p: { path: string; rules: b
     ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.router)),
     ...ipv6Switches(p.path)
   ])
-  if (p.rules) await loadRules(p.path, routerRules(work.router))
+  if (p.rules) await runNft(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
   await clearUnpaired(work, p.path)
   withRouter(work, p.path, settle)
   writeSysctls(

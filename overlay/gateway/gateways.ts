@@ -11,7 +11,8 @@ import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { createRouter, removeRouter, repairRouter } from './execute.ts'
 import { desiredFacts } from './facts.ts'
-import { listChains, listTable, loadRules, readGeneration } from './nft.ts'
+import { listChains, runNft } from '../filter/nft.ts'
+import { readGeneration, readTable } from './nft.ts'
 import {
   findLeftovers,
   hostNetnsNumber,
@@ -125,7 +126,7 @@ export class Gateways {
     const { netns } = this.#kernel
     const generation = readGeneration(netns)
     if (generation === null || generation !== this.#host.generation) {
-      const listing = await listTable(netns, HOST_TABLE)
+      const listing = await readTable(netns, HOST_TABLE)
       const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
       this.#host = { text, generation, listing, closed: closedIn(listing) }
     }
@@ -160,9 +161,9 @@ export class Gateways {
     switch (op.kind) {
       case 'rules-set':
       case 'rules-delete': {
-        await loadRules(netns, op.kind === 'rules-set' ? op.text : noHostRules())
+        await runNft(netns, op.kind === 'rules-set' ? op.text : noHostRules(), `write ${HOST_TABLE}`)
         const generation = readGeneration(netns)
-        const listing = await listTable(netns, HOST_TABLE)
+        const listing = await readTable(netns, HOST_TABLE)
         const text = op.kind === 'rules-set' ? op.text : ''
         this.#host = { text, generation, listing, closed: closedIn(listing) }
         break
