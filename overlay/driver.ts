@@ -65,6 +65,14 @@ export type Counters = {
   readonly txPackets: number
 }
 
+export type GatewayOptions = {
+  /** One network alone; `desired` has all of them nevertheless. */
+  readonly scope?: Vni
+  /** Do not look again at what the last look found right: for attach. */
+  readonly trust?: boolean
+  readonly mayRemove: boolean
+}
+
 export type GatewayReport = {
   /** What was done, in words. */
   readonly done: readonly string[]
@@ -106,13 +114,10 @@ export type OverlayDriver = {
   /** What this kernel can enforce. */
   shapingSupport(): Promise<ShapingSupport>
   /**
-   * Makes the routers of all networks as desired, or of one (cheap while the last look found it right), whose bridge must
-   * exist. A network's trouble is in the report. @throws ERR_KERNEL when the host cannot be read
+   * Makes the routers as desired, whose bridges must exist. A network's trouble is in the report. @throws ERR_KERNEL when
+   * the host cannot be read
    */
-  settleGateways(
-    desired: DesiredGateways,
-    options: { readonly scope?: Vni; readonly mayRemove: boolean }
-  ): Promise<GatewayReport>
+  settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */

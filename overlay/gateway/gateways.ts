@@ -5,7 +5,7 @@ import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { readSysctls, writeSysctls } from '#platform/netns.ts'
-import type { Feature, GatewayReport } from '../driver.ts'
+import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
 import type { Kernel } from '../linux/kernel.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
@@ -13,15 +13,9 @@ import { createRouter, removeRouter, repairRouter } from './execute.ts'
 import { desiredFacts } from './facts.ts'
 import { listChains, runNft } from '../filter/nft.ts'
 import { readGeneration, readTable } from './nft.ts'
-import {
-  findLeftovers,
-  hostNetnsNumber,
-  observeRouter,
-  readTables,
-  readUplinks,
-  underlayPrefixes,
-  type RouterLook
-} from './observe.ts'
+import { findLeftovers, hostNetnsNumber, observeRouter, readUplinks, underlayPrefixes } from './observe.ts'
+import type { RouterLook } from './router-facts.ts'
+import { readTables } from './tables.ts'
 import {
   describeGatewayOp,
   networkOf,
@@ -53,16 +47,17 @@ export class Gateways {
   }
 
   /**
-   * Makes all routers right, or (`scope`) one network's, which costs nothing while the last look found it right. Never
-   * throws for one network's trouble. @throws ERR_KERNEL when the host cannot be read
+   * Makes all routers right, or (`scope`) one network's. Never throws for one network's trouble. @throws ERR_KERNEL when
+   * the host cannot be read
    */
-  async settle(desired: DesiredGateways, p: { scope?: Vni; mayRemove: boolean }): Promise<GatewayReport> {
+  async settle(desired: DesiredGateways, p: GatewayOptions): Promise<GatewayReport> {
     const { scope } = p
     const wanted = scope === undefined ? desired : only(desired, scope)
-    if (scope !== undefined && [...wanted.routers.values()].every(router => this.#isSettled(router))) {
+    if (p.trust === true && [...wanted.routers.values()].every(router => this.#isSettled(router))) {
       return { done: [], problems: [] }
     }
-    const { ops, conflicts } = planGateways(wanted, await this.#observe(wanted, scope === undefined))
+    const observed = await this.#observe(wanted, scope)
+    const { ops, conflicts } = planGateways(wanted, observed, desired.routers.size === 0)
     const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
     const problems: GatewayProblem[] = [
       ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
@@ -95,7 +90,7 @@ export class Gateways {
     return this.#settled.get(router.vni) === fingerprint(router)
   }
 
-  async #observe(desired: DesiredGateways, whole: boolean): Promise<ObservedGateways> {
+  async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {
     const kernel = this.#kernel
     const tables = readTables(kernel.socket)
     const look: RouterLook = {
@@ -103,9 +98,9 @@ export class Gateways {
       tables,
       hostNetns: hostNetnsNumber(kernel),
       support: this.#support(),
-      rulesRight: (router, path) => {
+      rulesRight: (router, { path, generation }) => {
         const known = this.#rules.get(path)
-        return known?.text === routerRules(router) && known.generation === readGeneration(path)
+        return known?.text === routerRules(router) && known.generation === generation
       }
     }
     const host = await this.#observeHost()
@@ -117,7 +112,7 @@ export class Gateways {
         underlay: underlayPrefixes(tables, desired.underlay)
       },
       routers: new Map(routers),
-      leftovers: whole ? findLeftovers(look, new Set(desired.routers.keys())) : []
+      leftovers: findLeftovers(look, new Set(desired.routers.keys())).filter(({ vni }) => vni === (scope ?? vni))
     }
   }
 

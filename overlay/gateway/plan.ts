@@ -65,7 +65,8 @@ export type GatewayPlan = {
   readonly conflicts: readonly { readonly vni: Vni; readonly reason: string }[]
 }
 
-export function planGateways(desired: DesiredGateways, observed: ObservedGateways): GatewayPlan {
+/** `last`: there is no router here besides the desired ones, which may be only some. */
+export function planGateways(desired: DesiredGateways, observed: ObservedGateways, last = true): GatewayPlan {
   const ops: GatewayOp[] = []
   const conflicts: { vni: Vni; reason: string }[] = []
   if (desired.routers.size > 0) ops.push(...openHost(desired, observed.host))
@@ -80,7 +81,7 @@ export function planGateways(desired: DesiredGateways, observed: ObservedGateway
     }
   }
   for (const leftover of observed.leftovers) ops.push({ kind: 'router-delete', ...leftover })
-  if (desired.routers.size === 0) ops.push(...closeHost(observed.host))
+  if (last && desired.routers.size === 0) ops.push(...closeHost(observed.host))
   return { ops, conflicts }
 }
 

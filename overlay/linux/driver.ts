@@ -12,6 +12,7 @@ import type {
   DetachRequest,
   ExecuteResult,
   Feature,
+  GatewayOptions,
   GatewayReport,
   OverlayDriver,
   ShapeRequest
@@ -109,7 +110,7 @@ export class LinuxDriver implements OverlayDriver {
     return result
   }
 
-  settleGateways(desired: DesiredGateways, options: { scope?: Vni; mayRemove: boolean }): Promise<GatewayReport> {
+  settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport> {
     return this.#gateways.settle(desired, options)
   }
 

@@ -6,6 +6,7 @@ import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlin
 import { decodeLink } from '../netlink/link-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
+import { routerDevice } from '../plan/gateway.ts'
 import { nameRole } from '../plan/names.ts'
 
 /** Notifications are gathered for so long before they are read. */
@@ -27,7 +28,10 @@ export function watchChanges(options: WatchOptions): () => void {
     if (frame.portId !== 0 && options.own.includes(frame.portId)) return false
     if (frame.type === RTM_NEWLINK || frame.type === RTM_DELLINK) {
       const link = decodeLink(frame.payload)
-      return link !== null && (nameRole(link.name) !== null || options.isOurs(link.ifindex))
+      return (
+        link !== null &&
+        (nameRole(link.name) !== null || routerDevice(link.name) !== null || options.isOurs(link.ifindex))
+      )
     }
     const entry = decodeNeighbour(frame.payload)
     return entry !== null && options.isOurs(entry.ifindex)

@@ -146,7 +146,7 @@ export class Reconciler {
   /** Of all networks or of one; returns how many troubles there are, which are shown. Never throws. */
   async #settleGateways(scope?: Vni): Promise<number> {
     const { driver, gateways, mayRemove, logger } = this.#options
-    const options = { mayRemove: mayRemove(), ...(scope === undefined ? {} : { scope }) }
+    const options = { mayRemove: mayRemove(), ...(scope === undefined ? {} : { scope, trust: true }) }
     try {
       const { done, problems } = await driver.settleGateways(gateways(), options)
       for (const { vni, message } of problems) this.#degraded.set(`${vni ?? 'host'} egress`, message)

@@ -37,6 +37,7 @@ export async function createNamedNetns(name: string, prepare: (path: string) => 
 /** Takes the name away, and with it the namespace unless somebody is in it. Absent is success. @throws ERR_KERNEL */
 export async function removeNamedNetns(name: string): Promise<void> {
   const file = namedNetns(name)
+  if (!listNetnsNames().includes(name)) return
   const unmounted = await atHome('umount', ['--lazy', file])
   try {
     // A file that is still mounted upon would be taken away from under its namespace.

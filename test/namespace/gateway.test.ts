@@ -148,6 +148,23 @@ t.test('with the last endpoint all of it goes, and the host forwards no more', {
   await settled(t, g)
 })
 
+t.test('one network alone is looked at, made, repaired and taken away', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+  const one = { scope: red.vni, mayRemove: true }
+  await g.lab.ip(g.hostName(1), 'link del vo000abc')
+  await g.lab.ip(g.hostName(1), 'link del vo000def')
+  const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...one, trust: true })
+  t.strictSame(trusted.done, [], 'what was right is not looked at for an attach')
+  t.match((await g.driver(1).settleGateways(g.wanted(1), one)).done, [/^repair router vxr-000abc/])
+  t.ok(await reaches(g, r1, SERVER))
+  g.endpoints = g.endpoints.filter(({ network }) => network === blue.name)
+  t.match((await g.driver(1).settleGateways(g.wanted(1), one)).done, [/^delete router vxr-000abc/])
+  t.match(await g.routers(1), [/^vxr-000def/])
+  t.match((await g.pass(1)).done, [/^repair router vxr-000def/])
+})
+
 /** Each takes something away or bends it; the pass that follows must name it, and all must work again. */
 const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', command: string][] = [
   ['the namespace', 'machine', 'ip netns del ROUTER'],
@@ -273,14 +290,21 @@ t.test('the egress rate is held within 5 %, changed while traffic runs', { skip 
       const { problems } = await g.pass(1)
       t.strictSame(problems, [])
       await settled(t, g)
-      const got = await g.measure(r1, 4)
-      t.comment(`${format(rate)}: ${format(got)}`)
-      if (free < rate * 1.5) t.comment(`this machine has not ${format(rate * 1.5)} to spare: not judged`)
-      else t.ok(Math.abs(got / rate - 1) <= 0.05, `${format(rate)}: ${format(got)}`)
+      if (free < rate * 1.5) {
+        t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
+        continue
+      }
+      // A sender that was starved of a processor stays below: it may try three times, and exceed the rate never.
+      let got = 0
+      for (let attempt = 0; attempt < 3 && got < rate * 0.95; attempt++) {
+        got = await g.measure(r1, 4)
+        t.ok(got <= rate * 1.05, `${format(rate)}: ${format(got)}`)
+      }
+      t.ok(got >= rate * 0.95, `${format(rate)} is used: ${format(got)}`)
     }
     g.networks = g.networks.map(network => (network.vni === red.vni ? red : network))
     await g.pass(1)
-    t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 2_000e6), 'without a limit again')
+    t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 1_100e6), 'without a limit again')
     await settled(t, g)
   } finally {
     server.stop()
