@@ -15,6 +15,7 @@ import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
+import { parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
@@ -314,7 +315,12 @@ export class Agent {
   #desiredGateways(): DesiredGateways {
     const { bind, overlay } = this.config
     const memberAddresses = this.#members().map(member => member.address)
-    return desiredGateways({ ...this.#desiredInput(), transit: overlay.transit, bind, memberAddresses })
+    return desiredGateways({
+      ...this.#desiredInput(),
+      transit: parseTransitRange(overlay.transit),
+      bind,
+      memberAddresses
+    })
   }
 
   #desiredInput(): DesiredInput {

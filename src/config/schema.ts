@@ -3,9 +3,9 @@
 // is written from it and from the descriptions.
 
 import { z } from 'zod'
-import { asVxmeshError, invalid } from '#model/errors.ts'
+import { asVxmeshError } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import { formatSubnet, networkAddress, parseIpv4, type Subnet } from '#model/ipv4.ts'
+import { formatSubnet, parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 
@@ -96,7 +96,7 @@ export const configShape = z.strictObject({
       )
         .default('auto')
         .describe('MTU of containers; auto: the underlay’s less 50'),
-      transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(transitSubnet(text)))
+      transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(parseTransitRange(text)))
         .default('240.0.0.0/8')
         .describe(
           'Range of the routers’ own addresses, by VNI; seen on this host alone, and used by nothing else here'
@@ -132,11 +132,7 @@ export const configShape = z.strictObject({
 
 export const configSchema = configShape.transform(config => ({
   ...config,
-  overlay: {
-    ...config.overlay,
-    vtep: config.overlay.vtep ?? config.bind,
-    transit: transitSubnet(config.overlay.transit)
-  }
+  overlay: { ...config.overlay, vtep: config.overlay.vtep ?? config.bind }
 }))
 
 export type Config = Readonly<z.output<typeof configSchema>>
@@ -178,14 +174,6 @@ function layersOf(schema: z.ZodType): z.ZodType[] {
 function wholeNumber(given: unknown, min: number, max: number): number | undefined {
   const n = typeof given === 'string' && /^[0-9]{1,9}$/.test(given) ? Number(given) : given
   return typeof n === 'number' && Number.isInteger(n) && n >= min && n <= max ? n : undefined
-}
-
-/** A router's address is the base plus the 24-bit VNI, so it is a /8. */
-function transitSubnet(text: string): Subnet {
-  const [address = '', length, ...rest] = text.split('/')
-  const base = parseIpv4(address)
-  if (length === '8' && rest.length === 0 && networkAddress(base, 8) === base) return { base, prefixLength: 8 }
-  throw invalid('transit', `must be a /8 like 240.0.0.0/8, got ${quote(text)}`)
 }
 
 function isListen(text: string): boolean {
