@@ -36,14 +36,30 @@ export function attach(tables: Tables, command: Attach): Outcome {
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
-export function detach(tables: Tables, { containerId, ifname }: Of<'endpoint-detach'>): Outcome {
-  const endpoint = tables.containers.get(containerId, ifname)
-  if (endpoint === undefined) {
-    const what = `container ${containerId} has no endpoint ${ifname}`
-    return refuse('ERR_ENDPOINT_NOT_FOUND', what, 'containerId')
+/** Changes rates and delay; what is not given stays. */
+export function update(tables: Tables, command: Of<'endpoint-update'>): Outcome {
+  const { containerId, ifname, ingressRate, egressRate, delayUs } = command
+  const existing = tables.containers.get(containerId, ifname)
+  if (existing === undefined) return noEndpoint(command)
+  const endpoint: Endpoint = {
+    ...existing,
+    ingressRate: ingressRate ?? existing.ingressRate,
+    egressRate: egressRate ?? existing.egressRate,
+    delayUs: delayUs ?? existing.delayUs
   }
+  tables.replaceEndpoint(existing, endpoint)
+  return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
+}
+
+export function detach(tables: Tables, command: Of<'endpoint-detach'>): Outcome {
+  const endpoint = tables.containers.get(command.containerId, command.ifname)
+  if (endpoint === undefined) return noEndpoint(command)
   tables.removeEndpoint(endpoint)
   return { ok: true, result: { kind: 'endpoint-released', endpoint } }
+}
+
+function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Outcome {
+  return refuse('ERR_ENDPOINT_NOT_FOUND', `container ${containerId} has no endpoint ${ifname}`, 'containerId')
 }
 
 function again(tables: Tables, existing: Endpoint, command: Attach): Outcome {

@@ -44,6 +44,15 @@ export class ContainerIndex {
     this.#size += 1
   }
 
+  /** Of the same container and interface. @throws Error when the old one is not there: a broken invariant */
+  replace(before: Endpoint, after: Endpoint): void {
+    const { containerId, ifname } = before
+    if (this.get(containerId, ifname) !== before) throw new Error(`endpoint ${containerId}/${ifname} is not there`)
+    const held = this.#rows.get(containerId)
+    if (held instanceof Map) held.set(ifname, after)
+    else this.#rows.set(containerId, after)
+  }
+
   /** @throws Error when it is not there: a broken invariant */
   remove(endpoint: Endpoint): void {
     const { containerId, ifname } = endpoint

@@ -6,7 +6,7 @@ import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
-import { attach, detach } from './apply-endpoint.ts'
+import { attach, detach, update } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
 import type { PoolUse } from './pool.ts'
@@ -137,6 +137,8 @@ function carryOut(tables: Tables, command: Exclude<Command, { readonly kind: 'se
       return deleteNetwork(tables, command)
     case 'endpoint-attach':
       return attach(tables, command)
+    case 'endpoint-update':
+      return update(tables, command)
     case 'endpoint-detach':
       return detach(tables, command)
     case 'host-register':

@@ -87,6 +87,19 @@ export class Tables {
     this.hash.remove(hashEndpoint(endpoint))
   }
 
+  /** Changes attributes; network, container, interface, host, address and MAC must stay. */
+  replaceEndpoint(before: Endpoint, after: Endpoint): void {
+    const table = this.#tableOf(before)
+    this.containers.replace(before, after)
+    table.byAddress.set(after.address, after)
+    table.byMac.set(after.mac, after)
+    const onHost = this.byHost.get(before.host)
+    onHost?.delete(before)
+    onHost?.add(after)
+    this.hash.remove(hashEndpoint(before))
+    this.hash.add(hashEndpoint(after))
+  }
+
   /** Makes or replaces the row of a peer id; its endpoints stay. */
   putHost(host: Host): void {
     const before = this.hosts.get(host.peerId)

@@ -1,6 +1,6 @@
 // A kernel backend of the overlay. The agent knows only this; nothing here decides what ought to exist.
 
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -10,6 +10,8 @@ import type { DesiredFilter } from './filter/desired-filter.ts'
 import { endpointAlias, vethName } from './plan/names.ts'
 import type { Observed } from './plan/observed.ts'
 import type { Op } from './plan/op.ts'
+import type { DesiredGateways } from './plan/gateway.ts'
+import type { ShapingSupport } from './shaping/queue.ts'
 
 export type OpFailure = { readonly op: Op; readonly error: VxmeshError }
 
@@ -37,7 +39,12 @@ export type AttachRequest = {
   readonly gateway: Ipv4 | null
   /** Mark of the host side. */
   readonly alias: string
+  /** Holds from the first packet. */
+  readonly shaping: Shaping
 }
+
+/** What shaping of an endpoint that exists must know. */
+export type ShapeRequest = Pick<AttachRequest, 'hostInterface' | 'alias' | 'mtu' | 'shaping'>
 
 export type AttachResult = {
   /** False when the endpoint was found and adopted. */
@@ -56,10 +63,27 @@ export type DetachRequest = { readonly hostInterface: IfName; readonly alias: st
 
 /** Seen from the container: rx is what it received. Bytes and packets since the device was made. */
 export type Counters = {
+  /** Index of the device that counts. Another one has begun anew. */
+  readonly ifindex: number
   readonly rxBytes: number
   readonly txBytes: number
   readonly rxPackets: number
   readonly txPackets: number
+}
+
+export type GatewayOptions = {
+  /** One network alone; `desired` has all of them nevertheless. */
+  readonly scope?: Vni
+  /** Do not look again at what the last look found right: for attach. */
+  readonly trust?: boolean
+  readonly mayRemove: boolean
+}
+
+export type GatewayReport = {
+  /** What was done, in words. */
+  readonly done: readonly string[]
+  /** What could not be, by network; null is the host's own. */
+  readonly problems: readonly { readonly vni: Vni | null; readonly message: string }[]
 }
 
 /** What this kernel can do, for `doctor`. */
@@ -88,6 +112,20 @@ export type OverlayDriver = {
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
   /** Leaves a container alone that holds no end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
   setContainerMtu(request: ContainerMtuRequest): Promise<void>
+  /**
+   * Makes the queues of an endpoint as asked, without loss of what waits in them where only a rate changes. Idempotent.
+   * Nothing is done when the interface is not there: attach will. @throws ERR_KERNEL
+   */
+  shape(request: ShapeRequest): Promise<void>
+  /** What is enforced now, which may differ from what the request asks for; null when the interface is not there. */
+  installedShaping(request: ShapeRequest): Promise<Shaping | null>
+  /** What this kernel can enforce. */
+  shapingSupport(): Promise<ShapingSupport>
+  /**
+   * Makes the routers as desired, whose bridges must exist. A network's trouble is in the report. @throws ERR_KERNEL when
+   * the host cannot be read
+   */
+  settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
@@ -99,7 +137,7 @@ export type OverlayDriver = {
   close(): Promise<void>
 }
 
-/** The kernel's facts of an endpoint of this host. `withRoute` asks for the default route by the gateway. */
+/** The kernel's facts of an endpoint of this host. `withRoute` asks for the default route, if the network has one. */
 export function attachRequest(p: {
   readonly endpoint: Endpoint
   readonly network: Network
@@ -109,16 +147,27 @@ export function attachRequest(p: {
 }): AttachRequest {
   const { endpoint, network } = p
   return {
+    ...shapeRequest(p),
     vni: network.vni,
-    hostInterface: vethName(endpoint.containerId, endpoint.ifname),
     ifname: endpoint.ifname,
     netns: p.netns,
     address: endpoint.address,
     prefixLength: network.subnet.prefixLength,
     mac: endpoint.mac,
-    mtu: network.mtu === 0 ? p.overlayMtu : network.mtu,
-    gateway: p.withRoute ? network.gateway : null,
-    alias: endpointAlias(endpoint.containerId, endpoint.ifname)
+    gateway: p.withRoute && network.egress ? network.gateway : null
+  }
+}
+
+export function shapeRequest(p: {
+  readonly endpoint: Endpoint
+  readonly network: Network
+  readonly overlayMtu: number
+}): ShapeRequest {
+  const { ingressRate, egressRate, delayUs } = p.endpoint
+  return {
+    ...detachRequest(p.endpoint),
+    mtu: p.network.mtu === 0 ? p.overlayMtu : p.network.mtu,
+    shaping: { ingressRate, egressRate, delayUs }
   }
 }
 

@@ -2,7 +2,6 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { run } from '#platform/process.ts'
-import type { FilterTable } from './ruleset.ts'
 
 /** Path of a namespace, or null for the process's own. */
 export type Netns = string | null
@@ -14,8 +13,13 @@ export async function runNft(netns: Netns, script: string, doing: string): Promi
 }
 
 /** The table in nft's JSON. @throws ERR_KERNEL when there is none */
-export async function listTable(netns: Netns, { family, name }: FilterTable): Promise<string> {
+export async function listTable(netns: Netns, { family, name }: { family: string; name: string }): Promise<string> {
   return nft(netns, { args: ['-j', 'list', 'table', family, name], input: '', doing: `list ${family} ${name}` })
+}
+
+/** Every chain of every table in nft's JSON. @throws ERR_KERNEL */
+export async function listChains(netns: Netns): Promise<string> {
+  return nft(netns, { args: ['-j', 'list', 'chains'], input: '', doing: 'list chains' })
 }
 
 async function nft(netns: Netns, p: { args: readonly string[]; input: string; doing: string }): Promise<string> {

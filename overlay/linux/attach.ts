@@ -21,20 +21,22 @@ import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.t
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
 import { setPortEntry } from '../netlink/neighbour.ts'
-import { bridgeName, isMarkedOurs, nameRole, OVERLAY_GROUP } from '../plan/names.ts'
+import { bridgeName, ifbName, isMarkedOurs, OVERLAY_GROUP } from '../plan/names.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
+import { shapeLink } from '../shaping/endpoint.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
 import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from './kernel.ts'
 import type { Removal } from './removal.ts'
 
 /** See OverlayDriver.attach. On failure nothing is left of what it made. */
 export async function attachContainer(
-  host: { readonly kernel: Kernel; readonly removal: Removal },
+  host: { readonly kernel: Kernel; readonly removal: Removal; readonly support: () => ShapingSupport },
   request: AttachRequest
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
-  const stale = withContainer(host.kernel, request, place => staleLink(place))
+  const stale = withContainer(host, request, place => staleLink(place))
   if (stale !== null) await host.removal.remove([{ ifindex: stale, name: request.hostInterface }])
-  return withContainer(host.kernel, request, place => {
+  return withContainer(host, request, place => {
     const found = readLink(place.kernel.socket, request.hostInterface)
     if (found !== null && staleLink(place) === null) {
       completePair(place, found)
@@ -50,17 +52,22 @@ export async function detachContainer(
   request: DetachRequest
 ): Promise<{ readonly removed: boolean }> {
   const { socket } = host.kernel
-  const link = readLink(socket, request.hostInterface)
-  if (link === null || !isOurs(link, request.alias)) return { removed: false }
-  tolerate(['ENODEV'], () => void socket.request(setLink(link.ifindex, { up: false }), `set ${link.name} down`))
-  await host.removal.remove([link])
-  return { removed: true }
+  const { hostInterface, alias } = request
+  const going = [hostInterface, ifbName(hostInterface)]
+    .map(name => readLink(socket, name))
+    .filter(link => link !== null)
+    .filter(link => isOurs(link, alias))
+  for (const { ifindex, name } of going) {
+    tolerate(['ENODEV'], () => void socket.request(setLink(ifindex, { up: false }), `set ${name} down`))
+  }
+  await host.removal.remove(going)
+  return { removed: going.some(({ name }) => name === hostInterface) }
 }
 
 /** See OverlayDriver.setContainerMtu. */
-export function setContainerMtu(kernel: Kernel, request: ContainerMtuRequest): void {
-  withContainer(kernel, request, place => {
-    const outer = readLink(kernel.socket, request.hostInterface)
+export function setContainerMtu(host: Pick<Place, 'kernel' | 'support'>, request: ContainerMtuRequest): void {
+  withContainer(host, request, place => {
+    const outer = readLink(host.kernel.socket, request.hostInterface)
     const inner = readLink(place.inside, request.ifname)
     if (outer === null || inner === null || inner.mtu === request.mtu || !isPair(place, outer, inner)) return
     run(place.inside, `set the MTU of ${request.ifname} in the container`, [
@@ -72,13 +79,14 @@ export function setContainerMtu(kernel: Kernel, request: ContainerMtuRequest): v
 /** A container's namespace for the length of one synchronous stretch. */
 type Place<Request = AttachRequest> = {
   readonly kernel: Kernel
+  readonly support: () => ShapingSupport
   readonly request: Request
   readonly inside: NetlinkSocket
   readonly netnsFd: number
 }
 
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
-  kernel: Kernel,
+  { kernel, support }: Pick<Place, 'kernel' | 'support'>,
   request: Request,
   use: (place: Place<Request>) => T
 ): T {
@@ -86,7 +94,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
     // By the descriptor: the path may mean another namespace by now.
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
-      return use({ kernel, request, inside, netnsFd })
+      return use({ kernel, support, request, inside, netnsFd })
     } finally {
       inside.close()
     }
@@ -112,7 +120,7 @@ function staleLink(place: Place): number | null {
 
 /** An alias of another endpoint under the same name is a collision of the name's hash. */
 function isOurs(link: LinkInfo, alias: string): boolean {
-  return nameRole(link.name)?.role === 'veth' && isMarkedOurs(link) && (link.alias === alias || link.alias === '')
+  return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
 }
 
 function isPair(place: Place<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
@@ -148,7 +156,9 @@ function createPair(place: Place): AttachResult {
     completePair(place, outer)
     return { created: true, hostInterface: name, ifindex: outer.ifindex }
   } catch (err) {
-    tolerate(['ENODEV'], () => void kernel.socket.request(deleteLink(outer.ifindex), `delete ${name}`))
+    for (const device of [name, ifbName(name)]) {
+      tolerate(['ENODEV'], () => void kernel.socket.request(deleteLink(device), `delete ${device}`))
+    }
     throw err
   }
 }
@@ -169,6 +179,7 @@ function completePair(place: Place, outer: LinkInfo): void {
     setBridgePort(outer.ifindex, PORT_FLAGS.container),
     setPortEntry(outer.ifindex, mac)
   ])
+  shapeLink({ kernel, request, veth: outer, support: place.support })
   switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
   run(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
   configureInside(place)

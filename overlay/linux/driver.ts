@@ -1,5 +1,6 @@
 // The Linux driver: kernel bridge and VXLAN over rtnetlink.
 
+import type { Shaping } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -13,19 +14,26 @@ import type {
   DetachRequest,
   ExecuteResult,
   Feature,
-  OverlayDriver
+  GatewayOptions,
+  GatewayReport,
+  OverlayDriver,
+  ShapeRequest
 } from '../driver.ts'
 import type { DesiredFilter } from '../filter/desired-filter.ts'
 import { Guard, removeFilters } from '../filter/guard.ts'
-import { getLinks } from '../netlink/link.ts'
-import { isMarkedOurs, nameRole } from '../plan/names.ts'
+import { Gateways } from '../gateway/gateways.ts'
+import type { DesiredGateways } from '../plan/gateway.ts'
 import type { Observed } from '../plan/observed.ts'
 import { linkNetwork } from '../plan/plan.ts'
 import type { Op } from '../plan/op.ts'
+import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
+import { probeShaping } from '../shaping/probe.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
 import { attachContainer, detachContainer, setContainerMtu } from './attach.ts'
+import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
-import { readLink, readLinks, type Kernel } from './kernel.ts'
+import { readLink, type Kernel } from './kernel.ts'
 import { observe } from './observe.ts'
 import { Removal } from './removal.ts'
 import { readUnderlay, type Underlay } from './underlay.ts'
@@ -43,6 +51,9 @@ export class LinuxDriver implements OverlayDriver {
   readonly #bind: Ipv4
   readonly #kernel: Kernel
   readonly #removal: Removal
+  readonly #counters: CounterReader
+  readonly #gateways: Gateways
+  #support: ShapingSupport | null = null
   readonly #stops = new Set<() => void>()
   /** The network of each device of ours by index, as last seen. */
   #ours = new Map<number, Vni | null>()
@@ -53,6 +64,8 @@ export class LinuxDriver implements OverlayDriver {
     this.#bind = bind
     this.#kernel = kernel
     this.#removal = new Removal(kernel.netns)
+    this.#counters = new CounterReader(kernel.socket)
+    this.#gateways = new Gateways(kernel, () => this.#shapingSupport())
   }
 
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
@@ -67,7 +80,7 @@ export class LinuxDriver implements OverlayDriver {
   // Async for the interface's sake, so that a thrown error is always a rejection.
 
   async observe(scope?: Vni): Promise<Observed> {
-    const observed = await this.#run(() => observe(this.#kernel, scope ?? null))
+    const observed = await this.#run(() => observe(this.#kernel, scope ?? null, this.#shapingSupport()))
     // A full look forgets what is gone; a look at one network only adds.
     if (scope === undefined) this.#ours = new Map()
     for (const link of observed.links.values()) this.#ours.set(link.ifindex, linkNetwork(link))
@@ -93,7 +106,8 @@ export class LinuxDriver implements OverlayDriver {
   async attach(request: AttachRequest): Promise<AttachResult> {
     const { hostInterface: device, mac, address } = request
     await this.#guard?.admit({ device, mac, address })
-    const result = await attachContainer({ kernel: this.#kernel, removal: this.#removal }, request)
+    const support = (): ShapingSupport => this.#shapingSupport()
+    const result = await attachContainer({ kernel: this.#kernel, removal: this.#removal, support }, request)
     this.#ours.set(result.ifindex, request.vni)
     return result
   }
@@ -105,25 +119,34 @@ export class LinuxDriver implements OverlayDriver {
   }
 
   setContainerMtu(request: ContainerMtuRequest): Promise<void> {
-    return this.#run(() => setContainerMtu(this.#kernel, request))
+    const place = { kernel: this.#kernel, support: () => this.#shapingSupport() }
+    return this.#run(() => setContainerMtu(place, request))
+  }
+
+  settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport> {
+    return this.#gateways.settle(desired, options)
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {
-    return this.#run(() => {
-      const found = new Map<string, Counters>()
-      for (const link of readLinks(this.#kernel.socket, getLinks({ kind: 'veth', counters: true }))) {
-        const { counters } = link
-        if (counters === null || nameRole(link.name) === null || !isMarkedOurs(link)) continue
-        // What the host's end sends is what the container receives.
-        found.set(link.name, {
-          rxBytes: counters.txBytes,
-          txBytes: counters.rxBytes,
-          rxPackets: counters.txPackets,
-          txPackets: counters.rxPackets
-        })
-      }
-      return found
+    return this.#run(() => this.#counters.read())
+  }
+
+  async shape(request: ShapeRequest): Promise<void> {
+    const kernel = this.#kernel
+    const support = (): ShapingSupport => this.#shapingSupport()
+    const surplus = await this.#run(() => {
+      const veth = readVeth(kernel, request)
+      return veth === null ? null : shapeLink({ kernel, request, veth, support })
     })
+    if (surplus !== null) await this.#removal.remove([surplus])
+  }
+
+  installedShaping(request: ShapeRequest): Promise<Shaping | null> {
+    return this.#run(() => readShaping(this.#kernel, request))
+  }
+
+  shapingSupport(): Promise<ShapingSupport> {
+    return this.#run(() => this.#shapingSupport())
   }
 
   overlayMtu(): Promise<number> {
@@ -136,7 +159,8 @@ export class LinuxDriver implements OverlayDriver {
   async features(): Promise<readonly Feature[]> {
     return [
       ...probeFeatures(this.#kernel),
-      ...(await probeFilters({ vtep: this.#bind, required: this.#guard !== null }))
+      ...(await probeFilters({ vtep: this.#bind, required: this.#guard !== null })),
+      ...(await this.#gateways.features())
     ]
   }
 
@@ -165,6 +189,11 @@ export class LinuxDriver implements OverlayDriver {
     await this.#removal.close()
     this.#guard?.close()
     this.#kernel.socket.close()
+  }
+
+  /** Asked once: a kernel does not unlearn. */
+  #shapingSupport(): ShapingSupport {
+    return (this.#support ??= probeShaping().support)
   }
 
   async #run<T>(work: () => T): Promise<T> {

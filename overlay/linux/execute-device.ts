@@ -13,6 +13,7 @@ import {
 } from '../netlink/link.ts'
 import { OVERLAY_GROUP } from '../plan/names.ts'
 import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/op.ts'
+import { executeShaping } from '../shaping/execute.ts'
 import { readLink, switchIpv6Off, type Kernel } from './kernel.ts'
 
 /** @throws ERR_KERNEL with the kernel's words */
@@ -44,6 +45,9 @@ export function executeDeviceOp(kernel: Kernel, op: Op): void {
       break
     case 'port-set':
       socket.request(setBridgePort(device, PORT_FLAGS[op.role]), 'set bridge port')
+      break
+    case 'shape':
+      executeShaping(kernel, { ...op, veth: device }, op.changes)
       break
     default:
       throw new Error(`${op.kind} is not a device op`)

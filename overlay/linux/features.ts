@@ -8,13 +8,18 @@ import type { Feature } from '../driver.ts'
 import { tryTables } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
-import { readLink, type Kernel } from './kernel.ts'
+import { probeShaping } from '../shaping/probe.ts'
+import { attempt, readLink, type Kernel } from './kernel.ts'
 
 const MTU = 1400
 const GROUP = 0
 
 /** Takes some milliseconds. Never throws: what cannot even be tried is absent, with the reason. */
 export function probeFeatures(kernel: Kernel): readonly Feature[] {
+  return [...probeOverlay(kernel), ...probeShaping().features]
+}
+
+function probeOverlay(kernel: Kernel): readonly Feature[] {
   const ipv6: Feature = {
     name: 'ipv6-off',
     present: !kernel.ipv6.present || kernel.ipv6.sysctl,
@@ -68,14 +73,4 @@ export async function probeFilters(p: { vtep: Ipv4; required: boolean }): Promis
 
 function feature(name: string, required: boolean, failure: string | null): Feature {
   return { name, present: failure === null, required, detail: failure ?? 'works' }
-}
-
-/** The kernel's words, or null when it worked. */
-function attempt(run: () => unknown): string | null {
-  try {
-    run()
-    return null
-  } catch (err) {
-    return asVxmeshError(err).message
-  }
 }

@@ -1,6 +1,6 @@
 // One host's kernel as the driver's parts share it: its namespace, its socket and what it can do.
 
-import { VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import { writeSysctls } from '#platform/netns.ts'
 import type { Message } from '../netlink/bytes.ts'
@@ -59,6 +59,16 @@ export function tolerate(errnos: readonly string[], run: () => void): void {
   } catch (err) {
     const errno = errnoOf(err)
     if (errno === null || !errnos.includes(errno)) throw err
+  }
+}
+
+/** For trying things out: the kernel's words, or null when it worked. */
+export function attempt(run: () => unknown): string | null {
+  try {
+    run()
+    return null
+  } catch (err) {
+    return asVxmeshError(err).message
   }
 }
 

@@ -9,12 +9,14 @@ import { NTF_SELF, NUD_NOARP, NUD_PERMANENT, RTM_NEWNEIGH } from '../netlink/con
 import type { BridgePortInfo, LinkInfo } from '../netlink/link-info.ts'
 import { getLinks } from '../netlink/link.ts'
 import { decodeNeighbour, FLOOD_MAC, getFdb, getNeighbours, type NeighbourInfo } from '../netlink/neighbour.ts'
-import { bridgeName, isMarkedOurs, nameRole, vxlanName } from '../plan/names.ts'
+import { bridgeName, ifbName, isMarkedOurs, nameRole, vxlanName } from '../plan/names.ts'
 import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags } from '../plan/observed.ts'
+import { observeShaping, type ShapedPair } from '../shaping/observe.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
 import { readLink, readLinks, type Kernel } from './kernel.ts'
 
 /** The whole host, or what belongs to one network. @throws ERR_KERNEL */
-export function observe(kernel: Kernel, scope: Vni | null): Observed {
+export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSupport): Observed {
   const { socket } = kernel
   const found = scope === null ? readLinks(socket, getLinks()) : linksOf(socket, scope)
   const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
@@ -31,7 +33,17 @@ export function observe(kernel: Kernel, scope: Vni | null): Observed {
       readEntries(socket, getFdb({ device: vxlan.ifindex }), entry => tables.addFdb(entry))
     }
   }
-  return { links: new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })])), scope }
+  const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
+  if (scope !== null) return { links, scope }
+  return { links, scope, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
+}
+
+/** The veths of ours with their IFB devices, as far as both are. */
+function shapedPairs(found: readonly LinkInfo[]): readonly ShapedPair[] {
+  const ours = new Map(found.filter(isMarkedOurs).map(link => [link.name, link]))
+  return [...ours.values()]
+    .filter(link => link.kind === 'veth')
+    .map(veth => ({ veth, ifb: ours.get(ifbName(veth.name as IfName)) ?? null }))
 }
 
 function linksOf(socket: NetlinkSocket, vni: Vni): readonly LinkInfo[] {
@@ -116,6 +128,8 @@ function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: Tables }): Ob
       }
     case 'veth':
       return { ...device, kind: 'veth', master, flags: portFlags(link.bridgePort), macs: portMacs(link, fdb) }
+    case 'ifb':
+      return { ...device, kind: 'ifb' }
   }
 }
 

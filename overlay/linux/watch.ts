@@ -8,6 +8,7 @@ import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlin
 import { decodeLink, type LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
+import { routerDevice } from '../plan/gateway.ts'
 import { nameRole } from '../plan/names.ts'
 
 /** Notifications are gathered for so long before they are read. */
@@ -88,7 +89,8 @@ function networkOf(options: WatchOptions, frame: NetlinkFrame): Vni | null | und
   if (link === null) return undefined
   if (options.mattersToAll(link)) return null
   const role = nameRole(link.name)
-  if (role !== null && role.role !== 'veth') return role.vni
+  const named = role !== null && 'vni' in role ? role.vni : routerDevice(link.name)?.vni
+  if (named !== undefined) return named
   const known = options.networkOf(link.ifindex) ?? options.networkOf(link.master)
   return known ?? (role === null ? undefined : null)
 }

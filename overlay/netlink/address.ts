@@ -19,6 +19,10 @@ export function setAddress(spec: AddressSpec): Message {
   return writer.message(k.RTM_NEWADDR, k.NLM_F_CREATE | k.NLM_F_REPLACE)
 }
 
+export function deleteAddress({ ifindex, address, prefixLength }: AddressInfo): Message {
+  return ifaddrmsg(prefixLength, ifindex).attributeIpv4(k.IFA_LOCAL, address).message(k.RTM_DELADDR, 0)
+}
+
 /** For a dump of IPv4 addresses, of all links or of one. */
 export function getAddresses(ifindex = 0): Message {
   return ifaddrmsg(0, ifindex).message(k.RTM_GETADDR, 0)
@@ -44,6 +48,30 @@ export function addDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Messa
 /** As `addDefaultRoute`, in place of the one that is there. */
 export function replaceDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Message {
   return defaultRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+export type RouteSpec = {
+  readonly ifindex: number
+  readonly destination: { readonly base: Ipv4; readonly prefixLength: number }
+  /** On the link by word, whatever the addresses say; without one the destination itself is on the link. */
+  readonly gateway?: Ipv4
+}
+
+/** A route of the main table, in place of any to the same destination. */
+export function replaceRoute({ ifindex, destination, gateway }: RouteSpec): Message {
+  const { base, prefixLength } = destination
+  const [scope, flags] = gateway === undefined ? [k.RT_SCOPE_LINK, 0] : [0, k.RTNH_F_ONLINK]
+  const writer = rtmsg({
+    scope,
+    table: k.RT_TABLE_MAIN,
+    protocol: k.RTPROT_STATIC,
+    type: k.RTN_UNICAST,
+    flags,
+    prefixLength
+  })
+  if (prefixLength > 0) writer.attributeIpv4(k.RTA_DST, base)
+  if (gateway !== undefined) writer.attributeIpv4(k.RTA_GATEWAY, gateway)
+  return writer.attributeU32(k.RTA_OIF, ifindex).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
 }
 
 /** For a dump of IPv4 routes. */
@@ -101,6 +129,15 @@ function ifaddrmsg(prefixLength: number, ifindex: number): Writer {
 }
 
 /** struct rtmsg: family, lengths of destination and source, TOS, table, protocol, scope, type, flags. */
-function rtmsg(p: { scope: number; table: number; protocol: number; type: number }): Writer {
-  return new Writer().u8(k.AF_INET).u8(0).u8(0).u8(0).u8(p.table).u8(p.protocol).u8(p.scope).u8(p.type).u32(0)
+function rtmsg(p: {
+  scope: number
+  table: number
+  protocol: number
+  type: number
+  flags?: number
+  prefixLength?: number
+}): Writer {
+  const { prefixLength = 0, flags = 0 } = p
+  const head = new Writer().u8(k.AF_INET).u8(prefixLength).u8(0).u8(0)
+  return head.u8(p.table).u8(p.protocol).u8(p.scope).u8(p.type).u32(flags)
 }

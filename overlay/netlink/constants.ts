@@ -4,6 +4,7 @@ export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
 export const RTM_GETLINK = 18
 export const RTM_NEWADDR = 20
+export const RTM_DELADDR = 21
 export const RTM_GETADDR = 22
 export const RTM_NEWROUTE = 24
 export const RTM_GETROUTE = 26
@@ -108,6 +109,9 @@ export const RT_TABLE_MAIN = 254
 /** RTPROT_STATIC: set by an administrator, so no routing daemon takes it for its own. */
 export const RTPROT_STATIC = 4
 export const RTN_UNICAST = 1
+export const RT_SCOPE_LINK = 253
+/** The next hop is on the link, whatever the addresses say. */
+export const RTNH_F_ONLINK = 4
 
 export const NETNSA_NSID = 1
 export const NETNSA_FD = 3

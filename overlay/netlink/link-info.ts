@@ -190,7 +190,7 @@ function decodeInet6(info: Mutable, value: Uint8Array): void {
 }
 
 /** struct rtnl_link_stats64 begins with rx_packets, tx_packets, rx_bytes, tx_bytes. Exact up to 2^53. */
-function decodeCounters(value: Uint8Array): LinkCounters | null {
+export function decodeCounters(value: Uint8Array): LinkCounters | null {
   if (value.length < 32) return null
   const view = viewOf(value)
   const at = (index: number): number => Number(view.getBigUint64(index * 8, true))

@@ -115,6 +115,13 @@ export function createVeth(spec: VethSpec): Message {
     .message(k.RTM_NEWLINK, CREATE)
 }
 
+/** A new IFB device, down: it sends, and what it has sent goes on as if received where it was redirected from. */
+export function createIfb(spec: { readonly name: string; readonly mtu: number; readonly group: number }): Message {
+  return named(spec)
+    .nested(k.IFLA_LINKINFO, info => info.attributeText(k.IFLA_INFO_KIND, 'ifb'))
+    .message(k.RTM_NEWLINK, CREATE)
+}
+
 /** Changes a link. Setting it up happens after every other change of the same message but addrGenNone: send that first. */
 export function setLink(ref: LinkRef, settings: LinkSettings): Message {
   const writer = link(ref, settings.up ?? null)

@@ -25,6 +25,11 @@ export function setPortEntry(ifindex: number, mac: Mac): Message {
   return fdb({ ifindex, flags: k.NTF_MASTER, state: STATIC, mac }).message(k.RTM_NEWNEIGH, REPLACE)
 }
 
+/** Asks for the entry of a MAC in the bridge of this port, behind whichever port it is. Fails with ENOENT. */
+export function getPortEntry(p: { ifindex: number; mac: Mac }): Message {
+  return fdb({ ...p, flags: k.NTF_MASTER, state: 0 }).message(k.RTM_GETNEIGH, 0)
+}
+
 export function addFloodEntry(ifindex: number, vtep: Ipv4): Message {
   return fdb({ ifindex, flags: k.NTF_SELF, state: k.NUD_PERMANENT | k.NUD_NOARP, mac: FLOOD_MAC })
     .attributeIpv4(k.NDA_DST, vtep)

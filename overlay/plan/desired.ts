@@ -1,11 +1,11 @@
 // What this host's kernel must hold, from the replicated state and the membership view (design section 4).
 // A network's devices exist here only while it has endpoints here; everything else follows from who holds the others.
 
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import { macOf, type Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, vethName, vxlanName } from './names.ts'
@@ -31,6 +31,7 @@ export type DesiredEndpoint = {
   readonly alias: string
   readonly mac: Mac
   readonly address: Ipv4
+  readonly shaping: Shaping
 }
 
 export type DesiredNetwork = {
@@ -101,11 +102,14 @@ function desiredNetwork(p: {
   const entries = new Map<Mac, Ipv4>()
   const neighbours = new Map<Ipv4, Mac>()
   const local = new Map<IfName, DesiredEndpoint>()
+  // Each host's own router answers for it: it must not be asked for remotely.
+  if (network.egress) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
   for (const endpoint of p.endpoints) {
     if (endpoint.host === input.self) {
       const device = vethName(endpoint.containerId, endpoint.ifname)
       const alias = endpointAlias(endpoint.containerId, endpoint.ifname)
-      local.set(device, { device, alias, mac: endpoint.mac, address: endpoint.address })
+      const { mac, address, ingressRate, egressRate, delayUs } = endpoint
+      local.set(device, { device, alias, mac, address, shaping: { ingressRate, egressRate, delayUs } })
       neighbours.set(endpoint.address, endpoint.mac)
       continue
     }

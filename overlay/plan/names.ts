@@ -27,6 +27,11 @@ export function vethName(containerId: ContainerId, ifname: IfName): IfName {
   return `ve${fnv1a52(`${containerId}/${ifname}`)}` as IfName
 }
 
+/** The IFB device that shapes what the container behind a veth sends: the same hash. */
+export function ifbName(veth: IfName): IfName {
+  return `vi${veth.slice(2)}` as IfName
+}
+
 /**
  * The bridge's own MAC, the same on every host. It must be set explicitly: a bridge otherwise takes its lowest port's
  * address, and the kernel flushes all neighbour entries of a device whose address changes. The first octet 06 keeps it
@@ -50,6 +55,7 @@ export type NameRole =
   | { readonly role: 'bridge'; readonly vni: Vni }
   | { readonly role: 'vxlan'; readonly vni: Vni }
   | { readonly role: 'veth' }
+  | { readonly role: 'ifb' }
 
 /** The role that a name's form claims, or null for a name that is none of ours. */
 export function nameRole(name: string): NameRole | null {
@@ -58,7 +64,8 @@ export function nameRole(name: string): NameRole | null {
     const vni = Number.parseInt(network[2] ?? '', 16)
     return vni === 0 ? null : { role: network[1] === 'b' ? 'bridge' : 'vxlan', vni: vni as Vni }
   }
-  return /^ve[0-9a-f]{13}$/.test(name) ? { role: 'veth' } : null
+  const endpoint = /^v([ei])[0-9a-f]{13}$/.exec(name)
+  return endpoint === null ? null : { role: endpoint[1] === 'e' ? 'veth' : 'ifb' }
 }
 
 /** Does the mark (alias, or the group while there is no alias yet) say that a device of this name is ours? */
@@ -70,7 +77,7 @@ export function isMarkedOurs(device: {
   const role = nameRole(device.name)
   if (role === null) return false
   if (device.alias === '') return device.group === OVERLAY_GROUP || device.group === REMOVAL_GROUP
-  if (role.role === 'veth') return parseEndpointAlias(device.alias) !== null
+  if (role.role === 'veth' || role.role === 'ifb') return parseEndpointAlias(device.alias) !== null
   return parseNetworkAlias(device.alias)?.vni === role.vni
 }
 
@@ -96,7 +103,7 @@ function attempt<T>(parse: () => T): T | null {
   }
 }
 
-function hex6(vni: Vni): string {
+export function hex6(vni: Vni): string {
   return vni.toString(16).padStart(6, '0')
 }
 

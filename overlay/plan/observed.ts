@@ -4,6 +4,8 @@
 import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
+import type { ObservedEndpointShaping } from '../shaping/plan.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
 
 /** What all our devices have in common. */
 export type ObservedDevice = {
@@ -67,6 +69,9 @@ export type ObservedVeth = ObservedDevice & {
   readonly macs: ReadonlyMap<Mac, 'static' | 'other'>
 }
 
+/** Shapes what a container sends; its queues are in `Observed.shaping`. */
+export type ObservedIfb = ObservedDevice & { readonly kind: 'ifb' }
+
 /** A device with a name of ours that is not ours. */
 export type ForeignDevice = {
   readonly kind: 'foreign'
@@ -75,11 +80,16 @@ export type ForeignDevice = {
   readonly reason: string
 }
 
-export type ObservedLink = ObservedBridge | ObservedVxlan | ObservedVeth | ForeignDevice
+export type ObservedLink = ObservedBridge | ObservedVxlan | ObservedVeth | ObservedIfb | ForeignDevice
 
 export type Observed = {
   /** By name. Other devices of the host are not here. */
   readonly links: ReadonlyMap<string, ObservedLink>
   /** Set when only one network was looked at: then a missing device elsewhere means nothing. */
   readonly scope: Vni | null
+  /** By veth. Absent when it was not looked at: then nothing of it is planned. */
+  readonly shaping?: {
+    readonly support: ShapingSupport
+    readonly byVeth: ReadonlyMap<string, ObservedEndpointShaping>
+  }
 }

@@ -3,6 +3,7 @@
 import type { IfName, Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
+import type { ShapingChange } from '../shaping/plan.ts'
 
 /** Settings that differ; only these are written. */
 export type LinkChanges = {
@@ -33,6 +34,13 @@ export type Op = Common &
     | { readonly kind: 'vxlan-set'; readonly local: Ipv4 }
     | { readonly kind: 'link-set'; readonly changes: LinkChanges }
     | { readonly kind: 'port-set'; readonly role: PortRole }
+    | {
+        readonly kind: 'shape'
+        readonly ifb: IfName
+        readonly alias: string
+        readonly mtu: number
+        readonly changes: readonly ShapingChange[]
+      }
     /** By ifindex, so that a device made anew under the name is safe. */
     | { readonly kind: 'device-delete'; readonly ifindex: number }
     | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ipv4 }
@@ -67,6 +75,7 @@ export function isDeviceOp(op: Op): boolean {
     case 'vxlan-set':
     case 'link-set':
     case 'port-set':
+    case 'shape':
     case 'device-delete':
       return true
     default:
@@ -90,6 +99,8 @@ export function describe(op: Op): string {
         .join(', ')}`
     case 'port-set':
       return `set bridge port ${at} for a ${op.role}`
+    case 'shape':
+      return `shape ${at}: ${op.changes.map(({ kind }) => kind).join(', ')}`
     case 'device-delete':
       return `delete device ${at}, ifindex ${op.ifindex}`
     case 'flood-add':

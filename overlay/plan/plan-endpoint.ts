@@ -1,7 +1,10 @@
-// The host side of one local endpoint whose veth exists: kept in its bridge, with its flags and its one MAC.
+// The host side of one local endpoint whose veth exists: kept in its bridge, with its flags and its one MAC, and
+// shaped as asked.
 
 import type { DesiredEndpoint, DesiredNetwork } from './desired.ts'
-import type { ObservedVeth } from './observed.ts'
+import { planShaping } from '../shaping/plan.ts'
+import { ifbName } from './names.ts'
+import type { ForeignDevice, Observed, ObservedVeth } from './observed.ts'
 import type { Op } from './op.ts'
 import { hasFlags, linkChanges, linkSet } from './plan-devices.ts'
 
@@ -25,4 +28,27 @@ export function planEndpoint(p: {
   for (const other of link.macs.keys()) {
     if (other !== mac) p.deletes.push({ kind: 'port-mac-delete', vni, device, mac: other })
   }
+}
+
+/** Returns the device that is in the way of shaping, if there is one. */
+export function planEndpointShaping(p: {
+  readonly network: DesiredNetwork
+  readonly endpoint: DesiredEndpoint
+  readonly observed: Observed
+  readonly devices: Op[]
+}): ForeignDevice | undefined {
+  const { vni, mtu } = p.network
+  const { device, alias, shaping } = p.endpoint
+  const found = p.observed.shaping
+  const observed = found?.byVeth.get(device)
+  if (found === undefined || observed === undefined) return undefined
+  const ifb = ifbName(device)
+  const link = p.observed.links.get(ifb)
+  const plan = planShaping({ want: shaping, mtu, support: found.support, observed })
+  if (link?.kind === 'foreign') return plan.ifb ? link : undefined
+  const keep = link?.kind === 'ifb' && plan.ifb
+  if (keep) p.devices.push(...linkSet({ vni, device: ifb, changes: linkChanges(link, { alias, mtu }) }))
+  if (plan.changes.length > 0) p.devices.push({ kind: 'shape', vni, device, ifb, alias, mtu, changes: plan.changes })
+  if (link !== undefined && !keep) p.devices.push({ kind: 'device-delete', vni, device: ifb, ifindex: link.ifindex })
+  return undefined
 }

@@ -4,11 +4,11 @@
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import type { IfName, Vni } from '#model/ids.ts'
 import type { DesiredHost, DesiredNetwork } from './desired.ts'
-import { nameRole, parseEndpointAlias } from './names.ts'
+import { ifbName, nameRole, parseEndpointAlias } from './names.ts'
 import type { Observed, ObservedLink } from './observed.ts'
 import type { Op } from './op.ts'
 import { planBridge, planVxlan } from './plan-devices.ts'
-import { planEndpoint } from './plan-endpoint.ts'
+import { planEndpoint, planEndpointShaping } from './plan-endpoint.ts'
 import { planEntries } from './plan-entries.ts'
 
 /** A device that has a name of ours but is not ours: its network, or its endpoint, is left alone. */
@@ -33,6 +33,7 @@ export function plan(desired: DesiredHost, observed: Observed): Plan {
   for (const network of desired.networks.values()) {
     if (observed.scope !== null && observed.scope !== network.vni) continue
     for (const name of [network.bridge, network.vxlan, ...network.endpoints.keys()]) wanted.add(name)
+    for (const veth of network.endpoints.keys()) wanted.add(ifbName(veth))
     planNetwork({ network, observed, ops, conflicts, missing })
   }
   for (const link of observed.links.values()) {
@@ -78,6 +79,8 @@ function planNetwork(p: {
       conflicts.push({ vni: network.vni, device: link.name, reason: `belongs to "${link.alias}"` })
     } else {
       planEndpoint({ network, endpoint, link, devices, adds, deletes })
+      const shapingConflict = planEndpointShaping({ network, endpoint, observed: p.observed, devices })
+      if (shapingConflict !== undefined) conflicts.push(conflict(network.vni, shapingConflict))
     }
   }
   // One by one: a network may have more entries than a call takes arguments.
@@ -93,5 +96,5 @@ function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
 export function linkNetwork(link: ObservedLink): Vni | null {
   const name = link.kind === 'veth' ? (link.master ?? '') : link.name
   const role = nameRole(name)
-  return role === null || role.role === 'veth' ? null : role.vni
+  return role !== null && 'vni' in role ? role.vni : null
 }

@@ -3,7 +3,7 @@
 
 import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { digestOf } from '#allocator/digest.ts'
-import { endpointKey, type Endpoint } from '#model/endpoint.ts'
+import { endpointKey, type Endpoint, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
@@ -11,10 +11,11 @@ import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
-import type { Counters } from '#overlay/driver.ts'
+import { shapeRequest } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/names.ts'
 import type { Agent } from './agent.ts'
-import { attachEndpoint, detachEndpoint } from './endpoints.ts'
+import type { Reading } from './counters.ts'
+import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
 import { KeyedSerial } from './serial.ts'
 import { VERSION } from '#platform/version.ts'
 import { endpointView, hostView, memberView, networkView } from './views.ts'
@@ -100,13 +101,23 @@ export class AgentApi implements AgentPort {
   async endpointAttach(request: EndpointAttachRequest): Promise<EndpointView> {
     const key = endpointKey(request.containerId, request.ifname)
     const endpoint = await this.#byContainer.run(key, () => attachEndpoint(this.#agent, request))
-    return this.#endpointView(endpoint, undefined)
+    return this.#endpointView(endpoint)
+  }
+
+  async endpointUpdate(containerId: ContainerId, ifname: IfName, change: Partial<Shaping>): Promise<EndpointView> {
+    const key = endpointKey(containerId, ifname)
+    const endpoint = await this.#byContainer.run(key, () => {
+      const before = this.#agent.state.endpoint(key)
+      if (before === undefined) throw noEndpoint(containerId, ifname)
+      return updateEndpoint(this.#agent, before, change)
+    })
+    return this.#detailedView(endpoint)
   }
 
   async endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView> {
     const endpoint = this.#agent.state.endpoint(endpointKey(containerId, ifname))
     if (endpoint === undefined) throw noEndpoint(containerId, ifname)
-    const view = this.#endpointView(endpoint, undefined)
+    const view = this.#endpointView(endpoint)
     await this.#byContainer.run(endpointKey(containerId, ifname), () => detachEndpoint(this.#agent, endpoint))
     return view
   }
@@ -121,7 +132,7 @@ export class AgentApi implements AgentPort {
     const all = [...this.#agent.state.endpointsOfContainer(containerId)]
     const found = all.filter(e => ifname === undefined || e.ifname === ifname)
     if (found.length === 0) throw noEndpoint(containerId, ifname)
-    return this.#endpointViews(found)
+    return Promise.all(found.map(endpoint => this.#detailedView(endpoint)))
   }
 
   hostList(): Promise<readonly HostView[]> {
@@ -181,18 +192,33 @@ export class AgentApi implements AgentPort {
 
   async #endpointViews(endpoints: readonly Endpoint[]): Promise<EndpointView[]> {
     const here = endpoints.some(e => e.host === this.#agent.self)
-    const counters = here ? await this.#agent.driver.counters() : undefined
-    return endpoints.map(endpoint => this.#endpointView(endpoint, counters))
+    const reading = here ? await this.#agent.counters.read() : undefined
+    return endpoints.map(endpoint => this.#endpointView(endpoint, { reading }))
   }
 
-  #endpointView(endpoint: Endpoint, counters: ReadonlyMap<string, Counters> | undefined): EndpointView {
+  /** With what the kernel enforces. */
+  async #detailedView(endpoint: Endpoint): Promise<EndpointView> {
+    const { driver, counters, overlayMtu, self } = this.#agent
+    if (endpoint.host !== self) return this.#endpointView(endpoint)
+    const network = this.#network(endpoint.network)
+    const installed = await driver.installedShaping(shapeRequest({ endpoint, network, overlayMtu }))
+    return this.#endpointView(endpoint, { reading: await counters.read(), installed })
+  }
+
+  #endpointView(
+    endpoint: Endpoint,
+    local: { readonly reading?: Reading | undefined; readonly installed?: Shaping | null } = {}
+  ): EndpointView {
     const { state, overlayMtu, self } = this.#agent
     const hostInterface = vethName(endpoint.containerId, endpoint.ifname)
+    const reading = endpoint.host === self ? local.reading : undefined
     return endpointView(endpoint, {
       network: this.#network(endpoint.network),
       overlayMtu,
       host: state.host(endpoint.host),
-      counters: endpoint.host === self ? counters?.get(hostInterface) : undefined
+      counters: reading?.counters(hostInterface),
+      rates: reading?.rates(hostInterface),
+      installed: local.installed ?? null
     })
   }
 }

@@ -15,6 +15,9 @@ import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
+import { parseTransitRange } from '#model/ipv4.ts'
+import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
@@ -25,6 +28,7 @@ import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { openStorage, type Storage } from '#replication/storage.ts'
 import { AgentApi } from './agent-api.ts'
+import { CounterWindow } from './counters.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
@@ -48,6 +52,7 @@ export class Agent {
   readonly replicator: Replicator
   readonly reconciler: Reconciler
   readonly registrar: Registrar
+  readonly counters: CounterWindow
   readonly driver: OverlayDriver
   readonly events = new EventBus()
   readonly digests: DigestCheck
@@ -162,6 +167,7 @@ export class Agent {
     this.reconciler = new Reconciler({
       driver: p.driver,
       input: scope => this.#desiredInput(scope),
+      gateways: () => this.#desiredGateways(),
       mayRemove: () => this.replicator.current,
       before: () => this.#readOverlayMtu(),
       after: async () => {
@@ -171,6 +177,13 @@ export class Agent {
       inHand: key => this.localEndpoints.isInHand(key),
       restore: key => this.localEndpoints.restore(key),
       logger: logger.child({ room: 'overlay' })
+    })
+    this.counters = new CounterWindow({
+      read: () => p.driver.counters(),
+      nowMs: monotonicMs,
+      restarted: (hostInterface, last) =>
+        logger.info({ hostInterface, ...last }, 'counters began anew; these were the last'),
+      failed: (err: unknown) => logger.warn({ err }, 'counters not read')
     })
     this.registrar = new Registrar({
       host,
@@ -239,6 +252,7 @@ export class Agent {
     await this.#api?.close()
     this.registrar.stop()
     this.digests.stop()
+    this.counters.stop()
     await this.reconciler.stop()
     await this.replicator.stop()
     await this.membership.stop()
@@ -264,6 +278,7 @@ export class Agent {
     // The data plane comes first: from the copy on disk, before anybody was heard.
     this.driver.onChange(networks => this.reconciler.changed(networks))
     this.reconciler.wake()
+    this.counters.start()
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
     const api = new AgentApi(this)
@@ -329,6 +344,17 @@ export class Agent {
   /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
   #isKnown(peer: PeerId): boolean {
     return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
+  }
+
+  #desiredGateways(): DesiredGateways {
+    const { bind, overlay } = this.config
+    const memberAddresses = this.#members().map(member => member.address)
+    return desiredGateways({
+      ...this.#desiredInput(),
+      transit: parseTransitRange(overlay.transit),
+      bind,
+      memberAddresses
+    })
   }
 
   #memberStatus(): ReadonlyMap<PeerId, MemberStatus> | null {

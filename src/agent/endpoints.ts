@@ -2,16 +2,16 @@
 // when it goes. A kernel failure releases what was allocated for it.
 
 import type { EndpointAttachRequest } from '#api/agent-port.ts'
-import { endpointKey, type Endpoint } from '#model/endpoint.ts'
+import { endpointKey, type Endpoint, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { detachRequest } from '#overlay/driver.ts'
+import { detachRequest, shapeRequest } from '#overlay/driver.ts'
 import { checkNetns } from '#platform/netns.ts'
 import type { Agent } from './agent.ts'
 
-/** Resolves when the container has its interface. @throws ERR_NETNS, ERR_UNSUPPORTED, the state machine's refusals, ERR_KERNEL */
+/** Resolves when the container has its interface. @throws ERR_NETNS, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL */
 export async function attachEndpoint(agent: Agent, request: EndpointAttachRequest): Promise<Endpoint> {
-  refuseShaping(request)
   checkNetns(request.netns)
+  await refuseShaping(agent, request)
   const { netns, ...facts } = request
   return agent.localEndpoints.handle(endpointKey(facts.containerId, facts.ifname), async () => {
     const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
@@ -27,6 +27,33 @@ export async function attachEndpoint(agent: Agent, request: EndpointAttachReques
       agent.reconciler.wake([endpoint.vni])
     }
   })
+}
+
+/**
+ * Changes rates and delay. On the endpoint's own host it resolves when the kernel has them; elsewhere when the change is
+ * committed, and that host follows. @throws ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL
+ */
+export async function updateEndpoint(agent: Agent, before: Endpoint, change: Partial<Shaping>): Promise<Endpoint> {
+  const { containerId, ifname, host } = before
+  if (host === agent.self) {
+    await refuseShaping(agent, change)
+  } else if ((change.delayUs ?? 0) > 0) {
+    const name = agent.state.host(host)?.name ?? host
+    throw new VxmeshError(
+      'ERR_DELAY_UNSUPPORTED',
+      `delay: only the endpoint's own host, ${name}, knows whether its kernel can delay: ask its agent`,
+      { field: 'delayUs' }
+    )
+  }
+  const result = await agent.propose({ kind: 'endpoint-update', containerId, ifname, ...change })
+  if (result.kind !== 'endpoint') throw new Error(`update answered with ${result.kind}`)
+  const { endpoint } = result
+  const network = agent.state.network(endpoint.network)
+  if (endpoint.host === agent.self && network !== undefined) {
+    const request = shapeRequest({ endpoint, network, overlayMtu: agent.overlayMtu })
+    await agent.reconciler.exclusively(() => agent.driver.shape(request))
+  }
+  return endpoint
 }
 
 /** Takes the interface away and releases the allocation. Works when the namespace, or the host, is gone. */
@@ -51,11 +78,22 @@ async function release(agent: Agent, endpoint: Endpoint): Promise<void> {
   }
 }
 
-/** Rates and delays are not enforced by this version: to accept them silently would be a promise broken. */
-function refuseShaping(request: EndpointAttachRequest): void {
-  for (const field of ['ingressRate', 'egressRate', 'delayUs'] as const) {
-    if (request[field] !== 0) {
-      throw new VxmeshError('ERR_UNSUPPORTED', `${field}: this version does not shape traffic yet`, { field })
-    }
+/** To accept what this kernel cannot do would be a promise broken; nothing has been changed yet. */
+async function refuseShaping(agent: Agent, asked: Partial<Shaping>): Promise<void> {
+  const field = (['ingressRate', 'egressRate', 'delayUs'] as const).find(name => (asked[name] ?? 0) > 0)
+  if (field === undefined) return
+  const support = await agent.driver.shapingSupport()
+  if (!support.rate) {
+    const what = 'this kernel cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)'
+    throw new VxmeshError('ERR_UNSUPPORTED', `${field}: ${what}`, { field })
+  }
+  if (!support.delay && (asked.delayUs ?? 0) > 0) {
+    throw new VxmeshError(
+      'ERR_DELAY_UNSUPPORTED',
+      'delayUs: this kernel has no netem (sch_netem), which delays packets',
+      {
+        field: 'delayUs'
+      }
+    )
   }
 }

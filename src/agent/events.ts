@@ -27,6 +27,9 @@ export function changeEvent(p: {
     case 'network':
       return { kind: networkKind(command.kind), index, network: networkFacts(result.network) }
     case 'endpoint':
+      if (command.kind === 'endpoint-update') {
+        return { kind: 'endpoint-updated', index, endpoint: endpointFacts(result.endpoint, p) }
+      }
       if (!result.created) return null
       return { kind: 'endpoint-attached', index, endpoint: endpointFacts(result.endpoint, p) }
     case 'endpoint-released':
@@ -64,10 +67,11 @@ function endpointFacts(
   endpoint: Endpoint,
   p: { readonly network: (name: Network['name']) => Network | undefined; readonly hostName: (peer: PeerId) => string }
 ): EndpointFacts {
-  const { network, containerId, ifname, name, mac, vni } = endpoint
+  const { network, containerId, ifname, name, mac, vni, ingressRate, egressRate, delayUs } = endpoint
   const prefix = p.network(network)?.subnet.prefixLength ?? 32
   const host = p.hostName(endpoint.host)
-  return { network, containerId, ifname, name, host, address: `${formatIpv4(endpoint.address)}/${prefix}`, mac, vni }
+  const address = `${formatIpv4(endpoint.address)}/${prefix}`
+  return { network, containerId, ifname, name, host, address, mac, vni, ingressRate, egressRate, delayUs }
 }
 
 function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {

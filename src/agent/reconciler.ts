@@ -6,10 +6,11 @@ import { isDeepStrictEqual } from 'node:util'
 import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import type { OverlayDriver } from '#overlay/driver.ts'
+import type { GatewayOptions, OverlayDriver } from '#overlay/driver.ts'
 import { desiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
+import type { DesiredGateways } from '#overlay/plan/gateway.ts'
 import { plan, type Missing } from '#overlay/plan/plan.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
@@ -30,6 +31,8 @@ export type ReconcilerOptions = {
   readonly driver: OverlayDriver
   /** What the state and the membership say now, of all networks or of one; read after the kernel was observed. */
   readonly input: (scope?: Vni) => DesiredInput
+  /** The same for the ways to the outside, of all networks. */
+  readonly gateways: () => DesiredGateways
   /** May things be removed? Not while the state may be older than what this host has already acted upon. */
   readonly mayRemove: () => boolean
   /** Before a full pass: what it depends on besides the state. */
@@ -58,6 +61,8 @@ type Pass = {
   readonly missing: readonly Missing[]
   readonly deferred: readonly Op[]
   readonly problems: ReadonlyMap<Place, VxmeshError[]>
+  /** What keeps networks from the outside; their inside is not touched by it. */
+  readonly egress: ReadonlyMap<Place, VxmeshError[]>
 }
 
 export class Reconciler {
@@ -107,7 +112,8 @@ export class Reconciler {
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
-      const pass = await this.#pass(vni)
+      // Before the container is there: its first packet finds the way out.
+      const pass = await this.#pass(vni, true)
       this.#account(pass)
       const [failed] = [...pass.problems.values()].flat()
       if (failed !== undefined) throw failed
@@ -197,7 +203,7 @@ export class Reconciler {
       if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
       // A port that went leaves the filters.
       if (pass.ops.some(op => op.kind === 'device-delete')) this.#full = true
-      const problems = known ? await this.#restoreAll(pass) : pass.problems
+      const problems = known ? await this.#restoreAll(pass) : allProblems(pass)
       this.#found(vni, [...problems.values()].flat(), pass)
       const network = pass.want.networks.get(vni)
       if (network === undefined) this.#settled.delete(vni)
@@ -207,7 +213,8 @@ export class Reconciler {
     }
   }
 
-  async #pass(scope?: Vni): Promise<Pass> {
+  /** @param trust a router that is there is taken to be right: a container must not wait for a look at all of it */
+  async #pass(scope?: Vni, trust = false): Promise<Pass> {
     const { driver, input, logger } = this.#options
     const observed = await driver.observe(scope)
     const facts = input(scope)
@@ -235,12 +242,13 @@ export class Reconciler {
       add(problems, op.vni ?? 'host', error)
     }
     const deferred = allowed.length === ops.length ? [] : ops.filter(removes)
-    return { want, ops: allowed, missing, deferred, problems }
+    const egress = await this.#settleGateways({ mayRemove, ...(scope === undefined ? {} : { scope, trust }) })
+    return { want, ops: allowed, missing, deferred, problems, egress }
   }
 
   /** Attaches what is missing again; gives all problems of the pass with what could not be. */
   async #restoreAll(pass: Pass): Promise<Map<Place, VxmeshError[]>> {
-    const problems = new Map([...pass.problems].map(([place, errors]) => [place, [...errors]]))
+    const problems = allProblems(pass)
     for (const { vni, endpoint } of pass.missing) {
       const outcome = await this.#options.restore(endpoint)
       if (outcome === 'restored') this.#count('endpoint-attach', `attach ${endpoint} again`)
@@ -256,6 +264,22 @@ export class Reconciler {
     const where = place === 'host' ? 'host' : network === undefined ? `vni ${place}` : `network ${network.name}`
     const why = problems.map(({ message }) => `${where}: ${message}`)
     this.#troubles.found(place, left === 0 ? null : { left, why }, monotonicMs())
+  }
+
+  /** Without a way out a network is still a network: its trouble is shown and stops nothing. */
+  async #settleGateways(options: GatewayOptions): Promise<ReadonlyMap<Place, VxmeshError[]>> {
+    const { driver, gateways, logger } = this.#options
+    const egress = new Map<Place, VxmeshError[]>()
+    const trouble = await attempt(async () => {
+      const { done, problems } = await driver.settleGateways(gateways(), options)
+      for (const { vni, message } of problems) {
+        add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `no way to the outside: ${message}`))
+      }
+      if (problems.length > 0) logger.error({ problems }, 'no way to the outside')
+      if (done.length > 0) logger.info({ done }, 'gateways settled')
+    })
+    if (trouble !== null) add(egress, 'host', trouble)
+    return egress
   }
 
   /** The pass itself could not be made. */
@@ -292,6 +316,13 @@ export class Reconciler {
     // A flood of repairs is told by its first and by round numbers: the counters have the rest.
     if (count <= LOGGED_OPS || count % 1_000 === 0) this.#options.logger.info({ what, kind, count }, 'drift repaired')
   }
+}
+
+function allProblems({ problems, egress }: Pass): Map<Place, VxmeshError[]> {
+  const all = new Map<Place, VxmeshError[]>()
+  for (const some of [problems, egress])
+    for (const [place, errors] of some) for (const err of errors) add(all, place, err)
+  return all
 }
 
 function add(problems: Map<Place, VxmeshError[]>, place: Place, error: VxmeshError): void {

@@ -20,6 +20,7 @@ export function networksOfCommand(state: ClusterState, command: Command): readon
       return networkNamed(state, command.name)
     case 'endpoint-attach':
       return networkNamed(state, command.network)
+    case 'endpoint-update':
     case 'endpoint-detach': {
       const endpoint = state.endpoint(endpointKey(command.containerId, command.ifname))
       return endpoint === undefined ? [] : [endpoint.vni]

@@ -1,6 +1,6 @@
 // From the vocabulary inside to the JSON outside (contract 6.3). Pure.
 
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
@@ -8,6 +8,7 @@ import type { Network } from '#model/network.ts'
 import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/names.ts'
+import type { Rates } from './counters.ts'
 
 export function networkView(network: Network, p: { overlayMtu: number; endpoints: number }): NetworkView {
   return {
@@ -25,7 +26,14 @@ export function networkView(network: Network, p: { overlayMtu: number; endpoints
 
 export function endpointView(
   endpoint: Endpoint,
-  p: { network: Network; overlayMtu: number; host: Host | undefined; counters: Counters | undefined }
+  p: {
+    network: Network
+    overlayMtu: number
+    host: Host | undefined
+    counters: Counters | undefined
+    rates?: Rates | undefined
+    installed?: Shaping | null
+  }
 ): EndpointView {
   const { network, counters } = p
   return {
@@ -47,8 +55,10 @@ export function endpointView(
     txBytes: counters?.txBytes ?? null,
     rxPackets: counters?.rxPackets ?? null,
     txPackets: counters?.txPackets ?? null,
-    rxRate: null,
-    txRate: null
+    rxRate: p.rates?.rxRate ?? null,
+    txRate: p.rates?.txRate ?? null,
+    hostIfindex: counters?.ifindex ?? null,
+    installed: p.installed ?? null
   }
 }
 

@@ -1,5 +1,6 @@
 // What the doors ask of the agent. The agent implements it; the API serves it; nothing else crosses.
 
+import type { Shaping } from '#model/endpoint.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
@@ -49,6 +50,8 @@ export type AgentPort = {
   networkShow(name: NetworkName): Promise<NetworkView>
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
+  /** Only what is given is changed. On the endpoint's own host the kernel has it when this resolves. */
+  endpointUpdate(containerId: ContainerId, ifname: IfName, change: Partial<Shaping>): Promise<EndpointView>
   endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
   endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
   /** All interfaces of a container, or the one named. */

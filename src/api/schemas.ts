@@ -74,6 +74,12 @@ export const endpointAttachBody = z
     path: ['netns']
   })
 
+export const endpointUpdateBody = z
+  .strictObject({ ingressRate: rate.optional(), egressRate: rate.optional(), delayUs: delay.optional() })
+  .refine(body => Object.values(body).some(value => value !== undefined), {
+    message: 'give at least one of ingressRate, egressRate and delayUs'
+  })
+
 export const joinBody = z.strictObject({ addresses: z.array(parsed(text, parseJoinAddress)).min(1).max(64) })
 
 /** The value in its inside form. `whole` names what is wrong as a whole. @throws ERR_INVALID naming the field */

@@ -10,6 +10,7 @@ import { eventStream } from './event-stream.ts'
 import {
   check,
   endpointAttachBody,
+  endpointUpdateBody,
   force,
   ifname,
   joinBody,
@@ -123,6 +124,13 @@ function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
     r.query.ifname === undefined
       ? agent.endpointShow(id(r))
       : agent.endpointShow(id(r), check(ifname, r.query.ifname, 'ifname'))
+  )
+  server.patch<One>('/v1/endpoints/:id', r =>
+    agent.endpointUpdate(
+      id(r),
+      check(ifname, r.query.ifname ?? 'eth0', 'ifname'),
+      compact(check(endpointUpdateBody, r.body))
+    )
   )
   server.delete<One>('/v1/endpoints/:id', r =>
     agent.endpointDetach(id(r), check(ifname, r.query.ifname ?? 'eth0', 'ifname'))

@@ -27,6 +27,8 @@ type AttachOptions = {
   delay?: string
 }
 
+type UpdateOptions = { ifname: string; ingressRate?: string; egressRate?: string; delay?: string }
+
 export function endpointCommands(program: Command, { show }: CommandContext): void {
   const endpoint = program.command('endpoint').description('Endpoints: containers’ attachments to networks.')
   const containerId = checked('--container-id', parseContainerId)
@@ -57,6 +59,28 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
       await show<EndpointView>(
         command,
         client => client.call('POST', '/v1/endpoints', body),
+        row => endpointFacts([row])
+      )
+    })
+
+  endpoint
+    .command('update')
+    .description('Change rates and delay of an endpoint while it is in use; 0 or none takes a limit away.')
+    .argument('<container-id>', 'the container’s id', checked('CONTAINER-ID', parseContainerId))
+    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
+    .option('--ingress-rate <rate>', 'into the container, as 10mbit', checked('--ingress-rate', parseRate))
+    .option('--egress-rate <rate>', 'out of the container', checked('--egress-rate', parseRate))
+    .option('--delay <time>', 'added in each direction, as 10ms', checked('--delay', parseDelay))
+    .addHelpText('after', '\nExample: vxmesh endpoint update web1 --ingress-rate 10mbit --egress-rate none')
+    .action(async (id: string, o: UpdateOptions, command: Command) => {
+      const { ingressRate, egressRate, delay: delayUs } = o
+      if (ingressRate === undefined && egressRate === undefined && delayUs === undefined) {
+        throw new VxmeshError('ERR_USAGE', 'give at least one of --ingress-rate, --egress-rate and --delay')
+      }
+      const path = `/v1/endpoints/${id}?ifname=${encodeURIComponent(o.ifname)}`
+      await show<EndpointView>(
+        command,
+        client => client.call('PATCH', path, { ingressRate, egressRate, delayUs }),
         row => endpointFacts([row])
       )
     })

@@ -33,6 +33,7 @@ function subject(event: AgentEvent): string {
     case 'network-deleted':
       return `${event.network.name}  VNI ${event.network.vni}  ${event.network.subnet}`
     case 'endpoint-attached':
+    case 'endpoint-updated':
     case 'endpoint-detached': {
       const { containerId, ifname, network, address, host } = event.endpoint
       return `${containerId}/${ifname}  ${network}  ${address}  on ${host}`

@@ -1,5 +1,6 @@
 // The tables: which columns each kind of result has, and the facts of a single one.
 
+import type { Shaping } from '#model/endpoint.ts'
 import { formatRate } from '#model/quantity.ts'
 import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
 import { facts, table } from './output.ts'
@@ -60,11 +61,11 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
         ['address', `${r.address} via ${r.gateway}`],
         ['mac', r.mac],
         ['mtu', `${r.mtu}`],
-        ['ingress', formatRate(r.ingressRate)],
-        ['egress', formatRate(r.egressRate)],
-        ['delay', `${r.delayUs} us`],
-        ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets`],
-        ['sent', `${count(r.txBytes)} bytes, ${count(r.txPackets)} packets`]
+        ['ingress', asked(r, 'ingressRate', formatRate)],
+        ['egress', asked(r, 'egressRate', formatRate)],
+        ['delay', asked(r, 'delayUs', us => `${us} us`)],
+        ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets, ${measured(r.rxRate)}`],
+        ['sent', `${count(r.txBytes)} bytes, ${count(r.txPackets)} packets, ${measured(r.txRate)}`]
       ])
     )
     .join('\n')
@@ -125,6 +126,18 @@ export function statusFacts(s: StatusView): string {
     ['overlay', `${overlay.driver}, drift ${overlay.drift}`]
   ]
   return facts(pairs)
+}
+
+/** What was asked for, and what the kernel does instead, if it does. */
+function asked(row: EndpointView, field: keyof Shaping, format: (value: number) => string): string {
+  const installed = row.installed?.[field] ?? row[field]
+  const text = format(row[field])
+  return installed === row[field] ? text : `${text} (installed: ${format(installed)})`
+}
+
+/** A rate that was measured: three digits are as much as it means. */
+function measured(bitsPerSecond: number | null): string {
+  return bitsPerSecond === null ? '-' : bitsPerSecond === 0 ? '0bit' : formatRate(Number(bitsPerSecond.toPrecision(3)))
 }
 
 function count(value: number | null): string {

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { asVxmeshError } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { formatSubnet, parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 
@@ -96,6 +96,11 @@ export const configShape = z.strictObject({
       )
         .default('auto')
         .describe('MTU of containers; auto: the underlay’s less 50'),
+      transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(parseTransitRange(text)))
+        .default('240.0.0.0/8')
+        .describe(
+          'Range of the routers’ own addresses, by VNI; seen on this host alone, and used by nothing else here'
+        ),
       guard: choice('required', 'off')
         .default('required')
         .describe('Port security and the guard of the VXLAN port, by nftables; required: no start without them')

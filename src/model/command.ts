@@ -1,7 +1,7 @@
 // Commands: proposed changes of the cluster state, as the log holds them, and what applying one gives back.
 // A command holds only checked values, and everything that must not be decided twice (no clock, no randomness).
 
-import type { Endpoint } from './endpoint.ts'
+import type { Endpoint, Shaping } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
 import type { ContainerId, HostName, IfName, NetworkName, PeerId, Vni } from './ids.ts'
@@ -41,6 +41,12 @@ export type Command =
       readonly delayUs: number
       readonly requestId?: string
     }
+  /** Only what is given is changed; 0 is unlimited, or no delay. */
+  | ({
+      readonly kind: 'endpoint-update'
+      readonly containerId: ContainerId
+      readonly ifname: IfName
+    } & Partial<Shaping>)
   | { readonly kind: 'endpoint-detach'; readonly containerId: ContainerId; readonly ifname: IfName }
   | { readonly kind: 'host-register'; readonly host: Host }
   /** Frees the host's endpoints. */
@@ -64,7 +70,7 @@ export type Request = {
 export type Result =
   | { readonly kind: 'session' }
   | { readonly kind: 'network'; readonly network: Network }
-  /** `created` is false when an earlier attach of the same container had made it. */
+  /** `created` is false when it was there before: a repeated attach, or an update. */
   | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly created: boolean }
   | { readonly kind: 'endpoint-released'; readonly endpoint: Endpoint }
   | { readonly kind: 'host'; readonly host: Host }

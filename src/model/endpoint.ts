@@ -24,6 +24,9 @@ export type Endpoint = {
   readonly requestId?: string
 }
 
+/** What an endpoint's traffic is limited to and held up by. */
+export type Shaping = Pick<Endpoint, 'ingressRate' | 'egressRate' | 'delayUs'>
+
 /** A container has one interface of a name, in whatever network: the pair is unique in the cluster. */
 export type EndpointKey = string
 

@@ -37,6 +37,7 @@ export const ERROR_CODES = {
   ERR_PEER: { http: 502, exit: 1 },
   ERR_KERNEL: { http: 500, exit: 1 },
   ERR_UNSUPPORTED: { http: 501, exit: 1 },
+  ERR_DELAY_UNSUPPORTED: { http: 501, exit: 1 },
   ERR_STORAGE: { http: 500, exit: 1 },
   ERR_TIMEOUT: { http: 504, exit: 1 },
   ERR_TOO_LARGE: { http: 413, exit: 2 },

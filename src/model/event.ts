@@ -1,17 +1,21 @@
 // Events: what an agent tells of as it happens. A convenience for people and programs that watch; the state is the truth,
 // and whoever missed an event reads it there.
 
+import type { Shaping } from './endpoint.ts'
 import type { EndpointView, HostView, MemberView, NetworkView } from './views.ts'
 
 type Changed =
   | { readonly kind: 'network-created' | 'network-updated' | 'network-deleted'; readonly network: NetworkFacts }
-  | { readonly kind: 'endpoint-attached' | 'endpoint-detached'; readonly endpoint: EndpointFacts }
+  | {
+      readonly kind: 'endpoint-attached' | 'endpoint-updated' | 'endpoint-detached'
+      readonly endpoint: EndpointFacts
+    }
   | { readonly kind: 'host-registered' | 'host-removed'; readonly host: HostFacts }
 
 export type NetworkFacts = Omit<NetworkView, 'endpoints' | 'mtu'>
 export type EndpointFacts = Pick<
   EndpointView,
-  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni'
+  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni' | keyof Shaping
 >
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
 

@@ -52,6 +52,14 @@ export function parseSubnet(text: string, field = 'subnet'): Subnet {
   return subnet
 }
 
+/** The range of routers' own addresses: a /8, for an address is its base plus the 24-bit VNI. @throws ERR_INVALID */
+export function parseTransitRange(text: string, field = 'transit'): Subnet {
+  const [address = '', length, ...rest] = text.split('/')
+  const base = parseIpv4(address, field)
+  if (length === '8' && rest.length === 0 && networkAddress(base, 8) === base) return { base, prefixLength: 8 }
+  throw invalid(field, `must be a /8 like 240.0.0.0/8, got ${quote(text)}`)
+}
+
 export function formatSubnet(subnet: Subnet): string {
   return `${formatIpv4(subnet.base)}/${subnet.prefixLength}`
 }

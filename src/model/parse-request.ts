@@ -62,8 +62,17 @@ export function parseCommand(value: unknown): Command {
         ...optional(f, 'mac', (fields, key) => parseMac(text(fields, key))),
         ingressRate: rate(f, 'ingressRate'),
         egressRate: rate(f, 'egressRate'),
-        delayUs: checkDelay(wholeNumber(f, 'delayUs'), 'delayUs'),
+        delayUs: delay(f, 'delayUs'),
         ...optional(f, 'requestId', text)
+      }
+    case 'endpoint-update':
+      return {
+        kind,
+        containerId: parseContainerId(text(f, 'containerId')),
+        ifname: parseIfName(text(f, 'ifname')),
+        ...optional(f, 'ingressRate', rate),
+        ...optional(f, 'egressRate', rate),
+        ...optional(f, 'delayUs', delay)
       }
     case 'endpoint-detach':
       return { kind, containerId: parseContainerId(text(f, 'containerId')), ifname: parseIfName(text(f, 'ifname')) }
@@ -110,6 +119,10 @@ function mtu(f: Fields): number {
 
 function rate(f: Fields, key: string): number {
   return checkRate(wholeNumber(f, key), key)
+}
+
+function delay(f: Fields, key: string): number {
+  return checkDelay(wholeNumber(f, key), key)
 }
 
 function optional<K extends string, T>(

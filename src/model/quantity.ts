@@ -30,8 +30,9 @@ export const RATE_MIN = 8e3
 /** The longest delay: 60 s. */
 export const DELAY_MAX_US = 60e6
 
-/** A rate in bits/s, 0 for unlimited. A bare number is bits/s. @throws ERR_INVALID naming the field */
+/** A rate in bits/s, 0 or `none` for unlimited. A bare number is bits/s. @throws ERR_INVALID naming the field */
 export function parseRate(text: string, field: string): number {
+  if (text.toLowerCase() === 'none') return 0
   const value = parseQuantity({ text, field, units: RATE_UNITS, example: '10mbit' })
   return checkRate(value, field)
 }
@@ -45,8 +46,9 @@ export function checkRate(bitsPerSecond: number, field: string): number {
   return bitsPerSecond
 }
 
-/** A delay in microseconds, 0 for none. A bare number is microseconds. @throws ERR_INVALID naming the field */
+/** A delay in microseconds, 0 or `none` for none. A bare number is microseconds. @throws ERR_INVALID naming the field */
 export function parseDelay(text: string, field: string): number {
+  if (text.toLowerCase() === 'none') return 0
   const value = parseQuantity({ text, field, units: DELAY_UNITS, example: '10ms' })
   return checkDelay(value, field)
 }

@@ -1,6 +1,7 @@
 // The JSON that people and programs see (contract 6.3): addresses and rates in their outside form.
 
 import type { MemberStatus } from './member.ts'
+import type { Shaping } from './endpoint.ts'
 import type { Role } from './host.ts'
 
 export type NetworkView = {
@@ -39,8 +40,13 @@ export type EndpointView = {
   readonly txBytes: number | null
   readonly rxPackets: number | null
   readonly txPackets: number | null
+  /** bits/s over the last seconds; null also until two samples were taken. */
   readonly rxRate: number | null
   readonly txRate: number | null
+  /** Index of the device that counts: the totals begin at 0 with it, and another index means that they began anew. */
+  readonly hostIfindex: number | null
+  /** What the kernel enforces of the rates and the delay; null in lists, and where this host does not hold it. */
+  readonly installed: Shaping | null
 }
 
 export type MemberView = {

@@ -1,7 +1,7 @@
 // Network namespaces by path. The process's main thread enters one only for a synchronous stretch: what is opened there
 // (a socket) stays bound to it and works from anywhere afterwards.
 
-import { accessSync, closeSync, constants, fstatSync, openSync, statfsSync, writeFileSync } from 'node:fs'
+import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import { CLONE_NEWNET, errnoName, errnoText, namespaceKind, setNetns, unshareNetns } from './libc.ts'
 
@@ -97,6 +97,19 @@ export function writeSysctls(netns: string | null, settings: readonly { key: str
     const keys = settings.map(({ key }) => key).join(', ')
     throw new VxmeshError('ERR_KERNEL', `cannot write ${keys} (${code})`, { cause: err, context: { errno: code } })
   }
+}
+
+/** Reads settings below /proc/sys as the namespace has them; null for one that is not there. @throws ERR_NETNS */
+export function readSysctls(netns: string | null, keys: readonly string[]): readonly (string | null)[] {
+  const read = (): readonly (string | null)[] =>
+    keys.map(key => {
+      try {
+        return readFileSync(`/proc/sys/${key}`, 'utf8').trim()
+      } catch {
+        return null
+      }
+    })
+  return netns === null ? read() : inNetns(netns, read)
 }
 
 /** Can this setting be written (it exists, and /proc/sys is not read-only)? @throws ERR_NETNS */

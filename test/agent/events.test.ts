@@ -58,6 +58,7 @@ t.test('each change tells what it changed, with its log index; a session and a r
     REGISTER,
     ATTACH,
     { kind: 'network-update', name: NETWORK, egressRate: 5 },
+    { kind: 'endpoint-update', containerId: ATTACH.containerId, ifname: ATTACH.ifname, egressRate: 8e3 },
     detach,
     detach,
     { kind: 'network-delete', name: NETWORK, force: false },
@@ -72,14 +73,16 @@ t.test('each change tells what it changed, with its log index; a session and a r
       ['host-registered', 4],
       ['endpoint-attached', 5],
       ['network-updated', 6],
-      ['endpoint-detached', 7],
+      ['endpoint-updated', 7],
+      ['endpoint-detached', 8],
       null,
-      ['network-deleted', 9],
-      ['host-removed', 10]
+      ['network-deleted', 10],
+      ['host-removed', 11]
     ]
   )
   t.match(events[4], { endpoint: { network: 'blue', containerId: 'web1', address: '10.1.0.2/24', host: 'h1' } })
   t.match(events[5], { network: { name: 'blue', vni: 4096, subnet: '10.1.0.0/24', egressRate: 5 } })
+  t.match(events[6], { endpoint: { containerId: 'web1', egressRate: 8e3 } })
 })
 
 t.test('members tell when they appear, change and vanish, and not when they stay', async t => {

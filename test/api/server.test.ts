@@ -52,6 +52,14 @@ const ROUTES: readonly {
   { request: ['POST', '/v1/endpoints', WEB], status: 201, answer: { containerId: 'web', address: '10.1.0.3/24' } },
   { request: ['GET', `/v1/endpoints/${LONG_ID}`], answer: [{ containerId: LONG_ID, ifname: 'eth0' }] },
   { request: ['GET', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: [{ host: 'h1' }] },
+  {
+    request: ['PATCH', `/v1/endpoints/${LONG_ID}`, { egressRate: '5mbit' }],
+    answer: { egressRate: 5e6, ingressRate: 0 }
+  },
+  {
+    request: ['PATCH', `/v1/endpoints/${LONG_ID}?ifname=eth0`, { ingressRate: 'none', delayUs: '1ms' }],
+    answer: { ingressRate: 0, delayUs: 1_000 }
+  },
   { request: ['DELETE', `/v1/endpoints/${LONG_ID}`], answer: { address: '10.1.0.2/24' } },
   { request: ['DELETE', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: { address: '10.1.0.2/24' } }
 ]
@@ -93,6 +101,12 @@ const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, c
   ['PATCH', '/v1/networks/red', { egressRate: 'fast' }, 'ERR_INVALID', 'egressRate'],
   ['PATCH', '/v1/networks/red', { vni: 7 }, 'ERR_INVALID', 'vni'],
   ['DELETE', '/v1/networks/nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
+  ['PATCH', '/v1/endpoints/nope', { egressRate: 0 }, 'ERR_ENDPOINT_NOT_FOUND', 'containerId'],
+  ['PATCH', '/v1/endpoints/nope', {}, 'ERR_INVALID', 'body'],
+  ['PATCH', '/v1/endpoints/nope', { egressRate: 7 }, 'ERR_INVALID', 'egressRate'],
+  ['PATCH', '/v1/endpoints/nope', { delayUs: -1 }, 'ERR_INVALID', 'delayUs'],
+  ['PATCH', '/v1/endpoints/nope', { address: '10.1.0.9' }, 'ERR_INVALID', 'address'],
+  ['PATCH', '/v1/endpoints/nope?ifname=a%2fb', { egressRate: 0 }, 'ERR_INVALID', 'ifname'],
   ['DELETE', '/v1/networks/red', undefined, 'ERR_NETWORK_IN_USE'],
   ['DELETE', '/v1/networks/red?force=yes', undefined, 'ERR_INVALID', 'force'],
   ['DELETE', '/v1/networks/red?force=true&force=true', undefined, 'ERR_INVALID', 'force'],

@@ -4,7 +4,7 @@ import { Caller, makeHost } from '../allocator/fixtures.ts'
 import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { endpointView, hostView, memberView, networkView } from '#agent/views.ts'
 import type { Command, Result } from '#model/command.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
@@ -96,6 +96,14 @@ export class StateAgent implements AgentPort {
       const [view] = this.#endpointsOf(containerId, ifname)
       this.#do({ kind: 'endpoint-detach', containerId, ifname })
       return view
+    })
+  }
+
+  endpointUpdate(containerId: ContainerId, ifname: IfName, change: Partial<Shaping>): Promise<EndpointView> {
+    return this.#answer({ containerId, ifname, ...change }, () => {
+      const result = this.#do({ kind: 'endpoint-update', containerId, ifname, ...change })
+      if (result.kind !== 'endpoint') throw new Error(`answered ${result.kind}`)
+      return this.#endpointView(result.endpoint)
     })
   }
 

@@ -5,7 +5,8 @@ import { served, vx } from './vx.ts'
 const NETWORK = ['name', 'vni', 'subnet', 'gateway', 'egressRate', 'mtu', 'egress', 'hostAccess', 'endpoints']
 const ENDPOINT = [
   ...['network', 'containerId', 'name', 'ifname', 'host', 'address', 'gateway', 'mac', 'vni', 'mtu', 'hostInterface'],
-  ...['ingressRate', 'egressRate', 'delayUs', 'rxBytes', 'txBytes', 'rxPackets', 'txPackets', 'rxRate', 'txRate']
+  ...['ingressRate', 'egressRate', 'delayUs', 'rxBytes', 'txBytes', 'rxPackets', 'txPackets', 'rxRate', 'txRate'],
+  ...['hostIfindex', 'installed']
 ]
 const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
 const HOST = ['name', 'peerId', 'vtep', 'role', 'status', 'endpoints', 'version']

@@ -5,6 +5,7 @@ import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { kill, LAB_PREFIX, listNamespaces, ipBatch, pidsIn } from './kernel.ts'
+import { removeRouters } from './routers.ts'
 
 export function labDirectory(id: string): string {
   return join(tmpdir(), `${LAB_PREFIX}${id}`)
@@ -19,6 +20,7 @@ export async function teardown(id: string): Promise<void> {
     for (const pid of pids) kill(pid)
     await new Promise(resolve => setTimeout(resolve, 50))
   }
+  await removeRouters(listNamespaces(prefix))
   await ipBatch(listNamespaces(prefix).map(name => `netns del ${name}`))
   await rm(labDirectory(id), { recursive: true, force: true, maxRetries: 5 })
 }

@@ -79,6 +79,8 @@ export class SimulatedKernel {
         this.links.set(op.device, { ...link, flags: PORT_FLAGS[op.role] })
         break
       }
+      case 'shape':
+        throw new Error('queues are not part of what this kernel tells')
       case 'device-delete':
         this.#delete(op.ifindex)
         break

@@ -1,0 +1,227 @@
+// Makes a router, repairs it and takes it away. Every step is idempotent: what is right stays as it is, and traffic that
+// flows goes on. A router's rules are there before its devices, its name comes last.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
+import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
+import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
+import { runNft } from '../filter/nft.ts'
+import { readLink, switchIpv6Off, type Kernel } from '../linux/kernel.ts'
+import {
+  decodeNetnsId,
+  deleteAddress,
+  getNetnsId,
+  replaceRoute,
+  setAddress,
+  type AddressInfo
+} from '../netlink/address.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
+import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
+import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway.ts'
+import { OVERLAY_GROUP } from '../plan/names.ts'
+import { PORT_FLAGS } from '../plan/op.ts'
+import { executeShaping } from '../shaping/execute.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
+import { ROUTER_PORT, SYSCTLS } from './facts.ts'
+import { arePaired, rateChanges } from './router-facts.ts'
+import { readAddresses } from './tables.ts'
+import type { Leftover } from './plan.ts'
+import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from './rules.ts'
+
+const EVERYWHERE: Subnet = { base: 0 as Ipv4, prefixLength: 0 }
+
+export type RouterWork = {
+  readonly kernel: Kernel
+  readonly router: DesiredRouter
+  readonly support: ShapingSupport
+}
+
+/** @throws ERR_KERNEL, ERR_NETNS; then nothing of it has a name */
+export async function createRouter(work: RouterWork, p: { name: string; hostNetns: number }): Promise<void> {
+  // What has the name although it is free: a file without a namespace, or a router whose host is gone.
+  await removeNamedNetns(p.name)
+  await createNamedNetns(p.name, async path => {
+    markRouter(path, routerMark(work.router.vni, p.hostNetns))
+    await repairRouter(work, { path, rules: true })
+  })
+}
+
+/** @throws ERR_KERNEL, ERR_NETNS */
+export async function repairRouter(work: RouterWork, p: { path: string; rules: boolean }): Promise<void> {
+  writeSysctls(p.path, [
+    ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.router)),
+    ...ipv6Switches(p.path)
+  ])
+  if (p.rules) await runNft(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
+  await clearUnpaired(work, p.path)
+  withRouter(work, p.path, settle)
+  writeSysctls(
+    p.path,
+    [INSIDE, OUTSIDE].flatMap(device => settings(device, SYSCTLS.router))
+  )
+}
+
+/** Absent is success. @throws ERR_KERNEL */
+export async function removeRouter(kernel: Kernel, { namespace, devices }: Leftover): Promise<void> {
+  for (const { name, ifindex } of devices) await deleteDevice(kernel.socket, { name, ifindex })
+  if (namespace !== null) await removeNamedNetns(namespace)
+}
+
+/** A router's namespace for the length of one synchronous stretch. */
+type Place = RouterWork & {
+  readonly inside: NetlinkSocket
+  readonly netnsFd: number
+  readonly netnsId: number | null
+}
+
+function withRouter<T>(work: RouterWork, path: string, use: (place: Place) => T): T {
+  return withNetns(path, netnsFd => {
+    const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
+    try {
+      const [answer] = work.kernel.socket.request(getNetnsId(netnsFd), 'read the id of the router namespace')
+      return use({ ...work, inside, netnsFd, netnsId: answer === undefined ? null : decodeNetnsId(answer) })
+    } finally {
+      inside.close()
+    }
+  })
+}
+
+function markRouter(path: string, alias: string): void {
+  const socket = NetlinkSocket.open(path)
+  try {
+    send(socket, 'mark the router', [setLink('lo', { alias, up: true })])
+  } finally {
+    socket.close()
+  }
+}
+
+/** The two pairs: the host's end, the router's end, and what they are born with. */
+function pairs(router: DesiredRouter): readonly { name: string; inner: string; group: number; mac: LinkInfo['mac'] }[] {
+  return [
+    { name: router.port, inner: INSIDE, group: OVERLAY_GROUP, mac: router.gatewayMac },
+    { name: router.outside, inner: OUTSIDE, group: OUTSIDE_GROUP, mac: router.transitMac }
+  ]
+}
+
+/** An end whose other end is elsewhere (a router of an earlier life) is in the way. */
+async function clearUnpaired(work: RouterWork, path: string): Promise<void> {
+  const stale = withRouter(work, path, ({ kernel, inside, netnsId }) =>
+    pairs(work.router).flatMap(({ name, inner }) => {
+      const [outer, end] = [readLink(kernel.socket, name), readLink(inside, inner)]
+      return arePaired(outer ?? undefined, end ?? undefined, netnsId) ? [] : [{ outer, end }]
+    })
+  )
+  for (const { outer, end } of stale) {
+    if (outer !== null) await deleteDevice(work.kernel.socket, outer)
+    if (end === null) continue
+    const inside = NetlinkSocket.open(path)
+    try {
+      await deleteDevice(inside, end)
+    } finally {
+      inside.close()
+    }
+  }
+}
+
+function settle(place: Place): void {
+  const { kernel, router, inside, netnsFd } = place
+  for (const { name, inner, group, mac } of pairs(router)) {
+    if (readLink(kernel.socket, name) !== null || mac === null) continue
+    const spec = { name, mtu: router.mtu, group, peer: { name: inner, mac, netnsFd } }
+    kernel.socket.request(createVeth(spec), `create ${name}`)
+  }
+  settleRouter(place, need(inside, INSIDE), need(inside, OUTSIDE))
+  settleHost(place)
+}
+
+function settleRouter({ inside: socket, router, support }: Place, inside: LinkInfo, outside: LinkInfo): void {
+  const { gateway, subnet, transit, mtu } = router
+  keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
+  keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
+  send(socket, 'configure the router', [
+    setLink(inside.ifindex, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
+    setLink(outside.ifindex, { mac: router.transitMac, mtu, alias: '', group: 0 }),
+    setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
+    setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
+  ])
+  // Before the device is up: no packet leaves it at another rate.
+  const link = need(socket, OUTSIDE)
+  const target = { veth: OUTSIDE, ifb: OUTSIDE, alias: '', mtu } as Parameters<typeof executeShaping>[1]
+  executeShaping(
+    { socket, netns: null, ipv6: { present: false, sysctl: false } },
+    target,
+    rateChanges({ socket, link, router, support })
+  )
+  send(socket, 'set the router up', [
+    setLink(inside.ifindex, { up: true }),
+    setLink(outside.ifindex, { up: true }),
+    replaceRoute({ ifindex: inside.ifindex, destination: subnet }),
+    replaceRoute({ ifindex: outside.ifindex, destination: EVERYWHERE, gateway: NEXT_HOP }),
+    setNeighbour(outside.ifindex, { address: NEXT_HOP, mac: router.outsideMac })
+  ])
+}
+
+function settleHost({ kernel, router }: Place): void {
+  const { socket } = kernel
+  const { alias, mtu, port, outside, transit } = router
+  const bridge = need(socket, router.bridge)
+  const [portLink, outsideLink] = [need(socket, port), need(socket, outside)]
+  const devices = [portLink, outsideLink].map(({ ifindex, name }) => ({ ref: ifindex, name }))
+  for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
+  send(socket, `configure ${port} and ${outside}`, [
+    setLink(portLink.ifindex, { alias, mtu, group: OVERLAY_GROUP, master: bridge.ifindex }),
+    setBridgePort(portLink.ifindex, ROUTER_PORT),
+    setPortEntry(portLink.ifindex, router.gatewayMac),
+    setBridgePort(router.vxlan, { ...PORT_FLAGS.vxlan, isolated: true }),
+    setLink(outsideLink.ifindex, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
+  ])
+  switchIpv6Off(kernel, devices)
+  writeSysctls(kernel.netns, settings(outside, SYSCTLS.host))
+  send(socket, `set ${port} and ${outside} up`, [
+    setLink(outsideLink.ifindex, { up: true }),
+    replaceRoute({ ifindex: outsideLink.ifindex, destination: { base: transit, prefixLength: 32 } }),
+    setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac }),
+    setLink(portLink.ifindex, { up: true })
+  ])
+}
+
+function settings(device: string, values: Readonly<Record<string, string>>): { key: string; value: string }[] {
+  return Object.entries(values).map(([key, value]) => ({ key: `net/ipv4/conf/${device}/${key}`, value }))
+}
+
+/** The router speaks no IPv6 at all, where the kernel does. */
+function ipv6Switches(path: string): { key: string; value: string }[] {
+  const keys = ['all', 'default'].map(device => `net/ipv6/conf/${device}/disable_ipv6`)
+  return readSysctls(path, keys).flatMap((value, i) => (value === null ? [] : [{ key: keys[i] ?? '', value: '1' }]))
+}
+
+/** Takes every other address away from a device of ours. */
+function keepAddresses(socket: NetlinkSocket, ifindex: number, kept: Omit<AddressInfo, 'ifindex'> | null): void {
+  const surplus = readAddresses(socket).filter(
+    a => a.ifindex === ifindex && (a.address !== kept?.address || a.prefixLength !== kept.prefixLength)
+  )
+  if (surplus.length > 0) send(socket, 'delete addresses that are not ours', surplus.map(deleteAddress))
+}
+
+function need(socket: NetlinkSocket, name: string): LinkInfo {
+  const link = readLink(socket, name)
+  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
+  return link
+}
+
+async function deleteDevice(
+  socket: NetlinkSocket,
+  { name, ifindex }: { name: string; ifindex: number }
+): Promise<void> {
+  try {
+    await socket.requestAsync(deleteLink(ifindex), `delete ${name}`)
+  } catch (err) {
+    if (errnoOf(err) !== 'ENODEV') throw err
+  }
+}
+
+function send(socket: NetlinkSocket, doing: string, messages: Parameters<NetlinkSocket['batch']>[0]): void {
+  for (const fate of socket.batch(messages, doing)) if (fate !== null) throw refusalError(doing, fate)
+}

@@ -1,0 +1,209 @@
+// The routers of this host: observe, plan, execute. What it remembers is only whose rules are known to be untouched; all
+// else is in the kernel, so a restarted agent goes on where the last one was.
+
+import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
+import type { Vni } from '#model/ids.ts'
+import { namedNetns } from '#platform/named-netns.ts'
+import { readSysctls, writeSysctls } from '#platform/netns.ts'
+import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
+import type { Kernel } from '../linux/kernel.ts'
+import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
+import { createRouter, removeRouter, repairRouter } from './execute.ts'
+import { desiredFacts } from './facts.ts'
+import { listChains, runNft } from '../filter/nft.ts'
+import { readGeneration, readTable } from './nft.ts'
+import { findLeftovers, hostNetnsNumber, observeRouter, readUplinks, underlayPrefixes } from './observe.ts'
+import type { RouterLook } from './router-facts.ts'
+import { readTables } from './tables.ts'
+import {
+  describeGatewayOp,
+  networkOf,
+  planGateways,
+  removesGateway,
+  type GatewayOp,
+  type ObservedGateways,
+  type ObservedHost
+} from './plan.ts'
+import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from './rules.ts'
+
+type GatewayProblem = GatewayReport['problems'][number]
+
+/** Rules that we made, and the generation of the namespace's rule set since then. */
+type Known = { readonly text: string; readonly generation: number | null; readonly listing: string | null }
+
+export class Gateways {
+  readonly #kernel: Kernel
+  readonly #support: () => ShapingSupport
+  #host: Known & { readonly closed: readonly string[] } = { text: '', generation: null, listing: null, closed: [] }
+  /** By path of the namespace. */
+  readonly #rules = new Map<string, Omit<Known, 'listing'>>()
+  /** The networks that were right when last looked at, with what was desired then. */
+  readonly #settled = new Map<Vni, string>()
+
+  constructor(kernel: Kernel, support: () => ShapingSupport) {
+    this.#kernel = kernel
+    this.#support = support
+  }
+
+  /**
+   * Makes all routers right, or (`scope`) one network's. Never throws for one network's trouble. @throws ERR_KERNEL when
+   * the host cannot be read
+   */
+  async settle(desired: DesiredGateways, p: GatewayOptions): Promise<GatewayReport> {
+    const { scope } = p
+    const wanted = scope === undefined ? desired : only(desired, scope)
+    if (p.trust === true && [...wanted.routers.values()].every(router => this.#isSettled(router))) {
+      return { done: [], problems: [] }
+    }
+    const observed = await this.#observe(wanted, scope)
+    const { ops, conflicts } = planGateways(wanted, observed, desired.routers.size === 0)
+    const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
+    const problems: GatewayProblem[] = [
+      ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
+      ...unshaped(wanted, this.#support)
+    ]
+    const done = await this.#execute(allowed, problems)
+    const troubled = new Set(problems.map(({ vni }) => vni))
+    if (scope === undefined) this.#settled.clear()
+    for (const router of wanted.routers.values()) {
+      if (troubled.has(router.vni) || troubled.has(null)) this.#settled.delete(router.vni)
+      else this.#settled.set(router.vni, fingerprint(router))
+    }
+    return { done, problems }
+  }
+
+  /** For `doctor`: can rules be made, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
+  async features(): Promise<readonly Feature[]> {
+    const name = 'egress'
+    try {
+      const drops = foreignForwardDrops(await listChains(this.#kernel.netns))
+      const remedy = 'accept what comes in and goes out by devices named vo* there (Docker: chain DOCKER-USER)'
+      const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${remedy}`
+      return [{ name, present: drops.length === 0, required: false, detail }]
+    } catch (err) {
+      return [{ name, present: false, required: false, detail: asVxmeshError(err).message }]
+    }
+  }
+
+  #isSettled(router: DesiredRouter): boolean {
+    return this.#settled.get(router.vni) === fingerprint(router)
+  }
+
+  async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {
+    const kernel = this.#kernel
+    const tables = readTables(kernel.socket)
+    const look: RouterLook = {
+      kernel,
+      tables,
+      hostNetns: hostNetnsNumber(kernel),
+      support: this.#support(),
+      rulesRight: (router, { path, generation }) => {
+        const known = this.#rules.get(path)
+        return known?.text === routerRules(router) && known.generation === generation
+      }
+    }
+    const host = await this.#observeHost()
+    const routers = [...desired.routers.values()].map(router => [router.vni, observeRouter(look, router)] as const)
+    return {
+      host: {
+        ...host,
+        uplinks: readUplinks(kernel, tables),
+        underlay: underlayPrefixes(tables, desired.underlay)
+      },
+      routers: new Map(routers),
+      leftovers: findLeftovers(look, new Set(desired.routers.keys())).filter(({ vni }) => vni === (scope ?? vni))
+    }
+  }
+
+  /** The rules are listed only after somebody, perhaps ourselves, changed any. */
+  async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table'>> {
+    const { netns } = this.#kernel
+    const generation = readGeneration(netns)
+    if (generation === null || generation !== this.#host.generation) {
+      const listing = await readTable(netns, HOST_TABLE)
+      const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
+      this.#host = { text, generation, listing, closed: closedIn(listing) }
+    }
+    const { text, listing, closed } = this.#host
+    return {
+      ipForward: readSysctls(netns, ['net/ipv4/ip_forward'])[0] === '1',
+      closed,
+      rules: text === '' ? null : text,
+      table: listing !== null
+    }
+  }
+
+  /** In order; when the rules of the host cannot be made, nothing is opened that they would guard. */
+  async #execute(ops: readonly GatewayOp[], problems: GatewayProblem[]): Promise<readonly string[]> {
+    const done: string[] = []
+    for (const op of ops) {
+      try {
+        await this.#executeOp(op)
+        done.push(describeGatewayOp(op))
+      } catch (thrown) {
+        const err: VxmeshError = asVxmeshError(thrown)
+        problems.push({ vni: networkOf(op), message: `${describeGatewayOp(op)}: ${err.message}` })
+        if (op.kind === 'rules-set') break
+      }
+    }
+    return done
+  }
+
+  async #executeOp(op: GatewayOp): Promise<void> {
+    const kernel = this.#kernel
+    const { netns } = kernel
+    switch (op.kind) {
+      case 'rules-set':
+      case 'rules-delete': {
+        await runNft(netns, op.kind === 'rules-set' ? op.text : noHostRules(), `write ${HOST_TABLE}`)
+        const generation = readGeneration(netns)
+        const listing = await readTable(netns, HOST_TABLE)
+        const text = op.kind === 'rules-set' ? op.text : ''
+        this.#host = { text, generation, listing, closed: closedIn(listing) }
+        break
+      }
+      case 'forwarding-set':
+        writeSysctls(netns, [{ key: `net/ipv4/conf/${op.device}/forwarding`, value: op.on ? '1' : '0' }])
+        break
+      case 'router-create': {
+        const { router, name } = op
+        await createRouter({ kernel, router, support: this.#support() }, { name, hostNetns: hostNetnsNumber(kernel) })
+        this.#remember(router, namedNetns(name))
+        break
+      }
+      case 'router-repair': {
+        const { router, name, differs } = op
+        const path = namedNetns(name)
+        const rules = differs.includes('router rules')
+        await repairRouter({ kernel, router, support: this.#support() }, { path, rules })
+        if (rules) this.#remember(router, path)
+        break
+      }
+      case 'router-delete':
+        await removeRouter(kernel, op)
+        if (op.namespace !== null) this.#rules.delete(namedNetns(op.namespace))
+        break
+    }
+  }
+
+  #remember(router: DesiredRouter, path: string): void {
+    this.#rules.set(path, { text: routerRules(router), generation: readGeneration(path) })
+  }
+}
+
+function only(desired: DesiredGateways, vni: Vni): DesiredGateways {
+  const router = desired.routers.get(vni)
+  return { ...desired, routers: router === undefined ? new Map() : new Map([[vni, router]]) }
+}
+
+function fingerprint(router: DesiredRouter): string {
+  return JSON.stringify([router, ...desiredFacts(router)])
+}
+
+/** A limit that the kernel cannot hold is said, not dropped in silence. */
+function unshaped(desired: DesiredGateways, support: () => ShapingSupport): readonly GatewayProblem[] {
+  const limited = [...desired.routers.values()].filter(({ egressRate }) => egressRate > 0)
+  if (limited.length === 0 || support().rate) return []
+  return limited.map(({ vni }) => ({ vni, message: 'this kernel cannot shape: the egress rate is not held' }))
+}

@@ -1,0 +1,125 @@
+// Whose the router namespaces and devices of this host are, and what else matters of it: its ways out and its underlay.
+
+import { statSync } from 'node:fs'
+import type { Vni } from '#model/ids.ts'
+import { networkAddress, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
+import { OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
+import { getLinks } from '../netlink/link.ts'
+import { readLinks, type Kernel } from '../linux/kernel.ts'
+import {
+  isRouterDevice,
+  isRouterMark,
+  OUTSIDE_GROUP,
+  parseRouterName,
+  routerDevice,
+  routerMark,
+  routerNames,
+  type DesiredRouter
+} from '../plan/gateway.ts'
+import { nameRole, OVERLAY_GROUP } from '../plan/names.ts'
+import type { Leftover, ObservedRouter, Uplink } from './plan.ts'
+import { readFacts, type RouterLook } from './router-facts.ts'
+import type { Tables } from './tables.ts'
+
+/** So long a file may be without the namespace that it is to name. */
+const BEING_MADE_MS = 5_000
+
+/** The number of the host's own namespace: by it a router is known as this host's. */
+export function hostNetnsNumber(kernel: Kernel): number {
+  return statSync(kernel.netns ?? OWN_NETNS).ino
+}
+
+/** Devices with an address of their own that may lead outside: neither loopback nor ours. */
+export function readUplinks(kernel: Kernel, tables: Tables): readonly Uplink[] {
+  const holders = new Set(tables.addresses.map(({ ifindex }) => ifindex))
+  const names = [...tables.links.values()]
+    .filter(link => link.up && holders.has(link.ifindex) && link.name !== 'lo')
+    .filter(link => nameRole(link.name) === null && routerDevice(link.name) === null)
+    .map(link => link.name)
+    .sort()
+  const values = readSysctls(
+    kernel.netns,
+    names.map(name => `net/ipv4/conf/${name}/forwarding`)
+  )
+  return names.map((name, i) => ({ name, forwarding: values[i] === '1' }))
+}
+
+export function underlayPrefixes(tables: Tables, addresses: readonly Ipv4[]): readonly Subnet[] {
+  return tables.addresses
+    .filter(({ address }) => addresses.includes(address))
+    .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
+}
+
+export function observeRouter(look: RouterLook, router: DesiredRouter): ObservedRouter {
+  const { tables, hostNetns } = look
+  const [plain, own] = routerNames(router.vni, hostNetns)
+  const states = [plain, own].map(name => [name, nameState(name, router.vni, hostNetns)] as const)
+  const found = states.find(([, state]) => state === 'ours')?.[0] ?? null
+  const free = states.find(([, state]) => state !== 'others')?.[0] ?? own
+  for (const [name, group] of [
+    [router.port, OVERLAY_GROUP],
+    [router.outside, OUTSIDE_GROUP]
+  ] as const) {
+    const link = tables.links.get(name)
+    if (link !== undefined && (link.kind !== 'veth' || !isRouterDevice(link, group))) {
+      const conflict = `device ${name} is "${link.alias || link.kind || 'plain'}", not ours`
+      return { found, free, conflict, facts: new Map() }
+    }
+  }
+  return { found, free, conflict: null, facts: found === null ? new Map() : readFacts(look, router, namedNetns(found)) }
+}
+
+/** What is ours and belongs to no desired router: by network. */
+export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wanted: ReadonlySet<Vni>): Leftover[] {
+  const found = new Map<Vni, { namespace: string | null; devices: { name: string; ifindex: number }[] }>()
+  const at = (vni: Vni): { namespace: string | null; devices: { name: string; ifindex: number }[] } => {
+    const known = found.get(vni) ?? { namespace: null, devices: [] }
+    found.set(vni, known)
+    return known
+  }
+  for (const name of listNetnsNames()) {
+    const vni = parseRouterName(name)
+    if (vni === null || wanted.has(vni) || nameState(name, vni, look.hostNetns) !== 'ours') continue
+    at(vni).namespace = name
+  }
+  for (const link of look.tables.links.values()) {
+    const role = routerDevice(link.name)
+    if (role === null || wanted.has(role.vni)) continue
+    const group = role.role === 'port' ? OVERLAY_GROUP : OUTSIDE_GROUP
+    if (link.kind === 'veth' && isRouterDevice(link, group)) at(role.vni).devices.push(link)
+  }
+  return [...found].map(([vni, { namespace, devices }]) => ({
+    vni,
+    namespace,
+    devices: devices.map(({ name, ifindex }) => ({ name, ifindex }))
+  }))
+}
+
+/**
+ * `free`: there is no such name, or what has it is nothing: a file without a namespace, a router whose host is gone and
+ * took its devices along.
+ */
+type NameState = 'ours' | 'free' | 'others'
+
+function nameState(name: string, vni: Vni, hostNetns: number): NameState {
+  if (!listNetnsNames().includes(name)) return 'free'
+  try {
+    return withNetns(namedNetns(name), fd => {
+      const socket = NetlinkSocket.open(`/proc/thread-self/fd/${fd}`)
+      try {
+        const links = readLinks(socket, getLinks())
+        const mark = links.find(link => link.name === 'lo')?.alias ?? ''
+        if (mark === routerMark(vni, hostNetns)) return 'ours'
+        return isRouterMark(mark, vni) && links.length === 1 ? 'free' : 'others'
+      } finally {
+        socket.close()
+      }
+    })
+  } catch {
+    // No namespace: a leftover file, unless somebody is making one this moment.
+    const file = statSync(namedNetns(name), { throwIfNoEntry: false })
+    return file === undefined || (file.isFile() && Date.now() - file.mtimeMs > BEING_MADE_MS) ? 'free' : 'others'
+  }
+}

@@ -1,0 +1,171 @@
+// Reads the facts of one router: its two ends on the host, and all of its namespace in one visit.
+
+import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
+import { inNetns, readSysctls, withNetns } from '#platform/netns.ts'
+import type { Kernel } from '../linux/kernel.ts'
+import { decodeNetnsId, getNetnsId } from '../netlink/address.ts'
+import { NUD_NOARP, NUD_PERMANENT } from '../netlink/constants.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { decodeNeighbour, getPortEntry, type NeighbourInfo } from '../netlink/neighbour.ts'
+import type { DesiredRouter } from '../plan/gateway.ts'
+import { observeShaping } from '../shaping/observe.ts'
+import { planShaping } from '../shaping/plan.ts'
+import type { ShapingSupport } from '../shaping/queue.ts'
+import { addDevice, addSysctls, flagsText, neighbourText, SYSCTLS, type Facts } from './facts.ts'
+import { readGeneration } from './nft.ts'
+import { INSIDE, OUTSIDE } from './rules.ts'
+import { readTables, type Tables } from './tables.ts'
+
+export type RouterLook = {
+  readonly kernel: Kernel
+  readonly hostNetns: number
+  readonly tables: Tables
+  readonly support: ShapingSupport
+  /** Are the rules of the namespace at this path still those that we made, when they are of this generation? */
+  readonly rulesRight: (router: DesiredRouter, at: { path: string; generation: number | null }) => boolean
+}
+
+/** @throws ERR_NETNS, ERR_KERNEL */
+export function readFacts(look: RouterLook, router: DesiredRouter, path: string): Facts {
+  const facts = new Map<string, string>()
+  const devices = [INSIDE, OUTSIDE]
+  withNetns(path, fd => {
+    const { inside, generation, settings } = inNetns(`/proc/thread-self/fd/${fd}`, () => ({
+      inside: NetlinkSocket.open(null),
+      generation: readGeneration(null),
+      settings: devices.map(device => readSysctls(null, sysctlKeys(device, SYSCTLS.router)))
+    }))
+    try {
+      const within = readTables(inside)
+      const [answer] = look.kernel.socket.request(getNetnsId(fd), 'read the id of the router namespace')
+      const netnsId = answer === undefined ? null : decodeNetnsId(answer)
+      for (const [host, inner, end] of [
+        [router.port, INSIDE, 'port'],
+        [router.outside, OUTSIDE, 'outside']
+      ] as const) {
+        const [near, far] = [look.tables.links.get(host), within.links.get(inner)]
+        const paired = arePaired(near, far, netnsId)
+        if (near !== undefined) readDevice(facts, end, { link: near, tables: look.tables, paired })
+        if (far !== undefined) readDevice(facts, `router ${inner}`, { link: far, tables: within, paired })
+      }
+      readRouterFacts(facts, within, router)
+      facts.set('router rules', look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
+      const link = within.links.get(OUTSIDE)
+      if (link !== undefined) {
+        const shaped = rateChanges({ socket: inside, link, router, support: look.support }).length === 0
+        facts.set('router egress rate', shaped ? 'right' : 'differs')
+      }
+    } finally {
+      inside.close()
+    }
+    for (const [i, device] of devices.entries()) {
+      addSettings(facts, { fact: `router ${device}`, settings: SYSCTLS.router, values: settings[i] ?? [] })
+    }
+  })
+  readHostFacts(facts, look, router)
+  const values = readSysctls(look.kernel.netns, sysctlKeys(router.outside, SYSCTLS.host))
+  addSettings(facts, { fact: 'outside', settings: SYSCTLS.host, values })
+  return facts
+}
+
+/** What makes the way out as fast as it may be. */
+export function rateChanges(p: {
+  readonly socket: NetlinkSocket
+  readonly link: LinkInfo
+  readonly router: DesiredRouter
+  readonly support: ShapingSupport
+}): ReturnType<typeof planShaping>['changes'] {
+  const { socket, link, router, support } = p
+  // The queue into the device is the one at its root: what the router sends out.
+  const want = { ingressRate: router.egressRate, egressRate: 0, delayUs: 0 }
+  const into = observeShaping(socket, [{ veth: link, ifb: null }]).get(link.name)?.into ?? []
+  return planShaping({ want, mtu: router.mtu, support, observed: { into, redirect: 'none', ifb: null } }).changes
+}
+
+/** Two ends of one pair, the inner one in the namespace of this id. */
+export function arePaired(outer: LinkInfo | undefined, inner: LinkInfo | undefined, netnsId: number | null): boolean {
+  if (outer === undefined || inner === undefined) return false
+  const ends = outer.link === inner.ifindex && inner.link === outer.ifindex && inner.kind === 'veth'
+  return ends && netnsId !== null && outer.linkNetnsId === netnsId
+}
+
+function readDevice(
+  facts: Map<string, string>,
+  name: string,
+  { link, tables, paired }: { link: LinkInfo; tables: Tables; paired: boolean }
+): void {
+  const { alias, group, mtu, mac, up, ifindex } = link
+  const addresses = tables.addresses
+    .filter(address => address.ifindex === ifindex)
+    .map(({ address, prefixLength }) => `${formatIpv4(address)}/${prefixLength}`)
+  addDevice(facts, name, { alias, group, mtu, mac, up, addresses, paired })
+}
+
+function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLook, router: DesiredRouter): void {
+  const port = tables.links.get(router.port)
+  const bridge = tables.links.get(router.bridge)
+  const flags = port?.bridgePort ?? null
+  if (port !== undefined && flags !== null && port.master === bridge?.ifindex) {
+    facts.set('port bridge', router.bridge)
+    facts.set('port flags', flagsText(flags))
+    const entry = readPortEntry(kernel.socket, { ifindex: port.ifindex, mac: router.gatewayMac })
+    const isStatic = entry !== null && (entry.state & (NUD_NOARP | NUD_PERMANENT)) === NUD_NOARP
+    if (isStatic && entry.ifindex === port.ifindex) facts.set('port entry', router.gatewayMac)
+  }
+  facts.set('tunnel isolated', String(tables.links.get(router.vxlan)?.bridgePort?.isolated ?? false))
+  const outside = tables.links.get(router.outside)?.ifindex
+  const to = tables.routes.find(r => r.ifindex === outside && r.prefixLength === 32 && r.gateway === null)?.destination
+  if (to !== undefined && to !== null) facts.set('outside route', formatIpv4(to))
+  readNeighbour(facts, 'outside neighbour', { tables, ifindex: outside, address: router.transit })
+}
+
+function readRouterFacts(facts: Map<string, string>, within: Tables, router: DesiredRouter): void {
+  const [inside, outside] = [within.links.get(INSIDE)?.ifindex, within.links.get(OUTSIDE)?.ifindex]
+  const subnet = within.routes.find(r => r.ifindex === inside && r.prefixLength === router.subnet.prefixLength)
+  if (subnet !== undefined && subnet.destination !== null) {
+    const { destination: base, prefixLength } = subnet
+    facts.set('router subnet route', formatSubnet({ base, prefixLength }))
+  }
+  const way = within.routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === 0)?.gateway
+  if (way !== undefined && way !== null) facts.set('router default route', formatIpv4(way))
+  const next = within.neighbours.find(entry => entry.ifindex === outside)?.destination
+  if (next !== undefined && next !== null)
+    readNeighbour(facts, 'router neighbour', { tables: within, ifindex: outside, address: next })
+}
+
+function readNeighbour(
+  facts: Map<string, string>,
+  fact: string,
+  p: { readonly tables: Tables; readonly ifindex: number | undefined; readonly address: Ipv4 }
+): void {
+  const entry = p.tables.neighbours.find(
+    ({ ifindex, destination, state }) =>
+      ifindex === p.ifindex && destination === p.address && (state & NUD_PERMANENT) !== 0
+  )
+  if (entry !== undefined && entry.mac !== null) facts.set(fact, neighbourText(p.address, entry.mac))
+}
+
+/** By the entry alone: the table of a bridge may be long. */
+function readPortEntry(socket: NetlinkSocket, entry: { ifindex: number; mac: Mac }): NeighbourInfo | null {
+  try {
+    const [answer] = socket.request(getPortEntry(entry), 'read the entry of a router')
+    return answer === undefined ? null : decodeNeighbour(answer)
+  } catch (err) {
+    if (errnoOf(err) === 'ENOENT') return null
+    throw err
+  }
+}
+
+function sysctlKeys(device: string, settings: Readonly<Record<string, string>>): readonly string[] {
+  return Object.keys(settings).map(key => `net/ipv4/conf/${device}/${key}`)
+}
+
+function addSettings(
+  facts: Map<string, string>,
+  p: { readonly fact: string; readonly settings: object; readonly values: readonly (string | null)[] }
+): void {
+  const pairs = Object.keys(p.settings).map((key, i) => [key, p.values[i] ?? 'absent'] as const)
+  addSysctls(facts, p.fact, Object.fromEntries(pairs))
+}

@@ -1,0 +1,183 @@
+// Requests of traffic control (tcmsg): queueing disciplines, and the filter that redirects all that a device receives.
+
+import { Writer, type Message } from './bytes.ts'
+import * as k from './constants.ts'
+import * as tc from './tc-constants.ts'
+
+export type TbfSpec = {
+  readonly kind: 'tbf'
+  /** bits/s of whole Ethernet frames. */
+  readonly rate: number
+  /**
+   * What may pass at once, in bytes; a GSO packet that is larger is cut into its frames, which wait one by one. A
+   * change that makes it smaller than a packet that waits already blocks the queue for good: put a new one inside then.
+   */
+  readonly burst: number
+  /** Bytes that may wait in the queue inside. */
+  readonly limit: number
+}
+
+export type FifoSpec = { readonly kind: 'bfifo'; readonly limit: number }
+
+export type FqCodelSpec = {
+  readonly kind: 'fq_codel'
+  readonly targetUs: number
+  readonly intervalUs: number
+  /** Packets that may wait. */
+  readonly limit: number
+  /** Fixed when it is made: not part of a change. */
+  readonly flows: number
+}
+
+/** `limit` in packets, the delayed ones included. */
+export type NetemSpec = { readonly kind: 'netem'; readonly delayUs: number; readonly limit: number }
+
+export type QdiscSpec = TbfSpec | FifoSpec | FqCodelSpec | NetemSpec
+
+export type QdiscPlace = { readonly ifindex: number; readonly parent: number; readonly handle: number }
+
+/** `1:0` as the kernel writes it in a number. */
+export function handleOf(major: number, minor = 0): number {
+  return ((major << 16) | minor) >>> 0
+}
+
+/** A new qdisc in the place of whatever is there, which loses what waits in it. */
+export function replaceQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
+  return qdisc(place, spec).message(tc.RTM_NEWQDISC, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+/** Changes the settings of the one with this handle and kind; nothing that waits in it is lost. */
+export function changeQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
+  return qdisc(place, spec, false).message(tc.RTM_NEWQDISC, 0)
+}
+
+export function deleteQdisc(place: QdiscPlace): Message {
+  return tcmsg(place).message(tc.RTM_DELQDISC, 0)
+}
+
+const clsact = (ifindex: number): QdiscPlace => ({ ifindex, parent: tc.TC_H_CLSACT, handle: tc.CLSACT_HANDLE })
+
+/** Makes room for filters on a device. Fails with EEXIST when there is some already. */
+export function createClsact(ifindex: number): Message {
+  return tcmsg(clsact(ifindex))
+    .attributeText(tc.TCA_KIND, 'clsact')
+    .message(tc.RTM_NEWQDISC, k.NLM_F_CREATE | k.NLM_F_EXCL)
+}
+
+/** With all its filters. */
+export function deleteClsact(ifindex: number): Message {
+  return deleteQdisc(clsact(ifindex))
+}
+
+/** For a dump of the qdiscs of all devices: the kernel has no filter for it. */
+export function getQdiscs(): Message {
+  return tcmsg({ ifindex: 0, parent: 0, handle: 0 }).message(tc.RTM_GETQDISC, 0)
+}
+
+/** One qdisc by its parent or by its handle (with parent 0). Fails with ENOENT when there is none. */
+export function getQdisc(place: QdiscPlace): Message {
+  return tcmsg(place).message(tc.RTM_GETQDISC, tc.NLM_F_ECHO)
+}
+
+export type RedirectSpec = {
+  readonly ifindex: number
+  /** Among the filters of the place, lower first; 1 to 65,535. */
+  readonly priority: number
+  /** Index of the device that sends what this one received. */
+  readonly target: number
+}
+
+/**
+ * Sends everything that a device receives out by another: u32 with one key that matches all, for kernels that have no
+ * matchall. Needs clsact, or ingress.
+ */
+export function addRedirect({ ifindex, priority, target }: RedirectSpec): Message {
+  // struct tc_u32_sel: flags, offset shift, number of keys, padding, the rest zero; then the key: mask, value, offsets.
+  const sel = new Uint8Array(32)
+  sel[0] = tc.U32_TERMINAL
+  sel[2] = 1
+  // struct tc_mirred: index, capabilities, action, reference and bind counts, what to do, device.
+  const mirred = new Uint8Array(new Uint32Array([0, 0, tc.TC_ACT_STOLEN, 0, 0, tc.TCA_EGRESS_REDIR, target]).buffer)
+  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority })
+    .attributeText(tc.TCA_KIND, 'u32')
+    .nested(tc.TCA_OPTIONS, options =>
+      options
+        .attribute(tc.TCA_U32_SEL, sel)
+        .nested(tc.TCA_U32_ACT, actions =>
+          actions.nested(1, action =>
+            action
+              .attributeText(tc.TCA_ACT_KIND, 'mirred')
+              .nested(tc.TCA_ACT_OPTIONS, inner => inner.attribute(tc.TCA_MIRRED_PARMS, mirred))
+          )
+        )
+    )
+    .message(tc.RTM_NEWTFILTER, k.NLM_F_CREATE | k.NLM_F_EXCL)
+}
+
+/** All filters of one priority. Fails with ENOENT when there is none. */
+export function deleteFilters(p: { ifindex: number; parent: number; priority: number }): Message {
+  return filters(p).message(tc.RTM_DELTFILTER, 0)
+}
+
+/** For a dump of the filters of one place. */
+export function getFilters(p: { ifindex: number; parent: number }): Message {
+  return tcmsg({ ...p, handle: 0 }).message(tc.RTM_GETTFILTER, 0)
+}
+
+function qdisc(place: QdiscPlace, spec: QdiscSpec, made = true): Writer {
+  const writer = tcmsg(place).attributeText(tc.TCA_KIND, spec.kind)
+  switch (spec.kind) {
+    case 'tbf':
+      return tbf(writer, spec)
+    case 'bfifo':
+      return writer.attributeU32(tc.TCA_OPTIONS, spec.limit)
+    case 'fq_codel':
+      return writer.nested(tc.TCA_OPTIONS, options => {
+        options
+          .attributeU32(tc.TCA_FQ_CODEL_TARGET, spec.targetUs)
+          .attributeU32(tc.TCA_FQ_CODEL_INTERVAL, spec.intervalUs)
+          .attributeU32(tc.TCA_FQ_CODEL_LIMIT, spec.limit)
+        // Refused in a change, even with the same number.
+        if (made) options.attributeU32(tc.TCA_FQ_CODEL_FLOWS, spec.flows)
+      })
+    case 'netem':
+      return netem(writer, spec)
+  }
+}
+
+/** struct tc_tbf_qopt: rate, peak rate (struct tc_ratespec, 12 bytes each), limit, buffer, MTU. */
+function tbf(writer: Writer, { rate, burst, limit }: TbfSpec): Writer {
+  const bytesPerSecond = Math.round(rate / 8)
+  const qopt = new DataView(new ArrayBuffer(36))
+  qopt.setUint8(1, tc.LINKLAYER_ETHERNET)
+  qopt.setUint32(8, Math.min(bytesPerSecond, 0xffffffff), true)
+  qopt.setUint32(24, limit, true)
+  return writer.nested(tc.TCA_OPTIONS, options => {
+    options.attribute(tc.TCA_TBF_PARMS, new Uint8Array(qopt.buffer)).attributeU32(tc.TCA_TBF_BURST, burst)
+    if (bytesPerSecond > 0xffffffff) options.attribute(tc.TCA_TBF_RATE64, u64(bytesPerSecond))
+  })
+}
+
+/** struct tc_netem_qopt (latency in ticks, limit, loss, gap, duplicate, jitter), then the latency exactly, in ns. */
+function netem(writer: Writer, { delayUs, limit }: NetemSpec): Writer {
+  const ns = delayUs * 1000
+  const ticks = Math.round(ns / tc.NS_PER_TICK)
+  return writer.nested(tc.TCA_OPTIONS, options =>
+    options.u32(ticks).u32(limit).u32(0).u32(0).u32(0).u32(0).attribute(tc.TCA_NETEM_LATENCY64, u64(ns))
+  )
+}
+
+/** The priority stands in the upper half of tcm_info, the protocol in network order in the lower. */
+function filters(p: { ifindex: number; parent: number; priority: number }): Writer {
+  const protocol = (tc.ETH_P_ALL << 8) & 0xffff
+  return tcmsg({ ...p, handle: 0 }, handleOf(p.priority, protocol))
+}
+
+/** struct tcmsg: family, padding, index, handle, parent, info. */
+function tcmsg(place: QdiscPlace, info = 0): Writer {
+  return new Writer().u32(k.AF_UNSPEC).u32(place.ifindex).u32(place.handle).u32(place.parent).u32(info)
+}
+
+function u64(value: number): Uint8Array {
+  return new Uint8Array(new BigUint64Array([BigInt(value)]).buffer)
+}

@@ -1,0 +1,59 @@
+// The shaping of one endpoint, read, planned and carried out at once: for attach and for a hot change.
+
+import type { Shaping } from '#model/endpoint.ts'
+import type { IfName } from '#model/ids.ts'
+import type { ShapeRequest } from '../driver.ts'
+import { readLink, type Kernel } from '../linux/kernel.ts'
+import type { Going } from '../linux/removal.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { ifbName, isMarkedOurs } from '../plan/names.ts'
+import { executeShaping, settleIfb } from './execute.ts'
+import { observePair, type ShapedPair } from './observe.ts'
+import { installedShaping, planShaping } from './plan.ts'
+import type { ShapingSupport } from './queue.ts'
+
+/**
+ * Returns the IFB device that is needed no more, for the caller to remove. @throws ERR_KERNEL, also when something else
+ * has the IFB device's name
+ */
+export function shapeLink(p: {
+  readonly kernel: Kernel
+  readonly request: ShapeRequest
+  readonly veth: LinkInfo
+  readonly support: () => ShapingSupport
+}): Going | null {
+  const { kernel, request } = p
+  const { alias, mtu, shaping: want } = request
+  const pair = readPair(kernel, p.veth, alias)
+  const asked = want.ingressRate > 0 || want.egressRate > 0 || want.delayUs > 0
+  const support = asked ? p.support() : { rate: true, fqCodel: true, delay: true }
+  const { changes, ifb } = planShaping({ want, mtu, support, observed: observePair(kernel.socket, pair) })
+  const target = { veth: request.hostInterface, ifb: ifbName(request.hostInterface), alias, mtu }
+  if (ifb && pair.ifb !== null && (!pair.ifb.up || pair.ifb.alias === '')) settleIfb(kernel, target)
+  executeShaping(kernel, target, changes)
+  return ifb ? null : pair.ifb
+}
+
+/** See OverlayDriver.installedShaping. */
+export function readShaping(kernel: Kernel, request: ShapeRequest): Shaping | null {
+  const { alias, mtu, shaping: asked } = request
+  const veth = readVeth(kernel, request)
+  if (veth === null) return null
+  return installedShaping({ observed: observePair(kernel.socket, readPair(kernel, veth, alias)), mtu, asked })
+}
+
+/** The veth of an endpoint, or null when it is not there. */
+export function readVeth(kernel: Kernel, { hostInterface, alias }: ShapeRequest): LinkInfo | null {
+  const veth = readLink(kernel.socket, hostInterface)
+  return veth !== null && isOurs(veth, alias) ? veth : null
+}
+
+function readPair(kernel: Kernel, veth: LinkInfo, alias: string): ShapedPair {
+  const ifb = readLink(kernel.socket, ifbName(veth.name as IfName))
+  return { veth, ifb: ifb !== null && isOurs(ifb, alias) ? ifb : null }
+}
+
+/** No alias yet: a crash came between making and marking. */
+function isOurs(link: LinkInfo, alias: string): boolean {
+  return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
+}

@@ -1,0 +1,102 @@
+// Reads the queues of endpoints: all of a host's by one dump (and one a redirected veth), or one endpoint's alone.
+
+import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import {
+  CLSACT_HANDLE,
+  RTM_NEWQDISC,
+  RTM_NEWTFILTER,
+  TC_H_CLSACT,
+  TC_H_INGRESS_FILTERS,
+  TC_H_ROOT
+} from '../netlink/tc-constants.ts'
+import { decodeFilter, decodeQdisc, type FilterInfo, type QdiscInfo } from '../netlink/tc-info.ts'
+import { getFilters, getQdisc, getQdiscs } from '../netlink/tc.ts'
+import {
+  childPlace,
+  OUR_PRIORITY,
+  ourQueue,
+  type ObservedEndpointShaping,
+  type ObservedQueue,
+  type ObservedRedirect
+} from './plan.ts'
+
+/** The devices of one endpoint. */
+export type ShapedPair = { readonly veth: LinkInfo; readonly ifb: LinkInfo | null }
+
+/** Of every pair, by the name of its veth. @throws ERR_KERNEL */
+export function observeShaping(
+  socket: NetlinkSocket,
+  pairs: readonly ShapedPair[]
+): ReadonlyMap<string, ObservedEndpointShaping> {
+  const byDevice = new Map<number, QdiscInfo[]>()
+  const read = (type: number, payload: Uint8Array): QdiscInfo | undefined =>
+    type === RTM_NEWQDISC ? (decodeQdisc(payload) ?? undefined) : undefined
+  for (const qdisc of socket.dump(getQdiscs(), read, 'read qdiscs')) {
+    const list = byDevice.get(qdisc.ifindex)
+    if (list === undefined) byDevice.set(qdisc.ifindex, [qdisc])
+    else list.push(qdisc)
+  }
+  const queue = (link: LinkInfo): ObservedQueue => ourQueue(byDevice.get(link.ifindex) ?? [])
+  return new Map(
+    pairs.map(({ veth, ifb }) => {
+      const filtered = byDevice.get(veth.ifindex)?.some(qdisc => qdisc.handle === CLSACT_HANDLE) === true
+      const observed = {
+        into: queue(veth),
+        redirect: filtered ? readRedirect(socket, veth.ifindex) : ('none' as const),
+        ifb: ifb === null ? null : { ifindex: ifb.ifindex, out: queue(ifb) }
+      }
+      return [veth.name, observed] as const
+    })
+  )
+}
+
+/** Of one pair, without a look at any other device. @throws ERR_KERNEL */
+export function observePair(socket: NetlinkSocket, { veth, ifb }: ShapedPair): ObservedEndpointShaping {
+  const filtered = readQdisc(socket, veth.ifindex, TC_H_CLSACT) !== null
+  return {
+    into: readQueue(socket, veth.ifindex),
+    redirect: filtered ? readRedirect(socket, veth.ifindex) : 'none',
+    ifb: ifb === null ? null : { ifindex: ifb.ifindex, out: readQueue(socket, ifb.ifindex) }
+  }
+}
+
+/** All filters of one place of a device. @throws ERR_KERNEL */
+export function readFilters(socket: NetlinkSocket, ifindex: number, parent: number): readonly FilterInfo[] {
+  return socket.dump(
+    getFilters({ ifindex, parent }),
+    (type, payload) => (type === RTM_NEWTFILTER ? (decodeFilter(payload) ?? undefined) : undefined),
+    'read filters'
+  )
+}
+
+function readRedirect(socket: NetlinkSocket, ifindex: number): ObservedRedirect {
+  const ours = readFilters(socket, ifindex, TC_H_INGRESS_FILTERS).filter(f => f.priority === OUR_PRIORITY)
+  const [only] = ours
+  if (only === undefined) return 'none'
+  return ours.length === 1 && only.redirectAll !== null && only.redirectAll !== 0 ? only.redirectAll : 'odd'
+}
+
+function readQueue(socket: NetlinkSocket, ifindex: number): ObservedQueue {
+  const found: QdiscInfo[] = []
+  let parent = TC_H_ROOT
+  for (;;) {
+    const qdisc = readQdisc(socket, ifindex, parent)
+    if (qdisc === null) return found
+    const chain = ourQueue([...found, { ...qdisc, parent }])
+    if (chain.length === found.length) return found
+    found.push({ ...qdisc, parent })
+    parent = childPlace(qdisc.handle)
+  }
+}
+
+function readQdisc(socket: NetlinkSocket, ifindex: number, parent: number): QdiscInfo | null {
+  try {
+    const [answer] = socket.request(getQdisc({ ifindex, parent, handle: 0 }), 'read qdisc')
+    return answer === undefined ? null : decodeQdisc(answer)
+  } catch (err) {
+    // No qdisc there; or one without classes, which has no children.
+    if (['ENOENT', 'EINVAL', 'ENOTSUP'].includes(errnoOf(err) ?? '')) return null
+    throw err
+  }
+}

@@ -1,0 +1,24 @@
+// The router namespaces of lab hosts: they are named beside the hosts' own, so whoever takes a host away takes them too.
+
+import { statSync } from 'node:fs'
+import { ipJson, listNamespaces, must } from './kernel.ts'
+
+/** Names of the routers that say they belong to one of these hosts' namespaces. */
+export async function routersOf(hosts: readonly string[]): Promise<string[]> {
+  const marks = hosts
+    .map(host => statSync(`/run/netns/${host}`, { throwIfNoEntry: false })?.ino)
+    .filter(ino => ino !== undefined)
+    .map(ino => `net:[${ino}]`)
+  const owned = await Promise.all(
+    listNamespaces('vxr-').map(async name => {
+      const links = await ipJson(name, 'link', 'show', 'lo').catch(() => [])
+      const alias = links[0]?.['ifalias']
+      return marks.some(mark => typeof alias === 'string' && alias.endsWith(mark)) ? [name] : []
+    })
+  )
+  return owned.flat()
+}
+
+export async function removeRouters(hosts: readonly string[]): Promise<void> {
+  for (const name of await routersOf(hosts)) await must('ip', ['netns', 'del', name])
+}

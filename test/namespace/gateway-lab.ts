@@ -1,0 +1,185 @@
+// Hosts with a second way out: besides the underlay each is on a network to the outside, where a server is.
+
+import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Network } from '#model/network.ts'
+import { attachRequest, detachRequest, type GatewayReport } from '#overlay/driver.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
+import { plan } from '#overlay/plan/plan.ts'
+import { spawn } from 'node:child_process'
+import { run } from '#platform/process.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { removeRouters, routersOf } from '../lab/routers.ts'
+import { waitFor } from '../lab/wait.ts'
+import { Lab, type LabContainer } from './overlay-lab.ts'
+
+export const MTU = 1450
+export const SERVER = '203.0.113.10'
+/** The hosts' addresses on the way out are 198.51.100.<n>. */
+export const OUTSIDE_GATEWAY = '198.51.100.254'
+
+export const red = makeNetwork('red', 0xabc)
+export const blue = makeNetwork('blue', 0xdef)
+export const shut = makeNetwork('shut', 0x123, { egress: false })
+
+export type Attached = { readonly endpoint: Endpoint; readonly container: LabContainer }
+
+export class GatewayLab {
+  readonly lab: Lab
+  readonly outside: LabContainer
+  readonly drivers: LinuxDriver[]
+  networks: Network[] = [red, blue, shut]
+  endpoints: Endpoint[] = []
+
+  private constructor(lab: Lab, outside: LabContainer) {
+    this.lab = lab
+    this.outside = outside
+    this.drivers = lab.hosts.map(host => this.open(host.netns, host.vtep))
+  }
+
+  static async open(hosts: number): Promise<GatewayLab> {
+    const lab = await Lab.open({ hosts })
+    try {
+      const outside = await lab.container('outside')
+      await lab.ip(outside.name, 'link add br0 type bridge')
+      await lab.ip(outside.name, `addr add ${OUTSIDE_GATEWAY}/24 dev br0`)
+      await lab.ip(outside.name, `addr add ${SERVER}/32 dev lo`)
+      for (const device of ['lo', 'br0']) await lab.ip(outside.name, `link set ${device} up`)
+      for (const [i, { name }] of lab.hosts.entries()) {
+        await lab.ip(name, `link add eth1 type veth peer name p${i} netns ${outside.name}`)
+        await lab.ip(outside.name, `link set p${i} master br0 up`)
+        await lab.ip(name, `addr add 198.51.100.${i + 1}/24 dev eth1`)
+        await lab.ip(name, 'link set eth1 up')
+        await lab.ip(name, `route add default via ${OUTSIDE_GATEWAY}`)
+      }
+      return new GatewayLab(lab, outside)
+    } catch (err) {
+      await lab.close()
+      throw err
+    }
+  }
+
+  open(hostNetns: string, bind: Ipv4): LinuxDriver {
+    return LinuxDriver.open({ bind, hostNetns })
+  }
+
+  async close(): Promise<void> {
+    await removeRouters(this.lab.hosts.map(({ name }) => name))
+    for (const driver of this.drivers) await driver.close()
+    await this.lab.close()
+  }
+
+  driver(host: number): LinuxDriver {
+    const driver = this.drivers[host - 1]
+    if (driver === undefined) throw new Error(`no host ${host}`)
+    return driver
+  }
+
+  hostName(host: number): string {
+    return this.lab.host(host - 1).name
+  }
+
+  /** The host's router namespaces. */
+  routers(host: number): Promise<string[]> {
+    return routersOf([this.hostName(host)])
+  }
+
+  /** A container with an endpoint, reached as an agent would: the network first, then the veth. */
+  async attach(network: Network, p: { container: string; host: number; address: string }): Promise<Attached> {
+    const container = await this.lab.container(p.container)
+    const endpoint = makeEndpoint(network, p)
+    this.endpoints.push(endpoint)
+    for (const i of this.lab.hosts.keys()) await this.pass(i + 1)
+    const request = attachRequest({ endpoint, network, overlayMtu: MTU, netns: container.netns, withRoute: true })
+    await this.driver(p.host).attach(request)
+    return { endpoint, container }
+  }
+
+  async detach({ endpoint }: Attached): Promise<void> {
+    const host = this.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
+    await this.driver(host).detach(detachRequest(endpoint))
+    this.endpoints = this.endpoints.filter(e => e !== endpoint)
+    for (const i of this.lab.hosts.keys()) await this.pass(i + 1)
+  }
+
+  /** A full pass, as the reconciler does it. */
+  async pass(host: number): Promise<GatewayReport> {
+    const driver = this.driver(host)
+    const { ops } = plan(desired(this.#input(host)), await driver.observe())
+    const { failures } = await driver.execute(ops)
+    if (failures[0] !== undefined) throw failures[0].error
+    return driver.settleGateways(this.wanted(host), { mayRemove: true })
+  }
+
+  wanted(host: number): DesiredGateways {
+    const transit = { base: 0xf0000000 as Ipv4, prefixLength: 8 }
+    const { vtep: bind } = this.lab.host(host - 1)
+    return desiredGateways({ ...this.#input(host), transit, bind, memberAddresses: [] })
+  }
+
+  async exec(netns: string, ...args: readonly string[]): Promise<string> {
+    const { stdout, stderr, exitCode } = await run('ip', ['netns', 'exec', netns, ...args], { timeoutMs: 60_000 })
+    if (exitCode !== 0) throw new Error(`${args.join(' ')} in ${netns}: ${stderr}`)
+    return stdout
+  }
+
+  /** The router of a network on the first host. */
+  async router(network: Network): Promise<string> {
+    const name = (await this.routers(1)).find(router => parseRouterName(router) === network.vni)
+    if (name === undefined) throw new Error(`no router of ${network.name}`)
+    return name
+  }
+
+  /** Which addresses pings came from, as the outside saw it meanwhile. */
+  async sourcesSeen(work: () => Promise<unknown>): Promise<string[]> {
+    const rule = 'type filter hook input priority 0; icmp type echo-request add @from { ip saddr }'
+    const table = `table ip seen { set from { type ipv4_addr; flags dynamic; }; chain c { ${rule}; }; }`
+    await this.exec(this.outside.name, 'nft', table)
+    await work()
+    const listing = await this.exec(this.outside.name, 'nft', '-j', 'list', 'set', 'ip', 'seen', 'from')
+    const { nftables } = JSON.parse(listing) as { nftables: { set?: { elem?: string[] } }[] }
+    return nftables.flatMap(object => object.set?.elem ?? [])
+  }
+
+  /** All of a host that egress could leave behind. */
+  async footprint(host: number): Promise<string> {
+    const name = this.hostName(host)
+    const links = await this.exec(name, 'ls', '/sys/class/net')
+    const rules = await this.exec(name, 'nft', 'list', 'ruleset')
+    const routes = await this.lab.ip(name, 'route show')
+    const forwarding = await this.exec(name, 'sysctl', '-a', '-r', String.raw`net\.ipv4\.conf\..*\.forwarding`)
+    return [links, rules, routes, forwarding].join('\n')
+  }
+
+  /** An iperf3 server outside. */
+  startServer(): { readonly stop: () => void } {
+    const args = ['netns', 'exec', this.outside.name, 'iperf3', '-s', '-B', SERVER]
+    const child = spawn('ip', args, { stdio: 'ignore' })
+    return { stop: () => void child.kill('SIGKILL') }
+  }
+
+  /** bits/s of IP packets that a TCP stream from a container gets out. */
+  async measure({ container }: Attached, seconds: number): Promise<number> {
+    const ask = (): Promise<string> =>
+      this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
+    const text = await waitFor('iperf3 has measured', ask, { timeoutMs: 30_000 })
+    const result = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } }
+    // A full packet carries its size less 20 bytes of IP and 32 of TCP with time stamps.
+    return (result.end.sum_received.bits_per_second * MTU) / (MTU - 52)
+  }
+
+  #input(host: number): DesiredInput {
+    return {
+      self: peer(host),
+      selfVtep: this.lab.host(host - 1).vtep,
+      networks: this.networks,
+      endpoints: byNetwork(this.endpoints),
+      hosts: this.lab.hosts.map((_, i) => makeHost(i + 1)),
+      memberStatus: null,
+      overlayMtu: MTU,
+      vxlanPort: 4789
+    }
+  }
+}

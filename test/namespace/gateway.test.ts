@@ -1,0 +1,314 @@
+// Router namespaces on real kernels: hosts with a way out besides the underlay, one process. ip(8), nft(8), ping(8) and
+// iperf3(1) are the oracle.
+
+import t, { type Test } from 'tap'
+import { run } from '#platform/process.ts'
+import { cannotRun } from './overlay-lab.ts'
+import { makeNetwork } from '../overlay/fixtures.ts'
+import { blue, GatewayLab, MTU, OUTSIDE_GATEWAY, red, SERVER, shut, type Attached } from './gateway-lab.ts'
+
+const skip = cannotRun()
+
+async function lab(t: Test, hosts: number): Promise<GatewayLab> {
+  const g = await GatewayLab.open(hosts)
+  t.teardown(() => g.close())
+  return g
+}
+
+const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
+  (await g.lab.ping(from.container, to)) > 0
+
+/** Every router is right and the host has nothing left to do. */
+async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
+  t.strictSame(await g.pass(host), { done: [], problems: [] }, `host ${host} is settled`)
+}
+
+t.test(
+  'two networks with one subnet and one address reach one server at once, from the first packet',
+  { skip },
+  async t => {
+    const g = await lab(t, 2)
+    const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+    t.equal(await g.lab.ping(r1.container, SERVER, { count: 1 }), 1, 'the first packet after attach')
+    const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+    const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
+    const all = [r1, b1, r2]
+    const replies = await Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER, { count: 10 })))
+    t.strictSame(replies, [10, 10, 10])
+    t.ok(await reaches(g, r1, '10.1.0.1'), 'the gateway answers pings')
+    t.ok(await reaches(g, r1, '10.1.0.3'), 'the other host of the network is still reached inside')
+    const seen = await g.sourcesSeen(() => Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER))))
+    t.strictSame([...seen].sort(), ['198.51.100.1', '198.51.100.2'], 'the outside sees the hosts, never a container')
+    await settled(t, g)
+  }
+)
+
+t.test('no way to hosts, the underlay, other networks or the metadata service', { skip }, async t => {
+  const g = await lab(t, 2)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.9' })
+  await g.attach(blue, { container: 'b2', host: 2, address: '10.1.0.10' })
+  // A machine of the underlay that is no member, and one that has the metadata service's address.
+  await g.lab.ip(g.hostName(1).replace(/h1$/, 'underlay'), 'addr add 192.0.2.200/24 dev br0')
+  await g.lab.ip(g.outside.name, 'addr add 169.254.169.254/32 dev lo')
+  await g.lab.ip(g.hostName(1), `route add 169.254.169.254/32 via ${OUTSIDE_GATEWAY}`)
+  for (const control of ['192.0.2.200', '192.0.2.2', '169.254.169.254', SERVER]) {
+    t.ok(
+      (await g.lab.ping({ ...r1.container, name: g.hostName(1) }, control)) > 0,
+      `the host itself reaches ${control}`
+    )
+  }
+  const closed = [
+    ['192.0.2.1', 'the host by its underlay address'],
+    ['198.51.100.1', 'the host by its address on the way out'],
+    ['192.0.2.2', 'another host'],
+    ['192.0.2.200', 'a stranger of the underlay'],
+    ['169.254.169.254', 'the metadata service'],
+    ['169.254.1.1', 'the next hop'],
+    ['240.0.13.239', 'the router of another network'],
+    ['10.1.0.9', 'a container of another network here'],
+    ['10.1.0.10', 'a container of another network there']
+  ] as const
+  for (const [address, what] of closed) {
+    t.notOk(await reaches(g, r1, address), what)
+  }
+  t.ok(await reaches(g, r1, SERVER), 'and yet the outside')
+  t.ok(await reaches(g, b1, '10.1.0.10'), 'and the other network reaches its own')
+  t.notOk(await reaches(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
+  await g.lab.ip(g.outside.name, 'route add 240.0.10.188/32 via 198.51.100.1')
+  t.notOk(await reaches(g, { ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
+  await settled(t, g)
+})
+
+t.test('a host that was no router does not become one for others', { skip }, async t => {
+  const g = await lab(t, 2)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  t.ok(await reaches(g, r1, SERVER))
+  await g.lab.ip(g.outside.name, 'route add 192.0.2.0/24 via 198.51.100.1')
+  await g.lab.ip(g.hostName(2), 'route replace 203.0.113.10/32 via 192.0.2.1')
+  await g.lab.ip(g.outside.name, 'route add 192.0.2.2/32 via 198.51.100.1')
+  const h2 = { ...r1.container, name: g.hostName(2) }
+  t.equal(await g.lab.ping(h2, SERVER), 0, 'from the underlay through the host')
+  await g.exec(g.hostName(1), 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
+  await g.pass(1)
+  t.ok((await g.lab.ping(h2, SERVER)) > 0, 'when its administrator says so it is')
+  t.ok(await reaches(g, r1, SERVER))
+})
+
+t.test('a network without egress has no router and no default route', { skip }, async t => {
+  const g = await lab(t, 1)
+  const s1 = await g.attach(shut, { container: 's1', host: 1, address: '10.1.0.2' })
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  t.equal((await g.routers(1)).length, 1)
+  t.equal(await g.lab.ip(s1.container.name, 'route show default'), '')
+  t.match(await g.lab.ip(r1.container.name, 'route show default'), /via 10\.1\.0\.1/)
+  t.notOk(await reaches(g, s1, SERVER))
+  t.ok(await reaches(g, r1, SERVER))
+})
+
+t.test('two hosts on one machine share the names and not the routers', { skip }, async t => {
+  const g = await lab(t, 2)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
+  const [one, two] = [await g.routers(1), await g.routers(2)]
+  for (const names of [one, two]) t.match(names, [/^vxr-000abc(-[0-9a-f]+)?$/])
+  t.not(one[0], two[0])
+  await g.detach(r1)
+  t.strictSame(await g.routers(1), [])
+  t.strictSame(await g.routers(2), two)
+  t.ok(await reaches(g, r2, SERVER))
+  await settled(t, g, 2)
+})
+
+t.test('the gateway is asked and answers on its own host alone', { skip }, async t => {
+  const g = await lab(t, 2)
+  await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
+  const [router2 = ''] = await g.routers(2)
+  t.ok(await reaches(g, r2, '10.1.0.1'), 'its own host’s answers')
+  await g.lab.ip(router2, 'link set inside down')
+  await g.lab.ip(r2.container.name, 'neigh flush all')
+  t.notOk(await reaches(g, r2, '10.1.0.1'), 'the other host’s does not answer for it')
+  const { done } = await g.pass(2)
+  t.match(done, [/router inside up/])
+  t.ok(await reaches(g, r2, '10.1.0.1'))
+})
+
+t.test('with the last endpoint all of it goes, and the host forwards no more', { skip }, async t => {
+  const g = await lab(t, 1)
+  const before = await g.footprint(1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+  await g.detach(r1)
+  t.match(await g.routers(1), [/^vxr-000def/])
+  t.ok(await reaches(g, b1, SERVER))
+  await g.detach(b1)
+  t.strictSame(await g.routers(1), [])
+  t.equal(await g.footprint(1), before)
+  await settled(t, g)
+})
+
+t.test('one network alone is looked at, made, repaired and taken away', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+  const one = { scope: red.vni, mayRemove: true }
+  await g.lab.ip(g.hostName(1), 'link del vo000abc')
+  await g.lab.ip(g.hostName(1), 'link del vo000def')
+  const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...one, trust: true })
+  t.strictSame(trusted.done, [], 'what was right is not looked at for an attach')
+  t.match((await g.driver(1).settleGateways(g.wanted(1), one)).done, [/^repair router vxr-000abc/])
+  t.ok(await reaches(g, r1, SERVER))
+  g.endpoints = g.endpoints.filter(({ network }) => network === blue.name)
+  t.match((await g.driver(1).settleGateways(g.wanted(1), one)).done, [/^delete router vxr-000abc/])
+  t.match(await g.routers(1), [/^vxr-000def/])
+  t.match((await g.pass(1)).done, [/^repair router vxr-000def/])
+})
+
+/** Each takes something away or bends it; the pass that follows must name it, and all must work again. */
+const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', command: string][] = [
+  ['the namespace', 'machine', 'ip netns del ROUTER'],
+  ['the port', 'host', 'ip link del vg000abc'],
+  ['the way out', 'host', 'ip link del vo000abc'],
+  ['the inside of the router', 'router', 'ip link del inside'],
+  ['the gateway address', 'router', 'ip addr flush dev inside'],
+  ['a second address', 'router', 'ip addr add 10.1.0.250/16 dev inside'],
+  ['the transit address', 'router', 'ip addr flush dev outside'],
+  ['the default route', 'router', 'ip route del default'],
+  ['the neighbour entry of the next hop', 'router', 'ip neigh flush all nud permanent'],
+  ['the router’s rules', 'router', 'nft flush ruleset'],
+  ['the router’s forwarding', 'router', 'sysctl -qw net.ipv4.conf.inside.forwarding=0'],
+  ['the gateway’s MAC', 'router', 'ip link set inside address 02:00:00:00:00:99'],
+  ['the MTU', 'router', 'ip link set outside mtu 1300'],
+  ['the port’s bridge', 'host', 'ip link set vg000abc nomaster'],
+  ['the port, down', 'host', 'ip link set vg000abc down'],
+  ['the way out, down', 'host', 'ip link set vo000abc down'],
+  ['the port’s FDB entry', 'host', 'bridge fdb del 02:bc:0a:01:00:01 dev vg000abc master'],
+  ['the isolation of the tunnel', 'host', 'bridge link set dev vx000abc isolated off'],
+  ['the route to the router', 'host', 'ip route del 240.0.10.188/32'],
+  ['the host’s rules', 'host', 'nft delete table ip vxmesh_nat'],
+  ['one of the host’s rules', 'host', 'nft flush chain ip vxmesh_nat input'],
+  ['the group of the way out', 'host', 'ip link set vo000abc group 0'],
+  ['the reverse path filter', 'host', 'sysctl -qw net.ipv4.conf.vo000abc.rp_filter=0'],
+  ['forwarding on the way out', 'host', 'sysctl -qw net.ipv4.conf.eth1.forwarding=0']
+]
+
+t.test('whatever is taken away or bent is repaired by one pass, and the next has nothing to do', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+  await settled(t, g)
+  for (const [what, where, command] of DAMAGE) {
+    const router = await g.router(red)
+    const words = command.replace('ROUTER', router).split(' ')
+    if (where === 'machine') await run('ip', words.slice(1))
+    else await g.exec(where === 'host' ? g.hostName(1) : router, ...words)
+    const { done, problems } = await g.pass(1)
+    t.ok(done.length > 0, `${what}: ${done.join('; ')}`)
+    t.strictSame(problems, [], what)
+    await settled(t, g)
+    t.ok(await reaches(g, r1, SERVER), `${what}: the outside is reached again`)
+    t.notOk((await g.lab.ping(r1.container, '192.0.2.1', { count: 1 })) > 0, `${what}: the host is not`)
+  }
+  t.ok(await reaches(g, b1, SERVER))
+})
+
+t.test('another agent adopts what it finds: a stream through the router goes on', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const index = await g.lab.ip(await g.router(red), '-o link show')
+  const ping = g.lab.ping(r1.container, SERVER, { count: 60 })
+  await g.driver(1).close()
+  g.drivers[0] = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+  const { done, problems } = await g.pass(1)
+  t.strictSame(problems, [])
+  t.notMatch(done, [/create/])
+  t.equal(await ping, 60, 'no packet is lost')
+  t.equal(await g.lab.ip(await g.router(red), '-o link show'), index, 'the same devices')
+  await settled(t, g)
+})
+
+t.test('what is not ours is left alone, and said', { skip }, async t => {
+  const g = await lab(t, 1)
+  await g.lab.ip(g.hostName(1), 'link add vo000abc type veth peer name theirs')
+  await g.lab.ip(g.hostName(1), 'link add voip0 type veth peer name phone')
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
+  const { problems } = await g.pass(1)
+  t.match(problems, [{ vni: red.vni, message: /vo000abc is "veth", not ours/ }])
+  t.ok(await reaches(g, b1, SERVER), 'the other network has its way out')
+  t.notOk(await reaches(g, r1, SERVER))
+  await g.detach(r1)
+  await g.detach(b1)
+  t.match(await g.lab.ip(g.hostName(1), '-o link show vo000abc'), /theirs/)
+  t.match(await g.lab.ip(g.hostName(1), '-o link show voip0'), /phone/)
+})
+
+t.test('a router whose host is gone gives its name to the next', { skip }, async t => {
+  const g = await lab(t, 1)
+  const gone = 'vxr-fade01'
+  await run('ip', ['netns', 'add', gone])
+  await run('ip', ['-n', gone, 'link', 'set', 'lo', 'alias', `vxmesh router vni 16440833 of net:[1]`])
+  t.teardown(() => run('ip', ['netns', 'del', gone]))
+  const network = makeNetwork('fade', 0xfade01)
+  g.networks = [network]
+  const f1 = await g.attach(network, { container: 'f1', host: 1, address: '10.1.0.2' })
+  t.strictSame(await g.routers(1), [gone])
+  t.ok(await reaches(g, f1, SERVER))
+})
+
+t.test('a foreign policy that drops what is forwarded is named', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const egress = async (): Promise<unknown> => (await g.driver(1).features()).find(({ name }) => name === 'egress')
+  t.match(await egress(), { present: true })
+  const chain = 'chain FORWARD { type filter hook forward priority filter; policy drop; }'
+  await g.exec(g.hostName(1), 'nft', `table ip filter { ${chain}; }`)
+  t.match(await egress(), { present: false, detail: /ip filter FORWARD drops what is forwarded/ })
+  t.notOk(await reaches(g, r1, SERVER), 'and it does')
+})
+
+t.test('a packet that is too large for the network is answered with what fits', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  t.equal(await g.lab.ping(r1.container, SERVER, { size: MTU - 28 }), 3, 'exactly the MTU passes')
+  await g.lab.ip(g.hostName(1), 'link set eth1 mtu 1400')
+  await g.lab.ping(r1.container, SERVER, { size: MTU - 28, count: 1 })
+  t.match(await g.lab.ip(r1.container.name, `route get ${SERVER}`), /mtu 1400/, 'the container has learned of 1400')
+  t.equal(await g.lab.ping(r1.container, SERVER, { size: 1400 - 28 }), 3)
+})
+
+t.test('the egress rate is held within 5 %, changed while traffic runs', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const server = g.startServer()
+  try {
+    const free = await g.measure(r1, 2)
+    t.comment(`without a limit ${format(free)}`)
+    for (const rate of [10e6, 100e6, 1_000e6]) {
+      g.networks = g.networks.map(network => (network.vni === red.vni ? { ...network, egressRate: rate } : network))
+      const { problems } = await g.pass(1)
+      t.strictSame(problems, [])
+      await settled(t, g)
+      if (free < rate * 1.5) {
+        t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
+        continue
+      }
+      // A sender that was starved of a processor stays below: it may try three times, and exceed the rate never.
+      let got = 0
+      for (let attempt = 0; attempt < 3 && got < rate * 0.95; attempt++) {
+        got = await g.measure(r1, 4)
+        t.ok(got <= rate * 1.05, `${format(rate)}: ${format(got)}`)
+      }
+      t.ok(got >= rate * 0.95, `${format(rate)} is used: ${format(got)}`)
+    }
+    g.networks = g.networks.map(network => (network.vni === red.vni ? red : network))
+    await g.pass(1)
+    t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 1_100e6), 'without a limit again')
+    await settled(t, g)
+  } finally {
+    server.stop()
+  }
+})
+
+const format = (rate: number): string => `${(rate / 1e6).toFixed(1)} Mbit/s`

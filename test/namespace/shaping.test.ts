@@ -1,0 +1,310 @@
+// Queues of containers on a real kernel, driver alone: tc(8) and ip(8) are the oracle. Rates as traffic sees them are in
+// shaping-rates.test.ts.
+
+import t, { type Test } from 'tap'
+import type { Endpoint } from '#model/endpoint.ts'
+import { attachRequest, detachRequest, shapeRequest, type AttachRequest } from '#overlay/driver.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { desired, type DesiredHost } from '#overlay/plan/desired.ts'
+import { ifbName } from '#overlay/plan/names.ts'
+import { describe } from '#overlay/plan/op.ts'
+import { plan } from '#overlay/plan/plan.ts'
+import { run } from '#platform/process.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
+
+const skip = cannotRun()
+const MTU = 1450
+const red = makeNetwork('red', 0xabc)
+const both = { ingressRate: 10e6, egressRate: 20e6, delayUs: 0 }
+const SAME = { network: red, overlayMtu: MTU, withRoute: true }
+const unshaped = { ingressRate: 0, egressRate: 0, delayUs: 0 }
+
+/** One host, one container of network red, attached with the given rates. */
+class World {
+  readonly lab: Lab
+  readonly container: LabContainer
+  driver: LinuxDriver
+  endpoint: Endpoint
+
+  private constructor(lab: Lab, container: LabContainer, shaping: typeof both) {
+    this.lab = lab
+    this.container = container
+    this.driver = this.#open()
+    this.endpoint = { ...makeEndpoint(red, { container: 'c1', host: 1, address: '10.1.0.2' }), ...shaping }
+  }
+
+  static async open(t: Test, shaping = both): Promise<World> {
+    const lab = await Lab.open({ hosts: 1 })
+    t.teardown(() => lab.close())
+    const world = new World(lab, await lab.container('c1'), shaping)
+    t.teardown(() => world.driver.close())
+    await world.pass()
+    await world.driver.attach(world.request)
+    return world
+  }
+
+  get request(): AttachRequest {
+    const { endpoint, container } = this
+    return attachRequest({ ...SAME, endpoint, netns: container.netns })
+  }
+
+  get veth(): string {
+    return this.request.hostInterface
+  }
+
+  get ifb(): string {
+    return ifbName(this.request.hostInterface)
+  }
+
+  want(): DesiredHost {
+    return desired({
+      self: peer(1),
+      selfVtep: this.lab.host(0).vtep,
+      networks: [red],
+      endpoints: byNetwork([this.endpoint]),
+      hosts: [makeHost(1)],
+      memberStatus: null,
+      overlayMtu: MTU,
+      vxlanPort: 4789
+    })
+  }
+
+  /** One full pass; what it did. */
+  async pass(): Promise<string[]> {
+    const { ops } = plan(this.want(), await this.driver.observe())
+    const { failures } = await this.driver.execute(ops)
+    if (failures[0] !== undefined) throw failures[0].error
+    return ops.map(describe)
+  }
+
+  async restart(): Promise<void> {
+    await this.driver.close()
+    this.driver = this.#open()
+  }
+
+  /** A hot change, as `endpoint update` makes it. */
+  async shape(shaping: typeof both): Promise<void> {
+    this.endpoint = { ...this.endpoint, ...shaping }
+    const { endpoint } = this
+    await this.driver.shape(shapeRequest({ endpoint, network: red, overlayMtu: MTU }))
+  }
+
+  async tc(args: string): Promise<string> {
+    const { stdout, stderr, exitCode } = await run('tc', ['-n', this.lab.host(0).name, ...args.split(' ')])
+    if (exitCode !== 0) throw new Error(`tc ${args}: ${stderr}`)
+    return stdout
+  }
+
+  async ip(args: string): Promise<string> {
+    return this.lab.ip(this.lab.host(0).name, args)
+  }
+
+  /** All queues and redirections of the host, without counters and indexes of actions. */
+  async queues(): Promise<{ qdiscs: string[]; filters: string[] }> {
+    type Qdisc = { kind: string; handle: string; dev: string; root?: true; parent?: string; options: object }
+    const qdiscs = JSON.parse(await this.tc('-j qdisc show')) as Qdisc[]
+    const text = await this.tc(`filter show dev ${this.veth} ingress`)
+    return {
+      qdiscs: qdiscs
+        .filter(q => q.kind !== 'noqueue')
+        .map(q => `${q.dev} ${q.kind} ${q.handle} ${q.parent ?? 'root'} ${JSON.stringify(q.options)}`)
+        .sort(),
+      filters: text.split('\n').filter(line => /match|mirred/.test(line))
+    }
+  }
+
+  #open(): LinuxDriver {
+    const { vtep, netns } = this.lab.host(0)
+    return LinuxDriver.open({ bind: vtep, hostNetns: netns })
+  }
+}
+
+t.test('attach makes the queues that tc shows: rate, burst and limit on veth and IFB', { skip }, async t => {
+  const w = await World.open(t)
+  type Qdisc = { kind: string; handle: string; dev: string; options: { rate?: number; burst?: number; limit?: number } }
+  const qdiscs = JSON.parse(await w.tc('-j qdisc show')) as Qdisc[]
+  const tbf = (dev: string): Qdisc | undefined => qdiscs.find(q => q.dev === dev && q.kind === 'tbf')
+  t.match(tbf(w.veth), { handle: '7678:', options: { rate: 1_262_069 } }, '10 Mbit/s of IP packets')
+  t.match(tbf(w.ifb), { handle: '7678:', options: { rate: 2_524_138 } })
+  t.ok(Math.abs((tbf(w.veth)?.options.burst ?? 0) - 12_500) < 20)
+  t.match(await w.tc(`filter show dev ${w.veth} ingress`), new RegExp(`Egress Redirect to device ${w.ifb}`))
+  t.match(JSON.parse(await w.ip(`-j -d link show ${w.ifb}`)), [
+    { ifalias: 'vxmesh endpoint c1/eth0', mtu: MTU, operstate: 'UNKNOWN', linkinfo: { info_kind: 'ifb' } }
+  ])
+  t.strictSame(await w.pass(), [], 'and nothing is left to do')
+  t.strictSame(await w.driver.installedShaping(w.request), both)
+})
+
+t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
+  const w = await World.open(t)
+  const before = await w.queues()
+  const index = await w.ip(`-o link show ${w.ifb}`)
+  await w.restart()
+  t.strictSame(await w.pass(), [])
+  t.match(await w.driver.attach(w.request), { created: false })
+  t.strictSame(await w.queues(), before)
+  t.equal(await w.ip(`-o link show ${w.ifb}`), index)
+})
+
+t.test('drift of any kind is repaired by one pass', { skip }, async t => {
+  const w = await World.open(t)
+  const before = await w.queues()
+  const inner = (await w.driver.shapingSupport()).fqCodel ? 'handle 767a: fq_codel' : 'handle 767b: bfifo'
+  const drifts: [string, (() => Promise<unknown>)[]][] = [
+    ['a deleted queue of the veth', [() => w.tc(`qdisc del dev ${w.veth} root`)]],
+    ['a deleted queue of the IFB', [() => w.tc(`qdisc del dev ${w.ifb} root`)]],
+    ['a deleted inner queue', [() => w.tc(`qdisc del dev ${w.ifb} parent 7678:1`)]],
+    ['another rate', [() => w.tc(`qdisc change dev ${w.veth} root handle 7678: tbf rate 1gbit burst 1m limit 1m`)]],
+    ['another limit', [() => w.tc(`qdisc change dev ${w.veth} parent 7678:1 ${inner} limit 1000`)]],
+    ['another root', [() => w.tc(`qdisc replace dev ${w.veth} root handle 1: bfifo limit 1000`)]],
+    ['a deleted filter', [() => w.tc(`filter del dev ${w.veth} ingress`)]],
+    ['no room for filters', [() => w.tc(`qdisc del dev ${w.veth} clsact`)]],
+    [
+      'a filter that catches less',
+      [
+        () => w.tc(`filter del dev ${w.veth} ingress`),
+        () =>
+          w.tc(
+            `filter add dev ${w.veth} ingress prio 30328 u32 match ip protocol 17 0xff action mirred egress redirect dev ${w.ifb}`
+          )
+      ]
+    ],
+    ['an IFB that is down', [() => w.ip(`link set ${w.ifb} down`)]],
+    ['an IFB without its alias', [() => run('ip', ['-n', w.lab.host(0).name, 'link', 'set', w.ifb, 'alias', ''])]],
+    ['a deleted IFB', [() => w.ip(`link del ${w.ifb}`)]]
+  ]
+  for (const [what, steps] of drifts) {
+    for (const step of steps) await step()
+    t.not((await w.pass()).length, 0, `${what} is noticed`)
+    t.strictSame(await w.pass(), [], `${what} is settled`)
+    t.strictSame(await w.queues(), before, `${what} is repaired`)
+    t.match(await w.ip(`-o link show ${w.ifb}`), /,UP,.*/, what)
+  }
+})
+
+t.test('a hot change keeps the queue: the qdisc counts on', { skip }, async t => {
+  const w = await World.open(t)
+  type Counted = { dev: string; kind: string; bytes: number }
+  const sent = async (): Promise<number> => {
+    const all = JSON.parse(await w.tc('-s -j qdisc show')) as Counted[]
+    return all.find(q => q.dev === w.ifb && q.kind === 'tbf')?.bytes ?? 0
+  }
+  await w.lab.ping(w.container, '10.1.0.77', { count: 2 })
+  const before = await sent()
+  t.ok(before > 0, 'something went through')
+  await w.shape({ ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
+  t.ok((await sent()) >= before)
+  t.strictSame(await w.driver.installedShaping(w.request), { ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
+  t.strictSame(await w.pass(), [], 'a pass finds it as it is')
+})
+
+t.test('rate 0 removes everything, by a hot change and by a pass alike', { skip }, async t => {
+  const w = await World.open(t)
+  await w.shape(unshaped)
+  t.strictSame(await w.queues(), { qdiscs: [], filters: [] })
+  t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
+  t.strictSame(await w.pass(), [])
+  await w.shape(both)
+  w.endpoint = { ...w.endpoint, ...unshaped }
+  await w.pass()
+  t.strictSame(await w.queues(), { qdiscs: [], filters: [] })
+  t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
+  t.strictSame(await w.driver.installedShaping(w.request), unshaped)
+})
+
+t.test('what somebody else put there stays', { skip }, async t => {
+  const w = await World.open(t, unshaped)
+  await w.tc(`qdisc add dev ${w.veth} root handle 1: tbf rate 1gbit burst 1m limit 1m`)
+  await w.tc(`qdisc add dev ${w.veth} clsact`)
+  await w.tc(`filter add dev ${w.veth} egress prio 5 u32 match u32 0 0 action mirred egress mirror dev lo`)
+  const theirs = await w.queues()
+  t.strictSame(await w.pass(), [])
+  await w.shape({ ingressRate: 0, egressRate: 1e6, delayUs: 0 })
+  await w.shape(unshaped)
+  t.strictSame(await w.queues(), theirs)
+  await w.ip('link add ifb9 type ifb')
+  await w.ip('link add vi0000000000000 type ifb')
+  t.strictSame(await w.pass(), [], 'an IFB device is not ours by its name alone')
+  t.match(await w.ip('-o link show'), /ifb9[^]*vi0000000000000/)
+})
+
+t.test('a name that is taken stops shaping of that container, and is told', { skip }, async t => {
+  const w = await World.open(t, unshaped)
+  await w.ip(`link add ${w.ifb} type ifb`)
+  await t.rejects(w.shape(both), { code: 'ERR_KERNEL', message: new RegExp(w.ifb) })
+  const { conflicts, ops } = plan(w.want(), await w.driver.observe())
+  t.match(conflicts, [{ device: w.ifb, reason: /no alias of ours/ }])
+  t.strictSame(ops, [])
+})
+
+t.test('detach leaves nothing, also when the namespace went first', { skip }, async t => {
+  for (const gone of [false, true]) {
+    const w = await World.open(t)
+    if (gone) await w.lab.remove(w.container.name)
+    if (gone) await w.shape({ ...both, ingressRate: 1e6 })
+    await w.driver.detach(detachRequest(w.endpoint))
+    t.strictSame((await run('ip', ['-n', w.lab.host(0).name, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g), null)
+  }
+})
+
+t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
+  const w = await World.open(t)
+  await w.lab.remove(w.container.name)
+  const { ops } = plan({ networks: new Map() }, await w.driver.observe())
+  await w.driver.execute(ops)
+  t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
+})
+
+t.test('a crash between making and marking is made good by the next attach', { skip }, async t => {
+  const w = await World.open(t, unshaped)
+  await w.driver.detach(detachRequest(w.endpoint))
+  w.endpoint = { ...w.endpoint, ...both }
+  await w.ip(`link add ${w.ifb} group 0x76786d type ifb`)
+  await w.driver.attach(w.request)
+  t.match(await w.ip(`-o link show ${w.ifb}`), /,UP,.*alias vxmesh endpoint c1\/eth0/)
+  t.strictSame(await w.pass(), [])
+})
+
+t.test('the features say what this kernel can shape', { skip }, async t => {
+  const w = await World.open(t)
+  const features = new Map((await w.driver.features()).map(f => [f.name, f]))
+  const { rate, fqCodel, delay } = await w.driver.shapingSupport()
+  t.match(features.get('rate'), { present: rate, required: false })
+  t.match(features.get('fq-codel'), { present: fqCodel })
+  t.match(features.get('delay'), { present: delay })
+  if (!delay) t.match(features.get('delay')?.detail, /unknown/i, 'in the kernel’s own words')
+  await w.shape({ ...both, delayUs: 10_000 })
+  t.match(await w.driver.installedShaping(w.request), { ...both, delayUs: delay ? 10_000 : 0 })
+})
+
+t.test('port security holds for a shaped container too: the redirection does not lead around it', { skip }, async t => {
+  const w = await World.open(t, unshaped)
+  const other = makeEndpoint(red, { container: 'c2', host: 1, address: '10.1.0.3' })
+  const { netns } = await w.lab.container('c2')
+  const request = attachRequest({ ...SAME, endpoint: other, netns })
+  await w.lab.ip(w.container.name, 'addr add 10.1.0.9/16 dev eth0')
+  const arrived = async (): Promise<number> => {
+    const received = async (): Promise<number> =>
+      (await w.driver.counters()).get(request.hostInterface)?.rxPackets ?? Number.NaN
+    const before = await received()
+    const from = ['-I', '10.1.0.9', '-c', '3', '-i', '0.05', '-W', '1']
+    await run('ip', ['netns', 'exec', w.container.name, 'ping', '-n', ...from, '10.1.0.3'])
+    return (await received()) - before
+  }
+  await w.driver.attach(request)
+  await w.lab.ip(w.container.name, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
+  await w.shape(both)
+  t.ok((await arrived()) >= 3, 'without a guard another’s address gets through')
+  await w.driver.setGuard(4789)
+  const ports = [w.endpoint, other].map(endpoint => {
+    const { hostInterface: device, mac, address } = attachRequest({ ...SAME, endpoint, netns })
+    return [device, { device, mac, address }] as const
+  })
+  await w.driver.guard({ ports: new Map(ports), vteps: new Set() }, { mayRemove: true })
+  for (const shaping of [unshaped, both]) {
+    await w.shape(shaping)
+    t.equal(await arrived(), 0, 'a false address is dropped')
+  }
+  t.equal(await w.lab.ping(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address is not')
+})
