@@ -161,11 +161,15 @@ export class SerfRpc {
   }
 
   #settle(seq: number, pending: Pending, error: string): void {
-    this.#pending.delete(seq)
-    clearTimeout(pending.timer)
-    if (error !== '') pending.reject(serfError(error))
-    else if (pending.hasBody) this.#awaiting = pending.resolve
-    else pending.resolve(null)
+    const settled = (): Pending => {
+      this.#pending.delete(seq)
+      clearTimeout(pending.timer)
+      return pending
+    }
+    if (error !== '') settled().reject(serfError(error))
+    // Until its body is there a request is pending: the connection may end before, or nothing come.
+    else if (pending.hasBody) this.#awaiting = body => settled().resolve(body)
+    else settled().resolve(null)
   }
 
   #end(reason: VxmeshError): void {
