@@ -50,7 +50,7 @@ function parseResult(f: Fields): Result {
     case 'network':
       return { kind, network: parseNetworkRow(f['network']) }
     case 'endpoint':
-      return { kind, endpoint: parseEndpointRow(f['endpoint']), created: f['created'] === true }
+      return { kind, endpoint: parseEndpointRow(f['endpoint']), created: flag(f['created']) }
     case 'endpoint-released':
       return { kind, endpoint: parseEndpointRow(f['endpoint']) }
     case 'host':
@@ -69,11 +69,18 @@ function whole(value: unknown): number {
   return value
 }
 
+function flag(value: unknown): boolean {
+  if (typeof value !== 'boolean') throw invalid('created', 'must be true or false')
+  return value
+}
+
 function parseError({ code, message, field }: Fields): ErrorBody {
   if (typeof code !== 'string' || !isErrorCode(code) || typeof message !== 'string') {
     throw invalid('error', 'must have a known code and a message')
   }
-  return typeof field === 'string' ? { code, message, field } : { code, message }
+  if (field === undefined) return { code, message }
+  if (typeof field !== 'string') throw invalid('error', 'must have a text as its field')
+  return { code, message, field }
 }
 
 function as<K extends Command['kind']>(kind: K, value: unknown): Extract<Command, { readonly kind: K }> {

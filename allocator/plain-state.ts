@@ -54,6 +54,8 @@ export type PlainSession = readonly [
 
 export type PlainState = {
   readonly format: number
+  /** Of the whole state (digest.ts): what is read back must come to the same. */
+  readonly digest: string
   readonly appliedIndex: number
   readonly vniCursor: number
   /** By peer id, ascending. */

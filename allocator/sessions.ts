@@ -22,6 +22,8 @@ export type Session = {
 export class Sessions {
   /** Least recently used first: one that is used moves to the end. */
   readonly #byId = new Map<string, Session>()
+  /** When the last one was used. */
+  #newest = 0 as LogIndex
 
   get size(): number {
     return this.#byId.size
@@ -34,6 +36,7 @@ export class Sessions {
       if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#byId.delete(oldest)
       // The opening itself was seq 0, which is not remembered: it is answered alike at any time.
       this.#byId.set(id, { lastUsed: index, settledBelow: 1, answers: new Map(), hash: new SetHash() })
+      this.#newest = index
     }
     return { ok: true, result: { kind: 'session' } }
   }
@@ -63,19 +66,25 @@ export class Sessions {
     return this.#byId.entries()
   }
 
-  /** Takes over a session of a snapshot; they must come least recently used first. @throws Error when they do not */
+  /** Takes over a session of a snapshot; they must come least recently used first. @throws Error on what cannot be */
   restore(p: {
     readonly id: string
     readonly lastUsed: LogIndex
     readonly settledBelow: number
     readonly answers: Iterable<readonly [seq: number, outcome: Outcome]>
   }): void {
-    const newest = [...this.#byId.values()].at(-1)?.lastUsed ?? 0
-    if (this.#byId.has(p.id) || p.lastUsed <= newest) throw new Error(`session ${p.id} is out of order`)
-    const answers = new Map(p.answers)
+    if (this.#byId.has(p.id) || p.lastUsed <= this.#newest) throw new Error(`session ${p.id} is out of order`)
+    if (this.#byId.size >= MAX_SESSIONS) throw new Error(`session ${p.id} is one too many`)
+    const answers = new Map<number, Outcome>()
     const hash = new SetHash()
-    for (const [seq, outcome] of answers) hash.add(hashAnswer(seq, outcome))
+    for (const [seq, outcome] of p.answers) {
+      if (seq < p.settledBelow || answers.has(seq)) throw new Error(`session ${p.id} cannot have the answer ${seq}`)
+      answers.set(seq, outcome)
+      hash.add(hashAnswer(seq, outcome))
+    }
+    if (answers.size > MAX_REMEMBERED) throw new Error(`session ${p.id} has too many answers`)
     this.#byId.set(p.id, { lastUsed: p.lastUsed, settledBelow: p.settledBelow, answers, hash })
+    this.#newest = p.lastUsed
   }
 
   /** O(sessions); the answers are summed up already. */
@@ -93,6 +102,7 @@ export class Sessions {
     this.#byId.delete(id)
     this.#byId.set(id, session)
     session.lastUsed = index
+    this.#newest = index
     return session
   }
 }

@@ -9,6 +9,7 @@ import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { isHostAddress, type Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { digestOf } from './digest.ts'
 import {
   SNAPSHOT_FORMAT,
   type PlainEndpoint,
@@ -29,6 +30,7 @@ export function encodeState(state: ClusterState): PlainState {
   const positions = new Map(hosts.map((host, at) => [host.peerId, at]))
   return {
     format: SNAPSHOT_FORMAT,
+    digest: digestOf(state),
     appliedIndex,
     vniCursor: tables.vnis.cursor,
     hosts: hosts.map(plainHost),
@@ -63,9 +65,13 @@ function restore(plain: PlainState): ClusterState {
   for (const [id, lastUsed, settledBelow, answers] of plain.sessions) {
     const parsed = answers.map(([seq, outcome]) => [whole(seq), parseOutcome(outcome)] as const)
     if (typeof id !== 'string') throw new Error('a session without an id')
+    if (lastUsed > plain.appliedIndex) throw new Error(`session ${id} was used after the last entry`)
     sessions.restore({ id, lastUsed: index(lastUsed), settledBelow: whole(settledBelow), answers: parsed })
   }
-  return new ClusterState({ tables, sessions, appliedIndex: index(plain.appliedIndex) })
+  const state = new ClusterState({ tables, sessions, appliedIndex: index(plain.appliedIndex) })
+  // Also what is sound in itself may be another state than the one that was written.
+  if (digestOf(state) !== plain.digest) throw new Error('its digest is not that of what it holds')
+  return state
 }
 
 function restoreHost([name, peerId, vtep, role, bootId, version]: PlainHost): Host {

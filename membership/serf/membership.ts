@@ -134,14 +134,16 @@ export class Membership {
   /** Connects, listens and takes the first list. Serf may have just been started. */
   async #connect(until: number): Promise<void> {
     for (;;) {
+      let opened: SerfRpc | null = null
       try {
         const rpc = await SerfRpc.open({
           port: this.#options.rpcPort,
+          // Also called when it ends while it is being opened.
           closed: () => {
-            if (this.#rpc === rpc) this.#rpc = null
+            if (this.#rpc === opened) this.#rpc = null
           }
         })
-        this.#rpc = rpc
+        this.#rpc = opened = rpc
         await rpc.monitor(line => {
           if (readLogLine(line) !== null) this.#query()
         })
@@ -149,6 +151,7 @@ export class Membership {
         this.#take(await rpc.members())
         return
       } catch (err) {
+        opened?.close()
         this.#rpc = null
         if (monotonicMs() >= until) throw err
         if (!(await sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err

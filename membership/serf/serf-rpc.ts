@@ -34,6 +34,8 @@ export class SerfRpc {
   #onLog: (line: string) => void = () => undefined
   /** The reply whose body is the next value on the stream. */
   #awaiting: ((body: unknown) => void) | null = null
+  /** Was the last reply a refusal of what has a body? Some commands, `join` among them, send one all the same. */
+  #bodyMayFollow = false
   #nextSeq = 0
   #ended: VxmeshError | null = null
   #received = 0
@@ -144,6 +146,9 @@ export class SerfRpc {
       return
     }
     const header = typeof value === 'object' && value !== null ? (value as Fields) : {}
+    const body = this.#bodyMayFollow && !('Seq' in header)
+    this.#bodyMayFollow = false
+    if (body) return
     const { Seq: seq, Error: error } = header as { Seq?: unknown; Error?: unknown }
     if (typeof seq !== 'number' || typeof error !== 'string') {
       this.#end(serfError('sent something that is no reply'))
@@ -161,11 +166,16 @@ export class SerfRpc {
   }
 
   #settle(seq: number, pending: Pending, error: string): void {
-    this.#pending.delete(seq)
-    clearTimeout(pending.timer)
-    if (error !== '') pending.reject(serfError(error))
-    else if (pending.hasBody) this.#awaiting = pending.resolve
-    else pending.resolve(null)
+    const settled = (): Pending => {
+      this.#pending.delete(seq)
+      clearTimeout(pending.timer)
+      return pending
+    }
+    this.#bodyMayFollow = error !== '' && pending.hasBody
+    if (error !== '') settled().reject(serfError(error))
+    // Until its body is there a request is pending: the connection may end before, or nothing come.
+    else if (pending.hasBody) this.#awaiting = body => settled().resolve(body)
+    else settled().resolve(null)
   }
 
   #end(reason: VxmeshError): void {

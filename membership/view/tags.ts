@@ -2,7 +2,7 @@
 
 import { invalid } from '#model/errors.ts'
 import { parsePeerId, type ClusterId, type PeerId } from '#model/ids.ts'
-import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIpv4, isUnicast, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Role } from '#model/host.ts'
 
 export type AgentTags = {
@@ -37,10 +37,10 @@ export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
   return {
     role,
     peerId: parsePeerId(text(tags, 'peer'), 'peer'),
-    p2pPort: whole(tags, 'p2p', 65_535),
-    vtep: parseIpv4(text(tags, 'vtep'), 'vtep'),
-    protocol: whole(tags, 'vx', 1_000),
-    bootstrapExpect: whole(tags, 'expect', 100),
+    p2pPort: whole(tags, 'p2p', [1, 65_535]),
+    vtep: vtep(text(tags, 'vtep')),
+    protocol: whole(tags, 'vx', [0, 1_000]),
+    bootstrapExpect: whole(tags, 'expect', [0, 100]),
     ...(cluster === undefined ? {} : { clusterId: clusterId(cluster) })
   }
 }
@@ -50,14 +50,25 @@ function clusterId(value: unknown): ClusterId {
   return value as ClusterId
 }
 
+function vtep(value: string): Ipv4 {
+  const address = parseIpv4(value, 'vtep')
+  if (!isUnicast(address)) throw invalid('vtep', 'is not the address of one host')
+  return address
+}
+
 function text(tags: Readonly<Record<string, unknown>>, key: string): string {
   const value = tags[key]
   if (typeof value !== 'string') throw invalid(key, 'is missing')
   return value
 }
 
-function whole(tags: Readonly<Record<string, unknown>>, key: string, max: number): number {
+function whole(
+  tags: Readonly<Record<string, unknown>>,
+  key: string,
+  [min, max]: readonly [min: number, max: number]
+): number {
   const value = text(tags, key)
-  if (!/^[0-9]{1,5}$/.test(value) || Number(value) > max) throw invalid(key, `is no number up to ${max}`)
-  return Number(value)
+  const number = /^[0-9]{1,5}$/.test(value) ? Number(value) : NaN
+  if (!(number >= min && number <= max)) throw invalid(key, `is no number from ${min} to ${max}`)
+  return number
 }

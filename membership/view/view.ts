@@ -29,7 +29,8 @@ export function reduceView(
   const foreign = read.flatMap(r => (r.kind === 'foreign' ? [r.foreign] : []))
   const { members, doubles } = onePerPeer(read.flatMap(r => (r.kind === 'member' ? [r.member] : [])))
   const changes = compare(view.members, members)
-  const allForeign = [...foreign, ...doubles]
+  // Serf lists its members in no order.
+  const allForeign = [...foreign, ...doubles].sort((a, b) => byText(a.name, b.name) || byText(a.reason, b.reason))
   if (changes.length === 0 && same(view.foreign, allForeign)) return { view, changes }
   return { view: { revision: view.revision + 1, members, foreign: allForeign }, changes }
 }
@@ -41,12 +42,21 @@ export function reduceView(
 function onePerPeer(all: readonly Member[]): { members: readonly Member[]; doubles: readonly Foreign[] } {
   const best = new Map<PeerId, Member>()
   const doubles: Foreign[] = []
-  for (const member of [...all].sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1))) {
+  for (const member of [...all].sort((a, b) => rank(a) - rank(b) || byName(a, b))) {
     const other = best.get(member.peerId)
     if (other === undefined) best.set(member.peerId, member)
     else doubles.push({ name: member.name, reason: `has the peer id of ${other.name}` })
   }
-  return { members: [...best.values()].sort((a, b) => (a.name < b.name ? -1 : 1)), doubles }
+  return { members: [...best.values()].sort(byName), doubles }
+}
+
+/** A name is one member's in Serf; should it not be, the order is still the same everywhere. */
+function byName(a: Member, b: Member): number {
+  return byText(a.name, b.name) || byText(a.peerId, b.peerId)
+}
+
+function byText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }
 
 function rank(member: Member): number {

@@ -11,6 +11,7 @@ export class IndexGate {
 
   /** Lets through all who wait for this index or an earlier one. */
   reached(index: LogIndex): void {
+    if (index <= this.#reached) return
     this.#reached = index
     const due = this.#waiters.filter(w => w.index <= index)
     if (due.length === 0) return

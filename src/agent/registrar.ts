@@ -49,7 +49,6 @@ export class Registrar {
     while (!signal.aborted && !this.registered) {
       try {
         await this.#options.propose({ kind: 'host-register', host: this.#options.host })
-        this.problem = null
         break
       } catch (thrown) {
         this.problem = asVxmeshError(thrown)
@@ -58,6 +57,8 @@ export class Registrar {
         pauseMs = Math.min(pauseMs * 2, RETRY_MAX_MS)
       }
     }
+    // Also a try that failed here may have been committed.
+    this.problem = null
     this.#running = false
   }
 }

@@ -97,6 +97,14 @@ export function isErrorCode(text: string): text is ErrorCode {
 /** Any thrown value as a VxmeshError: an unknown one becomes ERR_INTERNAL with the original as its cause. */
 export function asVxmeshError(thrown: unknown): VxmeshError {
   if (thrown instanceof VxmeshError) return thrown
-  const message = thrown instanceof Error ? thrown.message : String(thrown)
-  return new VxmeshError('ERR_INTERNAL', message, { cause: thrown })
+  return new VxmeshError('ERR_INTERNAL', messageOf(thrown), { cause: thrown })
+}
+
+function messageOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message
+  try {
+    return String(thrown)
+  } catch {
+    return 'something that is no error'
+  }
 }

@@ -24,7 +24,7 @@ export const VNI_MAX = 0xffffff
 
 const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 const CONTAINER_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
-const IFNAME = /^[^\s/:\0-\x20\x7f-\uffff]{1,15}$/
+const IFNAME = /^[^\s/:%\0-\x20\x7f-\uffff]{1,15}$/
 const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{40,80}$/
 
 /** A VNI from a number or its decimal text. @throws ERR_INVALID */
@@ -52,9 +52,12 @@ export function parseContainerId(text: string, field = 'containerId'): Container
   return match({ text, field, pattern: CONTAINER_ID, rule }) as ContainerId
 }
 
-/** An interface name as the kernel takes it (dev_valid_name), ASCII only. @throws ERR_INVALID */
+/**
+ * An interface name as the kernel takes it (dev_valid_name), ASCII only, and without "%": the kernel would fill in a
+ * number (`eth%d`), and the interface would have another name than its endpoint. @throws ERR_INVALID
+ */
 export function parseIfName(text: string, field = 'ifname'): IfName {
-  const rule = 'must be 1 to 15 printable ASCII characters without "/", ":" or white space'
+  const rule = 'must be 1 to 15 printable ASCII characters without "/", ":", "%" or white space'
   if (text === '.' || text === '..') throw invalid(field, `${rule}, got ${quote(text)}`)
   return match({ text, field, pattern: IFNAME, rule }) as IfName
 }
@@ -71,9 +74,21 @@ function match(p: { text: string; field: string; pattern: RegExp; rule: string }
   return p.text
 }
 
+/** What JSON leaves as it is and a terminal obeys: DEL, C1, and the marks that turn the direction of text. */
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_C}]/gu
+
 /** A value for an error message: quoted, control characters escaped, at most 80 characters. */
 export function quote(value: unknown): string {
-  const text = JSON.stringify(value) as string | undefined
+  const text = toJson(value)?.replace(UNSEEN, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
   if (text === undefined) return typeof value
-  return text.length > 80 ? `${text.slice(0, 77)}..."` : text
+  return text.length > 80 ? `${text.slice(0, 76)}..."` : text
+}
+
+/** Undefined for what JSON cannot hold. */
+function toJson(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return undefined
+  }
 }

@@ -45,8 +45,7 @@ export function parseSubnet(text: string, field = 'subnet'): Subnet {
   const base = parseIpv4(address, field)
   const subnet = { base: networkAddress(base, prefixLength), prefixLength }
   if (subnet.base !== base) throw invalid(field, `has host bits set; did you mean ${formatSubnet(subnet)}?`)
-  const firstOctet = base >>> 24
-  if (firstOctet === 0 || firstOctet === 127 || firstOctet >= 224 || base >>> 16 === 0xa9fe) {
+  if (!isUnicast(base) || base >>> 24 === 127 || base >>> 16 === 0xa9fe) {
     throw invalid(field, `${text} is not a unicast range that containers can use`)
   }
   return subnet
@@ -62,6 +61,12 @@ export function parseTransitRange(text: string, field = 'transit'): Subnet {
 
 export function formatSubnet(subnet: Subnet): string {
   return `${formatIpv4(subnet.base)}/${subnet.prefixLength}`
+}
+
+/** Can this be the address of one host: none of 0.0.0.0/8, multicast, reserved or broadcast? */
+export function isUnicast(address: Ipv4): boolean {
+  const firstOctet = address >>> 24
+  return firstOctet > 0 && firstOctet < 224
 }
 
 export function networkAddress(address: Ipv4, prefixLength: number): Ipv4 {

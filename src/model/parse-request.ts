@@ -5,7 +5,7 @@ import type { Command, Request } from './command.ts'
 import { invalid } from './errors.ts'
 import type { Host, Role } from './host.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId, parseVni } from './ids.ts'
-import { formatSubnet, parseSubnet, type Ipv4, type Subnet } from './ipv4.ts'
+import { formatIpv4, formatSubnet, isUnicast, parseSubnet, type Ipv4, type Subnet } from './ipv4.ts'
 import { parseMac } from './mac.ts'
 import { MTU_MAX, MTU_MIN } from './network.ts'
 import { checkDelay, checkRate } from './quantity.ts'
@@ -92,7 +92,7 @@ function host(value: unknown): Host {
   return {
     name: parseHostName(text(f, 'name')),
     peerId: parsePeerId(text(f, 'peerId')),
-    vtep: ipv4(f, 'vtep'),
+    vtep: vtep(f),
     role: role satisfies Role,
     bootId: text(f, 'bootId'),
     version: text(f, 'version')
@@ -109,6 +109,12 @@ function ipv4(f: Fields, key: string): Ipv4 {
   const n = wholeNumber(f, key)
   if (n > 0xffffffff) throw invalid(key, 'must be an IPv4 address, a 32-bit number')
   return n as Ipv4
+}
+
+function vtep(f: Fields): Ipv4 {
+  const address = ipv4(f, 'vtep')
+  if (!isUnicast(address)) throw invalid('vtep', `must be the address of one host, got ${formatIpv4(address)}`)
+  return address
 }
 
 function mtu(f: Fields): number {

@@ -77,11 +77,15 @@ function parseQuantity(p: {
   units: Readonly<Record<string, number>>
   example: string
 }): number {
-  const match = /^([0-9]{1,15}(?:\.[0-9]{1,6})?)([a-z]*)$/.exec(p.text.toLowerCase())
-  const factor =
-    match === null ? undefined : Object.hasOwn(p.units, match[2] ?? '') ? p.units[match[2] ?? ''] : undefined
+  const match = /^([0-9]{1,15}(?:\.[0-9]{1,6})?)([a-zA-Z]*)$/.exec(p.text)
+  const unit = match?.[2]?.toLowerCase() ?? ''
+  const factor = match !== null && Object.hasOwn(p.units, unit) ? p.units[unit] : undefined
   if (match === null || factor === undefined) {
     throw invalid(p.field, `must be a number with a unit like ${p.example}, got ${quote(p.text)}`)
   }
-  return Math.round(Number(match[1]) * factor)
+  const exact = Number(match[1]) * factor
+  const rounded = Math.round(exact)
+  // Rounding must not turn the strictest limit into none.
+  if (rounded === 0 && exact > 0) throw invalid(p.field, `is too small, got ${quote(p.text)}`)
+  return rounded
 }

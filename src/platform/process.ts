@@ -1,5 +1,6 @@
 // Child processes: execa, never a shell. A long-running one is handed out as a small handle.
 
+import { closeSync, openSync } from 'node:fs'
 import { execa } from 'execa'
 import { VxmeshError } from '#model/errors.ts'
 
@@ -44,15 +45,19 @@ export async function startDetached(
   args: readonly string[],
   options: { logFile: string }
 ): Promise<ChildHandle> {
+  // A descriptor of the file itself: given a name, execa would stand between with a pipe. It takes any descriptor, but
+  // its types name only two.
+  const log = openSync(options.logFile, 'a', 0o600) as 1
   const child = execa(file, args, {
     reject: false,
     detached: true,
     cleanup: false,
     stdin: 'ignore',
-    stdout: { file: options.logFile, append: true },
-    stderr: { file: options.logFile, append: true },
+    stdout: log,
+    stderr: log,
     buffer: false
   })
+  closeSync(log)
   if (child.pid === undefined) {
     const failed = await child
     throw new VxmeshError('ERR_INTERNAL', `cannot start ${file}: ${failed.shortMessage ?? 'no process'}`, {

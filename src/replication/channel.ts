@@ -43,7 +43,9 @@ export class Channel {
 
   /** Queues a frame. False when it was dropped: the channel is closed, or too much waits already. */
   send(payload: Uint8Array): boolean {
-    if (this.#closed || this.#stream.status !== 'open') return false
+    // A stream that ended before anybody listened will not say so any more.
+    if (this.#stream.status !== 'open') this.close(null)
+    if (this.#closed) return false
     const ahead = this.#stream.writeBufferLength + this.#waitingBytes
     if (ahead + payload.byteLength > MAX_WAITING_BYTES) return false
     const frame = encodeFrame(payload)

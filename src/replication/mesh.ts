@@ -104,8 +104,8 @@ export class Mesh {
 
   /** Opens a stream, connecting first where needed. @throws ERR_PEER */
   async openStream(peer: PeerId, protocol: string): Promise<Stream> {
-    const id = peerIdFromString(peer)
     try {
+      const id = peerIdFromString(peer)
       if (this.#node.getConnections(id).length === 0) await this.connect(peer)
       return await this.#node.dialProtocol(id, protocol, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
     } catch (err) {

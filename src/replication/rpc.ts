@@ -6,6 +6,7 @@ import type { PeerId } from '#model/ids.ts'
 import { monotonicMs, within } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Channel } from './channel.ts'
+import { MAX_FRAME_BYTES } from './frame.ts'
 import type { Mesh } from './mesh.ts'
 
 const PROTOCOL = '/vxmesh/rpc/1'
@@ -43,9 +44,9 @@ export class Rpc {
           const [id, method, body] = asTriple(decodeMsgpack(payload))
           if (served >= MAX_SERVED) throw new VxmeshError('ERR_TOO_LARGE', 'too many requests under way')
           served += 1
-          void this.#serve(String(method), body, peer).then(([error, result]) => {
+          void this.#serve({ id, method: String(method), body }, peer).then(answer => {
             served -= 1
-            channel.send(encodeMsgpack([id, error, result]))
+            channel.send(answer)
           })
         },
         closed: () => undefined
@@ -58,7 +59,7 @@ export class Rpc {
     this.#handlers.set(method, handler)
   }
 
-  /** Calls a peer. @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, or the handler's error */
+  /** Calls a peer. @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error */
   call(p: Call): Promise<unknown> {
     const open = this.#connections.get(p.peer)
     if (open !== undefined) return this.#ask(open, p, p.timeoutMs)
@@ -75,26 +76,27 @@ export class Rpc {
   #ask(connection: Connection, p: Call, timeoutMs: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
+      if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
+        throw new VxmeshError('ERR_PEER', `peer ${p.peer} takes no more requests`)
+      }
       const timer = setTimeout(() => {
         connection.pending.delete(id)
         reject(timedOut(p))
       }, timeoutMs)
       connection.pending.set(id, { resolve, reject, timer })
-      if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
-        connection.pending.delete(id)
-        clearTimeout(timer)
-        reject(new VxmeshError('ERR_PEER', `peer ${p.peer} takes no more requests`))
-      }
     })
   }
 
-  async #serve(method: string, body: unknown, from: PeerId): Promise<[ErrorBody | null, unknown]> {
-    const handler = this.#handlers.get(method)
+  /** The answer's frame; never rejects. */
+  async #serve(p: { id: number; method: string; body: unknown }, from: PeerId): Promise<Uint8Array> {
+    const handler = this.#handlers.get(p.method)
     try {
-      if (handler === undefined) throw new VxmeshError('ERR_UNSUPPORTED', `no such request: ${method.slice(0, 40)}`)
-      return [null, await handler(body, from)]
+      if (handler === undefined) throw new VxmeshError('ERR_UNSUPPORTED', `no such request: ${p.method.slice(0, 40)}`)
+      const answer = encodeMsgpack([p.id, null, await handler(p.body, from)])
+      if (answer.byteLength <= MAX_FRAME_BYTES) return answer
+      throw new VxmeshError('ERR_TOO_LARGE', `an answer of ${answer.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
     } catch (err) {
-      return [asVxmeshError(err).toBody(), null]
+      return encodeMsgpack([p.id, asVxmeshError(err).toBody(), null])
     }
   }
 

@@ -1,5 +1,6 @@
 // Commands, requests and a driver that applies them in order, for the allocator's tests.
 
+import type { Test } from 'tap'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
@@ -8,6 +9,8 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIpv4, parseIpv4, parseSubnet } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { verify } from '#allocator/consistency.ts'
+import { encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 
 export type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
@@ -153,4 +156,27 @@ export class Caller {
 /** `ok`, or the code and field of a refusal. */
 export function brief(outcome: Outcome): string {
   return outcome.ok ? 'ok' : `${outcome.error.code} ${outcome.error.field ?? '-'}`
+}
+
+/** Rows, cursors and their hash: all that a command may change, remembered answers aside. */
+export function contents(state: ClusterState): string {
+  const { hosts, networks, vniCursor } = encodeState(state)
+  return JSON.stringify({ hosts, networks, vniCursor, hash: state.tables.hash.value })
+}
+
+export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }
+
+/** One test a case: refused by this code and field, on a state that is as before. */
+export function testRefusals(t: Test, ready: () => Caller, cases: readonly Refusal[]): void {
+  for (const { what, command, refused } of cases) {
+    t.test(`refused: ${what}`, t => {
+      const caller = ready()
+      const before = contents(caller.state)
+      const outcome = caller.try(command)
+      t.equal(brief(outcome), refused)
+      t.equal(contents(caller.state), before, 'nothing has changed')
+      t.same(verify(caller.state), [])
+      t.end()
+    })
+  }
 }

@@ -1,0 +1,231 @@
+import t from 'tap'
+import { verify } from '#allocator/consistency.ts'
+import { MAX_REMEMBERED } from '#allocator/sessions.ts'
+import type { ClusterState } from '#allocator/state-machine.ts'
+import type { NetworkTable, Tables } from '#allocator/tables.ts'
+import type { Outcome } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { HostName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { parseMac } from '#model/mac.ts'
+import { attach, Caller, create, makeHost, peer } from './fixtures.ts'
+
+type World = {
+  state: ClusterState
+  tables: Tables
+  red: NetworkTable
+  blue: NetworkTable
+  one: Endpoint
+  two: Endpoint
+}
+
+/** Red, VNI 4096, with endpoints one (h1) and two (h2); blue, VNI 77; two sessions. */
+function sound(): World {
+  const caller = Caller.ready()
+  caller.do(create('blue', { vni: 77 }))
+  caller.send({ session: 's2', seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
+  const one = caller.endpoint(attach('red', 'one'))
+  const two = caller.endpoint(attach('red', 'two', { host: 2 }))
+  const { tables } = caller.state
+  const [red, blue] = ['red', 'blue'].map(name => tables.networks.get(name as NetworkName))
+  if (red === undefined || blue === undefined) throw new Error('no network')
+  return { state: caller.state, tables, red, blue, one, two }
+}
+
+/** The sessions as they are held, where a test may spoil them. */
+function session(
+  state: ClusterState,
+  id: string
+): { lastUsed: number; settledBelow: number; answers: Map<number, Outcome> } {
+  const found = [...state.sessions.entries()].find(([each]) => each === id)?.[1]
+  if (found === undefined) throw new Error('no session')
+  return found
+}
+
+const X = 'x' as NetworkName
+const ANSWER: Outcome = { ok: true, result: { kind: 'session' } }
+
+const defects: readonly { what: string; plant: (world: World) => unknown; found: RegExp }[] = [
+  {
+    what: 'a VNI that nobody has',
+    plant: w => w.tables.vnis.claim(5_000),
+    found: /^VNI 5000 is marked and has no owner/
+  },
+  { what: 'a VNI that is not marked', plant: w => w.tables.vnis.release(77), found: /^VNI 77 has an owner and is not/ },
+  {
+    what: 'a VNI of two networks',
+    plant: w => (w.blue.network = { ...w.blue.network, vni: 4_096 as Vni }),
+    found: /^VNI 4096 has two owners/
+  },
+  {
+    what: 'a VNI of 25 bits',
+    plant: w => (w.blue.network = { ...w.blue.network, vni: (2 ** 24) as Vni }),
+    found: /^VNI 16777216 is out of range/
+  },
+  { what: 'a network under another name', plant: w => w.tables.networks.set(X, w.red), found: /red is filed under x/ },
+  {
+    what: 'a network that is not found by its VNI',
+    plant: w => w.tables.networkByVni.delete(77 as Vni),
+    found: /blue is not found by its VNI/
+  },
+  {
+    what: 'a VNI that leads to another network',
+    plant: w => w.tables.networkByVni.set(9 as Vni, w.red),
+    found: /VNI 9 leads to network red/
+  },
+  {
+    what: 'an index of VNIs that is too long',
+    plant: w => w.tables.networkByVni.set(9 as Vni, w.red),
+    found: /3 by VNI/
+  },
+  {
+    what: 'an address that nobody has',
+    plant: w => w.red.pool.claim(parseIpv4('10.1.0.9')),
+    found: /10\.1\.0\.9 is marked/
+  },
+  {
+    what: 'an address that is not marked',
+    plant: w => w.red.pool.release(w.one.address),
+    found: /red: address 10\.1\.0\.2 has an owner and is not marked/
+  },
+  {
+    what: 'an address of two endpoints',
+    plant: w => w.red.byAddress.set(parseIpv4('10.1.0.9'), w.one),
+    found: /address 10\.1\.0\.2 has two owners/
+  },
+  {
+    what: 'an endpoint under another address',
+    plant: w => w.red.byAddress.set(parseIpv4('10.1.0.9'), w.one),
+    found: /one\/eth0 is filed under 10\.1\.0\.9/
+  },
+  {
+    what: 'an endpoint with the address of the gateway',
+    plant: w => w.red.byAddress.set(w.red.network.gateway, { ...w.one, address: w.red.network.gateway }),
+    found: /address 10\.1\.0\.1 has two owners/
+  },
+  {
+    what: 'an endpoint outside of its subnet',
+    plant: w => w.red.byAddress.set(parseIpv4('10.9.0.9'), { ...w.one, address: parseIpv4('10.9.0.9') }),
+    found: /outside of its subnet/
+  },
+  {
+    what: 'an endpoint in another network',
+    plant: w => w.blue.byAddress.set(w.one.address, w.one),
+    found: /filed in blue/
+  },
+  {
+    what: 'an endpoint with another VNI than its network',
+    plant: w => w.red.byAddress.set(w.one.address, { ...w.one, vni: 77 as Vni }),
+    found: /one\/eth0 is filed in red/
+  },
+  { what: 'an endpoint that is not found by its MAC', plant: w => w.red.byMac.delete(w.one.mac), found: /by its MAC/ },
+  {
+    what: 'a MAC that nobody has',
+    plant: w => w.red.byMac.set(parseMac('02:aa:00:00:00:01'), w.one),
+    found: /2 endpoints, 3 MACs/
+  },
+  {
+    what: 'an endpoint that is not found on its host',
+    plant: w => w.tables.byHost.get(w.one.host)?.delete(w.one),
+    found: /one\/eth0 is not found on its host/
+  },
+  {
+    what: 'an endpoint on two hosts',
+    plant: w => w.tables.byHost.get(peer(2))?.add(w.one),
+    found: /2 endpoints, 3 by host/
+  },
+  { what: 'an endpoint on no host', plant: w => w.tables.hosts.delete(peer(1)), found: /on a host that is not there/ },
+  {
+    what: 'an endpoint that is not found by its container',
+    plant: w => w.tables.containers.remove(w.one),
+    found: /one\/eth0 is not found by its container/
+  },
+  {
+    what: 'a container that has no endpoint',
+    plant: w => w.tables.containers.add({ ...w.one, containerId: 'x' as never }),
+    found: /2 endpoints, 3 by container/
+  },
+  {
+    what: 'an endpoint that was replaced behind its indexes',
+    plant: w => w.red.byAddress.set(w.one.address, { ...w.one }),
+    found: /one\/eth0 is not found by its container/
+  },
+  {
+    what: 'a row that was changed behind the hash',
+    plant: w => (w.red.network = { ...w.red.network, egressRate: 8_000 }),
+    found: /hash is not that of the rows/
+  },
+  { what: 'a hash of more than the rows', plant: w => w.tables.hash.add({ a: 1, b: 0 }), found: /hash is not that/ },
+  {
+    what: 'a host under another peer id',
+    plant: w => w.tables.hosts.set('x' as PeerId, makeHost(2)),
+    found: /h2 is filed under x/
+  },
+  {
+    what: 'a host that is not found by its name',
+    plant: w => w.tables.hostByName.delete('h1' as HostName),
+    found: /h1 is not found by its name/
+  },
+  {
+    what: 'a host that is not found by its VTEP',
+    plant: w => w.tables.hostByVtep.set(parseIpv4('192.0.2.1'), makeHost(2)),
+    found: /h1 is not found by its VTEP/
+  },
+  {
+    what: 'a name of no host',
+    plant: w => w.tables.hostByName.set('x' as HostName, makeHost(1)),
+    found: /2 hosts, 3 by name/
+  },
+  {
+    what: 'a VTEP of no host',
+    plant: w => w.tables.hostByVtep.set(parseIpv4('192.0.2.9'), makeHost(1)),
+    found: /2 hosts, 3 by VTEP/
+  },
+  { what: 'a host without a set', plant: w => w.tables.byHost.delete(peer(1)), found: /h1 has no set of endpoints/ },
+  { what: 'a set of no host', plant: w => w.tables.byHost.set(peer(9), new Set()), found: /2 hosts, 3 by endpoints/ },
+  {
+    what: 'a session of the future',
+    plant: w => (session(w.state, 's1').lastUsed = w.state.appliedIndex + 1),
+    found: /session s1: used at \d+, out of order/
+  },
+  {
+    what: 'sessions out of order',
+    plant: w => (session(w.state, 's2').lastUsed = w.state.appliedIndex),
+    found: /session s1: used at \d+, out of order/
+  },
+  {
+    what: 'an answer that is settled',
+    plant: w => session(w.state, 's1').answers.set(0, ANSWER),
+    found: /session s1: answer 0 is settled/
+  },
+  {
+    what: 'too many answers',
+    plant: w => [...Array(MAX_REMEMBERED + 1).keys()].map(n => session(w.state, 's2').answers.set(n + 1, ANSWER)),
+    found: new RegExp(`session s2: ${MAX_REMEMBERED + 1} answers`)
+  }
+]
+
+t.test('a sound state has no faults', t => {
+  t.same(verify(sound().state), [])
+  t.end()
+})
+
+for (const { what, plant, found } of defects) {
+  t.test(`found: ${what}`, t => {
+    const world = sound()
+    plant(world)
+    const faults = verify(world.state)
+    t.ok(
+      faults.some(fault => found.test(fault)),
+      faults.join('; ')
+    )
+    t.end()
+  })
+}
+
+t.test('an entry without a command is no fault', t => {
+  const { state } = sound()
+  state.skip((state.appliedIndex + 1) as LogIndex)
+  t.same(verify(state), [])
+  t.end()
+})

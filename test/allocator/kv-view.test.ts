@@ -1,0 +1,181 @@
+import t from 'tap'
+import { getKv, listKv } from '#allocator/kv-view.ts'
+import { attach, Caller, create, detach, makeHost, peer } from './fixtures.ts'
+
+const caller = Caller.ready()
+caller.do(
+  create('blue', { subnet: '10.2.0.0/29', gateway: '10.2.0.3', vni: 77, requestId: 'r', egressRate: 5_000_000 })
+)
+caller.do(attach('red', 'c1'))
+caller.do(attach('red', 'c1', { ifname: 'eth1' }))
+caller.do(attach('blue', 'c2', { host: 2, address: '10.2.0.6', rate: 8_000, requestId: 'q' }))
+const { state } = caller
+
+const KEYS = [
+  'endpoint/blue/c2/eth0',
+  'endpoint/red/c1/eth0',
+  'endpoint/red/c1/eth1',
+  'host/h1',
+  'host/h2',
+  'ipStore/blue',
+  'ipStore/red',
+  'network/blue',
+  'network/red',
+  'vlanStore'
+]
+
+t.test("the keys are the paper's, in order", t => {
+  t.same(
+    listKv(state).map(({ key }) => key),
+    KEYS
+  )
+  t.end()
+})
+
+const values: readonly { key: string; value: Record<string, unknown> }[] = [
+  {
+    key: 'network/blue',
+    value: {
+      name: 'blue',
+      vni: 77,
+      subnet: '10.2.0.0/29',
+      gateway: '10.2.0.3',
+      egressRate: 5_000_000,
+      mtu: 0,
+      egress: true,
+      hostAccess: false,
+      requestId: 'r'
+    }
+  },
+  {
+    key: 'vlanStore',
+    value: {
+      base: 0,
+      size: 2 ** 24,
+      used: 2,
+      reserved: 1,
+      cursor: 4_097,
+      set: [
+        [0, 0],
+        [77, 77],
+        [4_096, 4_096]
+      ]
+    }
+  },
+  {
+    key: 'ipStore/blue',
+    value: {
+      base: '10.2.0.0',
+      size: 8,
+      used: 1,
+      reserved: 3,
+      cursor: '10.2.0.1',
+      set: [
+        ['10.2.0.0', '10.2.0.0'],
+        ['10.2.0.3', '10.2.0.3'],
+        ['10.2.0.6', '10.2.0.7']
+      ]
+    }
+  },
+  {
+    key: 'endpoint/blue/c2/eth0',
+    value: {
+      network: 'blue',
+      vni: 77,
+      containerId: 'c2',
+      ifname: 'eth0',
+      name: '',
+      host: 'h2',
+      peerId: peer(2),
+      address: '10.2.0.6',
+      mac: '02:4d:0a:02:00:06',
+      ingressRate: 8_000,
+      egressRate: 0,
+      delayUs: 0,
+      requestId: 'q'
+    }
+  },
+  { key: 'host/h1', value: { ...makeHost(1), vtep: '192.0.2.1' } }
+]
+for (const { key, value } of values) {
+  t.test(`${key} is readable`, t => {
+    t.strictSame(getKv(state, key), value)
+    t.strictSame(listKv(state, key), [{ key, value }])
+    t.strictSame(JSON.parse(JSON.stringify(value)), value, 'as plain JSON')
+    t.end()
+  })
+}
+
+t.test('each key that is listed can be asked for, with the same value', t => {
+  for (const { key, value } of listKv(state)) t.strictSame(getKv(state, key), value, key)
+  t.end()
+})
+
+for (const prefix of [
+  '',
+  'e',
+  'endpoint',
+  'endpoint/',
+  'endpoint/red/c1',
+  'host/',
+  'ip',
+  'n',
+  'network/r',
+  'v',
+  'x',
+  '/'
+]) {
+  t.test(`the prefix "${prefix}" gives the keys that start with it`, t => {
+    t.same(
+      listKv(state, prefix).map(({ key }) => key),
+      KEYS.filter(key => key.startsWith(prefix))
+    )
+    t.end()
+  })
+}
+
+for (const key of [
+  '',
+  '/',
+  'network',
+  'network/',
+  'network/green',
+  'network/red/',
+  'network/red/x',
+  'Network/red',
+  'vlanStore/',
+  'vlanStore/red',
+  'vlan',
+  'ipStore',
+  'ipStore/green',
+  'ipStore/red/10.1.0.2',
+  'endpoint',
+  'endpoint/red',
+  'endpoint/red/c1',
+  'endpoint/red/c1/eth2',
+  'endpoint/red/c1/eth0/x',
+  'endpoint/blue/c1/eth0',
+  'endpoint//c1/eth0',
+  'host/h3',
+  `host/${peer(1)}`,
+  '__proto__',
+  'network/__proto__',
+  'network/constructor',
+  'constructor'
+]) {
+  t.test(`there is nothing under "${key}"`, t => {
+    t.equal(getKv(state, key), undefined)
+    t.end()
+  })
+}
+
+t.test('a network that shares a prefix of its name is not taken for the other', t => {
+  const own = Caller.ready()
+  own.do(create('red-2'))
+  own.do(attach('red-2', 'c1'))
+  t.same(listKv(own.state, 'endpoint/red/'), [])
+  t.equal(listKv(own.state, 'endpoint/red').length, 1)
+  own.do(detach('c1'))
+  t.same(listKv(own.state, 'endpoint'), [])
+  t.end()
+})

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { verify } from '#allocator/consistency.ts'
+import { digestOf, hashRows } from '#allocator/digest.ts'
+import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+import type { Command, Outcome, Request } from '#model/command.ts'
+import type { LogIndex, NetworkName } from '#model/ids.ts'
+import { broadcastAddress } from '#model/ipv4.ts'
+import { history } from './arbitraries.ts'
+import { attach, Caller, create, detach } from './fixtures.ts'
+import { Model, type Foretold } from './model.ts'
+
+/** A fixed seed would only ever ask the same questions; a failure prints the one that it needs. */
+const RUNS = { numRuns: 250 }
+
+function told(outcome: Outcome): Foretold {
+  if (!outcome.ok) return { code: outcome.error.code }
+  const { result } = outcome
+  if (result.kind === 'network') return { code: 'ok', vni: result.network.vni }
+  if (result.kind === 'endpoint') return { code: 'ok', address: result.endpoint.address, mac: result.endpoint.mac }
+  return { code: 'ok' }
+}
+
+function assertSame(foretold: Foretold, outcome: Outcome, command: Command): void {
+  const given = told(outcome)
+  for (const key of ['code', 'vni', 'address', 'mac'] as const) {
+    if (key === 'code' || foretold[key] !== undefined) {
+      assert.equal(given[key], foretold[key], `${key} of ${JSON.stringify(command)}`)
+    }
+  }
+}
+
+function assertEqualToModel(state: ClusterState, model: Model): void {
+  const sorted = (lines: Iterable<string>): string[] => [...lines].sort()
+  assert.deepEqual(
+    sorted([...state.networks()].map(n => `${n.name} ${n.vni} ${n.subnet.base} ${n.gateway} ${n.egressRate}`)),
+    sorted(model.networks.map(n => `${n.name} ${n.vni} ${n.base} ${n.gateway} ${n.egressRate}`))
+  )
+  assert.deepEqual(
+    sorted(
+      [...state.endpoints()].map(e => `${e.network} ${e.containerId} ${e.ifname} ${e.host} ${e.address} ${e.mac}`)
+    ),
+    sorted(model.endpoints.map(e => `${e.network} ${e.container} ${e.ifname} ${e.host} ${e.address} ${e.mac}`))
+  )
+  assert.deepEqual(
+    sorted([...state.hosts()].map(h => `${h.peerId} ${h.name} ${h.vtep}`)),
+    sorted(model.hosts.map(h => `${h.peer} ${h.name} ${h.vtep}`))
+  )
+}
+
+/** Whatever the commands were: what must never be. */
+function assertInvariants(state: ClusterState): void {
+  for (const network of state.networks()) {
+    const addresses = state.endpointsOf(network.name).map(e => e.address)
+    const macs = state.endpointsOf(network.name).map(e => e.mac)
+    assert.equal(new Set(addresses).size, addresses.length, 'no address twice in a network')
+    assert.equal(new Set(macs).size, macs.length, 'no MAC twice in a network')
+    for (const never of [network.subnet.base, broadcastAddress(network.subnet), network.gateway]) {
+      assert.ok(!addresses.includes(never), 'neither network, broadcast nor gateway address')
+    }
+    assert.equal(state.addressUse(network.name)?.used, addresses.length)
+  }
+  const vnis = [...state.networks()].map(n => n.vni)
+  assert.equal(new Set(vnis).size, vnis.length, 'no VNI twice')
+  assert.deepEqual(verify(state), [])
+}
+
+t.test('whatever the commands are, answers and state are those of the plain model', t => {
+  let [carriedOut, refused] = [0, 0]
+  const property = fc.property(history(60), commands => {
+    const [caller, model] = [new Caller(), new Model()]
+    for (const command of commands) {
+      const foretold = model.apply(command)
+      const before = caller.state.tables.hash.value
+      const outcome = caller.try(command)
+      assertSame(foretold, outcome, command)
+      assertEqualToModel(caller.state, model)
+      assertInvariants(caller.state)
+      if (outcome.ok) carriedOut += 1
+      else refused += 1
+      if (!outcome.ok) assert.deepEqual(caller.state.tables.hash.value, before, 'a refusal changes no row')
+    }
+  })
+  fc.assert(property, RUNS)
+  t.ok(carriedOut > 1_000 && refused > 1_000, 'both kinds were asked for')
+  t.end()
+})
+
+/** Requests of two sessions in one log, a part of them repeated. */
+function requestsOf(commands: readonly Command[], repeats: readonly number[]): Request[] {
+  const requests: Request[] = ['s1', 's2'].map(session => {
+    return { session, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+  })
+  commands.forEach((command, at) => {
+    const seq = Math.floor(at / 2) + 1
+    requests.push({ session: at % 2 === 0 ? 's1' : 's2', seq, settledBelow: Math.max(0, seq - 4), command })
+    const again = requests[2 + ((repeats[at % repeats.length] ?? 0) % (at + 1))]
+    if (again !== undefined && at % 3 === 0) requests.push(again)
+  })
+  return requests
+}
+
+const log = fc
+  .tuple(history(60), fc.array(fc.nat(100), { minLength: 1, maxLength: 20 }))
+  .map(([commands, repeats]) => requestsOf(commands, repeats))
+
+t.test('two replicas give the same answers and digests, also when one was restored on the way', t => {
+  const property = fc.property(log, fc.nat(60), (requests, restoreAt) => {
+    const one = new ClusterState()
+    let two = new ClusterState()
+    requests.forEach((request, at) => {
+      const index = (at + 1) as LogIndex
+      if (at === restoreAt) two = decodeState(JSON.parse(JSON.stringify(encodeState(two))))
+      assert.deepEqual(two.apply(index, request), one.apply(index, request))
+      assert.equal(digestOf(two), digestOf(one))
+    })
+    assert.deepEqual(encodeState(two), encodeState(one))
+  })
+  fc.assert(property, RUNS)
+  t.pass()
+  t.end()
+})
+
+t.test('the hash that is kept is the one of the rows, at any moment', t => {
+  const property = fc.property(log, requests => {
+    const state = new ClusterState()
+    requests.forEach((request, at) => {
+      state.apply((at + 1) as LogIndex, request)
+      assert.deepEqual(state.tables.hash.value, hashRows(state.tables))
+    })
+  })
+  fc.assert(property, RUNS)
+  t.pass()
+  t.end()
+})
+
+t.test('an entry out of order is a broken invariant, and nothing has changed', t => {
+  const caller = Caller.ready()
+  const digest = digestOf(caller.state)
+  const request: Request = { session: 's1', seq: 99, settledBelow: 1, command: attach('red', 'c') }
+  for (const off of [-1, 0, 2, 1.5, NaN]) {
+    t.throws(() => caller.state.apply((caller.index + off) as LogIndex, request), /applying index/)
+    t.throws(() => caller.state.skip((caller.index + off) as LogIndex), /applying index/)
+  }
+  t.equal(digestOf(caller.state), digest)
+  caller.state.skip((caller.index + 1) as LogIndex)
+  t.not(digestOf(caller.state), digest, 'the applied index is a part of the state')
+  t.end()
+})
+
+t.test('what is read is what was made', t => {
+  const caller = Caller.ready()
+  const endpoint = caller.endpoint(attach('red', 'c'))
+  const { state } = caller
+  t.equal(state.endpoint('c/eth0'), endpoint)
+  t.equal(state.endpoint('c/eth1'), undefined)
+  t.equal(state.endpoint('c'), undefined)
+  t.same(state.endpointsOfContainer(endpoint.containerId), [endpoint])
+  t.same(state.endpointsOnHost(endpoint.host), [endpoint])
+  t.same(state.endpointsOf('red' as NetworkName), [endpoint])
+  t.same(state.endpointsOf('blue' as NetworkName), [])
+  t.equal(state.endpointCountOf('red' as NetworkName), 1)
+  t.equal(state.endpointCountOf('blue' as NetworkName), 0)
+  t.equal(state.networkByVni(endpoint.vni)?.name, 'red')
+  t.equal(state.addressUse('blue' as NetworkName), undefined)
+  t.same([state.networkCount, state.endpointCount, state.hostCount, state.sessionCount], [1, 1, 2, 1])
+  t.end()
+})
+
+t.test('a /8 and the VNIs cost memory for what is used: less than a tenth of their plain bit vectors', t => {
+  const before = process.memoryUsage().arrayBuffers
+  const caller = Caller.ready()
+  const networks = 10
+  for (let n = 0; n < networks; n++) {
+    caller.do(create(`n${n}`, { subnet: `${n + 10}.0.0.0/8` }))
+    for (let c = 0; c < 20; c++) caller.do(attach(`n${n}`, `c${n}-${c}`))
+    caller.do(attach(`n${n}`, `far-${n}`, { address: `${n + 10}.255.255.254` }))
+  }
+  const plain = ((networks + 1) * 2 ** 24) / 8
+  t.ok(process.memoryUsage().arrayBuffers - before < plain / 10)
+  t.same(verify(caller.state), [])
+  caller.do(detach('far-0'))
+  t.same(verify(caller.state), [])
+  t.end()
+})

@@ -1,0 +1,30 @@
+import t from 'tap'
+import { readLogLine } from '#membership/view/log-line.ts'
+
+const lines: readonly (readonly [line: string, event: string | null])[] = [
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: h2 192.0.2.2', 'join'],
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberLeave: h2 192.0.2.2', 'leave'],
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberLeave (forced): h2 192.0.2.2', 'leave'],
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberFailed: h2 192.0.2.2', 'failed'],
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberUpdate: h2', 'update'],
+  ['2026/01/02 03:04:05 [INFO] serf: EventMemberReap: h2', 'reap'],
+  [
+    '2026/01/02 03:04:05 [ERR] memberlist: Conflicting address for h2. Mine: 192.0.2.2:7946 Theirs: 192.0.2.3:7946',
+    'conflict'
+  ],
+  ['2026/01/02 03:04:05 [ERR] serf: Node name conflicts with another node at 192.0.2.3:7946.', 'conflict'],
+  ['2026/01/02 03:04:05 [INFO] agent: Received event: member-join', null],
+  ['2026/01/02 03:04:05 [INFO] serf: attempting reconnect to h2 192.0.2.2:7946', null],
+  ['EventMemberJoin: h2', null],
+  ['serf: eventmemberjoin: h2', null],
+  ['serf: EventMemberJoin', null],
+  ['', null],
+  ['\0\x1b[31m', null],
+  [`${'x'.repeat(1_000_000)} serf: EventMemberJoin: h2`, null]
+]
+for (const [line, event] of lines) {
+  t.test(`${JSON.stringify(line.slice(0, 80))} tells of ${event ?? 'nothing'}`, t => {
+    t.equal(readLogLine(line), event)
+    t.end()
+  })
+}

@@ -1,0 +1,158 @@
+// Real Serf processes on loopback, in a network and process namespace of the test's own: whatever happens to the test,
+// with its first process all others in there end.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
+import type { MembershipView } from '#membership/view/view.ts'
+import { must } from '#test/lab/kernel.ts'
+import { waitFor } from '#test/lab/wait.ts'
+import { optionsOf } from './options.ts'
+
+const INSIDE = 'VXMESH_TEST_INSIDE'
+const namespaces = ['--net', '--pid', '--fork', '--kill-child', '--mount-proc']
+
+if (process.getuid?.() !== 0) {
+  t.test('real Serf processes', { skip: 'namespaces need root' }, t => t.end())
+} else if (process.env[INSIDE] === undefined) {
+  const args = [...namespaces, process.execPath, ...process.execArgv, import.meta.filename]
+  await t.spawn('unshare', args, { env: { ...process.env, [INSIDE]: '1' } }, 'in namespaces of its own')
+} else {
+  await must('ip', ['link', 'set', 'lo', 'up'])
+  tests()
+}
+
+type Started = { readonly membership: Membership; readonly dataDir: string; readonly views: MembershipView[] }
+
+function directory(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'vxmesh-serf-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+/** Host h<n>; its Serf ends with the test. */
+async function start(t: Test, n: number, more: Partial<MembershipOptions> = {}): Promise<Started> {
+  const dataDir = more.dataDir ?? directory(t)
+  const membership = new Membership({ ...optionsOf(n, dataDir), ...more })
+  const views: MembershipView[] = []
+  membership.onChange(view => views.push(view))
+  t.teardown(() => membership.stop())
+  await membership.start()
+  return { membership, dataDir, views }
+}
+
+const shown = ({ membership }: Started): string => {
+  const members = membership.view()?.members ?? []
+  return members.map(({ name, status, bootstrapExpect }) => `${name} ${status} ${bootstrapExpect}`).join(', ')
+}
+
+const sees = (host: Started, members: string): Promise<unknown> =>
+  waitFor(members, () => shown(host) === members, { explain: () => shown(host) })
+
+function tests(): void {
+  t.test('hosts join, hear of each other, of changed tags, and of a leave', async t => {
+    const [one, two] = [await start(t, 1), await start(t, 2)]
+    t.equal(shown(one), 'h1 alive 3', 'alone at first, and known at once')
+    t.equal(await two.membership.join(['127.0.0.1:7946']), 1)
+    await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
+    t.match(one.membership.view()?.members, [
+      { port: 7_946, p2pPort: 7_947 },
+      { port: 7_946, p2pPort: 7_947 }
+    ])
+
+    await two.membership.setTags({ bootstrapExpect: 5 })
+    await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 5')))
+
+    const { serfPid } = two.membership
+    await two.membership.leave()
+    t.notOk(existsSync(`/proc/${serfPid ?? 0}/exe`), 'Serf has ended')
+    await sees(one, 'h1 alive 3, h2 left 5')
+    t.ok(one.views.every((view, at) => view.revision > (one.views[at - 1]?.revision ?? 0)))
+
+    const back = await start(t, 2, { dataDir: two.dataDir })
+    await sees(back, 'h1 alive 3, h2 alive 3')
+    await sees(one, 'h1 alive 3, h2 alive 3')
+  })
+
+  t.test('a join that fails says so, and changes nothing', async t => {
+    const [one, stranger] = [await start(t, 1), await start(t, 2, { encryptKey: Buffer.alloc(32, 8) })]
+    for (const [what, address] of [
+      ['nobody is there', '127.0.0.9:7946'],
+      ['it has another key', '127.0.0.1:7946'],
+      ['it is no address', 'not an address:x:y'],
+      ['it is empty', '']
+    ] as const) {
+      await t.rejects(stranger.membership.join([address]), { code: 'ERR_JOIN_FAILED' }, what)
+    }
+    t.equal(await one.membership.join(['127.0.0.9:7946', '127.0.0.1:7946']), 1, 'one of two is enough')
+    t.equal(shown(one), 'h1 alive 3')
+    t.equal(shown(stranger), 'h2 alive 3')
+  })
+
+  t.test('a Serf that dies is started again, the view stays meanwhile, and the mesh is found again', async t => {
+    const [one, two] = [await start(t, 1), await start(t, 2)]
+    await two.membership.join(['127.0.0.1:7946'])
+    await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
+    for (let turn = 0; turn < 2; turn++) {
+      const before = two.membership.serfPid ?? 0
+      process.kill(before, 'SIGKILL')
+      await waitFor('another Serf', () => {
+        t.not(two.membership.view(), null)
+        return two.membership.serfPid !== before && two.membership.serfPid
+      })
+      await waitFor('it can be asked', () => two.membership.join(['127.0.0.1:7946']))
+      await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
+    }
+  })
+
+  t.test('a Serf that outlived its agent is adopted by the next one', async t => {
+    const dataDir = directory(t)
+    const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
+    const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
+    agent.kill('SIGKILL')
+    await once(agent, 'exit')
+    const next = await start(t, 1, { dataDir })
+    t.equal(next.membership.serfPid, Number(pid.toString()))
+    t.equal(shown(next), 'h1 alive 3')
+    process.kill(Number(pid.toString()), 'SIGKILL')
+    await waitFor('it is supervised', () => next.membership.serfPid !== Number(pid.toString()))
+    await sees(next, 'h1 alive 3')
+  })
+
+  t.test('with another configuration the Serf of before is replaced', async t => {
+    const dataDir = directory(t)
+    const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
+    const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
+    agent.kill('SIGKILL')
+    await once(agent, 'exit')
+    const next = await start(t, 1, { dataDir, encryptKey: Buffer.alloc(32, 9) })
+    t.not(next.membership.serfPid, Number(pid.toString()))
+  })
+
+  t.test('what cannot start says what is wrong', async t => {
+    await start(t, 1)
+    const taken = new Membership({ ...optionsOf(2, directory(t)), rpcPort: 7_373 })
+    await t.rejects(taken.start(), { code: 'ERR_SERF', message: /rpcPort: another serf \(h1\)/ })
+    const missing = new Membership({ ...optionsOf(2, directory(t)), binary: '/nowhere/serf' })
+    await t.rejects(missing.start(), { code: 'ERR_SERF', field: 'serf.binary' })
+  })
+
+  t.test('a Serf that answers nonsense is asked until it makes sense, over one connection at a time', async t => {
+    const dataDir = directory(t)
+    const binary = join(dataDir, 'bad-serf')
+    const script = join(import.meta.dirname, 'bad-serf.ts')
+    writeFileSync(binary, `#!/bin/sh\nexec "${process.execPath}" "${script}" "$@"\n`)
+    chmodSync(binary, 0o700)
+    const { membership } = await start(t, 1, { dataDir, binary })
+    t.match(membership.view()?.members, [{ name: 'h1' }])
+    const count = JSON.parse(readFileSync(join(dataDir, 'serf/connections.json'), 'utf8')) as { atOnce: number }
+    // One that ends and the next one may be seen together.
+    t.ok(count.atOnce <= 2, `${count.atOnce} connections at once`)
+  })
+}

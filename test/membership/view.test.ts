@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { EMPTY_VIEW, reduceView, type MembershipView } from '#membership/view/view.ts'
+import { encodeTags } from '#membership/view/tags.ts'
+import { peer, record, tags } from './fixtures.ts'
+
+const view = (...records: unknown[]): MembershipView => reduceView(EMPTY_VIEW, records).view
+const names = ({ members }: MembershipView): string[] => members.map(({ name, status }) => `${name} ${status}`)
+
+t.test('members are in order of their names, with what is foreign beside them', t => {
+  const all = view(record(3), { Name: 'web' }, record(1), record(2, { Status: 'failed' }), null)
+  t.same(names(all), ['h1 alive', 'h2 failed', 'h3 alive'])
+  t.same(
+    all.foreign.map(({ name }) => name),
+    ['', 'web']
+  )
+  t.equal(all.revision, 1)
+  t.end()
+})
+
+t.test('a member that appears, changes or vanishes is told of, and nothing else', t => {
+  const before = view(record(1), record(2), record(3))
+  const { view: after, changes } = reduceView(before, [record(1), record(2, { Status: 'failed' }), record(4)])
+  t.same(changes, [
+    { name: 'h2', peerId: peer(2), kind: 'changed' },
+    { name: 'h4', peerId: peer(4), kind: 'appeared' },
+    { name: 'h3', peerId: peer(3), kind: 'vanished' }
+  ])
+  t.equal(after.revision, before.revision + 1)
+  t.end()
+})
+
+for (const [what, changed] of [
+  ['its status', record(1, { Status: 'leaving' })],
+  ['its name', record(1, { Name: 'new' })],
+  ['its address', record(1, { Addr: Uint8Array.from([192, 0, 2, 9]) })],
+  ['its port', record(1, { Port: 7_999 })],
+  ['its VTEP', record(1, { Tags: { vtep: '192.0.2.9' } })],
+  ['its role', record(1, { Tags: { role: 'client' } })],
+  ['its libp2p port', record(1, { Tags: { p2p: '7999' } })],
+  ['its cluster', record(1, { Tags: { cluster: 'f'.repeat(16) } })],
+  ['how many servers it waits for', record(1, { Tags: { expect: '5' } })]
+] as const) {
+  t.test(`a member has changed when there is another value for ${what}`, t => {
+    const { changes } = reduceView(view(record(1)), [changed])
+    t.match(changes, [{ peerId: peer(1), kind: 'changed' }])
+    t.end()
+  })
+}
+
+t.test('the same records again are the very same view', t => {
+  const before = view(record(1), record(2), { Name: 'b' }, { Name: 'a' })
+  for (const records of [
+    [record(1), record(2), { Name: 'b' }, { Name: 'a' }],
+    [{ Name: 'a' }, record(2), { Name: 'b' }, record(1, { ProtocolMin: 9 })]
+  ]) {
+    const again = reduceView(before, records)
+    t.equal(again.view, before)
+    t.same(again.changes, [])
+  }
+  t.end()
+})
+
+t.test('a member that can no longer be understood vanishes, and is foreign with the reason', t => {
+  const { view: after, changes } = reduceView(view(record(1)), [record(1, { Tags: { vtep: '0.0.0.0' } })])
+  t.match(changes, [{ name: 'h1', kind: 'vanished' }])
+  t.match(after.foreign, [{ name: 'h1', reason: /^vtep: / }])
+  t.end()
+})
+
+const Tags = encodeTags(tags(1))
+const doubles: readonly { what: string; records: readonly object[]; kept: string; other: string }[] = [
+  {
+    what: 'a renamed host has left its old name behind',
+    records: [record(1, { Status: 'failed' }), record(2, { Name: 'new', Tags })],
+    kept: 'new alive',
+    other: 'h1'
+  },
+  { what: 'both are alive', records: [record(2, { Tags }), record(1)], kept: 'h1 alive', other: 'h2' },
+  {
+    what: 'one is leaving, one has failed',
+    records: [record(1, { Status: 'failed' }), record(2, { Tags, Status: 'leaving' })],
+    kept: 'h2 leaving',
+    other: 'h1'
+  },
+  {
+    what: 'one has failed, one has left',
+    records: [record(1, { Status: 'left' }), record(2, { Tags, Status: 'failed' })],
+    kept: 'h2 failed',
+    other: 'h1'
+  }
+]
+for (const { what, records, kept, other } of doubles) {
+  t.test(`of two names with one peer id the liveliest counts, then the first: ${what}`, t => {
+    for (const order of [records, records.toReversed()]) {
+      const all = view(...order)
+      t.same(names(all), [kept])
+      t.same(all.foreign, [{ name: other, reason: `has the peer id of ${kept.split(' ')[0] ?? ''}` }])
+    }
+    t.end()
+  })
+}
+
+t.test('one name with two peer ids is two members, in the same order whatever Serf says first', t => {
+  const two = [record(1), record(1, { Tags: { peer: peer(2) } })]
+  t.strictSame(view(...two), view(...two.toReversed()))
+  t.equal(view(...two).members.length, 2)
+  t.end()
+})
+
+const anyRecord = fc
+  .record({
+    n: fc.integer({ min: 1, max: 3 }),
+    Name: fc.constantFrom('h1', 'h2', 'h3', 'H4'),
+    Status: fc.constantFrom('alive', 'leaving', 'left', 'failed', 'none')
+  })
+  .map(({ n, Name, Status }) => record(n, { Name, Status }))
+
+t.test('the view does not depend on the order of the records, and has each peer id once', t => {
+  const property = fc.property(
+    fc.array(anyRecord, { maxLength: 8 }),
+    fc.array(fc.nat(100), { minLength: 8 }),
+    (all, keys) => {
+      const shuffled = all
+        .map((each, at) => ({ each, key: keys[at % keys.length] ?? 0 }))
+        .sort((a, b) => a.key - b.key)
+        .map(({ each }) => each)
+      const one = view(...all)
+      assert.deepEqual(view(...shuffled), one)
+      assert.equal(reduceView(one, shuffled).view, one)
+      assert.equal(new Set(one.members.map(m => m.peerId)).size, one.members.length)
+      assert.equal(one.members.length + one.foreign.length, all.length)
+    }
+  )
+  fc.assert(property, { numRuns: 1_000 })
+  t.pass()
+  t.end()
+})
+
+t.test('whatever the records are, there is a view', t => {
+  const property = fc.property(fc.array(fc.oneof(anyRecord, fc.anything()), { maxLength: 10 }), records => {
+    const { members, foreign } = view(...records)
+    assert.equal(members.length + foreign.length, records.length)
+  })
+  fc.assert(property, { numRuns: 500 })
+  t.pass()
+  t.end()
+})

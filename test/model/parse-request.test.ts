@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import type { Command } from '#model/command.ts'
+import { VxmeshError } from '#model/errors.ts'
+import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { MAX_TEXT, parseCommand, parseRequest } from '#model/parse-request.ts'
+
+const PEER = `12D3KooW${'a'.repeat(44)}`
+const create = {
+  kind: 'network-create',
+  name: 'red',
+  subnet: parseSubnet('10.1.0.0/24'),
+  gateway: parseIpv4('10.1.0.1'),
+  vni: 7,
+  egressRate: 8_000,
+  mtu: 1_400,
+  egress: true,
+  hostAccess: false,
+  requestId: 'r'
+}
+const attach = {
+  kind: 'endpoint-attach',
+  network: 'red',
+  containerId: 'c1',
+  ifname: 'eth0',
+  name: 'web',
+  host: PEER,
+  address: parseIpv4('10.1.0.5'),
+  mac: '02:00:0a:01:00:05',
+  ingressRate: 0,
+  egressRate: 1e9,
+  delayUs: 500,
+  requestId: 'r'
+}
+const host = { name: 'h1', peerId: PEER, vtep: parseIpv4('192.0.2.1'), role: 'server', bootId: 'b', version: '1' }
+const register = { kind: 'host-register', host }
+const commands = [
+  { kind: 'session-open' },
+  create,
+  { kind: 'network-update', name: 'red', egressRate: 0 },
+  { kind: 'network-update', name: 'red' },
+  { kind: 'network-delete', name: 'red', force: true },
+  attach,
+  { kind: 'endpoint-detach', containerId: 'c1', ifname: 'eth0' },
+  register,
+  { kind: 'host-remove', name: 'h1' }
+]
+
+for (const command of commands) {
+  t.test(`a ${command.kind} is read as it is, and what else comes with it is dropped`, t => {
+    t.strictSame(parseCommand(command), command)
+    t.strictSame(parseCommand({ ...command, more: 1, toString: 2 }), command)
+    const request = { session: 's', seq: 5, settledBelow: 3, command }
+    const parsed = parseRequest({ ...request, more: 1 })
+    t.strictSame(parsed, request)
+    t.not(parsed.command, command, 'a fresh object')
+    t.end()
+  })
+}
+
+t.test('what may be left out may be null or missing', t => {
+  const { gateway, vni, requestId, ...bare } = create
+  t.strictSame(parseCommand({ ...bare, gateway: null, vni: null, requestId: undefined }), bare)
+  const { address, mac, requestId: other, ...bareAttach } = attach
+  t.strictSame(parseCommand({ ...bareAttach, address: null, mac: undefined }), bareAttach)
+  t.strictSame([gateway, vni, address, mac], [create.gateway, create.vni, attach.address, attach.mac])
+  t.equal(requestId, other)
+  t.end()
+})
+
+t.test('a __proto__ in the bytes is a field like any other: it is dropped, and nothing inherits from it', t => {
+  const text = JSON.stringify(create).replace('{', '{"__proto__":{"vni":9,"polluted":true},')
+  const parsed = parseCommand(JSON.parse(text)) as Command & { polluted?: boolean }
+  t.strictSame(parsed, create)
+  t.equal(parsed.polluted, undefined)
+  t.equal(({} as { polluted?: boolean }).polluted, undefined)
+  t.end()
+})
+
+const OBJECTS = [null, undefined, 7, 'x', true, []]
+const NUMBERS = [undefined, '7', -1, 0.5, NaN, Infinity, 2 ** 53, 1e300, 7n, {}, [7], true]
+const TEXTS = [undefined, null, 7, {}, ['red'], 'x'.repeat(MAX_TEXT + 1)]
+const FLAGS = [undefined, null, 0, 1, 'true', {}]
+const NAMES = [...TEXTS, '', 'Red', 'a b', '__proto__']
+
+type Case = { readonly command: object; readonly key: string; readonly values: readonly unknown[] }
+const fields: readonly Case[] = [
+  { command: create, key: 'name', values: NAMES },
+  { command: create, key: 'subnet', values: [...OBJECTS, '10.1.0.0/24'] },
+  { command: create, key: 'gateway', values: NUMBERS.slice(1).concat(2 ** 32, '10.1.0.1') },
+  { command: create, key: 'vni', values: NUMBERS.slice(1).concat(0, 2 ** 24) },
+  { command: create, key: 'egressRate', values: [...NUMBERS, null, 1, 7_999, 1e12 + 1] },
+  { command: create, key: 'mtu', values: [...NUMBERS, null, 1, 575, 65_486] },
+  { command: create, key: 'egress', values: FLAGS },
+  { command: create, key: 'hostAccess', values: FLAGS },
+  { command: create, key: 'requestId', values: TEXTS.slice(2) },
+  { command: { kind: 'network-update', name: 'red' }, key: 'name', values: NAMES },
+  { command: { kind: 'network-update', name: 'red' }, key: 'egressRate', values: NUMBERS.slice(1) },
+  { command: { kind: 'network-delete', name: 'red', force: true }, key: 'name', values: NAMES },
+  { command: { kind: 'network-delete', name: 'red', force: true }, key: 'force', values: FLAGS },
+  { command: attach, key: 'network', values: NAMES },
+  { command: attach, key: 'containerId', values: [...TEXTS, '', '../x', 'a/b'] },
+  { command: attach, key: 'ifname', values: [...TEXTS, '', '..', 'a/b', 'eth%d', 'x'.repeat(16)] },
+  { command: attach, key: 'name', values: TEXTS },
+  { command: attach, key: 'host', values: [...TEXTS, '', 'h1'] },
+  { command: attach, key: 'address', values: NUMBERS.slice(1).concat(2 ** 32) },
+  { command: attach, key: 'mac', values: [...TEXTS.slice(2), '', 'ff:ff:ff:ff:ff:ff'] },
+  { command: attach, key: 'ingressRate', values: NUMBERS },
+  { command: attach, key: 'egressRate', values: NUMBERS },
+  { command: attach, key: 'delayUs', values: [...NUMBERS, 60e6 + 1] },
+  { command: attach, key: 'requestId', values: TEXTS.slice(2) },
+  { command: { kind: 'endpoint-detach', containerId: 'c', ifname: 'e' }, key: 'containerId', values: [...TEXTS, ''] },
+  { command: { kind: 'endpoint-detach', containerId: 'c', ifname: 'e' }, key: 'ifname', values: [...TEXTS, ''] },
+  { command: register, key: 'host', values: OBJECTS },
+  { command: { kind: 'host-remove', name: 'h1' }, key: 'name', values: NAMES }
+]
+for (const { command, key, values } of fields) {
+  const { kind } = command as { kind: string }
+  t.test(`a ${kind} with a bad ${key} is refused by that name`, t => {
+    for (const value of values) {
+      t.throws(() => parseCommand({ ...command, [key]: value }), { code: 'ERR_INVALID', field: key }, String(value))
+    }
+    t.end()
+  })
+}
+
+const parts: readonly { key: string; values: readonly unknown[] }[] = [
+  { key: 'name', values: NAMES },
+  { key: 'peerId', values: [...TEXTS, '', 'h1'] },
+  { key: 'vtep', values: [...NUMBERS, 2 ** 32, 0, parseIpv4('224.0.0.1'), 0xffffffff] },
+  { key: 'role', values: [...TEXTS, '', 'leader', 'Server'] },
+  { key: 'bootId', values: TEXTS },
+  { key: 'version', values: TEXTS }
+]
+for (const { key, values } of parts) {
+  t.test(`a host with a bad ${key} is refused by that name`, t => {
+    for (const value of values) {
+      const command = { kind: 'host-register', host: { ...host, [key]: value } }
+      t.throws(() => parseCommand(command), { code: 'ERR_INVALID', field: key }, String(value))
+    }
+    t.end()
+  })
+}
+
+t.test('a subnet is held to the same rules as its text', t => {
+  for (const { base, prefixLength, field } of [
+    { base: parseIpv4('10.1.0.1'), prefixLength: 24, field: 'subnet' },
+    { base: parseIpv4('10.0.0.0'), prefixLength: 7, field: 'subnet' },
+    { base: parseIpv4('10.0.0.0'), prefixLength: 31, field: 'subnet' },
+    { base: parseIpv4('224.0.0.0'), prefixLength: 8, field: 'subnet' },
+    { base: parseIpv4('10.0.0.0'), prefixLength: 1e15, field: 'subnet' },
+    { base: 2 ** 32, prefixLength: 24, field: 'base' },
+    { base: '10.0.0.0', prefixLength: 24, field: 'base' },
+    { base: parseIpv4('10.0.0.0'), prefixLength: -1, field: 'prefixLength' },
+    { base: parseIpv4('10.0.0.0'), prefixLength: '24', field: 'prefixLength' }
+  ]) {
+    t.throws(() => parseCommand({ ...create, subnet: { base, prefixLength } }), { code: 'ERR_INVALID', field })
+  }
+  t.end()
+})
+
+t.test('a request without a sound identity or command is refused', t => {
+  const sound = { session: 's', seq: 1, settledBelow: 1, command: { kind: 'session-open' } }
+  for (const value of OBJECTS) t.throws(() => parseRequest(value), { code: 'ERR_INVALID', field: 'request' })
+  for (const command of OBJECTS) {
+    t.throws(() => parseRequest({ ...sound, command }), { code: 'ERR_INVALID', field: 'command' })
+  }
+  for (const kind of [undefined, null, 7, '', 'Network-create', 'constructor', '__proto__', 'network-create ']) {
+    t.throws(() => parseRequest({ ...sound, command: { kind } }), { code: 'ERR_INVALID', field: 'kind' })
+  }
+  for (const session of TEXTS)
+    t.throws(() => parseRequest({ ...sound, session }), { code: 'ERR_INVALID', field: 'session' })
+  for (const seq of NUMBERS) t.throws(() => parseRequest({ ...sound, seq }), { code: 'ERR_INVALID', field: 'seq' })
+  for (const settledBelow of NUMBERS) {
+    t.throws(() => parseRequest({ ...sound, settledBelow }), { code: 'ERR_INVALID', field: 'settledBelow' })
+  }
+  t.equal(parseRequest({ ...sound, seq: Number.MAX_SAFE_INTEGER }).seq, Number.MAX_SAFE_INTEGER)
+  t.end()
+})
+
+t.test('whatever comes, what is read is sound or refused by a field', t => {
+  const near = fc
+    .constantFrom(...commands)
+    .chain(command =>
+      fc
+        .dictionary(fc.constantFrom(...Object.keys(command)), fc.anything(), { maxKeys: 2 })
+        .map(more => ({ ...command, ...more }))
+    )
+  let read = 0
+  const property = fc.property(fc.oneof(near, fc.anything()), value => {
+    try {
+      const command = parseCommand(value)
+      read += 1
+      assert.deepEqual(parseCommand(command), command)
+      assert.deepEqual(parseCommand(JSON.parse(JSON.stringify(command))), command)
+    } catch (err) {
+      assert.ok(err instanceof VxmeshError && err.code === 'ERR_INVALID' && err.field !== undefined, String(err))
+    }
+  })
+  fc.assert(property, { numRuns: 5_000 })
+  t.ok(read > 100)
+  t.end()
+})

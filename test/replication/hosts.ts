@@ -1,0 +1,51 @@
+// Real libp2p nodes on loopback, for tests.
+
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { createServer } from 'node:net'
+import type { Test } from 'tap'
+import type { PeerId } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { createLogger } from '#platform/log.ts'
+import { Mesh } from '#replication/mesh.ts'
+import { Rpc } from '#replication/rpc.ts'
+
+const loopback = parseIpv4('127.0.0.1')
+
+export type Host = { readonly mesh: Mesh; readonly peer: PeerId; readonly port: number; readonly rpc: Rpc }
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** A host with its own key, that knows everybody unless told otherwise; it ends with the test. */
+export async function host(
+  t: Test,
+  p: { key?: Uint8Array | null; isKnown?: (peer: PeerId) => boolean; serves?: boolean } = {}
+): Promise<Host> {
+  const privateKey = await generateKeyPair('Ed25519')
+  const port = await freePort()
+  const mesh = await Mesh.start({
+    privateKey,
+    bind: loopback,
+    port,
+    preSharedKey: p.key === undefined ? Buffer.alloc(32, 7) : p.key,
+    topic: 'test-topic',
+    isKnown: p.isKnown ?? (() => true),
+    logger: createLogger('silent')
+  })
+  t.teardown(() => mesh.stop())
+  const rpc = new Rpc(mesh)
+  if (p.serves !== false) await rpc.start()
+  return { mesh, port, rpc, peer: peerIdFromPrivateKey(privateKey).toString() as PeerId }
+}
+
+/** Tells each where the other listens. */
+export function introduce(a: Host, b: Host): void {
+  a.mesh.setAddress(b.peer, { address: loopback, port: b.port })
+  b.mesh.setAddress(a.peer, { address: loopback, port: a.port })
+}
