@@ -1,4 +1,4 @@
-// Which queue a rate and a delay ask for: a chain of qdiscs from the root down (docs/adr/0014). Pure.
+// Which queue a rate and a delay ask for: a chain of qdiscs from the root down (docs/adr/0015). Pure.
 
 import type { FifoSpec, FqCodelSpec, NetemSpec, QdiscSpec, TbfSpec } from '../netlink/tc.ts'
 
@@ -58,7 +58,7 @@ export function queueFor(request: QueueRequest): Chain {
   return rate > 0 && support.rate ? [...delay, bucket(request), waiting(request)] : delay
 }
 
-/** The bits/s of frames that carry so many bits/s of full IP packets: what a rate means (ADR 14). */
+/** The bits/s of frames that carry so many bits/s of full IP packets: what a rate means (ADR 15). */
 export function frameRate(rate: number, mtu: number): number {
   return Math.round((rate * frameBytes(mtu)) / mtu / 8) * 8
 }

@@ -60,6 +60,10 @@ export class Model {
         return this.#delete(command)
       case 'endpoint-attach':
         return this.#attach(command)
+      case 'endpoint-update': {
+        const there = this.endpoints.some(e => e.container === command.containerId && e.ifname === command.ifname)
+        return { code: there ? 'ok' : 'ERR_ENDPOINT_NOT_FOUND' }
+      }
       case 'endpoint-detach': {
         const left = this.endpoints.filter(e => e.container !== command.containerId || e.ifname !== command.ifname)
         if (left.length === this.endpoints.length) return { code: 'ERR_ENDPOINT_NOT_FOUND' }

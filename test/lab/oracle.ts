@@ -2,6 +2,9 @@
 // Computed from the API's listings by rules of its own (design section 4, contract 6.7), never by the planner, and read
 // with `ip -j` and `bridge -j`. Others add checkers for what else a host's kernel holds: each tells what is wrong.
 
+import { parseVni } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { macOf } from '#model/mac.ts'
 import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
 import type { LabHost } from './host.ts'
 import { ipJson, must } from './kernel.ts'
@@ -106,6 +109,7 @@ export async function readKernel(namespace: string): Promise<KernelView> {
   }
 }
 
+const gatewayMac = ({ vni, gateway }: NetworkView): string => macOf(parseVni(vni), parseIpv4(gateway))
 const hex = (vni: number): string => vni.toString(16).padStart(6, '0')
 const bridgeOf = (network: { readonly vni: number }): string => `vb${hex(network.vni)}`
 const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(network.vni)}`
@@ -225,11 +229,12 @@ function checkFdb(view: OracleView): string[] {
 
 /** Who answers ARP for whom: the endpoints of the network that can be reached, also those of this host. */
 function checkNeighbours(view: OracleView): string[] {
-  const want = view.here.flatMap(network =>
-    [...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
+  const want = view.here.flatMap(network => [
+    ...[...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
       e => `neighbour ${bridgeOf(network)} ${bare(e.address)} ${e.mac}`
-    )
-  )
+    ),
+    ...(network.egress ? [`neighbour ${bridgeOf(network)} ${network.gateway} ${gatewayMac(network)}`] : [])
+  ])
   const got = view.kernel.neighbours
     .filter(n => isBridge(n.dev) && isMarked(view, n.dev) && n.state.includes('PERMANENT'))
     .map(n => `neighbour ${n.dev} ${n.dst} ${n.lladdr ?? ''}`)
