@@ -9,7 +9,7 @@ import type { Rpc } from './rpc.ts'
 
 const METHOD = 'propose'
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
-const DEADLINE_MS = 4_500
+export const DEADLINE_MS = 4_500
 const ATTEMPT_MS = 2_000
 const PAUSE_MS = 50
 
@@ -23,6 +23,8 @@ export type ProposerOptions = {
   readonly proposeHere: (request: Request) => Promise<Applied>
   /** Servers to try, the likely leader first; may hold this host. */
   readonly servers: () => readonly PeerId[]
+  /** DEADLINE_MS, unless a test cannot wait so long. */
+  readonly deadlineMs?: number
 }
 
 /** Requests of one session that may be without an answer; the state machine remembers at least as many. */
@@ -50,10 +52,12 @@ export class Proposer {
   readonly #options: ProposerOptions
   #session: Session | null = null
   #leader: PeerId | null = null
+  readonly #deadlineMs: number
   #retries = 0
 
   constructor(options: ProposerOptions) {
     this.#options = options
+    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
   }
 
   /** Requests sent again, under their own identity, because the fate of an earlier attempt was unknown. */
@@ -71,7 +75,7 @@ export class Proposer {
    * @throws the outcome's error; ERR_NO_QUORUM when no leader acknowledged in time (the fate is then unknown); ERR_BUSY
    */
   async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
-    const deadline = monotonicMs() + DEADLINE_MS
+    const deadline = monotonicMs() + this.#deadlineMs
     for (;;) {
       const session = await this.#openSession(deadline)
       const { applied, attempts } = await this.#proposeIn(session, command, deadline)
@@ -140,7 +144,7 @@ export class Proposer {
       }
       await sleep(Math.max(0, Math.min(PAUSE_MS, deadline - monotonicMs())))
     }
-    throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${DEADLINE_MS / 1000} s`, {
+    throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`, {
       ...(last === null ? {} : { cause: last })
     })
   }

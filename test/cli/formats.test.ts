@@ -76,7 +76,7 @@ t.test('the inner keys of status are those that are promised', async t => {
   const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
   t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
   t.same(Object.keys(status['members'] ?? {}), ['alive', 'failed'])
-  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'drift', 'degraded'])
+  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'drift', 'degraded', 'repaired'])
 })
 
 t.test('an empty list is a heading alone, and an empty list for programs', async t => {
