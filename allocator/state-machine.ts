@@ -15,16 +15,31 @@ import { Tables } from './tables.ts'
 
 /** Rows are given out as they are held, and are never changed in place. Lists are in no particular order. */
 export class ClusterState {
-  /** For the room's own views, checks and snapshots; everybody else reads through the methods. */
-  readonly tables: Tables
-  readonly sessions: Sessions
+  #tables: Tables
+  #sessions: Sessions
   #appliedIndex: LogIndex
 
   /** Empty, before the first entry; or what a snapshot holds. */
   constructor(restored?: { readonly tables: Tables; readonly sessions: Sessions; readonly appliedIndex: LogIndex }) {
-    this.tables = restored?.tables ?? new Tables()
-    this.sessions = restored?.sessions ?? new Sessions()
+    this.#tables = restored?.tables ?? new Tables()
+    this.#sessions = restored?.sessions ?? new Sessions()
     this.#appliedIndex = restored?.appliedIndex ?? (0 as LogIndex)
+  }
+
+  /** For the room's own views, checks and snapshots; everybody else reads through the methods. */
+  get tables(): Tables {
+    return this.#tables
+  }
+
+  get sessions(): Sessions {
+    return this.#sessions
+  }
+
+  /** Takes the place of what is here: a snapshot that came from elsewhere. The other must not be used any more. */
+  become(other: ClusterState): void {
+    this.#tables = other.#tables
+    this.#sessions = other.#sessions
+    this.#appliedIndex = other.#appliedIndex
   }
 
   /** Index of the last entry that was applied or passed over; 0 before the first. */

@@ -161,6 +161,26 @@ export class AgentApi implements AgentPort {
     })
   }
 
+  async raftAdd(name: HostName): Promise<readonly RaftPeerView[]> {
+    const host = this.#host(name)
+    if (host.role !== 'server') {
+      const what = `host ${name} runs as a client: start its agent with role: server first`
+      throw new VxmeshError('ERR_INVALID', `name: ${what}`, { field: 'name' })
+    }
+    await this.#agent.replicator.addServer(host.peerId)
+    return this.raftPeers()
+  }
+
+  async raftRemove(name: HostName): Promise<readonly RaftPeerView[]> {
+    await this.#agent.replicator.removeServer(this.#host(name).peerId)
+    return this.raftPeers()
+  }
+
+  async raftTransfer(name: HostName): Promise<readonly RaftPeerView[]> {
+    await this.#agent.replicator.transferLeadership(this.#host(name).peerId)
+    return this.raftPeers()
+  }
+
   watch(listener: (event: AgentEvent) => void): () => void {
     const { events, state } = this.#agent
     listener({ time: new Date().toISOString(), kind: 'watching', index: state.appliedIndex })

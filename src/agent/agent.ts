@@ -3,6 +3,7 @@
 import { startApi } from '#api/server.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { digestOf } from '#allocator/digest.ts'
+import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
@@ -23,6 +24,7 @@ import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
 import { interfaceIndex } from '#platform/libc.ts'
 import type { Logger } from '#platform/log.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
@@ -59,7 +61,6 @@ export class Agent {
   readonly localEndpoints: LocalEndpoints
   readonly #gate = new IndexGate()
   readonly #mesh: Mesh
-  readonly #storage: Storage
   readonly #lock: Lock
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
@@ -92,7 +93,6 @@ export class Agent {
     this.driver = p.driver
     this.#overlayMtu = p.overlayMtu
     this.#mesh = p.mesh
-    this.#storage = p.storage
     this.#lock = p.lock
     p.known.isKnown = peer => this.#isKnown(peer)
     const fatal = (err: Error): void => this.#end(err)
@@ -128,12 +128,17 @@ export class Agent {
       self: this.self,
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
       mesh: p.mesh,
-      wal: p.storage.wal,
-      snapshots: p.storage.snapshots,
-      recovered: p.storage.recovered,
+      dataDir: config.dataDir,
+      snapshotBytes: config.raft.snapshotBytes,
+      storage: p.storage,
       machine: {
         apply: (index, request) => this.#apply(index, request),
         skip: index => this.#skip(index),
+        snapshot: () => encodeMsgpack(encodeState(this.state)),
+        restore: data => {
+          this.state.become(decodeState(decodeMsgpack(data)))
+          this.reconciler.wake()
+        },
         applied: index => this.#applied(index)
       },
       members: () => this.#members(),
@@ -257,7 +262,6 @@ export class Agent {
     await this.replicator.stop()
     await this.membership.stop()
     await this.#mesh.stop()
-    await this.#storage.wal.close()
     await this.driver.close()
     await this.#lock.release()
   }

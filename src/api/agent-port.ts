@@ -62,6 +62,12 @@ export type AgentPort = {
   hostRemove(name: HostName): Promise<HostView>
 
   raftPeers(): Promise<readonly RaftPeerView[]>
+  /** Makes a host a voter; resolves when it votes. */
+  raftAdd(name: HostName): Promise<readonly RaftPeerView[]>
+  /** Makes a server a client again. */
+  raftRemove(name: HostName): Promise<readonly RaftPeerView[]>
+  /** Hands leadership over; resolves when the other leads. */
+  raftTransfer(name: HostName): Promise<readonly RaftPeerView[]>
 
   /** Calls back for each event from now on, the first time at once; returns how to stop. */
   watch(listener: (event: AgentEvent) => void): () => void

@@ -23,8 +23,8 @@ import { prepareSocket } from './socket-file.ts'
 const MAX_BODY_BYTES = 64 * 1024
 /** A container id has up to 128 characters; what is longer is refused by its parser, not by the router. */
 const MAX_PARAM_LENGTH = 1_024
-/** No request of ours takes longer; an attach may wait for a leader and for the kernel. */
-const REQUEST_TIMEOUT_MS = 30_000
+/** No request of ours takes longer: a new server may catch up for a minute before it votes. */
+const REQUEST_TIMEOUT_MS = 90_000
 
 export type ApiOptions = { readonly socketPath: string; readonly agent: AgentPort; readonly logger: Logger }
 
@@ -86,6 +86,9 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.get<Named>('/v1/hosts/:name', r => agent.hostShow(name(r)))
   server.delete<Named>('/v1/hosts/:name', r => agent.hostRemove(name(r)))
   server.get('/v1/raft/peers', () => agent.raftPeers())
+  server.put<Named>('/v1/raft/peers/:name', r => agent.raftAdd(name(r)))
+  server.delete<Named>('/v1/raft/peers/:name', r => agent.raftRemove(name(r)))
+  server.put<Named>('/v1/raft/leader/:name', r => agent.raftTransfer(name(r)))
   server.get('/v1/events', (_, reply) =>
     reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener)))
   )

@@ -91,4 +91,28 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/raft/peers'), raftPeersTable)
     })
+  const changes = [
+    [
+      'add',
+      'PUT',
+      '/v1/raft/peers/',
+      'Make a host a server: it catches up first, then votes. Its agent must run as one.'
+    ],
+    ['remove', 'DELETE', '/v1/raft/peers/', 'Make a server a client again; also one that is gone for good.'],
+    [
+      'transfer',
+      'PUT',
+      '/v1/raft/leader/',
+      'Hand leadership to another server, before its own host goes down for work.'
+    ]
+  ] as const
+  for (const [verb, method, path, description] of changes) {
+    raft
+      .command(verb)
+      .description(description)
+      .argument('<name>', 'the host’s name', name)
+      .action(async (name: string, _: unknown, command: Command) => {
+        await show(command, client => client.call(method, `${path}${name}`), raftPeersTable)
+      })
+  }
 }

@@ -119,6 +119,13 @@ export const configShape = z.strictObject({
         .describe('CURVE public keys of the clients that may come, one a line; required beyond loopback')
     })
     .prefault({}),
+  raft: z
+    .strictObject({
+      snapshotBytes: number(4_096, 999_999_999)
+        .default(4_194_304)
+        .describe('Bytes of log entries after which the state is saved and the log before it let go')
+    })
+    .prefault({}),
   http: z.strictObject({ listen: listen.default('127.0.0.1:7380').describe('Metrics and health') }).prefault({}),
   log: z
     .strictObject({

@@ -16,6 +16,8 @@ export type RaftStatus = {
   readonly durableCommitIndex: LogIndex
   readonly lastIndex: LogIndex
   readonly configuration: Configuration
+  /** Of the entry that holds the configuration; 0 for the first one. */
+  readonly configurationIndex: LogIndex
   /** Is the configuration the last one that was committed? */
   readonly configurationCommitted: boolean
   /** Of the latest snapshot; 0 without one. */
@@ -39,6 +41,7 @@ export function raftStatus(state: RaftState): RaftStatus {
     durableCommitIndex,
     lastIndex,
     configuration,
+    configurationIndex: lastConfigIndex,
     configurationCommitted: lastConfigIndex <= commitIndex,
     snapshotIndex: state.snapshot?.meta.lastIndex ?? (0 as LogIndex),
     progress

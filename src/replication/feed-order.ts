@@ -28,6 +28,14 @@ export class FeedOrder {
     return this.#next <= this.#highest
   }
 
+  /** A snapshot stands for all entries up to an index. What is early and beyond it stays. */
+  skipTo(index: LogIndex): void {
+    if (index < this.#next) return
+    for (const early of this.#early.keys()) if (early <= index) this.#early.delete(early)
+    this.#next = (index + 1) as LogIndex
+    if (index > this.#highest) this.#highest = index
+  }
+
   /** Takes committed entries and the commit index that came with them; returns what is now in order. */
   accept(entries: readonly Entry[], commitIndex: LogIndex): Entry[] {
     if (commitIndex > this.#highest) this.#highest = commitIndex

@@ -6,11 +6,11 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { sleep } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import type { Entry } from '#raft/types.ts'
+import type { Entry, Snapshot } from '#raft/types.ts'
 import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
 import { FeedOrder } from './feed-order.ts'
 import type { Mesh, Verdict } from './mesh.ts'
-import { fetchEntries } from './fetch.ts'
+import { fetchEntries, fetchSnapshot } from './fetch.ts'
 import type { Rpc } from './rpc.ts'
 
 /** Bytes of entries in one message: gossip is copied along many paths, so large ranges go by stream instead. */
@@ -135,6 +135,8 @@ export type FeedFollowerOptions = {
   readonly applied: LogIndex
   /** Persists and applies entries in order. */
   readonly deliver: (entries: readonly Entry[]) => Promise<void>
+  /** Persists a snapshot in the place of all entries up to its end, and takes its state. */
+  readonly install: (snapshot: Snapshot) => Promise<void>
   /** An accepted message tells who leads. */
   readonly heard: (leader: PeerId, term: Term) => void
   readonly fatal: (err: Error) => void
@@ -212,6 +214,16 @@ export class FeedFollower {
     if (this.#order.missing) this.catchUp()
   }
 
+  async #takeSnapshot(snapshot: Snapshot): Promise<void> {
+    if (snapshot.meta.lastIndex < this.#order.next) return
+    this.#delivering = this.#delivering
+      .then(() => this.#options.install(snapshot))
+      .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+    this.#order.skipTo(snapshot.meta.lastIndex)
+    await this.#delivering
+    this.#take([], snapshot.meta.lastIndex)
+  }
+
   /** Pulls pages until nothing is missing. One loop at a time. */
   async #fetch(): Promise<void> {
     this.#fetching = true
@@ -231,8 +243,11 @@ export class FeedFollower {
     for (const server of this.#options.servers()) {
       if (clusterId === null || this.#stopping.signal.aborted) return false
       try {
-        const page = await fetchEntries(this.#options.rpc, server, { clusterId, from: this.#order.next })
-        this.#take(page.entries, page.commitIndex)
+        const { rpc } = this.#options
+        const page = await fetchEntries(rpc, server, { clusterId, from: this.#order.next })
+        // What is wanted is compacted there: the state itself comes instead.
+        if (page.firstIndex > this.#order.next) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
+        else this.#take(page.entries, page.commitIndex)
         return true
       } catch (err) {
         if (!(err instanceof VxmeshError)) throw err

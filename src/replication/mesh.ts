@@ -153,6 +153,11 @@ export class Mesh {
     pubsub.subscribe(this.#options.topic)
   }
 
+  /** Hears the topic no more; publishing goes on. */
+  unsubscribe(): void {
+    this.#node.services.pubsub.unsubscribe(this.#options.topic)
+  }
+
   /** Best effort: no order, no replay, silent loss; the feed's gap detection makes up for it. */
   async publish(data: Uint8Array): Promise<void> {
     await this.#node.services.pubsub.publish(this.#options.topic, data)

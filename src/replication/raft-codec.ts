@@ -1,11 +1,10 @@
 // Raft messages on the wire: msgpack [cluster, term, incarnation, kind, ...fields]. `from` is not in it: it is whoever the Noise
 // handshake proved the sender to be.
 
-import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import { decodeConfiguration, encodeConfiguration } from '#raft/configuration.ts'
-import type { Configuration, Message } from '#raft/types.ts'
+import type { Message } from '#raft/types.ts'
+import { configurationFrom, metaToTuple } from './meta-codec.ts'
 import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
 
 export function encodeRaftMessage(message: Message): Uint8Array {
@@ -61,7 +60,7 @@ export function decodeRaftMessage(bytes: Uint8Array, ends: { readonly from: Peer
       return {
         ...header,
         kind,
-        meta: { lastIndex: index(0), lastTerm: termAt(1), configuration: configurationOf(bytesAt(fields[2])) },
+        meta: { lastIndex: index(0), lastTerm: termAt(1), configuration: configurationFrom(bytesAt(fields[2])) },
         size: count(fields[3]),
         offset: count(fields[4]),
         data: bytesAt(fields[5]),
@@ -104,9 +103,7 @@ function fieldsOf(message: Message): readonly unknown[] {
     case 'append-reply':
       return [message.success, message.matchIndex, message.conflictTerm, message.round]
     case 'install-request': {
-      const { lastIndex, lastTerm, configuration } = message.meta
-      const meta = [lastIndex, lastTerm, encodeConfiguration(configuration)]
-      return [...meta, message.size, message.offset, message.data, message.round]
+      return [...metaToTuple(message.meta), message.size, message.offset, message.data, message.round]
     }
     case 'install-reply':
       return [message.lastIndex, message.offset, message.done, message.round]
@@ -128,12 +125,4 @@ function flag(value: unknown): boolean {
 function bytesAt(value: unknown): Uint8Array {
   if (!(value instanceof Uint8Array)) throw malformed('raft message')
   return value
-}
-
-function configurationOf(bytes: Uint8Array): Configuration {
-  try {
-    return decodeConfiguration(bytes)
-  } catch (err) {
-    throw new VxmeshError('ERR_PEER', 'a malformed configuration', { cause: err })
-  }
 }

@@ -188,6 +188,21 @@ export class RaftNode {
     this.#enqueue({ kind: 'snapshot-taken', snapshot })
   }
 
+  /** The latest, to be given to others; null without one. */
+  get snapshot(): Snapshot | null {
+    return this.#state.snapshot
+  }
+
+  /** Undefined where the log does not reach, or is compacted. */
+  termAt(index: LogIndex): Term | undefined {
+    return this.#state.log.termAt(index)
+  }
+
+  /** The first entry that is still in memory. */
+  get firstIndex(): LogIndex {
+    return (this.#state.log.baseIndex + 1) as LogIndex
+  }
+
   /** Committed entries from an index on, as many as fit; for catch-up. Empty when none are there. */
   committedEntries(from: LogIndex, maxBytes: number): Entry[] {
     const { log, commitIndex } = this.#state

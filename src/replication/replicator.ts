@@ -1,25 +1,29 @@
 // Replication as one thing: finds or founds the cluster, runs Raft on a voter and follows the feed elsewhere, keeps
 // what is committed on disk, and carries this host's proposals to the leader. What an entry means it does not know.
 
-import { VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import { parseRequest } from '#model/parse-request.ts'
 import type { Logger } from '#platform/log.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import type { Entry, RaftRole } from '#raft/types.ts'
+import { isMember } from '#raft/configuration.ts'
+import type { Configuration, Entry, Message, RaftRole, Snapshot } from '#raft/types.ts'
 import { allAgree, askOrigin, decideBootstrap, originOf, serveBootstrap, type BootstrapDecision } from './bootstrap.ts'
 import { FeedFollower, FeedPublisher } from './feed.ts'
-import { serveFetch, type PageSource } from './fetch.ts'
+import { fetchEntries, serveFetch, type PageSource } from './fetch.ts'
+import { drawIncarnation, readIncarnation } from './incarnation.ts'
 import type { Mesh } from './mesh.ts'
+import { configurationAfter, mustTakePart, takesPart } from './place.ts'
 import { Proposer, servePropose, type Applied } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
 import { Rpc } from './rpc.ts'
-import type { SnapshotStore } from './snapshot-store.ts'
+import { ServerChanges, serveServerChanges } from './server-changes.ts'
+import { Snapshotter } from './snapshotter.ts'
+import { openStorage, type Storage } from './storage.ts'
 import type { Origin } from './wal-record.ts'
-import type { Recovered, Wal } from './wal.ts'
 
 /** The state machine behind the log. */
 export type StateMachine = {
@@ -27,6 +31,10 @@ export type StateMachine = {
   readonly apply: (index: LogIndex, request: Request) => Outcome
   /** Passes over an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
+  /** The whole applied state as bytes. O(state). */
+  readonly snapshot: () => Uint8Array
+  /** Takes the place of the whole state. @throws ERR_STORAGE when the bytes are no state */
+  readonly restore: (data: Uint8Array) => void
   /** Called after each applied range. */
   readonly applied: (index: LogIndex) => void
 }
@@ -36,9 +44,11 @@ export type ReplicatorOptions = {
   /** How many servers found a cluster together; 0 on a client. */
   readonly bootstrapExpect: number
   readonly mesh: Mesh
-  readonly wal: Wal
-  readonly snapshots: SnapshotStore
-  readonly recovered: Recovered
+  readonly dataDir: string
+  /** Bytes of entries after which the state is saved and the log before it let go. */
+  readonly snapshotBytes: number
+  /** Log and snapshots; closed by `stop`. */
+  readonly storage: Storage
   readonly machine: StateMachine
   readonly members: () => readonly Member[]
   /** This host has become part of a cluster. */
@@ -61,11 +71,22 @@ export type PeerProgress = { readonly peerId: PeerId; readonly voter: boolean; r
 /** How often members are looked at even if nothing was heard: connections lost, servers not yet asked. */
 const REVIEW_MS = 500
 const ASK_MS = 1_000
+/** What an entry weighs in the log besides its data. */
+const ENTRY_BYTES = 32
 
 export class Replicator {
   readonly #options: ReplicatorOptions
   readonly #rpc: Rpc
   readonly #proposer: Proposer
+  readonly #changes: ServerChanges
+  readonly #stopping = new AbortController()
+  #storage: Storage
+  #snapshotter: Snapshotter
+  #incarnation: number | null = null
+  /** The last one that is committed and applied here. */
+  #configuration: Configuration = { voters: [], learners: [] }
+  #appliedTerm = 0 as Term
+  #changingPlace: Promise<void> | null = null
   #origin: Origin | null
   #raft: RaftNode | null = null
   #transport: RaftTransport | null = null
@@ -75,12 +96,20 @@ export class Replicator {
   #heard: { readonly leader: PeerId | null; readonly term: Term } = { leader: null, term: 0 as Term }
   #review: NodeJS.Timeout | null = null
   #deciding = false
+  #asking = false
   #stopped = false
 
   constructor(options: ReplicatorOptions) {
     this.#options = options
-    this.#origin = options.recovered.origin
+    this.#storage = options.storage
+    this.#snapshotter = this.#newSnapshotter()
+    this.#origin = options.storage.recovered.origin
     this.#rpc = new Rpc(options.mesh)
+    this.#changes = new ServerChanges({
+      rpc: this.#rpc,
+      leader: () => this.status().leader,
+      stopping: this.#stopping.signal
+    })
     this.#proposer = new Proposer({
       rpc: this.#rpc,
       self: options.self,
@@ -100,19 +129,39 @@ export class Replicator {
       proposeHere: () => (this.#raft === null ? null : request => this.#proposeHere(request)),
       check: parseRequest
     })
+    serveServerChanges(this.#rpc, {
+      part: () => this.#raft,
+      incarnation: () => (this.#origin === null ? null : this.#incarnation)
+    })
     this.#rpc.register('raft-peers', () => Promise.resolve(this.#progress()))
     await this.#rpc.start()
-    if (this.#origin !== null) await this.#belong(this.#origin, false)
+    if (this.#origin !== null) await this.#belong(this.#origin, 'recovered')
     this.#review = setInterval(() => this.membersChanged(), REVIEW_MS)
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#stopping.abort()
     if (this.#review !== null) clearInterval(this.#review)
-    this.#publisher?.stop()
-    this.#raft?.stop()
+    await this.#changingPlace
+    await this.#leavePlace()
     this.#transport?.stop()
-    await this.#follower?.stop()
+    await this.#storage.wal.close()
+  }
+
+  /** Makes a host a voter. @throws see ServerChanges.add */
+  addServer(peer: PeerId): Promise<void> {
+    return this.#changes.add(peer)
+  }
+
+  /** Makes a server a client. @throws see ServerChanges.remove */
+  removeServer(peer: PeerId): Promise<void> {
+    return this.#changes.remove(peer)
+  }
+
+  /** @throws see ServerChanges.transfer */
+  transferLeadership(to: PeerId): Promise<void> {
+    return this.#changes.transfer(to)
   }
 
   /**
@@ -179,6 +228,7 @@ export class Replicator {
       )
     }
     if (this.#origin === null && !this.#deciding) void this.#decide()
+    void this.#askAboutRemoval()
   }
 
   #decision(): BootstrapDecision {
@@ -191,9 +241,9 @@ export class Replicator {
     try {
       const decision = this.#decision()
       if (decision.kind === 'adopt') {
-        await this.#belong(await askOrigin(this.#rpc, decision.from), true)
+        await this.#belong(await askOrigin(this.#rpc, decision.from), 'adopted')
       } else if (decision.kind === 'agree' && (await allAgree(this.#rpc, this.#options.self, decision.voters))) {
-        await this.#belong(originOf(decision.voters), true)
+        await this.#belong(originOf(decision.voters), 'founded')
       }
     } catch (err) {
       if (!(err instanceof VxmeshError)) throw err
@@ -204,72 +254,184 @@ export class Replicator {
     }
   }
 
-  /** Takes up the place in a cluster: voter or not follows from its configuration. */
-  async #belong(origin: Origin, isNew: boolean): Promise<void> {
-    const { wal, snapshots, logger, self } = this.#options
+  async #belong(origin: Origin, how: 'recovered' | 'founded' | 'adopted'): Promise<void> {
+    const { logger } = this.#options
+    const { wal, snapshots } = this.#storage
     snapshots.belong(origin.clusterId)
-    if (isNew) await wal.append([{ kind: 'origin', origin }])
+    // Before the origin: a disk that joined without a number would pass for a founder's.
+    this.#incarnation = await this.#incarnationFor(origin, how)
+    if (how !== 'recovered') await wal.append([{ kind: 'origin', origin }])
     if (this.#stopped) return
     this.#origin = origin
-    const voter = origin.configuration.voters.includes(self)
-    logger.info({ cluster: origin.clusterId, voter }, 'belongs to a cluster')
-    if (voter) await this.#startRaft(origin)
-    else await this.#startFollower()
+    logger.info({ cluster: origin.clusterId, how }, 'belongs to a cluster')
+    await this.#takePlace(origin)
     this.#options.belongs(origin.clusterId)
     this.membersChanged()
   }
 
+  async #incarnationFor(origin: Origin, how: 'recovered' | 'founded' | 'adopted'): Promise<number> {
+    const { dataDir, self } = this.#options
+    if (how === 'founded') return 0
+    if (how === 'adopted') return drawIncarnation(dataDir)
+    const known = await readIncarnation(dataDir)
+    return known ?? (origin.configuration.voters.includes(self) ? 0 : await drawIncarnation(dataDir))
+  }
+
+  /** Takes part in consensus or follows the feed, as the log on the disk says. */
+  async #takePlace(origin: Origin): Promise<void> {
+    const { recovered, snapshot } = this.#storage
+    const { durable } = recovered
+    this.#configuration = durable.snapshot?.configuration ?? origin.configuration
+    if (snapshot !== null && snapshot.meta.lastIndex > this.#applied) this.#restore(snapshot)
+    const facts = { self: this.#options.self, incarnation: this.#incarnation ?? 0 }
+    if (mustTakePart({ durable, origin: origin.configuration, ...facts })) await this.#startRaft(origin)
+    else await this.#startFollower()
+  }
+
+  async #leavePlace(): Promise<void> {
+    this.#publisher?.stop()
+    this.#raft?.stop()
+    await this.#follower?.stop()
+    await this.#snapshotter.settled()
+    this.#publisher = null
+    this.#raft = null
+    this.#follower = null
+  }
+
+  /** The committed configuration has taken this host in, or has let it go: the log is opened anew in the other place. */
+  #checkPlace(): void {
+    const origin = this.#origin
+    if (this.#stopped || this.#changingPlace !== null || origin === null) return
+    const means = (configuration: Configuration): boolean =>
+      takesPart(configuration, this.#options.self, this.#incarnation ?? 0)
+    const belongs = means(this.#configuration)
+    const { configuration, configurationCommitted } = this.#raft?.status() ?? {}
+    // Who is in the configuration of its log has promises to keep until its removal is committed.
+    const isServer = configuration !== undefined
+    if (isServer ? belongs || means(configuration) || configurationCommitted !== true : !belongs) return
+    this.#changingPlace = this.#changePlace(origin)
+      .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+      .finally(() => {
+        this.#changingPlace = null
+        this.#checkPlace()
+      })
+  }
+
+  /**
+   * A removed server may never hear that its removal was committed: nobody sends it anything any more. It asks, and when
+   * a server holds the very entry as committed, its own log is committed so far.
+   */
+  async #askAboutRemoval(): Promise<void> {
+    const raft = this.#raft
+    const origin = this.#origin
+    if (raft === null || origin === null || this.#asking) return
+    const { configuration, configurationIndex: from, configurationCommitted, leader } = raft.status()
+    if (configurationCommitted || leader !== null) return
+    if (takesPart(configuration, this.#options.self, this.#incarnation ?? 0)) return
+    this.#asking = true
+    try {
+      for (const server of this.#servers().filter(peer => isMember(configuration, peer))) {
+        const page = await fetchEntries(this.#rpc, server, { clusterId: origin.clusterId, from })
+        const known = page.firstIndex > from || page.entries[0]?.term === raft.termAt(from)
+        if (page.commitIndex < from || !known || this.#raft !== raft) continue
+        this.#changingPlace = this.#changePlace(origin, from)
+          .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+          .finally(() => (this.#changingPlace = null))
+        return
+      }
+    } catch (err) {
+      if (!(err instanceof VxmeshError)) throw err
+      this.#options.logger.debug({ err }, 'no word of the removal yet')
+    } finally {
+      this.#asking = false
+    }
+  }
+
+  /** @param committed what is known to be committed besides what the consensus says */
+  async #changePlace(origin: Origin, committed = 0 as LogIndex): Promise<void> {
+    const { dataDir, self, logger, mesh } = this.#options
+    // Out of the apply that has brought it.
+    await new Promise(resolve => setImmediate(resolve))
+    if (this.#raft !== null) {
+      const { durableCommitIndex } = this.#raft.status()
+      await this.#storage.wal.noteCommit(durableCommitIndex > committed ? durableCommitIndex : committed)
+    }
+    mesh.unsubscribe()
+    await this.#leavePlace()
+    if (this.#stopped) return
+    await this.#storage.wal.close()
+    this.#storage = await openStorage(dataDir, self)
+    this.#snapshotter = this.#newSnapshotter()
+    await this.#takePlace(origin)
+    logger.info({ server: this.#raft !== null }, 'has another place in the cluster')
+  }
+
   async #startRaft(origin: Origin): Promise<void> {
-    const { self, mesh, wal, recovered, fatal, logger } = this.#options
-    const isServer = (peer: PeerId): boolean => origin.configuration.voters.includes(peer)
-    const transport = new RaftTransport({
-      mesh,
-      self,
-      isServer,
-      receive: message => this.#raft?.receive(message),
-      logger
-    })
-    this.#transport = transport
+    const { self, mesh, fatal, logger } = this.#options
+    const { wal, snapshots, recovered, snapshot } = this.#storage
+    await this.#startTransport()
     this.#publisher = new FeedPublisher(mesh, origin.clusterId, logger)
     this.#raft = new RaftNode({
       self,
       clusterId: origin.clusterId,
       configuration: origin.configuration,
       durable: recovered.durable,
+      snapshotData: snapshot?.data ?? null,
+      incarnation: this.#incarnation ?? 0,
       wal,
-      send: message => transport.send(message),
+      send: message => this.#transport?.send(message),
       apply: entries => this.#apply(entries),
-      // No server takes snapshots yet, so none can come.
-      installSnapshot: () => Promise.reject(new VxmeshError('ERR_INTERNAL', 'a snapshot came, and none is ever taken')),
-      restore: () => undefined,
+      installSnapshot: async ({ meta, data }) => {
+        await snapshots.save(meta, data)
+        await wal.reset(meta)
+      },
+      restore: received => {
+        this.#restore(received)
+        this.#checkPlace()
+      },
       roleChanged: change => this.#roleChanged(change),
       fatal,
       logger
     })
-    await transport.start()
+  }
+
+  /** One for the life of the process: whoever has no part passes over what comes. */
+  async #startTransport(): Promise<void> {
+    if (this.#transport !== null) return
+    const { self, mesh, logger } = this.#options
+    const isServer = (peer: PeerId): boolean => this.#isServer(peer)
+    const receive = (message: Message): void => this.#raft?.receive(message)
+    this.#transport = new RaftTransport({ mesh, self, isServer, receive, logger })
+    await this.#transport.start()
   }
 
   async #startFollower(): Promise<void> {
-    const { wal, recovered, fatal, logger } = this.#options
+    const { fatal, logger, mesh } = this.#options
+    const { wal, snapshots, recovered } = this.#storage
     const { entries, commitIndex } = recovered.durable
     // A host that was a voter may hold entries that were never committed; a follower of the feed keeps none.
     const committed = entries.filter(({ index }) => index <= commitIndex)
     if (entries.length > committed.length) {
       await wal.append([{ kind: 'truncate', from: (commitIndex + 1) as LogIndex }])
     }
-    this.#apply(committed)
     this.#follower = new FeedFollower({
       rpc: this.#rpc,
       clusterId: () => this.clusterId,
       isServer: peer => this.#isServer(peer),
       servers: () => this.#servers(),
-      applied: this.#applied,
+      applied: (committed.at(-1)?.index ?? recovered.durable.snapshot?.lastIndex ?? 0) as LogIndex,
       deliver: async entries => {
         const last = entries.at(-1)
         if (last === undefined) return
         const records = entries.map(entry => ({ kind: 'entry' as const, entry }))
         await wal.append([...records, { kind: 'commit', index: last.index }])
         this.#apply(entries)
+      },
+      install: async snapshot => {
+        await snapshots.save(snapshot.meta, snapshot.data)
+        await wal.reset(snapshot.meta)
+        this.#restore(snapshot)
+        this.#checkPlace()
       },
       heard: (leader, term) => {
         if (term < this.#heard.term) return
@@ -279,23 +441,63 @@ export class Replicator {
       fatal,
       logger
     })
+    this.#apply(committed)
     // Voters have the log itself: they speak on the topic and do not listen.
-    this.#options.mesh.subscribe((author, data) => this.#follower?.judge(author, data) ?? 'ignore')
+    mesh.subscribe((author, data) => this.#follower?.judge(author, data) ?? 'ignore')
     this.#follower.start()
+  }
+
+  #newSnapshotter(): Snapshotter {
+    const { wal, snapshots, snapshot } = this.#storage
+    return new Snapshotter(
+      {
+        wal,
+        snapshots,
+        take: () => this.#takeSnapshot(),
+        taken: taken => {
+          this.#options.logger.info({ lastIndex: taken.meta.lastIndex, bytes: taken.data.byteLength }, 'snapshot saved')
+          this.#raft?.snapshotTaken(taken)
+        },
+        failed: err => this.#options.logger.error({ err }, 'snapshot not saved; the log is kept'),
+        minBytes: this.#options.snapshotBytes
+      },
+      snapshot?.data.byteLength ?? 0
+    )
+  }
+
+  #takeSnapshot(): Snapshot | null {
+    const { machine } = this.#options
+    const own = { lastIndex: this.#applied, lastTerm: this.#appliedTerm, configuration: this.#configuration }
+    const meta = this.#raft === null ? own : this.#raft.snapshotMeta(this.#applied)
+    return meta === undefined ? null : { meta, data: machine.snapshot() }
+  }
+
+  #restore({ meta, data }: Snapshot): void {
+    this.#options.machine.restore(data)
+    this.#applied = meta.lastIndex
+    this.#appliedTerm = meta.lastTerm
+    this.#configuration = meta.configuration
+    this.#options.machine.applied(this.#applied)
   }
 
   #apply(entries: readonly Entry[]): Applied[] {
     const { machine } = this.#options
     const results = entries.map(entry => {
+      // After a change of place the log is gone through again from its beginning.
+      if (entry.index <= this.#applied) return { index: entry.index, outcome: PASSED }
       this.#applied = entry.index
+      this.#appliedTerm = entry.term
       if (entry.kind === 'command') {
         return { index: entry.index, outcome: machine.apply(entry.index, parseRequest(decodeMsgpack(entry.data))) }
       }
       machine.skip(entry.index)
       return { index: entry.index, outcome: PASSED }
     })
+    this.#configuration = configurationAfter(this.#configuration, entries)
     if (entries.length > 0) machine.applied(this.#applied)
     this.#publisher?.committed(entries)
+    this.#snapshotter.applied(entries.reduce((bytes, { data }) => bytes + data.byteLength + ENTRY_BYTES, 0))
+    this.#checkPlace()
     return results
   }
 
@@ -319,8 +521,7 @@ export class Replicator {
 
   #isServer(peer: PeerId): boolean {
     return (
-      this.#origin?.configuration.voters.includes(peer) === true ||
-      this.#options.members().some(m => m.peerId === peer && m.role === 'server')
+      isMember(this.#configuration, peer) || this.#options.members().some(m => m.peerId === peer && m.role === 'server')
     )
   }
 
@@ -330,13 +531,15 @@ export class Replicator {
     return {
       clusterId: this.#origin.clusterId,
       committedEntries: (from, maxBytes) => raft.committedEntries(from, maxBytes),
-      commitIndex: () => raft.status().commitIndex
+      commitIndex: () => raft.status().commitIndex,
+      firstIndex: () => raft.firstIndex,
+      snapshot: () => raft.snapshot
     }
   }
 
   #progress(): PeerProgress[] {
     const status = this.#raft?.status()
-    const { voters, learners } = status?.configuration ?? this.#origin?.configuration ?? { voters: [], learners: [] }
+    const { voters, learners } = status?.configuration ?? this.#configuration
     const match = (peer: PeerId): number | null => status?.progress.get(peer)?.matchIndex ?? null
     return [
       ...voters.map(peerId => ({ peerId, voter: true, matchIndex: match(peerId) })),

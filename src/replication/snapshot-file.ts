@@ -1,15 +1,15 @@
 // The bytes of a snapshot file: 'VXSN', u16 version, u16 zero, u32 header length, u48 data length, the header (msgpack:
-// cluster id, last index, last term, voters, learners), the data, SHA-256 of all before. The file may travel, so its
+// cluster id, last index, last term, configuration), the data, SHA-256 of all before. The file may travel, so its
 // checksum is one that no accident and no chance meets. Big-endian. What the data means is the state machine's matter.
 
 import { createHash, type Hash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { VxmeshError } from '#model/errors.ts'
-import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { ClusterId } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
-import { isCount } from './entry-codec.ts'
+import { metaFromTuple, metaToTuple } from './meta-codec.ts'
 
 export type Snapshot = { readonly clusterId: ClusterId; readonly meta: SnapshotMeta; readonly data: Uint8Array }
 
@@ -35,8 +35,7 @@ export async function writeSnapshotFile(files: FileLayer, path: string, snapshot
 }
 
 async function writeAll(file: OpenFile, { clusterId, meta, data }: Snapshot): Promise<void> {
-  const { lastIndex, lastTerm, configuration } = meta
-  const header = encodeMsgpack([clusterId, lastIndex, lastTerm, configuration.voters, configuration.learners])
+  const header = encodeMsgpack([clusterId, ...metaToTuple(meta)])
   const preamble = Buffer.alloc(PREAMBLE_BYTES)
   MAGIC.copy(preamble)
   preamble.writeUInt16BE(VERSION, 4)
@@ -71,12 +70,14 @@ export async function parseSnapshotFile(path: string, bytes: Buffer): Promise<Sn
   const version = bytes.readUInt16BE(4)
   if (version !== VERSION) throw fail(`it is of version ${version}, and this program knows ${VERSION}`)
   const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart))
-  const [clusterId, lastIndex, lastTerm, voters, learners] = Array.isArray(parts) ? (parts as unknown[]) : []
-  if (typeof clusterId !== 'string' || !isCount(lastIndex) || !isCount(lastTerm)) throw fail('its header is malformed')
-  if (!Array.isArray(voters) || !Array.isArray(learners)) throw fail('its header is malformed')
-  const configuration = { voters: voters as PeerId[], learners: learners as PeerId[] }
-  const meta = { lastIndex: lastIndex as LogIndex, lastTerm: lastTerm as Term, configuration }
-  return { clusterId: clusterId as ClusterId, meta, data: bytes.subarray(dataStart, dataEnd) }
+  const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
+  if (typeof clusterId !== 'string') throw fail('its header is malformed')
+  try {
+    const data = bytes.subarray(dataStart, dataEnd)
+    return { clusterId: clusterId as ClusterId, meta: metaFromTuple(meta), data }
+  } catch {
+    throw fail('its header is malformed')
+  }
 }
 
 async function digestOf(hash: Hash, bytes: Buffer): Promise<Buffer> {

@@ -149,6 +149,21 @@ export class StateAgent implements AgentPort {
     )
   }
 
+  async raftAdd(name: HostName): Promise<readonly RaftPeerView[]> {
+    await this.#answer({ add: name }, () => undefined)
+    return this.raftPeers()
+  }
+
+  async raftRemove(name: HostName): Promise<readonly RaftPeerView[]> {
+    await this.#answer({ remove: name }, () => undefined)
+    return this.raftPeers()
+  }
+
+  async raftTransfer(name: HostName): Promise<readonly RaftPeerView[]> {
+    await this.#answer({ transfer: name }, () => undefined)
+    return this.raftPeers()
+  }
+
   /** One event, at once. */
   watch(listener: (event: AgentEvent) => void): () => void {
     listener({ time: '2026-01-01T00:00:00.000Z', kind: 'watching', index: this.caller.index })

@@ -30,6 +30,9 @@ const STATUS = [
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
   ['status', STATUS, /^host {7}h1 \(/],
   ['members', MEMBER, /^NAME +ADDRESS +STATUS +ROLE +VTEP +PEER ID\n/],
+  ['raft add h2', PEER, /^NAME +ADDRESS/],
+  ['raft remove h2', PEER, /^NAME +ADDRESS/],
+  ['raft transfer h2', PEER, /^NAME +ADDRESS/],
   ['raft peers', PEER, /^NAME +ADDRESS +STATE +VOTER +MATCH INDEX +PEER ID\n/],
   ['host list', HOST, /^NAME +VTEP +ROLE +STATUS +ENDPOINTS +VERSION +PEER ID\n/],
   ['host show h2', HOST, /^NAME +VTEP/],

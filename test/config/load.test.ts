@@ -49,6 +49,7 @@ const VALUES: Readonly<Record<string, readonly [text: string, value: unknown]>> 
   'zmq.rpc': ['tcp://127.0.0.1:3', 'tcp://127.0.0.1:3'],
   'zmq.secretKeyFile': ['/etc/vxmesh/zmq.secret', '/etc/vxmesh/zmq.secret'],
   'zmq.allowedKeysFile': ['/etc/vxmesh/zmq.allowed', '/etc/vxmesh/zmq.allowed'],
+  'raft.snapshotBytes': ['65536', 65_536],
   'http.listen': ['192.0.2.1:80', '192.0.2.1:80'],
   'log.level': ['debug', 'debug'],
   'log.format': ['json', 'json']
@@ -185,6 +186,7 @@ const BAD: readonly (readonly [key: string, text: string])[] = [
   ['zmq.requests', 'ipc:///tmp/x'],
   ['zmq.events', 'tcp://127.0.0.1'],
   ['zmq.rpc', 'tcp://*:1'],
+  ['raft.snapshotBytes', '1k'],
   ['http.listen', '999.0.0.1:80'],
   ['http.listen', '127.0.0.1:65536'],
   ['http.listen', ':80'],

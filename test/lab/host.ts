@@ -20,6 +20,7 @@ export type HostOptions = {
   /** Path of another cluster key than the lab's. */
   readonly clusterKeyFile?: string
   readonly logLevel?: string
+  readonly snapshotBytes?: number
   /** The agent's own address instead of the lab's; its VTEP alone, when another. */
   readonly bind?: string
   readonly vtep?: string
@@ -61,6 +62,7 @@ export class LabHost {
       dataDir: join(this.dir, 'data'),
       socket: this.socket,
       clusterKeyFile: options.clusterKeyFile,
+      ...(options.snapshotBytes === undefined ? {} : { raft: { snapshotBytes: options.snapshotBytes } }),
       log: { level: logLevel }
     }
     await writeFile(this.configFile, stringify(config))

@@ -13,7 +13,15 @@ import { cannotRun } from './overlay-lab.ts'
 const skip = cannotRun()
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts')
 
-const tables = async (host: LabHost): Promise<string> => (await host.exec('nft', '-s', 'list', 'ruleset')).stdout
+/** Each table's own text: in which order the kernel lists them tells only when each was made. */
+const tables = async (host: LabHost): Promise<string> => {
+  const { stdout } = await host.exec('nft', '-s', 'list', 'ruleset')
+  return stdout
+    .split(/^(?=table )/m)
+    .map(text => text.trim())
+    .sort()
+    .join('\n')
+}
 
 t.test('agents guard their hosts, repair it within seconds, and leave it behind when they die', { skip }, async t => {
   const lab = await Lab.create()

@@ -1,0 +1,29 @@
+// The incarnation of this host's disk (docs/adr/0017): 0 on a founder's, else a number drawn when the host first joined
+// its cluster. It lies beside the log and goes with it, so that a wiped disk is another one under the same peer id.
+
+import { join } from 'node:path'
+import { randomUnit } from '#platform/clock.ts'
+import { readIfExists, storageError, writeDurably } from '#platform/files.ts'
+
+const MAX = 0x7fffffff
+
+/** Null when none was drawn. @throws ERR_STORAGE when the file is damaged */
+export async function readIncarnation(dataDir: string): Promise<number | null> {
+  const path = pathOf(dataDir)
+  const text = (await readIfExists(path))?.toString().trim()
+  if (text === undefined) return null
+  if (!/^[1-9][0-9]{0,9}$/.test(text))
+    throw storageError(`${path} is damaged`, new Error(`it holds "${text.slice(0, 20)}"`))
+  return Number(text)
+}
+
+/** Draws a new one; durable when it resolves. @throws ERR_STORAGE */
+export async function drawIncarnation(dataDir: string): Promise<number> {
+  const drawn = 1 + Math.floor(randomUnit() * MAX)
+  await writeDurably(pathOf(dataDir), `${drawn}\n`)
+  return drawn
+}
+
+function pathOf(dataDir: string): string {
+  return join(dataDir, 'incarnation')
+}

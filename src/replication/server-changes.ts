@@ -1,0 +1,133 @@
+// Who are the servers, changed from any host: a request to the leader, asked again while the consensus says that it is
+// only too early. Every step may be asked twice: what is done already is no failure on the way.
+
+import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
+import { parsePeerId, type PeerId } from '#model/ids.ts'
+import { monotonicMs, sleep } from '#platform/clock.ts'
+import type { Change } from '#raft/types.ts'
+import { isCount, malformed } from './entry-codec.ts'
+import type { Rpc } from './rpc.ts'
+
+const CHANGE = 'raft-change'
+const TRANSFER = 'raft-transfer'
+const INCARNATION = 'incarnation'
+
+/** A new server gets snapshot and log before it votes. */
+const PROMOTE_MS = 60_000
+const CHANGE_MS = 5_000
+const TRANSFER_MS = 3_000
+const ATTEMPT_MS = 3_000
+const PAUSE_MS = 100
+
+const TRY_AGAIN: ReadonlySet<ErrorCode> = new Set([
+  'ERR_BUSY',
+  'ERR_NOT_LEADER',
+  'ERR_NO_QUORUM',
+  'ERR_PEER',
+  'ERR_TIMEOUT'
+])
+
+/** What a server does for others; null where it cannot. */
+export type ServerPart = {
+  readonly change: (change: Change) => Promise<unknown>
+  readonly transfer: (to: PeerId) => void
+}
+
+export function serveServerChanges(
+  rpc: Rpc,
+  p: { readonly part: () => ServerPart | null; readonly incarnation: () => number | null }
+): void {
+  const part = (): ServerPart => {
+    const here = p.part()
+    if (here === null) throw new VxmeshError('ERR_NOT_LEADER', 'this host is no server')
+    return here
+  }
+  rpc.register(CHANGE, async body => {
+    await part().change(readChange(body))
+    return true
+  })
+  rpc.register(TRANSFER, async body => {
+    part().transfer(parsePeerId(String(body)))
+    return Promise.resolve(true)
+  })
+  rpc.register(INCARNATION, () => {
+    const incarnation = p.incarnation()
+    if (incarnation === null) return Promise.reject(new VxmeshError('ERR_PEER', 'this host belongs to no cluster yet'))
+    return Promise.resolve(incarnation)
+  })
+}
+
+export class ServerChanges {
+  readonly #rpc: Rpc
+  readonly #leader: () => PeerId | null
+  readonly #stopping: AbortSignal
+
+  constructor(p: { readonly rpc: Rpc; readonly leader: () => PeerId | null; readonly stopping: AbortSignal }) {
+    this.#rpc = p.rpc
+    this.#leader = p.leader
+    this.#stopping = p.stopping
+  }
+
+  /**
+   * Makes a host a voter: a learner first, a voter when it has caught up.
+   * @throws ERR_HOST_EXISTS when it is one; ERR_PEER when it does not answer; ERR_NO_QUORUM; ERR_TIMEOUT when it does not
+   *   catch up in time, and stays a learner
+   */
+  async add(peer: PeerId): Promise<void> {
+    const incarnation = await this.#rpc.call({ peer, method: INCARNATION, body: null, timeoutMs: ATTEMPT_MS })
+    if (!isCount(incarnation)) throw malformed('incarnation')
+    // A learner already is as good as one made now; a voter is told from it by the promotion.
+    await this.#insist({ kind: 'add-learner', peer, incarnation }, CHANGE_MS, ['ERR_HOST_EXISTS'])
+    await this.#insist({ kind: 'promote', peer }, PROMOTE_MS)
+  }
+
+  /** Makes a server a client again. @throws ERR_HOST_NOT_FOUND when it is none; ERR_INVALID for the last one; ERR_NO_QUORUM */
+  async remove(peer: PeerId): Promise<void> {
+    await this.#insist({ kind: 'remove', peer }, CHANGE_MS)
+  }
+
+  /** Hands leadership over; resolves when the other leads. @throws ERR_TIMEOUT, ERR_NOT_LEADER when nobody leads */
+  async transfer(to: PeerId): Promise<void> {
+    const until = monotonicMs() + TRANSFER_MS
+    const leader = this.#leader()
+    if (leader === to) return
+    if (leader === null) throw new VxmeshError('ERR_NOT_LEADER', 'no leader is known')
+    await this.#rpc.call({ peer: leader, method: TRANSFER, body: to, timeoutMs: ATTEMPT_MS })
+    while (this.#leader() !== to) {
+      if (monotonicMs() > until || !(await sleep(PAUSE_MS, this.#stopping))) {
+        throw new VxmeshError('ERR_TIMEOUT', 'the other server has not taken over in time; the leader goes on')
+      }
+    }
+  }
+
+  async #insist(change: Change, forMs: number, done: readonly ErrorCode[] = []): Promise<void> {
+    const until = monotonicMs() + forMs
+    for (;;) {
+      const leader = this.#leader()
+      try {
+        if (leader === null) throw new VxmeshError('ERR_NO_QUORUM', 'no leader is known')
+        await this.#rpc.call({ peer: leader, method: CHANGE, body: change, timeoutMs: ATTEMPT_MS })
+        return
+      } catch (thrown) {
+        const err = asVxmeshError(thrown)
+        if (done.includes(err.code)) return
+        if (!TRY_AGAIN.has(err.code)) throw err
+        if (monotonicMs() > until || !(await sleep(PAUSE_MS, this.#stopping))) {
+          if (change.kind !== 'promote') throw new VxmeshError('ERR_NO_QUORUM', err.message, { cause: err })
+          const why = 'the new server has not caught up in time; it stays a learner'
+          throw new VxmeshError('ERR_TIMEOUT', why, { cause: err })
+        }
+      }
+    }
+  }
+}
+
+/** @throws ERR_PEER, ERR_INVALID */
+function readChange(body: unknown): Change {
+  const { kind, peer, incarnation } = (typeof body === 'object' && body !== null ? body : {}) as Record<string, unknown>
+  if (typeof peer !== 'string') throw malformed('change of servers')
+  const id = parsePeerId(peer)
+  if (kind === 'promote' || kind === 'remove') return { kind, peer: id }
+  if (kind === 'add-learner' && isCount(incarnation)) return { kind, peer: id, incarnation }
+  throw malformed('change of servers')
+}
