@@ -3,7 +3,7 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
-import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
+import { committedEntries, entryToTuple, isCount, malformed } from './entry-codec.ts'
 import type { Rpc } from './rpc.ts'
 
 const METHOD = 'fetch'
@@ -42,5 +42,5 @@ export async function fetchEntries(
   const answer = await rpc.call({ peer, method: METHOD, body: [p.clusterId, p.from], timeoutMs: TIMEOUT_MS })
   const [commitIndex, entries] = Array.isArray(answer) ? (answer as unknown[]) : []
   if (!isCount(commitIndex) || !Array.isArray(entries)) throw malformed('fetch answer')
-  return { commitIndex: commitIndex as LogIndex, entries: entries.map(entryFromTuple) }
+  return { commitIndex: commitIndex as LogIndex, entries: committedEntries(entries, commitIndex) }
 }
