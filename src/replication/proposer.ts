@@ -4,6 +4,7 @@
 import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import { parseCommand } from '#model/parse-request.ts'
 import { monotonicMs, randomId, sleep, within } from '#platform/clock.ts'
 import type { Rpc } from './rpc.ts'
 
@@ -75,6 +76,8 @@ export class Proposer {
    * @throws the outcome's error; ERR_NO_QUORUM when no leader acknowledged in time (the fate is then unknown); ERR_BUSY
    */
   async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
+    // A leader checks what others send. Its own must not get into the log unchecked either: all replicas would stop at it.
+    parseCommand(command)
     const deadline = monotonicMs() + this.#deadlineMs
     for (;;) {
       const session = await this.#openSession(deadline)
