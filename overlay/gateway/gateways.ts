@@ -123,7 +123,8 @@ export class Gateways {
     if (generation === null || generation !== this.#host.generation) {
       const listing = await readTable(netns, HOST_TABLE)
       const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
-      this.#host = { text, generation, listing, closed: closedIn(listing) }
+      // Whoever took the table away took the note with it, and not what it is about.
+      this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
     }
     const { text, listing, closed } = this.#host
     return {

@@ -21,6 +21,13 @@ export function entryFromTuple(value: unknown): Entry {
   return { index: index as LogIndex, term: term as Term, kind, data }
 }
 
+/** Entries that came with a commit index; none may lie beyond it. @throws ERR_PEER */
+export function committedEntries(values: readonly unknown[], commitIndex: number): Entry[] {
+  const entries = values.map(entryFromTuple)
+  if (entries.some(({ index }) => index > commitIndex)) throw malformed('entry: it is not committed')
+  return entries
+}
+
 /** A whole number that a log index or term can be; above 2^53 no arithmetic holds. */
 export function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0

@@ -7,7 +7,7 @@ import { sleep } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry, Snapshot } from '#raft/types.ts'
-import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
+import { committedEntries, entryToTuple, isCount, malformed } from './entry-codec.ts'
 import { FeedOrder } from './feed-order.ts'
 import type { Mesh, Verdict } from './mesh.ts'
 import { fetchEntries, fetchSnapshot } from './fetch.ts'
@@ -62,7 +62,12 @@ export function decodeFeed(data: Uint8Array): FeedMessage {
   if (typeof clusterId !== 'string' || !isCount(term) || !isCount(commitIndex) || !Array.isArray(entries)) {
     throw malformed('feed message')
   }
-  return { clusterId, term: term as Term, commitIndex: commitIndex as LogIndex, entries: entries.map(entryFromTuple) }
+  return {
+    clusterId,
+    term: term as Term,
+    commitIndex: commitIndex as LogIndex,
+    entries: committedEntries(entries, commitIndex)
+  }
 }
 
 /** The leader's side: publishes what it commits, at once or with what follows closely, and beats when it is quiet. */
@@ -205,6 +210,7 @@ export class FeedFollower {
   }
 
   #take(entries: readonly Entry[], commitIndex: LogIndex): void {
+    if (this.#stopping.signal.aborted) return
     const ready = this.#order.accept(entries, commitIndex)
     if (ready.length > 0) {
       this.#delivering = this.#delivering
@@ -230,25 +236,26 @@ export class FeedFollower {
     const { signal } = this.#stopping
     try {
       do {
-        if (!(await this.#fetchOnce())) await sleep(FETCH_RETRY_MS, signal)
+        if (!(await this.#fetchOnce()) && this.#order.missing) await sleep(FETCH_RETRY_MS, signal)
       } while (!signal.aborted && this.#order.missing)
     } finally {
       this.#fetching = false
     }
   }
 
-  /** Asks servers in turn; true when one answered. */
+  /** Asks servers in turn until one has news; false when none has. A server may be behind, or cut off with us. */
   async #fetchOnce(): Promise<boolean> {
     const clusterId = this.#options.clusterId()
     for (const server of this.#options.servers()) {
       if (clusterId === null || this.#stopping.signal.aborted) return false
       try {
         const { rpc } = this.#options
-        const page = await fetchEntries(rpc, server, { clusterId, from: this.#order.next })
+        const from = this.#order.next
+        const page = await fetchEntries(rpc, server, { clusterId, from })
         // What is wanted is compacted there: the state itself comes instead.
-        if (page.firstIndex > this.#order.next) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
+        if (page.firstIndex > from) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
         else this.#take(page.entries, page.commitIndex)
-        return true
+        if (this.#order.next > from) return true
       } catch (err) {
         if (!(err instanceof VxmeshError)) throw err
         this.#options.logger.debug({ server, err }, 'catch-up failed')

@@ -4,7 +4,7 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { Entry, Snapshot } from '#raft/types.ts'
-import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
+import { committedEntries, entryToTuple, isCount, malformed } from './entry-codec.ts'
 import { metaFromTuple, metaToTuple } from './meta-codec.ts'
 import type { Rpc } from './rpc.ts'
 
@@ -65,7 +65,7 @@ export async function fetchEntries(
   if (!isCount(commitIndex) || !Array.isArray(entries) || !isCount(firstIndex)) throw malformed('fetch answer')
   return {
     commitIndex: commitIndex as LogIndex,
-    entries: entries.map(entryFromTuple),
+    entries: committedEntries(entries, commitIndex),
     firstIndex: firstIndex as LogIndex
   }
 }

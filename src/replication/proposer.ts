@@ -1,10 +1,12 @@
 // How a host changes the cluster's state: its commands go to the leader, wherever it is, under a session and a
 // sequence number, so that a retry after an ambiguous failure is the same request and yields the same answer.
 
-import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
+import { asVxmeshError, isErrorCode, VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import { parseCommand } from '#model/parse-request.ts'
 import { monotonicMs, randomId, sleep, within } from '#platform/clock.ts'
+import { isCount, malformed } from './entry-codec.ts'
 import type { Rpc } from './rpc.ts'
 
 const METHOD = 'propose'
@@ -72,9 +74,12 @@ export class Proposer {
 
   /**
    * Proposes a command and resolves with its result after commit.
-   * @throws the outcome's error; ERR_NO_QUORUM when no leader acknowledged in time (the fate is then unknown); ERR_BUSY
+   * @throws the outcome's error; ERR_INVALID for a command that no replica could apply; ERR_NO_QUORUM when no leader
+   * acknowledged in time (the fate is then unknown); ERR_BUSY
    */
   async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
+    // A leader checks what others send. Its own must not get into the log unchecked either: all replicas would stop at it.
+    parseCommand(command)
     const deadline = monotonicMs() + this.#deadlineMs
     for (;;) {
       const session = await this.#openSession(deadline)
@@ -103,19 +108,24 @@ export class Proposer {
     }
   }
 
+  /** The open session, or the one that is being opened; when its opener's time ran out before ours, a new one. */
   async #openSession(deadline: number): Promise<Session> {
-    if (this.#session === null) {
-      const id = randomId()
-      const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
-      const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
-      this.#session = opening
-      opening.opened.catch(() => {
-        if (this.#session === opening) this.#session = null
-      })
+    for (let session = this.#session; session !== null; session = this.#session) {
+      const opened = await session.opened.then(
+        () => true,
+        () => false
+      )
+      if (opened) return session
     }
-    const session = this.#session
-    await session.opened
-    return session
+    const id = randomId()
+    const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+    const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
+    this.#session = opening
+    opening.opened.catch(() => {
+      if (this.#session === opening) this.#session = null
+    })
+    await opening.opened
+    return opening
   }
 
   /** The same request to one server after the other until one gives an outcome. */
@@ -123,9 +133,11 @@ export class Proposer {
     let last: VxmeshError | null = null
     let attempts = 0
     while (monotonicMs() < deadline) {
-      for (const server of this.#candidates()) {
+      const asked = new Set<PeerId>()
+      for (let server = this.#next(asked); server !== undefined; server = this.#next(asked)) {
         const left = deadline - monotonicMs()
         if (left <= 0) break
+        asked.add(server)
         attempts += 1
         if (attempts > 1) this.#retries += 1
         try {
@@ -139,7 +151,6 @@ export class Proposer {
           // A refusal by one that does not lead was no attempt: nothing was proposed.
           if (last.code === 'ERR_NOT_LEADER') attempts -= 1
           this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
-          if (this.#leader !== null && this.#leader !== server) break
         }
       }
       await sleep(Math.max(0, Math.min(PAUSE_MS, deadline - monotonicMs())))
@@ -149,9 +160,10 @@ export class Proposer {
     })
   }
 
-  #candidates(): readonly PeerId[] {
-    const servers = this.#options.servers()
-    return this.#leader === null ? servers : [this.#leader, ...servers.filter(s => s !== this.#leader)]
+  /** The likely leader, then the servers; nobody twice a round, for they may point at each other or at one that is gone. */
+  #next(asked: ReadonlySet<PeerId>): PeerId | undefined {
+    const likely = this.#leader === null ? [] : [this.#leader]
+    return [...likely, ...this.#options.servers()].find(server => !asked.has(server))
   }
 
   async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
@@ -160,9 +172,10 @@ export class Proposer {
       return within(proposeHere(request), timeoutMs, () => new VxmeshError('ERR_TIMEOUT', 'not committed in time'))
     }
     const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
-    const { applied, leader } = answer as { applied?: Applied; leader?: string }
-    if (applied !== undefined) return applied
-    throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader: leader ?? '' } })
+    const { applied, leader } = fieldsOf(answer)
+    if (isApplied(applied)) return applied
+    if (typeof leader !== 'string') throw malformed('answer to a proposal')
+    throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
   }
 }
 
@@ -182,4 +195,18 @@ export function servePropose(
       throw err
     }
   })
+}
+
+/** Answers come from other hosts: what cannot be one must not pass for one. */
+function isApplied(value: unknown): value is Applied {
+  const { index, outcome } = fieldsOf(value)
+  const { ok, result, error } = fieldsOf(outcome)
+  if (!isCount(index)) return false
+  if (ok === true) return typeof fieldsOf(result)['kind'] === 'string'
+  const { code, message } = fieldsOf(error)
+  return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }
