@@ -1,5 +1,5 @@
 // Writes the parts of docs/ that follow from the code, between their marks: the keys of the configuration from its
-// schema, the commands from their help. Run it after a change of either: node scripts/docs.ts
+// schema, the commands from their help, the metrics from their table. Run it after a change: node scripts/docs.ts
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -9,6 +9,7 @@ import { ApiClient } from '#cli/client.ts'
 import { commandTree } from '#cli/program.ts'
 import { flagOf, variableOf } from '#config/load.ts'
 import { KEY_FACTS, type KeyFacts } from '#config/schema.ts'
+import { FAMILIES } from '#metrics/families.ts'
 
 const BEGIN = '<!-- written by scripts/docs.ts -->'
 const END = '<!-- end -->'
@@ -19,7 +20,8 @@ export const PAGES: Readonly<Record<string, () => string>> = {
   'cli.md': () =>
     commandHelp()
       .map(({ path, help }) => `## \`${`vxmesh ${path}`.trim()}\`\n\n\`\`\`\n${help.trim()}\n\`\`\`\n`)
-      .join('\n')
+      .join('\n'),
+  'metrics.md': metricsTable
 }
 
 /** The page as it should be: what stands around the marks, and the written part between them. */
@@ -56,6 +58,13 @@ function keySection({ key, accepts, description, fallback }: KeyFacts): string {
   if (description === '' || accepts === '') throw new Error(`${key}: the schema does not say what it is or accepts`)
   const byDefault = fallback === undefined ? 'no fixed default' : `default \`${JSON.stringify(fallback)}\``
   return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${byDefault}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.\n`
+}
+
+function metricsTable(): string {
+  const rows = FAMILIES.map(({ name, type, label, help }) => {
+    return `| \`${name}\` | ${type} | ${label === null ? '' : `\`${label}\``} | ${help} |\n`
+  })
+  return `| metric | type | label | meaning |\n| --- | --- | --- | --- |\n${rows.join('')}`
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

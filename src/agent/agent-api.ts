@@ -16,6 +16,7 @@ import { vethName } from '#overlay/plan/names.ts'
 import type { Agent } from './agent.ts'
 import type { Reading } from './counters.ts'
 import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
+import { isReady } from './figures.ts'
 import { KeyedSerial } from './serial.ts'
 import { VERSION } from '#platform/version.ts'
 import { endpointView, hostView, memberView, networkView } from './views.ts'
@@ -33,7 +34,7 @@ export class AgentApi implements AgentPort {
   }
 
   status(): Promise<StatusView> {
-    const { replicator, state, config, self, members, registrar, membership } = this.#agent
+    const { replicator, state, config, self, members } = this.#agent
     const { role, term, leader, commitIndex } = replicator.status()
     const count = (...statuses: string[]): number => members.filter(m => statuses.includes(m.status)).length
     const overlay = this.#agent.reconciler.status()
@@ -42,7 +43,7 @@ export class AgentApi implements AgentPort {
       peerId: self,
       cluster: replicator.clusterId,
       version: VERSION,
-      ready: replicator.clusterId !== null && membership.view() !== null && registrar.registered,
+      ready: isReady(this.#agent),
       raft: {
         role: role === 'pre-candidate' ? 'candidate' : role,
         term,

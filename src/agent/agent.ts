@@ -8,6 +8,7 @@ import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
+import { Metrics } from '#metrics/metrics.ts'
 import { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Host } from '#model/host.ts'
@@ -34,8 +35,10 @@ import { CounterWindow } from './counters.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
+import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
 import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './local-endpoints.ts'
+import { NetworkTotals } from './network-totals.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
 import { networksOfCommand } from './touched.ts'
@@ -55,6 +58,8 @@ export class Agent {
   readonly reconciler: Reconciler
   readonly registrar: Registrar
   readonly counters: CounterWindow
+  readonly totals = new NetworkTotals()
+  readonly metrics = new Metrics(() => figuresOf(this))
   readonly driver: OverlayDriver
   readonly events = new EventBus()
   readonly digests: DigestCheck
@@ -65,6 +70,7 @@ export class Agent {
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
   #overlayMtu: number
+  #metricsServer: { close(): Promise<void> } | null = null
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
   /** The members as the last events told them. */
@@ -181,6 +187,7 @@ export class Agent {
       },
       inHand: key => this.localEndpoints.isInHand(key),
       restore: key => this.localEndpoints.restore(key),
+      passed: (scope, ms) => this.metrics.reconciled(scope, ms),
       logger: logger.child({ room: 'overlay' })
     })
     this.counters = new CounterWindow({
@@ -188,7 +195,8 @@ export class Agent {
       nowMs: monotonicMs,
       restarted: (hostInterface, last) =>
         logger.info({ hostInterface, ...last }, 'counters began anew; these were the last'),
-      failed: (err: unknown) => logger.warn({ err }, 'counters not read')
+      failed: (err: unknown) => logger.warn({ err }, 'counters not read'),
+      sampled: counters => countTraffic(this, counters)
     })
     this.registrar = new Registrar({
       host,
@@ -241,7 +249,9 @@ export class Agent {
 
   /** Changes the cluster's state and waits until the change is visible here. @throws see Replicator.propose, ERR_TIMEOUT */
   async propose(command: Command): Promise<Result> {
+    const since = monotonicMs()
     const { result, index } = await this.replicator.propose(command)
+    this.metrics.committed(monotonicMs() - since)
     await this.#gate.wait(index, VISIBLE_MS)
     return result
   }
@@ -255,6 +265,7 @@ export class Agent {
   async stop(): Promise<void> {
     await this.#zmq?.stop()
     await this.#api?.close()
+    await this.#metricsServer?.close()
     this.registrar.stop()
     this.digests.stop()
     this.counters.stop()
@@ -276,6 +287,8 @@ export class Agent {
   }
 
   async #run(logger: Logger): Promise<void> {
+    // First: whoever probes hears that this host is there and not ready yet.
+    this.#metricsServer = await openMetricsDoor(this)
     this.digests.start()
     await this.localEndpoints.load()
     await this.replicator.start()

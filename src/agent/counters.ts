@@ -23,6 +23,8 @@ export type CounterOptions = {
   /** A device counts anew (it was made again, or its counters fell): the totals that it had. */
   readonly restarted: (hostInterface: string, last: Counters) => void
   readonly failed: (err: unknown) => void
+  /** Each sample. */
+  readonly sampled?: (counters: ReadonlyMap<string, Counters>) => void
 }
 
 export class CounterWindow {
@@ -47,11 +49,12 @@ export class CounterWindow {
   /** The totals of this moment, and the rates until now. @throws ERR_KERNEL */
   async read(): Promise<Reading> {
     const now = await this.#snapshot()
-    const past = this.#past
-    return {
-      counters: name => now.counters.get(name),
-      rates: name => ratesOf([...past, now], name)
-    }
+    return reading([...this.#past, now])
+  }
+
+  /** As the last sample has it, of the last second: for nothing, where a moment does not matter. */
+  latest(): Reading {
+    return reading(this.#past)
   }
 
   async #sample(): Promise<void> {
@@ -63,6 +66,7 @@ export class CounterWindow {
         if (next !== undefined && !continues(last, next)) this.#options.restarted(name, last)
       }
       this.#past = [...this.#past, now].slice(-WINDOW_SAMPLES)
+      this.#options.sampled?.(now.counters)
     } catch (err) {
       // Rates of an unknown past would be wrong; they come back with the samples.
       this.#past = []
@@ -75,6 +79,13 @@ export class CounterWindow {
   async #snapshot(): Promise<Snapshot> {
     const counters = await this.#options.read()
     return { atMs: this.#options.nowMs(), counters }
+  }
+}
+
+function reading(snapshots: readonly Snapshot[]): Reading {
+  return {
+    counters: name => snapshots.at(-1)?.counters.get(name),
+    rates: name => ratesOf(snapshots, name)
   }
 }
 
@@ -94,6 +105,6 @@ export function ratesOf(snapshots: readonly Snapshot[], name: string): Rates {
 }
 
 /** The same device, which has only counted on. */
-function continues(before: Counters, after: Counters): boolean {
+export function continues(before: Counters, after: Counters): boolean {
   return before.ifindex === after.ifindex && after.rxBytes >= before.rxBytes && after.txBytes >= before.txBytes
 }

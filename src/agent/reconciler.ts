@@ -43,6 +43,8 @@ export type ReconcilerOptions = {
   readonly inHand: (endpoint: EndpointKey) => boolean
   /** Attaches a local endpoint again whose interface is gone. Never rejects. */
   readonly restore: (endpoint: EndpointKey) => Promise<Restored>
+  /** A pass of the loop is over, well or not. */
+  readonly passed?: (scope: 'full' | 'network', ms: number) => void
   readonly logger: Logger
 }
 
@@ -189,11 +191,13 @@ export class Reconciler {
       this.#failed('host', thrown)
     }
     const now = monotonicMs()
+    this.#options.passed?.('full', now - since)
     this.#fullDueMs = now + FULL_PASS_MS
     this.#restUntilMs = now + REST_FACTOR * (now - since)
   }
 
   async #networkPass(vni: Vni): Promise<void> {
+    const since = monotonicMs()
     this.#waiting.delete(vni)
     try {
       const pass = await this.#pass(vni)
@@ -211,6 +215,7 @@ export class Reconciler {
     } catch (thrown) {
       this.#failed(vni, thrown)
     }
+    this.#options.passed?.('network', monotonicMs() - since)
   }
 
   /** @param trust a router that is there is taken to be right: a container must not wait for a look at all of it */

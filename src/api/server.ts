@@ -7,6 +7,7 @@ import type { ContainerId, HostName, NetworkName } from '#model/ids.ts'
 import type { Logger } from '#platform/log.ts'
 import type { AgentPort } from './agent-port.ts'
 import { eventStream } from './event-stream.ts'
+import { openApiDocument } from './openapi.ts'
 import {
   check,
   endpointAttachBody,
@@ -43,8 +44,12 @@ export async function startApi(options: ApiOptions): Promise<{ close(): Promise<
   return { close: () => server.close() }
 }
 
-/** The routes without a socket; for tests and documents. */
-export function buildApi(agent: AgentPort, logger: Logger): FastifyInstance {
+/** The routes without a socket; for tests and documents, which may hear of each route. */
+export function buildApi(
+  agent: AgentPort,
+  logger: Logger,
+  onRoute: (route: { readonly method: string | string[]; readonly url: string }) => void = () => undefined
+): FastifyInstance {
   const server = fastify({
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
@@ -66,6 +71,9 @@ export function buildApi(agent: AgentPort, logger: Logger): FastifyInstance {
   server.setNotFoundHandler((request, reply) =>
     sendError(reply, new VxmeshError('ERR_ROUTE_NOT_FOUND', `there is no ${request.method} ${request.url}`))
   )
+  server.addHook('onRoute', onRoute)
+  const document = openApiDocument()
+  server.get('/v1/openapi.json', () => document)
   clusterRoutes(server, agent)
   networkRoutes(server, agent)
   endpointRoutes(server, agent)

@@ -23,6 +23,11 @@ export class FeedOrder {
     return this.#next
   }
 
+  /** The highest index that is known to be committed. */
+  get highest(): LogIndex {
+    return this.#highest
+  }
+
   /** Is something known to be committed that has not been handed out? */
   get missing(): boolean {
     return this.#next <= this.#highest

@@ -192,6 +192,11 @@ export class FeedFollower {
     return this.#order.next > 1 && !(this.#order.missing && this.#options.applied === 0)
   }
 
+  /** The highest index that it knows to be committed. */
+  get highest(): LogIndex {
+    return this.#order.highest
+  }
+
   /** Catches up, and from then on whenever nothing is heard for a while. */
   start(): void {
     this.#silence = setInterval(() => this.catchUp(), SILENCE_MS)

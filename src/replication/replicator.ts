@@ -94,6 +94,8 @@ export class Replicator {
   #follower: FeedFollower | null = null
   #applied = 0 as LogIndex
   #heard: { readonly leader: PeerId | null; readonly term: Term } = { leader: null, term: 0 as Term }
+  #led: Term | null = null
+  #leaderChanges = 0
   #review: NodeJS.Timeout | null = null
   #deciding = false
   #asking = false
@@ -185,6 +187,17 @@ export class Replicator {
   /** See Proposer.retries. */
   get retries(): number {
     return this.#proposer.retries
+  }
+
+  /** Leaderships that this host has seen since it started. */
+  get leaderChanges(): number {
+    return this.#leaderChanges
+  }
+
+  /** Entries that are known to be committed and are not applied here yet. */
+  get lag(): number {
+    const known = this.#raft?.status().commitIndex ?? this.#follower?.highest ?? this.#applied
+    return Math.max(0, known - this.#applied)
   }
 
   /** May this host remove what the state does not name? Not while the state may be older than what was acted upon. */
@@ -436,7 +449,7 @@ export class Replicator {
       heard: (leader, term) => {
         if (term < this.#heard.term) return
         this.#heard = { leader, term }
-        this.#proposer.hint(leader)
+        this.#leads(leader, term)
       },
       fatal,
       logger
@@ -505,8 +518,16 @@ export class Replicator {
     this.#options.logger.info({ role: change.role, term: change.term, leader: change.leader }, 'raft role')
     if (change.role === 'leader') this.#publisher?.lead(change.term)
     else this.#publisher?.stop()
-    if (change.leader !== null) this.#proposer.hint(change.leader)
+    if (change.leader !== null) this.#leads(change.leader, change.term)
     this.#options.roleChanged(change)
+  }
+
+  /** A term has one leader at most. */
+  #leads(leader: PeerId, term: Term): void {
+    this.#proposer.hint(leader)
+    if (term === this.#led) return
+    this.#led = term
+    this.#leaderChanges += 1
   }
 
   async #proposeHere(request: Request): Promise<Applied> {

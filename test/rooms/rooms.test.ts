@@ -52,6 +52,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   'src/replication/frame.ts': pure('src/model'),
   'src/api': shell(['src/model', 'src/platform'], ['fastify', 'zod']),
   'src/zmq': shell(['src/model', 'src/platform', 'src/api/agent-port.ts'], ['zeromq']),
+  'src/metrics': shell(['src/model', 'src/platform'], ['prom-client']),
+  'src/metrics/figures.ts': pure('src/model'),
+  'src/metrics/families.ts': pure('src/metrics/figures.ts'),
   'src/cli': shell(['src/model', 'src/platform', 'src/config'], ['commander', 'yaml']),
   'src/agent': shell([
     'src/model',
@@ -61,6 +64,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     'src/config',
     'src/api',
     'src/zmq',
+    'src/metrics',
     'allocator',
     'membership',
     'overlay'

@@ -1,0 +1,134 @@
+// The API's own description, OpenAPI 3.1, from the schemas that its routes check with. GET /v1/openapi.json serves it.
+
+import { z } from 'zod'
+import { VERSION } from '#platform/version.ts'
+import {
+  endpointAttachBody,
+  endpointUpdateBody,
+  force,
+  ifname,
+  joinBody,
+  networkCreateBody,
+  networkName,
+  networkUpdateBody
+} from './schemas.ts'
+import { VIEWS, type ViewName } from './view-schemas.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+type Operation = {
+  readonly does: string
+  readonly answer: ViewName | readonly [ViewName]
+  readonly status?: 201
+  readonly body?: z.ZodType
+  readonly query?: Readonly<Record<string, z.ZodType>>
+  readonly type?: string
+}
+
+const ofInterface = { ifname: ifname.optional() }
+
+/** By method and path, in Fastify's words. */
+export const OPERATIONS: Readonly<Record<string, Operation>> = {
+  'GET /v1/openapi.json': { does: 'This document', answer: 'Document' },
+  'GET /v1/status': { does: 'How this host is', answer: 'Status' },
+  'GET /v1/members': { does: 'The hosts that Serf knows', answer: ['Member'] },
+  'POST /v1/join': { does: 'Joins this host’s mesh with that of other hosts', answer: 'Joined', body: joinBody },
+  'POST /v1/leave': { does: 'Leaves the mesh and ends the agent', answer: 'Nothing' },
+  'GET /v1/hosts': { does: 'The hosts of the committed state', answer: ['Host'] },
+  'GET /v1/hosts/:name': { does: 'One host', answer: 'Host' },
+  'DELETE /v1/hosts/:name': { does: 'Removes a host with its endpoints', answer: 'Host' },
+  'GET /v1/raft/peers': { does: 'The servers and how far each is', answer: ['RaftPeer'] },
+  'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
+  'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
+  'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
+  'GET /v1/networks/:name': { does: 'One network', answer: 'Network' },
+  'PATCH /v1/networks/:name': { does: 'Changes what is given', answer: 'Network', body: networkUpdateBody },
+  'DELETE /v1/networks/:name': {
+    does: 'Deletes a network; one with endpoints by force alone',
+    answer: 'Network',
+    query: { force }
+  },
+  'GET /v1/endpoints': {
+    does: 'All endpoints, or those of a network',
+    answer: ['Endpoint'],
+    query: { network: networkName.optional() }
+  },
+  'POST /v1/endpoints': {
+    does: 'Attaches a container of this host to a network; give either netns or pid',
+    answer: 'Endpoint',
+    status: 201,
+    body: endpointAttachBody
+  },
+  'GET /v1/endpoints/:id': {
+    does: 'A container’s endpoints, or the one of an interface',
+    answer: ['Endpoint'],
+    query: ofInterface
+  },
+  'PATCH /v1/endpoints/:id': {
+    does: 'Changes rates and delay; without ifname those of eth0',
+    answer: 'Endpoint',
+    body: endpointUpdateBody,
+    query: ofInterface
+  },
+  'DELETE /v1/endpoints/:id': {
+    does: 'Detaches a container; without ifname its eth0',
+    answer: 'Endpoint',
+    query: ofInterface
+  }
+}
+
+/** The document; the same for the life of a process. */
+export function openApiDocument(): Json {
+  const paths: Record<string, Record<string, Json>> = {}
+  for (const [route, operation] of Object.entries(OPERATIONS)) {
+    const [method = '', url = ''] = route.split(' ')
+    const path = url.replaceAll(/:(\w+)/g, '{$1}')
+    paths[path] = { ...paths[path], [method.toLowerCase()]: operationOf(method, path, operation) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'vxmesh', version: VERSION, description: 'The agent’s API on its UNIX socket' },
+    servers: [{ url: 'http://vxmesh', description: 'By the UNIX socket alone' }],
+    paths,
+    components: {
+      schemas: Object.fromEntries(Object.entries(VIEWS).map(([name, schema]) => [name, jsonSchema(schema, 'output')]))
+    }
+  }
+}
+
+function operationOf(method: string, path: string, { does, answer, status, body, query = {}, type }: Operation): Json {
+  const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: { type: 'string' }
+  }))
+  const inQuery = Object.entries(query).map(([name, schema]) => {
+    return { name, in: 'query', required: false, schema: jsonSchema(schema, 'input') }
+  })
+  const schema = typeof answer === 'string' ? reference(answer) : { type: 'array', items: reference(answer[0]) }
+  return {
+    operationId: `${method.toLowerCase()}${path.replace('/v1', '').replaceAll(/\W+(\w?)/g, (_, c: string) => c.toUpperCase())}`,
+    summary: does,
+    parameters: [...inPath, ...inQuery],
+    ...(body === undefined ? {} : { requestBody: { required: true, content: json(jsonSchema(body, 'input')) } }),
+    responses: {
+      [status ?? 200]: { description: 'Done', content: json(schema, type) },
+      default: { description: 'Refused; nothing was changed', content: json(reference('Error')) }
+    }
+  }
+}
+
+function reference(name: ViewName): Json {
+  return { $ref: `#/components/schemas/${name}` }
+}
+
+function json(schema: Json, type = 'application/json'): Json {
+  return { [type]: { schema } }
+}
+
+/** What a parser of ours demands beyond its text is in docs/, not in the schema. */
+function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, target: 'draft-2020-12', unrepresentable: 'any' })
+  return rest
+}

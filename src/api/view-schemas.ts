@@ -1,0 +1,124 @@
+// What the API answers, as schemas for its document; the types hold them against the views.
+
+import { z } from 'zod'
+import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+
+const count = z.int().min(0)
+const role = z.enum(['server', 'client'])
+const memberStatus = z.enum(['alive', 'leaving', 'left', 'failed'])
+const bitsPerSecond = z.int().min(0).describe('bits/s; 0 = unlimited')
+const counted = count.nullable()
+const shaping = { ingressRate: bitsPerSecond, egressRate: bitsPerSecond, delayUs: count.describe('microseconds') }
+
+const network = z.strictObject({
+  name: z.string(),
+  vni: count,
+  subnet: z.string(),
+  gateway: z.string(),
+  egressRate: bitsPerSecond,
+  mtu: count,
+  egress: z.boolean(),
+  hostAccess: z.boolean(),
+  endpoints: count
+}) satisfies z.ZodType<NetworkView>
+
+const endpoint = z.strictObject({
+  network: z.string(),
+  containerId: z.string(),
+  name: z.string(),
+  ifname: z.string(),
+  host: z.string().describe('The host’s name'),
+  address: z.string().describe('With prefix length'),
+  gateway: z.string(),
+  mac: z.string(),
+  vni: count,
+  mtu: count,
+  hostInterface: z.string(),
+  ...shaping,
+  rxBytes: counted.describe('Seen from the container; null where this host cannot see its device'),
+  txBytes: counted,
+  rxPackets: counted,
+  txPackets: counted,
+  rxRate: counted.describe('bits/s over the last seconds; null also until two samples were taken'),
+  txRate: counted,
+  hostIfindex: counted.describe('Index of the device that counts'),
+  installed: z.strictObject(shaping).nullable().describe('What the kernel enforces; null in lists and elsewhere')
+}) satisfies z.ZodType<EndpointView>
+
+const member = z.strictObject({
+  name: z.string(),
+  address: z.string(),
+  status: memberStatus,
+  role,
+  vtep: z.string(),
+  peerId: z.string()
+}) satisfies z.ZodType<MemberView>
+
+const host = z.strictObject({
+  name: z.string(),
+  peerId: z.string(),
+  vtep: z.string(),
+  role,
+  status: memberStatus.or(z.literal('unknown')),
+  endpoints: count,
+  version: z.string()
+}) satisfies z.ZodType<HostView>
+
+const raftPeer = z.strictObject({
+  name: z.string(),
+  peerId: z.string(),
+  address: z.string(),
+  state: z.enum(['leader', 'follower', 'candidate', 'unknown']),
+  voter: z.boolean(),
+  matchIndex: counted
+}) satisfies z.ZodType<RaftPeerView>
+
+const status = z.strictObject({
+  host: z.string(),
+  peerId: z.string(),
+  cluster: z.string().nullable(),
+  version: z.string(),
+  ready: z.boolean(),
+  raft: z.strictObject({
+    role: z.enum(['leader', 'follower', 'candidate', 'client', 'waiting']),
+    term: count,
+    leader: z.string().nullable(),
+    commitIndex: count,
+    appliedIndex: count
+  }),
+  members: z.strictObject({ alive: count, failed: count }),
+  networks: count,
+  endpoints: count,
+  digest: z.string(),
+  differsAt: counted,
+  overlay: z.strictObject({
+    driver: z.string(),
+    drift: count,
+    degraded: z.array(z.string()),
+    repaired: z.record(z.string(), count)
+  })
+}) satisfies z.ZodType<StatusView>
+
+const error = z.strictObject({
+  error: z.strictObject({
+    code: z.string().describe('Stable: docs/errors.md explains each'),
+    message: z.string(),
+    field: z.string().optional().describe('The input at fault')
+  })
+})
+
+export const VIEWS = {
+  Status: status,
+  Network: network,
+  Endpoint: endpoint,
+  Member: member,
+  Host: host,
+  RaftPeer: raftPeer,
+  Joined: z.strictObject({ joined: count }),
+  Nothing: z.strictObject({}),
+  Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),
+  Document: z.looseObject({ openapi: z.string() }),
+  Error: error
+} as const satisfies Readonly<Record<string, z.ZodType>>
+
+export type ViewName = keyof typeof VIEWS

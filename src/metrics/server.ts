@@ -1,0 +1,123 @@
+// The door for probes and scrapes, `http.listen`: /livez, /readyz, /healthz and /metrics. It reads, and changes nothing.
+// A page in somebody's browser must not read it either: a name that was bent to this address is no Host of ours.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
+import type { Logger } from '#platform/log.ts'
+import type { Check } from './figures.ts'
+
+const MAX_HEADER_BYTES = 8 * 1024
+const MAX_CONNECTIONS = 64
+/** For the head of a request, a whole request, and between two of them. */
+const PATIENCE_MS = 5_000
+const TEXT = 'text/plain; charset=utf-8'
+
+export type MetricsServerOptions = {
+  /** ADDRESS:PORT */
+  readonly listen: string
+  readonly checks: () => readonly Check[]
+  readonly metrics: { readonly contentType: string; text(): Promise<string> }
+  readonly logger: Logger
+}
+
+type Answer = { readonly status: number; readonly body: string; readonly type?: string }
+
+/** Listens until closed. @throws ERR_CONFIG naming http.listen */
+export async function startMetricsServer(
+  options: MetricsServerOptions
+): Promise<{ readonly port: number; close(): Promise<void> }> {
+  const server = createServer(
+    {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: PATIENCE_MS,
+      requestTimeout: PATIENCE_MS,
+      keepAliveTimeout: PATIENCE_MS,
+      connectionsCheckingInterval: 1_000
+    },
+    (request, response) => void serve(options, request, response)
+  )
+  server.maxConnections = MAX_CONNECTIONS
+  await listen(server, options.listen)
+  server.on('error', (err: unknown) => options.logger.warn({ err }, 'http.listen'))
+  const address = server.address()
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : 0,
+    close: () =>
+      new Promise(resolve => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      })
+  }
+}
+
+async function serve(options: MetricsServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  let answered: Answer
+  try {
+    answered = await answer(options, request)
+  } catch (err) {
+    options.logger.error({ err }, 'scrape failed')
+    answered = refusal(asVxmeshError(err))
+  }
+  const { status, body, type = TEXT } = answered
+  const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
+  response.writeHead(status, status === 405 ? { ...headers, allow: 'GET' } : headers)
+  response.end(body)
+  // A body that nobody asked for is not waited for.
+  if (!request.complete) request.destroy()
+}
+
+async function answer({ checks, metrics }: MetricsServerOptions, request: IncomingMessage): Promise<Answer> {
+  const { method, url = '/', headers, socket } = request
+  if (!isOurs(headers.host, socket.localAddress)) {
+    return { status: 403, body: 'ask by the address that http.listen names, or as localhost\n' }
+  }
+  if (method !== 'GET') return { status: 405, body: 'GET only\n' }
+  const [path = '', query = ''] = url.split('?', 2)
+  const verbose = new URLSearchParams(query).has('verbose')
+  switch (path) {
+    case '/livez':
+      return { status: 200, body: 'ok\n' }
+    case '/readyz':
+      return verdict(
+        checks().filter(check => check.forReady),
+        verbose
+      )
+    case '/healthz':
+      return verdict(checks(), verbose)
+    case '/metrics':
+      return { status: 200, body: await metrics.text(), type: metrics.contentType }
+    default:
+      return refusal(new VxmeshError('ERR_ROUTE_NOT_FOUND', 'there are /livez, /readyz, /healthz and /metrics'))
+  }
+}
+
+/** The address that the connection has reached, or localhost; whatever the port, which may be forwarded. */
+function isOurs(host: string | undefined, reached: string | undefined): boolean {
+  const name = host?.replace(/:\d{1,5}$/, '').toLowerCase()
+  return name !== undefined && (name === 'localhost' || name === reached)
+}
+
+/** What is wrong, a line each; with `verbose` also what is well. */
+function verdict(checks: readonly Check[], verbose: boolean): Answer {
+  const well = checks.every(check => check.trouble === null)
+  const lines = checks
+    .filter(check => verbose || check.trouble !== null)
+    .map(({ name, trouble }) => (trouble === null ? `[+] ${name}: ok` : `[-] ${name}: ${trouble}`))
+  return { status: well ? 200 : 503, body: [...lines, well ? 'ok' : 'not ok', ''].join('\n') }
+}
+
+function refusal(err: VxmeshError): Answer {
+  return { status: ERROR_CODES[err.code].http, body: `${err.message} [${err.code}]\n` }
+}
+
+async function listen(server: Server, address: string): Promise<void> {
+  const [host = '', port = ''] = address.split(':')
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: Error) => {
+      const message = `http.listen: ${address} cannot be bound: ${cause.message}`
+      reject(new VxmeshError('ERR_CONFIG', message, { field: 'http.listen', cause }))
+    })
+    server.listen({ host, port: Number(port) }, resolve)
+  })
+  server.removeAllListeners('error')
+}

@@ -1,0 +1,155 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import t from 'tap'
+import { FAMILIES } from '#metrics/families.ts'
+import { Metrics } from '#metrics/metrics.ts'
+import { run } from '#platform/process.ts'
+import { figure, parseExposition } from './exposition.ts'
+import { BLUE, SOME } from './figures.ts'
+
+const PROMTOOL = '/usr/bin/promtool'
+
+const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>, value: number][] = [
+  ['vxmesh_build_info', { version: '1.2.3' }, 1],
+  ['vxmesh_members', { status: 'alive' }, 3],
+  ['vxmesh_members', { status: 'leaving' }, 1],
+  ['vxmesh_members', { status: 'left' }, 2],
+  ['vxmesh_members', { status: 'failed' }, 4],
+  ['vxmesh_hosts', {}, 8],
+  ['vxmesh_raft_term', {}, 11],
+  ['vxmesh_raft_is_leader', {}, 1],
+  ['vxmesh_raft_has_leader', {}, 1],
+  ['vxmesh_raft_commit_index', {}, 101],
+  ['vxmesh_raft_applied_index', {}, 99],
+  ['vxmesh_raft_leader_changes_total', {}, 5],
+  ['vxmesh_raft_proposal_retries_total', {}, 6],
+  ['vxmesh_feed_lag_entries', {}, 7],
+  ['vxmesh_state_diverged', {}, 0],
+  ['vxmesh_networks', {}, 9],
+  ['vxmesh_endpoints', {}, 10],
+  ['vxmesh_networks_unlisted', {}, 20],
+  ['vxmesh_ipam_addresses_used', { network: 'blue' }, 12],
+  ['vxmesh_ipam_addresses_free', { network: 'blue' }, 241],
+  ['vxmesh_local_endpoints', { network: 'blue' }, 13],
+  ['vxmesh_endpoint_receive_bytes_total', { network: 'blue' }, 14],
+  ['vxmesh_endpoint_transmit_bytes_total', { network: 'blue' }, 15],
+  ['vxmesh_endpoint_receive_packets_total', { network: 'blue' }, 16],
+  ['vxmesh_endpoint_transmit_packets_total', { network: 'blue' }, 17],
+  ['vxmesh_endpoint_receive_bytes_per_second', { network: 'blue' }, 180],
+  ['vxmesh_endpoint_transmit_bytes_per_second', { network: 'blue' }, 19],
+  ['vxmesh_overlay_drift', {}, 21],
+  ['vxmesh_overlay_degraded', {}, 22],
+  ['vxmesh_overlay_repaired_total', { kind: 'fdb-add' }, 23],
+  ['vxmesh_overlay_repaired_total', { kind: 'endpoint-attach' }, 24],
+  ['vxmesh_raft_commit_duration_seconds_count', {}, 2],
+  ['vxmesh_raft_commit_duration_seconds_sum', {}, 0.75],
+  ['vxmesh_raft_commit_duration_seconds_bucket', { le: '0.25' }, 1],
+  ['vxmesh_raft_commit_duration_seconds_bucket', { le: '0.5' }, 2],
+  ['vxmesh_tunnel_reconcile_duration_seconds_count', { scope: 'full' }, 1],
+  ['vxmesh_tunnel_reconcile_duration_seconds_sum', { scope: 'network' }, 0.5]
+]
+
+function told(): Metrics {
+  const metrics = new Metrics(() => SOME)
+  for (const ms of [250, 500]) metrics.committed(ms)
+  metrics.reconciled('full', 1_000)
+  metrics.reconciled('network', 500)
+  return metrics
+}
+
+t.test('every figure stands under its name with its labels, and there is no other series of ours', async t => {
+  const families = parseExposition(await told().text())
+  for (const [name, labels, value] of EXPECTED) t.equal(figure(families, name, labels), value, name)
+  const series = [...families.values()].filter(({ name }) => name.startsWith('vxmesh_')).flatMap(f => f.series)
+  const expected = new Set(EXPECTED.map(([name, labels]) => JSON.stringify([name, labels])))
+  const others = series.filter(({ name, labels }) => !expected.has(JSON.stringify([name, labels])))
+  t.same(
+    others.filter(({ name }) => !/_duration_seconds_(bucket|sum|count)$/.test(name)),
+    []
+  )
+})
+
+t.test('what the table of metrics says is what the registry tells: names, types, help, labels', async t => {
+  const families = parseExposition(await told().text())
+  const ours = [...families.values()].filter(({ name }) => name.startsWith('vxmesh_'))
+  const facts = (list: readonly { name: string; type: string; help: string }[]): string[] =>
+    list.map(({ name, type, help }) => `${name} ${type} ${help}`).sort()
+  t.same(facts(ours), facts(FAMILIES))
+  for (const { name, label } of FAMILIES) {
+    const labels = (families.get(name)?.series ?? []).flatMap(one =>
+      Object.keys(one.labels).filter(key => key !== 'le')
+    )
+    t.same([...new Set(labels)], label === null ? [] : [label], name)
+  }
+  const page = readFileSync(resolve(import.meta.dirname, '../../docs/metrics.md'), 'utf8')
+  t.same(
+    [...page.matchAll(/^\| `(vxmesh_\w+)` \| (\w+) \| (?:`(\w+)`)? ?\|/gm)].map(([, ...facts]) =>
+      facts.join(' ').trim()
+    ),
+    FAMILIES.map(({ name, type, label }) => `${name} ${type} ${label ?? ''}`.trim())
+  )
+})
+
+t.test('the process and its event loop are told too', async t => {
+  const families = parseExposition(await told().text())
+  for (const name of ['process_resident_memory_bytes', 'process_cpu_seconds_total', 'nodejs_heap_size_used_bytes']) {
+    t.ok(figure(families, name) > 0, name)
+  }
+  t.ok(families.has('nodejs_eventloop_lag_p99_seconds'))
+})
+
+t.test('series of a network that is gone go with it, and counters are told, not added up', async t => {
+  let figures = SOME
+  const metrics = new Metrics(() => figures)
+  await metrics.text()
+  t.equal(figure(parseExposition(await metrics.text()), 'vxmesh_endpoint_receive_bytes_total', { network: BLUE }), 14)
+  figures = { ...SOME, addresses: [], traffic: [] }
+  const after = parseExposition(await metrics.text())
+  t.same(after.get('vxmesh_endpoint_receive_bytes_total')?.series, [])
+  t.same(after.get('vxmesh_ipam_addresses_used')?.series, [])
+})
+
+t.test('scrapes at once share one gathering; a failed one does not spoil the next', async t => {
+  let gathered = 0
+  const metrics = new Metrics(() => {
+    if (++gathered === 2) throw new Error('no figures')
+    return SOME
+  })
+  const texts = await Promise.all([metrics.text(), metrics.text(), metrics.text()])
+  t.equal(gathered, 1)
+  t.equal(new Set(texts).size, 1)
+  await t.rejects(metrics.text(), /no figures/)
+  t.match(await metrics.text(), /^vxmesh_raft_term 11$/m)
+})
+
+t.test('the strict reader refuses what the format forbids', t => {
+  const head = '# HELP a b\n# TYPE a gauge\n'
+  const histogram = '# HELP h b\n# TYPE h histogram\n'
+  t.same([...parseExposition(`${head}a 1\na{x="y\\"\\n"} NaN\n`).values()][0]?.series[1]?.labels, { x: 'y"\n' })
+  for (const bad of [
+    'a 1\n',
+    `${head}a 1`,
+    `${head}a 1\na 1\n`,
+    `${head}b 1\n`,
+    `${head}a one\n`,
+    `${head}a  1\n`,
+    `${head}a{x=y} 1\n`,
+    `${head}a{x="1",x="2"} 1\n`,
+    `${head}a{x="\\q"} 1\n`,
+    '# TYPE a gauge\na 1\n',
+    '# HELP a b\n# TYPE a thing\na 1\n',
+    `${head}${head}`,
+    '# HELP a b\n# TYPE a counter\na -1\n',
+    `${histogram}h_bucket{le="1"} 1\nh_sum 1\nh_count 1\n`,
+    `${histogram}h_bucket{le="1"} 2\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n`,
+    `${histogram}h_bucket{le="+Inf"} 1\nh_sum 1\nh_count 2\n`
+  ]) {
+    t.throws(() => parseExposition(bad), bad)
+  }
+  t.end()
+})
+
+t.test('promtool finds nothing to complain of', { skip: !existsSync(PROMTOOL) && 'no promtool here' }, async t => {
+  const { exitCode, stdout, stderr } = await run(PROMTOOL, ['check', 'metrics'], { input: await told().text() })
+  t.equal(exitCode, 0, `${stdout}${stderr}`)
+})

@@ -1,0 +1,119 @@
+// `http.listen` of a real agent: figures that are there and move, health that follows what happens.
+
+import { join } from 'node:path'
+import t from 'tap'
+import { startDetached } from '#platform/process.ts'
+import { bare } from '../lab/container.ts'
+import type { LabHost } from '../lab/host.ts'
+import { kill } from '../lab/kernel.ts'
+import { waitFor } from '../lab/wait.ts'
+import { figure, parseExposition, type MetricFamily } from '../metrics/exposition.ts'
+import { meshLab, nth } from './mesh-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const PORT = 7_380
+
+async function get(host: LabHost, path: string): Promise<{ status: number; text: string }> {
+  const script = `fetch('http://127.0.0.1:${PORT}${path}').then(async r => console.log(JSON.stringify({ status: r.status, text: await r.text() })))`
+  const { exitCode, stdout, stderr } = await host.exec(process.execPath, '-e', script)
+  if (exitCode !== 0) throw new Error(stderr)
+  return JSON.parse(stdout) as { status: number; text: string }
+}
+
+async function scrape(host: LabHost): Promise<Map<string, MetricFamily>> {
+  return parseExposition((await get(host, '/metrics')).text)
+}
+
+t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 1, attached: 1 })
+  const host = lab.host(1)
+  const [second] = await lab.containers(['m2'])
+  if (second === undefined) throw new Error('no container')
+  await host.attach(second, 'red')
+
+  await t.test('it is alive, ready and well', async t => {
+    t.same(await get(host, '/livez'), { status: 200, text: 'ok\n' })
+    t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
+    const { status, text } = await get(host, '/healthz?verbose')
+    t.equal(status, 200, text)
+    t.equal(text.match(/^\[\+\] \w+: ok$/gm)?.length, 6, text)
+  })
+
+  await t.test('figures are those of the cluster', async t => {
+    const families = await scrape(host)
+    const status = await host.status()
+    for (const [name, labels, value] of [
+      ['vxmesh_build_info', { version: status.version }, 1],
+      ['vxmesh_members', { status: 'alive' }, 1],
+      ['vxmesh_members', { status: 'failed' }, 0],
+      ['vxmesh_hosts', {}, 1],
+      ['vxmesh_networks', {}, 1],
+      ['vxmesh_endpoints', {}, 2],
+      ['vxmesh_local_endpoints', { network: 'red' }, 2],
+      ['vxmesh_ipam_addresses_used', { network: 'red' }, 2],
+      ['vxmesh_ipam_addresses_free', { network: 'red' }, 251],
+      ['vxmesh_raft_is_leader', {}, 1],
+      ['vxmesh_raft_has_leader', {}, 1],
+      ['vxmesh_raft_term', {}, status.raft.term],
+      ['vxmesh_raft_commit_index', {}, status.raft.commitIndex],
+      ['vxmesh_raft_applied_index', {}, status.raft.appliedIndex],
+      ['vxmesh_raft_leader_changes_total', {}, 1],
+      ['vxmesh_feed_lag_entries', {}, 0],
+      ['vxmesh_state_diverged', {}, 0]
+    ] as const) {
+      t.equal(figure(families, name, labels), value, `${name} ${JSON.stringify(labels)}`)
+    }
+    // Registration, the network, two endpoints.
+    t.ok(figure(families, 'vxmesh_raft_commit_duration_seconds_count') >= 4)
+    t.ok(figure(families, 'vxmesh_tunnel_reconcile_duration_seconds_count', { scope: 'full' }) >= 1)
+  })
+
+  await t.test('figures move with traffic, changes and repairs; totals outlive an endpoint', async t => {
+    const before = await scrape(host)
+    const address = bare(nth(endpoints, 1).address)
+    const { received } = await second.ping(address, { count: 20, intervalMs: 20 })
+    t.equal(received, 20)
+    const bytes = await waitFor('the pings are counted', async () => {
+      const after = await scrape(host)
+      const moved = (name: string): number =>
+        figure(after, name, { network: 'red' }) - figure(before, name, { network: 'red' })
+      const enough = ['receive', 'transmit'].every(
+        way =>
+          moved(`vxmesh_endpoint_${way}_bytes_total`) >= 2 * 20 * 98 &&
+          moved(`vxmesh_endpoint_${way}_packets_total`) >= 40
+      )
+      const rate = figure(after, 'vxmesh_endpoint_receive_bytes_per_second', { network: 'red' })
+      return enough && rate > 0 && figure(after, 'vxmesh_endpoint_receive_bytes_total', { network: 'red' })
+    })
+    const commits = figure(before, 'vxmesh_raft_commit_duration_seconds_count')
+    await host.detach(second)
+    const after = await scrape(host)
+    t.equal(figure(after, 'vxmesh_raft_commit_duration_seconds_count'), commits + 1)
+    t.equal(figure(after, 'vxmesh_local_endpoints', { network: 'red' }), 1)
+    t.ok(figure(after, 'vxmesh_endpoint_receive_bytes_total', { network: 'red' }) >= bytes)
+
+    const vxlan = `vx${nth(endpoints, 1).vni.toString(16).padStart(6, '0')}`
+    await host.exec('ip', 'link', 'del', vxlan)
+    await waitFor('the repair is counted', async () => {
+      const repaired = (await scrape(host)).get('vxmesh_overlay_repaired_total')?.series ?? []
+      return repaired.reduce((sum, one) => sum + one.value, 0) > 0
+    })
+  })
+
+  await t.test('a port that is taken ends the start with the key’s name, and nothing is left of it', async t => {
+    await host.stopAgent()
+    const script = `require('net').createServer().listen(${PORT}, '127.0.0.1')`
+    const taker = ['netns', 'exec', host.namespace, process.execPath, '-e', script]
+    const taking = await startDetached('ip', taker, { logFile: join(host.dir, 'taker.log') })
+    t.teardown(() => kill(taking.pid))
+    await waitFor('the port is taken', async () => (await host.exec('ss', '-Hltn', `sport = :${PORT}`)).stdout !== '')
+    const { exitCode, stderr } = await host.cli('agent', '--config', host.configFile)
+    t.equal(exitCode, 2)
+    t.match(stderr, /http\.listen: 127\.0\.0\.1:7380 cannot be bound: .*EADDRINUSE.* \[ERR_CONFIG\]/)
+    kill(taking.pid)
+    await host.startAgent()
+    await host.waitReady()
+    t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
+    t.equal((await nth(containers, 1).link())?.addresses.length, 1, 'the container is as it was')
+  })
+})
