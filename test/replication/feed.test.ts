@@ -91,6 +91,7 @@ function follow(t: Test, on: Host, p: FollowOptions = {}): World {
       await p.deliver?.()
       delivered.push(...batch.map(each => each.index))
     },
+    install: () => Promise.reject(new Error('no server here has a snapshot')),
     heard: leader => heard.push(leader),
     fatal: err => fatal.push(err),
     logger
