@@ -108,7 +108,7 @@ export function track(state: RaftState, peer: PeerId): void {
     transfer: null,
     inflight: [],
     probing: false,
-    heardMs: state.nowMs,
+    heardMs: -Infinity,
     round: 0,
     matchRound: 0
   }

@@ -22,7 +22,7 @@ export type Progress = {
   inflight: LogIndex[]
   /** A probe is under way; the next heartbeat repeats it. */
   probing: boolean
-  /** When it last answered in this term. */
+  /** When it last answered in this term; -Infinity before it has. */
   heardMs: number
   /** The latest round that it has answered. */
   round: number

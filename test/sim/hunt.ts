@@ -13,6 +13,7 @@ export class Hunt {
   readonly #strike: (victim: Server) => void
   readonly #propose: (server: Server) => void
   readonly #meddle: (server: Server) => void
+  readonly #starve: (server: Server) => void
   #leadersLeft = 0
   #withChanges = false
   #prey: Server | null = null
@@ -23,16 +24,23 @@ export class Hunt {
     readonly schedule: Schedule
     readonly strike: (victim: Server) => void
     readonly propose: (server: Server) => void
+    /** Asks a leader for a change of membership. */
     readonly meddle: (server: Server) => void
+    /** Cuts the way from a server to some other. */
+    readonly starve: (server: Server) => void
   }) {
     this.#random = p.random
     this.#schedule = p.schedule
     this.#strike = p.strike
     this.#propose = p.propose
     this.#meddle = p.meddle
+    this.#starve = p.starve
   }
 
-  /** @param withChanges each new leader is asked for a change of membership at once */
+  /**
+   * @param withChanges each new leader is asked for a change of membership at once. One leader's reaches nobody, the
+   *   next one's all but one: two configurations that both differ from the last committed one (Ongaro 2015).
+   */
   begin(leaders: number, withChanges: boolean): void {
     this.#leadersLeft = leaders
     this.#withChanges = withChanges
@@ -48,6 +56,11 @@ export class Hunt {
     this.#leadersLeft -= 1
     this.#prey = server
     this.#answersLeft = this.#random.below(6)
+    if (this.#withChanges) {
+      const reachesNobody = this.#leadersLeft % 2 === 1
+      this.#answersLeft = reachesNobody ? 0 : 2 + this.#random.below(3)
+      if (!reachesNobody) this.#starve(server)
+    }
     this.#schedule.after(this.#random.between(0, 1), () => {
       if (this.#withChanges) this.#meddle(server)
       for (let n = this.#random.below(3); n > 0; n--) this.#propose(server)

@@ -1,6 +1,6 @@
 // Bugs of changes of membership, and of disks that forget.
 
-import type { LogIndex } from '#model/ids.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
 import { incarnationOf, isVoter, quorumSize } from '#raft/configuration.ts'
 import { isReply } from '#raft/effects.ts'
 import type { RaftState } from '#raft/raft.ts'
@@ -19,10 +19,18 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
         return state.term
       }
       pretend(state, 'termAt', { value })
+      // Nor did those who had the bug ask who is alive: an answer from a majority would mostly be that commit.
+      heardBefore.set(state, new Map([...(state.leading?.progress ?? [])].map(([peer, p]) => [peer, p.heardMs])))
+      for (const progress of state.leading?.progress.values() ?? []) progress.heardMs = input.nowMs
       return input
     },
     after: (state, _input, effects) => {
       stopPretending(state)
+      for (const [peer, heardMs] of heardBefore.get(state) ?? []) {
+        const progress = state.leading?.progress.get(peer)
+        if (progress !== undefined) progress.heardMs = heardMs
+      }
+      heardBefore.delete(state)
       return effects
     }
   },
@@ -128,5 +136,6 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   }
 ]
 
+const heardBefore = new WeakMap<RaftState, ReadonlyMap<PeerId, number>>()
 const keptLeading = new WeakMap<RaftState, RaftState['leading']>()
 const keptConfiguration = new WeakMap<RaftState, Configuration>()

@@ -80,12 +80,7 @@ const ACTS: Readonly<Record<string, Act>> = {
   },
   'slow-network': ({ network, random, schedule }) => {
     // Slower than an election: votes and answers come in when their term is over.
-    const { weather } = network
-    const { jitterMs } = weather
-    weather.jitterMs = random.pick([400, 1_500])
-    schedule.after(random.between(1_000, 8_000), () => {
-      weather.jitterMs = Math.min(jitterMs, 150)
-    })
+    network.slow(random.pick([400, 1_500]), schedule.nowMs + random.between(1_000, 8_000))
   },
   'link-flapping': arena => {
     const { servers, random, network, schedule } = arena

@@ -16,12 +16,16 @@ export type Weather = {
   jitterMs: number
 }
 
+/** A network without faults. */
+export const CALM: Weather = { loss: 0, duplication: 0, delay: 0, jitterMs: 1 }
+
 const LATENCY_MS = 0.2
 const LATE_MS = 8_000
 
 export class Network {
   readonly weather: Weather
   readonly #cut = new Set<string>()
+  #slow = { jitterMs: 0, untilMs: 0 }
   readonly #random: Random
   readonly #schedule: Schedule
   readonly #faults: Tally
@@ -42,7 +46,8 @@ export class Network {
   }
 
   send(message: Message): void {
-    const { loss, duplication, delay, jitterMs } = this.weather
+    const { loss, duplication, delay } = this.weather
+    const jitterMs = this.#schedule.nowMs < this.#slow.untilMs ? this.#slow.jitterMs : this.weather.jitterMs
     const random = this.#random
     if (this.#cut.size > 0 && this.#cut.has(link(message.from, message.to))) return
     if (random.chance(loss)) {
@@ -59,6 +64,18 @@ export class Network {
       this.#faults.add('duplication')
       this.#arrive(message, latency + random.between(0, 20 * jitterMs))
     }
+  }
+
+  /** For a time messages take up to so long. */
+  slow(jitterMs: number, untilMs: number): void {
+    this.#slow = { jitterMs, untilMs }
+  }
+
+  /** Nothing is lost, doubled, slow or cut any more. */
+  calm(): void {
+    Object.assign(this.weather, CALM)
+    this.slow(0, 0)
+    this.heal()
   }
 
   /** One direction. */

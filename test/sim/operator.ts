@@ -54,7 +54,8 @@ export class Operator {
     const voters = leader.life?.state.configuration.voters ?? []
     if (voters.length < 3) return
     const peer = this.#random.pick(voters)
-    if (peer !== leader.id && this.atRest) this.#ask(leader, { kind: 'remove', peer })
+    const isSafe = this.#servers.every(server => !this.#isReplaced(server))
+    if (peer !== leader.id && isSafe) this.#ask(leader, { kind: 'remove', peer })
   }
 
   answered(answer: Answer): void {
@@ -84,7 +85,7 @@ export class Operator {
 
   #nextChange(leader: Server, configuration: Configuration): Change | null {
     for (const { id, disk } of this.#servers) {
-      if (isMember(configuration, id) && incarnationOf(configuration, id) !== disk.incarnation) {
+      if (isMember(configuration, id) && (disk.damaged || incarnationOf(configuration, id) !== disk.incarnation)) {
         return { kind: 'remove', peer: id }
       }
     }
@@ -103,7 +104,7 @@ export class Operator {
     return this.#servers.some(({ life }) => {
       const configuration = life?.state.configuration
       if (configuration === undefined) return false
-      return isMember(configuration, id) && incarnationOf(configuration, id) !== disk.incarnation
+      return isMember(configuration, id) && (disk.damaged || incarnationOf(configuration, id) !== disk.incarnation)
     })
   }
 }

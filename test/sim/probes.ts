@@ -76,9 +76,10 @@ export function observeInput(probes: Probes, state: RaftState, event: RaftEvent)
   if (message.kind === 'install-request') {
     const { incoming } = state
     if (message.meta.lastIndex <= state.commitIndex) probes.add('snapshot-of-what-is-here')
-    if (incoming !== null && incoming.term === message.term) {
-      if (incoming.meta.lastIndex < message.meta.lastIndex) probes.add('snapshot-overtaken-by-a-newer-one')
-      else if (incoming.received !== message.offset) probes.add('snapshot-chunk-out-of-place')
+    if (incoming !== null && incoming.meta.lastIndex < message.meta.lastIndex) {
+      probes.add('snapshot-overtaken-by-a-newer-one')
+    } else if (incoming?.term === message.term && incoming.received !== message.offset) {
+      probes.add('snapshot-chunk-out-of-place')
     }
   }
   if (message.kind === 'append-request' && state.incoming !== null) probes.add('append-during-a-transfer')

@@ -129,7 +129,7 @@ export class Server {
     const data = snapshot?.data ?? null
     const state = this.#create({ ...init, snapshotData: data, nowMs: this.clockMs, random: random.unit() })
     if (state === null) return
-    const machine = data === null ? new Machine() : Machine.decode(data)
+    const machine = data === null ? new Machine() : this.#decode(data)
     const applied = base as LogIndex
     invariants.stateAt(this.id, applied, machine)
     const life: Life = {
@@ -335,10 +335,19 @@ export class Server {
 
   /** The state machine is replaced by a leader's. */
   #restore(life: Life, { meta, data }: Snapshot): void {
-    life.machine = Machine.decode(data)
+    life.machine = this.#decode(data)
     life.applied = meta.lastIndex
     this.#world.invariants.stateAt(this.id, life.applied, life.machine)
     this.#world.invariants.snapshotAt(this.id, meta)
+  }
+
+  #decode(data: Uint8Array): Machine {
+    try {
+      return Machine.decode(data)
+    } catch (err) {
+      this.#world.invariants.fail(`${this.id} has a snapshot that is none: ${String(err)}`)
+      return new Machine()
+    }
   }
 
   /** Saves the state every so often, beside the log; while it is written the server goes on. */

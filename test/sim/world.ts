@@ -9,7 +9,7 @@ import type { Mutant } from './mutant.ts'
 import { Echo } from './echo.ts'
 import { Hunt } from './hunt.ts'
 import { FAULTS, strike, unleash, type Arena } from './nemesis.ts'
-import { Network } from './network.ts'
+import { CALM, Network } from './network.ts'
 import { Operator } from './operator.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
@@ -70,7 +70,7 @@ class World {
     this.#seed = seed
     this.#random = new Random(seed)
     const random = this.#random
-    const size = random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5])
+    const size = random.pick([1, 2, 3, 3, 3, 3, 4, 4, 5, 5])
     const spare = random.pick([0, 0, 0, 1, 2])
     const voters = Array.from({ length: size }, (_, n) => `s${n}` as PeerId)
     const shared: ServerWorld = {
@@ -105,7 +105,7 @@ class World {
     })
     for (const server of this.#servers) this.#byId.set(server.id, server)
     this.#network = new Network({
-      weather: { loss: 0, duplication: 0, delay: 0, jitterMs: 1 },
+      weather: { ...CALM },
       random: this.#random,
       schedule: this.#schedule,
       faults: this.#faults,
@@ -125,6 +125,9 @@ class World {
       ...shared,
       meddle: server => {
         this.#operator.meddle(server)
+      },
+      starve: server => {
+        this.#network.cut(server.id, this.#random.pick(this.#servers).id)
       },
       strike: victim => {
         strike(this.#arena, victim)
@@ -170,8 +173,7 @@ class World {
 
   /** Everything is mended; the cluster must mend itself. */
   #calm(): void {
-    Object.assign(this.#network.weather, { loss: 0, duplication: 0, delay: 0, jitterMs: 1 })
-    this.#network.heal()
+    this.#network.calm()
     this.#hunt.stop()
     this.#echo.begin(0)
     // Sometimes all start at the same instant: only chance can then tell them apart.
