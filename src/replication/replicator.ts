@@ -98,6 +98,8 @@ export class Replicator {
   #leaderChanges = 0
   #review: NodeJS.Timeout | null = null
   #deciding = false
+  /** The voters with whom this process would have founded a cluster; what others were told when they asked. */
+  #wouldFound: string | null = null
   #asking = false
   #stopped = false
 
@@ -246,7 +248,14 @@ export class Replicator {
 
   #decision(): BootstrapDecision {
     const { self, bootstrapExpect: expect } = this.#options
-    return decideBootstrap({ self, expect, members: this.#options.members() })
+    const decision = decideBootstrap({ self, expect, members: this.#options.members() })
+    if (decision.kind === 'agree') this.#wouldFound = decision.voters.join()
+    return decision
+  }
+
+  /** One of the founders may have been faster: this disk is a founder's all the same, if it said that it would be. */
+  #joins({ configuration }: Origin): 'founded' | 'adopted' {
+    return this.#wouldFound === configuration.voters.join() ? 'founded' : 'adopted'
   }
 
   async #decide(): Promise<void> {
@@ -254,7 +263,8 @@ export class Replicator {
     try {
       const decision = this.#decision()
       if (decision.kind === 'adopt') {
-        await this.#belong(await askOrigin(this.#rpc, decision.from), 'adopted')
+        const origin = await askOrigin(this.#rpc, decision.from)
+        await this.#belong(origin, this.#joins(origin))
       } else if (decision.kind === 'agree' && (await allAgree(this.#rpc, this.#options.self, decision.voters))) {
         await this.#belong(originOf(decision.voters), 'founded')
       }
