@@ -35,7 +35,7 @@ export async function attachContainer(
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
   const stale = withContainer(host, request, place => staleLink(place))
-  if (stale !== null) await host.removal.remove([{ ifindex: stale, name: request.hostInterface }])
+  if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
   return withContainer(host, request, place => {
     const found = readLink(place.kernel.socket, request.hostInterface)
     if (found !== null && staleLink(place) === null) {
@@ -60,7 +60,7 @@ export async function detachContainer(
   for (const { ifindex, name } of going) {
     tolerate(['ENODEV'], () => void socket.request(setLink(ifindex, { up: false }), `set ${name} down`))
   }
-  await host.removal.remove(going)
+  await host.removal.depart(going)
   return { removed: going.some(({ name }) => name === hostInterface) }
 }
 

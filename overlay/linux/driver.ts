@@ -170,7 +170,7 @@ export class LinuxDriver implements OverlayDriver {
       this.#guard === null ? () => undefined : watchTables({ netns, own: this.#guard.portId, listener })
     const stopWatching = watchChanges({
       netns,
-      own: [this.#kernel.socket.portId, this.#removal.portId],
+      own: [this.#kernel.socket.portId, ...this.#removal.portIds],
       networkOf: ifindex => this.#ours.get(ifindex),
       mattersToAll: link => link.ifindex === this.#underlay?.ifindex && link.mtu !== this.#underlay.mtu,
       listener

@@ -61,7 +61,7 @@ export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<
   const { containerId, ifname } = endpoint
   await agent.localEndpoints.handle(endpointKey(containerId, ifname), async () => {
     if (endpoint.host === agent.self) {
-      await agent.reconciler.exclusively(() => agent.driver.detach(detachRequest(endpoint)))
+      await agent.reconciler.together(() => agent.driver.detach(detachRequest(endpoint)))
       await agent.localEndpoints.forget(endpoint)
     }
     await agent.propose({ kind: 'endpoint-detach', containerId, ifname })
