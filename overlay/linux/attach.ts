@@ -76,6 +76,32 @@ export function setContainerMtu(host: Pick<Place, 'kernel' | 'support'>, request
   })
 }
 
+/** See OverlayDriver.check. */
+export function checkContainer(host: Pick<Place, 'kernel' | 'support'>, request: AttachRequest): void {
+  const { hostInterface, ifname, mac, gateway } = request
+  const { kernel } = host
+  withContainer(host, request, place => {
+    const outer = readLink(kernel.socket, hostInterface)
+    const inner = readLink(place.inside, ifname)
+    if (inner === null) throw checkFailed(`there is no ${ifname} in the container`)
+    if (outer === null || !isOurs(outer, request.alias) || !isPair(place, outer, inner)) {
+      throw checkFailed(`${ifname} in the container is not the one that was attached`)
+    }
+    const bridge = readLink(kernel.socket, bridgeName(request.vni))
+    if (outer.master !== bridge?.ifindex) throw checkFailed(`${hostInterface} is not on its bridge`)
+    if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
+    if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
+    if (!hasAddress(place, inner)) throw checkFailed(`${ifname} does not have its address`)
+    if (gateway !== null && defaultRoutes(place.inside).length === 0) {
+      throw checkFailed('the container has no default route')
+    }
+  })
+}
+
+function checkFailed(what: string): VxmeshError {
+  return new VxmeshError('ERR_CHECK_FAILED', what)
+}
+
 /** A container's namespace for the length of one synchronous stretch. */
 type Place<Request = AttachRequest> = {
   readonly kernel: Kernel

@@ -29,7 +29,7 @@ import type { Op } from '../plan/op.ts'
 import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
 import { probeShaping } from '../shaping/probe.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
-import { attachContainer, detachContainer, setContainerMtu } from './attach.ts'
+import { attachContainer, checkContainer, detachContainer, setContainerMtu } from './attach.ts'
 import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
@@ -125,6 +125,11 @@ export class LinuxDriver implements OverlayDriver {
 
   settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport> {
     return this.#gateways.settle(desired, options)
+  }
+
+  check(request: AttachRequest): Promise<void> {
+    const place = { kernel: this.#kernel, support: () => this.#shapingSupport() }
+    return this.#run(() => checkContainer(place, request))
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {

@@ -29,6 +29,7 @@ import { Replicator } from '#replication/replicator.ts'
 import { openStorage, type Storage } from '#replication/storage.ts'
 import { AgentApi } from './agent-api.ts'
 import { CounterWindow } from './counters.ts'
+import type { Collector } from './collector.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
@@ -66,6 +67,7 @@ export class Agent {
   #overlayMtu: number
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
+  #collector: Collector | null = null
   /** The members as the last events told them. */
   #told: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
@@ -172,7 +174,7 @@ export class Agent {
       before: () => this.#readOverlayMtu(),
       after: async () => {
         await this.localEndpoints.followMtu()
-        if (this.replicator.current) await this.localEndpoints.prune()
+        if (this.replicator.current) this.localEndpoints.prune()
       },
       inHand: key => this.localEndpoints.isInHand(key),
       restore: key => this.localEndpoints.restore(key),
@@ -250,6 +252,7 @@ export class Agent {
   async stop(): Promise<void> {
     await this.#zmq?.stop()
     await this.#api?.close()
+    await this.#collector?.stop()
     this.registrar.stop()
     this.digests.stop()
     this.counters.stop()
@@ -282,6 +285,8 @@ export class Agent {
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
     const api = new AgentApi(this)
+    this.#collector = api.collector
+    this.#collector.start()
     this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
     this.#zmq = await ZmqServer.start({
       addresses: this.config.zmq,

@@ -8,7 +8,7 @@ import { isErrorCode, VxmeshError } from '#model/errors.ts'
 /** Longer than anything that the agent itself waits for. */
 const TIMEOUT_MS = 35_000
 
-export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 export class ApiClient {
   readonly #socketPath: string

@@ -23,6 +23,8 @@ export type HostOptions = {
   /** The agent's own address instead of the lab's; its VTEP alone, when another. */
   readonly bind?: string
   readonly vtep?: string
+  /** Other settings, as they stand in the file. */
+  readonly settings?: Readonly<Record<string, unknown>>
 }
 
 export class LabHost {
@@ -61,7 +63,8 @@ export class LabHost {
       dataDir: join(this.dir, 'data'),
       socket: this.socket,
       clusterKeyFile: options.clusterKeyFile,
-      log: { level: logLevel }
+      log: { level: logLevel },
+      ...options.settings
     }
     await writeFile(this.configFile, stringify(config))
   }
