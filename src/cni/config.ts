@@ -44,7 +44,7 @@ const body = z.looseObject({
   runtimeConfig: z
     .looseObject({
       ...wish.shape,
-      bandwidth: z.looseObject({ ingressRate: z.number().nullish(), egressRate: z.number().nullish() }).nullish(),
+      bandwidth: z.record(z.string(), z.number()).nullish(),
       [ANNOTATIONS]: z.record(z.string(), z.string()).nullish()
     })
     .nullish(),
@@ -123,7 +123,7 @@ export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
     if (ips.length > 1) throw invalid('ips', 'an interface has one address')
     const [ip] = ips
     const rate = (field: 'ingressRate' | 'egressRate'): number =>
-      checkRate(runtimeConfig?.bandwidth?.[field] ?? 0, `bandwidth.${field}`)
+      checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
     return {
       ...(ip === undefined ? {} : { address: parseIpv4(ip.split('/')[0] ?? '', 'ips') }),
       ...(mac === undefined || mac === '' ? {} : { mac: parseMac(mac) }),
@@ -151,6 +151,11 @@ export function attachmentsOf(config: CniConfig): ReadonlySet<EndpointKey> {
     )
     return new Set(keys)
   })
+}
+
+/** Of a key in whatever case: containerd writes `IngressRate`, for Go's decoder does not mind. */
+function valueOf(fields: Readonly<Record<string, number>>, key: string): number | undefined {
+  return Object.entries(fields).find(([name]) => name.toLowerCase() === key.toLowerCase())?.[1]
 }
 
 function annotationOf({ runtimeConfig }: CniConfig, name: string): string | undefined {

@@ -85,6 +85,7 @@ t.test('the variables and the configuration arrive at the agent in its own words
     [{ ...CONF, network: '' }, { ...CONTAINER, CNI_ARGS: POD }, { network: 'red' }],
     [BY_POD, { ...CONTAINER, CNI_ARGS: POD }, { network: 'red', name: 'shop/web-0' }],
     [{ ...CONF, runtimeConfig: { bandwidth: rates } }, CONTAINER, { ingressRate: 1e6, egressRate: 2e6 }],
+    [{ ...CONF, runtimeConfig: { bandwidth: { IngressRate: 3_000_000 } } }, CONTAINER, { ingressRate: 3e6 }],
     [{ ...CONF, runtimeConfig: { bandwidth: {} } }, CONTAINER, { ingressRate: 0, egressRate: 0 }],
     [{ ...CONF, runtimeConfig: { ips: ['10.1.0.9/24'] } }, CONTAINER, { address: 0x0a010009 }],
     [{ ...CONF, runtimeConfig: { ips: ['10.1.0.9'] } }, CONTAINER, { address: 0x0a010009 }],
