@@ -60,6 +60,11 @@ export function deleteNetwork(tables: Tables, { name, force }: Of<'network-delet
   if (size > 0 && !force) {
     return refuse('ERR_NETWORK_IN_USE', `network ${name} has ${size} ${size === 1 ? 'endpoint' : 'endpoints'}`, 'name')
   }
+  const [namespace] = force ? [] : tables.namespacesOf(name)
+  if (namespace !== undefined) {
+    const what = `namespace ${namespace.name} is mapped to network ${name}`
+    return refuse('ERR_NETWORK_IN_USE', `${what}: vxmesh namespace unmap ${namespace.name}`, 'name')
+  }
   tables.removeNetwork(table)
   return given(table.network)
 }

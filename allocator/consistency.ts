@@ -18,7 +18,8 @@ export function verify(state: ClusterState): string[] {
     if (table.network.name !== name) faults.push(`network ${table.network.name} is filed under ${name}`)
     faults.push(...addressFaults(table), ...endpointFaults(tables, table))
   }
-  faults.push(...countFaults(tables), ...hostFaults(tables), ...sessionFaults(sessions, state.appliedIndex))
+  faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables))
+  faults.push(...sessionFaults(sessions, state.appliedIndex))
   const [held, rows] = [tables.hash.value, hashRows(tables)]
   if (held.a !== rows.a || held.b !== rows.b) faults.push('the hash is not that of the rows')
   return faults
@@ -79,6 +80,15 @@ function* hostFaults({ hosts, hostByName, hostByVtep, byHost }: Tables): Generat
   }
   for (const [what, { size }] of Object.entries({ name: hostByName, VTEP: hostByVtep, endpoints: byHost })) {
     if (size !== hosts.size) yield `${hosts.size} hosts, ${size} by ${what}`
+  }
+}
+
+function* namespaceFaults({ namespaces, networks }: Tables): Generator<string> {
+  for (const [name, namespace] of namespaces) {
+    if (namespace.name !== name) yield `namespace ${namespace.name} is filed under ${name}`
+    for (const network of [namespace.network, ...namespace.grants]) {
+      if (!networks.has(network)) yield `namespace ${name} is mapped to network ${network}, which is not there`
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // A digest of the whole state, so that hosts at the same index can be compared: 16 hex digits. Rows are summed up as
 // they change (row-hash.ts); what is left to do here is O(networks + sessions).
 
-import { Hasher, SetHash, hashEndpoint, hashHost, hashNetwork, type Hash } from './row-hash.ts'
+import { Hasher, SetHash, hashEndpoint, hashHost, hashNamespace, hashNetwork, type Hash } from './row-hash.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { Tables } from './tables.ts'
 
@@ -22,6 +22,7 @@ export function hashRows(tables: Tables): Hash {
     for (const endpoint of byAddress.values()) rows.add(hashEndpoint(endpoint))
   }
   for (const host of tables.hosts.values()) rows.add(hashHost(host))
+  for (const namespace of tables.namespaces.values()) rows.add(hashNamespace(namespace))
   return rows.value
 }
 

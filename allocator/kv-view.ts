@@ -1,9 +1,9 @@
 // The state as the paper has it, as keys and values: network/<name>, vlanStore, ipStore/<name>,
-// endpoint/<network>/<containerId>/<ifname>, host/<name>. Read only; the values are plain JSON in their outside form.
+// endpoint/<network>/<containerId>/<ifname>, host/<name>; and namespace/<name>. Read only; the values are plain JSON in their outside form.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type { Pool } from './pool.ts'
@@ -44,6 +44,7 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
     const host = state.hostByName(name as HostName)
     return host && hostValue(host)
   }
+  if (kind === 'namespace' && parts.length === 2) return state.namespace(name as NamespaceName)
   if (kind !== 'endpoint' || parts.length !== 4) return undefined
   const endpoint = state.tables.containers.get(containerId as ContainerId, ifname as IfName)
   return endpoint !== undefined && endpoint.network === name ? endpointValue(state, endpoint) : undefined
@@ -62,6 +63,7 @@ function* candidates(state: ClusterState, prefix: string): Generator<Candidate> 
     for (const endpoint of byAddress.values()) yield [endpointKvKey(endpoint), () => endpointValue(state, endpoint)]
   }
   for (const host of state.hosts()) yield [`host/${host.name}`, () => hostValue(host)]
+  for (const namespace of state.namespaces()) yield [`namespace/${namespace.name}`, () => namespace]
 }
 
 function endpointKvKey({ network, containerId, ifname }: Endpoint): string {

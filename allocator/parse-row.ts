@@ -6,6 +6,7 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { invalid, isErrorCode, type ErrorBody } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
 import { parseVni } from '#model/ids.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { parseCommand } from '#model/parse-request.ts'
 
@@ -35,6 +36,13 @@ export function parseHostRow(value: unknown): Host {
 }
 
 /** @throws ERR_INVALID naming the field */
+export function parseNamespaceRow(value: unknown): Namespace {
+  const { name, ...facts } = fieldsOf(value)
+  const { namespace, network, grants } = as('namespace-map', { ...facts, namespace: name })
+  return { name: namespace, network, grants }
+}
+
+/** @throws ERR_INVALID naming the field */
 export function parseOutcome(value: unknown): Outcome {
   const { ok, result, error } = fieldsOf(value)
   if (ok === true) return { ok, result: parseResult(fieldsOf(result)) }
@@ -57,6 +65,8 @@ function parseResult(f: Fields): Result {
       return { kind, host: parseHostRow(f['host']) }
     case 'host-removed':
       return { kind, host: parseHostRow(f['host']), released: whole(f['released']) }
+    case 'namespace':
+      return { kind, namespace: parseNamespaceRow(f['namespace']) }
     default:
       throw invalid('kind', 'is no result that this version knows')
   }

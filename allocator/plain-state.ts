@@ -1,6 +1,7 @@
 // The form of a snapshot: the whole state as a plain value of arrays, objects, numbers, texts and nulls.
 
 import type { Outcome } from '#model/command.ts'
+import type { Namespace } from '#model/namespace.ts'
 
 /** Raised when the form changes; decodeState refuses those that it does not know. */
 export const SNAPSHOT_FORMAT = 1
@@ -62,6 +63,8 @@ export type PlainState = {
   readonly hosts: readonly PlainHost[]
   /** By VNI, ascending. */
   readonly networks: readonly PlainNetwork[]
+  /** By name, ascending. */
+  readonly namespaces: readonly Namespace[]
   /** Least recently used first. */
   readonly sessions: readonly PlainSession[]
 }

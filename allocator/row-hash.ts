@@ -5,6 +5,7 @@
 import type { Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 
 export type Hash = { readonly a: number; readonly b: number }
@@ -75,6 +76,10 @@ export function hashHost(host: Host): Hash {
   return hostInto(new Hasher().text('host'), host).finish()
 }
 
+export function hashNamespace(namespace: Namespace): Hash {
+  return namespaceInto(new Hasher().text('namespace'), namespace).finish()
+}
+
 /** An answer that a session remembers. */
 export function hashAnswer(seq: number, outcome: Outcome): Hash {
   const hasher = new Hasher().text('answer').number(seq)
@@ -98,6 +103,8 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
       return hostInto(hasher, result.host)
     case 'host-removed':
       return hostInto(hasher.number(result.released), result.host)
+    case 'namespace':
+      return namespaceInto(hasher, result.namespace)
   }
 }
 
@@ -132,6 +139,12 @@ function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
 
 function hostInto(hasher: Hasher, host: Host): Hasher {
   return hasher.text(host.name).text(host.peerId).number(host.vtep).text(host.role).text(host.bootId).text(host.version)
+}
+
+function namespaceInto(hasher: Hasher, { name, network, grants }: Namespace): Hasher {
+  hasher.text(name).text(network).number(grants.length)
+  for (const grant of grants) hasher.text(grant)
+  return hasher
 }
 
 /** murmur3's finish: every bit of the input reaches every bit of the output. */

@@ -18,7 +18,7 @@ import {
   type PlainSession,
   type PlainState
 } from './plain-state.ts'
-import { parseEndpointRow, parseHostRow, parseNetworkRow, parseOutcome } from './parse-row.ts'
+import { parseEndpointRow, parseHostRow, parseNamespaceRow, parseNetworkRow, parseOutcome } from './parse-row.ts'
 import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
 import { Tables, type NetworkTable } from './tables.ts'
@@ -35,6 +35,7 @@ export function encodeState(state: ClusterState): PlainState {
     vniCursor: tables.vnis.cursor,
     hosts: hosts.map(plainHost),
     networks: networksByVni(tables).map(table => plainNetwork(table, positions)),
+    namespaces: [...tables.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     sessions: plainSessions(sessions)
   }
 }
@@ -60,6 +61,8 @@ function restore(plain: PlainState): ClusterState {
   for (const host of hosts) tables.putHost(host)
   if (tables.hosts.size !== hosts.length) throw new Error('a host is in it twice')
   for (const network of plain.networks) restoreNetwork(tables, network, hosts)
+  for (const namespace of plain.namespaces) tables.putNamespace(parseNamespaceRow(namespace))
+  if (tables.namespaces.size !== plain.namespaces.length) throw new Error('a namespace is in it twice')
   tables.vnis.restoreCursor(plain.vniCursor)
   const sessions = new Sessions()
   for (const [id, lastUsed, settledBelow, answers] of plain.sessions) {

@@ -4,10 +4,12 @@
 import type { Command, Outcome, Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { attach, detach, update } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
+import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.ts'
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
 import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
@@ -140,6 +142,14 @@ export class ClusterState {
   hostByName(name: HostName): Host | undefined {
     return this.tables.hostByName.get(name)
   }
+
+  namespaces(): IterableIterator<Namespace> {
+    return this.tables.namespaces.values()
+  }
+
+  namespace(name: NamespaceName): Namespace | undefined {
+    return this.tables.namespaces.get(name)
+  }
 }
 
 function carryOut(tables: Tables, command: Exclude<Command, { readonly kind: 'session-open' }>): Outcome {
@@ -160,5 +170,11 @@ function carryOut(tables: Tables, command: Exclude<Command, { readonly kind: 'se
       return registerHost(tables, command)
     case 'host-remove':
       return removeHost(tables, command)
+    case 'namespace-map':
+      return mapNamespace(tables, command)
+    case 'namespace-unmap':
+      return unmapNamespace(tables, command)
+    case 'namespace-open':
+      return openNamespace(tables, command)
   }
 }

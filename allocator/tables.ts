@@ -3,14 +3,15 @@
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { HostName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { addressPool } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
 import type { Pool } from './pool.ts'
-import { hashEndpoint, hashHost, hashNetwork, SetHash } from './row-hash.ts'
+import { hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
 
 /** What belongs to one network. */
@@ -33,7 +34,8 @@ export class Tables {
   readonly hosts = new Map<PeerId, Host>()
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ipv4, Host>()
-  /** Over all networks, endpoints and hosts. */
+  readonly namespaces = new Map<NamespaceName, Namespace>()
+  /** Over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
 
   addNetwork(network: Network, vni: Choice): NetworkTable {
@@ -54,9 +56,13 @@ export class Tables {
     this.hash.add(hashNetwork(network))
   }
 
-  /** With all its endpoints. */
+  /** With all its endpoints, and no namespace is mapped to it any more. O(namespaces). */
   removeNetwork(table: NetworkTable): void {
     const { network } = table
+    for (const namespace of this.namespacesOf(network.name)) {
+      if (namespace.network === network.name) this.removeNamespace(namespace)
+      else this.putNamespace({ ...namespace, grants: namespace.grants.filter(name => name !== network.name) })
+    }
     for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
     this.networks.delete(network.name)
     this.networkByVni.delete(network.vni)
@@ -120,6 +126,27 @@ export class Tables {
     this.#dropHost(host)
     this.byHost.delete(host.peerId)
     return endpoints.length
+  }
+
+  /** Makes or replaces the row. */
+  putNamespace(namespace: Namespace): void {
+    const before = this.namespaces.get(namespace.name)
+    if (before !== undefined) this.removeNamespace(before)
+    if (![namespace.network, ...namespace.grants].every(name => this.networks.has(name))) {
+      throw new Error(`namespace ${namespace.name} is mapped to a network that is not there`)
+    }
+    this.namespaces.set(namespace.name, namespace)
+    this.hash.add(hashNamespace(namespace))
+  }
+
+  removeNamespace(namespace: Namespace): void {
+    this.namespaces.delete(namespace.name)
+    this.hash.remove(hashNamespace(namespace))
+  }
+
+  /** Namespaces whose pods may be in the network. O(namespaces). */
+  namespacesOf(network: NetworkName): readonly Namespace[] {
+    return [...this.namespaces.values()].filter(row => row.network === network || row.grants.includes(network))
   }
 
   /** Everything but its endpoints. */

@@ -126,6 +126,8 @@ export type OverlayDriver = {
    * the host cannot be read
    */
   settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport>
+  /** Is the endpoint in the kernel as an attach leaves it? Changes nothing. @throws ERR_NETNS, ERR_CHECK_FAILED, ERR_KERNEL */
+  check(request: AttachRequest): Promise<void>
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */

@@ -23,9 +23,11 @@ quietly() {
 command -v apt-get >/dev/null || fail "this is written for Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
 
 # command:package
-needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount)
+needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc)
 command -v npm >/dev/null || needed+=(npm:npm)
 missing=()
+# gcc only recommends the C library's headers.
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
@@ -47,3 +49,8 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 [ -x node_modules/.bin/node ] || fail "npm did not bring Node 24 (node_modules/.bin/node)"
+
+if [ ! -x dist/vxmesh-cni ] || [ cni/vxmesh-cni.c -nt dist/vxmesh-cni ] || [ scripts/build-cni -nt dist/vxmesh-cni ]; then
+  say "building the CNI plugin"
+  quietly scripts/build-cni
+fi

@@ -39,6 +39,7 @@ export class Guard {
   readonly #socket: NetlinkSocket
   readonly #tables: readonly Right[]
   #mirror: Mirror | null = null
+  #turn: Promise<unknown> = Promise.resolve()
 
   private constructor(netns: Netns, tables: readonly Right[]) {
     this.#netns = netns
@@ -106,8 +107,15 @@ export class Guard {
     return this.#tables.find(({ table }) => table.set === 'ports')?.wanted ?? null
   }
 
+  /** One after the other: what changes between another's look and its write is refused. */
+  #settle(mayRemove: (element: Element) => boolean): Promise<readonly string[]> {
+    const turn = this.#turn.then(() => this.#settleNow(mayRemove))
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+
   /** Until nothing is left to do. */
-  async #settle(mayRemove: (element: Element) => boolean): Promise<readonly string[]> {
+  async #settleNow(mayRemove: (element: Element) => boolean): Promise<readonly string[]> {
     const done: string[] = []
     let why = 'something else keeps changing them'
     for (let failures = 0; failures < ATTEMPTS;) {

@@ -35,7 +35,7 @@ export async function attachContainer(
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
   const stale = withContainer(host, request, place => staleLink(place))
-  if (stale !== null) await host.removal.remove([{ ifindex: stale, name: request.hostInterface }])
+  if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
   return withContainer(host, request, place => {
     const found = readLink(place.kernel.socket, request.hostInterface)
     if (found !== null && staleLink(place) === null) {
@@ -60,7 +60,7 @@ export async function detachContainer(
   for (const { ifindex, name } of going) {
     tolerate(['ENODEV'], () => void socket.request(setLink(ifindex, { up: false }), `set ${name} down`))
   }
-  await host.removal.remove(going)
+  await host.removal.depart(going)
   return { removed: going.some(({ name }) => name === hostInterface) }
 }
 
@@ -74,6 +74,32 @@ export function setContainerMtu(host: Pick<Place, 'kernel' | 'support'>, request
       setLink(inner.ifindex, { mtu: request.mtu })
     ])
   })
+}
+
+/** See OverlayDriver.check. */
+export function checkContainer(host: Pick<Place, 'kernel' | 'support'>, request: AttachRequest): void {
+  const { hostInterface, ifname, mac, gateway } = request
+  const { kernel } = host
+  withContainer(host, request, place => {
+    const outer = readLink(kernel.socket, hostInterface)
+    const inner = readLink(place.inside, ifname)
+    if (inner === null) throw checkFailed(`there is no ${ifname} in the container`)
+    if (outer === null || !isOurs(outer, request.alias) || !isPair(place, outer, inner)) {
+      throw checkFailed(`${ifname} in the container is not the one that was attached`)
+    }
+    const bridge = readLink(kernel.socket, bridgeName(request.vni))
+    if (outer.master !== bridge?.ifindex) throw checkFailed(`${hostInterface} is not on its bridge`)
+    if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
+    if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
+    if (!hasAddress(place, inner)) throw checkFailed(`${ifname} does not have its address`)
+    if (gateway !== null && defaultRoutes(place.inside).length === 0) {
+      throw checkFailed('the container has no default route')
+    }
+  })
+}
+
+function checkFailed(what: string): VxmeshError {
+  return new VxmeshError('ERR_CHECK_FAILED', what)
 }
 
 /** A container's namespace for the length of one synchronous stretch. */

@@ -29,7 +29,7 @@ import type { Op } from '../plan/op.ts'
 import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
 import { probeShaping } from '../shaping/probe.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
-import { attachContainer, detachContainer, setContainerMtu } from './attach.ts'
+import { attachContainer, checkContainer, detachContainer, setContainerMtu } from './attach.ts'
 import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
@@ -127,6 +127,11 @@ export class LinuxDriver implements OverlayDriver {
     return this.#gateways.settle(desired, options)
   }
 
+  check(request: AttachRequest): Promise<void> {
+    const place = { kernel: this.#kernel, support: () => this.#shapingSupport() }
+    return this.#run(() => checkContainer(place, request))
+  }
+
   counters(): Promise<ReadonlyMap<string, Counters>> {
     return this.#run(() => this.#counters.read())
   }
@@ -170,7 +175,7 @@ export class LinuxDriver implements OverlayDriver {
       this.#guard === null ? () => undefined : watchTables({ netns, own: this.#guard.portId, listener })
     const stopWatching = watchChanges({
       netns,
-      own: [this.#kernel.socket.portId, this.#removal.portId],
+      own: [this.#kernel.socket.portId, ...this.#removal.portIds],
       networkOf: ifindex => this.#ours.get(ifindex),
       mattersToAll: link => link.ifindex === this.#underlay?.ifindex && link.mtu !== this.#underlay.mtu,
       listener

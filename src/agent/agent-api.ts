@@ -1,25 +1,36 @@
 // What the doors can ask, answered: reads come from the local state, changes go through the log, and an endpoint's
 // kernel work is done here, on its host.
 
-import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { digestOf } from '#allocator/digest.ts'
-import { endpointKey, type Endpoint, type Shaping } from '#model/endpoint.ts'
+import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
-import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
-import { shapeRequest } from '#overlay/driver.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  RaftPeerView,
+  StatusView
+} from '#model/views.ts'
+import { attachRequest, shapeRequest } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/names.ts'
 import type { Agent } from './agent.ts'
+import { Collector } from './collector.ts'
 import type { Reading } from './counters.ts'
 import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
 import { isReady } from './figures.ts'
+import { networkOfNamespace } from './namespaces.ts'
 import { KeyedSerial } from './serial.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import { VERSION } from '#platform/version.ts'
-import { endpointView, hostView, memberView, networkView } from './views.ts'
+import { endpointView, hostView, memberView, namespaceView, networkView } from './views.ts'
 
 /** After `leave` was answered: time for the answer to get out. */
 const GOODBYE_MS = 200
@@ -28,9 +39,21 @@ export class AgentApi implements AgentPort {
   readonly #agent: Agent
   /** Attach and detach of one container interface never overlap. */
   readonly #byContainer = new KeyedSerial()
+  readonly collector: Collector
 
   constructor(agent: Agent) {
     this.#agent = agent
+    const { state, replicator, driver, localEndpoints, config, self, logger } = agent
+    this.collector = new Collector({
+      local: localEndpoints,
+      endpoints: () => state.endpointsOnHost(self),
+      current: () => replicator.current,
+      interfaces: () => driver.counters(),
+      release: (endpoint, still) => this.#releaseIf(endpoint, still),
+      afterMs: config.collectAfter * 1_000,
+      nowMs: monotonicMs,
+      logger: logger.child({ room: 'agent' })
+    })
   }
 
   status(): Promise<StatusView> {
@@ -101,7 +124,7 @@ export class AgentApi implements AgentPort {
 
   async endpointAttach(request: EndpointAttachRequest): Promise<EndpointView> {
     const key = endpointKey(request.containerId, request.ifname)
-    const endpoint = await this.#byContainer.run(key, () => attachEndpoint(this.#agent, request))
+    const endpoint = await this.#byContainer.run(key, () => attachEndpoint(this.#agent, this.collector, request))
     return this.#endpointView(endpoint)
   }
 
@@ -116,11 +139,29 @@ export class AgentApi implements AgentPort {
   }
 
   async endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView> {
-    const endpoint = this.#agent.state.endpoint(endpointKey(containerId, ifname))
+    const key = endpointKey(containerId, ifname)
+    return this.#byContainer.run(key, async () => {
+      // Looked up in its turn: an attach whose caller has gone away may be under way.
+      const endpoint = this.#agent.state.endpoint(key)
+      if (endpoint === undefined) throw noEndpoint(containerId, ifname)
+      const view = this.#endpointView(endpoint)
+      await detachEndpoint(this.#agent, endpoint)
+      return view
+    })
+  }
+
+  async endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView> {
+    const { state, self, driver, overlayMtu } = this.#agent
+    const endpoint = state.endpoint(endpointKey(containerId, ifname))
     if (endpoint === undefined) throw noEndpoint(containerId, ifname)
-    const view = this.#endpointView(endpoint)
-    await this.#byContainer.run(endpointKey(containerId, ifname), () => detachEndpoint(this.#agent, endpoint))
-    return view
+    if (endpoint.host !== self) throw new VxmeshError('ERR_CHECK_FAILED', `its endpoint is on another host`)
+    const network = this.#network(endpoint.network)
+    await driver.check(attachRequest({ endpoint, network, overlayMtu, netns, withRoute: true }))
+    return this.#endpointView(endpoint)
+  }
+
+  async endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }> {
+    return { released: await this.collector.collect(keep) }
   }
 
   async endpointList(network?: NetworkName): Promise<readonly EndpointView[]> {
@@ -148,6 +189,26 @@ export class AgentApi implements AgentPort {
     const view = this.#hostView(this.#host(name))
     await this.#agent.propose({ kind: 'host-remove', name })
     return view
+  }
+
+  async namespaceMap({ namespace, network, grants }: NamespaceMapRequest): Promise<NamespaceView> {
+    const result = await this.#agent.propose({ kind: 'namespace-map', namespace, network, grants })
+    if (result.kind !== 'namespace') throw unexpected(result.kind)
+    return namespaceView(result.namespace)
+  }
+
+  async namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView> {
+    const result = await this.#agent.propose({ kind: 'namespace-unmap', namespace })
+    if (result.kind !== 'namespace') throw unexpected(result.kind)
+    return namespaceView(result.namespace)
+  }
+
+  namespaceList(): Promise<readonly NamespaceView[]> {
+    return Promise.resolve([...this.#agent.state.namespaces()].map(namespaceView))
+  }
+
+  namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName> {
+    return networkOfNamespace(this.#agent, namespace, chosen)
   }
 
   async raftPeers(): Promise<readonly RaftPeerView[]> {
@@ -186,6 +247,17 @@ export class AgentApi implements AgentPort {
     const { events, state } = this.#agent
     listener({ time: new Date().toISOString(), kind: 'watching', index: state.appliedIndex })
     return events.listen(listener)
+  }
+
+  /** True when it was released. */
+  #releaseIf({ containerId, ifname }: Endpoint, still: () => Promise<boolean>): Promise<boolean> {
+    const key = endpointKey(containerId, ifname)
+    return this.#byContainer.run(key, async () => {
+      const endpoint = this.#agent.state.endpoint(key)
+      if (endpoint?.host !== this.#agent.self || !(await still())) return false
+      await detachEndpoint(this.#agent, endpoint)
+      return true
+    })
   }
 
   #network(name: NetworkName): Network {

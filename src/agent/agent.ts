@@ -32,6 +32,7 @@ import { Replicator } from '#replication/replicator.ts'
 import { openStorage, type Storage } from '#replication/storage.ts'
 import { AgentApi } from './agent-api.ts'
 import { CounterWindow } from './counters.ts'
+import type { Collector } from './collector.ts'
 import { DigestCheck } from './digest-check.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
@@ -73,6 +74,7 @@ export class Agent {
   #metricsServer: { close(): Promise<void> } | null = null
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
+  #collector: Collector | null = null
   /** The members as the last events told them. */
   #told: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
@@ -183,7 +185,7 @@ export class Agent {
       before: () => this.#readOverlayMtu(),
       after: async () => {
         await this.localEndpoints.followMtu()
-        if (this.replicator.current) await this.localEndpoints.prune()
+        if (this.replicator.current) this.localEndpoints.prune()
       },
       inHand: key => this.localEndpoints.isInHand(key),
       restore: key => this.localEndpoints.restore(key),
@@ -266,6 +268,7 @@ export class Agent {
     await this.#zmq?.stop()
     await this.#api?.close()
     await this.#metricsServer?.close()
+    await this.#collector?.stop()
     this.registrar.stop()
     this.digests.stop()
     this.counters.stop()
@@ -299,6 +302,8 @@ export class Agent {
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
     const api = new AgentApi(this)
+    this.#collector = api.collector
+    this.#collector.start()
     this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
     this.#zmq = await ZmqServer.start({
       addresses: this.config.zmq,

@@ -7,16 +7,24 @@ import { VxmeshError } from '#model/errors.ts'
 import { detachRequest, shapeRequest } from '#overlay/driver.ts'
 import { checkNetns } from '#platform/netns.ts'
 import type { Agent } from './agent.ts'
+import type { Collector } from './collector.ts'
 
 /** Resolves when the container has its interface. @throws ERR_NETNS, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL */
-export async function attachEndpoint(agent: Agent, request: EndpointAttachRequest): Promise<Endpoint> {
+export async function attachEndpoint(
+  agent: Agent,
+  collector: Collector,
+  request: EndpointAttachRequest
+): Promise<Endpoint> {
   checkNetns(request.netns)
   await refuseShaping(agent, request)
-  const { netns, ...facts } = request
-  return agent.localEndpoints.handle(endpointKey(facts.containerId, facts.ifname), async () => {
+  const { netns, exclusive = false, ...facts } = request
+  const key = endpointKey(facts.containerId, facts.ifname)
+  if (exclusive) await makeWay(agent, collector, agent.state.endpoint(key))
+  return agent.localEndpoints.handle(key, async () => {
     const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
     if (result.kind !== 'endpoint') throw new Error(`attach answered with ${result.kind}`)
     const { endpoint, created } = result
+    if (exclusive && !created) throw attachedAlready(endpoint)
     try {
       await agent.reconciler.withNetwork(endpoint.vni, () => agent.localEndpoints.attach(endpoint, netns))
       return endpoint
@@ -27,6 +35,18 @@ export async function attachEndpoint(agent: Agent, request: EndpointAttachReques
       agent.reconciler.wake([endpoint.vni])
     }
   })
+}
+
+/** What is left of a container that is gone stands in nobody's way. @throws ERR_ENDPOINT_EXISTS */
+async function makeWay(agent: Agent, collector: Collector, existing: Endpoint | undefined): Promise<void> {
+  if (existing === undefined) return
+  if (existing.host !== agent.self || !(await collector.isGone(existing))) throw attachedAlready(existing)
+  await detachEndpoint(agent, existing)
+}
+
+function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshError {
+  const what = `container ${containerId} has an endpoint ${ifname} in network ${network} already`
+  return new VxmeshError('ERR_ENDPOINT_EXISTS', what, { field: 'containerId' })
 }
 
 /**
@@ -61,9 +81,10 @@ export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<
   const { containerId, ifname } = endpoint
   await agent.localEndpoints.handle(endpointKey(containerId, ifname), async () => {
     if (endpoint.host === agent.self) {
-      await agent.reconciler.exclusively(() => agent.driver.detach(detachRequest(endpoint)))
-      await agent.localEndpoints.forget(endpoint)
+      await agent.reconciler.together(() => agent.driver.detach(detachRequest(endpoint)))
     }
+    // From here on the endpoint has neither interface nor record: nobody has it, should this not come to its end.
+    agent.localEndpoints.forget(endpoint)
     await agent.propose({ kind: 'endpoint-detach', containerId, ifname })
   })
 }
@@ -71,7 +92,7 @@ export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<
 /** Best effort: when no leader can be reached the endpoint stays allocated and a later detach releases it. */
 async function release(agent: Agent, endpoint: Endpoint): Promise<void> {
   try {
-    await agent.localEndpoints.forget(endpoint)
+    agent.localEndpoints.forget(endpoint)
     await agent.propose({ kind: 'endpoint-detach', containerId: endpoint.containerId, ifname: endpoint.ifname })
   } catch (err) {
     agent.logger.warn({ err, containerId: endpoint.containerId }, 'a failed attach could not be released')

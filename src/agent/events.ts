@@ -8,7 +8,7 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
-import { memberView } from './views.ts'
+import { memberView, namespaceView } from './views.ts'
 
 /** The event of an applied command; null for one that was refused or changed nothing that anybody watches. */
 export function changeEvent(p: {
@@ -38,6 +38,8 @@ export function changeEvent(p: {
       return { kind: 'host-registered', index, host: hostFacts(result.host) }
     case 'host-removed':
       return { kind: 'host-removed', index, host: hostFacts(result.host) }
+    case 'namespace':
+      return { kind: namespaceKind(command.kind), index, namespace: namespaceView(result.namespace) }
   }
 }
 
@@ -55,6 +57,10 @@ export function memberEvents(before: readonly Member[], after: readonly Member[]
 function networkKind(command: Command['kind']): 'network-created' | 'network-updated' | 'network-deleted' {
   if (command === 'network-delete') return 'network-deleted'
   return command === 'network-update' ? 'network-updated' : 'network-created'
+}
+
+function namespaceKind(command: Command['kind']): 'namespace-mapped' | 'namespace-unmapped' {
+  return command === 'namespace-unmap' ? 'namespace-unmapped' : 'namespace-mapped'
 }
 
 function networkFacts(network: Network): NetworkFacts {

@@ -11,10 +11,13 @@ import { parseContainerId, parseIfName } from '#model/ids.ts'
 import type { PeerId } from '#model/ids.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/names.ts'
-import { ensureDirectory, removeFile, replaceFile } from '#platform/files.ts'
+import { ensureDirectory, isAside, isErrno, removeFile, replaceFile } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { checkNetns, type NetnsId } from '#platform/netns.ts'
 import type { Restored } from './reconciler.ts'
+import { KeyedSerial } from './serial.ts'
+
+type Key = Pick<Endpoint, 'containerId' | 'ifname'>
 
 type Place = {
   readonly netns: string
@@ -22,6 +25,12 @@ type Place = {
   readonly netnsId: NetnsId
   readonly bootId: string
 }
+
+/**
+ * What has become of an endpoint's namespace, by its path alone. `unreadable`: nothing can be said now. `gone` is not yet
+ * a proof: a namespace outlives its path while a process is in it, and then our interface is still there.
+ */
+export type Fate = 'alive' | 'gone' | 'unreadable' | 'unrecorded'
 
 export type LocalEndpointsOptions = {
   readonly dataDir: string
@@ -37,6 +46,7 @@ export class LocalEndpoints {
   readonly #options: LocalEndpointsOptions
   readonly #dir: string
   readonly #places = new Map<EndpointKey, Place>()
+  readonly #files = new KeyedSerial()
   /** Being attached or detached: no business of the reconciler's. */
   readonly #inHand = new Map<EndpointKey, number>()
   #followed: number | null = null
@@ -49,7 +59,10 @@ export class LocalEndpoints {
   /** Reads what an earlier run has recorded. @throws ERR_STORAGE */
   async load(): Promise<void> {
     await ensureDirectory(this.#dir)
-    for (const file of readdirSync(this.#dir)) this.#read(file)
+    for (const file of readdirSync(this.#dir)) {
+      if (isAside(file)) await removeFile(join(this.#dir, file))
+      else this.#read(file)
+    }
   }
 
   /** Runs the work of an attach or detach; meanwhile the reconciler leaves the endpoint alone. */
@@ -72,13 +85,29 @@ export class LocalEndpoints {
   async attach(endpoint: Endpoint, netns: string): Promise<AttachResult> {
     const result = await this.#options.driver.attach(this.#request(endpoint, netns))
     // Only now: what could not be attached must not take the place of what is.
-    await this.#remember(endpoint, netns)
+    const { containerId, ifname } = endpoint
+    const place = { netns, netnsId: checkNetns(netns), bootId: this.#options.bootId }
+    this.#places.set(endpointKey(containerId, ifname), place)
+    this.#onDisk(endpoint, file => replaceFile(file, JSON.stringify({ containerId, ifname, ...place })))
     return result
   }
 
-  async forget({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Promise<void> {
-    this.#places.delete(endpointKey(containerId, ifname))
-    await removeFile(join(this.#dir, vethName(containerId, ifname)))
+  forget(key: Key): void {
+    this.#places.delete(endpointKey(key.containerId, key.ifname))
+    this.#onDisk(key, file => removeFile(file))
+  }
+
+  fate(key: EndpointKey): Fate {
+    const place = this.#places.get(key)
+    if (place === undefined) return 'unrecorded'
+    if (place.bootId !== this.#options.bootId) return 'gone'
+    try {
+      return checkNetns(place.netns) === place.netnsId ? 'alive' : 'gone'
+    } catch (err) {
+      const { cause } = asVxmeshError(err)
+      // Without a cause it is there and no namespace: the mount is gone. ESRCH: the process of a path in /proc is.
+      return cause === undefined || isErrno(cause, 'ENOENT') || isErrno(cause, 'ESRCH') ? 'gone' : 'unreadable'
+    }
   }
 
   /** See ReconcilerOptions.restore. */
@@ -116,12 +145,12 @@ export class LocalEndpoints {
   }
 
   /** Forgets what the state does not place here any more. To be called only while the state is current. */
-  async prune(): Promise<void> {
+  prune(): void {
     const { state, self } = this.#options
     for (const key of [...this.#places.keys()]) {
       if (this.#inHand.has(key) || state.endpoint(key)?.host === self) continue
       const [containerId = '', ifname = ''] = key.split('/')
-      await this.forget({ containerId: parseContainerId(containerId), ifname: parseIfName(ifname) })
+      this.forget({ containerId: parseContainerId(containerId), ifname: parseIfName(ifname) })
     }
   }
 
@@ -147,16 +176,15 @@ export class LocalEndpoints {
     return attachRequest({ endpoint, network, overlayMtu: this.#options.overlayMtu(), netns, withRoute: true })
   }
 
-  /** A full disk must not keep a container from its network: then only the repair is lost. */
-  async #remember({ containerId, ifname }: Endpoint, netns: string): Promise<void> {
-    const place: Place = { netns, netnsId: checkNetns(netns), bootId: this.#options.bootId }
-    this.#places.set(endpointKey(containerId, ifname), place)
-    try {
-      const file = join(this.#dir, vethName(containerId, ifname))
-      await replaceFile(file, JSON.stringify({ containerId, ifname, ...place }))
-    } catch (err) {
-      this.#options.logger.warn({ err, containerId }, 'the namespace of a container is not recorded')
-    }
+  /**
+   * Nobody waits for it, but each file's changes come in their order. A full disk must not keep a container from its
+   * network: then only what needs the record after a restart is lost.
+   */
+  #onDisk({ containerId, ifname }: Key, change: (file: string) => Promise<void>): void {
+    const file = join(this.#dir, vethName(containerId, ifname))
+    this.#files
+      .run(file, () => change(file))
+      .catch((err: unknown) => this.#options.logger.warn({ err, containerId }, 'the record of a namespace is not kept'))
   }
 
   #read(file: string): void {

@@ -128,6 +128,11 @@ export class Reconciler {
     return this.#kernel.run(work)
   }
 
+  /** The same for work that may run beside its like: all that is asked for until the turn comes shares it. */
+  async together<T>(work: () => Promise<T>): Promise<T> {
+    return this.#kernel.together(work)
+  }
+
   /** Lets the pass under way end; the kernel stays as it is. */
   async stop(): Promise<void> {
     this.#stopped = true

@@ -3,10 +3,29 @@
 export class Serial {
   #last: Promise<unknown> = Promise.resolve()
 
+  #together: (() => Promise<void>)[] | null = null
+
   run<T>(task: () => Promise<T>): Promise<T> {
     const result = this.#last.then(task)
     this.#last = result.catch(() => undefined)
     return result
+  }
+
+  /** The same, but all that is asked for until the turn comes shares it and runs at once. */
+  together<T>(task: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const member = (): Promise<void> => Promise.resolve().then(task).then(resolve, reject)
+      if (this.#together !== null) {
+        this.#together.push(member)
+        return
+      }
+      const members = [member]
+      this.#together = members
+      void this.run(() => {
+        this.#together = null
+        return Promise.all(members.map(one => one()))
+      })
+    })
   }
 }
 

@@ -14,6 +14,9 @@ export function networksOfCommand(state: ClusterState, command: Command): readon
   switch (command.kind) {
     case 'session-open':
     case 'network-create':
+    case 'namespace-map':
+    case 'namespace-unmap':
+    case 'namespace-open':
       return []
     case 'network-update':
     case 'network-delete':

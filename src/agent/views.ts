@@ -4,8 +4,9 @@ import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
-import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
+import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/names.ts'
 import type { Rates } from './counters.ts'
@@ -60,6 +61,10 @@ export function endpointView(
     hostIfindex: counters?.ifindex ?? null,
     installed: p.installed ?? null
   }
+}
+
+export function namespaceView({ name, network, grants }: Namespace): NamespaceView {
+  return { namespace: name, network, grants }
 }
 
 export function memberView(member: Member): MemberView {

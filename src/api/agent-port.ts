@@ -2,10 +2,19 @@
 
 import type { Shaping } from '#model/endpoint.ts'
 import type { AgentEvent } from '#model/event.ts'
-import type { ContainerId, HostName, IfName, NetworkName, Vni } from '#model/ids.ts'
+import type { EndpointKey } from '#model/endpoint.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
-import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  RaftPeerView,
+  StatusView
+} from '#model/views.ts'
 
 export type NetworkCreateRequest = {
   readonly name: NetworkName
@@ -32,6 +41,14 @@ export type EndpointAttachRequest = {
   readonly egressRate: number
   readonly delayUs: number
   readonly requestId?: string
+  /** An endpoint that lives already is an error, not an answer. */
+  readonly exclusive?: boolean
+}
+
+export type NamespaceMapRequest = {
+  readonly namespace: NamespaceName
+  readonly network: NetworkName
+  readonly grants: readonly NetworkName[]
 }
 
 /** Every method rejects with a VxmeshError. Changes resolve after commit, and after the kernel where it is this host's. */
@@ -56,6 +73,17 @@ export type AgentPort = {
   endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
   /** All interfaces of a container, or the one named. */
   endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]>
+
+  /** Holds the kernel against the endpoint. @throws ERR_ENDPOINT_NOT_FOUND, ERR_CHECK_FAILED, ERR_NETNS */
+  endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView>
+  /** Releases endpoints of this host whose containers are gone, but for these. */
+  endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
+
+  namespaceMap(request: NamespaceMapRequest): Promise<NamespaceView>
+  namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView>
+  namespaceList(): Promise<readonly NamespaceView[]>
+  /** The network for a pod of the namespace, or the one that it chose. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
+  namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
 
   hostList(): Promise<readonly HostView[]>
   hostShow(name: HostName): Promise<HostView>

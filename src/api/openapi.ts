@@ -10,6 +10,7 @@ import {
   joinBody,
   networkCreateBody,
   networkName,
+  namespaceMapBody,
   networkUpdateBody
 } from './schemas.ts'
 import { VIEWS, type ViewName } from './view-schemas.ts'
@@ -41,6 +42,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'PUT /v1/raft/peers/:name': { does: 'Makes a host a server, which catches up and then votes', answer: ['RaftPeer'] },
   'DELETE /v1/raft/peers/:name': { does: 'Makes a server a client again', answer: ['RaftPeer'] },
   'PUT /v1/raft/leader/:name': { does: 'Hands leadership to a server', answer: ['RaftPeer'] },
+  'GET /v1/namespaces': { does: 'Which networks the pods of Kubernetes’ namespaces are in', answer: ['Namespace'] },
+  'PUT /v1/namespaces/:name': { does: 'Maps a namespace to a network', answer: 'Namespace', body: namespaceMapBody },
+  'DELETE /v1/namespaces/:name': { does: 'Ends a mapping', answer: 'Namespace' },
+  'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', body: z.looseObject({}) },
   'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
   'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },

@@ -2,10 +2,11 @@
 
 import { z } from 'zod'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
-import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
+import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { parseMac } from '#model/mac.ts'
+import { GRANTS_MAX } from '#model/namespace.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 import { MAX_TEXT } from '#model/parse-request.ts'
 import { checkDelay, checkRate, parseDelay, parseRate } from '#model/quantity.ts'
@@ -79,6 +80,13 @@ export const endpointUpdateBody = z
   .refine(body => Object.values(body).some(value => value !== undefined), {
     message: 'give at least one of ingressRate, egressRate and delayUs'
   })
+
+export const namespaceName = parsed(text, parseNamespaceName)
+
+export const namespaceMapBody = z.strictObject({
+  network: networkName,
+  grants: z.array(networkName).max(GRANTS_MAX).default([])
+})
 
 export const joinBody = z.strictObject({ addresses: z.array(parsed(text, parseJoinAddress)).min(1).max(64) })
 

@@ -3,9 +3,11 @@
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
-import type { ContainerId, HostName, NetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, NamespaceName, NetworkName } from '#model/ids.ts'
+import { grantsOf } from '#model/namespace.ts'
 import type { Logger } from '#platform/log.ts'
 import type { AgentPort } from './agent-port.ts'
+import { cniRoute } from './cni-route.ts'
 import { eventStream } from './event-stream.ts'
 import { openApiDocument } from './openapi.ts'
 import {
@@ -15,6 +17,8 @@ import {
   force,
   ifname,
   joinBody,
+  namespaceMapBody,
+  namespaceName,
   networkCreateBody,
   networkName,
   networkUpdateBody
@@ -77,6 +81,8 @@ export function buildApi(
   clusterRoutes(server, agent)
   networkRoutes(server, agent)
   endpointRoutes(server, agent)
+  namespaceRoutes(server, agent)
+  cniRoute(server, agent)
   return server
 }
 
@@ -146,6 +152,18 @@ function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.delete<One>('/v1/endpoints/:id', r =>
     agent.endpointDetach(id(r), check(ifname, r.query.ifname ?? 'eth0', 'ifname'))
   )
+}
+
+function namespaceRoutes(server: FastifyInstance, agent: AgentPort): void {
+  type Named = { Params: { name: string } }
+  const name = (request: { params: Named['Params'] }): NamespaceName =>
+    check(namespaceName, request.params.name, 'name')
+  server.get('/v1/namespaces', () => agent.namespaceList())
+  server.put<Named>('/v1/namespaces/:name', r => {
+    const { network, grants } = check(namespaceMapBody, r.body)
+    return agent.namespaceMap({ namespace: name(r), network, grants: grantsOf(network, grants) })
+  })
+  server.delete<Named>('/v1/namespaces/:name', r => agent.namespaceUnmap(name(r)))
 }
 
 /** Without the keys that are undefined: absent and undefined are different things to our types. */

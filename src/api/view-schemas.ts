@@ -1,7 +1,15 @@
 // What the API answers, as schemas for its document; the types hold them against the views.
 
 import { z } from 'zod'
-import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  RaftPeerView,
+  StatusView
+} from '#model/views.ts'
 
 const count = z.int().min(0)
 const role = z.enum(['server', 'client'])
@@ -64,6 +72,12 @@ const host = z.strictObject({
   version: z.string()
 }) satisfies z.ZodType<HostView>
 
+const namespace = z.strictObject({
+  namespace: z.string(),
+  network: z.string(),
+  grants: z.array(z.string()).describe('Other networks that its pods may choose')
+}) satisfies z.ZodType<NamespaceView>
+
 const raftPeer = z.strictObject({
   name: z.string(),
   peerId: z.string(),
@@ -114,6 +128,8 @@ export const VIEWS = {
   Member: member,
   Host: host,
   RaftPeer: raftPeer,
+  Namespace: namespace,
+  Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
   Joined: z.strictObject({ joined: count }),
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),

@@ -41,6 +41,9 @@ function subject(event: AgentEvent): string {
     case 'host-registered':
     case 'host-removed':
       return `${event.host.name}  VTEP ${event.host.vtep}  ${event.host.role}`
+    case 'namespace-mapped':
+    case 'namespace-unmapped':
+      return `${event.namespace.namespace}  ${[event.namespace.network, ...event.namespace.grants].join(' ')}`
     case 'member':
       return `${event.member.name}  ${event.member.status}  ${event.member.address}`
     case 'member-vanished':

@@ -5,8 +5,10 @@ import { Command, CommanderError, Option } from 'commander'
 import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/errors.ts'
 import { agentCommand, type RunAgent } from './agent-command.ts'
 import { clusterCommands } from './cluster-commands.ts'
+import { cniCommands } from './cni-commands.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
+import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { render, type Format } from './output.ts'
 import { ApiClient } from './client.ts'
@@ -38,6 +40,8 @@ export type CommandContext = {
   /** Of the agent that this command line names. */
   readonly client: (command: Command) => ApiClient
   readonly formatOf: (command: Command) => Format
+  /** Where that agent listens. */
+  readonly socketOf: (command: Command) => string
 }
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
@@ -52,6 +56,7 @@ export async function runCli(
     io,
     client,
     formatOf,
+    socketOf: command => socketOf(command, io),
     show: async (command, ask, human) => {
       const output = formatOf(command)
       const answer = await ask(client(command))
@@ -96,6 +101,8 @@ export function commandTree(p: {
   clusterCommands(program, context)
   networkCommands(program, context)
   endpointCommands(program, context)
+  namespaceCommands(program, context)
+  cniCommands(program, context)
   eventsCommand(program, context)
   inheritSettings(program, io)
   return program

@@ -2,7 +2,15 @@
 
 import type { Shaping } from '#model/endpoint.ts'
 import { formatRate } from '#model/quantity.ts'
-import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  RaftPeerView,
+  StatusView
+} from '#model/views.ts'
 import { facts, table } from './output.ts'
 
 export function membersTable(rows: readonly MemberView[]): string {
@@ -69,6 +77,17 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
       ])
     )
     .join('\n')
+}
+
+export function namespacesTable(rows: readonly NamespaceView[]): string {
+  return table(
+    [
+      ['NAMESPACE', r => r.namespace],
+      ['NETWORK', r => r.network],
+      ['GRANTS', r => r.grants.join(' ')]
+    ],
+    rows
+  )
 }
 
 export function hostsTable(rows: readonly HostView[]): string {

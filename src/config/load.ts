@@ -4,7 +4,9 @@
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { parse as parseYaml } from 'yaml'
-import { VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { parseSubnet } from '#model/ipv4.ts'
+import { checkRange } from '#model/namespace.ts'
 import { configSchema, KEY_FACTS, type Config } from './schema.ts'
 
 /** A nested object as YAML gives it. */
@@ -76,6 +78,14 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     throw new VxmeshError('ERR_UNSUPPORTED', 'overlay.driver: this version has the linux driver only', {
       field: 'overlay.driver'
     })
+  }
+  const { range, prefixLength } = config.namespaces
+  try {
+    checkRange({ range: parseSubnet(range), prefixLength }, 'namespaces.prefixLength')
+  } catch (err) {
+    const key = 'namespaces.prefixLength'
+    const origin = origins.get(key) ?? origins.get('namespaces.range')
+    throw configError(key, `${asVxmeshError(err).message.replace(/^[^:]+: /, '')} (from ${origin ?? 'the defaults'})`)
   }
   return deepFreeze(config)
 }

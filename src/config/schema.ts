@@ -5,7 +5,14 @@
 import { z } from 'zod'
 import { asVxmeshError } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import { formatSubnet, parseIpv4, parseTransitRange } from '#model/ipv4.ts'
+import {
+  formatSubnet,
+  parseIpv4,
+  parseSubnet,
+  parseTransitRange,
+  SUBNET_PREFIX_MAX,
+  SUBNET_PREFIX_MIN
+} from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 
@@ -69,6 +76,9 @@ export const configShape = z.strictObject({
   join: joins.default([]).describe('Serf addresses of other hosts; retried for ever'),
   bind: address.describe('Underlay address for Serf, libp2p and the VTEP; required'),
   dataDir: path.default('/var/lib/vxmesh').describe('Directory of what must survive a restart'),
+  collectAfter: number(0, 86_400)
+    .default(60)
+    .describe('Seconds after which an endpoint of a container that is gone is released; 0: never by itself'),
   socket: path.default('/run/vxmesh/agent.sock').describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
   clusterKeyFile: path
     .default('/etc/vxmesh/cluster.key')
@@ -104,6 +114,19 @@ export const configShape = z.strictObject({
       guard: choice('required', 'off')
         .default('required')
         .describe('Port security and the guard of the VXLAN port, by nftables; required: no start without them')
+    })
+    .prefault({}),
+  namespaces: z
+    .strictObject({
+      unmapped: choice('refuse', 'create')
+        .default('refuse')
+        .describe('Pods of a namespace that is mapped to no network: refuse them, or create a network for it'),
+      range: parsed('a subnet like 10.128.0.0/10', text => formatSubnet(parseSubnet(text)))
+        .default('10.128.0.0/10')
+        .describe('Where the subnets of created networks are taken from; the same on every host'),
+      prefixLength: number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX)
+        .default(24)
+        .describe('Prefix length of created networks, at most 16 more than that of the range')
     })
     .prefault({}),
   zmq: z

@@ -4,9 +4,10 @@
 import type { Endpoint, Shaping } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
-import type { ContainerId, HostName, IfName, NetworkName, PeerId, Vni } from './ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
 import type { Ipv4, Subnet } from './ipv4.ts'
 import type { Mac } from './mac.ts'
+import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
 
 /** Without `vni`, `gateway` or `address` the state machine chooses. */
@@ -51,6 +52,16 @@ export type Command =
   | { readonly kind: 'host-register'; readonly host: Host }
   /** Frees the host's endpoints. */
   | { readonly kind: 'host-remove'; readonly name: HostName }
+  /** Replaces what the namespace had. */
+  | {
+      readonly kind: 'namespace-map'
+      readonly namespace: NamespaceName
+      readonly network: NetworkName
+      readonly grants: readonly NetworkName[]
+    }
+  | { readonly kind: 'namespace-unmap'; readonly namespace: NamespaceName }
+  /** Makes a network for a namespace that is mapped to none, with the first free subnet of the range, and maps it. */
+  | ({ readonly kind: 'namespace-open'; readonly namespace: NamespaceName } & NamespaceRange)
 
 export type CommandKind = Command['kind']
 
@@ -75,6 +86,7 @@ export type Result =
   | { readonly kind: 'endpoint-released'; readonly endpoint: Endpoint }
   | { readonly kind: 'host'; readonly host: Host }
   | { readonly kind: 'host-removed'; readonly host: Host; readonly released: number }
+  | { readonly kind: 'namespace'; readonly namespace: Namespace }
 
 /** A refused command is an outcome too: it is remembered, and every replica computes the same one. */
 export type Outcome = { readonly ok: true; readonly result: Result } | { readonly ok: false; readonly error: ErrorBody }

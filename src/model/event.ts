@@ -2,7 +2,7 @@
 // and whoever missed an event reads it there.
 
 import type { Shaping } from './endpoint.ts'
-import type { EndpointView, HostView, MemberView, NetworkView } from './views.ts'
+import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from './views.ts'
 
 type Changed =
   | { readonly kind: 'network-created' | 'network-updated' | 'network-deleted'; readonly network: NetworkFacts }
@@ -11,6 +11,7 @@ type Changed =
       readonly endpoint: EndpointFacts
     }
   | { readonly kind: 'host-registered' | 'host-removed'; readonly host: HostFacts }
+  | { readonly kind: 'namespace-mapped' | 'namespace-unmapped'; readonly namespace: NamespaceView }
 
 export type NetworkFacts = Omit<NetworkView, 'endpoints' | 'mtu'>
 export type EndpointFacts = Pick<

@@ -4,9 +4,19 @@
 import type { Command, Request } from './command.ts'
 import { invalid } from './errors.ts'
 import type { Host, Role } from './host.ts'
-import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId, parseVni } from './ids.ts'
+import {
+  parseContainerId,
+  parseHostName,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  parsePeerId,
+  parseVni,
+  type NetworkName
+} from './ids.ts'
 import { formatIpv4, formatSubnet, isUnicast, parseSubnet, type Ipv4, type Subnet } from './ipv4.ts'
 import { parseMac } from './mac.ts'
+import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
 import { MTU_MAX, MTU_MIN } from './network.ts'
 import { checkDelay, checkRate } from './quantity.ts'
 
@@ -80,6 +90,17 @@ export function parseCommand(value: unknown): Command {
       return { kind, host: host(f['host']) }
     case 'host-remove':
       return { kind, name: parseHostName(text(f, 'name')) }
+    case 'namespace-map': {
+      const network = parseNetworkName(text(f, 'network'), 'network')
+      return { kind, namespace: parseNamespaceName(text(f, 'namespace')), network, grants: grants(f, network) }
+    }
+    case 'namespace-unmap':
+      return { kind, namespace: parseNamespaceName(text(f, 'namespace')) }
+    case 'namespace-open': {
+      const range = { range: subnet(f['range']), prefixLength: wholeNumber(f, 'prefixLength') }
+      checkRange(range)
+      return { kind, namespace: parseNamespaceName(text(f, 'namespace')), ...range }
+    }
     default:
       throw invalid('kind', 'is no command that this version knows')
   }
@@ -97,6 +118,17 @@ function host(value: unknown): Host {
     bootId: text(f, 'bootId'),
     version: text(f, 'version')
   }
+}
+
+/** As they are kept, so that equal rows hash alike. */
+function grants(f: Fields, network: NetworkName): readonly NetworkName[] {
+  const list = f['grants']
+  if (!Array.isArray(list) || list.length > GRANTS_MAX)
+    throw invalid('grants', `must be at most ${GRANTS_MAX} networks`)
+  return grantsOf(
+    network,
+    list.map((name: unknown) => parseNetworkName(name as string, 'grants'))
+  )
 }
 
 function subnet(value: unknown): Subnet {

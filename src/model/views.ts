@@ -49,6 +49,13 @@ export type EndpointView = {
   readonly installed: Shaping | null
 }
 
+export type NamespaceView = {
+  readonly namespace: string
+  readonly network: string
+  /** Other networks that its pods may choose. */
+  readonly grants: readonly string[]
+}
+
 export type MemberView = {
   readonly name: string
   readonly address: string

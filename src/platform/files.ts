@@ -4,6 +4,9 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 
+/** Ends the name of a file that is being written to take another's place. */
+const ASIDE = '.new'
+
 /** The file's bytes, or null when there is none. @throws ERR_STORAGE */
 export async function readIfExists(path: string): Promise<Buffer | null> {
   try {
@@ -25,7 +28,7 @@ export function replaceFile(path: string, data: string | Uint8Array, mode = 0o60
 }
 
 async function replace(path: string, p: { data: string | Uint8Array; mode: number; durably: boolean }): Promise<void> {
-  const aside = `${path}.new`
+  const aside = `${path}${ASIDE}`
   try {
     await rm(aside, { force: true })
     const file = await open(aside, 'wx', p.mode)
@@ -40,6 +43,11 @@ async function replace(path: string, p: { data: string | Uint8Array; mode: numbe
   } catch (err) {
     throw storageError(`cannot write ${path}`, err)
   }
+}
+
+/** Is this the name of what a crash has left of a replacement? */
+export function isAside(name: string): boolean {
+  return name.endsWith(ASIDE)
 }
 
 /** Makes creations, renames and removals in a directory durable. */

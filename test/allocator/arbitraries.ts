@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import type { Command } from '#model/command.ts'
 import { VNI_MAX } from '#model/ids.ts'
-import { attach, create, detach, register, remove, removeHost, update } from './fixtures.ts'
+import { attach, create, detach, map, open, register, remove, removeHost, unmap, update } from './fixtures.ts'
 
 export const NETWORKS = ['a', 'b', 'c']
 const SUBNETS = ['10.0.0.0/30', '10.0.0.0/29', '10.0.0.8/29', '10.0.0.0/28']
@@ -12,6 +12,8 @@ const CONTAINERS = ['c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'c9']
 
 const network = fc.constantFrom(...NETWORKS)
 const host = fc.constantFrom(...HOSTS)
+const namespace = fc.constantFrom('x', 'y', 'z')
+const anyNetwork = fc.constantFrom(...NETWORKS, 'ns-x', 'ns-y')
 const container = fc.constantFrom(...CONTAINERS)
 const ifname = fc.constantFrom('eth0', 'eth0', 'eth0', 'eth1')
 const rate = fc.constantFrom(0, 8_000, 1e9)
@@ -65,7 +67,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(container, ifname).map(([c, name]) => detach(c, name)) },
   { weight: 2, arbitrary: host.map(n => register(n)) },
   { weight: 1, arbitrary: fc.tuple(host, hostOptions).map(([n, p]) => register(n, p)) },
-  { weight: 1, arbitrary: host.map(n => removeHost(`h${n}`)) }
+  { weight: 1, arbitrary: host.map(n => removeHost(`h${n}`)) },
+  { weight: 1, arbitrary: fc.tuple(namespace, anyNetwork, anyNetwork).map(([ns, n, grant]) => map(ns, n, grant)) },
+  { weight: 1, arbitrary: namespace.map(unmap) },
+  { weight: 1, arbitrary: namespace.map(ns => open(ns, '10.0.0.0/28', 30)) }
 )
 
 /** A history that starts with hosts and networks, for without these nearly all is refused. */

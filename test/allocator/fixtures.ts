@@ -4,10 +4,19 @@ import type { Test } from 'tap'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId, parseVni } from '#model/ids.ts'
+import {
+  parseContainerId,
+  parseHostName,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  parsePeerId,
+  parseVni
+} from '#model/ids.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIpv4, parseIpv4, parseSubnet } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
+import { grantsOf } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { verify } from '#allocator/consistency.ts'
 import { encodeState } from '#allocator/snapshot.ts'
@@ -95,6 +104,23 @@ export function removeHost(name: string): Of<'host-remove'> {
   return { kind: 'host-remove', name: parseHostName(name) }
 }
 
+export function map(namespace: string, network: string, ...grants: string[]): Of<'namespace-map'> {
+  const own = parseNetworkName(network)
+  const others = grantsOf(
+    own,
+    grants.map(name => parseNetworkName(name))
+  )
+  return { kind: 'namespace-map', namespace: parseNamespaceName(namespace), network: own, grants: others }
+}
+
+export function unmap(namespace: string): Of<'namespace-unmap'> {
+  return { kind: 'namespace-unmap', namespace: parseNamespaceName(namespace) }
+}
+
+export function open(namespace: string, range = '10.64.0.0/22', prefixLength = 24): Of<'namespace-open'> {
+  return { kind: 'namespace-open', namespace: parseNamespaceName(namespace), range: parseSubnet(range), prefixLength }
+}
+
 /** A state and one caller with a session, who settles each answer at once. */
 export class Caller {
   readonly state: ClusterState
@@ -160,8 +186,8 @@ export function brief(outcome: Outcome): string {
 
 /** Rows, cursors and their hash: all that a command may change, remembered answers aside. */
 export function contents(state: ClusterState): string {
-  const { hosts, networks, vniCursor } = encodeState(state)
-  return JSON.stringify({ hosts, networks, vniCursor, hash: state.tables.hash.value })
+  const { hosts, networks, namespaces, vniCursor } = encodeState(state)
+  return JSON.stringify({ hosts, networks, namespaces, vniCursor, hash: state.tables.hash.value })
 }
 
 export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }

@@ -2,6 +2,8 @@
 // It shares nothing with the allocator but the form of commands, and foretells each answer and the state after it.
 
 import type { Command } from '#model/command.ts'
+import type { NetworkName } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 
 type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
 
@@ -25,6 +27,8 @@ type ModelEndpoint = {
   readonly mac: string
 }
 
+type ModelNamespace = { readonly name: string; readonly network: string; readonly grants: readonly string[] }
+
 type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: number }
 
 /** `ok` with what was given, or the code of the refusal. */
@@ -42,6 +46,7 @@ export class Model {
   networks: ModelNetwork[] = []
   endpoints: ModelEndpoint[] = []
   hosts: ModelHost[] = []
+  namespaces: ModelNamespace[] = []
   vniCursor = FIRST_VNI
 
   apply(command: Command): Foretold {
@@ -79,6 +84,20 @@ export class Model {
         this.endpoints = this.endpoints.filter(e => e.host !== host.peer)
         return { code: 'ok' }
       }
+      case 'namespace-map': {
+        const { namespace: name, network, grants } = command
+        if ([network, ...grants].some(one => this.network(one) === undefined)) return { code: 'ERR_NETWORK_NOT_FOUND' }
+        this.namespaces = [...this.namespaces.filter(n => n.name !== name), { name, network, grants }]
+        return { code: 'ok' }
+      }
+      case 'namespace-unmap': {
+        const left = this.namespaces.filter(n => n.name !== command.namespace)
+        if (left.length === this.namespaces.length) return { code: 'ERR_NAMESPACE_NOT_FOUND' }
+        this.namespaces = left
+        return { code: 'ok' }
+      }
+      case 'namespace-open':
+        return this.#open(command)
     }
   }
 
@@ -110,11 +129,31 @@ export class Model {
     return { code: 'ok', vni }
   }
 
+  #open({ namespace, range, prefixLength }: Of<'namespace-open'>): Foretold {
+    const mapped = this.namespaces.find(n => n.name === namespace)
+    if (mapped !== undefined) return { code: 'ok' }
+    const size = 2 ** (32 - prefixLength)
+    const end = range.base + 2 ** (32 - range.prefixLength)
+    let base: number = range.base
+    while (base < end && this.networks.some(n => n.base < base + size && base < n.base + n.size)) base += size
+    if (base >= end) return { code: 'ERR_SUBNET_EXHAUSTED' }
+    const [name, requestId] = [`ns-${namespace}` as NetworkName, `namespace/${namespace}`]
+    const facts = { egressRate: 0, mtu: 0, egress: true, hostAccess: true, requestId }
+    const made = this.#create({ kind: 'network-create', name, subnet: { base: base as Ipv4, prefixLength }, ...facts })
+    if (made.code === 'ok') this.namespaces.push({ name: namespace, network: name, grants: [] })
+    return made
+  }
+
   #delete({ name, force }: Of<'network-delete'>): Foretold {
     if (this.network(name) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND' }
     if (!force && this.endpointsOf(name).length > 0) return { code: 'ERR_NETWORK_IN_USE' }
+    const named = this.namespaces.some(n => n.network === name || n.grants.some(grant => grant === name))
+    if (!force && named) return { code: 'ERR_NETWORK_IN_USE' }
     this.networks = this.networks.filter(n => n.name !== name)
     this.endpoints = this.endpoints.filter(e => e.network !== name)
+    this.namespaces = this.namespaces
+      .filter(n => n.network !== name)
+      .map(n => ({ ...n, grants: n.grants.filter(grant => grant !== name) }))
     return { code: 'ok' }
   }
 

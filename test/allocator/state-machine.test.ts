@@ -48,6 +48,10 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
     sorted([...state.hosts()].map(h => `${h.peerId} ${h.name} ${h.vtep}`)),
     sorted(model.hosts.map(h => `${h.peer} ${h.name} ${h.vtep}`))
   )
+  assert.deepEqual(
+    sorted([...state.namespaces()].map(n => [n.name, n.network, ...n.grants].join(' '))),
+    sorted(model.namespaces.map(n => [n.name, n.network, ...n.grants].join(' ')))
+  )
 }
 
 /** Whatever the commands were: what must never be. */

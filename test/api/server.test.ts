@@ -9,7 +9,7 @@ import { createLogger } from '#platform/log.ts'
 import { scratch } from './scratch.ts'
 import { StateAgent } from './state-agent.ts'
 
-type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 type Answer = { readonly status: number; readonly json: unknown; readonly error: ErrorBody | undefined }
 
 const logger = createLogger('silent')
@@ -39,6 +39,11 @@ const ROUTES: readonly {
   { request: ['GET', '/v1/hosts'], answer: [{ name: 'h1' }, { name: 'h2' }] },
   { request: ['GET', '/v1/hosts/h2'], answer: { name: 'h2', vtep: '192.0.2.2' } },
   { request: ['DELETE', '/v1/hosts/h2'], answer: { name: 'h2' } },
+  { request: ['GET', '/v1/namespaces'], answer: [] },
+  {
+    request: ['PUT', '/v1/namespaces/shop', { network: 'red' }],
+    answer: { namespace: 'shop', network: 'red', grants: [] }
+  },
   { request: ['GET', '/v1/raft/peers'], answer: [{ name: 'h1', state: 'leader', voter: true }, { name: 'h2' }] },
   { request: ['GET', '/v1/networks'], answer: [{ name: 'red', subnet: '10.1.0.0/24' }] },
   { request: ['POST', '/v1/networks', BLUE], status: 201, answer: { name: 'blue', vni: 4097, gateway: '10.1.0.1' } },

@@ -1,15 +1,23 @@
 // An agent without a network: what the doors ask is answered by the real state machine, or refused as a test says.
 
 import { Caller, makeHost } from '../allocator/fixtures.ts'
-import type { AgentPort, EndpointAttachRequest, NetworkCreateRequest } from '#api/agent-port.ts'
-import { endpointView, hostView, memberView, networkView } from '#agent/views.ts'
+import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/views.ts'
 import type { Command, Result } from '#model/command.ts'
-import type { Endpoint, Shaping } from '#model/endpoint.ts'
+import type { Endpoint, EndpointKey, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
-import type { ContainerId, HostName, IfName, NetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
-import type { EndpointView, HostView, MemberView, NetworkView, RaftPeerView, StatusView } from '#model/views.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  RaftPeerView,
+  StatusView
+} from '#model/views.ts'
 
 const OVERLAY_MTU = 1_450
 
@@ -83,10 +91,11 @@ export class StateAgent implements AgentPort {
   }
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView> {
-    const { netns: _, ...facts } = request
+    const { netns: _, exclusive, ...facts } = request
     return this.#answer(request, () => {
       const result = this.#do({ kind: 'endpoint-attach', ...facts, host: makeHost(1).peerId })
       if (result.kind !== 'endpoint') throw new Error(`answered ${result.kind}`)
+      if (exclusive === true && !result.created) throw new VxmeshError('ERR_ENDPOINT_EXISTS', 'attached already')
       return this.#endpointView(result.endpoint)
     })
   }
@@ -118,6 +127,37 @@ export class StateAgent implements AgentPort {
 
   endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]> {
     return this.#answer({ containerId, ifname }, () => this.#endpointsOf(containerId, ifname))
+  }
+
+  endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView> {
+    return this.#answer({ containerId, ifname, netns }, () => this.#endpointsOf(containerId, ifname)[0])
+  }
+
+  endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }> {
+    return this.#answer({ keep: [...keep] }, () => ({ released: 0 }))
+  }
+
+  namespaceMap({ namespace, network, grants }: NamespaceMapRequest): Promise<NamespaceView> {
+    return this.#answer({ namespace, network, grants }, () =>
+      this.#namespace({ kind: 'namespace-map', namespace, network, grants })
+    )
+  }
+
+  namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView> {
+    return this.#answer({ namespace }, () => this.#namespace({ kind: 'namespace-unmap', namespace }))
+  }
+
+  namespaceList(): Promise<readonly NamespaceView[]> {
+    return this.#answer('namespaces', () => [...this.caller.state.namespaces()].map(namespaceView))
+  }
+
+  namespaceNetwork(name: NamespaceName, chosen?: NetworkName): Promise<NetworkName> {
+    return this.#answer({ namespace: name, chosen }, () => {
+      const row = this.caller.state.namespace(name)
+      if (row === undefined) throw new VxmeshError('ERR_NAMESPACE_NOT_FOUND', `namespace ${name} is not mapped`)
+      if (chosen === undefined || chosen === row.network || row.grants.includes(chosen)) return chosen ?? row.network
+      throw new VxmeshError('ERR_NOT_GRANTED', `network ${chosen} is not granted to namespace ${name}`)
+    })
   }
 
   hostList(): Promise<readonly HostView[]> {
@@ -180,6 +220,12 @@ export class StateAgent implements AgentPort {
     const outcome = this.caller.try(command)
     if (!outcome.ok) throw VxmeshError.fromBody(outcome.error)
     return outcome.result
+  }
+
+  #namespace(command: Command): NamespaceView {
+    const result = this.#do(command)
+    if (result.kind !== 'namespace') throw new Error(`answered ${result.kind}`)
+    return namespaceView(result.namespace)
   }
 
   #network(command: Command): NetworkView {

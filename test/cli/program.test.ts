@@ -22,7 +22,7 @@ t.test('every command explains itself on stdout, within 80 columns and with the 
 })
 
 t.test('the commands with required arguments show an example', async t => {
-  for (const path of ['agent', 'keygen', 'join', 'network create', 'endpoint attach']) {
+  for (const path of ['agent', 'keygen', 'join', 'network create', 'endpoint attach', 'namespace map', 'cni install']) {
     t.match((await vx([...path.split(' '), '--help'])).out, new RegExp(`\nExample: .*vxmesh ${path} ?`), path)
   }
 })
@@ -95,6 +95,14 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['endpoint', 'show', 'a/b'], /CONTAINER-ID: must start with/],
   [['endpoint', 'list', '--network', 'RED'], /--network: must be/],
   [['events', '-o', 'yaml'], /--output: events come as table or json/],
+  [['namespace', 'map', 'shop'], /missing required argument 'network'/],
+  [['namespace', 'map', 'Shop', 'red'], /NS: must be 1 to 63 lower-case/],
+  [['namespace', 'map', 'shop', 'RED'], /NETWORK: must be/],
+  [['namespace', 'map', 'shop', 'red', '--grant', 'RED'], /--grant: must be/],
+  [['namespace', 'unmap', '../networks/red'], /NS: must be/],
+  [['cni', 'install', '--bin-dir', 'relative'], /--bin-dir: must be an absolute path/],
+  [['cni', 'install', '--network', 'RED'], /--network: must be/],
+  [['cni', 'uninstall', '--conf-dir', ''], /--conf-dir: must be an absolute path/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -112,7 +120,7 @@ t.test('a wrong use is exit 2: one line on stderr that names what is wrong, noth
 })
 
 t.test('a command without its word shows the help on stderr', async t => {
-  for (const path of [[], ['network'], ['endpoint'], ['host'], ['raft']]) {
+  for (const path of [[], ['network'], ['endpoint'], ['host'], ['raft'], ['namespace'], ['cni']]) {
     const { code, out, err } = await vx(path)
     t.same([code, out], [2, ''], path.join(' '))
     t.match(err, /^Usage: vxmesh/, path.join(' '))
@@ -151,6 +159,8 @@ t.test('what the state machine refuses has the exit code of its kind', async t =
     [['network', 'show', 'nope'], 4, /there is no network nope \[ERR_NETWORK_NOT_FOUND\]/],
     [['network', 'update', 'nope', '--egress-rate', '0'], 4, /ERR_NETWORK_NOT_FOUND/],
     [['network', 'delete', 'nope'], 4, /ERR_NETWORK_NOT_FOUND/],
+    [['namespace', 'map', 'shop', 'nope'], 4, /ERR_NETWORK_NOT_FOUND/],
+    [['namespace', 'unmap', 'shop'], 4, /ERR_NAMESPACE_NOT_FOUND/],
     [['endpoint', 'list', '--network', 'nope'], 4, /ERR_NETWORK_NOT_FOUND/],
     [['endpoint', 'show', 'nope'], 4, /ERR_ENDPOINT_NOT_FOUND/],
     [['endpoint', 'show', 'web', '--ifname', 'eth1'], 4, /ERR_ENDPOINT_NOT_FOUND/],

@@ -1,6 +1,8 @@
 // How much chaos: short by default, in full by `npm run chaos:plane` (VXMESH_CHAOS=full).
 
 export const CHAOS_IN_FULL = process.env['VXMESH_CHAOS'] === 'full'
+// Agents that are started from here would refuse it as a setting that they do not know.
+delete process.env['VXMESH_CHAOS']
 
 export const CHAOS = CHAOS_IN_FULL
   ? { kills: 50, deadMs: 60_000, cutMs: 60_000, drifts: 1_000, flaps: 30, churn: 1_000 }

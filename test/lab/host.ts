@@ -24,6 +24,8 @@ export type HostOptions = {
   /** The agent's own address instead of the lab's; its VTEP alone, when another. */
   readonly bind?: string
   readonly vtep?: string
+  /** Other settings, as they stand in the file. */
+  readonly settings?: Readonly<Record<string, unknown>>
 }
 
 export class LabHost {
@@ -63,7 +65,8 @@ export class LabHost {
       socket: this.socket,
       clusterKeyFile: options.clusterKeyFile,
       ...(options.snapshotBytes === undefined ? {} : { raft: { snapshotBytes: options.snapshotBytes } }),
-      log: { level: logLevel }
+      log: { level: logLevel },
+      ...options.settings
     }
     await writeFile(this.configFile, stringify(config))
   }

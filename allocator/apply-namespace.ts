@@ -1,0 +1,80 @@
+// Commands about Kubernetes namespaces: which networks their pods are in, and a network of its own for one that has none.
+
+import type { Command, Outcome } from '#model/command.ts'
+import type { NamespaceName, NetworkName } from '#model/ids.ts'
+import { broadcastAddress, formatSubnet, subnetSize, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import type { NamespaceRange } from '#model/namespace.ts'
+import { createNetwork } from './apply-network.ts'
+import { BitVector } from './bit-vector.ts'
+import { noNetwork, refuse } from './refuse.ts'
+import type { Tables } from './tables.ts'
+
+type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
+
+/** Longest name of a namespace that fits into its network's name as a whole. */
+const WHOLE_NAME = 60
+const NAME_MAX = 63
+
+export function mapNamespace(tables: Tables, command: Of<'namespace-map'>): Outcome {
+  const { namespace: name, network, grants } = command
+  const missing = [network, ...grants].find(one => !tables.networks.has(one))
+  if (missing !== undefined) return noNetwork(missing, 'network')
+  const namespace = { name, network, grants }
+  tables.putNamespace(namespace)
+  return { ok: true, result: { kind: 'namespace', namespace } }
+}
+
+export function unmapNamespace(tables: Tables, command: Of<'namespace-unmap'>): Outcome {
+  const namespace = tables.namespaces.get(command.namespace)
+  if (namespace === undefined) {
+    return refuse('ERR_NAMESPACE_NOT_FOUND', `namespace ${command.namespace} is mapped to no network`, 'namespace')
+  }
+  tables.removeNamespace(namespace)
+  return { ok: true, result: { kind: 'namespace', namespace } }
+}
+
+/**
+ * The network of a namespace; one of its own is made when it is mapped to none. Nobody else's network of that name is
+ * ever taken: only one that was made for this namespace. O(networks + networks that the range has room for).
+ */
+export function openNamespace(tables: Tables, command: Of<'namespace-open'>): Outcome {
+  const { namespace, range, prefixLength } = command
+  const mapped = tables.networks.get(tables.namespaces.get(namespace)?.network ?? ('' as NetworkName))
+  if (mapped !== undefined) return { ok: true, result: { kind: 'network', network: mapped.network } }
+  const subnet = freeSubnet(tables, { range, prefixLength })
+  if (subnet === null) {
+    const what = `${formatSubnet(range)} has no free /${prefixLength} for namespace ${namespace}`
+    return refuse('ERR_SUBNET_EXHAUSTED', what, 'namespace')
+  }
+  const [name, requestId] = [networkNameOf(namespace), `namespace/${namespace}`]
+  // Kubelet's probes come from the host.
+  const facts = { name, subnet, egressRate: 0, mtu: 0, egress: true, hostAccess: true, requestId }
+  const outcome = createNetwork(tables, { kind: 'network-create', ...facts })
+  if (outcome.ok) tables.putNamespace({ name: namespace, network: name, grants: [] })
+  return outcome
+}
+
+/** `ns-<namespace>`; of a name too long for it the end becomes eight hex digits of a hash (FNV-1a). */
+export function networkNameOf(namespace: NamespaceName): NetworkName {
+  if (namespace.length <= WHOLE_NAME) return `ns-${namespace}` as NetworkName
+  let hash = 0x811c9dc5
+  for (let at = 0; at < namespace.length; at++) hash = Math.imul(hash ^ namespace.charCodeAt(at), 0x01000193) >>> 0
+  const end = `-${hash.toString(16).padStart(8, '0')}`
+  return `ns-${namespace}`.slice(0, NAME_MAX - end.length).concat(end) as NetworkName
+}
+
+/** The first of the range that overlaps no network's. */
+function freeSubnet(tables: Tables, { range, prefixLength }: NamespaceRange): Subnet | null {
+  const size = 2 ** (32 - prefixLength)
+  const taken = new BitVector(subnetSize(range) / size)
+  for (const { network } of tables.networks.values()) {
+    const first = Math.max(network.subnet.base, range.base)
+    const last = Math.min(broadcastAddress(network.subnet), broadcastAddress(range))
+    for (let at = first; at <= last; at += size) {
+      const bit = Math.floor((at - range.base) / size)
+      if (!taken.has(bit)) taken.set(bit)
+    }
+  }
+  const free = taken.nextFree(0)
+  return free === null ? null : { base: (range.base + free * size) as Ipv4, prefixLength }
+}

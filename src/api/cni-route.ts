@@ -1,0 +1,25 @@
+// POST /v1/cni: a call that the CNI plugin carries (cni/vxmesh-cni.c). 200 with the result, 422 with CNI's error object.
+
+import type { FastifyInstance } from 'fastify'
+import { answerCall } from '#cni/plugin.ts'
+import type { AgentPort } from './agent-port.ts'
+
+/** The plugin's own bounds: 64 KiB of variables and 1 MiB of configuration. */
+const MAX_CALL_BYTES = 64 * 1024 + 1024 * 1024
+
+export function cniRoute(server: FastifyInstance, agent: AgentPort): void {
+  server.addContentTypeParser(
+    'application/vnd.vxmesh.cni',
+    { parseAs: 'buffer', bodyLimit: MAX_CALL_BYTES },
+    (_request, body, done) => {
+      done(null, body)
+    }
+  )
+  server.post('/v1/cni', { bodyLimit: MAX_CALL_BYTES }, async (request, reply) => {
+    const { ok, text } = await answerCall(agent, request.body instanceof Uint8Array ? request.body : new Uint8Array())
+    return reply
+      .code(ok ? 200 : 422)
+      .type('application/json')
+      .send(text)
+  })
+}

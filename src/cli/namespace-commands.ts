@@ -1,0 +1,54 @@
+// `vxmesh namespace ...`: which networks the pods of a Kubernetes namespace are in.
+
+import type { Command } from 'commander'
+import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
+import type { NamespaceView } from '#model/views.ts'
+import { checked } from './arguments.ts'
+import type { CommandContext } from './program.ts'
+import { namespacesTable } from './shapes.ts'
+
+export function namespaceCommands(program: Command, { show }: CommandContext): void {
+  const namespace = program.command('namespace').description('Kubernetes namespaces and the networks of their pods.')
+  const name = checked('NS', parseNamespaceName)
+  const grant = checked('--grant', parseNetworkName)
+
+  namespace
+    .command('map')
+    .description('Put the pods of a namespace into a network; replaces what it was mapped to.')
+    .argument('<ns>', 'the namespace', name)
+    .argument('<network>', 'the network of its pods', checked('NETWORK', parseNetworkName))
+    .option(
+      '--grant <network>',
+      'another network that a pod may choose (annotation vxmesh.io/network); may be repeated',
+      (text: string, all: string[]) => [...all, grant(text)],
+      []
+    )
+    .addHelpText('after', '\nExample: vxmesh namespace map shop blue --grant green')
+    .action(async (ns: string, network: string, o: { grant: string[] }, command: Command) => {
+      const body = { network, grants: o.grant }
+      await show<NamespaceView>(
+        command,
+        client => client.call('PUT', `/v1/namespaces/${ns}`, body),
+        row => namespacesTable([row])
+      )
+    })
+
+  namespace
+    .command('unmap')
+    .description('Forget what a namespace is mapped to; its running pods and its network stay.')
+    .argument('<ns>', 'the namespace', name)
+    .action(async (ns: string, _: unknown, command: Command) => {
+      await show<NamespaceView>(
+        command,
+        client => client.call('DELETE', `/v1/namespaces/${ns}`),
+        row => `namespace ${row.namespace} unmapped\n`
+      )
+    })
+
+  namespace
+    .command('list')
+    .description('List the namespaces that are mapped.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('GET', '/v1/namespaces'), namespacesTable)
+    })
+}

@@ -1,0 +1,172 @@
+// The configuration of a call: its common head first, so that the right version answers, then what the verb needs.
+// Keys that are not ours are other plugins' or the runtime's, and are left alone.
+
+import { z } from 'zod'
+import { asVxmeshError, invalid } from '#model/errors.ts'
+import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
+import {
+  parseContainerId,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  type NamespaceName,
+  type NetworkName
+} from '#model/ids.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseMac, type Mac } from '#model/mac.ts'
+import { checkRate, parseDelay } from '#model/quantity.ts'
+import type { CniArgs } from './call.ts'
+import { CniError } from './error.ts'
+import { isVersion, VERSIONS, type CniVersion } from './versions.ts'
+
+const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
+const ATTACHMENTS = 'cni.dev/valid-attachments'
+/** A pod's own words. */
+export const NETWORK_ANNOTATION = 'vxmesh.io/network'
+export const DELAY_ANNOTATION = 'vxmesh.io/delay'
+
+const fields = z.looseObject({})
+const wish = z.looseObject({ ips: z.array(z.string()).nullish(), mac: z.string().nullish() })
+
+const prevResult = z.looseObject({
+  interfaces: z.array(z.looseObject({ name: z.string() })).nullish(),
+  ips: z.array(z.looseObject({ address: z.string(), interface: z.int().min(0).nullish() })).nullish(),
+  routes: z.array(z.looseObject({ dst: z.string() })).nullish(),
+  dns: fields.nullish()
+})
+
+const body = z.looseObject({
+  name: z
+    .string()
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'must start with a letter or digit and hold no others than "_.-"'),
+  network: z.string().nullish(),
+  args: z.looseObject({ cni: wish.nullish() }).nullish(),
+  runtimeConfig: z
+    .looseObject({
+      ...wish.shape,
+      bandwidth: z.record(z.string(), z.number()).nullish(),
+      [ANNOTATIONS]: z.record(z.string(), z.string()).nullish()
+    })
+    .nullish(),
+  dns: fields.nullish(),
+  prevResult: prevResult.nullish(),
+  [ATTACHMENTS]: z.array(z.looseObject({ containerID: z.string(), ifname: z.string() })).nullish()
+})
+
+export type CniConfig = z.output<typeof body>
+export type PrevResult = z.output<typeof prevResult>
+
+/** The configuration as an object. @throws CniError undecodable */
+export function readConfig(text: string): Readonly<Record<string, unknown>> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (err) {
+    throw new CniError('undecodable', 'the configuration is no JSON', err instanceof Error ? err.message : '')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new CniError('undecodable', 'the configuration is no JSON object')
+  }
+  return value as Readonly<Record<string, unknown>>
+}
+
+/** @throws CniError version */
+export function versionOf(config: Readonly<Record<string, unknown>>): CniVersion {
+  const { cniVersion } = config
+  if (isVersion(cniVersion)) return cniVersion
+  const given = typeof cniVersion === 'string' ? cniVersion.slice(0, 32) : 'none'
+  throw new CniError('version', `cniVersion: must be one of ${VERSIONS.join(', ')}`, `got ${given}`)
+}
+
+/** @throws CniError config, naming the key */
+export function checkConfig(config: Readonly<Record<string, unknown>>): CniConfig {
+  const result = body.safeParse(config)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  throw new CniError('config', `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'is wrong'}`)
+}
+
+/** The network that the configuration itself names. @throws CniError config */
+export function networkOf({ network }: CniConfig): NetworkName | undefined {
+  // An empty text is what a template leaves when nothing was put in.
+  return network === undefined || network === null || network === ''
+    ? undefined
+    : inConfig(() => parseNetworkName(network, 'network'))
+}
+
+/** Whose pod it is. @throws CniError environment */
+export function namespaceOf(args: CniArgs): NamespaceName | undefined {
+  const { K8S_POD_NAMESPACE: text = '' } = args
+  if (text === '') return undefined
+  try {
+    return parseNamespaceName(text, 'CNI_ARGS: K8S_POD_NAMESPACE')
+  } catch (err) {
+    throw new CniError('environment', asVxmeshError(err).message)
+  }
+}
+
+export type Wishes = {
+  readonly address?: Ipv4
+  readonly mac?: Mac
+  readonly ingressRate: number
+  readonly egressRate: number
+  readonly delayUs: number
+}
+
+/** Address, MAC and rates that were asked for: the runtime's word before the configuration's before the arguments'. */
+export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
+  const { runtimeConfig, args: own } = config
+  const ips = runtimeConfig?.ips ?? own?.cni?.ips ?? (args.IP === undefined ? [] : [args.IP])
+  const mac = runtimeConfig?.mac ?? own?.cni?.mac ?? args.MAC
+  const delay = annotationOf(config, DELAY_ANNOTATION)
+  return inConfig(() => {
+    if (ips.length > 1) throw invalid('ips', 'an interface has one address')
+    const [ip] = ips
+    const rate = (field: 'ingressRate' | 'egressRate'): number =>
+      checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
+    return {
+      ...(ip === undefined ? {} : { address: parseIpv4(ip.split('/')[0] ?? '', 'ips') }),
+      ...(mac === undefined || mac === '' ? {} : { mac: parseMac(mac) }),
+      ingressRate: rate('ingressRate'),
+      egressRate: rate('egressRate'),
+      delayUs: delay === undefined ? 0 : parseDelay(delay, DELAY_ANNOTATION)
+    }
+  })
+}
+
+/** The network that the pod itself asks for. @throws CniError config */
+export function chosenNetwork(config: CniConfig): NetworkName | undefined {
+  const text = annotationOf(config, NETWORK_ANNOTATION)
+  return text === undefined ? undefined : inConfig(() => parseNetworkName(text, NETWORK_ANNOTATION))
+}
+
+/** What the runtime still holds to be attached. @throws CniError config */
+export function attachmentsOf(config: CniConfig): ReadonlySet<EndpointKey> {
+  const list = config[ATTACHMENTS]
+  // Without the list nothing at all would be valid.
+  if (list === undefined || list === null) throw new CniError('config', `${ATTACHMENTS}: is missing`)
+  return inConfig(() => {
+    const keys = list.map(({ containerID, ifname }) =>
+      endpointKey(parseContainerId(containerID, ATTACHMENTS), parseIfName(ifname, ATTACHMENTS))
+    )
+    return new Set(keys)
+  })
+}
+
+/** Of a key in whatever case: containerd writes `IngressRate`, for Go's decoder does not mind. */
+function valueOf(fields: Readonly<Record<string, number>>, key: string): number | undefined {
+  return Object.entries(fields).find(([name]) => name.toLowerCase() === key.toLowerCase())?.[1]
+}
+
+function annotationOf({ runtimeConfig }: CniConfig, name: string): string | undefined {
+  const annotations = runtimeConfig?.[ANNOTATIONS] ?? {}
+  return Object.hasOwn(annotations, name) ? annotations[name] : undefined
+}
+
+function inConfig<T>(parse: () => T): T {
+  try {
+    return parse()
+  } catch (err) {
+    throw new CniError('config', asVxmeshError(err).message)
+  }
+}

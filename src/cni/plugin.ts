@@ -1,0 +1,172 @@
+// The verbs of the CNI specification, answered by the agent: each is read, asked of the agent in our words, and its answer
+// put into the specification's. Called with what the plugin carries; decides nothing about networks itself.
+
+import type { EndpointKey } from '#model/endpoint.ts'
+import type { ContainerId, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
+import { parseSubnet, subnetSize } from '#model/ipv4.ts'
+import { VxmeshError } from '#model/errors.ts'
+import { MAX_TEXT } from '#model/parse-request.ts'
+import type { EndpointView, NetworkView, StatusView } from '#model/views.ts'
+import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall, type CniArgs, type CniCall } from './call.ts'
+import {
+  attachmentsOf,
+  checkConfig,
+  chosenNetwork,
+  namespaceOf,
+  networkOf,
+  readConfig,
+  versionOf,
+  wishesOf,
+  type CniConfig,
+  type Wishes
+} from './config.ts'
+import { asCniError, CNI_CODES, CniError } from './error.ts'
+import { addResult, compareResult } from './result.ts'
+import { isVerb, knows, NEWEST, VERSIONS, type CniVersion, type Verb } from './versions.ts'
+
+export type CniAttach = Wishes & {
+  readonly network: NetworkName
+  readonly containerId: ContainerId
+  readonly ifname: IfName
+  readonly name: string
+  readonly netns: string
+  /** An endpoint that is there is an error: ADD is not to be repeated. */
+  readonly exclusive: true
+}
+
+/** What the verbs ask of the agent (src/api/agent-port.ts). */
+export type CniPort = {
+  status(): Promise<StatusView>
+  networkShow(name: NetworkName): Promise<NetworkView>
+  namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
+  endpointAttach(request: CniAttach): Promise<EndpointView>
+  endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
+  endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView>
+  endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
+}
+
+/** The text for standard output, and whether it is a result or an error object. */
+export type CniAnswer = { readonly ok: boolean; readonly text: string }
+
+type Call = {
+  readonly version: CniVersion
+  readonly config: CniConfig
+  readonly variables: CniCall['variables']
+}
+
+/** Carries out one call. Never rejects. */
+export async function answerCall(agent: CniPort, carried: Uint8Array): Promise<CniAnswer> {
+  let version: CniVersion = NEWEST
+  try {
+    const { command, variables, config: text } = readCall(carried)
+    if (!isVerb(command))
+      throw new CniError('environment', 'CNI_COMMAND: must be ADD, DEL, CHECK, GC, STATUS or VERSION')
+    const config = readConfig(text)
+    if (command === 'VERSION') return result({ cniVersion: config['cniVersion'], supportedVersions: VERSIONS })
+    version = versionOf(config)
+    if (!knows(version, command)) throw new CniError('version', `cniVersion: ${version} has no ${command}`)
+    return await VERBS[command](agent, { version, config: checkConfig(config), variables })
+  } catch (thrown) {
+    const { code, message, details } = asCniError(thrown)
+    const error = { cniVersion: version, code: CNI_CODES[code], msg: message, details }
+    return { ok: false, text: JSON.stringify(error) }
+  }
+}
+
+const VERBS: Readonly<Record<Exclude<Verb, 'VERSION'>, (agent: CniPort, call: Call) => Promise<CniAnswer>>> = {
+  ADD: add,
+  DEL: del,
+  CHECK: check,
+  GC: collect,
+  STATUS: status
+}
+
+async function add(agent: CniPort, { version, config, variables }: Call): Promise<CniAnswer> {
+  const [containerId, netns, ifname] = [containerIdOf(variables), netnsOf(variables), ifnameOf(variables)]
+  const args = argsOf(variables)
+  const wishes = wishesOf(config, args)
+  const network = await networkFor(agent, config, args)
+  const name = nameOf(args)
+  const endpoint = await agent.endpointAttach({
+    network,
+    containerId,
+    ifname,
+    name,
+    netns,
+    ...wishes,
+    exclusive: true
+  })
+  const { egress } = await agent.networkShow(network)
+  return result(addResult({ version, config, endpoint, egress, netns }))
+}
+
+/** Succeeds whatever is gone already: interface, namespace, network. */
+async function del(agent: CniPort, { variables }: Call): Promise<CniAnswer> {
+  const [containerId, ifname] = [containerIdOf(variables), ifnameOf(variables)]
+  try {
+    await agent.endpointDetach(containerId, ifname)
+  } catch (err) {
+    if (!(err instanceof VxmeshError) || err.code !== 'ERR_ENDPOINT_NOT_FOUND') throw err
+  }
+  return NOTHING
+}
+
+async function check(agent: CniPort, { config, variables }: Call): Promise<CniAnswer> {
+  const [containerId, netns, ifname] = [containerIdOf(variables), netnsOf(variables), ifnameOf(variables)]
+  const endpoint = await agent.endpointCheck(containerId, ifname, netns)
+  compareResult({ previous: config.prevResult, endpoint })
+  return NOTHING
+}
+
+async function collect(agent: CniPort, { config }: Call): Promise<CniAnswer> {
+  await agent.endpointCollect(attachmentsOf(config))
+  return NOTHING
+}
+
+/** Can a container be attached now? From what the agent knows without asking anybody. */
+async function status(agent: CniPort, { config }: Call): Promise<CniAnswer> {
+  const { ready, raft } = await agent.status()
+  if (!ready) throw new CniError('unavailable', 'the agent is not ready: it has not joined a cluster yet')
+  if (raft.leader === null) throw new CniError('limited', 'no leader is known: no container can be attached')
+  const network = networkOf(config)
+  if (network !== undefined) await requireRoom(agent, network)
+  return NOTHING
+}
+
+async function requireRoom(agent: CniPort, name: NetworkName): Promise<void> {
+  let network: NetworkView
+  try {
+    network = await agent.networkShow(name)
+  } catch (err) {
+    throw new CniError('unavailable', asCniError(err).message)
+  }
+  // Network, broadcast and gateway address are no container's.
+  if (network.endpoints < subnetSize(parseSubnet(network.subnet)) - 3) return
+  throw new CniError('unavailable', `network ${name} has no free address`)
+}
+
+/** The configuration's network, else what the pod may choose, else its namespace's. */
+async function networkFor(agent: CniPort, config: CniConfig, args: CniArgs): Promise<NetworkName> {
+  const configured = networkOf(config)
+  if (configured !== undefined) return configured
+  const namespace = namespaceOf(args)
+  if (namespace === undefined) {
+    throw new CniError('config', 'network: is missing, and CNI_ARGS names no K8S_POD_NAMESPACE')
+  }
+  const chosen = chosenNetwork(config)
+  return chosen === undefined ? agent.namespaceNetwork(namespace) : agent.namespaceNetwork(namespace, chosen)
+}
+
+/** For people: the pod's. */
+function nameOf({ K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: pod }: CniArgs): string {
+  return [namespace, pod]
+    .filter(part => part !== undefined && part !== '')
+    .join('/')
+    .slice(0, MAX_TEXT)
+}
+
+const NOTHING: CniAnswer = { ok: true, text: '' }
+
+function result(value: object): CniAnswer {
+  return { ok: true, text: JSON.stringify(value) }
+}

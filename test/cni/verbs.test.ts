@@ -1,0 +1,399 @@
+// The verbs, as a runtime calls them: the real plugin, the real API, the real state machine; only the kernel is missing.
+
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { startApi } from '#api/server.ts'
+import { VxmeshError, type ErrorCode } from '#model/errors.ts'
+import { createLogger } from '#platform/log.ts'
+import { attach, create } from '../allocator/fixtures.ts'
+import { scratch } from '../api/scratch.ts'
+import { StateAgent } from '../api/state-agent.ts'
+import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
+import { buildPlugin, callPlugin, type PluginRun } from './plugin.ts'
+
+type Env = Readonly<Record<string, string | undefined>>
+
+const ID = 'a1b2c3'
+const NETNS = '/run/netns/web'
+const CONTAINER: Env = { CNI_CONTAINERID: ID, CNI_NETNS: NETNS, CNI_IFNAME: 'eth0' }
+const POD = 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=a1b2c3;K8S_POD_UID=u1'
+const CONF = { cniVersion: '1.1.0', name: 'mesh', type: 'vxmesh', network: 'red' }
+const BY_POD = { cniVersion: '1.1.0', name: 'mesh', type: 'vxmesh' }
+const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
+const VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0']
+
+await buildPlugin()
+
+/** Network red (10.1.0.0/24), green; namespace shop in red, and green granted to it. */
+async function served(t: Test): Promise<{ agent: StateAgent; socket: string; call: Call }> {
+  const agent = new StateAgent()
+  agent.caller.do(create('green', { subnet: '10.2.0.0/24' }))
+  agent.caller.do(create('tiny', { subnet: '10.3.0.0/30' }))
+  const [red, green] = ['red', 'green'].map(name => parseNetworkName(name))
+  if (red === undefined || green === undefined) throw new Error('no networks')
+  agent.caller.do({ kind: 'namespace-map', namespace: parseNamespaceName('shop'), network: red, grants: [green] })
+  const socket = join(scratch(t), 'agent.sock')
+  const api = await startApi({ socketPath: socket, agent, logger: createLogger('silent') })
+  t.teardown(() => api.close())
+  const call: Call = (verb, config, env = {}) => {
+    const input =
+      config instanceof Uint8Array
+        ? Buffer.concat([Buffer.from(`{"socket":${JSON.stringify(socket)},`), config.subarray(1)])
+        : typeof config === 'string'
+          ? config
+          : { socket, ...config }
+    return callPlugin(verb, { input, env })
+  }
+  return { agent, socket, call }
+}
+
+type Call = (verb: string, config: object | string | Uint8Array, env?: Env) => Promise<PluginRun>
+
+t.test('ADD answers in the form of each version', async t => {
+  for (const cniVersion of VERSIONS) {
+    const { call } = await served(t)
+    const { exitCode, json, stderr } = await call('ADD', { ...CONF, cniVersion }, CONTAINER)
+    const mtu = cniVersion === '1.1.0' ? { mtu: 1450 } : {}
+    const family = cniVersion.startsWith('0') ? { version: '4' } : {}
+    t.equal(exitCode, 0, `${cniVersion}: ${stderr}`)
+    const [outer] = json?.['interfaces'] as [{ name: string }]
+    t.match(outer.name, /^ve[0-9a-f]{13}$/)
+    t.same(json, {
+      cniVersion,
+      interfaces: [
+        { name: outer.name, ...mtu },
+        { name: 'eth0', mac: '02:00:0a:01:00:02', sandbox: NETNS, ...mtu }
+      ],
+      ips: [{ ...family, address: '10.1.0.2/24', gateway: '10.1.0.1', interface: 1 }],
+      routes: [{ dst: '0.0.0.0/0', gw: '10.1.0.1' }],
+      dns: {}
+    })
+  }
+})
+
+t.test('the variables and the configuration arrive at the agent in its own words', async t => {
+  const rates = {
+    ingressRate: 1_000_000,
+    ingressBurst: 4_294_967_295,
+    egressRate: 2_000_000,
+    egressBurst: 4_294_967_295
+  }
+  const cases: readonly (readonly [config: object, env: Env, asked: object])[] = [
+    [CONF, CONTAINER, { network: 'red', containerId: ID, ifname: 'eth0', netns: NETNS, name: '', exclusive: true }],
+    [CONF, { ...CONTAINER, CNI_ARGS: POD }, { network: 'red', name: 'shop/web-0' }],
+    [{ ...CONF, network: '' }, { ...CONTAINER, CNI_ARGS: POD }, { network: 'red' }],
+    [BY_POD, { ...CONTAINER, CNI_ARGS: POD }, { network: 'red', name: 'shop/web-0' }],
+    [{ ...CONF, runtimeConfig: { bandwidth: rates } }, CONTAINER, { ingressRate: 1e6, egressRate: 2e6 }],
+    [{ ...CONF, runtimeConfig: { bandwidth: { IngressRate: 3_000_000 } } }, CONTAINER, { ingressRate: 3e6 }],
+    [{ ...CONF, runtimeConfig: { bandwidth: {} } }, CONTAINER, { ingressRate: 0, egressRate: 0 }],
+    [{ ...CONF, runtimeConfig: { ips: ['10.1.0.9/24'] } }, CONTAINER, { address: 0x0a010009 }],
+    [{ ...CONF, runtimeConfig: { ips: ['10.1.0.9'] } }, CONTAINER, { address: 0x0a010009 }],
+    [{ ...CONF, args: { cni: { ips: ['10.1.0.8'] } } }, CONTAINER, { address: 0x0a010008 }],
+    [CONF, { ...CONTAINER, CNI_ARGS: 'IP=10.1.0.7' }, { address: 0x0a010007 }],
+    [
+      { ...CONF, runtimeConfig: { ips: ['10.1.0.9'] } },
+      { ...CONTAINER, CNI_ARGS: 'IP=10.1.0.7' },
+      { address: 0x0a010009 }
+    ],
+    [{ ...CONF, runtimeConfig: { mac: '02:AA:00:00:00:01' } }, CONTAINER, { mac: '02:aa:00:00:00:01' }],
+    [CONF, { ...CONTAINER, CNI_ARGS: 'MAC=02:aa:00:00:00:02' }, { mac: '02:aa:00:00:00:02' }],
+    [
+      { ...BY_POD, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/network': 'green' } } },
+      { ...CONTAINER, CNI_ARGS: POD },
+      { network: 'green' }
+    ],
+    [{ ...CONF, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/delay': '10ms' } } }, CONTAINER, { delayUs: 10_000 }],
+    [{ ...CONF, unknown: { of: 'another' } }, { ...CONTAINER, CNI_IFNAME: 'net1' }, { ifname: 'net1' }],
+    [{ ...CONF, name: 'a_b.c-1' }, CONTAINER, { network: 'red' }]
+  ]
+  for (const [config, env, asked] of cases) {
+    const { agent, call } = await served(t)
+    const { exitCode, stdout } = await call('ADD', config, env)
+    t.equal(exitCode, 0, stdout)
+    const attach = agent.asked.find(one => Object.hasOwn(Object(one) as object, 'exclusive'))
+    t.match(attach, asked, JSON.stringify(config))
+  }
+})
+
+t.test('a network without a way out gives no default route', async t => {
+  const { agent, call } = await served(t)
+  agent.caller.do({ ...create('inner', { subnet: '10.4.0.0/24' }), egress: false })
+  t.match(await call('ADD', { ...CONF, network: 'inner' }, CONTAINER), { exitCode: 0, json: { routes: [] } })
+})
+
+t.test('a plugin of a list adds to what the ones before it have made', async t => {
+  const { call } = await served(t)
+  const prevResult = {
+    cniVersion: '1.0.0',
+    interfaces: [{ name: 'lo0', sandbox: NETNS }],
+    ips: [{ address: '10.9.0.2/24', interface: 0 }],
+    routes: [{ dst: '10.9.0.0/16' }],
+    dns: { nameservers: ['10.9.0.1'] }
+  }
+  const { json } = await call('ADD', { ...CONF, cniVersion: '1.0.0', prevResult }, CONTAINER)
+  t.match(json, {
+    interfaces: [{ name: 'lo0' }, { name: /^ve/ }, { name: 'eth0' }],
+    ips: [
+      { address: '10.9.0.2/24', interface: 0 },
+      { address: '10.1.0.2/24', interface: 2 }
+    ],
+    routes: [{ dst: '10.9.0.0/16' }, { dst: '0.0.0.0/0' }],
+    dns: { nameservers: ['10.9.0.1'] }
+  })
+})
+
+t.test('the other verbs print nothing when all is well', async t => {
+  const { agent, call } = await served(t)
+  const { json: prevResult } = await call('ADD', CONF, CONTAINER)
+  const list = [{ containerID: ID, ifname: 'eth0' }]
+  const calls: readonly (readonly [verb: string, config: object, env: Env])[] = [
+    ['CHECK', { ...CONF, prevResult }, CONTAINER],
+    ['STATUS', CONF, {}],
+    ['STATUS', BY_POD, {}],
+    ['GC', { ...CONF, 'cni.dev/valid-attachments': list }, {}],
+    ['GC', { ...CONF, 'cni.dev/valid-attachments': [] }, {}],
+    ['DEL', { ...CONF, prevResult }, CONTAINER],
+    ['DEL', { ...CONF, prevResult }, CONTAINER],
+    ['DEL', CONF, { ...CONTAINER, CNI_NETNS: undefined }],
+    ['DEL', CONF, { ...CONTAINER, CNI_NETNS: '' }],
+    ['DEL', CONF, { ...CONTAINER, CNI_NETNS: '/run/netns/gone', CNI_CONTAINERID: 'never-seen' }],
+    ['DEL', { ...CONF, network: 'no-such-network' }, CONTAINER],
+    ['DEL', { ...CONF, cniVersion: '0.3.1' }, CONTAINER]
+  ]
+  for (const [verb, config, env] of calls) {
+    const { exitCode, stdout } = await call(verb, config, env)
+    t.same([exitCode, stdout], [0, ''], `${verb} ${JSON.stringify(env)}`)
+  }
+  t.ok(agent.asked.some(asked => JSON.stringify(asked) === JSON.stringify({ keep: [`${ID}/eth0`] })))
+  t.equal(agent.caller.state.endpointCount, 0)
+})
+
+t.test('VERSION is answered by the plugin alone', async t => {
+  for (const input of [
+    { cniVersion: '1.0.0' },
+    { cniVersion: '1.0.0', socket: '/nonexistent' },
+    '{"cniVersion":"1.0.0"}'
+  ]) {
+    const { exitCode, json } = await callPlugin('VERSION', { input })
+    t.same([exitCode, json], [0, { cniVersion: '1.0.0', supportedVersions: VERSIONS }])
+  }
+  for (const input of ['', '{}', '[]', '{"cniVersion":1}', '{"cniVersion":"a\\"b"}', '{"cniVersion":"x y"}']) {
+    const { exitCode, json } = await callPlugin('VERSION', { input })
+    t.same([exitCode, json], [0, { cniVersion: '1.1.0', supportedVersions: VERSIONS }], input)
+  }
+})
+
+const without = (key: string): Env => ({ ...CONTAINER, [key]: undefined })
+const annotated = (annotations: object): object => ({ ...BY_POD, runtimeConfig: { [ANNOTATIONS]: annotations } })
+
+/** A byte that no character begins with. */
+const NO_UTF8 = Buffer.from('{"cniVersion":"1.1.0","name":"\xff"}', 'latin1')
+
+/** What is refused: verb, configuration, variables, code, words of the message. */
+const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, number, RegExp])[] = [
+  ['', CONF, CONTAINER, 4, /CNI_COMMAND/],
+  ['add', CONF, CONTAINER, 4, /CNI_COMMAND/],
+  ['UPDATE', CONF, CONTAINER, 4, /CNI_COMMAND/],
+  ['ADD', CONF, without('CNI_CONTAINERID'), 4, /CNI_CONTAINERID is missing/],
+  ['ADD', CONF, without('CNI_NETNS'), 4, /CNI_NETNS is missing/],
+  ['ADD', CONF, without('CNI_IFNAME'), 4, /CNI_IFNAME is missing/],
+  ['DEL', CONF, without('CNI_CONTAINERID'), 4, /CNI_CONTAINERID is missing/],
+  ['DEL', CONF, without('CNI_IFNAME'), 4, /CNI_IFNAME is missing/],
+  ['CHECK', CONF, without('CNI_NETNS'), 4, /CNI_NETNS is missing/],
+  ['ADD', CONF, { ...CONTAINER, CNI_CONTAINERID: '../../etc' }, 4, /CNI_CONTAINERID/],
+  ['ADD', CONF, { ...CONTAINER, CNI_CONTAINERID: 'a b' }, 4, /CNI_CONTAINERID/],
+  ['ADD', CONF, { ...CONTAINER, CNI_CONTAINERID: 'c'.repeat(129) }, 4, /CNI_CONTAINERID/],
+  ['ADD', CONF, { ...CONTAINER, CNI_IFNAME: 'sixteen-letters-' }, 4, /CNI_IFNAME/],
+  ['ADD', CONF, { ...CONTAINER, CNI_IFNAME: '../eth0' }, 4, /CNI_IFNAME/],
+  ['ADD', CONF, { ...CONTAINER, CNI_IFNAME: '..' }, 4, /CNI_IFNAME/],
+  ['ADD', CONF, { ...CONTAINER, CNI_IFNAME: 'eth0\r\nX: y' }, 4, /CNI_IFNAME/],
+  ['ADD', CONF, { ...CONTAINER, CNI_NETNS: 'relative' }, 4, /CNI_NETNS: must be an absolute path/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'novalue' }, 4, /CNI_ARGS/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: '=x' }, 4, /CNI_ARGS/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'COLOUR=blue' }, 4, /CNI_ARGS: "COLOUR" is not known/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'COLOUR=blue;IgnoreUnknown=0' }, 4, /CNI_ARGS/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: `X=${'x'.repeat(70_000)}` }, 4, /CNI_ARGS/],
+  ['ADD', BY_POD, { ...CONTAINER, CNI_ARGS: 'K8S_POD_NAMESPACE=Not_A_Label' }, 4, /K8S_POD_NAMESPACE/],
+  ['ADD', '', CONTAINER, 6, /JSON/],
+  ['ADD', 'not json', CONTAINER, 6, /JSON/],
+  ['ADD', '[]', CONTAINER, 6, /JSON/],
+  ['ADD', '{"cniVersion":"1.1.0"', CONTAINER, 6, /JSON/],
+  ['ADD', '{"cniVersion":"1.1.0"} trailing', CONTAINER, 6, /JSON/],
+  ['ADD', `{"a":"${'x'.repeat(10_000_000)}"}`, CONTAINER, 6, /over 1 MiB/],
+  ['ADD', '['.repeat(500_000), CONTAINER, 6, /JSON/],
+  ['ADD', { ...CONF, cniVersion: '0.1.0' }, CONTAINER, 1, /cniVersion/],
+  ['ADD', { ...CONF, cniVersion: '2.0.0' }, CONTAINER, 1, /cniVersion/],
+  ['ADD', { ...CONF, cniVersion: 1 }, CONTAINER, 1, /cniVersion/],
+  ['ADD', { ...CONF, cniVersion: undefined }, CONTAINER, 1, /cniVersion/],
+  ['CHECK', { ...CONF, cniVersion: '0.3.1' }, CONTAINER, 1, /0\.3\.1 has no CHECK/],
+  ['STATUS', { ...CONF, cniVersion: '1.0.0' }, {}, 1, /1\.0\.0 has no STATUS/],
+  ['GC', { ...CONF, cniVersion: '1.0.0' }, {}, 1, /1\.0\.0 has no GC/],
+  ['ADD', { ...CONF, name: undefined }, CONTAINER, 7, /^name:/],
+  ['ADD', { ...CONF, name: '../x' }, CONTAINER, 7, /^name:/],
+  ['ADD', { ...CONF, network: 'NOT a name' }, CONTAINER, 7, /^network:/],
+  ['ADD', { ...CONF, network: 7 }, CONTAINER, 7, /^network:/],
+  ['ADD', { ...CONF, socket: 'relative.sock' }, CONTAINER, 7, /^socket:/],
+  ['ADD', { ...CONF, socket: `/${'s'.repeat(108)}` }, CONTAINER, 7, /^socket:/],
+  ['ADD', { ...CONF, socket: 7 }, CONTAINER, 7, /^socket:/],
+  ['ADD', BY_POD, CONTAINER, 7, /network: is missing/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.999'] } }, CONTAINER, 7, /^ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['fd00::1/64'] } }, CONTAINER, 7, /^ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.5', '10.1.0.6'] } }, CONTAINER, 7, /^ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: '10.1.0.5' } }, CONTAINER, 7, /^runtimeConfig\.ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.1'] } }, CONTAINER, 7, /gateway/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.7.0.1'] } }, CONTAINER, 7, /no host address/],
+  ['ADD', { ...CONF, runtimeConfig: { mac: 'nonsense' } }, CONTAINER, 7, /^mac:/],
+  ['ADD', { ...CONF, runtimeConfig: { bandwidth: { ingressRate: -1 } } }, CONTAINER, 7, /bandwidth\.ingressRate/],
+  ['ADD', { ...CONF, runtimeConfig: { bandwidth: { egressRate: 1.5 } } }, CONTAINER, 7, /bandwidth\.egressRate/],
+  ['ADD', { ...CONF, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/delay': 'long' } } }, CONTAINER, 7, /delay/],
+  ['ADD', { ...CONF, network: 'nowhere' }, CONTAINER, 100, /there is no network nowhere/],
+  ['ADD', BY_POD, { ...CONTAINER, CNI_ARGS: 'K8S_POD_NAMESPACE=other' }, 100, /namespace other/],
+  ['ADD', annotated({ 'vxmesh.io/network': 'tiny' }), { ...CONTAINER, CNI_ARGS: POD }, 105, /not granted/],
+  ['ADD', annotated({ 'vxmesh.io/network': 'NO' }), { ...CONTAINER, CNI_ARGS: POD }, 7, /vxmesh\.io\/network/],
+  ['CHECK', { ...CONF, prevResult: {} }, CONTAINER, 107, /no endpoint/],
+  ['GC', CONF, {}, 7, /valid-attachments: is missing/],
+  ['GC', { ...CONF, 'cni.dev/valid-attachments': [{ containerID: '..', ifname: 'eth0' }] }, {}, 7, /valid-attachments/],
+  ['GC', { ...CONF, 'cni.dev/valid-attachments': 'all' }, {}, 7, /valid-attachments/],
+  ['STATUS', { ...CONF, network: 'nowhere' }, {}, 50, /no network nowhere/],
+  ['ADD', NO_UTF8, CONTAINER, 6, /not UTF-8/]
+]
+
+t.test('what is wrong gets an error object of its code, exit code 1, and changes nothing', async t => {
+  t.ok(REFUSED.length >= 60, `${REFUSED.length} cases`)
+  const { agent, call } = await served(t)
+  for (const [verb, config, env, code, words] of REFUSED) {
+    const title = `${verb} ${JSON.stringify(config).slice(0, 80)} ${JSON.stringify(env).slice(0, 60)}`
+    const { exitCode, json, stderr } = await call(verb, config, env)
+    t.same([exitCode, json?.['code'], stderr], [1, code, ''], title)
+    t.match(json?.['msg'], words, title)
+    t.match(Object.keys(json ?? {}), ['cniVersion', 'code', 'msg', 'details'], title)
+  }
+  t.equal(agent.caller.state.endpointCount, 0)
+})
+
+t.test('ADD twice is an error, and the first one stays', async t => {
+  const { agent, call } = await served(t)
+  t.equal((await call('ADD', CONF, CONTAINER)).exitCode, 0)
+  t.match(await call('ADD', CONF, CONTAINER), { exitCode: 1, json: { code: 106 } })
+  t.match(await call('ADD', { ...CONF, network: 'green' }, CONTAINER), { exitCode: 1, json: { code: 106 } })
+  t.equal(agent.caller.state.endpointCount, 1)
+})
+
+t.test('an address or a MAC of another, and a network that is full, have codes of their own', async t => {
+  const { agent, call } = await served(t)
+  agent.caller.do(attach('red', 'other', { address: '10.1.0.9', mac: '02:aa:00:00:00:09' }))
+  t.match(await call('ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.9'] } }, CONTAINER), { json: { code: 104 } })
+  t.match(await call('ADD', { ...CONF, runtimeConfig: { mac: '02:aa:00:00:00:09' } }, CONTAINER), {
+    json: { code: 104 }
+  })
+  agent.caller.do(attach('tiny', 'only'))
+  t.match(await call('ADD', { ...CONF, network: 'tiny' }, CONTAINER), { json: { code: 101 } })
+  t.match(await call('STATUS', { ...CONF, network: 'tiny' }), {
+    exitCode: 1,
+    json: { code: 50, msg: /no free address/ }
+  })
+})
+
+t.test('CHECK holds prevResult against what is there', async t => {
+  const { call } = await served(t)
+  const { json } = await call('ADD', CONF, CONTAINER)
+  const mac = '02:aa:aa:aa:aa:aa'
+  const outside = { interfaces: [{ name: 'eth0', mac: '02:00:0a:01:00:02' }], ips: [] }
+  for (const [prevResult, code] of [
+    [undefined, 7],
+    [{ ...json, interfaces: [] }, 107],
+    [outside, 107],
+    [{ ...json, interfaces: [{ name: 'x' }, { name: 'eth0', mac, sandbox: NETNS }] }, 107],
+    [{ ...json, ips: [{ address: '10.1.0.77/24', interface: 1 }] }, 107],
+    [{ ...json, ips: [] }, 107]
+  ] as const) {
+    const { exitCode, json: answer } = await call('CHECK', { ...CONF, prevResult }, CONTAINER)
+    t.same([exitCode, answer?.['code']], [1, code], JSON.stringify(prevResult))
+  }
+})
+
+t.test('what the cluster or the kernel refuses has the code that tells the runtime what to do', async t => {
+  const { agent, call } = await served(t)
+  const codes: readonly (readonly [ErrorCode, number])[] = [
+    ['ERR_NO_QUORUM', 11],
+    ['ERR_NOT_LEADER', 11],
+    ['ERR_TIMEOUT', 11],
+    ['ERR_BUSY', 11],
+    ['ERR_HOST_NOT_REGISTERED', 11],
+    ['ERR_KERNEL', 103],
+    ['ERR_NETNS', 4],
+    ['ERR_UNSUPPORTED', 2],
+    ['ERR_DELAY_UNSUPPORTED', 2],
+    ['ERR_IFNAME_IN_USE', 106],
+    ['ERR_STORAGE', 5],
+    ['ERR_INTERNAL', 999]
+  ]
+  for (const [refusal, code] of codes) {
+    agent.refusal = new VxmeshError(refusal, 'this is why')
+    for (const verb of ['ADD', 'DEL', 'CHECK']) {
+      const { exitCode, json } = await call(verb, CONF, CONTAINER)
+      t.same([exitCode, json?.['code'], json?.['msg'], json?.['details']], [1, code, 'this is why', refusal], verb)
+    }
+  }
+})
+
+t.test('without an agent every verb says so at once: try again, or not available', async t => {
+  const dir = scratch(t)
+  for (const [verb, code] of [
+    ['ADD', 11],
+    ['DEL', 11],
+    ['CHECK', 11],
+    ['GC', 11],
+    ['STATUS', 50]
+  ] as const) {
+    const input = { ...CONF, cniVersion: '0.4.0', socket: join(dir, 'none.sock') }
+    const { exitCode, json } = await callPlugin(verb, { input, env: CONTAINER })
+    t.same([exitCode, json?.['code'], json?.['cniVersion']], [1, code, '0.4.0'], verb)
+    t.match(json?.['details'], /none\.sock: No such file or directory/)
+  }
+})
+
+t.test('half an answer, no answer and another program’s answer are errors, never results', async t => {
+  const whole = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}'
+  for (const [answer, exit, code] of [
+    [whole, 0, undefined],
+    ['', 1, 11],
+    [whole.slice(0, -1), 1, 11],
+    [`${whole}x`, 1, 11],
+    ['HTTP/1.1 200 OK\r\n\r\n{}', 1, 11],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 2', 1, 11],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n{}', 1, 11],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\n{}', 1, 11],
+    ['HTTP/1.1 20x\r\ncontent-length: 2\r\n\r\n{}', 1, 11],
+    ['HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}', 1, 999],
+    ['HTTP/1.1 503 Unavailable\r\nContent-Length: 2\r\n\r\n{}', 1, 11],
+    ['HTTP/1.1 422 No\r\nContent-Length: 10\r\n\r\n{"code":7}', 1, 7],
+    ['SSH-2.0-OpenSSH_9.2\r\n', 1, 11],
+    ['x'.repeat(2_000_000), 1, 11]
+  ] as const) {
+    const socket = join(scratch(t), 'agent.sock')
+    const server = createServer(connection => {
+      connection.on('error', () => undefined)
+      connection.once('data', () => connection.end(answer))
+    })
+    await new Promise<void>(resolve => server.listen(socket, resolve))
+    const { exitCode, json } = await callPlugin('ADD', { input: { ...CONF, socket }, env: CONTAINER })
+    t.same([exitCode, json?.['code']], [exit, code], answer.slice(0, 60))
+    server.close()
+  }
+})
+
+t.test('fifty containers at once get an address each', async t => {
+  const { agent, call } = await served(t)
+  const runs = await Promise.all(
+    Array.from({ length: 50 }, (_, n) => call('ADD', CONF, { ...CONTAINER, CNI_CONTAINERID: `c${n}` }))
+  )
+  t.same(
+    runs.map(({ exitCode }) => exitCode),
+    runs.map(() => 0)
+  )
+  const addresses = runs.map(({ json }) => (json?.['ips'] as [{ address: string }])[0].address)
+  t.equal(new Set(addresses).size, 50)
+  t.equal(agent.caller.state.endpointCount, 50)
+})

@@ -1,0 +1,150 @@
+// Debian's containerd on a host of the lab, with state of its own and our plugin: taken out of its package, not installed.
+
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { run, startDetached, type ChildHandle } from '#platform/process.ts'
+import { debianProgram } from '../../bench/drivers/debian.ts'
+import { CriClient } from './cri.ts'
+import type { LabHost } from './host.ts'
+import { must } from './kernel.ts'
+import { waitFor } from './wait.ts'
+
+export const IMAGE = 'docker.io/library/lab:1'
+
+export class Containerd {
+  readonly host: LabHost
+  readonly #dir: string
+  readonly #env: Record<string, string>
+  #child: ChildHandle | null = null
+  #cri: CriClient | null = null
+
+  private constructor(host: LabHost, dir: string, env: Record<string, string>) {
+    this.host = host
+    this.#dir = dir
+    this.#env = env
+  }
+
+  /** Starts it; resolves when it takes pods. */
+  static async start(host: LabHost): Promise<Containerd> {
+    const programs = [
+      await debianProgram('containerd', 'usr/bin/containerd'),
+      await debianProgram('runc', 'usr/sbin/runc'),
+      await debianProgram('busybox-static', 'bin/busybox')
+    ]
+    const dir = join(host.dir, 'containerd')
+    const places = { bin: join(dir, 'cni-bin'), conf: join(dir, 'cni-conf') }
+    await mkdir(dir, { recursive: true })
+    const installed = await host.cli('cni', 'install', '--bin-dir', places.bin, '--conf-dir', places.conf)
+    if (installed.exitCode !== 0) throw new Error(installed.stderr)
+    // containerd calls it for each sandbox, besides those of its configuration.
+    const loopback = await debianProgram('containernetworking-plugins', 'usr/lib/cni/loopback')
+    await must('cp', [loopback, places.bin])
+    await writeFile(join(dir, 'config.toml'), configOf(dir, places))
+    const path = [...programs.map(dirname), process.env['PATH'] ?? ''].join(':')
+    const containerd = new Containerd(host, dir, { ...(process.env as Record<string, string>), PATH: path })
+    await containerd.#run()
+    await containerd.#importImage(programs[2] ?? '')
+    await waitFor('containerd takes pods', () => containerd.cri.isReady(), {
+      timeoutMs: 20_000,
+      explain: () => readFileSync(join(dir, 'log'), 'utf8').slice(-2_000)
+    })
+    return containerd
+  }
+
+  get cri(): CriClient {
+    return (this.#cri ??= new CriClient(join(this.#dir, 'c.sock')))
+  }
+
+  ctr(...args: readonly string[]): Promise<string> {
+    return this.#must('ctr', ['--address', join(this.#dir, 'c.sock'), ...args])
+  }
+
+  /** Takes all pods away, then ends it. */
+  async stop(): Promise<void> {
+    for (const id of await this.cri.listPods()) {
+      await this.cri.stopPod(id).catch(() => undefined)
+      await this.cri.removePod(id).catch(() => undefined)
+    }
+    this.cri.close()
+    this.#child?.kill('SIGTERM')
+    await this.#child?.exited
+  }
+
+  async #run(): Promise<void> {
+    // Not by `ip netns exec`, which would hide the namespaces that it mounts from the agent.
+    const args = [`--net=/run/netns/${this.host.namespace}`, 'env', `PATH=${this.#env['PATH'] ?? ''}`, 'containerd']
+    const flags = ['--config', join(this.#dir, 'config.toml')]
+    this.#child = await startDetached('nsenter', [...args, ...flags], { logFile: join(this.#dir, 'log') })
+    await waitFor('containerd listens', () => existsSync(join(this.#dir, 'c.sock')), {
+      timeoutMs: 20_000,
+      explain: () => readFileSync(join(this.#dir, 'log'), 'utf8').slice(-2_000)
+    })
+  }
+
+  /** An image of busybox alone, whose process waits: for sandboxes and containers alike. */
+  async #importImage(busybox: string): Promise<void> {
+    const dir = join(this.#dir, 'image')
+    const root = join(this.#dir, 'root')
+    await mkdir(join(dir, 'blobs/sha256'), { recursive: true })
+    await mkdir(join(root, 'bin'), { recursive: true })
+    await must('cp', [busybox, join(root, 'bin/busybox')])
+    await must('ln', ['-sf', 'busybox', join(root, 'bin/ping')])
+    const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
+      const hash = createHash('sha256').update(bytes).digest('hex')
+      await writeFile(join(dir, 'blobs/sha256', hash), bytes)
+      return { digest: `sha256:${hash}`, size: bytes.byteLength }
+    }
+    const putJson = (value: object): Promise<{ digest: string; size: number }> =>
+      put(Buffer.from(JSON.stringify(value)))
+    await must('tar', ['-C', root, '-cf', join(this.#dir, 'layer.tar'), '.'])
+    const layer = await put(await readFile(join(this.#dir, 'layer.tar')))
+    const oci = 'application/vnd.oci.image'
+    const config = await putJson({
+      architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+      os: 'linux',
+      config: { Entrypoint: ['/bin/busybox', 'sleep', '900'] },
+      rootfs: { type: 'layers', diff_ids: [layer.digest] }
+    })
+    const manifest = await putJson({
+      schemaVersion: 2,
+      mediaType: `${oci}.manifest.v1+json`,
+      config: { mediaType: `${oci}.config.v1+json`, ...config },
+      layers: [{ mediaType: `${oci}.layer.v1.tar`, ...layer }]
+    })
+    const annotations = { 'io.containerd.image.name': IMAGE }
+    const index = { schemaVersion: 2, manifests: [{ mediaType: `${oci}.manifest.v1+json`, ...manifest, annotations }] }
+    await writeFile(join(dir, 'index.json'), JSON.stringify(index))
+    await writeFile(join(dir, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }))
+    await must('tar', ['-C', dir, '-cf', join(this.#dir, 'image.tar'), '.'])
+    await this.ctr('-n', 'k8s.io', 'images', 'import', '--snapshotter', 'native', join(this.#dir, 'image.tar'))
+  }
+
+  async #must(file: string, args: readonly string[]): Promise<string> {
+    const flags = [`--net=/run/netns/${this.host.namespace}`, 'env', `PATH=${this.#env['PATH'] ?? ''}`, file, ...args]
+    const { exitCode, stdout, stderr } = await run('nsenter', flags, { timeoutMs: 60_000 })
+    if (exitCode !== 0) throw new Error(`${file} ${args.join(' ')}: ${stderr}`)
+    return stdout
+  }
+}
+
+function configOf(dir: string, places: { bin: string; conf: string }): string {
+  const text = (value: string): string => JSON.stringify(value)
+  return `
+version = 2
+root = ${text(join(dir, 'r'))}
+state = ${text(join(dir, 's'))}
+[grpc]
+  address = ${text(join(dir, 'c.sock'))}
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = ${text(IMAGE)}
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = ${text(places.bin)}
+    conf_dir = ${text(places.conf)}
+`
+}

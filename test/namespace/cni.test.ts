@@ -1,0 +1,196 @@
+// The plugin with real agents and real namespaces: what pods see, what is left when they are gone.
+
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import type { EndpointView, NamespaceView } from '#model/views.ts'
+import { run } from '#platform/process.ts'
+import { buildPlugin, PLUGIN } from '../cni/plugin.ts'
+import { addPod, callFor, delPod, type Pod } from '../lab/cni-runtime.ts'
+import type { LabHost } from '../lab/host.ts'
+import { ipJson, kill } from '../lab/kernel.ts'
+import { Lab } from '../lab/lab.ts'
+import { waitFor } from '../lab/wait.ts'
+import { startHolder } from '../lab/holder.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const skip = cannotRun()
+const settings = { collectAfter: 1, namespaces: { unmapped: 'create', range: '10.64.0.0/16', prefixLength: 24 } }
+
+/** A server and a client. */
+async function twoHosts(): Promise<{ lab: Lab; h1: LabHost; h2: LabHost }> {
+  await buildPlugin()
+  const lab = await Lab.create()
+  const h1 = await lab.addHost({ bootstrapExpect: 1, settings })
+  const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'], settings })
+  await Promise.all([h1.startAgent(), h2.startAgent()])
+  await Promise.all([h1.waitReady(), h2.waitReady()])
+  return { lab, h1, h2 }
+}
+
+async function endpoints(host: LabHost): Promise<EndpointView[]> {
+  return (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
+}
+
+/** Nothing of any endpoint is left on the host: no device of ours, no record. */
+async function isClean(host: LabHost): Promise<boolean> {
+  const links = (await ipJson(host.namespace, 'link', 'show')).map(({ ifname }) => String(ifname))
+  return !links.some(name => /^v[bxe]/.test(name)) && (await readdir(join(host.dir, 'data/netns'))).length === 0
+}
+
+t.test('pods, their networks by namespace, and what is left of them', { skip, timeout: 240_000 }, async t => {
+  const { lab, h1, h2 } = await twoHosts()
+  t.teardown(() => lab.destroy())
+  let made = 0
+  const pod = async (facts: Omit<Pod, 'container'> = { namespace: 'shop' }): Promise<Pod> => {
+    made += 1
+    return { container: await lab.container(`p${made}`), ...facts }
+  }
+
+  await t.test('pods of one namespace reach each other across hosts, those of two do not', async t => {
+    const [a, b, other] = [await pod(), await pod(), await pod({ namespace: 'bank' })]
+    const [atA, atB, atOther] = [await addPod(h1, a), await addPod(h2, b), await addPod(h2, other)]
+    t.match(atA.address, /^10\.64\.0\./)
+    t.match(atOther.address, /^10\.64\.1\./, 'a subnet of its own')
+    t.equal((await a.container.ping(atB.address, { count: 3 })).received, 3)
+    t.equal((await a.container.ping(atOther.address, { count: 2, waitMs: 300 })).received, 0)
+    t.match(await h1.api.call('GET', '/v1/namespaces'), [
+      { namespace: 'shop', network: 'ns-shop' },
+      { namespace: 'bank', network: 'ns-bank' }
+    ] satisfies Partial<NamespaceView>[])
+    t.equal((await callFor(h1, 'CHECK', a, { prevResult: atA.result })).exitCode, 0)
+    for (const [host, gone] of [
+      [h1, a],
+      [h2, b],
+      [h2, other]
+    ] as const)
+      await delPod(host, gone)
+    t.same(await endpoints(h1), [])
+  })
+
+  await t.test('CHECK notices what was taken away inside the container', async t => {
+    const p = await pod()
+    const { address, result } = await addPod(h1, p)
+    await p.container.exec('ip', 'addr', 'del', `${address}/24`, 'dev', 'eth0')
+    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /address/ } })
+    await p.container.exec('ip', 'link', 'del', 'eth0')
+    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /no eth0/ } })
+    await delPod(h1, p)
+  })
+
+  await t.test('an interface of the same name in the container is an error, and nothing is kept of it', async t => {
+    const p = await pod()
+    await p.container.exec('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'x0')
+    t.match(await callFor(h1, 'ADD', p), { exitCode: 1, json: { code: 106 } })
+    t.same(await endpoints(h1), [])
+    await p.container.remove()
+  })
+
+  await t.test('a namespace that is none, or gone, is refused before anything is claimed', async t => {
+    const p = await pod()
+    for (const netns of ['/run/netns/no-such', '/etc/passwd', '/proc/self/ns/mnt']) {
+      t.match(await callFor(h1, 'ADD', p, { netns }), { exitCode: 1, json: { code: 4, msg: /netns/ } }, netns)
+    }
+    t.same(await endpoints(h1), [])
+  })
+
+  await t.test('DEL works twice, and when the namespace is gone', async t => {
+    const p = await pod()
+    await addPod(h1, p)
+    await p.container.remove()
+    await delPod(h1, p)
+    await delPod(h1, p)
+    t.same(await endpoints(h1), [])
+  })
+
+  await t.test('an endpoint whose namespace is gone is released without a word, also after a restart', async t => {
+    const pods = [await pod(), await pod()]
+    for (const p of pods) await addPod(h2, p)
+    await pods[0]?.container.remove()
+    await waitFor('the first is released', async () => (await endpoints(h1)).length === 1)
+    await h2.killAgent()
+    await pods[1]?.container.remove()
+    await h2.startAgent()
+    await h2.waitReady()
+    await waitFor('the second is released', async () => (await endpoints(h1)).length === 0)
+    t.ok(await waitFor('nothing is left', () => isClean(h2)))
+  })
+
+  await t.test('one that lives is never released, whatever has become of its path', async t => {
+    const byMount = await pod({ namespace: 'shop' })
+    const byProcess = await pod({ namespace: 'shop' })
+    const holders = [await startHolder(byMount.container.namespace), await startHolder(byProcess.container.namespace)]
+    const [, second] = holders
+    t.teardown(() => holders.forEach(({ pid }) => kill(pid)))
+    await addPod(h2, byMount)
+    const gateway = await startHolder(byProcess.container.namespace)
+    const netns = `/proc/${gateway.pid}/ns/net`
+    t.equal((await callFor(h2, 'ADD', byProcess, { netns })).exitCode, 0)
+    // The mount and the process that gave the path go; another process is still in the namespace.
+    await byMount.container.remove()
+    kill(gateway.pid)
+    // What is gone for certain shows that rounds have passed meanwhile.
+    for (let round = 0; round < 2; round++) {
+      const witness = await pod()
+      await addPod(h2, witness)
+      await witness.container.remove()
+      await waitFor('the witness is released', async () => (await endpoints(h1)).length === 2)
+    }
+    t.same((await endpoints(h1)).map(e => e.containerId).sort(), [byMount, byProcess].map(p => p.container.name).sort())
+    if (second !== undefined) kill(second.pid)
+    await byProcess.container.remove()
+    for (const { pid } of holders) kill(pid)
+    await waitFor('both are released once they are gone', async () => (await endpoints(h1)).length === 0)
+  })
+
+  await t.test('GC releases what is gone, and nothing that lives', async t => {
+    const [live, kept] = [await pod(), await pod()]
+    for (const p of [live, kept]) await addPod(h1, p)
+    const input = { 'cni.dev/valid-attachments': [] }
+    const config = { cniVersion: '1.1.0', name: 'lab', type: 'vxmesh', socket: h1.socket, ...input }
+    const { exitCode } = await run('sh', [
+      '-c',
+      'printf %s "$1" | CNI_COMMAND=GC "$2"',
+      'sh',
+      JSON.stringify(config),
+      PLUGIN
+    ])
+    t.equal(exitCode, 0)
+    t.equal((await endpoints(h1)).length, 2)
+    for (const p of [live, kept]) await delPod(h1, p)
+  })
+
+  await t.test('a container that comes back under its name takes the place of what is left of it', async t => {
+    const first = await pod()
+    const before = await addPod(h1, first)
+    t.match(await callFor(h1, 'ADD', first), { exitCode: 1, json: { code: 106 } })
+    await first.container.remove()
+    const [again] = await lab.containers([first.container.name])
+    if (again === undefined) throw new Error('no container')
+    const after = await addPod(h1, { ...first, container: again })
+    t.not(after.address, before.address, 'an address that was released is the last to be used again')
+    await delPod(h1, { ...first, container: again })
+  })
+
+  await t.test('fifty pods at once, and away again: nothing is left', async t => {
+    const names = Array.from({ length: 50 }, (_, n) => `many${n}`)
+    const pods = (await lab.containers(names)).map(container => ({ container, namespace: 'shop' }))
+    const added = await Promise.all(pods.map(p => addPod(h1, p)))
+    t.equal(new Set(added.map(({ address }) => address)).size, 50)
+    await Promise.all(pods.map(p => delPod(h1, p)))
+    t.same(await endpoints(h1), [])
+    await waitFor('nothing is left', () => isClean(h1))
+    await Promise.all(pods.map(({ container }) => container.remove()))
+  })
+
+  await t.test('without a leader ADD and DEL say that they may be tried again', async t => {
+    const p = await pod()
+    await addPod(h2, p)
+    await h1.killAgent()
+    t.match(await callFor(h2, 'ADD', await pod()), { exitCode: 1, json: { code: 11 } })
+    t.match(await callFor(h2, 'DEL', p), { exitCode: 1, json: { code: 11 } })
+    await h1.startAgent()
+    await h1.waitReady()
+    await delPod(h2, p)
+  })
+})
