@@ -7,14 +7,13 @@ import type { AgentPort } from './agent-port.ts'
 /** The plugin's own bounds: 64 KiB of variables and 1 MiB of configuration. */
 const MAX_CALL_BYTES = 64 * 1024 + 1024 * 1024
 
+/** Media type of a carried call (src/cni/call.ts). */
+export const CNI_CALL = 'application/vnd.vxmesh.cni'
+
 export function cniRoute(server: FastifyInstance, agent: AgentPort): void {
-  server.addContentTypeParser(
-    'application/vnd.vxmesh.cni',
-    { parseAs: 'buffer', bodyLimit: MAX_CALL_BYTES },
-    (_request, body, done) => {
-      done(null, body)
-    }
-  )
+  server.addContentTypeParser(CNI_CALL, { parseAs: 'buffer', bodyLimit: MAX_CALL_BYTES }, (_request, body, done) => {
+    done(null, body)
+  })
   server.post('/v1/cni', { bodyLimit: MAX_CALL_BYTES }, async (request, reply) => {
     const { ok, text } = await answerCall(agent, request.body instanceof Uint8Array ? request.body : new Uint8Array())
     return reply

@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import { VERSION } from '#platform/version.ts'
+import { CNI_CALL } from './cni-route.ts'
 import {
   endpointAttachBody,
   endpointUpdateBody,
@@ -24,6 +25,8 @@ type Operation = {
   readonly body?: z.ZodType
   readonly query?: Readonly<Record<string, z.ZodType>>
   readonly type?: string
+  /** Media type of a body that is no JSON. */
+  readonly carries?: string
 }
 
 const ofInterface = { ifname: ifname.optional() }
@@ -45,7 +48,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/namespaces': { does: 'Which networks the pods of Kubernetes’ namespaces are in', answer: ['Namespace'] },
   'PUT /v1/namespaces/:name': { does: 'Maps a namespace to a network', answer: 'Namespace', body: namespaceMapBody },
   'DELETE /v1/namespaces/:name': { does: 'Ends a mapping', answer: 'Namespace' },
-  'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', body: z.looseObject({}) },
+  'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', carries: CNI_CALL },
   'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
   'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
@@ -85,6 +88,8 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   }
 }
 
+const BINARY = { type: 'string', format: 'binary' }
+
 /** The document; the same for the life of a process. */
 export function openApiDocument(): Json {
   const paths: Record<string, Record<string, Json>> = {}
@@ -104,7 +109,11 @@ export function openApiDocument(): Json {
   }
 }
 
-function operationOf(method: string, path: string, { does, answer, status, body, query = {}, type }: Operation): Json {
+function operationOf(
+  method: string,
+  path: string,
+  { does, answer, status, body, query = {}, type, carries }: Operation
+): Json {
   const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => ({
     name,
     in: 'path',
@@ -120,6 +129,7 @@ function operationOf(method: string, path: string, { does, answer, status, body,
     summary: does,
     parameters: [...inPath, ...inQuery],
     ...(body === undefined ? {} : { requestBody: { required: true, content: json(jsonSchema(body, 'input')) } }),
+    ...(carries === undefined ? {} : { requestBody: { required: true, content: json(BINARY, carries) } }),
     responses: {
       [status ?? 200]: { description: 'Done', content: json(schema, type) },
       default: { description: 'Refused; nothing was changed', content: json(reference('Error')) }
