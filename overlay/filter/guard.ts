@@ -39,6 +39,8 @@ export class Guard {
   readonly #socket: NetlinkSocket
   readonly #tables: readonly Right[]
   #mirror: Mirror | null = null
+  /** Called with the generations before and after each change of elements, between which nothing else was changed. */
+  onWrite: (from: number, to: number) => void = () => undefined
   #turn: Promise<unknown> = Promise.resolve()
 
   private constructor(netns: Netns, tables: readonly Right[]) {
@@ -153,6 +155,7 @@ export class Guard {
     for (const change of adds) held(change)?.set(change.element.text, change.element)
     for (const change of deletes) held(change)?.delete(change.element.text)
     this.#mirror = { ...mirror, generation: nextGeneration(generation) }
+    this.onWrite(generation, this.#mirror.generation)
     return null
   }
 

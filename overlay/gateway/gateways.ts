@@ -53,7 +53,7 @@ export class Gateways {
   async settle(desired: DesiredGateways, p: GatewayOptions): Promise<GatewayReport> {
     const { scope } = p
     const wanted = scope === undefined ? desired : only(desired, scope)
-    if (p.trust === true && [...wanted.routers.values()].every(router => this.#isSettled(router))) {
+    if (p.trust === true && this.#isAsBefore(wanted, scope)) {
       return { done: [], problems: [] }
     }
     const observed = await this.#observe(wanted, scope)
@@ -66,11 +66,20 @@ export class Gateways {
     const done = await this.#execute(allowed, problems)
     const troubled = new Set(problems.map(({ vni }) => vni))
     if (scope === undefined) this.#settled.clear()
+    else if (wanted.routers.size === 0) this.#settled.delete(scope)
     for (const router of wanted.routers.values()) {
       if (troubled.has(router.vni) || troubled.has(null)) this.#settled.delete(router.vni)
       else this.#settled.set(router.vni, fingerprint(router))
     }
     return { done, problems }
+  }
+
+  /**
+   * Somebody else of this agent has changed rules that are not a router's, and nobody else has in between: then the host's
+   * need not be listed again, a process for each container that comes or goes.
+   */
+  follow(from: number, to: number): void {
+    if (this.#host.generation === from) this.#host = { ...this.#host, generation: to }
   }
 
   /** For `doctor`: can rules be made, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
@@ -86,8 +95,11 @@ export class Gateways {
     }
   }
 
-  #isSettled(router: DesiredRouter): boolean {
-    return this.#settled.get(router.vni) === fingerprint(router)
+  #isAsBefore(wanted: DesiredGateways, scope: Vni | undefined): boolean {
+    const routers = [...wanted.routers.values()]
+    // A router that was wanted and is not any more is still to be taken away.
+    if (routers.length === 0) return scope !== undefined && !this.#settled.has(scope)
+    return routers.every(router => this.#settled.get(router.vni) === fingerprint(router))
   }
 
   async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {

@@ -95,8 +95,12 @@ export class LinuxDriver implements OverlayDriver {
     this.#guard?.close()
     this.#guard = null
     const { netns } = this.#kernel
-    if (port === null) removeFilters(netns)
-    else this.#guard = await Guard.open(netns, { vtep: this.#bind, port })
+    if (port === null) {
+      removeFilters(netns)
+      return
+    }
+    this.#guard = await Guard.open(netns, { vtep: this.#bind, port })
+    this.#guard.onWrite = (from, to) => this.#gateways.follow(from, to)
   }
 
   async guard(desired: DesiredFilter, options: { readonly mayRemove: boolean }): Promise<readonly string[]> {

@@ -75,6 +75,8 @@ export class Reconciler {
   /** What each network was like when a pass last left nothing: ops for one that is the same repair drift. */
   readonly #settled = new Map<Vni, DesiredNetwork>()
   readonly #waiting = new Set<Vni>()
+  /** Of those that wait: the ones in which the kernel itself has changed. In the others what was right still is. */
+  readonly #doubted = new Set<Vni>()
   #full = false
   /** The full pass that is asked for is not to wait for the rest after the last one. */
   #urgent = false
@@ -98,11 +100,16 @@ export class Reconciler {
   wake(networks?: Iterable<Vni>): void {
     // What the cluster has decided waits for nothing.
     if (networks === undefined) this.#urgent = true
-    this.changed(networks ?? null)
+    this.#ask(networks ?? null)
   }
 
   /** The same after changes in the kernel, which may come as fast as somebody else can make them. */
   changed(networks: Iterable<Vni> | null): void {
+    for (const vni of networks ?? []) this.#doubted.add(vni)
+    this.#ask(networks)
+  }
+
+  #ask(networks: Iterable<Vni> | null): void {
     if (networks === null) this.#full = true
     else for (const vni of networks) this.#waiting.add(vni)
     if (this.#full || this.#waiting.size > 0) this.#start()
@@ -178,6 +185,7 @@ export class Reconciler {
     this.#full = false
     this.#urgent = false
     this.#waiting.clear()
+    this.#doubted.clear()
     try {
       const refreshed = await attempt(this.#options.before)
       const pass = await this.#pass()
@@ -205,9 +213,10 @@ export class Reconciler {
     const since = monotonicMs()
     this.#waiting.delete(vni)
     try {
-      const pass = await this.#pass(vni)
-      this.#account(pass)
       const known = this.#troubles.places().includes(vni)
+      const doubted = this.#doubted.delete(vni)
+      const pass = await this.#pass(vni, !known && !doubted)
+      this.#account(pass)
       // An interface that was taken out of its bridge is seen only by a look at everything.
       if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
       // A port that went leaves the filters.
@@ -223,7 +232,7 @@ export class Reconciler {
     this.#options.passed?.('network', monotonicMs() - since)
   }
 
-  /** @param trust a router that is there is taken to be right: a container must not wait for a look at all of it */
+  /** @param trust a router that was right is taken to be so: a container must not wait for a look at all of it */
   async #pass(scope?: Vni, trust = false): Promise<Pass> {
     const { driver, input, logger } = this.#options
     const observed = await driver.observe(scope)
