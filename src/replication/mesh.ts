@@ -15,6 +15,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Logger } from '#platform/log.ts'
+import { widenCipherMemory } from './cipher-memory.ts'
 
 export type PeerAddress = { readonly address: Ipv4; readonly port: number }
 
@@ -52,6 +53,7 @@ export class Mesh {
 
   /** @throws ERR_PEER when the port cannot be bound */
   static async start(options: MeshOptions): Promise<Mesh> {
+    if (options.preSharedKey !== null) widenCipherMemory()
     const known = (peer: Libp2pPeerId): boolean => options.isKnown(peer.toString() as PeerId)
     try {
       const node = await createLibp2p<Services>({
