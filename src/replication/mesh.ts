@@ -99,6 +99,10 @@ export class Mesh {
     }
   }
 
+  get self(): PeerId {
+    return this.#node.peerId.toString() as PeerId
+  }
+
   /** Says where a peer listens; the newest word counts. */
   setAddress(peer: PeerId, address: PeerAddress): void {
     this.#addresses.set(peer, address)

@@ -12,7 +12,7 @@ import { isMember } from '#raft/configuration.ts'
 import type { Configuration, Entry, Message, RaftRole, Snapshot } from '#raft/types.ts'
 import { allAgree, askOrigin, decideBootstrap, originOf, serveBootstrap, type BootstrapDecision } from './bootstrap.ts'
 import { FeedFollower, FeedPublisher } from './feed.ts'
-import { fetchEntries, serveFetch, type PageSource } from './fetch.ts'
+import { serveFetch, type PageSource } from './fetch.ts'
 import { drawIncarnation, readIncarnation } from './incarnation.ts'
 import type { Mesh } from './mesh.ts'
 import { configurationAfter, mustTakePart, takesPart } from './place.ts'
@@ -20,9 +20,10 @@ import { Proposer, servePropose, type Applied } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
 import { Rpc } from './rpc.ts'
-import { ServerChanges, serveServerChanges } from './server-changes.ts'
+import { askPlace, ServerChanges, serveServerChanges } from './server-changes.ts'
 import { Snapshotter } from './snapshotter.ts'
 import { openStorage, type Storage } from './storage.ts'
+import { UnsettledTail } from './unsettled-tail.ts'
 import type { Origin } from './wal-record.ts'
 
 /** The state machine behind the log. */
@@ -101,6 +102,8 @@ export class Replicator {
   /** The voters with whom this process would have founded a cluster; what others were told when they asked. */
   #wouldFound: string | null = null
   #asking = false
+  /** The committed index at which others knew this host to be removed; until it is there, the log says otherwise. */
+  #removedAt = 0 as LogIndex
   #stopped = false
 
   constructor(options: ReplicatorOptions) {
@@ -135,7 +138,11 @@ export class Replicator {
     })
     serveServerChanges(this.#rpc, {
       part: () => this.#raft,
-      incarnation: () => (this.#origin === null ? null : this.#incarnation)
+      incarnation: () => (this.#origin === null ? null : this.#incarnation),
+      place: (peer, incarnation) => ({
+        index: this.#applied,
+        member: takesPart(this.#configuration, peer, incarnation)
+      })
     })
     this.#rpc.register('raft-peers', () => Promise.resolve(this.#progress()))
     await this.#rpc.start()
@@ -243,7 +250,7 @@ export class Replicator {
       )
     }
     if (this.#origin === null && !this.#deciding) void this.#decide()
-    void this.#askAboutRemoval()
+    void this.#askAboutPlace()
   }
 
   #decision(): BootstrapDecision {
@@ -307,8 +314,9 @@ export class Replicator {
     this.#configuration = durable.snapshot?.configuration ?? origin.configuration
     if (snapshot !== null && snapshot.meta.lastIndex > this.#applied) this.#restore(snapshot)
     const facts = { self: this.#options.self, incarnation: this.#incarnation ?? 0 }
-    if (mustTakePart({ durable, origin: origin.configuration, ...facts })) await this.#startRaft(origin)
-    else await this.#startFollower()
+    const isRemoved = this.#applied < this.#removedAt
+    if (!isRemoved && mustTakePart({ durable, origin: origin.configuration, ...facts })) await this.#startRaft(origin)
+    else this.#startFollower()
   }
 
   async #leavePlace(): Promise<void> {
@@ -323,8 +331,7 @@ export class Replicator {
 
   /** The committed configuration has taken this host in, or has let it go: the log is opened anew in the other place. */
   #checkPlace(): void {
-    const origin = this.#origin
-    if (this.#stopped || this.#changingPlace !== null || origin === null) return
+    if (this.#stopped || this.#changingPlace !== null || this.#applied < this.#removedAt) return
     const means = (configuration: Configuration): boolean =>
       takesPart(configuration, this.#options.self, this.#incarnation ?? 0)
     const belongs = means(this.#configuration)
@@ -332,6 +339,36 @@ export class Replicator {
     // Who is in the configuration of its log has promises to keep until its removal is committed.
     const isServer = configuration !== undefined
     if (isServer ? belongs || means(configuration) || configurationCommitted !== true : !belongs) return
+    this.#startChange()
+  }
+
+  /**
+   * A removed server may never hear of it, for nobody sends it anything any more, and then not even its own log says so:
+   * while nobody leads it, it asks the others which place they know it to have.
+   */
+  async #askAboutPlace(): Promise<void> {
+    const raft = this.#raft
+    if (raft === null || this.#asking || this.#changingPlace !== null || raft.status().leader !== null) return
+    this.#asking = true
+    for (const server of this.#servers().filter(peer => peer !== this.#options.self)) {
+      try {
+        const { index, member } = await askPlace(this.#rpc, server, this.#incarnation ?? 0)
+        // One that is behind this host's own log may not know yet that it was taken in.
+        if (this.#raft !== raft || member || index < raft.status().configurationIndex) continue
+        this.#removedAt = index
+        this.#startChange()
+        break
+      } catch (err) {
+        if (!(err instanceof VxmeshError)) throw err
+        this.#options.logger.debug({ server, err }, 'no word of the place here')
+      }
+    }
+    this.#asking = false
+  }
+
+  #startChange(): void {
+    const origin = this.#origin
+    if (origin === null) return
     this.#changingPlace = this.#changePlace(origin)
       .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
       .finally(() => {
@@ -340,45 +377,11 @@ export class Replicator {
       })
   }
 
-  /**
-   * A removed server may never hear that its removal was committed: nobody sends it anything any more. It asks, and when
-   * a server holds the very entry as committed, its own log is committed so far.
-   */
-  async #askAboutRemoval(): Promise<void> {
-    const raft = this.#raft
-    const origin = this.#origin
-    if (raft === null || origin === null || this.#asking) return
-    const { configuration, configurationIndex: from, configurationCommitted, leader } = raft.status()
-    if (configurationCommitted || leader !== null) return
-    if (takesPart(configuration, this.#options.self, this.#incarnation ?? 0)) return
-    this.#asking = true
-    try {
-      for (const server of this.#servers().filter(peer => isMember(configuration, peer))) {
-        const page = await fetchEntries(this.#rpc, server, { clusterId: origin.clusterId, from })
-        const known = page.firstIndex > from || page.entries[0]?.term === raft.termAt(from)
-        if (page.commitIndex < from || !known || this.#raft !== raft) continue
-        this.#changingPlace = this.#changePlace(origin, from)
-          .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
-          .finally(() => (this.#changingPlace = null))
-        return
-      }
-    } catch (err) {
-      if (!(err instanceof VxmeshError)) throw err
-      this.#options.logger.debug({ err }, 'no word of the removal yet')
-    } finally {
-      this.#asking = false
-    }
-  }
-
-  /** @param committed what is known to be committed besides what the consensus says */
-  async #changePlace(origin: Origin, committed = 0 as LogIndex): Promise<void> {
+  async #changePlace(origin: Origin): Promise<void> {
     const { dataDir, self, logger, mesh } = this.#options
     // Out of the apply that has brought it.
     await new Promise(resolve => setImmediate(resolve))
-    if (this.#raft !== null) {
-      const { durableCommitIndex } = this.#raft.status()
-      await this.#storage.wal.noteCommit(durableCommitIndex > committed ? durableCommitIndex : committed)
-    }
+    if (this.#raft !== null) await this.#storage.wal.noteCommit(this.#raft.status().durableCommitIndex)
     mesh.unsubscribe()
     await this.#leavePlace()
     if (this.#stopped) return
@@ -428,15 +431,12 @@ export class Replicator {
     await this.#transport.start()
   }
 
-  async #startFollower(): Promise<void> {
+  #startFollower(): void {
     const { fatal, logger, mesh } = this.#options
     const { wal, snapshots, recovered } = this.#storage
     const { entries, commitIndex } = recovered.durable
-    // A host that was a voter may hold entries that were never committed; a follower of the feed keeps none.
     const committed = entries.filter(({ index }) => index <= commitIndex)
-    if (entries.length > committed.length) {
-      await wal.append([{ kind: 'truncate', from: (commitIndex + 1) as LogIndex }])
-    }
+    const tail = new UnsettledTail(entries.slice(committed.length))
     this.#follower = new FeedFollower({
       rpc: this.#rpc,
       clusterId: () => this.clusterId,
@@ -446,13 +446,12 @@ export class Replicator {
       deliver: async entries => {
         const last = entries.at(-1)
         if (last === undefined) return
-        const records = entries.map(entry => ({ kind: 'entry' as const, entry }))
-        await wal.append([...records, { kind: 'commit', index: last.index }])
+        await wal.append([...tail.settle(entries), { kind: 'commit', index: last.index }])
         this.#apply(entries)
       },
       install: async snapshot => {
         await snapshots.save(snapshot.meta, snapshot.data)
-        await wal.reset(snapshot.meta)
+        if (tail.yieldsTo(snapshot.meta)) await wal.reset(snapshot.meta)
         this.#restore(snapshot)
         this.#checkPlace()
       },

@@ -27,6 +27,7 @@ type Call = { readonly peer: PeerId; readonly method: string; readonly body: unk
 
 export class Rpc {
   readonly #mesh: Mesh
+  readonly #self: PeerId
   readonly #handlers = new Map<string, RpcHandler>()
   readonly #connections = new Map<PeerId, Connection>()
   readonly #opening = new Map<PeerId, Promise<Connection>>()
@@ -34,6 +35,7 @@ export class Rpc {
 
   constructor(mesh: Mesh) {
     this.#mesh = mesh
+    this.#self = mesh.self
   }
 
   async start(): Promise<void> {
@@ -59,8 +61,12 @@ export class Rpc {
     this.#handlers.set(method, handler)
   }
 
-  /** Calls a peer. @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error */
+  /**
+   * Calls a peer, or this host itself: who asks the leader need not know where it is.
+   * @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error
+   */
   call(p: Call): Promise<unknown> {
+    if (p.peer === this.#self) return within(this.#handle(p, p.peer), p.timeoutMs, () => timedOut(p))
     const open = this.#connections.get(p.peer)
     if (open !== undefined) return this.#ask(open, p, p.timeoutMs)
     return this.#connectAndAsk(p)
@@ -87,12 +93,16 @@ export class Rpc {
     })
   }
 
+  async #handle(p: { method: string; body: unknown }, from: PeerId): Promise<unknown> {
+    const handler = this.#handlers.get(p.method)
+    if (handler === undefined) throw new VxmeshError('ERR_UNSUPPORTED', `no such request: ${p.method.slice(0, 40)}`)
+    return handler(p.body, from)
+  }
+
   /** The answer's frame; never rejects. */
   async #serve(p: { id: number; method: string; body: unknown }, from: PeerId): Promise<Uint8Array> {
-    const handler = this.#handlers.get(p.method)
     try {
-      if (handler === undefined) throw new VxmeshError('ERR_UNSUPPORTED', `no such request: ${p.method.slice(0, 40)}`)
-      const answer = encodeMsgpack([p.id, null, await handler(p.body, from)])
+      const answer = encodeMsgpack([p.id, null, await this.#handle(p, from)])
       if (answer.byteLength <= MAX_FRAME_BYTES) return answer
       throw new VxmeshError('ERR_TOO_LARGE', `an answer of ${answer.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
     } catch (err) {

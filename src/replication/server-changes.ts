@@ -2,7 +2,7 @@
 // only too early. Every step may be asked twice: what is done already is no failure on the way.
 
 import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
-import { parsePeerId, type PeerId } from '#model/ids.ts'
+import { parsePeerId, type LogIndex, type PeerId } from '#model/ids.ts'
 import { monotonicMs, sleep } from '#platform/clock.ts'
 import type { Change } from '#raft/types.ts'
 import { isCount, malformed } from './entry-codec.ts'
@@ -11,11 +11,13 @@ import type { Rpc } from './rpc.ts'
 const CHANGE = 'raft-change'
 const TRANSFER = 'raft-transfer'
 const INCARNATION = 'incarnation'
+const PLACE = 'place'
 
 /** A new server gets snapshot and log before it votes. */
 const PROMOTE_MS = 60_000
 const CHANGE_MS = 5_000
-const TRANSFER_MS = 3_000
+const TRANSFER_MS = 10_000
+const TRANSFER_AGAIN_MS = 1_500
 const ATTEMPT_MS = 3_000
 const PAUSE_MS = 100
 
@@ -33,9 +35,16 @@ export type ServerPart = {
   readonly transfer: (to: PeerId) => void
 }
 
+/** Whether a committed configuration means a host's disk, and the log index up to which that is known. */
+export type Place = { readonly index: LogIndex; readonly member: boolean }
+
 export function serveServerChanges(
   rpc: Rpc,
-  p: { readonly part: () => ServerPart | null; readonly incarnation: () => number | null }
+  p: {
+    readonly part: () => ServerPart | null
+    readonly incarnation: () => number | null
+    readonly place: (peer: PeerId, incarnation: number) => Place
+  }
 ): void {
   const part = (): ServerPart => {
     const here = p.part()
@@ -50,11 +59,23 @@ export function serveServerChanges(
     part().transfer(parsePeerId(String(body)))
     return Promise.resolve(true)
   })
+  rpc.register(PLACE, (body, from) => {
+    if (!isCount(body)) throw malformed('question about a place')
+    return Promise.resolve(p.place(from, body))
+  })
   rpc.register(INCARNATION, () => {
     const incarnation = p.incarnation()
     if (incarnation === null) return Promise.reject(new VxmeshError('ERR_PEER', 'this host belongs to no cluster yet'))
     return Promise.resolve(incarnation)
   })
+}
+
+/** What another host knows of this one's place. @throws ERR_PEER, ERR_TIMEOUT */
+export async function askPlace(rpc: Rpc, peer: PeerId, incarnation: number): Promise<Place> {
+  const answer = await rpc.call({ peer, method: PLACE, body: incarnation, timeoutMs: ATTEMPT_MS })
+  const { index, member } = (typeof answer === 'object' && answer !== null ? answer : {}) as Record<string, unknown>
+  if (!isCount(index) || typeof member !== 'boolean') throw malformed('answer about a place')
+  return { index: index as LogIndex, member }
 }
 
 export class ServerChanges {
@@ -86,16 +107,21 @@ export class ServerChanges {
     await this.#insist({ kind: 'remove', peer }, CHANGE_MS)
   }
 
-  /** Hands leadership over; resolves when the other leads. @throws ERR_TIMEOUT, ERR_NOT_LEADER when nobody leads */
+  /**
+   * Hands leadership over; resolves when the other leads. A leader gives up when the other takes too long: it is asked
+   * again. @throws ERR_TIMEOUT, ERR_NOT_LEADER when nobody leads
+   */
   async transfer(to: PeerId): Promise<void> {
     const until = monotonicMs() + TRANSFER_MS
-    const leader = this.#leader()
-    if (leader === to) return
-    if (leader === null) throw new VxmeshError('ERR_NOT_LEADER', 'no leader is known')
-    await this.#rpc.call({ peer: leader, method: TRANSFER, body: to, timeoutMs: ATTEMPT_MS })
-    while (this.#leader() !== to) {
+    for (let asked = -Infinity; this.#leader() !== to;) {
+      const leader = this.#leader()
+      if (leader === null && asked === -Infinity) throw new VxmeshError('ERR_NOT_LEADER', 'no leader is known')
+      if (leader !== null && monotonicMs() - asked >= TRANSFER_AGAIN_MS) {
+        asked = monotonicMs()
+        await this.#rpc.call({ peer: leader, method: TRANSFER, body: to, timeoutMs: ATTEMPT_MS }).catch(passOver)
+      }
       if (monotonicMs() > until || !(await sleep(PAUSE_MS, this.#stopping))) {
-        throw new VxmeshError('ERR_TIMEOUT', 'the other server has not taken over in time; the leader goes on')
+        throw new VxmeshError('ERR_TIMEOUT', 'the other server has not taken over in time')
       }
     }
   }
@@ -120,6 +146,11 @@ export class ServerChanges {
       }
     }
   }
+}
+
+/** What a change of leaders brings about by itself is no failure of one. */
+function passOver(thrown: unknown): void {
+  if (!TRY_AGAIN.has(asVxmeshError(thrown).code)) throw thrown
 }
 
 /** @throws ERR_PEER, ERR_INVALID */

@@ -1,11 +1,12 @@
 // Our client against a Serf that misbehaves; membership.test.ts has the real one.
 
 import { randomBytes } from 'node:crypto'
-import { createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { SerfRpc } from '#membership/serf/serf-rpc.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
+import { freePort } from '#test/lab/free-port.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { answer, FakeSerf, type Request, type Script } from './fake-serf.ts'
 import { record } from './fixtures.ts'
@@ -205,9 +206,6 @@ for (const [what, act] of [
 }
 
 t.test('where nobody listens there is an error that names the port', async t => {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise(resolve => server.close(resolve))
+  const port = await freePort()
   await t.rejects(SerfRpc.open({ port }), { code: 'ERR_SERF', message: new RegExp(`port ${port}`) })
 })

@@ -164,10 +164,13 @@ export class GatewayLab {
   async measure({ container }: Attached, seconds: number): Promise<number> {
     const ask = (): Promise<string> =>
       this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
-    const text = await waitFor('iperf3 has measured', ask, { timeoutMs: 30_000 })
-    const result = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } }
+    const measured = async (): Promise<number | undefined> => {
+      const { end } = JSON.parse(await ask()) as { end: { sum_received?: { bits_per_second: number } } }
+      return end.sum_received?.bits_per_second // none when the server was not there yet or still busy
+    }
+    const rate = await waitFor('iperf3 has measured', measured, { timeoutMs: 30_000 })
     // A full packet carries its size less 20 bytes of IP and 32 of TCP with time stamps.
-    return (result.end.sum_received.bits_per_second * MTU) / (MTU - 52)
+    return (rate * MTU) / (MTU - 52)
   }
 
   #input(host: number): DesiredInput {

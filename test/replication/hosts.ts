@@ -2,25 +2,17 @@
 
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { createServer } from 'node:net'
 import type { Test } from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Rpc } from '#replication/rpc.ts'
+import { freePort } from '#test/lab/free-port.ts'
 
 const loopback = parseIpv4('127.0.0.1')
 
 export type Host = { readonly mesh: Mesh; readonly peer: PeerId; readonly port: number; readonly rpc: Rpc }
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** A host with its own key, that knows everybody unless told otherwise; it ends with the test. */
 export async function host(

@@ -44,6 +44,17 @@ t.test('both ends may ask, over channels of their own, and answers do not mix', 
   )
 })
 
+t.test('a host asks itself as it asks others', async t => {
+  const { b } = await pair(t)
+  const ask = (method: string, timeoutMs = 5_000): Promise<unknown> =>
+    b.rpc.call({ peer: b.peer, method, body: 'x', timeoutMs })
+  t.equal(await ask('echo'), 'x')
+  await t.rejects(ask('nothing'), { code: 'ERR_UNSUPPORTED' })
+  await t.rejects(ask('never', 50), { code: 'ERR_TIMEOUT' })
+  b.rpc.register('refuse', () => Promise.reject(new VxmeshError('ERR_NOT_LEADER', 'no')))
+  await t.rejects(ask('refuse'), { code: 'ERR_NOT_LEADER' })
+})
+
 const failures: readonly { what: string; handler: () => Promise<unknown>; expected: object }[] = [
   {
     what: 'an error of ours, with code and field',

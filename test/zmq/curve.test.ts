@@ -1,7 +1,6 @@
 // Beyond loopback: only clients whose keys are listed are heard at all.
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -13,16 +12,9 @@ import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { encodeZ85 } from '#zmq/zap.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { StateAgent } from '../api/state-agent.ts'
+import { freePort } from '#test/lab/free-port.ts'
 
 const QUESTION = encodeMessage(13, encodeNetwork({ name: 'none', subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 async function addresses(): Promise<{ requests: string; events: string; rpc: string }> {
   const [requests, events, rpc] = await Promise.all([freePort(), freePort(), freePort()])
