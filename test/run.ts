@@ -1,4 +1,6 @@
-// Runs the parts of the test suite one after the other and counts: tap's tests each, every other tool as one.
+// Runs the parts of the test suite and counts: tap's tests each, every other tool as one. Two lanes side by side: what
+// lives by the clock (hosts in namespaces, one after the other), and what only computes, at the lowest priority, in the
+// time that the first leaves. Each part is shown when it is over.
 
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
@@ -7,31 +9,27 @@ import { join, resolve } from 'node:path'
 const root = resolve(import.meta.dirname, '..')
 const bin = join(root, 'node_modules/.bin')
 
-type Count = { passed: number; failed: number }
-type Part = { readonly name: string; readonly run: () => Promise<Count> }
+type Outcome = { passed: number; failed: number; output: string }
+type Lane = 'hosts' | 'computing'
+type Part = { readonly name: string; readonly lane: Lane; readonly run: () => Promise<Outcome> }
+
+/** They measure rates, or fill the processor themselves: nothing else of ours with hosts beside them. */
+const ALONE = new Set(
+  ['gateway', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq'].map(name => `namespace/${name}.test.ts`)
+)
+const isUnit = (name: string): boolean => !name.startsWith('namespace/') && !name.startsWith('sim/')
 
 const PARTS: readonly Part[] = [
-  { name: 'check', run: check },
+  { name: 'check', lane: 'computing', run: check },
+  { name: 'unit', lane: 'computing', run: () => tap('computing', files(isUnit), 2) },
+  { name: 'sim', lane: 'computing', run: simulate },
+  { name: 'namespace', lane: 'hosts', run: namespace },
   {
-    name: 'unit',
-    run: () =>
-      tap(
-        files(name => !name.startsWith('namespace/') && !name.startsWith('sim/')),
-        2
-      )
+    name: 'chaos',
+    lane: 'hosts',
+    run: () => tool('hosts', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5')
   },
-  { name: 'sim', run: simulate },
-  // One after the other: each fills the machine with hosts of its own.
-  {
-    name: 'namespace',
-    run: () =>
-      tap(
-        files(name => name.startsWith('namespace/')),
-        1
-      )
-  },
-  { name: 'chaos', run: () => tool(['test/chaos/main.ts', '--rounds', '10', '--failovers', '5']) },
-  { name: 'demo', run: demo }
+  { name: 'demo', lane: 'hosts', run: demo }
 ]
 
 const wanted = process.argv.slice(2)
@@ -41,83 +39,102 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
-const total: Count = { passed: 0, failed: 0 }
-const lines: string[] = []
-for (const part of PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
-  console.log(`\n=== ${part.name}`)
-  const since = performance.now()
-  const count = await part.run()
-  total.passed += count.passed
-  total.failed += count.failed
-  const seconds = ((performance.now() - since) / 1_000).toFixed(0)
-  lines.push(`${part.name.padEnd(10)} ${count.passed} passed, ${count.failed} failed, ${seconds} s`)
-}
-console.log(`\n=== summary\n${lines.join('\n')}`)
+const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
+const startedAt = performance.now()
+const lines = new Map<string, string>()
+const total = { passed: 0, failed: 0 }
+await Promise.all((['hosts', 'computing'] as const).map(runLane))
+console.log(`\n=== summary, ${seconds(startedAt)} s`)
+for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
-/** Types, lint, formatting. */
-async function check(): Promise<Count> {
-  const count = { passed: 0, failed: 0 }
-  for (const script of ['types', 'lint', 'format:check']) {
-    const { code } = await execute('npm', ['run', '-s', script], 'show')
-    console.log(`${code === 0 ? 'ok' : 'not ok'} - ${script}`)
-    if (code === 0) count.passed += 1
-    else count.failed += 1
+async function runLane(lane: Lane): Promise<void> {
+  for (const { name, run } of parts.filter(part => part.lane === lane)) {
+    console.log(`${name} begins`)
+    const since = performance.now()
+    const { passed, failed, output } = await run()
+    total.passed += passed
+    total.failed += failed
+    console.log(`\n=== ${name}\n${output.trimEnd()}`)
+    lines.set(name, `${name.padEnd(10)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
   }
-  return count
+}
+
+/** Types, lint, formatting. */
+async function check(): Promise<Outcome> {
+  const outcomes = []
+  for (const script of ['types', 'lint', 'format:check']) {
+    const { code, output } = await execute('computing', 'npm', ['run', '-s', script])
+    outcomes.push(verdict(code === 0, `${output}${code === 0 ? 'ok' : 'not ok'} - ${script}\n`))
+  }
+  return sum(outcomes)
+}
+
+async function namespace(): Promise<Outcome> {
+  const alone = files(name => ALONE.has(name))
+  const others = files(name => name.startsWith('namespace/') && !ALONE.has(name))
+  return sum([await tap('hosts', others, 2), await tap('hosts', alone, 1)])
+}
+
+async function simulate(): Promise<Outcome> {
+  const seeds = await tool('computing', 'test/sim/main.ts', '--seeds', '2000')
+  const mutants = await tool('computing', 'test/sim/main.ts', '--mutant', 'all')
+  return sum([
+    seeds,
+    mutants,
+    await tap(
+      'computing',
+      files(name => name.startsWith('sim/')),
+      2
+    )
+  ])
+}
+
+/** The demo counts its own checks in its last line. */
+async function demo(): Promise<Outcome> {
+  const { output } = await execute('hosts', 'node', ['test/demo/main.ts', '--once'])
+  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
+  return counts === null ? verdict(false, output) : { passed: Number(counts[1]), failed: Number(counts[2]), output }
 }
 
 /** A file of tests a process; counts each top-level test of each file, and a file that ends badly as one failure. */
-async function tap(paths: readonly string[], jobs: number): Promise<Count> {
+async function tap(lane: Lane, paths: readonly string[], jobs: number): Promise<Outcome> {
   const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=300']
-  const { code, output } = await execute('tap', [...flags, ...paths], 'keep')
-  const count = { passed: 0, failed: 0 }
-  for (const line of output.split('\n')) {
-    // A file's tests are indented once; a file itself not at all.
-    if (/^ {4}ok \d+ - /.test(line)) count.passed += 1
-    if (/^ {4}not ok \d+ - /.test(line)) count.failed += 1
-    if (/^ok \d+ - /.test(line)) console.log(line)
-    if (/^not ok \d+ - /.test(line)) console.log(line)
-  }
-  if (code !== 0) {
-    if (count.failed === 0) count.failed = 1
-    console.log(failures(output))
-  }
-  return count
+  const { code, output } = await execute(lane, 'tap', [...flags, ...paths])
+  // A file's tests are indented once; a file itself not at all.
+  const all = output.split('\n')
+  const passed = all.filter(line => /^ {4}ok \d+ - /.test(line)).length
+  const failed = all.filter(line => /^ {4}not ok \d+ - /.test(line)).length
+  const shown = [...all.filter(line => /^(not )?ok \d+ - /.test(line)), ...(code === 0 ? [] : failures(all))]
+  return { passed, failed: code === 0 ? failed : Math.max(1, failed), output: `${shown.join('\n')}\n` }
 }
 
 /** The lines around each failure, without the thousands that passed. */
-function failures(output: string): string {
-  const lines = output.split('\n')
+function failures(lines: readonly string[]): string[] {
   const near = new Set<number>()
   for (const [at, line] of lines.entries()) {
     if (/^\s*not ok /.test(line)) for (let n = at - 2; n < at + 40; n++) near.add(n)
   }
-  return lines.filter((line, at) => near.has(at) && !/^\s*ok /.test(line)).join('\n')
-}
-
-async function simulate(): Promise<Count> {
-  const seeds = await tool(['test/sim/main.ts', '--seeds', '2000'])
-  const mutants = await tool(['test/sim/main.ts', '--mutant', 'all'])
-  const { passed, failed } = await tap(
-    files(name => name.startsWith('sim/')),
-    2
-  )
-  return { passed: seeds.passed + mutants.passed + passed, failed: seeds.failed + mutants.failed + failed }
+  return lines.filter((line, at) => near.has(at) && !/^\s*ok /.test(line))
 }
 
 /** A program of ours that says by its exit code whether all is well. */
-async function tool(args: readonly string[]): Promise<Count> {
-  const { code } = await execute('node', args, 'show')
-  return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }
+async function tool(lane: Lane, ...args: readonly string[]): Promise<Outcome> {
+  const { code, output } = await execute(lane, 'node', args)
+  return verdict(code === 0, output)
 }
 
-/** The demo counts its own checks in its last line. */
-async function demo(): Promise<Count> {
-  const { output } = await execute('node', ['test/demo/main.ts', '--once'], 'both')
-  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
-  return counts === null ? { passed: 0, failed: 1 } : { passed: Number(counts[1]), failed: Number(counts[2]) }
+function verdict(ok: boolean, output: string): Outcome {
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, output }
+}
+
+function sum(outcomes: readonly Outcome[]): Outcome {
+  return outcomes.reduce((a, b) => ({
+    passed: a.passed + b.passed,
+    failed: a.failed + b.failed,
+    output: a.output + b.output
+  }))
 }
 
 function files(select: (name: string) => boolean): string[] {
@@ -127,18 +144,16 @@ function files(select: (name: string) => boolean): string[] {
     .map(name => join('test', name))
 }
 
-function execute(
-  file: string,
-  args: readonly string[],
-  output: 'show' | 'keep' | 'both'
-): Promise<{ code: number; output: string }> {
+function seconds(since: number): string {
+  return ((performance.now() - since) / 1_000).toFixed(0)
+}
+
+function execute(lane: Lane, file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
   const env = { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` }
-  const child = spawn(file, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const gentle = ['-n', lane === 'hosts' ? '0' : '19']
+  const child = spawn('nice', [...gentle, file, ...args], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
   const chunks: Buffer[] = []
-  child.stdout.on('data', (chunk: Buffer) => {
-    if (output !== 'keep') process.stdout.write(chunk)
-    if (output !== 'show') chunks.push(chunk)
-  })
+  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
   return new Promise((resolve, reject) => {
     child.on('error', reject)
     child.on('close', code => resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() }))
