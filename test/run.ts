@@ -23,6 +23,11 @@ const PARTS: readonly Part[] = [
   { name: 'check', lane: 'computing', run: check },
   { name: 'unit', lane: 'computing', run: () => tap('computing', files(isUnit), 2) },
   { name: 'sim', lane: 'computing', run: simulate },
+  {
+    name: 'fuzz',
+    lane: 'computing',
+    run: () => tool('computing', '--expose-gc', 'test/fuzz/main.ts', '--inputs', '1000000')
+  },
   { name: 'namespace', lane: 'hosts', run: namespace },
   {
     name: 'chaos',

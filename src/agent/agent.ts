@@ -144,7 +144,7 @@ export class Agent {
         skip: index => this.#skip(index),
         snapshot: () => encodeMsgpack(encodeState(this.state)),
         restore: data => {
-          this.state.become(decodeState(decodeMsgpack(data)))
+          this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
           this.reconciler.wake()
         },
         applied: index => this.#applied(index)

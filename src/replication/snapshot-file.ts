@@ -69,7 +69,7 @@ export async function parseSnapshotFile(path: string, bytes: Buffer): Promise<Sn
   if (!digest.equals(bytes.subarray(dataEnd))) throw fail('its checksum does not match')
   const version = bytes.readUInt16BE(4)
   if (version !== VERSION) throw fail(`it is of version ${version}, and this program knows ${VERSION}`)
-  const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart))
+  const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart), 'ERR_STORAGE')
   const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
   if (typeof clusterId !== 'string') throw fail('its header is malformed')
   try {

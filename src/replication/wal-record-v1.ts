@@ -34,7 +34,7 @@ export function readOldRecord(bytes: Buffer, offset: number, sequence: number): 
   if (found !== sequence) return { kind: 'corrupt', why: `record ${found} where ${sequence} belongs` }
   const kind = KINDS[bytes.readUInt8(offset + 10)]
   if (kind === undefined) throw unknownRecord()
-  const value = decodeMsgpack(payload)
+  const value = decodeMsgpack(payload, 'ERR_STORAGE')
   const record = kind === 'entry' ? { kind, entry: entryFromTuple(value) } : recordOf(kind, value)
   return { kind: 'record', record, end }
 }

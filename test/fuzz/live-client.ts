@@ -1,0 +1,131 @@
+// Hostile inputs on an agent's sockets, from inside its host's namespace, beside a good client whose answers are timed.
+//   node test/fuzz/live-client.ts UNIX-SOCKET UNDERLAY-ADDRESS INPUTS SEED     prints one JSON object
+
+import { connect } from 'node:net'
+import { request } from 'node:http'
+import { Dealer, Publisher } from 'zeromq'
+import { Random } from '../sim/random.ts'
+import { mutate } from './mutate.ts'
+import { targets } from './targets.ts'
+
+const [socketPath = '', underlay = '', inputs = '20000', seed = '1'] = process.argv.slice(2)
+const WARM_UP = 100
+const QUIET_MS = 2_000
+/** A connection that is not closed by the other side is, after so long. */
+const CONNECTION_MS = 500
+
+const random = new Random(Number(seed))
+const corpora = new Map((await targets()).map(({ name, corpus }) => [name, corpus]))
+const zmqMessages = corpora.get('zmq-message') ?? []
+const bodies = [...corpora].filter(([name]) => /^(http|cni)-/.test(name)).flatMap(([, corpus]) => corpus)
+
+const ROUTES = ['/v1/networks', '/v1/endpoints', '/v1/namespaces/shop', '/v1/join', '/v1/cni', '/v1/networks/red']
+const requests = ROUTES.flatMap(path =>
+  bodies.map(body => {
+    const head = `${path.endsWith('shop') ? 'PUT' : 'POST'} ${path} HTTP/1.1\r\nHost: vxmesh\r\nContent-Type: application/json\r\n`
+    return Buffer.concat([Buffer.from(`${head}Content-Length: ${body.byteLength}\r\n\r\n`), body])
+  })
+)
+const pages = ['/metrics', '/livez', '/readyz', '/healthz?verbose'].map(path =>
+  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)
+)
+
+/** Sends bytes on a connection of their own and waits for its end. */
+function throwAt(to: { path: string } | { host: string; port: number }, bytes: Buffer): Promise<void> {
+  return new Promise(resolve => {
+    const socket = connect(to)
+    const timer = setTimeout(() => socket.destroy(), CONNECTION_MS)
+    socket.on('error', () => undefined)
+    socket.on('data', () => socket.end())
+    socket.on('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    socket.end(bytes)
+  })
+}
+
+/** Milliseconds that a good client waits for its answer. */
+function goodCall(): Promise<number> {
+  const since = performance.now()
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path: '/v1/endpoints' }, answer => {
+      answer.resume().on('end', () => {
+        if (answer.statusCode === 200) resolve(performance.now() - since)
+        else reject(new Error(`the good client got ${answer.statusCode}`))
+      })
+    })
+    call.on('error', reject)
+    call.end()
+  })
+}
+
+async function goodClient(until: () => boolean): Promise<number[]> {
+  const waits: number[] = []
+  while (!until()) {
+    waits.push(await goodCall())
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  return waits.sort((a, b) => a - b)
+}
+
+const p99 = (sorted: readonly number[]): number => sorted[Math.floor(sorted.length * 0.99)] ?? Number.NaN
+
+async function times(count: number, lanes: number, act: () => Promise<void>): Promise<void> {
+  let left = count
+  const lane = async (): Promise<void> => {
+    while (left-- > 0) await act()
+  }
+  await Promise.all(Array.from({ length: lanes }, lane))
+}
+
+const publisher = new Publisher({ linger: 0, sendHighWaterMark: 0 })
+publisher.connect(`tcp://127.0.0.1:30027`)
+const dealer = new Dealer({ linger: 0, sendHighWaterMark: 0, receiveHighWaterMark: 0 })
+dealer.connect(`tcp://127.0.0.1:30029`)
+let answered = 0
+const hearing = (async () => {
+  for await (const [answer] of dealer) if (answer !== undefined) answered += 1
+})()
+
+const WAYS: readonly { name: string; share: number; lanes: number; act: () => Promise<void> }[] = [
+  { name: 'zmq-requests', share: 0.3, lanes: 1, act: () => publisher.send(mutate(random, zmqMessages)) },
+  { name: 'zmq-rpc', share: 0.2, lanes: 1, act: () => dealer.send(mutate(random, zmqMessages)) },
+  { name: 'http-unix', share: 0.3, lanes: 4, act: () => throwAt({ path: socketPath }, mutate(random, requests)) },
+  {
+    name: 'http-listen',
+    share: 0.1,
+    lanes: 2,
+    act: () => throwAt({ host: '127.0.0.1', port: 7380 }, mutate(random, pages))
+  },
+  {
+    name: 'libp2p',
+    share: 0.1,
+    lanes: 4,
+    act: () => throwAt({ host: underlay, port: 7947 }, mutate(random, zmqMessages))
+  }
+]
+
+for (let n = 0; n < WARM_UP; n++) await goodCall()
+const quietUntil = performance.now() + QUIET_MS
+const quiet = await goodClient(() => performance.now() > quietUntil)
+let done = false
+const sent: Record<string, number> = {}
+const disturbed = goodClient(() => done)
+await Promise.all(
+  WAYS.map(async ({ name, share, lanes, act }) => {
+    const count = Math.round(Number(inputs) * share)
+    await times(count, lanes, act)
+    sent[name] = count
+  })
+)
+done = true
+const waits = await disturbed
+await new Promise(resolve => setTimeout(resolve, 500))
+publisher.close()
+dealer.close()
+await hearing
+const total = Object.values(sent).reduce((a, b) => a + b, 0)
+console.log(
+  JSON.stringify({ sent, total, answered, goodCalls: waits.length, quietP99Ms: p99(quiet), disturbedP99Ms: p99(waits) })
+)

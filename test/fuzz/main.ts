@@ -1,0 +1,83 @@
+// Fuzzing in this process: hostile inputs against every parser.
+//   node test/fuzz/main.ts [--inputs N] [--seed S] [--only TARGET]     the last line is one JSON object
+// A crash prints the input. Exit: 0 sound, 7 not.
+
+import { parseArgs } from 'node:util'
+import { Random } from '../sim/random.ts'
+import { mutate } from './mutate.ts'
+import { isTyped, targets, type Target } from './targets.ts'
+
+const MAX_SHOWN = 5
+const MAX_GROWTH_BYTES = 64 * 1024 * 1024
+/** Of processor time, for one input: an event loop that stands still longer would be felt. */
+const MAX_STEP_MS = 100
+
+const { values } = parseArgs({
+  options: { inputs: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' } }
+})
+const inputs = Number(values.inputs ?? '100000')
+const seed = Number(values.seed ?? '1')
+
+const all = (await targets()).filter(({ name }) => values.only === undefined || name === values.only)
+const weights = all.reduce((sum, { weight }) => sum + weight, 0)
+const startedAt = performance.now()
+const figures = { inputs: 0, accepted: 0, refused: 0, crashes: 0, longestMs: 0, longestTarget: '' }
+const byTarget: Record<string, { inputs: number; accepted: number }> = {}
+let rejections = 0
+process.on('unhandledRejection', err => {
+  rejections += 1
+  console.log('unhandled rejection', err)
+})
+
+// A first round fills what is compiled and kept once; growth is counted from there.
+for (const target of all) await fuzz(target, Math.ceil((inputs * target.weight) / weights / 10))
+const before = await memory()
+for (const target of all) await fuzz(target, Math.ceil((inputs * target.weight) / weights))
+const grownBytes = Math.max(0, (await memory()) - before)
+
+const { crashes, longestMs } = figures
+const sound = crashes === 0 && rejections === 0 && grownBytes <= MAX_GROWTH_BYTES && longestMs <= MAX_STEP_MS
+const seconds = (performance.now() - startedAt) / 1_000
+console.log(
+  `${figures.inputs} inputs, ${crashes} crashes, ${rejections} unhandled rejections in ${seconds.toFixed(0)} s`
+)
+console.log(JSON.stringify({ ...figures, rejections, grownBytes, seconds, seed, byTarget }))
+process.exitCode = sound ? 0 : 7
+
+async function fuzz(target: Target, count: number): Promise<void> {
+  const random = new Random(seed)
+  const tally = (byTarget[target.name] ??= { inputs: 0, accepted: 0 })
+  for (let n = 0; n < count; n++) {
+    const input = mutate(random, target.corpus)
+    const given = Buffer.from(input)
+    const cpu = process.cpuUsage()
+    try {
+      const answer = target.run(input)
+      if (answer instanceof Promise) await answer
+      figures.accepted += 1
+      tally.accepted += 1
+    } catch (err) {
+      if (isTyped(err)) figures.refused += 1
+      else crashed(target, given, err)
+    }
+    const { user, system } = process.cpuUsage(cpu)
+    const ms = (user + system) / 1_000
+    if (ms > figures.longestMs) Object.assign(figures, { longestMs: ms, longestTarget: target.name })
+    figures.inputs += 1
+    tally.inputs += 1
+  }
+}
+
+function crashed(target: Target, input: Buffer, err: unknown): void {
+  figures.crashes += 1
+  if (figures.crashes > MAX_SHOWN) return
+  console.log(`${target.name}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`)
+  console.log(`  input (base64): ${input.toString('base64')}`)
+}
+
+/** Resident bytes once the collector had its turn. */
+async function memory(): Promise<number> {
+  globalThis.gc?.()
+  await new Promise(resolve => setTimeout(resolve, 50))
+  return process.memoryUsage().rss
+}

@@ -1,0 +1,310 @@
+// Every parser that reads what others wrote, each with good inputs to start from. A target takes any bytes and answers, or
+// refuses with a typed error; anything else that it throws is a crash.
+
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { readConfig as readCniConfig, checkConfig, versionOf, wishesOf } from '#cni/config.ts'
+import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall } from '#cni/call.ts'
+import * as bodies from '#api/schemas.ts'
+import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { readLogLine } from '#membership/view/log-line.ts'
+import { readMember } from '#membership/view/serf-member.ts'
+import type { ClusterId, PeerId } from '#model/ids.ts'
+import {
+  parseContainerId,
+  parseHostName,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  parsePeerId
+} from '#model/ids.ts'
+import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseJoinAddress } from '#model/join-address.ts'
+import { parseMac } from '#model/mac.ts'
+import { parseRequest } from '#model/parse-request.ts'
+import { parseDelay, parseRate } from '#model/quantity.ts'
+import { decodeMsgpack, encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
+import type { Message } from '#raft/types.ts'
+import { decodeFeed, encodeFeed } from '#replication/feed.ts'
+import { FrameReader, encodeFrame } from '#replication/frame.ts'
+import { decodeRaftMessage, encodeRaftMessage } from '#replication/raft-codec.ts'
+import { parseSnapshotFile, writeSnapshotFile } from '#replication/snapshot-file.ts'
+import {
+  decodeRequest,
+  encodeConnection,
+  encodeMessage,
+  encodeNetwork,
+  REQUESTS,
+  type Connection
+} from '#zmq/message.ts'
+import { parseDetail } from '#zmq/detail.ts'
+import { attach, Caller, create } from '../allocator/fixtures.ts'
+import { record } from '../membership/fixtures.ts'
+import { entries } from '../replication/entries.ts'
+
+export type Target = {
+  readonly name: string
+  /** Of the inputs, in proportion to the others'. */
+  readonly weight: number
+  readonly corpus: readonly Uint8Array[]
+  readonly run: (bytes: Buffer) => unknown
+}
+
+const text = (...lines: readonly string[]): readonly Uint8Array[] => lines.map(line => Buffer.from(line))
+const json = (...values: readonly unknown[]): readonly Uint8Array[] =>
+  text(...values.map(value => JSON.stringify(value)))
+const packed = (...values: readonly unknown[]): readonly Uint8Array[] => values.map(encodeMsgpack)
+
+const ends = { from: 'a' as PeerId, to: 'b' as PeerId }
+const head = { ...ends, clusterId: '0123456789abcdef' as ClusterId, term: 7, incarnation: 3 }
+const meta = { lastIndex: 9, lastTerm: 2, configuration: { voters: ['a', 'b'], learners: ['c'] } }
+const raftMessages = [
+  { ...head, kind: 'pre-vote-request', lastIndex: 9, lastTerm: 6 },
+  { ...head, kind: 'pre-vote-reply', granted: true, requestTerm: 7 },
+  { ...head, kind: 'vote-request', lastIndex: 9, lastTerm: 6, transfer: false },
+  { ...head, kind: 'vote-reply', granted: true },
+  { ...head, kind: 'append-request', prevIndex: 4, prevTerm: 1, entries: entries(5, 9), leaderCommit: 8, round: 2 },
+  { ...head, kind: 'append-reply', success: true, matchIndex: 9, conflictTerm: 0, round: 2 },
+  { ...head, kind: 'install-request', meta, size: 10, offset: 0, data: Buffer.alloc(10), round: 2 },
+  { ...head, kind: 'install-reply', lastIndex: 9, offset: 4, done: false, round: 2 },
+  { ...head, kind: 'timeout-now' }
+] as unknown as readonly Message[]
+
+const connection: Connection = {
+  id: 'c1',
+  name: 'web',
+  pid: '1',
+  requestIp: 0x0a010005,
+  network: 0x0a010000,
+  ovsPortId: 0,
+  bandwidth: 1_000,
+  delay: 0,
+  rxTotal: 0,
+  txTotal: 0,
+  rxRate: 0,
+  txRate: 0,
+  connDetail: '{"network":"red","ifname":"eth0"}'
+}
+const network = { name: 'red', subnet: '10.1.0.0/24', gateway: '10.1.0.1', vni: 0, egressBandwidth: 0 }
+const zmqMessages = Object.keys(REQUESTS)
+  .map(Number)
+  .map(type => encodeMessage(type, type > 10 ? encodeNetwork(network) : encodeConnection(connection)))
+
+const cniConfig = {
+  ...{ cniVersion: '1.1.0', name: 'net', type: 'vxmesh', network: 'red' },
+  runtimeConfig: { bandwidth: { ingressRate: 1e6, ingressBurst: 1e6 }, mac: '02:00:00:00:00:01', ips: ['10.1.0.5/24'] },
+  prevResult: { cniVersion: '1.1.0', ips: [{ address: '10.1.0.5/24' }], interfaces: [] },
+  'cni.dev/valid-attachments': [{ containerID: 'c1', ifname: 'eth0' }]
+}
+const cniVariables = ['CNI_COMMAND=ADD', 'CNI_CONTAINERID=c1', 'CNI_IFNAME=eth0', 'CNI_NETNS=/run/netns/c1']
+const cniArgs = 'CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;IP=10.1.0.5'
+const cniCall = Buffer.from(`${[...cniVariables, cniArgs].join('\0')}\0\0${JSON.stringify(cniConfig)}`)
+
+const attachBody = {
+  network: 'red',
+  containerId: 'c1',
+  ifname: 'eth0',
+  netns: '/run/netns/c1',
+  ingressRate: '10mbit',
+  delayUs: '10ms'
+}
+const createBody = {
+  name: 'red',
+  subnet: '10.1.0.0/24',
+  gateway: '10.1.0.1',
+  vni: 5000,
+  egressRate: '1gbit',
+  egress: true
+}
+const schemas = [
+  [bodies.networkCreateBody, createBody],
+  [bodies.networkUpdateBody, { egressRate: '10mbit' }],
+  [bodies.endpointAttachBody, attachBody],
+  [bodies.endpointUpdateBody, { ingressRate: 1e6, delayUs: '1ms' }],
+  [bodies.namespaceMapBody, { network: 'red', grants: ['blue'] }],
+  [bodies.joinBody, { addresses: ['192.0.2.1', '192.0.2.2:7946'] }]
+] as const
+
+const words: readonly ((word: string) => unknown)[] = [
+  parseContainerId,
+  parseHostName,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  parsePeerId,
+  parseIpv4,
+  parseSubnet,
+  parseJoinAddress,
+  parseMac,
+  word => parseRate(word, 'rate'),
+  word => parseDelay(word, 'delay'),
+  readLogLine
+]
+
+function aState(): Caller {
+  const caller = Caller.ready()
+  for (let n = 0; n < 20; n++) caller.do(attach('red', `c${n}`))
+  caller.do(create('blue', { subnet: '10.2.0.0/16' }))
+  return caller
+}
+
+async function snapshotFile(): Promise<Buffer> {
+  const written: Buffer[] = []
+  const file = {
+    write: (bytes: Uint8Array) => Promise.resolve(void written.push(Buffer.from(bytes))),
+    sync: () => Promise.resolve(),
+    close: () => Promise.resolve()
+  }
+  const files = { create: () => Promise.resolve(file), remove: () => Promise.resolve() }
+  const data = encodeMsgpack(encodeState(aState().state))
+  await writeSnapshotFile(files as never, 'seed', { clusterId: head.clusterId, meta: meta as never, data })
+  return Buffer.concat(written)
+}
+
+/** A damaged file is found out by its checksum; with a right one over damage the parsers behind it are tried. */
+function resealed(bytes: Buffer): Buffer {
+  const body = bytes.subarray(0, Math.max(0, bytes.byteLength - 32))
+  return Buffer.concat([body, createHash('sha256').update(body).digest()])
+}
+
+export async function targets(): Promise<readonly Target[]> {
+  const sealed = await snapshotFile()
+  const requests = [create('red'), attach('red', 'c1'), { kind: 'session-open' }, { kind: 'host-remove', name: 'h1' }]
+  return [
+    { name: 'zmq-message', weight: 15, corpus: zmqMessages, run: bytes => decodeRequest(bytes) },
+    {
+      name: 'zmq-detail',
+      weight: 8,
+      corpus: json(
+        { network: 'red', ifname: 'eth0', mac: '02:00:00:00:00:01', labels: { a: 'b' } },
+        { requestId: 'r1', delayUs: 5 }
+      ),
+      run: bytes => parseDetail(bytes.toString())
+    },
+    {
+      name: 'cni-call',
+      weight: 10,
+      corpus: [cniCall],
+      run: bytes => {
+        const { variables, config } = readCall(bytes)
+        const [args, checked] = [argsOf(variables), readCniConfig(config)]
+        versionOf(checked)
+        return [containerIdOf(variables), ifnameOf(variables), netnsOf(variables), wishesOf(checkConfig(checked), args)]
+      }
+    },
+    ...schemas.map(([schema, good]): Target => ({
+      name: `http-${Object.keys(good).join('-')}`,
+      weight: 3,
+      corpus: json(good),
+      run: bytes => bodies.check<unknown>(schema, parseJson(bytes))
+    })),
+    {
+      name: 'raft-message',
+      weight: 15,
+      corpus: raftMessages.map(encodeRaftMessage),
+      run: bytes => decodeRaftMessage(bytes, ends)
+    },
+    {
+      name: 'feed-message',
+      weight: 10,
+      corpus: encodeFeed({
+        clusterId: head.clusterId,
+        term: 3 as never,
+        commitIndex: 9 as never,
+        entries: entries(1, 9)
+      }),
+      run: decodeFeed
+    },
+    {
+      name: 'frames',
+      weight: 8,
+      corpus: [Buffer.concat([encodeFrame(Buffer.from('ab')), encodeFrame(Buffer.alloc(300))])],
+      run: bytes => {
+        const reader = new FrameReader()
+        const cut = Math.floor(bytes.byteLength / 3)
+        return [bytes.subarray(0, cut), bytes.subarray(cut)].flatMap(chunk => reader.push(chunk))
+      }
+    },
+    {
+      name: 'command',
+      weight: 8,
+      corpus: packed(...requests.map((command, seq) => ({ session: 's', seq, settledBelow: 0, command }))),
+      run: bytes => parseRequest(decodeMsgpack(bytes))
+    },
+    {
+      name: 'serf-record',
+      weight: 8,
+      corpus: packed(record(1), record(2, { Status: 'left' })),
+      run: bytes => readMember(decodeMsgpack(bytes))
+    },
+    {
+      name: 'serf-stream',
+      weight: 1,
+      corpus: [Buffer.concat(packed({ Seq: 1, Error: '' }, { Members: [record(1)] }))],
+      run: readStream
+    },
+    {
+      name: 'words',
+      weight: 12,
+      corpus: text(
+        'web-1',
+        'h1.example',
+        '10.1.0.0/24',
+        '10.1.0.5',
+        '02:aa:bb:cc:dd:ee',
+        '10mbit',
+        '10ms',
+        '192.0.2.1:7946',
+        'serf: EventMemberJoin: h1'
+      ),
+      run: bytes => refusedOrNot(words, bytes.toString())
+    },
+    { name: 'snapshot-file', weight: 1, corpus: [sealed], run: bytes => parseSnapshotFile('fuzz', bytes) },
+    {
+      name: 'snapshot-content',
+      weight: 1,
+      corpus: [sealed],
+      run: async bytes => decodeState(decodeMsgpack((await parseSnapshotFile('fuzz', resealed(bytes))).data))
+    }
+  ]
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString())
+  } catch {
+    return undefined // the HTTP library's own part, tried on live sockets
+  }
+}
+
+/** Each parser in turn; the first untyped error is the caller's to find. */
+function refusedOrNot(parsers: readonly ((word: string) => unknown)[], word: string): number {
+  let accepted = 0
+  for (const parse of parsers) {
+    try {
+      parse(word)
+      accepted += 1
+    } catch (err) {
+      if (!isTyped(err)) throw err
+    }
+  }
+  return accepted
+}
+
+/** What a parser may throw. */
+export function isTyped(err: unknown): boolean {
+  return err instanceof Error && (err.name === 'VxmeshError' || err.name === 'CniError')
+}
+
+/** The stream's own errors are the connection's end: the client closes it and opens another. */
+async function readStream(bytes: Buffer): Promise<number> {
+  let values = 0
+  const stream = msgpackValueStream()
+  const read = Readable.from([bytes]).pipe(stream)
+  try {
+    for await (const value of read as AsyncIterable<unknown>) if (value !== undefined) values += 1
+  } catch {
+    return -1
+  }
+  return values
+}

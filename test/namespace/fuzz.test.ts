@@ -1,0 +1,75 @@
+// Hostile inputs on every socket of a real agent: it lives on, its state is what was rightly asked for, its memory stays.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { run } from '#platform/process.ts'
+import type { EndpointView, NetworkView } from '#model/views.ts'
+import type { LabHost } from '../lab/host.ts'
+import { Lab } from '../lab/lab.ts'
+import { expectOracle } from '../lab/oracle.ts'
+import { waitFor } from '../lab/wait.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const INPUTS = 20_000
+const MEMORY_SLACK_KIB = 64 * 1024
+const CLIENT = join(import.meta.dirname, '../fuzz/live-client.ts')
+
+type Figures = {
+  readonly total: number
+  readonly answered: number
+  readonly goodCalls: number
+  readonly quietP99Ms: number
+  readonly disturbedP99Ms: number
+}
+
+function memoryKiB(host: LabHost): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${host.agentPid}/status`, 'utf8'))?.[1])
+}
+
+async function attack(host: LabHost, inputs: number, seed: number): Promise<Figures> {
+  const args = [`--net=/run/netns/${host.namespace}`, process.execPath, CLIENT, host.socket, host.address]
+  const { stdout, stderr, exitCode } = await run('nsenter', [...args, `${inputs}`, `${seed}`], { timeoutMs: 200_000 })
+  if (exitCode !== 0) throw new Error(`the client: ${stderr}`)
+  return JSON.parse(stdout) as Figures
+}
+
+t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t => {
+  const lab = await Lab.create()
+  t.teardown(() => lab.destroy())
+  await lab.addServers(1)
+  const host = lab.host(1)
+  await host.api.call('POST', '/v1/networks', { name: 'kept', subnet: '10.66.0.0/24' })
+  const container = await lab.container('kept')
+  await host.attach(container, 'kept')
+  const kept = async (): Promise<unknown> => {
+    const networks = (await host.api.call('GET', '/v1/networks')) as NetworkView[]
+    const endpoints = (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
+    const { rxBytes, txBytes, rxPackets, txPackets, rxRate, txRate, ...endpoint } =
+      endpoints.find(({ network }) => network === 'kept') ?? ({} as EndpointView)
+    return { endpoint, network: networks.find(({ name }) => name === 'kept') }
+  }
+  const [before, pid] = [await kept(), host.agentPid]
+  // What is compiled and kept once is there after this.
+  await attack(host, INPUTS / 2, 1)
+  const memoryBefore = memoryKiB(host)
+
+  const figures = await attack(host, INPUTS, 2)
+  t.comment(JSON.stringify(figures))
+  t.equal(figures.total, INPUTS)
+  t.ok(figures.answered > 0, 'who asks by ROUTER is answered')
+  t.ok(figures.goodCalls > 100, 'the good client was there all the time')
+  t.equal(host.agentPid, pid)
+  const memory = memoryKiB(host)
+  t.ok(memory <= memoryBefore + MEMORY_SLACK_KIB, `${memory} KiB, ${memoryBefore} before`)
+  t.same(
+    host
+      .logTail(Infinity)
+      .split('\n')
+      .filter(line => /"level":"(error|fatal)"|unhandled|uncaught/i.test(line)),
+    []
+  )
+  t.same(await kept(), before, 'what is there and was not asked to change is as it was')
+  await waitFor('ready', async () => (await host.status()).ready)
+  await expectOracle(lab)
+})
