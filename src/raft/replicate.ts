@@ -38,20 +38,6 @@ export function announceCommit(state: RaftState): void {
   }
 }
 
-/**
- * The connection to a receiver broke, and what was under way on it is lost: asked at once where its log ends, it need not
- * wait for a heartbeat, nor its connection. A probe that is under way is not repeated, however often this is said.
- */
-export function probeAnew(state: RaftState, leading: Leading, peer: PeerId): void {
-  const progress = leading.progress.get(peer)
-  if (progress?.mode !== 'replicate') return
-  progress.mode = 'probe'
-  progress.probing = false
-  progress.inflight = []
-  progress.nextIndex = (progress.matchIndex + 1) as LogIndex
-  sendEntries(state, peer, progress)
-}
-
 export function receiveAppendReply(
   state: RaftState,
   message: Extract<Message, { readonly kind: 'append-reply' }>

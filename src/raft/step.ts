@@ -18,7 +18,7 @@ import { propose, tickLeader, transferLeadership } from './leadership.ts'
 import { changeMembership } from './membership.ts'
 import type { RaftState } from './raft.ts'
 import { requestRead } from './read.ts'
-import { probeAnew, receiveAppendReply, receiveInstallReply } from './replicate.ts'
+import { receiveAppendReply, receiveInstallReply } from './replicate.ts'
 import { becomeFollower, doubtLeader, leaderIsAlive, resetElectionTimer } from './roles.ts'
 import { snapshotTaken } from './snapshot.ts'
 import type { Effect, Input, Message } from './types.ts'
@@ -42,8 +42,7 @@ export function step(state: RaftState, input: Input): Effect[] {
       receive(state, event.message)
       break
     case 'peer-lost':
-      if (state.leading !== null) probeAnew(state, state.leading, event.peer)
-      else if (event.peer === state.leader) doubtLeader(state)
+      if (event.peer === state.leader) doubtLeader(state)
       break
     case 'propose':
       propose(state, event.id, event.data)

@@ -66,7 +66,7 @@ export const PROBES = [
   'doubt-taken-back',
   'doubt-ended-in-a-pre-vote',
   'pre-vote-granted-in-doubt',
-  'lost-receiver-probed',
+  'leader-told-of-a-lost-peer',
   'sole-voter-stands-at-once'
 ] as const
 
@@ -159,9 +159,8 @@ function observeDoubt(
 ): void {
   const { state, before, event, effects } = p
   if (event.kind === 'peer-lost') {
-    if (state.role === 'leader') {
-      if (effects.some(({ kind }) => kind === 'send')) probes.add('lost-receiver-probed')
-    } else if (event.peer !== state.leader) probes.add('word-of-a-peer-that-does-not-lead')
+    if (state.role === 'leader') probes.add('leader-told-of-a-lost-peer')
+    else if (event.peer !== state.leader) probes.add('word-of-a-peer-that-does-not-lead')
     else probes.add(before.doubting ? 'leader-doubted-again' : 'leader-doubted')
   }
   if (!before.doubting) return
