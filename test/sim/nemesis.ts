@@ -237,6 +237,17 @@ const ACTS: Readonly<Record<string, Act>> = {
   'echo-of-answers': ({ echo, random, schedule }) => {
     echo.begin(schedule.nowMs + random.between(1_000, 8_000))
   },
+  'echo-at-a-cut-off-leader': arena => {
+    // By its own account it leads while another one commits, and old answers come to it as if they were new.
+    const { servers, word, echo, schedule } = arena
+    const leader = leaderOf(arena)
+    if (leader === undefined) return false
+    isolate(arena, leader)
+    for (const other of servers) word.falsely(other.id, leader.id)
+    echo.begin(schedule.nowMs + 1_500)
+    healLater(arena)
+    return true
+  },
   'transfer-of-leadership': ({ servers, random }) => {
     servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
   },
