@@ -77,7 +77,7 @@ export type RaftState = {
   handedOut: LogIndex
   role: RaftRole
   leader: PeerId | null
-  /** When the leader of this term was last heard. */
+  /** When the leader of this term was last heard; -Infinity when it was not, or when the way to it broke since. */
   leaderHeardMs: number
   electionAtMs: number
   /** Answers to the election that is under way. */
@@ -86,6 +86,8 @@ export type RaftState = {
   /** Persists asked for, and for each of them that is not durable yet the log's last index once it is. */
   persistsAsked: number
   readonly unsynced: { readonly count: number; lastIndex: LogIndex; readonly atMs: number }[]
+  /** Since when the disk has owed an answer that nobody here asked for; Infinity when it owes none. */
+  diskBusySinceMs: number
   durableIndex: LogIndex
   /** Of the input that is being handled. */
   nowMs: number
@@ -114,13 +116,16 @@ export function createRaft(init: RaftInit): RaftState {
   const { durable, options } = init
   const base = durable.snapshot ?? { lastIndex: 0 as LogIndex, lastTerm: 0 as Term, configuration: init.configuration }
   const log = new RaftLog(base, durable.entries)
+  const configuration = log.configurationAt(log.lastIndex)
+  // Nobody else could be leader, or be asked: it need not wait for one.
+  const waits = configuration.voters.length !== 1 || configuration.voters[0] !== init.self
   return {
     self: init.self,
     clusterId: init.clusterId,
     options,
     incarnation: init.incarnation ?? 0,
     log,
-    configuration: log.configurationAt(log.lastIndex),
+    configuration,
     term: durable.hardState.term,
     votedFor: durable.hardState.votedFor,
     snapshot:
@@ -131,11 +136,12 @@ export function createRaft(init: RaftInit): RaftState {
     role: 'follower',
     leader: null,
     leaderHeardMs: -Infinity,
-    electionAtMs: init.nowMs + options.electionTimeoutMs * (1 + init.random),
+    electionAtMs: init.nowMs + (waits ? options.electionTimeoutMs * (1 + init.random) : 0),
     votes: new Map(),
     leading: null,
     persistsAsked: 0,
     unsynced: [],
+    diskBusySinceMs: Infinity,
     durableIndex: log.lastIndex,
     nowMs: init.nowMs,
     random: init.random,

@@ -9,6 +9,12 @@ import type { Configuration } from './types.ts'
 /** Election timeouts; with the tick after it, a leader is gone within two. */
 const HUNG_DISK_TIMEOUTS = 1.5
 
+/**
+ * Heartbeats to wait for a leader whose connection broke: its next one, a tick late and over a new connection, comes
+ * before. Drawn from [1, 2) times as many, so that those who lost it together do not stand together.
+ */
+const DOUBT_HEARTBEATS = 2
+
 /** Draws a new election timeout from [electionTimeoutMs, 2 * electionTimeoutMs). */
 export function resetElectionTimer(state: RaftState): void {
   state.electionAtMs = state.nowMs + state.options.electionTimeoutMs * (1 + state.random)
@@ -22,6 +28,18 @@ export function heardLeader(state: RaftState, message: { readonly term: Term; re
   if (state.incoming !== null && state.incoming.term !== term) state.incoming = null
   state.leaderHeardMs = state.nowMs
   resetElectionTimer(state)
+}
+
+/**
+ * The way to the leader broke. It may be dead: not to have heard it for a little while is enough, and whoever lost it too
+ * and asks for a vote may have it. A sign of life from it takes all of that back (`heardLeader`). One hint draws, so that
+ * many of them neither put the election off nor make everybody's the shortest.
+ */
+export function doubtLeader(state: RaftState): void {
+  if (state.leaderHeardMs === -Infinity) return
+  state.leaderHeardMs = -Infinity
+  const soonMs = state.nowMs + DOUBT_HEARTBEATS * state.options.heartbeatMs * (1 + state.random)
+  state.electionAtMs = Math.min(state.electionAtMs, soonMs)
 }
 
 /**
@@ -40,10 +58,10 @@ function isOwnVoter({ self, incarnation }: RaftState, configuration: Configurati
   return isVoter(configuration, self) && incarnationOf(configuration, self) === incarnation
 }
 
-/** A write has been under way for so long that the disk may never come back. */
-export function diskHangs(state: RaftState): boolean {
-  const oldest = state.unsynced[0]
-  return oldest !== undefined && state.nowMs - oldest.atMs >= HUNG_DISK_TIMEOUTS * state.options.electionTimeoutMs
+/** The disk has been at work for so long that it may never come back. */
+export function diskHangs({ unsynced, diskBusySinceMs, nowMs, options }: RaftState): boolean {
+  const sinceMs = Math.min(unsynced[0]?.atMs ?? Infinity, diskBusySinceMs)
+  return nowMs - sinceMs >= HUNG_DISK_TIMEOUTS * options.electionTimeoutMs
 }
 
 /**

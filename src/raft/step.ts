@@ -19,7 +19,7 @@ import { changeMembership } from './membership.ts'
 import type { RaftState } from './raft.ts'
 import { requestRead } from './read.ts'
 import { receiveAppendReply, receiveInstallReply } from './replicate.ts'
-import { becomeFollower, leaderIsAlive, resetElectionTimer } from './roles.ts'
+import { becomeFollower, doubtLeader, leaderIsAlive, resetElectionTimer } from './roles.ts'
 import { snapshotTaken } from './snapshot.ts'
 import type { Effect, Input, Message } from './types.ts'
 
@@ -34,11 +34,15 @@ export function step(state: RaftState, input: Input): Effect[] {
   const { event } = input
   switch (event.kind) {
     case 'tick':
+      state.diskBusySinceMs = event.diskBusySinceMs ?? Infinity
       if (state.role === 'leader') tickLeader(state)
       else if (state.nowMs >= state.electionAtMs) startPreVote(state)
       break
     case 'receive':
       receive(state, event.message)
+      break
+    case 'peer-lost':
+      if (event.peer === state.leader) doubtLeader(state)
       break
     case 'propose':
       propose(state, event.id, event.data)

@@ -140,8 +140,16 @@ export type Message = Header &
 export type MessageKind = Message['kind']
 
 export type RaftEvent =
-  /** Time passes; at least every heartbeatMs / 2. */
-  | { readonly kind: 'tick' }
+  /**
+   * Time passes; at least every heartbeatMs / 2. `diskBusySinceMs`: since when the disk has owed an answer, whoever asked
+   * it; null or absent when it owes none.
+   */
+  | { readonly kind: 'tick'; readonly diskBusySinceMs?: number | null }
+  /**
+   * The connection to a server broke or was refused. A hint, for it may be false, late or repeated: it makes elections
+   * come sooner and never decides one.
+   */
+  | { readonly kind: 'peer-lost'; readonly peer: PeerId }
   | { readonly kind: 'receive'; readonly message: Message }
   /** `id` names the proposal in the `proposed`, `refused` effects. */
   | { readonly kind: 'propose'; readonly id: number; readonly data: Uint8Array }

@@ -135,6 +135,12 @@ export class Mesh {
     return this.#node.getConnections(peerIdFromString(peer)).length > 0
   }
 
+  /** Says of each peer when its first connection is there, and when its last one is gone. */
+  watch(tell: (peer: PeerId, connected: boolean) => void): void {
+    this.#node.addEventListener('peer:connect', ({ detail }) => tell(detail.toString() as PeerId, true))
+    this.#node.addEventListener('peer:disconnect', ({ detail }) => tell(detail.toString() as PeerId, false))
+  }
+
   /** Serves a protocol to known peers. */
   async handle(protocol: string, handler: (peer: PeerId, stream: Stream) => void): Promise<void> {
     await this.#node.handle(

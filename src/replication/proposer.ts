@@ -5,7 +5,7 @@ import { asVxmeshError, isErrorCode, VxmeshError, type ErrorCode } from '#model/
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import { monotonicMs, randomId, sleep, within } from '#platform/clock.ts'
+import { monotonicMs, randomId, randomUnit, within } from '#platform/clock.ts'
 import { isCount, malformed } from './entry-codec.ts'
 import type { Rpc } from './rpc.ts'
 
@@ -13,7 +13,9 @@ const METHOD = 'propose'
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
 export const DEADLINE_MS = 4_500
 const ATTEMPT_MS = 2_000
-const PAUSE_MS = 50
+/** Between two rounds through the servers; doubles with each, for an election is over soon or takes its time. */
+const PAUSE_MIN_MS = 10
+const PAUSE_MAX_MS = 200
 
 /** A committed request: what it came to, and the log index from which it is visible. */
 export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
@@ -54,6 +56,8 @@ export class Proposer {
   readonly #options: ProposerOptions
   #session: Session | null = null
   #leader: PeerId | null = null
+  /** Those who wait for an answer or for a leader. */
+  readonly #waiting = new Set<(leader: PeerId) => void>()
   readonly #deadlineMs: number
   #retries = 0
 
@@ -67,9 +71,11 @@ export class Proposer {
     return this.#retries
   }
 
-  /** Where the leader was last seen. */
+  /** There is word of a leader. Whoever waits for a leader, or for another server's answer, goes there at once. */
   hint(leader: PeerId): void {
+    if (leader === this.#leader) return
     this.#leader = leader
+    for (const tell of this.#waiting) tell(leader)
   }
 
   /**
@@ -132,7 +138,7 @@ export class Proposer {
   async #submit(request: Request, deadline: number): Promise<Submitted> {
     let last: VxmeshError | null = null
     let attempts = 0
-    while (monotonicMs() < deadline) {
+    for (let pauseMs = PAUSE_MIN_MS; monotonicMs() < deadline; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
       const asked = new Set<PeerId>()
       for (let server = this.#next(asked); server !== undefined; server = this.#next(asked)) {
         const left = deadline - monotonicMs()
@@ -141,7 +147,7 @@ export class Proposer {
         attempts += 1
         if (attempts > 1) this.#retries += 1
         try {
-          const applied = await this.#ask(server, request, Math.min(ATTEMPT_MS, left))
+          const applied = await this.#askWhileItLeads(server, request, Math.min(ATTEMPT_MS, left))
           this.#leader = server
           return { applied, attempts }
         } catch (err) {
@@ -153,7 +159,7 @@ export class Proposer {
           this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
         }
       }
-      await sleep(Math.max(0, Math.min(PAUSE_MS, deadline - monotonicMs())))
+      await this.#pause(Math.max(0, Math.min(pauseMs * (0.5 + randomUnit()), deadline - monotonicMs())))
     }
     throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`, {
       ...(last === null ? {} : { cause: last })
@@ -164,6 +170,32 @@ export class Proposer {
   #next(asked: ReadonlySet<PeerId>): PeerId | undefined {
     const likely = this.#leader === null ? [] : [this.#leader]
     return [...likely, ...this.#options.servers()].find(server => !asked.has(server))
+  }
+
+  /** Ends before its time when there is word of a leader. */
+  #pause(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.#waiting.delete(done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      this.#waiting.add(done)
+    })
+  }
+
+  /** A leader that was cut off or hangs may never answer: word of another one ends the wait, and the fate is unknown. */
+  #askWhileItLeads(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
+    return new Promise((resolve, reject) => {
+      const tell = (leader: PeerId): void => {
+        if (leader === server) return
+        reject(new VxmeshError('ERR_PEER', `${leader} leads, and not ${server}`, { context: { leader } }))
+      }
+      this.#waiting.add(tell)
+      const asked = this.#ask(server, request, timeoutMs).finally(() => this.#waiting.delete(tell))
+      asked.then(resolve, reject)
+    })
   }
 
   async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {

@@ -116,7 +116,7 @@ export class RaftNode {
       nowMs: monotonicMs(),
       random: randomUnit()
     })
-    this.#ticker = setInterval(() => this.#enqueue({ kind: 'tick' }), TICK_MS)
+    this.#ticker = setInterval(() => this.#enqueue({ kind: 'tick', diskBusySinceMs: options.wal.busySinceMs }), TICK_MS)
     this.#noter = setInterval(() => this.#noteCommit(), COMMIT_NOTE_MS)
     this.#enqueue({ kind: 'tick' })
   }
@@ -137,6 +137,11 @@ export class RaftNode {
     if (message.kind === 'append-request' && message.term >= this.status().term)
       this.#confirmAt ??= message.leaderCommit
     if (this.#queue.length < MAX_QUEUED) this.#enqueue({ kind: 'receive', message })
+  }
+
+  /** The connection to a server broke or was refused. It may be there all the same. */
+  peerLost(peer: PeerId): void {
+    if (this.#queue.length < MAX_QUEUED) this.#enqueue({ kind: 'peer-lost', peer })
   }
 
   /**

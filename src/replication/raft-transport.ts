@@ -1,5 +1,6 @@
-// Raft messages over libp2p: one outgoing channel a peer, kept open, reopened with back-off. A message that cannot
-// go now is dropped: the core repeats what matters.
+// Raft messages over libp2p: one outgoing channel a peer, kept open, reopened with back-off. Between two followers there
+// may be none until one of them asks for a vote: what is sent while a channel opens waits for it. Other messages that
+// cannot go now are dropped: the core repeats what matters. A connection that broke is told at once, a slow one never.
 
 import type { PeerId } from '#model/ids.ts'
 import { monotonicMs } from '#platform/clock.ts'
@@ -12,8 +13,18 @@ import { decodeRaftMessage, encodeRaftMessage } from './raft-codec.ts'
 const PROTOCOL = '/vxmesh/raft/1'
 const BACKOFF_MIN_MS = 50
 const BACKOFF_MAX_MS = 1_000
+/** Frames that wait for a channel, the newest; a leader repeats one a heartbeat, and a dial is given two seconds. */
+const MAX_HELD = 16
+/** What the system says when nobody is there. A time that ran out says nothing. */
+const BROKEN: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
 
-type Link = { channel: Channel | null; opening: boolean; retryAtMs: number; backoffMs: number }
+type Link = {
+  channel: Channel | null
+  opening: boolean
+  retryAtMs: number
+  backoffMs: number
+  held: Uint8Array[]
+}
 
 export type RaftTransportOptions = {
   readonly mesh: Mesh
@@ -21,12 +32,15 @@ export type RaftTransportOptions = {
   /** May this peer take part in consensus? Noise proves who it is, not what it may do. */
   readonly isServer: (peer: PeerId) => boolean
   readonly receive: (message: Message) => void
+  /** A connection or channel to or from a peer broke, or was refused; said again for each. */
+  readonly lost: (peer: PeerId) => void
   readonly logger: Logger
 }
 
 export class RaftTransport {
   readonly #options: RaftTransportOptions
   readonly #links = new Map<PeerId, Link>()
+  #stopped = false
   /** Frames from peers that may not take part. */
   refused = 0
 
@@ -36,6 +50,12 @@ export class RaftTransport {
 
   async start(): Promise<void> {
     const { mesh, self, isServer, receive, logger } = this.#options
+    mesh.watch((peer, connected) => {
+      const link = this.#links.get(peer)
+      // It has come back: there is nothing to wait for.
+      if (connected && link !== undefined) this.#forgive(link)
+      if (!connected) this.#lost(peer)
+    })
     await mesh.handle(PROTOCOL, (from, stream) => {
       new Channel(stream, {
         frame: payload => {
@@ -44,6 +64,7 @@ export class RaftTransport {
         },
         closed: reason => {
           if (reason !== null) logger.warn({ peer: from, err: reason }, 'raft channel closed')
+          this.#lost(from)
         }
       })
     })
@@ -51,18 +72,23 @@ export class RaftTransport {
 
   send(message: Message): void {
     const link = this.#linkTo(message.to)
-    if (link.channel?.send(encodeRaftMessage(message)) === true) return
-    if (link.channel === null && !link.opening && monotonicMs() >= link.retryAtMs) void this.#open(message.to, link)
+    const frame = encodeRaftMessage(message)
+    if (link.channel?.send(frame) === true || link.channel !== null) return
+    if (!link.opening && monotonicMs() < link.retryAtMs) return
+    link.held.push(frame)
+    if (link.held.length > MAX_HELD) link.held.shift()
+    if (!link.opening) void this.#open(message.to, link)
   }
 
   stop(): void {
+    this.#stopped = true
     for (const link of this.#links.values()) link.channel?.close(null)
   }
 
   #linkTo(peer: PeerId): Link {
     let link = this.#links.get(peer)
     if (link === undefined) {
-      link = { channel: null, opening: false, retryAtMs: 0, backoffMs: BACKOFF_MIN_MS }
+      link = { channel: null, opening: false, retryAtMs: 0, backoffMs: BACKOFF_MIN_MS, held: [] }
       this.#links.set(peer, link)
     }
     return link
@@ -72,14 +98,38 @@ export class RaftTransport {
     link.opening = true
     try {
       const stream = await this.#options.mesh.openStream(peer, PROTOCOL)
-      link.channel = new Channel(stream, { frame: () => undefined, closed: () => (link.channel = null) })
-      link.backoffMs = BACKOFF_MIN_MS
+      const channel = new Channel(stream, {
+        frame: () => undefined,
+        closed: () => {
+          link.channel = null
+          this.#lost(peer)
+        }
+      })
+      link.channel = channel
+      this.#forgive(link)
+      for (const frame of link.held) channel.send(frame)
     } catch (err) {
       this.#options.logger.debug({ peer, err }, 'raft channel cannot be opened')
       link.retryAtMs = monotonicMs() + link.backoffMs
       link.backoffMs = Math.min(link.backoffMs * 2, BACKOFF_MAX_MS)
+      if (isBroken(err)) this.#lost(peer)
     } finally {
+      link.held = []
       link.opening = false
     }
   }
+
+  #forgive(link: Link): void {
+    link.backoffMs = BACKOFF_MIN_MS
+    link.retryAtMs = 0
+  }
+
+  #lost(peer: PeerId): void {
+    if (!this.#stopped) this.#options.lost(peer)
+  }
+}
+
+function isBroken(err: unknown): boolean {
+  for (let at = err; at instanceof Error; at = at.cause) if (BROKEN.has((at as NodeJS.ErrnoException).code)) return true
+  return false
 }

@@ -427,7 +427,8 @@ export class Replicator {
     const { self, mesh, logger } = this.#options
     const isServer = (peer: PeerId): boolean => this.#isServer(peer)
     const receive = (message: Message): void => this.#raft?.receive(message)
-    this.#transport = new RaftTransport({ mesh, self, isServer, receive, logger })
+    const lost = (peer: PeerId): void => this.#raft?.peerLost(peer)
+    this.#transport = new RaftTransport({ mesh, self, isServer, receive, lost, logger })
     await this.#transport.start()
   }
 

@@ -31,6 +31,29 @@ t.test('a leader whose disk hangs steps down within two election timeouts, and d
   t.end()
 })
 
+t.test('a disk that owes an answer to anybody hangs, also when the consensus has asked for nothing', t => {
+  const cluster = new Cluster(['s1', 's2', 's3'])
+  cluster.elect('s1')
+  cluster.pass(200)
+  const s1 = cluster.at('s1')
+  const diskBusySinceMs = s1.state.nowMs
+  const tick = (ms: number): void => {
+    for (let left = ms; left > 0; left -= 50) {
+      s1.standStill(50)
+      s1.give({ kind: 'tick', diskBusySinceMs })
+      for (const id of ['s2', 's3']) cluster.at(id).pass(50)
+      cluster.settle()
+    }
+  }
+  tick(700)
+  t.equal(s1.state.role, 'leader')
+  tick(300)
+  t.not(s1.state.role, 'leader', 'within two election timeouts')
+  tick(3_000)
+  t.ok(['s2', 's3'].some(id => cluster.at(id).state.role === 'leader'))
+  t.end()
+})
+
 t.test('leadership goes to a voter that has the whole log, and proposals wait for it', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')

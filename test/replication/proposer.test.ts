@@ -218,7 +218,7 @@ t.test("who comes while a session is being opened is not bound by its opener's t
     deadlineMs: 1_000,
     proposeHere: request => {
       tries += 1
-      // A try takes a pause of 50 ms: the second caller has a good part of a second more than the first.
+      // The pauses are short at first: the second caller has a good part of a second more than the first.
       if (tries === 6) late = proposer.propose(create('blue'))
       return open ? Promise.resolve(cluster.commit(request)) : Promise.reject(refuse('ERR_NO_QUORUM'))
     }
@@ -303,6 +303,47 @@ t.test('a server that is lost in the middle is replaced by another, under the sa
   t.match(await proposer.propose(create('red')), { result: { kind: 'network', network: { vni: 4_096 } } })
   t.equal(cluster.state.networkCount, 1)
   t.equal(cluster.requests.filter(({ seq }) => seq === 1).length, 2)
+})
+
+t.test('word of another leader ends the wait for one that does not answer, under the same identity', async t => {
+  const { one, two, proposer } = await remote(t)
+  const cluster = new Cluster()
+  let hanging = 0
+  serve(one, request => {
+    if (request.seq === 0) return Promise.resolve(cluster.commit(request))
+    hanging += 1
+    return new Promise(() => undefined)
+  })
+  serve(two, request => Promise.resolve(cluster.commit(request)))
+  const proposals = ['a', 'b', 'c'].map(name => proposer.propose(create(name)))
+  await waitFor('all wait', () => hanging === 3)
+  proposer.hint(one.peer)
+  proposer.hint(two.peer)
+  await Promise.all(proposals)
+  t.equal(cluster.state.networkCount, 3)
+  t.equal(proposer.retries, 3, 'each was asked once more')
+})
+
+t.test('word of a leader ends the pause of those who look for one', async t => {
+  const cluster = new Cluster()
+  let led = false
+  let refused = 0
+  const proposer = new Proposer({
+    rpc: NO_RPC,
+    self: SELF,
+    servers: () => (led ? [] : [SELF]),
+    proposeHere: request => {
+      if (led) return Promise.resolve(cluster.commit(request))
+      refused += 1
+      return Promise.reject(refuse('ERR_NOT_LEADER'))
+    }
+  })
+  const proposal = proposer.propose(create('red'))
+  await waitFor('it looks', () => refused > 2)
+  led = true
+  // Only word can tell: there is no server to be asked any more.
+  proposer.hint(SELF)
+  t.match(await proposal, { result: { kind: 'network' } })
 })
 
 const answers: readonly { what: string; answer: unknown }[] = [

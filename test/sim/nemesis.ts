@@ -12,12 +12,14 @@ import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Server } from './server.ts'
 import type { Tally } from './tally.ts'
+import type { Word } from './word.ts'
 
 export type Arena = {
   readonly servers: readonly Server[]
   readonly random: Random
   readonly schedule: Schedule
   readonly network: Network
+  readonly word: Word
   readonly faults: Tally
   readonly probes: Tally
   readonly hunt: Hunt
@@ -34,6 +36,9 @@ type Act = (arena: Arena) => boolean | void
 
 /** What the weather does with single messages (network.ts). */
 const WEATHER_FAULTS = ['loss', 'duplication', 'delay', 'reorder'] as const
+
+/** What becomes of the word that a connection broke (word.ts). */
+const WORD_FAULTS = ['lost-peer-told-late', 'lost-peer-told-again'] as const
 
 const ACTS: Readonly<Record<string, Act>> = {
   'partition-symmetric': arena => {
@@ -213,8 +218,35 @@ const ACTS: Readonly<Record<string, Act>> = {
   'hunt-with-changes': ({ hunt, random }) => {
     hunt.begin(2 + random.below(8), true)
   },
+  'lost-peer-told-falsely': ({ servers, word, random }) => {
+    word.falsely(random.pick(servers).id, random.pick(servers).id)
+  },
+  'storm-of-lost-peers': arena => {
+    // All are told that the leader, who lives, is lost; sometimes it is told the same of all.
+    const { servers, word, random, schedule } = arena
+    const target = leaderOf(arena) ?? random.pick(servers)
+    const both = random.chance(0.2)
+    for (let n = random.below(30); n >= 0; n--) {
+      schedule.after(random.between(0, 2_000), () => {
+        const peer = random.pick(servers)
+        word.falsely(peer.id, target.id)
+        if (both) word.falsely(target.id, peer.id)
+      })
+    }
+  },
   'echo-of-answers': ({ echo, random, schedule }) => {
     echo.begin(schedule.nowMs + random.between(1_000, 8_000))
+  },
+  'echo-at-a-cut-off-leader': arena => {
+    // By its own account it leads while another one commits, and old answers come to it as if they were new.
+    const { servers, word, echo, schedule } = arena
+    const leader = leaderOf(arena)
+    if (leader === undefined) return false
+    isolate(arena, leader)
+    for (const other of servers) word.falsely(other.id, leader.id)
+    echo.begin(schedule.nowMs + 1_500)
+    healLater(arena)
+    return true
   },
   'transfer-of-leadership': ({ servers, random }) => {
     servers.find(server => server.isLeader)?.give({ kind: 'transfer', to: random.pick(servers).id })
@@ -230,7 +262,11 @@ const ACTS: Readonly<Record<string, Act>> = {
   }
 }
 
-export const FAULTS: readonly string[] = [...WEATHER_FAULTS, ...Object.keys(ACTS).filter(name => name !== 'heal')]
+export const FAULTS: readonly string[] = [
+  ...WEATHER_FAULTS,
+  ...WORD_FAULTS,
+  ...Object.keys(ACTS).filter(name => name !== 'heal')
+]
 
 const MEMBERSHIP_ACTS: ReadonlySet<string> = new Set([
   'wiped-disk',
@@ -245,7 +281,7 @@ const MEMBERSHIP_ACTS: ReadonlySet<string> = new Set([
 
 /** Draws a climate and lets it rage until a time. */
 export function unleash(arena: Arena, untilMs: number): void {
-  const { random, network, faults, schedule } = arena
+  const { random, network, word, faults, schedule } = arena
   const { weather } = network
   const calm = random.chance(0.1)
   if (!calm) {
@@ -256,6 +292,9 @@ export function unleash(arena: Arena, untilMs: number): void {
       weather.jitterMs = random.pick([5, 30, 150])
       faults.add('reorder')
     }
+    word.telling.told = random.pick([0, 0.5, 1])
+    if (random.chance(0.3)) word.telling.late = 0.5
+    if (random.chance(0.3)) word.telling.repeated = 0.5
   }
   const share = random.pick([0.15, 0.3, 0.5])
   // Half of the seeds leave the membership alone: what it stirs up hides the rest.

@@ -30,6 +30,7 @@ export class Network {
   readonly #schedule: Schedule
   readonly #faults: Tally
   readonly #deliver: (message: Message) => void
+  readonly #broken: (a: PeerId, b: PeerId) => void
 
   constructor(p: {
     readonly weather: Weather
@@ -37,12 +38,15 @@ export class Network {
     readonly schedule: Schedule
     readonly faults: Tally
     readonly deliver: (message: Message) => void
+    /** A link was cut. */
+    readonly broken: (a: PeerId, b: PeerId) => void
   }) {
     this.weather = p.weather
     this.#random = p.random
     this.#schedule = p.schedule
     this.#faults = p.faults
     this.#deliver = p.deliver
+    this.#broken = p.broken
   }
 
   send(message: Message): void {
@@ -81,6 +85,7 @@ export class Network {
   /** One direction. */
   cut(from: PeerId, to: PeerId): void {
     this.#cut.add(link(from, to))
+    this.#broken(from, to)
   }
 
   heal(): void {

@@ -59,7 +59,15 @@ export const PROBES = [
   'promotion-refused',
   'change-refused-while-one-is-under-way',
   'change-refused-before-own-commit',
-  'repeated-command-answered-from-the-session'
+  'repeated-command-answered-from-the-session',
+  'leader-doubted',
+  'leader-doubted-again',
+  'word-of-a-peer-that-does-not-lead',
+  'doubt-taken-back',
+  'doubt-ended-in-a-pre-vote',
+  'pre-vote-granted-in-doubt',
+  'leader-told-of-a-lost-peer',
+  'sole-voter-stands-at-once'
 ] as const
 
 type Probes = Tally
@@ -106,6 +114,7 @@ export function observeEffects(
       readonly commitIndex: LogIndex
       readonly baseIndex: LogIndex
       readonly configIndex: LogIndex
+      readonly doubting: boolean
       readonly transferring: boolean
     }
     readonly event: RaftEvent
@@ -129,12 +138,37 @@ export function observeEffects(
   if (event.kind === 'receive' && event.message.kind === 'timeout-now' && state.role === 'candidate') {
     probes.add('transfer-completed')
   }
+  observeDoubt(probes, p)
   if (event.kind === 'snapshot-taken' && state.log.baseIndex > before.baseIndex) probes.add('log-compacted')
   if (state.leading !== null) observeLeader(probes, p)
   if (state.log.lastConfigIndex < before.configIndex && state.log.baseIndex === before.baseIndex) {
     probes.add('configuration-rolled-back')
   }
   for (const effect of effects) observeEffect(probes, { state, event, effect })
+}
+
+/** What word of lost connections does. */
+function observeDoubt(
+  probes: Probes,
+  p: {
+    readonly state: RaftState
+    readonly before: { readonly role: RaftRole; readonly doubting: boolean }
+    readonly event: RaftEvent
+    readonly effects: readonly Effect[]
+  }
+): void {
+  const { state, before, event, effects } = p
+  if (event.kind === 'peer-lost') {
+    if (state.role === 'leader') probes.add('leader-told-of-a-lost-peer')
+    else if (event.peer !== state.leader) probes.add('word-of-a-peer-that-does-not-lead')
+    else probes.add(before.doubting ? 'leader-doubted-again' : 'leader-doubted')
+  }
+  if (!before.doubting) return
+  if (state.role === 'pre-candidate') probes.add('doubt-ended-in-a-pre-vote')
+  if (state.leader !== null && state.leaderHeardMs !== -Infinity) probes.add('doubt-taken-back')
+  if (effects.some(e => e.kind === 'send' && e.message.kind === 'pre-vote-reply' && e.message.granted)) {
+    probes.add('pre-vote-granted-in-doubt')
+  }
 }
 
 function observeLeader(

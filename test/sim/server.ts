@@ -45,6 +45,8 @@ export type ServerWorld = {
   readonly answered: (server: Server, answer: Answer) => void
   readonly countEvent: () => void
   readonly elected: (server: Server) => void
+  /** Its process has ended, and its host goes on. */
+  readonly died: (server: Server) => void
   /** `stands`: it has just become a candidate. */
   readonly handled: (server: Server, event: RaftEvent, stands: boolean) => void
 }
@@ -147,6 +149,7 @@ export class Server {
     this.#every(TICK_MS, life, () => this.#step(life, TICK))
     this.#every(NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
     this.#step(life, TICK)
+    if (state.role !== 'follower') probes.add('sole-voter-stands-at-once')
   }
 
   #create(init: RaftInit): RaftState | null {
@@ -176,6 +179,7 @@ export class Server {
     const { life } = this
     this.life = null
     if (life !== null) this.#forgetCallers(life)
+    if (life !== null && !torn) this.#world.died(this)
     return this.disk.crash(this.#world.random, torn)
   }
 
@@ -231,6 +235,7 @@ export class Server {
       commitIndex: state.commitIndex,
       baseIndex: state.log.baseIndex,
       configIndex: state.log.lastConfigIndex,
+      doubting: state.leader !== null && state.leaderHeardMs === -Infinity,
       transferring: state.leading !== null && state.leading.transfer !== null
     }
     let input: Input = { event, nowMs: this.clockMs, random: random.unit() }

@@ -11,11 +11,13 @@ import { Hunt } from './hunt.ts'
 import { FAULTS, strike, unleash, type Arena } from './nemesis.ts'
 import { CALM, Network } from './network.ts'
 import { Operator } from './operator.ts'
+import { keepPeace } from './peace.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { Server, type ServerWorld } from './server.ts'
 import { Tally, Trace } from './tally.ts'
+import { Word } from './word.ts'
 
 export type RunResult = {
   readonly seed: number
@@ -37,8 +39,8 @@ const LOADS = [
   { callers: 12, thinkMs: 100 }
 ] as const
 const STORM_MS = 30_000
-/** After the storm: time to elect, to catch up and to commit one more entry. */
-const CALM_MS = 15_000
+/** After the storm: a disk that hangs takes 10 s to come back; then time to elect, to change servers, to catch up. */
+const CALM_MS = 20_000
 /** Messages kept to be replayed long after. */
 const REMEMBERED_MESSAGES = 64
 
@@ -57,6 +59,7 @@ class World {
   readonly #trace = new Trace()
   readonly #servers: readonly Server[]
   readonly #network: Network
+  readonly #word: Word
   readonly #clients: Clients
   readonly #hunt: Hunt
   readonly #operator: Operator
@@ -96,6 +99,9 @@ class World {
       elected: server => {
         this.#hunt.elected(server)
       },
+      died: server => {
+        this.#word.died(server.id)
+      },
       handled: (server, event, stands) => {
         this.#echo.handled(server, event, stands)
       }
@@ -111,6 +117,17 @@ class World {
       faults: this.#faults,
       deliver: message => {
         this.#deliver(message)
+      },
+      broken: (a, b) => {
+        this.#word.cut(a, b)
+      }
+    })
+    this.#word = new Word({
+      ...shared,
+      faults: this.#faults,
+      peers: this.#servers.map(({ id }) => id),
+      tell: (at, peer) => {
+        this.#byId.get(at)?.give({ kind: 'peer-lost', peer })
       }
     })
     this.#clients = new Clients({ ...shared, servers: this.#servers })
@@ -140,6 +157,7 @@ class World {
       ...shared,
       servers: this.#servers,
       network: this.#network,
+      word: this.#word,
       faults: this.#faults,
       hunt: this.#hunt,
       operator: this.#operator,
@@ -158,6 +176,7 @@ class World {
     this.#clients.run({ ...this.#random.pick(LOADS), untilMs: STORM_MS })
     this.#runUntil(STORM_MS)
     if (this.#sound) this.#calm()
+    if (this.#sound) this.#peace()
     return {
       seed: this.#seed,
       violation: this.#invariants.violation,
@@ -174,6 +193,7 @@ class World {
   /** Everything is mended; the cluster must mend itself. */
   #calm(): void {
     this.#network.calm()
+    this.#word.calm()
     this.#hunt.stop()
     this.#echo.begin(0)
     // Sometimes all start at the same instant: only chance can then tell them apart.
@@ -203,6 +223,21 @@ class World {
       const applied = this.#byId.get(voter)?.life?.applied ?? 0
       if (applied !== length) this.#invariants.fail(`${voter} ends at ${applied} of ${length} entries`)
     }
+  }
+
+  #peace(): void {
+    const { wish } = this.#operator
+    keepPeace({
+      voters: this.#servers.filter(({ id }) => wish.has(id)),
+      random: this.#random,
+      schedule: this.#schedule,
+      network: this.#network,
+      word: this.#word,
+      invariants: this.#invariants,
+      runUntil: atMs => {
+        this.#runUntil(atMs)
+      }
+    })
   }
 
   get #sound(): boolean {
