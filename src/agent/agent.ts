@@ -324,8 +324,11 @@ export class Agent {
     const { command } = request
     const touched = networksOfCommand(this.state, command)
     if (touched === 'all') this.reconciler.wake()
-    else for (const vni of touched) this.#touched.add(vni)
+    const before = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
     const outcome = this.state.apply(index, request)
+    // Of a network that is not here, before or after, this host has nothing that could change.
+    const after = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
+    for (const vni of [...before, ...after]) this.#touched.add(vni)
     this.digests.applied(index)
     this.events.tell(() =>
       changeEvent({
@@ -337,6 +340,10 @@ export class Agent {
       })
     )
     return outcome
+  }
+
+  #isHere(vni: Vni): boolean {
+    return this.state.isOnHost(vni, this.self)
   }
 
   #skip(index: LogIndex): void {
