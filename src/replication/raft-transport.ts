@@ -7,13 +7,24 @@ import type { Logger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
 import type { Mesh } from './mesh.ts'
+import { Outbox } from './outbox.ts'
 import { decodeRaftMessage, encodeRaftMessage } from './raft-codec.ts'
 
 const PROTOCOL = '/vxmesh/raft/1'
 const BACKOFF_MIN_MS = 50
 const BACKOFF_MAX_MS = 1_000
+/** So long a bare append-request waits for one with entries, which comes soon where there is work. */
+const BARE_MS = 3
 
-type Link = { channel: Channel | null; opening: boolean; retryAtMs: number; backoffMs: number }
+type Link = {
+  channel: Channel | null
+  opening: boolean
+  retryAtMs: number
+  backoffMs: number
+  readonly outbox: Outbox
+  /** Of what waits in the outbox: at the end of the turn, or a little later. */
+  leaving: 'at once' | NodeJS.Timeout | null
+}
 
 export type RaftTransportOptions = {
   readonly mesh: Mesh
@@ -49,20 +60,43 @@ export class RaftTransport {
     })
   }
 
+  /** What the core says in one turn leaves in one write. */
   send(message: Message): void {
     const link = this.#linkTo(message.to)
-    if (link.channel?.send(encodeRaftMessage(message)) === true) return
-    if (link.channel === null && !link.opening && monotonicMs() >= link.retryAtMs) void this.#open(message.to, link)
+    link.outbox.push(message)
+    if (link.leaving === 'at once') return
+    if (link.outbox.urgent) {
+      if (link.leaving !== null) clearTimeout(link.leaving)
+      link.leaving = 'at once'
+      queueMicrotask(() => this.#flush(message.to, link))
+    } else link.leaving ??= setTimeout(() => this.#flush(message.to, link), BARE_MS)
   }
 
   stop(): void {
-    for (const link of this.#links.values()) link.channel?.close(null)
+    for (const link of this.#links.values()) {
+      if (link.leaving !== null && link.leaving !== 'at once') clearTimeout(link.leaving)
+      link.channel?.close(null)
+    }
+  }
+
+  #flush(peer: PeerId, link: Link): void {
+    link.leaving = null
+    for (const message of link.outbox.take()) link.channel?.send(encodeRaftMessage(message))
+    link.channel?.flush()
+    if (link.channel === null && !link.opening && monotonicMs() >= link.retryAtMs) void this.#open(peer, link)
   }
 
   #linkTo(peer: PeerId): Link {
     let link = this.#links.get(peer)
     if (link === undefined) {
-      link = { channel: null, opening: false, retryAtMs: 0, backoffMs: BACKOFF_MIN_MS }
+      link = {
+        channel: null,
+        opening: false,
+        retryAtMs: 0,
+        backoffMs: BACKOFF_MIN_MS,
+        outbox: new Outbox(),
+        leaving: null
+      }
       this.#links.set(peer, link)
     }
     return link

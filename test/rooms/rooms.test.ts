@@ -50,6 +50,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   ),
   'src/replication/feed-order.ts': pure('src/model', 'src/raft'),
   'src/replication/frame.ts': pure('src/model'),
+  'src/replication/outbox.ts': pure('src/model', 'src/raft'),
   'src/cni': { rooms: ['src/model'], packages: ['zod'], pure: true },
   'src/api': shell(['src/model', 'src/platform', 'src/cni'], ['fastify', 'zod']),
   'src/zmq': shell(['src/model', 'src/platform', 'src/api/agent-port.ts'], ['zeromq']),
