@@ -14,8 +14,8 @@ export type StateMachine = {
   readonly apply: (index: LogIndex, request: Request) => Outcome
   /** Passes over an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
-  /** The whole applied state as bytes. O(state). */
-  readonly snapshot: () => Uint8Array
+  /** The whole applied state, as it is at the call, as bytes; it may go on meanwhile. O(state). */
+  readonly snapshot: () => Promise<Uint8Array>
   /** Takes the place of the whole state. @throws ERR_STORAGE when the bytes are no state */
   readonly restore: (data: Uint8Array) => void
   /** Called after each applied range. */
@@ -62,8 +62,8 @@ export class AppliedLog {
     return results
   }
 
-  /** The applied state. O(state) */
-  snapshot(): Uint8Array {
+  /** The applied state as it is at the call. O(state) */
+  snapshot(): Promise<Uint8Array> {
     return this.#machine.snapshot()
   }
 

@@ -8,7 +8,7 @@ import type { Member } from '#model/member.ts'
 import type { Logger } from '#platform/log.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { isMember } from '#raft/configuration.ts'
-import type { Configuration, Entry, Message, RaftRole, Snapshot } from '#raft/types.ts'
+import type { Configuration, Entry, Message, RaftRole } from '#raft/types.ts'
 import type { AppliedLog } from './applied-log.ts'
 import { FeedFollower, FeedPublisher } from './feed.ts'
 import type { PageSource } from './fetch.ts'
@@ -19,7 +19,7 @@ import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
 import type { Rpc } from './rpc.ts'
 import { askPlace, type Place } from './server-changes.ts'
-import { Snapshotter } from './snapshotter.ts'
+import { Snapshotter, type TakenSnapshot } from './snapshotter.ts'
 import { openStorage, type Storage } from './storage.ts'
 import { UnsettledTail } from './unsettled-tail.ts'
 import type { Origin } from './wal-record.ts'
@@ -352,7 +352,7 @@ export class HeldPlace {
     )
   }
 
-  #takeSnapshot(): Snapshot | null {
+  #takeSnapshot(): TakenSnapshot | null {
     const { applied } = this.#options
     const meta = this.#raft === null ? applied.meta : this.#raft.snapshotMeta(applied.index)
     return meta === undefined ? null : { meta, data: applied.snapshot() }
