@@ -23,21 +23,39 @@ import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
 import { Tables, type NetworkTable } from './tables.ts'
 
-/** Shares rows' values with the state, which never change. O(state), in one go. */
-export function encodeState(state: ClusterState): PlainState {
+/** All of a state at one index, held while the state goes on: rows never change, so that holding them is enough. */
+export type StateImage = Omit<PlainState, 'networks'> & { readonly networks: readonly NetworkImage[] }
+
+export type NetworkImage = {
+  readonly facts: Omit<PlainNetwork, 'endpoints'>
+  readonly endpoints: readonly Endpoint[]
+  /** The plain form of one of them. */
+  readonly plain: (endpoint: Endpoint) => PlainEndpoint
+}
+
+/** Takes hold of a state as it is now. O(state), but no more than a pointer for each endpoint. */
+export function imageOf(state: ClusterState): StateImage {
   const { tables, sessions, appliedIndex } = state
   const hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
   const positions = new Map(hosts.map((host, at) => [host.peerId, at]))
+  const plain = (endpoint: Endpoint): PlainEndpoint => plainEndpoint(endpoint, positions)
   return {
     format: SNAPSHOT_FORMAT,
     digest: digestOf(state),
     appliedIndex,
     vniCursor: tables.vnis.cursor,
     hosts: hosts.map(plainHost),
-    networks: networksByVni(tables).map(table => plainNetwork(table, positions)),
+    networks: networksByVni(tables).map(table => ({ ...networkImage(table), plain })),
     namespaces: [...tables.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     sessions: plainSessions(sessions)
   }
+}
+
+/** The plain value in one go; shares rows' values with the state, which never change. O(state) */
+export function encodeState(state: ClusterState): PlainState {
+  const image = imageOf(state)
+  const networks = image.networks.map(({ facts, endpoints, plain }) => ({ ...facts, endpoints: endpoints.map(plain) }))
+  return { ...image, networks }
 }
 
 /**
@@ -125,14 +143,13 @@ function plainHost({ name, peerId, vtep, role, bootId, version }: Host): PlainHo
   return [name, peerId, vtep, role, bootId, version]
 }
 
-function plainNetwork(table: NetworkTable, positions: ReadonlyMap<PeerId, number>): PlainNetwork {
-  const { network, pool, byAddress } = table
-  const endpoints: PlainEndpoint[] = []
+function networkImage({ network, pool, byAddress }: NetworkTable): Omit<NetworkImage, 'plain'> {
+  const endpoints: Endpoint[] = []
   for (const address of pool.values()) {
     const endpoint = byAddress.get(address as Ipv4)
-    if (endpoint !== undefined) endpoints.push(plainEndpoint(endpoint, positions))
+    if (endpoint !== undefined) endpoints.push(endpoint)
   }
-  return { ...plainFacts(network), cursor: pool.cursor, endpoints }
+  return { facts: { ...plainFacts(network), cursor: pool.cursor }, endpoints }
 }
 
 function plainFacts(network: Network): Omit<PlainNetwork, 'cursor' | 'endpoints'> {

@@ -127,6 +127,12 @@ export class ClusterState {
     return [...(this.tables.byHost.get(peer) ?? [])]
   }
 
+  /** Has a host endpoints in a network? O(endpoints of the host). */
+  isOnHost(vni: Vni, peer: PeerId): boolean {
+    for (const endpoint of this.tables.byHost.get(peer) ?? []) if (endpoint.vni === vni) return true
+    return false
+  }
+
   endpointsOfContainer(id: ContainerId): readonly Endpoint[] {
     return this.tables.containers.of(id)
   }

@@ -1,5 +1,6 @@
-// A million endpoints in one state: what they weigh, and what saving and restoring them costs; against the same rows as
-// plain objects in one array, packed by the same library and written to the same disk.
+// A million endpoints in one state: what they weigh, what saving and restoring them costs, and for how long saving keeps
+// everything else waiting; against the same rows as plain objects in one array, packed by the same library in one go and
+// written to the same disk.
 //   npm run -s bench -- state [--endpoints N]
 
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
@@ -9,7 +10,8 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { digestOf } from '#allocator/digest.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { stateBytes } from '#agent/state-bytes.ts'
+import { decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
@@ -30,14 +32,14 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const state = fill(endpoints)
     const bytes = heapBytes() - before
     say(`${state.endpointCount} endpoints in ${state.networkCount} networks: ${(bytes / 2 ** 20).toFixed(0)} MiB`)
-    const ours = await saveAndRestore(join(dir, 'ours'), () => encodeState(state), decodeState)
+    const ours = await saveAndRestore(join(dir, 'ours'), () => stateBytes(state), decodeState)
     if (digestOf(ours.restored as ClusterState) !== digestOf(state)) throw new Error('restored another state')
     const beforeRows = heapBytes()
     const rows = plainRows(state)
     const rowBytes = heapBytes() - beforeRows
     const limit = await saveAndRestore(
       join(dir, 'rows'),
-      () => rows,
+      () => Promise.resolve(encodeMsgpack(rows)),
       value => value
     )
     const facts = { endpoints: state.endpointCount, networks: state.networkCount }
@@ -86,21 +88,54 @@ function plainRows(state: ClusterState): unknown[] {
 
 async function saveAndRestore(
   path: string,
-  encode: () => unknown,
+  encode: () => Promise<Uint8Array>,
   decode: (value: unknown) => unknown
 ): Promise<{ readonly restored: unknown; readonly figures: Figures }> {
+  const stalls = new Stalls()
   const saving = performance.now()
-  const bytes = encodeMsgpack(encode())
+  await stalls.settle()
+  const bytes = await encode()
   const encoded = performance.now()
   const file = await open(path, 'wx')
   await file.writeFile(bytes)
   await file.sync()
   await file.close()
   const saveMs = performance.now() - saving
-  say(`encoded in ${(encoded - saving).toFixed(0)} ms, saved in ${saveMs.toFixed(0)} ms`)
+  const maxStallMs = await stalls.end()
+  say(
+    `encoded in ${(encoded - saving).toFixed(0)} ms, saved in ${saveMs.toFixed(0)} ms, stall ${maxStallMs.toFixed(0)} ms`
+  )
   const restoring = performance.now()
   const restored = decode(decodeMsgpack(await readFile(path)))
-  return { restored, figures: { snapshotBytes: bytes.byteLength, saveMs, restoreMs: performance.now() - restoring } }
+  return {
+    restored,
+    figures: { snapshotBytes: bytes.byteLength, saveMs, restoreMs: performance.now() - restoring, maxStallMs }
+  }
+}
+
+/** The longest time for which the event loop gave nobody a turn. */
+class Stalls {
+  #last = performance.now()
+  #longest = 0
+  readonly #timer = setInterval(() => this.#turn(), 1)
+
+  /** Begins after a turn, so that what was before does not count. */
+  async settle(): Promise<void> {
+    await new Promise(resolve => setTimeout(resolve, 5))
+    this.#longest = 0
+  }
+
+  async end(): Promise<number> {
+    await new Promise(resolve => setTimeout(resolve, 5))
+    clearInterval(this.#timer)
+    return this.#longest
+  }
+
+  #turn(): void {
+    const now = performance.now()
+    this.#longest = Math.max(this.#longest, now - this.#last)
+    this.#last = now
+  }
 }
 
 setFlagsFromString('--expose-gc')

@@ -3,7 +3,7 @@
 import { startApi } from '#api/server.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { digestOf } from '#allocator/digest.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
@@ -25,7 +25,7 @@ import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
 import { interfaceIndex } from '#platform/libc.ts'
 import type { Logger } from '#platform/log.ts'
-import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import { decodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
@@ -42,6 +42,7 @@ import { LocalEndpoints } from './local-endpoints.ts'
 import { NetworkTotals } from './network-totals.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
+import { stateBytes } from './state-bytes.ts'
 import { networksOfCommand } from './touched.ts'
 import { VERSION } from '#platform/version.ts'
 
@@ -142,7 +143,7 @@ export class Agent {
       machine: {
         apply: (index, request) => this.#apply(index, request),
         skip: index => this.#skip(index),
-        snapshot: () => encodeMsgpack(encodeState(this.state)),
+        snapshot: () => stateBytes(this.state),
         restore: data => {
           this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
           this.reconciler.wake()
@@ -324,8 +325,11 @@ export class Agent {
     const { command } = request
     const touched = networksOfCommand(this.state, command)
     if (touched === 'all') this.reconciler.wake()
-    else for (const vni of touched) this.#touched.add(vni)
+    const before = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
     const outcome = this.state.apply(index, request)
+    // Of a network that is not here, before or after, this host has nothing that could change.
+    const after = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
+    for (const vni of [...before, ...after]) this.#touched.add(vni)
     this.digests.applied(index)
     this.events.tell(() =>
       changeEvent({
@@ -337,6 +341,10 @@ export class Agent {
       })
     )
     return outcome
+  }
+
+  #isHere(vni: Vni): boolean {
+    return this.state.isOnHost(vni, this.self)
   }
 
   #skip(index: LogIndex): void {

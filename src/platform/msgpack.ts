@@ -9,6 +9,28 @@ export function encodeMsgpack(value: unknown): Buffer {
   return packr.pack(value)
 }
 
+/** What stands before the elements of an array that is put together from encoded pieces. */
+export function msgpackArrayHeader(length: number): Buffer {
+  return header(0xdd, length)
+}
+
+/** What stands before the keys and values of a map that is put together from encoded pieces. */
+export function msgpackMapHeader(size: number): Buffer {
+  return header(0xdf, size)
+}
+
+/** The elements of an array, one after the other, without what stands before them. */
+export function encodeMsgpackElements(values: readonly unknown[]): Buffer {
+  const bytes = encodeMsgpack(values)
+  return bytes.subarray(values.length < 16 ? 1 : values.length < 65_536 ? 3 : 5)
+}
+
+function header(type: number, count: number): Buffer {
+  const bytes = Buffer.alloc(5, type)
+  bytes.writeUInt32BE(count, 1)
+  return bytes
+}
+
 /** @throws ERR_PEER, or the code that says where else the bytes came from, when they are not one value */
 export function decodeMsgpack(bytes: Uint8Array, code: ErrorCode = 'ERR_PEER'): unknown {
   try {

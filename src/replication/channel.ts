@@ -49,20 +49,14 @@ export class Channel {
     const ahead = this.#stream.writeBufferLength + this.#waitingBytes
     if (ahead + payload.byteLength > MAX_WAITING_BYTES) return false
     const frame = encodeFrame(payload)
-    if (this.#waiting.push(frame) === 1) setImmediate(() => this.#flush())
+    if (this.#waiting.push(frame) === 1) setImmediate(() => this.flush())
     this.#waitingBytes += frame.byteLength
-    if (this.#waitingBytes >= FLUSH_BYTES) this.#flush()
+    if (this.#waitingBytes >= FLUSH_BYTES) this.flush()
     return true
   }
 
-  close(reason: VxmeshError | null): void {
-    if (this.#closed) return
-    this.#reason = reason
-    this.#stream.abort(reason ?? new Error('closed'))
-    this.#finish()
-  }
-
-  #flush(): void {
+  /** Hands on what waits now, for a caller who knows that nothing follows. */
+  flush(): void {
     const frames = this.#waiting
     if (frames.length === 0 || this.#closed || this.#stream.status !== 'open') return
     this.#waiting = []
@@ -72,6 +66,13 @@ export class Channel {
     } catch (err) {
       this.close(asVxmeshError(err))
     }
+  }
+
+  close(reason: VxmeshError | null): void {
+    if (this.#closed) return
+    this.#reason = reason
+    this.#stream.abort(reason ?? new Error('closed'))
+    this.#finish()
   }
 
   #finish(): void {

@@ -16,7 +16,7 @@ import type { Rpc } from './rpc.ts'
 /** Bytes of entries in one message: gossip is copied along many paths, so large ranges go by stream instead. */
 const MAX_MESSAGE_BYTES = 48 * 1024
 /** The least time between two messages: a busy leader's entries share one, and its signature and copies. */
-const GATHER_MS = 3
+const GATHER_MS = 10
 /** How often a quiet leader repeats its commit index, so that a lost last message is noticed. */
 const BEAT_MS = 500
 const FETCH_RETRY_MS = 200

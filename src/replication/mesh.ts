@@ -6,7 +6,6 @@ import { identify } from '@libp2p/identify'
 import type { PeerId as Libp2pPeerId, PrivateKey, Stream } from '@libp2p/interface'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -15,7 +14,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Logger } from '#platform/log.ts'
-import { widenCipherMemory } from './cipher-memory.ts'
+import { clusterProtector } from './protector.ts'
 
 export type PeerAddress = { readonly address: Ipv4; readonly port: number }
 
@@ -53,7 +52,6 @@ export class Mesh {
 
   /** @throws ERR_PEER when the port cannot be bound */
   static async start(options: MeshOptions): Promise<Mesh> {
-    if (options.preSharedKey !== null) widenCipherMemory()
     const known = (peer: Libp2pPeerId): boolean => options.isKnown(peer.toString() as PeerId)
     try {
       const node = await createLibp2p<Services>({
@@ -62,9 +60,7 @@ export class Mesh {
         transports: [tcp({ inboundSocketInactivityTimeout: 60_000, outboundSocketInactivityTimeout: 60_000 })],
         connectionEncrypters: [noise()],
         streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
-        ...(options.preSharedKey === null
-          ? {}
-          : { connectionProtector: preSharedKey({ psk: swarmKey(options.preSharedKey) }) }),
+        ...(options.preSharedKey === null ? {} : { connectionProtector: clusterProtector(options.preSharedKey) }),
         connectionManager: {
           maxConnections: 2_048,
           inboundConnectionThreshold: 50,
@@ -178,11 +174,6 @@ export class Mesh {
   async stop(): Promise<void> {
     await this.#node.stop()
   }
-}
-
-/** libp2p's text form of a pre-shared key (its specification "Private Networks v1"). */
-function swarmKey(key: Uint8Array): Uint8Array {
-  return Buffer.from(`/key/swarm/psk/1.0.0/\n/base16/\n${Buffer.from(key).toString('hex')}\n`)
 }
 
 function peerError(peer: PeerId, cause: unknown): VxmeshError {

@@ -8,6 +8,7 @@ import type { Logger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
 import type { Mesh } from './mesh.ts'
+import { Outbox } from './outbox.ts'
 import { decodeRaftMessage, encodeRaftMessage } from './raft-codec.ts'
 
 const PROTOCOL = '/vxmesh/raft/1'
@@ -15,6 +16,8 @@ const BACKOFF_MIN_MS = 50
 const BACKOFF_MAX_MS = 1_000
 /** Frames that wait for a channel, the newest; a leader repeats one a heartbeat, and a dial is given two seconds. */
 const MAX_HELD = 16
+/** So long a bare append-request waits for one with entries, which comes soon where there is work. */
+const BARE_MS = 3
 /** What the system says when nobody is there. A time that ran out says nothing. */
 const BROKEN: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
 
@@ -24,6 +27,9 @@ type Link = {
   retryAtMs: number
   backoffMs: number
   held: Uint8Array[]
+  readonly outbox: Outbox
+  /** Of what waits in the outbox: at the end of the turn, or a little later. */
+  leaving: 'at once' | NodeJS.Timeout | null
 }
 
 export type RaftTransportOptions = {
@@ -70,25 +76,51 @@ export class RaftTransport {
     })
   }
 
+  /** What the core says in one turn leaves in one write. */
   send(message: Message): void {
     const link = this.#linkTo(message.to)
-    const frame = encodeRaftMessage(message)
-    if (link.channel?.send(frame) === true || link.channel !== null) return
-    if (!link.opening && monotonicMs() < link.retryAtMs) return
-    link.held.push(frame)
-    if (link.held.length > MAX_HELD) link.held.shift()
-    if (!link.opening) void this.#open(message.to, link)
+    link.outbox.push(message)
+    if (link.leaving === 'at once') return
+    if (link.outbox.urgent) {
+      if (link.leaving !== null) clearTimeout(link.leaving)
+      link.leaving = 'at once'
+      queueMicrotask(() => this.#flush(message.to, link))
+    } else link.leaving ??= setTimeout(() => this.#flush(message.to, link), BARE_MS)
   }
 
   stop(): void {
     this.#stopped = true
-    for (const link of this.#links.values()) link.channel?.close(null)
+    for (const link of this.#links.values()) {
+      if (link.leaving !== null && link.leaving !== 'at once') clearTimeout(link.leaving)
+      link.channel?.close(null)
+    }
+  }
+
+  #flush(peer: PeerId, link: Link): void {
+    link.leaving = null
+    const frames = link.outbox.take().map(encodeRaftMessage)
+    if (link.channel !== null) {
+      for (const frame of frames) link.channel.send(frame)
+      link.channel.flush()
+      return
+    }
+    if (this.#stopped || (!link.opening && monotonicMs() < link.retryAtMs)) return
+    link.held = [...link.held, ...frames].slice(-MAX_HELD)
+    if (!link.opening) void this.#open(peer, link)
   }
 
   #linkTo(peer: PeerId): Link {
     let link = this.#links.get(peer)
     if (link === undefined) {
-      link = { channel: null, opening: false, retryAtMs: 0, backoffMs: BACKOFF_MIN_MS, held: [] }
+      link = {
+        channel: null,
+        opening: false,
+        retryAtMs: 0,
+        backoffMs: BACKOFF_MIN_MS,
+        held: [],
+        outbox: new Outbox(),
+        leaving: null
+      }
       this.#links.set(peer, link)
     }
     return link
@@ -108,6 +140,7 @@ export class RaftTransport {
       link.channel = channel
       this.#forgive(link)
       for (const frame of link.held) channel.send(frame)
+      channel.flush()
     } catch (err) {
       this.#options.logger.debug({ peer, err }, 'raft channel cannot be opened')
       link.retryAtMs = monotonicMs() + link.backoffMs

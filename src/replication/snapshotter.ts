@@ -2,15 +2,18 @@
 // than a bound and than half of that snapshot, so that neither log nor work grows without end.
 
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
-import type { Snapshot } from '#raft/types.ts'
+import type { Snapshot, SnapshotMeta } from '#raft/types.ts'
 import type { SnapshotStore } from './snapshot-store.ts'
 import type { Wal } from './wal.ts'
+
+/** What it is of is fixed; its bytes come in their time. */
+export type TakenSnapshot = { readonly meta: SnapshotMeta; readonly data: Promise<Uint8Array> }
 
 export type SnapshotterOptions = {
   readonly wal: Wal
   readonly snapshots: SnapshotStore
   /** The applied state, and what it stands for; null when that cannot be said now. Called right after entries are applied. */
-  readonly take: () => Snapshot | null
+  readonly take: () => TakenSnapshot | null
   /** It is durable. */
   readonly taken: (snapshot: Snapshot) => void
   readonly failed: (err: VxmeshError) => void
@@ -48,13 +51,14 @@ export class Snapshotter {
   }
 
   /** A failed save has changed nothing: the log is kept whole, and the next chance is after as many entries again. */
-  async #save(snapshot: Snapshot): Promise<void> {
+  async #save({ meta, data: coming }: TakenSnapshot): Promise<void> {
     const { wal, snapshots, taken, failed } = this.#options
     try {
-      await snapshots.save(snapshot.meta, snapshot.data)
-      this.#lastBytes = snapshot.data.byteLength
-      taken(snapshot)
-      await wal.compact(snapshot.meta.lastIndex)
+      const data = await coming
+      await snapshots.save(meta, data)
+      this.#lastBytes = data.byteLength
+      taken({ meta, data })
+      await wal.compact(meta.lastIndex)
     } catch (err) {
       failed(asVxmeshError(err))
     }

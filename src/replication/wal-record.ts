@@ -109,7 +109,9 @@ export function decodeRecords(body: Buffer): LogRecord[] {
 
 function decodeRecord(kind: LogRecord['kind'] | undefined, payload: Buffer): LogRecord {
   if (kind === undefined) throw unknownRecord()
-  return kind === 'entry' ? { kind, entry: decodeEntry(payload) } : recordOf(kind, decodeMsgpack(payload, 'ERR_STORAGE'))
+  return kind === 'entry'
+    ? { kind, entry: decodeEntry(payload) }
+    : recordOf(kind, decodeMsgpack(payload, 'ERR_STORAGE'))
 }
 
 function decodeEntry(payload: Buffer): Entry {

@@ -46,10 +46,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   'src/config': shell(['src/model', 'src/platform'], ['zod', 'yaml']),
   'src/replication': shell(
     ['src/model', 'src/raft', 'src/platform'],
-    ['libp2p', '@libp2p/', '@chainsafe/libp2p-gossipsub', '@multiformats/multiaddr', 'xsalsa20']
+    ['libp2p', '@libp2p/', '@chainsafe/libp2p-gossipsub', '@multiformats/multiaddr']
   ),
   'src/replication/feed-order.ts': pure('src/model', 'src/raft'),
   'src/replication/frame.ts': pure('src/model'),
+  'src/replication/outbox.ts': pure('src/model', 'src/raft'),
   'src/cni': { rooms: ['src/model'], packages: ['zod'], pure: true },
   'src/api': shell(['src/model', 'src/platform', 'src/cni'], ['fastify', 'zod']),
   'src/zmq': shell(['src/model', 'src/platform', 'src/api/agent-port.ts'], ['zeromq']),
