@@ -13,6 +13,8 @@ import type { Network } from '#model/network.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -26,6 +28,7 @@ import { Collector } from './collector.ts'
 import type { Reading } from './counters.ts'
 import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
 import { isReady } from './figures.ts'
+import { kvPage, kvValue, type KvPageRange } from './kv.ts'
 import { networkOfNamespace } from './namespaces.ts'
 import { KeyedSerial } from './serial.ts'
 import { monotonicMs } from '#platform/clock.ts'
@@ -209,6 +212,14 @@ export class AgentApi implements AgentPort {
 
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName> {
     return networkOfNamespace(this.#agent, namespace, chosen)
+  }
+
+  kvList(range: KvPageRange): Promise<KvPageView> {
+    return Promise.resolve(kvPage(this.#agent.state, range))
+  }
+
+  async kvGet(key: string): Promise<KvEntryView> {
+    return Promise.resolve(kvValue(this.#agent.state, key))
   }
 
   async raftPeers(): Promise<readonly RaftPeerView[]> {

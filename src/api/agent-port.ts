@@ -9,6 +9,8 @@ import type { Mac } from '#model/mac.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -84,6 +86,11 @@ export type AgentPort = {
   namespaceList(): Promise<readonly NamespaceView[]>
   /** The network for a pod of the namespace, or the one that it chose. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
+
+  /** Keys that start with the prefix, after a key, ascending; at most `limit`. */
+  kvList(range: { readonly prefix: string; readonly after: string; readonly limit: number }): Promise<KvPageView>
+  /** @throws ERR_KEY_NOT_FOUND */
+  kvGet(key: string): Promise<KvEntryView>
 
   hostList(): Promise<readonly HostView[]>
   hostShow(name: HostName): Promise<HostView>

@@ -53,6 +53,14 @@ export const force = z
   .default('false')
   .transform(text => text === 'true')
 
+/** A page of the key-value view; the longest key has 200 characters or so. */
+export const kvPrefix = text.default('')
+export const kvLimit = z
+  .string()
+  .regex(/^[1-9][0-9]{0,2}$|^1000$/, 'must be a whole number from 1 to 1000')
+  .default('500')
+  .transform(Number)
+
 export const networkUpdateBody = z.strictObject({ egressRate: rate.optional() })
 
 export const endpointAttachBody = z

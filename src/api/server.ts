@@ -17,6 +17,8 @@ import {
   force,
   ifname,
   joinBody,
+  kvLimit,
+  kvPrefix,
   namespaceMapBody,
   namespaceName,
   networkCreateBody,
@@ -82,6 +84,7 @@ export function buildApi(
   networkRoutes(server, agent)
   endpointRoutes(server, agent)
   namespaceRoutes(server, agent)
+  kvRoutes(server, agent)
   cniRoute(server, agent)
   return server
 }
@@ -164,6 +167,18 @@ function namespaceRoutes(server: FastifyInstance, agent: AgentPort): void {
     return agent.namespaceMap({ namespace: name(r), network, grants: grantsOf(network, grants) })
   })
   server.delete<Named>('/v1/namespaces/:name', r => agent.namespaceUnmap(name(r)))
+}
+
+function kvRoutes(server: FastifyInstance, agent: AgentPort): void {
+  type Page = { Querystring: { prefix?: string; after?: string; limit?: string } }
+  server.get<Page>('/v1/kv', ({ query }) =>
+    agent.kvList({
+      prefix: check(kvPrefix, query.prefix, 'prefix'),
+      after: check(kvPrefix, query.after, 'after'),
+      limit: check(kvLimit, query.limit, 'limit')
+    })
+  )
+  server.get<{ Params: { '*': string } }>('/v1/kv/*', ({ params }) => agent.kvGet(check(kvPrefix, params['*'], 'key')))
 }
 
 /** Without the keys that are undefined: absent and undefined are different things to our types. */

@@ -8,6 +8,7 @@ import { clusterCommands } from './cluster-commands.ts'
 import { cniCommands } from './cni-commands.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
+import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { render, type Format } from './output.ts'
@@ -102,6 +103,7 @@ export function commandTree(p: {
   networkCommands(program, context)
   endpointCommands(program, context)
   namespaceCommands(program, context)
+  kvCommands(program, context)
   cniCommands(program, context)
   eventsCommand(program, context)
   inheritSettings(program, io)

@@ -5,6 +5,7 @@ import { formatRate } from '#model/quantity.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -119,6 +120,21 @@ export function raftPeersTable(rows: readonly RaftPeerView[]): string {
   )
 }
 
+export function kvTable(rows: readonly KvEntryView[]): string {
+  return table(
+    [
+      ['KEY', r => r.key],
+      ['VALUE', r => summary(r.value)]
+    ],
+    rows
+  )
+}
+
+export function kvFacts({ key, value }: KvEntryView): string {
+  const pairs = Object.entries(value).map(([name, inner]) => [name, plain(inner)] as const)
+  return facts([['key', key] as const, ...pairs])
+}
+
 /** What is wrong comes first. */
 export function statusFacts(s: StatusView): string {
   const { raft, members, overlay } = s
@@ -145,6 +161,24 @@ export function statusFacts(s: StatusView): string {
     ['overlay', `${overlay.driver}, drift ${overlay.drift}`]
   ]
   return facts(pairs)
+}
+
+/** What a value is about, on one line; all of it is in `kv get`. */
+function summary(value: KvEntryView['value']): string {
+  const all = (...names: string[]): string => names.map(name => plain(value[name])).join(' ')
+  if ('set' in value) return `${plain(value['used'])} of ${plain(value['size'])} used`
+  if ('containerId' in value) return all('address', 'host')
+  if ('subnet' in value) return all('vni', 'subnet')
+  if ('vtep' in value) return all('vtep', 'role')
+  return plain(value['network'])
+}
+
+/** A text as it is, a list of runs as 1-5 9-9, anything else as JSON. */
+function plain(value: unknown): string {
+  if (typeof value === 'string') return value
+  const isRun = (run: unknown): run is readonly unknown[] => Array.isArray(run) && run.length === 2
+  if (Array.isArray(value) && value.every(isRun)) return value.map(run => run.map(String).join('-')).join(' ')
+  return JSON.stringify(value)
 }
 
 /** What was asked for, and what the kernel does instead, if it does. */

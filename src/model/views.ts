@@ -76,6 +76,15 @@ export type HostView = {
   readonly version: string
 }
 
+/** One key of the paper's view, with its value in the outside form. */
+export type KvEntryView = { readonly key: string; readonly value: Readonly<Record<string, unknown>> }
+
+export type KvPageView = {
+  readonly entries: readonly KvEntryView[]
+  /** The last key of this page when there are more behind it, to be given as `after`. */
+  readonly next: string | null
+}
+
 export type RaftPeerView = {
   readonly name: string
   readonly peerId: string

@@ -1,6 +1,7 @@
 // An agent without a network: what the doors ask is answered by the real state machine, or refused as a test says.
 
 import { Caller, makeHost } from '../allocator/fixtures.ts'
+import { kvPage, kvValue } from '#agent/kv.ts'
 import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/views.ts'
 import type { Command, Result } from '#model/command.ts'
@@ -12,6 +13,8 @@ import { PROTOCOL_VERSION } from '#model/member.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -187,6 +190,14 @@ export class StateAgent implements AgentPort {
         matchIndex: this.caller.index
       }))
     )
+  }
+
+  kvList(range: { prefix: string; after: string; limit: number }): Promise<KvPageView> {
+    return this.#answer(range, () => kvPage(this.caller.state, range))
+  }
+
+  kvGet(key: string): Promise<KvEntryView> {
+    return this.#answer({ key }, () => kvValue(this.caller.state, key))
   }
 
   async raftAdd(name: HostName): Promise<readonly RaftPeerView[]> {

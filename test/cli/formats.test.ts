@@ -44,6 +44,14 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['endpoint list', ENDPOINT, /^NETWORK +CONTAINER +NAME +IFNAME +HOST +ADDRESS +RX +TX\n/],
   ['endpoint list --network red', ENDPOINT, /\nred +web +shop +eth0 +h1 +10.1.0.2\/24 +- +-\n$/],
   ['endpoint show web', ENDPOINT, /address +10.1.0.2\/24 via 10.1.0.1\n/],
+  [
+    'kv list',
+    ['key', 'value'],
+    /^KEY +VALUE\nendpoint\/red\/web\/eth0 +10.1.0.2 h1\n[^]*\nvlanStore +\d+ of 16777216 used\n$/
+  ],
+  ['kv list ipStore/', ['key', 'value'], /^KEY +VALUE\nipStore\/blue +0 of 65536 used\nipStore\/red +1 of 256 used\n$/],
+  ['kv get endpoint/red/web/eth0', ['key', 'value'], /^key +endpoint\/red\/web\/eth0\nnetwork +red\n/],
+  ['kv get ipStore/red', ['key', 'value'], /\nset +10.1.0.0-10.1.0.2 10.1.0.255-10.1.0.255\n/],
   ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
   ['network delete blue', NETWORK, /^network blue deleted\n$/],
   ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
