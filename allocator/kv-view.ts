@@ -81,7 +81,7 @@ function* groups(state: ClusterState): Generator<Group> {
     const { byAddress } = table
     yield { start, keys: () => each(byAddress.values(), endpointKvKey, endpoint => endpointValue(state, endpoint)) }
   }
-  yield { start: 'host/', keys: () => each(state.hosts(), ({ name }) => `host/${name}`, hostValue) }
+  yield { start: 'host/', keys: () => each(named(state), ({ name }) => `host/${name}`, hostValue) }
   const ofPool = ({ network }: NetworkTable): string => `ipStore/${network.name}`
   yield {
     start: 'ipStore/',
@@ -106,6 +106,11 @@ function* groups(state: ClusterState): Generator<Group> {
         () => vniBits(state, MAX_RUNS_LISTED)
       )
   }
+}
+
+/** A key is one host's: what is vacant under the name of another host is not listed. */
+function named(state: ClusterState): Host[] {
+  return [...state.hosts()].filter(host => state.hostByName(host.name) === host)
 }
 
 function* each<Row>(

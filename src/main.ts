@@ -17,6 +17,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
     columns: process.stdout.columns
   },
   version: VERSION,
+  backup: () => import('#agent/backup.ts'),
   runAgent: async (config, keys) => {
     const { runAgent } = await import('#agent/run.ts')
     return runAgent(config, keys)

@@ -92,6 +92,9 @@ export type AgentPort = {
   /** @throws ERR_KEY_NOT_FOUND */
   kvGet(key: string): Promise<KvEntryView>
 
+  /** The bytes of a backup, of now; or, `stale`, of what this host has. @throws ERR_NO_QUORUM */
+  snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>>
+
   hostList(): Promise<readonly HostView[]>
   hostShow(name: HostName): Promise<HostView>
   hostRemove(name: HostName): Promise<HostView>

@@ -6,7 +6,6 @@ import { CNI_CALL } from './cni-route.ts'
 import {
   endpointAttachBody,
   endpointUpdateBody,
-  force,
   ifname,
   joinBody,
   kvLimit,
@@ -14,7 +13,8 @@ import {
   networkCreateBody,
   networkName,
   namespaceMapBody,
-  networkUpdateBody
+  networkUpdateBody,
+  yes
 } from './schemas.ts'
 import { VIEWS, type ViewName } from './view-schemas.ts'
 
@@ -56,6 +56,12 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     query: { prefix: kvPrefix, after: kvPrefix, limit: kvLimit }
   },
   'GET /v1/kv/*': { does: 'The value of one key, slashes and all', answer: 'KvEntry' },
+  'GET /v1/snapshot': {
+    does: 'A backup of the whole state; with stale=true of what this host has, without asking the leader',
+    answer: 'Image',
+    query: { stale: yes },
+    type: 'application/octet-stream'
+  },
   'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', carries: CNI_CALL },
   'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
@@ -65,7 +71,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'DELETE /v1/networks/:name': {
     does: 'Deletes a network; one with endpoints by force alone',
     answer: 'Network',
-    query: { force }
+    query: { force: yes }
   },
   'GET /v1/endpoints': {
     does: 'All endpoints, or those of a network',

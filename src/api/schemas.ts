@@ -47,8 +47,8 @@ export const networkCreateBody = z.strictObject({
   requestId
 })
 
-/** A query's `force`; absent is no. */
-export const force = z
+/** A query's `force` or `stale`; absent is no. */
+export const yes = z
   .enum(['true', 'false'], 'must be true or false')
   .default('false')
   .transform(text => text === 'true')

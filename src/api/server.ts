@@ -1,5 +1,6 @@
 // The HTTP/JSON API on the UNIX socket (contract 6.4). A door only: it checks, asks the agent, and answers.
 
+import { Readable } from 'node:stream'
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
@@ -14,7 +15,6 @@ import {
   check,
   endpointAttachBody,
   endpointUpdateBody,
-  force,
   ifname,
   joinBody,
   kvLimit,
@@ -23,7 +23,8 @@ import {
   namespaceName,
   networkCreateBody,
   networkName,
-  networkUpdateBody
+  networkUpdateBody,
+  yes
 } from './schemas.ts'
 import { prepareSocket } from './socket-file.ts'
 
@@ -85,6 +86,7 @@ export function buildApi(
   endpointRoutes(server, agent)
   namespaceRoutes(server, agent)
   kvRoutes(server, agent)
+  snapshotRoute(server, agent)
   cniRoute(server, agent)
   return server
 }
@@ -123,7 +125,7 @@ function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.patch<Named>('/v1/networks/:name', r =>
     agent.networkUpdate(name(r), compact(check(networkUpdateBody, r.body)))
   )
-  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), check(force, r.query.force, 'force')))
+  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), check(yes, r.query.force, 'force')))
 }
 
 function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
@@ -179,6 +181,13 @@ function kvRoutes(server: FastifyInstance, agent: AgentPort): void {
     })
   )
   server.get<{ Params: { '*': string } }>('/v1/kv/*', ({ params }) => agent.kvGet(check(kvPrefix, params['*'], 'key')))
+}
+
+function snapshotRoute(server: FastifyInstance, agent: AgentPort): void {
+  server.get<{ Querystring: { stale?: string } }>('/v1/snapshot', async ({ query }, reply) => {
+    const chunks = await agent.snapshotSave(check(yes, query.stale, 'stale'))
+    return reply.type('application/octet-stream').send(Readable.from(chunks))
+  })
 }
 
 /** Without the keys that are undefined: absent and undefined are different things to our types. */

@@ -105,6 +105,7 @@ const status = z.strictObject({
   cluster: z.string().nullable(),
   version: z.string(),
   ready: z.boolean(),
+  trouble: z.string().nullable().describe('What keeps this host from its place in a cluster'),
   raft: z.strictObject({
     role: z.enum(['leader', 'follower', 'candidate', 'client', 'waiting']),
     term: count,
@@ -144,6 +145,7 @@ export const VIEWS = {
   KvEntry: kvEntry,
   KvPage: kvPage,
   Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
+  Image: z.string().meta({ format: 'binary' }).describe('The bytes of a file for `vxmesh snapshot restore`'),
   Joined: z.strictObject({ joined: count }),
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),

@@ -19,9 +19,16 @@ export class ApiClient {
 
   /** @throws ERR_AGENT_UNREACHABLE, ERR_TIMEOUT, or the agent's own error */
   async call(method: Method, path: string, body?: unknown): Promise<unknown> {
-    const { status, text } = await this.#exchange(method, path, body)
-    if (status < 300) return parse(text)
-    throw errorOf(status, text)
+    const { status, bytes } = await this.#exchange(method, path, body)
+    if (status < 300) return parse(bytes.toString())
+    throw errorOf(status, bytes.toString())
+  }
+
+  /** What is no JSON, whole. @throws as `call` does */
+  async bytes(path: string): Promise<Buffer> {
+    const { status, bytes } = await this.#exchange('GET', path, undefined)
+    if (status < 300) return bytes
+    throw errorOf(status, bytes.toString())
   }
 
   /** A stream of lines until either end closes it; empty ones are only signs of life. @throws as `call` does */
@@ -42,14 +49,14 @@ export class ApiClient {
     }
   }
 
-  #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; text: string }> {
+  #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; bytes: Buffer }> {
     const payload = body === undefined ? undefined : JSON.stringify(body)
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
       const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: TIMEOUT_MS }, res => {
         const chunks: Buffer[] = []
         res.on('data', (chunk: Buffer) => chunks.push(chunk))
-        res.on('end', () => resolve({ status: res.statusCode ?? 500, text: Buffer.concat(chunks).toString() }))
+        res.on('end', () => resolve({ status: res.statusCode ?? 500, bytes: Buffer.concat(chunks) }))
         res.on('error', err => reject(this.#unreachable(err)))
       })
       req.on('timeout', () => {

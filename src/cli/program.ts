@@ -12,6 +12,7 @@ import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { render, type Format } from './output.ts'
+import { snapshotCommands, type BackupTools } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
 
 export type CliIo = {
@@ -43,12 +44,18 @@ export type CommandContext = {
   readonly formatOf: (command: Command) => Format
   /** Where that agent listens. */
   readonly socketOf: (command: Command) => string
+  readonly backup: () => Promise<BackupTools>
 }
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
 export async function runCli(
   argv: readonly string[],
-  p: { readonly io: CliIo; readonly version: string; readonly runAgent: RunAgent }
+  p: {
+    readonly io: CliIo
+    readonly version: string
+    readonly runAgent: RunAgent
+    readonly backup: () => Promise<BackupTools>
+  }
 ): Promise<ExitCode> {
   const { io } = p
   let code: ExitCode = 0
@@ -57,6 +64,7 @@ export async function runCli(
     io,
     client,
     formatOf,
+    backup: p.backup,
     socketOf: command => socketOf(command, io),
     show: async (command, ask, human) => {
       const output = formatOf(command)
@@ -104,6 +112,7 @@ export function commandTree(p: {
   endpointCommands(program, context)
   namespaceCommands(program, context)
   kvCommands(program, context)
+  snapshotCommands(program, context)
   cniCommands(program, context)
   eventsCommand(program, context)
   inheritSettings(program, io)

@@ -10,6 +10,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  SnapshotView,
   StatusView
 } from '#model/views.ts'
 import { facts, table } from './output.ts'
@@ -135,10 +136,26 @@ export function kvFacts({ key, value }: KvEntryView): string {
   return facts([['key', key] as const, ...pairs])
 }
 
+export function snapshotFacts(s: SnapshotView): string {
+  return facts([
+    ['file', s.file],
+    ['bytes', `${s.bytes}, form ${s.version}`],
+    ['cluster', s.cluster],
+    ['index', `${s.index}, term ${s.term}`],
+    ['digest', s.digest],
+    ['servers', s.servers.join(' ')],
+    ['hosts', `${s.hosts}`],
+    ['networks', `${s.networks}`],
+    ['endpoints', `${s.endpoints}`],
+    ['namespaces', `${s.namespaces}`]
+  ])
+}
+
 /** What is wrong comes first. */
 export function statusFacts(s: StatusView): string {
   const { raft, members, overlay } = s
   const troubles = [
+    ...(s.trouble === null ? [] : [s.trouble]),
     ...(s.ready ? [] : ['this host is not ready']),
     ...(raft.leader === null ? ['no leader is known: changes are not possible'] : []),
     ...(members.failed > 0 ? [`${members.failed} members have failed: vxmesh members`] : []),

@@ -19,9 +19,12 @@ import { configurationAfter, mustTakePart, takesPart } from './place.ts'
 import { Proposer, servePropose, type Applied } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
+import { askReadIndex, serveReadIndex } from './read-index.ts'
 import { Rpc } from './rpc.ts'
+import { plantSeed, serveSeed, takeSeed, type Seed } from './seed.ts'
 import { askPlace, ServerChanges, serveServerChanges } from './server-changes.ts'
 import { Snapshotter } from './snapshotter.ts'
+import type { Snapshot as SnapshotFile } from './snapshot-file.ts'
 import { openStorage, type Storage } from './storage.ts'
 import { UnsettledTail } from './unsettled-tail.ts'
 import type { Origin } from './wal-record.ts'
@@ -48,12 +51,16 @@ export type ReplicatorOptions = {
   readonly dataDir: string
   /** Bytes of entries after which the state is saved and the log before it let go. */
   readonly snapshotBytes: number
+  /** A restored backup that waits for its cluster. */
+  readonly seed: Seed | null
   /** Log and snapshots; closed by `stop`. */
   readonly storage: Storage
   readonly machine: StateMachine
   readonly members: () => readonly Member[]
   /** This host has become part of a cluster. */
   readonly belongs: (clusterId: ClusterId) => void
+  /** This host has got the restored backup of others. */
+  readonly holdsSeed: (id: string) => void
   /** This host's part in consensus, or the leader as it knows it, has changed. */
   readonly roleChanged: (change: RoleChange) => void
   readonly fatal: (err: Error) => void
@@ -99,8 +106,11 @@ export class Replicator {
   #leaderChanges = 0
   #review: NodeJS.Timeout | null = null
   #deciding = false
-  /** The voters with whom this process would have founded a cluster; what others were told when they asked. */
-  #wouldFound: string | null = null
+  /** The cluster that this process would have founded; what others were told when they asked. */
+  #wouldFound: ClusterId | null = null
+  #seed: Seed | null
+  /** Why this host belongs to no cluster yet. */
+  #waitsFor: string | null = null
   #asking = false
   /** The committed index at which others knew this host to be removed; until it is there, the log says otherwise. */
   #removedAt = 0 as LogIndex
@@ -111,6 +121,7 @@ export class Replicator {
     this.#storage = options.storage
     this.#snapshotter = this.#newSnapshotter()
     this.#origin = options.storage.recovered.origin
+    this.#seed = options.seed
     this.#rpc = new Rpc(options.mesh)
     this.#changes = new ServerChanges({
       rpc: this.#rpc,
@@ -132,6 +143,8 @@ export class Replicator {
   async start(): Promise<void> {
     serveFetch(this.#rpc, () => this.#pageSource())
     serveBootstrap(this.#rpc, { decision: () => this.#decision(), origin: () => this.#origin })
+    serveSeed(this.#rpc, () => this.#seed)
+    serveReadIndex(this.#rpc, () => this.#raft)
     servePropose(this.#rpc, {
       proposeHere: () => (this.#raft === null ? null : request => this.#proposeHere(request)),
       check: parseRequest
@@ -181,6 +194,33 @@ export class Replicator {
    */
   async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
     return this.#proposer.propose(command)
+  }
+
+  /**
+   * The applied state as a snapshot; of what was committed before the call when its index is at least `readIndex`.
+   * @throws ERR_BUSY when this host belongs to no cluster
+   */
+  image(): SnapshotFile {
+    if (this.#origin === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
+    const meta = { lastIndex: this.#applied, lastTerm: this.#appliedTerm, configuration: this.#configuration }
+    return { clusterId: this.#origin.clusterId, meta, data: this.#options.machine.snapshot() }
+  }
+
+  /** An index up to which everything that was committed before the call reaches. @throws ERR_NO_QUORUM */
+  readIndex(): Promise<LogIndex> {
+    return askReadIndex(this.#rpc, { leader: this.status().leader, self: this.#options.self, raft: this.#raft })
+  }
+
+  /** What keeps this host from having its place in a cluster, in words; null for nothing that it knows of. */
+  get trouble(): string | null {
+    if (this.#origin === null) return this.#waitsFor
+    const foreign = this.#options.members().find(m => m.status === 'alive' && m.role === 'server' && this.#isForeign(m))
+    if (foreign === undefined || this.status().leader !== null) return null
+    const theirs = `${foreign.name} is a server of cluster ${foreign.clusterId ?? ''}`
+    return (
+      `${theirs}, and this host belongs to cluster ${this.#origin.clusterId}, of which no leader is in sight: ` +
+      'the two refuse each other; to join it, move the data directory away'
+    )
   }
 
   /** Answers a question of other hosts; to be called before `start`. */
@@ -255,33 +295,70 @@ export class Replicator {
 
   #decision(): BootstrapDecision {
     const { self, bootstrapExpect: expect } = this.#options
-    const decision = decideBootstrap({ self, expect, members: this.#options.members() })
-    if (decision.kind === 'agree') this.#wouldFound = decision.voters.join()
+    const members = this.#options.members()
+    const decision = decideBootstrap({ self, expect, members, seed: this.#seed?.id ?? null })
+    if (decision.kind === 'agree') this.#wouldFound = originOf(decision.voters, decision.seed).clusterId
     return decision
   }
 
-  /** One of the founders may have been faster: this disk is a founder's all the same, if it said that it would be. */
-  #joins({ configuration }: Origin): 'founded' | 'adopted' {
-    return this.#wouldFound === configuration.voters.join() ? 'founded' : 'adopted'
+  /**
+   * One of the founders may have been faster: this disk is a founder's all the same, if it said that it would be.
+   * @throws ERR_BUSY when this host holds a restored backup and the cluster did not begin with it
+   */
+  #joins({ clusterId, configuration }: Origin): 'founded' | 'adopted' {
+    if (this.#wouldFound === clusterId) return 'founded'
+    if (this.#seed === null || originOf(configuration.voters, this.#seed.id).clusterId === clusterId) return 'adopted'
+    const what = `cluster ${clusterId} is in sight, and it did not begin with the backup that was restored here`
+    throw new VxmeshError('ERR_BUSY', `${what}: end its agents, or remove restore.snap from this host to join it`)
   }
 
   async #decide(): Promise<void> {
     this.#deciding = true
     try {
       const decision = this.#decision()
-      if (decision.kind === 'adopt') {
+      if (decision.kind === 'wait') this.#wait(decision.why)
+      else if (decision.kind === 'fetch') await this.#takeSeed(decision)
+      else if (decision.kind === 'adopt') {
         const origin = await askOrigin(this.#rpc, decision.from)
         await this.#belong(origin, this.#joins(origin))
-      } else if (decision.kind === 'agree' && (await allAgree(this.#rpc, this.#options.self, decision.voters))) {
-        await this.#belong(originOf(decision.voters), 'founded')
+      } else {
+        const origin = originOf(decision.voters, decision.seed)
+        if (await allAgree(this.#rpc, this.#options.self, origin)) await this.#belong(origin, 'founded')
+        else this.#wait('the other servers do not all see the same yet')
       }
     } catch (err) {
       if (!(err instanceof VxmeshError)) throw err
+      this.#wait(err.message)
       if (err.code === 'ERR_STORAGE') this.#options.fatal(err)
       else this.#options.logger.debug({ err }, 'no cluster yet')
     } finally {
       this.#deciding = false
     }
+  }
+
+  #wait(why: string): void {
+    if (why !== this.#waitsFor) this.#options.logger.info({ why }, 'belongs to no cluster yet')
+    this.#waitsFor = why
+  }
+
+  async #takeSeed({ seed, from }: Extract<BootstrapDecision, { readonly kind: 'fetch' }>): Promise<void> {
+    const { dataDir, logger, holdsSeed } = this.#options
+    const [peer] = from
+    if (peer === undefined) return
+    this.#seed = await takeSeed(this.#rpc, { peer, id: seed, dataDir })
+    logger.info({ seed, peer }, 'has got the restored backup')
+    holdsSeed(seed)
+  }
+
+  /** A founder's log begins after the restored backup. */
+  async #plantSeed(origin: Origin): Promise<void> {
+    const { dataDir, self } = this.#options
+    if (this.#seed === null) return
+    const before = this.#storage
+    const founder = this.#incarnation === 0
+    this.#storage = await plantSeed(this.#seed, { storage: before, origin, founder, dataDir, self })
+    if (this.#storage !== before) this.#snapshotter = this.#newSnapshotter()
+    this.#seed = null
   }
 
   async #belong(origin: Origin, how: 'recovered' | 'founded' | 'adopted'): Promise<void> {
@@ -290,9 +367,16 @@ export class Replicator {
     snapshots.belong(origin.clusterId)
     // Before the origin: a disk that joined without a number would pass for a founder's.
     this.#incarnation = await this.#incarnationFor(origin, how)
-    if (how !== 'recovered') await wal.append([{ kind: 'origin', origin }])
+    if (how !== 'recovered') {
+      // Terms go on after that of the backup: an entry of an earlier one would not count as newer than it.
+      const term = how === 'founded' ? this.#seed?.snapshot.meta.lastTerm : undefined
+      const first = term === undefined ? [] : [{ kind: 'hard-state' as const, hardState: { term, votedFor: null } }]
+      await wal.append([{ kind: 'origin', origin }, ...first])
+    }
+    await this.#plantSeed(origin)
     if (this.#stopped) return
     this.#origin = origin
+    this.#waitsFor = null
     logger.info({ cluster: origin.clusterId, how }, 'belongs to a cluster')
     await this.#takePlace(origin)
     this.#options.belongs(origin.clusterId)
@@ -546,7 +630,11 @@ export class Replicator {
 
   #servers(): PeerId[] {
     const alive = this.#options.members().filter(m => m.role === 'server' && m.status === 'alive')
-    return alive.map(m => m.peerId)
+    return alive.filter(m => !this.#isForeign(m)).map(m => m.peerId)
+  }
+
+  #isForeign({ clusterId }: Member): boolean {
+    return clusterId !== undefined && this.#origin !== null && clusterId !== this.#origin.clusterId
   }
 
   #isServer(peer: PeerId): boolean {

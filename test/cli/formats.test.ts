@@ -1,5 +1,6 @@
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
+import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
 const NETWORK = ['name', 'vni', 'subnet', 'gateway', 'egressRate', 'mtu', 'egress', 'hostAccess', 'endpoints']
@@ -17,6 +18,7 @@ const STATUS = [
   'cluster',
   'version',
   'ready',
+  'trouble',
   'raft',
   'members',
   'networks',
@@ -24,6 +26,11 @@ const STATUS = [
   'overlay',
   'digest',
   'differsAt'
+]
+
+const SNAPSHOT = [
+  ...['file', 'bytes', 'version', 'cluster', 'index', 'term', 'digest', 'servers', 'hosts', 'networks', 'endpoints'],
+  'namespaces'
 ]
 
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
@@ -52,6 +59,9 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['kv list ipStore/', ['key', 'value'], /^KEY +VALUE\nipStore\/blue +0 of 65536 used\nipStore\/red +1 of 256 used\n$/],
   ['kv get endpoint/red/web/eth0', ['key', 'value'], /^key +endpoint\/red\/web\/eth0\nnetwork +red\n/],
   ['kv get ipStore/red', ['key', 'value'], /\nset +10.1.0.0-10.1.0.2 10.1.0.255-10.1.0.255\n/],
+  ['snapshot save DIR/b.snap', SNAPSHOT, /^file +\/.*b.snap\nbytes +\d+, form 1\ncluster +c0ffee\n/],
+  ['snapshot inspect DIR/b.snap', SNAPSHOT, /\nservers +h1\nhosts +2\nnetworks +2\nendpoints +1\n/],
+  ['snapshot restore DIR/b.snap --data-dir DIR/data', SNAPSHOT, /\nnetworks +2\nendpoints +1\n/],
   ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
   ['network delete blue', NETWORK, /^network blue deleted\n$/],
   ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
@@ -63,8 +73,9 @@ t.test('each result is a table for people, and JSON or YAML with exactly these k
   for (const format of ['table', 'json', 'yaml']) {
     // Each format on a state of its own, as every command changes it.
     const { env } = await served(t)
+    const dir = scratch(t)
     for (const [line, keys, heading] of COMMANDS) {
-      const { code, out, err } = await vx([...line.split(' '), '-o', format], { env })
+      const { code, out, err } = await vx([...line.replaceAll('DIR', dir).split(' '), '-o', format], { env })
       t.same([code, err], [0, ''], `${line} -o ${format}`)
       if (format === 'table') {
         t.match(out, heading, line)

@@ -96,6 +96,7 @@ t.test('what is wrong with a host stands first', t => {
       cluster: 'c1',
       version: '1',
       ready: true,
+      trouble: null,
       networks: 1,
       endpoints: 2,
       digest: 'd1',

@@ -30,7 +30,9 @@ t.test('the commands with required arguments show an example', async t => {
     'endpoint attach',
     'namespace map',
     'cni install',
-    'kv get'
+    'kv get',
+    'snapshot save',
+    'snapshot restore'
   ]) {
     t.match((await vx([...path.split(' '), '--help'])).out, new RegExp(`\nExample: .*vxmesh ${path} ?`), path)
   }
@@ -116,6 +118,9 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['kv', 'get', 'a b'], /KEY: must be at most 256/],
   [['kv', 'list', 'x'.repeat(257)], /PREFIX: must be at most 256/],
   [['kv', 'list', 'a', 'b'], /too many arguments for 'list'/],
+  [['snapshot', 'save'], /missing required argument 'file'/],
+  [['snapshot', 'restore', '/x', '--data-dir', 'relative'], /--data-dir: must be an absolute path/],
+  [['snapshot', 'inspect', '/x', '/y'], /too many arguments for 'inspect'/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -133,7 +138,17 @@ t.test('a wrong use is exit 2: one line on stderr that names what is wrong, noth
 })
 
 t.test('a command without its word shows the help on stderr', async t => {
-  for (const path of [[], ['network'], ['endpoint'], ['host'], ['raft'], ['namespace'], ['kv'], ['cni']]) {
+  for (const path of [
+    [],
+    ['network'],
+    ['endpoint'],
+    ['host'],
+    ['raft'],
+    ['namespace'],
+    ['kv'],
+    ['snapshot'],
+    ['cni']
+  ]) {
     const { code, out, err } = await vx(path)
     t.same([code, out], [2, ''], path.join(' '))
     t.match(err, /^Usage: vxmesh/, path.join(' '))
@@ -150,6 +165,7 @@ t.test('without an agent every command of the API is exit 3, and says which sock
     ['host', 'list'],
     ['raft', 'peers'],
     ['kv', 'list'],
+    ['snapshot', 'save', '/nonexistent/b.snap'],
     ['kv', 'get', 'vlanStore'],
     ['events'],
     ['network', 'create', 'blue', '--subnet', '10.1.0.0/24'],

@@ -22,6 +22,7 @@ export async function vx(
   const code = await runCli(argv, {
     io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text) },
     version: '9.9.9',
+    backup: () => import('#agent/backup.ts'),
     runAgent: p.runAgent ?? (() => Promise.reject(new Error('no agent is to be started')))
   })
   return { code, out, err }
