@@ -12,9 +12,12 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 export class ApiClient {
   readonly #socketPath: string
+  readonly #timeoutMs: number
 
-  constructor(socketPath: string) {
+  /** @param timeoutMs the most that a call may take in silence */
+  constructor(socketPath: string, timeoutMs = TIMEOUT_MS) {
     this.#socketPath = socketPath
+    this.#timeoutMs = timeoutMs
   }
 
   /** @throws ERR_AGENT_UNREACHABLE, ERR_TIMEOUT, or the agent's own error */
@@ -53,7 +56,7 @@ export class ApiClient {
     const payload = body === undefined ? undefined : JSON.stringify(body)
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
-      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: TIMEOUT_MS }, res => {
+      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: this.#timeoutMs }, res => {
         const chunks: Buffer[] = []
         res.on('data', (chunk: Buffer) => chunks.push(chunk))
         res.on('end', () => resolve({ status: res.statusCode ?? 500, bytes: Buffer.concat(chunks) }))

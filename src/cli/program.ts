@@ -4,6 +4,8 @@
 import { Command, CommanderError, Option } from 'commander'
 import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/errors.ts'
 import { agentCommand, type RunAgent } from './agent-command.ts'
+import { completionCommands } from './completion-commands.ts'
+import { configCommands } from './config-commands.ts'
 import { clusterCommands } from './cluster-commands.ts'
 import { cniCommands } from './cni-commands.ts'
 import { endpointCommands } from './endpoint-commands.ts'
@@ -11,7 +13,7 @@ import { eventsCommand } from './events-command.ts'
 import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
-import { render, type Format } from './output.ts'
+import { highlighted, render, type Format } from './output.ts'
 import { snapshotCommands, type BackupTools } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
 
@@ -21,6 +23,8 @@ export type CliIo = {
   readonly err: (text: string) => void
   /** Width of the terminal; absent for none. */
   readonly columns?: number | undefined
+  /** May text be coloured? Not when nobody looks at it, nor when NO_COLOR asks for it. */
+  readonly color?: boolean | undefined
 }
 
 const DEFAULT_COLUMNS = 80
@@ -32,7 +36,7 @@ export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 export type Show = <Answer>(
   command: Command,
   ask: (client: ApiClient) => Promise<unknown>,
-  human: (answer: Answer) => string
+  human: (answer: Answer, width?: number) => string
 ) => Promise<void>
 
 /** What a command needs to do its work. */
@@ -69,7 +73,12 @@ export async function runCli(
     show: async (command, ask, human) => {
       const output = formatOf(command)
       const answer = await ask(client(command))
-      io.out(output === 'table' ? human(answer as never) : render(output, answer))
+      if (output !== 'table') {
+        io.out(render(output, answer))
+        return
+      }
+      const text = human(answer as never, io.columns)
+      io.out(io.color === true ? highlighted(text) : text)
     }
   }
   const program = commandTree({
@@ -115,6 +124,8 @@ export function commandTree(p: {
   snapshotCommands(program, context)
   cniCommands(program, context)
   eventsCommand(program, context)
+  configCommands(program, context)
+  completionCommands(program, context)
   inheritSettings(program, io)
   return program
 }

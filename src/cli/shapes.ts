@@ -15,7 +15,7 @@ import type {
 } from '#model/views.ts'
 import { facts, table } from './output.ts'
 
-export function membersTable(rows: readonly MemberView[]): string {
+export function membersTable(rows: readonly MemberView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -25,11 +25,12 @@ export function membersTable(rows: readonly MemberView[]): string {
       ['VTEP', r => r.vtep],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function networksTable(rows: readonly NetworkView[]): string {
+export function networksTable(rows: readonly NetworkView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -40,11 +41,12 @@ export function networksTable(rows: readonly NetworkView[]): string {
       ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
       ['ENDPOINTS', r => `${r.endpoints}`]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function endpointsTable(rows: readonly EndpointView[]): string {
+export function endpointsTable(rows: readonly EndpointView[], width?: number): string {
   return table(
     [
       ['NETWORK', r => r.network],
@@ -56,7 +58,8 @@ export function endpointsTable(rows: readonly EndpointView[]): string {
       ['RX', r => bytes(r.rxBytes)],
       ['TX', r => bytes(r.txBytes)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
@@ -81,18 +84,19 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
     .join('\n')
 }
 
-export function namespacesTable(rows: readonly NamespaceView[]): string {
+export function namespacesTable(rows: readonly NamespaceView[], width?: number): string {
   return table(
     [
       ['NAMESPACE', r => r.namespace],
       ['NETWORK', r => r.network],
       ['GRANTS', r => r.grants.join(' ')]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function hostsTable(rows: readonly HostView[]): string {
+export function hostsTable(rows: readonly HostView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -103,11 +107,12 @@ export function hostsTable(rows: readonly HostView[]): string {
       ['VERSION', r => r.version],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function raftPeersTable(rows: readonly RaftPeerView[]): string {
+export function raftPeersTable(rows: readonly RaftPeerView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -117,17 +122,19 @@ export function raftPeersTable(rows: readonly RaftPeerView[]): string {
       ['MATCH INDEX', r => count(r.matchIndex)],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function kvTable(rows: readonly KvEntryView[]): string {
+export function kvTable(rows: readonly KvEntryView[], width?: number): string {
   return table(
     [
       ['KEY', r => r.key],
       ['VALUE', r => summary(r.value)]
     ],
-    rows
+    rows,
+    width
   )
 }
 

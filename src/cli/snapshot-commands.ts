@@ -62,8 +62,8 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
     .option('--config <file>', 'take the data directory from these settings (VXMESH_CONFIG)')
     .addHelpText(
       'after',
-      '\nThen start the agents of exactly bootstrapExpect new servers: they found a cluster' +
-        '\nwith the networks and allocations of the backup. See docs/operations.md.' +
+      '\nThen start the agents of exactly bootstrapExpect new servers: they found a' +
+        '\ncluster with the networks and allocations of the backup. See docs/operations.md.' +
         '\nExample: vxmesh snapshot restore /backup/vxmesh.snap'
     )
     .action(async (file: string, o: { dataDir?: string; config?: string }, command: Command) => {

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
+import { configShape } from '#config/schema.ts'
 import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
@@ -33,6 +34,8 @@ const SNAPSHOT = [
   'namespaces'
 ]
 
+const SETTINGS = Object.keys(configShape.shape)
+
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
   ['status', STATUS, /^host {7}h1 \(/],
@@ -65,6 +68,13 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
   ['network delete blue', NETWORK, /^network blue deleted\n$/],
   ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
+  ['config validate --name h1 --bind 192.0.2.1 --no-key-files', ['valid'], /^the settings are valid\n$/],
+  ['config show --name h1 --bind 192.0.2.1', SETTINGS, /^KEY +VALUE\nname +h1\nrole +client\n/],
+  [
+    'config show --origin --name h1 --bind 192.0.2.1',
+    ['key', 'value', 'origin'],
+    /^KEY +VALUE +ORIGIN\nname +h1 +--name\n/
+  ],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
   ['leave', [], /^left\n$/]
 ]
@@ -135,4 +145,19 @@ t.test('the flags of attach and create arrive at the agent as they were meant', 
       ...{ mac: '02:00:00:00:00:05', ingressRate: 10e6, egressRate: 5e6, delayUs: 10_000, ifname: 'net1' }
     }
   ])
+})
+
+t.test('tables fit the terminal, in colour where that is wanted; pipes get everything', async t => {
+  const { env } = await served(t)
+  const line = `endpoint attach --network red --container-id web --pid 1 --name ${'n'.repeat(60)}`
+  await vx(line.split(' '), { env })
+  const piped = await vx(['host', 'list'], { env })
+  for (const columns of [56, 64, 200]) {
+    const { out } = await vx(['host', 'list'], { env, io: { columns } })
+    for (const text of out.split('\n')) t.ok(text.length <= columns, `${columns}: ${text}`)
+  }
+  t.equal((await vx(['host', 'list'], { env, io: { columns: 200 } })).out, piped.out)
+  const one = await vx(['host', 'show', 'h1'], { env, io: { columns: 56 } })
+  for (const text of one.out.split('\n')) t.ok(text.length <= 56, text)
+  t.notMatch((await vx(['status'], { env, io: { color: true } })).out, '\u001b', 'nothing is wrong')
 })

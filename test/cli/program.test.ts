@@ -147,6 +147,7 @@ t.test('a command without its word shows the help on stderr', async t => {
     ['namespace'],
     ['kv'],
     ['snapshot'],
+    ['config'],
     ['cni']
   ]) {
     const { code, out, err } = await vx(path)
