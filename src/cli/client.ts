@@ -35,9 +35,10 @@ export class ApiClient {
   }
 
   /** A stream of lines until either end closes it; empty ones are only signs of life. @throws as `call` does */
-  async *lines(path: string): AsyncGenerator<string> {
+  async *lines(path: string, signal?: AbortSignal): AsyncGenerator<string> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const req = request({ socketPath: this.#socketPath, method: 'GET', path }, resolve)
+      const ending = signal === undefined ? {} : { signal }
+      const req = request({ socketPath: this.#socketPath, method: 'GET', path, ...ending }, resolve)
       req.on('error', err => reject(this.#unreachable(err)))
       req.end()
     })

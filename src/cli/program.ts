@@ -14,6 +14,7 @@ import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { highlighted, render, type Format } from './output.ts'
+import { reportCommand } from './report-command.ts'
 import { snapshotCommands, type BackupTools } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
 
@@ -125,6 +126,7 @@ export function commandTree(p: {
   cniCommands(program, context)
   eventsCommand(program, context)
   configCommands(program, context)
+  reportCommand(program, { ...context, version })
   completionCommands(program, context)
   inheritSettings(program, io)
   return program

@@ -75,6 +75,11 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
     ['key', 'value', 'origin'],
     /^KEY +VALUE +ORIGIN\nname +h1 +--name\n/
   ],
+  [
+    'report DIR/r.tar.gz --name h1 --bind 192.0.2.1 --insecure',
+    ['file', 'bytes', 'parts', 'missing'],
+    /^file +\/.*r.tar.gz\nbytes +\d+\nparts +\d+\nmissing +\w/
+  ],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
   ['leave', [], /^left\n$/]
 ]

@@ -32,7 +32,10 @@ t.test('the commands with required arguments show an example', async t => {
     'cni install',
     'kv get',
     'snapshot save',
-    'snapshot restore'
+    'snapshot restore',
+    'config show',
+    'completion',
+    'report'
   ]) {
     t.match((await vx([...path.split(' '), '--help'])).out, new RegExp(`\nExample: .*vxmesh ${path} ?`), path)
   }
@@ -121,6 +124,9 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['snapshot', 'save'], /missing required argument 'file'/],
   [['snapshot', 'restore', '/x', '--data-dir', 'relative'], /--data-dir: must be an absolute path/],
   [['snapshot', 'inspect', '/x', '/y'], /too many arguments for 'inspect'/],
+  [['report', '/x', '/y'], /too many arguments for 'report'/],
+  [['config', 'show', 'x'], /too many arguments for 'show'/],
+  [['completion', 'tcsh'], /Allowed choices are bash, zsh, fish/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
