@@ -2,6 +2,7 @@
 
 import type { Command, Outcome } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
+import { isVacant } from '#model/host.ts'
 import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { noNetwork, refuse } from './refuse.ts'
@@ -14,7 +15,7 @@ type Chosen = { readonly address: Ipv4; readonly mac: Mac }
 /**
  * Allocates an address. The same container interface again, on the same host and network and with no other address or
  * MAC than it has, gets its endpoint as it is: the name, rates, delay and request id of such a request are not looked
- * at, for a retry must not undo what was changed since.
+ * at, for a retry must not undo what was changed since. One that a vacant host of the same name holds moves to this host.
  */
 export function attach(tables: Tables, command: Attach): Outcome {
   const { containerId, ifname, host } = command
@@ -63,13 +64,19 @@ function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifn
 }
 
 function again(tables: Tables, existing: Endpoint, command: Attach): Outcome {
+  const holder = tables.hosts.get(existing.host)
+  const waits = holder !== undefined && isVacant(holder) && holder.name === tables.hosts.get(command.host)?.name
   const compatible =
     existing.network === command.network &&
-    existing.host === command.host &&
+    (existing.host === command.host || waits) &&
     (command.address === undefined || command.address === existing.address) &&
     (command.mac === undefined || command.mac === existing.mac)
-  if (compatible) return { ok: true, result: { kind: 'endpoint', endpoint: existing, created: false } }
-  const host = tables.hosts.get(existing.host)?.name ?? existing.host
+  if (compatible) {
+    const endpoint = waits ? { ...existing, host: command.host } : existing
+    if (waits) tables.replaceEndpoint(existing, endpoint)
+    return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
+  }
+  const host = holder?.name ?? existing.host
   const where = `network ${existing.network}, ${formatIpv4(existing.address)}, ${existing.mac}, host ${host}`
   const what = `container ${command.containerId} has an endpoint ${command.ifname} already: ${where}`
   return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')

@@ -1,7 +1,7 @@
 // Commands about hosts. A host's identity is its peer id; a name and a VTEP belong to one host at a time.
 
 import type { Command, Outcome } from '#model/command.ts'
-import type { Host } from '#model/host.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
@@ -25,9 +25,16 @@ export function registerHost(tables: Tables, command: Of<'host-register'>): Outc
   return { ok: true, result: { kind: 'host', host } }
 }
 
-/** Releases the host's endpoints and forgets the host. It may register again. */
+/**
+ * Releases the host's endpoints and forgets the host. It may register again. What is vacant under the name goes first: a
+ * host that has the name now stays until it is asked for again.
+ */
 export function removeHost(tables: Tables, { name }: Of<'host-remove'>): Outcome {
-  const host = tables.hostByName.get(name)
+  // Of several, after several restores, all go; which is told must be the same on every host.
+  const vacant = [...tables.hosts.values()].filter(host => host.name === name && isVacant(host))
+  const [host = tables.hostByName.get(name)] = vacant.sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
   if (host === undefined) return refuse('ERR_HOST_NOT_FOUND', `there is no host ${name}`, 'name')
-  return { ok: true, result: { kind: 'host-removed', host, released: tables.removeHost(host) } }
+  const leaving = vacant.length === 0 ? [host] : vacant
+  const released = leaving.reduce((sum, one) => sum + tables.removeHost(one), 0)
+  return { ok: true, result: { kind: 'host-removed', host, released } }
 }

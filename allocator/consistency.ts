@@ -1,6 +1,7 @@
 // The self-check: bit vectors, indexes and hash recomputed from the rows and compared with what the state holds.
 
 import type { Endpoint } from '#model/endpoint.ts'
+import { isVacant } from '#model/host.ts'
 import { broadcastAddress, formatIpv4, isHostAddress, subnetSize, type Ipv4 } from '#model/ipv4.ts'
 import { VNI_MAX } from '#model/ids.ts'
 import { BitVector } from './bit-vector.ts'
@@ -74,13 +75,19 @@ function* countFaults({ networks, networkByVni, containers, byHost }: Tables): G
 function* hostFaults({ hosts, hostByName, hostByVtep, byHost }: Tables): Generator<string> {
   for (const [peer, host] of hosts) {
     if (host.peerId !== peer) yield `host ${host.name} is filed under ${peer}`
+    if (!byHost.has(peer)) yield `host ${host.name} has no set of endpoints`
+    if (isVacant(host)) {
+      if (byHost.get(peer)?.size === 0) yield `host ${host.name} is vacant and holds no endpoint`
+      continue
+    }
     if (hostByName.get(host.name) !== host) yield `host ${host.name} is not found by its name`
     if (hostByVtep.get(host.vtep) !== host) yield `host ${host.name} is not found by its VTEP`
-    if (!byHost.has(peer)) yield `host ${host.name} has no set of endpoints`
   }
-  for (const [what, { size }] of Object.entries({ name: hostByName, VTEP: hostByVtep, endpoints: byHost })) {
-    if (size !== hosts.size) yield `${hosts.size} hosts, ${size} by ${what}`
+  const vacant = [...hosts.values()].filter(isVacant).length
+  for (const [what, { size }] of Object.entries({ name: hostByName, VTEP: hostByVtep })) {
+    if (size !== hosts.size - vacant) yield `${hosts.size - vacant} hosts, ${size} by ${what}`
   }
+  if (byHost.size !== hosts.size) yield `${hosts.size} hosts, ${byHost.size} by endpoints`
 }
 
 function* namespaceFaults({ namespaces, networks }: Tables): Generator<string> {

@@ -8,13 +8,17 @@ import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type { Pool } from './pool.ts'
 import type { ClusterState } from './state-machine.ts'
+import type { NetworkTable } from './tables.ts'
 
 export type KvValue = Readonly<Record<string, unknown>>
 export type KvEntry = { readonly key: string; readonly value: KvValue }
 
+/** Which entries: keys that start with `prefix` and come after `after`, at most `limit` of them. */
+export type KvRange = { readonly prefix?: string; readonly after?: string; readonly limit?: number }
+
 /**
- * A bit vector: `set` holds runs of [first, last], reserved values included; a set of a million scattered values is as
- * long as that. VNIs are numbers, addresses are text.
+ * A bit vector: `set` holds runs of [first, last], reserved values included, the lowest ones: `more` tells whether there
+ * are others. VNIs are numbers, addresses are text.
  */
 export type KvBitVector = {
   readonly base: number | string
@@ -23,13 +27,29 @@ export type KvBitVector = {
   readonly reserved: number
   readonly cursor: number | string
   readonly set: readonly (readonly [first: number | string, last: number | string])[]
+  readonly more: boolean
 }
 
-/** All entries whose key starts with the prefix, keys ascending by UTF-16 code unit. O(n log n) of what could match. */
-export function listKv(state: ClusterState, prefix = ''): KvEntry[] {
+/** Runs of a bit vector that is asked for by its key; owners, page by page, tell what more there is. */
+const MAX_RUNS = 4_096
+/** And of each among many. */
+const MAX_RUNS_LISTED = 16
+
+/** The entries of a range, keys ascending by UTF-16 code unit. O(n log limit) of the groups of keys that it meets. */
+export function listKv(state: ClusterState, { prefix = '', after = '', limit = Infinity }: KvRange = {}): KvEntry[] {
   const found: KvEntry[] = []
-  for (const [key, read] of candidates(state, prefix)) if (key.startsWith(prefix)) found.push({ key, value: read() })
-  return found.sort((a, b) => (a.key < b.key ? -1 : 1))
+  for (const { start, keys } of groups(state)) {
+    if (found.length >= limit) break
+    // All of a group lies before `after` when that is beyond its start and not among its keys.
+    if (!(start.startsWith(prefix) || prefix.startsWith(start)) || (after > start && !after.startsWith(start))) continue
+    const wanted: Candidate[] = []
+    for (const candidate of keys()) {
+      if (candidate.key.startsWith(prefix) && candidate.key > after) wanted.push(candidate)
+    }
+    wanted.sort((a, b) => (a.key < b.key ? -1 : 1))
+    for (const { key, read } of wanted.slice(0, limit - found.length)) found.push({ key, value: read() })
+  }
+  return found
 }
 
 /** The value of one key, or undefined when there is none. */
@@ -37,9 +57,9 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
   const parts = key.split('/')
   const [kind, name, containerId, ifname] = parts
   const table = state.tables.networks.get(name as NetworkName)
-  if (kind === 'vlanStore' && parts.length === 1) return vniBits(state)
+  if (kind === 'vlanStore' && parts.length === 1) return vniBits(state, MAX_RUNS)
   if (kind === 'network' && parts.length === 2) return table && networkValue(table.network)
-  if (kind === 'ipStore' && parts.length === 2) return table && addressBits(table.pool)
+  if (kind === 'ipStore' && parts.length === 2) return table && addressBits(table.pool, MAX_RUNS)
   if (kind === 'host' && parts.length === 2) {
     const host = state.hostByName(name as HostName)
     return host && hostValue(host)
@@ -50,38 +70,82 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
   return endpoint !== undefined && endpoint.network === name ? endpointValue(state, endpoint) : undefined
 }
 
-type Candidate = readonly [key: string, read: () => KvValue]
+type Candidate = { readonly key: string; readonly read: () => KvValue }
+type Group = { readonly start: string; readonly keys: () => Iterable<Candidate> }
 
-/** Keys that may match, without those of whole kinds and networks that cannot. */
-function* candidates(state: ClusterState, prefix: string): Generator<Candidate> {
-  const wanted = (start: string): boolean => start.startsWith(prefix) || prefix.startsWith(start)
-  yield ['vlanStore', () => vniBits(state)]
-  for (const { network, pool, byAddress } of state.tables.networks.values()) {
-    yield [`network/${network.name}`, () => networkValue(network)]
-    yield [`ipStore/${network.name}`, () => addressBits(pool)]
-    if (!wanted(`endpoint/${network.name}/`)) continue
-    for (const endpoint of byAddress.values()) yield [endpointKvKey(endpoint), () => endpointValue(state, endpoint)]
+/** Keys with a common start, in the order of their starts, which is that of their keys: none is another's beginning. */
+function* groups(state: ClusterState): Generator<Group> {
+  const { networks } = state.tables
+  const starts = [...networks.values()].map(table => ({ table, start: `endpoint/${table.network.name}/` }))
+  for (const { table, start } of starts.sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    const { byAddress } = table
+    yield { start, keys: () => each(byAddress.values(), endpointKvKey, endpoint => endpointValue(state, endpoint)) }
   }
-  for (const host of state.hosts()) yield [`host/${host.name}`, () => hostValue(host)]
-  for (const namespace of state.namespaces()) yield [`namespace/${namespace.name}`, () => namespace]
+  yield { start: 'host/', keys: () => each(named(state), ({ name }) => `host/${name}`, hostValue) }
+  const ofPool = ({ network }: NetworkTable): string => `ipStore/${network.name}`
+  yield {
+    start: 'ipStore/',
+    keys: () => each(networks.values(), ofPool, ({ pool }) => addressBits(pool, MAX_RUNS_LISTED))
+  }
+  yield {
+    start: 'namespace/',
+    keys: () =>
+      each(
+        state.namespaces(),
+        ({ name }) => `namespace/${name}`,
+        row => row
+      )
+  }
+  yield { start: 'network/', keys: () => each(state.networks(), ({ name }) => `network/${name}`, networkValue) }
+  yield {
+    start: 'vlanStore',
+    keys: () =>
+      each(
+        ['vlanStore'],
+        key => key,
+        () => vniBits(state, MAX_RUNS_LISTED)
+      )
+  }
+}
+
+/** A key is one host's: what is vacant under the name of another host is not listed. */
+function named(state: ClusterState): Host[] {
+  return [...state.hosts()].filter(host => state.hostByName(host.name) === host)
+}
+
+function* each<Row>(
+  rows: Iterable<Row>,
+  key: (row: Row) => string,
+  value: (row: Row) => KvValue
+): Generator<Candidate> {
+  for (const row of rows) yield { key: key(row), read: () => value(row) }
 }
 
 function endpointKvKey({ network, containerId, ifname }: Endpoint): string {
   return `endpoint/${network}/${containerId}/${ifname}`
 }
 
-function vniBits(state: ClusterState): KvBitVector {
-  return bitVector(state.tables.vnis, value => value)
+function vniBits(state: ClusterState, runs: number): KvBitVector {
+  return bitVector(state.tables.vnis, { runs, format: value => value })
 }
 
-function addressBits(pool: Pool): KvBitVector {
-  return bitVector(pool, value => formatIpv4(value as Ipv4))
+function addressBits(pool: Pool, runs: number): KvBitVector {
+  return bitVector(pool, { runs, format: value => formatIpv4(value as Ipv4) })
 }
 
-function bitVector(pool: Pool, format: (value: number) => number | string): KvBitVector {
+function bitVector(
+  pool: Pool,
+  { runs, format }: { readonly runs: number; readonly format: (value: number) => number | string }
+): KvBitVector {
   const { base, size, used, reserved, cursor } = pool.use()
-  const set = [...pool.runs()].map(([first, last]) => [format(first), format(last)] as const)
-  return { base: format(base), size, used, reserved, cursor: format(cursor), set }
+  const set: (readonly [first: number | string, last: number | string])[] = []
+  let more = false
+  for (const [first, last] of pool.runs()) {
+    more = set.length === runs
+    if (more) break
+    set.push([format(first), format(last)])
+  }
+  return { base: format(base), size, used, reserved, cursor: format(cursor), set, more }
 }
 
 function networkValue(network: Network): KvValue {

@@ -4,7 +4,7 @@
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
-import type { Host } from '#model/host.ts'
+import { VACANT_VTEP, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { isHostAddress, type Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
@@ -22,6 +22,9 @@ import { parseEndpointRow, parseHostRow, parseNamespaceRow, parseNetworkRow, par
 import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
 import { Tables, type NetworkTable } from './tables.ts'
+
+/** Stands where a vacant host has none while the rest of its row is checked. */
+const ANY_VTEP = 0x01000001
 
 /** All of a state at one index, held while the state goes on: rows never change, so that holding them is enough. */
 export type StateImage = Omit<PlainState, 'networks'> & { readonly networks: readonly NetworkImage[] }
@@ -96,7 +99,8 @@ function restore(plain: PlainState): ClusterState {
 }
 
 function restoreHost([name, peerId, vtep, role, bootId, version]: PlainHost): Host {
-  return parseHostRow({ name, peerId, vtep, role, bootId, version })
+  if (vtep !== VACANT_VTEP) return parseHostRow({ name, peerId, vtep, role, bootId, version })
+  return { ...parseHostRow({ name, peerId, vtep: ANY_VTEP, role, bootId, version }), vtep: VACANT_VTEP }
 }
 
 function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Host[]): void {

@@ -3,7 +3,7 @@
 
 import type { Command, Outcome, Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
-import type { Host } from '#model/host.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
@@ -42,6 +42,11 @@ export class ClusterState {
     this.#tables = other.#tables
     this.#sessions = other.#sessions
     this.#appliedIndex = other.#appliedIndex
+  }
+
+  /** The same moment with other rows. */
+  withTables(tables: Tables): ClusterState {
+    return new ClusterState({ tables, sessions: this.#sessions, appliedIndex: this.#appliedIndex })
   }
 
   /** Index of the last entry that was applied or passed over; 0 before the first. */
@@ -145,8 +150,14 @@ export class ClusterState {
     return this.tables.hosts.get(peer)
   }
 
+  /** The host that has the name, or else one that had it. O(hosts) for a name that no host has. */
   hostByName(name: HostName): Host | undefined {
-    return this.tables.hostByName.get(name)
+    return this.tables.hostByName.get(name) ?? this.vacantByName(name)
+  }
+
+  /** What a restored backup has kept of a host of this name. O(hosts) */
+  vacantByName(name: HostName): Host | undefined {
+    return [...this.tables.hosts.values()].find(host => isVacant(host) && host.name === name)
   }
 
   namespaces(): IterableIterator<Namespace> {

@@ -2,7 +2,7 @@
 // pools and hash together; what may be changed is decided elsewhere. A change that cannot be is a broken invariant.
 
 import type { Endpoint } from '#model/endpoint.ts'
-import type { Host } from '#model/host.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
@@ -32,6 +32,7 @@ export class Tables {
   readonly containers = new ContainerIndex()
   readonly byHost = new Map<PeerId, Set<Endpoint>>()
   readonly hosts = new Map<PeerId, Host>()
+  /** Those that are not vacant, as in hostByVtep: what a vacant one was called anybody may be called. */
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ipv4, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
@@ -89,19 +90,18 @@ export class Tables {
     table.pool.release(endpoint.address)
     table.byAddress.delete(endpoint.address)
     table.byMac.delete(endpoint.mac)
-    this.byHost.get(endpoint.host)?.delete(endpoint)
+    this.#leave(endpoint)
     this.hash.remove(hashEndpoint(endpoint))
   }
 
-  /** Changes attributes; network, container, interface, host, address and MAC must stay. */
+  /** Changes attributes and host; network, container, interface, address and MAC must stay. */
   replaceEndpoint(before: Endpoint, after: Endpoint): void {
     const table = this.#tableOf(before)
     this.containers.replace(before, after)
     table.byAddress.set(after.address, after)
     table.byMac.set(after.mac, after)
-    const onHost = this.byHost.get(before.host)
-    onHost?.delete(before)
-    onHost?.add(after)
+    this.byHost.get(after.host)?.add(after)
+    this.#leave(before)
     this.hash.remove(hashEndpoint(before))
     this.hash.add(hashEndpoint(after))
   }
@@ -110,11 +110,8 @@ export class Tables {
   putHost(host: Host): void {
     const before = this.hosts.get(host.peerId)
     if (before !== undefined) this.#dropHost(before)
-    if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} twice`)
-    if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} twice`)
+    if (!isVacant(host)) this.#index(host)
     this.hosts.set(host.peerId, host)
-    this.hostByName.set(host.name, host)
-    this.hostByVtep.set(host.vtep, host)
     if (!this.byHost.has(host.peerId)) this.byHost.set(host.peerId, new Set())
     this.hash.add(hashHost(host))
   }
@@ -123,7 +120,7 @@ export class Tables {
   removeHost(host: Host): number {
     const endpoints = [...(this.byHost.get(host.peerId) ?? [])]
     for (const endpoint of endpoints) this.removeEndpoint(endpoint)
-    this.#dropHost(host)
+    if (this.hosts.has(host.peerId)) this.#dropHost(host)
     this.byHost.delete(host.peerId)
     return endpoints.length
   }
@@ -149,11 +146,30 @@ export class Tables {
     return [...this.namespaces.values()].filter(row => row.network === network || row.grants.includes(network))
   }
 
+  #index(host: Host): void {
+    if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} twice`)
+    if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} twice`)
+    this.hostByName.set(host.name, host)
+    this.hostByVtep.set(host.vtep, host)
+  }
+
+  /** The endpoint is on its host no more. */
+  #leave(endpoint: Endpoint): void {
+    const left = this.byHost.get(endpoint.host)
+    const host = this.hosts.get(endpoint.host)
+    left?.delete(endpoint)
+    if (host === undefined || left === undefined || left.size > 0 || !isVacant(host)) return
+    this.#dropHost(host)
+    this.byHost.delete(host.peerId)
+  }
+
   /** Everything but its endpoints. */
   #dropHost(host: Host): void {
     this.hosts.delete(host.peerId)
-    this.hostByName.delete(host.name)
-    this.hostByVtep.delete(host.vtep)
+    if (!isVacant(host)) {
+      this.hostByName.delete(host.name)
+      this.hostByVtep.delete(host.vtep)
+    }
     this.hash.remove(hashHost(host))
   }
 

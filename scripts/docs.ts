@@ -43,7 +43,8 @@ export function commandHelp(): { readonly path: string; readonly help: string }[
   let help = ''
   const io = { env: {}, out: (text: string) => (help += text), err: () => undefined }
   const client = (): ApiClient => new ApiClient('')
-  const shape = { formatOf: () => 'table' as const, socketOf: () => '' }
+  const backup = (): Promise<never> => Promise.reject(new Error('nothing is carried out'))
+  const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup }
   const context = { io, client, ...shape, show: () => Promise.resolve() }
   const tree = commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
   const walk = (command: Command, path: string): { path: string; help: string }[] => {

@@ -14,9 +14,12 @@ process.exitCode = await runCli(process.argv.slice(2), {
     env: process.env,
     out: text => process.stdout.write(text),
     err: text => process.stderr.write(text),
-    columns: process.stdout.columns
+    columns: process.stdout.columns,
+    // https://no-color.org
+    color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb'
   },
   version: VERSION,
+  backup: () => import('#agent/backup.ts'),
   runAgent: async (config, keys) => {
     const { runAgent } = await import('#agent/run.ts')
     return runAgent(config, keys)

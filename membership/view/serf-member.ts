@@ -34,6 +34,7 @@ export function readMember(record: unknown): ReadMember {
       p2pPort,
       protocol,
       bootstrapExpect,
+      ...(tags.seed === undefined ? {} : { seed: tags.seed }),
       ...(tags.clusterId === undefined ? {} : { clusterId: tags.clusterId })
     }
     return { kind: 'member', member }

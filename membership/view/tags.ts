@@ -13,6 +13,8 @@ export type AgentTags = {
   readonly vtep: Ipv4
   readonly protocol: number
   readonly bootstrapExpect: number
+  /** As in Member. */
+  readonly seed?: string
   readonly clusterId?: ClusterId
 }
 
@@ -25,6 +27,7 @@ export function encodeTags(tags: AgentTags): Record<string, string> {
     vtep: formatIpv4(tags.vtep),
     vx: `${tags.protocol}`,
     expect: `${tags.bootstrapExpect}`,
+    ...(tags.seed === undefined ? {} : { seed: tags.seed }),
     ...(tags.clusterId === undefined ? {} : { cluster: tags.clusterId })
   }
 }
@@ -33,7 +36,7 @@ export function encodeTags(tags: AgentTags): Record<string, string> {
 export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
   const role = text(tags, 'role')
   if (role !== 'server' && role !== 'client') throw invalid('role', 'is neither server nor client')
-  const cluster = tags['cluster']
+  const { cluster, seed } = tags
   return {
     role,
     peerId: parsePeerId(text(tags, 'peer'), 'peer'),
@@ -41,13 +44,14 @@ export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
     vtep: vtep(text(tags, 'vtep')),
     protocol: whole(tags, 'vx', [0, 1_000]),
     bootstrapExpect: whole(tags, 'expect', [0, 100]),
-    ...(cluster === undefined ? {} : { clusterId: clusterId(cluster) })
+    ...(seed === undefined ? {} : { seed: hex('seed', seed) }),
+    ...(cluster === undefined ? {} : { clusterId: hex('cluster', cluster) as ClusterId })
   }
 }
 
-function clusterId(value: unknown): ClusterId {
-  if (typeof value !== 'string' || !/^[0-9a-f]{16}$/.test(value)) throw invalid('cluster', 'is no cluster id')
-  return value as ClusterId
+function hex(key: 'cluster' | 'seed', value: unknown): string {
+  if (typeof value !== 'string' || !/^[0-9a-f]{16}$/.test(value)) throw invalid(key, `is no ${key} id`)
+  return value
 }
 
 function vtep(value: string): Ipv4 {

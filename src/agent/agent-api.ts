@@ -13,6 +13,8 @@ import type { Network } from '#model/network.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -26,6 +28,7 @@ import { Collector } from './collector.ts'
 import type { Reading } from './counters.ts'
 import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
 import { isReady } from './figures.ts'
+import { kvPage, kvValue, type KvPageRange } from './kv.ts'
 import { networkOfNamespace } from './namespaces.ts'
 import { KeyedSerial } from './serial.ts'
 import { monotonicMs } from '#platform/clock.ts'
@@ -67,6 +70,7 @@ export class AgentApi implements AgentPort {
       cluster: replicator.clusterId,
       version: VERSION,
       ready: isReady(this.#agent),
+      trouble: replicator.trouble,
       raft: {
         role: role === 'pre-candidate' ? 'candidate' : role,
         term,
@@ -186,9 +190,9 @@ export class AgentApi implements AgentPort {
   }
 
   async hostRemove(name: HostName): Promise<HostView> {
-    const view = this.#hostView(this.#host(name))
-    await this.#agent.propose({ kind: 'host-remove', name })
-    return view
+    const result = await this.#agent.propose({ kind: 'host-remove', name })
+    if (result.kind !== 'host-removed') throw unexpected(result.kind)
+    return this.#hostView(result.host, result.released)
   }
 
   async namespaceMap({ namespace, network, grants }: NamespaceMapRequest): Promise<NamespaceView> {
@@ -209,6 +213,18 @@ export class AgentApi implements AgentPort {
 
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName> {
     return networkOfNamespace(this.#agent, namespace, chosen)
+  }
+
+  kvList(range: KvPageRange): Promise<KvPageView> {
+    return Promise.resolve(kvPage(this.#agent.state, range))
+  }
+
+  async kvGet(key: string): Promise<KvEntryView> {
+    return Promise.resolve(kvValue(this.#agent.state, key))
+  }
+
+  snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>> {
+    return this.#agent.image(stale)
   }
 
   async raftPeers(): Promise<readonly RaftPeerView[]> {
@@ -277,10 +293,9 @@ export class AgentApi implements AgentPort {
     return networkView(network, { overlayMtu, endpoints: state.endpointsOf(network.name).length })
   }
 
-  #hostView(host: Host): HostView {
-    const { state, members } = this.#agent
-    const status = members.find(m => m.peerId === host.peerId)?.status ?? 'unknown'
-    return hostView(host, { status, endpoints: state.endpointsOnHost(host.peerId).length })
+  #hostView(host: Host, endpoints = this.#agent.state.endpointsOnHost(host.peerId).length): HostView {
+    const status = this.#agent.members.find(m => m.peerId === host.peerId)?.status ?? 'unknown'
+    return hostView(host, { status, endpoints })
   }
 
   async #endpointViews(endpoints: readonly Endpoint[]): Promise<EndpointView[]> {

@@ -11,7 +11,8 @@ import { readZmqKeys } from '#config/zmq-keys.ts'
 import { Metrics } from '#metrics/metrics.ts'
 import { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
-import type { Host } from '#model/host.ts'
+import { VxmeshError } from '#model/errors.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
@@ -29,6 +30,8 @@ import { decodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
+import { readSeed, type Seed } from '#replication/seed.ts'
+import { snapshotFileChunks } from '#replication/snapshot-file.ts'
 import { openStorage, type Storage } from '#replication/storage.ts'
 import { AgentApi } from './agent-api.ts'
 import { CounterWindow } from './counters.ts'
@@ -88,6 +91,7 @@ export class Agent {
     logger: Logger
     identity: Awaited<ReturnType<typeof loadIdentity>>
     storage: Storage
+    seed: Seed | null
     driver: OverlayDriver
     overlayMtu: number
     mesh: Mesh
@@ -128,6 +132,7 @@ export class Agent {
         vtep: config.overlay.vtep,
         protocol: PROTOCOL_VERSION,
         bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
+        ...(p.seed === null ? {} : { seed: p.seed.id }),
         ...(p.storage.recovered.origin === null ? {} : { clusterId: p.storage.recovered.origin.clusterId })
       },
       join: config.join,
@@ -140,6 +145,7 @@ export class Agent {
       dataDir: config.dataDir,
       snapshotBytes: config.raft.snapshotBytes,
       storage: p.storage,
+      seed: p.seed,
       machine: {
         apply: (index, request) => this.#apply(index, request),
         skip: index => this.#skip(index),
@@ -154,6 +160,9 @@ export class Agent {
       belongs: clusterId => {
         this.membership.setTags({ clusterId }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
         this.registrar.check()
+      },
+      holdsSeed: seed => {
+        this.membership.setTags({ seed }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
       },
       roleChanged: ({ role, term, leader }) => {
         this.events.tell(() => ({ kind: 'raft', role, term, leader: leader === null ? null : this.nameOf(leader) }))
@@ -219,6 +228,11 @@ export class Agent {
       await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
+      const seed = await readSeed(config.dataDir)
+      if (seed !== null && config.role !== 'server') {
+        const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
+        throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })
+      }
       const storage = await openStorage(config.dataDir, identity.peerId)
       const { cutBytes } = storage.recovered
       if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
@@ -235,7 +249,7 @@ export class Agent {
         logger: logger.child({ room: 'replication' })
       })
       const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
-      const parts = { config, keys, logger, identity, storage, driver, overlayMtu, mesh, bootId, lock, known }
+      const parts = { config, keys, logger, identity, storage, seed, driver, overlayMtu, mesh, bootId, lock, known }
       agent = new Agent(parts)
       await agent.#run(logger)
       return agent
@@ -257,6 +271,15 @@ export class Agent {
     this.metrics.committed(monotonicMs() - since)
     await this.#gate.wait(index, VISIBLE_MS)
     return result
+  }
+
+  /**
+   * The applied state as the bytes of a snapshot file: with everything that was acknowledged before the call, or, `stale`,
+   * with what this host has. @throws ERR_NO_QUORUM, ERR_TIMEOUT, ERR_BUSY
+   */
+  async image(stale: boolean): Promise<Iterable<Uint8Array>> {
+    if (!stale) await this.#gate.wait(await this.replicator.readIndex(), VISIBLE_MS)
+    return snapshotFileChunks(await this.replicator.image())
   }
 
   /** Ends the agent in good order; `ended` resolves. */
@@ -373,7 +396,9 @@ export class Agent {
 
   /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
   #isKnown(peer: PeerId): boolean {
-    return this.state.host(peer) !== undefined || this.#members().some(m => m.peerId === peer && m.status !== 'left')
+    const host = this.state.host(peer)
+    if (host !== undefined && !isVacant(host)) return true
+    return this.#members().some(m => m.peerId === peer && m.status !== 'left')
   }
 
   #desiredGateways(): DesiredGateways {
@@ -407,7 +432,7 @@ export class Agent {
       selfVtep: this.config.overlay.vtep,
       networks: scope === undefined ? this.state.networks() : only === undefined ? [] : [only],
       endpoints: { get: name => this.state.endpointsOf(name) } as DesiredInput['endpoints'],
-      hosts: [...this.state.hosts()],
+      hosts: [...this.state.hosts()].filter(host => !isVacant(host)),
       memberStatus: this.#memberStatus(),
       overlayMtu: this.#overlayMtu,
       vxlanPort: this.config.overlay.port

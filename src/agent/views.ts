@@ -1,7 +1,7 @@
 // From the vocabulary inside to the JSON outside (contract 6.3). Pure.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
-import type { Host } from '#model/host.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
@@ -82,7 +82,7 @@ export function hostView(host: Host, p: { status: MemberStatus | 'unknown'; endp
   return {
     name: host.name,
     peerId: host.peerId,
-    vtep: formatIpv4(host.vtep),
+    vtep: isVacant(host) ? '' : formatIpv4(host.vtep),
     role: host.role,
     status: p.status,
     endpoints: p.endpoints,

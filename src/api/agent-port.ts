@@ -9,6 +9,8 @@ import type { Mac } from '#model/mac.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -84,6 +86,14 @@ export type AgentPort = {
   namespaceList(): Promise<readonly NamespaceView[]>
   /** The network for a pod of the namespace, or the one that it chose. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
+
+  /** Keys that start with the prefix, after a key, ascending; at most `limit`. */
+  kvList(range: { readonly prefix: string; readonly after: string; readonly limit: number }): Promise<KvPageView>
+  /** @throws ERR_KEY_NOT_FOUND */
+  kvGet(key: string): Promise<KvEntryView>
+
+  /** The bytes of a backup, of now; or, `stale`, of what this host has. @throws ERR_NO_QUORUM */
+  snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>>
 
   hostList(): Promise<readonly HostView[]>
   hostShow(name: HostName): Promise<HostView>

@@ -6,13 +6,15 @@ import { CNI_CALL } from './cni-route.ts'
 import {
   endpointAttachBody,
   endpointUpdateBody,
-  force,
   ifname,
   joinBody,
+  kvLimit,
+  kvPrefix,
   networkCreateBody,
   networkName,
   namespaceMapBody,
-  networkUpdateBody
+  networkUpdateBody,
+  yes
 } from './schemas.ts'
 import { VIEWS, type ViewName } from './view-schemas.ts'
 
@@ -48,6 +50,18 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/namespaces': { does: 'Which networks the pods of Kubernetes’ namespaces are in', answer: ['Namespace'] },
   'PUT /v1/namespaces/:name': { does: 'Maps a namespace to a network', answer: 'Namespace', body: namespaceMapBody },
   'DELETE /v1/namespaces/:name': { does: 'Ends a mapping', answer: 'Namespace' },
+  'GET /v1/kv': {
+    does: 'The state as keys and values, page by page',
+    answer: 'KvPage',
+    query: { prefix: kvPrefix, after: kvPrefix, limit: kvLimit }
+  },
+  'GET /v1/kv/*': { does: 'The value of one key, slashes and all', answer: 'KvEntry' },
+  'GET /v1/snapshot': {
+    does: 'A backup of the whole state; with stale=true of what this host has, without asking the leader',
+    answer: 'Image',
+    query: { stale: yes },
+    type: 'application/octet-stream'
+  },
   'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', carries: CNI_CALL },
   'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
@@ -57,7 +71,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'DELETE /v1/networks/:name': {
     does: 'Deletes a network; one with endpoints by force alone',
     answer: 'Network',
-    query: { force }
+    query: { force: yes }
   },
   'GET /v1/endpoints': {
     does: 'All endpoints, or those of a network',
@@ -95,7 +109,7 @@ export function openApiDocument(): Json {
   const paths: Record<string, Record<string, Json>> = {}
   for (const [route, operation] of Object.entries(OPERATIONS)) {
     const [method = '', url = ''] = route.split(' ')
-    const path = url.replaceAll(/:(\w+)/g, '{$1}')
+    const path = url.replaceAll(/:(\w+)/g, '{$1}').replace('*', '{key}')
     paths[path] = { ...paths[path], [method.toLowerCase()]: operationOf(method, path, operation) }
   }
   return {

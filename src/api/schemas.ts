@@ -47,11 +47,19 @@ export const networkCreateBody = z.strictObject({
   requestId
 })
 
-/** A query's `force`; absent is no. */
-export const force = z
+/** A query's `force` or `stale`; absent is no. */
+export const yes = z
   .enum(['true', 'false'], 'must be true or false')
   .default('false')
   .transform(text => text === 'true')
+
+/** A page of the key-value view; the longest key has 200 characters or so. */
+export const kvPrefix = text.default('')
+export const kvLimit = z
+  .string()
+  .regex(/^[1-9][0-9]{0,2}$|^1000$/, 'must be a whole number from 1 to 1000')
+  .default('500')
+  .transform(Number)
 
 export const networkUpdateBody = z.strictObject({ egressRate: rate.optional() })
 

@@ -1,5 +1,6 @@
 // The HTTP/JSON API on the UNIX socket (contract 6.4). A door only: it checks, asks the agent, and answers.
 
+import { Readable } from 'node:stream'
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
@@ -14,14 +15,16 @@ import {
   check,
   endpointAttachBody,
   endpointUpdateBody,
-  force,
   ifname,
   joinBody,
+  kvLimit,
+  kvPrefix,
   namespaceMapBody,
   namespaceName,
   networkCreateBody,
   networkName,
-  networkUpdateBody
+  networkUpdateBody,
+  yes
 } from './schemas.ts'
 import { prepareSocket } from './socket-file.ts'
 
@@ -82,6 +85,8 @@ export function buildApi(
   networkRoutes(server, agent)
   endpointRoutes(server, agent)
   namespaceRoutes(server, agent)
+  kvRoutes(server, agent)
+  snapshotRoute(server, agent)
   cniRoute(server, agent)
   return server
 }
@@ -120,7 +125,7 @@ function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.patch<Named>('/v1/networks/:name', r =>
     agent.networkUpdate(name(r), compact(check(networkUpdateBody, r.body)))
   )
-  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), check(force, r.query.force, 'force')))
+  server.delete<Named>('/v1/networks/:name', r => agent.networkDelete(name(r), check(yes, r.query.force, 'force')))
 }
 
 function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
@@ -164,6 +169,25 @@ function namespaceRoutes(server: FastifyInstance, agent: AgentPort): void {
     return agent.namespaceMap({ namespace: name(r), network, grants: grantsOf(network, grants) })
   })
   server.delete<Named>('/v1/namespaces/:name', r => agent.namespaceUnmap(name(r)))
+}
+
+function kvRoutes(server: FastifyInstance, agent: AgentPort): void {
+  type Page = { Querystring: { prefix?: string; after?: string; limit?: string } }
+  server.get<Page>('/v1/kv', ({ query }) =>
+    agent.kvList({
+      prefix: check(kvPrefix, query.prefix, 'prefix'),
+      after: check(kvPrefix, query.after, 'after'),
+      limit: check(kvLimit, query.limit, 'limit')
+    })
+  )
+  server.get<{ Params: { '*': string } }>('/v1/kv/*', ({ params }) => agent.kvGet(check(kvPrefix, params['*'], 'key')))
+}
+
+function snapshotRoute(server: FastifyInstance, agent: AgentPort): void {
+  server.get<{ Querystring: { stale?: string } }>('/v1/snapshot', async ({ query }, reply) => {
+    const chunks = await agent.snapshotSave(check(yes, query.stale, 'stale'))
+    return reply.type('application/octet-stream').send(Readable.from(chunks))
+  })
 }
 
 /** Without the keys that are undefined: absent and undefined are different things to our types. */

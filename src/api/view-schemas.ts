@@ -4,6 +4,8 @@ import { z } from 'zod'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -78,6 +80,16 @@ const namespace = z.strictObject({
   grants: z.array(z.string()).describe('Other networks that its pods may choose')
 }) satisfies z.ZodType<NamespaceView>
 
+const kvEntry = z.strictObject({
+  key: z.string(),
+  value: z.record(z.string(), z.unknown())
+}) satisfies z.ZodType<KvEntryView>
+
+const kvPage = z.strictObject({
+  entries: z.array(kvEntry),
+  next: z.string().nullable().describe('Give it as `after` for the next page; null after the last')
+}) satisfies z.ZodType<KvPageView>
+
 const raftPeer = z.strictObject({
   name: z.string(),
   peerId: z.string(),
@@ -93,6 +105,7 @@ const status = z.strictObject({
   cluster: z.string().nullable(),
   version: z.string(),
   ready: z.boolean(),
+  trouble: z.string().nullable().describe('What keeps this host from its place in a cluster'),
   raft: z.strictObject({
     role: z.enum(['leader', 'follower', 'candidate', 'client', 'waiting']),
     term: count,
@@ -129,7 +142,10 @@ export const VIEWS = {
   Host: host,
   RaftPeer: raftPeer,
   Namespace: namespace,
+  KvEntry: kvEntry,
+  KvPage: kvPage,
   Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
+  Image: z.string().meta({ format: 'binary' }).describe('The bytes of a file for `vxmesh snapshot restore`'),
   Joined: z.strictObject({ joined: count }),
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),

@@ -2,7 +2,7 @@
 
 import { Option, type Command } from 'commander'
 import { generateClusterKey, readClusterKeys, type ClusterKeys } from '#config/cluster-key.ts'
-import { CONFIG_KEYS, flagOf, loadConfig } from '#config/load.ts'
+import { CONFIG_KEYS, flagOf, loadConfig, type ConfigSources } from '#config/load.ts'
 import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
 import type { CliIo } from './program.ts'
@@ -26,27 +26,38 @@ export function agentCommand(
   const agent = program
     .command('agent')
     .description('Run the agent of this host, as root.')
-    .option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
     .addHelpText(
       'after',
       '\nA setting is taken from its flag, then its variable (VXMESH_DATA_DIR for' +
         '\n--data-dir), then the file, then its default. See docs/configuration.md.' +
         '\nExample: vxmesh agent --config /etc/vxmesh/vxmesh.yaml'
     )
-  for (const facts of KEY_FACTS.filter(({ key }) => !SHARED.has(key))) agent.addOption(optionOf(facts))
+  addSettings(agent)
   agent.action(async function (this: Command) {
-    const options = this.optsWithGlobals<Record<string, string | string[] | true | undefined>>()
-    const flags: Record<string, string | readonly string[]> = {}
-    for (const key of CONFIG_KEYS) {
-      const value = options[attributeOf(key)]
-      // `--insecure` alone means true.
-      if (value !== undefined) flags[key] = value === true ? 'true' : value
-    }
-    const file = options['config'] ?? p.io.env['VXMESH_CONFIG']
-    const config = await loadConfig({ file: typeof file === 'string' ? file : null, env: p.io.env, flags })
+    const config = await loadConfig(settingsOf(this, p.io))
     const keys = config.insecure ? null : await readClusterKeys(config.clusterKeyFile)
     p.exit(await p.runAgent(config, keys))
   })
+}
+
+/** A flag for each setting, and the one for their file. */
+export function addSettings(command: Command): Command {
+  command.option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
+  for (const facts of KEY_FACTS.filter(({ key }) => !SHARED.has(key))) command.addOption(optionOf(facts))
+  return command
+}
+
+/** Where a command’s settings come from. */
+export function settingsOf(command: Command, io: CliIo): ConfigSources {
+  const options = command.optsWithGlobals<Record<string, string | string[] | true | undefined>>()
+  const flags: Record<string, string | readonly string[]> = {}
+  for (const key of CONFIG_KEYS) {
+    const value = options[attributeOf(key)]
+    // `--insecure` alone means true.
+    if (value !== undefined) flags[key] = value === true ? 'true' : value
+  }
+  const file = options['config'] ?? io.env['VXMESH_CONFIG']
+  return { file: typeof file === 'string' ? file : null, env: io.env, flags }
 }
 
 function optionOf({ key, accepts, description, fallback }: KeyFacts): Option {

@@ -40,6 +40,15 @@ export function displayName(text: string, field: string): string {
   throw new VxmeshError('ERR_USAGE', `${field}: must be at most ${MAX_TEXT} characters`)
 }
 
+export function absolutePath(flag: string): (text: string) => string {
+  return text => {
+    if (text.startsWith('/') && !text.includes('\0')) return text
+    throw new VxmeshError('ERR_USAGE', `${flag}: must be an absolute path, got ${JSON.stringify(text)}`, {
+      field: flag
+    })
+  }
+}
+
 /** A path as it is; a bare name means a namespace of `ip netns`. @throws ERR_NETNS when there is nothing */
 export function netnsPath(text: string): string {
   const path = text.startsWith('/') ? text : `/run/netns/${text}`

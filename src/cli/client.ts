@@ -12,22 +12,33 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 export class ApiClient {
   readonly #socketPath: string
+  readonly #timeoutMs: number
 
-  constructor(socketPath: string) {
+  /** @param timeoutMs the most that a call may take in silence */
+  constructor(socketPath: string, timeoutMs = TIMEOUT_MS) {
     this.#socketPath = socketPath
+    this.#timeoutMs = timeoutMs
   }
 
   /** @throws ERR_AGENT_UNREACHABLE, ERR_TIMEOUT, or the agent's own error */
   async call(method: Method, path: string, body?: unknown): Promise<unknown> {
-    const { status, text } = await this.#exchange(method, path, body)
-    if (status < 300) return parse(text)
-    throw errorOf(status, text)
+    const { status, bytes } = await this.#exchange(method, path, body)
+    if (status < 300) return parse(bytes.toString())
+    throw errorOf(status, bytes.toString())
+  }
+
+  /** What is no JSON, whole. @throws as `call` does */
+  async bytes(path: string): Promise<Buffer> {
+    const { status, bytes } = await this.#exchange('GET', path, undefined)
+    if (status < 300) return bytes
+    throw errorOf(status, bytes.toString())
   }
 
   /** A stream of lines until either end closes it; empty ones are only signs of life. @throws as `call` does */
-  async *lines(path: string): AsyncGenerator<string> {
+  async *lines(path: string, signal?: AbortSignal): AsyncGenerator<string> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const req = request({ socketPath: this.#socketPath, method: 'GET', path }, resolve)
+      const ending = signal === undefined ? {} : { signal }
+      const req = request({ socketPath: this.#socketPath, method: 'GET', path, ...ending }, resolve)
       req.on('error', err => reject(this.#unreachable(err)))
       req.end()
     })
@@ -42,14 +53,14 @@ export class ApiClient {
     }
   }
 
-  #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; text: string }> {
+  #exchange(method: Method, path: string, body: unknown): Promise<{ status: number; bytes: Buffer }> {
     const payload = body === undefined ? undefined : JSON.stringify(body)
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
-      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: TIMEOUT_MS }, res => {
+      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: this.#timeoutMs }, res => {
         const chunks: Buffer[] = []
         res.on('data', (chunk: Buffer) => chunks.push(chunk))
-        res.on('end', () => resolve({ status: res.statusCode ?? 500, text: Buffer.concat(chunks).toString() }))
+        res.on('end', () => resolve({ status: res.statusCode ?? 500, bytes: Buffer.concat(chunks) }))
         res.on('error', err => reject(this.#unreachable(err)))
       })
       req.on('timeout', () => {

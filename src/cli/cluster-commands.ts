@@ -69,7 +69,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
       await show<HostView>(
         command,
         client => client.call('GET', `/v1/hosts/${name}`),
-        row => hostsTable([row])
+        (row, width) => hostsTable([row], width)
       )
     })
   host

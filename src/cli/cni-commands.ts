@@ -7,7 +7,7 @@ import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
 import { parseNetworkName } from '#model/ids.ts'
 import { readIfExists, writeDurably } from '#platform/files.ts'
-import { checked } from './arguments.ts'
+import { absolutePath, checked } from './arguments.ts'
 import { render } from './output.ts'
 import type { CommandContext } from './program.ts'
 
@@ -26,8 +26,8 @@ export function cniCommands(program: Command, { io, formatOf, socketOf }: Comman
   const cni = program.command('cni').description('The CNI plugin, for Kubernetes and other container runtimes.')
   const places = (command: Command): Command =>
     command
-      .option('--bin-dir <dir>', 'where the runtime looks for plugins', absolute('--bin-dir'), '/opt/cni/bin')
-      .option('--conf-dir <dir>', 'where it looks for configurations', absolute('--conf-dir'), '/etc/cni/net.d')
+      .option('--bin-dir <dir>', 'where the runtime looks for plugins', absolutePath('--bin-dir'), '/opt/cni/bin')
+      .option('--conf-dir <dir>', 'where it looks for configurations', absolutePath('--conf-dir'), '/etc/cni/net.d')
   const tell = (command: Command, files: readonly string[], done: string): void => {
     const format = formatOf(command)
     io.out(format === 'table' ? files.map(file => `${file} ${done}\n`).join('') : render(format, { files }))
@@ -113,14 +113,5 @@ async function makeDirectory(path: string): Promise<void> {
     await mkdir(path, { recursive: true, mode: 0o755 })
   } catch (err) {
     throw new VxmeshError('ERR_STORAGE', `cannot create ${path}: ${String(err)}`, { cause: err })
-  }
-}
-
-function absolute(flag: string): (text: string) => string {
-  return text => {
-    if (text.startsWith('/') && !text.includes('\0')) return text
-    throw new VxmeshError('ERR_USAGE', `${flag}: must be an absolute path, got ${JSON.stringify(text)}`, {
-      field: flag
-    })
   }
 }

@@ -29,7 +29,7 @@ export function namespaceCommands(program: Command, { show }: CommandContext): v
       await show<NamespaceView>(
         command,
         client => client.call('PUT', `/v1/namespaces/${ns}`, body),
-        row => namespacesTable([row])
+        (row, width) => namespacesTable([row], width)
       )
     })
 

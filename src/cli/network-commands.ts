@@ -51,7 +51,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       await show<NetworkView>(
         command,
         client => client.call('POST', '/v1/networks', body),
-        row => networksTable([row])
+        (row, width) => networksTable([row], width)
       )
     })
 
@@ -70,7 +70,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       await show<NetworkView>(
         command,
         client => client.call('GET', `/v1/networks/${name}`),
-        row => networksTable([row])
+        (row, width) => networksTable([row], width)
       )
     })
 
@@ -88,7 +88,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       await show<NetworkView>(
         command,
         client => client.call('PATCH', `/v1/networks/${name}`, change),
-        row => networksTable([row])
+        (row, width) => networksTable([row], width)
       )
     })
 

@@ -11,18 +11,22 @@ export function render(format: Exclude<Format, 'table'>, value: unknown): string
   return format === 'json' ? `${JSON.stringify(value, null, 2)}\n` : stringify(value)
 }
 
-/** Columns as wide as their content, two spaces between. */
-export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+/**
+ * Columns as wide as their content, two spaces between.
+ * @param width of the terminal, in which the widest columns are cut so far that all fits; absent for no terminal
+ */
+export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width = Infinity): string {
   const cells = [
     columns.map(([heading]) => heading),
     ...rows.map(row => columns.map(([, cell]) => printable(cell(row))))
   ]
-  const widths = columns.map((_, at) => Math.max(...cells.map(line => line[at]?.length ?? 0)))
+  const natural = columns.map((_, at) => cells.reduce((most, line) => Math.max(most, line[at]?.length ?? 0), 0))
+  const widths = fitted(natural, width)
   return cells
     .map(
       line =>
         `${line
-          .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+          .map((cell, at) => cut(cell, widths[at] ?? 0).padEnd(widths[at] ?? 0))
           .join('  ')
           .trimEnd()}\n`
     )
@@ -38,4 +42,29 @@ export function facts(pairs: readonly (readonly [string, string])[]): string {
 /** Text from elsewhere must not steer the terminal: no control, format (right-to-left) or separator characters. */
 export function printable(text: string): string {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')
+}
+
+/** Lines that say what is wrong, in red. */
+export function highlighted(text: string): string {
+  return text.replace(/^!.*$/gm, '\u001b[31m$&\u001b[39m')
+}
+
+/** A column is cut no further than this: what is left must still tell rows apart. */
+const MIN_WIDTH = 6
+
+function fitted(natural: readonly number[], width: number): number[] {
+  const widths = [...natural]
+  const total = (): number => widths.reduce((sum, one) => sum + one, 2 * (widths.length - 1))
+  for (let over = total() - width; over > 0; over = total() - width) {
+    const widest = Math.max(...widths)
+    if (widest <= MIN_WIDTH) break
+    const next = Math.max(MIN_WIDTH, ...widths.filter(one => one < widest))
+    const at = widths.indexOf(widest)
+    widths[at] = Math.max(next === widest ? widest - 1 : next, widest - over, MIN_WIDTH)
+  }
+  return widths
+}
+
+function cut(cell: string, width: number): string {
+  return cell.length > width ? `${cell.slice(0, width - 1)}~` : cell
 }

@@ -4,13 +4,18 @@
 import { Command, CommanderError, Option } from 'commander'
 import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/errors.ts'
 import { agentCommand, type RunAgent } from './agent-command.ts'
+import { completionCommands } from './completion-commands.ts'
+import { configCommands } from './config-commands.ts'
 import { clusterCommands } from './cluster-commands.ts'
 import { cniCommands } from './cni-commands.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
+import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
-import { render, type Format } from './output.ts'
+import { highlighted, render, type Format } from './output.ts'
+import { reportCommand } from './report-command.ts'
+import { snapshotCommands, type BackupTools } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
 
 export type CliIo = {
@@ -19,6 +24,8 @@ export type CliIo = {
   readonly err: (text: string) => void
   /** Width of the terminal; absent for none. */
   readonly columns?: number | undefined
+  /** May text be coloured? Not when nobody looks at it, nor when NO_COLOR asks for it. */
+  readonly color?: boolean | undefined
 }
 
 const DEFAULT_COLUMNS = 80
@@ -30,7 +37,7 @@ export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 export type Show = <Answer>(
   command: Command,
   ask: (client: ApiClient) => Promise<unknown>,
-  human: (answer: Answer) => string
+  human: (answer: Answer, width?: number) => string
 ) => Promise<void>
 
 /** What a command needs to do its work. */
@@ -42,12 +49,18 @@ export type CommandContext = {
   readonly formatOf: (command: Command) => Format
   /** Where that agent listens. */
   readonly socketOf: (command: Command) => string
+  readonly backup: () => Promise<BackupTools>
 }
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
 export async function runCli(
   argv: readonly string[],
-  p: { readonly io: CliIo; readonly version: string; readonly runAgent: RunAgent }
+  p: {
+    readonly io: CliIo
+    readonly version: string
+    readonly runAgent: RunAgent
+    readonly backup: () => Promise<BackupTools>
+  }
 ): Promise<ExitCode> {
   const { io } = p
   let code: ExitCode = 0
@@ -56,11 +69,17 @@ export async function runCli(
     io,
     client,
     formatOf,
+    backup: p.backup,
     socketOf: command => socketOf(command, io),
     show: async (command, ask, human) => {
       const output = formatOf(command)
       const answer = await ask(client(command))
-      io.out(output === 'table' ? human(answer as never) : render(output, answer))
+      if (output !== 'table') {
+        io.out(render(output, answer))
+        return
+      }
+      const text = human(answer as never, io.columns)
+      io.out(io.color === true ? highlighted(text) : text)
     }
   }
   const program = commandTree({
@@ -102,8 +121,13 @@ export function commandTree(p: {
   networkCommands(program, context)
   endpointCommands(program, context)
   namespaceCommands(program, context)
+  kvCommands(program, context)
+  snapshotCommands(program, context)
   cniCommands(program, context)
   eventsCommand(program, context)
+  configCommands(program, context)
+  reportCommand(program, { ...context, version })
+  completionCommands(program, context)
   inheritSettings(program, io)
   return program
 }

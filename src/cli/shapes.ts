@@ -5,15 +5,17 @@ import { formatRate } from '#model/quantity.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
   MemberView,
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  SnapshotView,
   StatusView
 } from '#model/views.ts'
 import { facts, table } from './output.ts'
 
-export function membersTable(rows: readonly MemberView[]): string {
+export function membersTable(rows: readonly MemberView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -23,11 +25,12 @@ export function membersTable(rows: readonly MemberView[]): string {
       ['VTEP', r => r.vtep],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function networksTable(rows: readonly NetworkView[]): string {
+export function networksTable(rows: readonly NetworkView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -38,11 +41,12 @@ export function networksTable(rows: readonly NetworkView[]): string {
       ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
       ['ENDPOINTS', r => `${r.endpoints}`]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function endpointsTable(rows: readonly EndpointView[]): string {
+export function endpointsTable(rows: readonly EndpointView[], width?: number): string {
   return table(
     [
       ['NETWORK', r => r.network],
@@ -54,7 +58,8 @@ export function endpointsTable(rows: readonly EndpointView[]): string {
       ['RX', r => bytes(r.rxBytes)],
       ['TX', r => bytes(r.txBytes)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
@@ -79,18 +84,19 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
     .join('\n')
 }
 
-export function namespacesTable(rows: readonly NamespaceView[]): string {
+export function namespacesTable(rows: readonly NamespaceView[], width?: number): string {
   return table(
     [
       ['NAMESPACE', r => r.namespace],
       ['NETWORK', r => r.network],
       ['GRANTS', r => r.grants.join(' ')]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function hostsTable(rows: readonly HostView[]): string {
+export function hostsTable(rows: readonly HostView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -101,11 +107,12 @@ export function hostsTable(rows: readonly HostView[]): string {
       ['VERSION', r => r.version],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
 }
 
-export function raftPeersTable(rows: readonly RaftPeerView[]): string {
+export function raftPeersTable(rows: readonly RaftPeerView[], width?: number): string {
   return table(
     [
       ['NAME', r => r.name],
@@ -115,14 +122,47 @@ export function raftPeersTable(rows: readonly RaftPeerView[]): string {
       ['MATCH INDEX', r => count(r.matchIndex)],
       ['PEER ID', r => shortPeerId(r.peerId)]
     ],
-    rows
+    rows,
+    width
   )
+}
+
+export function kvTable(rows: readonly KvEntryView[], width?: number): string {
+  return table(
+    [
+      ['KEY', r => r.key],
+      ['VALUE', r => summary(r.value)]
+    ],
+    rows,
+    width
+  )
+}
+
+export function kvFacts({ key, value }: KvEntryView): string {
+  const pairs = Object.entries(value).map(([name, inner]) => [name, plain(inner)] as const)
+  return facts([['key', key] as const, ...pairs])
+}
+
+export function snapshotFacts(s: SnapshotView): string {
+  return facts([
+    ['file', s.file],
+    ['bytes', `${s.bytes}, form ${s.version}`],
+    ['cluster', s.cluster],
+    ['index', `${s.index}, term ${s.term}`],
+    ['digest', s.digest],
+    ['servers', s.servers.join(' ')],
+    ['hosts', `${s.hosts}`],
+    ['networks', `${s.networks}`],
+    ['endpoints', `${s.endpoints}`],
+    ['namespaces', `${s.namespaces}`]
+  ])
 }
 
 /** What is wrong comes first. */
 export function statusFacts(s: StatusView): string {
   const { raft, members, overlay } = s
   const troubles = [
+    ...(s.trouble === null ? [] : [s.trouble]),
     ...(s.ready ? [] : ['this host is not ready']),
     ...(raft.leader === null ? ['no leader is known: changes are not possible'] : []),
     ...(members.failed > 0 ? [`${members.failed} members have failed: vxmesh members`] : []),
@@ -145,6 +185,24 @@ export function statusFacts(s: StatusView): string {
     ['overlay', `${overlay.driver}, drift ${overlay.drift}`]
   ]
   return facts(pairs)
+}
+
+/** What a value is about, on one line; all of it is in `kv get`. */
+function summary(value: KvEntryView['value']): string {
+  const all = (...names: string[]): string => names.map(name => plain(value[name])).join(' ')
+  if ('set' in value) return `${plain(value['used'])} of ${plain(value['size'])} used`
+  if ('containerId' in value) return all('address', 'host')
+  if ('subnet' in value) return all('vni', 'subnet')
+  if ('vtep' in value) return all('vtep', 'role')
+  return plain(value['network'])
+}
+
+/** A text as it is, a list of runs as 1-5 9-9, anything else as JSON. */
+function plain(value: unknown): string {
+  if (typeof value === 'string') return value
+  const isRun = (run: unknown): run is readonly unknown[] => Array.isArray(run) && run.length === 2
+  if (Array.isArray(value) && value.every(isRun)) return value.map(run => run.map(String).join('-')).join(' ')
+  return JSON.stringify(value)
 }
 
 /** What was asked for, and what the kernel does instead, if it does. */

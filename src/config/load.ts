@@ -3,7 +3,7 @@
 
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { parse as parseYaml } from 'yaml'
+import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { parseSubnet } from '#model/ipv4.ts'
 import { checkRange } from '#model/namespace.ts'
@@ -36,12 +36,20 @@ export function flagOf(key: string): string {
   return `--${words(key).join('-')}`
 }
 
+/** A configuration, and where each key of it that is no default came from: FILE:LINE, a variable or a flag. */
+export type LoadedConfig = { readonly config: Config; readonly origins: ReadonlyMap<string, string> }
+
 /** @throws ERR_CONFIG naming the key and where it came from */
 export async function loadConfig(sources: ConfigSources): Promise<Config> {
+  return (await loadConfigWithOrigins(sources)).config
+}
+
+/** @throws as loadConfig */
+export async function loadConfigWithOrigins(sources: ConfigSources): Promise<LoadedConfig> {
   const origins = new Map<string, string>()
-  const tree: Tree = sources.file === null ? {} : await readTree(sources.file)
+  const { tree, lineOf } = sources.file === null ? { tree: {}, lineOf: () => 0 } : await readTree(sources.file)
   for (const key of CONFIG_KEYS) {
-    if (sources.file !== null && has(tree, key)) origins.set(key, sources.file)
+    if (sources.file !== null && has(tree, key)) origins.set(key, `${sources.file}:${lineOf(key)}`)
     const variable = variableOf(key)
     const fromEnv = sources.env[variable]
     if (fromEnv !== undefined) place({ tree, key, value: fromEnv, origins, origin: variable })
@@ -52,7 +60,7 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
   if (!has(tree, 'name')) {
     place({ tree, key: 'name', value: hostname().toLowerCase().split('.')[0], origins, origin: 'the host name' })
   }
-  return check(tree, origins)
+  return { config: check(tree, origins), origins }
 }
 
 function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
@@ -90,7 +98,8 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
   return deepFreeze(config)
 }
 
-async function readTree(file: string): Promise<Tree> {
+/** What a file holds, and on which line a dotted key of it stands. */
+async function readTree(file: string): Promise<{ tree: Tree; lineOf: (key: string) => number }> {
   let text: string
   try {
     text = await readFile(file, 'utf8')
@@ -99,14 +108,31 @@ async function readTree(file: string): Promise<Tree> {
     throw new VxmeshError('ERR_CONFIG', `config: ${why}`, { cause: err, field: 'config' })
   }
   try {
-    const tree: unknown = parseYaml(text, { maxAliasCount: 0 }) ?? {}
+    const lines = new LineCounter()
+    const document = parseDocument(text, { lineCounter: lines })
+    const [error] = document.errors
+    if (error !== undefined) throw error
+    const tree: unknown = document.toJS({ maxAliasCount: 0 }) ?? {}
     if (typeof tree !== 'object' || tree === null || Array.isArray(tree)) throw new Error('must hold keys and values')
     dropEmpty(tree as Tree)
-    return tree as Tree
+    return { tree: tree as Tree, lineOf: key => lines.linePos(offsetOf(document, key)).line }
   } catch (err) {
     const why = err instanceof Error ? err.message : String(err)
     throw new VxmeshError('ERR_CONFIG', `config: ${file}: ${why}`, { cause: err, field: 'config' })
   }
+}
+
+/** Where a dotted key begins; of one in a section that is written otherwise, where that does. */
+function offsetOf({ contents }: Document, key: string): number {
+  let at: unknown = contents
+  let offset = 0
+  for (const part of key.split('.')) {
+    const pair = isMap(at) ? at.items.find(({ key: name }) => isScalar(name) && name.value === part) : undefined
+    if (pair === undefined) break
+    offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset
+    at = pair.value
+  }
+  return offset
 }
 
 function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {

@@ -16,6 +16,7 @@ export const ERROR_CODES = {
   ERR_ENDPOINT_NOT_FOUND: { http: 404, exit: 4 },
   ERR_HOST_NOT_FOUND: { http: 404, exit: 4 },
   ERR_NAMESPACE_NOT_FOUND: { http: 404, exit: 4 },
+  ERR_KEY_NOT_FOUND: { http: 404, exit: 4 },
   ERR_ROUTE_NOT_FOUND: { http: 404, exit: 4 },
   ERR_NETWORK_EXISTS: { http: 409, exit: 5 },
   ERR_NETWORK_IN_USE: { http: 409, exit: 5 },

@@ -21,6 +21,8 @@ export type Member = {
   readonly protocol: number
   /** Servers: how many servers it waits for before the first election; 0 for clients. */
   readonly bootstrapExpect: number
+  /** The restored backup that it holds and that is to become a cluster: 16 hex digits (replication/seed.ts). */
+  readonly seed?: string
   /** The cluster it belongs to, once it knows. */
   readonly clusterId?: ClusterId
 }

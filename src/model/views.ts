@@ -76,6 +76,15 @@ export type HostView = {
   readonly version: string
 }
 
+/** One key of the paper's view, with its value in the outside form. */
+export type KvEntryView = { readonly key: string; readonly value: Readonly<Record<string, unknown>> }
+
+export type KvPageView = {
+  readonly entries: readonly KvEntryView[]
+  /** The last key of this page when there are more behind it, to be given as `after`. */
+  readonly next: string | null
+}
+
 export type RaftPeerView = {
   readonly name: string
   readonly peerId: string
@@ -86,6 +95,26 @@ export type RaftPeerView = {
   readonly matchIndex: number | null
 }
 
+/** What is in a backup, or in a host's own snapshot: both are files of one form. */
+export type SnapshotView = {
+  readonly file: string
+  readonly bytes: number
+  /** Of the file's form. */
+  readonly version: number
+  readonly cluster: string
+  /** The last log entry that it stands for, and its term. */
+  readonly index: number
+  readonly term: number
+  /** Of the whole state, as in StatusView. */
+  readonly digest: string
+  /** The voters' names at that entry, peer ids where there is none. */
+  readonly servers: readonly string[]
+  readonly hosts: number
+  readonly networks: number
+  readonly endpoints: number
+  readonly namespaces: number
+}
+
 export type StatusView = {
   readonly host: string
   readonly peerId: string
@@ -93,6 +122,8 @@ export type StatusView = {
   readonly cluster: string | null
   readonly version: string
   readonly ready: boolean
+  /** What keeps this host from its place in a cluster; null for nothing that it knows of. */
+  readonly trouble: string | null
   readonly raft: {
     readonly role: 'leader' | 'follower' | 'candidate' | 'client' | 'waiting'
     readonly term: number

@@ -41,6 +41,8 @@ async function replace(path: string, p: { data: string | Uint8Array; mode: numbe
     await rename(aside, path)
     if (p.durably) await syncDirectory(dirname(path))
   } catch (err) {
+    // A full disk is not to be kept full by what did not fit.
+    await rm(aside, { force: true }).catch(() => undefined)
     throw storageError(`cannot write ${path}`, err)
   }
 }

@@ -1,12 +1,13 @@
 // Which cluster a host belongs to: the one on its disk, one that it founds with others, or one that it meets.
 
 import { VxmeshError } from '#model/errors.ts'
-import type { PeerId } from '#model/ids.ts'
+import type { ClusterId, PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { Logger } from '#platform/log.ts'
 import { allAgree, askOrigin, decideBootstrap, originOf, serveBootstrap, type BootstrapDecision } from './bootstrap.ts'
 import { drawIncarnation, readIncarnation } from './incarnation.ts'
 import type { Rpc } from './rpc.ts'
+import { plantSeed, serveSeed, takeSeed, type Seed } from './seed.ts'
 import type { Storage } from './storage.ts'
 import type { Origin } from './wal-record.ts'
 
@@ -16,10 +17,14 @@ export type BelongingOptions = {
   readonly bootstrapExpect: number
   readonly dataDir: string
   readonly storage: Storage
+  /** A restored backup that waits for its cluster. */
+  readonly seed: Seed | null
   readonly rpc: Rpc
   readonly members: () => readonly Member[]
-  /** The host belongs, and durably so: it takes its place. */
-  readonly belongs: (origin: Origin) => Promise<void>
+  /** The host belongs, and durably so: it takes its place, with the storage that is open now. */
+  readonly belongs: (origin: Origin, storage: Storage) => Promise<void>
+  /** This host has got the restored backup of others. */
+  readonly holdsSeed: (id: string) => void
   readonly stopping: AbortSignal
   readonly fatal: (err: Error) => void
   readonly logger: Logger
@@ -32,11 +37,14 @@ export class Belonging {
   #origin: Origin | null
   #incarnation: number | null = null
   #deciding = false
-  /** The voters with whom this process would have founded a cluster; what others were told when they asked. */
-  #wouldFound: string | null = null
+  /** The cluster that this process would have founded; what others were told when they asked. */
+  #wouldFound: ClusterId | null = null
+  #seed: Seed | null
+  #waitsFor: string | null = null
 
   constructor(options: BelongingOptions) {
     this.#options = options
+    this.#seed = options.seed
     this.#origin = options.storage.recovered.origin
   }
 
@@ -49,9 +57,16 @@ export class Belonging {
     return this.#incarnation
   }
 
+  /** Why this host belongs to no cluster yet. */
+  get waitsFor(): string | null {
+    return this.#waitsFor
+  }
+
   /** Answers others; to be called before `start`. */
   serve(): void {
-    serveBootstrap(this.#options.rpc, { decision: () => this.#decision(), origin: () => this.#origin })
+    const { rpc } = this.#options
+    serveBootstrap(rpc, { decision: () => this.#decision(), origin: () => this.#origin })
+    serveSeed(rpc, () => this.#seed)
   }
 
   async start(): Promise<void> {
@@ -65,14 +80,20 @@ export class Belonging {
 
   #decision(): BootstrapDecision {
     const { self, bootstrapExpect: expect } = this.#options
-    const decision = decideBootstrap({ self, expect, members: this.#options.members() })
-    if (decision.kind === 'agree') this.#wouldFound = decision.voters.join()
+    const decision = decideBootstrap({ self, expect, members: this.#options.members(), seed: this.#seed?.id ?? null })
+    if (decision.kind === 'agree') this.#wouldFound = originOf(decision.voters, decision.seed).clusterId
     return decision
   }
 
-  /** One of the founders may have been faster: this disk is a founder's all the same, if it said that it would be. */
-  #joins({ configuration }: Origin): How {
-    return this.#wouldFound === configuration.voters.join() ? 'founded' : 'adopted'
+  /**
+   * One of the founders may have been faster: this disk is a founder's all the same, if it said that it would be.
+   * @throws ERR_BUSY when this host holds a restored backup and the cluster did not begin with it
+   */
+  #joins({ clusterId, configuration }: Origin): How {
+    if (this.#wouldFound === clusterId) return 'founded'
+    if (this.#seed === null || originOf(configuration.voters, this.#seed.id).clusterId === clusterId) return 'adopted'
+    const what = `cluster ${clusterId} is in sight, and it did not begin with the backup that was restored here`
+    throw new VxmeshError('ERR_BUSY', `${what}: end its agents, or remove restore.snap from this host to join it`)
   }
 
   async #decide(): Promise<void> {
@@ -80,14 +101,19 @@ export class Belonging {
     this.#deciding = true
     try {
       const decision = this.#decision()
-      if (decision.kind === 'adopt') {
+      if (decision.kind === 'wait') this.#wait(decision.why)
+      else if (decision.kind === 'fetch') await this.#takeSeed(decision)
+      else if (decision.kind === 'adopt') {
         const origin = await askOrigin(rpc, decision.from)
         await this.#belong(origin, this.#joins(origin))
-      } else if (decision.kind === 'agree' && (await allAgree(rpc, self, decision.voters))) {
-        await this.#belong(originOf(decision.voters), 'founded')
+      } else {
+        const origin = originOf(decision.voters, decision.seed)
+        if (await allAgree(rpc, self, origin)) await this.#belong(origin, 'founded')
+        else this.#wait('the other servers do not all see the same yet')
       }
     } catch (err) {
       if (!(err instanceof VxmeshError)) throw err
+      this.#wait(err.message)
       if (err.code === 'ERR_STORAGE') fatal(err)
       else logger.debug({ err }, 'no cluster yet')
     } finally {
@@ -95,16 +121,46 @@ export class Belonging {
     }
   }
 
+  #wait(why: string): void {
+    if (why !== this.#waitsFor) this.#options.logger.info({ why }, 'belongs to no cluster yet')
+    this.#waitsFor = why
+  }
+
+  async #takeSeed({ seed, from }: Extract<BootstrapDecision, { readonly kind: 'fetch' }>): Promise<void> {
+    const { dataDir, holdsSeed, logger, rpc } = this.#options
+    const [peer] = from
+    if (peer === undefined) return
+    this.#seed = await takeSeed(rpc, { peer, id: seed, dataDir })
+    logger.info({ seed, peer }, 'has got the restored backup')
+    holdsSeed(seed)
+  }
+
   async #belong(origin: Origin, how: How): Promise<void> {
     const { belongs, logger, stopping, storage } = this.#options
     storage.snapshots.belong(origin.clusterId)
     // Before the origin: a disk that joined without a number would pass for a founder's.
     this.#incarnation = await this.#incarnationFor(origin, how)
-    if (how !== 'recovered') await storage.wal.append([{ kind: 'origin', origin }])
+    if (how !== 'recovered') {
+      // Terms go on after that of the backup: an entry of an earlier one would not count as newer than it.
+      const term = how === 'founded' ? this.#seed?.snapshot.meta.lastTerm : undefined
+      const first = term === undefined ? [] : [{ kind: 'hard-state' as const, hardState: { term, votedFor: null } }]
+      await storage.wal.append([{ kind: 'origin', origin }, ...first])
+    }
+    const opened = await this.#plantSeed(origin, this.#incarnation === 0)
     if (stopping.aborted) return
     this.#origin = origin
+    this.#waitsFor = null
     logger.info({ cluster: origin.clusterId, how }, 'belongs to a cluster')
-    await belongs(origin)
+    await belongs(origin, opened)
+  }
+
+  /** A founder's log begins after the restored backup. @returns the storage that is open then */
+  async #plantSeed(origin: Origin, founder: boolean): Promise<Storage> {
+    const { dataDir, self, storage } = this.#options
+    if (this.#seed === null) return storage
+    const opened = await plantSeed(this.#seed, { storage, origin, founder, dataDir, self })
+    this.#seed = null
+    return opened
   }
 
   async #incarnationFor(origin: Origin, how: How): Promise<number> {

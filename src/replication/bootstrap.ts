@@ -13,8 +13,10 @@ const TIMEOUT_MS = 1_000
 
 export type BootstrapDecision =
   | { readonly kind: 'wait'; readonly why: string }
-  /** Exactly these servers see each other, as far as this one can tell: ask them. */
-  | { readonly kind: 'agree'; readonly voters: readonly PeerId[] }
+  /** Exactly these servers see each other, as far as this one can tell: ask them. With what they begin, if not empty. */
+  | { readonly kind: 'agree'; readonly voters: readonly PeerId[]; readonly seed: string | null }
+  /** They are to begin with a restored backup that this one has not got yet. */
+  | { readonly kind: 'fetch'; readonly seed: string; readonly from: readonly PeerId[] }
   /** A server of an existing cluster is in sight: learn its origin. */
   | { readonly kind: 'adopt'; readonly from: PeerId }
 
@@ -23,10 +25,17 @@ export function decideBootstrap(p: {
   readonly self: PeerId
   readonly expect: number
   readonly members: readonly Member[]
+  /** The restored backup that this host holds. */
+  readonly seed: string | null
 }): BootstrapDecision {
   const servers = p.members.filter(m => m.role === 'server' && m.status !== 'left')
-  const settled = servers.find(m => m.clusterId !== undefined && m.status === 'alive' && m.peerId !== p.self)
-  if (settled !== undefined) return { kind: 'adopt', from: settled.peerId }
+  const settled = servers.filter(m => m.clusterId !== undefined && m.status === 'alive' && m.peerId !== p.self)
+  const [first] = settled
+  const other = settled.find(m => m.clusterId !== first?.clusterId)
+  if (first !== undefined && other !== undefined) {
+    return { kind: 'wait', why: `${first.name} and ${other.name} are servers of two clusters; end the agents of one` }
+  }
+  if (first !== undefined) return { kind: 'adopt', from: first.peerId }
   if (p.expect === 0) return { kind: 'wait', why: 'no server of a cluster is in sight' }
   if (servers.some(m => m.clusterId !== undefined)) return { kind: 'wait', why: 'the cluster’s servers are not alive' }
   const waiting = servers.filter(m => m.bootstrapExpect > 0)
@@ -37,13 +46,24 @@ export function decideBootstrap(p: {
     return { kind: 'wait', why: `${waiting.length} of ${p.expect} servers are in sight` }
   }
   if (!waiting.some(m => m.peerId === p.self)) return { kind: 'wait', why: 'this host does not see itself yet' }
-  return { kind: 'agree', voters: waiting.map(m => m.peerId).sort() }
+  const holders = waiting.filter(m => m.seed !== undefined)
+  const [seed = null, another] = new Set([...(p.seed === null ? [] : [p.seed]), ...holders.map(m => m.seed ?? '')])
+  if (another !== undefined) {
+    const names = holders.map(m => m.name).join(', ')
+    return { kind: 'wait', why: `different backups were restored on ${names}: remove restore.snap from all but one` }
+  }
+  if (seed !== p.seed && seed !== null) return { kind: 'fetch', seed, from: holders.map(m => m.peerId) }
+  return { kind: 'agree', voters: waiting.map(m => m.peerId).sort(), seed }
 }
 
-/** The first configuration and the cluster id that follows from it: the same on every server that decides the same. */
-export function originOf(voters: readonly PeerId[]): Origin {
+/**
+ * The first configuration and the cluster id that follows from it and from the backup that the servers begin with: the
+ * same on every server that decides the same.
+ */
+export function originOf(voters: readonly PeerId[], seed: string | null): Origin {
+  const text = `vxmesh cluster\n${voters.join('\n')}`
   const hash = createHash('sha256')
-    .update(`vxmesh cluster\n${voters.join('\n')}`)
+    .update(seed === null ? text : `${text}\nfrom ${seed}`)
     .digest('hex')
   return { clusterId: hash.slice(0, 16) as ClusterId, configuration: { voters, learners: [] } }
 }
@@ -52,8 +72,8 @@ export function originOf(voters: readonly PeerId[]): Origin {
 export function serveBootstrap(rpc: Rpc, p: { decision: () => BootstrapDecision; origin: () => Origin | null }): void {
   rpc.register('bootstrap', body => {
     const decision = p.decision()
-    const mine = p.origin()?.configuration.voters ?? (decision.kind === 'agree' ? decision.voters : [])
-    return Promise.resolve(mine.join() === (Array.isArray(body) ? (body as unknown[]).join() : ''))
+    const mine = p.origin() ?? (decision.kind === 'agree' ? originOf(decision.voters, decision.seed) : null)
+    return Promise.resolve(mine?.clusterId === body)
   })
   rpc.register('origin', () => {
     const origin = p.origin()
@@ -63,10 +83,12 @@ export function serveBootstrap(rpc: Rpc, p: { decision: () => BootstrapDecision;
 }
 
 /** Do all these servers, asked one by one, want the same cluster? */
-export async function allAgree(rpc: Rpc, self: PeerId, voters: readonly PeerId[]): Promise<boolean> {
-  const others = voters.filter(voter => voter !== self)
+export async function allAgree(rpc: Rpc, self: PeerId, { clusterId, configuration }: Origin): Promise<boolean> {
+  const others = configuration.voters.filter(voter => voter !== self)
   const answers = await Promise.all(
-    others.map(peer => rpc.call({ peer, method: 'bootstrap', body: voters, timeoutMs: TIMEOUT_MS }).catch(() => false))
+    others.map(peer =>
+      rpc.call({ peer, method: 'bootstrap', body: clusterId, timeoutMs: TIMEOUT_MS }).catch(() => false)
+    )
   )
   return answers.every(answer => answer === true)
 }

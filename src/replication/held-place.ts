@@ -3,7 +3,7 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Request } from '#model/command.ts'
-import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { Logger } from '#platform/log.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
@@ -51,6 +51,11 @@ export type PeerProgress = { readonly peerId: PeerId; readonly voter: boolean; r
 /** What an entry weighs in the log besides its data. */
 const ENTRY_BYTES = 32
 
+/** Does a member say that it belongs to another cluster? */
+export function isForeign({ clusterId }: Member, own: ClusterId | null): boolean {
+  return clusterId !== undefined && own !== null && clusterId !== own
+}
+
 type HeldPlaceOptions = PlaceOptions & {
   readonly rpc: Rpc
   readonly applied: AppliedLog
@@ -82,8 +87,12 @@ export class HeldPlace {
     this.#snapshotter = this.#newSnapshotter()
   }
 
-  /** Begins, as the log on the disk says. */
-  async take(origin: Origin, incarnation: number): Promise<void> {
+  /** Begins, as the log on the disk says. `storage` is what is open now. */
+  async take(origin: Origin, incarnation: number, storage: Storage): Promise<void> {
+    if (storage !== this.#storage) {
+      this.#storage = storage
+      this.#snapshotter = this.#newSnapshotter()
+    }
     this.#origin = origin
     this.#incarnation = incarnation
     await this.#take(origin)
@@ -168,7 +177,7 @@ export class HeldPlace {
   /** Servers that are alive, to be asked. */
   servers(): PeerId[] {
     const alive = this.#options.members().filter(m => m.role === 'server' && m.status === 'alive')
-    return alive.map(m => m.peerId)
+    return alive.filter(m => !isForeign(m, this.#origin?.clusterId ?? null)).map(m => m.peerId)
   }
 
   /** The voters and learners, and how far each is as far as this host knows. */

@@ -8,17 +8,24 @@ import { parseRequest } from '#model/parse-request.ts'
 import { AppliedLog, type StateMachine } from './applied-log.ts'
 import { Belonging } from './belonging.ts'
 import { serveFetch } from './fetch.ts'
-import { HeldPlace, type PeerProgress, type PlaceOptions, type ReplicationStatus } from './held-place.ts'
+import { HeldPlace, isForeign, type PeerProgress, type PlaceOptions, type ReplicationStatus } from './held-place.ts'
 import { Proposer, servePropose } from './proposer.ts'
+import { askReadIndex, serveReadIndex } from './read-index.ts'
 import { Rpc } from './rpc.ts'
+import type { Seed } from './seed.ts'
 import { ServerChanges, serveServerChanges } from './server-changes.ts'
+import type { Snapshot } from './snapshot-file.ts'
 
 export type ReplicatorOptions = PlaceOptions & {
   /** How many servers found a cluster together; 0 on a client. */
   readonly bootstrapExpect: number
+  /** A restored backup that waits for its cluster. */
+  readonly seed: Seed | null
   readonly machine: StateMachine
   /** This host has become part of a cluster. */
   readonly belongs: (clusterId: ClusterId) => void
+  /** This host has got the restored backup of others. */
+  readonly holdsSeed: (id: string) => void
 }
 
 /** How often members are looked at even if nothing was heard: connections lost, servers not yet asked. */
@@ -32,6 +39,7 @@ export class Replicator {
   readonly #changes: ServerChanges
   readonly #belonging: Belonging
   readonly #place: HeldPlace
+  readonly #applied: AppliedLog
   readonly #stopping = new AbortController()
   #led: Term | null = null
   #leaderChanges = 0
@@ -39,20 +47,21 @@ export class Replicator {
 
   constructor(options: ReplicatorOptions) {
     this.#options = options
-    const { bootstrapExpect, dataDir, fatal, logger, members, self, storage } = options
+    const { bootstrapExpect, dataDir, fatal, holdsSeed, logger, members, seed, self, storage } = options
     const { signal: stopping } = this.#stopping
     const rpc = new Rpc(options.mesh)
     this.#rpc = rpc
+    this.#applied = new AppliedLog(options.machine)
     this.#place = new HeldPlace({
       ...options,
       rpc,
-      applied: new AppliedLog(options.machine),
+      applied: this.#applied,
       leads: (leader, term) => this.#leads(leader, term)
     })
     this.#belonging = new Belonging({
-      ...{ self, bootstrapExpect, dataDir, storage, rpc, members, stopping, fatal, logger },
-      belongs: async origin => {
-        await this.#place.take(origin, this.#belonging.incarnation ?? 0)
+      ...{ self, bootstrapExpect, dataDir, storage, seed, holdsSeed, rpc, members, stopping, fatal, logger },
+      belongs: async (origin, opened) => {
+        await this.#place.take(origin, this.#belonging.incarnation ?? 0, opened)
         options.belongs(origin.clusterId)
         this.membersChanged()
       }
@@ -74,6 +83,7 @@ export class Replicator {
     const place = this.#place
     serveFetch(this.#rpc, () => place.pageSource())
     this.#belonging.serve()
+    serveReadIndex(this.#rpc, () => place.raft)
     servePropose(this.#rpc, {
       proposeHere: () => (place.raft === null ? null : request => place.propose(request)),
       check: parseRequest
@@ -116,6 +126,37 @@ export class Replicator {
    */
   async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
     return this.#proposer.propose(command)
+  }
+
+  /**
+   * The applied state as a snapshot; of what was committed before the call when its index is at least `readIndex`.
+   * @throws ERR_BUSY when this host belongs to no cluster
+   */
+  async image(): Promise<Snapshot> {
+    const { clusterId } = this
+    if (clusterId === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
+    const { meta } = this.#applied
+    return { clusterId, meta, data: await this.#applied.snapshot() }
+  }
+
+  /** An index up to which everything that was committed before the call reaches. @throws ERR_NO_QUORUM */
+  readIndex(): Promise<LogIndex> {
+    return askReadIndex(this.#rpc, this.status().leader)
+  }
+
+  /** What keeps this host from having its place in a cluster, in words; null for nothing that it knows of. */
+  get trouble(): string | null {
+    const { clusterId } = this
+    if (clusterId === null) return this.#belonging.waitsFor
+    const foreign = this.#options
+      .members()
+      .find(m => m.status === 'alive' && m.role === 'server' && isForeign(m, clusterId))
+    if (foreign === undefined || this.status().leader !== null) return null
+    const theirs = `${foreign.name} is a server of cluster ${foreign.clusterId ?? ''}`
+    return (
+      `${theirs}, and this host belongs to cluster ${clusterId}, of which no leader is in sight: ` +
+      'the two refuse each other; to join it, move the data directory away'
+    )
   }
 
   /** Answers a question of other hosts; to be called before `start`. */

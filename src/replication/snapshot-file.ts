@@ -14,7 +14,7 @@ import { metaFromTuple, metaToTuple } from './meta-codec.ts'
 export type Snapshot = { readonly clusterId: ClusterId; readonly meta: SnapshotMeta; readonly data: Uint8Array }
 
 const MAGIC = Buffer.from('VXSN')
-const VERSION = 1
+export const SNAPSHOT_FILE_VERSION = 1
 const PREAMBLE_BYTES = 18
 const DIGEST_BYTES = 32
 /** Hashed and written at once: a millisecond of work, then other things get their turn. */
@@ -34,23 +34,30 @@ export async function writeSnapshotFile(files: FileLayer, path: string, snapshot
   await file.close()
 }
 
-async function writeAll(file: OpenFile, { clusterId, meta, data }: Snapshot): Promise<void> {
+async function writeAll(file: OpenFile, snapshot: Snapshot): Promise<void> {
+  let offset = 0
+  for (const chunk of snapshotFileChunks(snapshot)) {
+    await file.write(chunk, offset)
+    offset += chunk.byteLength
+  }
+}
+
+/** The bytes of a snapshot file, in chunks of a millisecond of work each. */
+export function* snapshotFileChunks({ clusterId, meta, data }: Snapshot): Generator<Uint8Array> {
   const header = encodeMsgpack([clusterId, ...metaToTuple(meta)])
   const preamble = Buffer.alloc(PREAMBLE_BYTES)
   MAGIC.copy(preamble)
-  preamble.writeUInt16BE(VERSION, 4)
+  preamble.writeUInt16BE(SNAPSHOT_FILE_VERSION, 4)
   preamble.writeUInt32BE(header.byteLength, 8)
   preamble.writeUIntBE(data.byteLength, 12, 6)
   const hash = createHash('sha256')
-  let offset = 0
   for (const part of [preamble, header, data]) {
     for (const chunk of chunksOf(part)) {
       hash.update(chunk)
-      await file.write(chunk, offset)
-      offset += chunk.byteLength
+      yield chunk
     }
   }
-  await file.write(hash.digest(), offset)
+  yield hash.digest()
 }
 
 /**
@@ -68,7 +75,8 @@ export async function parseSnapshotFile(path: string, bytes: Buffer): Promise<Sn
   const digest = await digestOf(createHash('sha256'), bytes.subarray(0, dataEnd))
   if (!digest.equals(bytes.subarray(dataEnd))) throw fail('its checksum does not match')
   const version = bytes.readUInt16BE(4)
-  if (version !== VERSION) throw fail(`it is of version ${version}, and this program knows ${VERSION}`)
+  if (version !== SNAPSHOT_FILE_VERSION)
+    throw fail(`it is of version ${version}, and this program knows ${SNAPSHOT_FILE_VERSION}`)
   const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart), 'ERR_STORAGE')
   const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
   if (typeof clusterId !== 'string') throw fail('its header is malformed')

@@ -59,7 +59,8 @@ const values: readonly { key: string; value: Record<string, unknown> }[] = [
         [0, 0],
         [77, 77],
         [4_096, 4_096]
-      ]
+      ],
+      more: false
     }
   },
   {
@@ -74,7 +75,8 @@ const values: readonly { key: string; value: Record<string, unknown> }[] = [
         ['10.2.0.0', '10.2.0.0'],
         ['10.2.0.3', '10.2.0.3'],
         ['10.2.0.6', '10.2.0.7']
-      ]
+      ],
+      more: false
     }
   },
   {
@@ -100,7 +102,7 @@ const values: readonly { key: string; value: Record<string, unknown> }[] = [
 for (const { key, value } of values) {
   t.test(`${key} is readable`, t => {
     t.strictSame(getKv(state, key), value)
-    t.strictSame(listKv(state, key), [{ key, value }])
+    t.strictSame(listKv(state, { prefix: key }), [{ key, value }])
     t.strictSame(JSON.parse(JSON.stringify(value)), value, 'as plain JSON')
     t.end()
   })
@@ -127,7 +129,7 @@ for (const prefix of [
 ]) {
   t.test(`the prefix "${prefix}" gives the keys that start with it`, t => {
     t.same(
-      listKv(state, prefix).map(({ key }) => key),
+      listKv(state, { prefix }).map(({ key }) => key),
       KEYS.filter(key => key.startsWith(prefix))
     )
     t.end()
@@ -173,9 +175,64 @@ t.test('a network that shares a prefix of its name is not taken for the other', 
   const own = Caller.ready()
   own.do(create('red-2'))
   own.do(attach('red-2', 'c1'))
-  t.same(listKv(own.state, 'endpoint/red/'), [])
-  t.equal(listKv(own.state, 'endpoint/red').length, 1)
+  t.same(listKv(own.state, { prefix: 'endpoint/red/' }), [])
+  t.equal(listKv(own.state, { prefix: 'endpoint/red' }).length, 1)
   own.do(detach('c1'))
-  t.same(listKv(own.state, 'endpoint'), [])
+  t.same(listKv(own.state, { prefix: 'endpoint' }), [])
+  t.end()
+})
+
+t.test('pages of any size, each from the last key of the one before, are the whole list', t => {
+  const own = Caller.ready()
+  for (const name of ['red-2', 'redder', 'a', 'z9']) own.do(create(name))
+  for (const [n, network] of ['red', 'red-2', 'redder', 'a', 'red', 'red-2', 'red'].entries()) {
+    own.do(attach(network, `c${n}`))
+  }
+  const all = listKv(own.state)
+  t.same(
+    all.map(({ key }) => key),
+    all.map(({ key }) => key).sort()
+  )
+  for (const prefix of ['', 'endpoint/red', 'endpoint/red/', 'host/', 'nothing']) {
+    const whole = all.filter(({ key }) => key.startsWith(prefix))
+    for (const limit of [1, 2, 3, 100]) {
+      const paged = []
+      for (let after = ''; ;) {
+        const page = listKv(own.state, { prefix, after, limit })
+        t.ok(page.length <= limit)
+        paged.push(...page)
+        if (page.length < limit) break
+        after = page.at(-1)?.key ?? ''
+      }
+      t.same(paged, whole, `"${prefix}" by ${limit}`)
+    }
+  }
+  t.end()
+})
+
+t.test('a list that begins after a key which is gone meanwhile goes on behind its place', t => {
+  t.equal(listKv(state, { after: 'endpoint/red/c0/eth7' })[0]?.key, 'endpoint/red/c1/eth0')
+  t.equal(listKv(state, { after: 'endpoint/zzz' })[0]?.key, 'host/h1')
+  t.same(listKv(state, { after: 'vlanStore' }), [])
+  t.end()
+})
+
+t.test('a scattered bit vector is cut at a bound, and says so', t => {
+  const own = Caller.ready()
+  own.do(create('wide', { subnet: '10.64.0.0/16' }))
+  const limit = 4_096
+  const claim = (n: number): void => {
+    const address = `10.64.${Math.floor((2 * n + 4) / 256)}.${(2 * n + 4) % 256}`
+    own.do(attach('wide', `c${n}`, { address }))
+  }
+  for (let n = 0; n < limit - 2; n++) claim(n)
+  const whole = getKv(own.state, 'ipStore/wide') as { set: unknown[]; more: boolean }
+  t.same([whole.set.length, whole.more], [limit, false])
+  claim(limit - 2)
+  const cut = getKv(own.state, 'ipStore/wide') as { set: unknown[]; more: boolean }
+  t.same([cut.set.length, cut.more], [limit, true])
+  const [listed] = listKv(own.state, { prefix: 'ipStore/wide' })
+  t.match(listed?.value, { more: true, used: limit - 1 })
+  t.equal((listed?.value['set'] as unknown[]).length, 16)
   t.end()
 })

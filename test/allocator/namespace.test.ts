@@ -136,7 +136,7 @@ t.test('mappings are in snapshots, digests and the key-value view', t => {
   t.same(verify(restored), [])
   t.same(getKv(restored, 'namespace/shop'), { name: 'shop', network: 'red', grants: ['green'] })
   t.same(
-    listKv(restored, 'namespace/').map(({ key }) => key),
+    listKv(restored, { prefix: 'namespace/' }).map(({ key }) => key),
     ['namespace/bank', 'namespace/shop']
   )
   t.end()

@@ -45,6 +45,22 @@ const ROUTES: readonly {
     answer: { namespace: 'shop', network: 'red', grants: [] }
   },
   { request: ['GET', '/v1/raft/peers'], answer: [{ name: 'h1', state: 'leader', voter: true }, { name: 'h2' }] },
+  { request: ['GET', '/v1/kv/network/red'], answer: { key: 'network/red', value: { name: 'red', vni: 4096 } } },
+  {
+    request: ['GET', '/v1/kv/vlanStore'],
+    answer: {
+      value: {
+        size: 2 ** 24,
+        used: 1,
+        set: [
+          [0, 0],
+          [4096, 4096]
+        ]
+      }
+    }
+  },
+  { request: ['GET', '/v1/kv?prefix=host/&limit=1'], answer: { entries: [{ key: 'host/h1' }], next: 'host/h1' } },
+  { request: ['GET', '/v1/kv?prefix=host/&after=host/h1'], answer: { entries: [{ key: 'host/h2' }], next: null } },
   { request: ['GET', '/v1/networks'], answer: [{ name: 'red', subnet: '10.1.0.0/24' }] },
   { request: ['POST', '/v1/networks', BLUE], status: 201, answer: { name: 'blue', vni: 4097, gateway: '10.1.0.1' } },
   { request: ['GET', '/v1/networks/red'], answer: { name: 'red', vni: 4096, mtu: 1450 } },
@@ -155,6 +171,15 @@ const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, c
   ['POST', '/v1/endpoints', { ...WEB, mac: 'ff:ff:ff:ff:ff:ff' }, 'ERR_INVALID', 'mac'],
   ['POST', '/v1/endpoints', { ...WEB, delayUs: '61s' }, 'ERR_INVALID', 'delayUs'],
   ['POST', '/v1/endpoints', { ...WEB, name: 'n'.repeat(257) }, 'ERR_INVALID', 'name'],
+  ['GET', '/v1/kv/nope', undefined, 'ERR_KEY_NOT_FOUND', 'key'],
+  ['GET', '/v1/kv/', undefined, 'ERR_KEY_NOT_FOUND', 'key'],
+  ['GET', '/v1/kv/network/__proto__', undefined, 'ERR_KEY_NOT_FOUND', 'key'],
+  ['GET', `/v1/kv/${'a/'.repeat(300)}`, undefined, 'ERR_INVALID', 'key'],
+  ['GET', '/v1/kv?limit=0', undefined, 'ERR_INVALID', 'limit'],
+  ['GET', '/v1/kv?limit=1001', undefined, 'ERR_INVALID', 'limit'],
+  ['GET', '/v1/kv?limit=1e2', undefined, 'ERR_INVALID', 'limit'],
+  ['GET', '/v1/kv?prefix=a&prefix=b', undefined, 'ERR_INVALID', 'prefix'],
+  ['GET', `/v1/kv?after=${'a'.repeat(257)}`, undefined, 'ERR_INVALID', 'after'],
   ['GET', '/v1/hosts/nope', undefined, 'ERR_HOST_NOT_FOUND'],
   ['GET', '/v1/hosts/h_1', undefined, 'ERR_INVALID', 'name'],
   ['DELETE', '/v1/hosts/nope', undefined, 'ERR_HOST_NOT_FOUND'],

@@ -1,17 +1,23 @@
 // An agent without a network: what the doors ask is answered by the real state machine, or refused as a test says.
 
 import { Caller, makeHost } from '../allocator/fixtures.ts'
+import { kvPage, kvValue } from '#agent/kv.ts'
 import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import { encodeState } from '#allocator/snapshot.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import { snapshotFileChunks } from '#replication/snapshot-file.ts'
 import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/views.ts'
 import type { Command, Result } from '#model/command.ts'
 import type { Endpoint, EndpointKey, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
-import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
+import type { ClusterId, Term, ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type {
   EndpointView,
   HostView,
+  KvEntryView,
+  KvPageView,
   MemberView,
   NamespaceView,
   NetworkView,
@@ -36,6 +42,7 @@ export class StateAgent implements AgentPort {
       cluster: 'c0ffee',
       version: '0.1.0',
       ready: true,
+      trouble: null,
       raft: {
         role: 'leader',
         term: 3,
@@ -187,6 +194,22 @@ export class StateAgent implements AgentPort {
         matchIndex: this.caller.index
       }))
     )
+  }
+
+  kvList(range: { prefix: string; after: string; limit: number }): Promise<KvPageView> {
+    return this.#answer(range, () => kvPage(this.caller.state, range))
+  }
+
+  kvGet(key: string): Promise<KvEntryView> {
+    return this.#answer({ key }, () => kvValue(this.caller.state, key))
+  }
+
+  async snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>> {
+    const { state } = this.caller
+    const configuration = { voters: [makeHost(1).peerId], learners: [] }
+    const meta = { lastIndex: state.appliedIndex, lastTerm: 3 as Term, configuration }
+    const image = { clusterId: 'c0ffee' as ClusterId, meta, data: encodeMsgpack(encodeState(state)) }
+    return this.#answer({ stale }, () => snapshotFileChunks(image))
   }
 
   async raftAdd(name: HostName): Promise<readonly RaftPeerView[]> {

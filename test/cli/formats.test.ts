@@ -1,5 +1,7 @@
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
+import { configShape } from '#config/schema.ts'
+import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
 const NETWORK = ['name', 'vni', 'subnet', 'gateway', 'egressRate', 'mtu', 'egress', 'hostAccess', 'endpoints']
@@ -17,6 +19,7 @@ const STATUS = [
   'cluster',
   'version',
   'ready',
+  'trouble',
   'raft',
   'members',
   'networks',
@@ -25,6 +28,13 @@ const STATUS = [
   'digest',
   'differsAt'
 ]
+
+const SNAPSHOT = [
+  ...['file', 'bytes', 'version', 'cluster', 'index', 'term', 'digest', 'servers', 'hosts', 'networks', 'endpoints'],
+  'namespaces'
+]
+
+const SETTINGS = Object.keys(configShape.shape)
 
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
@@ -44,9 +54,32 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['endpoint list', ENDPOINT, /^NETWORK +CONTAINER +NAME +IFNAME +HOST +ADDRESS +RX +TX\n/],
   ['endpoint list --network red', ENDPOINT, /\nred +web +shop +eth0 +h1 +10.1.0.2\/24 +- +-\n$/],
   ['endpoint show web', ENDPOINT, /address +10.1.0.2\/24 via 10.1.0.1\n/],
+  [
+    'kv list',
+    ['key', 'value'],
+    /^KEY +VALUE\nendpoint\/red\/web\/eth0 +10.1.0.2 h1\n[^]*\nvlanStore +\d+ of 16777216 used\n$/
+  ],
+  ['kv list ipStore/', ['key', 'value'], /^KEY +VALUE\nipStore\/blue +0 of 65536 used\nipStore\/red +1 of 256 used\n$/],
+  ['kv get endpoint/red/web/eth0', ['key', 'value'], /^key +endpoint\/red\/web\/eth0\nnetwork +red\n/],
+  ['kv get ipStore/red', ['key', 'value'], /\nset +10.1.0.0-10.1.0.2 10.1.0.255-10.1.0.255\n/],
+  ['snapshot save DIR/b.snap', SNAPSHOT, /^file +\/.*b.snap\nbytes +\d+, form 1\ncluster +c0ffee\n/],
+  ['snapshot inspect DIR/b.snap', SNAPSHOT, /\nservers +h1\nhosts +2\nnetworks +2\nendpoints +1\n/],
+  ['snapshot restore DIR/b.snap --data-dir DIR/data', SNAPSHOT, /\nnetworks +2\nendpoints +1\n/],
   ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
   ['network delete blue', NETWORK, /^network blue deleted\n$/],
   ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
+  ['config validate --name h1 --bind 192.0.2.1 --no-key-files', ['valid'], /^the settings are valid\n$/],
+  ['config show --name h1 --bind 192.0.2.1', SETTINGS, /^KEY +VALUE\nname +h1\nrole +client\n/],
+  [
+    'config show --origin --name h1 --bind 192.0.2.1',
+    ['key', 'value', 'origin'],
+    /^KEY +VALUE +ORIGIN\nname +h1 +--name\n/
+  ],
+  [
+    'report DIR/r.tar.gz --name h1 --bind 192.0.2.1 --insecure',
+    ['file', 'bytes', 'parts', 'missing'],
+    /^file +\/.*r.tar.gz\nbytes +\d+\nparts +\d+\nmissing +\w/
+  ],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
   ['leave', [], /^left\n$/]
 ]
@@ -55,8 +88,9 @@ t.test('each result is a table for people, and JSON or YAML with exactly these k
   for (const format of ['table', 'json', 'yaml']) {
     // Each format on a state of its own, as every command changes it.
     const { env } = await served(t)
+    const dir = scratch(t)
     for (const [line, keys, heading] of COMMANDS) {
-      const { code, out, err } = await vx([...line.split(' '), '-o', format], { env })
+      const { code, out, err } = await vx([...line.replaceAll('DIR', dir).split(' '), '-o', format], { env })
       t.same([code, err], [0, ''], `${line} -o ${format}`)
       if (format === 'table') {
         t.match(out, heading, line)
@@ -116,4 +150,19 @@ t.test('the flags of attach and create arrive at the agent as they were meant', 
       ...{ mac: '02:00:00:00:00:05', ingressRate: 10e6, egressRate: 5e6, delayUs: 10_000, ifname: 'net1' }
     }
   ])
+})
+
+t.test('tables fit the terminal, in colour where that is wanted; pipes get everything', async t => {
+  const { env } = await served(t)
+  const line = `endpoint attach --network red --container-id web --pid 1 --name ${'n'.repeat(60)}`
+  await vx(line.split(' '), { env })
+  const piped = await vx(['host', 'list'], { env })
+  for (const columns of [56, 64, 200]) {
+    const { out } = await vx(['host', 'list'], { env, io: { columns } })
+    for (const text of out.split('\n')) t.ok(text.length <= columns, `${columns}: ${text}`)
+  }
+  t.equal((await vx(['host', 'list'], { env, io: { columns: 200 } })).out, piped.out)
+  const one = await vx(['host', 'show', 'h1'], { env, io: { columns: 56 } })
+  for (const text of one.out.split('\n')) t.ok(text.length <= 56, text)
+  t.notMatch((await vx(['status'], { env, io: { color: true } })).out, '\u001b', 'nothing is wrong')
 })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { facts, render, table } from '#cli/output.ts'
+import { facts, highlighted, render, table } from '#cli/output.ts'
 import { endpointsTable, hostsTable, membersTable, networksTable, raftPeersTable, statusFacts } from '#cli/shapes.ts'
 import type { EndpointView, StatusView } from '#model/views.ts'
 
@@ -96,6 +96,7 @@ t.test('what is wrong with a host stands first', t => {
       cluster: 'c1',
       version: '1',
       ready: true,
+      trouble: null,
       networks: 1,
       endpoints: 2,
       digest: 'd1',
@@ -116,5 +117,30 @@ t.test('what is wrong with a host stands first', t => {
   ] as const) {
     t.match(statusFacts({ ...well, ...change }), words)
   }
+  t.end()
+})
+
+t.test('on a terminal the widest columns are cut until the table fits, and no further than tells rows apart', t => {
+  const columns = [
+    ['NAME', (row: readonly string[]) => row[0] ?? ''],
+    ['TEXT', (row: readonly string[]) => row[1] ?? ''],
+    ['N', (row: readonly string[]) => row[2] ?? '']
+  ] as const
+  const rows = [['a-name-of-some-length', 'x'.repeat(60), '7']]
+  const whole = table(columns, rows)
+  t.equal(table(columns, rows, 200), whole)
+  for (let width = 16; width < 90; width++) {
+    const lines = table(columns, rows, width).trimEnd().split('\n')
+    for (const line of lines) t.ok(line.length <= Math.max(width, 17), `${width}: ${line}`)
+    t.match(lines[1], /7$/, 'a short column is never cut')
+    if (width >= 86) t.equal(table(columns, rows, width), whole)
+    else t.match(lines[1], /~/)
+    if (width >= 17 && width < 86) t.ok((lines[1]?.length ?? 0) >= Math.min(width, 86), `${width} is made use of`)
+  }
+  t.end()
+})
+
+t.test('only what is wrong is in red', t => {
+  t.equal(highlighted('host  h1\n!     bad\n'), 'host  h1\n\u001b[31m!     bad\u001b[39m\n')
   t.end()
 })

@@ -22,7 +22,21 @@ t.test('every command explains itself on stdout, within 80 columns and with the 
 })
 
 t.test('the commands with required arguments show an example', async t => {
-  for (const path of ['agent', 'keygen', 'join', 'network create', 'endpoint attach', 'namespace map', 'cni install']) {
+  for (const path of [
+    'agent',
+    'keygen',
+    'join',
+    'network create',
+    'endpoint attach',
+    'namespace map',
+    'cni install',
+    'kv get',
+    'snapshot save',
+    'snapshot restore',
+    'config show',
+    'completion',
+    'report'
+  ]) {
     t.match((await vx([...path.split(' '), '--help'])).out, new RegExp(`\nExample: .*vxmesh ${path} ?`), path)
   }
 })
@@ -103,6 +117,16 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['cni', 'install', '--bin-dir', 'relative'], /--bin-dir: must be an absolute path/],
   [['cni', 'install', '--network', 'RED'], /--network: must be/],
   [['cni', 'uninstall', '--conf-dir', ''], /--conf-dir: must be an absolute path/],
+  [['kv', 'get'], /missing required argument 'key'/],
+  [['kv', 'get', 'a b'], /KEY: must be at most 256/],
+  [['kv', 'list', 'x'.repeat(257)], /PREFIX: must be at most 256/],
+  [['kv', 'list', 'a', 'b'], /too many arguments for 'list'/],
+  [['snapshot', 'save'], /missing required argument 'file'/],
+  [['snapshot', 'restore', '/x', '--data-dir', 'relative'], /--data-dir: must be an absolute path/],
+  [['snapshot', 'inspect', '/x', '/y'], /too many arguments for 'inspect'/],
+  [['report', '/x', '/y'], /too many arguments for 'report'/],
+  [['config', 'show', 'x'], /too many arguments for 'show'/],
+  [['completion', 'tcsh'], /Allowed choices are bash, zsh, fish/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -120,7 +144,18 @@ t.test('a wrong use is exit 2: one line on stderr that names what is wrong, noth
 })
 
 t.test('a command without its word shows the help on stderr', async t => {
-  for (const path of [[], ['network'], ['endpoint'], ['host'], ['raft'], ['namespace'], ['cni']]) {
+  for (const path of [
+    [],
+    ['network'],
+    ['endpoint'],
+    ['host'],
+    ['raft'],
+    ['namespace'],
+    ['kv'],
+    ['snapshot'],
+    ['config'],
+    ['cni']
+  ]) {
     const { code, out, err } = await vx(path)
     t.same([code, out], [2, ''], path.join(' '))
     t.match(err, /^Usage: vxmesh/, path.join(' '))
@@ -136,6 +171,9 @@ t.test('without an agent every command of the API is exit 3, and says which sock
     ['join', '192.0.2.1'],
     ['host', 'list'],
     ['raft', 'peers'],
+    ['kv', 'list'],
+    ['snapshot', 'save', '/nonexistent/b.snap'],
+    ['kv', 'get', 'vlanStore'],
     ['events'],
     ['network', 'create', 'blue', '--subnet', '10.1.0.0/24'],
     ['endpoint', 'detach', '--container-id', 'web']
@@ -165,6 +203,9 @@ t.test('what the state machine refuses has the exit code of its kind', async t =
     [['endpoint', 'show', 'nope'], 4, /ERR_ENDPOINT_NOT_FOUND/],
     [['endpoint', 'show', 'web', '--ifname', 'eth1'], 4, /ERR_ENDPOINT_NOT_FOUND/],
     [['endpoint', 'detach', '--container-id', 'nope'], 4, /ERR_ENDPOINT_NOT_FOUND/],
+    [['kv', 'get', 'network/nope'], 4, /there is no key network\/nope \[ERR_KEY_NOT_FOUND\]/],
+    [['kv', 'get', '../networks/red'], 4, /there is no key ..\/networks\/red/],
+    [['kv', 'get', 'a%2f?b#c'], 4, /there is no key a%2f\?b#c /],
     [['host', 'show', 'nope'], 4, /ERR_HOST_NOT_FOUND/],
     [['host', 'remove', 'nope'], 4, /ERR_HOST_NOT_FOUND/],
     [['network', 'create', 'red', '--subnet', '10.2.0.0/24'], 5, /network red exists.*ERR_NETWORK_EXISTS/],

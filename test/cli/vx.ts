@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { startApi } from '#api/server.ts'
-import { runCli } from '#cli/program.ts'
+import { runCli, type CliIo } from '#cli/program.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
@@ -16,12 +16,17 @@ type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
 
 export async function vx(
   argv: readonly string[],
-  p: { readonly env?: Readonly<Record<string, string>>; readonly runAgent?: RunAgent } = {}
+  p: {
+    readonly env?: Readonly<Record<string, string>>
+    readonly runAgent?: RunAgent
+    readonly io?: Partial<CliIo>
+  } = {}
 ): Promise<Run> {
   let [out, err] = ['', '']
   const code = await runCli(argv, {
-    io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text) },
+    io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text), ...p.io },
     version: '9.9.9',
+    backup: () => import('#agent/backup.ts'),
     runAgent: p.runAgent ?? (() => Promise.reject(new Error('no agent is to be started')))
   })
   return { code, out, err }

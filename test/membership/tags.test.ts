@@ -8,7 +8,13 @@ const sound = encodeTags(tags(1))
 
 t.test('tags are read as they were written, with a cluster and without, and others beside them do not matter', t => {
   const { clusterId, ...bare } = tags(1)
-  for (const each of [tags(1), bare, tags(2, { role: 'client', bootstrapExpect: 0 }), tags(3, { p2pPort: 65_535 })]) {
+  for (const each of [
+    tags(1),
+    { ...bare, seed: '0123456789abcdef' },
+    bare,
+    tags(2, { role: 'client', bootstrapExpect: 0 }),
+    tags(3, { p2pPort: 65_535 })
+  ]) {
     t.strictSame(decodeTags(encodeTags(each)), each)
     t.strictSame(decodeTags({ ...encodeTags(each), dc: 'x', __proto: '1' }), each)
   }
@@ -17,7 +23,7 @@ t.test('tags are read as they were written, with a cluster and without, and othe
 })
 
 t.test("the longest tags fit in Serf's 512 bytes", t => {
-  const longest = tags(1, { bootstrapExpect: 100, p2pPort: 65_535, protocol: 1_000 })
+  const longest = tags(1, { seed: 'f'.repeat(16), bootstrapExpect: 100, p2pPort: 65_535, protocol: 1_000 })
   t.ok(encodeMsgpack({ ...encodeTags(longest), vtep: '255.255.255.255' }).byteLength < 512)
   t.end()
 })
@@ -55,6 +61,10 @@ const hostile: readonly { tag: string; values: readonly unknown[] }[] = [
   },
   { tag: 'vx', values: [undefined, 1, '', '-1', '1.5', '1001', '٣'] },
   { tag: 'expect', values: [undefined, 3, '', '-1', '101', '3 '] },
+  {
+    tag: 'seed',
+    values: [null, 7, '', '0123456789ABCDEF', '0123456789abcde', '0123456789abcdef0', {}]
+  },
   {
     tag: 'cluster',
     values: [null, 7, '', '0123456789ABCDEF', '0123456789abcde', '0123456789abcdef0', '0123456789abcdeg', {}]

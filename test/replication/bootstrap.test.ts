@@ -66,25 +66,96 @@ const cases: readonly {
 
 for (const { claim, members, expect, kind } of cases) {
   t.test(claim, t => {
-    t.equal(decideBootstrap({ self: peer('a'), expect: expect ?? 3, members }).kind, kind)
+    t.equal(decideBootstrap({ self: peer('a'), expect: expect ?? 3, members, seed: null }).kind, kind)
     t.end()
   })
 }
 
 t.test('a server alone founds a cluster of one when one is expected', t => {
-  const alone = decideBootstrap({ self: peer('a'), expect: 1, members: [member('a', { bootstrapExpect: 1 })] })
-  t.same(alone, { kind: 'agree', voters: ['a'] })
+  const alone = decideBootstrap({
+    self: peer('a'),
+    expect: 1,
+    members: [member('a', { bootstrapExpect: 1 })],
+    seed: null
+  })
+  t.same(alone, { kind: 'agree', voters: ['a'], seed: null })
+  t.end()
+})
+
+const SEED = '1'.repeat(16)
+const OTHER = '2'.repeat(16)
+
+for (const { claim, members, seed = null, decision } of [
+  {
+    claim: 'who holds the restored backup agrees to begin with it',
+    members: three.map(m => (m.peerId === peer('a') ? { ...m, seed: SEED } : m)),
+    seed: SEED,
+    decision: { kind: 'agree', voters: ['a', 'b', 'c'], seed: SEED }
+  },
+  {
+    claim: 'also before Serf has told everybody that it does',
+    members: three,
+    seed: SEED,
+    decision: { kind: 'agree', seed: SEED }
+  },
+  {
+    claim: 'who does not hold it gets it first',
+    members: three.map(m => (m.peerId === peer('a') ? m : { ...m, seed: SEED })),
+    decision: { kind: 'fetch', seed: SEED, from: ['b', 'c'] }
+  },
+  {
+    claim: 'two different ones: wait, for nobody knows which is meant',
+    members: [member('a'), member('b', { seed: SEED }), member('c', { seed: OTHER })],
+    decision: { kind: 'wait', why: /different backups were restored on b, c/ }
+  },
+  {
+    claim: 'the own one counts among them',
+    members: [member('a'), member('b', { seed: OTHER }), member('c')],
+    seed: SEED,
+    decision: { kind: 'wait', why: /different backups/ }
+  },
+  {
+    claim: 'what a host that left had is nobody’s matter',
+    members: [...three, member('d', { status: 'left', seed: OTHER })],
+    decision: { kind: 'agree', seed: null }
+  },
+  {
+    claim: 'a cluster in sight is asked what it began with',
+    members: [...three.slice(1), member('b', settled)],
+    seed: SEED,
+    decision: { kind: 'adopt', from: 'b' }
+  },
+  {
+    claim: 'servers of two clusters in sight: wait, for either could be the wrong one',
+    members: [member('a'), member('b', settled), member('c', { clusterId: 'c2' as ClusterId })],
+    decision: { kind: 'wait', why: /b and c are servers of two clusters/ }
+  }
+] satisfies readonly {
+  claim: string
+  members: readonly Member[]
+  seed?: string | null
+  decision: object
+}[]) {
+  t.test(claim, t => {
+    t.match(decideBootstrap({ self: peer('a'), expect: 3, members, seed }), decision)
+    t.end()
+  })
+}
+
+t.test('a cluster from a backup is another one than the same servers’ without, or from another', t => {
+  const voters = [peer('a'), peer('b'), peer('c')]
+  t.equal(new Set([null, SEED, OTHER].map(seed => originOf(voters, seed).clusterId)).size, 3)
   t.end()
 })
 
 t.test('all servers that decide the same get the same origin, and others another', t => {
-  const decision = decideBootstrap({ self: peer('a'), expect: 3, members: three })
-  t.same(decision, { kind: 'agree', voters: ['a', 'b', 'c'] })
-  const mirrored = decideBootstrap({ self: peer('c'), expect: 3, members: [...three].reverse() })
+  const decision = decideBootstrap({ self: peer('a'), expect: 3, members: three, seed: null })
+  t.same(decision, { kind: 'agree', voters: ['a', 'b', 'c'], seed: null })
+  const mirrored = decideBootstrap({ self: peer('c'), expect: 3, members: [...three].reverse(), seed: null })
   t.same(mirrored, decision)
-  const here = originOf([peer('a'), peer('b'), peer('c')])
+  const here = originOf([peer('a'), peer('b'), peer('c')], null)
   t.match(here.clusterId, /^[0-9a-f]{16}$/)
-  t.equal(originOf([peer('a'), peer('b'), peer('c')]).clusterId, here.clusterId)
-  t.not(originOf([peer('a'), peer('b'), peer('d')]).clusterId, here.clusterId)
+  t.equal(originOf([peer('a'), peer('b'), peer('c')], null).clusterId, here.clusterId)
+  t.not(originOf([peer('a'), peer('b'), peer('d')], null).clusterId, here.clusterId)
   t.end()
 })

@@ -1,0 +1,44 @@
+// A tar archive in memory (POSIX.1-2001 ustar): plain files with short names, for their owner alone. Pure.
+
+const BLOCK = 512
+const NAME_BYTES = 100
+
+export type TarFile = { readonly name: string; readonly data: Uint8Array }
+
+/** @param p.seconds since 1970, of all files @throws Error for a name of over 100 bytes: a broken invariant */
+export function tar(files: readonly TarFile[], p: { readonly seconds: number }): Buffer {
+  const parts: Uint8Array[] = []
+  for (const { name, data } of files) {
+    parts.push(
+      header(name, data.byteLength, p.seconds),
+      data,
+      Buffer.alloc((BLOCK - (data.byteLength % BLOCK)) % BLOCK)
+    )
+  }
+  // Two empty blocks end it.
+  return Buffer.concat([...parts, Buffer.alloc(2 * BLOCK)])
+}
+
+function header(name: string, size: number, seconds: number): Buffer {
+  if (Buffer.byteLength(name) > NAME_BYTES) throw new Error(`a name of over ${NAME_BYTES} bytes in an archive: ${name}`)
+  const block = Buffer.alloc(BLOCK)
+  const octal = (value: number, at: number, digits: number): number =>
+    block.write(value.toString(8).padStart(digits, '0'), at)
+  block.write(name, 0)
+  octal(0o600, 100, 7)
+  octal(0, 108, 7)
+  octal(0, 116, 7)
+  octal(size, 124, 11)
+  octal(Math.floor(seconds), 136, 11)
+  block.write('0', 156)
+  block.write('ustar\u000000', 257)
+  // The sum of all bytes, those of the sum itself as spaces.
+  block.fill(' ', 148, 156)
+  octal(
+    block.reduce((sum, byte) => sum + byte, 0),
+    148,
+    6
+  )
+  block[154] = 0
+  return block
+}

@@ -1,0 +1,107 @@
+import { chmod, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { parse as parseYaml } from 'yaml'
+import { generateClusterKey } from '#config/cluster-key.ts'
+import { CONFIG_KEYS } from '#config/load.ts'
+import { scratch } from '../api/scratch.ts'
+import { vx } from './vx.ts'
+
+type Row = { readonly key: string; readonly value: unknown; readonly origin: string }
+
+const FILE = `# the host
+name: h7
+bind: 192.0.2.7
+serf:
+  # ports of gossip
+  port: 7001
+join: [192.0.2.1, 192.0.2.2]
+p2p: { port: 7003 }
+`
+
+t.test('each setting says where it comes from: default, line of the file, variable or flag', async t => {
+  const file = join(scratch(t), 'vxmesh.yaml')
+  await writeFile(file, FILE)
+  const env = { VXMESH_CONFIG: file, VXMESH_LOG_LEVEL: 'debug', VXMESH_SERF_PORT: '7009' }
+  const { code, out } = await vx(['config', 'show', '--origin', '--role', 'server', '-o', 'json'], { env })
+  const rows = JSON.parse(out) as Row[]
+  t.equal(code, 0)
+  t.same(
+    rows.map(({ key }) => key),
+    CONFIG_KEYS
+  )
+  for (const [key, value, origin] of [
+    ['name', 'h7', `${file}:2`],
+    ['bind', '192.0.2.7', `${file}:3`],
+    ['serf.port', 7009, 'VXMESH_SERF_PORT'],
+    ['join', ['192.0.2.1', '192.0.2.2'], `${file}:7`],
+    ['p2p.port', 7003, `${file}:8`],
+    ['log.level', 'debug', 'VXMESH_LOG_LEVEL'],
+    ['role', 'server', '--role'],
+    ['overlay.vtep', '192.0.2.7', 'default'],
+    ['zmq.secretKeyFile', null, 'default']
+  ] as const) {
+    t.same(
+      rows.find(row => row.key === key),
+      { key, value, origin }
+    )
+  }
+  const { out: unset } = await vx(['config', 'show', '--origin', '-o', 'json'], { env: { VXMESH_CONFIG: file } })
+  t.equal((JSON.parse(unset) as Row[]).find(({ key }) => key === 'serf.port')?.origin, `${file}:6`)
+})
+
+t.test('what is shown as YAML is a file that gives the same', async t => {
+  const dir = scratch(t)
+  const [file, copy] = [join(dir, 'a.yaml'), join(dir, 'b.yaml')]
+  await writeFile(file, FILE)
+  const { out } = await vx(['config', 'show', '--config', file, '-o', 'yaml'])
+  await writeFile(copy, out)
+  t.equal((await vx(['config', 'show', '--config', copy, '-o', 'yaml'])).out, out)
+  t.match(parseYaml(out), { name: 'h7', bind: '192.0.2.7', serf: { port: 7001 }, http: { listen: '127.0.0.1:7380' } })
+})
+
+t.test('a key where a name belongs is not shown', async t => {
+  const key = generateClusterKey()
+  const { out } = await vx(['config', 'show', '--origin', '--bind', '192.0.2.1', '--serf-binary', key])
+  t.notMatch(out, key)
+  t.match(out, /serf.binary +\(hidden\) +--serf-binary/)
+})
+
+t.test('settings are checked with the key files that they name, or without', async t => {
+  const dir = scratch(t)
+  const [file, key] = [join(dir, 'vxmesh.yaml'), join(dir, 'cluster.key')]
+  await writeFile(file, `${FILE}clusterKeyFile: ${key}\n`)
+  const validate = (...flags: string[]): ReturnType<typeof vx> => vx(['config', 'validate', '--config', file, ...flags])
+  t.match(await validate(), { code: 2, out: '', err: /clusterKeyFile: cannot be read.*ERR_CONFIG/ })
+  t.match(await validate('--no-key-files'), { code: 0, out: 'the settings are valid\n' })
+  await writeFile(key, `${generateClusterKey()}\n`, { mode: 0o600 })
+  t.match(await validate(), { code: 0, err: '' })
+  await chmod(key, 0o644)
+  t.match(await validate(), { code: 2, err: /readable by others/ })
+  t.match(await validate('--insecure'), { code: 0 })
+  t.match(await validate('--insecure', '--zmq-rpc', 'tcp://192.0.2.7:1'), {
+    code: 2,
+    err: /zmq.rpc: .* is not loopback/
+  })
+})
+
+t.test('a wrong setting is named with the line, variable or flag that it comes from', async t => {
+  const file = join(scratch(t), 'vxmesh.yaml')
+  for (const [text, flags, env, words] of [
+    [`${FILE}role: boss\n`, [], {}, /role: .*\(from .*vxmesh.yaml:9\)/],
+    [`${FILE}http:\n\n  listen: nowhere\n`, [], {}, /http.listen: .*\(from .*vxmesh.yaml:11\)/],
+    [FILE, [], { VXMESH_P2P_PORT: '0' }, /p2p.port: .*\(from VXMESH_P2P_PORT\)/],
+    [FILE, ['--bind', 'x'], {}, /bind: .*\(from --bind\)/],
+    [`${FILE}colour: blue\n`, [], {}, /colour: there is no such key/],
+    [`${FILE}name: twice\n`, [], {}, /Map keys must be unique/],
+    [`a: &a [1]\nb: *a\n`, [], {}, /Alias/],
+    [`name: [\n`, [], {}, /config: .*vxmesh.yaml: /]
+  ] as const) {
+    await writeFile(file, text)
+    for (const verb of ['validate', 'show']) {
+      const { code, out, err } = await vx(['config', verb, '--config', file, ...flags], { env })
+      t.same([code, out], [2, ''], `${verb} ${text.slice(-20)}`)
+      t.match(err, words)
+    }
+  }
+})
