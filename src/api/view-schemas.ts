@@ -8,6 +8,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 
@@ -113,6 +114,11 @@ const status = z.strictObject({
   })
 }) satisfies z.ZodType<StatusView>
 
+const reloaded = z.strictObject({
+  changed: z.array(z.string()).describe('Keys that have their new value'),
+  restart: z.array(z.string()).describe('Keys that differ and need a restart')
+}) satisfies z.ZodType<ReloadView>
+
 const error = z.strictObject({
   error: z.strictObject({
     code: z.string().describe('Stable: docs/errors.md explains each'),
@@ -131,6 +137,7 @@ export const VIEWS = {
   Namespace: namespace,
   Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
   Joined: z.strictObject({ joined: count }),
+  Reloaded: reloaded,
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),
   Document: z.looseObject({ openapi: z.string() }),

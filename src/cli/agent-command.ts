@@ -7,8 +7,12 @@ import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
 import type { CliIo } from './program.ts'
 
-/** Runs the agent to its end; resolves to its exit code. */
-export type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
+/** Runs the agent to its end; resolves to its exit code. `readConfig` reads the configuration again as it is then. */
+export type RunAgent = (
+  config: Config,
+  keys: ClusterKeys | null,
+  readConfig: () => Promise<Config>
+) => Promise<ExitCode>
 
 /** Keys that are flags of every command already. */
 const SHARED: ReadonlySet<string> = new Set(['socket'])
@@ -43,9 +47,10 @@ export function agentCommand(
       if (value !== undefined) flags[key] = value === true ? 'true' : value
     }
     const file = options['config'] ?? p.io.env['VXMESH_CONFIG']
-    const config = await loadConfig({ file: typeof file === 'string' ? file : null, env: p.io.env, flags })
+    const sources = { file: typeof file === 'string' ? file : null, env: p.io.env, flags }
+    const config = await loadConfig(sources)
     const keys = config.insecure ? null : await readClusterKeys(config.clusterKeyFile)
-    p.exit(await p.runAgent(config, keys))
+    p.exit(await p.runAgent(config, keys, () => loadConfig(sources)))
   })
 }
 

@@ -9,6 +9,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 import { facts, table } from './output.ts'
@@ -120,6 +121,12 @@ export function raftPeersTable(rows: readonly RaftPeerView[]): string {
 }
 
 /** What is wrong comes first. */
+export function reloadFacts({ changed, restart }: ReloadView): string {
+  const rows = Object.entries({ changed, restart }).filter(([, keys]) => keys.length > 0)
+  if (rows.length === 0) return 'nothing has changed\n'
+  return facts(rows.map(([name, keys]) => [name, keys.join(', ')]))
+}
+
 export function statusFacts(s: StatusView): string {
   const { raft, members, overlay } = s
   const troubles = [

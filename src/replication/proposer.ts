@@ -56,6 +56,9 @@ export class Proposer {
   #leader: PeerId | null = null
   readonly #deadlineMs: number
   #retries = 0
+  /** Ends each question under way. */
+  readonly #asking = new Set<(err: VxmeshError) => void>()
+  #stopped = false
 
   constructor(options: ProposerOptions) {
     this.#options = options
@@ -65,6 +68,12 @@ export class Proposer {
   /** Requests sent again, under their own identity, because the fate of an earlier attempt was unknown. */
   get retries(): number {
     return this.#retries
+  }
+
+  /** Ends all proposals; what became of those under way is unknown. Without it they would go on for their whole time. */
+  stop(): void {
+    this.#stopped = true
+    for (const end of this.#asking) end(ending())
   }
 
   /** Where the leader was last seen. */
@@ -133,6 +142,7 @@ export class Proposer {
     let last: VxmeshError | null = null
     let attempts = 0
     while (monotonicMs() < deadline) {
+      if (this.#stopped) throw ending()
       const asked = new Set<PeerId>()
       for (let server = this.#next(asked); server !== undefined; server = this.#next(asked)) {
         const left = deadline - monotonicMs()
@@ -141,7 +151,7 @@ export class Proposer {
         attempts += 1
         if (attempts > 1) this.#retries += 1
         try {
-          const applied = await this.#ask(server, request, Math.min(ATTEMPT_MS, left))
+          const applied = await this.#unlessStopped(this.#ask(server, request, Math.min(ATTEMPT_MS, left)))
           this.#leader = server
           return { applied, attempts }
         } catch (err) {
@@ -166,6 +176,13 @@ export class Proposer {
     return [...likely, ...this.#options.servers()].find(server => !asked.has(server))
   }
 
+  #unlessStopped<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#asking.add(reject)
+      promise.then(resolve, reject).finally(() => this.#asking.delete(reject))
+    })
+  }
+
   async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
     const { self, proposeHere, rpc } = this.#options
     if (server === self) {
@@ -177,6 +194,10 @@ export class Proposer {
     if (typeof leader !== 'string') throw malformed('answer to a proposal')
     throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
   }
+}
+
+function ending(): VxmeshError {
+  return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; whether the change was made is unknown')
 }
 
 /** Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing. */

@@ -150,9 +150,15 @@ export class Replicator {
     this.#review = setInterval(() => this.membersChanged(), REVIEW_MS)
   }
 
+  /** Ends what waits for other hosts: a change whose fate is not known here yet, a change of the servers. */
+  endWaiting(): void {
+    this.#stopping.abort()
+    this.#proposer.stop()
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#stopping.abort()
+    this.endWaiting()
     if (this.#review !== null) clearInterval(this.#review)
     await this.#changingPlace
     await this.#leavePlace()

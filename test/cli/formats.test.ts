@@ -48,6 +48,7 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['network delete blue', NETWORK, /^network blue deleted\n$/],
   ['host remove h2', HOST, /^host h2 removed, 0 endpoints released\n$/],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
+  ['reload', ['changed', 'restart'], /^changed +log.level\nrestart +bind, serf.port\n$/],
   ['leave', [], /^left\n$/]
 ]
 

@@ -103,6 +103,7 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['cni', 'install', '--bin-dir', 'relative'], /--bin-dir: must be an absolute path/],
   [['cni', 'install', '--network', 'RED'], /--network: must be/],
   [['cni', 'uninstall', '--conf-dir', ''], /--conf-dir: must be an absolute path/],
+  [['reload', 'extra'], /too many arguments for 'reload'/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -133,6 +134,7 @@ t.test('without an agent every command of the API is exit 3, and says which sock
     ['status'],
     ['members'],
     ['leave'],
+    ['reload'],
     ['join', '192.0.2.1'],
     ['host', 'list'],
     ['raft', 'peers'],
