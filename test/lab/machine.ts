@@ -20,6 +20,8 @@ for place in proc sys dev; do mount --rbind "/$place" "$place"; done
 for place in run tmp; do mount -t tmpfs tmpfs "$place"; done
 mkdir -p run/netns run/lock
 mount --rbind /run/netns run/netns
+# A name is in use as long as it is mounted at a second place.
+umount --recursive --lazy /run/netns
 mount --bind "$2" mnt
 exec chroot . sh -c 'touch /run/up; exec sleep infinity'
 `

@@ -22,7 +22,7 @@ export class NotifySocket {
     const socket = new NotifySocket(() => child.kill('SIGKILL'))
     createInterface({ input: child.stdout }).on('line', line => socket.heard.push(JSON.parse(line) as Notice))
     await waitFor(`something listens at ${address}`, () => socket.heard.length > 0)
-    socket.heard.length = 0
+    socket.heard.shift()
     return socket
   }
 
