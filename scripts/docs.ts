@@ -56,10 +56,10 @@ export function commandHelp(): { readonly path: string; readonly help: string }[
   return walk(tree, '')
 }
 
-function keySection({ key, accepts, description, fallback }: KeyFacts): string {
+function keySection({ key, accepts, description, fallback, change }: KeyFacts): string {
   if (description === '' || accepts === '') throw new Error(`${key}: the schema does not say what it is or accepts`)
   const byDefault = fallback === undefined ? 'no fixed default' : `default \`${JSON.stringify(fallback)}\``
-  return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${byDefault}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.\n`
+  return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${byDefault}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.${change === 'reloadable' ? ' **Reloadable.**' : ''}\n`
 }
 
 function metricsTable(): string {

@@ -35,6 +35,7 @@ export class Membership {
   readonly #listeners = new Set<(view: MembershipView) => void>()
   readonly #stopping = new AbortController()
   #tags: AgentTags
+  #seeds: readonly string[]
   #dir = ''
   #process: SerfProcess | null = null
   #rpc: SerfRpc | null = null
@@ -48,6 +49,7 @@ export class Membership {
   constructor(options: MembershipOptions) {
     this.#options = options
     this.#tags = options.tags
+    this.#seeds = options.join
   }
 
   /** Null until Serf was asked for the first time. */
@@ -100,6 +102,14 @@ export class Membership {
     return joined
   }
 
+  /** Other addresses from now on; a host that is alone tries them at once. @throws ERR_STORAGE; then nothing has changed */
+  async setJoin(join: readonly string[]): Promise<void> {
+    // The Serf that runs keeps its own list; the next one begins with this.
+    await this.#process?.rewriteConfig(this.#config(join))
+    this.#seeds = join
+    this.#rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+  }
+
   /** Changes tags of this host; the others hear of it by gossip. */
   async setTags(change: Partial<AgentTags>): Promise<void> {
     this.#tags = { ...this.#tags, ...change }
@@ -108,8 +118,8 @@ export class Membership {
     this.#query()
   }
 
-  #config(): string {
-    return serfConfig({ ...this.#options, tags: this.#tags }, this.#dir)
+  #config(join = this.#seeds): string {
+    return serfConfig({ ...this.#options, tags: this.#tags, join }, this.#dir)
   }
 
   #connected(): SerfRpc {
@@ -218,7 +228,7 @@ export class Membership {
       this.#rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
       return
     }
-    const addresses = new Set([...this.#options.join, ...(await this.#readRemembered())])
+    const addresses = new Set([...this.#seeds, ...(await this.#readRemembered())])
     if (addresses.size === 0 || monotonicMs() < this.#rejoin.atMs || this.#rpc === null) return
     const { pauseMs } = this.#rejoin
     this.#rejoin = { atMs: monotonicMs() + pauseMs, pauseMs: Math.min(pauseMs * 2, REJOIN_MAX_MS) }

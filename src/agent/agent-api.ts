@@ -19,6 +19,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 import { attachRequest, shapeRequest } from '#overlay/driver.ts'
@@ -98,6 +99,10 @@ export class AgentApi implements AgentPort {
   async leave(): Promise<void> {
     await this.#agent.membership.leave()
     setTimeout(() => this.#agent.requestStop(), GOODBYE_MS)
+  }
+
+  reload(): Promise<ReloadView> {
+    return this.#agent.reload()
   }
 
   async networkCreate(request: NetworkCreateRequest): Promise<NetworkView> {

@@ -6,6 +6,7 @@ import { digestOf } from '#allocator/digest.ts'
 import { decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
+import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
 import { Metrics } from '#metrics/metrics.ts'
@@ -15,6 +16,7 @@ import { VxmeshError } from '#model/errors.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
+import type { ReloadView } from '#model/views.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
@@ -25,7 +27,7 @@ import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
 import { interfaceIndex } from '#platform/libc.ts'
-import type { Logger } from '#platform/log.ts'
+import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
@@ -45,6 +47,7 @@ import { LocalEndpoints } from './local-endpoints.ts'
 import { NetworkTotals } from './network-totals.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
+import { Serial } from './serial.ts'
 import { stateBytes } from './state-bytes.ts'
 import { networksOfCommand } from './touched.ts'
 import { VERSION } from '#platform/version.ts'
@@ -53,8 +56,11 @@ import { VERSION } from '#platform/version.ts'
 const VISIBLE_MS = 3_000
 const TOPIC = 'vxmesh-feed-1'
 
+/** Reads the configuration again from where it came from. */
+export type ReadConfig = () => Promise<Config>
+
 export class Agent {
-  readonly config: Config
+  #config: Config
   readonly logger: Logger
   readonly self: PeerId
   readonly state = new ClusterState()
@@ -70,6 +76,8 @@ export class Agent {
   readonly digests: DigestCheck
   readonly localEndpoints: LocalEndpoints
   readonly #gate = new IndexGate()
+  readonly #reloads = new Serial()
+  readonly #readConfig: ReadConfig
   readonly #mesh: Mesh
   readonly #lock: Lock
   /** What the log has touched since the reconciler was last woken. */
@@ -87,6 +95,7 @@ export class Agent {
 
   private constructor(p: {
     config: Config
+    readConfig: ReadConfig
     keys: ClusterKeys | null
     logger: Logger
     identity: Awaited<ReturnType<typeof loadIdentity>>
@@ -100,7 +109,8 @@ export class Agent {
     known: { isKnown: (peer: PeerId) => boolean }
   }) {
     const { config, logger } = p
-    this.config = config
+    this.#config = config
+    this.#readConfig = p.readConfig
     this.logger = logger
     this.self = p.identity.peerId
     this.driver = p.driver
@@ -219,7 +229,13 @@ export class Agent {
   }
 
   /** Starts everything. @throws VxmeshError naming what is wrong with the configuration or the machine */
-  static async start(config: Config, keys: ClusterKeys | null, logger: Logger): Promise<Agent> {
+  static async start(p: {
+    readonly config: Config
+    readonly keys: ClusterKeys | null
+    readonly logger: Logger
+    readonly readConfig: ReadConfig
+  }): Promise<Agent> {
+    const { config, keys, logger, readConfig } = p
     await ensureDirectory(config.dataDir)
     const lock = await lockDirectory(config.dataDir)
     const driver = LinuxDriver.open({ bind: config.overlay.vtep })
@@ -249,7 +265,21 @@ export class Agent {
         logger: logger.child({ room: 'replication' })
       })
       const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
-      const parts = { config, keys, logger, identity, storage, seed, driver, overlayMtu, mesh, bootId, lock, known }
+      const parts = {
+        config,
+        readConfig,
+        keys,
+        logger,
+        identity,
+        storage,
+        seed,
+        driver,
+        overlayMtu,
+        mesh,
+        bootId,
+        lock,
+        known
+      }
       agent = new Agent(parts)
       await agent.#run(logger)
       return agent
@@ -282,6 +312,37 @@ export class Agent {
     return snapshotFileChunks(await this.replicator.image())
   }
 
+  get config(): Config {
+    return this.#config
+  }
+
+  /**
+   * Reads the configuration again and takes over what may change; the rest waits for a restart.
+   * @throws ERR_CONFIG naming the key, http.listen also when its address cannot be had; then nothing has changed
+   */
+  reload(): Promise<ReloadView> {
+    return this.#reloads.run(async () => {
+      const { config, changed, restart } = planReload(this.#config, await this.#readConfig())
+      // First what can be refused.
+      const door = changed.includes('http.listen') ? await openMetricsDoor(this, config.http.listen) : null
+      try {
+        if (changed.includes('join')) await this.membership.setJoin(config.join)
+      } catch (err) {
+        await door?.close()
+        throw err
+      }
+      const closed = door === null ? null : this.#metricsServer
+      if (door !== null) this.#metricsServer = door
+      this.#config = config
+      setLogLevel(this.logger, config.log.level)
+      this.#collector?.setAfter(config.collectAfter * 1_000)
+      if (changed.includes('overlay.mtu')) this.reconciler.wake()
+      await closed?.close()
+      this.logger.info({ changed, restart }, 'configuration read again')
+      return { changed, restart }
+    })
+  }
+
   /** Ends the agent in good order; `ended` resolves. */
   requestStop(): void {
     this.#end(null)
@@ -291,6 +352,9 @@ export class Agent {
   async stop(): Promise<void> {
     await this.#zmq?.stop()
     await this.#api?.close()
+    // Whoever asked is gone; without this, a change that no majority takes would hold the process for its whole time.
+    this.replicator.endWaiting()
+    this.#gate.close()
     await this.#metricsServer?.close()
     await this.#collector?.stop()
     this.registrar.stop()
@@ -315,7 +379,7 @@ export class Agent {
 
   async #run(logger: Logger): Promise<void> {
     // First: whoever probes hears that this host is there and not ready yet.
-    this.#metricsServer = await openMetricsDoor(this)
+    this.#metricsServer = await openMetricsDoor(this, this.config.http.listen)
     this.digests.start()
     await this.localEndpoints.load()
     await this.replicator.start()

@@ -34,17 +34,27 @@ export class Collector {
   readonly #options: CollectorOptions
   /** Since when what is gone has been. */
   readonly #since = new Map<EndpointKey, number>()
+  #afterMs: number
   #timer: NodeJS.Timeout | null = null
   #running: Promise<unknown> | null = null
 
   constructor(options: CollectorOptions) {
     this.#options = options
+    this.#afterMs = options.afterMs
   }
 
   start(): void {
-    const { afterMs } = this.#options
-    if (afterMs === 0) return
-    this.#timer = setInterval(() => this.#tick(), Math.max(afterMs / 3, PERIOD_MIN_MS))
+    if (this.#afterMs === 0) return
+    this.#timer = setInterval(() => this.#tick(), Math.max(this.#afterMs / 3, PERIOD_MIN_MS))
+  }
+
+  /** Another patience from now on, 0 for endless. */
+  setAfter(ms: number): void {
+    if (ms === this.#afterMs) return
+    this.#afterMs = ms
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+    this.start()
   }
 
   async stop(): Promise<void> {
@@ -76,13 +86,13 @@ export class Collector {
   }
 
   async #round(): Promise<void> {
-    const { afterMs, nowMs, current } = this.#options
+    const { nowMs, current } = this.#options
     if (!current()) return
     const gone = await this.#gone()
     const keys = new Set(gone.map(keyOf))
     for (const key of [...this.#since.keys()]) if (!keys.has(key)) this.#since.delete(key)
     for (const key of keys) if (!this.#since.has(key)) this.#since.set(key, nowMs())
-    await this.#release(gone.filter(one => nowMs() - (this.#since.get(keyOf(one)) ?? nowMs()) >= afterMs))
+    await this.#release(gone.filter(one => nowMs() - (this.#since.get(keyOf(one)) ?? nowMs()) >= this.#afterMs))
   }
 
   async #gone(): Promise<readonly Endpoint[]> {

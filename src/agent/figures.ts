@@ -78,9 +78,9 @@ export function countTraffic(agent: Agent, counters: ReadonlyMap<string, Counter
 }
 
 /** @throws ERR_CONFIG naming http.listen */
-export function openMetricsDoor(agent: Agent): Promise<{ close(): Promise<void> }> {
+export function openMetricsDoor(agent: Agent, listen: string): Promise<{ close(): Promise<void> }> {
   return startMetricsServer({
-    listen: agent.config.http.listen,
+    listen,
     checks: () => checksOf(agent),
     metrics: agent.metrics,
     logger: agent.logger.child({ room: 'metrics' })

@@ -3,7 +3,12 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex } from '#model/ids.ts'
 
-type Waiter = { readonly index: LogIndex; readonly open: () => void; readonly timer: NodeJS.Timeout }
+type Waiter = {
+  readonly index: LogIndex
+  readonly open: () => void
+  readonly refuse: (err: VxmeshError) => void
+  readonly timer: NodeJS.Timeout
+}
 
 export class IndexGate {
   #reached = 0 as LogIndex
@@ -22,6 +27,15 @@ export class IndexGate {
     }
   }
 
+  /** Lets nobody wait any longer: no index is reached any more. */
+  close(): void {
+    for (const { refuse, timer } of this.#waiters) {
+      clearTimeout(timer)
+      refuse(new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; the change is made'))
+    }
+    this.#waiters = []
+  }
+
   /** @throws ERR_TIMEOUT when the state here does not get there in time */
   wait(index: LogIndex, timeoutMs: number): Promise<void> {
     if (index <= this.#reached) return Promise.resolve()
@@ -30,7 +44,7 @@ export class IndexGate {
         this.#waiters = this.#waiters.filter(w => w.timer !== timer)
         reject(new VxmeshError('ERR_TIMEOUT', `this host has not heard of log index ${index} within ${timeoutMs} ms`))
       }, timeoutMs)
-      this.#waiters.push({ index, open: resolve, timer })
+      this.#waiters.push({ index, open: resolve, refuse: reject, timer })
     })
   }
 }

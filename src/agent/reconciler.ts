@@ -83,6 +83,7 @@ export class Reconciler {
   #fullPasses = 0
   #fullDueMs = 0
   #restUntilMs = 0
+  #lastPassMs = monotonicMs()
   #running = false
   #stopped = false
   #timer: NodeJS.Timeout | null = null
@@ -94,6 +95,11 @@ export class Reconciler {
   status(): OverlayStatus {
     const { left } = this.#troubles
     return { drift: left, degraded: this.#troubles.why(), repaired: Object.fromEntries(this.#repaired) }
+  }
+
+  /** How long no pass has come to an end, well or not; far more than the time between two full ones is a loop that hangs. */
+  get silentMs(): number {
+    return monotonicMs() - this.#lastPassMs
   }
 
   /** Asks for a pass soon, over these networks or over everything; many calls make one. */
@@ -205,6 +211,7 @@ export class Reconciler {
     }
     const now = monotonicMs()
     this.#options.passed?.('full', now - since)
+    this.#lastPassMs = now
     this.#fullDueMs = now + FULL_PASS_MS
     this.#restUntilMs = now + REST_FACTOR * (now - since)
   }
@@ -229,7 +236,8 @@ export class Reconciler {
     } catch (thrown) {
       this.#failed(vni, thrown)
     }
-    this.#options.passed?.('network', monotonicMs() - since)
+    this.#lastPassMs = monotonicMs()
+    this.#options.passed?.('network', this.#lastPassMs - since)
   }
 
   /** @param trust a router that was right is taken to be so: a container must not wait for a look at all of it */

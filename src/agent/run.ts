@@ -1,17 +1,23 @@
-// `vxmesh agent`: starts the agent, ends it on a signal, and turns what it cannot go on with into an exit code.
+// `vxmesh agent`: starts the agent, ends it on a signal, tells the service manager how it is, and turns what it cannot go
+// on with into an exit code.
 
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
 import { createLogger } from '#platform/log.ts'
-import { Agent } from './agent.ts'
+import { ServiceManager } from '#platform/service-manager.ts'
+import { Agent, type ReadConfig } from './agent.ts'
+import { isReady } from './figures.ts'
+
+/** No pass of the reconcile loop for so long, with one due every 30 s: it hangs, and a new agent does better. */
+const SILENT_MS = 120_000
 
 /**
  * Runs until SIGTERM, SIGINT, `vxmesh leave` or a fatal error.
  * @returns the exit code: 0 for an orderly end, 1 otherwise
  * @throws VxmeshError when it cannot start
  */
-export async function runAgent(config: Config, keys: ClusterKeys | null): Promise<ExitCode> {
+export async function runAgent(config: Config, keys: ClusterKeys | null, readConfig: ReadConfig): Promise<ExitCode> {
   const logger = createLogger(config.log.level)
   // A rejection that nobody awaited, or a broken invariant: the state can no longer be trusted, a restart can.
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
@@ -20,14 +26,41 @@ export async function runAgent(config: Config, keys: ClusterKeys | null): Promis
       process.exit(1)
     })
   }
-  const agent = await Agent.start(config, keys, logger)
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => agent.requestStop())
-  const failure = await agent.ended
+  const manager = ServiceManager.take(process.env)
+  let agent: Agent | null = null
+  const reload = async (): Promise<void> => {
+    // Before the agent is there nothing is running with an old configuration.
+    if (agent === null) return
+    manager.reloading()
+    try {
+      await agent.reload()
+    } catch (err) {
+      logger.error({ err }, 'configuration not read again: nothing has changed')
+    } finally {
+      manager.ready()
+    }
+  }
+  // From the first moment on: its default would end us.
+  process.on('SIGHUP', () => void reload())
+  const running = (agent = await Agent.start({ config, keys, logger, readConfig }))
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => running.requestStop())
+  manager.ready()
+  manager.beat({ alive: () => running.reconciler.silentMs < SILENT_MS, status: () => statusOf(running) })
+  const failure = await running.ended
+  manager.stopping()
   if (failure !== null) {
     logger.fatal({ err: asVxmeshError(failure) }, 'the agent cannot go on')
     return 1
   }
-  await agent.stop()
+  await running.stop()
   logger.info('agent stopped')
   return 0
+}
+
+/** One line for `systemctl status`. */
+function statusOf(agent: Agent): string {
+  const { leader } = agent.replicator.status()
+  const alive = agent.members.filter(member => member.status === 'alive').length
+  const led = leader === null ? 'no leader is known' : `leader ${agent.nameOf(leader)}`
+  return `${isReady(agent) ? 'ready' : 'not ready'}, ${led}, ${alive} ${alive === 1 ? 'member' : 'members'} alive`
 }

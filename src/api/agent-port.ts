@@ -15,6 +15,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 
@@ -61,6 +62,9 @@ export type AgentPort = {
   join(addresses: readonly string[]): Promise<{ readonly joined: number }>
   /** Leaves Serf's mesh gracefully and ends the agent; the data plane stays. */
   leave(): Promise<void>
+
+  /** Reads the configuration again. @throws ERR_CONFIG; then nothing has changed */
+  reload(): Promise<ReloadView>
 
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
   networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView>

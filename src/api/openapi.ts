@@ -40,6 +40,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/members': { does: 'The hosts that Serf knows', answer: ['Member'] },
   'POST /v1/join': { does: 'Joins this host’s mesh with that of other hosts', answer: 'Joined', body: joinBody },
   'POST /v1/leave': { does: 'Leaves the mesh and ends the agent', answer: 'Nothing' },
+  'POST /v1/reload': { does: 'Reads the configuration again and takes over what may change', answer: 'Reloaded' },
   'GET /v1/hosts': { does: 'The hosts of the committed state', answer: ['Host'] },
   'GET /v1/hosts/:name': { does: 'One host', answer: 'Host' },
   'DELETE /v1/hosts/:name': { does: 'Removes a host with its endpoints', answer: 'Host' },

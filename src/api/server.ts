@@ -101,6 +101,7 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
     await agent.leave()
     return {}
   })
+  server.post('/v1/reload', () => agent.reload())
   server.get('/v1/hosts', () => agent.hostList())
   server.get<Named>('/v1/hosts/:name', r => agent.hostShow(name(r)))
   server.delete<Named>('/v1/hosts/:name', r => agent.hostRemove(name(r)))

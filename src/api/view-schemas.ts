@@ -10,6 +10,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 
@@ -126,6 +127,11 @@ const status = z.strictObject({
   })
 }) satisfies z.ZodType<StatusView>
 
+const reloaded = z.strictObject({
+  changed: z.array(z.string()).describe('Keys that have their new value'),
+  restart: z.array(z.string()).describe('Keys that differ and need a restart')
+}) satisfies z.ZodType<ReloadView>
+
 const error = z.strictObject({
   error: z.strictObject({
     code: z.string().describe('Stable: docs/errors.md explains each'),
@@ -147,6 +153,7 @@ export const VIEWS = {
   Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
   Image: z.string().meta({ format: 'binary' }).describe('The bytes of a file for `vxmesh snapshot restore`'),
   Joined: z.strictObject({ joined: count }),
+  Reloaded: reloaded,
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),
   Document: z.looseObject({ openapi: z.string() }),

@@ -7,8 +7,12 @@ import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
 import type { CliIo } from './program.ts'
 
-/** Runs the agent to its end; resolves to its exit code. */
-export type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
+/** Runs the agent to its end; resolves to its exit code. `readConfig` reads the configuration again as it is then. */
+export type RunAgent = (
+  config: Config,
+  keys: ClusterKeys | null,
+  readConfig: () => Promise<Config>
+) => Promise<ExitCode>
 
 /** Keys that are flags of every command already. */
 const SHARED: ReadonlySet<string> = new Set(['socket'])
@@ -34,9 +38,10 @@ export function agentCommand(
     )
   addSettings(agent)
   agent.action(async function (this: Command) {
-    const config = await loadConfig(settingsOf(this, p.io))
+    const sources = settingsOf(this, p.io)
+    const config = await loadConfig(sources)
     const keys = config.insecure ? null : await readClusterKeys(config.clusterKeyFile)
-    p.exit(await p.runAgent(config, keys))
+    p.exit(await p.runAgent(config, keys, () => loadConfig(sources)))
   })
 }
 

@@ -6,7 +6,7 @@ import { parseJoinAddress } from '#model/join-address.ts'
 import type { HostView } from '#model/views.ts'
 import { by, checked } from './arguments.ts'
 import type { CommandContext } from './program.ts'
-import { hostsTable, membersTable, raftPeersTable, statusFacts } from './shapes.ts'
+import { hostsTable, membersTable, raftPeersTable, reloadFacts, statusFacts } from './shapes.ts'
 
 export function clusterCommands(program: Command, { show }: CommandContext): void {
   const address = by('ADDRESS', parseJoinAddress)
@@ -37,6 +37,13 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
         client => client.call('POST', '/v1/leave'),
         () => 'left\n'
       )
+    })
+
+  program
+    .command('reload')
+    .description('Have the agent read its configuration again; says what has changed and what needs a restart.')
+    .action(async (_: unknown, command: Command) => {
+      await show(command, client => client.call('POST', '/v1/reload'), reloadFacts)
     })
 
   program

@@ -10,6 +10,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   SnapshotView,
   StatusView
 } from '#model/views.ts'
@@ -156,6 +157,12 @@ export function snapshotFacts(s: SnapshotView): string {
     ['endpoints', `${s.endpoints}`],
     ['namespaces', `${s.namespaces}`]
   ])
+}
+
+export function reloadFacts({ changed, restart }: ReloadView): string {
+  const rows = Object.entries({ changed, restart }).filter(([, keys]) => keys.length > 0)
+  if (rows.length === 0) return 'nothing has changed\n'
+  return facts(rows.map(([name, keys]) => [name, keys.join(', ')]))
 }
 
 /** What is wrong comes first. */

@@ -67,18 +67,23 @@ const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
 )
 
+/** What a reload may change while the agent runs; any other key needs a restart. */
+const reloadable = <T extends z.ZodType>(schema: T): T => schema.meta({ reloadable: true })
+
 export const configShape = z.strictObject({
   name: parsed('a DNS label: lower-case letters, digits and "-"', text => parseHostName(text)).describe(
     'Name of this host in the mesh; default: the host name up to its first dot'
   ),
   role: choice('server', 'client').default('client').describe('server: votes in Raft; client: any other host'),
   bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once so many servers see each other'),
-  join: joins.default([]).describe('Serf addresses of other hosts; retried for ever'),
+  join: reloadable(joins.default([]).describe('Serf addresses of other hosts; retried for ever')),
   bind: address.describe('Underlay address for Serf, libp2p and the VTEP; required'),
   dataDir: path.default('/var/lib/vxmesh').describe('Directory of what must survive a restart'),
-  collectAfter: number(0, 86_400)
-    .default(60)
-    .describe('Seconds after which an endpoint of a container that is gone is released; 0: never by itself'),
+  collectAfter: reloadable(
+    number(0, 86_400)
+      .default(60)
+      .describe('Seconds after which an endpoint of a container that is gone is released; 0: never by itself')
+  ),
   socket: path.default('/run/vxmesh/agent.sock').describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
   clusterKeyFile: path
     .default('/etc/vxmesh/cluster.key')
@@ -101,11 +106,13 @@ export const configShape = z.strictObject({
         .describe('Kernel backend; this version has linux and refuses ovs'),
       vtep: address.optional().describe('Tunnel address; default: bind'),
       port: port('UDP port of VXLAN').default(4789),
-      mtu: value(`auto, or a whole number from ${MTU_MIN} to ${MTU_MAX}`, given =>
-        given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
-      )
-        .default('auto')
-        .describe('MTU of containers; auto: the underlay’s less 50'),
+      mtu: reloadable(
+        value(`auto, or a whole number from ${MTU_MIN} to ${MTU_MAX}`, given =>
+          given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
+        )
+          .default('auto')
+          .describe('MTU of containers; auto: the underlay’s less 50')
+      ),
       transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(parseTransitRange(text)))
         .default('240.0.0.0/8')
         .describe(
@@ -118,15 +125,21 @@ export const configShape = z.strictObject({
     .prefault({}),
   namespaces: z
     .strictObject({
-      unmapped: choice('refuse', 'create')
-        .default('refuse')
-        .describe('Pods of a namespace that is mapped to no network: refuse them, or create a network for it'),
-      range: parsed('a subnet like 10.128.0.0/10', text => formatSubnet(parseSubnet(text)))
-        .default('10.128.0.0/10')
-        .describe('Where the subnets of created networks are taken from; the same on every host'),
-      prefixLength: number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX)
-        .default(24)
-        .describe('Prefix length of created networks, at most 16 more than that of the range')
+      unmapped: reloadable(
+        choice('refuse', 'create')
+          .default('refuse')
+          .describe('Pods of a namespace that is mapped to no network: refuse them, or create a network for it')
+      ),
+      range: reloadable(
+        parsed('a subnet like 10.128.0.0/10', text => formatSubnet(parseSubnet(text)))
+          .default('10.128.0.0/10')
+          .describe('Where the subnets of created networks are taken from; the same on every host')
+      ),
+      prefixLength: reloadable(
+        number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX)
+          .default(24)
+          .describe('Prefix length of created networks, at most 16 more than that of the range')
+      )
     })
     .prefault({}),
   zmq: z
@@ -149,12 +162,16 @@ export const configShape = z.strictObject({
         .describe('Bytes of log entries after which the state is saved and the log before it let go')
     })
     .prefault({}),
-  http: z.strictObject({ listen: listen.default('127.0.0.1:7380').describe('Metrics and health') }).prefault({}),
+  http: z
+    .strictObject({ listen: reloadable(listen.default('127.0.0.1:7380').describe('Metrics and health')) })
+    .prefault({}),
   log: z
     .strictObject({
-      level: choice('trace', 'debug', 'info', 'warn', 'error', 'silent')
-        .default('info')
-        .describe('The least important lines that are written'),
+      level: reloadable(
+        choice('trace', 'debug', 'info', 'warn', 'error', 'silent')
+          .default('info')
+          .describe('The least important lines that are written')
+      ),
       format: choice('json').default('json').describe('One JSON object a line, on stderr')
     })
     .prefault({})
@@ -177,6 +194,8 @@ export type KeyFacts = {
   readonly description: string
   /** Undefined for none that is fixed. */
   readonly fallback: Fallback
+  /** `reloadable`: a reload changes it while the agent runs. */
+  readonly change: 'reloadable' | 'restart'
 }
 
 /** Every key in dotted form, in the schema's order. */
@@ -191,7 +210,8 @@ function factsOf(object: z.ZodObject, prefix: string): KeyFacts[] {
     const meta = layers.map(layer => (layer.meta() ?? {}) as Record<string, unknown>)
     const fallback = layers.find(layer => layer instanceof z.ZodDefault)?.def.defaultValue as Fallback
     const known = (what: string): string => meta.map(facts => facts[what]).find(text => typeof text === 'string') ?? ''
-    return [{ key, accepts: known('accepts'), description: known('description'), fallback }]
+    const change = meta.some(facts => facts['reloadable'] === true) ? 'reloadable' : 'restart'
+    return [{ key, accepts: known('accepts'), description: known('description'), fallback, change }]
   })
 }
 

@@ -149,3 +149,10 @@ export type StatusView = {
     readonly repaired: Readonly<Record<string, number>>
   }
 }
+
+/** What a reload has done, by keys of the configuration. */
+export type ReloadView = {
+  readonly changed: readonly string[]
+  /** Differ too, and keep their old value until a restart. */
+  readonly restart: readonly string[]
+}

@@ -14,6 +14,9 @@ const native = {
   bind: lib.func('int bind(int fd, const void *address, uint32_t length)') as Native,
   getsockname: lib.func('int getsockname(int fd, void *address, void *length)') as Native,
   send: lib.func('int64_t send(int fd, const void *data, uint64_t length, int flags)'),
+  sendto: lib.func(
+    'int64_t sendto(int fd, const void *data, uint64_t length, int flags, const void *address, uint32_t addressLength)'
+  ) as Native,
   recv: lib.func('int64_t recv(int fd, void *data, uint64_t length, int flags)') as Native,
   setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)') as Native,
   setns: lib.func('int setns(int fd, int type)') as Native,
@@ -25,9 +28,12 @@ const native = {
 /** The result of a call: the value, or the errno. */
 export type Called = { readonly value: number; readonly errno: number }
 
+export const AF_UNIX = 1
 export const AF_NETLINK = 16
+export const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 export const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 export const MSG_DONTWAIT = 0x40
+export const MSG_NOSIGNAL = 0x4000
 export const CLONE_NEWNET = 0x40000000
 
 export function socket(domain: number, type: number, protocol: number): Called {
@@ -68,6 +74,11 @@ export function sendAsync(fd: number, data: Uint8Array): Promise<Called> {
       else reject(err instanceof Error ? err : new Error('send did not run', { cause: err }))
     })
   })
+}
+
+/** One datagram to an address, with a datagram socket of any family. */
+export function sendTo(fd: number, p: { data: Uint8Array; flags: number; address: Uint8Array }): Called {
+  return called(native.sendto(fd, p.data, p.data.length, p.flags, p.address, p.address.length))
 }
 
 export function recv(fd: number, into: Uint8Array, flags = 0): Called {

@@ -56,10 +56,11 @@ export class Proposer {
   readonly #options: ProposerOptions
   #session: Session | null = null
   #leader: PeerId | null = null
-  /** Those who wait for an answer or for a leader. */
-  readonly #waiting = new Set<(leader: PeerId) => void>()
+  /** Those who wait for an answer or for a leader; null tells them that the agent ends. */
+  readonly #waiting = new Set<(leader: PeerId | null) => void>()
   readonly #deadlineMs: number
   #retries = 0
+  #stopped = false
 
   constructor(options: ProposerOptions) {
     this.#options = options
@@ -69,6 +70,12 @@ export class Proposer {
   /** Requests sent again, under their own identity, because the fate of an earlier attempt was unknown. */
   get retries(): number {
     return this.#retries
+  }
+
+  /** Ends all proposals; what became of those under way is unknown. Without it they would go on for their whole time. */
+  stop(): void {
+    this.#stopped = true
+    for (const tell of this.#waiting) tell(null)
   }
 
   /** There is word of a leader. Whoever waits for a leader, or for another server's answer, goes there at once. */
@@ -139,6 +146,7 @@ export class Proposer {
     let last: VxmeshError | null = null
     let attempts = 0
     for (let pauseMs = PAUSE_MIN_MS; monotonicMs() < deadline; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
+      if (this.#stopped) throw ending()
       const asked = new Set<PeerId>()
       for (let server = this.#next(asked); server !== undefined; server = this.#next(asked)) {
         const left = deadline - monotonicMs()
@@ -188,9 +196,10 @@ export class Proposer {
   /** A leader that was cut off or hangs may never answer: word of another one ends the wait, and the fate is unknown. */
   #askWhileItLeads(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
     return new Promise((resolve, reject) => {
-      const tell = (leader: PeerId): void => {
-        if (leader === server) return
-        reject(new VxmeshError('ERR_PEER', `${leader} leads, and not ${server}`, { context: { leader } }))
+      const tell = (leader: PeerId | null): void => {
+        if (leader === null) reject(ending())
+        else if (leader !== server)
+          reject(new VxmeshError('ERR_PEER', `${leader} leads, and not ${server}`, { context: { leader } }))
       }
       this.#waiting.add(tell)
       const asked = this.#ask(server, request, timeoutMs).finally(() => this.#waiting.delete(tell))
@@ -209,6 +218,10 @@ export class Proposer {
     if (typeof leader !== 'string') throw malformed('answer to a proposal')
     throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
   }
+}
+
+function ending(): VxmeshError {
+  return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; whether the change was made is unknown')
 }
 
 /** Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing. */

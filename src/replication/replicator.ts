@@ -99,8 +99,14 @@ export class Replicator {
     this.#review = setInterval(() => this.membersChanged(), REVIEW_MS)
   }
 
-  async stop(): Promise<void> {
+  /** Ends what waits for other hosts: a change whose fate is not known here yet, a change of the servers. */
+  endWaiting(): void {
     this.#stopping.abort()
+    this.#proposer.stop()
+  }
+
+  async stop(): Promise<void> {
+    this.endWaiting()
     if (this.#review !== null) clearInterval(this.#review)
     await this.#place.stop()
   }

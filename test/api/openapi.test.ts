@@ -80,7 +80,7 @@ t.test('it has the form of OpenAPI 3.1', t => {
     t.ok(inPath.every(({ required }) => required))
     t.ok(operation.parameters.every(parameter => ['path', 'query'].includes(parameter.in)))
     const takesBody = ['post', 'patch'].includes(method) || what === 'put /v1/namespaces/{name}'
-    t.equal(operation.requestBody === undefined, !takesBody || path === '/v1/leave', what)
+    t.equal(operation.requestBody === undefined, !takesBody || ['/v1/leave', '/v1/reload'].includes(path), what)
     t.ok(
       Object.keys(operation.responses).every(status => /^(20[01]|default)$/.test(status)) &&
         operation.responses['default']

@@ -36,6 +36,7 @@ const ROUTES: readonly {
   { request: ['GET', '/v1/members'], answer: [{ name: 'h1', status: 'alive' }, { name: 'h2' }] },
   { request: ['POST', '/v1/join', { addresses: ['192.0.2.1', '192.0.2.2:7946'] }], answer: { joined: 2 } },
   { request: ['POST', '/v1/leave'], answer: {} },
+  { request: ['POST', '/v1/reload'], answer: { changed: ['log.level'], restart: ['bind', 'serf.port'] } },
   { request: ['GET', '/v1/hosts'], answer: [{ name: 'h1' }, { name: 'h2' }] },
   { request: ['GET', '/v1/hosts/h2'], answer: { name: 'h2', vtep: '192.0.2.2' } },
   { request: ['DELETE', '/v1/hosts/h2'], answer: { name: 'h2' } },

@@ -22,6 +22,7 @@ import type {
   NamespaceView,
   NetworkView,
   RaftPeerView,
+  ReloadView,
   StatusView
 } from '#model/views.ts'
 
@@ -75,6 +76,10 @@ export class StateAgent implements AgentPort {
 
   leave(): Promise<void> {
     return this.#answer('leave', () => undefined)
+  }
+
+  reload(): Promise<ReloadView> {
+    return this.#answer('reload', () => ({ changed: ['log.level'], restart: ['bind', 'serf.port'] }))
   }
 
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView> {

@@ -81,6 +81,7 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
     /^file +\/.*r.tar.gz\nbytes +\d+\nparts +\d+\nmissing +\w/
   ],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
+  ['reload', ['changed', 'restart'], /^changed +log.level\nrestart +bind, serf.port\n$/],
   ['leave', [], /^left\n$/]
 ]
 

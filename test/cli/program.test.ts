@@ -127,6 +127,7 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['report', '/x', '/y'], /too many arguments for 'report'/],
   [['config', 'show', 'x'], /too many arguments for 'show'/],
   [['completion', 'tcsh'], /Allowed choices are bash, zsh, fish/],
+  [['reload', 'extra'], /too many arguments for 'reload'/],
   [['raft', 'peers', 'extra'], /too many arguments for 'peers'/],
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
@@ -168,6 +169,7 @@ t.test('without an agent every command of the API is exit 3, and says which sock
     ['status'],
     ['members'],
     ['leave'],
+    ['reload'],
     ['join', '192.0.2.1'],
     ['host', 'list'],
     ['raft', 'peers'],

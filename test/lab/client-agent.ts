@@ -4,6 +4,7 @@
 import { Agent } from '#agent/agent.ts'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { loadConfig } from '#config/load.ts'
+import type { Config } from '#config/schema.ts'
 import { parseHostName, parsePeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
@@ -14,9 +15,10 @@ export const NOBODY = parsePeerId(`12D3KooW${'v'.repeat(44)}`)
 
 /** Starts it from a configuration file; resolves when it is registered, and nobody with it. */
 export async function startClientAgent(configFile: string): Promise<Agent> {
-  const config = await loadConfig({ file: configFile, env: {}, flags: {} })
+  const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
+  const config = await readConfig()
   const keys = await readClusterKeys(config.clusterKeyFile)
-  const agent = await Agent.start(config, keys, createLogger('warn'))
+  const agent = await Agent.start({ config, keys, logger: createLogger('warn'), readConfig })
   await waitFor('this agent is registered', () => agent.registrar.registered, { timeoutMs: 20_000 })
   const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }
   const host = { ...facts, role: 'client', bootId: 'none', version: 'none' } as const

@@ -60,7 +60,10 @@ export async function pidsIn(namespace: string): Promise<number[]> {
 }
 
 /** Ends a process that the lab started; gone already is fine. */
-export function kill(pid: number, signal: 'SIGKILL' | 'SIGTERM' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT' = 'SIGKILL'): void {
+export function kill(
+  pid: number,
+  signal: 'SIGKILL' | 'SIGTERM' | 'SIGHUP' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT' = 'SIGKILL'
+): void {
   try {
     process.kill(pid, signal)
   } catch (err) {

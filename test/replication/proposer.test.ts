@@ -384,3 +384,15 @@ t.test('a host that is no server, and a request that is none, are told so', asyn
   }
   t.same(cluster.requests, [])
 })
+
+t.test('the end of the agent ends a proposal under way at once, and lets no other begin', async t => {
+  const never = new Promise<Applied>(() => undefined)
+  const proposer = new Proposer({ rpc: NO_RPC, self: SELF, servers: () => [SELF], proposeHere: () => never })
+  const waiting = t.rejects(proposer.propose(create('red')), { code: 'ERR_AGENT_UNREACHABLE' })
+  await new Promise(resolve => setImmediate(resolve))
+  const since = performance.now()
+  proposer.stop()
+  await waiting
+  await t.rejects(proposer.propose(create('blue')), { code: 'ERR_AGENT_UNREACHABLE' })
+  t.ok(performance.now() - since < DEADLINE_MS, 'nobody waited for the deadline')
+})

@@ -1,0 +1,45 @@
+// The program as few files of JavaScript: the command line, and the agent, which a command does not load.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+
+/** Packages that load machine code from beside their own files: they stay packages. */
+export const NATIVE = ['koffi', 'zeromq', 'msgpackr-extract']
+
+/** @returns the source files that went into it, relative to the checkout */
+export async function bundle(root: string, p: { outdir: string; version: string }): Promise<readonly string[]> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: { main: 'src/main.ts' },
+    outdir: p.outdir,
+    outExtension: { '.js': '.mjs' },
+    chunkNames: '[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    charset: 'utf8',
+    legalComments: 'none',
+    external: NATIVE,
+    metafile: true,
+    // Packages in CommonJS among the modules look for their require.
+    banner: {
+      js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);"
+    },
+    plugins: [
+      {
+        name: 'version',
+        setup: hooks => {
+          hooks.onLoad({ filter: /\/package\.json$/ }, ({ path }) =>
+            path === join(root, 'package.json')
+              ? { contents: JSON.stringify({ version: p.version }), loader: 'json' }
+              : { contents: readFileSync(path), loader: 'json' }
+          )
+        }
+      }
+    ]
+  })
+  return Object.keys(metafile.inputs)
+}

@@ -1,0 +1,79 @@
+// A host of the lab with a file system of its own: an overlay over this machine's, in a mount namespace that ends with its
+// last process. Packages are installed in it with Debian's own dpkg, and this machine stays as it is.
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ApiClient } from '#cli/client.ts'
+import { run, startDetached, type RunResult } from '#platform/process.ts'
+import type { LabHost } from './host.ts'
+import { waitFor } from './wait.ts'
+
+/** Own /run and /tmp; names of namespaces come and go as on the machine below. `$1` is where it all is, `$2` is shown as /mnt. */
+const SET_UP = `
+set -e
+mkdir -p "$1"
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cd "$1/root"
+for place in proc sys dev; do mount --rbind "/$place" "$place"; done
+for place in run tmp; do mount -t tmpfs tmpfs "$place"; done
+mkdir -p run/netns run/lock
+mount --rbind /run/netns run/netns
+# A name is in use as long as it is mounted at a second place.
+umount --recursive --lazy /run/netns
+mount --bind "$2" mnt
+exec chroot . sh -c 'touch /run/up; exec sleep infinity'
+`
+
+const ENVIRONMENT = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
+
+export class Machine {
+  readonly #pid: number
+
+  private constructor(pid: number) {
+    this.#pid = pid
+  }
+
+  /** @param shown a directory of this machine that is its /mnt */
+  static async start(host: LabHost, shown: string): Promise<Machine> {
+    const args = ['netns', 'exec', host.namespace, 'sh', '-c', SET_UP, 'sh', join(host.dir, 'machine'), shown]
+    const { pid } = await startDetached('ip', args, { logFile: join(host.dir, 'machine.log') })
+    const machine = new Machine(pid)
+    await waitFor('the machine is up', async () => (await machine.run('test', '-e', '/run/up')).exitCode === 0)
+    return machine
+  }
+
+  /** Where one of its files is for us. */
+  path(file: string): string {
+    return `/proc/${this.#pid}/root${file}`
+  }
+
+  /** The command line that runs a program in it, with nothing of our own environment; the process becomes the program. */
+  command(argv: readonly string[], env: Readonly<Record<string, string>> = {}): readonly [string, ...string[]] {
+    const words = Object.entries({ ...ENVIRONMENT, ...env }).map(([name, value]) => `${name}=${value}`)
+    const enter = ['--mount', '--net', '--root', '--wd', '--', 'env', '-i', ...words]
+    return ['nsenter', `--target=${this.#pid}`, ...enter, ...argv]
+  }
+
+  run(...argv: readonly string[]): Promise<RunResult> {
+    const [file, ...args] = this.command(argv)
+    return run(file, args, { timeoutMs: 60_000 })
+  }
+
+  /** What a program prints that must succeed. */
+  async must(...argv: readonly string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.run(...argv)
+    if (exitCode !== 0) throw new Error(`${argv.join(' ')}: exit ${exitCode}: ${stdout}${stderr}`)
+    return stdout
+  }
+
+  async write(file: string, text: string, mode = 0o644): Promise<void> {
+    await writeFile(this.path(file), text, { mode })
+  }
+
+  /** Of the agent in it, where the package has it listen. */
+  api(): ApiClient {
+    return new ApiClient(this.path('/run/vxmesh/agent.sock'))
+  }
+}
