@@ -16,6 +16,7 @@ import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { OvsDriver } from '#overlay/ovs/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
@@ -24,7 +25,6 @@ import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
-import { interfaceIndex } from '#platform/libc.ts'
 import type { Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
@@ -222,9 +222,10 @@ export class Agent {
   static async start(config: Config, keys: ClusterKeys | null, logger: Logger): Promise<Agent> {
     await ensureDirectory(config.dataDir)
     const lock = await lockDirectory(config.dataDir)
-    const driver = LinuxDriver.open({ bind: config.overlay.vtep })
+    let driver: OverlayDriver | null = null
     let agent: Agent | null = null
     try {
+      driver = await openDriver(config.overlay)
       await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
@@ -257,7 +258,7 @@ export class Agent {
       // Half an agent must not go on: what was started holds ports, timers and the process.
       if (agent !== null) await agent.stop()
       else {
-        await driver.close()
+        await driver?.close()
         await lock.release()
       }
       throw err
@@ -333,7 +334,7 @@ export class Agent {
       addresses: this.config.zmq,
       curve: await readZmqKeys(this.config.zmq),
       agent: api,
-      interfaceIndex,
+      interfaceIndex: name => this.driver.portNumber(name),
       logger: logger.child({ room: 'zmq' })
     })
     logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
@@ -438,4 +439,9 @@ export class Agent {
       vxlanPort: this.config.overlay.port
     }
   }
+}
+
+/** @throws ERR_UNSUPPORTED naming `overlay.driver`, ERR_KERNEL */
+async function openDriver({ driver, vtep: bind, port, ovs }: Config['overlay']): Promise<OverlayDriver> {
+  return driver === 'linux' ? LinuxDriver.open({ bind }) : OvsDriver.open({ bind, port, ...ovs })
 }

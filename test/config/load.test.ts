@@ -264,11 +264,6 @@ t.test('what is missing is named', async t => {
   t.match(await refusal(noFile), { code: 'ERR_CONFIG', field: 'config', message: /\/nonexistent.yaml/ })
 })
 
-t.test('a driver that this version has not is refused as such', async t => {
-  const error = await refusal(load(t, { flags: { 'overlay.driver': 'ovs' } }))
-  t.match(error, { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' })
-})
-
 async function refusal(loading: Promise<unknown>): Promise<VxmeshError> {
   try {
     await loading
