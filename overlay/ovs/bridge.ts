@@ -69,8 +69,7 @@ export class Bridge {
       isOurs(bridge) &&
       bridge['fail_mode'] === 'secure' &&
       bridge['datapath_type'] === this.#options.datapath &&
-      tunnel !== undefined &&
-      tunnel['type'] === 'vxlan' &&
+      tunnel?.['type'] === 'vxlan' &&
       tunnel['ofport'] === TUNNEL_PORT &&
       tunnel['ofport_request'] === TUNNEL_PORT &&
       Object.entries(this.#tunnelOptions()).every(([key, value]) => fromMap(tunnel['options'])[key] === value)
@@ -155,7 +154,7 @@ export class Bridge {
     for (const op of ops) {
       const row = now.interfaces.get(op.device)
       if (row?.['ofport'] === op.number) continue
-      const [error = `it is port ${String(fromSet(row?.['ofport'])[0] ?? 'none')}`] = fromSet(row?.['error'])
+      const [error = `it is port ${numberOf(row?.['ofport'])}`] = fromSet(row?.['error'])
       failed.set(op, String(error))
     }
     return failed

@@ -29,6 +29,7 @@ import { ifbName, routerPortName, SWITCH } from '../plan/names.ts'
 import type { Observed } from '../plan/observed.ts'
 import type { Op } from '../plan/op.ts'
 import type { Plan } from '../plan/plan.ts'
+import type { FlowOwner, Flows } from '../plan/switch.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { Bridge, observedPort, type Datapath } from './bridge.ts'
 import { executeSwitch } from './execute.ts'
@@ -117,7 +118,7 @@ export class OvsDriver implements OverlayDriver {
         return vni === undefined ? [] : [[ifindex, vni] as const]
       })
     )
-    const flows = rows.bridge === null ? new Map() : await this.#ofctl.flows(scope)
+    const flows = rows.bridge === null ? new Map<FlowOwner, Flows>() : await this.#ofctl.flows(scope)
     return {
       links,
       scope: scope ?? null,
@@ -205,7 +206,7 @@ export class OvsDriver implements OverlayDriver {
     const problems = [...report.problems]
     for (const { vni, port } of desired.routers.values()) {
       if (options.scope !== undefined && options.scope !== vni) continue
-      if ((this.#numbers.get(port) ?? 0) > 0 || this.#desired.get(vni)?.router == null) continue
+      if ((this.#numbers.get(port) ?? 0) > 0 || !this.#desired.has(vni)) continue
       try {
         await this.#connect(vni)
       } catch (err) {

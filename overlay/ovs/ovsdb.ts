@@ -22,7 +22,7 @@ export type Row = Readonly<Record<string, unknown>>
 /** The answer to one operation. */
 export type OperationResult = { readonly rows?: readonly Row[]; readonly count?: number; readonly uuid?: unknown }
 
-type Pending = { resolve(result: unknown): void; reject(err: unknown): void; readonly timer: NodeJS.Timeout }
+type Pending = { resolve: (result: unknown) => void; reject: (err: unknown) => void; readonly timer: NodeJS.Timeout }
 type Message = { id?: unknown; method?: unknown; params?: unknown; result?: unknown; error?: unknown }
 
 export class Ovsdb {
@@ -200,9 +200,7 @@ export function toMap(values: Readonly<Record<string, string>>): unknown {
 }
 
 export function fromMap(value: unknown): Readonly<Record<string, string>> {
-  return Array.isArray(value) && value[0] === 'map'
-    ? (Object.fromEntries(value[1] as [string, string][]) as Record<string, string>)
-    : {}
+  return Array.isArray(value) && value[0] === 'map' ? Object.fromEntries(value[1] as [string, string][]) : {}
 }
 
 /** A set of the database; one of a single element is the bare element. */

@@ -24,6 +24,8 @@ export type PlanOptions = {
   readonly requested: ReadonlyMap<string, number>
 }
 
+const NO_SWITCH: ObservedSwitch = { right: false, ports: new Map(), routers: new Map(), flows: new Map() }
+
 type Parts = {
   readonly observed: Observed
   readonly ovs: ObservedSwitch
@@ -41,7 +43,7 @@ type Parts = {
 /** O(devices + flows). Flows go before the ports that they lead to, and come after them. */
 export function planSwitch(desired: DesiredHost, observed: Observed, options: PlanOptions): Plan {
   const { scope } = observed
-  const ovs = observed.switch ?? { right: false, ports: new Map(), routers: new Map(), flows: new Map() }
+  const ovs = observed.switch ?? NO_SWITCH
   const p: Parts = {
     observed,
     ovs,
@@ -130,7 +132,7 @@ function planPort(p: Parts, want: { device: IfName; mark: PortMark; ifindex: num
   const { device, mark, ifindex } = want
   const { vni } = mark
   const port = p.ovs.ports.get(device)
-  if (port !== undefined && port.mark === null) {
+  if (port?.mark === null) {
     p.conflicts.push({ vni, device, reason: 'is a port of the switch that is not ours' })
     return null
   }

@@ -12,7 +12,8 @@ import { waitFor } from './wait.ts'
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema'
 export const UNDERLAY_BRIDGE = 'br-phy'
 
-export type Daemon = 'ovsdb-server' | 'ovs-vswitchd'
+const DAEMONS = ['ovs-vswitchd', 'ovsdb-server'] as const
+export type Daemon = (typeof DAEMONS)[number]
 
 export class OpenVSwitch {
   readonly #netns: string
@@ -128,7 +129,7 @@ export class OpenVSwitch {
   }
 
   async stop(): Promise<void> {
-    for (const daemon of ['ovs-vswitchd', 'ovsdb-server'] as const) await this.kill(daemon)
+    await Promise.all(DAEMONS.map(daemon => this.kill(daemon)))
     rmSync(this.dir, { recursive: true, force: true })
   }
 

@@ -63,6 +63,7 @@ export class Stage {
       }
       stage.#drivers.push(await stage.open(stage.#drivers.length + 1))
     }
+    for (const host of stage.members) await stage.pass(host)
     for (const [name, [network, host, address]] of Object.entries(p.places))
       await stage.add(name, network, host, address)
     for (const host of stage.members) await stage.pass(host)
@@ -142,6 +143,23 @@ export class Stage {
     for (const other of this.members) await this.pass(other, endpoint.vni)
   }
 
+  /**
+   * The userspace datapath asks for the MAC of the next hop of the underlay with the first packet of a tunnel, which it
+   * loses. Not ours to repair, and no plane that carries containers.
+   */
+  async warm(from: string, to: string): Promise<void> {
+    if (this.plane !== 'ovs-netdev') return
+    const [a, b] = [this.hostOf(this.endpoint(from)), this.hostOf(this.endpoint(to))]
+    for (const [here, there] of [
+      [a, b],
+      [b, a]
+    ] as const) {
+      if (here === there) continue
+      const vtep = formatIpv4(this.lab.host(there - 1).vtep)
+      await this.lab.ping(this.lab.host(here - 1), vtep, { count: 1 })
+    }
+  }
+
   hostOf(endpoint: Endpoint): number {
     return this.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
   }
@@ -193,7 +211,7 @@ export class Stage {
   async #close(): Promise<void> {
     await Promise.all(this.#drivers.map(driver => driver.close()))
     await removeRouters(this.lab.hosts.map(({ name }) => name))
-    for (const ovs of this.switches) await ovs.stop()
+    await Promise.all(this.switches.map(ovs => ovs.stop()))
     await this.lab.close()
   }
 }
