@@ -88,7 +88,7 @@ export class OvsDriver implements OverlayDriver {
       db = await Ovsdb.connect(socket)
       const driver = new OvsDriver(options, { linux, db })
       await driver.#bridge.ensure()
-      await driver.#ofctl.flows(0)
+      await driver.#ofctl.flows()
       return driver
     } catch (err) {
       db?.close()
@@ -104,7 +104,6 @@ export class OvsDriver implements OverlayDriver {
 
   async observe(scope?: Vni): Promise<Observed> {
     const rows = await this.#bridge.read()
-    const right = this.#bridge.isRight(rows)
     const ports = new Map([...rows.interfaces].map(([name, row]) => [name, observedPort(row)]))
     for (const [name, { number }] of ports) this.#numbers.set(name, number)
     if (scope === undefined) for (const name of this.#numbers.keys()) if (!ports.has(name)) this.#numbers.delete(name)
@@ -118,7 +117,8 @@ export class OvsDriver implements OverlayDriver {
         return vni === undefined ? [] : [[ifindex, vni] as const]
       })
     )
-    const flows = rows.bridge === null ? new Map<FlowOwner, Flows>() : await this.#ofctl.flows(scope)
+    const { flows, fragments } = await this.#look(rows.bridge !== null, scope)
+    const right = this.#bridge.isRight(rows) && fragments
     return {
       links,
       scope: scope ?? null,
@@ -244,7 +244,7 @@ export class OvsDriver implements OverlayDriver {
       rows instanceof VxmeshError
         ? rows.message
         : this.#bridge.isRight(rows)
-          ? await this.#ofctl.flows(0).then(
+          ? await this.#ofctl.seesFragments().then(
               () => null,
               (err: unknown) => asVxmeshError(err).message
             )
@@ -255,6 +255,7 @@ export class OvsDriver implements OverlayDriver {
   onChange(listener: ChangeListener): () => void {
     let timer: NodeJS.Timeout | null = null
     const changed = (): void => {
+      this.#ofctl.forget()
       timer ??= setTimeout(() => {
         timer = null
         listener(null)
@@ -297,6 +298,19 @@ export class OvsDriver implements OverlayDriver {
     for (const stop of this.#stops) stop()
     this.#db.close()
     await this.#linux.close()
+  }
+
+  /** How fragments are seen is asked only where all is. */
+  async #look(
+    present: boolean,
+    scope: Vni | undefined
+  ): Promise<{ flows: ReadonlyMap<FlowOwner, Flows>; fragments: boolean }> {
+    if (!present) return { flows: new Map(), fragments: false }
+    const [flows, fragments] = await Promise.all([
+      scope === undefined ? this.#ofctl.flows() : this.#ofctl.flowsOf(scope),
+      scope === undefined ? this.#ofctl.seesFragments() : true
+    ])
+    return { flows, fragments }
   }
 
   /** One network right now, as it is desired. @throws ERR_KERNEL with the first thing that failed */

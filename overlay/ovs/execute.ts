@@ -63,7 +63,10 @@ async function executeStretch(hands: Hands, ops: readonly Op[], tally: Tally): P
   const [first] = ops
   switch (first === undefined ? 'device' : turnOf(first)) {
     case 'switch':
-      await attempt(tally, ops, () => hands.bridge.ensure())
+      await attempt(tally, ops, async () => {
+        await hands.bridge.ensure()
+        await hands.ofctl.seeFragments()
+      })
       break
     case 'port':
       await setPorts(hands.bridge, ops as readonly PortSet[], tally)

@@ -34,6 +34,21 @@ export function differ(owner: FlowOwner, want: Flows, have: Flows): FlowChange {
   return { owner, set, remove: [...have.keys()].filter(key => !want.has(key)) }
 }
 
+/** What there is after the changes. */
+export function afterChanges(
+  before: ReadonlyMap<FlowOwner, Flows>,
+  changes: readonly FlowChange[]
+): ReadonlyMap<FlowOwner, Flows> {
+  const all = new Map(before)
+  for (const { owner, set, remove } of changes) {
+    const flows = new Map(all.get(owner))
+    for (const key of remove) flows.delete(key)
+    for (const [key, actions] of set) flows.set(key, actions)
+    all.set(owner, flows)
+  }
+  return all
+}
+
 /** Is it sent to fewer than before? */
 export function narrows(before: string | undefined, after: string): boolean {
   return before !== undefined && outputs(before) > outputs(after)

@@ -141,7 +141,7 @@ function planPort(p: Parts, want: { device: IfName; mark: PortMark; ifindex: num
     p.conflicts.push({ vni, device, reason: 'there is no number left for its port' })
     return null
   }
-  const renew = port !== undefined && port.ifindex !== ifindex
+  const renew = port !== undefined && port.ifindex > 0 && port.ifindex !== ifindex
   const right = port?.number === number && port.requested === number && isMark(port.mark, mark) && !renew
   if (!right) p.ports.push({ kind: 'switch-port-set', vni, device, number, mark, renew })
   return number

@@ -27,7 +27,7 @@ export type ObservedPort = {
   readonly requested: number
   /** Null: somebody else's. */
   readonly mark: PortMark | null
-  /** Of the device that the switch has opened. */
+  /** Of the device that the switch has opened; 0: it has not said so, perhaps only since its database began anew. */
   readonly ifindex: number
 }
 

@@ -3,7 +3,7 @@
 // bridge of Open vSwitch too, which is nobody's of ours: `br-phy`.
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
+import { mkdir, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from '#platform/process.ts'
@@ -24,10 +24,11 @@ export class OpenVSwitch {
     this.dir = dir
   }
 
-  /** @param netns name of the namespace */
-  static async start(netns: string): Promise<OpenVSwitch> {
-    const ovs = new OpenVSwitch(netns, await mkdtemp(join(tmpdir(), 'vxovs-')))
+  /** @param netns name of the namespace; `dir` is a new folder unless it is given */
+  static async start(netns: string, dir?: string): Promise<OpenVSwitch> {
+    const ovs = new OpenVSwitch(netns, dir ?? (await mkdtemp(join(tmpdir(), 'vxovs-'))))
     try {
+      await mkdir(ovs.dir, { recursive: true })
       await ovs.#must('ovsdb-tool', ['create', join(ovs.dir, 'conf.db'), SCHEMA])
       await ovs.startDaemon('ovsdb-server')
       await ovs.vsctl('--no-wait', 'init')

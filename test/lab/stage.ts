@@ -17,7 +17,7 @@ import { describe } from '#overlay/plan/op.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
-import { OpenVSwitch } from './open-vswitch.ts'
+import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
 import { removeRouters } from './routers.ts'
 
 /** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
@@ -51,9 +51,10 @@ export class Stage {
   }
 
   /** Hosts with their drivers, all containers attached, all settled. */
-  static async open(t: Test, plane: Plane, p: { hosts: number; places: Places }): Promise<Stage> {
+  static async open(t: Test, plane: Plane, p: { hosts: number; places: Places; members?: number[] }): Promise<Stage> {
     const lab = await Lab.open({ hosts: p.hosts })
     const stage = new Stage(plane, lab)
+    if (p.members !== undefined) stage.members = p.members
     t.teardown(() => stage.#close())
     for (const host of lab.hosts) {
       if (plane !== 'linux') {
@@ -85,6 +86,11 @@ export class Stage {
           })
     await driver.setGuard(PORT)
     return driver
+  }
+
+  /** The device that has the tunnel address. */
+  get underlay(): string {
+    return this.plane === 'ovs-netdev' ? UNDERLAY_BRIDGE : 'eth0'
   }
 
   driver(host: number): OverlayDriver {

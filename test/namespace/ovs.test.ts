@@ -2,13 +2,14 @@
 // has no openvswitch module). ovs-vsctl(8) and ovs-ofctl(8) are the oracle.
 
 import t from 'tap'
-import { PLANE_SCENARIOS } from '../lab/scenarios/plane.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
+import { attacks } from '../lab/scenarios/attacks.ts'
+import { PLANE_SCENARIOS } from '../lab/scenarios/plane.ts'
+import { SWITCH_SCENARIOS } from '../lab/scenarios/switch.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const skip = cannotRun() || (await OpenVSwitch.cannotRun())
 
-for (const [name, scenario] of Object.entries(PLANE_SCENARIOS)) {
-  if (process.env["ONLY"] !== undefined && process.env["ONLY"] !== name) continue
+for (const [name, scenario] of Object.entries({ ...PLANE_SCENARIOS, attacks, ...SWITCH_SCENARIOS })) {
   t.test(name, { skip, timeout: 120_000 }, t => scenario(t, 'ovs-netdev'))
 }
