@@ -1,7 +1,6 @@
 // The Open vSwitch driver: one integration bridge a host. The devices (veths, their shaping, routers, the guard) are the
 // Linux driver's; what they are ports of, and how packets go, is the switch's.
 
-import { watch, type FSWatcher } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Shaping } from '#model/endpoint.ts'
@@ -36,9 +35,7 @@ import { executeSwitch } from './execute.ts'
 import { Ofctl } from './ofctl.ts'
 import { Ovsdb } from './ovsdb.ts'
 import { planSwitch } from './plan.ts'
-
-/** Changes of others are gathered for so long. */
-const GATHER_MS = 250
+import { watchSwitch } from './watch.ts'
 
 export type OvsDriverOptions = {
   /** This host's tunnel address. */
@@ -253,41 +250,16 @@ export class OvsDriver implements OverlayDriver {
   }
 
   onChange(listener: ChangeListener): () => void {
-    let timer: NodeJS.Timeout | null = null
-    const changed = (): void => {
-      this.#ofctl.forget()
-      timer ??= setTimeout(() => {
-        timer = null
-        listener(null)
-      }, GATHER_MS)
-      timer.unref()
-    }
-    const folder = dirname(this.#options.socket)
-    // A switch that begins anew has no flows. It makes its socket first of all.
-    let watcher: FSWatcher | null = null
-    const look = (): void => {
-      watcher?.close()
-      try {
-        watcher = watch(folder, { persistent: false }, (_event, file) => {
-          if (file === `${SWITCH}.mgmt`) changed()
-        })
-        watcher.on('error', () => undefined)
-      } catch {
-        // The folder is gone with the server: when that is back, it is looked at again.
-        watcher = null
-      }
-    }
-    look()
-    this.#db.onChange = returned => {
-      if (returned) look()
-      changed()
-    }
+    const stopSwitch = watchSwitch({
+      db: this.#db,
+      socket: this.#options.socket,
+      changed: () => this.#ofctl.forget(),
+      settled: () => listener(null)
+    })
     const stopLinux = this.#linux.onChange(listener)
     const stop = (): void => {
       if (!this.#stops.delete(stop)) return
-      if (timer !== null) clearTimeout(timer)
-      this.#db.onChange = () => undefined
-      watcher?.close()
+      stopSwitch()
       stopLinux()
     }
     this.#stops.add(stop)

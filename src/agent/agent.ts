@@ -15,8 +15,6 @@ import { VxmeshError } from '#model/errors.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
-import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { OvsDriver } from '#overlay/ovs/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
@@ -43,6 +41,7 @@ import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
 import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './local-endpoints.ts'
 import { NetworkTotals } from './network-totals.ts'
+import { openDriver } from './open-driver.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
 import { stateBytes } from './state-bytes.ts'
@@ -439,9 +438,4 @@ export class Agent {
       vxlanPort: this.config.overlay.port
     }
   }
-}
-
-/** @throws ERR_UNSUPPORTED naming `overlay.driver`, ERR_KERNEL */
-async function openDriver({ driver, vtep: bind, port, ovs }: Config['overlay']): Promise<OverlayDriver> {
-  return driver === 'linux' ? LinuxDriver.open({ bind }) : OvsDriver.open({ bind, port, ...ovs })
 }

@@ -157,7 +157,7 @@ export async function portNumbers(t: Test, plane: Plane): Promise<void> {
 export async function documented(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   const page = readFileSync(join(import.meta.dirname, '../../../docs/openvswitch.md'), 'utf8')
-  const [, flows = ''] = /```flows\n([^`]*)```/.exec(page) ?? []
+  const flows = [...page.matchAll(/```flows\n([^`]*)```/g)].map(([, block = '']) => block).join('')
   const [, rows = ''] = /```interfaces\n([^`]*)```/.exec(page) ?? []
   const shown = (await s.ovs(1).ofctl(SWITCH, 'dump-flows')).split('\n').map(line => line.trim())
   t.same(lines(shown.join('\n')), lines(flows), 'every flow of the page, and no other')
