@@ -4,12 +4,14 @@
 import t from 'tap'
 import { join } from 'node:path'
 import { monotonicMs } from '#platform/clock.ts'
+import { run } from '#platform/process.ts'
 import { Lab } from '../lab/lab.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { waitFor } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const skip = cannotRun() || (await OpenVSwitch.cannotRun())
+const CLIENT = join(import.meta.dirname, '../zmq/client.py')
 const PING = { count: 3, waitMs: 1_000 } as const
 
 t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, async t => {
@@ -55,6 +57,14 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
     t.equal((await r1.ping(to, PING)).received, 3)
     t.equal((await b1.ping(to, { count: 2, waitMs: 300 })).received, 0)
     t.match(await h1.status(), { overlay: { driver: 'ovs', drift: 0, degraded: [] } })
+  })
+
+  await t.test('a platform gets the port that it asks for', async t => {
+    const [ported] = await lab.containers(['ported'])
+    const args = ['netns', 'exec', h1.namespace, '/usr/bin/python3', CLIENT, 'port-rpc', ported?.netns ?? '', '777']
+    const { stdout, stderr } = await run('ip', args, { timeoutMs: 30_000 })
+    t.match(JSON.parse(stdout || '{}'), { kind: 101, port: 777 }, stderr)
+    await h1.cliJson('endpoint', 'detach', '--container-id', 'ported')
   })
 
   await t.test('three kills of the agent lose no packet', async t => {
