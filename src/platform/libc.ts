@@ -18,7 +18,7 @@ const native = {
   setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)') as Native,
   setns: lib.func('int setns(int fd, int type)') as Native,
   unshare: lib.func('int unshare(int flags)') as Native,
-  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native,
+  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native
 }
 
 /** The result of a call: the value, or the errno. */
