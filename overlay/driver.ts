@@ -8,7 +8,9 @@ import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import type { DesiredFilter } from './filter/desired-filter.ts'
 import { endpointAlias, vethName } from './plan/names.ts'
+import type { DesiredHost } from './plan/desired.ts'
 import type { Observed } from './plan/observed.ts'
+import type { Plan } from './plan/plan.ts'
 import type { Op } from './plan/op.ts'
 import type { DesiredGateways } from './plan/gateway.ts'
 import type { ShapingSupport } from './shaping/queue.ts'
@@ -41,6 +43,8 @@ export type AttachRequest = {
   readonly alias: string
   /** Holds from the first packet. */
   readonly shaping: Shaping
+  /** The number of the port on the switch, where there is one: to be had if nobody has it. */
+  readonly portNumber?: number
 }
 
 /** What shaping of an endpoint that exists must know. */
@@ -100,6 +104,8 @@ export type OverlayDriver = {
   readonly name: 'linux' | 'ovs'
   /** The whole host, or one network (cheap: for one attach). Compute desired() after it, never before. */
   observe(scope?: Vni): Promise<Observed>
+  /** What makes the one the other. Pure. */
+  plan(desired: DesiredHost, observed: Observed): Plan
   /** Never throws for a failing op: it is in the result. */
   execute(ops: readonly Op[]): Promise<ExecuteResult>
   /** Port security and the underlay guard on this UDP port, or neither: then what an earlier run installed goes. @throws ERR_UNSUPPORTED, ERR_KERNEL */
@@ -128,6 +134,8 @@ export type OverlayDriver = {
   settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport>
   /** Is the endpoint in the kernel as an attach leaves it? Changes nothing. @throws ERR_NETNS, ERR_CHECK_FAILED, ERR_KERNEL */
   check(request: AttachRequest): Promise<void>
+  /** The number of a container's port: of the switch, or the device's index where there is none; 0: there is no such port. */
+  portNumber(hostInterface: string): number
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
   /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */

@@ -4,7 +4,7 @@
 import type { IfName } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
-import { reachOf, type DesiredHost, type DesiredInput } from '../plan/desired.ts'
+import type { DesiredHost } from '../plan/desired.ts'
 
 /** A container's port and the only source that it may have. */
 export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ipv4 }
@@ -16,19 +16,10 @@ export type DesiredFilter = {
   readonly vteps: ReadonlySet<Ipv4>
 }
 
-/**
- * A host may send from the entry on that registered it until it says goodbye or is removed: neither its failure nor a
- * cut of the control plane withdraws it (design section 4). Members that the state does not know may not.
- */
-export function desiredFilter(input: DesiredInput, host: DesiredHost): DesiredFilter {
+export function desiredFilter(host: DesiredHost): DesiredFilter {
   const ports = new Map<IfName, PortBinding>()
   for (const network of host.networks.values()) {
     for (const { device, mac, address } of network.endpoints.values()) ports.set(device, { device, mac, address })
   }
-  const vteps = new Set<Ipv4>()
-  for (const { peerId, vtep } of input.hosts) {
-    if (peerId === input.self || vtep === input.selfVtep) continue
-    if (reachOf(input.memberStatus, peerId) !== 'none') vteps.add(vtep)
-  }
-  return { ports, vteps }
+  return { ports, vteps: host.vteps }
 }

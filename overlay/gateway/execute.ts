@@ -36,6 +36,7 @@ export type RouterWork = {
   readonly kernel: Kernel
   readonly router: DesiredRouter
   readonly support: ShapingSupport
+  readonly bridged: boolean
 }
 
 /** @throws ERR_KERNEL, ERR_NETNS; then nothing of it has a name */
@@ -163,18 +164,15 @@ function settleRouter({ inside: socket, router, support }: Place, inside: LinkIn
   ])
 }
 
-function settleHost({ kernel, router }: Place): void {
+function settleHost({ kernel, router, bridged }: Place): void {
   const { socket } = kernel
   const { alias, mtu, port, outside, transit } = router
-  const bridge = need(socket, router.bridge)
   const [portLink, outsideLink] = [need(socket, port), need(socket, outside)]
   const devices = [portLink, outsideLink].map(({ ifindex, name }) => ({ ref: ifindex, name }))
   for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
   send(socket, `configure ${port} and ${outside}`, [
-    setLink(portLink.ifindex, { alias, mtu, group: OVERLAY_GROUP, master: bridge.ifindex }),
-    setBridgePort(portLink.ifindex, ROUTER_PORT),
-    setPortEntry(portLink.ifindex, router.gatewayMac),
-    setBridgePort(router.vxlan, { ...PORT_FLAGS.vxlan, isolated: true }),
+    setLink(portLink.ifindex, { alias, mtu, group: OVERLAY_GROUP }),
+    ...(bridged ? joinBridge(socket, router, portLink.ifindex) : []),
     setLink(outsideLink.ifindex, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
   ])
   switchIpv6Off(kernel, devices)
@@ -185,6 +183,15 @@ function settleHost({ kernel, router }: Place): void {
     setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac }),
     setLink(portLink.ifindex, { up: true })
   ])
+}
+
+function joinBridge(socket: NetlinkSocket, router: DesiredRouter, port: number): Parameters<NetlinkSocket['batch']>[0] {
+  return [
+    setLink(port, { master: need(socket, router.bridge).ifindex }),
+    setBridgePort(port, ROUTER_PORT),
+    setPortEntry(port, router.gatewayMac),
+    setBridgePort(router.vxlan, { ...PORT_FLAGS.vxlan, isolated: true })
+  ]
 }
 
 function settings(device: string, values: Readonly<Record<string, string>>): { key: string; value: string }[] {

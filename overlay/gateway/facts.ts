@@ -30,7 +30,8 @@ export const SYSCTLS = {
   router: { forwarding: '1', accept_redirects: '0', send_redirects: '0' }
 } as const
 
-export function desiredFacts(router: DesiredRouter): Facts {
+/** @param bridged is the port on the network's bridge? Elsewhere it is not for us to say whose port it is */
+export function desiredFacts(router: DesiredRouter, bridged = true): Facts {
   const { alias, mtu } = router
   const common = { mtu, up: true, paired: true }
   const facts = new Map<string, string>()
@@ -41,10 +42,12 @@ export function desiredFacts(router: DesiredRouter): Facts {
   const transit = `${formatIpv4(router.transit)}/32`
   addDevice(facts, 'router inside', { ...within, mac: router.gatewayMac, addresses: [gateway] })
   addDevice(facts, 'router outside', { ...within, mac: router.transitMac, addresses: [transit] })
-  facts.set('port bridge', router.bridge)
-  facts.set('port flags', flagsText(ROUTER_PORT))
-  facts.set('port entry', router.gatewayMac)
-  facts.set('tunnel isolated', 'true')
+  if (bridged) {
+    facts.set('port bridge', router.bridge)
+    facts.set('port flags', flagsText(ROUTER_PORT))
+    facts.set('port entry', router.gatewayMac)
+    facts.set('tunnel isolated', 'true')
+  }
   facts.set('outside route', formatIpv4(router.transit))
   facts.set('outside neighbour', neighbourText(router.transit, router.transitMac))
   facts.set('router subnet route', formatSubnet(router.subnet))

@@ -9,7 +9,7 @@ import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
 import type { Kernel } from '../linux/kernel.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
-import { createRouter, removeRouter, repairRouter } from './execute.ts'
+import { createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
 import { desiredFacts } from './facts.ts'
 import { listChains, runNft } from '../filter/nft.ts'
 import { readGeneration, readTable } from './nft.ts'
@@ -35,15 +35,18 @@ type Known = { readonly text: string; readonly generation: number | null; readon
 export class Gateways {
   readonly #kernel: Kernel
   readonly #support: () => ShapingSupport
+  readonly #bridged: boolean
   #host: Known & { readonly closed: readonly string[] } = { text: '', generation: null, listing: null, closed: [] }
   /** By path of the namespace. */
   readonly #rules = new Map<string, Omit<Known, 'listing'>>()
   /** The networks that were right when last looked at, with what was desired then. */
   readonly #settled = new Map<Vni, string>()
 
-  constructor(kernel: Kernel, support: () => ShapingSupport) {
+  /** @param bridged false: a router's port is on a switch, which is not for us to make */
+  constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly bridged: boolean }) {
     this.#kernel = kernel
-    this.#support = support
+    this.#support = p.support
+    this.#bridged = p.bridged
   }
 
   /**
@@ -57,7 +60,10 @@ export class Gateways {
       return { done: [], problems: [] }
     }
     const observed = await this.#observe(wanted, scope)
-    const { ops, conflicts } = planGateways(wanted, observed, desired.routers.size === 0)
+    const { ops, conflicts } = planGateways(wanted, observed, {
+      last: desired.routers.size === 0,
+      bridged: this.#bridged
+    })
     const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
     const problems: GatewayProblem[] = [
       ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
@@ -69,7 +75,7 @@ export class Gateways {
     else if (wanted.routers.size === 0) this.#settled.delete(scope)
     for (const router of wanted.routers.values()) {
       if (troubled.has(router.vni) || troubled.has(null)) this.#settled.delete(router.vni)
-      else this.#settled.set(router.vni, fingerprint(router))
+      else this.#settled.set(router.vni, this.#fingerprint(router))
     }
     return { done, problems }
   }
@@ -99,7 +105,7 @@ export class Gateways {
     const routers = [...wanted.routers.values()]
     // A router that was wanted and is not any more is still to be taken away.
     if (routers.length === 0) return scope !== undefined && !this.#settled.has(scope)
-    return routers.every(router => this.#settled.get(router.vni) === fingerprint(router))
+    return routers.every(router => this.#settled.get(router.vni) === this.#fingerprint(router))
   }
 
   async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {
@@ -181,7 +187,7 @@ export class Gateways {
         break
       case 'router-create': {
         const { router, name } = op
-        await createRouter({ kernel, router, support: this.#support() }, { name, hostNetns: hostNetnsNumber(kernel) })
+        await createRouter(this.#work(router), { name, hostNetns: hostNetnsNumber(kernel) })
         this.#remember(router, namedNetns(name))
         break
       }
@@ -189,7 +195,7 @@ export class Gateways {
         const { router, name, differs } = op
         const path = namedNetns(name)
         const rules = differs.includes('router rules')
-        await repairRouter({ kernel, router, support: this.#support() }, { path, rules })
+        await repairRouter(this.#work(router), { path, rules })
         if (rules) this.#remember(router, path)
         break
       }
@@ -200,6 +206,14 @@ export class Gateways {
     }
   }
 
+  #work(router: DesiredRouter): RouterWork {
+    return { kernel: this.#kernel, router, support: this.#support(), bridged: this.#bridged }
+  }
+
+  #fingerprint(router: DesiredRouter): string {
+    return JSON.stringify([router, ...desiredFacts(router, this.#bridged)])
+  }
+
   #remember(router: DesiredRouter, path: string): void {
     this.#rules.set(path, { text: routerRules(router), generation: readGeneration(path) })
   }
@@ -208,10 +222,6 @@ export class Gateways {
 function only(desired: DesiredGateways, vni: Vni): DesiredGateways {
   const router = desired.routers.get(vni)
   return { ...desired, routers: router === undefined ? new Map() : new Map([[vni, router]]) }
-}
-
-function fingerprint(router: DesiredRouter): string {
-  return JSON.stringify([router, ...desiredFacts(router)])
 }
 
 /** A limit that the kernel cannot hold is said, not dropped in silence. */

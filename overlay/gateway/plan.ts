@@ -66,7 +66,11 @@ export type GatewayPlan = {
 }
 
 /** `last`: there is no router here besides the desired ones, which may be only some. */
-export function planGateways(desired: DesiredGateways, observed: ObservedGateways, last = true): GatewayPlan {
+export function planGateways(
+  desired: DesiredGateways,
+  observed: ObservedGateways,
+  { last = true, bridged = true }: { readonly last?: boolean; readonly bridged?: boolean } = {}
+): GatewayPlan {
   const ops: GatewayOp[] = []
   const conflicts: { vni: Vni; reason: string }[] = []
   if (desired.routers.size > 0) ops.push(...openHost(desired, observed.host))
@@ -76,7 +80,7 @@ export function planGateways(desired: DesiredGateways, observed: ObservedGateway
     if (now.conflict !== null) conflicts.push({ vni: router.vni, reason: now.conflict })
     else if (now.found === null) ops.push({ kind: 'router-create', router, name: now.free })
     else {
-      const differs = differing(desiredFacts(router), now.facts)
+      const differs = differing(desiredFacts(router, bridged), now.facts)
       if (differs.length > 0) ops.push({ kind: 'router-repair', router, name: now.found, differs })
     }
   }

@@ -4,7 +4,7 @@
 import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
 import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
-import { checkContainerNetns, withNetns } from '#platform/netns.ts'
+import { checkContainerNetns, withNetns, writeSysctls } from '#platform/netns.ts'
 import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
 import {
   addDefaultRoute,
@@ -30,7 +30,7 @@ import type { Removal } from './removal.ts'
 
 /** See OverlayDriver.attach. On failure nothing is left of what it made. */
 export async function attachContainer(
-  host: { readonly kernel: Kernel; readonly removal: Removal; readonly support: () => ShapingSupport },
+  host: Pick<Place, 'kernel' | 'support' | 'bridged'> & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
@@ -65,7 +65,10 @@ export async function detachContainer(
 }
 
 /** See OverlayDriver.setContainerMtu. */
-export function setContainerMtu(host: Pick<Place, 'kernel' | 'support'>, request: ContainerMtuRequest): void {
+export function setContainerMtu(
+  host: Pick<Place, 'kernel' | 'support' | 'bridged'>,
+  request: ContainerMtuRequest
+): void {
   withContainer(host, request, place => {
     const outer = readLink(host.kernel.socket, request.hostInterface)
     const inner = readLink(place.inside, request.ifname)
@@ -77,7 +80,7 @@ export function setContainerMtu(host: Pick<Place, 'kernel' | 'support'>, request
 }
 
 /** See OverlayDriver.check. */
-export function checkContainer(host: Pick<Place, 'kernel' | 'support'>, request: AttachRequest): void {
+export function checkContainer(host: Pick<Place, 'kernel' | 'support' | 'bridged'>, request: AttachRequest): void {
   const { hostInterface, ifname, mac, gateway } = request
   const { kernel } = host
   withContainer(host, request, place => {
@@ -88,7 +91,7 @@ export function checkContainer(host: Pick<Place, 'kernel' | 'support'>, request:
       throw checkFailed(`${ifname} in the container is not the one that was attached`)
     }
     const bridge = readLink(kernel.socket, bridgeName(request.vni))
-    if (outer.master !== bridge?.ifindex) throw checkFailed(`${hostInterface} is not on its bridge`)
+    if (host.bridged && outer.master !== bridge?.ifindex) throw checkFailed(`${hostInterface} is not on its bridge`)
     if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
     if (!hasAddress(place, inner)) throw checkFailed(`${ifname} does not have its address`)
@@ -106,13 +109,15 @@ function checkFailed(what: string): VxmeshError {
 type Place<Request = AttachRequest> = {
   readonly kernel: Kernel
   readonly support: () => ShapingSupport
+  /** False: whoever asked makes the host's end a port of a switch, and only then sets it up. */
+  readonly bridged: boolean
   readonly request: Request
   readonly inside: NetlinkSocket
   readonly netnsFd: number
 }
 
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
-  { kernel, support }: Pick<Place, 'kernel' | 'support'>,
+  { kernel, support, bridged }: Pick<Place, 'kernel' | 'support' | 'bridged'>,
   request: Request,
   use: (place: Place<Request>) => T
 ): T {
@@ -120,7 +125,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
     // By the descriptor: the path may mean another namespace by now.
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
-      return use({ kernel, support, request, inside, netnsFd })
+      return use({ kernel, support, bridged, request, inside, netnsFd })
     } finally {
       inside.close()
     }
@@ -191,24 +196,35 @@ function createPair(place: Place): AttachResult {
 
 /** Brings both ends to where they belong. Every step is idempotent and loses no packet of a pair that is right. */
 function completePair(place: Place, outer: LinkInfo): void {
-  const { kernel, request } = place
+  const { kernel, request, bridged } = place
   const { socket } = kernel
-  const { alias, mtu, mac } = request
-  const bridge = readLink(socket, bridgeName(request.vni))
+  const { alias, mtu } = request
+  const settings = { alias, mtu, group: OVERLAY_GROUP }
+  run(socket, `set up ${outer.name}`, bridged ? bridgePort(place, outer, settings) : [setLink(outer.ifindex, settings)])
+  shapeLink({ kernel, request, veth: outer, support: place.support })
+  switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
+  // A switch in user space takes copies of what comes in by its ports: the kernel would answer for the host's addresses.
+  if (!bridged) writeSysctls(kernel.netns, [{ key: `net/ipv4/conf/${outer.name}/arp_ignore`, value: '8' }])
+  if (bridged) run(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
+  configureInside(place)
+}
+
+function bridgePort(
+  { kernel, request }: Place,
+  { ifindex, name }: LinkInfo,
+  settings: Parameters<typeof setLink>[1]
+): Parameters<NetlinkSocket['batch']>[0] {
+  const bridge = readLink(kernel.socket, bridgeName(request.vni))
   if (bridge === null) {
-    throw new VxmeshError('ERR_KERNEL', `attach ${outer.name}: there is no bridge ${bridgeName(request.vni)}`, {
+    throw new VxmeshError('ERR_KERNEL', `attach ${name}: there is no bridge ${bridgeName(request.vni)}`, {
       context: { errno: 'ENODEV' }
     })
   }
-  run(socket, `set up ${outer.name}`, [
-    setLink(outer.ifindex, { alias, mtu, group: OVERLAY_GROUP, master: bridge.ifindex }),
-    setBridgePort(outer.ifindex, PORT_FLAGS.container),
-    setPortEntry(outer.ifindex, mac)
-  ])
-  shapeLink({ kernel, request, veth: outer, support: place.support })
-  switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
-  run(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
-  configureInside(place)
+  return [
+    setLink(ifindex, { ...settings, master: bridge.ifindex }),
+    setBridgePort(ifindex, PORT_FLAGS.container),
+    setPortEntry(ifindex, request.mac)
+  ]
 }
 
 function configureInside({ inside, request }: Place): void {

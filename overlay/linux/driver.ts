@@ -23,8 +23,9 @@ import type { DesiredFilter } from '../filter/desired-filter.ts'
 import { Guard, removeFilters } from '../filter/guard.ts'
 import { Gateways } from '../gateway/gateways.ts'
 import type { DesiredGateways } from '../plan/gateway.ts'
+import type { DesiredHost } from '../plan/desired.ts'
 import type { Observed } from '../plan/observed.ts'
-import { linkNetwork } from '../plan/plan.ts'
+import { linkNetwork, plan, type Plan } from '../plan/plan.ts'
 import type { Op } from '../plan/op.ts'
 import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
 import { probeShaping } from '../shaping/probe.ts'
@@ -34,7 +35,7 @@ import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
 import { probeFeatures, probeFilters } from './features.ts'
 import { readLink, type Kernel } from './kernel.ts'
-import { observe } from './observe.ts'
+import { observe, observeDevices } from './observe.ts'
 import { Removal } from './removal.ts'
 import { readUnderlay, type Underlay } from './underlay.ts'
 import { watchChanges, watchTables } from './watch.ts'
@@ -44,11 +45,14 @@ export type LinuxDriverOptions = {
   readonly bind: Ipv4
   /** Path of the host's network namespace; the process's own by default. */
   readonly hostNetns?: string
+  /** False: the devices alone, whose ports are on a switch of somebody else's. */
+  readonly bridged?: boolean
 }
 
 export class LinuxDriver implements OverlayDriver {
   readonly name = 'linux'
   readonly #bind: Ipv4
+  readonly #bridged: boolean
   readonly #kernel: Kernel
   readonly #removal: Removal
   readonly #counters: CounterReader
@@ -60,12 +64,13 @@ export class LinuxDriver implements OverlayDriver {
   #underlay: Underlay | null = null
   #guard: Guard | null = null
 
-  private constructor(bind: Ipv4, kernel: Kernel) {
+  private constructor(bind: Ipv4, kernel: Kernel, bridged: boolean) {
     this.#bind = bind
+    this.#bridged = bridged
     this.#kernel = kernel
     this.#removal = new Removal(kernel.netns)
     this.#counters = new CounterReader(kernel.socket)
-    this.#gateways = new Gateways(kernel, () => this.#shapingSupport())
+    this.#gateways = new Gateways(kernel, { support: () => this.#shapingSupport(), bridged })
   }
 
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
@@ -74,7 +79,7 @@ export class LinuxDriver implements OverlayDriver {
     const socket = NetlinkSocket.open(netns)
     const present = readLink(socket, 'lo')?.addrGenNone !== null
     const sysctl = present && isSysctlWritable(netns, 'net/ipv6/conf/lo/disable_ipv6')
-    return new LinuxDriver(options.bind, { socket, netns, ipv6: { present, sysctl } })
+    return new LinuxDriver(options.bind, { socket, netns, ipv6: { present, sysctl } }, options.bridged ?? true)
   }
 
   // Async for the interface's sake, so that a thrown error is always a rejection.
@@ -85,6 +90,20 @@ export class LinuxDriver implements OverlayDriver {
     if (scope === undefined) this.#ours = new Map()
     for (const link of observed.links.values()) this.#ours.set(link.ifindex, linkNetwork(link))
     return observed
+  }
+
+  /** The host's devices of ours as they are, or those of these names, for a driver that knows what each is a port of. */
+  observeDevices(names: readonly string[] | null): Promise<Observed> {
+    return this.#run(() => observeDevices(this.#kernel, names, this.#shapingSupport()))
+  }
+
+  /** The networks of the devices by index, for what changes of others concern. */
+  learn(networks: Iterable<readonly [number, Vni]>): void {
+    for (const [ifindex, vni] of networks) this.#ours.set(ifindex, vni)
+  }
+
+  plan(desired: DesiredHost, observed: Observed): Plan {
+    return plan(desired, observed)
   }
 
   execute(ops: readonly Op[]): Promise<ExecuteResult> {
@@ -110,8 +129,7 @@ export class LinuxDriver implements OverlayDriver {
   async attach(request: AttachRequest): Promise<AttachResult> {
     const { hostInterface: device, mac, address } = request
     await this.#guard?.admit({ device, mac, address })
-    const support = (): ShapingSupport => this.#shapingSupport()
-    const result = await attachContainer({ kernel: this.#kernel, removal: this.#removal, support }, request)
+    const result = await attachContainer({ ...this.#place(), removal: this.#removal }, request)
     this.#ours.set(result.ifindex, request.vni)
     return result
   }
@@ -123,8 +141,7 @@ export class LinuxDriver implements OverlayDriver {
   }
 
   setContainerMtu(request: ContainerMtuRequest): Promise<void> {
-    const place = { kernel: this.#kernel, support: () => this.#shapingSupport() }
-    return this.#run(() => setContainerMtu(place, request))
+    return this.#run(() => setContainerMtu(this.#place(), request))
   }
 
   settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport> {
@@ -132,8 +149,11 @@ export class LinuxDriver implements OverlayDriver {
   }
 
   check(request: AttachRequest): Promise<void> {
-    const place = { kernel: this.#kernel, support: () => this.#shapingSupport() }
-    return this.#run(() => checkContainer(place, request))
+    return this.#run(() => checkContainer(this.#place(), request))
+  }
+
+  portNumber(hostInterface: string): number {
+    return readLink(this.#kernel.socket, hostInterface)?.ifindex ?? 0
   }
 
   counters(): Promise<ReadonlyMap<string, Counters>> {
@@ -198,6 +218,10 @@ export class LinuxDriver implements OverlayDriver {
     await this.#removal.close()
     this.#guard?.close()
     this.#kernel.socket.close()
+  }
+
+  #place(): { kernel: Kernel; support: () => ShapingSupport; bridged: boolean } {
+    return { kernel: this.#kernel, support: () => this.#shapingSupport(), bridged: this.#bridged }
   }
 
   /** Asked once: a kernel does not unlearn. */

@@ -38,6 +38,20 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
   return { links, scope, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
 }
 
+/** Without entries: what is a port of no bridge of ours. Null: all of the host. @throws ERR_KERNEL */
+export function observeDevices(kernel: Kernel, names: readonly string[] | null, support: ShapingSupport): Observed {
+  const { socket } = kernel
+  const found =
+    names === null
+      ? readLinks(socket, getLinks())
+      : names.map(name => readLink(socket, name)).filter(link => link !== null)
+  const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
+  const ours = found.filter(link => nameRole(link.name) !== null)
+  const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
+  if (names !== null) return { links, scope: null }
+  return { links, scope: null, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
+}
+
 /** The veths of ours with their IFB devices, as far as both are. */
 function shapedPairs(found: readonly LinkInfo[]): readonly ShapedPair[] {
   const ours = new Map(found.filter(isMarkedOurs).map(link => [link.name, link]))

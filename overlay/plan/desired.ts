@@ -8,7 +8,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
-import { bridgeMac, bridgeName, endpointAlias, networkAlias, vethName, vxlanName } from './names.ts'
+import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
 
 export type DesiredInput = {
   readonly self: PeerId
@@ -52,9 +52,15 @@ export type DesiredNetwork = {
   readonly neighbours: ReadonlyMap<Ipv4, Mac>
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
+  /** Where this host's router is connected, and its MAC; null without egress. */
+  readonly router: { readonly port: IfName; readonly mac: Mac } | null
 }
 
-export type DesiredHost = { readonly networks: ReadonlyMap<Vni, DesiredNetwork> }
+export type DesiredHost = {
+  readonly networks: ReadonlyMap<Vni, DesiredNetwork>
+  /** The tunnel addresses of all other hosts that may send: VXLAN is heard from nobody else. */
+  readonly vteps: ReadonlySet<Ipv4>
+}
 
 /** The whole desired state of this host. O(endpoints of the networks that are present here). */
 export function desired(input: DesiredInput): DesiredHost {
@@ -67,7 +73,20 @@ export function desired(input: DesiredInput): DesiredHost {
       networks.set(network.vni, desiredNetwork({ input, network, endpoints, hosts }))
     }
   }
-  return { networks }
+  return { networks, vteps: tunnelSources(input) }
+}
+
+/**
+ * A host may send from the entry on that registered it until it says goodbye or is removed: neither its failure nor a
+ * cut of the control plane withdraws it (design section 4). Members that the state does not know may not.
+ */
+function tunnelSources(input: DesiredInput): ReadonlySet<Ipv4> {
+  const vteps = new Set<Ipv4>()
+  for (const { peerId, vtep } of input.hosts) {
+    if (peerId === input.self || vtep === input.selfVtep) continue
+    if (reachOf(input.memberStatus, peerId) !== 'none') vteps.add(vtep)
+  }
+  return vteps
 }
 
 /** What a member's status leaves of its host's entries. */
@@ -134,6 +153,7 @@ function desiredNetwork(p: {
     flood,
     entries,
     neighbours,
-    endpoints: local
+    endpoints: local,
+    router: network.egress ? { port: routerPortName(network.vni), mac: macOf(network.vni, network.gateway) } : null
   }
 }

@@ -6,7 +6,7 @@ import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import type { DesiredInput } from './desired.ts'
-import { bridgeName, hex6, networkAlias, parseNetworkAlias, vxlanName } from './names.ts'
+import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from './names.ts'
 
 /** IFLA_GROUP of the devices by which the host receives from router namespaces: its rules know them by it alone. */
 export const OUTSIDE_GROUP = 0x76786f
@@ -92,7 +92,7 @@ function desiredRouter(network: Network, input: GatewayInput): DesiredRouter {
     gatewayMac: macOf(vni, gateway),
     bridge: bridgeName(vni),
     vxlan: vxlanName(vni),
-    port: `vg${hex6(vni)}` as IfName,
+    port: routerPortName(vni),
     outside: `vo${hex6(vni)}` as IfName,
     outsideMac: deviceMac('79', vni),
     transitMac: deviceMac('7a', vni),

@@ -18,6 +18,10 @@ export function vxlanName(vni: Vni): IfName {
   return `vx${hex6(vni)}` as IfName
 }
 
+/** The one switch of a host and its tunnel, where there is one: the names of a network 0, which no network is. */
+export const SWITCH = 'vb000000' as IfName
+export const SWITCH_TUNNEL = 'vx000000' as IfName
+
 /**
  * The host side of a container's veth: 52 bits of FNV-1a over `containerId/ifname`, 15 characters in all, which is
  * what the kernel allows. Among 5,000 endpoints of one host two share a name with odds of 3 in 10^9; attach compares
@@ -25,6 +29,11 @@ export function vxlanName(vni: Vni): IfName {
  */
 export function vethName(containerId: ContainerId, ifname: IfName): IfName {
   return `ve${fnv1a52(`${containerId}/${ifname}`)}` as IfName
+}
+
+/** The port of a network's router, on its bridge or on the host's one switch. */
+export function routerPortName(vni: Vni): IfName {
+  return `vg${hex6(vni)}` as IfName
 }
 
 /** The IFB device that shapes what the container behind a veth sends: the same hash. */

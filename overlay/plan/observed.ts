@@ -6,6 +6,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { ObservedEndpointShaping } from '../shaping/plan.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
+import type { ObservedSwitch } from './switch.ts'
 
 /** What all our devices have in common. */
 export type ObservedDevice = {
@@ -92,4 +93,6 @@ export type Observed = {
     readonly support: ShapingSupport
     readonly byVeth: ReadonlyMap<string, ObservedEndpointShaping>
   }
+  /** Where the driver has one. */
+  readonly switch?: ObservedSwitch
 }

@@ -4,6 +4,7 @@ import type { IfName, Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { ShapingChange } from '../shaping/plan.ts'
+import type { FlowChange, PortMark } from './switch.ts'
 
 /** Settings that differ; only these are written. */
 export type LinkChanges = {
@@ -50,6 +51,17 @@ export type Op = Common &
     | { readonly kind: 'port-mac-set' | 'port-mac-delete'; readonly mac: Mac }
     | { readonly kind: 'neighbour-set'; readonly address: Ipv4; readonly mac: Mac }
     | { readonly kind: 'neighbour-delete'; readonly address: Ipv4 }
+    /** The switch with its tunnel; the device is the switch. */
+    | { readonly kind: 'switch-set' }
+    /** `renew`: the switch holds a device of this name that is gone. */
+    | {
+        readonly kind: 'switch-port-set'
+        readonly number: number
+        readonly mark: PortMark
+        readonly renew: boolean
+      }
+    | { readonly kind: 'switch-port-delete' }
+    | { readonly kind: 'flows-set' | 'flows-delete'; readonly change: FlowChange }
   )
 
 export type OpKind = Op['kind']
@@ -121,5 +133,14 @@ export function describe(op: Op): string {
       return `set neighbour entry ${formatIpv4(op.address)} -> ${op.mac} on ${at}`
     case 'neighbour-delete':
       return `delete neighbour entry ${formatIpv4(op.address)} from ${at}`
+    case 'switch-set':
+      return `set switch ${at} with its tunnel`
+    case 'switch-port-set':
+      return `set ${at} as port ${op.number} of the switch`
+    case 'switch-port-delete':
+      return `delete port ${at} of the switch`
+    case 'flows-set':
+    case 'flows-delete':
+      return `change flows of ${at}: ${op.change.set.size} set, ${op.change.remove.length} deleted`
   }
 }

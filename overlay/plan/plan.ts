@@ -87,7 +87,7 @@ function planNetwork(p: {
   for (const some of [devices, adds, deletes]) for (const op of some) p.ops.push(op)
 }
 
-function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
+export function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
   const device = link?.name ?? ('' as IfName)
   return { vni, device, reason: link?.kind === 'foreign' ? link.reason : 'is of another kind' }
 }

@@ -17,7 +17,6 @@ import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
-import { LinuxDriver } from '#overlay/linux/driver.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
@@ -26,7 +25,6 @@ import { monotonicMs } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
-import { interfaceIndex } from '#platform/libc.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { loadIdentity } from '#replication/identity.ts'
@@ -45,6 +43,7 @@ import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
 import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './local-endpoints.ts'
 import { NetworkTotals } from './network-totals.ts'
+import { openDriver } from './open-driver.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
 import { Serial } from './serial.ts'
@@ -238,9 +237,10 @@ export class Agent {
     const { config, keys, logger, readConfig } = p
     await ensureDirectory(config.dataDir)
     const lock = await lockDirectory(config.dataDir)
-    const driver = LinuxDriver.open({ bind: config.overlay.vtep })
+    let driver: OverlayDriver | null = null
     let agent: Agent | null = null
     try {
+      driver = await openDriver(config.overlay)
       await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
       const underlay = await driver.overlayMtu()
       const identity = await loadIdentity(config.dataDir)
@@ -287,7 +287,7 @@ export class Agent {
       // Half an agent must not go on: what was started holds ports, timers and the process.
       if (agent !== null) await agent.stop()
       else {
-        await driver.close()
+        await driver?.close()
         await lock.release()
       }
       throw err
@@ -397,7 +397,7 @@ export class Agent {
       addresses: this.config.zmq,
       curve: await readZmqKeys(this.config.zmq),
       agent: api,
-      interfaceIndex,
+      interfaceIndex: name => this.driver.portNumber(name),
       logger: logger.child({ room: 'zmq' })
     })
     logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')

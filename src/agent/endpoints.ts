@@ -17,7 +17,7 @@ export async function attachEndpoint(
 ): Promise<Endpoint> {
   checkNetns(request.netns)
   await refuseShaping(agent, request)
-  const { netns, exclusive = false, ...facts } = request
+  const { netns, exclusive = false, portNumber, ...facts } = request
   const key = endpointKey(facts.containerId, facts.ifname)
   if (exclusive) await makeWay(agent, collector, agent.state.endpoint(key))
   return agent.localEndpoints.handle(key, async () => {
@@ -26,7 +26,9 @@ export async function attachEndpoint(
     const { endpoint, created } = result
     if (exclusive && !created) throw attachedAlready(endpoint)
     try {
-      await agent.reconciler.withNetwork(endpoint.vni, () => agent.localEndpoints.attach(endpoint, netns))
+      await agent.reconciler.withNetwork(endpoint.vni, () =>
+        agent.localEndpoints.attach(endpoint, { netns, portNumber })
+      )
       return endpoint
     } catch (err) {
       if (created) await release(agent, endpoint)

@@ -82,8 +82,10 @@ export class LocalEndpoints {
   }
 
   /** To be called in the kernel's turn: the MTU is what it is then. @throws see OverlayDriver.attach */
-  async attach(endpoint: Endpoint, netns: string): Promise<AttachResult> {
-    const result = await this.#options.driver.attach(this.#request(endpoint, netns))
+  async attach(endpoint: Endpoint, p: { netns: string; portNumber?: number | undefined }): Promise<AttachResult> {
+    const { netns, portNumber } = p
+    const asked = portNumber === undefined ? {} : { portNumber }
+    const result = await this.#options.driver.attach({ ...this.#request(endpoint, netns), ...asked })
     // Only now: what could not be attached must not take the place of what is.
     const { containerId, ifname } = endpoint
     const place = { netns, netnsId: checkNetns(netns), bootId: this.#options.bootId }

@@ -11,7 +11,7 @@ import { desiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
 import type { DesiredGateways } from '#overlay/plan/gateway.ts'
-import { plan, type Missing } from '#overlay/plan/plan.ts'
+import type { Missing } from '#overlay/plan/plan.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Serial } from './serial.ts'
@@ -246,7 +246,7 @@ export class Reconciler {
     const observed = await driver.observe(scope)
     const facts = input(scope)
     const want = desired(facts)
-    const { ops, conflicts, missing } = plan(want, observed)
+    const { ops, conflicts, missing } = driver.plan(want, observed)
     const mayRemove = this.#options.mayRemove()
     const allowed = mayRemove ? ops : ops.filter(op => !removes(op))
     const problems = new Map<Place, VxmeshError[]>()
@@ -255,7 +255,7 @@ export class Reconciler {
     const unguarded =
       scope === undefined
         ? await attempt(async () => {
-            const done = await driver.guard(desiredFilter(facts, want), { mayRemove })
+            const done = await driver.guard(desiredFilter(want), { mayRemove })
             if (done.length > 0) logger.debug({ done }, 'filters set')
           })
         : null

@@ -44,6 +44,8 @@ export type EndpointAttachRequest = {
   readonly egressRate: number
   readonly delayUs: number
   readonly requestId?: string
+  /** Of its port on the switch, under a driver that has one: to be had if nobody has it. */
+  readonly portNumber?: number
   /** An endpoint that lives already is an error, not an answer. */
   readonly exclusive?: boolean
 }

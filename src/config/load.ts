@@ -82,11 +82,6 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     throw configError(known, origin === undefined ? why : `${why} (from ${origin})`)
   }
   const config = result.data
-  if (config.overlay.driver === 'ovs') {
-    throw new VxmeshError('ERR_UNSUPPORTED', 'overlay.driver: this version has the linux driver only', {
-      field: 'overlay.driver'
-    })
-  }
   const { range, prefixLength } = config.namespaces
   try {
     checkRange({ range: parseSubnet(range), prefixLength }, 'namespaces.prefixLength')

@@ -103,7 +103,17 @@ export const configShape = z.strictObject({
     .strictObject({
       driver: choice('linux', 'ovs')
         .default('linux')
-        .describe('Kernel backend; this version has linux and refuses ovs'),
+        .describe('What carries packets: linux (kernel bridges and VXLAN) or ovs (Open vSwitch)'),
+      ovs: z
+        .strictObject({
+          socket: path
+            .default('/run/openvswitch/db.sock')
+            .describe('UNIX socket of ovsdb-server; the sockets of its bridges are beside it'),
+          datapath: choice('system', 'netdev')
+            .default('system')
+            .describe('Where Open vSwitch forwards: system (the kernel) or netdev (its own process)')
+        })
+        .prefault({}),
       vtep: address.optional().describe('Tunnel address; default: bind'),
       port: port('UDP port of VXLAN').default(4789),
       mtu: reloadable(

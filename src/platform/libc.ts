@@ -21,8 +21,7 @@ const native = {
   setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)') as Native,
   setns: lib.func('int setns(int fd, int type)') as Native,
   unshare: lib.func('int unshare(int flags)') as Native,
-  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native,
-  if_nametoindex: lib.func('unsigned int if_nametoindex(const char *name)') as Native
+  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native
 }
 
 /** The result of a call: the value, or the errno. */
@@ -47,11 +46,6 @@ export function bind(fd: number, address: Uint8Array): Called {
 /** Fills `address` with the socket's own. */
 export function getsockname(fd: number, address: Uint8Array): Called {
   return called(native.getsockname(fd, address, new Uint32Array([address.length])))
-}
-
-/** The index of an interface in the namespace of this process; 0 when there is none. */
-export function interfaceIndex(name: string): number {
-  return native.if_nametoindex(name)
 }
 
 /** Calls back whenever there is something to read, without keeping the process alive. Returns how to stop. */

@@ -10,12 +10,12 @@ export type RunResult = { readonly stdout: string; readonly stderr: string; read
 export async function run(
   file: string,
   args: readonly string[],
-  options: { input?: string; timeoutMs?: number } = {}
+  options: { input?: string; timeoutMs?: number; maxBytes?: number } = {}
 ): Promise<RunResult> {
   const result = await execa(file, args, {
     reject: false,
     timeout: options.timeoutMs ?? 10_000,
-    maxBuffer: 16 * 1024 * 1024,
+    maxBuffer: options.maxBytes ?? 16 * 1024 * 1024,
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input })
   })
   if (result.exitCode === undefined) {

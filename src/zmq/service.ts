@@ -92,6 +92,7 @@ export class ZmqService {
       egressRate: egressRate ?? both,
       delayUs: detail.delayUs ?? checkDelay(connection.delay * 1_000, 'Delay'),
       ...(connection.requestIp === 0 ? {} : { address: connection.requestIp as Ipv4 }),
+      ...(connection.ovsPortId > 0 ? { portNumber: connection.ovsPortId } : {}),
       ...(mac === undefined ? {} : { mac }),
       ...(requestId === undefined ? {} : { requestId })
     })

@@ -62,9 +62,8 @@ export function input(w: GuardWorld, host: number): DesiredInput {
 
 export async function pass(w: GuardWorld, host: number): Promise<readonly string[]> {
   const driver = driverOf(w, host)
-  const facts = input(w, host)
-  const wanted = desired(facts)
-  const done = await driver.guard(desiredFilter(facts, wanted), { mayRemove: true })
+  const wanted = desired(input(w, host))
+  const done = await driver.guard(desiredFilter(wanted), { mayRemove: true })
   const { failures } = await driver.execute(plan(wanted, await driver.observe()).ops)
   if (failures[0] !== undefined) throw failures[0].error
   return done

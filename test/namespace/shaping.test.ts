@@ -251,7 +251,7 @@ t.test('detach leaves nothing, also when the namespace went first', { skip }, as
 t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
   const w = await World.open(t)
   await w.lab.remove(w.container.name)
-  const { ops } = plan({ networks: new Map() }, await w.driver.observe())
+  const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.observe())
   await w.driver.execute(ops)
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
 })

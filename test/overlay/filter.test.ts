@@ -44,7 +44,7 @@ function input(statuses: Record<number, MemberStatus> | null, hosts = [1, 2, 3, 
 }
 
 function filterOf(facts: DesiredInput): DesiredFilter {
-  return desiredFilter(facts, desired(facts))
+  return desiredFilter(desired(facts))
 }
 
 t.test('a container of this host passes with its own MAC and address, one of another host has no port here', t => {

@@ -188,7 +188,11 @@ t.test('with the last router the rules go, and what we opened is shut', t => {
   t.same(planGateways(wanted([]), observed()).ops, [], 'a host that never had one is not touched')
   const router = planGateways(wanted([]), observed({ host: { ...after, ipForward: true } })).ops
   t.same(router.map(describeGatewayOp), ['delete the rules for egress'], 'a host that is a router stays one')
-  t.same(planGateways(wanted([]), observed({ host: after }), false).ops, [], 'nothing goes while another is there')
+  t.same(
+    planGateways(wanted([]), observed({ host: after }), { last: false }).ops,
+    [],
+    'nothing goes while another is there'
+  )
   t.end()
 })
 

@@ -81,6 +81,12 @@ export class SimulatedKernel {
       }
       case 'shape':
         throw new Error('queues are not part of what this kernel tells')
+      case 'switch-set':
+      case 'switch-port-set':
+      case 'switch-port-delete':
+      case 'flows-set':
+      case 'flows-delete':
+        throw new Error(`${op.kind}: these bridges are the kernel's`)
       case 'device-delete':
         this.#delete(op.ifindex)
         break

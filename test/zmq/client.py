@@ -21,8 +21,8 @@ def text(value):
     return struct.pack('<i', len(data)) + data
 
 
-def connection(cid, detail, bandwidth=0):
-    numbers = struct.pack('<9i', 0, 0, 0, bandwidth, 0, 0, 0, 0, 0)
+def connection(cid, detail, bandwidth=0, port=0):
+    numbers = struct.pack('<9i', 0, 0, port, bandwidth, 0, 0, 0, 0, 0)
     return text(cid) + text('name of ' + cid) + text('') + numbers + text(json.dumps(detail))
 
 
@@ -183,6 +183,7 @@ def main():
         'end': lambda: end(platform, count),
         'bad': lambda: bad(platform),
         'burst': lambda: burst(platform, count),
+        'port': lambda: platform.ask(1, connection('ported', {'network': 'red', 'netns': prefix}, port=count)),
         'query': lambda: platform.ask(3, connection(f'{prefix}-0', {})),
     }[verb]
     print(json.dumps(run()))

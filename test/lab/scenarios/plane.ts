@@ -1,0 +1,165 @@
+// What must hold whatever carries the packets. Each scenario builds its own stage on the plane that it is given; the tests
+// of a plane call all of them.
+
+import type { Test } from 'tap'
+import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { vethName } from '#overlay/plan/names.ts'
+import { peer } from '../../overlay/fixtures.ts'
+import { Listener, Sender } from '../packets/raw-socket.ts'
+import { BROADCAST, mark } from '../packets/frames.ts'
+import { ordinary } from '../packets/attacks.ts'
+import { startPing } from '../ping.ts'
+import { blue, red, Stage, type Places, type Plane } from '../stage.ts'
+import { waitFor } from '../wait.ts'
+
+export type Scenario = (t: Test, plane: Plane) => Promise<void>
+
+const FOUR: Places = {
+  r1: [red, 1, '10.1.0.2'],
+  r2: [red, 2, '10.1.0.3'],
+  b1: [blue, 1, '10.1.0.2'],
+  b2: [blue, 2, '10.1.0.4']
+}
+
+/** Containers of one network reach each other from every host, up to the MTU and no further. */
+export const mesh: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, {
+    hosts: 3,
+    places: {
+      r1: [red, 1, '10.1.0.2'],
+      r2: [red, 2, '10.1.0.3'],
+      r3: [red, 3, '10.1.0.4'],
+      r4: [red, 1, '10.1.0.5']
+    }
+  })
+  for (const from of s.containers.keys()) {
+    for (const to of s.containers.keys()) {
+      if (from !== to) t.equal(await ping(s, from, to, { count: 5 }), 5, `${from} reaches ${to}`)
+    }
+  }
+  t.equal(await ping(s, 'r1', 'r2', { count: 2, size: 1422 }), 2, '1450 bytes pass whole')
+  for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: there is nothing left to do`)
+}
+
+/** Equal subnets and equal addresses in two networks: nothing crosses. */
+export const isolation: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: { ...FOUR, r5: [red, 1, '10.1.0.5'] } })
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  t.equal(await ping(s, 'b1', 'b2', { count: 3 }), 3)
+  t.equal(await s.lab.ping(s.container('b1'), '10.1.0.3', { count: 2 }), 0, 'blue has no 10.1.0.3')
+  t.equal(await s.lab.ping(s.container('b1'), '10.1.0.5', { count: 2 }), 0, 'nor 10.1.0.5, on the same host')
+  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.4', { count: 2 }), 0, 'red has no 10.1.0.4')
+}
+
+/** A broadcast goes to the network's hosts alone, each once, and a failed host gets none. */
+export const floodScope: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, {
+    hosts: 3,
+    places: {
+      r1: [red, 1, '10.1.0.2'],
+      r2: [red, 2, '10.1.0.3'],
+      r4: [red, 1, '10.1.0.5'],
+      b1: [blue, 1, '10.1.0.6'],
+      b3: [blue, 3, '10.1.0.7']
+    }
+  })
+  const listeners = new Map<string, Listener>()
+  for (const [name, container] of s.containers) {
+    listeners.set(name, Listener.frames(container.netns, await ifindexOf(s, container.name)))
+  }
+  const sender = new Sender(s.container('r1').netns, await ifindexOf(s, s.container('r1').name))
+  t.teardown(() => [...listeners.values(), sender].forEach(socket => socket.close()))
+  const me = { mac: s.endpoint('r1').mac, address: s.endpoint('r1').address }
+  const shout = async (id: number): Promise<Record<string, number>> => {
+    const frames = ordinary(me, { mac: BROADCAST, address: parseIpv4('10.1.255.255') })
+    for (let n = 0; n < 20; n++) for (const frame of frames(mark(id), n)) sender.send(frame)
+    await waitFor('the broadcasts', () => listeners.get('r4')?.count(id) === 20)
+    // What was sent after them has arrived, so they have or never will.
+    await ping(s, 'r1', 'r2', { count: 3 })
+    await ping(s, 'b1', 'b3', { count: 3 })
+    return Object.fromEntries(
+      [...listeners].filter(([name]) => name !== 'r1').map(([name, listener]) => [name, listener.count(id)])
+    )
+  }
+  await ping(s, 'r1', 'r2', { count: 3 })
+  t.same(await shout(1), { r2: 20, r4: 20, b1: 0, b3: 0 })
+  s.statuses = new Map([
+    [peer(1), 'alive'],
+    [peer(2), 'failed'],
+    [peer(3), 'alive']
+  ])
+  await s.pass(1)
+  t.same(await shout(2), { r2: 0, r4: 20, b1: 0, b3: 0 }, 'a failed host is not flooded')
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'but reached')
+}
+
+/** An address that went comes back elsewhere; nobody must wait for anything to age. */
+export const reuse: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  await s.remove('r2')
+  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0)
+  await s.add('again', red, 1, '10.1.0.3')
+  t.equal(await ping(s, 'r1', 'again', { count: 3 }), 3, 'on the same host')
+  await s.remove('again')
+  await s.add('third', red, 2, '10.1.0.3')
+  t.equal(await ping(s, 'r1', 'third', { count: 3 }), 3, 'and back')
+  for (const host of s.members) t.same(await s.pass(host), [])
+}
+
+/** An agent that ends and another that starts lose not one packet, and find nothing to do. */
+export const restart: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  const running = startPing(s.container('r1').name, '10.1.0.3', { count: 2_000, intervalMs: 5 })
+  for (const host of [1, 2]) {
+    await s.restart(host)
+    // Rules of a router have no memory of who wrote them: they are written again, at one stroke.
+    const done = (await s.pass(host)).filter(what => !what.includes('rules'))
+    t.same(done, [], `host ${host} is adopted as it is`)
+  }
+  running.stop()
+  const { sent, received } = await running.result
+  t.equal(received, sent, `0 of ${sent} packets are lost`)
+}
+
+/** Each network's router answers, keeps the tenants apart and leads to no other tenant. */
+export const gateway: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
+  for (const name of s.containers.keys()) {
+    t.equal(await s.lab.ping(s.container(name), '10.1.0.1', { count: 2 }), 2, `${name} reaches its router`)
+  }
+  t.equal(await s.lab.ping(s.container('r1'), formatIpv4(s.lab.host(1).vtep), { count: 1 }), 0, 'not the underlay')
+  for (const host of s.members) t.same(await s.pass(host), [])
+}
+
+/** What somebody takes away comes back by a pass. */
+export const drift: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  const host = s.lab.host(0).name
+  const veth = vethName(s.endpoint('r1').containerId, s.endpoint('r1').ifname)
+  await s.lab.ip(host, `link set ${veth} down`)
+  t.equal(await ping(s, 'r1', 'r2', { count: 1 }), 0)
+  t.not((await s.pass(1)).length, 0)
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  t.same(await s.pass(1), [])
+}
+
+export const PLANE_SCENARIOS = { mesh, isolation, floodScope, reuse, restart, gateway, drift } as const
+
+export async function ping(
+  s: Stage,
+  from: string,
+  to: string,
+  options: { count?: number; size?: number } = {}
+): Promise<number> {
+  await s.warm(from, to)
+  return s.lab.ping(s.container(from), s.address(to), options)
+}
+
+export async function ifindexOf(s: Stage, namespace: string, device = 'eth0'): Promise<number> {
+  const [row] = await s.lab.json<{ ifindex: number }>('ip', namespace, `link show dev ${device}`)
+  if (row === undefined) throw new Error(`no ${device}`)
+  return row.ifindex
+}

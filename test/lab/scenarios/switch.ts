@@ -1,0 +1,238 @@
+// What must hold of Open vSwitch alone: that others' objects stay, that what is lost comes back, that what is asked for is
+// refused in words when it cannot be.
+
+import type { Test } from 'tap'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { monotonicMs } from '#platform/clock.ts'
+import { run } from '#platform/process.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { SWITCH, vethName } from '#overlay/plan/names.ts'
+import { OvsDriver } from '#overlay/ovs/driver.ts'
+import { hostFlows, networkFlows } from '#overlay/ovs/pipeline.ts'
+import { bundleOf } from '#overlay/ovs/flow.ts'
+import { desired } from '#overlay/plan/desired.ts'
+import { byNetwork, makeEndpoint, makeHost } from '../../overlay/fixtures.ts'
+import type { OpenVSwitch } from '../open-vswitch.ts'
+import { startPing } from '../ping.ts'
+import { blue, PORT, red, Stage, type Places, type Plane } from '../stage.ts'
+import { waitFor } from '../wait.ts'
+import { ping } from './plane.ts'
+
+const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
+const MANY = 10_000
+const datapathOf = (plane: Plane): string => (plane === 'ovs-netdev' ? 'netdev' : 'system')
+
+/** Bridges, ports and flows of others are the same after all that we do. */
+export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 1, places: {} })
+  const ovs = s.ovs(1)
+  await s.lab.ip(s.lab.host(0).name, 'link add theirs type veth peer name theirs1')
+  await s.lab.ip(s.lab.host(0).name, 'link add guest type veth peer name guest1')
+  await ovs.vsctl('add-br', 'br-theirs', '--', 'set', 'bridge', 'br-theirs', `datapath_type=${datapathOf(plane)}`)
+  await ovs.vsctl('add-port', 'br-theirs', 'theirs', '--', 'set', 'interface', 'theirs', 'external_ids:owner=them')
+  // Even on our own bridge.
+  await ovs.vsctl('add-port', SWITCH, 'guest', '--', 'set', 'interface', 'guest', 'ofport_request=77')
+  await addFlow(ovs, 'br-theirs', 'cookie=0x1,priority=7,in_port=1,actions=drop')
+  await addFlow(ovs, SWITCH, 'cookie=0x1,table=9,priority=7,in_port=77,actions=drop')
+  const before = await others(ovs)
+  t.match(before, /guest/)
+  await s.add('r1', red, 1, '10.1.0.2')
+  await s.add('b1', blue, 1, '10.1.0.2')
+  await s.restart(1)
+  await s.pass(1)
+  await s.remove('r1')
+  await s.remove('b1')
+  await s.pass(1)
+  t.equal(await others(ovs), before)
+  t.notMatch(await ovs.ofctl(SWITCH, 'dump-flows'), /abc|def/, 'of ours nothing is left of the networks')
+}
+
+/** Ports and flows that somebody takes away, changes or adds under our mark: told at once or found, and put right. */
+export async function switchDrift(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
+  const ovs = s.ovs(1)
+  const right = await ovs.ofctl(SWITCH, 'dump-flows')
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  const veth = vethName(s.endpoint('r1').containerId, s.endpoint('r1').ifname)
+  const cases: Readonly<Record<string, () => Promise<unknown>>> = {
+    'all flows deleted': () => ovs.ofctl(SWITCH, 'del-flows'),
+    'a flow given other actions': () => ovs.ofctl(SWITCH, 'mod-flows', 'table=4,actions=drop'),
+    'a flow added under our mark': () =>
+      addFlow(ovs, SWITCH, 'cookie=0x76786d0000000abc,priority=9,in_port=2,actions=NORMAL'),
+    'fragments unseen': () => ovs.ofctl(SWITCH, 'set-frags', 'normal'),
+    'a port taken away': () => ovs.vsctl('del-port', veth),
+    'a port renumbered': () => ovs.vsctl('set', 'interface', veth, 'ofport_request=99'),
+    'the mark of a port gone': () => ovs.vsctl('set', 'interface', veth, 'external_ids:attached-mac=x'),
+    'the tunnel taken away': () => ovs.vsctl('del-port', 'vx000000'),
+    'the bridge open to all': () => ovs.vsctl('set-fail-mode', SWITCH, 'standalone'),
+    'the bridge taken away': () => ovs.vsctl('del-br', SWITCH)
+  }
+  for (const [title, harm] of Object.entries(cases)) {
+    await harm()
+    t.not((await s.pass(1)).length, 0, `${title}: there is something to do`)
+    t.same(await s.pass(1), [], `${title}: then nothing more`)
+    t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, `${title}: traffic goes on`)
+  }
+  const ports = /in_port=\d+|output:\d+/g
+  t.same(lines((await ovs.ofctl(SWITCH, 'dump-flows')).replaceAll(ports, '')), lines(right.replaceAll(ports, '')))
+  let told = 0
+  const stop = s.driver(1).onChange(() => told++)
+  await ovs.vsctl('del-port', veth)
+  await waitFor('the driver hears of it', () => told > 0)
+  stop()
+}
+
+/** ovs-vswitchd, or the database, is killed and comes back: all is as before within 10 s of its return. */
+export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
+  // As the reconciler: whatever the driver says leads to a pass, and one that fails is tried again.
+  let again = false
+  const stop = s.driver(1).onChange(() => (again = true))
+  t.teardown(stop)
+  for (const daemons of [['ovs-vswitchd'], ['ovsdb-server'], ['ovs-vswitchd', 'ovsdb-server']] as const) {
+    t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+    const traffic = startPing(s.container('r1').name, '10.1.0.3', { count: 5_000, intervalMs: 20 })
+    for (const daemon of daemons) await s.ovs(1).kill(daemon)
+    await t.rejects(s.pass(1), { code: 'ERR_KERNEL' }, `without ${daemons.join(' and ')} a pass says so`)
+    again = false
+    for (const daemon of [...daemons].reverse()) await s.ovs(1).startDaemon(daemon)
+    const since = monotonicMs()
+    await waitFor('the driver hears of it', () => again, { timeoutMs: 10_000 })
+    await waitFor('a pass', async () => (await s.pass(1)).length >= 0, { timeoutMs: 10_000 })
+    await waitFor('traffic', async () => (await ping(s, 'r1', 'r2', { count: 1 })) === 1, { timeoutMs: 10_000 })
+    const ms = Math.round(monotonicMs() - since)
+    traffic.stop()
+    const { sent, received } = await traffic.result
+    t.ok(ms < 10_000, `${daemons.join(' and ')}: repaired ${ms} ms after the return; ${sent - received} packets lost`)
+    t.same(await s.pass(1), [])
+  }
+}
+
+/** What cannot be is refused by a typed error that says why, and nothing is changed. */
+export async function refusals(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 1, places: {} })
+  const ovs = s.ovs(1)
+  const { vtep: bind, netns: hostNetns } = s.lab.host(0)
+  const common = { bind, hostNetns, port: PORT, datapath: plane === 'ovs-netdev' ? 'netdev' : 'system' } as const
+  const typed = { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' }
+  await t.rejects(OvsDriver.open({ ...common, socket: '/nowhere/db.sock' }), typed, 'no ovsdb-server')
+  await s.driver(1).close()
+  await ovs.vsctl('del-br', SWITCH)
+  await ovs.vsctl('add-br', SWITCH)
+  const foreign = { ...typed, message: /not ours/ }
+  await t.rejects(OvsDriver.open({ ...common, socket: ovs.socket }), foreign, 'a bridge of that name')
+  t.notMatch(await ovs.vsctl('show'), /vxlan/)
+  await ovs.vsctl('del-br', SWITCH)
+  await ovs.kill('ovs-vswitchd')
+  await t.rejects(OvsDriver.open({ ...common, socket: ovs.socket }), typed, 'no ovs-vswitchd')
+}
+
+/** A port has the number that was asked for if nobody has it; which one it has is told. */
+export async function portNumbers(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 1, places: {} })
+  const numberOf = (name: string): number => {
+    const { containerId, ifname } = s.endpoint(name)
+    return s.driver(1).portNumber(vethName(containerId, ifname))
+  }
+  await s.add('r1', red, 1, '10.1.0.2', { portNumber: 4_242 })
+  t.equal(numberOf('r1'), 4_242)
+  await s.add('r2', red, 1, '10.1.0.3', { portNumber: 4_242 })
+  t.not(numberOf('r2'), 4_242, 'taken already')
+  await s.add('r3', red, 1, '10.1.0.4', { portNumber: 70_000 })
+  t.ok(numberOf('r3') > 1, 'no number of OpenFlow')
+  t.match(await s.ovs(1).vsctl('--columns=ofport', 'find', 'interface', 'ofport=4242'), /4242/)
+  await s.restart(1)
+  await s.pass(1)
+  t.equal(numberOf('r1'), 4_242, 'also for the next agent')
+  for (const [a, b] of [
+    ['r1', 'r2'],
+    ['r3', 'r1']
+  ] as const) {
+    t.equal(await ping(s, a, b, { count: 3 }), 3)
+  }
+}
+
+/** docs/openvswitch.md says what ovs-vsctl and ovs-ofctl show, entry by entry. */
+export async function documented(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
+  const page = readFileSync(join(import.meta.dirname, '../../../docs/openvswitch.md'), 'utf8')
+  const flows = [...page.matchAll(/```flows\n([^`]*)```/g)].map(([, block = '']) => block).join('')
+  const [, rows = ''] = /```interfaces\n([^`]*)```/.exec(page) ?? []
+  const shown = (await s.ovs(1).ofctl(SWITCH, 'dump-flows')).split('\n').map(line => line.trim())
+  t.same(lines(shown.join('\n')), lines(flows), 'every flow of the page, and no other')
+  const columns = '--columns=name,type,ofport,options,external_ids'
+  const names = await s.ovs(1).vsctl('list-ports', SWITCH)
+  const listed = await s.ovs(1).vsctl('--format=list', columns, 'list', 'interface', ...lines(names))
+  t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(rows), 'every port of the page, and no other')
+}
+
+/** The flows of many endpoints: how long they take, against ovs-ofctl alone. */
+export async function manyFlows(t: Test, plane: Plane): Promise<void> {
+  const s = await Stage.open(t, plane, { hosts: 1, places: { r1: [red, 1, '10.1.0.2'] } })
+  s.members = [1, 2]
+  const [r1] = s.endpoints
+  if (r1 === undefined) throw new Error('no endpoint')
+  const base = parseIpv4('10.1.1.0')
+  const remote = Array.from({ length: MANY }, (_, i) => {
+    const address = [24, 16, 8, 0].map(shift => ((base + i) >>> shift) & 0xff).join('.')
+    return makeEndpoint(red, { container: `m${i}`, host: 2, address })
+  })
+  s.endpoints = [r1, ...remote]
+  const since = monotonicMs()
+  await s.pass(1)
+  const all = monotonicMs() - since
+  const again = monotonicMs()
+  t.same(await s.pass(1), [], 'nothing is left to do')
+  const idle = monotonicMs() - again
+  const dump = await run('ovs-ofctl', ['-O', 'OpenFlow14', 'dump-flows', s.ovs(1).target(SWITCH)], {
+    maxBytes: 64 * 1024 * 1024
+  })
+  t.ok(dump.stdout.split('\n').length > 2 * MANY, 'two flows an endpoint')
+  const want = desired({ ...s.input(1), endpoints: byNetwork(s.endpoints), hosts: [makeHost(1), makeHost(2)] })
+  const network = want.networks.get(red.vni)
+  if (network === undefined) throw new Error('no network')
+  const set = new Map([...hostFlows({ vteps: want.vteps, port: PORT }), ...networkFlows(network, new Map())])
+  const bundle = bundleOf([{ owner: red.vni, set, remove: [] }])
+  const alone = monotonicMs()
+  const input = bundle.replaceAll(/^add /gm, '')
+  const args = ['-O', 'OpenFlow14', '--bundle', 'replace-flows', s.ovs(1).target(SWITCH), '-']
+  const { exitCode, stderr } = await run('ovs-ofctl', args, { input, timeoutMs: 60_000 })
+  t.equal(exitCode, 0, stderr)
+  const replace = monotonicMs() - alone
+  const figures = [`pass ${Math.round(all)} ms`, `idle pass ${Math.round(idle)} ms`]
+  t.comment(`${MANY} endpoints, ${set.size} flows, bundle ${bundle.length} bytes: ${figures.join(', ')}`)
+  t.comment(`ovs-ofctl replace-flows alone, the same flows there already: ${Math.round(replace)} ms`)
+}
+
+export const SWITCH_SCENARIOS = {
+  foreignObjects,
+  switchDrift,
+  daemonReturns,
+  refusals,
+  portNumbers,
+  documented,
+  manyFlows
+} as const
+
+async function addFlow(ovs: OpenVSwitch, bridge: string, flow: string): Promise<void> {
+  await ovs.ofctl(bridge, 'add-flow', flow)
+}
+
+/** All that is not ours, as Open vSwitch's own tools tell it. */
+async function others(ovs: OpenVSwitch): Promise<string> {
+  const bridge = (await ovs.vsctl('list-ports', SWITCH)).split('\n').filter(name => !/^v[egx]/.test(name))
+  const flows = await ovs.ofctl(SWITCH, 'dump-flows', 'cookie=0x1/-1')
+  const theirs = await ovs.ofctl('br-theirs', 'dump-flows')
+  const columns = '--columns=_uuid,name,ofport,ofport_request,external_ids,options'
+  const rows = await ovs.vsctl(columns, 'list', 'interface', 'theirs', 'guest', 'br-theirs')
+  return [bridge.join(' '), flows, theirs, rows, await ovs.vsctl('list-ports', 'br-theirs')].join('\n')
+}
+
+function lines(text: string): readonly string[] {
+  return text
+    .split('\n')
+    .map(line => line.trim())
+    .filter(line => line !== '')
+    .sort()
+}

@@ -1,0 +1,228 @@
+// A stage for scenarios that must hold for every driver: hosts on one underlay, each with a driver, tenants red and blue
+// with the same subnet, and containers. The planes differ, the scenarios do not.
+
+import type { Test } from 'tap'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { MemberStatus } from '#model/member.ts'
+import type { Network } from '#model/network.ts'
+import type { PeerId, Vni } from '#model/ids.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { attachRequest, detachRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
+import { desiredFilter } from '#overlay/filter/desired-filter.ts'
+import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { OvsDriver } from '#overlay/ovs/driver.ts'
+import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/desired.ts'
+import { desiredGateways } from '#overlay/plan/gateway.ts'
+import { describe } from '#overlay/plan/op.ts'
+import { parseTransitRange } from '#model/ipv4.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
+import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
+import { removeRouters } from './routers.ts'
+
+/** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
+export type Plane = 'linux' | 'ovs-netdev' | 'ovs-system'
+
+export const PORT = 4789
+const MTU = 1450
+
+export const red = makeNetwork('red', 0xabc)
+export const blue = makeNetwork('blue', 0xdef)
+
+/** By container: its network, its host (from 1 on) and its address. */
+export type Places = Readonly<Record<string, readonly [Network, number, string]>>
+
+export class Stage {
+  readonly plane: Plane
+  readonly lab: Lab
+  readonly containers = new Map<string, LabContainer>()
+  readonly switches: OpenVSwitch[] = []
+  readonly #drivers: OverlayDriver[] = []
+  endpoints: Endpoint[] = []
+  statuses: ReadonlyMap<PeerId, MemberStatus> | null = null
+  /** The hosts of the replicated state: all, unless a scenario takes one out. */
+  members: number[]
+  networks: Network[] = [red, blue]
+
+  private constructor(plane: Plane, lab: Lab) {
+    this.plane = plane
+    this.lab = lab
+    this.members = lab.hosts.map((_, i) => i + 1)
+  }
+
+  /** Hosts with their drivers, all containers attached, all settled. */
+  static async open(t: Test, plane: Plane, p: { hosts: number; places: Places; members?: number[] }): Promise<Stage> {
+    const lab = await Lab.open({ hosts: p.hosts })
+    const stage = new Stage(plane, lab)
+    if (p.members !== undefined) stage.members = p.members
+    t.teardown(() => stage.#close())
+    for (const host of lab.hosts) {
+      if (plane !== 'linux') {
+        const ovs = await OpenVSwitch.start(host.name)
+        stage.switches.push(ovs)
+        if (plane === 'ovs-netdev') await ovs.takeUnderlay('eth0', `${formatIpv4(host.vtep)}/24`)
+      }
+      stage.#drivers.push(await stage.open(stage.#drivers.length + 1))
+    }
+    for (const host of stage.members) await stage.pass(host)
+    for (const [name, [network, host, address]] of Object.entries(p.places))
+      await stage.add(name, network, host, address)
+    for (const host of stage.members) await stage.pass(host)
+    return stage
+  }
+
+  /** A driver for a host, as an agent that starts there opens one. */
+  async open(host: number): Promise<OverlayDriver> {
+    const { vtep: bind, netns: hostNetns } = this.lab.host(host - 1)
+    const driver =
+      this.plane === 'linux'
+        ? LinuxDriver.open({ bind, hostNetns })
+        : await OvsDriver.open({
+            bind,
+            hostNetns,
+            port: PORT,
+            socket: this.ovs(host).socket,
+            datapath: this.plane === 'ovs-netdev' ? 'netdev' : 'system'
+          })
+    await driver.setGuard(PORT)
+    return driver
+  }
+
+  /** The device that has the tunnel address. */
+  get underlay(): string {
+    return this.plane === 'ovs-netdev' ? UNDERLAY_BRIDGE : 'eth0'
+  }
+
+  driver(host: number): OverlayDriver {
+    return found(this.#drivers[host - 1], `host ${host}`)
+  }
+
+  ovs(host: number): OpenVSwitch {
+    return found(this.switches[host - 1], `Open vSwitch of host ${host}`)
+  }
+
+  container(name: string): LabContainer {
+    return found(this.containers.get(name), name)
+  }
+
+  endpoint(container: string): Endpoint {
+    return found(
+      this.endpoints.find(endpoint => endpoint.containerId === container),
+      container
+    )
+  }
+
+  address(container: string): string {
+    return formatIpv4(this.endpoint(container).address)
+  }
+
+  /** The agent of a host ends without a word, and another one starts. */
+  async restart(host: number): Promise<void> {
+    await this.driver(host).close()
+    this.#drivers[host - 1] = await this.open(host)
+  }
+
+  async add(
+    name: string,
+    network: Network,
+    host: number,
+    address: string,
+    change: Partial<Endpoint> & { portNumber?: number } = {}
+  ): Promise<AttachResult> {
+    const { portNumber, ...facts } = change
+    if (!this.containers.has(name)) this.containers.set(name, await this.lab.container(name))
+    const endpoint = { ...makeEndpoint(network, { container: name, host, address }), ...facts }
+    this.endpoints.push(endpoint)
+    await this.pass(host, network.vni)
+    const { netns } = this.container(name)
+    const request = attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true })
+    const result = await this.driver(host).attach({ ...request, ...(portNumber === undefined ? {} : { portNumber }) })
+    for (const other of this.members) if (other !== host) await this.pass(other, network.vni)
+    return result
+  }
+
+  async remove(name: string): Promise<void> {
+    const endpoint = this.endpoint(name)
+    const host = this.hostOf(endpoint)
+    await this.driver(host).detach(detachRequest(endpoint))
+    this.endpoints = this.endpoints.filter(other => other !== endpoint)
+    for (const other of this.members) await this.pass(other, endpoint.vni)
+  }
+
+  /**
+   * The userspace datapath asks for the MAC of the next hop of the underlay with the first packet of a tunnel, which it
+   * loses. Not ours to repair, and no plane that carries containers.
+   */
+  async warm(from: string, to: string): Promise<void> {
+    if (this.plane !== 'ovs-netdev') return
+    const [a, b] = [this.hostOf(this.endpoint(from)), this.hostOf(this.endpoint(to))]
+    for (const [here, there] of [
+      [a, b],
+      [b, a]
+    ] as const) {
+      if (here === there) continue
+      const vtep = formatIpv4(this.lab.host(there - 1).vtep)
+      await this.lab.ping(this.lab.host(here - 1), vtep, { count: 1 })
+    }
+  }
+
+  hostOf(endpoint: Endpoint): number {
+    return this.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
+  }
+
+  input(host: number): DesiredInput {
+    return {
+      self: peer(host),
+      selfVtep: this.lab.host(host - 1).vtep,
+      networks: this.networks,
+      endpoints: byNetwork(this.endpoints),
+      hosts: this.members.map(index => makeHost(index)),
+      memberStatus: this.statuses,
+      overlayMtu: MTU,
+      vxlanPort: PORT
+    }
+  }
+
+  want(host: number): DesiredHost {
+    return desired(this.input(host))
+  }
+
+  /** What the reconciler does in one pass; gives what there was to do. @throws what failed first */
+  async pass(host: number, scope?: Vni): Promise<readonly string[]> {
+    const driver = this.driver(host)
+    const observed = await driver.observe(scope)
+    const input = this.input(host)
+    const networks = scope === undefined ? this.networks : this.networks.filter(network => network.vni === scope)
+    const want = desired({ ...input, networks })
+    const { ops, conflicts } = driver.plan(want, observed)
+    const filtered =
+      scope === undefined ? await driver.guard(desiredFilter(want), { mayRemove: true }) : ([] as readonly string[])
+    const { failures } = await driver.execute(ops)
+    if (failures[0] !== undefined) throw failures[0].error
+    if (conflicts[0] !== undefined) throw new Error(conflicts[0].reason)
+    const gateways = desiredGateways({
+      ...input,
+      transit: parseTransitRange('240.0.0.0/8'),
+      bind: input.selfVtep,
+      memberAddresses: []
+    })
+    const { done, problems } = await driver.settleGateways(gateways, {
+      mayRemove: true,
+      ...(scope === undefined ? {} : { scope })
+    })
+    if (problems[0] !== undefined) throw new Error(problems[0].message)
+    return [...filtered, ...ops.map(describe), ...done]
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#drivers.map(driver => driver.close()))
+    await removeRouters(this.lab.hosts.map(({ name }) => name))
+    await Promise.all(this.switches.map(ovs => ovs.stop()))
+    await this.lab.close()
+  }
+}
+
+function found<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`no ${what}`)
+  return value
+}
