@@ -26,7 +26,7 @@ const PARTS: readonly Part[] = [
   {
     name: 'fuzz',
     lane: 'computing',
-    run: () => tool('computing', '--expose-gc', 'test/fuzz/main.ts', '--inputs', '1000000')
+    run: () => tool('computing', '--expose-gc', '--max-semi-space-size=4', 'test/fuzz/main.ts', '--inputs', '1000000')
   },
   { name: 'namespace', lane: 'hosts', run: namespace },
   {
