@@ -44,8 +44,8 @@ export function commandHelp(): { readonly path: string; readonly help: string }[
   const io = { env: {}, out: (text: string) => (help += text), err: () => undefined }
   const client = (): ApiClient => new ApiClient('')
   const backup = (): Promise<never> => Promise.reject(new Error('nothing is carried out'))
-  const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup }
-  const context = { io, client, ...shape, show: () => Promise.resolve() }
+  const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup, doctor: backup }
+  const context = { io, client, ...shape, show: () => Promise.resolve(undefined as never) }
   const tree = commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
   const walk = (command: Command, path: string): { path: string; help: string }[] => {
     help = ''

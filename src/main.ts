@@ -20,6 +20,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
     color: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb'
   },
   version: VERSION,
+  doctor: () => import('#agent/doctor/doctor.ts'),
   backup: () => import('#agent/backup.ts'),
   runAgent: async (...args) => {
     const { runAgent } = await import('#agent/run.ts')

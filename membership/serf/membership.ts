@@ -82,6 +82,11 @@ export class Membership {
     this.#keeping = this.#keep()
   }
 
+  /** What Serf says of itself, for doctor. @throws ERR_SERF */
+  async stats(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
+    return this.#connected().stats()
+  }
+
   /** Ends Serf without a leave: for the others this host fails, and its containers stay reachable. */
   async stop(): Promise<void> {
     await this.#endKeeping()

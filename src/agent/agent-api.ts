@@ -11,6 +11,7 @@ import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type {
+  DoctorView,
   EndpointView,
   HostView,
   KvEntryView,
@@ -27,6 +28,7 @@ import { vethName } from '#overlay/plan/names.ts'
 import type { Agent } from './agent.ts'
 import { Collector } from './collector.ts'
 import type { Reading } from './counters.ts'
+import { examine } from './doctor/doctor.ts'
 import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
 import { isReady } from './figures.ts'
 import { kvPage, kvValue, type KvPageRange } from './kv.ts'
@@ -44,6 +46,7 @@ export class AgentApi implements AgentPort {
   /** Attach and detach of one container interface never overlap. */
   readonly #byContainer = new KeyedSerial()
   readonly collector: Collector
+  #doctor: Promise<DoctorView> | null = null
 
   constructor(agent: Agent) {
     this.#agent = agent
@@ -86,6 +89,14 @@ export class AgentApi implements AgentPort {
       differsAt: this.#agent.digests.differsAt,
       overlay: { driver: config.overlay.driver, ...overlay }
     })
+  }
+
+  /** Who asks while one is under way shares it. */
+  async doctor(): Promise<DoctorView> {
+    this.#doctor ??= examine(this.#agent).finally(() => {
+      this.#doctor = null
+    })
+    return this.#doctor
   }
 
   members(): Promise<readonly MemberView[]> {

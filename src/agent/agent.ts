@@ -18,6 +18,7 @@ import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import { ENCAPSULATION_BYTES } from '#overlay/linux/underlay.ts'
 import type { DesiredInput } from '#overlay/plan/desired.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway.ts'
@@ -37,6 +38,7 @@ import { AgentApi } from './agent-api.ts'
 import { CounterWindow } from './counters.ts'
 import type { Collector } from './collector.ts'
 import { DigestCheck } from './digest-check.ts'
+import { serveDoctor } from './doctor/gather-mesh.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
 import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
@@ -82,6 +84,8 @@ export class Agent {
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
   #overlayMtu: number
+  /** What the underlay's device takes, bytes. */
+  #underlayMtu: number
   #metricsServer: { close(): Promise<void> } | null = null
   #api: { close(): Promise<void> } | null = null
   #zmq: ZmqServer | null = null
@@ -102,6 +106,7 @@ export class Agent {
     seed: Seed | null
     driver: OverlayDriver
     overlayMtu: number
+    underlayMtu: number
     mesh: Mesh
     bootId: string
     lock: Lock
@@ -114,6 +119,7 @@ export class Agent {
     this.self = p.identity.peerId
     this.driver = p.driver
     this.#overlayMtu = p.overlayMtu
+    this.#underlayMtu = p.underlayMtu
     this.#mesh = p.mesh
     this.#lock = p.lock
     p.known.isKnown = peer => this.#isKnown(peer)
@@ -275,6 +281,7 @@ export class Agent {
         seed,
         driver,
         overlayMtu,
+        underlayMtu: underlay + ENCAPSULATION_BYTES,
         mesh,
         bootId,
         lock,
@@ -373,6 +380,10 @@ export class Agent {
     return this.#overlayMtu
   }
 
+  get underlayMtu(): number {
+    return this.#underlayMtu
+  }
+
   get members(): readonly Member[] {
     return this.#members()
   }
@@ -381,6 +392,7 @@ export class Agent {
     // First: whoever probes hears that this host is there and not ready yet.
     this.#metricsServer = await openMetricsDoor(this, this.config.http.listen)
     this.digests.start()
+    serveDoctor(this)
     await this.localEndpoints.load()
     await this.replicator.start()
     // The data plane comes first: from the copy on disk, before anybody was heard.
@@ -484,6 +496,7 @@ export class Agent {
   async #readOverlayMtu(): Promise<void> {
     const { mtu } = this.config.overlay
     const underlay = await this.driver.overlayMtu()
+    this.#underlayMtu = underlay + ENCAPSULATION_BYTES
     const now = mtu === 'auto' ? underlay : mtu
     if (now !== this.#overlayMtu) this.logger.info({ mtu: now, before: this.#overlayMtu }, 'the overlay MTU changes')
     this.#overlayMtu = now

@@ -81,6 +81,7 @@ export class Reconciler {
   /** The full pass that is asked for is not to wait for the rest after the last one. */
   #urgent = false
   #fullPasses = 0
+  #fullPassedMs: number | null = null
   #fullDueMs = 0
   #restUntilMs = 0
   #lastPassMs = monotonicMs()
@@ -100,6 +101,11 @@ export class Reconciler {
   /** How long no pass has come to an end, well or not; far more than the time between two full ones is a loop that hangs. */
   get silentMs(): number {
     return monotonicMs() - this.#lastPassMs
+  }
+
+  /** Since the last full pass came well to its end; null: none has yet. */
+  get fullPassAgeMs(): number | null {
+    return this.#fullPassedMs === null ? null : monotonicMs() - this.#fullPassedMs
   }
 
   /** Asks for a pass soon, over these networks or over everything; many calls make one. */
@@ -206,6 +212,7 @@ export class Reconciler {
       this.#settled.clear()
       for (const [vni, network] of pass.want.networks) if (!problems.has(vni)) this.#settled.set(vni, network)
       this.#fullPasses += 1
+      this.#fullPassedMs = monotonicMs()
     } catch (thrown) {
       this.#failed('host', thrown)
     }

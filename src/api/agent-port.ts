@@ -7,6 +7,7 @@ import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, Vni } f
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type {
+  DoctorView,
   EndpointView,
   HostView,
   KvEntryView,
@@ -59,6 +60,8 @@ export type NamespaceMapRequest = {
 /** Every method rejects with a VxmeshError. Changes resolve after commit, and after the kernel where it is this host's. */
 export type AgentPort = {
   status(): Promise<StatusView>
+  /** Looks at this host and its ways to the others, within 10 s. Changes nothing. */
+  doctor(): Promise<DoctorView>
   members(): Promise<readonly MemberView[]>
   /** Joins Serf's mesh through the given `address` or `address:port`; resolves to how many answered. */
   join(addresses: readonly string[]): Promise<{ readonly joined: number }>

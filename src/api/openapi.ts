@@ -37,6 +37,7 @@ const ofInterface = { ifname: ifname.optional() }
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/openapi.json': { does: 'This document', answer: 'Document' },
   'GET /v1/status': { does: 'How this host is', answer: 'Status' },
+  'GET /v1/doctor': { does: 'What is wrong with this host and its ways to others, and what to do', answer: 'Doctor' },
   'GET /v1/members': { does: 'The hosts that Serf knows', answer: ['Member'] },
   'POST /v1/join': { does: 'Joins this host’s mesh with that of other hosts', answer: 'Joined', body: joinBody },
   'POST /v1/leave': { does: 'Leaves the mesh and ends the agent', answer: 'Nothing' },

@@ -95,6 +95,7 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   type Named = { Params: { name: string } }
   const name = (request: { params: Named['Params'] }): HostName => parseHostName(request.params.name)
   server.get('/v1/status', () => agent.status())
+  server.get('/v1/doctor', () => agent.doctor())
   server.get('/v1/members', () => agent.members())
   server.post('/v1/join', request => agent.join(check(joinBody, request.body).addresses))
   server.post('/v1/leave', async () => {

@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import type {
+  DoctorView,
   EndpointView,
   HostView,
   KvEntryView,
@@ -132,6 +133,19 @@ const reloaded = z.strictObject({
   restart: z.array(z.string()).describe('Keys that differ and need a restart')
 }) satisfies z.ZodType<ReloadView>
 
+const doctor = z.strictObject({
+  host: z.string(),
+  failed: count.describe('How many checks have failed'),
+  findings: z.array(
+    z.strictObject({
+      id: z.string().describe('Stable'),
+      level: z.enum(['ok', 'warning', 'failed']),
+      found: z.string(),
+      todo: z.string().describe('What to do; empty for nothing')
+    })
+  )
+}) satisfies z.ZodType<DoctorView>
+
 const error = z.strictObject({
   error: z.strictObject({
     code: z.string().describe('Stable: docs/errors.md explains each'),
@@ -154,6 +168,7 @@ export const VIEWS = {
   Image: z.string().meta({ format: 'binary' }).describe('The bytes of a file for `vxmesh snapshot restore`'),
   Joined: z.strictObject({ joined: count }),
   Reloaded: reloaded,
+  Doctor: doctor,
   Nothing: z.strictObject({}),
   Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),
   Document: z.looseObject({ openapi: z.string() }),

@@ -8,6 +8,7 @@ import { completionCommands } from './completion-commands.ts'
 import { configCommands } from './config-commands.ts'
 import { clusterCommands } from './cluster-commands.ts'
 import { cniCommands } from './cni-commands.ts'
+import { doctorCommand, type DoctorTools } from './doctor-command.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
 import { kvCommands } from './kv-commands.ts'
@@ -32,13 +33,13 @@ const DEFAULT_COLUMNS = 80
 
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 
-/** Asks the agent and shows the answer; `human` makes the table of what the route is known to answer with. */
+/** Asks the agent, shows the answer and gives it; `human` makes the table of what the route is known to answer with. */
 // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the one place that trusts the agent
 export type Show = <Answer>(
   command: Command,
   ask: (client: ApiClient) => Promise<unknown>,
   human: (answer: Answer, width?: number) => string
-) => Promise<void>
+) => Promise<Answer>
 
 /** What a command needs to do its work. */
 export type CommandContext = {
@@ -50,6 +51,7 @@ export type CommandContext = {
   /** Where that agent listens. */
   readonly socketOf: (command: Command) => string
   readonly backup: () => Promise<BackupTools>
+  readonly doctor: () => Promise<DoctorTools>
 }
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
@@ -60,6 +62,7 @@ export async function runCli(
     readonly version: string
     readonly runAgent: RunAgent
     readonly backup: () => Promise<BackupTools>
+    readonly doctor: () => Promise<DoctorTools>
   }
 ): Promise<ExitCode> {
   const { io } = p
@@ -70,16 +73,18 @@ export async function runCli(
     client,
     formatOf,
     backup: p.backup,
+    doctor: p.doctor,
     socketOf: command => socketOf(command, io),
     show: async (command, ask, human) => {
       const output = formatOf(command)
       const answer = await ask(client(command))
       if (output !== 'table') {
         io.out(render(output, answer))
-        return
+        return answer as never
       }
       const text = human(answer as never, io.columns)
       io.out(io.color === true ? highlighted(text) : text)
+      return answer as never
     }
   }
   const program = commandTree({
@@ -126,6 +131,7 @@ export function commandTree(p: {
   cniCommands(program, context)
   eventsCommand(program, context)
   configCommands(program, context)
+  doctorCommand(program, { ...context, exit: p.exit })
   reportCommand(program, { ...context, version })
   completionCommands(program, context)
   inheritSettings(program, io)

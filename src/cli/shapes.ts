@@ -3,6 +3,7 @@
 import type { Shaping } from '#model/endpoint.ts'
 import { formatRate } from '#model/quantity.ts'
 import type {
+  DoctorView,
   EndpointView,
   HostView,
   KvEntryView,
@@ -14,7 +15,7 @@ import type {
   SnapshotView,
   StatusView
 } from '#model/views.ts'
-import { facts, table } from './output.ts'
+import { facts, printable, table } from './output.ts'
 
 export function membersTable(rows: readonly MemberView[], width?: number): string {
   return table(
@@ -163,6 +164,34 @@ export function reloadFacts({ changed, restart }: ReloadView): string {
   const rows = Object.entries({ changed, restart }).filter(([, keys]) => keys.length > 0)
   if (rows.length === 0) return 'nothing has changed\n'
   return facts(rows.map(([name, keys]) => [name, keys.join(', ')]))
+}
+
+const MARKS = { failed: '!', warning: '?', ok: ' ' } as const
+
+/** A line a finding, and under it what to do. */
+export function doctorText({ host, failed, findings }: DoctorView, width = Infinity): string {
+  const many = (level: string): number => findings.filter(finding => finding.level === level).length
+  const indent = 4 + Math.max(...findings.map(({ id }) => id.length), 0)
+  const lines = findings.flatMap(({ id, level, found, todo }) => {
+    const texts = [found, todo].filter(text => text !== '').flatMap(text => wrapped(printable(text), width - indent))
+    return texts.map(
+      (text, at) => `${at === 0 ? `${MARKS[level]} ${printable(id)}`.padEnd(indent) : ' '.repeat(indent)}${text}`
+    )
+  })
+  const warnings = many('warning')
+  const head = `${printable(host)}: ${failed} failed, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}, ${many('ok')} ok`
+  return [head, ...lines].map(line => `${line}\n`).join('')
+}
+
+/** Broken between words; a longer word stays whole. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = []
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1)
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(word)
+  }
+  return lines
 }
 
 /** What is wrong comes first. */

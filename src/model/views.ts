@@ -150,6 +150,24 @@ export type StatusView = {
   }
 }
 
+/** One thing that `doctor` has looked at. */
+export type FindingView = {
+  /** Stable: `disk.space`. */
+  readonly id: string
+  readonly level: 'ok' | 'warning' | 'failed'
+  readonly found: string
+  /** Empty when there is nothing to do. */
+  readonly todo: string
+}
+
+export type DoctorView = {
+  /** The host's name. */
+  readonly host: string
+  readonly failed: number
+  /** What is wrong comes first. */
+  readonly findings: readonly FindingView[]
+}
+
 /** What a reload has done, by keys of the configuration. */
 export type ReloadView = {
   readonly changed: readonly string[]

@@ -14,6 +14,7 @@ import type { AgentEvent } from '#model/event.ts'
 import type { ClusterId, Term, ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type {
+  DoctorView,
   EndpointView,
   HostView,
   KvEntryView,
@@ -58,6 +59,12 @@ export class StateAgent implements AgentPort {
       endpoints: this.caller.state.endpointCount,
       overlay: { driver: 'linux', drift: 0, degraded: [], repaired: {} }
     }))
+  }
+
+  doctor(): Promise<DoctorView> {
+    const clock = { id: 'clock', level: 'warning' as const, found: 'h2 ahead by 3.0 s', todo: 'run a time service' }
+    const quorum = { id: 'quorum', level: 'ok' as const, found: 'leader h1', todo: '' }
+    return this.#answer('doctor', () => ({ host: 'h1', failed: 0, findings: [clock, quorum] }))
   }
 
   members(): Promise<readonly MemberView[]> {

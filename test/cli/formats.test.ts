@@ -39,6 +39,11 @@ const SETTINGS = Object.keys(configShape.shape)
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
   ['status', STATUS, /^host {7}h1 \(/],
+  [
+    'doctor',
+    ['host', 'failed', 'findings'],
+    /^h1: 0 failed, 1 warning, 1 ok\n\? clock +h2 ahead by 3.0 s\n {10}run a time/
+  ],
   ['members', MEMBER, /^NAME +ADDRESS +STATUS +ROLE +VTEP +PEER ID\n/],
   ['raft add h2', PEER, /^NAME +ADDRESS/],
   ['raft remove h2', PEER, /^NAME +ADDRESS/],

@@ -26,6 +26,7 @@ export async function vx(
   const code = await runCli(argv, {
     io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text), ...p.io },
     version: '9.9.9',
+    doctor: () => import('#agent/doctor/doctor.ts'),
     backup: () => import('#agent/backup.ts'),
     runAgent: p.runAgent ?? (() => Promise.reject(new Error('no agent is to be started')))
   })

@@ -1,0 +1,122 @@
+// Facts of the machine, for judge-machine.ts: read, tried in scratch places, and left as they were.
+
+import { constants } from 'node:fs'
+import { access, open, stat, statfs, unlink } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
+import { dirname, join } from 'node:path'
+import type { Config } from '#config/schema.ts'
+import { asVxmeshError } from '#model/errors.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import type { OverlayDriver } from '#overlay/driver.ts'
+import { ENCAPSULATION_BYTES } from '#overlay/linux/underlay.ts'
+import { routerDevice } from '#overlay/plan/gateway.ts'
+import { nameRole } from '#overlay/plan/names.ts'
+import { monotonicMs } from '#platform/clock.ts'
+import { readSysctls } from '#platform/netns.ts'
+import { run } from '#platform/process.ts'
+import type { DiskFacts, Guarded, MachineFacts } from './facts.ts'
+
+const SYNCS = 3
+const SYNC_BYTES = 4_096
+/** statfs(2) */
+const VOLATILE = new Set([0x01021994, 0x858458f6])
+
+/** @param driver the agent's, one of its own, or why there is none */
+export async function gatherMachine(config: Config, driver: OverlayDriver | string): Promise<MachineFacts> {
+  const device = deviceOf(formatIpv4(config.overlay.vtep))
+  const has = async <T>(ask: (driver: OverlayDriver) => Promise<T>): Promise<T | string> =>
+    typeof driver === 'string' ? driver : ask(driver).catch((err: unknown) => asVxmeshError(err).message)
+  const [features, shaping, mtu, disk, guarded, serfVersion] = await Promise.all([
+    has(found => found.features()),
+    has(found => found.shapingSupport()),
+    has(found => found.overlayMtu()),
+    diskFacts(config.dataDir).catch((err: unknown) => asVxmeshError(err).message),
+    guardedFiles(config),
+    versionOf(config.serf.binary)
+  ])
+  return {
+    features,
+    shaping: typeof shaping === 'string' ? null : shaping,
+    underlay: typeof mtu === 'string' ? mtu : { device: device ?? 'unknown', mtu: mtu + ENCAPSULATION_BYTES },
+    sysctls: sysctlsOf(device),
+    uplinks: uplinks().length,
+    disk,
+    guarded,
+    serfVersion
+  }
+}
+
+function sysctlsOf(device: string | null): Readonly<Record<string, number | null>> {
+  const keys = [
+    'net/ipv4/ip_forward',
+    'net/bridge/bridge-nf-call-iptables',
+    'net/netfilter/nf_conntrack_count',
+    'net/netfilter/nf_conntrack_max',
+    'net/ipv4/conf/all/rp_filter',
+    ...(device === null ? [] : [`net/ipv4/conf/${device}/rp_filter`])
+  ]
+  const values = readSysctls(null, keys)
+  return Object.fromEntries(keys.map((key, i) => [key, values[i] == null ? null : Number(values[i])]))
+}
+
+/** Devices with an address that are neither loopback nor ours. */
+function uplinks(): readonly string[] {
+  return Object.entries(networkInterfaces())
+    .filter(([, addresses]) => addresses?.some(({ family, internal }) => family === 'IPv4' && !internal) === true)
+    .map(([name]) => name)
+    .filter(name => nameRole(name) === null && routerDevice(name) === null)
+}
+
+function deviceOf(address: string): string | null {
+  const holders = Object.entries(networkInterfaces())
+  return holders.find(([, addresses]) => addresses?.some(own => own.address === address) === true)?.[0] ?? null
+}
+
+async function diskFacts(path: string): Promise<DiskFacts> {
+  const { bavail, blocks, bsize, type } = await statfs(path)
+  const syncMs = await slowestSync(join(path, 'doctor.probe')).catch((err: unknown) => asVxmeshError(err).message)
+  return { path, freeBytes: bavail * bsize, totalBytes: blocks * bsize, volatile: VOLATILE.has(type), syncMs }
+}
+
+/** Of a file beside the log, which is gone afterwards. */
+async function slowestSync(path: string): Promise<number> {
+  await access(dirname(path), constants.W_OK)
+  const file = await open(path, 'w', 0o600)
+  try {
+    let slowest = 0
+    for (let n = 0; n < SYNCS; n++) {
+      const since = monotonicMs()
+      await file.write(Buffer.alloc(SYNC_BYTES))
+      await file.datasync()
+      slowest = Math.max(slowest, monotonicMs() - since)
+    }
+    return slowest
+  } finally {
+    await file.close()
+    await unlink(path)
+  }
+}
+
+function guardedFiles(config: Config): Promise<readonly Guarded[]> {
+  const { clusterKeyFile, dataDir, insecure, socket, zmq } = config
+  const paths = [
+    ...(insecure ? [] : [clusterKeyFile]),
+    ...(zmq.secretKeyFile === undefined ? [] : [zmq.secretKeyFile]),
+    ...[socket, dataDir, join(dataDir, 'identity.key'), join(dataDir, 'serf/serf.json')]
+  ]
+  return Promise.all(
+    paths.map(async path => {
+      const found = await stat(path).catch(() => null)
+      return { path, mode: found === null ? null : found.mode & 0o777, owner: found?.uid ?? 0 }
+    })
+  )
+}
+
+async function versionOf(binary: string): Promise<string | null> {
+  try {
+    const { stdout, exitCode } = await run(binary, ['version'], { timeoutMs: 2_000 })
+    return exitCode === 0 ? (stdout.split('\n')[0] ?? '') : null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,93 @@
+// What a look at another host costs: a connection a port, a few pings, a handful of packets into the tunnel. Each probe is
+// bounded in time and leaves nothing behind.
+
+import { createSocket } from 'node:dgram'
+import { connect } from 'node:net'
+import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import type { Vni } from '#model/ids.ts'
+import { asVxmeshError } from '#model/errors.ts'
+import { sleep } from '#platform/clock.ts'
+import { run } from '#platform/process.ts'
+import type { PathFacts, PortFacts } from './facts.ts'
+
+const CONNECT_MS = 1_000
+/** IPv4 and ICMP headers. */
+const PING_HEADER_BYTES = 28
+/** What any IPv4 path carries (RFC 791 section 3.1 has every host take 576). */
+const SMALL_BYTES = 576
+/** Sizes tried at once between one that passes and one that does not. */
+const SIZES = 6
+const PROBE_PACKETS = 20
+const ARRIVE_MS = 100
+
+/** Does a TCP connection open? It is closed at once. */
+export function probePort(what: string, from: Ipv4, to: { address: Ipv4; port: number }): Promise<PortFacts> {
+  const address = `${formatIpv4(to.address)}:${to.port}`
+  return new Promise(resolve => {
+    const done = (trouble: string | null): void => {
+      socket.destroy()
+      resolve({ what, address, trouble })
+    }
+    const socket = connect({ host: formatIpv4(to.address), port: to.port, localAddress: formatIpv4(from) })
+    socket.setTimeout(CONNECT_MS, () => done('no answer'))
+    socket.once('connect', () => done(null))
+    socket.once('error', (err: NodeJS.ErrnoException) => done(err.code ?? err.message))
+  })
+}
+
+/** The largest IP packet up to `wanted` bytes that reaches the other tunnel address in one piece. Takes 3 s at most. */
+export async function probePath(from: Ipv4, to: Ipv4, wanted: number): Promise<PathFacts> {
+  try {
+    const [whole, small] = await Promise.all([pings(from, to, wanted), pings(from, to, SMALL_BYTES)])
+    if (whole) return { wanted, passes: wanted }
+    if (!small) return { wanted, passes: 0 }
+    let [passes, fails] = [SMALL_BYTES, wanted]
+    while (fails - passes > 1) {
+      const step = (fails - passes) / (SIZES + 1)
+      const sizes = Array.from({ length: SIZES }, (_, i) => Math.round(passes + step * (i + 1)))
+      const between = [...new Set(sizes)].filter(size => size > passes && size < fails)
+      const passed = await Promise.all(between.map(size => pings(from, to, size)))
+      passes = Math.max(passes, ...between.filter((_, i) => passed[i] === true))
+      fails = Math.min(fails, ...between.filter((size, i) => passed[i] !== true && size > passes))
+    }
+    return { wanted, passes }
+  } catch (thrown) {
+    if (/ENOENT/.test(asVxmeshError(thrown).message)) return { wanted, passes: null }
+    return { wanted, passes: 0 }
+  }
+}
+
+/** @throws when there is no such program */
+async function pings(from: Ipv4, to: Ipv4, bytes: number): Promise<boolean> {
+  const size = `${bytes - PING_HEADER_BYTES}`
+  const bounds = ['-n', '-q', '-c', '2', '-i', '0.2', '-W', '0.4']
+  const argv = [...bounds, '-M', 'do', '-s', size, '-I', formatIpv4(from), formatIpv4(to)]
+  return (await run('ping', argv, { timeoutMs: 2_000 })).exitCode === 0
+}
+
+/**
+ * Sends packets of a network's tunnel whose inside no bridge takes: its sender is no MAC, so that nothing is learnt nor
+ * forwarded. The device there counts them all the same. Resolves once they can have arrived, to how many were sent.
+ */
+export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: Vni }): Promise<number> {
+  const packet = Buffer.alloc(8 + 60)
+  packet[0] = 0x08
+  packet.writeUInt32BE(p.vni * 256, 4)
+  // To the bridge group, of no sender, of a type for experiments (IEEE 802).
+  packet.write('0180c200000f00000000000088b5', 8, 'hex')
+  const socket = createSocket('udp4')
+  socket.on('error', () => undefined)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject)
+      socket.bind({ address: formatIpv4(p.from) }, resolve)
+    })
+    for (let n = 0; n < PROBE_PACKETS; n++) socket.send(packet, p.port, formatIpv4(p.to), () => undefined)
+    await sleep(ARRIVE_MS)
+    return PROBE_PACKETS
+  } catch {
+    return 0
+  } finally {
+    socket.close()
+  }
+}
