@@ -18,6 +18,10 @@ import { Serial } from './serial.ts'
 import { Troubles, type Place } from './troubles.ts'
 
 const FULL_PASS_MS = 30_000
+/** What others change inside a router is told to nobody: so often the routers are looked at, */
+const ROUTERS_MS = 5_000
+/** and after a look that took t, not before 50 t: 2 % of the time at most. */
+const ROUTERS_REST_FACTOR = 50
 /** A full pass costs less than so many passes over one network. */
 const MANY_NETWORKS = 64
 /** After a full pass that took t, the next one waits 4 t: storms of events cost a fifth of the time at most. */
@@ -83,6 +87,7 @@ export class Reconciler {
   #fullPasses = 0
   #fullPassedMs: number | null = null
   #fullDueMs = 0
+  #routersDueMs = Infinity
   #restUntilMs = 0
   #lastPassMs = monotonicMs()
   #running = false
@@ -173,12 +178,14 @@ export class Reconciler {
       const rested = this.#urgent || monotonicMs() >= this.#restUntilMs
       if (this.#full && rested) await this.#kernel.run(() => this.#fullPass())
       else if (vni !== undefined) await this.#kernel.run(() => this.#networkPass(vni))
+      else if (monotonicMs() >= this.#routersDueMs) await this.#kernel.run(() => this.#lookAtRouters())
       else break
     }
     this.#running = false
     if (this.#stopped) return
     const wait =
-      (this.#full ? this.#restUntilMs : Math.min(this.#fullDueMs, this.#troubles.nextDueMs())) - monotonicMs()
+      (this.#full ? this.#restUntilMs : Math.min(this.#fullDueMs, this.#routersDueMs, this.#troubles.nextDueMs())) -
+      monotonicMs()
     this.#timer = setTimeout(() => this.#due(), Math.max(wait, 1))
   }
 
@@ -221,6 +228,17 @@ export class Reconciler {
     this.#lastPassMs = now
     this.#fullDueMs = now + FULL_PASS_MS
     this.#restUntilMs = now + REST_FACTOR * (now - since)
+    this.#routersDueMs = now + ROUTERS_MS
+  }
+
+  /** Puts routers right. What is left is for a full pass to tell, which comes at once if there is anything new. */
+  async #lookAtRouters(): Promise<void> {
+    const since = monotonicMs()
+    const { left } = this.#troubles
+    const problems = await this.#settleGateways({ mayRemove: this.#options.mayRemove() })
+    if (problems.size > 0 && left === 0) this.#full = true
+    const now = monotonicMs()
+    this.#routersDueMs = now + Math.max(ROUTERS_MS, ROUTERS_REST_FACTOR * (now - since))
   }
 
   async #networkPass(vni: Vni): Promise<void> {

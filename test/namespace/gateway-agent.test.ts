@@ -91,6 +91,28 @@ t.test(
     )
     t.pass('a deleted device is repaired')
 
+    for (const [what, ...change] of [
+      ['its address', 'ip', 'addr', 'flush', 'dev', 'outside'],
+      ['its rules', 'nft', 'flush', 'ruleset'],
+      ['its routes', 'ip', 'route', 'flush', 'table', 'main'],
+      ['its next hop', 'ip', 'neigh', 'flush', 'all', 'nud', 'permanent'],
+      ['its device', 'ip', 'link', 'set', 'outside', 'down']
+    ] as const) {
+      const facts = async (): Promise<string> => {
+        const lists = ['address', 'route', 'neigh show nud permanent'].map(list =>
+          must('ip', ['-n', router, '-o', ...list.split(' ')])
+        )
+        return [...(await Promise.all(lists)), await must('ip', ['netns', 'exec', router, 'nft', 'list', 'ruleset'])]
+          .join('\n')
+          .replaceAll(/(packets|bytes) \d+|valid_lft \S+/g, '')
+      }
+      const right = await facts()
+      await must('ip', ['netns', 'exec', router, ...change])
+      t.not(await facts(), right, `${what} is changed in the router`)
+      await waitFor(`${what} is repaired`, async () => (await facts()) === right, { timeoutMs: 10_000 })
+      t.equal((await one.ping(SERVER, { count: 1, waitMs: 500 })).received, 1, `the way out works after ${what}`)
+    }
+
     await h1.attach(three, 'red')
     await h1.detach(one)
     t.equal((await three.ping(SERVER, { count: 1 })).received, 1, 'the network’s other container keeps its way')

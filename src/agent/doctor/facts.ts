@@ -1,7 +1,6 @@
 // What doctor judges: facts alone, gathered by gather-*.ts, judged by judge-*.ts. No secret is among them.
 
 import type { Feature } from '#overlay/driver.ts'
-import type { ShapingSupport } from '#overlay/shaping/queue.ts'
 
 /** A file or directory that others must not get at; mode null: it is not there. */
 export type Guarded = { readonly path: string; readonly mode: number | null; readonly owner: number }
@@ -20,7 +19,6 @@ export type DiskFacts = {
 export type MachineFacts = {
   /** Of the driver, or why it cannot be asked. */
   readonly features: readonly Feature[] | string
-  readonly shaping: ShapingSupport | null
   readonly underlay: { readonly device: string; readonly mtu: number } | string
   /** By key: net/ipv4/ip_forward. */
   readonly sysctls: Readonly<Record<string, number | null>>

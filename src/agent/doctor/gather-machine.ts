@@ -26,9 +26,8 @@ export async function gatherMachine(config: Config, driver: OverlayDriver | stri
   const device = deviceOf(formatIpv4(config.overlay.vtep))
   const has = async <T>(ask: (driver: OverlayDriver) => Promise<T>): Promise<T | string> =>
     typeof driver === 'string' ? driver : ask(driver).catch((err: unknown) => asVxmeshError(err).message)
-  const [features, shaping, mtu, disk, guarded, serfVersion] = await Promise.all([
+  const [features, mtu, disk, guarded, serfVersion] = await Promise.all([
     has(found => found.features()),
-    has(found => found.shapingSupport()),
     has(found => found.overlayMtu()),
     diskFacts(config.dataDir).catch((err: unknown) => asVxmeshError(err).message),
     guardedFiles(config),
@@ -36,7 +35,6 @@ export async function gatherMachine(config: Config, driver: OverlayDriver | stri
   ])
   return {
     features,
-    shaping: typeof shaping === 'string' ? null : shaping,
     underlay: typeof mtu === 'string' ? mtu : { device: device ?? 'unknown', mtu: mtu + ENCAPSULATION_BYTES },
     sysctls: sysctlsOf(device),
     uplinks: uplinks().length,

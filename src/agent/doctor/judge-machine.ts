@@ -16,7 +16,6 @@ const CONNTRACK_FULL = 0.97
 export function judgeMachine(facts: MachineFacts): readonly FindingView[] {
   return [
     ...features(facts),
-    shaping(facts),
     underlay(facts),
     bridgeFilter(facts),
     forwarding(facts),
@@ -39,21 +38,6 @@ function features({ features: found }: MachineFacts): readonly FindingView[] {
       ? failed(id, detail, 'load the kernel module, or install what is named; vxmesh needs it')
       : warning(id, detail, 'works without it, less well: load the kernel module or follow the words')
   })
-}
-
-function shaping({ shaping: support }: MachineFacts): FindingView {
-  if (support === null) return warning('kernel.tc', 'could not be tried', 'run as root')
-  const lacks = [
-    ...(support.rate ? [] : ['rates (tbf, ifb, u32, mirred)']),
-    ...(support.fqCodel ? [] : ['fq_codel']),
-    ...(support.delay ? [] : ['delay (netem)'])
-  ]
-  if (lacks.length === 0) return ok('kernel.tc', 'rates and delay can be enforced')
-  return warning(
-    'kernel.tc',
-    `lacks ${lacks.join(', ')}`,
-    'modprobe sch_tbf ifb cls_u32 act_mirred sch_fq_codel sch_netem'
-  )
 }
 
 function underlay({ underlay: found }: MachineFacts): FindingView {

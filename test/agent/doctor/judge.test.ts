@@ -10,7 +10,6 @@ const GIB = 1024 ** 3
 const disk = { path: '/d', freeBytes: 9 * GIB, totalBytes: 10 * GIB, volatile: false, syncMs: 2 }
 const machine: MachineFacts = {
   features: [{ name: 'vxlan', present: true, required: true, detail: 'works' }],
-  shaping: { rate: true, fqCodel: true, delay: true },
   underlay: { device: 'eth0', mtu: 1500 },
   sysctls: { 'net/ipv4/ip_forward': 0, 'net/netfilter/nf_conntrack_count': 5, 'net/netfilter/nf_conntrack_max': 100 },
   uplinks: 1,
@@ -74,11 +73,6 @@ const BAD: readonly (readonly [what: string, findings: readonly FindingView[], .
     'a kernel without what helps',
     ofMachine({ features: [{ name: 'neigh-suppress', present: false, required: false, detail: 'floods' }] }),
     ...(['kernel.neigh-suppress', 'warning', /floods/] as const)
-  ],
-  [
-    'a kernel without netem',
-    ofMachine({ shaping: { rate: true, fqCodel: true, delay: false } }),
-    ...(['kernel.tc', 'warning', /lacks delay/] as const)
   ],
   ['no device with the address', ofMachine({ underlay: 'no device' }), 'underlay', 'failed', /no device/],
   ['br_netfilter', sysctl('net/bridge/bridge-nf-call-iptables', 1), 'br_netfilter', 'warning', /iptables/],
