@@ -1,51 +1,37 @@
 // The composition root: starts the rooms in order, wires them together, and stops them without touching the kernel.
 
-import { startApi } from '#api/server.ts'
-import { ZmqServer } from '#zmq/server.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import type { ClusterKeys } from '#config/cluster-key.ts'
 import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
-import { readZmqKeys } from '#config/zmq-keys.ts'
 import { Metrics } from '#metrics/metrics.ts'
 import { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
-import { VxmeshError } from '#model/errors.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
-import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
+import { PROTOCOL_VERSION, type Member } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
-import { ENCAPSULATION_BYTES } from '#overlay/linux/underlay.ts'
-import type { DesiredInput } from '#overlay/plan/desired.ts'
-import { parseTransitRange } from '#model/ipv4.ts'
-import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway.ts'
 import { monotonicMs } from '#platform/clock.ts'
-import { ensureDirectory } from '#platform/files.ts'
-import { readBootId } from '#platform/host-facts.ts'
-import { lockDirectory, type Lock } from '#platform/lock.ts'
+import type { Lock } from '#platform/lock.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
-import { loadIdentity } from '#replication/identity.ts'
 import { Mesh } from '#replication/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
-import { readSeed, type Seed } from '#replication/seed.ts'
 import { snapshotFileChunks } from '#replication/snapshot-file.ts'
-import { openStorage, type Storage } from '#replication/storage.ts'
-import { AgentApi } from './agent-api.ts'
 import { CounterWindow } from './counters.ts'
-import type { Collector } from './collector.ts'
 import { DigestCheck } from './digest-check.ts'
 import { serveDoctor } from './doctor/gather-mesh.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
 import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
+import { openParts, type Parts, type ReadConfig, type Settings } from './parts.ts'
+import { Wanted } from './wanted.ts'
+import { Doors } from './doors.ts'
 import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './local-endpoints.ts'
 import { NetworkTotals } from './network-totals.ts'
-import { openDriver } from './open-driver.ts'
 import { Reconciler } from './reconciler.ts'
 import { Registrar } from './registrar.ts'
 import { Serial } from './serial.ts'
@@ -55,10 +41,6 @@ import { VERSION } from '#platform/version.ts'
 
 /** How long a committed change may take to become visible on the host that asked for it. */
 const VISIBLE_MS = 3_000
-const TOPIC = 'vxmesh-feed-1'
-
-/** Reads the configuration again from where it came from. */
-export type ReadConfig = () => Promise<Config>
 
 export class Agent {
   #config: Config
@@ -83,43 +65,21 @@ export class Agent {
   readonly #lock: Lock
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
-  #overlayMtu: number
-  /** What the underlay's device takes, bytes. */
-  #underlayMtu: number
-  #metricsServer: { close(): Promise<void> } | null = null
-  #api: { close(): Promise<void> } | null = null
-  #zmq: ZmqServer | null = null
-  #collector: Collector | null = null
+  readonly #wanted: Wanted
+  readonly #doors = new Doors()
   /** The members as the last events told them. */
   #told: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
   /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
 
-  private constructor(p: {
-    config: Config
-    readConfig: ReadConfig
-    keys: ClusterKeys | null
-    logger: Logger
-    identity: Awaited<ReturnType<typeof loadIdentity>>
-    storage: Storage
-    seed: Seed | null
-    driver: OverlayDriver
-    overlayMtu: number
-    underlayMtu: number
-    mesh: Mesh
-    bootId: string
-    lock: Lock
-    known: { isKnown: (peer: PeerId) => boolean }
-  }) {
+  private constructor(p: Parts) {
     const { config, logger } = p
     this.#config = config
     this.#readConfig = p.readConfig
     this.logger = logger
     this.self = p.identity.peerId
     this.driver = p.driver
-    this.#overlayMtu = p.overlayMtu
-    this.#underlayMtu = p.underlayMtu
     this.#mesh = p.mesh
     this.#lock = p.lock
     p.known.isKnown = peer => this.#isKnown(peer)
@@ -193,21 +153,30 @@ export class Agent {
       serve: (method, answer) => this.replicator.serve(method, answer),
       logger: logger.child({ room: 'agent' })
     })
+    this.#wanted = new Wanted({
+      self: this.self,
+      state: this.state,
+      config: () => this.#config,
+      view: () => this.membership.view(),
+      driver: p.driver,
+      underlay: p.underlay,
+      logger
+    })
     this.localEndpoints = new LocalEndpoints({
       dataDir: config.dataDir,
       bootId: p.bootId,
       self: this.self,
       state: this.state,
       driver: p.driver,
-      overlayMtu: () => this.#overlayMtu,
+      overlayMtu: () => this.overlayMtu,
       logger: logger.child({ room: 'overlay' })
     })
     this.reconciler = new Reconciler({
       driver: p.driver,
-      input: scope => this.#desiredInput(scope),
-      gateways: () => this.#desiredGateways(),
+      input: scope => this.#wanted.input(scope),
+      gateways: () => this.#wanted.gateways(),
       mayRemove: () => this.replicator.current,
-      before: () => this.#readOverlayMtu(),
+      before: () => this.#wanted.readMtu(),
       after: async () => {
         await this.localEndpoints.followMtu()
         if (this.replicator.current) this.localEndpoints.prune()
@@ -234,69 +203,15 @@ export class Agent {
   }
 
   /** Starts everything. @throws VxmeshError naming what is wrong with the configuration or the machine */
-  static async start(p: {
-    readonly config: Config
-    readonly keys: ClusterKeys | null
-    readonly logger: Logger
-    readonly readConfig: ReadConfig
-  }): Promise<Agent> {
-    const { config, keys, logger, readConfig } = p
-    await ensureDirectory(config.dataDir)
-    const lock = await lockDirectory(config.dataDir)
-    let driver: OverlayDriver | null = null
-    let agent: Agent | null = null
+  static async start(settings: Settings): Promise<Agent> {
+    const parts = await openParts(settings)
+    const agent = new Agent(parts)
     try {
-      driver = await openDriver(config.overlay)
-      await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
-      const underlay = await driver.overlayMtu()
-      const identity = await loadIdentity(config.dataDir)
-      const seed = await readSeed(config.dataDir)
-      if (seed !== null && config.role !== 'server') {
-        const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
-        throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })
-      }
-      const storage = await openStorage(config.dataDir, identity.peerId)
-      const { cutBytes } = storage.recovered
-      if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
-      for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
-      const bootId = await readBootId()
-      const known: { isKnown: (peer: PeerId) => boolean } = { isKnown: () => false }
-      const mesh = await Mesh.start({
-        privateKey: identity.privateKey,
-        bind: config.bind,
-        port: config.p2p.port,
-        preSharedKey: keys === null ? null : keys.p2p,
-        topic: TOPIC,
-        isKnown: peer => known.isKnown(peer),
-        logger: logger.child({ room: 'replication' })
-      })
-      const overlayMtu = config.overlay.mtu === 'auto' ? underlay : config.overlay.mtu
-      const parts = {
-        config,
-        readConfig,
-        keys,
-        logger,
-        identity,
-        storage,
-        seed,
-        driver,
-        overlayMtu,
-        underlayMtu: underlay + ENCAPSULATION_BYTES,
-        mesh,
-        bootId,
-        lock,
-        known
-      }
-      agent = new Agent(parts)
-      await agent.#run(logger)
+      await agent.#run(settings.logger)
       return agent
     } catch (err) {
       // Half an agent must not go on: what was started holds ports, timers and the process.
-      if (agent !== null) await agent.stop()
-      else {
-        await driver?.close()
-        await lock.release()
-      }
+      await agent.stop()
       throw err
     }
   }
@@ -338,11 +253,10 @@ export class Agent {
         await door?.close()
         throw err
       }
-      const closed = door === null ? null : this.#metricsServer
-      if (door !== null) this.#metricsServer = door
+      const closed = door === null ? null : this.#doors.replaceMetrics(door)
       this.#config = config
       setLogLevel(this.logger, config.log.level)
-      this.#collector?.setAfter(config.collectAfter * 1_000)
+      this.#doors.collectAfter(config.collectAfter * 1_000)
       if (changed.includes('overlay.mtu')) this.reconciler.wake()
       await closed?.close()
       this.logger.info({ changed, restart }, 'configuration read again')
@@ -357,13 +271,11 @@ export class Agent {
 
   /** Stops the control plane. The kernel stays as it is: containers go on talking. */
   async stop(): Promise<void> {
-    await this.#zmq?.stop()
-    await this.#api?.close()
+    await this.#doors.closeRequests()
     // Whoever asked is gone; without this, a change that no majority takes would hold the process for its whole time.
     this.replicator.endWaiting()
     this.#gate.close()
-    await this.#metricsServer?.close()
-    await this.#collector?.stop()
+    await this.#doors.close()
     this.registrar.stop()
     this.digests.stop()
     this.counters.stop()
@@ -377,11 +289,11 @@ export class Agent {
 
   /** What the underlay leaves to containers, bytes; follows the underlay. */
   get overlayMtu(): number {
-    return this.#overlayMtu
+    return this.#wanted.overlayMtu
   }
 
   get underlayMtu(): number {
-    return this.#underlayMtu
+    return this.#wanted.underlayMtu
   }
 
   get members(): readonly Member[] {
@@ -390,7 +302,7 @@ export class Agent {
 
   async #run(logger: Logger): Promise<void> {
     // First: whoever probes hears that this host is there and not ready yet.
-    this.#metricsServer = await openMetricsDoor(this, this.config.http.listen)
+    await this.#doors.openMetrics(this)
     this.digests.start()
     serveDoctor(this)
     await this.localEndpoints.load()
@@ -401,17 +313,7 @@ export class Agent {
     this.counters.start()
     this.membership.onChange(() => this.#membersChanged())
     await this.membership.start()
-    const api = new AgentApi(this)
-    this.#collector = api.collector
-    this.#collector.start()
-    this.#api = await startApi({ socketPath: this.config.socket, agent: api, logger: logger.child({ room: 'api' }) })
-    this.#zmq = await ZmqServer.start({
-      addresses: this.config.zmq,
-      curve: await readZmqKeys(this.config.zmq),
-      agent: api,
-      interfaceIndex: name => this.driver.portNumber(name),
-      logger: logger.child({ room: 'zmq' })
-    })
+    await this.#doors.open(this)
     logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
   }
 
@@ -475,44 +377,5 @@ export class Agent {
     const host = this.state.host(peer)
     if (host !== undefined && !isVacant(host)) return true
     return this.#members().some(m => m.peerId === peer && m.status !== 'left')
-  }
-
-  #desiredGateways(): DesiredGateways {
-    const { bind, overlay } = this.config
-    const memberAddresses = this.#members().map(member => member.address)
-    return desiredGateways({
-      ...this.#desiredInput(),
-      transit: parseTransitRange(overlay.transit),
-      bind,
-      memberAddresses
-    })
-  }
-
-  #memberStatus(): ReadonlyMap<PeerId, MemberStatus> | null {
-    const view = this.membership.view()
-    return view === null ? null : new Map(view.members.map(m => [m.peerId, m.status]))
-  }
-
-  async #readOverlayMtu(): Promise<void> {
-    const { mtu } = this.config.overlay
-    const underlay = await this.driver.overlayMtu()
-    this.#underlayMtu = underlay + ENCAPSULATION_BYTES
-    const now = mtu === 'auto' ? underlay : mtu
-    if (now !== this.#overlayMtu) this.logger.info({ mtu: now, before: this.#overlayMtu }, 'the overlay MTU changes')
-    this.#overlayMtu = now
-  }
-
-  #desiredInput(scope?: Vni): DesiredInput {
-    const only = scope === undefined ? undefined : this.state.networkByVni(scope)
-    return {
-      self: this.self,
-      selfVtep: this.config.overlay.vtep,
-      networks: scope === undefined ? this.state.networks() : only === undefined ? [] : [only],
-      endpoints: { get: name => this.state.endpointsOf(name) } as DesiredInput['endpoints'],
-      hosts: [...this.state.hosts()].filter(host => !isVacant(host)),
-      memberStatus: this.#memberStatus(),
-      overlayMtu: this.#overlayMtu,
-      vxlanPort: this.config.overlay.port
-    }
   }
 }

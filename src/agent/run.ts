@@ -6,7 +6,8 @@ import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
 import { createLogger } from '#platform/log.ts'
 import { ServiceManager } from '#platform/service-manager.ts'
-import { Agent, type ReadConfig } from './agent.ts'
+import { Agent } from './agent.ts'
+import type { ReadConfig } from './parts.ts'
 import { isReady } from './figures.ts'
 
 /** No pass of the reconcile loop for so long, with one due every 30 s: it hangs, and a new agent does better. */
