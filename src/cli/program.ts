@@ -34,7 +34,6 @@ const DEFAULT_COLUMNS = 80
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 
 /** Asks the agent, shows the answer and gives it; `human` makes the table of what the route is known to answer with. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the one place that trusts the agent
 export type Show = <Answer>(
   command: Command,
   ask: (client: ApiClient) => Promise<unknown>,

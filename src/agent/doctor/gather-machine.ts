@@ -54,7 +54,7 @@ function sysctlsOf(device: string | null): Readonly<Record<string, number | null
     ...(device === null ? [] : [`net/ipv4/conf/${device}/rp_filter`])
   ]
   const values = readSysctls(null, keys)
-  return Object.fromEntries(keys.map((key, i) => [key, values[i] == null ? null : Number(values[i])]))
+  return Object.fromEntries(keys.map((key, i) => [key, typeof values[i] === 'string' ? Number(values[i]) : null]))
 }
 
 /** Devices with an address that are neither loopback nor ours. */
