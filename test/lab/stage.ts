@@ -2,12 +2,12 @@
 // with the same subnet, and containers. The planes differ, the scenarios do not.
 
 import type { Test } from 'tap'
-import type { Endpoint } from '#model/endpoint.ts'
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
-import { attachRequest, detachRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
+import { attachRequest, detachRequest, shapeRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
 import { desiredFilter } from '#overlay/filter/desired-filter.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
@@ -17,6 +17,7 @@ import { describe } from '#overlay/plan/op.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
+import { addOutside } from './outside.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
 import { removeRouters } from './routers.ts'
 
@@ -38,6 +39,8 @@ export class Stage {
   readonly containers = new Map<string, LabContainer>()
   readonly switches: OpenVSwitch[] = []
   readonly #drivers: OverlayDriver[] = []
+  /** Hosts that are dead: no agent, no switch, no link. */
+  readonly #down = new Set<number>()
   endpoints: Endpoint[] = []
   statuses: ReadonlyMap<PeerId, MemberStatus> | null = null
   /** The hosts of the replicated state: all, unless a scenario takes one out. */
@@ -51,11 +54,16 @@ export class Stage {
   }
 
   /** Hosts with their drivers, all containers attached, all settled. */
-  static async open(t: Test, plane: Plane, p: { hosts: number; places: Places; members?: number[] }): Promise<Stage> {
+  static async open(
+    t: Test,
+    plane: Plane,
+    p: { hosts: number; places: Places; members?: number[]; outside?: true }
+  ): Promise<Stage> {
     const lab = await Lab.open({ hosts: p.hosts })
     const stage = new Stage(plane, lab)
     if (p.members !== undefined) stage.members = p.members
     t.teardown(() => stage.#close())
+    if (p.outside === true) await addOutside(lab)
     for (const host of lab.hosts) {
       if (plane !== 'linux') {
         const ovs = await OpenVSwitch.start(host.name)
@@ -137,16 +145,68 @@ export class Stage {
     const { netns } = this.container(name)
     const request = attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true })
     const result = await this.driver(host).attach({ ...request, ...(portNumber === undefined ? {} : { portNumber }) })
-    for (const other of this.members) if (other !== host) await this.pass(other, network.vni)
+    for (const other of this.#alive) if (other !== host) await this.pass(other, network.vni)
     return result
   }
 
   async remove(name: string): Promise<void> {
     const endpoint = this.endpoint(name)
     const host = this.hostOf(endpoint)
-    await this.driver(host).detach(detachRequest(endpoint))
+    if (!this.#down.has(host)) await this.driver(host).detach(detachRequest(endpoint))
     this.endpoints = this.endpoints.filter(other => other !== endpoint)
-    for (const other of this.members) await this.pass(other, endpoint.vni)
+    for (const other of this.#alive) await this.pass(other, endpoint.vni)
+  }
+
+  /** A hot change, as `endpoint update` makes it. */
+  async shape(name: string, shaping: Shaping): Promise<void> {
+    const before = this.endpoint(name)
+    const endpoint = { ...before, ...shaping }
+    this.endpoints = this.endpoints.map(other => (other === before ? endpoint : other))
+    await this.driver(this.hostOf(endpoint)).shape(this.#shapeRequest(endpoint))
+  }
+
+  /** What the kernel enforces of an endpoint's shaping. */
+  installed(name: string): Promise<Shaping | null> {
+    const endpoint = this.endpoint(name)
+    return this.driver(this.hostOf(endpoint)).installedShaping(this.#shapeRequest(endpoint))
+  }
+
+  #shapeRequest(endpoint: Endpoint): ReturnType<typeof shapeRequest> {
+    const network = this.networks.find(({ name }) => name === endpoint.network)
+    return shapeRequest({ endpoint, network: found(network, endpoint.network), overlayMtu: MTU })
+  }
+
+  /** A host's power is cut; the others learn that it failed. */
+  async killHost(host: number): Promise<void> {
+    await this.driver(host).close()
+    await this.lab.ip(this.lab.host(host - 1).name, 'link set eth0 down')
+    if (this.plane !== 'linux') {
+      await this.ovs(host).kill('ovs-vswitchd')
+      await this.ovs(host).kill('ovsdb-server')
+    }
+    this.#down.add(host)
+    await this.#learn()
+  }
+
+  /** It is back with an agent that knows the present state; its kernel objects are those of before. */
+  async returnHost(host: number): Promise<void> {
+    await this.lab.ip(this.lab.host(host - 1).name, 'link set eth0 up')
+    if (this.plane !== 'linux') {
+      await this.ovs(host).startDaemon('ovsdb-server')
+      await this.ovs(host).startDaemon('ovs-vswitchd')
+    }
+    this.#down.delete(host)
+    this.#drivers[host - 1] = await this.open(host)
+    await this.#learn()
+  }
+
+  async #learn(): Promise<void> {
+    this.statuses = new Map(this.members.map(host => [peer(host), this.#down.has(host) ? 'failed' : 'alive']))
+    for (const host of this.#alive) await this.pass(host)
+  }
+
+  get #alive(): readonly number[] {
+    return this.members.filter(host => !this.#down.has(host))
   }
 
   /**

@@ -11,14 +11,12 @@ import { plan } from '#overlay/plan/plan.ts'
 import { spawn } from 'node:child_process'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { addOutside, SERVER } from '../lab/outside.ts'
 import { removeRouters, routersOf } from '../lab/routers.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Lab, type LabContainer } from './overlay-lab.ts'
 
 export const MTU = 1450
-export const SERVER = '203.0.113.10'
-/** The hosts' addresses on the way out are 198.51.100.<n>. */
-export const OUTSIDE_GATEWAY = '198.51.100.254'
 
 export const red = makeNetwork('red', 0xabc)
 export const blue = makeNetwork('blue', 0xdef)
@@ -42,18 +40,7 @@ export class GatewayLab {
   static async open(hosts: number): Promise<GatewayLab> {
     const lab = await Lab.open({ hosts })
     try {
-      const outside = await lab.container('outside')
-      await lab.ip(outside.name, 'link add br0 type bridge')
-      await lab.ip(outside.name, `addr add ${OUTSIDE_GATEWAY}/24 dev br0`)
-      await lab.ip(outside.name, `addr add ${SERVER}/32 dev lo`)
-      for (const device of ['lo', 'br0']) await lab.ip(outside.name, `link set ${device} up`)
-      for (const [i, { name }] of lab.hosts.entries()) {
-        await lab.ip(name, `link add eth1 type veth peer name p${i} netns ${outside.name}`)
-        await lab.ip(outside.name, `link set p${i} master br0 up`)
-        await lab.ip(name, `addr add 198.51.100.${i + 1}/24 dev eth1`)
-        await lab.ip(name, 'link set eth1 up')
-        await lab.ip(name, `route add default via ${OUTSIDE_GATEWAY}`)
-      }
+      const outside = await addOutside(lab)
       return new GatewayLab(lab, outside)
     } catch (err) {
       await lab.close()

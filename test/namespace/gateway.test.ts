@@ -5,7 +5,8 @@ import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
 import { cannotRun } from './overlay-lab.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
-import { blue, GatewayLab, MTU, OUTSIDE_GATEWAY, red, SERVER, shut, type Attached } from './gateway-lab.ts'
+import { blue, GatewayLab, MTU, red, shut, type Attached } from './gateway-lab.ts'
+import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
 
 const skip = cannotRun()
 

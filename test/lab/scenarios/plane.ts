@@ -8,6 +8,7 @@ import { peer } from '../../overlay/fixtures.ts'
 import { Listener, Sender } from '../packets/raw-socket.ts'
 import { BROADCAST, mark } from '../packets/frames.ts'
 import { ordinary } from '../packets/attacks.ts'
+import { SERVER } from '../outside.ts'
 import { startPing } from '../ping.ts'
 import { blue, red, Stage, type Places, type Plane } from '../stage.ts'
 import { waitFor } from '../wait.ts'
@@ -146,7 +147,43 @@ export const drift: Scenario = async (t, plane) => {
   t.same(await s.pass(1), [])
 }
 
-export const PLANE_SCENARIOS = { mesh, isolation, floodScope, reuse, restart, gateway, drift } as const
+/** Through its router a container reaches the outside, with an address that another tenant has as well. */
+export const egress: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: FOUR, outside: true })
+  for (const name of s.containers.keys()) {
+    t.equal(await s.lab.ping(s.container(name), SERVER, { count: 3 }), 3, `${name} reaches the outside`)
+  }
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and its own network')
+  for (const host of s.members) t.same(await s.pass(host), [])
+}
+
+/** A host dies and comes back with what it had; what was given to others meanwhile stays theirs. */
+export const hostReturns: Scenario = async (t, plane) => {
+  const places: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'], gone: [red, 2, '10.1.0.4'] }
+  const s = await Stage.open(t, plane, { hosts: 2, places })
+  for (const name of ['r2', 'gone']) t.equal(await ping(s, 'r1', name, { count: 3 }), 3)
+  await s.killHost(2)
+  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0, 'the dead are silent')
+  await s.remove('gone')
+  await s.add('heir', red, 1, '10.1.0.4')
+  t.equal(await ping(s, 'r1', 'heir', { count: 3 }), 3, 'its address is used elsewhere')
+  await s.returnHost(2)
+  t.equal(await ping(s, 'r2', 'heir', { count: 3 }), 3, 'also for who is back')
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  for (const host of s.members) t.same(await s.pass(host), [])
+}
+
+export const PLANE_SCENARIOS = {
+  mesh,
+  isolation,
+  floodScope,
+  reuse,
+  restart,
+  hostReturns,
+  gateway,
+  egress,
+  drift
+} as const
 
 export async function ping(
   s: Stage,

@@ -1,0 +1,66 @@
+// The conformance suite: the same scenarios on every driver and kernel that this machine can have, and the matrix of what
+// came of them. Namespace hosts on the machine's own kernel run beside User-Mode Linux, which has one processor.
+
+import { spawn } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { OpenVSwitch } from '../lab/open-vswitch.ts'
+import type { Plane } from '../lab/stage.ts'
+import { cannotRun } from '../namespace/overlay-lab.ts'
+import { cannotRunUml, runInUml } from '../uml/uml.ts'
+import { failuresOf, format, passedOf, readColumn, type Column } from './matrix.ts'
+
+const ROOT = resolve(import.meta.dirname, '../..')
+const PROGRAM = 'test/conformance/plane.ts'
+const WHOLE_MS = 280_000
+/** One slow processor sends every frame of the attacks. */
+const ATTEMPTS_IN_UML = '5'
+
+type Ran = { readonly tap: string; readonly exitCode: number }
+
+const noRoot = cannotRun()
+if (noRoot !== false) {
+  console.log(`conformance: skipped: ${noRoot}`)
+  process.exit(0)
+}
+const noSwitch = await OpenVSwitch.cannotRun()
+const noUml = await cannotRunUml()
+const here = async (): Promise<Column[]> => [
+  await column('linux, this kernel', false, () => onThisKernel('linux')),
+  await column('ovs-netdev, this kernel', noSwitch, () => onThisKernel('ovs-netdev'))
+]
+const there = async (): Promise<Column[]> => [
+  await column('ovs-system, UML', noUml === false ? noSwitch : noUml, () => inUml('ovs-system')),
+  await column('linux, UML', noUml, () => inUml('linux'))
+]
+const columns = (await Promise.all([here(), there()])).flat()
+console.log(`\n${format(columns)}`)
+const failed = failuresOf(columns)
+console.log(`${passedOf(columns)} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
+
+/** A plane that cannot be had is said aloud and is no failure. */
+async function column(title: string, cannot: string | false, work: () => Promise<Ran>): Promise<Column> {
+  if (cannot !== false) return { title, cells: new Map([['all', `not possible here (${cannot})`]]) }
+  const since = performance.now()
+  const ran = await work().catch((err: unknown) => ({ tap: String(err), exitCode: 1 }))
+  const result = readColumn(title, ran)
+  console.log(`${title}: ${((performance.now() - since) / 1_000).toFixed(0)} s`)
+  console.log(failuresOf([result]) > 0 ? ran.tap : (ran.tap.match(/^ +# (?!Subtest|time).*$/gm) ?? []).join('\n'))
+  return result
+}
+
+async function inUml(plane: Plane): Promise<Ran> {
+  const env = { VXMESH_TEST_ATTEMPTS: ATTEMPTS_IN_UML }
+  const { exitCode, stdout, stderr } = await runInUml([PROGRAM, plane], { wholeMs: WHOLE_MS, env })
+  return { tap: `${stdout}${stderr}`, exitCode }
+}
+
+function onThisKernel(plane: Plane): Promise<Ran> {
+  const child = spawn(process.execPath, [join(ROOT, PROGRAM), plane], { cwd: ROOT, timeout: WHOLE_MS })
+  const chunks: Buffer[] = []
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', code => resolve({ tap: Buffer.concat(chunks).toString(), exitCode: code ?? 1 }))
+  })
+}

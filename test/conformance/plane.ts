@@ -1,0 +1,30 @@
+// The conformance suite on one plane, here: `plane.ts PLANE`. TAP on standard output, one test a scenario; one that cannot
+// be here is skipped with the reason. main.ts runs this on each kernel.
+
+import t, { type Test } from 'tap'
+import { probeShaping } from '#overlay/shaping/probe.ts'
+import { attacks } from '../lab/scenarios/attacks.ts'
+import { PLANE_SCENARIOS, type Scenario } from '../lab/scenarios/plane.ts'
+import { delay, rates } from '../lab/scenarios/shaping.ts'
+import { SWITCH_SCENARIOS } from '../lab/scenarios/switch.ts'
+import type { Plane } from '../lab/stage.ts'
+import { isPlane } from './matrix.ts'
+
+const [, , plane = ''] = process.argv
+if (!isPlane(plane)) throw new Error(`no plane ${plane}`)
+const { support, features } = probeShaping()
+const NOT_HERE: Readonly<Record<string, string | false>> = {
+  rates: support.rate ? false : (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates'),
+  delay: support.delay ? false : 'no netem'
+}
+
+// tap's own 30 s for the whole process; whoever started us has a bound.
+t.setTimeout(0)
+for (const [name, scenario] of Object.entries(scenariosOf(plane))) {
+  t.test(name, { timeout: 120_000, skip: NOT_HERE[name] ?? false }, (t: Test) => scenario(t, plane))
+}
+
+function scenariosOf(plane: Plane): Readonly<Record<string, Scenario>> {
+  const common = { ...PLANE_SCENARIOS, attacks, rates, delay }
+  return plane === 'linux' ? common : { ...common, ...SWITCH_SCENARIOS }
+}

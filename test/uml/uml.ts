@@ -1,0 +1,144 @@
+// A program of ours on a complete kernel: User-Mode Linux, one ordinary process, boots on the machine's own root file
+// system (hostfs) and runs the program there as root. Bounded in time, from outside and from inside; ends with its
+// caller; leaves nothing behind but what the program itself wrote outside of /run and its folder.
+
+import { spawn } from 'node:child_process'
+import { existsSync, openSync, closeSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { run } from '#platform/process.ts'
+import { kill } from '../lab/kernel.ts'
+import { waitFor } from '../lab/wait.ts'
+
+const KERNEL = 'linux.uml'
+const MODULES = '/usr/lib/uml/modules'
+const ROOT = resolve(import.meta.dirname, '../..')
+const BOOT_MS = 60_000
+const CONSOLE_LINES = 30
+/** Whoever waits outside gives up first, and says why. */
+const GRACE_SECONDS = 15
+
+export type UmlRun = { readonly exitCode: number; readonly stdout: string; readonly stderr: string }
+
+/** Why it cannot run here, or false. */
+export async function cannotRunUml(): Promise<string | false> {
+  if (process.getuid?.() !== 0) return 'needs root'
+  const { exitCode } = await run('sh', ['-c', `command -v ${KERNEL}`])
+  return exitCode === 0 && existsSync(MODULES)
+    ? false
+    : 'needs Debian’s user-mode-linux (scripts/setup.sh installs it where it can be had)'
+}
+
+/**
+ * Boots, runs `node ARGS` from the project's root, powers off. In there /run and the temporary folder are of memory alone
+ * (sockets do not work on hostfs), and modules are loaded as the kernel asks for them.
+ * @throws Error with the end of the console when it does not boot in time, does not end in time, or dies
+ */
+export async function runInUml(
+  args: readonly string[],
+  p: { readonly wholeMs: number; readonly bootMs?: number; readonly memory?: string; readonly env?: NodeJS.ProcessEnv }
+): Promise<UmlRun> {
+  const { bootMs = BOOT_MS, wholeMs, memory = '2G' } = p
+  const dir = await mkdtemp(join(tmpdir(), 'vxuml-'))
+  const at = (name: string): string => join(dir, name)
+  const read = (name: string): string => (existsSync(at(name)) ? readFileSync(at(name), 'utf8') : '')
+  await writeFile(
+    at('init'),
+    initScript({ dir, args, seconds: Math.ceil(wholeMs / 1_000) + GRACE_SECONDS, env: p.env ?? {} }),
+    {
+      mode: 0o700
+    }
+  )
+  const log = openSync(at('console'), 'w')
+  const kernel = [KERNEL, `mem=${memory}`, 'rootfstype=hostfs', 'rootflags=/', 'rw', `init=${at('init')}`]
+  const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `uml_dir=${dir}`, 'umid=vm']
+  // A session of its own by which all of its processes are known; the kernel ends it with whoever started it.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...kernel, ...consoles], {
+    cwd: dir,
+    detached: true,
+    stdio: ['ignore', log, log]
+  })
+  closeSync(log)
+  const over = new Promise<string>(done => {
+    child.on('error', err => done(err.message))
+    child.on('exit', (code, signal) => done(`exit ${code ?? signal ?? ''}`))
+  })
+  let ended: string | null = null
+  void over.then(why => (ended = why))
+  const tail = (): string => `--- console\n${read('console').trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')}`
+  const within = async (what: string, ms: number, reached: () => boolean): Promise<void> => {
+    await waitFor(`User-Mode Linux ${what}`, () => ended !== null || reached(), { timeoutMs: ms, explain: tail })
+    if (!reached()) throw new Error(`User-Mode Linux ended before it ${what} (${ended ?? ''})\n${tail()}`)
+  }
+  try {
+    await within('boots', bootMs, () => existsSync(at('up')))
+    await within('has run its program', wholeMs, () => read('exit').endsWith('\n'))
+    return { exitCode: Number(read('exit')), stdout: read('stdout'), stderr: read('stderr') }
+  } catch (err) {
+    const said = `${read('stdout')}${read('stderr')}`.trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')
+    throw new Error(`${err instanceof Error ? err.message : String(err)}\n--- program\n${said}`, { cause: err })
+  } finally {
+    if (child.pid !== undefined) await endSession(child.pid, over)
+    await rm(dir, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+/** All processes of a session: a kernel that is killed leaves those that ran its programs. */
+export function sessionOf(leader: number): number[] {
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
+    .filter(pid => {
+      try {
+        // After the name in brackets: state, parent, group, session (proc(5)).
+        const [state, , , session] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+          .replace(/^.*\) /s, '')
+          .split(' ')
+        return Number(session) === leader && state !== 'Z'
+      } catch {
+        return false
+      }
+    })
+}
+
+async function endSession(leader: number, over: Promise<string>): Promise<void> {
+  await waitFor('User-Mode Linux is gone', () => {
+    const left = sessionOf(leader)
+    for (const pid of left) kill(pid)
+    return left.length === 0
+  })
+  await over
+}
+
+/** What runs as process 1. Its last act is to power off, whatever the program does; `seconds` after its start at the latest. */
+function initScript(p: { dir: string; args: readonly string[]; seconds: number; env: NodeJS.ProcessEnv }): string {
+  const node = join(ROOT, 'node_modules/.bin/node')
+  const env = Object.entries(p.env).map(([name, value = '']) => `export ${name}=${quote(value)}`)
+  return `#!/bin/sh
+export PATH=${quote(`${join(ROOT, 'node_modules/.bin')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`)}
+export HOME=/run/home TMPDIR=/run/tmp LC_ALL=C.UTF-8
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+mkdir -p /run/home /run/tmp /run/netns /run/lm/lib/modules
+mount --bind ${MODULES} /run/lm/lib/modules
+printf '#!/bin/sh\\nexec modprobe -d /run/lm "$@"\\n' >/run/modprobe
+chmod 755 /run/modprobe
+echo /run/modprobe >/proc/sys/kernel/modprobe
+ip link set lo up
+${env.join('\n')}
+(sleep ${p.seconds}; echo o >/proc/sysrq-trigger) &
+cd ${quote(ROOT)}
+echo up >${quote(join(p.dir, 'up'))}
+${[node, ...p.args].map(quote).join(' ')} >${quote(join(p.dir, 'stdout'))} 2>${quote(join(p.dir, 'stderr'))}
+echo $? >${quote(join(p.dir, 'exit'))}
+sync
+echo o >/proc/sysrq-trigger
+while :; do sleep 1; done
+`
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`
+}
