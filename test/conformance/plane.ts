@@ -7,7 +7,7 @@ import { attacks } from '../lab/scenarios/attacks.ts'
 import { PLANE_SCENARIOS, type Scenario } from '../lab/scenarios/plane.ts'
 import { delay, rates } from '../lab/scenarios/shaping.ts'
 import { SWITCH_SCENARIOS } from '../lab/scenarios/switch.ts'
-import type { Plane } from '../lab/stage.ts'
+import { noFilters, type Plane } from '../lab/stage.ts'
 import { isPlane } from './matrix.ts'
 
 const [, , plane = ''] = process.argv
@@ -15,6 +15,9 @@ if (!isPlane(plane)) throw new Error(`no plane ${plane}`)
 const { support, features } = probeShaping()
 const NOT_HERE: Readonly<Record<string, string | false>> = {
   rates: support.rate ? false : (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates'),
+  gateway: noFilters,
+  egress: noFilters,
+  attacks: noFilters,
   delay: support.delay ? false : 'no netem'
 }
 

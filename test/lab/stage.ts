@@ -19,6 +19,7 @@ import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay
 import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
 import { addOutside } from './outside.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
+import { run } from '#platform/process.ts'
 import { removeRouters } from './routers.ts'
 
 /** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
@@ -27,8 +28,12 @@ export type Plane = 'linux' | 'ovs-netdev' | 'ovs-system'
 export const PORT = 4789
 const MTU = 1450
 
-export const red = makeNetwork('red', 0xabc)
-export const blue = makeNetwork('blue', 0xdef)
+/** Why there are neither a guard of the underlay nor routers on this kernel, or false. */
+export const noFilters: string | false = await cannotFilter()
+
+/** Without routers where the kernel cannot have them. */
+export const red = makeNetwork('red', 0xabc, { egress: noFilters === false })
+export const blue = makeNetwork('blue', 0xdef, { egress: noFilters === false })
 
 /** By container: its network, its host (from 1 on) and its address. */
 export type Places = Readonly<Record<string, readonly [Network, number, string]>>
@@ -92,7 +97,7 @@ export class Stage {
             socket: this.ovs(host).socket,
             datapath: this.plane === 'ovs-netdev' ? 'netdev' : 'system'
           })
-    await driver.setGuard(PORT)
+    if (noFilters === false) await driver.setGuard(PORT)
     return driver
   }
 
@@ -256,7 +261,9 @@ export class Stage {
     const want = desired({ ...input, networks })
     const { ops, conflicts } = driver.plan(want, observed)
     const filtered =
-      scope === undefined ? await driver.guard(desiredFilter(want), { mayRemove: true }) : ([] as readonly string[])
+      scope === undefined && noFilters === false
+        ? await driver.guard(desiredFilter(want), { mayRemove: true })
+        : ([] as readonly string[])
     const { failures } = await driver.execute(ops)
     if (failures[0] !== undefined) throw failures[0].error
     if (conflicts[0] !== undefined) throw new Error(conflicts[0].reason)
@@ -285,4 +292,10 @@ export class Stage {
 function found<T>(value: T | undefined, what: string): T {
   if (value === undefined) throw new Error(`no ${what}`)
   return value
+}
+
+async function cannotFilter(): Promise<string | false> {
+  const input = 'add table inet vxtry\nadd table ip vxtry\n'
+  const { exitCode } = await run('unshare', ['--net', 'nft', '-f', '-'], { input })
+  return exitCode === 0 || process.getuid?.() !== 0 ? false : 'nftables without the inet and ip families'
 }

@@ -89,7 +89,8 @@ async function received(s: Stage, from: string, to: string): Promise<number> {
     const begin = monotonicMs()
     let sent = 0
     const offer = async (untilMs: number): Promise<void> => {
-      for (; monotonicMs() - begin < untilMs; await pause(5)) {
+      while (monotonicMs() - begin < untilMs) {
+        await pause(5)
         const due = ((monotonicMs() - begin) * RATE * 2) / 8_000
         for (; sent < due; sent += frame.length) sender.send(frame)
       }
