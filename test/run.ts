@@ -17,7 +17,7 @@ type Part = { readonly name: string; readonly lane: Lane; readonly run: () => Pr
 const ALONE = new Set(
   ['gateway', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq'].map(name => `namespace/${name}.test.ts`)
 )
-const isUnit = (name: string): boolean => !name.startsWith('namespace/') && !name.startsWith('sim/')
+const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
   { name: 'check', lane: 'computing', run: check },
@@ -29,12 +29,13 @@ const PARTS: readonly Part[] = [
     run: () => tool('computing', '--expose-gc', '--max-semi-space-size=4', 'test/fuzz/main.ts', '--inputs', '1000000')
   },
   { name: 'namespace', lane: 'hosts', run: namespace },
+  { name: 'conformance', lane: 'hosts', run: () => counted('test/conformance/main.ts') },
   {
     name: 'chaos',
     lane: 'hosts',
     run: () => tool('hosts', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5')
   },
-  { name: 'demo', lane: 'hosts', run: demo }
+  { name: 'demo', lane: 'hosts', run: () => counted('test/demo/main.ts', '--once') }
 ]
 
 const wanted = process.argv.slice(2)
@@ -62,7 +63,7 @@ async function runLane(lane: Lane): Promise<void> {
     total.passed += passed
     total.failed += failed
     console.log(`\n=== ${name}\n${output.trimEnd()}`)
-    lines.set(name, `${name.padEnd(10)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
+    lines.set(name, `${name.padEnd(11)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
   }
 }
 
@@ -78,7 +79,7 @@ async function check(): Promise<Outcome> {
 
 async function namespace(): Promise<Outcome> {
   const alone = files(name => ALONE.has(name))
-  const others = files(name => name.startsWith('namespace/') && !ALONE.has(name))
+  const others = files(name => /^(namespace|uml)\//.test(name) && !ALONE.has(name))
   return sum([await tap('hosts', others, 2), await tap('hosts', alone, 1)])
 }
 
@@ -96,11 +97,13 @@ async function simulate(): Promise<Outcome> {
   ])
 }
 
-/** The demo counts its own checks in its last line. */
-async function demo(): Promise<Outcome> {
-  const { output } = await execute('hosts', 'node', ['test/demo/main.ts', '--once'])
+/** A program with hosts of its own that counts its checks in its last line. */
+async function counted(...args: readonly string[]): Promise<Outcome> {
+  const { code, output } = await execute('hosts', 'node', args)
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
-  return counts === null ? verdict(false, output) : { passed: Number(counts[1]), failed: Number(counts[2]), output }
+  if (counts === null) return verdict(code === 0, output)
+  const [passed, failed] = [Number(counts[1]), Number(counts[2])]
+  return { passed, failed: code === 0 ? failed : Math.max(1, failed), output }
 }
 
 /** A file of tests a process; counts each top-level test of each file, and a file that ends badly as one failure. */

@@ -14,7 +14,12 @@ const [, , plane = ''] = process.argv
 if (!isPlane(plane)) throw new Error(`no plane ${plane}`)
 const { support, features } = probeShaping()
 const NOT_HERE: Readonly<Record<string, string | false>> = {
-  rates: support.rate ? false : (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates'),
+  rates:
+    plane === 'ovs-netdev'
+      ? 'it takes what containers send before their queues'
+      : support.rate
+        ? false
+        : (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates'),
   gateway: noFilters,
   egress: noFilters,
   attacks: noFilters,

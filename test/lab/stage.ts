@@ -1,7 +1,6 @@
 // A stage for scenarios that must hold for every driver: hosts on one underlay, each with a driver, tenants red and blue
 // with the same subnet, and containers. The planes differ, the scenarios do not.
 
-import type { Test } from 'tap'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
@@ -38,6 +37,9 @@ export const blue = makeNetwork('blue', 0xdef, { egress: noFilters === false })
 /** By container: its network, its host (from 1 on) and its address. */
 export type Places = Readonly<Record<string, readonly [Network, number, string]>>
 
+/** Who ends the stage: a test, or a benchmark. */
+export type Teardown = { teardown(close: () => Promise<void>): unknown }
+
 export class Stage {
   readonly plane: Plane
   readonly lab: Lab
@@ -60,7 +62,7 @@ export class Stage {
 
   /** Hosts with their drivers, all containers attached, all settled. */
   static async open(
-    t: Test,
+    t: Teardown,
     plane: Plane,
     p: { hosts: number; places: Places; members?: number[]; outside?: true }
   ): Promise<Stage> {

@@ -5,14 +5,8 @@ import type { Test } from 'tap'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { monotonicMs } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
 import { SWITCH, vethName } from '#overlay/plan/names.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
-import { hostFlows, networkFlows } from '#overlay/ovs/pipeline.ts'
-import { bundleOf } from '#overlay/ovs/flow.ts'
-import { desired } from '#overlay/plan/desired.ts'
-import { byNetwork, makeEndpoint, makeHost } from '../../overlay/fixtures.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
 import { startPing } from '../ping.ts'
 import { blue, PORT, red, Stage, type Places, type Plane } from '../stage.ts'
@@ -20,7 +14,6 @@ import { waitFor } from '../wait.ts'
 import { ping } from './plane.ts'
 
 const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
-const MANY = 10_000
 const datapathOf = (plane: Plane): string => (plane === 'ovs-netdev' ? 'netdev' : 'system')
 
 /** Bridges, ports and flows of others are the same after all that we do. */
@@ -167,52 +160,13 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
   t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(rows), 'every port of the page, and no other')
 }
 
-/** The flows of many endpoints: how long they take, against ovs-ofctl alone. */
-export async function manyFlows(t: Test, plane: Plane): Promise<void> {
-  const s = await Stage.open(t, plane, { hosts: 1, places: { r1: [red, 1, '10.1.0.2'] } })
-  s.members = [1, 2]
-  const [r1] = s.endpoints
-  if (r1 === undefined) throw new Error('no endpoint')
-  const base = parseIpv4('10.1.1.0')
-  const remote = Array.from({ length: MANY }, (_, i) => {
-    const address = [24, 16, 8, 0].map(shift => ((base + i) >>> shift) & 0xff).join('.')
-    return makeEndpoint(red, { container: `m${i}`, host: 2, address })
-  })
-  s.endpoints = [r1, ...remote]
-  const since = monotonicMs()
-  await s.pass(1)
-  const all = monotonicMs() - since
-  const again = monotonicMs()
-  t.same(await s.pass(1), [], 'nothing is left to do')
-  const idle = monotonicMs() - again
-  const dump = await run('ovs-ofctl', ['-O', 'OpenFlow14', 'dump-flows', s.ovs(1).target(SWITCH)], {
-    maxBytes: 64 * 1024 * 1024
-  })
-  t.ok(dump.stdout.split('\n').length > 2 * MANY, 'two flows an endpoint')
-  const want = desired({ ...s.input(1), endpoints: byNetwork(s.endpoints), hosts: [makeHost(1), makeHost(2)] })
-  const network = want.networks.get(red.vni)
-  if (network === undefined) throw new Error('no network')
-  const set = new Map([...hostFlows({ vteps: want.vteps, port: PORT }), ...networkFlows(network, new Map())])
-  const bundle = bundleOf([{ owner: red.vni, set, remove: [] }])
-  const alone = monotonicMs()
-  const input = bundle.replaceAll(/^add /gm, '')
-  const args = ['-O', 'OpenFlow14', '--bundle', 'replace-flows', s.ovs(1).target(SWITCH), '-']
-  const { exitCode, stderr } = await run('ovs-ofctl', args, { input, timeoutMs: 60_000 })
-  t.equal(exitCode, 0, stderr)
-  const replace = monotonicMs() - alone
-  const figures = [`pass ${Math.round(all)} ms`, `idle pass ${Math.round(idle)} ms`]
-  t.comment(`${MANY} endpoints, ${set.size} flows, bundle ${bundle.length} bytes: ${figures.join(', ')}`)
-  t.comment(`ovs-ofctl replace-flows alone, the same flows there already: ${Math.round(replace)} ms`)
-}
-
 export const SWITCH_SCENARIOS = {
   foreignObjects,
   switchDrift,
   daemonReturns,
   refusals,
   portNumbers,
-  documented,
-  manyFlows
+  documented
 } as const
 
 async function addFlow(ovs: OpenVSwitch, bridge: string, flow: string): Promise<void> {
