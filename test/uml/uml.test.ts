@@ -53,7 +53,7 @@ t.test('a program runs there as on the machine, on a kernel of its own', { skip,
 t.test('what does not end, does not boot or dies is told, with the console', { skip, timeout: 120_000 }, async t => {
   const before = leftovers()
   const endless = "console.error('still here'); setInterval(() => 0, 1000)"
-  const late = { message: /has run its program[^]*--- console[^]*Linux[^]*--- program\nstill here/ }
+  const late = { message: /has run its program[^]*--- console[^]*init process[^]*--- program\nstill here/ }
   await t.rejects(runInUml(['-e', endless], { wholeMs: 15_000 }), late)
   t.same(leftovers(), before)
   await t.rejects(runInUml(['-e', ''], { wholeMs: 60_000, bootMs: 100 }), { message: /boots[^]*--- console/ })
