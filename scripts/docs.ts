@@ -1,5 +1,6 @@
 // Writes the parts of docs/ that follow from the code, between their marks: the keys of the configuration from its
-// schema, the commands from their help, the metrics from their table. Run it after a change: node scripts/docs.ts
+// schema, the commands from their help, the metrics from their table, the routes
+// from the OpenAPI document. Run it after a change: node scripts/docs.ts
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -10,6 +11,7 @@ import { commandTree } from '#cli/program.ts'
 import { flagOf, variableOf } from '#config/load.ts'
 import { KEY_FACTS, type KeyFacts } from '#config/schema.ts'
 import { FAMILIES } from '#metrics/families.ts'
+import { apiReference } from './api-page.ts'
 
 const BEGIN = '<!-- written by scripts/docs.ts -->'
 const END = '<!-- end -->'
@@ -21,7 +23,8 @@ export const PAGES: Readonly<Record<string, () => string>> = {
     commandHelp()
       .map(({ path, help }) => `## \`${`vxmesh ${path}`.trim()}\`\n\n\`\`\`\n${help.trim()}\n\`\`\`\n`)
       .join('\n'),
-  'metrics.md': metricsTable
+  'metrics.md': metricsTable,
+  'api.md': apiReference
 }
 
 /** The page as it should be: what stands around the marks, and the written part between them. */

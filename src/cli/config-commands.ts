@@ -73,9 +73,10 @@ function nested(rows: readonly SettingRow[]): Record<string, unknown> {
   const root: Record<string, unknown> = {}
   for (const { key, value } of rows) {
     if (value === null) continue
-    const [first = '', second] = key.split('.')
-    if (second === undefined) root[first] = value
-    else root[first] = { ...(root[first] as object | undefined), [second]: value }
+    const sections = key.split('.')
+    const last = sections.pop() ?? ''
+    const at = sections.reduce((outer, name) => (outer[name] ??= {}) as Record<string, unknown>, root)
+    at[last] = value
   }
   return root
 }

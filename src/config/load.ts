@@ -151,7 +151,7 @@ function dropEmpty(tree: Tree, prefix = ''): void {
     const at = `${prefix}${name}`
     const known = CONFIG_KEYS.some(key => key === at || key.startsWith(`${at}.`))
     if (inner === null && known) Reflect.deleteProperty(tree, name)
-    else if (typeof inner === 'object' && inner !== null && prefix === '') dropEmpty(inner as Tree, `${at}.`)
+    else if (typeof inner === 'object' && inner !== null && known) dropEmpty(inner as Tree, `${at}.`)
   }
 }
 

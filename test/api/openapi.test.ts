@@ -1,3 +1,6 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Validator } from '@seriousme/openapi-schema-validator'
 import t from 'tap'
 import { OPERATIONS, openApiDocument } from '#api/openapi.ts'
 import { buildApi } from '#api/server.ts'
@@ -23,6 +26,12 @@ type Document = {
 }
 
 const logger = createLogger('silent')
+/** A stream, and what has forms of its own: where they are tested, by which call. */
+const ELSEWHERE: Readonly<Record<string, readonly [file: string, call: string]>> = {
+  'GET /v1/events': ['api/server.test.ts', "lines('/v1/events')"],
+  'POST /v1/cni': ['cni/verbs.test.ts', 'callPlugin('],
+  'GET /v1/snapshot': ['api/snapshot.test.ts', "url: '/v1/snapshot'"]
+}
 const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null']
 const KEYWORDS = new Set(
   [
@@ -62,7 +71,13 @@ t.test('the document is what is served', async t => {
   t.same(response.json(), document)
 })
 
-t.test('it has the form of OpenAPI 3.1', t => {
+t.test('it is valid by the schema of OpenAPI 3.1, and what is wrong is not', async t => {
+  const verdict = await new Validator().validate(structuredClone(document))
+  t.same(verdict, { valid: true })
+  t.equal((await new Validator().validate({ ...structuredClone(document), info: { title: 'vxmesh' } })).valid, false)
+})
+
+t.test('it has the form that ours has', t => {
   t.match(document.openapi, /^3\.1\.\d+$/)
   t.match(document.info, { title: 'vxmesh', version: /^\d+\.\d+\.\d+/ })
   const ids = operations.map(({ operation }) => operation.operationId)
@@ -112,6 +127,14 @@ t.test('a body’s schema tells its fields, what is required, and that there are
   t.end()
 })
 
+t.test('a route that is not called below is called in the test named here', t => {
+  for (const [route, [file, call]] of Object.entries(ELSEWHERE)) {
+    t.ok(Object.hasOwn(OPERATIONS, route), route)
+    t.ok(readFileSync(join(import.meta.dirname, '..', file), 'utf8').includes(call), `${route}: ${file}`)
+  }
+  t.end()
+})
+
 t.test('what the API answers is what the document says', async t => {
   const server = buildApi(new StateAgent(), logger)
   t.teardown(() => server.close())
@@ -125,10 +148,7 @@ t.test('what the API answers is what the document says', async t => {
     'PATCH /v1/endpoints/:id': { delayUs: 0 }
   }
   const order = (route: string): number => ['POST', 'PUT', 'GET', 'PATCH', 'DELETE'].indexOf(route.split(' ')[0] ?? '')
-  const routes = Object.entries(OPERATIONS).filter(
-    // A stream, and what has forms of its own (test/cni, test/api/snapshot).
-    ([route]) => route !== 'GET /v1/events' && route !== 'POST /v1/cni' && route !== 'GET /v1/snapshot'
-  )
+  const routes = Object.entries(OPERATIONS).filter(([route]) => !Object.hasOwn(ELSEWHERE, route))
   // Endpoints go before their networks and hosts.
   const sorted = routes.sort(([a], [b]) => order(a) - order(b) || (a < b ? -1 : 1))
   for (const [route, { answer, status = 200 }] of sorted) {

@@ -58,6 +58,7 @@ t.test('what is shown as YAML is a file that gives the same', async t => {
   await writeFile(copy, out)
   t.equal((await vx(['config', 'show', '--config', copy, '-o', 'yaml'])).out, out)
   t.match(parseYaml(out), { name: 'h7', bind: '192.0.2.7', serf: { port: 7001 }, http: { listen: '127.0.0.1:7380' } })
+  t.match(parseYaml(out), { overlay: { ovs: { socket: '/run/openvswitch/db.sock', datapath: 'system' } } })
 })
 
 t.test('a key where a name belongs is not shown', async t => {

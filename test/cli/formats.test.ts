@@ -1,6 +1,10 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
 import { configShape } from '#config/schema.ts'
+import { commandHelp } from '../../scripts/docs.ts'
+import { buildPlugin } from '../cni/plugin.ts'
 import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
@@ -34,7 +38,11 @@ const SNAPSHOT = [
   'namespaces'
 ]
 
+const NAMESPACE = ['namespace', 'network', 'grants']
+
 const SETTINGS = Object.keys(configShape.shape)
+
+await buildPlugin()
 
 /** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
@@ -58,7 +66,13 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['endpoint attach --network red --container-id web --pid 1 --name shop', ENDPOINT, /^container +web\nname +shop\n/],
   ['endpoint list', ENDPOINT, /^NETWORK +CONTAINER +NAME +IFNAME +HOST +ADDRESS +RX +TX\n/],
   ['endpoint list --network red', ENDPOINT, /\nred +web +shop +eth0 +h1 +10.1.0.2\/24 +- +-\n$/],
+  ['endpoint update web --delay 10ms', ENDPOINT, /^delay +10000 us$/m],
   ['endpoint show web', ENDPOINT, /address +10.1.0.2\/24 via 10.1.0.1\n/],
+  ['namespace map shop red', NAMESPACE, /^NAMESPACE +NETWORK +GRANTS\nshop +red/],
+  ['namespace list', NAMESPACE, /^NAMESPACE +NETWORK +GRANTS\nshop +red/],
+  ['namespace unmap shop', NAMESPACE, /^namespace shop unmapped\n$/],
+  ['cni install --bin-dir DIR/bin --conf-dir DIR/conf', ['files'], /^\/.*vxmesh-cni installed\n/],
+  ['cni uninstall --bin-dir DIR/bin --conf-dir DIR/conf', ['files'], /conflist removed\n/],
   [
     'kv list',
     ['key', 'value'],
@@ -87,8 +101,29 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ],
   ['join 192.0.2.1', ['joined'], /^joined through 1 host\n$/],
   ['reload', ['changed', 'restart'], /^changed +log.level\nrestart +bind, serf.port\n$/],
+  ['version', ['version'], /^vxmesh 9.9.9\n$/],
   ['leave', [], /^left\n$/]
 ]
+
+/** What prints no result: a run, a key, a stream, a shell's script and its words. Where each is tested. */
+const NO_RESULT: Readonly<Record<string, string>> = {
+  agent: 'agent-command.test.ts',
+  keygen: 'agent-command.test.ts',
+  events: 'process.test.ts',
+  completion: 'complete.test.ts',
+  complete: 'complete.test.ts'
+}
+
+t.test('every command is in this table, or tested elsewhere because it has no result', t => {
+  const paths = commandHelp().map(({ path }) => path)
+  const commands = paths.filter(path => path !== '' && !paths.some(other => other.startsWith(`${path} `)))
+  const missing = commands.filter(path => !COMMANDS.some(([line]) => line === path || line.startsWith(`${path} `)))
+  t.same(missing.sort(), Object.keys(NO_RESULT).sort())
+  for (const [command, file] of Object.entries(NO_RESULT)) {
+    t.match(readFileSync(join(import.meta.dirname, file), 'utf8'), new RegExp(`['"]${command}['"]`), command)
+  }
+  t.end()
+})
 
 t.test('each result is a table for people, and JSON or YAML with exactly these keys', async t => {
   for (const format of ['table', 'json', 'yaml']) {

@@ -117,9 +117,20 @@ t.test('with `bind` alone the rest has its defaults, and the configuration is fr
 })
 
 t.test('what is commented out, or empty, is as good as not there', async t => {
-  for (const file of ['', '# nothing\n', 'serf:\n  # port: 1\njoin:\n', 'serf: { port: }\n', '{}']) {
+  for (const file of [
+    '',
+    '# nothing\n',
+    'serf:\n  # port: 1\njoin:\n',
+    'serf: { port: }\n',
+    'overlay: { ovs: { socket: } }\n',
+    '{}'
+  ]) {
     const config = await load(t, { file })
-    t.same([config.serf.port, config.join], [7946, []], JSON.stringify(file))
+    t.same(
+      [config.serf.port, config.join, config.overlay.ovs.socket],
+      [7946, [], '/run/openvswitch/db.sock'],
+      JSON.stringify(file)
+    )
   }
 })
 

@@ -2,7 +2,9 @@
 
 import { join } from 'node:path'
 import t from 'tap'
-import { startDetached } from '#platform/process.ts'
+import { FAMILIES } from '#metrics/families.ts'
+import { run, startDetached } from '#platform/process.ts'
+import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { kill } from '../lab/kernel.ts'
@@ -98,6 +100,32 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
       const repaired = (await scrape(host)).get('vxmesh_overlay_repaired_total')?.series ?? []
       return repaired.reduce((sum, one) => sum + one.value, 0) > 0
     })
+  })
+
+  await t.test('promtool has nothing against any of it, and would say what is wrong', async t => {
+    const promtool = await debianProgram('prometheus', 'usr/bin/promtool')
+    const check = (text: string): ReturnType<typeof run> =>
+      run(promtool, ['check', 'metrics'], { input: text, timeoutMs: 30_000 })
+    const { text } = await get(host, '/metrics')
+    t.match(await check(text), { exitCode: 0, stdout: '', stderr: '' })
+    t.match(await check('# TYPE vxmesh_x counter\nvxmesh_x 1\n'), { exitCode: 3, stderr: /"_total" suffix/ })
+  })
+
+  await t.test('every metric of the table is there, and what lives is not zero', async t => {
+    const families = await scrape(host)
+    for (const { name, type } of FAMILIES) t.equal(families.get(name)?.type, type, name)
+    for (const name of [
+      ...['vxmesh_build_info', 'vxmesh_members', 'vxmesh_hosts', 'vxmesh_networks', 'vxmesh_endpoints'],
+      ...['vxmesh_raft_term', 'vxmesh_raft_commit_index', 'vxmesh_raft_leader_changes_total'],
+      ...['vxmesh_raft_commit_duration_seconds', 'vxmesh_tunnel_reconcile_duration_seconds'],
+      ...['vxmesh_ipam_addresses_used', 'vxmesh_ipam_addresses_free', 'vxmesh_endpoint_receive_bytes_total'],
+      ...['vxmesh_endpoint_transmit_packets_total', 'vxmesh_overlay_repaired_total', 'process_resident_memory_bytes']
+    ]) {
+      t.ok(
+        families.get(name)?.series.some(({ value }) => value > 0),
+        name
+      )
+    }
   })
 
   await t.test('a port that is taken ends the start with the key’s name, and nothing is left of it', async t => {

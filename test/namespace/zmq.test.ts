@@ -1,5 +1,6 @@
 // The paper's API as a platform would use it: a Python program that knows only the contract, against a real agent.
 
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
@@ -102,6 +103,21 @@ for (const way of ['publish', 'rpc']) {
     t.comment(`${result.perSecond} requests a second, there and back`)
   })
 }
+
+t.test('the clients that docs/zeromq.md shows run as they stand there', async t => {
+  const page = await readFile(join(import.meta.dirname, '../../docs/zeromq.md'), 'utf8')
+  const shown = (language: string): string => new RegExp(`\n\`\`\`${language}\n([^]*?)\`\`\``).exec(page)?.[1] ?? ''
+  const inside = async (program: string, ...args: readonly string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await host.exec(program, ...args)
+    t.equal(exitCode, 0, stderr)
+    return stdout
+  }
+  t.equal(await inside('/usr/bin/python3', '-c', shown('python'), 'c1', `${prefix}0`), '10.1.0.2/16')
+  t.match(await host.api.call('GET', '/v1/endpoints/c1'), [{ network: 'blue', address: '10.1.0.2/16' }])
+  const typescript = await inside(process.execPath, '--input-type=module-typescript', '-e', shown('ts'))
+  t.match(typescript, /^address a010002 received \d+$/)
+  t.same(await host.api.call('GET', '/v1/networks'), [])
+})
 
 t.test('the agent is as it was', async t => {
   t.match(await host.status(), { ready: true, endpoints: 0, networks: 0 })

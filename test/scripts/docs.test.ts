@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import t from 'tap'
+import { openApiDocument } from '#api/openapi.ts'
 import { ERROR_CODES } from '#model/errors.ts'
 import { CONFIG_KEYS, flagOf, variableOf } from '#config/load.ts'
 import { commandHelp, PAGES, pathOf, withWrittenPart } from '../../scripts/docs.ts'
@@ -32,6 +33,25 @@ t.test('the command line’s page has every command, and no other', t => {
     commands
   )
   t.ok(commands.length >= 25)
+  t.end()
+})
+
+t.test('the API’s page has every route, and no other; its shown calls are routes', t => {
+  const page = readFileSync(pathOf('api.md'), 'utf8')
+  const document = openApiDocument() as { paths: Record<string, Record<string, unknown>> }
+  const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map(method => `${method.toUpperCase()} ${path}`)
+  )
+  t.same(
+    [...page.matchAll(/^### `([A-Z]+ .+)`$/gm)].map(match => match[1]),
+    routes
+  )
+  const calls = [...page.matchAll(/^curl .*?(?:-X (\w+) )?http:\/\/vxmesh(\S+)(?: (--json))?/gm)]
+  t.ok(calls.length >= 4)
+  for (const [line, method, path = '', json] of calls) {
+    const route = `${method ?? (json === undefined ? 'GET' : 'POST')} ${path.replace(/networks\/.+/, 'networks/{name}')}`
+    t.ok(routes.includes(route), line)
+  }
   t.end()
 })
 

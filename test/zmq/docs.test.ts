@@ -1,11 +1,11 @@
-// docs/zmq.md is the fixture: what it shows is what the codec reads and writes, and its numbers are the code's.
+// docs/zeromq.md is the fixture: what it shows is what the codec reads and writes, and its numbers are the code's.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { ANSWER, decodeRequest, encodeConnection, encodeMessage, ERROR_TYPE, REQUESTS } from '#zmq/message.ts'
 
-const page = readFileSync(join(import.meta.dirname, '../../docs/zmq.md'), 'utf8')
+const page = readFileSync(join(import.meta.dirname, '../../docs/zeromq.md'), 'utf8')
 
 t.test('the example is what the codec reads, and writes byte for byte', async t => {
   const block = /```hex\n([^`]*)```/.exec(page)?.[1] ?? ''
