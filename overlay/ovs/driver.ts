@@ -193,8 +193,10 @@ export class OvsDriver implements OverlayDriver {
     return this.#linux.installedShaping(request)
   }
 
-  shapingSupport(): Promise<ShapingSupport> {
-    return this.#linux.shapingSupport()
+  /** The userspace datapath takes what a container sends before a queue has it: half of a rate is none. */
+  async shapingSupport(): Promise<ShapingSupport> {
+    const support = await this.#linux.shapingSupport()
+    return this.#options.datapath === 'netdev' ? { ...support, rate: false, delay: false } : support
   }
 
   /** Routers as anywhere; then those that are new become ports of the switch. */

@@ -107,7 +107,8 @@ async function refuseShaping(agent: Agent, asked: Partial<Shaping>): Promise<voi
   if (field === undefined) return
   const support = await agent.driver.shapingSupport()
   if (!support.rate) {
-    const what = 'this kernel cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb)'
+    const what =
+      'this host cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred, ifb and a datapath in the kernel)'
     throw new VxmeshError('ERR_UNSUPPORTED', `${field}: ${what}`, { field })
   }
   if (!support.delay && (asked.delayUs ?? 0) > 0) {
