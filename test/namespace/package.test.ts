@@ -97,7 +97,7 @@ t.test(
     await settings('loud')
     t.match(await machine.run('systemctl', 'reload', 'vxmesh.service'), {
       exitCode: 2,
-      stdout: /log.level: must be one of .* \(from \/etc\/vxmesh\/vxmesh.yaml\)/
+      stdout: /log.level: must be one of .* \(from \/etc\/vxmesh\/vxmesh.yaml:\d+\)/
     })
     kill(systemd.mainPid ?? 0, 'SIGHUP')
     await waitFor(
