@@ -87,7 +87,12 @@ export type GatewayReport = {
   /** What was done, in words. */
   readonly done: readonly string[]
   /** What could not be, by network; null is the host's own. */
-  readonly problems: readonly { readonly vni: Vni | null; readonly message: string }[]
+  readonly problems: readonly {
+    readonly vni: Vni | null
+    readonly message: string
+    /** It is the way from the host in that fails, not the way out. */
+    readonly hostAccess?: boolean
+  }[]
 }
 
 /** What this kernel can do, for `doctor`. */

@@ -9,8 +9,10 @@ import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
 import { runNft } from '../filter/nft.ts'
 import { readLink, switchIpv6Off, type Kernel } from '../linux/kernel.ts'
 import {
+  addRoute,
   decodeNetnsId,
   deleteAddress,
+  deleteRoute,
   getNetnsId,
   replaceRoute,
   setAddress,
@@ -27,6 +29,7 @@ import type { ShapingSupport } from '../shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from './facts.ts'
 import { arePaired, rateChanges } from './router-facts.ts'
 import { readAddresses } from './tables.ts'
+import type { HostRoutes } from './host-access.ts'
 import type { Leftover } from './plan.ts'
 import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from './rules.ts'
 
@@ -68,6 +71,20 @@ export async function repairRouter(work: RouterWork, p: { path: string; rules: b
 export async function removeRouter(kernel: Kernel, { namespace, devices }: Leftover): Promise<void> {
   for (const { name, ifindex } of devices) await deleteDevice(kernel.socket, { name, ifindex })
   if (namespace !== null) await removeNamedNetns(namespace)
+}
+
+/** In its order; of routes that are to go, absent is success. @throws ERR_KERNEL */
+export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly kind: string }): void {
+  const adds = p.kind === 'host-routes-add'
+  const link = readLink(socket, p.outside)
+  if (link === null && !adds) return
+  const { ifindex } = link ?? need(socket, p.outside)
+  const doing = `${adds ? 'add' : 'delete'} routes by ${p.outside}`
+  const change = adds ? addRoute : deleteRoute
+  const routes = p.addresses.map(base => ({ ifindex, destination: { base, prefixLength: 32 }, gateway: p.transit }))
+  for (const fate of socket.batch(routes.map(change), doing)) {
+    if (fate !== null && (adds || fate.errno !== 'ESRCH')) throw refusalError(doing, fate)
+  }
 }
 
 /** A router's namespace for the length of one synchronous stretch. */

@@ -9,11 +9,18 @@ import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
 import type { Kernel } from '../linux/kernel.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
-import { createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
+import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
 import { desiredFacts } from './facts.ts'
 import { listChains, runNft } from '../filter/nft.ts'
 import { readGeneration, readTable } from './nft.ts'
-import { findLeftovers, hostNetnsNumber, observeRouter, readUplinks, underlayPrefixes } from './observe.ts'
+import {
+  findLeftovers,
+  hostNetnsNumber,
+  observeRouter,
+  readHostRoutes,
+  readUplinks,
+  underlayPrefixes
+} from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
 import { readTables } from './tables.ts'
 import {
@@ -60,13 +67,11 @@ export class Gateways {
       return { done: [], problems: [] }
     }
     const observed = await this.#observe(wanted, scope)
-    const { ops, conflicts } = planGateways(wanted, observed, {
-      last: desired.routers.size === 0,
-      bridged: this.#bridged
-    })
+    const { ops, conflicts, refused } = planGateways(wanted, observed, { all: desired, bridged: this.#bridged })
     const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
     const problems: GatewayProblem[] = [
       ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
+      ...refused.map(({ vni, reason }) => ({ vni, message: reason, hostAccess: true })),
       ...unshaped(wanted, this.#support)
     ]
     const done = await this.#execute(allowed, problems)
@@ -127,7 +132,8 @@ export class Gateways {
       host: {
         ...host,
         uplinks: readUplinks(kernel, tables),
-        underlay: underlayPrefixes(tables, desired.underlay)
+        underlay: underlayPrefixes(tables, desired.underlay),
+        routes: readHostRoutes(tables, desired.transit)
       },
       routers: new Map(routers),
       leftovers: findLeftovers(look, new Set(desired.routers.keys())).filter(({ vni }) => vni === (scope ?? vni))
@@ -162,7 +168,8 @@ export class Gateways {
         done.push(describeGatewayOp(op))
       } catch (thrown) {
         const err: VxmeshError = asVxmeshError(thrown)
-        problems.push({ vni: networkOf(op), message: `${describeGatewayOp(op)}: ${err.message}` })
+        const hostAccess = op.kind === 'host-routes-add' || op.kind === 'host-routes-delete'
+        problems.push({ vni: networkOf(op), message: `${describeGatewayOp(op)}: ${err.message}`, hostAccess })
         if (op.kind === 'rules-set') break
       }
     }
@@ -202,6 +209,10 @@ export class Gateways {
       case 'router-delete':
         await removeRouter(kernel, op)
         if (op.namespace !== null) this.#rules.delete(namedNetns(op.namespace))
+        break
+      case 'host-routes-add':
+      case 'host-routes-delete':
+        changeHostRoutes(kernel, op)
         break
     }
   }

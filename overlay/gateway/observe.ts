@@ -2,7 +2,7 @@
 
 import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
-import { networkAddress, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import { networkAddress, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
 import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
@@ -19,6 +19,7 @@ import {
   type DesiredRouter
 } from '../plan/gateway.ts'
 import { nameRole, OVERLAY_GROUP } from '../plan/names.ts'
+import type { ObservedHostRoutes } from './host-access.ts'
 import type { Leftover, ObservedRouter, Uplink } from './plan.ts'
 import { readFacts, type RouterLook } from './router-facts.ts'
 import type { Tables } from './tables.ts'
@@ -50,6 +51,29 @@ export function underlayPrefixes(tables: Tables, addresses: readonly Ipv4[]): re
   return tables.addresses
     .filter(({ address }) => addresses.includes(address))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
+}
+
+/** Its routes by our routers, and what it has of its own, whoever made it. */
+export function readHostRoutes(tables: Tables, transit: Subnet): ObservedHostRoutes {
+  const routers = new Map<number, Vni>()
+  const unrelated = new Set<number>()
+  for (const { name, ifindex, group } of tables.links.values()) {
+    const device = routerDevice(name)
+    if (device?.role === 'outside' && group === OUTSIDE_GROUP) routers.set(ifindex, device.vni)
+    else unrelated.add(ifindex)
+  }
+  const ours = new Map<Vni, Ipv4[]>()
+  const others = tables.addresses
+    .filter(({ ifindex }) => unrelated.has(ifindex))
+    .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
+  for (const { destination, prefixLength, gateway, ifindex } of tables.routes) {
+    if (destination === null || prefixLength === 0) continue
+    const vni = routers.get(ifindex)
+    if (vni === undefined) others.push({ base: destination, prefixLength })
+    else if (gateway !== null && subnetContains(transit, gateway))
+      ours.set(vni, [...(ours.get(vni) ?? []), destination])
+  }
+  return { ours, others }
 }
 
 export function observeRouter(look: RouterLook, router: DesiredRouter): ObservedRouter {

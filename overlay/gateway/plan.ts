@@ -2,9 +2,10 @@
 // Level-triggered; the host's rules are there before the first router, and go after the last.
 
 import type { Vni } from '#model/ids.ts'
-import type { Subnet } from '#model/ipv4.ts'
+import { formatIpv4, type Subnet } from '#model/ipv4.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import { desiredFacts, differing, type Facts } from './facts.ts'
+import { planHostRoutes, type HostRoutes, type ObservedHostRoutes } from './host-access.ts'
 import { hostRules, isPlainName } from './rules.ts'
 
 /** A device of the host that has an address of its own: answers from outside may come in by it. */
@@ -22,6 +23,7 @@ export type ObservedHost = {
   readonly rules: string | null
   /** Is there a table of ours at all? */
   readonly table: boolean
+  readonly routes: ObservedHostRoutes
 }
 
 export type ObservedRouter = {
@@ -59,24 +61,30 @@ export type GatewayOp =
       readonly differs: readonly string[]
     }
   | ({ readonly kind: 'router-delete' } & Leftover)
+  | ({ readonly kind: 'host-routes-add' | 'host-routes-delete' } & HostRoutes)
 
 export type GatewayPlan = {
   readonly ops: readonly GatewayOp[]
   readonly conflicts: readonly { readonly vni: Vni; readonly reason: string }[]
+  /** Containers that the host cannot reach although their network says so. */
+  readonly refused: readonly { readonly vni: Vni; readonly reason: string }[]
 }
 
-/** `last`: there is no router here besides the desired ones, which may be only some. */
+/** @param options `all`: what is desired, when `desired` has only some of the routers */
 export function planGateways(
   desired: DesiredGateways,
   observed: ObservedGateways,
-  { last = true, bridged = true }: { readonly last?: boolean; readonly bridged?: boolean } = {}
+  { all = desired, bridged = true }: { readonly all?: DesiredGateways; readonly bridged?: boolean } = {}
 ): GatewayPlan {
   const ops: GatewayOp[] = []
   const conflicts: { vni: Vni; reason: string }[] = []
-  if (desired.routers.size > 0) ops.push(...openHost(desired, observed.host))
+  const egress = [...all.routers.values()].some(router => router.egress)
+  if (desired.routers.size > 0) ops.push(...openHost(desired, observed.host, egress))
+  const settled: DesiredRouter[] = []
   for (const router of desired.routers.values()) {
     const now = observed.routers.get(router.vni)
     if (now === undefined) continue
+    if (now.conflict === null) settled.push(router)
     if (now.conflict !== null) conflicts.push({ vni: router.vni, reason: now.conflict })
     else if (now.found === null) ops.push({ kind: 'router-create', router, name: now.free })
     else {
@@ -85,14 +93,18 @@ export function planGateways(
     }
   }
   for (const leftover of observed.leftovers) ops.push({ kind: 'router-delete', ...leftover })
-  if (last && desired.routers.size === 0) ops.push(...closeHost(observed.host))
-  return { ops, conflicts }
+  const leaving = observed.leftovers.map(({ vni }) => vni)
+  const { remove, add, refused } = planHostRoutes(all, { wanted: settled, leaving, observed: observed.host.routes })
+  for (const routes of remove) ops.push({ kind: 'host-routes-delete', ...routes })
+  for (const routes of add) ops.push({ kind: 'host-routes-add', ...routes })
+  if (all.routers.size === 0) ops.push(...closeHost(observed.host))
+  return { ops, conflicts, refused }
 }
 
-/** The rules close a device before it forwards. */
-function openHost(desired: DesiredGateways, host: ObservedHost): readonly GatewayOp[] {
+/** The rules close a device before it forwards. What the host says itself is not forwarded. */
+function openHost(desired: DesiredGateways, host: ObservedHost, egress: boolean): readonly GatewayOp[] {
   const opening = host.uplinks
-    .filter(({ name, forwarding }) => !forwarding && isPlainName(name))
+    .filter(({ name, forwarding }) => egress && !forwarding && isPlainName(name))
     .map(({ name }) => name)
   const ours = host.ipForward ? [] : host.closed.filter(name => host.uplinks.some(uplink => uplink.name === name))
   const closed = [...new Set([...ours, ...opening])].sort()
@@ -116,9 +128,9 @@ function closeHost(host: ObservedHost): readonly GatewayOp[] {
 export function describeGatewayOp(op: GatewayOp): string {
   switch (op.kind) {
     case 'rules-set':
-      return 'set the rules for egress'
+      return 'set the rules for routers'
     case 'rules-delete':
-      return 'delete the rules for egress'
+      return 'delete the rules for routers'
     case 'forwarding-set':
       return `switch forwarding ${op.on ? 'on' : 'off'} on ${op.device}`
     case 'router-create':
@@ -127,6 +139,11 @@ export function describeGatewayOp(op: GatewayOp): string {
       return `repair router ${op.name} (vni ${op.router.vni}): ${op.differs.join(', ')}`
     case 'router-delete':
       return `delete router ${op.namespace ?? op.devices.map(({ name }) => name).join(', ')} (vni ${op.vni})`
+    case 'host-routes-add':
+    case 'host-routes-delete': {
+      const doing = op.kind === 'host-routes-add' ? 'add' : 'delete'
+      return `${doing} routes to ${op.addresses.map(formatIpv4).join(', ')} by ${op.outside} (vni ${op.vni})`
+    }
   }
 }
 
@@ -137,6 +154,8 @@ export function networkOf(op: GatewayOp): Vni | null {
     case 'router-repair':
       return op.router.vni
     case 'router-delete':
+    case 'host-routes-add':
+    case 'host-routes-delete':
       return op.vni
     default:
       return null
@@ -145,5 +164,6 @@ export function networkOf(op: GatewayOp): Vni | null {
 
 /** May this op wait while the state may be older than what this host has already acted upon? */
 export function removesGateway(op: GatewayOp): boolean {
-  return op.kind === 'router-delete' || op.kind === 'rules-delete' || (op.kind === 'forwarding-set' && !op.on)
+  if (op.kind === 'forwarding-set') return !op.on
+  return op.kind === 'router-delete' || op.kind === 'rules-delete' || op.kind === 'host-routes-delete'
 }

@@ -14,35 +14,42 @@ export const CLOSED_SET = 'closed'
 export const INSIDE = 'inside'
 export const OUTSIDE = 'outside'
 
+const ANSWER = 'ct state established,related '
+
 /** Before the chains of others, though a drop is final in whatever order. */
 const PRIORITY = 'filter - 10'
 
 /**
- * A router lets its own subnet out and answers back in. Nothing opens a connection to the inside; the router itself
- * answers pings of the gateway address and nothing else.
+ * A router with egress lets its own subnet out and answers back in. Nothing opens a connection to the inside but, with
+ * hostAccess, the host: to containers it is the gateway, which they reach without any route. The router itself answers
+ * pings of the gateway address and nothing else.
  */
 export function routerRules(router: DesiredRouter): string {
   const subnet = formatSubnet(router.subnet)
+  const gateway = formatIpv4(router.gateway)
+  const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
     ...chain('input', 'filter hook input priority filter;', [
-      'ct state established,related accept',
-      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${formatIpv4(router.gateway)} icmp type echo-request accept`,
+      `${ANSWER}accept`,
+      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
       'drop'
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [
-      `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} accept`,
-      `iifname "${OUTSIDE}" oifname "${INSIDE}" ct state established,related accept`,
+      `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : ANSWER}accept`,
+      `iifname "${OUTSIDE}" oifname "${INSIDE}" ${ANSWER}accept`,
+      ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
       'drop'
     ]),
     ...chain('postrouting', 'nat hook postrouting priority srcnat;', [
-      `oifname "${OUTSIDE}" snat to ${formatIpv4(router.transit)}`
+      `oifname "${OUTSIDE}" snat to ${formatIpv4(router.transit)}`,
+      ...(hostAccess ? [`oifname "${INSIDE}" snat to ${gateway}`] : [])
     ])
   ])
 }
 
 /**
- * The host: what comes from routers goes out masqueraded, and neither to the host itself, nor to another network, nor to
- * the underlay. What comes to them are answers. Devices that forward for our sake alone forward nothing else.
+ * The host: what comes from routers goes out masqueraded, and neither to another network nor to the underlay; to the host
+ * itself come answers alone. What is forwarded to them are answers too: the host's own connections are not. Devices that forward for our sake alone forward nothing else.
  */
 export function hostRules(
   desired: Pick<DesiredGateways, 'guarded' | 'transit'>,
@@ -54,12 +61,15 @@ export function hostRules(
   return table(HOST_TABLE, [
     `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
     `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
-    ...chain('input', `filter hook input priority ${PRIORITY};`, [`iifgroup ${OUTSIDE_GROUP} drop`]),
+    ...chain('input', `filter hook input priority ${PRIORITY};`, [
+      `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
+      `iifgroup ${OUTSIDE_GROUP} drop`
+    ]),
     ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,
-      `oifgroup ${OUTSIDE_GROUP} ct state established,related accept`,
+      `oifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
       `oifgroup ${OUTSIDE_GROUP} drop`,
       `iifname @${CLOSED_SET} drop`
     ]),

@@ -58,20 +58,34 @@ export type RouteSpec = {
 }
 
 /** A route of the main table, in place of any to the same destination. */
-export function replaceRoute({ ifindex, destination, gateway }: RouteSpec): Message {
+export function replaceRoute(spec: RouteSpec): Message {
+  return staticRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+/** A route of the main table. Fails with EEXIST when there is one to the same destination. */
+export function addRoute(spec: RouteSpec): Message {
+  return staticRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_EXCL)
+}
+
+/** The route of this way, whoever made it, and none of another. Fails with ESRCH when there is none. */
+export function deleteRoute(spec: RouteSpec): Message {
+  return staticRoute(spec, 0).message(k.RTM_DELROUTE, 0)
+}
+
+function staticRoute({ ifindex, destination, gateway }: RouteSpec, protocol = k.RTPROT_STATIC): Writer {
   const { base, prefixLength } = destination
   const [scope, flags] = gateway === undefined ? [k.RT_SCOPE_LINK, 0] : [0, k.RTNH_F_ONLINK]
   const writer = rtmsg({
     scope,
     table: k.RT_TABLE_MAIN,
-    protocol: k.RTPROT_STATIC,
+    protocol,
     type: k.RTN_UNICAST,
     flags,
     prefixLength
   })
   if (prefixLength > 0) writer.attributeIpv4(k.RTA_DST, base)
   if (gateway !== undefined) writer.attributeIpv4(k.RTA_GATEWAY, gateway)
-  return writer.attributeU32(k.RTA_OIF, ifindex).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+  return writer.attributeU32(k.RTA_OIF, ifindex)
 }
 
 /** For a dump of IPv4 routes. */

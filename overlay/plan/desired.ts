@@ -7,7 +7,7 @@ import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
-import type { Network } from '#model/network.ts'
+import { hasRouter, type Network } from '#model/network.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
 
 export type DesiredInput = {
@@ -52,7 +52,7 @@ export type DesiredNetwork = {
   readonly neighbours: ReadonlyMap<Ipv4, Mac>
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
-  /** Where this host's router is connected, and its MAC; null without egress. */
+  /** Where this host's router is connected, and its MAC; null without one. */
   readonly router: { readonly port: IfName; readonly mac: Mac } | null
 }
 
@@ -122,7 +122,7 @@ function desiredNetwork(p: {
   const neighbours = new Map<Ipv4, Mac>()
   const local = new Map<IfName, DesiredEndpoint>()
   // Each host's own router answers for it: it must not be asked for remotely.
-  if (network.egress) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
+  if (hasRouter(network)) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
   for (const endpoint of p.endpoints) {
     if (endpoint.host === input.self) {
       const device = vethName(endpoint.containerId, endpoint.ifname)
@@ -154,6 +154,6 @@ function desiredNetwork(p: {
     entries,
     neighbours,
     endpoints: local,
-    router: network.egress ? { port: routerPortName(network.vni), mac: macOf(network.vni, network.gateway) } : null
+    router: hasRouter(network) ? { port: routerPortName(network.vni), mac: macOf(network.vni, network.gateway) } : null
   }
 }

@@ -1,10 +1,10 @@
-// The way of the networks to the outside, as it must be on this host: a router namespace for each network with egress
-// that has endpoints here (docs/adr/0016). The same function of the replicated state on every host.
+// The routers as they must be on this host: a namespace for each network with egress or hostAccess that has endpoints
+// here (docs/adr/0016, 0028). The same function of the replicated state on every host.
 
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
-import type { Network } from '#model/network.ts'
+import { hasRouter, type Network } from '#model/network.ts'
 import type { DesiredInput } from './desired.ts'
 import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from './names.ts'
 
@@ -42,6 +42,12 @@ export type DesiredRouter = {
   readonly transit: Ipv4
   /** bits/s of this host's containers together; 0 is unlimited. */
   readonly egressRate: number
+  /** May its containers open connections to the outside? */
+  readonly egress: boolean
+  /** May this host open connections to its containers? */
+  readonly hostAccess: boolean
+  /** The containers that the host reaches through it, ascending; none without hostAccess. */
+  readonly reached: readonly Ipv4[]
 }
 
 export type DesiredGateways = {
@@ -66,9 +72,11 @@ export type GatewayInput = DesiredInput & {
 export function desiredGateways(input: GatewayInput): DesiredGateways {
   const routers = new Map<Vni, DesiredRouter>()
   for (const network of input.networks) {
-    if (!network.egress) continue
-    const here = input.endpoints.get(network.name)?.some(endpoint => endpoint.host === input.self) === true
-    if (here) routers.set(network.vni, desiredRouter(network, input))
+    if (!hasRouter(network)) continue
+    const here = (input.endpoints.get(network.name) ?? []).filter(({ host }) => host === input.self)
+    if (here.length === 0) continue
+    const reached = network.hostAccess ? here.map(({ address }) => address).sort((a, b) => a - b) : []
+    routers.set(network.vni, { ...desiredRouter(network, input), reached })
   }
   const addresses = new Set<Ipv4>([input.selfVtep, input.bind, ...input.memberAddresses])
   for (const host of input.hosts) addresses.add(host.vtep)
@@ -81,7 +89,7 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
   }
 }
 
-function desiredRouter(network: Network, input: GatewayInput): DesiredRouter {
+function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRouter, 'reached'> {
   const { vni, name, subnet, gateway } = network
   return {
     vni,
@@ -98,7 +106,9 @@ function desiredRouter(network: Network, input: GatewayInput): DesiredRouter {
     transitMac: deviceMac('7a', vni),
     mtu: network.mtu === 0 ? input.overlayMtu : network.mtu,
     transit: (input.transit.base + vni) as Ipv4,
-    egressRate: network.egressRate
+    egressRate: network.egressRate,
+    egress: network.egress,
+    hostAccess: network.hostAccess
   }
 }
 

@@ -324,10 +324,11 @@ export class Reconciler {
     const egress = new Map<Place, VxmeshError[]>()
     const trouble = await attempt(async () => {
       const { done, problems } = await driver.settleGateways(gateways(), options)
-      for (const { vni, message } of problems) {
-        add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `no way to the outside: ${message}`))
+      for (const { vni, message, hostAccess = false } of problems) {
+        const what = hostAccess ? 'no way in from this host' : 'no way to the outside'
+        add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `${what}: ${message}`))
       }
-      if (problems.length > 0) logger.error({ problems }, 'no way to the outside')
+      if (problems.length > 0) logger.error({ problems }, 'routers have trouble')
       if (done.length > 0) logger.info({ done }, 'gateways settled')
     })
     if (trouble !== null) add(egress, 'host', trouble)

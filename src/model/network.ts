@@ -24,3 +24,8 @@ export type Network = {
 /** MTU bounds: RFC 791's minimum, and what VXLAN leaves of a jumbo frame of 65,535. */
 export const MTU_MIN = 576
 export const MTU_MAX = 65_485
+
+/** Who wants to leave the network, and its host to enter it, goes by a router. */
+export function hasRouter({ egress, hostAccess }: Pick<Network, 'egress' | 'hostAccess'>): boolean {
+  return egress || hostAccess
+}

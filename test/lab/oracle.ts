@@ -50,7 +50,14 @@ export type KernelView = {
 /** What is wrong on a host, in words; empty when all is as it should be. */
 export type Checker = (view: OracleView) => readonly string[] | Promise<readonly string[]>
 
-export const CHECKERS: readonly Checker[] = [checkDevices, checkFlood, checkFdb, checkNeighbours, checkNothingElse]
+export const CHECKERS: readonly Checker[] = [
+  checkDevices,
+  checkFlood,
+  checkFdb,
+  checkNeighbours,
+  checkHostRoutes,
+  checkNothingElse
+]
 
 /** Every host's differences, each with the host's name in front. */
 export async function differences(
@@ -233,12 +240,35 @@ function checkNeighbours(view: OracleView): string[] {
     ...[...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
       e => `neighbour ${bridgeOf(network)} ${bare(e.address)} ${e.mac}`
     ),
-    ...(network.egress ? [`neighbour ${bridgeOf(network)} ${network.gateway} ${gatewayMac(network)}`] : [])
+    ...(network.egress || network.hostAccess
+      ? [`neighbour ${bridgeOf(network)} ${network.gateway} ${gatewayMac(network)}`]
+      : [])
   ])
   const got = view.kernel.neighbours
     .filter(n => isBridge(n.dev) && isMarked(view, n.dev) && n.state.includes('PERMANENT'))
     .map(n => `neighbour ${n.dev} ${n.dst} ${n.lladdr ?? ''}`)
   return compare(want, got)
+}
+
+/** With hostAccess the host reaches each local endpoint; where two have one address, one of them. */
+async function checkHostRoutes(view: OracleView): Promise<string[]> {
+  const ways = new Map<string, string[]>()
+  for (const network of view.here.filter(({ hostAccess }) => hostAccess)) {
+    for (const { address } of localOf(view, network)) {
+      ways.set(bare(address), [...(ways.get(bare(address)) ?? []), `vo${hex(network.vni)}`])
+    }
+  }
+  const routes = await ipJson(view.host.namespace, 'route', 'show')
+  const got = routes
+    .map(route => ({ dst: String(route['dst']), dev: String(route['dev']), via: route['gateway'] }))
+    .filter(({ dev, via }) => /^vo[0-9a-f]{6}$/.test(dev) && via !== undefined)
+  const unreached = [...ways].filter(([dst, devs]) => !got.some(route => route.dst === dst && devs.includes(route.dev)))
+  return [
+    ...unreached.map(([dst, devs]) => `missing: route to ${dst} by ${devs.join(' or ')}`),
+    ...got
+      .filter(({ dst, dev }) => ways.get(dst)?.includes(dev) !== true)
+      .map(r => `too much: route to ${r.dst} by ${r.dev}`)
+  ]
 }
 
 /** Nothing of ours is left of what is no longer there. */

@@ -64,7 +64,8 @@ const host: ObservedHost = {
   underlay: [{ base: parseIpv4('192.0.2.0'), prefixLength: 24 }],
   closed: [],
   rules: null,
-  table: false
+  table: false,
+  routes: { ours: new Map(), others: [] }
 }
 
 function observed(change: Partial<ObservedGateways> = {}): ObservedGateways {
@@ -139,7 +140,11 @@ t.test('a router that is right asks for nothing, one fact that differs for a rep
     closed: ['eth0'],
     uplinks: host.uplinks.map(u => ({ ...u, forwarding: true }))
   }
-  t.same(planGateways(wanted(), observed({ host: settled, routers: found(r) })), { ops: [], conflicts: [] })
+  t.same(planGateways(wanted(), observed({ host: settled, routers: found(r) })), {
+    ops: [],
+    conflicts: [],
+    refused: []
+  })
   for (const fact of desiredFacts(r).keys()) {
     const { ops } = planGateways(wanted(), observed({ host: settled, routers: found(r, new Map([[fact, 'x']])) }))
     t.same(ops.map(describeGatewayOp), [`repair router vxr-000abc (vni 2748): ${fact}`])
@@ -182,14 +187,14 @@ t.test('with the last router the rules go, and what we opened is shut', t => {
   t.same(ops.map(describeGatewayOp), [
     'delete router vxr-000abc (vni 2748)',
     'switch forwarding off on eth0',
-    'delete the rules for egress'
+    'delete the rules for routers'
   ])
   t.ok(ops.every(removesGateway))
   t.same(planGateways(wanted([]), observed()).ops, [], 'a host that never had one is not touched')
   const router = planGateways(wanted([]), observed({ host: { ...after, ipForward: true } })).ops
-  t.same(router.map(describeGatewayOp), ['delete the rules for egress'], 'a host that is a router stays one')
+  t.same(router.map(describeGatewayOp), ['delete the rules for routers'], 'a host that is a router stays one')
   t.same(
-    planGateways(wanted([]), observed({ host: after }), { last: false }).ops,
+    planGateways(wanted([]), observed({ host: after }), { all: wanted() }).ops,
     [],
     'nothing goes while another is there'
   )

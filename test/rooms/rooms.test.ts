@@ -30,7 +30,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   'overlay/shaping/queue.ts': pure('src/model', 'overlay/netlink'),
   'overlay/gateway': shell(['src/model', 'src/platform', 'overlay']),
   'overlay/gateway/facts.ts': pure('src/model', 'overlay/plan'),
-  'overlay/gateway/plan.ts': pure('src/model', 'overlay/plan', 'overlay/gateway/facts.ts', 'overlay/gateway/rules.ts'),
+  'overlay/gateway/host-access.ts': pure('src/model', 'overlay/plan'),
+  'overlay/gateway/plan.ts': pure(
+    'src/model',
+    'overlay/plan',
+    'overlay/gateway/facts.ts',
+    'overlay/gateway/host-access.ts',
+    'overlay/gateway/rules.ts'
+  ),
   'overlay/gateway/rules.ts': pure('src/model', 'overlay/plan'),
   'overlay/netlink': shell(['src/model', 'overlay/plan']),
   'overlay/filter': pure('src/model', 'overlay/plan'),

@@ -1,0 +1,239 @@
+// hostAccess on real kernels: a kubelet's probes, from the host's own namespace, and everything that must not follow from
+// them. ping(8), sockets of Python's and ip(8) are the oracle.
+
+import { spawn } from 'node:child_process'
+import t, { type Test } from 'tap'
+import { run } from '#platform/process.ts'
+import { Lab } from '../lab/lab.ts'
+import { expectOracle } from '../lab/oracle.ts'
+import { makeNetwork } from '../overlay/fixtures.ts'
+import { waitFor } from '../lab/wait.ts'
+import { SERVER } from '../lab/outside.ts'
+import { GatewayLab, type Attached } from './gateway-lab.ts'
+import { cannotRun, type LabContainer } from './overlay-lab.ts'
+
+const skip = cannotRun()
+const open = makeNetwork('open', 0x111, { hostAccess: true })
+const inner = makeNetwork('inner', 0x222, { hostAccess: true, egress: false })
+const closed = makeNetwork('closed', 0x333)
+
+const ECHO = `
+import socket, sys, threading
+def tcp():
+    s = socket.create_server(('', 8080))
+    while True:
+        c, peer = s.accept()
+        c.sendall(peer[0].encode()); c.close()
+threading.Thread(target=tcp, daemon=True).start()
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('', 8080))
+while True:
+    data, peer = u.recvfrom(100); u.sendto(peer[0].encode(), peer)
+`
+const ASK = `
+import socket, sys
+kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM
+s = socket.socket(socket.AF_INET, kind); s.settimeout(1)
+s.connect((sys.argv[2], 8080)); s.send(b'x'); print(s.recv(100).decode())
+`
+
+async function lab(t: Test, hosts: number): Promise<GatewayLab> {
+  const g = await GatewayLab.open(hosts)
+  g.networks = [open, inner, closed]
+  t.teardown(() => g.close())
+  return g
+}
+
+/** A server on TCP and UDP 8080 that tells who asked. */
+async function serve(t: Test, { name }: Pick<LabContainer, 'name'>): Promise<void> {
+  const child = spawn('ip', ['netns', 'exec', name, '/usr/bin/python3', '-c', ECHO], { stdio: 'ignore' })
+  t.teardown(() => child.kill('SIGKILL'))
+  const listens = async (): Promise<boolean> =>
+    (await run('ip', ['netns', 'exec', name, 'ss', '-lntu'])).stdout.split(':8080').length > 2
+  await waitFor(`${name} serves`, listens)
+}
+
+/** Who the server saw, or null without an answer. */
+async function ask(name: string, kind: 'tcp' | 'udp', address: string): Promise<string | null> {
+  const args = ['netns', 'exec', name, '/usr/bin/python3', '-c', ASK, kind, address]
+  const { exitCode, stdout } = await run('ip', args, { timeoutMs: 5_000 })
+  return exitCode === 0 ? stdout.trim() : null
+}
+
+async function probe(name: string, address: string): Promise<string> {
+  const ping = (await run('ip', ['netns', 'exec', name, 'ping', '-n', '-c', '1', '-W', '1', address])).exitCode === 0
+  const [tcp, udp] = [await ask(name, 'tcp', address), await ask(name, 'udp', address)]
+  return [ping ? 'icmp' : '', tcp === null ? '' : 'tcp', udp === null ? '' : 'udp'].filter(Boolean).join(' ')
+}
+
+const ALL = 'icmp tcp udp'
+const settled = async (t: Test, g: GatewayLab, host = 1): Promise<void> => {
+  t.strictSame(await g.pass(host), { done: [], problems: [] }, `host ${host} is settled`)
+}
+
+t.test(
+  'the host’s probes reach its own containers, with egress and without, and come from the gateway',
+  { skip },
+  async t => {
+    const g = await lab(t, 2)
+    const h1 = g.hostName(1)
+    const withEgress = await g.attach(open, { container: 'o1', host: 1, address: '10.1.0.2' })
+    const without = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.3' })
+    const shut = await g.attach(closed, { container: 'c1', host: 1, address: '10.1.0.4' })
+    const remote = await g.attach(open, { container: 'o2', host: 2, address: '10.1.0.5' })
+    for (const { container } of [withEgress, without, shut, remote]) await serve(t, container)
+    await serve(t, { name: h1 })
+    await serve(t, { name: g.hostName(2) })
+
+    for (const address of ['10.1.0.2', '10.1.0.3']) {
+      t.equal(await probe(h1, address), ALL, address)
+      t.equal(await ask(h1, 'tcp', address), '10.1.0.1', 'to the container its host is the gateway')
+    }
+    t.equal(await probe(g.hostName(2), '10.1.0.5'), ALL, 'the other host reaches its own')
+    t.equal(await probe(h1, '10.1.0.4'), '', 'not without hostAccess')
+    t.equal(await probe(h1, '10.1.0.5'), '', 'not another host’s container')
+    t.equal(await probe(g.hostName(2), '10.1.0.2'), '', 'not from another host')
+
+    t.equal(await probe(h1, '192.0.2.1'), ALL, 'the host’s own server answers itself')
+    for (const { container } of [withEgress, without]) {
+      for (const address of ['192.0.2.1', '198.51.100.1', '192.0.2.2']) {
+        t.equal(await probe(container.name, address), '', `${container.name} opens nothing to ${address}`)
+      }
+    }
+    t.equal(await probe(shut.container.name, '10.1.0.2'), '', 'nor do containers of other networks')
+    t.ok((await g.lab.ping(withEgress.container, SERVER)) > 0, 'egress is as it was')
+    t.equal(await g.lab.ping(without.container, SERVER), 0, 'and none where there was none')
+
+    await g.lab.ip(g.hostName(2), 'route add 10.1.0.2/32 via 192.0.2.1')
+    await g.lab.ip(g.outside.name, 'route add 10.1.0.2/32 via 198.51.100.1')
+    await g.exec(h1, 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
+    await g.pass(1)
+    t.equal(await probe(g.hostName(2), '10.1.0.2'), '', 'not through the host, from the underlay')
+    t.equal(await probe(g.outside.name, '10.1.0.2'), '', 'not through the host, from outside')
+    t.equal(await probe(h1, '10.1.0.2'), ALL, 'the host itself still does')
+    await settled(t, g)
+  }
+)
+
+t.test('of two networks with one address the first keeps it, the other is told, and follows', { skip }, async t => {
+  const g = await lab(t, 1)
+  const h1 = g.hostName(1)
+  const first = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.2' })
+  await serve(t, first.container)
+  const second = await g.attach(open, { container: 'o1', host: 1, address: '10.1.0.2' })
+  const refusal = {
+    done: [],
+    problems: [{ vni: open.vni, message: '10.1.0.2: the host reaches network inner by it', hostAccess: true }]
+  }
+  t.strictSame(await g.pass(1), refusal, 'a lower VNI takes nothing from who was first')
+  t.equal(await probe(h1, '10.1.0.2'), ALL)
+  const again = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+  t.teardown(() => again.close())
+  const { problems } = await again.settleGateways(g.wanted(1), { mayRemove: true })
+  t.strictSame(problems, refusal.problems, 'nor after a restart')
+  t.equal(await probe(h1, '10.1.0.2'), ALL)
+  t.ok((await g.lab.ping(second.container, SERVER)) > 0, 'its way out is not touched by it')
+  await g.detach(first)
+  t.equal(await ask(h1, 'tcp', '10.1.0.2'), null)
+  await serve(t, second.container)
+  t.equal(await probe(h1, '10.1.0.2'), ALL, 'when the first goes the other has it')
+  await settled(t, g)
+})
+
+t.test('what the host reaches otherwise stays so', { skip }, async t => {
+  const g = await lab(t, 2)
+  const [h1, before] = [g.hostName(1), await g.lab.ip(g.hostName(1), 'route get 10.1.0.7')]
+  await g.lab.ip(h1, 'route add 10.1.0.4/30 via 198.51.100.254')
+  await g.attach(open, { container: 'o1', host: 1, address: '10.1.0.2' })
+  await g.attach(open, { container: 'o2', host: 1, address: '10.1.0.5' })
+  const { problems } = await g.pass(1)
+  t.match(problems, [{ vni: open.vni, message: /10\.1\.0\.5: 10\.1\.0\.4\/30 is the host's own/, hostAccess: true }])
+  t.match(await g.lab.ip(h1, 'route get 10.1.0.5'), /via 198\.51\.100\.254 dev eth1/)
+  t.match(await g.lab.ip(h1, 'route get 10.1.0.2'), /dev vo000111/)
+  t.match(before, /eth1/)
+  await g.lab.ip(h1, 'route del 10.1.0.4/30')
+  await g.pass(1)
+  t.match(await g.lab.ip(h1, 'route get 10.1.0.5'), /dev vo000111/)
+  await settled(t, g)
+})
+
+t.test('drift is repaired, a restart loses no probe, and nothing is left', { skip }, async t => {
+  const g = await lab(t, 1)
+  const h1 = g.hostName(1)
+  const clean = await g.footprint(1)
+  const one: Attached = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.2' })
+  await g.attach(inner, { container: 'i2', host: 1, address: '10.1.0.3' })
+  await serve(t, one.container)
+  t.notMatch(await g.exec(h1, 'sysctl', 'net.ipv4.conf.eth1.forwarding'), / = 1/, 'nothing is forwarded for it')
+  for (const harm of [
+    'route del 10.1.0.2/32',
+    'link set vo000222 down',
+    'link del vo000222',
+    'neigh flush dev vo000222 nud permanent'
+  ]) {
+    await g.lab.ip(h1, harm)
+    await g.pass(1)
+    t.equal(await probe(h1, '10.1.0.2'), ALL, harm)
+    await settled(t, g)
+  }
+  await g.lab.ip(h1, 'route add 10.1.0.99/32 via 240.0.2.34 dev vo000222 onlink')
+  t.match((await g.pass(1)).done, ['delete routes to 10.1.0.99 by vo000222 (vni 546)'])
+
+  const ping = run('ip', ['netns', 'exec', h1, 'ping', '-n', '-q', '-i', '0.01', '-c', '200', '10.1.0.2'], {
+    timeoutMs: 20_000
+  })
+  for (let restart = 0; restart < 3; restart++) {
+    const driver = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+    const { done } = await driver.settleGateways(g.wanted(1), { mayRemove: true })
+    t.notMatch(done.join(), /routes/, 'its routes are as they were')
+    await driver.close()
+  }
+  t.match((await ping).stdout, /200 packets transmitted, 200 received/)
+
+  const held = g.endpoints
+  g.endpoints = held.slice(1)
+  const driver = g.driver(1)
+  await driver.settleGateways(g.wanted(1), { mayRemove: false })
+  t.match(await g.lab.ip(h1, 'route show 10.1.0.2'), /vo000222/, 'an old state removes no route')
+  g.endpoints = held
+  await g.detach(one)
+  t.equal(await g.lab.ip(h1, 'route show 10.1.0.2'), '', 'the route goes with the endpoint')
+  g.endpoints = []
+  await g.pass(1)
+  t.equal(await g.footprint(1), clean, 'the host is as it was')
+})
+
+t.test(
+  'with agents: a kill loses no probe, the state oracle holds, and a route goes with its endpoint',
+  { skip },
+  async t => {
+    const lab = await Lab.create()
+    t.teardown(() => lab.destroy())
+    const h1 = await lab.addHost({ bootstrapExpect: 1, join: [] })
+    await h1.startAgent()
+    await h1.waitReady()
+    for (const name of ['red', 'blue']) {
+      await h1.cliJson('network', 'create', name, '--subnet', '10.1.0.0/24', '--host-access', '--no-egress')
+    }
+    const [one, two] = await lab.containers(['one', 'two'])
+    if (one === undefined || two === undefined) throw new Error('no containers')
+    const { address } = await h1.attach(one, 'red')
+    t.equal(address, (await h1.attach(two, 'blue')).address, 'the same address in both')
+    const [target = ''] = address.split('/')
+    await expectOracle(lab)
+    t.match((await h1.status()).overlay.degraded, [
+      /^network blue: no way in from this host: 10\.1\.0\.\d+: .*network red/
+    ])
+    const flags = ['-n', '-q', '-i', '0.01', '-c', '500', target]
+    const ping = run('ip', ['netns', 'exec', h1.namespace, 'ping', ...flags], { timeoutMs: 30_000 })
+    await h1.killAgent()
+    await h1.startAgent()
+    await h1.waitReady()
+    t.match((await ping).stdout, /500 packets transmitted, 500 received/)
+    await expectOracle(lab)
+    await h1.detach(one)
+    await h1.detach(two)
+    const routes = async (): Promise<string> => (await h1.exec('ip', 'route')).stdout
+    await waitFor('no route is left', async () => !(await routes()).includes('vo'))
+    t.pass('nothing is left')
+  }
+)
