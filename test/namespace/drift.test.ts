@@ -93,7 +93,11 @@ t.test(
 
     const tunnel = (vni: number): string => `vx${vni.toString(16).padStart(6, '0')}`
     const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
-    await ipBatch([`link del ${tunnel(blue.vni)}`, taken], host.namespace)
+    // The agent may be faster than the second of the two.
+    await waitFor('the VNI is taken', async () => {
+      await ipBatch([`link del ${tunnel(blue.vni)}`, taken], host.namespace)
+      return true
+    })
     const overlay = await waitFor('blue is degraded', async () => {
       const status = await host.status()
       return status.overlay.degraded.length > 0 ? status.overlay : null
