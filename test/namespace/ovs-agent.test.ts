@@ -68,13 +68,13 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
   })
 
   await t.test('three kills of the agent lose no packet', async t => {
-    const ping = r1.startPing(to, { count: 3_000, intervalMs: 10 })
+    const ping = r1.startPing(to, { count: 1_000, intervalMs: 10 })
     for (let kill = 0; kill < 3; kill++) {
       await h1.killAgent()
       await h1.startAgent()
       await h1.waitReady()
     }
-    ping.stop()
+    // To its end: what is on its way when it is broken off counts as lost.
     const { sent, received } = await ping.result
     t.equal(received, sent, `0 of ${sent} lost`)
   })
