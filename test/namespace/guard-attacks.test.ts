@@ -4,11 +4,9 @@
 
 import t, { type Test } from 'tap'
 import { formatIpv4 } from '#model/ipv4.ts'
-import { bridgeMac } from '#overlay/plan/names.ts'
-import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party } from '../lab/packets/attacks.ts'
 import { arp, BROADCAST, ether, ETHER, mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
-import { waitFor } from '../lab/wait.ts'
+import { attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
 import {
   blue,
   containerOf,
@@ -25,15 +23,11 @@ import { cannotRun } from './overlay-lab.ts'
 
 const PACKETS = 200
 const FLOOD = 100_000
-const HOST_PORT = 9_999
 /** Kinds that arrive somewhere when nothing guards: below it the test's own packets would be wrong. */
 const EFFECTIVE_MIN = 40
 
-type Stand = {
+type Stand = AttackStand & {
   readonly w: GuardWorld
-  /** Whose frames, sent where. */
-  readonly attacks: readonly { readonly sender: Sender; readonly attack: Attack }[]
-  readonly controls: readonly { readonly name: string; readonly sender: Sender; readonly frames: Attack['frames'] }[]
   readonly listeners: ReadonlyMap<string, Listener>
   nextMark: number
 }
@@ -77,7 +71,7 @@ t.test('a flood of source MACs leaves nothing in any table', { skip: cannotRun()
   if (flood === undefined) throw new Error('no flood')
   const id = stand.nextMark++
   for (let n = 0; n < FLOOD; n++) for (const frame of flood.attack.frames(mark(id), n)) flood.sender.send(frame)
-  await settle(stand)
+  await settleAll(stand)
   t.equal(arrived(stand, id), 0, `0 of ${FLOOD} arrive`)
   t.strictSame(await tables(stand.w), before, 'routes and FDBs are as before')
 })
@@ -116,7 +110,6 @@ async function build(t: Test): Promise<Stand> {
     tenant: [blue, 1, '10.1.0.5'],
     'far-tenant': [blue, 2, '10.1.0.6']
   })
-  const party = (name: string): Party => endpointOf(w, name)
   const [h1, h2, h3] = [w.lab.host(0), w.lab.host(1), w.lab.host(2)]
   const listeners = new Map<string, Listener>()
   const senders = new Map<string, Sender>()
@@ -127,45 +120,21 @@ async function build(t: Test): Promise<Stand> {
   }
   listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
   const [l1, l2, l3] = [await link(w, h1), await link(w, h2), await link(w, h3)]
-  const host = { mac: l1.mac, address: h1.vtep }
   const member = new Sender(h2.netns, l2.ifindex)
   const stranger = new Sender(h3.netns, l3.ifindex)
   t.teardown(() => [...listeners.values(), ...senders.values(), member, stranger].forEach(socket => socket.close()))
-  const me = senders.get('me') ?? member
-  const wire = underlayAttacks({
-    stranger: { mac: l3.mac, address: h3.vtep },
-    member: { mac: l2.mac, address: h2.vtep },
-    host,
-    port: PORT,
-    vni: red.vni,
-    inner: m => ordinary(party('far'), party('near'))(m, 0)[0] ?? m,
-    foreign: { vni: blue.vni, inner: m => ordinary(party('far-tenant'), party('tenant'))(m, 0)[0] ?? m }
-  })
-  const local = containerAttacks({
-    me: party('me'),
-    victim: party('near'),
-    other: party('far'),
-    gateway: red.gateway,
-    bridge: bridgeMac(red.vni),
-    host: { ...host, port: HOST_PORT },
-    vni: red.vni,
-    foreign: { vni: blue.vni, victim: party('tenant') }
-  })
-  const from = (sender: Sender, list: readonly Attack[]) => list.map(attack => ({ sender, attack }))
   return {
     w,
-    attacks: [...from(me, local), ...from(stranger, wire.stranger), ...from(member, wire.member)],
-    controls: [
-      { name: 'near', sender: me, frames: ordinary(party('me'), party('near')) },
-      { name: 'far', sender: me, frames: ordinary(party('me'), party('far')) },
-      { name: 'near', sender: senders.get('far') ?? me, frames: ordinary(party('far'), party('near')) },
-      {
-        name: 'far-tenant',
-        sender: senders.get('tenant') ?? me,
-        frames: ordinary(party('tenant'), party('far-tenant'))
-      },
-      { name: 'near', sender: member, frames: wire.ordinary }
-    ],
+    ...attackStand({
+      party: name => endpointOf(w, name),
+      sender: name => senders.get(name) ?? member,
+      host: { mac: l1.mac, address: h1.vtep },
+      member: { sender: member, mac: l2.mac, address: h2.vtep },
+      stranger: { sender: stranger, mac: l3.mac, address: h3.vtep },
+      port: PORT,
+      red,
+      blue
+    }),
     listeners,
     nextMark: 1
   }
@@ -184,25 +153,20 @@ async function attackAll(t: Test, stand: Stand, title: string): Promise<Map<stri
   for (const { sender, frames, id } of controls) {
     for (let n = 0; n < PACKETS; n++) for (const frame of frames(mark(id), n)) sender.send(frame)
   }
-  await settle(stand)
+  await settleAll(stand)
   for (const { name, id } of controls) {
     t.equal(stand.listeners.get(name)?.count(id), PACKETS, `${title}: ordinary traffic ${id} arrives at ${name}`)
   }
   return new Map(stand.attacks.map(({ attack: { kind, at } }) => [kind, arrived(stand, ids.get(kind) ?? 0, at)]))
 }
 
+async function settleAll(stand: Stand): Promise<void> {
+  stand.nextMark = await settle(stand.controls, stand.listeners, { next: stand.nextMark, after: 'all' })
+}
+
 function arrived(stand: Stand, id: number, at?: string): number {
   const where = [...stand.listeners].filter(([name]) => at === undefined || name === at)
   return where.reduce((sum, [, listener]) => sum + listener.count(id), 0)
-}
-
-/** Packets keep their order on each way: once a last ordinary one of every sender has come, all others have or never will. */
-async function settle(stand: Stand): Promise<void> {
-  for (const { name, sender, frames } of stand.controls) {
-    const id = stand.nextMark++
-    for (const frame of frames(mark(id), 0)) sender.send(frame)
-    await waitFor(`the last packet at ${name}`, () => stand.listeners.get(name)?.count(id) === 1)
-  }
 }
 
 /** Routes of the containers and FDBs of the hosts. */
