@@ -202,7 +202,7 @@ export class Replicator {
   /** The voters and how far each is, as the leader knows it; from here where no leader answers. */
   async peers(): Promise<readonly PeerProgress[]> {
     const { leader } = this.status()
-    if (leader !== null && leader !== this.#options.self) {
+    if (leader !== null) {
       try {
         return (await this.ask(leader, 'raft-peers')) as readonly PeerProgress[]
       } catch (err) {
