@@ -1,6 +1,5 @@
-// Runs the parts of the test suite and counts: tap's tests each, every other tool as one. Two lanes side by side: what
-// lives by the clock (hosts in namespaces, one after the other), and what only computes, at the lowest priority, in the
-// time that the first leaves. Each part is shown when it is over.
+// Runs the parts of the test suite and counts: tap's tests each, every other tool as one. One part after the other: what
+// only computes would take the time away from hosts that live by the clock. Each part is shown when it is over.
 
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
@@ -10,8 +9,7 @@ const root = resolve(import.meta.dirname, '..')
 const bin = join(root, 'node_modules/.bin')
 
 type Outcome = { passed: number; failed: number; output: string }
-type Lane = 'hosts' | 'computing'
-type Part = { readonly name: string; readonly lane: Lane; readonly run: () => Promise<Outcome> }
+type Part = { readonly name: string; readonly run: () => Promise<Outcome> }
 
 /** They measure rates, or fill the processor themselves: nothing else of ours with hosts beside them. */
 const ALONE = new Set(
@@ -20,22 +18,17 @@ const ALONE = new Set(
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
-  { name: 'check', lane: 'computing', run: check },
-  { name: 'unit', lane: 'computing', run: () => tap('computing', files(isUnit), 2) },
-  { name: 'sim', lane: 'computing', run: simulate },
+  { name: 'check', run: check },
+  { name: 'unit', run: () => tap(files(isUnit), 2) },
+  { name: 'sim', run: simulate },
   {
     name: 'fuzz',
-    lane: 'computing',
-    run: () => tool('computing', '--expose-gc', '--max-semi-space-size=4', 'test/fuzz/main.ts', '--inputs', '1000000')
+    run: () => tool('--expose-gc', '--max-semi-space-size=4', 'test/fuzz/main.ts', '--inputs', '1000000')
   },
-  { name: 'namespace', lane: 'hosts', run: namespace },
-  { name: 'conformance', lane: 'hosts', run: () => counted('test/conformance/main.ts') },
-  {
-    name: 'chaos',
-    lane: 'hosts',
-    run: () => tool('hosts', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5')
-  },
-  { name: 'demo', lane: 'hosts', run: () => counted('test/demo/main.ts', '--once') }
+  { name: 'namespace', run: namespace },
+  { name: 'conformance', run: () => counted('test/conformance/main.ts') },
+  { name: 'chaos', run: () => tool('test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
+  { name: 'demo', run: () => counted('test/demo/main.ts', '--once') }
 ]
 
 const wanted = process.argv.slice(2)
@@ -49,29 +42,25 @@ const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(
 const startedAt = performance.now()
 const lines = new Map<string, string>()
 const total = { passed: 0, failed: 0 }
-await Promise.all((['hosts', 'computing'] as const).map(runLane))
+for (const { name, run } of parts) {
+  console.log(`${name} begins`)
+  const since = performance.now()
+  const { passed, failed, output } = await run()
+  total.passed += passed
+  total.failed += failed
+  console.log(`\n=== ${name}\n${output.trimEnd()}`)
+  lines.set(name, `${name.padEnd(11)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
+}
 console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
-async function runLane(lane: Lane): Promise<void> {
-  for (const { name, run } of parts.filter(part => part.lane === lane)) {
-    console.log(`${name} begins`)
-    const since = performance.now()
-    const { passed, failed, output } = await run()
-    total.passed += passed
-    total.failed += failed
-    console.log(`\n=== ${name}\n${output.trimEnd()}`)
-    lines.set(name, `${name.padEnd(11)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
-  }
-}
-
 /** Types, lint, formatting. */
 async function check(): Promise<Outcome> {
   const outcomes = []
   for (const script of ['types', 'lint', 'format:check']) {
-    const { code, output } = await execute('computing', 'npm', ['run', '-s', script])
+    const { code, output } = await execute('npm', ['run', '-s', script])
     outcomes.push(verdict(code === 0, `${output}${code === 0 ? 'ok' : 'not ok'} - ${script}\n`))
   }
   return sum(outcomes)
@@ -80,26 +69,19 @@ async function check(): Promise<Outcome> {
 async function namespace(): Promise<Outcome> {
   const alone = files(name => ALONE.has(name))
   const others = files(name => /^(namespace|uml)\//.test(name) && !ALONE.has(name))
-  return sum([await tap('hosts', others, 2), await tap('hosts', alone, 1)])
+  return sum([await tap(others, 2), await tap(alone, 1)])
 }
 
 async function simulate(): Promise<Outcome> {
-  const seeds = await tool('computing', 'test/sim/main.ts', '--seeds', '2000')
-  const mutants = await tool('computing', 'test/sim/main.ts', '--mutant', 'all')
-  return sum([
-    seeds,
-    mutants,
-    await tap(
-      'computing',
-      files(name => name.startsWith('sim/')),
-      2
-    )
-  ])
+  const seeds = await tool('test/sim/main.ts', '--seeds', '2000')
+  const mutants = await tool('test/sim/main.ts', '--mutant', 'all')
+  const tests = files(name => name.startsWith('sim/'))
+  return sum([seeds, mutants, await tap(tests, 2)])
 }
 
 /** A program with hosts of its own that counts its checks in its last line. */
 async function counted(...args: readonly string[]): Promise<Outcome> {
-  const { code, output } = await execute('hosts', 'node', args)
+  const { code, output } = await execute('node', args)
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
   if (counts === null) return verdict(code === 0, output)
   const [passed, failed] = [Number(counts[1]), Number(counts[2])]
@@ -107,9 +89,9 @@ async function counted(...args: readonly string[]): Promise<Outcome> {
 }
 
 /** A file of tests a process; counts each top-level test of each file, and a file that ends badly as one failure. */
-async function tap(lane: Lane, paths: readonly string[], jobs: number): Promise<Outcome> {
+async function tap(paths: readonly string[], jobs: number): Promise<Outcome> {
   const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=300']
-  const { code, output } = await execute(lane, 'tap', [...flags, ...paths])
+  const { code, output } = await execute('tap', [...flags, ...paths])
   // A file's tests are indented once; a file itself not at all.
   const all = output.split('\n')
   const passed = all.filter(line => /^ {4}ok \d+ - /.test(line)).length
@@ -128,8 +110,8 @@ function failures(lines: readonly string[]): string[] {
 }
 
 /** A program of ours that says by its exit code whether all is well. */
-async function tool(lane: Lane, ...args: readonly string[]): Promise<Outcome> {
-  const { code, output } = await execute(lane, 'node', args)
+async function tool(...args: readonly string[]): Promise<Outcome> {
+  const { code, output } = await execute('node', args)
   return verdict(code === 0, output)
 }
 
@@ -156,10 +138,9 @@ function seconds(since: number): string {
   return ((performance.now() - since) / 1_000).toFixed(0)
 }
 
-function execute(lane: Lane, file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
+function execute(file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
   const env = { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` }
-  const gentle = ['-n', lane === 'hosts' ? '0' : '19']
-  const child = spawn('nice', [...gentle, file, ...args], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(file, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
   const chunks: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
   return new Promise((resolve, reject) => {

@@ -6,12 +6,16 @@
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, IfName } from '#model/ids.ts'
 import { vethName } from '#overlay/plan/names.ts'
+import { sleep } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { LocalEndpoints } from './local-endpoints.ts'
 
 /** Releases under way at once. */
 const AT_ONCE = 32
 const PERIOD_MIN_MS = 500
+/** The kernel takes a namespace's interfaces away some time after its name, longer when many go at once. */
+const GOING_MS = 3_000
+const GOING_POLL_MS = 50
 
 type Key = { readonly containerId: ContainerId; readonly ifname: IfName }
 
@@ -66,6 +70,17 @@ export class Collector {
   async isGone({ containerId, ifname }: Key): Promise<boolean> {
     if (!this.#lostPath(endpointKey(containerId, ifname))) return false
     return !(await this.#options.interfaces()).has(vethName(containerId, ifname))
+  }
+
+  /** The same, but a container that is going has time to go: it may come back under its name at once. */
+  async isGoneSoon(key: Key): Promise<boolean> {
+    const until = this.#options.nowMs() + GOING_MS
+    for (;;) {
+      if (await this.isGone(key)) return true
+      const fate = this.#options.local.fate(endpointKey(key.containerId, key.ifname))
+      if (fate === 'alive' || fate === 'unreadable' || this.#options.nowMs() >= until) return false
+      await sleep(GOING_POLL_MS)
+    }
   }
 
   /**

@@ -2,7 +2,7 @@
 // when it goes. A kernel failure releases what was allocated for it.
 
 import type { EndpointAttachRequest } from '#api/agent-port.ts'
-import { endpointKey, type Endpoint, type Shaping } from '#model/endpoint.ts'
+import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { detachRequest, shapeRequest } from '#overlay/driver.ts'
 import { checkNetns } from '#platform/netns.ts'
@@ -19,7 +19,7 @@ export async function attachEndpoint(
   await refuseShaping(agent, request)
   const { netns, exclusive = false, portNumber, ...facts } = request
   const key = endpointKey(facts.containerId, facts.ifname)
-  if (exclusive) await makeWay(agent, collector, agent.state.endpoint(key))
+  if (exclusive) await makeWay(agent, collector, key)
   return agent.localEndpoints.handle(key, async () => {
     const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
     if (result.kind !== 'endpoint') throw new Error(`attach answered with ${result.kind}`)
@@ -40,10 +40,12 @@ export async function attachEndpoint(
 }
 
 /** What is left of a container that is gone stands in nobody's way. @throws ERR_ENDPOINT_EXISTS */
-async function makeWay(agent: Agent, collector: Collector, existing: Endpoint | undefined): Promise<void> {
+async function makeWay(agent: Agent, collector: Collector, key: EndpointKey): Promise<void> {
+  const existing = agent.state.endpoint(key)
   if (existing === undefined) return
-  if (existing.host !== agent.self || !(await collector.isGone(existing))) throw attachedAlready(existing)
-  await detachEndpoint(agent, existing)
+  if (existing.host !== agent.self || !(await collector.isGoneSoon(existing))) throw attachedAlready(existing)
+  // The collector may have released it meanwhile.
+  if (agent.state.endpoint(key) !== undefined) await detachEndpoint(agent, existing)
 }
 
 function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshError {
