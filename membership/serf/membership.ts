@@ -3,6 +3,7 @@
 // itself after any length of absence.
 
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { monotonicMs, sleep } from '#platform/clock.ts'
@@ -37,6 +38,8 @@ export class Membership {
   #tags: AgentTags
   #seeds: readonly string[]
   #dir = ''
+  #launched: Promise<void> | null = null
+  #started: Promise<void> = Promise.resolve()
   #process: SerfProcess | null = null
   #rpc: SerfRpc | null = null
   #view: MembershipView | null = null
@@ -65,26 +68,19 @@ export class Membership {
     this.#listeners.add(listener)
   }
 
+  /** Starts Serf, or takes over the one that runs. Resolves before it answers. @throws ERR_SERF, ERR_STORAGE */
+  launch(): Promise<void> {
+    return (this.#launched ??= this.#launch())
+  }
+
   /** Resolves once the first view is there. @throws ERR_SERF, ERR_STORAGE */
-  async start(): Promise<void> {
-    const { dataDir, binary, name, logger } = this.#options
-    this.#dir = await ensureDirectory(dataDir, 'serf')
-    this.#process = new SerfProcess({
-      binary,
-      dir: this.#dir,
-      config: this.#config(),
-      answering: () => this.#answering(),
-      name,
-      logger
-    })
-    await this.#process.start()
-    await this.#connect(monotonicMs() + START_MS)
-    this.#keeping = this.#keep()
+  start(): Promise<void> {
+    return (this.#started = this.#start())
   }
 
   /** What Serf says of itself, for doctor. @throws ERR_SERF */
   async stats(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
-    return this.#connected().stats()
+    return (await this.#connected()).stats()
   }
 
   /** Ends Serf without a leave: for the others this host fails, and its containers stay reachable. */
@@ -95,14 +91,14 @@ export class Membership {
 
   /** Leaves the mesh gracefully; Serf ends. @throws ERR_SERF */
   async leave(): Promise<void> {
-    await this.#connected().leave()
+    await (await this.#connected()).leave()
     await this.#endKeeping()
     await this.#process?.stop()
   }
 
   /** Joins through addresses; resolves to how many answered. @throws ERR_JOIN_FAILED with Serf's words, ERR_SERF */
   async join(addresses: readonly string[]): Promise<number> {
-    const joined = await this.#connected().join(addresses)
+    const joined = await (await this.#connected()).join(addresses)
     this.#query()
     return joined
   }
@@ -127,7 +123,29 @@ export class Membership {
     return serfConfig({ ...this.#options, tags: this.#tags, join }, this.#dir)
   }
 
-  #connected(): SerfRpc {
+  async #launch(): Promise<void> {
+    const { dataDir, binary, name, logger } = this.#options
+    this.#dir = await ensureDirectory(dataDir, 'serf')
+    this.#process = new SerfProcess({
+      binary,
+      dir: this.#dir,
+      config: this.#config(),
+      answering: () => this.#answering(),
+      name,
+      logger
+    })
+    await this.#process.start()
+  }
+
+  async #start(): Promise<void> {
+    await this.launch()
+    await this.#connect(monotonicMs() + START_MS)
+    this.#keeping = this.#keep()
+  }
+
+  /** Who asks while Serf is starting waits for it. */
+  async #connected(): Promise<SerfRpc> {
+    await this.#started
     if (this.#rpc === null) throw new VxmeshError('ERR_SERF', 'serf is not running; it is being restarted')
     return this.#rpc
   }
@@ -162,8 +180,10 @@ export class Membership {
         await rpc.monitor(line => {
           if (readLogLine(line) !== null) this.#query()
         })
-        await rpc.setTags(encodeTags(this.#tags))
-        this.#take(await rpc.members())
+        const records = await rpc.members()
+        this.#take(records)
+        // Serf answers only when it has gossiped them: not for what it was started with.
+        if (!this.#tellsOurTags(records)) await rpc.setTags(encodeTags(this.#tags))
         return
       } catch (err) {
         opened?.close()
@@ -172,6 +192,11 @@ export class Membership {
         if (!(await sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err
       }
     }
+  }
+
+  #tellsOurTags(records: readonly unknown[]): boolean {
+    const own = (records as readonly { Name?: unknown; Tags?: object }[]).find(r => r.Name === this.#options.name)
+    return isDeepStrictEqual({ ...own?.Tags }, encodeTags(this.#tags))
   }
 
   /** The periodic part: reconnects, asks again, rejoins when alone. */
@@ -191,6 +216,7 @@ export class Membership {
 
   async #endKeeping(): Promise<void> {
     this.#stopping.abort()
+    await Promise.allSettled([this.#launched, this.#started])
     await this.#keeping
     this.#rpc?.close()
     this.#rpc = null

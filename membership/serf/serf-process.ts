@@ -5,7 +5,7 @@ import { readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { monotonicMs, sleep } from '#platform/clock.ts'
-import { readIfExists, removeFile, writeDurably } from '#platform/files.ts'
+import { isErrno, readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { startDetached } from '#platform/process.ts'
 
@@ -155,7 +155,7 @@ export class SerfProcess {
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
       const until = monotonicMs() + STOP_MS
       if (!(await this.#isOurs(pid))) break
-      process.kill(pid, signal)
+      signalIfThere(pid, signal)
       while (monotonicMs() < until && (await this.#isOurs(pid))) await sleep(20)
     }
     await removeFile(this.#pidPath)
@@ -176,4 +176,13 @@ function aborted(signal: AbortSignal): Promise<string> {
     if (signal.aborted) resolve('stopped')
     else signal.addEventListener('abort', () => resolve('stopped'), { once: true })
   })
+}
+
+/** It may end by itself between a look at it and the signal. */
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch (err) {
+    if (!isErrno(err, 'ESRCH')) throw err
+  }
 }

@@ -6,15 +6,14 @@ import { ClusterState } from '#allocator/state-machine.ts'
 import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
 import { Metrics } from '#metrics/metrics.ts'
-import { Membership } from '#membership/serf/membership.ts'
+import type { Membership } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
-import { PROTOCOL_VERSION, type Member } from '#model/member.ts'
+import type { Member } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { monotonicMs } from '#platform/clock.ts'
-import type { Lock } from '#platform/lock.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { Mesh } from '#replication/mesh.ts'
@@ -26,7 +25,7 @@ import { serveDoctor } from './doctor/gather-mesh.ts'
 import { EventBus } from './event-bus.ts'
 import { changeEvent, memberEvents } from './events.ts'
 import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
-import { openParts, type Parts, type ReadConfig, type Settings } from './parts.ts'
+import { closeParts, type Parts, type ReadConfig } from './parts.ts'
 import { Wanted } from './wanted.ts'
 import { Doors } from './doors.ts'
 import { IndexGate } from './index-gate.ts'
@@ -39,6 +38,7 @@ import { stateBytes } from './state-bytes.ts'
 import { networksOfCommand } from './touched.ts'
 import { VERSION } from '#platform/version.ts'
 
+const TOPIC = 'vxmesh-feed-1'
 /** How long a committed change may take to become visible on the host that asked for it. */
 const VISIBLE_MS = 3_000
 
@@ -62,7 +62,7 @@ export class Agent {
   readonly #reloads = new Serial()
   readonly #readConfig: ReadConfig
   readonly #mesh: Mesh
-  readonly #lock: Lock
+  readonly #parts: Parts
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
   readonly #wanted: Wanted
@@ -73,15 +73,15 @@ export class Agent {
   /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
 
-  private constructor(p: Parts) {
+  private constructor(p: Parts, mesh: Mesh) {
     const { config, logger } = p
     this.#config = config
     this.#readConfig = p.readConfig
     this.logger = logger
     this.self = p.identity.peerId
     this.driver = p.driver
-    this.#mesh = p.mesh
-    this.#lock = p.lock
+    this.#mesh = mesh
+    this.#parts = p
     p.known.isKnown = peer => this.#isKnown(peer)
     const fatal = (err: Error): void => this.#end(err)
     const host: Host = {
@@ -92,31 +92,11 @@ export class Agent {
       bootId: p.bootId,
       version: VERSION
     }
-    this.membership = new Membership({
-      name: config.name,
-      bind: config.bind,
-      port: config.serf.port,
-      rpcPort: config.serf.rpcPort,
-      binary: config.serf.binary,
-      dataDir: config.dataDir,
-      encryptKey: p.keys === null ? null : Buffer.from(p.keys.serf),
-      tags: {
-        role: config.role,
-        peerId: this.self,
-        p2pPort: config.p2p.port,
-        vtep: config.overlay.vtep,
-        protocol: PROTOCOL_VERSION,
-        bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
-        ...(p.seed === null ? {} : { seed: p.seed.id }),
-        ...(p.storage.recovered.origin === null ? {} : { clusterId: p.storage.recovered.origin.clusterId })
-      },
-      join: config.join,
-      logger: logger.child({ room: 'membership' })
-    })
+    this.membership = p.membership
     this.replicator = new Replicator({
       self: this.self,
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
-      mesh: p.mesh,
+      mesh,
       dataDir: config.dataDir,
       snapshotBytes: config.raft.snapshotBytes,
       storage: p.storage,
@@ -202,16 +182,16 @@ export class Agent {
     })
   }
 
-  /** Starts everything. @throws VxmeshError naming what is wrong with the configuration or the machine */
-  static async start(settings: Settings): Promise<Agent> {
-    const parts = await openParts(settings)
-    const agent = new Agent(parts)
+  /** Makes an agent of its parts and starts it. @throws VxmeshError naming what is wrong with the configuration or the machine */
+  static async start(parts: Parts): Promise<Agent> {
+    let agent: Agent | null = null
     try {
-      await agent.#run(settings.logger)
+      agent = new Agent(parts, await startMesh(parts))
+      await agent.#run()
       return agent
     } catch (err) {
       // Half an agent must not go on: what was started holds ports, timers and the process.
-      await agent.stop()
+      await (agent === null ? closeParts(parts) : agent.stop())
       throw err
     }
   }
@@ -281,10 +261,8 @@ export class Agent {
     this.counters.stop()
     await this.reconciler.stop()
     await this.replicator.stop()
-    await this.membership.stop()
     await this.#mesh.stop()
-    await this.driver.close()
-    await this.#lock.release()
+    await closeParts(this.#parts)
   }
 
   /** What the underlay leaves to containers, bytes; follows the underlay. */
@@ -300,7 +278,7 @@ export class Agent {
     return this.#members()
   }
 
-  async #run(logger: Logger): Promise<void> {
+  async #run(): Promise<void> {
     // First: whoever probes hears that this host is there and not ready yet.
     await this.#doors.openMetrics(this)
     this.digests.start()
@@ -312,9 +290,10 @@ export class Agent {
     this.reconciler.wake()
     this.counters.start()
     this.membership.onChange(() => this.#membersChanged())
-    await this.membership.start()
-    await this.#doors.open(this)
-    logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
+    // Both to their end, also when one fails: what is still starting could not be stopped.
+    const started = await Promise.allSettled([this.membership.start(), this.#doors.open(this)])
+    for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason
+    this.logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
   }
 
   /** The name that people know a peer by; its id where there is none. */
@@ -378,4 +357,16 @@ export class Agent {
     if (host !== undefined && !isVacant(host)) return true
     return this.#members().some(m => m.peerId === peer && m.status !== 'left')
   }
+}
+
+function startMesh({ config, keys, identity, known, logger }: Parts): Promise<Mesh> {
+  return Mesh.start({
+    privateKey: identity.privateKey,
+    bind: config.bind,
+    port: config.p2p.port,
+    preSharedKey: keys === null ? null : keys.p2p,
+    topic: TOPIC,
+    isKnown: peer => known.isKnown(peer),
+    logger: logger.child({ room: 'replication' })
+  })
 }

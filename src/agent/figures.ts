@@ -115,3 +115,11 @@ function trafficOf(agent: Agent, listed: ReadonlySet<NetworkName>): readonly Net
   }
   return [...byNetwork].map(([network, sum]) => ({ network, ...sum, ...totals.of(network) }))
 }
+
+/** One line for `systemctl status`. */
+export function statusLine(agent: Agent): string {
+  const { leader } = agent.replicator.status()
+  const alive = agent.members.filter(member => member.status === 'alive').length
+  const led = leader === null ? 'no leader is known' : `leader ${agent.nameOf(leader)}`
+  return `${isReady(agent) ? 'ready' : 'not ready'}, ${led}, ${alive} ${alive === 1 ? 'member' : 'members'} alive`
+}

@@ -1,22 +1,21 @@
-// What an agent is made of before it runs: the lock, the driver, what is on disk, the mesh. Opened in order, and all closed
-// again when one of them cannot be had.
+// What an agent is made of before it runs: the lock, the driver, what is on disk, Serf. Opened in order, and all closed
+// again when one of them cannot be had. Nothing here needs libp2p: Serf finds the others while that is being loaded.
 
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
+import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
 import type { Logger } from '#platform/log.ts'
 import { loadIdentity } from '#replication/identity.ts'
-import { Mesh } from '#replication/mesh.ts'
 import { readSeed, type Seed } from '#replication/seed.ts'
 import { openStorage, type Storage } from '#replication/storage.ts'
 import { openDriver } from './open-driver.ts'
-
-const TOPIC = 'vxmesh-feed-1'
 
 /** Reads the configuration again from where it came from. */
 export type ReadConfig = () => Promise<Config>
@@ -35,7 +34,8 @@ export type Parts = Settings & {
   readonly driver: OverlayDriver
   /** What the underlay leaves to containers, bytes. */
   readonly underlay: number
-  readonly mesh: Mesh
+  /** Serf is starting. */
+  readonly membership: Membership
   readonly bootId: string
   readonly lock: Lock
   /** Who may connect; nobody until the agent says. */
@@ -44,10 +44,11 @@ export type Parts = Settings & {
 
 /** @throws VxmeshError naming what is wrong with the configuration or the machine */
 export async function openParts(settings: Settings): Promise<Parts> {
-  const { config, keys, logger } = settings
+  const { config, logger } = settings
   await ensureDirectory(config.dataDir)
   const lock = await lockDirectory(config.dataDir)
   let driver: OverlayDriver | null = null
+  let membership: Membership | null = null
   try {
     driver = await openDriver(config.overlay)
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
@@ -63,20 +64,54 @@ export async function openParts(settings: Settings): Promise<Parts> {
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
     const bootId = await readBootId()
-    const known: Parts['known'] = { isKnown: () => false }
-    const mesh = await Mesh.start({
-      privateKey: identity.privateKey,
-      bind: config.bind,
-      port: config.p2p.port,
-      preSharedKey: keys === null ? null : keys.p2p,
-      topic: TOPIC,
-      isKnown: peer => known.isKnown(peer),
-      logger: logger.child({ room: 'replication' })
-    })
-    return { ...settings, identity, storage, seed, driver, underlay, mesh, bootId, lock, known }
+    membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage }))
+    await membership.launch()
+    const known = { isKnown: () => false }
+    return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, known }
   } catch (err) {
-    await driver?.close()
-    await lock.release()
+    await closeParts({ membership, driver, lock })
     throw err
+  }
+}
+
+/** For the others this host fails; its kernel stays as it is. */
+export async function closeParts(parts: {
+  readonly membership: Membership | null
+  readonly driver: OverlayDriver | null
+  readonly lock: Lock
+}): Promise<void> {
+  await parts.membership?.stop()
+  await parts.driver?.close()
+  await parts.lock.release()
+}
+
+function membershipOptions(p: {
+  settings: Settings
+  peerId: PeerId
+  seed: Seed | null
+  storage: Storage
+}): MembershipOptions {
+  const { config, keys, logger } = p.settings
+  const { origin } = p.storage.recovered
+  return {
+    name: config.name,
+    bind: config.bind,
+    port: config.serf.port,
+    rpcPort: config.serf.rpcPort,
+    binary: config.serf.binary,
+    dataDir: config.dataDir,
+    encryptKey: keys === null ? null : Buffer.from(keys.serf),
+    tags: {
+      role: config.role,
+      peerId: p.peerId,
+      p2pPort: config.p2p.port,
+      vtep: config.overlay.vtep,
+      protocol: PROTOCOL_VERSION,
+      bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
+      ...(p.seed === null ? {} : { seed: p.seed.id }),
+      ...(origin === null ? {} : { clusterId: origin.clusterId })
+    },
+    join: config.join,
+    logger: logger.child({ room: 'membership' })
   }
 }

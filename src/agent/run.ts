@@ -6,9 +6,8 @@ import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
 import { createLogger } from '#platform/log.ts'
 import { ServiceManager } from '#platform/service-manager.ts'
-import { Agent } from './agent.ts'
-import type { ReadConfig } from './parts.ts'
-import { isReady } from './figures.ts'
+import type { Agent } from './agent.ts'
+import { openParts, type ReadConfig } from './parts.ts'
 
 /** No pass of the reconcile loop for so long, with one due every 30 s: it hangs, and a new agent does better. */
 const SILENT_MS = 120_000
@@ -43,10 +42,13 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
   }
   // From the first moment on: its default would end us.
   process.on('SIGHUP', () => void reload())
-  const running = (agent = await Agent.start({ config, keys, logger, readConfig }))
+  const parts = await openParts({ config, keys, logger, readConfig })
+  // Half of the time of a start is the loading of libp2p and the doors: Serf starts meanwhile.
+  const [{ Agent }, { statusLine }] = await Promise.all([import('./agent.ts'), import('./figures.ts')])
+  const running = (agent = await Agent.start(parts))
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => running.requestStop())
   manager.ready()
-  manager.beat({ alive: () => running.reconciler.silentMs < SILENT_MS, status: () => statusOf(running) })
+  manager.beat({ alive: () => running.reconciler.silentMs < SILENT_MS, status: () => statusLine(running) })
   const failure = await running.ended
   manager.stopping()
   if (failure !== null) {
@@ -56,12 +58,4 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
   await running.stop()
   logger.info('agent stopped')
   return 0
-}
-
-/** One line for `systemctl status`. */
-function statusOf(agent: Agent): string {
-  const { leader } = agent.replicator.status()
-  const alive = agent.members.filter(member => member.status === 'alive').length
-  const led = leader === null ? 'no leader is known' : `leader ${agent.nameOf(leader)}`
-  return `${isReady(agent) ? 'ready' : 'not ready'}, ${led}, ${alive} ${alive === 1 ? 'member' : 'members'} alive`
 }

@@ -2,6 +2,7 @@
 // can be claimed by the thousand without touching any kernel.
 
 import { Agent } from '#agent/agent.ts'
+import { openParts } from '#agent/parts.ts'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { loadConfig } from '#config/load.ts'
 import type { Config } from '#config/schema.ts'
@@ -18,7 +19,7 @@ export async function startClientAgent(configFile: string): Promise<Agent> {
   const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
   const config = await readConfig()
   const keys = await readClusterKeys(config.clusterKeyFile)
-  const agent = await Agent.start({ config, keys, logger: createLogger('warn'), readConfig })
+  const agent = await Agent.start(await openParts({ config, keys, logger: createLogger('warn'), readConfig }))
   await waitFor('this agent is registered', () => agent.registrar.registered, { timeoutMs: 20_000 })
   const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }
   const host = { ...facts, role: 'client', bootId: 'none', version: 'none' } as const
