@@ -1,6 +1,7 @@
 // The routers of this host: observe, plan, execute. What it remembers is only whose rules are known to be untouched; all
 // else is in the kernel, so a restarted agent goes on where the last one was.
 
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
@@ -30,7 +31,8 @@ import {
   removesGateway,
   type GatewayOp,
   type ObservedGateways,
-  type ObservedHost
+  type ObservedHost,
+  type ObservedRouter
 } from './plan.ts'
 import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from './rules.ts'
 
@@ -127,7 +129,12 @@ export class Gateways {
       }
     }
     const host = await this.#observeHost()
-    const routers = [...desired.routers.values()].map(router => [router.vni, observeRouter(look, router)] as const)
+    const routers = new Map<Vni, ObservedRouter>()
+    for (const router of desired.routers.values()) {
+      routers.set(router.vni, observeRouter(look, router))
+      // A router is a few reads in its namespace: a host with many must not stand still meanwhile.
+      await nextTurn()
+    }
     return {
       host: {
         ...host,
@@ -135,7 +142,7 @@ export class Gateways {
         underlay: underlayPrefixes(tables, desired.underlay),
         routes: readHostRoutes(tables, desired.transit)
       },
-      routers: new Map(routers),
+      routers,
       leftovers: findLeftovers(look, new Set(desired.routers.keys())).filter(({ vni }) => vni === (scope ?? vni))
     }
   }
