@@ -81,8 +81,9 @@ export class Gateways {
     if (scope === undefined) this.#settled.clear()
     else if (wanted.routers.size === 0) this.#settled.delete(scope)
     for (const router of wanted.routers.values()) {
-      if (troubled.has(router.vni) || troubled.has(null)) this.#settled.delete(router.vni)
-      else this.#settled.set(router.vni, this.#fingerprint(router))
+      const right = observed.routers.has(router.vni) && !troubled.has(router.vni) && !troubled.has(null)
+      if (right) this.#settled.set(router.vni, this.#fingerprint(router))
+      else this.#settled.delete(router.vni)
     }
     return { done, problems }
   }
@@ -131,6 +132,8 @@ export class Gateways {
     const host = await this.#observeHost()
     const routers = new Map<Vni, ObservedRouter>()
     for (const router of desired.routers.values()) {
+      // The state is newer than the last pass over the networks; the next one makes the bridge, and then it is its turn.
+      if (this.#bridged && !tables.links.has(router.bridge)) continue
       routers.set(router.vni, observeRouter(look, router))
       // A router is a few reads in its namespace: a host with many must not stand still meanwhile.
       await nextTurn()

@@ -106,10 +106,11 @@ t.test(
           .join('\n')
           .replaceAll(/(packets|bytes) \d+|valid_lft \S+/g, '')
       }
-      const right = await facts()
+      // Seen in the log: it may be right again before anybody has looked at it while it was wrong.
+      const repairs = (): number => h1.logTail(Infinity).split(`repair router ${router}`).length
+      const [right, before] = [await facts(), repairs()]
       await must('ip', ['netns', 'exec', router, ...change])
-      t.not(await facts(), right, `${what} is changed in the router`)
-      await waitFor(`${what} is repaired`, async () => (await facts()) === right, { timeoutMs: 10_000 })
+      await waitFor(`${what} is repaired`, async () => repairs() > before && (await facts()) === right)
       t.equal((await one.ping(SERVER, { count: 1, waitMs: 500 })).received, 1, `the way out works after ${what}`)
     }
 
