@@ -11,7 +11,6 @@ export const CNI_CODES = {
   config: 7,
   tryAgain: 11,
   unavailable: 50,
-  limited: 51,
   unknownNetwork: 100,
   exhausted: 101,
   dataPath: 103,

@@ -123,11 +123,14 @@ async function collect(agent: CniPort, { config }: Call): Promise<CniAnswer> {
   return NOTHING
 }
 
-/** Can a container be attached now? From what the agent knows without asking anybody. */
+/**
+ * Can a container be attached now? From what the agent knows without asking anybody. Those that are attached miss nothing
+ * while nobody leads, so it is never "limited connectivity" (51).
+ */
 async function status(agent: CniPort, { config }: Call): Promise<CniAnswer> {
   const { ready, raft } = await agent.status()
   if (!ready) throw new CniError('unavailable', 'the agent is not ready: it has not joined a cluster yet')
-  if (raft.leader === null) throw new CniError('limited', 'no leader is known: no container can be attached')
+  if (raft.leader === null) throw new CniError('unavailable', 'no leader is known: no container can be attached')
   const network = networkOf(config)
   if (network !== undefined) await requireRoom(agent, network)
   return NOTHING

@@ -5,6 +5,7 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Request } from '#model/command.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
+import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { isMember } from '#raft/configuration.ts'
@@ -12,6 +13,7 @@ import type { Configuration, Entry, Message, RaftRole } from '#raft/types.ts'
 import type { AppliedLog } from './applied-log.ts'
 import { FeedFollower, FeedPublisher } from './feed.ts'
 import type { PageSource } from './fetch.ts'
+import { LeaderWord } from './leader-word.ts'
 import type { Mesh } from './mesh.ts'
 import { mustTakePart, takesPart } from './place.ts'
 import type { Applied } from './proposer.ts'
@@ -74,7 +76,7 @@ export class HeldPlace {
   #transport: RaftTransport | null = null
   #publisher: FeedPublisher | null = null
   #follower: FeedFollower | null = null
-  #heard: { readonly leader: PeerId | null; readonly term: Term } = { leader: null, term: 0 as Term }
+  readonly #heard = new LeaderWord()
   #asking = false
   /** The committed index at which others knew this host to be removed; until it is there, the log says otherwise. */
   #removedAt = 0 as LogIndex
@@ -140,7 +142,8 @@ export class HeldPlace {
       return { role, term, leader, commitIndex }
     }
     const role = this.#origin === null ? 'waiting' : 'client'
-    return { role, term: this.#heard.term, leader: this.#heard.leader, commitIndex: this.#options.applied.index }
+    const leader = this.#heard.leader(monotonicMs())
+    return { role, term: this.#heard.term, leader, commitIndex: this.#options.applied.index }
   }
 
   /** Which place a peer with that disk has, as far as this host has applied. */
@@ -331,9 +334,7 @@ export class HeldPlace {
         this.#check()
       },
       heard: (leader, term) => {
-        if (term < this.#heard.term) return
-        this.#heard = { leader, term }
-        leads(leader, term)
+        if (this.#heard.hear(leader, term, monotonicMs())) leads(leader, term)
       },
       fatal,
       logger

@@ -34,6 +34,8 @@ export class StateAgent implements AgentPort {
   readonly caller = Caller.ready()
   /** Every call is refused with it. */
   refusal: Error | null = null
+  /** Is this host part of a cluster, and who leads it, as far as it knows? */
+  standing: { readonly ready: boolean; readonly leader: string | null } = { ready: true, leader: 'h1' }
   /** What was asked for, in the inside form. */
   readonly asked: unknown[] = []
 
@@ -43,12 +45,12 @@ export class StateAgent implements AgentPort {
       peerId: makeHost(1).peerId,
       cluster: 'c0ffee',
       version: '0.1.0',
-      ready: true,
+      ready: this.standing.ready,
       trouble: null,
       raft: {
         role: 'leader',
         term: 3,
-        leader: 'h1',
+        leader: this.standing.leader,
         commitIndex: this.caller.index,
         appliedIndex: this.caller.index
       },

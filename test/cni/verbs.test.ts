@@ -295,6 +295,22 @@ t.test('an address or a MAC of another, and a network that is full, have codes o
   })
 })
 
+t.test('STATUS says when no container can be attached, and never that those that are there suffer', async t => {
+  const { agent, call } = await served(t)
+  for (const [standing, words] of [
+    [{ ready: false, leader: null }, /not joined a cluster/],
+    [{ ready: false, leader: 'h1' }, /not joined a cluster/],
+    [{ ready: true, leader: null }, /no leader is known/]
+  ] as const) {
+    agent.standing = standing
+    const { exitCode, json } = await call('STATUS', CONF)
+    t.same([exitCode, json?.['code']], [1, 50], JSON.stringify(standing))
+    t.match(json?.['msg'], words)
+  }
+  agent.standing = { ready: true, leader: 'h2' }
+  t.match(await call('STATUS', CONF), { exitCode: 0, stdout: '' })
+})
+
 t.test('CHECK holds prevResult against what is there', async t => {
   const { call } = await served(t)
   const { json } = await call('ADD', CONF, CONTAINER)

@@ -48,3 +48,13 @@ export async function delPod(host: LabHost, pod: Pod): Promise<void> {
   const { exitCode, stdout } = await callFor(host, 'DEL', pod)
   if (exitCode !== 0) throw new Error(`DEL: ${stdout}`)
 }
+
+/** Puts our plugin where a runtime looks. `network`: that of all containers, else by namespace. */
+export async function installCni(
+  host: LabHost,
+  places: { readonly bin: string; readonly conf: string },
+  network?: string
+): Promise<void> {
+  const named = network === undefined ? [] : ['--network', network]
+  await host.cliJson('cni', 'install', '--bin-dir', places.bin, '--conf-dir', places.conf, ...named)
+}

@@ -6,9 +6,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { run, startDetached, type ChildHandle } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
+import { installCni } from './cni-runtime.ts'
 import { CriClient } from './cri.ts'
 import type { LabHost } from './host.ts'
+import type { RunningContainer } from './running-container.ts'
 import { must } from './kernel.ts'
+import { makeRootfs } from './rootfs.ts'
 import { waitFor } from './wait.ts'
 
 export const IMAGE = 'docker.io/library/lab:1'
@@ -16,36 +19,34 @@ export const IMAGE = 'docker.io/library/lab:1'
 export class Containerd {
   readonly host: LabHost
   readonly #dir: string
-  readonly #env: Record<string, string>
+  readonly #path: string
   #child: ChildHandle | null = null
   #cri: CriClient | null = null
 
-  private constructor(host: LabHost, dir: string, env: Record<string, string>) {
+  private constructor(host: LabHost, dir: string, path: string) {
     this.host = host
     this.#dir = dir
-    this.#env = env
+    this.#path = path
   }
 
-  /** Starts it; resolves when it takes pods. */
-  static async start(host: LabHost): Promise<Containerd> {
+  /** Starts it; resolves when it takes pods. `network`: that of all containers, else by namespace. */
+  static async start(host: LabHost, { network }: { readonly network?: string } = {}): Promise<Containerd> {
     const programs = [
       await debianProgram('containerd', 'usr/bin/containerd'),
-      await debianProgram('runc', 'usr/sbin/runc'),
-      await debianProgram('busybox-static', 'bin/busybox')
+      await debianProgram('runc', 'usr/sbin/runc')
     ]
     const dir = join(host.dir, 'containerd')
     const places = { bin: join(dir, 'cni-bin'), conf: join(dir, 'cni-conf') }
     await mkdir(dir, { recursive: true })
-    const installed = await host.cli('cni', 'install', '--bin-dir', places.bin, '--conf-dir', places.conf)
-    if (installed.exitCode !== 0) throw new Error(installed.stderr)
+    await installCni(host, places, network)
     // containerd calls it for each sandbox, besides those of its configuration.
     const loopback = await debianProgram('containernetworking-plugins', 'usr/lib/cni/loopback')
     await must('cp', [loopback, places.bin])
     await writeFile(join(dir, 'config.toml'), configOf(dir, places))
     const path = [...programs.map(dirname), process.env['PATH'] ?? ''].join(':')
-    const containerd = new Containerd(host, dir, { ...(process.env as Record<string, string>), PATH: path })
+    const containerd = new Containerd(host, dir, path)
     await containerd.#run()
-    await containerd.#importImage(programs[2] ?? '')
+    await containerd.#importImage()
     await waitFor('containerd takes pods', () => containerd.cri.isReady(), {
       timeoutMs: 20_000,
       explain: () => readFileSync(join(dir, 'log'), 'utf8').slice(-2_000)
@@ -61,6 +62,31 @@ export class Containerd {
     return this.#must('ctr', ['--address', join(this.#dir, 'c.sock'), ...args])
   }
 
+  /**
+   * A container of `ctr run --cni` whose process waits. The client stays with it: it calls ADD when the container is made
+   * and DEL when its process has ended. It knows only the standard places of plugins, so it sees ours there.
+   */
+  async runByCtr(id: string): Promise<RunningContainer> {
+    const see = 'mount -t tmpfs none /etc && mount -t tmpfs none /opt && mkdir /etc/cni /opt/cni'
+    const link = 'ln -s "$0/cni-conf" /etc/cni/net.d && ln -s "$0/cni-bin" /opt/cni/bin && exec "$@"'
+    const ctr = ['ctr', '--address', join(this.#dir, 'c.sock')]
+    const command = [...ctr, 'run', '--cni', '--rootfs', join(this.#dir, 'root'), id, '/bin/busybox', 'sleep', '600']
+    const args = this.#onHost('unshare', '--mount', 'sh', '-c', `${see} && ${link}`, this.#dir, ...command)
+    const logFile = join(this.#dir, `ctr-${id}.log`)
+    const client = await startDetached('nsenter', args, { logFile })
+    return {
+      exec: (...words) => this.ctr('task', 'exec', '--exec-id', `${id}-exec`, id, ...words),
+      remove: async () => {
+        await this.ctr('task', 'kill', '--signal', 'SIGKILL', id)
+        await client.exited
+        const { exitCode } = await client.exited
+        // That of the process that was killed; the client itself must have had nothing to complain of.
+        const words = readFileSync(logFile, 'utf8')
+        if (exitCode !== 137 || words !== '') throw new Error(`ctr run: exit ${exitCode}: ${words}`)
+      }
+    }
+  }
+
   /** Takes all pods away, then ends it. */
   async stop(): Promise<void> {
     for (const id of await this.cri.listPods()) {
@@ -74,9 +100,8 @@ export class Containerd {
 
   async #run(): Promise<void> {
     // Not by `ip netns exec`, which would hide the namespaces that it mounts from the agent.
-    const args = [`--net=/run/netns/${this.host.namespace}`, 'env', `PATH=${this.#env['PATH'] ?? ''}`, 'containerd']
-    const flags = ['--config', join(this.#dir, 'config.toml')]
-    this.#child = await startDetached('nsenter', [...args, ...flags], { logFile: join(this.#dir, 'log') })
+    const args = this.#onHost('containerd', '--config', join(this.#dir, 'config.toml'))
+    this.#child = await startDetached('nsenter', args, { logFile: join(this.#dir, 'log') })
     await waitFor('containerd listens', () => existsSync(join(this.#dir, 'c.sock')), {
       timeoutMs: 20_000,
       explain: () => readFileSync(join(this.#dir, 'log'), 'utf8').slice(-2_000)
@@ -84,13 +109,11 @@ export class Containerd {
   }
 
   /** An image of busybox alone, whose process waits: for sandboxes and containers alike. */
-  async #importImage(busybox: string): Promise<void> {
+  async #importImage(): Promise<void> {
     const dir = join(this.#dir, 'image')
     const root = join(this.#dir, 'root')
     await mkdir(join(dir, 'blobs/sha256'), { recursive: true })
-    await mkdir(join(root, 'bin'), { recursive: true })
-    await must('cp', [busybox, join(root, 'bin/busybox')])
-    await must('ln', ['-sf', 'busybox', join(root, 'bin/ping')])
+    await makeRootfs(root)
     const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
       const hash = createHash('sha256').update(bytes).digest('hex')
       await writeFile(join(dir, 'blobs/sha256', hash), bytes)
@@ -122,10 +145,13 @@ export class Containerd {
   }
 
   async #must(file: string, args: readonly string[]): Promise<string> {
-    const flags = [`--net=/run/netns/${this.host.namespace}`, 'env', `PATH=${this.#env['PATH'] ?? ''}`, file, ...args]
-    const { exitCode, stdout, stderr } = await run('nsenter', flags, { timeoutMs: 60_000 })
+    const { exitCode, stdout, stderr } = await run('nsenter', this.#onHost(file, ...args), { timeoutMs: 60_000 })
     if (exitCode !== 0) throw new Error(`${file} ${args.join(' ')}: ${stderr}`)
     return stdout
+  }
+
+  #onHost(...command: readonly string[]): string[] {
+    return [`--net=/run/netns/${this.host.namespace}`, 'env', `PATH=${this.#path}`, ...command]
   }
 }
 

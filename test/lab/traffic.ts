@@ -1,5 +1,7 @@
 // Traffic by iperf3 between containers, measured by the kernel's counters of an interface over exact intervals.
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { setTimeout as pause } from 'node:timers/promises'
 import { readLink } from '#overlay/linux/kernel.ts'
 import type { LinkCounters } from '#overlay/netlink/link-info.ts'
@@ -37,8 +39,14 @@ const MTU = 1450
 const ETHERNET_BYTES = 14
 const TCP_IP_BYTES = 52
 
-/** A receiver and a sender; resolves with what iperf3 says when both have ended. */
-export async function startTraffic(request: TrafficRequest): Promise<{ readonly result: Promise<TrafficResult> }> {
+export type Traffic = {
+  readonly result: Promise<TrafficResult>
+  /** Ends it early: `result` is then of the time until now. */
+  readonly stop: () => void
+}
+
+/** A receiver and a sender; `result` is what iperf3 says when both have ended. */
+export async function startTraffic(request: TrafficRequest): Promise<Traffic> {
   const { from, to, address, protocol, seconds, offered, port = 5201 } = request
   const timeoutMs = (seconds + 20) * 1_000
   const server = run('ip', ['netns', 'exec', to.namespace, 'iperf3', '-s', '-1', '-p', String(port)], { timeoutMs })
@@ -50,9 +58,14 @@ export async function startTraffic(request: TrafficRequest): Promise<{ readonly 
   // Long datagrams, which the kernel fragments: the sender must not be what limits.
   const flags = protocol === 'tcp' ? [] : ['-u', '-b', String(offered), '-l', offered > 2e8 ? '16000' : '1400']
   const client = ['iperf3', '-c', address, '-p', String(port), '-t', String(seconds), '-J', ...flags]
-  const sent = run('ip', ['netns', 'exec', from.namespace, ...client], { timeoutMs })
+  const args = ['netns', 'exec', from.namespace, ...client]
+  const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'ignore'], timeout: timeoutMs })
+  let text = ''
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const sent = once(child, 'close')
   return {
-    result: Promise.all([sent, server]).then(([{ stdout }]) => JSON.parse(stdout) as TrafficResult)
+    result: Promise.all([sent, server]).then(() => JSON.parse(text) as TrafficResult),
+    stop: () => void child.kill('SIGINT')
   }
 }
 

@@ -100,7 +100,9 @@ t.test(
       }
       t.equal(addresses.size, BATCHES * AT_ONCE, 'an address that was released is the last to be used again')
       t.same(await endpoints(), [])
-      t.ok(await waitFor('no device is left', async () => !/ v[bxe]/.test((await h1.exec('ip', '-br', 'link')).stdout)))
+      t.ok(
+        await waitFor('no device is left', async () => !/^v[bxe]/m.test((await h1.exec('ip', '-br', 'link')).stdout))
+      )
     })
   }
 )

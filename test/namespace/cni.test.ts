@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { EndpointView, NamespaceView } from '#model/views.ts'
 import { run } from '#platform/process.ts'
-import { buildPlugin, PLUGIN } from '../cni/plugin.ts'
+import { buildPlugin, PLUGIN, type PluginRun } from '../cni/plugin.ts'
 import { addPod, callFor, delPod, type Pod } from '../lab/cni-runtime.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipJson, kill } from '../lab/kernel.ts'
@@ -185,14 +185,22 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     await Promise.all(pods.map(({ container }) => container.remove()))
   })
 
-  await t.test('without a leader ADD and DEL say that they may be tried again', async t => {
+  await t.test('without a leader ADD and DEL may be tried again, and a client’s STATUS says so, too', async t => {
     const p = await pod()
+    const status = (): Promise<PluginRun> => callFor(h2, 'STATUS', p)
     await addPod(h2, p)
+    t.match(await status(), { exitCode: 0 })
     await h1.killAgent()
     t.match(await callFor(h2, 'ADD', await pod()), { exitCode: 1, json: { code: 11 } })
     t.match(await callFor(h2, 'DEL', p), { exitCode: 1, json: { code: 11 } })
+    const refusal = await waitFor('the leader is missed', async () => {
+      const answer = await status()
+      return answer.exitCode !== 0 && answer
+    })
+    t.match(refusal.json, { code: 50, msg: /no leader is known/ })
     await h1.startAgent()
     await h1.waitReady()
+    t.ok(await waitFor('the leader is heard again', async () => (await status()).exitCode === 0))
     await delPod(h2, p)
   })
 })
