@@ -1,7 +1,9 @@
 // `http.listen` of a real agent: figures that are there and move, health that follows what happens.
 
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { stringify } from 'yaml'
 import { FAMILIES } from '#metrics/families.ts'
 import { run, startDetached } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
@@ -109,6 +111,22 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     const { text } = await get(host, '/metrics')
     t.match(await check(text), { exitCode: 0, stdout: '', stderr: '' })
     t.match(await check('# TYPE vxmesh_x counter\nvxmesh_x 1\n'), { exitCode: 3, stderr: /"_total" suffix/ })
+
+    const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
+    const alerts = [...page.matchAll(/^```promql\n([^]*?)\n```/gm)].flatMap(([, lines = '']) => lines.split('\n'))
+    const file = join(host.dir, 'alerts.yaml')
+    const checkRules = (expressions: readonly string[]): ReturnType<typeof run> => {
+      const rules = expressions.map((expr, n) => ({ alert: `a${n}`, expr }))
+      writeFileSync(file, stringify({ groups: [{ name: 'vxmesh', rules }] }))
+      return run(promtool, ['check', 'rules', file], { timeoutMs: 30_000 })
+    }
+    t.match(await checkRules(alerts), { exitCode: 0, stdout: `SUCCESS: ${alerts.length} rules found` })
+    t.ok(alerts.length > 15)
+    t.match(
+      await checkRules(['sum(vxmesh_hosts']),
+      { exitCode: 1 },
+      'and of the alerts that the page on operations gives'
+    )
   })
 
   await t.test('every metric of the table is there, and what lives is not zero', async t => {
