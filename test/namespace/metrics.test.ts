@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { stringify } from 'yaml'
 import { FAMILIES } from '#metrics/families.ts'
+import type { AgentEvent } from '#model/event.ts'
 import { run, startDetached } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
@@ -22,6 +23,17 @@ async function get(host: LabHost, path: string): Promise<{ status: number; text:
   const { exitCode, stdout, stderr } = await host.exec(process.execPath, '-e', script)
   if (exitCode !== 0) throw new Error(stderr)
   return JSON.parse(stdout) as { status: number; text: string }
+}
+
+/** The kinds of the events that the agent remembers. */
+async function remembered(host: LabHost): Promise<string[]> {
+  const kinds: string[] = []
+  for await (const line of host.api.lines('/v1/events?recent=true')) {
+    const { kind } = JSON.parse(line) as AgentEvent
+    if (kind === 'watching') break
+    kinds.push(kind)
+  }
+  return kinds
 }
 
 async function scrape(host: LabHost): Promise<Map<string, MetricFamily>> {
@@ -104,6 +116,21 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     })
   })
 
+  await t.test('what has happened is told to whoever comes later', async t => {
+    const kinds = await remembered(host)
+    for (const kind of [
+      'raft',
+      'member',
+      'host-registered',
+      'network-created',
+      'endpoint-attached',
+      'endpoint-detached'
+    ]) {
+      t.ok(kinds.includes(kind), kind)
+    }
+    t.ok(kinds.indexOf('endpoint-attached') < kinds.indexOf('endpoint-detached'), 'in its order')
+  })
+
   await t.test('promtool has nothing against any of it, and would say what is wrong', async t => {
     const promtool = await debianProgram('prometheus', 'usr/bin/promtool')
     const check = (text: string): ReturnType<typeof run> =>
@@ -160,6 +187,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     await host.startAgent()
     await host.waitReady()
     t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
+    t.notOk((await remembered(host)).includes('network-created'), 'what a restart reads again has not happened again')
     t.equal((await nth(containers, 1).link())?.addresses.length, 1, 'the container is as it was')
   })
 })
