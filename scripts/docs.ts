@@ -41,15 +41,20 @@ export function pathOf(page: string): string {
   return resolve(import.meta.dirname, '../docs', page)
 }
 
-/** Every command by its words, with its help at 80 columns. */
-export function commandHelp(): { readonly path: string; readonly help: string }[] {
-  let help = ''
-  const io = { env: {}, out: (text: string) => (help += text), err: () => undefined }
+/** The command line that carries nothing out. */
+export function idleCommands(out: (text: string) => void = () => undefined): Command {
+  const io = { env: {}, out, err: () => undefined }
   const client = (): ApiClient => new ApiClient('')
   const backup = (): Promise<never> => Promise.reject(new Error('nothing is carried out'))
   const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup, doctor: backup }
   const context = { io, client, ...shape, show: () => Promise.resolve(undefined as never) }
-  const tree = commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
+  return commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
+}
+
+/** Every command by its words, with its help at 80 columns. */
+export function commandHelp(): { readonly path: string; readonly help: string }[] {
+  let help = ''
+  const tree = idleCommands(text => (help += text))
   const walk = (command: Command, path: string): { path: string; help: string }[] => {
     help = ''
     command.outputHelp()

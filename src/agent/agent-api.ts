@@ -275,8 +275,9 @@ export class AgentApi implements AgentPort {
     return this.raftPeers()
   }
 
-  watch(listener: (event: AgentEvent) => void): () => void {
+  watch(listener: (event: AgentEvent) => void, recent = false): () => void {
     const { events, state } = this.#agent
+    if (recent) for (const event of events.recent()) listener(event)
     listener({ time: new Date().toISOString(), kind: 'watching', index: state.appliedIndex })
     return events.listen(listener)
   }

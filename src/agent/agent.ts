@@ -311,14 +311,16 @@ export class Agent {
     const after = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
     for (const vni of [...before, ...after]) this.#touched.add(vni)
     this.digests.applied(index)
-    this.events.tell(() =>
-      changeEvent({
-        index,
-        command,
-        outcome,
-        network: name => this.state.network(name),
-        hostName: peer => this.nameOf(peer)
-      })
+    this.events.tell(
+      () =>
+        changeEvent({
+          index,
+          command,
+          outcome,
+          network: name => this.state.network(name),
+          hostName: peer => this.nameOf(peer)
+        }),
+      this.replicator.current ? 'new' : 'past'
     )
     return outcome
   }

@@ -116,6 +116,9 @@ export type AgentPort = {
   /** Hands leadership over; resolves when the other leads. */
   raftTransfer(name: HostName): Promise<readonly RaftPeerView[]>
 
-  /** Calls back for each event from now on, the first time at once; returns how to stop. */
-  watch(listener: (event: AgentEvent) => void): () => void
+  /**
+   * Calls back for each event from now on, the first time at once; returns how to stop.
+   * @param recent first for the last events before, the oldest first
+   */
+  watch(listener: (event: AgentEvent) => void, recent?: boolean): () => void
 }

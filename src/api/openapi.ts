@@ -65,7 +65,12 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     type: 'application/octet-stream'
   },
   'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', carries: CNI_CALL },
-  'GET /v1/events': { does: 'What happens, as it happens', answer: 'Event', type: 'application/x-ndjson' },
+  'GET /v1/events': {
+    does: 'What happens, as it happens; with recent=true first the last events before, as far as this agent remembers',
+    answer: 'Event',
+    query: { recent: yes },
+    type: 'application/x-ndjson'
+  },
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
   'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
   'GET /v1/networks/:name': { does: 'One network', answer: 'Network' },

@@ -110,9 +110,10 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.put<Named>('/v1/raft/peers/:name', r => agent.raftAdd(name(r)))
   server.delete<Named>('/v1/raft/peers/:name', r => agent.raftRemove(name(r)))
   server.put<Named>('/v1/raft/leader/:name', r => agent.raftTransfer(name(r)))
-  server.get('/v1/events', (_, reply) =>
-    reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener)))
-  )
+  server.get<{ Querystring: { recent?: string } }>('/v1/events', (request, reply) => {
+    const recent = check(yes, request.query.recent, 'recent')
+    return reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener, recent)))
+  })
 }
 
 function networkRoutes(server: FastifyInstance, agent: AgentPort): void {

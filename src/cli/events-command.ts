@@ -10,11 +10,12 @@ export function eventsCommand(program: Command, { io, client, formatOf }: Comman
   program
     .command('events')
     .description('Show what happens, as it happens: networks, endpoints, hosts, members, the leader. Ends with Ctrl-C.')
-    .addHelpText('after', '\nWith -o json one object a line.\nExample: vxmesh events -o json')
-    .action(async (_: unknown, command: Command) => {
+    .option('--recent', 'first the last 512 of before, as far as the agent remembers')
+    .addHelpText('after', '\nWith -o json one object a line.\nExample: vxmesh events --recent -o json')
+    .action(async ({ recent }: { recent?: boolean }, command: Command) => {
       const format = formatOf(command)
       if (format === 'yaml') throw new VxmeshError('ERR_USAGE', '--output: events come as table or json')
-      for await (const line of client(command).lines('/v1/events')) {
+      for await (const line of client(command).lines(`/v1/events?recent=${recent === true}`)) {
         io.out(format === 'json' ? `${line}\n` : `${describe(JSON.parse(line) as AgentEvent)}\n`)
       }
       throw new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent has ended the stream')

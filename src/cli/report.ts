@@ -138,12 +138,12 @@ async function versions(vxmesh: string, config: Config | null): Promise<string> 
   })
 }
 
-/** What happens while one looks; nothing remembers what happened before. */
+/** What the agent remembers to have happened, then what happens while one looks. */
 async function events(client: ApiClient): Promise<string> {
   const stop = new AbortController()
   const lines: string[] = []
   const listening = (async () => {
-    for await (const line of client.lines('/v1/events', stop.signal)) lines.push(line)
+    for await (const line of client.lines('/v1/events?recent=true', stop.signal)) lines.push(line)
   })()
   await Promise.race([listening, sleep(EVENTS_MS, stop.signal)])
   stop.abort()

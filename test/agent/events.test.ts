@@ -1,6 +1,6 @@
 import t from 'tap'
 import { ClusterState } from '#allocator/state-machine.ts'
-import { EventBus } from '#agent/event-bus.ts'
+import { EventBus, REMEMBERED } from '#agent/event-bus.ts'
 import { changeEvent, memberEvents } from '#agent/events.ts'
 import type { Command } from '#model/command.ts'
 import type { AgentEvent, UntimedEvent } from '#model/event.ts'
@@ -106,20 +106,52 @@ t.test('members tell when they appear, change and vanish, and not when they stay
   ])
 })
 
-t.test('an event is described only while somebody listens', async t => {
+t.test('who listens hears each event, once, until it stops', async t => {
   const bus = new EventBus()
   const heard: AgentEvent[] = []
+  const stop = bus.listen(event => heard.push(event))
+  bus.tell(() => ({ kind: 'watching', index: 1 }))
+  bus.tell(() => null)
+  stop()
+  bus.tell(() => ({ kind: 'watching', index: 2 }))
+  t.match(heard, [{ kind: 'watching', index: 1, time: /^\d{4}-\d\d-\d\dT/ }])
+  t.equal(heard.length, 1)
+})
+
+t.test('the last events are remembered in their order, and never more than the bound', async t => {
+  const bus = new EventBus()
+  t.same(bus.recent(), [])
+  const indexes = (): unknown[] => bus.recent().map(event => (event as { index: number }).index)
+  for (const [told, first] of [
+    [1, 1],
+    [REMEMBERED - 1, 1],
+    [REMEMBERED, 1],
+    [REMEMBERED + 1, 2],
+    [3 * REMEMBERED + 7, 2 * REMEMBERED + 8]
+  ] as const) {
+    for (let index = indexes().length === 0 ? 1 : Number(indexes().at(-1)) + 1; index <= told; index++) {
+      bus.tell(() => ({ kind: 'watching', index }))
+    }
+    t.same(
+      indexes(),
+      Array.from({ length: Math.min(told, REMEMBERED) }, (_, n) => first + n),
+      `${told} told`
+    )
+  }
+})
+
+t.test('what is only read again is neither remembered nor described for nobody', async t => {
+  const bus = new EventBus()
   let described = 0
   const tell = (): void =>
     bus.tell(() => {
       described += 1
       return { kind: 'watching', index: described }
-    })
+    }, 'past')
   tell()
-  const stop = bus.listen(event => heard.push(event))
+  t.equal(described, 0)
+  const heard: AgentEvent[] = []
+  bus.listen(event => heard.push(event))
   tell()
-  stop()
-  tell()
-  t.equal(described, 1)
-  t.match(heard, [{ kind: 'watching', index: 1, time: /^\d{4}-\d\d-\d\dT/ }])
+  t.same([heard.length, bus.recent()], [1, []])
 })

@@ -276,6 +276,15 @@ t.test('events are a stream of lines, not one answer', async t => {
     t.match(JSON.parse(line), { kind: 'watching', index: 4 })
     break
   }
+  const kinds: unknown[] = []
+  for await (const line of new ApiClient(socketPath).lines('/v1/events?recent=true')) {
+    if (kinds.push((JSON.parse(line) as { kind: string }).kind) === 2) break
+  }
+  t.same(kinds, ['member-vanished', 'watching'], 'first what was before, if asked for')
+  await t.rejects(new ApiClient(socketPath).lines('/v1/events?recent=yes').next(), {
+    code: 'ERR_INVALID',
+    field: 'recent'
+  })
 })
 
 t.test('a file that is no socket is not replaced', async t => {

@@ -241,8 +241,9 @@ export class StateAgent implements AgentPort {
     return this.raftPeers()
   }
 
-  /** One event, at once. */
-  watch(listener: (event: AgentEvent) => void): () => void {
+  /** One event, at once; of before, that one member had failed. */
+  watch(listener: (event: AgentEvent) => void, recent = false): () => void {
+    if (recent) listener({ time: '2025-12-31T00:00:00.000Z', kind: 'member-vanished', name: 'h9', peerId: 'p9' })
     listener({ time: '2026-01-01T00:00:00.000Z', kind: 'watching', index: this.caller.index })
     return () => undefined
   }

@@ -80,7 +80,12 @@ t.test('what the agent answers is in it, at the socket that the settings or the 
     )
   }
   t.match(JSON.parse(read(file, 'xzOf', 'vxmesh-report/networks.json')), [{ name: 'red' }])
-  t.match(JSON.parse(read(file, 'xzOf', 'vxmesh-report/events.ndjson')), { kind: 'watching' })
+  const events = read(file, 'xzOf', 'vxmesh-report/events.ndjson').trim().split('\n')
+  t.match(
+    events.map(line => JSON.parse(line) as unknown),
+    [{ kind: 'member-vanished', name: 'h9' }, { kind: 'watching' }],
+    'what happened before, then what happens'
+  )
   t.match(JSON.parse(read(file, 'xzOf', 'vxmesh-report/config.json')), [{ key: 'name', value: 'h1', origin: '--name' }])
   t.ok(Array.isArray(JSON.parse(read(file, 'xzOf', 'vxmesh-report/kernel/ip-link.json'))))
   t.ok(agent.asked.length > 0)

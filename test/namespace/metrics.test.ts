@@ -1,8 +1,11 @@
 // `http.listen` of a real agent: figures that are there and move, health that follows what happens.
 
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { stringify } from 'yaml'
 import { FAMILIES } from '#metrics/families.ts'
+import type { AgentEvent } from '#model/event.ts'
 import { run, startDetached } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
@@ -20,6 +23,17 @@ async function get(host: LabHost, path: string): Promise<{ status: number; text:
   const { exitCode, stdout, stderr } = await host.exec(process.execPath, '-e', script)
   if (exitCode !== 0) throw new Error(stderr)
   return JSON.parse(stdout) as { status: number; text: string }
+}
+
+/** The kinds of the events that the agent remembers. */
+async function remembered(host: LabHost): Promise<string[]> {
+  const kinds: string[] = []
+  for await (const line of host.api.lines('/v1/events?recent=true')) {
+    const { kind } = JSON.parse(line) as AgentEvent
+    if (kind === 'watching') break
+    kinds.push(kind)
+  }
+  return kinds
 }
 
 async function scrape(host: LabHost): Promise<Map<string, MetricFamily>> {
@@ -102,6 +116,21 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     })
   })
 
+  await t.test('what has happened is told to whoever comes later', async t => {
+    const kinds = await remembered(host)
+    for (const kind of [
+      'raft',
+      'member',
+      'host-registered',
+      'network-created',
+      'endpoint-attached',
+      'endpoint-detached'
+    ]) {
+      t.ok(kinds.includes(kind), kind)
+    }
+    t.ok(kinds.indexOf('endpoint-attached') < kinds.indexOf('endpoint-detached'), 'in its order')
+  })
+
   await t.test('promtool has nothing against any of it, and would say what is wrong', async t => {
     const promtool = await debianProgram('prometheus', 'usr/bin/promtool')
     const check = (text: string): ReturnType<typeof run> =>
@@ -109,6 +138,22 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     const { text } = await get(host, '/metrics')
     t.match(await check(text), { exitCode: 0, stdout: '', stderr: '' })
     t.match(await check('# TYPE vxmesh_x counter\nvxmesh_x 1\n'), { exitCode: 3, stderr: /"_total" suffix/ })
+
+    const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
+    const alerts = [...page.matchAll(/^```promql\n([^]*?)\n```/gm)].flatMap(([, lines = '']) => lines.split('\n'))
+    const file = join(host.dir, 'alerts.yaml')
+    const checkRules = (expressions: readonly string[]): ReturnType<typeof run> => {
+      const rules = expressions.map((expr, n) => ({ alert: `a${n}`, expr }))
+      writeFileSync(file, stringify({ groups: [{ name: 'vxmesh', rules }] }))
+      return run(promtool, ['check', 'rules', file], { timeoutMs: 30_000 })
+    }
+    t.match(await checkRules(alerts), { exitCode: 0, stdout: `SUCCESS: ${alerts.length} rules found` })
+    t.ok(alerts.length > 15)
+    t.match(
+      await checkRules(['sum(vxmesh_hosts']),
+      { exitCode: 1 },
+      'and of the alerts that the page on operations gives'
+    )
   })
 
   await t.test('every metric of the table is there, and what lives is not zero', async t => {
@@ -142,6 +187,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     await host.startAgent()
     await host.waitReady()
     t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
+    t.notOk((await remembered(host)).includes('network-created'), 'what a restart reads again has not happened again')
     t.equal((await nth(containers, 1).link())?.addresses.length, 1, 'the container is as it was')
   })
 })
