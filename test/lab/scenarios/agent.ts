@@ -30,7 +30,8 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   await host.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/24', egress: noFilters === false })
   const [one] = await lab.containers(['one'])
   if (one === undefined) throw new Error('no container')
-  const show = (): Promise<EndpointView> => host.cliJson<EndpointView>('endpoint', 'show', one.name)
+  const show = async (): Promise<EndpointView | undefined> =>
+    ((await host.api.call('GET', `/v1/endpoints/${one.name}`)) as readonly EndpointView[])[0]
   const devices = async (): Promise<string> => (await host.exec('sh', '-c', 'ip -br link; tc qdisc show')).stdout
   const plain = { address: '10.1.0.7', egressRate: RATE }
   const asked = { ...plain, delayUs: DELAY_US }
@@ -52,6 +53,7 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
     return
   }
   await host.attach(one, 'red', asked)
+  t.match(await host.cliJson('endpoint', 'show', one.name), { delayUs: DELAY_US, installed: { delayUs: DELAY_US } })
   for (const delayUs of [DELAY_US, 5 * DELAY_US, 0]) {
     if (delayUs !== DELAY_US) await host.api.call('PATCH', `/v1/endpoints/${one.name}`, { delayUs })
     const said = { egressRate: RATE, delayUs }
