@@ -127,7 +127,10 @@ function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly Shapi
   for (const [level, spec] of want.entries()) {
     const handle = HANDLES[spec.kind]
     const found: QdiscInfo | undefined = replacing ? undefined : have[level]
-    replacing ||= found?.handle !== handle || !canChange(found, spec)
+    if (!replacing && (found?.handle !== handle || !canChange(found, spec))) {
+      replacing = true
+      changes.push(...vacate(side, { below: have.slice(level), handle }))
+    }
     if (replacing) changes.push({ kind: 'queue-replace', side, parent, handle, spec })
     else if (blocked) changes.push(...anew({ side, parent, handle, spec }))
     else if (!isSame(spec, found?.spec ?? null)) changes.push({ kind: 'queue-change', side, parent, handle, spec })
@@ -137,6 +140,12 @@ function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly Shapi
   const surplus = replacing ? undefined : have[want.length]
   if (surplus !== undefined) changes.push({ kind: 'queue-delete', side, parent, handle: surplus.handle })
   return changes
+}
+
+/** The kernel moves no qdisc: what has the handle further down goes first, and what is above it goes on without it. */
+function vacate(side: Side, { below, handle }: { below: ObservedQueue; handle: number }): readonly ShapingChange[] {
+  const above = below[below.findIndex(qdisc => qdisc.handle === handle) - 1]
+  return above === undefined ? [] : [{ kind: 'queue-delete', side, parent: childPlace(above.handle), handle }]
 }
 
 /** A GSO packet that waits already would never pass a burst that has become smaller than itself. */

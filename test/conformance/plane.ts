@@ -3,6 +3,7 @@
 
 import t, { type Test } from 'tap'
 import { probeShaping } from '#overlay/shaping/probe.ts'
+import { delayAsked } from '../lab/scenarios/agent.ts'
 import { attacks } from '../lab/scenarios/attacks.ts'
 import { PLANE_SCENARIOS, type Scenario } from '../lab/scenarios/plane.ts'
 import { delay, rates } from '../lab/scenarios/shaping.ts'
@@ -13,16 +14,16 @@ import { isPlane } from './matrix.ts'
 const [plane = '', ...chosen] = process.argv.slice(2)
 if (!isPlane(plane)) throw new Error(`no plane ${plane}`)
 const { support, features } = probeShaping()
+const noRates =
+  plane === 'ovs-netdev'
+    ? 'it takes what containers send before their queues'
+    : !support.rate && (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates')
 const NOT_HERE: Readonly<Record<string, string | false>> = {
-  rates:
-    plane === 'ovs-netdev'
-      ? 'it takes what containers send before their queues'
-      : support.rate
-        ? false
-        : (features.find(({ name }) => name === 'rate')?.detail ?? 'no rates'),
+  rates: noRates,
+  delayAsked: noRates,
   gateway: noFilters,
   egress: noFilters,
-  attacks: noFilters,
+  attacks: plane === 'linux' && noFilters,
   delay: support.delay ? false : 'no netem'
 }
 
@@ -35,7 +36,7 @@ for (const [name, scenario] of Object.entries(scenariosOf(plane))) {
 
 /** What is Open vSwitch's alone does not depend on the datapath: on the slow kernel only what the page says of it. */
 function scenariosOf(plane: Plane): Readonly<Record<string, Scenario>> {
-  const common = { ...PLANE_SCENARIOS, attacks, rates, delay }
+  const common = { ...PLANE_SCENARIOS, attacks, rates, delay, delayAsked }
   if (plane === 'linux') return common
   const { documented } = SWITCH_SCENARIOS
   return plane === 'ovs-system' ? { ...common, documented } : { ...common, ...SWITCH_SCENARIOS }

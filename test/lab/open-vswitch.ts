@@ -4,11 +4,16 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { run } from '#platform/process.ts'
 import { waitFor } from './wait.ts'
 
+/**
+ * An ovs-vswitchd (3.1) that starts sooner after its kernel counts no processor and has no handler: whatever the datapath
+ * has no flow for yet is lost, also later on ("Overriding n-handler-threads to 0" in its log; `lost` of `dpctl/show`).
+ */
+const MIN_UPTIME_SECONDS = 10
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema'
 export const UNDERLAY_BRIDGE = 'br-phy'
 
@@ -51,6 +56,7 @@ export class OpenVSwitch {
   }
 
   async startDaemon(daemon: Daemon): Promise<void> {
+    if (daemon === 'ovs-vswitchd') await waitFor('the kernel has run long enough', () => uptime() > MIN_UPTIME_SECONDS)
     const common = [
       '--detach',
       '--no-chdir',

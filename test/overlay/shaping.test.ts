@@ -102,6 +102,23 @@ t.test('a burst that becomes smaller than a packet that may wait gets an empty q
   )
 })
 
+t.test('a delay goes and the rate stays: the kernel moves no queue to where the delay was', async t => {
+  const kernel = new Queues()
+  kernel.settle({ ingressRate: 50e6, egressRate: 0, delayUs: 20_000 }, all)
+  const changes = kernel.plan({ ingressRate: 50e6, egressRate: 0, delayUs: 0 }, all)
+  t.strictSame(
+    changes
+      .filter(({ kind }) => kind.startsWith('queue'))
+      .map(c => [c.kind, 'spec' in c ? c.spec.kind : ''])
+      .slice(0, 3),
+    [
+      ['queue-delete', ''],
+      ['queue-replace', 'tbf'],
+      ['queue-replace', 'fq_codel']
+    ]
+  )
+})
+
 t.test('the queue is there before traffic is led into it, and the other way round at the end', async t => {
   const kernel = new Queues()
   const start = kernel.plan({ ingressRate: 0, egressRate: 1e6, delayUs: 0 }, small).map(({ kind }) => kind)
@@ -199,17 +216,21 @@ class Queues {
         const list = this.#qdiscs[side]
         const same = list.find(q => q.handle === handle && q.parent === parent)
         if (change.kind === 'queue-change') assert(same?.kind === spec.kind, 'only what is there is changed')
+        assert(!list.some(q => q.handle === handle && q.parent !== parent), 'no qdisc is moved')
         const info: QdiscInfo = { ifindex: 1, handle, parent, kind: spec.kind, spec }
         if (same !== undefined) list[list.indexOf(same)] = info
         else {
           this.#drop(side, parent)
           assert(parent === TC_H_ROOT || list.some(q => (q.handle | 1) >>> 0 === parent), 'its parent is there')
-          assert(!this.#qdiscs[side].some(q => q.handle === handle), 'the handle is free')
           this.#qdiscs[side].push(info)
         }
         break
       }
       case 'queue-delete':
+        assert(
+          this.#qdiscs[change.side].some(q => q.handle === change.handle && q.parent === change.parent),
+          'only what is there is deleted'
+        )
         this.#drop(change.side, change.parent)
         break
       case 'redirect-set':

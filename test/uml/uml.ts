@@ -54,11 +54,15 @@ export async function runInUml(
   const kernel = [KERNEL, `mem=${memory}`, 'rootfstype=hostfs', 'rootflags=/', 'rw', `init=${at('init')}`]
   const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `uml_dir=${dir}`, 'umid=vm']
   // A session of its own by which all of its processes are known; the kernel ends it with whoever started it.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...kernel, ...consoles], {
-    cwd: dir,
-    detached: true,
-    stdio: ['ignore', log, log]
-  })
+  const child = spawn(
+    'taskset',
+    ['--cpu-list', oneProcessor(), 'setpriv', '--pdeathsig', 'KILL', ...kernel, ...consoles],
+    {
+      cwd: dir,
+      detached: true,
+      stdio: ['ignore', log, log]
+    }
+  )
   closeSync(log)
   const over = new Promise<string>(done => {
     child.on('error', err => done(err.message))
@@ -82,6 +86,19 @@ export async function runInUml(
     if (child.pid !== undefined) await endSession(child.pid, over)
     await rm(dir, { recursive: true, force: true, maxRetries: 5 })
   }
+}
+
+/**
+ * Each system call and page fault in there is a turn of kernel and program, which are processes here: on one processor that
+ * is one switch, on two a wake-up of the other, which takes three times as long.
+ */
+function oneProcessor(): string {
+  const [, list = '0'] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
+  const all = list.split(',').flatMap(range => {
+    const [first = 0, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+  })
+  return String(all[Math.floor(Math.random() * all.length)] ?? 0)
 }
 
 /** All processes of a session: a kernel that is killed leaves those that ran its programs. */

@@ -10,7 +10,7 @@ import { blue, PORT, red, Stage, type Plane } from '../stage.ts'
 import { ifindexOf, ping } from './plane.ts'
 
 /** Fewer where one slow processor must send them all. */
-const PACKETS = Number(process.env['VXMESH_TEST_ATTEMPTS'] ?? 100)
+const PACKETS = Number(process.env['ATTACK_ATTEMPTS'] ?? 100)
 
 /**
  * The userspace datapath takes VXLAN out of its packets itself, before any rule of ours and out of nftables' sight; these

@@ -3,15 +3,18 @@
 
 import type { Test } from 'tap'
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
 import { vethName } from '#overlay/plan/names.ts'
 import { peer } from '../../overlay/fixtures.ts'
 import { Listener, Sender } from '../packets/raw-socket.ts'
-import { BROADCAST, mark } from '../packets/frames.ts'
+import { arp, BROADCAST, ETHER, ether, mark } from '../packets/frames.ts'
 import { ordinary } from '../packets/attacks.ts'
 import { SERVER } from '../outside.ts'
 import { startPing } from '../ping.ts'
 import { blue, red, Stage, type Places, type Plane } from '../stage.ts'
 import { waitFor } from '../wait.ts'
+
+const NOBODY = '00:00:00:00:00:00' as Mac
 
 export type Scenario = (t: Test, plane: Plane) => Promise<void>
 
@@ -40,6 +43,41 @@ export const mesh: Scenario = async (t, plane) => {
   }
   t.equal(await ping(s, 'r1', 'r2', { count: 2, size: 1422 }), 2, '1450 bytes pass whole')
   for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: there is nothing left to do`)
+}
+
+/** Who has an address of the network is answered on the asker's own host: the question crosses no tunnel. */
+export const ownAnswers: Scenario = async (t, plane) => {
+  const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
+  const [asker, far] = [s.container('r1'), s.container('r2')]
+  const wire = Listener.frames(s.lab.host(1).netns, await ifindexOf(s, s.lab.host(1).name))
+  const inside = Listener.frames(far.netns, await ifindexOf(s, far.name))
+  const sender = new Sender(asker.netns, await ifindexOf(s, asker.name))
+  t.teardown(() => [wire, inside, sender].forEach(socket => socket.close()))
+  const { mac, address } = s.endpoint('r1')
+  const ask = (whose: string, id: number): void => {
+    const question = { operation: 1, fromMac: mac, fromAddress: address, toMac: NOBODY, toAddress: parseIpv4(whose) }
+    const frame = ether({ to: BROADCAST, from: mac, type: ETHER.arp }, Buffer.concat([arp(question), mark(id)]))
+    for (let n = 0; n < 5; n++) sender.send(frame)
+  }
+  ask('10.1.0.3', 1)
+  ask('10.1.0.99', 2)
+  await waitFor('what nobody can answer goes to every host', () => wire.count(2) === 5 && inside.count(2) === 5)
+  t.same([wire.count(1), inside.count(1)], [0, 0], 'what is known does not')
+  await s.lab.ip(asker.name, 'neigh flush dev eth0')
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and is answered')
+  if (plane !== 'linux') return
+  const ports = await s.lab.json<{ ifname: string; neigh_suppress?: boolean }>(
+    'bridge',
+    s.lab.host(0).name,
+    'link show'
+  )
+  t.strictSame(
+    ports.map(({ ifname, neigh_suppress: suppresses }) => [ifname.slice(0, 2), suppresses]).sort(),
+    [...ports].map(({ ifname }) => [ifname.slice(0, 2), ifname.startsWith('vx')]).sort(),
+    'the tunnel has neigh_suppress, no other port has'
+  )
+  t.ok(ports.some(({ ifname }) => ifname.startsWith('vx')))
 }
 
 /** Equal subnets and equal addresses in two networks: nothing crosses. */
@@ -175,6 +213,7 @@ export const hostReturns: Scenario = async (t, plane) => {
 
 export const PLANE_SCENARIOS = {
   mesh,
+  ownAnswers,
   isolation,
   floodScope,
   reuse,

@@ -61,9 +61,13 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
       t.same(await s.pass(1), [], 'a pass finds nothing to do')
     }
   }
-  await s.shape('r1', NONE)
-  t.strictSame(await s.installed('r1'), NONE)
-  t.strictSame(await netems(s), [])
+  for (const rate of [RATE, 0]) {
+    const shaping = { ingressRate: rate, egressRate: rate, delayUs: 0 }
+    await s.shape('r1', shaping)
+    t.strictSame(await s.installed('r1'), shaping, `the delay goes${rate === 0 ? '' : ', the rate stays'}`)
+    t.strictSame(await netems(s), [])
+    t.same(await s.pass(1), [])
+  }
   const after = await best(() => medianRoundTripMs(s), before, 0.3)
   t.ok(after - before <= 0.3, `removed: ${after.toFixed(2)} ms`)
 }

@@ -1,0 +1,64 @@
+// What a real agent says of a delay on this kernel: what is asked and what is installed, or that it cannot be.
+
+import type { Test } from 'tap'
+import { join } from 'node:path'
+import type { EndpointView } from '#model/views.ts'
+import { probeShaping } from '#overlay/shaping/probe.ts'
+import { Lab } from '../lab.ts'
+import { OpenVSwitch } from '../open-vswitch.ts'
+import { noFilters, type Plane } from '../stage.ts'
+
+const READY_MS = 60_000
+const DELAY_US = 20_000
+const RATE = 50e6
+
+/** Asked and installed are both told; a delay that cannot be is refused by its own code, and nothing of it stays. */
+export async function delayAsked(t: Test, plane: Plane): Promise<void> {
+  const lab = await Lab.create()
+  t.teardown(() => lab.destroy())
+  const dir = join(lab.dir, 'ovs')
+  const guard = noFilters === false ? 'required' : 'off'
+  const driver = plane === 'linux' ? {} : { driver: 'ovs', ovs: { socket: join(dir, 'db.sock') } }
+  const settings = { overlay: { guard, ...driver } }
+  const host = await lab.addHost({ bootstrapExpect: 1, join: [], settings })
+  if (plane !== 'linux') {
+    const ovs = await OpenVSwitch.start(host.namespace, dir)
+    t.teardown(() => ovs.stop())
+  }
+  await host.startAgent()
+  await host.waitReady(READY_MS)
+  await host.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/24', egress: noFilters === false })
+  const [one] = await lab.containers(['one'])
+  if (one === undefined) throw new Error('no container')
+  const show = async (): Promise<EndpointView | undefined> =>
+    ((await host.api.call('GET', `/v1/endpoints/${one.name}`)) as readonly EndpointView[])[0]
+  const devices = async (): Promise<string> => (await host.exec('sh', '-c', 'ip -br link; tc qdisc show')).stdout
+  const plain = { address: '10.1.0.7', egressRate: RATE }
+  const asked = { ...plain, delayUs: DELAY_US }
+
+  if (!probeShaping().support.delay) {
+    const before = await devices()
+    const refused = { code: 'ERR_DELAY_UNSUPPORTED', field: 'delayUs', message: /netem/ }
+    await t.rejects(host.attach(one, 'red', asked), refused, 'an attach is refused')
+    t.strictSame(await host.api.call('GET', '/v1/endpoints'), [], 'no endpoint')
+    t.equal(await devices(), before, 'no device, no queue')
+    t.notMatch((await one.exec('ip', 'link')).stdout, /eth0/, 'nothing in the container')
+    t.match(await host.attach(one, 'red', plain), { address: /^10\.1\.0\.7\b/ }, 'its address is free')
+    await t.rejects(
+      host.api.call('PATCH', `/v1/endpoints/${one.name}`, { delayUs: DELAY_US, egressRate: 1e6 }),
+      refused
+    )
+    const unchanged = { egressRate: RATE, delayUs: 0 }
+    t.match(await show(), { ...unchanged, installed: unchanged }, 'as a whole')
+    return
+  }
+  await host.attach(one, 'red', asked)
+  t.match(await host.cliJson('endpoint', 'show', one.name), { delayUs: DELAY_US, installed: { delayUs: DELAY_US } })
+  for (const delayUs of [DELAY_US, 5 * DELAY_US, 0]) {
+    if (delayUs !== DELAY_US) await host.api.call('PATCH', `/v1/endpoints/${one.name}`, { delayUs })
+    const said = { egressRate: RATE, delayUs }
+    t.match(await show(), { ...said, installed: said }, `asked and installed: ${delayUs} us`)
+  }
+  await host.detach(one)
+  t.notMatch(await devices(), /netem|tbf|v[ei][0-9a-f]{12}/, 'a detach leaves nothing')
+}
