@@ -10,7 +10,7 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
-import { VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Logger } from '#platform/log.ts'
@@ -176,8 +176,11 @@ export class Mesh {
   }
 }
 
-function peerError(peer: PeerId, cause: unknown): VxmeshError {
+/** In words, whatever libp2p has thrown. */
+export function peerError(peer: PeerId, cause: unknown): VxmeshError {
   if (cause instanceof VxmeshError) return cause
-  const text = cause instanceof Error ? cause.message : String(cause)
+  // libp2p rejects with the event of a stream that was closed: with its error, or without a word.
+  const why = cause instanceof Event ? (cause as Event & { readonly error?: unknown }).error : cause
+  const text = why === undefined ? 'it closed the stream' : asVxmeshError(why).message
   return new VxmeshError('ERR_PEER', `peer ${peer} cannot be reached: ${text}`, { cause })
 }

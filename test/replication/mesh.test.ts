@@ -1,9 +1,11 @@
 // Real libp2p nodes on loopback.
 
+import { StreamCloseEvent, StreamResetEvent } from '@libp2p/interface'
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { sleep } from '#platform/clock.ts'
+import { peerError } from '#replication/mesh.ts'
 import { host, introduce } from './hosts.ts'
 
 async function until(what: string, condition: () => boolean): Promise<void> {
@@ -87,4 +89,18 @@ t.test('gossip reaches subscribers with its author proven, and a rejected messag
   await until('the good message arrives', () => heard.includes('c a good one'))
   t.ok(heard.includes('b a bad one'))
   t.notOk(heard.includes('c a bad one'))
+})
+
+t.test('a peer that cannot be reached is told in words, whatever libp2p has thrown', async t => {
+  const { peer } = await host(t)
+  for (const [thrown, words] of [
+    [new Error('dial timeout'), 'dial timeout'],
+    [new StreamCloseEvent(false), 'it closed the stream'],
+    [new StreamResetEvent(new Error('reset')), 'reset'],
+    ['no error', 'no error']
+  ] as const) {
+    t.match(peerError(peer, thrown), { code: 'ERR_PEER', message: `peer ${peer} cannot be reached: ${words}` })
+  }
+  const own = new VxmeshError('ERR_TIMEOUT', 'too late')
+  t.equal(peerError(peer, own), own)
 })
