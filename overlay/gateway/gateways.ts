@@ -23,13 +23,15 @@ import {
   underlayPrefixes
 } from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
-import { readTables } from './tables.ts'
+import { readTables, readWays } from './tables.ts'
 import {
   describeGatewayOp,
   networkOf,
   planGateways,
+  planWaysIn,
   removesGateway,
   type GatewayOp,
+  type GatewayPlan,
   type ObservedGateways,
   type ObservedHost,
   type ObservedRouter
@@ -49,7 +51,7 @@ export class Gateways {
   /** By path of the namespace. */
   readonly #rules = new Map<string, Omit<Known, 'listing'>>()
   /** The networks that were right when last looked at, with what was desired then. */
-  readonly #settled = new Map<Vni, string>()
+  readonly #settled = new Map<Vni, { readonly router: string; readonly ways: string }>()
 
   /** @param bridged false: a router's port is on a switch, which is not for us to make */
   constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly bridged: boolean }) {
@@ -65,11 +67,18 @@ export class Gateways {
   async settle(desired: DesiredGateways, p: GatewayOptions): Promise<GatewayReport> {
     const { scope } = p
     const wanted = scope === undefined ? desired : only(desired, scope)
-    if (p.trust === true && this.#isAsBefore(wanted, scope)) {
+    const trusted = p.trust === true && this.#isAsBefore(wanted, scope)
+    if (
+      trusted &&
+      [...wanted.routers.values()].every(router => this.#settled.get(router.vni)?.ways === waysOf(router))
+    ) {
       return { done: [], problems: [] }
     }
-    const observed = await this.#observe(wanted, scope)
-    const { ops, conflicts, refused } = planGateways(wanted, observed, { all: desired, bridged: this.#bridged })
+    const observed = trusted ? null : await this.#observe(wanted, scope)
+    const { ops, conflicts, refused } =
+      observed === null
+        ? this.#planWaysIn(wanted, desired)
+        : planGateways(wanted, observed, { all: desired, bridged: this.#bridged })
     const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
     const problems: GatewayProblem[] = [
       ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
@@ -81,8 +90,9 @@ export class Gateways {
     if (scope === undefined) this.#settled.clear()
     else if (wanted.routers.size === 0) this.#settled.delete(scope)
     for (const router of wanted.routers.values()) {
-      const right = observed.routers.has(router.vni) && !troubled.has(router.vni) && !troubled.has(null)
-      if (right) this.#settled.set(router.vni, this.#fingerprint(router))
+      const seen = observed === null || observed.routers.has(router.vni)
+      const right = seen && !troubled.has(router.vni) && !troubled.has(null)
+      if (right) this.#settled.set(router.vni, { router: this.#fingerprint(router), ways: waysOf(router) })
       else this.#settled.delete(router.vni)
     }
     return { done, problems }
@@ -109,11 +119,18 @@ export class Gateways {
     }
   }
 
+  /** Are the routers, but for the ways in through them, what they were when they were right? */
   #isAsBefore(wanted: DesiredGateways, scope: Vni | undefined): boolean {
     const routers = [...wanted.routers.values()]
     // A router that was wanted and is not any more is still to be taken away.
     if (routers.length === 0) return scope !== undefined && !this.#settled.has(scope)
-    return routers.every(router => this.#settled.get(router.vni) === this.#fingerprint(router))
+    return routers.every(router => this.#settled.get(router.vni)?.router === this.#fingerprint(router))
+  }
+
+  /** A container more or less behind a router that is right: what the host's own table says is all that matters. */
+  #planWaysIn(wanted: DesiredGateways, all: DesiredGateways): GatewayPlan {
+    const observed = readHostRoutes(readWays(this.#kernel.socket), all.transit)
+    return { ...planWaysIn(all, { wanted: [...wanted.routers.values()], leaving: [], observed }), conflicts: [] }
   }
 
   async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {
@@ -232,12 +249,16 @@ export class Gateways {
   }
 
   #fingerprint(router: DesiredRouter): string {
-    return JSON.stringify([router, ...desiredFacts(router, this.#bridged)])
+    return JSON.stringify([{ ...router, reached: [] }, ...desiredFacts(router, this.#bridged)])
   }
 
   #remember(router: DesiredRouter, path: string): void {
     this.#rules.set(path, { text: routerRules(router), generation: readGeneration(path) })
   }
+}
+
+function waysOf({ reached }: DesiredRouter): string {
+  return reached.join()
 }
 
 function only(desired: DesiredGateways, vni: Vni): DesiredGateways {

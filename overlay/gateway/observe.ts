@@ -22,7 +22,7 @@ import { nameRole, OVERLAY_GROUP } from '../plan/names.ts'
 import type { ObservedHostRoutes } from './host-access.ts'
 import type { Leftover, ObservedRouter, Uplink } from './plan.ts'
 import { readFacts, type RouterLook } from './router-facts.ts'
-import type { Tables } from './tables.ts'
+import type { Tables, Ways } from './tables.ts'
 
 /** So long a file may be without the namespace that it is to name. */
 const BEING_MADE_MS = 5_000
@@ -54,7 +54,7 @@ export function underlayPrefixes(tables: Tables, addresses: readonly Ipv4[]): re
 }
 
 /** Its routes by our routers, and what it has of its own, whoever made it. */
-export function readHostRoutes(tables: Tables, transit: Subnet): ObservedHostRoutes {
+export function readHostRoutes(tables: Ways, transit: Subnet): ObservedHostRoutes {
   const routers = new Map<number, Vni>()
   const unrelated = new Set<number>()
   for (const { name, ifindex, group } of tables.links.values()) {

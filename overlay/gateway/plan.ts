@@ -94,11 +94,23 @@ export function planGateways(
   }
   for (const leftover of observed.leftovers) ops.push({ kind: 'router-delete', ...leftover })
   const leaving = observed.leftovers.map(({ vni }) => vni)
-  const { remove, add, refused } = planHostRoutes(all, { wanted: settled, leaving, observed: observed.host.routes })
-  for (const routes of remove) ops.push({ kind: 'host-routes-delete', ...routes })
-  for (const routes of add) ops.push({ kind: 'host-routes-add', ...routes })
+  const ways = planWaysIn(all, { wanted: settled, leaving, observed: observed.host.routes })
+  ops.push(...ways.ops)
   if (all.routers.size === 0) ops.push(...closeHost(observed.host))
-  return { ops, conflicts, refused }
+  return { ops, conflicts, refused: ways.refused }
+}
+
+/** The host's routes alone, by routers that are right. See planHostRoutes. */
+export function planWaysIn(
+  all: DesiredGateways,
+  p: Parameters<typeof planHostRoutes>[1]
+): Pick<GatewayPlan, 'ops' | 'refused'> {
+  const { remove, add, refused } = planHostRoutes(all, p)
+  const ops = [
+    ...remove.map(routes => ({ kind: 'host-routes-delete', ...routes }) as const),
+    ...add.map(routes => ({ kind: 'host-routes-add', ...routes }) as const)
+  ]
+  return { ops, refused }
 }
 
 /** The rules close a device before it forwards. What the host says itself is not forwarded. */

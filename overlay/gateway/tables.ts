@@ -23,13 +23,21 @@ export type Tables = {
   readonly neighbours: readonly NeighbourInfo[]
 }
 
+/** What tells where an address leads. */
+export type Ways = Omit<Tables, 'neighbours'>
+
 /** @throws ERR_KERNEL */
 export function readTables(socket: NetlinkSocket): Tables {
+  const neighbours = read(socket, { request: getNeighbours(), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
+  return { ...readWays(socket), neighbours }
+}
+
+/** @throws ERR_KERNEL */
+export function readWays(socket: NetlinkSocket): Ways {
   return {
     links: new Map(readLinks(socket, getLinks()).map(link => [link.name, link])),
     addresses: readAddresses(socket),
-    routes: read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute }).filter(isMain),
-    neighbours: read(socket, { request: getNeighbours(), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
+    routes: read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute }).filter(isMain)
   }
 }
 

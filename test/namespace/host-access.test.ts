@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
 import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
-import { makeNetwork } from '../overlay/fixtures.ts'
+import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
 import { waitFor } from '../lab/wait.ts'
 import { SERVER } from '../lab/outside.ts'
 import { GatewayLab, type Attached } from './gateway-lab.ts'
@@ -155,6 +155,42 @@ t.test('what the host reaches otherwise stays so', { skip }, async t => {
   t.match(await g.lab.ip(h1, 'route get 10.1.0.5'), /dev vo000111/)
   await settled(t, g)
 })
+
+t.test(
+  'a container behind a router that was right gets its route, and the router is not looked at',
+  { skip },
+  async t => {
+    const g = await lab(t, 1)
+    const h1 = g.hostName(1)
+    const one = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.2' })
+    const [router = ''] = await g.routers(1)
+    await g.lab.ip(router, 'route del default')
+    const added = makeEndpoint(inner, { container: 'i2', host: 1, address: '10.1.0.3' })
+    g.endpoints.push(added)
+    const options = { scope: inner.vni, mayRemove: true }
+    const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
+    t.strictSame(trusted, { done: ['add routes to 10.1.0.3 by vo000222 (vni 546)'], problems: [] })
+    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), { done: [], problems: [] })
+    t.match(
+      (await g.driver(1).settleGateways(g.wanted(1), options)).done,
+      [/^repair router/],
+      'the next full look mends it'
+    )
+    await g.lab.ip(h1, 'link del vo000222')
+    g.endpoints = [one.endpoint, makeEndpoint(inner, { container: 'i3', host: 1, address: '10.1.0.4' })]
+    const broken = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
+    t.match(
+      broken.problems,
+      [{ vni: inner.vni, hostAccess: true }],
+      'without a device there is no route, and it says so'
+    )
+    t.match((await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })).done, [
+      /^repair router/,
+      /^add/
+    ])
+    await settled(t, g)
+  }
+)
 
 t.test('drift is repaired, a restart loses no probe, and nothing is left', { skip }, async t => {
   const g = await lab(t, 1)
