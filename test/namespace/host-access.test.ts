@@ -2,11 +2,17 @@
 // them. ping(8), sockets of Python's and ip(8) are the oracle.
 
 import { spawn } from 'node:child_process'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
+import { bare, type LabContainer as LabPod } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
+import { must } from '../lab/kernel.ts'
+import { routersOf } from '../lab/routers.ts'
+import { INSIDE } from '#overlay/gateway/rules.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
+import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { waitFor } from '../lab/wait.ts'
 import { SERVER } from '../lab/outside.ts'
 import { GatewayLab, type Attached } from './gateway-lab.ts'
@@ -34,6 +40,14 @@ import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM
 s = socket.socket(socket.AF_INET, kind); s.settimeout(1)
 s.connect((sys.argv[2], 8080)); s.send(b'x'); print(s.recv(100).decode())
+`
+
+/** ethtool -K DEVICE tx off: SIOCETHTOOL with ETHTOOL_STXCSUM. */
+const TX_OFF = `
+import ctypes, fcntl, socket, struct, sys
+value = ctypes.create_string_buffer(struct.pack('II', 0x17, 0))
+request = struct.pack('16sQ8x', sys.argv[1].encode(), ctypes.addressof(value))
+fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8946, request)
 `
 
 async function lab(t: Test, hosts: number): Promise<GatewayLab> {
@@ -271,5 +285,81 @@ t.test(
     const routes = async (): Promise<string> => (await h1.exec('ip', 'route')).stdout
     await waitFor('no route is left', async () => !(await routes()).includes('vo'))
     t.pass('nothing is left')
+  }
+)
+
+t.test(
+  'by Open vSwitch, with agents: the same ways in and no others, a kill loses no probe, and nothing is left',
+  { skip: cannotRun() || (await OpenVSwitch.cannotRun()), timeout: 120_000 },
+  async t => {
+    const lab = await Lab.create()
+    t.teardown(() => lab.destroy())
+    const dirOf = (n: number): string => join(lab.dir, `ovs${n}`)
+    const settings = (n: number): Readonly<Record<string, unknown>> => ({
+      overlay: { driver: 'ovs', ovs: { socket: join(dirOf(n), 'db.sock'), datapath: 'netdev' } }
+    })
+    const h1 = await lab.addHost({ bootstrapExpect: 1, join: [], settings: settings(1) })
+    const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'], settings: settings(2) })
+    for (const [i, host] of [h1, h2].entries()) {
+      const ovs = await OpenVSwitch.start(host.namespace, dirOf(i + 1))
+      t.teardown(() => ovs.stop())
+      await ovs.takeUnderlay('eth0', `${host.address}/24`)
+    }
+    await Promise.all([h1.startAgent(), h2.startAgent()])
+    await Promise.all([h1.waitReady(), h2.waitReady()])
+    const create = (name: string, subnet: string, ...flags: string[]): Promise<unknown> =>
+      h1.cliJson('network', 'create', name, '--subnet', subnet, ...flags)
+    await create('open', '10.1.0.0/24', '--host-access')
+    await create('inner', '10.2.0.0/24', '--host-access', '--no-egress')
+    await create('closed', '10.3.0.0/24')
+    const containers = await lab.containers(['o1', 'i1', 'c1', 'o2'])
+    const [o1, i1, c1, o2] = containers as [LabPod, LabPod, LabPod, LabPod]
+    const attached = [await h1.attach(o1, 'open'), await h1.attach(i1, 'inner'), await h1.attach(c1, 'closed')]
+    const [open, inner, closed] = attached.map(({ address }) => bare(address)) as [string, string, string]
+    const far = bare((await h2.attach(o2, 'open')).address)
+    // The userspace datapath passes on what the kernel leaves for a network card to finish (docs/openvswitch.md).
+    const routers = await routersOf([h1.namespace, h2.namespace])
+    t.equal(routers.length, 4, 'a router a network and host')
+    for (const [name, device] of [
+      ...containers.map(({ namespace }) => [namespace, 'eth0'] as const),
+      ...routers.map(router => [router, INSIDE] as const)
+    ]) {
+      await must('ip', ['netns', 'exec', name, '/usr/bin/python3', '-c', TX_OFF, device])
+    }
+    for (const { namespace: name } of [...containers, h1]) await serve(t, { name })
+
+    for (const address of [open, inner]) {
+      t.equal(await probe(h1.namespace, address), ALL, `the host reaches ${address}`)
+    }
+    t.equal(await ask(h1.namespace, 'tcp', open), '10.1.0.1', 'as its gateway')
+    t.equal(await probe(h2.namespace, far), ALL, 'the other host its own')
+    for (const [host, address] of [
+      [h1, closed],
+      [h1, far],
+      [h2, open]
+    ] as const) {
+      t.equal(await probe(host.namespace, address), '', `${host.name} does not reach ${address}`)
+    }
+    for (const { namespace, name } of [o1, i1]) {
+      t.equal(await probe(namespace, h1.address), '', `${name} opens nothing to its host`)
+    }
+    t.equal(await probe(o1.namespace, far), ALL, 'the network is as it was')
+    t.equal(await probe(c1.namespace, open), '')
+
+    const flags = ['-n', '-q', '-i', '0.01', '-c', '500', open]
+    const ping = run('ip', ['netns', 'exec', h1.namespace, 'ping', ...flags], { timeoutMs: 30_000 })
+    await h1.killAgent()
+    await h1.startAgent()
+    await h1.waitReady()
+    t.match((await ping).stdout, /500 packets transmitted, 500 received/)
+    await h1.exec('ip', 'route', 'del', `${open}/32`)
+    await waitFor('the route is there again', async () => (await ask(h1.namespace, 'tcp', open)) !== null, {
+      timeoutMs: 15_000
+    })
+
+    for (const container of [o1, i1, c1]) await h1.detach(container)
+    const left = async (): Promise<string> => (await h1.exec('sh', '-c', 'ip route; ip -br link')).stdout
+    await waitFor('no way in is left', async () => !/^vo|dev vo/m.test(await left()), { explain: () => h1.logTail() })
+    t.match(await h1.status(), { overlay: { degraded: [] } })
   }
 )
