@@ -3,7 +3,13 @@
 import { spawn } from 'node:child_process'
 import { kill } from './kernel.ts'
 
-export type PingResult = { readonly sent: number; readonly received: number; readonly averageMs: number | null }
+export type PingResult = {
+  readonly sent: number
+  readonly received: number
+  /** Without an answer although a later one has one: what is on its way when it is broken off is not lost. */
+  readonly gaps: number
+  readonly averageMs: number | null
+}
 
 export type PingOptions = {
   readonly count: number
@@ -20,7 +26,7 @@ export type RunningPing = { readonly result: Promise<PingResult>; readonly stop:
 /** Starts a bounded ping; `stop` ends it early and the result counts what was sent until then. */
 export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
   const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
-  const args = ['netns', 'exec', namespace, 'ping', '-n', '-q', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
+  const args = ['netns', 'exec', namespace, 'ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
   args.push('-W', `${Math.max(waitMs / 1_000, 0.1)}`)
   if (size !== undefined) args.push('-s', `${size}`)
   if (dontFragment === true) args.push('-M', 'do')
@@ -37,7 +43,9 @@ export function startPing(namespace: string, address: string, options: PingOptio
       const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
       if (counts === null) reject(new Error(`ping ${address}: ${text.trim()}`))
       const average = /= [\d.]+\/([\d.]+)\//.exec(text)?.[1]
+      const answered = new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
       resolve({
+        gaps: Math.max(0, ...answered) - answered.size,
         sent: Number(counts?.[1]),
         received: Number(counts?.[2]),
         averageMs: average === undefined ? null : Number(average)
