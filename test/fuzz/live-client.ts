@@ -1,5 +1,5 @@
 // Hostile inputs on an agent's sockets, from inside its host's namespace.
-//   node test/fuzz/live-client.ts UNIX-SOCKET UNDERLAY-ADDRESS INPUTS SEED     prints one JSON object
+//   node test/fuzz/live-client.ts UNIX-SOCKET UNDERLAY-ADDRESS INPUTS SEED [PER-SECOND]     prints one JSON object
 
 import { connect } from 'node:net'
 import { Dealer, Publisher } from 'zeromq'
@@ -7,7 +7,7 @@ import { Random } from '../sim/random.ts'
 import { mutate } from './mutate.ts'
 import { targets } from './targets.ts'
 
-const [socketPath = '', underlay = '', inputs = '20000', seed = '1'] = process.argv.slice(2)
+const [socketPath = '', underlay = '', inputs = '20000', seed = '1', perSecond = 'Infinity'] = process.argv.slice(2)
 /** A connection that is not closed by the other side is, after so long. */
 const CONNECTION_MS = 500
 
@@ -42,10 +42,16 @@ function throwAt(to: { path: string } | { host: string; port: number }, bytes: B
   })
 }
 
-async function times(count: number, lanes: number, act: () => Promise<void>): Promise<void> {
-  let left = count
+/** As fast as they go, or evenly over `seconds`. */
+async function times(count: number, lanes: number, seconds: number, act: () => Promise<void>): Promise<void> {
+  const since = performance.now()
+  let begun = 0
   const lane = async (): Promise<void> => {
-    while (left-- > 0) await act()
+    while (begun < count) {
+      const early = since + (begun++ / count) * seconds * 1_000 - performance.now()
+      if (early > 1) await new Promise(resolve => setTimeout(resolve, early))
+      await act()
+    }
   }
   await Promise.all(Array.from({ length: lanes }, lane))
 }
@@ -81,7 +87,7 @@ const sent: Record<string, number> = {}
 await Promise.all(
   WAYS.map(async ({ name, share, lanes, act }) => {
     const count = Math.round(Number(inputs) * share)
-    await times(count, lanes, act)
+    await times(count, lanes, Number(inputs) / Number(perSecond), act)
     sent[name] = count
   })
 )
