@@ -87,6 +87,15 @@ export class Lab {
     return hosts
   }
 
+  /** A cluster of one, and a client of it, started and ready: h1 and h2. */
+  async addServerAndClient(settings: Readonly<Record<string, unknown>> = {}): Promise<[LabHost, LabHost]> {
+    const h1 = await this.addHost({ bootstrapExpect: 1, settings })
+    const h2 = await this.addHost({ role: 'client', join: ['192.0.2.1'], settings })
+    await Promise.all([h1.startAgent(), h2.startAgent()])
+    await Promise.all([h1.waitReady(), h2.waitReady()])
+    return [h1, h2]
+  }
+
   async container(name: string): Promise<LabContainer> {
     const [container] = await this.containers([name])
     if (container === undefined) throw new Error('no container')

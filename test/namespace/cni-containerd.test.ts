@@ -21,10 +21,7 @@ t.test(
     await buildPlugin()
     const lab = await Lab.create()
     t.teardown(() => lab.destroy())
-    const h1 = await lab.addHost({ bootstrapExpect: 1 })
-    const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'] })
-    await Promise.all([h1.startAgent(), h2.startAgent()])
-    await Promise.all([h1.waitReady(), h2.waitReady()])
+    const [h1, h2] = await lab.addServerAndClient()
     for (const [name, namespace] of [
       ['blue', 'shop'],
       ['green', 'bank']

@@ -21,10 +21,7 @@ const settings = { collectAfter: 1, namespaces: { unmapped: 'create', range: '10
 async function twoHosts(): Promise<{ lab: Lab; h1: LabHost; h2: LabHost }> {
   await buildPlugin()
   const lab = await Lab.create()
-  const h1 = await lab.addHost({ bootstrapExpect: 1, settings })
-  const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'], settings })
-  await Promise.all([h1.startAgent(), h2.startAgent()])
-  await Promise.all([h1.waitReady(), h2.waitReady()])
+  const [h1, h2] = await lab.addServerAndClient(settings)
   return { lab, h1, h2 }
 }
 
