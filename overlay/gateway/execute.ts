@@ -24,6 +24,7 @@ import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
 import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway.ts'
 import { OVERLAY_GROUP } from '../plan/names.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
+import type { Carrier } from '../plan/switch.ts'
 import { executeShaping } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from './facts.ts'
@@ -39,7 +40,7 @@ export type RouterWork = {
   readonly kernel: Kernel
   readonly router: DesiredRouter
   readonly support: ShapingSupport
-  readonly bridged: boolean
+  readonly carrier: Carrier
 }
 
 /** @throws ERR_KERNEL, ERR_NETNS; then nothing of it has a name */
@@ -154,7 +155,7 @@ function settle(place: Place): void {
   settleHost(place)
 }
 
-function settleRouter({ inside: socket, router, support }: Place, inside: LinkInfo, outside: LinkInfo): void {
+function settleRouter({ inside: socket, router, support, carrier }: Place, inside: LinkInfo, outside: LinkInfo): void {
   const { gateway, subnet, transit, mtu } = router
   keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
   keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
@@ -164,6 +165,7 @@ function settleRouter({ inside: socket, router, support }: Place, inside: LinkIn
     setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
     setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
   ])
+  if (carrier === 'userspace-switch') socket.finishChecksums(INSIDE)
   // Before the device is up: no packet leaves it at another rate.
   const link = need(socket, OUTSIDE)
   const target = { veth: OUTSIDE, ifb: OUTSIDE, alias: '', mtu } as Parameters<typeof executeShaping>[1]
@@ -181,7 +183,7 @@ function settleRouter({ inside: socket, router, support }: Place, inside: LinkIn
   ])
 }
 
-function settleHost({ kernel, router, bridged }: Place): void {
+function settleHost({ kernel, router, carrier }: Place): void {
   const { socket } = kernel
   const { alias, mtu, port, outside, transit } = router
   const [portLink, outsideLink] = [need(socket, port), need(socket, outside)]
@@ -189,7 +191,7 @@ function settleHost({ kernel, router, bridged }: Place): void {
   for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
   send(socket, `configure ${port} and ${outside}`, [
     setLink(portLink.ifindex, { alias, mtu, group: OVERLAY_GROUP }),
-    ...(bridged ? joinBridge(socket, router, portLink.ifindex) : []),
+    ...(carrier === 'bridge' ? joinBridge(socket, router, portLink.ifindex) : []),
     setLink(outsideLink.ifindex, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
   ])
   switchIpv6Off(kernel, devices)

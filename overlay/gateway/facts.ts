@@ -4,6 +4,7 @@
 import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import { NEXT_HOP, OUTSIDE_GROUP, type DesiredRouter } from '../plan/gateway.ts'
 import { OVERLAY_GROUP } from '../plan/names.ts'
+import type { Carrier } from '../plan/switch.ts'
 
 /** Fact to value. */
 export type Facts = ReadonlyMap<string, string>
@@ -30,8 +31,8 @@ export const SYSCTLS = {
   router: { forwarding: '1', accept_redirects: '0', send_redirects: '0' }
 } as const
 
-/** @param bridged is the port on the network's bridge? Elsewhere it is not for us to say whose port it is */
-export function desiredFacts(router: DesiredRouter, bridged = true): Facts {
+/** @param carrier not the bridge: it is not for us to say whose port the port is */
+export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge'): Facts {
   const { alias, mtu } = router
   const common = { mtu, up: true, paired: true }
   const facts = new Map<string, string>()
@@ -42,7 +43,8 @@ export function desiredFacts(router: DesiredRouter, bridged = true): Facts {
   const transit = `${formatIpv4(router.transit)}/32`
   addDevice(facts, 'router inside', { ...within, mac: router.gatewayMac, addresses: [gateway] })
   addDevice(facts, 'router outside', { ...within, mac: router.transitMac, addresses: [transit] })
-  if (bridged) {
+  if (carrier === 'userspace-switch') facts.set('router inside checksums', 'finished')
+  if (carrier === 'bridge') {
     facts.set('port bridge', router.bridge)
     facts.set('port flags', flagsText(ROUTER_PORT))
     facts.set('port entry', router.gatewayMac)

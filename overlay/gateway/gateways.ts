@@ -9,6 +9,7 @@ import { readSysctls, writeSysctls } from '#platform/netns.ts'
 import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
 import type { Kernel } from '../linux/kernel.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
+import type { Carrier } from '../plan/switch.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
 import { desiredFacts } from './facts.ts'
@@ -46,18 +47,18 @@ type Known = { readonly text: string; readonly generation: number | null; readon
 export class Gateways {
   readonly #kernel: Kernel
   readonly #support: () => ShapingSupport
-  readonly #bridged: boolean
+  readonly #carrier: Carrier
   #host: Known & { readonly closed: readonly string[] } = { text: '', generation: null, listing: null, closed: [] }
   /** By path of the namespace. */
   readonly #rules = new Map<string, Omit<Known, 'listing'>>()
   /** The networks that were right when last looked at, with what was desired then. */
   readonly #settled = new Map<Vni, { readonly router: string; readonly ways: string }>()
 
-  /** @param bridged false: a router's port is on a switch, which is not for us to make */
-  constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly bridged: boolean }) {
+  /** @param carrier not the bridge: a router's port is on a switch, which is not for us to make */
+  constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly carrier: Carrier }) {
     this.#kernel = kernel
     this.#support = p.support
-    this.#bridged = p.bridged
+    this.#carrier = p.carrier
   }
 
   /**
@@ -78,7 +79,7 @@ export class Gateways {
     const { ops, conflicts, refused } =
       observed === null
         ? this.#planWaysIn(wanted, desired)
-        : planGateways(wanted, observed, { all: desired, bridged: this.#bridged })
+        : planGateways(wanted, observed, { all: desired, carrier: this.#carrier })
     const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
     const problems: GatewayProblem[] = [
       ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
@@ -150,7 +151,7 @@ export class Gateways {
     const routers = new Map<Vni, ObservedRouter>()
     for (const router of desired.routers.values()) {
       // The state is newer than the last pass over the networks; the next one makes the bridge, and then it is its turn.
-      if (this.#bridged && !tables.links.has(router.bridge)) continue
+      if (this.#carrier === 'bridge' && !tables.links.has(router.bridge)) continue
       routers.set(router.vni, observeRouter(look, router))
       // A router is a few reads in its namespace: a host with many must not stand still meanwhile.
       await nextTurn()
@@ -245,11 +246,11 @@ export class Gateways {
   }
 
   #work(router: DesiredRouter): RouterWork {
-    return { kernel: this.#kernel, router, support: this.#support(), bridged: this.#bridged }
+    return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier }
   }
 
   #fingerprint(router: DesiredRouter): string {
-    return JSON.stringify([{ ...router, reached: [] }, ...desiredFacts(router, this.#bridged)])
+    return JSON.stringify([{ ...router, reached: [] }, ...desiredFacts(router, this.#carrier)])
   }
 
   #remember(router: DesiredRouter, path: string): void {

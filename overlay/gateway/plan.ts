@@ -4,6 +4,7 @@
 import type { Vni } from '#model/ids.ts'
 import { formatIpv4, type Subnet } from '#model/ipv4.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
+import type { Carrier } from '../plan/switch.ts'
 import { desiredFacts, differing, type Facts } from './facts.ts'
 import { planHostRoutes, type HostRoutes, type ObservedHostRoutes } from './host-access.ts'
 import { hostRules, isPlainName } from './rules.ts'
@@ -74,7 +75,7 @@ export type GatewayPlan = {
 export function planGateways(
   desired: DesiredGateways,
   observed: ObservedGateways,
-  { all = desired, bridged = true }: { readonly all?: DesiredGateways; readonly bridged?: boolean } = {}
+  { all = desired, carrier = 'bridge' }: { readonly all?: DesiredGateways; readonly carrier?: Carrier } = {}
 ): GatewayPlan {
   const ops: GatewayOp[] = []
   const conflicts: { vni: Vni; reason: string }[] = []
@@ -88,7 +89,7 @@ export function planGateways(
     if (now.conflict !== null) conflicts.push({ vni: router.vni, reason: now.conflict })
     else if (now.found === null) ops.push({ kind: 'router-create', router, name: now.free })
     else {
-      const differs = differing(desiredFacts(router, bridged), now.facts)
+      const differs = differing(desiredFacts(router, carrier), now.facts)
       if (differs.length > 0) ops.push({ kind: 'router-repair', router, name: now.found, differs })
     }
   }

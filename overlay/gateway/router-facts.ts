@@ -52,6 +52,9 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
       }
       readRouterFacts(facts, within, router)
       facts.set('router rules', look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
+      if (within.links.has(INSIDE)) {
+        facts.set('router inside checksums', inside.finishesChecksums(INSIDE) ? 'finished' : 'left')
+      }
       const link = within.links.get(OUTSIDE)
       if (link !== undefined) {
         const shaped = rateChanges({ socket: inside, link, router, support: look.support }).length === 0

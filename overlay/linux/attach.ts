@@ -23,6 +23,7 @@ import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.
 import { setPortEntry } from '../netlink/neighbour.ts'
 import { bridgeName, ifbName, isMarkedOurs, OVERLAY_GROUP } from '../plan/names.ts'
 import { PORT_FLAGS } from '../plan/op.ts'
+import type { Carrier } from '../plan/switch.ts'
 import { shapeLink } from '../shaping/endpoint.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from './kernel.ts'
@@ -30,7 +31,7 @@ import type { Removal } from './removal.ts'
 
 /** See OverlayDriver.attach. On failure nothing is left of what it made. */
 export async function attachContainer(
-  host: Pick<Place, 'kernel' | 'support' | 'bridged'> & { readonly removal: Removal },
+  host: Host & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
@@ -65,10 +66,7 @@ export async function detachContainer(
 }
 
 /** See OverlayDriver.setContainerMtu. */
-export function setContainerMtu(
-  host: Pick<Place, 'kernel' | 'support' | 'bridged'>,
-  request: ContainerMtuRequest
-): void {
+export function setContainerMtu(host: Host, request: ContainerMtuRequest): void {
   withContainer(host, request, place => {
     const outer = readLink(host.kernel.socket, request.hostInterface)
     const inner = readLink(place.inside, request.ifname)
@@ -80,7 +78,7 @@ export function setContainerMtu(
 }
 
 /** See OverlayDriver.check. */
-export function checkContainer(host: Pick<Place, 'kernel' | 'support' | 'bridged'>, request: AttachRequest): void {
+export function checkContainer(host: Host, request: AttachRequest): void {
   const { hostInterface, ifname, mac, gateway } = request
   const { kernel } = host
   withContainer(host, request, place => {
@@ -91,8 +89,12 @@ export function checkContainer(host: Pick<Place, 'kernel' | 'support' | 'bridged
       throw checkFailed(`${ifname} in the container is not the one that was attached`)
     }
     const bridge = readLink(kernel.socket, bridgeName(request.vni))
-    if (host.bridged && outer.master !== bridge?.ifindex) throw checkFailed(`${hostInterface} is not on its bridge`)
+    if (host.carrier === 'bridge' && outer.master !== bridge?.ifindex)
+      throw checkFailed(`${hostInterface} is not on its bridge`)
     if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
+    if (host.carrier === 'userspace-switch' && !place.inside.finishesChecksums(ifname)) {
+      throw checkFailed(`${ifname} leaves checksums to a network card`)
+    }
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
     if (!hasAddress(place, inner)) throw checkFailed(`${ifname} does not have its address`)
     if (gateway !== null && defaultRoutes(place.inside).length === 0) {
@@ -109,15 +111,17 @@ function checkFailed(what: string): VxmeshError {
 type Place<Request = AttachRequest> = {
   readonly kernel: Kernel
   readonly support: () => ShapingSupport
-  /** False: whoever asked makes the host's end a port of a switch, and only then sets it up. */
-  readonly bridged: boolean
+  /** Not the bridge: whoever asked makes the host's end a port of a switch, and only then shapes it and sets it up. */
+  readonly carrier: Carrier
   readonly request: Request
   readonly inside: NetlinkSocket
   readonly netnsFd: number
 }
 
+type Host = Pick<Place, 'kernel' | 'support' | 'carrier'>
+
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
-  { kernel, support, bridged }: Pick<Place, 'kernel' | 'support' | 'bridged'>,
+  { kernel, support, carrier }: Host,
   request: Request,
   use: (place: Place<Request>) => T
 ): T {
@@ -125,7 +129,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
     // By the descriptor: the path may mean another namespace by now.
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
-      return use({ kernel, support, bridged, request, inside, netnsFd })
+      return use({ kernel, support, carrier, request, inside, netnsFd })
     } finally {
       inside.close()
     }
@@ -196,12 +200,14 @@ function createPair(place: Place): AttachResult {
 
 /** Brings both ends to where they belong. Every step is idempotent and loses no packet of a pair that is right. */
 function completePair(place: Place, outer: LinkInfo): void {
-  const { kernel, request, bridged } = place
+  const { kernel, request, carrier } = place
+  const bridged = carrier === 'bridge'
   const { socket } = kernel
   const { alias, mtu } = request
   const settings = { alias, mtu, group: OVERLAY_GROUP }
   run(socket, `set up ${outer.name}`, bridged ? bridgePort(place, outer, settings) : [setLink(outer.ifindex, settings)])
-  shapeLink({ kernel, request, veth: outer, support: place.support })
+  // A switch takes the queues away from what becomes its port: whoever asked shapes it then.
+  if (bridged) shapeLink({ kernel, request, veth: outer, support: place.support })
   switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
   // A switch in user space takes copies of what comes in by its ports: the kernel would answer for the host's addresses.
   if (!bridged) writeSysctls(kernel.netns, [{ key: `net/ipv4/conf/${outer.name}/arp_ignore`, value: '8' }])
@@ -227,12 +233,13 @@ function bridgePort(
   ]
 }
 
-function configureInside({ inside, request }: Place): void {
+function configureInside({ inside, request, carrier }: Place): void {
   const { ifname, address, prefixLength, mtu, gateway } = request
   const inner = readLink(inside, ifname)
   if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} vanished from the container`)
   const { ifindex } = inner
   const broadcast = broadcastAddress({ base: networkAddress(address, prefixLength), prefixLength })
+  if (carrier === 'userspace-switch') inside.finishChecksums(ifname)
   run(inside, `configure ${ifname} in the container`, [
     setLink('lo', { up: true }),
     setLink(ifindex, { mtu }),

@@ -33,9 +33,10 @@ import type { ShapingSupport } from '../shaping/queue.ts'
 import { attachContainer, checkContainer, detachContainer, setContainerMtu } from './attach.ts'
 import { CounterReader } from './counters.ts'
 import { execute } from './execute.ts'
+import type { Carrier } from '../plan/switch.ts'
 import { probeFeatures, probeFilters } from './features.ts'
 import { readLink, type Kernel } from './kernel.ts'
-import { observe, observeDevices } from './observe.ts'
+import { observe, observeDevices, type DevicesLook } from './observe.ts'
 import { Removal } from './removal.ts'
 import { readUnderlay, type Underlay } from './underlay.ts'
 import { watchChanges, watchTables } from './watch.ts'
@@ -45,14 +46,14 @@ export type LinuxDriverOptions = {
   readonly bind: Ipv4
   /** Path of the host's network namespace; the process's own by default. */
   readonly hostNetns?: string
-  /** False: the devices alone, whose ports are on a switch of somebody else's. */
-  readonly bridged?: boolean
+  /** Not the bridge, which is the default: the devices alone, whose ports are on a switch of somebody else's. */
+  readonly carrier?: Carrier
 }
 
 export class LinuxDriver implements OverlayDriver {
   readonly name = 'linux'
   readonly #bind: Ipv4
-  readonly #bridged: boolean
+  readonly #carrier: Carrier
   readonly #kernel: Kernel
   readonly #removal: Removal
   readonly #counters: CounterReader
@@ -64,13 +65,13 @@ export class LinuxDriver implements OverlayDriver {
   #underlay: Underlay | null = null
   #guard: Guard | null = null
 
-  private constructor(bind: Ipv4, kernel: Kernel, bridged: boolean) {
+  private constructor(bind: Ipv4, kernel: Kernel, carrier: Carrier) {
     this.#bind = bind
-    this.#bridged = bridged
+    this.#carrier = carrier
     this.#kernel = kernel
     this.#removal = new Removal(kernel.netns)
     this.#counters = new CounterReader(kernel.socket)
-    this.#gateways = new Gateways(kernel, { support: () => this.#shapingSupport(), bridged })
+    this.#gateways = new Gateways(kernel, { support: () => this.#shapingSupport(), carrier })
   }
 
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
@@ -79,7 +80,7 @@ export class LinuxDriver implements OverlayDriver {
     const socket = NetlinkSocket.open(netns)
     const present = readLink(socket, 'lo')?.addrGenNone !== null
     const sysctl = present && isSysctlWritable(netns, 'net/ipv6/conf/lo/disable_ipv6')
-    return new LinuxDriver(options.bind, { socket, netns, ipv6: { present, sysctl } }, options.bridged ?? true)
+    return new LinuxDriver(options.bind, { socket, netns, ipv6: { present, sysctl } }, options.carrier ?? 'bridge')
   }
 
   // Async for the interface's sake, so that a thrown error is always a rejection.
@@ -92,9 +93,9 @@ export class LinuxDriver implements OverlayDriver {
     return observed
   }
 
-  /** The host's devices of ours as they are, or those of these names, for a driver that knows what each is a port of. */
-  observeDevices(names: readonly string[] | null): Promise<Observed> {
-    return this.#run(() => observeDevices(this.#kernel, names, this.#shapingSupport()))
+  /** The host's devices of ours as they are, or some of them, for a driver that knows what each is a port of. */
+  observeDevices(look: DevicesLook | null): Promise<Observed> {
+    return this.#run(() => observeDevices(this.#kernel, look, this.#shapingSupport()))
   }
 
   /** The networks of the devices by index, for what changes of others concern. */
@@ -220,8 +221,8 @@ export class LinuxDriver implements OverlayDriver {
     this.#kernel.socket.close()
   }
 
-  #place(): { kernel: Kernel; support: () => ShapingSupport; bridged: boolean } {
-    return { kernel: this.#kernel, support: () => this.#shapingSupport(), bridged: this.#bridged }
+  #place(): { kernel: Kernel; support: () => ShapingSupport; carrier: Carrier } {
+    return { kernel: this.#kernel, support: () => this.#shapingSupport(), carrier: this.#carrier }
   }
 
   /** Asked once: a kernel does not unlearn. */

@@ -11,7 +11,7 @@ import { getLinks } from '../netlink/link.ts'
 import { decodeNeighbour, FLOOD_MAC, getFdb, getNeighbours, type NeighbourInfo } from '../netlink/neighbour.ts'
 import { bridgeName, ifbName, isMarkedOurs, nameRole, vxlanName } from '../plan/names.ts'
 import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags } from '../plan/observed.ts'
-import { observeShaping, type ShapedPair } from '../shaping/observe.ts'
+import { observePair, observeShaping, type ShapedPair } from '../shaping/observe.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { readLink, readLinks, type Kernel } from './kernel.ts'
 
@@ -38,9 +38,16 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
   return { links, scope, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
 }
 
+export type DevicesLook = {
+  readonly names: readonly string[]
+  /** Are this veth's queues looked at? */
+  readonly shaped: (veth: LinkInfo) => boolean
+}
+
 /** Without entries: what is a port of no bridge of ours. Null: all of the host. @throws ERR_KERNEL */
-export function observeDevices(kernel: Kernel, names: readonly string[] | null, support: ShapingSupport): Observed {
+export function observeDevices(kernel: Kernel, look: DevicesLook | null, support: ShapingSupport): Observed {
   const { socket } = kernel
+  const names = look?.names ?? null
   const found =
     names === null
       ? readLinks(socket, getLinks())
@@ -48,8 +55,12 @@ export function observeDevices(kernel: Kernel, names: readonly string[] | null, 
   const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
   const ours = found.filter(link => nameRole(link.name) !== null)
   const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
-  if (names !== null) return { links, scope: null }
-  return { links, scope: null, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
+  const pairs = shapedPairs(found)
+  const byVeth =
+    look === null
+      ? observeShaping(socket, pairs)
+      : new Map(pairs.filter(({ veth }) => look.shaped(veth)).map(pair => [pair.veth.name, observePair(socket, pair)]))
+  return { links, scope: null, shaping: { support, byVeth } }
 }
 
 /** The veths of ours with their IFB devices, as far as both are. */

@@ -34,7 +34,7 @@ import { Bridge, observedPort, type Datapath } from './bridge.ts'
 import { executeSwitch } from './execute.ts'
 import { Ofctl } from './ofctl.ts'
 import { Ovsdb } from './ovsdb.ts'
-import { planSwitch } from './plan.ts'
+import { isNoPortYet, planSwitch } from './plan.ts'
 import { watchSwitch } from './watch.ts'
 
 export type OvsDriverOptions = {
@@ -78,8 +78,9 @@ export class OvsDriver implements OverlayDriver {
    * @throws ERR_UNSUPPORTED naming `overlay.driver`, ERR_NETNS, ERR_KERNEL
    */
   static async open(options: OvsDriverOptions): Promise<OvsDriver> {
-    const { bind, socket, hostNetns } = options
-    const linux = LinuxDriver.open({ bind, bridged: false, ...(hostNetns === undefined ? {} : { hostNetns }) })
+    const { bind, socket, datapath, hostNetns } = options
+    const carrier = datapath === 'netdev' ? 'userspace-switch' : 'switch'
+    const linux = LinuxDriver.open({ bind, carrier, ...(hostNetns === undefined ? {} : { hostNetns }) })
     let db: Ovsdb | null = null
     try {
       db = await Ovsdb.connect(socket)
@@ -105,8 +106,12 @@ export class OvsDriver implements OverlayDriver {
     for (const [name, { number }] of ports) this.#numbers.set(name, number)
     if (scope === undefined) for (const name of this.#numbers.keys()) if (!ports.has(name)) this.#numbers.delete(name)
     const marked = [...ports].flatMap(([name, { mark }]) => (mark === null ? [] : [[name, mark.vni] as const]))
-    const names = scope === undefined ? null : this.#namesOf(scope, marked)
-    const { links, shaping } = await this.#linux.observeDevices(names)
+    const look = {
+      names: scope === undefined ? [] : this.#namesOf(scope, marked),
+      // The queues of one that has been a port for long are looked at with all others'.
+      shaped: ({ name, ifindex }: { name: string; ifindex: number }) => isNoPortYet(ports.get(name), ifindex)
+    }
+    const { links, shaping } = await this.#linux.observeDevices(scope === undefined ? null : look)
     const vnis = new Map(marked)
     this.#linux.learn(
       [...links.values()].flatMap(({ name, ifindex }) => {

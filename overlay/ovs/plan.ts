@@ -34,6 +34,8 @@ type Parts = {
   readonly missing: Missing[]
   readonly devices: Op[]
   readonly ports: Op[]
+  /** After the ports: Open vSwitch takes a device's queues away when it makes a port of it. */
+  readonly shaping: Op[]
   readonly flows: Op[]
   /** A device is set up when its flows are there: its first packet finds its way. */
   readonly ups: Op[]
@@ -52,6 +54,7 @@ export function planSwitch(desired: DesiredHost, observed: Observed, options: Pl
     missing: [],
     devices: [],
     ports: ovs.right ? [] : [{ kind: 'switch-set', vni: null, device: SWITCH }],
+    shaping: [],
     flows: [],
     ups: [],
     wanted: new Set()
@@ -76,7 +79,7 @@ export function planSwitch(desired: DesiredHost, observed: Observed, options: Pl
     gone.push({ kind: 'device-delete', vni, device: link.name, ifindex: link.ifindex })
   }
   const { conflicts, missing } = p
-  return { ops: [...p.devices, ...p.ports, ...p.flows, ...p.ups, ...gone], conflicts, missing }
+  return { ops: [...p.devices, ...p.ports, ...p.shaping, ...p.flows, ...p.ups, ...gone], conflicts, missing }
 }
 
 function planNetwork(p: Parts, network: DesiredNetwork): void {
@@ -123,7 +126,10 @@ function planDevice(
   const { up, ...changes } = linkChanges(link, { alias, mtu })
   p.devices.push(...linkSet({ vni, device, changes }))
   if (up === true) p.ups.push(...linkSet({ vni, device, changes: { up } }))
-  const shapingConflict = planEndpointShaping({ network, endpoint, observed: p.observed, devices: p.devices })
+  const port = p.ovs.ports.get(device)
+  const emptied = isNoPortYet(port, link.ifindex)
+  const parts = { network, endpoint, observed: p.observed, devices: p.shaping, emptied }
+  const shapingConflict = planEndpointShaping(parts)
   if (shapingConflict !== undefined) p.conflicts.push(conflict(vni, shapingConflict))
 }
 
@@ -141,10 +147,15 @@ function planPort(p: Parts, want: { device: IfName; mark: PortMark; ifindex: num
     p.conflicts.push({ vni, device, reason: 'there is no number left for its port' })
     return null
   }
-  const renew = port !== undefined && port.ifindex > 0 && port.ifindex !== ifindex
+  const renew = port !== undefined && isNoPortYet(port, ifindex)
   const right = port?.number === number && port.requested === number && isMark(port.mark, mark) && !renew
   if (!right) p.ports.push({ kind: 'switch-port-set', vni, device, number, mark, renew })
   return number
+}
+
+/** Is it to become a port: because there is none of its name, or it is of a device that has gone? */
+export function isNoPortYet(port: ObservedPort | undefined, ifindex: number): boolean {
+  return port === undefined || (port.ifindex > 0 && port.ifindex !== ifindex)
 }
 
 function isMark(have: PortMark | null, want: PortMark): boolean {

@@ -2,7 +2,7 @@
 // shaped as asked.
 
 import type { DesiredEndpoint, DesiredNetwork } from './desired.ts'
-import { planShaping } from '../shaping/plan.ts'
+import { planShaping, type ObservedEndpointShaping } from '../shaping/plan.ts'
 import { ifbName } from './names.ts'
 import type { ForeignDevice, Observed, ObservedVeth } from './observed.ts'
 import type { Op } from './op.ts'
@@ -36,11 +36,14 @@ export function planEndpointShaping(p: {
   readonly endpoint: DesiredEndpoint
   readonly observed: Observed
   readonly devices: Op[]
+  /** The veth's queues go before these ops come: whoever makes a port of it takes them away. */
+  readonly emptied?: boolean
 }): ForeignDevice | undefined {
   const { vni, mtu } = p.network
   const { device, alias, shaping } = p.endpoint
   const found = p.observed.shaping
-  const observed = found?.byVeth.get(device)
+  const seen = found?.byVeth.get(device)
+  const observed = seen !== undefined && p.emptied === true ? emptied(seen) : seen
   if (found === undefined || observed === undefined) return undefined
   const ifb = ifbName(device)
   const link = p.observed.links.get(ifb)
@@ -51,4 +54,9 @@ export function planEndpointShaping(p: {
   if (plan.changes.length > 0) p.devices.push({ kind: 'shape', vni, device, ifb, alias, mtu, changes: plan.changes })
   if (link !== undefined && !keep) p.devices.push({ kind: 'device-delete', vni, device: ifb, ifindex: link.ifindex })
   return undefined
+}
+
+/** The redirection may be gone as well, or not: it is set anew. */
+function emptied(seen: ObservedEndpointShaping): ObservedEndpointShaping {
+  return { ...seen, into: [], redirect: seen.redirect === 'none' ? 'none' : 'odd' }
 }

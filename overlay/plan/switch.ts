@@ -3,6 +3,12 @@
 
 import type { Vni } from '#model/ids.ts'
 
+/**
+ * What the host's ends of veths are ports of: bridges of ours, or a switch. One in user space sends on what it was given,
+ * also a checksum that the kernel has left for a network card to finish.
+ */
+export type Carrier = 'bridge' | 'switch' | 'userspace-switch'
+
 /** Table, priority and match, which name a flow, to its actions. */
 export type Flows = ReadonlyMap<string, string>
 

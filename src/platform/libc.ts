@@ -34,6 +34,7 @@ export const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 export const MSG_DONTWAIT = 0x40
 export const MSG_NOSIGNAL = 0x4000
 export const CLONE_NEWNET = 0x40000000
+const SIOCETHTOOL = 0x8946
 
 export function socket(domain: number, type: number, protocol: number): Called {
   return called(native.socket(domain, type, protocol))
@@ -96,6 +97,25 @@ export function unshareNetns(): Called {
 /** The CLONE_NEW* kind of a namespace file (ioctl_ns(2), NS_GET_NSTYPE). */
 export function namespaceKind(fd: number): Called {
   return called(native.ioctl(fd, 0xb703))
+}
+
+/**
+ * Reads or sets one number of a device by any socket of its namespace (linux/ethtool.h, struct ethtool_value). Gives the
+ * number.
+ */
+export function ethtoolValue(fd: number, device: string, p: { command: number; value: number }): Called {
+  const data = koffi.alloc('uint32_t', 2) as unknown
+  try {
+    koffi.encode(data, 'uint32_t', [p.command, p.value], 2)
+    // struct ifreq: a name of 16 bytes, the last one 0, and a pointer.
+    const request = new Uint8Array(40)
+    new TextEncoder().encodeInto(device, request.subarray(0, 15))
+    new DataView(request.buffer).setBigUint64(16, koffi.address(data), true)
+    const { errno } = called(native.ioctl(fd, SIOCETHTOOL, 'void *', request))
+    return { value: Number((koffi.decode(data, 'uint32_t', 2) as readonly number[])[1]), errno }
+  } finally {
+    koffi.free(data)
+  }
 }
 
 /** `ENOENT` for 2. */

@@ -47,6 +47,8 @@ const SEND_BYTES = 64 * 1024
 const BATCH_MESSAGES = 200
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 const TIMEOUT_SECONDS = 10
+/** linux/ethtool.h: does the device finish the checksums of what it sends? */
+const [ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM] = [0x16, 0x17] as const
 const DUMP_ATTEMPTS = 10
 const DRAIN_RECEIVES = 1000
 
@@ -214,6 +216,22 @@ export class NetlinkSocket {
   /** Calls back when notifications wait: read them with `drain`. Returns how to stop; stop before closing. */
   watch(listener: () => void): () => void {
     return libc.watchReadable(this.#fd, listener)
+  }
+
+  /**
+   * Makes the kernel finish the checksums of what is sent by a device of this namespace, and so cut it to packets as well:
+   * for what is passed on by somebody who does neither. @throws ERR_KERNEL
+   */
+  finishChecksums(device: string): void {
+    const { errno } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_STXCSUM, value: 0 })
+    if (errno !== 0) throw kernelError(`finish checksums on ${device}`, errno)
+  }
+
+  /** See finishChecksums. @throws ERR_KERNEL */
+  finishesChecksums(device: string): boolean {
+    const { errno, value } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_GTXCSUM, value: 0 })
+    if (errno !== 0) throw kernelError(`read the checksums of ${device}`, errno)
+    return value === 0
   }
 
   close(): void {

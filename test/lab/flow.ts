@@ -11,6 +11,8 @@ import { waitFor } from './wait.ts'
 const PORT = 9000
 const TICK_MS = 2
 const PACKET_BYTES = 64
+/** Of the TCP connection, at once. */
+export const FIRST_BYTES = 65_536
 
 export type FlowReport = {
   readonly sent: number
@@ -85,6 +87,8 @@ function send(address: string, packetsPerSecond: number): void {
   let state = 'connecting'
   tcp.on('connect', () => {
     state = 'alive'
+    // More than a packet, which somebody must cut.
+    tcp.write(Buffer.alloc(FIRST_BYTES))
     let sent = 0
     const since = performance.now()
     const timer = setInterval(() => {

@@ -149,8 +149,7 @@ export class Stage {
     const endpoint = { ...makeEndpoint(network, { container: name, host, address }), ...facts }
     this.endpoints.push(endpoint)
     await this.pass(host, network.vni)
-    const { netns } = this.container(name)
-    const request = attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true })
+    const request = this.#attachRequest(endpoint)
     const result = await this.driver(host).attach({ ...request, ...(portNumber === undefined ? {} : { portNumber }) })
     for (const other of this.#alive) if (other !== host) await this.pass(other, network.vni)
     return result
@@ -176,6 +175,21 @@ export class Stage {
   installed(name: string): Promise<Shaping | null> {
     const endpoint = this.endpoint(name)
     return this.driver(this.hostOf(endpoint)).installedShaping(this.#shapeRequest(endpoint))
+  }
+
+  /** As CNI's CHECK has it. @throws ERR_CHECK_FAILED */
+  check(name: string): Promise<void> {
+    const endpoint = this.endpoint(name)
+    return this.driver(this.hostOf(endpoint)).check(this.#attachRequest(endpoint))
+  }
+
+  #attachRequest(endpoint: Endpoint): ReturnType<typeof attachRequest> {
+    const { netns } = this.container(endpoint.containerId)
+    const network = found(
+      this.networks.find(({ name }) => name === endpoint.network),
+      endpoint.network
+    )
+    return attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true })
   }
 
   #shapeRequest(endpoint: Endpoint): ReturnType<typeof shapeRequest> {

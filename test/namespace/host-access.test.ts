@@ -7,9 +7,6 @@ import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
 import { bare, type LabContainer as LabPod } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
-import { must } from '../lab/kernel.ts'
-import { routersOf } from '../lab/routers.ts'
-import { INSIDE } from '#overlay/gateway/rules.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
@@ -40,14 +37,6 @@ import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM
 s = socket.socket(socket.AF_INET, kind); s.settimeout(1)
 s.connect((sys.argv[2], 8080)); s.send(b'x'); print(s.recv(100).decode())
-`
-
-/** ethtool -K DEVICE tx off: SIOCETHTOOL with ETHTOOL_STXCSUM. */
-const TX_OFF = `
-import ctypes, fcntl, socket, struct, sys
-value = ctypes.create_string_buffer(struct.pack('II', 0x17, 0))
-request = struct.pack('16sQ8x', sys.argv[1].encode(), ctypes.addressof(value))
-fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8946, request)
 `
 
 async function lab(t: Test, hosts: number): Promise<GatewayLab> {
@@ -317,15 +306,6 @@ t.test(
     const attached = [await h1.attach(o1, 'open'), await h1.attach(i1, 'inner'), await h1.attach(c1, 'closed')]
     const [open, inner, closed] = attached.map(({ address }) => bare(address)) as [string, string, string]
     const far = bare((await h2.attach(o2, 'open')).address)
-    // The userspace datapath passes on what the kernel leaves for a network card to finish (docs/openvswitch.md).
-    const routers = await routersOf([h1.namespace, h2.namespace])
-    t.equal(routers.length, 4, 'a router a network and host')
-    for (const [name, device] of [
-      ...containers.map(({ namespace }) => [namespace, 'eth0'] as const),
-      ...routers.map(router => [router, INSIDE] as const)
-    ]) {
-      await must('ip', ['netns', 'exec', name, '/usr/bin/python3', '-c', TX_OFF, device])
-    }
     for (const { namespace: name } of [...containers, h1]) await serve(t, { name })
 
     for (const address of [open, inner]) {

@@ -3,6 +3,8 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { IfName } from '#model/ids.ts'
+import { TC_H_ROOT } from '#overlay/netlink/tc-constants.ts'
+import { handleOf } from '#overlay/netlink/tc.ts'
 import { bundleOf, cookieOf, differ, narrows, parseFlows } from '#overlay/ovs/flow.ts'
 import { hostFlows, networkFlows } from '#overlay/ovs/pipeline.ts'
 import { planSwitch } from '#overlay/ovs/plan.ts'
@@ -11,6 +13,8 @@ import { OVERLAY_GROUP, SWITCH_TUNNEL } from '#overlay/plan/names.ts'
 import type { Observed, ObservedVeth } from '#overlay/plan/observed.ts'
 import type { Op } from '#overlay/plan/op.ts'
 import type { FlowOwner, Flows, ObservedPort } from '#overlay/plan/switch.ts'
+import { childPlace } from '#overlay/shaping/plan.ts'
+import { queueFor } from '#overlay/shaping/queue.ts'
 import { anyInput } from './arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from './fixtures.ts'
 
@@ -153,6 +157,36 @@ t.test('a container is set up last, and what leads to a port goes before the por
     gone.map(({ kind }) => kind),
     ['flows-delete', 'switch-port-delete', 'switch-port-delete']
   )
+  t.end()
+})
+
+t.test('what becomes a port is shaped after it has, whatever queues it had: the switch takes them away', t => {
+  const memory = new MemorySwitch()
+  const shaping = { ingressRate: 10e6, egressRate: 0, delayUs: 0 }
+  const endpoint = { ...makeEndpoint(red, { container: 'a', host: 1, address: '10.1.0.2' }), ...shaping }
+  const host = desired({ ...inputOf([]), endpoints: byNetwork([endpoint]) })
+  memory.attach(host)
+  const [device = ''] = memory.links.keys()
+  const support = { rate: true, fqCodel: false, delay: true }
+  const specs = queueFor({ rate: shaping.ingressRate, delayUs: 0, mtu: 1450, support })
+  const handles = { tbf: handleOf(0x7678), bfifo: handleOf(0x767b), netem: 0, fq_codel: 0 }
+  const into = specs.map((spec, level) => {
+    const parent = level === 0 ? TC_H_ROOT : childPlace(handles.tbf)
+    return { ifindex: 10, kind: spec.kind, handle: handles[spec.kind], parent, spec }
+  })
+  const observe = (): Observed => ({
+    ...memory.observe(),
+    shaping: { support, byVeth: new Map([[device, { into, redirect: 'none', ifb: null }]]) }
+  })
+  const { ops } = planSwitch(host, observe(), none)
+  const kinds = ops.filter(op => op.device === device).map(({ kind }) => kind)
+  t.same(kinds, ['switch-port-set', 'shape', 'link-set'])
+  memory.execute(ops.filter(({ kind }) => kind !== 'shape'))
+  t.same(planSwitch(host, observe(), none).ops, [], 'a port that stays has the queues that it has')
+  const link = memory.links.get(device)
+  if (link !== undefined) memory.links.set(device, { ...link, ifindex: 98 })
+  const again = planSwitch(host, observe(), none).ops.map(({ kind }) => kind)
+  t.same(again, ['switch-port-set', 'shape'], 'another device under the name is another port')
   t.end()
 })
 

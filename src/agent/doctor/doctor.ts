@@ -33,7 +33,7 @@ export async function examineMachine(config: Config, agent: FindingView): Promis
 /** Of either driver the part that only looks: a switch is made where there is none. */
 function kernelOf({ overlay }: Config): LinuxDriver | string {
   try {
-    return LinuxDriver.open({ bind: overlay.vtep, bridged: overlay.driver === 'linux' })
+    return LinuxDriver.open({ bind: overlay.vtep, carrier: overlay.driver === 'linux' ? 'bridge' : 'switch' })
   } catch (err) {
     return asVxmeshError(err).message
   }

@@ -2,6 +2,7 @@
 // of a plane call all of them.
 
 import type { Test } from 'tap'
+import { setTimeout as pause } from 'node:timers/promises'
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { vethName } from '#overlay/plan/names.ts'
@@ -10,6 +11,7 @@ import { Listener, Sender } from '../packets/raw-socket.ts'
 import { arp, BROADCAST, ETHER, ether, mark } from '../packets/frames.ts'
 import { ordinary } from '../packets/attacks.ts'
 import { SERVER } from '../outside.ts'
+import { FIRST_BYTES, startFlow, type FlowReport } from '../flow.ts'
 import { startPing } from '../ping.ts'
 import { blue, red, Stage, type Places, type Plane } from '../stage.ts'
 import { waitFor } from '../wait.ts'
@@ -42,7 +44,21 @@ export const mesh: Scenario = async (t, plane) => {
     }
   }
   t.equal(await ping(s, 'r1', 'r2', { count: 2, size: 1422 }), 2, '1450 bytes pass whole')
+  for (const to of ['r2', 'r4']) {
+    const { sent, lost, tcpAlive, tcpBytes } = await flow(s, 'r1', to)
+    t.match({ lost, tcpAlive }, { lost: 0, tcpAlive: true }, `UDP and TCP from r1 to ${to}`)
+    t.ok(sent > 0 && tcpBytes > FIRST_BYTES, `${sent} packets, ${tcpBytes} bytes`)
+  }
   for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: there is nothing left to do`)
+}
+
+/** Half a second of packets, and a connection. */
+async function flow(s: Stage, from: string, to: string): Promise<FlowReport> {
+  const [a, b] = [s.container(from).name, s.container(to).name]
+  const ends = { from: { namespace: a }, to: { namespace: b }, address: s.address(to) }
+  const { stop } = await startFlow({ ...ends, packetsPerSecond: 100 })
+  await pause(500)
+  return stop()
 }
 
 /** Who has an address of the network is answered on the asker's own host: the question crosses no tunnel. */

@@ -35,6 +35,10 @@ export async function rates(t: Test, plane: Plane): Promise<void> {
   await s.shape('r1', NONE)
   t.strictSame(await s.installed('r1'), NONE)
   t.ok((await received(s, 'r1', 'r2')) > 1.5, 'without a rate all that is offered arrives')
+  const asked = { ...NONE, egressRate: RATE, ingressRate: 2 * RATE }
+  await s.add('r3', red, 1, '10.1.0.4', asked)
+  t.strictSame(await s.installed('r3'), asked, 'what an attach asks for is there when it ends')
+  t.same(await s.pass(1), [], 'and a pass finds nothing to do')
 }
 
 /** Each direction is delayed once: the round trip takes twice the delay more, with a rate and without. */

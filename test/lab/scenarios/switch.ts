@@ -2,13 +2,18 @@
 // refused in words when it cannot be.
 
 import type { Test } from 'tap'
-import { readFileSync } from 'node:fs'
+import { closeSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { monotonicMs } from '#platform/clock.ts'
+import { AF_UNIX, ethtoolValue, SOCK_DGRAM_CLOEXEC, socket } from '#platform/libc.ts'
+import { namedNetns } from '#platform/named-netns.ts'
+import { inNetns } from '#platform/netns.ts'
+import { INSIDE } from '#overlay/gateway/rules.ts'
 import { SWITCH, vethName } from '#overlay/plan/names.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
 import { startPing } from '../ping.ts'
+import { routersOf } from '../routers.ts'
 import { blue, noFilters, PORT, red, Stage, type Places, type Plane } from '../stage.ts'
 import { waitFor } from '../wait.ts'
 import { ping } from './plane.ts'
@@ -166,7 +171,38 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
   t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(said), 'every port of the page, and no other')
 }
 
+/**
+ * What the userspace datapath passes on has its checksums: from containers, and from routers. A container that leaves them
+ * to a network card again is told by CHECK, and mended by an attach; a router is mended by a pass.
+ */
+export async function checksums(t: Test, plane: Plane): Promise<void> {
+  if (plane !== 'ovs-netdev') throw new Error('the kernel datapath leaves them to the card itself')
+  const s = await Stage.open(t, plane, { hosts: 1, places: { r1: [red, 1, '10.1.0.2'] } })
+  const [router = ''] = await routersOf([s.lab.host(0).name])
+  await s.check('r1')
+  t.same(await s.pass(1), [])
+  leaveChecksums(s.container('r1').netns, 'eth0')
+  leaveChecksums(namedNetns(router), INSIDE)
+  await t.rejects(s.check('r1'), { code: 'ERR_CHECK_FAILED', message: /eth0 leaves checksums/ })
+  t.match(await s.pass(1), [/^repair router.*checksums/])
+  t.same(await s.pass(1), [])
+  const endpoint = s.endpoint('r1')
+  s.endpoints = []
+  await s.add('r1', red, 1, '10.1.0.2')
+  t.same(s.endpoint('r1').mac, endpoint.mac)
+  await s.check('r1')
+}
+
+/** As `ethtool -K DEVICE tx on` does. */
+function leaveChecksums(netns: string, device: string): void {
+  const fd = inNetns(netns, () => socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0).value)
+  const { errno } = ethtoolValue(fd, device, { command: 0x17, value: 1 })
+  closeSync(fd)
+  if (errno !== 0) throw new Error(`${device}: errno ${errno}`)
+}
+
 export const SWITCH_SCENARIOS = {
+  checksums,
   foreignObjects,
   switchDrift,
   daemonReturns,
