@@ -27,6 +27,8 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const [h1] = await lab.addServers(3)
     if (h1 === undefined) throw new Error('no host')
     await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.20.0.0/16' })
+    const { role } = (await h1.status()).raft
+    say(`this host is ${role}`)
     const runtime = await JsonProcess.start(h1.namespace, resolve(import.meta.dirname, 'drivers/cni.ts'), [])
     const common = { cniVersion: '1.0.0', name: 'bench' }
     const ipam = {
@@ -54,7 +56,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
     await runtime.stop()
     const [mine, peer] = runs.map(figures)
     if (mine === undefined || peer === undefined) throw new Error('no runs')
-    return { ours: mine, peer, facts: { rounds: Number(values.rounds), parallel: PARALLEL } }
+    return { ours: mine, peer, facts: { rounds: Number(values.rounds), parallel: PARALLEL, role } }
   } finally {
     await lab.destroy()
   }

@@ -154,6 +154,7 @@ export class Agent {
     this.reconciler = new Reconciler({
       driver: p.driver,
       input: scope => this.#wanted.input(scope),
+      network: vni => this.state.networkByVni(vni),
       gateways: () => this.#wanted.gateways(),
       mayRemove: () => this.replicator.current,
       before: () => this.#wanted.readMtu(),

@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
+import type { Network } from '#model/network.ts'
 import type { GatewayOptions, OverlayDriver } from '#overlay/driver.ts'
 import { desiredFilter } from '#overlay/filter/desired-filter.ts'
 import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
@@ -35,6 +36,8 @@ export type ReconcilerOptions = {
   readonly driver: OverlayDriver
   /** What the state and the membership say now, of all networks or of one; read after the kernel was observed. */
   readonly input: (scope?: Vni) => DesiredInput
+  /** What the state has under a VNI; another object once anything of it has changed. */
+  readonly network: (vni: Vni) => Network | undefined
   /** The same for the ways to the outside, of all networks. */
   readonly gateways: () => DesiredGateways
   /** May things be removed? Not while the state may be older than what this host has already acted upon. */
@@ -63,6 +66,8 @@ export type OverlayStatus = {
 
 type Pass = {
   readonly want: DesiredHost
+  /** The networks that are wanted, as the state had them. */
+  readonly of: ReadonlyMap<Vni, Network | undefined>
   readonly ops: readonly Op[]
   readonly missing: readonly Missing[]
   readonly deferred: readonly Op[]
@@ -77,7 +82,7 @@ export class Reconciler {
   readonly #troubles = new Troubles()
   readonly #repaired = new Map<string, number>()
   /** What each network was like when a pass last left nothing: ops for one that is the same repair drift. */
-  readonly #settled = new Map<Vni, DesiredNetwork>()
+  readonly #settled = new Map<Vni, { readonly want: DesiredNetwork; readonly of: Network | undefined }>()
   readonly #waiting = new Set<Vni>()
   /** Of those that wait: the ones in which the kernel itself has changed. In the others what was right still is. */
   readonly #doubted = new Set<Vni>()
@@ -133,11 +138,19 @@ export class Reconciler {
   }
 
   /**
-   * Makes one network right now, then runs `work` before anything else touches the kernel.
+   * Makes one network right now, unless it is known to be, then runs `work` before anything else touches the kernel. Work
+   * that fails where the network was taken to be right runs once more after a look.
    * @throws ERR_KERNEL when the network cannot be made right here
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
+      if (this.#isKnownRight(vni)) {
+        try {
+          return await work()
+        } catch (err) {
+          if (asVxmeshError(err).code !== 'ERR_KERNEL') throw err
+        }
+      }
       // Before the container is there: its first packet finds the way out.
       const pass = await this.#pass(vni, true)
       this.#account(pass)
@@ -145,6 +158,17 @@ export class Reconciler {
       if (failed !== undefined) throw failed
       return work()
     })
+  }
+
+  /**
+   * The last look at it left nothing, nobody has touched its devices since, and it is still that network: its bridge and its
+   * router stand. What has come to be elsewhere meanwhile has a pass of its own. A way in (hostAccess) is a container's own.
+   */
+  #isKnownRight(vni: Vni): boolean {
+    const network = this.#options.network(vni)
+    const settled = this.#settled.get(vni)
+    if (network === undefined || network.hostAccess || settled?.of !== network) return false
+    return !this.#full && !this.#doubted.has(vni) && !this.#troubles.places().includes(vni)
   }
 
   /** Runs other work on the kernel in its turn. */
@@ -217,7 +241,7 @@ export class Reconciler {
         this.#found(place, problems.get(place) ?? [], pass)
       }
       this.#settled.clear()
-      for (const [vni, network] of pass.want.networks) if (!problems.has(vni)) this.#settled.set(vni, network)
+      for (const [vni, network] of pass.want.networks) if (!problems.has(vni)) this.#settle(vni, network, pass)
       this.#fullPasses += 1
       this.#fullPassedMs = monotonicMs()
     } catch (thrown) {
@@ -257,7 +281,7 @@ export class Reconciler {
       this.#found(vni, [...problems.values()].flat(), pass)
       const network = pass.want.networks.get(vni)
       if (network === undefined) this.#settled.delete(vni)
-      else if (problems.size === 0) this.#settled.set(vni, network)
+      else if (problems.size === 0) this.#settle(vni, network, pass)
     } catch (thrown) {
       this.#failed(vni, thrown)
     }
@@ -271,6 +295,7 @@ export class Reconciler {
     const observed = await driver.observe(scope)
     const facts = input(scope)
     const want = desired(facts)
+    const of = new Map([...want.networks.keys()].map(vni => [vni, this.#options.network(vni)]))
     const { ops, conflicts, missing } = driver.plan(want, observed)
     const mayRemove = this.#options.mayRemove()
     const allowed = mayRemove ? ops : ops.filter(op => !removes(op))
@@ -295,7 +320,7 @@ export class Reconciler {
     }
     const deferred = allowed.length === ops.length ? [] : ops.filter(removes)
     const egress = await this.#settleGateways({ mayRemove, ...(scope === undefined ? {} : { scope, trust }) })
-    return { want, ops: allowed, missing, deferred, problems, egress }
+    return { want, of, ops: allowed, missing, deferred, problems, egress }
   }
 
   /** Attaches what is missing again; gives all problems of the pass with what could not be. */
@@ -307,6 +332,10 @@ export class Reconciler {
       else if (outcome !== 'pending') add(problems, vni, outcome)
     }
     return problems
+  }
+
+  #settle(vni: Vni, want: DesiredNetwork, { of }: Pass): void {
+    this.#settled.set(vni, { want, of: of.get(vni) })
   }
 
   #found(place: Place, problems: readonly VxmeshError[], pass: Pass): void {
@@ -358,7 +387,7 @@ export class Reconciler {
 
   #isAsSettled({ want }: Pass, vni: Vni | null): boolean {
     const network = vni === null ? undefined : want.networks.get(vni)
-    const before = vni === null ? undefined : this.#settled.get(vni)
+    const before = vni === null ? undefined : this.#settled.get(vni)?.want
     if (network === undefined) return before === undefined && this.#fullPasses > 0
     return before !== undefined && isDeepStrictEqual(network, before)
   }

@@ -298,6 +298,11 @@ export class HeldPlace {
     })
   }
 
+  /** A peer is being told that what it proposed is committed: a voter hears of the commit itself as soon. */
+  hurry(peer: PeerId): void {
+    this.#transport?.hurry(peer)
+  }
+
   /** One for the life of the process: whoever has no part passes over what comes. */
   async #startTransport(): Promise<void> {
     if (this.#transport !== null) return

@@ -224,17 +224,26 @@ function ending(): VxmeshError {
   return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; whether the change was made is unknown')
 }
 
-/** Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing. */
+/**
+ * Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing; `answering` hears who
+ * is about to be told that its request is committed, and will wait until it sees so.
+ */
 export function servePropose(
   rpc: Rpc,
-  p: { proposeHere: () => ((request: Request) => Promise<Applied>) | null; check: (body: unknown) => Request }
+  p: {
+    proposeHere: () => ((request: Request) => Promise<Applied>) | null
+    check: (body: unknown) => Request
+    answering?: (peer: PeerId) => void
+  }
 ): void {
-  rpc.register(METHOD, async body => {
+  rpc.register(METHOD, async (body, from) => {
     const request = p.check(body)
     const proposeHere = p.proposeHere()
     if (proposeHere === null) return { leader: '' }
     try {
-      return { applied: await proposeHere(request) }
+      const applied = await proposeHere(request)
+      p.answering?.(from)
+      return { applied }
     } catch (err) {
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err

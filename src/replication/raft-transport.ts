@@ -88,6 +88,14 @@ export class RaftTransport {
     } else link.leaving ??= setTimeout(() => this.#flush(message.to, link), BARE_MS)
   }
 
+  /** This peer waits for what the core has just said to all: nothing of it waits for company. */
+  hurry(peer: PeerId): void {
+    const link = this.#links.get(peer)
+    if (link === undefined || link.leaving === null || link.leaving === 'at once') return
+    clearTimeout(link.leaving)
+    this.#flush(peer, link)
+  }
+
   stop(): void {
     this.#stopped = true
     for (const link of this.#links.values()) {

@@ -86,7 +86,8 @@ export class Replicator {
     serveReadIndex(this.#rpc, () => place.raft)
     servePropose(this.#rpc, {
       proposeHere: () => (place.raft === null ? null : request => place.propose(request)),
-      check: parseRequest
+      check: parseRequest,
+      answering: peer => place.hurry(peer)
     })
     serveServerChanges(this.#rpc, {
       part: () => place.raft,
