@@ -298,9 +298,14 @@ export class HeldPlace {
     })
   }
 
-  /** A peer is being told that what it proposed is committed: a voter hears of the commit itself as soon. */
-  hurry(peer: PeerId): void {
-    this.#transport?.hurry(peer)
+  /** Of a voter, for the answer to its proposal: what Raft has to tell it, which is that the proposal is committed. */
+  wordFor(peer: PeerId): readonly Uint8Array[] {
+    return this.#transport?.takeAlong(peer) ?? []
+  }
+
+  /** The word that came with an answer. @throws ERR_PEER on anything malformed */
+  heard(peer: PeerId, word: readonly Uint8Array[]): void {
+    this.#transport?.receive(peer, word)
   }
 
   /** One for the life of the process: whoever has no part passes over what comes. */

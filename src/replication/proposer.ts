@@ -27,6 +27,8 @@ export type ProposerOptions = {
   readonly proposeHere: (request: Request) => Promise<Applied>
   /** Servers to try, the likely leader first; may hold this host. */
   readonly servers: () => readonly PeerId[]
+  /** What came with a leader's answer. @throws ERR_PEER on anything malformed */
+  readonly heard?: (leader: PeerId, word: readonly Uint8Array[]) => void
   /** DEADLINE_MS, unless a test cannot wait so long. */
   readonly deadlineMs?: number
 }
@@ -213,8 +215,12 @@ export class Proposer {
       return within(proposeHere(request), timeoutMs, () => new VxmeshError('ERR_TIMEOUT', 'not committed in time'))
     }
     const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
-    const { applied, leader } = fieldsOf(answer)
-    if (isApplied(applied)) return applied
+    const { applied, leader, word } = fieldsOf(answer)
+    if (isApplied(applied)) {
+      // One of an earlier version brings none.
+      if (isWord(word)) this.#options.heard?.(server, word)
+      return applied
+    }
     if (typeof leader !== 'string') throw malformed('answer to a proposal')
     throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
   }
@@ -225,15 +231,15 @@ function ending(): VxmeshError {
 }
 
 /**
- * Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing; `answering` hears who
- * is about to be told that its request is committed, and will wait until it sees so.
+ * Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing; `wordFor` a peer is
+ * what goes with its answer: a voter waits until its own log says that the request is committed.
  */
 export function servePropose(
   rpc: Rpc,
   p: {
     proposeHere: () => ((request: Request) => Promise<Applied>) | null
     check: (body: unknown) => Request
-    answering?: (peer: PeerId) => void
+    wordFor?: (peer: PeerId) => readonly Uint8Array[]
   }
 ): void {
   rpc.register(METHOD, async (body, from) => {
@@ -242,8 +248,7 @@ export function servePropose(
     if (proposeHere === null) return { leader: '' }
     try {
       const applied = await proposeHere(request)
-      p.answering?.(from)
-      return { applied }
+      return { applied, word: p.wordFor?.(from) ?? [] }
     } catch (err) {
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err
@@ -259,6 +264,10 @@ function isApplied(value: unknown): value is Applied {
   if (ok === true) return typeof fieldsOf(result)['kind'] === 'string'
   const { code, message } = fieldsOf(error)
   return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
+}
+
+function isWord(value: unknown): value is readonly Uint8Array[] {
+  return Array.isArray(value) && value.every(frame => frame instanceof Uint8Array)
 }
 
 function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {

@@ -55,7 +55,7 @@ export class RaftTransport {
   }
 
   async start(): Promise<void> {
-    const { mesh, self, isServer, receive, logger } = this.#options
+    const { mesh, logger } = this.#options
     mesh.watch((peer, connected) => {
       const link = this.#links.get(peer)
       // It has come back: there is nothing to wait for.
@@ -64,10 +64,7 @@ export class RaftTransport {
     })
     await mesh.handle(PROTOCOL, (from, stream) => {
       new Channel(stream, {
-        frame: payload => {
-          if (isServer(from)) receive(decodeRaftMessage(payload, { from, to: self }))
-          else this.refused += 1
-        },
+        frame: payload => this.receive(from, [payload]),
         closed: reason => {
           if (reason !== null) logger.warn({ peer: from, err: reason }, 'raft channel closed')
           this.#lost(from)
@@ -88,12 +85,22 @@ export class RaftTransport {
     } else link.leaving ??= setTimeout(() => this.#flush(message.to, link), BARE_MS)
   }
 
-  /** This peer waits for what the core has just said to all: nothing of it waits for company. */
-  hurry(peer: PeerId): void {
+  /** What waits for company to go to this peer: something else goes there now, and takes it along. */
+  takeAlong(peer: PeerId): readonly Uint8Array[] {
     const link = this.#links.get(peer)
-    if (link === undefined || link.leaving === null || link.leaving === 'at once') return
+    if (link === undefined || link.channel === null || link.leaving === null || link.leaving === 'at once') return []
     clearTimeout(link.leaving)
-    this.#flush(peer, link)
+    link.leaving = null
+    return link.outbox.take().map(encodeRaftMessage)
+  }
+
+  /** Takes what another message brought along. @throws ERR_PEER on anything malformed */
+  receive(from: PeerId, frames: readonly Uint8Array[]): void {
+    const { self, isServer, receive } = this.#options
+    for (const frame of frames) {
+      if (isServer(from)) receive(decodeRaftMessage(frame, { from, to: self }))
+      else this.refused += 1
+    }
   }
 
   stop(): void {

@@ -71,7 +71,8 @@ export class Replicator {
       rpc,
       self,
       proposeHere: request => this.#place.propose(request),
-      servers: () => this.#place.servers()
+      servers: () => this.#place.servers(),
+      heard: (leader, word) => this.#place.heard(leader, word)
     })
   }
 
@@ -87,7 +88,7 @@ export class Replicator {
     servePropose(this.#rpc, {
       proposeHere: () => (place.raft === null ? null : request => place.propose(request)),
       check: parseRequest,
-      answering: peer => place.hurry(peer)
+      wordFor: peer => place.wordFor(peer)
     })
     serveServerChanges(this.#rpc, {
       part: () => place.raft,

@@ -118,6 +118,31 @@ t.test(
   }
 )
 
+t.test(
+  'an attach that is faster than word of what others did finds its network all the same',
+  { skip: cannotRun() },
+  async t => {
+    const { lab, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
+    const host = lab.host(1)
+    const [two, three] = await lab.containers(['c3', 'c4'])
+    if (two === undefined || three === undefined) throw new Error('no containers')
+    await expectOracle(lab)
+    const { vni } = nth(endpoints, 1)
+    const bridge = `vb${vni.toString(16).padStart(6, '0')}`
+    await ipBatch([`link del ${bridge}`], host.namespace)
+    const { address } = await host.attach(two, 'red')
+    t.equal((await two.ping(nth(endpoints, 2).address, { count: 3 })).received, 3, 'whose bridge was gone')
+    t.ok(address)
+    await expectOracle(lab)
+
+    await host.api.call('DELETE', '/v1/networks/red?force=true')
+    await host.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.9.0.0/24' })
+    const again = await host.attach(three, 'red')
+    t.match(again.address, /^10\.9\.0\./, 'whose name another network has by now')
+    await expectOracle(lab)
+  }
+)
+
 /** One random deletion or edit. What an earlier one has taken away may be missing: then the command fails, which is fine. */
 async function hurt(host: LabHost, random: Random): Promise<void> {
   const { links, fdb, neighbours } = await readKernel(host.namespace)

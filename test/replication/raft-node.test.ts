@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
 import { createLogger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
@@ -169,8 +169,11 @@ async function end(t: Test): Promise<End> {
 }
 
 function timeoutNow(from: End, to: End): Message {
-  const term = 1 as Message['term']
-  return { kind: 'timeout-now', clusterId: CLUSTER, term, incarnation: 0, from: from.host.peer, to: to.host.peer }
+  return { ...ends(from, to), kind: 'timeout-now' }
+}
+
+function ends(from: End, to: End): Pick<Message, 'clusterId' | 'term' | 'incarnation' | 'from' | 'to'> {
+  return { clusterId: CLUSTER, term: 1 as Term, incarnation: 0, from: from.host.peer, to: to.host.peer }
 }
 
 t.test('what is sent while a channel opens arrives, in order, the newest at least', async t => {
@@ -186,6 +189,30 @@ t.test('what is sent while a channel opens arrives, in order, the newest at leas
   t.ok(terms.length < 40, 'what waits is bounded')
   t.same([a.lost, b.lost], [[], []])
 })
+
+t.test('what waits for company can be taken along, and is taken in as if it had come by itself', async t => {
+  const [a, b] = await Promise.all([end(t), end(t)])
+  introduce(a.host, b.host)
+  const rounds = (): number[] => b.heard.flatMap(message => ('round' in message ? [message.round] : []))
+  t.same(a.transport.takeAlong(b.host.peer), [], 'nothing was said')
+  a.transport.send(bare(a, b, 1))
+  await waitFor('the channel is open', () => rounds().length === 1)
+  a.transport.send(bare(a, b, 2))
+  const frames = a.transport.takeAlong(b.host.peer)
+  t.equal(frames.length, 1)
+  b.transport.receive(a.host.peer, frames)
+  t.match(b.heard.at(-1), { from: a.host.peer, to: b.host.peer, kind: 'append-request' })
+  a.transport.send(bare(a, b, 3))
+  await waitFor('the next one comes by itself', () => rounds().at(-1) === 3)
+  t.same(rounds(), [1, 2, 3], 'each goes once')
+  t.throws(() => b.transport.receive(a.host.peer, [new Uint8Array([0])]), { code: 'ERR_PEER' })
+})
+
+/** It says nothing but how far the log is committed. */
+function bare(from: End, to: End, round: number): Message {
+  const none = { prevIndex: 0 as LogIndex, prevTerm: 0 as Term, leaderCommit: 0 as LogIndex, entries: [] }
+  return { ...ends(from, to), ...none, kind: 'append-request', round }
+}
 
 t.test('a connection that breaks is told of at both ends, and so is one that is refused', async t => {
   const [a, b] = await Promise.all([end(t), end(t)])
