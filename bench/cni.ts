@@ -1,6 +1,6 @@
 // ADD and DEL of containers against Debian's bridge and host-local plugins, on the same host, in turn, round after round:
 // one at a time, and fifty at once. Ours with three servers whose logs are durable. Medians of the rounds.
-//   npm run -s bench -- cni [--rounds N] [--containers N]
+//   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access]
 
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -18,7 +18,11 @@ type Container = CniLoad['containers'][number]
 type Runs = Record<'add' | 'del' | 'addParallel' | 'delParallel', number[][]>
 
 export async function bench(args: readonly string[]): Promise<Report> {
-  const options = { rounds: { type: 'string', default: '5' }, containers: { type: 'string', default: '30' } } as const
+  const options = {
+    rounds: { type: 'string', default: '5' },
+    containers: { type: 'string', default: '30' },
+    'host-access': { type: 'boolean', default: false }
+  } as const
   const { values } = parseArgs({ args: [...args], options })
   const bridge = await debianProgram('containernetworking-plugins', 'usr/lib/cni/bridge')
   await buildPlugin()
@@ -26,7 +30,11 @@ export async function bench(args: readonly string[]): Promise<Report> {
   try {
     const [h1] = await lab.addServers(3)
     if (h1 === undefined) throw new Error('no host')
-    await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.20.0.0/16' })
+    await h1.api.call('POST', '/v1/networks', {
+      name: 'bench',
+      subnet: '10.20.0.0/16',
+      hostAccess: values['host-access']
+    })
     const { role } = (await h1.status()).raft
     say(`this host is ${role}`)
     const runtime = await JsonProcess.start(h1.namespace, resolve(import.meta.dirname, 'drivers/cni.ts'), [])

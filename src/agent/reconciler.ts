@@ -144,7 +144,11 @@ export class Reconciler {
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
-      if (this.#isKnownRight(vni)) {
+      const network = this.#knownRight(vni)
+      if (network !== null) {
+        // The way in from this host is a container's own.
+        if (network.hostAccess)
+          await this.#settleGateways({ mayRemove: this.#options.mayRemove(), scope: vni, trust: true })
         try {
           return await work()
         } catch (err) {
@@ -162,13 +166,12 @@ export class Reconciler {
 
   /**
    * The last look at it left nothing, nobody has touched its devices since, and it is still that network: its bridge and its
-   * router stand. What has come to be elsewhere meanwhile has a pass of its own. A way in (hostAccess) is a container's own.
+   * router stand. What has come to be elsewhere meanwhile has a pass of its own. Null: it is to be looked at.
    */
-  #isKnownRight(vni: Vni): boolean {
+  #knownRight(vni: Vni): Network | null {
     const network = this.#options.network(vni)
-    const settled = this.#settled.get(vni)
-    if (network === undefined || network.hostAccess || settled?.of !== network) return false
-    return !this.#full && !this.#doubted.has(vni) && !this.#troubles.places().includes(vni)
+    if (network === undefined || this.#settled.get(vni)?.of !== network) return null
+    return this.#full || this.#doubted.has(vni) || this.#troubles.places().includes(vni) ? null : network
   }
 
   /** Runs other work on the kernel in its turn. */
