@@ -1,11 +1,12 @@
 // Which cluster a host belongs to: the one on its disk, one that it founds with others, or one that it meets.
 
 import { VxmeshError } from '#model/errors.ts'
-import type { ClusterId, PeerId } from '#model/ids.ts'
+import type { PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { Logger } from '#platform/log.ts'
 import { allAgree, askOrigin, decideBootstrap, originOf, serveBootstrap, type BootstrapDecision } from './bootstrap.ts'
 import { drawIncarnation, readIncarnation } from './incarnation.ts'
+import { Pledge } from './pledge.ts'
 import type { Rpc } from './rpc.ts'
 import { plantSeed, serveSeed, takeSeed, type Seed } from './seed.ts'
 import type { Storage } from './storage.ts'
@@ -37,14 +38,15 @@ export class Belonging {
   #origin: Origin | null
   #incarnation: number | null = null
   #deciding = false
-  /** The cluster that this process would have founded; what others were told when they asked. */
-  #wouldFound: ClusterId | null = null
+  /** What others were told when they asked. */
+  readonly #pledge: Pledge
   #seed: Seed | null
   #waitsFor: string | null = null
 
   constructor(options: BelongingOptions) {
     this.#options = options
     this.#seed = options.seed
+    this.#pledge = new Pledge(options.dataDir)
     this.#origin = options.storage.recovered.origin
   }
 
@@ -65,11 +67,17 @@ export class Belonging {
   /** Answers others; to be called before `start`. */
   serve(): void {
     const { rpc } = this.#options
-    serveBootstrap(rpc, { decision: () => this.#decision(), origin: () => this.#origin })
+    serveBootstrap(rpc, {
+      decision: () => this.#decision(),
+      origin: () => this.#origin,
+      pledge: clusterId => this.#pledge.give(clusterId)
+    })
     serveSeed(rpc, () => this.#seed)
   }
 
+  /** @throws ERR_STORAGE */
   async start(): Promise<void> {
+    await this.#pledge.load()
     if (this.#origin !== null) await this.#belong(this.#origin, 'recovered')
   }
 
@@ -80,9 +88,7 @@ export class Belonging {
 
   #decision(): BootstrapDecision {
     const { self, bootstrapExpect: expect } = this.#options
-    const decision = decideBootstrap({ self, expect, members: this.#options.members(), seed: this.#seed?.id ?? null })
-    if (decision.kind === 'agree') this.#wouldFound = originOf(decision.voters, decision.seed).clusterId
-    return decision
+    return decideBootstrap({ self, expect, members: this.#options.members(), seed: this.#seed?.id ?? null })
   }
 
   /**
@@ -90,7 +96,7 @@ export class Belonging {
    * @throws ERR_BUSY when this host holds a restored backup and the cluster did not begin with it
    */
   #joins({ clusterId, configuration }: Origin): How {
-    if (this.#wouldFound === clusterId) return 'founded'
+    if (this.#pledge.given === clusterId) return 'founded'
     if (this.#seed === null || originOf(configuration.voters, this.#seed.id).clusterId === clusterId) return 'adopted'
     const what = `cluster ${clusterId} is in sight, and it did not begin with the backup that was restored here`
     throw new VxmeshError('ERR_BUSY', `${what}: end its agents, or remove restore.snap from this host to join it`)
@@ -146,6 +152,7 @@ export class Belonging {
       const first = term === undefined ? [] : [{ kind: 'hard-state' as const, hardState: { term, votedFor: null } }]
       await storage.wal.append([{ kind: 'origin', origin }, ...first])
     }
+    await this.#pledge.redeem()
     const opened = await this.#plantSeed(origin, this.#incarnation === 0)
     if (stopping.aborted) return
     this.#origin = origin

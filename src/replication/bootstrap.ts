@@ -69,11 +69,22 @@ export function originOf(voters: readonly PeerId[], seed: string | null): Origin
 }
 
 /** Answers others' questions: would you found a cluster of just these, and where do you belong? */
-export function serveBootstrap(rpc: Rpc, p: { decision: () => BootstrapDecision; origin: () => Origin | null }): void {
-  rpc.register('bootstrap', body => {
+export function serveBootstrap(
+  rpc: Rpc,
+  p: {
+    decision: () => BootstrapDecision
+    origin: () => Origin | null
+    /** This host is about to say yes, and will be counted on. False: it cannot keep that word any more. */
+    pledge: (clusterId: ClusterId) => Promise<boolean>
+  }
+): void {
+  rpc.register('bootstrap', async body => {
+    const belongs = p.origin()
+    if (belongs !== null) return belongs.clusterId === body
     const decision = p.decision()
-    const mine = p.origin() ?? (decision.kind === 'agree' ? originOf(decision.voters, decision.seed) : null)
-    return Promise.resolve(mine?.clusterId === body)
+    if (decision.kind !== 'agree') return false
+    const { clusterId } = originOf(decision.voters, decision.seed)
+    return clusterId === body && (await p.pledge(clusterId))
   })
   rpc.register('origin', () => {
     const origin = p.origin()
