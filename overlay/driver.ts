@@ -86,6 +86,8 @@ export type GatewayOptions = {
 export type GatewayReport = {
   /** What was done, in words. */
   readonly done: readonly string[]
+  /** Of that, what somebody else had changed. */
+  readonly repaired: readonly { readonly kind: string; readonly what: string }[]
   /** What could not be, by network; null is the host's own. */
   readonly problems: readonly {
     readonly vni: Vni | null

@@ -73,7 +73,7 @@ export class Gateways {
       trusted &&
       [...wanted.routers.values()].every(router => this.#settled.get(router.vni)?.ways === waysOf(router))
     ) {
-      return { done: [], problems: [] }
+      return { done: [], repaired: [], problems: [] }
     }
     const observed = trusted ? null : await this.#observe(wanted, scope)
     const { ops, conflicts, refused } =
@@ -86,7 +86,7 @@ export class Gateways {
       ...refused.map(({ vni, reason }) => ({ vni, message: reason, hostAccess: true })),
       ...unshaped(wanted, this.#support)
     ]
-    const done = await this.#execute(allowed, problems)
+    const { done, repaired } = await this.#execute(allowed, { wanted, problems })
     const troubled = new Set(problems.map(({ vni }) => vni))
     if (scope === undefined) this.#settled.clear()
     else if (wanted.routers.size === 0) this.#settled.delete(scope)
@@ -96,7 +96,7 @@ export class Gateways {
       if (right) this.#settled.set(router.vni, { router: this.#fingerprint(router), ways: waysOf(router) })
       else this.#settled.delete(router.vni)
     }
-    return { done, problems }
+    return { done, repaired, problems }
   }
 
   /**
@@ -188,12 +188,18 @@ export class Gateways {
   }
 
   /** In order; when the rules of the host cannot be made, nothing is opened that they would guard. */
-  async #execute(ops: readonly GatewayOp[], problems: GatewayProblem[]): Promise<readonly string[]> {
+  async #execute(
+    ops: readonly GatewayOp[],
+    { wanted, problems }: { readonly wanted: DesiredGateways; readonly problems: GatewayProblem[] }
+  ): Promise<Pick<GatewayReport, 'done' | 'repaired'>> {
     const done: string[] = []
+    const repaired: { kind: string; what: string }[] = []
     for (const op of ops) {
       try {
         await this.#executeOp(op)
-        done.push(describeGatewayOp(op))
+        const what = describeGatewayOp(op)
+        done.push(what)
+        if (this.#isDrift(op, wanted)) repaired.push({ kind: op.kind, what })
       } catch (thrown) {
         const err: VxmeshError = asVxmeshError(thrown)
         const hostAccess = op.kind === 'host-routes-add' || op.kind === 'host-routes-delete'
@@ -201,7 +207,16 @@ export class Gateways {
         if (op.kind === 'rules-set') break
       }
     }
-    return done
+    return { done, repaired }
+  }
+
+  /** Was it right when last looked at, and is it to be the same still? Then somebody else has changed it. */
+  #isDrift(op: GatewayOp, wanted: DesiredGateways): boolean {
+    const vni = networkOf(op)
+    const router = vni === null ? undefined : wanted.routers.get(vni)
+    const before = vni === null ? undefined : this.#settled.get(vni)
+    if (router === undefined || before?.router !== this.#fingerprint(router)) return false
+    return op.kind === 'router-create' || op.kind === 'router-repair' || before.ways === waysOf(router)
   }
 
   async #executeOp(op: GatewayOp): Promise<void> {

@@ -32,6 +32,7 @@ import type { FlowOwner, Flows } from '../plan/switch.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { Bridge, observedPort, type Datapath } from './bridge.ts'
 import { executeSwitch } from './execute.ts'
+import { countHandlers } from './handlers.ts'
 import { Ofctl } from './ofctl.ts'
 import { Ovsdb } from './ovsdb.ts'
 import { isNoPortYet, planSwitch } from './plan.ts'
@@ -217,7 +218,7 @@ export class OvsDriver implements OverlayDriver {
         problems.push({ vni, message: asVxmeshError(err).message })
       }
     }
-    return { done: report.done, problems }
+    return { ...report, problems }
   }
 
   async check(request: AttachRequest): Promise<void> {
@@ -249,7 +250,7 @@ export class OvsDriver implements OverlayDriver {
         ? rows.message
         : this.#bridge.isRight(rows)
           ? await this.#ofctl.seesFragments().then(
-              () => null,
+              () => this.#deafness(),
               (err: unknown) => asVxmeshError(err).message
             )
           : `the bridge ${SWITCH} is not as it should be`
@@ -277,6 +278,13 @@ export class OvsDriver implements OverlayDriver {
     for (const stop of this.#stops) stop()
     this.#db.close()
     await this.#linux.close()
+  }
+
+  /** Why nothing passes although all is as it should be, or null. */
+  #deafness(): string | null {
+    const { datapath, socket } = this.#options
+    if (datapath === 'netdev' || countHandlers(dirname(socket)) !== 0) return null
+    return 'ovs-vswitchd has no handler threads, and loses every packet that is new to the kernel: restart openvswitch-switch'
   }
 
   /** How fragments are seen is asked only where all is. */

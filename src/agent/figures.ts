@@ -2,6 +2,7 @@
 
 import type { AddressUse, Check, Figures, NetworkTraffic } from '#metrics/figures.ts'
 import { startMetricsServer } from '#metrics/server.ts'
+import { isVacant } from '#model/host.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Counters } from '#overlay/driver.ts'
@@ -36,7 +37,8 @@ export function figuresOf(agent: Agent): Figures {
       proposalRetries: replicator.retries
     },
     feedLag: replicator.lag,
-    hosts: state.hostCount,
+    ready: isReady(agent),
+    hosts: [...state.hosts()].filter(host => !isVacant(host)).length,
     networks: state.networkCount,
     endpoints: state.endpointCount,
     addresses: listed.map(({ name }) => addressUse(agent, name)),

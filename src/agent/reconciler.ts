@@ -355,7 +355,8 @@ export class Reconciler {
     const { driver, gateways, logger } = this.#options
     const egress = new Map<Place, VxmeshError[]>()
     const trouble = await attempt(async () => {
-      const { done, problems } = await driver.settleGateways(gateways(), options)
+      const { done, repaired, problems } = await driver.settleGateways(gateways(), options)
+      for (const { kind, what } of repaired) this.#count(kind, what)
       for (const { vni, message, hostAccess = false } of problems) {
         const what = hostAccess ? 'no way in from this host' : 'no way to the outside'
         add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `${what}: ${message}`))

@@ -63,12 +63,15 @@ export async function collectReport(p: {
   const config = loaded instanceof Error ? null : loaded.config
   const client = new ApiClient(config?.socket ?? p.socket, ANSWER_MS)
   const scrub = await scrubber(config)
+  // All at once: an agent that hangs is waited for once.
+  const answers = ROUTES.map((route): Part => {
+    const answer = client.call('GET', `/v1/${route}`).then(json)
+    answer.catch(() => undefined)
+    return [`${route.replace('/', '-')}.json`, () => answer]
+  })
   const parts: Part[] = [
     ['versions.json', () => versions(p.version, config)],
-    ...ROUTES.map((route): Part => [
-      `${route.replace('/', '-')}.json`,
-      async () => json(await client.call('GET', `/v1/${route}`))
-    ]),
+    ...answers,
     ['events.ndjson', () => events(client)],
     [
       'config.json',

@@ -60,7 +60,8 @@ export const FAMILIES: readonly Family[] = [
     help: 'Members as Serf sees them on this host: alive, leaving, left, failed',
     read: f => Object.entries(f.members)
   },
-  gauge('vxmesh_hosts', 'Hosts registered in the committed state', f => f.hosts),
+  gauge('vxmesh_ready', '1 where this host is ready, as /readyz and `vxmesh status` say', f => f.ready),
+  gauge('vxmesh_hosts', 'Hosts registered in the committed state with their tunnel address', f => f.hosts),
   gauge('vxmesh_raft_term', 'Raft term that this host knows', f => f.raft.term),
   gauge('vxmesh_raft_is_leader', '1 on the leader, 0 elsewhere', f => f.raft.isLeader),
   gauge('vxmesh_raft_has_leader', '1 where this host knows a leader', f => f.raft.hasLeader),

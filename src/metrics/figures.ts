@@ -33,6 +33,8 @@ export type Figures = {
   }
   /** Entries known to be committed that are not applied here yet. */
   readonly feedLag: number
+  readonly ready: boolean
+  /** Registered with a tunnel address; a row of a restore that waits for its host is none. */
   readonly hosts: number
   readonly networks: number
   readonly endpoints: number

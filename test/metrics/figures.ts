@@ -18,6 +18,7 @@ export const SOME: Figures = {
     proposalRetries: 6
   },
   feedLag: 7,
+  ready: true,
   hosts: 8,
   networks: 9,
   endpoints: 10,

@@ -15,6 +15,7 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_members', { status: 'leaving' }, 1],
   ['vxmesh_members', { status: 'left' }, 2],
   ['vxmesh_members', { status: 'failed' }, 4],
+  ['vxmesh_ready', {}, 1],
   ['vxmesh_hosts', {}, 8],
   ['vxmesh_raft_term', {}, 11],
   ['vxmesh_raft_is_leader', {}, 1],

@@ -21,7 +21,7 @@ const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boole
 
 /** Every router is right and the host has nothing left to do. */
 async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
-  t.strictSame(await g.pass(host), { done: [], problems: [] }, `host ${host} is settled`)
+  t.strictSame(await g.pass(host), { done: [], repaired: [], problems: [] }, `host ${host} is settled`)
 }
 
 t.test(

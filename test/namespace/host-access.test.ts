@@ -70,7 +70,7 @@ async function probe(name: string, address: string): Promise<string> {
 
 const ALL = 'icmp tcp udp'
 const settled = async (t: Test, g: GatewayLab, host = 1): Promise<void> => {
-  t.strictSame(await g.pass(host), { done: [], problems: [] }, `host ${host} is settled`)
+  t.strictSame(await g.pass(host), { done: [], repaired: [], problems: [] }, `host ${host} is settled`)
 }
 
 t.test(
@@ -125,6 +125,7 @@ t.test('of two networks with one address the first keeps it, the other is told, 
   const second = await g.attach(open, { container: 'o1', host: 1, address: '10.1.0.2' })
   const refusal = {
     done: [],
+    repaired: [],
     problems: [{ vni: open.vni, message: '10.1.0.2: the host reaches network inner by it', hostAccess: true }]
   }
   t.strictSame(await g.pass(1), refusal, 'a lower VNI takes nothing from who was first')
@@ -172,8 +173,9 @@ t.test(
     g.endpoints.push(added)
     const options = { scope: inner.vni, mayRemove: true }
     const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
-    t.strictSame(trusted, { done: ['add routes to 10.1.0.3 by vo000222 (vni 546)'], problems: [] })
-    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), { done: [], problems: [] })
+    t.strictSame(trusted, { done: ['add routes to 10.1.0.3 by vo000222 (vni 546)'], repaired: [], problems: [] })
+    const nothing = { done: [], repaired: [], problems: [] }
+    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), nothing)
     t.match(
       (await g.driver(1).settleGateways(g.wanted(1), options)).done,
       [/^repair router/],
@@ -210,7 +212,12 @@ t.test('drift is repaired, a restart loses no probe, and nothing is left', { ski
     'neigh flush dev vo000222 nud permanent'
   ]) {
     await g.lab.ip(h1, harm)
-    await g.pass(1)
+    const { done, repaired } = await g.pass(1)
+    t.same(
+      repaired.map(({ what }) => what),
+      done,
+      'all of it was somebody else’s doing'
+    )
     t.equal(await probe(h1, '10.1.0.2'), ALL, harm)
     await settled(t, g)
   }

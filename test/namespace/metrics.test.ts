@@ -62,6 +62,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
       ['vxmesh_build_info', { version: status.version }, 1],
       ['vxmesh_members', { status: 'alive' }, 1],
       ['vxmesh_members', { status: 'failed' }, 0],
+      ['vxmesh_ready', {}, 1],
       ['vxmesh_hosts', {}, 1],
       ['vxmesh_networks', {}, 1],
       ['vxmesh_endpoints', {}, 2],

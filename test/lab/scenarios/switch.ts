@@ -11,6 +11,7 @@ import { inNetns } from '#platform/netns.ts'
 import { INSIDE } from '#overlay/gateway/rules.ts'
 import { SWITCH, vethName } from '#overlay/plan/names.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
+import { countHandlers } from '#overlay/ovs/handlers.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
 import { startPing } from '../ping.ts'
 import { routersOf } from '../routers.ts'
@@ -169,6 +170,9 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
   const listed = await s.ovs(1).vsctl('--format=list', columns, 'list', 'interface', ...lines(names))
   const said = rows.split('\n\n').filter(here).join('\n')
   t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(said), 'every port of the page, and no other')
+  t.match(await s.driver(1).features(), [{ name: 'open-vswitch', present: true }])
+  if (plane === 'ovs-system')
+    t.ok((countHandlers(s.ovs(1).dir) ?? 0) > 0, 'the threads that answer the kernel are seen')
 }
 
 /**
