@@ -1,11 +1,12 @@
 // ADD and DEL of containers against Debian's bridge and host-local plugins, on the same host, in turn, round after round:
 // one at a time, and fifty at once. Ours with three servers whose logs are durable. Medians of the rounds.
-//   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access]
+//   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access] [--client]
 
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { buildPlugin, PLUGIN } from '../test/cni/plugin.ts'
 import { JsonProcess } from '../test/lab/json-process.ts'
+import type { LabHost } from '../test/lab/host.ts'
 import { Lab } from '../test/lab/lab.ts'
 import type { CniLoad } from './drivers/cni.ts'
 import { debianProgram } from './drivers/debian.ts'
@@ -21,15 +22,17 @@ export async function bench(args: readonly string[]): Promise<Report> {
   const options = {
     rounds: { type: 'string', default: '5' },
     containers: { type: 'string', default: '30' },
-    'host-access': { type: 'boolean', default: false }
+    'host-access': { type: 'boolean', default: false },
+    client: { type: 'boolean', default: false }
   } as const
   const { values } = parseArgs({ args: [...args], options })
   const bridge = await debianProgram('containernetworking-plugins', 'usr/lib/cni/bridge')
   await buildPlugin()
   const lab = await Lab.create()
   try {
-    const [h1] = await lab.addServers(3)
-    if (h1 === undefined) throw new Error('no host')
+    const [server] = await lab.addServers(3)
+    if (server === undefined) throw new Error('no host')
+    const h1 = values.client ? await addClient(lab, server) : server
     await h1.api.call('POST', '/v1/networks', {
       name: 'bench',
       subnet: '10.20.0.0/16',
@@ -68,6 +71,14 @@ export async function bench(args: readonly string[]): Promise<Report> {
   } finally {
     await lab.destroy()
   }
+}
+
+/** A host that has no part in consensus, as most have. */
+async function addClient(lab: Lab, server: LabHost): Promise<LabHost> {
+  const client = await lab.addHost({ role: 'client', join: [server.address] })
+  await client.startAgent()
+  await client.waitReady()
+  return client
 }
 
 /** One container stays attached throughout, so that nobody makes and removes a bridge each time; and a warm-up. */
