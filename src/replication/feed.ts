@@ -17,6 +17,8 @@ import type { Rpc } from './rpc.ts'
 const MAX_MESSAGE_BYTES = 48 * 1024
 /** The least time between two messages: a busy leader's entries share one, and its signature and copies. */
 const GATHER_MS = 10
+/** Of what is gathered, so many go along with an answer. */
+const WORD_ENTRIES = 4
 /** How often a quiet leader repeats its commit index, so that a lost last message is noticed. */
 const BEAT_MS = 500
 const FETCH_RETRY_MS = 200
@@ -110,6 +112,17 @@ export class FeedPublisher {
     if (this.#gathering === null) this.#gather(0)
   }
 
+  /** What is about to be published, for one who is told of it now anyway. A busy leader's message follows closely enough. */
+  word(): readonly Uint8Array[] {
+    if (this.#leading === null || this.#gathered.length > WORD_ENTRIES) return []
+    const { term } = this.#leading
+    return this.#gathered.length === 0 ? [] : this.#encode(term, this.#gathered)
+  }
+
+  #encode(term: Term, entries: readonly Entry[]): Uint8Array[] {
+    return encodeFeed({ clusterId: this.#clusterId, term, commitIndex: this.#commitIndex, entries })
+  }
+
   #gather(ms: number): void {
     this.#gathering = setTimeout(() => {
       this.#gathering = null
@@ -124,7 +137,7 @@ export class FeedPublisher {
   #publish(entries: readonly Entry[]): void {
     if (this.#leading === null) return
     const { term } = this.#leading
-    for (const message of encodeFeed({ clusterId: this.#clusterId, term, commitIndex: this.#commitIndex, entries })) {
+    for (const message of this.#encode(term, entries)) {
       this.#mesh.publish(message).catch((err: unknown) => this.#logger.debug({ err }, 'feed message not published'))
     }
   }

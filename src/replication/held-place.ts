@@ -16,7 +16,7 @@ import type { PageSource } from './fetch.ts'
 import { LeaderWord } from './leader-word.ts'
 import type { Mesh } from './mesh.ts'
 import { mustTakePart, takesPart } from './place.ts'
-import type { Applied } from './proposer.ts'
+import type { Applied, Word } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
 import { RaftTransport } from './raft-transport.ts'
 import type { Rpc } from './rpc.ts'
@@ -298,14 +298,18 @@ export class HeldPlace {
     })
   }
 
-  /** Of a voter, for the answer to its proposal: what Raft has to tell it, which is that the proposal is committed. */
-  wordFor(peer: PeerId): readonly Uint8Array[] {
-    return this.#transport?.takeAlong(peer) ?? []
+  /** For the answer to a peer's proposal: that it is committed, as Raft or the feed would say a moment later. */
+  wordFor(peer: PeerId): Word {
+    const takesPart = this.#raft !== null && isMember(this.#raft.status().configuration, peer)
+    return takesPart
+      ? { raft: this.#transport?.takeAlong(peer) ?? [], feed: [] }
+      : { raft: [], feed: this.#publisher?.word() ?? [] }
   }
 
-  /** The word that came with an answer. @throws ERR_PEER on anything malformed */
-  heard(peer: PeerId, word: readonly Uint8Array[]): void {
-    this.#transport?.receive(peer, word)
+  /** The word that came with an answer. @throws ERR_PEER on anything malformed of Raft's */
+  heard(peer: PeerId, { raft, feed }: Word): void {
+    if (this.#raft !== null) this.#transport?.receive(peer, raft)
+    for (const message of feed) this.#follower?.judge(peer, message)
   }
 
   /** One for the life of the process: whoever has no part passes over what comes. */

@@ -17,6 +17,9 @@ const ATTEMPT_MS = 2_000
 const PAUSE_MIN_MS = 10
 const PAUSE_MAX_MS = 200
 
+/** What a leader has to say besides an answer, as frames of Raft's channel or messages of the feed. */
+export type Word = { readonly raft: readonly Uint8Array[]; readonly feed: readonly Uint8Array[] }
+
 /** A committed request: what it came to, and the log index from which it is visible. */
 export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
 
@@ -28,7 +31,7 @@ export type ProposerOptions = {
   /** Servers to try, the likely leader first; may hold this host. */
   readonly servers: () => readonly PeerId[]
   /** What came with a leader's answer. @throws ERR_PEER on anything malformed */
-  readonly heard?: (leader: PeerId, word: readonly Uint8Array[]) => void
+  readonly heard?: (leader: PeerId, word: Word) => void
   /** DEADLINE_MS, unless a test cannot wait so long. */
   readonly deadlineMs?: number
 }
@@ -232,14 +235,14 @@ function ending(): VxmeshError {
 
 /**
  * Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing; `wordFor` a peer is
- * what goes with its answer: a voter waits until its own log says that the request is committed.
+ * what goes with its answer: whoever proposed waits until its own log has what came of it.
  */
 export function servePropose(
   rpc: Rpc,
   p: {
     proposeHere: () => ((request: Request) => Promise<Applied>) | null
     check: (body: unknown) => Request
-    wordFor?: (peer: PeerId) => readonly Uint8Array[]
+    wordFor?: (peer: PeerId) => Word
   }
 ): void {
   rpc.register(METHOD, async (body, from) => {
@@ -248,7 +251,7 @@ export function servePropose(
     if (proposeHere === null) return { leader: '' }
     try {
       const applied = await proposeHere(request)
-      return { applied, word: p.wordFor?.(from) ?? [] }
+      return { applied, word: p.wordFor?.(from) ?? null }
     } catch (err) {
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err
@@ -266,8 +269,11 @@ function isApplied(value: unknown): value is Applied {
   return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
 }
 
-function isWord(value: unknown): value is readonly Uint8Array[] {
-  return Array.isArray(value) && value.every(frame => frame instanceof Uint8Array)
+function isWord(value: unknown): value is Word {
+  const { raft, feed } = fieldsOf(value)
+  return [raft, feed].every(
+    frames => Array.isArray(frames) && frames.every((frame: unknown) => frame instanceof Uint8Array)
+  )
 }
 
 function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {

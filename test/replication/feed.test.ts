@@ -311,3 +311,30 @@ t.test(
     for (const { delivered } of worlds) t.same(delivered, upTo(40))
   }
 )
+
+t.test(
+  'what a leader is about to publish can go along with an answer, once, and not when there is much of it',
+  async t => {
+    const leader = await host(t)
+    const publisher = new FeedPublisher(leader.mesh, CLUSTER, logger)
+    t.teardown(() => publisher.stop())
+    publisher.committed(entries(1, 2))
+    t.same(publisher.word(), [], 'who does not lead has no word')
+    publisher.lead(TERM)
+    t.same(publisher.word(), [], 'nothing was committed since')
+    publisher.committed(entries(3, 4))
+    const said = (): unknown => publisher.word().map(data => decodeFeed(data).entries.map(({ index }) => index))
+    t.same(said(), [[3, 4]])
+    publisher.committed(entries(5, 6))
+    t.same(said(), [[3, 4, 5, 6]], 'with what came before it')
+    publisher.committed(entries(7, 7))
+    t.same(said(), [], 'a busy leader says it in the feed')
+    await waitFor('it is published', () => {
+      publisher.committed(entries(8, 8))
+      const [word] = publisher.word()
+      return word !== undefined && decodeFeed(word).entries.length === 1
+    })
+    publisher.stop()
+    t.same(publisher.word(), [])
+  }
+)

@@ -292,35 +292,38 @@ t.test('the leader is found by its word, and asked first from then on', async t 
   t.equal(asked, 1)
 })
 
-t.test('what Raft has to tell a voter comes with the answer; word that makes no sense is an answer lost', async t => {
-  const { asker, one, proposer: plain } = await remote(t)
-  const cluster = new Cluster()
-  const word = [new Uint8Array([1, 2]), new Uint8Array([3])]
-  const heard: unknown[] = []
-  const proposeHere = (request: Request): Promise<Applied> => Promise.resolve(cluster.commit(request))
-  servePropose(one.rpc, {
-    proposeHere: () => proposeHere,
-    check: parseRequest,
-    wordFor: to => (to === asker.peer ? word : [])
-  })
-  let senseless = 1
-  const proposer = new Proposer({
-    rpc: asker.rpc,
-    self: asker.peer,
-    servers: () => [one.peer],
-    proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
-    heard: (leader, frames) => {
-      if (senseless-- > 0) throw refuse('ERR_PEER')
-      heard.push([leader, frames.map(frame => [...frame])])
-    }
-  })
-  await proposer.propose(create('a'))
-  t.strictSame(heard[0], [one.peer, [[1, 2], [3]]])
-  t.equal(cluster.state.networkCount, 1)
-  t.equal(proposer.retries, 1, 'it was asked for again, under its own identity')
-  await plain.propose(create('b'))
-  t.equal(cluster.state.networkCount, 2, 'who does not listen is answered all the same')
-})
+t.test(
+  'what Raft or the feed would tell comes with the answer; word that makes no sense is an answer lost',
+  async t => {
+    const { asker, one, proposer: plain } = await remote(t)
+    const cluster = new Cluster()
+    const word = { raft: [new Uint8Array([1, 2]), new Uint8Array([3])], feed: [new Uint8Array([4])] }
+    const heard: unknown[] = []
+    const proposeHere = (request: Request): Promise<Applied> => Promise.resolve(cluster.commit(request))
+    servePropose(one.rpc, {
+      proposeHere: () => proposeHere,
+      check: parseRequest,
+      wordFor: to => (to === asker.peer ? word : { raft: [], feed: [] })
+    })
+    let senseless = 1
+    const proposer = new Proposer({
+      rpc: asker.rpc,
+      self: asker.peer,
+      servers: () => [one.peer],
+      proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
+      heard: (leader, { raft, feed }) => {
+        if (senseless-- > 0) throw refuse('ERR_PEER')
+        heard.push([leader, ...[raft, feed].map(frames => frames.map(frame => [...frame]))])
+      }
+    })
+    await proposer.propose(create('a'))
+    t.strictSame(heard[0], [one.peer, [[1, 2], [3]], [[4]]])
+    t.equal(cluster.state.networkCount, 1)
+    t.equal(proposer.retries, 1, 'it was asked for again, under its own identity')
+    await plain.propose(create('b'))
+    t.equal(cluster.state.networkCount, 2, 'who does not listen is answered all the same')
+  }
+)
 
 t.test('a server that is lost in the middle is replaced by another, under the same identity', async t => {
   const { one, two, proposer } = await remote(t)
