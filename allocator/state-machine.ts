@@ -85,6 +85,11 @@ export class ClusterState {
     return this.tables.hosts.size
   }
 
+  /** Those that have registered; the row of a restore that waits for its host is none. */
+  presentHosts(): Host[] {
+    return [...this.hosts()].filter(host => !isVacant(host))
+  }
+
   get sessionCount(): number {
     return this.sessions.size
   }

@@ -126,10 +126,9 @@ function planDevice(
   const { up, ...changes } = linkChanges(link, { alias, mtu })
   p.devices.push(...linkSet({ vni, device, changes }))
   if (up === true) p.ups.push(...linkSet({ vni, device, changes: { up } }))
-  const port = p.ovs.ports.get(device)
-  const emptied = isNoPortYet(port, link.ifindex)
-  const parts = { network, endpoint, observed: p.observed, devices: p.shaping, emptied }
-  const shapingConflict = planEndpointShaping(parts)
+  const emptied = isNoPortYet(p.ovs.ports.get(device), link.ifindex)
+  const { observed, shaping } = p
+  const shapingConflict = planEndpointShaping({ network, endpoint, observed, devices: shaping, emptied })
   if (shapingConflict !== undefined) p.conflicts.push(conflict(vni, shapingConflict))
 }
 

@@ -2,7 +2,6 @@
 
 import type { AddressUse, Check, Figures, NetworkTraffic } from '#metrics/figures.ts'
 import { startMetricsServer } from '#metrics/server.ts'
-import { isVacant } from '#model/host.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Counters } from '#overlay/driver.ts'
@@ -38,7 +37,7 @@ export function figuresOf(agent: Agent): Figures {
     },
     feedLag: replicator.lag,
     ready: isReady(agent),
-    hosts: [...state.hosts()].filter(host => !isVacant(host)).length,
+    hosts: state.presentHosts().length,
     networks: state.networkCount,
     endpoints: state.endpointCount,
     addresses: listed.map(({ name }) => addressUse(agent, name)),

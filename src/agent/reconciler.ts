@@ -2,19 +2,19 @@
 // wakes it for the networks that it concerns; a full pass every 30 s, and after changes that nobody can place, repairs
 // the rest. The only writer to the kernel.
 
-import { isDeepStrictEqual } from 'node:util'
 import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import type { GatewayOptions, OverlayDriver } from '#overlay/driver.ts'
 import { desiredFilter } from '#overlay/filter/desired-filter.ts'
-import { desired, type DesiredHost, type DesiredInput, type DesiredNetwork } from '#overlay/plan/desired.ts'
+import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
 import { describe, type Op } from '#overlay/plan/op.ts'
 import type { DesiredGateways } from '#overlay/plan/gateway.ts'
 import type { Missing } from '#overlay/plan/plan.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import { Drift, type Looked } from './drift.ts'
 import { Serial } from './serial.ts'
 import { Troubles, type Place } from './troubles.ts'
 
@@ -27,7 +27,6 @@ const ROUTERS_REST_FACTOR = 50
 const MANY_NETWORKS = 64
 /** After a full pass that took t, the next one waits 4 t: storms of events cost a fifth of the time at most. */
 const REST_FACTOR = 4
-const LOGGED_OPS = 20
 
 /** `pending`: somebody else is at it right now. */
 export type Restored = 'restored' | 'pending' | VxmeshError
@@ -64,14 +63,9 @@ export type OverlayStatus = {
   readonly repaired: Readonly<Record<string, number>>
 }
 
-type Pass = {
-  readonly want: DesiredHost
-  /** The networks that are wanted, as the state had them. */
-  readonly of: ReadonlyMap<Vni, Network | undefined>
-  readonly ops: readonly Op[]
+type Pass = Looked & {
   readonly missing: readonly Missing[]
   readonly deferred: readonly Op[]
-  readonly problems: ReadonlyMap<Place, VxmeshError[]>
   /** What keeps networks from the outside; their inside is not touched by it. */
   readonly egress: ReadonlyMap<Place, VxmeshError[]>
 }
@@ -80,16 +74,13 @@ export class Reconciler {
   readonly #options: ReconcilerOptions
   readonly #kernel = new Serial()
   readonly #troubles = new Troubles()
-  readonly #repaired = new Map<string, number>()
-  /** What each network was like when a pass last left nothing: ops for one that is the same repair drift. */
-  readonly #settled = new Map<Vni, { readonly want: DesiredNetwork; readonly of: Network | undefined }>()
+  readonly #drift: Drift
   readonly #waiting = new Set<Vni>()
   /** Of those that wait: the ones in which the kernel itself has changed. In the others what was right still is. */
   readonly #doubted = new Set<Vni>()
   #full = false
   /** The full pass that is asked for is not to wait for the rest after the last one. */
   #urgent = false
-  #fullPasses = 0
   #fullPassedMs: number | null = null
   #fullDueMs = 0
   #routersDueMs = Infinity
@@ -101,11 +92,12 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
+    this.#drift = new Drift(options.logger)
   }
 
   status(): OverlayStatus {
     const { left } = this.#troubles
-    return { drift: left, degraded: this.#troubles.why(), repaired: Object.fromEntries(this.#repaired) }
+    return { drift: left, degraded: this.#troubles.why(), repaired: this.#drift.repaired }
   }
 
   /** How long no pass has come to an end, well or not; far more than the time between two full ones is a loop that hangs. */
@@ -157,7 +149,7 @@ export class Reconciler {
       }
       // Before the container is there: its first packet finds the way out.
       const pass = await this.#pass(vni, true)
-      this.#account(pass)
+      this.#drift.account(pass)
       const [failed] = [...pass.problems.values()].flat()
       if (failed !== undefined) throw failed
       return work()
@@ -170,7 +162,7 @@ export class Reconciler {
    */
   #knownRight(vni: Vni): Network | null {
     const network = this.#options.network(vni)
-    if (network === undefined || this.#settled.get(vni)?.of !== network) return null
+    if (network === undefined || !this.#drift.isSettled(network)) return null
     return this.#full || this.#doubted.has(vni) || this.#troubles.places().includes(vni) ? null : network
   }
 
@@ -237,15 +229,13 @@ export class Reconciler {
       const pass = await this.#pass()
       const problems = await this.#restoreAll(pass)
       const followed = await attempt(this.#options.after)
-      this.#account(pass)
+      this.#drift.account(pass)
       for (const err of [refreshed, followed]) if (err !== null) add(problems, 'host', err)
       const deferred = pass.deferred.map(op => op.vni ?? 'host')
       for (const place of new Set([...this.#troubles.places(), ...problems.keys(), ...deferred])) {
         this.#found(place, problems.get(place) ?? [], pass)
       }
-      this.#settled.clear()
-      for (const [vni, network] of pass.want.networks) if (!problems.has(vni)) this.#settle(vni, network, pass)
-      this.#fullPasses += 1
+      this.#drift.settleAll(pass, problems)
       this.#fullPassedMs = monotonicMs()
     } catch (thrown) {
       this.#failed('host', thrown)
@@ -275,16 +265,14 @@ export class Reconciler {
       const known = this.#troubles.places().includes(vni)
       const doubted = this.#doubted.delete(vni)
       const pass = await this.#pass(vni, !known && !doubted)
-      this.#account(pass)
+      this.#drift.account(pass)
       // An interface that was taken out of its bridge is seen only by a look at everything.
       if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
       // A port that went leaves the filters.
       if (pass.ops.some(op => op.kind === 'device-delete')) this.#full = true
       const problems = known ? await this.#restoreAll(pass) : allProblems(pass)
       this.#found(vni, [...problems.values()].flat(), pass)
-      const network = pass.want.networks.get(vni)
-      if (network === undefined) this.#settled.delete(vni)
-      else if (problems.size === 0) this.#settle(vni, network, pass)
+      if (problems.size === 0 || !pass.want.networks.has(vni)) this.#drift.settle(vni, pass)
     } catch (thrown) {
       this.#failed(vni, thrown)
     }
@@ -331,14 +319,10 @@ export class Reconciler {
     const problems = allProblems(pass)
     for (const { vni, endpoint } of pass.missing) {
       const outcome = await this.#options.restore(endpoint)
-      if (outcome === 'restored') this.#count('endpoint-attach', `attach ${endpoint} again`)
+      if (outcome === 'restored') this.#drift.count('endpoint-attach', `attach ${endpoint} again`)
       else if (outcome !== 'pending') add(problems, vni, outcome)
     }
     return problems
-  }
-
-  #settle(vni: Vni, want: DesiredNetwork, { of }: Pass): void {
-    this.#settled.set(vni, { want, of: of.get(vni) })
   }
 
   #found(place: Place, problems: readonly VxmeshError[], pass: Pass): void {
@@ -356,7 +340,7 @@ export class Reconciler {
     const egress = new Map<Place, VxmeshError[]>()
     const trouble = await attempt(async () => {
       const { done, repaired, problems } = await driver.settleGateways(gateways(), options)
-      for (const { kind, what } of repaired) this.#count(kind, what)
+      for (const { kind, what } of repaired) this.#drift.count(kind, what)
       for (const { vni, message, hostAccess = false } of problems) {
         const what = hostAccess ? 'no way in from this host' : 'no way to the outside'
         add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `${what}: ${message}`))
@@ -374,33 +358,6 @@ export class Reconciler {
     this.#options.logger.error({ err, place }, 'reconcile pass failed')
     const where = place === 'host' ? 'host' : `vni ${place}`
     this.#troubles.found(place, { left: 1, why: [`${where}: ${err.message}`] }, monotonicMs())
-  }
-
-  /** Tells repairs of drift from what the state has brought. */
-  #account(pass: Pass): void {
-    const failed = pass.problems
-    const same = new Map<Vni | null, boolean>()
-    for (const op of pass.ops) {
-      if (failed.has(op.vni ?? 'host')) continue
-      const drifted = same.get(op.vni) ?? this.#isAsSettled(pass, op.vni)
-      same.set(op.vni, drifted)
-      if (drifted) this.#count(op.kind, describe(op))
-    }
-    if (pass.ops.length > 0) this.#options.logger.debug({ ops: pass.ops.length, failed: failed.size }, 'reconciled')
-  }
-
-  #isAsSettled({ want }: Pass, vni: Vni | null): boolean {
-    const network = vni === null ? undefined : want.networks.get(vni)
-    const before = vni === null ? undefined : this.#settled.get(vni)?.want
-    if (network === undefined) return before === undefined && this.#fullPasses > 0
-    return before !== undefined && isDeepStrictEqual(network, before)
-  }
-
-  #count(kind: string, what: string): void {
-    const count = (this.#repaired.get(kind) ?? 0) + 1
-    this.#repaired.set(kind, count)
-    // A flood of repairs is told by its first and by round numbers: the counters have the rest.
-    if (count <= LOGGED_OPS || count % 1_000 === 0) this.#options.logger.info({ what, kind, count }, 'drift repaired')
   }
 }
 

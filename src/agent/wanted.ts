@@ -3,7 +3,6 @@
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
-import { isVacant } from '#model/host.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import type { MembershipView } from '#membership/view/view.ts'
@@ -69,7 +68,7 @@ export class Wanted {
       selfVtep: overlay.vtep,
       networks: scope === undefined ? state.networks() : only === undefined ? [] : [only],
       endpoints: { get: name => state.endpointsOf(name) } as DesiredInput['endpoints'],
-      hosts: [...state.hosts()].filter(host => !isVacant(host)),
+      hosts: state.presentHosts(),
       memberStatus: members === undefined ? null : new Map(members.map(m => [m.peerId, m.status])),
       overlayMtu: this.#overlayMtu,
       vxlanPort: overlay.port

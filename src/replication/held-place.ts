@@ -3,7 +3,7 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Request } from '#model/command.ts'
-import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
@@ -15,6 +15,7 @@ import { FeedFollower, FeedPublisher } from './feed.ts'
 import type { PageSource } from './fetch.ts'
 import { LeaderWord } from './leader-word.ts'
 import type { Mesh } from './mesh.ts'
+import { peersOf, serversToAsk, type PeerProgress } from './peers.ts'
 import { mustTakePart, takesPart } from './place.ts'
 import type { Applied, Word } from './proposer.ts'
 import { RaftNode, type RoleChange } from './raft-node.ts'
@@ -48,15 +49,8 @@ export type ReplicationStatus = {
   readonly commitIndex: LogIndex
 }
 
-export type PeerProgress = { readonly peerId: PeerId; readonly voter: boolean; readonly matchIndex: number | null }
-
 /** What an entry weighs in the log besides its data. */
 const ENTRY_BYTES = 32
-
-/** Does a member say that it belongs to another cluster? */
-export function isForeign({ clusterId }: Member, own: ClusterId | null): boolean {
-  return clusterId !== undefined && own !== null && clusterId !== own
-}
 
 type HeldPlaceOptions = PlaceOptions & {
   readonly rpc: Rpc
@@ -179,19 +173,13 @@ export class HeldPlace {
 
   /** Servers that are alive, to be asked. */
   servers(): PeerId[] {
-    const alive = this.#options.members().filter(m => m.role === 'server' && m.status === 'alive')
-    return alive.filter(m => !isForeign(m, this.#origin?.clusterId ?? null)).map(m => m.peerId)
+    return serversToAsk(this.#options.members(), this.#origin?.clusterId ?? null)
   }
 
   /** The voters and learners, and how far each is as far as this host knows. */
   progress(): PeerProgress[] {
     const status = this.#raft?.status()
-    const { voters, learners } = status?.configuration ?? this.#options.applied.configuration
-    const match = (peer: PeerId): number | null => status?.progress.get(peer)?.matchIndex ?? null
-    return [
-      ...voters.map(peerId => ({ peerId, voter: true, matchIndex: match(peerId) })),
-      ...learners.map(peerId => ({ peerId, voter: false, matchIndex: match(peerId) }))
-    ]
+    return peersOf(status?.configuration ?? this.#options.applied.configuration, status?.progress)
   }
 
   /** What others may fetch here. */
@@ -300,8 +288,8 @@ export class HeldPlace {
 
   /** For the answer to a peer's proposal: that it is committed, as Raft or the feed would say a moment later. */
   wordFor(peer: PeerId): Word {
-    const takesPart = this.#raft !== null && isMember(this.#raft.status().configuration, peer)
-    return takesPart
+    const hasLog = this.#raft !== null && isMember(this.#raft.status().configuration, peer)
+    return hasLog
       ? { raft: this.#transport?.takeAlong(peer) ?? [], feed: [] }
       : { raft: [], feed: this.#publisher?.word() ?? [] }
   }

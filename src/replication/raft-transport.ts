@@ -94,7 +94,7 @@ export class RaftTransport {
     return link.outbox.take().map(encodeRaftMessage)
   }
 
-  /** Takes what another message brought along. @throws ERR_PEER on anything malformed */
+  /** What came by a channel of ours, or was brought along by another message. @throws ERR_PEER on anything malformed */
   receive(from: PeerId, frames: readonly Uint8Array[]): void {
     const { self, isServer, receive } = this.#options
     for (const frame of frames) {
