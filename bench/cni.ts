@@ -6,7 +6,6 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { buildPlugin, PLUGIN } from '../test/cni/plugin.ts'
 import { JsonProcess } from '../test/lab/json-process.ts'
-import type { LabHost } from '../test/lab/host.ts'
 import { Lab } from '../test/lab/lab.ts'
 import type { CniLoad } from './drivers/cni.ts'
 import { debianProgram } from './drivers/debian.ts'
@@ -32,7 +31,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   try {
     const [server] = await lab.addServers(3)
     if (server === undefined) throw new Error('no host')
-    const h1 = values.client ? await addClient(lab, server) : server
+    const h1 = values.client ? await lab.addClient() : server
     await h1.api.call('POST', '/v1/networks', {
       name: 'bench',
       subnet: '10.20.0.0/16',
@@ -71,14 +70,6 @@ export async function bench(args: readonly string[]): Promise<Report> {
   } finally {
     await lab.destroy()
   }
-}
-
-/** A host that has no part in consensus, as most have. */
-async function addClient(lab: Lab, server: LabHost): Promise<LabHost> {
-  const client = await lab.addHost({ role: 'client', join: [server.address] })
-  await client.startAgent()
-  await client.waitReady()
-  return client
 }
 
 /** One container stays attached throughout, so that nobody makes and removes a bridge each time; and a warm-up. */

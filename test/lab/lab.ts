@@ -96,6 +96,14 @@ export class Lab {
     return [h1, h2]
   }
 
+  /** A host that is no server, started and ready. */
+  async addClient(): Promise<LabHost> {
+    const host = await this.addHost({ role: 'client', join: ['192.0.2.1'] })
+    await host.startAgent()
+    await host.waitReady()
+    return host
+  }
+
   async container(name: string): Promise<LabContainer> {
     const [container] = await this.containers([name])
     if (container === undefined) throw new Error('no container')

@@ -118,8 +118,8 @@ export async function readKernel(namespace: string): Promise<KernelView> {
 
 const gatewayMac = ({ vni, gateway }: NetworkView): string => macOf(parseVni(vni), parseIpv4(gateway))
 const hex = (vni: number): string => vni.toString(16).padStart(6, '0')
-const bridgeOf = (network: { readonly vni: number }): string => `vb${hex(network.vni)}`
-const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(network.vni)}`
+export const bridgeOf = (network: { readonly vni: number }): string => `vb${hex(network.vni)}`
+export const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(network.vni)}`
 const localOf = (view: OracleView, network: NetworkView): readonly EndpointView[] =>
   view.endpoints.filter(e => e.network === network.name && e.host === view.host.name)
 

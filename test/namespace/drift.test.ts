@@ -7,7 +7,7 @@ import { run } from '#platform/process.ts'
 import { CHAOS, CHAOS_TIMEOUT } from '../lab/chaos.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch } from '../lab/kernel.ts'
-import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
+import { bridgeOf, differences, expectOracle, readKernel, tunnelOf } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { meshLab, nth } from './mesh-lab.ts'
@@ -91,11 +91,10 @@ t.test(
     t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 3 })).received, 3)
     t.equal((await host.status()).overlay.repaired['endpoint-attach'], 1)
 
-    const tunnel = (vni: number): string => `vx${vni.toString(16).padStart(6, '0')}`
     const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
     // The agent may be faster than the second of the two.
     await waitFor('the VNI is taken', async () => {
-      await ipBatch([`link del ${tunnel(blue.vni)}`, taken], host.namespace)
+      await ipBatch([`link del ${tunnelOf(blue)}`, taken], host.namespace)
       return true
     })
     const overlay = await waitFor('blue is degraded', async () => {
@@ -107,10 +106,10 @@ t.test(
       overlay.degraded.every(line => line.startsWith('network blue: ')),
       'and red is not'
     )
-    await ipBatch([`link set ${tunnel(nth(endpoints, 1).vni)} down`], host.namespace)
+    await ipBatch([`link set ${tunnelOf(nth(endpoints, 1))} down`], host.namespace)
     await waitFor('red is repaired all the same', async () => {
       const found = await differences([host])
-      return found.length > 0 && found.every(text => text.includes(tunnel(blue.vni)))
+      return found.length > 0 && found.every(text => text.includes(tunnelOf(blue)))
     })
     await ipBatch(['link del taken'], host.namespace)
     await expectOracle(lab, { timeoutMs: 30_000 })
@@ -127,9 +126,7 @@ t.test(
     const [two, three] = await lab.containers(['c3', 'c4'])
     if (two === undefined || three === undefined) throw new Error('no containers')
     await expectOracle(lab)
-    const { vni } = nth(endpoints, 1)
-    const bridge = `vb${vni.toString(16).padStart(6, '0')}`
-    await ipBatch([`link del ${bridge}`], host.namespace)
+    await ipBatch([`link del ${bridgeOf(nth(endpoints, 1))}`], host.namespace)
     const { address } = await host.attach(two, 'red')
     t.equal((await two.ping(nth(endpoints, 2).address, { count: 3 })).received, 3, 'whose bridge was gone')
     t.ok(address)

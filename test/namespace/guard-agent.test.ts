@@ -26,12 +26,7 @@ const tables = async (host: LabHost): Promise<string> => {
 t.test('agents guard their hosts, repair it within seconds, and leave it behind when they die', { skip }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
-  const one = await lab.addHost({ bootstrapExpect: 1 })
-  await one.startAgent()
-  await one.waitReady()
-  const two = await lab.addHost({ role: 'client', join: [one.address] })
-  await two.startAgent()
-  await two.waitReady()
+  const [one, two] = await lab.addServerAndClient()
   await one.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/16' })
   const [a, b] = [await lab.container('a'), await lab.container('b')]
   await one.attach(a, 'red')

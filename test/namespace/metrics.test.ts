@@ -11,6 +11,7 @@ import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { kill } from '../lab/kernel.ts'
+import { tunnelOf } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { figure, parseExposition, type MetricFamily } from '../metrics/exposition.ts'
 import { meshLab, nth } from './mesh-lab.ts'
@@ -109,8 +110,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     t.equal(figure(after, 'vxmesh_local_endpoints', { network: 'red' }), 1)
     t.ok(figure(after, 'vxmesh_endpoint_receive_bytes_total', { network: 'red' }) >= bytes)
 
-    const vxlan = `vx${nth(endpoints, 1).vni.toString(16).padStart(6, '0')}`
-    await host.exec('ip', 'link', 'del', vxlan)
+    await host.exec('ip', 'link', 'del', tunnelOf(nth(endpoints, 1)))
     await waitFor('the repair is counted', async () => {
       const repaired = (await scrape(host)).get('vxmesh_overlay_repaired_total')?.series ?? []
       return repaired.reduce((sum, one) => sum + one.value, 0) > 0

@@ -43,9 +43,7 @@ function write(lab: Lab, host: LabHost, settings: Settings): Promise<void> {
 t.test('settings that may change do so on a running agent, and no packet is lost', { skip: cannotRun() }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 1, attached: 1 })
   const host = lab.host(1)
-  const other = await lab.addHost({ role: 'client', join: ['192.0.2.1'] })
-  await other.startAgent()
-  await other.waitReady()
+  const other = await lab.addClient()
   const [there] = await lab.containers(['there'])
   if (there === undefined) throw new Error('no container')
   await other.attach(there, 'red')

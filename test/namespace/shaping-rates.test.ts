@@ -46,9 +46,7 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
   const [h1] = await lab.addServers(1)
-  const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'] })
-  await h2.startAgent()
-  await h2.waitReady()
+  const h2 = await lab.addClient()
   if (h1 === undefined) throw new Error('no host')
   await h1.cliJson<NetworkView>('network', 'create', 'red', '--subnet', '10.1.0.0/24')
   const [one, two, far] = (await lab.containers(['one', 'two', 'far'])) as [LabContainer, LabContainer, LabContainer]
