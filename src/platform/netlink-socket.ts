@@ -56,6 +56,8 @@ export class NetlinkSocket {
   readonly #fd: number
   readonly #receive = new Uint8Array(RECEIVE_BYTES)
   readonly #send = new Uint8Array(SEND_BYTES)
+  /** Of requests that a thread is sending: how the kernel has answered, once anybody here has read it. */
+  readonly #awaited = new Map<number, ReturnType<typeof readVerdict> | null>()
   #seq = 1
   #closed = false
 
@@ -130,18 +132,21 @@ export class NetlinkSocket {
   /** As `request`, but the kernel works on a thread of the pool: for deletions, which wait for grace periods. */
   async requestAsync(request: NetlinkRequest, doing: string): Promise<void> {
     const seq = this.#nextSeq()
-    // A copy: the shared buffer must not change under the thread.
-    const sent = await libc.sendAsync(this.#fd, this.#frame([request], seq, NLM_F_ACK).slice())
-    if (this.#closed) return
-    if (sent.value < 0) throw kernelError(doing, sent.errno)
-    // The kernel has answered before send returned: this does not block.
-    for (;;) {
-      for (const frame of this.#receiveFrames(doing)) {
-        if (frame.seq !== seq || frame.type !== NLMSG_ERROR) continue
-        const { errno, text } = readVerdict(frame)
-        if (errno === 0) return
-        throw kernelError(doing, errno, text)
+    this.#awaited.set(seq, null)
+    try {
+      // A copy: the shared buffer must not change under the thread.
+      const sent = await libc.sendAsync(this.#fd, this.#frame([request], seq, NLM_F_ACK).slice())
+      if (this.#closed) return
+      if (sent.value < 0) throw kernelError(doing, sent.errno)
+      // The kernel has answered before send returned: this does not block.
+      for (;;) {
+        const verdict = this.#awaited.get(seq) ?? null
+        if (verdict === null) this.#receiveFrames(doing)
+        else if (verdict.errno === 0) return
+        else throw kernelError(doing, verdict.errno, verdict.text)
       }
+    } finally {
+      this.#awaited.delete(seq)
     }
   }
 
@@ -320,13 +325,21 @@ export class NetlinkSocket {
   #receiveFrames(doing: string): readonly NetlinkFrame[] {
     for (;;) {
       const { value, errno } = libc.recv(this.#fd, this.#receive)
-      if (value >= 0) return this.#frames(value, doing)
+      if (value >= 0) return this.#setAside(this.#frames(value, doing))
       const name = libc.errnoName(errno)
       if (name === 'EAGAIN') {
         throw new VxmeshError('ERR_TIMEOUT', `${doing}: the kernel has not answered for ${TIMEOUT_SECONDS} s`)
       }
       if (name !== 'EINTR') throw kernelError(doing, errno)
     }
+  }
+
+  /** Whoever reads meets answers to what threads have sent meanwhile; read once, they are there no more. */
+  #setAside(frames: readonly NetlinkFrame[]): readonly NetlinkFrame[] {
+    for (const frame of frames) {
+      if (frame.type === NLMSG_ERROR && this.#awaited.has(frame.seq)) this.#awaited.set(frame.seq, readVerdict(frame))
+    }
+    return frames
   }
 
   #frames(length: number, doing: string): readonly NetlinkFrame[] {

@@ -115,6 +115,16 @@ t.test('a batch tells the fate of every message, over many sends', { skip }, asy
   await t.rejects(socket.requestAsync(setUp(99), 'set up'), { code: 'ERR_KERNEL' })
   await socket.requestAsync(setUp(1), 'set up')
   t.equal(errnoOf(new Error('x')), null)
+
+  // Whoever asks meanwhile reads the answer that the thread's request gets.
+  const pending = [setUp(1), setUp(99), setUp(1)].map(request => socket.requestAsync(request, 'set up'))
+  const fate = Promise.allSettled(pending)
+  for (const until = performance.now() + 200; performance.now() < until;) socket.request(setUp(1), 'set up')
+  t.match(await fate, [
+    { status: 'fulfilled' },
+    { status: 'rejected', reason: { code: 'ERR_KERNEL', context: { errno: 'ENODEV' } } },
+    { status: 'fulfilled' }
+  ])
 })
 
 t.test('settings of /proc/sys are those of the namespace', { skip }, async t => {
