@@ -1,5 +1,6 @@
 // Runs the parts of the test suite and counts: tap's tests each, every other tool as one. One part after the other: what
-// only computes would take the time away from hosts that live by the clock. Each part is shown when it is over.
+// only computes would take the time away from hosts that live by the clock. Each part is shown when it is over, and what
+// failed once more at the end.
 
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
@@ -41,6 +42,7 @@ if (unknown.length > 0) {
 const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
 const startedAt = performance.now()
 const lines = new Map<string, string>()
+const trouble: string[] = []
 const total = { passed: 0, failed: 0 }
 for (const { name, run } of parts) {
   console.log(`${name} begins`)
@@ -49,8 +51,10 @@ for (const { name, run } of parts) {
   total.passed += passed
   total.failed += failed
   console.log(`\n=== ${name}\n${output.trimEnd()}`)
+  if (failed > 0) trouble.push(`=== failed: ${name}`, ...failures(output.split('\n')))
   lines.set(name, `${name.padEnd(11)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
 }
+if (trouble.length > 0) console.log(`\n${trouble.join('\n').trimEnd()}`)
 console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
@@ -100,12 +104,13 @@ async function tap(paths: readonly string[], jobs: number): Promise<Outcome> {
   return { passed, failed: code === 0 ? failed : Math.max(1, failed), output: `${shown.join('\n')}\n` }
 }
 
-/** The lines around each failure, without the thousands that passed. */
+/** The lines around each failure, without the thousands that passed; the last ones when none says that it failed. */
 function failures(lines: readonly string[]): string[] {
   const near = new Set<number>()
   for (const [at, line] of lines.entries()) {
     if (/^\s*not ok /.test(line)) for (let n = at - 2; n < at + 40; n++) near.add(n)
   }
+  if (near.size === 0) return lines.slice(-40)
   return lines.filter((line, at) => near.has(at) && !/^\s*ok /.test(line))
 }
 

@@ -1,7 +1,7 @@
 // The few commands with which the lab builds and reads namespaces. `ip -j` and `bridge -j` are the oracle of the tests:
 // they are not our code.
 
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { run } from '#platform/process.ts'
 
 /** All namespaces and directories of all labs start like this. */
@@ -23,6 +23,15 @@ export async function ipBatch(lines: readonly string[], namespace?: string): Pro
   const where = namespace === undefined ? [] : ['-n', namespace]
   const input = lines.map(line => `${line}\n`).join('')
   if (lines.length > 0) await must('ip', [...where, '-batch', '-'], { input, timeoutMs: 60_000 })
+}
+
+/** Takes names of namespaces away; whoever else does so at the same time is no fault. */
+export async function removeNamespaces(names: readonly string[]): Promise<void> {
+  if (names.length === 0) return
+  const input = names.map(name => `netns del ${name}\n`).join('')
+  const { stderr } = await run('ip', ['-force', '-batch', '-'], { input, timeoutMs: 60_000 })
+  const left = names.filter(name => existsSync(`/run/netns/${name}`))
+  if (left.length > 0) throw new Error(`cannot remove ${left.join(', ')}: ${stderr.trim()}`)
 }
 
 /** What `ip -j ...` prints in a namespace. */

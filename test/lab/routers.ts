@@ -1,7 +1,7 @@
 // The router namespaces of lab hosts: they are named beside the hosts' own, so whoever takes a host away takes them too.
 
 import { statSync } from 'node:fs'
-import { ipJson, listNamespaces, must } from './kernel.ts'
+import { ipJson, listNamespaces, removeNamespaces } from './kernel.ts'
 
 /** Names of the routers that say they belong to one of these hosts' namespaces. */
 export async function routersOf(hosts: readonly string[]): Promise<string[]> {
@@ -20,5 +20,5 @@ export async function routersOf(hosts: readonly string[]): Promise<string[]> {
 }
 
 export async function removeRouters(hosts: readonly string[]): Promise<void> {
-  for (const name of await routersOf(hosts)) await must('ip', ['netns', 'del', name])
+  await removeNamespaces(await routersOf(hosts))
 }

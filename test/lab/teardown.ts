@@ -4,14 +4,14 @@ import { existsSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { kill, LAB_PREFIX, listNamespaces, ipBatch, pidsIn } from './kernel.ts'
+import { kill, LAB_PREFIX, listNamespaces, pidsIn, removeNamespaces } from './kernel.ts'
 import { removeRouters } from './routers.ts'
 
 export function labDirectory(id: string): string {
   return join(tmpdir(), `${LAB_PREFIX}${id}`)
 }
 
-/** Ends what runs in the lab's namespaces, then removes them and its directory. Idempotent. */
+/** Ends what runs in the lab's namespaces, then removes them and its directory. Idempotent, and two at once are fine. */
 export async function teardown(id: string): Promise<void> {
   const prefix = `${LAB_PREFIX}${id}-`
   for (let turn = 0; turn < 20; turn++) {
@@ -21,7 +21,7 @@ export async function teardown(id: string): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, 50))
   }
   await removeRouters(listNamespaces(prefix))
-  await ipBatch(listNamespaces(prefix).map(name => `netns del ${name}`))
+  await removeNamespaces(listNamespaces(prefix))
   await rm(labDirectory(id), { recursive: true, force: true, maxRetries: 5 })
 }
 
