@@ -19,7 +19,7 @@ import {
   type AddressInfo
 } from '../netlink/address.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
-import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
+import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
 import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway.ts'
 import { OVERLAY_GROUP } from '../plan/names.ts'
@@ -49,17 +49,26 @@ export async function createRouter(work: RouterWork, p: { name: string; hostNetn
   await removeNamedNetns(p.name)
   await createNamedNetns(p.name, async path => {
     markRouter(path, routerMark(work.router.vni, p.hostNetns))
-    await repairRouter(work, { path, rules: true })
+    await repairRouter(work, { path, rules: true, devices: true })
   })
 }
 
-/** @throws ERR_KERNEL, ERR_NETNS */
-export async function repairRouter(work: RouterWork, p: { path: string; rules: boolean }): Promise<void> {
-  writeSysctls(p.path, [
-    ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.router)),
-    ...ipv6Switches(p.path)
-  ])
+/**
+ * Rules alone, as those that a new agent finds and does not know, leave the devices as they are.
+ * @throws ERR_KERNEL, ERR_NETNS
+ */
+export async function repairRouter(
+  work: RouterWork,
+  p: { readonly path: string; readonly rules: boolean; readonly devices: boolean }
+): Promise<void> {
+  if (p.devices) {
+    writeSysctls(p.path, [
+      ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.router)),
+      ...ipv6Switches(p.path)
+    ])
+  }
   if (p.rules) await runNft(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
+  if (!p.devices) return
   await clearUnpaired(work, p.path)
   withRouter(work, p.path, settle)
   writeSysctls(
@@ -87,6 +96,8 @@ export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly 
     if (fate !== null && (adds || fate.errno !== 'ESRCH')) throw refusalError(doing, fate)
   }
 }
+
+type Messages = Parameters<NetlinkSocket['batch']>[0]
 
 /** A router's namespace for the length of one synchronous stretch. */
 type Place = RouterWork & {
@@ -160,8 +171,8 @@ function settleRouter({ inside: socket, router, support, carrier }: Place, insid
   keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
   keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
   send(socket, 'configure the router', [
-    setLink(inside.ifindex, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
-    setLink(outside.ifindex, { mac: router.transitMac, mtu, alias: '', group: 0 }),
+    ...amend(inside, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
+    ...amend(outside, { mac: router.transitMac, mtu, alias: '', group: 0 }),
     setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
     setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
   ])
@@ -175,8 +186,8 @@ function settleRouter({ inside: socket, router, support, carrier }: Place, insid
     rateChanges({ socket, link, router, support })
   )
   send(socket, 'set the router up', [
-    setLink(inside.ifindex, { up: true }),
-    setLink(outside.ifindex, { up: true }),
+    ...amend(inside, { up: true }),
+    ...amend(outside, { up: true }),
     replaceRoute({ ifindex: inside.ifindex, destination: subnet }),
     replaceRoute({ ifindex: outside.ifindex, destination: EVERYWHERE, gateway: NEXT_HOP }),
     setNeighbour(outside.ifindex, { address: NEXT_HOP, mac: router.outsideMac })
@@ -190,27 +201,33 @@ function settleHost({ kernel, router, carrier }: Place): void {
   const devices = [portLink, outsideLink].map(({ ifindex, name }) => ({ ref: ifindex, name }))
   for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
   send(socket, `configure ${port} and ${outside}`, [
-    setLink(portLink.ifindex, { alias, mtu, group: OVERLAY_GROUP }),
-    ...(carrier === 'bridge' ? joinBridge(socket, router, portLink.ifindex) : []),
-    setLink(outsideLink.ifindex, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
+    ...amend(portLink, { alias, mtu, group: OVERLAY_GROUP }),
+    ...(carrier === 'bridge' ? joinBridge(socket, router, portLink) : []),
+    ...amend(outsideLink, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
   ])
   switchIpv6Off(kernel, devices)
   writeSysctls(kernel.netns, settings(outside, SYSCTLS.host))
   send(socket, `set ${port} and ${outside} up`, [
-    setLink(outsideLink.ifindex, { up: true }),
+    ...amend(outsideLink, { up: true }),
     replaceRoute({ ifindex: outsideLink.ifindex, destination: { base: transit, prefixLength: 32 } }),
     setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac }),
-    setLink(portLink.ifindex, { up: true })
+    ...amend(portLink, { up: true })
   ])
 }
 
-function joinBridge(socket: NetlinkSocket, router: DesiredRouter, port: number): Parameters<NetlinkSocket['batch']>[0] {
+function joinBridge(socket: NetlinkSocket, router: DesiredRouter, port: LinkInfo): Messages {
   return [
-    setLink(port, { master: need(socket, router.bridge).ifindex }),
-    setBridgePort(port, ROUTER_PORT),
-    setPortEntry(port, router.gatewayMac),
+    ...amend(port, { master: need(socket, router.bridge).ifindex }),
+    setBridgePort(port.ifindex, ROUTER_PORT),
+    setPortEntry(port.ifindex, router.gatewayMac),
     setBridgePort(router.vxlan, { ...PORT_FLAGS.vxlan, isolated: true })
   ]
+}
+
+/** What differs alone: a MAC that is set, even an equal one, takes all neighbours of the device away for a moment. */
+function amend(link: LinkInfo, wanted: LinkSettings): Messages {
+  const differing = Object.entries(wanted).filter(([key, value]) => link[key as keyof LinkInfo] !== value)
+  return differing.length === 0 ? [] : [setLink(link.ifindex, Object.fromEntries(differing))]
 }
 
 function settings(device: string, values: Readonly<Record<string, string>>): { key: string; value: string }[] {
@@ -248,6 +265,6 @@ async function deleteDevice(
   }
 }
 
-function send(socket: NetlinkSocket, doing: string, messages: Parameters<NetlinkSocket['batch']>[0]): void {
+function send(socket: NetlinkSocket, doing: string, messages: Messages): void {
   for (const fate of socket.batch(messages, doing)) if (fate !== null) throw refusalError(doing, fate)
 }

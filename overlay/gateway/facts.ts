@@ -9,6 +9,9 @@ import type { Carrier } from '../plan/switch.ts'
 /** Fact to value. */
 export type Facts = ReadonlyMap<string, string>
 
+/** The fact that has no device: are the rules those that we made? */
+export const RULES = 'router rules'
+
 /** What the kernel says of one device; an absent device has no facts. */
 export type DeviceFacts = {
   readonly alias: string
@@ -55,7 +58,7 @@ export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge')
   facts.set('router subnet route', formatSubnet(router.subnet))
   facts.set('router default route', formatIpv4(NEXT_HOP))
   facts.set('router neighbour', neighbourText(NEXT_HOP, router.outsideMac))
-  facts.set('router rules', 'right')
+  facts.set(RULES, 'right')
   facts.set('router egress rate', 'right')
   addSysctls(facts, 'outside', SYSCTLS.host)
   for (const device of ['router inside', 'router outside']) addSysctls(facts, device, SYSCTLS.router)

@@ -12,7 +12,7 @@ import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
 import type { Carrier } from '../plan/switch.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
-import { desiredFacts } from './facts.ts'
+import { desiredFacts, RULES } from './facts.ts'
 import { listChains, runNft } from '../filter/nft.ts'
 import { readGeneration, readTable } from './nft.ts'
 import {
@@ -244,8 +244,8 @@ export class Gateways {
       case 'router-repair': {
         const { router, name, differs } = op
         const path = namedNetns(name)
-        const rules = differs.includes('router rules')
-        await repairRouter(this.#work(router), { path, rules })
+        const rules = differs.includes(RULES)
+        await repairRouter(this.#work(router), { path, rules, devices: differs.some(fact => fact !== RULES) })
         if (rules) this.#remember(router, path)
         break
       }

@@ -13,7 +13,7 @@ import type { DesiredRouter } from '../plan/gateway.ts'
 import { observeShaping } from '../shaping/observe.ts'
 import { planShaping } from '../shaping/plan.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
-import { addDevice, addSysctls, flagsText, neighbourText, SYSCTLS, type Facts } from './facts.ts'
+import { addDevice, addSysctls, flagsText, neighbourText, RULES, SYSCTLS, type Facts } from './facts.ts'
 import { readGeneration } from './nft.ts'
 import { INSIDE, OUTSIDE } from './rules.ts'
 import { readTables, type Tables } from './tables.ts'
@@ -51,7 +51,7 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
         if (far !== undefined) readDevice(facts, `router ${inner}`, { link: far, tables: within, paired })
       }
       readRouterFacts(facts, within, router)
-      facts.set('router rules', look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
+      facts.set(RULES, look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
       if (within.links.has(INSIDE)) {
         facts.set('router inside checksums', inside.finishesChecksums(INSIDE) ? 'finished' : 'left')
       }

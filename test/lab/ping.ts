@@ -6,8 +6,10 @@ import { kill } from './kernel.ts'
 export type PingResult = {
   readonly sent: number
   readonly received: number
-  /** Without an answer although a later one has one: what is on its way when it is broken off is not lost. */
-  readonly gaps: number
+  /** Numbers without an answer although a later one has one: what is on its way when it is broken off is not lost. */
+  readonly gaps: readonly number[]
+  /** What it complains of, as of a clock that goes back. */
+  readonly complaints: string
   readonly averageMs: number | null
 }
 
@@ -35,17 +37,20 @@ export function startPing(namespace: string, address: string, options: PingOptio
     env: { ...process.env, LC_ALL: 'C' }
   })
   let text = ''
+  // Apart: it writes its answers in blocks, and a complaint between two of them would be in the middle of a line.
+  let complaints = ''
   child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()))
   const result = new Promise<PingResult>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', () => {
       const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
-      if (counts === null) reject(new Error(`ping ${address}: ${text.trim()}`))
+      if (counts === null) reject(new Error(`ping ${address}: ${text.trim()} ${complaints.trim()}`))
       const average = /= [\d.]+\/([\d.]+)\//.exec(text)?.[1]
       const answered = new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
       resolve({
-        gaps: Math.max(0, ...answered) - answered.size,
+        gaps: Array.from({ length: Math.max(0, ...answered) }, (_, n) => n + 1).filter(n => !answered.has(n)),
+        complaints: complaints.trim(),
         sent: Number(counts?.[1]),
         received: Number(counts?.[2]),
         averageMs: average === undefined ? null : Number(average)

@@ -9,6 +9,7 @@ import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
 import { plan } from '#overlay/plan/plan.ts'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { addOutside, SERVER } from '../lab/outside.ts'
@@ -117,6 +118,30 @@ export class GatewayLab {
     const name = (await this.routers(1)).find(router => parseRouterName(router) === network.vni)
     if (name === undefined) throw new Error(`no router of ${network.name}`)
     return name
+  }
+
+  /** What the kernel told of a namespace meanwhile: changes of links, addresses and routes, and neighbours that went. */
+  async heard(netns: string, work: () => Promise<unknown>): Promise<string[]> {
+    const monitor = spawn('ip', ['-n', netns, '-o', 'monitor', 'link', 'address', 'route', 'neigh', 'label'])
+    let text = ''
+    monitor.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    // Entries of a device that has no neighbours begin and end the stretch.
+    const mark = (mac: string): Promise<unknown> =>
+      waitFor(`word of ${mac}`, async () => {
+        await this.lab.ip(netns, `neigh replace 127.0.0.2 lladdr ${mac} dev lo nud permanent`)
+        return text.includes(mac)
+      })
+    try {
+      await mark('02:00:00:00:00:01')
+      await work()
+      await mark('02:00:00:00:00:02')
+      await this.lab.ip(netns, 'neigh flush dev lo nud permanent')
+      const lines = text.split('\n').filter(line => line !== '' && !line.includes(' dev lo '))
+      return lines.filter(line => !line.includes('[NEIGH]') || line.includes('Deleted'))
+    } finally {
+      monitor.kill()
+      await once(monitor, 'close')
+    }
   }
 
   /** Which addresses pings came from, as the outside saw it meanwhile. */

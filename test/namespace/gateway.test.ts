@@ -221,12 +221,33 @@ t.test('another agent adopts what it finds: a stream through the router goes on'
   const ping = g.lab.ping(r1.container, SERVER, { count: 60 })
   await g.driver(1).close()
   g.drivers[0] = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
-  const { done, problems } = await g.pass(1)
-  t.strictSame(problems, [])
-  t.notMatch(done, [/create/])
+  const router = await g.router(red)
+  const within = g.heard(router, async () => {
+    const heard = await g.heard(g.hostName(1), async () => {
+      const { done, problems } = await g.pass(1)
+      t.strictSame(problems, [])
+      t.notMatch(done, [/create/])
+    })
+    t.strictSame(heard, [], 'no device, address, route or neighbour of the host is touched')
+  })
+  t.strictSame(await within, [], 'nor of the router')
   t.equal(await ping, 60, 'no packet is lost')
   t.equal(await g.lab.ip(await g.router(red), '-o link show'), index, 'the same devices')
   await settled(t, g)
+})
+
+t.test('a repair forgets no neighbour', { skip }, async t => {
+  const g = await lab(t, 1)
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  t.ok(await reaches(g, r1, SERVER))
+  const router = await g.router(red)
+  await g.lab.ip(router, 'route del default')
+  const within = g.heard(router, async () => {
+    const heard = await g.heard(g.hostName(1), async () => t.match((await g.pass(1)).done, [/default route/]))
+    t.notMatch(heard.join(), /NEIGH/, 'of the host')
+  })
+  t.notMatch((await within).join(), /NEIGH/, 'of the router')
+  t.ok(await reaches(g, r1, SERVER))
 })
 
 t.test('what is not ours is left alone, and said', { skip }, async t => {
