@@ -7,7 +7,7 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { monotonicMs, sleep } from '#platform/clock.ts'
 import { isErrno, readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
-import { startDetached } from '#platform/process.ts'
+import { listPids, startDetached } from '#platform/process.ts'
 
 const BACKOFF_MIN_MS = 250
 const BACKOFF_MAX_MS = 15_000
@@ -53,14 +53,15 @@ export class SerfProcess {
   async start(): Promise<void> {
     const { config, answering, name, logger } = this.#options
     const running = await this.#findRunning()
+    const [only] = running
     const unchanged = (await readIfExists(this.#configPath))?.toString() === config
-    if (running !== null && unchanged && (await answering()) === name) {
-      this.#pid = running
-      logger.info({ pid: running }, 'adopted the running serf')
-      this.#supervision = this.#supervise({ ended: this.#goneOf(running) })
+    if (only !== undefined && running.length === 1 && unchanged && (await answering()) === name) {
+      await this.#note(only)
+      logger.info({ pid: only }, 'adopted the running serf')
+      this.#supervision = this.#supervise({ ended: this.#goneOf(only) })
       return
     }
-    if (running !== null) await this.#end(running)
+    for (const pid of running) await this.#end(pid)
     const stranger = await answering()
     if (stranger !== null) throw new VxmeshError('ERR_SERF', `serf.rpcPort: another serf (${stranger}) answers there`)
     await writeDurably(this.#configPath, config)
@@ -119,8 +120,7 @@ export class SerfProcess {
     await capLog(logFile)
     try {
       const child = await startDetached(binary, ['agent', `-config-file=${this.#configPath}`], { logFile })
-      this.#pid = child.pid
-      await writeDurably(this.#pidPath, `${child.pid}\n`)
+      await this.#note(child.pid)
       return { ended: child.exited.then(({ message }) => message) }
     } catch (err) {
       const text = err instanceof Error ? err.message : String(err)
@@ -128,10 +128,20 @@ export class SerfProcess {
     }
   }
 
-  /** The pid of a Serf that was started with our configuration file, or null. */
-  async #findRunning(): Promise<number | null> {
-    const pid = Number((await readIfExists(this.#pidPath))?.toString() ?? '')
-    return Number.isInteger(pid) && pid > 1 && (await this.#isOurs(pid)) ? pid : null
+  async #note(pid: number): Promise<void> {
+    this.#pid = pid
+    await writeDurably(this.#pidPath, `${pid}\n`)
+  }
+
+  /**
+   * Processes that were started with our configuration file. An agent that was killed between the start of Serf and the
+   * note of its pid has left none, or an older one: then all processes are asked.
+   */
+  async #findRunning(): Promise<readonly number[]> {
+    const noted = Number((await readIfExists(this.#pidPath))?.toString() ?? '')
+    if (Number.isInteger(noted) && noted > 1 && (await this.#isOurs(noted))) return [noted]
+    const found = await Promise.all(listPids().map(async pid => ((await this.#isOurs(pid)) ? [pid] : [])))
+    return found.flat()
   }
 
   async #isOurs(pid: number): Promise<boolean> {

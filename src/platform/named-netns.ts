@@ -5,7 +5,7 @@
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from './netns.ts'
-import { run } from './process.ts'
+import { listPids, run } from './process.ts'
 
 /** Fixed by ip(8). */
 const DIRECTORY = '/run/netns'
@@ -93,8 +93,7 @@ async function atHome(file: string, args: readonly string[]): Promise<{ exitCode
 function openHome(): number | null {
   const wanted = rootMount(1)
   if (wanted === null || rootMount(process.pid) === wanted) return null
-  const others = readdirSync('/proc').filter(name => /^[0-9]+$/.test(name))
-  for (const pid of ['1', ...others]) {
+  for (const pid of [1, ...listPids()]) {
     if (rootMount(pid) !== wanted) continue
     try {
       return openSync(`/proc/${pid}/ns/mnt`, constants.O_RDONLY)
@@ -106,7 +105,7 @@ function openHome(): number | null {
 }
 
 /** The id of a process's root mount: equal for two processes exactly when they see the same mounts. */
-function rootMount(pid: number | string): string | null {
+function rootMount(pid: number): string | null {
   try {
     return linesAt('/', pid)[0]?.split(' ')[0] ?? null
   } catch {
@@ -119,7 +118,7 @@ function mountLine(place: string): string {
   return linesAt(place, 1).join('\n')
 }
 
-function linesAt(place: string, pid: number | string): readonly string[] {
+function linesAt(place: string, pid: number): readonly string[] {
   const lines = readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n')
   return lines.filter(line => line.split(' ')[4] === place)
 }

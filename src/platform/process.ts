@@ -1,6 +1,6 @@
 // Child processes: execa, never a shell. A long-running one is handed out as a small handle.
 
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, readdirSync } from 'node:fs'
 import { execa } from 'execa'
 import { VxmeshError } from '#model/errors.ts'
 
@@ -22,6 +22,13 @@ export async function run(
     throw new VxmeshError('ERR_INTERNAL', `${file} did not run: ${result.shortMessage}`, { cause: result.cause })
   }
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode }
+}
+
+/** All processes that can be seen, at this moment. */
+export function listPids(): readonly number[] {
+  return readdirSync('/proc')
+    .filter(name => /^[0-9]+$/.test(name))
+    .map(Number)
 }
 
 export type ChildHandle = {

@@ -124,6 +124,24 @@ function tests(): void {
     await sees(next, 'h1 alive 3')
   })
 
+  t.test('so is one whose agent was killed before it had noted the pid', async t => {
+    for (const stale of [null, '999999999\n', `${process.pid}\n`]) {
+      const dataDir = directory(t)
+      const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
+      const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+      const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
+      agent.kill('SIGKILL')
+      await once(agent, 'exit')
+      const note = join(dataDir, 'serf/serf.pid')
+      if (stale === null) rmSync(note)
+      else writeFileSync(note, stale)
+      const next = await start(t, 1, { dataDir })
+      t.equal(next.membership.serfPid, Number(pid.toString()))
+      t.equal(readFileSync(note, 'utf8').trim(), pid.toString().trim(), 'it is noted now')
+      await next.membership.stop()
+    }
+  })
+
   t.test('with another configuration the Serf of before is replaced', async t => {
     const dataDir = directory(t)
     const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
