@@ -1,5 +1,5 @@
-// Router namespaces on real kernels: hosts with a way out besides the underlay, one process. ip(8), nft(8), ping(8) and
-// iperf3(1) are the oracle.
+// Router namespaces on real kernels: hosts with a way out besides the underlay, one process. ip(8), nft(8) and ping(8)
+// are the oracle.
 
 import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
@@ -70,9 +70,8 @@ t.test('no way to hosts, the underlay, other networks or the metadata service', 
     ['10.1.0.9', 'a container of another network here'],
     ['10.1.0.10', 'a container of another network there']
   ] as const
-  for (const [address, what] of closed) {
-    t.notOk(await reaches(g, r1, address), what)
-  }
+  const open = await Promise.all(closed.map(async ([address, what]) => ((await reaches(g, r1, address)) ? [what] : [])))
+  t.strictSame(open.flat(), [])
   t.ok(await reaches(g, r1, SERVER), 'and yet the outside')
   t.ok(await reaches(g, b1, '10.1.0.10'), 'and the other network reaches its own')
   t.notOk(await reaches(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
@@ -208,8 +207,8 @@ t.test('whatever is taken away or bent is repaired by one pass, and the next has
     t.ok(done.length > 0, `${what}: ${done.join('; ')}`)
     t.strictSame(problems, [], what)
     await settled(t, g)
-    t.ok(await reaches(g, r1, SERVER), `${what}: the outside is reached again`)
-    t.notOk((await g.lab.ping(r1.container, '192.0.2.1', { count: 1 })) > 0, `${what}: the host is not`)
+    const [outside, host] = await Promise.all([SERVER, '192.0.2.1'].map(address => reaches(g, r1, address)))
+    t.strictSame({ outside, host }, { outside: true, host: false }, `${what}: what is reached again, and what is not`)
   }
   t.ok(await reaches(g, b1, SERVER))
 })
@@ -299,38 +298,3 @@ t.test('a packet that is too large for the network is answered with what fits', 
   t.match(await g.lab.ip(r1.container.name, `route get ${SERVER}`), /mtu 1400/, 'the container has learned of 1400')
   t.equal(await g.lab.ping(r1.container, SERVER, { size: 1400 - 28 }), 3)
 })
-
-t.test('the egress rate is held within 5 %, changed while traffic runs', { skip }, async t => {
-  const g = await lab(t, 1)
-  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-  const server = g.startServer()
-  try {
-    const free = await g.measure(r1, 2)
-    t.comment(`without a limit ${format(free)}`)
-    for (const rate of [10e6, 100e6, 1_000e6]) {
-      g.networks = g.networks.map(network => (network.vni === red.vni ? { ...network, egressRate: rate } : network))
-      const { problems } = await g.pass(1)
-      t.strictSame(problems, [])
-      await settled(t, g)
-      if (free < rate * 1.5) {
-        t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
-        continue
-      }
-      // A sender that was starved of a processor stays below: it may try three times, and exceed the rate never.
-      let got = 0
-      for (let attempt = 0; attempt < 3 && got < rate * 0.95; attempt++) {
-        got = await g.measure(r1, 4)
-        t.ok(got <= rate * 1.05, `${format(rate)}: ${format(got)}`)
-      }
-      t.ok(got >= rate * 0.95, `${format(rate)} is used: ${format(got)}`)
-    }
-    g.networks = g.networks.map(network => (network.vni === red.vni ? red : network))
-    await g.pass(1)
-    t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 1_100e6), 'without a limit again')
-    await settled(t, g)
-  } finally {
-    server.stop()
-  }
-})
-
-const format = (rate: number): string => `${(rate / 1e6).toFixed(1)} Mbit/s`

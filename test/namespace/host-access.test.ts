@@ -63,9 +63,13 @@ async function ask(name: string, kind: 'tcp' | 'udp', address: string): Promise<
 }
 
 async function probe(name: string, address: string): Promise<string> {
-  const ping = (await run('ip', ['netns', 'exec', name, 'ping', '-n', '-c', '1', '-W', '1', address])).exitCode === 0
-  const [tcp, udp] = [await ask(name, 'tcp', address), await ask(name, 'udp', address)]
-  return [ping ? 'icmp' : '', tcp === null ? '' : 'tcp', udp === null ? '' : 'udp'].filter(Boolean).join(' ')
+  const [ping, tcp, udp] = await Promise.all([
+    run('ip', ['netns', 'exec', name, 'ping', '-n', '-c', '1', '-W', '1', address]),
+    ask(name, 'tcp', address),
+    ask(name, 'udp', address)
+  ])
+  const answers = [ping.exitCode === 0 ? 'icmp' : '', tcp === null ? '' : 'tcp', udp === null ? '' : 'udp']
+  return answers.filter(Boolean).join(' ')
 }
 
 const ALL = 'icmp tcp udp'

@@ -1,0 +1,42 @@
+// The rate of a network's way out on a real kernel, measured by iperf3(1).
+
+import t from 'tap'
+import { GatewayLab, red } from './gateway-lab.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+t.test('the egress rate is held within 5 %, changed while traffic runs', { skip: cannotRun() }, async t => {
+  const g = await GatewayLab.open(1)
+  t.teardown(() => g.close())
+  const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
+  const server = g.startServer()
+  try {
+    const free = await g.measure(r1, 2)
+    t.comment(`without a limit ${format(free)}`)
+    for (const rate of [10e6, 100e6, 1_000e6]) {
+      g.networks = g.networks.map(network => (network.vni === red.vni ? { ...network, egressRate: rate } : network))
+      const { problems } = await g.pass(1)
+      t.strictSame(problems, [])
+      t.strictSame(await g.pass(1), SETTLED)
+      if (free < rate * 1.5) {
+        t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
+        continue
+      }
+      // A sender that was starved of a processor stays below: it may try three times, and exceed the rate never.
+      let got = 0
+      for (let attempt = 0; attempt < 3 && got < rate * 0.95; attempt++) {
+        got = await g.measure(r1, 4)
+        t.ok(got <= rate * 1.05, `${format(rate)}: ${format(got)}`)
+      }
+      t.ok(got >= rate * 0.95, `${format(rate)} is used: ${format(got)}`)
+    }
+    g.networks = g.networks.map(network => (network.vni === red.vni ? red : network))
+    await g.pass(1)
+    t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 1_100e6), 'without a limit again')
+    t.strictSame(await g.pass(1), SETTLED)
+  } finally {
+    server.stop()
+  }
+})
+
+const SETTLED = { done: [], repaired: [], problems: [] }
+const format = (rate: number): string => `${(rate / 1e6).toFixed(1)} Mbit/s`
