@@ -13,7 +13,7 @@ import { attachRequest, type AttachRequest, type AttachResult, type OverlayDrive
 import { vethName } from '#overlay/plan/names.ts'
 import { ensureDirectory, isAside, isErrno, removeFile, replaceFile } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
-import { checkNetns, type NetnsId } from '#platform/netns.ts'
+import { isNetns, lastingNetnsId } from '#platform/netns.ts'
 import type { Restored } from './reconciler.ts'
 import { KeyedSerial } from './serial.ts'
 
@@ -21,8 +21,8 @@ type Key = Pick<Endpoint, 'containerId' | 'ifname'>
 
 type Place = {
   readonly netns: string
-  /** Which namespace the path meant when the endpoint was attached: a path may come to mean another one. */
-  readonly netnsId: NetnsId
+  /** Which namespace the path meant when the endpoint was attached: a path may come to mean another one (lastingNetnsId). */
+  readonly netnsId: string
   readonly bootId: string
 }
 
@@ -88,7 +88,7 @@ export class LocalEndpoints {
     const result = await this.#options.driver.attach({ ...this.#request(endpoint, netns), ...asked })
     // Only now: what could not be attached must not take the place of what is.
     const { containerId, ifname } = endpoint
-    const place = { netns, netnsId: checkNetns(netns), bootId: this.#options.bootId }
+    const place = { netns, netnsId: lastingNetnsId(netns), bootId: this.#options.bootId }
     this.#places.set(endpointKey(containerId, ifname), place)
     this.#onDisk(endpoint, file => replaceFile(file, JSON.stringify({ containerId, ifname, ...place })))
     return result
@@ -104,7 +104,7 @@ export class LocalEndpoints {
     if (place === undefined) return 'unrecorded'
     if (place.bootId !== this.#options.bootId) return 'gone'
     try {
-      return checkNetns(place.netns) === place.netnsId ? 'alive' : 'gone'
+      return isNetns(place.netns, place.netnsId) ? 'alive' : 'gone'
     } catch (err) {
       const { cause } = asVxmeshError(err)
       // Without a cause it is there and no namespace: the mount is gone. ESRCH: the process of a path in /proc is.
@@ -162,13 +162,13 @@ export class LocalEndpoints {
     const gone = (why: string): VxmeshError => new VxmeshError('ERR_NETNS', `${why}; attach it again or detach it`)
     if (place === undefined) throw gone('its namespace is not known')
     if (place.bootId !== this.#options.bootId) throw gone('the host has rebooted since')
-    let id: NetnsId
+    let same: boolean
     try {
-      id = checkNetns(place.netns)
+      same = isNetns(place.netns, place.netnsId)
     } catch {
       throw gone(`its namespace ${place.netns} is gone`)
     }
-    if (id !== place.netnsId) throw gone(`${place.netns} is another namespace by now`)
+    if (!same) throw gone(`${place.netns} is another namespace by now`)
     return place.netns
   }
 

@@ -19,6 +19,7 @@ const native = {
   ) as Native,
   recv: lib.func('int64_t recv(int fd, void *data, uint64_t length, int flags)') as Native,
   setsockopt: lib.func('int setsockopt(int fd, int level, int name, const void *value, uint32_t length)') as Native,
+  getsockopt: lib.func('int getsockopt(int fd, int level, int name, void *value, void *length)') as Native,
   setns: lib.func('int setns(int fd, int type)') as Native,
   unshare: lib.func('int unshare(int flags)') as Native,
   ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native
@@ -82,6 +83,11 @@ export function recv(fd: number, into: Uint8Array, flags = 0): Called {
 
 export function setsockopt(p: { fd: number; level: number; name: number; value: Uint8Array }): Called {
   return called(native.setsockopt(p.fd, p.level, p.name, p.value, p.value.length))
+}
+
+/** Fills `value` with an option of the socket. */
+export function getsockopt(p: { fd: number; level: number; name: number; value: Uint8Array }): Called {
+  return called(native.getsockopt(p.fd, p.level, p.name, p.value, new Uint32Array([p.value.length])))
 }
 
 /** Moves the calling thread into a network namespace. */

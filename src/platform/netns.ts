@@ -3,12 +3,25 @@
 
 import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
-import { CLONE_NEWNET, errnoName, errnoText, namespaceKind, setNetns, unshareNetns } from './libc.ts'
+import {
+  AF_NETLINK,
+  CLONE_NEWNET,
+  errnoName,
+  errnoText,
+  getsockopt,
+  namespaceKind,
+  setNetns,
+  SOCK_RAW_CLOEXEC,
+  socket,
+  unshareNetns
+} from './libc.ts'
 
 /** The namespace that the calling thread is in. */
 export const OWN_NETNS = '/proc/thread-self/ns/net'
 
 const NSFS_MAGIC = 0x6e736673
+const SOL_SOCKET = 1
+const SO_NETNS_COOKIE = 71
 
 /** `dev:inode`: equal for two paths exactly when they are the same namespace, while either is open. */
 export type NetnsId = string
@@ -30,6 +43,27 @@ export function withNetns<T>(path: string, use: (fd: number, id: NetnsId) => T, 
 /** Checks that the path is a network namespace. @throws ERR_NETNS naming `field` */
 export function checkNetns(path: string, field = 'netns'): NetnsId {
   return withNetns(path, (_fd, id) => id, field)
+}
+
+/**
+ * What a namespace is known by when nobody holds it open any more. The kernel gives an inode to the next namespace, often
+ * at once; its cookie (socket(7), SO_NETNS_COOKIE) to none until the next boot. Before Linux 5.14 there is none: `dev:inode`.
+ * @returns `dev:inode:cookie`
+ * @throws ERR_NETNS
+ */
+export function lastingNetnsId(path: string): string {
+  return withNetns(path, (fd, id) => {
+    const cookie = netnsCookie(fd, path)
+    return cookie === null ? id : `${id}:${cookie}`
+  })
+}
+
+/** Is the namespace at the path the one that had this lasting id, also one of an earlier release without a cookie? @throws ERR_NETNS */
+export function isNetns(path: string, lastingId: string): boolean {
+  const [dev = '', inode = '', cookie] = lastingId.split(':')
+  return withNetns(path, (fd, id) => {
+    return id === `${dev}:${inode}` && (cookie === undefined || String(netnsCookie(fd, path)) === cookie)
+  })
 }
 
 /**
@@ -129,7 +163,10 @@ function away<T>(leave: () => { errno: number }, run: () => T, where: { path: st
   const home = openSync(OWN_NETNS, constants.O_RDONLY)
   try {
     const { errno } = leave()
-    if (errno !== 0) throw netnsError(where.path, `cannot be entered: ${errnoText(errno)} (${errnoName(errno)})`, where)
+    if (errno !== 0) {
+      const why = `${errnoText(errno)} (${errnoName(errno)})`
+      throw netnsError(where.path, `cannot be entered: ${why}`, { field: where.field, cause: new Error(why) })
+    }
     try {
       const result = run()
       if (result instanceof Promise) throw new Error('a stretch inside a namespace must be synchronous')
@@ -139,6 +176,26 @@ function away<T>(leave: () => { errno: number }, run: () => T, where: { path: st
     }
   } finally {
     closeSync(home)
+  }
+}
+
+function netnsCookie(netnsFd: number, path: string): bigint | null {
+  const opened = away(
+    () => setNetns(netnsFd),
+    () => socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0),
+    { path, field: 'netns' }
+  )
+  if (opened.errno !== 0) {
+    const cause = new Error(errnoName(opened.errno))
+    throw netnsError(path, `has no socket (${cause.message})`, { field: 'netns', cause })
+  }
+  try {
+    const value = new BigUint64Array(1)
+    const bytes = new Uint8Array(value.buffer)
+    const { errno } = getsockopt({ fd: opened.value, level: SOL_SOCKET, name: SO_NETNS_COOKIE, value: bytes })
+    return errno === 0 ? (value[0] ?? null) : null
+  } finally {
+    closeSync(opened.value)
   }
 }
 
