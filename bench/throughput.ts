@@ -75,17 +75,29 @@ async function handMade(hosts: readonly LabHost[], n: number, container: string)
   await ipBatch(['link set lo up', `addr add 10.2.0.${n + 1}/24 dev eth0`, 'link set eth0 up'], container)
 }
 
+type IperfReport = {
+  readonly end: { readonly sum_received?: { readonly bits_per_second: number } }
+  readonly error?: string
+}
+
 /** One stream, measured at the receiver, bits/s. */
 async function tcp(lab: Lab, [from, to]: readonly End[]): Promise<number> {
   if (from === undefined || to === undefined) throw new Error('two ends are needed')
-  const server = await startDetached('ip', ['netns', 'exec', to.namespace, 'iperf3', '-s', '-1'], {
+  const server = await startDetached('ip', ['netns', 'exec', to.namespace, 'iperf3', '-s'], {
     logFile: join(lab.dir, 'iperf3.log')
   })
   try {
     const args = ['netns', 'exec', from.namespace, 'iperf3', '-J', '-t', `${SECONDS}`, '-O', '1', '-c', to.address]
-    const text = await waitFor('iperf3 runs', async () => must('ip', args, { timeoutMs: 30_000 }))
-    const { end } = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } }
-    return end.sum_received.bits_per_second
+    // It may end well and without a result, its reason in `error`.
+    return await waitFor(
+      'iperf3 runs',
+      async () => {
+        const { end, error } = JSON.parse(await must('ip', args, { timeoutMs: 30_000 })) as IperfReport
+        if (end.sum_received === undefined) throw new Error(error ?? 'no result')
+        return end.sum_received.bits_per_second
+      },
+      { timeoutMs: 60_000 }
+    )
   } finally {
     kill(server.pid)
   }
