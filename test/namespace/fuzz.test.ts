@@ -59,6 +59,7 @@ t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t
   const [before, pid] = [await kept(), host.agentPid]
   // A flood: the agent is busy without a pause. What is compiled and kept once is there after this.
   await attack(host, INPUTS, 1)
+  await attack(host, INPUTS, 3)
   const memoryBefore = memoryKiB(host)
 
   const quietUntil = performance.now() + QUIET_MS
