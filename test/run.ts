@@ -14,7 +14,7 @@ type Part = { readonly name: string; readonly run: () => Promise<Outcome> }
 
 /** They measure rates, or fill the processor themselves: nothing else of ours with hosts beside them. */
 const ALONE = new Set(
-  ['gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq'].map(name => `namespace/${name}.test.ts`)
+  ['fuzz', 'gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq'].map(name => `namespace/${name}.test.ts`)
 )
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 

@@ -59,7 +59,6 @@ t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t
   const [before, pid] = [await kept(), host.agentPid]
   // A flood: the agent is busy without a pause. What is compiled and kept once is there after this.
   await attack(host, INPUTS, 1)
-  await attack(host, INPUTS, 3)
   const memoryBefore = memoryKiB(host)
 
   const quietUntil = performance.now() + QUIET_MS
@@ -76,13 +75,8 @@ t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t
   t.ok(figures.answered > 0, 'who asks by ROUTER is answered')
   t.ok(disturbed.length > 100, 'the good client was there all the time')
   t.equal(host.agentPid, pid)
-  // What the last inputs left behind is garbage until the collector has been there: it comes when the agent is at rest.
-  let memory = memoryKiB(host)
-  t.comment(`${memory} KiB, ${memoryBefore} before`)
-  await waitFor('the memory is what it was', () => (memory = memoryKiB(host)) <= memoryBefore + MEMORY_SLACK_KIB, {
-    timeoutMs: 30_000,
-    explain: () => `${memory} KiB, ${memoryBefore} before`
-  })
+  const memory = memoryKiB(host)
+  t.ok(memory <= memoryBefore + MEMORY_SLACK_KIB, `${memory} KiB, ${memoryBefore} before`)
   t.same(
     host
       .logTail(Infinity)
