@@ -130,7 +130,12 @@ export class SerfProcess {
 
   async #note(pid: number): Promise<void> {
     this.#pid = pid
-    await writeDurably(this.#pidPath, `${pid}\n`)
+    // What is noted already is adopted on a full disk, too.
+    if ((await this.#noted()) !== pid) await writeDurably(this.#pidPath, `${pid}\n`)
+  }
+
+  async #noted(): Promise<number> {
+    return Number((await readIfExists(this.#pidPath))?.toString() ?? '')
   }
 
   /**
@@ -138,7 +143,7 @@ export class SerfProcess {
    * note of its pid has left none, or an older one: then all processes are asked.
    */
   async #findRunning(): Promise<readonly number[]> {
-    const noted = Number((await readIfExists(this.#pidPath))?.toString() ?? '')
+    const noted = await this.#noted()
     if (Number.isInteger(noted) && noted > 1 && (await this.#isOurs(noted))) return [noted]
     const found = await Promise.all(listPids().map(async pid => ((await this.#isOurs(pid)) ? [pid] : [])))
     return found.flat()

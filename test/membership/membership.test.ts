@@ -45,6 +45,16 @@ async function start(t: Test, n: number, more: Partial<MembershipOptions> = {}):
   return { membership, dataDir, views }
 }
 
+/** An agent of h1 is killed, and its Serf lives on. @returns Serf's pid */
+async function orphan(dataDir: string): Promise<number> {
+  const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
+  const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
+  agent.kill('SIGKILL')
+  await once(agent, 'exit')
+  return Number(pid.toString())
+}
+
 const shown = ({ membership }: Started): string => {
   const members = membership.view()?.members ?? []
   return members.map(({ name, status, bootstrapExpect }) => `${name} ${status} ${bootstrapExpect}`).join(', ')
@@ -111,46 +121,34 @@ function tests(): void {
 
   t.test('a Serf that outlived its agent is adopted by the next one', async t => {
     const dataDir = directory(t)
-    const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
-    const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-    const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
-    agent.kill('SIGKILL')
-    await once(agent, 'exit')
+    const pid = await orphan(dataDir)
     const next = await start(t, 1, { dataDir })
-    t.equal(next.membership.serfPid, Number(pid.toString()))
+    t.equal(next.membership.serfPid, pid)
     t.equal(shown(next), 'h1 alive 3')
-    process.kill(Number(pid.toString()), 'SIGKILL')
-    await waitFor('it is supervised', () => next.membership.serfPid !== Number(pid.toString()))
+    process.kill(pid, 'SIGKILL')
+    await waitFor('it is supervised', () => next.membership.serfPid !== pid)
     await sees(next, 'h1 alive 3')
   })
 
   t.test('so is one whose agent was killed before it had noted the pid', async t => {
     for (const stale of [null, '999999999\n', `${process.pid}\n`]) {
       const dataDir = directory(t)
-      const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
-      const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-      const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
-      agent.kill('SIGKILL')
-      await once(agent, 'exit')
+      const pid = await orphan(dataDir)
       const note = join(dataDir, 'serf/serf.pid')
       if (stale === null) rmSync(note)
       else writeFileSync(note, stale)
       const next = await start(t, 1, { dataDir })
-      t.equal(next.membership.serfPid, Number(pid.toString()))
-      t.equal(readFileSync(note, 'utf8').trim(), pid.toString().trim(), 'it is noted now')
+      t.equal(next.membership.serfPid, pid)
+      t.equal(readFileSync(note, 'utf8').trim(), `${pid}`, 'it is noted now')
       await next.membership.stop()
     }
   })
 
   t.test('with another configuration the Serf of before is replaced', async t => {
     const dataDir = directory(t)
-    const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
-    const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-    const [pid] = (await once(agent.stdout, 'data')) as [Buffer]
-    agent.kill('SIGKILL')
-    await once(agent, 'exit')
+    const pid = await orphan(dataDir)
     const next = await start(t, 1, { dataDir, encryptKey: Buffer.alloc(32, 9) })
-    t.not(next.membership.serfPid, Number(pid.toString()))
+    t.not(next.membership.serfPid, pid)
   })
 
   t.test('what cannot start says what is wrong', async t => {

@@ -8,6 +8,7 @@ import { attachRequest, detachRequest, type GatewayReport } from '#overlay/drive
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
 import { plan } from '#overlay/plan/plan.ts'
+import type { Test } from 'tap'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { run } from '#platform/process.ts'
@@ -22,6 +23,8 @@ export const MTU = 1450
 export const red = makeNetwork('red', 0xabc)
 export const blue = makeNetwork('blue', 0xdef)
 export const shut = makeNetwork('shut', 0x123, { egress: false })
+
+export const SETTLED: GatewayReport = { done: [], repaired: [], problems: [] }
 
 export type Attached = { readonly endpoint: Endpoint; readonly container: LabContainer }
 
@@ -197,4 +200,9 @@ export class GatewayLab {
       vxlanPort: 4789
     }
   }
+}
+
+/** Every router of the host is right, and it has nothing left to do. */
+export async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
+  t.strictSame(await g.pass(host), SETTLED, `host ${host} is settled`)
 }

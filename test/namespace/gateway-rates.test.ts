@@ -1,7 +1,7 @@
 // The rate of a network's way out on a real kernel, measured by iperf3(1).
 
 import t from 'tap'
-import { GatewayLab, red } from './gateway-lab.ts'
+import { GatewayLab, red, settled } from './gateway-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 t.test('the egress rate is held within 5 %, changed while traffic runs', { skip: cannotRun() }, async t => {
@@ -16,7 +16,7 @@ t.test('the egress rate is held within 5 %, changed while traffic runs', { skip:
       g.networks = g.networks.map(network => (network.vni === red.vni ? { ...network, egressRate: rate } : network))
       const { problems } = await g.pass(1)
       t.strictSame(problems, [])
-      t.strictSame(await g.pass(1), SETTLED)
+      await settled(t, g)
       if (free < rate * 1.5) {
         t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
         continue
@@ -32,11 +32,10 @@ t.test('the egress rate is held within 5 %, changed while traffic runs', { skip:
     g.networks = g.networks.map(network => (network.vni === red.vni ? red : network))
     await g.pass(1)
     t.ok((await g.measure(r1, 2)) > Math.min(free / 3, 1_100e6), 'without a limit again')
-    t.strictSame(await g.pass(1), SETTLED)
+    await settled(t, g)
   } finally {
     server.stop()
   }
 })
 
-const SETTLED = { done: [], repaired: [], problems: [] }
 const format = (rate: number): string => `${(rate / 1e6).toFixed(1)} Mbit/s`

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
 import { cannotRun } from './overlay-lab.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
-import { blue, GatewayLab, MTU, red, shut, type Attached } from './gateway-lab.ts'
+import { blue, GatewayLab, MTU, red, settled, shut, type Attached } from './gateway-lab.ts'
 import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
 
 const skip = cannotRun()
@@ -18,11 +18,6 @@ async function lab(t: Test, hosts: number): Promise<GatewayLab> {
 
 const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
   (await g.lab.ping(from.container, to)) > 0
-
-/** Every router is right and the host has nothing left to do. */
-async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
-  t.strictSame(await g.pass(host), { done: [], repaired: [], problems: [] }, `host ${host} is settled`)
-}
 
 t.test(
   'two networks with one subnet and one address reach one server at once, from the first packet',

@@ -12,7 +12,7 @@ import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { waitFor } from '../lab/wait.ts'
 import { SERVER } from '../lab/outside.ts'
-import { GatewayLab, type Attached } from './gateway-lab.ts'
+import { GatewayLab, settled, SETTLED, type Attached } from './gateway-lab.ts'
 import { cannotRun, type LabContainer } from './overlay-lab.ts'
 
 const skip = cannotRun()
@@ -73,9 +73,6 @@ async function probe(name: string, address: string): Promise<string> {
 }
 
 const ALL = 'icmp tcp udp'
-const settled = async (t: Test, g: GatewayLab, host = 1): Promise<void> => {
-  t.strictSame(await g.pass(host), { done: [], repaired: [], problems: [] }, `host ${host} is settled`)
-}
 
 t.test(
   'the host’s probes reach its own containers, with egress and without, and come from the gateway',
@@ -178,8 +175,7 @@ t.test(
     const options = { scope: inner.vni, mayRemove: true }
     const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
     t.strictSame(trusted, { done: ['add routes to 10.1.0.3 by vo000222 (vni 546)'], repaired: [], problems: [] })
-    const nothing = { done: [], repaired: [], problems: [] }
-    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), nothing)
+    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), SETTLED)
     t.match(
       (await g.driver(1).settleGateways(g.wanted(1), options)).done,
       [/^repair router/],

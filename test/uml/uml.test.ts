@@ -4,6 +4,7 @@ import t from 'tap'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { listPids } from '#platform/process.ts'
 import { cannotRunUml, runInUml } from './uml.ts'
 
 const skip = await cannotRunUml()
@@ -11,14 +12,14 @@ const skip = await cannotRunUml()
 /** Folders and processes of this file's kernels. */
 function leftovers(): string[] {
   const folders = readdirSync(tmpdir()).filter(name => name.startsWith('vxuml-'))
-  const processes = readdirSync('/proc').filter(pid => {
+  const processes = listPids().filter(pid => {
     try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(join(tmpdir(), 'vxuml-'))
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(join(tmpdir(), 'vxuml-'))
     } catch {
       return false
     }
   })
-  return [...folders, ...processes]
+  return [...folders, ...processes.map(String)]
 }
 
 t.test('a program runs there as on the machine, on a kernel of its own', { skip, timeout: 90_000 }, async t => {

@@ -3,11 +3,11 @@
 // caller; leaves nothing behind but what the program itself wrote outside of /run and its folder.
 
 import { spawn } from 'node:child_process'
-import { existsSync, openSync, closeSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, openSync, closeSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { run } from '#platform/process.ts'
+import { listPids, run } from '#platform/process.ts'
 import { kill } from '../lab/kernel.ts'
 import { waitFor } from '../lab/wait.ts'
 
@@ -103,20 +103,17 @@ function oneProcessor(): string {
 
 /** All processes of a session: a kernel that is killed leaves those that ran its programs. */
 export function sessionOf(leader: number): number[] {
-  return readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
-    .map(Number)
-    .filter(pid => {
-      try {
-        // After the name in brackets: state, parent, group, session (proc(5)).
-        const [state, , , session] = readFileSync(`/proc/${pid}/stat`, 'utf8')
-          .replace(/^.*\) /s, '')
-          .split(' ')
-        return Number(session) === leader && state !== 'Z'
-      } catch {
-        return false
-      }
-    })
+  return listPids().filter(pid => {
+    try {
+      // After the name in brackets: state, parent, group, session (proc(5)).
+      const [state, , , session] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ')
+      return Number(session) === leader && state !== 'Z'
+    } catch {
+      return false
+    }
+  })
 }
 
 async function endSession(leader: number, over: Promise<string>): Promise<void> {
