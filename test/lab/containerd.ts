@@ -63,8 +63,9 @@ export class Containerd {
   }
 
   /**
-   * A container of `ctr run --cni` whose process waits. The client stays with it: it calls ADD when the container is made
-   * and DEL when its process has ended. It knows only the standard places of plugins, so it sees ours there.
+   * A container of `ctr run --cni` whose process runs, and waits. The client stays with it: it calls ADD when the
+   * container is made, starts its process then, and calls DEL when that has ended. It knows only the standard places of
+   * plugins, so it sees ours there.
    */
   async runByCtr(id: string): Promise<RunningContainer> {
     const see = 'mount -t tmpfs none /etc && mount -t tmpfs none /opt && mkdir /etc/cni /opt/cni'
@@ -74,6 +75,11 @@ export class Containerd {
     const args = this.#onHost('unshare', '--mount', 'sh', '-c', `${see} && ${link}`, this.#dir, ...command)
     const logFile = join(this.#dir, `ctr-${id}.log`)
     const client = await startDetached('nsenter', args, { logFile })
+    const runs = new RegExp(`^${id} +\\d+ +RUNNING`, 'm')
+    await waitFor('its process runs', async () => runs.test(await this.ctr('task', 'list')), {
+      timeoutMs: 20_000,
+      explain: () => readFileSync(logFile, 'utf8')
+    })
     return {
       exec: (...words) => this.ctr('task', 'exec', '--exec-id', `${id}-exec`, id, ...words),
       remove: async () => {
