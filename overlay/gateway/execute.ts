@@ -78,9 +78,9 @@ export async function repairRouter(
 }
 
 /** Absent is success. @throws ERR_KERNEL */
-export async function removeRouter(kernel: Kernel, { namespace, devices }: Leftover): Promise<void> {
+export async function removeRouter(kernel: Kernel, { namespaces, devices }: Leftover): Promise<void> {
   for (const { name, ifindex } of devices) await deleteDevice(kernel.socket, { name, ifindex })
-  if (namespace !== null) await removeNamedNetns(namespace)
+  for (const name of namespaces) await removeNamedNetns(name)
 }
 
 /** In its order; of routes that are to go, absent is success. @throws ERR_KERNEL */

@@ -251,7 +251,7 @@ export class Gateways {
       }
       case 'router-delete':
         await removeRouter(kernel, op)
-        if (op.namespace !== null) this.#rules.delete(namedNetns(op.namespace))
+        for (const name of op.namespaces) this.#rules.delete(namedNetns(name))
         break
       case 'host-routes-add':
       case 'host-routes-delete':

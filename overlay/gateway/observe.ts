@@ -5,7 +5,7 @@ import type { Vni } from '#model/ids.ts'
 import { networkAddress, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
 import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
+import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
 import { readLinks, type Kernel } from '../linux/kernel.ts'
 import {
@@ -81,7 +81,12 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
   const [plain, own] = routerNames(router.vni, hostNetns)
   const states = [plain, own].map(name => [name, nameState(name, router.vni, hostNetns)] as const)
   const found = states.find(([, state]) => state === 'ours')?.[0] ?? null
-  const free = states.find(([, state]) => state !== 'others')?.[0] ?? own
+  const free = states.find(([, state]) => state === 'free' || state === 'empty')?.[0] ?? own
+  const unreadable = states.find(([, state]) => state === 'unreadable')?.[0]
+  if (found === null && unreadable !== undefined) {
+    // It may be ours, with traffic in it.
+    return { found, free, conflict: `namespace ${unreadable} cannot be read`, facts: new Map() }
+  }
   for (const [name, group] of [
     [router.port, OVERLAY_GROUP],
     [router.outside, OUTSIDE_GROUP]
@@ -97,16 +102,19 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
 
 /** What is ours and belongs to no desired router: by network. */
 export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wanted: ReadonlySet<Vni>): Leftover[] {
-  const found = new Map<Vni, { namespace: string | null; devices: { name: string; ifindex: number }[] }>()
-  const at = (vni: Vni): { namespace: string | null; devices: { name: string; ifindex: number }[] } => {
-    const known = found.get(vni) ?? { namespace: null, devices: [] }
+  type Found = { readonly namespaces: string[]; readonly devices: { name: string; ifindex: number }[] }
+  const found = new Map<Vni, Found>()
+  const at = (vni: Vni): Found => {
+    const known = found.get(vni) ?? { namespaces: [], devices: [] }
     found.set(vni, known)
     return known
   }
   for (const name of listNetnsNames()) {
     const vni = parseRouterName(name)
-    if (vni === null || wanted.has(vni) || nameState(name, vni, look.hostNetns) !== 'ours') continue
-    at(vni).namespace = name
+    if (vni === null || wanted.has(vni)) continue
+    const state = nameState(name, vni, look.hostNetns)
+    const isForUs = routerNames(vni, look.hostNetns).includes(name)
+    if (state === 'ours' || (state === 'empty' && isForUs)) at(vni).namespaces.push(name)
   }
   for (const link of look.tables.links.values()) {
     const role = routerDevice(link.name)
@@ -114,18 +122,18 @@ export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wa
     const group = role.role === 'port' ? OVERLAY_GROUP : OUTSIDE_GROUP
     if (link.kind === 'veth' && isRouterDevice(link, group)) at(role.vni).devices.push(link)
   }
-  return [...found].map(([vni, { namespace, devices }]) => ({
+  return [...found].map(([vni, { namespaces, devices }]) => ({
     vni,
-    namespace,
+    namespaces,
     devices: devices.map(({ name, ifindex }) => ({ name, ifindex }))
   }))
 }
 
 /**
- * `free`: there is no such name, or what has it is nothing: a file without a namespace, a router whose host is gone and
- * took its devices along.
+ * `free`: there is no such name, or what has it is a router whose host is gone and took its devices along. `empty` is as
+ * free: a file without a namespace, of an agent that was killed between the two. `unreadable`: a namespace is there.
  */
-type NameState = 'ours' | 'free' | 'others'
+type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 
 function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   if (!listNetnsNames().includes(name)) return 'free'
@@ -142,8 +150,11 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
       }
     })
   } catch {
-    // No namespace: a leftover file, unless somebody is making one this moment.
-    const file = statSync(namedNetns(name), { throwIfNoEntry: false })
-    return file === undefined || (file.isFile() && Date.now() - file.mtimeMs > BEING_MADE_MS) ? 'free' : 'others'
+    const path = namedNetns(name)
+    const file = statSync(path, { throwIfNoEntry: false })
+    if (file === undefined) return 'free'
+    if (isNamespace(path)) return 'unreadable'
+    // A leftover file, unless somebody is making one this moment.
+    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_MADE_MS ? 'empty' : 'others'
   }
 }

@@ -36,10 +36,10 @@ export type ObservedRouter = {
   readonly facts: Facts
 }
 
-/** A namespace or a device of ours that no network here needs; null when the network has no namespace of ours. */
+/** Namespaces, files that named one, and devices of ours that no network here needs. */
 export type Leftover = {
   readonly vni: Vni
-  readonly namespace: string | null
+  readonly namespaces: readonly string[]
   readonly devices: readonly { readonly name: string; readonly ifindex: number }[]
 }
 
@@ -151,7 +151,7 @@ export function describeGatewayOp(op: GatewayOp): string {
     case 'router-repair':
       return `repair router ${op.name} (vni ${op.router.vni}): ${op.differs.join(', ')}`
     case 'router-delete':
-      return `delete router ${op.namespace ?? op.devices.map(({ name }) => name).join(', ')} (vni ${op.vni})`
+      return `delete router ${(op.namespaces.length > 0 ? op.namespaces : op.devices.map(({ name }) => name)).join(', ')} (vni ${op.vni})`
     case 'host-routes-add':
     case 'host-routes-delete': {
       const doing = op.kind === 'host-routes-add' ? 'add' : 'delete'

@@ -94,6 +94,11 @@ export function netnsOfPid(pid: number): string {
   return path
 }
 
+/** Is a namespace there, of whatever kind? It is not opened for that. @throws Error of the file system */
+export function isNamespace(path: string): boolean {
+  return statfsSync(path).type === NSFS_MAGIC
+}
+
 /**
  * Runs a synchronous function inside a namespace. If the way back is barred the process ends: every later call would
  * act on the wrong host. @throws ERR_NETNS
@@ -204,7 +209,7 @@ function openNetns(path: string, field: string): number {
   let fd: number
   try {
     // Asked before it is opened: opening a FIFO or a device would have effects of its own.
-    if (statfsSync(path).type !== NSFS_MAGIC) throw netnsError(path, 'is not a namespace', { field })
+    if (!isNamespace(path)) throw netnsError(path, 'is not a namespace', { field })
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (err) {
     if (err instanceof VxmeshError) throw err

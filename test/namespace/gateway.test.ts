@@ -1,11 +1,17 @@
 // Router namespaces on real kernels: hosts with a way out besides the underlay, one process. ip(8), nft(8) and ping(8)
 // are the oracle.
 
+import { existsSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
+import type { Vni } from '#model/ids.ts'
+import { routerNames } from '#overlay/plan/gateway.ts'
+import { namedNetns } from '#platform/named-netns.ts'
+import { isNamespace } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
 import { cannotRun } from './overlay-lab.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
 import { blue, GatewayLab, MTU, red, settled, shut, type Attached } from './gateway-lab.ts'
+import { must } from '../lab/kernel.ts'
 import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
 
 const skip = cannotRun()
@@ -271,6 +277,47 @@ t.test('a router whose host is gone gives its name to the next', { skip }, async
   const f1 = await g.attach(network, { container: 'f1', host: 1, address: '10.1.0.2' })
   t.strictSame(await g.routers(1), [gone])
   t.ok(await reaches(g, f1, SERVER))
+})
+
+t.test('a name without a namespace, of an agent that was killed, goes', { skip }, async t => {
+  const g = await lab(t, 1)
+  const own = statSync(namedNetns(g.hostName(1))).ino
+  const leave = (vni: number, hostNetns: number, p: { ageS: number; text?: string }): string => {
+    const file = namedNetns(routerNames(vni as Vni, hostNetns)[1])
+    const at = Date.now() / 1_000 - p.ageS
+    writeFileSync(file, p.text ?? '')
+    utimesSync(file, at, at)
+    t.teardown(() => rmSync(file, { force: true }))
+    return file
+  }
+  const left = leave(0xfade02, own, { ageS: 60 })
+  const others = {
+    'somebody may be making it': leave(0xfade03, own, { ageS: 0 }),
+    'it holds something': leave(0xfade04, own, { ageS: 60, text: 'theirs' }),
+    'another host’s': leave(0xfade05, own + 1, { ageS: 60 })
+  }
+  t.match((await g.pass(1)).done, [/^delete router vxr-fade02-\w+ /])
+  t.notOk(existsSync(left))
+  for (const [why, file] of Object.entries(others)) t.ok(existsSync(file), why)
+  await settled(t, g)
+})
+
+t.test('a name that is mounted upon and cannot be read is left alone, and said', { skip }, async t => {
+  const g = await lab(t, 1)
+  const network = makeNetwork('fade', 0xfade07)
+  const name = routerNames(network.vni, statSync(namedNetns(g.hostName(1))).ino)[1]
+  const file = namedNetns(name)
+  writeFileSync(file, '')
+  await must('mount', ['--bind', '/proc/self/ns/uts', file])
+  t.teardown(async () => {
+    await run('umount', [file])
+    rmSync(file, { force: true })
+  })
+  await settled(t, g)
+  g.networks = [network]
+  await g.attach(network, { container: 'f1', host: 1, address: '10.1.0.2' })
+  t.match((await g.pass(1)).problems, [{ vni: network.vni, message: `namespace ${name} cannot be read` }])
+  t.ok(isNamespace(file))
 })
 
 t.test('a foreign policy that drops what is forwarded is named', { skip }, async t => {

@@ -182,7 +182,7 @@ t.test('a device forwards nothing but our traffic when it forwards for our sake 
 
 t.test('with the last router the rules go, and what we opened is shut', t => {
   const after = { ...host, table: true, closed: ['eth0'], rules: 'x' }
-  const leftover = { vni: red.vni, namespace: 'vxr-000abc', devices: [{ name: 'vo000abc', ifindex: 5 }] }
+  const leftover = { vni: red.vni, namespaces: ['vxr-000abc'], devices: [{ name: 'vo000abc', ifindex: 5 }] }
   const { ops } = planGateways(wanted([]), observed({ host: after, leftovers: [leftover] }))
   t.same(ops.map(describeGatewayOp), [
     'delete router vxr-000abc (vni 2748)',
