@@ -1,0 +1,59 @@
+// The cluster key is changed as docs/security.md says it: the mesh stands still for a moment, its containers do not.
+
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { generateClusterKey } from '#config/cluster-key.ts'
+import type { LabContainer } from '../lab/container.ts'
+import { Lab } from '../lab/lab.ts'
+import { waitFor } from '../lab/wait.ts'
+import { cannotRun } from './overlay-lab.ts'
+
+const MS_A_PING = 10
+
+t.test('a new key on every host: no packet is lost, and the old key opens nothing', { skip: cannotRun() }, async t => {
+  const lab = await Lab.create()
+  t.teardown(() => lab.destroy())
+  const servers = await lab.addServers(3)
+  const client = await lab.addClient()
+  const hosts = [...servers, client]
+  const h1 = lab.host(1)
+  await h1.cliJson('network', 'create', 'blue', '--subnet', '10.1.0.0/24')
+  const [one, two, three] = (await lab.containers(['one', 'two', 'three'])) as [
+    LabContainer,
+    LabContainer,
+    LabContainer
+  ]
+  await h1.attach(one, 'blue')
+  const { address } = await client.attach(two, 'blue')
+  const { cluster } = await h1.status()
+  const pings = one.startPing(address, { count: 60_000 / MS_A_PING, intervalMs: MS_A_PING })
+
+  // One of them dies instead: its Serf goes on, and with it the old key.
+  await Promise.all([...servers.map(host => host.stopAgent()), client.killAgent()])
+  const oldKey = join(lab.dir, 'old.key')
+  copyFileSync(lab.keyFile, oldKey)
+  writeFileSync(lab.keyFile, `${generateClusterKey()}\n`)
+  await Promise.all(hosts.map(host => host.startAgent()))
+  await Promise.all(hosts.map(host => host.waitReady()))
+  for (const host of hosts) t.match(await host.status(), { cluster, members: { alive: 4, failed: 0 } }, host.name)
+
+  pings.stop()
+  const { sent, received, gaps } = await pings.result
+  t.comment(`${received} of ${sent} replies`)
+  t.ok(sent > 100)
+  t.same(gaps, [], 'the containers talked all the time')
+  await client.attach(three, 'blue')
+  t.match(await h1.cliJson('endpoint', 'list'), [
+    { containerId: one.name, host: 'h1', address: '10.1.0.2/24' },
+    { containerId: two.name, host: 'h4', address },
+    { containerId: three.name, host: 'h4', address: '10.1.0.4/24' }
+  ])
+
+  const stranger = await lab.addHost({ role: 'client', join: [h1.address], clusterKeyFile: oldKey })
+  await stranger.startAgent()
+  const itsSerf = join(stranger.dir, 'data/serf/serf.log')
+  await waitFor('it has tried', () => /Failed to join/.test(readFileSync(itsSerf, 'utf8')), { timeoutMs: 20_000 })
+  t.match(await waitFor('it answers', () => stranger.status()), { ready: false, members: { alive: 1 } })
+  t.notOk((await h1.members()).some(({ name }) => name === stranger.name))
+})
