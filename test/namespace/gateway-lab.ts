@@ -9,8 +9,9 @@ import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
 import { plan } from '#overlay/plan/plan.ts'
 import type { Test } from 'tap'
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
+import type { Readable } from 'node:stream'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { addOutside, SERVER } from '../lab/outside.ts'
@@ -25,6 +26,9 @@ export const blue = makeNetwork('blue', 0xdef)
 export const shut = makeNetwork('shut', 0x123, { egress: false })
 
 export const SETTLED: GatewayReport = { done: [], repaired: [], problems: [] }
+
+/** Longer than the kernel waits: a second for a link's state, two for the test of an address. */
+const QUIET_MS = 2_500
 
 export type Attached = { readonly endpoint: Endpoint; readonly container: LabContainer }
 
@@ -125,7 +129,7 @@ export class GatewayLab {
 
   /** What the kernel told of a namespace meanwhile: changes of links, addresses and routes, and neighbours that went. */
   async heard(netns: string, work: () => Promise<unknown>): Promise<string[]> {
-    const monitor = spawn('ip', ['-n', netns, '-o', 'monitor', 'link', 'address', 'route', 'neigh', 'label'])
+    const monitor = startMonitor(netns)
     let text = ''
     monitor.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
     // Entries of a device that has no neighbours begin and end the stretch.
@@ -144,6 +148,19 @@ export class GatewayLab {
     } finally {
       monitor.kill()
       await once(monitor, 'close')
+    }
+  }
+
+  /** Until the kernel has nothing to say of itself any more: a new link's state, and its IPv6 address, come seconds later. */
+  async quiet(...namespaces: readonly string[]): Promise<void> {
+    const monitors = namespaces.map(startMonitor)
+    let last = performance.now()
+    for (const { stdout } of monitors) stdout.on('data', () => (last = performance.now()))
+    try {
+      await waitFor('nothing is said', () => performance.now() - last > QUIET_MS)
+    } finally {
+      for (const monitor of monitors) monitor.kill()
+      await Promise.all(monitors.map(monitor => once(monitor, 'close')))
     }
   }
 
@@ -205,4 +222,9 @@ export class GatewayLab {
 /** Every router of the host is right, and it has nothing left to do. */
 export async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
   t.strictSame(await g.pass(host), SETTLED, `host ${host} is settled`)
+}
+
+function startMonitor(netns: string): ChildProcessByStdio<null, Readable, null> {
+  const args = ['-n', netns, '-o', 'monitor', 'link', 'address', 'route', 'neigh', 'label']
+  return spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
 }

@@ -218,6 +218,7 @@ t.test('another agent adopts what it finds: a stream through the router goes on'
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const index = await g.lab.ip(await g.router(red), '-o link show')
+  await g.quiet(g.hostName(1), await g.router(red))
   const ping = g.lab.ping(r1.container, SERVER, { count: 60 })
   await g.driver(1).close()
   g.drivers[0] = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
@@ -241,6 +242,7 @@ t.test('a repair forgets no neighbour', { skip }, async t => {
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   t.ok(await reaches(g, r1, SERVER))
   const router = await g.router(red)
+  await g.quiet(g.hostName(1), router)
   await g.lab.ip(router, 'route del default')
   const within = g.heard(router, async () => {
     const heard = await g.heard(g.hostName(1), async () => t.match((await g.pass(1)).done, [/default route/]))
