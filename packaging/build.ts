@@ -59,6 +59,7 @@ async function build(p: { version: string; output: string; architecture: string 
     const own = (name: string): Buffer => readFileSync(join(debian, name))
     await program(tree, p.version)
     put('usr/bin/vxmesh', own('vxmesh'), 0o755)
+    put('usr/lib/vxmesh/runtime.sh', readFileSync(join(root, 'bin/runtime.sh')))
     put('lib/systemd/system/vxmesh.service', own('vxmesh.service'))
     put('etc/vxmesh/vxmesh.yaml', own('vxmesh.yaml'))
     put('usr/share/man/man8/vxmesh.8.gz', packed(manPage(p.version, epoch)))

@@ -1,6 +1,7 @@
 // `vxmesh agent`: starts the agent, ends it on a signal, tells the service manager how it is, and turns what it cannot go
 // on with into an exit code.
 
+import { flushCompileCache } from 'node:module'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
@@ -45,6 +46,8 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
   const parts = await openParts({ config, keys, logger, readConfig })
   // Half of the time of a start is the loading of libp2p and the doors: Serf starts meanwhile.
   const [{ Agent }, { statusLine }] = await Promise.all([import('./agent.ts'), import('./figures.ts')])
+  // What was compiled is kept from here on, not from an orderly end alone: an agent that was killed is to be back as soon.
+  flushCompileCache()
   const running = (agent = await Agent.start(parts))
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => running.requestStop())
   manager.ready()

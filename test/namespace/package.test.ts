@@ -18,6 +18,7 @@ import { deviceIndexes } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const PACKAGE = resolve(import.meta.dirname, '../../scripts/package')
+const RUNTIME = resolve(import.meta.dirname, '../../bin/runtime.sh')
 const [OLD, NEW] = ['0.1.0~test1', '0.1.0~test2']
 
 t.setTimeout(240_000)
@@ -137,7 +138,7 @@ t.test(
   }
 )
 
-/** What the unit puts around the agent is really around it. */
+/** What the unit and the program's script put around the agent is really around it. */
 async function limits(t: Test, machine: Machine, systemd: LabServiceManager): Promise<void> {
   const { mainPid } = systemd
   const facts = readFileSync(`/proc/${mainPid ?? 0}/status`, 'utf8')
@@ -145,6 +146,11 @@ async function limits(t: Test, machine: Machine, systemd: LabServiceManager): Pr
   t.match(facts, /CapEff:\t[0-9a-f]{16}\n/)
   t.notMatch(facts, /CapEff:\t000001ffffffffff/, 'not every capability is there')
   t.match(readFileSync(`/proc/${mainPid ?? 0}/limits`, 'utf8'), /Max core file size +0 +0 /)
+  const flags = /NODE_FLAGS='(.+)'/.exec(readFileSync(RUNTIME, 'utf8'))?.[1]?.split(' ') ?? []
+  t.ok(flags.length > 0)
+  const words = readFileSync(`/proc/${mainPid ?? 0}/cmdline`, 'utf8').split('\0')
+  t.same(words.slice(1, 1 + flags.length), flags, 'Node is told what a checkout tells it')
+  t.match(readFileSync(`/proc/${mainPid ?? 0}/environ`, 'utf8'), /UV_THREADPOOL_SIZE=8\0/)
   const serf = readFileSync(machine.path('/var/lib/vxmesh/serf/serf.pid'), 'utf8').trim()
   t.notMatch(readFileSync(`/proc/${serf}/environ`, 'utf8'), /NOTIFY_SOCKET/, 'Serf does not speak for the agent')
 }
