@@ -59,7 +59,6 @@ async function build(p: { version: string; output: string; architecture: string 
     const own = (name: string): Buffer => readFileSync(join(debian, name))
     await program(tree, p.version)
     put('usr/bin/vxmesh', own('vxmesh'), 0o755)
-    put('usr/lib/vxmesh/runtime.sh', readFileSync(join(root, 'bin/runtime.sh')))
     put('lib/systemd/system/vxmesh.service', own('vxmesh.service'))
     put('etc/vxmesh/vxmesh.yaml', own('vxmesh.yaml'))
     put('usr/share/man/man8/vxmesh.8.gz', packed(manPage(p.version, epoch)))
@@ -87,7 +86,7 @@ async function build(p: { version: string; output: string; architecture: string 
   }
 }
 
-/** /usr/lib/vxmesh: Node, the bundle where the checkout has src/cli, so that paths between its files are the same. */
+/** /usr/lib/vxmesh: Node and how it is run, the bundle where the checkout has src/cli, so that paths between its files are the same. */
 async function program(tree: string, version: string): Promise<void> {
   const home = join(tree, 'usr/lib/vxmesh')
   mkdirSync(home, { recursive: true })
@@ -95,6 +94,7 @@ async function program(tree: string, version: string): Promise<void> {
   const natives = await copyNatives(root, join(home, 'node_modules'))
   cpSync(process.execPath, join(home, 'node'), { dereference: true })
   execFileSync('strip', ['--strip-unneeded', join(home, 'node')])
+  cpSync(join(root, 'bin/runtime.sh'), join(home, 'runtime.sh'))
   execFileSync(join(root, 'scripts/build-cni'), [join(home, 'dist/vxmesh-cni')], { stdio: 'pipe' })
   mkdirSync(join(tree, 'usr/share/doc/vxmesh'), { recursive: true })
   const text = licences(root, [...bundled, ...natives])

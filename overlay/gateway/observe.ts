@@ -136,9 +136,15 @@ export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wa
 type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 
 function nameState(name: string, vni: Vni, hostNetns: number): NameState {
-  if (!listNetnsNames().includes(name)) return 'free'
+  const path = namedNetns(name)
+  const file = statSync(path, { throwIfNoEntry: false })
+  if (file === undefined) return 'free'
+  if (!isNamespace(path)) {
+    // A leftover file, unless somebody is making one this moment.
+    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_MADE_MS ? 'empty' : 'others'
+  }
   try {
-    return withNetns(namedNetns(name), fd => {
+    return withNetns(path, fd => {
       const socket = NetlinkSocket.open(`/proc/thread-self/fd/${fd}`)
       try {
         const links = readLinks(socket, getLinks())
@@ -150,11 +156,6 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
       }
     })
   } catch {
-    const path = namedNetns(name)
-    const file = statSync(path, { throwIfNoEntry: false })
-    if (file === undefined) return 'free'
-    if (isNamespace(path)) return 'unreadable'
-    // A leftover file, unless somebody is making one this moment.
-    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_MADE_MS ? 'empty' : 'others'
+    return 'unreadable'
   }
 }

@@ -150,8 +150,10 @@ export function describeGatewayOp(op: GatewayOp): string {
       return `create router ${op.name} (vni ${op.router.vni})`
     case 'router-repair':
       return `repair router ${op.name} (vni ${op.router.vni}): ${op.differs.join(', ')}`
-    case 'router-delete':
-      return `delete router ${(op.namespaces.length > 0 ? op.namespaces : op.devices.map(({ name }) => name)).join(', ')} (vni ${op.vni})`
+    case 'router-delete': {
+      const names = op.namespaces.length > 0 ? op.namespaces : op.devices.map(({ name }) => name)
+      return `delete router ${names.join(', ')} (vni ${op.vni})`
+    }
     case 'host-routes-add':
     case 'host-routes-delete': {
       const doing = op.kind === 'host-routes-add' ? 'add' : 'delete'

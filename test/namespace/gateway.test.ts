@@ -25,6 +25,9 @@ async function lab(t: Test, hosts: number): Promise<GatewayLab> {
 const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
   (await g.lab.ping(from.container, to)) > 0
 
+/** By which the first host's own names are told from others'. */
+const netnsNumber = (g: GatewayLab): number => statSync(g.lab.host(0).netns).ino
+
 t.test(
   'two networks with one subnet and one address reach one server at once, from the first packet',
   { skip },
@@ -283,7 +286,7 @@ t.test('a router whose host is gone gives its name to the next', { skip }, async
 
 t.test('a name without a namespace, of an agent that was killed, goes', { skip }, async t => {
   const g = await lab(t, 1)
-  const own = statSync(namedNetns(g.hostName(1))).ino
+  const own = netnsNumber(g)
   const leave = (vni: number, hostNetns: number, p: { ageS: number; text?: string }): string => {
     const file = namedNetns(routerNames(vni as Vni, hostNetns)[1])
     const at = Date.now() / 1_000 - p.ageS
@@ -307,7 +310,7 @@ t.test('a name without a namespace, of an agent that was killed, goes', { skip }
 t.test('a name that is mounted upon and cannot be read is left alone, and said', { skip }, async t => {
   const g = await lab(t, 1)
   const network = makeNetwork('fade', 0xfade07)
-  const name = routerNames(network.vni, statSync(namedNetns(g.hostName(1))).ino)[1]
+  const name = routerNames(network.vni, netnsNumber(g))[1]
   const file = namedNetns(name)
   writeFileSync(file, '')
   await must('mount', ['--bind', '/proc/self/ns/uts', file])
