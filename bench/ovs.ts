@@ -1,9 +1,9 @@
 // The flows of 10,000 remote endpoints into one Open vSwitch: our whole pass (observe, plan, one bundle) into an empty
 // table, against `ovs-ofctl replace-flows` alone with the same flows into an empty table of the same bridge.
 
-import { bundleOf } from '#overlay/ovs/flow.ts'
-import { hostFlows, networkFlows } from '#overlay/ovs/pipeline.ts'
-import { SWITCH } from '#overlay/plan/names.ts'
+import { bundleOf } from '#overlay/plan/switch/flow.ts'
+import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
+import { SWITCH } from '#overlay/plan/network/names.ts'
 import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { must } from '../test/lab/kernel.ts'
 import { red, Stage } from '../test/lab/stage.ts'

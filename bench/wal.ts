@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { LogIndex, Term } from '#model/ids.ts'
-import type { WalRecord } from '#replication/wal-record.ts'
-import { Wal } from '#replication/wal.ts'
+import type { WalRecord } from '#replication/storage/wal-record.ts'
+import { Wal } from '#replication/storage/wal.ts'
 import { median, say, type Report } from './report.ts'
 
 const ENTRY_BYTES = 200

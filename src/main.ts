@@ -21,7 +21,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   },
   version: VERSION,
   doctor: () => import('#agent/doctor/doctor.ts'),
-  backup: () => import('#agent/backup.ts'),
+  backup: () => import('#backup/backup.ts'),
   runAgent: async (...args) => {
     const { runAgent } = await import('#agent/run.ts')
     const code = await runAgent(...args)

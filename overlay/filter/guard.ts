@@ -16,12 +16,18 @@ import {
   nextGeneration,
   NFNETLINK
 } from '../netlink/nftables.ts'
-import type { DesiredFilter, PortBinding } from './desired-filter.ts'
-import { elementsOf, isOfPort, portElement, type Element } from './element.ts'
-import { parseListing, type ObservedTable } from './listing.ts'
-import { listTable, runNft, type Netns } from './nft.ts'
-import { describeFilterPlan, installScript, planFilter, type ElementChange, type FilterPlan } from './plan-filter.ts'
-import { FILTER_TABLES, type FilterParameters, type FilterTable } from './ruleset.ts'
+import type { DesiredFilter, PortBinding } from '../plan/filter/desired-filter.ts'
+import { elementsOf, isOfPort, portElement, type Element } from '../plan/filter/element.ts'
+import { parseListing, type ObservedTable } from '../plan/filter/listing.ts'
+import { listTable, runNft, type Netns } from '../kernel/nft.ts'
+import {
+  describeFilterPlan,
+  installScript,
+  planFilter,
+  type ElementChange,
+  type FilterPlan
+} from '../plan/filter/plan-filter.ts'
+import { FILTER_TABLES, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
 import { tryTables } from './try-tables.ts'
 
 /** Changes of one transaction: some 25 KiB. */

@@ -3,10 +3,10 @@
 
 import { asVxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from '#platform/netns.ts'
-import { parseListing } from './listing.ts'
-import { listTable, runNft } from './nft.ts'
-import { installScript } from './plan-filter.ts'
-import { filterTables, type FilterParameters, type FilterTable } from './ruleset.ts'
+import { parseListing } from '../plan/filter/listing.ts'
+import { listTable, runNft } from '../kernel/nft.ts'
+import { installScript } from '../plan/filter/plan-filter.ts'
+import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
 
 /** `failure` has the kernel's or nft's words when the table cannot be had. */
 export type TriedTable = { readonly table: FilterTable } & (

@@ -6,8 +6,8 @@ import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
 import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
-import { runNft } from '../filter/nft.ts'
-import { readLink, switchIpv6Off, type Kernel } from '../linux/kernel.ts'
+import { runNft } from '../kernel/nft.ts'
+import { readLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
 import {
   addRoute,
   decodeNetnsId,
@@ -21,18 +21,18 @@ import {
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
-import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway.ts'
-import { OVERLAY_GROUP } from '../plan/names.ts'
-import { PORT_FLAGS } from '../plan/op.ts'
-import type { Carrier } from '../plan/switch.ts'
+import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import { OVERLAY_GROUP } from '../plan/network/names.ts'
+import { PORT_FLAGS } from '../plan/network/op.ts'
+import type { Carrier } from '../plan/network/switch.ts'
 import { executeShaping } from '../shaping/execute.ts'
-import type { ShapingSupport } from '../shaping/queue.ts'
-import { ROUTER_PORT, SYSCTLS } from './facts.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
+import { ROUTER_PORT, SYSCTLS } from '../plan/gateway/facts.ts'
 import { arePaired, rateChanges } from './router-facts.ts'
-import { readAddresses } from './tables.ts'
-import type { HostRoutes } from './host-access.ts'
-import type { Leftover } from './plan.ts'
-import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from './rules.ts'
+import { readAddresses } from '../kernel/tables.ts'
+import type { HostRoutes } from '../plan/gateway/host-access.ts'
+import type { Leftover } from '../plan/gateway/plan-gateway.ts'
+import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from '../plan/gateway/rules.ts'
 
 const EVERYWHERE: Subnet = { base: 0 as Ipv4, prefixLength: 0 }
 
@@ -100,13 +100,13 @@ export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly 
 type Messages = Parameters<NetlinkSocket['batch']>[0]
 
 /** A router's namespace for the length of one synchronous stretch. */
-type Place = RouterWork & {
+type RouterTarget = RouterWork & {
   readonly inside: NetlinkSocket
   readonly netnsFd: number
   readonly netnsId: number | null
 }
 
-function withRouter<T>(work: RouterWork, path: string, use: (place: Place) => T): T {
+function withRouter<T>(work: RouterWork, path: string, use: (place: RouterTarget) => T): T {
   return withNetns(path, netnsFd => {
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
@@ -155,7 +155,7 @@ async function clearUnpaired(work: RouterWork, path: string): Promise<void> {
   }
 }
 
-function settle(place: Place): void {
+function settle(place: RouterTarget): void {
   const { kernel, router, inside, netnsFd } = place
   for (const { name, inner, group, mac } of pairs(router)) {
     if (readLink(kernel.socket, name) !== null || mac === null) continue
@@ -166,7 +166,11 @@ function settle(place: Place): void {
   settleHost(place)
 }
 
-function settleRouter({ inside: socket, router, support, carrier }: Place, inside: LinkInfo, outside: LinkInfo): void {
+function settleRouter(
+  { inside: socket, router, support, carrier }: RouterTarget,
+  inside: LinkInfo,
+  outside: LinkInfo
+): void {
   const { gateway, subnet, transit, mtu } = router
   keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
   keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
@@ -194,7 +198,7 @@ function settleRouter({ inside: socket, router, support, carrier }: Place, insid
   ])
 }
 
-function settleHost({ kernel, router, carrier }: Place): void {
+function settleHost({ kernel, router, carrier }: RouterTarget): void {
   const { socket } = kernel
   const { alias, mtu, port, outside, transit } = router
   const [portLink, outsideLink] = [need(socket, port), need(socket, outside)]

@@ -7,14 +7,14 @@ import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { readSysctls, writeSysctls } from '#platform/netns.ts'
 import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
-import type { Kernel } from '../linux/kernel.ts'
-import type { DesiredGateways, DesiredRouter } from '../plan/gateway.ts'
-import type { Carrier } from '../plan/switch.ts'
-import type { ShapingSupport } from '../shaping/queue.ts'
+import type { Kernel } from '../kernel/kernel.ts'
+import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import type { Carrier } from '../plan/network/switch.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
-import { desiredFacts, RULES } from './facts.ts'
-import { listChains, runNft } from '../filter/nft.ts'
-import { readGeneration, readTable } from './nft.ts'
+import { desiredFacts, RULES } from '../plan/gateway/facts.ts'
+import { listChains, runNft } from '../kernel/nft.ts'
+import { readGeneration, readTable } from '../kernel/generation.ts'
 import {
   findLeftovers,
   hostNetnsNumber,
@@ -24,7 +24,7 @@ import {
   underlayPrefixes
 } from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
-import { readTables, readWays } from './tables.ts'
+import { readTables, readWays } from '../kernel/tables.ts'
 import {
   describeGatewayOp,
   networkOf,
@@ -36,8 +36,8 @@ import {
   type ObservedGateways,
   type ObservedHost,
   type ObservedRouter
-} from './plan.ts'
-import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from './rules.ts'
+} from '../plan/gateway/plan-gateway.ts'
+import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from '../plan/gateway/rules.ts'
 
 type GatewayProblem = GatewayReport['problems'][number]
 

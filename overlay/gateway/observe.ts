@@ -7,7 +7,7 @@ import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
-import { readLinks, type Kernel } from '../linux/kernel.ts'
+import { readLinks, type Kernel } from '../kernel/kernel.ts'
 import {
   isRouterDevice,
   isRouterMark,
@@ -17,12 +17,12 @@ import {
   routerMark,
   routerNames,
   type DesiredRouter
-} from '../plan/gateway.ts'
-import { nameRole, OVERLAY_GROUP } from '../plan/names.ts'
-import type { ObservedHostRoutes } from './host-access.ts'
-import type { Leftover, ObservedRouter, Uplink } from './plan.ts'
+} from '../plan/gateway/desired-gateway.ts'
+import { nameRole, OVERLAY_GROUP } from '../plan/network/names.ts'
+import type { ObservedHostRoutes } from '../plan/gateway/host-access.ts'
+import type { Leftover, ObservedRouter, Uplink } from '../plan/gateway/plan-gateway.ts'
 import { readFacts, type RouterLook } from './router-facts.ts'
-import type { Tables, Ways } from './tables.ts'
+import type { KernelTables, RouteTables } from '../kernel/tables.ts'
 
 /** So long a file may be without the namespace that it is to name. */
 const BEING_MADE_MS = 5_000
@@ -33,7 +33,7 @@ export function hostNetnsNumber(kernel: Kernel): number {
 }
 
 /** Devices with an address of their own that may lead outside: neither loopback nor ours. */
-export function readUplinks(kernel: Kernel, tables: Tables): readonly Uplink[] {
+export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Uplink[] {
   const holders = new Set(tables.addresses.map(({ ifindex }) => ifindex))
   const names = [...tables.links.values()]
     .filter(link => link.up && holders.has(link.ifindex) && link.name !== 'lo')
@@ -47,14 +47,14 @@ export function readUplinks(kernel: Kernel, tables: Tables): readonly Uplink[] {
   return names.map((name, i) => ({ name, forwarding: values[i] === '1' }))
 }
 
-export function underlayPrefixes(tables: Tables, addresses: readonly Ipv4[]): readonly Subnet[] {
+export function underlayPrefixes(tables: KernelTables, addresses: readonly Ipv4[]): readonly Subnet[] {
   return tables.addresses
     .filter(({ address }) => addresses.includes(address))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
 }
 
 /** Its routes by our routers, and what it has of its own, whoever made it. */
-export function readHostRoutes(tables: Ways, transit: Subnet): ObservedHostRoutes {
+export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHostRoutes {
   const routers = new Map<number, Vni>()
   const unrelated = new Set<number>()
   for (const { name, ifindex, group } of tables.links.values()) {

@@ -4,24 +4,24 @@ import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inNetns, readSysctls, withNetns } from '#platform/netns.ts'
-import type { Kernel } from '../linux/kernel.ts'
+import type { Kernel } from '../kernel/kernel.ts'
 import { decodeNetnsId, getNetnsId } from '../netlink/address.ts'
 import { NUD_NOARP, NUD_PERMANENT } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour, getPortEntry, type NeighbourInfo } from '../netlink/neighbour.ts'
-import type { DesiredRouter } from '../plan/gateway.ts'
+import type { DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { observeShaping } from '../shaping/observe.ts'
-import { planShaping } from '../shaping/plan.ts'
-import type { ShapingSupport } from '../shaping/queue.ts'
-import { addDevice, addSysctls, flagsText, neighbourText, RULES, SYSCTLS, type Facts } from './facts.ts'
-import { readGeneration } from './nft.ts'
-import { INSIDE, OUTSIDE } from './rules.ts'
-import { readTables, type Tables } from './tables.ts'
+import { planShaping } from '../plan/shaping/plan-shaping.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
+import { addDevice, addSysctls, flagsText, neighbourText, RULES, SYSCTLS, type Facts } from '../plan/gateway/facts.ts'
+import { readGeneration } from '../kernel/generation.ts'
+import { INSIDE, OUTSIDE } from '../plan/gateway/rules.ts'
+import { readTables, type KernelTables } from '../kernel/tables.ts'
 
 export type RouterLook = {
   readonly kernel: Kernel
   readonly hostNetns: number
-  readonly tables: Tables
+  readonly tables: KernelTables
   readonly support: ShapingSupport
   /** Are the rules of the namespace at this path still those that we made, when they are of this generation? */
   readonly rulesRight: (router: DesiredRouter, at: { path: string; generation: number | null }) => boolean
@@ -97,7 +97,7 @@ export function arePaired(outer: LinkInfo | undefined, inner: LinkInfo | undefin
 function readDevice(
   facts: Map<string, string>,
   name: string,
-  { link, tables, paired }: { link: LinkInfo; tables: Tables; paired: boolean }
+  { link, tables, paired }: { link: LinkInfo; tables: KernelTables; paired: boolean }
 ): void {
   const { alias, group, mtu, mac, up, ifindex } = link
   const addresses = tables.addresses
@@ -124,7 +124,7 @@ function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLoo
   readNeighbour(facts, 'outside neighbour', { tables, ifindex: outside, address: router.transit })
 }
 
-function readRouterFacts(facts: Map<string, string>, within: Tables, router: DesiredRouter): void {
+function readRouterFacts(facts: Map<string, string>, within: KernelTables, router: DesiredRouter): void {
   const [inside, outside] = [within.links.get(INSIDE)?.ifindex, within.links.get(OUTSIDE)?.ifindex]
   const subnet = within.routes.find(r => r.ifindex === inside && r.prefixLength === router.subnet.prefixLength)
   if (subnet !== undefined && subnet.destination !== null) {
@@ -141,7 +141,7 @@ function readRouterFacts(facts: Map<string, string>, within: Tables, router: Des
 function readNeighbour(
   facts: Map<string, string>,
   fact: string,
-  p: { readonly tables: Tables; readonly ifindex: number | undefined; readonly address: Ipv4 }
+  p: { readonly tables: KernelTables; readonly ifindex: number | undefined; readonly address: Ipv4 }
 ): void {
   const entry = p.tables.neighbours.find(
     ({ ifindex, destination, state }) =>

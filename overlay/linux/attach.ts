@@ -21,13 +21,13 @@ import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.t
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
 import { setPortEntry } from '../netlink/neighbour.ts'
-import { bridgeName, ifbName, isMarkedOurs, OVERLAY_GROUP } from '../plan/names.ts'
-import { PORT_FLAGS } from '../plan/op.ts'
-import type { Carrier } from '../plan/switch.ts'
+import { bridgeName, ifbName, isMarkedOurs, OVERLAY_GROUP } from '../plan/network/names.ts'
+import { PORT_FLAGS } from '../plan/network/op.ts'
+import type { Carrier } from '../plan/network/switch.ts'
 import { shapeLink } from '../shaping/endpoint.ts'
-import type { ShapingSupport } from '../shaping/queue.ts'
-import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from './kernel.ts'
-import type { Removal } from './removal.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
+import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
+import type { Removal } from '../kernel/removal.ts'
 
 /** See OverlayDriver.attach. On failure nothing is left of what it made. */
 export async function attachContainer(
@@ -108,7 +108,7 @@ function checkFailed(what: string): VxmeshError {
 }
 
 /** A container's namespace for the length of one synchronous stretch. */
-type Place<Request = AttachRequest> = {
+type AttachTarget<Request = AttachRequest> = {
   readonly kernel: Kernel
   readonly support: () => ShapingSupport
   /** Not the bridge: whoever asked makes the host's end a port of a switch, and only then shapes it and sets it up. */
@@ -118,12 +118,12 @@ type Place<Request = AttachRequest> = {
   readonly netnsFd: number
 }
 
-type Host = Pick<Place, 'kernel' | 'support' | 'carrier'>
+type Host = Pick<AttachTarget, 'kernel' | 'support' | 'carrier'>
 
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
   { kernel, support, carrier }: Host,
   request: Request,
-  use: (place: Place<Request>) => T
+  use: (place: AttachTarget<Request>) => T
 ): T {
   return withNetns(request.netns, netnsFd => {
     // By the descriptor: the path may mean another namespace by now.
@@ -140,7 +140,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
  * Index of our own device under the host name when it cannot be adopted (half made, of an older namespace, or with
  * another MAC or address); null when it is right or there is none. @throws ERR_IFNAME_IN_USE for what is not ours
  */
-function staleLink(place: Place): number | null {
+function staleLink(place: AttachTarget): number | null {
   const { kernel, request } = place
   const outer = readLink(kernel.socket, request.hostInterface)
   const inner = readLink(place.inside, request.ifname)
@@ -158,14 +158,14 @@ function isOurs(link: LinkInfo, alias: string): boolean {
   return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
 }
 
-function isPair(place: Place<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
+function isPair(place: AttachTarget<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
   if (outer.link !== inner.ifindex || inner.link !== outer.ifindex || inner.kind !== 'veth') return false
   const [answer] = place.kernel.socket.request(getNetnsId(place.netnsFd), 'read the id of the container namespace')
   const id = answer === undefined ? null : decodeNetnsId(answer)
   return id !== null && id === outer.linkNetnsId
 }
 
-function hasAddress(place: Place, inner: LinkInfo): boolean {
+function hasAddress(place: AttachTarget, inner: LinkInfo): boolean {
   const { address, prefixLength } = place.request
   const found = place.inside.dump(
     getAddresses(inner.ifindex),
@@ -175,7 +175,7 @@ function hasAddress(place: Place, inner: LinkInfo): boolean {
   return found.some(a => a.ifindex === inner.ifindex && a.address === address && a.prefixLength === prefixLength)
 }
 
-function createPair(place: Place): AttachResult {
+function createPair(place: AttachTarget): AttachResult {
   const { kernel, request, netnsFd } = place
   const { hostInterface: name, ifname, mac, mtu } = request
   const doing = `create ${name} with ${ifname} in the container`
@@ -199,7 +199,7 @@ function createPair(place: Place): AttachResult {
 }
 
 /** Brings both ends to where they belong. Every step is idempotent and loses no packet of a pair that is right. */
-function completePair(place: Place, outer: LinkInfo): void {
+function completePair(place: AttachTarget, outer: LinkInfo): void {
   const { kernel, request, carrier } = place
   const bridged = carrier === 'bridge'
   const { socket } = kernel
@@ -216,7 +216,7 @@ function completePair(place: Place, outer: LinkInfo): void {
 }
 
 function bridgePort(
-  { kernel, request }: Place,
+  { kernel, request }: AttachTarget,
   { ifindex, name }: LinkInfo,
   settings: Parameters<typeof setLink>[1]
 ): Parameters<NetlinkSocket['batch']>[0] {
@@ -233,7 +233,7 @@ function bridgePort(
   ]
 }
 
-function configureInside({ inside, request, carrier }: Place): void {
+function configureInside({ inside, request, carrier }: AttachTarget): void {
   const { ifname, address, prefixLength, mtu, gateway } = request
   const inner = readLink(inside, ifname)
   if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} vanished from the container`)

@@ -4,8 +4,8 @@ import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Counters } from '../driver.ts'
 import { getLinks } from '../netlink/link.ts'
 import { decodeStats, getStats, RTM_NEWSTATS } from '../netlink/stats.ts'
-import { isMarkedOurs, nameRole } from '../plan/names.ts'
-import { readLinks } from './kernel.ts'
+import { isMarkedOurs, nameRole } from '../plan/network/names.ts'
+import { readLinks } from '../kernel/kernel.ts'
 
 export class CounterReader {
   readonly #socket: NetlinkSocket

@@ -11,10 +11,10 @@ import {
   setMulticastSnoopingOff,
   setVxlan
 } from '../netlink/link.ts'
-import { OVERLAY_GROUP } from '../plan/names.ts'
-import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/op.ts'
+import { OVERLAY_GROUP } from '../plan/network/names.ts'
+import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/network/op.ts'
 import { executeShaping } from '../shaping/execute.ts'
-import { readLink, switchIpv6Off, type Kernel } from './kernel.ts'
+import { readLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
 
 /** @throws ERR_KERNEL with the kernel's words */
 export function executeDeviceOp(kernel: Kernel, op: Op): void {

@@ -10,7 +10,7 @@ import {
   setPortEntry,
   setTunnelEntry
 } from '../netlink/neighbour.ts'
-import type { Op } from '../plan/op.ts'
+import type { Op } from '../plan/network/op.ts'
 
 export function entryMessages(op: Op, ifindex: number): readonly Message[] {
   switch (op.kind) {

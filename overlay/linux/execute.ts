@@ -7,11 +7,11 @@ import { monotonicMs } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-socket.ts'
 import type { ExecuteResult, OpFailure } from '../driver.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { describe, isDeviceOp, type Op } from '../plan/op.ts'
+import { describe, isDeviceOp, type Op } from '../plan/network/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
-import { readLink, type Kernel } from './kernel.ts'
-import type { Removal } from './removal.ts'
+import { readLink, type Kernel } from '../kernel/kernel.ts'
+import type { Removal } from '../kernel/removal.ts'
 
 /** How long one stretch may hold the event loop, between networks. */
 const STRETCH_MS = 5

@@ -7,9 +7,9 @@ import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
 import { tryTables } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
-import { PORT_FLAGS } from '../plan/op.ts'
+import { PORT_FLAGS } from '../plan/network/op.ts'
 import { probeShaping } from '../shaping/probe.ts'
-import { attempt, readLink, type Kernel } from './kernel.ts'
+import { attempt, readLink, type Kernel } from '../kernel/kernel.ts'
 
 const MTU = 1400
 const GROUP = 0

@@ -9,17 +9,17 @@ import { NTF_SELF, NUD_NOARP, NUD_PERMANENT, RTM_NEWNEIGH } from '../netlink/con
 import type { BridgePortInfo, LinkInfo } from '../netlink/link-info.ts'
 import { getLinks } from '../netlink/link.ts'
 import { decodeNeighbour, FLOOD_MAC, getFdb, getNeighbours, type NeighbourInfo } from '../netlink/neighbour.ts'
-import { bridgeName, ifbName, isMarkedOurs, nameRole, vxlanName } from '../plan/names.ts'
-import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags } from '../plan/observed.ts'
+import { bridgeName, ifbName, isMarkedOurs, nameRole, vxlanName } from '../plan/network/names.ts'
+import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags } from '../plan/network/observed.ts'
 import { observePair, observeShaping, type ShapedPair } from '../shaping/observe.ts'
-import type { ShapingSupport } from '../shaping/queue.ts'
-import { readLink, readLinks, type Kernel } from './kernel.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
+import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
 
 /** The whole host, or what belongs to one network. @throws ERR_KERNEL */
 export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSupport): Observed {
   const { socket } = kernel
   const found = scope === null ? readLinks(socket, getLinks()) : linksOf(socket, scope)
-  const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
+  const tables = new DeviceReader(new Map(found.map(link => [link.ifindex, link.name])))
   const ours = found.filter(link => nameRole(link.name) !== null)
   if (ours.length > 0) {
     const bridge = scope === null ? undefined : found.find(link => link.name === bridgeName(scope))?.ifindex
@@ -52,7 +52,7 @@ export function observeDevices(kernel: Kernel, look: DevicesLook | null, support
     names === null
       ? readLinks(socket, getLinks())
       : names.map(name => readLink(socket, name)).filter(link => link !== null)
-  const tables = new Tables(new Map(found.map(link => [link.ifindex, link.name])))
+  const tables = new DeviceReader(new Map(found.map(link => [link.ifindex, link.name])))
   const ours = found.filter(link => nameRole(link.name) !== null)
   const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
   const pairs = shapedPairs(found)
@@ -90,7 +90,7 @@ function readEntries(socket: NetlinkSocket, request: Message, add: (entry: Neigh
 }
 
 /** Entries by the index of their device. */
-class Tables {
+class DeviceReader {
   readonly names: ReadonlyMap<number, string>
   readonly fdb = new Map<number, NeighbourInfo[]>()
   readonly neighbours = new Map<number, Map<Ipv4, Mac | null>>()
@@ -114,7 +114,7 @@ class Tables {
   }
 }
 
-function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: Tables }): ObservedLink {
+function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: DeviceReader }): ObservedLink {
   const { link, tables } = p
   const role = nameRole(link.name)
   const name = link.name as IfName

@@ -6,7 +6,7 @@ import { MTU_MIN } from '#model/network.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
 import { RTM_NEWADDR } from '../netlink/constants.ts'
-import { readLink } from './kernel.ts'
+import { readLink } from '../kernel/kernel.ts'
 
 /** Outer Ethernet is the underlay's own; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 (RFC 7348 section 5). */
 export const ENCAPSULATION_BYTES = 50

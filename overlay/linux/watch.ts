@@ -8,8 +8,8 @@ import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlin
 import { decodeLink, type LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
-import { routerDevice } from '../plan/gateway.ts'
-import { nameRole } from '../plan/names.ts'
+import { routerDevice } from '../plan/gateway/desired-gateway.ts'
+import { nameRole } from '../plan/network/names.ts'
 
 /** Notifications are gathered for so long before they are read. */
 const GATHER_MS = 250

@@ -4,11 +4,11 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
-import { SWITCH, SWITCH_TUNNEL } from '../plan/names.ts'
-import type { Op } from '../plan/op.ts'
-import type { ObservedPort, PortMark } from '../plan/switch.ts'
+import { SWITCH, SWITCH_TUNNEL } from '../plan/network/names.ts'
+import type { Op } from '../plan/network/op.ts'
+import type { ObservedPort, PortMark } from '../plan/network/switch.ts'
 import { fromMap, fromSet, toMap, uuidOf, type Operation, type Ovsdb, type Row } from './ovsdb.ts'
-import { TUNNEL_PORT } from './pipeline.ts'
+import { TUNNEL_PORT } from '../plan/switch/pipeline.ts'
 
 /** What marks a row as ours, in its external_ids. */
 const OWNER = { owner: 'vxmesh' } as const

@@ -4,7 +4,7 @@
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { ExecuteResult, OpFailure } from '../driver.ts'
-import { describe, type Op } from '../plan/op.ts'
+import { describe, type Op } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
 import type { Ofctl } from './ofctl.ts'
 

@@ -2,8 +2,8 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { run } from '#platform/process.ts'
-import type { FlowChange, FlowOwner, Flows } from '../plan/switch.ts'
-import { afterChanges, bundleOf, parseFlows } from './flow.ts'
+import type { FlowChange, FlowOwner, Flows } from '../plan/network/switch.ts'
+import { afterChanges, bundleOf, parseFlows } from '../plan/switch/flow.ts'
 
 /** Bundles are of OpenFlow 1.4. */
 const VERSION = ['-O', 'OpenFlow14'] as const

@@ -3,7 +3,7 @@
 
 import { watch, type FSWatcher } from 'node:fs'
 import { dirname } from 'node:path'
-import { SWITCH } from '../plan/names.ts'
+import { SWITCH } from '../plan/network/names.ts'
 import type { Ovsdb } from './ovsdb.ts'
 
 /** Changes are gathered for so long. */

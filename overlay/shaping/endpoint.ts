@@ -3,14 +3,14 @@
 import type { Shaping } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
 import type { ShapeRequest } from '../driver.ts'
-import { readLink, type Kernel } from '../linux/kernel.ts'
-import type { Going } from '../linux/removal.ts'
+import { readLink, type Kernel } from '../kernel/kernel.ts'
+import type { Going } from '../kernel/removal.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
-import { ifbName, isMarkedOurs } from '../plan/names.ts'
+import { ifbName, isMarkedOurs } from '../plan/network/names.ts'
 import { executeShaping, settleIfb } from './execute.ts'
 import { observePair, type ShapedPair } from './observe.ts'
-import { installedShaping, planShaping } from './plan.ts'
-import type { ShapingSupport } from './queue.ts'
+import { installedShaping, planShaping } from '../plan/shaping/plan-shaping.ts'
+import type { ShapingSupport } from '../plan/shaping/queue.ts'
 
 /**
  * Returns the IFB device that is needed no more, for the caller to remove. @throws ERR_KERNEL, also when something else

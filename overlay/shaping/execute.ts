@@ -3,7 +3,7 @@
 import type { IfName } from '#model/ids.ts'
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { readLink, switchIpv6Off, tolerate, type Kernel } from '../linux/kernel.ts'
+import { readLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
 import { createIfb, setLink } from '../netlink/link.ts'
 import { TC_H_EGRESS_FILTERS, TC_H_INGRESS_FILTERS } from '../netlink/tc-constants.ts'
 import {
@@ -15,9 +15,9 @@ import {
   deleteQdisc,
   replaceQdisc
 } from '../netlink/tc.ts'
-import { OVERLAY_GROUP } from '../plan/names.ts'
+import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { readFilters } from './observe.ts'
-import { OUR_PRIORITY, type ShapingChange } from './plan.ts'
+import { OUR_PRIORITY, type ShapingChange } from '../plan/shaping/plan-shaping.ts'
 
 /** The devices that the changes are about. */
 export type ShapingTarget = {

@@ -19,7 +19,7 @@ import {
   type ObservedEndpointShaping,
   type ObservedQueue,
   type ObservedRedirect
-} from './plan.ts'
+} from '../plan/shaping/plan-shaping.ts'
 
 /** The devices of one endpoint. */
 export type ShapedPair = { readonly veth: LinkInfo; readonly ifb: LinkInfo | null }

@@ -3,11 +3,11 @@
 import { asVxmeshError } from '#model/errors.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
-import { attempt, readLink } from '../linux/kernel.ts'
+import { attempt, readLink } from '../kernel/kernel.ts'
 import { createIfb } from '../netlink/link.ts'
 import { TC_H_ROOT } from '../netlink/tc-constants.ts'
 import { addRedirect, createClsact, handleOf, replaceQdisc } from '../netlink/tc.ts'
-import { queueFor, type ShapingSupport } from './queue.ts'
+import { queueFor, type ShapingSupport } from '../plan/shaping/queue.ts'
 
 const MTU = 1400
 const ALL: ShapingSupport = { rate: true, fqCodel: true, delay: true }

@@ -24,19 +24,19 @@ import type {
   StatusView
 } from '#model/views.ts'
 import { attachRequest, shapeRequest } from '#overlay/driver.ts'
-import { vethName } from '#overlay/plan/names.ts'
+import { vethName } from '#overlay/plan/network/names.ts'
 import type { Agent } from './agent.ts'
-import { Collector } from './collector.ts'
-import type { Reading } from './counters.ts'
+import { Collector } from './endpoints/collector.ts'
+import type { Reading } from './observe/counters.ts'
 import { examine } from './doctor/doctor.ts'
-import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints.ts'
-import { isReady } from './figures.ts'
-import { kvPage, kvValue, type KvPageRange } from './kv.ts'
-import { networkOfNamespace } from './namespaces.ts'
-import { KeyedSerial } from './serial.ts'
+import { attachEndpoint, detachEndpoint, updateEndpoint } from './endpoints/endpoints.ts'
+import { isReady } from './observe/figures.ts'
+import { kvPage, kvValue, type KvPageRange } from './observe/kv.ts'
+import { networkOfNamespace } from './endpoints/namespaces.ts'
+import { KeyedSerial } from '#platform/serial.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import { VERSION } from '#platform/version.ts'
-import { endpointView, hostView, memberView, namespaceView, networkView } from './views.ts'
+import { endpointView, hostView, memberView, namespaceView, networkView } from './observe/views.ts'
 
 /** After `leave` was answered: time for the answer to get out. */
 const GOODBYE_MS = 200

@@ -16,26 +16,26 @@ import type { OverlayDriver } from '#overlay/driver.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
-import { Mesh } from '#replication/mesh.ts'
+import { Mesh } from '#replication/transport/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
-import { snapshotFileChunks } from '#replication/snapshot-file.ts'
-import { CounterWindow } from './counters.ts'
-import { DigestCheck } from './digest-check.ts'
+import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { CounterWindow } from './observe/counters.ts'
+import { DigestCheck } from './observe/digest-check.ts'
 import { serveDoctor } from './doctor/gather-mesh.ts'
-import { EventBus } from './event-bus.ts'
-import { changeEvent, memberEvents } from './events.ts'
-import { countTraffic, figuresOf, openMetricsDoor } from './figures.ts'
+import { EventBus } from './observe/event-bus.ts'
+import { changeEvent, memberEvents } from './observe/events.ts'
+import { countTraffic, figuresOf, openMetricsDoor } from './observe/figures.ts'
 import { closeParts, type Parts, type ReadConfig } from './parts.ts'
-import { Wanted } from './wanted.ts'
+import { DesiredInputs } from './reconcile/desired-inputs.ts'
 import { Doors } from './doors.ts'
 import { IndexGate } from './index-gate.ts'
-import { LocalEndpoints } from './local-endpoints.ts'
-import { NetworkTotals } from './network-totals.ts'
-import { Reconciler } from './reconciler.ts'
+import { LocalEndpoints } from './endpoints/local-endpoints.ts'
+import { NetworkTotals } from './observe/network-totals.ts'
+import { Reconciler } from './reconcile/reconciler.ts'
 import { Registrar } from './registrar.ts'
-import { Serial } from './serial.ts'
+import { Serial } from '#platform/serial.ts'
 import { stateBytes } from './state-bytes.ts'
-import { networksOfCommand } from './touched.ts'
+import { networksOfCommand } from './reconcile/touched.ts'
 import { VERSION } from '#platform/version.ts'
 
 const TOPIC = 'vxmesh-feed-1'
@@ -65,10 +65,10 @@ export class Agent {
   readonly #parts: Parts
   /** What the log has touched since the reconciler was last woken. */
   readonly #touched = new Set<Vni>()
-  readonly #wanted: Wanted
+  readonly #desiredInputs: DesiredInputs
   readonly #doors = new Doors()
   /** The members as the last events told them. */
-  #told: readonly Member[] = []
+  #lastPublishedMembers: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
   /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
@@ -133,7 +133,7 @@ export class Agent {
       serve: (method, answer) => this.replicator.serve(method, answer),
       logger: logger.child({ room: 'agent' })
     })
-    this.#wanted = new Wanted({
+    this.#desiredInputs = new DesiredInputs({
       self: this.self,
       state: this.state,
       config: () => this.#config,
@@ -153,11 +153,11 @@ export class Agent {
     })
     this.reconciler = new Reconciler({
       driver: p.driver,
-      input: scope => this.#wanted.input(scope),
+      input: scope => this.#desiredInputs.input(scope),
       network: vni => this.state.networkByVni(vni),
-      gateways: () => this.#wanted.gateways(),
+      gateways: () => this.#desiredInputs.gateways(),
       mayRemove: () => this.replicator.current,
-      before: () => this.#wanted.readMtu(),
+      before: () => this.#desiredInputs.readMtu(),
       after: async () => {
         await this.localEndpoints.followMtu()
         if (this.replicator.current) this.localEndpoints.prune()
@@ -268,11 +268,11 @@ export class Agent {
 
   /** What the underlay leaves to containers, bytes; follows the underlay. */
   get overlayMtu(): number {
-    return this.#wanted.overlayMtu
+    return this.#desiredInputs.overlayMtu
   }
 
   get underlayMtu(): number {
-    return this.#wanted.underlayMtu
+    return this.#desiredInputs.underlayMtu
   }
 
   get members(): readonly Member[] {
@@ -337,8 +337,8 @@ export class Agent {
 
   #membersChanged(): void {
     const now = this.#members()
-    for (const event of memberEvents(this.#told, now)) this.events.tell(() => event)
-    this.#told = now
+    for (const event of memberEvents(this.#lastPublishedMembers, now)) this.events.tell(() => event)
+    this.#lastPublishedMembers = now
     this.replicator.membersChanged()
     this.reconciler.wake()
   }

@@ -6,8 +6,8 @@ import { ZmqServer } from '#zmq/server.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
 import type { Agent } from './agent.ts'
 import { AgentApi } from './agent-api.ts'
-import type { Collector } from './collector.ts'
-import { openMetricsDoor } from './figures.ts'
+import type { Collector } from './endpoints/collector.ts'
+import { openMetricsDoor } from './observe/figures.ts'
 
 type Door = { close(): Promise<void> }
 

@@ -12,9 +12,9 @@ import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
 import type { Logger } from '#platform/log.ts'
-import { loadIdentity } from '#replication/identity.ts'
-import { readSeed, type Seed } from '#replication/seed.ts'
-import { openStorage, type Storage } from '#replication/storage.ts'
+import { loadIdentity } from '#replication/transport/identity.ts'
+import { readSeed, type Seed } from '#replication/cluster/seed.ts'
+import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import { openDriver } from './open-driver.ts'
 
 /** Reads the configuration again from where it came from. */

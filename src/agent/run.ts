@@ -45,7 +45,7 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
   process.on('SIGHUP', () => void reload())
   const parts = await openParts({ config, keys, logger, readConfig })
   // Half of the time of a start is the loading of libp2p and the doors: Serf starts meanwhile.
-  const [{ Agent }, { statusLine }] = await Promise.all([import('./agent.ts'), import('./figures.ts')])
+  const [{ Agent }, { statusLine }] = await Promise.all([import('./agent.ts'), import('./observe/figures.ts')])
   // What was compiled is kept from here on, not from an orderly end alone: an agent that was killed is to be back as soon.
   flushCompileCache()
   const running = (agent = await Agent.start(parts))

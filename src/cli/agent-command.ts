@@ -5,7 +5,7 @@ import { generateClusterKey, readClusterKeys, type ClusterKeys } from '#config/c
 import { CONFIG_KEYS, flagOf, loadConfig, type ConfigSources } from '#config/load.ts'
 import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
-import type { CliIo } from './program.ts'
+import type { CliIo } from './context.ts'
 
 /** Runs the agent to its end; resolves to its exit code. `readConfig` reads the configuration again as it is then. */
 export type RunAgent = (

@@ -5,7 +5,7 @@ import { parseHostName } from '#model/ids.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import type { HostView } from '#model/views.ts'
 import { by, checked } from './arguments.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { hostsTable, membersTable, raftPeersTable, reloadFacts, statusFacts } from './shapes.ts'
 
 export function clusterCommands(program: Command, { show }: CommandContext): void {

@@ -9,7 +9,7 @@ import { parseNetworkName } from '#model/ids.ts'
 import { readIfExists, writeDurably } from '#platform/files.ts'
 import { absolutePath, checked } from './arguments.ts'
 import { render } from './output.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 
 /** Made by scripts/build-cni. */
 const PLUGIN = resolve(import.meta.dirname, '../../dist/vxmesh-cni')

@@ -6,7 +6,7 @@ import type { EndpointView } from '#model/views.ts'
 import { ApiClient } from './client.ts'
 import { beginning, complete, socketIn, type Completion, type NameKind } from './complete.ts'
 import { printable } from './output.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 
 /** How long a press of the key may wait for the agent. */
 const PATIENCE_MS = 500

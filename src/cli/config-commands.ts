@@ -7,7 +7,7 @@ import { readZmqKeys } from '#config/zmq-keys.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { addSettings, settingsOf } from './agent-command.ts'
 import { render, table } from './output.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 
 export type SettingRow = { readonly key: string; readonly value: unknown; readonly origin: string }
 

@@ -2,18 +2,12 @@
 
 import type { Command } from 'commander'
 import { loadConfig } from '#config/load.ts'
-import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
 import type { DoctorView, FindingView } from '#model/views.ts'
 import { addSettings, settingsOf } from './agent-command.ts'
 import { ApiClient } from './client.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { doctorText } from './shapes.ts'
-
-/** Looks at the machine without an agent; loaded only then. */
-export type DoctorTools = {
-  readonly examineMachine: (config: Config, agent: FindingView) => Promise<DoctorView>
-}
 
 /** An agent takes 10 s at most; one that takes longer hangs. */
 const ANSWER_MS = 15_000

@@ -8,7 +8,7 @@ import { parseMac } from '#model/mac.ts'
 import { parseDelay, parseRate } from '#model/quantity.ts'
 import type { EndpointView } from '#model/views.ts'
 import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { endpointFacts, endpointsTable } from './shapes.ts'
 
 const PID_MAX = 4_194_304

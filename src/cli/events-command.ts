@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import { printable } from './output.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 
 export function eventsCommand(program: Command, { io, client, formatOf }: CommandContext): void {
   program

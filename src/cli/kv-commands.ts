@@ -6,7 +6,7 @@ import { MAX_TEXT } from '#model/parse-request.ts'
 import type { KvEntryView, KvPageView } from '#model/views.ts'
 import { checked } from './arguments.ts'
 import type { ApiClient } from './client.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { kvFacts, kvTable } from './shapes.ts'
 
 export function kvCommands(program: Command, { show }: CommandContext): void {

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
 import type { NamespaceView } from '#model/views.ts'
 import { checked } from './arguments.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { namespacesTable } from './shapes.ts'
 
 export function namespaceCommands(program: Command, { show }: CommandContext): void {

@@ -8,7 +8,7 @@ import { parseRate } from '#model/quantity.ts'
 import { VNI_MAX } from '#model/ids.ts'
 import type { NetworkView } from '#model/views.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { networksTable } from './shapes.ts'
 
 type CreateOptions = {

@@ -2,13 +2,14 @@
 // said before anything is sent.
 
 import { Command, CommanderError, Option } from 'commander'
+import { DEFAULT_SOCKET } from '#config/schema.ts'
 import { asVxmeshError, ERROR_CODES, VxmeshError, type ExitCode } from '#model/errors.ts'
 import { agentCommand, type RunAgent } from './agent-command.ts'
 import { completionCommands } from './completion-commands.ts'
 import { configCommands } from './config-commands.ts'
 import { clusterCommands } from './cluster-commands.ts'
 import { cniCommands } from './cni-commands.ts'
-import { doctorCommand, type DoctorTools } from './doctor-command.ts'
+import { doctorCommand } from './doctor-command.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
 import { kvCommands } from './kv-commands.ts'
@@ -16,42 +17,11 @@ import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { highlighted, render, type Format } from './output.ts'
 import { reportCommand } from './report-command.ts'
-import { snapshotCommands, type BackupTools } from './snapshot-commands.ts'
+import { snapshotCommands } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
-
-export type CliIo = {
-  readonly env: Readonly<Record<string, string | undefined>>
-  readonly out: (text: string) => void
-  readonly err: (text: string) => void
-  /** Width of the terminal; absent for none. */
-  readonly columns?: number | undefined
-  /** May text be coloured? Not when nobody looks at it, nor when NO_COLOR asks for it. */
-  readonly color?: boolean | undefined
-}
+import type { BackupTools, CliIo, CommandContext, DoctorTools } from './context.ts'
 
 const DEFAULT_COLUMNS = 80
-
-export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
-
-/** Asks the agent, shows the answer and gives it; `human` makes the table of what the route is known to answer with. */
-export type Show = <Answer>(
-  command: Command,
-  ask: (client: ApiClient) => Promise<unknown>,
-  human: (answer: Answer, width?: number) => string
-) => Promise<Answer>
-
-/** What a command needs to do its work. */
-export type CommandContext = {
-  readonly show: Show
-  readonly io: CliIo
-  /** Of the agent that this command line names. */
-  readonly client: (command: Command) => ApiClient
-  readonly formatOf: (command: Command) => Format
-  /** Where that agent listens. */
-  readonly socketOf: (command: Command) => string
-  readonly backup: () => Promise<BackupTools>
-  readonly doctor: () => Promise<DoctorTools>
-}
 
 /** Runs one command line. @returns the exit code of contract 6.3; never rejects */
 export async function runCli(

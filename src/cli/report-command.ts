@@ -9,7 +9,7 @@ import { writeDurably } from '#platform/files.ts'
 import { tar } from '#platform/tar.ts'
 import { addSettings, settingsOf } from './agent-command.ts'
 import { facts, render } from './output.ts'
-import type { CommandContext } from './program.ts'
+import type { CommandContext } from './context.ts'
 import { collectReport } from './report.ts'
 
 export function reportCommand(program: Command, p: CommandContext & { readonly version: string }): void {

@@ -11,15 +11,8 @@ import { randomKey } from '#platform/clock.ts'
 import { removeFile, storageError, syncDirectory, writeDurably } from '#platform/files.ts'
 import { absolutePath } from './arguments.ts'
 import { render } from './output.ts'
-import type { CliIo, CommandContext } from './program.ts'
+import type { CliIo, CommandContext } from './context.ts'
 import { snapshotFacts } from './shapes.ts'
-
-/** What can be done with backups without an agent; loaded when it is needed. */
-export type BackupTools = {
-  readonly readBackup: (file: string) => Promise<Buffer>
-  readonly inspectBackup: (file: string, bytes: Buffer) => Promise<SnapshotView>
-  readonly restoreBackup: (p: { readonly file: string; readonly dataDir: string }) => Promise<SnapshotView>
-}
 
 export function snapshotCommands(program: Command, { io, client, formatOf, backup }: CommandContext): void {
   const snapshot = program.command('snapshot').description('Backups of the whole state, each in one file.')

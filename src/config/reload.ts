@@ -1,4 +1,4 @@
-// What a reload does: which keys take their new value at once, and which only a restart can change. Pure.
+// What a reload does: which keys take their new value at once, and which only a restart can change.
 
 import { isDeepStrictEqual } from 'node:util'
 import { KEY_FACTS, type Config, type KeyFacts } from './schema.ts'

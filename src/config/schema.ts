@@ -16,6 +16,9 @@ import {
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/network.ts'
 
+/** Path of the API's UNIX socket, for the agent and its clients alike. */
+export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
+
 /**
  * A value with its rule in words. The parser throws its own refusal, or gives undefined for what the words rule out:
  * a number may come as text, for a flag and a variable know no other.
@@ -84,7 +87,7 @@ export const configShape = z.strictObject({
       .default(60)
       .describe('Seconds after which an endpoint of a container that is gone is released; 0: never by itself')
   ),
-  socket: path.default('/run/vxmesh/agent.sock').describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
+  socket: path.default(DEFAULT_SOCKET).describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
   clusterKeyFile: path
     .default('/etc/vxmesh/cluster.key')
     .describe('File made by `vxmesh keygen`, readable by root alone'),

@@ -1,5 +1,5 @@
 // Every metric of ours: name, type, labels, meaning, and where its figure comes from. docs/metrics.md is written from
-// this table. No label holds a container: the number of series is bounded by networks, which are bounded by the agent.
+// this table. No label holds a container: the number of series is bounded by networks, which are bounded by the agent. Pure.
 
 import type { Figures } from './figures.ts'
 
@@ -15,9 +15,14 @@ export type Family = {
   readonly read?: (figures: Figures) => readonly Sample[]
 }
 
-type Told = Pick<Family, 'name' | 'help'> & { readonly type: 'gauge' | 'counter' }
+type ScalarFamily = Pick<Family, 'name' | 'help'> & { readonly type: 'gauge' | 'counter' }
 
-const one = (type: Told['type'], name: string, help: string, read: (f: Figures) => number | boolean): Family => {
+const one = (
+  type: ScalarFamily['type'],
+  name: string,
+  help: string,
+  read: (f: Figures) => number | boolean
+): Family => {
   return { name, type, label: null, help, read: figures => [['', Number(read(figures))]] }
 }
 const gauge = (name: string, help: string, read: (f: Figures) => number | boolean): Family =>
@@ -26,7 +31,7 @@ const counter = (name: string, help: string, read: (f: Figures) => number): Fami
 
 type Traffic = Figures['traffic'][number]
 
-const ofNetworks = (type: Told['type'], name: string, help: string, read: (t: Traffic) => number): Family => {
+const ofNetworks = (type: ScalarFamily['type'], name: string, help: string, read: (t: Traffic) => number): Family => {
   return { name, type, label: 'network', help, read: f => f.traffic.map(t => [t.network, read(t)]) }
 }
 

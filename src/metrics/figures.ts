@@ -1,4 +1,4 @@
-// What the agent tells of itself when it is scraped, and how its health is judged. Facts only: no clock, no kernel.
+// What the agent tells of itself when it is scraped, and how its health is judged. Pure.
 
 import type { NetworkName } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'

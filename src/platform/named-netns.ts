@@ -38,7 +38,7 @@ export async function createNamedNetns(name: string, prepare: (path: string) => 
 export async function removeNamedNetns(name: string): Promise<void> {
   const file = namedNetns(name)
   if (!listNetnsNames().includes(name)) return
-  const unmounted = await atHome('umount', ['--lazy', file])
+  const unmounted = await inInitMountNs('umount', ['--lazy', file])
   try {
     // A file that is still mounted upon would be taken away from under its namespace.
     if (isMounted(file)) throw new VxmeshError('ERR_KERNEL', `cannot unmount ${file}: ${unmounted.stderr.trim()}`)
@@ -71,13 +71,13 @@ async function publish(path: string, name: string): Promise<void> {
 }
 
 async function mount(args: readonly string[]): Promise<void> {
-  const { exitCode, stderr } = await atHome('mount', args)
+  const { exitCode, stderr } = await inInitMountNs('mount', args)
   if (exitCode !== 0) throw new VxmeshError('ERR_KERNEL', `mount ${args.join(' ')}: ${stderr.trim()}`)
 }
 
 /** Runs a program in the mount namespace of pid 1. */
-async function atHome(file: string, args: readonly string[]): Promise<{ exitCode: number; stderr: string }> {
-  const home = openHome()
+async function inInitMountNs(file: string, args: readonly string[]): Promise<{ exitCode: number; stderr: string }> {
+  const home = openInitMountNs()
   if (home === null) return run(file, args)
   try {
     return await run('nsenter', [`--mount=/proc/${process.pid}/fd/${home}`, '--', file, ...args])
@@ -90,7 +90,7 @@ async function atHome(file: string, args: readonly string[]): Promise<{ exitCode
  * Opens the mount namespace of pid 1, by any process in it: pid 1 itself may be closed to us. Null when this process is
  * in it, or there is no way to it: then a name lasts as long as this process's own mount namespace.
  */
-function openHome(): number | null {
+function openInitMountNs(): number | null {
   const wanted = rootMount(1)
   if (wanted === null || rootMount(process.pid) === wanted) return null
   for (const pid of [1, ...listPids()]) {

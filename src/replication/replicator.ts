@@ -5,19 +5,19 @@ import type { Command, Result } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseRequest } from '#model/parse-request.ts'
-import { AppliedLog, type StateMachine } from './applied-log.ts'
-import { Belonging } from './belonging.ts'
-import { serveFetch } from './fetch.ts'
-import { HeldPlace, type PlaceOptions, type ReplicationStatus } from './held-place.ts'
-import { isForeign, type PeerProgress } from './peers.ts'
-import { Proposer, servePropose } from './proposer.ts'
-import { askReadIndex, serveReadIndex } from './read-index.ts'
-import { Rpc } from './rpc.ts'
-import type { Seed } from './seed.ts'
-import { ServerChanges, serveServerChanges } from './server-changes.ts'
-import type { Snapshot } from './snapshot-file.ts'
+import { AppliedLog, type StateMachine } from './consensus/applied-log.ts'
+import { ClusterAdoption } from './cluster/cluster-adoption.ts'
+import { serveFetch } from './feed/fetch.ts'
+import { ClusterRole, type ReplicationOptions, type ReplicationStatus } from './cluster/cluster-role.ts'
+import { isForeign, type PeerProgress } from './consensus/peers.ts'
+import { Proposer, servePropose } from './consensus/proposer.ts'
+import { askReadIndex, serveReadIndex } from './consensus/read-index.ts'
+import { Rpc } from './transport/rpc.ts'
+import type { Seed } from './cluster/seed.ts'
+import { ServerChanges, serveServerChanges } from './cluster/server-changes.ts'
+import type { ClusterSnapshot } from './storage/snapshot-file.ts'
 
-export type ReplicatorOptions = PlaceOptions & {
+export type ReplicatorOptions = ReplicationOptions & {
   /** How many servers found a cluster together; 0 on a client. */
   readonly bootstrapExpect: number
   /** A restored backup that waits for its cluster. */
@@ -38,8 +38,8 @@ export class Replicator {
   readonly #rpc: Rpc
   readonly #proposer: Proposer
   readonly #changes: ServerChanges
-  readonly #belonging: Belonging
-  readonly #place: HeldPlace
+  readonly #belonging: ClusterAdoption
+  readonly #place: ClusterRole
   readonly #applied: AppliedLog
   readonly #stopping = new AbortController()
   #led: Term | null = null
@@ -53,13 +53,13 @@ export class Replicator {
     const rpc = new Rpc(options.mesh)
     this.#rpc = rpc
     this.#applied = new AppliedLog(options.machine)
-    this.#place = new HeldPlace({
+    this.#place = new ClusterRole({
       ...options,
       rpc,
       applied: this.#applied,
       leads: (leader, term) => this.#leads(leader, term)
     })
-    this.#belonging = new Belonging({
+    this.#belonging = new ClusterAdoption({
       ...{ self, bootstrapExpect, dataDir, storage, seed, holdsSeed, rpc, members, stopping, fatal, logger },
       belongs: async (origin, opened) => {
         await this.#place.take(origin, this.#belonging.incarnation ?? 0, opened)
@@ -73,7 +73,7 @@ export class Replicator {
       self,
       proposeHere: request => this.#place.propose(request),
       servers: () => this.#place.servers(),
-      heard: (leader, word) => this.#place.heard(leader, word)
+      onNotice: (leader, word) => this.#place.onNotice(leader, word)
     })
   }
 
@@ -89,7 +89,7 @@ export class Replicator {
     servePropose(this.#rpc, {
       proposeHere: () => (place.raft === null ? null : request => place.propose(request)),
       check: parseRequest,
-      wordFor: peer => place.wordFor(peer)
+      wordFor: peer => place.noticeFor(peer)
     })
     serveServerChanges(this.#rpc, {
       part: () => place.raft,
@@ -141,7 +141,7 @@ export class Replicator {
    * The applied state as a snapshot; of what was committed before the call when its index is at least `readIndex`.
    * @throws ERR_BUSY when this host belongs to no cluster
    */
-  async image(): Promise<Snapshot> {
+  async image(): Promise<ClusterSnapshot> {
     const { clusterId } = this
     if (clusterId === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
     const { meta } = this.#applied

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { inspectBackup } from '#agent/backup.ts'
+import { inspectBackup } from '#backup/backup.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { buildApi } from '#api/server.ts'
 import { VxmeshError } from '#model/errors.ts'

@@ -1,12 +1,12 @@
 // An agent without a network: what the doors ask is answered by the real state machine, or refused as a test says.
 
 import { Caller, makeHost } from '../allocator/fixtures.ts'
-import { kvPage, kvValue } from '#agent/kv.ts'
+import { kvPage, kvValue } from '#agent/observe/kv.ts'
 import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
-import { snapshotFileChunks } from '#replication/snapshot-file.ts'
-import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/views.ts'
+import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/observe/views.ts'
 import type { Command, Result } from '#model/command.ts'
 import type { Endpoint, EndpointKey, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'

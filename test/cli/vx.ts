@@ -3,7 +3,8 @@
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { startApi } from '#api/server.ts'
-import { runCli, type CliIo } from '#cli/program.ts'
+import type { CliIo } from '#cli/context.ts'
+import { runCli } from '#cli/program.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
@@ -27,7 +28,7 @@ export async function vx(
     io: { env: p.env ?? {}, out: text => (out += text), err: text => (err += text), ...p.io },
     version: '9.9.9',
     doctor: () => import('#agent/doctor/doctor.ts'),
-    backup: () => import('#agent/backup.ts'),
+    backup: () => import('#backup/backup.ts'),
     runAgent: p.runAgent ?? (() => Promise.reject(new Error('no agent is to be started')))
   })
   return { code, out, err }

@@ -25,10 +25,10 @@ import { parseRequest } from '#model/parse-request.ts'
 import { parseDelay, parseRate } from '#model/quantity.ts'
 import { decodeMsgpack, encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
 import type { Message } from '#raft/types.ts'
-import { decodeFeed, encodeFeed } from '#replication/feed.ts'
-import { FrameReader, encodeFrame } from '#replication/frame.ts'
-import { decodeRaftMessage, encodeRaftMessage } from '#replication/raft-codec.ts'
-import { parseSnapshotFile, writeSnapshotFile } from '#replication/snapshot-file.ts'
+import { decodeFeed, encodeFeed } from '#replication/feed/feed.ts'
+import { FrameReader, encodeFrame } from '#replication/transport/frame.ts'
+import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
+import { parseSnapshotFile, writeSnapshotFile } from '#replication/storage/snapshot-file.ts'
 import {
   decodeRequest,
   encodeConnection,

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as pause } from 'node:timers/promises'
-import { readLink } from '#overlay/linux/kernel.ts'
+import { readLink } from '#overlay/kernel/kernel.ts'
 import type { LinkCounters } from '#overlay/netlink/link-info.ts'
 import { decodeStats, getStats } from '#overlay/netlink/stats.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'

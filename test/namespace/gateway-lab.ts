@@ -1,13 +1,13 @@
 // Hosts with a second way out: besides the underlay each is on a network to the outside, where a server is.
 
-import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway.ts'
+import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest, detachRequest, type GatewayReport } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { desired, type DesiredInput } from '#overlay/plan/desired.ts'
-import { plan } from '#overlay/plan/plan.ts'
+import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { plan } from '#overlay/plan/network/plan-network.ts'
 import type { Test } from 'tap'
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'

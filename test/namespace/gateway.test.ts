@@ -4,7 +4,7 @@
 import { existsSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Vni } from '#model/ids.ts'
-import { routerNames } from '#overlay/plan/gateway.ts'
+import { routerNames } from '#overlay/plan/gateway/desired-gateway.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { isNamespace } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'

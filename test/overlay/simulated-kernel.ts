@@ -4,9 +4,9 @@
 import type { IfName } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
-import { OVERLAY_GROUP } from '#overlay/plan/names.ts'
-import type { Observed, ObservedLink, ObservedVxlan } from '#overlay/plan/observed.ts'
-import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '#overlay/plan/op.ts'
+import { OVERLAY_GROUP } from '#overlay/plan/network/names.ts'
+import type { Observed, ObservedLink, ObservedVxlan } from '#overlay/plan/network/observed.ts'
+import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '#overlay/plan/network/op.ts'
 
 export class SimulatedKernel {
   readonly links: Map<string, ObservedLink>

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 t.test('a late, shorter request does not shorten the log (canonical/raft#450)', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])

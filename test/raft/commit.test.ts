@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Cluster, type Server } from './bench.ts'
+import { Cluster, type Server } from './cluster.ts'
 
 t.test('an entry of an earlier term on a majority is not committed by counting (thesis figure 3.7)', t => {
   const cluster = new Cluster(['s1', 's2', 's3', 's4', 's5'], { options: { maxAppendBytes: 1 } })

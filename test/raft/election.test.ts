@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { PeerId, Term } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 t.test('a vote is on the disk before it is given', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
-import { Cluster, type Server } from './bench.ts'
+import { Cluster, type Server } from './cluster.ts'
 
 type Chunk = Extract<Message, { readonly kind: 'install-request' }>
 

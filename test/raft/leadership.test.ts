@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 t.test('a leader that no majority answers steps down within two election timeouts', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])

@@ -2,7 +2,7 @@
 
 import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 const S1 = 's1' as PeerId
 const lost = { kind: 'peer-lost', peer: S1 } as const

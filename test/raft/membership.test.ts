@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import type { Change, Effect } from '#raft/types.ts'
-import { Cluster, type Server } from './bench.ts'
+import { Cluster, type Server } from './cluster.ts'
 
 const peer = (id: string): PeerId => id as PeerId
 const add = (id: string, incarnation = 0): Change => ({ kind: 'add-learner', peer: peer(id), incarnation })

@@ -2,7 +2,7 @@
 // leader must be found and stay (in 2020 such a graph left Cloudflare's etcd without one for six hours).
 
 import t from 'tap'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 const IDS = ['s1', 's2', 's3', 's4', 's5']
 const LINKS = IDS.flatMap((a, at) => IDS.slice(at + 1).map(b => [a, b] as const))

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Cluster } from './bench.ts'
+import { Cluster } from './cluster.ts'
 
 t.test('a read waits for a round of answers that were given after it was asked', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])

@@ -2,7 +2,7 @@
 
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
-import { serveFetch, type PageSource } from '#replication/fetch.ts'
+import { serveFetch, type PageSource } from '#replication/feed/fetch.ts'
 import type { Host } from './hosts.ts'
 
 export const CLUSTER = '0123456789abcdef' as ClusterId

@@ -6,8 +6,8 @@ import type { Test } from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
-import { Mesh } from '#replication/mesh.ts'
-import { Rpc } from '#replication/rpc.ts'
+import { Mesh } from '#replication/transport/mesh.ts'
+import { Rpc } from '#replication/transport/rpc.ts'
 import { freePort } from '#test/lab/free-port.ts'
 
 const loopback = parseIpv4('127.0.0.1')

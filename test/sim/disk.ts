@@ -4,8 +4,8 @@
 
 import type { LogIndex, Term } from '#model/ids.ts'
 import type { DurableState, Entry, HardState, Snapshot } from '#raft/types.ts'
-import type { WalRecord } from '#replication/wal-record.ts'
-import type { Batch } from '#replication/write-gate.ts'
+import type { WalRecord } from '#replication/storage/wal-record.ts'
+import type { Batch } from '#replication/storage/write-gate.ts'
 import type { Random } from './random.ts'
 
 export class Disk {

@@ -17,7 +17,7 @@ import type {
   RefusalReason,
   Snapshot
 } from '#raft/types.ts'
-import { WriteGate } from '#replication/write-gate.ts'
+import { WriteGate } from '#replication/storage/write-gate.ts'
 import { Disk } from './disk.ts'
 import type { Invariants } from './invariants.ts'
 import { Machine, type Outcome } from './machine.ts'

@@ -11,7 +11,7 @@ import type { Member } from '#model/member.ts'
 import { monotonicMs } from '#platform/clock.ts'
 import type { Agent } from '../agent.ts'
 import type { MeshFacts, PeerAnswer, PeerFacts, TunnelFacts } from './facts.ts'
-import { DOCTOR_METHOD, peerAnswer, readTold, readTunnels, type Told } from './peer-answer.ts'
+import { DOCTOR_METHOD, peerAnswer, readLocalReport, readTunnels, type LocalReport } from './peer-answer.ts'
 import { probePath, probePort, probeTunnel } from './probes.ts'
 
 const AT_ONCE = 16
@@ -22,7 +22,7 @@ const MAX_RECOUNTED = 50_000
 
 /** What other hosts' doctors are told of this one; to be called before the agent answers. */
 export function serveDoctor(agent: Agent): void {
-  agent.replicator.serve(DOCTOR_METHOD, (): Told => ({
+  agent.replicator.serve(DOCTOR_METHOD, (): LocalReport => ({
     timeMs: Date.now(),
     index: agent.state.appliedIndex,
     digest: digestOf(agent.state),
@@ -106,10 +106,10 @@ async function lookAtOne(agent: Agent, member: Member): Promise<PeerFacts> {
   return { name, status, ports: [serf, libp2p], path, tunnel, answer: typeof told === 'string' ? told : told.answer }
 }
 
-async function ask(agent: Agent, { peerId }: Member): Promise<{ told: Told; answer: PeerAnswer } | string> {
+async function ask(agent: Agent, { peerId }: Member): Promise<{ told: LocalReport; answer: PeerAnswer } | string> {
   const sent = Date.now()
   try {
-    const told = readTold(await agent.replicator.ask(peerId, DOCTOR_METHOD))
+    const told = readLocalReport(await agent.replicator.ask(peerId, DOCTOR_METHOD))
     return { told, answer: peerAnswer(told, sent, Date.now()) }
   } catch (err) {
     return asVxmeshError(err).message
@@ -117,7 +117,7 @@ async function ask(agent: Agent, { peerId }: Member): Promise<{ told: Told; answ
 }
 
 /** Through a network that both have. What else comes out of it meanwhile is counted with it. */
-async function lookAtTunnel(agent: Agent, member: Member, before: Told): Promise<TunnelFacts> {
+async function lookAtTunnel(agent: Agent, member: Member, before: LocalReport): Promise<TunnelFacts> {
   const { state, self, config } = agent
   const shared = before.tunnels.find(([vni]) => state.isOnHost(vni as Vni, self))
   if (shared === undefined) return null

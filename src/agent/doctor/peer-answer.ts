@@ -8,7 +8,7 @@ export const DOCTOR_METHOD = 'doctor'
 /** Tunnels that are told of: enough to have one in common. */
 export const MAX_TUNNELS = 256
 
-export type Told = {
+export type LocalReport = {
   readonly timeMs: number
   readonly index: number
   readonly digest: string
@@ -18,7 +18,7 @@ export type Told = {
 }
 
 /** @throws ERR_PEER on anything else */
-export function readTold(answer: unknown): Told {
+export function readLocalReport(answer: unknown): LocalReport {
   const { timeMs, index, digest, underlayMtu, tunnels } = (answer ?? {}) as Record<string, unknown>
   const counts = [timeMs, index, underlayMtu].every(Number.isSafeInteger)
   if (!counts || typeof digest !== 'string' || !Array.isArray(tunnels) || tunnels.length > MAX_TUNNELS) {
@@ -28,11 +28,11 @@ export function readTold(answer: unknown): Told {
   if (!pairs.every(pair => Array.isArray(pair) && pair.length === 2 && pair.every(Number.isSafeInteger))) {
     throw new VxmeshError('ERR_PEER', 'malformed tunnels for doctor')
   }
-  return answer as Told
+  return answer as LocalReport
 }
 
 /** Its clock is read in the middle of the way there and back. */
-export function peerAnswer(told: Told, sentMs: number, receivedMs: number): PeerAnswer {
+export function peerAnswer(told: LocalReport, sentMs: number, receivedMs: number): PeerAnswer {
   const { timeMs, index, digest, underlayMtu } = told
   return {
     clockMs: Math.round(timeMs - (sentMs + receivedMs) / 2),

@@ -3,7 +3,7 @@ import type { MachineFacts, MeshFacts, PeerAnswer, PeerFacts } from '#agent/doct
 import { judgeAgent } from '#agent/doctor/judge-agent.ts'
 import { judgeMachine } from '#agent/doctor/judge-machine.ts'
 import { judgeMesh } from '#agent/doctor/judge-mesh.ts'
-import { peerAnswer, readTold, readTunnels } from '#agent/doctor/peer-answer.ts'
+import { peerAnswer, readLocalReport, readTunnels } from '#agent/doctor/peer-answer.ts'
 import type { FindingView } from '#model/views.ts'
 
 const GIB = 1024 ** 3
@@ -188,12 +188,12 @@ t.test('a clock is judged by what the way there and back cannot explain', t => {
 
 t.test('an answer of another agent is checked', t => {
   const good = { timeMs: 1, index: 1, digest: 'd', underlayMtu: 1500, tunnels: [[1, 2]] }
-  t.same(readTold(good), good)
+  t.same(readLocalReport(good), good)
   for (const change of [{ timeMs: 'x' }, { index: 1.5 }, { digest: 1 }, { underlayMtu: null }, { tunnels: [[1]] }]) {
-    t.throws(() => readTold({ ...good, ...change }), { code: 'ERR_PEER' }, JSON.stringify(change))
+    t.throws(() => readLocalReport({ ...good, ...change }), { code: 'ERR_PEER' }, JSON.stringify(change))
   }
-  t.throws(() => readTold({ ...good, tunnels: Array.from({ length: 257 }, () => [1, 1]) }), { code: 'ERR_PEER' })
-  for (const other of [null, undefined, 'x', 5, []]) t.throws(() => readTold(other), { code: 'ERR_PEER' })
+  t.throws(() => readLocalReport({ ...good, tunnels: Array.from({ length: 257 }, () => [1, 1]) }), { code: 'ERR_PEER' })
+  for (const other of [null, undefined, 'x', 5, []]) t.throws(() => readLocalReport(other), { code: 'ERR_PEER' })
   t.end()
 })
 

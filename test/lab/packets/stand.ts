@@ -1,7 +1,7 @@
 // Who attacks whom in the attack matrix, and the ordinary traffic beside it: one container of red forges; others of red and
 // of blue are on its own host and on another; a third host belongs to nobody.
 
-import { bridgeMac } from '#overlay/plan/names.ts'
+import { bridgeMac } from '#overlay/plan/network/names.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'

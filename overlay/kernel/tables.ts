@@ -1,0 +1,59 @@
+// One network namespace as rtnetlink tells it: devices, addresses, routes of the main table, neighbour entries.
+
+import type { NetlinkSocket } from '#platform/netlink-socket.ts'
+import { readLinks } from './kernel.ts'
+import {
+  decodeAddress,
+  decodeRoute,
+  getAddresses,
+  getRoutes,
+  type AddressInfo,
+  type RouteInfo
+} from '../netlink/address.ts'
+import type { Message } from '../netlink/bytes.ts'
+import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE } from '../netlink/constants.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { getLinks } from '../netlink/link.ts'
+import { decodeNeighbour, getNeighbours, type NeighbourInfo } from '../netlink/neighbour.ts'
+
+export type KernelTables = {
+  readonly links: ReadonlyMap<string, LinkInfo>
+  readonly addresses: readonly AddressInfo[]
+  readonly routes: readonly RouteInfo[]
+  readonly neighbours: readonly NeighbourInfo[]
+}
+
+/** What tells where an address leads. */
+export type RouteTables = Omit<KernelTables, 'neighbours'>
+
+/** @throws ERR_KERNEL */
+export function readTables(socket: NetlinkSocket): KernelTables {
+  const neighbours = read(socket, { request: getNeighbours(), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
+  return { ...readWays(socket), neighbours }
+}
+
+/** @throws ERR_KERNEL */
+export function readWays(socket: NetlinkSocket): RouteTables {
+  return {
+    links: new Map(readLinks(socket, getLinks()).map(link => [link.name, link])),
+    addresses: readAddresses(socket),
+    routes: read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute }).filter(isMain)
+  }
+}
+
+/** @throws ERR_KERNEL */
+export function readAddresses(socket: NetlinkSocket): readonly AddressInfo[] {
+  return read(socket, { request: getAddresses(), answer: RTM_NEWADDR, decode: decodeAddress })
+}
+
+function isMain({ table }: RouteInfo): boolean {
+  return table === RT_TABLE_MAIN
+}
+
+type Dump<T> = { request: Message; answer: number; decode: (payload: Uint8Array) => T | null }
+
+function read<T>(socket: NetlinkSocket, { request, answer, decode }: Dump<T>): T[] {
+  const one = (type: number, payload: Uint8Array): T | undefined =>
+    type === answer ? (decode(payload) ?? undefined) : undefined
+  return socket.dump(request, one, 'read what there is of routers')
+}

@@ -1,0 +1,157 @@
+// The routers as they must be on this host: a namespace for each network with egress or hostAccess that has endpoints
+// here (docs/adr/0016, 0028). The same function of the replicated state on every host.
+
+import type { IfName, NetworkName, Vni } from '#model/ids.ts'
+import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import { macOf, type Mac } from '#model/mac.ts'
+import { hasRouter, type Network } from '#model/network.ts'
+import type { DesiredInput } from '../network/desired.ts'
+import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from '../network/names.ts'
+
+/** IFLA_GROUP of the devices by which the host receives from router namespaces: its rules know them by it alone. */
+export const OUTSIDE_GROUP = 0x76786f
+
+/** The next hop of every router: an address that nobody has, with a permanent neighbour entry. */
+export const NEXT_HOP = 0xa9fe0101 as Ipv4
+
+/** Where no container gets to whatever the state: loopback, link-local (cloud metadata), multicast. */
+const NEVER: readonly Subnet[] = [
+  { base: 0x7f000000 as Ipv4, prefixLength: 8 },
+  { base: 0xa9fe0000 as Ipv4, prefixLength: 16 },
+  { base: 0xe0000000 as Ipv4, prefixLength: 4 }
+]
+
+export type DesiredRouter = {
+  readonly vni: Vni
+  readonly name: NetworkName
+  readonly alias: string
+  readonly subnet: Subnet
+  readonly gateway: Ipv4
+  /** One MAC on all hosts: that of an endpoint with the gateway's address, which no endpoint has. */
+  readonly gatewayMac: Mac
+  readonly bridge: IfName
+  readonly vxlan: IfName
+  /** The bridge's port to the router; its other end holds the gateway address. */
+  readonly port: IfName
+  /** The host's end of the way out. */
+  readonly outside: IfName
+  readonly outsideMac: Mac
+  readonly transitMac: Mac
+  readonly mtu: number
+  /** The router's own address towards the host: what its containers' connections come from. */
+  readonly transit: Ipv4
+  /** bits/s of this host's containers together; 0 is unlimited. */
+  readonly egressRate: number
+  /** May its containers open connections to the outside? */
+  readonly egress: boolean
+  /** May this host open connections to its containers? */
+  readonly hostAccess: boolean
+  /** The containers that the host reaches through it, ascending; none without hostAccess. */
+  readonly reached: readonly Ipv4[]
+}
+
+export type DesiredGateways = {
+  readonly routers: ReadonlyMap<Vni, DesiredRouter>
+  /** The /8 that transit addresses are taken from. */
+  readonly transit: Subnet
+  /** Destinations that no container reaches through the host. The underlay's own prefix is added as it is observed. */
+  readonly guarded: readonly Subnet[]
+  /** This host's underlay addresses. */
+  readonly underlay: readonly Ipv4[]
+}
+
+export type GatewayInput = DesiredInput & {
+  /** A /8: a router's address is its base plus the VNI. */
+  readonly transit: Subnet
+  /** This host's address for Serf and libp2p; its tunnel address may be another. */
+  readonly bind: Ipv4
+  /** The same of the other members. */
+  readonly memberAddresses: Iterable<Ipv4>
+}
+
+export function desiredGateways(input: GatewayInput): DesiredGateways {
+  const routers = new Map<Vni, DesiredRouter>()
+  for (const network of input.networks) {
+    if (!hasRouter(network)) continue
+    const here = (input.endpoints.get(network.name) ?? []).filter(({ host }) => host === input.self)
+    if (here.length === 0) continue
+    const reached = network.hostAccess ? here.map(({ address }) => address).sort((a, b) => a - b) : []
+    routers.set(network.vni, { ...desiredRouter(network, input), reached })
+  }
+  const addresses = new Set<Ipv4>([input.selfVtep, input.bind, ...input.memberAddresses])
+  for (const host of input.hosts) addresses.add(host.vtep)
+  const single = [...addresses].sort((a, b) => a - b).map(base => ({ base, prefixLength: 32 }))
+  return {
+    routers,
+    transit: input.transit,
+    guarded: [...NEVER, input.transit, ...single],
+    underlay: [...new Set([input.selfVtep, input.bind])]
+  }
+}
+
+function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRouter, 'reached'> {
+  const { vni, name, subnet, gateway } = network
+  return {
+    vni,
+    name,
+    alias: networkAlias(name, vni),
+    subnet,
+    gateway,
+    gatewayMac: macOf(vni, gateway),
+    bridge: bridgeName(vni),
+    vxlan: vxlanName(vni),
+    port: routerPortName(vni),
+    outside: `vo${hex6(vni)}` as IfName,
+    outsideMac: deviceMac('79', vni),
+    transitMac: deviceMac('7a', vni),
+    mtu: network.mtu === 0 ? input.overlayMtu : network.mtu,
+    transit: (input.transit.base + vni) as Ipv4,
+    egressRate: network.egressRate,
+    egress: network.egress,
+    hostAccess: network.hostAccess
+  }
+}
+
+/** The network that a device of a router belongs to by its name's form, or null for a name that is none of ours. */
+export function routerDevice(name: string): { readonly vni: Vni; readonly role: 'port' | 'outside' } | null {
+  const match = /^v([go])([0-9a-f]{6})$/.exec(name)
+  const vni = Number.parseInt(match?.[2] ?? '0', 16)
+  return vni === 0 ? null : { vni: vni as Vni, role: match?.[1] === 'g' ? 'port' : 'outside' }
+}
+
+/** The group of a device tells whose it is while it has no alias yet. */
+export function isRouterDevice(device: { name: string; alias: string; group: number }, group: number): boolean {
+  const role = routerDevice(device.name)
+  if (role === null) return false
+  return device.alias === '' ? device.group === group : parseNetworkAlias(device.alias)?.vni === role.vni
+}
+
+/**
+ * The router namespace's name (contract 6.7). Another host on the same machine (a lab) may have taken it: then ours
+ * carries the number of our own namespace.
+ */
+export function routerNames(vni: Vni, hostNetns: number): readonly [string, string] {
+  const name = `vxr-${hex6(vni)}`
+  return [name, `${name}-${hostNetns.toString(16)}`]
+}
+
+/** The network of a router namespace by its name's form. */
+export function parseRouterName(name: string): Vni | null {
+  const vni = Number.parseInt(/^vxr-([0-9a-f]{6})(?:-[0-9a-f]+)?$/.exec(name)?.[1] ?? '0', 16)
+  return vni === 0 ? null : (vni as Vni)
+}
+
+/** The mark of a router namespace, on its loopback device: whose it is. */
+export function routerMark(vni: Vni, hostNetns: number): string {
+  return `vxmesh router vni ${vni} of net:[${hostNetns}]`
+}
+
+/** Is it the mark of a router of this network, of whichever host? */
+export function isRouterMark(text: string, vni: Vni): boolean {
+  return text.startsWith(`vxmesh router vni ${vni} of net:[`)
+}
+
+function deviceMac(kind: string, vni: Vni): Mac {
+  const digits = hex6(vni)
+  return `06:76:${kind}:${digits.slice(0, 2)}:${digits.slice(2, 4)}:${digits.slice(4, 6)}` as Mac
+}

@@ -1,0 +1,97 @@
+// What can be right or wrong about a router, fact by fact: the same list is computed from the desired state and read from
+// the kernel, and what differs is repaired. Pure.
+
+import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
+import { NEXT_HOP, OUTSIDE_GROUP, type DesiredRouter } from './desired-gateway.ts'
+import { OVERLAY_GROUP } from '../network/names.ts'
+import type { Carrier } from '../network/switch.ts'
+
+/** Fact to value. */
+export type Facts = ReadonlyMap<string, string>
+
+/** The fact that has no device: are the rules those that we made? */
+export const RULES = 'router rules'
+
+/** What the kernel says of one device; an absent device has no facts. */
+export type DeviceFacts = {
+  readonly alias: string
+  readonly group: number
+  readonly mtu: number
+  readonly mac: string | null
+  readonly up: boolean
+  readonly addresses: readonly string[]
+  /** Is its other end where it should be? */
+  readonly paired: boolean
+}
+
+/** The router port's flags; isolated: nothing passes between it and the tunnel, so each host's own router answers. */
+export const ROUTER_PORT = { learning: false, unicastFlood: false, neighSuppress: false, isolated: true } as const
+
+export const SYSCTLS = {
+  /** In the host, on its end of the way out. Strict reverse path: only the router's own address comes in by it. */
+  host: { forwarding: '1', rp_filter: '1', accept_redirects: '0', send_redirects: '0' },
+  /** In the router, on both devices. */
+  router: { forwarding: '1', accept_redirects: '0', send_redirects: '0' }
+} as const
+
+/** @param carrier not the bridge: it is not for us to say whose port the port is */
+export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge'): Facts {
+  const { alias, mtu } = router
+  const common = { mtu, up: true, paired: true }
+  const facts = new Map<string, string>()
+  addDevice(facts, 'port', { ...common, alias, group: OVERLAY_GROUP, mac: null, addresses: [] })
+  addDevice(facts, 'outside', { ...common, alias, group: OUTSIDE_GROUP, mac: router.outsideMac, addresses: [] })
+  const within = { ...common, alias: '', group: 0 }
+  const gateway = `${formatIpv4(router.gateway)}/${router.subnet.prefixLength}`
+  const transit = `${formatIpv4(router.transit)}/32`
+  addDevice(facts, 'router inside', { ...within, mac: router.gatewayMac, addresses: [gateway] })
+  addDevice(facts, 'router outside', { ...within, mac: router.transitMac, addresses: [transit] })
+  if (carrier === 'userspace-switch') facts.set('router inside checksums', 'finished')
+  if (carrier === 'bridge') {
+    facts.set('port bridge', router.bridge)
+    facts.set('port flags', flagsText(ROUTER_PORT))
+    facts.set('port entry', router.gatewayMac)
+    facts.set('tunnel isolated', 'true')
+  }
+  facts.set('outside route', formatIpv4(router.transit))
+  facts.set('outside neighbour', neighbourText(router.transit, router.transitMac))
+  facts.set('router subnet route', formatSubnet(router.subnet))
+  facts.set('router default route', formatIpv4(NEXT_HOP))
+  facts.set('router neighbour', neighbourText(NEXT_HOP, router.outsideMac))
+  facts.set(RULES, 'right')
+  facts.set('router egress rate', 'right')
+  addSysctls(facts, 'outside', SYSCTLS.host)
+  for (const device of ['router inside', 'router outside']) addSysctls(facts, device, SYSCTLS.router)
+  return facts
+}
+
+/** The facts that are not as they should be. */
+export function differing(desired: Facts, observed: Facts): readonly string[] {
+  return [...desired].filter(([fact, value]) => observed.get(fact) !== value).map(([fact]) => fact)
+}
+
+export function addDevice(facts: Map<string, string>, name: string, device: DeviceFacts): void {
+  facts.set(`${name} pair`, String(device.paired))
+  facts.set(`${name} alias`, device.alias)
+  facts.set(`${name} group`, String(device.group))
+  facts.set(`${name} MTU`, String(device.mtu))
+  facts.set(`${name} up`, String(device.up))
+  facts.set(`${name} addresses`, [...device.addresses].sort().join(' '))
+  if (device.mac !== null) facts.set(`${name} MAC`, device.mac)
+}
+
+export function addSysctls(facts: Map<string, string>, device: string, values: Readonly<Record<string, string>>): void {
+  for (const [key, value] of Object.entries(values)) facts.set(`${device} ${key}`, value)
+}
+
+export function flagsText(flags: {
+  readonly learning: boolean | null
+  readonly unicastFlood: boolean | null
+  readonly isolated: boolean | null
+}): string {
+  return `learning ${flags.learning}, flood ${flags.unicastFlood}, isolated ${flags.isolated}`
+}
+
+export function neighbourText(address: Ipv4, mac: string): string {
+  return `${formatIpv4(address)} ${mac}`
+}

@@ -1,0 +1,100 @@
+// Which containers the host reaches, of networks with hostAccess: a route to each one's address, by its router. An address
+// leads to one place only, so what the host has of its own goes first, then who has the route already, then the lowest
+// VNI (docs/adr/0028). Pure.
+
+import type { IfName, Vni } from '#model/ids.ts'
+import { formatIpv4, formatSubnet, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
+
+export type ObservedHostRoutes = {
+  /** By network: where the host's routes lead by the way of its router. */
+  readonly ours: ReadonlyMap<Vni, readonly Ipv4[]>
+  /** Prefixes that the host has addresses or routes of its own for, but for the default route. */
+  readonly others: readonly Subnet[]
+}
+
+/** Routes to single addresses by one router. */
+export type HostRoutes = {
+  readonly vni: Vni
+  readonly outside: IfName
+  readonly transit: Ipv4
+  readonly addresses: readonly Ipv4[]
+}
+
+export type HostRoutesPlan = {
+  readonly remove: readonly HostRoutes[]
+  readonly add: readonly HostRoutes[]
+  readonly refused: readonly { readonly vni: Vni; readonly reason: string }[]
+}
+
+/**
+ * O(containers with hostAccess + those of `wanted` x prefixes).
+ * @param p `wanted`: of all routers those to be put right; `leaving`: networks whose routers go just before, with routes and all
+ */
+export function planHostRoutes(
+  all: DesiredGateways,
+  p: {
+    readonly wanted: readonly DesiredRouter[]
+    readonly leaving: readonly Vni[]
+    readonly observed: ObservedHostRoutes
+  }
+): HostRoutesPlan {
+  const { wanted, leaving, observed } = p
+  const settling = new Set([...wanted.map(({ vni }) => vni), ...leaving])
+  const holders = holdersOf(all, { observed, settling })
+  const [remove, add]: [HostRoutes[], HostRoutes[]] = [[], []]
+  const refused: { vni: Vni; reason: string }[] = []
+  for (const router of wanted) {
+    const reasons = new Map<string, Ipv4[]>()
+    const admitted = router.reached.filter(address => {
+      const reason = reasonAgainst(address, { all, router, holder: holders.get(address), observed })
+      if (reason !== null) reasons.set(reason, [...(reasons.get(reason) ?? []), address])
+      return reason === null
+    })
+    for (const [reason, addresses] of reasons)
+      refused.push({ vni: router.vni, reason: `${some(addresses)}: ${reason}` })
+    const there = observed.ours.get(router.vni) ?? []
+    const change = (from: readonly Ipv4[], to: readonly Ipv4[], into: HostRoutes[]): void => {
+      const known = new Set(from)
+      const addresses = to.filter(address => !known.has(address))
+      const { vni, outside, transit } = router
+      if (addresses.length > 0) into.push({ vni, outside, transit, addresses })
+    }
+    change(admitted, there, remove)
+    change(there, admitted, add)
+  }
+  return { remove, add, refused }
+}
+
+/** By address. A route that is there and may not be taken away now is as good as wanted. */
+function holdersOf(
+  all: DesiredGateways,
+  { observed, settling }: { observed: ObservedHostRoutes; settling: ReadonlySet<Vni> }
+): ReadonlyMap<Ipv4, Vni> {
+  const holders = new Map<Ipv4, Vni>()
+  for (const [vni, addresses] of observed.ours) {
+    const reached = new Set(all.routers.get(vni)?.reached)
+    for (const address of addresses) if (!settling.has(vni) || reached.has(address)) holders.set(address, vni)
+  }
+  const byVni = [...all.routers.values()].sort((a, b) => a.vni - b.vni)
+  for (const { vni, reached } of byVni) {
+    for (const address of reached) if (!holders.has(address)) holders.set(address, vni)
+  }
+  return holders
+}
+
+function reasonAgainst(
+  address: Ipv4,
+  p: { all: DesiredGateways; router: DesiredRouter; holder: Vni | undefined; observed: ObservedHostRoutes }
+): string | null {
+  const own = [...p.all.guarded, ...p.observed.others].find(prefix => subnetContains(prefix, address))
+  if (own !== undefined) return `${formatSubnet(own)} is the host's own or the underlay's`
+  if (p.holder === undefined || p.holder === p.router.vni) return null
+  const holder = p.all.routers.get(p.holder)?.name
+  return `the host reaches network ${holder ?? `of vni ${p.holder}`} by it`
+}
+
+function some(addresses: readonly Ipv4[]): string {
+  const [first = 0 as Ipv4, ...more] = addresses
+  return `${formatIpv4(first)}${more.length === 0 ? '' : ` and ${more.length} more`}`
+}

@@ -1,0 +1,184 @@
+// Desired against observed: the ops that give each network its router, and take away what is left of others. Pure.
+// Level-triggered; the host's rules are there before the first router, and go after the last.
+
+import type { Vni } from '#model/ids.ts'
+import { formatIpv4, type Subnet } from '#model/ipv4.ts'
+import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
+import type { Carrier } from '../network/switch.ts'
+import { desiredFacts, differing, type Facts } from './facts.ts'
+import { planHostRoutes, type HostRoutes, type ObservedHostRoutes } from './host-access.ts'
+import { hostRules, isPlainName } from './rules.ts'
+
+/** A device of the host that has an address of its own: answers from outside may come in by it. */
+export type Uplink = { readonly name: string; readonly forwarding: boolean }
+
+export type ObservedHost = {
+  readonly uplinks: readonly Uplink[]
+  /** net.ipv4.ip_forward: somebody wants this host to be a router anyway. */
+  readonly ipForward: boolean
+  /** The prefixes of the underlay addresses. */
+  readonly underlay: readonly Subnet[]
+  /** Devices that forward for our sake alone. */
+  readonly closed: readonly string[]
+  /** The text that made the rules that are there; null when it is unknown, or somebody changed them since. */
+  readonly rules: string | null
+  /** Is there a table of ours at all? */
+  readonly table: boolean
+  readonly routes: ObservedHostRoutes
+}
+
+export type ObservedRouter = {
+  /** Name of the namespace that is ours; null when there is none yet, and then the name that is free. */
+  readonly found: string | null
+  readonly free: string
+  /** A device name of ours that something else holds. */
+  readonly conflict: string | null
+  readonly facts: Facts
+}
+
+/** Namespaces, files that named one, and devices of ours that no network here needs. */
+export type Leftover = {
+  readonly vni: Vni
+  readonly namespaces: readonly string[]
+  readonly devices: readonly { readonly name: string; readonly ifindex: number }[]
+}
+
+export type ObservedGateways = {
+  readonly host: ObservedHost
+  /** Of the networks that are desired. */
+  readonly routers: ReadonlyMap<Vni, ObservedRouter>
+  readonly leftovers: readonly Leftover[]
+}
+
+export type GatewayOp =
+  | { readonly kind: 'rules-set'; readonly text: string }
+  | { readonly kind: 'rules-delete' }
+  | { readonly kind: 'forwarding-set'; readonly device: string; readonly on: boolean }
+  | { readonly kind: 'router-create'; readonly router: DesiredRouter; readonly name: string }
+  | {
+      readonly kind: 'router-repair'
+      readonly router: DesiredRouter
+      readonly name: string
+      readonly differs: readonly string[]
+    }
+  | ({ readonly kind: 'router-delete' } & Leftover)
+  | ({ readonly kind: 'host-routes-add' | 'host-routes-delete' } & HostRoutes)
+
+export type GatewayPlan = {
+  readonly ops: readonly GatewayOp[]
+  readonly conflicts: readonly { readonly vni: Vni; readonly reason: string }[]
+  /** Containers that the host cannot reach although their network says so. */
+  readonly refused: readonly { readonly vni: Vni; readonly reason: string }[]
+}
+
+/** @param options `all`: what is desired, when `desired` has only some of the routers */
+export function planGateways(
+  desired: DesiredGateways,
+  observed: ObservedGateways,
+  { all = desired, carrier = 'bridge' }: { readonly all?: DesiredGateways; readonly carrier?: Carrier } = {}
+): GatewayPlan {
+  const ops: GatewayOp[] = []
+  const conflicts: { vni: Vni; reason: string }[] = []
+  const egress = [...all.routers.values()].some(router => router.egress)
+  if (desired.routers.size > 0) ops.push(...openHost(desired, observed.host, egress))
+  const settled: DesiredRouter[] = []
+  for (const router of desired.routers.values()) {
+    const now = observed.routers.get(router.vni)
+    if (now === undefined) continue
+    if (now.conflict === null) settled.push(router)
+    if (now.conflict !== null) conflicts.push({ vni: router.vni, reason: now.conflict })
+    else if (now.found === null) ops.push({ kind: 'router-create', router, name: now.free })
+    else {
+      const differs = differing(desiredFacts(router, carrier), now.facts)
+      if (differs.length > 0) ops.push({ kind: 'router-repair', router, name: now.found, differs })
+    }
+  }
+  for (const leftover of observed.leftovers) ops.push({ kind: 'router-delete', ...leftover })
+  const leaving = observed.leftovers.map(({ vni }) => vni)
+  const ways = planWaysIn(all, { wanted: settled, leaving, observed: observed.host.routes })
+  ops.push(...ways.ops)
+  if (all.routers.size === 0) ops.push(...closeHost(observed.host))
+  return { ops, conflicts, refused: ways.refused }
+}
+
+/** The host's routes alone, by routers that are right. See planHostRoutes. */
+export function planWaysIn(
+  all: DesiredGateways,
+  p: Parameters<typeof planHostRoutes>[1]
+): Pick<GatewayPlan, 'ops' | 'refused'> {
+  const { remove, add, refused } = planHostRoutes(all, p)
+  const ops = [
+    ...remove.map(routes => ({ kind: 'host-routes-delete', ...routes }) as const),
+    ...add.map(routes => ({ kind: 'host-routes-add', ...routes }) as const)
+  ]
+  return { ops, refused }
+}
+
+/** The rules close a device before it forwards. What the host says itself is not forwarded. */
+function openHost(desired: DesiredGateways, host: ObservedHost, egress: boolean): readonly GatewayOp[] {
+  const opening = host.uplinks
+    .filter(({ name, forwarding }) => egress && !forwarding && isPlainName(name))
+    .map(({ name }) => name)
+  const ours = host.ipForward ? [] : host.closed.filter(name => host.uplinks.some(uplink => uplink.name === name))
+  const closed = [...new Set([...ours, ...opening])].sort()
+  const text = hostRules(desired, { underlay: host.underlay, closed })
+  return [
+    ...(text === host.rules ? [] : [{ kind: 'rules-set', text } as const]),
+    ...opening.map(device => ({ kind: 'forwarding-set', device, on: true }) as const)
+  ]
+}
+
+function closeHost(host: ObservedHost): readonly GatewayOp[] {
+  if (!host.table) return []
+  const shut = host.ipForward ? [] : host.closed.filter(name => host.uplinks.some(uplink => uplink.name === name))
+  return [
+    ...shut.map(device => ({ kind: 'forwarding-set', device, on: false }) as const),
+    { kind: 'rules-delete' } as const
+  ]
+}
+
+/** One line for people and logs. */
+export function describeGatewayOp(op: GatewayOp): string {
+  switch (op.kind) {
+    case 'rules-set':
+      return 'set the rules for routers'
+    case 'rules-delete':
+      return 'delete the rules for routers'
+    case 'forwarding-set':
+      return `switch forwarding ${op.on ? 'on' : 'off'} on ${op.device}`
+    case 'router-create':
+      return `create router ${op.name} (vni ${op.router.vni})`
+    case 'router-repair':
+      return `repair router ${op.name} (vni ${op.router.vni}): ${op.differs.join(', ')}`
+    case 'router-delete': {
+      const names = op.namespaces.length > 0 ? op.namespaces : op.devices.map(({ name }) => name)
+      return `delete router ${names.join(', ')} (vni ${op.vni})`
+    }
+    case 'host-routes-add':
+    case 'host-routes-delete': {
+      const doing = op.kind === 'host-routes-add' ? 'add' : 'delete'
+      return `${doing} routes to ${op.addresses.map(formatIpv4).join(', ')} by ${op.outside} (vni ${op.vni})`
+    }
+  }
+}
+
+/** The network of an op, null for the host's own. */
+export function networkOf(op: GatewayOp): Vni | null {
+  switch (op.kind) {
+    case 'router-create':
+    case 'router-repair':
+      return op.router.vni
+    case 'router-delete':
+    case 'host-routes-add':
+    case 'host-routes-delete':
+      return op.vni
+    default:
+      return null
+  }
+}
+
+/** May this op wait while the state may be older than what this host has already acted upon? */
+export function removesGateway(op: GatewayOp): boolean {
+  if (op.kind === 'forwarding-set') return !op.on
+  return op.kind === 'router-delete' || op.kind === 'rules-delete' || op.kind === 'host-routes-delete'
+}

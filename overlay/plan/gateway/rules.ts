@@ -1,0 +1,120 @@
+// The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Pure. Only numbers, addresses and
+// checked device names get in.
+
+import { formatIpv4, formatSubnet, type Subnet } from '#model/ipv4.ts'
+import { OUTSIDE_GROUP, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
+import { OVERLAY_GROUP } from '../network/names.ts'
+
+export const HOST_TABLE = 'vxmesh_nat'
+export const ROUTER_TABLE = 'vxmesh_router'
+/** Devices of the host that forward only because we made them: for others they stay closed. */
+export const CLOSED_SET = 'closed'
+
+/** The router's two devices, inside its namespace. */
+export const INSIDE = 'inside'
+export const OUTSIDE = 'outside'
+
+const ANSWER = 'ct state established,related '
+
+/** Before the chains of others, though a drop is final in whatever order. */
+const PRIORITY = 'filter - 10'
+
+/**
+ * A router with egress lets its own subnet out and answers back in. Nothing opens a connection to the inside but, with
+ * hostAccess, the host: to containers it is the gateway, which they reach without any route. The router itself answers
+ * pings of the gateway address and nothing else.
+ */
+export function routerRules(router: DesiredRouter): string {
+  const subnet = formatSubnet(router.subnet)
+  const gateway = formatIpv4(router.gateway)
+  const { egress, hostAccess } = router
+  return table(ROUTER_TABLE, [
+    ...chain('input', 'filter hook input priority filter;', [
+      `${ANSWER}accept`,
+      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
+      'drop'
+    ]),
+    ...chain('forward', 'filter hook forward priority filter;', [
+      `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : ANSWER}accept`,
+      `iifname "${OUTSIDE}" oifname "${INSIDE}" ${ANSWER}accept`,
+      ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
+      'drop'
+    ]),
+    ...chain('postrouting', 'nat hook postrouting priority srcnat;', [
+      `oifname "${OUTSIDE}" snat to ${formatIpv4(router.transit)}`,
+      ...(hostAccess ? [`oifname "${INSIDE}" snat to ${gateway}`] : [])
+    ])
+  ])
+}
+
+/**
+ * The host: what comes from routers goes out masqueraded, and neither to another network nor to the underlay; to the host
+ * itself come answers alone. What is forwarded to them are answers too: the host's own connections are not. Devices that forward for our sake alone forward nothing else.
+ */
+export function hostRules(
+  desired: Pick<DesiredGateways, 'guarded' | 'transit'>,
+  observed: { readonly underlay: readonly Subnet[]; readonly closed: readonly string[] }
+): string {
+  const transit = formatSubnet(desired.transit)
+  const guarded = [...new Set([...desired.guarded, ...observed.underlay].map(formatSubnet))].sort()
+  const names = observed.closed.filter(isPlainName).map(name => `"${name}"`)
+  return table(HOST_TABLE, [
+    `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
+    `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
+    ...chain('input', `filter hook input priority ${PRIORITY};`, [
+      `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
+      `iifgroup ${OUTSIDE_GROUP} drop`
+    ]),
+    ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
+      `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
+      `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
+      `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,
+      `oifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
+      `oifgroup ${OUTSIDE_GROUP} drop`,
+      `iifname @${CLOSED_SET} drop`
+    ]),
+    ...chain('postrouting', 'nat hook postrouting priority srcnat;', [
+      `ip saddr ${transit} oifgroup != ${OUTSIDE_GROUP} masquerade`
+    ])
+  ])
+}
+
+export function noHostRules(): string {
+  return `add table ip ${HOST_TABLE}\ndelete table ip ${HOST_TABLE}\n`
+}
+
+/** A name that can stand in a rule. The kernel allows nearly anything, a quote too. */
+export function isPlainName(name: string): boolean {
+  return /^[A-Za-z0-9_.@:-]{1,15}$/.test(name)
+}
+
+/** The members of the closed set in what `nft -j list table` printed; none when there is no table. */
+export function closedIn(listing: string | null): readonly string[] {
+  if (listing === null) return []
+  const { nftables } = JSON.parse(listing) as { nftables: { set?: { name: string; elem?: unknown[] } }[] }
+  const set = nftables.find(object => object.set?.name === CLOSED_SET)?.set
+  return (set?.elem ?? []).filter(name => typeof name === 'string')
+}
+
+/** Chains of others that drop what is forwarded unless told otherwise, in what `nft -j list chains` printed. */
+export function foreignForwardDrops(listing: string): readonly string[] {
+  type Chain = { family: string; table: string; name: string; hook?: string; policy?: string }
+  const { nftables } = JSON.parse(listing) as { nftables: { chain?: Chain }[] }
+  return nftables
+    .flatMap(({ chain: found }) => (found === undefined ? [] : [found]))
+    .filter(({ family, hook, policy }) => ['ip', 'inet'].includes(family) && hook === 'forward' && policy === 'drop')
+    .filter(({ table: name }) => name !== 'vxmesh' && !name.startsWith('vxmesh_'))
+    .map(({ family, table: name, name: chainName }) => `${family} ${name} ${chainName}`)
+}
+
+/**
+ * In the place of what was there, in one transaction. No chain drops by its policy: one that is being replaced may be empty
+ * for a moment, and must then let pass what the new one lets pass.
+ */
+function table(name: string, lines: readonly string[]): string {
+  return `add table ip ${name}\ndelete table ip ${name}\ntable ip ${name} {\n${lines.join('\n')}\n}\n`
+}
+
+function chain(name: string, hook: string, rules: readonly string[]): readonly string[] {
+  return [`  chain ${name} {`, `    type ${hook}`, ...rules.map(rule => `    ${rule}`), '  }']
+}

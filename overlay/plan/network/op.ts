@@ -1,0 +1,146 @@
+// Ops: one kernel change each, idempotent, with the network that they belong to.
+
+import type { IfName, Vni } from '#model/ids.ts'
+import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import type { ShapingChange } from '../shaping/plan-shaping.ts'
+import type { FlowChange, PortMark } from './switch.ts'
+
+/** Settings that differ; only these are written. */
+export type LinkChanges = {
+  readonly alias?: string
+  readonly group?: number
+  readonly mtu?: number
+  readonly mac?: Mac
+  readonly master?: IfName
+  readonly ipv6Off?: true
+  readonly multicastSnooping?: false
+  readonly up?: true
+}
+
+/** `vni` is null for a veth that is a port of no bridge of ours. */
+type Common = { readonly vni: Vni | null; readonly device: IfName }
+
+export type Op = Common &
+  (
+    | { readonly kind: 'bridge-create'; readonly alias: string; readonly mac: Mac; readonly mtu: number }
+    | {
+        readonly kind: 'vxlan-create'
+        readonly alias: string
+        readonly bridge: IfName
+        readonly local: Ipv4
+        readonly port: number
+        readonly mtu: number
+      }
+    | { readonly kind: 'vxlan-set'; readonly local: Ipv4 }
+    | { readonly kind: 'link-set'; readonly changes: LinkChanges }
+    | { readonly kind: 'port-set'; readonly role: PortRole }
+    | {
+        readonly kind: 'shape'
+        readonly ifb: IfName
+        readonly alias: string
+        readonly mtu: number
+        readonly changes: readonly ShapingChange[]
+      }
+    /** By ifindex, so that a device made anew under the name is safe. */
+    | { readonly kind: 'device-delete'; readonly ifindex: number }
+    | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ipv4 }
+    | { readonly kind: 'flood-clear' }
+    | { readonly kind: 'fdb-set'; readonly mac: Mac; readonly vtep: Ipv4 }
+    | { readonly kind: 'fdb-delete'; readonly mac: Mac; readonly self: boolean; readonly bridged: boolean }
+    | { readonly kind: 'port-mac-set' | 'port-mac-delete'; readonly mac: Mac }
+    | { readonly kind: 'neighbour-set'; readonly address: Ipv4; readonly mac: Mac }
+    | { readonly kind: 'neighbour-delete'; readonly address: Ipv4 }
+    /** The switch with its tunnel; the device is the switch. */
+    | { readonly kind: 'switch-set' }
+    /** `renew`: the switch holds a device of this name that is gone. */
+    | {
+        readonly kind: 'switch-port-set'
+        readonly number: number
+        readonly mark: PortMark
+        readonly renew: boolean
+      }
+    | { readonly kind: 'switch-port-delete' }
+    | { readonly kind: 'flows-set' | 'flows-delete'; readonly change: FlowChange }
+  )
+
+export type OpKind = Op['kind']
+
+/** The tunnel's port of a bridge, or a container's. */
+export type PortRole = 'vxlan' | 'container'
+
+/** TTL of the outer packets: fixed, so that a container cannot see or choose it. */
+export const VXLAN_TTL = 64
+
+/** The bridge port flags of each role. Nothing is learned anywhere: every entry follows from the replicated state. */
+export const PORT_FLAGS = {
+  vxlan: { learning: false, unicastFlood: true, neighSuppress: true },
+  // Unknown unicast goes only into the tunnel: a container must not see what is for others.
+  container: { learning: false, unicastFlood: false, neighSuppress: false }
+} as const satisfies Record<PortRole, object>
+
+/** Ops that make or change devices; the others write entries into devices. */
+export function isDeviceOp(op: Op): boolean {
+  switch (op.kind) {
+    case 'bridge-create':
+    case 'vxlan-create':
+    case 'vxlan-set':
+    case 'link-set':
+    case 'port-set':
+    case 'shape':
+    case 'device-delete':
+      return true
+    default:
+      return false
+  }
+}
+
+/** One line for people and logs. */
+export function describe(op: Op): string {
+  const at = op.vni === null ? op.device : `${op.device} (vni ${op.vni})`
+  switch (op.kind) {
+    case 'bridge-create':
+      return `create bridge ${at}, MTU ${op.mtu}`
+    case 'vxlan-create':
+      return `create VXLAN device ${at} from ${formatIpv4(op.local)} port ${op.port} in ${op.bridge}, MTU ${op.mtu}`
+    case 'vxlan-set':
+      return `set VXLAN device ${at} to local ${formatIpv4(op.local)}, no learning, ttl ${VXLAN_TTL}`
+    case 'link-set':
+      return `set ${at}: ${Object.entries(op.changes)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(', ')}`
+    case 'port-set':
+      return `set bridge port ${at} for a ${op.role}`
+    case 'shape':
+      return `shape ${at}: ${op.changes.map(({ kind }) => kind).join(', ')}`
+    case 'device-delete':
+      return `delete device ${at}, ifindex ${op.ifindex}`
+    case 'flood-add':
+      return `add flood entry ${formatIpv4(op.vtep)} to ${at}`
+    case 'flood-delete':
+      return `delete flood entry ${formatIpv4(op.vtep)} from ${at}`
+    case 'flood-clear':
+      return `delete all flood entries of ${at}`
+    case 'fdb-set':
+      return `set FDB entry ${op.mac} -> ${formatIpv4(op.vtep)} on ${at}`
+    case 'fdb-delete':
+      return `delete FDB entry ${op.mac} from ${at}`
+    case 'port-mac-set':
+      return `set ${op.mac} behind bridge port ${at}`
+    case 'port-mac-delete':
+      return `delete ${op.mac} from bridge port ${at}`
+    case 'neighbour-set':
+      return `set neighbour entry ${formatIpv4(op.address)} -> ${op.mac} on ${at}`
+    case 'neighbour-delete':
+      return `delete neighbour entry ${formatIpv4(op.address)} from ${at}`
+    case 'switch-set':
+      return `set switch ${at} with its tunnel`
+    case 'switch-port-set':
+      return `set ${at} as port ${op.number} of the switch`
+    case 'switch-port-delete':
+      return `delete port ${at} of the switch`
+    case 'flows-set':
+    case 'flows-delete':
+      return `change flows of ${at}: ${op.change.set.size} set, ${op.change.remove.length} deleted`
+  }
+}

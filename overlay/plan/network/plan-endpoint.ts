@@ -1,0 +1,62 @@
+// The host side of one local endpoint whose veth exists: kept in its bridge, with its flags and its one MAC, and
+// shaped as asked.
+
+import type { DesiredEndpoint, DesiredNetwork } from './desired.ts'
+import { planShaping, type ObservedEndpointShaping } from '../shaping/plan-shaping.ts'
+import { ifbName } from './names.ts'
+import type { ForeignDevice, Observed, ObservedVeth } from './observed.ts'
+import type { Op } from './op.ts'
+import { hasFlags, linkChanges, linkSet } from './plan-devices.ts'
+
+export function planEndpoint(p: {
+  readonly network: DesiredNetwork
+  readonly endpoint: DesiredEndpoint
+  readonly link: ObservedVeth
+  readonly devices: Op[]
+  readonly adds: Op[]
+  readonly deletes: Op[]
+}): void {
+  const { network, endpoint, link } = p
+  const { vni, bridge: master, mtu } = network
+  const { device, alias, mac } = endpoint
+  const enslave = link.master !== master
+  const changes = { ...linkChanges(link, { alias, mtu }), ...(enslave ? { master } : {}) }
+  p.devices.push(...linkSet({ vni, device, changes }))
+  if (enslave || !hasFlags(link.flags, 'container'))
+    p.devices.push({ kind: 'port-set', vni, device, role: 'container' })
+  if (enslave || link.macs.get(mac) !== 'static') p.adds.push({ kind: 'port-mac-set', vni, device, mac })
+  for (const other of link.macs.keys()) {
+    if (other !== mac) p.deletes.push({ kind: 'port-mac-delete', vni, device, mac: other })
+  }
+}
+
+/** Returns the device that is in the way of shaping, if there is one. */
+export function planEndpointShaping(p: {
+  readonly network: DesiredNetwork
+  readonly endpoint: DesiredEndpoint
+  readonly observed: Observed
+  readonly devices: Op[]
+  /** The veth's queues go before these ops come: whoever makes a port of it takes them away. */
+  readonly emptied?: boolean
+}): ForeignDevice | undefined {
+  const { vni, mtu } = p.network
+  const { device, alias, shaping } = p.endpoint
+  const found = p.observed.shaping
+  const seen = found?.byVeth.get(device)
+  const observed = seen !== undefined && p.emptied === true ? emptied(seen) : seen
+  if (found === undefined || observed === undefined) return undefined
+  const ifb = ifbName(device)
+  const link = p.observed.links.get(ifb)
+  const plan = planShaping({ want: shaping, mtu, support: found.support, observed })
+  if (link?.kind === 'foreign') return plan.ifb ? link : undefined
+  const keep = link?.kind === 'ifb' && plan.ifb
+  if (keep) p.devices.push(...linkSet({ vni, device: ifb, changes: linkChanges(link, { alias, mtu }) }))
+  if (plan.changes.length > 0) p.devices.push({ kind: 'shape', vni, device, ifb, alias, mtu, changes: plan.changes })
+  if (link !== undefined && !keep) p.devices.push({ kind: 'device-delete', vni, device: ifb, ifindex: link.ifindex })
+  return undefined
+}
+
+/** The redirection may be gone as well, or not: it is set anew. */
+function emptied(seen: ObservedEndpointShaping): ObservedEndpointShaping {
+  return { ...seen, into: [], redirect: seen.redirect === 'none' ? 'none' : 'odd' }
+}

@@ -1,0 +1,99 @@
+// Which queue a rate and a delay ask for: a chain of qdiscs from the root down (docs/adr/0015). Pure.
+
+import type { FifoSpec, FqCodelSpec, NetemSpec, QdiscSpec, TbfSpec } from '../../netlink/tc.ts'
+
+/** What this kernel can do; probed, never assumed. */
+export type ShapingSupport = {
+  /** tbf, IFB devices, u32 filters and redirection. */
+  readonly rate: boolean
+  readonly fqCodel: boolean
+  readonly delay: boolean
+}
+
+export type QueueRequest = {
+  /** bits/s; 0 is unlimited. */
+  readonly rate: number
+  readonly delayUs: number
+  readonly mtu: number
+  readonly support: ShapingSupport
+}
+
+/** Root first; each is the only child of the one before. Empty: no queue of ours. */
+export type Chain = readonly QdiscSpec[]
+
+const ETHERNET_HEADER_BYTES = 14
+
+/** What may pass at once: enough for a late timer, and 1 % of the first second. */
+const BURST_SECONDS = 0.01
+/** At low rates a burst of two frames: one goes while the next one's time is counted. */
+const BURST_FRAMES_MIN = 2
+const BURST_BYTES_MAX = 64 * 1024 * 1024
+
+/**
+ * How long a full queue takes to empty. More is delay for everybody behind it, and a longer gap in a TCP stream once it
+ * overflows; less starves a sender that was late.
+ */
+const QUEUE_SECONDS = 0.025
+/** One initial TCP window of ten segments fits. */
+const QUEUE_FRAMES_MIN = 12
+const QUEUE_BYTES_MAX = 256 * 1024 * 1024
+
+/** RFC 8289 section 4.2; at low rates a target of one and a half frames, as RFC 8290 section 5.2.6 advises. */
+const CODEL_TARGET_US = 5_000
+const CODEL_INTERVAL_US = 100_000
+const CODEL_TARGET_FRAMES = 1.5
+/** Flow queues: 64 bytes each, twice an endpoint; the kernel's own 1,024 would be 700 MB at 5,000 endpoints. */
+const CODEL_FLOWS = 128
+const CODEL_PACKETS = 10_240
+
+/** What a delay line must be able to hold: small packets at the rate, or at 10 Gbit/s where there is none. */
+const DELAY_PACKET_BYTES = 256
+const DELAY_RATE = 10e9
+const DELAY_PACKETS_MIN = 1_000
+const DELAY_PACKETS_MAX = 100_000
+
+export function queueFor(request: QueueRequest): Chain {
+  const { rate, delayUs, support } = request
+  const delay = delayUs > 0 && support.delay ? [delayLine(rate, delayUs)] : []
+  return rate > 0 && support.rate ? [...delay, bucket(request), waiting(request)] : delay
+}
+
+/** The bits/s of frames that carry so many bits/s of full IP packets: what a rate means (ADR 15). */
+export function frameRate(rate: number, mtu: number): number {
+  return Math.round((rate * frameBytes(mtu)) / mtu / 8) * 8
+}
+
+/** The other way round: the rate of IP packets that a bucket lets through. */
+export function packetRate(bucket: TbfSpec, mtu: number): number {
+  return Math.round((bucket.rate * mtu) / frameBytes(mtu))
+}
+
+function bucket({ rate, mtu }: QueueRequest): TbfSpec {
+  const burst = clamp((rate / 8) * BURST_SECONDS, BURST_FRAMES_MIN * frameBytes(mtu), BURST_BYTES_MAX)
+  return { kind: 'tbf', rate: frameRate(rate, mtu), burst, limit: queueBytes(rate, mtu) }
+}
+
+function waiting({ rate, mtu, support }: QueueRequest): FifoSpec | FqCodelSpec {
+  if (!support.fqCodel) return { kind: 'bfifo', limit: queueBytes(rate, mtu) }
+  const frameUs = (frameBytes(mtu) * 8e6) / rate
+  const targetUs = Math.max(CODEL_TARGET_US, Math.round(frameUs * CODEL_TARGET_FRAMES))
+  const intervalUs = Math.max(CODEL_INTERVAL_US, targetUs * 2)
+  return { kind: 'fq_codel', targetUs, intervalUs, limit: CODEL_PACKETS, flows: CODEL_FLOWS }
+}
+
+function delayLine(rate: number, delayUs: number): NetemSpec {
+  const packets = ((rate === 0 ? DELAY_RATE : rate) * delayUs) / 8e6 / DELAY_PACKET_BYTES
+  return { kind: 'netem', delayUs, limit: clamp(packets, DELAY_PACKETS_MIN, DELAY_PACKETS_MAX) }
+}
+
+function queueBytes(rate: number, mtu: number): number {
+  return clamp((rate / 8) * QUEUE_SECONDS, QUEUE_FRAMES_MIN * frameBytes(mtu), QUEUE_BYTES_MAX)
+}
+
+function frameBytes(mtu: number): number {
+  return mtu + ETHERNET_HEADER_BYTES
+}
+
+function clamp(value: number, min: number, max: number): number {
+  return Math.round(Math.min(Math.max(value, min), max))
+}

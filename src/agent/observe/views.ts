@@ -1,0 +1,95 @@
+// From the vocabulary inside to the JSON outside (contract 6.3). Pure.
+
+import type { Endpoint, Shaping } from '#model/endpoint.ts'
+import { isVacant, type Host } from '#model/host.ts'
+import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
+import type { Member, MemberStatus } from '#model/member.ts'
+import type { Namespace } from '#model/namespace.ts'
+import type { Network } from '#model/network.ts'
+import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
+import type { Counters } from '#overlay/driver.ts'
+import { vethName } from '#overlay/plan/network/names.ts'
+import type { Rates } from './counters.ts'
+
+export function networkView(network: Network, p: { overlayMtu: number; endpoints: number }): NetworkView {
+  return {
+    name: network.name,
+    vni: network.vni,
+    subnet: formatSubnet(network.subnet),
+    gateway: formatIpv4(network.gateway),
+    egressRate: network.egressRate,
+    mtu: mtuOf(network, p.overlayMtu),
+    egress: network.egress,
+    hostAccess: network.hostAccess,
+    endpoints: p.endpoints
+  }
+}
+
+export function endpointView(
+  endpoint: Endpoint,
+  p: {
+    network: Network
+    overlayMtu: number
+    host: Host | undefined
+    counters: Counters | undefined
+    rates?: Rates | undefined
+    installed?: Shaping | null
+  }
+): EndpointView {
+  const { network, counters } = p
+  return {
+    network: endpoint.network,
+    containerId: endpoint.containerId,
+    name: endpoint.name,
+    ifname: endpoint.ifname,
+    host: p.host?.name ?? endpoint.host,
+    address: `${formatIpv4(endpoint.address)}/${network.subnet.prefixLength}`,
+    gateway: formatIpv4(network.gateway),
+    mac: endpoint.mac,
+    vni: endpoint.vni,
+    mtu: mtuOf(network, p.overlayMtu),
+    hostInterface: vethName(endpoint.containerId, endpoint.ifname),
+    ingressRate: endpoint.ingressRate,
+    egressRate: endpoint.egressRate,
+    delayUs: endpoint.delayUs,
+    rxBytes: counters?.rxBytes ?? null,
+    txBytes: counters?.txBytes ?? null,
+    rxPackets: counters?.rxPackets ?? null,
+    txPackets: counters?.txPackets ?? null,
+    rxRate: p.rates?.rxRate ?? null,
+    txRate: p.rates?.txRate ?? null,
+    hostIfindex: counters?.ifindex ?? null,
+    installed: p.installed ?? null
+  }
+}
+
+export function namespaceView({ name, network, grants }: Namespace): NamespaceView {
+  return { namespace: name, network, grants }
+}
+
+export function memberView(member: Member): MemberView {
+  return {
+    name: member.name,
+    address: formatIpv4(member.address),
+    status: member.status,
+    role: member.role,
+    vtep: formatIpv4(member.vtep),
+    peerId: member.peerId
+  }
+}
+
+export function hostView(host: Host, p: { status: MemberStatus | 'unknown'; endpoints: number }): HostView {
+  return {
+    name: host.name,
+    peerId: host.peerId,
+    vtep: isVacant(host) ? '' : formatIpv4(host.vtep),
+    role: host.role,
+    status: p.status,
+    endpoints: p.endpoints,
+    version: host.version
+  }
+}
+
+function mtuOf(network: Network, overlayMtu: number): number {
+  return network.mtu === 0 ? overlayMtu : network.mtu
+}

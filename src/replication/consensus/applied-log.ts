@@ -1,0 +1,84 @@
+// What this host has applied of its cluster's log, and the state machine that it went into.
+
+import type { Outcome, Request } from '#model/command.ts'
+import type { LogIndex, Term } from '#model/ids.ts'
+import { parseRequest } from '#model/parse-request.ts'
+import { decodeMsgpack } from '#platform/msgpack.ts'
+import type { Configuration, Entry, Snapshot, SnapshotMeta } from '#raft/types.ts'
+import { configurationAfter } from './participation.ts'
+import type { Applied } from './proposer.ts'
+
+/** The state machine behind the log. */
+export type StateMachine = {
+  /** Applies a committed command. */
+  readonly apply: (index: LogIndex, request: Request) => Outcome
+  /** Passes over an entry that holds no command. */
+  readonly skip: (index: LogIndex) => void
+  /** The whole applied state, as it is at the call, as bytes; it may go on meanwhile. O(state). */
+  readonly snapshot: () => Promise<Uint8Array>
+  /** Takes the place of the whole state. @throws ERR_STORAGE when the bytes are no state */
+  readonly restore: (data: Uint8Array) => void
+  /** Called after each applied range. */
+  readonly applied: (index: LogIndex) => void
+}
+
+const PASSED: Outcome = { ok: true, result: { kind: 'session' } }
+
+export class AppliedLog {
+  readonly #machine: StateMachine
+  #meta: SnapshotMeta = {
+    lastIndex: 0 as LogIndex,
+    lastTerm: 0 as Term,
+    configuration: { voters: [], learners: [] }
+  }
+
+  constructor(machine: StateMachine) {
+    this.#machine = machine
+  }
+
+  /** The last entry, and the configuration with it: what a snapshot of the state says of itself. */
+  get meta(): SnapshotMeta {
+    return this.#meta
+  }
+
+  get index(): LogIndex {
+    return this.#meta.lastIndex
+  }
+
+  get configuration(): Configuration {
+    return this.#meta.configuration
+  }
+
+  /** The configuration that the next entry follows, when the log is gone through again. */
+  begin(configuration: Configuration): void {
+    this.#meta = { ...this.#meta, configuration }
+  }
+
+  /** Applies committed entries in order; those that were applied before are passed over. @returns an outcome each */
+  apply(entries: readonly Entry[]): Applied[] {
+    const results = entries.map(entry => ({ index: entry.index, outcome: this.#applyOne(entry) }))
+    this.begin(configurationAfter(this.configuration, entries))
+    if (entries.length > 0) this.#machine.applied(this.index)
+    return results
+  }
+
+  /** The applied state as it is at the call. O(state) */
+  snapshot(): Promise<Uint8Array> {
+    return this.#machine.snapshot()
+  }
+
+  restore({ meta, data }: Snapshot): void {
+    this.#machine.restore(data)
+    this.#meta = meta
+    this.#machine.applied(this.index)
+  }
+
+  #applyOne({ index, term, kind, data }: Entry): Outcome {
+    // After a change of place the log is gone through again from its beginning.
+    if (index <= this.index) return PASSED
+    this.#meta = { lastIndex: index, lastTerm: term, configuration: this.configuration }
+    if (kind === 'command') return this.#machine.apply(index, parseRequest(decodeMsgpack(data)))
+    this.#machine.skip(index)
+    return PASSED
+  }
+}

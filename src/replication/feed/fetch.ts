@@ -1,0 +1,104 @@
+// Catch-up: pages of committed entries that a server gives to any host of its cluster, over the RPC channel; and where
+// the entries are compacted away, the server's snapshot in chunks.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
+import type { Entry, Snapshot } from '#raft/types.ts'
+import { committedEntries, entryToTuple, isCount, malformed } from '../codec/entry-codec.ts'
+import { metaFromTuple, metaToTuple } from '../codec/meta-codec.ts'
+import type { Rpc } from '../transport/rpc.ts'
+
+const METHOD = 'fetch'
+const SNAPSHOT_METHOD = 'fetch-snapshot'
+/** Bytes of entries in one page, and of a snapshot in one chunk. */
+const PAGE_BYTES = 1024 * 1024
+/** A larger snapshot is not taken: what a server can make this host allocate. */
+const MAX_SNAPSHOT_BYTES = 1024 * 1024 * 1024
+const TIMEOUT_MS = 2_000
+
+export type Page = {
+  readonly entries: readonly Entry[]
+  readonly commitIndex: LogIndex
+  /** The server has nothing before this index but a snapshot. */
+  readonly firstIndex: LogIndex
+}
+
+/** What a server reads pages from. */
+export type PageSource = {
+  readonly clusterId: ClusterId
+  readonly committedEntries: (from: LogIndex, maxBytes: number) => readonly Entry[]
+  readonly commitIndex: () => LogIndex
+  /** The first entry that is still there. */
+  readonly firstIndex: () => LogIndex
+  readonly snapshot: () => Snapshot | null
+}
+
+/** Serves pages and chunks; `source` is null while this host is no server. */
+export function serveFetch(rpc: Rpc, source: () => PageSource | null): void {
+  rpc.register(METHOD, async body => {
+    const [clusterId, from] = Array.isArray(body) ? (body as unknown[]) : []
+    const here = sourceOf(source, clusterId)
+    if (!isCount(from) || from < 1) throw malformed('fetch request')
+    const entries = here.committedEntries(from as LogIndex, PAGE_BYTES)
+    return Promise.resolve([here.commitIndex(), entries.map(entryToTuple), here.firstIndex()])
+  })
+  rpc.register(SNAPSHOT_METHOD, async body => {
+    const [clusterId, lastIndex, offset] = Array.isArray(body) ? (body as unknown[]) : []
+    const snapshot = sourceOf(source, clusterId).snapshot()
+    if (!isCount(lastIndex) || !isCount(offset)) throw malformed('snapshot request')
+    if (snapshot === null) throw new VxmeshError('ERR_PEER', 'there is no snapshot')
+    // Another one by now: the caller begins again with it.
+    const at = snapshot.meta.lastIndex === lastIndex ? offset : 0
+    const chunk = snapshot.data.subarray(at, at + PAGE_BYTES)
+    return Promise.resolve([metaToTuple(snapshot.meta), snapshot.data.byteLength, at, chunk])
+  })
+}
+
+/** @throws ERR_PEER, ERR_TIMEOUT */
+export async function fetchEntries(
+  rpc: Rpc,
+  peer: PeerId,
+  p: { readonly clusterId: ClusterId; readonly from: LogIndex }
+): Promise<Page> {
+  const answer = await rpc.call({ peer, method: METHOD, body: [p.clusterId, p.from], timeoutMs: TIMEOUT_MS })
+  const [commitIndex, entries, firstIndex] = Array.isArray(answer) ? (answer as unknown[]) : []
+  if (!isCount(commitIndex) || !Array.isArray(entries) || !isCount(firstIndex)) throw malformed('fetch answer')
+  return {
+    commitIndex: commitIndex as LogIndex,
+    entries: committedEntries(entries, commitIndex),
+    firstIndex: firstIndex as LogIndex
+  }
+}
+
+/** The whole of a server's snapshot. @throws ERR_PEER, ERR_TIMEOUT, ERR_TOO_LARGE */
+export async function fetchSnapshot(rpc: Rpc, peer: PeerId, clusterId: ClusterId): Promise<Snapshot> {
+  let [lastIndex, received] = [0, 0]
+  let data = new Uint8Array()
+  for (;;) {
+    const body = [clusterId, lastIndex, received]
+    const answer = await rpc.call({ peer, method: SNAPSHOT_METHOD, body, timeoutMs: TIMEOUT_MS })
+    const [tuple, size, offset, chunk] = Array.isArray(answer) ? (answer as unknown[]) : []
+    const meta = metaFromTuple(tuple)
+    if (!isCount(size) || !isCount(offset) || !(chunk instanceof Uint8Array)) throw malformed('snapshot chunk')
+    if (size > MAX_SNAPSHOT_BYTES) throw new VxmeshError('ERR_TOO_LARGE', `a snapshot of ${size} bytes`)
+    if (meta.lastIndex !== lastIndex) {
+      lastIndex = meta.lastIndex
+      received = 0
+      data = new Uint8Array(size)
+    }
+    if (offset !== received || size !== data.byteLength || received + chunk.byteLength > size) {
+      throw malformed('snapshot chunk')
+    }
+    data.set(chunk, received)
+    received += chunk.byteLength
+    if (received === size) return { meta, data }
+    if (chunk.byteLength === 0) throw malformed('snapshot chunk')
+  }
+}
+
+function sourceOf(source: () => PageSource | null, clusterId: unknown): PageSource {
+  const here = source()
+  if (here === null) throw new VxmeshError('ERR_PEER', 'this host is no server')
+  if (clusterId !== here.clusterId) throw new VxmeshError('ERR_PEER', 'another cluster')
+  return here
+}

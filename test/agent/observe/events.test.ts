@@ -1,0 +1,157 @@
+import t from 'tap'
+import { ClusterState } from '#allocator/state-machine.ts'
+import { EventBus, REMEMBERED } from '#agent/observe/event-bus.ts'
+import { changeEvent, memberEvents } from '#agent/observe/events.ts'
+import type { Command } from '#model/command.ts'
+import type { AgentEvent, UntimedEvent } from '#model/event.ts'
+import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
+import type { LogIndex } from '#model/ids.ts'
+import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import type { Member } from '#model/member.ts'
+
+const PEER = parsePeerId(`12D3KooW${'a'.repeat(44)}`)
+const NETWORK = parseNetworkName('blue')
+const [CONTAINER, IFNAME] = [parseContainerId('web1'), parseIfName('eth0')]
+const HOST = { name: parseHostName('h1'), peerId: PEER, vtep: parseIpv4('192.0.2.1') }
+
+const CREATE: Command = {
+  kind: 'network-create',
+  name: NETWORK,
+  subnet: parseSubnet('10.1.0.0/24'),
+  egressRate: 0,
+  mtu: 0,
+  egress: true,
+  hostAccess: false
+}
+const REGISTER: Command = {
+  kind: 'host-register',
+  host: { ...HOST, role: 'server', bootId: 'b', version: '1' }
+}
+const ATTACH: Command = {
+  kind: 'endpoint-attach',
+  network: NETWORK,
+  containerId: CONTAINER,
+  ifname: IFNAME,
+  name: '',
+  host: PEER,
+  ingressRate: 0,
+  egressRate: 0,
+  delayUs: 0
+}
+
+/** What the commands tell, one after the other, when the real state machine applies them. */
+function told(commands: readonly Command[]): (UntimedEvent | null)[] {
+  const state = new ClusterState()
+  return [{ kind: 'session-open' } as const, ...commands].map((command, seq) => {
+    const index = (seq + 1) as LogIndex
+    const outcome = state.apply(index, { session: 's', seq, settledBelow: 0, command })
+    const names = { network: state.network.bind(state), hostName: () => 'h1' }
+    return changeEvent({ index, command, outcome, ...names })
+  })
+}
+
+t.test('each change tells what it changed, with its log index; a session and a refusal tell nothing', async t => {
+  const detach: Command = { kind: 'endpoint-detach', containerId: CONTAINER, ifname: IFNAME }
+  const events = told([
+    CREATE,
+    CREATE,
+    REGISTER,
+    ATTACH,
+    { kind: 'network-update', name: NETWORK, egressRate: 5 },
+    { kind: 'endpoint-update', containerId: ATTACH.containerId, ifname: ATTACH.ifname, egressRate: 8e3 },
+    detach,
+    detach,
+    { kind: 'network-delete', name: NETWORK, force: false },
+    { kind: 'host-remove', name: HOST.name }
+  ])
+  t.same(
+    events.map(event => (event === null ? null : [event.kind, 'index' in event && event.index])),
+    [
+      null,
+      ['network-created', 2],
+      null,
+      ['host-registered', 4],
+      ['endpoint-attached', 5],
+      ['network-updated', 6],
+      ['endpoint-updated', 7],
+      ['endpoint-detached', 8],
+      null,
+      ['network-deleted', 10],
+      ['host-removed', 11]
+    ]
+  )
+  t.match(events[4], { endpoint: { network: 'blue', containerId: 'web1', address: '10.1.0.2/24', host: 'h1' } })
+  t.match(events[5], { network: { name: 'blue', vni: 4096, subnet: '10.1.0.0/24', egressRate: 5 } })
+  t.match(events[6], { endpoint: { containerId: 'web1', egressRate: 8e3 } })
+})
+
+t.test('members tell when they appear, change and vanish, and not when they stay', async t => {
+  const member = (n: number, status: Member['status'] = 'alive'): Member => ({
+    name: parseHostName(`h${n}`),
+    address: parseIpv4(`192.0.2.${n}`),
+    port: 7946,
+    status,
+    role: 'server',
+    peerId: parsePeerId(`12D3KooW${`${n}`.repeat(44)}`),
+    vtep: parseIpv4(`192.0.2.${n}`),
+    p2pPort: 7947,
+    protocol: 1,
+    bootstrapExpect: 3
+  })
+  const events = memberEvents([member(1), member(2), member(3)], [member(1), member(2, 'failed'), member(4)])
+  t.match(events, [
+    { kind: 'member', member: { name: 'h2', status: 'failed' } },
+    { kind: 'member', member: { name: 'h4', status: 'alive' } },
+    { kind: 'member-vanished', name: 'h3' }
+  ])
+})
+
+t.test('who listens hears each event, once, until it stops', async t => {
+  const bus = new EventBus()
+  const heard: AgentEvent[] = []
+  const stop = bus.listen(event => heard.push(event))
+  bus.tell(() => ({ kind: 'watching', index: 1 }))
+  bus.tell(() => null)
+  stop()
+  bus.tell(() => ({ kind: 'watching', index: 2 }))
+  t.match(heard, [{ kind: 'watching', index: 1, time: /^\d{4}-\d\d-\d\dT/ }])
+  t.equal(heard.length, 1)
+})
+
+t.test('the last events are remembered in their order, and never more than the bound', async t => {
+  const bus = new EventBus()
+  t.same(bus.recent(), [])
+  const indexes = (): unknown[] => bus.recent().map(event => (event as { index: number }).index)
+  for (const [told, first] of [
+    [1, 1],
+    [REMEMBERED - 1, 1],
+    [REMEMBERED, 1],
+    [REMEMBERED + 1, 2],
+    [3 * REMEMBERED + 7, 2 * REMEMBERED + 8]
+  ] as const) {
+    for (let index = indexes().length === 0 ? 1 : Number(indexes().at(-1)) + 1; index <= told; index++) {
+      bus.tell(() => ({ kind: 'watching', index }))
+    }
+    t.same(
+      indexes(),
+      Array.from({ length: Math.min(told, REMEMBERED) }, (_, n) => first + n),
+      `${told} told`
+    )
+  }
+})
+
+t.test('what is only read again is neither remembered nor described for nobody', async t => {
+  const bus = new EventBus()
+  let described = 0
+  const tell = (): void =>
+    bus.tell(() => {
+      described += 1
+      return { kind: 'watching', index: described }
+    }, 'past')
+  tell()
+  t.equal(described, 0)
+  const heard: AgentEvent[] = []
+  bus.listen(event => heard.push(event))
+  tell()
+  t.same([heard.length, bus.recent()], [1, []])
+})

@@ -1,0 +1,186 @@
+// What the filters let through, how a listing is read, and what follows from a difference.
+
+import t from 'tap'
+import type { MemberStatus } from '#model/member.ts'
+import type { PeerId } from '#model/ids.ts'
+import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { desiredFilter, type DesiredFilter } from '#overlay/plan/filter/desired-filter.ts'
+import { elementsOf, isOfPort, parseElement } from '#overlay/plan/filter/element.ts'
+import { parseListing, type ObservedTable } from '#overlay/plan/filter/listing.ts'
+import { describeFilterPlan, installScript, planFilter } from '#overlay/plan/filter/plan-filter.ts'
+import { filterTables } from '#overlay/plan/filter/ruleset.ts'
+import { decodeGeneration, decodeTableName, nextGeneration } from '#overlay/netlink/nftables.ts'
+import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { vethName } from '#overlay/plan/network/names.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
+
+const red = makeNetwork('red', 0xabc)
+const mine = makeEndpoint(red, { container: 'a', host: 1, address: '10.1.0.2' })
+const theirs = makeEndpoint(red, { container: 'b', host: 2, address: '10.1.0.3' })
+const [ports, underlay] = tablesOf(4789)
+
+function tablesOf(port: number) {
+  const [first, second] = filterTables({ vtep: parseIpv4('192.0.2.1'), port })
+  if (first === undefined || second === undefined) throw new Error('two tables')
+  return [first, second] as const
+}
+
+function input(statuses: Record<number, MemberStatus> | null, hosts = [1, 2, 3, 4, 5]): DesiredInput {
+  return {
+    self: peer(1),
+    selfVtep: parseIpv4('192.0.2.1'),
+    networks: [red],
+    endpoints: byNetwork([mine, theirs]),
+    hosts: hosts.map(index => makeHost(index)),
+    memberStatus:
+      statuses === null
+        ? null
+        : new Map(
+            Object.entries(statuses).map(([index, status]): [PeerId, MemberStatus] => [peer(Number(index)), status])
+          ),
+    overlayMtu: 1450,
+    vxlanPort: 4789
+  }
+}
+
+function filterOf(facts: DesiredInput): DesiredFilter {
+  return desiredFilter(desired(facts))
+}
+
+t.test('a container of this host passes with its own MAC and address, one of another host has no port here', t => {
+  const device = vethName(mine.containerId, mine.ifname)
+  t.strictSame([...filterOf(input(null)).ports.values()], [{ device, mac: mine.mac, address: mine.address }])
+  t.end()
+})
+
+t.test('a host passes from its registration to its goodbye: neither failure nor silence withdraws it', t => {
+  const vteps = (facts: DesiredInput): string[] => [...filterOf(facts).vteps].map(formatIpv4)
+  const all = ['192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5']
+  t.strictSame(vteps(input(null)), all, 'while the membership is not known')
+  t.strictSame(vteps(input({})), all, 'while it knows nobody')
+  t.strictSame(vteps(input({ 2: 'alive', 3: 'failed', 4: 'leaving', 5: 'alive' })), all)
+  t.strictSame(vteps(input({ 2: 'alive', 3: 'left', 4: 'failed' })), ['192.0.2.2', '192.0.2.4', '192.0.2.5'])
+  t.strictSame(vteps(input({ 9: 'alive' }, [1])), [], 'a member that no state knows does not pass')
+  const thief = { ...input(null), hosts: [makeHost(1), makeHost(2, parseIpv4('192.0.2.1'))] }
+  t.strictSame(vteps(thief), [], "nor does one that claims this host's own address")
+  t.end()
+})
+
+t.test('an element is read as it was written, and nothing else is', t => {
+  const filter = filterOf(input(null))
+  for (const table of [ports, underlay]) {
+    for (const element of elementsOf(table, filter).values()) {
+      const listed = table.set === 'ports' ? { concat: element.text.split(' . ') } : element.text
+      t.strictSame(parseElement(table, listed), element)
+    }
+  }
+  const odd: readonly unknown[] = [
+    null,
+    7,
+    '192.0.2.256',
+    { prefix: { addr: '192.0.2.0', len: 24 } },
+    { elem: { val: '192.0.2.2', timeout: 5 } },
+    { concat: ['ve0123456789abc', '02:00:00:00:00:01'] },
+    { concat: ['ve0123456789abc', 'xx', '10.1.0.2'] },
+    { concat: 've0123456789abc' }
+  ]
+  for (const listed of odd) {
+    t.equal(parseElement(ports, listed), null, JSON.stringify(listed))
+    t.equal(parseElement(underlay, listed), null, JSON.stringify(listed))
+  }
+  t.end()
+})
+
+t.test("an element's bytes are the registers that the kernel compares", t => {
+  const [port] = elementsOf(ports, filterOf(input(null))).values()
+  const name = Buffer.concat([Buffer.from(vethName(mine.containerId, mine.ifname)), Buffer.alloc(1)])
+  t.equal(Buffer.from(port?.key ?? []).toString('hex'), `${name.toString('hex')}02bc0a01000200000a010002`)
+  const [vtep] = elementsOf(underlay, filterOf(input(null))).values()
+  t.equal(Buffer.from(vtep?.key ?? []).toString('hex'), 'c0000202')
+  t.end()
+})
+
+t.test('a port owns the elements of its whole name only', t => {
+  const [port] = elementsOf(ports, filterOf(input(null))).values()
+  if (port === undefined) throw new Error('no element')
+  const device = vethName(mine.containerId, mine.ifname)
+  t.ok(isOfPort(port, device))
+  t.notOk(isOfPort(port, device.slice(0, -1) as typeof device))
+  t.end()
+})
+
+const listing = (rules: readonly object[], elem: readonly unknown[]): string =>
+  JSON.stringify({
+    nftables: [
+      { metainfo: { version: '1' } },
+      { table: { family: 'inet', name: 'vxmesh_underlay', handle: 3 } },
+      { set: { name: 'vteps', handle: 4, size: 5, elem } },
+      ...rules.map((rule, i) => ({ rule: { ...rule, handle: i } }))
+    ]
+  })
+
+t.test('two listings have one shape when only handles, counts and elements differ', t => {
+  const drop = (packets: number, handle: number) => ({
+    handle,
+    expr: [{ counter: { packets, bytes: 9 } }, { drop: null }]
+  })
+  const a = parseListing(underlay, listing([drop(0, 1)], []))
+  t.equal(parseListing(underlay, listing([drop(7, 2)], ['192.0.2.2'])).shape, a.shape)
+  t.strictSame([...parseListing(underlay, listing([], ['192.0.2.2'])).elements.keys()], ['192.0.2.2'])
+  const others = [
+    listing([], []),
+    listing([drop(0, 1), drop(0, 1)], []),
+    listing([{ expr: [{ accept: null }] }], []),
+    listing([drop(0, 1)], [{ elem: { val: '192.0.2.2', timeout: 5 } }])
+  ]
+  for (const other of others) t.not(parseListing(underlay, other).shape, a.shape, other)
+  t.throws(() => parseListing(underlay, 'no JSON'), SyntaxError)
+  t.end()
+})
+
+t.test('a plan adds what is missing, deletes what may go, and makes anew what is not right', t => {
+  const observed = (shape: string, ...elements: string[]): ObservedTable => {
+    const found = elements.map(text => parseElement(underlay, text))
+    return { shape, elements: new Map(found.flatMap(element => (element === null ? [] : [[element.text, element]]))) }
+  }
+  const state = (found: ObservedTable | null, ...want: string[]) => [
+    { table: underlay, shape: 'right', desired: observed('right', ...want).elements, observed: found }
+  ]
+  const words = (states: ReturnType<typeof state>, may = true) => describeFilterPlan(planFilter(states, () => may))
+  const at = 'set vteps of inet vxmesh_underlay'
+  t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.2')), [])
+  t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.3')), [
+    `add 192.0.2.3 to ${at}`,
+    `delete 192.0.2.2 from ${at}`
+  ])
+  t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.3'), false), [`add 192.0.2.3 to ${at}`])
+  t.strictSame(words(state(null, '192.0.2.3')), ['install inet vxmesh_underlay with 1 elements'])
+  const [anew] = planFilter(state(observed('wrong', '192.0.2.2'), '192.0.2.3'), () => false).installs
+  t.strictSame([...(anew?.elements.keys() ?? [])], ['192.0.2.2', '192.0.2.3'], 'what may not go is kept')
+  t.match(installScript(underlay, anew?.elements ?? new Map()), /^add table.*\ndelete table.*\ntable inet/)
+  t.end()
+})
+
+t.test('another port of VXLAN is guarded as well as the registered one', t => {
+  const [bridge, inet] = tablesOf(8472)
+  t.match(bridge.body, 'udp dport != { 68, 4789, 8472 }')
+  t.match(inet.body, 'udp dport 8472 goto vxlan')
+  t.match(ports.body, 'udp dport != { 68, 4789 }')
+  t.end()
+})
+
+t.test('a generation follows another as the kernel counts: never zero', t => {
+  t.equal(nextGeneration(1), 2)
+  t.equal(nextGeneration(0xffff_ffff), 1)
+  t.end()
+})
+
+t.test('answers of nf_tables are read, and what is too short is nothing', t => {
+  const generation = Buffer.from('00000000' + '08000100' + '00000102', 'hex')
+  t.equal(decodeGeneration(generation), 0x102)
+  for (const length of [0, 3, 4, 8, 11]) t.equal(decodeGeneration(generation.subarray(0, length)), null)
+  const named = Buffer.from('00000000' + '07000100' + '76780000', 'hex')
+  t.equal(decodeTableName(named), 'vx')
+  for (const length of [0, 4, 7]) t.equal(decodeTableName(named.subarray(0, length)), '')
+  t.end()
+})

@@ -1,0 +1,248 @@
+// The way to the outside, planned: which networks get a router, what differs, what guards it.
+
+import t from 'tap'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { macOf } from '#model/mac.ts'
+import { desiredFacts, differing } from '#overlay/plan/gateway/facts.ts'
+import {
+  describeGatewayOp,
+  planGateways,
+  removesGateway,
+  type ObservedGateways,
+  type ObservedHost
+} from '#overlay/plan/gateway/plan-gateway.ts'
+import { closedIn, foreignForwardDrops, hostRules, isPlainName, routerRules } from '#overlay/plan/gateway/rules.ts'
+import {
+  desiredGateways,
+  isRouterDevice,
+  OUTSIDE_GROUP,
+  parseRouterName,
+  routerDevice,
+  routerNames,
+  type DesiredGateways,
+  type DesiredRouter
+} from '#overlay/plan/gateway/desired-gateway.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
+
+const red = makeNetwork('red', 0xabc, { egressRate: 1e6 })
+const blue = makeNetwork('blue', 0xdef)
+const shut = makeNetwork('shut', 0x123, { egress: false })
+const transit = { base: 0xf0000000 as Ipv4, prefixLength: 8 }
+
+function wanted(endpoints = [red, blue, shut].map(network => at(network, 1))): DesiredGateways {
+  return desiredGateways({
+    self: peer(1),
+    selfVtep: parseIpv4('192.0.2.1'),
+    networks: [red, blue, shut],
+    endpoints: byNetwork(endpoints),
+    hosts: [makeHost(1), makeHost(2, parseIpv4('198.18.0.2'))],
+    memberStatus: null,
+    overlayMtu: 1450,
+    vxlanPort: 4789,
+    transit,
+    bind: parseIpv4('192.0.2.201'),
+    memberAddresses: [parseIpv4('192.0.2.77')]
+  })
+}
+
+function at(network: typeof red, host: number): ReturnType<typeof makeEndpoint> {
+  return makeEndpoint(network, { container: `${network.name}${host}`, host, address: '10.1.0.2' })
+}
+
+function router(vni = red.vni): DesiredRouter {
+  const found = wanted().routers.get(vni)
+  if (found === undefined) throw new Error('no router')
+  return found
+}
+
+const host: ObservedHost = {
+  uplinks: [
+    { name: 'eth0', forwarding: false },
+    { name: 'eth1', forwarding: true }
+  ],
+  ipForward: false,
+  underlay: [{ base: parseIpv4('192.0.2.0'), prefixLength: 24 }],
+  closed: [],
+  rules: null,
+  table: false,
+  routes: { ours: new Map(), others: [] }
+}
+
+function observed(change: Partial<ObservedGateways> = {}): ObservedGateways {
+  return { host, routers: new Map(), leftovers: [], ...change }
+}
+
+function found(r: DesiredRouter, change: ReadonlyMap<string, string> = new Map()): ObservedGateways['routers'] {
+  const facts = new Map([...desiredFacts(r), ...change])
+  return new Map([[r.vni, { found: 'vxr-000abc', free: 'vxr-000abc', conflict: null, facts }]])
+}
+
+t.test('a network has a router here exactly when it has egress and an endpoint here', t => {
+  t.same([...wanted().routers.keys()], [red.vni, blue.vni])
+  t.same([...wanted([at(red, 2), at(blue, 1)]).routers.keys()], [blue.vni])
+  t.same([...wanted([]).routers.keys()], [])
+  t.end()
+})
+
+t.test('two networks with one subnet differ in what the host sees of them', t => {
+  const [a, b] = [router(red.vni), router(blue.vni)]
+  t.equal(a.gateway, b.gateway)
+  t.same(a.subnet, b.subnet)
+  for (const key of ['transit', 'port', 'outside', 'outsideMac', 'transitMac', 'gatewayMac'] as const) {
+    t.not(a[key], b[key], key)
+  }
+  t.equal(a.transit, 0xf0000abc)
+  t.equal(a.gatewayMac, macOf(red.vni, red.gateway), 'the MAC that no endpoint of the network can have')
+  t.end()
+})
+
+t.test('names and marks: ours, and only ours', t => {
+  t.same(routerNames(red.vni, 255), ['vxr-000abc', 'vxr-000abc-ff'])
+  for (const name of routerNames(red.vni, 255)) t.equal(parseRouterName(name), red.vni)
+  for (const name of ['vxr-', 'vxr-000000', 'vxr-00abc', 'vxr-000ABC', 'vxr-000abcd', 'vxr-000abc-', 'xvxr-000abc']) {
+    t.equal(parseRouterName(name), null, name)
+  }
+  t.same(routerDevice('vo000abc'), { vni: red.vni, role: 'outside' })
+  t.same(routerDevice('vg000abc'), { vni: red.vni, role: 'port' })
+  for (const name of ['voip0', 'vo00abc', 'vo000000', 'vg000ABC', 'vb000abc']) t.equal(routerDevice(name), null, name)
+  const device = { name: 'vo000abc', alias: '', group: OUTSIDE_GROUP }
+  t.ok(isRouterDevice(device, OUTSIDE_GROUP))
+  t.notOk(isRouterDevice({ ...device, group: 0 }, OUTSIDE_GROUP), 'neither alias nor group')
+  t.notOk(isRouterDevice({ ...device, alias: 'mine' }, OUTSIDE_GROUP), 'another alias')
+  t.notOk(isRouterDevice({ ...device, alias: 'vxmesh network red vni 7' }, OUTSIDE_GROUP), 'another network')
+  t.end()
+})
+
+t.test('the rules come before what they guard, and each router once', t => {
+  const { ops } = planGateways(wanted(), observed({ routers: new Map() }))
+  t.same(
+    ops.map(op => op.kind),
+    ['rules-set', 'forwarding-set'],
+    'of what was not looked at nothing is planned'
+  )
+  const free = { found: null, free: 'vxr-000abc', conflict: null, facts: new Map<string, string>() }
+  const plan = planGateways(wanted(), observed({ routers: new Map([[red.vni, free]]) }))
+  t.same(
+    plan.ops.map(op => op.kind),
+    ['rules-set', 'forwarding-set', 'router-create']
+  )
+  t.notOk(plan.ops.some(removesGateway))
+  t.end()
+})
+
+t.test('a router that is right asks for nothing, one fact that differs for a repair that names it', t => {
+  const r = router()
+  const text = hostRules(wanted(), { underlay: host.underlay, closed: ['eth0'] })
+  const settled = {
+    ...host,
+    rules: text,
+    table: true,
+    closed: ['eth0'],
+    uplinks: host.uplinks.map(u => ({ ...u, forwarding: true }))
+  }
+  t.same(planGateways(wanted(), observed({ host: settled, routers: found(r) })), {
+    ops: [],
+    conflicts: [],
+    refused: []
+  })
+  for (const fact of desiredFacts(r).keys()) {
+    const { ops } = planGateways(wanted(), observed({ host: settled, routers: found(r, new Map([[fact, 'x']])) }))
+    t.same(ops.map(describeGatewayOp), [`repair router vxr-000abc (vni 2748): ${fact}`])
+  }
+  t.same(differing(desiredFacts(r), new Map()), [...desiredFacts(r).keys()], 'an absent fact differs')
+  t.end()
+})
+
+t.test('a changed egress rate is a fact of the router that differs', t => {
+  const facts = new Map([['router egress rate', 'differs']])
+  t.same(differing(desiredFacts(router()), new Map([...desiredFacts(router()), ...facts])), ['router egress rate'])
+  t.end()
+})
+
+t.test('something else under a name of ours is a conflict, and is left alone', t => {
+  const taken = { found: null, free: 'vxr-000abc', conflict: 'device vo000abc is "x", not ours', facts: new Map() }
+  const { ops, conflicts } = planGateways(wanted(), observed({ routers: new Map([[red.vni, taken]]) }))
+  t.same(conflicts, [{ vni: red.vni, reason: 'device vo000abc is "x", not ours' }])
+  t.notOk(ops.some(op => op.kind === 'router-create'))
+  t.end()
+})
+
+t.test('a device forwards nothing but our traffic when it forwards for our sake alone', t => {
+  const closedOf = (change: Partial<ObservedHost>): string => {
+    const op = planGateways(wanted(), observed({ host: { ...host, ...change } })).ops.find(o => o.kind === 'rules-set')
+    return /set closed \{([^}]*)/.exec(op?.kind === 'rules-set' ? op.text : '')?.[1]?.trim() ?? ''
+  }
+  t.match(closedOf({}), /elements = \{ "eth0"$/, 'eth1 forwarded before us')
+  const opened = host.uplinks.map(u => ({ ...u, forwarding: true }))
+  t.match(closedOf({ uplinks: opened, closed: ['eth0'] }), /"eth0"$/, 'remembered by the rules themselves')
+  t.notMatch(closedOf({ uplinks: opened, closed: ['eth0'], ipForward: true }), /eth0/, 'somebody made it a router')
+  t.notMatch(closedOf({ uplinks: opened, closed: ['gone'] }), /gone/)
+  t.end()
+})
+
+t.test('with the last router the rules go, and what we opened is shut', t => {
+  const after = { ...host, table: true, closed: ['eth0'], rules: 'x' }
+  const leftover = { vni: red.vni, namespaces: ['vxr-000abc'], devices: [{ name: 'vo000abc', ifindex: 5 }] }
+  const { ops } = planGateways(wanted([]), observed({ host: after, leftovers: [leftover] }))
+  t.same(ops.map(describeGatewayOp), [
+    'delete router vxr-000abc (vni 2748)',
+    'switch forwarding off on eth0',
+    'delete the rules for routers'
+  ])
+  t.ok(ops.every(removesGateway))
+  t.same(planGateways(wanted([]), observed()).ops, [], 'a host that never had one is not touched')
+  const router = planGateways(wanted([]), observed({ host: { ...after, ipForward: true } })).ops
+  t.same(router.map(describeGatewayOp), ['delete the rules for routers'], 'a host that is a router stays one')
+  t.same(
+    planGateways(wanted([]), observed({ host: after }), { all: wanted() }).ops,
+    [],
+    'nothing goes while another is there'
+  )
+  t.end()
+})
+
+t.test('the rules guard the underlay, every known host and the transit range', t => {
+  const text = hostRules(wanted(), { underlay: host.underlay, closed: [] })
+  for (const guarded of ['192.0.2.0/24', '198.18.0.2/32', '192.0.2.77/32', '169.254.0.0/16', '240.0.0.0/8']) {
+    t.match(text, guarded)
+  }
+  t.match(text, /table ip vxmesh_nat/)
+  t.match(routerRules(router()), /snat to 240\.0\.10\.188/)
+  t.end()
+})
+
+t.test('a device name that could break out of a rule never gets into one', t => {
+  for (const name of ['eth0', 'wan.100', 'br-lan', 'eth0:1']) t.ok(isPlainName(name), name)
+  for (const name of ['a"b', 'a b', '', 'x}', 'äth', '0123456789abcdef']) t.notOk(isPlainName(name), name)
+  const odd = [{ name: 'a" } ; flush', forwarding: false }]
+  const { ops } = planGateways(wanted(), observed({ host: { ...host, uplinks: odd, closed: ['q"'] } }))
+  t.notOk(ops.some(op => op.kind === 'forwarding-set'))
+  t.notMatch(ops[0]?.kind === 'rules-set' ? ops[0].text : '', /flush|q"/)
+  t.end()
+})
+
+t.test('a foreign chain that drops what is forwarded is told by name, ours and others’ are not', t => {
+  const listing = (...chains: object[]): string =>
+    JSON.stringify({ nftables: [{ metainfo: {} }, ...chains.map(chain => ({ chain }))] })
+  const docker = { family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }
+  t.same(foreignForwardDrops(listing(docker)), ['ip filter FORWARD'])
+  for (const harmless of [
+    { ...docker, policy: 'accept' },
+    { ...docker, hook: 'input' },
+    { ...docker, family: 'ip6' },
+    { ...docker, table: 'vxmesh_nat' },
+    { family: 'ip', table: 'filter', name: 'DOCKER-USER' }
+  ]) {
+    t.same(foreignForwardDrops(listing(harmless)), [], JSON.stringify(harmless))
+  }
+  t.end()
+})
+
+t.test('the closed devices are read back from what nft lists', t => {
+  const listing = (elem?: unknown): string =>
+    JSON.stringify({ nftables: [{ metainfo: {} }, { set: { name: 'closed', elem } }, { set: { name: 'guarded' } }] })
+  t.same(closedIn(listing(['eth0', 'eth1'])), ['eth0', 'eth1'])
+  t.same(closedIn(listing()), [])
+  t.same(closedIn(null), [])
+  t.end()
+})

@@ -1,0 +1,329 @@
+// The planner and the flows of the Open vSwitch driver, against a switch in memory.
+
+import fc from 'fast-check'
+import t from 'tap'
+import type { IfName } from '#model/ids.ts'
+import { TC_H_ROOT } from '#overlay/netlink/tc-constants.ts'
+import { handleOf } from '#overlay/netlink/tc.ts'
+import { bundleOf, cookieOf, differ, narrows, parseFlows } from '#overlay/plan/switch/flow.ts'
+import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
+import { planSwitch } from '#overlay/plan/switch/plan-switch.ts'
+import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { OVERLAY_GROUP, SWITCH_TUNNEL } from '#overlay/plan/network/names.ts'
+import type { Observed, ObservedVeth } from '#overlay/plan/network/observed.ts'
+import type { Op } from '#overlay/plan/network/op.ts'
+import type { FlowOwner, Flows, ObservedPort } from '#overlay/plan/network/switch.ts'
+import { childPlace } from '#overlay/plan/shaping/plan-shaping.ts'
+import { queueFor } from '#overlay/plan/shaping/queue.ts'
+import { anyInput } from '../../arbitraries.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
+
+const PORT = 4789
+const red = makeNetwork('red', 0xabc)
+const none = { port: PORT, requested: new Map<string, number>() }
+
+class MemorySwitch {
+  right = false
+  readonly ports = new Map<string, ObservedPort>()
+  readonly flows = new Map<FlowOwner, Map<string, string>>()
+  readonly links = new Map<string, ObservedVeth>()
+  readonly routers = new Map<string, number>()
+  #ifindex = 10
+
+  /** As attach leaves the pairs: there, marked and down. */
+  attach(host: DesiredHost): void {
+    for (const network of host.networks.values()) {
+      if (network.router !== null) this.routers.set(network.router.port, this.#ifindex++)
+      for (const { device: name, alias } of network.endpoints.values()) {
+        const common = { name, alias, group: OVERLAY_GROUP, mtu: network.mtu, ipv6Off: true, macs: new Map() }
+        this.links.set(name, {
+          ...common,
+          kind: 'veth',
+          ifindex: this.#ifindex++,
+          up: false,
+          master: null,
+          flags: null
+        })
+      }
+    }
+  }
+
+  observe(): Observed {
+    const { right, ports, routers, flows } = this
+    return { links: this.links, scope: null, switch: { right, ports, routers, flows } }
+  }
+
+  execute(ops: readonly Op[]): void {
+    for (const op of ops) this.#one(op)
+  }
+
+  #one(op: Op): void {
+    const { device } = op
+    switch (op.kind) {
+      case 'switch-set':
+        this.right = true
+        this.ports.set(SWITCH_TUNNEL, { number: 1, requested: 1, mark: null, ifindex: 0 })
+        break
+      case 'switch-port-set': {
+        const { number, mark } = op
+        const ifindex = this.links.get(device)?.ifindex ?? this.routers.get(device) ?? 0
+        this.ports.set(device, { number, requested: number, mark, ifindex })
+        break
+      }
+      case 'switch-port-delete':
+        this.ports.delete(device)
+        break
+      case 'flows-set':
+      case 'flows-delete': {
+        const { owner, set, remove } = op.change
+        const flows = this.flows.get(owner) ?? new Map<string, string>()
+        for (const key of remove) flows.delete(key)
+        for (const [key, actions] of set) flows.set(key, actions)
+        if (flows.size === 0) this.flows.delete(owner)
+        else this.flows.set(owner, flows)
+        break
+      }
+      case 'link-set': {
+        const link = this.links.get(device)
+        if (link !== undefined) this.links.set(device, { ...link, up: op.changes.up ?? link.up })
+        break
+      }
+      case 'device-delete':
+        this.links.delete(device)
+        break
+      default:
+        throw new Error(`${op.kind} is no op of a switch`)
+    }
+  }
+}
+
+function inputOf(endpoints: readonly [string, number, string][]): DesiredInput {
+  return {
+    self: peer(1),
+    selfVtep: makeHost(1).vtep,
+    networks: [red],
+    endpoints: byNetwork(
+      endpoints.map(([container, host, address]) => makeEndpoint(red, { container, host, address }))
+    ),
+    hosts: [makeHost(1), makeHost(2), makeHost(3)],
+    memberStatus: null,
+    overlayMtu: 1450,
+    vxlanPort: PORT
+  }
+}
+
+t.test('whatever was there before, one plan makes it as desired and the next finds nothing', t => {
+  fc.assert(
+    fc.property(anyInput, anyInput, fc.boolean(), (before, after, orderly) => {
+      const memory = new MemorySwitch()
+      const first = desired(before)
+      memory.attach(first)
+      memory.execute(planSwitch(first, memory.observe(), none).ops)
+      // Somebody else's doings.
+      if (!orderly) {
+        memory.flows.delete(0)
+        for (const flows of memory.flows.values()) {
+          for (const key of [...flows.keys()].slice(0, 2)) flows.set(key, 'NORMAL')
+          flows.set('table=7, priority=1', 'drop')
+        }
+        for (const [name, port] of [...memory.ports].slice(0, 2)) memory.ports.set(name, { ...port, number: 0 })
+      }
+      const second = desired(after)
+      memory.attach(second)
+      memory.execute(planSwitch(second, memory.observe(), none).ops)
+      t.same(planSwitch(second, memory.observe(), none).ops, [])
+      const numbers = [...memory.ports.values()].map(({ number }) => number)
+      t.equal(new Set(numbers).size, numbers.length, 'no number twice')
+    }),
+    { numRuns: 200 }
+  )
+  t.end()
+})
+
+t.test('a container is set up last, and what leads to a port goes before the port', t => {
+  const memory = new MemorySwitch()
+  const host = desired(inputOf([['a', 1, '10.1.0.2']]))
+  memory.attach(host)
+  const { ops } = planSwitch(host, memory.observe(), none)
+  t.same(
+    ops.map(({ kind }) => kind),
+    ['switch-set', 'switch-port-set', 'switch-port-set', 'flows-set', 'flows-set', 'link-set']
+  )
+  memory.execute(ops)
+  memory.links.clear()
+  memory.routers.clear()
+  const gone = planSwitch(desired(inputOf([])), memory.observe(), none).ops
+  t.same(
+    gone.map(({ kind }) => kind),
+    ['flows-delete', 'switch-port-delete', 'switch-port-delete']
+  )
+  t.end()
+})
+
+t.test('what becomes a port is shaped after it has, whatever queues it had: the switch takes them away', t => {
+  const memory = new MemorySwitch()
+  const shaping = { ingressRate: 10e6, egressRate: 0, delayUs: 0 }
+  const endpoint = { ...makeEndpoint(red, { container: 'a', host: 1, address: '10.1.0.2' }), ...shaping }
+  const host = desired({ ...inputOf([]), endpoints: byNetwork([endpoint]) })
+  memory.attach(host)
+  const [device = ''] = memory.links.keys()
+  const support = { rate: true, fqCodel: false, delay: true }
+  const specs = queueFor({ rate: shaping.ingressRate, delayUs: 0, mtu: 1450, support })
+  const handles = { tbf: handleOf(0x7678), bfifo: handleOf(0x767b), netem: 0, fq_codel: 0 }
+  const into = specs.map((spec, level) => {
+    const parent = level === 0 ? TC_H_ROOT : childPlace(handles.tbf)
+    return { ifindex: 10, kind: spec.kind, handle: handles[spec.kind], parent, spec }
+  })
+  const observe = (): Observed => ({
+    ...memory.observe(),
+    shaping: { support, byVeth: new Map([[device, { into, redirect: 'none', ifb: null }]]) }
+  })
+  const { ops } = planSwitch(host, observe(), none)
+  const kinds = ops.filter(op => op.device === device).map(({ kind }) => kind)
+  t.same(kinds, ['switch-port-set', 'shape', 'link-set'])
+  memory.execute(ops.filter(({ kind }) => kind !== 'shape'))
+  t.same(planSwitch(host, observe(), none).ops, [], 'a port that stays has the queues that it has')
+  const link = memory.links.get(device)
+  if (link !== undefined) memory.links.set(device, { ...link, ifindex: 98 })
+  const again = planSwitch(host, observe(), none).ops.map(({ kind }) => kind)
+  t.same(again, ['switch-port-set', 'shape'], 'another device under the name is another port')
+  t.end()
+})
+
+t.test('what takes something away is an op that can wait, what adds is another', t => {
+  const memory = new MemorySwitch()
+  const both = desired(
+    inputOf([
+      ['a', 1, '10.1.0.2'],
+      ['b', 2, '10.1.0.3'],
+      ['c', 3, '10.1.0.4']
+    ])
+  )
+  memory.attach(both)
+  memory.execute(planSwitch(both, memory.observe(), none).ops)
+  const fewer = desired(
+    inputOf([
+      ['a', 1, '10.1.0.2'],
+      ['b', 2, '10.1.0.3'],
+      ['d', 2, '10.1.0.5']
+    ])
+  )
+  const { ops } = planSwitch(fewer, memory.observe(), none)
+  const adds = ops.filter(({ kind }) => kind === 'flows-set')
+  memory.execute(adds)
+  const flood = [...(memory.flows.get(red.vni) ?? [])].find(([key]) => /table=4.*dl_dst=01:00/.test(key))?.[1]
+  t.match(flood, /192.0.2.3/, 'the host that may be gone is still flooded')
+  memory.execute(ops.filter(({ kind }) => kind === 'flows-delete'))
+  t.same(planSwitch(fewer, memory.observe(), none).ops, [])
+  t.equal(narrows('output:1,output:2', 'output:1'), true)
+  t.equal(narrows('output:1', 'output:2'), false, 'a move is not less')
+  t.equal(narrows(undefined, 'drop'), false)
+  t.end()
+})
+
+t.test('a port of somebody else is left alone, and a number that is taken is not given', t => {
+  const memory = new MemorySwitch()
+  const host = desired(
+    inputOf([
+      ['a', 1, '10.1.0.2'],
+      ['b', 1, '10.1.0.3']
+    ])
+  )
+  memory.attach(host)
+  const [a, b] = [...memory.links.keys()] as [IfName, IfName]
+  memory.ports.set(a, { number: 2, requested: 2, mark: null, ifindex: 1 })
+  const { ops, conflicts } = planSwitch(host, memory.observe(), { ...none, requested: new Map([[b, 2]]) })
+  t.match(conflicts, [{ device: a, reason: /not ours/ }])
+  const numbers = ops.flatMap(op => (op.kind === 'switch-port-set' && op.device === b ? [op.number] : []))
+  t.same(numbers.length, 1)
+  t.not(numbers[0], 2)
+  const asked = planSwitch(host, memory.observe(), { ...none, requested: new Map([[b, 500]]) }).ops
+  t.match(
+    asked.find(op => op.kind === 'switch-port-set' && op.device === b),
+    { number: 500 }
+  )
+  t.end()
+})
+
+t.test('an interface that is gone is missed, and its port goes', t => {
+  const memory = new MemorySwitch()
+  const host = desired(inputOf([['a', 1, '10.1.0.2']]))
+  memory.attach(host)
+  memory.execute(planSwitch(host, memory.observe(), none).ops)
+  memory.links.clear()
+  const { ops, missing } = planSwitch(host, memory.observe(), none)
+  t.match(missing, [{ vni: red.vni, endpoint: 'a/eth0' }])
+  t.match(
+    ops.map(({ kind }) => kind),
+    ['flows-delete', 'switch-port-delete']
+  )
+  t.end()
+})
+
+t.test('nothing of a network is in another one, and every flow of a network names it or its port', t => {
+  fc.assert(
+    fc.property(anyInput, input => {
+      const host = desired(input)
+      let number = 2
+      for (const network of host.networks.values()) {
+        const devices = [...network.endpoints.keys(), ...(network.router === null ? [] : [network.router.port])]
+        const ports = new Map(devices.map(device => [device, number++] as const))
+        const vni = `0x${network.vni.toString(16)}`
+        const own = new Set(ports.values())
+        for (const [key, actions] of networkFlows(network, ports)) {
+          const port = /in_port=(\d+)/.exec(key)?.[1]
+          const named = key.includes(`metadata=${vni},`) || key.includes(`tun_id=${vni},`)
+          t.ok(named || (port !== undefined && own.has(Number(port))), key)
+          for (const [, output] of actions.matchAll(/output:(\d+)/g)) {
+            t.ok(output === '1' || own.has(Number(output)), `${key} ${actions}`)
+          }
+          if (actions.includes('output:1,') || actions.endsWith('output:1')) {
+            t.ok(actions.includes(`set_field:${vni}->tun_id`), 'what enters the tunnel says which network it is of')
+          }
+        }
+      }
+    }),
+    { numRuns: 100 }
+  )
+  t.end()
+})
+
+t.test('only members may send, and no flow passes what nobody may say', t => {
+  const flows = hostFlows({ vteps: desired(inputOf([])).vteps, port: 4790 })
+  const keys = [...flows.keys()]
+  t.same(
+    keys.filter(key => key.includes('tun_src')),
+    ['192.0.2.2', '192.0.2.3'].map(vtep => `priority=100,tun_src=${vtep},in_port=1`)
+  )
+  for (const port of ['tp_src=67', 'tp_dst=68', 'tp_dst=4789', 'tp_dst=4790']) {
+    t.equal(flows.get(`table=3, priority=100,udp,${port}`), 'drop')
+  }
+  t.end()
+})
+
+t.test('a dump is read back as it was written, without what has another cookie', t => {
+  const flows: Flows = new Map([
+    ['priority=100,in_port=2', 'write_metadata:0xabc,goto_table:2'],
+    ['table=3, priority=0', 'goto_table:4']
+  ])
+  const dump = [...flows].map(([key, actions]) => ` cookie=${cookieOf(red.vni)}, ${key} actions=${actions}`)
+  const foreign = [
+    ' cookie=0x1, priority=1 actions=drop',
+    ' cookie=0x76786e0000000abc, priority=1 actions=drop',
+    'OFPST_FLOW reply',
+    ''
+  ]
+  t.same(parseFlows([...foreign, ...dump].join('\n')), new Map([[red.vni, flows]]))
+  t.equal(cookieOf(0), '0x76786d0000000000')
+  const change = differ(red.vni, flows, new Map([['priority=1', 'drop']]))
+  t.equal(
+    bundleOf([change]),
+    [
+      'delete_strict cookie=0x76786d0000000abc/-1, priority=1',
+      'add cookie=0x76786d0000000abc, priority=100,in_port=2 actions=write_metadata:0xabc,goto_table:2',
+      'add cookie=0x76786d0000000abc, table=3, priority=0 actions=goto_table:4',
+      ''
+    ].join('\n')
+  )
+  t.end()
+})

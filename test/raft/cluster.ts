@@ -1,0 +1,274 @@
+// A bench for directed schedules: real cores behind the real write gate, whose messages are delivered by hand and whose
+// disks finish at once unless they are held.
+
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { createRaft, type RaftState } from '#raft/raft.ts'
+import { snapshotMeta } from '#raft/snapshot.ts'
+import { step } from '#raft/step.ts'
+import type { Effect, Entry, HardState, Message, MessageKind, RaftEvent, RaftOptions, Snapshot } from '#raft/types.ts'
+import { WriteGate, type Batch } from '#replication/storage/write-gate.ts'
+
+export const OPTIONS: RaftOptions = {
+  electionTimeoutMs: 500,
+  heartbeatMs: 100,
+  maxAppendBytes: 1_000,
+  maxInflightAppends: 8,
+  maxUncommittedBytes: 1_000_000,
+  keptEntries: 0,
+  maxChunkBytes: 4,
+  maxSnapshotBytes: 1_000
+}
+
+const TICK_MS = 50
+const CLUSTER = 'bench' as ClusterId
+
+type Options = { readonly options?: Partial<RaftOptions>; readonly founders?: readonly string[] }
+type Selection = { readonly from?: string; readonly to?: string; readonly kind?: MessageKind }
+
+export class Server {
+  readonly id: PeerId
+  state: RaftState
+  /** Of the last event and of the disk's answers to it. */
+  effects: Effect[] = []
+  applied: string[] = []
+  holdDisk = false
+  incarnation = 0
+  readonly #founders: readonly PeerId[]
+  readonly #options: RaftOptions
+  readonly #send: (message: Message) => void
+  /** Tells its election timeouts from the others'. */
+  readonly #random: number
+  #nowMs = 0
+  #gate = new WriteGate()
+  #hardState: HardState = { term: 0 as Term, votedFor: null }
+  #entries: Entry[] = []
+  #snapshot: Snapshot | null = null
+
+  constructor(p: {
+    readonly id: string
+    readonly founders: readonly string[]
+    readonly options: RaftOptions
+    readonly send: (message: Message) => void
+    readonly random: number
+  }) {
+    this.id = p.id as PeerId
+    this.#founders = p.founders as readonly PeerId[]
+    this.#options = p.options
+    this.#send = p.send
+    this.#random = p.random
+    this.state = this.#create()
+  }
+
+  /** The terms of the log, entry by entry. */
+  get terms(): number[] {
+    const { log } = this.state
+    return log.between(log.baseIndex, log.lastIndex).map(entry => entry.term)
+  }
+
+  /** The process dies and comes back with what its disk holds. */
+  restart(): void {
+    this.#gate = new WriteGate()
+    this.applied = []
+    this.holdDisk = false
+    this.state = this.#create()
+  }
+
+  /** It comes back with an empty disk under its old id. */
+  wipe(incarnation: number): void {
+    this.incarnation = incarnation
+    this.#hardState = { term: 0 as Term, votedFor: null }
+    this.#entries = []
+    this.#snapshot = null
+    this.restart()
+  }
+
+  /** Its disk holds less than it had said: the last entries are gone, and nobody was told. */
+  forget(entries: number): void {
+    this.#entries.length -= entries
+    this.restart()
+  }
+
+  give(event: RaftEvent): void {
+    this.effects = []
+    this.#step(event)
+    if (!this.holdDisk) this.sync()
+  }
+
+  /** A snapshot of what is applied is durable, and the log before it is gone. */
+  takeSnapshot(text: string): void {
+    const meta = snapshotMeta(this.state, this.state.commitIndex)
+    if (meta === undefined) throw new Error('there is nothing to take a snapshot of')
+    this.#snapshot = { meta, data: Buffer.from(text) }
+    this.#entries = this.#entries.filter(entry => entry.index > meta.lastIndex)
+    this.give({ kind: 'snapshot-taken', snapshot: this.#snapshot })
+  }
+
+  propose(text: string): void {
+    this.give({ kind: 'propose', id: 1, data: Buffer.from(text) })
+  }
+
+  pass(ms: number): void {
+    for (let left = ms; left > 0; left -= TICK_MS) {
+      this.#nowMs += TICK_MS
+      this.give({ kind: 'tick' })
+    }
+  }
+
+  /** The clock goes on and the process does not. */
+  standStill(ms: number): void {
+    this.#nowMs += ms
+  }
+
+  /** Everything that was asked of the disk is durable. */
+  sync(): void {
+    for (let batch = this.#gate.next(); batch !== null; batch = this.#gate.next()) {
+      this.#write(batch)
+      for (const message of this.#gate.written(batch)) this.#send(message)
+      this.#step({ kind: 'persisted', count: batch.count })
+    }
+  }
+
+  kinds(): string[] {
+    return this.effects.map(effect => effect.kind)
+  }
+
+  #create(): RaftState {
+    const snapshot = this.#snapshot
+    const durable = {
+      hardState: this.#hardState,
+      entries: [...this.#entries],
+      commitIndex: 0 as LogIndex,
+      snapshot: snapshot?.meta ?? null
+    }
+    return createRaft({
+      self: this.id,
+      clusterId: CLUSTER,
+      options: this.#options,
+      durable,
+      snapshotData: snapshot?.data ?? null,
+      incarnation: this.incarnation,
+      configuration: { voters: this.#founders, learners: [] },
+      nowMs: this.#nowMs,
+      random: this.#random
+    })
+  }
+
+  #step(event: RaftEvent): void {
+    const effects = step(this.state, { event, nowMs: this.#nowMs, random: this.#random })
+    this.effects.push(...effects)
+    for (const effect of effects) {
+      if (effect.kind === 'persist') this.#gate.persist(effect)
+      if (effect.kind === 'install') {
+        this.#gate.install(effect)
+        this.applied = [Buffer.from(effect.snapshot.data).toString()]
+      }
+      if (effect.kind === 'send' && this.#gate.admit(effect)) this.#send(effect.message)
+      if (effect.kind === 'commit') {
+        for (const { kind, data } of effect.entries)
+          this.applied.push(kind === 'command' ? Buffer.from(data).toString() : kind)
+      }
+    }
+  }
+
+  #write(batch: Batch): void {
+    if (batch.kind === 'install') {
+      this.#snapshot = batch.snapshot
+      this.#entries = []
+      return
+    }
+    for (const record of batch.records) {
+      if (record.kind === 'hard-state') this.#hardState = record.hardState
+      if (record.kind === 'truncate') this.#entries = this.#entries.filter(entry => entry.index < record.from)
+      if (record.kind === 'entry') this.#entries.push(record.entry)
+    }
+  }
+}
+
+export class Cluster {
+  readonly servers: Record<string, Server> = {}
+  /** On the wire, in order of sending. */
+  readonly wire: Message[] = []
+
+  constructor(ids: readonly string[], p: Options = {}) {
+    const options = { ...OPTIONS, ...p.options }
+    for (const [at, id] of ids.entries()) {
+      const send = (message: Message): void => void this.wire.push(message)
+      this.servers[id] = new Server({ id, founders: p.founders ?? ids, options, send, random: at / 10 })
+    }
+  }
+
+  at(id: string): Server {
+    const server = this.servers[id]
+    if (server === undefined) throw new Error(`there is no server ${id}`)
+    return server
+  }
+
+  /** Takes messages off the wire without delivering them. */
+  take({ from, to, kind }: Selection = {}): Message[] {
+    const taken = this.wire.filter(
+      m => (from ?? m.from) === m.from && (to ?? m.to) === m.to && (kind ?? m.kind) === m.kind
+    )
+    for (const message of taken) this.wire.splice(this.wire.indexOf(message), 1)
+    return taken
+  }
+
+  hand(...messages: readonly Message[]): void {
+    for (const message of messages) this.at(message.to).give({ kind: 'receive', message })
+  }
+
+  /** Delivers among the given servers until nothing is left on the wire; everything else is lost. */
+  settle(...among: readonly string[]): void {
+    for (let n = 0; this.wire.length > 0; n++) {
+      if (n > 10_000) throw new Error('the servers never stop talking')
+      const message = this.wire.shift()
+      if (message === undefined) return
+      const isMeant = (id: string): boolean => among.length === 0 || among.includes(id)
+      if (isMeant(message.from) && isMeant(message.to)) this.hand(message)
+    }
+  }
+
+  /** Delivers between two servers until a message of a kind is on the wire. */
+  settleFor(kind: MessageKind, ...between: readonly [string, string]): void {
+    for (let n = 0; n < 100 && !this.wire.some(m => m.kind === kind); n++) {
+      const next = this.wire.find(m => between.includes(m.from) && between.includes(m.to))
+      if (next === undefined) return
+      this.wire.splice(this.wire.indexOf(next), 1)
+      this.hand(next)
+    }
+  }
+
+  /** Time passes for all of them alike; messages flow among the given ones. */
+  pass(ms: number, ...among: readonly string[]): void {
+    const ids = among.length === 0 ? Object.keys(this.servers) : among
+    for (let left = ms; left > 0; left -= TICK_MS) {
+      for (const id of ids) this.at(id).pass(TICK_MS)
+      this.settle(...ids)
+    }
+  }
+
+  /** It stands by its own timer; nobody has heard a leader for a while. Votes flow among the given servers alone. */
+  stand(id: string, ...among: readonly string[]): void {
+    this.take()
+    for (const server of Object.values(this.servers)) if (server.id !== id) server.standStill(600)
+    const candidate = this.at(id)
+    for (let n = 0; n < 40 && candidate.state.role !== 'leader'; n++) {
+      candidate.pass(TICK_MS)
+      for (let round = 0; round < 3; round++) {
+        for (const kind of VOTES) {
+          for (const message of this.take({ kind })) {
+            if (among.length === 0 || (among.includes(message.from) && among.includes(message.to))) this.hand(message)
+          }
+        }
+      }
+    }
+    if (candidate.state.role !== 'leader') throw new Error(`${id} was not elected`)
+  }
+
+  /** It stands, wins, and the others follow. */
+  elect(id: string): void {
+    this.stand(id)
+    this.settle()
+  }
+}
+
+const VOTES = ['pre-vote-request', 'pre-vote-reply', 'vote-request', 'vote-reply'] as const

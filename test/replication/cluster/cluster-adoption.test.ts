@@ -1,0 +1,110 @@
+// Which cluster a host comes to belong to, with real libp2p between the founders and real disks: what a founder has said
+// counts over its death, and over nothing else.
+
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { ClusterId, HostName } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import type { Member } from '#model/member.ts'
+import { createLogger } from '#platform/log.ts'
+import { ClusterAdoption } from '#replication/cluster/cluster-adoption.ts'
+import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
+import { FoundingIntent } from '#replication/cluster/founding-intent.ts'
+import { openStorage } from '#replication/storage/storage.ts'
+import { waitFor } from '#test/lab/wait.ts'
+import { host, introduce, type Host } from '../hosts.ts'
+
+const logger = createLogger('silent')
+
+function member(on: Host, clusterId?: ClusterId): Member {
+  return {
+    name: on.peer as unknown as HostName,
+    address: parseIpv4('127.0.0.1'),
+    port: 1,
+    status: 'alive',
+    role: 'server',
+    peerId: on.peer,
+    vtep: parseIpv4('127.0.0.1'),
+    p2pPort: on.port,
+    protocol: 1,
+    bootstrapExpect: 2,
+    ...(clusterId === undefined ? {} : { clusterId })
+  }
+}
+
+/** One life of a founder: it sees these members, and what it belongs to is in `belongs`. */
+async function life(t: Test, p: { on: Host; dataDir: string; members: readonly Member[] }): Promise<ClusterAdoption> {
+  const { on, dataDir, members } = p
+  const storage = await openStorage(dataDir, on.peer)
+  t.teardown(() => storage.wal.close())
+  const belonging: ClusterAdoption = new ClusterAdoption({
+    ...{ self: on.peer, bootstrapExpect: 2, dataDir, storage, seed: null, rpc: on.rpc, logger },
+    members: () => members,
+    belongs: () => Promise.resolve(),
+    holdsSeed: () => undefined,
+    stopping: new AbortController().signal,
+    fatal: err => {
+      throw err
+    }
+  })
+  belonging.serve()
+  await belonging.start()
+  return belonging
+}
+
+type Founders = { readonly a: Host; readonly b: Host; readonly origin: ReturnType<typeof foundingOrigin> }
+
+async function founders(t: Test): Promise<Founders> {
+  const [a, b] = await Promise.all([host(t), host(t)])
+  introduce(a, b)
+  return { a, b, origin: foundingOrigin([a.peer, b.peer].sort(), null) }
+}
+
+const ask = ({ a, b }: Founders, cluster: ClusterId): Promise<unknown> =>
+  a.rpc.call({ peer: b.peer, method: 'bootstrap', body: cluster, timeoutMs: 5_000 })
+
+for (const { claim, asked, wiped, incarnation } of [
+  { claim: 'a founder that dies after its word is a founder', asked: true, wiped: false, incarnation: /^0$/ },
+  { claim: 'one that gave none is not', asked: false, wiped: false, incarnation: /^[1-9]/ },
+  { claim: 'nor is one whose disk is another', asked: true, wiped: true, incarnation: /^[1-9]/ }
+]) {
+  t.test(claim, async t => {
+    const f = await founders(t)
+    const { a, b, origin } = f
+    const dataDir = t.testdir({ one: {}, two: {} })
+    const first = await life(t, { on: b, dataDir: join(dataDir, 'one'), members: [member(a), member(b)] })
+    t.equal(await ask(f, 'ffffffffffffffff' as ClusterId), false, 'another cluster is not its own')
+    t.equal(existsSync(join(dataDir, 'one/founding')), false, 'and a no is no word')
+    if (asked) t.equal(await ask(f, origin.clusterId), true)
+    t.equal(first.origin, null, 'it dies before it hears of the cluster')
+
+    // The other founds, and is in sight of its next life.
+    a.rpc.register('origin', () => Promise.resolve([origin.clusterId, origin.configuration.voters, []]))
+    const members = [member(a, origin.clusterId), member(b)]
+    const next = await life(t, { on: b, dataDir: join(dataDir, wiped ? 'two' : 'one'), members })
+    next.check()
+    await waitFor('it belongs', () => next.origin !== null)
+    t.equal(next.origin?.clusterId, origin.clusterId)
+    t.match(String(next.incarnation), incarnation)
+    t.equal(existsSync(join(dataDir, 'one/founding')), asked && wiped, 'no word is left on a disk that belongs')
+  })
+}
+
+t.test('a disk that belongs gives no word, and one that lost its log is no founder’s', async t => {
+  const dir = t.testdir()
+  const pledge = new FoundingIntent(dir)
+  await pledge.load()
+  t.equal(pledge.recorded, null)
+  const [one, other] = ['0123456789abcdef', 'fedcba9876543210'] as [ClusterId, ClusterId]
+  t.same(await Promise.all([pledge.record(one), pledge.record(other)]), [true, true])
+  const read = async (): Promise<ClusterId | null> => {
+    const again = new FoundingIntent(dir)
+    await again.load()
+    return again.recorded
+  }
+  t.equal(await read(), other, 'the last word counts')
+  const [late] = await Promise.all([pledge.clear().then(() => pledge.record(one)), pledge.clear()])
+  t.equal(late, false)
+  t.equal(await read(), null)
+})

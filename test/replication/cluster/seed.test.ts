@@ -1,0 +1,166 @@
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import t from 'tap'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
+import {
+  installRestore,
+  readSeed,
+  seedPath,
+  serveSeed,
+  takeSeed,
+  writeSeed,
+  type Seed
+} from '#replication/cluster/seed.ts'
+import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { openStorage, type Storage } from '#replication/storage/storage.ts'
+import { scratch } from '../../api/scratch.ts'
+import { host, introduce } from '../hosts.ts'
+
+const SELF = 'a' as PeerId
+const VOTERS = [SELF, 'b' as PeerId, 'c' as PeerId]
+
+function image(data: Uint8Array = Buffer.from('the state'), lastTerm = 7): Buffer {
+  const configuration = { voters: ['old' as PeerId], learners: [] }
+  const meta = { lastIndex: 41 as LogIndex, lastTerm: lastTerm as Term, configuration }
+  return Buffer.concat([...snapshotFileChunks({ clusterId: 'old' as ClusterId, meta, data })])
+}
+
+async function seedIn(dataDir: string): Promise<Seed> {
+  await writeSeed(dataDir, image())
+  const seed = await readSeed(dataDir)
+  if (seed === null) throw new Error('no seed')
+  return seed
+}
+
+/** As the replicator joins: the origin first. */
+async function joined(dataDir: string, seed: Seed | null): Promise<Storage> {
+  const storage = await openStorage(dataDir, SELF)
+  const origin = foundingOrigin(VOTERS, seed?.id ?? null)
+  const hardState = { term: seed?.snapshot.meta.lastTerm ?? (0 as Term), votedFor: null }
+  storage.snapshots.belong(origin.clusterId)
+  await storage.wal.append([
+    { kind: 'origin', origin },
+    { kind: 'hard-state', hardState }
+  ])
+  return storage
+}
+
+const plant = (seed: Seed, storage: Storage, dataDir: string, founder = true): Promise<Storage> =>
+  installRestore(seed, { storage, origin: foundingOrigin(VOTERS, seed.id), founder, dataDir, self: SELF })
+
+t.test('a founder’s log begins after the seed, in the founders’ configuration and the seed’s term', async t => {
+  const dir = scratch(t)
+  const seed = await seedIn(dir)
+  const storage = await plant(seed, await joined(dir, seed), dir)
+  await storage.wal.append([
+    { kind: 'entry', entry: { index: 42 as LogIndex, term: 8 as Term, kind: 'noop', data: Buffer.alloc(0) } }
+  ])
+  await storage.wal.close()
+  t.notOk(existsSync(seedPath(dir)))
+  const again = await openStorage(dir, SELF)
+  t.teardown(() => again.wal.close())
+  const origin = foundingOrigin(VOTERS, seed.id)
+  t.equal(again.recovered.origin?.clusterId, origin.clusterId)
+  t.match(again.recovered.durable, {
+    hardState: { term: 7, votedFor: null },
+    commitIndex: 41,
+    entries: [{ index: 42 }]
+  })
+  t.same(again.recovered.durable.snapshot, { lastIndex: 41, lastTerm: 7, configuration: origin.configuration })
+  t.equal(Buffer.from(again.snapshot?.data ?? []).toString(), 'the state')
+})
+
+t.test('a crash at any step of it is made up for by the next start', async t => {
+  const steps: Record<string, (seed: Seed, dir: string) => Promise<void>> = {
+    'after the origin': async (seed, dir) => {
+      await (await joined(dir, seed)).wal.close()
+    },
+    'after the snapshot, before the log knows': async (seed, dir) => {
+      const storage = await joined(dir, seed)
+      const { configuration } = foundingOrigin(VOTERS, seed.id)
+      await storage.snapshots.save({ ...seed.snapshot.meta, configuration }, seed.snapshot.data)
+      await storage.wal.close()
+    },
+    'before the file goes': async (seed, dir) => {
+      const storage = await plant(seed, await joined(dir, seed), dir)
+      await storage.wal.close()
+      await writeSeed(dir, seed.bytes)
+    }
+  }
+  for (const [step, crash] of Object.entries(steps)) {
+    const dir = scratch(t)
+    const seed = await seedIn(dir)
+    await crash(seed, dir)
+    const found = await readSeed(dir)
+    t.equal(found?.id, seed.id, step)
+    const storage = await plant(seed, await openStorage(dir, SELF), dir)
+    t.match(storage.recovered.durable, { commitIndex: 41, entries: [], snapshot: { lastIndex: 41 } }, step)
+    t.notOk(existsSync(seedPath(dir)), step)
+    await storage.wal.close()
+  }
+})
+
+t.test('who joined the founders later plants nothing, and the file goes', async t => {
+  const dir = scratch(t)
+  const seed = await seedIn(dir)
+  const storage = await joined(dir, seed)
+  t.equal(await plant(seed, storage, dir, false), storage)
+  t.notOk(existsSync(seedPath(dir)))
+  t.equal((await openStorage(dir, SELF)).snapshot, null)
+  await storage.wal.close()
+})
+
+t.test('a seed beside the log of a cluster that did not begin with it is refused, and both stay', async t => {
+  const dir = scratch(t)
+  const storage = await joined(dir, null)
+  t.teardown(() => storage.wal.close())
+  const seed = await seedIn(dir)
+  const origin = foundingOrigin(VOTERS, null)
+  const planted = installRestore(seed, { storage, origin, founder: true, dataDir: dir, self: SELF })
+  await t.rejects(planted, {
+    code: 'ERR_STORAGE',
+    message: /restore.snap cannot be used: this host belongs to cluster/
+  })
+  t.ok(existsSync(seedPath(dir)))
+})
+
+t.test('each flipped byte of a seed is noticed, and each cut', async t => {
+  const dir = scratch(t)
+  const whole = image()
+  for (let at = 0; at < whole.byteLength; at++) {
+    const flipped = Buffer.from(whole)
+    flipped[at] = (flipped[at] ?? 0) ^ 0x10
+    await writeFile(seedPath(dir), flipped)
+    await t.rejects(readSeed(dir), { code: 'ERR_STORAGE' }, `byte ${at}`)
+    await writeFile(seedPath(dir), whole.subarray(0, at))
+    await t.rejects(readSeed(dir), { code: 'ERR_STORAGE' }, `cut at ${at}`)
+  }
+  t.equal(await readSeed(scratch(t)), null, 'none is none')
+})
+
+t.test('another founder gets the seed whole, chunk by chunk, and no other than it asked for', async t => {
+  const [holder, asker] = [await host(t), await host(t)]
+  introduce(holder, asker)
+  const [from, to] = [scratch(t), scratch(t)]
+  await writeSeed(from, image(Buffer.alloc(2_500_000, 'state')))
+  let held = await readSeed(from)
+  serveSeed(holder.rpc, () => held)
+  const id = held?.id ?? ''
+  const taken = await takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: to })
+  t.equal(taken.id, id)
+  t.same(await readFile(seedPath(to)), held?.bytes)
+  const other = scratch(t)
+  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), dataDir: other }), { code: 'ERR_PEER' })
+  held = held && { ...held, bytes: image(Buffer.from('something else')) }
+  await t.rejects(
+    takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }),
+    { code: 'ERR_PEER' },
+    'it was changed'
+  )
+  held = held && { ...held, bytes: Buffer.alloc(0) }
+  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }), { code: 'ERR_PEER' }, 'it is empty')
+  held = null
+  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }), { code: 'ERR_PEER' })
+  t.notOk(existsSync(seedPath(other)))
+})

@@ -1,0 +1,138 @@
+import fc from 'fast-check'
+import t from 'tap'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import type { Configuration, Entry, Message } from '#raft/types.ts'
+import { decodeFeed, encodeFeed } from '#replication/feed/feed.ts'
+import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
+
+const ends = { from: 'alice' as PeerId, to: 'bob' as PeerId }
+const clusterId = 'c1' as ClusterId
+const count = fc.maxSafeNat()
+const index = count.map(n => n as LogIndex)
+const term = count.map(n => n as Term)
+const entry: fc.Arbitrary<Entry> = fc.record({
+  index,
+  term,
+  kind: fc.constantFrom('noop' as const, 'command' as const, 'config' as const),
+  data: fc.uint8Array({ maxLength: 64 }).map(bytes => Buffer.from(bytes))
+})
+
+const peer = fc.constantFrom('alice', 'bob', 'carol', 'dave').map(id => id as PeerId)
+const configuration: fc.Arbitrary<Configuration> = fc
+  .record({ voters: fc.uniqueArray(peer, { minLength: 1 }), incarnation: fc.integer({ min: 1, max: 2 ** 48 }) })
+  .map(({ voters, incarnation }) => ({
+    voters: voters.slice(0, 2),
+    learners: voters.slice(2),
+    incarnations: Object.fromEntries(voters.slice(-1).map(voter => [voter, incarnation]))
+  }))
+
+const header = {
+  clusterId: fc.constant(clusterId),
+  term,
+  incarnation: count,
+  from: fc.constant(ends.from),
+  to: fc.constant(ends.to)
+}
+const message: fc.Arbitrary<Message> = fc.oneof(
+  fc.record({ ...header, kind: fc.constant('pre-vote-request' as const), lastIndex: index, lastTerm: term }),
+  fc.record({ ...header, kind: fc.constant('pre-vote-reply' as const), granted: fc.boolean(), requestTerm: term }),
+  fc.record({
+    ...header,
+    kind: fc.constant('vote-request' as const),
+    lastIndex: index,
+    lastTerm: term,
+    transfer: fc.boolean()
+  }),
+  fc.record({ ...header, kind: fc.constant('vote-reply' as const), granted: fc.boolean() }),
+  fc.record({
+    ...header,
+    kind: fc.constant('append-request' as const),
+    prevIndex: index,
+    prevTerm: term,
+    entries: fc.array(entry, { maxLength: 5 }),
+    leaderCommit: index,
+    round: count
+  }),
+  fc.record({
+    ...header,
+    kind: fc.constant('append-reply' as const),
+    success: fc.boolean(),
+    matchIndex: index,
+    conflictTerm: term,
+    round: count
+  }),
+  fc.record({
+    ...header,
+    kind: fc.constant('install-request' as const),
+    meta: fc.record({ lastIndex: index, lastTerm: term, configuration }),
+    size: count,
+    offset: count,
+    data: fc.uint8Array({ maxLength: 64 }).map(bytes => Buffer.from(bytes)),
+    round: count
+  }),
+  fc.record({
+    ...header,
+    kind: fc.constant('install-reply' as const),
+    lastIndex: index,
+    offset: count,
+    done: fc.boolean(),
+    round: count
+  }),
+  fc.record({ ...header, kind: fc.constant('timeout-now' as const) })
+)
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+
+t.test('every raft message comes back as it was', t => {
+  const roundTrip = fc.property(message, m => {
+    t.same(plain(decodeRaftMessage(encodeRaftMessage(m), ends)), plain(m))
+  })
+  fc.assert(roundTrip, { numRuns: 500 })
+  t.end()
+})
+
+t.test('garbage never becomes a raft message: it is refused, typed or by the decoder, and nothing hangs', t => {
+  const property = fc.property(fc.uint8Array({ maxLength: 200 }), bytes => {
+    t.throws(() => decodeRaftMessage(bytes, ends))
+  })
+  fc.assert(property, { numRuns: 1_000 })
+  t.end()
+})
+
+t.test('a message with one field of another type is refused', t => {
+  const wrong = fc.constantFrom<unknown>(null, 'x', -1, 1.5, 2 ** 60, [], {}, true)
+  const property = fc.property(message, fc.nat(), wrong, (m, at, value) => {
+    const parts = decodeMsgpack(encodeRaftMessage(m)) as unknown[]
+    const place = at % parts.length
+    if (typeof parts[place] === typeof value && typeof value !== 'object' && typeof value !== 'number') return
+    if (Array.isArray(parts[place]) && Array.isArray(value)) return
+    parts[place] = value
+    t.throws(() => decodeRaftMessage(encodeMsgpack(parts), ends), `field ${place} of ${m.kind}`)
+  })
+  fc.assert(property, { numRuns: 1_000 })
+  t.end()
+})
+
+t.test('feed messages carry every entry once, in order, and stay small', t => {
+  const property = fc.property(fc.array(fc.nat({ max: 30_000 }), { maxLength: 20 }), sizes => {
+    const entries = sizes.map((size, at) => ({
+      index: (at + 1) as LogIndex,
+      term: 1 as Term,
+      kind: 'command' as const,
+      data: Buffer.alloc(size, at)
+    }))
+    const messages = encodeFeed({ clusterId, term: 1 as Term, commitIndex: 20 as LogIndex, entries })
+    const decoded = messages.map(decodeFeed)
+    t.same(
+      decoded.flatMap(m => m.entries.map(e => e.index)),
+      entries.map(e => e.index)
+    )
+    t.ok(messages.every(m => m.byteLength < 128 * 1024))
+    t.ok(messages.length >= 1, 'an empty range is a beat')
+  })
+  fc.assert(property, { numRuns: 100 })
+  t.throws(() => decodeFeed(encodeMsgpack(['c1', 1, 1, [[1, 1, 9, Buffer.alloc(0)]]])), { code: 'ERR_PEER' })
+  t.throws(() => decodeFeed(encodeMsgpack(['c1', -1, 1, []])), { code: 'ERR_PEER' })
+  t.end()
+})

@@ -1,0 +1,232 @@
+// The real shell around the core: real logs on a real disk that can be made to hang, real libp2p on loopback.
+
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
+import { createLogger } from '#platform/log.ts'
+import type { Message } from '#raft/types.ts'
+import { RaftNode } from '#replication/consensus/raft-node.ts'
+import { RaftTransport } from '#replication/transport/raft-transport.ts'
+import { openStorage } from '#replication/storage/storage.ts'
+import { waitFor } from '#test/lab/wait.ts'
+import { host, introduce, type Host } from '../hosts.ts'
+
+const CLUSTER = 'cluster' as ClusterId
+const logger = createLogger('silent')
+
+/** A disk whose syncs, or whose writes too, come back when it is let go. */
+class HangingDisk {
+  #held: Promise<void> | null = null
+  #operation: 'write' | 'sync' | null = null
+  #release = (): void => undefined
+
+  hang(operation: 'write' | 'sync'): void {
+    this.#operation = operation
+    this.#held = new Promise(resolve => {
+      this.#release = resolve
+    })
+  }
+
+  letGo(): void {
+    this.#held = null
+    this.#release()
+  }
+
+  get files(): FileLayer {
+    const wrap = async (opening: Promise<OpenFile>): Promise<OpenFile> => {
+      const file = await opening
+      return {
+        ...file,
+        write: async (bytes, position) => {
+          if (this.#operation === 'write') await this.#held
+          await file.write(bytes, position)
+        },
+        sync: async () => {
+          await this.#held
+          await file.sync()
+        }
+      }
+    }
+    const { create, open } = diskFiles
+    return { ...diskFiles, create: path => wrap(create(path)), open: path => wrap(open(path)) }
+  }
+}
+
+type Server = { readonly host: Host; readonly disk: HangingDisk; readonly node: RaftNode }
+
+/** Voters of one cluster, each with its log and its libp2p node. */
+async function servers(t: Test, count: number): Promise<Server[]> {
+  const hosts = await Promise.all(Array.from({ length: count }, () => host(t)))
+  for (const a of hosts) for (const b of hosts) if (a !== b) introduce(a, b)
+  const voters = hosts.map(({ peer }) => peer)
+  return Promise.all(hosts.map(each => serve(t, each, voters)))
+}
+
+async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Server> {
+  const dir = await mkdtemp(join(tmpdir(), 'vxmesh-node-'))
+  const disk = new HangingDisk()
+  const { wal, recovered } = await openStorage(dir, on.peer, { files: disk.files })
+  const transport = new RaftTransport({
+    mesh: on.mesh,
+    self: on.peer,
+    isServer: () => true,
+    receive: message => node.receive(message),
+    lost: peer => node.peerLost(peer),
+    logger
+  })
+  const node: RaftNode = new RaftNode({
+    self: on.peer,
+    clusterId: CLUSTER,
+    configuration: { voters, learners: [] },
+    durable: recovered.durable,
+    wal,
+    send: message => transport.send(message),
+    apply: entries => entries.map(({ index }) => index),
+    installSnapshot: () => Promise.reject(new Error('there is none')),
+    restore: () => undefined,
+    roleChanged: () => undefined,
+    fatal: err => t.fail(err.message),
+    logger
+  })
+  await transport.start()
+  t.teardown(async () => {
+    disk.letGo()
+    node.stop()
+    transport.stop()
+    await wal.close()
+    await rm(dir, { recursive: true })
+  })
+  return { host: on, disk, node }
+}
+
+function leads({ node }: Server): boolean {
+  return node.status().role === 'leader'
+}
+
+function leaderAmong(all: readonly Server[]): Promise<Server> {
+  return waitFor('one leads', () => all.find(leads) ?? null, { timeoutMs: 20_000 })
+}
+
+t.test('a leader whose disk hangs gives up while it hangs, another one leads, and nothing is lost', async t => {
+  const all = await servers(t, 3)
+  const leader = await leaderAmong(all)
+  const first = await leader.node.propose(Buffer.from('first'))
+  leader.disk.hang('sync')
+  // It may be committed all the same: by the disks of the others.
+  const second = leader.node.propose(Buffer.from('second')).catch(() => null)
+  await waitFor('it gives up', () => !leads(leader), { timeoutMs: 20_000 })
+  const next = await leaderAmong(all.filter(server => server !== leader))
+  const third = (await next.node.propose(Buffer.from('third'))) as LogIndex
+  t.ok(third > (first as LogIndex))
+  t.notOk(leads(leader), 'its disk still hangs')
+  leader.disk.letGo()
+  await second
+  await waitFor('it has followed', () => leader.node.status().durableCommitIndex >= third, { timeoutMs: 20_000 })
+})
+
+t.test('an idle leader gives up too when its disk hangs over what nobody waits for', async t => {
+  const all = await servers(t, 3)
+  const leader = await leaderAmong(all)
+  await leader.node.propose(Buffer.from('first'))
+  // The note of the commit index that the driver makes once a second.
+  leader.disk.hang('write')
+  await waitFor('it gives up', () => !leads(leader), { timeoutMs: 20_000 })
+  await leaderAmong(all.filter(server => server !== leader))
+  t.notOk(leads(leader), 'its disk still hangs')
+})
+
+t.test('a sole voter leads without anybody', async t => {
+  const [alone] = await servers(t, 1)
+  if (alone === undefined) throw new Error('no server')
+  await leaderAmong([alone])
+  t.equal(await alone.node.propose(Buffer.from('first')), 2)
+})
+
+type End = {
+  readonly host: Host
+  readonly transport: RaftTransport
+  readonly heard: Message[]
+  readonly lost: PeerId[]
+}
+
+async function end(t: Test): Promise<End> {
+  const on = await host(t)
+  const heard: Message[] = []
+  const lost: PeerId[] = []
+  const transport = new RaftTransport({
+    mesh: on.mesh,
+    self: on.peer,
+    isServer: () => true,
+    receive: message => heard.push(message),
+    lost: peer => lost.push(peer),
+    logger
+  })
+  await transport.start()
+  return { host: on, transport, heard, lost }
+}
+
+function timeoutNow(from: End, to: End): Message {
+  return { ...ends(from, to), kind: 'timeout-now' }
+}
+
+function ends(from: End, to: End): Pick<Message, 'clusterId' | 'term' | 'incarnation' | 'from' | 'to'> {
+  return { clusterId: CLUSTER, term: 1 as Term, incarnation: 0, from: from.host.peer, to: to.host.peer }
+}
+
+t.test('what is sent while a channel opens arrives, in order, the newest at least', async t => {
+  const [a, b] = await Promise.all([end(t), end(t)])
+  introduce(a.host, b.host)
+  for (let term = 1; term <= 40; term++) a.transport.send({ ...timeoutNow(a, b), term: term as Message['term'] })
+  await waitFor('the last one has come', () => b.heard.at(-1)?.term === 40)
+  const terms = b.heard.map(({ term }) => term)
+  t.same(
+    terms,
+    [...terms].sort((x, y) => x - y)
+  )
+  t.ok(terms.length < 40, 'what waits is bounded')
+  t.same([a.lost, b.lost], [[], []])
+})
+
+t.test('what waits for company can be taken along, and is taken in as if it had come by itself', async t => {
+  const [a, b] = await Promise.all([end(t), end(t)])
+  introduce(a.host, b.host)
+  const rounds = (): number[] => b.heard.flatMap(message => ('round' in message ? [message.round] : []))
+  t.same(a.transport.takeAlong(b.host.peer), [], 'nothing was said')
+  a.transport.send(bare(a, b, 1))
+  await waitFor('the channel is open', () => rounds().length === 1)
+  a.transport.send(bare(a, b, 2))
+  const frames = a.transport.takeAlong(b.host.peer)
+  t.equal(frames.length, 1)
+  b.transport.receive(a.host.peer, frames)
+  t.match(b.heard.at(-1), { from: a.host.peer, to: b.host.peer, kind: 'append-request' })
+  a.transport.send(bare(a, b, 3))
+  await waitFor('the next one comes by itself', () => rounds().at(-1) === 3)
+  t.same(rounds(), [1, 2, 3], 'each goes once')
+  t.throws(() => b.transport.receive(a.host.peer, [new Uint8Array([0])]), { code: 'ERR_PEER' })
+})
+
+/** It says nothing but how far the log is committed. */
+function bare(from: End, to: End, round: number): Message {
+  const none = { prevIndex: 0 as LogIndex, prevTerm: 0 as Term, leaderCommit: 0 as LogIndex, entries: [] }
+  return { ...ends(from, to), ...none, kind: 'append-request', round }
+}
+
+t.test('a connection that breaks is told of at both ends, and so is one that is refused', async t => {
+  const [a, b] = await Promise.all([end(t), end(t)])
+  introduce(a.host, b.host)
+  a.transport.send(timeoutNow(a, b))
+  await waitFor('it has come', () => b.heard.length === 1)
+  await b.host.mesh.stop()
+  await waitFor('a is told', () => a.lost.includes(b.host.peer))
+  await waitFor('b is told', () => b.lost.includes(a.host.peer))
+  await waitFor('nothing is left of it', () => !a.host.mesh.isConnected(b.host.peer))
+  a.lost.length = 0
+  await waitFor('a refusal is told', () => {
+    a.transport.send(timeoutNow(a, b))
+    return a.lost.includes(b.host.peer)
+  })
+  t.ok(a.lost.every(peer => peer === b.host.peer))
+})

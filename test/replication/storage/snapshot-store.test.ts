@@ -1,0 +1,172 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { SnapshotMeta } from '#raft/types.ts'
+import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
+import { openStorage } from '#replication/storage/storage.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
+
+const CLUSTER = 'c1' as ClusterId
+const CONFIGURATION = { voters: ['a', 'b'] as PeerId[], learners: ['c'] as PeerId[] }
+
+const meta = (lastIndex: number, lastTerm = 1): SnapshotMeta => ({
+  lastIndex: lastIndex as LogIndex,
+  lastTerm: lastTerm as Term,
+  configuration: CONFIGURATION
+})
+
+const fileOf = (dir: string, index: number): string =>
+  join(dir, 'snapshot', `${index.toString().padStart(16, '0')}.snap`)
+
+async function directory(t: Test): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'vxmesh-snapshot-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+async function opened(dir: string): Promise<SnapshotStore> {
+  const { store } = await SnapshotStore.open(dir)
+  store.belong(CLUSTER)
+  return store
+}
+
+t.test('what was saved is read back, and the one before it is gone', async t => {
+  const dir = await directory(t)
+  const store = await opened(dir)
+  t.equal(await store.load(), null)
+  await store.save(meta(5), Buffer.from('five'))
+  await store.save(meta(9, 2), Buffer.from('nine'))
+  t.same(await readdir(join(dir, 'snapshot')), [fileOf('', 9).split('/').at(-1)])
+  const { latest, damaged } = await SnapshotStore.open(dir)
+  t.same(latest?.meta, meta(9, 2))
+  t.equal(latest?.clusterId, CLUSTER)
+  t.equal(Buffer.from(latest?.data ?? []).toString(), 'nine')
+  t.same(damaged, [])
+  t.same((await store.load())?.meta, meta(9, 2))
+})
+
+t.test('an older snapshot never takes the place of a newer one, whichever is asked for first', async t => {
+  const dir = await directory(t)
+  const store = await opened(dir)
+  await Promise.all([store.save(meta(9), Buffer.from('nine')), store.save(meta(5), Buffer.from('five'))])
+  t.equal((await SnapshotStore.open(dir)).latest?.meta.lastIndex, 9)
+})
+
+t.test('an empty state and one of many chunks are both snapshots', async t => {
+  const dir = await directory(t)
+  const store = await opened(dir)
+  await store.save(meta(1), Buffer.alloc(0))
+  t.equal((await store.load())?.data.byteLength, 0)
+  const large = Buffer.alloc(5 * 1024 * 1024 + 3, 'vxmesh')
+  await store.save(meta(2), large)
+  t.ok(large.equals((await store.load())?.data ?? Buffer.alloc(0)))
+})
+
+t.test('while a large snapshot is written and read, other things get their turn', async t => {
+  const store = await opened(await directory(t))
+  let turns = 0
+  let going = true
+  const turn = (): void => {
+    turns += 1
+    if (going) setImmediate(turn)
+  }
+  setImmediate(turn)
+  await store.save(meta(1), Buffer.alloc(32 * 1024 * 1024))
+  t.ok(turns > 32, `${turns} turns while it was written`)
+  turns = 0
+  await store.load()
+  going = false
+  t.ok(turns > 32, `${turns} turns while it was read`)
+})
+
+t.test('a file under the name of another snapshot, cut, or longer than it was, is not used', async t => {
+  const dir = await directory(t)
+  const store = await opened(dir)
+  await store.save(meta(5), Buffer.from('five'))
+  const whole = await readFile(fileOf(dir, 5))
+  const wrong = {
+    renamed: whole,
+    cut: whole.subarray(0, -1),
+    longer: Buffer.concat([whole, Buffer.alloc(1)]),
+    empty: Buffer.alloc(0),
+    foreign: Buffer.from('not a snapshot at all, although it is longer than the least that one takes')
+  }
+  for (const [how, bytes] of Object.entries(wrong)) {
+    await writeFile(fileOf(dir, 7), bytes)
+    const { latest, damaged } = await SnapshotStore.open(dir)
+    t.equal(latest?.meta.lastIndex, 5, how)
+    t.same(damaged, [fileOf(dir, 7)], how)
+  }
+})
+
+t.test('what a crash left half-written is removed, and a stranger in the directory is not', async t => {
+  const dir = await directory(t)
+  await (await opened(dir)).save(meta(5), Buffer.from('five'))
+  await writeFile(`${fileOf(dir, 7)}.new`, 'half')
+  await writeFile(join(dir, 'snapshot', 'notes.txt'), 'mine')
+  const { store, latest } = await SnapshotStore.open(dir)
+  t.equal(latest?.meta.lastIndex, 5)
+  t.same((await readdir(join(dir, 'snapshot'))).sort(), ['0000000000000005.snap', 'notes.txt'])
+  store.belong(CLUSTER)
+  await store.save(meta(6), Buffer.from('six'))
+  t.same((await readdir(join(dir, 'snapshot'))).sort(), ['0000000000000006.snap', 'notes.txt'])
+})
+
+t.test('a save that fails leaves the snapshot before it, and the next may succeed', async t => {
+  for (const operation of ['write', 'sync', 'syncDirectory'] as const) {
+    const disk = new SimulatedDisk()
+    const { store } = await SnapshotStore.open('/data', disk)
+    store.belong(CLUSTER)
+    await store.save(meta(5), Buffer.from('five'))
+    disk.failNext = { operation, code: 'ENOSPC' }
+    await t.rejects(store.save(meta(7), Buffer.from('seven')), { code: 'ERR_STORAGE', message: /ENOSPC/ }, operation)
+    t.equal((await store.load())?.meta.lastIndex, 5)
+    await store.save(meta(8), Buffer.from('eight'))
+    t.equal((await SnapshotStore.open('/data', disk)).latest?.meta.lastIndex, 8)
+    t.same(disk.paths(), [fileOf('/data', 8)])
+  }
+})
+
+t.test('the state of another cluster is refused by name', async t => {
+  const dir = await directory(t)
+  await (await opened(dir)).save(meta(5), Buffer.from('five'))
+  const { store } = await SnapshotStore.open(dir)
+  t.throws(() => store.belong('c2' as ClusterId), { code: 'ERR_STORAGE', message: /c1.*c2/ })
+})
+
+t.test('a damaged newest snapshot halts only when the log no longer reaches back to an older one', async t => {
+  const dir = await directory(t)
+  const storage = await openStorage(dir, 'a' as PeerId, { segmentBytes: 512 })
+  storage.snapshots.belong(CLUSTER)
+  await storage.wal.append([{ kind: 'origin', origin: { clusterId: CLUSTER, configuration: CONFIGURATION } }])
+  const append = (index: number): Promise<void> =>
+    storage.wal.append([
+      { kind: 'entry', entry: { index: index as LogIndex, term: 1 as Term, kind: 'command', data: Buffer.alloc(100) } }
+    ])
+  for (let index = 1; index <= 10; index++) await append(index)
+  await storage.snapshots.save(meta(5), Buffer.from('five'))
+  const older = await readFile(fileOf(dir, 5))
+  await storage.snapshots.save(meta(9), Buffer.from('nine'))
+  const newer = await readFile(fileOf(dir, 9))
+  const reopen = async (snapshot: Buffer): ReturnType<typeof openStorage> => {
+    await writeFile(fileOf(dir, 9), snapshot)
+    const again = await openStorage(dir, 'a' as PeerId, { segmentBytes: 512 })
+    await again.wal.close()
+    return again
+  }
+  const damaged = Buffer.from(newer)
+  damaged.writeUInt8(damaged.readUInt8(30) ^ 1, 30)
+  await writeFile(fileOf(dir, 5), older)
+  await storage.wal.close()
+  const fallback = await reopen(damaged)
+  t.equal(fallback.snapshot?.meta.lastIndex, 5)
+  t.same(
+    fallback.recovered.durable.entries.map(({ index }) => index),
+    [6, 7, 8, 9, 10]
+  )
+  t.same(fallback.damagedSnapshots, [fileOf(dir, 9)])
+  t.equal((await reopen(newer)).snapshot?.meta.lastIndex, 9, 'this start leaves nothing behind of what 9 stands for')
+  await t.rejects(reopen(damaged), { code: 'ERR_STORAGE', message: /0{15}9\.snap.*Move the data directory away/ })
+})

@@ -1,0 +1,275 @@
+import { mkdir, mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
+import t, { type Test } from 'tap'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Entry } from '#raft/types.ts'
+import { sealFrame } from '#replication/storage/wal-frame.ts'
+import type { WalRecord } from '#replication/storage/wal-record.ts'
+import { Wal } from '#replication/storage/wal.ts'
+
+const entry = (index: number, term = 1, text = `e${index}`): WalRecord => ({
+  kind: 'entry',
+  entry: { index: index as LogIndex, term: term as Term, kind: 'command', data: Buffer.from(text) }
+})
+
+const vote = (term: number, votedFor: string | null): WalRecord => ({
+  kind: 'hard-state',
+  hardState: { term: term as Term, votedFor: votedFor as PeerId | null }
+})
+
+/** Behind each append: says that it is durable. */
+const NOTE_BYTES = 28
+
+async function directory(t: Test): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'vxmesh-wal-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+async function reopen(dir: string): ReturnType<typeof Wal.open> {
+  const opened = await Wal.open(dir)
+  await opened.wal.close()
+  return opened
+}
+
+const texts = (entries: readonly Entry[]): string[] => entries.map(e => `${e.term}:${Buffer.from(e.data).toString()}`)
+const segment = (dir: string, number = 1): string => join(dir, 'log', `0000000${number}.seg`)
+
+t.test('what was appended is read back: entries, truncations, vote, commit and origin', async t => {
+  const dir = await directory(t)
+  const { wal, recovered } = await Wal.open(dir)
+  t.equal(recovered.origin, null)
+  const origin = { clusterId: 'c1' as ClusterId, configuration: { voters: ['a', 'b'] as PeerId[], learners: [] } }
+  await wal.append([{ kind: 'origin', origin }, vote(1, 'a'), entry(1), entry(2), entry(3)])
+  await wal.append([{ kind: 'truncate', from: 2 as LogIndex }, entry(2, 2, 'other'), vote(2, null)])
+  await wal.noteCommit(2 as LogIndex)
+  await wal.close()
+  const again = (await reopen(dir)).recovered
+  t.same(texts(again.durable.entries), ['1:e1', '2:other'])
+  t.same(again.durable.hardState, { term: 2, votedFor: null })
+  t.equal(again.durable.commitIndex, 2)
+  t.same(again.origin, origin)
+  t.equal(again.cutBytes, 0)
+})
+
+t.test('concurrent appends keep their order', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await Promise.all(Array.from({ length: 200 }, (_, at) => wal.append([entry(at + 1)])))
+  await wal.close()
+  t.equal((await reopen(dir)).recovered.durable.entries.length, 200)
+})
+
+t.test('a crash at any byte of the last append loses that append at most, and the log goes on', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await wal.append([vote(3, 'b'), entry(1), entry(2)])
+  await wal.close()
+  const before = (await readFile(segment(dir))).byteLength
+  const { wal: again } = await Wal.open(dir)
+  await again.append([entry(3)])
+  await again.close()
+  const whole = await readFile(segment(dir))
+  for (let length = before; length < whole.byteLength - NOTE_BYTES; length++) {
+    await writeFile(segment(dir), whole)
+    await truncate(segment(dir), length)
+    const { wal: cut, recovered } = await Wal.open(dir)
+    t.same(texts(recovered.durable.entries), ['1:e1', '1:e2'], `cut to ${length} bytes`)
+    t.same(recovered.durable.hardState, { term: 3, votedFor: 'b' })
+    await cut.append([entry(3, 4, 'new')])
+    await cut.close()
+    t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:e1', '1:e2', '4:new'])
+  }
+})
+
+t.test('a flipped byte anywhere in what was acknowledged is found, or changes nothing', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await wal.append([vote(1, 'a'), entry(1)])
+  await wal.append([entry(2)])
+  await wal.close()
+  const whole = await readFile(segment(dir))
+  const harmless: number[] = []
+  for (let at = 0; at < whole.byteLength; at++) {
+    const damaged = Buffer.from(whole)
+    damaged[at] = (damaged[at] ?? 0) ^ 0x40
+    await writeFile(segment(dir), damaged)
+    const outcome = await reopen(dir).then(
+      opened => texts(opened.recovered.durable.entries),
+      (err: unknown) => (err as { code: string }).code
+    )
+    if (outcome !== 'ERR_STORAGE') {
+      t.same(outcome, ['1:e1', '1:e2'], `byte ${at}`)
+      harmless.push(at)
+    }
+  }
+  t.same(
+    harmless,
+    Array.from({ length: NOTE_BYTES }, (_, at) => whole.byteLength - NOTE_BYTES + at),
+    'only the last note can be spared'
+  )
+})
+
+t.test('frames that were swapped, repeated or taken from another log are refused', async t => {
+  const [dir, other] = [await directory(t), await directory(t)]
+  const ends: number[] = []
+  for (const [at, path] of [dir, other].entries()) {
+    const { wal } = await Wal.open(path, { reserveBytes: 0 })
+    for (const index of [1, 2, 3]) {
+      ends[index - 1] = (await readFile(segment(path))).byteLength
+      await wal.append([entry(index, 1, at === 0 ? 'aa' : 'bb')])
+    }
+    await wal.close()
+  }
+  const whole = await readFile(segment(dir))
+  const foreign = await readFile(segment(other))
+  const [first = 0, second = 0, third = 0] = ends
+  const [before, a, b, after] = [
+    whole.subarray(0, first),
+    whole.subarray(first, second),
+    whole.subarray(second, third),
+    whole.subarray(third)
+  ]
+  const changed = {
+    swapped: [before, b, a, after],
+    repeated: [before, a, a, b, after],
+    missing: [before, a, after],
+    foreign: [before, a, foreign.subarray(second, third), after]
+  }
+  for (const [how, parts] of Object.entries(changed)) {
+    await writeFile(segment(dir), Buffer.concat(parts))
+    await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE' }, how)
+  }
+  await writeFile(segment(dir), Buffer.concat([before, a, b, after]))
+  t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:aa', '1:aa', '1:aa'])
+})
+
+t.test('after a failed write every later append fails: nothing is retried', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await wal.append([entry(1)])
+  await wal.close()
+  await t.rejects(wal.append([entry(2)]), { code: 'ERR_STORAGE' })
+  await t.rejects(wal.append([entry(2)]), { code: 'ERR_STORAGE' })
+  const file = await open(segment(dir))
+  await file.close()
+  t.equal((await reopen(dir)).recovered.durable.entries.length, 1)
+})
+
+t.test('a log that ends before what it says is committed has lost something, and is refused', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await wal.append([entry(1)])
+  await wal.noteCommit(9 as LogIndex)
+  await wal.close()
+  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /entry 9 is committed, and the log ends with 1/ })
+})
+
+t.test('a log of an old version is read, and goes on in the new form', async t => {
+  const dir = await directory(t)
+  await mkdir(join(dir, 'log'))
+  await writeFile(segment(dir), OLD_SEGMENT)
+  const { wal, recovered } = await Wal.open(dir)
+  const same = (r: typeof recovered, ...entries: string[]): void => {
+    t.same(texts(r.durable.entries), entries)
+    t.same(r.durable.hardState, { term: 2, votedFor: null })
+    t.equal(r.durable.commitIndex, 2)
+    t.same(r.origin, { clusterId: 'c1', configuration: { voters: ['a', 'b'], learners: [] } })
+  }
+  same(recovered, '1:', '1:two', '2:other')
+  await wal.append([entry(4, 2, 'new')])
+  await wal.close()
+  same((await reopen(dir)).recovered, '1:', '1:two', '2:other', '2:new')
+  const damaged = Buffer.from(OLD_SEGMENT)
+  damaged[100] = (damaged[100] ?? 0) ^ 1
+  await writeFile(segment(dir), damaged)
+  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE' })
+  await rm(segment(dir, 2))
+  await writeFile(segment(dir), OLD_SEGMENT.subarray(0, OLD_SEGMENT.byteLength - 3))
+  const torn = (await reopen(dir)).recovered
+  t.equal(torn.durable.commitIndex, 0, 'the last record, a commit note, was torn')
+  t.equal(torn.cutBytes, 14)
+})
+
+t.test('a log of several old segments is compacted only once a new one can stand for them', async t => {
+  const dir = await directory(t)
+  await mkdir(join(dir, 'log'))
+  const [half, rest] = [OLD_SEGMENT.subarray(0, OLD_HALF), OLD_SEGMENT.subarray(OLD_HALF)]
+  await writeFile(segment(dir, 1), half)
+  await writeFile(segment(dir, 2), rest)
+  const { wal, recovered } = await Wal.open(dir)
+  t.same(texts(recovered.durable.entries), ['1:', '1:two', '2:other'])
+  await wal.compact(2 as LogIndex)
+  await wal.close()
+  t.same((await readdir(join(dir, 'log'))).sort(), ['00000001.seg', '00000002.seg', '00000003.seg'])
+  const { wal: again } = await Wal.open(dir)
+  await again.append([{ kind: 'commit', index: 3 as LogIndex }])
+  await again.compact(3 as LogIndex)
+  await again.close()
+  t.same(await readdir(join(dir, 'log')), ['00000003.seg'])
+})
+
+t.test('what this version does not know halts: a later format, a later kind of record', async t => {
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir)
+  await wal.append([entry(1)])
+  await wal.close()
+  const whole = await readFile(segment(dir))
+  const later = Buffer.from(whole)
+  later.writeUInt16BE(3, 4)
+  later.writeUInt32BE(crc32(later.subarray(0, 12)), 12)
+  await writeFile(segment(dir), later)
+  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /version 3/ })
+  const salt = whole.readUInt32BE(8)
+  const body = Buffer.from([99, 0, 0, 0, 0])
+  const frame = sealFrame(Buffer.concat([Buffer.alloc(28), body]), { salt, sequence: 4, synced: 3 })
+  await writeFile(segment(dir), Buffer.concat([whole, frame]))
+  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /does not know/ })
+})
+
+t.test(
+  'the log of another host, or beside the snapshot of another cluster, is refused by name and left alone',
+  async t => {
+    const dir = await directory(t)
+    const { wal } = await Wal.open(dir, { self: 'peer-a' as PeerId })
+    const configuration = { voters: ['a'] as PeerId[], learners: [] }
+    await wal.append([{ kind: 'origin', origin: { clusterId: 'c1' as ClusterId, configuration } }])
+    await t.rejects(wal.append([{ kind: 'origin', origin: { clusterId: 'c2' as ClusterId, configuration } }]), {
+      message: /cluster c1 and to cluster c2/
+    })
+    await wal.close()
+    const before = await readFile(segment(dir))
+    await t.rejects(Wal.open(dir, { self: 'peer-b' as PeerId }), { code: 'ERR_STORAGE', message: /peer-a.*peer-b/ })
+    const meta = { lastIndex: 5 as LogIndex, lastTerm: 1 as Term, configuration }
+    const foreign = { clusterId: 'c9' as ClusterId, meta }
+    await t.rejects(Wal.open(dir, { snapshot: foreign }), { code: 'ERR_STORAGE', message: /c9.*c1/ })
+    await t.rejects(Wal.open(await directory(t), { snapshot: foreign }), { message: /no log of it/ })
+    t.same(await readFile(segment(dir)), before)
+    await (await Wal.open(dir, { self: 'peer-a' as PeerId })).wal.close()
+  }
+)
+
+t.test('an append that would drop what is committed, or leave a gap, is refused and ends the log', async t => {
+  for (const wrong of [entry(4), entry(2), { kind: 'truncate', from: 1 as LogIndex } as const]) {
+    const dir = await directory(t)
+    const { wal } = await Wal.open(dir)
+    await wal.append([entry(1), entry(2)])
+    await wal.noteCommit(1 as LogIndex)
+    await t.rejects(wal.append([wrong]), { code: 'ERR_STORAGE' })
+    await t.rejects(wal.append([entry(3)]), { code: 'ERR_STORAGE' })
+    await wal.close()
+    t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:e1', '1:e2'])
+  }
+})
+
+/** Written by the first version: origin, vote, entries 1 to 3, a truncation, another entry 3, a vote, a commit note. */
+const OLD_SEGMENT = Buffer.from(
+  'AAAACgAAAAAAAQAAWRnfEZOiYzGSoWGhYpAAAAAEAAAAAAACAQDr43wxkgGhYQAAAAYAAAAAAAMDAF5eKFOUAQEAxAAAAAAJAAAAAAAEAwB7P/7H' +
+    'lAIBAcQDdHdvAAAACwAAAAAABQMAyOuVVJQDAQHEBXRocmVlAAAAAQAAAAAABgIAX1D3tAMAAAALAAAAAAAHAwABGocKlAMCAsQFb3RoZXIAAAAD' +
+    'AAAAAAAIAQAmu7ZmkgLAAAAAAQAAAAAACQQAdLmrxgI=',
+  'base64'
+)
+/** Where its third record ends. */
+const OLD_HALF = 68

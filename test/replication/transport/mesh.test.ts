@@ -1,0 +1,106 @@
+// Real libp2p nodes on loopback.
+
+import { StreamCloseEvent, StreamResetEvent } from '@libp2p/interface'
+import t from 'tap'
+import { VxmeshError } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
+import { sleep } from '#platform/clock.ts'
+import { peerError } from '#replication/transport/mesh.ts'
+import { host, introduce } from '../hosts.ts'
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 400; turn++) {
+    if (condition()) return
+    await sleep(25)
+  }
+  throw new Error(`not within 10 s: ${what}`)
+}
+
+t.test('requests are answered, refused with their own error, or end with their peer', async t => {
+  const a = await host(t)
+  const b = await host(t)
+  introduce(a, b)
+  b.rpc.register('twice', (body, from) => {
+    t.equal(from, a.peer, 'the handler knows who asks, by Noise')
+    return Promise.resolve(Number(body) * 2)
+  })
+  b.rpc.register('refuse', () => Promise.reject(new VxmeshError('ERR_VNI_IN_USE', 'vni: taken', { field: 'vni' })))
+  b.rpc.register('never', () => new Promise(() => undefined))
+  const call = (method: string, body: unknown, timeoutMs = 2_000): Promise<unknown> =>
+    a.rpc.call({ peer: b.peer, method, body, timeoutMs })
+  const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => call('twice', n)))
+  t.same(
+    answers,
+    Array.from({ length: 100 }, (_, n) => n * 2)
+  )
+  await t.rejects(call('refuse', null), { code: 'ERR_VNI_IN_USE', field: 'vni', message: 'vni: taken' })
+  await t.rejects(call('unheard of', null), { code: 'ERR_UNSUPPORTED' })
+  await t.rejects(call('never', null, 100), { code: 'ERR_TIMEOUT' })
+  const lost = t.rejects(call('never', null, 5_000), { code: 'ERR_PEER' })
+  await sleep(50)
+  await b.mesh.stop()
+  await lost
+  await t.rejects(call('twice', 1), { code: 'ERR_PEER' }, 'and a peer that is gone cannot be called')
+})
+
+t.test('a stranger without the key, with another key, or with an unknown peer id gets nowhere', async t => {
+  const a = await host(t)
+  a.rpc.register('hello', () => Promise.resolve('hello'))
+  for (const key of [null, Buffer.alloc(32, 8)]) {
+    const stranger = await host(t, { key })
+    introduce(stranger, a)
+    const call = stranger.rpc.call({ peer: a.peer, method: 'hello', body: null, timeoutMs: 3_000 })
+    await t.rejects(call, key === null ? 'without the key' : 'with another key')
+  }
+  const member = await host(t)
+  const closed = await host(t, { isKnown: peer => peer !== member.peer })
+  introduce(member, closed)
+  await t.rejects(member.rpc.call({ peer: closed.peer, method: 'hello', body: null, timeoutMs: 3_000 }), 'not known')
+  introduce(member, a)
+  t.equal(
+    await member.rpc.call({ peer: a.peer, method: 'hello', body: null, timeoutMs: 3_000 }),
+    'hello',
+    'positive control: the same key and a known peer'
+  )
+})
+
+t.test('gossip reaches subscribers with its author proven, and a rejected message is not handed on', async t => {
+  const [a, b, c] = [await host(t), await host(t), await host(t)]
+  introduce(a, b)
+  introduce(b, c)
+  const heard: string[] = []
+  const note =
+    (who: string) =>
+    (author: PeerId, data: Uint8Array): 'accept' | 'reject' => {
+      heard.push(`${who} ${author === a.peer ? 'a' : '?'} ${Buffer.from(data).toString()}`)
+      return Buffer.from(data).toString().startsWith('bad') ? 'reject' : 'accept'
+    }
+  a.mesh.subscribe(note('a'))
+  b.mesh.subscribe(note('b'))
+  c.mesh.subscribe(note('c'))
+  await a.mesh.connect(b.peer)
+  await b.mesh.connect(c.peer)
+  await until('the first message crosses two hops', () => {
+    void a.mesh.publish(Buffer.from('warm-up'))
+    return heard.includes('c a warm-up')
+  })
+  await a.mesh.publish(Buffer.from('bad one'))
+  await a.mesh.publish(Buffer.from('good one'))
+  await until('the good message arrives', () => heard.includes('c a good one'))
+  t.ok(heard.includes('b a bad one'))
+  t.notOk(heard.includes('c a bad one'))
+})
+
+t.test('a peer that cannot be reached is told in words, whatever libp2p has thrown', async t => {
+  const { peer } = await host(t)
+  for (const [thrown, words] of [
+    [new Error('dial timeout'), 'dial timeout'],
+    [new StreamCloseEvent(false), 'it closed the stream'],
+    [new StreamResetEvent(new Error('reset')), 'reset'],
+    ['no error', 'no error']
+  ] as const) {
+    t.match(peerError(peer, thrown), { code: 'ERR_PEER', message: `peer ${peer} cannot be reached: ${words}` })
+  }
+  const own = new VxmeshError('ERR_TIMEOUT', 'too late')
+  t.equal(peerError(peer, own), own)
+})
