@@ -4,7 +4,7 @@
 import { hkdfSync } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
-import { randomKey } from '#platform/clock.ts'
+import { randomKey } from '#platform/random.ts'
 
 const KEY_BYTES = 32
 

@@ -1,48 +1,68 @@
-// Time and randomness for the shells; the pure rooms get both as values.
+// Time for the shells, as a value that is handed to them: production passes `systemClock`, a test or the simulator passes
+// a clock that it moves itself. Pure rooms know no clock at all; they get times inside events.
 
-import { randomBytes, randomInt, randomUUID } from 'node:crypto'
+/** Stops a timer; a timer that has fired, or was stopped before, stays as it is. */
+export type Cancel = () => void
 
-/** Monotonic milliseconds: never jumps with the wall clock. */
-export function monotonicMs(): number {
-  return performance.now()
+/** What a clock must provide; `clockFrom` derives the rest. */
+export type TimeSource = {
+  /** Monotonic milliseconds: never jumps with the wall clock. */
+  readonly nowMs: () => number
+  /** Runs once after `ms`. */
+  readonly after: (ms: number, run: () => void) => Cancel
+  /** Runs every `ms`, first after `ms`. */
+  readonly every: (ms: number, run: () => void) => Cancel
 }
 
-/** Uniform in [0, 1). */
-export function randomUnit(): number {
-  return randomInt(0, 2 ** 32) / 2 ** 32
+export type Clock = TimeSource & {
+  /** Resolves with true after `ms`, or with false as soon as the signal is aborted. */
+  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<boolean>
+  /** The promise's outcome, or the error that `late` makes after `ms`. A later outcome is dropped. */
+  readonly within: <T>(promise: Promise<T>, ms: number, late: () => Error) => Promise<T>
 }
 
-export function randomId(): string {
-  return randomUUID()
+export function clockFrom(source: TimeSource): Clock {
+  return {
+    ...source,
+    sleep: (ms, signal) =>
+      new Promise(resolve => {
+        if (signal?.aborted === true) {
+          resolve(false)
+          return
+        }
+        const aborted = (): void => {
+          cancel()
+          resolve(false)
+        }
+        const cancel = source.after(ms, () => {
+          signal?.removeEventListener('abort', aborted)
+          resolve(true)
+        })
+        signal?.addEventListener('abort', aborted, { once: true })
+      }),
+    within: (promise, ms, late) =>
+      new Promise((resolve, reject) => {
+        const cancel = source.after(ms, () => reject(late()))
+        promise.then(resolve, reject).finally(cancel)
+      })
+  }
 }
 
-export function randomKey(bytes: number): Buffer {
-  return randomBytes(bytes)
-}
+export const systemClock: Clock = clockFrom({
+  nowMs: () => performance.now(),
+  after: (ms, run) => {
+    const timer = setTimeout(run, ms)
+    return () => clearTimeout(timer)
+  },
+  every: (ms, run) => {
+    const timer = setInterval(run, ms)
+    return () => clearInterval(timer)
+  }
+})
 
-/** Resolves after the time, or at once with `false` when the signal is aborted. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
-  return new Promise(resolve => {
-    if (signal?.aborted === true) {
-      resolve(false)
-      return
-    }
-    const done = (): void => {
-      clearTimeout(timer)
-      resolve(false)
-    }
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', done)
-      resolve(true)
-    }, ms)
-    signal?.addEventListener('abort', done, { once: true })
-  })
-}
-
-/** The promise's outcome, or the error that `late` makes when it takes longer. What comes after is dropped. */
-export function within<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(late()), ms)
-    promise.then(resolve, reject).finally(() => clearTimeout(timer))
-  })
-}
+/** For callers that do not take a `Clock` yet. */
+export const monotonicMs = systemClock.nowMs
+/** For callers that do not take a `Clock` yet. */
+export const sleep = systemClock.sleep
+/** For callers that do not take a `Clock` yet. */
+export const within = systemClock.within

@@ -5,7 +5,8 @@ import { asVxmeshError, isErrorCode, VxmeshError, type ErrorCode } from '#model/
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import { monotonicMs, randomId, randomUnit, within } from '#platform/clock.ts'
+import { monotonicMs, within } from '#platform/clock.ts'
+import { systemRandom } from '#platform/random.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
 
@@ -135,7 +136,7 @@ export class Proposer {
       )
       if (opened) return session
     }
-    const id = randomId()
+    const id = systemRandom.id()
     const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
     const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
     this.#session = opening
@@ -172,7 +173,7 @@ export class Proposer {
           this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
         }
       }
-      await this.#pause(Math.max(0, Math.min(pauseMs * (0.5 + randomUnit()), deadline - monotonicMs())))
+      await this.#pause(Math.max(0, Math.min(pauseMs * (0.5 + systemRandom.unit()), deadline - monotonicMs())))
     }
     throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`, {
       ...(last === null ? {} : { cause: last })

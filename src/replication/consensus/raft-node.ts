@@ -3,7 +3,8 @@
 
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { monotonicMs, randomUnit } from '#platform/clock.ts'
+import { monotonicMs } from '#platform/clock.ts'
+import { systemRandom } from '#platform/random.ts'
 import type { Logger } from '#platform/log.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
 import { snapshotMeta } from '#raft/snapshot.ts'
@@ -114,7 +115,7 @@ export class RaftNode {
       incarnation: options.incarnation ?? 0,
       configuration: options.configuration,
       nowMs: monotonicMs(),
-      random: randomUnit()
+      random: systemRandom.unit()
     })
     this.#ticker = setInterval(() => this.#enqueue({ kind: 'tick', diskBusySinceMs: options.wal.busySinceMs }), TICK_MS)
     this.#noter = setInterval(() => this.#noteCommit(), COMMIT_NOTE_MS)
@@ -240,7 +241,7 @@ export class RaftNode {
   #pump(): void {
     try {
       for (let event = this.#queue.shift(); event !== undefined && !this.#stopped; event = this.#queue.shift()) {
-        for (const effect of step(this.#state, { event, nowMs: monotonicMs(), random: randomUnit() })) {
+        for (const effect of step(this.#state, { event, nowMs: monotonicMs(), random: systemRandom.unit() })) {
           this.#carryOut(effect)
         }
       }

@@ -2,7 +2,7 @@
 // its cluster. It lies beside the log and goes with it, so that a wiped disk is another one under the same peer id.
 
 import { join } from 'node:path'
-import { randomUnit } from '#platform/clock.ts'
+import { systemRandom } from '#platform/random.ts'
 import { readIfExists, storageError, writeDurably } from '#platform/files.ts'
 
 const MAX = 0x7fffffff
@@ -19,7 +19,7 @@ export async function readIncarnation(dataDir: string): Promise<number | null> {
 
 /** Draws a new one; durable when it resolves. @throws ERR_STORAGE */
 export async function drawIncarnation(dataDir: string): Promise<number> {
-  const drawn = 1 + Math.floor(randomUnit() * MAX)
+  const drawn = 1 + Math.floor(systemRandom.unit() * MAX)
   await writeDurably(pathOf(dataDir), `${drawn}\n`)
   return drawn
 }

@@ -3,7 +3,8 @@
 import type { MessageStream, MultiaddrConnection } from '@libp2p/interface'
 import { multiaddrConnectionPair } from '@libp2p/utils'
 import t from 'tap'
-import { randomKey, within } from '#platform/clock.ts'
+import { within } from '#platform/clock.ts'
+import { randomKey } from '#platform/random.ts'
 import { clusterProtector } from '#replication/transport/protector.ts'
 
 const KEY = randomKey(32)
