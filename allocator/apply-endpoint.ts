@@ -1,6 +1,6 @@
 // Commands about endpoints: allocation and release of addresses.
 
-import type { Command, Outcome } from '#model/command.ts'
+import type { CommandOf, OutcomeOf, Refusal } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
@@ -8,8 +8,7 @@ import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { NetworkTable, Tables } from './tables.ts'
 
-type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
-type Attach = Of<'endpoint-attach'>
+type Attach = CommandOf<'endpoint-attach'>
 type Chosen = { readonly address: Ipv4; readonly mac: Mac }
 
 /**
@@ -17,7 +16,7 @@ type Chosen = { readonly address: Ipv4; readonly mac: Mac }
  * MAC than it has, gets its endpoint as it is: the name, rates, delay and request id of such a request are not looked
  * at, for a retry must not undo what was changed since. One that a vacant host of the same name holds moves to this host.
  */
-export function attach(tables: Tables, command: Attach): Outcome {
+export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-attach'> {
   const { containerId, ifname, host } = command
   const table = tables.networks.get(command.network)
   if (table === undefined) return noNetwork(command.network, 'network')
@@ -38,7 +37,7 @@ export function attach(tables: Tables, command: Attach): Outcome {
 }
 
 /** Changes rates and delay; what is not given stays. */
-export function update(tables: Tables, command: Of<'endpoint-update'>): Outcome {
+export function update(tables: Tables, command: CommandOf<'endpoint-update'>): OutcomeOf<'endpoint-update'> {
   const { containerId, ifname, ingressRate, egressRate, delayUs } = command
   const existing = tables.containers.get(containerId, ifname)
   if (existing === undefined) return noEndpoint(command)
@@ -52,18 +51,18 @@ export function update(tables: Tables, command: Of<'endpoint-update'>): Outcome 
   return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
 }
 
-export function detach(tables: Tables, command: Of<'endpoint-detach'>): Outcome {
+export function detach(tables: Tables, command: CommandOf<'endpoint-detach'>): OutcomeOf<'endpoint-detach'> {
   const endpoint = tables.containers.get(command.containerId, command.ifname)
   if (endpoint === undefined) return noEndpoint(command)
   tables.removeEndpoint(endpoint)
   return { ok: true, result: { kind: 'endpoint-released', endpoint } }
 }
 
-function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Outcome {
+function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Refusal {
   return refuse('ERR_ENDPOINT_NOT_FOUND', `container ${containerId} has no endpoint ${ifname}`, 'containerId')
 }
 
-function again(tables: Tables, existing: Endpoint, command: Attach): Outcome {
+function again(tables: Tables, existing: Endpoint, command: Attach): OutcomeOf<'endpoint-attach'> {
   const holder = tables.hosts.get(existing.host)
   const waits = holder !== undefined && isVacant(holder) && holder.name === tables.hosts.get(command.host)?.name
   const compatible =
@@ -83,7 +82,7 @@ function again(tables: Tables, existing: Endpoint, command: Attach): Outcome {
 }
 
 /** The address that the caller wants, with its MAC. */
-function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen | Outcome {
+function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen | Refusal {
   const { network, pool } = table
   const text = formatIpv4(address)
   if (!isHostAddress(network.subnet, address)) {
@@ -105,7 +104,7 @@ function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen |
  * The pool's next address. An address is passed over while its own MAC belongs to another container, which asked for
  * it by hand: in every other case a reused address has the MAC that caches know.
  */
-function automatic(table: NetworkTable, { mac }: Attach): Chosen | Outcome {
+function automatic(table: NetworkTable, { mac }: Attach): Chosen | Refusal {
   const { network, pool, byMac } = table
   if (mac !== undefined) {
     const refused = refusedMac(table, mac)
@@ -124,7 +123,7 @@ function automatic(table: NetworkTable, { mac }: Attach): Chosen | Outcome {
 }
 
 /** Why an endpoint of this network cannot have this MAC; null when it can. */
-function refusedMac({ network, byMac }: NetworkTable, mac: Mac): Outcome | null {
+function refusedMac({ network, byMac }: NetworkTable, mac: Mac): Refusal | null {
   const owner = byMac.get(mac)
   if (owner !== undefined) {
     const what = `${mac} belongs to container ${owner.containerId} in network ${network.name}`

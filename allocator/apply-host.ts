@@ -1,15 +1,13 @@
 // Commands about hosts. A host's identity is its peer id; a name and a VTEP belong to one host at a time.
 
-import type { Command, Outcome } from '#model/command.ts'
+import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
-type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
-
 /** Makes or replaces the record of a peer id. Its endpoints stay, whatever changed: the containers did not move. */
-export function registerHost(tables: Tables, command: Of<'host-register'>): Outcome {
+export function registerHost(tables: Tables, command: CommandOf<'host-register'>): OutcomeOf<'host-register'> {
   const { name, peerId, vtep, role, bootId, version } = command.host
   const named = tables.hostByName.get(name)
   if (named !== undefined && named.peerId !== peerId) {
@@ -29,7 +27,7 @@ export function registerHost(tables: Tables, command: Of<'host-register'>): Outc
  * Releases the host's endpoints and forgets the host. It may register again. What is vacant under the name goes first: a
  * host that has the name now stays until it is asked for again.
  */
-export function removeHost(tables: Tables, { name }: Of<'host-remove'>): Outcome {
+export function removeHost(tables: Tables, { name }: CommandOf<'host-remove'>): OutcomeOf<'host-remove'> {
   // Of several, after several restores, all go; which is told must be the same on every host.
   const vacant = [...tables.hosts.values()].filter(host => host.name === name && isVacant(host))
   const [host = tables.hostByName.get(name)] = vacant.sort((a, b) => (a.peerId < b.peerId ? -1 : 1))

@@ -1,6 +1,6 @@
 // Commands about Kubernetes namespaces: which networks their pods are in, and a network of its own for one that has none.
 
-import type { Command, Outcome } from '#model/command.ts'
+import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
 import { broadcastAddress, formatSubnet, subnetSize, type Ipv4, type Subnet } from '#model/ipv4.ts'
 import type { NamespaceRange } from '#model/namespace.ts'
@@ -9,13 +9,11 @@ import { BitVector } from './bit-vector.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
-type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
-
 /** Longest name of a namespace that fits into its network's name as a whole. */
 const WHOLE_NAME = 60
 const NAME_MAX = 63
 
-export function mapNamespace(tables: Tables, command: Of<'namespace-map'>): Outcome {
+export function mapNamespace(tables: Tables, command: CommandOf<'namespace-map'>): OutcomeOf<'namespace-map'> {
   const { namespace: name, network, grants } = command
   const missing = [network, ...grants].find(one => !tables.networks.has(one))
   if (missing !== undefined) return noNetwork(missing, 'network')
@@ -24,7 +22,7 @@ export function mapNamespace(tables: Tables, command: Of<'namespace-map'>): Outc
   return { ok: true, result: { kind: 'namespace', namespace } }
 }
 
-export function unmapNamespace(tables: Tables, command: Of<'namespace-unmap'>): Outcome {
+export function unmapNamespace(tables: Tables, command: CommandOf<'namespace-unmap'>): OutcomeOf<'namespace-unmap'> {
   const namespace = tables.namespaces.get(command.namespace)
   if (namespace === undefined) {
     return refuse('ERR_NAMESPACE_NOT_FOUND', `namespace ${command.namespace} is mapped to no network`, 'namespace')
@@ -37,7 +35,7 @@ export function unmapNamespace(tables: Tables, command: Of<'namespace-unmap'>): 
  * The network of a namespace; one of its own is made when it is mapped to none. Nobody else's network of that name is
  * ever taken: only one that was made for this namespace. O(networks + networks that the range has room for).
  */
-export function openNamespace(tables: Tables, command: Of<'namespace-open'>): Outcome {
+export function openNamespace(tables: Tables, command: CommandOf<'namespace-open'>): OutcomeOf<'namespace-open'> {
   const { namespace, range, prefixLength } = command
   const mapped = tables.networks.get(tables.namespaces.get(namespace)?.network ?? ('' as NetworkName))
   if (mapped !== undefined) return { ok: true, result: { kind: 'network', network: mapped.network } }

@@ -1,6 +1,6 @@
 // Commands about networks.
 
-import type { Command, Outcome } from '#model/command.ts'
+import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
 import { formatIpv4, formatSubnet, isHostAddress } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
@@ -9,14 +9,11 @@ import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
-type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
-type Create = Of<'network-create'>
-
 /**
  * Allocates a VNI and makes the network. With the request id of the network of this name it is a retry that lost its
  * session, and gets that network, whatever else it asks for. Two networks may have the same subnet.
  */
-export function createNetwork(tables: Tables, command: Create): Outcome {
+export function createNetwork(tables: Tables, command: CommandOf<'network-create'>): OutcomeOf<'network-create'> {
   const { name, subnet } = command
   const existing = tables.networks.get(name)?.network
   if (existing !== undefined) {
@@ -46,14 +43,20 @@ export function createNetwork(tables: Tables, command: Create): Outcome {
   return given(network)
 }
 
-export function updateNetwork(tables: Tables, { name, egressRate }: Of<'network-update'>): Outcome {
+export function updateNetwork(
+  tables: Tables,
+  { name, egressRate }: CommandOf<'network-update'>
+): OutcomeOf<'network-update'> {
   const table = tables.networks.get(name)
   if (table === undefined) return noNetwork(name, 'name')
   if (egressRate !== undefined) tables.replaceNetwork(table, { ...table.network, egressRate })
   return given(table.network)
 }
 
-export function deleteNetwork(tables: Tables, { name, force }: Of<'network-delete'>): Outcome {
+export function deleteNetwork(
+  tables: Tables,
+  { name, force }: CommandOf<'network-delete'>
+): OutcomeOf<'network-delete'> {
   const table = tables.networks.get(name)
   if (table === undefined) return noNetwork(name, 'name')
   const { size } = table.byAddress
@@ -69,6 +72,6 @@ export function deleteNetwork(tables: Tables, { name, force }: Of<'network-delet
   return given(table.network)
 }
 
-function given(network: Network): Outcome {
+function given(network: Network): OutcomeOf<'network-create'> {
   return { ok: true, result: { kind: 'network', network } }
 }

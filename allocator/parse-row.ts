@@ -1,7 +1,7 @@
 // Checks rows and answers that come from a snapshot, which another host may have made. A row is held against the rules
 // of the command that makes such rows (model/parse-request.ts), so that they stand in one place.
 
-import type { Command, Outcome, Result } from '#model/command.ts'
+import type { CommandKind, CommandOf, Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { invalid, isErrorCode, type ErrorBody } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
@@ -93,8 +93,8 @@ function parseError({ code, message, field }: Fields): ErrorBody {
   return { code, message, field }
 }
 
-function as<K extends Command['kind']>(kind: K, value: unknown): Extract<Command, { readonly kind: K }> {
-  return parseCommand({ ...fieldsOf(value), kind }) as Extract<Command, { readonly kind: K }>
+function as<K extends CommandKind>(kind: K, value: unknown): CommandOf<K> {
+  return parseCommand({ ...fieldsOf(value), kind }) as CommandOf<K>
 }
 
 function fieldsOf(value: unknown): Fields {

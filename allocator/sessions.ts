@@ -1,7 +1,7 @@
 // Sessions: the answers that callers may still ask for again (Raft thesis 6.3). Part of the replicated state, so every
 // replica remembers and forgets the same ones at the same index; nothing here looks at a clock.
 
-import type { Outcome, Request } from '#model/command.ts'
+import type { Outcome, OutcomeOf, Refusal, Request } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
 import { hashAnswer, Hasher, SetHash, type Hash } from './row-hash.ts'
 
@@ -30,7 +30,7 @@ export class Sessions {
   }
 
   /** Opens a session, or finds it open: a retry of the opening does no harm. */
-  open(id: string, index: LogIndex): Outcome {
+  open(id: string, index: LogIndex): OutcomeOf<'session-open'> {
     if (this.#use(id, index) === undefined) {
       const [oldest] = this.#byId.keys()
       if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#byId.delete(oldest)
@@ -129,6 +129,6 @@ function lowest(answers: ReadonlyMap<number, Outcome>): number {
   return least
 }
 
-function expired(message: string): Outcome {
+function expired(message: string): Refusal {
   return { ok: false, error: { code: 'ERR_SESSION_EXPIRED', message } }
 }

@@ -90,10 +90,6 @@ export class ClusterState {
     return [...this.hosts()].filter(host => !isVacant(host))
   }
 
-  get sessionCount(): number {
-    return this.sessions.size
-  }
-
   *networks(): Generator<Network> {
     for (const { network } of this.tables.networks.values()) yield network
   }
@@ -104,10 +100,6 @@ export class ClusterState {
 
   networkByVni(vni: Vni): Network | undefined {
     return this.tables.networkByVni.get(vni)?.network
-  }
-
-  vniUse(): PoolUse {
-    return this.tables.vnis.use()
   }
 
   /** How much of a network's subnet is used. */
@@ -135,6 +127,10 @@ export class ClusterState {
 
   endpointsOnHost(peer: PeerId): readonly Endpoint[] {
     return [...(this.tables.byHost.get(peer) ?? [])]
+  }
+
+  endpointCountOn(peer: PeerId): number {
+    return this.tables.byHost.get(peer)?.size ?? 0
   }
 
   /** Has a host endpoints in a network? O(endpoints of the host). */

@@ -118,19 +118,16 @@ export class AgentApi implements AgentPort {
 
   async networkCreate(request: NetworkCreateRequest): Promise<NetworkView> {
     const result = await this.#agent.propose({ kind: 'network-create', ...request })
-    if (result.kind !== 'network') throw unexpected(result.kind)
     return this.#networkView(result.network)
   }
 
   async networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView> {
     const result = await this.#agent.propose({ kind: 'network-update', name, ...change })
-    if (result.kind !== 'network') throw unexpected(result.kind)
     return this.#networkView(result.network)
   }
 
   async networkDelete(name: NetworkName, force: boolean): Promise<NetworkView> {
     const result = await this.#agent.propose({ kind: 'network-delete', name, force })
-    if (result.kind !== 'network') throw unexpected(result.kind)
     return this.#networkView(result.network)
   }
 
@@ -207,19 +204,16 @@ export class AgentApi implements AgentPort {
 
   async hostRemove(name: HostName): Promise<HostView> {
     const result = await this.#agent.propose({ kind: 'host-remove', name })
-    if (result.kind !== 'host-removed') throw unexpected(result.kind)
     return this.#hostView(result.host, result.released)
   }
 
   async namespaceMap({ namespace, network, grants }: NamespaceMapRequest): Promise<NamespaceView> {
     const result = await this.#agent.propose({ kind: 'namespace-map', namespace, network, grants })
-    if (result.kind !== 'namespace') throw unexpected(result.kind)
     return namespaceView(result.namespace)
   }
 
   async namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView> {
     const result = await this.#agent.propose({ kind: 'namespace-unmap', namespace })
-    if (result.kind !== 'namespace') throw unexpected(result.kind)
     return namespaceView(result.namespace)
   }
 
@@ -307,10 +301,10 @@ export class AgentApi implements AgentPort {
 
   #networkView(network: Network): NetworkView {
     const { state, overlayMtu } = this.#agent
-    return networkView(network, { overlayMtu, endpoints: state.endpointsOf(network.name).length })
+    return networkView(network, { overlayMtu, endpoints: state.endpointCountOf(network.name) })
   }
 
-  #hostView(host: Host, endpoints = this.#agent.state.endpointsOnHost(host.peerId).length): HostView {
+  #hostView(host: Host, endpoints = this.#agent.state.endpointCountOn(host.peerId)): HostView {
     const status = this.#agent.members.find(m => m.peerId === host.peerId)?.status ?? 'unknown'
     return hostView(host, { status, endpoints })
   }
@@ -351,8 +345,4 @@ export class AgentApi implements AgentPort {
 function noEndpoint(containerId: ContainerId, ifname: IfName | undefined): VxmeshError {
   const what = ifname === undefined ? containerId : `${containerId} ${ifname}`
   return new VxmeshError('ERR_ENDPOINT_NOT_FOUND', `there is no endpoint of container ${what}`)
-}
-
-function unexpected(kind: string): Error {
-  return new Error(`the state machine answered with a result of kind ${kind}`)
 }

@@ -7,7 +7,7 @@ import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
 import { Metrics } from '#metrics/metrics.ts'
 import type { Membership } from '#membership/serf/membership.ts'
-import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import type { Command, Outcome, Request, ResultOf } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
@@ -198,7 +198,7 @@ export class Agent {
   }
 
   /** Changes the cluster's state and waits until the change is visible here. @throws see Replicator.propose, ERR_TIMEOUT */
-  async propose(command: Command): Promise<Result> {
+  async propose<C extends Command>(command: C): Promise<ResultOf<C['kind']>> {
     const since = monotonicMs()
     const { result, index } = await this.replicator.propose(command)
     this.metrics.committed(monotonicMs() - since)

@@ -64,6 +64,7 @@ export type Command =
   | ({ readonly kind: 'namespace-open'; readonly namespace: NamespaceName } & NamespaceRange)
 
 export type CommandKind = Command['kind']
+export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind: K }>
 
 /**
  * A command with the identity that makes a retry harmless (Raft thesis 6.3). A session is opened by its first
@@ -88,5 +89,32 @@ export type Result =
   | { readonly kind: 'host-removed'; readonly host: Host; readonly released: number }
   | { readonly kind: 'namespace'; readonly namespace: Namespace }
 
-/** A refused command is an outcome too: it is remembered, and every replica computes the same one. */
-export type Outcome = { readonly ok: true; readonly result: Result } | { readonly ok: false; readonly error: ErrorBody }
+/** Which kind of result each kind of command has. */
+const RESULT_KINDS = {
+  'session-open': 'session',
+  'network-create': 'network',
+  'network-update': 'network',
+  'network-delete': 'network',
+  'endpoint-attach': 'endpoint',
+  'endpoint-update': 'endpoint',
+  'endpoint-detach': 'endpoint-released',
+  'host-register': 'host',
+  'host-remove': 'host-removed',
+  'namespace-map': 'namespace',
+  'namespace-unmap': 'namespace',
+  'namespace-open': 'network'
+} as const satisfies Readonly<Record<CommandKind, Result['kind']>>
+
+/** The result of a command of this kind. */
+export type ResultOf<K extends CommandKind> = Extract<Result, { readonly kind: (typeof RESULT_KINDS)[K] }>
+
+export type Refusal = { readonly ok: false; readonly error: ErrorBody }
+
+/** A refusal is an outcome too: it is remembered, and every replica computes the same one. */
+export type OutcomeOf<K extends CommandKind> = { readonly ok: true; readonly result: ResultOf<K> } | Refusal
+export type Outcome = OutcomeOf<CommandKind>
+
+/** Whether a result is of the kind that the command has. For answers from other hosts. */
+export function isResultOf<K extends CommandKind>(kind: K, result: { readonly kind: unknown }): result is ResultOf<K> {
+  return result.kind === RESULT_KINDS[kind]
+}

@@ -1,7 +1,7 @@
 // Replication as one thing: finds or founds the cluster, runs Raft on a voter and follows the feed elsewhere, keeps
 // what is committed on disk, and carries this host's proposals to the leader. What an entry means it does not know.
 
-import type { Command, Result } from '#model/command.ts'
+import type { Command, ResultOf } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseRequest } from '#model/parse-request.ts'
@@ -133,7 +133,9 @@ export class Replicator {
    * Changes the cluster's state; resolves after commit with the result and the index at which it is visible.
    * @throws what the state machine refused it with; ERR_NO_QUORUM, ERR_BUSY
    */
-  async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
+  async propose<C extends Command>(
+    command: C
+  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
     return this.#proposer.propose(command)
   }
 

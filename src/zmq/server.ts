@@ -49,8 +49,6 @@ export class ZmqServer {
   readonly #own = new Map<string, number>()
   #sending: Promise<void> = Promise.resolve()
   #stopWatching: () => void = () => undefined
-  /** Messages that could not be answered to anybody, and requests refused as busy. */
-  readonly counts = { received: 0, malformed: 0, busy: 0 }
 
   private constructor(options: ZmqOptions) {
     const { curve } = options
@@ -134,7 +132,6 @@ export class ZmqServer {
 
   /** One request. `reply` answers the caller alone; everybody hears the answer on the events socket. */
   #take(parts: readonly Buffer[], reply: (answer: Buffer) => void): void {
-    this.counts.received += 1
     const publish = (answer: Buffer): void => {
       reply(answer)
       this.#send(() => this.#events.send(answer))
@@ -145,7 +142,6 @@ export class ZmqServer {
       if (message === undefined || parts.length !== 1) throw invalid('message', `has one part, not ${parts.length}`)
       asked = decodeRequest(message)
     } catch (err) {
-      this.counts.malformed += 1
       publish(errorMessage(asVxmeshError(err), null))
       return
     }
@@ -156,7 +152,6 @@ export class ZmqServer {
       this.#end(subject)
     }
     if (this.#work.add({ key: keyOf(asked), bytes: message.byteLength, run })) return
-    this.counts.busy += 1
     publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are under way; ask again later'), asked))
   }
 

@@ -13,8 +13,6 @@ const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 export class ZapHandler {
   readonly #socket = new Reply()
   readonly #allowed: ReadonlySet<string>
-  /** Clients that were turned away. */
-  refused = 0
 
   constructor(allowedKeys: readonly string[]) {
     this.#allowed = new Set(allowedKeys)
@@ -43,7 +41,6 @@ export class ZapHandler {
     if (isCurve && key !== undefined && this.#allowed.has(encodeZ85(key))) {
       return [VERSION, requestId, '200', 'OK', '', '']
     }
-    this.refused += 1
     return [VERSION, requestId, '400', 'this key is not allowed', '', '']
   }
 }

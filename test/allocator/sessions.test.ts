@@ -60,7 +60,7 @@ for (const { what, request } of refusals) {
     const before = contents(caller.state)
     t.equal(brief(caller.send(request)), 'ERR_SESSION_EXPIRED -')
     t.equal(contents(caller.state), before)
-    t.equal(caller.state.sessionCount, 1)
+    t.equal(caller.state.sessions.size, 1)
     t.end()
   })
 }
@@ -128,7 +128,7 @@ t.test('an opened session that is opened again is the same one', t => {
   const first = caller.send(request('s1', 50, 50, create('a')))
   t.equal(brief(caller.send(request('s1', 0))), 'ok')
   t.equal(caller.send(request('s1', 50, 50, create('a'))), first)
-  t.equal(caller.state.sessionCount, 1)
+  t.equal(caller.state.sessions.size, 1)
   t.end()
 })
 

@@ -169,7 +169,7 @@ t.test('what is read is what was made', t => {
   t.equal(state.endpointCountOf('blue' as NetworkName), 0)
   t.equal(state.networkByVni(endpoint.vni)?.name, 'red')
   t.equal(state.addressUse('blue' as NetworkName), undefined)
-  t.same([state.networkCount, state.endpointCount, state.hostCount, state.sessionCount], [1, 1, 2, 1])
+  t.same([state.networkCount, state.endpointCount, state.hostCount, state.sessions.size], [1, 1, 2, 1])
   t.end()
 })
 

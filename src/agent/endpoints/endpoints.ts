@@ -22,7 +22,6 @@ export async function attachEndpoint(
   if (exclusive) await evictStaleEndpoint(agent, collector, key)
   return agent.localEndpoints.handle(key, async () => {
     const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
-    if (result.kind !== 'endpoint') throw new Error(`attach answered with ${result.kind}`)
     const { endpoint, created } = result
     if (exclusive && !created) throw attachedAlready(endpoint)
     try {
@@ -70,7 +69,6 @@ export async function updateEndpoint(agent: Agent, before: Endpoint, change: Par
     )
   }
   const result = await agent.propose({ kind: 'endpoint-update', containerId, ifname, ...change })
-  if (result.kind !== 'endpoint') throw new Error(`update answered with ${result.kind}`)
   const { endpoint } = result
   const network = agent.state.network(endpoint.network)
   if (endpoint.host === agent.self && network !== undefined) {

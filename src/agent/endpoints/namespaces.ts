@@ -31,6 +31,5 @@ async function open(agent: Agent, name: NamespaceName): Promise<Pick<Namespace, 
   }
   const range = parseSubnet(text)
   const result = await agent.propose({ kind: 'namespace-open', namespace: name, range, prefixLength })
-  if (result.kind !== 'network') throw new Error(`namespace-open answered with ${result.kind}`)
   return agent.state.namespace(name) ?? { network: result.network.name, grants: [] }
 }

@@ -3,7 +3,15 @@
 
 import { asVxmeshError, isErrorCode, VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import {
+  isResultOf,
+  type Command,
+  type CommandKind,
+  type Outcome,
+  type Request,
+  type Result,
+  type ResultOf
+} from '#model/command.ts'
 import { parseCommand } from '#model/parse-request.ts'
 import { monotonicMs, within } from '#platform/clock.ts'
 import { systemRandom } from '#platform/random.ts'
@@ -96,7 +104,9 @@ export class Proposer {
    * @throws the outcome's error; ERR_INVALID for a command that no replica could apply; ERR_NO_QUORUM when no leader
    * acknowledged in time (the fate is then unknown); ERR_BUSY
    */
-  async propose(command: Command): Promise<{ readonly result: Result; readonly index: LogIndex }> {
+  async propose<C extends Command>(
+    command: C
+  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
     // A leader checks what others send. Its own must not get into the log unchecked either: all replicas would stop at it.
     parseCommand(command)
     const deadline = monotonicMs() + this.#deadlineMs
@@ -104,7 +114,7 @@ export class Proposer {
       const session = await this.#openSession(deadline)
       const { applied, attempts } = await this.#proposeIn(session, command, deadline)
       const { outcome, index } = applied
-      if (outcome.ok) return { result: outcome.result, index }
+      if (outcome.ok) return { result: resultOf<C['kind']>(command.kind, outcome.result), index }
       if (outcome.error.code === 'ERR_SESSION_EXPIRED') {
         if (this.#session === session) this.#session = null
         // Sent once and refused for its session: it was not carried out. Sent twice, the first may have been.
@@ -220,7 +230,7 @@ export class Proposer {
     }
     const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
     const { applied, leader, word } = asRecord(answer)
-    if (isApplied(applied)) {
+    if (isApplied(applied, request.command.kind)) {
       // One of an earlier version brings none.
       if (isCommitNotice(word)) this.#options.onNotice?.(server, word)
       return applied
@@ -260,12 +270,18 @@ export function servePropose(
   })
 }
 
+/** @throws Error when this host's own state machine answered with another kind: a broken invariant */
+function resultOf<K extends CommandKind>(kind: K, result: Result): ResultOf<K> {
+  if (isResultOf(kind, result)) return result
+  throw new Error(`${kind} was answered with ${result.kind}`)
+}
+
 /** Answers come from other hosts: what cannot be one must not pass for one. */
-function isApplied(value: unknown): value is Applied {
+function isApplied(value: unknown, command: CommandKind): value is Applied {
   const { index, outcome } = asRecord(value)
   const { ok, result, error } = asRecord(outcome)
   if (!isCount(index)) return false
-  if (ok === true) return typeof asRecord(result)['kind'] === 'string'
+  if (ok === true) return isResultOf(command, { kind: asRecord(result)['kind'] })
   const { code, message } = asRecord(error)
   return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
 }

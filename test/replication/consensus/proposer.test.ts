@@ -88,15 +88,15 @@ t.test('whatever attempts come to, each command is carried out once, and its ans
     for (const command of [register(1), create('red')]) await proposer.propose(command)
     // At once: their retries mix.
     const given = await Promise.all(['a', 'b', 'c'].map(id => proposer.propose(attach('red', id))))
-    const addresses = given.map(({ result }) => (result.kind === 'endpoint' ? result.endpoint.address : assert.fail()))
+    const addresses = given.map(({ result }) => result.endpoint.address)
     assert.equal(new Set(addresses).size, 3)
     assert.ok(
-      given.every(({ result }) => result.kind === 'endpoint' && result.created),
+      given.every(({ result }) => result.created),
       'the first answer'
     )
     assert.deepEqual([...cluster.state.endpoints()].map(e => e.address).sort(), [...addresses].sort())
     assert.deepEqual(verify(cluster.state), [])
-    assert.equal(cluster.state.sessionCount, 1)
+    assert.equal(cluster.state.sessions.size, 1)
   })
   await fc.assert(property, { numRuns: 15 })
   t.pass()
@@ -387,6 +387,10 @@ const answers: readonly { what: string; answer: unknown }[] = [
     }
   ),
   { what: 'an outcome without a result', answer: { applied: { index: 1, outcome: { ok: true } } } },
+  {
+    what: 'a result of another kind than the command has',
+    answer: { applied: { index: 1, outcome: { ok: true, result: { kind: 'namespace' } } } }
+  },
   { what: 'an outcome without an error', answer: { applied: { index: 1, outcome: { ok: false } } } },
   { what: 'a leader that is none', answer: { leader: 'nonsense' } },
   { what: 'a leader of 7', answer: { leader: 7 } },
