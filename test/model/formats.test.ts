@@ -1,0 +1,95 @@
+// How a network and an endpoint are written in the log, a snapshot, the key-value view, the API and events. Other versions
+// and other programs read these forms, so formats.txt holds them byte for byte.
+
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import t from 'tap'
+import { digestOf } from '#allocator/digest.ts'
+import { getKv } from '#allocator/kv-view.ts'
+import { encodeState } from '#allocator/snapshot.ts'
+import { changeEvent } from '#agent/observe/events.ts'
+import { endpointView, networkView } from '#agent/observe/views.ts'
+import type { Command, Result } from '#model/command.ts'
+import { parseNetworkName, type LogIndex } from '#model/ids.ts'
+import { parseCommand } from '#model/parse-request.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import { Caller, makeHost, peer } from '../allocator/fixtures.ts'
+
+/** As a peer may send it: in another order, and with a field that this version does not know. */
+const CREATE = {
+  hostAccess: true,
+  stray: 1,
+  egress: true,
+  name: 'blue',
+  mtu: 1_400,
+  requestId: 'r1',
+  egressRate: 5e6,
+  kind: 'network-create',
+  vni: 7,
+  gateway: 0x0a020001,
+  subnet: { prefixLength: 24, base: 0x0a020000 }
+}
+const ATTACH = {
+  requestId: 'r2',
+  delayUs: 300,
+  egressRate: 2e6,
+  ingressRate: 1e6,
+  mac: '02:11:22:33:44:55',
+  address: 0x0a020005,
+  host: peer(1),
+  name: 'web',
+  ifname: 'eth0',
+  containerId: 'c1',
+  network: 'blue',
+  kind: 'endpoint-attach'
+}
+const LIMIT = { egressRate: 9e3, name: 'blue', kind: 'network-update' }
+const UPDATE = { delayUs: 9, ifname: 'eth0', egressRate: 0, containerId: 'c1', kind: 'endpoint-update' }
+
+const FORMATS = resolve(import.meta.dirname, 'formats.txt')
+
+t.test('every form of a network and an endpoint is what it was', t => {
+  const written = Object.entries(forms()).map(([what, form]) => `${what}: ${form}`)
+  const expected = readFileSync(FORMATS, 'utf8').trimEnd().split('\n')
+  for (const [at, line] of expected.entries()) t.equal(written[at], line)
+  t.equal(written.length, expected.length)
+  t.end()
+})
+
+function forms(): Record<string, string> {
+  const caller = new Caller()
+  const { state } = caller
+  const apply = (value: unknown): { command: Command; result: Result } => {
+    const command = parseCommand(value)
+    return { command, result: caller.do(command) }
+  }
+  apply({ kind: 'host-register', host: makeHost(1) })
+  const done = [CREATE, LIMIT, ATTACH, UPDATE].map(apply)
+  const network = state.network(parseNetworkName('blue'))
+  const [endpoint] = state.endpoints()
+  if (network === undefined || endpoint === undefined) throw new Error('the commands were refused')
+  const { networks } = encodeState(state)
+  const facts = { network, overlayMtu: 1_450, host: makeHost(1), counters: undefined }
+  const event = ({ command, result }: (typeof done)[number]): string =>
+    JSON.stringify(
+      changeEvent({
+        index: 9 as LogIndex,
+        command,
+        outcome: { ok: true, result },
+        network: () => network,
+        hostName: () => 'h1'
+      })
+    )
+  return {
+    ...Object.fromEntries(done.map(({ command }) => [`command ${command.kind}`, JSON.stringify(command)])),
+    ...Object.fromEntries(done.map(each => [`event of ${each.command.kind}`, event(each)])),
+    digest: digestOf(state),
+    snapshot: JSON.stringify(networks),
+    'snapshot as msgpack, SHA-256': createHash('sha256').update(encodeMsgpack(networks)).digest('hex'),
+    'key network/blue': JSON.stringify(getKv(state, 'network/blue')),
+    'key endpoint/blue/c1/eth0': JSON.stringify(getKv(state, 'endpoint/blue/c1/eth0')),
+    'network view': JSON.stringify(networkView(network, { overlayMtu: 1_450, endpoints: 1 })),
+    'endpoint view': JSON.stringify(endpointView(endpoint, facts))
+  }
+}
