@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { LogIndex, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
 import { Wal } from '#replication/storage/wal.ts'
 import { median, say, type Report } from './report.ts'
@@ -51,7 +52,7 @@ async function compare(dir: string): Promise<Report> {
 type Writer = { readonly round: (batch: number) => Promise<void>; readonly close: () => Promise<void> }
 
 async function appender(dir: string): Promise<Writer> {
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   const data = Buffer.alloc(ENTRY_BYTES, 'entry')
   let index = 0
   const record = (): WalRecord => {

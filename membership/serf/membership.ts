@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
-import { monotonicMs, sleep } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { ensureDirectory, readIfExists, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { readLogLine } from '../view/log-line.ts'
@@ -28,6 +28,7 @@ const MAX_REMEMBERED = 64
 export type MembershipOptions = SerfOptions & {
   readonly binary: string
   readonly dataDir: string
+  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -124,7 +125,7 @@ export class Membership {
   }
 
   async #launch(): Promise<void> {
-    const { dataDir, binary, name, logger } = this.#options
+    const { clock, dataDir, binary, name, logger } = this.#options
     this.#dir = await ensureDirectory(dataDir, 'serf')
     this.#process = new SerfProcess({
       binary,
@@ -132,6 +133,7 @@ export class Membership {
       config: this.#config(),
       answering: () => this.#answering(),
       name,
+      clock,
       logger
     })
     await this.#process.start()
@@ -139,7 +141,7 @@ export class Membership {
 
   async #start(): Promise<void> {
     await this.launch()
-    await this.#connect(monotonicMs() + START_MS)
+    await this.#connect(this.#options.clock.nowMs() + START_MS)
     this.#keeping = this.#keep()
   }
 
@@ -153,7 +155,7 @@ export class Membership {
   /** The name of whatever Serf answers on the RPC port. */
   async #answering(): Promise<string | null> {
     try {
-      const rpc = await SerfRpc.open({ port: this.#options.rpcPort })
+      const rpc = await SerfRpc.open({ port: this.#options.rpcPort, clock: this.#options.clock })
       try {
         return (await rpc.stats())['agent']?.['name'] ?? ''
       } finally {
@@ -171,6 +173,7 @@ export class Membership {
       try {
         const rpc = await SerfRpc.open({
           port: this.#options.rpcPort,
+          clock: this.#options.clock,
           // Also called when it ends while it is being opened.
           closed: () => {
             if (this.#rpc === opened) this.#rpc = null
@@ -188,8 +191,8 @@ export class Membership {
       } catch (err) {
         opened?.close()
         this.#rpc = null
-        if (monotonicMs() >= until) throw err
-        if (!(await sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err
+        if (this.#options.clock.nowMs() >= until) throw err
+        if (!(await this.#options.clock.sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err
       }
     }
   }
@@ -202,9 +205,9 @@ export class Membership {
   /** The periodic part: reconnects, asks again, rejoins when alone. */
   async #keep(): Promise<void> {
     const { signal } = this.#stopping
-    while (await sleep(CHECK_MS, signal)) {
+    while (await this.#options.clock.sleep(CHECK_MS, signal)) {
       try {
-        if (this.#rpc === null) await this.#connect(monotonicMs())
+        if (this.#rpc === null) await this.#connect(this.#options.clock.nowMs())
         else this.#query()
         await this.#rejoinIfAlone()
         await this.#remember()
@@ -260,9 +263,9 @@ export class Membership {
       return
     }
     const addresses = new Set([...this.#seeds, ...(await this.#readRemembered())])
-    if (addresses.size === 0 || monotonicMs() < this.#rejoin.atMs || this.#rpc === null) return
+    if (addresses.size === 0 || this.#options.clock.nowMs() < this.#rejoin.atMs || this.#rpc === null) return
     const { pauseMs } = this.#rejoin
-    this.#rejoin = { atMs: monotonicMs() + pauseMs, pauseMs: Math.min(pauseMs * 2, REJOIN_MAX_MS) }
+    this.#rejoin = { atMs: this.#options.clock.nowMs() + pauseMs, pauseMs: Math.min(pauseMs * 2, REJOIN_MAX_MS) }
     await this.#rpc.join([...addresses])
   }
 

@@ -4,7 +4,7 @@
 import { readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { monotonicMs, sleep } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { isErrno, readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { listPids, startDetached } from '#platform/process.ts'
@@ -25,6 +25,7 @@ export type SerfProcessOptions = {
   /** Is a Serf answering on the RPC port, and under which name? Null when nothing answers. */
   readonly answering: () => Promise<string | null>
   readonly name: string
+  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -82,15 +83,15 @@ export class SerfProcess {
   }
 
   async #supervise(first: Running): Promise<void> {
-    const { logger } = this.#options
+    const { clock, logger } = this.#options
     const { signal } = this.#stopping
     let backOffMs = BACKOFF_MIN_MS
     let current = first
     for (;;) {
-      const since = monotonicMs()
+      const since = clock.nowMs()
       const why = await Promise.race([current.ended, aborted(signal)])
       if (signal.aborted) return
-      if (monotonicMs() - since > HEALTHY_MS) backOffMs = BACKOFF_MIN_MS
+      if (clock.nowMs() - since > HEALTHY_MS) backOffMs = BACKOFF_MIN_MS
       logger.warn({ why, backOffMs }, 'serf ended; it is restarted')
       const next = await this.#respawn(() => {
         const pauseMs = backOffMs
@@ -104,7 +105,7 @@ export class SerfProcess {
 
   /** Starts Serf again, pausing before each try; null when the supervision ends first. */
   async #respawn(nextPauseMs: () => number): Promise<Running | null> {
-    while (await sleep(nextPauseMs(), this.#stopping.signal)) {
+    while (await this.#options.clock.sleep(nextPauseMs(), this.#stopping.signal)) {
       try {
         return await this.#spawn()
       } catch (err) {
@@ -161,17 +162,18 @@ export class SerfProcess {
   /** An adopted process is no child: its end is found by looking. */
   async #goneOf(pid: number): Promise<string> {
     while (await this.#isOurs(pid)) {
-      if (!(await sleep(POLL_MS, this.#stopping.signal))) return 'supervision ended'
+      if (!(await this.#options.clock.sleep(POLL_MS, this.#stopping.signal))) return 'supervision ended'
     }
     return 'the adopted process is gone'
   }
 
   async #end(pid: number): Promise<void> {
+    const { clock } = this.#options
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-      const until = monotonicMs() + STOP_MS
+      const until = clock.nowMs() + STOP_MS
       if (!(await this.#isOurs(pid))) break
       signalIfThere(pid, signal)
-      while (monotonicMs() < until && (await this.#isOurs(pid))) await sleep(20)
+      while (clock.nowMs() < until && (await this.#isOurs(pid))) await clock.sleep(20)
     }
     await removeFile(this.#pidPath)
   }

@@ -3,6 +3,7 @@
 
 import { connect, type Socket } from 'node:net'
 import { VxmeshError } from '#model/errors.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import { encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
 
 /** Unparsed bytes that an answer may pile up: a list of ten thousand members is about 4 MiB. */
@@ -14,7 +15,7 @@ type Pending = {
   readonly resolve: (body: unknown) => void
   readonly reject: (err: VxmeshError) => void
   readonly hasBody: boolean
-  readonly timer: NodeJS.Timeout
+  readonly cancelTimeout: Cancel
 }
 
 type Fields = Readonly<Record<string, unknown>>
@@ -22,12 +23,14 @@ type Fields = Readonly<Record<string, unknown>>
 export type SerfRpcOptions = {
   readonly port: number
   readonly host?: string
+  readonly clock: Clock
   /** Called once when the connection ends, for whatever reason. */
   readonly closed?: (err: VxmeshError) => void
 }
 
 export class SerfRpc {
   readonly #socket: Socket
+  readonly #clock: Clock
   readonly #pending = new Map<number, Pending>()
   readonly #closed: (err: VxmeshError) => void
   #logSeq: number | null = null
@@ -40,8 +43,9 @@ export class SerfRpc {
   #ended: VxmeshError | null = null
   #received = 0
 
-  private constructor(socket: Socket, closed: (err: VxmeshError) => void) {
+  private constructor(socket: Socket, { clock, closed = () => undefined }: SerfRpcOptions) {
     this.#socket = socket
+    this.#clock = clock
     this.#closed = closed
     const values = msgpackValueStream()
     values.on('data', (value: unknown) => {
@@ -62,17 +66,19 @@ export class SerfRpc {
   static async open(options: SerfRpcOptions): Promise<SerfRpc> {
     const socket = connect({ port: options.port, host: options.host ?? '127.0.0.1', noDelay: true })
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => socket.destroy(new Error('no connection in time')), CONNECT_TIMEOUT_MS)
+      const cancelTimeout = options.clock.after(CONNECT_TIMEOUT_MS, () => {
+        socket.destroy(new Error('no connection in time'))
+      })
       socket.once('connect', () => {
-        clearTimeout(timer)
+        cancelTimeout()
         resolve()
       })
       socket.once('error', err => {
-        clearTimeout(timer)
+        cancelTimeout()
         reject(serfError(`is not reachable on port ${options.port}: ${err.message}`))
       })
     })
-    const rpc = new SerfRpc(socket, options.closed ?? (() => undefined))
+    const rpc = new SerfRpc(socket, options)
     try {
       await rpc.#call('handshake', { Version: 1 }, false)
       return rpc
@@ -130,8 +136,9 @@ export class SerfRpc {
     if (this.#ended !== null) return Promise.reject(this.#ended)
     return new Promise((resolve, reject) => {
       const seq = this.#nextSeq++
-      const timer = setTimeout(() => this.#end(serfError(`did not answer "${command}" in time`)), CALL_TIMEOUT_MS)
-      this.#pending.set(seq, { resolve, reject, hasBody, timer })
+      const late = (): void => this.#end(serfError(`did not answer "${command}" in time`))
+      const cancelTimeout = this.#clock.after(CALL_TIMEOUT_MS, late)
+      this.#pending.set(seq, { resolve, reject, hasBody, cancelTimeout })
       this.#socket.write(encodeMsgpack({ Command: command, Seq: seq }))
       if (body !== null) this.#socket.write(encodeMsgpack(body))
     })
@@ -168,7 +175,7 @@ export class SerfRpc {
   #settle(seq: number, pending: Pending, error: string): void {
     const settled = (): Pending => {
       this.#pending.delete(seq)
-      clearTimeout(pending.timer)
+      pending.cancelTimeout()
       return pending
     }
     this.#bodyMayFollow = error !== '' && pending.hasBody
@@ -182,8 +189,8 @@ export class SerfRpc {
     if (this.#ended !== null) return
     this.#ended = reason
     this.#socket.destroy()
-    for (const { reject, timer } of this.#pending.values()) {
-      clearTimeout(timer)
+    for (const { reject, cancelTimeout } of this.#pending.values()) {
+      cancelTimeout()
       reject(reason)
     }
     this.#pending.clear()

@@ -13,7 +13,7 @@ import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import { monotonicMs, systemClock } from '#platform/clock.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { Mesh } from '#replication/transport/mesh.ts'
@@ -97,6 +97,7 @@ export class Agent {
       self: this.self,
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
       mesh,
+      clock: systemClock,
       dataDir: config.dataDir,
       snapshotBytes: config.raft.snapshotBytes,
       storage: p.storage,
@@ -370,6 +371,7 @@ function startMesh({ config, keys, identity, known, logger }: Parts): Promise<Me
     preSharedKey: keys === null ? null : keys.p2p,
     topic: TOPIC,
     isKnown: peer => known.isKnown(peer),
+    clock: systemClock,
     logger: logger.child({ room: 'replication' })
   })
 }

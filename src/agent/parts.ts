@@ -8,6 +8,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import { systemClock } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
@@ -59,7 +60,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
       const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
       throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })
     }
-    const storage = await openStorage(config.dataDir, identity.peerId)
+    const storage = await openStorage(config.dataDir, identity.peerId, { clock: systemClock })
     const { cutBytes } = storage.recovered
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
@@ -112,6 +113,7 @@ function membershipOptions(p: {
       ...(origin === null ? {} : { clusterId: origin.clusterId })
     },
     join: config.join,
+    clock: systemClock,
     logger: logger.child({ room: 'membership' })
   }
 }

@@ -5,6 +5,7 @@ import { flushCompileCache } from 'node:module'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { asVxmeshError, type ExitCode } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { ServiceManager } from '#platform/service-manager.ts'
 import type { Agent } from './agent.ts'
@@ -27,7 +28,7 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
       process.exit(1)
     })
   }
-  const manager = ServiceManager.take(process.env)
+  const manager = ServiceManager.take(process.env, systemClock)
   let agent: Agent | null = null
   const reload = async (): Promise<void> => {
     // Before the agent is there nothing is running with an old configuration.

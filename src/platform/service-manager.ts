@@ -4,6 +4,7 @@
 
 import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
+import type { Cancel, Clock } from './clock.ts'
 import * as libc from './libc.ts'
 
 /** sockaddr_un: the family, then up to 108 bytes. */
@@ -15,6 +16,7 @@ const QUIET_BEAT_MS = 10_000
 type Environment = Record<string, string | undefined>
 
 export class ServiceManager {
+  readonly #clock: Clock
   readonly #address: Uint8Array | null
   /** After how long without a sign of life the service manager acts; null for never. */
   readonly #watchdogMs: number | null
@@ -22,9 +24,10 @@ export class ServiceManager {
   #told = ''
   /** Words that did not get through: they are said again with the next beat. */
   #owed = ''
-  #timer: NodeJS.Timeout | null = null
+  #cancelBeat: Cancel | null = null
 
-  private constructor(address: Uint8Array | null, watchdogMs: number | null) {
+  private constructor(clock: Clock, address: Uint8Array | null, watchdogMs: number | null) {
+    this.#clock = clock
     this.#address = address
     this.#watchdogMs = watchdogMs
   }
@@ -33,12 +36,13 @@ export class ServiceManager {
    * Takes what the service manager has put into the environment, and takes it out of it: children are not it.
    * @throws ERR_CONFIG naming NOTIFY_SOCKET when that is no address
    */
-  static take(env: Environment): ServiceManager {
+  static take(env: Environment, clock: Clock): ServiceManager {
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = env
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) Reflect.deleteProperty(env, name)
     const ours = pid === undefined || pid === `${process.pid}`
     const watched = ours && usec !== undefined && /^[1-9][0-9]{0,14}$/.test(usec)
-    return new ServiceManager(socket === undefined ? null : addressOf(socket), watched ? Number(usec) / 1_000 : null)
+    const watchdogMs = watched ? Number(usec) / 1_000 : null
+    return new ServiceManager(clock, socket === undefined ? null : addressOf(socket), watchdogMs)
   }
 
   ready(): void {
@@ -51,8 +55,7 @@ export class ServiceManager {
   }
 
   stopping(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
-    this.#timer = null
+    this.#cancelBeat?.()
     this.#say('STOPPING=1')
   }
 
@@ -69,12 +72,11 @@ export class ServiceManager {
     }
     tick()
     const everyMs = Math.min((this.#watchdogMs ?? Infinity) / BEATS, QUIET_BEAT_MS)
-    this.#timer = setInterval(tick, everyMs)
-    this.#timer.unref()
+    this.#cancelBeat = this.#clock.every(everyMs, tick)
   }
 
   close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#cancelBeat?.()
     if (this.#fd >= 0) closeSync(this.#fd)
     this.#fd = -1
   }

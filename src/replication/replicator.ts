@@ -48,9 +48,9 @@ export class Replicator {
 
   constructor(options: ReplicatorOptions) {
     this.#options = options
-    const { bootstrapExpect, dataDir, fatal, holdsSeed, logger, members, seed, self, storage } = options
+    const { bootstrapExpect, clock, dataDir, fatal, holdsSeed, logger, members, seed, self, storage } = options
     const { signal: stopping } = this.#stopping
-    const rpc = new Rpc(options.mesh)
+    const rpc = new Rpc({ mesh: options.mesh, clock: options.clock })
     this.#rpc = rpc
     this.#applied = new AppliedLog(options.machine)
     this.#place = new ClusterRole({
@@ -60,7 +60,7 @@ export class Replicator {
       leads: (leader, term) => this.#leads(leader, term)
     })
     this.#belonging = new ClusterAdoption({
-      ...{ self, bootstrapExpect, dataDir, storage, seed, holdsSeed, rpc, members, stopping, fatal, logger },
+      ...{ self, bootstrapExpect, clock, dataDir, storage, seed, holdsSeed, rpc, members, stopping, fatal, logger },
       belongs: async (origin, opened) => {
         await this.#place.take(origin, this.#belonging.incarnation ?? 0, opened)
         options.belongs(origin.clusterId)

@@ -2,6 +2,7 @@
 
 import type { MembershipOptions } from '#membership/serf/membership.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { tags } from './fixtures.ts'
 
@@ -16,6 +17,7 @@ export function optionsOf(n: number, dataDir: string): MembershipOptions {
     join: [],
     binary: 'serf',
     dataDir,
+    clock: systemClock,
     logger: createLogger('silent')
   }
 }

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { SerfRpc } from '#membership/serf/serf-rpc.ts'
 import type { VxmeshError } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { freePort } from '#test/lab/free-port.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -17,7 +18,7 @@ async function open(t: Test, script: Script, members: readonly unknown[] = []): 
   const fake = await FakeSerf.listen(script, { members })
   t.teardown(() => fake.close())
   const closed: VxmeshError[] = []
-  const rpc = await SerfRpc.open({ port: fake.port, closed: err => closed.push(err) })
+  const rpc = await SerfRpc.open({ port: fake.port, clock: systemClock, closed: err => closed.push(err) })
   t.teardown(() => rpc.close())
   return { fake, rpc, closed }
 }
@@ -199,7 +200,9 @@ for (const [what, act] of [
     const fake = await FakeSerf.listen(but('handshake', act))
     t.teardown(() => fake.close())
     let closed = 0
-    await t.rejects(SerfRpc.open({ port: fake.port, closed: () => (closed += 1) }), { code: 'ERR_SERF' })
+    await t.rejects(SerfRpc.open({ port: fake.port, clock: systemClock, closed: () => (closed += 1) }), {
+      code: 'ERR_SERF'
+    })
     await waitFor('no connection', () => fake.sockets.size === 0)
     t.equal(closed, 1)
   })
@@ -207,5 +210,5 @@ for (const [what, act] of [
 
 t.test('where nobody listens there is an error that names the port', async t => {
   const port = await freePort()
-  await t.rejects(SerfRpc.open({ port }), { code: 'ERR_SERF', message: new RegExp(`port ${port}`) })
+  await t.rejects(SerfRpc.open({ port, clock: systemClock }), { code: 'ERR_SERF', message: new RegExp(`port ${port}`) })
 })

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import t from 'tap'
+import { systemClock } from '#platform/clock.ts'
 import { ServiceManager } from '#platform/service-manager.ts'
 import { scratch } from '#test/api/scratch.ts'
 import { NotifySocket } from '#test/lab/notify-socket.ts'
@@ -12,7 +13,7 @@ t.test(
       const socket = await NotifySocket.open(address)
       t.teardown(() => socket.close())
       const env = { NOTIFY_SOCKET: address, WATCHDOG_USEC: '60000', WATCHDOG_PID: `${process.pid}`, OTHER: 'stays' }
-      const manager = ServiceManager.take(env)
+      const manager = ServiceManager.take(env, systemClock)
       t.same(env, { OTHER: 'stays' }, 'children are not the service')
       manager.ready()
       let alive = true
@@ -41,7 +42,7 @@ t.test(
 
 t.test('what was not heard is said again when somebody listens', async t => {
   const address = join(scratch(t), 'notify')
-  const manager = ServiceManager.take({ NOTIFY_SOCKET: address, WATCHDOG_USEC: '60000' })
+  const manager = ServiceManager.take({ NOTIFY_SOCKET: address, WATCHDOG_USEC: '60000' }, systemClock)
   manager.ready()
   manager.beat({ alive: () => true, status: () => 'well' })
   const socket = await NotifySocket.open(address)
@@ -51,14 +52,14 @@ t.test('what was not heard is said again when somebody listens', async t => {
 })
 
 t.test('without a service manager, or with a watchdog of another process, nothing is said', async t => {
-  const manager = ServiceManager.take({})
+  const manager = ServiceManager.take({}, systemClock)
   manager.ready()
   manager.beat({ alive: () => t.fail('nobody asks'), status: () => t.fail('nobody asks') as never })
   manager.close()
   const address = join(scratch(t), 'notify')
   const socket = await NotifySocket.open(address)
   t.teardown(() => socket.close())
-  const other = ServiceManager.take({ NOTIFY_SOCKET: address, WATCHDOG_USEC: '60000', WATCHDOG_PID: '1' })
+  const other = ServiceManager.take({ NOTIFY_SOCKET: address, WATCHDOG_USEC: '60000', WATCHDOG_PID: '1' }, systemClock)
   other.beat({ alive: () => t.fail('nobody asks'), status: () => 'well' })
   await waitFor('the status came', () => socket.lines.includes('STATUS=well'))
   other.close()
@@ -67,7 +68,10 @@ t.test('without a service manager, or with a watchdog of another process, nothin
 
 t.test('an address that is none is refused by its name', t => {
   for (const address of ['', 'relative', '/', '@', `/${'x'.repeat(107)}`, '/a\0b', 'vsock:2:1']) {
-    t.throws(() => ServiceManager.take({ NOTIFY_SOCKET: address }), { code: 'ERR_CONFIG', field: 'NOTIFY_SOCKET' })
+    t.throws(() => ServiceManager.take({ NOTIFY_SOCKET: address }, systemClock), {
+      code: 'ERR_CONFIG',
+      field: 'NOTIFY_SOCKET'
+    })
   }
   t.end()
 })

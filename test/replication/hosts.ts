@@ -5,6 +5,7 @@ import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import type { Test } from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { Mesh } from '#replication/transport/mesh.ts'
 import { Rpc } from '#replication/transport/rpc.ts'
@@ -28,10 +29,11 @@ export async function host(
     preSharedKey: p.key === undefined ? Buffer.alloc(32, 7) : p.key,
     topic: 'test-topic',
     isKnown: p.isKnown ?? (() => true),
+    clock: systemClock,
     logger: createLogger('silent')
   })
   t.teardown(() => mesh.stop())
-  const rpc = new Rpc(mesh)
+  const rpc = new Rpc({ mesh, clock: systemClock })
   if (p.serves !== false) await rpc.start()
   return { mesh, port, rpc, peer: peerIdFromPrivateKey(privateKey).toString() as PeerId }
 }

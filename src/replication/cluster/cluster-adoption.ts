@@ -3,6 +3,7 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import {
   allAgree,
@@ -23,6 +24,7 @@ export type BelongingOptions = {
   readonly self: PeerId
   /** How many servers found a cluster together; 0 on a client. */
   readonly bootstrapExpect: number
+  readonly clock: Clock
   readonly dataDir: string
   readonly storage: Storage
   /** A restored backup that waits for its cluster. */
@@ -171,9 +173,9 @@ export class ClusterAdoption {
 
   /** A founder's log begins after the restored backup. @returns the storage that is open then */
   async #plantSeed(origin: Origin, founder: boolean): Promise<Storage> {
-    const { dataDir, self, storage } = this.#options
+    const { clock, dataDir, self, storage } = this.#options
     if (this.#seed === null) return storage
-    const opened = await installRestore(this.#seed, { storage, origin, founder, dataDir, self })
+    const opened = await installRestore(this.#seed, { clock, storage, origin, founder, dataDir, self })
     this.#seed = null
     return opened
   }

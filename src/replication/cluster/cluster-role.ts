@@ -6,6 +6,7 @@ import type { Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import { monotonicMs } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { isMember } from '#raft/configuration.ts'
@@ -30,6 +31,7 @@ import type { Origin } from '../storage/wal-record.ts'
 export type ReplicationOptions = {
   readonly self: PeerId
   readonly mesh: Mesh
+  readonly clock: Clock
   readonly dataDir: string
   /** Bytes of entries after which the state is saved and the log before it let go. */
   readonly snapshotBytes: number
@@ -243,7 +245,7 @@ export class ClusterRole {
   }
 
   async #change(origin: Origin): Promise<void> {
-    const { dataDir, self, logger, mesh } = this.#options
+    const { clock, dataDir, self, logger, mesh } = this.#options
     // Out of the apply that has brought it.
     await new Promise(resolve => setImmediate(resolve))
     if (this.#raft !== null) await this.#storage.wal.noteCommit(this.#raft.status().durableCommitIndex)
@@ -251,7 +253,7 @@ export class ClusterRole {
     await this.#leave()
     if (this.#stopped) return
     await this.#storage.wal.close()
-    this.#storage = await openStorage(dataDir, self)
+    this.#storage = await openStorage(dataDir, self, { clock })
     this.#snapshotter = this.#newSnapshotter()
     await this.#take(origin)
     logger.info({ server: this.#raft !== null }, 'has another place in the cluster')
@@ -303,11 +305,11 @@ export class ClusterRole {
   /** One for the life of the process: whoever has no part passes over what comes. */
   async #startTransport(): Promise<void> {
     if (this.#transport !== null) return
-    const { self, mesh, logger } = this.#options
+    const { clock, self, mesh, logger } = this.#options
     const isServer = (peer: PeerId): boolean => this.#isServer(peer)
     const receive = (message: Message): void => this.#raft?.receive(message)
     const lost = (peer: PeerId): void => this.#raft?.peerLost(peer)
-    this.#transport = new RaftTransport({ mesh, self, isServer, receive, lost, logger })
+    this.#transport = new RaftTransport({ clock, mesh, self, isServer, receive, lost, logger })
     await this.#transport.start()
   }
 

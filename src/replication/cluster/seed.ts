@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import type { Clock } from '#platform/clock.ts'
 import { readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
@@ -72,6 +73,7 @@ export async function takeSeed(
 export async function installRestore(
   seed: Seed,
   p: {
+    readonly clock: Clock
     readonly storage: Storage
     readonly origin: Origin
     readonly founder: boolean
@@ -79,7 +81,7 @@ export async function installRestore(
     readonly self: PeerId
   }
 ): Promise<Storage> {
-  const { origin, founder, dataDir, self } = p
+  const { clock, origin, founder, dataDir, self } = p
   if (foundingOrigin(origin.configuration.voters, seed.id).clusterId !== origin.clusterId) {
     const what = `this host belongs to cluster ${origin.clusterId}, which did not begin with it`
     throw new VxmeshError('ERR_STORAGE', `${seedPath(dataDir)} cannot be used: ${what}; remove it`)
@@ -90,7 +92,7 @@ export async function installRestore(
     await storage.snapshots.save({ ...seed.snapshot.meta, configuration: origin.configuration }, seed.snapshot.data)
     await storage.wal.close()
     // The log is behind the snapshot: opening them makes it begin there.
-    storage = await openStorage(dataDir, self)
+    storage = await openStorage(dataDir, self, { clock })
   }
   await removeFile(seedPath(dataDir))
   return storage

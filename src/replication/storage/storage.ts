@@ -26,7 +26,7 @@ export type Storage = {
 export async function openStorage(
   dataDir: string,
   self: PeerId | null,
-  options: Pick<WalOptions, 'files' | 'segmentBytes' | 'reserveBytes'> = {}
+  options: Pick<WalOptions, 'clock' | 'files' | 'segmentBytes' | 'reserveBytes'>
 ): Promise<Storage> {
   const { store, latest, damaged } = await SnapshotStore.open(dataDir, options.files ?? diskFiles)
   const { wal, recovered } = await Wal.open(dataDir, { ...options, self, snapshot: latest, damagedSnapshots: damaged })

@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import { storageError } from '#platform/files.ts'
 import type { DurableState, SnapshotMeta } from '#raft/types.ts'
@@ -25,6 +25,7 @@ export type Recovered = {
 }
 
 export type WalOptions = {
+  readonly clock: Clock
   /** Whose log it must be; null leaves that open. */
   readonly self?: PeerId | null
   /** The newest snapshot, which stands for all entries up to its end. */
@@ -43,7 +44,12 @@ const RESERVE_BYTES = 512 * 1024
 /** Appends that wait for one sync go into one frame up to about this size. */
 const MAX_GROUP_BYTES = 4 * 1024 * 1024
 
-type Settings = { readonly dir: string; readonly files: FileLayer; readonly segmentBytes: number }
+type Settings = {
+  readonly clock: Clock
+  readonly dir: string
+  readonly files: FileLayer
+  readonly segmentBytes: number
+}
 
 type Job = {
   readonly resolve: () => void
@@ -77,9 +83,9 @@ export class Wal {
    */
   static async open(
     dataDir: string,
-    options: WalOptions = {}
+    options: WalOptions
   ): Promise<{ readonly wal: Wal; readonly recovered: Recovered }> {
-    const { files = diskFiles, segmentBytes = SEGMENT_BYTES, reserveBytes = RESERVE_BYTES } = options
+    const { clock, files = diskFiles, segmentBytes = SEGMENT_BYTES, reserveBytes = RESERVE_BYTES } = options
     const { self = null, damagedSnapshots = [] } = options
     const snapshot = options.snapshot?.meta ?? null
     const dir = join(dataDir, 'log')
@@ -94,7 +100,7 @@ export class Wal {
       const { origin, hardState } = state
       const entries = replaced ? [] : read.entries
       const writer = new SegmentWriter({ files, dir, reserveBytes, sequence: read.end.sequence })
-      const wal = new Wal({ dir, files, segmentBytes }, writer, read)
+      const wal = new Wal({ clock, dir, files, segmentBytes }, writer, read)
       await wal.#takeUp(read, replaced ? snapshot : null)
       const commitIndex = Math.max(state.commitIndex, snapshot?.lastIndex ?? 0) as LogIndex
       const durable = { hardState, entries, commitIndex, snapshot }
@@ -166,7 +172,7 @@ export class Wal {
     // What else this turn of the event loop appends goes into the same write.
     await Promise.resolve()
     for (let jobs = this.#next(); jobs.length > 0; jobs = this.#next()) {
-      this.#busySinceMs = monotonicMs()
+      this.#busySinceMs = this.#settings.clock.nowMs()
       try {
         if (this.#failed !== null) throw this.#failed
         await this.#serve(jobs)

@@ -13,6 +13,7 @@ import { createLibp2p, type Libp2p } from 'libp2p'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { clusterProtector } from './protector.ts'
 
@@ -27,6 +28,7 @@ export type MeshOptions = {
   readonly topic: string
   /** Is this a peer of the cluster? Asked for every connection, both ways. */
   readonly isKnown: (peer: PeerId) => boolean
+  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -60,7 +62,9 @@ export class Mesh {
         transports: [tcp({ inboundSocketInactivityTimeout: 60_000, outboundSocketInactivityTimeout: 60_000 })],
         connectionEncrypters: [noise()],
         streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
-        ...(options.preSharedKey === null ? {} : { connectionProtector: clusterProtector(options.preSharedKey) }),
+        ...(options.preSharedKey === null
+          ? {}
+          : { connectionProtector: clusterProtector({ key: options.preSharedKey, clock: options.clock }) }),
         connectionManager: {
           maxConnections: 2_048,
           inboundConnectionThreshold: 50,

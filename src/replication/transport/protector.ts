@@ -5,6 +5,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, type Cipheriv, type Decipheriv } from 'node:crypto'
 import type { ConnectionProtector, MessageStream } from '@libp2p/interface'
 import { AbstractMultiaddrConnection, byteStream } from '@libp2p/utils'
+import type { Cancel, Clock } from '#platform/clock.ts'
 
 /** Of the form on the wire: another one derives other keys, and its peers get nowhere. */
 const LABEL = 'vxmesh protector 1'
@@ -23,8 +24,13 @@ const BARE_FRAME_BYTES = 2 + 12 + 16
 /** So long it waits for company. */
 const COMPANY_MS = 5
 
-/** @param key 32 bytes that all hosts of the cluster share */
-export function clusterProtector(key: Uint8Array): () => ConnectionProtector {
+export type ProtectorOptions = {
+  /** 32 bytes that all hosts of the cluster share. */
+  readonly key: Uint8Array
+  readonly clock: Clock
+}
+
+export function clusterProtector({ key, clock }: ProtectorOptions): () => ConnectionProtector {
   return () => ({
     async protect(connection, options): Promise<MessageStream> {
       const limit = AbortSignal.timeout(HANDSHAKE_MS)
@@ -39,6 +45,7 @@ export function clusterProtector(key: Uint8Array): () => ConnectionProtector {
       const [there, back] = [cipherOf(key, salt, 'from the dialler'), cipherOf(key, salt, 'to the dialler')]
       const [outbound, inbound] = dials ? [there, back] : [back, there]
       return new ProtectedConnection(bytes.unwrap(), {
+        clock,
         outbound: createCipheriv(CIPHER, outbound.key, outbound.iv),
         inbound: createDecipheriv(CIPHER, inbound.key, inbound.iv)
       })
@@ -51,21 +58,25 @@ function cipherOf(key: Uint8Array, salt: Uint8Array, direction: string): { key: 
   return { key: bytes.subarray(0, KEY_BYTES), iv: bytes.subarray(KEY_BYTES) }
 }
 
+type ConnectionOptions = { readonly clock: Clock; readonly outbound: Cipheriv; readonly inbound: Decipheriv }
+
 class ProtectedConnection extends AbstractMultiaddrConnection {
   readonly #below: MessageStream
   readonly #outbound: Cipheriv
+  readonly #clock: Clock
   #waiting: Uint8Array[] = []
-  #company: NodeJS.Timeout | null = null
+  #company: Cancel | null = null
 
-  constructor(below: MessageStream, ciphers: { readonly outbound: Cipheriv; readonly inbound: Decipheriv }) {
+  constructor(below: MessageStream, { clock, outbound, inbound }: ConnectionOptions) {
     const { direction, inactivityTimeout, maxReadBufferLength } = below
     // What libp2p protects is always a connection: the types say only what any message stream has.
     const { remoteAddr } = below as unknown as Pick<AbstractMultiaddrConnection, 'remoteAddr'>
     super({ remoteAddr, direction, inactivityTimeout, maxReadBufferLength, log: below.log.newScope('protector') })
     this.#below = below
-    this.#outbound = ciphers.outbound
+    this.#outbound = outbound
+    this.#clock = clock
     below.addEventListener('message', ({ data }) => {
-      for (const chunk of data instanceof Uint8Array ? [data] : data) this.onData(ciphers.inbound.update(chunk))
+      for (const chunk of data instanceof Uint8Array ? [data] : data) this.onData(inbound.update(chunk))
     })
     below.addEventListener('drain', () => this.safeDispatchEvent('drain'))
     below.addEventListener('remoteCloseWrite', () => this.onRemoteCloseWrite())
@@ -83,7 +94,7 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
     const sentBytes = data.byteLength
     this.#waiting.push(data.subarray())
     if (sentBytes !== BARE_FRAME_BYTES) return { sentBytes, canSendMore: this.#flush() }
-    this.#company ??= setTimeout(() => this.#flush(), COMPANY_MS)
+    this.#company ??= this.#clock.after(COMPANY_MS, () => this.#flush())
     return { sentBytes, canSendMore: true }
   }
 
@@ -113,7 +124,7 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
   }
 
   #leave(): Uint8Array[] {
-    if (this.#company !== null) clearTimeout(this.#company)
+    this.#company?.()
     this.#company = null
     const waiting = this.#waiting
     this.#waiting = []

@@ -3,7 +3,7 @@
 // cannot go now are dropped: the core repeats what matters. A connection that broke is told at once, a slow one never.
 
 import type { PeerId } from '#model/ids.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
@@ -29,11 +29,12 @@ type Link = {
   held: Uint8Array[]
   readonly outbox: Outbox
   /** Of what waits in the outbox: at the end of the turn, or a little later. */
-  leaving: 'at once' | NodeJS.Timeout | null
+  leaving: 'at once' | Cancel | null
 }
 
 export type RaftTransportOptions = {
   readonly mesh: Mesh
+  readonly clock: Clock
   readonly self: PeerId
   /** May this peer take part in consensus? Noise proves who it is, not what it may do. */
   readonly isServer: (peer: PeerId) => boolean
@@ -47,8 +48,6 @@ export class RaftTransport {
   readonly #options: RaftTransportOptions
   readonly #links = new Map<PeerId, Link>()
   #stopped = false
-  /** Frames from peers that may not take part. */
-  refused = 0
 
   constructor(options: RaftTransportOptions) {
     this.#options = options
@@ -79,17 +78,17 @@ export class RaftTransport {
     link.outbox.push(message)
     if (link.leaving === 'at once') return
     if (link.outbox.urgent) {
-      if (link.leaving !== null) clearTimeout(link.leaving)
+      link.leaving?.()
       link.leaving = 'at once'
       queueMicrotask(() => this.#flush(message.to, link))
-    } else link.leaving ??= setTimeout(() => this.#flush(message.to, link), BARE_MS)
+    } else link.leaving ??= this.#options.clock.after(BARE_MS, () => this.#flush(message.to, link))
   }
 
   /** What waits for company to go to this peer: something else goes there now, and takes it along. */
   takeAlong(peer: PeerId): readonly Uint8Array[] {
     const link = this.#links.get(peer)
     if (link === undefined || link.channel === null || link.leaving === null || link.leaving === 'at once') return []
-    clearTimeout(link.leaving)
+    link.leaving()
     link.leaving = null
     return link.outbox.take().map(encodeRaftMessage)
   }
@@ -99,14 +98,13 @@ export class RaftTransport {
     const { self, isServer, receive } = this.#options
     for (const frame of frames) {
       if (isServer(from)) receive(decodeRaftMessage(frame, { from, to: self }))
-      else this.refused += 1
     }
   }
 
   stop(): void {
     this.#stopped = true
     for (const link of this.#links.values()) {
-      if (link.leaving !== null && link.leaving !== 'at once') clearTimeout(link.leaving)
+      if (link.leaving !== null && link.leaving !== 'at once') link.leaving()
       link.channel?.close(null)
     }
   }
@@ -119,7 +117,7 @@ export class RaftTransport {
       link.channel.flush()
       return
     }
-    if (this.#stopped || (!link.opening && monotonicMs() < link.retryAtMs)) return
+    if (this.#stopped || (!link.opening && this.#options.clock.nowMs() < link.retryAtMs)) return
     link.held = [...link.held, ...frames].slice(-MAX_HELD)
     if (!link.opening) void this.#open(peer, link)
   }
@@ -158,7 +156,7 @@ export class RaftTransport {
       channel.flush()
     } catch (err) {
       this.#options.logger.debug({ peer, err }, 'raft channel cannot be opened')
-      link.retryAtMs = monotonicMs() + link.backoffMs
+      link.retryAtMs = this.#options.clock.nowMs() + link.backoffMs
       link.backoffMs = Math.min(link.backoffMs * 2, BACKOFF_MAX_MS)
       if (isBroken(err)) this.#lost(peer)
     } finally {

@@ -3,7 +3,7 @@
 
 import { asVxmeshError, isErrorCode, VxmeshError, type ErrorBody } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { monotonicMs, within } from '#platform/clock.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Channel } from './channel.ts'
 import { MAX_FRAME_BYTES } from './frame.ts'
@@ -19,7 +19,7 @@ export type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
 type Pending = {
   readonly resolve: (result: unknown) => void
   readonly reject: (err: VxmeshError) => void
-  readonly timer: NodeJS.Timeout
+  readonly cancelTimeout: Cancel
 }
 
 type Connection = { readonly channel: Channel; readonly pending: Map<number, Pending> }
@@ -27,14 +27,16 @@ type Call = { readonly peer: PeerId; readonly method: string; readonly body: unk
 
 export class Rpc {
   readonly #mesh: Mesh
+  readonly #clock: Clock
   readonly #self: PeerId
   readonly #handlers = new Map<string, RpcHandler>()
   readonly #connections = new Map<PeerId, Connection>()
   readonly #opening = new Map<PeerId, Promise<Connection>>()
   #nextId = 1
 
-  constructor(mesh: Mesh) {
+  constructor({ mesh, clock }: { readonly mesh: Mesh; readonly clock: Clock }) {
     this.#mesh = mesh
+    this.#clock = clock
     this.#self = mesh.self
   }
 
@@ -66,7 +68,7 @@ export class Rpc {
    * @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error
    */
   call(p: Call): Promise<unknown> {
-    if (p.peer === this.#self) return within(this.#handle(p, p.peer), p.timeoutMs, () => timedOut(p))
+    if (p.peer === this.#self) return this.#clock.within(this.#handle(p, p.peer), p.timeoutMs, () => timedOut(p))
     const open = this.#connections.get(p.peer)
     if (open !== undefined) return this.#ask(open, p, p.timeoutMs)
     return this.#connectAndAsk(p)
@@ -74,9 +76,9 @@ export class Rpc {
 
   /** The time for connecting is part of the call's. */
   async #connectAndAsk(p: Call): Promise<unknown> {
-    const until = monotonicMs() + p.timeoutMs
-    const connection = await within(this.#connect(p.peer), p.timeoutMs, () => timedOut(p))
-    return this.#ask(connection, p, Math.max(1, until - monotonicMs()))
+    const until = this.#clock.nowMs() + p.timeoutMs
+    const connection = await this.#clock.within(this.#connect(p.peer), p.timeoutMs, () => timedOut(p))
+    return this.#ask(connection, p, Math.max(1, until - this.#clock.nowMs()))
   }
 
   #ask(connection: Connection, p: Call, timeoutMs: number): Promise<unknown> {
@@ -85,11 +87,11 @@ export class Rpc {
       if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
         throw new VxmeshError('ERR_PEER', `peer ${p.peer} takes no more requests`)
       }
-      const timer = setTimeout(() => {
+      const cancelTimeout = this.#clock.after(timeoutMs, () => {
         connection.pending.delete(id)
         reject(timedOut(p))
-      }, timeoutMs)
-      connection.pending.set(id, { resolve, reject, timer })
+      })
+      connection.pending.set(id, { resolve, reject, cancelTimeout })
     })
   }
 
@@ -125,8 +127,8 @@ export class Rpc {
       frame: payload => settle(pending, decodeMsgpack(payload)),
       closed: reason => {
         if (this.#connections.get(peer)?.pending === pending) this.#connections.delete(peer)
-        for (const { reject, timer } of pending.values()) {
-          clearTimeout(timer)
+        for (const { reject, cancelTimeout } of pending.values()) {
+          cancelTimeout()
           reject(new VxmeshError('ERR_PEER', `peer ${peer} was lost`, { cause: reason ?? undefined }))
         }
         pending.clear()
@@ -143,7 +145,7 @@ function settle(pending: Map<number, Pending>, answer: unknown): void {
   const call = pending.get(id)
   if (call === undefined) return // its time had run out
   pending.delete(id)
-  clearTimeout(call.timer)
+  call.cancelTimeout()
   if (error === null) call.resolve(result)
   else call.reject(VxmeshError.fromBody(asErrorBody(error)))
 }

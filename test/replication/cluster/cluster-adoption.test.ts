@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import type { ClusterId, HostName } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { ClusterAdoption } from '#replication/cluster/cluster-adoption.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
@@ -36,10 +37,10 @@ function member(on: Host, clusterId?: ClusterId): Member {
 /** One life of a founder: it sees these members, and what it belongs to is in `belongs`. */
 async function life(t: Test, p: { on: Host; dataDir: string; members: readonly Member[] }): Promise<ClusterAdoption> {
   const { on, dataDir, members } = p
-  const storage = await openStorage(dataDir, on.peer)
+  const storage = await openStorage(dataDir, on.peer, { clock: systemClock })
   t.teardown(() => storage.wal.close())
   const belonging: ClusterAdoption = new ClusterAdoption({
-    ...{ self: on.peer, bootstrapExpect: 2, dataDir, storage, seed: null, rpc: on.rpc, logger },
+    ...{ self: on.peer, bootstrapExpect: 2, clock: systemClock, dataDir, storage, seed: null, rpc: on.rpc, logger },
     members: () => members,
     belongs: () => Promise.resolve(),
     holdsSeed: () => undefined,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
 import {
   installRestore,
@@ -35,7 +36,7 @@ async function seedIn(dataDir: string): Promise<Seed> {
 
 /** As the replicator joins: the origin first. */
 async function joined(dataDir: string, seed: Seed | null): Promise<Storage> {
-  const storage = await openStorage(dataDir, SELF)
+  const storage = await openStorage(dataDir, SELF, { clock: systemClock })
   const origin = foundingOrigin(VOTERS, seed?.id ?? null)
   const hardState = { term: seed?.snapshot.meta.lastTerm ?? (0 as Term), votedFor: null }
   storage.snapshots.belong(origin.clusterId)
@@ -47,7 +48,14 @@ async function joined(dataDir: string, seed: Seed | null): Promise<Storage> {
 }
 
 const plant = (seed: Seed, storage: Storage, dataDir: string, founder = true): Promise<Storage> =>
-  installRestore(seed, { storage, origin: foundingOrigin(VOTERS, seed.id), founder, dataDir, self: SELF })
+  installRestore(seed, {
+    clock: systemClock,
+    storage,
+    origin: foundingOrigin(VOTERS, seed.id),
+    founder,
+    dataDir,
+    self: SELF
+  })
 
 t.test('a founder’s log begins after the seed, in the founders’ configuration and the seed’s term', async t => {
   const dir = scratch(t)
@@ -58,7 +66,7 @@ t.test('a founder’s log begins after the seed, in the founders’ configuratio
   ])
   await storage.wal.close()
   t.notOk(existsSync(seedPath(dir)))
-  const again = await openStorage(dir, SELF)
+  const again = await openStorage(dir, SELF, { clock: systemClock })
   t.teardown(() => again.wal.close())
   const origin = foundingOrigin(VOTERS, seed.id)
   t.equal(again.recovered.origin?.clusterId, origin.clusterId)
@@ -94,7 +102,7 @@ t.test('a crash at any step of it is made up for by the next start', async t => 
     await crash(seed, dir)
     const found = await readSeed(dir)
     t.equal(found?.id, seed.id, step)
-    const storage = await plant(seed, await openStorage(dir, SELF), dir)
+    const storage = await plant(seed, await openStorage(dir, SELF, { clock: systemClock }), dir)
     t.match(storage.recovered.durable, { commitIndex: 41, entries: [], snapshot: { lastIndex: 41 } }, step)
     t.notOk(existsSync(seedPath(dir)), step)
     await storage.wal.close()
@@ -107,7 +115,7 @@ t.test('who joined the founders later plants nothing, and the file goes', async 
   const storage = await joined(dir, seed)
   t.equal(await plant(seed, storage, dir, false), storage)
   t.notOk(existsSync(seedPath(dir)))
-  t.equal((await openStorage(dir, SELF)).snapshot, null)
+  t.equal((await openStorage(dir, SELF, { clock: systemClock })).snapshot, null)
   await storage.wal.close()
 })
 
@@ -117,7 +125,7 @@ t.test('a seed beside the log of a cluster that did not begin with it is refused
   t.teardown(() => storage.wal.close())
   const seed = await seedIn(dir)
   const origin = foundingOrigin(VOTERS, null)
-  const planted = installRestore(seed, { storage, origin, founder: true, dataDir: dir, self: SELF })
+  const planted = installRestore(seed, { clock: systemClock, storage, origin, founder: true, dataDir: dir, self: SELF })
   await t.rejects(planted, {
     code: 'ERR_STORAGE',
     message: /restore.snap cannot be used: this host belongs to cluster/

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
 import { createLogger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
@@ -68,9 +69,10 @@ async function servers(t: Test, count: number): Promise<Server[]> {
 async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Server> {
   const dir = await mkdtemp(join(tmpdir(), 'vxmesh-node-'))
   const disk = new HangingDisk()
-  const { wal, recovered } = await openStorage(dir, on.peer, { files: disk.files })
+  const { wal, recovered } = await openStorage(dir, on.peer, { files: disk.files, clock: systemClock })
   const transport = new RaftTransport({
     mesh: on.mesh,
+    clock: systemClock,
     self: on.peer,
     isServer: () => true,
     receive: message => node.receive(message),
@@ -158,6 +160,7 @@ async function end(t: Test): Promise<End> {
   const lost: PeerId[] = []
   const transport = new RaftTransport({
     mesh: on.mesh,
+    clock: systemClock,
     self: on.peer,
     isServer: () => true,
     receive: message => heard.push(message),

@@ -4,6 +4,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { asVxmeshError } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
 
@@ -29,7 +30,7 @@ const failure = async (work: Promise<void>): Promise<{ code: string; message: st
   )
 
 await writeFile(ballast, Buffer.alloc(1024 * 1024))
-const { wal, snapshots } = await openStorage(dataDir, SELF, SMALL)
+const { wal, snapshots } = await openStorage(dataDir, SELF, { clock: systemClock, ...SMALL })
 await wal.append([{ kind: 'origin', origin: { clusterId: 'c1' as ClusterId, configuration: CONFIGURATION } }])
 snapshots.belong('c1' as ClusterId)
 await wal.append([1, 2, 3].map(entry))
@@ -48,11 +49,11 @@ const later = await failure(wal.append([entry(acknowledged + 1)]))
 await wal.close()
 await save(3, 500_000)
 
-const again = await openStorage(dataDir, SELF, SMALL)
+const again = await openStorage(dataDir, SELF, { clock: systemClock, ...SMALL })
 const recovered = again.recovered.durable.entries.at(-1)?.index ?? 0
 await again.wal.append([entry(recovered + 1)])
 await again.wal.close()
-const last = await openStorage(dataDir, SELF, SMALL)
+const last = await openStorage(dataDir, SELF, { clock: systemClock, ...SMALL })
 await last.wal.close()
 const result = {
   acknowledged,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
@@ -138,7 +139,7 @@ t.test('the state of another cluster is refused by name', async t => {
 
 t.test('a damaged newest snapshot halts only when the log no longer reaches back to an older one', async t => {
   const dir = await directory(t)
-  const storage = await openStorage(dir, 'a' as PeerId, { segmentBytes: 512 })
+  const storage = await openStorage(dir, 'a' as PeerId, { clock: systemClock, segmentBytes: 512 })
   storage.snapshots.belong(CLUSTER)
   await storage.wal.append([{ kind: 'origin', origin: { clusterId: CLUSTER, configuration: CONFIGURATION } }])
   const append = (index: number): Promise<void> =>
@@ -152,7 +153,7 @@ t.test('a damaged newest snapshot halts only when the log no longer reaches back
   const newer = await readFile(fileOf(dir, 9))
   const reopen = async (snapshot: Buffer): ReturnType<typeof openStorage> => {
     await writeFile(fileOf(dir, 9), snapshot)
-    const again = await openStorage(dir, 'a' as PeerId, { segmentBytes: 512 })
+    const again = await openStorage(dir, 'a' as PeerId, { clock: systemClock, segmentBytes: 512 })
     await again.wal.close()
     return again
   }

@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import type { FileLayer } from '#platform/file-layer.ts'
 import type { Entry, HardState, SnapshotMeta } from '#raft/types.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
@@ -22,7 +23,7 @@ const SMALL = { segmentBytes: 3 * 1024, reserveBytes: 700 }
 export type Digest = string
 
 export async function openSmall(files: FileLayer): Promise<Storage> {
-  return openStorage(DIR, SELF, { files, ...SMALL })
+  return openStorage(DIR, SELF, { clock: systemClock, files, ...SMALL })
 }
 
 export function digestOf({ recovered, snapshot }: Storage): Digest {

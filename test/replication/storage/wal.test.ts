@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import type { Entry } from '#raft/types.ts'
 import { sealFrame } from '#replication/storage/wal-frame.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
@@ -29,7 +30,7 @@ async function directory(t: Test): Promise<string> {
 }
 
 async function reopen(dir: string): ReturnType<typeof Wal.open> {
-  const opened = await Wal.open(dir)
+  const opened = await Wal.open(dir, { clock: systemClock })
   await opened.wal.close()
   return opened
 }
@@ -39,7 +40,7 @@ const segment = (dir: string, number = 1): string => join(dir, 'log', `0000000${
 
 t.test('what was appended is read back: entries, truncations, vote, commit and origin', async t => {
   const dir = await directory(t)
-  const { wal, recovered } = await Wal.open(dir)
+  const { wal, recovered } = await Wal.open(dir, { clock: systemClock })
   t.equal(recovered.origin, null)
   const origin = { clusterId: 'c1' as ClusterId, configuration: { voters: ['a', 'b'] as PeerId[], learners: [] } }
   await wal.append([{ kind: 'origin', origin }, vote(1, 'a'), entry(1), entry(2), entry(3)])
@@ -56,7 +57,7 @@ t.test('what was appended is read back: entries, truncations, vote, commit and o
 
 t.test('concurrent appends keep their order', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await Promise.all(Array.from({ length: 200 }, (_, at) => wal.append([entry(at + 1)])))
   await wal.close()
   t.equal((await reopen(dir)).recovered.durable.entries.length, 200)
@@ -64,18 +65,18 @@ t.test('concurrent appends keep their order', async t => {
 
 t.test('a crash at any byte of the last append loses that append at most, and the log goes on', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await wal.append([vote(3, 'b'), entry(1), entry(2)])
   await wal.close()
   const before = (await readFile(segment(dir))).byteLength
-  const { wal: again } = await Wal.open(dir)
+  const { wal: again } = await Wal.open(dir, { clock: systemClock })
   await again.append([entry(3)])
   await again.close()
   const whole = await readFile(segment(dir))
   for (let length = before; length < whole.byteLength - NOTE_BYTES; length++) {
     await writeFile(segment(dir), whole)
     await truncate(segment(dir), length)
-    const { wal: cut, recovered } = await Wal.open(dir)
+    const { wal: cut, recovered } = await Wal.open(dir, { clock: systemClock })
     t.same(texts(recovered.durable.entries), ['1:e1', '1:e2'], `cut to ${length} bytes`)
     t.same(recovered.durable.hardState, { term: 3, votedFor: 'b' })
     await cut.append([entry(3, 4, 'new')])
@@ -86,7 +87,7 @@ t.test('a crash at any byte of the last append loses that append at most, and th
 
 t.test('a flipped byte anywhere in what was acknowledged is found, or changes nothing', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await wal.append([vote(1, 'a'), entry(1)])
   await wal.append([entry(2)])
   await wal.close()
@@ -116,7 +117,7 @@ t.test('frames that were swapped, repeated or taken from another log are refused
   const [dir, other] = [await directory(t), await directory(t)]
   const ends: number[] = []
   for (const [at, path] of [dir, other].entries()) {
-    const { wal } = await Wal.open(path, { reserveBytes: 0 })
+    const { wal } = await Wal.open(path, { clock: systemClock, reserveBytes: 0 })
     for (const index of [1, 2, 3]) {
       ends[index - 1] = (await readFile(segment(path))).byteLength
       await wal.append([entry(index, 1, at === 0 ? 'aa' : 'bb')])
@@ -140,7 +141,7 @@ t.test('frames that were swapped, repeated or taken from another log are refused
   }
   for (const [how, parts] of Object.entries(changed)) {
     await writeFile(segment(dir), Buffer.concat(parts))
-    await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE' }, how)
+    await t.rejects(Wal.open(dir, { clock: systemClock }), { code: 'ERR_STORAGE' }, how)
   }
   await writeFile(segment(dir), Buffer.concat([before, a, b, after]))
   t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:aa', '1:aa', '1:aa'])
@@ -148,7 +149,7 @@ t.test('frames that were swapped, repeated or taken from another log are refused
 
 t.test('after a failed write every later append fails: nothing is retried', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await wal.append([entry(1)])
   await wal.close()
   await t.rejects(wal.append([entry(2)]), { code: 'ERR_STORAGE' })
@@ -160,18 +161,21 @@ t.test('after a failed write every later append fails: nothing is retried', asyn
 
 t.test('a log that ends before what it says is committed has lost something, and is refused', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await wal.append([entry(1)])
   await wal.noteCommit(9 as LogIndex)
   await wal.close()
-  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /entry 9 is committed, and the log ends with 1/ })
+  await t.rejects(Wal.open(dir, { clock: systemClock }), {
+    code: 'ERR_STORAGE',
+    message: /entry 9 is committed, and the log ends with 1/
+  })
 })
 
 t.test('a log of an old version is read, and goes on in the new form', async t => {
   const dir = await directory(t)
   await mkdir(join(dir, 'log'))
   await writeFile(segment(dir), OLD_SEGMENT)
-  const { wal, recovered } = await Wal.open(dir)
+  const { wal, recovered } = await Wal.open(dir, { clock: systemClock })
   const same = (r: typeof recovered, ...entries: string[]): void => {
     t.same(texts(r.durable.entries), entries)
     t.same(r.durable.hardState, { term: 2, votedFor: null })
@@ -185,7 +189,7 @@ t.test('a log of an old version is read, and goes on in the new form', async t =
   const damaged = Buffer.from(OLD_SEGMENT)
   damaged[100] = (damaged[100] ?? 0) ^ 1
   await writeFile(segment(dir), damaged)
-  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE' })
+  await t.rejects(Wal.open(dir, { clock: systemClock }), { code: 'ERR_STORAGE' })
   await rm(segment(dir, 2))
   await writeFile(segment(dir), OLD_SEGMENT.subarray(0, OLD_SEGMENT.byteLength - 3))
   const torn = (await reopen(dir)).recovered
@@ -199,12 +203,12 @@ t.test('a log of several old segments is compacted only once a new one can stand
   const [half, rest] = [OLD_SEGMENT.subarray(0, OLD_HALF), OLD_SEGMENT.subarray(OLD_HALF)]
   await writeFile(segment(dir, 1), half)
   await writeFile(segment(dir, 2), rest)
-  const { wal, recovered } = await Wal.open(dir)
+  const { wal, recovered } = await Wal.open(dir, { clock: systemClock })
   t.same(texts(recovered.durable.entries), ['1:', '1:two', '2:other'])
   await wal.compact(2 as LogIndex)
   await wal.close()
   t.same((await readdir(join(dir, 'log'))).sort(), ['00000001.seg', '00000002.seg', '00000003.seg'])
-  const { wal: again } = await Wal.open(dir)
+  const { wal: again } = await Wal.open(dir, { clock: systemClock })
   await again.append([{ kind: 'commit', index: 3 as LogIndex }])
   await again.compact(3 as LogIndex)
   await again.close()
@@ -213,7 +217,7 @@ t.test('a log of several old segments is compacted only once a new one can stand
 
 t.test('what this version does not know halts: a later format, a later kind of record', async t => {
   const dir = await directory(t)
-  const { wal } = await Wal.open(dir)
+  const { wal } = await Wal.open(dir, { clock: systemClock })
   await wal.append([entry(1)])
   await wal.close()
   const whole = await readFile(segment(dir))
@@ -221,19 +225,19 @@ t.test('what this version does not know halts: a later format, a later kind of r
   later.writeUInt16BE(3, 4)
   later.writeUInt32BE(crc32(later.subarray(0, 12)), 12)
   await writeFile(segment(dir), later)
-  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /version 3/ })
+  await t.rejects(Wal.open(dir, { clock: systemClock }), { code: 'ERR_STORAGE', message: /version 3/ })
   const salt = whole.readUInt32BE(8)
   const body = Buffer.from([99, 0, 0, 0, 0])
   const frame = sealFrame(Buffer.concat([Buffer.alloc(28), body]), { salt, sequence: 4, synced: 3 })
   await writeFile(segment(dir), Buffer.concat([whole, frame]))
-  await t.rejects(Wal.open(dir), { code: 'ERR_STORAGE', message: /does not know/ })
+  await t.rejects(Wal.open(dir, { clock: systemClock }), { code: 'ERR_STORAGE', message: /does not know/ })
 })
 
 t.test(
   'the log of another host, or beside the snapshot of another cluster, is refused by name and left alone',
   async t => {
     const dir = await directory(t)
-    const { wal } = await Wal.open(dir, { self: 'peer-a' as PeerId })
+    const { wal } = await Wal.open(dir, { clock: systemClock, self: 'peer-a' as PeerId })
     const configuration = { voters: ['a'] as PeerId[], learners: [] }
     await wal.append([{ kind: 'origin', origin: { clusterId: 'c1' as ClusterId, configuration } }])
     await t.rejects(wal.append([{ kind: 'origin', origin: { clusterId: 'c2' as ClusterId, configuration } }]), {
@@ -241,20 +245,28 @@ t.test(
     })
     await wal.close()
     const before = await readFile(segment(dir))
-    await t.rejects(Wal.open(dir, { self: 'peer-b' as PeerId }), { code: 'ERR_STORAGE', message: /peer-a.*peer-b/ })
+    await t.rejects(Wal.open(dir, { clock: systemClock, self: 'peer-b' as PeerId }), {
+      code: 'ERR_STORAGE',
+      message: /peer-a.*peer-b/
+    })
     const meta = { lastIndex: 5 as LogIndex, lastTerm: 1 as Term, configuration }
     const foreign = { clusterId: 'c9' as ClusterId, meta }
-    await t.rejects(Wal.open(dir, { snapshot: foreign }), { code: 'ERR_STORAGE', message: /c9.*c1/ })
-    await t.rejects(Wal.open(await directory(t), { snapshot: foreign }), { message: /no log of it/ })
+    await t.rejects(Wal.open(dir, { clock: systemClock, snapshot: foreign }), {
+      code: 'ERR_STORAGE',
+      message: /c9.*c1/
+    })
+    await t.rejects(Wal.open(await directory(t), { clock: systemClock, snapshot: foreign }), {
+      message: /no log of it/
+    })
     t.same(await readFile(segment(dir)), before)
-    await (await Wal.open(dir, { self: 'peer-a' as PeerId })).wal.close()
+    await (await Wal.open(dir, { clock: systemClock, self: 'peer-a' as PeerId })).wal.close()
   }
 )
 
 t.test('an append that would drop what is committed, or leave a gap, is refused and ends the log', async t => {
   for (const wrong of [entry(4), entry(2), { kind: 'truncate', from: 1 as LogIndex } as const]) {
     const dir = await directory(t)
-    const { wal } = await Wal.open(dir)
+    const { wal } = await Wal.open(dir, { clock: systemClock })
     await wal.append([entry(1), entry(2)])
     await wal.noteCommit(1 as LogIndex)
     await t.rejects(wal.append([wrong]), { code: 'ERR_STORAGE' })

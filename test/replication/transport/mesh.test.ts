@@ -4,14 +4,14 @@ import { StreamCloseEvent, StreamResetEvent } from '@libp2p/interface'
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { sleep } from '#platform/clock.ts'
+import { systemClock } from '#platform/clock.ts'
 import { peerError } from '#replication/transport/mesh.ts'
 import { host, introduce } from '../hosts.ts'
 
 async function until(what: string, condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 400; turn++) {
     if (condition()) return
-    await sleep(25)
+    await systemClock.sleep(25)
   }
   throw new Error(`not within 10 s: ${what}`)
 }
@@ -37,7 +37,7 @@ t.test('requests are answered, refused with their own error, or end with their p
   await t.rejects(call('unheard of', null), { code: 'ERR_UNSUPPORTED' })
   await t.rejects(call('never', null, 100), { code: 'ERR_TIMEOUT' })
   const lost = t.rejects(call('never', null, 5_000), { code: 'ERR_PEER' })
-  await sleep(50)
+  await systemClock.sleep(50)
   await b.mesh.stop()
   await lost
   await t.rejects(call('twice', 1), { code: 'ERR_PEER' }, 'and a peer that is gone cannot be called')

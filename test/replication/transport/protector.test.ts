@@ -3,7 +3,7 @@
 import type { MessageStream, MultiaddrConnection } from '@libp2p/interface'
 import { multiaddrConnectionPair } from '@libp2p/utils'
 import t from 'tap'
-import { within } from '#platform/clock.ts'
+import { systemClock } from '#platform/clock.ts'
 import { randomKey } from '#platform/random.ts'
 import { clusterProtector } from '#replication/transport/protector.ts'
 
@@ -29,7 +29,9 @@ async function protect(
   ends: readonly [MultiaddrConnection, MultiaddrConnection],
   keys: readonly [Uint8Array, Uint8Array] = [KEY, KEY]
 ): Promise<Ends> {
-  const [dialler, listener] = await Promise.all(ends.map((end, n) => clusterProtector(keys[n] ?? KEY)().protect(end)))
+  const [dialler, listener] = await Promise.all(
+    ends.map((end, n) => clusterProtector({ key: keys[n] ?? KEY, clock: systemClock })().protect(end))
+  )
   if (dialler === undefined || listener === undefined) throw new Error('two ends')
   return [dialler, listener]
 }
@@ -43,7 +45,7 @@ function read(end: MessageStream, bytes: number): Promise<Buffer> {
       if (got.byteLength >= bytes) resolve(got)
     })
   })
-  return within(all, 5_000, () => new Error(`only ${got.byteLength} of ${bytes} bytes`))
+  return systemClock.within(all, 5_000, () => new Error(`only ${got.byteLength} of ${bytes} bytes`))
 }
 
 t.test('what one end writes the other reads, in order, both ways, however the wire cuts it', async t => {
@@ -106,7 +108,7 @@ t.test('an end with another key reads garbage, and is read as garbage', async t 
 t.test('who plays an end its own bytes back is understood by nobody', async t => {
   const [end, mirror] = multiaddrConnectionPair()
   mirror.addEventListener('message', ({ data }) => mirror.send(data.subarray()))
-  const mirrored = await clusterProtector(KEY)().protect(end)
+  const mirrored = await clusterProtector({ key: KEY, clock: systemClock })().protect(end)
   const text = Buffer.alloc(64, 'x')
   const arrived = read(mirrored, 64)
   mirrored.send(text)
@@ -116,7 +118,11 @@ t.test('who plays an end its own bytes back is understood by nobody', async t =>
 t.test('a peer that says nothing, too little, or goes is given up', async t => {
   // A timer of a signal does not keep the process up, as a socket would.
   const protecting = (end: MultiaddrConnection, signal?: AbortSignal): Promise<MessageStream> =>
-    within(clusterProtector(KEY)().protect(end, signal && { signal }), 5_000, () => new Error('waits for ever'))
+    systemClock.within(
+      clusterProtector({ key: KEY, clock: systemClock })().protect(end, signal && { signal }),
+      5_000,
+      () => new Error('waits for ever')
+    )
   const givenUp = { message: /^(?!waits for ever)/ }
   const [silent] = multiaddrConnectionPair()
   await t.rejects(protecting(silent, AbortSignal.timeout(50)), givenUp, 'in the time that the caller gives')
@@ -153,7 +159,7 @@ t.test('an end that closes has sent what it wrote, and the other end hears of it
   a.send(BARE)
   await a.close()
   t.equal((await arrived).byteLength, 1_030)
-  await within(closed, 5_000, () => new Error('not closed'))
+  await systemClock.within(closed, 5_000, () => new Error('not closed'))
   t.throws(() => a.send(BARE), 'and takes no more')
 })
 
@@ -162,6 +168,6 @@ t.test('an end that is torn off tears off the other', async t => {
   const closed = new Promise(resolve => b.addEventListener('close', resolve))
   a.send(BARE)
   a.abort(new Error('torn'))
-  await within(closed, 5_000, () => new Error('not closed'))
+  await systemClock.within(closed, 5_000, () => new Error('not closed'))
   t.not(b.status, 'open')
 })
