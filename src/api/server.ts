@@ -7,6 +7,7 @@ import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts
 import type { ContainerId, HostName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { grantsOf } from '#model/namespace.ts'
 import type { Logger } from '#platform/log.ts'
+import { netnsOfPid } from '#platform/netns.ts'
 import type { AgentPort } from './agent-port.ts'
 import { cniRoute } from './cni-route.ts'
 import { eventStream } from './event-stream.ts'
@@ -141,7 +142,7 @@ function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   )
   server.post('/v1/endpoints', async (request, reply) => {
     const { pid, netns, ...facts } = check(endpointAttachBody, request.body)
-    const path = netns ?? `/proc/${pid ?? 0}/ns/net`
+    const path = netns ?? netnsOfPid(pid ?? 0)
     const endpoint = await agent.endpointAttach({ ...compact(facts), netns: path })
     return reply.code(201).send(endpoint)
   })

@@ -69,7 +69,7 @@ async function parse(file: string, bytes: Buffer): Promise<{ snapshot: ClusterSn
   const { lastIndex } = snapshot.meta
   if (state.appliedIndex === lastIndex) return { snapshot, state }
   const what = `its head says entry ${lastIndex}, its state entry ${state.appliedIndex}`
-  throw new VxmeshError('ERR_STORAGE', `${file} is no usable snapshot: ${what}`)
+  throw new VxmeshError('ERR_STORAGE', `${file} is not a usable snapshot: ${what}`)
 }
 
 function view(file: string, bytes: Buffer, { clusterId, meta }: ClusterSnapshot, state: ClusterState): SnapshotView {

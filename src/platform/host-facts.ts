@@ -1,7 +1,6 @@
 // What the machine says of itself.
 
 import { readFile } from 'node:fs/promises'
-import { VxmeshError } from '#model/errors.ts'
 
 /** A random id that the kernel makes at each boot (random(4)). */
 export async function readBootId(): Promise<string> {
@@ -16,12 +15,5 @@ export async function readStartTime(pid: number): Promise<string | null> {
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null
   } catch {
     return null
-  }
-}
-
-/** This process must be root, or able to configure the network. @throws ERR_CONFIG */
-export function requireRoot(): void {
-  if (process.geteuid?.() !== 0) {
-    throw new VxmeshError('ERR_CONFIG', 'the agent must run as root: it configures network devices and namespaces')
   }
 }

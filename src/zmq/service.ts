@@ -7,6 +7,7 @@ import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#mode
 import { parseIpv4, parseSubnet, subnetContains, type Ipv4 } from '#model/ipv4.ts'
 import { checkDelay, checkRate } from '#model/quantity.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
+import { netnsOfPid, PID_LIMIT } from '#platform/netns.ts'
 import { connectionOf, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
 import { parseDetail, type Detail } from './detail.ts'
 import {
@@ -34,7 +35,6 @@ export type ZmqPort = Pick<
   | 'watch'
 >
 
-const PID_MAX = 4_194_304
 const DEFAULT_IFNAME = parseIfName('eth0')
 
 export class ZmqService {
@@ -204,6 +204,6 @@ function networkData(network: NetworkView): Buffer {
 
 function netnsOf(pid: string): string {
   const number = /^[1-9][0-9]{0,6}$/.test(pid) ? Number(pid) : NaN
-  if (!(number <= PID_MAX)) throw invalid('PID', 'must be a process id as decimal text, or ConnDetail.netns a path')
-  return `/proc/${number}/ns/net`
+  if (!(number < PID_LIMIT)) throw invalid('PID', 'must be a process id as decimal text, or ConnDetail.netns a path')
+  return netnsOfPid(number)
 }

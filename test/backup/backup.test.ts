@@ -59,10 +59,10 @@ const another = (): Buffer => {
 }
 
 const DAMAGED: readonly (readonly [what: string, bytes: Buffer, words: RegExp])[] = [
-  ['nothing', Buffer.alloc(0), /does not begin like one/],
-  ['another file', Buffer.from('#!/bin/sh\n'.repeat(20)), /does not begin like one/],
-  ['a torn one', backup().subarray(0, -1), /not as long as it says/],
-  ['one with more behind it', Buffer.concat([backup(), Buffer.from('x')]), /not as long as it says/],
+  ['nothing', Buffer.alloc(0), /does not start with a snapshot header/],
+  ['another file', Buffer.from('#!/bin/sh\n'.repeat(20)), /does not start with a snapshot header/],
+  ['a torn one', backup().subarray(0, -1), /length does not match its header/],
+  ['one with more behind it', Buffer.concat([backup(), Buffer.from('x')]), /length does not match its header/],
   [
     'a flipped byte',
     Buffer.from(backup().map((byte, at) => (at === 100 ? byte ^ 1 : byte))),

@@ -42,7 +42,7 @@ t.test('what the agent refuses, or does not send whole, leaves the file of befor
   await once(torn, 'listening')
   t.teardown(() => torn.close())
   const cut = await vx(['snapshot', 'save', file, '--socket', join(dir, 's')])
-  t.match(cut, { code: 1, out: '', err: /b.snap is no usable snapshot.*ERR_STORAGE/ })
+  t.match(cut, { code: 1, out: '', err: /b.snap is not a usable snapshot.*ERR_STORAGE/ })
   t.equal((await readFile(file)).toString(), 'the one before')
   t.same((await readdir(dir)).sort(), ['b.snap', 's'])
 })
@@ -92,7 +92,7 @@ t.test('a damaged file is refused with its name and what is wrong', async t => {
     t.match(await vx(['snapshot', ...argv]), {
       code: 1,
       out: '',
-      err: /b.snap is no usable snapshot: it does not begin/
+      err: /b.snap is not a usable snapshot: it does not start/
     })
   }
   t.match(await vx(['snapshot', 'inspect', join(dir, 'none')]), { code: 1, err: /none cannot be read: ENOENT/ })

@@ -1,5 +1,5 @@
-// The incarnation of this host's disk (docs/adr/0017): 0 on a founder's, else a number drawn when the host first joined
-// its cluster. It lies beside the log and goes with it, so that a wiped disk is another one under the same peer id.
+// The incarnation of this host's disk (docs/adr/0017): 0 on a founder, otherwise a random number drawn when the host first
+// joins its cluster. It is stored beside the log and lost with it, so a wiped disk is told apart under the same peer id.
 
 import { join } from 'node:path'
 import { systemRandom } from '#platform/random.ts'
@@ -7,7 +7,7 @@ import { readIfExists, storageError, writeDurably } from '#platform/files.ts'
 
 const MAX = 0x7fffffff
 
-/** Null when none was drawn. @throws ERR_STORAGE when the file is damaged */
+/** Null when none has been drawn yet. @throws ERR_STORAGE when the file is damaged */
 export async function readIncarnation(dataDir: string): Promise<number | null> {
   const path = pathOf(dataDir)
   const text = (await readIfExists(path))?.toString().trim()
@@ -17,7 +17,7 @@ export async function readIncarnation(dataDir: string): Promise<number | null> {
   return Number(text)
 }
 
-/** Draws a new one; durable when it resolves. @throws ERR_STORAGE */
+/** Draws a new one; it is durable when the promise resolves. @throws ERR_STORAGE */
 export async function drawIncarnation(dataDir: string): Promise<number> {
   const drawn = 1 + Math.floor(systemRandom.unit() * MAX)
   await writeDurably(pathOf(dataDir), `${drawn}\n`)

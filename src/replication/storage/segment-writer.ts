@@ -1,5 +1,5 @@
-// Writes frames into the segment that is open, and knows what of them is durable. Not safe for concurrent use: the log
-// serves one request after the other.
+// Writes frames to the open segment and tracks which of them are durable. Not safe for concurrent use: the log runs one
+// job at a time.
 
 import { randomInt } from 'node:crypto'
 import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
@@ -10,9 +10,9 @@ import { RecordBuffer, type LogRecord, type SegmentHead } from './wal-record.ts'
 export type SegmentWriterOptions = {
   readonly files: FileLayer
   readonly dir: string
-  /** Space is written with zeros this far ahead, so that a sync need not write the file's length and block map too. */
+  /** Zeros are written this far ahead, so that a sync need not update the file's length and block map. */
   readonly reserveBytes: number
-  /** The next frame's number; all before it are taken for durable once `takeUp` is done. */
+  /** The next frame's number; all frames before it count as durable once `resume` has returned. */
   readonly sequence: number
 }
 
@@ -41,24 +41,23 @@ export class SegmentWriter {
   }
 
   /**
-   * Goes on where a segment that was read ends: cuts what was never finished, and writes again what nothing proves
-   * durable, for after a failed sync the page cache may show what the disk does not have, and call it clean. A segment
-   * of the old form is only made so; the next one must be begun.
+   * Continues at the end of a segment that was read: cuts off a torn append and rewrites the frames that nothing proves
+   * durable. After a failed sync the page cache may show data that is not on the disk, and mark it clean.
    */
-  async takeUp({ path, bytes, salt }: Segment, { offset, cutBytes, unproven }: SegmentEnd): Promise<void> {
+  async resume({ path, bytes, salt }: Segment, { offset, cutBytes, unproven }: SegmentEnd): Promise<void> {
     const file = await this.#files.open(path)
-    this.#current = { file, salt: salt ?? 0 }
+    this.#current = { file, salt }
     this.#offset = offset
     this.#reservedTo = cutBytes > 0 ? offset : bytes.byteLength
     if (cutBytes > 0) await file.truncate(offset)
     if (unproven < offset) await file.write(bytes.subarray(unproven, offset), unproven)
     await file.sync()
-    if (salt === null || unproven === offset) return
+    if (unproven === offset) return
     await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
     await file.sync()
   }
 
-  /** Closes the open segment and begins another; it gets its name when its beginning is durable. */
+  /** Closes the open segment and starts another, which gets its final name only once its head is durable. */
   async begin(number: number, head: SegmentHead): Promise<void> {
     await this.#finish()
     const path = segmentPath(this.#dir, number)
@@ -84,8 +83,9 @@ export class SegmentWriter {
   }
 
   /**
-   * Syncs, and says so behind the frame before anybody is told: from then on damage to it cannot pass for an append
-   * that a crash broke off. The note becomes durable with the next sync; only a power cut before that can lose it.
+   * Syncs, then appends an empty frame that records the sync, before the write is acknowledged. Later damage to the
+   * synced frames can then not pass for a torn append. That marker becomes durable with the next sync; only a power cut
+   * before it can lose it.
    */
   async sync(): Promise<void> {
     const { file } = this.#open()
@@ -98,7 +98,7 @@ export class SegmentWriter {
     await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
   }
 
-  /** Ends in good order: no space is left reserved, and the last note is durable. */
+  /** Closes cleanly: reserved space is truncated, and the last sync marker is durable. */
   async close(): Promise<void> {
     try {
       await this.#finish()
@@ -107,7 +107,7 @@ export class SegmentWriter {
     }
   }
 
-  /** Lets go of the file and writes nothing more. */
+  /** Closes the file without writing anything more. */
   async abandon(): Promise<void> {
     const current = this.#current
     this.#current = null

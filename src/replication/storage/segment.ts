@@ -1,19 +1,16 @@
-// One segment file: its name, and its records read back. What is damaged is told from what was never finished here.
+// One segment file: its name, and its records read back. Reading tells damage apart from an append that a crash tore.
 
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
-import { hasPreamble, PREAMBLE_BYTES, readFrame, readPreamble, saysSynced, SEGMENT_VERSION } from './wal-frame.ts'
-import { readOldRecord } from './wal-record-v1.ts'
+import { hasMagic, PREAMBLE_BYTES, provesSynced, readFrame, readPreamble, SEGMENT_VERSION } from './wal-frame.ts'
 import { decodeRecords, type LogRecord, type SegmentHead } from './wal-record.ts'
 
 export type Segment = {
   readonly number: number
   readonly path: string
   readonly bytes: Buffer
-  /** Null in the old form. */
-  readonly salt: number | null
-  /** Null in the old form, save for the very first segment, which begins with nothing. */
-  readonly head: SegmentHead | null
+  readonly salt: number
+  readonly head: SegmentHead
   readonly firstSequence: number
 }
 
@@ -25,101 +22,70 @@ export function segmentPath(dir: string, number: number): string {
   return join(dir, `${number.toString().padStart(8, '0')}.seg`)
 }
 
-/** Reads a segment's beginning. @throws ERR_STORAGE when it is damaged: a segment gets its name when that is durable */
+/**
+ * Parses a segment's preamble and head.
+ * @throws ERR_STORAGE when they are damaged: a segment gets its name only once both are durable
+ */
 export function parseSegment(dir: string, name: string, bytes: Buffer): Segment {
-  const number = Number(name.slice(0, 8))
   const path = join(dir, name)
-  if (!hasPreamble(bytes)) {
-    // The first one of the old form was empty only until the host knew its cluster, and then it has nothing to lose.
-    if (number === 1 && bytes.byteLength === 0) throw damaged(path, 0, 'it is empty')
-    return { number, path, bytes, salt: null, head: number === 1 ? NOTHING : null, firstSequence: 1 }
-  }
+  if (!hasMagic(bytes)) throw damaged(path, 0, bytes.byteLength === 0 ? 'it is empty' : 'it is not a segment file')
   const preamble = readPreamble(bytes)
-  if (preamble === null) throw damaged(path, 0, 'its beginning does not match its checksum')
+  if (preamble === null) throw damaged(path, 0, 'the preamble does not match its checksum')
   const { version, salt } = preamble
   if (version !== SEGMENT_VERSION) {
-    throw new VxmeshError('ERR_STORAGE', `${path} is of version ${version}, and this program knows ${SEGMENT_VERSION}`)
+    throw new VxmeshError('ERR_STORAGE', `${path} has version ${version}, and this program reads ${SEGMENT_VERSION}`)
   }
   const frame = readFrame(bytes, PREAMBLE_BYTES, salt)
-  if (frame.kind !== 'frame') throw damaged(path, PREAMBLE_BYTES, frame.kind === 'end' ? 'it is empty' : frame.why)
+  if (frame.kind !== 'frame') throw damaged(path, PREAMBLE_BYTES, frame.kind === 'end' ? 'it has no head' : frame.why)
   const [first] = decodeRecords(frame.body)
-  if (first?.kind !== 'segment') throw damaged(path, PREAMBLE_BYTES, 'it does not begin with what came before it')
-  return { number, path, bytes, salt, head: first.head, firstSequence: frame.sequence }
+  if (first?.kind !== 'segment') throw damaged(path, PREAMBLE_BYTES, 'the first record is not a segment head')
+  return { number: Number(name.slice(0, 8)), path, bytes, salt, head: first.head, firstSequence: frame.sequence }
 }
 
 export type SegmentEnd = {
-  /** Bytes up to here are good. */
+  /** Everything before this offset is valid. */
   readonly offset: number
   /** The next frame's number. */
   readonly sequence: number
-  /** Bytes of an unfinished append after the offset. */
+  /** Bytes of a torn append after the offset. */
   readonly cutBytes: number
-  /** Where the frames begin of which nothing says that they are durable; equal to the offset when there are none. */
+  /** Offset of the first frame that no later header proves durable; equal to `offset` when there is none. */
   readonly unproven: number
 }
 
 /**
  * Reads all records of a segment in order.
- * @param last only the last segment may end with an unfinished append
- * @throws ERR_STORAGE when anything that was acknowledged is damaged
+ * @param p.last only the last segment may end with a torn append
+ * @throws ERR_STORAGE when anything acknowledged is damaged
  */
 export function readSegment(
-  segment: Segment,
+  { bytes, path, salt }: Segment,
   p: { readonly sequence: number; readonly last: boolean; readonly each: (record: LogRecord) => void }
 ): SegmentEnd {
-  return segment.salt === null ? readOld(segment, p) : readFrames(segment, segment.salt, p)
-}
-
-type ReadOptions = Parameters<typeof readSegment>[1]
-
-function readFrames({ bytes, path }: Segment, salt: number, { sequence, last, each }: ReadOptions): SegmentEnd {
+  let { sequence } = p
   let offset = PREAMBLE_BYTES
-  const starts: { readonly sequence: number; readonly offset: number }[] = []
+  const unproven: { readonly sequence: number; readonly offset: number }[] = []
   for (;;) {
     const frame = readFrame(bytes, offset, salt)
     if (frame.kind === 'frame') {
       if (frame.sequence !== sequence) {
-        throw damaged(path, offset, `frame ${frame.sequence} where ${sequence} belongs`)
+        throw damaged(path, offset, `frame ${frame.sequence} where frame ${sequence} is expected`)
       }
-      for (const record of decodeRecords(frame.body)) each(record)
-      while ((starts[0]?.sequence ?? Infinity) <= frame.synced) starts.shift()
-      if (frame.body.byteLength > 0) starts.push({ sequence, offset })
+      for (const record of decodeRecords(frame.body)) p.each(record)
+      while ((unproven[0]?.sequence ?? Infinity) <= frame.synced) unproven.shift()
+      if (frame.body.byteLength > 0) unproven.push({ sequence, offset })
       sequence += 1
       offset = frame.end
       continue
     }
     const broken = frame.kind === 'broken'
-    if (broken && (!last || saysSynced(bytes, { from: offset, salt, sequence }))) throw damaged(path, offset, frame.why)
+    if (broken && (!p.last || provesSynced(bytes, { from: offset, salt, sequence }))) {
+      throw damaged(path, offset, frame.why)
+    }
     const cutBytes = broken ? bytes.byteLength - offset : 0
-    return { offset, sequence, cutBytes, unproven: starts[0]?.offset ?? offset }
+    return { offset, sequence, cutBytes, unproven: unproven[0]?.offset ?? offset }
   }
 }
-
-function readOld({ bytes, path }: Segment, { sequence, last, each }: ReadOptions): SegmentEnd {
-  let offset = 0
-  for (;;) {
-    const read = readOldRecord(bytes, offset, sequence)
-    if (read.kind === 'record') {
-      each(read.record)
-      sequence += 1
-      offset = read.end
-      continue
-    }
-    if (read.kind === 'end' || (read.kind === 'torn' && last)) {
-      return { offset, sequence, cutBytes: bytes.byteLength - offset, unproven: offset }
-    }
-    throw damaged(path, offset, read.kind === 'torn' ? 'a record that breaks off' : read.why)
-  }
-}
-
-const NOTHING = {
-  self: null,
-  origin: null,
-  hardState: { term: 0, votedFor: null },
-  commitIndex: 0,
-  lastIndex: 0,
-  lastTerm: 0
-} as unknown as SegmentHead
 
 export function damaged(path: string, offset: number, why: string): VxmeshError {
   const advice = 'Move the data directory away and let the host rejoin'

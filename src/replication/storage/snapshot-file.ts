@@ -1,6 +1,6 @@
 // The bytes of a snapshot file: 'VXSN', u16 version, u16 zero, u32 header length, u48 data length, the header (msgpack:
-// cluster id, last index, last term, configuration), the data, SHA-256 of all before. The file may travel, so its
-// checksum is one that no accident and no chance meets. Big-endian. What the data means is the state machine's matter.
+// cluster id, last index, last term, configuration), the data, SHA-256 of everything before. SHA-256 rather than a CRC,
+// because backups are copied between machines. Big-endian. The data is opaque: the state machine encodes it.
 
 import { createHash, type Hash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -17,10 +17,10 @@ const MAGIC = Buffer.from('VXSN')
 export const SNAPSHOT_FILE_VERSION = 1
 const PREAMBLE_BYTES = 18
 const DIGEST_BYTES = 32
-/** Hashed and written at once: a millisecond of work, then other things get their turn. */
+/** Hashed and written at a time: about a millisecond of work, after which the event loop gets a turn. */
 const CHUNK_BYTES = 1024 * 1024
 
-/** Writes a new file, synced and closed; a half-written one is removed. The data must not change meanwhile. */
+/** Writes a new file, syncs and closes it; a partial file is removed. The data must not change during the call. */
 export async function writeSnapshotFile(files: FileLayer, path: string, snapshot: ClusterSnapshot): Promise<void> {
   const file = await files.create(path)
   try {
@@ -42,7 +42,7 @@ async function writeAll(file: OpenFile, snapshot: ClusterSnapshot): Promise<void
   }
 }
 
-/** The bytes of a snapshot file, in chunks of a millisecond of work each. */
+/** The bytes of a snapshot file, in chunks of about a millisecond of work each. */
 export function* snapshotFileChunks({ clusterId, meta, data }: ClusterSnapshot): Generator<Uint8Array> {
   const header = encodeMsgpack([clusterId, ...metaToTuple(meta)])
   const preamble = Buffer.alloc(PREAMBLE_BYTES)
@@ -61,22 +61,22 @@ export function* snapshotFileChunks({ clusterId, meta, data }: ClusterSnapshot):
 }
 
 /**
- * Reads a snapshot file's bytes; the data shares them.
- * @throws ERR_STORAGE when a byte is not as it was written, or the version is not known
+ * Parses the bytes of a snapshot file; the returned data is a view of them.
+ * @throws ERR_STORAGE when any byte is damaged or the version is unknown
  */
 export async function parseSnapshotFile(path: string, bytes: Buffer): Promise<ClusterSnapshot> {
-  const fail = (why: string): VxmeshError => new VxmeshError('ERR_STORAGE', `${path} is no usable snapshot: ${why}`)
+  const fail = (why: string): VxmeshError => new VxmeshError('ERR_STORAGE', `${path} is not a usable snapshot: ${why}`)
   if (bytes.byteLength < PREAMBLE_BYTES + DIGEST_BYTES || !bytes.subarray(0, 4).equals(MAGIC)) {
-    throw fail('it does not begin like one')
+    throw fail('it does not start with a snapshot header')
   }
   const dataStart = PREAMBLE_BYTES + bytes.readUInt32BE(8)
   const dataEnd = dataStart + bytes.readUIntBE(12, 6)
-  if (dataEnd + DIGEST_BYTES !== bytes.byteLength) throw fail('it is not as long as it says')
+  if (dataEnd + DIGEST_BYTES !== bytes.byteLength) throw fail('its length does not match its header')
   const digest = await finishDigest(createHash('sha256'), bytes.subarray(0, dataEnd))
   if (!digest.equals(bytes.subarray(dataEnd))) throw fail('its checksum does not match')
   const version = bytes.readUInt16BE(4)
   if (version !== SNAPSHOT_FILE_VERSION)
-    throw fail(`it is of version ${version}, and this program knows ${SNAPSHOT_FILE_VERSION}`)
+    throw fail(`it has version ${version}, and this program reads ${SNAPSHOT_FILE_VERSION}`)
   const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart), 'ERR_STORAGE')
   const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
   if (typeof clusterId !== 'string') throw fail('its header is malformed')

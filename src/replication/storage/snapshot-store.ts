@@ -1,5 +1,5 @@
-// The snapshots of a host: one file each in `snapshot/` of the data directory, named by the last entry it stands for.
-// A new one is written aside, synced, renamed, and the directory synced; only then does the one before it go.
+// The snapshots of a host: files in `snapshot/` of the data directory, each named by the last entry it covers. A new one
+// is written to a temporary file, synced and renamed, and the directory synced; only then is the previous one removed.
 
 import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -11,9 +11,9 @@ import { parseSnapshotFile, writeSnapshotFile, type ClusterSnapshot } from './sn
 
 export type OpenedSnapshots = {
   readonly store: SnapshotStore
-  /** The newest that is whole. */
+  /** The newest intact snapshot. */
   readonly latest: ClusterSnapshot | null
-  /** Files newer than that, which are not; kept until the next save, for a human to look at. */
+  /** Damaged files newer than `latest`; kept until the next save, for inspection. */
   readonly damaged: readonly string[]
 }
 
@@ -32,8 +32,9 @@ export class SnapshotStore {
   }
 
   /**
-   * Opens the snapshots of a data directory and removes what a crash left half-written. Damage is no error here: whether
-   * the host can do without the snapshot, its log decides. @throws ERR_STORAGE when the directory or a file cannot be read
+   * Opens the snapshots of a data directory and removes partial files that a crash left. Damage is not an error here: the
+   * log decides whether the host can do without the snapshot.
+   * @throws ERR_STORAGE when the directory or a file cannot be read
    */
   static async open(dataDir: string, files: FileLayer = diskFiles): Promise<OpenedSnapshots> {
     const dir = join(dataDir, 'snapshot')
@@ -42,8 +43,8 @@ export class SnapshotStore {
       await files.syncDirectory(dataDir)
       const names = await files.list(dir)
       for (const name of names.filter(name => name.endsWith('.snap.new'))) await files.remove(join(dir, name))
-      const { latest, damaged } = await newestWhole(files, dir, names)
-      // What is seen may not be durable yet, and the log is about to rely on it.
+      const { latest, damaged } = await newestIntact(files, dir, names)
+      // A file that is visible may not be durable yet, and the log is about to rely on it.
       await files.syncDirectory(dir)
       return { store: new SnapshotStore(files, dir, latest), latest, damaged }
     } catch (err) {
@@ -51,7 +52,7 @@ export class SnapshotStore {
     }
   }
 
-  /** Says which cluster's state is saved here. @throws ERR_STORAGE when there is one of another cluster */
+  /** Sets the cluster whose state is saved here. @throws ERR_STORAGE when the snapshot is of another cluster */
   belong(clusterId: ClusterId): void {
     if (this.#clusterId !== null && this.#clusterId !== clusterId) {
       const what = `holds the state of cluster ${this.#clusterId}, and this host belongs to cluster ${clusterId}`
@@ -61,8 +62,8 @@ export class SnapshotStore {
   }
 
   /**
-   * Saves a snapshot; resolves when it, or a later one, is durable. Calls are served in order, the data must not change
-   * meanwhile. After an error the one before is still there, and a later save may succeed.
+   * Saves a snapshot; resolves when it, or a newer one, is durable. Calls run in order; the data must not change until
+   * then. After an error the previous snapshot is still there, and a later save may succeed.
    * @throws ERR_STORAGE
    */
   save(meta: SnapshotMeta, data: Uint8Array): Promise<void> {
@@ -75,21 +76,9 @@ export class SnapshotStore {
     return save
   }
 
-  /** Reads the newest snapshot back. @throws ERR_STORAGE when it is damaged */
-  async load(): Promise<ClusterSnapshot | null> {
-    await this.#saving
-    if (this.#lastIndex === 0) return null
-    const path = join(this.#dir, nameOf(this.#lastIndex))
-    try {
-      return await parseSnapshotFile(path, await this.#files.read(path))
-    } catch (err) {
-      throw storageError(`${path} cannot be read`, err)
-    }
-  }
-
   async #save(meta: SnapshotMeta, data: Uint8Array): Promise<void> {
     const clusterId = this.#clusterId
-    if (clusterId === null) throw new Error('a snapshot of no cluster')
+    if (clusterId === null) throw new Error('a snapshot is saved before its cluster is known')
     if (meta.lastIndex <= this.#lastIndex) return
     const name = nameOf(meta.lastIndex)
     const path = join(this.#dir, name)
@@ -108,7 +97,7 @@ export class SnapshotStore {
   }
 }
 
-async function newestWhole(
+async function newestIntact(
   files: FileLayer,
   dir: string,
   names: readonly string[]
@@ -116,14 +105,14 @@ async function newestWhole(
   const damaged: string[] = []
   for (const name of snapshotNames(names).sort().reverse()) {
     const path = join(dir, name)
-    const latest = await wholeOrNull(path, await files.read(path))
+    const latest = await parseOrNull(path, await files.read(path))
     if (latest !== null && nameOf(latest.meta.lastIndex) === name) return { latest, damaged }
     damaged.push(path)
   }
   return { latest: null, damaged }
 }
 
-async function wholeOrNull(path: string, bytes: Buffer): Promise<ClusterSnapshot | null> {
+async function parseOrNull(path: string, bytes: Buffer): Promise<ClusterSnapshot | null> {
   try {
     return await parseSnapshotFile(path, bytes)
   } catch (err) {

@@ -1,4 +1,4 @@
-// All that a host keeps of its cluster, opened together: the newest whole snapshot and the log that goes on after it.
+// The replicated data that a host keeps on disk, opened together: the newest intact snapshot and the log after it.
 
 import type { PeerId } from '#model/ids.ts'
 import { diskFiles } from '#platform/file-layer.ts'
@@ -10,17 +10,17 @@ export type Storage = {
   readonly wal: Wal
   readonly snapshots: SnapshotStore
   readonly recovered: Recovered
-  /** The state that the recovered entries follow. */
+  /** The state that the recovered entries apply to. */
   readonly snapshot: ClusterSnapshot | null
-  /** Snapshot files that are damaged, and that this host can do without. */
+  /** Damaged snapshot files that this host does not need. */
   readonly damagedSnapshots: readonly string[]
 }
 
 /**
- * Opens the log and the snapshots of a data directory, making both when there are none.
+ * Opens the log and the snapshots of a data directory, creating both when there are none.
  *
- * Whoever takes a snapshot saves it first, then compacts the log; whoever receives one saves it first, then resets the
- * log. So a snapshot is never behind what the log needs, and one that is ahead of the log takes its place here.
+ * A snapshot is always saved before the log is compacted (one taken here) or reset (one received). So the snapshot always
+ * covers the entries that the log no longer has, and a snapshot ahead of the log replaces it here.
  * @throws ERR_STORAGE when anything acknowledged is damaged or missing, or belongs to another host or cluster
  */
 export async function openStorage(

@@ -1,5 +1,5 @@
-// What a host that was a voter holds beyond what it knows to be committed. It may be committed all the same, with this
-// host's own acknowledgement, so it goes only when a committed entry stands in its place. Pure.
+// The entries of a former voter beyond its commit index. They may be committed nevertheless, by this host's own
+// acknowledgement, so an entry is dropped only when a different committed entry has the same index. Pure.
 
 import type { LogIndex } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
@@ -7,7 +7,7 @@ import type { LogPosition, WalRecord } from './wal-record.ts'
 
 export class UnsettledTail {
   readonly #first: number
-  /** By index, from the first; shortened at the end only. */
+  /** In index order from `#first`; emptied at the first conflict. */
   #entries: readonly Entry[]
 
   constructor(entries: readonly Entry[]) {
@@ -15,7 +15,7 @@ export class UnsettledTail {
     this.#entries = entries
   }
 
-  /** The records that make committed entries the log's; those that are there already need none. In the log's order. */
+  /** The records, in order, that append committed entries to the log; entries that it already holds need none. */
   settle(committed: readonly Entry[]): WalRecord[] {
     const records: WalRecord[] = []
     for (const entry of committed) {
@@ -30,7 +30,7 @@ export class UnsettledTail {
     return records
   }
 
-  /** May a snapshot take the place of the whole log? Not where the log goes on after it. */
+  /** Does a snapshot replace the whole log? Not when the log holds the snapshot's last entry. */
   yieldsTo({ lastIndex, lastTerm }: LogPosition): boolean {
     if (this.#at(lastIndex)?.term === lastTerm) return false
     this.#entries = []

@@ -1,10 +1,10 @@
-// Frames: what one write puts into a segment file. A segment begins with a preamble: 'VXWL', u16 version, u16 zero,
-// u32 salt, u32 CRC-32 of those. Frames follow, each u32 salt, u32 body length, u48 sequence number, u48 the last
-// frame known to be synced when this one was written, u32 CRC-32 of the body, u32 CRC-32 of that header, then the body.
+// Frames, one a write, in a segment file. A segment starts with a preamble: 'VXWL', u16 version, u16 zero, u32 salt, u32
+// CRC-32 of those. Each frame is u32 salt, u32 body length, u48 sequence number, u48 number of the last frame known to
+// be synced when it was written, u32 CRC-32 of the body, u32 CRC-32 of this header, and the body. Big-endian.
 //
-// The salt is random for each segment: no entry's data can pass for a frame. The synced number tells a torn append from
-// damage (Alagappan et al., "Protocol-Aware Recovery", FAST '18): a frame that any later header calls synced was
-// acknowledged, so its damage halts; where no later header does, nobody was told of it, and it may be cut. Big-endian.
+// The salt is random per segment, so that no entry's data can pass for a frame. The synced number tells a torn append from
+// damage (Alagappan et al., "Protocol-Aware Recovery", FAST '18): a frame that a later header proves synced may have been
+// acknowledged, so damage to it is fatal; one that no later header proves was never acknowledged and may be cut off.
 
 import { crc32 } from 'node:zlib'
 
@@ -23,8 +23,7 @@ export function encodePreamble(salt: number): Buffer {
   return out
 }
 
-/** Is this a segment of frames? Otherwise it is of the old form, whose first byte is always zero. */
-export function hasPreamble(bytes: Buffer): boolean {
+export function hasMagic(bytes: Buffer): boolean {
   return bytes.subarray(0, 4).equals(MAGIC)
 }
 
@@ -38,11 +37,11 @@ export function readPreamble(bytes: Buffer): { readonly version: number; readonl
 export type FrameNumbers = {
   readonly salt: number
   readonly sequence: number
-  /** The last frame that was known to be durable when this one was written. */
+  /** The last frame known to be durable when this one was written. */
   readonly synced: number
 }
 
-/** Fills in the header of a frame whose body is already in its place. */
+/** Fills in the header of a frame whose body is already in place. */
 export function sealFrame(frame: Buffer, { salt, sequence, synced }: FrameNumbers): Buffer {
   frame.writeUInt32BE(salt, 0)
   frame.writeUInt32BE(frame.byteLength - FRAME_HEADER_BYTES, 4)
@@ -61,25 +60,25 @@ export type ReadFrame =
       readonly body: Buffer
       readonly end: number
     }
-  /** Nothing but the zeros of space that was reserved. */
+  /** Only zeros follow: reserved space. */
   | { readonly kind: 'end' }
   | { readonly kind: 'broken'; readonly why: string }
 
 export function readFrame(bytes: Buffer, offset: number, salt: number): ReadFrame {
   const header = readHeader(bytes, offset, salt)
   if (header === null) {
-    return isZero(bytes, offset) ? { kind: 'end' } : { kind: 'broken', why: 'no frame where one belongs' }
+    return isZero(bytes, offset) ? { kind: 'end' } : { kind: 'broken', why: 'no frame where one is expected' }
   }
   const start = offset + FRAME_HEADER_BYTES
   const end = start + header.length
-  if (end > bytes.byteLength) return { kind: 'broken', why: 'a frame that breaks off' }
+  if (end > bytes.byteLength) return { kind: 'broken', why: 'a truncated frame' }
   const body = bytes.subarray(start, end)
-  if (crc32(body) !== header.bodyCrc) return { kind: 'broken', why: 'a checksum that does not match' }
+  if (crc32(body) !== header.bodyCrc) return { kind: 'broken', why: 'a checksum mismatch' }
   return { kind: 'frame', sequence: header.sequence, synced: header.synced, body, end }
 }
 
-/** Does anything after the offset say that the frame of this number was durable? */
-export function saysSynced(
+/** Does any frame header after the offset prove that the frame of this number was durable? */
+export function provesSynced(
   bytes: Buffer,
   p: { readonly from: number; readonly salt: number; readonly sequence: number }
 ): boolean {

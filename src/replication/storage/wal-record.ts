@@ -1,5 +1,5 @@
 // Records of the write-ahead log and their bytes: u8 kind, u32 payload length, payload. An entry's payload is u48 index,
-// u48 term, u8 kind and its data; any other's is msgpack. Integrity is the frame's matter (wal-frame.ts). Big-endian.
+// u48 term, u8 kind and its data; any other's is msgpack. Checksums are in the frame (wal-frame.ts). Big-endian.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
@@ -7,10 +7,10 @@ import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, HardState } from '#raft/types.ts'
 import { ENTRY_KINDS, isCount } from '../codec/entry-codec.ts'
 
-/** What this host belongs to: written once, at bootstrap or at the first contact with the cluster. */
+/** The cluster that this host belongs to: written once, when it founds or joins the cluster. */
 export type Origin = { readonly clusterId: ClusterId; readonly configuration: Configuration }
 
-/** What the users of the log append. */
+/** The records that the log's users append. */
 export type WalRecord =
   | { readonly kind: 'origin'; readonly origin: Origin }
   | { readonly kind: 'hard-state'; readonly hardState: HardState }
@@ -21,9 +21,9 @@ export type WalRecord =
 /** The last entry that a log or a snapshot covers. */
 export type LogPosition = { readonly lastIndex: LogIndex; readonly lastTerm: Term }
 
-/** What a segment begins with: all that earlier segments amount to, save their entries. */
+/** The head of a segment: the state that all earlier segments add up to, without their entries. */
 export type SegmentHead = LogPosition & {
-  /** Whose log this is; null in one that began before this was written down. */
+  /** The host whose log this is; null when it was opened without one. */
   readonly self: PeerId | null
   readonly origin: Origin | null
   readonly hardState: HardState
@@ -32,7 +32,7 @@ export type SegmentHead = LogPosition & {
 
 export type LogRecord =
   | WalRecord
-  /** The log holds no entry any more and goes on after this position: a snapshot took its place. */
+  /** A snapshot replaced all entries; the log continues after this position. */
   | { readonly kind: 'reset'; readonly position: LogPosition }
   | { readonly kind: 'segment'; readonly head: SegmentHead }
 
@@ -41,7 +41,7 @@ const ENTRY = KINDS.indexOf('entry')
 const PREFIX_BYTES = 5
 const ENTRY_HEADER_BYTES = 13
 
-/** A reused buffer that records are written into, after room for a header. */
+/** A reusable buffer of encoded records, behind space reserved for a frame header. */
 export class RecordBuffer {
   readonly #reserved: number
   #bytes: Buffer
@@ -53,7 +53,7 @@ export class RecordBuffer {
     this.#end = reserved
   }
 
-  /** The reserved bytes and the records so far; good until the next call. */
+  /** The reserved bytes and the records so far; valid until the next call. */
   get bytes(): Buffer {
     return this.#bytes.subarray(0, this.#end)
   }
@@ -65,7 +65,7 @@ export class RecordBuffer {
   push(record: LogRecord): void {
     if (record.kind === 'entry') {
       const { index, term, kind, data } = record.entry
-      const at = this.#begin(ENTRY, ENTRY_HEADER_BYTES + data.byteLength)
+      const at = this.#startRecord(ENTRY, ENTRY_HEADER_BYTES + data.byteLength)
       this.#bytes.writeUIntBE(index, at, 6)
       this.#bytes.writeUIntBE(term, at + 6, 6)
       this.#bytes[at + 12] = ENTRY_KINDS.indexOf(kind)
@@ -73,11 +73,11 @@ export class RecordBuffer {
       return
     }
     const payload = encodeMsgpack(payloadOf(record))
-    this.#bytes.set(payload, this.#begin(KINDS.indexOf(record.kind), payload.byteLength))
+    this.#bytes.set(payload, this.#startRecord(KINDS.indexOf(record.kind), payload.byteLength))
   }
 
-  /** Makes room for a record. @returns where its payload begins */
-  #begin(kind: number, payloadBytes: number): number {
+  /** Writes a record's prefix and makes room for its payload. @returns the payload's offset */
+  #startRecord(kind: number, payloadBytes: number): number {
     const start = this.#end
     this.#end += PREFIX_BYTES + payloadBytes
     if (this.#end > this.#bytes.byteLength) {
@@ -92,8 +92,8 @@ export class RecordBuffer {
 }
 
 /**
- * Reads the records of a frame whose checksum was right; entries share its bytes.
- * @throws ERR_STORAGE on what this version does not know: that halts, it is never skipped
+ * Decodes the records of a frame with a valid checksum; the entries' data are views of its bytes.
+ * @throws ERR_STORAGE on an unknown record: it is never skipped
  */
 export function decodeRecords(body: Buffer): LogRecord[] {
   const records: LogRecord[] = []
@@ -135,14 +135,14 @@ function payloadOf(record: Exclude<LogRecord, { readonly kind: 'entry' }>): unkn
       return [record.position.lastIndex, record.position.lastTerm]
     case 'segment': {
       const { self, origin, hardState, commitIndex, lastIndex, lastTerm } = record.head
-      const belongs = origin === null ? null : originParts(origin)
-      return [self, belongs, hardStateParts(hardState), commitIndex, lastIndex, lastTerm]
+      const originOrNull = origin === null ? null : originParts(origin)
+      return [self, originOrNull, hardStateParts(hardState), commitIndex, lastIndex, lastTerm]
     }
   }
 }
 
-/** A record from its decoded payload. @throws ERR_STORAGE */
-export function recordOf(kind: Exclude<LogRecord['kind'], 'entry'>, payload: unknown): LogRecord {
+/** Builds a record from its decoded payload. @throws ERR_STORAGE */
+function recordOf(kind: Exclude<LogRecord['kind'], 'entry'>, payload: unknown): LogRecord {
   const parts: readonly unknown[] = Array.isArray(payload) ? payload : []
   switch (kind) {
     case 'origin':
@@ -156,12 +156,12 @@ export function recordOf(kind: Exclude<LogRecord['kind'], 'entry'>, payload: unk
     case 'reset':
       return { kind, position: { lastIndex: indexOf(parts[0]), lastTerm: termOf(parts[1]) } }
     case 'segment': {
-      const [self, belongs, hardState, commitIndex, lastIndex, lastTerm] = parts
+      const [self, origin, hardState, commitIndex, lastIndex, lastTerm] = parts
       if (parts.length !== 6 || !(self === null || typeof self === 'string') || !Array.isArray(hardState)) break
-      if (!(belongs === null || Array.isArray(belongs))) break
+      if (!(origin === null || Array.isArray(origin))) break
       const head = {
         self: self as PeerId | null,
-        origin: belongs === null ? null : decodeOrigin(belongs),
+        origin: origin === null ? null : decodeOrigin(origin),
         hardState: hardStateOf(hardState),
         commitIndex: indexOf(commitIndex),
         lastIndex: indexOf(lastIndex),
@@ -201,6 +201,6 @@ function termOf(value: unknown): Term {
   return indexOf(value) as number as Term
 }
 
-export function unknownRecord(): VxmeshError {
+function unknownRecord(): VxmeshError {
   return new VxmeshError('ERR_STORAGE', 'the log holds a record that this version does not know')
 }

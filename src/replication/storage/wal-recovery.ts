@@ -1,6 +1,6 @@
-// Reads a log directory back. It starts at the newest segment that begins at or before the snapshot's end: what the
-// snapshot does not stand for was appended after that, and older segments are leftovers of a compaction that a crash
-// broke off. Each later segment's beginning is held against what was read before it.
+// Reads a log directory back, starting at the newest segment that begins at or before the snapshot's last entry: all
+// entries after the snapshot are in it or later. Older segments are leftovers of an interrupted compaction. The head of
+// each later segment is checked against the records before it.
 
 import { isDeepStrictEqual } from 'node:util'
 import { join } from 'node:path'
@@ -14,10 +14,11 @@ import type { LogRecord } from './wal-record.ts'
 
 export type ReadLog = {
   readonly state: LogState
-  /** Those after the snapshot. */
+  /** The entries after the snapshot. */
   readonly entries: readonly Entry[]
-  /** In order; none when there was no log. */
+  /** In order; empty when there was no log. */
   readonly segments: readonly Segment[]
+  /** Paths of files that are no longer needed. */
   readonly leftovers: readonly string[]
   readonly end: SegmentEnd
 }
@@ -31,7 +32,7 @@ export async function readLog(
   const found = await files.list(dir)
   const names = segmentNames(found)
   const snapshotIndex = p.snapshot?.lastIndex ?? (0 as LogIndex)
-  const segments = await fromCovered(files, { dir, names, snapshotIndex })
+  const segments = await segmentsFrom(files, { dir, names, snapshotIndex })
   const [first] = segments
   if (names.length > 0 && first === undefined) throw compactedAway(dir, snapshotIndex, p.damagedSnapshots)
   const fold = new LogFold()
@@ -40,9 +41,6 @@ export async function readLog(
     const previous = segments[at - 1]
     if (previous !== undefined && segment.number !== previous.number + 1) {
       throw new VxmeshError('ERR_STORAGE', `${dir}: segment ${previous.number + 1} is missing`)
-    }
-    if (previous !== undefined && previous.salt !== null && segment.salt === null) {
-      throw damaged(segment.path, 0, 'it does not begin like a segment')
     }
     const each = (record: LogRecord): void => fold.take(record, at === 0, segment.path)
     end = readSegment(segment, { sequence: end.sequence, last: at === segments.length - 1, each })
@@ -59,8 +57,8 @@ export async function readLog(
   return { state, entries: fold.entriesAfter(snapshotIndex), segments, leftovers, end }
 }
 
-/** The segments from the newest one on that begins at or before the snapshot's end; empty when there is none. */
-async function fromCovered(
+/** The newest segment that begins at or before the snapshot's last entry, and all later ones; empty without one. */
+async function segmentsFrom(
   files: FileLayer,
   p: { readonly dir: string; readonly names: readonly string[]; readonly snapshotIndex: LogIndex }
 ): Promise<Segment[]> {
@@ -68,12 +66,12 @@ async function fromCovered(
   for (const name of p.names.toReversed()) {
     const segment = parseSegment(p.dir, name, await files.read(join(p.dir, name)))
     segments.unshift(segment)
-    if (segment.head !== null && segment.head.lastIndex <= p.snapshotIndex) return segments
+    if (segment.head.lastIndex <= p.snapshotIndex) return segments
   }
   return []
 }
 
-/** The log's state, and the entries that count. */
+/** The log's state, and the entries that are still valid. */
 class LogFold {
   readonly state = new LogState()
   #entries: Entry[] = []
@@ -82,7 +80,7 @@ class LogFold {
   take(record: LogRecord, first: boolean, path: string): void {
     if (record.kind === 'segment' && !first) {
       if (!isDeepStrictEqual(record.head, { ...this.state.head(), self: record.head.self })) {
-        throw damaged(path, 0, 'it does not begin where the segment before it ends')
+        throw damaged(path, 0, 'its head contradicts the segment before it')
       }
       this.state.self = record.head.self
       return
@@ -107,8 +105,8 @@ class LogFold {
 }
 
 function compactedAway(dir: string, snapshotIndex: LogIndex, damagedSnapshots: readonly string[]): VxmeshError {
-  const have = snapshotIndex === 0 ? 'no snapshot' : `a snapshot up to entry ${snapshotIndex}`
+  const newest = snapshotIndex === 0 ? 'there is no intact snapshot' : `the snapshot ends with entry ${snapshotIndex}`
   const why = damagedSnapshots.length === 0 ? '' : `; damaged: ${damagedSnapshots.join(', ')}`
   const advice = 'Move the data directory away and let the host rejoin'
-  return new VxmeshError('ERR_STORAGE', `${dir} begins later than what is left before it: ${have}${why}. ${advice}`)
+  return new VxmeshError('ERR_STORAGE', `${dir} begins too late: ${newest}${why}. ${advice}`)
 }

@@ -1,7 +1,7 @@
-// The durable log of a host: segment files of checksummed frames, each one write and one fdatasync for all that waited.
-// A server keeps its Raft log, vote and commit index here; a client keeps the committed entries it was told. Both are
-// the same fold, so a host may change its role. A failed write or sync is final: the caller must end the agent, for
-// after a failed fsync the page cache cannot be trusted (Rebello et al., ATC '20).
+// The durable log of a host: segment files of checksummed frames. All appends that wait share one frame, that is one write
+// and one fdatasync. A voter keeps its Raft log, vote and commit index here; other hosts keep the committed entries. The
+// format is the same, so a host may change roles. A failed write or sync is final and must end the agent: after a failed
+// fsync the page cache cannot be trusted (Rebello et al., ATC '20).
 
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
@@ -20,28 +20,28 @@ import type { LogPosition, LogRecord, Origin, WalRecord } from './wal-record.ts'
 export type Recovered = {
   readonly origin: Origin | null
   readonly durable: DurableState
-  /** Bytes of an unfinished append that a crash left and that were cut off. */
+  /** Bytes of a torn append that were cut off. */
   readonly cutBytes: number
 }
 
 export type WalOptions = {
   readonly clock: Clock
-  /** Whose log it must be; null leaves that open. */
+  /** The host whose log it must be; null accepts any. */
   readonly self?: PeerId | null
-  /** The newest snapshot, which stands for all entries up to its end. */
+  /** The newest snapshot; it covers all entries up to its last one. */
   readonly snapshot?: Pick<ClusterSnapshot, 'clusterId' | 'meta'> | null
-  /** Paths of snapshots that cannot be used, for the error that this may lead to. */
+  /** Paths of damaged snapshots, named in the error when the log needs one of them. */
   readonly damagedSnapshots?: readonly string[]
   readonly files?: FileLayer
-  /** A segment is closed and the next begun at this size, so that compaction can drop whole files. */
+  /** Size at which a segment is closed and the next one started; compaction removes whole segments. */
   readonly segmentBytes?: number
-  /** Space is written with zeros this far ahead, so that a sync need not write the file's length and block map too. */
+  /** Zeros are written this far ahead, so that a sync need not update the file's length and block map. */
   readonly reserveBytes?: number
 }
 
 const SEGMENT_BYTES = 16 * 1024 * 1024
 const RESERVE_BYTES = 512 * 1024
-/** Appends that wait for one sync go into one frame up to about this size. */
+/** About how large one frame may get: bytes of appends that share one sync. */
 const MAX_GROUP_BYTES = 4 * 1024 * 1024
 
 type Settings = {
@@ -64,7 +64,7 @@ export class Wal {
   readonly #state: LogState
   readonly #writer: SegmentWriter
   readonly #jobs: Job[] = []
-  /** All segments, with the last index that the log had when each began; of an old one that is not known. */
+  /** All segments, each with the log's last index when the segment was started. */
   readonly #segments: { readonly number: number; readonly lastIndex: number }[]
   #draining: Promise<void> | null = null
   #busySinceMs: number | null = null
@@ -74,12 +74,12 @@ export class Wal {
     this.#settings = settings
     this.#writer = writer
     this.#state = state
-    this.#segments = segments.map(({ number, head }) => ({ number, lastIndex: head?.lastIndex ?? Infinity }))
+    this.#segments = segments.map(({ number, head }) => ({ number, lastIndex: head.lastIndex }))
   }
 
   /**
-   * Opens the log of a data directory, making it when there is none, and folds what it holds.
-   * @throws ERR_STORAGE when anything acknowledged is damaged or missing, or the log is another host's
+   * Opens the log of a data directory, creating it when there is none, and recovers its state.
+   * @throws ERR_STORAGE when anything acknowledged is damaged or missing, or the log belongs to another host
    */
   static async open(
     dataDir: string,
@@ -96,12 +96,12 @@ export class Wal {
       const { state } = read
       refuseForeign(dir, state, { self, clusterId: options.snapshot?.clusterId ?? null })
       state.self ??= self
-      const replaced = snapshot !== null && takesThePlace(snapshot, state)
+      const replaced = snapshot !== null && replacesLog(snapshot, state)
       const { origin, hardState } = state
       const entries = replaced ? [] : read.entries
       const writer = new SegmentWriter({ files, dir, reserveBytes, sequence: read.end.sequence })
       const wal = new Wal({ clock, dir, files, segmentBytes }, writer, read)
-      await wal.#takeUp(read, replaced ? snapshot : null)
+      await wal.#resume(read, replaced ? snapshot : null)
       const commitIndex = Math.max(state.commitIndex, snapshot?.lastIndex ?? 0) as LogIndex
       const durable = { hardState, entries, commitIndex, snapshot }
       return { wal, recovered: { origin, durable, cutBytes: read.end.cutBytes } }
@@ -111,38 +111,38 @@ export class Wal {
   }
 
   /**
-   * Appends records; resolves when they are durable. Calls are served in order; those that wait share a sync.
-   * @throws ERR_STORAGE, and again at every later call: nothing is ever retried
+   * Appends records; resolves when they are durable. Calls run in order; those that wait share a sync.
+   * @throws ERR_STORAGE, and so does every later call: nothing is ever retried
    */
   append(records: readonly WalRecord[]): Promise<void> {
     return this.#write(records, true)
   }
 
-  /** Notes how far the log is committed; not synced, for it is only a hint that saves work after a restart. */
+  /** Records the commit index without a sync: it is a hint that saves work after a restart. */
   noteCommit(index: LogIndex): Promise<void> {
     return this.#write([{ kind: 'commit', index }], false)
   }
 
   /**
-   * Says that a durable snapshot stands for all entries up to an index; segments that hold no later one are removed.
+   * Removes the segments that hold only entries up to `upTo`, all covered by a durable snapshot.
    * @throws ERR_STORAGE
    */
   compact(upTo: LogIndex): Promise<void> {
     return this.#enqueue({ kind: 'run', run: () => this.#compact(upTo) })
   }
 
-  /** A durable snapshot that came from elsewhere takes the log's place: it goes on after it. @throws ERR_STORAGE */
+  /** Drops all entries in favour of a durable snapshot received from another host. @throws ERR_STORAGE */
   async reset({ lastIndex, lastTerm }: LogPosition): Promise<void> {
     await this.#write([{ kind: 'reset', position: { lastIndex, lastTerm } }], true)
     await this.compact(lastIndex)
   }
 
-  /** Since when (monotonic milliseconds) the disk has owed an answer, or null: a leader whose disk hangs must not lead. */
+  /** Start of the write in flight (monotonic milliseconds), or null. A leader whose disk hangs must step down. */
   get busySinceMs(): number | null {
     return this.#busySinceMs
   }
 
-  /** Waits for what was asked and closes; later calls are refused. */
+  /** Finishes the queued jobs and closes; later calls fail. */
   async close(): Promise<void> {
     while (this.#draining !== null) await this.#draining
     if (this.#failed !== null) return this.#writer.abandon()
@@ -167,15 +167,15 @@ export class Wal {
     })
   }
 
-  /** Serves what waits, in order, until nothing does. Never rejects. */
+  /** Runs the queue, in order, until it is empty. Never rejects. */
   async #drain(): Promise<void> {
-    // What else this turn of the event loop appends goes into the same write.
+    // Coalesces all appends of the current turn of the event loop into one write.
     await Promise.resolve()
     for (let jobs = this.#next(); jobs.length > 0; jobs = this.#next()) {
       this.#busySinceMs = this.#settings.clock.nowMs()
       try {
         if (this.#failed !== null) throw this.#failed
-        await this.#serve(jobs)
+        await this.#runJobs(jobs)
         for (const job of jobs) job.resolve()
       } catch (err) {
         this.#failed ??= storageError(`the log in ${this.#settings.dir} cannot be written`, err)
@@ -186,7 +186,7 @@ export class Wal {
     this.#draining = null
   }
 
-  /** The jobs to serve next: one that runs alone, or all writes up to the next such one, within a bound. */
+  /** The jobs to run next: one `run` alone, or all writes before the next `run`, up to MAX_GROUP_BYTES. */
   #next(): Job[] {
     let bytes = 0
     let count = 0
@@ -200,7 +200,7 @@ export class Wal {
     return this.#jobs.splice(0, count)
   }
 
-  async #serve(jobs: readonly Job[]): Promise<void> {
+  async #runJobs(jobs: readonly Job[]): Promise<void> {
     const [first] = jobs
     if (first?.kind === 'run') return first.run()
     if (this.#writer.offset >= this.#settings.segmentBytes) await this.#roll()
@@ -213,7 +213,7 @@ export class Wal {
 
   async #compact(upTo: LogIndex): Promise<void> {
     const { files, dir, segmentBytes } = this.#settings
-    // A segment that a little traffic fills for days would keep what the snapshot stands for just as long.
+    // At low traffic a segment stays open for days, and would keep the entries that the snapshot covers as long.
     if (this.#writer.offset >= segmentBytes / 16) await this.#roll()
     const keep = this.#segments.findLastIndex(({ lastIndex }) => lastIndex <= upTo)
     if (keep <= 0) return
@@ -228,16 +228,16 @@ export class Wal {
     this.#segments.push({ number, lastIndex: head.lastIndex })
   }
 
-  /** Makes the files what was read of them, durably and provably. */
-  async #takeUp({ segments, leftovers, end }: ReadLog, resetTo: LogPosition | null): Promise<void> {
+  /** Makes the recovered state durable: removes leftovers, cuts off a torn append, rewrites unproven frames. */
+  async #resume({ segments, leftovers, end }: ReadLog, resetTo: LogPosition | null): Promise<void> {
     const { files, dir } = this.#settings
     try {
-      // A segment that is seen may not have its name for good yet: before that those that it stands for must not go.
+      // A rename that is visible may not be durable yet; until it is, the segments before it must stay.
       await files.syncDirectory(dir)
       for (const path of leftovers) await files.remove(path)
       const last = segments.at(-1)
-      if (last !== undefined) await this.#writer.takeUp(last, end)
-      if ((last?.salt ?? null) === null) await this.#roll()
+      if (last === undefined) await this.#roll()
+      else await this.#writer.resume(last, end)
       if (resetTo !== null) await this.reset(resetTo)
     } catch (err) {
       await this.#writer.abandon()
@@ -246,7 +246,7 @@ export class Wal {
   }
 }
 
-/** A log may belong to one host and one cluster, those of the identity and the snapshot beside it. */
+/** The log must belong to this host, and to the cluster of the snapshot beside it. */
 function refuseForeign(
   dir: string,
   state: LogState,
@@ -257,17 +257,17 @@ function refuseForeign(
   }
   const logCluster = state.origin?.clusterId ?? null
   if (clusterId === null || clusterId === logCluster) return
-  // A lost log is refused too: its votes are forgotten, and the host could vote twice in a term.
+  // A missing log is refused too: it held the vote, and the host could vote twice in a term.
   const what = logCluster === null ? 'no log of it' : `a log of cluster ${logCluster}`
   const advice = 'Move the data directory away and let the host rejoin'
   throw new VxmeshError('ERR_STORAGE', `beside the snapshot of cluster ${clusterId}, ${dir} holds ${what}. ${advice}`)
 }
 
-/** Must the log give way to the snapshot? Not when it holds the snapshot's last entry: it goes on from that. */
-function takesThePlace({ lastIndex, lastTerm }: SnapshotMeta, state: LogState): boolean {
+/** Does the snapshot replace the log? Not when the log holds the snapshot's last entry: then it continues from there. */
+function replacesLog({ lastIndex, lastTerm }: SnapshotMeta, state: LogState): boolean {
   const replaced = lastIndex > state.lastIndex || state.termAt(lastIndex) !== lastTerm
   if (replaced && state.commitIndex >= lastIndex) {
-    const what = `entry ${lastIndex} is committed, and not of term ${lastTerm} as the snapshot says`
+    const what = `entry ${lastIndex} is committed, but not with the snapshot's term ${lastTerm}`
     throw new VxmeshError('ERR_STORAGE', `the log contradicts the snapshot: ${what}`)
   }
   return replaced

@@ -1,10 +1,11 @@
-// Fills the small file system it is given, frees some of it, and says what storage made of it: one JSON object.
+// Fills the small file system at the given path, frees some space, and prints how storage behaved: one JSON object.
 
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
+import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
 
@@ -43,7 +44,7 @@ while (appendError === null) {
   if (appendError === null) acknowledged += 1
 }
 const saveError = await failure(save(3, 500_000))
-const snapshotWhileFull = (await snapshots.load())?.meta.lastIndex
+const snapshotWhileFull = (await SnapshotStore.open(dataDir)).latest?.meta.lastIndex
 await rm(ballast)
 const later = await failure(wal.append([entry(acknowledged + 1)]))
 await wal.close()
@@ -63,6 +64,6 @@ const result = {
   snapshotWhileFull,
   recovered,
   snapshotAfter: again.snapshot?.meta.lastIndex,
-  wentOnTo: last.recovered.durable.entries.at(-1)?.index
+  continuedTo: last.recovered.durable.entries.at(-1)?.index
 }
 console.log(JSON.stringify(result))

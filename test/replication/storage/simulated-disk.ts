@@ -1,6 +1,6 @@
-// A disk that can be stopped between any two operations. A killed process leaves what the page cache shows; a power cut
-// leaves what was synced and any part of the rest, sector by sector and name by name (ALICE, OSDI '14). A failed sync
-// drops what it should have written, and calls it clean (ATC '20).
+// A disk that can crash between any two operations. A killed process leaves the page cache; a power cut leaves the synced
+// data and any subset of the rest, per sector and per directory entry (ALICE, OSDI '14). A failed sync drops the dirty
+// pages and marks them clean (ATC '20).
 
 import { dirname } from 'node:path'
 import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
@@ -21,12 +21,12 @@ export class SimulatedDisk implements FileLayer {
   #durableNames = new Map<string, Inode>()
   #pending: NameChange[] = []
   operations = 0
-  /** Called after every operation, and in the middle of every write. */
+  /** Called after every operation and in the middle of every write. */
   afterEach: (() => Promise<void>) | null = null
-  /** The next operation of this kind fails so. */
+  /** Makes the next operation of this kind fail. */
   failNext: { readonly operation: 'write' | 'sync' | 'syncDirectory'; readonly code: string } | null = null
 
-  /** Directories are where files are. */
+  /** Directories are implicit. */
   readonly ensureDirectory = (): Promise<void> => Promise.resolve()
 
   readonly list = async (path: string): Promise<string[]> =>
@@ -72,7 +72,7 @@ export class SimulatedDisk implements FileLayer {
     return this.#inode(path).cache
   }
 
-  /** What a killed process leaves: everything, durable or not. */
+  /** The disk after the process is killed: everything, durable or not. */
   clone(): SimulatedDisk {
     const copies = new Map<Inode, Inode>()
     const copy = (inode: Inode): Inode => {
@@ -92,7 +92,7 @@ export class SimulatedDisk implements FileLayer {
     return disk
   }
 
-  /** What a power cut leaves: what is durable, and of the rest what chance took along. */
+  /** The disk after a power cut: everything durable, and a random part of the rest. */
   powerCut(random: Random): SimulatedDisk {
     const keep = random.pick([0, 0.1, 0.5, 0.9, 1])
     const names = new Map(this.#durableNames)

@@ -4,7 +4,9 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
+import type { FileLayer } from '#platform/file-layer.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
+import type { ClusterSnapshot } from '#replication/storage/snapshot-file.ts'
 import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -33,10 +35,14 @@ async function opened(dir: string): Promise<SnapshotStore> {
   return store
 }
 
-t.test('what was saved is read back, and the one before it is gone', async t => {
+async function newest(dir: string, files?: FileLayer): Promise<ClusterSnapshot | null> {
+  return (await SnapshotStore.open(dir, files)).latest
+}
+
+t.test('a saved snapshot is read back, and the previous one is removed', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
-  t.equal(await store.load(), null)
+  t.equal(await newest(dir), null)
   await store.save(meta(5), Buffer.from('five'))
   await store.save(meta(9, 2), Buffer.from('nine'))
   t.same(await readdir(join(dir, 'snapshot')), [fileOf('', 9).split('/').at(-1)])
@@ -45,28 +51,28 @@ t.test('what was saved is read back, and the one before it is gone', async t => 
   t.equal(latest?.clusterId, CLUSTER)
   t.equal(Buffer.from(latest?.data ?? []).toString(), 'nine')
   t.same(damaged, [])
-  t.same((await store.load())?.meta, meta(9, 2))
 })
 
-t.test('an older snapshot never takes the place of a newer one, whichever is asked for first', async t => {
+t.test('an older snapshot never replaces a newer one, whichever save is called first', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
   await Promise.all([store.save(meta(9), Buffer.from('nine')), store.save(meta(5), Buffer.from('five'))])
   t.equal((await SnapshotStore.open(dir)).latest?.meta.lastIndex, 9)
 })
 
-t.test('an empty state and one of many chunks are both snapshots', async t => {
+t.test('an empty state and a state of many chunks are both saved', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
   await store.save(meta(1), Buffer.alloc(0))
-  t.equal((await store.load())?.data.byteLength, 0)
+  t.equal((await newest(dir))?.data.byteLength, 0)
   const large = Buffer.alloc(5 * 1024 * 1024 + 3, 'vxmesh')
   await store.save(meta(2), large)
-  t.ok(large.equals((await store.load())?.data ?? Buffer.alloc(0)))
+  t.ok(large.equals((await newest(dir))?.data ?? Buffer.alloc(0)))
 })
 
-t.test('while a large snapshot is written and read, other things get their turn', async t => {
-  const store = await opened(await directory(t))
+t.test('writing and reading a large snapshot does not block the event loop', async t => {
+  const dir = await directory(t)
+  const store = await opened(dir)
   let turns = 0
   let going = true
   const turn = (): void => {
@@ -77,12 +83,12 @@ t.test('while a large snapshot is written and read, other things get their turn'
   await store.save(meta(1), Buffer.alloc(32 * 1024 * 1024))
   t.ok(turns > 32, `${turns} turns while it was written`)
   turns = 0
-  await store.load()
+  await newest(dir)
   going = false
   t.ok(turns > 32, `${turns} turns while it was read`)
 })
 
-t.test('a file under the name of another snapshot, cut, or longer than it was, is not used', async t => {
+t.test('a renamed, truncated, extended or foreign snapshot file is not used', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
   await store.save(meta(5), Buffer.from('five'))
@@ -92,7 +98,7 @@ t.test('a file under the name of another snapshot, cut, or longer than it was, i
     cut: whole.subarray(0, -1),
     longer: Buffer.concat([whole, Buffer.alloc(1)]),
     empty: Buffer.alloc(0),
-    foreign: Buffer.from('not a snapshot at all, although it is longer than the least that one takes')
+    foreign: Buffer.from('not a snapshot at all, although it is longer than the shortest one')
   }
   for (const [how, bytes] of Object.entries(wrong)) {
     await writeFile(fileOf(dir, 7), bytes)
@@ -102,7 +108,7 @@ t.test('a file under the name of another snapshot, cut, or longer than it was, i
   }
 })
 
-t.test('what a crash left half-written is removed, and a stranger in the directory is not', async t => {
+t.test('a partial file left by a crash is removed, and unrelated files are kept', async t => {
   const dir = await directory(t)
   await (await opened(dir)).save(meta(5), Buffer.from('five'))
   await writeFile(`${fileOf(dir, 7)}.new`, 'half')
@@ -115,7 +121,7 @@ t.test('what a crash left half-written is removed, and a stranger in the directo
   t.same((await readdir(join(dir, 'snapshot'))).sort(), ['0000000000000006.snap', 'notes.txt'])
 })
 
-t.test('a save that fails leaves the snapshot before it, and the next may succeed', async t => {
+t.test('a failed save keeps the previous snapshot, and the next save may succeed', async t => {
   for (const operation of ['write', 'sync', 'syncDirectory'] as const) {
     const disk = new SimulatedDisk()
     const { store } = await SnapshotStore.open('/data', disk)
@@ -123,21 +129,21 @@ t.test('a save that fails leaves the snapshot before it, and the next may succee
     await store.save(meta(5), Buffer.from('five'))
     disk.failNext = { operation, code: 'ENOSPC' }
     await t.rejects(store.save(meta(7), Buffer.from('seven')), { code: 'ERR_STORAGE', message: /ENOSPC/ }, operation)
-    t.equal((await store.load())?.meta.lastIndex, 5)
+    t.equal((await newest('/data', disk))?.meta.lastIndex, 5)
     await store.save(meta(8), Buffer.from('eight'))
     t.equal((await SnapshotStore.open('/data', disk)).latest?.meta.lastIndex, 8)
     t.same(disk.paths(), [fileOf('/data', 8)])
   }
 })
 
-t.test('the state of another cluster is refused by name', async t => {
+t.test('a snapshot of another cluster is refused by name', async t => {
   const dir = await directory(t)
   await (await opened(dir)).save(meta(5), Buffer.from('five'))
   const { store } = await SnapshotStore.open(dir)
   t.throws(() => store.belong('c2' as ClusterId), { code: 'ERR_STORAGE', message: /c1.*c2/ })
 })
 
-t.test('a damaged newest snapshot halts only when the log no longer reaches back to an older one', async t => {
+t.test('a damaged newest snapshot is fatal only when the log no longer reaches back to an older one', async t => {
   const dir = await directory(t)
   const storage = await openStorage(dir, 'a' as PeerId, { clock: systemClock, segmentBytes: 512 })
   storage.snapshots.belong(CLUSTER)
@@ -168,6 +174,6 @@ t.test('a damaged newest snapshot halts only when the log no longer reaches back
     [6, 7, 8, 9, 10]
   )
   t.same(fallback.damagedSnapshots, [fileOf(dir, 9)])
-  t.equal((await reopen(newer)).snapshot?.meta.lastIndex, 9, 'this start leaves nothing behind of what 9 stands for')
+  t.equal((await reopen(newer)).snapshot?.meta.lastIndex, 9, 'this start removes the log before entry 9')
   await t.rejects(reopen(damaged), { code: 'ERR_STORAGE', message: /0{15}9\.snap.*Move the data directory away/ })
 })

@@ -1,4 +1,4 @@
-// The storage of a host, stopped at every operation on its files: whatever was acknowledged by then is there again.
+// Crashes a host's storage at every file operation: everything acknowledged by then must be recovered.
 
 import t, { type Test } from 'tap'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -18,7 +18,7 @@ class Checker {
     this.#t = t
   }
 
-  /** Opens what a crash left. */
+  /** Opens the disk that a crash left and checks the recovered state. */
   async recover(disk: SimulatedDisk, allowed: Allowed, how: string): Promise<Storage | null> {
     this.recoveries += 1
     try {
@@ -44,36 +44,37 @@ class Checker {
 
 const OPERATIONS = 1_000
 
-t.test(`nothing acknowledged is lost, wherever ${OPERATIONS} operations are killed or the power is cut`, async t => {
+t.test(`nothing acknowledged is lost, wherever a kill or a power cut interrupts ${OPERATIONS} operations`, async t => {
   const disk = new SimulatedDisk()
   const random = new Random(1)
   const checker = new Checker(t)
   const workload = await Workload.start(disk, new Random(2))
   disk.afterEach = async () => {
-    const { asked, acknowledged } = workload.commit
+    const { requested, acknowledged } = workload.commit
     const states = workload.allowed()
-    const kill = { states, commitAtLeast: acknowledged, commitAtMost: asked }
-    const cut = { states, commitAtLeast: 0, commitAtMost: asked }
+    const kill = { states, commitAtLeast: acknowledged, commitAtMost: requested }
+    const cut = { states, commitAtLeast: 0, commitAtMost: requested }
     const where = `operation ${disk.operations}`
     const [killed, powerless] = [disk.clone(), disk.powerCut(random)]
     if (disk.operations % 20 === 0) await crashInRecovery(checker, killed.clone(), cut, random)
     const storage = await checker.recover(killed, kill, `killed at ${where}`)
     await checker.recover(powerless, cut, `power cut at ${where}`)
-    if (storage !== null && disk.operations % 3 === 0) await goOn(checker, { storage, disk: killed, random, where })
+    if (storage !== null && disk.operations % 3 === 0)
+      await appendAfter(checker, { storage, disk: killed, random, where })
   }
   await workload.run(OPERATIONS)
   disk.afterEach = null
   await workload.close()
   t.equal(checker.failures, 0)
-  t.ok(disk.operations > 3 * OPERATIONS, 'every operation on a file was a place to crash')
+  t.ok(disk.operations > 3 * OPERATIONS, 'every file operation was a crash point')
   for (const kind of ['append', 'vote', 'conflict', 'commit', 'snapshot', 'snapshot ahead', 'received', 'reopen']) {
     t.ok((workload.counts.get(kind) ?? 0) > 0, `${kind}: ${workload.counts.get(kind) ?? 0}`)
   }
   t.comment(`${disk.operations} crash points, ${checker.recoveries} recoveries`)
 })
 
-/** After a restart what was read is as durable as what is written then: a power cut takes neither. */
-async function goOn(
+/** After a restart the recovered data is as durable as new appends: a power cut loses neither. */
+async function appendAfter(
   checker: Checker,
   p: { storage: Storage; disk: SimulatedDisk; random: Random; where: string }
 ): Promise<void> {
@@ -84,10 +85,10 @@ async function goOn(
   const all = { ...durable, entries: [...durable.entries, entry] }
   const states = [digestOf({ ...p.storage, recovered: { ...p.storage.recovered, durable: all } })]
   const allowed = { states, commitAtLeast: 0, commitAtMost: Infinity }
-  await checker.recover(p.disk.powerCut(p.random), allowed, `power cut after going on from ${p.where}`)
+  await checker.recover(p.disk.powerCut(p.random), allowed, `power cut after an append that follows ${p.where}`)
 }
 
-/** Recovery writes too: it may be stopped anywhere and done again. */
+/** Recovery writes, too: a crash at any point of it must be recoverable. */
 async function crashInRecovery(checker: Checker, disk: SimulatedDisk, allowed: Allowed, random: Random): Promise<void> {
   const left: SimulatedDisk[] = []
   disk.afterEach = async () => {

@@ -1,4 +1,4 @@
-// Every byte of a host's storage damaged, one at a time: found, or without effect. And disks that fail.
+// Damages every byte of a host's storage, one at a time: detected, or without effect. Also failing disks.
 
 import t, { type Test } from 'tap'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -10,9 +10,9 @@ const FLIPS = 25_000
 
 type Image = { readonly disk: SimulatedDisk; readonly allowed: readonly Digest[]; readonly commit: number }
 
-t.test('a flipped byte anywhere in segments and snapshots is found, or what was acknowledged is there', async t => {
+t.test('a flipped byte anywhere in segments and snapshots is detected, or nothing acknowledged is lost', async t => {
   const random = new Random(7)
-  const tally = { log: { found: 0, harmless: 0 }, snapshot: { found: 0, harmless: 0 } }
+  const tally = { log: { detected: 0, harmless: 0 }, snapshot: { detected: 0, harmless: 0 } }
   let [flips, wrong] = [0, 0]
   for await (const image of images(new Random(3))) {
     for (const path of image.disk.paths()) {
@@ -29,18 +29,18 @@ t.test('a flipped byte anywhere in segments and snapshots is found, or what was 
   }
   t.equal(wrong, 0)
   t.ok(flips >= FLIPS)
-  t.ok(tally.log.found > FLIPS / 2 && tally.snapshot.found > 50 && tally.snapshot.harmless > 50)
+  t.ok(tally.log.detected > FLIPS / 2 && tally.snapshot.detected > 50 && tally.snapshot.harmless > 50)
   t.comment(`${flips} flips: ${JSON.stringify(tally)}`)
 })
 
-/** States of a disk: at rest, and while a snapshot replaces the one before it. */
+/** States of a disk: at rest, and while a snapshot replaces the previous one. */
 async function* images(random: Random): AsyncGenerator<Image> {
   const disk = new SimulatedDisk()
   const workload = await Workload.start(disk, random)
   const image = (): Image => ({
     disk: disk.clone(),
     allowed: workload.allowed(),
-    commit: workload.commit.asked
+    commit: workload.commit.requested
   })
   for (;;) {
     const two: Image[] = []
@@ -58,19 +58,19 @@ async function* images(random: Random): AsyncGenerator<Image> {
 async function openFlipped(
   { disk, allowed, commit }: Image,
   flip: { readonly path: string; readonly at: number; readonly mask: number }
-): Promise<'found' | 'harmless' | 'wrong'> {
+): Promise<'detected' | 'harmless' | 'wrong'> {
   const damaged = disk.clone()
   damaged.flip(flip.path, flip.at, flip.mask)
   try {
     const storage = await openSmall(damaged)
-    const right = allowed.includes(digestOf(storage)) && storage.recovered.durable.commitIndex <= commit
-    return right ? 'harmless' : 'wrong'
+    const isAllowed = allowed.includes(digestOf(storage)) && storage.recovered.durable.commitIndex <= commit
+    return isAllowed ? 'harmless' : 'wrong'
   } catch (err) {
-    return (err as { code?: string }).code === 'ERR_STORAGE' ? 'found' : 'wrong'
+    return (err as { code?: string }).code === 'ERR_STORAGE' ? 'detected' : 'wrong'
   }
 }
 
-t.test('a segment that lost its end halts or gives an earlier state of the log, never another', async t => {
+t.test('a truncated segment is refused or gives an earlier state of the log, never a different one', async t => {
   const disk = new SimulatedDisk()
   const { wal } = await openSmall(disk)
   for (const index of [1, 2]) await wal.append([noop(index)])
@@ -89,32 +89,29 @@ t.test('a segment that lost its end halts or gives an earlier state of the log, 
   t.same([...outcomes], ['ERR_STORAGE', '', '1', '1,2'])
 })
 
-t.test(
-  'after a failed sync the log is at its end; what the page cache shows is made true at the next start',
-  async t => {
-    // Of several sectors, so that what follows does not write them again by chance.
-    const { entry } = noop(2)
-    const large = { kind: 'entry' as const, entry: { ...entry, data: Buffer.alloc(2_000) } }
-    for (let seed = 1; seed <= 20; seed++) {
-      const disk = new SimulatedDisk()
-      const { wal } = await openSmall(disk)
-      await wal.append([noop(1)])
-      disk.failNext = { operation: 'sync', code: 'EIO' }
-      await t.rejects(wal.append([large]), { code: 'ERR_STORAGE', message: /EIO/ })
-      await t.rejects(wal.append([large]), { code: 'ERR_STORAGE', message: /EIO/ })
-      await t.rejects(wal.compact(1 as LogIndex), { code: 'ERR_STORAGE' })
-      await wal.close()
-      const restarted = disk.clone()
-      const again = await openSmall(restarted)
-      t.equal(again.recovered.durable.entries.length, 2, 'the page cache shows an entry that the disk has not got')
-      await again.wal.append([noop(3)])
-      const { recovered } = await openSmall(restarted.powerCut(new Random(seed)))
-      t.equal(recovered.durable.entries.length, 3, 'what went on from it is durable with it')
-    }
+t.test('a failed sync ends the log; the next start makes the content of the page cache durable', async t => {
+  // Several sectors, so that later writes do not rewrite all of them by chance.
+  const { entry } = noop(2)
+  const large = { kind: 'entry' as const, entry: { ...entry, data: Buffer.alloc(2_000) } }
+  for (let seed = 1; seed <= 20; seed++) {
+    const disk = new SimulatedDisk()
+    const { wal } = await openSmall(disk)
+    await wal.append([noop(1)])
+    disk.failNext = { operation: 'sync', code: 'EIO' }
+    await t.rejects(wal.append([large]), { code: 'ERR_STORAGE', message: /EIO/ })
+    await t.rejects(wal.append([large]), { code: 'ERR_STORAGE', message: /EIO/ })
+    await t.rejects(wal.compact(1 as LogIndex), { code: 'ERR_STORAGE' })
+    await wal.close()
+    const restarted = disk.clone()
+    const again = await openSmall(restarted)
+    t.equal(again.recovered.durable.entries.length, 2, 'the page cache shows an entry that is not on the disk')
+    await again.wal.append([noop(3)])
+    const { recovered } = await openSmall(restarted.powerCut(new Random(seed)))
+    t.equal(recovered.durable.entries.length, 3, 'the entries after it are durable together with it')
   }
-)
+})
 
-t.test('a failing disk is a typed error wherever it fails, and what was acknowledged before is kept', async t => {
+t.test('a disk failure at any operation is a typed error, and nothing acknowledged before is lost', async t => {
   const failures = [
     ['write', 'ENOSPC'],
     ['write', 'EIO'],
@@ -126,7 +123,7 @@ t.test('a failing disk is a typed error wherever it fails, and what was acknowle
   }
 })
 
-/** Lets one operation fail in a small run of appends, snapshots and compactions. */
+/** Fails one operation in a small run of appends, snapshots and compactions. */
 async function failOnce(
   t: Test,
   p: { readonly operation: 'write' | 'sync' | 'syncDirectory'; readonly code: string; readonly after: number }

@@ -1,6 +1,6 @@
-// A host's storage under random use, and a model of what it must remember: appends alone and together, votes,
-// conflicts, commit notes, snapshots taken and received, restarts. The history of entries is a chain of hashes; a
-// snapshot's data is the chain's value at its end, so that what is recovered can be held against the model at any time.
+// A random workload on a host's storage, and a model of what must be recovered: appends alone and concurrent, votes,
+// conflicts, commit notes, snapshots taken and received, restarts. The model is a hash chain over the entries; a
+// snapshot's data is the chain's value at its last entry, so that any recovered state can be compared with the model.
 
 import { createHash } from 'node:crypto'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
@@ -16,10 +16,10 @@ export const SELF = 'peer-a' as PeerId
 const CLUSTER = 'c1' as ClusterId
 const CONFIGURATION = { voters: [SELF], learners: [] }
 
-/** Small, so that a short run has many segments and reservations. */
+/** Small, so that a short run goes through many segments and reservations. */
 const SMALL = { segmentBytes: 3 * 1024, reserveBytes: 700 }
 
-/** What a storage holds, in a form that equals only itself. */
+/** The content of a storage as a comparable string. */
 export type Digest = string
 
 export async function openSmall(files: FileLayer): Promise<Storage> {
@@ -37,7 +37,7 @@ export class Workload {
   readonly #files: FileLayer
   readonly #random: Random
   #storage: Storage
-  /** After each change that was asked for; what is recovered must be one of those from `acknowledged` on. */
+  /** The state after each requested change; a recovered state must be one of those from `#acknowledged` on. */
   readonly #states: Digest[]
   #acknowledged = 0
   #acknowledgedCommit = 0
@@ -60,16 +60,16 @@ export class Workload {
   }
 
   async run(operations: number): Promise<void> {
-    for (let n = 0; n < operations; n++) await (this.#states.length === 1 ? this.#belong() : this.#one())
+    for (let n = 0; n < operations; n++) await (this.#states.length === 1 ? this.#setOrigin() : this.#one())
   }
 
-  /** The states that a crash now may leave: the last that was acknowledged, and any that was asked for since. */
+  /** The states that a crash now may leave: the last acknowledged one and any requested since. */
   allowed(): readonly Digest[] {
     return this.#states.slice(this.#acknowledged)
   }
 
-  get commit(): { readonly acknowledged: number; readonly asked: number } {
-    return { acknowledged: this.#acknowledgedCommit, asked: this.#commit }
+  get commit(): { readonly acknowledged: number; readonly requested: number } {
+    return { acknowledged: this.#acknowledgedCommit, requested: this.#commit }
   }
 
   async close(): Promise<void> {
@@ -93,15 +93,15 @@ export class Workload {
     return this.#reopen()
   }
 
-  async #belong(): Promise<void> {
+  async #setOrigin(): Promise<void> {
     this.#storage.snapshots.belong(CLUSTER)
     await this.#append('origin', [{ kind: 'origin', origin: { clusterId: CLUSTER, configuration: CONFIGURATION } }])
   }
 
-  /** Asks for an append and awaits it; the model moves on at once. */
+  /** Requests an append and awaits it; the model is updated at once. */
   async #append(kind: string, records: readonly WalRecord[]): Promise<void> {
     this.#count(kind)
-    const state = this.#asked()
+    const state = this.#requested()
     await this.#storage.wal.append(records)
     this.#acknowledge(state)
   }
@@ -139,7 +139,7 @@ export class Workload {
     this.#acknowledgedCommit = Math.max(this.#acknowledgedCommit, index)
   }
 
-  /** Of the host's own state, while appends go on; the log keeps some of what it covers, or not. */
+  /** A snapshot of the host's own state, concurrent with appends; the log keeps some of the covered entries, or none. */
   async #takeSnapshot(): Promise<void> {
     if (this.#commit <= this.#snapshotIndex) return
     this.#count('snapshot')
@@ -150,7 +150,7 @@ export class Workload {
     await this.#storage.wal.compact((index - this.#random.below(10)) as LogIndex)
   }
 
-  /** A leader may apply, and snapshot, what its own disk has not got yet. */
+  /** A leader may apply and snapshot entries that are not on its own disk yet. */
   async #snapshotAhead(): Promise<void> {
     this.#count('snapshot ahead')
     const appending = this.#append('append', this.#entries())
@@ -161,7 +161,7 @@ export class Workload {
     await this.#storage.wal.compact(index as LogIndex)
   }
 
-  /** From a leader whose log this host's does not match: beyond its end, or of another term there. */
+  /** A snapshot from a leader whose log does not match: beyond this log's end, or with another term there. */
   async #receiveSnapshot(): Promise<void> {
     this.#count('received')
     const beyond = this.#random.chance(0.5)
@@ -176,7 +176,7 @@ export class Workload {
     this.#chain[index] = `received ${index} ${term}`
     this.#terms = Array.from({ length: index + 1 }, () => term)
     this.#commit = index
-    const state = this.#asked()
+    const state = this.#requested()
     await this.#save(index)
     this.#acknowledge(state)
     await this.#storage.wal.reset({ lastIndex: index as LogIndex, lastTerm: term as Term })
@@ -201,7 +201,7 @@ export class Workload {
     if (found !== this.#states.at(-1)) throw new Error(`reopened as ${found} instead of ${this.#states.at(-1) ?? ''}`)
   }
 
-  #asked(): number {
+  #requested(): number {
     return this.#states.push(this.#digest(true)) - 1
   }
 

@@ -1,4 +1,4 @@
-// A former voter's log, brought to what is committed without ever losing what may be committed.
+// A former voter's log converges to the committed entries without losing an entry that may be committed.
 
 import fc from 'fast-check'
 import t from 'tap'
@@ -13,7 +13,7 @@ const entry = (index: number, term: number): Entry => ({
   data: Uint8Array.from([index, term])
 })
 
-/** A log's entries after records were written to it; throws where a log would. */
+/** A log's entries after `settle`'s records; throws where a real log would. */
 function written(log: readonly Entry[], tail: UnsettledTail, committed: readonly Entry[]): Entry[] {
   let entries = [...log]
   for (const record of tail.settle(committed)) {
@@ -27,52 +27,52 @@ function written(log: readonly Entry[], tail: UnsettledTail, committed: readonly
   return entries
 }
 
-t.test('what is there already is not written again, and what comes after it is', async t => {
+t.test('entries that the log already holds are not written again, and later ones are', async t => {
   const log = [entry(5, 2), entry(6, 2)]
   const tail = new UnsettledTail(log)
   t.same(tail.settle([entry(5, 2)]), [])
   t.same(tail.settle([entry(6, 2), entry(7, 3)]), [{ kind: 'entry', entry: entry(7, 3) }])
 })
 
-t.test('the first committed entry that differs ends the tail, and not one before', async t => {
+t.test('the first conflicting committed entry truncates the tail, and no earlier one does', async t => {
   const tail = new UnsettledTail([entry(5, 2), entry(6, 2), entry(7, 2)])
   t.same(tail.settle([entry(5, 2), entry(6, 3)]), [
     { kind: 'truncate', from: 6 },
     { kind: 'entry', entry: entry(6, 3) }
   ])
-  t.same(tail.settle([entry(7, 3)]), [{ kind: 'entry', entry: entry(7, 3) }], 'and it is ended once')
+  t.same(tail.settle([entry(7, 3)]), [{ kind: 'entry', entry: entry(7, 3) }], 'and it is truncated only once')
 })
 
-t.test('a snapshot takes the place of a log that does not go on after it', async t => {
+t.test('a snapshot replaces a log that does not contain its last entry', async t => {
   const log = [entry(5, 2), entry(6, 2)]
   const at = (lastIndex: number, lastTerm: number) => ({ lastIndex: lastIndex as LogIndex, lastTerm: lastTerm as Term })
-  t.equal(new UnsettledTail(log).yieldsTo(at(9, 3)), true, 'it is over')
-  t.equal(new UnsettledTail(log).yieldsTo(at(5, 3)), true, 'it was another log')
-  t.equal(new UnsettledTail(log).yieldsTo(at(5, 2)), false, 'it goes on')
+  t.equal(new UnsettledTail(log).yieldsTo(at(9, 3)), true, 'beyond the log')
+  t.equal(new UnsettledTail(log).yieldsTo(at(5, 3)), true, 'another term')
+  t.equal(new UnsettledTail(log).yieldsTo(at(5, 2)), false, 'the log continues after it')
   t.equal(new UnsettledTail([]).yieldsTo(at(5, 2)), true)
 })
 
-t.test('whatever pages it comes in: the log becomes what is committed, and never loses what is', () => {
+t.test('whatever the page sizes, the log converges to the committed entries and never loses one', () => {
   const terms = (maxLength: number): fc.Arbitrary<number[]> => fc.array(fc.integer({ min: 1, max: 3 }), { maxLength })
   // Terms grow along a log, and logs that have an entry in common are equal up to it.
   const rising = (list: readonly number[]): Entry[] => [...list].sort().map((term, n) => entry(n + 1, term))
   const pages = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 12, maxLength: 12 })
   const property = fc.property(terms(8), terms(12), pages, (held, decided, sizes) => {
     const committed = rising(decided)
-    const rightOnes = (log: readonly Entry[]): number => {
-      const wrong = log.findIndex(({ term }, n) => committed[n]?.term !== term)
-      return wrong < 0 ? log.length : wrong
+    const matching = (log: readonly Entry[]): number => {
+      const mismatch = log.findIndex(({ term }, n) => committed[n]?.term !== term)
+      return mismatch < 0 ? log.length : mismatch
     }
     let log = rising(held)
     const tail = new UnsettledTail(log)
     let from = 0
     for (const size of sizes) {
-      const before = rightOnes(log)
+      const before = matching(log)
       log = written(log, tail, committed.slice(from, from + size))
       from += size
-      if (rightOnes(log) < before) return false
+      if (matching(log) < before) return false
     }
-    return rightOnes(log) >= committed.length
+    return matching(log) >= committed.length
   })
   fc.assert(property, { numRuns: 2_000 })
   return Promise.resolve()

@@ -37,7 +37,7 @@ const send = (term: number, beforePersist = false): Of<'send'> => ({
   }
 })
 
-t.test('what is asked for while a write is under way goes into the next one', t => {
+t.test('persists requested while a write is in flight go into the next batch', t => {
   const gate = new WriteGate()
   t.equal(gate.next(), null)
   gate.persist(persist(entry(1)))
@@ -53,7 +53,7 @@ t.test('what is asked for while a write is under way goes into the next one', t 
 
 t.test('a message waits for every persist before it, and for none after it', t => {
   const gate = new WriteGate()
-  t.ok(gate.admit(send(1)), 'nothing is under way')
+  t.ok(gate.admit(send(1)), 'nothing is in flight')
   gate.persist(persist(entry(1)))
   t.notOk(gate.admit(send(2)))
   t.ok(gate.admit(send(3, true)), 'a leader replicates while it writes')
@@ -68,7 +68,7 @@ t.test('a message waits for every persist before it, and for none after it', t =
   t.end()
 })
 
-t.test('a snapshot is a write of its own, after what came before and before what comes after', t => {
+t.test('a snapshot is a batch of its own, written in order', t => {
   const gate = new WriteGate()
   gate.persist(persist(entry(1)))
   gate.install(install)
