@@ -29,7 +29,7 @@ import {
   describeGatewayOp,
   networkOf,
   planGateways,
-  planWaysIn,
+  planHostRouteOps,
   removesGateway,
   type GatewayOp,
   type GatewayPlan,
@@ -131,7 +131,7 @@ export class Gateways {
   /** A container more or less behind a router that is right: what the host's own table says is all that matters. */
   #planWaysIn(wanted: DesiredGateways, all: DesiredGateways): GatewayPlan {
     const observed = readHostRoutes(readWays(this.#kernel.socket), all.transit)
-    return { ...planWaysIn(all, { wanted: [...wanted.routers.values()], leaving: [], observed }), conflicts: [] }
+    return { ...planHostRouteOps(all, { wanted: [...wanted.routers.values()], leaving: [], observed }), conflicts: [] }
   }
 
   async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {

@@ -1,4 +1,4 @@
-// Addresses (ifaddrmsg), routes (rtmsg) and namespace ids (rtgenmsg), IPv4.
+// Codec of IPv4 addresses (ifaddrmsg), IPv4 routes (rtmsg) and namespace ids (rtgenmsg). Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import { attributesOf, eachAttribute, readIpv4, readU32, viewOf, Writer, type Message } from './bytes.ts'
@@ -23,14 +23,14 @@ export function deleteAddress({ ifindex, address, prefixLength }: AddressInfo): 
   return ifaddrmsg(prefixLength, ifindex).attributeIpv4(k.IFA_LOCAL, address).message(k.RTM_DELADDR, 0)
 }
 
-/** For a dump of IPv4 addresses, of all links or of one. */
+/** Dump request for the IPv4 addresses of all links or of one. */
 export function getAddresses(ifindex = 0): Message {
   return ifaddrmsg(0, ifindex).message(k.RTM_GETADDR, 0)
 }
 
 export type AddressInfo = { readonly ifindex: number; readonly address: Ipv4; readonly prefixLength: number }
 
-/** The payload of an RTM_NEWADDR, or null when it is not an IPv4 address. */
+/** Decodes the payload of an RTM_NEWADDR; null when it is not an IPv4 address. */
 export function decodeAddress(payload: Uint8Array): AddressInfo | null {
   if (payload.length < 8 || payload[0] !== k.AF_INET) return null
   const found = attributesOf(payload, 8)
@@ -40,12 +40,12 @@ export function decodeAddress(payload: Uint8Array): AddressInfo | null {
   return { ifindex: viewOf(payload).getInt32(4, true), address, prefixLength: payload[1] ?? 0 }
 }
 
-/** The default route of the main table. Fails with EEXIST when there is one of the same metric. */
+/** Adds the default route of the main table. Fails with EEXIST when there is one with the same metric. */
 export function addDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Message {
   return defaultRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_EXCL)
 }
 
-/** As `addDefaultRoute`, in place of the one that is there. */
+/** Adds the default route of the main table, or replaces it. */
 export function replaceDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Message {
   return defaultRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
 }
@@ -53,21 +53,21 @@ export function replaceDefaultRoute(spec: { ifindex: number; gateway: Ipv4 }): M
 export type RouteSpec = {
   readonly ifindex: number
   readonly destination: { readonly base: Ipv4; readonly prefixLength: number }
-  /** On the link by word, whatever the addresses say; without one the destination itself is on the link. */
+  /** Treated as on-link, whatever the device's addresses are. Without a gateway the destination itself is on-link. */
   readonly gateway?: Ipv4
 }
 
-/** A route of the main table, in place of any to the same destination. */
+/** Adds a route to the main table, or replaces the one to the same destination. */
 export function replaceRoute(spec: RouteSpec): Message {
   return staticRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_REPLACE)
 }
 
-/** A route of the main table. Fails with EEXIST when there is one to the same destination. */
+/** Adds a route to the main table. Fails with EEXIST when there is one to the same destination. */
 export function addRoute(spec: RouteSpec): Message {
   return staticRoute(spec).message(k.RTM_NEWROUTE, k.NLM_F_CREATE | k.NLM_F_EXCL)
 }
 
-/** The route of this way, whoever made it, and none of another. Fails with ESRCH when there is none. */
+/** Deletes the route with exactly this next hop, whatever its protocol. Fails with ESRCH when there is none. */
 export function deleteRoute(spec: RouteSpec): Message {
   return staticRoute(spec, 0).message(k.RTM_DELROUTE, 0)
 }
@@ -88,7 +88,7 @@ function staticRoute({ ifindex, destination, gateway }: RouteSpec, protocol = k.
   return writer.attributeU32(k.RTA_OIF, ifindex)
 }
 
-/** For a dump of IPv4 routes. */
+/** Dump request for all IPv4 routes. */
 export function getRoutes(): Message {
   return rtmsg({ scope: 0, table: 0, protocol: 0, type: 0 }).message(k.RTM_GETROUTE, 0)
 }
@@ -102,7 +102,7 @@ export type RouteInfo = {
   readonly priority: number
 }
 
-/** The payload of an RTM_NEWROUTE, or null when it is not an IPv4 route. */
+/** Decodes the payload of an RTM_NEWROUTE; null when it is not an IPv4 route. */
 export function decodeRoute(payload: Uint8Array): RouteInfo | null {
   if (payload.length < 12 || payload[0] !== k.AF_INET) return null
   let destination: Ipv4 | null = null
@@ -118,13 +118,13 @@ export function decodeRoute(payload: Uint8Array): RouteInfo | null {
   return { table, destination, prefixLength: payload[1] ?? 0, gateway, ifindex, priority }
 }
 
-/** Asks by which id the socket's namespace knows the one of the descriptor. */
+/** Requests the id that the socket's namespace has for the namespace of the descriptor. */
 export function getNetnsId(netnsFd: number): Message {
-  // struct rtgenmsg: the family alone, padded.
+  // struct rtgenmsg: family and padding.
   return new Writer().u32(0).attributeU32(k.NETNSA_FD, netnsFd).message(k.RTM_GETNSID, 0)
 }
 
-/** The id of an RTM_NEWNSID, or null when the namespace has none. */
+/** The id in the payload of an RTM_NEWNSID; null when the namespace has none. */
 export function decodeNetnsId(payload: Uint8Array): number | null {
   const value = attributesOf(payload, 4).get(k.NETNSA_NSID)
   const id = value === undefined || value.length < 4 ? -1 : viewOf(value).getInt32(0, true)
@@ -137,12 +137,12 @@ function defaultRoute(spec: { ifindex: number; gateway: Ipv4 }): Writer {
     .attributeU32(k.RTA_OIF, spec.ifindex)
 }
 
-/** struct ifaddrmsg: family, prefix length, flags, scope, interface. */
+/** struct ifaddrmsg: family, prefix length, flags, scope, ifindex. */
 function ifaddrmsg(prefixLength: number, ifindex: number): Writer {
   return new Writer().u8(k.AF_INET).u8(prefixLength).u8(0).u8(0).u32(ifindex)
 }
 
-/** struct rtmsg: family, lengths of destination and source, TOS, table, protocol, scope, type, flags. */
+/** struct rtmsg: family, destination and source prefix lengths, TOS, table, protocol, scope, type, flags. */
 function rtmsg(p: {
   scope: number
   table: number

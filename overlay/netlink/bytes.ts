@@ -1,5 +1,5 @@
-// Writing and reading of netlink structs and attributes. Host byte order, little-endian on every machine that we run on,
-// except where the kernel says network order (addresses, UDP ports). Readers never look past their window.
+// Writes and reads netlink structs and attributes. Integers are little-endian, the byte order of every supported host,
+// except those that the kernel defines in network order (addresses, UDP ports). Readers never read past their buffer. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
@@ -10,19 +10,19 @@ export type Message = { readonly type: number; readonly flags: number; readonly 
 const NLA_F_NESTED = 0x8000
 const NLA_TYPE_MASK = 0x3fff
 
-/** Most messages are shorter: entries take 40 bytes. */
+/** Initial capacity. Most messages fit: an FDB entry takes 40 bytes. */
 const FIRST_BYTES = 64
 
 /**
- * Grows a message: a fixed struct first, then attributes. A hundred thousand entries are a hundred thousand of these, so
- * bytes are written by hand into pooled memory: a DataView each would cost more than what the kernel does with them.
+ * Builds a message: a fixed struct, then attributes. A pass may build a hundred thousand of them, so bytes are written by
+ * hand into pooled memory: a DataView for each would cost more than the kernel's own work.
  */
 export class Writer {
   #bytes: Uint8Array = Buffer.allocUnsafe(FIRST_BYTES)
   #length = 0
 
   u8(value: number): this {
-    // Before the array is named: reserving may replace it.
+    // Reserve first: it may replace the buffer.
     const offset = this.#reserve(1)
     this.#bytes[offset] = value
     return this
@@ -49,7 +49,7 @@ export class Writer {
     return this
   }
 
-  /** Network byte order. */
+  /** In network byte order. */
   attributeU16Be(type: number, value: number): this {
     const offset = this.#attribute(type, 2)
     this.#bytes[offset] = value >>> 8
@@ -71,7 +71,7 @@ export class Writer {
     return this
   }
 
-  /** Ends with a zero byte, as the kernel's names and texts do. */
+  /** NUL-terminated. */
   attributeText(type: number, text: string): this {
     return this.attribute(type, new TextEncoder().encode(`${text}\0`))
   }
@@ -90,12 +90,12 @@ export class Writer {
     return this
   }
 
-  /** Ends the message: the writer is used up. */
+  /** Finishes the message. The writer must not be used afterwards: the body shares its memory. */
   message(type: number, flags: number): Message {
     return { type, flags, body: this.#bytes.subarray(0, this.#length) }
   }
 
-  /** Header and padding of an attribute; returns where its value goes. */
+  /** Writes the header and the padding of an attribute; returns the offset of its value. */
   #attribute(type: number, length: number): number {
     const padded = align4(length)
     const offset = this.#reserve(4 + padded)
@@ -127,12 +127,12 @@ export class Writer {
   }
 }
 
-/** The value of a hex digit's character code, which the type of a MAC promises. */
+/** The value of a hex digit by its character code. The branded MAC guarantees that it is one. */
 function hexDigit(code: number): number {
   return code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57
 }
 
-/** Calls back for each attribute from `offset` on. An attribute that points outside ends the walk: the rest is unreadable. */
+/** Visits each attribute from `offset` on. Stops at the first one whose length exceeds the buffer: the rest is unreadable. */
 export function eachAttribute(
   bytes: Uint8Array,
   offset: number,
@@ -151,14 +151,14 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 
-/** The attributes by type; of several of one type the last. */
+/** The attributes by type; the last one wins when a type repeats. */
 export function attributesOf(bytes: Uint8Array, offset = 0): ReadonlyMap<number, Uint8Array> {
   const found = new Map<number, Uint8Array>()
   eachAttribute(bytes, offset, (type, value) => found.set(type, value))
   return found
 }
 
-// A value shorter than its type reads as null: the caller decides what a missing setting means.
+// The readers return null for a value that is too short: the caller decides what a missing setting means.
 
 export function readU8(value: Uint8Array): number | null {
   return value[0] ?? null
@@ -178,7 +178,7 @@ export function readIpv4(value: Uint8Array): Ipv4 | null {
 
 const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
 
-/** Any six bytes, also the zero address of flood entries and multicast: what the kernel holds is not ours to refuse. */
+/** Accepts any six bytes, including multicast and the zero address of flood entries: the kernel may hold either. */
 export function readMac(value: Uint8Array): Mac | null {
   if (value.length !== 6) return null
   const at = (i: number): string => HEX[value[i] ?? 0] ?? ''
@@ -189,7 +189,7 @@ export function readText(value: Uint8Array): string {
   const end = value.indexOf(0)
   let text = ''
   for (const byte of end === -1 ? value : value.subarray(0, end)) {
-    // Names and our own marks are ASCII: only a foreign text needs a decoder.
+    // Fast path for ASCII, which covers device names and our marks.
     if (byte >= 0x80) return new TextDecoder().decode(end === -1 ? value : value.subarray(0, end))
     text += String.fromCharCode(byte)
   }

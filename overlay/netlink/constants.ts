@@ -1,4 +1,4 @@
-// Numbers of rtnetlink(7): linux/rtnetlink.h, if_link.h, neighbour.h, if_addr.h. Only those that we use.
+// Constants of rtnetlink(7), from linux/rtnetlink.h, if_link.h, neighbour.h and if_addr.h. Only those in use. Pure.
 
 export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
@@ -20,7 +20,7 @@ export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
 export const NLM_F_APPEND = 0x800
 
-/** Multicast groups of the changes that can mean drift. */
+/** Multicast groups whose notifications can mean drift. */
 export const RTNLGRP_LINK = 1
 export const RTNLGRP_NEIGH = 3
 
@@ -45,7 +45,7 @@ export const IFLA_NET_NS_FD = 28
 export const IFLA_EXT_MASK = 29
 export const IFLA_LINK_NETNSID = 37
 
-/** RTEXT_FILTER_SKIP_STATS: leaves the counters out of a dump of links. */
+/** Leaves the counters out of a dump of links. */
 export const RTEXT_FILTER_SKIP_STATS = 8
 
 export const IFLA_INFO_KIND = 1
@@ -107,11 +107,11 @@ export const RTA_PRIORITY = 6
 export const RTA_TABLE = 15
 
 export const RT_TABLE_MAIN = 254
-/** RTPROT_STATIC: set by an administrator, so no routing daemon takes it for its own. */
+/** Marks a route as set by an administrator, so that no routing daemon claims it. */
 export const RTPROT_STATIC = 4
 export const RTN_UNICAST = 1
 export const RT_SCOPE_LINK = 253
-/** The next hop is on the link, whatever the addresses say. */
+/** Treats the next hop as on-link, whatever the device's addresses are. */
 export const RTNH_F_ONLINK = 4
 
 export const NETNSA_NSID = 1

@@ -1,5 +1,5 @@
-// What the kernel says about a link (RTM_NEWLINK). Hostile or short input gives fewer facts, never an exception: what
-// cannot be read is null or absent.
+// Decodes links (RTM_NEWLINK). Malformed or truncated input never throws: a field that cannot be read keeps its empty
+// default. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
@@ -29,7 +29,7 @@ export type VxlanInfo = {
   readonly port: number | null
   readonly ttl: number | null
   readonly learning: boolean | null
-  /** It has a default remote, a lower device or external control. */
+  /** Has a default remote, a lower device or external control. */
   readonly extra: boolean
 }
 
@@ -49,12 +49,12 @@ export type LinkInfo = {
   readonly mtu: number
   readonly mac: Mac | null
   readonly up: boolean
-  /** Index of the bridge that it is a port of; 0 for none. */
+  /** Ifindex of its bridge; 0 for none. */
   readonly master: number
-  /** A veth: index of its peer, in the namespace `linkNetnsId` of the reader's numbering (null: the same one). */
+  /** Of a veth: ifindex of its peer, in the namespace with the id `linkNetnsId` (null: the reader's own). */
   readonly link: number
   readonly linkNetnsId: number | null
-  /** Null: the kernel has no IPv6. */
+  /** Is automatic IPv6 address generation off? Null when the kernel has no IPv6. */
   readonly addrGenNone: boolean | null
   readonly ipv6Disabled: boolean | null
   readonly multicastSnooping: boolean | null
@@ -68,7 +68,7 @@ const EMPTY = new Uint8Array()
 
 type Mutable = { -readonly [K in keyof LinkInfo]: LinkInfo[K] }
 
-/** The payload of an RTM_NEWLINK, or null when it is too short to be one. */
+/** Decodes the payload of an RTM_NEWLINK; null when it is too short to be one. */
 export function decodeLink(payload: Uint8Array): LinkInfo | null {
   if (payload.length < HEADER_BYTES) return null
   const view = viewOf(payload)
@@ -189,7 +189,7 @@ function decodeInet6(info: Mutable, value: Uint8Array): void {
   if (conf !== undefined && conf.length >= at + 4) info.ipv6Disabled = viewOf(conf).getInt32(at, true) !== 0
 }
 
-/** struct rtnl_link_stats64 begins with rx_packets, tx_packets, rx_bytes, tx_bytes. Exact up to 2^53. */
+/** struct rtnl_link_stats64 starts with rx_packets, tx_packets, rx_bytes, tx_bytes. Exact up to 2^53. */
 export function decodeCounters(value: Uint8Array): LinkCounters | null {
   if (value.length < 32) return null
   const view = viewOf(value)

@@ -1,11 +1,11 @@
-// Requests for links (ifinfomsg): bridge, VXLAN and veth devices, their settings, ports and deletion.
+// Encodes requests for links (ifinfomsg): creates bridge, VXLAN, veth and IFB devices, changes and deletes them. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { Writer, type Message } from './bytes.ts'
 import * as k from './constants.ts'
 
-/** A link by its index, or by its name while the index is not known. */
+/** A link by its ifindex, or by its name while the ifindex is unknown. */
 export type LinkRef = number | string
 
 export type BridgeSpec = { readonly name: string; readonly mac: Mac; readonly mtu: number; readonly group: number }
@@ -25,17 +25,17 @@ export type VethSpec = {
   readonly name: string
   readonly mtu: number
   readonly group: number
-  /** Without a namespace the peer stays beside it. */
+  /** Without `netnsFd` the peer is created in the same namespace. */
   readonly peer: { readonly name: string; readonly mac: Mac; readonly netnsFd?: number }
 }
 
-/** Only what is given is changed. */
+/** Only the given settings are changed. */
 export type LinkSettings = {
   readonly alias?: string
   readonly group?: number
   readonly mtu?: number
   readonly mac?: Mac
-  /** Index of the bridge; 0 leaves it. */
+  /** Ifindex of the bridge; 0 takes the port out of its bridge. */
   readonly master?: number
   readonly addrGenNone?: boolean
   readonly up?: boolean
@@ -50,7 +50,7 @@ export type BridgePortSettings = {
 
 const CREATE = k.NLM_F_CREATE | k.NLM_F_EXCL
 
-/** A new bridge, down. Multicast is flooded, never snooped: there is no querier in a tenant network. */
+/** Creates a bridge, down. Multicast snooping is off: a tenant network has no querier. */
 export function createBridge(spec: BridgeSpec): Message {
   return named(spec)
     .attributeMac(k.IFLA_ADDRESS, spec.mac)
@@ -62,7 +62,7 @@ export function createBridge(spec: BridgeSpec): Message {
     .message(k.RTM_NEWLINK, CREATE)
 }
 
-/** A new VXLAN device (RFC 7348), down, a port of its bridge, without learning and without a default remote. */
+/** Creates a VXLAN device (RFC 7348), down, as a port of its bridge, without learning and without a default remote. */
 export function createVxlan(spec: VxlanSpec): Message {
   return named(spec)
     .attributeU32(k.IFLA_MASTER, spec.master)
@@ -81,7 +81,7 @@ export function createVxlan(spec: VxlanSpec): Message {
     .message(k.RTM_NEWLINK, CREATE)
 }
 
-/** Changes what a VXLAN device allows to be changed. */
+/** Changes the settings that an existing VXLAN device allows to change. */
 export function setVxlan(ref: LinkRef, spec: { local: Ipv4; ttl: number }): Message {
   return link(ref)
     .nested(k.IFLA_LINKINFO, info =>
@@ -97,7 +97,7 @@ export function setVxlan(ref: LinkRef, spec: { local: Ipv4; ttl: number }): Mess
     .message(k.RTM_NEWLINK, 0)
 }
 
-/** A veth pair, both ends down; the peer is born inside the namespace of the descriptor under its final name. */
+/** Creates a veth pair, both ends down; the peer is created in the descriptor's namespace under its final name. */
 export function createVeth(spec: VethSpec): Message {
   const { peer } = spec
   return named(spec)
@@ -115,14 +115,14 @@ export function createVeth(spec: VethSpec): Message {
     .message(k.RTM_NEWLINK, CREATE)
 }
 
-/** A new IFB device, down: it sends, and what it has sent goes on as if received where it was redirected from. */
+/** Creates an IFB device, down. Packets that it has sent continue as if received by the device they were redirected from. */
 export function createIfb(spec: { readonly name: string; readonly mtu: number; readonly group: number }): Message {
   return named(spec)
     .nested(k.IFLA_LINKINFO, info => info.attributeText(k.IFLA_INFO_KIND, 'ifb'))
     .message(k.RTM_NEWLINK, CREATE)
 }
 
-/** Changes a link. Setting it up happens after every other change of the same message but addrGenNone: send that first. */
+/** Changes a link. The kernel brings it up after the message's other changes, but before addrGenNone: send that one first. */
 export function setLink(ref: LinkRef, settings: LinkSettings): Message {
   const writer = link(ref, settings.up ?? null)
   if (settings.mac !== undefined) writer.attributeMac(k.IFLA_ADDRESS, settings.mac)
@@ -148,7 +148,7 @@ export function setMulticastSnoopingOff(ref: LinkRef): Message {
     .message(k.RTM_NEWLINK, 0)
 }
 
-/** The link must already be a port of a bridge. */
+/** Sets bridge port flags. The link must already be a port of a bridge. */
 export function setBridgePort(ref: LinkRef, settings: BridgePortSettings): Message {
   return link(ref)
     .nested(k.IFLA_LINKINFO, info =>
@@ -167,7 +167,7 @@ export function deleteLink(ref: LinkRef): Message {
   return link(ref).message(k.RTM_DELLINK, 0)
 }
 
-/** All links of a group in one request: one grace period of the kernel instead of one each. */
+/** Deletes all links of a group in one request: one RCU grace period instead of one a link. */
 export function deleteGroup(group: number): Message {
   return header(new Writer(), 0, 0, 0).attributeU32(k.IFLA_GROUP, group).message(k.RTM_DELLINK, 0)
 }
@@ -176,7 +176,7 @@ export function getLink(ref: LinkRef): Message {
   return link(ref).attributeU32(k.IFLA_EXT_MASK, k.RTEXT_FILTER_SKIP_STATS).message(k.RTM_GETLINK, 0)
 }
 
-/** For a dump: all links, or the ports of one bridge, or those of a kind. Counters only when asked for. */
+/** Dump request for all links, for the ports of one bridge or for one kind. Without counters by default. */
 export function getLinks(filter: { master?: number; kind?: string; counters?: boolean } = {}): Message {
   const writer = header(new Writer(), 0, 0, 0)
   if (filter.counters !== true) writer.attributeU32(k.IFLA_EXT_MASK, k.RTEXT_FILTER_SKIP_STATS)
@@ -199,7 +199,7 @@ function link(ref: LinkRef, up: boolean | null = null): Writer {
   return typeof ref === 'number' ? writer : writer.attributeText(k.IFLA_IFNAME, ref)
 }
 
-/** struct ifinfomsg: family, padding, hardware type, index, flags, mask of the flags to change. */
+/** struct ifinfomsg: family, padding, hardware type, ifindex, flags, mask of the flags to change. */
 function header(writer: Writer, index: number, flags: number, change: number): Writer {
   return writer.u8(k.AF_UNSPEC).u8(0).u16(0).u32(index).u32(flags).u32(change)
 }

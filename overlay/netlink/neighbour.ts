@@ -1,5 +1,6 @@
-// FDB and neighbour entries (ndmsg). FDB: family AF_BRIDGE; NTF_SELF is the VXLAN device's own table (MAC -> VTEP),
-// NTF_MASTER the bridge's (MAC -> port). Replaced, never exclusively created: a leftover must not stop a right entry.
+// Codec of FDB and neighbour entries (ndmsg). FDB entries have family AF_BRIDGE; NTF_SELF addresses the VXLAN device's own
+// table (MAC -> VTEP), NTF_MASTER the bridge's (MAC -> port). Entries are set with NLM_F_REPLACE, never NLM_F_EXCL, so that
+// a leftover entry cannot block the right one. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
@@ -10,22 +11,22 @@ import * as k from './constants.ts'
 export const FLOOD_MAC = '00:00:00:00:00:00' as Mac
 
 const REPLACE = k.NLM_F_CREATE | k.NLM_F_REPLACE
-/** What `bridge fdb` calls static; the VXLAN device does not age it because of NOARP. */
+/** `bridge fdb` shows it as static. NOARP exempts the entry from the VXLAN device's ageing. */
 const STATIC = k.NUD_NOARP | k.NUD_REACHABLE
 
-/** One unicast entry in both tables: the device's and the bridge's. */
+/** Sets a unicast entry in both tables, the device's and the bridge's. */
 export function setTunnelEntry(ifindex: number, entry: { mac: Mac; vtep: Ipv4 }): Message {
   return fdb({ ifindex, flags: k.NTF_SELF | k.NTF_MASTER, state: STATIC, mac: entry.mac })
     .attributeIpv4(k.NDA_DST, entry.vtep)
     .message(k.RTM_NEWNEIGH, REPLACE)
 }
 
-/** A MAC behind a bridge port. */
+/** Sets a MAC behind a bridge port. */
 export function setPortEntry(ifindex: number, mac: Mac): Message {
   return fdb({ ifindex, flags: k.NTF_MASTER, state: STATIC, mac }).message(k.RTM_NEWNEIGH, REPLACE)
 }
 
-/** Asks for the entry of a MAC in the bridge of this port, behind whichever port it is. Fails with ENOENT. */
+/** Reads a MAC's entry in the port's bridge, whichever port it is behind. Fails with ENOENT when there is none. */
 export function getPortEntry(p: { ifindex: number; mac: Mac }): Message {
   return fdb({ ...p, flags: k.NTF_MASTER, state: 0 }).message(k.RTM_GETNEIGH, 0)
 }
@@ -36,7 +37,7 @@ export function addFloodEntry(ifindex: number, vtep: Ipv4): Message {
     .message(k.RTM_NEWNEIGH, k.NLM_F_CREATE | k.NLM_F_APPEND)
 }
 
-/** Without a VTEP the whole entry goes, with all its destinations. */
+/** Without a VTEP the entry is deleted with all its destinations. */
 export function deleteEntry(p: { ifindex: number; mac: Mac; table: 'self' | 'master'; vtep?: Ipv4 }): Message {
   const writer = fdb({
     ifindex: p.ifindex,
@@ -61,14 +62,14 @@ export function deleteNeighbour(ifindex: number, address: Ipv4): Message {
     .message(k.RTM_DELNEIGH, 0)
 }
 
-/** For a dump of FDB entries: of all devices, of one, or of the ports of one bridge. */
+/** Dump request for the FDB entries of all devices, of one, or of the ports of one bridge. */
 export function getFdb(filter: { device?: number; bridge?: number } = {}): Message {
   const writer = ndmsg({ family: k.AF_BRIDGE, ifindex: filter.device ?? 0, state: 0, flags: 0 })
   if (filter.bridge !== undefined) writer.attributeU32(k.NDA_MASTER, filter.bridge)
   return writer.message(k.RTM_GETNEIGH, 0)
 }
 
-/** For a dump of IPv4 neighbour entries, of all devices or of one. */
+/** Dump request for the IPv4 neighbour entries of all devices or of one. */
 export function getNeighbours(device?: number): Message {
   const writer = ndmsg({ family: k.AF_INET, ifindex: 0, state: 0, flags: 0 })
   if (device !== undefined) writer.attributeU32(k.NDA_IFINDEX, device)
@@ -83,15 +84,15 @@ export type NeighbourInfo = {
   readonly mac: Mac | null
   /** The VTEP of an FDB entry, the address of a neighbour entry; null when absent or not IPv4. */
   readonly destination: Ipv4 | null
-  /** The bridge, for an entry of a bridge's own table; 0 otherwise. */
+  /** Ifindex of the bridge for an entry of a bridge's table; 0 otherwise. */
   readonly master: number
-  /** Has a port, VNI, lower device or nexthop of its own, or an IPv6 destination: nothing that we make. */
+  /** Has a port, VNI, lower device or nexthop of its own, or an IPv6 destination: we never make such an entry. */
   readonly extra: boolean
 }
 
 const HEADER_BYTES = 12
 
-/** The payload of an RTM_NEWNEIGH, or null when it is too short to be one. */
+/** Decodes the payload of an RTM_NEWNEIGH; null when it is too short to be one. */
 export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
   if (payload.length < HEADER_BYTES) return null
   const view = viewOf(payload)
@@ -136,7 +137,7 @@ function fdb(p: { ifindex: number; flags: number; state: number; mac: Mac }): Wr
   return ndmsg({ family: k.AF_BRIDGE, ...p }).attributeMac(k.NDA_LLADDR, p.mac)
 }
 
-/** struct ndmsg: family, padding, interface, state, flags, type. */
+/** struct ndmsg: family, padding, ifindex, state, flags, type. */
 function ndmsg(p: { family: number; ifindex: number; state: number; flags: number }): Writer {
   return new Writer().u8(p.family).u8(0).u16(0).u32(p.ifindex).u16(p.state).u8(p.flags).u8(0)
 }

@@ -1,12 +1,12 @@
-// The few messages of nf_tables (linux/netfilter/nf_tables.h) that must not cost a process: elements of sets, the
-// generation of the rule set, whose table a notification is about. Rules and tables themselves are nft's business.
+// Codec of the few nf_tables messages (linux/netfilter/nf_tables.h) that are too frequent to run nft for: set elements,
+// the ruleset generation, the table name of a notification. Tables and rules are loaded by nft. Pure.
 
 import { attributesOf, readText, viewOf, Writer, type Message } from './bytes.ts'
 import { NLM_F_CREATE } from './constants.ts'
 
 /** NETLINK_NETFILTER. */
 export const NFNETLINK = 12
-/** NFNLGRP_NFTABLES: every change of every table. */
+/** Multicast group of all ruleset changes. */
 export const NFNLGRP_NFTABLES = 7
 
 const SUBSYSTEM = 10
@@ -18,7 +18,7 @@ const NFT_MSG_NEWSETELEM = 12
 const NFT_MSG_DELSETELEM = 14
 const NFT_MSG_GETGEN = 16
 const NFTA_GEN_ID = 1
-/** The table's name is attribute 1 of every kind of message but the generation's. */
+/** The table name is attribute 1 of every message type except the generation's. */
 const NFTA_TABLE = 1
 const NFTA_SET_ELEM_LIST_SET = 2
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3
@@ -33,7 +33,7 @@ const HEADER_BYTES = 4
 
 export type SetRef = { readonly family: keyof typeof FAMILIES; readonly name: string; readonly set: string }
 
-/** Refused by the kernel unless the rule set is still of this generation; null: whatever it is. */
+/** The kernel rejects the batch unless the ruleset still has this generation; null accepts any. */
 export function beginBatch(generation: number | null): Message {
   const writer = header(0, SUBSYSTEM)
   if (generation !== null) writer.attribute(NFNL_BATCH_GENID, u32Be(generation))
@@ -60,18 +60,18 @@ export function getGeneration(): Message {
   return header(0).message(type(NFT_MSG_GETGEN), 0)
 }
 
-/** The generation of the answer to `getGeneration`, or null. */
+/** The generation in the reply to `getGeneration`; null when the payload is malformed. */
 export function decodeGeneration(payload: Uint8Array): number | null {
   const id = attributesOf(payload, HEADER_BYTES).get(NFTA_GEN_ID)
   return id?.length === 4 ? viewOf(id).getUint32(0) : null
 }
 
-/** What a committed change makes of a generation: zero is never one. */
+/** The generation after one committed change. It skips zero. */
 export function nextGeneration(generation: number): number {
   return (generation + 1) >>> 0 || 1
 }
 
-/** The table that a notification is about; an empty text when it names none. */
+/** The table name of a notification; an empty string when it has none. */
 export function decodeTableName(payload: Uint8Array): string {
   const name = attributesOf(payload, HEADER_BYTES).get(NFTA_TABLE)
   return name === undefined ? '' : readText(name)
@@ -88,7 +88,7 @@ function setElement({ family, name, set }: SetRef, key: Uint8Array): Writer {
     )
 }
 
-/** Family, version 0, resource id in network order. */
+/** struct nfgenmsg: family, version 0, resource id in network order. */
 function header(family: number, resource = 0): Writer {
   return new Writer()
     .u8(family)

@@ -1,4 +1,4 @@
-// Counters of links without anything else about them (if_stats_msg): a tenth of the bytes of a dump of links.
+// Codec of link counters (if_stats_msg): a dump of counters is a tenth of the size of a dump of links. Pure.
 
 import { attributesOf, viewOf, Writer, type Message } from './bytes.ts'
 import { decodeCounters, type LinkCounters } from './link-info.ts'
@@ -8,9 +8,9 @@ const RTM_GETSTATS = 94
 const IFLA_STATS_LINK_64 = 1
 const HEADER_BYTES = 12
 
-/** For a dump of the counters of all links. */
+/** Dump request for the counters of all links. */
 export function getStats(): Message {
-  // struct if_stats_msg: family, padding, index, mask of the wanted attributes.
+  // struct if_stats_msg: family, padding, ifindex, mask of requested attributes.
   return new Writer()
     .u32(0)
     .u32(0)
@@ -20,7 +20,7 @@ export function getStats(): Message {
 
 export type StatsInfo = { readonly ifindex: number; readonly counters: LinkCounters }
 
-/** The payload of an RTM_NEWSTATS, or null when it holds no counters. */
+/** Decodes the payload of an RTM_NEWSTATS; null when it holds no counters. */
 export function decodeStats(payload: Uint8Array): StatsInfo | null {
   if (payload.length < HEADER_BYTES) return null
   const value = attributesOf(payload, HEADER_BYTES).get(IFLA_STATS_LINK_64)

@@ -1,11 +1,11 @@
-// What the kernel says about qdiscs (RTM_NEWQDISC) and filters (RTM_NEWTFILTER). Hostile or short input gives fewer
-// facts, never an exception.
+// Decodes qdiscs (RTM_NEWQDISC) and filters (RTM_NEWTFILTER). Malformed or truncated input never throws: settings that
+// cannot be read are null. Pure.
 
 import { attributesOf, readText, readU32, viewOf } from './bytes.ts'
 import * as tc from './tc-constants.ts'
 import type { FifoSpec, FqCodelSpec, NetemSpec, TbfSpec } from './tc.ts'
 
-/** Settings as they can be read back; a kind that is not ours has its name alone. */
+/** `spec` is null for a kind that we do not use, and for settings that we never make. */
 export type QdiscInfo = {
   readonly ifindex: number
   readonly handle: number
@@ -19,14 +19,14 @@ export type FilterInfo = {
   readonly parent: number
   readonly priority: number
   readonly kind: string
-  /** The device to which it sends everything; null when it does anything else. 0: that device is gone. */
+  /** Ifindex of the device to which it redirects all packets; 0 when that device is gone; null for any other filter. */
   readonly redirectAll: number | null
 }
 
 const HEADER_BYTES = 20
 const EMPTY = new Uint8Array()
 
-/** The payload of an RTM_NEWQDISC, or null when it is too short to be one. */
+/** Decodes the payload of an RTM_NEWQDISC; null when it is too short to be one. */
 export function decodeQdisc(payload: Uint8Array): QdiscInfo | null {
   if (payload.length < HEADER_BYTES) return null
   const view = viewOf(payload)
@@ -41,7 +41,7 @@ export function decodeQdisc(payload: Uint8Array): QdiscInfo | null {
   }
 }
 
-/** The payload of an RTM_NEWTFILTER; null when it is too short, or only the frame of a filter without its body. */
+/** Decodes the payload of an RTM_NEWTFILTER; null when it is too short, or a u32 header entry without a selector. */
 export function decodeFilter(payload: Uint8Array): FilterInfo | null {
   if (payload.length < HEADER_BYTES) return null
   const view = viewOf(payload)
@@ -81,7 +81,7 @@ function decodeTbf(options: Uint8Array): TbfSpec | null {
   if (qopt === undefined || qopt.length < 36) return null
   const view = viewOf(qopt)
   const bytesPerSecond = readU64(found.get(tc.TCA_TBF_RATE64)) ?? view.getUint32(8, true)
-  // The kernel keeps the burst as the time that it takes.
+  // The kernel stores the burst as its transmission time.
   const bufferNs = view.getUint32(28, true) * tc.NS_PER_TICK
   return {
     kind: 'tbf',
@@ -104,7 +104,7 @@ function decodeFqCodel(options: Uint8Array): FqCodelSpec | null {
   return Object.values(spec).includes(-1) ? null : spec
 }
 
-/** Null also when it does more than delay: loss, duplicates, jitter are not ours. */
+/** Null also when it adds loss, duplicates or jitter: we never do. */
 function decodeNetem(options: Uint8Array): NetemSpec | null {
   if (options.length < 24) return null
   const view = viewOf(options)
@@ -115,7 +115,7 @@ function decodeNetem(options: Uint8Array): NetemSpec | null {
   return { kind: 'netem', delayUs: Math.round(delayNs / 1000), limit: view.getUint32(4, true) }
 }
 
-/** struct tc_u32_sel: every key's mask is zero. */
+/** Does a struct tc_u32_sel match every packet? Then all its keys have a zero mask. */
 function matchesAll(sel: Uint8Array): boolean {
   const keys = sel[2] ?? 0
   if (sel.length < 16 + keys * 16) return false

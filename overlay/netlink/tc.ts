@@ -1,4 +1,4 @@
-// Requests of traffic control (tcmsg): queueing disciplines, and the filter that redirects all that a device receives.
+// Encodes traffic control requests (tcmsg): qdiscs, and the filter that redirects everything a device receives. Pure.
 
 import { Writer, type Message } from './bytes.ts'
 import * as k from './constants.ts'
@@ -9,11 +9,11 @@ export type TbfSpec = {
   /** bits/s of whole Ethernet frames. */
   readonly rate: number
   /**
-   * What may pass at once, in bytes; a GSO packet that is larger is cut into its frames, which wait one by one. A
-   * change that makes it smaller than a packet that waits already blocks the queue for good: put a new one inside then.
+   * Bytes. The kernel segments a larger GSO packet on arrival. A change to less than the size of a packet already queued
+   * blocks the queue for ever: recreate the inner queue then.
    */
   readonly burst: number
-  /** Bytes that may wait in the queue inside. */
+  /** Capacity of the inner queue in bytes. */
   readonly limit: number
 }
 
@@ -23,30 +23,30 @@ export type FqCodelSpec = {
   readonly kind: 'fq_codel'
   readonly targetUs: number
   readonly intervalUs: number
-  /** Packets that may wait. */
+  /** Capacity in packets. */
   readonly limit: number
-  /** Fixed when it is made: not part of a change. */
+  /** Number of flow queues. Fixed at creation: not part of a change. */
   readonly flows: number
 }
 
-/** `limit` in packets, the delayed ones included. */
+/** `limit`: capacity in packets, delayed ones included. */
 export type NetemSpec = { readonly kind: 'netem'; readonly delayUs: number; readonly limit: number }
 
 export type QdiscSpec = TbfSpec | FifoSpec | FqCodelSpec | NetemSpec
 
 export type QdiscPlace = { readonly ifindex: number; readonly parent: number; readonly handle: number }
 
-/** `1:0` as the kernel writes it in a number. */
+/** The kernel's number for a handle such as `1:0`. */
 export function handleOf(major: number, minor = 0): number {
   return ((major << 16) | minor) >>> 0
 }
 
-/** A new qdisc in the place of whatever is there, which loses what waits in it. */
+/** Creates a qdisc, or replaces the existing one, whose queued packets are dropped. */
 export function replaceQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
   return qdisc(place, spec).message(tc.RTM_NEWQDISC, k.NLM_F_CREATE | k.NLM_F_REPLACE)
 }
 
-/** Changes the settings of the one with this handle and kind; nothing that waits in it is lost. */
+/** Changes the settings of the qdisc with this handle and kind; queued packets are kept. */
 export function changeQdisc(place: QdiscPlace, spec: QdiscSpec): Message {
   return qdisc(place, spec, false).message(tc.RTM_NEWQDISC, 0)
 }
@@ -57,46 +57,46 @@ export function deleteQdisc(place: QdiscPlace): Message {
 
 const clsact = (ifindex: number): QdiscPlace => ({ ifindex, parent: tc.TC_H_CLSACT, handle: tc.CLSACT_HANDLE })
 
-/** Makes room for filters on a device. Fails with EEXIST when there is some already. */
+/** Adds clsact, the anchor of filters, to a device. Fails with EEXIST when there is one. */
 export function createClsact(ifindex: number): Message {
   return tcmsg(clsact(ifindex))
     .attributeText(tc.TCA_KIND, 'clsact')
     .message(tc.RTM_NEWQDISC, k.NLM_F_CREATE | k.NLM_F_EXCL)
 }
 
-/** With all its filters. */
+/** Deletes clsact with all its filters. */
 export function deleteClsact(ifindex: number): Message {
   return deleteQdisc(clsact(ifindex))
 }
 
-/** For a dump of the qdiscs of all devices: the kernel has no filter for it. */
+/** Dump request for the qdiscs of all devices: the kernel cannot filter this dump. */
 export function getQdiscs(): Message {
   return tcmsg({ ifindex: 0, parent: 0, handle: 0 }).message(tc.RTM_GETQDISC, 0)
 }
 
-/** One qdisc by its parent or by its handle (with parent 0). Fails with ENOENT when there is none. */
+/** Reads one qdisc by its parent, or by its handle with parent 0. Fails with ENOENT when there is none. */
 export function getQdisc(place: QdiscPlace): Message {
   return tcmsg(place).message(tc.RTM_GETQDISC, tc.NLM_F_ECHO)
 }
 
 export type RedirectSpec = {
   readonly ifindex: number
-  /** Among the filters of the place, lower first; 1 to 65,535. */
+  /** 1 to 65,535; filters with a lower priority are tried first. */
   readonly priority: number
-  /** Index of the device that sends what this one received. */
+  /** Ifindex of the device that the packets are redirected to. */
   readonly target: number
 }
 
 /**
- * Sends everything that a device receives out by another: u32 with one key that matches all, for kernels that have no
- * matchall. Needs clsact, or ingress.
+ * Redirects everything that a device receives to the egress of another. Uses u32 with one match-all key, for kernels
+ * without the matchall classifier. Needs clsact or ingress.
  */
 export function addRedirect({ ifindex, priority, target }: RedirectSpec): Message {
-  // struct tc_u32_sel: flags, offset shift, number of keys, padding, the rest zero; then the key: mask, value, offsets.
+  // struct tc_u32_sel: flags, offset shift, number of keys, padding, zeros; then one key: mask, value, offsets.
   const sel = new Uint8Array(32)
   sel[0] = tc.U32_TERMINAL
   sel[2] = 1
-  // struct tc_mirred: index, capabilities, action, reference and bind counts, what to do, device.
+  // struct tc_mirred: index, capabilities, action, reference count, bind count, mirred action, ifindex.
   const mirred = new Uint8Array(new Uint32Array([0, 0, tc.TC_ACT_STOLEN, 0, 0, tc.TCA_EGRESS_REDIR, target]).buffer)
   return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority })
     .attributeText(tc.TCA_KIND, 'u32')
@@ -114,12 +114,12 @@ export function addRedirect({ ifindex, priority, target }: RedirectSpec): Messag
     .message(tc.RTM_NEWTFILTER, k.NLM_F_CREATE | k.NLM_F_EXCL)
 }
 
-/** All filters of one priority. Fails with ENOENT when there is none. */
+/** Deletes all filters of one priority. Fails with ENOENT when there is none. */
 export function deleteFilters(p: { ifindex: number; parent: number; priority: number }): Message {
   return filters(p).message(tc.RTM_DELTFILTER, 0)
 }
 
-/** For a dump of the filters of one place. */
+/** Dump request for the filters of a device under one parent. */
 export function getFilters(p: { ifindex: number; parent: number }): Message {
   return tcmsg({ ...p, handle: 0 }).message(tc.RTM_GETTFILTER, 0)
 }
@@ -137,7 +137,7 @@ function qdisc(place: QdiscPlace, spec: QdiscSpec, made = true): Writer {
           .attributeU32(tc.TCA_FQ_CODEL_TARGET, spec.targetUs)
           .attributeU32(tc.TCA_FQ_CODEL_INTERVAL, spec.intervalUs)
           .attributeU32(tc.TCA_FQ_CODEL_LIMIT, spec.limit)
-        // Refused in a change, even with the same number.
+        // The kernel refuses it in a change, even with the same number.
         if (made) options.attributeU32(tc.TCA_FQ_CODEL_FLOWS, spec.flows)
       })
     case 'netem':
@@ -158,7 +158,7 @@ function tbf(writer: Writer, { rate, burst, limit }: TbfSpec): Writer {
   })
 }
 
-/** struct tc_netem_qopt (latency in ticks, limit, loss, gap, duplicate, jitter), then the latency exactly, in ns. */
+/** struct tc_netem_qopt (latency in ticks, limit, loss, gap, duplicate, jitter), then the exact latency in ns. */
 function netem(writer: Writer, { delayUs, limit }: NetemSpec): Writer {
   const ns = delayUs * 1000
   const ticks = Math.round(ns / tc.NS_PER_TICK)
@@ -167,13 +167,13 @@ function netem(writer: Writer, { delayUs, limit }: NetemSpec): Writer {
   )
 }
 
-/** The priority stands in the upper half of tcm_info, the protocol in network order in the lower. */
+/** tcm_info: the priority in the upper half, the protocol in network order in the lower. */
 function filters(p: { ifindex: number; parent: number; priority: number }): Writer {
   const protocol = (tc.ETH_P_ALL << 8) & 0xffff
   return tcmsg({ ...p, handle: 0 }, handleOf(p.priority, protocol))
 }
 
-/** struct tcmsg: family, padding, index, handle, parent, info. */
+/** struct tcmsg: family, padding, ifindex, handle, parent, info. */
 function tcmsg(place: QdiscPlace, info = 0): Writer {
   return new Writer().u32(k.AF_UNSPEC).u32(place.ifindex).u32(place.handle).u32(place.parent).u32(info)
 }

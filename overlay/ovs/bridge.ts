@@ -1,5 +1,5 @@
-// The switch in the database: our one bridge, its tunnel and its ports. Every change is one transaction; what others have
-// there is read and left alone.
+// The switch in the database: our bridge, its tunnel port and the other ports. Every change is one transaction. Foreign
+// rows are read but never changed.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
@@ -10,22 +10,22 @@ import type { ObservedPort, PortMark } from '../plan/network/switch.ts'
 import { fromMap, fromSet, toMap, uuidOf, type Operation, type Ovsdb, type Row } from './ovsdb.ts'
 import { TUNNEL_PORT } from '../plan/switch/pipeline.ts'
 
-/** What marks a row as ours, in its external_ids. */
+/** Marks a row as ours, in its external_ids. */
 const OWNER = { owner: 'vxmesh' } as const
-/** How long ovs-vswitchd may take to do what the database says. */
+/** How long ovs-vswitchd may take to apply a configuration. */
 const APPLY_MS = 5_000
 
 export type Datapath = 'system' | 'netdev'
 export type BridgeOptions = { readonly vtep: Ipv4; readonly port: number; readonly datapath: Datapath }
 export type PortSet = Extract<Op, { kind: 'switch-port-set' }>
 
-/** What the database says of the switch. */
+/** The switch as the database holds it. */
 export type Rows = {
-  /** Null: there is none of that name. */
+  /** Null: there is no bridge with our name. */
   readonly bridge: Row | null
   /** Interfaces of the bridge's ports, by name. */
   readonly interfaces: ReadonlyMap<string, Row>
-  /** The rows of its ports, by name. */
+  /** UUIDs of the bridge's ports, by name. */
   readonly ports: ReadonlyMap<string, string>
 }
 
@@ -76,12 +76,12 @@ export class Bridge {
     )
   }
 
-  /** Makes the bridge with its tunnel, or puts right what there is of it. @throws ERR_KERNEL, also when the name is somebody else's */
+  /** Creates or repairs the bridge and its tunnel port. @throws ERR_KERNEL, also when a foreign bridge has the name */
   async ensure(): Promise<void> {
     const rows = await this.read()
     if (this.isRight(rows)) return
     if (rows.bridge !== null && !isOurs(rows.bridge)) {
-      throw new VxmeshError('ERR_KERNEL', `there is a bridge ${SWITCH} in Open vSwitch that is not ours`)
+      throw new VxmeshError('ERR_KERNEL', `Open vSwitch has a bridge ${SWITCH} that is not ours`)
     }
     const tunnel = rows.interfaces.get(SWITCH_TUNNEL)
     const operations: Operation[] = []
@@ -122,10 +122,13 @@ export class Bridge {
       now.bridge?.['name'] ?? 'no bridge',
       ...[...now.interfaces.values()].flatMap(row => fromSet(row['error']))
     ]
-    throw new VxmeshError('ERR_KERNEL', `the bridge ${SWITCH} cannot be made: ${why.join(', ')}`)
+    throw new VxmeshError('ERR_KERNEL', `cannot set up bridge ${SWITCH}: ${why.join(', ')}`)
   }
 
-  /** Makes ports, or gives them their numbers and marks. Tells what is not as asked for. @throws ERR_KERNEL, and nothing is done */
+  /**
+   * Creates ports, or sets the number and mark of existing ones. Returns the ports that did not get their number, and why.
+   * @throws ERR_KERNEL when the transaction fails; no port is created or changed then
+   */
   async setPorts(ops: readonly PortSet[]): Promise<ReadonlyMap<PortSet, string>> {
     let rows = await this.read()
     const stale = ops.filter(({ renew, device }) => renew && rows.ports.has(device)).map(({ device }) => device)
@@ -154,19 +157,19 @@ export class Bridge {
     for (const op of ops) {
       const row = now.interfaces.get(op.device)
       if (row?.['ofport'] === op.number) continue
-      const [error = `it is port ${numberOf(row?.['ofport'])}`] = fromSet(row?.['error'])
+      const [error = `got port number ${numberOf(row?.['ofport'])}`] = fromSet(row?.['error'])
       failed.set(op, String(error))
     }
     return failed
   }
 
-  /** Absent is success. @throws ERR_KERNEL */
+  /** Absent ports are skipped. @throws ERR_KERNEL */
   async deletePorts(devices: readonly string[]): Promise<void> {
     const { bridge, ports } = await this.read()
     const uuids = devices.map(device => ports.get(device)).filter(uuid => uuid !== undefined)
     if (bridge === null || uuids.length === 0) return
-    const gone = ['set', uuids.map(uuid => ['uuid', uuid])]
-    await this.#apply([mutate('Bridge', [is(bridge)], ['ports', 'delete', gone])])
+    const deleted = ['set', uuids.map(uuid => ['uuid', uuid])]
+    await this.#apply([mutate('Bridge', [is(bridge)], ['ports', 'delete', deleted])])
   }
 
   #tunnelOptions(): Readonly<Record<string, string>> {
@@ -174,7 +177,7 @@ export class Bridge {
     return { key: 'flow', remote_ip: 'flow', local_ip: formatIpv4(vtep), dst_port: String(port) }
   }
 
-  /** In one transaction, and until ovs-vswitchd has done it. */
+  /** Runs one transaction and waits until ovs-vswitchd has applied it. */
   async #apply(operations: readonly Operation[]): Promise<void> {
     const results = await this.#db.transact([
       ...operations,
@@ -198,12 +201,12 @@ const INTERFACE_COLUMNS = [
   ...['_uuid', 'name', 'type', 'options', 'ofport', 'ofport_request', 'external_ids', 'error', 'ifindex']
 ]
 
-/** `iface-id` and `attached-mac` are what Open vSwitch's own documents name so (vswitchd.conf.db(5)). */
+/** `iface-id` and `attached-mac` are the names that vswitchd.conf.db(5) defines. */
 function idsOf({ vni, alias, mac }: PortMark): Readonly<Record<string, string>> {
   return { ...OWNER, 'iface-id': alias, 'attached-mac': mac, 'vxmesh-vni': String(vni) }
 }
 
-/** Only a container's or a router's port has one: neither the tunnel nor the bridge's own. */
+/** Only ports of containers and routers have a mark: neither the tunnel port nor the bridge's internal port does. */
 function markOf(row: Row): PortMark | null {
   const ids = fromMap(row['external_ids'])
   const vni = Number(ids['vxmesh-vni'] ?? '0')

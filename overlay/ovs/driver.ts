@@ -6,6 +6,7 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { systemClock } from '#platform/clock.ts'
 import type {
   AttachRequest,
   AttachResult,
@@ -35,7 +36,7 @@ import { executeSwitch } from './execute.ts'
 import { countHandlers } from './handlers.ts'
 import { Ofctl } from './ofctl.ts'
 import { Ovsdb } from './ovsdb.ts'
-import { isNoPortYet, planSwitch } from '../plan/switch/plan-switch.ts'
+import { needsPort, planSwitch } from '../plan/switch/plan-switch.ts'
 import { watchSwitch } from './watch.ts'
 
 export type OvsDriverOptions = {
@@ -84,7 +85,7 @@ export class OvsDriver implements OverlayDriver {
     const linux = LinuxDriver.open({ bind, carrier, ...(hostNetns === undefined ? {} : { hostNetns }) })
     let db: Ovsdb | null = null
     try {
-      db = await Ovsdb.connect(socket)
+      db = await Ovsdb.connect({ path: socket, clock: systemClock })
       const driver = new OvsDriver(options, { linux, db })
       await driver.#bridge.ensure()
       await driver.#ofctl.flows()
@@ -110,7 +111,7 @@ export class OvsDriver implements OverlayDriver {
     const look = {
       names: scope === undefined ? [] : this.#namesOf(scope, marked),
       // The queues of one that has been a port for long are looked at with all others'.
-      shaped: ({ name, ifindex }: { name: string; ifindex: number }) => isNoPortYet(ports.get(name), ifindex)
+      shaped: ({ name, ifindex }: { name: string; ifindex: number }) => needsPort(ports.get(name), ifindex)
     }
     const { links, shaping } = await this.#linux.observeDevices(scope === undefined ? null : look)
     const vnis = new Map(marked)
@@ -249,7 +250,7 @@ export class OvsDriver implements OverlayDriver {
       rows instanceof VxmeshError
         ? rows.message
         : this.#bridge.isRight(rows)
-          ? await this.#ofctl.seesFragments().then(
+          ? await this.#ofctl.matchesFragments().then(
               () => this.#deafness(),
               (err: unknown) => asVxmeshError(err).message
             )
@@ -259,9 +260,10 @@ export class OvsDriver implements OverlayDriver {
 
   onChange(listener: ChangeListener): () => void {
     const stopSwitch = watchSwitch({
+      clock: systemClock,
       db: this.#db,
       socket: this.#options.socket,
-      changed: () => this.#ofctl.forget(),
+      changed: () => this.#ofctl.invalidate(),
       settled: () => listener(null)
     })
     const stopLinux = this.#linux.onChange(listener)
@@ -295,7 +297,7 @@ export class OvsDriver implements OverlayDriver {
     if (!present) return { flows: new Map(), fragments: false }
     const [flows, fragments] = await Promise.all([
       scope === undefined ? this.#ofctl.flows() : this.#ofctl.flowsOf(scope),
-      scope === undefined ? this.#ofctl.seesFragments() : true
+      scope === undefined ? this.#ofctl.matchesFragments() : true
     ])
     return { flows, fragments }
   }

@@ -1,5 +1,5 @@
-// Carries a switch's plan out, stretch by stretch of like ops. Where a network's port cannot be made, nothing of that
-// network is done after it: its flows would lead elsewhere.
+// Executes a plan for a switch. Consecutive ops of one group form a batch. After a failed op the rest of its network is
+// skipped: without its port, a network's flows would output to the wrong place.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
@@ -8,30 +8,32 @@ import { describe, type Op } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
 import type { Ofctl } from './ofctl.ts'
 
-export type Hands = {
+/** What the ops act on. */
+export type SwitchTargets = {
   readonly devices: (ops: readonly Op[]) => Promise<ExecuteResult>
   readonly bridge: Bridge
   readonly ofctl: Ofctl
 }
 
+/** `broken`: networks with a failed op; null when the switch itself failed. */
 type Tally = { done: number; skipped: number; readonly failures: OpFailure[]; readonly broken: Set<Vni | null> }
 type FlowOp = Extract<Op, { kind: 'flows-set' | 'flows-delete' }>
 
-/** Never throws for a failing op. */
-export async function executeSwitch(hands: Hands, ops: readonly Op[]): Promise<ExecuteResult> {
+/** Never throws for a failing op: it is in the result. */
+export async function executeSwitch(targets: SwitchTargets, ops: readonly Op[]): Promise<ExecuteResult> {
   const tally: Tally = { done: 0, skipped: 0, failures: [], broken: new Set() }
-  for (const stretch of stretches(ops)) {
-    const going = stretch.filter(op => !tally.broken.has(null) && !tally.broken.has(op.vni))
-    tally.skipped += stretch.length - going.length
-    if (going.length > 0) await executeStretch(hands, going, tally)
+  for (const batch of batchesOf(ops)) {
+    const runnable = batch.filter(op => !tally.broken.has(null) && !tally.broken.has(op.vni))
+    tally.skipped += batch.length - runnable.length
+    if (runnable.length > 0) await executeBatch(targets, runnable, tally)
   }
   const { done, skipped, failures } = tally
   return { done, skipped, failures }
 }
 
-type Turn = 'switch' | 'port' | 'flows' | 'port-delete' | 'device'
+type OpGroup = 'switch' | 'port' | 'flows' | 'port-delete' | 'device'
 
-function turnOf(op: Op): Turn {
+function groupOf(op: Op): OpGroup {
   switch (op.kind) {
     case 'switch-set':
       return 'switch'
@@ -47,38 +49,38 @@ function turnOf(op: Op): Turn {
   }
 }
 
-function stretches(ops: readonly Op[]): readonly (readonly Op[])[] {
-  const found: Op[][] = []
-  let last: Turn | null = null
+function batchesOf(ops: readonly Op[]): readonly (readonly Op[])[] {
+  const batches: Op[][] = []
+  let last: OpGroup | null = null
   for (const op of ops) {
-    const turn = turnOf(op)
-    if (turn === last) found.at(-1)?.push(op)
-    else found.push([op])
-    last = turn
+    const group = groupOf(op)
+    if (group === last) batches.at(-1)?.push(op)
+    else batches.push([op])
+    last = group
   }
-  return found
+  return batches
 }
 
-async function executeStretch(hands: Hands, ops: readonly Op[], tally: Tally): Promise<void> {
+async function executeBatch(targets: SwitchTargets, ops: readonly Op[], tally: Tally): Promise<void> {
   const [first] = ops
-  switch (first === undefined ? 'device' : turnOf(first)) {
+  switch (first === undefined ? 'device' : groupOf(first)) {
     case 'switch':
       await attempt(tally, ops, async () => {
-        await hands.bridge.ensure()
-        await hands.ofctl.seeFragments()
+        await targets.bridge.ensure()
+        await targets.ofctl.enableFragmentMatching()
       })
       break
     case 'port':
-      await setPorts(hands.bridge, ops as readonly PortSet[], tally)
+      await setPorts(targets.bridge, ops as readonly PortSet[], tally)
       break
     case 'flows':
-      await changeFlows(hands.ofctl, ops as readonly FlowOp[], tally)
+      await changeFlows(targets.ofctl, ops as readonly FlowOp[], tally)
       break
     case 'port-delete':
-      await attempt(tally, ops, () => hands.bridge.deletePorts(ops.map(op => op.device)))
+      await attempt(tally, ops, () => targets.bridge.deletePorts(ops.map(op => op.device)))
       break
     case 'device': {
-      const { done, skipped, failures } = await hands.devices(ops)
+      const { done, skipped, failures } = await targets.devices(ops)
       tally.done += done
       tally.skipped += skipped
       for (const failure of failures) fail(tally, failure.op, failure.error)
@@ -87,7 +89,7 @@ async function executeStretch(hands: Hands, ops: readonly Op[], tally: Tally): P
   }
 }
 
-/** Together; when that is refused, one by one, so that one bad port is the only one to fail. */
+/** In one transaction; if that is refused, one by one, so that only the bad ports fail. */
 async function setPorts(bridge: Bridge, ops: readonly PortSet[], tally: Tally): Promise<void> {
   let failed: ReadonlyMap<PortSet, string>
   try {
@@ -111,9 +113,9 @@ async function changeFlows(ofctl: Ofctl, ops: readonly FlowOp[], tally: Tally): 
   }
 }
 
-async function attempt(tally: Tally, ops: readonly Op[], work: () => Promise<void>): Promise<void> {
+async function attempt(tally: Tally, ops: readonly Op[], run: () => Promise<void>): Promise<void> {
   try {
-    await work()
+    await run()
     tally.done += ops.length
   } catch (err) {
     for (const op of ops) fail(tally, op, err)
@@ -123,6 +125,6 @@ async function attempt(tally: Tally, ops: readonly Op[], work: () => Promise<voi
 function fail(tally: Tally, op: Op, err: unknown): void {
   const { code, message, context } = asVxmeshError(err)
   tally.failures.push({ op, error: new VxmeshError(code, `${describe(op)}: ${message}`, { cause: err, context }) })
-  // A device of no network holds nobody up; without the switch nothing can be done.
-  if (op.vni !== null || turnOf(op) === 'switch') tally.broken.add(op.vni)
+  // A failed op without a network stops nothing, unless it was to set up the switch: then nothing else can succeed.
+  if (op.vni !== null || groupOf(op) === 'switch') tally.broken.add(op.vni)
 }

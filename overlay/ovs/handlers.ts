@@ -1,10 +1,10 @@
-// Whether ovs-vswitchd has anybody who reads what its kernel datapath asks. One (3.1) that began within ten seconds of its
-// kernel counts no processor and starts none: then every packet that no flow of the datapath knows yet is lost.
+// Counts the handler threads of ovs-vswitchd, which serve upcalls from the kernel datapath. Version 3.1, started within ten
+// seconds of boot, counts zero CPUs and starts none: every packet without a cached datapath flow is then lost.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Threads that answer the kernel's questions; null where that cannot be told. @param dir folder of its sockets and pid file */
+/** Null when the daemon cannot be inspected. @param dir folder of its sockets and pid file */
 export function countHandlers(dir: string): number | null {
   try {
     const pid = Number(readFileSync(join(dir, 'ovs-vswitchd.pid'), 'utf8'))

@@ -1,10 +1,11 @@
-// Cuts a stream into JSON texts. OVSDB sends objects back to back with nothing between them (RFC 7047 section 4): an end
-// is where the depth of braces outside strings is zero again. Bytes alone: multi-byte characters hold none of these.
+// Splits a byte stream into JSON objects. OVSDB sends objects back to back without separators (RFC 7047 section 4): an
+// object ends where the nesting of braces outside strings returns to zero. Scanning bytes is safe: UTF-8 multi-byte
+// sequences contain no ASCII.
 
 import { VxmeshError } from '#model/errors.ts'
 
-/** A monitor's first answer of 10,000 ports is some 10 MB. */
-const TEXT_BYTES = 64 * 1024 * 1024
+/** Maximum size of an object. A select of 10,000 ports is about 10 MB. */
+const OBJECT_BYTES = 64 * 1024 * 1024
 
 const [QUOTE, BACKSLASH, OPEN, CLOSE] = [0x22, 0x5c, 0x7b, 0x7d]
 
@@ -16,11 +17,11 @@ export class JsonStream {
   #inString = false
   #escaped = false
 
-  constructor(limit = TEXT_BYTES) {
+  constructor(limit = OBJECT_BYTES) {
     this.#limit = limit
   }
 
-  /** The objects that end in this chunk. @throws ERR_KERNEL for what is no object, or too long; the stream is of no use then */
+  /** The objects that this chunk completes. @throws ERR_KERNEL for malformed or oversized input; the stream is unusable then */
   push(chunk: Uint8Array): readonly unknown[] {
     const found: unknown[] = []
     let start = 0
@@ -34,7 +35,7 @@ export class JsonStream {
         start = i + 1
         found.push(this.#take())
       }
-      if (this.#depth < 0) throw broken('a brace that closes nothing')
+      if (this.#depth < 0) throw malformed('an unmatched closing brace')
     }
     this.#keep(chunk.subarray(start))
     return found
@@ -48,7 +49,7 @@ export class JsonStream {
 
   #keep(part: Uint8Array): void {
     this.#bytes += part.length
-    if (this.#bytes > this.#limit) throw broken(`an object of more than ${this.#limit} bytes`)
+    if (this.#bytes > this.#limit) throw malformed(`an object of more than ${this.#limit} bytes`)
     if (part.length > 0) this.#parts.push(part)
   }
 
@@ -59,11 +60,11 @@ export class JsonStream {
     try {
       return JSON.parse(text)
     } catch (err) {
-      throw broken('what is no JSON', err)
+      throw malformed('invalid JSON', err)
     }
   }
 }
 
-function broken(what: string, cause?: unknown): VxmeshError {
+function malformed(what: string, cause?: unknown): VxmeshError {
   return new VxmeshError('ERR_KERNEL', `ovsdb-server sent ${what}`, { cause })
 }

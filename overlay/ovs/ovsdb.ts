@@ -1,15 +1,16 @@
-// A client of ovsdb-server on its UNIX socket (RFC 7047): transactions and the notice that somebody changed something.
-// No copy of the database is kept: whoever wants to know asks, 0.2 ms. It connects again for as long as it is open.
+// A client of ovsdb-server on its UNIX socket (RFC 7047): transactions, and notification of changes by others. It keeps no
+// replica of the database: a select takes 0.2 ms. It reconnects, with back-off, until it is closed.
 
 import { createConnection, type Socket } from 'node:net'
 import { VxmeshError } from '#model/errors.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import { JsonStream } from './json-stream.ts'
 
 const DATABASE = 'Open_vSwitch'
-const ANSWER_MS = 5_000
+const REPLY_MS = 5_000
 const [RETRY_MIN_MS, RETRY_MAX_MS] = [100, 2_000]
 
-/** What only people and programs write, never ovs-vswitchd: a change of it by others is drift. */
+/** Columns that ovs-vswitchd never writes: a change of them by anyone else is drift. */
 const CONFIGURED = {
   Open_vSwitch: ['bridges'],
   Bridge: ['name', 'ports', 'fail_mode', 'datapath_type', 'external_ids', 'controller', 'protocols'],
@@ -19,33 +20,35 @@ const CONFIGURED = {
 
 export type Operation = Readonly<Record<string, unknown>> & { readonly op: string }
 export type Row = Readonly<Record<string, unknown>>
-/** The answer to one operation. */
+/** The result of one operation. */
 export type OperationResult = { readonly rows?: readonly Row[]; readonly count?: number; readonly uuid?: unknown }
 
-type Pending = { resolve: (result: unknown) => void; reject: (err: unknown) => void; readonly timer: NodeJS.Timeout }
+type Pending = { resolve: (result: unknown) => void; reject: (err: unknown) => void; readonly cancel: Cancel }
 type Message = { id?: unknown; method?: unknown; params?: unknown; result?: unknown; error?: unknown }
 
 export class Ovsdb {
   readonly #path: string
+  readonly #clock: Clock
   readonly #pending = new Map<number, Pending>()
   #socket: Socket | null = null
   #nextId = 1
-  /** Transactions under way: their effects are told before they are answered. */
+  /** Transactions in flight: the server sends their updates before their replies. */
   #transacting = 0
   #retryMs = RETRY_MIN_MS
-  #retry: NodeJS.Timeout | null = null
+  #cancelRetry: Cancel | null = null
   #closed = false
-  /** Somebody else changed what is configured, or (`returned`) the server is back. */
-  onChange: (returned: boolean) => void = () => undefined
-  readonly #applied = new Set<() => void>()
+  /** Called when someone else changes the configuration, and (`reconnected`) when the server is back. */
+  onChange: (reconnected: boolean) => void = () => undefined
+  readonly #onApplied = new Set<() => void>()
 
-  private constructor(path: string) {
-    this.#path = path
+  private constructor(p: { readonly path: string; readonly clock: Clock }) {
+    this.#path = p.path
+    this.#clock = p.clock
   }
 
-  /** @throws ERR_KERNEL when nobody answers on the socket */
-  static async connect(path: string): Promise<Ovsdb> {
-    const client = new Ovsdb(path)
+  /** @param p `path`: of the server's socket. @throws ERR_KERNEL when the server does not answer */
+  static async connect(p: { readonly path: string; readonly clock: Clock }): Promise<Ovsdb> {
+    const client = new Ovsdb(p)
     try {
       await client.#connect()
     } catch (err) {
@@ -56,8 +59,8 @@ export class Ovsdb {
   }
 
   /**
-   * All of it happens, or nothing. One result an operation.
-   * @throws ERR_KERNEL with the server's words; whether it happened is unknown only when the server went meanwhile
+   * Atomic. Returns one result an operation.
+   * @throws ERR_KERNEL with the server's error. The outcome is unknown only when the connection was lost
    */
   async transact(operations: readonly Operation[]): Promise<readonly OperationResult[]> {
     this.#transacting++
@@ -71,31 +74,42 @@ export class Ovsdb {
     }
   }
 
-  /** Waits until ovs-vswitchd has done what was asked for up to this configuration. @throws ERR_KERNEL */
+  /** Waits until ovs-vswitchd has applied this configuration number. @throws ERR_KERNEL */
   async applied(config: number, timeoutMs: number): Promise<void> {
-    let wake: () => void = () => undefined
-    const until = AbortSignal.timeout(timeoutMs)
-    for (;;) {
-      const told = new Promise<void>(resolve => (wake = resolve))
-      this.#applied.add(wake)
-      until.addEventListener('abort', wake)
-      try {
-        const [answer] = await this.transact([{ op: 'select', table: DATABASE, where: [], columns: ['cur_cfg'] }])
-        if (Number(answer?.rows?.[0]?.['cur_cfg'] ?? 0) >= config) return
-        if (until.aborted)
-          throw new VxmeshError('ERR_KERNEL', 'ovs-vswitchd does not do what ovsdb-server was asked for')
-        await told
-      } finally {
-        this.#applied.delete(wake)
-        until.removeEventListener('abort', wake)
-      }
+    const deadline = new AbortController()
+    const cancel = this.#clock.after(timeoutMs, () => deadline.abort())
+    try {
+      let applied = false
+      while (!applied) applied = await this.#hasApplied(config, deadline.signal)
+    } finally {
+      cancel()
     }
   }
 
   close(): void {
     this.#closed = true
-    if (this.#retry !== null) clearTimeout(this.#retry)
-    this.#lost(new VxmeshError('ERR_KERNEL', 'the connection to ovsdb-server is closed'))
+    this.#cancelRetry?.()
+    this.#disconnect(new VxmeshError('ERR_KERNEL', 'the connection to ovsdb-server is closed'))
+  }
+
+  /** Reads the applied number; returns false after its next update, or when the deadline passes. */
+  async #hasApplied(config: number, deadline: AbortSignal): Promise<boolean> {
+    let wake: () => void = () => undefined
+    // Subscribe before the select: an update in between must not be missed.
+    const updated = new Promise<void>(resolve => (wake = resolve))
+    this.#onApplied.add(wake)
+    deadline.addEventListener('abort', wake)
+    try {
+      const [answer] = await this.transact([{ op: 'select', table: DATABASE, where: [], columns: ['cur_cfg'] }])
+      if (Number(answer?.rows?.[0]?.['cur_cfg'] ?? 0) >= config) return true
+      if (deadline.aborted)
+        throw new VxmeshError('ERR_KERNEL', 'ovs-vswitchd has not applied the configuration in time')
+      await updated
+      return false
+    } finally {
+      this.#onApplied.delete(wake)
+      deadline.removeEventListener('abort', wake)
+    }
   }
 
   async #connect(): Promise<void> {
@@ -113,12 +127,12 @@ export class Ovsdb {
     socket.on('error', () => undefined)
     socket.on('close', () => {
       if (this.#socket !== socket) return
-      this.#lost(new VxmeshError('ERR_KERNEL', 'the connection to ovsdb-server broke'))
+      this.#disconnect(new VxmeshError('ERR_KERNEL', 'the connection to ovsdb-server broke'))
       this.#reconnect()
     })
     socket.on('data', (chunk: Uint8Array) => {
       try {
-        for (const message of stream.push(chunk)) this.#received(message as Message)
+        for (const message of stream.push(chunk)) this.#receive(message as Message)
       } catch (err) {
         socket.destroy(err instanceof Error ? err : undefined)
       }
@@ -128,7 +142,7 @@ export class Ovsdb {
     this.#retryMs = RETRY_MIN_MS
   }
 
-  /** Without what is there: it will be asked for. */
+  /** Subscribes to changes, without the initial contents. */
   async #monitor(name: string, tables: Readonly<Record<string, readonly string[]>>): Promise<void> {
     const select = { initial: false, insert: true, delete: true, modify: true }
     const requests = Object.fromEntries(
@@ -137,27 +151,29 @@ export class Ovsdb {
     await this.#call('monitor_cond_since', [DATABASE, name, requests, '00000000-0000-0000-0000-000000000000'])
   }
 
+  /** Schedules one attempt. A connection that breaks during its handshake asks for it twice. */
   #reconnect(): void {
-    if (this.#closed) return
-    this.#retry = setTimeout(() => {
-      this.#retry = null
+    if (this.#closed || this.#cancelRetry !== null) return
+    this.#cancelRetry = this.#clock.after(this.#retryMs, () => {
+      this.#cancelRetry = null
       this.#connect().then(
         () => this.onChange(true),
         () => {
-          this.#lost(new VxmeshError('ERR_KERNEL', 'ovsdb-server does not answer'))
+          this.#disconnect(new VxmeshError('ERR_KERNEL', 'ovsdb-server does not answer'))
           this.#reconnect()
         }
       )
-    }, this.#retryMs)
+    })
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MAX_MS)
   }
 
-  #lost(err: VxmeshError): void {
+  /** Every pending call fails with the error. */
+  #disconnect(err: VxmeshError): void {
     const socket = this.#socket
     this.#socket = null
     socket?.destroy()
-    for (const { reject, timer } of this.#pending.values()) {
-      clearTimeout(timer)
+    for (const { reject, cancel } of this.#pending.values()) {
+      cancel()
       reject(err)
     }
     this.#pending.clear()
@@ -171,30 +187,30 @@ export class Ovsdb {
         return
       }
       const id = this.#nextId++
-      // Whoever does not answer in time may answer later, to nobody: a new connection begins anew.
-      const timer = setTimeout(() => socket.destroy(), ANSWER_MS)
-      this.#pending.set(id, { resolve, reject, timer })
+      // A late reply would arrive after its caller has given up, so the connection is replaced.
+      const cancel = this.#clock.after(REPLY_MS, () => socket.destroy())
+      this.#pending.set(id, { resolve, reject, cancel })
       socket.write(JSON.stringify({ id, method, params }))
     })
   }
 
-  #received({ id, method, params, result, error }: Message): void {
+  #receive({ id, method, params, result, error }: Message): void {
     if (method === 'echo') {
       this.#socket?.write(JSON.stringify({ id, result: params, error: null }))
     } else if (method === 'update3' && Array.isArray(params)) {
-      if (params[0] === 'applied') for (const wake of this.#applied) wake()
+      if (params[0] === 'applied') for (const wake of this.#onApplied) wake()
       else if (this.#transacting === 0) this.onChange(false)
     } else if (method === undefined && typeof id === 'number') {
       const pending = this.#pending.get(id)
       this.#pending.delete(id)
-      clearTimeout(pending?.timer)
+      pending?.cancel()
       if (error === null || error === undefined) pending?.resolve(result)
       else pending?.reject(refused('request', error))
     }
   }
 }
 
-/** A map of the database. */
+/** Encodes an OVSDB map. */
 export function toMap(values: Readonly<Record<string, string>>): unknown {
   return ['map', Object.entries(values)]
 }
@@ -203,12 +219,12 @@ export function fromMap(value: unknown): Readonly<Record<string, string>> {
   return Array.isArray(value) && value[0] === 'map' ? Object.fromEntries(value[1] as [string, string][]) : {}
 }
 
-/** A set of the database; one of a single element is the bare element. */
+/** Decodes an OVSDB set; a set of one element is sent as the bare element. */
 export function fromSet(value: unknown): readonly unknown[] {
   return Array.isArray(value) && value[0] === 'set' ? (value[1] as unknown[]) : value === undefined ? [] : [value]
 }
 
-/** The row that a reference means. */
+/** The UUID of a row reference; an empty string when the value is none. */
 export function uuidOf(value: unknown): string {
   return Array.isArray(value) && value[0] === 'uuid' ? String(value[1]) : ''
 }

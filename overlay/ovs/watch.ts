@@ -1,33 +1,37 @@
-// Wakes the reconcile loop when somebody else changed the switch in the database, when its server is back, and when the
-// switch itself has begun anew, which makes its socket first of all.
+// Wakes the reconcile loop when someone else changes the switch in the database, when ovsdb-server comes back, and when
+// ovs-vswitchd restarts: its first action is to create the management socket.
 
 import { watch, type FSWatcher } from 'node:fs'
 import { dirname } from 'node:path'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import { SWITCH } from '../plan/network/names.ts'
 import type { Ovsdb } from './ovsdb.ts'
 
-/** Changes are gathered for so long. */
-const GATHER_MS = 250
+/** How long changes are coalesced. */
+const COALESCE_MS = 250
 
-/** @param changed what was known of the switch may not be so any more; `settled` comes after it, once for many. Returns how to stop. */
+/**
+ * Calls `changed` at once for every change, so that cached state can be dropped, and `settled` once for a burst of changes.
+ * Returns a function that stops it.
+ */
 export function watchSwitch(p: {
+  readonly clock: Clock
   readonly db: Ovsdb
   /** Path of ovsdb-server's socket. */
   readonly socket: string
   readonly changed: () => void
   readonly settled: () => void
 }): () => void {
-  let timer: NodeJS.Timeout | null = null
+  let cancel: Cancel | null = null
   let watcher: FSWatcher | null = null
   const wake = (): void => {
     p.changed()
-    timer ??= setTimeout(() => {
-      timer = null
+    cancel ??= p.clock.after(COALESCE_MS, () => {
+      cancel = null
       p.settled()
-    }, GATHER_MS)
-    timer.unref()
+    })
   }
-  const look = (): void => {
+  const watchFolder = (): void => {
     watcher?.close()
     try {
       watcher = watch(dirname(p.socket), { persistent: false }, (_event, file) => {
@@ -35,17 +39,17 @@ export function watchSwitch(p: {
       })
       watcher.on('error', () => undefined)
     } catch {
-      // The folder is gone with the server: when that is back, it is looked at again.
+      // The folder does not exist while the server is down. It is watched again when the server is back.
       watcher = null
     }
   }
-  look()
-  p.db.onChange = returned => {
-    if (returned) look()
+  watchFolder()
+  p.db.onChange = reconnected => {
+    if (reconnected) watchFolder()
     wake()
   }
   return () => {
-    if (timer !== null) clearTimeout(timer)
+    cancel?.()
     p.db.onChange = () => undefined
     watcher?.close()
   }

@@ -1,4 +1,4 @@
-// The shaping of one endpoint, read, planned and carried out at once: for attach and for a hot change.
+// Observes, plans and executes the shaping of one endpoint in one go, for attach and for a change of its rates.
 
 import type { Shaping } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
@@ -13,8 +13,8 @@ import { installedShaping, planShaping } from '../plan/shaping/plan-shaping.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 
 /**
- * Returns the IFB device that is needed no more, for the caller to remove. @throws ERR_KERNEL, also when something else
- * has the IFB device's name
+ * Returns the IFB device if it is no longer needed; the caller deletes it. @throws ERR_KERNEL, also when a foreign device
+ * has its name
  */
 export function shapeLink(p: {
   readonly kernel: Kernel
@@ -42,7 +42,7 @@ export function readShaping(kernel: Kernel, request: ShapeRequest): Shaping | nu
   return installedShaping({ observed: observePair(kernel.socket, readPair(kernel, veth, alias)), mtu, asked })
 }
 
-/** The veth of an endpoint, or null when it is not there. */
+/** The veth of an endpoint; null when it does not exist or is not ours. */
 export function readVeth(kernel: Kernel, { hostInterface, alias }: ShapeRequest): LinkInfo | null {
   const veth = readLink(kernel.socket, hostInterface)
   return veth !== null && isOurs(veth, alias) ? veth : null
@@ -53,7 +53,7 @@ function readPair(kernel: Kernel, veth: LinkInfo, alias: string): ShapedPair {
   return { veth, ifb: ifb !== null && isOurs(ifb, alias) ? ifb : null }
 }
 
-/** No alias yet: a crash came between making and marking. */
+/** An empty alias is accepted: the agent may have crashed between creating the device and setting its alias. */
 function isOurs(link: LinkInfo, alias: string): boolean {
   return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
 }

@@ -1,4 +1,4 @@
-// Carries the changes of one endpoint's shaping out, in their order.
+// Executes the planned changes of one endpoint's shaping, in order.
 
 import type { IfName } from '#model/ids.ts'
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -19,7 +19,7 @@ import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { readFilters } from './observe.ts'
 import { OUR_PRIORITY, type ShapingChange } from '../plan/shaping/plan-shaping.ts'
 
-/** The devices that the changes are about. */
+/** The devices of the endpoint. */
 export type ShapingTarget = {
   readonly veth: IfName
   readonly ifb: IfName
@@ -27,7 +27,7 @@ export type ShapingTarget = {
   readonly mtu: number
 }
 
-/** @throws ERR_KERNEL with the kernel's words: the changes before it are done, the ones after it are not */
+/** @throws ERR_KERNEL for the first change that the kernel refuses; later changes are not tried */
 export function executeShaping(kernel: Kernel, target: ShapingTarget, changes: readonly ShapingChange[]): void {
   for (const change of changes) executeChange(kernel, target, change)
 }
@@ -36,11 +36,15 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
   const { socket } = kernel
   switch (change.kind) {
     case 'ifb-create':
-      createDevice(kernel, target)
+      createIfbDevice(kernel, target)
       break
     case 'queue-replace':
     case 'queue-change': {
-      const place = { ifindex: indexOf(socket, target[change.side]), parent: change.parent, handle: change.handle }
+      const place = {
+        ifindex: requireIfindex(socket, target[change.side]),
+        parent: change.parent,
+        handle: change.handle
+      }
       const message = change.kind === 'queue-change' ? changeQdisc : replaceQdisc
       socket.request(message(place, change.spec), `set ${change.spec.kind} on ${target[change.side]}`)
       break
@@ -48,53 +52,58 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
     case 'queue-delete': {
       const { side, parent, handle } = change
       const doing = `delete qdisc of ${target[side]}`
-      const place = { ifindex: indexOf(socket, target[side]), parent, handle }
+      const place = { ifindex: requireIfindex(socket, target[side]), parent, handle }
       tolerate(['ENOENT'], () => void socket.request(deleteQdisc(place), doing))
       break
     }
     case 'redirect-set': {
-      const ifindex = indexOf(socket, target.veth)
+      const ifindex = requireIfindex(socket, target.veth)
       if (change.replace) deleteRedirect(socket, ifindex)
-      const room = (): unknown => socket.request(createClsact(ifindex), `make room for a filter on ${target.veth}`)
-      tolerate(['EEXIST'], () => void room())
-      const spec = { ifindex, priority: OUR_PRIORITY, target: indexOf(socket, target.ifb) }
+      const doing = `create clsact on ${target.veth}`
+      tolerate(['EEXIST'], () => void socket.request(createClsact(ifindex), doing))
+      const spec = { ifindex, priority: OUR_PRIORITY, target: requireIfindex(socket, target.ifb) }
       socket.request(addRedirect(spec), `redirect ${target.veth} to ${target.ifb}`)
       break
     }
     case 'redirect-delete': {
-      const ifindex = indexOf(socket, target.veth)
+      const ifindex = requireIfindex(socket, target.veth)
       deleteRedirect(socket, ifindex)
-      // Somebody else may have filters there too, a chained CNI plugin say.
-      const others = [TC_H_INGRESS_FILTERS, TC_H_EGRESS_FILTERS].some(p => readFilters(socket, ifindex, p).length > 0)
-      if (!others) tolerate(ABSENT, () => void socket.request(deleteClsact(ifindex), `clear ${target.veth}`))
+      // Other software, such as a chained CNI plugin, may have filters there too.
+      const inUse = [TC_H_INGRESS_FILTERS, TC_H_EGRESS_FILTERS].some(p => readFilters(socket, ifindex, p).length > 0)
+      const doing = `delete clsact of ${target.veth}`
+      if (!inUse) tolerate(ABSENT, () => void socket.request(deleteClsact(ifindex), doing))
       break
     }
   }
 }
 
-/** EINVAL: the room for filters is not there, or of another kind. */
+/** EINVAL: clsact is absent, or another qdisc is in its place. */
 const ABSENT: readonly string[] = ['ENOENT', 'EINVAL']
 
 function deleteRedirect(socket: NetlinkSocket, ifindex: number): void {
   const filters = { ifindex, parent: TC_H_INGRESS_FILTERS, priority: OUR_PRIORITY }
-  tolerate(ABSENT, () => void socket.request(deleteFilters(filters), 'delete redirection'))
+  tolerate(ABSENT, () => void socket.request(deleteFilters(filters), 'delete redirect filter'))
 }
 
-/** In our group from birth, so that a crash leaves nothing that we would not know again; marked, then set up. */
-function createDevice(kernel: Kernel, target: ShapingTarget): void {
+/** Created in our group, so that it is recognised even if the agent crashes before the alias is set. */
+function createIfbDevice(kernel: Kernel, target: ShapingTarget): void {
   const { ifb: name, mtu } = target
   try {
     kernel.socket.request(createIfb({ name, mtu, group: OVERLAY_GROUP }), `create ${name}`)
   } catch (err) {
     if (errnoOf(err) !== 'ENOTSUP') throw err
-    throw new VxmeshError('ERR_UNSUPPORTED', 'this kernel has no IFB devices: it cannot shape what containers send', {
-      cause: err
-    })
+    throw new VxmeshError(
+      'ERR_UNSUPPORTED',
+      'this kernel has no IFB devices: it cannot shape traffic from containers',
+      {
+        cause: err
+      }
+    )
   }
   settleIfb(kernel, target)
 }
 
-/** Marks an IFB device and sets it up; idempotent. */
+/** Marks an IFB device and brings it up; idempotent. */
 export function settleIfb(kernel: Kernel, { ifb: name, alias, mtu }: ShapingTarget): void {
   const { socket } = kernel
   socket.request(setLink(name, { alias, mtu, group: OVERLAY_GROUP }), `mark ${name}`)
@@ -102,7 +111,8 @@ export function settleIfb(kernel: Kernel, { ifb: name, alias, mtu }: ShapingTarg
   socket.request(setLink(name, { up: true }), `set ${name} up`)
 }
 
-function indexOf(socket: NetlinkSocket, name: IfName): number {
+/** @throws ERR_KERNEL with errno ENODEV */
+function requireIfindex(socket: NetlinkSocket, name: IfName): number {
   const link = readLink(socket, name)
   if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
   return link.ifindex

@@ -1,4 +1,5 @@
-// Reads the queues of endpoints: all of a host's by one dump (and one a redirected veth), or one endpoint's alone.
+// Reads the queues of endpoints: those of the whole host by one dump, plus one dump of filters for each veth with clsact,
+// or those of a single endpoint.
 
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
@@ -13,7 +14,7 @@ import {
 import { decodeFilter, decodeQdisc, type FilterInfo, type QdiscInfo } from '../netlink/tc-info.ts'
 import { getFilters, getQdisc, getQdiscs } from '../netlink/tc.ts'
 import {
-  childPlace,
+  childParent,
   OUR_PRIORITY,
   ourQueue,
   type ObservedEndpointShaping,
@@ -24,7 +25,7 @@ import {
 /** The devices of one endpoint. */
 export type ShapedPair = { readonly veth: LinkInfo; readonly ifb: LinkInfo | null }
 
-/** Of every pair, by the name of its veth. @throws ERR_KERNEL */
+/** Reads every pair; the result is by veth name. @throws ERR_KERNEL */
 export function observeShaping(
   socket: NetlinkSocket,
   pairs: readonly ShapedPair[]
@@ -51,7 +52,7 @@ export function observeShaping(
   )
 }
 
-/** Of one pair, without a look at any other device. @throws ERR_KERNEL */
+/** Reads one pair without a dump of all devices. @throws ERR_KERNEL */
 export function observePair(socket: NetlinkSocket, { veth, ifb }: ShapedPair): ObservedEndpointShaping {
   const filtered = readQdisc(socket, veth.ifindex, TC_H_CLSACT) !== null
   return {
@@ -61,7 +62,7 @@ export function observePair(socket: NetlinkSocket, { veth, ifb }: ShapedPair): O
   }
 }
 
-/** All filters of one place of a device. @throws ERR_KERNEL */
+/** All filters of a device under one parent. @throws ERR_KERNEL */
 export function readFilters(socket: NetlinkSocket, ifindex: number, parent: number): readonly FilterInfo[] {
   return socket.dump(
     getFilters({ ifindex, parent }),
@@ -86,7 +87,7 @@ function readQueue(socket: NetlinkSocket, ifindex: number): ObservedQueue {
     const chain = ourQueue([...found, { ...qdisc, parent }])
     if (chain.length === found.length) return found
     found.push({ ...qdisc, parent })
-    parent = childPlace(qdisc.handle)
+    parent = childParent(qdisc.handle)
   }
 }
 
@@ -95,7 +96,7 @@ function readQdisc(socket: NetlinkSocket, ifindex: number, parent: number): Qdis
     const [answer] = socket.request(getQdisc({ ifindex, parent, handle: 0 }), 'read qdisc')
     return answer === undefined ? null : decodeQdisc(answer)
   } catch (err) {
-    // No qdisc there; or one without classes, which has no children.
+    // There is no qdisc, or the parent is classless and cannot have children.
     if (['ENOENT', 'EINVAL', 'ENOTSUP'].includes(errnoOf(err) ?? '')) return null
     throw err
   }

@@ -1,4 +1,4 @@
-// What this kernel can shape, tried in a new namespace that nobody else sees and that ends with its socket.
+// Probes what this kernel can shape, in a scratch namespace that disappears when its socket is closed.
 
 import { asVxmeshError } from '#model/errors.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -14,10 +14,9 @@ const ALL: ShapingSupport = { rate: true, fqCodel: true, delay: true }
 
 export type ShapingProbe = { readonly support: ShapingSupport; readonly features: readonly Feature[] }
 
-/** Takes some milliseconds, and may make the kernel load modules. Never throws. */
+/** Takes a few milliseconds, and may cause the kernel to load modules. Never throws. */
 export function probeShaping(): ShapingProbe {
-  const failures = tryAll()
-  const { rate, fqCodel, delay } = failures
+  const { rate, fqCodel, delay } = tryAll()
   return {
     support: { rate: rate === null, fqCodel: fqCodel === null, delay: delay === null },
     features: [
@@ -43,12 +42,10 @@ function tryAll(): Failures {
       rate: attempt(() => {
         const from = makeIfb(socket, 'f')
         putQueue(socket, from, { rate: 1e6, delayUs: 0, mtu: MTU, support: { ...ALL, fqCodel: false } })
-        socket.request(createClsact(from), 'make room for filters')
+        socket.request(createClsact(from), 'create clsact')
         socket.request(addRedirect({ ifindex: from, priority: 1, target: makeIfb(socket, 't') }), 'redirect')
       }),
-      fqCodel: attempt(() => {
-        putQueue(socket, makeIfb(socket, 'q'), { rate: 1e6, delayUs: 0, mtu: MTU, support: ALL })
-      }),
+      fqCodel: attempt(() => putQueue(socket, makeIfb(socket, 'q'), { rate: 1e6, delayUs: 0, mtu: MTU, support: ALL })),
       delay: attempt(() => putQueue(socket, makeIfb(socket, 'd'), { rate: 0, delayUs: 1, mtu: MTU, support: ALL }))
     }
   } finally {

@@ -127,7 +127,7 @@ t.test('of two networks with one address the first keeps it, the other is told, 
   const refusal = {
     done: [],
     repaired: [],
-    problems: [{ vni: open.vni, message: '10.1.0.2: the host reaches network inner by it', hostAccess: true }]
+    problems: [{ vni: open.vni, message: '10.1.0.2: the host uses it for network inner', hostAccess: true }]
   }
   t.strictSame(await g.pass(1), refusal, 'a lower VNI takes nothing from who was first')
   t.equal(await probe(h1, '10.1.0.2'), ALL)

@@ -1,16 +1,16 @@
-// What the host's filters must let through: its own containers with their one MAC and address each, and VXLAN from the
-// hosts of the replicated state.
+// What the host's filters must accept: local containers sending from their own MAC and address, and VXLAN from the hosts
+// in the replicated state. Pure.
 
 import type { IfName } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { DesiredHost } from '../network/desired.ts'
 
-/** A container's port and the only source that it may have. */
+/** A container's port and the only source addresses it may use. */
 export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ipv4 }
 
 export type DesiredFilter = {
-  /** By host interface, whether the device is there yet or not. */
+  /** By host interface, whether or not the device exists yet. */
   readonly ports: ReadonlyMap<IfName, PortBinding>
   /** The tunnel addresses of all other hosts. */
   readonly vteps: ReadonlySet<Ipv4>

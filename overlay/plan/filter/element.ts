@@ -1,5 +1,5 @@
-// An element of one of the two sets, in the two forms in which it is met: as nft words it, and as the kernel's bytes
-// (registers of 4 bytes, each part padded to them).
+// An element of one of the two sets in both of its forms: nft's text and the kernel's bytes (each part padded to a
+// multiple of the 4-byte register). Pure.
 
 import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { parseIfName, type IfName } from '#model/ids.ts'
@@ -21,7 +21,7 @@ export function elementsOf(table: FilterTable, desired: DesiredFilter): Map<stri
   return new Map(elements.map(element => [element.text, element]))
 }
 
-/** An element as nft lists it, or null when it is none that we make (a timeout, a comment, another form). */
+/** Parses an element listed by nft; null when vxmesh would not have made it (a timeout, a comment, another form). */
 export function parseElement(table: FilterTable, listed: unknown): Element | null {
   try {
     if (table.set === 'vteps') return typeof listed === 'string' ? vtepElement(parseIpv4(listed)) : null
@@ -38,7 +38,7 @@ export function parseElement(table: FilterTable, listed: unknown): Element | nul
   }
 }
 
-/** Is this the element of that port? */
+/** Does the element belong to that port? */
 export function isOfPort(element: Element, device: IfName): boolean {
   return element.text.startsWith(`${device} `)
 }

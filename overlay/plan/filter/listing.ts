@@ -1,5 +1,5 @@
-// Reads what `nft -j list table` tells: the elements of our set, and the shape of all the rest as one text. nft words a
-// rule in its own way, so shapes are compared with one that the same nft has listed (filter/guard.ts).
+// Parses the output of `nft -j list table`: the elements of our set, and the shape of everything else as one string. nft
+// rewrites rules when listing them, so a shape is only compared with one listed by the same nft (filter/guard.ts). Pure.
 
 import { parseElement, type Element } from './element.ts'
 import type { FilterTable } from './ruleset.ts'
@@ -9,7 +9,7 @@ export type ObservedTable = {
   readonly elements: Map<string, Element>
 }
 
-/** @throws SyntaxError when it is no JSON */
+/** @throws SyntaxError when the text is not JSON */
 export function parseListing(table: FilterTable, text: string): ObservedTable {
   const listing = JSON.parse(text) as { nftables?: readonly Readonly<Record<string, unknown>>[] }
   const elements = new Map<string, Element>()
@@ -32,7 +32,7 @@ export function parseListing(table: FilterTable, text: string): ObservedTable {
   return { shape: JSON.stringify(shape), elements }
 }
 
-/** Without the handles, which are new each time, and without what the counters say. */
+/** Drops handles, which change with every load, and counter values. */
 function withoutCounts(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutCounts)
   if (typeof value !== 'object' || value === null) return value

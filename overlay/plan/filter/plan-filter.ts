@@ -1,4 +1,4 @@
-// Desired against observed: the tables to be made anew, and the elements to be added and deleted in those that are right.
+// Diffs desired against observed: tables to replace, and elements to add or delete in tables whose rules are right. Pure.
 
 import type { Element, Elements } from './element.ts'
 import type { ObservedTable } from './listing.ts'
@@ -6,26 +6,23 @@ import type { FilterTable } from './ruleset.ts'
 
 export type TableState = {
   readonly table: FilterTable
-  /** How a right table is listed. */
+  /** The shape of the table when its rules are right. */
   readonly shape: string
   readonly desired: Elements
-  /** Null: there is none, or it cannot be read. */
+  /** Null: the table does not exist or cannot be read. */
   readonly observed: ObservedTable | null
 }
 
 export type ElementChange = { readonly table: FilterTable; readonly element: Element }
 
 export type FilterPlan = {
-  /** Tables to be replaced, with the elements that they shall have. */
+  /** Tables to replace, with the elements to load. */
   readonly installs: readonly { readonly table: FilterTable; readonly elements: Elements }[]
   readonly adds: readonly ElementChange[]
   readonly deletes: readonly ElementChange[]
 }
 
-/**
- * `mayRemove` tells of an element that is not desired whether it may go: not while the state may be older than what was
- * acted upon. O(elements).
- */
+/** `mayRemove` decides about an element that is not desired: it stays while the replicated state may be stale. O(elements). */
 export function planFilter(states: readonly TableState[], mayRemove: (element: Element) => boolean): FilterPlan {
   const installs: { table: FilterTable; elements: Elements }[] = []
   const adds: ElementChange[] = []
@@ -43,7 +40,7 @@ export function planFilter(states: readonly TableState[], mayRemove: (element: E
   return { installs, adds, deletes }
 }
 
-/** One transaction that replaces a table, whatever is there: packets meet the old one or the new one, never none. */
+/** Replaces the table, or creates it, in one transaction: every packet sees either the old table or the new one. */
 export function installScript(table: FilterTable, elements: Elements): string {
   const at = `${table.family} ${table.name}`
   const words = [...elements.values()].map(element => element.text).join(', ')
@@ -57,7 +54,7 @@ export function installScript(table: FilterTable, elements: Elements): string {
   ].join('\n')
 }
 
-/** For people and logs. */
+/** One line a change, for the log and for `status`. */
 export function describeFilterPlan({ installs, adds, deletes }: FilterPlan): readonly string[] {
   const at = ({ table }: ElementChange): string => `set ${table.set} of ${table.family} ${table.name}`
   return [

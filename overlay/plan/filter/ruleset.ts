@@ -1,43 +1,38 @@
-// The two tables, as nft(8) reads them: port security in family bridge, the underlay guard in family inet. Each has one
-// set, which alone changes; the rules stay as long as the agent runs. A drop is final whatever other people's tables say,
-// however early they accept.
+// The two tables in nft(8) syntax: port security in family bridge, the underlay guard in family inet. Each has one set;
+// only its elements change while the agent runs, never the rules. A drop here is final: an accept in any other table,
+// however early its hook, cannot override it. Pure.
 
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { OVERLAY_GROUP, REMOVAL_GROUP } from '../network/names.ts'
+import { bannedMessages } from './banned.ts'
 
-/** The tables with their one set each. */
+/** Each table with its one set. */
 const PORTS = { family: 'bridge', name: 'vxmesh_ports', set: 'ports' } as const
 const UNDERLAY = { family: 'inet', name: 'vxmesh_underlay', set: 'vteps' } as const
 export const FILTER_TABLES = [PORTS, UNDERLAY]
 
 export type FilterTable = (typeof FILTER_TABLES)[number] & {
-  /** What stands between the table's braces. */
+  /** The text between the table's braces. */
   readonly body: string
 }
 
 export type FilterParameters = {
   /** This host's tunnel address. */
   readonly vtep: Ipv4
-  /** UDP port of VXLAN. It is the overlay's own: nobody else's VXLAN is heard on it. */
+  /** UDP port of VXLAN. Dedicated to the overlay: other VXLAN traffic to it is dropped. */
   readonly port: number
 }
 
-/** Endpoints of one host, hosts of one cluster: far above what there is. Sets of fixed size are the faster ones. */
+/** Endpoints of a host and hosts of a cluster, far above any real number. nft picks a faster backend for sized sets. */
 const PORTS_MAX = 65_535
 const VTEPS_MAX = 16_384
 
-/** Before every named priority of the family (dstnat is -300). */
+/** Ahead of every named priority of the family (dstnat is -300). */
 const BRIDGE_PRIORITY = -400
-/** Before raw (-300) and the connection tracker (-200): a stranger's packet leaves no trace there. */
+/** Ahead of raw (-300) and conntrack (-200), so that a dropped packet creates no connection entry. */
 const INET_PRIORITY = -450
 
-/** RFC 7348: the registered port. A container has no tunnel on it, whatever port we use ourselves. */
-const VXLAN_PORT = 4789
-
-/**
- * Our devices. The forms of their names (`ve*`: a container's port, `vx*`: a tunnel) are other people's too: only both
- * together tell.
- */
+/** Matches our devices by group. Other software uses our name prefixes too (`ve*`, `vx*`), so rules check name and group. */
 const OURS = `meta iifgroup { ${OVERLAY_GROUP}, ${REMOVAL_GROUP} }`
 
 export function filterTables(p: FilterParameters): readonly FilterTable[] {
@@ -48,18 +43,19 @@ export function filterTables(p: FilterParameters): readonly FilterTable[] {
 }
 
 /**
- * A container's port passes IPv4 and ARP from its own MAC and address, and nothing else: no IPv6 (the networks are
- * IPv4), no VLAN tag, no LLC. A port that is not in the set passes nothing.
+ * A container's port accepts IPv4 and ARP from its own MAC and address, and nothing else: no IPv6 (the networks are
+ * IPv4), no VLAN tag, no LLC. A port that is not in the set accepts nothing.
  *
- * - ARP: Ethernet, IPv4 and their address lengths in the first six bytes (RFC 826).
- * - A later fragment has no ports; it is nothing without the first one, which has, and the kernel drops overlaps.
- * - UDP: no answers of a DHCP server, no tunnels. ICMP: no redirect, no router advertisement. Both also not when their
- *   headers cannot be read.
- * - `input`: nothing from an overlay is for the host, which would answer on every address that it has. Frames to
- *   01:80:c2:00:00:0x come to the host this way alone, past prerouting.
+ * - ARP: hardware and protocol type and their address lengths are the first six bytes (RFC 826).
+ * - Fragments after the first carry no ports. They are useless without the first one, which is checked, and the kernel
+ *   drops overlapping fragments.
+ * - `banned.ts` lists the UDP and ICMP messages that are dropped. A packet whose UDP or ICMP header cannot be read is
+ *   dropped too.
+ * - `input`: no overlay traffic is addressed to the host, which would otherwise answer on all its addresses. Frames to
+ *   01:80:c2:00:00:0x reach only this hook; they bypass prerouting.
  */
 function portSecurity(port: number): string {
-  const tunnels = [...new Set([VXLAN_PORT, port])].join(', ')
+  const { udpSource, udpDestinations, icmpTypes } = bannedMessages(port)
   return `
   set ports { type ifname . ether_addr . ipv4_addr; size ${PORTS_MAX}; }
   chain container {
@@ -71,8 +67,8 @@ function portSecurity(port: number): string {
   chain ipv4 {
     ip protocol tcp accept
     ip frag-off & 0x1fff != 0 accept
-    ip protocol udp udp sport != 67 udp dport != { 68, ${tunnels} } accept
-    ip protocol icmp icmp type != { redirect, router-advertisement } accept
+    ip protocol udp udp sport != ${udpSource} udp dport != { ${udpDestinations.join(', ')} } accept
+    ip protocol icmp icmp type != { ${icmpTypes.map(({ name }) => name).join(', ')} } accept
     ip protocol { udp, icmp } counter drop
   }
   chain prerouting {
@@ -86,10 +82,10 @@ function portSecurity(port: number): string {
 }
 
 /**
- * VXLAN comes from hosts of the cluster alone, to the tunnel address alone, with the I flag and every reserved bit zero
- * (RFC 7348 section 5). In the input hook, behind the reassembly of fragments and other people's redirections.
+ * Accepts VXLAN only from hosts of the cluster, only to the tunnel address, with the I flag set and every reserved bit
+ * zero (RFC 7348 section 5). The input hook runs after fragment reassembly and after DNAT by other tables.
  *
- * - `prerouting`: a port that somebody took out of its bridge would talk to the host until it is put back.
+ * - `prerouting`: a port that was removed from its bridge could otherwise reach the host until it is enslaved again.
  */
 function underlayGuard(p: FilterParameters): string {
   return `

@@ -1,5 +1,5 @@
-// The routers as they must be on this host: a namespace for each network with egress or hostAccess that has endpoints
-// here (docs/adr/0016, 0028). The same function of the replicated state on every host.
+// The routers that this host must run: one namespace for each network with egress or hostAccess that has local endpoints
+// (docs/adr/0016, 0028). Every host computes the same function of the replicated state. Pure.
 
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
@@ -8,14 +8,14 @@ import { hasRouter, type Network } from '#model/network.ts'
 import type { DesiredInput } from '../network/desired.ts'
 import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from '../network/names.ts'
 
-/** IFLA_GROUP of the devices by which the host receives from router namespaces: its rules know them by it alone. */
+/** IFLA_GROUP of the host's end of every router uplink. The host's rules match these devices by group alone. */
 export const OUTSIDE_GROUP = 0x76786f
 
-/** The next hop of every router: an address that nobody has, with a permanent neighbour entry. */
+/** The next hop of every router: an unassigned address with a permanent neighbour entry. */
 export const NEXT_HOP = 0xa9fe0101 as Ipv4
 
-/** Where no container gets to whatever the state: loopback, link-local (cloud metadata), multicast. */
-const NEVER: readonly Subnet[] = [
+/** Never reachable from a container: loopback, link-local (cloud metadata), multicast. */
+const ALWAYS_GUARDED: readonly Subnet[] = [
   { base: 0x7f000000 as Ipv4, prefixLength: 8 },
   { base: 0xa9fe0000 as Ipv4, prefixLength: 16 },
   { base: 0xe0000000 as Ipv4, prefixLength: 4 }
@@ -27,34 +27,34 @@ export type DesiredRouter = {
   readonly alias: string
   readonly subnet: Subnet
   readonly gateway: Ipv4
-  /** One MAC on all hosts: that of an endpoint with the gateway's address, which no endpoint has. */
+  /** The same MAC on every host: the one derived from the gateway address, which no endpoint can have. */
   readonly gatewayMac: Mac
   readonly bridge: IfName
   readonly vxlan: IfName
-  /** The bridge's port to the router; its other end holds the gateway address. */
+  /** The bridge port to the router. Its peer, inside the namespace, holds the gateway address. */
   readonly port: IfName
-  /** The host's end of the way out. */
+  /** The host's end of the uplink. */
   readonly outside: IfName
   readonly outsideMac: Mac
   readonly transitMac: Mac
   readonly mtu: number
-  /** The router's own address towards the host: what its containers' connections come from. */
+  /** The router's address towards the host: the source address of its containers' connections. */
   readonly transit: Ipv4
-  /** bits/s of this host's containers together; 0 is unlimited. */
+  /** Shared by all containers of the network on this host, in bits/s; 0 is unlimited. */
   readonly egressRate: number
-  /** May its containers open connections to the outside? */
+  /** May its containers open connections to destinations outside the overlay? */
   readonly egress: boolean
   /** May this host open connections to its containers? */
   readonly hostAccess: boolean
-  /** The containers that the host reaches through it, ascending; none without hostAccess. */
+  /** The containers that the host reaches through it, ascending; empty without hostAccess. */
   readonly reached: readonly Ipv4[]
 }
 
 export type DesiredGateways = {
   readonly routers: ReadonlyMap<Vni, DesiredRouter>
-  /** The /8 that transit addresses are taken from. */
+  /** The /8 from which transit addresses are derived. */
   readonly transit: Subnet
-  /** Destinations that no container reaches through the host. The underlay's own prefix is added as it is observed. */
+  /** Destinations that containers may not reach through the host. The observed underlay prefix is added to them. */
   readonly guarded: readonly Subnet[]
   /** This host's underlay addresses. */
   readonly underlay: readonly Ipv4[]
@@ -63,9 +63,9 @@ export type DesiredGateways = {
 export type GatewayInput = DesiredInput & {
   /** A /8: a router's address is its base plus the VNI. */
   readonly transit: Subnet
-  /** This host's address for Serf and libp2p; its tunnel address may be another. */
+  /** This host's address for Serf and libp2p; its tunnel address may differ. */
   readonly bind: Ipv4
-  /** The same of the other members. */
+  /** The same address of every other member. */
   readonly memberAddresses: Iterable<Ipv4>
 }
 
@@ -84,7 +84,7 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
   return {
     routers,
     transit: input.transit,
-    guarded: [...NEVER, input.transit, ...single],
+    guarded: [...ALWAYS_GUARDED, input.transit, ...single],
     underlay: [...new Set([input.selfVtep, input.bind])]
   }
 }
@@ -112,14 +112,14 @@ function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRoute
   }
 }
 
-/** The network that a device of a router belongs to by its name's form, or null for a name that is none of ours. */
+/** Parses the name of a router device; null when it does not have one of our forms. */
 export function routerDevice(name: string): { readonly vni: Vni; readonly role: 'port' | 'outside' } | null {
   const match = /^v([go])([0-9a-f]{6})$/.exec(name)
   const vni = Number.parseInt(match?.[2] ?? '0', 16)
   return vni === 0 ? null : { vni: vni as Vni, role: match?.[1] === 'g' ? 'port' : 'outside' }
 }
 
-/** The group of a device tells whose it is while it has no alias yet. */
+/** Checks name and mark. A device that has no alias yet is marked by its group. */
 export function isRouterDevice(device: { name: string; alias: string; group: number }, group: number): boolean {
   const role = routerDevice(device.name)
   if (role === null) return false
@@ -127,26 +127,26 @@ export function isRouterDevice(device: { name: string; alias: string; group: num
 }
 
 /**
- * The router namespace's name (contract 6.7). Another host on the same machine (a lab) may have taken it: then ours
- * carries the number of our own namespace.
+ * Candidate names of the router namespace (contract 6.7), in order of preference. Another vxmesh host on the same machine
+ * (a lab) may hold the first one; the second adds the inode of our own namespace.
  */
 export function routerNames(vni: Vni, hostNetns: number): readonly [string, string] {
   const name = `vxr-${hex6(vni)}`
   return [name, `${name}-${hostNetns.toString(16)}`]
 }
 
-/** The network of a router namespace by its name's form. */
+/** Parses the name of a router namespace; null when it does not have our form. */
 export function parseRouterName(name: string): Vni | null {
   const vni = Number.parseInt(/^vxr-([0-9a-f]{6})(?:-[0-9a-f]+)?$/.exec(name)?.[1] ?? '0', 16)
   return vni === 0 ? null : (vni as Vni)
 }
 
-/** The mark of a router namespace, on its loopback device: whose it is. */
+/** The mark that identifies the owner of a router namespace: the alias of its loopback device. */
 export function routerMark(vni: Vni, hostNetns: number): string {
   return `vxmesh router vni ${vni} of net:[${hostNetns}]`
 }
 
-/** Is it the mark of a router of this network, of whichever host? */
+/** Is the text the mark of a router of this network, on any host? */
 export function isRouterMark(text: string, vni: Vni): boolean {
   return text.startsWith(`vxmesh router vni ${vni} of net:[`)
 }

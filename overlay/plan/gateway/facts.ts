@@ -1,18 +1,18 @@
-// What can be right or wrong about a router, fact by fact: the same list is computed from the desired state and read from
-// the kernel, and what differs is repaired. Pure.
+// Everything that can be wrong with a router, as a list of facts. The same facts are computed from the desired state and
+// read from the kernel; those that differ are repaired. Pure.
 
 import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import { NEXT_HOP, OUTSIDE_GROUP, type DesiredRouter } from './desired-gateway.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
 import type { Carrier } from '../network/switch.ts'
 
-/** Fact to value. */
+/** Values by the name of the fact. */
 export type Facts = ReadonlyMap<string, string>
 
-/** The fact that has no device: are the rules those that we made? */
+/** The only fact that belongs to no device: are the rules the ones we installed? */
 export const RULES = 'router rules'
 
-/** What the kernel says of one device; an absent device has no facts. */
+/** A device as the kernel reports it. An absent device has no facts. */
 export type DeviceFacts = {
   readonly alias: string
   readonly group: number
@@ -20,21 +20,21 @@ export type DeviceFacts = {
   readonly mac: string | null
   readonly up: boolean
   readonly addresses: readonly string[]
-  /** Is its other end where it should be? */
+  /** Is its peer where it should be? */
   readonly paired: boolean
 }
 
-/** The router port's flags; isolated: nothing passes between it and the tunnel, so each host's own router answers. */
+/** The router port's flags. Isolation blocks traffic between it and the tunnel, so that each host uses its own router. */
 export const ROUTER_PORT = { learning: false, unicastFlood: false, neighSuppress: false, isolated: true } as const
 
 export const SYSCTLS = {
-  /** In the host, on its end of the way out. Strict reverse path: only the router's own address comes in by it. */
+  /** On the host's end of the uplink. Strict reverse-path filtering accepts only the router's own address there. */
   host: { forwarding: '1', rp_filter: '1', accept_redirects: '0', send_redirects: '0' },
-  /** In the router, on both devices. */
+  /** On both devices of the router. */
   router: { forwarding: '1', accept_redirects: '0', send_redirects: '0' }
 } as const
 
-/** @param carrier not the bridge: it is not for us to say whose port the port is */
+/** @param carrier for anything but a bridge, port membership is the switch's business and no fact of the router */
 export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge'): Facts {
   const { alias, mtu } = router
   const common = { mtu, up: true, paired: true }
@@ -65,7 +65,7 @@ export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge')
   return facts
 }
 
-/** The facts that are not as they should be. */
+/** The names of the desired facts that the observed ones lack or contradict. */
 export function differing(desired: Facts, observed: Facts): readonly string[] {
   return [...desired].filter(([fact, value]) => observed.get(fact) !== value).map(([fact]) => fact)
 }

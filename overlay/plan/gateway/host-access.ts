@@ -1,19 +1,19 @@
-// Which containers the host reaches, of networks with hostAccess: a route to each one's address, by its router. An address
-// leads to one place only, so what the host has of its own goes first, then who has the route already, then the lowest
-// VNI (docs/adr/0028). Pure.
+// The host's routes to containers of networks with hostAccess: one route an address, through the network's router. An
+// address can have one route only. Precedence: the host's own addresses and routes, then the network that already holds
+// the route, then the lowest VNI (docs/adr/0028). Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import { formatIpv4, formatSubnet, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
 import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
 
 export type ObservedHostRoutes = {
-  /** By network: where the host's routes lead by the way of its router. */
+  /** By network: the destinations of the host's routes through its router. */
   readonly ours: ReadonlyMap<Vni, readonly Ipv4[]>
-  /** Prefixes that the host has addresses or routes of its own for, but for the default route. */
+  /** Prefixes of the host's own addresses and routes, except the default route. */
   readonly others: readonly Subnet[]
 }
 
-/** Routes to single addresses by one router. */
+/** Host routes (/32) through one router. */
 export type HostRoutes = {
   readonly vni: Vni
   readonly outside: IfName
@@ -29,7 +29,7 @@ export type HostRoutesPlan = {
 
 /**
  * O(containers with hostAccess + those of `wanted` x prefixes).
- * @param p `wanted`: of all routers those to be put right; `leaving`: networks whose routers go just before, with routes and all
+ * @param p `wanted`: the routers to settle; `leaving`: networks whose routers, and with them their routes, are deleted first
  */
 export function planHostRoutes(
   all: DesiredGateways,
@@ -66,7 +66,7 @@ export function planHostRoutes(
   return { remove, add, refused }
 }
 
-/** By address. A route that is there and may not be taken away now is as good as wanted. */
+/** The network that holds each address. A route that exists and cannot be removed in this pass keeps its address. */
 function holdersOf(
   all: DesiredGateways,
   { observed, settling }: { observed: ObservedHostRoutes; settling: ReadonlySet<Vni> }
@@ -91,7 +91,7 @@ function reasonAgainst(
   if (own !== undefined) return `${formatSubnet(own)} is the host's own or the underlay's`
   if (p.holder === undefined || p.holder === p.router.vni) return null
   const holder = p.all.routers.get(p.holder)?.name
-  return `the host reaches network ${holder ?? `of vni ${p.holder}`} by it`
+  return `the host uses it for network ${holder ?? `with vni ${p.holder}`}`
 }
 
 function some(addresses: readonly Ipv4[]): string {

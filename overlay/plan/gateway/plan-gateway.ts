@@ -1,5 +1,5 @@
-// Desired against observed: the ops that give each network its router, and take away what is left of others. Pure.
-// Level-triggered; the host's rules are there before the first router, and go after the last.
+// Diffs desired against observed: the ops that create and repair routers and delete leftover ones. Level-triggered. The
+// host's rules are installed before the first router and deleted after the last one. Pure.
 
 import type { Vni } from '#model/ids.ts'
 import { formatIpv4, type Subnet } from '#model/ipv4.ts'
@@ -9,34 +9,35 @@ import { desiredFacts, differing, type Facts } from './facts.ts'
 import { planHostRoutes, type HostRoutes, type ObservedHostRoutes } from './host-access.ts'
 import { hostRules, isPlainName } from './rules.ts'
 
-/** A device of the host that has an address of its own: answers from outside may come in by it. */
+/** A device of the host with an address: replies from outside may arrive on it. */
 export type Uplink = { readonly name: string; readonly forwarding: boolean }
 
 export type ObservedHost = {
   readonly uplinks: readonly Uplink[]
-  /** net.ipv4.ip_forward: somebody wants this host to be a router anyway. */
+  /** net.ipv4.ip_forward: the administrator has made this host a router. */
   readonly ipForward: boolean
   /** The prefixes of the underlay addresses. */
   readonly underlay: readonly Subnet[]
-  /** Devices that forward for our sake alone. */
+  /** Devices that forward only because vxmesh enabled it. */
   readonly closed: readonly string[]
-  /** The text that made the rules that are there; null when it is unknown, or somebody changed them since. */
+  /** The text of the installed rules; null when it is unknown or the rules have been changed since. */
   readonly rules: string | null
-  /** Is there a table of ours at all? */
+  /** Does our table exist? */
   readonly table: boolean
   readonly routes: ObservedHostRoutes
 }
 
 export type ObservedRouter = {
-  /** Name of the namespace that is ours; null when there is none yet, and then the name that is free. */
+  /** Name of the router's namespace; null when it does not exist yet. */
   readonly found: string | null
+  /** A name that is free for it. */
   readonly free: string
-  /** A device name of ours that something else holds. */
+  /** Why it cannot be created: a device or namespace that is not ours has the name. */
   readonly conflict: string | null
   readonly facts: Facts
 }
 
-/** Namespaces, files that named one, and devices of ours that no network here needs. */
+/** Our namespaces, their name files, and devices that no local network needs. */
 export type Leftover = {
   readonly vni: Vni
   readonly namespaces: readonly string[]
@@ -45,7 +46,7 @@ export type Leftover = {
 
 export type ObservedGateways = {
   readonly host: ObservedHost
-  /** Of the networks that are desired. */
+  /** Of the desired networks. */
   readonly routers: ReadonlyMap<Vni, ObservedRouter>
   readonly leftovers: readonly Leftover[]
 }
@@ -67,11 +68,11 @@ export type GatewayOp =
 export type GatewayPlan = {
   readonly ops: readonly GatewayOp[]
   readonly conflicts: readonly { readonly vni: Vni; readonly reason: string }[]
-  /** Containers that the host cannot reach although their network says so. */
+  /** Containers without a host route although their network has hostAccess. */
   readonly refused: readonly { readonly vni: Vni; readonly reason: string }[]
 }
 
-/** @param options `all`: what is desired, when `desired` has only some of the routers */
+/** @param options `all`: the complete desired state, when `desired` holds only some of the routers */
 export function planGateways(
   desired: DesiredGateways,
   observed: ObservedGateways,
@@ -95,14 +96,14 @@ export function planGateways(
   }
   for (const leftover of observed.leftovers) ops.push({ kind: 'router-delete', ...leftover })
   const leaving = observed.leftovers.map(({ vni }) => vni)
-  const ways = planWaysIn(all, { wanted: settled, leaving, observed: observed.host.routes })
-  ops.push(...ways.ops)
+  const routes = planHostRouteOps(all, { wanted: settled, leaving, observed: observed.host.routes })
+  ops.push(...routes.ops)
   if (all.routers.size === 0) ops.push(...closeHost(observed.host))
-  return { ops, conflicts, refused: ways.refused }
+  return { ops, conflicts, refused: routes.refused }
 }
 
-/** The host's routes alone, by routers that are right. See planHostRoutes. */
-export function planWaysIn(
+/** Ops for the host's routes only, through routers that are in order. See planHostRoutes. */
+export function planHostRouteOps(
   all: DesiredGateways,
   p: Parameters<typeof planHostRoutes>[1]
 ): Pick<GatewayPlan, 'ops' | 'refused'> {
@@ -114,7 +115,7 @@ export function planWaysIn(
   return { ops, refused }
 }
 
-/** The rules close a device before it forwards. What the host says itself is not forwarded. */
+/** The rules restrict a device before its forwarding is enabled. Packets that the host itself sends are not forwarded. */
 function openHost(desired: DesiredGateways, host: ObservedHost, egress: boolean): readonly GatewayOp[] {
   const opening = host.uplinks
     .filter(({ name, forwarding }) => egress && !forwarding && isPlainName(name))
@@ -137,7 +138,7 @@ function closeHost(host: ObservedHost): readonly GatewayOp[] {
   ]
 }
 
-/** One line for people and logs. */
+/** One line for the log and for `status`. */
 export function describeGatewayOp(op: GatewayOp): string {
   switch (op.kind) {
     case 'rules-set':
@@ -162,7 +163,7 @@ export function describeGatewayOp(op: GatewayOp): string {
   }
 }
 
-/** The network of an op, null for the host's own. */
+/** The network of an op; null for an op on the host itself. */
 export function networkOf(op: GatewayOp): Vni | null {
   switch (op.kind) {
     case 'router-create':
@@ -177,7 +178,7 @@ export function networkOf(op: GatewayOp): Vni | null {
   }
 }
 
-/** May this op wait while the state may be older than what this host has already acted upon? */
+/** Does the op remove something? Such ops wait while the replicated state may be stale. */
 export function removesGateway(op: GatewayOp): boolean {
   if (op.kind === 'forwarding-set') return !op.on
   return op.kind === 'router-delete' || op.kind === 'rules-delete' || op.kind === 'host-routes-delete'

@@ -1,5 +1,5 @@
-// The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Pure. Only numbers, addresses and
-// checked device names get in.
+// The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Only numbers, addresses and validated
+// device names are interpolated. Pure.
 
 import { formatIpv4, formatSubnet, type Subnet } from '#model/ipv4.ts'
 import { OUTSIDE_GROUP, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
@@ -7,22 +7,22 @@ import { OVERLAY_GROUP } from '../network/names.ts'
 
 export const HOST_TABLE = 'vxmesh_nat'
 export const ROUTER_TABLE = 'vxmesh_router'
-/** Devices of the host that forward only because we made them: for others they stay closed. */
+/** Devices of the host that forward only because vxmesh enabled it: they drop all other forwarded traffic. */
 export const CLOSED_SET = 'closed'
 
 /** The router's two devices, inside its namespace. */
 export const INSIDE = 'inside'
 export const OUTSIDE = 'outside'
 
-const ANSWER = 'ct state established,related '
+const REPLY = 'ct state established,related '
 
-/** Before the chains of others, though a drop is final in whatever order. */
+/** Ahead of other software's chains. Not essential: a drop is final in any order. */
 const PRIORITY = 'filter - 10'
 
 /**
- * A router with egress lets its own subnet out and answers back in. Nothing opens a connection to the inside but, with
- * hostAccess, the host: to containers it is the gateway, which they reach without any route. The router itself answers
- * pings of the gateway address and nothing else.
+ * With egress, a router forwards connections from its own subnet and their replies. Only the host may connect to a
+ * container, and only with hostAccess; SNAT makes it appear as the gateway, which containers reach without a route. The
+ * router itself answers pings to the gateway address and nothing else.
  */
 export function routerRules(router: DesiredRouter): string {
   const subnet = formatSubnet(router.subnet)
@@ -30,13 +30,13 @@ export function routerRules(router: DesiredRouter): string {
   const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
     ...chain('input', 'filter hook input priority filter;', [
-      `${ANSWER}accept`,
+      `${REPLY}accept`,
       `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
       'drop'
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [
-      `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : ANSWER}accept`,
-      `iifname "${OUTSIDE}" oifname "${INSIDE}" ${ANSWER}accept`,
+      `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : REPLY}accept`,
+      `iifname "${OUTSIDE}" oifname "${INSIDE}" ${REPLY}accept`,
       ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
       'drop'
     ]),
@@ -48,8 +48,9 @@ export function routerRules(router: DesiredRouter): string {
 }
 
 /**
- * The host: what comes from routers goes out masqueraded, and neither to another network nor to the underlay; to the host
- * itself come answers alone. What is forwarded to them are answers too: the host's own connections are not. Devices that forward for our sake alone forward nothing else.
+ * The host masquerades traffic from routers, and rejects it towards other networks and the underlay. Routers get replies
+ * only, from the host and from outside; connections that the host itself opens are not forwarded and so not affected.
+ * Devices in the closed set forward nothing else.
  */
 export function hostRules(
   desired: Pick<DesiredGateways, 'guarded' | 'transit'>,
@@ -62,14 +63,14 @@ export function hostRules(
     `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
     `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
-      `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
+      `iifgroup ${OUTSIDE_GROUP} ${REPLY}accept`,
       `iifgroup ${OUTSIDE_GROUP} drop`
     ]),
     ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,
-      `oifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
+      `oifgroup ${OUTSIDE_GROUP} ${REPLY}accept`,
       `oifgroup ${OUTSIDE_GROUP} drop`,
       `iifname @${CLOSED_SET} drop`
     ]),
@@ -83,12 +84,12 @@ export function noHostRules(): string {
   return `add table ip ${HOST_TABLE}\ndelete table ip ${HOST_TABLE}\n`
 }
 
-/** A name that can stand in a rule. The kernel allows nearly anything, a quote too. */
+/** Is the device name safe to interpolate? The kernel allows almost any byte, quotes included. */
 export function isPlainName(name: string): boolean {
   return /^[A-Za-z0-9_.@:-]{1,15}$/.test(name)
 }
 
-/** The members of the closed set in what `nft -j list table` printed; none when there is no table. */
+/** The members of the closed set in the output of `nft -j list table`; empty when there is no table. */
 export function closedIn(listing: string | null): readonly string[] {
   if (listing === null) return []
   const { nftables } = JSON.parse(listing) as { nftables: { set?: { name: string; elem?: unknown[] } }[] }
@@ -96,7 +97,7 @@ export function closedIn(listing: string | null): readonly string[] {
   return (set?.elem ?? []).filter(name => typeof name === 'string')
 }
 
-/** Chains of others that drop what is forwarded unless told otherwise, in what `nft -j list chains` printed. */
+/** Other software's forward chains with policy drop, in the output of `nft -j list chains`. */
 export function foreignForwardDrops(listing: string): readonly string[] {
   type Chain = { family: string; table: string; name: string; hook?: string; policy?: string }
   const { nftables } = JSON.parse(listing) as { nftables: { chain?: Chain }[] }
@@ -108,8 +109,8 @@ export function foreignForwardDrops(listing: string): readonly string[] {
 }
 
 /**
- * In the place of what was there, in one transaction. No chain drops by its policy: one that is being replaced may be empty
- * for a moment, and must then let pass what the new one lets pass.
+ * Replaces the table in one transaction. No chain has policy drop: a chain may be empty for a moment while it is replaced,
+ * and would then drop traffic that both the old and the new rules accept.
  */
 function table(name: string, lines: readonly string[]): string {
   return `add table ip ${name}\ndelete table ip ${name}\ntable ip ${name} {\n${lines.join('\n')}\n}\n`

@@ -1,5 +1,5 @@
-// What this host's kernel must hold, from the replicated state and the membership view (design section 4).
-// A network's devices exist here only while it has endpoints here; everything else follows from who holds the others.
+// What this host's kernel must hold, computed from the replicated state and the membership view (design section 4). A
+// network has devices here only while it has local endpoints; its entries point to the hosts of the others. Pure.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
@@ -17,7 +17,7 @@ export type DesiredInput = {
   readonly networks: Iterable<Network>
   readonly endpoints: ReadonlyMap<NetworkName, readonly Endpoint[]>
   readonly hosts: readonly Host[]
-  /** Null while the membership is not known yet: then every host counts as alive. */
+  /** Null while the membership is unknown: then every host counts as alive. */
   readonly memberStatus: ReadonlyMap<PeerId, MemberStatus> | null
   /** Underlay MTU less 50 bytes of encapsulation. */
   readonly overlayMtu: number
@@ -25,7 +25,7 @@ export type DesiredInput = {
   readonly vxlanPort: number
 }
 
-/** A local endpoint's host side. Its veth is made by attach; the plan only keeps it right. */
+/** The host side of a local endpoint. Attach creates the veth; the plan only maintains it. */
 export type DesiredEndpoint = {
   readonly device: IfName
   readonly alias: string
@@ -44,21 +44,21 @@ export type DesiredNetwork = {
   readonly vtep: Ipv4
   readonly port: number
   readonly mtu: number
-  /** VTEPs that get broadcast, multicast and unknown unicast. */
+  /** VTEPs that receive broadcast, multicast and unknown unicast. */
   readonly flood: ReadonlySet<Ipv4>
   /** Unicast FDB entries: the remote endpoints. */
   readonly entries: ReadonlyMap<Mac, Ipv4>
-  /** Neighbour entries from which the bridge answers ARP, local endpoints included so that they are not asked for remotely. */
+  /** Neighbour entries from which the bridge answers ARP. Includes local endpoints, so that no ARP for them is flooded. */
   readonly neighbours: ReadonlyMap<Ipv4, Mac>
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
-  /** Where this host's router is connected, and its MAC; null without one. */
+  /** The bridge port of this host's router and its MAC; null without a router. */
   readonly router: { readonly port: IfName; readonly mac: Mac } | null
 }
 
 export type DesiredHost = {
   readonly networks: ReadonlyMap<Vni, DesiredNetwork>
-  /** The tunnel addresses of all other hosts that may send: VXLAN is heard from nobody else. */
+  /** The tunnel addresses of all other hosts that may send: VXLAN from anyone else is dropped. */
   readonly vteps: ReadonlySet<Ipv4>
 }
 
@@ -77,8 +77,8 @@ export function desired(input: DesiredInput): DesiredHost {
 }
 
 /**
- * A host may send from the entry on that registered it until it says goodbye or is removed: neither its failure nor a
- * cut of the control plane withdraws it (design section 4). Members that the state does not know may not.
+ * A host may send from its registration until it leaves gracefully or is removed. Neither a failure nor a partition of the
+ * control plane withdraws it (design section 4). A member that is not registered may not send.
  */
 function tunnelSources(input: DesiredInput): ReadonlySet<Ipv4> {
   const vteps = new Set<Ipv4>()
@@ -89,12 +89,12 @@ function tunnelSources(input: DesiredInput): ReadonlySet<Ipv4> {
   return vteps
 }
 
-/** What a member's status leaves of its host's entries. */
+/** Which entries a host gets: flood and unicast, unicast only, or none. */
 export type Reach = 'all' | 'unicast' | 'none'
 
 /**
- * A failed host, or one that a known view lacks, gets no floods but keeps its unicast entries: a cut of the control
- * plane must not cut containers. Only a host that said goodbye loses both.
+ * A host that has failed, or is missing from the view, gets no flooded frames but keeps its unicast entries: a partition
+ * of the control plane must not partition containers. Only a host that left gracefully loses both.
  */
 export function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach {
   if (statuses === null) return 'all'
@@ -121,7 +121,7 @@ function desiredNetwork(p: {
   const entries = new Map<Mac, Ipv4>()
   const neighbours = new Map<Ipv4, Mac>()
   const local = new Map<IfName, DesiredEndpoint>()
-  // Each host's own router answers for it: it must not be asked for remotely.
+  // The gateway is the local router on every host: no ARP for it may be flooded.
   if (hasRouter(network)) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
   for (const endpoint of p.endpoints) {
     if (endpoint.host === input.self) {
@@ -134,7 +134,7 @@ function desiredNetwork(p: {
     }
     const vtep = p.hosts.get(endpoint.host)?.vtep
     const reach = reachOf(input.memberStatus, endpoint.host)
-    // A remote host that claims our own VTEP would make the tunnel send to itself.
+    // An entry for a remote host that claims our own VTEP would loop packets back to us.
     if (vtep === undefined || vtep === input.selfVtep || reach === 'none') continue
     if (reach === 'all') flood.add(vtep)
     entries.set(endpoint.mac, vtep)

@@ -1,13 +1,13 @@
-// Names and marks of the kernel objects (contract 6.7). A device is ours only by its name's form and its mark
-// together: nothing else on the host is ever touched.
+// Names and marks of our kernel objects (contract 6.7). A device counts as ours only when both its name and its mark say
+// so; nothing else on the host is ever touched. Pure.
 
 import type { ContainerId, IfName, NetworkName, Vni } from '#model/ids.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
 import type { Mac } from '#model/mac.ts'
 
-/** IFLA_GROUP of every device of ours ("vxm"): set at creation in the same message, so it marks a device before its alias does. */
+/** IFLA_GROUP of all our devices ("vxm"). Set in the creating message, so it marks a device before the alias is set. */
 export const OVERLAY_GROUP = 0x76786d
-/** Devices on their way out are gathered in this group and removed by one request. */
+/** Devices to delete are moved to this group and deleted by one request. */
 export const REMOVAL_GROUP = 0x76786e
 
 export function bridgeName(vni: Vni): IfName {
@@ -18,33 +18,33 @@ export function vxlanName(vni: Vni): IfName {
   return `vx${hex6(vni)}` as IfName
 }
 
-/** The one switch of a host and its tunnel, where there is one: the names of a network 0, which no network is. */
+/** The integration bridge of a host that runs Open vSwitch, and its tunnel port: the names of VNI 0, which no network has. */
 export const SWITCH = 'vb000000' as IfName
 export const SWITCH_TUNNEL = 'vx000000' as IfName
 
 /**
- * The host side of a container's veth: 52 bits of FNV-1a over `containerId/ifname`, 15 characters in all, which is
- * what the kernel allows. Among 5,000 endpoints of one host two share a name with odds of 3 in 10^9; attach compares
- * the alias, so a collision is a typed error and never a mix-up.
+ * The host side of a container's veth: 52 bits of FNV-1a over `containerId/ifname`, 15 characters in all, the kernel's
+ * maximum. Among 5,000 endpoints on a host the probability of a collision is 3 in 10^9. Attach compares the alias, so a
+ * collision is a typed error and never a mix-up.
  */
 export function vethName(containerId: ContainerId, ifname: IfName): IfName {
   return `ve${fnv1a52(`${containerId}/${ifname}`)}` as IfName
 }
 
-/** The port of a network's router, on its bridge or on the host's one switch. */
+/** The port of a network's router, on the network's bridge or on the integration bridge. */
 export function routerPortName(vni: Vni): IfName {
   return `vg${hex6(vni)}` as IfName
 }
 
-/** The IFB device that shapes what the container behind a veth sends: the same hash. */
+/** The IFB device that shapes traffic from the container behind a veth. Same hash as the veth's name. */
 export function ifbName(veth: IfName): IfName {
   return `vi${veth.slice(2)}` as IfName
 }
 
 /**
- * The bridge's own MAC, the same on every host. It must be set explicitly: a bridge otherwise takes its lowest port's
- * address, and the kernel flushes all neighbour entries of a device whose address changes. The first octet 06 keeps it
- * apart from every endpoint's (model/mac.ts uses 02).
+ * The bridge's own MAC, the same on every host. It must be set explicitly: otherwise a bridge adopts the lowest MAC of its
+ * ports, and the kernel flushes all neighbour entries of a device whose address changes. The first octet 06 distinguishes
+ * it from endpoints (model/mac.ts uses 02).
  */
 export function bridgeMac(vni: Vni): Mac {
   const digits = hex6(vni)
@@ -59,14 +59,14 @@ export function endpointAlias(containerId: ContainerId, ifname: IfName): string 
   return `vxmesh endpoint ${containerId}/${ifname}`
 }
 
-/** What a device name of one of our forms would be for. */
+/** The purpose of a device, as its name claims. */
 export type NameRole =
   | { readonly role: 'bridge'; readonly vni: Vni }
   | { readonly role: 'vxlan'; readonly vni: Vni }
   | { readonly role: 'veth' }
   | { readonly role: 'ifb' }
 
-/** The role that a name's form claims, or null for a name that is none of ours. */
+/** The role that a name claims; null for a name that does not have one of our forms. */
 export function nameRole(name: string): NameRole | null {
   const network = /^v([bx])([0-9a-f]{6})$/.exec(name)
   if (network !== null) {
@@ -77,7 +77,7 @@ export function nameRole(name: string): NameRole | null {
   return endpoint === null ? null : { role: endpoint[1] === 'e' ? 'veth' : 'ifb' }
 }
 
-/** Does the mark (alias, or the group while there is no alias yet) say that a device of this name is ours? */
+/** Does the mark match the name? The mark is the alias, or the group while there is no alias yet. */
 export function isMarkedOurs(device: {
   readonly name: string
   readonly alias: string
@@ -117,8 +117,8 @@ export function hex6(vni: Vni): string {
 }
 
 /**
- * The upper 52 bits of 64-bit FNV-1a as 13 hex digits (Fowler, Noll, Vo; prime 2^40 + 0x1b3), in four 16-bit lanes so
- * that every product fits a double exactly. The input is ASCII by its type.
+ * The upper 52 bits of 64-bit FNV-1a as 13 hex digits (Fowler, Noll, Vo; prime 2^40 + 0x1b3). Computed in four 16-bit
+ * lanes, so that every product is exact in a double. The parsed types guarantee ASCII input.
  */
 function fnv1a52(text: string): string {
   let [a, b, c, d] = [0xcbf2, 0x9ce4, 0x8422, 0x2325]

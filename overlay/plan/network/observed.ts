@@ -1,5 +1,5 @@
-// What the kernel holds of ours, as the planner sees it: devices whose names have one of our forms, with their entries.
-// A driver fills it in; null means that this kernel does not know the setting.
+// The planner's view of the kernel: devices whose names have one of our forms, with their entries. A driver fills it in.
+// A setting is null when the kernel does not support it. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -8,7 +8,7 @@ import type { ObservedEndpointShaping } from '../shaping/plan-shaping.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
 import type { ObservedSwitch } from './switch.ts'
 
-/** What all our devices have in common. */
+/** Settings that all our devices have. */
 export type ObservedDevice = {
   readonly name: IfName
   readonly ifindex: number
@@ -16,7 +16,7 @@ export type ObservedDevice = {
   readonly group: number
   readonly mtu: number
   readonly up: boolean
-  /** No IPv6 on the host's side: no link-local address, no router advertisement from a container is heard. */
+  /** IPv6 is off on the host side: no link-local address, and router advertisements from containers are ignored. */
   readonly ipv6Off: boolean
 }
 
@@ -24,7 +24,7 @@ export type ObservedBridge = ObservedDevice & {
   readonly kind: 'bridge'
   readonly mac: Mac
   readonly multicastSnooping: boolean | null
-  /** Permanent neighbour entries; null stands for an entry that is not permanent or has no usable MAC. */
+  /** Neighbour entries; null marks one that is not permanent or has no usable MAC. */
   readonly neighbours: ReadonlyMap<Ipv4, Mac | null>
 }
 
@@ -34,13 +34,13 @@ export type PortFlags = {
   readonly neighSuppress: boolean | null
 }
 
-/** A MAC of the VXLAN device: in its own FDB, in the bridge's, or in both. */
+/** A MAC behind the VXLAN device, in its own FDB, in the bridge's, or in both. */
 export type ObservedEntry = {
-  /** Where the device sends it; null when there is no such entry, or one of another form than ours. */
+  /** The destination in the device's FDB; null when there is no entry, or one that we would not make. */
   readonly vtep: Ipv4 | null
-  /** Is there an entry of the device itself at all? */
+  /** Does the device's own FDB have an entry? */
   readonly self: boolean
-  /** Its entry in the bridge for this port. */
+  /** The entry in the bridge's FDB for this port. */
   readonly bridged: 'static' | 'other' | 'none'
 }
 
@@ -51,13 +51,13 @@ export type ObservedVxlan = ObservedDevice & {
   readonly port: number
   readonly ttl: number
   readonly learning: boolean
-  /** Created with a remote, a lower device or external control: settings that cannot be changed back. */
+  /** Created with a remote, a lower device or external control, none of which can be unset: it must be recreated. */
   readonly odd: boolean
-  /** Name of the bridge that it is a port of. */
+  /** Name of its bridge. */
   readonly master: string | null
   readonly flags: PortFlags | null
   readonly flood: ReadonlySet<Ipv4>
-  /** There are flood entries of another form than ours (own port, VNI or lower device, IPv6). */
+  /** Some flood entries have a form that we do not make (a port, VNI or lower device of their own, IPv6). */
   readonly floodOdd: boolean
   readonly entries: ReadonlyMap<Mac, ObservedEntry>
 }
@@ -66,11 +66,11 @@ export type ObservedVeth = ObservedDevice & {
   readonly kind: 'veth'
   readonly master: string | null
   readonly flags: PortFlags | null
-  /** MACs in the bridge for this port; `other` is not static. */
+  /** MACs in the bridge's FDB for this port; `other` means not static. */
   readonly macs: ReadonlyMap<Mac, 'static' | 'other'>
 }
 
-/** Shapes what a container sends; its queues are in `Observed.shaping`. */
+/** Shapes traffic from a container; its queues are in `Observed.shaping`. */
 export type ObservedIfb = ObservedDevice & { readonly kind: 'ifb' }
 
 /** A device with a name of ours that is not ours. */
@@ -84,15 +84,15 @@ export type ForeignDevice = {
 export type ObservedLink = ObservedBridge | ObservedVxlan | ObservedVeth | ObservedIfb | ForeignDevice
 
 export type Observed = {
-  /** By name. Other devices of the host are not here. */
+  /** By name. The host's other devices are not included. */
   readonly links: ReadonlyMap<string, ObservedLink>
-  /** Set when only one network was looked at: then a missing device elsewhere means nothing. */
+  /** Set when only one network was read: then the absence of other networks' devices means nothing. */
   readonly scope: Vni | null
-  /** By veth. Absent when it was not looked at: then nothing of it is planned. */
+  /** Absent when it was not read: then no shaping is planned. */
   readonly shaping?: {
     readonly support: ShapingSupport
     readonly byVeth: ReadonlyMap<string, ObservedEndpointShaping>
   }
-  /** Where the driver has one. */
+  /** Only from a driver with a switch. */
   readonly switch?: ObservedSwitch
 }

@@ -1,4 +1,4 @@
-// Ops: one kernel change each, idempotent, with the network that they belong to.
+// Ops: one idempotent kernel change each, with the network it belongs to. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
@@ -6,7 +6,7 @@ import type { Mac } from '#model/mac.ts'
 import type { ShapingChange } from '../shaping/plan-shaping.ts'
 import type { FlowChange, PortMark } from './switch.ts'
 
-/** Settings that differ; only these are written. */
+/** The settings that differ. Only these are written. */
 export type LinkChanges = {
   readonly alias?: string
   readonly group?: number
@@ -18,7 +18,7 @@ export type LinkChanges = {
   readonly up?: true
 }
 
-/** `vni` is null for a veth that is a port of no bridge of ours. */
+/** `vni` is null when the network is unknown, as for a veth that is in none of our bridges. */
 type Common = { readonly vni: Vni | null; readonly device: IfName }
 
 export type Op = Common &
@@ -42,7 +42,7 @@ export type Op = Common &
         readonly mtu: number
         readonly changes: readonly ShapingChange[]
       }
-    /** By ifindex, so that a device made anew under the name is safe. */
+    /** By ifindex, so that a device recreated under the same name is safe. */
     | { readonly kind: 'device-delete'; readonly ifindex: number }
     | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ipv4 }
     | { readonly kind: 'flood-clear' }
@@ -51,9 +51,9 @@ export type Op = Common &
     | { readonly kind: 'port-mac-set' | 'port-mac-delete'; readonly mac: Mac }
     | { readonly kind: 'neighbour-set'; readonly address: Ipv4; readonly mac: Mac }
     | { readonly kind: 'neighbour-delete'; readonly address: Ipv4 }
-    /** The switch with its tunnel; the device is the switch. */
+    /** Creates or repairs the switch and its tunnel port; `device` is the switch. */
     | { readonly kind: 'switch-set' }
-    /** `renew`: the switch holds a device of this name that is gone. */
+    /** `renew`: the switch still holds a deleted device of this name. */
     | {
         readonly kind: 'switch-port-set'
         readonly number: number
@@ -66,20 +66,20 @@ export type Op = Common &
 
 export type OpKind = Op['kind']
 
-/** The tunnel's port of a bridge, or a container's. */
+/** What a bridge port leads to. */
 export type PortRole = 'vxlan' | 'container'
 
-/** TTL of the outer packets: fixed, so that a container cannot see or choose it. */
+/** TTL of the outer packets. Fixed, so that a container can neither see nor choose it. */
 export const VXLAN_TTL = 64
 
-/** The bridge port flags of each role. Nothing is learned anywhere: every entry follows from the replicated state. */
+/** Bridge port flags by role. Learning is off everywhere: every entry follows from the replicated state. */
 export const PORT_FLAGS = {
   vxlan: { learning: false, unicastFlood: true, neighSuppress: true },
-  // Unknown unicast goes only into the tunnel: a container must not see what is for others.
+  // Unknown unicast is flooded into the tunnel only: a container must not see other containers' traffic.
   container: { learning: false, unicastFlood: false, neighSuppress: false }
 } as const satisfies Record<PortRole, object>
 
-/** Ops that make or change devices; the others write entries into devices. */
+/** Does the op create or change a device? The others write entries into one. */
 export function isDeviceOp(op: Op): boolean {
   switch (op.kind) {
     case 'bridge-create':
@@ -95,7 +95,7 @@ export function isDeviceOp(op: Op): boolean {
   }
 }
 
-/** One line for people and logs. */
+/** One line for the log and for `status`. */
 export function describe(op: Op): string {
   const at = op.vni === null ? op.device : `${op.device} (vni ${op.vni})`
   switch (op.kind) {

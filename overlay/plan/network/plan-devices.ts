@@ -1,5 +1,5 @@
-// The bridge and the VXLAN device of one network: what must be made or changed, and how much of what was observed will
-// still be there afterwards (`kept`), which is what the entries are planned against.
+// Plans the bridge and the VXLAN device of one network. Besides the ops it returns `kept`, the part of the observed state
+// that survives them: the entries are planned against that. Pure.
 
 import type { IfName } from '#model/ids.ts'
 import type { Mac } from '#model/mac.ts'
@@ -20,7 +20,7 @@ export function planBridge(network: DesiredNetwork, bridge: ObservedBridge | und
     ...(bridge.mac === mac ? {} : { mac }),
     ...(bridge.multicastSnooping === true ? { multicastSnooping: false } : {})
   }
-  // A device that goes down or changes its address loses all its neighbour entries, also permanent ones.
+  // A device that goes down or changes its address loses all its neighbour entries, permanent ones included.
   const flushed = changes.mac !== undefined || !bridge.up
   return { ops: linkSet({ vni, device, changes }), kept: flushed ? { ...bridge, neighbours: new Map() } : bridge }
 }
@@ -31,7 +31,7 @@ export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefi
   const create: Op = { kind: 'vxlan-create', vni, device, alias, bridge, local: network.vtep, port, mtu }
   if (vxlan === undefined) return { ops: [create], kept: undefined }
   if (vxlan.odd || vxlan.vni !== vni || vxlan.port !== port) {
-    // The kernel cannot change these of a device that exists.
+    // The kernel cannot change these settings of an existing device.
     return { ops: [{ kind: 'device-delete', vni, device, ifindex: vxlan.ifindex }, create], kept: undefined }
   }
   const ops: Op[] = []
@@ -50,7 +50,7 @@ export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefi
   return { ops, kept: enslave ? { ...vxlan, entries: withoutBridged(vxlan.entries) } : vxlan }
 }
 
-/** What differs of the settings that all our devices have in common. */
+/** The common settings that differ. */
 export function linkChanges(device: ObservedDevice, want: { alias: string; mtu: number }): LinkChanges {
   return {
     ...(device.alias === want.alias ? {} : { alias: want.alias }),
@@ -65,7 +65,7 @@ export function linkSet(p: { vni: DesiredNetwork['vni']; device: IfName; changes
   return Object.keys(p.changes).length === 0 ? [] : [{ kind: 'link-set', ...p }]
 }
 
-/** A flag that the kernel does not know counts as right: it cannot be set. */
+/** A flag that the kernel does not support counts as right: it cannot be set. */
 export function hasFlags(flags: PortFlags | null, role: PortRole): boolean {
   const want = PORT_FLAGS[role]
   return (
@@ -75,7 +75,7 @@ export function hasFlags(flags: PortFlags | null, role: PortRole): boolean {
   )
 }
 
-/** A port that changes its bridge leaves its entries in the bridge behind. */
+/** A port that moves to another bridge loses its entries in the old one. */
 function withoutBridged(entries: ReadonlyMap<Mac, ObservedEntry>): ReadonlyMap<Mac, ObservedEntry> {
   return new Map([...entries].filter(([, e]) => e.self).map(([mac, e]) => [mac, { ...e, bridged: 'none' }]))
 }

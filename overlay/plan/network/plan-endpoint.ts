@@ -1,5 +1,5 @@
-// The host side of one local endpoint whose veth exists: kept in its bridge, with its flags and its one MAC, and
-// shaped as asked.
+// Plans the host side of one local endpoint whose veth exists: its bridge, its port flags, its one MAC and its shaping.
+// Pure.
 
 import type { DesiredEndpoint, DesiredNetwork } from './desired.ts'
 import { planShaping, type ObservedEndpointShaping } from '../shaping/plan-shaping.ts'
@@ -30,20 +30,20 @@ export function planEndpoint(p: {
   }
 }
 
-/** Returns the device that is in the way of shaping, if there is one. */
+/** Returns the foreign device, if any, whose name the IFB device needs. */
 export function planEndpointShaping(p: {
   readonly network: DesiredNetwork
   readonly endpoint: DesiredEndpoint
   readonly observed: Observed
   readonly devices: Op[]
-  /** The veth's queues go before these ops come: whoever makes a port of it takes them away. */
-  readonly emptied?: boolean
+  /** An earlier op of the plan removes the veth's queues: Open vSwitch clears them when it adds the port. */
+  readonly queuesCleared?: boolean
 }): ForeignDevice | undefined {
   const { vni, mtu } = p.network
   const { device, alias, shaping } = p.endpoint
   const found = p.observed.shaping
   const seen = found?.byVeth.get(device)
-  const observed = seen !== undefined && p.emptied === true ? emptied(seen) : seen
+  const observed = seen !== undefined && p.queuesCleared === true ? withoutQueues(seen) : seen
   if (found === undefined || observed === undefined) return undefined
   const ifb = ifbName(device)
   const link = p.observed.links.get(ifb)
@@ -56,7 +56,7 @@ export function planEndpointShaping(p: {
   return undefined
 }
 
-/** The redirection may be gone as well, or not: it is set anew. */
-function emptied(seen: ObservedEndpointShaping): ObservedEndpointShaping {
+/** The redirect filter may or may not survive, so it is planned to be replaced. */
+function withoutQueues(seen: ObservedEndpointShaping): ObservedEndpointShaping {
   return { ...seen, into: [], redirect: seen.redirect === 'none' ? 'none' : 'odd' }
 }

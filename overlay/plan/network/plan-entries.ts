@@ -1,4 +1,4 @@
-// Flood, FDB and neighbour entries of one network, against what its devices will still hold.
+// Plans flood, FDB and neighbour entries of one network against those that survive the device ops. Pure.
 
 import type { DesiredNetwork } from './desired.ts'
 import type { ObservedBridge, ObservedVxlan } from './observed.ts'
@@ -20,7 +20,7 @@ type Entries = Parameters<typeof planEntries>[0]
 
 function planFlood({ network, vxlan, adds, deletes }: Entries): void {
   const at = { vni: network.vni, device: network.vxlan }
-  // Odd ones cannot be named by VTEP alone: all go, and ours come back at once.
+  // Foreign flood entries cannot be named by VTEP alone: all are deleted, and ours are added back at once.
   const clear = vxlan?.floodOdd === true
   if (clear) adds.push({ kind: 'flood-clear', ...at })
   for (const vtep of network.flood) {

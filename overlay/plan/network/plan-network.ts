@@ -1,5 +1,6 @@
-// The planner: desired against observed gives the ops that make them equal, and nothing when they are. Level-triggered:
-// any prefix of a plan may be lost, the next plan makes up for it. Entries are added before stale ones are deleted.
+// The planner: diffs desired against observed and returns the ops that make them equal; none when they are. Level-
+// triggered: any suffix of a plan may be lost, the next plan catches up. New entries are added before stale ones are
+// deleted. Pure.
 
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import type { IfName, Vni } from '#model/ids.ts'
@@ -11,7 +12,7 @@ import { planBridge, planVxlan } from './plan-devices.ts'
 import { planEndpoint, planEndpointShaping } from './plan-endpoint.ts'
 import { planEntries } from './plan-entries.ts'
 
-/** A device that has a name of ours but is not ours: its network, or its endpoint, is left alone. */
+/** A device that has one of our names but is not ours. Its network or endpoint is left alone. */
 export type Conflict = { readonly vni: Vni; readonly device: IfName; readonly reason: string }
 
 /** A local endpoint without a veth. */
@@ -20,11 +21,11 @@ export type Missing = { readonly vni: Vni; readonly endpoint: EndpointKey }
 export type Plan = {
   readonly ops: readonly Op[]
   readonly conflicts: readonly Conflict[]
-  /** The plan knows no namespaces: attach them again or release them. */
+  /** The planner cannot create veths: the caller attaches these endpoints again or releases them. */
   readonly missing: readonly Missing[]
 }
 
-/** O(devices + entries). Deletions of devices come last of all. */
+/** O(devices + entries). Devices are deleted last. */
 export function plan(desired: DesiredHost, observed: Observed): Plan {
   const ops: Op[] = []
   const conflicts: Conflict[] = []
@@ -83,7 +84,7 @@ function planNetwork(p: {
       if (shapingConflict !== undefined) conflicts.push(conflict(network.vni, shapingConflict))
     }
   }
-  // One by one: a network may have more entries than a call takes arguments.
+  // Not a spread: a network may have more entries than a call takes arguments.
   for (const some of [devices, adds, deletes]) for (const op of some) p.ops.push(op)
 }
 
@@ -92,7 +93,7 @@ export function conflict(vni: Vni, link: ObservedLink | undefined): Conflict {
   return { vni, device, reason: link?.kind === 'foreign' ? link.reason : 'is of another kind' }
 }
 
-/** The network that a device is of, as far as its name or its bridge's name tells. */
+/** The network of a device, derived from its own name or its bridge's; null when neither tells. */
 export function linkNetwork(link: ObservedLink): Vni | null {
   const name = link.kind === 'veth' ? (link.master ?? '') : link.name
   const role = nameRole(name)

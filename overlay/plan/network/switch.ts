@@ -1,49 +1,49 @@
-// A programmable switch as the planner sees it: one for the whole host, with ports and flows. Under it a network has no
-// devices of its own.
+// A programmable switch as the planner sees it: one for the whole host, with ports and flows. Networks then have no
+// devices of their own. Pure.
 
 import type { Vni } from '#model/ids.ts'
 
 /**
- * What the host's ends of veths are ports of: bridges of ours, or a switch. One in user space sends on what it was given,
- * also a checksum that the kernel has left for a network card to finish.
+ * What the veths are attached to: our bridges or a switch. A userspace switch forwards packets as it receives them,
+ * including checksums that the kernel left for the network card to complete.
  */
 export type Carrier = 'bridge' | 'switch' | 'userspace-switch'
 
-/** Table, priority and match, which name a flow, to its actions. */
+/** Actions by table, priority and match, which together identify a flow. */
 export type Flows = ReadonlyMap<string, string>
 
-/** 0: no network's. */
+/** The network of a flow; 0 for flows that belong to none. */
 export type FlowOwner = Vni | 0
 
 /** A difference between two sets of flows. */
 export type FlowChange = {
   readonly owner: FlowOwner
-  /** Made, or given other actions. */
+  /** Flows to add or modify. */
   readonly set: Flows
   readonly remove: readonly string[]
 }
 
-/** What is written next to a port of ours: whose it is. */
+/** Identifies the owner of one of our ports; stored in the switch's database. */
 export type PortMark = { readonly vni: Vni; readonly alias: string; readonly mac: string }
 
 export type ObservedPort = {
-  /** 0: the switch could not open the device, or has not yet. */
+  /** 0: the switch has not opened the device, or failed to. */
   readonly number: number
-  /** The number that was asked for; 0: none. */
+  /** The number that was requested; 0: none. */
   readonly requested: number
-  /** Null: somebody else's. */
+  /** Null: not our port. */
   readonly mark: PortMark | null
-  /** Of the device that the switch has opened; 0: it has not said so, perhaps only since its database began anew. */
+  /** Of the device that the switch has opened; 0: not reported, for example since its database was recreated. */
   readonly ifindex: number
 }
 
 export type ObservedSwitch = {
-  /** Is it there with its tunnel, as it should be? */
+  /** Does it exist with its tunnel port, both configured as they should be? */
   readonly right: boolean
-  /** By device: all ports, the tunnel's and other people's included. */
+  /** All ports by device, including the tunnel port and foreign ports. */
   readonly ports: ReadonlyMap<string, ObservedPort>
-  /** The routers' devices that are there, by name, with their index. */
+  /** Ifindex of the routers' port devices that exist, by name. */
   readonly routers: ReadonlyMap<string, number>
-  /** Of all owners, or of those that were looked at. */
+  /** By owner; only of the owners that were read. */
   readonly flows: ReadonlyMap<FlowOwner, Flows>
 }

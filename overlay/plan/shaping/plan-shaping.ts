@@ -1,6 +1,6 @@
-// Shaping of one endpoint: desired against observed gives the changes of its queues. Into the container: a queue on the
-// host's end of the veth. Out of it: what that end receives is redirected to an IFB device, whose queue it passes before
-// it goes on to the bridge. Pure.
+// Plans the shaping of one endpoint: diffs desired against observed queues. Traffic to the container passes a queue on the
+// host's end of the veth. Traffic from it is redirected to an IFB device on arrival and passes that device's queue before
+// it reaches the bridge. Pure.
 
 import type { Shaping } from '#model/endpoint.ts'
 import type { QdiscInfo } from '../../netlink/tc-info.ts'
@@ -8,10 +8,10 @@ import { handleOf, type QdiscSpec } from '../../netlink/tc.ts'
 import { TC_H_ROOT } from '../../netlink/tc-constants.ts'
 import { packetRate, queueFor, type Chain, type ShapingSupport } from './queue.ts'
 
-/** "vx": the priority of our filter, and the first of the handles by which our qdiscs are known. */
+/** "vx": the priority of our filter, and the first of the handles that identify our qdiscs. */
 export const OUR_PRIORITY = 0x7678
 
-/** One handle a kind: the kernel changes no qdisc into another kind under the same handle. */
+/** One handle a kind: the kernel cannot change the kind of a qdisc under the same handle. */
 const HANDLES = {
   tbf: handleOf(0x7678),
   netem: handleOf(0x7679),
@@ -19,26 +19,26 @@ const HANDLES = {
   bfifo: handleOf(0x767b)
 } as const satisfies Record<QdiscSpec['kind'], number>
 
-/** The queue of one device: our qdiscs from the root down, as far as they can be read. */
+/** The queue of one device: our qdiscs from the root down. */
 export type ObservedQueue = readonly QdiscInfo[]
 
-/** Where our filter sends what the veth receives: an ifindex, nowhere because there is none, or something odd. */
+/** The target of our redirect filter: an ifindex, none because there is no filter, or odd because it is not as we make it. */
 export type ObservedRedirect = number | 'none' | 'odd'
 
 /** The two devices of an endpoint. */
 export type ObservedEndpointShaping = {
   readonly into: ObservedQueue
   readonly redirect: ObservedRedirect
-  /** Null: there is no IFB device. */
+  /** Null: the IFB device does not exist. */
   readonly ifb: { readonly ifindex: number; readonly out: ObservedQueue } | null
 }
 
 export type Side = 'veth' | 'ifb'
 
 export type ShapingChange =
-  /** Makes the IFB device, and sets it up. */
+  /** Creates the IFB device and brings it up. */
   | { readonly kind: 'ifb-create' }
-  /** `replace` loses what waits in the old one, `change` nothing. */
+  /** `replace` drops the packets queued in the old qdisc, `change` keeps them. */
   | {
       readonly kind: 'queue-replace' | 'queue-change'
       readonly side: Side
@@ -52,11 +52,11 @@ export type ShapingChange =
 
 export type ShapingPlan = {
   readonly changes: readonly ShapingChange[]
-  /** Is an IFB device needed afterwards? */
+  /** Is the IFB device needed after the changes? */
   readonly ifb: boolean
 }
 
-/** The changes that make an endpoint's shaping as desired; none when it is. A queue is there before traffic reaches it. */
+/** The changes that bring an endpoint's shaping into the desired state. A queue is set up before traffic is redirected to it. */
 export function planShaping(p: {
   readonly want: Shaping
   readonly mtu: number
@@ -80,7 +80,7 @@ export function planShaping(p: {
   return { changes, ifb: out.length > 0 }
 }
 
-/** What the kernel enforces now. A rate that differs from the asked one by no more than rounding is the asked one. */
+/** What the kernel enforces now. A rate within rounding error of the requested one is reported as the requested one. */
 export function installedShaping(p: {
   readonly observed: ObservedEndpointShaping
   readonly mtu: number
@@ -96,22 +96,22 @@ export function installedShaping(p: {
   }
 }
 
-/** Of all qdiscs of one device our own from the root down; a root that is not ours hides whatever is below. */
+/** Selects our qdiscs of one device, from the root down. A foreign qdisc hides whatever is below it. */
 export function ourQueue(qdiscs: readonly QdiscInfo[]): ObservedQueue {
   const chain: QdiscInfo[] = []
   let parent = TC_H_ROOT
-  // Each level takes another kind's handle, so there are no more levels than kinds.
+  // Each level has a different kind's handle, so there are at most as many levels as kinds.
   while (chain.length < Object.keys(HANDLES).length) {
     const next = qdiscs.find(qdisc => qdisc.parent === parent && isOurs(qdisc))
     if (next === undefined) break
     chain.push(next)
-    parent = childPlace(next.handle)
+    parent = childParent(next.handle)
   }
   return chain
 }
 
-/** The place of a qdisc's only child: class 1. */
-export function childPlace(handle: number): number {
+/** The parent handle of a qdisc's only child: class 1. */
+export function childParent(handle: number): number {
   return (handle | 1) >>> 0
 }
 
@@ -129,26 +129,26 @@ function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly Shapi
     const found: QdiscInfo | undefined = replacing ? undefined : have[level]
     if (!replacing && (found?.handle !== handle || !canChange(found, spec))) {
       replacing = true
-      changes.push(...vacate(side, { below: have.slice(level), handle }))
+      changes.push(...freeHandle(side, { below: have.slice(level), handle }))
     }
     if (replacing) changes.push({ kind: 'queue-replace', side, parent, handle, spec })
-    else if (blocked) changes.push(...anew({ side, parent, handle, spec }))
+    else if (blocked) changes.push(...recreate({ side, parent, handle, spec }))
     else if (!isSame(spec, found?.spec ?? null)) changes.push({ kind: 'queue-change', side, parent, handle, spec })
     blocked = mayBlock(spec, found?.spec ?? null)
-    parent = childPlace(handle)
+    parent = childParent(handle)
   }
   const surplus = replacing ? undefined : have[want.length]
   if (surplus !== undefined) changes.push({ kind: 'queue-delete', side, parent, handle: surplus.handle })
   return changes
 }
 
-/** The kernel moves no qdisc: what has the handle further down goes first, and what is above it goes on without it. */
-function vacate(side: Side, { below, handle }: { below: ObservedQueue; handle: number }): readonly ShapingChange[] {
+/** The kernel cannot move a qdisc: one that has the handle further down is deleted first. */
+function freeHandle(side: Side, { below, handle }: { below: ObservedQueue; handle: number }): readonly ShapingChange[] {
   const above = below[below.findIndex(qdisc => qdisc.handle === handle) - 1]
-  return above === undefined ? [] : [{ kind: 'queue-delete', side, parent: childPlace(above.handle), handle }]
+  return above === undefined ? [] : [{ kind: 'queue-delete', side, parent: childParent(above.handle), handle }]
 }
 
-/** A GSO packet that waits already would never pass a burst that has become smaller than itself. */
+/** A queued GSO packet larger than the new burst would block the queue for ever. */
 function mayBlock(want: QdiscSpec, have: QdiscSpec | null): boolean {
   return (
     want.kind === 'tbf' &&
@@ -159,26 +159,26 @@ function mayBlock(want: QdiscSpec, have: QdiscSpec | null): boolean {
   )
 }
 
-/** Deleted first: under its own handle a qdisc is only changed. */
-function anew(place: {
+/** Deletes it first: the kernel treats a replacement under the same handle as a change. */
+function recreate(qdisc: {
   readonly side: Side
   readonly parent: number
   readonly handle: number
   readonly spec: QdiscSpec
 }): readonly ShapingChange[] {
-  const { side, parent, handle, spec } = place
+  const { side, parent, handle, spec } = qdisc
   return [
     { kind: 'queue-delete', side, parent, handle },
     { kind: 'queue-replace', side, parent, handle, spec }
   ]
 }
 
-/** The number of flow queues is fixed when they are made. */
+/** The number of flow queues is fixed at creation. */
 function canChange(found: QdiscInfo, spec: QdiscSpec): boolean {
   return spec.kind !== 'fq_codel' || (found.spec?.kind === 'fq_codel' && found.spec.flows === spec.flows)
 }
 
-/** The kernel keeps times in ticks of 64 ns or of 1.024 us, and a burst as a time: what comes back is a little less. */
+/** The kernel stores times in ticks of 64 ns or 1.024 us, and a burst as a time: it reports slightly smaller values. */
 function isSame(want: QdiscSpec, have: QdiscSpec | null): boolean {
   if (have === null) return false
   return Object.entries(want).every(([name, value]) => {
@@ -188,7 +188,7 @@ function isSame(want: QdiscSpec, have: QdiscSpec | null): boolean {
   })
 }
 
-/** The largest packet that a container sends at once: 64 KiB and its headers. */
+/** The largest packet that a container can send: 64 KiB and its headers. */
 const GSO_BYTES_MAX = 66_000
 
 const ROUNDED: readonly string[] = ['burst', 'targetUs', 'intervalUs']

@@ -1,8 +1,8 @@
-// Which queue a rate and a delay ask for: a chain of qdiscs from the root down (docs/adr/0015). Pure.
+// The queue for a rate and a delay: a chain of qdiscs from the root down (docs/adr/0015). Pure.
 
 import type { FifoSpec, FqCodelSpec, NetemSpec, QdiscSpec, TbfSpec } from '../../netlink/tc.ts'
 
-/** What this kernel can do; probed, never assumed. */
+/** What this kernel supports; probed, never assumed. */
 export type ShapingSupport = {
   /** tbf, IFB devices, u32 filters and redirection. */
   readonly rate: boolean
@@ -18,23 +18,23 @@ export type QueueRequest = {
   readonly support: ShapingSupport
 }
 
-/** Root first; each is the only child of the one before. Empty: no queue of ours. */
+/** Root first; each qdisc is the only child of the previous one. Empty: no shaping. */
 export type Chain = readonly QdiscSpec[]
 
 const ETHERNET_HEADER_BYTES = 14
 
-/** What may pass at once: enough for a late timer, and 1 % of the first second. */
+/** The burst covers late timers, and exceeds the rate by at most 1 % in the first second. */
 const BURST_SECONDS = 0.01
-/** At low rates a burst of two frames: one goes while the next one's time is counted. */
+/** At low rates a burst of two frames: one is sent while tokens accumulate for the next. */
 const BURST_FRAMES_MIN = 2
 const BURST_BYTES_MAX = 64 * 1024 * 1024
 
 /**
- * How long a full queue takes to empty. More is delay for everybody behind it, and a longer gap in a TCP stream once it
- * overflows; less starves a sender that was late.
+ * How long a full queue takes to drain. A longer queue adds latency for every flow and longer gaps in a TCP stream once it
+ * overflows; a shorter one starves senders that are scheduled late.
  */
 const QUEUE_SECONDS = 0.025
-/** One initial TCP window of ten segments fits. */
+/** Room for an initial TCP window of ten segments. */
 const QUEUE_FRAMES_MIN = 12
 const QUEUE_BYTES_MAX = 256 * 1024 * 1024
 
@@ -42,11 +42,11 @@ const QUEUE_BYTES_MAX = 256 * 1024 * 1024
 const CODEL_TARGET_US = 5_000
 const CODEL_INTERVAL_US = 100_000
 const CODEL_TARGET_FRAMES = 1.5
-/** Flow queues: 64 bytes each, twice an endpoint; the kernel's own 1,024 would be 700 MB at 5,000 endpoints. */
+/** Flow queues of 64 bytes each, twice an endpoint. The kernel's default of 1,024 would take 700 MB at 5,000 endpoints. */
 const CODEL_FLOWS = 128
 const CODEL_PACKETS = 10_240
 
-/** What a delay line must be able to hold: small packets at the rate, or at 10 Gbit/s where there is none. */
+/** Capacity of a delay line: small packets at the endpoint's rate, or at 10 Gbit/s when it is unlimited. */
 const DELAY_PACKET_BYTES = 256
 const DELAY_RATE = 10e9
 const DELAY_PACKETS_MIN = 1_000
@@ -55,25 +55,25 @@ const DELAY_PACKETS_MAX = 100_000
 export function queueFor(request: QueueRequest): Chain {
   const { rate, delayUs, support } = request
   const delay = delayUs > 0 && support.delay ? [delayLine(rate, delayUs)] : []
-  return rate > 0 && support.rate ? [...delay, bucket(request), waiting(request)] : delay
+  return rate > 0 && support.rate ? [...delay, tokenBucket(request), leafQueue(request)] : delay
 }
 
-/** The bits/s of frames that carry so many bits/s of full IP packets: what a rate means (ADR 15). */
+/** Converts a rate in bits/s of full-sized IP packets, as users configure it (ADR 15), to bits/s of Ethernet frames. */
 export function frameRate(rate: number, mtu: number): number {
   return Math.round((rate * frameBytes(mtu)) / mtu / 8) * 8
 }
 
-/** The other way round: the rate of IP packets that a bucket lets through. */
+/** The inverse of `frameRate`: the rate of IP packets that a token bucket enforces. */
 export function packetRate(bucket: TbfSpec, mtu: number): number {
   return Math.round((bucket.rate * mtu) / frameBytes(mtu))
 }
 
-function bucket({ rate, mtu }: QueueRequest): TbfSpec {
+function tokenBucket({ rate, mtu }: QueueRequest): TbfSpec {
   const burst = clamp((rate / 8) * BURST_SECONDS, BURST_FRAMES_MIN * frameBytes(mtu), BURST_BYTES_MAX)
   return { kind: 'tbf', rate: frameRate(rate, mtu), burst, limit: queueBytes(rate, mtu) }
 }
 
-function waiting({ rate, mtu, support }: QueueRequest): FifoSpec | FqCodelSpec {
+function leafQueue({ rate, mtu, support }: QueueRequest): FifoSpec | FqCodelSpec {
   if (!support.fqCodel) return { kind: 'bfifo', limit: queueBytes(rate, mtu) }
   const frameUs = (frameBytes(mtu) * 8e6) / rate
   const targetUs = Math.max(CODEL_TARGET_US, Math.round(frameUs * CODEL_TARGET_FRAMES))

@@ -1,16 +1,16 @@
-// OpenFlow flows as ovs-ofctl(8) prints them: what we want is written in the very form in which the switch will tell it
-// back, so comparing is comparing texts. Pure.
+// OpenFlow flows in the form in which ovs-ofctl(8) dumps them. Desired flows are written in the same canonical form, so
+// that flows are compared as text. Pure.
 
 import type { FlowChange, FlowOwner, Flows } from '../network/switch.ts'
 
-/** What ours have in the upper half of their cookie ("vxm"); the lower half is the network's VNI, 0 for the host's own. */
+/** The upper half of our flows' cookie ("vxm"). The lower half is the VNI, or 0 for flows of the whole host. */
 const COOKIE_MARK = 0x76786d00n
 
 export function cookieOf(owner: FlowOwner): string {
   return `0x${((COOKIE_MARK << 32n) | BigInt(owner)).toString(16)}`
 }
 
-/** The flows of ours in a dump (`--no-stats --no-names`), by owner. What has another cookie is nobody's business here. */
+/** Our flows in a dump (`--no-stats --no-names`), by owner. Flows with another cookie are skipped. */
 export function parseFlows(dump: string): Map<FlowOwner, Map<string, string>> {
   const found = new Map<FlowOwner, Map<string, string>>()
   for (const line of dump.split('\n')) {
@@ -27,14 +27,14 @@ export function parseFlows(dump: string): Map<FlowOwner, Map<string, string>> {
   return found
 }
 
-/** What makes the one the other. */
-export function differ(owner: FlowOwner, want: Flows, have: Flows): FlowChange {
+/** The change that turns `have` into `want`. */
+export function diffFlows(owner: FlowOwner, want: Flows, have: Flows): FlowChange {
   const set = new Map<string, string>()
   for (const [key, actions] of want) if (have.get(key) !== actions) set.set(key, actions)
   return { owner, set, remove: [...have.keys()].filter(key => !want.has(key)) }
 }
 
-/** What there is after the changes. */
+/** The flows after the changes. */
 export function afterChanges(
   before: ReadonlyMap<FlowOwner, Flows>,
   changes: readonly FlowChange[]
@@ -49,7 +49,7 @@ export function afterChanges(
   return all
 }
 
-/** Is it sent to fewer than before? */
+/** Does the flow have fewer outputs than before? */
 export function narrows(before: string | undefined, after: string): boolean {
   return before !== undefined && outputs(before) > outputs(after)
 }
@@ -58,7 +58,7 @@ function outputs(actions: string): number {
   return actions.split(',').filter(action => action.startsWith('output:')).length
 }
 
-/** One bundle for `ovs-ofctl --bundle add-flows`. Removals first: a flow may have the match of one that goes. */
+/** One bundle for `ovs-ofctl --bundle add-flows`. Deletions first: a new flow may have the match of a deleted one. */
 export function bundleOf(changes: readonly FlowChange[]): string {
   const lines: string[] = []
   for (const { owner, remove } of changes) {

@@ -1,57 +1,53 @@
-// The flows of the integration bridge as a function of what is desired. docs/openvswitch.md goes through them one by one.
-//
-//   0 classify: which network does it belong to, and may it come in here at all?
-//   1 tunnel:   a host of the cluster sent it; into which network?
-//   2 source:   a port sends from its own addresses alone
-//   3 protocol: what nobody may say; ARP is answered here
-//   4 remote:   to the host that has the MAC, or to all that have the network
-//   5 local:    to the container
-//
-// What no flow takes is dropped. Nothing is learned: every flow follows from the replicated state.
+// The flows of the integration bridge as a function of the desired state. docs/openvswitch.md explains them one by one.
+//   0 classify: select the network by ingress port; drop packets from unknown ports
+//   1 tunnel:   select the network of a packet from another host by its VNI
+//   2 source:   anti-spoofing: a port sends only from its own addresses
+//   3 protocol: drop banned messages; answer ARP
+//   4 remote:   forward to the host that has the MAC, or flood to all hosts of the network
+//   5 local:    forward to the container
+// A packet without a match is dropped. Nothing is learned. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
+import { bannedMessages } from '../filter/banned.ts'
 import type { DesiredNetwork } from '../network/desired.ts'
 import type { Flows } from '../network/switch.ts'
 
-/** The tunnel's port is always this one. Containers have higher ones. */
+/** Port number of the tunnel. All other ports have higher numbers. */
 export const TUNNEL_PORT = 1
 
 const [CLASSIFY, TUNNEL, SOURCE, PROTOCOL, REMOTE, LOCAL] = [0, 1, 2, 3, 4, 5]
 
-/** As the switch writes them: no tag of 802.1Q, not even one for priority alone. */
+/** No 802.1Q tag, not even a priority tag. Written as the switch dumps it. */
 const UNTAGGED = 'vlan_tci=0x0000/0x1fff'
 const GROUP_MAC = 'dl_dst=01:00:00:00:00:00/01:00:00:00:00:00'
-/** IEEE 802.1D: no bridge passes these on. */
+/** IEEE 802.1D: link-local groups, which no bridge forwards. */
 const BRIDGE_MAC = 'dl_dst=01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0'
-/** RFC 7348: no container has a tunnel on it, whatever port we use ourselves. */
-const VXLAN_PORT = 4789
 
-/** What is the same for all networks. */
+/** The flows that all networks share. */
 export function hostFlows(p: { readonly vteps: ReadonlySet<Ipv4>; readonly port: number }): Flows {
   const flows = new Builder()
   for (const vtep of p.vteps) {
     flows.add([CLASSIFY, 100], [`tun_src=${formatIpv4(vtep)}`, `in_port=${TUNNEL_PORT}`], [go(TUNNEL)])
   }
-  // The ports are in the first fragment alone; without it the others are nothing, and who reassembles drops overlaps.
+  // Fragments after the first carry no ports. They are useless without the first, and receivers drop overlapping fragments.
   flows.add([PROTOCOL, 110], ['ip', 'nw_frag=later'], [go(REMOTE)])
+  const banned = bannedMessages(p.port)
   for (const match of [
-    ['udp', 'tp_src=67'],
-    ...[68, VXLAN_PORT, p.port].map(port => ['udp', `tp_dst=${port}`]),
-    // A redirect and a router advertisement.
-    ['icmp', 'icmp_type=5'],
-    ['icmp', 'icmp_type=9']
+    ['udp', `tp_src=${banned.udpSource}`],
+    ...banned.udpDestinations.map(port => ['udp', `tp_dst=${port}`]),
+    ...banned.icmpTypes.map(({ number }) => ['icmp', `icmp_type=${number}`])
   ]) {
     flows.add([PROTOCOL, 100], match, ['drop'])
   }
   flows.add([PROTOCOL, 0], [], [go(REMOTE)])
   flows.add([REMOTE, 110], [BRIDGE_MAC], ['drop'])
   flows.add([REMOTE, 0], [], [go(LOCAL)])
-  return flows.done
+  return flows.flows
 }
 
-/** One network's. @param ports the numbers of its ports that are there, the router's included */
+/** The flows of one network. @param ports numbers of its existing ports by device, the router's included */
 export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName, number>): Flows {
   const flows = new Builder()
   const { vni, router } = network
@@ -81,13 +77,13 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
   if (flood.length > 0) {
     flows.add([REMOTE, 100], [inside, GROUP_MAC], [tunnel(vni), ...flood.flatMap(to), go(LOCAL)])
   }
-  // Nothing goes out by the port that it came in by.
+  // The switch never outputs a packet to its ingress port, so the sender can stay in the list.
   const outputs = local.sort((a, b) => a - b).map(number => `output:${number}`)
   if (outputs.length > 0) flows.add([LOCAL, 100], [inside, GROUP_MAC], outputs)
-  return flows.done
+  return flows.flows
 }
 
-/** IPv4 and ARP from the one MAC and address, and nothing else: no IPv6, no tag, no LLC. */
+/** Accepts IPv4 and ARP from the endpoint's own MAC and address, and nothing else: no IPv6, no tag, no LLC. */
 function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address: Ipv4 }): void {
   const { vni, mac } = p
   const port = `in_port=${p.port}`
@@ -95,14 +91,14 @@ function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address:
   flows.add([CLASSIFY, 100], [port, UNTAGGED], [mark(vni), go(SOURCE)])
   flows.add([SOURCE, 100], ['ip', port, `dl_src=${mac}`, `nw_src=${address}`], [go(PROTOCOL)])
   for (const operation of [1, 2]) {
-    const said = [`dl_src=${mac}`, `arp_spa=${address}`, `arp_op=${operation}`, `arp_sha=${mac}`]
-    flows.add([SOURCE, 100], ['arp', port, ...said], [go(PROTOCOL)])
+    const sender = [`dl_src=${mac}`, `arp_spa=${address}`, `arp_op=${operation}`, `arp_sha=${mac}`]
+    flows.add([SOURCE, 100], ['arp', port, ...sender], [go(PROTOCOL)])
   }
-  // Who announces its own address is not told that it is taken.
+  // A gratuitous ARP is not answered: its sender would take the reply for an address conflict.
   flows.add([PROTOCOL, 110], ['arp', port, `arp_tpa=${address}`, 'arp_op=1'], [go(REMOTE)])
 }
 
-/** A router sends from outside addresses, and to this host's containers alone: each host has its own. */
+/** A router sends from any source address, but only to local containers: each host has its own router. */
 function addRouter(flows: Builder, p: { vni: Vni; port: number; mac: Mac }): void {
   const port = `in_port=${p.port}`
   flows.add([CLASSIFY, 100], [port, UNTAGGED], [mark(p.vni), go(SOURCE)])
@@ -111,7 +107,7 @@ function addRouter(flows: Builder, p: { vni: Vni; port: number; mac: Mac }): voi
   flows.add([PROTOCOL, 50], [port], [go(LOCAL)])
 }
 
-/** The question turned into its answer, back to where it came from (RFC 826). */
+/** Turns an ARP request into its reply and returns it to the ingress port (RFC 826). */
 function arpAnswer(address: Ipv4, mac: Mac): readonly string[] {
   return [
     'move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]',
@@ -126,11 +122,11 @@ function arpAnswer(address: Ipv4, mac: Mac): readonly string[] {
 }
 
 class Builder {
-  readonly done = new Map<string, string>()
+  readonly flows = new Map<string, string>()
 
   add([table, priority]: readonly [number, number], match: readonly string[], actions: readonly string[]): void {
     const where = table === 0 ? '' : `table=${table}, `
-    this.done.set(`${where}${[`priority=${priority}`, ...match].join(',')}`, actions.join(','))
+    this.flows.set(`${where}${[`priority=${priority}`, ...match].join(',')}`, actions.join(','))
   }
 }
 

@@ -1,5 +1,5 @@
-// The planner for a host with a switch: the same desired state, devices and shaping as on Linux bridges, but ports and
-// flows instead of bridges and their entries. Pure.
+// The planner for a host with a switch: desired state, devices and shaping are the same as with Linux bridges, but ports
+// and flows replace bridges and their entries. Pure.
 
 import { endpointKey } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
@@ -11,16 +11,16 @@ import { linkChanges, linkSet } from '../network/plan-devices.ts'
 import { planEndpointShaping } from '../network/plan-endpoint.ts'
 import { conflict, type Conflict, type Missing, type Plan } from '../network/plan-network.ts'
 import type { FlowChange, FlowOwner, Flows, ObservedPort, ObservedSwitch, PortMark } from '../network/switch.ts'
-import { differ, narrows } from './flow.ts'
+import { diffFlows, narrows } from './flow.ts'
 import { hostFlows, networkFlows, TUNNEL_PORT } from './pipeline.ts'
 
-/** OpenFlow has its own meaning for what is above (OFPP_MAX). */
+/** The highest usable port number: OpenFlow reserves those above (OFPP_MAX). */
 const PORT_MAX = 0xfeff
 
 export type PlanOptions = {
   /** UDP port of VXLAN. */
   readonly port: number
-  /** Numbers that were asked for, by device. */
+  /** Requested port numbers by device. */
   readonly requested: ReadonlyMap<string, number>
 }
 
@@ -29,27 +29,27 @@ const NO_SWITCH: ObservedSwitch = { right: false, ports: new Map(), routers: new
 type Parts = {
   readonly observed: Observed
   readonly ovs: ObservedSwitch
-  readonly numbers: Numbers
+  readonly numbers: PortNumbers
   readonly conflicts: Conflict[]
   readonly missing: Missing[]
   readonly devices: Op[]
   readonly ports: Op[]
-  /** After the ports: Open vSwitch takes a device's queues away when it makes a port of it. */
+  /** After the ports: Open vSwitch removes the queues of a device when it adds the port. */
   readonly shaping: Op[]
   readonly flows: Op[]
-  /** A device is set up when its flows are there: its first packet finds its way. */
+  /** A device is brought up after its flows are installed, so that its first packet is forwarded. */
   readonly ups: Op[]
   readonly wanted: Set<string>
 }
 
-/** O(devices + flows). Flows go before the ports that they lead to, and come after them. */
+/** O(devices + flows). Flows are added after the ports they output to, and deleted before them. */
 export function planSwitch(desired: DesiredHost, observed: Observed, options: PlanOptions): Plan {
   const { scope } = observed
   const ovs = observed.switch ?? NO_SWITCH
   const p: Parts = {
     observed,
     ovs,
-    numbers: new Numbers(ovs, options.requested),
+    numbers: new PortNumbers(ovs, options.requested),
     conflicts: [],
     missing: [],
     devices: [],
@@ -110,7 +110,7 @@ function planNetwork(p: Parts, network: DesiredNetwork): void {
   planFlows(p, vni, networkFlows(network, numbers))
 }
 
-/** Its port goes as well: should the device come back, it is another one. */
+/** Not wanted, so its port is deleted too: a device recreated under the name needs a new port. */
 function planMissing({ missing, wanted }: Parts, { vni }: DesiredNetwork, { device, alias }: DesiredEndpoint): void {
   wanted.delete(device)
   const owner = parseEndpointAlias(alias)
@@ -126,13 +126,13 @@ function planDevice(
   const { up, ...changes } = linkChanges(link, { alias, mtu })
   p.devices.push(...linkSet({ vni, device, changes }))
   if (up === true) p.ups.push(...linkSet({ vni, device, changes: { up } }))
-  const emptied = isNoPortYet(p.ovs.ports.get(device), link.ifindex)
+  const queuesCleared = needsPort(p.ovs.ports.get(device), link.ifindex)
   const { observed, shaping } = p
-  const shapingConflict = planEndpointShaping({ network, endpoint, observed, devices: shaping, emptied })
+  const shapingConflict = planEndpointShaping({ network, endpoint, observed, devices: shaping, queuesCleared })
   if (shapingConflict !== undefined) p.conflicts.push(conflict(vni, shapingConflict))
 }
 
-/** The port's number; null when the device is a port of somebody else's. */
+/** Returns the port's number; null when there is a conflict. */
 function planPort(p: Parts, want: { device: IfName; mark: PortMark; ifindex: number }): number | null {
   const { device, mark, ifindex } = want
   const { vni } = mark
@@ -146,14 +146,14 @@ function planPort(p: Parts, want: { device: IfName; mark: PortMark; ifindex: num
     p.conflicts.push({ vni, device, reason: 'there is no number left for its port' })
     return null
   }
-  const renew = port !== undefined && isNoPortYet(port, ifindex)
+  const renew = port !== undefined && needsPort(port, ifindex)
   const right = port?.number === number && port.requested === number && isMark(port.mark, mark) && !renew
   if (!right) p.ports.push({ kind: 'switch-port-set', vni, device, number, mark, renew })
   return number
 }
 
-/** Is it to become a port: because there is none of its name, or it is of a device that has gone? */
-export function isNoPortYet(port: ObservedPort | undefined, ifindex: number): boolean {
+/** Must the device be added to the switch, because its port does not exist or holds a deleted device of the same name? */
+export function needsPort(port: ObservedPort | undefined, ifindex: number): boolean {
   return port === undefined || (port.ifindex > 0 && port.ifindex !== ifindex)
 }
 
@@ -161,10 +161,10 @@ function isMark(have: PortMark | null, want: PortMark): boolean {
   return have !== null && have.vni === want.vni && have.alias === want.alias && have.mac === want.mac
 }
 
-/** What takes something away is an op of its own: it may have to wait. */
+/** Changes that take connectivity away form an op of their own, which may have to wait. */
 function planFlows(p: Parts, owner: FlowOwner, want: Flows): void {
   const have = p.ovs.flows.get(owner) ?? new Map<string, string>()
-  const { set, remove } = differ(owner, want, have)
+  const { set, remove } = diffFlows(owner, want, have)
   const [wider, narrower] = [new Map<string, string>(), new Map<string, string>()]
   for (const [key, actions] of set) (narrows(have.get(key), actions) ? narrower : wider).set(key, actions)
   const at = { vni: owner === 0 ? null : owner, device: SWITCH }
@@ -173,8 +173,8 @@ function planFlows(p: Parts, owner: FlowOwner, want: Flows): void {
   if (wider.size > 0) p.flows.push({ kind: 'flows-set', ...at, change: change(wider, []) })
 }
 
-/** Numbers of ports: each stays as long as its port; the lowest free one for a new port that asks for none. */
-class Numbers {
+/** Assigns port numbers. A port keeps its number; a new port gets the requested one if it is free, else the lowest free one. */
+class PortNumbers {
   readonly #taken = new Set<number>([TUNNEL_PORT])
   readonly #requested: ReadonlyMap<string, number>
   #next = TUNNEL_PORT + 1

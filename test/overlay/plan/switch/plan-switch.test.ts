@@ -5,7 +5,7 @@ import t from 'tap'
 import type { IfName } from '#model/ids.ts'
 import { TC_H_ROOT } from '#overlay/netlink/tc-constants.ts'
 import { handleOf } from '#overlay/netlink/tc.ts'
-import { bundleOf, cookieOf, differ, narrows, parseFlows } from '#overlay/plan/switch/flow.ts'
+import { bundleOf, cookieOf, diffFlows, narrows, parseFlows } from '#overlay/plan/switch/flow.ts'
 import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
 import { planSwitch } from '#overlay/plan/switch/plan-switch.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
@@ -13,7 +13,7 @@ import { OVERLAY_GROUP, SWITCH_TUNNEL } from '#overlay/plan/network/names.ts'
 import type { Observed, ObservedVeth } from '#overlay/plan/network/observed.ts'
 import type { Op } from '#overlay/plan/network/op.ts'
 import type { FlowOwner, Flows, ObservedPort } from '#overlay/plan/network/switch.ts'
-import { childPlace } from '#overlay/plan/shaping/plan-shaping.ts'
+import { childParent } from '#overlay/plan/shaping/plan-shaping.ts'
 import { queueFor } from '#overlay/plan/shaping/queue.ts'
 import { anyInput } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
@@ -171,7 +171,7 @@ t.test('what becomes a port is shaped after it has, whatever queues it had: the 
   const specs = queueFor({ rate: shaping.ingressRate, delayUs: 0, mtu: 1450, support })
   const handles = { tbf: handleOf(0x7678), bfifo: handleOf(0x767b), netem: 0, fq_codel: 0 }
   const into = specs.map((spec, level) => {
-    const parent = level === 0 ? TC_H_ROOT : childPlace(handles.tbf)
+    const parent = level === 0 ? TC_H_ROOT : childParent(handles.tbf)
     return { ifindex: 10, kind: spec.kind, handle: handles[spec.kind], parent, spec }
   })
   const observe = (): Observed => ({
@@ -315,7 +315,7 @@ t.test('a dump is read back as it was written, without what has another cookie',
   ]
   t.same(parseFlows([...foreign, ...dump].join('\n')), new Map([[red.vni, flows]]))
   t.equal(cookieOf(0), '0x76786d0000000000')
-  const change = differ(red.vni, flows, new Map([['priority=1', 'drop']]))
+  const change = diffFlows(red.vni, flows, new Map([['priority=1', 'drop']]))
   t.equal(
     bundleOf([change]),
     [
