@@ -1,11 +1,10 @@
 // The rooms' rules of ARCHITECTURE.md, held against every import and every use of the outside world in the code.
 
-import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative, resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import ts from 'typescript'
-
-const root = resolve(import.meta.dirname, '../..')
+import { importsOf, isPackage, parse, PRODUCT, root, sources, targetOf } from './imports.ts'
 
 type Rule = {
   /** Folders that may be imported besides the room itself. */
@@ -77,7 +76,7 @@ const RULES: Readonly<Record<string, Rule>> = {
 /** Names that reach the clock, randomness or the process without an import. */
 const IMPURE = /\b(Date|performance|setTimeout|setInterval|setImmediate|process|console|crypto|fetch|Math\.random)\b/
 
-const files = ['src', 'allocator', 'membership', 'overlay'].flatMap(folder => sources(join(root, folder)))
+const files = PRODUCT.flatMap(sources)
 
 t.test('every source file belongs to a room that has a rule', t => {
   t.ok(files.length > 40, `${files.length} files are looked at`)
@@ -211,18 +210,6 @@ function isPure(file: string): boolean {
   return /\bPure\./.test(header)
 }
 
-function isPackage(specifier: string): boolean {
-  return !specifier.startsWith('.') && !specifier.startsWith('#') && !specifier.startsWith('node:')
-}
-
-/** The imported file, relative to the checkout. */
-function targetOf(file: string, specifier: string): string {
-  if (specifier.startsWith('.')) return relative(root, resolve(root, dirname(file), specifier))
-  const [room = '', ...rest] = specifier.slice(1).split('/')
-  const folder = ['membership', 'overlay', 'allocator', 'test'].includes(room) ? room : `src/${room}`
-  return [folder, ...rest].join('/')
-}
-
 function roomOf(file: string): string | undefined {
   return Object.keys(RULES)
     .filter(place => file === place || file.startsWith(`${place}/`))
@@ -232,41 +219,6 @@ function roomOf(file: string): string | undefined {
 function ruleOf(file: string): Rule | undefined {
   const room = roomOf(file)
   return room === undefined ? undefined : RULES[room]
-}
-
-function sources(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(name => name.endsWith('.ts'))
-    .map(name => relative(root, join(folder, name)))
-}
-
-function parse(file: string): ts.SourceFile {
-  return ts.createSourceFile(file, readFileSync(join(root, file), 'utf8'), ts.ScriptTarget.Latest, true)
-}
-
-/** Static and dynamic imports. Type-only imports count, too, unless only `values` are asked for. */
-function importsOf(file: string, which: 'all' | 'values' = 'all'): string[] {
-  const found: string[] = []
-  const visit = (node: ts.Node): void => {
-    if (
-      (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) &&
-      node.moduleSpecifier !== undefined &&
-      ts.isStringLiteral(node.moduleSpecifier) &&
-      !(
-        which === 'values' &&
-        ts.isImportDeclaration(node) &&
-        node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword
-      )
-    ) {
-      found.push(node.moduleSpecifier.text)
-    }
-    const argument =
-      ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword && node.arguments[0]
-    if (argument !== undefined && argument !== false && ts.isStringLiteral(argument)) found.push(argument.text)
-    ts.forEachChild(node, visit)
-  }
-  visit(parse(file))
-  return found
 }
 
 /** Identifiers that are not property names or declarations: what the code reaches for; and `Math.random`. */

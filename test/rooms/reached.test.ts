@@ -1,0 +1,114 @@
+// Every product file with logic is loaded by a test that needs neither root nor a lab, directly or through other files.
+
+import t from 'tap'
+import ts from 'typescript'
+import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './imports.ts'
+
+/** Logic that only the namespace tests reach today. To be emptied: a file that a test reaches by now is an error, too. */
+const UNREACHED: readonly string[] = [
+  'overlay/driver.ts',
+  'overlay/ovs/bridge.ts',
+  'overlay/ovs/driver.ts',
+  'overlay/ovs/execute.ts',
+  'overlay/ovs/ofctl.ts',
+  'overlay/ovs/ovsdb.ts',
+  'overlay/ovs/watch.ts',
+  'src/agent/agent-api.ts',
+  'src/agent/agent.ts',
+  'src/agent/doors.ts',
+  'src/agent/endpoints/collector.ts',
+  'src/agent/endpoints/endpoints.ts',
+  'src/agent/endpoints/local-endpoints.ts',
+  'src/agent/endpoints/namespaces.ts',
+  'src/agent/observe/figures.ts',
+  'src/agent/open-driver.ts',
+  'src/agent/parts.ts',
+  'src/agent/reconcile/desired-inputs.ts',
+  'src/agent/reconcile/drift.ts',
+  'src/agent/reconcile/reconciler.ts',
+  'src/agent/run.ts',
+  'src/main.ts',
+  'src/replication/cluster/cluster-role.ts',
+  'src/replication/cluster/server-changes.ts',
+  'src/replication/consensus/applied-log.ts',
+  'src/replication/consensus/participation.ts',
+  'src/replication/consensus/peers.ts',
+  'src/replication/consensus/read-index.ts',
+  'src/replication/replicator.ts',
+  'src/replication/storage/snapshotter.ts',
+  'src/replication/transport/identity.ts'
+]
+
+const tests = sources('test').filter(file => !/^test\/(namespace|uml|conformance|chaos|demo)\//.test(file))
+/** The simulator and the fuzzer are programs of their own. */
+const PROGRAMS = ['test/sim/main.ts', 'test/fuzz/main.ts']
+
+t.test('a test outside of the labs reaches every product file with logic', t => {
+  const roots = tests.filter(file => file.endsWith('.test.ts') || PROGRAMS.includes(file))
+  t.ok(roots.length > 100, `${roots.length} tests are looked at`)
+  const reached = reachableFrom(roots)
+  const unreached = PRODUCT.flatMap(sources).filter(file => !reached.has(file) && hasLogic(parse(file)))
+  for (const file of unreached) t.comment(`unreached: ${file}`)
+  t.same(
+    unreached.filter(file => !UNREACHED.includes(file)),
+    [],
+    'no file is newly out of reach'
+  )
+  t.same(
+    UNREACHED.filter(file => !unreached.includes(file)),
+    [],
+    'the list names no file that is reached by now, or gone'
+  )
+  t.end()
+})
+
+t.test('only code that runs is logic', t => {
+  for (const [text, expected] of [
+    ['export type A = { b: (c: number) => void }', false],
+    ['export interface A { b(c: number): void }', false],
+    ['export const SIZE = 4, NAMES = { a: "b" } as const', false],
+    ['import { b } from "./b.ts"\nexport const A = b', false],
+    ['export function f(): number { return 1 }', true],
+    ['export const f = (a: number) => a + 1', true],
+    ['export class A { b = 1 }', true],
+    ['export const A = { b() { return 1 } }', true],
+    ['if (process.argv.length > 2) throw new Error("usage")', true]
+  ] as const) {
+    t.equal(hasLogic(ts.createSourceFile('a.ts', text, ts.ScriptTarget.Latest, true)), expected, text)
+  }
+  t.end()
+})
+
+t.test('an import of types alone reaches nothing', t => {
+  const reached = reachableFrom(['test/lab/container.ts'])
+  t.ok(reached.has('src/platform/process.ts'), 'imported directly')
+  t.ok(reached.has('src/model/errors.ts'), 'imported by what is imported')
+  t.notOk(reachableFrom(['test/agent/observe/events.test.ts']).has('src/agent/agent.ts'))
+  t.end()
+})
+
+/** Follows the imports that remain at run time. */
+function reachableFrom(roots: readonly string[]): ReadonlySet<string> {
+  const reached = new Set<string>()
+  const queue = [...roots]
+  for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
+    if (reached.has(file)) continue
+    reached.add(file)
+    const local = importsOf(file, 'values').filter(name => !isPackage(name) && !name.startsWith('node:'))
+    for (const specifier of local) {
+      const target = targetOf(file, specifier)
+      if (target.endsWith('.ts')) queue.push(target)
+    }
+  }
+  return reached
+}
+
+function hasLogic(source: ts.SourceFile): boolean {
+  const isLogic = (node: ts.Node): boolean =>
+    ts.isClassDeclaration(node) ||
+    ts.isIfStatement(node) ||
+    ts.isExpressionStatement(node) ||
+    (ts.isFunctionLike(node) && 'body' in node && node.body !== undefined) ||
+    ts.forEachChild(node, isLogic) === true
+  return isLogic(source)
+}
