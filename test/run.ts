@@ -1,32 +1,49 @@
-// Runs the parts of the test suite and counts: tap's tests each, every other tool as one. One part after the other: what
-// only computes would take the time away from hosts that live by the clock. Each part is shown when it is over, and what
-// failed once more at the end.
+// Runs the parts of the test suite and counts: each of tap's tests as one, every other tool as one. Parts that have hosts
+// run one after the other. Parts that only compute run beside them in the background. Each part is shown when it is over,
+// and failures are repeated at the end.
 
-import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
+import { Background, execute, type Execute } from './suite/execute.ts'
+import { failures, readCounts, readTap, sum, verdict, type Outcome } from './suite/outcome.ts'
 
-const root = resolve(import.meta.dirname, '..')
-const bin = join(root, 'node_modules/.bin')
+type Part = {
+  readonly name: string
+  readonly run: (execute: Execute) => Promise<Outcome>
+  /** Its tests have no clock but their own, or measure processor time: they may be starved for a while. */
+  readonly background?: true
+}
 
-type Outcome = { passed: number; failed: number; output: string }
-type Part = { readonly name: string; readonly run: () => Promise<Outcome> }
-
-/** They measure rates, or fill the processor themselves: nothing else of ours with hosts beside them. */
-const ALONE = new Set(
-  ['fuzz', 'gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq'].map(name => `namespace/${name}.test.ts`)
+/** They measure rates, or load the processor themselves: nothing of ours runs beside them. */
+const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq')
+/** The longest of the others: they start first, so that none of them is left over at the end. */
+const LONGEST = namespaceFiles(
+  'host-access',
+  'servers',
+  'underlay',
+  'gateway',
+  'restart',
+  'reload',
+  'backup',
+  'package'
 )
+/** Namespace tests wait more than they compute. */
+const NAMESPACE_JOBS = 3
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
-  { name: 'check', run: check },
-  { name: 'unit', run: () => tap(files(isUnit), 2) },
-  { name: 'sim', run: simulate },
-  { name: 'fuzz', run: () => tool('npm', 'run', '-s', 'fuzz', '--', '--inputs', '1000000') },
+  { name: 'check', run: check, background: true },
+  { name: 'unit', run: () => tap(execute, files(isUnit), 2) },
+  { name: 'sim', run: simulate, background: true },
+  {
+    name: 'fuzz',
+    run: execute => tool(execute, 'npm', 'run', '-s', 'fuzz', '--', '--inputs', '1000000'),
+    background: true
+  },
   { name: 'namespace', run: namespace },
-  { name: 'conformance', run: () => counted('test/conformance/main.ts') },
-  { name: 'chaos', run: () => tool('node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
-  { name: 'demo', run: () => counted('test/demo/main.ts', '--once') }
+  { name: 'conformance', run: async () => readCounts(await execute('node', ['test/conformance/main.ts'])) },
+  { name: 'chaos', run: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
+  { name: 'demo', run: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]
 
 const wanted = process.argv.slice(2)
@@ -39,26 +56,36 @@ if (unknown.length > 0) {
 const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
 const startedAt = performance.now()
 const lines = new Map<string, string>()
-const trouble: string[] = []
+const failed: string[] = []
 const total = { passed: 0, failed: 0 }
-for (const { name, run } of parts) {
-  console.log(`${name} begins`)
-  const since = performance.now()
-  const { passed, failed, output } = await run()
-  total.passed += passed
-  total.failed += failed
-  console.log(`\n=== ${name}\n${output.trimEnd()}`)
-  if (failed > 0) trouble.push(`=== failed: ${name}`, ...failures(output.split('\n')))
-  lines.set(name, `${name.padEnd(11)} ${passed} passed, ${failed} failed, ${seconds(since)} s`)
-}
-if (trouble.length > 0) console.log(`\n${trouble.join('\n').trimEnd()}`)
+const background = new Background()
+const inBackground = parts.filter(part => part.background).map(part => show(part, background.execute))
+for (const part of parts.filter(({ background = false }) => !background)) await show(part, execute)
+await backgroundOver()
+if (failed.length > 0) console.log(`\n${failed.join('\n').trimEnd()}`)
 console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
+async function show({ name, run }: Part, execute: Execute): Promise<void> {
+  console.log(`${name} begins`)
+  const since = performance.now()
+  const outcome = await run(execute)
+  total.passed += outcome.passed
+  total.failed += outcome.failed
+  console.log(`\n=== ${name}\n${outcome.output.trimEnd()}`)
+  if (outcome.failed > 0) failed.push(`=== failed: ${name}`, ...failures(outcome.output.split('\n')))
+  lines.set(name, `${name.padEnd(11)} ${outcome.passed} passed, ${outcome.failed} failed, ${seconds(since)} s`)
+}
+
+async function backgroundOver(): Promise<void> {
+  background.raise()
+  await Promise.all(inBackground)
+}
+
 /** Types, lint, formatting. */
-async function check(): Promise<Outcome> {
+async function check(execute: Execute): Promise<Outcome> {
   const outcomes = []
   for (const script of ['types', 'lint', 'format:check']) {
     const { code, output } = await execute('npm', ['run', '-s', script])
@@ -68,66 +95,33 @@ async function check(): Promise<Outcome> {
 }
 
 async function namespace(): Promise<Outcome> {
-  const alone = files(name => ALONE.has(name))
-  const others = files(name => /^(namespace|uml)\//.test(name) && !ALONE.has(name))
-  return sum([await tap(others, 2), await tap(alone, 1)])
+  const first = new Set([...ALONE, ...LONGEST])
+  const others = files(name => /^(namespace|uml)\//.test(name)).filter(path => !first.has(path))
+  const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
+  await backgroundOver()
+  return sum([shared, await tap(execute, ALONE, 1)])
 }
 
-/** It has no clock but its own, so its programs may share the processors. */
-async function simulate(): Promise<Outcome> {
-  const seeds = tool('node', 'test/sim/main.ts', '--seeds', '2000')
-  const mutants = tool('node', 'test/sim/main.ts', '--mutant', 'all')
+async function simulate(execute: Execute): Promise<Outcome> {
+  const seeds = tool(execute, 'node', 'test/sim/main.ts', '--seeds', '2000')
+  const mutants = tool(execute, 'node', 'test/sim/main.ts', '--mutant', 'all')
   const tests = files(name => name.startsWith('sim/'))
-  return sum([await seeds, await mutants, await tap(tests, 2)])
+  return sum([await seeds, await mutants, await tap(execute, tests, 2)])
 }
 
-/** A program with hosts of its own that counts its checks in its last line. */
-async function counted(...args: readonly string[]): Promise<Outcome> {
-  const { code, output } = await execute('node', args)
-  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
-  if (counts === null) return verdict(code === 0, output)
-  const [passed, failed] = [Number(counts[1]), Number(counts[2])]
-  return { passed, failed: code === 0 ? failed : Math.max(1, failed), output }
-}
-
-/** A file of tests a process; counts each top-level test of each file, and a file that ends badly as one failure. */
-async function tap(paths: readonly string[], jobs: number): Promise<Outcome> {
+/** A process for each file of tests. */
+async function tap(execute: Execute, paths: readonly string[], jobs: number): Promise<Outcome> {
   const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=300']
-  const { code, output } = await execute('tap', [...flags, ...paths])
-  // A file's tests are indented once; a file itself not at all.
-  const all = output.split('\n')
-  const passed = all.filter(line => /^ {4}ok \d+ - /.test(line)).length
-  const failed = all.filter(line => /^ {4}not ok \d+ - /.test(line)).length
-  const shown = [...all.filter(line => /^(not )?ok \d+ - /.test(line)), ...(code === 0 ? [] : failures(all))]
-  return { passed, failed: code === 0 ? failed : Math.max(1, failed), output: `${shown.join('\n')}\n` }
+  return readTap(await execute('tap', [...flags, ...paths]))
 }
 
-/** The lines around each failure, without the thousands that passed; the last ones when none says that it failed. */
-function failures(lines: readonly string[]): string[] {
-  const near = new Set<number>()
-  for (const [at, line] of lines.entries()) {
-    if (/^\s*not ok /.test(line)) for (let n = at - 2; n < at + 40; n++) near.add(n)
-  }
-  if (near.size === 0) return lines.slice(-40)
-  return lines.filter((line, at) => near.has(at) && !/^\s*ok /.test(line))
-}
-
-/** A program of ours that says by its exit code whether all is well. */
-async function tool(file: string, ...args: readonly string[]): Promise<Outcome> {
+async function tool(execute: Execute, file: string, ...args: readonly string[]): Promise<Outcome> {
   const { code, output } = await execute(file, args)
   return verdict(code === 0, output)
 }
 
-function verdict(ok: boolean, output: string): Outcome {
-  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, output }
-}
-
-function sum(outcomes: readonly Outcome[]): Outcome {
-  return outcomes.reduce((a, b) => ({
-    passed: a.passed + b.passed,
-    failed: a.failed + b.failed,
-    output: a.output + b.output
-  }))
+function namespaceFiles(...names: readonly string[]): readonly string[] {
+  return names.map(name => `test/namespace/${name}.test.ts`)
 }
 
 function files(select: (name: string) => boolean): string[] {
@@ -139,15 +133,4 @@ function files(select: (name: string) => boolean): string[] {
 
 function seconds(since: number): string {
   return ((performance.now() - since) / 1_000).toFixed(0)
-}
-
-function execute(file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
-  const env = { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` }
-  const child = spawn(file, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
-  const chunks: Buffer[] = []
-  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
-  return new Promise((resolve, reject) => {
-    child.on('error', reject)
-    child.on('close', code => resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() }))
-  })
 }

@@ -7,8 +7,9 @@ import { existsSync, openSync, closeSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { listPids, run } from '#platform/process.ts'
+import { run } from '#platform/process.ts'
 import { kill } from '../lab/kernel.ts'
+import { sessionOf } from '../lab/session.ts'
 import { waitFor } from '../lab/wait.ts'
 
 const KERNEL = 'linux.uml'
@@ -99,21 +100,6 @@ function oneProcessor(): string {
     return Array.from({ length: last - first + 1 }, (_, i) => first + i)
   })
   return String(all[Math.floor(Math.random() * all.length)] ?? 0)
-}
-
-/** All processes of a session: a kernel that is killed leaves those that ran its programs. */
-export function sessionOf(leader: number): number[] {
-  return listPids().filter(pid => {
-    try {
-      // After the name in brackets: state, parent, group, session (proc(5)).
-      const [state, , , session] = readFileSync(`/proc/${pid}/stat`, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ')
-      return Number(session) === leader && state !== 'Z'
-    } catch {
-      return false
-    }
-  })
 }
 
 async function endSession(leader: number, over: Promise<string>): Promise<void> {

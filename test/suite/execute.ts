@@ -1,0 +1,87 @@
+// Runs the suite's programs. One that only computes may run in the background: it gets the processor time that the
+// others leave, so that it never delays a test whose hosts have deadlines.
+
+import { spawn } from 'node:child_process'
+import { existsSync, writeFileSync } from 'node:fs'
+import { constants, setPriority } from 'node:os'
+import { join, resolve } from 'node:path'
+import { kill } from '../lab/kernel.ts'
+import { sessionOf } from '../lab/session.ts'
+
+export const root = resolve(import.meta.dirname, '../..')
+const BIN = join(root, 'node_modules/.bin')
+
+export type Execution = { readonly code: number; readonly output: string }
+export type Execute = (file: string, args: readonly string[]) => Promise<Execution>
+
+/** Environment of every program: our own Node first, and compiled code is kept from one process to the next. */
+const env = {
+  NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/node'),
+  ...process.env,
+  PATH: `${BIN}:${process.env['PATH'] ?? ''}`
+}
+
+export const execute: Execute = (file, args) => start(file, args, { detached: false }).done
+
+/** Programs in the background, each a session of its own. */
+export class Background {
+  readonly #leaders = new Set<number>()
+  #nice: number = constants.priority.PRIORITY_LOW
+
+  constructor() {
+    process.on('exit', () => this.kill())
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+  }
+
+  readonly execute: Execute = async (file, args) => {
+    const { pid, done } = start(file, args, { detached: true })
+    if (pid === undefined) return done
+    this.#leaders.add(pid)
+    this.#share(pid)
+    return done.finally(() => this.#leaders.delete(pid))
+  }
+
+  /** From now on these programs compete like all others: somebody waits for them. */
+  raise(): void {
+    this.#nice = constants.priority.PRIORITY_NORMAL
+    for (const leader of this.#leaders) this.#share(leader)
+  }
+
+  /** What runs at the moment. */
+  readonly pids = (): number[] => [...this.#leaders].flatMap(sessionOf)
+
+  kill(): void {
+    for (const pid of this.pids()) kill(pid)
+  }
+
+  /** The scheduler divides time between sessions where it groups them, and between processes where it does not. */
+  #share(leader: number): void {
+    const group = `/proc/${leader}/autogroup`
+    if (existsSync(group)) tolerate(() => writeFileSync(group, `${this.#nice}`))
+    for (const pid of sessionOf(leader)) tolerate(() => setPriority(pid, this.#nice))
+  }
+}
+
+function start(
+  file: string,
+  args: readonly string[],
+  p: { readonly detached: boolean }
+): { readonly pid: number | undefined; readonly done: Promise<Execution> } {
+  const child = spawn(file, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'], ...p })
+  const chunks: Buffer[] = []
+  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
+  const done = new Promise<Execution>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', code => resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() }))
+  })
+  return { pid: child.pid, done }
+}
+
+/** A process that has just ended, or one that we may not change, keeps its share: the suite is only slower. */
+function tolerate(change: () => void): void {
+  try {
+    change()
+  } catch {
+    return
+  }
+}
