@@ -6,7 +6,7 @@ import { encodeCommand } from './machine.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Answer, Server } from './server.ts'
-import type { Tally } from './tally.ts'
+import type { Tally } from './counters.ts'
 
 type Caller = {
   readonly client: number

@@ -6,9 +6,9 @@
 import { parseArgs } from 'node:util'
 import type { Mutant } from './mutant.ts'
 import { MUTANTS } from './mutants.ts'
-import { FAULTS } from './nemesis.ts'
+import { FAULTS } from './faults.ts'
 import { PROBES } from './probes.ts'
-import { Tally, Trace } from './tally.ts'
+import { Tally, Trace } from './counters.ts'
 import { simulate } from './world.ts'
 
 const MAX_SHOWN = 5

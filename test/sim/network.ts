@@ -4,7 +4,7 @@ import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
-import type { Tally } from './tally.ts'
+import type { Tally } from './counters.ts'
 
 export type Weather = {
   /** Probabilities a message. */

@@ -7,7 +7,7 @@ import type { Change, Configuration } from '#raft/types.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Answer, Server } from './server.ts'
-import type { Tally } from './tally.ts'
+import type { Tally } from './counters.ts'
 
 /** Proposals count up from 1; changes are told apart by counting down. */
 const FIRST_CHANGE = -1

@@ -7,7 +7,7 @@ import { isReply } from '#raft/effects.ts'
 import type { RaftState } from '#raft/raft.ts'
 import { diskHangs } from '#raft/roles.ts'
 import type { Effect, RaftEvent, RaftRole } from '#raft/types.ts'
-import type { Tally } from './tally.ts'
+import type { Tally } from './counters.ts'
 
 export const PROBES = [
   'leader-elected',

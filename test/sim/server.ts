@@ -25,7 +25,7 @@ import type { Mutant } from './mutant.ts'
 import { observeEffects, observeInput } from './probes.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
-import type { Tally, Trace } from './tally.ts'
+import type { Tally, Trace } from './counters.ts'
 
 /** What a server shares with the rest of its world. */
 export type ServerWorld = {

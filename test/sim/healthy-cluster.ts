@@ -6,7 +6,7 @@ import type { Network } from './network.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Server } from './server.ts'
-import type { Word } from './word.ts'
+import type { Word } from './peer-lost-hints.ts'
 
 export type Land = {
   readonly voters: readonly Server[]

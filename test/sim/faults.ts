@@ -3,16 +3,16 @@
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
-import type { Echo } from './echo.ts'
-import type { Hunt } from './hunt.ts'
+import type { Echo } from './stale-replies.ts'
+import type { Hunt } from './leader-churn.ts'
 import type { Invariants } from './invariants.ts'
 import type { Network } from './network.ts'
 import type { Operator } from './operator.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Server } from './server.ts'
-import type { Tally } from './tally.ts'
-import type { Word } from './word.ts'
+import type { Tally } from './counters.ts'
+import type { Word } from './peer-lost-hints.ts'
 
 export type Arena = {
   readonly servers: readonly Server[]

@@ -4,7 +4,7 @@
 import type { PeerId } from '#model/ids.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
-import type { Tally } from './tally.ts'
+import type { Tally } from './counters.ts'
 
 /** Probabilities a broken connection and end of it. */
 export type Telling = { told: number; late: number; repeated: number }
