@@ -292,7 +292,7 @@ export class ClusterRole {
   noticeFor(peer: PeerId): CommitNotice {
     const hasLog = this.#raft !== null && isMember(this.#raft.status().configuration, peer)
     return hasLog
-      ? { raft: this.#transport?.takeAlong(peer) ?? [], feed: [] }
+      ? { raft: this.#transport?.takeDelayed(peer) ?? [], feed: [] }
       : { raft: [], feed: this.#publisher?.word() ?? [] }
   }
 

@@ -1,4 +1,4 @@
-// Log entries as msgpack arrays: [index, term, kind, data]. One form for the disk, the Raft streams and the feed.
+// Log entries as msgpack arrays: [index, term, kind, data]. The Raft streams, the feed and catch-up share this encoding.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -12,7 +12,7 @@ export function entryToTuple(entry: Entry): EntryTuple {
   return [entry.index, entry.term, ENTRY_KINDS.indexOf(entry.kind), entry.data]
 }
 
-/** @throws ERR_PEER on anything that is not an entry: an unknown kind halts, it is never skipped */
+/** @throws ERR_PEER on anything that is not an entry; an unknown kind is never skipped */
 export function entryFromTuple(value: unknown): Entry {
   if (!Array.isArray(value) || value.length !== 4) throw malformed('entry')
   const [index, term, kindCode, data] = value as unknown[]
@@ -21,14 +21,14 @@ export function entryFromTuple(value: unknown): Entry {
   return { index: index as LogIndex, term: term as Term, kind, data }
 }
 
-/** Entries that came with a commit index; none may lie beyond it. @throws ERR_PEER */
+/** Decodes entries that all lie at or below the commit index they came with. @throws ERR_PEER */
 export function committedEntries(values: readonly unknown[], commitIndex: number): Entry[] {
   const entries = values.map(entryFromTuple)
   if (entries.some(({ index }) => index > commitIndex)) throw malformed('entry: it is not committed')
   return entries
 }
 
-/** A whole number that a log index or term can be; above 2^53 no arithmetic holds. */
+/** Is this a valid log index or term: a non-negative integer below 2^53? */
 export function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }

@@ -1,5 +1,5 @@
-// What a snapshot says of itself as a msgpack array: [last index, last term, configuration]. One form for files, Raft
-// streams and catch-up.
+// Snapshot metadata as a msgpack array: [last index, last term, configuration]. Files, Raft streams and catch-up share
+// this encoding.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -13,7 +13,7 @@ export function metaToTuple({ lastIndex, lastTerm, configuration }: SnapshotMeta
   return [lastIndex, lastTerm, encodeConfiguration(configuration)]
 }
 
-/** @throws ERR_PEER on anything that metaToTuple did not give */
+/** @throws ERR_PEER on anything that metaToTuple does not produce */
 export function metaFromTuple(value: unknown): SnapshotMeta {
   const [lastIndex, lastTerm, bytes] = Array.isArray(value) ? (value as unknown[]) : []
   if (!isCount(lastIndex) || !isCount(lastTerm) || !(bytes instanceof Uint8Array)) throw malformed('snapshot head')

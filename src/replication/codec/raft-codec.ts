@@ -1,5 +1,5 @@
-// Raft messages on the wire: msgpack [cluster, term, incarnation, kind, ...fields]. `from` is not in it: it is whoever the Noise
-// handshake proved the sender to be.
+// Raft messages on the wire: msgpack [cluster, term, incarnation, kind, ...fields]. `from` is not encoded: it is the peer
+// that the Noise handshake authenticated.
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'

@@ -1,20 +1,19 @@
-// A channel: one libp2p stream that carries frames both ways. Bounded: a writer that outruns its peer is told so.
-// Frames of one turn of the event loop leave together: what a write costs on its way through muxer, encryption and
-// kernel is then paid once for many.
+// A channel: one libp2p stream that carries frames both ways. Bounded: `send` refuses a frame when the peer reads too
+// slowly. The frames of one turn of the event loop are coalesced, so that muxer, encryption and kernel see one write.
 
 import type { Stream } from '@libp2p/interface'
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import { encodeFrame, FrameReader } from './frame.ts'
 
-/** Bytes that may wait here and in the stream before `send` refuses. */
-const MAX_WAITING_BYTES = 16 * 1024 * 1024
-/** Frames are handed on at the end of the turn, or as soon as so many bytes have gathered. */
+/** Bytes that may be queued here and in the stream before `send` refuses a frame. */
+const MAX_QUEUED_BYTES = 16 * 1024 * 1024
+/** Queued bytes at which frames are written at once instead of at the end of the turn. */
 const FLUSH_BYTES = 64 * 1024
 
 export type ChannelHandlers = {
-  /** A payload; a throw closes the channel. */
+  /** Receives one payload; an exception closes the channel. */
   readonly frame: (payload: Uint8Array) => void
-  /** Called once. */
+  /** Called once, with the error that closed the channel or null. */
   readonly closed: (reason: VxmeshError | null) => void
 }
 
@@ -23,8 +22,8 @@ export class Channel {
   readonly #handlers: ChannelHandlers
   #reason: VxmeshError | null = null
   #closed = false
-  #waiting: Uint8Array[] = []
-  #waitingBytes = 0
+  #queue: Uint8Array[] = []
+  #queuedBytes = 0
 
   constructor(stream: Stream, handlers: ChannelHandlers) {
     this.#stream = stream
@@ -41,26 +40,26 @@ export class Channel {
     stream.addEventListener('remoteCloseWrite', () => this.close(null))
   }
 
-  /** Queues a frame. False when it was dropped: the channel is closed, or too much waits already. */
+  /** Queues a frame. @returns false when it was dropped because the channel is closed or the queue is full */
   send(payload: Uint8Array): boolean {
-    // A stream that ended before anybody listened will not say so any more.
+    // A stream that closed before the listeners were added emits no event.
     if (this.#stream.status !== 'open') this.close(null)
     if (this.#closed) return false
-    const ahead = this.#stream.writeBufferLength + this.#waitingBytes
-    if (ahead + payload.byteLength > MAX_WAITING_BYTES) return false
+    const queued = this.#stream.writeBufferLength + this.#queuedBytes
+    if (queued + payload.byteLength > MAX_QUEUED_BYTES) return false
     const frame = encodeFrame(payload)
-    if (this.#waiting.push(frame) === 1) setImmediate(() => this.flush())
-    this.#waitingBytes += frame.byteLength
-    if (this.#waitingBytes >= FLUSH_BYTES) this.flush()
+    if (this.#queue.push(frame) === 1) setImmediate(() => this.flush())
+    this.#queuedBytes += frame.byteLength
+    if (this.#queuedBytes >= FLUSH_BYTES) this.flush()
     return true
   }
 
-  /** Hands on what waits now, for a caller who knows that nothing follows. */
+  /** Writes the queued frames now; for a caller that has nothing to add in this turn. */
   flush(): void {
-    const frames = this.#waiting
+    const frames = this.#queue
     if (frames.length === 0 || this.#closed || this.#stream.status !== 'open') return
-    this.#waiting = []
-    this.#waitingBytes = 0
+    this.#queue = []
+    this.#queuedBytes = 0
     try {
       this.#stream.send(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames))
     } catch (err) {

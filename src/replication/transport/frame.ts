@@ -1,13 +1,13 @@
-// Frames on a byte stream: a 4-byte big-endian length, then the payload. Pure; the one framing of all our streams.
+// Frames on a byte stream: a 4-byte big-endian length, then the payload. All our streams use this framing. Pure.
 
 import { VxmeshError } from '#model/errors.ts'
 
-/** The largest frame that is ever accepted, bytes: a full AppendEntries or a page of catch-up. */
+/** Largest payload accepted, bytes: enough for a full append-request or a page of catch-up. */
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 const HEADER_BYTES = 4
 
-/** The payload with its length before it. @throws ERR_TOO_LARGE */
+/** Prefixes a payload with its length. @throws ERR_TOO_LARGE */
 export function encodeFrame(payload: Uint8Array): Uint8Array {
   if (payload.byteLength > MAX_FRAME_BYTES) {
     throw new VxmeshError('ERR_TOO_LARGE', `a frame of ${payload.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
@@ -18,14 +18,14 @@ export function encodeFrame(payload: Uint8Array): Uint8Array {
   return frame
 }
 
-/** Cuts a stream of chunks into frames. Holds at most one incomplete frame: MAX_FRAME_BYTES and the last chunk. */
+/** Splits a stream of chunks into frames. Buffers at most one incomplete frame and the last chunk. */
 export class FrameReader {
   #chunks: Uint8Array[] = []
   #bytes = 0
 
   /**
-   * Takes the next chunk and returns the payloads that it completed.
-   * @throws ERR_TOO_LARGE when a length is over the bound; the stream is then useless and must be closed
+   * Takes the next chunk and returns the payloads that it completes.
+   * @throws ERR_TOO_LARGE when a length exceeds MAX_FRAME_BYTES; the stream must then be closed
    */
   push(chunk: Uint8Array): Uint8Array[] {
     if (chunk.byteLength > 0) {
@@ -47,7 +47,7 @@ export class FrameReader {
     }
   }
 
-  /** Makes the first chunk hold at least `bytes` and returns it. Copies only when a frame spans chunks. */
+  /** Returns the first chunk, extended to at least `bytes`. Copies only when a frame spans chunks. */
   #gather(bytes: number): Uint8Array {
     let first = this.#chunks[0]
     if (first === undefined) throw new Error('gathering from an empty reader')

@@ -1,5 +1,5 @@
-// A host's identity: an Ed25519 key made once and kept in the data directory. Its public half is the peer id.
-// A host whose disk was wiped gets a new one, so it can never vote again under a name whose votes it forgot.
+// A host's identity: an Ed25519 key, generated once and kept in the data directory; the peer id encodes its public half.
+// A host whose disk was wiped gets a new identity, so it cannot vote twice in a term under the old one.
 
 import { generateKeyPair, privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type { PrivateKey } from '@libp2p/interface'
@@ -13,7 +13,7 @@ export type Identity = { readonly privateKey: PrivateKey; readonly peerId: PeerI
 
 const ED25519_RAW_BYTES = 64
 
-/** Reads `identity.key` of the data directory, or makes it. @throws ERR_STORAGE when unreadable or damaged */
+/** Reads `identity.key` of the data directory, or generates it. @throws ERR_STORAGE when unreadable or damaged */
 export async function loadIdentity(dataDir: string): Promise<Identity> {
   const path = join(dataDir, 'identity.key')
   const stored = await readIfExists(path)

@@ -1,5 +1,5 @@
-// Our libp2p node: TCP, the cluster's pre-shared key, Noise, yamux, gossipsub, and a gate that lets in only peers that
-// the agent knows. The only file that builds libp2p; the rest sees peer ids, streams and one gossip topic.
+// The libp2p node: TCP, the cluster's pre-shared key, Noise, yamux, gossipsub, and a connection gater that admits only
+// known peers. The only file that configures libp2p; all others see peer ids, streams and one gossip topic.
 
 import { gossipsub, StrictSign, type GossipSub } from '@chainsafe/libp2p-gossipsub'
 import { identify } from '@libp2p/identify'
@@ -23,10 +23,10 @@ export type MeshOptions = {
   readonly privateKey: PrivateKey
   readonly bind: Ipv4
   readonly port: number
-  /** 32 bytes, or null to run without (insecure). */
+  /** 32 bytes, or null to run without a pre-shared key (insecure). */
   readonly preSharedKey: Uint8Array | null
   readonly topic: string
-  /** Is this a peer of the cluster? Asked for every connection, both ways. */
+  /** Is this a peer of the cluster? Checked for every connection, inbound and outbound. */
   readonly isKnown: (peer: PeerId) => boolean
   readonly clock: Clock
   readonly logger: Logger
@@ -36,9 +36,9 @@ export type Verdict = 'accept' | 'ignore' | 'reject'
 
 type Services = { pubsub: GossipSub; identify: unknown }
 
-/** Streams of one protocol that one connection may hold; ours are long-lived, a reconnect may briefly hold two. */
+/** Streams of one protocol per connection. Ours are long-lived; during a reconnect there may be two. */
 const MAX_STREAMS = 16
-/** A feed message is at most 64 KiB of entries; signatures and framing come on top. */
+/** A feed message holds about 48 KiB of entries, or one larger entry, plus signature and framing. */
 const MAX_GOSSIP_BYTES = 256 * 1024
 const DIAL_TIMEOUT_MS = 2_000
 
@@ -103,12 +103,12 @@ export class Mesh {
     return this.#node.peerId.toString() as PeerId
   }
 
-  /** Says where a peer listens; the newest word counts. */
+  /** Sets where a peer listens; a later call replaces the address. */
   setAddress(peer: PeerId, address: PeerAddress): void {
     this.#addresses.set(peer, address)
   }
 
-  /** Opens a stream, connecting first where needed. @throws ERR_PEER */
+  /** Opens a stream, connecting first if necessary. @throws ERR_PEER */
   async openStream(peer: PeerId, protocol: string): Promise<Stream> {
     try {
       const id = peerIdFromString(peer)
@@ -119,7 +119,7 @@ export class Mesh {
     }
   }
 
-  /** Connects to a peer whose address is known; does nothing when connected. @throws ERR_PEER */
+  /** Connects to a peer whose address is known; does nothing when already connected. @throws ERR_PEER */
   async connect(peer: PeerId): Promise<void> {
     const at = this.#addresses.get(peer)
     if (at === undefined) throw new VxmeshError('ERR_PEER', `no address is known for peer ${peer}`)
@@ -135,10 +135,10 @@ export class Mesh {
     return this.#node.getConnections(peerIdFromString(peer)).length > 0
   }
 
-  /** Says of each peer when its first connection is there, and when its last one is gone. */
-  watch(tell: (peer: PeerId, connected: boolean) => void): void {
-    this.#node.addEventListener('peer:connect', ({ detail }) => tell(detail.toString() as PeerId, true))
-    this.#node.addEventListener('peer:disconnect', ({ detail }) => tell(detail.toString() as PeerId, false))
+  /** Reports when a peer's first connection opens and when its last one closes. */
+  watch(listener: (peer: PeerId, connected: boolean) => void): void {
+    this.#node.addEventListener('peer:connect', ({ detail }) => listener(detail.toString() as PeerId, true))
+    this.#node.addEventListener('peer:disconnect', ({ detail }) => listener(detail.toString() as PeerId, false))
   }
 
   /** Serves a protocol to known peers. */
@@ -147,7 +147,7 @@ export class Mesh {
       protocol,
       (stream, connection) => {
         const peer = connection.remotePeer.toString() as PeerId
-        // Known at the handshake, but perhaps removed since: ask again at every stream.
+        // The peer was known at the handshake, but may have been removed since.
         if (this.#options.isKnown(peer)) handler(peer, stream)
         else stream.abort(new Error('unknown peer'))
       },
@@ -155,22 +155,22 @@ export class Mesh {
     )
   }
 
-  /** Hears the topic: `judge` decides before anything is forwarded, `deliver` gets what was accepted. */
-  subscribe(judge: (author: PeerId, data: Uint8Array) => Verdict): void {
+  /** Subscribes to the topic. `validate` receives each message and decides whether gossipsub forwards it. */
+  subscribe(validate: (author: PeerId, data: Uint8Array) => Verdict): void {
     const { pubsub } = this.#node.services
     pubsub.topicValidators.set(this.#options.topic, (_from, message) => {
-      const verdict = message.type === 'signed' ? judge(message.from.toString() as PeerId, message.data) : 'reject'
+      const verdict = message.type === 'signed' ? validate(message.from.toString() as PeerId, message.data) : 'reject'
       return verdict as never
     })
     pubsub.subscribe(this.#options.topic)
   }
 
-  /** Hears the topic no more; publishing goes on. */
+  /** Unsubscribes from the topic; publishing still works. */
   unsubscribe(): void {
     this.#node.services.pubsub.unsubscribe(this.#options.topic)
   }
 
-  /** Best effort: no order, no replay, silent loss; the feed's gap detection makes up for it. */
+  /** Best effort: unordered, lossy, without replay. The feed detects gaps and fetches what is missing. */
   async publish(data: Uint8Array): Promise<void> {
     await this.#node.services.pubsub.publish(this.#options.topic, data)
   }
@@ -180,10 +180,10 @@ export class Mesh {
   }
 }
 
-/** In words, whatever libp2p has thrown. */
+/** Wraps anything that libp2p throws. */
 export function peerError(peer: PeerId, cause: unknown): VxmeshError {
   if (cause instanceof VxmeshError) return cause
-  // libp2p rejects with the event of a stream that was closed: with its error, or without a word.
+  // libp2p rejects with the close event of a stream, which may carry an error.
   const why = cause instanceof Event ? (cause as Event & { readonly error?: unknown }).error : cause
   const text = why === undefined ? 'it closed the stream' : asVxmeshError(why).message
   return new VxmeshError('ERR_PEER', `peer ${peer} cannot be reached: ${text}`, { cause })

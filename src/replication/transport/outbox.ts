@@ -1,36 +1,36 @@
-// Raft messages to one peer that wait to go together, and which of them say it all in one: an append-request that goes on
-// where the one before it ends, an answer that includes an earlier one. Pure. Whatever is left out, the network might have
-// lost; what takes its place is what the sender would say now.
+// The queue of Raft messages to one peer, with merging: an append-request is merged with one that continues it, and an
+// append-reply is replaced by one that supersedes it. Raft tolerates this, since the network might have lost the dropped
+// message, and the merged one is what the sender would send now. Pure.
 
 import type { Message } from '#raft/types.ts'
 
 type Append = Extract<Message, { readonly kind: 'append-request' }>
-type Answer = Extract<Message, { readonly kind: 'append-reply' }>
+type Reply = Extract<Message, { readonly kind: 'append-reply' }>
 
-/** Bytes of entries in one request that was put together of several; the core's own bound is as large. */
+/** Bytes of entries in a merged append-request; equal to the core's own bound. */
 const MAX_APPEND_BYTES = 256 * 1024
 
-/** Does it say only how far the log is committed, or that its sender is there? Then it may wait for one that says more. */
-export function isBare(message: Message): boolean {
+/** An append-request without entries: a heartbeat or a commit index. It may be delayed to be merged with a later one. */
+export function isHeartbeat(message: Message): boolean {
   return message.kind === 'append-request' && message.entries.length === 0
 }
 
 export class Outbox {
   #messages: Message[] = []
 
-  /** Is there one that must not wait? */
+  /** Does the queue hold a message that must not be delayed? */
   get urgent(): boolean {
-    return !this.#messages.every(isBare)
+    return !this.#messages.every(isHeartbeat)
   }
 
   push(message: Message): void {
     const last = this.#messages.at(-1)
-    const joined = last === undefined ? null : join(last, message)
-    if (joined !== null) this.#messages.pop()
-    this.#messages.push(joined ?? message)
+    const merged = last === undefined ? null : merge(last, message)
+    if (merged !== null) this.#messages.pop()
+    this.#messages.push(merged ?? message)
   }
 
-  /** All that waits, in order. */
+  /** Empties the queue. @returns its messages, in order */
   take(): Message[] {
     const messages = this.#messages
     this.#messages = []
@@ -38,17 +38,17 @@ export class Outbox {
   }
 }
 
-/** One message that says what two in a row say, or null. */
-export function join(first: Message, second: Message): Message | null {
-  // Terms and disks apart, nothing that was said before counts for what is said now.
+/** The one message that stands for two consecutive ones, or null when both must be sent. */
+export function merge(first: Message, second: Message): Message | null {
+  // Messages of different terms or incarnations are unrelated.
   if (first.term !== second.term || first.incarnation !== second.incarnation) return null
   if (first.clusterId !== second.clusterId || first.to !== second.to || first.from !== second.from) return null
-  if (first.kind === 'append-request' && second.kind === 'append-request') return joinRequests(first, second)
-  if (first.kind === 'append-reply' && second.kind === 'append-reply') return includes(second, first) ? second : null
+  if (first.kind === 'append-request' && second.kind === 'append-request') return mergeRequests(first, second)
+  if (first.kind === 'append-reply' && second.kind === 'append-reply') return supersedes(second, first) ? second : null
   return null
 }
 
-function joinRequests(first: Append, second: Append): Append | null {
+function mergeRequests(first: Append, second: Append): Append | null {
   const end = first.prevIndex + first.entries.length
   if (second.prevIndex !== end || second.prevTerm !== (first.entries.at(-1)?.term ?? first.prevTerm)) return null
   if (second.round < first.round || second.leaderCommit < first.leaderCommit) return null
@@ -57,8 +57,8 @@ function joinRequests(first: Append, second: Append): Append | null {
   return { ...second, prevIndex: first.prevIndex, prevTerm: first.prevTerm, entries }
 }
 
-/** Does the later answer tell the leader at least as much? */
-function includes(later: Answer, earlier: Answer): boolean {
+/** Does the later reply tell the leader at least as much as the earlier one? */
+function supersedes(later: Reply, earlier: Reply): boolean {
   const both = later.success && earlier.success
   return both && later.matchIndex >= earlier.matchIndex && later.round >= earlier.round
 }

@@ -1,31 +1,31 @@
-// Keeps strangers out before any handshake (libp2p's connection protector): each side sends 32 random bytes, and from
-// then on each direction is a ChaCha20 stream whose key follows from the cluster's key and both sides' bytes. It
-// authenticates nothing: who has not the key sends and reads garbage, and Noise above it tells garbage from a peer.
+// Rejects hosts without the cluster key before any handshake (libp2p's connection protector). Each side sends a 32-byte
+// salt; after that each direction is a ChaCha20 stream whose key is derived from the cluster key and both salts. It does
+// not authenticate: without the key both directions decrypt to garbage, which the Noise handshake above it rejects.
 
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, type Cipheriv, type Decipheriv } from 'node:crypto'
 import type { ConnectionProtector, MessageStream } from '@libp2p/interface'
 import { AbstractMultiaddrConnection, byteStream } from '@libp2p/utils'
 import type { Cancel, Clock } from '#platform/clock.ts'
 
-/** Of the form on the wire: another one derives other keys, and its peers get nowhere. */
+/** Version of the wire format. It is part of the key derivation, so versions cannot talk to each other. */
 const LABEL = 'vxmesh protector 1'
 const CIPHER = 'chacha20'
 const SALT_BYTES = 32
 const KEY_BYTES = 32
-/** OpenSSL's form of ChaCha20: the block counter and the nonce, neither ever reused, because no key is. */
+/** OpenSSL's ChaCha20 IV: block counter and nonce. Never reused, because no key is. */
 const IV_BYTES = 16
-/** A peer that connects and then says nothing. */
+/** Time for a peer to send its salt. */
 const HANDSHAKE_MS = 2_000
 /**
- * A Noise packet (length, tag) around a frame of yamux that is a header alone: a window update after each message, a
- * ping. It carries nothing that anybody waits for, and alone it costs as much as a message on its way through the kernel.
+ * A Noise packet (length, tag) around a yamux frame that is only a header: a window update after each message, or a ping.
+ * Nothing waits for it, and sent alone it costs the kernel as much as a message.
  */
-const BARE_FRAME_BYTES = 2 + 12 + 16
-/** So long it waits for company. */
-const COMPANY_MS = 5
+const HEADER_ONLY_BYTES = 2 + 12 + 16
+/** How long a header-only frame is delayed so that it can be coalesced. */
+const COALESCE_MS = 5
 
 export type ProtectorOptions = {
-  /** 32 bytes that all hosts of the cluster share. */
+  /** 32 bytes, shared by all hosts of the cluster. */
   readonly key: Uint8Array
   readonly clock: Clock
 }
@@ -41,9 +41,9 @@ export function clusterProtector({ key, clock }: ProtectorOptions): () => Connec
       const theirs = read.subarray()
       const dials = connection.direction === 'outbound'
       const salt = dials ? Buffer.concat([ours, theirs]) : Buffer.concat([theirs, ours])
-      // A key a direction: what one side sent, played back to it, is garbage too.
-      const [there, back] = [cipherOf(key, salt, 'from the dialler'), cipherOf(key, salt, 'to the dialler')]
-      const [outbound, inbound] = dials ? [there, back] : [back, there]
+      // A key per direction: traffic reflected back to its sender decrypts to garbage, too.
+      const [toListener, toDialler] = [cipherOf(key, salt, 'from the dialler'), cipherOf(key, salt, 'to the dialler')]
+      const [outbound, inbound] = dials ? [toListener, toDialler] : [toDialler, toListener]
       return new ProtectedConnection(bytes.unwrap(), {
         clock,
         outbound: createCipheriv(CIPHER, outbound.key, outbound.iv),
@@ -64,12 +64,12 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
   readonly #below: MessageStream
   readonly #outbound: Cipheriv
   readonly #clock: Clock
-  #waiting: Uint8Array[] = []
-  #company: Cancel | null = null
+  #queue: Uint8Array[] = []
+  #cancelFlush: Cancel | null = null
 
   constructor(below: MessageStream, { clock, outbound, inbound }: ConnectionOptions) {
     const { direction, inactivityTimeout, maxReadBufferLength } = below
-    // What libp2p protects is always a connection: the types say only what any message stream has.
+    // libp2p protects only connections, although the type is that of any message stream.
     const { remoteAddr } = below as unknown as Pick<AbstractMultiaddrConnection, 'remoteAddr'>
     super({ remoteAddr, direction, inactivityTimeout, maxReadBufferLength, log: below.log.newScope('protector') })
     this.#below = below
@@ -81,7 +81,7 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
     below.addEventListener('drain', () => this.safeDispatchEvent('drain'))
     below.addEventListener('remoteCloseWrite', () => this.onRemoteCloseWrite())
     below.addEventListener('close', ({ error, local }) => {
-      this.#leave()
+      this.#takeQueue()
       if (error === undefined) this.onTransportClosed()
       else if (local === true) this.abort(error)
       else this.onRemoteReset()
@@ -92,9 +92,9 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
     data: Parameters<AbstractMultiaddrConnection['sendData']>[0]
   ): ReturnType<AbstractMultiaddrConnection['sendData']> {
     const sentBytes = data.byteLength
-    this.#waiting.push(data.subarray())
-    if (sentBytes !== BARE_FRAME_BYTES) return { sentBytes, canSendMore: this.#flush() }
-    this.#company ??= this.#clock.after(COMPANY_MS, () => this.#flush())
+    this.#queue.push(data.subarray())
+    if (sentBytes !== HEADER_ONLY_BYTES) return { sentBytes, canSendMore: this.#flush() }
+    this.#cancelFlush ??= this.#clock.after(COALESCE_MS, () => this.#flush())
     return { sentBytes, canSendMore: true }
   }
 
@@ -104,7 +104,7 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
   }
 
   sendReset(err: Error): void {
-    this.#leave()
+    this.#takeQueue()
     this.#below.abort(err)
   }
 
@@ -116,18 +116,18 @@ class ProtectedConnection extends AbstractMultiaddrConnection {
     this.#below.resume()
   }
 
-  /** All that waits, in one write. @returns whether more may follow at once */
+  /** Writes the queued frames as one. @returns whether the connection can take more */
   #flush(): boolean {
-    const [first, ...more] = this.#leave()
+    const [first, ...more] = this.#takeQueue()
     if (first === undefined || this.#below.status !== 'open') return true
     return this.#below.send(this.#outbound.update(more.length === 0 ? first : Buffer.concat([first, ...more])))
   }
 
-  #leave(): Uint8Array[] {
-    this.#company?.()
-    this.#company = null
-    const waiting = this.#waiting
-    this.#waiting = []
-    return waiting
+  #takeQueue(): Uint8Array[] {
+    this.#cancelFlush?.()
+    this.#cancelFlush = null
+    const queued = this.#queue
+    this.#queue = []
+    return queued
   }
 }

@@ -1,6 +1,6 @@
-// Raft messages over libp2p: one outgoing channel a peer, kept open, reopened with back-off. Between two followers there
-// may be none until one of them asks for a vote: what is sent while a channel opens waits for it. Other messages that
-// cannot go now are dropped: the core repeats what matters. A connection that broke is told at once, a slow one never.
+// Raft messages over libp2p: one outgoing channel per peer, kept open and reopened with back-off. Messages sent while a
+// channel opens are held for it, since two followers have no channel until one of them requests a vote. Messages to a peer
+// in back-off are dropped; the core retries. A broken connection is reported at once, a slow one never.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
@@ -14,11 +14,11 @@ import { decodeRaftMessage, encodeRaftMessage } from '../codec/raft-codec.ts'
 const PROTOCOL = '/vxmesh/raft/1'
 const BACKOFF_MIN_MS = 50
 const BACKOFF_MAX_MS = 1_000
-/** Frames that wait for a channel, the newest; a leader repeats one a heartbeat, and a dial is given two seconds. */
+/** Newest frames held while a channel opens: a leader sends one per heartbeat, and a dial may take two seconds. */
 const MAX_HELD = 16
-/** So long a bare append-request waits for one with entries, which comes soon where there is work. */
-const BARE_MS = 3
-/** What the system says when nobody is there. A time that ran out says nothing. */
+/** How long a heartbeat is delayed so that it can be merged with an append-request that has entries. */
+const COALESCE_MS = 3
+/** Errors that prove the connection broken. A timeout proves nothing. */
 const BROKEN: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
 
 type Link = {
@@ -28,18 +28,18 @@ type Link = {
   backoffMs: number
   held: Uint8Array[]
   readonly outbox: Outbox
-  /** Of what waits in the outbox: at the end of the turn, or a little later. */
-  leaving: 'at once' | Cancel | null
+  /** When the outbox is flushed: at the end of the turn, or by a timer; null when it is empty. */
+  flushing: 'this turn' | Cancel | null
 }
 
 export type RaftTransportOptions = {
   readonly mesh: Mesh
   readonly clock: Clock
   readonly self: PeerId
-  /** May this peer take part in consensus? Noise proves who it is, not what it may do. */
+  /** May this peer take part in consensus? Noise authenticates it but does not authorise it. */
   readonly isServer: (peer: PeerId) => boolean
   readonly receive: (message: Message) => void
-  /** A connection or channel to or from a peer broke, or was refused; said again for each. */
+  /** A connection or channel to or from a peer broke or was refused; called for each. */
   readonly lost: (peer: PeerId) => void
   readonly logger: Logger
 }
@@ -57,8 +57,7 @@ export class RaftTransport {
     const { mesh, logger } = this.#options
     mesh.watch((peer, connected) => {
       const link = this.#links.get(peer)
-      // It has come back: there is nothing to wait for.
-      if (connected && link !== undefined) this.#forgive(link)
+      if (connected && link !== undefined) this.#resetBackoff(link)
       if (!connected) this.#lost(peer)
     })
     await mesh.handle(PROTOCOL, (from, stream) => {
@@ -72,28 +71,29 @@ export class RaftTransport {
     })
   }
 
-  /** What the core says in one turn leaves in one write. */
+  /** Queues a message; all messages of one turn leave in one write. */
   send(message: Message): void {
     const link = this.#linkTo(message.to)
     link.outbox.push(message)
-    if (link.leaving === 'at once') return
+    if (link.flushing === 'this turn') return
     if (link.outbox.urgent) {
-      link.leaving?.()
-      link.leaving = 'at once'
+      link.flushing?.()
+      link.flushing = 'this turn'
       queueMicrotask(() => this.#flush(message.to, link))
-    } else link.leaving ??= this.#options.clock.after(BARE_MS, () => this.#flush(message.to, link))
+    } else link.flushing ??= this.#options.clock.after(COALESCE_MS, () => this.#flush(message.to, link))
   }
 
-  /** What waits for company to go to this peer: something else goes there now, and takes it along. */
-  takeAlong(peer: PeerId): readonly Uint8Array[] {
+  /** Takes the delayed messages for this peer, encoded, so that the caller can send them with its own. */
+  takeDelayed(peer: PeerId): readonly Uint8Array[] {
     const link = this.#links.get(peer)
-    if (link === undefined || link.channel === null || link.leaving === null || link.leaving === 'at once') return []
-    link.leaving()
-    link.leaving = null
+    if (link === undefined || link.channel === null || link.flushing === null || link.flushing === 'this turn')
+      return []
+    link.flushing()
+    link.flushing = null
     return link.outbox.take().map(encodeRaftMessage)
   }
 
-  /** What came by a channel of ours, or was brought along by another message. @throws ERR_PEER on anything malformed */
+  /** Delivers frames from a channel or from another message that carried them. @throws ERR_PEER when malformed */
   receive(from: PeerId, frames: readonly Uint8Array[]): void {
     const { self, isServer, receive } = this.#options
     for (const frame of frames) {
@@ -104,13 +104,13 @@ export class RaftTransport {
   stop(): void {
     this.#stopped = true
     for (const link of this.#links.values()) {
-      if (link.leaving !== null && link.leaving !== 'at once') link.leaving()
+      if (link.flushing !== null && link.flushing !== 'this turn') link.flushing()
       link.channel?.close(null)
     }
   }
 
   #flush(peer: PeerId, link: Link): void {
-    link.leaving = null
+    link.flushing = null
     const frames = link.outbox.take().map(encodeRaftMessage)
     if (link.channel !== null) {
       for (const frame of frames) link.channel.send(frame)
@@ -132,7 +132,7 @@ export class RaftTransport {
         backoffMs: BACKOFF_MIN_MS,
         held: [],
         outbox: new Outbox(),
-        leaving: null
+        flushing: null
       }
       this.#links.set(peer, link)
     }
@@ -151,7 +151,7 @@ export class RaftTransport {
         }
       })
       link.channel = channel
-      this.#forgive(link)
+      this.#resetBackoff(link)
       for (const frame of link.held) channel.send(frame)
       channel.flush()
     } catch (err) {
@@ -165,7 +165,7 @@ export class RaftTransport {
     }
   }
 
-  #forgive(link: Link): void {
+  #resetBackoff(link: Link): void {
     link.backoffMs = BACKOFF_MIN_MS
     link.retryAtMs = 0
   }

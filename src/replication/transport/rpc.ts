@@ -1,5 +1,5 @@
-// Requests and answers between agents over one long-lived channel a peer, many under way at once.
-// Frame: msgpack [id, method, body] or [id, error body | null, result]. Every call has an end: answer, loss or time.
+// Requests and replies between agents over one long-lived channel per peer, many in flight at once. Frame: msgpack
+// [id, method, body] or [id, error body | null, result]. Every call ends with a reply, a lost channel or a timeout.
 
 import { asVxmeshError, isErrorCode, VxmeshError, type ErrorBody } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
@@ -10,10 +10,10 @@ import { MAX_FRAME_BYTES } from './frame.ts'
 import type { Mesh } from './mesh.ts'
 
 const PROTOCOL = '/vxmesh/rpc/1'
-/** Requests that one peer may have under way here. */
-const MAX_SERVED = 1_024
+/** Requests of one peer in flight here. */
+const MAX_IN_FLIGHT = 1_024
 
-/** Answers one method. What it throws goes back as an error body. */
+/** Serves one method. An exception is returned to the caller as an error body. */
 export type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
 
 type Pending = {
@@ -42,15 +42,15 @@ export class Rpc {
 
   async start(): Promise<void> {
     await this.#mesh.handle(PROTOCOL, (peer, stream) => {
-      let served = 0
+      let inFlight = 0
       const channel = new Channel(stream, {
         frame: payload => {
           const [id, method, body] = asTriple(decodeMsgpack(payload))
-          if (served >= MAX_SERVED) throw new VxmeshError('ERR_TOO_LARGE', 'too many requests under way')
-          served += 1
-          void this.#serve({ id, method: String(method), body }, peer).then(answer => {
-            served -= 1
-            channel.send(answer)
+          if (inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_TOO_LARGE', 'too many requests in flight')
+          inFlight += 1
+          void this.#serve({ id, method: String(method), body }, peer).then(reply => {
+            inFlight -= 1
+            channel.send(reply)
           })
         },
         closed: () => undefined
@@ -58,34 +58,34 @@ export class Rpc {
     })
   }
 
-  /** Registers the one handler of a method. */
+  /** Sets the handler of a method. */
   register(method: string, handler: RpcHandler): void {
     this.#handlers.set(method, handler)
   }
 
   /**
-   * Calls a peer, or this host itself: who asks the leader need not know where it is.
-   * @throws ERR_PEER when it cannot be reached or is lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error
+   * Calls a peer, or this host itself, so that callers of the leader need not care where it runs.
+   * @throws ERR_PEER when the peer is unreachable or lost, ERR_TIMEOUT, ERR_TOO_LARGE, or the handler's error
    */
   call(p: Call): Promise<unknown> {
     if (p.peer === this.#self) return this.#clock.within(this.#handle(p, p.peer), p.timeoutMs, () => timedOut(p))
     const open = this.#connections.get(p.peer)
-    if (open !== undefined) return this.#ask(open, p, p.timeoutMs)
-    return this.#connectAndAsk(p)
+    if (open !== undefined) return this.#request(open, p, p.timeoutMs)
+    return this.#connectAndRequest(p)
   }
 
-  /** The time for connecting is part of the call's. */
-  async #connectAndAsk(p: Call): Promise<unknown> {
+  /** The call's timeout includes the time to connect. */
+  async #connectAndRequest(p: Call): Promise<unknown> {
     const until = this.#clock.nowMs() + p.timeoutMs
     const connection = await this.#clock.within(this.#connect(p.peer), p.timeoutMs, () => timedOut(p))
-    return this.#ask(connection, p, Math.max(1, until - this.#clock.nowMs()))
+    return this.#request(connection, p, Math.max(1, until - this.#clock.nowMs()))
   }
 
-  #ask(connection: Connection, p: Call, timeoutMs: number): Promise<unknown> {
+  #request(connection: Connection, p: Call, timeoutMs: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       if (!connection.channel.send(encodeMsgpack([id, p.method, p.body]))) {
-        throw new VxmeshError('ERR_PEER', `peer ${p.peer} takes no more requests`)
+        throw new VxmeshError('ERR_PEER', `peer ${p.peer} accepts no more requests`)
       }
       const cancelTimeout = this.#clock.after(timeoutMs, () => {
         connection.pending.delete(id)
@@ -101,20 +101,20 @@ export class Rpc {
     return handler(p.body, from)
   }
 
-  /** The answer's frame; never rejects. */
+  /** Builds the reply's frame; never rejects. */
   async #serve(p: { id: number; method: string; body: unknown }, from: PeerId): Promise<Uint8Array> {
     try {
-      const answer = encodeMsgpack([p.id, null, await this.#handle(p, from)])
-      if (answer.byteLength <= MAX_FRAME_BYTES) return answer
-      throw new VxmeshError('ERR_TOO_LARGE', `an answer of ${answer.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
+      const reply = encodeMsgpack([p.id, null, await this.#handle(p, from)])
+      if (reply.byteLength <= MAX_FRAME_BYTES) return reply
+      throw new VxmeshError('ERR_TOO_LARGE', `a reply of ${reply.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
     } catch (err) {
       return encodeMsgpack([p.id, asVxmeshError(err).toBody(), null])
     }
   }
 
   #connect(peer: PeerId): Promise<Connection> {
-    const already = this.#opening.get(peer)
-    if (already !== undefined) return already
+    const inProgress = this.#opening.get(peer)
+    if (inProgress !== undefined) return inProgress
     const opening = this.#open(peer).finally(() => this.#opening.delete(peer))
     this.#opening.set(peer, opening)
     return opening
@@ -140,10 +140,10 @@ export class Rpc {
   }
 }
 
-function settle(pending: Map<number, Pending>, answer: unknown): void {
-  const [id, error, result] = asTriple(answer)
+function settle(pending: Map<number, Pending>, reply: unknown): void {
+  const [id, error, result] = asTriple(reply)
   const call = pending.get(id)
-  if (call === undefined) return // its time had run out
+  if (call === undefined) return // it timed out
   pending.delete(id)
   call.cancelTimeout()
   if (error === null) call.resolve(result)

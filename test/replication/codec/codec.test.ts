@@ -84,7 +84,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
 
 const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-t.test('every raft message comes back as it was', t => {
+t.test('every Raft message survives the round trip', t => {
   const roundTrip = fc.property(message, m => {
     t.same(plain(decodeRaftMessage(encodeRaftMessage(m), ends)), plain(m))
   })
@@ -92,7 +92,7 @@ t.test('every raft message comes back as it was', t => {
   t.end()
 })
 
-t.test('garbage never becomes a raft message: it is refused, typed or by the decoder, and nothing hangs', t => {
+t.test('random bytes never decode to a Raft message', t => {
   const property = fc.property(fc.uint8Array({ maxLength: 200 }), bytes => {
     t.throws(() => decodeRaftMessage(bytes, ends))
   })
@@ -100,7 +100,7 @@ t.test('garbage never becomes a raft message: it is refused, typed or by the dec
   t.end()
 })
 
-t.test('a message with one field of another type is refused', t => {
+t.test('a message with one field of the wrong type is refused', t => {
   const wrong = fc.constantFrom<unknown>(null, 'x', -1, 1.5, 2 ** 60, [], {}, true)
   const property = fc.property(message, fc.nat(), wrong, (m, at, value) => {
     const parts = decodeMsgpack(encodeRaftMessage(m)) as unknown[]
@@ -114,7 +114,7 @@ t.test('a message with one field of another type is refused', t => {
   t.end()
 })
 
-t.test('feed messages carry every entry once, in order, and stay small', t => {
+t.test('feed messages carry every entry once, in order, and stay below 128 KiB', t => {
   const property = fc.property(fc.array(fc.nat({ max: 30_000 }), { maxLength: 20 }), sizes => {
     const entries = sizes.map((size, at) => ({
       index: (at + 1) as LogIndex,
@@ -129,7 +129,7 @@ t.test('feed messages carry every entry once, in order, and stay small', t => {
       entries.map(e => e.index)
     )
     t.ok(messages.every(m => m.byteLength < 128 * 1024))
-    t.ok(messages.length >= 1, 'an empty range is a beat')
+    t.ok(messages.length >= 1, 'an empty range gives one message, a heartbeat')
   })
   fc.assert(property, { numRuns: 100 })
   t.throws(() => decodeFeed(encodeMsgpack(['c1', 1, 1, [[1, 1, 9, Buffer.alloc(0)]]])), { code: 'ERR_PEER' })

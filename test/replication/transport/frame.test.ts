@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { encodeFrame, FrameReader, MAX_FRAME_BYTES } from '#replication/transport/frame.ts'
 
-t.test('frames come out as they went in, however the stream is cut', t => {
+t.test('frames are reassembled however the stream is split', t => {
   const property = fc.property(
     fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 20 }),
     fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 30 }),
@@ -25,7 +25,7 @@ t.test('frames come out as they went in, however the stream is cut', t => {
   t.end()
 })
 
-t.test('an announced length over the bound is refused before anything is gathered', t => {
+t.test('a length over the limit is refused before any payload is buffered', t => {
   const head = Buffer.alloc(4)
   head.writeUInt32BE(MAX_FRAME_BYTES + 1)
   t.throws(() => new FrameReader().push(head), { code: 'ERR_TOO_LARGE' })
@@ -33,7 +33,7 @@ t.test('an announced length over the bound is refused before anything is gathere
   t.end()
 })
 
-t.test('an incomplete frame gives nothing', t => {
+t.test('an incomplete frame yields nothing', t => {
   const reader = new FrameReader()
   t.same(reader.push(Uint8Array.from([0, 0, 0, 3, 1, 2])), [])
   t.equal(reader.push(Uint8Array.from([3])).length, 1)

@@ -16,12 +16,12 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   throw new Error(`not within 10 s: ${what}`)
 }
 
-t.test('requests are answered, refused with their own error, or end with their peer', async t => {
+t.test('calls end with a reply, the error of the handler, a timeout, or the loss of the peer', async t => {
   const a = await host(t)
   const b = await host(t)
   introduce(a, b)
   b.rpc.register('twice', (body, from) => {
-    t.equal(from, a.peer, 'the handler knows who asks, by Noise')
+    t.equal(from, a.peer, 'the handler gets the peer id that Noise authenticated')
     return Promise.resolve(Number(body) * 2)
   })
   b.rpc.register('refuse', () => Promise.reject(new VxmeshError('ERR_VNI_IN_USE', 'vni: taken', { field: 'vni' })))
@@ -34,16 +34,16 @@ t.test('requests are answered, refused with their own error, or end with their p
     Array.from({ length: 100 }, (_, n) => n * 2)
   )
   await t.rejects(call('refuse', null), { code: 'ERR_VNI_IN_USE', field: 'vni', message: 'vni: taken' })
-  await t.rejects(call('unheard of', null), { code: 'ERR_UNSUPPORTED' })
+  await t.rejects(call('unknown', null), { code: 'ERR_UNSUPPORTED' })
   await t.rejects(call('never', null, 100), { code: 'ERR_TIMEOUT' })
   const lost = t.rejects(call('never', null, 5_000), { code: 'ERR_PEER' })
   await systemClock.sleep(50)
   await b.mesh.stop()
   await lost
-  await t.rejects(call('twice', 1), { code: 'ERR_PEER' }, 'and a peer that is gone cannot be called')
+  await t.rejects(call('twice', 1), { code: 'ERR_PEER' }, 'and a stopped peer cannot be called')
 })
 
-t.test('a stranger without the key, with another key, or with an unknown peer id gets nowhere', async t => {
+t.test('a host without the key, with another key, or with an unknown peer id cannot call', async t => {
   const a = await host(t)
   a.rpc.register('hello', () => Promise.resolve('hello'))
   for (const key of [null, Buffer.alloc(32, 8)]) {
@@ -64,15 +64,15 @@ t.test('a stranger without the key, with another key, or with an unknown peer id
   )
 })
 
-t.test('gossip reaches subscribers with its author proven, and a rejected message is not handed on', async t => {
+t.test('gossip reaches subscribers with its authenticated author, and a rejected message is not forwarded', async t => {
   const [a, b, c] = [await host(t), await host(t), await host(t)]
   introduce(a, b)
   introduce(b, c)
-  const heard: string[] = []
+  const received: string[] = []
   const note =
     (who: string) =>
     (author: PeerId, data: Uint8Array): 'accept' | 'reject' => {
-      heard.push(`${who} ${author === a.peer ? 'a' : '?'} ${Buffer.from(data).toString()}`)
+      received.push(`${who} ${author === a.peer ? 'a' : '?'} ${Buffer.from(data).toString()}`)
       return Buffer.from(data).toString().startsWith('bad') ? 'reject' : 'accept'
     }
   a.mesh.subscribe(note('a'))
@@ -82,24 +82,24 @@ t.test('gossip reaches subscribers with its author proven, and a rejected messag
   await b.mesh.connect(c.peer)
   await until('the first message crosses two hops', () => {
     void a.mesh.publish(Buffer.from('warm-up'))
-    return heard.includes('c a warm-up')
+    return received.includes('c a warm-up')
   })
   await a.mesh.publish(Buffer.from('bad one'))
   await a.mesh.publish(Buffer.from('good one'))
-  await until('the good message arrives', () => heard.includes('c a good one'))
-  t.ok(heard.includes('b a bad one'))
-  t.notOk(heard.includes('c a bad one'))
+  await until('the good message arrives', () => received.includes('c a good one'))
+  t.ok(received.includes('b a bad one'))
+  t.notOk(received.includes('c a bad one'))
 })
 
-t.test('a peer that cannot be reached is told in words, whatever libp2p has thrown', async t => {
+t.test('whatever libp2p throws becomes an ERR_PEER with a readable message', async t => {
   const { peer } = await host(t)
-  for (const [thrown, words] of [
+  for (const [thrown, text] of [
     [new Error('dial timeout'), 'dial timeout'],
     [new StreamCloseEvent(false), 'it closed the stream'],
     [new StreamResetEvent(new Error('reset')), 'reset'],
     ['no error', 'no error']
   ] as const) {
-    t.match(peerError(peer, thrown), { code: 'ERR_PEER', message: `peer ${peer} cannot be reached: ${words}` })
+    t.match(peerError(peer, thrown), { code: 'ERR_PEER', message: `peer ${peer} cannot be reached: ${text}` })
   }
   const own = new VxmeshError('ERR_TIMEOUT', 'too late')
   t.equal(peerError(peer, own), own)

@@ -4,14 +4,14 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
 import { step } from '#raft/step.ts'
 import type { Effect, Entry, Message } from '#raft/types.ts'
-import { isBare, join, Outbox } from '#replication/transport/outbox.ts'
+import { isHeartbeat, merge, Outbox } from '#replication/transport/outbox.ts'
 import { RAFT_OPTIONS } from '#replication/consensus/raft-node.ts'
 
 const [LEADER, FOLLOWER] = ['a' as PeerId, 'b' as PeerId]
 const HEAD = { clusterId: 'c' as ClusterId, from: LEADER, to: FOLLOWER, term: 2 as Term, incarnation: 0 }
 
 type Append = Extract<Message, { readonly kind: 'append-request' }>
-type Answer = Extract<Message, { readonly kind: 'append-reply' }>
+type Reply = Extract<Message, { readonly kind: 'append-reply' }>
 
 const entry = (index: number, bytes = 1): Entry => ({
   index: index as LogIndex,
@@ -30,7 +30,7 @@ const append = (prevIndex: number, count: number, rest: Partial<Append> = {}): A
   round: 1,
   ...rest
 })
-const answer = (matchIndex: number, rest: Partial<Answer> = {}): Answer => ({
+const reply = (matchIndex: number, rest: Partial<Reply> = {}): Reply => ({
   ...HEAD,
   kind: 'append-reply',
   success: true,
@@ -40,60 +40,61 @@ const answer = (matchIndex: number, rest: Partial<Answer> = {}): Answer => ({
   ...rest
 })
 
-t.test('what goes on where the one before it ends becomes one message', t => {
+t.test('consecutive messages are merged into one', t => {
   const cases: readonly (readonly [string, Message, Message, Message])[] = [
     ['entries after entries', append(0, 2), append(2, 1), append(0, 3)],
     ['entries after nothing', append(4, 0), append(4, 1, { round: 2 }), append(4, 1, { round: 2 })],
     [
-      'news of the commit',
+      'a newer commit index',
       append(0, 2),
       append(2, 0, { leaderCommit: 2 as LogIndex }),
       append(0, 2, { leaderCommit: 2 as LogIndex })
     ],
-    ['a later answer', answer(3), answer(5, { round: 2 }), answer(5, { round: 2 })],
-    ['the same answer', answer(3), answer(3), answer(3)]
+    ['a later reply', reply(3), reply(5, { round: 2 }), reply(5, { round: 2 })],
+    ['the same reply', reply(3), reply(3), reply(3)]
   ]
-  for (const [what, first, second, both] of cases) t.same(join(first, second), both, what)
+  for (const [what, first, second, both] of cases) t.same(merge(first, second), both, what)
   t.end()
 })
 
-t.test('what does not say all of it leaves both as they are', t => {
+t.test('messages are not merged when information would be lost', t => {
   const big = append(0, 0, { entries: [entry(1, 200_000)] })
   const cases: readonly (readonly [string, Message, Message])[] = [
     ['a gap', append(0, 2), append(3, 1)],
     ['a repetition', append(0, 2), append(1, 1)],
     ['another term', append(0, 1), append(1, 1, { term: 3 as Term })],
     ['entries of another term before it', append(0, 1), append(1, 1, { prevTerm: 1 as Term })],
-    ['another disk of the peer', append(0, 1), append(1, 1, { incarnation: 7 })],
+    ['another incarnation', append(0, 1), append(1, 1, { incarnation: 7 })],
     ['another cluster', append(0, 1), append(1, 1, { clusterId: 'd' as ClusterId })],
     ['an earlier round', append(0, 1, { round: 2 }), append(1, 1)],
-    ['more than a message holds', big, append(1, 0, { entries: [entry(2, 100_000)] })],
-    ['a refusal before', answer(3, { success: false }), answer(5)],
-    ['a refusal after', answer(3), answer(5, { success: false })],
-    ['a shorter answer', answer(5), answer(3)],
-    ['an answer of an earlier round', answer(3, { round: 2 }), answer(5)],
-    ['different kinds', append(0, 1), answer(1)],
+    ['more entries than one message may hold', big, append(1, 0, { entries: [entry(2, 100_000)] })],
+    ['a refusal before', reply(3, { success: false }), reply(5)],
+    ['a refusal after', reply(3), reply(5, { success: false })],
+    ['a reply with a lower match index', reply(5), reply(3)],
+    ['a reply of an earlier round', reply(3, { round: 2 }), reply(5)],
+    ['different kinds', append(0, 1), reply(1)],
     ['votes', { ...HEAD, kind: 'vote-reply', granted: true }, { ...HEAD, kind: 'vote-reply', granted: true }]
   ]
-  for (const [what, first, second] of cases) t.equal(join(first, second), null, what)
+  for (const [what, first, second] of cases) t.equal(merge(first, second), null, what)
   t.end()
 })
 
-t.test('only messages without entries of a leader may wait', t => {
-  t.ok(isBare(append(3, 0)))
-  for (const message of [append(3, 1), answer(3), { ...HEAD, kind: 'timeout-now' } as const]) t.notOk(isBare(message))
+t.test('only append-requests without entries may be delayed', t => {
+  t.ok(isHeartbeat(append(3, 0)))
+  for (const message of [append(3, 1), reply(3), { ...HEAD, kind: 'timeout-now' } as const])
+    t.notOk(isHeartbeat(message))
   const outbox = new Outbox()
-  t.notOk(outbox.urgent, 'there is nothing')
+  t.notOk(outbox.urgent, 'an empty outbox')
   outbox.push(append(3, 0))
   t.notOk(outbox.urgent)
   outbox.push(append(3, 1))
   t.ok(outbox.urgent)
   t.same(outbox.take(), [append(3, 1)])
-  t.same(outbox.take(), [], 'taken once')
+  t.same(outbox.take(), [], 'messages are taken once')
   t.end()
 })
 
-t.test('a follower comes to the same log, commit index and answer by what is left of any run of requests', t => {
+t.test('merged requests lead a follower to the same log, commit index and reply', t => {
   const sizes = fc.array(fc.record({ count: fc.nat(3), commit: fc.nat(3), gap: fc.nat(9) }), { maxLength: 12 })
   fc.assert(
     fc.property(sizes, requests => {
@@ -101,7 +102,7 @@ t.test('a follower comes to the same log, commit index and answer by what is lef
       const [one, other] = [follower(), follower()]
       let [last, commit, round] = [0, 0, 1]
       for (const { count, commit: more, gap } of requests) {
-        if (gap === 0) last += 1 // a message between was lost
+        if (gap === 0) last += 1 // a message in between was lost
         commit = Math.min(last + count, commit + more)
         round += gap & 1
         const request = append(last, count, { leaderCommit: commit as LogIndex, round })
@@ -116,14 +117,14 @@ t.test('a follower comes to the same log, commit index and answer by what is lef
         one.state.commitIndex === other.state.commitIndex &&
         JSON.stringify(one.state.log.between(0 as LogIndex, one.state.log.lastIndex)) ===
           JSON.stringify(other.state.log.between(0 as LogIndex, other.state.log.lastIndex)) &&
-        JSON.stringify(one.said.at(-1)) === JSON.stringify(other.said.at(-1))
+        JSON.stringify(one.sent.at(-1)) === JSON.stringify(other.sent.at(-1))
       )
     })
   )
   t.end()
 })
 
-type Follower = { readonly state: RaftState; readonly said: Effect[] }
+type Follower = { readonly state: RaftState; readonly sent: Effect[] }
 
 function follower(): Follower {
   const state = createRaft({
@@ -142,11 +143,11 @@ function follower(): Follower {
     nowMs: 0,
     random: 0.5
   })
-  return { state, said: [] }
+  return { state, sent: [] }
 }
 
-function receive({ state, said }: Follower, message: Message): void {
-  said.push(
+function receive({ state, sent }: Follower, message: Message): void {
+  sent.push(
     ...step(state, { event: { kind: 'receive', message }, nowMs: 1, random: 0.5 }).filter(e => e.kind === 'send')
   )
 }

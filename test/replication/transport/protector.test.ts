@@ -1,4 +1,4 @@
-// The protector between two ends of a connection in memory, with whoever sits in the middle.
+// The protector on both ends of an in-memory connection, with a wire in the middle that tests can tap or change.
 
 import type { MessageStream, MultiaddrConnection } from '@libp2p/interface'
 import { multiaddrConnectionPair } from '@libp2p/utils'
@@ -8,11 +8,11 @@ import { randomKey } from '#platform/random.ts'
 import { clusterProtector } from '#replication/transport/protector.ts'
 
 const KEY = randomKey(32)
-const BARE = new Uint8Array(30).fill(9)
+const HEADER_ONLY = new Uint8Array(30).fill(9)
 
 type Ends = readonly [MessageStream, MessageStream]
 
-/** The dialler's and the listener's end; between them `wire` hands on what goes from one to the other. */
+/** The dialler's and the listener's end; `wire` forwards each chunk between them. */
 function wired(
   wire: (chunk: Uint8Array, to: MultiaddrConnection) => void
 ): readonly [MultiaddrConnection, MultiaddrConnection] {
@@ -32,11 +32,11 @@ async function protect(
   const [dialler, listener] = await Promise.all(
     ends.map((end, n) => clusterProtector({ key: keys[n] ?? KEY, clock: systemClock })().protect(end))
   )
-  if (dialler === undefined || listener === undefined) throw new Error('two ends')
+  if (dialler === undefined || listener === undefined) throw new Error('a connection has two ends')
   return [dialler, listener]
 }
 
-/** The next so many bytes that arrive. */
+/** The next `bytes` bytes that arrive. */
 function read(end: MessageStream, bytes: number): Promise<Buffer> {
   let got = Buffer.alloc(0)
   const all = new Promise<Buffer>(resolve => {
@@ -48,7 +48,7 @@ function read(end: MessageStream, bytes: number): Promise<Buffer> {
   return systemClock.within(all, 5_000, () => new Error(`only ${got.byteLength} of ${bytes} bytes`))
 }
 
-t.test('what one end writes the other reads, in order, both ways, however the wire cuts it', async t => {
+t.test('data arrives in order, both ways, however the wire splits it', async t => {
   const sizes = [1, 29, 30, 31, 30, 63, 64, 65, 5_000, 30]
   const wires = {
     whole: (chunk: Uint8Array, to: MultiaddrConnection): unknown => to.send(chunk),
@@ -72,7 +72,7 @@ t.test('what one end writes the other reads, in order, both ways, however the wi
   }
 })
 
-t.test('nothing of a text is on the wire, and the same text is never written alike twice', async t => {
+t.test('plain text never appears on the wire, and the same text never encrypts alike twice', async t => {
   const text = Buffer.from('the same words in every message of every connection')
   const seen: Buffer[] = []
   for (let n = 0; n < 3; n++) {
@@ -89,7 +89,7 @@ t.test('nothing of a text is on the wire, and the same text is never written ali
   t.equal(new Set(seen.map(bytes => bytes.toString('hex'))).size, 6)
 })
 
-t.test('an end with another key reads garbage, and is read as garbage', async t => {
+t.test('with different keys both ends read garbage', async t => {
   const [a, b] = await protect(
     wired((chunk, to) => to.send(chunk)),
     [KEY, randomKey(32)]
@@ -105,7 +105,7 @@ t.test('an end with another key reads garbage, and is read as garbage', async t 
   }
 })
 
-t.test('who plays an end its own bytes back is understood by nobody', async t => {
+t.test('bytes reflected back to their sender decrypt to garbage', async t => {
   const [end, mirror] = multiaddrConnectionPair()
   mirror.addEventListener('message', ({ data }) => mirror.send(data.subarray()))
   const mirrored = await clusterProtector({ key: KEY, clock: systemClock })().protect(end)
@@ -115,59 +115,59 @@ t.test('who plays an end its own bytes back is understood by nobody', async t =>
   t.notOk((await arrived).equals(text))
 })
 
-t.test('a peer that says nothing, too little, or goes is given up', async t => {
-  // A timer of a signal does not keep the process up, as a socket would.
+t.test('a peer that sends no salt, half a salt, or disconnects is rejected', async t => {
+  // The timer of an AbortSignal does not keep the process alive; this one does.
   const protecting = (end: MultiaddrConnection, signal?: AbortSignal): Promise<MessageStream> =>
     systemClock.within(
       clusterProtector({ key: KEY, clock: systemClock })().protect(end, signal && { signal }),
       5_000,
-      () => new Error('waits for ever')
+      () => new Error('waits forever')
     )
-  const givenUp = { message: /^(?!waits for ever)/ }
+  const rejected = { message: /^(?!waits forever)/ }
   const [silent] = multiaddrConnectionPair()
-  await t.rejects(protecting(silent, AbortSignal.timeout(50)), givenUp, 'in the time that the caller gives')
-  const [unhurried] = multiaddrConnectionPair()
-  await t.rejects(protecting(unhurried), givenUp, 'in a time of its own')
+  await t.rejects(protecting(silent, AbortSignal.timeout(50)), rejected, 'within the timeout of the caller')
+  const [patient] = multiaddrConnectionPair()
+  await t.rejects(protecting(patient), rejected, 'within its own timeout')
   const [end, terse] = multiaddrConnectionPair()
   terse.send(new Uint8Array(31))
-  await t.rejects(protecting(end, AbortSignal.timeout(50)), givenUp, '31 bytes of 32')
+  await t.rejects(protecting(end, AbortSignal.timeout(50)), rejected, '31 bytes of 32')
   const [left, gone] = multiaddrConnectionPair()
-  const refused = t.rejects(protecting(left), givenUp, 'gone')
+  const refused = t.rejects(protecting(left), rejected, 'gone')
   await gone.close()
   await refused
 })
 
-t.test('a frame that is a header alone waits for company, for a while, and does not get lost', async t => {
+t.test('a header-only frame is delayed to be coalesced, and is not lost', async t => {
   const chunks: number[] = []
   const [a, b] = await protect(wired((chunk, to) => (chunks.push(chunk.byteLength), to.send(chunk))))
   chunks.length = 0
   let arrived = read(b, 130)
-  a.send(BARE)
+  a.send(HEADER_ONLY)
   a.send(new Uint8Array(100))
-  t.ok((await arrived).subarray(0, 30).equals(BARE), 'before what came later')
+  t.ok((await arrived).subarray(0, 30).equals(HEADER_ONLY), 'in order')
   t.same(chunks, [130], 'in one write')
   arrived = read(b, 30)
-  a.send(BARE)
-  t.ok((await arrived).equals(BARE), 'alone, when nobody comes')
+  a.send(HEADER_ONLY)
+  t.ok((await arrived).equals(HEADER_ONLY), 'alone when nothing follows')
 })
 
-t.test('an end that closes has sent what it wrote, and the other end hears of it', async t => {
+t.test('closing an end flushes its data and closes the other end', async t => {
   const [a, b] = await protect(wired((chunk, to) => to.send(chunk)))
   const closed = new Promise(resolve => b.addEventListener('close', resolve))
   const arrived = read(b, 1_030)
   a.send(new Uint8Array(1_000))
-  a.send(BARE)
+  a.send(HEADER_ONLY)
   await a.close()
   t.equal((await arrived).byteLength, 1_030)
   await systemClock.within(closed, 5_000, () => new Error('not closed'))
-  t.throws(() => a.send(BARE), 'and takes no more')
+  t.throws(() => a.send(HEADER_ONLY), 'and no more can be sent')
 })
 
-t.test('an end that is torn off tears off the other', async t => {
+t.test('aborting an end closes the other', async t => {
   const [a, b] = await protect(multiaddrConnectionPair())
   const closed = new Promise(resolve => b.addEventListener('close', resolve))
-  a.send(BARE)
-  a.abort(new Error('torn'))
+  a.send(HEADER_ONLY)
+  a.abort(new Error('aborted'))
   await systemClock.within(closed, 5_000, () => new Error('not closed'))
   t.not(b.status, 'open')
 })

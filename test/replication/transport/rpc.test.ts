@@ -13,7 +13,7 @@ const PROTOCOL = '/vxmesh/rpc/1'
 
 type Pair = { readonly a: Host; readonly b: Host; readonly call: (method: string, body?: unknown) => Promise<unknown> }
 
-/** a may call b, which echoes, and has a request that never ends. */
+/** Host a can call b, which serves `echo`, and `never`, which does not reply. */
 async function pair(t: Test): Promise<Pair> {
   const [a, b] = [await host(t), await host(t)]
   introduce(a, b)
@@ -24,7 +24,7 @@ async function pair(t: Test): Promise<Pair> {
   return { a, b, call }
 }
 
-t.test('what is sent comes back as it was', async t => {
+t.test('values survive the round trip', async t => {
   const { call } = await pair(t)
   const bodies = [null, true, 0, -1, 2 ** 53 - 1, 1.5, '', 'ü\0', [], {}, { a: [{ b: null }] }, 'x'.repeat(1_000_000)]
   for (const body of bodies) t.strictSame(await call('echo', body), body)
@@ -32,27 +32,28 @@ t.test('what is sent comes back as it was', async t => {
   t.ok(bytes instanceof Uint8Array && Buffer.from(bytes).equals(Buffer.from([0, 255])))
 })
 
-t.test('both ends may ask, over channels of their own, and answers do not mix', async t => {
+t.test('both ends can call each other, and replies are not mixed up', async t => {
   const { a, b, call } = await pair(t)
   a.rpc.register('echo', body => Promise.resolve(`a ${String(body)}`))
-  const ask = (n: number): Promise<unknown> => b.rpc.call({ peer: a.peer, method: 'echo', body: n, timeoutMs: 5_000 })
+  const callBack = (n: number): Promise<unknown> =>
+    b.rpc.call({ peer: a.peer, method: 'echo', body: n, timeoutMs: 5_000 })
   const numbers = [...Array(50).keys()]
   t.same(await Promise.all(numbers.map(n => call('echo', n))), numbers)
   t.same(
-    await Promise.all(numbers.map(ask)),
+    await Promise.all(numbers.map(callBack)),
     numbers.map(n => `a ${n}`)
   )
 })
 
-t.test('a host asks itself as it asks others', async t => {
+t.test('a host can call itself', async t => {
   const { b } = await pair(t)
-  const ask = (method: string, timeoutMs = 5_000): Promise<unknown> =>
+  const callSelf = (method: string, timeoutMs = 5_000): Promise<unknown> =>
     b.rpc.call({ peer: b.peer, method, body: 'x', timeoutMs })
-  t.equal(await ask('echo'), 'x')
-  await t.rejects(ask('nothing'), { code: 'ERR_UNSUPPORTED' })
-  await t.rejects(ask('never', 50), { code: 'ERR_TIMEOUT' })
+  t.equal(await callSelf('echo'), 'x')
+  await t.rejects(callSelf('nothing'), { code: 'ERR_UNSUPPORTED' })
+  await t.rejects(callSelf('never', 50), { code: 'ERR_TIMEOUT' })
   b.rpc.register('refuse', () => Promise.reject(new VxmeshError('ERR_NOT_LEADER', 'no')))
-  await t.rejects(ask('refuse'), { code: 'ERR_NOT_LEADER' })
+  await t.rejects(callSelf('refuse'), { code: 'ERR_NOT_LEADER' })
 })
 
 const failures: readonly { what: string; handler: () => Promise<unknown>; expected: object }[] = [
@@ -67,25 +68,25 @@ const failures: readonly { what: string; handler: () => Promise<unknown>; expect
     expected: { code: 'ERR_BUSY', context: {}, cause: undefined }
   },
   {
-    what: 'any error',
+    what: 'a foreign error',
     handler: () => Promise.reject(new TypeError('x')),
     expected: { code: 'ERR_INTERNAL', message: 'x' }
   },
   {
-    what: 'what is thrown at once',
+    what: 'a synchronous exception',
     handler: () => {
       throw new Error('at once')
     },
     expected: { code: 'ERR_INTERNAL', message: 'at once' }
   },
   {
-    what: 'an answer that is larger than a frame',
+    what: 'a reply larger than a frame',
     handler: () => Promise.resolve('x'.repeat(MAX_FRAME_BYTES)),
     expected: { code: 'ERR_TOO_LARGE' }
   }
 ]
 for (const { what, handler, expected } of failures) {
-  t.test(`a handler's failure is that of the call, and of no other: ${what}`, async t => {
+  t.test(`a handler's failure fails its own call and no other: ${what}`, async t => {
     const { b, call } = await pair(t)
     b.rpc.register('fail', handler)
     const others = [call('echo', 1), call('echo', 2)]
@@ -95,7 +96,7 @@ for (const { what, handler, expected } of failures) {
   })
 }
 
-t.test('a request that is larger than a frame is refused here, and others go on', async t => {
+t.test('a request larger than a frame is refused locally, and other calls proceed', async t => {
   const { call } = await pair(t)
   await call('echo')
   const other = call('echo', 'other')
@@ -103,7 +104,7 @@ t.test('a request that is larger than a frame is refused here, and others go on'
   t.equal(await other, 'other')
 })
 
-t.test("a call ends in time whatever the other end does, and what comes later is nobody's", async t => {
+t.test('a call times out, and its late reply is discarded', async t => {
   const { a, b, call } = await pair(t)
   const gate = Promise.withResolvers<undefined>()
   b.rpc.register('late', async () => {
@@ -117,7 +118,7 @@ t.test("a call ends in time whatever the other end does, and what comes later is
   t.equal(await call('echo', 5), 5)
 })
 
-t.test('a peer without an address, one that is not there and a name that is none are ERR_PEER', async t => {
+t.test('an unknown address, a stopped peer and an invalid peer id are ERR_PEER', async t => {
   const [a, gone] = [await host(t), await host(t)]
   const stranger = await host(t)
   introduce(a, gone)
@@ -127,7 +128,7 @@ t.test('a peer without an address, one that is not there and a name that is none
   }
 })
 
-t.test('a peer that comes back is called again', async t => {
+t.test('a call to a lost peer fails, and calls to others still work', async t => {
   const { a, b, call } = await pair(t)
   const lost = t.rejects(call('never'), { code: 'ERR_PEER' })
   await call('echo')
@@ -140,14 +141,14 @@ t.test('a peer that comes back is called again', async t => {
   t.equal(await a.rpc.call({ peer: back.peer, method: 'echo', body: 7, timeoutMs: 5_000 }), 7)
 })
 
-t.test('a peer that has too many requests under way loses its channel, and may open another', async t => {
+t.test('a peer with too many requests in flight loses its channel, and may open another', async t => {
   const { call } = await pair(t)
   const many = await Promise.allSettled([...Array(1_025).keys()].map(() => call('never')))
   t.ok(many.every(result => result.status === 'rejected' && (result.reason as VxmeshError).code === 'ERR_PEER'))
   t.equal(await call('echo', 1), 1)
 })
 
-/** A stream that speaks our protocol by hand. */
+/** A raw stream of the RPC protocol. */
 async function rawChannel(from: Host, to: Host): Promise<{ stream: Stream; closed: () => boolean }> {
   const stream = await from.mesh.openStream(to.peer, PROTOCOL)
   let closed = false
@@ -158,31 +159,31 @@ async function rawChannel(from: Host, to: Host): Promise<{ stream: Stream; close
 
 const frame = (value: unknown): Uint8Array => encodeFrame(encodeMsgpack(value))
 const garbage: readonly { what: string; bytes: Uint8Array }[] = [
-  { what: 'no msgpack', bytes: encodeFrame(Buffer.alloc(10, 0xc1)) },
+  { what: 'not msgpack', bytes: encodeFrame(Buffer.alloc(10, 0xc1)) },
   { what: 'an empty frame', bytes: encodeFrame(new Uint8Array()) },
   { what: 'a frame that announces 4 GiB', bytes: Buffer.from([255, 255, 255, 255]) },
   { what: 'text', bytes: Buffer.from('GET / HTTP/1.1\r\n\r\n') },
   { what: 'nil', bytes: frame(null) },
   { what: 'a map', bytes: frame({ id: 1 }) },
-  { what: 'two of three', bytes: frame([1, 'echo']) },
-  { what: 'four of three', bytes: frame([1, 'echo', null, null]) },
-  { what: 'an id of text', bytes: frame(['1', 'echo', null]) },
+  { what: 'two elements instead of three', bytes: frame([1, 'echo']) },
+  { what: 'four elements instead of three', bytes: frame([1, 'echo', null, null]) },
+  { what: 'a text id', bytes: frame(['1', 'echo', null]) },
   { what: 'random bytes', bytes: encodeFrame(randomBytes(64)) }
 ]
 for (const { what, bytes } of garbage) {
-  t.test(`a request that is none closes its channel, and others go on: ${what}`, async t => {
+  t.test(`a malformed request closes its channel, and others proceed: ${what}`, async t => {
     const { a, b, call } = await pair(t)
     t.equal(await call('echo', 1), 1)
     const { stream, closed } = await rawChannel(a, b)
     stream.send(bytes)
-    await waitFor('the end of the channel', closed)
+    await waitFor('the channel to close', closed)
     t.equal(await call('echo', 2), 2)
   })
 
-  t.test(`an answer that is none ends what waits there, and the next call opens another channel: ${what}`, async t => {
+  t.test(`a malformed reply fails the pending calls, and the next call opens another channel: ${what}`, async t => {
     const a = await host(t)
     let channels = 0
-    const peer = await byHand(
+    const peer = await fakePeer(
       t,
       a,
       id => (channels === 1 ? bytes : frame([id, null, 'sound'])),
@@ -195,11 +196,11 @@ for (const { what, bytes } of garbage) {
   })
 }
 
-/** A peer of `a` whose answers are made by hand, from the id of the request. */
-async function byHand(
+/** A peer of `a` that replies with bytes made from the request's id. */
+async function fakePeer(
   t: Test,
   a: Host,
-  answer: (id: unknown) => Uint8Array,
+  replyTo: (id: unknown) => Uint8Array,
   opened = (): unknown => null
 ): Promise<Host> {
   const peer = await host(t, { serves: false })
@@ -208,7 +209,7 @@ async function byHand(
     opened()
     const reply = (payload: Uint8Array): void => {
       const [id] = decodeMsgpack(payload) as [unknown]
-      stream.send(answer(id))
+      stream.send(replyTo(id))
     }
     new Channel(stream, { frame: reply, closed: () => undefined })
   })
@@ -217,29 +218,33 @@ async function byHand(
 
 const errors: readonly { what: string; error: unknown; expected: object }[] = [
   {
-    what: 'a code that is not known',
+    what: 'an unknown code',
     error: { code: 'ERR_NEW', message: 'x' },
     expected: { code: 'ERR_INTERNAL', message: 'x' }
   },
-  { what: 'a code of Object', error: { code: 'toString', message: 'x' }, expected: { code: 'ERR_INTERNAL' } },
+  {
+    what: 'a property of Object as code',
+    error: { code: 'toString', message: 'x' },
+    expected: { code: 'ERR_INTERNAL' }
+  },
   { what: 'no code', error: {}, expected: { code: 'ERR_INTERNAL', message: 'a malformed error' } },
   { what: 'text', error: 'x', expected: { code: 'ERR_INTERNAL', message: 'a malformed error' } },
   {
-    what: 'a field of 7',
+    what: 'a numeric field',
     error: { code: 'ERR_BUSY', message: 'x', field: 7 },
     expected: { code: 'ERR_BUSY', field: undefined }
   }
 ]
 for (const { what, error, expected } of errors) {
-  t.test(`an error of another version is one all the same: ${what}`, async t => {
+  t.test(`an unexpected error body is still an error: ${what}`, async t => {
     const a = await host(t)
-    const peer = await byHand(t, a, id => frame([id, error, null]))
+    const peer = await fakePeer(t, a, id => frame([id, error, null]))
     const call = a.rpc.call({ peer: peer.peer, method: 'x', body: null, timeoutMs: 5_000 })
     t.match(await call.catch((err: unknown) => err), expected)
   })
 }
 
-t.test('a channel over a stream that has ended says so, once', async t => {
+t.test('a channel on a closed stream reports the close once', async t => {
   const { a, b } = await pair(t)
   const stream = await a.mesh.openStream(b.peer, PROTOCOL)
   stream.abort(new Error('gone'))
