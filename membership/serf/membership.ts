@@ -11,7 +11,7 @@ import { ensureDirectory, readIfExists, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { readLogLine } from '../view/log-line.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
-import { EMPTY_VIEW, reduceView, type MembershipView } from '../view/view.ts'
+import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '../view/view.ts'
 import { serfConfig, type SerfOptions } from './serf-config.ts'
 import { SerfProcess } from './serf-process.ts'
 import { SerfRpc } from './serf-rpc.ts'
@@ -32,9 +32,16 @@ export type MembershipOptions = SerfOptions & {
   readonly logger: Logger
 }
 
+export type MembershipUpdate = {
+  readonly view: MembershipView
+  readonly changes: readonly MemberChange[]
+  /** No view was known before. */
+  readonly first: boolean
+}
+
 export class Membership {
   readonly #options: MembershipOptions
-  readonly #listeners = new Set<(view: MembershipView) => void>()
+  readonly #listeners = new Set<(update: MembershipUpdate) => void>()
   readonly #stopping = new AbortController()
   #tags: AgentTags
   #seeds: readonly string[]
@@ -65,7 +72,7 @@ export class Membership {
     return this.#process?.pid ?? null
   }
 
-  onChange(listener: (view: MembershipView) => void): void {
+  onChange(listener: (update: MembershipUpdate) => void): void {
     this.#listeners.add(listener)
   }
 
@@ -251,8 +258,12 @@ export class Membership {
     const first = this.#view === null
     if (view === this.#view) return
     this.#view = view
-    for (const change of changes) this.#options.logger.info({ ...change }, 'membership changed')
-    if (changes.length > 0 || first) for (const listener of this.#listeners) listener(view)
+    for (const change of changes) {
+      const { name, peerId } = change.kind === 'vanished' ? change.before : change.after
+      this.#options.logger.info({ name, peerId, kind: change.kind }, 'membership changed')
+    }
+    if (changes.length === 0 && !first) return
+    for (const listener of this.#listeners) listener({ view, changes, first })
   }
 
   /** Serf gives up on failed members after a day; we do not. */

@@ -1,56 +1,56 @@
-// The membership view: what Serf's members come to, with contradictions resolved the same way everywhere.
+// The membership view: Serf's members, with contradictions resolved the same way on every host.
 
-import type { HostName, PeerId } from '#model/ids.ts'
+import type { PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import { readMember, type Foreign } from './serf-member.ts'
 
 export type MembershipView = {
-  /** Counts changes. */
+  /** Grows by one with every change. */
   readonly revision: number
-  /** By name, ascending; one a peer id. */
+  /** Sorted by name; one per peer id. */
   readonly members: readonly Member[]
   readonly foreign: readonly Foreign[]
 }
 
-export type MemberChange = {
-  readonly name: HostName
-  readonly peerId: PeerId
-  readonly kind: 'appeared' | 'changed' | 'vanished'
-}
+/** The difference in one member, by its peer id. */
+export type MemberChange =
+  | { readonly kind: 'appeared'; readonly after: Member }
+  | { readonly kind: 'changed'; readonly before: Member; readonly after: Member }
+  | { readonly kind: 'vanished'; readonly before: Member }
 
 export const EMPTY_VIEW: MembershipView = { revision: 0, members: [], foreign: [] }
 
-/** The next view from a list of Serf's records, and what is different in it. Pure and total. */
+/** Reduces Serf's records to the next view. Pure and total. @returns the same view when nothing changed */
 export function reduceView(
   view: MembershipView,
   records: readonly unknown[]
 ): { readonly view: MembershipView; readonly changes: readonly MemberChange[] } {
   const read = records.map(readMember)
   const foreign = read.flatMap(r => (r.kind === 'foreign' ? [r.foreign] : []))
-  const { members, doubles } = onePerPeer(read.flatMap(r => (r.kind === 'member' ? [r.member] : [])))
+  const { members, duplicates } = onePerPeer(read.flatMap(r => (r.kind === 'member' ? [r.member] : [])))
   const changes = compare(view.members, members)
-  // Serf lists its members in no order.
-  const allForeign = [...foreign, ...doubles].sort((a, b) => byText(a.name, b.name) || byText(a.reason, b.reason))
+  // Serf lists its members in arbitrary order.
+  const allForeign = [...foreign, ...duplicates].sort((a, b) => byText(a.name, b.name) || byText(a.reason, b.reason))
   if (changes.length === 0 && same(view.foreign, allForeign)) return { view, changes }
   return { view: { revision: view.revision + 1, members, foreign: allForeign }, changes }
 }
 
 /**
- * Two names with one peer id: a renamed host leaves its old name behind as failed. The live one counts, then the name
- * that sorts first; the other is reported.
+ * Keeps one member per peer id: a renamed host leaves its old name behind as failed. The liveliest member wins, then the
+ * name that sorts first; the others are reported as foreign.
  */
-function onePerPeer(all: readonly Member[]): { members: readonly Member[]; doubles: readonly Foreign[] } {
+function onePerPeer(all: readonly Member[]): { members: readonly Member[]; duplicates: readonly Foreign[] } {
   const best = new Map<PeerId, Member>()
-  const doubles: Foreign[] = []
+  const duplicates: Foreign[] = []
   for (const member of [...all].sort((a, b) => rank(a) - rank(b) || byName(a, b))) {
     const other = best.get(member.peerId)
     if (other === undefined) best.set(member.peerId, member)
-    else doubles.push({ name: member.name, reason: `has the peer id of ${other.name}` })
+    else duplicates.push({ name: member.name, reason: `has the peer id of ${other.name}` })
   }
-  return { members: [...best.values()].sort(byName), doubles }
+  return { members: [...best.values()].sort(byName), duplicates }
 }
 
-/** A name is one member's in Serf; should it not be, the order is still the same everywhere. */
+/** Names are unique in Serf. Should they not be, the order is still the same on every host. */
 function byName(a: Member, b: Member): number {
   return byText(a.name, b.name) || byText(a.peerId, b.peerId)
 }
@@ -69,10 +69,10 @@ function compare(before: readonly Member[], after: readonly Member[]): MemberCha
   for (const member of after) {
     const was = old.get(member.peerId)
     old.delete(member.peerId)
-    if (was === undefined) changes.push({ name: member.name, peerId: member.peerId, kind: 'appeared' })
-    else if (!same(was, member)) changes.push({ name: member.name, peerId: member.peerId, kind: 'changed' })
+    if (was === undefined) changes.push({ kind: 'appeared', after: member })
+    else if (!same(was, member)) changes.push({ kind: 'changed', before: was, after: member })
   }
-  for (const { name, peerId } of old.values()) changes.push({ name, peerId, kind: 'vanished' })
+  for (const member of old.values()) changes.push({ kind: 'vanished', before: member })
   return changes
 }
 

@@ -6,7 +6,7 @@ import { ClusterState } from '#allocator/state-machine.ts'
 import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
 import { Metrics } from '#metrics/metrics.ts'
-import type { Membership } from '#membership/serf/membership.ts'
+import type { Membership, MembershipUpdate } from '#membership/serf/membership.ts'
 import type { Command, Outcome, Request, ResultOf } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
@@ -23,10 +23,11 @@ import { CounterWindow } from './observe/counters.ts'
 import { DigestCheck } from './observe/digest-check.ts'
 import { serveDoctor } from './doctor/gather-mesh.ts'
 import { EventBus } from './observe/event-bus.ts'
-import { changeEvent, memberEvents } from './observe/events.ts'
+import { changeEvent, memberEvent } from './observe/events.ts'
 import { countTraffic, figuresOf, openMetricsDoor } from './observe/figures.ts'
 import { closeParts, type Parts, type ReadConfig } from './parts.ts'
 import { DesiredInputs } from './reconcile/desired-inputs.ts'
+import { affectsOverlay } from './reconcile/member-changes.ts'
 import { Doors } from './doors.ts'
 import { IndexGate } from './index-gate.ts'
 import { LocalEndpoints } from './endpoints/local-endpoints.ts'
@@ -67,8 +68,6 @@ export class Agent {
   readonly #touched = new Set<Vni>()
   readonly #desiredInputs: DesiredInputs
   readonly #doors = new Doors()
-  /** The members as the last events told them. */
-  #lastPublishedMembers: readonly Member[] = []
   #end: (outcome: Error | null) => void = () => undefined
   /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
@@ -291,7 +290,7 @@ export class Agent {
     this.driver.onChange(networks => this.reconciler.changed(networks))
     this.reconciler.wake()
     this.counters.start()
-    this.membership.onChange(() => this.#membersChanged())
+    this.membership.onChange(update => this.#membersChanged(update))
     // Both to their end, also when one fails: what is still starting could not be stopped.
     const started = await Promise.allSettled([this.membership.start(), this.#doors.open(this)])
     for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason
@@ -336,12 +335,10 @@ export class Agent {
     this.digests.applied(index)
   }
 
-  #membersChanged(): void {
-    const now = this.#members()
-    for (const event of memberEvents(this.#lastPublishedMembers, now)) this.events.tell(() => event)
-    this.#lastPublishedMembers = now
+  #membersChanged({ changes, first }: MembershipUpdate): void {
+    for (const change of changes) this.events.tell(() => memberEvent(change))
     this.replicator.membersChanged()
-    this.reconciler.wake()
+    if (first || changes.some(affectsOverlay)) this.reconciler.wake()
   }
 
   #applied(index: LogIndex): void {

@@ -7,8 +7,8 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
-import type { MembershipView } from '#membership/view/view.ts'
+import { Membership, type MembershipOptions, type MembershipUpdate } from '#membership/serf/membership.ts'
+import type { MemberChange } from '#membership/view/view.ts'
 import { must } from '#test/lab/kernel.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { optionsOf } from './options.ts'
@@ -26,7 +26,7 @@ if (process.getuid?.() !== 0) {
   tests()
 }
 
-type Started = { readonly membership: Membership; readonly dataDir: string; readonly views: MembershipView[] }
+type Started = { readonly membership: Membership; readonly dataDir: string; readonly updates: MembershipUpdate[] }
 
 function directory(t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), 'vxmesh-serf-'))
@@ -38,11 +38,11 @@ function directory(t: Test): string {
 async function start(t: Test, n: number, more: Partial<MembershipOptions> = {}): Promise<Started> {
   const dataDir = more.dataDir ?? directory(t)
   const membership = new Membership({ ...optionsOf(n, dataDir), ...more })
-  const views: MembershipView[] = []
-  membership.onChange(view => views.push(view))
+  const updates: MembershipUpdate[] = []
+  membership.onChange(update => updates.push(update))
   t.teardown(() => membership.stop())
   await membership.start()
-  return { membership, dataDir, views }
+  return { membership, dataDir, updates }
 }
 
 /** An agent of h1 is killed, and its Serf lives on. @returns Serf's pid */
@@ -54,6 +54,8 @@ async function orphan(dataDir: string): Promise<number> {
   await once(agent, 'exit')
   return Number(pid.toString())
 }
+
+const nameOf = (change: MemberChange): string => (change.kind === 'vanished' ? change.before.name : change.after.name)
 
 const shown = ({ membership }: Started): string => {
   const members = membership.view()?.members ?? []
@@ -81,7 +83,16 @@ function tests(): void {
     await two.membership.leave()
     t.notOk(existsSync(`/proc/${serfPid ?? 0}/exe`), 'Serf has ended')
     await sees(one, 'h1 alive 3, h2 left 5')
-    t.ok(one.views.every((view, at) => view.revision > (one.views[at - 1]?.revision ?? 0)))
+    t.ok(one.updates.every(({ view }, at) => view.revision > (one.updates[at - 1]?.view.revision ?? 0)))
+    t.same(
+      one.updates.map(({ first }) => first),
+      one.updates.map((_, at) => at === 0)
+    )
+    const ofTwo = one.updates.flatMap(({ changes }) => changes).filter(change => nameOf(change) === 'h2')
+    t.match(ofTwo, [
+      { kind: 'appeared' },
+      { kind: 'changed', before: { bootstrapExpect: 3 }, after: { bootstrapExpect: 5 } }
+    ])
 
     const back = await start(t, 2, { dataDir: two.dataDir })
     await sees(back, 'h1 alive 3, h2 alive 3')

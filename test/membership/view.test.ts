@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { EMPTY_VIEW, reduceView, type MembershipView } from '#membership/view/view.ts'
+import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '#membership/view/view.ts'
 import { encodeTags } from '#membership/view/tags.ts'
 import { peer, record, tags } from './fixtures.ts'
 
 const view = (...records: unknown[]): MembershipView => reduceView(EMPTY_VIEW, records).view
+const summary = (change: MemberChange): object => {
+  const { name, peerId } = change.kind === 'vanished' ? change.before : change.after
+  return { name, peerId, kind: change.kind }
+}
 const names = ({ members }: MembershipView): string[] => members.map(({ name, status }) => `${name} ${status}`)
 
-t.test('members are in order of their names, with what is foreign beside them', t => {
+t.test('members are sorted by name, and foreign records are listed apart', t => {
   const all = view(record(3), { Name: 'web' }, record(1), record(2, { Status: 'failed' }), null)
   t.same(names(all), ['h1 alive', 'h2 failed', 'h3 alive'])
   t.same(
@@ -19,14 +23,15 @@ t.test('members are in order of their names, with what is foreign beside them', 
   t.end()
 })
 
-t.test('a member that appears, changes or vanishes is told of, and nothing else', t => {
+t.test('members that appear, change or vanish are reported, and no others', t => {
   const before = view(record(1), record(2), record(3))
   const { view: after, changes } = reduceView(before, [record(1), record(2, { Status: 'failed' }), record(4)])
-  t.same(changes, [
+  t.same(changes.map(summary), [
     { name: 'h2', peerId: peer(2), kind: 'changed' },
     { name: 'h4', peerId: peer(4), kind: 'appeared' },
     { name: 'h3', peerId: peer(3), kind: 'vanished' }
   ])
+  t.match(changes[0], { before: { status: 'alive' }, after: { status: 'failed' } }, 'both values of a changed member')
   t.equal(after.revision, before.revision + 1)
   t.end()
 })
@@ -40,16 +45,16 @@ for (const [what, changed] of [
   ['its role', record(1, { Tags: { role: 'client' } })],
   ['its libp2p port', record(1, { Tags: { p2p: '7999' } })],
   ['its cluster', record(1, { Tags: { cluster: 'f'.repeat(16) } })],
-  ['how many servers it waits for', record(1, { Tags: { expect: '5' } })]
+  ['its number of expected servers', record(1, { Tags: { expect: '5' } })]
 ] as const) {
-  t.test(`a member has changed when there is another value for ${what}`, t => {
+  t.test(`a member is changed by a new value for ${what}`, t => {
     const { changes } = reduceView(view(record(1)), [changed])
-    t.match(changes, [{ peerId: peer(1), kind: 'changed' }])
+    t.match(changes.map(summary), [{ peerId: peer(1), kind: 'changed' }])
     t.end()
   })
 }
 
-t.test('the same records again are the very same view', t => {
+t.test('the same records again give the identical view', t => {
   const before = view(record(1), record(2), { Name: 'b' }, { Name: 'a' })
   for (const records of [
     [record(1), record(2), { Name: 'b' }, { Name: 'a' }],
@@ -62,17 +67,17 @@ t.test('the same records again are the very same view', t => {
   t.end()
 })
 
-t.test('a member that can no longer be understood vanishes, and is foreign with the reason', t => {
+t.test('a member that becomes unreadable vanishes and is foreign, with the reason', t => {
   const { view: after, changes } = reduceView(view(record(1)), [record(1, { Tags: { vtep: '0.0.0.0' } })])
-  t.match(changes, [{ name: 'h1', kind: 'vanished' }])
+  t.match(changes.map(summary), [{ name: 'h1', kind: 'vanished' }])
   t.match(after.foreign, [{ name: 'h1', reason: /^vtep: / }])
   t.end()
 })
 
 const Tags = encodeTags(tags(1))
-const doubles: readonly { what: string; records: readonly object[]; kept: string; other: string }[] = [
+const duplicates: readonly { what: string; records: readonly object[]; kept: string; other: string }[] = [
   {
-    what: 'a renamed host has left its old name behind',
+    what: 'a renamed host left its old name behind',
     records: [record(1, { Status: 'failed' }), record(2, { Name: 'new', Tags })],
     kept: 'new alive',
     other: 'h1'
@@ -91,8 +96,8 @@ const doubles: readonly { what: string; records: readonly object[]; kept: string
     other: 'h1'
   }
 ]
-for (const { what, records, kept, other } of doubles) {
-  t.test(`of two names with one peer id the liveliest counts, then the first: ${what}`, t => {
+for (const { what, records, kept, other } of duplicates) {
+  t.test(`of two names with one peer id the liveliest wins, then the first: ${what}`, t => {
     for (const order of [records, records.toReversed()]) {
       const all = view(...order)
       t.same(names(all), [kept])
@@ -102,7 +107,7 @@ for (const { what, records, kept, other } of doubles) {
   })
 }
 
-t.test('one name with two peer ids is two members, in the same order whatever Serf says first', t => {
+t.test('one name with two peer ids is two members, in an order that does not depend on Serf', t => {
   const two = [record(1), record(1, { Tags: { peer: peer(2) } })]
   t.strictSame(view(...two), view(...two.toReversed()))
   t.equal(view(...two).members.length, 2)
@@ -138,7 +143,7 @@ t.test('the view does not depend on the order of the records, and has each peer 
   t.end()
 })
 
-t.test('whatever the records are, there is a view', t => {
+t.test('any list of records gives a view', t => {
   const property = fc.property(fc.array(fc.oneof(anyRecord, fc.anything()), { maxLength: 10 }), records => {
     const { members, foreign } = view(...records)
     assert.equal(members.length + foreign.length, records.length)

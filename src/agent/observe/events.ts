@@ -1,12 +1,12 @@
 // What happened, as events: from an applied command and its result, from the members before and after. Pure.
 
+import type { MemberChange } from '#membership/view/view.ts'
 import type { Command, Outcome } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { EndpointFacts, HostFacts, NetworkFacts, UntimedEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
-import type { Member } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import { memberView, namespaceView } from './views.ts'
 
@@ -43,15 +43,11 @@ export function changeEvent(p: {
   }
 }
 
-/** One event for each member that is new, different or gone. */
-export function memberEvents(before: readonly Member[], after: readonly Member[]): UntimedEvent[] {
-  const old = new Map(before.map(member => [member.peerId, JSON.stringify(member)]))
-  const changed = after.filter(member => old.get(member.peerId) !== JSON.stringify(member))
-  const left = before.filter(({ peerId }) => !after.some(member => member.peerId === peerId))
-  return [
-    ...changed.map(member => ({ kind: 'member' as const, member: memberView(member) })),
-    ...left.map(({ name, peerId }) => ({ kind: 'member-vanished' as const, name, peerId }))
-  ]
+/** The event of one changed member. */
+export function memberEvent(change: MemberChange): UntimedEvent {
+  if (change.kind !== 'vanished') return { kind: 'member', member: memberView(change.after) }
+  const { name, peerId } = change.before
+  return { kind: 'member-vanished', name, peerId }
 }
 
 function networkKind(command: Command['kind']): 'network-created' | 'network-updated' | 'network-deleted' {
