@@ -14,8 +14,10 @@ import type { Member } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { monotonicMs, systemClock } from '#platform/clock.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
+import { systemRandom } from '#platform/random.ts'
 import { Mesh } from '#replication/transport/mesh.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
@@ -97,7 +99,8 @@ export class Agent {
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
       mesh,
       clock: systemClock,
-      dataDir: config.dataDir,
+      random: systemRandom,
+      disk: { dataDir: config.dataDir, files: diskFiles },
       snapshotBytes: config.raft.snapshotBytes,
       storage: p.storage,
       seed: p.seed,
@@ -112,11 +115,11 @@ export class Agent {
         applied: index => this.#applied(index)
       },
       members: () => this.#members(),
-      belongs: clusterId => {
+      joined: clusterId => {
         this.membership.setTags({ clusterId }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
         this.registrar.check()
       },
-      holdsSeed: seed => {
+      seedFetched: seed => {
         this.membership.setTags({ seed }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
       },
       roleChanged: ({ role, term, leader }) => {
@@ -254,7 +257,7 @@ export class Agent {
   async stop(): Promise<void> {
     await this.#doors.closeRequests()
     // Whoever asked is gone; without this, a change that no majority takes would hold the process for its whole time.
-    this.replicator.endWaiting()
+    this.replicator.failPending()
     this.#gate.close()
     await this.#doors.close()
     this.registrar.stop()

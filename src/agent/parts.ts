@@ -9,6 +9,7 @@ import type { PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { systemClock } from '#platform/clock.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
 import { lockDirectory, type Lock } from '#platform/lock.ts'
@@ -55,7 +56,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
     const underlay = await driver.overlayMtu()
     const identity = await loadIdentity(config.dataDir)
-    const seed = await readSeed(config.dataDir)
+    const seed = await readSeed({ dataDir: config.dataDir, files: diskFiles })
     if (seed !== null && config.role !== 'server') {
       const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
       throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })

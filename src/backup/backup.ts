@@ -8,6 +8,7 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { SnapshotView } from '#model/views.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { lockDirectory } from '#platform/lock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
@@ -56,7 +57,7 @@ export async function restoreBackup(p: { readonly file: string; readonly dataDir
       throw new VxmeshError('ERR_CONFIG', `dataDir: ${what}`, { field: 'dataDir' })
     }
     const data = encodeMsgpack(encodeState(vacated(state)))
-    await writeSeed(dataDir, Buffer.concat([...snapshotFileChunks({ ...snapshot, data })]))
+    await writeSeed({ dataDir, files: diskFiles }, Buffer.concat([...snapshotFileChunks({ ...snapshot, data })]))
   } finally {
     await lock.release()
   }

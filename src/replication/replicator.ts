@@ -1,244 +1,188 @@
-// Replication as one thing: finds or founds the cluster, runs Raft on a voter and follows the feed elsewhere, keeps
-// what is committed on disk, and carries this host's proposals to the leader. What an entry means it does not know.
+// Replication as the agent composes it: finds or founds the cluster, runs Raft on a voter and follows the feed elsewhere,
+// keeps committed entries on disk, and sends this host's proposals to the leader. It does not know what an entry means.
 
-import type { Command, ResultOf } from '#model/command.ts'
-import { VxmeshError } from '#model/errors.ts'
-import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { ClusterId, PeerId } from '#model/ids.ts'
+import type { Member } from '#model/member.ts'
 import { parseRequest } from '#model/parse-request.ts'
-import { AppliedLog, type StateMachine } from './consensus/applied-log.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import type { Random } from '#platform/random.ts'
 import { ClusterAdoption } from './cluster/cluster-adoption.ts'
-import { serveFetch } from './feed/fetch.ts'
-import { ClusterRole, type ReplicationOptions, type ReplicationStatus } from './cluster/cluster-role.ts'
-import { isForeign, type PeerProgress } from './consensus/peers.ts'
-import { Proposer, servePropose } from './consensus/proposer.ts'
-import { askReadIndex, serveReadIndex } from './consensus/read-index.ts'
-import { Rpc } from './transport/rpc.ts'
+import { ClusterRole } from './cluster/cluster-role.ts'
+import { serveParticipation } from './cluster/participation-rpc.ts'
 import type { Seed } from './cluster/seed.ts'
 import { ServerChanges, serveServerChanges } from './cluster/server-changes.ts'
-import type { ClusterSnapshot } from './storage/snapshot-file.ts'
+import { AppliedLog, type StateMachine } from './consensus/applied-log.ts'
+import { servePropose } from './consensus/propose-rpc.ts'
+import { Proposer } from './consensus/proposer.ts'
+import type { RoleChange } from './consensus/raft-node-options.ts'
+import { serveReadIndex } from './consensus/read-index.ts'
+import { serveFetch } from './feed/fetch.ts'
+import type { ClusterLife, PeerRpc, ReplicatedLog } from './ports.ts'
+import { PEERS_METHOD, RaftCluster } from './raft-cluster.ts'
+import { RaftLog } from './raft-log.ts'
+import type { HostDisk } from './storage/host-disk.ts'
+import type { Storage } from './storage/storage.ts'
+import type { MeshPort } from './transport/mesh-port.ts'
+import { Rpc } from './transport/rpc.ts'
 
-export type ReplicatorOptions = ReplicationOptions & {
+export type ReplicatorOptions = {
+  readonly self: PeerId
+  readonly mesh: MeshPort
+  readonly disk: HostDisk
+  /** Log and snapshots; closed by `stop`. */
+  readonly storage: Storage
+  /** Bytes of entries after which the state is saved as a snapshot and the log before it dropped. */
+  readonly snapshotBytes: number
+  /** A restored backup whose cluster is not founded yet. */
+  readonly seed: Seed | null
   /** How many servers found a cluster together; 0 on a client. */
   readonly bootstrapExpect: number
-  /** A restored backup that waits for its cluster. */
-  readonly seed: Seed | null
   readonly machine: StateMachine
+  readonly members: () => readonly Member[]
   /** This host has become part of a cluster. */
-  readonly belongs: (clusterId: ClusterId) => void
-  /** This host has got the restored backup of others. */
-  readonly holdsSeed: (id: string) => void
+  readonly joined: (clusterId: ClusterId) => void
+  /** This host holds the restored backup of another founder now. */
+  readonly seedFetched: (id: string) => void
+  /** This host's role in consensus, or the leader that it knows, has changed. */
+  readonly roleChanged: (change: RoleChange) => void
+  readonly fatal: (err: Error) => void
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
 }
 
-/** How often members are looked at even if nothing was heard: connections lost, servers not yet asked. */
+/** How often the members are reviewed without an event: lost connections, servers that were not asked yet. */
 const REVIEW_MS = 500
 const ASK_MS = 1_000
 
 export class Replicator {
+  readonly log: ReplicatedLog
+  readonly peerRpc: PeerRpc
+  readonly cluster: ClusterLife
   readonly #options: ReplicatorOptions
   readonly #rpc: Rpc
   readonly #proposer: Proposer
-  readonly #changes: ServerChanges
-  readonly #belonging: ClusterAdoption
-  readonly #place: ClusterRole
-  readonly #applied: AppliedLog
+  readonly #adoption: ClusterAdoption
+  readonly #role: ClusterRole
   readonly #stopping = new AbortController()
-  #led: Term | null = null
-  #leaderChanges = 0
-  #review: NodeJS.Timeout | null = null
+  #cancelReview: Cancel | null = null
 
   constructor(options: ReplicatorOptions) {
     this.#options = options
-    const { bootstrapExpect, clock, dataDir, fatal, holdsSeed, logger, members, seed, self, storage } = options
+    const { clock, mesh } = options
     const { signal: stopping } = this.#stopping
-    const rpc = new Rpc({ mesh: options.mesh, clock: options.clock })
-    this.#rpc = rpc
-    this.#applied = new AppliedLog(options.machine)
-    this.#place = new ClusterRole({
+    const rpc = new Rpc({ mesh, clock })
+    const applied = new AppliedLog(options.machine)
+    const role = new ClusterRole({
       ...options,
       rpc,
-      applied: this.#applied,
-      leads: (leader, term) => this.#leads(leader, term)
+      applied,
+      leaderSeen: (leader, term) => log.leaderSeen(leader, term)
     })
-    this.#belonging = new ClusterAdoption({
-      ...{ self, bootstrapExpect, clock, dataDir, storage, seed, holdsSeed, rpc, members, stopping, fatal, logger },
-      belongs: async (origin, opened) => {
-        await this.#place.take(origin, this.#belonging.incarnation ?? 0, opened)
-        options.belongs(origin.clusterId)
-        this.membersChanged()
+    const adoption = new ClusterAdoption({
+      ...options,
+      rpc,
+      stopping,
+      joined: async (origin, storage) => {
+        await role.start({ origin, incarnation: adoption.incarnation ?? 0, storage })
+        options.joined(origin.clusterId)
+        cluster.membersChanged()
       }
     })
-    this.#changes = new ServerChanges({ rpc, leader: () => this.status().leader, stopping })
-    this.#proposer = new Proposer({
+    const proposer = new Proposer({
+      ...options,
       rpc,
-      self,
-      proposeHere: request => this.#place.propose(request),
-      servers: () => this.#place.servers(),
-      onNotice: (leader, word) => this.#place.onNotice(leader, word)
+      proposeHere: request => role.propose(request),
+      servers: () => role.servers(),
+      onNotice: (leader, notice) => role.onNotice(leader, notice)
     })
+    const log = new RaftLog({ rpc, proposer, role, applied, clusterId: () => cluster.clusterId })
+    const peerRpc: PeerRpc = {
+      ask: (peer, method) => rpc.call({ peer, method, body: null, timeoutMs: ASK_MS }),
+      serve: (method, answer) => rpc.register(method, () => Promise.resolve(answer()))
+    }
+    const changes = new ServerChanges({ rpc, leader: () => role.status().leader, clock, stopping })
+    const cluster = new RaftCluster({ ...options, peerRpc, adoption, role, changes, stopping })
+    this.log = log
+    this.peerRpc = peerRpc
+    this.cluster = cluster
+    this.#rpc = rpc
+    this.#proposer = proposer
+    this.#adoption = adoption
+    this.#role = role
   }
 
-  get clusterId(): ClusterId | null {
-    return this.#belonging.origin?.clusterId ?? null
-  }
-
+  /** Answers other hosts, and takes the role that is on the disk. @throws ERR_STORAGE, ERR_PEER */
   async start(): Promise<void> {
-    const place = this.#place
-    serveFetch(this.#rpc, () => place.pageSource())
-    this.#belonging.serve()
-    serveReadIndex(this.#rpc, () => place.raft)
-    servePropose(this.#rpc, {
-      proposeHere: () => (place.raft === null ? null : request => place.propose(request)),
-      check: parseRequest,
-      wordFor: peer => place.noticeFor(peer)
-    })
-    serveServerChanges(this.#rpc, {
-      part: () => place.raft,
-      place: (peer, incarnation) => place.placeOf(peer, incarnation),
-      incarnation: () => (this.#belonging.origin === null ? null : this.#belonging.incarnation)
-    })
-    this.#rpc.register('raft-peers', () => Promise.resolve(place.progress()))
+    this.#serve()
     await this.#rpc.start()
-    await this.#belonging.start()
-    this.#review = setInterval(() => this.membersChanged(), REVIEW_MS)
+    await this.#adoption.start()
+    this.#cancelReview = this.#options.clock.every(REVIEW_MS, () => this.cluster.membersChanged())
   }
 
-  /** Ends what waits for other hosts: a change whose fate is not known here yet, a change of the servers. */
-  endWaiting(): void {
+  /** Fails the requests that wait for other hosts: proposals in flight, changes of the servers. */
+  failPending(): void {
     this.#stopping.abort()
     this.#proposer.stop()
   }
 
   async stop(): Promise<void> {
-    this.endWaiting()
-    if (this.#review !== null) clearInterval(this.#review)
-    await this.#place.stop()
+    this.failPending()
+    this.#cancelReview?.()
+    await this.#role.stop()
   }
 
-  /** Makes a host a voter. @throws see ServerChanges.add */
-  addServer(peer: PeerId): Promise<void> {
-    return this.#changes.add(peer)
+  #serve(): void {
+    const rpc = this.#rpc
+    const role = this.#role
+    const adoption = this.#adoption
+    const raft = (): NonNullable<typeof role.voter>['raft'] | null => role.voter?.raft ?? null
+    serveFetch(rpc, () => role.pageSource())
+    adoption.serve()
+    serveReadIndex(rpc, { reader: raft, clock: this.#options.clock })
+    servePropose(rpc, {
+      proposeHere: () => (role.voter === null ? null : request => role.propose(request)),
+      check: parseRequest,
+      noticeFor: peer => role.noticeFor(peer)
+    })
+    serveServerChanges(rpc, {
+      changer: raft,
+      incarnation: () => (adoption.origin === null ? null : adoption.incarnation)
+    })
+    serveParticipation(rpc, (peer, incarnation) => role.participation(peer, incarnation))
+    rpc.register(PEERS_METHOD, () => Promise.resolve(role.progress()))
   }
 
-  /** Makes a server a client. @throws see ServerChanges.remove */
-  removeServer(peer: PeerId): Promise<void> {
-    return this.#changes.remove(peer)
-  }
+  // For callers that do not take a port yet.
 
-  /** @throws see ServerChanges.transfer */
-  transferLeadership(to: PeerId): Promise<void> {
-    return this.#changes.transfer(to)
+  get clusterId(): ClusterId | null {
+    return this.cluster.clusterId
   }
-
-  /**
-   * Changes the cluster's state; resolves after commit with the result and the index at which it is visible.
-   * @throws what the state machine refused it with; ERR_NO_QUORUM, ERR_BUSY
-   */
-  async propose<C extends Command>(
-    command: C
-  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
-    return this.#proposer.propose(command)
-  }
-
-  /**
-   * The applied state as a snapshot; of what was committed before the call when its index is at least `readIndex`.
-   * @throws ERR_BUSY when this host belongs to no cluster
-   */
-  async image(): Promise<ClusterSnapshot> {
-    const { clusterId } = this
-    if (clusterId === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
-    const { meta } = this.#applied
-    return { clusterId, meta, data: await this.#applied.snapshot() }
-  }
-
-  /** An index up to which everything that was committed before the call reaches. @throws ERR_NO_QUORUM */
-  readIndex(): Promise<LogIndex> {
-    return askReadIndex(this.#rpc, this.status().leader)
-  }
-
-  /** What keeps this host from having its place in a cluster, in words; null for nothing that it knows of. */
   get trouble(): string | null {
-    const { clusterId } = this
-    if (clusterId === null) return this.#belonging.waitsFor
-    const foreign = this.#options
-      .members()
-      .find(m => m.status === 'alive' && m.role === 'server' && isForeign(m, clusterId))
-    if (foreign === undefined || this.status().leader !== null) return null
-    const theirs = `${foreign.name} is a server of cluster ${foreign.clusterId ?? ''}`
-    return (
-      `${theirs}, and this host belongs to cluster ${clusterId}, of which no leader is in sight: ` +
-      'the two refuse each other; to join it, move the data directory away'
-    )
+    return this.cluster.obstacle
   }
-
-  /** Answers a question of other hosts; to be called before `start`. */
-  serve(method: string, answer: () => unknown): void {
-    this.#rpc.register(method, () => Promise.resolve(answer()))
-  }
-
-  /** @throws ERR_PEER, ERR_TIMEOUT */
-  ask(peer: PeerId, method: string): Promise<unknown> {
-    return this.#rpc.call({ peer, method, body: null, timeoutMs: ASK_MS })
-  }
-
-  /** See Proposer.retries. */
-  get retries(): number {
-    return this.#proposer.retries
-  }
-
-  /** Leaderships that this host has seen since it started. */
-  get leaderChanges(): number {
-    return this.#leaderChanges
-  }
-
-  /** See HeldPlace.lag. */
   get lag(): number {
-    return this.#place.lag
+    return this.log.lag
   }
-
-  /** See HeldPlace.current. */
   get current(): boolean {
-    return this.#place.current
+    return this.log.current
   }
-
-  status(): ReplicationStatus {
-    return this.#place.status()
+  get retries(): number {
+    return this.log.retries
   }
-
-  /** The voters and how far each is, as the leader knows it; from here where no leader answers. */
-  async peers(): Promise<readonly PeerProgress[]> {
-    const { leader } = this.status()
-    if (leader !== null) {
-      try {
-        return (await this.ask(leader, 'raft-peers')) as readonly PeerProgress[]
-      } catch (err) {
-        if (!(err instanceof VxmeshError)) throw err
-      }
-    }
-    return this.#place.progress()
+  get leaderChanges(): number {
+    return this.log.leaderChanges
   }
-
-  /** Looks at the members: new addresses, servers to connect to, a cluster to found or to adopt. */
-  membersChanged(): void {
-    if (this.#stopping.signal.aborted) return
-    const { mesh, self } = this.#options
-    const members = this.#options.members()
-    for (const m of members) mesh.setAddress(m.peerId, { address: m.address, port: m.p2pPort })
-    for (const m of members) {
-      if (m.role !== 'server' || m.status !== 'alive' || m.peerId === self || mesh.isConnected(m.peerId)) continue
-      mesh.connect(m.peerId).then(
-        () => this.#place.catchUp(),
-        (err: unknown) => this.#options.logger.debug({ peer: m.peerId, err }, 'server cannot be reached')
-      )
-    }
-    this.#belonging.check()
-    void this.#place.askAboutPlace()
-  }
-
-  /** A term has one leader at most. */
-  #leads(leader: PeerId, term: Term): void {
-    this.#proposer.hint(leader)
-    if (term === this.#led) return
-    this.#led = term
-    this.#leaderChanges += 1
-  }
+  readonly status: ReplicatedLog['status'] = () => this.log.status()
+  readonly propose: ReplicatedLog['propose'] = command => this.log.propose(command)
+  readonly readIndex: ReplicatedLog['readIndex'] = () => this.log.readIndex()
+  readonly image: ReplicatedLog['image'] = () => this.log.image()
+  readonly ask: PeerRpc['ask'] = (peer, method) => this.peerRpc.ask(peer, method)
+  readonly serve: PeerRpc['serve'] = (method, answer) => this.peerRpc.serve(method, answer)
+  readonly peers: ClusterLife['peers'] = () => this.cluster.peers()
+  readonly addServer: ClusterLife['addServer'] = peer => this.cluster.addServer(peer)
+  readonly removeServer: ClusterLife['removeServer'] = peer => this.cluster.removeServer(peer)
+  readonly transferLeadership: ClusterLife['transferLeadership'] = to => this.cluster.transferLeadership(to)
+  readonly membersChanged: ClusterLife['membersChanged'] = () => this.cluster.membersChanged()
 }

@@ -9,6 +9,7 @@ import { digestOf } from '#allocator/digest.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { isVacant } from '#model/host.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { lockDirectory } from '#platform/lock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { readSeed, seedPath } from '#replication/cluster/seed.ts'
@@ -95,13 +96,17 @@ t.test(
     t.same(await readdir(dataDir), ['restore.snap'])
     t.equal((await stat(dataDir)).mode & 0o777, 0o700)
     t.equal((await stat(seedPath(dataDir))).mode & 0o777, 0o600)
-    const seed = await readSeed(dataDir)
+    const seed = await readSeed({ dataDir, files: diskFiles })
     const state = decodeState(decodeMsgpack(seed?.snapshot.data ?? Buffer.alloc(0)))
     t.equal(state.endpointCount, 2)
     t.ok([...state.hosts()].every(isVacant))
     await mkdir(join(same, 'lost+found'))
     await restoreBackup({ file, dataDir: same })
-    t.equal((await readSeed(same))?.id, seed?.id, 'and it is the same wherever it was restored')
+    t.equal(
+      (await readSeed({ dataDir: same, files: diskFiles }))?.id,
+      seed?.id,
+      'and it is the same wherever it was restored'
+    )
   }
 )
 

@@ -1,5 +1,5 @@
-// The birth of a cluster: `bootstrapExpect` servers that see exactly each other agree on the same first configuration.
-// A server decides only on unanimity, because two overlapping groups that decided by themselves would be two clusters.
+// How a cluster is founded: `bootstrapExpect` servers that see exactly each other agree on the first configuration. A server
+// founds only if all agree, because two overlapping groups that decided for themselves would found two clusters.
 
 import { createHash } from 'node:crypto'
 import { VxmeshError } from '#model/errors.ts'
@@ -13,11 +13,11 @@ const TIMEOUT_MS = 1_000
 
 export type BootstrapDecision =
   | { readonly kind: 'wait'; readonly why: string }
-  /** Exactly these servers see each other, as far as this one can tell: ask them. With what they begin, if not empty. */
+  /** Ask these servers whether they see exactly each other. `seed`: the restored backup that they would start from. */
   | { readonly kind: 'agree'; readonly voters: readonly PeerId[]; readonly seed: string | null }
-  /** They are to begin with a restored backup that this one has not got yet. */
+  /** The others hold a restored backup: fetch it first. */
   | { readonly kind: 'fetch'; readonly seed: string; readonly from: readonly PeerId[] }
-  /** A server of an existing cluster is in sight: learn its origin. */
+  /** A server of an existing cluster is in sight: join that. */
   | { readonly kind: 'adopt'; readonly from: PeerId }
 
 /** Pure. `expect` is 0 for a client, which only ever adopts. */
@@ -33,7 +33,7 @@ export function decideBootstrap(p: {
   const [first] = settled
   const other = settled.find(m => m.clusterId !== first?.clusterId)
   if (first !== undefined && other !== undefined) {
-    return { kind: 'wait', why: `${first.name} and ${other.name} are servers of two clusters; end the agents of one` }
+    return { kind: 'wait', why: `${first.name} and ${other.name} are servers of two clusters; stop the agents of one` }
   }
   if (first !== undefined) return { kind: 'adopt', from: first.peerId }
   if (p.expect === 0) return { kind: 'wait', why: 'no server of a cluster is in sight' }
@@ -57,8 +57,8 @@ export function decideBootstrap(p: {
 }
 
 /**
- * The first configuration and the cluster id that follows from it and from the backup that the servers begin with: the
- * same on every server that decides the same.
+ * The first configuration, and the cluster id derived from it and from the seed: the same on every server that decides the
+ * same.
  */
 export function foundingOrigin(voters: readonly PeerId[], seed: string | null): Origin {
   const text = `vxmesh cluster\n${voters.join('\n')}`
@@ -68,23 +68,23 @@ export function foundingOrigin(voters: readonly PeerId[], seed: string | null): 
   return { clusterId: hash.slice(0, 16) as ClusterId, configuration: { voters, learners: [] } }
 }
 
-/** Answers others' questions: would you found a cluster of just these, and where do you belong? */
+/** Answers others: would this host found that cluster with them, and to which cluster does it belong? */
 export function serveBootstrap(
   rpc: Rpc,
   p: {
     decision: () => BootstrapDecision
     origin: () => Origin | null
-    /** This host is about to say yes, and will be counted on. False: it cannot keep that word any more. */
-    pledge: (clusterId: ClusterId) => Promise<boolean>
+    /** Records the intent before this host agrees. False: its disk belongs to a cluster by now. */
+    recordIntent: (clusterId: ClusterId) => Promise<boolean>
   }
 ): void {
   rpc.register('bootstrap', async body => {
-    const belongs = p.origin()
-    if (belongs !== null) return belongs.clusterId === body
+    const origin = p.origin()
+    if (origin !== null) return origin.clusterId === body
     const decision = p.decision()
     if (decision.kind !== 'agree') return false
     const { clusterId } = foundingOrigin(decision.voters, decision.seed)
-    return clusterId === body && (await p.pledge(clusterId))
+    return clusterId === body && (await p.recordIntent(clusterId))
   })
   rpc.register('origin', () => {
     const origin = p.origin()
@@ -93,7 +93,7 @@ export function serveBootstrap(
   })
 }
 
-/** Do all these servers, asked one by one, want the same cluster? */
+/** Do all other founders agree to found this cluster? */
 export async function allAgree(rpc: Rpc, self: PeerId, { clusterId, configuration }: Origin): Promise<boolean> {
   const others = configuration.voters.filter(voter => voter !== self)
   const answers = await Promise.all(

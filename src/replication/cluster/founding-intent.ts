@@ -1,52 +1,57 @@
-// A founder's word. Who has told others that it founds a cluster with them is a founder of it, also when it dies before it
-// hears that the cluster is there: the others count on its vote. The word lies in the data directory until the disk
-// belongs to a cluster; a disk that has belonged somewhere has none, so that one which lost its log is never a founder's.
+// Durable record that this host promised to found cluster X. Its peers count on its vote from then on, so it is a founder
+// even if it crashes before it learns that the cluster exists. The file is removed once the disk belongs to a cluster, and
+// such a disk makes no promise again: a host that lost its log is never taken for a founder.
 
 import { join } from 'node:path'
 import type { ClusterId } from '#model/ids.ts'
-import { readIfExists, removeFile, writeDurably } from '#platform/files.ts'
+import { readDurable, writeDurable } from '#platform/durable-file.ts'
+import type { HostDisk } from '../storage/host-disk.ts'
 
 export class FoundingIntent {
+  readonly #disk: HostDisk
   readonly #path: string
-  /** One write after the other; a failed one keeps nobody from the next. */
+  /** Serialises writes; a failed write does not prevent the next one. */
   #writing: Promise<unknown> = Promise.resolve()
-  #given: ClusterId | null = null
-  #redeemed = false
+  #recorded: ClusterId | null = null
+  #cleared = false
 
-  constructor(dataDir: string) {
-    this.#path = join(dataDir, 'founding')
+  constructor(disk: HostDisk) {
+    this.#disk = disk
+    this.#path = join(disk.dataDir, 'founding')
   }
 
-  /** The cluster that this host, in this life or the last, has said it would found; null: none. */
+  /** The cluster that this host, since or before its last start, promised to found; null when there is none. */
   get recorded(): ClusterId | null {
-    return this.#given
+    return this.#recorded
   }
 
-  /** Reads what an earlier life has said. Half a word is none: it was not given yet. @throws ERR_STORAGE */
+  /** Reads the record of the run before. A truncated file counts as absent: its promise was never sent. @throws ERR_STORAGE */
   async load(): Promise<void> {
-    const text = (await readIfExists(this.#path))?.toString().trim() ?? ''
-    if (/^[0-9a-f]{16}$/.test(text)) this.#given ??= text as ClusterId
+    const text = (await readDurable(this.#disk.files, this.#path))?.toString().trim() ?? ''
+    if (/^[0-9a-f]{16}$/.test(text)) this.#recorded ??= text as ClusterId
   }
 
-  /** Durable when it resolves; the last word counts. @returns false when the disk belongs somewhere by now @throws ERR_STORAGE */
+  /** Durable when it resolves; a later record replaces it. @returns false once the disk belongs to a cluster @throws ERR_STORAGE */
   record(cluster: ClusterId): Promise<boolean> {
-    const given = this.#writing.then(async () => {
-      if (this.#redeemed) return false
-      if (this.#given !== cluster) await writeDurably(this.#path, `${cluster}\n`)
-      this.#given = cluster
+    return this.#serialise(async () => {
+      if (this.#cleared) return false
+      if (this.#recorded !== cluster) await writeDurable(this.#disk.files, this.#path, `${cluster}\n`)
+      this.#recorded = cluster
       return true
     })
-    this.#writing = given.catch(() => undefined)
-    return given
   }
 
-  /** The disk belongs to a cluster, and durably so: from now on no word is given, and none is left. @throws ERR_STORAGE */
+  /** The disk durably belongs to a cluster: removes the record and refuses new ones. @throws ERR_STORAGE */
   clear(): Promise<void> {
-    const redeemed = this.#writing.then(async () => {
-      this.#redeemed = true
-      await removeFile(this.#path)
+    return this.#serialise(async () => {
+      this.#cleared = true
+      await this.#disk.files.remove(this.#path)
     })
-    this.#writing = redeemed.catch(() => undefined)
-    return redeemed
+  }
+
+  #serialise<T>(write: () => Promise<T>): Promise<T> {
+    const written = this.#writing.then(write)
+    this.#writing = written.catch(() => undefined)
+    return written
   }
 }

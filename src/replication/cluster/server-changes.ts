@@ -1,67 +1,50 @@
-// Who are the servers, changed from any host: a request to the leader, asked again while the consensus says that it is
-// only too early. Every step may be asked twice: what is done already is no failure on the way.
+// Changes of the servers, started from any host: a request to the leader, retried while the consensus refuses it only
+// because it is too early. Every step may be repeated; a step that is done already is not an error.
 
 import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
-import { parsePeerId, type LogIndex, type PeerId } from '#model/ids.ts'
-import { monotonicMs, sleep } from '#platform/clock.ts'
+import { parsePeerId, type PeerId } from '#model/ids.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Change } from '#raft/types.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
+import { isRetryable } from '../consensus/retryable.ts'
 import type { Rpc } from '../transport/rpc.ts'
 
 const CHANGE = 'raft-change'
 const TRANSFER = 'raft-transfer'
 const INCARNATION = 'incarnation'
-const PLACE = 'place'
 
-/** A new server gets snapshot and log before it votes. */
+/** A new server receives snapshot and log before it votes. */
 const PROMOTE_MS = 60_000
 const CHANGE_MS = 5_000
 const TRANSFER_MS = 10_000
-const TRANSFER_AGAIN_MS = 1_500
+/** A leader gives up a transfer that takes longer, and has to be asked again. */
+const TRANSFER_RETRY_MS = 1_500
 const ATTEMPT_MS = 3_000
-const PAUSE_MS = 100
+const RETRY_MS = 100
 
-const TRY_AGAIN: ReadonlySet<ErrorCode> = new Set([
-  'ERR_BUSY',
-  'ERR_NOT_LEADER',
-  'ERR_NO_QUORUM',
-  'ERR_PEER',
-  'ERR_TIMEOUT'
-])
-
-/** What a server does for others; null where it cannot. */
-export type ServerPart = {
+/** The consensus of a voter. */
+export type ServerChanger = {
   readonly change: (change: Change) => Promise<unknown>
   readonly transfer: (to: PeerId) => void
 }
 
-/** Whether a committed configuration means a host's disk, and the log index up to which that is known. */
-export type Participation = { readonly index: LogIndex; readonly member: boolean }
-
+/** Answers others. `changer`: null while this host is not a voter; `incarnation`: null while it belongs to no cluster. */
 export function serveServerChanges(
   rpc: Rpc,
-  p: {
-    readonly part: () => ServerPart | null
-    readonly incarnation: () => number | null
-    readonly place: (peer: PeerId, incarnation: number) => Participation
-  }
+  p: { readonly changer: () => ServerChanger | null; readonly incarnation: () => number | null }
 ): void {
-  const part = (): ServerPart => {
-    const here = p.part()
-    if (here === null) throw new VxmeshError('ERR_NOT_LEADER', 'this host is no server')
+  const changer = (): ServerChanger => {
+    const here = p.changer()
+    if (here === null) throw new VxmeshError('ERR_NOT_LEADER', 'this host is not a server')
     return here
   }
   rpc.register(CHANGE, async body => {
-    await part().change(readChange(body))
+    await changer().change(readChange(body))
     return true
   })
   rpc.register(TRANSFER, async body => {
-    part().transfer(parsePeerId(String(body)))
+    changer().transfer(parsePeerId(String(body)))
     return Promise.resolve(true)
-  })
-  rpc.register(PLACE, (body, from) => {
-    if (!isCount(body)) throw malformed('question about a place')
-    return Promise.resolve(p.place(from, body))
   })
   rpc.register(INCARNATION, () => {
     const incarnation = p.incarnation()
@@ -70,87 +53,89 @@ export function serveServerChanges(
   })
 }
 
-/** What another host knows of this one's place. @throws ERR_PEER, ERR_TIMEOUT */
-export async function askParticipation(rpc: Rpc, peer: PeerId, incarnation: number): Promise<Participation> {
-  const answer = await rpc.call({ peer, method: PLACE, body: incarnation, timeoutMs: ATTEMPT_MS })
-  const { index, member } = (typeof answer === 'object' && answer !== null ? answer : {}) as Record<string, unknown>
-  if (!isCount(index) || typeof member !== 'boolean') throw malformed('answer about a place')
-  return { index: index as LogIndex, member }
+export type ServerChangesOptions = {
+  readonly rpc: Rpc
+  readonly leader: () => PeerId | null
+  readonly clock: Clock
+  /** Ends the retries. */
+  readonly stopping: AbortSignal
 }
 
 export class ServerChanges {
-  readonly #rpc: Rpc
-  readonly #leader: () => PeerId | null
-  readonly #stopping: AbortSignal
+  readonly #options: ServerChangesOptions
 
-  constructor(p: { readonly rpc: Rpc; readonly leader: () => PeerId | null; readonly stopping: AbortSignal }) {
-    this.#rpc = p.rpc
-    this.#leader = p.leader
-    this.#stopping = p.stopping
+  constructor(options: ServerChangesOptions) {
+    this.#options = options
   }
 
   /**
    * Makes a host a voter: a learner first, a voter when it has caught up.
-   * @throws ERR_HOST_EXISTS when it is one; ERR_PEER when it does not answer; ERR_NO_QUORUM; ERR_TIMEOUT when it does not
-   *   catch up in time, and stays a learner
+   * @throws ERR_HOST_EXISTS when it is a voter; ERR_PEER when it does not answer; ERR_NO_QUORUM; ERR_TIMEOUT when it does
+   *   not catch up in time, and stays a learner
    */
   async add(peer: PeerId): Promise<void> {
-    const incarnation = await this.#rpc.call({ peer, method: INCARNATION, body: null, timeoutMs: ATTEMPT_MS })
+    const { rpc } = this.#options
+    const incarnation = await rpc.call({ peer, method: INCARNATION, body: null, timeoutMs: ATTEMPT_MS })
     if (!isCount(incarnation)) throw malformed('incarnation')
-    // A learner already is as good as one made now; a voter is told from it by the promotion.
-    await this.#insist({ kind: 'add-learner', peer, incarnation }, CHANGE_MS, ['ERR_HOST_EXISTS'])
-    await this.#insist({ kind: 'promote', peer }, PROMOTE_MS)
+    // A learner need not be added again; a voter is refused by the promotion.
+    await this.#retry({ kind: 'add-learner', peer, incarnation }, CHANGE_MS, ['ERR_HOST_EXISTS'])
+    await this.#retry({ kind: 'promote', peer }, PROMOTE_MS)
   }
 
-  /** Makes a server a client again. @throws ERR_HOST_NOT_FOUND when it is none; ERR_INVALID for the last one; ERR_NO_QUORUM */
+  /** Makes a server a client. @throws ERR_HOST_NOT_FOUND when it is no server; ERR_INVALID for the last one; ERR_NO_QUORUM */
   async remove(peer: PeerId): Promise<void> {
-    await this.#insist({ kind: 'remove', peer }, CHANGE_MS)
+    await this.#retry({ kind: 'remove', peer }, CHANGE_MS)
   }
 
-  /**
-   * Hands leadership over; resolves when the other leads. A leader gives up when the other takes too long: it is asked
-   * again. @throws ERR_TIMEOUT, ERR_NOT_LEADER when nobody leads
-   */
+  /** Hands leadership over; resolves when the other server leads. @throws ERR_TIMEOUT, ERR_NOT_LEADER when no leader is known */
   async transfer(to: PeerId): Promise<void> {
-    const until = monotonicMs() + TRANSFER_MS
-    for (let asked = -Infinity; this.#leader() !== to;) {
-      const leader = this.#leader()
-      if (leader === null && asked === -Infinity) throw new VxmeshError('ERR_NOT_LEADER', 'no leader is known')
-      if (leader !== null && monotonicMs() - asked >= TRANSFER_AGAIN_MS) {
-        asked = monotonicMs()
-        await this.#rpc.call({ peer: leader, method: TRANSFER, body: to, timeoutMs: ATTEMPT_MS }).catch(passOver)
+    const { clock, leader: currentLeader, rpc } = this.#options
+    const until = clock.nowMs() + TRANSFER_MS
+    for (let askedAtMs = -Infinity; currentLeader() !== to;) {
+      const leader = currentLeader()
+      if (leader === null && askedAtMs === -Infinity) throw new VxmeshError('ERR_NOT_LEADER', 'no leader is known')
+      if (leader !== null && clock.nowMs() - askedAtMs >= TRANSFER_RETRY_MS) {
+        askedAtMs = clock.nowMs()
+        await rpc.call({ peer: leader, method: TRANSFER, body: to, timeoutMs: ATTEMPT_MS }).catch(ignoreRetryable)
       }
-      if (monotonicMs() > until || !(await sleep(PAUSE_MS, this.#stopping))) {
-        throw new VxmeshError('ERR_TIMEOUT', 'the other server has not taken over in time')
+      if (!(await this.#mayRetry(until))) {
+        throw new VxmeshError('ERR_TIMEOUT', 'the other server did not take over in time')
       }
     }
   }
 
-  async #insist(change: Change, forMs: number, done: readonly ErrorCode[] = []): Promise<void> {
-    const until = monotonicMs() + forMs
+  /** @param done refusals that mean that the change was made before */
+  async #retry(change: Change, forMs: number, done: readonly ErrorCode[] = []): Promise<void> {
+    const { clock, leader: currentLeader, rpc } = this.#options
+    const until = clock.nowMs() + forMs
     for (;;) {
-      const leader = this.#leader()
+      const leader = currentLeader()
       try {
         if (leader === null) throw new VxmeshError('ERR_NO_QUORUM', 'no leader is known')
-        await this.#rpc.call({ peer: leader, method: CHANGE, body: change, timeoutMs: ATTEMPT_MS })
+        await rpc.call({ peer: leader, method: CHANGE, body: change, timeoutMs: ATTEMPT_MS })
         return
       } catch (thrown) {
         const err = asVxmeshError(thrown)
         if (done.includes(err.code)) return
-        if (!TRY_AGAIN.has(err.code)) throw err
-        if (monotonicMs() > until || !(await sleep(PAUSE_MS, this.#stopping))) {
-          if (change.kind !== 'promote') throw new VxmeshError('ERR_NO_QUORUM', err.message, { cause: err })
-          const why = 'the new server has not caught up in time; it stays a learner'
-          throw new VxmeshError('ERR_TIMEOUT', why, { cause: err })
-        }
+        if (!isRetryable(err)) throw err
+        if (await this.#mayRetry(until)) continue
+        if (change.kind !== 'promote') throw new VxmeshError('ERR_NO_QUORUM', err.message, { cause: err })
+        const why = 'the new server did not catch up in time; it stays a learner'
+        throw new VxmeshError('ERR_TIMEOUT', why, { cause: err })
       }
     }
   }
+
+  /** Waits for the next attempt; false when the time is over or the agent stops. */
+  async #mayRetry(until: number): Promise<boolean> {
+    const { clock, stopping } = this.#options
+    return clock.nowMs() <= until && clock.sleep(RETRY_MS, stopping)
+  }
 }
 
-/** What a change of leaders brings about by itself is no failure of one. */
-function passOver(thrown: unknown): void {
-  if (!TRY_AGAIN.has(asVxmeshError(thrown).code)) throw thrown
+/** A change of leaders fails the request to the old leader; that is no failure of the transfer. */
+function ignoreRetryable(thrown: unknown): void {
+  if (!isRetryable(asVxmeshError(thrown))) throw thrown
 }
 
 /** @throws ERR_PEER, ERR_INVALID */

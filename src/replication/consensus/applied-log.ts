@@ -1,4 +1,4 @@
-// What this host has applied of its cluster's log, and the state machine that it went into.
+// How far this host has applied its cluster's log, and the state machine that it applies it to.
 
 import type { Outcome, Request } from '#model/command.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -6,23 +6,23 @@ import { parseRequest } from '#model/parse-request.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, Snapshot, SnapshotMeta } from '#raft/types.ts'
 import { configurationAfter } from './participation.ts'
-import type { Applied } from './proposer.ts'
+import type { Applied } from './propose-rpc.ts'
 
 /** The state machine behind the log. */
 export type StateMachine = {
   /** Applies a committed command. */
   readonly apply: (index: LogIndex, request: Request) => Outcome
-  /** Passes over an entry that holds no command. */
+  /** Advances past an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
-  /** The whole applied state, as it is at the call, as bytes; it may go on meanwhile. O(state). */
+  /** The state at the time of the call, encoded; entries may be applied while the bytes are made. O(state) */
   readonly snapshot: () => Promise<Uint8Array>
-  /** Takes the place of the whole state. @throws ERR_STORAGE when the bytes are no state */
+  /** Replaces the whole state. @throws ERR_STORAGE when the bytes encode none */
   readonly restore: (data: Uint8Array) => void
   /** Called after each applied range. */
   readonly applied: (index: LogIndex) => void
 }
 
-const PASSED: Outcome = { ok: true, result: { kind: 'session' } }
+const SKIPPED: Outcome = { ok: true, result: { kind: 'session' } }
 
 export class AppliedLog {
   readonly #machine: StateMachine
@@ -36,7 +36,7 @@ export class AppliedLog {
     this.#machine = machine
   }
 
-  /** The last entry, and the configuration with it: what a snapshot of the state says of itself. */
+  /** The metadata of a snapshot of the state: the last entry applied, and the configuration with it. */
   get meta(): SnapshotMeta {
     return this.#meta
   }
@@ -49,12 +49,12 @@ export class AppliedLog {
     return this.#meta.configuration
   }
 
-  /** The configuration that the next entry follows, when the log is gone through again. */
+  /** Sets the configuration before the next entry, when the log is read again. */
   begin(configuration: Configuration): void {
     this.#meta = { ...this.#meta, configuration }
   }
 
-  /** Applies committed entries in order; those that were applied before are passed over. @returns an outcome each */
+  /** Applies committed entries in order; skips those that were applied before. @returns an outcome each */
   apply(entries: readonly Entry[]): Applied[] {
     const results = entries.map(entry => ({ index: entry.index, outcome: this.#applyOne(entry) }))
     this.begin(configurationAfter(this.configuration, entries))
@@ -62,7 +62,7 @@ export class AppliedLog {
     return results
   }
 
-  /** The applied state as it is at the call. O(state) */
+  /** The applied state at the time of the call. O(state) */
   snapshot(): Promise<Uint8Array> {
     return this.#machine.snapshot()
   }
@@ -74,11 +74,11 @@ export class AppliedLog {
   }
 
   #applyOne({ index, term, kind, data }: Entry): Outcome {
-    // After a change of place the log is gone through again from its beginning.
-    if (index <= this.index) return PASSED
+    // After a change of role the log is read again from its beginning.
+    if (index <= this.index) return SKIPPED
     this.#meta = { lastIndex: index, lastTerm: term, configuration: this.configuration }
     if (kind === 'command') return this.#machine.apply(index, parseRequest(decodeMsgpack(data)))
     this.#machine.skip(index)
-    return PASSED
+    return SKIPPED
   }
 }

@@ -1,61 +1,39 @@
-// How a host changes the cluster's state: its commands go to the leader, wherever it is, under a session and a
-// sequence number, so that a retry after an ambiguous failure is the same request and yields the same answer.
+// How a host changes the cluster's state: it sends a command to the leader, wherever that is, under a session and a
+// sequence number, so that a retry after an ambiguous failure is the same request and gets the same answer.
 
-import { asVxmeshError, isErrorCode, VxmeshError, type ErrorCode } from '#model/errors.ts'
+import { isResultOf, type Command, type CommandKind, type Request, type Result, type ResultOf } from '#model/command.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import {
-  isResultOf,
-  type Command,
-  type CommandKind,
-  type Outcome,
-  type Request,
-  type Result,
-  type ResultOf
-} from '#model/command.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import { monotonicMs, within } from '#platform/clock.ts'
-import { systemRandom } from '#platform/random.ts'
-import { isCount, malformed } from '../codec/entry-codec.ts'
+import type { Clock } from '#platform/clock.ts'
+import type { Random } from '#platform/random.ts'
 import type { Rpc } from '../transport/rpc.ts'
+import { askPropose, type Applied, type CommitNotice } from './propose-rpc.ts'
+import { isRetryable } from './retryable.ts'
 
-const METHOD = 'propose'
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
 export const DEADLINE_MS = 4_500
 const ATTEMPT_MS = 2_000
-/** Between two rounds through the servers; doubles with each, for an election is over soon or takes its time. */
-const PAUSE_MIN_MS = 10
-const PAUSE_MAX_MS = 200
-
-/** What a leader has to say besides an answer, as frames of Raft's channel or messages of the feed. */
-export type CommitNotice = { readonly raft: readonly Uint8Array[]; readonly feed: readonly Uint8Array[] }
-
-/** A committed request: what it came to, and the log index from which it is visible. */
-export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
+/** Back-off between two rounds through the servers; doubles, because an election is over soon or takes its time. */
+const BACKOFF_MIN_MS = 10
+const BACKOFF_MAX_MS = 200
+/** Requests of one session that may be in flight; the state machine remembers at least as many. */
+const MAX_UNSETTLED = 2_048
 
 export type ProposerOptions = {
   readonly rpc: Rpc
   readonly self: PeerId
   /** Proposes on this host's own Raft. @throws ERR_NOT_LEADER with context.leader, ERR_NO_QUORUM */
   readonly proposeHere: (request: Request) => Promise<Applied>
-  /** Servers to try, the likely leader first; may hold this host. */
+  /** Servers to try, the likely leader first; may include this host. */
   readonly servers: () => readonly PeerId[]
-  /** What came with a leader's answer. @throws ERR_PEER on anything malformed */
-  readonly onNotice?: (leader: PeerId, word: CommitNotice) => void
-  /** DEADLINE_MS, unless a test cannot wait so long. */
+  /** Takes what came with a leader's answer. @throws ERR_PEER on anything malformed */
+  readonly onNotice?: (leader: PeerId, notice: CommitNotice) => void
+  readonly clock: Clock
+  readonly random: Random
+  /** DEADLINE_MS by default. */
   readonly deadlineMs?: number
 }
-
-/** Requests of one session that may be without an answer; the state machine remembers at least as many. */
-const MAX_UNSETTLED = 2_048
-
-/** What another server, or the same one a little later, may answer differently. */
-const WORTH_A_RETRY: ReadonlySet<ErrorCode> = new Set([
-  'ERR_PEER',
-  'ERR_TIMEOUT',
-  'ERR_NOT_LEADER',
-  'ERR_NO_QUORUM',
-  'ERR_BUSY'
-])
 
 type Session = {
   readonly id: string
@@ -70,8 +48,8 @@ export class Proposer {
   readonly #options: ProposerOptions
   #session: Session | null = null
   #leader: PeerId | null = null
-  /** Those who wait for an answer or for a leader; null tells them that the agent ends. */
-  readonly #waiting = new Set<(leader: PeerId | null) => void>()
+  /** Attempts in flight and back-offs, told of a new leader; null tells them that the agent stops. */
+  readonly #listeners = new Set<(leader: PeerId | null) => void>()
   readonly #deadlineMs: number
   #retries = 0
   #stopped = false
@@ -81,35 +59,35 @@ export class Proposer {
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
   }
 
-  /** Requests sent again, under their own identity, because the fate of an earlier attempt was unknown. */
+  /** Requests sent again, under their own identity, because the outcome of an earlier attempt was unknown. */
   get retries(): number {
     return this.#retries
   }
 
-  /** Ends all proposals; what became of those under way is unknown. Without it they would go on for their whole time. */
+  /** Fails all proposals in flight, whose outcome is then unknown. Without it they would run until their deadline. */
   stop(): void {
     this.#stopped = true
-    for (const tell of this.#waiting) tell(null)
+    for (const notify of this.#listeners) notify(null)
   }
 
-  /** There is word of a leader. Whoever waits for a leader, or for another server's answer, goes there at once. */
+  /** Somebody leads: proposals that back off, or await an answer of another server, go there at once. */
   hint(leader: PeerId): void {
     if (leader === this.#leader) return
     this.#leader = leader
-    for (const tell of this.#waiting) tell(leader)
+    for (const notify of this.#listeners) notify(leader)
   }
 
   /**
-   * Proposes a command and resolves with its result after commit.
+   * Proposes a command; resolves after commit with its result and the index at which it is visible.
    * @throws the outcome's error; ERR_INVALID for a command that no replica could apply; ERR_NO_QUORUM when no leader
-   * acknowledged in time (the fate is then unknown); ERR_BUSY
+   * acknowledged in time (the outcome is then unknown); ERR_BUSY
    */
   async propose<C extends Command>(
     command: C
   ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
-    // A leader checks what others send. Its own must not get into the log unchecked either: all replicas would stop at it.
+    // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
     parseCommand(command)
-    const deadline = monotonicMs() + this.#deadlineMs
+    const deadline = this.#now() + this.#deadlineMs
     for (;;) {
       const session = await this.#openSession(deadline)
       const { applied, attempts } = await this.#proposeIn(session, command, deadline)
@@ -117,7 +95,7 @@ export class Proposer {
       if (outcome.ok) return { result: resultOf<C['kind']>(command.kind, outcome.result), index }
       if (outcome.error.code === 'ERR_SESSION_EXPIRED') {
         if (this.#session === session) this.#session = null
-        // Sent once and refused for its session: it was not carried out. Sent twice, the first may have been.
+        // Sent once and refused for its session, it was not applied. Sent twice, the first attempt may have been.
         if (attempts === 1) continue
       }
       throw VxmeshError.fromBody(outcome.error)
@@ -126,7 +104,7 @@ export class Proposer {
 
   async #proposeIn(session: Session, command: Command, deadline: number): Promise<Submitted> {
     const { id, unsettled } = session
-    if (unsettled.size >= MAX_UNSETTLED) throw new VxmeshError('ERR_BUSY', 'too many changes are under way; retry')
+    if (unsettled.size >= MAX_UNSETTLED) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
     const seq = session.nextSeq++
     unsettled.add(seq)
     try {
@@ -137,7 +115,7 @@ export class Proposer {
     }
   }
 
-  /** The open session, or the one that is being opened; when its opener's time ran out before ours, a new one. */
+  /** The open session, or the one that is being opened; a new one when its opener's deadline passed before ours. */
   async #openSession(deadline: number): Promise<Session> {
     for (let session = this.#session; session !== null; session = this.#session) {
       const opened = await session.opened.then(
@@ -146,7 +124,7 @@ export class Proposer {
       )
       if (opened) return session
     }
-    const id = systemRandom.id()
+    const id = this.#options.random.id()
     const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
     const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
     this.#session = opening
@@ -157,142 +135,95 @@ export class Proposer {
     return opening
   }
 
-  /** The same request to one server after the other until one gives an outcome. */
+  /** Sends the same request to one server after the other until one returns an outcome. */
   async #submit(request: Request, deadline: number): Promise<Submitted> {
+    const { random } = this.#options
     let last: VxmeshError | null = null
     let attempts = 0
-    for (let pauseMs = PAUSE_MIN_MS; monotonicMs() < deadline; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
-      if (this.#stopped) throw ending()
-      const asked = new Set<PeerId>()
-      for (let server = this.#next(asked); server !== undefined; server = this.#next(asked)) {
-        const left = deadline - monotonicMs()
-        if (left <= 0) break
-        asked.add(server)
+    for (let backoffMs = BACKOFF_MIN_MS; this.#now() < deadline; backoffMs = Math.min(2 * backoffMs, BACKOFF_MAX_MS)) {
+      if (this.#stopped) throw stopping()
+      const tried = new Set<PeerId>()
+      for (let server = this.#next(tried); server !== undefined; server = this.#next(tried)) {
+        const leftMs = deadline - this.#now()
+        if (leftMs <= 0) break
+        tried.add(server)
         attempts += 1
         if (attempts > 1) this.#retries += 1
         try {
-          const applied = await this.#askWhileItLeads(server, request, Math.min(ATTEMPT_MS, left))
+          const applied = await this.#askWhileItLeads(server, request, Math.min(ATTEMPT_MS, leftMs))
           this.#leader = server
           return { applied, attempts }
         } catch (err) {
           last = asVxmeshError(err)
-          if (!WORTH_A_RETRY.has(last.code)) throw last
+          if (!isRetryable(last)) throw last
           const elsewhere = last.context['leader']
-          // A refusal by one that does not lead was no attempt: nothing was proposed.
+          // A server that does not lead proposed nothing: that was no attempt.
           if (last.code === 'ERR_NOT_LEADER') attempts -= 1
           this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
         }
       }
-      await this.#pause(Math.max(0, Math.min(pauseMs * (0.5 + systemRandom.unit()), deadline - monotonicMs())))
+      await this.#backOff(Math.max(0, Math.min(backoffMs * (0.5 + random.unit()), deadline - this.#now())))
     }
     throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`, {
       ...(last === null ? {} : { cause: last })
     })
   }
 
-  /** The likely leader, then the servers; nobody twice a round, for they may point at each other or at one that is gone. */
-  #next(asked: ReadonlySet<PeerId>): PeerId | undefined {
+  /** The likely leader, then the servers; none twice a round, because they may name each other or a dead leader. */
+  #next(tried: ReadonlySet<PeerId>): PeerId | undefined {
     const likely = this.#leader === null ? [] : [this.#leader]
-    return [...likely, ...this.#options.servers()].find(server => !asked.has(server))
+    return [...likely, ...this.#options.servers()].find(server => !tried.has(server))
   }
 
-  /** Ends before its time when there is word of a leader. */
-  #pause(ms: number): Promise<void> {
+  /** Ends early when a leader is known. */
+  #backOff(ms: number): Promise<void> {
     return new Promise(resolve => {
       const done = (): void => {
-        clearTimeout(timer)
-        this.#waiting.delete(done)
+        cancel()
+        this.#listeners.delete(done)
         resolve()
       }
-      const timer = setTimeout(done, ms)
-      this.#waiting.add(done)
+      const cancel = this.#options.clock.after(ms, done)
+      this.#listeners.add(done)
     })
   }
 
-  /** A leader that was cut off or hangs may never answer: word of another one ends the wait, and the fate is unknown. */
+  /** A leader that is cut off or hangs may never answer: another leader ends the wait, and the outcome is unknown. */
   #askWhileItLeads(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
     return new Promise((resolve, reject) => {
-      const tell = (leader: PeerId | null): void => {
-        if (leader === null) reject(ending())
+      const notify = (leader: PeerId | null): void => {
+        if (leader === null) reject(stopping())
         else if (leader !== server)
           reject(new VxmeshError('ERR_PEER', `${leader} leads, and not ${server}`, { context: { leader } }))
       }
-      this.#waiting.add(tell)
-      const asked = this.#ask(server, request, timeoutMs).finally(() => this.#waiting.delete(tell))
+      this.#listeners.add(notify)
+      const asked = this.#ask(server, request, timeoutMs).finally(() => this.#listeners.delete(notify))
       asked.then(resolve, reject)
     })
   }
 
   async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
-    const { self, proposeHere, rpc } = this.#options
+    const { clock, self, proposeHere, rpc } = this.#options
     if (server === self) {
-      return within(proposeHere(request), timeoutMs, () => new VxmeshError('ERR_TIMEOUT', 'not committed in time'))
+      const late = (): VxmeshError => new VxmeshError('ERR_TIMEOUT', 'not committed in time')
+      return clock.within(proposeHere(request), timeoutMs, late)
     }
-    const answer = await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs })
-    const { applied, leader, word } = asRecord(answer)
-    if (isApplied(applied, request.command.kind)) {
-      // One of an earlier version brings none.
-      if (isCommitNotice(word)) this.#options.onNotice?.(server, word)
-      return applied
-    }
-    if (typeof leader !== 'string') throw malformed('answer to a proposal')
-    throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
+    const { applied, notice } = await askPropose(rpc, { server, request, timeoutMs })
+    if (notice !== null) this.#options.onNotice?.(server, notice)
+    return applied
+  }
+
+  #now(): number {
+    return this.#options.clock.nowMs()
   }
 }
 
-function ending(): VxmeshError {
-  return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; whether the change was made is unknown')
-}
-
-/**
- * Answers others' proposals from this host's Raft. `check` refuses a malformed request by throwing; `wordFor` a peer is
- * what goes with its answer: whoever proposed waits until its own log has what came of it.
- */
-export function servePropose(
-  rpc: Rpc,
-  p: {
-    proposeHere: () => ((request: Request) => Promise<Applied>) | null
-    check: (body: unknown) => Request
-    wordFor?: (peer: PeerId) => CommitNotice
-  }
-): void {
-  rpc.register(METHOD, async (body, from) => {
-    const request = p.check(body)
-    const proposeHere = p.proposeHere()
-    if (proposeHere === null) return { leader: '' }
-    try {
-      const applied = await proposeHere(request)
-      return { applied, word: p.wordFor?.(from) ?? null }
-    } catch (err) {
-      if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
-      throw err
-    }
-  })
+function stopping(): VxmeshError {
+  return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is stopping; whether the change was made is unknown')
 }
 
 /** @throws Error when this host's own state machine answered with another kind: a broken invariant */
 function resultOf<K extends CommandKind>(kind: K, result: Result): ResultOf<K> {
   if (isResultOf(kind, result)) return result
   throw new Error(`${kind} was answered with ${result.kind}`)
-}
-
-/** Answers come from other hosts: what cannot be one must not pass for one. */
-function isApplied(value: unknown, command: CommandKind): value is Applied {
-  const { index, outcome } = asRecord(value)
-  const { ok, result, error } = asRecord(outcome)
-  if (!isCount(index)) return false
-  if (ok === true) return isResultOf(command, { kind: asRecord(result)['kind'] })
-  const { code, message } = asRecord(error)
-  return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
-}
-
-function isCommitNotice(value: unknown): value is CommitNotice {
-  const { raft, feed } = asRecord(value)
-  return [raft, feed].every(
-    frames => Array.isArray(frames) && frames.every((frame: unknown) => frame instanceof Uint8Array)
-  )
-}
-
-function asRecord(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }

@@ -1,124 +1,56 @@
-// The driver of the consensus core: feeds it events, one at a time, and carries out its effects. What must wait for
-// the disk waits; everything that is ready while a sync runs goes into the next one (group commit).
+// Drives the consensus core: feeds it events one at a time and carries out its effects. Effects that must wait for the
+// disk wait, and everything that becomes ready during a sync goes into the next one (group commit).
 
-import { VxmeshError, type ErrorCode } from '#model/errors.ts'
-import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { monotonicMs } from '#platform/clock.ts'
-import { systemRandom } from '#platform/random.ts'
-import type { Logger } from '#platform/log.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { Cancel } from '#platform/clock.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
 import { snapshotMeta } from '#raft/snapshot.ts'
 import { raftStatus, type RaftStatus } from '#raft/status.ts'
 import { step } from '#raft/step.ts'
-import type {
-  Change,
-  Configuration,
-  DurableState,
-  Effect,
-  Entry,
-  Message,
-  RaftEvent,
-  RaftOptions,
-  RaftRole,
-  RefusalReason,
-  Snapshot,
-  SnapshotMeta
-} from '#raft/types.ts'
-import type { Wal } from '../storage/wal.ts'
+import type { Change, Effect, Entry, Message, RaftEvent, Snapshot, SnapshotMeta } from '#raft/types.ts'
+import { entryBytes } from '../codec/limits.ts'
 import { WriteGate } from '../storage/write-gate.ts'
-
-export type RoleChange = { readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
-
-export type RaftNodeOptions = {
-  readonly self: PeerId
-  readonly clusterId: ClusterId
-  readonly configuration: Configuration
-  readonly durable: DurableState
-  /** The bytes of durable.snapshot; null without one. */
-  readonly snapshotData?: Uint8Array | null
-  /** Of this host's disk: 0 on a founder's, else drawn when it joined (Configuration.incarnations). */
-  readonly incarnation?: number
-  readonly wal: Wal
-  readonly send: (message: Message) => void
-  /** Applies committed entries in order and returns one result each; what `propose` resolves to. */
-  readonly apply: (entries: readonly Entry[]) => readonly unknown[]
-  /** Makes a leader's snapshot durable and begins the log anew after it. */
-  readonly installSnapshot: (snapshot: Snapshot) => Promise<void>
-  /** Replaces the applied state by a snapshot's. */
-  readonly restore: (snapshot: Snapshot) => void
-  readonly roleChanged: (change: RoleChange) => void
-  /** The disk or an invariant failed: the agent must end. */
-  readonly fatal: (err: Error) => void
-  readonly logger: Logger
-}
-
-export const RAFT_OPTIONS: RaftOptions = {
-  electionTimeoutMs: 500,
-  heartbeatMs: 100,
-  maxAppendBytes: 256 * 1024,
-  maxInflightAppends: 16,
-  maxUncommittedBytes: 64 * 1024 * 1024,
-  keptEntries: 4_096,
-  maxChunkBytes: 256 * 1024,
-  maxSnapshotBytes: 1024 * 1024 * 1024
-}
+import { PendingRequests } from './pending-requests.ts'
+import { RAFT_OPTIONS, type RaftNodeOptions } from './raft-node-options.ts'
 
 const TICK_MS = 25
 const COMMIT_NOTE_MS = 1_000
-/** Events that may wait for the core; beyond it messages are dropped, for the core repeats what matters. */
+/** Events queued for the core; beyond it messages are dropped, because the core repeats those that matter. */
 const MAX_QUEUED = 16_384
-
-/** What the caller is told, and so whether and where it tries again. */
-const REFUSALS: Readonly<Record<RefusalReason, ErrorCode>> = {
-  'not-leader': 'ERR_NOT_LEADER',
-  transferring: 'ERR_NOT_LEADER',
-  busy: 'ERR_BUSY',
-  'no-own-commit': 'ERR_BUSY',
-  'change-under-way': 'ERR_BUSY',
-  'not-caught-up': 'ERR_BUSY',
-  'too-few-alive': 'ERR_NO_QUORUM',
-  'already-there': 'ERR_HOST_EXISTS',
-  'no-such-learner': 'ERR_HOST_NOT_FOUND',
-  'no-such-peer': 'ERR_HOST_NOT_FOUND',
-  'last-voter': 'ERR_INVALID'
-}
-
-type Proposal = { readonly resolve: (result: unknown) => void; readonly reject: (err: VxmeshError) => void }
-type Waiting = { readonly term: Term; readonly proposal: Proposal }
 
 export class RaftNode {
   readonly #options: RaftNodeOptions
   readonly #state: RaftState
   readonly #queue: RaftEvent[] = []
-  readonly #proposals = new Map<number, Proposal>()
-  readonly #waiting = new Map<LogIndex, Waiting>()
-  readonly #reads = new Map<number, { resolve: (index: LogIndex) => void; reject: (err: VxmeshError) => void }>()
+  readonly #pending = new PendingRequests()
   readonly #gate = new WriteGate()
+  readonly #timers: readonly Cancel[]
   #pumping = false
   #stopped = false
-  #nextId = 1
-  #notedCommit = 0
-  #confirmAt: LogIndex | null = null
+  #notedCommit: LogIndex
+  /** The commit index that a leader of this process's life announced first. */
+  #announcedCommit: LogIndex | null = null
   #current = false
-  readonly #ticker: NodeJS.Timeout
-  readonly #noter: NodeJS.Timeout
 
   constructor(options: RaftNodeOptions) {
+    const { clock, clusterId, configuration, durable, random, self, wal } = options
     this.#options = options
-    this.#notedCommit = options.durable.commitIndex
+    this.#notedCommit = durable.commitIndex
     this.#state = createRaft({
-      self: options.self,
-      clusterId: options.clusterId,
+      self,
+      clusterId,
       options: RAFT_OPTIONS,
-      durable: options.durable,
+      durable,
       snapshotData: options.snapshotData ?? null,
       incarnation: options.incarnation ?? 0,
-      configuration: options.configuration,
-      nowMs: monotonicMs(),
-      random: systemRandom.unit()
+      configuration,
+      nowMs: clock.nowMs(),
+      random: random.unit()
     })
-    this.#ticker = setInterval(() => this.#enqueue({ kind: 'tick', diskBusySinceMs: options.wal.busySinceMs }), TICK_MS)
-    this.#noter = setInterval(() => this.#noteCommit(), COMMIT_NOTE_MS)
+    this.#timers = [
+      clock.every(TICK_MS, () => this.#enqueue({ kind: 'tick', diskBusySinceMs: wal.busySinceMs })),
+      clock.every(COMMIT_NOTE_MS, () => this.#noteCommit())
+    ]
     this.#enqueue({ kind: 'tick' })
   }
 
@@ -127,8 +59,8 @@ export class RaftNode {
   }
 
   /**
-   * Is what is applied here at least what a leader of this process's life had committed? Before that the state may be
-   * older than what this host has already acted upon, and nothing may be removed because of it.
+   * Has this host applied at least what was committed when a leader first reached this process? Before that the state may
+   * be older than the one this host acted upon, and nothing may be removed because of it.
    */
   get current(): boolean {
     return this.#current
@@ -136,34 +68,26 @@ export class RaftNode {
 
   receive(message: Message): void {
     if (message.kind === 'append-request' && message.term >= this.status().term)
-      this.#confirmAt ??= message.leaderCommit
+      this.#announcedCommit ??= message.leaderCommit
     if (this.#queue.length < MAX_QUEUED) this.#enqueue({ kind: 'receive', message })
   }
 
-  /** The connection to a server broke or was refused. It may be there all the same. */
+  /** The connection to a server broke or was refused; the server may be alive all the same. */
   peerLost(peer: PeerId): void {
     if (this.#queue.length < MAX_QUEUED) this.#enqueue({ kind: 'peer-lost', peer })
   }
 
   /**
    * Proposes a command; resolves with its result once it is committed and applied here.
-   * @throws ERR_NOT_LEADER when this server does not lead; ERR_NO_QUORUM when its fate is unknown
+   * @throws ERR_NOT_LEADER when this server does not lead; ERR_NO_QUORUM when the outcome is unknown
    */
   propose(data: Uint8Array): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++
-      this.#proposals.set(id, { resolve, reject })
-      this.#enqueue({ kind: 'propose', id, data })
-    })
+    return this.#pending.proposal(id => this.#enqueue({ kind: 'propose', id, data }))
   }
 
-  /** Resolves to an index; once that is applied, what is read is linearizable. @throws ERR_NOT_LEADER */
+  /** Resolves to an index; a read from a state applied up to it is linearizable. @throws ERR_NOT_LEADER */
   read(): Promise<LogIndex> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++
-      this.#reads.set(id, { resolve, reject })
-      this.#enqueue({ kind: 'read', id })
-    })
+    return this.#pending.read(id => this.#enqueue({ kind: 'read', id }))
   }
 
   /**
@@ -172,36 +96,27 @@ export class RaftNode {
    *   last voter) when it makes no sense; and as propose
    */
   change(change: Change): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++
-      this.#proposals.set(id, { resolve, reject })
-      this.#enqueue({ kind: 'change', id, change })
-    })
+    return this.#pending.proposal(id => this.#enqueue({ kind: 'change', id, change }))
   }
 
-  /** Hands leadership to a voter, if it can take it; an election timeout later the attempt is over. */
+  /** Hands leadership to a voter, if it can take it; the attempt ends after an election timeout. */
   transfer(to: PeerId): void {
     this.#enqueue({ kind: 'transfer', to })
   }
 
-  /** What a snapshot of the state applied up to an index must say of itself. */
+  /** The metadata of a snapshot of the state applied up to an index. */
   snapshotMeta(index: LogIndex): SnapshotMeta | undefined {
     return snapshotMeta(this.#state, index)
   }
 
-  /** A snapshot of the applied state is durable: the log before it is let go, but for a tail. */
+  /** A snapshot of the applied state is durable: drops the log before it, except for a tail. */
   snapshotTaken(snapshot: Snapshot): void {
     this.#enqueue({ kind: 'snapshot-taken', snapshot })
   }
 
-  /** The latest, to be given to others; null without one. */
+  /** The latest, to be sent to others; null without one. */
   get snapshot(): Snapshot | null {
     return this.#state.snapshot
-  }
-
-  /** Undefined where the log does not reach, or is compacted. */
-  termAt(index: LogIndex): Term | undefined {
-    return this.#state.log.termAt(index)
   }
 
   /** The first entry that is still in memory. */
@@ -209,7 +124,7 @@ export class RaftNode {
     return (this.#state.log.baseIndex + 1) as LogIndex
   }
 
-  /** Committed entries from an index on, as many as fit; for catch-up. Empty when none are there. */
+  /** Committed entries from an index on, up to a size, for catch-up; empty when that index is not in memory. */
   committedEntries(from: LogIndex, maxBytes: number): Entry[] {
     const { log, commitIndex } = this.#state
     const entries: Entry[] = []
@@ -218,16 +133,15 @@ export class RaftNode {
       const entry = log.at(index)
       if (entry === undefined) break
       entries.push(entry)
-      bytes += entry.data.byteLength + 32
+      bytes += entryBytes(entry)
     }
     return entries
   }
 
   stop(): void {
     this.#stopped = true
-    clearInterval(this.#ticker)
-    clearInterval(this.#noter)
-    this.#failAll('the agent stops')
+    for (const cancel of this.#timers) cancel()
+    this.#pending.failAll('the agent stops')
   }
 
   #enqueue(event: RaftEvent): void {
@@ -239,9 +153,10 @@ export class RaftNode {
   }
 
   #pump(): void {
+    const { clock, random } = this.#options
     try {
       for (let event = this.#queue.shift(); event !== undefined && !this.#stopped; event = this.#queue.shift()) {
-        for (const effect of step(this.#state, { event, nowMs: monotonicMs(), random: systemRandom.unit() })) {
+        for (const effect of step(this.#state, { event, nowMs: clock.nowMs(), random: random.unit() })) {
           this.#carryOut(effect)
         }
       }
@@ -254,65 +169,57 @@ export class RaftNode {
 
   #carryOut(effect: Effect): void {
     switch (effect.kind) {
-      case 'persist':
+      case 'persist': {
         this.#gate.persist(effect)
         return
+      }
       case 'install':
         this.#gate.install(effect)
-        this.#options.restore(effect.snapshot)
-        return
+        {
+          this.#options.restore(effect.snapshot)
+          return
+        }
       case 'send':
         if (this.#gate.admit(effect)) this.#options.send(effect.message)
         return
       case 'commit':
-        // Needs no wait: a committed entry is durable on a majority, and what was applied here dies with the process.
-        this.#applyAll(effect.entries)
-        this.#confirm(effect.entries, effect.commitIndex)
-        return
+        // Need not wait: a committed entry is durable on a majority, and the state applied here dies with the process.
+        this.#pending.applied(effect.entries, this.#options.apply(effect.entries))
+        {
+          this.#checkCurrent(effect.entries, effect.commitIndex)
+          return
+        }
       case 'proposed': {
-        const proposal = this.#proposals.get(effect.id)
-        this.#proposals.delete(effect.id)
-        if (proposal !== undefined) this.#waiting.set(effect.index, { term: effect.term, proposal })
+        this.#pending.appended(effect)
         return
       }
       case 'refused': {
-        this.#proposals.get(effect.id)?.reject(refused(effect))
-        this.#proposals.delete(effect.id)
+        this.#pending.refused(effect)
         return
       }
-      case 'read-ready':
-        this.#reads.get(effect.id)?.resolve(effect.index)
-        this.#reads.delete(effect.id)
+      case 'read-ready': {
+        this.#pending.readReady(effect.id, effect.index)
         return
-      case 'read-failed':
-        this.#reads.get(effect.id)?.reject(new VxmeshError('ERR_NOT_LEADER', 'this server does not lead'))
-        this.#reads.delete(effect.id)
+      }
+      case 'read-failed': {
+        this.#pending.readFailed(effect.id)
         return
-      case 'lost-log':
-        this.#options.logger.error({ peer: effect.peer }, 'server lost what it had on disk; remove it and add it again')
+      }
+      case 'lost-log': {
+        this.#options.logger.error({ peer: effect.peer }, 'server lost its durable log; remove it and add it again')
         return
+      }
       case 'role':
-        if (effect.role !== 'leader') this.#failWaiting('the leader stepped down; the outcome is unknown')
+        if (effect.role !== 'leader') this.#pending.failAppended('the leader stepped down; the outcome is unknown')
         this.#options.roleChanged({ role: effect.role, term: effect.term, leader: effect.leader })
     }
   }
 
-  #applyAll(entries: readonly Entry[]): void {
-    const results = this.#options.apply(entries)
-    for (const [at, entry] of entries.entries()) {
-      const waiting = this.#waiting.get(entry.index)
-      if (waiting === undefined) continue
-      this.#waiting.delete(entry.index)
-      if (waiting.term === entry.term) waiting.proposal.resolve(results[at])
-      else waiting.proposal.reject(unknownFate('another leader wrote that entry'))
-    }
-  }
-
-  #confirm(entries: readonly Entry[], commitIndex: LogIndex): void {
+  #checkCurrent(entries: readonly Entry[], commitIndex: LogIndex): void {
     if (this.#current) return
     const { role, term } = this.status()
     const led = role === 'leader' && entries.some(entry => entry.term === term)
-    this.#current = led || (this.#confirmAt !== null && commitIndex >= this.#confirmAt)
+    this.#current = led || (this.#announcedCommit !== null && commitIndex >= this.#announcedCommit)
   }
 
   #startWriting(): void {
@@ -342,26 +249,4 @@ export class RaftNode {
     this.stop()
     this.#options.fatal(err instanceof Error ? err : new Error(String(err)))
   }
-
-  #failWaiting(why: string): void {
-    for (const { proposal } of this.#waiting.values()) proposal.reject(unknownFate(why))
-    this.#waiting.clear()
-  }
-
-  #failAll(why: string): void {
-    this.#failWaiting(why)
-    for (const proposal of this.#proposals.values()) proposal.reject(unknownFate(why))
-    this.#proposals.clear()
-    for (const read of this.#reads.values()) read.reject(unknownFate(why))
-    this.#reads.clear()
-  }
-}
-
-function refused({ reason, leader }: Extract<Effect, { readonly kind: 'refused' }>): VxmeshError {
-  const code = REFUSALS[reason]
-  return new VxmeshError(code, `refused by the consensus: ${reason}`, { context: { reason, leader: leader ?? '' } })
-}
-
-function unknownFate(why: string): VxmeshError {
-  return new VxmeshError('ERR_NO_QUORUM', why)
 }

@@ -1,20 +1,26 @@
-// How far the log is committed, as its leader knows when a majority has answered it after the question (Raft thesis 6.4):
-// whoever has applied so far holds everything that was acknowledged before he asked.
+// ReadIndex (Raft thesis 6.4): the leader's commit index, confirmed by a majority after the request. A host that has
+// applied up to it holds every change that was acknowledged before it asked.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { within } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
 
 const METHOD = 'read-index'
 const TIMEOUT_MS = 2_000
 
-/** The part of a server that answers; null where there is none. */
-type Reader = { readonly read: () => Promise<LogIndex> } | null
+/** The consensus of a voter. */
+type Reader = { readonly read: () => Promise<LogIndex> }
 
-export function serveReadIndex(rpc: Rpc, raft: () => Reader): void {
-  rpc.register(METHOD, () => readHere(raft()))
+/** Answers others; `reader` is null while this host is not a voter. */
+export function serveReadIndex(rpc: Rpc, p: { readonly reader: () => Reader | null; readonly clock: Clock }): void {
+  rpc.register(METHOD, () => {
+    const reader = p.reader()
+    if (reader === null) return Promise.reject(new VxmeshError('ERR_NOT_LEADER', 'this host is not a server'))
+    const late = (): VxmeshError => new VxmeshError('ERR_TIMEOUT', 'no majority answered in time')
+    return p.clock.within(reader.read(), TIMEOUT_MS, late)
+  })
 }
 
 /** @throws ERR_NO_QUORUM */
@@ -26,12 +32,6 @@ export async function askReadIndex(rpc: Rpc, leader: PeerId | null): Promise<Log
     return answer as LogIndex
   } catch (cause) {
     const why = asVxmeshError(cause).message
-    throw new VxmeshError('ERR_NO_QUORUM', `no leader with a majority answers for the state: ${why}`, { cause })
+    throw new VxmeshError('ERR_NO_QUORUM', `no leader with a majority confirms the state: ${why}`, { cause })
   }
-}
-
-/** @throws ERR_NOT_LEADER, ERR_TIMEOUT */
-function readHere(raft: Reader): Promise<LogIndex> {
-  if (raft === null) return Promise.reject(new VxmeshError('ERR_NOT_LEADER', 'this host is no server'))
-  return within(raft.read(), TIMEOUT_MS, () => new VxmeshError('ERR_TIMEOUT', 'no majority has answered in time'))
 }

@@ -1,10 +1,10 @@
-// The order of the feed. Pure. Gossip arrives doubled, shuffled or not at all; out come entries in index order, each
-// once, and the word whether some are missing. Holds a bounded number of early entries; what does not fit is fetched.
+// Puts the feed in order. Pure. Gossip arrives duplicated, shuffled or not at all; entries come out in index order, each
+// once. Early entries are buffered up to a bound; those that do not fit are fetched later.
 
 import type { LogIndex } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
 
-/** Early entries kept while a gap before them is filled. */
+/** Early entries buffered while the gap before them is filled. */
 export const MAX_EARLY_ENTRIES = 8_192
 
 export class FeedOrder {
@@ -18,22 +18,22 @@ export class FeedOrder {
     this.#highest = applied
   }
 
-  /** The index that is wanted next. */
+  /** The next index to hand out. */
   get next(): LogIndex {
     return this.#next
   }
 
-  /** The highest index that is known to be committed. */
+  /** The highest index known to be committed. */
   get highest(): LogIndex {
     return this.#highest
   }
 
-  /** Is something known to be committed that has not been handed out? */
+  /** Is an entry known to be committed that was not handed out yet? */
   get missing(): boolean {
     return this.#next <= this.#highest
   }
 
-  /** A snapshot stands for all entries up to an index. What is early and beyond it stays. */
+  /** A snapshot covers all entries up to an index. Early entries beyond it stay buffered. */
   skipTo(index: LogIndex): void {
     if (index < this.#next) return
     for (const early of this.#early.keys()) if (early <= index) this.#early.delete(early)
@@ -41,7 +41,7 @@ export class FeedOrder {
     if (index > this.#highest) this.#highest = index
   }
 
-  /** Takes committed entries and the commit index that came with them; returns what is now in order. */
+  /** Takes committed entries and the commit index of their message; returns the entries that are next in order. */
   accept(entries: readonly Entry[], commitIndex: LogIndex): Entry[] {
     if (commitIndex > this.#highest) this.#highest = commitIndex
     for (const entry of entries) {

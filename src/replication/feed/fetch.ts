@@ -1,10 +1,11 @@
-// Catch-up: pages of committed entries that a server gives to any host of its cluster, over the RPC channel; and where
-// the entries are compacted away, the server's snapshot in chunks.
+// Catch-up over the RPC channel: a server gives any host of its cluster pages of committed entries, or, where they are
+// compacted away, its snapshot in chunks.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { Entry, Snapshot } from '#raft/types.ts'
 import { committedEntries, entryToTuple, isCount, malformed } from '../codec/entry-codec.ts'
+import { MAX_SNAPSHOT_BYTES } from '../codec/limits.ts'
 import { metaFromTuple, metaToTuple } from '../codec/meta-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
 
@@ -12,28 +13,26 @@ const METHOD = 'fetch'
 const SNAPSHOT_METHOD = 'fetch-snapshot'
 /** Bytes of entries in one page, and of a snapshot in one chunk. */
 const PAGE_BYTES = 1024 * 1024
-/** A larger snapshot is not taken: what a server can make this host allocate. */
-const MAX_SNAPSHOT_BYTES = 1024 * 1024 * 1024
 const TIMEOUT_MS = 2_000
 
 export type Page = {
   readonly entries: readonly Entry[]
   readonly commitIndex: LogIndex
-  /** The server has nothing before this index but a snapshot. */
+  /** Entries before this index are compacted into a snapshot. */
   readonly firstIndex: LogIndex
 }
 
-/** What a server reads pages from. */
+/** Where a server reads pages from. */
 export type PageSource = {
   readonly clusterId: ClusterId
   readonly committedEntries: (from: LogIndex, maxBytes: number) => readonly Entry[]
   readonly commitIndex: () => LogIndex
-  /** The first entry that is still there. */
+  /** The first entry that is not compacted away. */
   readonly firstIndex: () => LogIndex
   readonly snapshot: () => Snapshot | null
 }
 
-/** Serves pages and chunks; `source` is null while this host is no server. */
+/** Serves pages and chunks; `source` is null while this host is not a server. */
 export function serveFetch(rpc: Rpc, source: () => PageSource | null): void {
   rpc.register(METHOD, async body => {
     const [clusterId, from] = Array.isArray(body) ? (body as unknown[]) : []
@@ -47,7 +46,7 @@ export function serveFetch(rpc: Rpc, source: () => PageSource | null): void {
     const snapshot = sourceOf(source, clusterId).snapshot()
     if (!isCount(lastIndex) || !isCount(offset)) throw malformed('snapshot request')
     if (snapshot === null) throw new VxmeshError('ERR_PEER', 'there is no snapshot')
-    // Another one by now: the caller begins again with it.
+    // The caller asked about an older snapshot: it starts over with this one.
     const at = snapshot.meta.lastIndex === lastIndex ? offset : 0
     const chunk = snapshot.data.subarray(at, at + PAGE_BYTES)
     return Promise.resolve([metaToTuple(snapshot.meta), snapshot.data.byteLength, at, chunk])
@@ -70,7 +69,7 @@ export async function fetchEntries(
   }
 }
 
-/** The whole of a server's snapshot. @throws ERR_PEER, ERR_TIMEOUT, ERR_TOO_LARGE */
+/** Fetches a server's whole snapshot. @throws ERR_PEER, ERR_TIMEOUT, ERR_TOO_LARGE */
 export async function fetchSnapshot(rpc: Rpc, peer: PeerId, clusterId: ClusterId): Promise<Snapshot> {
   let [lastIndex, received] = [0, 0]
   let data = new Uint8Array()
@@ -98,7 +97,7 @@ export async function fetchSnapshot(rpc: Rpc, peer: PeerId, clusterId: ClusterId
 
 function sourceOf(source: () => PageSource | null, clusterId: unknown): PageSource {
   const here = source()
-  if (here === null) throw new VxmeshError('ERR_PEER', 'this host is no server')
+  if (here === null) throw new VxmeshError('ERR_PEER', 'this host is not a server')
   if (clusterId !== here.clusterId) throw new VxmeshError('ERR_PEER', 'another cluster')
   return here
 }

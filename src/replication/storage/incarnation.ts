@@ -2,15 +2,17 @@
 // joins its cluster. It is stored beside the log and lost with it, so a wiped disk is told apart under the same peer id.
 
 import { join } from 'node:path'
-import { systemRandom } from '#platform/random.ts'
-import { readIfExists, storageError, writeDurably } from '#platform/files.ts'
+import { readDurable, writeDurable } from '#platform/durable-file.ts'
+import { storageError } from '#platform/files.ts'
+import type { Random } from '#platform/random.ts'
+import type { HostDisk } from './host-disk.ts'
 
 const MAX = 0x7fffffff
 
 /** Null when none has been drawn yet. @throws ERR_STORAGE when the file is damaged */
-export async function readIncarnation(dataDir: string): Promise<number | null> {
+export async function readIncarnation({ dataDir, files }: HostDisk): Promise<number | null> {
   const path = pathOf(dataDir)
-  const text = (await readIfExists(path))?.toString().trim()
+  const text = (await readDurable(files, path))?.toString().trim()
   if (text === undefined) return null
   if (!/^[1-9][0-9]{0,9}$/.test(text))
     throw storageError(`${path} is damaged`, new Error(`it holds "${text.slice(0, 20)}"`))
@@ -18,9 +20,9 @@ export async function readIncarnation(dataDir: string): Promise<number | null> {
 }
 
 /** Draws a new one; it is durable when the promise resolves. @throws ERR_STORAGE */
-export async function drawIncarnation(dataDir: string): Promise<number> {
-  const drawn = 1 + Math.floor(systemRandom.unit() * MAX)
-  await writeDurably(pathOf(dataDir), `${drawn}\n`)
+export async function drawIncarnation({ dataDir, files }: HostDisk, random: Random): Promise<number> {
+  const drawn = 1 + Math.floor(random.unit() * MAX)
+  await writeDurable(files, pathOf(dataDir), `${drawn}\n`)
   return drawn
 }
 

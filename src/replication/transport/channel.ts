@@ -1,8 +1,8 @@
 // A channel: one libp2p stream that carries frames both ways. Bounded: `send` refuses a frame when the peer reads too
 // slowly. The frames of one turn of the event loop are coalesced, so that muxer, encryption and kernel see one write.
 
-import type { Stream } from '@libp2p/interface'
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
+import type { MeshStream } from './mesh-port.ts'
 import { encodeFrame, FrameReader } from './frame.ts'
 
 /** Bytes that may be queued here and in the stream before `send` refuses a frame. */
@@ -18,14 +18,14 @@ export type ChannelHandlers = {
 }
 
 export class Channel {
-  readonly #stream: Stream
+  readonly #stream: MeshStream
   readonly #handlers: ChannelHandlers
   #reason: VxmeshError | null = null
   #closed = false
   #queue: Uint8Array[] = []
   #queuedBytes = 0
 
-  constructor(stream: Stream, handlers: ChannelHandlers) {
+  constructor(stream: MeshStream, handlers: ChannelHandlers) {
     this.#stream = stream
     this.#handlers = handlers
     const reader = new FrameReader()

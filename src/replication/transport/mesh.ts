@@ -15,9 +15,8 @@ import type { PeerId } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
 import { clusterProtector } from './protector.ts'
-
-export type PeerAddress = { readonly address: Ipv4; readonly port: number }
 
 export type MeshOptions = {
   readonly privateKey: PrivateKey
@@ -32,8 +31,6 @@ export type MeshOptions = {
   readonly logger: Logger
 }
 
-export type Verdict = 'accept' | 'ignore' | 'reject'
-
 type Services = { pubsub: GossipSub; identify: unknown }
 
 /** Streams of one protocol per connection. Ours are long-lived; during a reconnect there may be two. */
@@ -42,7 +39,7 @@ const MAX_STREAMS = 16
 const MAX_GOSSIP_BYTES = 256 * 1024
 const DIAL_TIMEOUT_MS = 2_000
 
-export class Mesh {
+export class Mesh implements MeshPort {
   readonly #node: Libp2p<Services>
   readonly #options: MeshOptions
   readonly #addresses = new Map<PeerId, PeerAddress>()

@@ -7,7 +7,7 @@ import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
-import type { Mesh } from './mesh.ts'
+import type { MeshPort } from './mesh-port.ts'
 import { Outbox } from './outbox.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '../codec/raft-codec.ts'
 
@@ -33,7 +33,7 @@ type Link = {
 }
 
 export type RaftTransportOptions = {
-  readonly mesh: Mesh
+  readonly mesh: MeshPort
   readonly clock: Clock
   readonly self: PeerId
   /** May this peer take part in consensus? Noise authenticates it but does not authorise it. */

@@ -7,7 +7,7 @@ import type { Cancel, Clock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Channel } from './channel.ts'
 import { MAX_FRAME_BYTES } from './frame.ts'
-import type { Mesh } from './mesh.ts'
+import type { MeshPort } from './mesh-port.ts'
 
 const PROTOCOL = '/vxmesh/rpc/1'
 /** Requests of one peer in flight here. */
@@ -26,7 +26,7 @@ type Connection = { readonly channel: Channel; readonly pending: Map<number, Pen
 type Call = { readonly peer: PeerId; readonly method: string; readonly body: unknown; readonly timeoutMs: number }
 
 export class Rpc {
-  readonly #mesh: Mesh
+  readonly #mesh: MeshPort
   readonly #clock: Clock
   readonly #self: PeerId
   readonly #handlers = new Map<string, RpcHandler>()
@@ -34,7 +34,7 @@ export class Rpc {
   readonly #opening = new Map<PeerId, Promise<Connection>>()
   #nextId = 1
 
-  constructor({ mesh, clock }: { readonly mesh: Mesh; readonly clock: Clock }) {
+  constructor({ mesh, clock }: { readonly mesh: MeshPort; readonly clock: Clock }) {
     this.#mesh = mesh
     this.#clock = clock
     this.#self = mesh.self

@@ -8,7 +8,9 @@ import type { ClusterId, HostName } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
 import { systemClock } from '#platform/clock.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { createLogger } from '#platform/log.ts'
+import { systemRandom } from '#platform/random.ts'
 import { ClusterAdoption } from '#replication/cluster/cluster-adoption.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
 import { FoundingIntent } from '#replication/cluster/founding-intent.ts'
@@ -40,10 +42,13 @@ async function life(t: Test, p: { on: Host; dataDir: string; members: readonly M
   const storage = await openStorage(dataDir, on.peer, { clock: systemClock })
   t.teardown(() => storage.wal.close())
   const belonging: ClusterAdoption = new ClusterAdoption({
-    ...{ self: on.peer, bootstrapExpect: 2, clock: systemClock, dataDir, storage, seed: null, rpc: on.rpc, logger },
+    ...{ self: on.peer, bootstrapExpect: 2, storage, seed: null, rpc: on.rpc, logger },
+    disk: { dataDir, files: diskFiles },
+    clock: systemClock,
+    random: systemRandom,
     members: () => members,
-    belongs: () => Promise.resolve(),
-    holdsSeed: () => undefined,
+    joined: () => Promise.resolve(),
+    seedFetched: () => undefined,
     stopping: new AbortController().signal,
     fatal: err => {
       throw err
@@ -94,18 +99,19 @@ for (const { claim, asked, wiped, incarnation } of [
 
 t.test('a disk that belongs gives no word, and one that lost its log is no founder’s', async t => {
   const dir = t.testdir()
-  const pledge = new FoundingIntent(dir)
-  await pledge.load()
-  t.equal(pledge.recorded, null)
+  const disk = { dataDir: dir, files: diskFiles }
+  const intent = new FoundingIntent(disk)
+  await intent.load()
+  t.equal(intent.recorded, null)
   const [one, other] = ['0123456789abcdef', 'fedcba9876543210'] as [ClusterId, ClusterId]
-  t.same(await Promise.all([pledge.record(one), pledge.record(other)]), [true, true])
+  t.same(await Promise.all([intent.record(one), intent.record(other)]), [true, true])
   const read = async (): Promise<ClusterId | null> => {
-    const again = new FoundingIntent(dir)
+    const again = new FoundingIntent(disk)
     await again.load()
     return again.recorded
   }
   t.equal(await read(), other, 'the last word counts')
-  const [late] = await Promise.all([pledge.clear().then(() => pledge.record(one)), pledge.clear()])
+  const [late] = await Promise.all([intent.clear().then(() => intent.record(one)), intent.clear()])
   t.equal(late, false)
   t.equal(await read(), null)
 })

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
 import {
   installRestore,
@@ -14,10 +15,12 @@ import {
   type Seed
 } from '#replication/cluster/seed.ts'
 import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import type { HostDisk } from '#replication/storage/host-disk.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import { scratch } from '../../api/scratch.ts'
 import { host, introduce } from '../hosts.ts'
 
+const disk = (dataDir: string): HostDisk => ({ dataDir, files: diskFiles })
 const SELF = 'a' as PeerId
 const VOTERS = [SELF, 'b' as PeerId, 'c' as PeerId]
 
@@ -28,8 +31,8 @@ function image(data: Uint8Array = Buffer.from('the state'), lastTerm = 7): Buffe
 }
 
 async function seedIn(dataDir: string): Promise<Seed> {
-  await writeSeed(dataDir, image())
-  const seed = await readSeed(dataDir)
+  await writeSeed(disk(dataDir), image())
+  const seed = await readSeed(disk(dataDir))
   if (seed === null) throw new Error('no seed')
   return seed
 }
@@ -53,7 +56,7 @@ const plant = (seed: Seed, storage: Storage, dataDir: string, founder = true): P
     storage,
     origin: foundingOrigin(VOTERS, seed.id),
     founder,
-    dataDir,
+    disk: disk(dataDir),
     self: SELF
   })
 
@@ -93,14 +96,14 @@ t.test('a crash at any step of it is made up for by the next start', async t => 
     'before the file goes': async (seed, dir) => {
       const storage = await plant(seed, await joined(dir, seed), dir)
       await storage.wal.close()
-      await writeSeed(dir, seed.bytes)
+      await writeSeed(disk(dir), seed.bytes)
     }
   }
   for (const [step, crash] of Object.entries(steps)) {
     const dir = scratch(t)
     const seed = await seedIn(dir)
     await crash(seed, dir)
-    const found = await readSeed(dir)
+    const found = await readSeed(disk(dir))
     t.equal(found?.id, seed.id, step)
     const storage = await plant(seed, await openStorage(dir, SELF, { clock: systemClock }), dir)
     t.match(storage.recovered.durable, { commitIndex: 41, entries: [], snapshot: { lastIndex: 41 } }, step)
@@ -125,7 +128,14 @@ t.test('a seed beside the log of a cluster that did not begin with it is refused
   t.teardown(() => storage.wal.close())
   const seed = await seedIn(dir)
   const origin = foundingOrigin(VOTERS, null)
-  const planted = installRestore(seed, { clock: systemClock, storage, origin, founder: true, dataDir: dir, self: SELF })
+  const planted = installRestore(seed, {
+    clock: systemClock,
+    storage,
+    origin,
+    founder: true,
+    disk: disk(dir),
+    self: SELF
+  })
   await t.rejects(planted, {
     code: 'ERR_STORAGE',
     message: /restore.snap cannot be used: this host belongs to cluster/
@@ -140,35 +150,41 @@ t.test('each flipped byte of a seed is noticed, and each cut', async t => {
     const flipped = Buffer.from(whole)
     flipped[at] = (flipped[at] ?? 0) ^ 0x10
     await writeFile(seedPath(dir), flipped)
-    await t.rejects(readSeed(dir), { code: 'ERR_STORAGE' }, `byte ${at}`)
+    await t.rejects(readSeed(disk(dir)), { code: 'ERR_STORAGE' }, `byte ${at}`)
     await writeFile(seedPath(dir), whole.subarray(0, at))
-    await t.rejects(readSeed(dir), { code: 'ERR_STORAGE' }, `cut at ${at}`)
+    await t.rejects(readSeed(disk(dir)), { code: 'ERR_STORAGE' }, `cut at ${at}`)
   }
-  t.equal(await readSeed(scratch(t)), null, 'none is none')
+  t.equal(await readSeed(disk(scratch(t))), null, 'none is none')
 })
 
 t.test('another founder gets the seed whole, chunk by chunk, and no other than it asked for', async t => {
   const [holder, asker] = [await host(t), await host(t)]
   introduce(holder, asker)
   const [from, to] = [scratch(t), scratch(t)]
-  await writeSeed(from, image(Buffer.alloc(2_500_000, 'state')))
-  let held = await readSeed(from)
+  await writeSeed(disk(from), image(Buffer.alloc(2_500_000, 'state')))
+  let held = await readSeed(disk(from))
   serveSeed(holder.rpc, () => held)
   const id = held?.id ?? ''
-  const taken = await takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: to })
+  const taken = await takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(to) })
   t.equal(taken.id, id)
   t.same(await readFile(seedPath(to)), held?.bytes)
   const other = scratch(t)
-  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), dataDir: other }), { code: 'ERR_PEER' })
+  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), disk: disk(other) }), {
+    code: 'ERR_PEER'
+  })
   held = held && { ...held, bytes: image(Buffer.from('something else')) }
   await t.rejects(
-    takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }),
+    takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
     { code: 'ERR_PEER' },
     'it was changed'
   )
   held = held && { ...held, bytes: Buffer.alloc(0) }
-  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }), { code: 'ERR_PEER' }, 'it is empty')
+  await t.rejects(
+    takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
+    { code: 'ERR_PEER' },
+    'it is empty'
+  )
   held = null
-  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, dataDir: other }), { code: 'ERR_PEER' })
+  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }), { code: 'ERR_PEER' })
   t.notOk(existsSync(seedPath(other)))
 })

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, Message } from '#raft/types.ts'
-import { decodeFeed, encodeFeed } from '#replication/feed/feed.ts'
+import { decodeFeed, encodeFeed } from '#replication/feed/feed-message.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
 
 const ends = { from: 'alice' as PeerId, to: 'bob' as PeerId }

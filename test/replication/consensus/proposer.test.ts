@@ -7,8 +7,11 @@ import type { Command, Request } from '#model/command.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseRequest } from '#model/parse-request.ts'
+import { systemClock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import { DEADLINE_MS, Proposer, servePropose, type Applied } from '#replication/consensus/proposer.ts'
+import { systemRandom } from '#platform/random.ts'
+import { servePropose, type Applied } from '#replication/consensus/propose-rpc.ts'
+import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
 import { attach, create, peer, register } from '#test/allocator/fixtures.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -33,12 +36,14 @@ type Fate = { readonly code: ErrorCode; readonly committed: boolean } | null
 
 const refuse = (code: ErrorCode): VxmeshError => new VxmeshError(code, 'as the test has it')
 const SELF = 'self' as PeerId
+const real = { clock: systemClock, random: systemRandom }
 /** The proposers of these tests ask only their own host. */
 const NO_RPC = { call: () => Promise.reject(new Error('nobody is called here')) } as unknown as Rpc
 
 /** A proposer that asks its own host, whose attempts come to these fates, then to none. */
 function local(cluster: Cluster, fates: Fate[], deadlineMs = 4_500): Proposer {
   return new Proposer({
+    ...real,
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
@@ -153,7 +158,7 @@ t.test('without a leader there is ERR_NO_QUORUM, within five seconds', async t =
 })
 
 t.test('without any server there is ERR_NO_QUORUM too, and so is an answer that does not come', async t => {
-  const options = { rpc: NO_RPC, self: SELF, deadlineMs: 80 }
+  const options = { ...real, rpc: NO_RPC, self: SELF, deadlineMs: 80 }
   const hanging = { ...options, servers: () => [SELF], proposeHere: () => new Promise<Applied>(() => undefined) }
   const alone = { ...options, servers: () => [], proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')) }
   for (const each of [hanging, alone])
@@ -186,6 +191,7 @@ t.test(
     const cluster = new Cluster()
     let lose = false
     const proposer = new Proposer({
+      ...real,
       rpc: NO_RPC,
       self: SELF,
       servers: () => [SELF],
@@ -212,6 +218,7 @@ t.test("who comes while a session is being opened is not bound by its opener's t
   let late: Promise<unknown> = Promise.resolve(null)
   let open = false
   const proposer = new Proposer({
+    ...real,
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
@@ -232,6 +239,7 @@ t.test('answers are settled in order, and at most so many requests are under way
   const cluster = new Cluster()
   const waiting: (() => void)[] = []
   const proposer = new Proposer({
+    ...real,
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
@@ -266,6 +274,7 @@ async function remote(t: Test): Promise<Remote> {
   introduce(asker, one)
   introduce(asker, two)
   const proposer = new Proposer({
+    ...real,
     rpc: asker.rpc,
     self: asker.peer,
     servers: () => [one.peer, two.peer],
@@ -303,10 +312,11 @@ t.test(
     servePropose(one.rpc, {
       proposeHere: () => proposeHere,
       check: parseRequest,
-      wordFor: to => (to === asker.peer ? word : { raft: [], feed: [] })
+      noticeFor: to => (to === asker.peer ? word : { raft: [], feed: [] })
     })
     let senseless = 1
     const proposer = new Proposer({
+      ...real,
       rpc: asker.rpc,
       self: asker.peer,
       servers: () => [one.peer],
@@ -362,6 +372,7 @@ t.test('word of a leader ends the pause of those who look for one', async t => {
   let led = false
   let refused = 0
   const proposer = new Proposer({
+    ...real,
     rpc: NO_RPC,
     self: SELF,
     servers: () => (led ? [] : [SELF]),
@@ -424,7 +435,7 @@ t.test('a host that is no server, and a request that is none, are told so', asyn
 
 t.test('the end of the agent ends a proposal under way at once, and lets no other begin', async t => {
   const never = new Promise<Applied>(() => undefined)
-  const proposer = new Proposer({ rpc: NO_RPC, self: SELF, servers: () => [SELF], proposeHere: () => never })
+  const proposer = new Proposer({ ...real, rpc: NO_RPC, self: SELF, servers: () => [SELF], proposeHere: () => never })
   const waiting = t.rejects(proposer.propose(create('red')), { code: 'ERR_AGENT_UNREACHABLE' })
   await new Promise(resolve => setImmediate(resolve))
   const since = performance.now()

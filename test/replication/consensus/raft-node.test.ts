@@ -8,6 +8,7 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
 import { createLogger } from '#platform/log.ts'
+import { systemRandom } from '#platform/random.ts'
 import type { Message } from '#raft/types.ts'
 import { RaftNode } from '#replication/consensus/raft-node.ts'
 import { RaftTransport } from '#replication/transport/raft-transport.ts'
@@ -91,6 +92,8 @@ async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Serv
     restore: () => undefined,
     roleChanged: () => undefined,
     fatal: err => t.fail(err.message),
+    clock: systemClock,
+    random: systemRandom,
     logger
   })
   await transport.start()

@@ -3,11 +3,14 @@ import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import type { ClusterId, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
-import { decodeFeed, encodeFeed, FeedFollower, FeedPublisher } from '#replication/feed/feed.ts'
+import { FeedFollower, type FeedRefusal } from '#replication/feed/feed-follower.ts'
+import { decodeFeed, encodeFeed } from '#replication/feed/feed-message.ts'
+import { FeedPublisher } from '#replication/feed/feed-publisher.ts'
 import { serveFetch } from '#replication/feed/fetch.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { CLUSTER, entries, entry, index, Log } from '../entries.ts'
@@ -72,6 +75,7 @@ type World = {
   readonly delivered: number[]
   readonly heard: PeerId[]
   readonly fatal: Error[]
+  readonly refused: Record<FeedRefusal, number>
   /** Whom it asks, in this order. */
   readonly servers: PeerId[]
 }
@@ -81,6 +85,7 @@ type FollowOptions = { server?: PeerId; applied?: number; cluster?: string | nul
 /** A follower on a host, that has applied some; `server` is one that it believes. */
 function follow(t: Test, on: Host, p: FollowOptions = {}): World {
   const [delivered, heard, fatal, servers]: [number[], PeerId[], Error[], PeerId[]] = [[], [], [], []]
+  const refused = { malformed: 0, foreignCluster: 0, notServer: 0 }
   const follower = new FeedFollower({
     rpc: on.rpc,
     clusterId: () => (p.cluster === undefined ? CLUSTER : (p.cluster as ClusterId | null)),
@@ -92,12 +97,18 @@ function follow(t: Test, on: Host, p: FollowOptions = {}): World {
       delivered.push(...batch.map(each => each.index))
     },
     install: () => Promise.reject(new Error('no server here has a snapshot')),
-    heard: leader => heard.push(leader),
+    leaderSeen: leader => heard.push(leader),
+    refused: reason => (refused[reason] += 1),
+    clock: systemClock,
     fatal: err => fatal.push(err),
     logger
   })
   t.teardown(() => follower.stop())
-  return { follower, delivered, heard, fatal, servers }
+  return { follower, delivered, heard, fatal, refused, servers }
+}
+
+function publisherOn(on: Host): FeedPublisher {
+  return new FeedPublisher({ mesh: on.mesh, clusterId: CLUSTER, clock: systemClock, logger })
 }
 
 const upTo = (last: number, first = 1): number[] => entries(first, last).map(each => each.index)
@@ -124,9 +135,9 @@ const nothing: readonly { what: string; author: PeerId; data: Uint8Array; verdic
 ]
 for (const { what, author, data, verdict, counted } of nothing) {
   t.test(`what is not for this host changes nothing, and is counted as ${counted}: ${what}`, async t => {
-    const { follower, delivered, heard } = follow(t, lone, { server: SERVER })
+    const { follower, delivered, heard, refused } = follow(t, lone, { server: SERVER })
     t.equal(follower.judge(author, data), verdict)
-    t.same(follower.refused, { malformed: 0, foreignCluster: 0, notServer: 0, [counted]: 1 })
+    t.same(refused, { malformed: 0, foreignCluster: 0, notServer: 0, [counted]: 1 })
     t.equal(follower.judge(SERVER, message([entry(1)])), 'accept')
     await follower.stop()
     t.same(delivered, [1], 'only what came afterwards')
@@ -135,13 +146,13 @@ for (const { what, author, data, verdict, counted } of nothing) {
 }
 
 t.test('random bytes are refused, whatever they are', async t => {
-  const { follower, delivered } = follow(t, lone, { server: SERVER })
+  const { follower, delivered, refused } = follow(t, lone, { server: SERVER })
   for (let turn = 0; turn < 2_000; turn++) {
     const bytes = turn % 2 === 0 ? randomBytes(turn % 80) : Buffer.from(message(entries(1, 3)))
     if (turn % 2 === 1) bytes[turn % 22] = turn & 255
     follower.judge(SERVER, bytes)
   }
-  t.ok(follower.refused.malformed > 900 && follower.refused.foreignCluster > 0)
+  t.ok(refused.malformed > 900 && refused.foreignCluster > 0)
   await follower.stop()
   t.ok(delivered.length <= 3)
 })
@@ -286,7 +297,7 @@ t.test(
     })
     leader.mesh.subscribe(() => 'accept')
     await Promise.all([leader.mesh.connect(one.peer), one.mesh.connect(two.peer)])
-    const publisher = new FeedPublisher(leader.mesh, CLUSTER, logger)
+    const publisher = publisherOn(leader)
     t.teardown(() => publisher.stop())
     const commit = (first: number, last: number): void => {
       log.count = last
@@ -303,11 +314,11 @@ t.test(
     }
     publisher.stop()
     publisher.committed(entries(41, 45))
-    const impostor = new FeedPublisher(two.mesh, CLUSTER, logger)
+    const impostor = publisherOn(two)
     t.teardown(() => impostor.stop())
     impostor.lead(TERM)
     impostor.committed(entries(41, 99))
-    await waitFor('the impostor is heard', () => (worlds[0]?.follower.refused.notServer ?? 0) > 0)
+    await waitFor('the impostor is heard', () => (worlds[0]?.refused.notServer ?? 0) > 0)
     for (const { delivered } of worlds) t.same(delivered, upTo(40))
   }
 )
@@ -316,14 +327,14 @@ t.test(
   'what a leader is about to publish can go along with an answer, once, and not when there is much of it',
   async t => {
     const leader = await host(t)
-    const publisher = new FeedPublisher(leader.mesh, CLUSTER, logger)
+    const publisher = publisherOn(leader)
     t.teardown(() => publisher.stop())
     publisher.committed(entries(1, 2))
-    t.same(publisher.word(), [], 'who does not lead has no word')
+    t.same(publisher.unpublished(), [], 'who does not lead has no word')
     publisher.lead(TERM)
-    t.same(publisher.word(), [], 'nothing was committed since')
+    t.same(publisher.unpublished(), [], 'nothing was committed since')
     publisher.committed(entries(3, 4))
-    const said = (): unknown => publisher.word().map(data => decodeFeed(data).entries.map(({ index }) => index))
+    const said = (): unknown => publisher.unpublished().map(data => decodeFeed(data).entries.map(({ index }) => index))
     t.same(said(), [[3, 4]])
     publisher.committed(entries(5, 6))
     t.same(said(), [[3, 4, 5, 6]], 'with what came before it')
@@ -331,10 +342,10 @@ t.test(
     t.same(said(), [], 'a busy leader says it in the feed')
     await waitFor('it is published', () => {
       publisher.committed(entries(8, 8))
-      const [word] = publisher.word()
+      const [word] = publisher.unpublished()
       return word !== undefined && decodeFeed(word).entries.length === 1
     })
     publisher.stop()
-    t.same(publisher.word(), [])
+    t.same(publisher.unpublished(), [])
   }
 )

@@ -30,7 +30,7 @@ for (const [from, first, last] of [
 const refused: readonly { what: string; act: () => Promise<unknown>; error: RegExp }[] = [
   { what: 'another cluster', act: () => fetch(1, 'f'.repeat(16)), error: /another cluster/ },
   { what: 'no cluster', act: () => fetch(1, ''), error: /another cluster/ },
-  { what: 'a host that is no server', act: () => fetch(1, CLUSTER, idle), error: /no server/ },
+  { what: 'a host that is no server', act: () => fetch(1, CLUSTER, idle), error: /not a server/ },
   ...[0, -1, 1.5, NaN, 2 ** 53, '1', null].map(from => {
     return { what: `from ${String(from)}`, act: () => fetch(from as number), error: /malformed fetch request/ }
   }),

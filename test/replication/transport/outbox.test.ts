@@ -4,8 +4,8 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
 import { step } from '#raft/step.ts'
 import type { Effect, Entry, Message } from '#raft/types.ts'
+import { RAFT_OPTIONS } from '#replication/consensus/raft-node-options.ts'
 import { isHeartbeat, merge, Outbox } from '#replication/transport/outbox.ts'
-import { RAFT_OPTIONS } from '#replication/consensus/raft-node.ts'
 
 const [LEADER, FOLLOWER] = ['a' as PeerId, 'b' as PeerId]
 const HEAD = { clusterId: 'c' as ClusterId, from: LEADER, to: FOLLOWER, term: 2 as Term, incarnation: 0 }

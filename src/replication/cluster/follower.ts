@@ -1,0 +1,93 @@
+// The role of a client: it keeps the committed entries of the feed on its disk and applies them.
+
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Clock } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import type { Entry, Snapshot } from '#raft/types.ts'
+import { FeedFollower } from '../feed/feed-follower.ts'
+import { UnsettledTail } from '../storage/unsettled-tail.ts'
+import type { Origin } from '../storage/wal-record.ts'
+import type { MeshPort } from '../transport/mesh-port.ts'
+import type { Rpc } from '../transport/rpc.ts'
+import type { Replica } from './replica.ts'
+
+export type FollowerOptions = {
+  readonly origin: Origin
+  readonly replica: Replica
+  readonly mesh: MeshPort
+  readonly rpc: Rpc
+  readonly isServer: (peer: PeerId) => boolean
+  /** Servers to fetch from, the best first. */
+  readonly servers: () => readonly PeerId[]
+  readonly leaderSeen: (leader: PeerId, term: Term) => void
+  /** The applied state, and perhaps the configuration with it, has changed. */
+  readonly advanced: () => void
+  readonly fatal: (err: Error) => void
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+export class Follower {
+  readonly kind = 'follower'
+  readonly feed: FeedFollower
+  readonly #options: FollowerOptions
+  readonly #committed: readonly Entry[]
+  /** Entries beyond the commit index, of a host that was a voter. */
+  readonly #tail: UnsettledTail
+
+  constructor(options: FollowerOptions) {
+    this.#options = options
+    const { origin, replica, rpc, isServer, servers, leaderSeen, fatal, clock, logger } = options
+    const { entries, commitIndex, snapshot } = replica.storage.recovered.durable
+    this.#committed = entries.filter(({ index }) => index <= commitIndex)
+    this.#tail = new UnsettledTail(entries.slice(this.#committed.length))
+    this.feed = new FeedFollower({
+      rpc,
+      clusterId: () => origin.clusterId,
+      isServer,
+      servers,
+      applied: (this.#committed.at(-1)?.index ?? snapshot?.lastIndex ?? 0) as LogIndex,
+      deliver: batch => this.#deliver(batch),
+      install: received => this.#install(received),
+      leaderSeen,
+      refused: (reason, author) => logger.debug({ reason, author }, 'feed message refused'),
+      fatal,
+      clock,
+      logger
+    })
+  }
+
+  /** Applies what is on the disk and follows the feed from there. */
+  start(): void {
+    this.#apply(this.#committed)
+    // Voters have the log itself: they publish on the topic and do not subscribe.
+    this.#options.mesh.subscribe((author, data) => this.feed.judge(author, data))
+    this.feed.start()
+  }
+
+  stop(): Promise<void> {
+    return this.feed.stop()
+  }
+
+  async #deliver(entries: readonly Entry[]): Promise<void> {
+    const last = entries.at(-1)
+    if (last === undefined) return
+    const { wal } = this.#options.replica.storage
+    await wal.append([...this.#tail.settle(entries), { kind: 'commit', index: last.index }])
+    this.#apply(entries)
+  }
+
+  async #install(snapshot: Snapshot): Promise<void> {
+    const { replica, advanced } = this.#options
+    const { wal, snapshots } = replica.storage
+    await snapshots.save(snapshot.meta, snapshot.data)
+    if (this.#tail.yieldsTo(snapshot.meta)) await wal.reset(snapshot.meta)
+    replica.applied.restore(snapshot)
+    advanced()
+  }
+
+  #apply(entries: readonly Entry[]): void {
+    this.#options.replica.apply(entries)
+    this.#options.advanced()
+  }
+}

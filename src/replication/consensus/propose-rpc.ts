@@ -1,0 +1,76 @@
+// The request by which a host proposes a command to the leader, and its answer: the outcome together with what the leader
+// would send the proposer a moment later anyway, so that the proposer sees its own change at once.
+
+import { isResultOf, type CommandKind, type Outcome, type Request } from '#model/command.ts'
+import { isErrorCode, VxmeshError } from '#model/errors.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import { isCount, malformed } from '../codec/entry-codec.ts'
+import type { Rpc } from '../transport/rpc.ts'
+
+const METHOD = 'propose'
+
+/** A leader's commit, sent with its reply: frames of Raft's channel for a voter, messages of the feed for a client. */
+export type CommitNotice = { readonly raft: readonly Uint8Array[]; readonly feed: readonly Uint8Array[] }
+
+/** A committed request: its outcome, and the log index from which it is visible. */
+export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
+
+export type ProposeAnswer = { readonly applied: Applied; readonly notice: CommitNotice | null }
+
+/** Answers the proposals of others from this host's Raft. */
+export function servePropose(
+  rpc: Rpc,
+  p: {
+    /** Null while this host is not a voter. */
+    readonly proposeHere: () => ((request: Request) => Promise<Applied>) | null
+    /** @throws ERR_INVALID on a malformed request */
+    readonly check: (body: unknown) => Request
+    readonly noticeFor?: (peer: PeerId) => CommitNotice
+  }
+): void {
+  rpc.register(METHOD, async (body, from) => {
+    const request = p.check(body)
+    const proposeHere = p.proposeHere()
+    if (proposeHere === null) return { leader: '' }
+    try {
+      const applied = await proposeHere(request)
+      return { applied, notice: p.noticeFor?.(from) ?? null }
+    } catch (err) {
+      if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
+      throw err
+    }
+  })
+}
+
+/** @throws ERR_NOT_LEADER with context.leader; ERR_PEER, ERR_TIMEOUT, or what the server refused it with */
+export async function askPropose(
+  rpc: Rpc,
+  p: { readonly server: PeerId; readonly request: Request; readonly timeoutMs: number }
+): Promise<ProposeAnswer> {
+  const { server, request, timeoutMs } = p
+  const answer = asRecord(await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs }))
+  const { applied, leader, notice } = answer
+  if (isApplied(applied, request.command.kind)) return { applied, notice: isCommitNotice(notice) ? notice : null }
+  if (typeof leader !== 'string') throw malformed('answer to a proposal')
+  throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
+}
+
+function isApplied(value: unknown, command: CommandKind): value is Applied {
+  const { index, outcome } = asRecord(value)
+  const { ok, result, error } = asRecord(outcome)
+  if (!isCount(index)) return false
+  if (ok === true) return isResultOf(command, { kind: asRecord(result)['kind'] })
+  const { code, message } = asRecord(error)
+  return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'
+}
+
+function isCommitNotice(value: unknown): value is CommitNotice {
+  const { raft, feed } = asRecord(value)
+  return [raft, feed].every(
+    frames => Array.isArray(frames) && frames.every((frame: unknown) => frame instanceof Uint8Array)
+  )
+}
+
+function asRecord(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
+}

@@ -1,0 +1,12 @@
+// The part that a host has in the cluster's log, as far as the host itself knows.
+
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { RaftRole } from '#raft/types.ts'
+
+export type ReplicationStatus = {
+  /** A client follows the log without a vote; `waiting` means that this host has joined no cluster yet. */
+  readonly role: RaftRole | 'client' | 'waiting'
+  readonly term: Term
+  readonly leader: PeerId | null
+  readonly commitIndex: LogIndex
+}

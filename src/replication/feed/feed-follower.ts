@@ -1,0 +1,168 @@
+// A client's side of the feed: validates messages, puts their entries in order, fetches what is missing from a server
+// over a stream, and delivers each entry once.
+
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import type { Entry, Snapshot } from '#raft/types.ts'
+import type { Verdict } from '../transport/mesh-port.ts'
+import type { Rpc } from '../transport/rpc.ts'
+import { decodeFeed, type FeedMessage } from './feed-message.ts'
+import { FeedOrder } from './feed-order.ts'
+import { BEAT_MS } from './feed-publisher.ts'
+import { fetchEntries, fetchSnapshot } from './fetch.ts'
+
+const FETCH_RETRY_MS = 200
+/** After this much silence a follower fetches: it may be cut off from the leader and still reach other servers. */
+const SILENCE_MS = 3 * BEAT_MS
+
+/** Why a message changed nothing. */
+export type FeedRefusal = 'malformed' | 'foreignCluster' | 'notServer'
+
+export type FeedFollowerOptions = {
+  readonly rpc: Rpc
+  /** The cluster that this host belongs to, or null before its first contact. */
+  readonly clusterId: () => ClusterId | null
+  readonly isServer: (peer: PeerId) => boolean
+  /** Servers to fetch from, the best first. */
+  readonly servers: () => readonly PeerId[]
+  readonly applied: LogIndex
+  /** Persists and applies entries in order. */
+  readonly deliver: (entries: readonly Entry[]) => Promise<void>
+  /** Persists a snapshot instead of all entries up to its end, and restores the state from it. */
+  readonly install: (snapshot: Snapshot) => Promise<void>
+  /** An accepted message names the leader and its term. */
+  readonly leaderSeen: (leader: PeerId, term: Term) => void
+  readonly refused: (reason: FeedRefusal, author: PeerId) => void
+  readonly fatal: (err: Error) => void
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+export class FeedFollower {
+  readonly #options: FeedFollowerOptions
+  readonly #order: FeedOrder
+  readonly #stopping = new AbortController()
+  #delivering: Promise<void> = Promise.resolve()
+  #fetching = false
+  #cancelSilence: Cancel | null = null
+
+  constructor(options: FeedFollowerOptions) {
+    this.#options = options
+    this.#order = new FeedOrder(options.applied)
+  }
+
+  /** Validates a message before it is forwarded, and takes a valid one. */
+  judge(author: PeerId, data: Uint8Array): Verdict {
+    const { clusterId, isServer, leaderSeen } = this.#options
+    if (!isServer(author)) return this.#refuse('notServer', author)
+    let message: FeedMessage
+    try {
+      message = decodeFeed(data)
+    } catch {
+      return this.#refuse('malformed', author)
+    }
+    if (message.clusterId !== clusterId()) return this.#refuse('foreignCluster', author)
+    if (this.#cancelSilence !== null) this.#restartSilence()
+    leaderSeen(author, message.term)
+    this.#take(message.entries, message.commitIndex)
+    return 'accept'
+  }
+
+  /** Does this host hold the cluster's state, if perhaps a stale one? Always at least the state that it has acted upon. */
+  get current(): boolean {
+    return this.#order.next > 1 && !(this.#order.missing && this.#options.applied === 0)
+  }
+
+  /** The highest index known to be committed. */
+  get highest(): LogIndex {
+    return this.#order.highest
+  }
+
+  /** Catches up now, and again after every silence. */
+  start(): void {
+    this.#restartSilence()
+    this.catchUp()
+  }
+
+  /** Fetches from the servers now; called also when one becomes reachable. */
+  catchUp(): void {
+    if (!this.#fetching) void this.#fetch()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#cancelSilence?.()
+    this.#cancelSilence = null
+    await this.#delivering
+  }
+
+  /** Only garbage counts against the peer that forwarded it. */
+  #refuse(reason: FeedRefusal, author: PeerId): Verdict {
+    this.#options.refused(reason, author)
+    return reason === 'malformed' ? 'reject' : 'ignore'
+  }
+
+  #restartSilence(): void {
+    this.#cancelSilence?.()
+    this.#cancelSilence = this.#options.clock.every(SILENCE_MS, () => this.catchUp())
+  }
+
+  #take(entries: readonly Entry[], commitIndex: LogIndex): void {
+    if (this.#stopping.signal.aborted) return
+    const ready = this.#order.accept(entries, commitIndex)
+    if (ready.length > 0) {
+      this.#delivering = this.#delivering
+        .then(() => this.#options.deliver(ready))
+        .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+    }
+    if (this.#order.missing) this.catchUp()
+  }
+
+  async #takeSnapshot(snapshot: Snapshot): Promise<void> {
+    if (snapshot.meta.lastIndex < this.#order.next) return
+    this.#delivering = this.#delivering
+      .then(() => this.#options.install(snapshot))
+      .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
+    this.#order.skipTo(snapshot.meta.lastIndex)
+    await this.#delivering
+    this.#take([], snapshot.meta.lastIndex)
+  }
+
+  /** Fetches pages until nothing is missing. One loop at a time. */
+  async #fetch(): Promise<void> {
+    this.#fetching = true
+    const { signal } = this.#stopping
+    try {
+      do {
+        if (!(await this.#fetchOnce()) && this.#order.missing) {
+          await this.#options.clock.sleep(FETCH_RETRY_MS, signal)
+        }
+      } while (!signal.aborted && this.#order.missing)
+    } finally {
+      this.#fetching = false
+    }
+  }
+
+  /** Tries the servers in turn until one has news; false when none has. A server may be behind, or cut off too. */
+  async #fetchOnce(): Promise<boolean> {
+    const clusterId = this.#options.clusterId()
+    for (const server of this.#options.servers()) {
+      if (clusterId === null || this.#stopping.signal.aborted) return false
+      try {
+        const { rpc } = this.#options
+        const from = this.#order.next
+        const page = await fetchEntries(rpc, server, { clusterId, from })
+        // The wanted entries are compacted there: fetch the state itself.
+        if (page.firstIndex > from) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
+        else this.#take(page.entries, page.commitIndex)
+        if (this.#order.next > from) return true
+      } catch (err) {
+        if (!(err instanceof VxmeshError)) throw err
+        this.#options.logger.debug({ server, err }, 'catch-up failed')
+      }
+    }
+    return false
+  }
+}

@@ -1,0 +1,61 @@
+// What the agent needs of replication, as three ports, so that another consensus engine can take the log's place.
+// `Replicator` (replicator.ts) provides all three.
+
+import type { Command, ResultOf } from '#model/command.ts'
+import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
+import type { PeerProgress } from './consensus/peers.ts'
+import type { ReplicationStatus } from './consensus/status.ts'
+import type { ClusterSnapshot } from './storage/snapshot-file.ts'
+
+/** The cluster's log, and the state machine's position in it. */
+export type ReplicatedLog = {
+  /**
+   * Changes the cluster's state; resolves after commit with the result and the index at which it is visible.
+   * @throws what the state machine refused it with; ERR_NO_QUORUM, ERR_BUSY
+   */
+  readonly propose: <C extends Command>(
+    command: C
+  ) => Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }>
+  /** An index that is at least that of every change acknowledged before the call. @throws ERR_NO_QUORUM */
+  readonly readIndex: () => Promise<LogIndex>
+  readonly status: () => ReplicationStatus
+  /**
+   * A snapshot of the applied state, with everything committed before the call if its index is at least `readIndex`.
+   * @throws ERR_BUSY when this host belongs to no cluster
+   */
+  readonly image: () => Promise<ClusterSnapshot>
+  /** Entries known to be committed that are not applied here yet. */
+  readonly lag: number
+  /** May this host remove what the state does not name? Not while the state may be older than what it has acted upon. */
+  readonly current: boolean
+  /** Leaderships seen since the start. */
+  readonly leaderChanges: number
+  /** Proposals sent again because the outcome of an earlier attempt was unknown. */
+  readonly retries: number
+}
+
+/** Questions between agents that the log has no part in. */
+export type PeerRpc = {
+  /** @throws ERR_PEER, ERR_TIMEOUT */
+  readonly ask: (peer: PeerId, method: string) => Promise<unknown>
+  /** Answers a question of other hosts; to be called before the replicator starts. */
+  readonly serve: (method: string, answer: () => unknown) => void
+}
+
+/** Founding of the cluster, and its servers. */
+export type ClusterLife = {
+  /** The cluster that this host belongs to; null before it has founded or joined one. */
+  readonly clusterId: ClusterId | null
+  /** What keeps this host from taking part in a cluster, in words; null when nothing is known to. */
+  readonly obstacle: string | null
+  /** The voters and learners and how far each is, as the leader knows it; from this host where no leader answers. */
+  readonly peers: () => Promise<readonly PeerProgress[]>
+  /** Makes a host a voter. @throws see ServerChanges.add */
+  readonly addServer: (peer: PeerId) => Promise<void>
+  /** Makes a server a client. @throws see ServerChanges.remove */
+  readonly removeServer: (peer: PeerId) => Promise<void>
+  /** @throws see ServerChanges.transfer */
+  readonly transferLeadership: (to: PeerId) => Promise<void>
+  /** Re-reads the members: new addresses, servers to connect to, a cluster to found or to join. */
+  readonly membersChanged: () => void
+}
