@@ -7,7 +7,10 @@ import type { RaftState } from './raft.ts'
 import { announceCommit } from './replicate.ts'
 import { confirmReads } from './read.ts'
 
-/** A leader's: the highest index on a majority's disks, its own included once it is durable, and of its own term. */
+/**
+ * On a leader: commits the highest index of the current term that is durable on a majority. The leader's own disk counts
+ * only for what it has synced.
+ */
 export function advanceCommit(state: RaftState): void {
   const { leading, configuration } = state
   if (leading === null) return
@@ -16,7 +19,7 @@ export function advanceCommit(state: RaftState): void {
   )
   const majority = durable.sort((a, b) => b - a)[quorumSize(configuration) - 1] ?? 0
   const index = majority as LogIndex
-  // Counting is right for entries of the own term only: figure 3.7 shows an earlier one on a majority overwritten.
+  // Counting replicas commits entries of the current term only: figure 3.7 shows an earlier one overwritten.
   if (index <= state.commitIndex || state.log.termAt(index) !== state.term) return
   for (const entry of state.log.between(state.commitIndex, index)) {
     if (entry.term === state.term) leading.uncommittedBytes -= entry.data.byteLength
@@ -27,13 +30,13 @@ export function advanceCommit(state: RaftState): void {
   configurationCommitted(state, leading)
 }
 
-/** A follower's: what the leader says, as far as this server's log is known to equal the leader's. */
+/** On a follower: the leader's commit index, bounded by the prefix that is known to match the leader's log. */
 export function followCommit(state: RaftState, leaderCommit: LogIndex, matched: LogIndex): void {
   const index = leaderCommit < matched ? leaderCommit : matched
   if (index > state.commitIndex) state.commitIndex = index
 }
 
-/** Our disk has caught up to a persist. */
+/** All persists up to number `count` are durable. */
 export function persisted(state: RaftState, count: number): void {
   while ((state.unsynced[0]?.count ?? Infinity) <= count) {
     const mark = state.unsynced.shift()

@@ -1,12 +1,12 @@
-// Configurations: who votes and who only receives. A config entry takes effect as soon as it is in the log, committed
-// or not, and is undone when it is truncated (Raft thesis 4.1).
+// Configurations: voters and learners. A config entry takes effect as soon as it is appended, committed or not, and is
+// rolled back when it is truncated (Raft thesis 4.1).
 
 import type { PeerId } from '#model/ids.ts'
 import type { Change, Configuration, RefusalReason } from './types.ts'
 
 /**
- * Text: voters, a line break, learners, each separated by spaces. A peer whose disk is not its founding one is followed
- * by a slash and the incarnation. Peer ids hold none of the three.
+ * Text: voters, a line break, learners, each list separated by spaces. A peer whose incarnation is not 0 is written as
+ * `peer/incarnation`. Peer ids contain neither space, line break nor slash.
  */
 export function encodeConfiguration(configuration: Configuration): Uint8Array {
   const tokens = (peers: readonly PeerId[]): string =>
@@ -16,7 +16,7 @@ export function encodeConfiguration(configuration: Configuration): Uint8Array {
   return toBytes(`${tokens(configuration.voters)}\n${tokens(configuration.learners)}`)
 }
 
-/** @throws Error on anything that encodeConfiguration did not write: a broken invariant, for the log is checksummed */
+/** @throws Error on anything that encodeConfiguration did not write: the log is checksummed, so an invariant is broken */
 export function decodeConfiguration(data: Uint8Array): Configuration {
   const incarnations: Record<string, number> = {}
   const lines = String.fromCharCode(...data).split('\n')
@@ -26,18 +26,18 @@ export function decodeConfiguration(data: Uint8Array): Configuration {
       .filter(token => token !== '')
       .map(token => {
         const [peer, incarnation = '0'] = token.split('/')
-        if (peer === undefined || !/^[0-9]+$/.test(incarnation)) throw new Error('a config entry that cannot be read')
+        if (peer === undefined || !/^[0-9]+$/.test(incarnation)) throw new Error('malformed config entry')
         if (incarnation !== '0') incarnations[peer] = Number(incarnation)
         return peer as PeerId
       })
   )
   if (lines.length !== 2 || voters === undefined || learners === undefined || voters.length === 0) {
-    throw new Error('a config entry that cannot be read')
+    throw new Error('malformed config entry')
   }
   return Object.keys(incarnations).length === 0 ? { voters, learners } : { voters, learners, incarnations }
 }
 
-/** The number of voters that is a majority. */
+/** The number of voters in a majority. */
 export function quorumSize(configuration: Configuration): number {
   return Math.floor(configuration.voters.length / 2) + 1
 }
@@ -54,13 +54,13 @@ export function incarnationOf(configuration: Configuration, peer: PeerId): numbe
   return configuration.incarnations?.[peer] ?? 0
 }
 
-/** All who receive the log, voters first. */
+/** All receivers of the log, voters first. */
 export function members(configuration: Configuration): readonly PeerId[] {
   return [...configuration.voters, ...configuration.learners]
 }
 
-/** The configuration after a change, or why there is none. */
-export function changed(configuration: Configuration, change: Change): Configuration | RefusalReason {
+/** The configuration after a change, or why the change is invalid. */
+export function applyChange(configuration: Configuration, change: Change): Configuration | RefusalReason {
   const { voters, learners, incarnations = {} } = configuration
   const { peer } = change
   switch (change.kind) {
@@ -77,11 +77,13 @@ export function changed(configuration: Configuration, change: Change): Configura
       return { voters: [...voters, peer], learners: learners.filter(other => other !== peer), incarnations }
     case 'remove': {
       if (!isMember(configuration, peer)) return 'no-such-peer'
-      const left = voters.filter(voter => voter !== peer)
-      if (left.length === 0) return 'last-voter'
-      const kept = Object.entries(incarnations).filter(([other]) => other !== peer)
-      const incarnationsLeft = Object.fromEntries(kept)
-      return { voters: left, learners: learners.filter(other => other !== peer), incarnations: incarnationsLeft }
+      const remaining = voters.filter(voter => voter !== peer)
+      if (remaining.length === 0) return 'last-voter'
+      return {
+        voters: remaining,
+        learners: learners.filter(other => other !== peer),
+        incarnations: Object.fromEntries(Object.entries(incarnations).filter(([other]) => other !== peer))
+      }
     }
   }
 }

@@ -1,4 +1,4 @@
-// The few ways in which a handler asks the shell for something. Order is meaning: what follows a persist waits for it.
+// The helpers by which handlers emit effects. Order matters: an effect after a persist waits until it is durable.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { incarnationOf } from './configuration.ts'
@@ -7,46 +7,46 @@ import type { Entry, Message, MessageKind, Snapshot } from './types.ts'
 
 type Body<M> = M extends Message ? Omit<M, 'clusterId' | 'from' | 'to' | 'term' | 'incarnation'> : never
 
-/** A reply carries the incarnation of its sender's disk, a request that of its receiver's. */
+/** A reply carries the incarnation of its sender's disk, a request the incarnation of its receiver's disk. */
 export function isReply(kind: MessageKind): boolean {
   return kind === 'append-reply' || kind === 'vote-reply' || kind === 'pre-vote-reply' || kind === 'install-reply'
 }
 
-/** Sends after everything that was persisted so far. A message carries the own term unless another one is given. */
+/** Sends once all persists emitted so far are durable. The message carries the current term unless another is given. */
 export function send(state: RaftState, to: PeerId, body: Body<Message>, term: Term = state.term): void {
   state.effects.push({ kind: 'send', message: address(state, to, body, term), beforePersist: false })
 }
 
-/** Sends at once: only what a leader may say before its own disk has it (thesis 10.2.1). */
-export function sendEarly(state: RaftState, to: PeerId, body: Body<Message>): void {
+/** Sends without waiting for the disk: only what a leader may send before its own write is durable (thesis 10.2.1). */
+export function sendBeforePersist(state: RaftState, to: PeerId, body: Body<Message>): void {
   state.effects.push({ kind: 'send', message: address(state, to, body, state.term), beforePersist: true })
 }
 
 export function persistHardState(state: RaftState): void {
   const hardState = { term: state.term, votedFor: state.votedFor }
-  state.persistsAsked += 1
-  state.unsynced.push({ count: state.persistsAsked, lastIndex: state.log.lastIndex, atMs: state.nowMs })
+  state.persistsRequested += 1
+  state.unsynced.push({ count: state.persistsRequested, lastIndex: state.log.lastIndex, atMs: state.nowMs })
   state.effects.push({ kind: 'persist', hardState, truncateFrom: null, entries: [] })
 }
 
-/** Asks for entries to be written that are in the log already. */
+/** Persists entries that are already in the log in memory. */
 export function persistEntries(state: RaftState, entries: readonly Entry[], truncateFrom: LogIndex | null): void {
-  if (truncateFrom !== null) replaceAfter(state, (truncateFrom - 1) as LogIndex)
-  state.persistsAsked += 1
-  state.unsynced.push({ count: state.persistsAsked, lastIndex: state.log.lastIndex, atMs: state.nowMs })
+  if (truncateFrom !== null) invalidateAfter(state, (truncateFrom - 1) as LogIndex)
+  state.persistsRequested += 1
+  state.unsynced.push({ count: state.persistsRequested, lastIndex: state.log.lastIndex, atMs: state.nowMs })
   state.effects.push({ kind: 'persist', hardState: null, truncateFrom, entries })
 }
 
-/** Asks for a snapshot to take the place of the log, which begins after it already. */
+/** Persists a snapshot that replaces the log; the log in memory already starts after it. */
 export function persistSnapshot(state: RaftState, snapshot: Snapshot): void {
-  replaceAfter(state, state.commitIndex)
-  state.persistsAsked += 1
-  state.unsynced.push({ count: state.persistsAsked, lastIndex: snapshot.meta.lastIndex, atMs: state.nowMs })
+  invalidateAfter(state, state.commitIndex)
+  state.persistsRequested += 1
+  state.unsynced.push({ count: state.persistsRequested, lastIndex: snapshot.meta.lastIndex, atMs: state.nowMs })
   state.effects.push({ kind: 'install', snapshot })
 }
 
-/** What the disk holds, or will, beyond an index is not what the log holds any more. */
-function replaceAfter(state: RaftState, index: LogIndex): void {
+/** Entries after `index` that are on disk, or on their way there, no longer match the log in memory. */
+function invalidateAfter(state: RaftState, index: LogIndex): void {
   if (index < state.durableIndex) state.durableIndex = index
   for (const mark of state.unsynced) if (index < mark.lastIndex) mark.lastIndex = index
 }
@@ -55,11 +55,11 @@ export function announceRole(state: RaftState): void {
   state.effects.push({ kind: 'role', role: state.role, term: state.term, leader: state.leader })
 }
 
-/** Hands out what is committed and was not handed out yet; called once at the end of each step. */
-export function handOutCommitted(state: RaftState): void {
-  if (state.commitIndex === state.handedOut) return
-  const entries = state.log.between(state.handedOut, state.commitIndex)
-  state.handedOut = state.commitIndex
+/** Emits the entries that are committed and not emitted yet; called at the end of each step. */
+export function emitCommitted(state: RaftState): void {
+  if (state.commitIndex === state.emittedIndex) return
+  const entries = state.log.between(state.emittedIndex, state.commitIndex)
+  state.emittedIndex = state.commitIndex
   state.effects.push({ kind: 'commit', entries, commitIndex: state.commitIndex })
 }
 

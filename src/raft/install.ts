@@ -1,20 +1,20 @@
-// The follower's side of InstallSnapshot (thesis figure 5.3). Chunks are gathered in memory and forgotten by a crash;
-// the disk sees the whole snapshot or nothing of it.
+// The follower's side of InstallSnapshot (thesis figure 5.3). Chunks are collected in memory and lost in a crash; the
+// disk gets the complete snapshot or nothing.
 
 import type { LogIndex } from '#model/ids.ts'
 import { followCommit } from './commit.ts'
 import { persistSnapshot, send } from './effects.ts'
-import type { Incoming, RaftState } from './raft.ts'
-import { heardLeader } from './roles.ts'
+import type { IncomingSnapshot, RaftState } from './raft.ts'
+import { followLeader } from './roles.ts'
 import type { Message } from './types.ts'
 
 type InstallRequest = Extract<Message, { readonly kind: 'install-request' }>
 
-/** In the own term: the sender is its leader. */
+/** The message is of the current term, so its sender is that term's leader. */
 export function receiveInstallRequest(state: RaftState, message: InstallRequest): void {
-  heardLeader(state, message)
+  followLeader(state, message)
   const { meta, offset, data } = message
-  // An entry that is here already stands for all before it (log matching): nothing needs to be replaced.
+  // If the log already holds the snapshot's last entry, it holds the whole prefix (log matching): just commit it.
   if (state.log.termAt(meta.lastIndex) === meta.lastTerm) followCommit(state, meta.lastIndex, meta.lastIndex)
   if (meta.lastIndex <= state.commitIndex) {
     if (state.incoming !== null && state.incoming.meta.lastIndex <= state.commitIndex) state.incoming = null
@@ -32,28 +32,28 @@ export function receiveInstallRequest(state: RaftState, message: InstallRequest)
   answer(state, message, incoming.received, done)
 }
 
-/** The transfer that a request belongs to; null when a later one has taken its place, or when it is too large. */
-function incomingOf(state: RaftState, { term, meta, size }: InstallRequest): Incoming | null {
+/** The transfer that a request belongs to; null when a newer one has superseded it, or when it is too large. */
+function incomingOf(state: RaftState, { term, meta, size }: InstallRequest): IncomingSnapshot | null {
   const { incoming } = state
   if (incoming?.term === term && incoming.meta.lastIndex === meta.lastIndex && incoming.data.byteLength === size) {
     return incoming
   }
   if (incoming?.term === term && incoming.meta.lastIndex > meta.lastIndex) return null
   if (size > state.options.maxSnapshotBytes) return null
-  // Another leader's snapshot of the same index need not have the same bytes.
+  // Snapshots of the same index from two leaders may differ in their bytes, so they are never mixed.
   state.incoming = { term, meta, data: new Uint8Array(size), received: 0 }
   return state.incoming
 }
 
-/** What the log holds is either in the snapshot or in conflict with it. */
-function install(state: RaftState, { meta, data }: Incoming): void {
+/** Drops the whole log: each entry is either covered by the snapshot or in conflict with it. */
+function install(state: RaftState, { meta, data }: IncomingSnapshot): void {
   state.incoming = null
   state.snapshot = { meta, data }
   state.log.reset(meta)
   state.configuration = meta.configuration
   persistSnapshot(state, state.snapshot)
   state.commitIndex = meta.lastIndex
-  state.handedOut = meta.lastIndex
+  state.emittedIndex = meta.lastIndex
 }
 
 function answer(state: RaftState, { from, meta, round }: InstallRequest, offset: number, done: boolean): void {

@@ -1,8 +1,8 @@
-// Taking up leadership, proposals, check-quorum and the transfer of leadership.
+// Becoming leader, proposals, check-quorum and leadership transfer.
 
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { isVoter, members, quorumSize } from './configuration.ts'
-import { announceRole, persistEntries, sendEarly } from './effects.ts'
+import { announceRole, persistEntries, sendBeforePersist } from './effects.ts'
 import { configurationAppended } from './membership.ts'
 import type { Progress, RaftState } from './raft.ts'
 import { broadcast, heartbeat } from './replicate.ts'
@@ -23,24 +23,24 @@ export function becomeLeader(state: RaftState): void {
     uncommittedBytes: 0,
     transfer: null
   }
-  for (const peer of members(state.configuration)) if (peer !== state.self) track(state, peer)
+  for (const peer of members(state.configuration)) if (peer !== state.self) trackProgress(state, peer)
   announceRole(state)
-  // Entries of earlier terms are committed only through one of the own term (thesis 3.6.2, figure 3.7).
-  appendOwn(state, 'noop', new Uint8Array())
+  // Entries of earlier terms commit only together with an entry of the current term (thesis 3.6.2, figure 3.7).
+  appendAsLeader(state, 'noop', new Uint8Array())
 }
 
-/** A client's proposal. Refused unless this server leads, stays and has room. */
+/** A client's proposal. Refused unless this server leads, is not transferring leadership, and is within its bound. */
 export function propose(state: RaftState, id: number, data: Uint8Array): void {
   const reason = refusal(state)
   if (reason !== null) {
     refuse(state, id, reason)
     return
   }
-  const entry = appendOwn(state, 'command', data)
+  const entry = appendAsLeader(state, 'command', data)
   state.effects.push({ kind: 'proposed', id, index: entry.index, term: entry.term })
 }
 
-/** Why this server appends nothing now, whatever it is. */
+/** Why this server refuses every proposal and membership change at the moment; null if it does not. */
 export function refusal({ leading, options }: RaftState): RefusalReason | null {
   if (leading === null) return 'not-leader'
   if (leading.transfer !== null) return 'transferring'
@@ -51,11 +51,11 @@ export function refuse(state: RaftState, id: number, reason: RefusalReason): voi
   state.effects.push({ kind: 'refused', id, reason, leader: state.leader === state.self ? null : state.leader })
 }
 
-/** Time passes for a leader. */
+/** The leader's part of a tick. */
 export function tickLeader(state: RaftState): void {
   const { leading, nowMs, options } = state
   if (leading === null) return
-  // Heartbeats need no disk: a leader that can write nothing would keep the others from electing one that can.
+  // Heartbeats need no disk: a leader that cannot write would keep the others from electing one that can.
   if (diskHangs(state)) {
     becomeFollower(state, state.term, null)
     return
@@ -63,7 +63,7 @@ export function tickLeader(state: RaftState): void {
   if (leading.transfer !== null && nowMs >= leading.transfer.untilMs) leading.transfer = null
   if (nowMs >= leading.quorumCheckAtMs) {
     leading.quorumCheckAtMs = nowMs + options.electionTimeoutMs
-    if (!hearsQuorum(state, state.configuration)) {
+    if (!quorumIsActive(state, state.configuration)) {
       becomeFollower(state, state.term, null)
       return
     }
@@ -71,7 +71,7 @@ export function tickLeader(state: RaftState): void {
   if (nowMs >= leading.heartbeatAtMs) heartbeat(state)
 }
 
-/** Begins to hand over to a voter (thesis 3.10); given up after an election timeout. */
+/** Starts a leadership transfer to a voter (thesis 3.10); it is abandoned after an election timeout. */
 export function transferLeadership(state: RaftState, to: PeerId): void {
   const { leading } = state
   if (leading === null || to === state.self || !isVoter(state.configuration, to)) return
@@ -79,17 +79,17 @@ export function transferLeadership(state: RaftState, to: PeerId): void {
   continueTransfer(state)
 }
 
-/** Once the successor has the whole log it is told to stand at once. */
+/** Once the target has the whole log, it is told to start an election at once. */
 export function continueTransfer(state: RaftState): void {
   const transfer = state.leading?.transfer ?? null
   if (transfer === null || transfer.asked) return
   if (state.leading?.progress.get(transfer.to)?.matchIndex !== state.log.lastIndex) return
   transfer.asked = true
-  sendEarly(state, transfer.to, { kind: 'timeout-now' })
+  sendBeforePersist(state, transfer.to, { kind: 'timeout-now' })
 }
 
-/** The leader's own entry: into the log, to the others, and to the own disk, in that order. */
-export function appendOwn(state: RaftState, kind: EntryKind, data: Uint8Array): Entry {
+/** Appends an entry as leader: to the log in memory, to the receivers, then to the own disk. */
+export function appendAsLeader(state: RaftState, kind: EntryKind, data: Uint8Array): Entry {
   const entry = { index: (state.log.lastIndex + 1) as LogIndex, term: state.term, kind, data }
   state.log.append(entry)
   if (kind === 'config') configurationAppended(state)
@@ -99,8 +99,8 @@ export function appendOwn(state: RaftState, kind: EntryKind, data: Uint8Array): 
   return entry
 }
 
-/** Nothing is known of this receiver yet. */
-export function track(state: RaftState, peer: PeerId): void {
+/** Starts to track a receiver of which nothing is known yet. */
+export function trackProgress(state: RaftState, peer: PeerId): void {
   const progress: Progress = {
     nextIndex: (state.log.lastIndex + 1) as LogIndex,
     matchIndex: 0 as LogIndex,
@@ -108,18 +108,18 @@ export function track(state: RaftState, peer: PeerId): void {
     transfer: null,
     inflight: [],
     probing: false,
-    heardMs: -Infinity,
+    contactMs: -Infinity,
     round: 0,
     matchRound: 0
   }
   state.leading?.progress.set(peer, progress)
 }
 
-/** Has a majority answered within the last election timeout? A leader that nobody follows must not seem to lead. */
-export function hearsQuorum(state: RaftState, configuration: Configuration): boolean {
+/** Check-quorum: has a majority of the configuration replied within the last election timeout? */
+export function quorumIsActive(state: RaftState, configuration: Configuration): boolean {
   const since = state.nowMs - state.options.electionTimeoutMs
-  const heard = configuration.voters.filter(
-    voter => voter === state.self || (state.leading?.progress.get(voter)?.heardMs ?? -Infinity) >= since
+  const active = configuration.voters.filter(
+    voter => voter === state.self || (state.leading?.progress.get(voter)?.contactMs ?? -Infinity) >= since
   )
-  return heard.length >= quorumSize(configuration)
+  return active.length >= quorumSize(configuration)
 }

@@ -1,5 +1,5 @@
-// The log in memory: consecutive entries after a base, which has a term and a configuration but no entry: index 0, a
-// snapshot, or the last entry that was compacted away.
+// The log in memory: consecutive entries after a base. The base is index 0, a snapshot, or the last compacted entry; it
+// has a term and a configuration, but no entry.
 
 import type { LogIndex, Term } from '#model/ids.ts'
 import { decodeConfiguration } from './configuration.ts'
@@ -7,7 +7,7 @@ import type { Configuration, Entry, SnapshotMeta } from './types.ts'
 
 export class RaftLog {
   #entries: Entry[] = []
-  /** The configurations that the entries bring, ascending. */
+  /** The configurations of the config entries, ascending by index. */
   #configs: { readonly index: LogIndex; readonly configuration: Configuration }[] = []
   #base: SnapshotMeta
 
@@ -32,7 +32,7 @@ export class RaftLog {
     return this.#entries.at(-1)?.term ?? this.#base.lastTerm
   }
 
-  /** The index of the last config entry; 0 when none is left in the log. */
+  /** The index of the last config entry; 0 when the log holds none. */
   get lastConfigIndex(): LogIndex {
     return this.#configs.at(-1)?.index ?? (0 as LogIndex)
   }
@@ -41,18 +41,18 @@ export class RaftLog {
     return index > this.baseIndex ? this.#entries[index - this.baseIndex - 1] : undefined
   }
 
-  /** The term at an index, or undefined where the log does not reach or was compacted. */
+  /** The term at an index; undefined beyond the end of the log and where it was compacted. */
   termAt(index: LogIndex): Term | undefined {
     return index === this.baseIndex ? this.baseTerm : this.at(index)?.term
   }
 
-  /** In force once the log reaches up to an index, which is not compacted. O(config entries). */
+  /** The configuration in force at an index that is not compacted. O(config entries). */
   configurationAt(index: LogIndex): Configuration {
     return this.#configs.findLast(config => config.index <= index)?.configuration ?? this.#base.configuration
   }
 
   append(entry: Entry): void {
-    if (entry.index !== this.lastIndex + 1) throw new Error(`entry ${entry.index} after ${this.lastIndex}`)
+    if (entry.index !== this.lastIndex + 1) throw new Error(`entry ${entry.index} appended after ${this.lastIndex}`)
     if (entry.kind === 'config') {
       this.#configs.push({ index: entry.index, configuration: decodeConfiguration(entry.data) })
     }
@@ -64,17 +64,17 @@ export class RaftLog {
     while ((this.#configs.at(-1)?.index ?? 0) >= index) this.#configs.pop()
   }
 
-  /** Forgets the entries up to an index of this log. O(entries kept). */
+  /** Drops the entries up to an index. O(entries kept). */
   compactTo(index: LogIndex): void {
     const lastTerm = this.termAt(index)
-    if (lastTerm === undefined) throw new Error(`entry ${index} is not here to be compacted`)
+    if (lastTerm === undefined) throw new Error(`cannot compact up to ${index}, which is not in the log`)
     const configuration = this.configurationAt(index)
     this.#entries = this.#entries.slice(index - this.baseIndex)
     this.#configs = this.#configs.filter(config => config.index > index)
     this.#base = { lastIndex: index, lastTerm, configuration }
   }
 
-  /** Begins anew after a snapshot. */
+  /** Replaces the whole log by an empty one that starts after a snapshot. */
   reset(base: SnapshotMeta): void {
     this.#entries = []
     this.#configs = []
@@ -86,7 +86,7 @@ export class RaftLog {
     return this.#entries.slice(after - this.baseIndex, upTo - this.baseIndex)
   }
 
-  /** Entries from an index on, at least one if there is one, until their data exceeds maxBytes. */
+  /** Entries from an index on, up to maxBytes of data, but at least one if there is one. */
   page(from: LogIndex, maxBytes: number): readonly Entry[] {
     const start = from - this.baseIndex - 1
     let end = start
@@ -97,7 +97,7 @@ export class RaftLog {
     return this.#entries.slice(start, end)
   }
 
-  /** The highest index at or below `index` whose entry is of `term` or an earlier one. O(entries passed). */
+  /** The highest index at or below `index` whose term is at most `term`. O(entries skipped). */
   lastOfTermAtMost(term: Term, index: LogIndex): LogIndex {
     let at = index < this.lastIndex ? index : this.lastIndex
     while (at > this.baseIndex && (this.termAt(at) ?? 0) > term) at = (at - 1) as LogIndex

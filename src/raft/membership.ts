@@ -1,57 +1,60 @@
-// Changes of membership, one server at a time (thesis 4.1): the majorities of two configurations that differ by one
-// server have a server in common. A configuration counts from the moment it is in the log.
+// Membership changes, one server at a time (thesis 4.1): any majorities of two configurations that differ by one server
+// overlap. A configuration takes effect as soon as it is appended.
 
-import { changed, encodeConfiguration, isMember, isVoter, members } from './configuration.ts'
-import { handOutCommitted, sendEarly } from './effects.ts'
-import { appendOwn, hearsQuorum, refusal, refuse, track } from './leadership.ts'
-import type { Leading, RaftState } from './raft.ts'
+import { applyChange, encodeConfiguration, isMember, isVoter, members } from './configuration.ts'
+import { emitCommitted, sendBeforePersist } from './effects.ts'
+import { appendAsLeader, quorumIsActive, refusal, refuse, trackProgress } from './leadership.ts'
+import type { LeaderState, RaftState } from './raft.ts'
 import { becomeFollower } from './roles.ts'
 import type { Change, Configuration, RefusalReason } from './types.ts'
 
 export function changeMembership(state: RaftState, id: number, change: Change): void {
-  const next = changed(state.configuration, change)
-  const refused = refusal(state) ?? (typeof next === 'string' ? next : tooEarly(state, change, next))
+  const next = applyChange(state.configuration, change)
+  const refused = refusal(state) ?? (typeof next === 'string' ? next : whyTooEarly(state, change, next))
   if (refused !== null) refuse(state, id, refused)
   if (refused !== null || typeof next === 'string') return
-  const entry = appendOwn(state, 'config', encodeConfiguration(next))
+  const entry = appendAsLeader(state, 'config', encodeConfiguration(next))
   state.effects.push({ kind: 'proposed', id, index: entry.index, term: entry.term })
 }
 
-function tooEarly(state: RaftState, change: Change, next: Configuration): RefusalReason | null {
-  // Two leaders could each change their own configuration and share no majority (Ongaro, raft-dev, 2015-07-10).
+function whyTooEarly(state: RaftState, change: Change, next: Configuration): RefusalReason | null {
+  // Two leaders could otherwise commit changes by majorities that do not overlap (Ongaro, raft-dev, 2015-07-10).
   if (state.log.termAt(state.commitIndex) !== state.term) return 'no-own-commit'
   if (state.log.lastConfigIndex > state.commitIndex) return 'change-under-way'
-  if (change.kind === 'promote' && !keepsUp(state, change)) return 'not-caught-up'
-  // The change itself could never be committed by those who are left.
-  return hearsQuorum(state, next) ? null : 'too-few-alive'
+  if (change.kind === 'promote' && !hasCaughtUp(state, change)) return 'not-caught-up'
+  // Otherwise the remaining voters could not commit the change itself.
+  return quorumIsActive(state, next) ? null : 'too-few-alive'
 }
 
-/** A voter that must catch up first would hold up every commit (thesis 4.2.1). */
-function keepsUp(state: RaftState, { peer }: Change): boolean {
+/** A voter that is still catching up could delay every commit (thesis 4.2.1). */
+function hasCaughtUp(state: RaftState, { peer }: Change): boolean {
   const progress = state.leading?.progress.get(peer)
   if (state.leading === null || progress?.mode !== 'replicate') return false
-  const heard = state.nowMs - progress.heardMs < state.options.electionTimeoutMs
-  return heard && progress.matchIndex >= state.leading.heartbeatCommit
+  const isActive = state.nowMs - progress.contactMs < state.options.electionTimeoutMs
+  return isActive && progress.matchIndex >= state.leading.heartbeatCommit
 }
 
-/** The own log has a new configuration: who is new gets the log; who is removed still does until that is committed. */
+/**
+ * The leader has appended a new configuration. A new server gets the log from now on; a removed one still does until its
+ * removal is committed.
+ */
 export function configurationAppended(state: RaftState): void {
   state.configuration = state.log.configurationAt(state.log.lastIndex)
   for (const peer of members(state.configuration)) {
-    if (peer !== state.self && state.leading?.progress.has(peer) === false) track(state, peer)
+    if (peer !== state.self && state.leading?.progress.has(peer) === false) trackProgress(state, peer)
   }
 }
 
-/** After a commit that the others have been told of: the removed are let go; a removed leader goes (thesis 4.2.2). */
-export function configurationCommitted(state: RaftState, leading: Leading): void {
+/** After a commit has been announced: stops replicating to removed servers; a removed leader steps down (thesis 4.2.2). */
+export function configurationCommitted(state: RaftState, leading: LeaderState): void {
   if (state.log.lastConfigIndex > state.commitIndex) return
   const { configuration } = state
   for (const peer of leading.progress.keys()) {
     if (!isMember(configuration, peer)) leading.progress.delete(peer)
   }
   if (isVoter(configuration, state.self)) return
-  const heir = configuration.voters.find(voter => leading.progress.get(voter)?.matchIndex === state.log.lastIndex)
-  if (heir !== undefined) sendEarly(state, heir, { kind: 'timeout-now' })
-  handOutCommitted(state)
+  const successor = configuration.voters.find(voter => leading.progress.get(voter)?.matchIndex === state.log.lastIndex)
+  if (successor !== undefined) sendBeforePersist(state, successor, { kind: 'timeout-now' })
+  emitCommitted(state)
   becomeFollower(state, state.term, null)
 }

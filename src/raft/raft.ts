@@ -1,58 +1,58 @@
-// The state of one Raft server, and how it begins: from what the disk holds. `step` (step.ts) advances it.
-// Sources: Ongaro's thesis (section numbers in the handlers), with pre-vote and check-quorum always on.
+// The state of one Raft server and its construction from durable state. `step` (step.ts) advances it.
+// Source: Ongaro's thesis (section numbers in the handlers), with pre-vote and check-quorum always on.
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { RaftLog } from './log.ts'
 import type { Configuration, DurableState, Effect, RaftOptions, RaftRole, Snapshot, SnapshotMeta } from './types.ts'
 
-/** What a leader knows of one receiver of its log. */
+/** What a leader knows about one receiver of its log. */
 export type Progress = {
   /** The next entry to send. */
   nextIndex: LogIndex
-  /** Known to be on the receiver's disk and equal to ours. */
+  /** The highest entry that is known to be on the receiver's disk and to equal ours. */
   matchIndex: LogIndex
   /**
-   * `probe`: one request at a time until the logs are known to meet; `replicate`: pipelined; `snapshot`: what it needs
-   * is compacted, and no entries go out meanwhile; `lost`: it lacks what it had acknowledged.
+   * `probe`: one request at a time until a matching entry is found. `replicate`: pipelined. `snapshot`: the next entry is
+   * compacted, so a snapshot is sent and no entries. `lost`: the receiver lacks entries that it had acknowledged.
    */
   mode: 'probe' | 'replicate' | 'snapshot' | 'lost'
-  /** The snapshot that is being sent, how much of it has arrived, and when the last chunk went out. */
+  /** The snapshot in transfer, the bytes that have arrived, and when the last chunk was sent. */
   transfer: { readonly snapshot: Snapshot; offset: number; sentMs: number } | null
-  /** Last indexes of the requests with entries that are under way, ascending. */
+  /** The last index of each request with entries that is in flight, ascending. */
   inflight: LogIndex[]
-  /** A probe is under way; the next heartbeat repeats it. */
+  /** A probe is in flight; the next heartbeat repeats it. */
   probing: boolean
-  /** When it last answered in this term; -Infinity before it has. */
-  heardMs: number
-  /** The latest round that it has answered. */
+  /** When it last replied in this term; -Infinity before the first reply. */
+  contactMs: number
+  /** The latest round that it has replied to. */
   round: number
-  /** The leader's round when matchIndex was acknowledged: whoever answers a later one must still have it. */
+  /** The leader's round when matchIndex was acknowledged: a reply to a later round must still cover matchIndex. */
   matchRound: number
 }
 
 export type PendingRead = {
   readonly id: number
-  /** Null until an entry of the own term is committed: before that the commit index may be behind (thesis 6.4). */
+  /** Null until an entry of the current term is committed: before that the commit index may be stale (thesis 6.4). */
   request: { readonly index: LogIndex; readonly round: number } | null
 }
 
-/** What only a leader has. */
-export type Leading = {
+/** Volatile state that only a leader has. */
+export type LeaderState = {
   readonly progress: Map<PeerId, Progress>
   heartbeatAtMs: number
   quorumCheckAtMs: number
-  /** Counts up with each heartbeat: an answer to it was given after the question. */
+  /** Incremented by each heartbeat: a reply that carries a round was sent after that heartbeat. */
   round: number
-  /** The commit index at the last heartbeat: a learner that has it keeps up. */
+  /** The commit index at the last heartbeat: a learner that has reached it counts as caught up. */
   heartbeatCommit: LogIndex
   reads: PendingRead[]
-  /** Bytes of own-term entries that are not committed; bounds what clients can pile up. */
+  /** Bytes of uncommitted entries of the current term; bounds what clients can queue. */
   uncommittedBytes: number
   transfer: { readonly to: PeerId; readonly untilMs: number; asked: boolean } | null
 }
 
-/** A snapshot that is coming in, in the order of its bytes, from the leader of a term. */
-export type Incoming = {
+/** A snapshot that is being received, in byte order, from the leader of a term. */
+export type IncomingSnapshot = {
   readonly term: Term
   readonly meta: SnapshotMeta
   readonly data: Uint8Array
@@ -65,34 +65,34 @@ export type RaftState = {
   readonly options: RaftOptions
   readonly incarnation: number
   readonly log: RaftLog
-  /** In force: the last one in the log, committed or not (thesis 4.1). */
+  /** The configuration in force: the last one in the log, committed or not (thesis 4.1). */
   configuration: Configuration
   term: Term
   votedFor: PeerId | null
-  /** The latest, ours or a leader's. */
+  /** The latest snapshot, taken here or received from a leader. */
   snapshot: Snapshot | null
-  incoming: Incoming | null
+  incoming: IncomingSnapshot | null
   commitIndex: LogIndex
-  /** The last entry handed out by a `commit` effect. */
-  handedOut: LogIndex
+  /** The last entry emitted by a `commit` effect. */
+  emittedIndex: LogIndex
   role: RaftRole
   leader: PeerId | null
-  /** When the leader of this term was last heard; -Infinity when it was not, or when the way to it broke since. */
-  leaderHeardMs: number
+  /** When the leader of this term was last in contact; -Infinity if never, or if its connection has broken since. */
+  leaderContactMs: number
   electionAtMs: number
-  /** Answers to the election that is under way. */
+  /** Replies to the pre-vote or election in progress. */
   readonly votes: Map<PeerId, boolean>
-  leading: Leading | null
-  /** Persists asked for, and for each of them that is not durable yet the log's last index once it is. */
-  persistsAsked: number
+  leading: LeaderState | null
+  /** Persists emitted so far; and for each one that is not durable yet, the last index of the log that it covers. */
+  persistsRequested: number
   readonly unsynced: { readonly count: number; lastIndex: LogIndex; readonly atMs: number }[]
-  /** Since when the disk has owed an answer that nobody here asked for; Infinity when it owes none. */
+  /** Start of the embedder's oldest unfinished disk request, the core's or any other; Infinity when there is none. */
   diskBusySinceMs: number
   durableIndex: LogIndex
-  /** Of the input that is being handled. */
+  /** Time and randomness of the input that is being handled. */
   nowMs: number
   random: number
-  /** Of the step that is under way, in order. */
+  /** The effects of the step in progress, in order. */
   effects: Effect[]
 }
 
@@ -101,24 +101,24 @@ export type RaftInit = {
   readonly clusterId: ClusterId
   readonly options: RaftOptions
   readonly durable: DurableState
-  /** The bytes of durable.snapshot, and null without one. */
+  /** The bytes of durable.snapshot; null without one. */
   readonly snapshotData?: Uint8Array | null
-  /** Of this server's disk: 0 on a founder's, else drawn when the disk joined the cluster. */
+  /** The incarnation of this server's disk: 0 on a founder's, else drawn when the disk joined the cluster. */
   readonly incarnation?: number
-  /** In force before any config entry. */
+  /** The configuration before any config entry. */
   readonly configuration: Configuration
   readonly nowMs: number
   readonly random: number
 }
 
-/** A server as it comes up. The first step hands out what is known to be committed. */
+/** A server after a start or restart. The first step emits the entries that are known to be committed. */
 export function createRaft(init: RaftInit): RaftState {
   const { durable, options } = init
   const base = durable.snapshot ?? { lastIndex: 0 as LogIndex, lastTerm: 0 as Term, configuration: init.configuration }
   const log = new RaftLog(base, durable.entries)
   const configuration = log.configurationAt(log.lastIndex)
-  // Nobody else could be leader, or be asked: it need not wait for one.
-  const waits = configuration.voters.length !== 1 || configuration.voters[0] !== init.self
+  // A sole voter has no other leader to wait for.
+  const isSoleVoter = configuration.voters.length === 1 && configuration.voters[0] === init.self
   return {
     self: init.self,
     clusterId: init.clusterId,
@@ -132,14 +132,14 @@ export function createRaft(init: RaftInit): RaftState {
       durable.snapshot === null ? null : { meta: durable.snapshot, data: init.snapshotData ?? new Uint8Array() },
     incoming: null,
     commitIndex: Math.max(durable.commitIndex, base.lastIndex) as LogIndex,
-    handedOut: base.lastIndex,
+    emittedIndex: base.lastIndex,
     role: 'follower',
     leader: null,
-    leaderHeardMs: -Infinity,
-    electionAtMs: init.nowMs + (waits ? options.electionTimeoutMs * (1 + init.random) : 0),
+    leaderContactMs: -Infinity,
+    electionAtMs: init.nowMs + (isSoleVoter ? 0 : options.electionTimeoutMs * (1 + init.random)),
     votes: new Map(),
     leading: null,
-    persistsAsked: 0,
+    persistsRequested: 0,
     unsynced: [],
     diskBusySinceMs: Infinity,
     durableIndex: log.lastIndex,

@@ -1,7 +1,7 @@
-// Linearizable reads without writing to the log: ReadIndex (thesis 6.4). No clock decides, only a round of answers.
+// Linearizable reads without log writes: ReadIndex (thesis 6.4). A round of replies confirms leadership, not a clock.
 
 import { quorumSize } from './configuration.ts'
-import { handOutCommitted } from './effects.ts'
+import { emitCommitted } from './effects.ts'
 import type { PendingRead, RaftState } from './raft.ts'
 import { heartbeat } from './replicate.ts'
 
@@ -15,7 +15,7 @@ export function requestRead(state: RaftState, id: number): void {
   confirmReads(state)
 }
 
-/** Starts the round of every read that still waits, once an entry of the own term is committed. */
+/** Starts a round for all reads that have none yet, once an entry of the current term is committed. */
 export function confirmReads(state: RaftState): void {
   const { leading } = state
   if (leading === null || state.log.termAt(state.commitIndex) !== state.term) return
@@ -26,7 +26,7 @@ export function confirmReads(state: RaftState): void {
   settleReads(state)
 }
 
-/** Answers the reads whose round a majority has answered: they still followed after the question came. */
+/** Completes the reads whose round a majority has replied to: this server still led after the read was requested. */
 export function settleReads(state: RaftState): void {
   const { leading } = state
   if (leading === null || leading.reads.length === 0) return
@@ -34,12 +34,12 @@ export function settleReads(state: RaftState): void {
     voter === state.self ? leading.round : (leading.progress.get(voter)?.round ?? 0)
   )
   const confirmed = rounds.sort((a, b) => b - a)[quorumSize(state.configuration) - 1] ?? 0
-  // What a read must see goes out before its answer.
-  handOutCommitted(state)
-  const left: PendingRead[] = []
+  // The entries that a read must observe are emitted before its result.
+  emitCommitted(state)
+  const pending: PendingRead[] = []
   for (const read of leading.reads) {
-    if (read.request === null || read.request.round > confirmed) left.push(read)
+    if (read.request === null || read.request.round > confirmed) pending.push(read)
     else state.effects.push({ kind: 'read-ready', id: read.id, index: read.request.index })
   }
-  leading.reads = left
+  leading.reads = pending
 }

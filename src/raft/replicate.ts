@@ -1,22 +1,22 @@
-// The leader's side of AppendEntries (thesis 3.5): what to send to whom, and what an answer means.
+// The leader's side of AppendEntries (thesis 3.5): what to send to each receiver, and how a reply changes its progress.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { advanceCommit } from './commit.ts'
-import { sendEarly } from './effects.ts'
+import { sendBeforePersist } from './effects.ts'
 import { continueTransfer } from './leadership.ts'
-import type { Leading, Progress, RaftState } from './raft.ts'
+import type { LeaderState, Progress, RaftState } from './raft.ts'
 import { settleReads } from './read.ts'
-import { askReceiver, chunkAnswered, sendSnapshot } from './snapshot.ts'
+import { probeReceiver, onChunkReply, sendSnapshot } from './snapshot.ts'
 import type { Entry, Message } from './types.ts'
 
 type Reply = Extract<Message, { readonly kind: 'append-reply' | 'install-reply' }>
 
-/** Sends what is new to every receiver that may get it now. */
+/** Sends new entries to every receiver whose window is open. */
 export function broadcast(state: RaftState): void {
   for (const [peer, progress] of state.leading?.progress ?? []) sendEntries(state, peer, progress)
 }
 
-/** Tells every receiver the commit index and round, entries or not, and repeats what had no answer. */
+/** Sends commit index and round to every receiver, with or without entries, and repeats unanswered probes. */
 export function heartbeat(state: RaftState): void {
   const { leading } = state
   if (leading === null) return
@@ -26,12 +26,12 @@ export function heartbeat(state: RaftState): void {
   for (const [peer, progress] of leading.progress) {
     progress.probing = false
     if (sendEntries(state, peer, progress)) continue
-    if (progress.mode === 'snapshot') askReceiver(state, peer, progress)
+    if (progress.mode === 'snapshot') probeReceiver(state, peer, progress)
     else if (progress.mode !== 'lost') sendRequest(state, peer, progress, [])
   }
 }
 
-/** To each receiver that has nothing under way: a commit index that it would otherwise hear of at the next heartbeat. */
+/** Sends a new commit index at once, with entries if there are any, instead of at the next heartbeat. */
 export function announceCommit(state: RaftState): void {
   for (const [peer, progress] of state.leading?.progress ?? []) {
     if (!sendEntries(state, peer, progress) && progress.mode === 'replicate') sendRequest(state, peer, progress, [])
@@ -42,46 +42,46 @@ export function receiveAppendReply(
   state: RaftState,
   message: Extract<Message, { readonly kind: 'append-reply' }>
 ): void {
-  const heard = heardReceiver(state, message)
-  if (heard === null) return
-  const { leading, progress } = heard
-  if (message.success) accepted(state, leading, progress, message.matchIndex)
-  else rejected(state, { progress, peer: message.from }, message)
-  goOn(state, message.from, progress)
+  const receiver = recordContact(state, message)
+  if (receiver === null) return
+  const { leading, progress } = receiver
+  if (message.success) onAccepted(state, leading, progress, message.matchIndex)
+  else onRejected(state, { progress, peer: message.from }, message)
+  continueReplication(state, message.from, progress)
 }
 
 export function receiveInstallReply(
   state: RaftState,
   message: Extract<Message, { readonly kind: 'install-reply' }>
 ): void {
-  const heard = heardReceiver(state, message)
-  if (heard === null) return
-  chunkAnswered(state, heard.progress, message)
+  const receiver = recordContact(state, message)
+  if (receiver === null) return
+  onChunkReply(state, receiver.progress, message)
   advanceCommit(state)
-  goOn(state, message.from, heard.progress)
+  continueReplication(state, message.from, receiver.progress)
 }
 
-function heardReceiver(
+function recordContact(
   state: RaftState,
   message: Reply
-): { readonly leading: Leading; readonly progress: Progress } | null {
+): { readonly leading: LeaderState; readonly progress: Progress } | null {
   const { leading } = state
   const progress = leading?.progress.get(message.from)
   if (leading === null || progress === undefined || progress.mode === 'lost') return null
-  progress.heardMs = state.nowMs
+  progress.contactMs = state.nowMs
   if (message.round > progress.round && message.round <= leading.round) progress.round = message.round
   return { leading, progress }
 }
 
-function goOn(state: RaftState, peer: PeerId, progress: Progress): void {
-  // An answer may have ended this leadership: a leader that has committed its own removal steps down.
+function continueReplication(state: RaftState, peer: PeerId, progress: Progress): void {
+  // The reply may have ended this leadership: a leader that commits its own removal steps down.
   if (state.leading?.progress.get(peer) === progress) sendEntries(state, peer, progress)
   settleReads(state)
 }
 
-function accepted(state: RaftState, leading: Leading, progress: Progress, matchIndex: LogIndex): void {
+function onAccepted(state: RaftState, leading: LeaderState, progress: Progress, matchIndex: LogIndex): void {
   if (matchIndex > state.log.lastIndex) throw new Error(`a follower acknowledges ${matchIndex}, which was never sent`)
-  // A late answer does not end a transfer: only one that says that the log can go on where it is not compacted.
+  // A late reply does not end a snapshot transfer, unless replication can go on from an entry that is not compacted.
   if (progress.mode !== 'snapshot' || state.log.termAt(matchIndex) !== undefined) {
     progress.probing = false
     progress.mode = 'replicate'
@@ -96,14 +96,14 @@ function accepted(state: RaftState, leading: Leading, progress: Progress, matchI
   continueTransfer(state)
 }
 
-/** The logs do not meet at what was sent: go back to where they may, a whole term at a time (thesis 3.5, end). */
-function rejected(
+/** The consistency check failed: back up to the next possible match, skipping whole terms (thesis 3.5, end). */
+function onRejected(
   state: RaftState,
   { progress, peer }: { readonly progress: Progress; readonly peer: PeerId },
   hint: { readonly matchIndex: LogIndex; readonly conflictTerm: Term; readonly round: number }
 ): void {
   if (hint.matchIndex < progress.matchIndex && hint.round > progress.matchRound) {
-    // Asked after it had acknowledged matchIndex, it has less: its disk lost what was counted on.
+    // It was asked after it had acknowledged matchIndex and has less: its disk lost acknowledged entries.
     progress.mode = 'lost'
     progress.matchIndex = 0 as LogIndex
     progress.transfer = null
@@ -111,14 +111,14 @@ function rejected(
     return
   }
   if (progress.mode === 'snapshot') return
-  const meet = state.log.lastOfTermAtMost(hint.conflictTerm, hint.matchIndex)
+  const candidate = state.log.lastOfTermAtMost(hint.conflictTerm, hint.matchIndex)
   progress.mode = 'probe'
   progress.probing = false
   progress.inflight = []
-  progress.nextIndex = Math.max(Math.min(meet + 1, progress.nextIndex - 1), progress.matchIndex + 1) as LogIndex
+  progress.nextIndex = Math.max(Math.min(candidate + 1, progress.nextIndex - 1), progress.matchIndex + 1) as LogIndex
 }
 
-/** Sends the next entries if there are any and the receiver's window is open. True when something went out. */
+/** Sends the next entries if there are any and the receiver's window is open. @returns whether anything was sent */
 function sendEntries(state: RaftState, peer: PeerId, progress: Progress): boolean {
   const { maxAppendBytes, maxInflightAppends } = state.options
   if (progress.mode === 'lost') return false
@@ -144,12 +144,12 @@ function sendEntries(state: RaftState, peer: PeerId, progress: Progress): boolea
   return sent
 }
 
-/** The entry before nextIndex is in the log. */
+/** Sends entries from nextIndex on; the entry before nextIndex must not be compacted. */
 function sendRequest(state: RaftState, peer: PeerId, progress: Progress, entries: readonly Entry[]): void {
   const prevIndex = (progress.nextIndex - 1) as LogIndex
   const prevTerm = state.log.termAt(prevIndex)
   if (prevTerm === undefined) return
   const { commitIndex: leaderCommit } = state
   const round = state.leading?.round ?? 0
-  sendEarly(state, peer, { kind: 'append-request', prevIndex, prevTerm, entries, leaderCommit, round })
+  sendBeforePersist(state, peer, { kind: 'append-request', prevIndex, prevTerm, entries, leaderCommit, round })
 }

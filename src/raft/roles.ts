@@ -1,4 +1,4 @@
-// Changes of role.
+// Role changes, election timers, and the checks that decide whether a server may campaign or vote.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { incarnationOf, isVoter } from './configuration.ts'
@@ -6,47 +6,47 @@ import { announceRole, persistHardState } from './effects.ts'
 import type { RaftState } from './raft.ts'
 import type { Configuration } from './types.ts'
 
-/** Election timeouts; with the tick after it, a leader is gone within two. */
+/** In election timeouts. A leader with a hung disk has stepped down within two of them, including the next tick. */
 const HUNG_DISK_TIMEOUTS = 1.5
 
 /**
- * Heartbeats to wait for a leader whose connection broke: its next one, a tick late and over a new connection, comes
- * before. Drawn from [1, 2) times as many, so that those who lost it together do not stand together.
+ * Heartbeats to wait for a leader whose connection broke: long enough for its next one to arrive over a new connection.
+ * Multiplied by a random factor in [1, 2), so that followers that lost the leader together do not campaign together.
  */
-const DOUBT_HEARTBEATS = 2
+const SUSPECT_HEARTBEATS = 2
 
 /** Draws a new election timeout from [electionTimeoutMs, 2 * electionTimeoutMs). */
 export function resetElectionTimer(state: RaftState): void {
   state.electionAtMs = state.nowMs + state.options.electionTimeoutMs * (1 + state.random)
 }
 
-/** A request of the leader of the own term, or a later one, has come. */
-export function heardLeader(state: RaftState, message: { readonly term: Term; readonly from: PeerId }): void {
+/** Follows the sender of an AppendEntries or InstallSnapshot of the current term or a later one. */
+export function followLeader(state: RaftState, message: { readonly term: Term; readonly from: PeerId }): void {
   const { term, from } = message
   if (state.role === 'leader') throw new Error(`two leaders in term ${state.term}: ${state.self} and ${from}`)
   becomeFollower(state, term, from)
   if (state.incoming !== null && state.incoming.term !== term) state.incoming = null
-  state.leaderHeardMs = state.nowMs
+  state.leaderContactMs = state.nowMs
   resetElectionTimer(state)
 }
 
 /**
- * The way to the leader broke. It may be dead: not to have heard it for a little while is enough, and whoever lost it too
- * and asks for a vote may have it. A sign of life from it takes all of that back (`heardLeader`). One hint draws, so that
- * many of them neither put the election off nor make everybody's the shortest.
+ * The connection to the leader broke, so it is suspected dead: the election timeout is shortened, and votes for others
+ * are granted. The leader's next message ends the suspicion (`followLeader`). Only the first hint draws a timeout, so that
+ * repeated hints neither postpone the election nor shorten the wait further.
  */
-export function doubtLeader(state: RaftState): void {
-  if (state.leaderHeardMs === -Infinity) return
-  state.leaderHeardMs = -Infinity
-  const soonMs = state.nowMs + DOUBT_HEARTBEATS * state.options.heartbeatMs * (1 + state.random)
+export function suspectLeader(state: RaftState): void {
+  if (state.leaderContactMs === -Infinity) return
+  state.leaderContactMs = -Infinity
+  const soonMs = state.nowMs + SUSPECT_HEARTBEATS * state.options.heartbeatMs * (1 + state.random)
   state.electionAtMs = Math.min(state.electionAtMs, soonMs)
 }
 
 /**
- * May this server stand? Only a voter, and only on the disk that was made one: another incarnation has forgotten what it
- * promised. One that is removed by an entry that is not committed still may: that entry may need it (thesis 4.2.2).
+ * Only a voter may campaign, and only with the disk incarnation that was added: another one has lost its votes. A server
+ * whose removal is not committed may still campaign: the commit may depend on it (thesis 4.2.2).
  */
-export function mayStand(state: RaftState): boolean {
+export function mayCampaign(state: RaftState): boolean {
   const { configuration, log, commitIndex } = state
   if (isOwnVoter(state, configuration)) return true
   return (
@@ -58,22 +58,22 @@ function isOwnVoter({ self, incarnation }: RaftState, configuration: Configurati
   return isVoter(configuration, self) && incarnationOf(configuration, self) === incarnation
 }
 
-/** The disk has been at work for so long that it may never come back. */
+/** The oldest disk request has taken so long that the disk may never answer. */
 export function diskHangs({ unsynced, diskBusySinceMs, nowMs, options }: RaftState): boolean {
   const sinceMs = Math.min(unsynced[0]?.atMs ?? Infinity, diskBusySinceMs)
   return nowMs - sinceMs >= HUNG_DISK_TIMEOUTS * options.electionTimeoutMs
 }
 
 /**
- * A leader is known to be there: voting against it would only disturb (thesis 4.2.3). A leader knows of itself; check-
- * quorum ends that when it is cut off.
+ * Is a leader in contact? Then votes are refused, so that it is not disrupted (thesis 4.2.3). A leader counts itself;
+ * check-quorum deposes it when it is cut off.
  */
 export function leaderIsAlive(state: RaftState): boolean {
   if (state.role === 'leader') return true
-  return state.leader !== null && state.nowMs - state.leaderHeardMs < state.options.electionTimeoutMs
+  return state.leader !== null && state.nowMs - state.leaderContactMs < state.options.electionTimeoutMs
 }
 
-/** Follows, in this term or a later one. The vote is forgotten only when the term is new (CCF#8094). */
+/** Becomes a follower in this term or a later one. The vote is cleared only when the term is new (CCF#8094). */
 export function becomeFollower(state: RaftState, term: Term, leader: PeerId | null): void {
   const before = { role: state.role, term: state.term, leader: state.leader }
   if (term > state.term) {

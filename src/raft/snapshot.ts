@@ -1,32 +1,34 @@
-// Snapshots on the side of who has one (thesis 5): the log is compacted behind it, and a receiver that needs what is
-// compacted gets the snapshot instead, a chunk at a time.
+// Snapshots on the sender's side (thesis 5): a snapshot compacts the log before it, and a receiver that needs compacted
+// entries gets the snapshot instead, one chunk at a time.
 
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { sendEarly } from './effects.ts'
+import { sendBeforePersist } from './effects.ts'
 import type { Progress, RaftState } from './raft.ts'
 import type { Message, Snapshot, SnapshotMeta } from './types.ts'
 
 /**
- * What a snapshot of the state machine at an index stands for. Undefined when that is compacted, not committed, or not
- * yet in the own disk's log, which must not be left with a gap before the next entry.
+ * The metadata for a snapshot of the state machine at an index. Undefined when the index is compacted, not committed, or
+ * not durable in this server's log: the log on disk must have no gap before its next entry.
  */
 export function snapshotMeta(state: RaftState, lastIndex: LogIndex): SnapshotMeta | undefined {
   const lastTerm = state.log.termAt(lastIndex)
-  if (lastTerm === undefined || lastIndex > state.handedOut || lastIndex > state.durableIndex) return undefined
+  if (lastTerm === undefined || lastIndex > state.emittedIndex || lastIndex > state.durableIndex) return undefined
   return { lastIndex, lastTerm, configuration: state.log.configurationAt(lastIndex) }
 }
 
-/** The shell's snapshot is durable. One that an installed snapshot has overtaken is worth nothing. */
+/** The embedder's snapshot is durable. It is ignored if a newer snapshot was installed meanwhile. */
 export function snapshotTaken(state: RaftState, snapshot: Snapshot): void {
   const { lastIndex } = snapshot.meta
-  if (lastIndex > state.handedOut) throw new Error(`a snapshot of ${lastIndex}, of which ${state.handedOut} is applied`)
+  if (lastIndex > state.emittedIndex) {
+    throw new Error(`a snapshot at ${lastIndex}, but only ${state.emittedIndex} was committed`)
+  }
   if (lastIndex <= (state.snapshot?.meta.lastIndex ?? 0)) return
   state.snapshot = snapshot
   const upTo = (lastIndex - state.options.keptEntries) as LogIndex
   if (upTo > state.log.baseIndex) state.log.compactTo(upTo)
 }
 
-/** Begins to send the snapshot, or goes on if one is under way. @returns whether something went out */
+/** Starts a snapshot transfer, or continues the current one. @returns whether a chunk was sent */
 export function sendSnapshot(state: RaftState, peer: PeerId, progress: Progress): boolean {
   if (progress.mode !== 'snapshot') {
     if (state.snapshot === null) throw new Error(`entry ${progress.nextIndex} is compacted and there is no snapshot`)
@@ -35,7 +37,7 @@ export function sendSnapshot(state: RaftState, peer: PeerId, progress: Progress)
     progress.transfer = { snapshot: state.snapshot, offset: 0, sentMs: -Infinity }
   }
   const { transfer } = progress
-  // One chunk at a time; what is not answered for so long is lost.
+  // One chunk in flight; without a reply it is resent after an election timeout.
   if (transfer === null || state.nowMs - transfer.sentMs < state.options.electionTimeoutMs) return false
   transfer.sentMs = state.nowMs
   const { offset, snapshot } = transfer
@@ -43,13 +45,13 @@ export function sendSnapshot(state: RaftState, peer: PeerId, progress: Progress)
   return true
 }
 
-/** Between chunks: the leader is there, and asks with its round. */
-export function askReceiver(state: RaftState, peer: PeerId, progress: Progress): void {
+/** The heartbeat during a transfer: an empty chunk that carries the round and asks how much has arrived. */
+export function probeReceiver(state: RaftState, peer: PeerId, progress: Progress): void {
   sendChunk(state, peer, progress, new Uint8Array())
 }
 
-/** What an answer says of the transfer that is under way. */
-export function chunkAnswered(
+/** Advances the transfer by a receiver's reply. */
+export function onChunkReply(
   state: RaftState,
   progress: Progress,
   reply: Extract<Message, { readonly kind: 'install-reply' }>
@@ -66,7 +68,7 @@ export function chunkAnswered(
     }
     progress.nextIndex = (progress.matchIndex + 1) as LogIndex
   } else if (reply.offset !== transfer.offset && reply.offset <= transfer.snapshot.data.byteLength) {
-    // Further on, or back at the start after its restart.
+    // The receiver is further on, or back at 0 after a restart.
     transfer.offset = reply.offset
     transfer.sentMs = -Infinity
   }
@@ -77,5 +79,5 @@ function sendChunk(state: RaftState, peer: PeerId, { transfer }: Progress, data:
   const { snapshot, offset } = transfer
   const round = state.leading?.round ?? 0
   const size = snapshot.data.byteLength
-  sendEarly(state, peer, { kind: 'install-request', meta: snapshot.meta, size, offset, data, round })
+  sendBeforePersist(state, peer, { kind: 'install-request', meta: snapshot.meta, size, offset, data, round })
 }

@@ -1,4 +1,4 @@
-// What the outside may know of a server's consensus.
+// A read-only view of a server's consensus state for the embedder.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { RaftState } from './raft.ts'
@@ -10,19 +10,19 @@ export type RaftStatus = {
   readonly leader: PeerId | null
   readonly commitIndex: LogIndex
   /**
-   * Committed, and on the own disk as it was committed: what may be noted there. A commit index above it would count
-   * entries of another leader that the disk still holds.
+   * Committed and durable here: the commit index that may be written to disk. A higher one could cover entries of a
+   * deposed leader that the disk still holds.
    */
   readonly durableCommitIndex: LogIndex
   readonly lastIndex: LogIndex
   readonly configuration: Configuration
-  /** Of the entry that holds the configuration; 0 for the first one. */
+  /** The index of the entry that holds the configuration; 0 for the initial one. */
   readonly configurationIndex: LogIndex
-  /** Is the configuration the last one that was committed? */
+  /** Whether the configuration in force is committed. */
   readonly configurationCommitted: boolean
-  /** Of the latest snapshot; 0 without one. */
+  /** The last index of the latest snapshot; 0 without one. */
   readonly snapshotIndex: LogIndex
-  /** How far each receiver is; empty where this server does not lead. */
+  /** The match index of each receiver; empty when this server does not lead. */
   readonly progress: ReadonlyMap<PeerId, { readonly matchIndex: LogIndex }>
 }
 

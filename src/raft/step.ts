@@ -1,9 +1,9 @@
-// The one way into the consensus core: an input advances the state in place and gives back effects, in order.
+// The single entry point of the consensus core: an input advances the state in place and returns effects, in order.
 
 import { receiveAppendRequest } from './append.ts'
 import { persisted } from './commit.ts'
 import { incarnationOf } from './configuration.ts'
-import { handOutCommitted, isReply, send } from './effects.ts'
+import { emitCommitted, isReply, send } from './effects.ts'
 import {
   ownVoteDurable,
   receivePreVoteReply,
@@ -19,17 +19,17 @@ import { changeMembership } from './membership.ts'
 import type { RaftState } from './raft.ts'
 import { requestRead } from './read.ts'
 import { receiveAppendReply, receiveInstallReply } from './replicate.ts'
-import { becomeFollower, doubtLeader, leaderIsAlive, resetElectionTimer } from './roles.ts'
+import { becomeFollower, suspectLeader, leaderIsAlive, resetElectionTimer } from './roles.ts'
 import { snapshotTaken } from './snapshot.ts'
 import type { Effect, Input, Message } from './types.ts'
 
-/** @throws Error when an invariant of Raft is broken; the server must not go on */
+/** @throws Error when an invariant of Raft is broken; the server must stop then */
 export function step(state: RaftState, input: Input): Effect[] {
   state.random = input.random
-  const stoodStillMs = input.nowMs - state.nowMs
+  const stalledMs = input.nowMs - state.nowMs
   state.nowMs = Math.max(state.nowMs, input.nowMs)
-  // After a stall of this process the leader's messages are still in the queue: not having heard it means nothing yet.
-  if (stoodStillMs >= state.options.electionTimeoutMs && state.role !== 'leader') resetElectionTimer(state)
+  // After a stall of this process the leader's messages are still queued: silence so far does not mean that it is dead.
+  if (stalledMs >= state.options.electionTimeoutMs && state.role !== 'leader') resetElectionTimer(state)
   state.effects = []
   const { event } = input
   switch (event.kind) {
@@ -42,7 +42,7 @@ export function step(state: RaftState, input: Input): Effect[] {
       receive(state, event.message)
       break
     case 'peer-lost':
-      if (event.peer === state.leader) doubtLeader(state)
+      if (event.peer === state.leader) suspectLeader(state)
       break
     case 'propose':
       propose(state, event.id, event.data)
@@ -64,13 +64,13 @@ export function step(state: RaftState, input: Input): Effect[] {
       snapshotTaken(state, event.snapshot)
       break
   }
-  handOutCommitted(state)
+  emitCommitted(state)
   return state.effects
 }
 
 function receive(state: RaftState, message: Message): void {
   if (message.clusterId !== state.clusterId || message.to !== state.self || message.from === state.self) return
-  // What was meant for, or promised by, a former life of a disk is void: it was forgotten with it.
+  // Requests to, and replies from, an earlier incarnation of a disk are void: that disk's promises are lost.
   const expected = isReply(message.kind) ? incarnationOf(state.configuration, message.from) : state.incarnation
   if (message.incarnation !== expected) return
   if (message.kind === 'pre-vote-request') {
@@ -78,11 +78,11 @@ function receive(state: RaftState, message: Message): void {
     return
   }
   if (message.term > state.term) {
-    // Thesis 4.2.3: who hears a leader does not let itself be drawn into a new term, unless the leader wants it so.
+    // Thesis 4.2.3: a server in contact with its leader ignores a new term, unless the leader requested the election.
     if (message.kind === 'vote-request' && !message.transfer && leaderIsAlive(state)) return
     becomeFollower(state, message.term, isFromLeader(message) ? message.from : null)
   } else if (message.kind === 'pre-vote-reply') {
-    // Granted by a server that is behind, too: it enters the term with the vote itself. It names its request's term.
+    // A pre-vote from a lower term counts: the reply names its request's term, and the voter adopts that with the vote.
     receivePreVoteReply(state, message)
     return
   } else if (message.term < state.term) {
@@ -119,7 +119,7 @@ function isFromLeader({ kind }: Message): boolean {
   return kind === 'append-request' || kind === 'install-request'
 }
 
-/** A request of an earlier term is answered with ours, so that a leader or candidate of the past learns of it. */
+/** Answers a request of an earlier term with our term, so that its sender steps down. */
 function answerStale(state: RaftState, message: Message): void {
   if (message.kind === 'vote-request') send(state, message.from, { kind: 'vote-reply', granted: false })
   if (isFromLeader(message)) {

@@ -1,10 +1,10 @@
-// The vocabulary of the consensus core: what goes in (events), what comes out (effects), what lies on disk.
+// The types of the consensus core: events (input), effects (output) and durable state. README.md explains how to embed it.
 //
-// `step(state, event)` advances the state in place and returns effects. It knows no clock, no randomness and no I/O:
-// `nowMs` (monotonic) and `random` arrive with each input. The shell carries the effects out in order, under one rule:
-// an effect waits until every `persist` before it, in this step or an earlier one, is durable; only a `send` with
-// `beforePersist` need not wait (a leader may replicate entries while it writes them itself, Raft thesis 10.2.1).
-// When a persist has become durable the shell says so by a `persisted` event.
+// `step(state, input)` advances the state in place and returns effects. It has no clock, randomness or I/O of its own:
+// `nowMs` (monotonic) and `random` arrive with each input. The embedder carries the effects out in order, under one rule:
+// a `send` waits until every `persist` before it, in this step or an earlier one, is durable, unless it says
+// `beforePersist` (a leader may replicate entries while it writes them itself, Raft thesis 10.2.1). Once a persist is
+// durable, the embedder reports it by a `persisted` event.
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 
@@ -20,58 +20,58 @@ export type Entry = {
 
 export type Configuration = {
   readonly voters: readonly PeerId[]
-  /** Receive the log and do not count. */
+  /** Receive the log, but have no vote. */
   readonly learners: readonly PeerId[]
   /**
-   * Which incarnation of a peer's disk is meant; the founding one, 0, where nothing is said. A disk that was wiped has a
-   * new incarnation and has forgotten its votes: it takes part only after it was removed and added again.
+   * The incarnation of each peer's disk; 0, a founder's first disk, where none is given. A wiped disk gets a new
+   * incarnation, because its votes are lost: it takes part again only after the peer was removed and re-added.
    */
   readonly incarnations?: Readonly<Record<string, number>>
 }
 
-/** One server at a time (thesis 4.1). */
+/** A membership change; one server at a time (thesis 4.1). */
 export type Change =
   | { readonly kind: 'add-learner'; readonly peer: PeerId; readonly incarnation: number }
   | { readonly kind: 'promote' | 'remove'; readonly peer: PeerId }
 
-/** Must be durable before any message that follows from it. */
+/** Must be durable before any message that depends on it is sent. */
 export type HardState = { readonly term: Term; readonly votedFor: PeerId | null }
 
-/** What a restarted server reads back. */
+/** What a server reads from its disk when it starts. */
 export type DurableState = {
   readonly hardState: HardState
   /** Consecutive, from the entry after the snapshot. */
   readonly entries: readonly Entry[]
-  /** The last index known to be committed; may be behind the truth. */
+  /** The last index known to be committed; may be stale. */
   readonly commitIndex: LogIndex
   readonly snapshot: SnapshotMeta | null
 }
 
-/** A snapshot stands for all entries up to and including lastIndex. */
+/** A snapshot replaces all entries up to and including lastIndex. */
 export type SnapshotMeta = {
   readonly lastIndex: LogIndex
   readonly lastTerm: Term
   readonly configuration: Configuration
 }
 
-/** What the state machine wrote, opaque to the core; held in memory to be sent. */
+/** `data` is the state machine's encoding, opaque to the core, which keeps it in memory to send it. */
 export type Snapshot = { readonly meta: SnapshotMeta; readonly data: Uint8Array }
 
 export type RaftOptions = {
   /** Election timeouts are drawn from [electionTimeoutMs, 2 * electionTimeoutMs). */
   readonly electionTimeoutMs: number
   readonly heartbeatMs: number
-  /** Bytes of entry data in one AppendEntries, at least one entry. */
+  /** Bytes of entry data in one AppendEntries; a single larger entry is still sent. */
   readonly maxAppendBytes: number
-  /** AppendEntries under way to one follower without an answer. */
+  /** Unanswered AppendEntries with entries in flight to one follower. */
   readonly maxInflightAppends: number
-  /** Bytes of proposals appended but not committed; more are refused as `busy`. */
+  /** Bytes of uncommitted proposals; further ones are refused as `busy`. */
   readonly maxUncommittedBytes: number
-  /** Entries kept in memory below a snapshot, for followers that are only a little behind. */
+  /** Entries kept in memory before a snapshot, for followers that are only slightly behind. */
   readonly keptEntries: number
-  /** Bytes of a snapshot in one InstallSnapshot. */
+  /** Bytes of snapshot data in one InstallSnapshot. */
   readonly maxChunkBytes: number
-  /** A larger snapshot is not received: what a sender can make this server allocate. */
+  /** A larger snapshot is not received: bounds the memory that a sender can make this server allocate. */
   readonly maxSnapshotBytes: number
 }
 
@@ -80,7 +80,7 @@ type Header = {
   readonly from: PeerId
   readonly to: PeerId
   readonly term: Term
-  /** The receiver's, as the sender's configuration has it: a request to a disk's former life is not for this one. */
+  /** In a request, the receiver's incarnation as the sender knows it; in a reply, the sender's own. */
   readonly incarnation: number
 }
 
@@ -88,7 +88,7 @@ export type Message = Header &
   (
     | { readonly kind: 'pre-vote-request'; readonly lastIndex: LogIndex; readonly lastTerm: Term }
     | { readonly kind: 'pre-vote-reply'; readonly granted: boolean; readonly requestTerm: Term }
-    /** `transfer`: the leader asked for this election, so a follower answers although it hears the leader. */
+    /** `transfer`: the leader requested this election, so followers vote although they are in contact with the leader. */
     | {
         readonly kind: 'vote-request'
         readonly lastIndex: LogIndex
@@ -102,13 +102,13 @@ export type Message = Header &
         readonly prevTerm: Term
         readonly entries: readonly Entry[]
         readonly leaderCommit: LogIndex
-        /** Echoed in the reply: proves that the leader was heard after it asked (ReadIndex, check-quorum). */
+        /** Echoed in the reply, which proves that the reply was sent after this request (ReadIndex, check-quorum). */
         readonly round: number
       }
     | {
         readonly kind: 'append-reply'
         readonly success: boolean
-        /** On success: the last index that this request made match. On failure: where the follower's log may match. */
+        /** On success: the last index that this request matched. On failure: the highest index that may match. */
         readonly matchIndex: LogIndex
         /** On failure: the term of the follower's entry at matchIndex, to skip whole terms. */
         readonly conflictTerm: Term
@@ -117,20 +117,20 @@ export type Message = Header &
     | {
         readonly kind: 'install-request'
         readonly meta: SnapshotMeta
-        /** Of the whole snapshot, in bytes. */
+        /** Bytes of the whole snapshot. */
         readonly size: number
         readonly offset: number
-        /** Empty: only asks how far the receiver is. */
+        /** Empty in a heartbeat, which only asks for the receiver's offset. */
         readonly data: Uint8Array
         readonly round: number
       }
     | {
         readonly kind: 'install-reply'
-        /** Of the snapshot that is meant. */
+        /** The last index of the snapshot in transfer. */
         readonly lastIndex: LogIndex
-        /** Bytes that have come, without a gap. */
+        /** Contiguous bytes received so far. */
         readonly offset: number
-        /** Everything up to lastIndex is on the disk. */
+        /** Everything up to lastIndex is durable. */
         readonly done: boolean
         readonly round: number
       }
@@ -141,26 +141,26 @@ export type MessageKind = Message['kind']
 
 export type RaftEvent =
   /**
-   * Time passes; at least every heartbeatMs / 2. `diskBusySinceMs`: since when the disk has owed an answer, whoever asked
-   * it; null or absent when it owes none.
+   * Time has passed; due at least every heartbeatMs / 2. `diskBusySinceMs`: when the oldest unfinished disk request
+   * started, the core's or any other; null or absent when there is none.
    */
   | { readonly kind: 'tick'; readonly diskBusySinceMs?: number | null }
   /**
-   * The connection to a server broke or was refused. A hint, for it may be false, late or repeated: it makes elections
-   * come sooner and never decides one.
+   * The connection to a server broke or was refused. Only a hint, which may be false, late or repeated: it makes an
+   * election start sooner and never decides one.
    */
   | { readonly kind: 'peer-lost'; readonly peer: PeerId }
   | { readonly kind: 'receive'; readonly message: Message }
-  /** `id` names the proposal in the `proposed`, `refused` effects. */
+  /** `id` identifies the proposal in the `proposed` and `refused` effects. */
   | { readonly kind: 'propose'; readonly id: number; readonly data: Uint8Array }
   /** All `persist` effects up to this count (1-based, since the start of the process) are durable. */
   | { readonly kind: 'persisted'; readonly count: number }
-  /** Ask for a read index: linearizable once the state is applied up to it. Leader only. */
+  /** Requests a read index: a read is linearizable once the state machine has applied that index. Leader only. */
   | { readonly kind: 'read'; readonly id: number }
   | { readonly kind: 'transfer'; readonly to: PeerId }
   /** `id` as in propose. Leader only. */
   | { readonly kind: 'change'; readonly id: number; readonly change: Change }
-  /** A snapshot of what was applied up to meta.lastIndex is durable; meta as snapshotMeta (snapshot.ts) gave it. */
+  /** A snapshot of the state applied up to meta.lastIndex is durable; meta as returned by snapshotMeta (snapshot.ts). */
   | { readonly kind: 'snapshot-taken'; readonly snapshot: Snapshot }
 
 export type Input = {
@@ -175,13 +175,13 @@ export type RefusalReason =
   | 'not-leader'
   | 'busy'
   | 'transferring'
-  /** No entry of this leader's term is committed yet: before that a change is unsafe (Ongaro 2015). Retry. */
+  /** No entry of this leader's term is committed yet, so a change would be unsafe (Ongaro 2015). Retry. */
   | 'no-own-commit'
-  /** The last change is not committed yet. Retry. */
+  /** The previous change is not committed yet. Retry. */
   | 'change-under-way'
-  /** The learner lacks what was committed a heartbeat ago. Retry. */
+  /** The learner lacks entries that were committed at the last heartbeat. Retry. */
   | 'not-caught-up'
-  /** Those who are left and answer are no majority. Retry when more are up. */
+  /** The active servers are no majority of the new configuration. Retry when more are up. */
   | 'too-few-alive'
   | 'already-there'
   | 'no-such-learner'
@@ -189,7 +189,7 @@ export type RefusalReason =
   | 'last-voter'
 
 export type Effect =
-  /** In this order: drop all entries from truncateFrom on, append entries, replace the hard state. One fsync. */
+  /** Write in this order, with one fsync: drop all entries from truncateFrom on, append entries, replace the hard state. */
   | {
       readonly kind: 'persist'
       readonly hardState: HardState | null
@@ -197,20 +197,20 @@ export type Effect =
       readonly entries: readonly Entry[]
     }
   /**
-   * Counts as a persist: saves the snapshot and begins the log anew after it, keeping the hard state. The state machine
-   * is replaced at once; commits go on after meta.lastIndex.
+   * Counts as a persist: save the snapshot and restart the log after it, keeping the hard state. Replace the state
+   * machine at once; commits continue after meta.lastIndex.
    */
   | { readonly kind: 'install'; readonly snapshot: Snapshot }
   | { readonly kind: 'send'; readonly message: Message; readonly beforePersist: boolean }
-  /** Newly committed entries, in index order, each exactly once in the life of this process. */
+  /** Newly committed entries, in index order, each exactly once per process lifetime. */
   | { readonly kind: 'commit'; readonly entries: readonly Entry[]; readonly commitIndex: LogIndex }
   | { readonly kind: 'proposed'; readonly id: number; readonly index: LogIndex; readonly term: Term }
   | { readonly kind: 'refused'; readonly id: number; readonly reason: RefusalReason; readonly leader: PeerId | null }
   | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
   | { readonly kind: 'read-failed'; readonly id: number }
-  /** A follower lacks what it once said was on its disk. It gets nothing more and counts no more under this leader. */
+  /** A follower lacks entries that it had acknowledged. This leader stops replicating to it and no longer counts it. */
   | { readonly kind: 'lost-log'; readonly peer: PeerId }
-  /** Role, term or leader changed. Proposals under way when a leader steps down have an unknown fate. */
+  /** Role, term or leader changed. When a leader steps down, the outcome of its pending proposals is unknown. */
   | { readonly kind: 'role'; readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
 
 export type RaftRole = 'follower' | 'pre-candidate' | 'candidate' | 'leader'

@@ -1,6 +1,6 @@
-// The load under which servers are killed: lanes that claim and release addresses through a real agent, never give up on
-// a request whose fate is unknown, and remember what they were told.
-//   node load.ts CONFIG NETWORK LANES    questions: "tally", "acknowledged-after <ms>", "stop"
+// The client load of a chaos run: concurrent lanes claim and release addresses through a real agent, retry every request
+// whose outcome is unknown, and record all answers.
+//   node load.ts CONFIG NETWORK LANES    commands on stdin: "tally", "acknowledged-after <ms>", "stop"
 
 import { randomUUID } from 'node:crypto'
 import { asVxmeshError, type ErrorCode } from '#model/errors.ts'
@@ -12,19 +12,19 @@ import { hostMs } from './host-clock.ts'
 
 export type LoadReport = {
   readonly acknowledged: number
-  /** Requests that were asked again because their fate was unknown: inside the agent, and by a lane under the same ids. */
+  /** Retries of requests with an unknown outcome: inside the agent, and by a lane under the same request id. */
   readonly retries: { readonly agent: number; readonly lane: number }
-  /** A request id that was given two addresses. */
+  /** Request ids that got two different addresses. */
   readonly twoAddresses: readonly string[]
   readonly refusals: Readonly<Record<string, number>>
-  /** What must be there now: container id to address; and what must not. */
+  /** Claims that must exist now, container id to address; and containers that must not exist. */
   readonly held: Readonly<Record<string, string>>
   readonly released: readonly string[]
 }
 
-/** Ask again: nothing was said about the request. */
+/** The outcome of the request is unknown: retry. */
 const UNKNOWN: ReadonlySet<ErrorCode> = new Set(['ERR_NO_QUORUM', 'ERR_TIMEOUT', 'ERR_BUSY', 'ERR_SESSION_EXPIRED'])
-/** Claims that a lane holds before it releases as many as it makes. */
+/** Claims that a lane holds before it releases one for each new one. */
 const HELD_MAX = 60
 const PAUSE_MS = 4
 
@@ -36,7 +36,7 @@ const released: string[] = []
 const givenTo = new Map<string, string>()
 const twoAddresses: string[] = []
 const refusals: Record<string, number> = {}
-/** When each acknowledged request was first asked, and when it was acknowledged, on the machine's clock. */
+/** When each acknowledged request was first sent and when it was acknowledged, on the machine's clock. */
 const acknowledged: { readonly askedMs: number; readonly atMs: number }[] = []
 let [laneRetries, stopping] = [0, false]
 
@@ -73,11 +73,13 @@ async function lane(number: number): Promise<void> {
   }
 }
 
-/** True once it is acknowledged; until then it is in neither list, for its fate is open. */
+/** @returns whether it was acknowledged; until then it is in neither list, because its outcome is unknown */
 async function claim(id: string): Promise<boolean> {
   const [containerId, requestId] = [parseContainerId(id), randomUUID()]
   const facts = { network, host: NOBODY, containerId, ifname, name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
-  const result = await insist(() => agent.replicator.propose({ kind: 'endpoint-attach', ...facts, requestId }))
+  const result = await retryUntilAnswered(() =>
+    agent.replicator.propose({ kind: 'endpoint-attach', ...facts, requestId })
+  )
   if (result?.kind !== 'endpoint') return false
   const address = formatIpv4(result.endpoint.address)
   const before = givenTo.get(requestId)
@@ -88,16 +90,16 @@ async function claim(id: string): Promise<boolean> {
 }
 
 async function release(id: string): Promise<boolean> {
-  // From here on it may be gone at any moment: it is held no more, and released only when that is acknowledged.
+  // From now on it may be released at any moment, so it leaves `held` before and enters `released` only afterwards.
   held.delete(id)
   const command = { kind: 'endpoint-detach', containerId: parseContainerId(id), ifname } as const
-  const result = await insist(() => agent.replicator.propose(command), ['ERR_ENDPOINT_NOT_FOUND'])
+  const result = await retryUntilAnswered(() => agent.replicator.propose(command), ['ERR_ENDPOINT_NOT_FOUND'])
   if (result !== null) released.push(id)
   return true
 }
 
-/** Asks until there is an answer. What an earlier attempt did may be answered as `done` to a later one. */
-async function insist(
+/** Retries until there is an answer. `done`: errors by which a retry learns that an earlier attempt succeeded. */
+async function retryUntilAnswered(
   ask: () => ReturnType<typeof agent.replicator.propose>,
   done: readonly ErrorCode[] = []
 ): Promise<Awaited<ReturnType<typeof agent.replicator.propose>>['result'] | null> {

@@ -1,7 +1,7 @@
-// Chaos on real servers: three agents on namespace hosts are killed, cut off, stopped and started again while addresses
-// are claimed and released through a fourth. Afterwards every acknowledged claim must be there, every acknowledged
-// release must be gone, no address given twice, and the state equal on all hosts. Then the failovers: the leader is
-// killed again and again, and the time to the next acknowledged claim is taken.
+// Chaos test on real servers: three agents on namespace hosts are killed, partitioned, paused and restarted while
+// addresses are claimed and released through a fourth. Afterwards every acknowledged claim must exist, every acknowledged
+// release must be gone, no address may be assigned twice, and the state must be equal on all hosts. Then the leader is
+// killed repeatedly, and the time to the next acknowledged claim is measured.
 //   npm run -s chaos -- [--rounds 60] [--failovers 50] [--lanes 48] [--seed N]     the last line is one JSON object
 
 import { resolve } from 'node:path'
@@ -13,7 +13,7 @@ import { JsonProcess } from '../lab/json-process.ts'
 import { Lab } from '../lab/lab.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
-import { ACTS, type Servers } from './acts.ts'
+import { CHAOS_FAULTS, type Servers } from './chaos-faults.ts'
 import { hostMs } from './host-clock.ts'
 import type { LoadReport } from './load.ts'
 
@@ -38,14 +38,14 @@ try {
   await lab.host(1).api.call('POST', '/v1/networks', { name: NETWORK, subnet: '10.0.0.0/16' })
   const script = resolve(import.meta.dirname, 'load.ts')
   const load = await JsonProcess.start(client.namespace, script, [client.configFile, NETWORK, values.lanes])
-  const acts = await storm(Number(values.rounds))
+  const acts = await injectFaults(Number(values.rounds))
   const failovers = await killLeaders(load, Number(values.failovers))
   const report = (await load.ask('stop')) as LoadReport
-  const faults = await judge(report)
+  const faults = await findFaults(report)
   for (const fault of faults.slice(0, 20)) console.log(`FAULT ${fault}`)
   await load.stop()
   const { acknowledged, retries, refusals } = report
-  const failover = failovers.length === 0 ? null : inWords(failovers)
+  const failover = failovers.length === 0 ? null : summarize(failovers)
   const digests = new Set(
     await Promise.all(lab.hosts.slice(0, SERVERS).map(async host => (await host.status()).digest))
   )
@@ -56,23 +56,23 @@ try {
   await lab.destroy()
 }
 
-/** One act a round, each mended before the next. @returns how often each was done */
-async function storm(rounds: number): Promise<Record<string, number>> {
+/** Injects one fault per round and repairs it before the next. @returns how often each fault was injected */
+async function injectFaults(rounds: number): Promise<Record<string, number>> {
   const done: Record<string, number> = {}
   for (let round = 1; round <= rounds; round++) {
     const servers: Servers = { all: lab.hosts.slice(0, SERVERS), leader: await findLeader(), random }
-    const act = random.pick(ACTS)
+    const act = random.pick(CHAOS_FAULTS)
     done[act.name] = (done[act.name] ?? 0) + 1
     await act.begin(servers)
     await pause(random.between(100, 2_500))
-    await act.mend(servers)
+    await act.repair(servers)
     await pause(random.between(0, 1_500))
     console.log(`round ${round}: ${act.name}`)
   }
   return done
 }
 
-/** Kills the leader of a healthy cluster. @returns milliseconds until a claim asked for after it was acknowledged, each */
+/** Kills the leader of a healthy cluster repeatedly. @returns for each kill, milliseconds until a later claim succeeded */
 async function killLeaders(load: JsonProcess, kills: number): Promise<number[]> {
   const took: number[] = []
   for (let n = 1; n <= kills; n++) {
@@ -81,7 +81,7 @@ async function killLeaders(load: JsonProcess, kills: number): Promise<number[]> 
     const killedAt = hostMs()
     await leader.killAgent()
     const next = await waitFor(
-      'a claim is acknowledged again',
+      'a claim is acknowledged after the kill',
       async () => (await load.ask(`acknowledged-after ${killedAt}`)) as number | null,
       { timeoutMs: 30_000, everyMs: 50 }
     )
@@ -92,15 +92,15 @@ async function killLeaders(load: JsonProcess, kills: number): Promise<number[]> 
   return took
 }
 
-/** What is wrong with the state on every server, given what callers were told. */
-async function judge({ held, released, twoAddresses }: LoadReport): Promise<string[]> {
+/** Compares the state of every server with the answers that clients got. @returns the differences */
+async function findFaults({ held, released, twoAddresses }: LoadReport): Promise<string[]> {
   const servers = lab.hosts.slice(0, SERVERS)
   await Promise.all(servers.map(host => host.waitReady(30_000)))
-  await waitFor('all servers have applied the same', async () => {
+  await waitFor('all servers have applied the same index', async () => {
     const indexes = await Promise.all(servers.map(async host => (await host.status()).raft.appliedIndex))
     return new Set(indexes).size === 1
   })
-  const faults = twoAddresses.map(id => `request ${id} was given two addresses`)
+  const faults = twoAddresses.map(id => `request ${id} got two addresses`)
   const statuses = await Promise.all(servers.map(host => host.status()))
   if (new Set(statuses.map(({ digest }) => digest)).size !== 1) faults.push('the digests differ')
   for (const { host, differsAt } of statuses) if (differsAt !== null) faults.push(`${host} differs at ${differsAt}`)
@@ -110,21 +110,20 @@ async function judge({ held, released, twoAddresses }: LoadReport): Promise<stri
     const owners = new Map<string, string>()
     for (const [id, address] of byId) {
       const other = owners.get(address)
-      if (other !== undefined) faults.push(`${host.name}: ${address} belongs to ${other} and ${id}`)
+      if (other !== undefined) faults.push(`${host.name}: ${address} is assigned to ${other} and ${id}`)
       owners.set(address, id)
     }
     for (const [id, address] of Object.entries(held)) {
-      if (byId.get(id) !== address)
-        faults.push(`${host.name}: ${id} was given ${address}, has ${byId.get(id) ?? 'none'}`)
+      if (byId.get(id) !== address) faults.push(`${host.name}: ${id} got ${address} but has ${byId.get(id) ?? 'none'}`)
     }
-    for (const id of released) if (byId.has(id)) faults.push(`${host.name}: ${id} was released and is there`)
+    for (const id of released) if (byId.has(id)) faults.push(`${host.name}: ${id} was released but exists`)
   }
   return faults
 }
 
 function findLeader(): Promise<LabHost> {
   return waitFor(
-    'a majority agrees on a leader that leads',
+    'a server leads',
     async () => {
       for (const host of lab.hosts.slice(0, SERVERS)) {
         if (host.agentIsGone) continue
@@ -137,7 +136,7 @@ function findLeader(): Promise<LabHost> {
   )
 }
 
-function inWords(took: readonly number[]): Record<string, number> {
+function summarize(took: readonly number[]): Record<string, number> {
   const round = (value: number): number => Math.round(value)
   const [p50Ms, p99Ms] = [round(quantile(took, 0.5)), round(quantile(took, 0.99))]
   return { kills: took.length, p50Ms, p99Ms, worstMs: round(Math.max(...took)) }

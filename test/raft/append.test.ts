@@ -1,40 +1,40 @@
 import t from 'tap'
 import { Cluster } from './cluster.ts'
 
-t.test('a late, shorter request does not shorten the log (canonical/raft#450)', t => {
+t.test('a delayed, shorter request does not truncate the log (canonical/raft#450)', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const [s1, s2] = [cluster.at('s1'), cluster.at('s2')]
   s1.propose('a')
   const late = cluster.take({ to: 's2' })
-  cluster.hand(...late)
+  cluster.deliver(...late)
   s1.propose('b')
   s1.propose('c')
   cluster.settle()
   const { lastIndex } = s2.state.log
-  cluster.hand(...late)
+  cluster.deliver(...late)
   t.equal(s2.state.log.lastIndex, lastIndex)
   t.match(cluster.take({ kind: 'append-reply' }), [{ success: true, from: 's2' }])
   t.end()
 })
 
-t.test('a conflicting tail is replaced, on the disk too', t => {
+t.test('a conflicting tail is replaced in memory and on disk', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   for (const text of ['x', 'y', 'z']) s1.propose(text)
   cluster.take()
   s1.restart()
-  cluster.stand('s2', 's2', 's3')
+  cluster.campaign('s2', 's2', 's3')
   cluster.at('s2').propose('of s2')
-  cluster.pass(300)
+  cluster.advance(300)
   t.same([s1.terms, s1.applied], [cluster.at('s2').terms, cluster.at('s2').applied])
   s1.restart()
   t.same(s1.terms, cluster.at('s2').terms)
   t.end()
 })
 
-t.test('an answer waits for the disk and names no more than the request compared', t => {
+t.test('a reply waits for the disk and acknowledges no more than the request compared', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const [s1, s2] = [cluster.at('s1'), cluster.at('s2')]
@@ -43,7 +43,7 @@ t.test('an answer waits for the disk and names no more than the request compared
   s1.propose('b')
   const [first] = cluster.take({ to: 's2' })
   if (first?.kind !== 'append-request') throw new Error('no request')
-  cluster.hand(first)
+  cluster.deliver(first)
   t.same(cluster.take({ kind: 'append-reply' }), [])
   s2.sync()
   t.match(cluster.take({ kind: 'append-reply' }), [
@@ -52,37 +52,37 @@ t.test('an answer waits for the disk and names no more than the request compared
   t.end()
 })
 
-t.test('a request of an earlier term is answered with the term, so that its sender steps down', t => {
+t.test('a request of an earlier term is answered with the current term, so that its sender steps down', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
-  s1.propose('unheard')
+  s1.propose('never delivered')
   const old = cluster.take({ to: 's2' })
-  cluster.stand('s3', 's2', 's3')
+  cluster.campaign('s3', 's2', 's3')
   cluster.settle('s2', 's3')
-  cluster.hand(...old)
-  cluster.hand(...cluster.take({ to: 's1', kind: 'append-reply' }))
+  cluster.deliver(...old)
+  cluster.deliver(...cluster.take({ to: 's1', kind: 'append-reply' }))
   t.same([s1.state.role, s1.state.term], ['follower', cluster.at('s3').state.term])
   t.end()
 })
 
-t.test('a follower far behind in terms is found in a few probes, a whole term at a time', t => {
+t.test('the match with a follower many terms behind is found in a few probes, one term per probe', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   for (const id of ['s1', 's2', 's1', 's2']) {
-    cluster.stand(id, 's1', 's2')
+    cluster.campaign(id, 's1', 's2')
     for (let n = 0; n < 20; n++) cluster.at(id).propose('x')
     cluster.settle('s1', 's2')
     cluster.at(id).restart()
   }
-  cluster.stand('s1', 's1', 's2')
+  cluster.campaign('s1', 's1', 's2')
   cluster.settle('s1', 's2')
   let refused = 0
   for (let n = 0; n < 20; n++) {
-    cluster.at('s1').pass(50)
-    cluster.hand(...cluster.take({ to: 's3' }))
+    cluster.at('s1').advance(50)
+    cluster.deliver(...cluster.take({ to: 's3' }))
     const replies = cluster.take({ from: 's3' })
     refused += replies.filter(m => m.kind === 'append-reply' && !m.success).length
-    cluster.hand(...replies)
+    cluster.deliver(...replies)
     cluster.settle('s1', 's2')
   }
   t.same(cluster.at('s3').terms, cluster.at('s1').terms)

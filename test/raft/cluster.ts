@@ -1,5 +1,5 @@
-// A bench for directed schedules: real cores behind the real write gate, whose messages are delivered by hand and whose
-// disks finish at once unless they are held.
+// A cluster for hand-written schedules: real cores behind the real write gate. The test delivers each message itself;
+// disk writes complete at once unless `holdDisk` is set.
 
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
@@ -28,7 +28,7 @@ type Selection = { readonly from?: string; readonly to?: string; readonly kind?:
 export class Server {
   readonly id: PeerId
   state: RaftState
-  /** Of the last event and of the disk's answers to it. */
+  /** The effects of the last event, including those of the disk completions that it caused. */
   effects: Effect[] = []
   applied: string[] = []
   holdDisk = false
@@ -36,7 +36,7 @@ export class Server {
   readonly #founders: readonly PeerId[]
   readonly #options: RaftOptions
   readonly #send: (message: Message) => void
-  /** Tells its election timeouts from the others'. */
+  /** Differs between servers, and so do their election timeouts. */
   readonly #random: number
   #nowMs = 0
   #gate = new WriteGate()
@@ -65,7 +65,7 @@ export class Server {
     return log.between(log.baseIndex, log.lastIndex).map(entry => entry.term)
   }
 
-  /** The process dies and comes back with what its disk holds. */
+  /** The process crashes and restarts from its disk. */
   restart(): void {
     this.#gate = new WriteGate()
     this.applied = []
@@ -73,7 +73,7 @@ export class Server {
     this.state = this.#create()
   }
 
-  /** It comes back with an empty disk under its old id. */
+  /** The server restarts with an empty disk under its old id. */
   wipe(incarnation: number): void {
     this.incarnation = incarnation
     this.#hardState = { term: 0 as Term, votedFor: null }
@@ -82,44 +82,44 @@ export class Server {
     this.restart()
   }
 
-  /** Its disk holds less than it had said: the last entries are gone, and nobody was told. */
-  forget(entries: number): void {
+  /** The disk silently loses its last entries, although they were acknowledged; then the server restarts. */
+  loseTail(entries: number): void {
     this.#entries.length -= entries
     this.restart()
   }
 
-  give(event: RaftEvent): void {
+  handle(event: RaftEvent): void {
     this.effects = []
     this.#step(event)
     if (!this.holdDisk) this.sync()
   }
 
-  /** A snapshot of what is applied is durable, and the log before it is gone. */
+  /** Makes a snapshot of the applied state durable and drops the log before it. */
   takeSnapshot(text: string): void {
     const meta = snapshotMeta(this.state, this.state.commitIndex)
-    if (meta === undefined) throw new Error('there is nothing to take a snapshot of')
+    if (meta === undefined) throw new Error('no snapshot can be taken yet')
     this.#snapshot = { meta, data: Buffer.from(text) }
     this.#entries = this.#entries.filter(entry => entry.index > meta.lastIndex)
-    this.give({ kind: 'snapshot-taken', snapshot: this.#snapshot })
+    this.handle({ kind: 'snapshot-taken', snapshot: this.#snapshot })
   }
 
   propose(text: string): void {
-    this.give({ kind: 'propose', id: 1, data: Buffer.from(text) })
+    this.handle({ kind: 'propose', id: 1, data: Buffer.from(text) })
   }
 
-  pass(ms: number): void {
+  advance(ms: number): void {
     for (let left = ms; left > 0; left -= TICK_MS) {
       this.#nowMs += TICK_MS
-      this.give({ kind: 'tick' })
+      this.handle({ kind: 'tick' })
     }
   }
 
-  /** The clock goes on and the process does not. */
-  standStill(ms: number): void {
+  /** The clock advances while the process does nothing. */
+  stall(ms: number): void {
     this.#nowMs += ms
   }
 
-  /** Everything that was asked of the disk is durable. */
+  /** Completes all pending disk writes. */
   sync(): void {
     for (let batch = this.#gate.next(); batch !== null; batch = this.#gate.next()) {
       this.#write(batch)
@@ -128,7 +128,7 @@ export class Server {
     }
   }
 
-  kinds(): string[] {
+  effectKinds(): string[] {
     return this.effects.map(effect => effect.kind)
   }
 
@@ -186,7 +186,7 @@ export class Server {
 
 export class Cluster {
   readonly servers: Record<string, Server> = {}
-  /** On the wire, in order of sending. */
+  /** Messages in flight, in the order in which they were sent. */
   readonly wire: Message[] = []
 
   constructor(ids: readonly string[], p: Options = {}) {
@@ -199,11 +199,11 @@ export class Cluster {
 
   at(id: string): Server {
     const server = this.servers[id]
-    if (server === undefined) throw new Error(`there is no server ${id}`)
+    if (server === undefined) throw new Error(`no server ${id}`)
     return server
   }
 
-  /** Takes messages off the wire without delivering them. */
+  /** Removes messages from the wire without delivering them. */
   take({ from, to, kind }: Selection = {}): Message[] {
     const taken = this.wire.filter(
       m => (from ?? m.from) === m.from && (to ?? m.to) === m.to && (kind ?? m.kind) === m.kind
@@ -212,51 +212,52 @@ export class Cluster {
     return taken
   }
 
-  hand(...messages: readonly Message[]): void {
-    for (const message of messages) this.at(message.to).give({ kind: 'receive', message })
+  deliver(...messages: readonly Message[]): void {
+    for (const message of messages) this.at(message.to).handle({ kind: 'receive', message })
   }
 
-  /** Delivers among the given servers until nothing is left on the wire; everything else is lost. */
+  /** Delivers messages between the given servers until the wire is empty; all others are lost. */
   settle(...among: readonly string[]): void {
     for (let n = 0; this.wire.length > 0; n++) {
-      if (n > 10_000) throw new Error('the servers never stop talking')
+      if (n > 10_000) throw new Error('the messages do not end')
       const message = this.wire.shift()
       if (message === undefined) return
       const isMeant = (id: string): boolean => among.length === 0 || among.includes(id)
-      if (isMeant(message.from) && isMeant(message.to)) this.hand(message)
+      if (isMeant(message.from) && isMeant(message.to)) this.deliver(message)
     }
   }
 
-  /** Delivers between two servers until a message of a kind is on the wire. */
-  settleFor(kind: MessageKind, ...between: readonly [string, string]): void {
+  /** Delivers messages between two servers until a message of a kind is on the wire. */
+  deliverUntil(kind: MessageKind, ...between: readonly [string, string]): void {
     for (let n = 0; n < 100 && !this.wire.some(m => m.kind === kind); n++) {
       const next = this.wire.find(m => between.includes(m.from) && between.includes(m.to))
       if (next === undefined) return
       this.wire.splice(this.wire.indexOf(next), 1)
-      this.hand(next)
+      this.deliver(next)
     }
   }
 
-  /** Time passes for all of them alike; messages flow among the given ones. */
-  pass(ms: number, ...among: readonly string[]): void {
+  /** Advances the clocks of the given servers and delivers the messages between them; all others are lost. */
+  advance(ms: number, ...among: readonly string[]): void {
     const ids = among.length === 0 ? Object.keys(this.servers) : among
     for (let left = ms; left > 0; left -= TICK_MS) {
-      for (const id of ids) this.at(id).pass(TICK_MS)
+      for (const id of ids) this.at(id).advance(TICK_MS)
       this.settle(...ids)
     }
   }
 
-  /** It stands by its own timer; nobody has heard a leader for a while. Votes flow among the given servers alone. */
-  stand(id: string, ...among: readonly string[]): void {
+  /** All leaders have been silent, and the server's timer starts an election. Votes travel between the given servers. */
+  campaign(id: string, ...among: readonly string[]): void {
     this.take()
-    for (const server of Object.values(this.servers)) if (server.id !== id) server.standStill(600)
+    for (const server of Object.values(this.servers)) if (server.id !== id) server.stall(600)
     const candidate = this.at(id)
     for (let n = 0; n < 40 && candidate.state.role !== 'leader'; n++) {
-      candidate.pass(TICK_MS)
+      candidate.advance(TICK_MS)
       for (let round = 0; round < 3; round++) {
         for (const kind of VOTES) {
           for (const message of this.take({ kind })) {
-            if (among.length === 0 || (among.includes(message.from) && among.includes(message.to))) this.hand(message)
+            if (among.length === 0 || (among.includes(message.from) && among.includes(message.to)))
+              this.deliver(message)
           }
         }
       }
@@ -264,9 +265,9 @@ export class Cluster {
     if (candidate.state.role !== 'leader') throw new Error(`${id} was not elected`)
   }
 
-  /** It stands, wins, and the others follow. */
+  /** The server campaigns, wins, and the others follow it. */
   elect(id: string): void {
-    this.stand(id)
+    this.campaign(id)
     this.settle()
   }
 }

@@ -2,46 +2,46 @@ import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import { Cluster } from './cluster.ts'
 
-t.test('a leader that no majority answers steps down within two election timeouts', t => {
+t.test('a leader without replies from a majority steps down within two election timeouts', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
-  cluster.pass(200)
-  cluster.at('s1').pass(1_000)
+  cluster.advance(200)
+  cluster.at('s1').advance(1_000)
   t.not(cluster.at('s1').state.role, 'leader')
   t.end()
 })
 
-t.test('a leader whose disk hangs steps down within two election timeouts, and does not stand', t => {
+t.test('a leader whose disk hangs steps down within two election timeouts and does not campaign', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   s1.holdDisk = true
   s1.propose('x')
-  cluster.pass(700)
-  t.equal(s1.state.role, 'leader', 'a slow disk is none that hangs')
-  cluster.pass(300)
+  cluster.advance(700)
+  t.equal(s1.state.role, 'leader', 'a slow disk does not count as hung')
+  cluster.advance(300)
   t.not(s1.state.role, 'leader')
-  cluster.pass(3_000)
+  cluster.advance(3_000)
   t.ok(['s2', 's3'].some(id => cluster.at(id).state.role === 'leader'))
   t.not(s1.state.role, 'leader')
   s1.sync()
   s1.holdDisk = false
-  cluster.pass(500)
-  t.same(s1.applied, cluster.at('s2').applied, 'when it comes back it follows')
+  cluster.advance(500)
+  t.same(s1.applied, cluster.at('s2').applied, 'it follows once its disk works again')
   t.end()
 })
 
-t.test('a disk that owes an answer to anybody hangs, also when the consensus has asked for nothing', t => {
+t.test('a disk request that hangs deposes the leader even if the core did not issue it', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
-  cluster.pass(200)
+  cluster.advance(200)
   const s1 = cluster.at('s1')
   const diskBusySinceMs = s1.state.nowMs
   const tick = (ms: number): void => {
     for (let left = ms; left > 0; left -= 50) {
-      s1.standStill(50)
-      s1.give({ kind: 'tick', diskBusySinceMs })
-      for (const id of ['s2', 's3']) cluster.at(id).pass(50)
+      s1.stall(50)
+      s1.handle({ kind: 'tick', diskBusySinceMs })
+      for (const id of ['s2', 's3']) cluster.at(id).advance(50)
       cluster.settle()
     }
   }
@@ -54,13 +54,13 @@ t.test('a disk that owes an answer to anybody hangs, also when the consensus has
   t.end()
 })
 
-t.test('leadership goes to a voter that has the whole log, and proposals wait for it', t => {
+t.test('a transfer waits until the target has the whole log, and proposals are refused meanwhile', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   s1.propose('x')
-  s1.give({ kind: 'transfer', to: 's2' as PeerId })
-  t.same(cluster.take({ kind: 'timeout-now' }), [], 's2 lacks an entry')
+  s1.handle({ kind: 'transfer', to: 's2' as PeerId })
+  t.same(cluster.take({ kind: 'timeout-now' }), [], 's2 still lacks an entry')
   s1.propose('y')
   t.match(s1.effects, [{ kind: 'refused', reason: 'transferring' }])
   cluster.settle()
@@ -71,31 +71,31 @@ t.test('leadership goes to a voter that has the whole log, and proposals wait fo
   t.end()
 })
 
-t.test('a transfer to a server that does not answer is given up after an election timeout', t => {
+t.test('a transfer to a server that does not answer is abandoned after an election timeout', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
-  s1.give({ kind: 'transfer', to: 's3' as PeerId })
-  cluster.pass(600, 's1', 's2')
+  s1.handle({ kind: 'transfer', to: 's3' as PeerId })
+  cluster.advance(600, 's1', 's2')
   t.equal(s1.state.role, 'leader')
   s1.propose('x')
-  t.ok(s1.kinds().includes('proposed'))
-  s1.give({ kind: 'transfer', to: 's9' as PeerId })
-  t.equal(s1.state.leading?.transfer, null, 'nobody outside the voters is a successor')
+  t.ok(s1.effectKinds().includes('proposed'))
+  s1.handle({ kind: 'transfer', to: 's9' as PeerId })
+  t.equal(s1.state.leading?.transfer, null, 'only a voter can be the target')
   t.end()
 })
 
-t.test('only the leader of the term makes a server stand', t => {
+t.test('only the leader of the current term can make a server campaign', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const { clusterId, term } = cluster.at('s1').state
   const ends = { to: 's3' as PeerId, clusterId, term, incarnation: 0 }
-  cluster.hand({ ...ends, kind: 'timeout-now', from: 's2' as PeerId })
+  cluster.deliver({ ...ends, kind: 'timeout-now', from: 's2' as PeerId })
   t.equal(cluster.at('s3').state.role, 'follower')
   t.end()
 })
 
-t.test('what clients pile up is bounded', t => {
+t.test('the bytes of uncommitted proposals are bounded', t => {
   const cluster = new Cluster(['s1', 's2', 's3'], { options: { maxUncommittedBytes: 10 } })
   cluster.elect('s1')
   const s1 = cluster.at('s1')
@@ -103,6 +103,6 @@ t.test('what clients pile up is bounded', t => {
   t.match(s1.effects, [{ kind: 'refused', reason: 'busy' }])
   cluster.settle()
   s1.propose('again')
-  t.ok(s1.kinds().includes('proposed'))
+  t.ok(s1.effectKinds().includes('proposed'))
   t.end()
 })

@@ -10,14 +10,14 @@ const remove = (id: string): Change => ({ kind: 'remove', peer: peer(id) })
 
 /** @returns why it was refused, or null */
 function change(server: Server, wanted: Change): string | null {
-  server.give({ kind: 'change', id: 7, change: wanted })
+  server.handle({ kind: 'change', id: 7, change: wanted })
   const refused = server.effects.find(
     (effect): effect is Extract<Effect, { readonly kind: 'refused' }> => effect.kind === 'refused'
   )
   return refused?.reason ?? null
 }
 
-t.test('a learner receives the log, does not count, and is promoted once it has caught up', t => {
+t.test('a learner receives the log, has no vote, and is promoted once it has caught up', t => {
   const cluster = new Cluster(['s1', 's2', 's3', 's4'], { founders: ['s1', 's2', 's3'] })
   cluster.elect('s1')
   const s1 = cluster.at('s1')
@@ -27,22 +27,22 @@ t.test('a learner receives the log, does not count, and is promoted once it has 
   cluster.settle('s1', 's2', 's3')
   t.same(s1.state.configuration.learners, ['s4'])
   t.equal(change(s1, promote('s4')), 'not-caught-up')
-  cluster.pass(200)
-  t.same(cluster.at('s4').applied, s1.applied, 'it has everything')
+  cluster.advance(200)
+  t.same(cluster.at('s4').applied, s1.applied, 'it has caught up')
   s1.propose('without a majority of voters')
   cluster.settle('s1', 's4')
-  t.not(s1.state.commitIndex, s1.state.log.lastIndex, 'a learner does not count')
-  cluster.pass(200)
+  t.not(s1.state.commitIndex, s1.state.log.lastIndex, 'a learner does not count towards the majority')
+  cluster.advance(200)
   t.equal(change(s1, promote('s4')), null)
   cluster.settle()
   t.same(cluster.at('s4').state.configuration, { voters: ['s1', 's2', 's3', 's4'], learners: [] })
   t.end()
 })
 
-t.test('what makes no sense, or comes too early, is refused and changes nothing', t => {
+t.test('an invalid or premature change is refused and has no effect', t => {
   const cluster = new Cluster(['s1', 's2', 's3', 's4', 's5'], { founders: ['s1', 's2', 's3'] })
   t.equal(change(cluster.at('s1'), remove('s2')), 'not-leader')
-  cluster.stand('s1')
+  cluster.campaign('s1')
   const s1 = cluster.at('s1')
   t.equal(change(s1, remove('s2')), 'no-own-commit')
   cluster.settle()
@@ -59,14 +59,14 @@ t.test('what makes no sense, or comes too early, is refused and changes nothing'
   t.end()
 })
 
-t.test('the last voter stays, and so does one without whom there is no majority that answers', t => {
+t.test('the last voter cannot be removed, nor one whose removal leaves no active majority', t => {
   const single = new Cluster(['s1'])
   single.elect('s1')
   t.equal(change(single.at('s1'), remove('s1')), 'last-voter')
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
-  cluster.pass(700, 's1', 's2')
-  t.equal(change(cluster.at('s1'), remove('s2')), 'too-few-alive', 's3 has not answered for long')
+  cluster.advance(700, 's1', 's2')
+  t.equal(change(cluster.at('s1'), remove('s2')), 'too-few-alive', 's3 is not active')
   t.equal(change(cluster.at('s1'), remove('s3')), null)
   t.end()
 })
@@ -75,65 +75,65 @@ t.test('two leaders cannot each change their own configuration (Ongaro 2015)', t
   const cluster = new Cluster(['s1', 's2', 's3', 's4'])
   cluster.elect('s1')
   const [s1, s2] = [cluster.at('s1'), cluster.at('s2')]
-  // s1 lets go of s4, and nobody hears of it.
+  // s1 removes s4, and the entry reaches no other server.
   t.equal(change(s1, remove('s4')), null)
   cluster.take()
   s1.restart()
-  cluster.stand('s2', 's2', 's3', 's4')
-  // s2 would let go of s1: {s2, s4} of {s2, s3, s4} could commit that, and {s1, s3} of {s1, s2, s3} elect s1.
+  cluster.campaign('s2', 's2', 's3', 's4')
+  // s2 must not remove s1: {s2, s4} of {s2, s3, s4} could commit that while {s1, s3} of {s1, s2, s3} elect s1.
   t.equal(change(s2, remove('s1')), 'no-own-commit')
   cluster.settle('s2', 's4')
-  t.equal(change(s2, remove('s1')), 'no-own-commit', 'two of four are not enough')
-  cluster.pass(100, 's2', 's3', 's4')
+  t.equal(change(s2, remove('s1')), 'no-own-commit', 'two of four are no majority')
+  cluster.advance(100, 's2', 's3', 's4')
   t.equal(change(s2, remove('s1')), null)
   t.end()
 })
 
-t.test('a configuration that is truncated is undone (canonical/raft#250)', t => {
+t.test('a truncated configuration is rolled back (canonical/raft#250)', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   t.equal(change(s1, remove('s3')), null)
-  t.same(s1.state.configuration.voters, ['s1', 's2'], 'it counts as soon as it is in the log')
+  t.same(s1.state.configuration.voters, ['s1', 's2'], 'it takes effect as soon as it is appended')
   cluster.take()
   s1.restart()
   t.same(s1.state.configuration.voters, ['s1', 's2'])
-  cluster.stand('s2', 's2', 's3')
-  cluster.pass(100)
+  cluster.campaign('s2', 's2', 's3')
+  cluster.advance(100)
   t.same(s1.state.configuration.voters, ['s1', 's2', 's3'])
   t.end()
 })
 
-t.test('a leader that is removed goes when that is committed, and another leads at once', t => {
+t.test('a removed leader steps down once its removal is committed, and another takes over at once', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   t.equal(change(s1, remove('s1')), null)
-  t.equal(s1.state.role, 'leader', 'until then it leads, and does not count itself')
+  t.equal(s1.state.role, 'leader', 'until then it leads without counting itself')
   cluster.settle()
   t.equal(s1.state.role, 'follower')
   t.ok(['s2', 's3'].some(id => cluster.at(id).state.role === 'leader'))
-  cluster.pass(3_000)
-  t.equal(s1.state.role, 'follower', 'it stands no more')
+  cluster.advance(3_000)
+  t.equal(s1.state.role, 'follower', 'it never campaigns again')
   t.end()
 })
 
-t.test('a server that does not know of its removal does not disturb (thesis 4.2.3)', t => {
+t.test('a removed server that does not know of its removal does not disrupt the cluster (thesis 4.2.3)', t => {
   const cluster = new Cluster(['s1', 's2', 's3', 's4'])
   cluster.elect('s1')
   t.equal(change(cluster.at('s1'), remove('s4')), null)
   cluster.settle('s1', 's2', 's3')
   const { term } = cluster.at('s1').state
   for (let n = 0; n < 20; n++) {
-    cluster.at('s4').pass(1_000)
-    cluster.pass(200, 's1', 's2', 's3')
+    cluster.at('s4').advance(1_000)
+    cluster.advance(200, 's1', 's2', 's3')
     cluster.settle()
   }
   t.same([cluster.at('s1').state.role, cluster.at('s1').state.term], ['leader', term])
   t.end()
 })
 
-t.test('who is removed by an entry that is not committed still stands: it may be needed (thesis 4.2.2)', t => {
+t.test('a server whose removal is not committed can still campaign (thesis 4.2.2)', t => {
   const cluster = new Cluster(['s1', 's2'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
@@ -141,75 +141,75 @@ t.test('who is removed by an entry that is not committed still stands: it may be
   cluster.take()
   s1.restart()
   t.same(s1.state.configuration.voters, ['s2'])
-  cluster.pass(5_000)
-  t.equal(cluster.at('s2').state.role, 'leader', 's2 could not win against the longer log')
+  cluster.advance(5_000)
+  t.equal(cluster.at('s2').state.role, 'leader', 's2 cannot win against the longer log')
   t.same(cluster.at('s2').state.configuration.voters, ['s2'])
   t.end()
 })
 
-t.test('a server that lost its disk votes for nobody until it is removed and added again', t => {
+t.test('a server with a wiped disk does not vote until it is removed and re-added', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   cluster.at('s1').propose('kept by s1 and s2')
   cluster.settle('s1', 's2')
   const s2 = cluster.at('s2')
   s2.wipe(17)
-  cluster.pass(300, 's1', 's2')
-  t.equal(s2.state.log.lastIndex, 0, 'what was meant for its former life is void')
+  cluster.advance(300, 's1', 's2')
+  t.equal(s2.state.log.lastIndex, 0, 'requests to its previous incarnation are ignored')
   cluster.at('s1').restart()
   t.throws(() => {
-    cluster.stand('s3', 's2', 's3')
-  }, 's3 lacks what was acknowledged, and s2 cannot vote for it')
+    cluster.campaign('s3', 's2', 's3')
+  }, 's3 lacks an acknowledged entry, and s2 must not vote for it')
   t.equal(s2.state.votedFor, null)
-  s2.pass(5_000)
-  t.equal(s2.state.role, 'follower', 'nor does it stand')
-  cluster.stand('s1', 's1', 's3')
+  s2.advance(5_000)
+  t.equal(s2.state.role, 'follower', 'nor does it campaign')
+  cluster.campaign('s1', 's1', 's3')
   cluster.settle('s1', 's3')
   const s1 = cluster.at('s1')
   t.equal(change(s1, remove('s2')), null)
-  cluster.pass(100, 's1', 's3')
+  cluster.advance(100, 's1', 's3')
   t.equal(change(s1, add('s2', 17)), null)
-  cluster.pass(300)
+  cluster.advance(300)
   t.equal(change(s1, promote('s2')), null)
-  cluster.pass(100)
+  cluster.advance(100)
   t.same(s2.applied, s1.applied)
   t.same(s2.state.configuration, { voters: ['s1', 's3', 's2'], learners: [], incarnations: { s2: 17 } })
   t.end()
 })
 
-t.test('a late answer of a former life is not taken for the new one’s', t => {
+t.test('a late reply of a previous incarnation is ignored', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   s1.propose('x')
-  cluster.hand(...cluster.take({ to: 's2' }))
+  cluster.deliver(...cluster.take({ to: 's2' }))
   const late = cluster.take({ from: 's2', kind: 'append-reply' })
   t.ok(late.length > 0)
   cluster.settle('s1', 's3')
   cluster.at('s2').wipe(5)
   t.equal(change(s1, remove('s2')), null)
-  cluster.pass(100, 's1', 's3')
+  cluster.advance(100, 's1', 's3')
   t.equal(change(s1, add('s2', 5)), null)
   cluster.settle('s1', 's3')
-  cluster.hand(...late)
+  cluster.deliver(...late)
   t.equal(s1.state.leading?.progress.get(peer('s2'))?.matchIndex, 0)
   t.end()
 })
 
-t.test('a follower that lacks what it had acknowledged is refused, aloud', t => {
+t.test('a follower that lacks acknowledged entries is reported and no longer served', t => {
   const cluster = new Cluster(['s1', 's2', 's3'])
   cluster.elect('s1')
   const s1 = cluster.at('s1')
   for (const text of ['a', 'b', 'c']) s1.propose(text)
-  cluster.pass(200)
-  cluster.at('s3').forget(2)
+  cluster.advance(200)
+  cluster.at('s3').loseTail(2)
   let told = false
   for (let n = 0; n < 10; n++) {
-    s1.pass(50)
-    cluster.hand(...cluster.take({ to: 's3' }))
+    s1.advance(50)
+    cluster.deliver(...cluster.take({ to: 's3' }))
     for (const reply of cluster.take({ from: 's3' })) {
-      cluster.hand(reply)
-      told ||= s1.kinds().includes('lost-log')
+      cluster.deliver(reply)
+      told ||= s1.effectKinds().includes('lost-log')
     }
     cluster.settle('s1', 's2')
   }

@@ -1,35 +1,35 @@
-// Callers: each has a session and one operation at a time, which it repeats under the same number, wherever it believes
-// the leader to be, until it is answered. What they are told is checked for linearizability.
+// Simulated clients. Each has a session and one operation in flight, which it retries under the same sequence number
+// until a server answers. Every answer is checked for linearizability.
 
 import type { Invariants } from './invariants.ts'
 import { encodeCommand } from './machine.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import type { Answer, Server } from './server.ts'
-import type { Tally } from './counters.ts'
+import type { Counters } from './counters.ts'
 
 type Caller = {
   readonly client: number
   seq: number
   /** Null for a read. */
   data: Uint8Array | null
-  /** What somebody had seen when the operation began. */
+  /** The highest index that any client had observed when the operation started. */
   seenBefore: number
-  /** The attempt whose answer it waits for. */
+  /** The id of the latest attempt; 0 between operations. */
   attempt: number
   readonly once: boolean
 }
 
-const PATIENCE_MS = 900
+const RETRY_AFTER_MS = 900
 
 export class Clients {
   readonly #servers: readonly Server[]
   readonly #random: Random
   readonly #schedule: Schedule
   readonly #invariants: Invariants
-  readonly #probes: Tally
+  readonly #probes: Counters
   readonly #attempts = new Map<number, { readonly caller: Caller; readonly seq: number }>()
-  #believed = 0
+  #likelyLeader = 0
   #nextAttempt = 1
   #nextClient = 1
   #thinkMs = 0
@@ -41,7 +41,7 @@ export class Clients {
     readonly random: Random
     readonly schedule: Schedule
     readonly invariants: Invariants
-    readonly probes: Tally
+    readonly probes: Counters
   }) {
     this.#servers = p.servers
     this.#random = p.random
@@ -50,14 +50,14 @@ export class Clients {
     this.#probes = p.probes
   }
 
-  /** Callers begin operations until a time, and think in between. */
+  /** Starts closed-loop callers with a think time; no operation starts after `untilMs`. */
   run(p: { readonly callers: number; readonly thinkMs: number; readonly untilMs: number }): void {
     this.#thinkMs = p.thinkMs
     this.#untilMs = p.untilMs
     for (let n = 0; n < p.callers; n++) this.#think(this.#caller(false))
   }
 
-  /** One command, at one server, once. */
+  /** Sends one command to one server, without retries. */
   propose(server: Server): void {
     const caller = this.#caller(true)
     this.#begin(caller, true)
@@ -84,13 +84,13 @@ export class Clients {
         this.#done(caller)
         return
       case 'unknown':
-        this.#probes.add('proposal-of-unknown-fate')
+        this.#probes.add('proposal-with-unknown-outcome')
         break
       case 'changed':
-        throw new Error('a caller asks for no change')
+        throw new Error('a client requested a membership change')
       case 'refused':
       case 'read-failed':
-        this.#believed = this.#servers.findIndex(other => other.id === server.life?.state.leader)
+        this.#likelyLeader = this.#servers.findIndex(other => other.id === server.life?.state.leader)
     }
     if (caller.attempt === answer.id) this.#repeat(caller, this.#random.between(1, 100))
   }
@@ -110,7 +110,7 @@ export class Clients {
   #begin(caller: Caller, isCommand: boolean): void {
     const random = this.#random
     caller.seq += 1
-    caller.seenBefore = this.#invariants.seenIndex
+    caller.seenBefore = this.#invariants.observedIndex
     const command = { client: caller.client, seq: caller.seq, key: random.below(8), amount: 1 + random.below(9) }
     caller.data = isCommand ? encodeCommand(command, random.below(20)) : null
   }
@@ -119,9 +119,9 @@ export class Clients {
     const id = this.#nextAttempt++
     caller.attempt = id
     this.#attempts.set(id, { caller, seq: caller.seq })
-    server.give(caller.data === null ? { kind: 'read', id } : { kind: 'propose', id, data: caller.data })
+    server.handle(caller.data === null ? { kind: 'read', id } : { kind: 'propose', id, data: caller.data })
     if (!caller.once) {
-      this.#schedule.after(PATIENCE_MS, () => {
+      this.#schedule.after(RETRY_AFTER_MS, () => {
         if (caller.attempt === id) this.#repeat(caller, 0)
       })
     }
@@ -141,7 +141,7 @@ export class Clients {
   }
 
   #target(): Server {
-    const believed = this.#random.chance(0.8) ? this.#servers[this.#believed] : undefined
+    const believed = this.#random.chance(0.8) ? this.#servers[this.#likelyLeader] : undefined
     return believed ?? this.#random.pick(this.#servers)
   }
 }

@@ -1,6 +1,6 @@
-// What a run did and reached: counters by name. A probe is a rare situation; one that is never reached is untested.
+// Named counters of a run, and the hash of its trace. A probe counts a rare situation: one at 0 was never tested.
 
-export class Tally {
+export class Counters {
   readonly counts: Record<string, number> = {}
 
   constructor(names: readonly string[]) {
@@ -9,17 +9,17 @@ export class Tally {
 
   add(name: string, n = 1): void {
     const count = this.counts[name]
-    if (count === undefined) throw new Error(`there is no counter ${name}`)
+    if (count === undefined) throw new Error(`no counter is named ${name}`)
     this.counts[name] = count + n
   }
 
-  merge(other: Tally): void {
+  merge(other: Counters): void {
     for (const [name, n] of Object.entries(other.counts)) this.add(name, n)
   }
 }
 
-/** A rolling hash of everything that happens: two runs with one hash went the same way. FNV-1a over 32-bit words. */
-export class Trace {
+/** A rolling hash of all events: equal hashes mean equal runs. FNV-1a over 32-bit words. */
+export class TraceHash {
   #a = 0x811c9dc5
   #b = 0x01000193
 

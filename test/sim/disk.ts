@@ -1,6 +1,6 @@
-// A server's simulated disk: what is durable, and the one write that may be under way. A crash keeps a prefix of that
-// write's records, as a checksummed log does: in their order, none of them half. A snapshot is there whole or not at
-// all; when it replaces the log, a crash may come between the two.
+// A server's simulated disk: its durable state and the one write in flight. A crash keeps a prefix of that write's
+// records, each complete, as a checksummed log does. A snapshot is saved atomically; when it replaces the log, a crash
+// may happen between the two steps.
 
 import type { LogIndex, Term } from '#model/ids.ts'
 import type { DurableState, Entry, HardState, Snapshot } from '#raft/types.ts'
@@ -9,9 +9,9 @@ import type { Batch } from '#replication/storage/write-gate.ts'
 import type { Random } from './random.ts'
 
 export class Disk {
-  /** Drawn anew when the disk is wiped; 0 on a founder's first. */
+  /** 0 on a founder's first disk; a wiped disk draws a new one. */
   incarnation: number
-  /** Bytes turned over in the middle of the log: the server that finds them does not start. */
+  /** Bits are flipped in the middle of the log: a server that reads them does not start. */
   damaged = false
   /** Every write fails. */
   full = false
@@ -22,13 +22,13 @@ export class Disk {
   #writing: Batch | null = null
   readonly #onVote: (before: HardState, after: HardState) => void
 
-  /** @param onVote hears of every term and vote that become durable */
+  /** @param onVote called when a term or vote becomes durable */
   constructor(incarnation: number, onVote: (before: HardState, after: HardState) => void) {
     this.incarnation = incarnation
     this.#onVote = onVote
   }
 
-  /** An empty disk in the place of this one. */
+  /** Replaces the disk by an empty one. */
   wipe(incarnation: number): void {
     this.incarnation = incarnation
     this.damaged = false
@@ -51,14 +51,14 @@ export class Disk {
     this.#commitIndex = index
   }
 
-  /** A snapshot of the own state machine: the segments before it go. */
+  /** Saves a snapshot of the server's own state machine and drops the log before it. */
   saveSnapshot(snapshot: Snapshot): void {
     if (snapshot.meta.lastIndex <= (this.snapshot?.meta.lastIndex ?? 0)) return
     this.snapshot = snapshot
     this.#entries = this.#entries.filter(entry => entry.index > snapshot.meta.lastIndex)
   }
 
-  /** @returns how many records were lost, and how many of the same write were not */
+  /** @returns how many records of the write in flight were lost and how many were kept */
   crash(random: Random, torn: boolean): { readonly lost: number; readonly kept: number } {
     const all = this.#writing === null ? 0 : this.#writing.kind === 'append' ? this.#writing.records.length : 2
     const kept = torn ? random.below(all + 1) : 0
@@ -84,9 +84,9 @@ export class Disk {
     } else if (writing !== null && count > 0) {
       const { meta } = writing.snapshot
       this.snapshot = writing.snapshot
-      // With the snapshot saved and the old log still there: what does not go on from the snapshot is not taken up.
-      const goesOn = this.#entries.some(entry => entry.index === meta.lastIndex && entry.term === meta.lastTerm)
-      this.#entries = goesOn && count === 1 ? this.#entries.filter(entry => entry.index > meta.lastIndex) : []
+      // The snapshot is saved and the old log still there: entries that do not continue the snapshot are dropped.
+      const continues = this.#entries.some(entry => entry.index === meta.lastIndex && entry.term === meta.lastTerm)
+      this.#entries = continues && count === 1 ? this.#entries.filter(entry => entry.index > meta.lastIndex) : []
     }
   }
 

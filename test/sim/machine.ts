@@ -1,11 +1,11 @@
-// The state machine of the simulation: counters behind client sessions (Raft thesis 6.3). A command adds to a counter
-// and gets the sum; a repeated one gets the first one's answer. Its digest takes in every entry and every answer.
+// The replicated state machine of the simulation: counters behind client sessions (Raft thesis 6.3). A command adds to a
+// counter and returns the sum; a retried command returns the first result. The digest covers every entry and result.
 
 import type { LogIndex } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
 
 export type Command = { readonly client: number; readonly seq: number; readonly key: number; readonly amount: number }
-/** `index`: of the entry that did it, which for a repeated command is the first one's. */
+/** `index`: the entry that took effect; for a retried command the first one. */
 export type Outcome = { readonly index: LogIndex; readonly result: number }
 
 const KEYS = 8
@@ -19,10 +19,10 @@ export class Machine {
   readonly #counters = new Int32Array(KEYS)
   readonly #sessions = new Map<number, Outcome & { readonly seq: number }>()
 
-  /** @returns the answer to a command; null for other entries */
+  /** @returns the result of a command; null for other entries */
   apply(entry: Entry): Outcome | null {
-    this.#mix(entry.index)
-    this.#mix(entry.term)
+    this.#updateDigest(entry.index)
+    this.#updateDigest(entry.term)
     if (entry.kind !== 'command') return null
     const { client, seq, key, amount } = decodeCommand(entry.data)
     const known = this.#sessions.get(client)
@@ -34,12 +34,12 @@ export class Machine {
     this.#counters[key] = result
     const outcome = { seq, index: entry.index, result }
     this.#sessions.set(client, outcome)
-    this.#mix(client)
-    this.#mix(result)
+    this.#updateDigest(client)
+    this.#updateDigest(result)
     return outcome
   }
 
-  /** @param first which session is written first */
+  /** @param first the session that is written first, so that equal states can have different encodings */
   encode(first: number): Uint8Array {
     const bytes = new Uint8Array(HEAD_BYTES + SESSION_BYTES * this.#sessions.size)
     const view = new DataView(bytes.buffer)
@@ -71,7 +71,7 @@ export class Machine {
     return machine
   }
 
-  #mix(word: number): void {
+  #updateDigest(word: number): void {
     this.digest = Math.imul(this.digest ^ word, 0x9e3779b1) ^ (this.digest >>> 13)
   }
 }

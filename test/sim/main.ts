@@ -1,14 +1,14 @@
-// The simulator's command line: many seeds of the real core, or the mutants that it must notice.
+// The simulator's command line: runs many seeds, or checks that every mutant is detected.
 //   node test/sim/main.ts [--seeds N] [--first-seed S]       the last line is one JSON object
 //   node test/sim/main.ts --mutant NAME|all [--seeds N]
-// A violation prints the line that replays it. Exit: 0 sound, 7 not.
+// A violation prints the command that replays it. Exit status: 0 for no violation, 7 otherwise.
 
 import { parseArgs } from 'node:util'
 import type { Mutant } from './mutant.ts'
 import { MUTANTS } from './mutants.ts'
 import { FAULTS } from './faults.ts'
 import { PROBES } from './probes.ts'
-import { Tally, Trace } from './counters.ts'
+import { Counters, TraceHash } from './counters.ts'
 import { simulate } from './world.ts'
 
 const MAX_SHOWN = 5
@@ -23,7 +23,7 @@ process.exitCode =
     : runMutants(values.mutant, count(values.seeds ?? '3000', '--seeds'))
 
 function runSeeds(seeds: number): number {
-  const [faults, probes, trace] = [new Tally(FAULTS), new Tally(PROBES), new Trace()]
+  const [faults, probes, trace] = [new Counters(FAULTS), new Counters(PROBES), new TraceHash()]
   const startedAt = performance.now()
   const cpu = process.cpuUsage()
   let [violations, events, simulatedMs, committed, acknowledged] = [0, 0, 0, 0, 0]
@@ -65,10 +65,10 @@ function runSeeds(seeds: number): number {
   return violations === 0 ? 0 : 7
 }
 
-/** A mutant is killed by the first seed that finds a violation. The control runs the same seeds without a mutant. */
+/** A mutant is killed by the first seed with a violation. The control runs the same seeds without a mutant. */
 function runMutants(name: string, seeds: number): number {
   const chosen = name === 'all' ? MUTANTS : MUTANTS.filter(mutant => mutant.name === name)
-  if (chosen.length === 0) usage(`--mutant: there is none of the name ${name}; ${MUTANTS.map(m => m.name).join(', ')}`)
+  if (chosen.length === 0) usage(`--mutant: "${name}" is none of ${MUTANTS.map(m => m.name).join(', ')}`)
   const seedsToKill: Record<string, number> = {}
   for (const mutant of chosen) {
     const found = seedsUntilKilled(mutant, seeds)
@@ -100,7 +100,7 @@ function seedsUntilKilled(
 
 function count(text: string, flag: string): number {
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 1) usage(`${flag}: "${text}" is no positive whole number`)
+  if (!Number.isSafeInteger(value) || value < 1) usage(`${flag}: "${text}" is not a positive integer`)
   return value
 }
 

@@ -1,5 +1,5 @@
-// A historic bug of a Raft implementation, as a wrapper around the core's step: the core itself knows nothing of it and
-// cannot be misconfigured into it. Sources: docs/adr/0004, reliability literature.
+// A mutant: a known bug of a Raft implementation, injected by a wrapper around the core's step, so that the core needs no
+// hooks for it. Sources: docs/adr/0004 and the reliability literature.
 
 import type { LogIndex } from '#model/ids.ts'
 import { quorumSize } from '#raft/configuration.ts'
@@ -8,7 +8,7 @@ import type { Effect, Input, Message } from '#raft/types.ts'
 
 export type Mutant = {
   readonly name: string
-  /** What it does wrong, and who did. */
+  /** What it does wrong, and which implementation did. */
   readonly bug: string
   /** Changes the input or the state before the step. */
   readonly before?: (state: RaftState, input: Input) => Input
@@ -29,14 +29,14 @@ export function rewrite(input: Input, change: Partial<Record<string, unknown>>):
   return { ...input, event: { ...event, message: { ...event.message, ...change } } }
 }
 
-/** Hands out what a mutant has declared committed, up to the next change of membership: that has its own mutants. */
+/** Emits what a mutant has declared committed, up to the next config entry: membership has its own mutants. */
 export function commitTo(state: RaftState, upTo: LogIndex, effects: Effect[]): Effect[] {
   const config = state.log.lastConfigIndex
   const index = config > state.commitIndex && config <= upTo ? ((config - 1) as LogIndex) : upTo
   if (index <= state.commitIndex) return effects
-  const entries = state.log.between(state.handedOut, index)
+  const entries = state.log.between(state.emittedIndex, index)
   state.commitIndex = index
-  state.handedOut = index
+  state.emittedIndex = index
   return [...effects, { kind: 'commit', entries, commitIndex: index }]
 }
 
@@ -47,11 +47,11 @@ export function majorityMatch(state: RaftState): LogIndex {
   return (matches.sort((a, b) => b - a)[quorumSize(state.configuration) - 1] ?? 0) as LogIndex
 }
 
-/** Lets the core believe something else about its log, for one question or for one step. */
-export function pretend(state: RaftState, name: 'termAt' | 'lastConfigIndex', descriptor: PropertyDescriptor): void {
+/** Overrides a property of the log, for one lookup or for one step. */
+export function override(state: RaftState, name: 'termAt' | 'lastConfigIndex', descriptor: PropertyDescriptor): void {
   Object.defineProperty(state.log, name, { ...descriptor, configurable: true })
 }
 
-export function stopPretending(state: RaftState): void {
+export function removeOverrides(state: RaftState): void {
   for (const name of ['termAt', 'lastConfigIndex']) Reflect.deleteProperty(state.log, name)
 }

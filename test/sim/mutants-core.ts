@@ -7,17 +7,17 @@ import { commitTo, majorityMatch, received, rewrite, type Mutant } from './mutan
 export const CORE_MUTANTS: readonly Mutant[] = [
   {
     name: 'vote-not-durable',
-    bug: 'term and vote are not written before the answer (camunda/zeebe#5356)',
+    bug: 'term and vote are not durable before the reply (camunda/zeebe#5356)',
     after: (_state, _input, effects) => effects.map(e => (e.kind === 'persist' ? { ...e, hardState: null } : e))
   },
   {
     name: 'answer-before-durable',
-    bug: 'answers do not wait for the disk',
+    bug: 'replies do not wait for the disk',
     after: (_state, _input, effects) => effects.map(e => (e.kind === 'send' ? { ...e, beforePersist: true } : e))
   },
   {
     name: 'leader-counts-unsynced',
-    bug: 'the leader counts itself for entries that its disk does not have',
+    bug: 'the leader counts itself for entries that its disk has not synced',
     before: (state, input) => {
       if (state.role === 'leader') state.durableIndex = state.log.lastIndex
       return input
@@ -31,7 +31,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'commit-by-one-follower',
-    bug: 'one acknowledgement is taken for a majority',
+    bug: 'one acknowledgement counts as a majority',
     after: (state, _input, effects) => {
       const matches = [...(state.leading?.progress.values() ?? [])].map(p => p.matchIndex)
       return commitTo(state, Math.max(0, ...matches) as LogIndex, effects)
@@ -39,7 +39,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'follower-commit-unbounded',
-    bug: 'a follower commits up to leaderCommit although its tail is another leader’s',
+    bug: 'a follower commits up to leaderCommit although its tail comes from another leader',
     before: (state, input) => {
       const m = received(input, 'append-request')
       if (m !== null && m.term >= state.term && state.log.termAt(m.prevIndex) === m.prevTerm) {
@@ -50,7 +50,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'truncate-on-late-append',
-    bug: 'a late, shorter AppendEntries shortens the log (canonical/raft#450, CCF)',
+    bug: 'a delayed, shorter AppendEntries truncates the log (canonical/raft#450, CCF)',
     after: (state, input, effects) => {
       const m = received(input, 'append-request')
       if (m?.term !== state.term || state.role !== 'follower') return effects
@@ -60,15 +60,15 @@ export const CORE_MUTANTS: readonly Mutant[] = [
       state.log.truncateFrom((end + 1) as LogIndex)
       if (end < state.durableIndex) state.durableIndex = end
       for (const mark of state.unsynced) if (end < mark.lastIndex) mark.lastIndex = end
-      state.persistsAsked += 1
-      state.unsynced.push({ count: state.persistsAsked, lastIndex: end, atMs: state.nowMs })
+      state.persistsRequested += 1
+      state.unsynced.push({ count: state.persistsRequested, lastIndex: end, atMs: state.nowMs })
       const truncate: Effect = { kind: 'persist', hardState: null, truncateFrom: (end + 1) as LogIndex, entries: [] }
       return [truncate, ...effects]
     }
   },
   {
     name: 'stale-votes-counted',
-    bug: 'answers of an earlier election are counted (cockroach#123297)',
+    bug: 'replies to an earlier election are counted (cockroach#123297)',
     before: (state, input) => {
       const m = received(input, 'vote-reply')
       return m !== null && m.term < state.term ? rewrite(input, { term: state.term }) : input
@@ -76,7 +76,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'vote-forgotten-on-step-down',
-    bug: 'the vote is cleared on a step-down within the term (microsoft/CCF#8094)',
+    bug: 'the vote is cleared on a step-down within a term (microsoft/CCF#8094)',
     before: (state, input) => {
       const m = received(input, 'vote-request')
       if (m !== null && m.term === state.term && state.role !== 'leader') {
@@ -88,7 +88,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'vote-without-log-check',
-    bug: 'a candidate with an older log gets the vote',
+    bug: 'a candidate with a stale log gets the vote',
     before: (_state, input) =>
       received(input, 'vote-request') === null && received(input, 'pre-vote-request') === null
         ? input
@@ -96,7 +96,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'vote-compares-length-only',
-    bug: 'the longer log wins although its last term is older',
+    bug: 'the longer log wins although its last term is earlier',
     before: (state, input) => {
       const m = received(input, 'vote-request') ?? received(input, 'pre-vote-request')
       return m !== null && m.lastIndex >= state.log.lastIndex ? rewrite(input, { lastTerm: state.log.lastTerm }) : input
@@ -104,7 +104,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'vote-given-to-all',
-    bug: 'a second candidate of the term gets the vote too',
+    bug: 'a second candidate of the same term gets the vote too',
     before: (state, input) => {
       if (received(input, 'vote-request') !== null && state.role === 'follower') state.votedFor = null
       return input
@@ -112,7 +112,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'acknowledges-more-than-sent',
-    bug: 'a follower acknowledges its whole log, another leader’s tail included (CCF)',
+    bug: 'a follower acknowledges its whole log, including another leader’s tail (CCF)',
     after: (state, _input, effects) =>
       effects.map(e =>
         e.kind === 'send' && e.message.kind === 'append-reply' && e.message.success
@@ -122,7 +122,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'refusal-counts-as-match',
-    bug: 'the hint of a refused AppendEntries is taken for a match (CCF: commit advanced on a NACK)',
+    bug: 'the hint of a rejected AppendEntries counts as a match (CCF: commit advanced on a NACK)',
     before: (_state, input) => {
       const m = received(input, 'append-reply')
       return m !== null && !m.success ? rewrite(input, { success: true }) : input
@@ -130,7 +130,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no-consistency-check',
-    bug: 'entries are appended without comparing the entry before them',
+    bug: 'entries are appended without checking the entry before them',
     before: (state, input) => {
       const m = received(input, 'append-request')
       const here = m === null ? undefined : state.log.termAt(m.prevIndex)
@@ -139,7 +139,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'read-without-round',
-    bug: 'a leader answers reads without asking whether it still leads (redisraft#18, Consul default reads)',
+    bug: 'a leader serves reads without confirming its leadership (redisraft#18, Consul default reads)',
     after: (state, { event }, effects) => {
       if (event.kind !== 'read' || state.role !== 'leader') return effects
       const others = effects.filter(e => e.kind !== 'read-failed')
@@ -148,7 +148,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'read-before-own-commit',
-    bug: 'a new leader reads at a commit index that is behind (thesis 6.4, step 1)',
+    bug: 'a new leader reads at a stale commit index (thesis 6.4, step 1)',
     after: (state, { event }, effects) => {
       if (event.kind !== 'read' || state.role !== 'leader' || state.log.termAt(state.commitIndex) === state.term)
         return effects
@@ -157,7 +157,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no-check-quorum',
-    bug: 'a leader that nobody answers goes on leading (Cloudflare 2020)',
+    bug: 'a leader without replies from a majority keeps leading (Cloudflare 2020)',
     before: (state, input) => {
       if (state.leading !== null) state.leading.quorumCheckAtMs = Infinity
       return input
@@ -165,7 +165,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'old-leader-ignored',
-    bug: 'a leader of the past is never told that its term is over',
+    bug: 'a stale leader never learns that its term is over',
     after: (_state, input, effects) => {
       const m = received(input, 'append-request')
       return m !== null && effects.some(e => e.kind === 'send' && e.message.term > m.term)
@@ -175,7 +175,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'never-retries-a-probe',
-    bug: 'a follower whose first request was lost is never asked again',
+    bug: 'a lost probe is never repeated',
     after: (state, { event }, effects) =>
       event.kind !== 'tick'
         ? effects
@@ -183,7 +183,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'read-counts-old-rounds',
-    bug: 'an answer that was given before the read was asked confirms it',
+    bug: 'a reply from before the read request confirms the read',
     before: (state, input) => {
       const m = received(input, 'append-reply')
       return m?.success === true && state.leading !== null ? rewrite(input, { round: state.leading.round }) : input
@@ -191,7 +191,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'announces-what-is-not-committed',
-    bug: 'the leader says of its whole log that it is committed',
+    bug: 'the leader announces its whole log as committed',
     after: (state, _input, effects) =>
       effects.map(e =>
         e.kind === 'send' && e.message.kind === 'append-request'
@@ -201,7 +201,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'truncation-not-durable',
-    bug: 'a conflicting tail is dropped in memory and stays on the disk (dqlite#575)',
+    bug: 'a conflicting tail is truncated in memory but not on disk (dqlite#575)',
     after: (_state, _input, effects) => effects.map(e => (e.kind === 'persist' ? { ...e, truncateFrom: null } : e))
   },
   {
@@ -212,12 +212,12 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'equal-timeouts',
-    bug: 'election timeouts are not random: the same servers split the vote again and again',
+    bug: 'election timeouts are not randomized: the same servers split every vote',
     before: (_state, input) => ({ ...input, random: 0.5 })
   },
   {
     name: 'window-never-opens',
-    bug: 'what was acknowledged still counts as under way',
+    bug: 'acknowledged requests still count as in flight',
     before: (state, input) => {
       const m = received(input, 'append-reply')
       const inflight = m === null ? undefined : state.leading?.progress.get(m.from)?.inflight
@@ -227,7 +227,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'transfer-never-ends',
-    bug: 'a leader whose successor does not answer refuses proposals for ever',
+    bug: 'a leader whose transfer target does not answer refuses proposals forever',
     before: (state, input) => {
       const { leading } = state
       if (leading !== null && leading.transfer !== null) leading.transfer = { ...leading.transfer, untilMs: Infinity }
@@ -236,7 +236,7 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'hung-disk-leads',
-    bug: 'a leader whose disk does not come back goes on (hashicorp/raft#503, consul#3552)',
+    bug: 'a leader whose disk hangs keeps leading (hashicorp/raft#503, consul#3552)',
     before: (state, input) => {
       for (const [at, mark] of state.unsynced.entries()) state.unsynced[at] = { ...mark, atMs: input.nowMs }
       return input

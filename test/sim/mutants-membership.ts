@@ -1,48 +1,48 @@
-// Bugs of changes of membership, and of disks that forget.
+// Bugs of membership changes and of wiped disks.
 
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { incarnationOf, isVoter, quorumSize } from '#raft/configuration.ts'
 import { isReply } from '#raft/effects.ts'
 import type { RaftState } from '#raft/raft.ts'
 import type { Configuration } from '#raft/types.ts'
-import { commitTo, pretend, rewrite, stopPretending, type Mutant } from './mutant.ts'
+import { commitTo, override, rewrite, removeOverrides, type Mutant } from './mutant.ts'
 
 export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   {
     name: 'change-before-own-commit',
-    bug: 'a leader changes the membership before an entry of its term is committed (Ongaro 2015)',
+    bug: 'a leader changes the membership before an entry of its own term is committed (Ongaro 2015)',
     before: (state, input) => {
       if (input.event.kind !== 'change') return input
-      // The first question of a change is whether the commit index is of the own term.
+      // The first check of a change is whether the commit index is of the current term.
       const value = (): unknown => {
-        stopPretending(state)
+        removeOverrides(state)
         return state.term
       }
-      pretend(state, 'termAt', { value })
-      // Nor did those who had the bug ask who is alive: an answer from a majority would mostly be that commit.
-      heardBefore.set(state, new Map([...(state.leading?.progress ?? [])].map(([peer, p]) => [peer, p.heardMs])))
-      for (const progress of state.leading?.progress.values() ?? []) progress.heardMs = input.nowMs
+      override(state, 'termAt', { value })
+      // The buggy implementations had no quorum check either: a reply from a majority usually commits that entry anyway.
+      contactBefore.set(state, new Map([...(state.leading?.progress ?? [])].map(([peer, p]) => [peer, p.contactMs])))
+      for (const progress of state.leading?.progress.values() ?? []) progress.contactMs = input.nowMs
       return input
     },
     after: (state, _input, effects) => {
-      stopPretending(state)
-      for (const [peer, heardMs] of heardBefore.get(state) ?? []) {
+      removeOverrides(state)
+      for (const [peer, heardMs] of contactBefore.get(state) ?? []) {
         const progress = state.leading?.progress.get(peer)
-        if (progress !== undefined) progress.heardMs = heardMs
+        if (progress !== undefined) progress.contactMs = heardMs
       }
-      heardBefore.delete(state)
+      contactBefore.delete(state)
       return effects
     }
   },
   {
     name: 'two-changes-at-a-time',
-    bug: 'a change is taken while the last one is not committed',
+    bug: 'a change is accepted while the previous one is not committed',
     before: (state, input) => {
-      if (input.event.kind === 'change') pretend(state, 'lastConfigIndex', { get: () => 0 })
+      if (input.event.kind === 'change') override(state, 'lastConfigIndex', { get: () => 0 })
       return input
     },
     after: (state, _input, effects) => {
-      stopPretending(state)
+      removeOverrides(state)
       return effects
     }
   },
@@ -57,7 +57,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'receivers-count',
-    bug: 'acknowledgements of servers outside the configuration make a majority',
+    bug: 'acknowledgements of servers outside the configuration count towards the majority',
     after: (state, _input, effects) => {
       const { leading } = state
       if (leading === null) return effects
@@ -68,7 +68,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'promotes-whoever-asks',
-    bug: 'a learner that lags is promoted and holds up every commit (thesis 4.2.1)',
+    bug: 'a learner that lags is promoted and delays every commit (thesis 4.2.1)',
     before: (state, input) => {
       const { event } = input
       if (event.kind !== 'change' || state.leading === null) return input
@@ -80,7 +80,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'removed-leader-stays',
-    bug: 'a leader goes on after its removal is committed (thesis 4.2.2)',
+    bug: 'a leader keeps leading after its removal is committed (thesis 4.2.2)',
     before: (state, input) => {
       keptLeading.set(state, state.leading)
       return input
@@ -101,7 +101,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'configuration-not-rolled-back',
-    bug: 'a configuration that is truncated stays in force (canonical/raft#250, #323)',
+    bug: 'a truncated configuration stays in force (canonical/raft#250, #323)',
     before: (state, input) => {
       keptConfiguration.set(state, state.configuration)
       return input
@@ -115,7 +115,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'configuration-on-commit',
-    bug: 'a configuration counts only when it is committed (thesis 4.1)',
+    bug: 'a configuration takes effect only when it is committed (thesis 4.1)',
     after: (state, _input, effects) => {
       if (state.log.lastConfigIndex > state.commitIndex) {
         state.configuration = state.log.configurationAt(state.commitIndex)
@@ -136,6 +136,6 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
   }
 ]
 
-const heardBefore = new WeakMap<RaftState, ReadonlyMap<PeerId, number>>()
+const contactBefore = new WeakMap<RaftState, ReadonlyMap<PeerId, number>>()
 const keptLeading = new WeakMap<RaftState, RaftState['leading']>()
 const keptConfiguration = new WeakMap<RaftState, Configuration>()

@@ -5,13 +5,13 @@ import type { RaftState } from '#raft/raft.ts'
 import type { Effect, Input, Snapshot } from '#raft/types.ts'
 import { received, rewrite, type Mutant } from './mutant.ts'
 
-/** The snapshot of a request that brings all of it. */
+/** The snapshot of a request that carries all of it in one chunk. */
 function whole(input: Input): Snapshot | null {
   const m = received(input, 'install-request')
   return m !== null && m.data.byteLength === m.size ? { meta: m.meta, data: m.data } : null
 }
 
-/** Installs although nothing asked for it. */
+/** Installs a snapshot unconditionally. */
 function install(state: RaftState, snapshot: Snapshot, effects: Effect[]): Effect[] {
   const { meta } = snapshot
   state.log.reset(meta)
@@ -22,9 +22,9 @@ function install(state: RaftState, snapshot: Snapshot, effects: Effect[]): Effec
     handedOut: meta.lastIndex,
     durableIndex: meta.lastIndex
   })
-  state.persistsAsked += 1
+  state.persistsRequested += 1
   for (const mark of state.unsynced) mark.lastIndex = meta.lastIndex
-  state.unsynced.push({ count: state.persistsAsked, lastIndex: meta.lastIndex, atMs: state.nowMs })
+  state.unsynced.push({ count: state.persistsRequested, lastIndex: meta.lastIndex, atMs: state.nowMs })
   return [{ kind: 'install', snapshot }, ...effects.filter(e => e.kind !== 'commit')]
 }
 
@@ -33,7 +33,7 @@ const committedBefore = new WeakMap<RaftState, number>()
 export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   {
     name: 'installs-an-older-snapshot',
-    bug: 'a late snapshot sets the state back (redisraft#42, #53)',
+    bug: 'a delayed snapshot reverts the state (redisraft#42, #53)',
     after: (state, input, effects) => {
       const snapshot = whole(input)
       const m = received(input, 'install-request')
@@ -43,7 +43,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'snapshot-drops-a-longer-log',
-    bug: 'a snapshot whose last entry is in the log throws away acknowledged entries after it (redisraft#60)',
+    bug: 'a snapshot whose last entry is in the log drops acknowledged entries after it (redisraft#60)',
     before: (state, input) => {
       committedBefore.set(state, state.commitIndex)
       return input
@@ -58,7 +58,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'chunks-in-any-order',
-    bug: 'a chunk is taken wherever it belongs',
+    bug: 'a chunk is accepted at any offset',
     before: (state, input) => {
       const m = received(input, 'install-request')
       const { incoming } = state
@@ -68,7 +68,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'snapshot-without-sessions',
-    bug: 'sessions are not in the snapshot, so a repeated command is done twice',
+    bug: 'sessions are missing from the snapshot, so a retried command is executed twice',
     before: (_state, input) => {
       const { event } = input
       if (event.kind !== 'snapshot-taken') return input
@@ -79,7 +79,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'snapshot-without-configuration',
-    bug: 'the configuration is not in the snapshot (redisraft#48)',
+    bug: 'the configuration is missing from the snapshot (redisraft#48)',
     before: (state, input) => {
       const m = received(input, 'install-request')
       return m === null ? input : rewrite(input, { meta: { ...m.meta, configuration: state.configuration } })
@@ -87,7 +87,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'skips-what-is-compacted',
-    bug: 'a follower that needs compacted entries gets those after them and no snapshot',
+    bug: 'a follower that needs compacted entries gets later entries instead of a snapshot',
     before: (state, input) => {
       const next = state.log.baseIndex + 1
       for (const progress of state.leading?.progress.values() ?? []) {
@@ -98,12 +98,12 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'chunk-counts-as-snapshot',
-    bug: 'the answer to a chunk is taken for the whole',
+    bug: 'the reply to a chunk counts for the whole snapshot',
     before: (_state, input) => (received(input, 'install-reply') === null ? input : rewrite(input, { done: true }))
   },
   {
     name: 'term-of-the-snapshot-forgotten',
-    bug: 'the term at the snapshot’s last index is lost (redisraft#43)',
+    bug: 'the term of the snapshot’s last entry is lost (redisraft#43)',
     after: (state, _input, effects) =>
       effects.map(e =>
         e.kind === 'send' &&
@@ -115,7 +115,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'silent-during-a-transfer',
-    bug: 'nothing is sent to a follower while its snapshot is under way, not even that there is a leader',
+    bug: 'no heartbeats are sent to a follower during its snapshot transfer',
     after: (state, { event }, effects) =>
       event.kind !== 'tick'
         ? effects
@@ -123,7 +123,7 @@ export const SNAPSHOT_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'installs-before-durable',
-    bug: 'a snapshot is acknowledged before it is on the disk (redisraft#654)',
+    bug: 'a snapshot is acknowledged before it is durable (redisraft#654)',
     after: (_state, _input, effects) =>
       effects.map(e => (e.kind === 'send' && e.message.kind === 'install-reply' ? { ...e, beforePersist: true } : e))
   }

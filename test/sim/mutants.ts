@@ -1,4 +1,4 @@
-// All historic bugs that the simulator must find.
+// All mutants of the core that the simulator must detect.
 
 import type { Mutant } from './mutant.ts'
 import { CORE_MUTANTS } from './mutants-core.ts'

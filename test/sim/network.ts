@@ -1,57 +1,57 @@
-// The simulated network: messages take time, are lost, doubled and overtaken; links are cut in one direction at a time.
+// The simulated network: delays, loses, duplicates and reorders messages; links are cut one direction at a time.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message } from '#raft/types.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
-import type { Tally } from './counters.ts'
+import type { Counters } from './counters.ts'
 
-export type Weather = {
-  /** Probabilities a message. */
+export type NetworkFaults = {
+  /** Probability per message. */
   loss: number
   duplication: number
-  /** Of being held up for seconds: the message of another age. */
+  /** Probability per message of a delay of seconds. */
   delay: number
-  /** Milliseconds; what comes on top of the least latency is uniform, so messages overtake each other. */
+  /** Milliseconds of uniform jitter on top of the minimal latency, so messages overtake each other. */
   jitterMs: number
 }
 
 /** A network without faults. */
-export const CALM: Weather = { loss: 0, duplication: 0, delay: 0, jitterMs: 1 }
+export const NO_FAULTS: NetworkFaults = { loss: 0, duplication: 0, delay: 0, jitterMs: 1 }
 
 const LATENCY_MS = 0.2
 const LATE_MS = 8_000
 
 export class Network {
-  readonly weather: Weather
+  readonly faultRates: NetworkFaults
   readonly #cut = new Set<string>()
   #slow = { jitterMs: 0, untilMs: 0 }
   readonly #random: Random
   readonly #schedule: Schedule
-  readonly #faults: Tally
+  readonly #faults: Counters
   readonly #deliver: (message: Message) => void
-  readonly #broken: (a: PeerId, b: PeerId) => void
+  readonly #linkCut: (a: PeerId, b: PeerId) => void
 
   constructor(p: {
-    readonly weather: Weather
+    readonly faultRates: NetworkFaults
     readonly random: Random
     readonly schedule: Schedule
-    readonly faults: Tally
+    readonly faults: Counters
     readonly deliver: (message: Message) => void
     /** A link was cut. */
-    readonly broken: (a: PeerId, b: PeerId) => void
+    readonly linkCut: (a: PeerId, b: PeerId) => void
   }) {
-    this.weather = p.weather
+    this.faultRates = p.faultRates
     this.#random = p.random
     this.#schedule = p.schedule
     this.#faults = p.faults
     this.#deliver = p.deliver
-    this.#broken = p.broken
+    this.#linkCut = p.linkCut
   }
 
   send(message: Message): void {
-    const { loss, duplication, delay } = this.weather
-    const jitterMs = this.#schedule.nowMs < this.#slow.untilMs ? this.#slow.jitterMs : this.weather.jitterMs
+    const { loss, duplication, delay } = this.faultRates
+    const jitterMs = this.#schedule.nowMs < this.#slow.untilMs ? this.#slow.jitterMs : this.faultRates.jitterMs
     const random = this.#random
     if (this.#cut.size > 0 && this.#cut.has(link(message.from, message.to))) return
     if (random.chance(loss)) {
@@ -70,22 +70,22 @@ export class Network {
     }
   }
 
-  /** For a time messages take up to so long. */
+  /** Raises the jitter until a time. */
   slow(jitterMs: number, untilMs: number): void {
     this.#slow = { jitterMs, untilMs }
   }
 
-  /** Nothing is lost, doubled, slow or cut any more. */
-  calm(): void {
-    Object.assign(this.weather, CALM)
+  /** Ends all network faults. */
+  reset(): void {
+    Object.assign(this.faultRates, NO_FAULTS)
     this.slow(0, 0)
     this.heal()
   }
 
-  /** One direction. */
+  /** Cuts one direction of a link. */
   cut(from: PeerId, to: PeerId): void {
     this.#cut.add(link(from, to))
-    this.#broken(from, to)
+    this.#linkCut(from, to)
   }
 
   heal(): void {

@@ -1,5 +1,5 @@
-// Rare situations that a good simulation reaches. One that stays at zero over many seeds means that the nemesis is too
-// tame, and that whatever handles the situation is untested.
+// Probes: rare situations that a good simulation reaches. A probe that stays at zero over many seeds shows that fault
+// injection is too weak and that the code for that situation is untested.
 
 import type { LogIndex, Term } from '#model/ids.ts'
 import { isVoter } from '#raft/configuration.ts'
@@ -7,7 +7,7 @@ import { isReply } from '#raft/effects.ts'
 import type { RaftState } from '#raft/raft.ts'
 import { diskHangs } from '#raft/roles.ts'
 import type { Effect, RaftEvent, RaftRole } from '#raft/types.ts'
-import type { Tally } from './counters.ts'
+import type { Counters } from './counters.ts'
 
 export const PROBES = [
   'leader-elected',
@@ -21,7 +21,7 @@ export const PROBES = [
   'conflicting-tail-truncated',
   'append-refused',
   'append-of-an-earlier-term',
-  'append-that-brings-nothing-new',
+  'append-without-new-entries',
   'append-that-ends-before-the-log',
   'append-below-the-commit-index',
   'commit-before-the-leaders-own-disk',
@@ -29,27 +29,27 @@ export const PROBES = [
   'several-entries-committed-at-once',
   'window-full',
   'proposal-refused',
-  'proposal-of-unknown-fate',
+  'proposal-with-unknown-outcome',
   'read-served',
   'read-failed',
   'read-waits-for-own-term',
   'transfer-completed',
-  'transfer-given-up',
-  'stranger-ignored',
+  'transfer-abandoned',
+  'foreign-cluster-message-ignored',
   'group-commit',
-  'torn-write-kept-a-part',
+  'torn-write-kept-a-prefix',
   'restart-with-a-vote',
   'restart-with-an-uncommitted-tail',
   'restart-from-a-snapshot',
   'damaged-disk-replaced',
-  'former-life-ignored',
+  'previous-incarnation-ignored',
   'hung-disk-ended-leadership',
   'log-compacted',
   'snapshot-chunk-sent',
   'snapshot-chunk-out-of-place',
   'snapshot-installed',
-  'snapshot-of-what-is-here',
-  'snapshot-overtaken-by-a-newer-one',
+  'snapshot-already-covered',
+  'snapshot-superseded-by-a-newer-one',
   'append-during-a-transfer',
   'learner-added',
   'learner-promoted',
@@ -57,35 +57,36 @@ export const PROBES = [
   'leader-removed-itself',
   'configuration-rolled-back',
   'promotion-refused',
-  'change-refused-while-one-is-under-way',
+  'change-refused-while-one-is-in-progress',
   'change-refused-before-own-commit',
-  'repeated-command-answered-from-the-session',
-  'leader-doubted',
-  'leader-doubted-again',
-  'word-of-a-peer-that-does-not-lead',
-  'doubt-taken-back',
-  'doubt-ended-in-a-pre-vote',
-  'pre-vote-granted-in-doubt',
-  'leader-told-of-a-lost-peer',
-  'sole-voter-stands-at-once'
+  'retried-command-answered-from-the-session',
+  'leader-suspected',
+  'leader-suspected-again',
+  'hint-about-a-peer-that-does-not-lead',
+  'suspicion-ended-by-the-leader',
+  'suspicion-ended-in-a-pre-vote',
+  'pre-vote-granted-under-suspicion',
+  'leader-got-a-peer-lost-hint',
+  'sole-voter-campaigns-at-once'
 ] as const
 
-type Probes = Tally
+type Probes = Counters
 
-/** Before the step. */
+/** Called before a step. */
 export function observeInput(probes: Probes, state: RaftState, event: RaftEvent): void {
   if (event.kind === 'read' && state.role === 'leader' && state.log.termAt(state.commitIndex) !== state.term) {
     probes.add('read-waits-for-own-term')
   }
   if (event.kind !== 'receive') return
   const { message } = event
-  if (message.clusterId !== state.clusterId) probes.add('stranger-ignored')
-  else if (!isReply(message.kind) && message.incarnation !== state.incarnation) probes.add('former-life-ignored')
+  if (message.clusterId !== state.clusterId) probes.add('foreign-cluster-message-ignored')
+  else if (!isReply(message.kind) && message.incarnation !== state.incarnation)
+    probes.add('previous-incarnation-ignored')
   if (message.kind === 'install-request') {
     const { incoming } = state
-    if (message.meta.lastIndex <= state.commitIndex) probes.add('snapshot-of-what-is-here')
+    if (message.meta.lastIndex <= state.commitIndex) probes.add('snapshot-already-covered')
     if (incoming !== null && incoming.meta.lastIndex < message.meta.lastIndex) {
-      probes.add('snapshot-overtaken-by-a-newer-one')
+      probes.add('snapshot-superseded-by-a-newer-one')
     } else if (incoming?.term === message.term && incoming.received !== message.offset) {
       probes.add('snapshot-chunk-out-of-place')
     }
@@ -96,13 +97,13 @@ export function observeInput(probes: Probes, state: RaftState, event: RaftEvent)
   else if (state.log.termAt(message.prevIndex) === message.prevTerm) {
     const end = message.prevIndex + message.entries.length
     const known = message.entries.every(entry => state.log.termAt(entry.index) === entry.term)
-    if (message.entries.length > 0 && known) probes.add('append-that-brings-nothing-new')
+    if (message.entries.length > 0 && known) probes.add('append-without-new-entries')
     if (end < state.log.lastIndex) probes.add('append-that-ends-before-the-log')
     if (message.prevIndex < state.commitIndex) probes.add('append-below-the-commit-index')
   }
 }
 
-/** After it. */
+/** Called after a step. */
 export function observeEffects(
   probes: Probes,
   p: {
@@ -114,7 +115,7 @@ export function observeEffects(
       readonly commitIndex: LogIndex
       readonly baseIndex: LogIndex
       readonly configIndex: LogIndex
-      readonly doubting: boolean
+      readonly suspecting: boolean
       readonly transferring: boolean
     }
     readonly event: RaftEvent
@@ -134,11 +135,11 @@ export function observeEffects(
     const { term } = event.message
     if (effects.length === 0 && term > state.term) probes.add('vote-request-ignored-under-a-leader')
   }
-  if (before.transferring && event.kind === 'tick' && state.leading?.transfer === null) probes.add('transfer-given-up')
+  if (before.transferring && event.kind === 'tick' && state.leading?.transfer === null) probes.add('transfer-abandoned')
   if (event.kind === 'receive' && event.message.kind === 'timeout-now' && state.role === 'candidate') {
     probes.add('transfer-completed')
   }
-  observeDoubt(probes, p)
+  observeSuspicion(probes, p)
   if (event.kind === 'snapshot-taken' && state.log.baseIndex > before.baseIndex) probes.add('log-compacted')
   if (state.leading !== null) observeLeader(probes, p)
   if (state.log.lastConfigIndex < before.configIndex && state.log.baseIndex === before.baseIndex) {
@@ -147,27 +148,27 @@ export function observeEffects(
   for (const effect of effects) observeEffect(probes, { state, event, effect })
 }
 
-/** What word of lost connections does. */
-function observeDoubt(
+/** The effects of peer-lost hints. */
+function observeSuspicion(
   probes: Probes,
   p: {
     readonly state: RaftState
-    readonly before: { readonly role: RaftRole; readonly doubting: boolean }
+    readonly before: { readonly role: RaftRole; readonly suspecting: boolean }
     readonly event: RaftEvent
     readonly effects: readonly Effect[]
   }
 ): void {
   const { state, before, event, effects } = p
   if (event.kind === 'peer-lost') {
-    if (state.role === 'leader') probes.add('leader-told-of-a-lost-peer')
-    else if (event.peer !== state.leader) probes.add('word-of-a-peer-that-does-not-lead')
-    else probes.add(before.doubting ? 'leader-doubted-again' : 'leader-doubted')
+    if (state.role === 'leader') probes.add('leader-got-a-peer-lost-hint')
+    else if (event.peer !== state.leader) probes.add('hint-about-a-peer-that-does-not-lead')
+    else probes.add(before.suspecting ? 'leader-suspected-again' : 'leader-suspected')
   }
-  if (!before.doubting) return
-  if (state.role === 'pre-candidate') probes.add('doubt-ended-in-a-pre-vote')
-  if (state.leader !== null && state.leaderHeardMs !== -Infinity) probes.add('doubt-taken-back')
+  if (!before.suspecting) return
+  if (state.role === 'pre-candidate') probes.add('suspicion-ended-in-a-pre-vote')
+  if (state.leader !== null && state.leaderContactMs !== -Infinity) probes.add('suspicion-ended-by-the-leader')
   if (effects.some(e => e.kind === 'send' && e.message.kind === 'pre-vote-reply' && e.message.granted)) {
-    probes.add('pre-vote-granted-in-doubt')
+    probes.add('pre-vote-granted-under-suspicion')
   }
 }
 

@@ -1,4 +1,4 @@
-// The one source of randomness of a simulation: sfc32, seeded. The same seed gives the same run on every machine.
+// The only source of randomness of a simulation: sfc32. The same seed gives the same run on every machine.
 
 export class Random {
   #a: number
@@ -17,7 +17,7 @@ export class Random {
     return this.#next() / 2 ** 32
   }
 
-  /** Uniform among whole numbers from 0 to n - 1. */
+  /** A uniform integer from 0 to n - 1. */
   below(n: number): number {
     return Math.floor(this.unit() * n)
   }
@@ -32,7 +32,7 @@ export class Random {
 
   pick<T>(items: readonly T[]): T {
     const item = items[this.below(items.length)]
-    if (item === undefined) throw new Error('picking from nothing')
+    if (item === undefined) throw new Error('cannot pick from an empty list')
     return item
   }
 

@@ -1,4 +1,4 @@
-// Simulated time: a heap of what is to happen, by time and then by the order in which it was planned.
+// Simulated time: a heap of scheduled actions, ordered by time and then by insertion.
 
 type Item = { readonly atMs: number; readonly order: number; readonly run: () => void }
 
@@ -16,7 +16,7 @@ export class Schedule {
     this.at(this.nowMs + ms, run)
   }
 
-  /** Runs what is due before a time; false as soon as `go` says so. */
+  /** Runs all actions that are due before a time; returns false as soon as `go` does. */
   runUntil(untilMs: number, go: () => boolean): boolean {
     for (let next = this.#heap[0]; next !== undefined && next.atMs <= untilMs; next = this.#heap[0]) {
       this.#pop()

@@ -1,5 +1,5 @@
-// One simulated server: the real core behind the real write gate, with a disk, a clock and an event loop that can all
-// go wrong. It lives, dies and lives again; only its disk goes from one life to the next.
+// One simulated server: the real core behind the real write gate, with a disk, a clock and an event loop that can each
+// fail. A `Life` is one run of its process, from start to crash; only the disk survives it.
 
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import { createRaft, type RaftInit, type RaftState } from '#raft/raft.ts'
@@ -25,30 +25,30 @@ import type { Mutant } from './mutant.ts'
 import { observeEffects, observeInput } from './probes.ts'
 import type { Random } from './random.ts'
 import type { Schedule } from './schedule.ts'
-import type { Tally, Trace } from './counters.ts'
+import type { Counters, TraceHash } from './counters.ts'
 
-/** What a server shares with the rest of its world. */
+/** What a server shares with the rest of the simulation. */
 export type ServerWorld = {
   readonly random: Random
   readonly schedule: Schedule
   readonly invariants: Invariants
-  readonly probes: Tally
-  readonly trace: Trace
+  readonly probes: Counters
+  readonly trace: TraceHash
   readonly mutant: Mutant | null
   readonly options: RaftOptions
-  /** In which the cluster was founded; all that a new disk knows. */
+  /** The founding configuration; the only one that an empty disk knows. */
   readonly configuration: Configuration
   /** Applied entries between two snapshots. */
   readonly snapshotEvery: number
   readonly send: (message: Message) => void
-  /** A proposal or read has ended, one way or the other. */
+  /** A proposal or read has completed or failed. */
   readonly answered: (server: Server, answer: Answer) => void
   readonly countEvent: () => void
   readonly elected: (server: Server) => void
-  /** Its process has ended, and its host goes on. */
-  readonly died: (server: Server) => void
-  /** `stands`: it has just become a candidate. */
-  readonly handled: (server: Server, event: RaftEvent, stands: boolean) => void
+  /** The process has crashed, and its host keeps running. */
+  readonly crashed: (server: Server) => void
+  /** `becameCandidate`: it has just become a candidate. */
+  readonly handled: (server: Server, event: RaftEvent, becameCandidate: boolean) => void
 }
 
 export type Answer =
@@ -60,20 +60,20 @@ export type Answer =
 type Life = {
   readonly state: RaftState
   readonly gate: WriteGate
-  /** Proposals by the index that they got. */
+  /** Pending proposals by their index. */
   readonly waiting: Map<LogIndex, { readonly id: number; readonly term: number }>
   machine: Machine
   applied: LogIndex
   /** A snapshot is being written. */
   saving: boolean
-  /** By the own clock; Infinity when nothing is written. */
+  /** When the write in flight started, by the server's clock; Infinity when there is none. */
   writingSinceMs: number
-  /** When each peer last answered this server as the leader of its term, by its own clock. */
-  readonly heard: Map<PeerId, number>
+  /** When each peer last replied to this server as leader of its term, by the server's clock. */
+  readonly lastReplyMs: Map<PeerId, number>
 }
 
 const TICK_MS = 50
-const NOTE_MS = 1_000
+const COMMIT_NOTE_MS = 1_000
 const DISK_MS = 1
 const RESTART_MS = 300
 const TICK: RaftEvent = { kind: 'tick' }
@@ -84,11 +84,11 @@ export class Server {
   readonly number: number
   readonly disk: Disk
   life: Life | null = null
-  /** Milliseconds that one write takes more than a good disk's. */
+  /** Extra milliseconds per write. */
   diskDelayMs = 0
   /** The next sync fails. */
   failSync = false
-  /** How fast this server's clock runs. */
+  /** Speed of this server's clock; 1 is exact. */
   clockRate = 1
   #clockOffsetMs = 0
   #stalledUntilMs = 0
@@ -98,7 +98,7 @@ export class Server {
     this.number = number
     this.id = `s${number}` as PeerId
     this.#world = world
-    this.disk = new Disk(incarnation, (before, after) => world.invariants.wrote(this.id, before, after))
+    this.disk = new Disk(incarnation, (before, after) => world.invariants.checkHardState(this.id, before, after))
   }
 
   get clockMs(): number {
@@ -112,7 +112,7 @@ export class Server {
   start(): void {
     const { options, configuration, random, probes, invariants } = this.#world
     if (this.disk.damaged) {
-      // Its checksums say so: it does not start, and is given an empty disk.
+      // Checksums detect the damage: the server refuses to start and gets an empty disk.
       probes.add('damaged-disk-replaced')
       this.wipe()
     }
@@ -120,7 +120,7 @@ export class Server {
     const { snapshot } = this.disk
     const base = snapshot?.meta.lastIndex ?? 0
     if (durable.commitIndex > base + durable.entries.length) {
-      invariants.fail(`${this.id}: the disk ends before what it says is committed`)
+      invariants.fail(`${this.id}: the log on disk ends before its commit index`)
       return
     }
     if (durable.hardState.votedFor !== null) probes.add('restart-with-a-vote')
@@ -133,23 +133,23 @@ export class Server {
     if (state === null) return
     const machine = data === null ? new Machine() : this.#decode(data)
     const applied = base as LogIndex
-    invariants.stateAt(this.id, applied, machine)
+    invariants.checkState(this.id, applied, machine)
     const life: Life = {
       state,
       machine,
       applied,
       gate: new WriteGate(),
       waiting: new Map(),
-      heard: new Map(),
+      lastReplyMs: new Map(),
       saving: false,
       writingSinceMs: Infinity
     }
     this.life = life
     this.#stalledUntilMs = 0
     this.#every(TICK_MS, life, () => this.#step(life, TICK))
-    this.#every(NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
+    this.#every(COMMIT_NOTE_MS, life, () => this.disk.noteCommit(raftStatus(state).durableCommitIndex))
     this.#step(life, TICK)
-    if (state.role !== 'follower') probes.add('sole-voter-stands-at-once')
+    if (state.role !== 'follower') probes.add('sole-voter-campaigns-at-once')
   }
 
   #create(init: RaftInit): RaftState | null {
@@ -161,29 +161,29 @@ export class Server {
     }
   }
 
-  /** An empty disk in the place of the old one, under the same id. */
+  /** Replaces the disk by an empty one, under the same server id. */
   wipe(): void {
     this.disk.wipe(1 + this.#world.random.below(2 ** 31))
   }
 
-  /** The disk's word that a write failed is final: the server ends, and is started again. */
-  fail(torn: boolean): void {
+  /** A failed write ends the process; it is restarted later. */
+  restartAfterFailure(torn: boolean): void {
     this.crash(torn)
     this.#world.schedule.after(RESTART_MS, () => {
       if (this.life === null) this.start()
     })
   }
 
-  /** kill -9 or a power cut: what was not on the disk is gone. @returns records lost and kept of the write under way */
+  /** kill -9 or a power cut: only durable state survives. @returns records lost and kept of the write in flight */
   crash(torn: boolean): { readonly lost: number; readonly kept: number } {
     const { life } = this
     this.life = null
-    if (life !== null) this.#forgetCallers(life)
-    if (life !== null && !torn) this.#world.died(this)
+    if (life !== null) this.#abandonCallers(life)
+    if (life !== null && !torn) this.#world.crashed(this)
     return this.disk.crash(this.#world.random, torn)
   }
 
-  /** The event loop stands still: what comes meanwhile waits. */
+  /** Stalls the event loop: events are queued meanwhile. */
   stall(ms: number): void {
     this.#stalledUntilMs = Math.max(this.#stalledUntilMs, this.#world.schedule.nowMs + ms)
   }
@@ -197,8 +197,8 @@ export class Server {
     this.clockRate = rate
   }
 
-  /** Something for this server has come; a dead one misses it. */
-  give(event: RaftEvent): void {
+  /** Handles an event; a crashed server loses it. */
+  handle(event: RaftEvent): void {
     const { life } = this
     if (life !== null) this.#whenAwake(life, () => this.#step(life, event))
   }
@@ -210,7 +210,7 @@ export class Server {
     else schedule.at(this.#stalledUntilMs, () => this.#whenAwake(life, run))
   }
 
-  /** The last configuration that this server's log or disk holds, committed or not. */
+  /** The index of the last config entry in this server's log or on its disk, committed or not. */
   get lastConfigIndex(): LogIndex {
     return Math.max(this.disk.lastConfigIndex, this.life?.state.log.lastConfigIndex ?? 0) as LogIndex
   }
@@ -235,13 +235,13 @@ export class Server {
       commitIndex: state.commitIndex,
       baseIndex: state.log.baseIndex,
       configIndex: state.log.lastConfigIndex,
-      doubting: state.leader !== null && state.leaderHeardMs === -Infinity,
+      suspecting: state.leader !== null && state.leaderContactMs === -Infinity,
       transferring: state.leading !== null && state.leading.transfer !== null
     }
     let input: Input = { event, nowMs: this.clockMs, random: random.unit() }
     observeInput(probes, state, event)
-    if (event.kind === 'receive' && isProof(event.message, state.term)) {
-      life.heard.set(event.message.from, this.clockMs)
+    if (event.kind === 'receive' && isReplyToLeader(event.message, state.term)) {
+      life.lastReplyMs.set(event.message.from, this.clockMs)
     }
     let effects: Effect[]
     try {
@@ -253,19 +253,19 @@ export class Server {
       return
     }
     observeEffects(probes, { state, before, event, effects })
-    invariants.configured(state)
+    invariants.checkConfiguration(state)
     trace.add(this.number, state.term, state.log.lastIndex, state.commitIndex, effects.length)
     if (state.role === 'leader' && before.role !== 'leader') {
       invariants.becameLeader(state)
       this.#world.elected(this)
     }
     if (state.role === 'leader' && (before.role !== 'leader' || state.log.lastConfigIndex !== before.configIndex)) {
-      life.heard.clear()
-      for (const voter of state.configuration.voters) life.heard.set(voter, this.clockMs)
+      life.lastReplyMs.clear()
+      for (const voter of state.configuration.voters) life.lastReplyMs.set(voter, this.clockMs)
     }
     if (state.role === 'leader' && event.kind === 'tick') {
-      const { heard, writingSinceMs } = life
-      invariants.leads({ state, heard, nowMs: this.clockMs, writingSinceMs })
+      const { lastReplyMs, writingSinceMs } = life
+      invariants.checkLeader({ state, lastReplyMs, nowMs: this.clockMs, writingSinceMs })
     }
     for (const effect of effects) this.#carryOut(life, effect)
     this.#write(life)
@@ -285,7 +285,7 @@ export class Server {
         this.#restore(life, effect.snapshot)
         return
       case 'send':
-        invariants.speaks(life.state, effect.message)
+        invariants.checkMessageTerm(life.state, effect.message)
         if (life.gate.admit(effect)) this.#send(effect.message)
         return
       case 'commit':
@@ -298,7 +298,7 @@ export class Server {
         answered(this, { kind: 'refused', id: effect.id, reason: effect.reason })
         return
       case 'read-ready':
-        // The state must be applied so far before it is looked at; here it always is.
+        // A real embedder waits until the index is applied; here it always is.
         if (life.applied < effect.index) invariants.fail(`${this.id} would read ${effect.index} at ${life.applied}`)
         answered(this, { kind: 'read-ready', id: effect.id, index: life.applied })
         return
@@ -306,15 +306,15 @@ export class Server {
         answered(this, { kind: 'read-failed', id: effect.id })
         return
       case 'lost-log':
-        invariants.fail(`${this.id} holds that ${effect.peer} lost its log`)
+        invariants.fail(`${this.id} reports that ${effect.peer} lost its log`)
         return
       case 'role':
-        if (effect.role !== 'leader') this.#forgetCallers(life)
+        if (effect.role !== 'leader') this.#abandonCallers(life)
     }
   }
 
   #send(message: Message): void {
-    this.#world.invariants.sent(message)
+    this.#world.invariants.checkVote(message)
     this.#world.send(message)
   }
 
@@ -324,7 +324,7 @@ export class Server {
       if (entry.index !== life.applied + 1) invariants.fail(`${this.id} applies ${entry.index} after ${life.applied}`)
       const { repeated } = life.machine
       const outcome = life.machine.apply(entry)
-      if (life.machine.repeated > repeated) probes.add('repeated-command-answered-from-the-session')
+      if (life.machine.repeated > repeated) probes.add('retried-command-answered-from-the-session')
       invariants.applied(life.state, entry)
       life.applied = entry.index
       const waiting = life.waiting.get(entry.index)
@@ -335,34 +335,34 @@ export class Server {
       else if (outcome === null) answered(this, { kind: 'changed', id })
       else answered(this, { kind: 'committed', id, entryIndex: entry.index, outcome })
     }
-    invariants.stateAt(this.id, life.applied, life.machine)
+    invariants.checkState(this.id, life.applied, life.machine)
   }
 
-  /** The state machine is replaced by a leader's. */
+  /** Replaces the state machine by a leader's snapshot. */
   #restore(life: Life, { meta, data }: Snapshot): void {
     life.machine = this.#decode(data)
     life.applied = meta.lastIndex
-    this.#world.invariants.stateAt(this.id, life.applied, life.machine)
-    this.#world.invariants.snapshotAt(this.id, meta)
+    this.#world.invariants.checkState(this.id, life.applied, life.machine)
+    this.#world.invariants.checkSnapshot(this.id, meta)
   }
 
   #decode(data: Uint8Array): Machine {
     try {
       return Machine.decode(data)
     } catch (err) {
-      this.#world.invariants.fail(`${this.id} has a snapshot that is none: ${String(err)}`)
+      this.#world.invariants.fail(`${this.id} has a malformed snapshot: ${String(err)}`)
       return new Machine()
     }
   }
 
-  /** Saves the state every so often, beside the log; while it is written the server goes on. */
+  /** Saves a snapshot every `snapshotEvery` entries; the server keeps running while it is written. */
   #takeSnapshot(life: Life): void {
     const { snapshotEvery, random, schedule } = this.#world
     const { state, applied } = life
     if (life.saving || applied - (state.snapshot?.meta.lastIndex ?? 0) < snapshotEvery) return
     const meta = snapshotMeta(state, applied)
     if (meta === undefined) return
-    // The same state need not be the same bytes everywhere.
+    // Equal states may have different encodings.
     const snapshot = { meta, data: life.machine.encode(random.below(8)) }
     life.saving = true
     schedule.after(random.between(0, 20 * DISK_MS) + this.diskDelayMs, () => {
@@ -375,12 +375,12 @@ export class Server {
     })
   }
 
-  #forgetCallers(life: Life): void {
+  #abandonCallers(life: Life): void {
     for (const { id } of life.waiting.values()) this.#world.answered(this, { kind: 'unknown', id })
     life.waiting.clear()
   }
 
-  /** As the real driver does: one write at a time, and what waited for it goes out when it is durable. */
+  /** Like the real driver: one write at a time; the messages that wait for it are sent once it is durable. */
   #write(life: Life): void {
     const batch = life.gate.next()
     if (batch === null) return
@@ -388,7 +388,7 @@ export class Server {
     this.disk.begin(batch)
     life.writingSinceMs = this.clockMs
     if (this.disk.full) {
-      this.fail(true)
+      this.restartAfterFailure(true)
       return
     }
     if (batch.kind === 'append' && batch.records.length > 3) probes.add('group-commit')
@@ -396,7 +396,7 @@ export class Server {
       if (this.life !== life) return
       if (this.failSync) {
         this.failSync = false
-        this.fail(random.chance(0.5))
+        this.restartAfterFailure(random.chance(0.5))
         return
       }
       this.disk.finish()
@@ -415,7 +415,7 @@ export class Server {
   }
 }
 
-/** A receiver's answer to the leader of its own term. */
-function isProof({ kind, term }: Message, leaderTerm: number): boolean {
+/** A reply to the leader of the given term. */
+function isReplyToLeader({ kind, term }: Message, leaderTerm: number): boolean {
   return (kind === 'append-reply' || kind === 'install-reply') && term === leaderTerm
 }

@@ -1,33 +1,37 @@
-// One simulated cluster, from a seed: servers, network, callers and everything that goes wrong. After the storm all
-// heals, and then a majority must make progress and agree: safety is watched at every event, liveness at the end.
+// One simulated cluster of consensus cores, built from a seed. Three phases: faults are injected (safety is checked at
+// every event), then all faults end and the cluster must recover, then a healthy cluster must stay healthy.
+//
+// Terms: a *probe* counts a rare situation that was reached; a *mutant* is a deliberate bug that a run must detect; a
+// *hint* is a peer-lost event; the *operator* requests membership changes; a *life* is one run of a server's process;
+// *leader churn* and *stale replies* are composite faults with files of their own.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Message, RaftOptions } from '#raft/types.ts'
 import { Clients } from './clients.ts'
 import { Invariants } from './invariants.ts'
 import type { Mutant } from './mutant.ts'
-import { Echo } from './stale-replies.ts'
-import { Hunt } from './leader-churn.ts'
-import { FAULTS, strike, unleash, type Arena } from './faults.ts'
-import { CALM, Network } from './network.ts'
+import { StaleReplies } from './stale-replies.ts'
+import { LeaderChurn } from './leader-churn.ts'
+import { FAULTS, failLeader, injectFaults, type FaultContext } from './faults.ts'
+import { NO_FAULTS, Network } from './network.ts'
 import { Operator } from './operator.ts'
-import { keepPeace } from './healthy-cluster.ts'
+import { checkHealthyCluster } from './healthy-cluster.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { Server, type ServerWorld } from './server.ts'
-import { Tally, Trace } from './counters.ts'
-import { Word } from './peer-lost-hints.ts'
+import { Counters, TraceHash } from './counters.ts'
+import { PeerLostHints } from './peer-lost-hints.ts'
 
 export type RunResult = {
   readonly seed: number
-  /** What was broken, or null. */
+  /** The first violated invariant, or null. */
   readonly violation: string | null
   readonly events: number
   readonly committed: number
   readonly acknowledged: number
-  readonly faults: Tally
-  readonly probes: Tally
+  readonly faults: Counters
+  readonly probes: Counters
   readonly simulatedMs: number
   readonly traceHash: string
 }
@@ -38,10 +42,10 @@ const LOADS = [
   { callers: 12, thinkMs: 800 },
   { callers: 12, thinkMs: 100 }
 ] as const
-const STORM_MS = 30_000
-/** After the storm: a disk that hangs takes 10 s to come back; then time to elect, to change servers, to catch up. */
-const CALM_MS = 20_000
-/** Messages kept to be replayed long after. */
+const FAULTS_MS = 30_000
+/** Long enough for a hung disk to return (10 s), then to elect a leader, change servers and catch up. */
+const RECOVERY_MS = 20_000
+/** Messages kept for a late replay. */
 const REMEMBERED_MESSAGES = 64
 
 export function simulate(seed: number, mutant: Mutant | null = null): RunResult {
@@ -54,19 +58,19 @@ class World {
   readonly #random: Random
   readonly #schedule = new Schedule()
   readonly #invariants = new Invariants()
-  readonly #faults = new Tally(FAULTS)
-  readonly #probes = new Tally(PROBES)
-  readonly #trace = new Trace()
+  readonly #faults = new Counters(FAULTS)
+  readonly #probes = new Counters(PROBES)
+  readonly #trace = new TraceHash()
   readonly #servers: readonly Server[]
   readonly #network: Network
-  readonly #word: Word
+  readonly #hints: PeerLostHints
   readonly #clients: Clients
-  readonly #hunt: Hunt
+  readonly #leaderChurn: LeaderChurn
   readonly #operator: Operator
-  readonly #echo: Echo
+  readonly #staleReplies: StaleReplies
   readonly #byId = new Map<PeerId, Server>()
-  readonly #arena: Arena
-  readonly #past: Message[] = []
+  readonly #faultContext: FaultContext
+  readonly #sentMessages: Message[] = []
   #events = 0
 
   constructor(seed: number, mutant: Mutant | null) {
@@ -97,13 +101,13 @@ class World {
         this.#events += 1
       },
       elected: server => {
-        this.#hunt.elected(server)
+        this.#leaderChurn.elected(server)
       },
-      died: server => {
-        this.#word.died(server.id)
+      crashed: server => {
+        this.#hints.crashed(server.id)
       },
-      handled: (server, event, stands) => {
-        this.#echo.handled(server, event, stands)
+      handled: (server, event, becameCandidate) => {
+        this.#staleReplies.handled(server, event, becameCandidate)
       }
     }
     this.#servers = Array.from({ length: size + spare }, (_, n) => {
@@ -111,58 +115,58 @@ class World {
     })
     for (const server of this.#servers) this.#byId.set(server.id, server)
     this.#network = new Network({
-      weather: { ...CALM },
+      faultRates: { ...NO_FAULTS },
       random: this.#random,
       schedule: this.#schedule,
       faults: this.#faults,
       deliver: message => {
         this.#deliver(message)
       },
-      broken: (a, b) => {
-        this.#word.cut(a, b)
+      linkCut: (a, b) => {
+        this.#hints.cut(a, b)
       }
     })
-    this.#word = new Word({
+    this.#hints = new PeerLostHints({
       ...shared,
       faults: this.#faults,
       peers: this.#servers.map(({ id }) => id),
-      tell: (at, peer) => {
-        this.#byId.get(at)?.give({ kind: 'peer-lost', peer })
+      deliver: (at, peer) => {
+        this.#byId.get(at)?.handle({ kind: 'peer-lost', peer })
       }
     })
     this.#clients = new Clients({ ...shared, servers: this.#servers })
     this.#operator = new Operator({ ...shared, servers: this.#servers, voters })
-    this.#echo = new Echo({
+    this.#staleReplies = new StaleReplies({
       ...shared,
       deliver: message => {
         this.#deliver(message)
       }
     })
-    this.#hunt = new Hunt({
+    this.#leaderChurn = new LeaderChurn({
       ...shared,
-      meddle: server => {
-        this.#operator.meddle(server)
+      requestChange: server => {
+        this.#operator.removeRandomVoter(server)
       },
-      starve: server => {
+      cutOneLink: server => {
         this.#network.cut(server.id, this.#random.pick(this.#servers).id)
       },
-      strike: victim => {
-        strike(this.#arena, victim)
+      fail: leader => {
+        failLeader(this.#faultContext, leader)
       },
       propose: server => {
         this.#clients.propose(server)
       }
     })
-    this.#arena = {
+    this.#faultContext = {
       ...shared,
       servers: this.#servers,
       network: this.#network,
-      word: this.#word,
+      hints: this.#hints,
       faults: this.#faults,
-      hunt: this.#hunt,
+      leaderChurn: this.#leaderChurn,
       operator: this.#operator,
-      echo: this.#echo,
-      replay: () => (this.#past.length === 0 ? null : this.#random.pick(this.#past)),
+      staleReplies: this.#staleReplies,
+      replay: () => (this.#sentMessages.length === 0 ? null : this.#random.pick(this.#sentMessages)),
       deliver: message => {
         this.#deliver(message)
       }
@@ -171,12 +175,12 @@ class World {
 
   run(): RunResult {
     for (const server of this.#servers) server.start()
-    unleash(this.#arena, STORM_MS)
-    this.#operator.work(this.#random.pick([50, 200, 1_000]))
-    this.#clients.run({ ...this.#random.pick(LOADS), untilMs: STORM_MS })
-    this.#runUntil(STORM_MS)
-    if (this.#sound) this.#calm()
-    if (this.#sound) this.#peace()
+    injectFaults(this.#faultContext, FAULTS_MS)
+    this.#operator.start(this.#random.pick([50, 200, 1_000]))
+    this.#clients.run({ ...this.#random.pick(LOADS), untilMs: FAULTS_MS })
+    this.#runUntil(FAULTS_MS)
+    if (this.#isSound) this.#recover()
+    if (this.#isSound) this.#checkHealthy()
     return {
       seed: this.#seed,
       violation: this.#invariants.violation,
@@ -190,13 +194,13 @@ class World {
     }
   }
 
-  /** Everything is mended; the cluster must mend itself. */
-  #calm(): void {
-    this.#network.calm()
-    this.#word.calm()
-    this.#hunt.stop()
-    this.#echo.begin(0)
-    // Sometimes all start at the same instant: only chance can then tell them apart.
+  /** Ends all faults; the cluster must recover by itself. */
+  #recover(): void {
+    this.#network.reset()
+    this.#hints.reset()
+    this.#leaderChurn.stop()
+    this.#staleReplies.replayUntil(0)
+    // Sometimes all servers start at the same instant: only random timeouts then break the symmetry.
     if (this.#random.chance(0.3)) for (const server of this.#servers) server.crash(false)
     for (const server of this.#servers) {
       server.diskDelayMs = 0
@@ -206,33 +210,33 @@ class World {
       if (server.life === null) server.start()
     }
     const before = this.#clients.acknowledged
-    for (let atMs = STORM_MS + 1_000; atMs < STORM_MS + CALM_MS; atMs += 1_000) {
+    for (let atMs = FAULTS_MS + 1_000; atMs < FAULTS_MS + RECOVERY_MS; atMs += 1_000) {
       this.#runUntil(atMs)
       for (const leader of this.#servers.filter(server => server.isLeader)) this.#clients.propose(leader)
     }
-    this.#runUntil(STORM_MS + CALM_MS)
-    if (!this.#sound) return
-    if (this.#clients.acknowledged === before) this.#invariants.fail('no progress after everything was mended')
+    this.#runUntil(FAULTS_MS + RECOVERY_MS)
+    if (!this.#isSound) return
+    if (this.#clients.acknowledged === before) this.#invariants.fail('no progress after all faults have ended')
     const { length } = this.#invariants.committed
     const leader = this.#servers.find(server => server.isLeader)
     const voters = leader?.life?.state.configuration.voters ?? []
-    const { wish } = this.#operator
-    if (voters.length !== wish.size || !voters.every(voter => wish.has(voter)))
-      this.#invariants.fail(`ends with the voters ${voters.join(' ')} and not ${[...wish].join(' ')}`)
+    const { desiredVoters } = this.#operator
+    if (voters.length !== desiredVoters.size || !voters.every(voter => desiredVoters.has(voter)))
+      this.#invariants.fail(`the final voters are ${voters.join(' ')} instead of ${[...desiredVoters].join(' ')}`)
     for (const voter of voters) {
       const applied = this.#byId.get(voter)?.life?.applied ?? 0
-      if (applied !== length) this.#invariants.fail(`${voter} ends at ${applied} of ${length} entries`)
+      if (applied !== length) this.#invariants.fail(`${voter} has applied ${applied} of ${length} entries at the end`)
     }
   }
 
-  #peace(): void {
-    const { wish } = this.#operator
-    keepPeace({
-      voters: this.#servers.filter(({ id }) => wish.has(id)),
+  #checkHealthy(): void {
+    const { desiredVoters } = this.#operator
+    checkHealthyCluster({
+      voters: this.#servers.filter(({ id }) => desiredVoters.has(id)),
       random: this.#random,
       schedule: this.#schedule,
       network: this.#network,
-      word: this.#word,
+      hints: this.#hints,
       invariants: this.#invariants,
       runUntil: atMs => {
         this.#runUntil(atMs)
@@ -240,27 +244,27 @@ class World {
     })
   }
 
-  get #sound(): boolean {
+  get #isSound(): boolean {
     return this.#invariants.violation === null
   }
 
   #runUntil(untilMs: number): void {
-    this.#schedule.runUntil(untilMs, () => this.#sound)
+    this.#schedule.runUntil(untilMs, () => this.#isSound)
   }
 
   #send(message: Message): void {
-    if (this.#past.length < REMEMBERED_MESSAGES) this.#past.push(message)
-    else if (this.#random.chance(0.01)) this.#past[this.#random.below(REMEMBERED_MESSAGES)] = message
-    this.#echo.sent(message)
+    if (this.#sentMessages.length < REMEMBERED_MESSAGES) this.#sentMessages.push(message)
+    else if (this.#random.chance(0.01)) this.#sentMessages[this.#random.below(REMEMBERED_MESSAGES)] = message
+    this.#staleReplies.sent(message)
     this.#network.send(message)
   }
 
   #deliver(message: Message): void {
-    this.#byId.get(message.to)?.give({ kind: 'receive', message })
-    this.#hunt.handled(message)
+    this.#byId.get(message.to)?.handle({ kind: 'receive', message })
+    this.#leaderChurn.handled(message)
   }
 
-  /** Small limits, so that pages, windows and refusals are common. */
+  /** Small limits, so that paging, full windows and refusals are common. */
   #options(): RaftOptions {
     return {
       electionTimeoutMs: 500,
