@@ -22,7 +22,19 @@ export const OPTIONS: RaftOptions = {
 const TICK_MS = 50
 const CLUSTER = 'bench' as ClusterId
 
-type Options = { readonly options?: Partial<RaftOptions>; readonly founders?: readonly string[] }
+/** Called as things happen; a transcript is written from it. */
+export type Observer = {
+  readonly effect: (server: Server, effect: Effect) => void
+  readonly written: (server: Server, batch: Batch) => void
+  readonly delivered: (message: Message) => void
+  readonly lost: (message: Message) => void
+}
+
+type Options = {
+  readonly options?: Partial<RaftOptions>
+  readonly founders?: readonly string[]
+  readonly observer?: Observer
+}
 type Selection = { readonly from?: string; readonly to?: string; readonly kind?: MessageKind }
 
 export class Server {
@@ -38,6 +50,7 @@ export class Server {
   readonly #send: (message: Message) => void
   /** Differs between servers, and so do their election timeouts. */
   readonly #random: number
+  readonly #observer: Observer | null
   #nowMs = 0
   #gate = new WriteGate()
   #hardState: HardState = { term: 0 as Term, votedFor: null }
@@ -50,12 +63,14 @@ export class Server {
     readonly options: RaftOptions
     readonly send: (message: Message) => void
     readonly random: number
+    readonly observer: Observer | null
   }) {
     this.id = p.id as PeerId
     this.#founders = p.founders as readonly PeerId[]
     this.#options = p.options
     this.#send = p.send
     this.#random = p.random
+    this.#observer = p.observer
     this.state = this.#create()
   }
 
@@ -157,6 +172,7 @@ export class Server {
     const effects = step(this.state, { event, nowMs: this.#nowMs, random: this.#random })
     this.effects.push(...effects)
     for (const effect of effects) {
+      this.#observer?.effect(this, effect)
       if (effect.kind === 'persist') this.#gate.persist(effect)
       if (effect.kind === 'install') {
         this.#gate.install(effect)
@@ -171,6 +187,7 @@ export class Server {
   }
 
   #write(batch: Batch): void {
+    this.#observer?.written(this, batch)
     if (batch.kind === 'install') {
       this.#snapshot = batch.snapshot
       this.#entries = []
@@ -188,12 +205,15 @@ export class Cluster {
   readonly servers: Record<string, Server> = {}
   /** Messages in flight, in the order in which they were sent. */
   readonly wire: Message[] = []
+  readonly #observer: Observer | null
 
   constructor(ids: readonly string[], p: Options = {}) {
+    const observer = p.observer ?? null
+    this.#observer = observer
     const options = { ...OPTIONS, ...p.options }
     for (const [at, id] of ids.entries()) {
       const send = (message: Message): void => void this.wire.push(message)
-      this.servers[id] = new Server({ id, founders: p.founders ?? ids, options, send, random: at / 10 })
+      this.servers[id] = new Server({ id, founders: p.founders ?? ids, options, send, random: at / 10, observer })
     }
   }
 
@@ -213,7 +233,10 @@ export class Cluster {
   }
 
   deliver(...messages: readonly Message[]): void {
-    for (const message of messages) this.at(message.to).handle({ kind: 'receive', message })
+    for (const message of messages) {
+      this.#observer?.delivered(message)
+      this.at(message.to).handle({ kind: 'receive', message })
+    }
   }
 
   /** Delivers messages between the given servers until the wire is empty; all others are lost. */
@@ -224,6 +247,7 @@ export class Cluster {
       if (message === undefined) return
       const isMeant = (id: string): boolean => among.length === 0 || among.includes(id)
       if (isMeant(message.from) && isMeant(message.to)) this.deliver(message)
+      else this.#observer?.lost(message)
     }
   }
 
