@@ -1,27 +1,48 @@
 // Waiting for a condition with a bound: tests never just sleep.
 
+import { Patience } from './patience.ts'
+
+type WaitOptions = {
+  /** Stretched on a busy machine. */
+  readonly timeoutMs?: number
+  /** The interval between two looks, where it matters; otherwise it grows with the wait. */
+  readonly everyMs?: number
+  /** What to add to the error. */
+  readonly explain?: () => string
+}
+
+/** A look takes processor time from what it waits for: no more than one in each tenth of the wait so far. */
+const LOOKS_A_WAIT = 10
+const [MIN_INTERVAL_MS, MAX_INTERVAL_MS] = [25, 250]
+
+/**
+ * @param condition looked at until it gives a value; what it throws is a reason to look again
+ * @returns the value
+ * @throws Error that names `what`, with the last reason
+ */
 export async function waitFor<T>(
   what: string,
   condition: () => Promise<T | false | null | undefined> | T | false | null | undefined,
-  options: { readonly timeoutMs?: number; readonly everyMs?: number; readonly explain?: () => string } = {}
+  options: WaitOptions = {}
 ): Promise<T> {
-  const { timeoutMs = 10_000, everyMs = 25 } = options
-  const until = performance.now() + timeoutMs
-  let last: unknown
+  const { timeoutMs = 10_000, everyMs, explain } = options
+  const patience = new Patience(timeoutMs)
   for (;;) {
+    let reason = ''
     try {
       const value = await condition()
       if (value !== false && value !== null && value !== undefined) return value
-      last = undefined
     } catch (err) {
-      last = err
+      reason = `: ${err instanceof Error ? err.message : String(err)}`
     }
-    if (performance.now() > until) {
-      const why = last instanceof Error ? `: ${last.message}` : ''
+    if (patience.isOver()) {
+      const elapsed = Math.round(patience.elapsedMs)
       throw new Error(
-        `not within ${timeoutMs} ms: ${what}${why}${options.explain === undefined ? '' : `\n${options.explain()}`}`
+        `not within ${timeoutMs} ms (${elapsed} ms elapsed): ${what}${reason}${explain ? `\n${explain()}` : ''}`
       )
     }
-    await new Promise(resolve => setTimeout(resolve, everyMs))
+    const growing = Math.min(MAX_INTERVAL_MS, Math.max(MIN_INTERVAL_MS, patience.elapsedMs / LOOKS_A_WAIT))
+    const intervalMs = everyMs ?? growing
+    await new Promise(resolve => setTimeout(resolve, intervalMs))
   }
 }

@@ -1,0 +1,44 @@
+import t from 'tap'
+import { waitFor } from './wait.ts'
+
+t.test('the first value ends the wait, also 0 and the empty text', async t => {
+  for (const value of [0, '', 'x', true, { a: 1 }]) {
+    const values = [false, null, undefined, value]
+    t.equal(await waitFor('a value', () => values.shift(), { everyMs: 1 }), value)
+  }
+})
+
+t.test('a condition that throws is looked at again', async t => {
+  let looks = 0
+  const value = await waitFor('no error', () => {
+    looks += 1
+    if (looks < 3) throw new Error('not yet')
+    return looks
+  })
+  t.equal(value, 3)
+})
+
+t.test('a wait that fails names what it was for, the last reason and the explanation', async t => {
+  const failing = (condition: () => false): Promise<unknown> =>
+    waitFor('rain', condition, { timeoutMs: 20, everyMs: 5, explain: () => 'the sky is blue' })
+  await t.rejects(
+    failing(() => {
+      throw new Error('no cloud')
+    }),
+    { message: /^not within 20 ms \(\d+ ms elapsed\): rain: no cloud\nthe sky is blue$/ }
+  )
+  await t.rejects(
+    failing(() => false),
+    { message: /elapsed\): rain\nthe sky is blue$/ }
+  )
+})
+
+t.test('the longer a wait takes, the rarer are its looks, unless an interval is asked for', async t => {
+  const count = async (options: { everyMs?: number }): Promise<number> => {
+    let looks = 0
+    await t.rejects(waitFor('never', () => ++looks < 0, { timeoutMs: 200, ...options }))
+    return looks
+  }
+  const [growing, fixed] = await Promise.all([count({}), count({ everyMs: 4 })])
+  t.ok(growing * 3 < fixed, `${growing} and ${fixed} looks`)
+})
