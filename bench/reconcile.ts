@@ -8,6 +8,8 @@ import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { setTunnelEntry } from '#overlay/netlink/neighbour.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { vxlanName } from '#overlay/plan/network/names.ts'
@@ -29,7 +31,7 @@ const ROUNDS = 5
 export async function bench(): Promise<Report> {
   const lab = await Lab.open({ hosts: 1 })
   const host = lab.host(0)
-  const driver = LinuxDriver.open({ bind: host.vtep, hostNetns: host.netns })
+  const driver = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   try {
     const idle = await idlePass(lab, driver)
     await settle(driver, { ...base(), networks: [], endpoints: new Map() })
@@ -55,8 +57,8 @@ const base = (): Omit<DesiredInput, 'networks' | 'endpoints'> => ({
 })
 
 async function settle(driver: LinuxDriver, input: DesiredInput): Promise<readonly string[]> {
-  const { ops } = plan(desired(input), await driver.observe())
-  const { failures } = await driver.execute(ops)
+  const { ops } = plan(desired(input), await driver.forwarding.observe())
+  const { failures } = await driver.forwarding.execute(ops)
   if (failures[0] !== undefined) throw failures[0].error
   return ops.map(describe)
 }
@@ -109,7 +111,7 @@ async function attachAll(
     const network = byName.get(endpoint.network)
     if (network === undefined) throw new Error('no network')
     const request = attachRequest({ endpoint, network, overlayMtu: 1450, netns: p.netns, withRoute: false })
-    await driver.attach({ ...request, ifname: `c${n}` as typeof request.ifname })
+    await driver.devices.attach({ ...request, ifname: `c${n}` as typeof request.ifname })
   }
 }
 
@@ -137,7 +139,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
   try {
     for (let round = 0; round < ROUNDS; round++) {
       await settle(driver, empty)
-      const observed = await driver.observe()
+      const observed = await driver.forwarding.observe()
       const ifindex = observed.links.get(vxlanName(raw.vni))?.ifindex ?? 0
       const messages = remote.map(({ mac, host }) =>
         setTunnelEntry(ifindex, { mac, vtep: vteps.get(host) ?? (0 as Ipv4) })
@@ -148,7 +150,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
       const spent = { ours: performance.now() - since, limit: 0 }
       for (let at = 0; at < ENTRIES; at += SLICE) {
         since = performance.now()
-        const { failures } = await driver.execute(ops.slice(at, at + SLICE))
+        const { failures } = await driver.forwarding.execute(ops.slice(at, at + SLICE))
         spent.ours += performance.now() - since
         since = performance.now()
         const refused = socket.batch(messages.slice(at, at + SLICE), 'write entries').find(fate => fate !== null)

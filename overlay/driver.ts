@@ -1,4 +1,5 @@
-// A kernel backend of the overlay. The agent knows only this; nothing here decides what ought to exist.
+// What the agent knows of a kernel backend: `Devices`, which every backend shares, and `Forwarding`, which each brings itself.
+// Nothing here decides what ought to exist.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
@@ -6,22 +7,18 @@ import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
-import type { DesiredFilter } from './plan/filter/desired-filter.ts'
+import type { OpNote, Part } from './pass.ts'
 import { endpointAlias, vethName } from './plan/network/names.ts'
 import type { DesiredHost } from './plan/network/desired.ts'
-import type { Observed } from './plan/network/observed.ts'
 import type { Plan } from './plan/network/plan-network.ts'
-import type { Op } from './plan/network/op.ts'
-import type { DesiredGateways } from './plan/gateway/desired-gateway.ts'
 import type { ShapingSupport } from './plan/shaping/queue.ts'
-
-export type OpFailure = { readonly op: Op; readonly error: VxmeshError }
+import type { Underlay } from './underlay.ts'
 
 /** One failing network does not stop the others; its remaining ops are skipped when a device of it failed. */
-export type ExecuteResult = {
+export type ExecuteResult<Op> = {
   readonly done: number
   readonly skipped: number
-  readonly failures: readonly OpFailure[]
+  readonly failures: readonly { readonly op: Op; readonly error: VxmeshError }[]
 }
 
 /** Everything that the kernel must know about a local endpoint. */
@@ -75,28 +72,6 @@ export type Counters = {
   readonly txPackets: number
 }
 
-export type GatewayOptions = {
-  /** One network alone; `desired` has all of them nevertheless. */
-  readonly scope?: Vni
-  /** Do not look again at what the last look found right: for attach. */
-  readonly trust?: boolean
-  readonly mayRemove: boolean
-}
-
-export type GatewayReport = {
-  /** What was done, in words. */
-  readonly done: readonly string[]
-  /** Of that, what somebody else had changed. */
-  readonly repaired: readonly { readonly kind: string; readonly what: string }[]
-  /** What could not be, by network; null is the host's own. */
-  readonly problems: readonly {
-    readonly vni: Vni | null
-    readonly message: string
-    /** It is the way from the host in that fails, not the way out. */
-    readonly hostAccess?: boolean
-  }[]
-}
-
 /** What this kernel can do, for `doctor`. */
 export type Feature = {
   readonly name: string
@@ -107,48 +82,65 @@ export type Feature = {
   readonly detail: string
 }
 
-export type OverlayDriver = {
-  readonly name: 'linux' | 'ovs'
-  /** The whole host, or one network (cheap: for one attach). Compute desired() after it, never before. */
-  observe(scope?: Vni): Promise<Observed>
-  /** What makes the one the other. Pure. */
-  plan(desired: DesiredHost, observed: Observed): Plan
-  /** Never throws for a failing op: it is in the result. */
-  execute(ops: readonly Op[]): Promise<ExecuteResult>
-  /** Port security and the underlay guard on this UDP port, or neither: then what an earlier run installed goes. @throws ERR_UNSUPPORTED, ERR_KERNEL */
-  setGuard(port: number | null): Promise<void>
-  /** Keeps the filters as desired; tells what there was to do. Without a guard, nothing. @throws ERR_KERNEL */
-  guard(desired: DesiredFilter, options: { readonly mayRemove: boolean }): Promise<readonly string[]>
-  /** The network's bridge must exist. Idempotent. @throws ERR_NETNS, ERR_IFNAME_IN_USE, ERR_KERNEL */
-  attach(request: AttachRequest): Promise<AttachResult>
+/** Containers' interfaces on this host, whatever carries their packets. */
+export type Devices = {
+  /**
+   * The network must have been made by a pass. Idempotent.
+   * @param desired the host's desired state with this endpoint in it, for a backend that makes a port and its flows at once
+   * @throws ERR_NETNS, ERR_IFNAME_IN_USE, ERR_KERNEL
+   */
+  attach(request: AttachRequest, desired: () => DesiredHost): Promise<AttachResult>
   /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
-  /** Leaves a container alone that holds no end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
+  /** Does nothing to a container that does not hold the other end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
   setContainerMtu(request: ContainerMtuRequest): Promise<void>
   /**
-   * Makes the queues of an endpoint as asked, without loss of what waits in them where only a rate changes. Idempotent.
-   * Nothing is done when the interface is not there: attach will. @throws ERR_KERNEL
+   * Sets the endpoint's queues. A change of rate alone loses no queued packet. Idempotent. Without the interface nothing is
+   * done: attach will do it. @throws ERR_KERNEL
    */
   shape(request: ShapeRequest): Promise<void>
-  /** What is enforced now, which may differ from what the request asks for; null when the interface is not there. */
+  /** What is enforced now, which may differ from the request; null without the interface. */
   installedShaping(request: ShapeRequest): Promise<Shaping | null>
   /** What this kernel can enforce. */
   shapingSupport(): Promise<ShapingSupport>
-  /**
-   * Makes the routers as desired, whose bridges must exist. A network's trouble is in the report. @throws ERR_KERNEL when
-   * the host cannot be read
-   */
-  settleGateways(desired: DesiredGateways, options: GatewayOptions): Promise<GatewayReport>
   /** Is the endpoint in the kernel as an attach leaves it? Changes nothing. @throws ERR_NETNS, ERR_CHECK_FAILED, ERR_KERNEL */
   check(request: AttachRequest): Promise<void>
-  /** The number of a container's port: of the switch, or the device's index where there is none; 0: there is no such port. */
+  /** The number of a container's port: the switch's, or without a switch the device's index; 0: there is no such port. */
   portNumber(hostInterface: string): number
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
-  /** The MTU that the underlay leaves to containers, in bytes. @throws ERR_CONFIG naming `bind` */
-  overlayMtu(): Promise<number>
+  /** The underlay as it is now. @throws ERR_CONFIG naming `bind` */
+  underlay(): Promise<Underlay>
+}
+
+/** How packets get from the containers' interfaces to each other and to other hosts, in ops of its own. */
+export type Forwarding<Observed, Op> = {
+  /** The whole host, or one network (cheap: for one attach). */
+  observe(look: ForwardingLook): Promise<Observed>
+  /** What makes the one the other. Pure. */
+  plan(desired: DesiredHost, observed: Observed): Plan<Op>
+  /** Never throws for a failing op: it is in the result. */
+  execute(ops: readonly Op[]): Promise<ExecuteResult<Op>>
+  note(op: Op): OpNote
+}
+
+export type ForwardingLook = {
+  readonly scope: Vni | null
+  readonly desired: () => DesiredHost
+}
+
+export type OverlayDriver = {
+  readonly name: 'linux' | 'ovs'
+  readonly devices: Devices
+  /** Everything that a pass keeps right, in order. */
+  readonly parts: readonly Part[]
+  /**
+   * Port security and the underlay guard on this UDP port; null removes what an earlier run installed.
+   * @throws ERR_UNSUPPORTED, ERR_KERNEL
+   */
+  setGuard(port: number | null): Promise<void>
   features(): Promise<readonly Feature[]>
-  /** Calls back (coalesced) after somebody else changed devices, entries or the underlay's MTU. Returns how to stop. */
+  /** Calls back (debounced) after somebody else changed devices, entries or the underlay's MTU. Returns how to stop. */
   onChange(listener: ChangeListener): () => void
   /** Closes sockets. Nothing in the kernel is removed. */
   close(): Promise<void>

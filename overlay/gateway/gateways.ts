@@ -1,20 +1,39 @@
-// The routers of this host: observe, plan, execute. What it remembers is only whose rules are known to be untouched; all
-// else is in the kernel, so a restarted agent goes on where the last one was.
+// The routers of this host as a part of a pass. In memory are only the rules that are known to be untouched and the routers
+// that were right; all else is in the kernel, so a restarted agent resumes where the last one stopped.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
+import { isDeepStrictEqual } from 'node:util'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { readSysctls, writeSysctls } from '#platform/netns.ts'
-import type { Feature, GatewayOptions, GatewayReport } from '../driver.ts'
+import type { Feature } from '../driver.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { readGeneration, readTable } from '../kernel/generation.ts'
+import { listChains, runNft } from '../kernel/nft.ts'
+import { readTables, readWays } from '../kernel/tables.ts'
+import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import { RULES } from '../plan/gateway/facts.ts'
+import type { ObservedHostRoutes } from '../plan/gateway/host-access.ts'
+import {
+  describeGatewayOp,
+  isHostRoute,
+  networkOf,
+  NO_WAY_IN,
+  NO_WAY_OUT,
+  planGateways,
+  planHostRouteOps,
+  removesGateway,
+  type GatewayOp,
+  type ObservedGateways,
+  type ObservedHost,
+  type ObservedRouter
+} from '../plan/gateway/plan-gateway.ts'
+import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from '../plan/gateway/rules.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
-import { desiredFacts, RULES } from '../plan/gateway/facts.ts'
-import { listChains, runNft } from '../kernel/nft.ts'
-import { readGeneration, readTable } from '../kernel/generation.ts'
 import {
   findLeftovers,
   hostNetnsNumber,
@@ -24,90 +43,124 @@ import {
   underlayPrefixes
 } from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
-import { readTables, readWays } from '../kernel/tables.ts'
-import {
-  describeGatewayOp,
-  networkOf,
-  planGateways,
-  planHostRouteOps,
-  removesGateway,
-  type GatewayOp,
-  type GatewayPlan,
-  type ObservedGateways,
-  type ObservedHost,
-  type ObservedRouter
-} from '../plan/gateway/plan-gateway.ts'
-import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from '../plan/gateway/rules.ts'
 
-type GatewayProblem = GatewayReport['problems'][number]
+/** Rules that this agent wrote, and the generation of the namespace's rule set since then. */
+type WrittenRules = { readonly text: string; readonly generation: number | null }
 
-/** Rules that we made, and the generation of the namespace's rule set since then. */
-type Known = { readonly text: string; readonly generation: number | null; readonly listing: string | null }
+/** What was read: nothing where the last look is trusted, the host's routes alone where only a way in may have changed. */
+type Reading =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'routes'; readonly routes: ObservedHostRoutes }
+  | { readonly kind: 'routers'; readonly observed: ObservedGateways }
 
-export class Gateways {
+export type GatewayReading = {
+  /** The routers that this look is about. */
+  readonly wanted: DesiredGateways
+  /** Those that were right when last looked at, as they were desired then. */
+  readonly before: ReadonlyMap<Vni, DesiredRouter>
+  readonly reading: Reading
+  readonly support: ShapingSupport
+}
+
+/** `repairs`: the router was right before and nothing else is desired now, so that somebody else changed it. */
+export type GatewayStep = { readonly op: GatewayOp; readonly repairs: boolean }
+
+export class Gateways implements Part<GatewayReading, GatewayStep> {
+  readonly name = 'gateways'
+  readonly concern = 'egress'
+  readonly attempts = 1
   readonly #kernel: Kernel
   readonly #support: () => ShapingSupport
   readonly #carrier: Carrier
-  #host: Known & { readonly closed: readonly string[] } = { text: '', generation: null, listing: null, closed: [] }
+  #host: WrittenRules & { readonly listing: string | null; readonly closed: readonly string[] } = {
+    text: '',
+    generation: null,
+    listing: null,
+    closed: []
+  }
   /** By path of the namespace. */
-  readonly #rules = new Map<string, Omit<Known, 'listing'>>()
-  /** The networks that were right when last looked at, with what was desired then. */
-  readonly #settled = new Map<Vni, { readonly router: string; readonly ways: string }>()
+  readonly #rules = new Map<string, WrittenRules>()
+  /** The routers that the last look left nothing to do for, as they were desired then. */
+  readonly #right = new Map<Vni, DesiredRouter>()
 
-  /** @param carrier not the bridge: a router's port is on a switch, which is not for us to make */
+  /** @param carrier not the bridge: a router's port is on a switch, which another part connects */
   constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly carrier: Carrier }) {
     this.#kernel = kernel
     this.#support = p.support
     this.#carrier = p.carrier
   }
 
-  /**
-   * Makes all routers right, or (`scope`) one network's. Never throws for one network's trouble. @throws ERR_KERNEL when
-   * the host cannot be read
-   */
-  async settle(desired: DesiredGateways, p: GatewayOptions): Promise<GatewayReport> {
-    const { scope } = p
-    const wanted = scope === undefined ? desired : only(desired, scope)
-    const trusted = p.trust === true && this.#isAsBefore(wanted, scope)
-    if (
-      trusted &&
-      [...wanted.routers.values()].every(router => this.#settled.get(router.vni)?.ways === waysOf(router))
-    ) {
-      return { done: [], repaired: [], problems: [] }
-    }
-    const observed = trusted ? null : await this.#observe(wanted, scope)
+  /** @throws ERR_KERNEL when the host cannot be read */
+  async observe({ scope, trust, desired }: Look): Promise<GatewayReading> {
+    const wanted = scopedTo(desired.gateways(), scope)
+    const before = new Map(this.#right)
+    const reading = await this.#read(wanted, { scope, trust, before })
+    return { wanted, before, reading, support: this.#support() }
+  }
+
+  plan({ desired }: Look, read: GatewayReading): PartPlan<GatewayStep> {
+    const { wanted, reading } = read
+    const all = desired.gateways()
+    if (reading.kind === 'nothing') return { ops: [], problems: [] }
     const { ops, conflicts, refused } =
-      observed === null
-        ? this.#planWaysIn(wanted, desired)
-        : planGateways(wanted, observed, { all: desired, carrier: this.#carrier })
-    const allowed = p.mayRemove ? ops : ops.filter(op => !removesGateway(op))
-    const problems: GatewayProblem[] = [
-      ...conflicts.map(({ vni, reason }) => ({ vni, message: reason })),
-      ...refused.map(({ vni, reason }) => ({ vni, message: reason, hostAccess: true })),
-      ...unshaped(wanted, this.#support)
+      reading.kind === 'routes'
+        ? {
+            ...planHostRouteOps(all, { wanted: [...wanted.routers.values()], leaving: [], observed: reading.routes }),
+            conflicts: []
+          }
+        : planGateways(wanted, reading.observed, { all, carrier: this.#carrier })
+    const problems = [
+      ...conflicts.map(({ vni, reason }) => problem(vni, NO_WAY_OUT, reason)),
+      ...refused.map(({ vni, reason }) => problem(vni, NO_WAY_IN, reason)),
+      ...unshaped(wanted, read.support)
     ]
-    const { done, repaired } = await this.#execute(allowed, { wanted, problems })
-    const troubled = new Set(problems.map(({ vni }) => vni))
-    if (scope === undefined) this.#settled.clear()
-    else if (wanted.routers.size === 0) this.#settled.delete(scope)
-    for (const router of wanted.routers.values()) {
-      const seen = observed === null || observed.routers.has(router.vni)
-      const right = seen && !troubled.has(router.vni) && !troubled.has(null)
-      if (right) this.#settled.set(router.vni, { router: this.#fingerprint(router), ways: waysOf(router) })
-      else this.#settled.delete(router.vni)
+    return { ops: ops.map(op => ({ op, repairs: isRepair(op, read) })), problems }
+  }
+
+  /** In order; when the rules of the host cannot be set, nothing is opened that they would guard. */
+  async execute(steps: readonly GatewayStep[]): Promise<PartResult<GatewayStep>> {
+    const done: GatewayStep[] = []
+    const failures: PartResult<GatewayStep>['failures'][number][] = []
+    for (const step of steps) {
+      const { op } = step
+      try {
+        await this.#executeOp(op)
+        done.push(step)
+      } catch (err) {
+        const effect = isHostRoute(op) ? NO_WAY_IN : NO_WAY_OUT
+        const message = `${describeGatewayOp(op)}: ${asVxmeshError(err).message}`
+        failures.push({ op: step, problem: problem(networkOf(op), effect, message) })
+        if (op.kind === 'rules-set') break
+      }
     }
-    return { done, repaired, problems }
+    return { done, failures, again: null }
+  }
+
+  note({ op, repairs }: GatewayStep): OpNote {
+    const { kind } = op
+    return { kind, vni: networkOf(op), removes: removesGateway(op), repairs, text: () => describeGatewayOp(op) }
+  }
+
+  settled({ scope }: Look, { wanted, reading }: GatewayReading, problems: readonly PartProblem[]): void {
+    const failed = new Set(problems.map(({ vni }) => vni))
+    if (scope === null) this.#right.clear()
+    else if (wanted.routers.size === 0) this.#right.delete(scope)
+    for (const router of wanted.routers.values()) {
+      const seen = reading.kind !== 'routers' || reading.observed.routers.has(router.vni)
+      if (seen && !failed.has(router.vni) && !failed.has(null)) this.#right.set(router.vni, router)
+      else this.#right.delete(router.vni)
+    }
   }
 
   /**
-   * Somebody else of this agent has changed rules that are not a router's, and nobody else has in between: then the host's
-   * need not be listed again, a process for each container that comes or goes.
+   * The guard moved the generation of the host's rule set; when nothing else did, what is known of the rules still holds,
+   * and no process lists them for each container that comes or goes.
    */
   follow(from: number, to: number): void {
     if (this.#host.generation === from) this.#host = { ...this.#host, generation: to }
   }
 
-  /** For `doctor`: can rules be made, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
+  /** For `doctor`: can rules be set, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
   async features(): Promise<readonly Feature[]> {
     const name = 'egress'
     try {
@@ -120,21 +173,22 @@ export class Gateways {
     }
   }
 
-  /** Are the routers, but for the ways in through them, what they were when they were right? */
-  #isAsBefore(wanted: DesiredGateways, scope: Vni | undefined): boolean {
-    const routers = [...wanted.routers.values()]
-    // A router that was wanted and is not any more is still to be taken away.
-    if (routers.length === 0) return scope !== undefined && !this.#settled.has(scope)
-    return routers.every(router => this.#settled.get(router.vni)?.router === this.#fingerprint(router))
+  async #read(
+    wanted: DesiredGateways,
+    p: Pick<Look, 'scope' | 'trust'> & { readonly before: ReadonlyMap<Vni, DesiredRouter> }
+  ): Promise<Reading> {
+    const change = p.trust ? changeSince(p.before, wanted, p.scope) : 'routers'
+    switch (change) {
+      case 'nothing':
+        return { kind: 'nothing' }
+      case 'ways-in':
+        return { kind: 'routes', routes: readHostRoutes(readWays(this.#kernel.socket), wanted.transit) }
+      case 'routers':
+        return { kind: 'routers', observed: await this.#observe(wanted, p.scope) }
+    }
   }
 
-  /** A container more or less behind a router that is right: what the host's own table says is all that matters. */
-  #planWaysIn(wanted: DesiredGateways, all: DesiredGateways): GatewayPlan {
-    const observed = readHostRoutes(readWays(this.#kernel.socket), all.transit)
-    return { ...planHostRouteOps(all, { wanted: [...wanted.routers.values()], leaving: [], observed }), conflicts: [] }
-  }
-
-  async #observe(desired: DesiredGateways, scope: Vni | undefined): Promise<ObservedGateways> {
+  async #observe(desired: DesiredGateways, scope: Vni | null): Promise<ObservedGateways> {
     const kernel = this.#kernel
     const tables = readTables(kernel.socket)
     const look: RouterLook = {
@@ -150,10 +204,10 @@ export class Gateways {
     const host = await this.#observeHost()
     const routers = new Map<Vni, ObservedRouter>()
     for (const router of desired.routers.values()) {
-      // The state is newer than the last pass over the networks; the next one makes the bridge, and then it is its turn.
+      // The state is newer than the last pass over the networks; the next one creates the bridge, and then the router.
       if (this.#carrier === 'bridge' && !tables.links.has(router.bridge)) continue
       routers.set(router.vni, observeRouter(look, router))
-      // A router is a few reads in its namespace: a host with many must not stand still meanwhile.
+      // Reading many routers at once would block the event loop.
       await nextTurn()
     }
     return {
@@ -168,14 +222,14 @@ export class Gateways {
     }
   }
 
-  /** The rules are listed only after somebody, perhaps ourselves, changed any. */
+  /** The rules are listed only after somebody, perhaps this agent, changed any. */
   async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table'>> {
     const { netns } = this.#kernel
     const generation = readGeneration(netns)
     if (generation === null || generation !== this.#host.generation) {
       const listing = await readTable(netns, HOST_TABLE)
       const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
-      // Whoever took the table away took the note with it, and not what it is about.
+      // Whoever deleted the table deleted the note of closed devices in it, and the devices are still closed.
       this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
     }
     const { text, listing, closed } = this.#host
@@ -187,51 +241,16 @@ export class Gateways {
     }
   }
 
-  /** In order; when the rules of the host cannot be made, nothing is opened that they would guard. */
-  async #execute(
-    ops: readonly GatewayOp[],
-    { wanted, problems }: { readonly wanted: DesiredGateways; readonly problems: GatewayProblem[] }
-  ): Promise<Pick<GatewayReport, 'done' | 'repaired'>> {
-    const done: string[] = []
-    const repaired: { kind: string; what: string }[] = []
-    for (const op of ops) {
-      try {
-        await this.#executeOp(op)
-        const what = describeGatewayOp(op)
-        done.push(what)
-        if (this.#isDrift(op, wanted)) repaired.push({ kind: op.kind, what })
-      } catch (thrown) {
-        const err: VxmeshError = asVxmeshError(thrown)
-        const hostAccess = op.kind === 'host-routes-add' || op.kind === 'host-routes-delete'
-        problems.push({ vni: networkOf(op), message: `${describeGatewayOp(op)}: ${err.message}`, hostAccess })
-        if (op.kind === 'rules-set') break
-      }
-    }
-    return { done, repaired }
-  }
-
-  /** Was it right when last looked at, and is it to be the same still? Then somebody else has changed it. */
-  #isDrift(op: GatewayOp, wanted: DesiredGateways): boolean {
-    const vni = networkOf(op)
-    const router = vni === null ? undefined : wanted.routers.get(vni)
-    const before = vni === null ? undefined : this.#settled.get(vni)
-    if (router === undefined || before?.router !== this.#fingerprint(router)) return false
-    return op.kind === 'router-create' || op.kind === 'router-repair' || before.ways === waysOf(router)
-  }
-
   async #executeOp(op: GatewayOp): Promise<void> {
     const kernel = this.#kernel
     const { netns } = kernel
     switch (op.kind) {
       case 'rules-set':
-      case 'rules-delete': {
-        await runNft(netns, op.kind === 'rules-set' ? op.text : noHostRules(), `write ${HOST_TABLE}`)
-        const generation = readGeneration(netns)
-        const listing = await readTable(netns, HOST_TABLE)
-        const text = op.kind === 'rules-set' ? op.text : ''
-        this.#host = { text, generation, listing, closed: closedIn(listing) }
+        await this.#writeHostRules(op.text, op.text)
         break
-      }
+      case 'rules-delete':
+        await this.#writeHostRules(noHostRules(), '')
+        break
       case 'forwarding-set':
         writeSysctls(netns, [{ key: `net/ipv4/conf/${op.device}/forwarding`, value: op.on ? '1' : '0' }])
         break
@@ -260,12 +279,16 @@ export class Gateways {
     }
   }
 
-  #work(router: DesiredRouter): RouterWork {
-    return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier }
+  async #writeHostRules(script: string, text: string): Promise<void> {
+    const { netns } = this.#kernel
+    await runNft(netns, script, `write ${HOST_TABLE}`)
+    const generation = readGeneration(netns)
+    const listing = await readTable(netns, HOST_TABLE)
+    this.#host = { text, generation, listing, closed: closedIn(listing) }
   }
 
-  #fingerprint(router: DesiredRouter): string {
-    return JSON.stringify([{ ...router, reached: [] }, ...desiredFacts(router, this.#carrier)])
+  #work(router: DesiredRouter): RouterWork {
+    return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier }
   }
 
   #remember(router: DesiredRouter, path: string): void {
@@ -273,18 +296,51 @@ export class Gateways {
   }
 }
 
-function waysOf({ reached }: DesiredRouter): string {
-  return reached.join()
+/** What may differ from the last look that left nothing to do, as far as the desired state tells. */
+export function changeSince(
+  before: ReadonlyMap<Vni, DesiredRouter>,
+  { routers }: Pick<DesiredGateways, 'routers'>,
+  scope: Vni | null
+): 'nothing' | 'ways-in' | 'routers' {
+  // A router that was wanted and no longer is must be removed.
+  if (routers.size === 0) return scope !== null && !before.has(scope) ? 'nothing' : 'routers'
+  const known = [...routers.values()].map(router => [router, before.get(router.vni)] as const)
+  if (known.every(([router, last]) => isSameRouter(router, last) && hasSameWays(router, last))) return 'nothing'
+  return known.every(([router, last]) => isSameRouter(router, last)) ? 'ways-in' : 'routers'
 }
 
-function only(desired: DesiredGateways, vni: Vni): DesiredGateways {
-  const router = desired.routers.get(vni)
-  return { ...desired, routers: router === undefined ? new Map() : new Map([[vni, router]]) }
+/** @param read what the pass has read before the op */
+export function isRepair(op: GatewayOp, read: Pick<GatewayReading, 'wanted' | 'before'>): boolean {
+  const vni = networkOf(op)
+  const router = vni === null ? undefined : read.wanted.routers.get(vni)
+  const last = vni === null ? undefined : read.before.get(vni)
+  if (router === undefined || !isSameRouter(router, last)) return false
+  return !isHostRoute(op) || hasSameWays(router, last)
 }
 
-/** A limit that the kernel cannot hold is said, not dropped in silence. */
-function unshaped(desired: DesiredGateways, support: () => ShapingSupport): readonly GatewayProblem[] {
-  const limited = [...desired.routers.values()].filter(({ egressRate }) => egressRate > 0)
-  if (limited.length === 0 || support().rate) return []
-  return limited.map(({ vni }) => ({ vni, message: 'this kernel cannot shape: the egress rate is not held' }))
+/** But for the containers that the host reaches through it. */
+function isSameRouter(router: DesiredRouter, last: DesiredRouter | undefined): boolean {
+  return last !== undefined && isDeepStrictEqual({ ...router, reached: [] }, { ...last, reached: [] })
+}
+
+function hasSameWays(router: DesiredRouter, last: DesiredRouter | undefined): boolean {
+  return isDeepStrictEqual(router.reached, last?.reached)
+}
+
+function scopedTo(desired: DesiredGateways, scope: Vni | null): DesiredGateways {
+  if (scope === null) return desired
+  const router = desired.routers.get(scope)
+  return { ...desired, routers: router === undefined ? new Map() : new Map([[scope, router]]) }
+}
+
+function problem(vni: Vni | null, effect: string, message: string): PartProblem {
+  return { vni, effect, error: new VxmeshError('ERR_KERNEL', message) }
+}
+
+/** A limit that the kernel cannot enforce is reported, not dropped in silence. */
+function unshaped(desired: DesiredGateways, support: ShapingSupport): readonly PartProblem[] {
+  if (support.rate) return []
+  return [...desired.routers.values()]
+    .filter(({ egressRate }) => egressRate > 0)
+    .map(({ vni }) => problem(vni, NO_WAY_OUT, 'this kernel cannot shape: the egress rate is not held'))
 }

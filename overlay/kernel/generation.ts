@@ -1,11 +1,11 @@
-// The rules of a namespace: whether anybody changed any since is one question to the kernel.
+// The rule set of a namespace. One request to the kernel tells whether anybody has changed any rule since.
 
 import { VxmeshError } from '#model/errors.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { listTable, type Netns } from './nft.ts'
 import { decodeGeneration, getGeneration, NFNETLINK } from '../netlink/nftables.ts'
 
-/** As nft prints it in JSON, or null when there is none. @throws what is not nft's refusal */
+/** As nft lists it in JSON, or null when there is none. @throws ERR_KERNEL when nft could not be run */
 export async function readTable(netns: Netns, name: string): Promise<string | null> {
   try {
     return await listTable(netns, { family: 'ip', name })
@@ -15,13 +15,18 @@ export async function readTable(netns: Netns, name: string): Promise<string | nu
   }
 }
 
-/** Grows with every change of any rule of the namespace; null when the kernel does not say. @throws ERR_NETNS, ERR_KERNEL */
+/** Grows with each change of any rule of the namespace; null when the kernel does not tell it. @throws ERR_NETNS, ERR_KERNEL */
 export function readGeneration(netns: Netns): number | null {
   const socket = NetlinkSocket.open(netns, [], NFNETLINK)
   try {
-    const [answer] = socket.request(getGeneration(), 'read the generation of the rules')
-    return answer === undefined ? null : decodeGeneration(answer)
+    return requestGeneration(socket)
   } finally {
     socket.close()
   }
+}
+
+/** The same over a socket that is open. @throws ERR_KERNEL */
+export function requestGeneration(socket: NetlinkSocket): number | null {
+  const [answer] = socket.request(getGeneration(), 'read the generation of the rules')
+  return answer === undefined ? null : decodeGeneration(answer)
 }

@@ -29,9 +29,9 @@ import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
 import type { Removal } from '../kernel/removal.ts'
 
-/** See OverlayDriver.attach. On failure nothing is left of what it made. */
+/** See Devices.attach. On failure nothing is left of what it made. */
 export async function attachContainer(
-  host: Host & { readonly removal: Removal },
+  host: AttachHost & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
@@ -47,7 +47,7 @@ export async function attachContainer(
   })
 }
 
-/** See OverlayDriver.detach. Traffic stops at once; the removal itself may share a wait with others. */
+/** See Devices.detach. Traffic stops at once; the removal itself may share a wait with others. */
 export async function detachContainer(
   host: { readonly kernel: Kernel; readonly removal: Removal },
   request: DetachRequest
@@ -65,8 +65,8 @@ export async function detachContainer(
   return { removed: going.some(({ name }) => name === hostInterface) }
 }
 
-/** See OverlayDriver.setContainerMtu. */
-export function setContainerMtu(host: Host, request: ContainerMtuRequest): void {
+/** See Devices.setContainerMtu. */
+export function setContainerMtu(host: AttachHost, request: ContainerMtuRequest): void {
   withContainer(host, request, place => {
     const outer = readLink(host.kernel.socket, request.hostInterface)
     const inner = readLink(place.inside, request.ifname)
@@ -77,8 +77,8 @@ export function setContainerMtu(host: Host, request: ContainerMtuRequest): void 
   })
 }
 
-/** See OverlayDriver.check. */
-export function checkContainer(host: Host, request: AttachRequest): void {
+/** See Devices.check. */
+export function checkContainer(host: AttachHost, request: AttachRequest): void {
   const { hostInterface, ifname, mac, gateway } = request
   const { kernel } = host
   withContainer(host, request, place => {
@@ -118,10 +118,10 @@ type AttachTarget<Request = AttachRequest> = {
   readonly netnsFd: number
 }
 
-type Host = Pick<AttachTarget, 'kernel' | 'support' | 'carrier'>
+export type AttachHost = Pick<AttachTarget, 'kernel' | 'support' | 'carrier'>
 
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
-  { kernel, support, carrier }: Host,
+  { kernel, support, carrier }: AttachHost,
   request: Request,
   use: (place: AttachTarget<Request>) => T
 ): T {

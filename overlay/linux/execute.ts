@@ -3,11 +3,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-socket.ts'
-import type { ExecuteResult, OpFailure } from '../driver.ts'
+import type { ExecuteResult } from '../driver.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { describe, isDeviceOp, type Op } from '../plan/network/op.ts'
+import { describe, OP_TRAITS, type Op } from '../plan/network/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
@@ -18,18 +18,21 @@ const STRETCH_MS = 5
 /** So many entry ops take some 5 ms. */
 const STRETCH_ENTRIES = 1_000
 
-type Tally = { done: number; skipped: number; readonly failures: OpFailure[] }
+type Tally = { done: number; skipped: number; readonly failures: { readonly op: Op; readonly error: VxmeshError }[] }
 
 /** Never throws for a failing op. Devices that only go are removed together at the end. */
-export async function execute(p: { kernel: Kernel; removal: Removal }, ops: readonly Op[]): Promise<ExecuteResult> {
+export async function execute(
+  p: { readonly kernel: Kernel; readonly removal: Removal; readonly clock: Clock },
+  ops: readonly Op[]
+): Promise<ExecuteResult<Op>> {
   const tally: Tally = { done: 0, skipped: 0, failures: [] }
   const going: DeleteOp[] = []
-  let since = monotonicMs()
+  let since = p.clock.nowMs()
   for (const group of byNetwork(ops)) {
-    await executeNetwork({ ...p, ops: group, tally, going })
-    if (monotonicMs() - since > STRETCH_MS) {
+    await executeNetwork({ kernel: p.kernel, removal: p.removal, ops: group, tally, going })
+    if (p.clock.nowMs() - since > STRETCH_MS) {
       await nextTurn()
-      since = monotonicMs()
+      since = p.clock.nowMs()
     }
   }
   await removeTogether(p.removal, going, tally)
@@ -59,7 +62,7 @@ async function executeNetwork(p: {
   const remade = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
   const entries: Op[] = []
   for (const [i, op] of ops.entries()) {
-    if (!isDeviceOp(op)) {
+    if (OP_TRAITS[op.kind].target === 'entry') {
       entries.push(op)
     } else if (op.kind === 'device-delete' && !remade.has(op.device)) {
       p.going.push(op)
@@ -97,7 +100,7 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
     if (ifindex === 0) {
       // The device went meanwhile: its entries went too, and what should be there is the next plan's.
       gone++
-      if (isDeletion(op)) tally.done++
+      if (OP_TRAITS[op.kind].removes) tally.done++
       else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
       continue
     }
@@ -112,7 +115,7 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
     fates.forEach((fate, i) => {
       if (fate === null) return
       const op = owners[i]
-      if (op === undefined || (isDeletion(op) && ABSENT.includes(fate.errno))) return
+      if (op === undefined || (OP_TRAITS[op.kind].removes && ABSENT.includes(fate.errno))) return
       refused.set(op, refusalError(describe(op), fate))
     })
   } catch (err) {
@@ -123,10 +126,6 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
 }
 
 const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']
-
-function isDeletion(op: Op): boolean {
-  return op.kind.endsWith('-delete') || op.kind === 'flood-clear'
-}
 
 async function removeTogether(removal: Removal, ops: readonly DeleteOp[], tally: Tally): Promise<void> {
   try {

@@ -1,45 +1,31 @@
-// The device that holds the host's own tunnel address, and what it leaves to containers.
+// Finds the device that has this host's tunnel address, and what it leaves to containers.
 
 import { VxmeshError } from '#model/errors.ts'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
 import { MTU_MIN } from '#model/network.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { decodeAddress, getAddresses } from '../netlink/address.ts'
-import { RTM_NEWADDR } from '../netlink/constants.ts'
 import { readLink } from '../kernel/kernel.ts'
+import { readAddresses } from '../kernel/tables.ts'
+import type { Underlay, UnderlaySpec } from '../underlay.ts'
 
-/** Outer Ethernet is the underlay's own; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 (RFC 7348 section 5). */
-export const ENCAPSULATION_BYTES = 50
-
-export type Underlay = {
-  readonly device: string
-  readonly ifindex: number
-  readonly mtu: number
-  readonly overlayMtu: number
-}
+/** The loopback device's MTU of 65,536 would leave more than a VXLAN device takes. */
+export const UNDERLAY_MTU_MAX = 65_535
 
 /** @throws ERR_CONFIG naming `bind` when no device has the address or its MTU is too small */
-export function readUnderlay(socket: NetlinkSocket, address: Ipv4): Underlay {
-  const [holder] = socket.dump(
-    getAddresses(),
-    (type, payload) => {
-      const found = type === RTM_NEWADDR ? decodeAddress(payload) : null
-      return found?.address === address ? found : undefined
-    },
-    'read addresses'
-  )
+export function readUnderlay(socket: NetlinkSocket, spec: UnderlaySpec): Underlay {
+  const holder = readAddresses(socket).find(({ address }) => address === spec.local)
   const link = holder === undefined ? null : readLink(socket, holder.ifindex)
   if (link === null) {
-    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${formatIpv4(address)}`, {
+    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${formatIpv4(spec.local)}`, {
       field: 'bind'
     })
   }
-  // The loopback device's MTU of 65,536 would give more than a VXLAN device takes.
-  const overlayMtu = Math.min(link.mtu, 65_535) - ENCAPSULATION_BYTES
+  const mtu = Math.min(link.mtu, UNDERLAY_MTU_MAX)
+  const overlayMtu = mtu - spec.overheadBytes
   if (overlayMtu < MTU_MIN) {
     throw new VxmeshError('ERR_CONFIG', `bind: the MTU ${link.mtu} of ${link.name} is too small for an overlay`, {
       field: 'bind'
     })
   }
-  return { device: link.name, ifindex: link.ifindex, mtu: link.mtu, overlayMtu }
+  return { ...spec, device: link.name, ifindex: link.ifindex, mtu, overlayMtu }
 }

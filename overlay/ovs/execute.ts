@@ -3,24 +3,25 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import type { ExecuteResult, OpFailure } from '../driver.ts'
+import type { ExecuteResult } from '../driver.ts'
 import { describe, type Op } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
 import type { Ofctl } from './ofctl.ts'
 
 /** What the ops act on. */
 export type SwitchTargets = {
-  readonly devices: (ops: readonly Op[]) => Promise<ExecuteResult>
+  readonly devices: (ops: readonly Op[]) => Promise<ExecuteResult<Op>>
   readonly bridge: Bridge
   readonly ofctl: Ofctl
 }
 
+type ExecuteFailure = ExecuteResult<Op>['failures'][number]
 /** `broken`: networks with a failed op; null when the switch itself failed. */
-type Tally = { done: number; skipped: number; readonly failures: OpFailure[]; readonly broken: Set<Vni | null> }
+type Tally = { done: number; skipped: number; readonly failures: ExecuteFailure[]; readonly broken: Set<Vni | null> }
 type FlowOp = Extract<Op, { kind: 'flows-set' | 'flows-delete' }>
 
 /** Never throws for a failing op: it is in the result. */
-export async function executeSwitch(targets: SwitchTargets, ops: readonly Op[]): Promise<ExecuteResult> {
+export async function executeSwitch(targets: SwitchTargets, ops: readonly Op[]): Promise<ExecuteResult<Op>> {
   const tally: Tally = { done: 0, skipped: 0, failures: [], broken: new Set() }
   for (const batch of batchesOf(ops)) {
     const runnable = batch.filter(op => !tally.broken.has(null) && !tally.broken.has(op.vni))

@@ -34,7 +34,7 @@ export function shapeLink(p: {
   return ifb ? null : pair.ifb
 }
 
-/** See OverlayDriver.installedShaping. */
+/** See Devices.installedShaping. */
 export function readShaping(kernel: Kernel, request: ShapeRequest): Shaping | null {
   const { alias, mtu, shaping: asked } = request
   const veth = readVeth(kernel, request)

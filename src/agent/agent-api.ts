@@ -55,7 +55,7 @@ export class AgentApi implements AgentPort {
       local: localEndpoints,
       endpoints: () => state.endpointsOnHost(self),
       current: () => replicator.current,
-      interfaces: () => driver.counters(),
+      interfaces: () => driver.devices.counters(),
       release: (endpoint, still) => this.#releaseIf(endpoint, still),
       afterMs: config.collectAfter * 1_000,
       nowMs: monotonicMs,
@@ -173,7 +173,7 @@ export class AgentApi implements AgentPort {
     if (endpoint === undefined) throw noEndpoint(containerId, ifname)
     if (endpoint.host !== self) throw new VxmeshError('ERR_CHECK_FAILED', `its endpoint is on another host`)
     const network = this.#network(endpoint.network)
-    await driver.check(attachRequest({ endpoint, network, overlayMtu, netns, withRoute: true }))
+    await driver.devices.check(attachRequest({ endpoint, network, overlayMtu, netns, withRoute: true }))
     return this.#endpointView(endpoint)
   }
 
@@ -320,7 +320,7 @@ export class AgentApi implements AgentPort {
     const { driver, counters, overlayMtu, self } = this.#agent
     if (endpoint.host !== self) return this.#endpointView(endpoint)
     const network = this.#network(endpoint.network)
-    const installed = await driver.installedShaping(shapeRequest({ endpoint, network, overlayMtu }))
+    const installed = await driver.devices.installedShaping(shapeRequest({ endpoint, network, overlayMtu }))
     return this.#endpointView(endpoint, { reading: await counters.read(), installed })
   }
 

@@ -13,6 +13,7 @@ import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { ReloadView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import { desired } from '#overlay/plan/network/desired.ts'
 import { monotonicMs, systemClock } from '#platform/clock.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { setLogLevel, type Logger } from '#platform/log.ts'
@@ -141,7 +142,7 @@ export class Agent {
       state: this.state,
       config: () => this.#config,
       view: () => this.membership.view(),
-      driver: p.driver,
+      devices: p.driver.devices,
       underlay: p.underlay,
       logger
     })
@@ -150,12 +151,14 @@ export class Agent {
       bootId: p.bootId,
       self: this.self,
       state: this.state,
-      driver: p.driver,
+      devices: p.driver.devices,
+      desired: vni => desired(this.#desiredInputs.input(vni)),
       overlayMtu: () => this.overlayMtu,
       logger: logger.child({ room: 'overlay' })
     })
     this.reconciler = new Reconciler({
       driver: p.driver,
+      clock: systemClock,
       input: scope => this.#desiredInputs.input(scope),
       network: vni => this.state.networkByVni(vni),
       gateways: () => this.#desiredInputs.gateways(),
@@ -171,7 +174,7 @@ export class Agent {
       logger: logger.child({ room: 'overlay' })
     })
     this.counters = new CounterWindow({
-      read: () => p.driver.counters(),
+      read: () => p.driver.devices.counters(),
       nowMs: monotonicMs,
       restarted: (hostInterface, last) =>
         logger.info({ hostInterface, ...last }, 'counters began anew; these were the last'),

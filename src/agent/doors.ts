@@ -40,7 +40,7 @@ export class Doors {
       addresses: config.zmq,
       curve: await readZmqKeys(config.zmq),
       agent: api,
-      interfaceIndex: name => driver.portNumber(name),
+      interfaceIndex: name => driver.devices.portNumber(name),
       logger: logger.child({ room: 'zmq' })
     })
   }

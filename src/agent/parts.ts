@@ -8,6 +8,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
+import type { Underlay } from '#overlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
@@ -34,8 +35,7 @@ export type Parts = Settings & {
   readonly storage: Storage
   readonly seed: Seed | null
   readonly driver: OverlayDriver
-  /** What the underlay leaves to containers, bytes. */
-  readonly underlay: number
+  readonly underlay: Underlay
   /** Serf is starting. */
   readonly membership: Membership
   readonly bootId: string
@@ -52,9 +52,9 @@ export async function openParts(settings: Settings): Promise<Parts> {
   let driver: OverlayDriver | null = null
   let membership: Membership | null = null
   try {
-    driver = await openDriver(config.overlay)
+    driver = await openDriver(config.overlay, systemClock)
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
-    const underlay = await driver.overlayMtu()
+    const underlay = await driver.devices.underlay()
     const identity = await loadIdentity(config.dataDir)
     const seed = await readSeed({ dataDir: config.dataDir, files: diskFiles })
     if (seed !== null && config.role !== 'server') {

@@ -7,16 +7,18 @@ import type { Network } from '#model/network.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
-import { desiredFilter } from '#overlay/plan/filter/desired-filter.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
-import { describe } from '#overlay/plan/network/op.ts'
+import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
+import { runPass } from '#overlay/pass.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
 import { addOutside } from './outside.ts'
+import { passDone } from './pass-done.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
 import { run } from '#platform/process.ts'
 import { removeRouters } from './routers.ts'
@@ -88,13 +90,13 @@ export class Stage {
 
   /** A driver for a host, as an agent that starts there opens one. */
   async open(host: number): Promise<OverlayDriver> {
-    const { vtep: bind, netns: hostNetns } = this.lab.host(host - 1)
+    const { vtep, netns: hostNetns } = this.lab.host(host - 1)
+    const options = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
     const driver =
       this.plane === 'linux'
-        ? LinuxDriver.open({ bind, hostNetns })
+        ? LinuxDriver.open(options)
         : await OvsDriver.open({
-            bind,
-            hostNetns,
+            ...options,
             port: PORT,
             socket: this.ovs(host).socket,
             datapath: this.plane === 'ovs-netdev' ? 'netdev' : 'system'
@@ -150,7 +152,8 @@ export class Stage {
     this.endpoints.push(endpoint)
     await this.pass(host, network.vni)
     const request = this.#attachRequest(endpoint)
-    const result = await this.driver(host).attach({ ...request, ...(portNumber === undefined ? {} : { portNumber }) })
+    const asked = { ...request, ...(portNumber === undefined ? {} : { portNumber }) }
+    const result = await this.driver(host).devices.attach(asked, () => this.#want(host, network.vni))
     for (const other of this.#alive) if (other !== host) await this.pass(other, network.vni)
     return result
   }
@@ -158,7 +161,7 @@ export class Stage {
   async remove(name: string): Promise<void> {
     const endpoint = this.endpoint(name)
     const host = this.hostOf(endpoint)
-    if (!this.#down.has(host)) await this.driver(host).detach(detachRequest(endpoint))
+    if (!this.#down.has(host)) await this.driver(host).devices.detach(detachRequest(endpoint))
     this.endpoints = this.endpoints.filter(other => other !== endpoint)
     for (const other of this.#alive) await this.pass(other, endpoint.vni)
   }
@@ -168,19 +171,19 @@ export class Stage {
     const before = this.endpoint(name)
     const endpoint = { ...before, ...shaping }
     this.endpoints = this.endpoints.map(other => (other === before ? endpoint : other))
-    await this.driver(this.hostOf(endpoint)).shape(this.#shapeRequest(endpoint))
+    await this.driver(this.hostOf(endpoint)).devices.shape(this.#shapeRequest(endpoint))
   }
 
   /** What the kernel enforces of an endpoint's shaping. */
   installed(name: string): Promise<Shaping | null> {
     const endpoint = this.endpoint(name)
-    return this.driver(this.hostOf(endpoint)).installedShaping(this.#shapeRequest(endpoint))
+    return this.driver(this.hostOf(endpoint)).devices.installedShaping(this.#shapeRequest(endpoint))
   }
 
   /** As CNI's CHECK has it. @throws ERR_CHECK_FAILED */
   check(name: string): Promise<void> {
     const endpoint = this.endpoint(name)
-    return this.driver(this.hostOf(endpoint)).check(this.#attachRequest(endpoint))
+    return this.driver(this.hostOf(endpoint)).devices.check(this.#attachRequest(endpoint))
   }
 
   #attachRequest(endpoint: Endpoint): ReturnType<typeof attachRequest> {
@@ -268,33 +271,27 @@ export class Stage {
     return desired(this.input(host))
   }
 
-  /** What the reconciler does in one pass; gives what there was to do. @throws what failed first */
+  /** One pass as the reconciler runs it; returns what there was to do. @throws what failed first */
   async pass(host: number, scope?: Vni): Promise<readonly string[]> {
-    const driver = this.driver(host)
-    const observed = await driver.observe(scope)
+    return passDone(
+      await runPass(this.driver(host).parts, {
+        scope: scope ?? null,
+        trust: false,
+        mayRemove: true,
+        desired: { host: () => this.#want(host, scope), gateways: () => this.#gateways(host) }
+      })
+    )
+  }
+
+  #want(host: number, scope?: Vni): DesiredHost {
+    const networks = scope === undefined ? this.networks : this.networks.filter(({ vni }) => vni === scope)
+    return desired({ ...this.input(host), networks })
+  }
+
+  #gateways(host: number): DesiredGateways {
     const input = this.input(host)
-    const networks = scope === undefined ? this.networks : this.networks.filter(network => network.vni === scope)
-    const want = desired({ ...input, networks })
-    const { ops, conflicts } = driver.plan(want, observed)
-    const filtered =
-      scope === undefined && noFilters === false
-        ? await driver.guard(desiredFilter(want), { mayRemove: true })
-        : ([] as readonly string[])
-    const { failures } = await driver.execute(ops)
-    if (failures[0] !== undefined) throw failures[0].error
-    if (conflicts[0] !== undefined) throw new Error(conflicts[0].reason)
-    const gateways = desiredGateways({
-      ...input,
-      transit: parseTransitRange('240.0.0.0/8'),
-      bind: input.selfVtep,
-      memberAddresses: []
-    })
-    const { done, problems } = await driver.settleGateways(gateways, {
-      mayRemove: true,
-      ...(scope === undefined ? {} : { scope })
-    })
-    if (problems[0] !== undefined) throw new Error(problems[0].message)
-    return [...filtered, ...ops.map(describe), ...done]
+    const transit = parseTransitRange('240.0.0.0/8')
+    return desiredGateways({ ...input, transit, bind: input.selfVtep, memberAddresses: [] })
   }
 
   async #close(): Promise<void> {

@@ -4,10 +4,14 @@ import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
-import { attachRequest, detachRequest, type GatewayReport } from '#overlay/driver.ts'
+import { attachRequest, detachRequest } from '#overlay/driver.ts'
+import { runPass, type Look, type PartReport } from '#overlay/pass.ts'
+import { NO_WAY_IN } from '#overlay/plan/gateway/plan-gateway.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import type { Vni } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { plan } from '#overlay/plan/network/plan-network.ts'
 import type { Test } from 'tap'
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,6 +28,14 @@ export const MTU = 1450
 export const red = makeNetwork('red', 0xabc)
 export const blue = makeNetwork('blue', 0xdef)
 export const shut = makeNetwork('shut', 0x123, { egress: false })
+
+/** What a pass did about routers. */
+export type GatewayReport = {
+  readonly done: readonly string[]
+  /** Of that, what somebody else had changed. */
+  readonly repaired: readonly { readonly kind: string; readonly what: string }[]
+  readonly problems: readonly { readonly vni: Vni | null; readonly message: string; readonly hostAccess?: true }[]
+}
 
 export const SETTLED: GatewayReport = { done: [], repaired: [], problems: [] }
 
@@ -56,8 +68,8 @@ export class GatewayLab {
     }
   }
 
-  open(hostNetns: string, bind: Ipv4): LinuxDriver {
-    return LinuxDriver.open({ bind, hostNetns })
+  open(hostNetns: string, vtep: Ipv4): LinuxDriver {
+    return LinuxDriver.open({ underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock })
   }
 
   async close(): Promise<void> {
@@ -88,24 +100,39 @@ export class GatewayLab {
     this.endpoints.push(endpoint)
     for (const i of this.lab.hosts.keys()) await this.pass(i + 1)
     const request = attachRequest({ endpoint, network, overlayMtu: MTU, netns: container.netns, withRoute: true })
-    await this.driver(p.host).attach(request)
+    await this.driver(p.host).devices.attach(request)
     return { endpoint, container }
   }
 
   async detach({ endpoint }: Attached): Promise<void> {
     const host = this.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
-    await this.driver(host).detach(detachRequest(endpoint))
+    await this.driver(host).devices.detach(detachRequest(endpoint))
     this.endpoints = this.endpoints.filter(e => e !== endpoint)
     for (const i of this.lab.hosts.keys()) await this.pass(i + 1)
   }
 
-  /** A full pass, as the reconciler does it. */
+  /** A full pass, as the reconciler runs it. */
   async pass(host: number): Promise<GatewayReport> {
-    const driver = this.driver(host)
-    const { ops } = plan(desired(this.#input(host)), await driver.observe())
-    const { failures } = await driver.execute(ops)
-    if (failures[0] !== undefined) throw failures[0].error
-    return driver.settleGateways(this.wanted(host), { mayRemove: true })
+    const reports = await runPass(this.driver(host).parts, this.#look(host, { mayRemove: true }))
+    for (const { failures, concern } of reports) {
+      if (concern !== 'egress' && failures[0] !== undefined) throw failures[0].error
+    }
+    return gatewayReport(reports)
+  }
+
+  /** The routers alone. */
+  async settle(
+    driver: LinuxDriver,
+    p: { host: number; mayRemove: boolean; scope?: Vni; trust?: true }
+  ): Promise<GatewayReport> {
+    const parts = driver.parts.filter(({ concern }) => concern === 'egress')
+    return gatewayReport(await runPass(parts, this.#look(p.host, p)))
+  }
+
+  #look(host: number, p: { mayRemove: boolean; scope?: Vni; trust?: true }): Look {
+    const { mayRemove, scope = null, trust = false } = p
+    const state = { host: () => desired(this.#input(host)), gateways: () => this.wanted(host) }
+    return { scope, trust, mayRemove, desired: state }
   }
 
   wanted(host: number): DesiredGateways {
@@ -227,4 +254,20 @@ export async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
 function startMonitor(netns: string): ChildProcessByStdio<null, Readable, null> {
   const args = ['-n', netns, '-o', 'monitor', 'link', 'address', 'route', 'neigh', 'label']
   return spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+}
+
+function gatewayReport(reports: readonly PartReport[]): GatewayReport {
+  const routers = reports.filter(({ concern }) => concern === 'egress')
+  const done = routers.flatMap(report => report.done)
+  return {
+    done: done.map(op => op.text()),
+    repaired: done.filter(op => op.repairs).map(({ kind, text }) => ({ kind, what: text() })),
+    problems: routers
+      .flatMap(report => report.problems)
+      .map(({ vni, error, effect }) => ({
+        vni,
+        message: error.message,
+        ...(effect === NO_WAY_IN ? { hostAccess: true } : {})
+      }))
+  }
 }

@@ -5,12 +5,14 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { attachRequest } from '#overlay/driver.ts'
-import { desiredFilter } from '#overlay/plan/filter/desired-filter.ts'
+import { runPass, type Look } from '#overlay/pass.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { plan } from '#overlay/plan/network/plan-network.ts'
+import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { passDone } from '../lab/pass-done.ts'
 import { Lab, type LabContainer, type LabHost } from './overlay-lab.ts'
 
 export const red = makeNetwork('red', 0xabc)
@@ -37,7 +39,7 @@ export async function guardWorld(
   const endpoints = Object.entries(where).map(([container, [network, host, address]]) =>
     makeEndpoint(network, { container, host, address })
   )
-  const drivers = lab.hosts.map(host => LinuxDriver.open({ bind: host.vtep, hostNetns: host.netns }))
+  const drivers = lab.hosts.map(host => openDriver(host))
   t.teardown(() => Promise.all(drivers.map(driver => driver.close())))
   const w = { lab, drivers, endpoints, containers }
   for (const host of [1, 2]) await pass(w, host)
@@ -60,20 +62,41 @@ export function input(w: GuardWorld, host: number): DesiredInput {
   }
 }
 
+/** A driver for a host, as an agent that starts there opens one. */
+export function openDriver(host: LabHost): LinuxDriver {
+  return LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+}
+
 export async function pass(w: GuardWorld, host: number): Promise<readonly string[]> {
-  const driver = driverOf(w, host)
   const wanted = desired(input(w, host))
-  const done = await driver.guard(desiredFilter(wanted), { mayRemove: true })
-  const { failures } = await driver.execute(plan(wanted, await driver.observe()).ops)
-  if (failures[0] !== undefined) throw failures[0].error
+  const done = await keepFilters(driverOf(w, host), { wanted, mayRemove: true })
+  const forwarding = driverOf(w, host).parts.filter(({ concern }) => concern === 'forwarding')
+  const [report] = await runPass(forwarding, look({ wanted, mayRemove: true }))
+  if (report?.failures[0] !== undefined) throw report.failures[0].error
   return done
+}
+
+/** The filters alone; returns what there was to do. */
+export async function keepFilters(
+  driver: LinuxDriver,
+  p: { readonly wanted: DesiredHost; readonly mayRemove: boolean }
+): Promise<readonly string[]> {
+  const filters = driver.parts.filter(({ concern }) => concern === 'filter')
+  return passDone(await runPass(filters, look(p)))
+}
+
+function look({ wanted, mayRemove }: { readonly wanted: DesiredHost; readonly mayRemove: boolean }): Look {
+  const gateways = (): never => {
+    throw new Error('the guard has no routers')
+  }
+  return { scope: null, trust: false, mayRemove, desired: { host: () => wanted, gateways } }
 }
 
 export async function attach(w: GuardWorld, endpoint: Endpoint): Promise<void> {
   const host = endpoint.host === peer(1) ? 1 : 2
   const network = endpoint.network === red.name ? red : blue
   const { netns } = containerOf(w, endpoint.containerId)
-  await driverOf(w, host).attach(attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true }))
+  await driverOf(w, host).devices.attach(attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true }))
 }
 
 export async function setGuard(w: GuardWorld, port: number | null): Promise<void> {

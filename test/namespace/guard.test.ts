@@ -2,11 +2,9 @@
 
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { detachRequest } from '#overlay/driver.ts'
-import { desiredFilter } from '#overlay/plan/filter/desired-filter.ts'
 import { Guard } from '#overlay/filter/guard.ts'
-import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { makeEndpoint } from '../overlay/fixtures.ts'
@@ -24,8 +22,10 @@ import {
   endpointOf,
   guardWorld,
   input,
+  keepFilters,
   link,
   nft,
+  openDriver,
   pass,
   PORT,
   red,
@@ -54,11 +54,11 @@ t.test('a guard that is right is found and left as it is, also by a new agent', 
   t.match(before, '192.0.2.2', 'the other host is in')
   t.notMatch(before, '192.0.2.3', 'a host that the state does not know is not')
   t.strictSame(await pass(w, 1), [], 'nothing to do')
-  const again = LinuxDriver.open({ bind: w.lab.host(0).vtep, hostNetns: w.lab.host(0).netns })
+  const again = openDriver(w.lab.host(0))
   t.teardown(() => again.close())
   await again.setGuard(PORT)
-  const facts = input(w, 1)
-  t.strictSame(await again.guard(desiredFilter(desired(facts)), { mayRemove: true }), [], 'nothing to do')
+  const wanted = desired(input(w, 1))
+  t.strictSame(await keepFilters(again, { wanted, mayRemove: true }), [], 'nothing to do')
 })
 
 t.test('whatever somebody does to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
@@ -153,7 +153,9 @@ t.test(
       t.strictSame(found, [host], 'its one binding')
       t.equal(await w.lab.ping(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
     }
-    await driverOf(w, 1).detach(detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' })))
+    await driverOf(w, 1).devices.detach(
+      detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))
+    )
     t.equal(await ruleset(w.lab.host(0)), before)
   }
 )
@@ -162,19 +164,20 @@ t.test('a state that may be old takes nothing away', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
   const right = await ruleset(w.lab.host(0))
-  const nobody = { ports: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
-  t.strictSame(await driverOf(w, 1).guard(nobody, { mayRemove: false }), [])
+  const nobody = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
+  t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false }), [])
   await nft(w.lab.host(0), 'insert rule bridge vxmesh_ports container accept')
-  await driverOf(w, 1).guard(nobody, { mayRemove: false })
+  await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false })
   t.strictSame(tablesOf(await ruleset(w.lab.host(0))), tablesOf(right), 'also when the table is made anew')
-  await driverOf(w, 1).guard(nobody, { mayRemove: true })
+  await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: true })
   t.notMatch(await ruleset(w.lab.host(0)), '10.1.0.2')
 })
 
 t.test('an agent that knows nothing makes no table that would let nobody through', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await driverOf(w, 1).setGuard(PORT)
-  t.strictSame(await driverOf(w, 1).guard({ ports: new Map(), vteps: new Set() }, { mayRemove: false }), [])
+  const nothing = { networks: new Map(), vteps: new Set<Ipv4>() }
+  t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nothing, mayRemove: false }), [])
   t.equal(await ruleset(w.lab.host(0)), '')
   const refused = await attach(w, endpointOf(w, 'a')).catch((err: unknown) => err)
   t.match(refused, { code: 'ERR_BUSY' }, 'and attaches nobody')

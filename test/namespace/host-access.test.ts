@@ -133,7 +133,7 @@ t.test('of two networks with one address the first keeps it, the other is told, 
   t.equal(await probe(h1, '10.1.0.2'), ALL)
   const again = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
   t.teardown(() => again.close())
-  const { problems } = await again.settleGateways(g.wanted(1), { mayRemove: true })
+  const { problems } = await g.settle(again, { host: 1, mayRemove: true })
   t.strictSame(problems, refusal.problems, 'nor after a restart')
   t.equal(await probe(h1, '10.1.0.2'), ALL)
   t.ok((await g.lab.ping(second.container, SERVER)) > 0, 'its way out is not touched by it')
@@ -173,26 +173,23 @@ t.test(
     const added = makeEndpoint(inner, { container: 'i2', host: 1, address: '10.1.0.3' })
     g.endpoints.push(added)
     const options = { scope: inner.vni, mayRemove: true }
-    const trusted = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
+    const trusted = await g.settle(g.driver(1), { host: 1, ...options, trust: true })
     t.strictSame(trusted, { done: ['add routes to 10.1.0.3 by vo000222 (vni 546)'], repaired: [], problems: [] })
-    t.strictSame(await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true }), SETTLED)
+    t.strictSame(await g.settle(g.driver(1), { host: 1, ...options, trust: true }), SETTLED)
     t.match(
-      (await g.driver(1).settleGateways(g.wanted(1), options)).done,
+      (await g.settle(g.driver(1), { host: 1, ...options })).done,
       [/^repair router/],
       'the next full look mends it'
     )
     await g.lab.ip(h1, 'link del vo000222')
     g.endpoints = [one.endpoint, makeEndpoint(inner, { container: 'i3', host: 1, address: '10.1.0.4' })]
-    const broken = await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })
+    const broken = await g.settle(g.driver(1), { host: 1, ...options, trust: true })
     t.match(
       broken.problems,
       [{ vni: inner.vni, hostAccess: true }],
       'without a device there is no route, and it says so'
     )
-    t.match((await g.driver(1).settleGateways(g.wanted(1), { ...options, trust: true })).done, [
-      /^repair router/,
-      /^add/
-    ])
+    t.match((await g.settle(g.driver(1), { host: 1, ...options, trust: true })).done, [/^repair router/, /^add/])
     await settled(t, g)
   }
 )
@@ -229,7 +226,7 @@ t.test('drift is repaired, a restart loses no probe, and nothing is left', { ski
   })
   for (let restart = 0; restart < 3; restart++) {
     const driver = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
-    const { done } = await driver.settleGateways(g.wanted(1), { mayRemove: true })
+    const { done } = await g.settle(driver, { host: 1, mayRemove: true })
     t.notMatch(done.join(), /routes/, 'its routes are as they were')
     await driver.close()
   }
@@ -238,7 +235,7 @@ t.test('drift is repaired, a restart loses no probe, and nothing is left', { ski
   const held = g.endpoints
   g.endpoints = held.slice(1)
   const driver = g.driver(1)
-  await driver.settleGateways(g.wanted(1), { mayRemove: false })
+  await g.settle(driver, { host: 1, mayRemove: false })
   t.match(await g.lab.ip(h1, 'route show 10.1.0.2'), /vo000222/, 'an old state removes no route')
   g.endpoints = held
   await g.detach(one)

@@ -8,6 +8,8 @@ import type { PeerId } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { attachRequest, detachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { describe } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
@@ -43,7 +45,9 @@ async function world(
   for (const { containerId } of endpoints) {
     if (!containers.has(containerId)) containers.set(containerId, await lab.container(containerId))
   }
-  const drivers = lab.hosts.map(host => LinuxDriver.open({ bind: host.vtep, hostNetns: host.netns }))
+  const drivers = lab.hosts.map(host =>
+    LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+  )
   t.teardown(() => Promise.all(drivers.map(driver => driver.close())))
   return { lab, drivers, endpoints, containers, statuses: null }
 }
@@ -75,8 +79,8 @@ function want(w: World, host: number): DesiredHost {
 
 /** One pass; returns what it did. */
 async function pass(t: Test, w: World, host: number): Promise<string[]> {
-  const { ops } = plan(want(w, host), await driver(w, host).observe())
-  const result = await driver(w, host).execute(ops)
+  const { ops } = plan(want(w, host), await driver(w, host).forwarding.observe())
+  const result = await driver(w, host).forwarding.execute(ops)
   t.strictSame(
     result.failures.map(f => f.error.message),
     [],
@@ -98,7 +102,7 @@ async function attachAll(t: Test, w: World): Promise<void> {
   for (const host of w.lab.hosts.keys()) await pass(t, w, host + 1)
   for (const endpoint of w.endpoints) {
     const host = w.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
-    await driver(w, host).attach(request(w, endpoint))
+    await driver(w, host).devices.attach(request(w, endpoint))
   }
   for (const host of w.lab.hosts.keys()) t.strictSame(await pass(t, w, host + 1), [], `host ${host + 1} is settled`)
 }
@@ -171,7 +175,7 @@ t.test('containers reach their own network from the first packet, and no other',
 t.test('a packet of the overlay MTU passes, one byte more is refused', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
-  t.equal(await driver(w, 1).overlayMtu(), MTU)
+  t.equal((await driver(w, 1).devices.underlay()).overlayMtu, MTU)
   t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28 }), 1)
   t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 27 }), 0)
 })
@@ -238,10 +242,10 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
   await driver(w, 1).close()
   t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3, 'traffic goes on without an agent')
   const host = w.lab.host(0)
-  w.drivers[0] = LinuxDriver.open({ bind: host.vtep, hostNetns: host.netns })
+  w.drivers[0] = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   t.strictSame(await pass(t, w, 1), [])
   for (const endpoint of w.endpoints.filter(e => e.host === peer(1))) {
-    t.match(await driver(w, 1).attach(request(w, endpoint)), { created: false })
+    t.match(await driver(w, 1).devices.attach(request(w, endpoint)), { created: false })
   }
   t.strictSame(await kernelState(w, 1, { indexes: true }), before)
 })
@@ -310,9 +314,9 @@ t.test('what is not ours is never touched, and a name that is taken is a conflic
     return JSON.stringify(links.filter(link => names.includes(link.ifname)))
   }
   const before = await foreign()
-  const { ops, conflicts } = plan(want(w, 1), await driver(w, 1).observe())
+  const { ops, conflicts } = plan(want(w, 1), await driver(w, 1).forwarding.observe())
   t.match(conflicts, [{ vni: red.vni, device: 'vb000abc' }])
-  t.strictSame((await driver(w, 1).execute(ops)).failures, [])
+  t.strictSame((await driver(w, 1).forwarding.execute(ops)).failures, [])
   w.endpoints.length = 0
   await pass(t, w, 1)
   t.equal(await foreign(), before)
@@ -330,14 +334,14 @@ t.test(
   async t => {
     const w = await world(t, { hosts: 2, endpoints: two })
     await w.lab.ip(w.lab.host(0).name, 'link add vxother type vxlan id 2748 local 192.0.2.1 dstport 4789')
-    const { ops } = plan(want(w, 1), await driver(w, 1).observe())
-    const { failures, skipped } = await driver(w, 1).execute(ops)
+    const { ops } = plan(want(w, 1), await driver(w, 1).forwarding.observe())
+    const { failures, skipped } = await driver(w, 1).forwarding.execute(ops)
     t.match(failures, [
       { op: { kind: 'vxlan-create', vni: red.vni }, error: { code: 'ERR_KERNEL', context: { errno: 'EEXIST' } } }
     ])
     t.match(failures[0]?.error.message, /specified VNI already exists/)
     t.equal(skipped, 5)
-    const { ops: left } = plan(want(w, 1), await driver(w, 1).observe())
+    const { ops: left } = plan(want(w, 1), await driver(w, 1).forwarding.observe())
     t.strictSame([...new Set(left.map(op => op.vni))], [red.vni], 'network blue is settled')
   }
 )
@@ -370,35 +374,35 @@ t.test('attach is idempotent, repairs what is half made, and refuses what is not
   const asked = request(w, endpoint)
   const host = w.lab.host(0).name
   const inside = container(w, 'r1').name
-  const first = await driver(w, 1).attach(asked)
+  const first = await driver(w, 1).devices.attach(asked)
   t.equal(first.created, true)
-  t.strictSame(await driver(w, 1).attach(asked), { ...first, created: false })
+  t.strictSame(await driver(w, 1).devices.attach(asked), { ...first, created: false })
 
   await w.lab.ip(inside, 'link set eth0 down')
-  t.match(await driver(w, 1).attach(asked), { created: false, ifindex: first.ifindex }, 'set up again')
+  t.match(await driver(w, 1).devices.attach(asked), { created: false, ifindex: first.ifindex }, 'set up again')
   await w.lab.ip(inside, 'addr flush dev eth0')
-  const second = await driver(w, 1).attach(asked)
+  const second = await driver(w, 1).devices.attach(asked)
   t.equal(second.created, true, 'without its address it was half made')
   t.match(await w.lab.json('ip', inside, '-4 addr show dev eth0'), [{ addr_info: [{ local: '10.1.0.2' }] }])
 
   const elsewhere = container(w, 'b1')
-  const third = await driver(w, 1).attach({ ...asked, netns: elsewhere.netns })
+  const third = await driver(w, 1).devices.attach({ ...asked, netns: elsewhere.netns })
   t.equal(third.created, true, 'a new namespace of the same container gets a new pair')
   await t.rejects(w.lab.ip(inside, 'link show eth0'), 'the old one is gone')
-  await driver(w, 1).detach(detachRequest(endpoint))
+  await driver(w, 1).devices.detach(detachRequest(endpoint))
 
   await w.lab.ip(inside, 'link add eth0 type veth peer name x0')
-  await t.rejects(driver(w, 1).attach(asked), { code: 'ERR_IFNAME_IN_USE', field: 'ifname' })
+  await t.rejects(driver(w, 1).devices.attach(asked), { code: 'ERR_IFNAME_IN_USE', field: 'ifname' })
   t.equal((await w.lab.json<Link>('ip', inside, 'link show eth0')).length, 1, "the container's own device stays")
   await w.lab.ip(inside, 'link del eth0')
   await w.lab.ip(host, `link add ${asked.hostInterface} type veth peer name y0`)
   await w.lab.ip(host, `link set ${asked.hostInterface} alias mine`)
-  await t.rejects(driver(w, 1).attach(asked), { code: 'ERR_IFNAME_IN_USE' })
-  t.strictSame(await driver(w, 1).detach(detachRequest(endpoint)), { removed: false })
+  await t.rejects(driver(w, 1).devices.attach(asked), { code: 'ERR_IFNAME_IN_USE' })
+  t.strictSame(await driver(w, 1).devices.detach(detachRequest(endpoint)), { removed: false })
   await w.lab.ip(host, `link del ${asked.hostInterface}`)
 
   const missing = { ...asked, vni: makeNetwork('none', 77).vni }
-  await t.rejects(driver(w, 1).attach(missing), { code: 'ERR_KERNEL', message: /no bridge vb00004d/ })
+  await t.rejects(driver(w, 1).devices.attach(missing), { code: 'ERR_KERNEL', message: /no bridge vb00004d/ })
   const left = await w.lab.json<Link>('ip', host, 'link show')
   t.notOk(
     left.some(link => link.ifname === asked.hostInterface),
@@ -413,7 +417,7 @@ t.test('attach is idempotent, repairs what is half made, and refuses what is not
     '/proc/self/ns/net',
     w.lab.host(0).netns
   ]) {
-    await t.rejects(driver(w, 1).attach({ ...asked, netns }), { code: 'ERR_NETNS', field: 'netns' }, netns)
+    await t.rejects(driver(w, 1).devices.attach({ ...asked, netns }), { code: 'ERR_NETNS', field: 'netns' }, netns)
   }
 })
 
@@ -421,7 +425,7 @@ t.test('a second network leaves the default route of the first', { skip }, async
   const w = await world(t, { hosts: 1, endpoints: [two[0] ?? ['r1', red, 1, '10.1.0.2'], ['b1', blue, 1, '10.1.0.5']] })
   await attachAll(t, w)
   const second = makeEndpoint(blue, { container: 'r1', host: 1, address: '10.1.0.9', ifname: 'eth1' })
-  await driver(w, 1).attach(request(w, second))
+  await driver(w, 1).devices.attach(request(w, second))
   const routes = await w.lab.json<{ dev: string }>('ip', container(w, 'r1').name, 'route show default')
   t.strictSame(
     routes.map(route => route.dev),
@@ -434,11 +438,11 @@ t.test('detach removes the pair, also when the namespace is gone, and again is s
   await attachAll(t, w)
   const [r1, , b1] = w.endpoints
   if (r1 === undefined || b1 === undefined) throw new Error('no endpoints')
-  t.strictSame(await driver(w, 1).detach(detachRequest(r1)), { removed: true })
-  t.strictSame(await driver(w, 1).detach(detachRequest(r1)), { removed: false })
+  t.strictSame(await driver(w, 1).devices.detach(detachRequest(r1)), { removed: true })
+  t.strictSame(await driver(w, 1).devices.detach(detachRequest(r1)), { removed: false })
   await t.rejects(w.lab.ip(container(w, 'r1').name, 'link show eth0'))
   await w.lab.remove(container(w, 'b1').name)
-  await driver(w, 1).detach(detachRequest(b1))
+  await driver(w, 1).devices.detach(detachRequest(b1))
   w.endpoints.length = 0
   await pass(t, w, 1)
   const left = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
@@ -455,12 +459,12 @@ t.test('many devices go together, and foreign ones in their group stay', { skip 
   const w = await world(t, { hosts: 1, endpoints: names })
   await attachAll(t, w)
   await w.lab.ip(w.lab.host(0).name, `link add br-mine group 7764078 type bridge`)
-  await Promise.all(w.endpoints.map(endpoint => driver(w, 1).detach(detachRequest(endpoint))))
+  await Promise.all(w.endpoints.map(endpoint => driver(w, 1).devices.detach(detachRequest(endpoint))))
   const left = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
   t.strictSame(left.map(link => link.ifname).sort(), ['br-mine', 'eth0', 'lo', 'vb000abc', 'vx000abc'])
   await w.lab.ip(w.lab.host(0).name, 'link del br-mine')
-  for (const endpoint of w.endpoints) await driver(w, 1).attach(request(w, endpoint))
-  await Promise.all(w.endpoints.map(endpoint => driver(w, 1).detach(detachRequest(endpoint))))
+  for (const endpoint of w.endpoints) await driver(w, 1).devices.attach(request(w, endpoint))
+  await Promise.all(w.endpoints.map(endpoint => driver(w, 1).devices.detach(detachRequest(endpoint))))
   const rest = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
   t.strictSame(rest.map(link => link.ifname).sort(), ['eth0', 'lo', 'vb000abc', 'vx000abc'])
 })
@@ -474,7 +478,7 @@ t.test('counters are seen from the container', { skip }, async t => {
   type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
   // Read one after the other: a packet of the kernel's own may come between.
   await waitFor('both tell the same', async () => {
-    const counters = (await driver(w, 1).counters()).get(vethName(endpoint.containerId, endpoint.ifname))
+    const counters = (await driver(w, 1).devices.counters()).get(vethName(endpoint.containerId, endpoint.ifname))
     const [inside] = await w.lab.json<Stats>('ip', container(w, 'r1').name, '-s link show eth0')
     const { rx, tx } = inside?.stats64 ?? {}
     return (
@@ -486,7 +490,7 @@ t.test('counters are seen from the container', { skip }, async t => {
 t.test('a change by somebody else wakes the listener, an own one does not', { skip }, async t => {
   const w = await world(t, { hosts: 1, endpoints: two.slice(0, 1) })
   await attachAll(t, w)
-  await driver(w, 1).observe()
+  await driver(w, 1).forwarding.observe()
   let wakes = 0
   let woken: () => void = () => undefined
   const stop = driver(w, 1).onChange(() => {
@@ -519,7 +523,11 @@ t.test('the kernel of this machine has what is required', { skip }, async t => {
 
 t.test('an address that no device has is a typed error', { skip }, async t => {
   const w = await world(t, { hosts: 1, endpoints: [] })
-  const lost = LinuxDriver.open({ bind: makeHost(77).vtep, hostNetns: w.lab.host(0).netns })
+  const lost = LinuxDriver.open({
+    underlay: ipv4Underlay(makeHost(77).vtep),
+    hostNetns: w.lab.host(0).netns,
+    clock: systemClock
+  })
   t.teardown(() => lost.close())
-  await t.rejects(lost.overlayMtu(), { code: 'ERR_CONFIG', field: 'bind', message: /192\.0\.2\.77/ })
+  await t.rejects(lost.devices.underlay(), { code: 'ERR_CONFIG', field: 'bind', message: /192\.0\.2\.77/ })
 })

@@ -5,12 +5,15 @@ import t, { type Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { ifbName } from '#overlay/plan/network/names.ts'
 import { describe } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { keepFilters } from './guard-lab.ts'
 import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
 
 const skip = cannotRun()
@@ -40,7 +43,7 @@ class World {
     const world = new World(lab, await lab.container('c1'), shaping)
     t.teardown(() => world.driver.close())
     await world.pass()
-    await world.driver.attach(world.request)
+    await world.driver.devices.attach(world.request)
     return world
   }
 
@@ -57,12 +60,12 @@ class World {
     return ifbName(this.request.hostInterface)
   }
 
-  want(): DesiredHost {
+  want(endpoints: readonly Endpoint[] = [this.endpoint]): DesiredHost {
     return desired({
       self: peer(1),
       selfVtep: this.lab.host(0).vtep,
       networks: [red],
-      endpoints: byNetwork([this.endpoint]),
+      endpoints: byNetwork(endpoints),
       hosts: [makeHost(1)],
       memberStatus: null,
       overlayMtu: MTU,
@@ -72,8 +75,8 @@ class World {
 
   /** One full pass; what it did. */
   async pass(): Promise<string[]> {
-    const { ops } = plan(this.want(), await this.driver.observe())
-    const { failures } = await this.driver.execute(ops)
+    const { ops } = plan(this.want(), await this.driver.forwarding.observe())
+    const { failures } = await this.driver.forwarding.execute(ops)
     if (failures[0] !== undefined) throw failures[0].error
     return ops.map(describe)
   }
@@ -87,7 +90,7 @@ class World {
   async shape(shaping: typeof both): Promise<void> {
     this.endpoint = { ...this.endpoint, ...shaping }
     const { endpoint } = this
-    await this.driver.shape(shapeRequest({ endpoint, network: red, overlayMtu: MTU }))
+    await this.driver.devices.shape(shapeRequest({ endpoint, network: red, overlayMtu: MTU }))
   }
 
   async tc(args: string): Promise<string> {
@@ -116,7 +119,7 @@ class World {
 
   #open(): LinuxDriver {
     const { vtep, netns } = this.lab.host(0)
-    return LinuxDriver.open({ bind: vtep, hostNetns: netns })
+    return LinuxDriver.open({ underlay: ipv4Underlay(vtep), hostNetns: netns, clock: systemClock })
   }
 }
 
@@ -133,7 +136,7 @@ t.test('attach makes the queues that tc shows: rate, burst and limit on veth and
     { ifalias: 'vxmesh endpoint c1/eth0', mtu: MTU, operstate: 'UNKNOWN', linkinfo: { info_kind: 'ifb' } }
   ])
   t.strictSame(await w.pass(), [], 'and nothing is left to do')
-  t.strictSame(await w.driver.installedShaping(w.request), both)
+  t.strictSame(await w.driver.devices.installedShaping(w.request), both)
 })
 
 t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
@@ -142,7 +145,7 @@ t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
   const index = await w.ip(`-o link show ${w.ifb}`)
   await w.restart()
   t.strictSame(await w.pass(), [])
-  t.match(await w.driver.attach(w.request), { created: false })
+  t.match(await w.driver.devices.attach(w.request), { created: false })
   t.strictSame(await w.queues(), before)
   t.equal(await w.ip(`-o link show ${w.ifb}`), index)
 })
@@ -150,7 +153,7 @@ t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
 t.test('drift of any kind is repaired by one pass', { skip }, async t => {
   const w = await World.open(t)
   const before = await w.queues()
-  const inner = (await w.driver.shapingSupport()).fqCodel ? 'handle 767a: fq_codel' : 'handle 767b: bfifo'
+  const inner = (await w.driver.devices.shapingSupport()).fqCodel ? 'handle 767a: fq_codel' : 'handle 767b: bfifo'
   const drifts: [string, (() => Promise<unknown>)[]][] = [
     ['a deleted queue of the veth', [() => w.tc(`qdisc del dev ${w.veth} root`)]],
     ['a deleted queue of the IFB', [() => w.tc(`qdisc del dev ${w.ifb} root`)]],
@@ -195,7 +198,7 @@ t.test('a hot change keeps the queue: the qdisc counts on', { skip }, async t =>
   t.ok(before > 0, 'something went through')
   await w.shape({ ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
   t.ok((await sent()) >= before)
-  t.strictSame(await w.driver.installedShaping(w.request), { ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
+  t.strictSame(await w.driver.devices.installedShaping(w.request), { ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
   t.strictSame(await w.pass(), [], 'a pass finds it as it is')
 })
 
@@ -210,7 +213,7 @@ t.test('rate 0 removes everything, by a hot change and by a pass alike', { skip 
   await w.pass()
   t.strictSame(await w.queues(), { qdiscs: [], filters: [] })
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
-  t.strictSame(await w.driver.installedShaping(w.request), unshaped)
+  t.strictSame(await w.driver.devices.installedShaping(w.request), unshaped)
 })
 
 t.test('what somebody else put there stays', { skip }, async t => {
@@ -233,7 +236,7 @@ t.test('a name that is taken stops shaping of that container, and is told', { sk
   const w = await World.open(t, unshaped)
   await w.ip(`link add ${w.ifb} type ifb`)
   await t.rejects(w.shape(both), { code: 'ERR_KERNEL', message: new RegExp(w.ifb) })
-  const { conflicts, ops } = plan(w.want(), await w.driver.observe())
+  const { conflicts, ops } = plan(w.want(), await w.driver.forwarding.observe())
   t.match(conflicts, [{ device: w.ifb, reason: /no alias of ours/ }])
   t.strictSame(ops, [])
 })
@@ -243,7 +246,7 @@ t.test('detach leaves nothing, also when the namespace went first', { skip }, as
     const w = await World.open(t)
     if (gone) await w.lab.remove(w.container.name)
     if (gone) await w.shape({ ...both, ingressRate: 1e6 })
-    await w.driver.detach(detachRequest(w.endpoint))
+    await w.driver.devices.detach(detachRequest(w.endpoint))
     t.strictSame((await run('ip', ['-n', w.lab.host(0).name, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g), null)
   }
 })
@@ -251,17 +254,17 @@ t.test('detach leaves nothing, also when the namespace went first', { skip }, as
 t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
   const w = await World.open(t)
   await w.lab.remove(w.container.name)
-  const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.observe())
-  await w.driver.execute(ops)
+  const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.forwarding.observe())
+  await w.driver.forwarding.execute(ops)
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
 })
 
 t.test('a crash between making and marking is made good by the next attach', { skip }, async t => {
   const w = await World.open(t, unshaped)
-  await w.driver.detach(detachRequest(w.endpoint))
+  await w.driver.devices.detach(detachRequest(w.endpoint))
   w.endpoint = { ...w.endpoint, ...both }
   await w.ip(`link add ${w.ifb} group 0x76786d type ifb`)
-  await w.driver.attach(w.request)
+  await w.driver.devices.attach(w.request)
   t.match(await w.ip(`-o link show ${w.ifb}`), /,UP,.*alias vxmesh endpoint c1\/eth0/)
   t.strictSame(await w.pass(), [])
 })
@@ -269,13 +272,13 @@ t.test('a crash between making and marking is made good by the next attach', { s
 t.test('the features say what this kernel can shape', { skip }, async t => {
   const w = await World.open(t)
   const features = new Map((await w.driver.features()).map(f => [f.name, f]))
-  const { rate, fqCodel, delay } = await w.driver.shapingSupport()
+  const { rate, fqCodel, delay } = await w.driver.devices.shapingSupport()
   t.match(features.get('rate'), { present: rate, required: false })
   t.match(features.get('fq-codel'), { present: fqCodel })
   t.match(features.get('delay'), { present: delay })
   if (!delay) t.match(features.get('delay')?.detail, /unknown/i, 'in the kernel’s own words')
   await w.shape({ ...both, delayUs: 10_000 })
-  t.match(await w.driver.installedShaping(w.request), { ...both, delayUs: delay ? 10_000 : 0 })
+  t.match(await w.driver.devices.installedShaping(w.request), { ...both, delayUs: delay ? 10_000 : 0 })
 })
 
 t.test('port security holds for a shaped container too: the redirection does not lead around it', { skip }, async t => {
@@ -286,22 +289,18 @@ t.test('port security holds for a shaped container too: the redirection does not
   await w.lab.ip(w.container.name, 'addr add 10.1.0.9/16 dev eth0')
   const arrived = async (): Promise<number> => {
     const received = async (): Promise<number> =>
-      (await w.driver.counters()).get(request.hostInterface)?.rxPackets ?? Number.NaN
+      (await w.driver.devices.counters()).get(request.hostInterface)?.rxPackets ?? Number.NaN
     const before = await received()
     const from = ['-I', '10.1.0.9', '-c', '3', '-i', '0.05', '-W', '1']
     await run('ip', ['netns', 'exec', w.container.name, 'ping', '-n', ...from, '10.1.0.3'])
     return (await received()) - before
   }
-  await w.driver.attach(request)
+  await w.driver.devices.attach(request)
   await w.lab.ip(w.container.name, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
   await w.shape(both)
   t.ok((await arrived()) >= 3, 'without a guard another’s address gets through')
   await w.driver.setGuard(4789)
-  const ports = [w.endpoint, other].map(endpoint => {
-    const { hostInterface: device, mac, address } = attachRequest({ ...SAME, endpoint, netns })
-    return [device, { device, mac, address }] as const
-  })
-  await w.driver.guard({ ports: new Map(ports), vteps: new Set() }, { mayRemove: true })
+  await keepFilters(w.driver, { wanted: w.want([w.endpoint, other]), mayRemove: true })
   for (const shaping of [unshaped, both]) {
     await w.shape(shaping)
     t.equal(await arrived(), 0, 'a false address is dropped')

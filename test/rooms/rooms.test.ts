@@ -19,7 +19,10 @@ const pure = (...rooms: string[]): Rule => ({ rooms, packages: [], pure: true })
 const shell = (rooms: readonly string[], packages: readonly string[] = []): Rule => ({ rooms, packages, pure: false })
 
 /** What every shell of the overlay builds on, and the parts that a driver puts together. */
-const OVERLAY_FLOOR = ['overlay/netlink', 'overlay/plan', 'overlay/kernel', 'overlay/driver.ts']
+const OVERLAY_FLOOR = [
+  ...['overlay/netlink', 'overlay/plan', 'overlay/kernel'],
+  ...['overlay/driver.ts', 'overlay/forwarding-part.ts', 'overlay/pass.ts', 'overlay/underlay.ts']
+]
 const OVERLAY_PARTS = ['overlay/filter', 'overlay/shaping', 'overlay/gateway']
 const CONSENSUS = ['src/model', 'src/raft', 'src/platform']
 

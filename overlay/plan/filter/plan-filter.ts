@@ -54,12 +54,32 @@ export function installScript(table: FilterTable, elements: Elements): string {
   ].join('\n')
 }
 
-/** One line a change, for the log and for `status`. */
-export function describeFilterPlan({ installs, adds, deletes }: FilterPlan): readonly string[] {
-  const at = ({ table }: ElementChange): string => `set ${table.set} of ${table.family} ${table.name}`
+export type TableInstall = {
+  readonly kind: 'table-install'
+  readonly table: FilterTable
+  readonly elements: Elements
+}
+
+export type FilterOp = TableInstall | ({ readonly kind: 'element-add' | 'element-delete' } & ElementChange)
+
+/** In the order of execution: tables, then adds before deletes. */
+export function filterOps({ installs, adds, deletes }: FilterPlan): readonly FilterOp[] {
   return [
-    ...installs.map(({ table, elements }) => `install ${table.family} ${table.name} with ${elements.size} elements`),
-    ...adds.map(change => `add ${change.element.text} to ${at(change)}`),
-    ...deletes.map(change => `delete ${change.element.text} from ${at(change)}`)
+    ...installs.map(install => ({ kind: 'table-install', ...install }) as const),
+    ...adds.map(change => ({ kind: 'element-add', ...change }) as const),
+    ...deletes.map(change => ({ kind: 'element-delete', ...change }) as const)
   ]
+}
+
+/** One line, for the log. */
+export function describeFilterOp(op: FilterOp): string {
+  const { family, name, set } = op.table
+  switch (op.kind) {
+    case 'table-install':
+      return `install ${family} ${name} with ${op.elements.size} elements`
+    case 'element-add':
+      return `add ${op.element.text} to set ${set} of ${family} ${name}`
+    case 'element-delete':
+      return `delete ${op.element.text} from set ${set} of ${family} ${name}`
+  }
 }

@@ -72,6 +72,10 @@ export type GatewayPlan = {
   readonly refused: readonly { readonly vni: Vni; readonly reason: string }[]
 }
 
+/** What a network lacks when its router, or the host's routes through it, are not right. */
+export const NO_WAY_OUT = 'no way to the outside'
+export const NO_WAY_IN = 'no way in from this host'
+
 /** @param options `all`: the complete desired state, when `desired` holds only some of the routers */
 export function planGateways(
   desired: DesiredGateways,
@@ -178,8 +182,24 @@ export function networkOf(op: GatewayOp): Vni | null {
   }
 }
 
+/** Does the op concern the way in from the host, not the way out? */
+export function isHostRoute(op: GatewayOp): boolean {
+  return op.kind === 'host-routes-add' || op.kind === 'host-routes-delete'
+}
+
 /** Does the op remove something? Such ops wait while the replicated state may be stale. */
 export function removesGateway(op: GatewayOp): boolean {
-  if (op.kind === 'forwarding-set') return !op.on
-  return op.kind === 'router-delete' || op.kind === 'rules-delete' || op.kind === 'host-routes-delete'
+  switch (op.kind) {
+    case 'rules-delete':
+    case 'router-delete':
+    case 'host-routes-delete':
+      return true
+    case 'forwarding-set':
+      return !op.on
+    case 'rules-set':
+    case 'router-create':
+    case 'router-repair':
+    case 'host-routes-add':
+      return false
+  }
 }

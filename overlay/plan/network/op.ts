@@ -79,20 +79,38 @@ export const PORT_FLAGS = {
   container: { learning: false, unicastFlood: false, neighSuppress: false }
 } as const satisfies Record<PortRole, object>
 
-/** Does the op create or change a device? The others write entries into one. */
-export function isDeviceOp(op: Op): boolean {
-  switch (op.kind) {
-    case 'bridge-create':
-    case 'vxlan-create':
-    case 'vxlan-set':
-    case 'link-set':
-    case 'port-set':
-    case 'shape':
-    case 'device-delete':
-      return true
-    default:
-      return false
-  }
+export type OpTraits = {
+  /** Must wait while the replicated state may be stale. */
+  readonly removes: boolean
+  /** What it changes: a device, entries in a device, or the switch. */
+  readonly target: 'device' | 'entry' | 'switch'
+}
+
+const sets = (target: OpTraits['target']): OpTraits => ({ removes: false, target })
+const removes = (target: OpTraits['target']): OpTraits => ({ removes: true, target })
+
+export const OP_TRAITS: Readonly<Record<OpKind, OpTraits>> = {
+  'bridge-create': sets('device'),
+  'vxlan-create': sets('device'),
+  'vxlan-set': sets('device'),
+  'link-set': sets('device'),
+  'port-set': sets('device'),
+  shape: sets('device'),
+  'device-delete': removes('device'),
+  'flood-add': sets('entry'),
+  'flood-delete': removes('entry'),
+  'flood-clear': removes('entry'),
+  'fdb-set': sets('entry'),
+  'fdb-delete': removes('entry'),
+  'port-mac-set': sets('entry'),
+  'port-mac-delete': removes('entry'),
+  'neighbour-set': sets('entry'),
+  'neighbour-delete': removes('entry'),
+  'switch-set': sets('switch'),
+  'switch-port-set': sets('switch'),
+  'switch-port-delete': removes('switch'),
+  'flows-set': sets('switch'),
+  'flows-delete': removes('switch')
 }
 
 /** One line for the log and for `status`. */

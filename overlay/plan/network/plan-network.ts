@@ -18,8 +18,8 @@ export type Conflict = { readonly vni: Vni; readonly device: IfName; readonly re
 /** A local endpoint without a veth. */
 export type Missing = { readonly vni: Vni; readonly endpoint: EndpointKey }
 
-export type Plan = {
-  readonly ops: readonly Op[]
+export type Plan<PlanOp = Op> = {
+  readonly ops: readonly PlanOp[]
   readonly conflicts: readonly Conflict[]
   /** The planner cannot create veths: the caller attaches these endpoints again or releases them. */
   readonly missing: readonly Missing[]

@@ -2,6 +2,8 @@
 
 import type { Config } from '#config/schema.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
+import { systemClock } from '#platform/clock.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { DoctorView, FindingView } from '#model/views.ts'
 import type { Agent } from '../agent.ts'
@@ -30,10 +32,10 @@ export async function examineMachine(config: Config, agent: FindingView): Promis
   }
 }
 
-/** Of either driver the part that only looks: a switch is made where there is none. */
+/** The Linux driver, whatever is configured: opening the Open vSwitch driver would create the bridge. */
 function kernelOf({ overlay }: Config): LinuxDriver | string {
   try {
-    return LinuxDriver.open({ bind: overlay.vtep, carrier: overlay.driver === 'linux' ? 'bridge' : 'switch' })
+    return LinuxDriver.open({ underlay: ipv4Underlay(overlay.vtep), clock: systemClock })
   } catch (err) {
     return asVxmeshError(err).message
   }

@@ -8,7 +8,6 @@ import type { Config } from '#config/schema.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
-import { ENCAPSULATION_BYTES } from '#overlay/linux/underlay.ts'
 import { routerDevice } from '#overlay/plan/gateway/desired-gateway.ts'
 import { nameRole } from '#overlay/plan/network/names.ts'
 import { monotonicMs } from '#platform/clock.ts'
@@ -26,16 +25,16 @@ export async function gatherMachine(config: Config, driver: OverlayDriver | stri
   const device = deviceOf(formatIpv4(config.overlay.vtep))
   const has = async <T>(ask: (driver: OverlayDriver) => Promise<T>): Promise<T | string> =>
     typeof driver === 'string' ? driver : ask(driver).catch((err: unknown) => asVxmeshError(err).message)
-  const [features, mtu, disk, guarded, serfVersion] = await Promise.all([
+  const [features, underlay, disk, guarded, serfVersion] = await Promise.all([
     has(found => found.features()),
-    has(found => found.overlayMtu()),
+    has(found => found.devices.underlay()),
     diskFacts(config.dataDir).catch((err: unknown) => asVxmeshError(err).message),
     guardedFiles(config),
     versionOf(config.serf.binary)
   ])
   return {
     features,
-    underlay: typeof mtu === 'string' ? mtu : { device: device ?? 'unknown', mtu: mtu + ENCAPSULATION_BYTES },
+    underlay: typeof underlay === 'string' ? underlay : { device: device ?? 'unknown', mtu: underlay.mtu },
     sysctls: sysctlsOf(device),
     uplinks: uplinks().length,
     disk,

@@ -73,7 +73,7 @@ export async function updateEndpoint(agent: Agent, before: Endpoint, change: Par
   const network = agent.state.network(endpoint.network)
   if (endpoint.host === agent.self && network !== undefined) {
     const request = shapeRequest({ endpoint, network, overlayMtu: agent.overlayMtu })
-    await agent.reconciler.exclusively(() => agent.driver.shape(request))
+    await agent.reconciler.exclusively(() => agent.driver.devices.shape(request))
   }
   return endpoint
 }
@@ -83,7 +83,7 @@ export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<
   const { containerId, ifname } = endpoint
   await agent.localEndpoints.handle(endpointKey(containerId, ifname), async () => {
     if (endpoint.host === agent.self) {
-      await agent.reconciler.together(() => agent.driver.detach(detachRequest(endpoint)))
+      await agent.reconciler.together(() => agent.driver.devices.detach(detachRequest(endpoint)))
     }
     // From here on the endpoint has neither interface nor record: nobody has it, should this not come to its end.
     agent.localEndpoints.forget(endpoint)
@@ -105,7 +105,7 @@ async function release(agent: Agent, endpoint: Endpoint): Promise<void> {
 async function refuseShaping(agent: Agent, asked: Partial<Shaping>): Promise<void> {
   const field = (['ingressRate', 'egressRate', 'delayUs'] as const).find(name => (asked[name] ?? 0) > 0)
   if (field === undefined) return
-  const support = await agent.driver.shapingSupport()
+  const support = await agent.driver.devices.shapingSupport()
   if (!support.rate) {
     const what =
       'this host cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred, ifb and a datapath in the kernel)'

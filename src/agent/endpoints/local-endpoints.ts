@@ -8,8 +8,9 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName } from '#model/ids.ts'
-import type { PeerId } from '#model/ids.ts'
-import { attachRequest, type AttachRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
+import type { PeerId, Vni } from '#model/ids.ts'
+import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
+import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { ensureDirectory, isAside, isErrno, removeFile, replaceFile } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
@@ -37,7 +38,9 @@ export type LocalEndpointsOptions = {
   readonly bootId: string
   readonly self: PeerId
   readonly state: ClusterState
-  readonly driver: OverlayDriver
+  readonly devices: Pick<Devices, 'attach' | 'setContainerMtu'>
+  /** What this host is to hold of one network. */
+  readonly desired: (vni: Vni) => DesiredHost
   readonly overlayMtu: () => number
   readonly logger: Logger
 }
@@ -81,11 +84,12 @@ export class LocalEndpoints {
     return this.#inHand.has(key)
   }
 
-  /** To be called in the kernel's turn: the MTU is what it is then. @throws see OverlayDriver.attach */
+  /** To be called in the kernel's turn: the MTU is what it is then. @throws see Devices.attach */
   async attach(endpoint: Endpoint, p: { netns: string; portNumber?: number | undefined }): Promise<AttachResult> {
     const { netns, portNumber } = p
     const asked = portNumber === undefined ? {} : { portNumber }
-    const result = await this.#options.driver.attach({ ...this.#request(endpoint, netns), ...asked })
+    const { devices, desired } = this.#options
+    const result = await devices.attach({ ...this.#request(endpoint, netns), ...asked }, () => desired(endpoint.vni))
     // Only now: what could not be attached must not take the place of what is.
     const { containerId, ifname } = endpoint
     const place = { netns, netnsId: lastingNetnsId(netns), bootId: this.#options.bootId }
@@ -119,7 +123,8 @@ export class LocalEndpoints {
     if (endpoint?.host !== this.#options.self) return 'pending'
     try {
       const netns = this.#find(key)
-      await this.#options.driver.attach(this.#request(endpoint, netns))
+      const { devices, desired } = this.#options
+      await devices.attach(this.#request(endpoint, netns), () => desired(endpoint.vni))
       return 'restored'
     } catch (err) {
       const { code, message, context } = asVxmeshError(err)
@@ -132,12 +137,12 @@ export class LocalEndpoints {
   async followMtu(): Promise<void> {
     const mtu = this.#options.overlayMtu()
     if (mtu === this.#followed) return
-    const { state, self, driver } = this.#options
+    const { state, self, devices } = this.#options
     for (const endpoint of state.endpointsOnHost(self)) {
       const place = this.#places.get(endpointKey(endpoint.containerId, endpoint.ifname))
       if (place === undefined) continue
       try {
-        await driver.setContainerMtu(this.#request(endpoint, place.netns))
+        await devices.setContainerMtu(this.#request(endpoint, place.netns))
       } catch (err) {
         // A namespace that is gone has no interface either, and the plan says so.
         if (asVxmeshError(err).code !== 'ERR_NETNS') throw err

@@ -1,26 +1,26 @@
-// Collects the inputs of the desired state for one reconcile pass: replicated state, members, settings and underlay MTU.
-// A pass reads this host's networks and endpoints through the state's index by host, never the whole cluster.
+// What this host's kernel should hold follows from the state, the members, the settings and the underlay's MTU. Read anew
+// for each pass of the reconciler.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import type { MembershipView } from '#membership/view/view.ts'
-import type { OverlayDriver } from '#overlay/driver.ts'
-import { ENCAPSULATION_BYTES } from '#overlay/linux/underlay.ts'
+import type { Devices } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
+import type { Underlay } from '#overlay/underlay.ts'
 import type { Logger } from '#platform/log.ts'
 
 export type DesiredInputsOptions = {
   readonly self: PeerId
   readonly state: ClusterState
   readonly config: () => Config
-  /** Null until Serf has been queried. */
+  /** Null until Serf was asked. */
   readonly view: () => MembershipView | null
-  readonly driver: OverlayDriver
-  /** The MTU that the underlay leaves to containers, in bytes. */
-  readonly underlay: number
+  readonly devices: Pick<Devices, 'underlay'>
+  /** As it was at the start. */
+  readonly underlay: Underlay
   readonly logger: Logger
 }
 
@@ -32,34 +32,32 @@ export class DesiredInputs {
   constructor(options: DesiredInputsOptions) {
     const { mtu } = options.config().overlay
     this.#options = options
-    this.#overlayMtu = mtu === 'auto' ? options.underlay : mtu
-    this.#underlayMtu = options.underlay + ENCAPSULATION_BYTES
+    this.#overlayMtu = mtu === 'auto' ? options.underlay.overlayMtu : mtu
+    this.#underlayMtu = options.underlay.mtu
   }
 
-  /** MTU of the containers, in bytes. */
+  /** What is left to containers, bytes. */
   get overlayMtu(): number {
     return this.#overlayMtu
   }
 
-  /** MTU of the underlay's device, in bytes. */
+  /** What the underlay's device takes, bytes. */
   get underlayMtu(): number {
     return this.#underlayMtu
   }
 
-  /** Reads the underlay's MTU again. @throws ERR_CONFIG naming `bind` */
+  /** Follows the underlay. @throws ERR_CONFIG naming `bind` */
   async readMtu(): Promise<void> {
-    const { config, driver, logger } = this.#options
+    const { config, devices, logger } = this.#options
     const { mtu } = config().overlay
-    const underlay = await driver.overlayMtu()
-    this.#underlayMtu = underlay + ENCAPSULATION_BYTES
-    const overlayMtu = mtu === 'auto' ? underlay : mtu
-    if (overlayMtu !== this.#overlayMtu) {
-      logger.info({ mtu: overlayMtu, before: this.#overlayMtu }, 'the overlay MTU changes')
-    }
-    this.#overlayMtu = overlayMtu
+    const underlay = await devices.underlay()
+    this.#underlayMtu = underlay.mtu
+    const now = mtu === 'auto' ? underlay.overlayMtu : mtu
+    if (now !== this.#overlayMtu) logger.info({ mtu: now, before: this.#overlayMtu }, 'the overlay MTU changes')
+    this.#overlayMtu = now
   }
 
-  /** Of all local networks, or of one network. */
+  /** Of all networks, or of one. */
   input(scope?: Vni): DesiredInput {
     const { self, state, view } = this.#options
     const { overlay } = this.#options.config()
@@ -68,8 +66,8 @@ export class DesiredInputs {
     return {
       self,
       selfVtep: overlay.vtep,
-      networks: scope === undefined ? state.networksOnHost(self) : only === undefined ? [] : [only],
-      endpoints: { get: name => state.endpointsOf(name) },
+      networks: scope === undefined ? state.networks() : only === undefined ? [] : [only],
+      endpoints: { get: name => state.endpointsOf(name) } as DesiredInput['endpoints'],
       hosts: state.presentHosts(),
       memberStatus: members === undefined ? null : new Map(members.map(m => [m.peerId, m.status])),
       overlayMtu: this.#overlayMtu,
@@ -77,18 +75,10 @@ export class DesiredInputs {
     }
   }
 
-  /** O(local endpoints + hosts). */
   gateways(): DesiredGateways {
-    const { config, self, state, view } = this.#options
+    const { config, view } = this.#options
     const { bind, overlay } = config()
     const memberAddresses = (view()?.members ?? []).map(member => member.address)
-    const endpoints = Map.groupBy(state.endpointsOnHost(self), endpoint => endpoint.network)
-    return desiredGateways({
-      ...this.input(),
-      endpoints,
-      transit: parseTransitRange(overlay.transit),
-      bind,
-      memberAddresses
-    })
+    return desiredGateways({ ...this.input(), transit: parseTransitRange(overlay.transit), bind, memberAddresses })
   }
 }

@@ -1,32 +1,31 @@
-// What was right when last looked at. By it repairs of what somebody else has changed are told from what the state has
-// brought, and a network that nobody has touched since need not be looked at again.
+// What each network was like when a pass last left nothing to do in it. By that, repairs of what somebody else changed are
+// told from changes of the state, and a network that nobody has changed since need not be observed again.
 
 import { isDeepStrictEqual } from 'node:util'
-import type { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
+import type { OpNote, PartReport } from '#overlay/pass.ts'
 import type { DesiredHost, DesiredNetwork } from '#overlay/plan/network/desired.ts'
-import { describe, type Op } from '#overlay/plan/network/op.ts'
 import type { Logger } from '#platform/log.ts'
+import { isEgress, problemsOf, scopeOf } from './pass-problems.ts'
 import type { Scope } from './retry-state.ts'
 
-const LOGGED_OPS = 20
+const LOGGED_REPAIRS = 20
 
-/** What a pass wanted, and what it did. */
-export type Looked = {
-  readonly want: DesiredHost
-  /** The networks that are wanted, as the state had them. */
-  readonly of: ReadonlyMap<Vni, Network | undefined>
-  readonly ops: readonly Op[]
-  readonly problems: ReadonlyMap<Scope, VxmeshError[]>
+/** What a pass read from the state, and what its parts did. */
+export type PassRecord = {
+  readonly desired: DesiredHost
+  /** The desired networks as the state had them; another object once anything of a network has changed. */
+  readonly networks: ReadonlyMap<Vni, Network | undefined>
+  readonly reports: readonly PartReport[]
 }
 
 export class Drift {
   readonly #logger: Logger
   readonly #repaired = new Map<string, number>()
-  /** What each network was like when a pass last left nothing: ops for one that is the same repair drift. */
-  readonly #settled = new Map<Vni, { readonly want: DesiredNetwork; readonly of: Network | undefined }>()
-  /** Has everything been looked at once? */
+  /** As of the last pass that left nothing to do: ops for a network that is desired the same repair drift. */
+  readonly #settled = new Map<Vni, { readonly desired: DesiredNetwork; readonly network: Network | undefined }>()
+  /** Has a full pass come to its end? */
   #complete = false
 
   constructor(logger: Logger) {
@@ -38,48 +37,58 @@ export class Drift {
     return Object.fromEntries(this.#repaired)
   }
 
-  /** Did the last look at it leave nothing, and is it still that network? */
+  /** Did the last pass over it leave nothing to do, and has the state not changed it since? */
   isSettled(network: Network): boolean {
-    return this.#settled.get(network.vni)?.of === network
+    return this.#settled.get(network.vni)?.network === network
   }
 
-  /** A full pass came to its end; these are the places that it could not put right. */
-  settleAll(look: Looked, problems: ReadonlyMap<Scope, unknown>): void {
+  /** After a full pass; the networks with problems are not settled. */
+  settleAll(pass: PassRecord, problems: ReadonlyMap<Scope, unknown>): void {
     this.#settled.clear()
-    for (const vni of look.want.networks.keys()) if (!problems.has(vni)) this.settle(vni, look)
+    for (const vni of pass.desired.networks.keys()) if (!problems.has(vni)) this.settle(vni, pass)
     this.#complete = true
   }
 
-  /** Nothing is left to do in this network, or it is here no more. */
-  settle(vni: Vni, { want, of }: Looked): void {
-    const network = want.networks.get(vni)
+  /** Nothing is left to do in this network, or it is not on this host any more. */
+  settle(vni: Vni, { desired, networks }: PassRecord): void {
+    const network = desired.networks.get(vni)
     if (network === undefined) this.#settled.delete(vni)
-    else this.#settled.set(vni, { want: network, of: of.get(vni) })
+    else this.#settled.set(vni, { desired: network, network: networks.get(vni) })
   }
 
-  /** Counts what a pass has done in networks that were to be the same before; to be called before they are settled anew. */
-  account(look: Looked): void {
-    const { ops, problems } = look
+  /** Counts the repairs of a pass. To be called before its networks are settled anew. */
+  account({ desired, reports }: PassRecord): void {
+    const others = reports.filter(report => !isEgress(report))
+    const problems = problemsOf(others)
+    const ops = others.filter(({ concern }) => concern === 'forwarding').flatMap(({ done }) => done)
     const same = new Map<Vni | null, boolean>()
     for (const op of ops) {
-      if (problems.has(op.vni ?? 'host')) continue
-      const drifted = same.get(op.vni) ?? this.#isAsSettled(look, op.vni)
-      same.set(op.vni, drifted)
-      if (drifted) this.count(op.kind, describe(op))
+      if (problems.has(scopeOf(op))) continue
+      const repairs = same.get(op.vni) ?? this.#isAsSettled(desired, op.vni)
+      same.set(op.vni, repairs)
+      if (repairs) this.count(op.kind, op.text())
     }
+    this.countRepairs(reports)
     if (ops.length > 0) this.#logger.debug({ ops: ops.length, failed: problems.size }, 'reconciled')
+  }
+
+  /** Counts the ops that their own part knows to be repairs. */
+  countRepairs(reports: readonly PartReport[]): void {
+    const repairs = reports.flatMap(({ done }): readonly OpNote[] => done.filter(op => op.repairs))
+    for (const { kind, text } of repairs) this.count(kind, text())
   }
 
   count(kind: string, what: string): void {
     const count = (this.#repaired.get(kind) ?? 0) + 1
     this.#repaired.set(kind, count)
-    // A flood of repairs is told by its first and by round numbers: the counters have the rest.
-    if (count <= LOGGED_OPS || count % 1_000 === 0) this.#logger.info({ what, kind, count }, 'drift repaired')
+    // Of a flood of repairs the first and every thousandth are logged; the counters have them all.
+    if (count <= LOGGED_REPAIRS || count % 1_000 === 0) this.#logger.info({ what, kind, count }, 'drift repaired')
   }
 
-  #isAsSettled({ want }: Looked, vni: Vni | null): boolean {
-    const network = vni === null ? undefined : want.networks.get(vni)
-    const before = vni === null ? undefined : this.#settled.get(vni)?.want
+  /** What is no network's, or of a network that is not desired here, is drift once everything has been looked at. */
+  #isAsSettled({ networks }: DesiredHost, vni: Vni | null): boolean {
+    const network = vni === null ? undefined : networks.get(vni)
+    const before = vni === null ? undefined : this.#settled.get(vni)?.desired
     if (network === undefined) return before === undefined && this.#complete
     return before !== undefined && isDeepStrictEqual(network, before)
   }

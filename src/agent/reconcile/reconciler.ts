@@ -1,55 +1,46 @@
-// The loop that keeps this host's kernel equal to what follows from the state: observe, desire, plan, execute. An event
-// wakes it for the networks that it concerns; a full pass every 30 s, and after changes that nobody can place, repairs
-// the rest. The only writer to the kernel.
+// The loop that keeps this host's kernel equal to what follows from the state. An event wakes it for the networks that it
+// concerns; a full pass every 30 s, and after changes of unknown scope, repairs the rest. The only writer to the kernel.
 
 import type { EndpointKey } from '#model/endpoint.ts'
-import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
-import type { GatewayOptions, OverlayDriver } from '#overlay/driver.ts'
-import { desiredFilter } from '#overlay/plan/filter/desired-filter.ts'
-import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { describe, type Op } from '#overlay/plan/network/op.ts'
+import type { OverlayDriver } from '#overlay/driver.ts'
+import { runPass, type PartReport } from '#overlay/pass.ts'
 import type { DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
-import type { Missing } from '#overlay/plan/network/plan-network.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import { Drift, type Looked } from './drift.ts'
 import { Serial } from '#platform/serial.ts'
+import { Drift, type PassRecord } from './drift.ts'
+import { logReports } from './log-reports.ts'
+import { addProblem, isEgress, problemsOf, scopeOf, type ProblemsByScope } from './pass-problems.ts'
 import { RetryState, type Scope } from './retry-state.ts'
+import { Schedule, type Turn } from './schedule.ts'
 
-const FULL_PASS_MS = 30_000
-/** What others change inside a router is told to nobody: so often the routers are looked at, */
-const ROUTERS_MS = 5_000
-/** and after a look that took t, not before 50 t: 2 % of the time at most. */
-const ROUTERS_REST_FACTOR = 50
-/** A full pass costs less than so many passes over one network. */
-const MANY_NETWORKS = 64
-/** After a full pass that took t, the next one waits 4 t: storms of events cost a fifth of the time at most. */
-const REST_FACTOR = 4
-
-/** `pending`: somebody else is at it right now. */
+/** `pending`: an attach or detach of the endpoint is in flight. */
 export type Restored = 'restored' | 'pending' | VxmeshError
 
 export type ReconcilerOptions = {
-  readonly driver: OverlayDriver
-  /** What the state and the membership say now, of all networks or of one; read after the kernel was observed. */
+  readonly driver: Pick<OverlayDriver, 'parts'>
+  readonly clock: Clock
+  /** What the state and the membership say now, of all networks or of one. */
   readonly input: (scope?: Vni) => DesiredInput
   /** What the state has under a VNI; another object once anything of it has changed. */
   readonly network: (vni: Vni) => Network | undefined
-  /** The same for the ways to the outside, of all networks. */
+  /** The routers of all networks. */
   readonly gateways: () => DesiredGateways
   /** May things be removed? Not while the state may be older than what this host has already acted upon. */
   readonly mayRemove: () => boolean
-  /** Before a full pass: what it depends on besides the state. */
+  /** Before a full pass: reads what it depends on besides the state. */
   readonly before: () => Promise<void>
-  /** After its ops were executed. */
+  /** After a full pass. */
   readonly after: () => Promise<void>
-  /** Is somebody attaching or detaching this endpoint right now? */
+  /** Is an attach or detach of this endpoint in flight? */
   readonly inHand: (endpoint: EndpointKey) => boolean
   /** Attaches a local endpoint again whose interface is gone. Never rejects. */
   readonly restore: (endpoint: EndpointKey) => Promise<Restored>
-  /** A pass of the loop is over, well or not. */
+  /** Called after each pass of the loop, whether it failed or not. */
   readonly passed?: (scope: 'full' | 'network', ms: number) => void
   readonly logger: Logger
 }
@@ -59,111 +50,89 @@ export type OverlayStatus = {
   readonly drift: number
   /** Why, one line a cause. */
   readonly degraded: readonly string[]
-  /** What others had changed and was put right, by kind of op, since the agent started. */
+  /** Repaired changes of others since the agent started, by kind of op. */
   readonly repaired: Readonly<Record<string, number>>
-}
-
-type Pass = Looked & {
-  readonly missing: readonly Missing[]
-  readonly deferred: readonly Op[]
-  /** What keeps networks from the outside; their inside is not touched by it. */
-  readonly egress: ReadonlyMap<Scope, VxmeshError[]>
 }
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
+  readonly #clock: Clock
   readonly #kernel = new Serial()
-  readonly #troubles = new RetryState()
+  readonly #retry = new RetryState()
+  readonly #schedule = new Schedule()
   readonly #drift: Drift
-  readonly #waiting = new Set<Vni>()
-  /** Of those that wait: the ones in which the kernel itself has changed. In the others what was right still is. */
-  readonly #doubted = new Set<Vni>()
-  #full = false
-  /** The full pass that is asked for is not to wait for the rest after the last one. */
-  #urgent = false
-  #fullPassedMs: number | null = null
-  #fullDueMs = 0
-  #routersDueMs = Infinity
-  #restUntilMs = 0
-  #lastPassMs = monotonicMs()
-  #running = false
-  #stopped = false
-  #timer: NodeJS.Timeout | null = null
+  #loop: 'idle' | 'running' | 'stopped' = 'idle'
+  #cancelTimer: Cancel = () => undefined
+  #lastPassMs: number
+  #lastFullPassMs: number | null = null
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
+    this.#clock = options.clock
     this.#drift = new Drift(options.logger)
+    this.#lastPassMs = this.#clock.nowMs()
   }
 
   status(): OverlayStatus {
-    const { left } = this.#troubles
-    return { drift: left, degraded: this.#troubles.why(), repaired: this.#drift.repaired }
+    return { drift: this.#retry.left, degraded: this.#retry.why(), repaired: this.#drift.repaired }
   }
 
-  /** How long no pass has come to an end, well or not; far more than the time between two full ones is a loop that hangs. */
+  /** Time since a pass last ended, well or not; far more than the full pass interval means that the loop hangs. */
   get silentMs(): number {
-    return monotonicMs() - this.#lastPassMs
+    return this.#clock.nowMs() - this.#lastPassMs
   }
 
-  /** Since the last full pass came well to its end; null: none has yet. */
+  /** Time since a full pass last succeeded; null: none has yet. */
   get fullPassAgeMs(): number | null {
-    return this.#fullPassedMs === null ? null : monotonicMs() - this.#fullPassedMs
+    return this.#lastFullPassMs === null ? null : this.#clock.nowMs() - this.#lastFullPassMs
   }
 
-  /** Asks for a pass soon, over these networks or over everything; many calls make one. */
+  /** Asks for a pass soon, over these networks or over everything. Calls are coalesced. */
   wake(networks?: Iterable<Vni>): void {
-    // What the cluster has decided waits for nothing.
-    if (networks === undefined) this.#urgent = true
-    this.#ask(networks ?? null)
+    this.#schedule.stateChanged(networks ?? null)
+    if (this.#schedule.isAsked) this.#start()
   }
 
-  /** The same after changes in the kernel, which may come as fast as somebody else can make them. */
+  /** The same after changes in the kernel by others; over everything (null), it waits for the rest after the last full pass. */
   changed(networks: Iterable<Vni> | null): void {
-    for (const vni of networks ?? []) this.#doubted.add(vni)
-    this.#ask(networks)
-  }
-
-  #ask(networks: Iterable<Vni> | null): void {
-    if (networks === null) this.#full = true
-    else for (const vni of networks) this.#waiting.add(vni)
-    if (this.#full || this.#waiting.size > 0) this.#start()
+    this.#schedule.kernelChanged(networks)
+    if (this.#schedule.isAsked) this.#start()
   }
 
   /**
-   * Makes one network right now, unless it is known to be, then runs `work` before anything else touches the kernel. Work
-   * that fails where the network was taken to be right runs once more after a look.
-   * @throws ERR_KERNEL when the network cannot be made right here
+   * Makes one network right unless it is known to be, then runs `work` before anything else touches the kernel. Work that
+   * fails where the network was taken to be right runs once more after a pass over it.
+   * @throws ERR_KERNEL when the network cannot be made right
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
       const network = this.#knownRight(vni)
       if (network !== null) {
-        // The way in from this host is a container's own.
-        if (network.hostAccess)
-          await this.#settleGateways({ mayRemove: this.#options.mayRemove(), scope: vni, trust: true })
+        // The host's route to the container is new with each container.
+        if (network.hostAccess) await this.#egressPass({ scope: vni, trust: true })
         try {
           return await work()
         } catch (err) {
           if (asVxmeshError(err).code !== 'ERR_KERNEL') throw err
         }
       }
-      // Before the container is there: its first packet finds the way out.
-      const pass = await this.#pass(vni, true)
+      // With the router before the container: its first packet finds the way out.
+      const pass = await this.#pass({ scope: vni, trust: true })
       this.#drift.account(pass)
-      const [failed] = [...pass.problems.values()].flat()
+      const [failed] = [...problemsOf(pass.reports.filter(report => !isEgress(report))).values()].flat()
       if (failed !== undefined) throw failed
       return work()
     })
   }
 
   /**
-   * The last look at it left nothing, nobody has touched its devices since, and it is still that network: its bridge and its
-   * router stand. What has come to be elsewhere meanwhile has a pass of its own. Null: it is to be looked at.
+   * The network if its last pass left nothing to do, nobody has touched its devices since and the state has not changed it:
+   * its bridge and its router are right. Changes on other hosts have a pass of their own. Null: it must be observed.
    */
   #knownRight(vni: Vni): Network | null {
     const network = this.#options.network(vni)
     if (network === undefined || !this.#drift.isSettled(network)) return null
-    return this.#full || this.#doubted.has(vni) || this.#troubles.scopes().includes(vni) ? null : network
+    return this.#schedule.isStale(vni) || this.#retry.has(vni) ? null : network
   }
 
   /** Runs other work on the kernel in its turn. */
@@ -171,207 +140,186 @@ export class Reconciler {
     return this.#kernel.run(work)
   }
 
-  /** The same for work that may run beside its like: all that is asked for until the turn comes shares it. */
+  /** The same for work that may run concurrently with its like: all that is asked for until the turn comes shares it. */
   async together<T>(work: () => Promise<T>): Promise<T> {
     return this.#kernel.together(work)
   }
 
-  /** Lets the pass under way end; the kernel stays as it is. */
+  /** Waits for the pass in flight; the kernel stays as it is. */
   async stop(): Promise<void> {
-    this.#stopped = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#loop = 'stopped'
+    this.#cancelTimer()
     await this.#kernel.run(() => Promise.resolve())
   }
 
   #start(): void {
-    if (this.#running || this.#stopped) return
-    this.#running = true
+    if (this.#loop !== 'idle') return
+    this.#loop = 'running'
     setImmediate(() => void this.#run())
   }
 
   async #run(): Promise<void> {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    while (!this.#stopped) {
-      if (this.#waiting.size > MANY_NETWORKS) this.#full = true
-      const [vni] = this.#waiting
-      const rested = this.#urgent || monotonicMs() >= this.#restUntilMs
-      if (this.#full && rested) await this.#kernel.run(() => this.#fullPass())
-      else if (vni !== undefined) await this.#kernel.run(() => this.#networkPass(vni))
-      else if (monotonicMs() >= this.#routersDueMs) await this.#kernel.run(() => this.#lookAtRouters())
-      else break
+    this.#cancelTimer()
+    while (this.#isRunning()) {
+      const turn = this.#schedule.next(this.#clock.nowMs())
+      if (turn === null) break
+      await this.#kernel.run(() => this.#take(turn))
     }
-    this.#running = false
-    if (this.#stopped) return
-    const wait =
-      (this.#full ? this.#restUntilMs : Math.min(this.#fullDueMs, this.#routersDueMs, this.#troubles.nextDueMs())) -
-      monotonicMs()
-    this.#timer = setTimeout(() => this.#due(), Math.max(wait, 1))
+    if (!this.#isRunning()) return
+    this.#loop = 'idle'
+    const waitMs = this.#schedule.wakeAtMs(this.#retry.nextDueMs()) - this.#clock.nowMs()
+    this.#cancelTimer = this.#clock.after(Math.max(waitMs, 1), () => this.#expire())
   }
 
-  #due(): void {
-    const now = monotonicMs()
-    const due = this.#troubles.due(now)
-    if (now >= this.#fullDueMs || due.includes('host')) this.#full = true
-    for (const place of due) if (place !== 'host') this.#waiting.add(place)
-    // Also with nothing due, should the timer have been early: the run sets the next one.
+  /** Apart, so that the compiler does not take the state of before an await for the state after it. */
+  #isRunning(): boolean {
+    return this.#loop === 'running'
+  }
+
+  #expire(): void {
+    const nowMs = this.#clock.nowMs()
+    const due = this.#retry.due(nowMs)
+    this.#schedule.expire(nowMs, { host: due.includes('host'), networks: due.filter(scope => scope !== 'host') })
+    // Also when nothing is due, because the timer was early: the run sets the next one.
     this.#start()
   }
 
+  async #take(turn: Turn): Promise<void> {
+    const sinceMs = this.#clock.nowMs()
+    const { kernelChanged } = this.#schedule.begin(turn)
+    switch (turn.kind) {
+      case 'full':
+        await this.#fullPass()
+        break
+      case 'network':
+        await this.#networkPass(turn.vni, kernelChanged)
+        break
+      case 'routers':
+        await this.#pollRouters()
+        break
+    }
+    const nowMs = this.#clock.nowMs()
+    this.#schedule.ended(turn, { sinceMs, nowMs })
+    if (turn.kind === 'routers') return
+    this.#lastPassMs = nowMs
+    this.#options.passed?.(turn.kind, nowMs - sinceMs)
+  }
+
   async #fullPass(): Promise<void> {
-    const since = monotonicMs()
-    // From here on a wake asks for another pass: what it announces may come after the state is read.
-    this.#full = false
-    this.#urgent = false
-    this.#waiting.clear()
-    this.#doubted.clear()
     try {
       const refreshed = await attempt(this.#options.before)
-      const pass = await this.#pass()
+      const pass = await this.#pass({ scope: null, trust: false })
       const problems = await this.#restoreAll(pass)
       const followed = await attempt(this.#options.after)
       this.#drift.account(pass)
-      for (const err of [refreshed, followed]) if (err !== null) add(problems, 'host', err)
-      const deferred = pass.deferred.map(op => op.vni ?? 'host')
-      for (const place of new Set([...this.#troubles.scopes(), ...problems.keys(), ...deferred])) {
-        this.#found(place, problems.get(place) ?? [], pass)
+      for (const err of [refreshed, followed]) if (err !== null) addProblem(problems, 'host', err)
+      const deferred = deferredOf(pass).map(scopeOf)
+      for (const scope of new Set([...this.#retry.scopes(), ...problems.keys(), ...deferred])) {
+        this.#found(scope, problems.get(scope) ?? [], pass)
       }
       this.#drift.settleAll(pass, problems)
-      this.#fullPassedMs = monotonicMs()
+      this.#lastFullPassMs = this.#clock.nowMs()
     } catch (thrown) {
       this.#failed('host', thrown)
     }
-    const now = monotonicMs()
-    this.#options.passed?.('full', now - since)
-    this.#lastPassMs = now
-    this.#fullDueMs = now + FULL_PASS_MS
-    this.#restUntilMs = now + REST_FACTOR * (now - since)
-    this.#routersDueMs = now + ROUTERS_MS
   }
 
-  /** Puts routers right. What is left is for a full pass to tell, which comes at once if there is anything new. */
-  async #lookAtRouters(): Promise<void> {
-    const since = monotonicMs()
-    const { left } = this.#troubles
-    const problems = await this.#settleGateways({ mayRemove: this.#options.mayRemove() })
-    if (problems.size > 0 && left === 0) this.#full = true
-    const now = monotonicMs()
-    this.#routersDueMs = now + Math.max(ROUTERS_MS, ROUTERS_REST_FACTOR * (now - since))
-  }
-
-  async #networkPass(vni: Vni): Promise<void> {
-    const since = monotonicMs()
-    this.#waiting.delete(vni)
+  async #networkPass(vni: Vni, kernelChanged: boolean): Promise<void> {
     try {
-      const known = this.#troubles.scopes().includes(vni)
-      const doubted = this.#doubted.delete(vni)
-      const pass = await this.#pass(vni, !known && !doubted)
+      const isRetry = this.#retry.has(vni)
+      const pass = await this.#pass({ scope: vni, trust: !isRetry && !kernelChanged })
       this.#drift.account(pass)
-      // An interface that was taken out of its bridge is seen only by a look at everything.
-      if (!known && pass.missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#full = true
-      // A port that went leaves the filters.
-      if (pass.ops.some(op => op.kind === 'device-delete')) this.#full = true
-      const problems = known ? await this.#restoreAll(pass) : allProblems(pass)
+      const forwarding = pass.reports.filter(({ concern }) => concern === 'forwarding')
+      // An interface that was taken out of its bridge is found only in a look at the whole host.
+      const missing = forwarding.flatMap(report => report.missing)
+      if (!isRetry && missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#schedule.askFull()
+      // The filters, which are host-wide, must forget a port that is gone.
+      const attempted = forwarding.flatMap(report => report.attempted)
+      if (attempted.some(({ kind }) => kind === 'device-delete')) this.#schedule.askFull()
+      const problems = isRetry ? await this.#restoreAll(pass) : problemsOf(pass.reports)
       this.#found(vni, [...problems.values()].flat(), pass)
-      if (problems.size === 0 || !pass.want.networks.has(vni)) this.#drift.settle(vni, pass)
+      if (problems.size === 0 || !pass.desired.networks.has(vni)) this.#drift.settle(vni, pass)
     } catch (thrown) {
       this.#failed(vni, thrown)
     }
-    this.#lastPassMs = monotonicMs()
-    this.#options.passed?.('network', this.#lastPassMs - since)
   }
 
-  /** @param trust a router that was right is taken to be so: a container must not wait for a look at all of it */
-  async #pass(scope?: Vni, trust = false): Promise<Pass> {
-    const { driver, input, logger } = this.#options
-    const observed = await driver.observe(scope)
-    const facts = input(scope)
-    const want = desired(facts)
-    const of = new Map([...want.networks.keys()].map(vni => [vni, this.#options.network(vni)]))
-    const { ops, conflicts, missing } = driver.plan(want, observed)
-    const mayRemove = this.#options.mayRemove()
-    const allowed = mayRemove ? ops : ops.filter(op => !removes(op))
-    const problems = new Map<Scope, VxmeshError[]>()
-    // The filters are the whole host's. First of all: who is to be reached by new entries may answer at once. One that
-    // cannot be set must not keep the rest from being right: traffic goes on.
-    const unguarded =
-      scope === undefined
-        ? await attempt(async () => {
-            const done = await driver.guard(desiredFilter(want), { mayRemove })
-            if (done.length > 0) logger.debug({ done }, 'filters set')
-          })
-        : null
-    if (unguarded !== null) add(problems, 'host', unguarded)
-    const { failures } = await driver.execute(allowed)
-    for (const { vni, device, reason } of conflicts) {
-      add(problems, vni, new VxmeshError('ERR_KERNEL', `device ${device}: ${reason}`))
-    }
-    for (const { op, error } of failures) {
-      logger.error({ op: describe(op), err: error }, 'op failed')
-      add(problems, op.vni ?? 'host', error)
-    }
-    const deferred = allowed.length === ops.length ? [] : ops.filter(removes)
-    const egress = await this.#settleGateways({ mayRemove, ...(scope === undefined ? {} : { scope, trust }) })
-    return { want, of, ops: allowed, missing, deferred, problems, egress }
+  /** Repairs routers. What cannot be repaired is for a full pass to report, which follows at once if there was nothing left before. */
+  async #pollRouters(): Promise<void> {
+    const { left } = this.#retry
+    const problems = problemsOf(await this.#egressPass({ scope: null, trust: false }))
+    if (problems.size > 0 && left === 0) this.#schedule.askFull()
   }
 
-  /** Attaches what is missing again; gives all problems of the pass with what could not be. */
-  async #restoreAll(pass: Pass): Promise<Map<Scope, VxmeshError[]>> {
-    const problems = allProblems(pass)
-    for (const { vni, endpoint } of pass.missing) {
+  /** @param p `trust`: a router that was right is not observed: a container must not wait for it */
+  async #pass(p: { readonly scope: Vni | null; readonly trust: boolean }): Promise<PassRecord> {
+    const { driver, gateways, mayRemove, logger } = this.#options
+    const state = this.#readOnce(p.scope)
+    const look = { ...p, mayRemove: mayRemove(), desired: { host: () => state().desired, gateways } }
+    const reports = await runPass(driver.parts, look)
+    logReports(logger, reports)
+    return { ...state(), reports }
+  }
+
+  /** The routers alone. */
+  async #egressPass(p: { readonly scope: Vni | null; readonly trust: boolean }): Promise<readonly PartReport[]> {
+    const { driver, gateways, mayRemove, logger } = this.#options
+    const state = this.#readOnce(p.scope)
+    const look = { ...p, mayRemove: mayRemove(), desired: { host: () => state().desired, gateways } }
+    const reports = await runPass(driver.parts.filter(isEgress), look)
+    logReports(logger, reports)
+    this.#drift.countRepairs(reports)
+    return reports
+  }
+
+  #readOnce(scope: Vni | null): () => Pick<PassRecord, 'desired' | 'networks'> {
+    let read: { readonly desired: DesiredHost; readonly networks: PassRecord['networks'] } | null = null
+    return () => {
+      if (read === null) {
+        const host = desired(this.#options.input(scope ?? undefined))
+        const networks = new Map([...host.networks.keys()].map(vni => [vni, this.#options.network(vni)]))
+        read = { desired: host, networks }
+      }
+      return read
+    }
+  }
+
+  /** Attaches missing endpoints again. Returns all problems of the pass, with those of what could not be attached. */
+  async #restoreAll(pass: PassRecord): Promise<ProblemsByScope> {
+    const problems = problemsOf(pass.reports)
+    for (const { vni, endpoint } of pass.reports.flatMap(({ missing }) => missing)) {
       const outcome = await this.#options.restore(endpoint)
       if (outcome === 'restored') this.#drift.count('endpoint-attach', `attach ${endpoint} again`)
-      else if (outcome !== 'pending') add(problems, vni, outcome)
+      else if (outcome !== 'pending') addProblem(problems, vni, outcome)
     }
     return problems
   }
 
-  #found(place: Scope, problems: readonly VxmeshError[], pass: Pass): void {
-    const deferred = pass.deferred.filter(op => (op.vni ?? 'host') === place).length
+  #found(scope: Scope, problems: readonly VxmeshError[], pass: PassRecord): void {
+    const deferred = deferredOf(pass).filter(op => scopeOf(op) === scope).length
     const left = problems.length + deferred
-    const network = place === 'host' ? undefined : pass.want.networks.get(place)
-    const where = place === 'host' ? 'host' : network === undefined ? `vni ${place}` : `network ${network.name}`
+    const network = scope === 'host' ? undefined : pass.desired.networks.get(scope)
+    const where = network === undefined ? describeScope(scope) : `network ${network.name}`
     const why = problems.map(({ message }) => `${where}: ${message}`)
-    this.#troubles.found(place, left === 0 ? null : { left, why }, monotonicMs())
-  }
-
-  /** Without a way out a network is still a network: its trouble is shown and stops nothing. */
-  async #settleGateways(options: GatewayOptions): Promise<ReadonlyMap<Scope, VxmeshError[]>> {
-    const { driver, gateways, logger } = this.#options
-    const egress = new Map<Scope, VxmeshError[]>()
-    const trouble = await attempt(async () => {
-      const { done, repaired, problems } = await driver.settleGateways(gateways(), options)
-      for (const { kind, what } of repaired) this.#drift.count(kind, what)
-      for (const { vni, message, hostAccess = false } of problems) {
-        const what = hostAccess ? 'no way in from this host' : 'no way to the outside'
-        add(egress, vni ?? 'host', new VxmeshError('ERR_KERNEL', `${what}: ${message}`))
-      }
-      if (problems.length > 0) logger.error({ problems }, 'routers have trouble')
-      if (done.length > 0) logger.info({ done }, 'gateways settled')
-    })
-    if (trouble !== null) add(egress, 'host', trouble)
-    return egress
+    this.#retry.found(scope, left === 0 ? null : { left, why }, this.#clock.nowMs())
   }
 
   /** The pass itself could not be made. */
-  #failed(place: Scope, thrown: unknown): void {
+  #failed(scope: Scope, thrown: unknown): void {
     const err = asVxmeshError(thrown)
-    this.#options.logger.error({ err, place }, 'reconcile pass failed')
-    const where = place === 'host' ? 'host' : `vni ${place}`
-    this.#troubles.found(place, { left: 1, why: [`${where}: ${err.message}`] }, monotonicMs())
+    this.#options.logger.error({ err, place: scope }, 'reconcile pass failed')
+    const why = [`${describeScope(scope)}: ${err.message}`]
+    this.#retry.found(scope, { left: 1, why }, this.#clock.nowMs())
   }
 }
 
-function allProblems({ problems, egress }: Pass): Map<Scope, VxmeshError[]> {
-  const all = new Map<Scope, VxmeshError[]>()
-  for (const some of [problems, egress])
-    for (const [place, errors] of some) for (const err of errors) add(all, place, err)
-  return all
+/** Deferred removals of routers are not counted: the next poll finds them. */
+function deferredOf({ reports }: PassRecord): PartReport['deferred'] {
+  return reports.filter(report => !isEgress(report)).flatMap(({ deferred }) => deferred)
 }
 
-function add(problems: Map<Scope, VxmeshError[]>, place: Scope, error: VxmeshError): void {
-  const list = problems.get(place)
-  if (list === undefined) problems.set(place, [error])
-  else list.push(error)
+function describeScope(scope: Scope): string {
+  return scope === 'host' ? 'host' : `vni ${scope}`
 }
 
 async function attempt(run: () => Promise<void>): Promise<VxmeshError | null> {
@@ -381,8 +329,4 @@ async function attempt(run: () => Promise<void>): Promise<VxmeshError | null> {
   } catch (err) {
     return asVxmeshError(err)
   }
-}
-
-function removes(op: Op): boolean {
-  return op.kind.endsWith('-delete') || op.kind === 'flood-clear'
 }

@@ -1,4 +1,4 @@
-// What keeps networks of this host from being as desired: what is left, why, and when it is tried again. Each network
+// What keeps networks of this host from being as desired: what is left to do, why, and when it is retried. Each network
 // backs off by itself; `host` is what belongs to no network.
 
 import type { Vni } from '#model/ids.ts'
@@ -11,46 +11,49 @@ export type Scope = Vni | 'host'
 export type Problem = {
   /** How many differences are left. */
   readonly left: number
-  /** For people; empty when it is only a matter of time. */
+  /** One line a cause, for people; empty when the rest only has to wait. */
   readonly why: readonly string[]
 }
 
 type RetryEntry = Problem & { readonly retryMs: number; readonly dueMs: number }
 
 export class RetryState {
-  readonly #at = new Map<Scope, RetryEntry>()
+  readonly #entries = new Map<Scope, RetryEntry>()
 
-  /** What a pass over this place has found: null when it is as desired. */
-  found(place: Scope, problem: Problem | null, nowMs: number): void {
+  /** What a pass over this scope left; null when it is as desired. */
+  found(scope: Scope, problem: Problem | null, nowMs: number): void {
     if (problem === null) {
-      this.#at.delete(place)
+      this.#entries.delete(scope)
       return
     }
-    const before = this.#at.get(place)
+    const before = this.#entries.get(scope)
     const retryMs = before === undefined ? RETRY_MIN_MS : Math.min(before.retryMs * 2, RETRY_MAX_MS)
-    this.#at.set(place, { ...problem, retryMs, dueMs: nowMs + retryMs })
+    this.#entries.set(scope, { ...problem, retryMs, dueMs: nowMs + retryMs })
+  }
+
+  has(scope: Scope): boolean {
+    return this.#entries.has(scope)
   }
 
   scopes(): readonly Scope[] {
-    return [...this.#at.keys()]
+    return [...this.#entries.keys()]
   }
 
-  /** Those whose time to be tried again has come. */
   due(nowMs: number): readonly Scope[] {
-    return [...this.#at].filter(([, trouble]) => trouble.dueMs <= nowMs).map(([place]) => place)
+    return [...this.#entries].filter(([, entry]) => entry.dueMs <= nowMs).map(([scope]) => scope)
   }
 
-  /** Infinity when there is none. */
+  /** When the first of them is due; Infinity when there is none. */
   nextDueMs(): number {
-    return Math.min(Infinity, ...[...this.#at.values()].map(trouble => trouble.dueMs))
+    return Math.min(Infinity, ...[...this.#entries.values()].map(entry => entry.dueMs))
   }
 
   get left(): number {
-    return [...this.#at.values()].reduce((sum, trouble) => sum + trouble.left, 0)
+    return [...this.#entries.values()].reduce((sum, entry) => sum + entry.left, 0)
   }
 
   /** One line a cause. */
   why(): readonly string[] {
-    return [...this.#at.values()].flatMap(trouble => trouble.why)
+    return [...this.#entries.values()].flatMap(entry => entry.why)
   }
 }

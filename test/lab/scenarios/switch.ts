@@ -4,13 +4,14 @@
 import type { Test } from 'tap'
 import { closeSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { monotonicMs } from '#platform/clock.ts'
+import { monotonicMs, systemClock } from '#platform/clock.ts'
 import { AF_UNIX, ethtoolValue, SOCK_DGRAM_CLOEXEC, socket } from '#platform/libc.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { inNetns } from '#platform/netns.ts'
 import { INSIDE } from '#overlay/plan/gateway/rules.ts'
 import { SWITCH, vethName } from '#overlay/plan/network/names.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
+import { ipv4Underlay } from '#overlay/underlay.ts'
 import { countHandlers } from '#overlay/ovs/handlers.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
 import { startPing } from '../ping.ts'
@@ -112,8 +113,9 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
 export async function refusals(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
-  const { vtep: bind, netns: hostNetns } = s.lab.host(0)
-  const common = { bind, hostNetns, port: PORT, datapath: plane === 'ovs-netdev' ? 'netdev' : 'system' } as const
+  const { vtep, netns: hostNetns } = s.lab.host(0)
+  const opening = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
+  const common = { ...opening, port: PORT, datapath: plane === 'ovs-netdev' ? 'netdev' : 'system' } as const
   const typed = { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' }
   await t.rejects(OvsDriver.open({ ...common, socket: '/nowhere/db.sock' }), typed, 'no ovsdb-server')
   await s.driver(1).close()
@@ -132,7 +134,7 @@ export async function portNumbers(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const numberOf = (name: string): number => {
     const { containerId, ifname } = s.endpoint(name)
-    return s.driver(1).portNumber(vethName(containerId, ifname))
+    return s.driver(1).devices.portNumber(vethName(containerId, ifname))
   }
   await s.add('r1', red, 1, '10.1.0.2', { portNumber: 4_242 })
   t.equal(numberOf('r1'), 4_242)

@@ -7,7 +7,7 @@ import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import { desiredFilter, type DesiredFilter } from '#overlay/plan/filter/desired-filter.ts'
 import { elementsOf, isOfPort, parseElement } from '#overlay/plan/filter/element.ts'
 import { parseListing, type ObservedTable } from '#overlay/plan/filter/listing.ts'
-import { describeFilterPlan, installScript, planFilter } from '#overlay/plan/filter/plan-filter.ts'
+import { describeFilterOp, filterOps, installScript, planFilter } from '#overlay/plan/filter/plan-filter.ts'
 import { filterTables } from '#overlay/plan/filter/ruleset.ts'
 import { decodeGeneration, decodeTableName, nextGeneration } from '#overlay/netlink/nftables.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
@@ -146,7 +146,8 @@ t.test('a plan adds what is missing, deletes what may go, and makes anew what is
   const state = (found: ObservedTable | null, ...want: string[]) => [
     { table: underlay, shape: 'right', desired: observed('right', ...want).elements, observed: found }
   ]
-  const words = (states: ReturnType<typeof state>, may = true) => describeFilterPlan(planFilter(states, () => may))
+  const words = (states: ReturnType<typeof state>, may = true) =>
+    filterOps(planFilter(states, () => may)).map(describeFilterOp)
   const at = 'set vteps of inet vxmesh_underlay'
   t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.2')), [])
   t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.3')), [

@@ -4,7 +4,7 @@ import t from 'tap'
 import { desired, type DesiredHost, type DesiredNetwork } from '#overlay/plan/network/desired.ts'
 import { OVERLAY_GROUP } from '#overlay/plan/network/names.ts'
 import type { Observed, ObservedLink } from '#overlay/plan/network/observed.ts'
-import { describe, isDeviceOp, PORT_FLAGS } from '#overlay/plan/network/op.ts'
+import { describe, OP_TRAITS, PORT_FLAGS } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
 import { parseIfName, parseVni } from '#model/ids.ts'
 import { anyCase, settle } from '../../arbitraries.ts'
@@ -147,7 +147,7 @@ t.test('within a network devices come before entries, and new entries before sta
         const remade = mine.filter(op => op.kind === 'vxlan-create').map(op => op.device)
         const stage = mine.map(op => {
           if (op.kind === 'device-delete') return remade.includes(op.device) ? 0 : 3
-          return isDeviceOp(op) ? 0 : op.kind.endsWith('-delete') ? 2 : 1
+          return OP_TRAITS[op.kind].target === 'device' ? 0 : op.kind.endsWith('-delete') ? 2 : 1
         })
         assert.deepEqual(stage, [...stage].sort())
       }

@@ -1,0 +1,42 @@
+// Forwarding by kernel bridges and VXLAN devices.
+
+import type { ExecuteResult, Forwarding, ForwardingLook } from '../driver.ts'
+import { networkOpNote } from '../forwarding-part.ts'
+import type { OpNote } from '../pass.ts'
+import type { DesiredHost } from '../plan/network/desired.ts'
+import type { Observed } from '../plan/network/observed.ts'
+import type { Op } from '../plan/network/op.ts'
+import { linkNetwork, plan, type Plan } from '../plan/network/plan-network.ts'
+import type { DeviceHost } from './devices.ts'
+import { execute } from './execute.ts'
+import { observe } from './observe.ts'
+
+export class BridgeForwarding implements Forwarding<Observed, Op> {
+  readonly #host: DeviceHost
+
+  constructor(host: DeviceHost) {
+    this.#host = host
+  }
+
+  async observe({ scope }: Pick<ForwardingLook, 'scope'> = { scope: null }): Promise<Observed> {
+    await Promise.resolve()
+    const { kernel, support, networks } = this.#host
+    const observed = observe(kernel, scope, support())
+    // A full look forgets what is gone; a look at one network only adds.
+    if (scope === null) networks.clear()
+    for (const link of observed.links.values()) networks.set(link.ifindex, linkNetwork(link))
+    return observed
+  }
+
+  plan(desired: DesiredHost, observed: Observed): Plan {
+    return plan(desired, observed)
+  }
+
+  execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+    return execute(this.#host, ops)
+  }
+
+  note(op: Op): OpNote {
+    return networkOpNote(op)
+  }
+}

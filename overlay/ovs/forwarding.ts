@@ -1,0 +1,134 @@
+// Forwarding by one Open vSwitch bridge a host: the veths are its ports, and flows say where packets go.
+
+import type { IfName, Vni } from '#model/ids.ts'
+import type { ExecuteResult, Forwarding, ForwardingLook } from '../driver.ts'
+import { networkOpNote } from '../forwarding-part.ts'
+import { readLink } from '../kernel/kernel.ts'
+import type { DeviceHost } from '../linux/devices.ts'
+import { execute } from '../linux/execute.ts'
+import { observeDevices } from '../linux/observe.ts'
+import type { OpNote } from '../pass.ts'
+import { routerDevice } from '../plan/gateway/desired-gateway.ts'
+import type { DesiredHost } from '../plan/network/desired.ts'
+import { ifbName, routerPortName } from '../plan/network/names.ts'
+import type { Observed } from '../plan/network/observed.ts'
+import type { Op } from '../plan/network/op.ts'
+import type { Plan } from '../plan/network/plan-network.ts'
+import type { FlowOwner, Flows } from '../plan/network/switch.ts'
+import { needsPort, planSwitch } from '../plan/switch/plan-switch.ts'
+import { observedPort, type Bridge } from './bridge.ts'
+import { executeSwitch } from './execute.ts'
+import type { Ofctl } from './ofctl.ts'
+
+export type SwitchForwardingOptions = {
+  readonly host: DeviceHost
+  readonly bridge: Bridge
+  readonly ofctl: Ofctl
+  /** UDP port of VXLAN. */
+  readonly port: number
+}
+
+export class SwitchForwarding implements Forwarding<Observed, Op> {
+  readonly #options: SwitchForwardingOptions
+  /** Numbers of ports by device, as last seen or set. */
+  readonly #numbers = new Map<string, number>()
+
+  constructor(options: SwitchForwardingOptions) {
+    this.#options = options
+  }
+
+  async observe({ scope, desired }: ForwardingLook): Promise<Observed> {
+    const { host, bridge } = this.#options
+    const { networks } = desired()
+    const rows = await bridge.read()
+    const ports = new Map([...rows.interfaces].map(([name, row]) => [name, observedPort(row)]))
+    for (const [name, { number }] of ports) this.#numbers.set(name, number)
+    if (scope === null) for (const name of this.#numbers.keys()) if (!ports.has(name)) this.#numbers.delete(name)
+    const marks = new Map([...ports].flatMap(([name, { mark }]) => (mark === null ? [] : [[name, mark.vni] as const])))
+    const look = {
+      names: scope === null ? [] : devicesOf(scope, { marks, desired: networks.get(scope)?.endpoints.keys() ?? [] }),
+      // A port that has been one for long has its queues checked by the pass over the whole host.
+      shaped: ({ name, ifindex }: { name: string; ifindex: number }) => needsPort(ports.get(name), ifindex)
+    }
+    const { links, shaping } = observeDevices(host.kernel, scope === null ? null : look, host.support())
+    for (const { name, ifindex } of links.values()) {
+      const vni = marks.get(name)
+      if (vni !== undefined) host.networks.set(ifindex, vni)
+    }
+    const routed = scope === null ? [...networks.keys(), ...routerNetworks(ports.keys())] : [scope]
+    const { flows, fragments } = await this.#readFlows(rows.bridge !== null, scope)
+    const right = bridge.isRight(rows) && fragments
+    return {
+      links,
+      scope,
+      ...(shaping === undefined ? {} : { shaping }),
+      switch: { right, ports, routers: this.#routers(routed), flows }
+    }
+  }
+
+  plan(desired: DesiredHost, observed: Observed): Plan {
+    return this.planPorts(desired, observed, new Map())
+  }
+
+  /** Gives ports the numbers that were requested, by device, where they are free. Pure. */
+  planPorts(desired: DesiredHost, observed: Observed, requested: ReadonlyMap<string, number>): Plan {
+    return planSwitch(desired, observed, { port: this.#options.port, requested })
+  }
+
+  async execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+    const { host, bridge, ofctl } = this.#options
+    const result = await executeSwitch({ bridge, ofctl, devices: some => execute(host, some) }, ops)
+    const failed = new Set(result.failures.map(({ op }) => op))
+    for (const op of ops) {
+      if (op.kind === 'switch-port-set' && !failed.has(op)) this.#numbers.set(op.device, op.number)
+    }
+    return result
+  }
+
+  note(op: Op): OpNote {
+    return networkOpNote(op)
+  }
+
+  portNumber(device: string): number {
+    return this.#numbers.get(device) ?? 0
+  }
+
+  /** How the switch treats fragments is asked only in a look at the whole host. */
+  async #readFlows(
+    present: boolean,
+    scope: Vni | null
+  ): Promise<{ flows: ReadonlyMap<FlowOwner, Flows>; fragments: boolean }> {
+    const { ofctl } = this.#options
+    if (!present) return { flows: new Map(), fragments: false }
+    const [flows, fragments] = await Promise.all([
+      scope === null ? ofctl.flows() : ofctl.flowsOf(scope),
+      scope === null ? ofctl.matchesFragments() : true
+    ])
+    return { flows, fragments }
+  }
+
+  /** The devices of these networks' routers, as far as they exist, with their indexes. */
+  #routers(vnis: readonly Vni[]): ReadonlyMap<string, number> {
+    const { socket } = this.#options.host.kernel
+    const found = new Map<string, number>()
+    for (const name of new Set(vnis.map(routerPortName))) {
+      const ifindex = readLink(socket, name)?.ifindex ?? 0
+      if (ifindex > 0) found.set(name, ifindex)
+    }
+    return found
+  }
+}
+
+/** What may be a device of this network: what its ports are marked with, and what is desired. */
+function devicesOf(
+  vni: Vni,
+  { marks, desired }: { readonly marks: ReadonlyMap<string, Vni>; readonly desired: Iterable<IfName> }
+): readonly string[] {
+  const marked = [...marks].flatMap(([name, of]) => (of === vni ? [name as IfName] : []))
+  const veths = new Set([...marked, ...desired])
+  return [...veths].flatMap(name => (routerDevice(name) === null ? [name, ifbName(name)] : []))
+}
+
+function routerNetworks(devices: Iterable<string>): readonly Vni[] {
+  return [...devices].flatMap(name => routerDevice(name)?.vni ?? [])
+}

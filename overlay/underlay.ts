@@ -1,0 +1,28 @@
+// The network between hosts that carries the overlay's packets: what it is told to be, and what it is found to be.
+
+import type { Ipv4 } from '#model/ipv4.ts'
+
+export type UnderlaySpec = {
+  /** This host's tunnel address: the source of its tunnel packets. */
+  readonly local: Ipv4
+  /** What each packet of a container grows by on the underlay's device, in bytes. */
+  readonly overheadBytes: number
+}
+
+export type Underlay = UnderlaySpec & {
+  /** The device that has the local address. */
+  readonly device: string
+  readonly ifindex: number
+  /** In bytes, at most what a VXLAN device takes. */
+  readonly mtu: number
+  /** What is left to containers, in bytes. */
+  readonly overlayMtu: number
+}
+
+/** The outer Ethernet header is not part of the MTU; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 (RFC 7348 section 5). */
+const VXLAN_IPV4_BYTES = 50
+
+/** VXLAN straight over an IPv4 network. */
+export function ipv4Underlay(local: Ipv4): UnderlaySpec {
+  return { local, overheadBytes: VXLAN_IPV4_BYTES }
+}
