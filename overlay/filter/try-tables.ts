@@ -1,5 +1,5 @@
-// Makes the tables in a namespace that nobody sees: tells whether this kernel and this nft can do it, and how they list
-// it. nft words a rule in its own way, different from one version to the next, so only its own listing can be compared.
+// Installs the tables in a scratch namespace: tells whether this kernel and this nft can do it, and how nft lists them. Each
+// version of nft prints a rule in its own form, so that only a listing by the same nft can be compared.
 
 import { asVxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from '#platform/netns.ts'
@@ -8,7 +8,7 @@ import { listTable, runNft } from '../kernel/nft.ts'
 import { installScript } from '../plan/filter/plan-filter.ts'
 import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
 
-/** `failure` has the kernel's or nft's words when the table cannot be had. */
+/** `failure` is the message of the kernel or of nft when the table cannot be installed. */
 export type TriedTable = { readonly table: FilterTable } & (
   { readonly shape: string; readonly failure: null } | { readonly shape: null; readonly failure: string }
 )

@@ -1,23 +1,23 @@
-// Makes a router, repairs it and takes it away. Every step is idempotent: what is right stays as it is, and traffic that
-// flows goes on. A router's rules are there before its devices, its name comes last.
+// Creates, repairs and deletes routers. Every step is idempotent, and what is right is not touched, so that established
+// traffic goes on. A router gets its rules before its devices, and its name last.
 
-import { VxmeshError } from '#model/errors.ts'
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
-import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
+import { NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
 import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
 import { runNft } from '../kernel/nft.ts'
-import { readLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
 import {
-  addRoute,
-  decodeNetnsId,
-  deleteAddress,
-  deleteRoute,
-  getNetnsId,
-  replaceRoute,
-  setAddress,
-  type AddressInfo
-} from '../netlink/address.ts'
+  absentIsSuccess,
+  arePaired,
+  readLink,
+  readNetnsId,
+  requireLink,
+  sendAll,
+  switchIpv6Off,
+  type Kernel
+} from '../kernel/kernel.ts'
+import { addRoute, deleteAddress, deleteRoute, replaceRoute, setAddress, type AddressInfo } from '../netlink/address.ts'
+import type { Message } from '../netlink/bytes.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
@@ -25,10 +25,10 @@ import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import type { Carrier } from '../plan/network/switch.ts'
-import { executeShaping } from '../shaping/execute.ts'
+import { executeQueueChange } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from '../plan/gateway/facts.ts'
-import { arePaired, rateChanges } from './router-facts.ts'
+import { rateChanges } from './router-facts.ts'
 import { readAddresses } from '../kernel/tables.ts'
 import type { HostRoutes } from '../plan/gateway/host-access.ts'
 import type { Leftover } from '../plan/gateway/plan-gateway.ts'
@@ -43,9 +43,9 @@ export type RouterWork = {
   readonly carrier: Carrier
 }
 
-/** @throws ERR_KERNEL, ERR_NETNS; then nothing of it has a name */
+/** @throws ERR_KERNEL, ERR_NETNS; then no name refers to it */
 export async function createRouter(work: RouterWork, p: { name: string; hostNetns: number }): Promise<void> {
-  // What has the name although it is free: a file without a namespace, or a router whose host is gone.
+  // The name is free, but may still be held by a file without a namespace or by a router whose host is gone.
   await removeNamedNetns(p.name)
   await createNamedNetns(p.name, async path => {
     markRouter(path, routerMark(work.router.vni, p.hostNetns))
@@ -54,7 +54,7 @@ export async function createRouter(work: RouterWork, p: { name: string; hostNetn
 }
 
 /**
- * Rules alone, as those that a new agent finds and does not know, leave the devices as they are.
+ * With `rules` alone (a new agent cannot tell whether the rules it finds are right) the devices are not touched.
  * @throws ERR_KERNEL, ERR_NETNS
  */
 export async function repairRouter(
@@ -69,7 +69,7 @@ export async function repairRouter(
   }
   if (p.rules) await runNft(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
   if (!p.devices) return
-  await clearUnpaired(work, p.path)
+  await deleteUnpaired(work, p.path)
   withRouter(work, p.path, settle)
   writeSysctls(
     p.path,
@@ -83,35 +83,34 @@ export async function removeRouter(kernel: Kernel, { namespaces, devices }: Left
   for (const name of namespaces) await removeNamedNetns(name)
 }
 
-/** In its order; of routes that are to go, absent is success. @throws ERR_KERNEL */
+/** Absent is success for a deletion. @throws ERR_KERNEL */
 export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly kind: string }): void {
   const adds = p.kind === 'host-routes-add'
   const link = readLink(socket, p.outside)
   if (link === null && !adds) return
-  const { ifindex } = link ?? need(socket, p.outside)
+  const { ifindex } = link ?? requireLink(socket, p.outside)
   const doing = `${adds ? 'add' : 'delete'} routes by ${p.outside}`
   const change = adds ? addRoute : deleteRoute
   const routes = p.addresses.map(base => ({ ifindex, destination: { base, prefixLength: 32 }, gateway: p.transit }))
-  for (const fate of socket.batch(routes.map(change), doing)) {
-    if (fate !== null && (adds || fate.errno !== 'ESRCH')) throw refusalError(doing, fate)
+  for (const refusal of socket.batch(routes.map(change), doing)) {
+    if (refusal !== null && (adds || refusal.errno !== 'ESRCH')) throw refusalError(doing, refusal)
   }
 }
 
-type Messages = Parameters<NetlinkSocket['batch']>[0]
+type Messages = readonly Message[]
 
-/** A router's namespace for the length of one synchronous stretch. */
+/** One router with its namespace open; synchronous from end to end. */
 type RouterTarget = RouterWork & {
   readonly inside: NetlinkSocket
   readonly netnsFd: number
   readonly netnsId: number | null
 }
 
-function withRouter<T>(work: RouterWork, path: string, use: (place: RouterTarget) => T): T {
+function withRouter<T>(work: RouterWork, path: string, use: (target: RouterTarget) => T): T {
   return withNetns(path, netnsFd => {
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
-      const [answer] = work.kernel.socket.request(getNetnsId(netnsFd), 'read the id of the router namespace')
-      return use({ ...work, inside, netnsFd, netnsId: answer === undefined ? null : decodeNetnsId(answer) })
+      return use({ ...work, inside, netnsFd, netnsId: readNetnsId(work.kernel.socket, netnsFd) })
     } finally {
       inside.close()
     }
@@ -121,13 +120,13 @@ function withRouter<T>(work: RouterWork, path: string, use: (place: RouterTarget
 function markRouter(path: string, alias: string): void {
   const socket = NetlinkSocket.open(path)
   try {
-    send(socket, 'mark the router', [setLink('lo', { alias, up: true })])
+    sendAll(socket, 'mark the router', [setLink('lo', { alias, up: true })])
   } finally {
     socket.close()
   }
 }
 
-/** The two pairs: the host's end, the router's end, and what they are born with. */
+/** The two veth pairs: the host's end, the router's end, and what they are created with. */
 function pairs(router: DesiredRouter): readonly { name: string; inner: string; group: number; mac: LinkInfo['mac'] }[] {
   return [
     { name: router.port, inner: INSIDE, group: OVERLAY_GROUP, mac: router.gatewayMac },
@@ -135,8 +134,8 @@ function pairs(router: DesiredRouter): readonly { name: string; inner: string; g
   ]
 }
 
-/** An end whose other end is elsewhere (a router of an earlier life) is in the way. */
-async function clearUnpaired(work: RouterWork, path: string): Promise<void> {
+/** Deletes ends whose other end is elsewhere: they belonged to an earlier router. */
+async function deleteUnpaired(work: RouterWork, path: string): Promise<void> {
   const stale = withRouter(work, path, ({ kernel, inside, netnsId }) =>
     pairs(work.router).flatMap(({ name, inner }) => {
       const [outer, end] = [readLink(kernel.socket, name), readLink(inside, inner)]
@@ -155,15 +154,15 @@ async function clearUnpaired(work: RouterWork, path: string): Promise<void> {
   }
 }
 
-function settle(place: RouterTarget): void {
-  const { kernel, router, inside, netnsFd } = place
+function settle(target: RouterTarget): void {
+  const { kernel, router, inside, netnsFd } = target
   for (const { name, inner, group, mac } of pairs(router)) {
     if (readLink(kernel.socket, name) !== null || mac === null) continue
     const spec = { name, mtu: router.mtu, group, peer: { name: inner, mac, netnsFd } }
     kernel.socket.request(createVeth(spec), `create ${name}`)
   }
-  settleRouter(place, need(inside, INSIDE), need(inside, OUTSIDE))
-  settleHost(place)
+  settleRouter(target, requireLink(inside, INSIDE), requireLink(inside, OUTSIDE))
+  settleHost(target)
 }
 
 function settleRouter(
@@ -174,7 +173,7 @@ function settleRouter(
   const { gateway, subnet, transit, mtu } = router
   keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
   keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
-  send(socket, 'configure the router', [
+  sendAll(socket, 'configure the router', [
     ...amend(inside, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
     ...amend(outside, { mac: router.transitMac, mtu, alias: '', group: 0 }),
     setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
@@ -182,14 +181,9 @@ function settleRouter(
   ])
   if (carrier === 'userspace-switch') socket.finishChecksums(INSIDE)
   // Before the device is up: no packet leaves it at another rate.
-  const link = need(socket, OUTSIDE)
-  const target = { veth: OUTSIDE, ifb: OUTSIDE, alias: '', mtu } as Parameters<typeof executeShaping>[1]
-  executeShaping(
-    { socket, netns: null, ipv6: { present: false, sysctl: false } },
-    target,
-    rateChanges({ socket, link, router, support })
-  )
-  send(socket, 'set the router up', [
+  const link = requireLink(socket, OUTSIDE)
+  for (const change of rateChanges({ socket, link, router, support })) executeQueueChange(socket, OUTSIDE, change)
+  sendAll(socket, 'set the router up', [
     ...amend(inside, { up: true }),
     ...amend(outside, { up: true }),
     replaceRoute({ ifindex: inside.ifindex, destination: subnet }),
@@ -201,17 +195,17 @@ function settleRouter(
 function settleHost({ kernel, router, carrier }: RouterTarget): void {
   const { socket } = kernel
   const { alias, mtu, port, outside, transit } = router
-  const [portLink, outsideLink] = [need(socket, port), need(socket, outside)]
+  const [portLink, outsideLink] = [requireLink(socket, port), requireLink(socket, outside)]
   const devices = [portLink, outsideLink].map(({ ifindex, name }) => ({ ref: ifindex, name }))
   for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
-  send(socket, `configure ${port} and ${outside}`, [
+  sendAll(socket, `configure ${port} and ${outside}`, [
     ...amend(portLink, { alias, mtu, group: OVERLAY_GROUP }),
     ...(carrier === 'bridge' ? joinBridge(socket, router, portLink) : []),
     ...amend(outsideLink, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
   ])
   switchIpv6Off(kernel, devices)
   writeSysctls(kernel.netns, settings(outside, SYSCTLS.host))
-  send(socket, `set ${port} and ${outside} up`, [
+  sendAll(socket, `set ${port} and ${outside} up`, [
     ...amend(outsideLink, { up: true }),
     replaceRoute({ ifindex: outsideLink.ifindex, destination: { base: transit, prefixLength: 32 } }),
     setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac }),
@@ -221,14 +215,14 @@ function settleHost({ kernel, router, carrier }: RouterTarget): void {
 
 function joinBridge(socket: NetlinkSocket, router: DesiredRouter, port: LinkInfo): Messages {
   return [
-    ...amend(port, { master: need(socket, router.bridge).ifindex }),
+    ...amend(port, { master: requireLink(socket, router.bridge).ifindex }),
     setBridgePort(port.ifindex, ROUTER_PORT),
     setPortEntry(port.ifindex, router.gatewayMac),
     setBridgePort(router.vxlan, { ...PORT_FLAGS.vxlan, isolated: true })
   ]
 }
 
-/** What differs alone: a MAC that is set, even an equal one, takes all neighbours of the device away for a moment. */
+/** Only what differs: setting a MAC, even the same one, flushes the device's neighbours for a moment. */
 function amend(link: LinkInfo, wanted: LinkSettings): Messages {
   const differing = Object.entries(wanted).filter(([key, value]) => link[key as keyof LinkInfo] !== value)
   return differing.length === 0 ? [] : [setLink(link.ifindex, Object.fromEntries(differing))]
@@ -238,37 +232,23 @@ function settings(device: string, values: Readonly<Record<string, string>>): { k
   return Object.entries(values).map(([key, value]) => ({ key: `net/ipv4/conf/${device}/${key}`, value }))
 }
 
-/** The router speaks no IPv6 at all, where the kernel does. */
+/** The router has no IPv6, if the kernel has it at all. */
 function ipv6Switches(path: string): { key: string; value: string }[] {
   const keys = ['all', 'default'].map(device => `net/ipv6/conf/${device}/disable_ipv6`)
   return readSysctls(path, keys).flatMap((value, i) => (value === null ? [] : [{ key: keys[i] ?? '', value: '1' }]))
 }
 
-/** Takes every other address away from a device of ours. */
+/** Deletes every other address of a device of ours. */
 function keepAddresses(socket: NetlinkSocket, ifindex: number, kept: Omit<AddressInfo, 'ifindex'> | null): void {
   const surplus = readAddresses(socket).filter(
     a => a.ifindex === ifindex && (a.address !== kept?.address || a.prefixLength !== kept.prefixLength)
   )
-  if (surplus.length > 0) send(socket, 'delete addresses that are not ours', surplus.map(deleteAddress))
-}
-
-function need(socket: NetlinkSocket, name: string): LinkInfo {
-  const link = readLink(socket, name)
-  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
-  return link
+  if (surplus.length > 0) sendAll(socket, 'delete addresses that are not ours', surplus.map(deleteAddress))
 }
 
 async function deleteDevice(
   socket: NetlinkSocket,
   { name, ifindex }: { name: string; ifindex: number }
 ): Promise<void> {
-  try {
-    await socket.requestAsync(deleteLink(ifindex), `delete ${name}`)
-  } catch (err) {
-    if (errnoOf(err) !== 'ENODEV') throw err
-  }
-}
-
-function send(socket: NetlinkSocket, doing: string, messages: Messages): void {
-  for (const fate of socket.batch(messages, doing)) if (fate !== null) throw refusalError(doing, fate)
+  await absentIsSuccess(socket.requestAsync(deleteLink(ifindex), `delete ${name}`))
 }

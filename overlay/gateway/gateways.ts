@@ -11,7 +11,7 @@ import type { Feature } from '../driver.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { readGeneration, readTable } from '../kernel/generation.ts'
 import { listChains, runNft } from '../kernel/nft.ts'
-import { readTables, readWays } from '../kernel/tables.ts'
+import { readTables, readRouteTables } from '../kernel/tables.ts'
 import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { RULES } from '../plan/gateway/facts.ts'
@@ -182,7 +182,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
       case 'nothing':
         return { kind: 'nothing' }
       case 'ways-in':
-        return { kind: 'routes', routes: readHostRoutes(readWays(this.#kernel.socket), wanted.transit) }
+        return { kind: 'routes', routes: readHostRoutes(readRouteTables(this.#kernel.socket), wanted.transit) }
       case 'routers':
         return { kind: 'routers', observed: await this.#observe(wanted, p.scope) }
     }

@@ -1,4 +1,4 @@
-// Whose the router namespaces and devices of this host are, and what else matters of it: its ways out and its underlay.
+// Observes which router namespaces and devices of this host are ours, and the host's uplinks, underlay prefixes and routes.
 
 import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
@@ -24,15 +24,15 @@ import type { Leftover, ObservedRouter, Uplink } from '../plan/gateway/plan-gate
 import { readFacts, type RouterLook } from './router-facts.ts'
 import type { KernelTables, RouteTables } from '../kernel/tables.ts'
 
-/** So long a file may be without the namespace that it is to name. */
-const BEING_MADE_MS = 5_000
+/** How long ip(8) or an agent may take between creating a name's file and mounting the namespace on it. */
+const BEING_NAMED_MS = 5_000
 
-/** The number of the host's own namespace: by it a router is known as this host's. */
+/** Inode of the host's network namespace. It is part of a router's mark, which tells whose router it is. */
 export function hostNetnsNumber(kernel: Kernel): number {
   return statSync(kernel.netns ?? OWN_NETNS).ino
 }
 
-/** Devices with an address of their own that may lead outside: neither loopback nor ours. */
+/** Devices that have an address and may lead outside: neither loopback nor ours. */
 export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Uplink[] {
   const holders = new Set(tables.addresses.map(({ ifindex }) => ifindex))
   const names = [...tables.links.values()]
@@ -53,7 +53,7 @@ export function underlayPrefixes(tables: KernelTables, addresses: readonly Ipv4[
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
 }
 
-/** Its routes by our routers, and what it has of its own, whoever made it. */
+/** The host's routes through our routers, and its other addresses and routes, whoever added them. */
 export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHostRoutes {
   const routers = new Map<number, Vni>()
   const unrelated = new Set<number>()
@@ -84,7 +84,7 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
   const free = states.find(([, state]) => state === 'free' || state === 'empty')?.[0] ?? own
   const unreadable = states.find(([, state]) => state === 'unreadable')?.[0]
   if (found === null && unreadable !== undefined) {
-    // It may be ours, with traffic in it.
+    // It may be ours and carry traffic: it is left alone.
     return { found, free, conflict: `namespace ${unreadable} cannot be read`, facts: new Map() }
   }
   for (const [name, group] of [
@@ -100,7 +100,7 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
   return { found, free, conflict: null, facts: found === null ? new Map() : readFacts(look, router, namedNetns(found)) }
 }
 
-/** What is ours and belongs to no desired router: by network. */
+/** What is ours and belongs to no desired router, by network. */
 export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wanted: ReadonlySet<Vni>): Leftover[] {
   type Found = { readonly namespaces: string[]; readonly devices: { name: string; ifindex: number }[] }
   const found = new Map<Vni, Found>()
@@ -130,8 +130,8 @@ export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wa
 }
 
 /**
- * `free`: there is no such name, or what has it is a router whose host is gone and took its devices along. `empty` is as
- * free: a file without a namespace, of an agent that was killed between the two. `unreadable`: a namespace is there.
+ * `free`: there is no such name, or a router has it whose host is gone, with its devices. `empty` counts as free, too: a file
+ * without a namespace, left by an agent that was killed. `unreadable`: there is a namespace that cannot be entered.
  */
 type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 
@@ -140,8 +140,8 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   const file = statSync(path, { throwIfNoEntry: false })
   if (file === undefined) return 'free'
   if (!isNamespace(path)) {
-    // A leftover file, unless somebody is making one this moment.
-    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_MADE_MS ? 'empty' : 'others'
+    // A leftover file, unless somebody is about to mount a namespace on it.
+    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS ? 'empty' : 'others'
   }
   try {
     return withNetns(path, fd => {

@@ -1,18 +1,17 @@
-// Reads the facts of one router: its two ends on the host, and all of its namespace in one visit.
+// Reads the facts of one router: its two ends on the host, and its namespace, which is entered once.
 
 import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inNetns, readSysctls, withNetns } from '#platform/netns.ts'
-import type { Kernel } from '../kernel/kernel.ts'
-import { decodeNetnsId, getNetnsId } from '../netlink/address.ts'
+import { arePaired, readNetnsId, type Kernel } from '../kernel/kernel.ts'
 import { NUD_NOARP, NUD_PERMANENT } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour, getPortEntry, type NeighbourInfo } from '../netlink/neighbour.ts'
 import type { DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { observeShaping } from '../shaping/observe.ts'
-import { planShaping } from '../plan/shaping/plan-shaping.ts'
-import type { ShapingSupport } from '../plan/shaping/queue.ts'
+import { planQueue, type QueueChange } from '../plan/shaping/plan-shaping.ts'
+import { queueFor, type ShapingSupport } from '../plan/shaping/queue.ts'
 import { addDevice, addSysctls, flagsText, neighbourText, RULES, SYSCTLS, type Facts } from '../plan/gateway/facts.ts'
 import { readGeneration } from '../kernel/generation.ts'
 import { INSIDE, OUTSIDE } from '../plan/gateway/rules.ts'
@@ -23,7 +22,7 @@ export type RouterLook = {
   readonly hostNetns: number
   readonly tables: KernelTables
   readonly support: ShapingSupport
-  /** Are the rules of the namespace at this path still those that we made, when they are of this generation? */
+  /** Are the rules of the namespace at this path, of this generation, still those that this agent wrote? */
   readonly rulesRight: (router: DesiredRouter, at: { path: string; generation: number | null }) => boolean
 }
 
@@ -39,8 +38,7 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
     }))
     try {
       const within = readTables(inside)
-      const [answer] = look.kernel.socket.request(getNetnsId(fd), 'read the id of the router namespace')
-      const netnsId = answer === undefined ? null : decodeNetnsId(answer)
+      const netnsId = readNetnsId(look.kernel.socket, fd)
       for (const [host, inner, end] of [
         [router.port, INSIDE, 'port'],
         [router.outside, OUTSIDE, 'outside']
@@ -73,25 +71,18 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
   return facts
 }
 
-/** What makes the way out as fast as it may be. */
+/** The changes that enforce the network's egress rate on this link. */
 export function rateChanges(p: {
   readonly socket: NetlinkSocket
   readonly link: LinkInfo
   readonly router: DesiredRouter
   readonly support: ShapingSupport
-}): ReturnType<typeof planShaping>['changes'] {
+}): readonly QueueChange[] {
   const { socket, link, router, support } = p
-  // The queue into the device is the one at its root: what the router sends out.
-  const want = { ingressRate: router.egressRate, egressRate: 0, delayUs: 0 }
+  // The queue at the device's root shapes what the router sends out.
+  const want = queueFor({ rate: router.egressRate, delayUs: 0, mtu: router.mtu, support })
   const into = observeShaping(socket, [{ veth: link, ifb: null }]).get(link.name)?.into ?? []
-  return planShaping({ want, mtu: router.mtu, support, observed: { into, redirect: 'none', ifb: null } }).changes
-}
-
-/** Two ends of one pair, the inner one in the namespace of this id. */
-export function arePaired(outer: LinkInfo | undefined, inner: LinkInfo | undefined, netnsId: number | null): boolean {
-  if (outer === undefined || inner === undefined) return false
-  const ends = outer.link === inner.ifindex && inner.link === outer.ifindex && inner.kind === 'veth'
-  return ends && netnsId !== null && outer.linkNetnsId === netnsId
+  return planQueue('veth', want, into)
 }
 
 function readDevice(
@@ -150,7 +141,7 @@ function readNeighbour(
   if (entry !== undefined && entry.mac !== null) facts.set(fact, neighbourText(p.address, entry.mac))
 }
 
-/** By the entry alone: the table of a bridge may be long. */
+/** Reads one entry: the FDB of a bridge may be long. */
 function readPortEntry(socket: NetlinkSocket, entry: { ifindex: number; mac: Mac }): NeighbourInfo | null {
   try {
     const [answer] = socket.request(getPortEntry(entry), 'read the entry of a router')

@@ -1,6 +1,6 @@
-// Hears from the kernel that devices are gone. Each is taken off its namespace's list, told of, and only then freed: a
-// deletion comes back after a grace period (18 ms), its notification within one. From then on nobody can find the device,
-// and its name is free.
+// Waits for notifications that devices are gone. The kernel unlists a device, notifies, and only then frees it: the request
+// to delete returns after a grace period (18 ms), the notification comes within one. From then on nobody can find the
+// device, and its name is free.
 
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { RTM_DELLINK, RTNLGRP_LINK } from '../netlink/constants.ts'
@@ -8,7 +8,7 @@ import { decodeLink } from '../netlink/link-info.ts'
 
 export class Departures {
   readonly #netns: string | null
-  readonly #waiting = new Map<number, () => void>()
+  readonly #expected = new Map<number, () => void>()
   #stop: (() => void) | null = null
 
   constructor(netns: string | null) {
@@ -16,17 +16,17 @@ export class Departures {
   }
 
   /**
-   * To be called before the deletion is asked for. Resolves when the kernel tells of it; never, when the notification is
-   * lost: wait for the deletion itself as well, and then `forget`.
+   * To be called before the deletion is requested. Resolves at the notification; never, when that is lost: wait for the
+   * deletion itself as well, and then call `forget`.
    */
   expect(ifindex: number): Promise<void> {
     this.#stop ??= this.#listen()
-    return new Promise(resolve => this.#waiting.set(ifindex, resolve))
+    return new Promise(resolve => this.#expected.set(ifindex, resolve))
   }
 
   forget(ifindex: number): void {
-    this.#waiting.delete(ifindex)
-    if (this.#waiting.size === 0) this.close()
+    this.#expected.delete(ifindex)
+    if (this.#expected.size === 0) this.close()
   }
 
   close(): void {
@@ -34,13 +34,13 @@ export class Departures {
     this.#stop = null
   }
 
-  /** Open only while somebody waits: there is nothing to be read by nobody. */
+  /** The socket is open only while a departure is expected: otherwise its buffer would fill up. */
   #listen(): () => void {
     const socket = NetlinkSocket.open(this.#netns, [RTNLGRP_LINK])
     const unwatch = socket.watch(() => {
       socket.drain(({ type, payload }) => {
-        // A bridge tells of a port that leaves it in the same words, of its own family; AF_UNSPEC is of the device.
-        if (type === RTM_DELLINK && payload[0] === 0) this.#waiting.get(decodeLink(payload)?.ifindex ?? 0)?.()
+        // A port that leaves its bridge sends RTM_DELLINK, too, of family AF_BRIDGE; the device itself sends AF_UNSPEC (0).
+        if (type === RTM_DELLINK && payload[0] === 0) this.#expected.get(decodeLink(payload)?.ifindex ?? 0)?.()
         return false
       })
     })

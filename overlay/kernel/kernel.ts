@@ -1,8 +1,9 @@
-// One host's kernel as the driver's parts share it: its namespace, its socket and what it can do.
+// One network namespace's kernel: its socket, what it can do, and the requests that several rooms make.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
+import { errnoOf, refusalError, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import { writeSysctls } from '#platform/netns.ts'
+import { decodeNetnsId, getNetnsId } from '../netlink/address.ts'
 import type { Message } from '../netlink/bytes.ts'
 import { RTM_NEWLINK } from '../netlink/constants.ts'
 import { decodeLink, type LinkInfo } from '../netlink/link-info.ts'
@@ -12,7 +13,7 @@ export type Kernel = {
   readonly socket: NetlinkSocket
   /** Path of the host's namespace; null is the process's own. */
   readonly netns: string | null
-  /** Does the kernel speak IPv6, and can it be switched off for one device? */
+  /** Does the kernel speak IPv6, and can it be disabled for one device? */
   readonly ipv6: { readonly present: boolean; readonly sysctl: boolean }
 }
 
@@ -27,7 +28,14 @@ export function readLink(socket: NetlinkSocket, ref: LinkRef): LinkInfo | null {
   }
 }
 
-/** All links that the request's filter lets through. @throws ERR_KERNEL */
+/** @throws ERR_KERNEL, with errno ENODEV when there is none */
+export function requireLink(socket: NetlinkSocket, name: string): LinkInfo {
+  const link = readLink(socket, name)
+  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
+  return link
+}
+
+/** All links that pass the request's filter. @throws ERR_KERNEL */
 export function readLinks(socket: NetlinkSocket, request: Message): readonly LinkInfo[] {
   return socket.dump(
     request,
@@ -36,8 +44,26 @@ export function readLinks(socket: NetlinkSocket, request: Message): readonly Lin
   )
 }
 
+/** By which this namespace's links name the namespace of their other end; null when it has assigned none. @throws ERR_KERNEL */
+export function readNetnsId(socket: NetlinkSocket, netnsFd: number): number | null {
+  const [answer] = socket.request(getNetnsId(netnsFd), 'read the id of a namespace')
+  return answer === undefined ? null : decodeNetnsId(answer)
+}
+
+/** Are they the ends of one veth pair, the inner one in the namespace of this id? */
+export function arePaired(outer: LinkInfo | undefined, inner: LinkInfo | undefined, netnsId: number | null): boolean {
+  if (outer === undefined || inner === undefined) return false
+  const ends = outer.link === inner.ifindex && inner.link === outer.ifindex && inner.kind === 'veth'
+  return ends && netnsId !== null && outer.linkNetnsId === netnsId
+}
+
+/** In one batch. @throws ERR_KERNEL for the first message that the kernel refused; the ones after it were sent, too */
+export function sendAll(socket: NetlinkSocket, doing: string, messages: readonly Message[]): void {
+  for (const refusal of socket.batch(messages, doing)) if (refusal !== null) throw refusalError(doing, refusal)
+}
+
 /**
- * Keeps IPv6 off a device of ours before it is set up: no link-local address, and no router advertisement of a
+ * Disables IPv6 on a device of ours before it is set up: no link-local address, and no router advertisement of a
  * container reaches the host (CVE-2020-10749). @throws ERR_KERNEL
  */
 export function switchIpv6Off(kernel: Kernel, devices: readonly { ref: LinkRef; name: string }[]): void {
@@ -52,7 +78,7 @@ export function switchIpv6Off(kernel: Kernel, devices: readonly { ref: LinkRef; 
   )
 }
 
-/** Runs and takes these errnos of the kernel for success. */
+/** Runs it, and takes these errnos for success. */
 export function tolerate(errnos: readonly string[], run: () => void): void {
   try {
     run()
@@ -62,7 +88,16 @@ export function tolerate(errnos: readonly string[], run: () => void): void {
   }
 }
 
-/** For trying things out: the kernel's words, or null when it worked. */
+/** For the deletion of a device: absent is success. */
+export async function absentIsSuccess(request: Promise<void>): Promise<void> {
+  try {
+    await request
+  } catch (err) {
+    if (errnoOf(err) !== 'ENODEV') throw err
+  }
+}
+
+/** For probes: the kernel's error message, or null when it worked. */
 export function attempt(run: () => unknown): string | null {
   try {
     run()

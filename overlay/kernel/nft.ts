@@ -1,4 +1,4 @@
-// Runs nft(8) in the host's network namespace. Only for what is rare: a process costs more than a thousand messages.
+// Runs nft(8) in a network namespace. For rare changes only: a process costs more than a thousand netlink messages.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { run } from '#platform/process.ts'
@@ -6,9 +6,9 @@ import { run } from '#platform/process.ts'
 /** Path of a namespace, or null for the process's own. */
 export type Netns = string | null
 
-/** All of a script as one transaction: it happens or nothing does. @throws ERR_KERNEL with nft's words */
+/** The script is one transaction. @throws ERR_KERNEL with nft's message */
 export async function runNft(netns: Netns, script: string, doing: string): Promise<void> {
-  // In nft's own language: with JSON it reopens its input by path, which a socket does not allow.
+  // Not in JSON: for that nft reopens its input by path, which fails for a socket.
   await nft(netns, { args: ['-f', '-'], input: script, doing })
 }
 
@@ -32,7 +32,7 @@ async function nft(netns: Netns, p: { args: readonly string[]; input: string; do
   }
   const { exitCode, stdout, stderr } = result
   if (exitCode === 0) return stdout
-  // Its first line names the error; a copy of the whole input may follow.
-  const [words = ''] = stderr.split('\n')
-  throw new VxmeshError('ERR_KERNEL', `${p.doing}: ${words.slice(0, 300)}`, { context: { exitCode } })
+  // The first line is the error; a copy of the whole input may follow.
+  const [message = ''] = stderr.split('\n')
+  throw new VxmeshError('ERR_KERNEL', `${p.doing}: ${message.slice(0, 300)}`, { context: { exitCode } })
 }

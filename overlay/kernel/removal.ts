@@ -1,31 +1,33 @@
-// Removal of devices. Each deletion waits for a grace period of the kernel (16 ms and more), so it is done on another
-// thread, and many at once as one device group: then they share one wait. Bridges share nothing (16 ms each even in a
-// group, with the kernel's one lock held all the time), so they go last and one by one. Who only needs to know that a
-// device can be found no more waits for its departure alone.
+// Deletes devices. Each deletion waits for a grace period of the kernel (16 ms and more), so it runs on another thread, and
+// many devices are deleted as one device group, which waits once. Bridges do not share the wait (16 ms each even in a group,
+// with the kernel's one lock held throughout), so they are deleted last and one by one. A caller that only needs the name
+// to be free waits for the departure, not for the deletion.
 
-import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { deleteGroup, deleteLink, getLinks, setLink } from '../netlink/link.ts'
 import { isMarkedOurs, nameRole, REMOVAL_GROUP } from '../plan/network/names.ts'
 import { Departures } from './departures.ts'
-import { readLinks } from './kernel.ts'
+import { absentIsSuccess, readLinks } from './kernel.ts'
 
-/** From so many on, gathering a group costs less than the single waits. */
-const GROUP_FROM = 3
-/** So many a group: the kernel's lock is held for some 20 ms, and whoever waits for it is let in between. */
-const GROUP_DEVICES = 64
-/** Rounds under way at once: most of one is a wait, during which the next may begin. Each holds a thread of the pool. */
+/** From this many devices on, moving them into a group costs less than the single waits. */
+const GROUP_MIN = 3
+/** At most this many in a group: the kernel's lock is held for some 20 ms, and others get it between two groups. */
+const GROUP_MAX = 64
+/** Rounds in flight: most of a round is a wait, during which the next may begin. Each holds a thread of the pool. */
 const ROUNDS = 3
 
-export type Going = { readonly ifindex: number; readonly name: string }
+/** By ifindex: a new device of the same name is not touched. */
+export type DeviceRef = { readonly ifindex: number; readonly name: string }
 
 export class Removal {
   readonly #sockets: readonly NetlinkSocket[]
   readonly #idle: NetlinkSocket[]
   readonly #departures: Departures
   readonly #running = new Set<Promise<void>>()
-  #waiting = new Map<number, Going>()
+  #queued = new Map<number, DeviceRef>()
+  /** The round that will delete what is queued. */
   #next: Promise<void> | null = null
-  /** Takes the next socket that a round gives back. */
+  /** Takes the next socket that a round returns. */
   #taker: ((socket: NetlinkSocket) => void) | null = null
 
   constructor(netns: string | null) {
@@ -38,23 +40,23 @@ export class Removal {
     return this.#sockets.map(socket => socket.portId)
   }
 
-  /** Resolves when the devices are gone; one that was gone before is success. @throws ERR_KERNEL */
-  remove(devices: Iterable<Going>): Promise<void> {
-    for (const device of devices) this.#waiting.set(device.ifindex, device)
-    if (this.#waiting.size === 0) return Promise.resolve()
-    // All that arrives while no round can begin goes together in the next one.
+  /** Resolves when the devices are deleted; absent is success. @throws ERR_KERNEL */
+  remove(devices: Iterable<DeviceRef>): Promise<void> {
+    for (const device of devices) this.#queued.set(device.ifindex, device)
+    if (this.#queued.size === 0) return Promise.resolve()
+    // Coalesced: everything queued until a round can begin is deleted by it.
     this.#next ??= this.#socket().then(socket => this.#round(socket))
     return this.#next
   }
 
-  /** Resolves when nobody can find the devices any more; the kernel may not be done with them. @throws ERR_KERNEL */
-  async depart(devices: readonly Going[]): Promise<void> {
+  /** Resolves when the devices cannot be found any more; the kernel may not have freed them yet. @throws ERR_KERNEL */
+  async depart(devices: readonly DeviceRef[]): Promise<void> {
     const gone = Promise.all(devices.map(({ ifindex }) => this.#departures.expect(ifindex)))
     const removed = this.remove(devices).finally(() => {
       for (const { ifindex } of devices) this.#departures.forget(ifindex)
     })
     await Promise.race([gone, removed])
-    // What has departed is on its way, whatever else the same round may have met.
+    // A device that has departed is deleted, whatever else fails in the same round.
     removed.catch(() => undefined)
   }
 
@@ -71,8 +73,8 @@ export class Removal {
   }
 
   #round(socket: NetlinkSocket): Promise<void> {
-    const devices = [...this.#waiting.values()]
-    this.#waiting = new Map()
+    const devices = [...this.#queued.values()]
+    this.#queued = new Map()
     this.#next = null
     const round = this.#removeAll(socket, devices).finally(() => {
       const taker = this.#taker
@@ -85,13 +87,13 @@ export class Removal {
     return round
   }
 
-  async #removeAll(socket: NetlinkSocket, devices: readonly Going[]): Promise<void> {
+  async #removeAll(socket: NetlinkSocket, devices: readonly DeviceRef[]): Promise<void> {
     const bridges = devices.filter(device => nameRole(device.name)?.role === 'bridge')
     const others = devices.filter(device => !bridges.includes(device))
-    const single: Going[] = []
-    for (let i = 0; i < others.length; i += GROUP_DEVICES) {
-      const some = others.slice(i, i + GROUP_DEVICES)
-      if (some.length >= GROUP_FROM && this.#gather(socket, some)) {
+    const single: DeviceRef[] = []
+    for (let i = 0; i < others.length; i += GROUP_MAX) {
+      const some = others.slice(i, i + GROUP_MAX)
+      if (some.length >= GROUP_MIN && this.#group(socket, some)) {
         await absentIsSuccess(socket.requestAsync(deleteGroup(REMOVAL_GROUP), 'delete devices'))
       } else {
         single.push(...some)
@@ -108,19 +110,11 @@ export class Removal {
     if (failures.length > 0) throw failures[0]
   }
 
-  /** Puts them into the group; false when a device that is not ours is in it: then nothing may be deleted by group. */
-  #gather(socket: NetlinkSocket, devices: readonly Going[]): boolean {
+  /** Moves them into the group; false when a foreign device is in it: then nothing may be deleted by group. */
+  #group(socket: NetlinkSocket, devices: readonly DeviceRef[]): boolean {
     const moves = devices.map(({ ifindex }) => setLink(ifindex, { group: REMOVAL_GROUP }))
-    socket.batch(moves, 'gather devices for removal')
+    socket.batch(moves, 'group devices for removal')
     const members = readLinks(socket, getLinks()).filter(link => link.group === REMOVAL_GROUP)
     return members.every(link => nameRole(link.name) !== null && isMarkedOurs(link))
-  }
-}
-
-async function absentIsSuccess(request: Promise<void>): Promise<void> {
-  try {
-    await request
-  } catch (err) {
-    if (errnoOf(err) !== 'ENODEV') throw err
   }
 }

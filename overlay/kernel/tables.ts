@@ -1,4 +1,4 @@
-// One network namespace as rtnetlink tells it: devices, addresses, routes of the main table, neighbour entries.
+// Dumps of one network namespace: devices, addresses, routes of the main table, neighbour entries.
 
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLinks } from './kernel.ts'
@@ -23,17 +23,17 @@ export type KernelTables = {
   readonly neighbours: readonly NeighbourInfo[]
 }
 
-/** What tells where an address leads. */
+/** By which the kernel routes. */
 export type RouteTables = Omit<KernelTables, 'neighbours'>
 
 /** @throws ERR_KERNEL */
 export function readTables(socket: NetlinkSocket): KernelTables {
   const neighbours = read(socket, { request: getNeighbours(), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
-  return { ...readWays(socket), neighbours }
+  return { ...readRouteTables(socket), neighbours }
 }
 
 /** @throws ERR_KERNEL */
-export function readWays(socket: NetlinkSocket): RouteTables {
+export function readRouteTables(socket: NetlinkSocket): RouteTables {
   return {
     links: new Map(readLinks(socket, getLinks()).map(link => [link.name, link])),
     addresses: readAddresses(socket),
@@ -55,5 +55,5 @@ type Dump<T> = { request: Message; answer: number; decode: (payload: Uint8Array)
 function read<T>(socket: NetlinkSocket, { request, answer, decode }: Dump<T>): T[] {
   const one = (type: number, payload: Uint8Array): T | undefined =>
     type === answer ? (decode(payload) ?? undefined) : undefined
-  return socket.dump(request, one, 'read what there is of routers')
+  return socket.dump(request, one, 'read addresses, routes and neighbours')
 }

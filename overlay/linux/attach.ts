@@ -1,77 +1,85 @@
-// Attach and detach of one container. The veth pair is made with its inner end already inside the container's
-// namespace, right in name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
+// Attaches and detaches one container. The veth pair is created with its inner end inside the container's namespace, with
+// its name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
 
 import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
-import { errnoOf, NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
+import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
 import { checkContainerNetns, withNetns, writeSysctls } from '#platform/netns.ts'
 import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
 import {
   addDefaultRoute,
   decodeAddress,
-  decodeNetnsId,
   decodeRoute,
   getAddresses,
-  getNetnsId,
   getRoutes,
   replaceDefaultRoute,
   setAddress
 } from '../netlink/address.ts'
 import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
-import { createVeth, deleteLink, setBridgePort, setLink } from '../netlink/link.ts'
+import type { Message } from '../netlink/bytes.ts'
+import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setPortEntry } from '../netlink/neighbour.ts'
-import { bridgeName, ifbName, isMarkedOurs, OVERLAY_GROUP } from '../plan/network/names.ts'
+import { bridgeName, ifbName, isMarkedFor, OVERLAY_GROUP } from '../plan/network/names.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import { shapeLink } from '../shaping/endpoint.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
-import { nameTaken, readLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
+import {
+  arePaired,
+  nameTaken,
+  readLink,
+  readNetnsId,
+  sendAll,
+  switchIpv6Off,
+  tolerate,
+  type Kernel
+} from '../kernel/kernel.ts'
 import type { Removal } from '../kernel/removal.ts'
 
-/** See Devices.attach. On failure nothing is left of what it made. */
+/** See Devices.attach. On failure it deletes what it created. */
 export async function attachContainer(
   host: AttachHost & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
   checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
-  const stale = withContainer(host, request, place => staleLink(place))
+  const stale = withContainer(host, request, target => staleLink(target))
   if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
-  return withContainer(host, request, place => {
-    const found = readLink(place.kernel.socket, request.hostInterface)
-    if (found !== null && staleLink(place) === null) {
-      completePair(place, found)
+  return withContainer(host, request, target => {
+    const found = readLink(target.kernel.socket, request.hostInterface)
+    if (found !== null && staleLink(target) === null) {
+      completePair(target, found)
       return { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
     }
-    return createPair(place)
+    return createPair(target)
   })
 }
 
-/** See Devices.detach. Traffic stops at once; the removal itself may share a wait with others. */
+/** See Devices.detach. Traffic stops at once; the deletion may be coalesced with others. */
 export async function detachContainer(
   host: { readonly kernel: Kernel; readonly removal: Removal },
   request: DetachRequest
 ): Promise<{ readonly removed: boolean }> {
   const { socket } = host.kernel
   const { hostInterface, alias } = request
-  const going = [hostInterface, ifbName(hostInterface)]
+  const devices = [hostInterface, ifbName(hostInterface)]
     .map(name => readLink(socket, name))
     .filter(link => link !== null)
-    .filter(link => isOurs(link, alias))
-  for (const { ifindex, name } of going) {
+    .filter(link => isMarkedFor(link, alias))
+  for (const { ifindex, name } of devices) {
     tolerate(['ENODEV'], () => void socket.request(setLink(ifindex, { up: false }), `set ${name} down`))
   }
-  await host.removal.depart(going)
-  return { removed: going.some(({ name }) => name === hostInterface) }
+  await host.removal.depart(devices)
+  return { removed: devices.some(({ name }) => name === hostInterface) }
 }
 
 /** See Devices.setContainerMtu. */
 export function setContainerMtu(host: AttachHost, request: ContainerMtuRequest): void {
-  withContainer(host, request, place => {
+  withContainer(host, request, target => {
     const outer = readLink(host.kernel.socket, request.hostInterface)
-    const inner = readLink(place.inside, request.ifname)
-    if (outer === null || inner === null || inner.mtu === request.mtu || !isPair(place, outer, inner)) return
-    run(place.inside, `set the MTU of ${request.ifname} in the container`, [
+    const inner = readLink(target.inside, request.ifname)
+    if (outer === null || inner === null || inner.mtu === request.mtu || !isPair(target, outer, inner)) return
+    sendAll(target.inside, `set the MTU of ${request.ifname} in the container`, [
       setLink(inner.ifindex, { mtu: request.mtu })
     ])
   })
@@ -81,23 +89,23 @@ export function setContainerMtu(host: AttachHost, request: ContainerMtuRequest):
 export function checkContainer(host: AttachHost, request: AttachRequest): void {
   const { hostInterface, ifname, mac, gateway } = request
   const { kernel } = host
-  withContainer(host, request, place => {
+  withContainer(host, request, target => {
     const outer = readLink(kernel.socket, hostInterface)
-    const inner = readLink(place.inside, ifname)
+    const inner = readLink(target.inside, ifname)
     if (inner === null) throw checkFailed(`there is no ${ifname} in the container`)
-    if (outer === null || !isOurs(outer, request.alias) || !isPair(place, outer, inner)) {
+    if (outer === null || !isMarkedFor(outer, request.alias) || !isPair(target, outer, inner)) {
       throw checkFailed(`${ifname} in the container is not the one that was attached`)
     }
     const bridge = readLink(kernel.socket, bridgeName(request.vni))
     if (host.carrier === 'bridge' && outer.master !== bridge?.ifindex)
       throw checkFailed(`${hostInterface} is not on its bridge`)
     if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
-    if (host.carrier === 'userspace-switch' && !place.inside.finishesChecksums(ifname)) {
+    if (host.carrier === 'userspace-switch' && !target.inside.finishesChecksums(ifname)) {
       throw checkFailed(`${ifname} leaves checksums to a network card`)
     }
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
-    if (!hasAddress(place, inner)) throw checkFailed(`${ifname} does not have its address`)
-    if (gateway !== null && defaultRoutes(place.inside).length === 0) {
+    if (!hasAddress(target, inner)) throw checkFailed(`${ifname} does not have its address`)
+    if (gateway !== null && defaultRoutes(target.inside).length === 0) {
       throw checkFailed('the container has no default route')
     }
   })
@@ -107,11 +115,11 @@ function checkFailed(what: string): VxmeshError {
   return new VxmeshError('ERR_CHECK_FAILED', what)
 }
 
-/** A container's namespace for the length of one synchronous stretch. */
+/** One attach, with the container's namespace open; synchronous from end to end. */
 type AttachTarget<Request = AttachRequest> = {
   readonly kernel: Kernel
   readonly support: () => ShapingSupport
-  /** Not the bridge: whoever asked makes the host's end a port of a switch, and only then shapes it and sets it up. */
+  /** Not the bridge: a connector makes the host's end a port of a switch, then shapes it and sets it up. */
   readonly carrier: Carrier
   readonly request: Request
   readonly inside: NetlinkSocket
@@ -123,10 +131,10 @@ export type AttachHost = Pick<AttachTarget, 'kernel' | 'support' | 'carrier'>
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
   { kernel, support, carrier }: AttachHost,
   request: Request,
-  use: (place: AttachTarget<Request>) => T
+  use: (target: AttachTarget<Request>) => T
 ): T {
   return withNetns(request.netns, netnsFd => {
-    // By the descriptor: the path may mean another namespace by now.
+    // By the descriptor: the path may name another namespace by now.
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
     try {
       return use({ kernel, support, carrier, request, inside, netnsFd })
@@ -137,37 +145,29 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
 }
 
 /**
- * Index of our own device under the host name when it cannot be adopted (half made, of an older namespace, or with
- * another MAC or address); null when it is right or there is none. @throws ERR_IFNAME_IN_USE for what is not ours
+ * Index of our device of the host's name when it cannot be adopted (incomplete, paired with an older namespace, or with
+ * another MAC or address); null when it can, or there is none. @throws ERR_IFNAME_IN_USE for a foreign device
  */
-function staleLink(place: AttachTarget): number | null {
-  const { kernel, request } = place
+function staleLink(target: AttachTarget): number | null {
+  const { kernel, request } = target
   const outer = readLink(kernel.socket, request.hostInterface)
-  const inner = readLink(place.inside, request.ifname)
-  if (outer !== null && !isOurs(outer, request.alias)) {
+  const inner = readLink(target.inside, request.ifname)
+  if (outer !== null && !isMarkedFor(outer, request.alias)) {
     throw nameTaken(request.hostInterface, `is taken on the host by "${outer.alias || outer.kind || 'a device'}"`)
   }
-  const paired = outer !== null && inner !== null && isPair(place, outer, inner)
+  const paired = outer !== null && inner !== null && isPair(target, outer, inner)
   if (inner !== null && !paired) throw nameTaken(request.ifname, 'exists already in the container')
   if (outer === null) return null
-  return paired && inner.mac === request.mac && hasAddress(place, inner) ? null : outer.ifindex
+  return paired && inner.mac === request.mac && hasAddress(target, inner) ? null : outer.ifindex
 }
 
-/** An alias of another endpoint under the same name is a collision of the name's hash. */
-function isOurs(link: LinkInfo, alias: string): boolean {
-  return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
+function isPair(target: AttachTarget<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
+  return arePaired(outer, inner, readNetnsId(target.kernel.socket, target.netnsFd))
 }
 
-function isPair(place: AttachTarget<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
-  if (outer.link !== inner.ifindex || inner.link !== outer.ifindex || inner.kind !== 'veth') return false
-  const [answer] = place.kernel.socket.request(getNetnsId(place.netnsFd), 'read the id of the container namespace')
-  const id = answer === undefined ? null : decodeNetnsId(answer)
-  return id !== null && id === outer.linkNetnsId
-}
-
-function hasAddress(place: AttachTarget, inner: LinkInfo): boolean {
-  const { address, prefixLength } = place.request
-  const found = place.inside.dump(
+function hasAddress(target: AttachTarget, inner: LinkInfo): boolean {
+  const { address, prefixLength } = target.request
+  const found = target.inside.dump(
     getAddresses(inner.ifindex),
     (type, payload) => (type === RTM_NEWADDR ? (decodeAddress(payload) ?? undefined) : undefined),
     'read addresses of the container'
@@ -175,8 +175,8 @@ function hasAddress(place: AttachTarget, inner: LinkInfo): boolean {
   return found.some(a => a.ifindex === inner.ifindex && a.address === address && a.prefixLength === prefixLength)
 }
 
-function createPair(place: AttachTarget): AttachResult {
-  const { kernel, request, netnsFd } = place
+function createPair(target: AttachTarget): AttachResult {
+  const { kernel, request, netnsFd } = target
   const { hostInterface: name, ifname, mac, mtu } = request
   const doing = `create ${name} with ${ifname} in the container`
   try {
@@ -186,9 +186,9 @@ function createPair(place: AttachTarget): AttachResult {
     throw err
   }
   const outer = readLink(kernel.socket, name)
-  if (outer === null) throw new VxmeshError('ERR_KERNEL', `${doing}: it vanished at once`)
+  if (outer === null) throw new VxmeshError('ERR_KERNEL', `${doing}: it was deleted at once`)
   try {
-    completePair(place, outer)
+    completePair(target, outer)
     return { created: true, hostInterface: name, ifindex: outer.ifindex }
   } catch (err) {
     for (const device of [name, ifbName(name)]) {
@@ -198,28 +198,32 @@ function createPair(place: AttachTarget): AttachResult {
   }
 }
 
-/** Brings both ends to where they belong. Every step is idempotent and loses no packet of a pair that is right. */
-function completePair(place: AttachTarget, outer: LinkInfo): void {
-  const { kernel, request, carrier } = place
+/** Configures both ends. Every step is idempotent and loses no packet of a pair that is right. */
+function completePair(target: AttachTarget, outer: LinkInfo): void {
+  const { kernel, request, carrier } = target
   const bridged = carrier === 'bridge'
   const { socket } = kernel
   const { alias, mtu } = request
   const settings = { alias, mtu, group: OVERLAY_GROUP }
-  run(socket, `set up ${outer.name}`, bridged ? bridgePort(place, outer, settings) : [setLink(outer.ifindex, settings)])
-  // A switch takes the queues away from what becomes its port: whoever asked shapes it then.
-  if (bridged) shapeLink({ kernel, request, veth: outer, support: place.support })
+  sendAll(
+    socket,
+    `set up ${outer.name}`,
+    bridged ? bridgePort(target, outer, settings) : [setLink(outer.ifindex, settings)]
+  )
+  // A switch deletes the queues of a new port: its connector shapes it after that.
+  if (bridged) shapeLink({ kernel, request, veth: outer, support: target.support })
   switchIpv6Off(kernel, [{ ref: outer.ifindex, name: outer.name }])
-  // A switch in user space takes copies of what comes in by its ports: the kernel would answer for the host's addresses.
+  // A switch in user space gets copies of the packets of its ports: the kernel must not answer ARP for the host's addresses.
   if (!bridged) writeSysctls(kernel.netns, [{ key: `net/ipv4/conf/${outer.name}/arp_ignore`, value: '8' }])
-  if (bridged) run(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
-  configureInside(place)
+  if (bridged) sendAll(socket, `set ${outer.name} up`, [setLink(outer.ifindex, { up: true })])
+  configureInside(target)
 }
 
 function bridgePort(
   { kernel, request }: AttachTarget,
   { ifindex, name }: LinkInfo,
-  settings: Parameters<typeof setLink>[1]
-): Parameters<NetlinkSocket['batch']>[0] {
+  settings: LinkSettings
+): readonly Message[] {
   const bridge = readLink(kernel.socket, bridgeName(request.vni))
   if (bridge === null) {
     throw new VxmeshError('ERR_KERNEL', `attach ${name}: there is no bridge ${bridgeName(request.vni)}`, {
@@ -236,11 +240,11 @@ function bridgePort(
 function configureInside({ inside, request, carrier }: AttachTarget): void {
   const { ifname, address, prefixLength, mtu, gateway } = request
   const inner = readLink(inside, ifname)
-  if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} vanished from the container`)
+  if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} was deleted from the container`)
   const { ifindex } = inner
   const broadcast = broadcastAddress({ base: networkAddress(address, prefixLength), prefixLength })
   if (carrier === 'userspace-switch') inside.finishChecksums(ifname)
-  run(inside, `configure ${ifname} in the container`, [
+  sendAll(inside, `configure ${ifname} in the container`, [
     setLink('lo', { up: true }),
     setLink(ifindex, { mtu }),
     setAddress({ ifindex, address, prefixLength, broadcast }),
@@ -251,10 +255,12 @@ function configureInside({ inside, request, carrier }: AttachTarget): void {
     inside.request(addDefaultRoute({ ifindex, gateway }), `add the default route of the container by ${ifname}`)
   } catch (err) {
     if (errnoOf(err) !== 'EEXIST') throw err
-    // Another interface's default route came first and stays; ours may have an old gateway.
+    // The default route of another interface was there first and stays; ours may have an old gateway.
     const mine = defaultRoutes(inside).find(route => route.ifindex === ifindex)
     if (mine === undefined || mine.gateway === gateway) return
-    run(inside, `replace the default route of the container by ${ifname}`, [replaceDefaultRoute({ ifindex, gateway })])
+    sendAll(inside, `replace the default route of the container by ${ifname}`, [
+      replaceDefaultRoute({ ifindex, gateway })
+    ])
   }
 }
 
@@ -265,8 +271,4 @@ function defaultRoutes(inside: NetlinkSocket): readonly { ifindex: number; gatew
     'read routes of the container'
   )
   return routes.filter(r => r.table === RT_TABLE_MAIN && r.prefixLength === 0 && r.priority === 0)
-}
-
-function run(socket: NetlinkSocket, doing: string, messages: Parameters<NetlinkSocket['batch']>[0]): void {
-  for (const fate of socket.batch(messages, doing)) if (fate !== null) throw refusalError(doing, fate)
 }

@@ -1,4 +1,4 @@
-// The counters of all containers, by one small dump: names are looked up again only when a device is new.
+// Reads the counters of all containers by one small dump. Names are read again only when a device is new.
 
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Counters } from '../driver.ts'
@@ -9,7 +9,7 @@ import { readLinks } from '../kernel/kernel.ts'
 
 export class CounterReader {
   readonly #socket: NetlinkSocket
-  /** By ifindex; null for a device that is no container's. The kernel gives no index twice. */
+  /** By ifindex; null for a device that is no container's. The kernel does not reuse an index. */
   #names: ReadonlyMap<number, string | null> = new Map()
 
   constructor(socket: NetlinkSocket) {
@@ -23,12 +23,12 @@ export class CounterReader {
       (type, payload) => (type === RTM_NEWSTATS ? (decodeStats(payload) ?? undefined) : undefined),
       'read counters'
     )
-    if (stats.some(({ ifindex }) => !this.#names.has(ifindex))) this.#learn(stats)
+    if (stats.some(({ ifindex }) => !this.#names.has(ifindex))) this.#readNames(stats)
     const found = new Map<string, Counters>()
     for (const { ifindex, counters } of stats) {
       const name = this.#names.get(ifindex) ?? null
       if (name === null) continue
-      // What the host's end sends is what the container receives.
+      // The host's end sends what the container receives.
       found.set(name, {
         ifindex,
         rxBytes: counters.txBytes,
@@ -40,11 +40,11 @@ export class CounterReader {
     return found
   }
 
-  #learn(stats: readonly { readonly ifindex: number }[]): void {
+  #readNames(stats: readonly { readonly ifindex: number }[]): void {
     const names = new Map<number, string | null>(stats.map(({ ifindex }) => [ifindex, null]))
     for (const link of readLinks(this.#socket, getLinks({ kind: 'veth' }))) {
       if (nameRole(link.name)?.role !== 'veth') continue
-      // Not marked yet: looked at again the next time.
+      // Without its alias yet: read again the next time.
       if (link.alias === '') names.delete(link.ifindex)
       else if (isMarkedOurs(link)) names.set(link.ifindex, link.name)
     }

@@ -1,7 +1,6 @@
-// One device op on the kernel. A device is created down and unmarked but for its group (set in the same message, so a
-// crash leaves nothing that we would not know again), then marked and set, and only then set up.
+// Executes one device op. A device is created down, in our group (set by the same message, so that it is recognised after a
+// crash), then gets its alias and settings, and is set up last.
 
-import { VxmeshError } from '#model/errors.ts'
 import type { IfName } from '#model/ids.ts'
 import {
   createBridge,
@@ -14,9 +13,9 @@ import {
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/network/op.ts'
 import { executeShaping } from '../shaping/execute.ts'
-import { readLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
+import { requireLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
 
-/** @throws ERR_KERNEL with the kernel's words */
+/** @throws ERR_KERNEL */
 export function executeDeviceOp(kernel: Kernel, op: Op): void {
   const { socket } = kernel
   const { device } = op
@@ -27,7 +26,7 @@ export function executeDeviceOp(kernel: Kernel, op: Op): void {
       break
     case 'vxlan-create': {
       const { local, port, mtu } = op
-      const master = indexOf(kernel, op.bridge)
+      const master = requireLink(socket, op.bridge).ifindex
       const vni = op.vni ?? 0
       socket.request(
         createVxlan({ name: device, vni, local, port, ttl: VXLAN_TTL, mtu, group: OVERLAY_GROUP, master }),
@@ -57,15 +56,9 @@ export function executeDeviceOp(kernel: Kernel, op: Op): void {
 function applyChanges(kernel: Kernel, device: IfName, changes: LinkChanges): void {
   const { socket } = kernel
   const { ipv6Off, multicastSnooping, up, master, ...rest } = changes
-  const settings = { ...rest, ...(master === undefined ? {} : { master: indexOf(kernel, master) }) }
+  const settings = { ...rest, ...(master === undefined ? {} : { master: requireLink(socket, master).ifindex }) }
   if (Object.keys(settings).length > 0) socket.request(setLink(device, settings), 'set')
   if (multicastSnooping === false) socket.request(setMulticastSnoopingOff(device), 'switch multicast snooping off')
   if (ipv6Off === true) switchIpv6Off(kernel, [{ ref: device, name: device }])
   if (up === true) socket.request(setLink(device, { up: true }), 'set up')
-}
-
-function indexOf(kernel: Kernel, name: IfName): number {
-  const link = readLink(kernel.socket, name)
-  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
-  return link.ifindex
 }

@@ -1,4 +1,4 @@
-// Carries ops out, network by network. A failing device stops its own network only; a failing entry stops nothing.
+// Executes ops, network by network. A failed device op stops its own network only; a failed entry op stops nothing.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -13,29 +13,29 @@ import { entryMessages } from './execute-entry.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
 import type { Removal } from '../kernel/removal.ts'
 
-/** How long one stretch may hold the event loop, between networks. */
-const STRETCH_MS = 5
-/** So many entry ops take some 5 ms. */
-const STRETCH_ENTRIES = 1_000
+/** How long execution may block the event loop before it yields, between two networks. */
+const YIELD_AFTER_MS = 5
+/** Entry ops in one batch: they take some 5 ms. */
+const BATCH_ENTRIES = 1_000
 
 type Tally = { done: number; skipped: number; readonly failures: { readonly op: Op; readonly error: VxmeshError }[] }
 
-/** Never throws for a failing op. Devices that only go are removed together at the end. */
+/** Never throws for a failing op. Devices that are not created anew are deleted together at the end. */
 export async function execute(
   p: { readonly kernel: Kernel; readonly removal: Removal; readonly clock: Clock },
   ops: readonly Op[]
 ): Promise<ExecuteResult<Op>> {
   const tally: Tally = { done: 0, skipped: 0, failures: [] }
-  const going: DeleteOp[] = []
+  const deletes: DeleteOp[] = []
   let since = p.clock.nowMs()
   for (const group of byNetwork(ops)) {
-    await executeNetwork({ kernel: p.kernel, removal: p.removal, ops: group, tally, going })
-    if (p.clock.nowMs() - since > STRETCH_MS) {
+    await executeNetwork({ kernel: p.kernel, removal: p.removal, ops: group, tally, deletes })
+    if (p.clock.nowMs() - since > YIELD_AFTER_MS) {
       await nextTurn()
       since = p.clock.nowMs()
     }
   }
-  await removeTogether(p.removal, going, tally)
+  await removeTogether(p.removal, deletes, tally)
   return tally
 }
 
@@ -56,7 +56,7 @@ async function executeNetwork(p: {
   removal: Removal
   ops: readonly Op[]
   tally: Tally
-  going: DeleteOp[]
+  deletes: DeleteOp[]
 }): Promise<void> {
   const { kernel, ops, tally } = p
   const remade = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
@@ -65,14 +65,14 @@ async function executeNetwork(p: {
     if (OP_TRAITS[op.kind].target === 'entry') {
       entries.push(op)
     } else if (op.kind === 'device-delete' && !remade.has(op.device)) {
-      p.going.push(op)
+      p.deletes.push(op)
     } else {
       try {
         if (op.kind === 'device-delete') await p.removal.remove([{ ifindex: op.ifindex, name: op.device }])
         else executeDeviceOp(kernel, op)
         tally.done++
       } catch (err) {
-        tally.failures.push({ op, error: inWords(op, err) })
+        tally.failures.push({ op, error: opError(op, err) })
         tally.skipped += ops.length - i - 1 + entries.length
         return
       }
@@ -81,11 +81,11 @@ async function executeNetwork(p: {
   await executeEntries(kernel, entries, tally)
 }
 
-/** In stretches, between which the event loop breathes: a network may have a hundred thousand entries. */
+/** In batches, between which it yields to the event loop: a network may have a hundred thousand entries. */
 async function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): Promise<void> {
-  for (let start = 0; start < ops.length; start += STRETCH_ENTRIES) {
+  for (let start = 0; start < ops.length; start += BATCH_ENTRIES) {
     if (start > 0) await nextTurn()
-    writeEntries(kernel, ops.slice(start, start + STRETCH_ENTRIES), tally)
+    writeEntries(kernel, ops.slice(start, start + BATCH_ENTRIES), tally)
   }
 }
 
@@ -93,13 +93,13 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
   const indexes = new Map<string, number>()
   const messages: Message[] = []
   const owners: Op[] = []
-  let gone = 0
+  let withoutDevice = 0
   for (const op of ops) {
     const ifindex = indexes.get(op.device) ?? readLink(kernel.socket, op.device)?.ifindex ?? 0
     indexes.set(op.device, ifindex)
     if (ifindex === 0) {
-      // The device went meanwhile: its entries went too, and what should be there is the next plan's.
-      gone++
+      // The device was deleted meanwhile, with its entries; the next plan creates what should be there.
+      withoutDevice++
       if (OP_TRAITS[op.kind].removes) tally.done++
       else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
       continue
@@ -111,18 +111,18 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
   }
   const refused = new Map<Op, VxmeshError>()
   try {
-    const fates = kernel.socket.batch(messages, 'write entries')
-    fates.forEach((fate, i) => {
-      if (fate === null) return
+    const refusals = kernel.socket.batch(messages, 'write entries')
+    refusals.forEach((refusal, i) => {
+      if (refusal === null) return
       const op = owners[i]
-      if (op === undefined || (OP_TRAITS[op.kind].removes && ABSENT.includes(fate.errno))) return
-      refused.set(op, refusalError(describe(op), fate))
+      if (op === undefined || (OP_TRAITS[op.kind].removes && ABSENT.includes(refusal.errno))) return
+      refused.set(op, refusalError(describe(op), refusal))
     })
   } catch (err) {
-    for (const op of owners) refused.set(op, inWords(op, err))
+    for (const op of owners) refused.set(op, opError(op, err))
   }
   for (const [op, error] of refused) tally.failures.push({ op, error })
-  tally.done += ops.length - gone - refused.size
+  tally.done += ops.length - withoutDevice - refused.size
 }
 
 const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']
@@ -132,12 +132,12 @@ async function removeTogether(removal: Removal, ops: readonly DeleteOp[], tally:
     await removal.remove(ops.map(op => ({ ifindex: op.ifindex, name: op.device })))
     tally.done += ops.length
   } catch (err) {
-    for (const op of ops) tally.failures.push({ op, error: inWords(op, err) })
+    for (const op of ops) tally.failures.push({ op, error: opError(op, err) })
   }
 }
 
-/** The error of a part of the op, with the op itself in front. */
-function inWords(op: Op, err: unknown): VxmeshError {
+/** The kernel's error, with the op in front. */
+function opError(op: Op, err: unknown): VxmeshError {
   const { code, message, context } = asVxmeshError(err)
   return new VxmeshError(code, `${describe(op)}: ${message}`, { cause: err, context })
 }

@@ -1,4 +1,4 @@
-// What this kernel can do, tried in a new namespace that nobody else sees and that ends with its socket.
+// Probes the kernel's features in a scratch network namespace, which is deleted with its socket.
 
 import { asVxmeshError } from '#model/errors.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -14,7 +14,7 @@ import { attempt, readLink, type Kernel } from '../kernel/kernel.ts'
 const MTU = 1400
 const GROUP = 0
 
-/** Takes some milliseconds. Never throws: what cannot even be tried is absent, with the reason. */
+/** Takes some milliseconds. Never throws: a feature that cannot be probed is absent, with the reason. */
 export function probeFeatures(kernel: Kernel): readonly Feature[] {
   return [...probeOverlay(kernel), ...probeShaping().features]
 }

@@ -1,4 +1,4 @@
-// Reads what the kernel holds of ours: links, FDB and neighbour entries, by three dumps.
+// Observes our devices in the kernel by three dumps: links, FDB entries, neighbour entries.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -19,7 +19,7 @@ import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
 export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSupport): Observed {
   const { socket } = kernel
   const found = scope === null ? readLinks(socket, getLinks()) : linksOf(socket, scope)
-  const tables = new DeviceReader(new Map(found.map(link => [link.ifindex, link.name])))
+  const tables = new EntryTables(new Map(found.map(link => [link.ifindex, link.name])))
   const ours = found.filter(link => nameRole(link.name) !== null)
   if (ours.length > 0) {
     const bridge = scope === null ? undefined : found.find(link => link.name === bridgeName(scope))?.ifindex
@@ -27,7 +27,7 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
       readEntries(socket, getFdb(bridge === undefined ? {} : { bridge }), entry => tables.addFdb(entry))
       readEntries(socket, getNeighbours(bridge), entry => tables.addNeighbour(entry))
     }
-    // A tunnel outside its bridge is not in the bridge's table.
+    // A tunnel outside its bridge is not in the bridge's FDB dump.
     const vxlan = scope === null ? undefined : ours.find(link => link.name === vxlanName(scope))
     if (vxlan !== undefined && vxlan.master !== (bridge ?? -1)) {
       readEntries(socket, getFdb({ device: vxlan.ifindex }), entry => tables.addFdb(entry))
@@ -38,32 +38,32 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
   return { links, scope, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
 }
 
-export type DevicesLook = {
+export type DeviceFilter = {
   readonly names: readonly string[]
-  /** Are this veth's queues looked at? */
+  /** Are this veth's queues read? */
   readonly shaped: (veth: LinkInfo) => boolean
 }
 
-/** Without entries: what is a port of no bridge of ours. Null: all of the host. @throws ERR_KERNEL */
-export function observeDevices(kernel: Kernel, look: DevicesLook | null, support: ShapingSupport): Observed {
+/** Devices without entries, for ports of a switch. Null: all of the host. @throws ERR_KERNEL */
+export function observeDevices(kernel: Kernel, only: DeviceFilter | null, support: ShapingSupport): Observed {
   const { socket } = kernel
-  const names = look?.names ?? null
+  const names = only?.names ?? null
   const found =
     names === null
       ? readLinks(socket, getLinks())
       : names.map(name => readLink(socket, name)).filter(link => link !== null)
-  const tables = new DeviceReader(new Map(found.map(link => [link.ifindex, link.name])))
+  const tables = new EntryTables(new Map(found.map(link => [link.ifindex, link.name])))
   const ours = found.filter(link => nameRole(link.name) !== null)
   const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
   const pairs = shapedPairs(found)
   const byVeth =
-    look === null
+    only === null
       ? observeShaping(socket, pairs)
-      : new Map(pairs.filter(({ veth }) => look.shaped(veth)).map(pair => [pair.veth.name, observePair(socket, pair)]))
+      : new Map(pairs.filter(({ veth }) => only.shaped(veth)).map(pair => [pair.veth.name, observePair(socket, pair)]))
   return { links, scope: null, shaping: { support, byVeth } }
 }
 
-/** The veths of ours with their IFB devices, as far as both are. */
+/** Our veths, each with its IFB device if it has one. */
 function shapedPairs(found: readonly LinkInfo[]): readonly ShapedPair[] {
   const ours = new Map(found.filter(isMarkedOurs).map(link => [link.name, link]))
   return [...ours.values()]
@@ -90,7 +90,7 @@ function readEntries(socket: NetlinkSocket, request: Message, add: (entry: Neigh
 }
 
 /** Entries by the index of their device. */
-class DeviceReader {
+class EntryTables {
   readonly names: ReadonlyMap<number, string>
   readonly fdb = new Map<number, NeighbourInfo[]>()
   readonly neighbours = new Map<number, Map<Ipv4, Mac | null>>()
@@ -106,7 +106,7 @@ class DeviceReader {
   }
 
   addNeighbour(entry: NeighbourInfo): void {
-    // What the kernel found out by itself comes and goes, and is nobody's drift.
+    // Entries that the kernel learned itself come and go: they are no drift.
     if ((entry.state & NUD_PERMANENT) === 0 || entry.destination === null) return
     const table = this.neighbours.get(entry.ifindex) ?? new Map<Ipv4, Mac | null>()
     table.set(entry.destination, entry.mac)
@@ -114,7 +114,7 @@ class DeviceReader {
   }
 }
 
-function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: DeviceReader }): ObservedLink {
+function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: EntryTables }): ObservedLink {
   const { link, tables } = p
   const role = nameRole(link.name)
   const name = link.name as IfName
@@ -159,7 +159,7 @@ function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: DeviceReader 
 }
 
 function observedDevice(kernel: Kernel, link: LinkInfo, name: IfName): ObservedDevice {
-  // Bringing a device up whose MTU is too small for IPv6 makes no IPv6 state at all: then the kernel reports none.
+  // A device whose MTU is too small for IPv6 gets no IPv6 state when it is set up: the kernel then reports none.
   const ipv6Off = (link.addrGenNone ?? true) && (!kernel.ipv6.sysctl || (link.ipv6Disabled ?? true))
   const { ifindex, alias, group, mtu, up } = link
   return { name, ifindex, alias, group, mtu, up, ipv6Off }
@@ -215,7 +215,7 @@ function portMacs(link: LinkInfo, fdb: readonly NeighbourInfo[]): Map<Mac, 'stat
   return macs
 }
 
-/** The bridge keeps the address of each port as a local entry of its own. */
+/** The bridge adds a local entry for the address of each port. */
 function isOwnAddress(link: LinkInfo, entry: NeighbourInfo): boolean {
   return entry.mac === link.mac && (entry.state & NUD_PERMANENT) !== 0
 }

@@ -45,12 +45,12 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
     for (const [name, { number }] of ports) this.#numbers.set(name, number)
     if (scope === null) for (const name of this.#numbers.keys()) if (!ports.has(name)) this.#numbers.delete(name)
     const marks = new Map([...ports].flatMap(([name, { mark }]) => (mark === null ? [] : [[name, mark.vni] as const])))
-    const look = {
+    const only = {
       names: scope === null ? [] : devicesOf(scope, { marks, desired: networks.get(scope)?.endpoints.keys() ?? [] }),
       // A port that has been one for long has its queues checked by the pass over the whole host.
       shaped: ({ name, ifindex }: { name: string; ifindex: number }) => needsPort(ports.get(name), ifindex)
     }
-    const { links, shaping } = observeDevices(host.kernel, scope === null ? null : look, host.support())
+    const { links, shaping } = observeDevices(host.kernel, scope === null ? null : only, host.support())
     for (const { name, ifindex } of links.values()) {
       const vni = marks.get(name)
       if (vni !== undefined) host.networks.set(ifindex, vni)

@@ -4,9 +4,9 @@ import type { Shaping } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
 import type { ShapeRequest } from '../driver.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
-import type { Going } from '../kernel/removal.ts'
+import type { DeviceRef } from '../kernel/removal.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
-import { ifbName, isMarkedOurs } from '../plan/network/names.ts'
+import { ifbName, isMarkedFor } from '../plan/network/names.ts'
 import { executeShaping, settleIfb } from './execute.ts'
 import { observePair, type ShapedPair } from './observe.ts'
 import { installedShaping, planShaping } from '../plan/shaping/plan-shaping.ts'
@@ -21,7 +21,7 @@ export function shapeLink(p: {
   readonly request: ShapeRequest
   readonly veth: LinkInfo
   readonly support: () => ShapingSupport
-}): Going | null {
+}): DeviceRef | null {
   const { kernel, request } = p
   const { alias, mtu, shaping: want } = request
   const pair = readPair(kernel, p.veth, alias)
@@ -45,15 +45,10 @@ export function readShaping(kernel: Kernel, request: ShapeRequest): Shaping | nu
 /** The veth of an endpoint; null when it does not exist or is not ours. */
 export function readVeth(kernel: Kernel, { hostInterface, alias }: ShapeRequest): LinkInfo | null {
   const veth = readLink(kernel.socket, hostInterface)
-  return veth !== null && isOurs(veth, alias) ? veth : null
+  return veth !== null && isMarkedFor(veth, alias) ? veth : null
 }
 
 function readPair(kernel: Kernel, veth: LinkInfo, alias: string): ShapedPair {
   const ifb = readLink(kernel.socket, ifbName(veth.name as IfName))
-  return { veth, ifb: ifb !== null && isOurs(ifb, alias) ? ifb : null }
-}
-
-/** An empty alias is accepted: the agent may have crashed between creating the device and setting its alias. */
-function isOurs(link: LinkInfo, alias: string): boolean {
-  return isMarkedOurs(link) && (link.alias === alias || link.alias === '')
+  return { veth, ifb: ifb !== null && isMarkedFor(ifb, alias) ? ifb : null }
 }

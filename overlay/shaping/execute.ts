@@ -3,7 +3,7 @@
 import type { IfName } from '#model/ids.ts'
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { readLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
+import { requireLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
 import { createIfb, setLink } from '../netlink/link.ts'
 import { TC_H_EGRESS_FILTERS, TC_H_INGRESS_FILTERS } from '../netlink/tc-constants.ts'
 import {
@@ -17,7 +17,7 @@ import {
 } from '../netlink/tc.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { readFilters } from './observe.ts'
-import { OUR_PRIORITY, type ShapingChange } from '../plan/shaping/plan-shaping.ts'
+import { OUR_PRIORITY, type QueueChange, type ShapingChange } from '../plan/shaping/plan-shaping.ts'
 
 /** The devices of the endpoint. */
 export type ShapingTarget = {
@@ -39,34 +39,21 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
       createIfbDevice(kernel, target)
       break
     case 'queue-replace':
-    case 'queue-change': {
-      const place = {
-        ifindex: requireIfindex(socket, target[change.side]),
-        parent: change.parent,
-        handle: change.handle
-      }
-      const message = change.kind === 'queue-change' ? changeQdisc : replaceQdisc
-      socket.request(message(place, change.spec), `set ${change.spec.kind} on ${target[change.side]}`)
+    case 'queue-change':
+    case 'queue-delete':
+      executeQueueChange(socket, target[change.side], change)
       break
-    }
-    case 'queue-delete': {
-      const { side, parent, handle } = change
-      const doing = `delete qdisc of ${target[side]}`
-      const place = { ifindex: requireIfindex(socket, target[side]), parent, handle }
-      tolerate(['ENOENT'], () => void socket.request(deleteQdisc(place), doing))
-      break
-    }
     case 'redirect-set': {
-      const ifindex = requireIfindex(socket, target.veth)
+      const ifindex = requireLink(socket, target.veth).ifindex
       if (change.replace) deleteRedirect(socket, ifindex)
       const doing = `create clsact on ${target.veth}`
       tolerate(['EEXIST'], () => void socket.request(createClsact(ifindex), doing))
-      const spec = { ifindex, priority: OUR_PRIORITY, target: requireIfindex(socket, target.ifb) }
+      const spec = { ifindex, priority: OUR_PRIORITY, target: requireLink(socket, target.ifb).ifindex }
       socket.request(addRedirect(spec), `redirect ${target.veth} to ${target.ifb}`)
       break
     }
     case 'redirect-delete': {
-      const ifindex = requireIfindex(socket, target.veth)
+      const ifindex = requireLink(socket, target.veth).ifindex
       deleteRedirect(socket, ifindex)
       // Other software, such as a chained CNI plugin, may have filters there too.
       const inUse = [TC_H_INGRESS_FILTERS, TC_H_EGRESS_FILTERS].some(p => readFilters(socket, ifindex, p).length > 0)
@@ -75,6 +62,18 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
       break
     }
   }
+}
+
+/** @throws ERR_KERNEL */
+export function executeQueueChange(socket: NetlinkSocket, device: string, change: QueueChange): void {
+  const { parent, handle } = change
+  const place = { ifindex: requireLink(socket, device).ifindex, parent, handle }
+  if (change.kind === 'queue-delete') {
+    tolerate(['ENOENT'], () => void socket.request(deleteQdisc(place), `delete qdisc of ${device}`))
+    return
+  }
+  const message = change.kind === 'queue-change' ? changeQdisc : replaceQdisc
+  socket.request(message(place, change.spec), `set ${change.spec.kind} on ${device}`)
 }
 
 /** EINVAL: clsact is absent, or another qdisc is in its place. */
@@ -109,11 +108,4 @@ export function settleIfb(kernel: Kernel, { ifb: name, alias, mtu }: ShapingTarg
   socket.request(setLink(name, { alias, mtu, group: OVERLAY_GROUP }), `mark ${name}`)
   switchIpv6Off(kernel, [{ ref: name, name }])
   socket.request(setLink(name, { up: true }), `set ${name} up`)
-}
-
-/** @throws ERR_KERNEL with errno ENODEV */
-function requireIfindex(socket: NetlinkSocket, name: IfName): number {
-  const link = readLink(socket, name)
-  if (link === null) throw new VxmeshError('ERR_KERNEL', `there is no device ${name}`, { context: { errno: 'ENODEV' } })
-  return link.ifindex
 }

@@ -90,6 +90,14 @@ export function isMarkedOurs(device: {
   return parseNetworkAlias(device.alias)?.vni === role.vni
 }
 
+/**
+ * Is it this endpoint's? An empty alias is accepted: the agent may have crashed before it set the alias. Another
+ * endpoint's alias under the same name is a collision of the name's hash.
+ */
+export function isMarkedFor(device: Parameters<typeof isMarkedOurs>[0], alias: string): boolean {
+  return isMarkedOurs(device) && (device.alias === alias || device.alias === '')
+}
+
 export function parseNetworkAlias(alias: string): { readonly name: NetworkName; readonly vni: Vni } | null {
   const match = /^vxmesh network (\S+) vni ([0-9]+)$/.exec(alias)
   if (match === null) return null

@@ -35,18 +35,15 @@ export type ObservedEndpointShaping = {
 
 export type Side = 'veth' | 'ifb'
 
+/** A change of one device's queue. `replace` drops the packets queued in the old qdisc, `change` keeps them. */
+export type QueueChange = { readonly side: Side; readonly parent: number; readonly handle: number } & (
+  { readonly kind: 'queue-replace' | 'queue-change'; readonly spec: QdiscSpec } | { readonly kind: 'queue-delete' }
+)
+
 export type ShapingChange =
   /** Creates the IFB device and brings it up. */
   | { readonly kind: 'ifb-create' }
-  /** `replace` drops the packets queued in the old qdisc, `change` keeps them. */
-  | {
-      readonly kind: 'queue-replace' | 'queue-change'
-      readonly side: Side
-      readonly parent: number
-      readonly handle: number
-      readonly spec: QdiscSpec
-    }
-  | { readonly kind: 'queue-delete'; readonly side: Side; readonly parent: number; readonly handle: number }
+  | QueueChange
   | { readonly kind: 'redirect-set'; readonly replace: boolean }
   | { readonly kind: 'redirect-delete' }
 
@@ -67,7 +64,7 @@ export function planShaping(p: {
   const { ingressRate, egressRate, delayUs } = p.want
   const into = queueFor({ rate: ingressRate, delayUs, mtu, support })
   const out = queueFor({ rate: egressRate, delayUs, mtu, support })
-  const changes = [...planQueue('veth', into, observed.into)]
+  const changes: ShapingChange[] = [...planQueue('veth', into, observed.into)]
   if (out.length > 0) {
     if (observed.ifb === null) changes.push({ kind: 'ifb-create' })
     changes.push(...planQueue('ifb', out, observed.ifb?.out ?? []))
@@ -119,8 +116,9 @@ function isOurs({ kind, handle }: QdiscInfo): boolean {
   return Object.entries(HANDLES).some(([name, ours]) => name === kind && ours === handle)
 }
 
-function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly ShapingChange[] {
-  const changes: ShapingChange[] = []
+/** The changes that bring one device's queue into the desired state. */
+export function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly QueueChange[] {
+  const changes: QueueChange[] = []
   let parent = TC_H_ROOT
   let replacing = false
   let blocked = false
@@ -143,7 +141,7 @@ function planQueue(side: Side, want: Chain, have: ObservedQueue): readonly Shapi
 }
 
 /** The kernel cannot move a qdisc: one that has the handle further down is deleted first. */
-function freeHandle(side: Side, { below, handle }: { below: ObservedQueue; handle: number }): readonly ShapingChange[] {
+function freeHandle(side: Side, { below, handle }: { below: ObservedQueue; handle: number }): readonly QueueChange[] {
   const above = below[below.findIndex(qdisc => qdisc.handle === handle) - 1]
   return above === undefined ? [] : [{ kind: 'queue-delete', side, parent: childParent(above.handle), handle }]
 }
@@ -165,7 +163,7 @@ function recreate(qdisc: {
   readonly parent: number
   readonly handle: number
   readonly spec: QdiscSpec
-}): readonly ShapingChange[] {
+}): readonly QueueChange[] {
   const { side, parent, handle, spec } = qdisc
   return [
     { kind: 'queue-delete', side, parent, handle },
