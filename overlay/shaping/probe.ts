@@ -14,9 +14,12 @@ const ALL: ShapingSupport = { rate: true, fqCodel: true, delay: true }
 
 export type ShapingProbe = { readonly support: ShapingSupport; readonly features: readonly Feature[] }
 
-/** Takes a few milliseconds, and may cause the kernel to load modules. Never throws. */
-export function probeShaping(): ShapingProbe {
-  const { rate, fqCodel, delay } = tryAll()
+/**
+ * Takes a few milliseconds, and may cause the kernel to load modules. Never throws.
+ * @param open a socket in a scratch namespace, which the probe closes
+ */
+export function probeShaping(open: () => NetlinkSocket = () => NetlinkSocket.openScratch()): ShapingProbe {
+  const { rate, fqCodel, delay } = tryAll(open)
   return {
     support: { rate: rate === null, fqCodel: fqCodel === null, delay: delay === null },
     features: [
@@ -29,10 +32,10 @@ export function probeShaping(): ShapingProbe {
 
 type Failures = Readonly<Record<keyof ShapingSupport, string | null>>
 
-function tryAll(): Failures {
+function tryAll(open: () => NetlinkSocket): Failures {
   let socket: NetlinkSocket
   try {
-    socket = NetlinkSocket.openScratch()
+    socket = open()
   } catch (err) {
     const { message } = asVxmeshError(err)
     return { rate: message, fqCodel: message, delay: message }
