@@ -23,6 +23,8 @@ export class MemoryCluster {
   readonly hosts: MemoryHost[] = []
   /** Members that Serf does not show yet. */
   readonly hidden = new Set<MemoryHost>()
+  /** Members of which nothing runs. */
+  readonly strangers: Member[] = []
   readonly #random: Random
 
   constructor(seed = 1) {
@@ -128,6 +130,6 @@ export class MemoryCluster {
   }
 
   #members(): readonly Member[] {
-    return this.hosts.filter(host => !this.hidden.has(host)).map(({ member }) => member)
+    return [...this.hosts.filter(host => !this.hidden.has(host)).map(({ member }) => member), ...this.strangers]
   }
 }

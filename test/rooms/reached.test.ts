@@ -28,14 +28,6 @@ const UNREACHED: readonly string[] = [
   'src/agent/reconcile/reconciler.ts',
   'src/agent/run.ts',
   'src/main.ts',
-  'src/replication/cluster/cluster-role.ts',
-  'src/replication/cluster/server-changes.ts',
-  'src/replication/consensus/applied-log.ts',
-  'src/replication/consensus/participation.ts',
-  'src/replication/consensus/peers.ts',
-  'src/replication/consensus/read-index.ts',
-  'src/replication/replicator.ts',
-  'src/replication/storage/snapshotter.ts',
   'src/replication/transport/identity.ts'
 ]
 

@@ -1,0 +1,133 @@
+// The roles of whole hosts in memory: a client becomes a voter and a voter a client, as the committed configuration says.
+
+import t from 'tap'
+import { create } from '../../allocator/fixtures.ts'
+import { MemoryCluster } from '../memory-cluster.ts'
+import type { MemoryHost } from '../memory-host.ts'
+
+const roleOf = (host: MemoryHost): string => host.replicator.log.status().role
+const voters = async (cluster: MemoryCluster, on = cluster.leading): Promise<string[]> => {
+  const peers = await cluster.settle(on.replicator.cluster.peers())
+  return peers.filter(({ voter }) => voter).map(({ peerId }) => peerId)
+}
+
+t.test('a host that belongs to no cluster waits, follows nobody and refuses what needs a voter', async t => {
+  const cluster = new MemoryCluster()
+  t.teardown(() => cluster.stop())
+  const alone = cluster.add({ bootstrapExpect: 3 })
+  await alone.start()
+  await cluster.advance(2_000)
+  t.match(alone.replicator.log.status(), { role: 'waiting', term: 0, leader: null, commitIndex: 0 })
+  t.equal(alone.replicator.log.current, false)
+  t.equal(alone.replicator.log.lag, 0)
+  t.equal(alone.replicator.cluster.clusterId, null)
+  t.equal(alone.replicator.cluster.obstacle, '1 of 3 servers are in sight')
+  t.same(await alone.replicator.cluster.peers(), [])
+  await t.rejects(alone.replicator.log.image(), { code: 'ERR_BUSY' })
+  await t.rejects(alone.replicator.log.readIndex(), { code: 'ERR_NO_QUORUM' })
+  await t.rejects(cluster.settle(alone.replicator.log.propose(create('red'))), { code: 'ERR_NO_QUORUM' })
+})
+
+t.test('a client follows by the feed, proposes through the leader, and has no vote', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const client = await cluster.client()
+  await cluster.until('it follows', () => client.replicator.log.current)
+  t.equal(roleOf(client), 'client')
+  const { index } = await cluster.settle(client.replicator.log.propose(create('red')))
+  t.ok(client.state.appliedIndex >= index, 'the reply brought the entry along')
+  await cluster.until('all agree', () => cluster.agrees())
+  t.equal(client.replicator.log.status().leader, cluster.leading.peer)
+  t.notOk((await voters(cluster)).includes(client.peer))
+})
+
+t.test('a client that is added becomes a voter, and one that is removed a client, without losing an entry', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const host = await cluster.client()
+  await cluster.until('it follows', () => host.replicator.log.current)
+  await cluster.settle(host.replicator.log.propose(create('before')))
+  await cluster.settle(cluster.leading.replicator.cluster.addServer(host.peer))
+  await cluster.until('it votes', () => roleOf(host) === 'follower')
+  t.ok((await voters(cluster)).includes(host.peer))
+  await cluster.settle(host.replicator.log.propose(create('between')))
+  await cluster.settle(host.replicator.cluster.removeServer(host.peer))
+  await cluster.until('it is a client again', () => roleOf(host) === 'client')
+  t.notOk((await voters(cluster)).includes(host.peer))
+  await cluster.settle(host.replicator.log.propose(create('after')))
+  await cluster.until('all agree', () => cluster.agrees())
+  t.equal(host.state.networkCount, 3)
+  t.same(host.fatal, [])
+})
+
+t.test('what is on the disk decides the role of the next start', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const client = await cluster.client()
+  await cluster.until('it follows', () => client.replicator.log.current)
+  await cluster.settle(client.replicator.log.propose(create('red')))
+  const server = cluster.hosts.find(host => host !== cluster.leader() && host !== client)
+  for (const host of [client, server]) {
+    if (host === undefined) throw new Error('no follower')
+    await cluster.settle(host.stop())
+    await host.start()
+  }
+  t.equal(server && roleOf(server), 'follower')
+  t.equal(roleOf(client), 'client')
+  await cluster.until('all agree', () => cluster.agrees())
+})
+
+t.test('a server that was removed while it was down learns of it from the others', async t => {
+  const cluster = await MemoryCluster.founded(t, { servers: 4 })
+  const gone = cluster.hosts.find(host => host !== cluster.leader())
+  if (gone === undefined) throw new Error('no follower')
+  gone.kill()
+  await cluster.until('a leader is known', () => cluster.agreesOnLeader())
+  await cluster.settle(cluster.leading.replicator.cluster.removeServer(gone.peer))
+  await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
+  await gone.start()
+  t.ok(['follower', 'pre-candidate'].includes(roleOf(gone)), 'its own log does not say so')
+  await cluster.until('it has found out', () => roleOf(gone) === 'client')
+  await cluster.until('it follows', () => cluster.agrees())
+  t.equal(gone.state.networkCount, 1)
+})
+
+t.test('a voter that is cut off from everybody stays a voter: nobody has told it that it was removed', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const [host] = cluster.hosts
+  if (host === undefined) throw new Error('no host')
+  cluster.network.isolate(host.peer)
+  await cluster.advance(20_000)
+  t.not(roleOf(host), 'client')
+  t.equal(host.replicator.log.status().leader, null)
+  cluster.network.healAll()
+  await cluster.until('it is back', () => cluster.agreesOnLeader())
+  t.same(host.fatal, [])
+})
+
+t.test('a new server that the leader cannot reach stays a learner; the next attempt makes it a voter', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const host = await cluster.client()
+  await cluster.until('it follows', () => host.replicator.log.current)
+  const leader = cluster.leading
+  cluster.network.cut(host.peer, leader.peer)
+  const asker = cluster.hosts.find(each => each !== leader && each !== host)
+  if (asker === undefined) throw new Error('no follower')
+  await t.rejects(cluster.settle(asker.replicator.cluster.addServer(host.peer), 120_000), {
+    code: 'ERR_TIMEOUT',
+    message: 'the new server did not catch up in time; it stays a learner'
+  })
+  t.notOk((await voters(cluster)).includes(host.peer))
+  cluster.network.healAll()
+  await cluster.settle(asker.replicator.cluster.addServer(host.peer))
+  t.ok((await voters(cluster)).includes(host.peer))
+})
+
+t.test('the lag is what is committed and not applied', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const client = await cluster.client()
+  await cluster.until('it follows', () => client.replicator.log.current)
+  cluster.network.isolate(client.peer)
+  const { index } = await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
+  t.ok(client.state.appliedIndex < index)
+  t.equal(client.replicator.log.status().commitIndex, client.state.appliedIndex)
+  cluster.network.healAll()
+  await cluster.until('it has caught up', () => client.state.appliedIndex >= index && client.replicator.log.lag === 0)
+})
