@@ -1,6 +1,6 @@
-// Membership: a supervised Serf and the view of its members. Log lines only trigger a query, a periodic one repairs;
-// the last view stays while Serf is away. Addresses of hosts that were seen are kept, so that a host finds back by
-// itself after any length of absence.
+// Membership: a supervised Serf process and the view of its members. A log line of Serf only triggers a query, and a
+// periodic query catches what was missed. The last view stays valid while Serf is down. Addresses of known hosts are kept
+// on disk, so that a host can rejoin by itself after any length of absence.
 
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -18,12 +18,12 @@ import { SerfRpc } from './serf-rpc.ts'
 
 const CHECK_MS = 1_000
 const CONNECT_RETRY_MS = 50
-/** How long Serf may take to answer after its start. */
+/** Time for Serf to accept a connection after its start. */
 const START_MS = 10_000
 const REJOIN_MIN_MS = 1_000
 const REJOIN_MAX_MS = 15_000
-/** Addresses remembered for a rejoin. */
-const MAX_REMEMBERED = 64
+/** Addresses kept for a rejoin. */
+const MAX_PEER_ADDRESSES = 64
 
 export type MembershipOptions = SerfOptions & {
   readonly binary: string
@@ -46,16 +46,16 @@ export class Membership {
   #tags: AgentTags
   #seeds: readonly string[]
   #dir = ''
-  #launched: Promise<void> | null = null
-  #started: Promise<void> = Promise.resolve()
+  #launching: Promise<void> | null = null
+  #starting: Promise<void> = Promise.resolve()
   #process: SerfProcess | null = null
   #rpc: SerfRpc | null = null
   #view: MembershipView | null = null
   #querying = false
   #queryAgain = false
-  #keeping: Promise<void> = Promise.resolve()
-  #remembered = ''
-  #rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+  #keeper: Promise<void> = Promise.resolve()
+  #savedPeers = ''
+  #rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
 
   constructor(options: MembershipOptions) {
     this.#options = options
@@ -63,7 +63,7 @@ export class Membership {
     this.#seeds = options.join
   }
 
-  /** Null until Serf was asked for the first time. */
+  /** Null until the first query succeeds. */
   view(): MembershipView | null {
     return this.#view
   }
@@ -76,50 +76,50 @@ export class Membership {
     this.#listeners.add(listener)
   }
 
-  /** Starts Serf, or takes over the one that runs. Resolves before it answers. @throws ERR_SERF, ERR_STORAGE */
+  /** Starts Serf, or adopts a running one. Resolves before it accepts connections. @throws ERR_SERF, ERR_STORAGE */
   launch(): Promise<void> {
-    return (this.#launched ??= this.#launch())
+    return (this.#launching ??= this.#launch())
   }
 
-  /** Resolves once the first view is there. @throws ERR_SERF, ERR_STORAGE */
+  /** Launches Serf if necessary, and resolves with the first view known. @throws ERR_SERF, ERR_STORAGE */
   start(): Promise<void> {
-    return (this.#started = this.#start())
+    return (this.#starting = this.#start())
   }
 
-  /** What Serf says of itself, for doctor. @throws ERR_SERF */
+  /** Serf's statistics, for doctor. @throws ERR_SERF */
   async stats(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
     return (await this.#connected()).stats()
   }
 
-  /** Ends Serf without a leave: for the others this host fails, and its containers stay reachable. */
+  /** Stops Serf without a leave: the other hosts see this one as failed, and its containers stay reachable. */
   async stop(): Promise<void> {
-    await this.#endKeeping()
+    await this.#stopKeeping()
     await this.#process?.stop()
   }
 
-  /** Leaves the mesh gracefully; Serf ends. @throws ERR_SERF */
+  /** Leaves the cluster gracefully and stops Serf. @throws ERR_SERF */
   async leave(): Promise<void> {
     await (await this.#connected()).leave()
-    await this.#endKeeping()
+    await this.#stopKeeping()
     await this.#process?.stop()
   }
 
-  /** Joins through addresses; resolves to how many answered. @throws ERR_JOIN_FAILED with Serf's words, ERR_SERF */
+  /** Joins through addresses. @returns how many were joined @throws ERR_JOIN_FAILED with Serf's message, ERR_SERF */
   async join(addresses: readonly string[]): Promise<number> {
     const joined = await (await this.#connected()).join(addresses)
     this.#query()
     return joined
   }
 
-  /** Other addresses from now on; a host that is alone tries them at once. @throws ERR_STORAGE; then nothing has changed */
+  /** Replaces the join addresses; a host without live peers tries them at once. @throws ERR_STORAGE, with nothing changed */
   async setJoin(join: readonly string[]): Promise<void> {
-    // The Serf that runs keeps its own list; the next one begins with this.
+    // The running Serf keeps its list; the next one reads this file.
     await this.#process?.rewriteConfig(this.#config(join))
     this.#seeds = join
-    this.#rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+    this.#rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
   }
 
-  /** Changes tags of this host; the others hear of it by gossip. */
+  /** Changes tags of this host; gossip spreads them. */
   async setTags(change: Partial<AgentTags>): Promise<void> {
     this.#tags = { ...this.#tags, ...change }
     await this.#process?.rewriteConfig(this.#config())
@@ -138,7 +138,7 @@ export class Membership {
       binary,
       dir: this.#dir,
       config: this.#config(),
-      answering: () => this.#answering(),
+      nameOfServing: () => this.#nameOfServing(),
       name,
       clock,
       logger
@@ -149,18 +149,18 @@ export class Membership {
   async #start(): Promise<void> {
     await this.launch()
     await this.#connect(this.#options.clock.nowMs() + START_MS)
-    this.#keeping = this.#keep()
+    this.#keeper = this.#keep()
   }
 
-  /** Who asks while Serf is starting waits for it. */
+  /** The connection to Serf; waits while Serf is starting. @throws ERR_SERF */
   async #connected(): Promise<SerfRpc> {
-    await this.#started
+    await this.#starting
     if (this.#rpc === null) throw new VxmeshError('ERR_SERF', 'serf is not running; it is being restarted')
     return this.#rpc
   }
 
-  /** The name of whatever Serf answers on the RPC port. */
-  async #answering(): Promise<string | null> {
+  /** The node name of the Serf that serves the RPC port, or null when none does. */
+  async #nameOfServing(): Promise<string | null> {
     try {
       const rpc = await SerfRpc.open({ port: this.#options.rpcPort, clock: this.#options.clock })
       try {
@@ -173,15 +173,15 @@ export class Membership {
     }
   }
 
-  /** Connects, listens and takes the first list. Serf may have just been started. */
-  async #connect(until: number): Promise<void> {
+  /** Connects, subscribes to the log and queries the members. Retries until `untilMs`, since Serf may be starting. */
+  async #connect(untilMs: number): Promise<void> {
     for (;;) {
       let opened: SerfRpc | null = null
       try {
         const rpc = await SerfRpc.open({
           port: this.#options.rpcPort,
           clock: this.#options.clock,
-          // Also called when it ends while it is being opened.
+          // May be called before `open` has returned.
           closed: () => {
             if (this.#rpc === opened) this.#rpc = null
           }
@@ -191,25 +191,25 @@ export class Membership {
           if (readLogLine(line) !== null) this.#query()
         })
         const records = await rpc.members()
-        this.#take(records)
-        // Serf answers only when it has gossiped them: not for what it was started with.
-        if (!this.#tellsOurTags(records)) await rpc.setTags(encodeTags(this.#tags))
+        this.#update(records)
+        // Setting tags waits for gossip, so it is skipped when Serf was started with these tags.
+        if (!this.#hasOurTags(records)) await rpc.setTags(encodeTags(this.#tags))
         return
       } catch (err) {
         opened?.close()
         this.#rpc = null
-        if (this.#options.clock.nowMs() >= until) throw err
+        if (this.#options.clock.nowMs() >= untilMs) throw err
         if (!(await this.#options.clock.sleep(CONNECT_RETRY_MS, this.#stopping.signal))) throw err
       }
     }
   }
 
-  #tellsOurTags(records: readonly unknown[]): boolean {
+  #hasOurTags(records: readonly unknown[]): boolean {
     const own = (records as readonly { Name?: unknown; Tags?: object }[]).find(r => r.Name === this.#options.name)
     return isDeepStrictEqual({ ...own?.Tags }, encodeTags(this.#tags))
   }
 
-  /** The periodic part: reconnects, asks again, rejoins when alone. */
+  /** Periodically reconnects, queries the members, and rejoins when this host has no live peer. */
   async #keep(): Promise<void> {
     const { signal } = this.#stopping
     while (await this.#options.clock.sleep(CHECK_MS, signal)) {
@@ -217,22 +217,22 @@ export class Membership {
         if (this.#rpc === null) await this.#connect(this.#options.clock.nowMs())
         else this.#query()
         await this.#rejoinIfAlone()
-        await this.#remember()
+        await this.#savePeerAddresses()
       } catch (err) {
-        this.#options.logger.debug({ err: asVxmeshError(err) }, 'serf is not answering')
+        this.#options.logger.debug({ err: asVxmeshError(err) }, 'serf is not responding')
       }
     }
   }
 
-  async #endKeeping(): Promise<void> {
+  async #stopKeeping(): Promise<void> {
     this.#stopping.abort()
-    await Promise.allSettled([this.#launched, this.#started])
-    await this.#keeping
+    await Promise.allSettled([this.#launching, this.#starting])
+    await this.#keeper
     this.#rpc?.close()
     this.#rpc = null
   }
 
-  /** Asks for the members now; calls while one is under way make one more. */
+  /** Queries the members now; calls during a query in flight cause one more. */
   #query(): void {
     if (this.#querying) {
       this.#queryAgain = true
@@ -243,8 +243,8 @@ export class Membership {
     this.#querying = true
     rpc
       .members()
-      .then(records => this.#take(records))
-      .catch((err: unknown) => this.#options.logger.debug({ err: asVxmeshError(err) }, 'members not read'))
+      .then(records => this.#update(records))
+      .catch((err: unknown) => this.#options.logger.debug({ err: asVxmeshError(err) }, 'member query failed'))
       .finally(() => {
         this.#querying = false
         if (!this.#queryAgain) return
@@ -253,7 +253,7 @@ export class Membership {
       })
   }
 
-  #take(records: readonly unknown[]): void {
+  #update(records: readonly unknown[]): void {
     const { view, changes } = reduceView(this.#view ?? EMPTY_VIEW, records)
     const first = this.#view === null
     if (view === this.#view) return
@@ -266,21 +266,21 @@ export class Membership {
     for (const listener of this.#listeners) listener({ view, changes, first })
   }
 
-  /** Serf gives up on failed members after a day; we do not. */
+  /** Serf stops reconnecting to failed members after a day; this continues. */
   async #rejoinIfAlone(): Promise<void> {
     const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId) ?? []
     if (others.some(m => m.status === 'alive')) {
-      this.#rejoin = { atMs: 0, pauseMs: REJOIN_MIN_MS }
+      this.#rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
       return
     }
-    const addresses = new Set([...this.#seeds, ...(await this.#readRemembered())])
+    const addresses = new Set([...this.#seeds, ...(await this.#readPeerAddresses())])
     if (addresses.size === 0 || this.#options.clock.nowMs() < this.#rejoin.atMs || this.#rpc === null) return
-    const { pauseMs } = this.#rejoin
-    this.#rejoin = { atMs: this.#options.clock.nowMs() + pauseMs, pauseMs: Math.min(pauseMs * 2, REJOIN_MAX_MS) }
+    const { backOffMs } = this.#rejoin
+    this.#rejoin = { atMs: this.#options.clock.nowMs() + backOffMs, backOffMs: Math.min(backOffMs * 2, REJOIN_MAX_MS) }
     await this.#rpc.join([...addresses])
   }
 
-  async #readRemembered(): Promise<readonly string[]> {
+  async #readPeerAddresses(): Promise<readonly string[]> {
     const text = (await readIfExists(join(this.#dir, 'peers.json')))?.toString() ?? '[]'
     try {
       const parsed: unknown = JSON.parse(text)
@@ -290,11 +290,11 @@ export class Membership {
     }
   }
 
-  async #remember(): Promise<void> {
+  async #savePeerAddresses(): Promise<void> {
     const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId && m.status === 'alive') ?? []
-    const text = JSON.stringify(others.slice(0, MAX_REMEMBERED).map(m => `${formatIpv4(m.address)}:${m.port}`))
-    if (others.length === 0 || text === this.#remembered) return
+    const text = JSON.stringify(others.slice(0, MAX_PEER_ADDRESSES).map(m => `${formatIpv4(m.address)}:${m.port}`))
+    if (others.length === 0 || text === this.#savedPeers) return
     await writeDurably(join(this.#dir, 'peers.json'), text)
-    this.#remembered = text
+    this.#savedPeers = text
   }
 }

@@ -1,4 +1,4 @@
-// Serf's configuration file. It holds the gossip key, so it is readable by its owner alone and no key is ever in argv.
+// Serf's configuration file. It contains the gossip key, which must never be in argv; only its owner may read the file.
 
 import { join } from 'node:path'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
@@ -9,15 +9,15 @@ export type SerfOptions = {
   readonly bind: Ipv4
   readonly port: number
   readonly rpcPort: number
-  /** 32 bytes, or null to gossip in the clear (insecure). */
+  /** 32 bytes, or null to gossip unencrypted (insecure). */
   readonly encryptKey: Buffer | null
   readonly tags: AgentTags
   readonly join: readonly string[]
 }
 
 /**
- * The file's text. No `rpc_auth`: the plain `serf join` on the host is a promise, and the RPC listens on loopback only.
- * No `tags_file` and no handlers: nothing of ours runs in a shell.
+ * The file's content. No `rpc_auth`, because a plain `serf join` must work on the host; the RPC listens on loopback only.
+ * No `tags_file`, and no event handlers, which would run in a shell.
  */
 export function serfConfig(options: SerfOptions, dir: string): string {
   const { encryptKey } = options
@@ -30,7 +30,7 @@ export function serfConfig(options: SerfOptions, dir: string): string {
       tags: encodeTags(options.tags),
       ...(encryptKey === null ? {} : { encrypt_key: encryptKey.toString('base64') }),
       snapshot_path: join(dir, 'serf.snapshot'),
-      // A host that left comes back when its agent is started again.
+      // A host that has left rejoins when its agent is started again.
       rejoin_after_leave: true,
       leave_on_terminate: false,
       skip_leave_on_interrupt: true,

@@ -1,5 +1,5 @@
-// The Serf process under supervision: started detached, so that it outlives a killed agent, and adopted again by the
-// next one; restarted with back-off when it ends. Whether it is alive is judged by pid and command line, never by name.
+// Supervises the Serf process. It is started detached, so that it outlives a killed agent and is adopted by the next one,
+// and restarted with back-off when it exits. A running Serf is recognised by pid and command line, never by process name.
 
 import { readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { listPids, startDetached } from '#platform/process.ts'
 
 const BACKOFF_MIN_MS = 250
 const BACKOFF_MAX_MS = 15_000
-/** A process that lived so long was healthy: the next back-off starts small again. */
+/** Uptime after which the back-off is reset. */
 const HEALTHY_MS = 30_000
 const POLL_MS = 250
 const STOP_MS = 3_000
@@ -22,14 +22,14 @@ export type SerfProcessOptions = {
   /** Directory of Serf's files. */
   readonly dir: string
   readonly config: string
-  /** Is a Serf answering on the RPC port, and under which name? Null when nothing answers. */
-  readonly answering: () => Promise<string | null>
+  /** The node name of the Serf that serves the RPC port, or null when none does. */
+  readonly nameOfServing: () => Promise<string | null>
   readonly name: string
   readonly clock: Clock
   readonly logger: Logger
 }
 
-/** A process that was started or adopted; `ended` tells why, once. */
+/** A process that was started or adopted; `ended` resolves with the reason. */
 type Running = { readonly ended: Promise<string> }
 
 export class SerfProcess {
@@ -50,34 +50,34 @@ export class SerfProcess {
     return this.#pid
   }
 
-  /** Adopts a Serf of ours that runs with this very configuration, or starts one. @throws ERR_SERF, ERR_STORAGE */
+  /** Adopts the running Serf if its configuration is unchanged, otherwise starts one. @throws ERR_SERF, ERR_STORAGE */
   async start(): Promise<void> {
-    const { config, answering, name, logger } = this.#options
+    const { config, nameOfServing, name, logger } = this.#options
     const running = await this.#findRunning()
     const [only] = running
     const unchanged = (await readIfExists(this.#configPath))?.toString() === config
-    if (only !== undefined && running.length === 1 && unchanged && (await answering()) === name) {
-      await this.#note(only)
+    if (only !== undefined && running.length === 1 && unchanged && (await nameOfServing()) === name) {
+      await this.#savePid(only)
       logger.info({ pid: only }, 'adopted the running serf')
-      this.#supervision = this.#supervise({ ended: this.#goneOf(only) })
+      this.#supervision = this.#supervise({ ended: this.#endOfAdopted(only) })
       return
     }
-    for (const pid of running) await this.#end(pid)
-    const stranger = await answering()
-    if (stranger !== null) throw new VxmeshError('ERR_SERF', `serf.rpcPort: another serf (${stranger}) answers there`)
+    for (const pid of running) await this.#kill(pid)
+    const other = await nameOfServing()
+    if (other !== null) throw new VxmeshError('ERR_SERF', `serf.rpcPort: another serf (${other}) is using it`)
     await writeDurably(this.#configPath, config)
     this.#supervision = this.#supervise(await this.#spawn())
   }
 
-  /** Ends the supervision, and Serf if it still runs; without a leave. */
+  /** Stops the supervision and Serf, without a leave. */
   async stop(): Promise<void> {
     this.#stopping.abort()
     await this.#supervision
-    if (this.#pid !== null) await this.#end(this.#pid)
+    if (this.#pid !== null) await this.#kill(this.#pid)
     this.#pid = null
   }
 
-  /** The file is kept in step, so that an adopting agent knows that nothing has changed. */
+  /** Keeps the file up to date, so that the next agent finds it unchanged and adopts the running Serf. */
   async rewriteConfig(config: string): Promise<void> {
     await writeDurably(this.#configPath, config)
   }
@@ -92,20 +92,20 @@ export class SerfProcess {
       const why = await Promise.race([current.ended, aborted(signal)])
       if (signal.aborted) return
       if (clock.nowMs() - since > HEALTHY_MS) backOffMs = BACKOFF_MIN_MS
-      logger.warn({ why, backOffMs }, 'serf ended; it is restarted')
+      logger.warn({ why, backOffMs }, 'serf exited, restarting it')
       const next = await this.#respawn(() => {
-        const pauseMs = backOffMs
+        const currentMs = backOffMs
         backOffMs = Math.min(backOffMs * 2, BACKOFF_MAX_MS)
-        return pauseMs
+        return currentMs
       })
       if (next === null) return
       current = next
     }
   }
 
-  /** Starts Serf again, pausing before each try; null when the supervision ends first. */
-  async #respawn(nextPauseMs: () => number): Promise<Running | null> {
-    while (await this.#options.clock.sleep(nextPauseMs(), this.#stopping.signal)) {
+  /** Starts Serf again, backing off before each attempt; null when the supervision is stopped first. */
+  async #respawn(nextBackOffMs: () => number): Promise<Running | null> {
+    while (await this.#options.clock.sleep(nextBackOffMs(), this.#stopping.signal)) {
       try {
         return await this.#spawn()
       } catch (err) {
@@ -121,7 +121,7 @@ export class SerfProcess {
     await capLog(logFile)
     try {
       const child = await startDetached(binary, ['agent', `-config-file=${this.#configPath}`], { logFile })
-      await this.#note(child.pid)
+      await this.#savePid(child.pid)
       return { ended: child.exited.then(({ message }) => message) }
     } catch (err) {
       const text = err instanceof Error ? err.message : String(err)
@@ -129,23 +129,23 @@ export class SerfProcess {
     }
   }
 
-  async #note(pid: number): Promise<void> {
+  async #savePid(pid: number): Promise<void> {
     this.#pid = pid
-    // What is noted already is adopted on a full disk, too.
-    if ((await this.#noted()) !== pid) await writeDurably(this.#pidPath, `${pid}\n`)
+    // Adopting a Serf whose pid is already saved must work on a full disk, too.
+    if ((await this.#readPid()) !== pid) await writeDurably(this.#pidPath, `${pid}\n`)
   }
 
-  async #noted(): Promise<number> {
+  async #readPid(): Promise<number> {
     return Number((await readIfExists(this.#pidPath))?.toString() ?? '')
   }
 
   /**
-   * Processes that were started with our configuration file. An agent that was killed between the start of Serf and the
-   * note of its pid has left none, or an older one: then all processes are asked.
+   * The processes that run with our configuration file. Searches all processes when the saved pid is missing or stale: an
+   * agent may have been killed between starting Serf and saving its pid.
    */
   async #findRunning(): Promise<readonly number[]> {
-    const noted = await this.#noted()
-    if (Number.isInteger(noted) && noted > 1 && (await this.#isOurs(noted))) return [noted]
+    const saved = await this.#readPid()
+    if (Number.isInteger(saved) && saved > 1 && (await this.#isOurs(saved))) return [saved]
     const found = await Promise.all(listPids().map(async pid => ((await this.#isOurs(pid)) ? [pid] : [])))
     return found.flat()
   }
@@ -159,15 +159,15 @@ export class SerfProcess {
     }
   }
 
-  /** An adopted process is no child: its end is found by looking. */
-  async #goneOf(pid: number): Promise<string> {
+  /** Polls for the end of an adopted process, which is not a child of this one. */
+  async #endOfAdopted(pid: number): Promise<string> {
     while (await this.#isOurs(pid)) {
       if (!(await this.#options.clock.sleep(POLL_MS, this.#stopping.signal))) return 'supervision ended'
     }
     return 'the adopted process is gone'
   }
 
-  async #end(pid: number): Promise<void> {
+  async #kill(pid: number): Promise<void> {
     const { clock } = this.#options
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
       const until = clock.nowMs() + STOP_MS
@@ -179,7 +179,7 @@ export class SerfProcess {
   }
 }
 
-/** Serf appends for ever; at each start a log over the bound is emptied. */
+/** Serf appends to its log without limit; it is truncated at a start when it exceeds MAX_LOG_BYTES. */
 async function capLog(path: string): Promise<void> {
   const size = await stat(path).then(
     s => s.size,
@@ -195,7 +195,7 @@ function aborted(signal: AbortSignal): Promise<string> {
   })
 }
 
-/** It may end by itself between a look at it and the signal. */
+/** Sends a signal; a process that has already ended is not an error. */
 function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal)

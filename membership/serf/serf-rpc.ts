@@ -1,13 +1,13 @@
-// A client of Serf's RPC: msgpack values back to back over loopback TCP. A request is a header and perhaps a body; so
-// is a reply, found by its sequence number. Anything that does not fit closes the connection.
+// A client of Serf's RPC: msgpack values back to back over loopback TCP. Requests and replies are a header and an optional
+// body; replies are matched by sequence number. Any protocol error closes the connection.
 
 import { connect, type Socket } from 'node:net'
 import { VxmeshError } from '#model/errors.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import { encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
 
-/** Unparsed bytes that an answer may pile up: a list of ten thousand members is about 4 MiB. */
-const MAX_PENDING_BYTES = 16 * 1024 * 1024
+/** Unparsed bytes of one reply: a list of ten thousand members is about 4 MiB. */
+const MAX_REPLY_BYTES = 16 * 1024 * 1024
 const CALL_TIMEOUT_MS = 10_000
 const CONNECT_TIMEOUT_MS = 2_000
 
@@ -24,7 +24,7 @@ export type SerfRpcOptions = {
   readonly port: number
   readonly host?: string
   readonly clock: Clock
-  /** Called once when the connection ends, for whatever reason. */
+  /** Called once when the connection ends, for any reason. */
   readonly closed?: (err: VxmeshError) => void
 }
 
@@ -35,13 +35,13 @@ export class SerfRpc {
   readonly #closed: (err: VxmeshError) => void
   #logSeq: number | null = null
   #onLog: (line: string) => void = () => undefined
-  /** The reply whose body is the next value on the stream. */
-  #awaiting: ((body: unknown) => void) | null = null
-  /** Was the last reply a refusal of what has a body? Some commands, `join` among them, send one all the same. */
+  /** Receives the next value on the stream: the body of a reply. */
+  #onBody: ((body: unknown) => void) | null = null
+  /** The last reply was an error for a command with a body. Some commands, such as `join`, send the body even then. */
   #bodyMayFollow = false
   #nextSeq = 0
   #ended: VxmeshError | null = null
-  #received = 0
+  #unparsedBytes = 0
 
   private constructor(socket: Socket, { clock, closed = () => undefined }: SerfRpcOptions) {
     this.#socket = socket
@@ -49,25 +49,25 @@ export class SerfRpc {
     this.#closed = closed
     const values = msgpackValueStream()
     values.on('data', (value: unknown) => {
-      this.#received = 0
+      this.#unparsedBytes = 0
       this.#take(value)
     })
-    values.on('error', (err: Error) => this.#end(serfError(`sent what is no msgpack: ${err.message}`)))
+    values.on('error', (err: Error) => this.#end(serfError(`sent invalid msgpack: ${err.message}`)))
     socket.on('data', chunk => {
-      this.#received += chunk.byteLength
-      if (this.#received > MAX_PENDING_BYTES) this.#end(serfError('sent an answer without end'))
+      this.#unparsedBytes += chunk.byteLength
+      if (this.#unparsedBytes > MAX_REPLY_BYTES) this.#end(serfError(`sent a reply of over ${MAX_REPLY_BYTES} bytes`))
       else values.write(chunk)
     })
     socket.on('error', err => this.#end(serfError(err.message)))
     socket.on('close', () => this.#end(serfError('closed the connection')))
   }
 
-  /** Connects and shakes hands. @throws ERR_SERF */
+  /** Connects and performs the handshake. @throws ERR_SERF */
   static async open(options: SerfRpcOptions): Promise<SerfRpc> {
     const socket = connect({ port: options.port, host: options.host ?? '127.0.0.1', noDelay: true })
     await new Promise<void>((resolve, reject) => {
       const cancelTimeout = options.clock.after(CONNECT_TIMEOUT_MS, () => {
-        socket.destroy(new Error('no connection in time'))
+        socket.destroy(new Error('connection timed out'))
       })
       socket.once('connect', () => {
         cancelTimeout()
@@ -88,15 +88,15 @@ export class SerfRpc {
     }
   }
 
-  /** Serf's member records as they came. @throws ERR_SERF */
+  /** Serf's member records, unparsed. @throws ERR_SERF */
   async members(): Promise<readonly unknown[]> {
     const body = (await this.#call('members', null, true)) as Fields | null
     const members = body?.['Members']
-    if (!Array.isArray(members)) throw serfError('answered "members" without members')
+    if (!Array.isArray(members)) throw serfError('replied to "members" without members')
     return members as readonly unknown[]
   }
 
-  /** How many of the addresses were joined. @throws ERR_JOIN_FAILED */
+  /** @returns how many of the addresses were joined @throws ERR_JOIN_FAILED */
   async join(addresses: readonly string[]): Promise<number> {
     try {
       const body = (await this.#call('join', { Existing: addresses, Replay: false }, true)) as Fields | null
@@ -107,7 +107,7 @@ export class SerfRpc {
     }
   }
 
-  /** Leaves gracefully; Serf then ends. */
+  /** Leaves gracefully; Serf then exits. */
   async leave(): Promise<void> {
     await this.#call('leave', null, false)
   }
@@ -116,12 +116,12 @@ export class SerfRpc {
     await this.#call('tags', { Tags: tags, DeleteTags: [] }, false)
   }
 
-  /** Facts about the agent, all text: `agent.name` and so on. */
+  /** Serf's statistics by group and key, such as `agent` and `name`; all values are text. */
   async stats(): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>> {
     return (await this.#call('stats', null, true)) as Record<string, Record<string, string>>
   }
 
-  /** Serf's log lines from now on. One listener a connection. */
+  /** Streams Serf's log lines from now on. One listener per connection. */
   async monitor(listener: (line: string) => void): Promise<void> {
     this.#onLog = listener
     this.#logSeq = this.#nextSeq
@@ -136,8 +136,8 @@ export class SerfRpc {
     if (this.#ended !== null) return Promise.reject(this.#ended)
     return new Promise((resolve, reject) => {
       const seq = this.#nextSeq++
-      const late = (): void => this.#end(serfError(`did not answer "${command}" in time`))
-      const cancelTimeout = this.#clock.after(CALL_TIMEOUT_MS, late)
+      const timedOut = (): void => this.#end(serfError(`did not reply to "${command}" in time`))
+      const cancelTimeout = this.#clock.after(CALL_TIMEOUT_MS, timedOut)
       this.#pending.set(seq, { resolve, reject, hasBody, cancelTimeout })
       this.#socket.write(encodeMsgpack({ Command: command, Seq: seq }))
       if (body !== null) this.#socket.write(encodeMsgpack(body))
@@ -146,25 +146,25 @@ export class SerfRpc {
 
   #take(value: unknown): void {
     if (this.#ended !== null) return
-    const awaiting = this.#awaiting
-    if (awaiting !== null) {
-      this.#awaiting = null
-      awaiting(value)
+    const onBody = this.#onBody
+    if (onBody !== null) {
+      this.#onBody = null
+      onBody(value)
       return
     }
     const header = typeof value === 'object' && value !== null ? (value as Fields) : {}
-    const body = this.#bodyMayFollow && !('Seq' in header)
+    const isBody = this.#bodyMayFollow && !('Seq' in header)
     this.#bodyMayFollow = false
-    if (body) return
+    if (isBody) return
     const { Seq: seq, Error: error } = header as { Seq?: unknown; Error?: unknown }
     if (typeof seq !== 'number' || typeof error !== 'string') {
-      this.#end(serfError('sent something that is no reply'))
+      this.#end(serfError('sent something that is not a reply'))
       return
     }
     const pending = this.#pending.get(seq)
     if (pending !== undefined) this.#settle(seq, pending, error)
-    else if (seq === this.#logSeq) this.#awaiting = record => this.#takeLog(record)
-    else this.#end(serfError(`answered request ${seq}, which was not asked`))
+    else if (seq === this.#logSeq) this.#onBody = record => this.#takeLog(record)
+    else this.#end(serfError(`replied to request ${seq}, which was never sent`))
   }
 
   #takeLog(record: unknown): void {
@@ -180,8 +180,8 @@ export class SerfRpc {
     }
     this.#bodyMayFollow = error !== '' && pending.hasBody
     if (error !== '') settled().reject(serfError(error))
-    // Until its body is there a request is pending: the connection may end before, or nothing come.
-    else if (pending.hasBody) this.#awaiting = body => settled().resolve(body)
+    // A request stays pending until its body arrives: the connection may close first, or time out.
+    else if (pending.hasBody) this.#onBody = body => settled().resolve(body)
     else settled().resolve(null)
   }
 

@@ -1,4 +1,4 @@
-// Serf's log lines, as a trigger only: they say that it is worth asking for the members, never what they are.
+// Serf's log lines, used only as a trigger for a member query; their content is not trusted.
 
 export type SerfEvent = 'join' | 'leave' | 'failed' | 'update' | 'reap' | 'conflict'
 
@@ -11,7 +11,7 @@ const EVENTS: readonly (readonly [RegExp, SerfEvent])[] = [
   [/[Nn]ame conflict|[Cc]onflicting address/, 'conflict']
 ]
 
-/** The member event that a line tells of, or null. */
+/** The member event that a line reports, or null. */
 export function readLogLine(line: string): SerfEvent | null {
   const head = line.slice(0, 400)
   return EVENTS.find(([pattern]) => pattern.test(head))?.[1] ?? null

@@ -1,4 +1,4 @@
-// A member record of Serf's RPC, read with suspicion: names and tags come from other machines.
+// Parses a member record of Serf's RPC. Names and tags are untrusted: they come from other machines.
 
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName } from '#model/ids.ts'
@@ -6,7 +6,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { decodeTags } from './tags.ts'
 
-/** A member that is no agent of ours, or one that cannot be understood. */
+/** A Serf member that is not a vxmesh agent, or whose record is invalid. */
 export type Foreign = { readonly name: string; readonly reason: string }
 
 export type ReadMember =
@@ -14,7 +14,7 @@ export type ReadMember =
 
 const STATUSES: readonly MemberStatus[] = ['alive', 'leaving', 'left', 'failed']
 
-/** Never throws: what cannot be read is foreign, with the reason. */
+/** Never throws: an invalid record is foreign, with the reason. */
 export function readMember(record: unknown): ReadMember {
   const fields = typeof record === 'object' && record !== null ? (record as Readonly<Record<string, unknown>>) : {}
   const name = typeof fields['Name'] === 'string' ? fields['Name'] : ''
@@ -43,26 +43,26 @@ export function readMember(record: unknown): ReadMember {
   }
 }
 
-/** Four bytes, or sixteen with an IPv4 address mapped into them. */
+/** Four bytes, or sixteen with an IPv4-mapped address. */
 function readAddress(value: unknown): Ipv4 {
-  if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is no address')
+  if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is not an address')
   const mapped =
     value.length === 16 && value.subarray(0, 10).every(b => b === 0) && value[10] === 255 && value[11] === 255
   const bytes = mapped ? value.subarray(12) : value
-  if (bytes.length !== 4) throw invalid('Addr', 'is no IPv4 address')
+  if (bytes.length !== 4) throw invalid('Addr', 'is not an IPv4 address')
   return bytes.reduce((sum, byte) => sum * 256 + byte, 0) as Ipv4
 }
 
 function readPort(value: unknown): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 65_535) {
-    throw invalid('Port', 'is no port')
+    throw invalid('Port', 'is not a port')
   }
   return value
 }
 
 function readStatus(value: unknown): MemberStatus {
   const status = STATUSES.find(known => known === value)
-  if (status === undefined) throw invalid('Status', 'is none that we know')
+  if (status === undefined) throw invalid('Status', 'is unknown')
   return status
 }
 

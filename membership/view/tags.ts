@@ -1,4 +1,4 @@
-// What an agent says of itself in its Serf tags. Keys are short: Serf allows 512 bytes for all of them.
+// The Serf tags of an agent. Keys are short, because Serf limits all tags together to 512 bytes.
 
 import { invalid } from '#model/errors.ts'
 import { parsePeerId, type ClusterId, type PeerId } from '#model/ids.ts'
@@ -32,7 +32,7 @@ export function encodeTags(tags: AgentTags): Record<string, string> {
   }
 }
 
-/** @throws ERR_INVALID naming the tag: whoever has the gossip key can write anything into its tags */
+/** @throws ERR_INVALID naming the tag: any holder of the gossip key can set arbitrary tags */
 export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
   const role = text(tags, 'role')
   if (role !== 'server' && role !== 'client') throw invalid('role', 'is neither server nor client')
@@ -50,13 +50,13 @@ export function decodeTags(tags: Readonly<Record<string, unknown>>): AgentTags {
 }
 
 function hex(key: 'cluster' | 'seed', value: unknown): string {
-  if (typeof value !== 'string' || !/^[0-9a-f]{16}$/.test(value)) throw invalid(key, `is no ${key} id`)
+  if (typeof value !== 'string' || !/^[0-9a-f]{16}$/.test(value)) throw invalid(key, `is not a ${key} id`)
   return value
 }
 
 function vtep(value: string): Ipv4 {
   const address = parseIpv4(value, 'vtep')
-  if (!isUnicast(address)) throw invalid('vtep', 'is not the address of one host')
+  if (!isUnicast(address)) throw invalid('vtep', 'is not a unicast address')
   return address
 }
 
@@ -73,6 +73,6 @@ function whole(
 ): number {
   const value = text(tags, key)
   const number = /^[0-9]{1,5}$/.test(value) ? Number(value) : NaN
-  if (!(number >= min && number <= max)) throw invalid(key, `is no number from ${min} to ${max}`)
+  if (!(number >= min && number <= max)) throw invalid(key, `is not a number from ${min} to ${max}`)
   return number
 }

@@ -1,12 +1,12 @@
-// Time for the shells, as a value that is handed to them: production passes `systemClock`, a test or the simulator passes
-// a clock that it moves itself. Pure rooms know no clock at all; they get times inside events.
+// Time for the shells, injected: production passes `systemClock`, a test or the simulator a clock that it advances itself.
+// Pure rooms use no clock; they receive times in events.
 
-/** Stops a timer; a timer that has fired, or was stopped before, stays as it is. */
+/** Cancels a timer. Does nothing when it has fired or was cancelled before. */
 export type Cancel = () => void
 
 /** What a clock must provide; `clockFrom` derives the rest. */
 export type TimeSource = {
-  /** Monotonic milliseconds: never jumps with the wall clock. */
+  /** Monotonic milliseconds, independent of the wall clock. */
   readonly nowMs: () => number
   /** Runs once after `ms`. */
   readonly after: (ms: number, run: () => void) => Cancel
@@ -15,9 +15,9 @@ export type TimeSource = {
 }
 
 export type Clock = TimeSource & {
-  /** Resolves with true after `ms`, or with false as soon as the signal is aborted. */
+  /** Resolves with true after `ms`, or with false as soon as `signal` is aborted. */
   readonly sleep: (ms: number, signal?: AbortSignal) => Promise<boolean>
-  /** The promise's outcome, or the error that `late` makes after `ms`. A later outcome is dropped. */
+  /** Settles like `promise`, or rejects with the error from `late` after `ms`. */
   readonly within: <T>(promise: Promise<T>, ms: number, late: () => Error) => Promise<T>
 }
 

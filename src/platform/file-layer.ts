@@ -1,32 +1,31 @@
-// The few file operations that durable storage is made of, as an interface, so that tests can record them, let the
-// machine die between any two, or fill the disk. `diskFiles` is the real one. Errors are those of the system, as they
-// come: the caller knows what they mean.
+// The file operations that durable storage uses, as an interface: tests can crash between any two, or fail any of them.
+// `diskFiles` is the real implementation. Errors are passed on unchanged; the caller wraps them.
 
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { syncDirectory } from './files.ts'
 
 export type OpenFile = {
-  /** Writes all of the bytes at a position. */
+  /** Writes all of `bytes` at `position`. */
   readonly write: (bytes: Uint8Array, position: number) => Promise<void>
   readonly truncate: (length: number) => Promise<void>
-  /** The file's bytes and length are on the disk (fdatasync). */
+  /** Makes the file's data and length durable (fdatasync). */
   readonly sync: () => Promise<void>
   readonly close: () => Promise<void>
 }
 
 export type FileLayer = {
-  /** The directory and its parents; a new one is readable by its owner alone. */
+  /** Creates the directory and its parents if absent, with mode 0700. */
   readonly ensureDirectory: (path: string) => Promise<void>
-  /** Names in a directory, in no order. */
+  /** Names in a directory, unordered. */
   readonly list: (path: string) => Promise<string[]>
   readonly read: (path: string) => Promise<Buffer>
-  /** A new file, empty, for its owner alone; there must be none of that name. */
+  /** Creates an empty file with mode 0600; it must not exist. */
   readonly create: (path: string) => Promise<OpenFile>
   readonly open: (path: string) => Promise<OpenFile>
   readonly rename: (from: string, to: string) => Promise<void>
-  /** Absent is success. */
+  /** An absent file is not an error. */
   readonly remove: (path: string) => Promise<void>
-  /** Creations, renames and removals in the directory are on the disk. */
+  /** Makes creations, renames and removals in the directory durable. */
   readonly syncDirectory: (path: string) => Promise<void>
 }
 
@@ -48,8 +47,8 @@ async function openDisk(path: string, flags: 'wx+' | 'r+'): Promise<OpenFile> {
   return {
     write: async (bytes, position) => {
       for (let written = 0; written < bytes.byteLength;) {
-        const left = bytes.byteLength - written
-        const { bytesWritten } = await file.write(bytes, written, left, position + written)
+        const remaining = bytes.byteLength - written
+        const { bytesWritten } = await file.write(bytes, written, remaining, position + written)
         written += bytesWritten
       }
     },

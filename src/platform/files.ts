@@ -1,13 +1,13 @@
-// Files that must survive a crash whole: written aside, synced, renamed, and the directory synced.
+// Atomic replacement of files: written to a temporary file, synced, renamed, and the directory synced.
 
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 
-/** Ends the name of a file that is being written to take another's place. */
-const ASIDE = '.new'
+/** Suffix of the temporary file. */
+const TEMPORARY = '.new'
 
-/** The file's bytes, or null when there is none. @throws ERR_STORAGE */
+/** The file's content, or null when it does not exist. @throws ERR_STORAGE */
 export async function readIfExists(path: string): Promise<Buffer | null> {
   try {
     return await readFile(path)
@@ -17,39 +17,39 @@ export async function readIfExists(path: string): Promise<Buffer | null> {
   }
 }
 
-/** Replaces a file atomically and durably; nobody sees it half-written. @throws ERR_STORAGE */
+/** Replaces a file atomically and durably. @throws ERR_STORAGE */
 export function writeDurably(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
-  return replace(path, { data, mode, durably: true })
+  return replace(path, { data, mode, durable: true })
 }
 
-/** The same for what need not outlive a power cut. @throws ERR_STORAGE */
+/** Replaces a file atomically, but not durably: a power cut may lose it. @throws ERR_STORAGE */
 export function replaceFile(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
-  return replace(path, { data, mode, durably: false })
+  return replace(path, { data, mode, durable: false })
 }
 
-async function replace(path: string, p: { data: string | Uint8Array; mode: number; durably: boolean }): Promise<void> {
-  const aside = `${path}${ASIDE}`
+async function replace(path: string, p: { data: string | Uint8Array; mode: number; durable: boolean }): Promise<void> {
+  const temporary = `${path}${TEMPORARY}`
   try {
-    await rm(aside, { force: true })
-    const file = await open(aside, 'wx', p.mode)
+    await rm(temporary, { force: true })
+    const file = await open(temporary, 'wx', p.mode)
     try {
       await file.writeFile(p.data)
-      if (p.durably) await file.sync()
+      if (p.durable) await file.sync()
     } finally {
       await file.close()
     }
-    await rename(aside, path)
-    if (p.durably) await syncDirectory(dirname(path))
+    await rename(temporary, path)
+    if (p.durable) await syncDirectory(dirname(path))
   } catch (err) {
-    // A full disk is not to be kept full by what did not fit.
-    await rm(aside, { force: true }).catch(() => undefined)
+    // A partial file must not take up space on a full disk.
+    await rm(temporary, { force: true }).catch(() => undefined)
     throw storageError(`cannot write ${path}`, err)
   }
 }
 
-/** Is this the name of what a crash has left of a replacement? */
-export function isAside(name: string): boolean {
-  return name.endsWith(ASIDE)
+/** Is this the name of a temporary file, left by a crash? */
+export function isTemporary(name: string): boolean {
+  return name.endsWith(TEMPORARY)
 }
 
 /** Makes creations, renames and removals in a directory durable. */
@@ -62,7 +62,7 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** The directory and its parents; a new one is readable by its owner alone. @throws ERR_STORAGE */
+/** Creates a directory and its parents if absent, with mode 0700. @throws ERR_STORAGE */
 export async function ensureDirectory(...parts: readonly [string, ...string[]]): Promise<string> {
   const path = join(...parts)
   try {
@@ -81,7 +81,7 @@ export function isErrno(err: unknown, code: string): boolean {
   return err instanceof Error && 'code' in err && err.code === code
 }
 
-/** What the system said, as ERR_STORAGE that names what could not be done; one that is so already stays as it is. */
+/** Wraps an error as ERR_STORAGE with a message; one that is ERR_STORAGE already is returned unchanged. */
 export function storageError(message: string, cause: unknown): VxmeshError {
   if (cause instanceof VxmeshError && cause.code === 'ERR_STORAGE') return cause
   const detail = cause instanceof Error ? cause.message : String(cause)

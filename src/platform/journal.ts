@@ -1,13 +1,13 @@
-// The journal of systemd as where stderr goes: then each line says how important it is, as sd-daemon(3) has it.
+// The systemd journal as the destination of stderr: each line is prefixed with its priority (sd-daemon(3)).
 
 import { fstatSync } from 'node:fs'
 
-/** Priorities of syslog(3) by the log's levels. */
+/** syslog(3) priorities of the log levels. */
 const PRIORITIES = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 } as const
 
 export type JournalLevel = keyof typeof PRIORITIES
 
-/** Is a descriptor the stream that JOURNAL_STREAM names, device:inode? Somebody may have sent it elsewhere since. */
+/** Is `fd` the stream that JOURNAL_STREAM names as device:inode? It may have been redirected since. */
 export function isJournal(env: Readonly<Record<string, string | undefined>>, fd = 2): boolean {
   const stream = env['JOURNAL_STREAM']
   if (stream === undefined) return false

@@ -1,4 +1,5 @@
-// One agent a data directory: a lock file that names its holder by pid and start time, so that a crash leaves no lock.
+// One agent per data directory: a lock file with the holder's pid and start time, so that the lock of a crashed agent is
+// recognised as stale.
 
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,11 +12,11 @@ export type Lock = { release(): Promise<void> }
 /** @throws ERR_CONFIG naming dataDir when another live process holds it; ERR_STORAGE */
 export async function lockDirectory(dir: string): Promise<Lock> {
   const path = join(dir, 'agent.lock')
-  const mine = `${process.pid} ${(await readStartTime(process.pid)) ?? ''}\n`
+  const content = `${process.pid} ${(await readStartTime(process.pid)) ?? ''}\n`
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
       const file = await open(path, 'wx', 0o600)
-      await file.writeFile(mine)
+      await file.writeFile(content)
       await file.close()
       return { release: () => rm(path, { force: true }) }
     } catch (err) {

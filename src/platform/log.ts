@@ -1,5 +1,5 @@
-// The log: pino, JSON lines on stderr, a child a room. Messages are constant; what varies is in the fields. Into the
-// journal each line goes with its priority.
+// The log: pino, JSON lines on stderr, one child logger per room. Messages are constant; variable data is in the fields.
+// When stderr is the journal, each line is prefixed with its priority.
 
 import { pino, type Logger } from 'pino'
 import { isJournal, priority, type JournalLevel } from './journal.ts'
@@ -7,12 +7,12 @@ import { isJournal, priority, type JournalLevel } from './journal.ts'
 export type { Logger }
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
-/** A child keeps the level of its birth: these follow their root. */
+/** The children of each root logger. pino's children keep their initial level, so changes are applied to each of them. */
 const children = new WeakMap<Logger, Set<Logger>>()
 
-/** The root logger of a process. Synchronous: the last line before a crash is the one that matters. */
+/** The root logger of a process. Writes synchronously, so that the last line before a crash is not lost. */
 export function createLogger(level: LogLevel): Logger {
-  const born = new Set<Logger>()
+  const ownChildren = new Set<Logger>()
   const stderr = pino.destination({ dest: 2, sync: true })
   const prefixed = {
     [Symbol.for('pino.metadata')]: true,
@@ -27,11 +27,11 @@ export function createLogger(level: LogLevel): Logger {
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
-      onChild: child => born.add(child)
+      onChild: child => ownChildren.add(child)
     },
     isJournal(process.env) ? prefixed : stderr
   )
-  children.set(logger, born)
+  children.set(logger, ownChildren)
   return logger
 }
 

@@ -1,4 +1,4 @@
-// MessagePack with one set of settings: plain maps (what Serf and we ourselves speak), bounded by the caller's frames.
+// MessagePack with one set of options: plain maps, as Serf uses them. The caller limits the size.
 
 import { Packr, UnpackrStream } from 'msgpackr'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
@@ -9,17 +9,17 @@ export function encodeMsgpack(value: unknown): Buffer {
   return packr.pack(value)
 }
 
-/** What stands before the elements of an array that is put together from encoded pieces. */
+/** The header of an array that is assembled from encoded elements. */
 export function msgpackArrayHeader(length: number): Buffer {
   return header(0xdd, length)
 }
 
-/** What stands before the keys and values of a map that is put together from encoded pieces. */
+/** The header of a map that is assembled from encoded keys and values. */
 export function msgpackMapHeader(size: number): Buffer {
   return header(0xdf, size)
 }
 
-/** The elements of an array, one after the other, without what stands before them. */
+/** The encoded elements of an array, without its header. */
 export function encodeMsgpackElements(values: readonly unknown[]): Buffer {
   const bytes = encodeMsgpack(values)
   return bytes.subarray(values.length < 16 ? 1 : values.length < 65_536 ? 3 : 5)
@@ -31,16 +31,16 @@ function header(type: number, count: number): Buffer {
   return bytes
 }
 
-/** @throws ERR_PEER, or the code that says where else the bytes came from, when they are not one value */
+/** @param code of the error; names the source of the bytes @throws that code when they are not exactly one value */
 export function decodeMsgpack(bytes: Uint8Array, code: ErrorCode = 'ERR_PEER'): unknown {
   try {
     return packr.unpack(bytes)
   } catch (cause) {
-    throw new VxmeshError(code, 'bytes that are no MessagePack value', { cause })
+    throw new VxmeshError(code, 'bytes that are not a MessagePack value', { cause })
   }
 }
 
-/** An object stream that takes bytes and gives values laid back to back without a length prefix. */
+/** A transform stream from bytes to the values that are encoded in them back to back. */
 export function msgpackValueStream(): UnpackrStream {
   return new UnpackrStream({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' })
 }

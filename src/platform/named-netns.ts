@@ -1,9 +1,11 @@
-// Network namespaces under a name, as ip-netns(8) keeps them: a file in /run/netns on which the namespace is mounted. They
-// are mounted in the mount namespace of pid 1: a service manager may have given this process one of its own, and a name
-// made there would die with it.
+// Named network namespaces as ip-netns(8) keeps them: the namespace is bind-mounted on a file in /run/netns. The mount is
+// made in the mount namespace of pid 1: a service manager may run this process in a private one, and a mount made there
+// would vanish with the process.
 
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
+import { isErrno } from './files.ts'
+import { mountsAt, type Mount } from './mountinfo.ts'
 import { withScratchNetns } from './netns.ts'
 import { listPids, run } from './process.ts'
 
@@ -14,7 +16,7 @@ export function namedNetns(name: string): string {
   return `${DIRECTORY}/${name}`
 }
 
-/** Every name, also of files on which nothing is mounted. */
+/** All names, including files on which nothing is mounted. */
 export function listNetnsNames(): readonly string[] {
   try {
     return readdirSync(DIRECTORY)
@@ -24,8 +26,8 @@ export function listNetnsNames(): readonly string[] {
 }
 
 /**
- * A new namespace, prepared by `prepare` before its name can be seen: a crash before that leaves nothing.
- * @throws ERR_KERNEL, also when the name is taken
+ * Creates a namespace, which gets its name only after `prepare` has set it up: a crash before that leaves nothing behind.
+ * @throws ERR_KERNEL, also when the name exists
  */
 export async function createNamedNetns(name: string, prepare: (path: string) => Promise<void>): Promise<void> {
   await withScratchNetns(async path => {
@@ -34,25 +36,27 @@ export async function createNamedNetns(name: string, prepare: (path: string) => 
   })
 }
 
-/** Takes the name away, and with it the namespace unless somebody is in it. Absent is success. @throws ERR_KERNEL */
+/** Removes the name, and with it the namespace unless it is still in use. Absent is success. @throws ERR_KERNEL */
 export async function removeNamedNetns(name: string): Promise<void> {
   const file = namedNetns(name)
   if (!listNetnsNames().includes(name)) return
   const unmounted = await inInitMountNs('umount', ['--lazy', file])
   try {
-    // A file that is still mounted upon would be taken away from under its namespace.
-    if (isMounted(file)) throw new VxmeshError('ERR_KERNEL', `cannot unmount ${file}: ${unmounted.stderr.trim()}`)
+    // Unlinking a file that is still a mount point would detach the namespace.
+    if (mountsOf(1, file).length > 0)
+      throw new VxmeshError('ERR_KERNEL', `cannot unmount ${file}: ${unmounted.stderr.trim()}`)
     unlinkSync(file)
   } catch (err) {
-    if (!isCode(err, 'ENOENT')) throw err
+    if (!isErrno(err, 'ENOENT')) throw err
   }
 }
 
 async function publish(path: string, name: string): Promise<void> {
   mkdirSync(DIRECTORY, { recursive: true, mode: 0o755 })
-  // Seen from every mount namespace, those that exist already too, as ip-netns(8) does it.
-  if (!mountLine(DIRECTORY).includes(' shared:')) {
-    if (mountLine(DIRECTORY) === '') await mount(['--bind', DIRECTORY, DIRECTORY])
+  // A shared mount propagates to all mount namespaces, existing ones included, as with ip-netns(8).
+  const mounts = mountsOf(1, DIRECTORY)
+  if (!mounts.some(({ shared }) => shared)) {
+    if (mounts.length === 0) await mount(['--bind', DIRECTORY, DIRECTORY])
     await mount(['--make-shared', DIRECTORY])
   }
   const file = namedNetns(name)
@@ -62,7 +66,7 @@ async function publish(path: string, name: string): Promise<void> {
     throw new VxmeshError('ERR_KERNEL', `cannot name a namespace ${name}: ${String(err)}`, { cause: err })
   }
   try {
-    // Not canonicalized: the link's text is no path.
+    // Not canonicalized: the link's target is not a path.
     await mount(['--no-canonicalize', '--bind', path, file])
   } catch (err) {
     unlinkSync(file)
@@ -77,56 +81,42 @@ async function mount(args: readonly string[]): Promise<void> {
 
 /** Runs a program in the mount namespace of pid 1. */
 async function inInitMountNs(file: string, args: readonly string[]): Promise<{ exitCode: number; stderr: string }> {
-  const home = openInitMountNs()
-  if (home === null) return run(file, args)
+  const initNs = openInitMountNs()
+  if (initNs === null) return run(file, args)
   try {
-    return await run('nsenter', [`--mount=/proc/${process.pid}/fd/${home}`, '--', file, ...args])
+    return await run('nsenter', [`--mount=/proc/${process.pid}/fd/${initNs}`, '--', file, ...args])
   } finally {
-    closeSync(home)
+    closeSync(initNs)
   }
 }
 
 /**
- * Opens the mount namespace of pid 1, by any process in it: pid 1 itself may be closed to us. Null when this process is
- * in it, or there is no way to it: then a name lasts as long as this process's own mount namespace.
+ * Opens the mount namespace of pid 1 through any process in it, since pid 1 itself may be inaccessible. Null when this
+ * process is in it already, or when it cannot be opened: then a name lasts as long as the mount namespace of this process.
  */
 function openInitMountNs(): number | null {
-  const wanted = rootMount(1)
-  if (wanted === null || rootMount(process.pid) === wanted) return null
+  const initRoot = rootMountId(1)
+  if (initRoot === null || rootMountId(process.pid) === initRoot) return null
   for (const pid of [1, ...listPids()]) {
-    if (rootMount(pid) !== wanted) continue
+    if (rootMountId(pid) !== initRoot) continue
     try {
       return openSync(`/proc/${pid}/ns/mnt`, constants.O_RDONLY)
     } catch {
-      // It has ended, or is not ours to look into.
+      // It has exited, or may not be inspected.
     }
   }
   return null
 }
 
-/** The id of a process's root mount: equal for two processes exactly when they see the same mounts. */
-function rootMount(pid: number): string | null {
+/** The id of a process's root mount, or null when the process cannot be inspected. */
+function rootMountId(pid: number): string | null {
   try {
-    return linesAt('/', pid)[0]?.split(' ')[0] ?? null
+    return mountsOf(pid, '/')[0]?.id ?? null
   } catch {
     return null
   }
 }
 
-/** The lines of pid 1's mounts at a place; empty when nothing is mounted there. */
-function mountLine(place: string): string {
-  return linesAt(place, 1).join('\n')
-}
-
-function linesAt(place: string, pid: number): readonly string[] {
-  const lines = readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n')
-  return lines.filter(line => line.split(' ')[4] === place)
-}
-
-function isMounted(file: string): boolean {
-  return mountLine(file) !== ''
-}
-
-function isCode(err: unknown, code: string): boolean {
-  return err instanceof Error && 'code' in err && err.code === code
+function mountsOf(pid: number, mountPoint: string): readonly Mount[] {
+  return mountsAt(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'), mountPoint)
 }

@@ -1,15 +1,15 @@
-// The frames of netlink(7): messages back to back, each with a 16-byte header, padded to 4 bytes; and its error message.
-// Pure. Byte order is the machine's own, and every machine that we run on is little-endian.
+// Netlink frames (netlink(7)): messages back to back, each with a 16-byte header and padded to 4 bytes, and the error
+// message. Host byte order; all supported machines are little-endian. Pure.
 
-/** A request as the protocol's encoders make it: fixed struct and attributes in `body`. */
+/** A request; `body` holds the protocol's fixed struct and attributes. */
 export type NetlinkRequest = { readonly type: number; readonly flags: number; readonly body: Uint8Array }
 
-/** One received message. The payload is a window on the receive buffer: valid only until the next receive. */
+/** One received message. The payload is a view of the receive buffer, valid until the next receive. */
 export type NetlinkFrame = {
   readonly type: number
   readonly flags: number
   readonly seq: number
-  /** Port id of the socket whose request caused it; 0 for the kernel itself. */
+  /** Port id of the socket whose request caused the message; 0 for the kernel itself. */
   readonly portId: number
   readonly payload: Uint8Array
 }
@@ -28,7 +28,7 @@ export const NLMSG_OVERRUN = 4
 
 export const HEADER_BYTES = 16
 
-/** Writes one message at `offset` and returns where the next one begins. The buffer must have room. */
+/** Writes one message at `offset`; the buffer must have room. @returns the offset of the next message */
 export function writeFrame(p: {
   into: Uint8Array
   offset: number
@@ -49,7 +49,7 @@ export function writeFrame(p: {
   return offset + align4(length)
 }
 
-/** Splits what one receive gave. @throws RangeError when a length points outside of it */
+/** Splits a datagram into its messages. @throws RangeError when a length exceeds it */
 export function readFrames(bytes: Uint8Array): readonly NetlinkFrame[] {
   const frames: NetlinkFrame[] = []
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
@@ -71,8 +71,8 @@ export function readFrames(bytes: Uint8Array): readonly NetlinkFrame[] {
   return frames
 }
 
-/** The errno of an NLMSG_ERROR or NLMSG_DONE (0 is success) and the kernel's own text, if it sent one. */
-export function readVerdict(frame: NetlinkFrame): { readonly errno: number; readonly text: string } {
+/** The errno of an NLMSG_ERROR or NLMSG_DONE (0 is success) and the kernel's extended error text, if any. */
+export function readStatus(frame: NetlinkFrame): { readonly errno: number; readonly text: string } {
   const { payload } = frame
   if (payload.length < 4) return { errno: 0, text: '' }
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length)
@@ -80,14 +80,14 @@ export function readVerdict(frame: NetlinkFrame): { readonly errno: number; read
   if ((frame.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
   let offset = 4
   if (frame.type === NLMSG_ERROR) {
-    // The offending message follows: its header alone when capped.
+    // The request is echoed first; only its header when capped.
     const echoed = (frame.flags & NLM_F_CAPPED) !== 0 ? HEADER_BYTES : payload.length < 8 ? 0 : view.getUint32(4, true)
     offset += align4(echoed)
   }
   return { errno, text: extendedText(payload, view, offset) }
 }
 
-/** NLMSGERR_ATTR_MSG (1): a text that ends with a zero byte. */
+/** The text of the attribute NLMSGERR_ATTR_MSG (1), which ends with a zero byte. */
 function extendedText(payload: Uint8Array, view: DataView, from: number): string {
   for (let offset = from; offset + 4 <= payload.length;) {
     const length = view.getUint16(offset, true)

@@ -1,6 +1,6 @@
-// A netlink socket (NETLINK_ROUTE unless told otherwise) of one network namespace: requests with their answers, batches,
-// dumps. Synchronous: the kernel answers within microseconds, and a thread hop would cost more. What takes it long goes
-// by `requestAsync`.
+// A netlink socket (NETLINK_ROUTE by default) in one network namespace: requests, batches, transactions, dumps and
+// notifications. Synchronous, because the kernel replies within microseconds and a thread hop would cost more. Slow
+// requests use `requestAsync`.
 
 import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
@@ -17,7 +17,7 @@ import {
   NLMSG_NOOP,
   NLMSG_OVERRUN,
   readFrames,
-  readVerdict,
+  readStatus,
   writeFrame,
   type NetlinkFrame,
   type NetlinkRequest
@@ -26,7 +26,7 @@ import { inNetns, inScratchNetns } from './netns.ts'
 
 export type { NetlinkFrame, NetlinkRequest } from './netlink-frame.ts'
 
-/** How the kernel answered one message of a batch: null is success. */
+/** Why the kernel refused a message. */
 export type NetlinkRefusal = { readonly errno: string; readonly message: string }
 
 const NETLINK_ROUTE = 0
@@ -40,14 +40,14 @@ const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
 
-/** The kernel fills at most 32 KiB a datagram of a dump; acks and events are far smaller. */
+/** The kernel's largest datagrams are those of dumps, at most 32 KiB. */
 const RECEIVE_BYTES = 64 * 1024
 const SEND_BYTES = 64 * 1024
-/** Messages a send: more of them gain nothing, and the event loop is held no longer than some 2 ms. */
+/** Messages per send: more bring no gain, and the event loop is blocked for at most about 2 ms. */
 const BATCH_MESSAGES = 200
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 const TIMEOUT_SECONDS = 10
-/** linux/ethtool.h: does the device finish the checksums of what it sends? */
+/** linux/ethtool.h: transmit checksum offload of a device. */
 const [ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM] = [0x16, 0x17] as const
 const DUMP_ATTEMPTS = 10
 const DRAIN_RECEIVES = 1000
@@ -56,8 +56,8 @@ export class NetlinkSocket {
   readonly #fd: number
   readonly #receive = new Uint8Array(RECEIVE_BYTES)
   readonly #send = new Uint8Array(SEND_BYTES)
-  /** Of requests that a thread is sending: how the kernel has answered, once anybody here has read it. */
-  readonly #awaited = new Map<number, ReturnType<typeof readVerdict> | null>()
+  /** The replies to requests that a thread is sending, by sequence number; null until a receive has returned the reply. */
+  readonly #asyncReplies = new Map<number, ReturnType<typeof readStatus> | null>()
   #seq = 1
   #closed = false
 
@@ -71,7 +71,7 @@ export class NetlinkSocket {
     return netns === null ? create() : inNetns(netns, create)
   }
 
-  /** Opens a socket in a new namespace that ends with it. @throws ERR_NETNS, ERR_KERNEL */
+  /** Opens a socket in a new namespace, which exists as long as the socket. @throws ERR_NETNS, ERR_KERNEL */
   static openScratch(): NetlinkSocket {
     return inScratchNetns(() => NetlinkSocket.#create([], NETLINK_ROUTE))
   }
@@ -83,13 +83,13 @@ export class NetlinkSocket {
     try {
       const option = (level: number, name: number, value: number): number =>
         libc.setsockopt({ fd, level, name, value: new Uint8Array(new Int32Array([value]).buffer) }).errno
-      // Without CAP_NET_ADMIN the kernel caps the buffer at rmem_max: smaller, yet it works.
+      // Without CAP_NET_ADMIN the kernel limits the buffer to rmem_max, which is smaller but works.
       if (option(SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES) !== 0)
         option(SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES)
       for (const name of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) option(SOL_NETLINK, name, 1)
       const timeout = new Uint8Array(new BigInt64Array([BigInt(TIMEOUT_SECONDS), 0n]).buffer)
       libc.setsockopt({ fd, level: SOL_SOCKET, name: SO_RCVTIMEO, value: timeout })
-      // sockaddr_nl: family 16, port 0 = the kernel chooses, no legacy groups.
+      // sockaddr_nl: family 16, port 0 (the kernel chooses one), no legacy groups.
       const bound = libc.bind(fd, new Uint8Array([libc.AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
       if (bound.errno !== 0) throw kernelError('cannot bind a netlink socket', bound.errno)
       for (const group of groups) {
@@ -103,77 +103,79 @@ export class NetlinkSocket {
     }
   }
 
-  /** The socket's netlink port id, which notifications of its own changes carry. */
+  /** The socket's netlink port id; notifications of its own changes carry it. */
   get portId(): number {
     const address = new Uint8Array(12)
     libc.getsockname(this.#fd, address)
     return new DataView(address.buffer).getUint32(4, true)
   }
 
-  /** Sends one request and returns what the kernel answered with before its ack. @throws ERR_KERNEL with `context.errno` */
+  /** Sends one request. @returns the kernel's messages before the ack @throws ERR_KERNEL with `context.errno` */
   request(request: NetlinkRequest, doing: string): readonly Uint8Array[] {
     const seq = this.#nextSeq()
     this.#transmit(this.#frame([request], seq, NLM_F_ACK), doing)
-    const answers: Uint8Array[] = []
+    const replies: Uint8Array[] = []
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
         if (frame.seq !== seq) continue
         if (frame.type !== NLMSG_ERROR) {
-          answers.push(frame.payload.slice())
+          replies.push(frame.payload.slice())
           continue
         }
-        const { errno, text } = readVerdict(frame)
-        if (errno === 0) return answers
+        const { errno, text } = readStatus(frame)
+        if (errno === 0) return replies
         throw kernelError(doing, errno, text)
       }
     }
   }
 
-  /** As `request`, but the kernel works on a thread of the pool: for deletions, which wait for grace periods. */
+  /** As `request`, but sent on a thread of the pool: for deletions, which wait for RCU grace periods. */
   async requestAsync(request: NetlinkRequest, doing: string): Promise<void> {
     const seq = this.#nextSeq()
-    this.#awaited.set(seq, null)
+    this.#asyncReplies.set(seq, null)
     try {
-      // A copy: the shared buffer must not change under the thread.
+      // A copy, since the shared buffer may change while the thread sends.
       const sent = await libc.sendAsync(this.#fd, this.#frame([request], seq, NLM_F_ACK).slice())
       if (this.#closed) return
       if (sent.value < 0) throw kernelError(doing, sent.errno)
-      // The kernel has answered before send returned: this does not block.
+      // The kernel replied before send returned, so this does not block.
       for (;;) {
-        const verdict = this.#awaited.get(seq) ?? null
-        if (verdict === null) this.#receiveFrames(doing)
-        else if (verdict.errno === 0) return
-        else throw kernelError(doing, verdict.errno, verdict.text)
+        const status = this.#asyncReplies.get(seq) ?? null
+        if (status === null) this.#receiveFrames(doing)
+        else if (status.errno === 0) return
+        else throw kernelError(doing, status.errno, status.text)
       }
     } finally {
-      this.#awaited.delete(seq)
+      this.#asyncReplies.delete(seq)
     }
   }
 
   /**
-   * Sends many changes, 200 a system call, and gives each one's fate at its index. All are tried. The kernel works them
-   * off in order and always answers a failure, so only the last of a send need ask for an ack.
-   * @throws ERR_KERNEL when an answer was lost
+   * Sends many changes, 200 per system call. All are attempted, in order. The kernel always reports a failure, so only the
+   * last message of a send requests an ack.
+   * @returns for each request why it was refused, or null for success
+   * @throws ERR_KERNEL when a reply was lost
    */
   batch(requests: readonly NetlinkRequest[], doing: string): readonly (NetlinkRefusal | null)[] {
-    const fates: (NetlinkRefusal | null)[] = []
+    const refusals: (NetlinkRefusal | null)[] = []
     let start = 0
     while (start < requests.length) {
       const end = this.#batchEnd(requests, start)
-      this.#runBatch(requests.slice(start, end), fates, doing)
+      this.#runBatch(requests.slice(start, end), refusals, doing)
       start = end
     }
-    return fates
+    return refusals
   }
 
   /**
-   * Sends one nfnetlink transaction, at most 64 KiB: its begin, the changes, its end. All happen or none; gives the first
-   * refusal, or null. @throws ERR_KERNEL when it cannot be sent
+   * Sends one nfnetlink transaction of at most 64 KiB: begin, changes, end. It is applied as a whole or not at all.
+   * @returns the first refusal, or null for success
+   * @throws ERR_KERNEL when it cannot be sent
    */
   transaction(requests: readonly NetlinkRequest[], doing: string): NetlinkRefusal | null {
     const first = this.#seq
     this.#seq = (first + requests.length) >>> 0
-    // The last change is always answered, but for a begin that is refused: then nothing else is looked at.
+    // The last change is always acknowledged, unless the begin message is refused: then the rest is ignored.
     const last = requests.length - 2
     this.#transmit(this.#frame(requests, first, NLM_F_ACK, last), doing)
     let refused: NetlinkRefusal | null = null
@@ -181,7 +183,7 @@ export class NetlinkSocket {
       for (const frame of this.#receiveFrames(doing)) {
         const index = (frame.seq - first) >>> 0
         if (frame.type !== NLMSG_ERROR || index >= requests.length) continue
-        const { errno, text } = readVerdict(frame)
+        const { errno, text } = readStatus(frame)
         if (errno !== 0) refused ??= refusal(errno, text)
         if (index === last || index === 0) return refused
       }
@@ -189,8 +191,8 @@ export class NetlinkSocket {
   }
 
   /**
-   * Reads a whole table; `decode` gives undefined for what does not matter. A dump that changes interrupted is read
-   * again. @throws ERR_KERNEL
+   * Reads a whole table; `decode` returns undefined for messages to skip. A dump that is interrupted by changes is
+   * repeated. @throws ERR_KERNEL
    */
   dump<T>(request: NetlinkRequest, decode: (type: number, payload: Uint8Array) => T | undefined, doing: string): T[] {
     for (let attempt = 1; attempt <= DUMP_ATTEMPTS; attempt++) {
@@ -203,12 +205,12 @@ export class NetlinkSocket {
   }
 
   /**
-   * Reads the notifications that wait, never blocking. False when some were lost: something changed, and nobody knows
-   * what.
+   * Reads the pending notifications without blocking.
+   * @returns false when the kernel dropped some, so that the caller must look at everything again
    */
   drain(visit: (frame: NetlinkFrame) => void): boolean {
     let complete = true
-    // Bounded: a storm of events must not hold the event loop.
+    // Bounded, so that an event storm cannot block the event loop.
     for (let i = 0; i < DRAIN_RECEIVES && !this.#closed; i++) {
       const { value, errno } = libc.recv(this.#fd, this.#receive, libc.MSG_DONTWAIT)
       if (value >= 0) this.#frames(value, 'read notifications').forEach(visit)
@@ -218,21 +220,21 @@ export class NetlinkSocket {
     return complete
   }
 
-  /** Calls back when notifications wait: read them with `drain`. Returns how to stop; stop before closing. */
+  /** Calls `listener` when notifications are pending; read them with `drain`. @returns a function that stops it; call it before `close` */
   watch(listener: () => void): () => void {
     return libc.watchReadable(this.#fd, listener)
   }
 
   /**
-   * Makes the kernel finish the checksums of what is sent by a device of this namespace, and so cut it to packets as well:
-   * for what is passed on by somebody who does neither. @throws ERR_KERNEL
+   * Turns off transmit checksum offload of a device in this namespace, and segmentation offload with it: for a receiver
+   * that does neither. @throws ERR_KERNEL
    */
   finishChecksums(device: string): void {
     const { errno } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_STXCSUM, value: 0 })
     if (errno !== 0) throw kernelError(`finish checksums on ${device}`, errno)
   }
 
-  /** See finishChecksums. @throws ERR_KERNEL */
+  /** Is transmit checksum offload off? See finishChecksums. @throws ERR_KERNEL */
   finishesChecksums(device: string): boolean {
     const { errno, value } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_GTXCSUM, value: 0 })
     if (errno !== 0) throw kernelError(`read the checksums of ${device}`, errno)
@@ -261,7 +263,7 @@ export class NetlinkSocket {
     return end
   }
 
-  /** `extra` flags go on one of the messages: the last one by default. */
+  /** Encodes messages into the send buffer; `extra` flags are set on the message at `at`, by default the last. */
   #frame(requests: readonly NetlinkRequest[], firstSeq: number, extra: number, at = requests.length - 1): Uint8Array {
     let offset = 0
     requests.forEach((request, i) => {
@@ -272,18 +274,18 @@ export class NetlinkSocket {
     return this.#send.subarray(0, offset)
   }
 
-  #runBatch(requests: readonly NetlinkRequest[], fates: (NetlinkRefusal | null)[], doing: string): void {
-    const base = fates.length
+  #runBatch(requests: readonly NetlinkRequest[], refusals: (NetlinkRefusal | null)[], doing: string): void {
+    const base = refusals.length
     const first = this.#seq
     this.#seq = (first + requests.length) >>> 0
-    fates.push(...requests.map(() => null))
+    refusals.push(...requests.map(() => null))
     this.#transmit(this.#frame(requests, first, NLM_F_ACK), doing)
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
         const index = (frame.seq - first) >>> 0
         if (frame.type !== NLMSG_ERROR || index >= requests.length) continue
-        const { errno, text } = readVerdict(frame)
-        if (errno !== 0) fates[base + index] = refusal(errno, text)
+        const { errno, text } = readStatus(frame)
+        if (errno !== 0) refusals[base + index] = refusal(errno, text)
         if (index === requests.length - 1) return
       }
     }
@@ -303,7 +305,7 @@ export class NetlinkSocket {
         if (frame.seq !== seq) continue
         if ((frame.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true
         if (frame.type === NLMSG_DONE || frame.type === NLMSG_ERROR) {
-          const { errno, text } = readVerdict(frame)
+          const { errno, text } = readStatus(frame)
           if (errno !== 0) throw kernelError(doing, errno, text)
           return interrupted ? null : found
         }
@@ -325,19 +327,20 @@ export class NetlinkSocket {
   #receiveFrames(doing: string): readonly NetlinkFrame[] {
     for (;;) {
       const { value, errno } = libc.recv(this.#fd, this.#receive)
-      if (value >= 0) return this.#setAside(this.#frames(value, doing))
+      if (value >= 0) return this.#keepAsyncReplies(this.#frames(value, doing))
       const name = libc.errnoName(errno)
       if (name === 'EAGAIN') {
-        throw new VxmeshError('ERR_TIMEOUT', `${doing}: the kernel has not answered for ${TIMEOUT_SECONDS} s`)
+        throw new VxmeshError('ERR_TIMEOUT', `${doing}: the kernel has not replied for ${TIMEOUT_SECONDS} s`)
       }
       if (name !== 'EINTR') throw kernelError(doing, errno)
     }
   }
 
-  /** Whoever reads meets answers to what threads have sent meanwhile; read once, they are there no more. */
-  #setAside(frames: readonly NetlinkFrame[]): readonly NetlinkFrame[] {
+  /** A receive may return replies to requests of worker threads; keeps them for those. */
+  #keepAsyncReplies(frames: readonly NetlinkFrame[]): readonly NetlinkFrame[] {
     for (const frame of frames) {
-      if (frame.type === NLMSG_ERROR && this.#awaited.has(frame.seq)) this.#awaited.set(frame.seq, readVerdict(frame))
+      if (frame.type === NLMSG_ERROR && this.#asyncReplies.has(frame.seq))
+        this.#asyncReplies.set(frame.seq, readStatus(frame))
     }
     return frames
   }
@@ -348,18 +351,18 @@ export class NetlinkSocket {
       if (frames.some(frame => frame.type === NLMSG_OVERRUN)) throw new RangeError('netlink data was lost')
       return frames.filter(frame => frame.type !== NLMSG_NOOP)
     } catch (err) {
-      throw new VxmeshError('ERR_KERNEL', `${doing}: the kernel's answer cannot be read`, { cause: err })
+      throw new VxmeshError('ERR_KERNEL', `${doing}: the kernel's reply cannot be read`, { cause: err })
     }
   }
 }
 
-/** The errno's name in an error of this room (`EEXIST`), or null for any other error. */
+/** The errno name, such as `EEXIST`, of an ERR_KERNEL error; null for any other error. */
 export function errnoOf(err: unknown): string | null {
   const errno = err instanceof VxmeshError ? err.context['errno'] : undefined
   return typeof errno === 'string' ? errno : null
 }
 
-/** The error for a refused message of a batch. */
+/** The error for a refused message. */
 export function refusalError(doing: string, refused: NetlinkRefusal): VxmeshError {
   return new VxmeshError('ERR_KERNEL', `${doing}: ${refused.message}`, { context: { errno: refused.errno } })
 }
@@ -370,6 +373,6 @@ function kernelError(doing: string, errno: number, text = ''): VxmeshError {
 
 function refusal(errno: number, text: string): NetlinkRefusal {
   const name = libc.errnoName(errno)
-  const words = `${libc.errnoText(errno)} (${name})`
-  return { errno: name, message: text === '' ? words : `${text}: ${words}` }
+  const description = `${libc.errnoText(errno)} (${name})`
+  return { errno: name, message: text === '' ? description : `${text}: ${description}` }
 }

@@ -1,5 +1,5 @@
-// Network namespaces by path. The process's main thread enters one only for a synchronous stretch: what is opened there
-// (a socket) stays bound to it and works from anywhere afterwards.
+// Network namespaces by path. The main thread enters one only for a synchronous call; a socket opened there stays in that
+// namespace and can be used from anywhere afterwards.
 
 import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
@@ -16,7 +16,7 @@ import {
   unshareNetns
 } from './libc.ts'
 
-/** The namespace that the calling thread is in. */
+/** The namespace of the calling thread. */
 export const OWN_NETNS = '/proc/thread-self/ns/net'
 
 /** PID_MAX_LIMIT of linux/threads.h: process ids are below it. */
@@ -25,11 +25,11 @@ const NSFS_MAGIC = 0x6e736673
 const SOL_SOCKET = 1
 const SO_NETNS_COOKIE = 71
 
-/** `dev:inode`: equal for two paths exactly when they are the same namespace, while either is open. */
+/** `dev:inode`: identifies a namespace as long as it exists. */
 export type NetnsId = string
 
 /**
- * Runs with the namespace open as a file descriptor, which is closed afterwards.
+ * Opens the namespace, runs `use` with its file descriptor, and closes it.
  * @throws ERR_NETNS naming `field`: not absolute, missing, not a namespace, not a network namespace, not permitted
  */
 export function withNetns<T>(path: string, use: (fd: number, id: NetnsId) => T, field = 'netns'): T {
@@ -48,9 +48,9 @@ export function checkNetns(path: string, field = 'netns'): NetnsId {
 }
 
 /**
- * What a namespace is known by when nobody holds it open any more. The kernel gives an inode to the next namespace, often
- * at once; its cookie (socket(7), SO_NETNS_COOKIE) to none until the next boot. Before Linux 5.14 there is none: `dev:inode`.
- * @returns `dev:inode:cookie`
+ * An id that stays unique after the namespace is gone. The kernel reuses inodes, often at once, but never reuses a cookie
+ * (socket(7), SO_NETNS_COOKIE) before the next boot.
+ * @returns `dev:inode:cookie`, or `dev:inode` before Linux 5.14, which has no cookie
  * @throws ERR_NETNS
  */
 export function lastingNetnsId(path: string): string {
@@ -60,7 +60,7 @@ export function lastingNetnsId(path: string): string {
   })
 }
 
-/** Is the namespace at the path the one that had this lasting id, also one of an earlier release without a cookie? @throws ERR_NETNS */
+/** Does the namespace at the path have this lasting id, with or without a cookie? @throws ERR_NETNS */
 export function isNetns(path: string, lastingId: string): boolean {
   const [dev = '', inode = '', cookie] = lastingId.split(':')
   return withNetns(path, (fd, id) => {
@@ -69,7 +69,7 @@ export function isNetns(path: string, lastingId: string): boolean {
 }
 
 /**
- * Checks that the path is a network namespace that a container can be in: not this process's own and none of `hosts`.
+ * Checks that the path is a network namespace of a container: neither this process's own nor one of `hosts`.
  * @throws ERR_NETNS naming `field`
  */
 export function checkContainerNetns(path: string, hosts: readonly string[] = [], field = 'netns'): NetnsId {
@@ -88,25 +88,25 @@ export function netnsOfPid(pid: number): string {
   return `/proc/${pid}/ns/net`
 }
 
-/** Is a namespace there, of whatever kind? It is not opened for that. @throws Error of the file system */
+/** Is the path a namespace of any kind? Does not open it. @throws Error of the file system */
 export function isNamespace(path: string): boolean {
   return statfsSync(path).type === NSFS_MAGIC
 }
 
 /**
- * Runs a synchronous function inside a namespace. If the way back is barred the process ends: every later call would
- * act on the wrong host. @throws ERR_NETNS
+ * Runs a synchronous function inside a namespace. The process aborts when it cannot return: every later call would act
+ * in the wrong namespace. @throws ERR_NETNS
  */
 export function inNetns<T>(path: string, run: () => T, field = 'netns'): T {
-  return withNetns(path, fd => away(() => setNetns(fd), run, { path, field }), field)
+  return withNetns(path, fd => runInside(() => setNetns(fd), run, { path, field }), field)
 }
 
-/** Runs a synchronous function inside a new, empty namespace, which lasts as long as what was opened there. @throws ERR_NETNS */
+/** Runs a synchronous function inside a new, empty namespace, which exists as long as a socket opened there. @throws ERR_NETNS */
 export function inScratchNetns<T>(run: () => T): T {
-  return away(unshareNetns, run, { path: 'a new namespace', field: 'netns' })
+  return runInside(unshareNetns, run, { path: 'a new namespace', field: 'netns' })
 }
 
-/** Runs with the path of a new, empty namespace that ends with it. @throws ERR_NETNS */
+/** Runs `use` with the path of a new, empty namespace, which is removed afterwards. @throws ERR_NETNS */
 export async function withScratchNetns<T>(use: (path: string) => Promise<T>): Promise<T> {
   const fd = inScratchNetns(() => openSync(OWN_NETNS, constants.O_RDONLY))
   try {
@@ -116,7 +116,7 @@ export async function withScratchNetns<T>(use: (path: string) => Promise<T>): Pr
   }
 }
 
-/** Writes settings below /proc/sys as the namespace (null: the process's own) has them. @throws ERR_NETNS, ERR_KERNEL */
+/** Writes sysctls of a namespace (null: the process's own). @throws ERR_NETNS, ERR_KERNEL */
 export function writeSysctls(netns: string | null, settings: readonly { key: string; value: string }[]): void {
   const write = (): void => {
     for (const { key, value } of settings) writeFileSync(`/proc/sys/${key}`, value)
@@ -126,13 +126,13 @@ export function writeSysctls(netns: string | null, settings: readonly { key: str
     else inNetns(netns, write)
   } catch (err) {
     if (err instanceof VxmeshError) throw err
-    const code = err instanceof Error && 'code' in err ? String(err.code) : 'EIO'
+    const code = systemCode(err) ?? 'EIO'
     const keys = settings.map(({ key }) => key).join(', ')
     throw new VxmeshError('ERR_KERNEL', `cannot write ${keys} (${code})`, { cause: err, context: { errno: code } })
   }
 }
 
-/** Reads settings below /proc/sys as the namespace has them; null for one that is not there. @throws ERR_NETNS */
+/** Reads sysctls of a namespace (null: the process's own); an absent one is null. @throws ERR_NETNS */
 export function readSysctls(netns: string | null, keys: readonly string[]): readonly (string | null)[] {
   const read = (): readonly (string | null)[] =>
     keys.map(key => {
@@ -145,7 +145,7 @@ export function readSysctls(netns: string | null, keys: readonly string[]): read
   return netns === null ? read() : inNetns(netns, read)
 }
 
-/** Can this setting be written (it exists, and /proc/sys is not read-only)? @throws ERR_NETNS */
+/** Can this sysctl be written: does it exist, and is /proc/sys not read-only? @throws ERR_NETNS */
 export function isSysctlWritable(netns: string | null, key: string): boolean {
   const test = (): boolean => {
     try {
@@ -158,28 +158,28 @@ export function isSysctlWritable(netns: string | null, key: string): boolean {
   return netns === null ? test() : inNetns(netns, test)
 }
 
-function away<T>(leave: () => { errno: number }, run: () => T, where: { path: string; field: string }): T {
-  const home = openSync(OWN_NETNS, constants.O_RDONLY)
+function runInside<T>(enter: () => { errno: number }, run: () => T, where: { path: string; field: string }): T {
+  const original = openSync(OWN_NETNS, constants.O_RDONLY)
   try {
-    const { errno } = leave()
+    const { errno } = enter()
     if (errno !== 0) {
       const why = `${errnoText(errno)} (${errnoName(errno)})`
       throw netnsError(where.path, `cannot be entered: ${why}`, { field: where.field, cause: new Error(why) })
     }
     try {
       const result = run()
-      if (result instanceof Promise) throw new Error('a stretch inside a namespace must be synchronous')
+      if (result instanceof Promise) throw new Error('a function inside a namespace must be synchronous')
       return result
     } finally {
-      if (setNetns(home).errno !== 0) process.abort()
+      if (setNetns(original).errno !== 0) process.abort()
     }
   } finally {
-    closeSync(home)
+    closeSync(original)
   }
 }
 
 function netnsCookie(netnsFd: number, path: string): bigint | null {
-  const opened = away(
+  const opened = runInside(
     () => setNetns(netnsFd),
     () => socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0),
     { path, field: 'netns' }
@@ -202,17 +202,21 @@ function openNetns(path: string, field: string): number {
   if (!path.startsWith('/') || path.includes('\0')) throw netnsError(path, 'must be an absolute path', { field })
   let fd: number
   try {
-    // Asked before it is opened: opening a FIFO or a device would have effects of its own.
+    // Checked before it is opened: opening a FIFO or a device has side effects.
     if (!isNamespace(path)) throw netnsError(path, 'is not a namespace', { field })
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (err) {
     if (err instanceof VxmeshError) throw err
-    const code = err instanceof Error && 'code' in err ? String(err.code) : 'unknown'
+    const code = systemCode(err) ?? 'unknown'
     throw netnsError(path, `cannot be opened (${code})`, { field, cause: err })
   }
   if (namespaceKind(fd).value === CLONE_NEWNET) return fd
   closeSync(fd)
   throw netnsError(path, 'is not a network namespace', { field })
+}
+
+function systemCode(err: unknown): string | null {
+  return err instanceof Error && 'code' in err ? String(err.code) : null
 }
 
 function netnsError(path: string, problem: string, options: { field: string; cause?: unknown }): VxmeshError {

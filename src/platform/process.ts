@@ -1,4 +1,4 @@
-// Child processes: execa, never a shell. A long-running one is handed out as a small handle.
+// Child processes by execa, never through a shell. A long-running one is returned as a small handle.
 
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { execa } from 'execa'
@@ -6,7 +6,7 @@ import { VxmeshError } from '#model/errors.ts'
 
 export type RunResult = { readonly stdout: string; readonly stderr: string; readonly exitCode: number }
 
-/** Runs a program to its end. Does not throw for a non-zero exit; does for one that cannot start or outlasts its time. */
+/** Runs a program to its end. A non-zero exit is a result. @throws ERR_INTERNAL when it cannot start or times out */
 export async function run(
   file: string,
   args: readonly string[],
@@ -24,7 +24,7 @@ export async function run(
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode }
 }
 
-/** All processes that can be seen, at this moment. */
+/** The pids of all visible processes. */
 export function listPids(): readonly number[] {
   return readdirSync('/proc')
     .filter(name => /^[0-9]+$/.test(name))
@@ -33,7 +33,7 @@ export function listPids(): readonly number[] {
 
 export type ChildHandle = {
   readonly pid: number
-  /** Resolves once with what ended it; never rejects. */
+  /** Resolves with how the process ended; never rejects. */
   readonly exited: Promise<{
     readonly exitCode: number | null
     readonly signal: string | null
@@ -43,8 +43,8 @@ export type ChildHandle = {
 }
 
 /**
- * Starts a program that outlives a killed parent: its own session, no pipe to us (a write to a dead parent's pipe
- * would end it), output appended to a log file.
+ * Starts a program that outlives a killed parent: it gets its own session, and its output is appended to a log file. A
+ * pipe would end it, since writing to a pipe without a reader raises SIGPIPE.
  * @throws ERR_INTERNAL when it cannot start
  */
 export async function startDetached(
@@ -52,8 +52,8 @@ export async function startDetached(
   args: readonly string[],
   options: { logFile: string }
 ): Promise<ChildHandle> {
-  // A descriptor of the file itself: given a name, execa would stand between with a pipe. It takes any descriptor, but
-  // its types name only two.
+  // A file descriptor, because execa would open a pipe for a file name. It accepts any descriptor, but its types allow
+  // only 1 and 2.
   const log = openSync(options.logFile, 'a', 0o600) as 1
   const child = execa(file, args, {
     reject: false,

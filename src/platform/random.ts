@@ -1,4 +1,4 @@
-// Randomness for the shells, as a value that is handed to whoever must be repeatable under test.
+// Randomness for the shells, injected where a test must be repeatable.
 
 import { randomBytes, randomInt, randomUUID } from 'node:crypto'
 

@@ -1,9 +1,9 @@
-// One after the other: tasks that must not interleave, in the order in which they were asked for.
+// Mutual exclusion: asynchronous tasks that must not interleave run one after the other, in call order.
 
 export class Serial {
   #last: Promise<unknown> = Promise.resolve()
-
-  #together: (() => Promise<void>)[] | null = null
+  /** The group that waits for its turn. */
+  #group: (() => Promise<void>)[] | null = null
 
   run<T>(task: () => Promise<T>): Promise<T> {
     const result = this.#last.then(task)
@@ -11,25 +11,25 @@ export class Serial {
     return result
   }
 
-  /** The same, but all that is asked for until the turn comes shares it and runs at once. */
+  /** As `run`, but all tasks added before the turn comes share it and run concurrently. */
   together<T>(task: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const member = (): Promise<void> => Promise.resolve().then(task).then(resolve, reject)
-      if (this.#together !== null) {
-        this.#together.push(member)
+      if (this.#group !== null) {
+        this.#group.push(member)
         return
       }
       const members = [member]
-      this.#together = members
+      this.#group = members
       void this.run(() => {
-        this.#together = null
-        return Promise.all(members.map(one => one()))
+        this.#group = null
+        return Promise.all(members.map(start => start()))
       })
     })
   }
 }
 
-/** A Serial for each key; forgotten when nothing waits in it. */
+/** One Serial per key, removed when it is idle. */
 export class KeyedSerial {
   readonly #byKey = new Map<string, { readonly serial: Serial; users: number }>()
 

@@ -1,6 +1,6 @@
-// What systemd is told, by the protocol of sd_notify(3): one datagram of `KEY=value` lines to the socket that it names.
-// Node has no UNIX datagrams, so it goes by the C library. Without a service manager nothing is sent; one that does not
-// listen ends nothing: it acts by its own timeouts.
+// Notifies systemd with the protocol of sd_notify(3): datagrams of `KEY=value` lines to the socket that it names. Uses the
+// C library, since Node has no UNIX datagram sockets. Without a service manager nothing is sent. A send that fails is
+// retried, and never an error.
 
 import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
@@ -9,21 +9,22 @@ import * as libc from './libc.ts'
 
 /** sockaddr_un: the family, then up to 108 bytes. */
 const PATH_BYTES = 108
-/** Three signs of life in the time after which the service manager takes us for dead. */
+/** Keep-alives per watchdog timeout. */
 const BEATS = 3
-const QUIET_BEAT_MS = 10_000
+/** Interval of status updates without a watchdog. */
+const STATUS_MS = 10_000
 
 type Environment = Record<string, string | undefined>
 
 export class ServiceManager {
   readonly #clock: Clock
   readonly #address: Uint8Array | null
-  /** After how long without a sign of life the service manager acts; null for never. */
+  /** Watchdog timeout; null without a watchdog. */
   readonly #watchdogMs: number | null
   #fd = -1
-  #told = ''
-  /** Words that did not get through: they are said again with the next beat. */
-  #owed = ''
+  #sentStatus = ''
+  /** The state that could not be sent; retried with the next beat. */
+  #unsent = ''
   #cancelBeat: Cancel | null = null
 
   private constructor(clock: Clock, address: Uint8Array | null, watchdogMs: number | null) {
@@ -33,45 +34,46 @@ export class ServiceManager {
   }
 
   /**
-   * Takes what the service manager has put into the environment, and takes it out of it: children are not it.
-   * @throws ERR_CONFIG naming NOTIFY_SOCKET when that is no address
+   * Reads the service manager's variables and removes them from the environment, so that children do not inherit them.
+   * @throws ERR_CONFIG naming NOTIFY_SOCKET when it is not a valid address
    */
   static take(env: Environment, clock: Clock): ServiceManager {
     const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = env
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) Reflect.deleteProperty(env, name)
-    const ours = pid === undefined || pid === `${process.pid}`
-    const watched = ours && usec !== undefined && /^[1-9][0-9]{0,14}$/.test(usec)
+    const isOurs = pid === undefined || pid === `${process.pid}`
+    const watched = isOurs && usec !== undefined && /^[1-9][0-9]{0,14}$/.test(usec)
     const watchdogMs = watched ? Number(usec) / 1_000 : null
     return new ServiceManager(clock, socket === undefined ? null : addressOf(socket), watchdogMs)
   }
 
   ready(): void {
-    this.#say('READY=1')
+    this.#sendState('READY=1')
   }
 
-  /** Followed by `ready` when done, whether well or not. */
+  /** Must be followed by `ready`, whether the reload succeeded or not. */
   reloading(): void {
-    this.#say(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1_000n}`)
+    this.#sendState(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1_000n}`)
   }
 
   stopping(): void {
     this.#cancelBeat?.()
-    this.#say('STOPPING=1')
+    this.#sendState('STOPPING=1')
   }
 
-  /** Signs of life from now on while `alive` says so, with `status` for people whenever that has changed. */
+  /** Starts sending keep-alives while `alive` returns true, and `status` whenever it changes. */
   beat(p: { readonly alive: () => boolean; readonly status: () => string }): void {
     if (this.#address === null) return
     const tick = (): void => {
       const status = p.status().replaceAll(/\s+/g, ' ')
-      const news = status === this.#told ? [] : [`STATUS=${status}`]
-      this.#told = status
-      const signs = this.#watchdogMs !== null && p.alive() ? ['WATCHDOG=1'] : []
-      if (this.#owed !== '') this.#say(this.#owed)
-      if (news.length + signs.length > 0 && !this.#send([...news, ...signs].join('\n'))) this.#told = ''
+      const statusLines = status === this.#sentStatus ? [] : [`STATUS=${status}`]
+      this.#sentStatus = status
+      const keepAlive = this.#watchdogMs !== null && p.alive() ? ['WATCHDOG=1'] : []
+      if (this.#unsent !== '') this.#sendState(this.#unsent)
+      if (statusLines.length + keepAlive.length > 0 && !this.#send([...statusLines, ...keepAlive].join('\n')))
+        this.#sentStatus = ''
     }
     tick()
-    const everyMs = Math.min((this.#watchdogMs ?? Infinity) / BEATS, QUIET_BEAT_MS)
+    const everyMs = Math.min((this.#watchdogMs ?? Infinity) / BEATS, STATUS_MS)
     this.#cancelBeat = this.#clock.every(everyMs, tick)
   }
 
@@ -81,11 +83,11 @@ export class ServiceManager {
     this.#fd = -1
   }
 
-  #say(text: string): void {
-    this.#owed = this.#send(text) ? '' : text
+  #sendState(text: string): void {
+    this.#unsent = this.#send(text) ? '' : text
   }
 
-  /** Never waits for room. @returns whether it is under way */
+  /** Never blocks. @returns whether the datagram was sent */
   #send(text: string): boolean {
     if (this.#address === null) return true
     if (this.#fd < 0) this.#fd = libc.socket(libc.AF_UNIX, libc.SOCK_DGRAM_CLOEXEC, 0).value
@@ -95,11 +97,11 @@ export class ServiceManager {
   }
 }
 
-/** A path, or `@name` for an abstract name, which begins with a zero byte and has its length from the address's. */
+/** Encodes a path, or `@name` for an abstract name, which starts with a zero byte and is not zero-terminated. */
 function addressOf(socket: string): Uint8Array {
   const name = Buffer.from(socket)
-  const well = (socket.startsWith('/') || socket.startsWith('@')) && name.length > 1 && name.length < PATH_BYTES
-  if (!well || name.includes(0)) {
+  const isValid = (socket.startsWith('/') || socket.startsWith('@')) && name.length > 1 && name.length < PATH_BYTES
+  if (!isValid || name.includes(0)) {
     const message = 'NOTIFY_SOCKET: must be an absolute path, or @ and an abstract name, of at most 107 bytes'
     throw new VxmeshError('ERR_CONFIG', message, { field: 'NOTIFY_SOCKET' })
   }

@@ -1,11 +1,11 @@
-// A tar archive in memory (POSIX.1-2001 ustar): plain files with short names, for their owner alone. Pure.
+// Builds a tar archive in memory (POSIX.1-2001 ustar): regular files with short names and mode 0600. Pure.
 
 const BLOCK = 512
 const NAME_BYTES = 100
 
 export type TarFile = { readonly name: string; readonly data: Uint8Array }
 
-/** @param p.seconds since 1970, of all files @throws Error for a name of over 100 bytes: a broken invariant */
+/** @param p.seconds modification time of all files, since 1970 @throws Error for a name of over 100 bytes */
 export function tar(files: readonly TarFile[], p: { readonly seconds: number }): Buffer {
   const parts: Uint8Array[] = []
   for (const { name, data } of files) {
@@ -15,7 +15,7 @@ export function tar(files: readonly TarFile[], p: { readonly seconds: number }):
       Buffer.alloc((BLOCK - (data.byteLength % BLOCK)) % BLOCK)
     )
   }
-  // Two empty blocks end it.
+  // Two zero blocks mark the end.
   return Buffer.concat([...parts, Buffer.alloc(2 * BLOCK)])
 }
 
@@ -32,7 +32,7 @@ function header(name: string, size: number, seconds: number): Buffer {
   octal(Math.floor(seconds), 136, 11)
   block.write('0', 156)
   block.write('ustar\u000000', 257)
-  // The sum of all bytes, those of the sum itself as spaces.
+  // The checksum is the sum of all bytes, with spaces in place of the checksum itself.
   block.fill(' ', 148, 156)
   octal(
     block.reduce((sum, byte) => sum + byte, 0),

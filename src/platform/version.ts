@@ -1,4 +1,4 @@
-// The version of this program, from its package.json: one place says it.
+// The version of this program, from package.json.
 
 import packageJson from '../../package.json' with { type: 'json' }
 

@@ -1,4 +1,4 @@
-// An agent's membership in a process of its own, for a test that kills it: prints Serf's pid once it is there.
+// A membership in a process of its own, for tests that kill it. Prints Serf's pid once started.
 
 import { Membership } from '#membership/serf/membership.ts'
 import { optionsOf } from './options.ts'

@@ -1,5 +1,5 @@
-// Run in place of Serf: the first connections end in the handshake, the next get answers without members, then it is
-// sound. Writes into `connections.json` beside its configuration how many connections there were at one time.
+// A replacement for the Serf binary: it closes the first connections during the handshake, replies without members on the
+// next ones, and then behaves. Writes the connection counts to `connections.json` beside its configuration.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -7,7 +7,7 @@ import { encodeMsgpack } from '#platform/msgpack.ts'
 import { FakeSerf } from './fake-serf.ts'
 import { record } from './fixtures.ts'
 
-const ENDED = 3
+const CLOSED = 3
 const WITHOUT_MEMBERS = 12
 
 const path = process.argv.at(-1)?.replace('-config-file=', '') ?? ''
@@ -16,11 +16,11 @@ const fake = await FakeSerf.listen(
   ({ Command, Seq }, socket) => {
     writeFileSync(join(dirname(path), 'connections.json'), JSON.stringify(fake.count))
     const { opened } = fake.count
-    if (Command === 'handshake' && opened <= ENDED) {
+    if (Command === 'handshake' && opened <= CLOSED) {
       socket.destroy()
       return true
     }
-    if (Command !== 'members' || opened > ENDED + WITHOUT_MEMBERS) return false
+    if (Command !== 'members' || opened > CLOSED + WITHOUT_MEMBERS) return false
     socket.write(Buffer.concat([encodeMsgpack({ Seq, Error: '' }), encodeMsgpack({})]))
     return true
   },

@@ -1,20 +1,20 @@
-// A Serf that misbehaves: its RPC as far as ours asks for it, and a script that says what to answer instead.
+// A fake Serf: the RPC commands that the client uses, and a script that may override any reply.
 
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { encodeMsgpack, msgpackValueStream } from '#platform/msgpack.ts'
 
 export type Request = { readonly Command: string; readonly Seq: number }
 
-/** Answers a request on its socket, or leaves it to the sound answer by returning false. */
+/** Handles a request on its socket, or returns false for the default reply. */
 export type Script = (request: Request, socket: Socket) => boolean
 
-/** Requests that a body follows. */
+/** Requests with a body. */
 const WITH_BODY = ['handshake', 'join', 'tags', 'monitor']
 
 export class FakeSerf {
   readonly server: Server
   readonly sockets = new Set<Socket>()
-  /** All connections that there ever were, and the most at one time. */
+  /** Connections in total, and the maximum at one time. */
   readonly count = { opened: 0, atOnce: 0 }
 
   private constructor(script: Script, members: readonly unknown[]) {
@@ -30,7 +30,7 @@ export class FakeSerf {
         if (body) body = false
         else {
           body = WITH_BODY.includes(value.Command)
-          if (!script(value, socket)) answer(value, socket, members)
+          if (!script(value, socket)) reply(value, socket, members)
         }
       })
       socket.pipe(values)
@@ -53,8 +53,8 @@ export class FakeSerf {
   }
 }
 
-/** As Serf would. */
-export function answer({ Command, Seq }: Request, socket: Socket, members: readonly unknown[] = []): void {
+/** Replies as Serf does. */
+export function reply({ Command, Seq }: Request, socket: Socket, members: readonly unknown[] = []): void {
   socket.write(encodeMsgpack({ Seq, Error: '' }))
   if (Command === 'members') socket.write(encodeMsgpack({ Members: members }))
   if (Command === 'join') socket.write(encodeMsgpack({ Num: 1 }))

@@ -23,7 +23,7 @@ const lines: readonly (readonly [line: string, event: string | null])[] = [
   [`${'x'.repeat(1_000_000)} serf: EventMemberJoin: h2`, null]
 ]
 for (const [line, event] of lines) {
-  t.test(`${JSON.stringify(line.slice(0, 80))} tells of ${event ?? 'nothing'}`, t => {
+  t.test(`${JSON.stringify(line.slice(0, 80))} is ${event ?? 'no event'}`, t => {
     t.equal(readLogLine(line), event)
     t.end()
   })

@@ -1,5 +1,5 @@
-// Real Serf processes on loopback, in a network and process namespace of the test's own: whatever happens to the test,
-// with its first process all others in there end.
+// Real Serf processes on loopback, in network and pid namespaces of the test's own: all processes in there end with the
+// first one, whatever happens to the test.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -34,7 +34,7 @@ function directory(t: Test): string {
   return dir
 }
 
-/** Host h<n>; its Serf ends with the test. */
+/** Starts host h<n>; its Serf ends with the test. */
 async function start(t: Test, n: number, more: Partial<MembershipOptions> = {}): Promise<Started> {
   const dataDir = more.dataDir ?? directory(t)
   const membership = new Membership({ ...optionsOf(n, dataDir), ...more })
@@ -45,7 +45,7 @@ async function start(t: Test, n: number, more: Partial<MembershipOptions> = {}):
   return { membership, dataDir, updates }
 }
 
-/** An agent of h1 is killed, and its Serf lives on. @returns Serf's pid */
+/** Starts an agent of h1 and kills it; its Serf keeps running. @returns Serf's pid */
 async function orphan(dataDir: string): Promise<number> {
   const args = [...process.execArgv, join(import.meta.dirname, 'agent-stub.ts'), '1', dataDir]
   const agent = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -66,9 +66,9 @@ const sees = (host: Started, members: string): Promise<unknown> =>
   waitFor(members, () => shown(host) === members, { explain: () => shown(host) })
 
 function tests(): void {
-  t.test('hosts join, hear of each other, of changed tags, and of a leave', async t => {
+  t.test('hosts join, and see each other, changed tags and a leave', async t => {
     const [one, two] = [await start(t, 1), await start(t, 2)]
-    t.equal(shown(one), 'h1 alive 3', 'alone at first, and known at once')
+    t.equal(shown(one), 'h1 alive 3', 'alone at first')
     t.equal(await two.membership.join(['127.0.0.1:7946']), 1)
     await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
     t.match(one.membership.view()?.members, [
@@ -81,7 +81,7 @@ function tests(): void {
 
     const { serfPid } = two.membership
     await two.membership.leave()
-    t.notOk(existsSync(`/proc/${serfPid ?? 0}/exe`), 'Serf has ended')
+    t.notOk(existsSync(`/proc/${serfPid ?? 0}/exe`), 'Serf has exited')
     await sees(one, 'h1 alive 3, h2 left 5')
     t.ok(one.updates.every(({ view }, at) => view.revision > (one.updates[at - 1]?.view.revision ?? 0)))
     t.same(
@@ -99,33 +99,33 @@ function tests(): void {
     await sees(one, 'h1 alive 3, h2 alive 3')
   })
 
-  t.test('a join that fails says so, and changes nothing', async t => {
+  t.test('a failed join is an error and changes nothing', async t => {
     const [one, stranger] = [await start(t, 1), await start(t, 2, { encryptKey: Buffer.alloc(32, 8) })]
     for (const [what, address] of [
-      ['nobody is there', '127.0.0.9:7946'],
-      ['it has another key', '127.0.0.1:7946'],
-      ['it is no address', 'not an address:x:y'],
-      ['it is empty', '']
+      ['no host', '127.0.0.9:7946'],
+      ['another key', '127.0.0.1:7946'],
+      ['not an address', 'not an address:x:y'],
+      ['empty', '']
     ] as const) {
       await t.rejects(stranger.membership.join([address]), { code: 'ERR_JOIN_FAILED' }, what)
     }
-    t.equal(await one.membership.join(['127.0.0.9:7946', '127.0.0.1:7946']), 1, 'one of two is enough')
+    t.equal(await one.membership.join(['127.0.0.9:7946', '127.0.0.1:7946']), 1, 'one of two addresses is enough')
     t.equal(shown(one), 'h1 alive 3')
     t.equal(shown(stranger), 'h2 alive 3')
   })
 
-  t.test('a Serf that dies is started again, the view stays meanwhile, and the mesh is found again', async t => {
+  t.test('a killed Serf is restarted and rejoins, and the view stays valid meanwhile', async t => {
     const [one, two] = [await start(t, 1), await start(t, 2)]
     await two.membership.join(['127.0.0.1:7946'])
     await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
     for (let turn = 0; turn < 2; turn++) {
       const before = two.membership.serfPid ?? 0
       process.kill(before, 'SIGKILL')
-      await waitFor('another Serf', () => {
+      await waitFor('a new Serf', () => {
         t.not(two.membership.view(), null)
         return two.membership.serfPid !== before && two.membership.serfPid
       })
-      await waitFor('it can be asked', () => two.membership.join(['127.0.0.1:7946']))
+      await waitFor('the RPC to answer', () => two.membership.join(['127.0.0.1:7946']))
       await Promise.all([one, two].map(host => sees(host, 'h1 alive 3, h2 alive 3')))
     }
   })
@@ -137,32 +137,32 @@ function tests(): void {
     t.equal(next.membership.serfPid, pid)
     t.equal(shown(next), 'h1 alive 3')
     process.kill(pid, 'SIGKILL')
-    await waitFor('it is supervised', () => next.membership.serfPid !== pid)
+    await waitFor('the adopted Serf to be replaced', () => next.membership.serfPid !== pid)
     await sees(next, 'h1 alive 3')
   })
 
-  t.test('so is one whose agent was killed before it had noted the pid', async t => {
+  t.test('a Serf is adopted even when the saved pid is missing or stale', async t => {
     for (const stale of [null, '999999999\n', `${process.pid}\n`]) {
       const dataDir = directory(t)
       const pid = await orphan(dataDir)
-      const note = join(dataDir, 'serf/serf.pid')
-      if (stale === null) rmSync(note)
-      else writeFileSync(note, stale)
+      const pidFile = join(dataDir, 'serf/serf.pid')
+      if (stale === null) rmSync(pidFile)
+      else writeFileSync(pidFile, stale)
       const next = await start(t, 1, { dataDir })
       t.equal(next.membership.serfPid, pid)
-      t.equal(readFileSync(note, 'utf8').trim(), `${pid}`, 'it is noted now')
+      t.equal(readFileSync(pidFile, 'utf8').trim(), `${pid}`, 'the pid is saved')
       await next.membership.stop()
     }
   })
 
-  t.test('with another configuration the Serf of before is replaced', async t => {
+  t.test('a running Serf with another configuration is replaced', async t => {
     const dataDir = directory(t)
     const pid = await orphan(dataDir)
     const next = await start(t, 1, { dataDir, encryptKey: Buffer.alloc(32, 9) })
     t.not(next.membership.serfPid, pid)
   })
 
-  t.test('what cannot start says what is wrong', async t => {
+  t.test('a failed start names its cause', async t => {
     await start(t, 1)
     const taken = new Membership({ ...optionsOf(2, directory(t)), rpcPort: 7_373 })
     await t.rejects(taken.start(), { code: 'ERR_SERF', message: /rpcPort: another serf \(h1\)/ })
@@ -170,7 +170,7 @@ function tests(): void {
     await t.rejects(missing.start(), { code: 'ERR_SERF', field: 'serf.binary' })
   })
 
-  t.test('a Serf that answers nonsense is asked until it makes sense, over one connection at a time', async t => {
+  t.test('a misbehaving Serf is retried, over one connection at a time', async t => {
     const dataDir = directory(t)
     const binary = join(dataDir, 'bad-serf')
     const script = join(import.meta.dirname, 'bad-serf.ts')
@@ -179,7 +179,7 @@ function tests(): void {
     const { membership } = await start(t, 1, { dataDir, binary })
     t.match(membership.view()?.members, [{ name: 'h1' }])
     const count = JSON.parse(readFileSync(join(dataDir, 'serf/connections.json'), 'utf8')) as { atOnce: number }
-    // One that ends and the next one may be seen together.
+    // A closing connection and the next one may overlap.
     t.ok(count.atOnce <= 2, `${count.atOnce} connections at once`)
   })
 }

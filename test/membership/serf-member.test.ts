@@ -14,7 +14,7 @@ t.test('a record becomes a member', t => {
   t.end()
 })
 
-t.test('a record that has come by msgpack is the same', t => {
+t.test('a record survives msgpack', t => {
   t.strictSame(readMember(decodeMsgpack(encodeMsgpack(record(1)))), { kind: 'member', member })
   t.end()
 })
@@ -26,7 +26,7 @@ for (const Status of ['alive', 'leaving', 'left', 'failed']) {
   })
 }
 
-t.test('an address may be mapped into sixteen bytes', t => {
+t.test('an IPv4-mapped address of sixteen bytes is accepted', t => {
   const Addr = Uint8Array.from([...Array<number>(10).fill(0), 255, 255, 192, 0, 2, 9])
   t.match(readMember(record(1, { Addr })), { member: { address: parseIpv4('192.0.2.9') } })
   t.end()
@@ -34,22 +34,22 @@ t.test('an address may be mapped into sixteen bytes', t => {
 
 const foreign: readonly { what: string; record: unknown; reason: RegExp; name?: string }[] = [
   ...[null, undefined, 7, 'h1', true, [], {}].map(value => {
-    return { what: `${JSON.stringify(value)} for a record`, record: value, reason: /^Tags: /, name: '' }
+    return { what: `${JSON.stringify(value)} as record`, record: value, reason: /^Tags: /, name: '' }
   }),
   { what: 'no tags', record: { ...record(1), Tags: undefined }, reason: /^Tags: are missing/ },
-  { what: 'null for tags', record: { ...record(1), Tags: null }, reason: /^Tags: are missing/ },
+  { what: 'null as tags', record: { ...record(1), Tags: null }, reason: /^Tags: are missing/ },
   { what: 'tags of a plain Serf', record: { ...record(1), Tags: { role: 'web' } }, reason: /^role: / },
   { what: 'no tag at all', record: { ...record(1), Tags: {} }, reason: /^role: is missing/ },
-  { what: 'tags of numbers', record: record(1, { Tags: { p2p: 7_947 } }), reason: /^p2p: is missing/ },
+  { what: 'numeric tags', record: record(1, { Tags: { p2p: 7_947 } }), reason: /^p2p: is missing/ },
   { what: 'another protocol', record: record(1, { Tags: { vx: '2' } }), reason: /^vx: speaks protocol 2, not 1/ },
   { what: 'protocol 0', record: record(1, { Tags: { vx: '0' } }), reason: /^vx: / },
-  { what: 'a peer id that is none', record: record(1, { Tags: { peer: '../../etc' } }), reason: /^peer: / },
-  { what: 'a VTEP of text', record: record(1, { Tags: { vtep: 'here' } }), reason: /^vtep: / },
+  { what: 'an invalid peer id', record: record(1, { Tags: { peer: '../../etc' } }), reason: /^peer: / },
+  { what: 'a VTEP that is not an address', record: record(1, { Tags: { vtep: 'here' } }), reason: /^vtep: / },
   { what: 'a multicast VTEP', record: record(1, { Tags: { vtep: '239.0.0.1' } }), reason: /^vtep: / },
   { what: 'no name', record: record(1, { Name: undefined }), reason: /^name: /, name: '' },
-  { what: 'a name of bytes', record: record(1, { Name: Uint8Array.from([104]) }), reason: /^name: /, name: '' },
+  { what: 'a binary name', record: record(1, { Name: Uint8Array.from([104]) }), reason: /^name: /, name: '' },
   { what: 'an empty name', record: record(1, { Name: '' }), reason: /^name: /, name: '' },
-  { what: 'a name of capitals', record: record(1, { Name: 'H1' }), reason: /^name: /, name: 'H1' },
+  { what: 'an uppercase name', record: record(1, { Name: 'H1' }), reason: /^name: /, name: 'H1' },
   {
     what: 'a name with dots',
     record: record(1, { Name: 'h1.example.com' }),
@@ -59,24 +59,28 @@ const foreign: readonly { what: string; record: unknown; reason: RegExp; name?: 
   { what: 'a name that is a path', record: record(1, { Name: '../h1' }), reason: /^name: /, name: '../h1' },
   { what: 'a name of two lines', record: record(1, { Name: 'h1\nh2' }), reason: /^name: /, name: 'h1\nh2' },
   {
-    what: 'a name without end',
+    what: 'an overlong name',
     record: record(1, { Name: 'x'.repeat(100_000) }),
     reason: /^name: .{0,200}$/,
     name: 'x'.repeat(128)
   },
-  { what: 'an address of text', record: record(1, { Addr: '192.0.2.1' }), reason: /^Addr: is no address/ },
-  { what: 'an address of five bytes', record: record(1, { Addr: new Uint8Array(5) }), reason: /^Addr: is no IPv4/ },
-  { what: 'no byte for an address', record: record(1, { Addr: new Uint8Array() }), reason: /^Addr: is no IPv4/ },
-  { what: 'an IPv6 address', record: record(1, { Addr: new Uint8Array(16).fill(32) }), reason: /^Addr: is no IPv4/ },
+  { what: 'a text address', record: record(1, { Addr: '192.0.2.1' }), reason: /^Addr: is not an address/ },
+  { what: 'an address of five bytes', record: record(1, { Addr: new Uint8Array(5) }), reason: /^Addr: is not an IPv4/ },
+  { what: 'an empty address', record: record(1, { Addr: new Uint8Array() }), reason: /^Addr: is not an IPv4/ },
+  {
+    what: 'an IPv6 address',
+    record: record(1, { Addr: new Uint8Array(16).fill(32) }),
+    reason: /^Addr: is not an IPv4/
+  },
   ...[0, -1, 65_536, 1.5, NaN, '7946', null].map(Port => {
-    return { what: `port ${String(Port)}`, record: record(1, { Port }), reason: /^Port: is no port/ }
+    return { what: `port ${String(Port)}`, record: record(1, { Port }), reason: /^Port: is not a port/ }
   }),
   ...['', 'none', 'ALIVE', 7, null, ['alive']].map(Status => {
     return { what: `status ${JSON.stringify(Status)}`, record: record(1, { Status }), reason: /^Status: / }
   })
 ]
 for (const { what, record, reason, name = 'h1' } of foreign) {
-  t.test(`what is no member is foreign, with its name and the reason: ${what}`, t => {
+  t.test(`an invalid record is foreign, with its name and the reason: ${what}`, t => {
     const read = readMember(record)
     if (read.kind !== 'foreign') return assert.fail('a member')
     t.equal(read.foreign.name, name)
@@ -85,7 +89,7 @@ for (const { what, record, reason, name = 'h1' } of foreign) {
   })
 }
 
-t.test('whatever the record is, reading it does not throw', t => {
+t.test('no record makes the parser throw', t => {
   const near = fc
     .dictionary(fc.constantFrom('Name', 'Addr', 'Port', 'Tags', 'Status'), fc.anything(), { maxKeys: 2 })
     .map(more => ({ ...record(1), ...more }))

@@ -1,4 +1,4 @@
-// Our client against a Serf that misbehaves; membership.test.ts has the real one.
+// The RPC client against a fake Serf that misbehaves; membership.test.ts uses a real one.
 
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -9,7 +9,7 @@ import { systemClock } from '#platform/clock.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { freePort } from '#test/lab/free-port.ts'
 import { waitFor } from '#test/lab/wait.ts'
-import { answer, FakeSerf, type Request, type Script } from './fake-serf.ts'
+import { FakeSerf, reply, type Request, type Script } from './fake-serf.ts'
 import { record } from './fixtures.ts'
 
 type Opened = { readonly fake: FakeSerf; readonly rpc: SerfRpc; readonly closed: VxmeshError[] }
@@ -23,8 +23,8 @@ async function open(t: Test, script: Script, members: readonly unknown[] = []): 
   return { fake, rpc, closed }
 }
 
-/** Sound but for one command. */
-function but(command: string, act: (request: Request, socket: Socket) => void): Script {
+/** Overrides one command. */
+function override(command: string, act: (request: Request, socket: Socket) => void): Script {
   return (request, socket) => {
     if (request.Command !== command) return false
     act(request, socket)
@@ -34,20 +34,20 @@ function but(command: string, act: (request: Request, socket: Socket) => void): 
 
 const header = (Seq: unknown, Error: unknown = ''): Buffer => encodeMsgpack({ Seq, Error })
 
-t.test('answers find their requests in whatever order they come, log lines between them', async t => {
-  const waiting: (() => void)[] = []
+t.test('replies match their requests in any order, with log lines between them', async t => {
+  const delayed: (() => void)[] = []
   const { rpc } = await open(t, (request, socket) => {
     if (request.Command === 'monitor') {
-      answer(request, socket)
-      waiting.push(() => {
+      reply(request, socket)
+      delayed.push(() => {
         socket.write(Buffer.concat([header(request.Seq), encodeMsgpack({ Log: 'one' }), header(request.Seq)]))
         socket.write(encodeMsgpack({ Log: 'two' }))
       })
       return true
     }
     if (!['members', 'stats'].includes(request.Command)) return false
-    waiting.push(() => answer(request, socket, [record(1)]))
-    if (waiting.length === 3) for (const act of waiting.toReversed()) act()
+    delayed.push(() => reply(request, socket, [record(1)]))
+    if (delayed.length === 3) for (const act of delayed.toReversed()) act()
     return true
   })
   const lines: string[] = []
@@ -59,8 +59,8 @@ t.test('answers find their requests in whatever order they come, log lines betwe
   t.same(lines, ['one', 'two'])
 })
 
-t.test('an answer may come byte by byte', async t => {
-  const trickle = but('members', ({ Seq }, socket) => {
+t.test('a reply may arrive byte by byte', async t => {
+  const trickle = override('members', ({ Seq }, socket) => {
     socket.setNoDelay(true)
     const bytes = Buffer.concat([header(Seq), encodeMsgpack({ Members: [record(1), record(2)] })])
     let at = 0
@@ -73,7 +73,7 @@ t.test('an answer may come byte by byte', async t => {
   t.equal((await rpc.members()).length, 2)
 })
 
-t.test("an error is Serf's own words, and the connection goes on", async t => {
+t.test("an error carries Serf's message, and the connection stays open", async t => {
   const { rpc, closed } = await open(
     t,
     (request, socket) => request.Command !== 'handshake' && socket.write(header(request.Seq, 'no such thing'))
@@ -91,12 +91,12 @@ for (const [what, body] of [
   ['a list', []],
   ['a number', 7],
   ['other fields', { members: [] }],
-  ['members that are no list', { Members: { 0: 'h1' } }]
+  ['members that are not a list', { Members: { 0: 'h1' } }]
 ] as const) {
-  t.test(`an answer to "members" without members is an error: ${what}`, async t => {
+  t.test(`a reply to "members" without members is an error: ${what}`, async t => {
     const { rpc, closed } = await open(
       t,
-      but('members', ({ Seq }, socket) => socket.write(Buffer.concat([header(Seq), encodeMsgpack(body)])))
+      override('members', ({ Seq }, socket) => socket.write(Buffer.concat([header(Seq), encodeMsgpack(body)])))
     )
     await t.rejects(rpc.members(), { code: 'ERR_SERF' })
     t.equal(closed.length, 0)
@@ -104,17 +104,17 @@ for (const [what, body] of [
 }
 
 const breaking: readonly { what: string; act: (request: Request, socket: Socket) => void }[] = [
-  { what: 'bytes that are no msgpack', act: (_, socket) => socket.write(Buffer.alloc(100, 0xc1)) },
-  { what: 'a text for a header', act: (_, socket) => socket.write(encodeMsgpack('HTTP/1.1 400 Bad Request')) },
-  { what: 'a number for a header', act: (_, socket) => socket.write(encodeMsgpack(7)) },
-  { what: 'nil for a header', act: (_, socket) => socket.write(encodeMsgpack(null)) },
-  { what: 'a header without an error', act: ({ Seq }, socket) => socket.write(encodeMsgpack({ Seq })) },
-  { what: 'a header without a number', act: (_, socket) => socket.write(header(undefined)) },
-  { what: 'a number of text', act: ({ Seq }, socket) => socket.write(header(`${Seq}`)) },
-  { what: 'a number that was not asked', act: (_, socket) => socket.write(header(999)) },
-  { what: 'a negative number', act: (_, socket) => socket.write(header(-1)) },
-  { what: 'an answer twice', act: ({ Seq }, socket) => socket.write(Buffer.concat([header(Seq, 'x'), header(Seq)])) },
-  { what: 'an end before the answer', act: (_, socket) => socket.end() },
+  { what: 'bytes that are not msgpack', act: (_, socket) => socket.write(Buffer.alloc(100, 0xc1)) },
+  { what: 'text as header', act: (_, socket) => socket.write(encodeMsgpack('HTTP/1.1 400 Bad Request')) },
+  { what: 'a number as header', act: (_, socket) => socket.write(encodeMsgpack(7)) },
+  { what: 'nil as header', act: (_, socket) => socket.write(encodeMsgpack(null)) },
+  { what: 'a header without an error field', act: ({ Seq }, socket) => socket.write(encodeMsgpack({ Seq })) },
+  { what: 'a header without a sequence number', act: (_, socket) => socket.write(header(undefined)) },
+  { what: 'a text sequence number', act: ({ Seq }, socket) => socket.write(header(`${Seq}`)) },
+  { what: 'an unknown sequence number', act: (_, socket) => socket.write(header(999)) },
+  { what: 'a negative sequence number', act: (_, socket) => socket.write(header(-1)) },
+  { what: 'a duplicate reply', act: ({ Seq }, socket) => socket.write(Buffer.concat([header(Seq, 'x'), header(Seq)])) },
+  { what: 'a close before the reply', act: (_, socket) => socket.end() },
   { what: 'a reset', act: (_, socket) => socket.resetAndDestroy() },
   { what: 'half a header', act: ({ Seq }, socket) => socket.end(header(Seq).subarray(0, 5)) },
   { what: 'a header without its body', act: ({ Seq }, socket) => socket.end(header(Seq)) },
@@ -134,33 +134,33 @@ const breaking: readonly { what: string; act: (request: Request, socket: Socket)
   }
 ]
 for (const { what, act } of breaking) {
-  t.test(`what does not fit ends the connection once, and every request with it: ${what}`, async t => {
-    const { fake, rpc, closed } = await open(t, but('members', act))
+  t.test(`a protocol error closes the connection once and fails every request: ${what}`, async t => {
+    const { fake, rpc, closed } = await open(t, override('members', act))
     const [members] = await Promise.allSettled([rpc.members()])
     t.match(members, { status: 'rejected', reason: { code: 'ERR_SERF' } })
-    await waitFor('the end', () => closed.length > 0 && fake.sockets.size === 0)
-    await t.rejects(rpc.stats(), { code: 'ERR_SERF' }, 'also the next one')
+    await waitFor('the close', () => closed.length > 0 && fake.sockets.size === 0)
+    await t.rejects(rpc.stats(), { code: 'ERR_SERF' }, 'and so does the next request')
     t.equal(closed.length, 1)
   })
 }
 
-t.test('random bytes end in an error, whatever they are', async t => {
+t.test('random bytes are an error', async t => {
   for (let turn = 0; turn < 60; turn++) {
     const bytes = randomBytes(1 + (turn % 40))
     const { rpc, closed } = await open(
       t,
-      but('members', ({ Seq }, socket) => socket.end(Buffer.concat([turn % 2 === 0 ? header(Seq) : bytes, bytes])))
+      override('members', ({ Seq }, socket) => socket.end(Buffer.concat([turn % 2 === 0 ? header(Seq) : bytes, bytes])))
     )
     const [members] = await Promise.allSettled([rpc.members()])
     if (members.status === 'rejected') t.match(members.reason, { code: 'ERR_SERF' }, bytes.toString('hex'))
-    await waitFor('the end', () => closed.length === 1)
+    await waitFor('the close', () => closed.length === 1)
   }
 })
 
-t.test('an answer without end is given up at 16 MiB, and costs no more memory', async t => {
+t.test('a reply of over 16 MiB closes the connection', async t => {
   let sent = 0
-  const flood = but('members', ({ Seq }, socket) => {
-    // A text of 4 GiB announces itself.
+  const flood = override('members', ({ Seq }, socket) => {
+    // The header of a text of 4 GiB.
     socket.write(Buffer.concat([header(Seq), Buffer.from([0xdb, 0xff, 0xff, 0xff, 0xff])]))
     const chunk = Buffer.alloc(1024 * 1024, 'x')
     const next = (): void => {
@@ -171,16 +171,16 @@ t.test('an answer without end is given up at 16 MiB, and costs no more memory', 
     next()
   })
   const { rpc, closed } = await open(t, flood)
-  await t.rejects(rpc.members(), { code: 'ERR_SERF', message: /without end/ })
+  await t.rejects(rpc.members(), { code: 'ERR_SERF', message: /reply of over 16777216 bytes/ })
   t.equal(closed.length, 1)
   t.ok(sent < 64, `${sent} MiB were sent`)
 })
 
-t.test('many log lines pass without piling up', async t => {
+t.test('many log lines do not accumulate', async t => {
   const { rpc } = await open(
     t,
-    but('monitor', (request, socket) => {
-      answer(request, socket)
+    override('monitor', (request, socket) => {
+      reply(request, socket)
       const line = Buffer.concat([header(request.Seq), encodeMsgpack({ Log: 'x'.repeat(1_000) })])
       for (let n = 0; n < 20_000; n++) socket.write(line)
     })
@@ -192,12 +192,12 @@ t.test('many log lines pass without piling up', async t => {
 })
 
 for (const [what, act] of [
-  ['an end', (_: Request, socket: Socket) => socket.destroy()],
+  ['a close', (_: Request, socket: Socket) => socket.destroy()],
   ['garbage', (_: Request, socket: Socket) => socket.write(Buffer.alloc(9, 0xc1))],
   ['a refusal', ({ Seq }: Request, socket: Socket) => socket.write(header(Seq, 'Unsupported version'))]
 ] as const) {
-  t.test(`a handshake that fails is an error, and leaves no connection: ${what}`, async t => {
-    const fake = await FakeSerf.listen(but('handshake', act))
+  t.test(`a failed handshake is an error and leaves no connection: ${what}`, async t => {
+    const fake = await FakeSerf.listen(override('handshake', act))
     t.teardown(() => fake.close())
     let closed = 0
     await t.rejects(SerfRpc.open({ port: fake.port, clock: systemClock, closed: () => (closed += 1) }), {
@@ -208,7 +208,7 @@ for (const [what, act] of [
   })
 }
 
-t.test('where nobody listens there is an error that names the port', async t => {
+t.test('a refused connection is an error that names the port', async t => {
   const port = await freePort()
   await t.rejects(SerfRpc.open({ port, clock: systemClock }), { code: 'ERR_SERF', message: new RegExp(`port ${port}`) })
 })

@@ -6,7 +6,7 @@ import { peer, tags } from './fixtures.ts'
 
 const sound = encodeTags(tags(1))
 
-t.test('tags are read as they were written, with a cluster and without, and others beside them do not matter', t => {
+t.test('tags survive the round trip, and unknown tags are ignored', t => {
   const { clusterId, ...bare } = tags(1)
   for (const each of [
     tags(1),
@@ -72,7 +72,7 @@ const hostile: readonly { tag: string; values: readonly unknown[] }[] = [
 ]
 for (const { tag, values } of hostile) {
   for (const value of values) {
-    t.test(`the tag ${tag} is refused by that name: ${quote(value)}`, t => {
+    t.test(`an invalid value of the tag ${tag} is refused by name: ${quote(value)}`, t => {
       t.throws(() => decodeTags({ ...sound, [tag]: value }), { code: 'ERR_INVALID', field: tag })
       t.end()
     })

@@ -2,7 +2,7 @@ import t from 'tap'
 import { systemClock, type Clock } from '#platform/clock.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 
-t.test('a sleep ends with its time, or at once when its signal is aborted', async t => {
+t.test('a sleep ends on time, or at once when its signal is aborted', async t => {
   const manual = new ManualClock()
   const abort = new AbortController()
   const slept = manual.clock.sleep(100)
@@ -12,7 +12,7 @@ t.test('a sleep ends with its time, or at once when its signal is aborted', asyn
   t.equal(manual.pending, 1, 'the aborted timer is gone')
   await manual.advance(100)
   t.equal(await slept, true)
-  t.equal(await manual.clock.sleep(100, abort.signal), false, 'an aborted signal never waits')
+  t.equal(await manual.clock.sleep(100, abort.signal), false, 'with an aborted signal it does not wait')
   t.equal(manual.pending, 0)
 })
 
@@ -20,7 +20,7 @@ for (const [name, outcome] of [
   ['resolves', () => Promise.resolve('done')],
   ['rejects', () => Promise.reject(new Error('broken'))]
 ] as const) {
-  t.test(`a promise that ${name} in time settles as itself and leaves no timer`, async t => {
+  t.test(`within settles like a promise that ${name} in time, and leaves no timer`, async t => {
     const { clock, pending } = watched(new ManualClock())
     const settled = await clock
       .within<string>(outcome(), 50, () => new Error('late'))
@@ -30,7 +30,7 @@ for (const [name, outcome] of [
   })
 }
 
-t.test('a promise that is late rejects with the given error', async t => {
+t.test('within rejects with the given error when the promise is late', async t => {
   const manual = new ManualClock()
   const late = manual.clock.within(new Promise(() => undefined), 50, () => new Error('late'))
   const rejected = t.rejects(late, { message: 'late' })
@@ -40,7 +40,7 @@ t.test('a promise that is late rejects with the given error', async t => {
   await rejected
 })
 
-t.test('timers run in order of their time, and those of one time in order of their setting', async t => {
+t.test('timers run in order of their due time, and in order of creation when that is equal', async t => {
   const manual = new ManualClock()
   const ran: string[] = []
   manual.clock.after(20, () => ran.push('b'))
@@ -53,7 +53,7 @@ t.test('timers run in order of their time, and those of one time in order of the
   t.same(ran, ['a at 10', 'tick', 'b', 'c', 'tick'])
 })
 
-t.test('the system clock never goes back, and a cancelled timer never runs', async t => {
+t.test('the system clock is monotonic, and a cancelled timer never runs', async t => {
   const before = systemClock.nowMs()
   const cancel = systemClock.after(0, () => t.fail('ran'))
   cancel()

@@ -10,10 +10,10 @@ const PROGRAM = `
   const child = log.child({ room: 'x' })
   for (const level of ['debug', 'info', 'warn', 'error', 'fatal']) child[level](level)
   setLogLevel(log, 'debug')
-  child.debug('louder')
-  child.child({}).trace('never')`
+  child.debug('now enabled')
+  child.child({}).trace('still disabled')`
 
-/** The lines on a stderr that JOURNAL_STREAM names, or names wrongly. */
+/** The lines that the program writes to stderr, with JOURNAL_STREAM as `journal` makes it from the file. */
 function written(t: Test, journal: (file: { dev: bigint; ino: bigint }) => string): string[] {
   const path = join(t.testdir(), 'stderr')
   const fd = openSync(path, 'w')
@@ -27,7 +27,7 @@ function written(t: Test, journal: (file: { dev: bigint; ino: bigint }) => strin
   return readFileSync(path, 'utf8').trim().split('\n')
 }
 
-t.test('into the journal each line has the priority of its level, and JSON after it', t => {
+t.test('a line for the journal is the priority of its level and JSON', t => {
   const lines = written(t, ({ dev, ino }) => `${dev}:${ino}`)
   t.same(
     lines.map(line => [line.slice(0, 3), (JSON.parse(line.slice(3)) as { msg: string }).msg]),
@@ -36,18 +36,18 @@ t.test('into the journal each line has the priority of its level, and JSON after
       ['<4>', 'warn'],
       ['<3>', 'error'],
       ['<2>', 'fatal'],
-      ['<7>', 'louder']
+      ['<7>', 'now enabled']
     ]
   )
   t.end()
 })
 
-t.test('elsewhere lines are JSON alone, also when the journal was ours before', t => {
+t.test('without the journal, or with another one, a line is JSON alone', t => {
   for (const other of ['', '1:1', 'nonsense']) {
     const lines = written(t, () => other)
     t.same(
       lines.map(line => (JSON.parse(line) as { msg: string }).msg),
-      ['info', 'warn', 'error', 'fatal', 'louder'],
+      ['info', 'warn', 'error', 'fatal', 'now enabled'],
       other
     )
   }

@@ -50,14 +50,14 @@ t.test('a path that is not a network namespace is refused with its field', async
   }
 })
 
-t.test("a process's namespace is found by its pid", async t => {
+t.test('a pid gives the path of its namespace, and an invalid pid is refused', async t => {
   t.equal(checkNetns(netnsOfPid(process.pid)), checkNetns(OWN_NETNS))
   for (const pid of [0, -1, 1.5, NaN, 2 ** 22, 2 ** 31]) {
     t.throws(() => netnsOfPid(pid), { code: 'ERR_NETNS', field: 'pid' }, String(pid))
   }
 })
 
-t.test('a namespace is known again, and is not taken for a later one with its number', { skip }, async t => {
+t.test('a lasting id tells a namespace from a later one with the same inode', { skip }, async t => {
   const [one, two] = [await namespace(t), await namespace(t)]
   const [id, other] = [lastingNetnsId(one), lastingNetnsId(two)]
   t.match(id, /^\d+:\d+:\d+$/)
@@ -66,26 +66,26 @@ t.test('a namespace is known again, and is not taken for a later one with its nu
   t.notOk(isNetns(two, id))
   const cookie = other.split(':')[2]
   t.not(id.split(':')[2], cookie)
-  t.notOk(isNetns(one, `${checkNetns(one)}:${cookie}`), 'the same number with another cookie')
-  t.ok(isNetns(one, checkNetns(one)), 'as an earlier release has noted it')
+  t.notOk(isNetns(one, `${checkNetns(one)}:${cookie}`), 'the same inode with another cookie')
+  t.ok(isNetns(one, checkNetns(one)), 'an id without a cookie')
   t.throws(() => isNetns('/run/netns/nowhere', id), { code: 'ERR_NETNS' })
 })
 
-t.test("the host's own namespace is no container's", { skip }, async t => {
+t.test("the host's own namespace is not a container's", { skip }, async t => {
   const path = await namespace(t)
   t.equal(checkContainerNetns(path), checkNetns(path))
   t.throws(() => checkContainerNetns(OWN_NETNS), { code: 'ERR_NETNS', field: 'netns' })
   t.throws(() => checkContainerNetns(path, [path]), { code: 'ERR_NETNS' })
 })
 
-t.test('a stretch inside ends at home, also by an error', { skip }, async t => {
+t.test('the thread returns to its own namespace, also after an error', { skip }, async t => {
   const path = await namespace(t)
-  const home = checkNetns(OWN_NETNS)
+  const original = checkNetns(OWN_NETNS)
   t.equal(
     inNetns(path, () => checkNetns(OWN_NETNS)),
     checkNetns(path)
   )
-  t.equal(checkNetns(OWN_NETNS), home)
+  t.equal(checkNetns(OWN_NETNS), original)
   t.throws(
     () =>
       inNetns(path, () => {
@@ -93,7 +93,7 @@ t.test('a stretch inside ends at home, also by an error', { skip }, async t => {
       }),
     /inside/
   )
-  t.equal(checkNetns(OWN_NETNS), home)
+  t.equal(checkNetns(OWN_NETNS), original)
   t.throws(() => inNetns(path, () => Promise.resolve()), /synchronous/)
 })
 
@@ -102,14 +102,14 @@ t.test('a socket stays in the namespace where it was opened', { skip }, async t 
   const socket = NetlinkSocket.open(path)
   t.teardown(() => socket.close())
   const links = socket.dump({ type: 18, flags: 0, body: new Uint8Array(16) }, type => type, 'read links')
-  t.strictSame(links, [16], 'lo alone')
+  t.strictSame(links, [16], 'only lo')
   t.throws(() => socket.request({ type: 17, flags: 0, body: new Uint8Array(16) }, 'delete nothing'), {
     code: 'ERR_KERNEL',
     message: /^delete nothing: .*EINVAL/
   })
 })
 
-t.test('a batch tells the fate of every message, over many sends', { skip }, async t => {
+t.test('a batch reports the outcome of every message, over many sends', { skip }, async t => {
   const socket = NetlinkSocket.openScratch()
   t.teardown(() => socket.close())
   // Index 1 is lo: setting it up succeeds; index 99 does not exist.
@@ -121,35 +121,35 @@ t.test('a batch tells the fate of every message, over many sends', { skip }, asy
     view.setUint32(12, 1, true)
     return { type: 16, flags: 0, body }
   }
-  const fates = socket.batch(
+  const refusals = socket.batch(
     Array.from({ length: 1000 }, (_, i) => setUp(i % 7 === 0 ? 99 : 1)),
     'set up'
   )
-  t.equal(fates.length, 1000)
-  t.ok(fates.every((fate, i) => (i % 7 === 0 ? fate?.errno === 'ENODEV' : fate === null)))
+  t.equal(refusals.length, 1000)
+  t.ok(refusals.every((refusal, i) => (i % 7 === 0 ? refusal?.errno === 'ENODEV' : refusal === null)))
   t.strictSame(socket.batch([], 'nothing'), [])
   await t.rejects(socket.requestAsync(setUp(99), 'set up'), { code: 'ERR_KERNEL' })
   await socket.requestAsync(setUp(1), 'set up')
   t.equal(errnoOf(new Error('x')), null)
 
-  // Whoever asks meanwhile reads the answer that the thread's request gets.
+  // A synchronous request in the meantime receives the replies to the threads' requests.
   const pending = [setUp(1), setUp(99), setUp(1)].map(request => socket.requestAsync(request, 'set up'))
-  const fate = Promise.allSettled(pending)
+  const settled = Promise.allSettled(pending)
   for (const until = performance.now() + 200; performance.now() < until;) socket.request(setUp(1), 'set up')
-  t.match(await fate, [
+  t.match(await settled, [
     { status: 'fulfilled' },
     { status: 'rejected', reason: { code: 'ERR_KERNEL', context: { errno: 'ENODEV' } } },
     { status: 'fulfilled' }
   ])
 })
 
-t.test('settings of /proc/sys are those of the namespace', { skip }, async t => {
+t.test('sysctls are those of the namespace', { skip }, async t => {
   const path = await namespace(t)
   const key = 'net/ipv4/ip_forward'
   t.equal(isSysctlWritable(path, 'net/ipv4/none'), false)
   if (!isSysctlWritable(path, key)) return
   const { stdout: before } = await run('cat', [`/proc/sys/${key}`])
   writeSysctls(path, [{ key, value: before === '1' ? '0' : '1' }])
-  t.equal((await run('cat', [`/proc/sys/${key}`])).stdout, before, "the process's own is as it was")
+  t.equal((await run('cat', [`/proc/sys/${key}`])).stdout, before, "the process's own value is unchanged")
   t.throws(() => writeSysctls(path, [{ key: 'net/ipv4/none', value: '1' }]), { code: 'ERR_KERNEL' })
 })

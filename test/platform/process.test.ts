@@ -10,9 +10,9 @@ import { waitFor } from '#test/lab/wait.ts'
 const dir = mkdtempSync(join(tmpdir(), 'vxmesh-process-'))
 t.teardown(() => rmSync(dir, { recursive: true }))
 
-t.test('a detached program goes on and is logged after its parent was killed', async t => {
+t.test('a detached program keeps running and logging after its parent is killed', async t => {
   const logFile = join(dir, 'outlives.log')
-  // Ends by itself after ten seconds, whatever becomes of this test.
+  // Exits by itself after ten seconds, even if this test fails.
   const program = 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.05; done'
   const parent = join(dir, 'parent.ts')
   const library = new URL('../../src/platform/process.ts', import.meta.url).href
@@ -33,22 +33,22 @@ t.test('a detached program goes on and is logged after its parent was killed', a
   t.ok(existsSync(`/proc/${pid.toString().trim()}`))
 })
 
-t.test('what a detached program says on both outputs is appended to the log', async t => {
+t.test('both outputs of a detached program are appended to the log', async t => {
   const logFile = join(dir, 'both.log')
-  for (const words of ['one', 'two']) {
-    const child = await startDetached('sh', ['-c', `echo ${words}; echo ${words} >&2; exit 3`], { logFile })
+  for (const text of ['one', 'two']) {
+    const child = await startDetached('sh', ['-c', `echo ${text}; echo ${text} >&2; exit 3`], { logFile })
     t.match(await child.exited, { exitCode: 3, signal: null })
   }
   t.equal(readFileSync(logFile, 'utf8'), 'one\none\ntwo\ntwo\n')
 })
 
-t.test('a detached program that is killed says by what', async t => {
+t.test('the exit of a killed program reports the signal', async t => {
   const child = await startDetached('sleep', ['60'], { logFile: join(dir, 'killed.log') })
   child.kill('SIGTERM')
   t.match(await child.exited, { exitCode: null, signal: 'SIGTERM' })
 })
 
-t.test('what cannot start is an error with its name', async t => {
+t.test('a program that cannot start is an error that names it', async t => {
   await t.rejects(startDetached('/nowhere/program', [], { logFile: join(dir, 'x.log') }), {
     code: 'ERR_INTERNAL',
     message: /nowhere/
@@ -58,7 +58,7 @@ t.test('what cannot start is an error with its name', async t => {
   await t.rejects(run('sleep', ['60'], { timeoutMs: 50 }), { code: 'ERR_INTERNAL' })
 })
 
-t.test('a program that fails is a result', async t => {
+t.test('a non-zero exit is a result, not an error', async t => {
   t.strictSame(await run('sh', ['-c', 'cat; echo bad >&2; exit 7'], { input: 'in' }), {
     stdout: 'in',
     stderr: 'bad',

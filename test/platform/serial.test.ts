@@ -3,7 +3,7 @@ import { KeyedSerial, Serial } from '#platform/serial.ts'
 
 type Task = { readonly run: () => Promise<string>; readonly end: (err?: Error) => void }
 
-/** A task that ends when it is told to, and notes its start and end. */
+/** A task that runs until `end` is called, and logs its start and end. */
 function task(name: string, notes: string[]): Task {
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   const run = async (): Promise<string> => {
@@ -19,20 +19,20 @@ function task(name: string, notes: string[]): Task {
 
 const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
-t.test('tasks run one after the other, in the order in which they were asked for', async t => {
+t.test('tasks run one after the other, in call order', async t => {
   const [serial, notes]: [Serial, string[]] = [new Serial(), []]
   const [a, b, c] = [task('a', notes), task('b', notes), task('c', notes)]
   const results = [a, b, c].map(({ run }) => serial.run(run))
   c.end()
   b.end()
   await turn()
-  t.same(notes, ['+a'], 'the first one has not ended')
+  t.same(notes, ['+a'], 'the first task has not ended')
   a.end()
   t.same(await Promise.all(results), ['a', 'b', 'c'])
   t.same(notes, ['+a', '-a', '+b', '-b', '+c', '-c'])
 })
 
-t.test('a task that fails, or throws at once, fails alone', async t => {
+t.test('a task that rejects or throws does not affect the others', async t => {
   const [serial, notes]: [Serial, string[]] = [new Serial(), []]
   const a = task('a', notes)
   const failing = serial.run(a.run)
@@ -46,7 +46,7 @@ t.test('a task that fails, or throws at once, fails alone', async t => {
   t.equal(await last, 'last')
 })
 
-t.test('a task that asks for another one does not wait for itself', async t => {
+t.test('a task may queue another one without a deadlock', async t => {
   const serial = new Serial()
   let inner: Promise<string> | undefined
   await serial.run(async () => {
@@ -55,7 +55,7 @@ t.test('a task that asks for another one does not wait for itself', async t => {
   t.equal(await inner, 'inner')
 })
 
-t.test('tasks of one key run one after the other, those of others beside them', async t => {
+t.test('tasks of one key run one after the other, tasks of different keys concurrently', async t => {
   const [keyed, notes]: [KeyedSerial, string[]] = [new KeyedSerial(), []]
   const [a1, a2, b1] = [task('a1', notes), task('a2', notes), task('b1', notes)]
   const results = [keyed.run('a', a1.run), keyed.run('a', a2.run), keyed.run('b', b1.run)]
@@ -68,7 +68,7 @@ t.test('tasks of one key run one after the other, those of others beside them', 
   t.equal(notes.indexOf('+a2') > notes.indexOf('-a1'), true)
 })
 
-t.test('a key whose task failed is as good as new, and keys of Object are keys', async t => {
+t.test('a failed task leaves its key usable, and property names of Object are ordinary keys', async t => {
   const keyed = new KeyedSerial()
   for (const key of ['a', '__proto__', 'constructor', '']) {
     await t.rejects(
@@ -85,7 +85,7 @@ t.test('a key whose task failed is as good as new, and keys of Object are keys',
   }
 })
 
-t.test('one that comes while another waits keeps its place, whoever ends', async t => {
+t.test('a task queued while another waits does not overtake it', async t => {
   const [keyed, notes]: [KeyedSerial, string[]] = [new KeyedSerial(), []]
   const tasks = [task('1', notes), task('2', notes), task('3', notes)]
   const [one, two, three] = tasks
@@ -96,7 +96,7 @@ t.test('one that comes while another waits keeps its place, whoever ends', async
   await first
   const third = keyed.run('a', three.run)
   await turn()
-  t.same(notes, ['+1', '-1', '+2'], 'the third one does not overtake')
+  t.same(notes, ['+1', '-1', '+2'], 'the third task does not overtake')
   two.end()
   three.end()
   t.same(await Promise.all([second, third]), ['2', '3'])

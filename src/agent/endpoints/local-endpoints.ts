@@ -12,7 +12,7 @@ import type { PeerId, Vni } from '#model/ids.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
-import { ensureDirectory, isAside, isErrno, removeFile, replaceFile } from '#platform/files.ts'
+import { ensureDirectory, isTemporary, isErrno, removeFile, replaceFile } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { isNetns, lastingNetnsId } from '#platform/netns.ts'
 import type { Restored } from '../reconcile/reconciler.ts'
@@ -63,7 +63,7 @@ export class LocalEndpoints {
   async load(): Promise<void> {
     await ensureDirectory(this.#dir)
     for (const file of readdirSync(this.#dir)) {
-      if (isAside(file)) await removeFile(join(this.#dir, file))
+      if (isTemporary(file)) await removeFile(join(this.#dir, file))
       else this.#read(file)
     }
   }

@@ -20,7 +20,7 @@ const RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024
 class RawSocket {
   protected readonly fd: number
 
-  constructor(netns: string, open: () => libc.Called, address: Uint8Array) {
+  constructor(netns: string, open: () => libc.CallResult, address: Uint8Array) {
     this.fd = inNetns(netns, () => succeed('socket', open()))
     succeed('bind', libc.bind(this.fd, address))
   }
@@ -30,7 +30,7 @@ class RawSocket {
   }
 }
 
-const packetSocket = (): libc.Called => libc.socket(AF_PACKET, libc.SOCK_RAW_CLOEXEC, ALL_PROTOCOLS)
+const packetSocket = (): libc.CallResult => libc.socket(AF_PACKET, libc.SOCK_RAW_CLOEXEC, ALL_PROTOCOLS)
 
 export class Sender extends RawSocket {
   constructor(netns: string, ifindex: number) {
@@ -60,7 +60,7 @@ export class Listener extends RawSocket {
     return new Listener(netns, () => libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), address)
   }
 
-  private constructor(netns: string, open: () => libc.Called, address: Uint8Array) {
+  private constructor(netns: string, open: () => libc.CallResult, address: Uint8Array) {
     super(netns, open, address)
     const one = new Uint8Array(new Int32Array([1]).buffer)
     const size = new Uint8Array(new Int32Array([RECEIVE_BUFFER_BYTES]).buffer)
@@ -95,7 +95,7 @@ function linkAddress(ifindex: number): Uint8Array {
   return address
 }
 
-function succeed(what: string, { value, errno }: libc.Called): number {
+function succeed(what: string, { value, errno }: libc.CallResult): number {
   if (value < 0) throw new Error(`${what}: ${libc.errnoText(errno)}`)
   return value
 }
