@@ -154,14 +154,15 @@ export class GatewayLab {
     return name
   }
 
-  /** What the kernel told of a namespace meanwhile: changes of links, addresses and routes, and neighbours that went. */
-  async heard(netns: string, work: () => Promise<unknown>): Promise<string[]> {
+  /** The kernel's notifications from a namespace during `work`: changed links, addresses and routes, and deleted neighbours. */
+  async changesDuring(netns: string, work: () => Promise<unknown>): Promise<string[]> {
     const monitor = startMonitor(netns)
     let text = ''
     monitor.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-    // Entries of a device that has no neighbours begin and end the stretch.
+    // Neighbours of a device that has none delimit the work. An entry that is there already would not be notified again.
     const mark = (mac: string): Promise<unknown> =>
-      waitFor(`word of ${mac}`, async () => {
+      waitFor(`the notification of ${mac}`, async () => {
+        await this.lab.ip(netns, 'neigh flush dev lo nud permanent')
         await this.lab.ip(netns, `neigh replace 127.0.0.2 lladdr ${mac} dev lo nud permanent`)
         return text.includes(mac)
       })
@@ -178,7 +179,7 @@ export class GatewayLab {
     }
   }
 
-  /** Until the kernel has nothing to say of itself any more: a new link's state, and its IPv6 address, come seconds later. */
+  /** Waits until the kernel sends no more notifications: a new link's state and IPv6 address follow seconds later. */
   async quiet(...namespaces: readonly string[]): Promise<void> {
     const monitors = namespaces.map(startMonitor)
     let last = performance.now()

@@ -25,6 +25,10 @@ async function lab(t: Test, hosts: number): Promise<GatewayLab> {
 const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
   (await g.lab.ping(from.container, to)) > 0
 
+/** No reply at all: a kernel that may answer does so at once. */
+const isCut = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
+  (await g.lab.ping(from.container, to, { waitMs: 300 })) === 0
+
 /** By which the first host's own names are told from others'. */
 const netnsNumber = (g: GatewayLab): number => statSync(g.lab.host(0).netns).ino
 
@@ -78,9 +82,9 @@ t.test('no way to hosts, the underlay, other networks or the metadata service', 
   t.strictSame(open.flat(), [])
   t.ok(await reaches(g, r1, SERVER), 'and yet the outside')
   t.ok(await reaches(g, b1, '10.1.0.10'), 'and the other network reaches its own')
-  t.notOk(await reaches(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
+  t.ok(await isCut(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
   await g.lab.ip(g.outside.name, 'route add 240.0.10.188/32 via 198.51.100.1')
-  t.notOk(await reaches(g, { ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
+  t.ok(await isCut(g, { ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
   await settled(t, g)
 })
 
@@ -106,7 +110,7 @@ t.test('a network without egress has no router and no default route', { skip }, 
   t.equal((await g.routers(1)).length, 1)
   t.equal(await g.lab.ip(s1.container.name, 'route show default'), '')
   t.match(await g.lab.ip(r1.container.name, 'route show default'), /via 10\.1\.0\.1/)
-  t.notOk(await reaches(g, s1, SERVER))
+  t.ok(await isCut(g, s1, SERVER))
   t.ok(await reaches(g, r1, SERVER))
 })
 
@@ -132,7 +136,7 @@ t.test('the gateway is asked and answers on its own host alone', { skip }, async
   t.ok(await reaches(g, r2, '10.1.0.1'), 'its own host’s answers')
   await g.lab.ip(router2, 'link set inside down')
   await g.lab.ip(r2.container.name, 'neigh flush all')
-  t.notOk(await reaches(g, r2, '10.1.0.1'), 'the other host’s does not answer for it')
+  t.ok(await isCut(g, r2, '10.1.0.1'), 'the other host’s does not answer for it')
   const { done } = await g.pass(2)
   t.match(done, [/router inside up/])
   t.ok(await reaches(g, r2, '10.1.0.1'))
@@ -197,7 +201,7 @@ const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', comm
   ['forwarding on the way out', 'host', 'sysctl -qw net.ipv4.conf.eth1.forwarding=0']
 ]
 
-t.test('whatever is taken away or bent is repaired by one pass, and the next has nothing to do', { skip }, async t => {
+t.test('whatever is deleted or changed is repaired by one pass, and the next has nothing to do', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
@@ -211,8 +215,8 @@ t.test('whatever is taken away or bent is repaired by one pass, and the next has
     t.ok(done.length > 0, `${what}: ${done.join('; ')}`)
     t.strictSame(problems, [], what)
     await settled(t, g)
-    const [outside, host] = await Promise.all([SERVER, '192.0.2.1'].map(address => reaches(g, r1, address)))
-    t.strictSame({ outside, host }, { outside: true, host: false }, `${what}: what is reached again, and what is not`)
+    const [outside, host] = await Promise.all([reaches(g, r1, SERVER), isCut(g, r1, '192.0.2.1')])
+    t.strictSame({ outside, host }, { outside: true, host: true }, `${what}: the outside is reached, the host is not`)
   }
   t.ok(await reaches(g, b1, SERVER))
 })
@@ -226,13 +230,13 @@ t.test('another agent adopts what it finds: a stream through the router goes on'
   await g.driver(1).close()
   g.drivers[0] = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
   const router = await g.router(red)
-  const within = g.heard(router, async () => {
-    const heard = await g.heard(g.hostName(1), async () => {
+  const within = g.changesDuring(router, async () => {
+    const changes = await g.changesDuring(g.hostName(1), async () => {
       const { done, problems } = await g.pass(1)
       t.strictSame(problems, [])
       t.notMatch(done, [/create/])
     })
-    t.strictSame(heard, [], 'no device, address, route or neighbour of the host is touched')
+    t.strictSame(changes, [], 'no device, address, route or neighbour of the host is touched')
   })
   t.strictSame(await within, [], 'nor of the router')
   t.equal(await ping, 60, 'no packet is lost')
@@ -247,9 +251,9 @@ t.test('a repair forgets no neighbour', { skip }, async t => {
   const router = await g.router(red)
   await g.quiet(g.hostName(1), router)
   await g.lab.ip(router, 'route del default')
-  const within = g.heard(router, async () => {
-    const heard = await g.heard(g.hostName(1), async () => t.match((await g.pass(1)).done, [/default route/]))
-    t.notMatch(heard.join(), /NEIGH/, 'of the host')
+  const within = g.changesDuring(router, async () => {
+    const changes = await g.changesDuring(g.hostName(1), async () => t.match((await g.pass(1)).done, [/default route/]))
+    t.notMatch(changes.join(), /NEIGH/, 'of the host')
   })
   t.notMatch((await within).join(), /NEIGH/, 'of the router')
   t.ok(await reaches(g, r1, SERVER))
@@ -264,7 +268,7 @@ t.test('what is not ours is left alone, and said', { skip }, async t => {
   const { problems } = await g.pass(1)
   t.match(problems, [{ vni: red.vni, message: /vo000abc is "veth", not ours/ }])
   t.ok(await reaches(g, b1, SERVER), 'the other network has its way out')
-  t.notOk(await reaches(g, r1, SERVER))
+  t.ok(await isCut(g, r1, SERVER))
   await g.detach(r1)
   await g.detach(b1)
   t.match(await g.lab.ip(g.hostName(1), '-o link show vo000abc'), /theirs/)
@@ -333,7 +337,7 @@ t.test('a foreign policy that drops what is forwarded is named', { skip }, async
   const chain = 'chain FORWARD { type filter hook forward priority filter; policy drop; }'
   await g.exec(g.hostName(1), 'nft', `table ip filter { ${chain}; }`)
   t.match(await egress(), { present: false, detail: /ip filter FORWARD drops what is forwarded/ })
-  t.notOk(await reaches(g, r1, SERVER), 'and it does')
+  t.ok(await isCut(g, r1, SERVER), 'and it does')
 })
 
 t.test('a packet that is too large for the network is answered with what fits', { skip }, async t => {

@@ -52,10 +52,22 @@ export class Lab {
     return text.trim() === '' ? [] : (JSON.parse(text) as T[])
   }
 
-  /** How many of `count` pings were answered; the first one is not a warm-up. */
-  async ping(from: LabContainer, to: string, options: { count?: number; size?: number } = {}): Promise<number> {
+  /** How many of `count` pings were answered, without a warm-up; gives up `waitMs` after the last one if none was. */
+  async ping(
+    from: LabContainer,
+    to: string,
+    options: { count?: number; size?: number; waitMs?: number } = {}
+  ): Promise<number> {
     const size = options.size === undefined ? [] : ['-M', 'do', '-s', String(options.size)]
-    const count = ['-c', String(options.count ?? 3), '-i', '0.05', '-W', '1', ...size]
+    const count = [
+      '-c',
+      String(options.count ?? 3),
+      '-i',
+      '0.05',
+      '-W',
+      `${(options.waitMs ?? 1_000) / 1_000}`,
+      ...size
+    ]
     const { stdout } = await run('ip', ['netns', 'exec', from.name, 'ping', '-n', ...count, to])
     return Number(/([0-9]+) received/.exec(stdout)?.[1] ?? 0)
   }

@@ -19,6 +19,8 @@ import { waitFor } from '../lab/wait.ts'
 import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
 
 const skip = cannotRun()
+// A lab each, with names of its own.
+t.jobs = 4
 const MTU = 1450
 const red = makeNetwork('red', 0xabc)
 const blue = makeNetwork('blue', 0xdef)
