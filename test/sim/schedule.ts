@@ -18,13 +18,18 @@ export class Schedule {
 
   /** Runs all actions that are due before a time; returns false as soon as `go` does. */
   runUntil(untilMs: number, go: () => boolean): boolean {
-    for (let next = this.#heap[0]; next !== undefined && next.atMs <= untilMs; next = this.#heap[0]) {
-      this.#pop()
-      this.nowMs = next.atMs
-      next.run()
-      if (!go()) return false
-    }
+    while (this.runNext(untilMs)) if (!go()) return false
     this.nowMs = untilMs
+    return true
+  }
+
+  /** Runs the next action that is due before a time. @returns false if there is none */
+  runNext(untilMs: number): boolean {
+    const next = this.#heap[0]
+    if (next === undefined || next.atMs > untilMs) return false
+    this.#pop()
+    this.nowMs = next.atMs
+    next.run()
     return true
   }
 

@@ -1,0 +1,235 @@
+// The network between simulated hosts: a mesh port for each process, with connections, ordered byte streams and one
+// gossip topic. Links are cut one direction at a time. A cut stalls the bytes in flight; if it lasts, keep-alives close
+// the connection. Gossip is lost, duplicated and delayed message by message.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
+import type { MeshPort, MeshStream, Verdict } from '#replication/transport/mesh-port.ts'
+import type { Counters } from '../counters.ts'
+import type { Random } from '../random.ts'
+import type { Schedule } from '../schedule.ts'
+import { MemoryStream } from './memory-stream.ts'
+import type { Life } from './life.ts'
+
+const LATENCY_MS = 0.2
+const DIAL_TIMEOUT_MS = 2_000
+/** When keep-alives close a connection whose link is cut. */
+const KEEP_ALIVE_MS = 6_000
+const LATE_MS = 4_000
+
+type Judge = (author: PeerId, data: Uint8Array) => Verdict
+type Handler = (peer: PeerId, stream: MeshStream) => void
+
+/** One process's end of the network. */
+type Port = {
+  readonly peer: PeerId
+  readonly life: Life
+  readonly handlers: Map<string, Handler>
+  readonly watchers: ((peer: PeerId, connected: boolean) => void)[]
+  judge: Judge | null
+}
+
+type Connection = { readonly ports: readonly [Port, Port]; readonly streams: Set<MemoryStream> }
+
+export class HostNetwork {
+  readonly feed = { loss: 0, duplication: 0, delay: 0 }
+  /** Probability per chunk of a stream of a delay of seconds. */
+  lateAnswers = 0
+  jitterMs = 1
+  readonly #random: Random
+  readonly #schedule: Schedule
+  readonly #faults: Counters
+  readonly #ports = new Map<PeerId, Port>()
+  readonly #connections = new Map<string, Connection>()
+  readonly #cut = new Set<string>()
+
+  constructor(p: { readonly random: Random; readonly schedule: Schedule; readonly faults: Counters }) {
+    this.#random = p.random
+    this.#schedule = p.schedule
+    this.#faults = p.faults
+  }
+
+  /** The mesh of a process that has just started. */
+  attach(peer: PeerId, life: Life): MeshPort {
+    const port: Port = { peer, life, handlers: new Map(), watchers: [], judge: null }
+    this.#ports.set(peer, port)
+    return {
+      self: peer,
+      setAddress: () => undefined,
+      connect: to => this.#connect(port, to).then(() => undefined),
+      isConnected: to => this.#connections.has(pair(peer, to)),
+      watch: report => void port.watchers.push(report),
+      openStream: (to, protocol) => this.#openStream(port, to, protocol),
+      handle: (protocol, handler) => {
+        port.handlers.set(protocol, handler)
+        return Promise.resolve()
+      },
+      subscribe: judge => void (port.judge = judge),
+      unsubscribe: () => void (port.judge = null),
+      publish: data => {
+        if (life.isAlive) this.publish(peer, data)
+        return Promise.resolve()
+      }
+    }
+  }
+
+  /** A process has crashed: its host resets its connections, or is silent when it lost power. */
+  detach(peer: PeerId, isSilent: boolean): void {
+    this.#ports.delete(peer)
+    for (const [key, connection] of [...this.#connections]) {
+      const other = connection.ports.find(port => port.peer !== peer)
+      if (other === undefined || !connection.ports.some(port => port.peer === peer)) continue
+      this.#connections.delete(key)
+      const withinMs = isSilent ? KEEP_ALIVE_MS : LATENCY_MS
+      other.life.after(this.#random.between(0, withinMs), () => this.#close(connection))
+    }
+  }
+
+  /** Cuts one direction of a link. */
+  cut(from: PeerId, to: PeerId): void {
+    this.#cut.add(direction(from, to))
+    const connection = this.#connections.get(pair(from, to))
+    if (connection === undefined) return
+    this.#schedule.after(this.#random.between(1_000, KEEP_ALIVE_MS), () => {
+      if (this.#cut.has(direction(from, to)) && this.#connections.get(pair(from, to)) === connection) {
+        this.#connections.delete(pair(from, to))
+        this.#close(connection)
+      }
+    })
+  }
+
+  heal(): void {
+    this.#cut.clear()
+    for (const { streams } of this.#connections.values()) for (const stream of streams) stream.resume()
+  }
+
+  /** Ends all faults. */
+  reset(): void {
+    Object.assign(this.feed, { loss: 0, duplication: 0, delay: 0 })
+    this.lateAnswers = 0
+    this.jitterMs = 1
+    this.heal()
+  }
+
+  canReach(from: PeerId, to: PeerId): boolean {
+    return !this.#cut.has(direction(from, to))
+  }
+
+  /** Gossips a message to all subscribers that the author reaches, over any number of hops. */
+  publish(author: PeerId, data: Uint8Array): void {
+    const { loss, duplication, delay } = this.feed
+    const random = this.#random
+    for (const peer of this.#reachable(author)) {
+      if (peer === author) continue
+      if (random.chance(loss)) {
+        this.#faults.add('feed-message-lost')
+        continue
+      }
+      const copies = random.chance(duplication) ? 2 : 1
+      if (copies === 2) this.#faults.add('feed-message-duplicated')
+      for (let n = 0; n < copies; n++) {
+        const isLate = random.chance(delay)
+        if (isLate) this.#faults.add('feed-message-late')
+        this.#schedule.after(this.#latency() + random.between(0, isLate ? LATE_MS : 5), () => {
+          const port = this.#ports.get(peer)
+          port?.life.run(() => void port.judge?.(author, data))
+        })
+      }
+    }
+  }
+
+  #reachable(from: PeerId): Set<PeerId> {
+    const reached = new Set([from])
+    for (const peer of reached) {
+      for (const next of this.#ports.keys()) if (this.canReach(peer, next)) reached.add(next)
+    }
+    return reached
+  }
+
+  async #connect(port: Port, to: PeerId): Promise<Connection> {
+    const key = pair(port.peer, to)
+    const known = this.#connections.get(key)
+    if (known !== undefined) return known
+    await this.#roundTrip(port, to)
+    const other = this.#ports.get(to)
+    if (other === undefined) throw unreachable(to, 'ECONNREFUSED')
+    const connection = this.#connections.get(key) ?? { ports: [port, other] as const, streams: new Set<MemoryStream>() }
+    if (this.#connections.get(key) === undefined) {
+      this.#connections.set(key, connection)
+      for (const watch of port.watchers) watch(to, true)
+      other.life.run(() => {
+        for (const watch of other.watchers) watch(port.peer, true)
+      })
+    }
+    return connection
+  }
+
+  async #openStream(port: Port, to: PeerId, protocol: string): Promise<MeshStream> {
+    const connection = await this.#connect(port, to)
+    await this.#roundTrip(port, to)
+    const other = this.#ports.get(to)
+    const handler = other?.handlers.get(protocol)
+    if (other === undefined || this.#connections.get(pair(port.peer, to)) !== connection) {
+      throw unreachable(to, 'ECONNRESET')
+    }
+    if (handler === undefined) throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
+    const ends: readonly [MemoryStream, MemoryStream] = [this.#stream(port, other), this.#stream(other, port)]
+    ends[0].connect(ends[1])
+    ends[1].connect(ends[0])
+    for (const end of ends) connection.streams.add(end)
+    other.life.run(() => handler(port.peer, ends[1]))
+    return ends[0]
+  }
+
+  #stream(from: Port, to: Port): MemoryStream {
+    return new MemoryStream({
+      from: from.life,
+      to: to.life,
+      nowMs: () => this.#schedule.nowMs,
+      isOpen: () => this.canReach(from.peer, to.peer),
+      latencyMs: () => {
+        if (!this.#random.chance(this.lateAnswers)) return this.#latency()
+        this.#faults.add('late-answer')
+        return this.#random.between(0, LATE_MS)
+      }
+    })
+  }
+
+  /** Resolves after a round trip; rejects when a link is cut. */
+  #roundTrip(port: Port, to: PeerId): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.canReach(port.peer, to) && this.canReach(to, port.peer)) port.life.after(2 * this.#latency(), resolve)
+      else port.life.after(DIAL_TIMEOUT_MS, () => reject(unreachable(to, 'ETIMEDOUT')))
+    })
+  }
+
+  #close({ ports, streams }: Connection): void {
+    for (const stream of streams) stream.closeByNetwork()
+    const [a, b] = ports
+    for (const [port, other] of [
+      [a, b],
+      [b, a]
+    ] as const) {
+      port.life.run(() => {
+        for (const watch of port.watchers) watch(other.peer, false)
+      })
+    }
+  }
+
+  #latency(): number {
+    return LATENCY_MS + this.#random.between(0, this.jitterMs)
+  }
+}
+
+function unreachable(to: PeerId, code: string): VxmeshError {
+  const cause = Object.assign(new Error(code), { code })
+  return new VxmeshError('ERR_PEER', `peer ${to} cannot be reached: ${code}`, { cause })
+}
+
+function direction(from: PeerId, to: PeerId): string {
+  return `${from}>${to}`
+}
+
+function pair(a: PeerId, b: PeerId): string {
+  return a < b ? `${a}-${b}` : `${b}-${a}`
+}

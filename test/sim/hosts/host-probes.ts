@@ -1,0 +1,20 @@
+// Rare situations of whole hosts that a good simulation reaches.
+
+export const HOST_PROBES = [
+  'leader-elected',
+  'cluster-founded',
+  'host-joined-later',
+  'host-restarted-from-its-disk',
+  'power-cut',
+  'ended-by-a-full-disk',
+  'state-restored-from-a-snapshot',
+  'became-a-voter',
+  'became-a-follower-of-the-feed',
+  'server-added',
+  'server-removed',
+  'leadership-transferred',
+  'request-retried-by-the-proposer',
+  'request-retried-by-the-client',
+  'read-index-served',
+  'current-although-older-than-before-the-restart'
+] as const

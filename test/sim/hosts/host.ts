@@ -1,0 +1,223 @@
+// A whole host without a kernel: the real replicator (proposer, feed, consensus, cluster life, storage) and the real
+// allocator state, on a simulated clock, disk and network. Only its disk survives a crash.
+
+import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+import { asVxmeshError } from '#model/errors.ts'
+import type { ClusterId, HostName, PeerId } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Member } from '#model/member.ts'
+import { createLogger } from '#platform/log.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import { Replicator } from '#replication/replicator.ts'
+import { openStorage } from '#replication/storage/storage.ts'
+import type { Counters } from '../counters.ts'
+import type { Random } from '../random.ts'
+import type { Schedule } from '../schedule.ts'
+import { HostDisk } from './host-disk.ts'
+import type { HostNetwork } from './host-network.ts'
+import { Life, randomOf } from './life.ts'
+import type { Oracle } from './oracle.ts'
+
+export type HostWorld = {
+  readonly random: Random
+  readonly schedule: Schedule
+  readonly network: HostNetwork
+  readonly oracle: Oracle
+  readonly probes: Counters
+  /** Hash of everything that a host does. */
+  readonly trace: (...words: readonly number[]) => void
+  readonly snapshotBytes: number
+  /** The members as a host sees them. */
+  readonly members: (observer: SimHost) => readonly Member[]
+  /** A host's process ended by itself: its disk failed. */
+  readonly failed: (host: SimHost) => void
+}
+
+type Process = { readonly life: Life; readonly replicator: Replicator; readonly state: ClusterState }
+
+const DATA_DIR = '/data'
+const RESTART_MS = 500
+const silent = createLogger('silent')
+
+export class SimHost {
+  readonly number: number
+  readonly name: HostName
+  readonly peerId: PeerId
+  readonly role: 'server' | 'client'
+  readonly bootstrapExpect: number
+  readonly disk = new HostDisk()
+  process: Process | null = null
+  /** Of the cluster that its disk belongs to. */
+  clusterId: ClusterId | null = null
+  /** The host has power, so that Serf answers, whether or not the agent runs. */
+  isPowered = true
+  /** The highest index that any process on this disk has applied. */
+  appliedBefore = 0
+  readonly #world: HostWorld
+  #starts = 0
+  #wasVoter = false
+
+  constructor(p: {
+    readonly number: number
+    readonly role: 'server' | 'client'
+    readonly bootstrapExpect: number
+    readonly world: HostWorld
+  }) {
+    this.number = p.number
+    this.name = `h${p.number}` as HostName
+    this.peerId = `12D3KooW${'h'.repeat(40)}${p.number + 1}` as PeerId
+    this.role = p.role
+    this.bootstrapExpect = p.bootstrapExpect
+    this.#world = p.world
+  }
+
+  get replicator(): Replicator | null {
+    return this.process?.replicator ?? null
+  }
+
+  get isLeader(): boolean {
+    return this.replicator?.log.status().role === 'leader'
+  }
+
+  get isVoter(): boolean {
+    const role = this.replicator?.log.status().role
+    return role !== undefined && role !== 'client' && role !== 'waiting'
+  }
+
+  /** Starts the process from its disk. */
+  start(): void {
+    const { schedule } = this.#world
+    if (this.process !== null) return
+    this.isPowered = true
+    this.#starts += 1
+    if (this.#starts > 1) this.#world.probes.add('host-restarted-from-its-disk')
+    const life = new Life(schedule)
+    void this.#start(life).catch((err: unknown) => this.#fatal(life, err))
+  }
+
+  /** kill -9, or a power cut of the whole host. */
+  crash(kind: 'kill' | 'power-cut'): void {
+    const { network, random, probes } = this.#world
+    const { process } = this
+    this.process = null
+    this.#life?.end()
+    this.#life = null
+    if (process !== null) {
+      this.appliedBefore = Math.max(this.appliedBefore, process.state.appliedIndex)
+      network.detach(this.peerId, kind === 'power-cut')
+    }
+    if (kind === 'kill') return
+    this.isPowered = false
+    this.disk.powerCut(random)
+    probes.add('power-cut')
+  }
+
+  #life: Life | null = null
+
+  async #start(life: Life): Promise<void> {
+    const { network, oracle, random, probes } = this.#world
+    this.#life = life
+    const clock = life.clock()
+    const files = this.disk.layer(life, random)
+    const small = { segmentBytes: 16 * 1024, reserveBytes: 4 * 1024 }
+    const storage = await openStorage(DATA_DIR, this.peerId, { clock, files, ...small })
+    const state = new ClusterState()
+    const replicator = new Replicator({
+      self: this.peerId,
+      mesh: network.attach(this.peerId, life),
+      disk: { dataDir: DATA_DIR, files },
+      storage,
+      snapshotBytes: this.#world.snapshotBytes,
+      seed: null,
+      bootstrapExpect: this.bootstrapExpect,
+      machine: {
+        apply: (index, request) => {
+          oracle.applied(this.name, { index, after: state.appliedIndex, request })
+          const outcome = state.apply(index, request)
+          oracle.outcome(this.name, index, outcome)
+          return outcome
+        },
+        skip: index => {
+          oracle.applied(this.name, { index, after: state.appliedIndex, request: null })
+          state.skip(index)
+        },
+        snapshot: () => Promise.resolve(encodeMsgpack(encodeState(state))),
+        restore: data => {
+          state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
+          oracle.checkState(this.name, state)
+          probes.add('state-restored-from-a-snapshot')
+        },
+        applied: index => {
+          this.#world.trace(this.number, index)
+          this.#checkCurrent()
+        }
+      },
+      members: () => this.#world.members(this),
+      joined: clusterId => void (this.clusterId = clusterId),
+      seedFetched: () => undefined,
+      roleChanged: ({ role, term }) => {
+        this.#world.trace(this.number, term, role.length)
+        if (role === 'leader') {
+          oracle.leads(this.peerId, term)
+          probes.add('leader-elected')
+        }
+      },
+      fatal: err => this.#fatal(life, err),
+      clock,
+      random: randomOf(random),
+      logger: silent
+    })
+    this.process = { life, replicator, state }
+    await replicator.start()
+    clock.every(200, () => this.#observe())
+  }
+
+  /** A process ends by itself only when its disk fails. */
+  #fatal(life: Life, err: unknown): void {
+    if (!life.isAlive) return
+    const { oracle, failed, probes } = this.#world
+    const { code, message } = asVxmeshError(err)
+    const isInjected = code === 'ERR_STORAGE' && (this.disk.isFull || message.includes('ENOSPC'))
+    if (!isInjected) oracle.fail(`${this.name} ends: ${message}`)
+    probes.add('ended-by-a-full-disk')
+    this.crash('kill')
+    failed(this)
+  }
+
+  #observe(): void {
+    const { probes } = this.#world
+    this.#checkCurrent()
+    if (this.isVoter !== this.#wasVoter) probes.add(this.isVoter ? 'became-a-voter' : 'became-a-follower-of-the-feed')
+    this.#wasVoter = this.isVoter
+  }
+
+  /** A state that is older than the one this host acted upon must not count as current. */
+  #checkCurrent(): void {
+    if (this.process === null) return
+    const { replicator, state } = this.process
+    if (!replicator.log.current || state.appliedIndex >= this.appliedBefore) return
+    this.#world.probes.add('current-although-older-than-before-the-restart')
+  }
+
+  get member(): Omit<Member, 'status'> {
+    const address = (0x0a000001 + this.number) as Ipv4
+    return {
+      name: this.name,
+      address,
+      port: 7946,
+      role: this.role,
+      peerId: this.peerId,
+      vtep: address,
+      p2pPort: 7947,
+      protocol: 1,
+      bootstrapExpect: this.bootstrapExpect,
+      ...(this.clusterId === null ? {} : { clusterId: this.clusterId })
+    }
+  }
+
+  /** Restarts later, if it is down by then. */
+  startLater(ms = RESTART_MS): void {
+    this.#world.schedule.after(ms, () => this.start())
+  }
+}
