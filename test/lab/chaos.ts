@@ -1,14 +1,14 @@
-// How much chaos: short by default, in full by `npm run chaos:plane` (VXMESH_CHAOS=full).
+// How many faults the namespace tests inject: few by default, many with `npm run chaos:plane` (VXMESH_CHAOS=full).
 
 export const CHAOS_IN_FULL = process.env['VXMESH_CHAOS'] === 'full'
-// Agents that are started from here would refuse it as a setting that they do not know.
+// Agents inherit the environment and refuse settings that they do not know.
 delete process.env['VXMESH_CHAOS']
 
 export const CHAOS = CHAOS_IN_FULL
   ? { kills: 50, deadMs: 60_000, cutMs: 60_000, drifts: 1_000, flaps: 30, churn: 1_000 }
   : { kills: 4, deadMs: 3_000, cutMs: 9_000, drifts: 40, flaps: 2, churn: 60 }
 
-/** A test's own bound, for tap. */
+/** How long one test may take. */
 export const CHAOS_TIMEOUT = CHAOS_IN_FULL ? 3_600_000 : 240_000
 
 export function sleep(ms: number): Promise<void> {

@@ -1,5 +1,5 @@
-// A real agent in the client role inside this process, and a host that is only a record: endpoints that are of nobody
-// can be claimed by the thousand without touching any kernel.
+// A real client agent inside this process, and a host that exists only as a record: endpoints of that host can be claimed
+// by the thousand without touching any kernel.
 
 import { Agent } from '#agent/agent.ts'
 import { openParts } from '#agent/parts.ts'
@@ -11,10 +11,10 @@ import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
 import { waitFor } from './wait.ts'
 
-/** A peer id without a key behind it: nobody can be this host. */
+/** A peer id that belongs to no key: no agent can be this host. */
 export const NOBODY = parsePeerId(`12D3KooW${'v'.repeat(44)}`)
 
-/** Starts it from a configuration file; resolves when it is registered, and nobody with it. */
+/** Starts the agent from a configuration file; resolves once the agent and the host `nobody` are registered. */
 export async function startClientAgent(configFile: string): Promise<Agent> {
   const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
   const config = await readConfig()

@@ -1,4 +1,4 @@
-// A container runtime of the lab: makes a pod's namespace and calls the plugin for it with the agent of a host.
+// The lab's container runtime: calls the CNI plugin for a pod, as a real runtime on that host would.
 
 import { callPlugin, type PluginRun } from '../cni/plugin.ts'
 import type { LabContainer } from './container.ts'
@@ -6,7 +6,7 @@ import type { LabHost } from './host.ts'
 
 export type Pod = {
   readonly container: LabContainer
-  /** Its Kubernetes namespace; none: the configuration names the network. */
+  /** Its Kubernetes namespace; without one the configuration names the network. */
   readonly namespace?: string
   readonly network?: string
   readonly runtimeConfig?: object
@@ -14,7 +14,7 @@ export type Pod = {
 
 export type CallOptions = {
   readonly prevResult?: unknown
-  /** Instead of the container's path. */
+  /** Passed in place of the container's own path. */
   readonly netns?: string
   readonly onSpawn?: (kill: () => void) => void
 }
@@ -35,7 +35,7 @@ export function callFor(host: LabHost, verb: string, pod: Pod, options: CallOpti
   return callPlugin(verb, { input, env, ...(onSpawn === undefined ? {} : { onSpawn }) })
 }
 
-/** The address, without its prefix length, that ADD gave. @throws Error with what the plugin said */
+/** @returns the address that ADD assigned, without its prefix length. @throws Error with the plugin's output */
 export async function addPod(host: LabHost, pod: Pod): Promise<{ readonly address: string; readonly result: object }> {
   const { exitCode, json } = await callFor(host, 'ADD', pod)
   const [ip] = (json?.['ips'] ?? []) as { address: string }[]
@@ -43,13 +43,13 @@ export async function addPod(host: LabHost, pod: Pod): Promise<{ readonly addres
   return { address: ip.address.split('/')[0] ?? '', result: json }
 }
 
-/** @throws Error with what the plugin said */
+/** @throws Error with the plugin's output */
 export async function delPod(host: LabHost, pod: Pod): Promise<void> {
   const { exitCode, stdout } = await callFor(host, 'DEL', pod)
   if (exitCode !== 0) throw new Error(`DEL: ${stdout}`)
 }
 
-/** Puts our plugin where a runtime looks. `network`: that of all containers, else by namespace. */
+/** Installs our plugin where a runtime looks. All containers join `network`; without one the pod's namespace decides. */
 export async function installCni(
   host: LabHost,
   places: { readonly bin: string; readonly conf: string },

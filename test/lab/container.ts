@@ -1,4 +1,4 @@
-// A container of the lab: a network namespace that is linked to nothing until an agent attaches it.
+// A container of the lab: a network namespace without any interface until an agent attaches one.
 
 import { run, type RunResult } from '#platform/process.ts'
 import { ipJson, must } from './kernel.ts'
@@ -29,7 +29,7 @@ export class LabContainer {
     return startPing(this.namespace, bare(address), options)
   }
 
-  /** Of an interface, as `ip -j addr` tells it: MTU, MAC, IPv4 addresses with prefix lengths. */
+  /** What `ip -j addr` prints about an interface: MTU, MAC, IPv4 addresses with prefix lengths. */
   async link(
     ifname = 'eth0'
   ): Promise<{ readonly mtu: number; readonly mac: string; readonly addresses: string[] } | null> {

@@ -1,4 +1,4 @@
-// Debian's containerd on a host of the lab, with state of its own and our plugin: taken out of its package, not installed.
+// Debian's containerd on a host of the lab, with its own state and our plugin. It is unpacked, not installed.
 
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
@@ -29,7 +29,7 @@ export class Containerd {
     this.#path = path
   }
 
-  /** Starts it; resolves when it takes pods. `network`: that of all containers, else by namespace. */
+  /** Resolves once it accepts pods. All containers join `network`; without one the pod's namespace decides. */
   static async start(host: LabHost, { network }: { readonly network?: string } = {}): Promise<Containerd> {
     const programs = [
       await debianProgram('containerd', 'usr/bin/containerd'),
@@ -39,7 +39,7 @@ export class Containerd {
     const places = { bin: join(dir, 'cni-bin'), conf: join(dir, 'cni-conf') }
     await mkdir(dir, { recursive: true })
     await installCni(host, places, network)
-    // containerd calls it for each sandbox, besides those of its configuration.
+    // containerd calls it for every sandbox, in addition to the configured plugins.
     const loopback = await debianProgram('containernetworking-plugins', 'usr/lib/cni/loopback')
     await must('cp', [loopback, places.bin])
     await writeFile(join(dir, 'config.toml'), configOf(dir, places))
@@ -47,7 +47,7 @@ export class Containerd {
     const containerd = new Containerd(host, dir, path)
     await containerd.#run()
     await containerd.#importImage()
-    await waitFor('containerd takes pods', () => containerd.cri.isReady(), {
+    await waitFor('containerd accepts pods', () => containerd.cri.isReady(), {
       timeoutMs: 20_000,
       explain: () => readFileSync(join(dir, 'log'), 'utf8').slice(-2_000)
     })
@@ -63,9 +63,9 @@ export class Containerd {
   }
 
   /**
-   * A container of `ctr run --cni` whose process runs, and waits. The client stays with it: it calls ADD when the
-   * container is made, starts its process then, and calls DEL when that has ended. It knows only the standard places of
-   * plugins, so it sees ours there.
+   * A container of `ctr run --cni` with a sleeping process. The client stays until the end: it calls ADD when it creates the
+   * container, then starts the process, and calls DEL once the process has ended. It looks for plugins only in the standard
+   * folders, so ours are linked there.
    */
   async runByCtr(id: string): Promise<RunningContainer> {
     const see = 'mount -t tmpfs none /etc && mount -t tmpfs none /opt && mkdir /etc/cni /opt/cni'
@@ -86,14 +86,14 @@ export class Containerd {
         await this.ctr('task', 'kill', '--signal', 'SIGKILL', id)
         await client.exited
         const { exitCode } = await client.exited
-        // That of the process that was killed; the client itself must have had nothing to complain of.
+        // The exit code is that of the killed process; the client itself must have printed nothing.
         const words = readFileSync(logFile, 'utf8')
         if (exitCode !== 137 || words !== '') throw new Error(`ctr run: exit ${exitCode}: ${words}`)
       }
     }
   }
 
-  /** Takes all pods away, then ends it. */
+  /** Removes all pods, then stops containerd. */
   async stop(): Promise<void> {
     for (const id of await this.cri.listPods()) {
       await this.cri.stopPod(id).catch(() => undefined)
@@ -105,7 +105,7 @@ export class Containerd {
   }
 
   async #run(): Promise<void> {
-    // Not by `ip netns exec`, which would hide the namespaces that it mounts from the agent.
+    // `ip netns exec` would hide the namespaces that containerd mounts from the agent.
     const args = this.#onHost('containerd', '--config', join(this.#dir, 'config.toml'))
     this.#child = await startDetached('nsenter', args, { logFile: join(this.#dir, 'log') })
     await waitFor('containerd listens', () => existsSync(join(this.#dir, 'c.sock')), {
@@ -114,7 +114,7 @@ export class Containerd {
     })
   }
 
-  /** An image of busybox alone, whose process waits: for sandboxes and containers alike. */
+  /** An image with nothing but busybox, whose process sleeps: for sandboxes and containers alike. */
   async #importImage(): Promise<void> {
     const dir = join(this.#dir, 'image')
     const root = join(this.#dir, 'root')

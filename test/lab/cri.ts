@@ -1,10 +1,10 @@
-// A client of containerd's CRI (runtime.v1), as a kubelet is one: gRPC over its UNIX socket, with the few messages that
-// pods need written by hand (k8s.io/cri-api, runtime/v1/api.proto).
+// A client of containerd's CRI (runtime.v1), like a kubelet: gRPC over its UNIX socket, with the few messages that pods
+// need encoded by hand (k8s.io/cri-api, runtime/v1/api.proto).
 
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { connect } from 'node:net'
 
-/** Field number to values, in the order in which they came; numbers, or bytes for everything of a length. */
+/** Values by field number, in wire order: numbers, or bytes for length-delimited fields. */
 type Message = ReadonlyMap<number, readonly (number | Buffer)[]>
 
 export type PodFacts = {
@@ -20,16 +20,16 @@ export class CriClient {
 
   constructor(socketPath: string) {
     this.#session = connectHttp2('http://localhost', { createConnection: () => connect(socketPath) })
-    // Told by the call that it fails.
+    // The failing call reports it.
     this.#session.on('error', () => undefined)
   }
 
-  /** The sandbox's id. @throws Error with the runtime's words */
+  /** @returns the sandbox's id. @throws Error with the runtime's message */
   async runPod(pod: PodFacts): Promise<string> {
     return text(await this.#call('RunPodSandbox', field(1, sandboxConfig(pod))), 1)
   }
 
-  /** The pod's address as the runtime tells it. */
+  /** The pod's address as the runtime reports it. */
   async podAddress(id: string): Promise<string> {
     const status = nested(await this.#call('PodSandboxStatus', field(1, id)), 1)
     return text(nested(status, 5), 1)
@@ -72,7 +72,7 @@ export class CriClient {
     return (answer.get(1) ?? []).map(pod => text(decode(pod as Buffer), 1))
   }
 
-  /** Is the runtime there, and its network ready? */
+  /** Whether the runtime answers and its network is ready. */
   async isReady(): Promise<boolean> {
     const conditions = nested(await this.#call('Status', Buffer.alloc(0)), 1).get(1) ?? []
     return conditions.length > 0 && conditions.every(one => decode(one as Buffer).get(2)?.[0] === 1)

@@ -1,5 +1,5 @@
-// Traffic between two containers that is counted to the packet: UDP with sequence numbers at a fixed rate, and one TCP
-// connection that is never made anew. Both ends are this file as a process of its own inside the container's namespace.
+// Traffic between two containers, counted to the packet: UDP with sequence numbers at a fixed rate, and one TCP connection
+// that is never reopened. Each end is a process that runs this file inside the container's namespace.
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createSocket } from 'node:dgram'
@@ -11,12 +11,12 @@ import { waitFor } from './wait.ts'
 const PORT = 9000
 const TICK_MS = 2
 const PACKET_BYTES = 64
-/** Of the TCP connection, at once. */
+/** What the TCP connection sends in one write. */
 export const FIRST_BYTES = 65_536
 
 export type FlowReport = {
   readonly sent: number
-  /** Distinct packets that reached the other container, its own full socket buffer included. */
+  /** Distinct packets that reached the other container, including those that its socket buffer had no room for. */
   readonly received: number
   readonly lost: number
   /** The TCP connection that was opened at the start still carried data at the end. */
@@ -28,7 +28,7 @@ export type FlowReport = {
 
 type Namespace = { readonly namespace: string }
 
-/** Starts the flow; `stop` ends it and counts. Lossless means `lost` 0 and `tcpAlive`. */
+/** Starts the flow; `stop` ends it and counts. Lossless means that `lost` is 0 and `tcpAlive` is true. */
 export async function startFlow(p: {
   readonly from: Namespace
   readonly to: Namespace
@@ -42,7 +42,7 @@ export async function startFlow(p: {
   return {
     stop: async () => {
       const sent = await sender.finish()
-      // What is under way arrives within milliseconds; the receiver waits until it has been still for a moment.
+      // Packets in flight arrive within milliseconds; the receiver waits until nothing more comes.
       const got = await receiver.finish()
       return {
         sent: Number(sent['sent']),
@@ -56,7 +56,7 @@ export async function startFlow(p: {
   }
 }
 
-/** One end: says `ready`, runs until its standard input ends, then says what it has counted as JSON. */
+/** One end: prints `ready`, runs until its standard input ends, then prints its counts as JSON. */
 class End {
   readonly #child: ChildProcess
   #text = ''
@@ -71,7 +71,7 @@ class End {
   }
 
   async line(text: string): Promise<void> {
-    await waitFor(`a flow says ${text}`, () => this.#text.includes(text))
+    await waitFor(`a flow prints ${text}`, () => this.#text.includes(text))
   }
 
   async finish(): Promise<Record<string, unknown>> {
@@ -87,15 +87,15 @@ function send(address: string, packetsPerSecond: number): void {
   let state = 'connecting'
   tcp.on('connect', () => {
     state = 'alive'
-    // More than a packet, which somebody must cut.
+    // More than one packet, so that it must be segmented.
     tcp.write(Buffer.alloc(FIRST_BYTES))
     let sent = 0
     const since = performance.now()
     const timer = setInterval(() => {
       const due = Math.floor(((performance.now() - since) / 1_000) * packetsPerSecond)
-      // After a stall it catches up gently: a burst would only test the receiver's buffer.
+      // After a stall it catches up slowly: a burst would only test the receiver's buffer.
       for (let n = 0; n < 20 && sent < due; n++) {
-        // A buffer each: it is read only when the packet is sent, which may be after this stretch.
+        // A new buffer each time: it may be read only after this loop, when the packet is sent.
         const packet = Buffer.alloc(PACKET_BYTES)
         packet.writeUInt32LE(sent, 0)
         socket.send(packet, PORT, address)
@@ -147,7 +147,7 @@ function receive(): void {
   process.stdin.resume()
 }
 
-/** Packets that came in but found this process's socket full: the network has not lost them. Last column of proc/net/udp. */
+/** Packets that this process's socket had no room for: the network did not lose them. Last column of /proc/net/udp. */
 function overflowed(): number {
   const port = `:${PORT.toString(16).toUpperCase().padStart(4, '0')}`
   const rows = readFileSync('/proc/net/udp', 'utf8').split('\n')

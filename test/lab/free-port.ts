@@ -1,5 +1,5 @@
-// A port of loopback that nobody holds now and that the kernel gives to nobody who asks for any port: below its range
-// of ephemeral ports, where a connection of another test could take it before it is bound.
+// A free port of loopback below the kernel's ephemeral range, from which a connection of another test could take it before
+// it is bound.
 
 import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'

@@ -1,4 +1,4 @@
-// A process that is in a namespace and does nothing: the namespace lives as long as it does.
+// A process that keeps a namespace alive by sleeping in it.
 
 import { spawn } from 'node:child_process'
 import { readlinkSync } from 'node:fs'

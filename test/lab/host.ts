@@ -1,4 +1,4 @@
-// A host of the lab: a namespace on the underlay with an agent of its own, its files, and the ways to hurt it.
+// A host of the lab: a namespace on the underlay with its own agent and files, and the faults that tests inject.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -17,14 +17,14 @@ export type HostOptions = {
   readonly role?: 'server' | 'client'
   readonly bootstrapExpect?: number
   readonly join?: readonly string[]
-  /** Path of another cluster key than the lab's. */
+  /** Replaces the lab's cluster key. */
   readonly clusterKeyFile?: string
   readonly logLevel?: string
   readonly snapshotBytes?: number
-  /** The agent's own address instead of the lab's; its VTEP alone, when another. */
+  /** Replace the host's address in the lab: everywhere, or as the VTEP only. */
   readonly bind?: string
   readonly vtep?: string
-  /** Other settings, as they stand in the file. */
+  /** Other settings, as written to the file. */
   readonly settings?: Readonly<Record<string, unknown>>
 }
 
@@ -50,7 +50,7 @@ export class LabHost {
     return join(this.dir, 'agent.log')
   }
 
-  /** Writes the configuration (contract 6.2); to be called once before the agent starts. */
+  /** Writes the configuration (contract 6.2); must be called before the agent starts. */
   async configure(options: HostOptions & { readonly clusterKeyFile: string }): Promise<void> {
     await mkdir(this.dir, { recursive: true, mode: 0o700 })
     const { role = 'server', bootstrapExpect = 3, join: addresses = [], logLevel = 'debug' } = options
@@ -75,10 +75,10 @@ export class LabHost {
     return join(this.dir, 'config.yaml')
   }
 
-  /** Starts the agent; does not wait for it. With a boot id of its own it takes the host for rebooted. */
+  /** Starts the agent; does not wait for it. A different boot id makes it believe that the host has rebooted. */
   async startAgent(options: { readonly bootIdFile?: string } = {}): Promise<void> {
     const agent = [VXMESH, 'agent', '--config', this.configFile]
-    // `ip netns exec` gives it a mount namespace of its own: nobody else sees the file in place of the kernel's.
+    // `ip netns exec` gives it its own mount namespace, so only this agent sees the bind-mounted boot id.
     const mount = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
     const command = options.bootIdFile === undefined ? agent : ['sh', '-c', mount, options.bootIdFile, ...agent]
     const args = ['netns', 'exec', this.namespace, ...command]
@@ -86,7 +86,7 @@ export class LabHost {
     await writeFile(join(this.dir, 'agent.pid'), `${this.#child.pid}\n`)
   }
 
-  /** The agent's pid, also of one that an earlier process of a kept lab had started. */
+  /** The agent's pid, even if an earlier process of a kept lab started it. */
   get agentPid(): number {
     return this.#child?.pid ?? Number(readFileSync(join(this.dir, 'agent.pid'), 'utf8'))
   }
@@ -96,7 +96,7 @@ export class LabHost {
     return existsSync(path) ? Number(readFileSync(path, 'utf8')) : null
   }
 
-  /** @returns the first status that says ready */
+  /** @returns the first status that is ready */
   waitReady(timeoutMs = 20_000): Promise<StatusView> {
     const ready = async (): Promise<StatusView | false> => {
       const status = await this.status()
@@ -105,13 +105,13 @@ export class LabHost {
     return waitFor(`agent of ${this.name} is ready`, ready, { timeoutMs, explain: () => this.logTail() })
   }
 
-  /** Orderly end, as systemd would ask for it. */
+  /** Stops the agent in order, as systemd does. */
   async stopAgent(): Promise<void> {
     kill(this.agentPid, 'SIGTERM')
     await this.agentGone()
   }
 
-  /** kill -9 of the agent alone: Serf and the data plane go on. */
+  /** kill -9 of the agent alone: Serf and the data plane keep running. */
   async killAgent(): Promise<void> {
     kill(this.agentPid)
     await this.agentGone()
@@ -125,7 +125,7 @@ export class LabHost {
     return waitFor(`agent of ${this.name} is gone`, () => this.agentIsGone)
   }
 
-  /** The agent's process stands still until `resume`. */
+  /** Suspends the agent's process until `resume`. */
   pause(): void {
     kill(this.agentPid, 'SIGSTOP')
   }
@@ -134,14 +134,14 @@ export class LabHost {
     kill(this.agentPid, 'SIGCONT')
   }
 
-  /** The host's power is cut: everything in it dies at once and its link is down. Its kernel objects stay for a return. */
+  /** Cuts the host's power: its link goes down and all its processes die at once. Its kernel objects stay. */
   async killHost(): Promise<void> {
     await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'down'])
     for (const pid of await pidsIn(this.namespace)) kill(pid)
     await this.agentGone()
   }
 
-  /** The link is back; the agent is to be started by the caller. */
+  /** Brings the link up; the caller starts the agent. */
   async linkUp(): Promise<void> {
     await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'up'])
   }
@@ -150,7 +150,7 @@ export class LabHost {
     await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'down'])
   }
 
-  /** Drops what comes from another host (one way; call both for a full cut); only these ports if given. */
+  /** Drops packets from another host, all or those of some ports. One way: a full cut takes a call on either host. */
   async dropFrom(other: LabHost, ports?: readonly number[]): Promise<void> {
     const from = `ip saddr ${other.address}`
     const match = ports === undefined ? [from] : ['tcp', 'udp'].map(l4 => `${from} ${l4} dport { ${ports.join(', ')} }`)
@@ -160,7 +160,7 @@ export class LabHost {
     await this.nft(['add table inet vxlab', chain, ...rules])
   }
 
-  /** Ends all drops on this host. */
+  /** Removes all drop rules of this host. */
   async heal(): Promise<void> {
     await this.nft(['add table inet vxlab', 'delete table inet vxlab'])
   }
@@ -173,12 +173,12 @@ export class LabHost {
     return run('ip', ['netns', 'exec', this.namespace, file, ...args], { timeoutMs: 30_000 })
   }
 
-  /** The command line on this host. */
+  /** Runs the command line on this host. */
   cli(...args: readonly string[]): Promise<RunResult> {
     return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], { timeoutMs: 40_000 })
   }
 
-  /** The command line's JSON; a failing command is an error with its words. */
+  /** The JSON that a command prints. @throws Error with its standard error when it fails */
   async cliJson<T>(...args: readonly string[]): Promise<T> {
     const { exitCode, stdout, stderr } = await this.cli(...args, '-o', 'json')
     if (exitCode !== 0) throw new Error(`vxmesh ${args.join(' ')} on ${this.name}: exit ${exitCode}: ${stderr}`)

@@ -1,5 +1,5 @@
-// A program of ours in a namespace that is asked by lines of JSON on its standard input and answers with one line each.
-// Its first line, unasked, says that it is ready.
+// A program of ours in a namespace. It reads requests as lines of JSON and answers each with one line; its first line,
+// unprompted, means that it is ready.
 
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { once } from 'node:events'
@@ -25,13 +25,13 @@ export class JsonProcess {
     return started
   }
 
-  /** @throws Error when the process ends instead of answering */
+  /** @throws Error when the process ends without an answer */
   ask(question: unknown): Promise<unknown> {
     this.#child.stdin.write(`${JSON.stringify(question)}\n`)
     return this.#next()
   }
 
-  /** Ends its input, and with it the process. */
+  /** Closes its standard input, which ends the process. */
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null) return
     this.#child.stdin.end()
@@ -45,7 +45,7 @@ export class JsonProcess {
   }
 }
 
-/** The other side: answers each line until there are no more. */
+/** The other side: answers each line until its input ends. */
 export async function answerLines(answer: (question: unknown) => Promise<unknown>): Promise<void> {
   process.stdout.write(`${JSON.stringify('ready')}\n`)
   for await (const line of createInterface({ input: process.stdin })) {

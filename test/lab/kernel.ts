@@ -1,10 +1,10 @@
-// The few commands with which the lab builds and reads namespaces. `ip -j` and `bridge -j` are the oracle of the tests:
-// they are not our code.
+// The commands with which the lab builds and reads namespaces. `ip -j` and `bridge -j` are the oracle of the tests, for they
+// are not our code.
 
 import { existsSync, readdirSync } from 'node:fs'
 import { run } from '#platform/process.ts'
 
-/** All namespaces and directories of all labs start like this. */
+/** Prefix of every lab's namespaces and directories. */
 export const LAB_PREFIX = 'vxlab-'
 
 /** Runs a program that must succeed. */
@@ -18,14 +18,14 @@ export async function must(
   return stdout
 }
 
-/** Many `ip` commands in one process: 3 ms a namespace become less than one. */
+/** Runs many `ip` commands in one process: less than 1 ms a namespace instead of 3. */
 export async function ipBatch(lines: readonly string[], namespace?: string): Promise<void> {
   const where = namespace === undefined ? [] : ['-n', namespace]
   const input = lines.map(line => `${line}\n`).join('')
   if (lines.length > 0) await must('ip', [...where, '-batch', '-'], { input, timeoutMs: 60_000 })
 }
 
-/** Takes names of namespaces away; whoever else does so at the same time is no fault. */
+/** Removes named namespaces; tolerates others that remove them at the same time. */
 export async function removeNamespaces(names: readonly string[]): Promise<void> {
   if (names.length === 0) return
   const input = names.map(name => `netns del ${name}\n`).join('')
@@ -34,7 +34,7 @@ export async function removeNamespaces(names: readonly string[]): Promise<void> 
   if (left.length > 0) throw new Error(`cannot remove ${left.join(', ')}: ${stderr.trim()}`)
 }
 
-/** What `ip -j ...` prints in a namespace. */
+/** What `ip -j` prints in a namespace. */
 export async function ipJson(namespace: string, ...args: readonly string[]): Promise<Record<string, unknown>[]> {
   const text = await must('ip', ['-n', namespace, '-j', ...args])
   return text.trim() === '' ? [] : (JSON.parse(text) as Record<string, unknown>[])
@@ -68,7 +68,7 @@ export async function pidsIn(namespace: string): Promise<number[]> {
     .map(Number)
 }
 
-/** Ends a process that the lab started; gone already is fine. */
+/** Signals a process that the lab started; one that has already ended is fine. */
 export function kill(
   pid: number,
   signal: 'SIGKILL' | 'SIGTERM' | 'SIGHUP' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT' = 'SIGKILL'

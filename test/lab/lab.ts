@@ -1,5 +1,5 @@
-// The lab: hosts as network namespaces on one underlay bridge, each with a real agent. Built and removed by code; what a
-// crashed test leaves is removed by a reaper that outlives it. Traffic never leaves these namespaces.
+// The lab: hosts as network namespaces on one underlay bridge, each with a real agent. A reaper outlives a crashed test and
+// removes what the test leaves. Traffic never leaves these namespaces.
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { ipBatch, LAB_PREFIX, must } from './kernel.ts'
 import { labDirectory, teardown, teardownStale } from './teardown.ts'
 
 export type LabOptions = {
-  /** A fixed id is kept: no reaper, no removal of it as stale. Without one, the lab ends with this process. */
+  /** A fixed id, whose lab outlives this process. Without one the lab is removed with this process. */
   readonly keepAs?: string
   readonly underlayMtu?: number
 }
@@ -31,7 +31,7 @@ export class Lab {
     this.#underlayMtu = underlayMtu
   }
 
-  /** An underlay without hosts. */
+  /** Creates an underlay without hosts. */
   static async create(options: LabOptions = {}): Promise<Lab> {
     await teardownStale()
     made += 1
@@ -49,7 +49,7 @@ export class Lab {
     return join(this.dir, 'cluster.key')
   }
 
-  /** Adds the next host: 192.0.2.<n>, configured but without a running agent. */
+  /** Adds the next host, 192.0.2.<n>: configured, its agent not started. */
   async addHost(options: HostOptions = {}): Promise<LabHost> {
     const n = this.hosts.length + 1
     const [underlay, namespace] = [this.#namespace('u'), this.#namespace(`h${n}`)]
@@ -71,14 +71,14 @@ export class Lab {
     return host
   }
 
-  /** Changes the MTU of the whole underlay while everything runs. */
+  /** Changes the MTU of the whole underlay at run time. */
   async setUnderlayMtu(mtu: number): Promise<void> {
     const ports = this.hosts.map((_, n) => `link set p${n + 1} mtu ${mtu}`)
     await ipBatch([...ports, `link set br0 mtu ${mtu}`], this.#namespace('u'))
     for (const host of this.hosts) await ipBatch([`link set eth0 mtu ${mtu}`], host.namespace)
   }
 
-  /** Servers that found a cluster together, started and ready. */
+  /** Adds servers that found a cluster together; resolves once all are ready. */
   async addServers(count: number): Promise<LabHost[]> {
     const hosts: LabHost[] = []
     for (let n = 0; n < count; n++) hosts.push(await this.addHost({ bootstrapExpect: count, join: ['192.0.2.1'] }))
@@ -87,7 +87,7 @@ export class Lab {
     return hosts
   }
 
-  /** A cluster of one, and a client of it, started and ready: h1 and h2. */
+  /** Adds a cluster of one server, h1, and its client, h2; resolves once both are ready. */
   async addServerAndClient(settings: Readonly<Record<string, unknown>> = {}): Promise<[LabHost, LabHost]> {
     const h1 = await this.addHost({ bootstrapExpect: 1, settings })
     const h2 = await this.addHost({ role: 'client', join: ['192.0.2.1'], settings })
@@ -96,7 +96,7 @@ export class Lab {
     return [h1, h2]
   }
 
-  /** A host that is no server, started and ready. */
+  /** Adds a client; resolves once it is ready. */
   async addClient(): Promise<LabHost> {
     const host = await this.addHost({ role: 'client', join: ['192.0.2.1'] })
     await host.startAgent()
@@ -122,7 +122,7 @@ export class Lab {
     return host
   }
 
-  /** Ends and removes everything. Idempotent. */
+  /** Removes everything. Idempotent. */
   async destroy(): Promise<void> {
     await teardown(this.id)
     this.#reaper?.stdin?.end()

@@ -1,5 +1,5 @@
-// A host of the lab with a file system of its own: an overlay over this machine's, in a mount namespace that ends with its
-// last process. Packages are installed in it with Debian's own dpkg, and this machine stays as it is.
+// A host of the lab with its own file system: an overlayfs over this machine's, in a mount namespace that ends with its
+// last process. Debian's own dpkg installs packages in it without changing this machine.
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { run, startDetached, type RunResult } from '#platform/process.ts'
 import type { LabHost } from './host.ts'
 import { waitFor } from './wait.ts'
 
-/** Own /run and /tmp; names of namespaces come and go as on the machine below. `$1` is where it all is, `$2` is shown as /mnt. */
+/** Its own /run and /tmp; named namespaces are shared with this machine. `$1` holds all of it, `$2` is mounted at /mnt. */
 const SET_UP = `
 set -e
 mkdir -p "$1"
@@ -20,7 +20,7 @@ for place in proc sys dev; do mount --rbind "/$place" "$place"; done
 for place in run tmp; do mount -t tmpfs tmpfs "$place"; done
 mkdir -p run/netns run/lock
 mount --rbind /run/netns run/netns
-# A name is in use as long as it is mounted at a second place.
+# A namespace stays in use as long as its name is mounted a second time.
 umount --recursive --lazy /run/netns
 mount --bind "$2" mnt
 exec chroot . sh -c 'touch /run/up; exec sleep infinity'
@@ -35,7 +35,7 @@ export class Machine {
     this.#pid = pid
   }
 
-  /** @param shown a directory of this machine that is its /mnt */
+  /** @param shown a directory of this machine, mounted at its /mnt */
   static async start(host: LabHost, shown: string): Promise<Machine> {
     const args = ['netns', 'exec', host.namespace, 'sh', '-c', SET_UP, 'sh', join(host.dir, 'machine'), shown]
     const { pid } = await startDetached('ip', args, { logFile: join(host.dir, 'machine.log') })
@@ -44,12 +44,12 @@ export class Machine {
     return machine
   }
 
-  /** Where one of its files is for us. */
+  /** The path of one of its files on this machine. */
   path(file: string): string {
     return `/proc/${this.#pid}/root${file}`
   }
 
-  /** The command line that runs a program in it, with nothing of our own environment; the process becomes the program. */
+  /** The command line that executes a program in it, without our own environment. */
   command(argv: readonly string[], env: Readonly<Record<string, string>> = {}): readonly [string, ...string[]] {
     const words = Object.entries({ ...ENVIRONMENT, ...env }).map(([name, value]) => `${name}=${value}`)
     const enter = ['--mount', '--net', '--root', '--wd', '--', 'env', '-i', ...words]
@@ -61,7 +61,7 @@ export class Machine {
     return run(file, args, { timeoutMs: 60_000 })
   }
 
-  /** What a program prints that must succeed. */
+  /** Runs a program that must succeed. @returns its standard output */
   async must(...argv: readonly string[]): Promise<string> {
     const { exitCode, stdout, stderr } = await this.run(...argv)
     if (exitCode !== 0) throw new Error(`${argv.join(' ')}: exit ${exitCode}: ${stdout}${stderr}`)
@@ -72,7 +72,7 @@ export class Machine {
     await writeFile(this.path(file), text, { mode })
   }
 
-  /** Of the agent in it, where the package has it listen. */
+  /** A client of its agent, on the packaged socket. */
   api(): ApiClient {
     return new ApiClient(this.path('/run/vxmesh/agent.sock'))
   }

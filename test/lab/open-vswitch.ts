@@ -1,6 +1,6 @@
-// Open vSwitch of one namespace host: ovsdb-server and ovs-vswitchd of its own with their sockets, logs and database in one
-// folder, as a host that runs it for itself has them. With the userspace datapath the underlay's device must be on a
-// bridge of Open vSwitch too, which is nobody's of ours: `br-phy`.
+// Open vSwitch of one namespace host: its own ovsdb-server and ovs-vswitchd, with their sockets, logs and database in one
+// folder. With the userspace datapath the underlay's device must be on a bridge of Open vSwitch as well, `br-phy`, which
+// vxmesh does not manage.
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp } from 'node:fs/promises'
@@ -10,8 +10,8 @@ import { run } from '#platform/process.ts'
 import { waitFor } from './wait.ts'
 
 /**
- * An ovs-vswitchd (3.1) that starts sooner after its kernel counts no processor and has no handler: whatever the datapath
- * has no flow for yet is lost, also later on ("Overriding n-handler-threads to 0" in its log; `lost` of `dpctl/show`).
+ * An ovs-vswitchd (3.1) that starts sooner after boot counts no processors and has no handler threads: it loses every packet
+ * without a flow, for good ("Overriding n-handler-threads to 0" in its log; `lost` in `dpctl/show`).
  */
 const MIN_UPTIME_SECONDS = 10
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema'
@@ -56,7 +56,8 @@ export class OpenVSwitch {
   }
 
   async startDaemon(daemon: Daemon): Promise<void> {
-    if (daemon === 'ovs-vswitchd') await waitFor('the kernel has run long enough', () => uptime() > MIN_UPTIME_SECONDS)
+    if (daemon === 'ovs-vswitchd')
+      await waitFor('the kernel is up for long enough', () => uptime() > MIN_UPTIME_SECONDS)
     const common = [
       '--detach',
       '--no-chdir',
@@ -97,7 +98,7 @@ export class OpenVSwitch {
     return this.#must('ovs-vsctl', [`--db=unix:${this.socket}`, '--timeout=10', ...args])
   }
 
-  /** @param bridge whose management socket is asked */
+  /** @param bridge the bridge whose management socket is used */
   ofctl(bridge: string, command: string, ...args: readonly string[]): Promise<string> {
     return this.#must('ovs-ofctl', [
       '-O',
@@ -118,7 +119,7 @@ export class OpenVSwitch {
     return this.#must('ovs-appctl', ['-t', this.#file('ovs-vswitchd', 'ctl'), ...args])
   }
 
-  /** Moves the underlay's device onto a bridge of the userspace datapath that has its address. */
+  /** Moves the underlay's device onto a bridge of the userspace datapath, and its address to that bridge. */
   async takeUnderlay(device: string, address: string): Promise<void> {
     await this.vsctl(
       ...['add-br', UNDERLAY_BRIDGE, '--', 'set', 'bridge', UNDERLAY_BRIDGE, 'datapath_type=netdev'],

@@ -1,6 +1,6 @@
-// The state oracle: on every host of a lab the kernel must equal what follows from the committed state and the members.
-// Computed from the API's listings by rules of its own (design section 4, contract 6.7), never by the planner, and read
-// with `ip -j` and `bridge -j`. Others add checkers for what else a host's kernel holds: each tells what is wrong.
+// The state oracle: on every host of a lab the kernel must match the committed state and the members. The expectation comes
+// from the API's listings and rules written for the oracle (design section 4, contract 6.7), never from the planner. The
+// kernel is read with `ip -j` and `bridge -j`.
 
 import { parseVni } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
@@ -11,7 +11,7 @@ import { ipJson, must } from './kernel.ts'
 import type { Lab } from './lab.ts'
 import { waitFor } from './wait.ts'
 
-/** One host, with what it says of the cluster. */
+/** One host and its view of the cluster. */
 export type OracleView = {
   readonly host: LabHost
   /** Networks with endpoints on this host. */
@@ -47,7 +47,7 @@ export type KernelView = {
   readonly neighbours: readonly KernelNeighbour[]
 }
 
-/** What is wrong on a host, in words; empty when all is as it should be. */
+/** Describes every difference on a host; empty if there is none. */
 export type Checker = (view: OracleView) => readonly string[] | Promise<readonly string[]>
 
 export const CHECKERS: readonly Checker[] = [
@@ -59,7 +59,7 @@ export const CHECKERS: readonly Checker[] = [
   checkNothingElse
 ]
 
-/** Every host's differences, each with the host's name in front. */
+/** All differences, each prefixed with its host's name. */
 export async function differences(
   hosts: readonly LabHost[],
   checkers: readonly Checker[] = CHECKERS
@@ -74,7 +74,7 @@ export async function differences(
   return found.flat()
 }
 
-/** Waits until the oracle holds on all these hosts; says what is wrong if it does not in time. */
+/** Waits until the oracle holds on these hosts. @throws Error with the differences */
 export async function expectOracle(
   lab: Lab,
   options: {
@@ -89,7 +89,7 @@ export async function expectOracle(
     last = await differences(hosts, options.checkers)
     return last.length === 0
   }
-  await waitFor('the kernel of every host follows from the state', holds, {
+  await waitFor('the kernel of every host matches the state', holds, {
     timeoutMs,
     everyMs: 100,
     explain: () => last.slice(0, 20).join('\n')
@@ -123,7 +123,7 @@ export const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(
 const localOf = (view: OracleView, network: NetworkView): readonly EndpointView[] =>
   view.endpoints.filter(e => e.network === network.name && e.host === view.host.name)
 
-/** The remote endpoints of a network with the VTEP of each and its host's status, but for hosts that have left. */
+/** The remote endpoints of a network with their VTEP and their host's status, without hosts that have left. */
 function remoteOf(
   view: OracleView,
   network: NetworkView
@@ -148,7 +148,7 @@ function checkDevices(view: OracleView): string[] {
   ): void => {
     const link = links.get(name)
     if (link === undefined) {
-      wrong.push(`there is no ${name}`)
+      wrong.push(`missing: ${name}`)
       return
     }
     const got = { up: link.flags.includes('UP'), ipv6: link.inet6_addr_gen_mode ?? 'none', ...read(link) }
@@ -194,7 +194,7 @@ function common(link: KernelLink): Record<string, unknown> {
   }
 }
 
-/** Broadcasts go to the hosts that are there; a failed one gets none. */
+/** Broadcasts are flooded to every alive or leaving host, to no failed one. */
 function checkFlood(view: OracleView): string[] {
   const want = view.here.flatMap(network =>
     remoteOf(view, network)
@@ -207,7 +207,7 @@ function checkFlood(view: OracleView): string[] {
   return compare(want, got)
 }
 
-/** Unicast: the tunnel's own table and the bridge's; a container's MAC behind its port. */
+/** Unicast entries: in the tunnel's own table and the bridge's, and a container's MAC on its port. */
 function checkFdb(view: OracleView): string[] {
   const want = view.here.flatMap(network => [
     ...remoteOf(view, network).flatMap(({ endpoint, vtep }) => [
@@ -234,7 +234,7 @@ function checkFdb(view: OracleView): string[] {
   return compare(want, got)
 }
 
-/** Who answers ARP for whom: the endpoints of the network that can be reached, also those of this host. */
+/** The bridge answers ARP for the network's reachable endpoints, including those of this host. */
 function checkNeighbours(view: OracleView): string[] {
   const want = view.here.flatMap(network => [
     ...[...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
@@ -250,7 +250,7 @@ function checkNeighbours(view: OracleView): string[] {
   return compare(want, got)
 }
 
-/** With hostAccess the host reaches each local endpoint; where two have one address, one of them. */
+/** With hostAccess the host has a route to each local endpoint; if two share an address, to one of them. */
 async function checkHostRoutes(view: OracleView): Promise<string[]> {
   const ways = new Map<string, string[]>()
   for (const network of view.here.filter(({ hostAccess }) => hostAccess)) {
@@ -267,11 +267,11 @@ async function checkHostRoutes(view: OracleView): Promise<string[]> {
     ...unreached.map(([dst, devs]) => `missing: route to ${dst} by ${devs.join(' or ')}`),
     ...got
       .filter(({ dst, dev }) => ways.get(dst)?.includes(dev) !== true)
-      .map(r => `too much: route to ${r.dst} by ${r.dev}`)
+      .map(r => `unexpected: route to ${r.dst} by ${r.dev}`)
   ]
 }
 
-/** Nothing of ours is left of what is no longer there. */
+/** None of our devices outlives its network or endpoint. */
 function checkNothingElse(view: OracleView): string[] {
   const wanted = new Set(
     view.here.flatMap(n => [bridgeOf(n), tunnelOf(n), ...localOf(view, n).map(e => e.hostInterface)])
@@ -281,7 +281,7 @@ function checkNothingElse(view: OracleView): string[] {
     .map(link => `${link.ifname} (${link.ifalias ?? ''}) is left over`)
 }
 
-/** By name and mark: others may have devices of similar names. */
+/** Ours by name and mark: foreign devices may have similar names. */
 const isMarked = (view: OracleView, name: string): boolean =>
   view.kernel.links.some(link => link.ifname === name && link.ifalias?.startsWith('vxmesh ') === true)
 const isBridge = (name: string): boolean => /^vb[0-9a-f]{6}$/.test(name)
@@ -294,6 +294,6 @@ function compare(want: readonly string[], got: readonly string[]): string[] {
   const [wanted, found] = [new Set(want), new Set(got)]
   return [
     ...[...wanted].filter(text => !found.has(text)).map(text => `missing: ${text}`),
-    ...[...found].filter(text => !wanted.has(text)).map(text => `too much: ${text}`)
+    ...[...found].filter(text => !wanted.has(text)).map(text => `unexpected: ${text}`)
   ]
 }

@@ -1,9 +1,9 @@
-// A second way out for the hosts of a lab: besides the underlay each is on a network to the outside, where a server is.
+// The world outside of a lab: every host has a second uplink, eth1, to a network with a server.
 
 import type { Lab, LabContainer } from '../namespace/overlay-lab.ts'
 
 export const SERVER = '203.0.113.10'
-/** The hosts' addresses on the way out are 198.51.100.<n>. */
+/** The hosts' addresses on that network are 198.51.100.<n>. */
 export const OUTSIDE_GATEWAY = '198.51.100.254'
 
 export async function addOutside(lab: Lab): Promise<LabContainer> {

@@ -1,4 +1,4 @@
-// Pings from a namespace, in the foreground or beside other things.
+// Pings from a namespace, in the foreground or in the background.
 
 import { spawn } from 'node:child_process'
 import { kill } from './kernel.ts'
@@ -6,9 +6,9 @@ import { kill } from './kernel.ts'
 export type PingResult = {
   readonly sent: number
   readonly received: number
-  /** Numbers without an answer although a later one has one: what is on its way when it is broken off is not lost. */
+  /** Unanswered sequence numbers before the last answered one: replies in flight when ping is stopped are not lost. */
   readonly gaps: readonly number[]
-  /** What it complains of, as of a clock that goes back. */
+  /** Its standard error, for example a warning about a clock that went backwards. */
   readonly complaints: string
   readonly averageMs: number | null
 }
@@ -25,7 +25,7 @@ export type PingOptions = {
 
 export type RunningPing = { readonly result: Promise<PingResult>; readonly stop: () => void }
 
-/** Starts a bounded ping; `stop` ends it early and the result counts what was sent until then. */
+/** Starts a bounded ping; `stop` ends it early, and the result covers the pings sent until then. */
 export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
   const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
   const args = ['netns', 'exec', namespace, 'ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
@@ -37,7 +37,7 @@ export function startPing(namespace: string, address: string, options: PingOptio
     env: { ...process.env, LC_ALL: 'C' }
   })
   let text = ''
-  // Apart: it writes its answers in blocks, and a complaint between two of them would be in the middle of a line.
+  // Kept apart: standard output comes in blocks, and an error between two of them would split a line.
   let complaints = ''
   child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()))

@@ -1,5 +1,5 @@
-// Debian's podman on a host of the lab, with CNI as its network backend, state of its own and our plugin: taken out of its
-// packages, not installed.
+// Debian's podman on a host of the lab, with CNI as its network backend, its own state and our plugin. It is unpacked, not
+// installed.
 
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -10,7 +10,7 @@ import type { LabHost } from './host.ts'
 import { makeRootfs } from './rootfs.ts'
 import type { RunningContainer } from './running-container.ts'
 
-/** What podman and conmon load that a small machine may not have, by package. */
+/** Libraries of podman and conmon that a small machine may lack, by package. */
 const LIBRARIES = {
   libgpgme11: ['usr/lib', 'libgpgme.so.11'],
   libassuan0: ['usr/lib', 'libassuan.so.0'],
@@ -31,7 +31,7 @@ export class Podman {
     this.#command = command
   }
 
-  /** Sets it up; nothing of it runs between its commands. All containers are in `network`. */
+  /** Sets it up; podman has no daemon. All containers join `network`. */
   static async setUp(host: LabHost, { network }: { readonly network: string }): Promise<Podman> {
     const dir = join(host.dir, 'podman')
     const places = { bin: join(dir, 'cni-bin'), conf: join(dir, 'cni-conf') }
@@ -54,7 +54,7 @@ export class Podman {
     return new Podman(host, dir, ['env', ...env, podman, ...storage, ...runtime])
   }
 
-  /** A container whose process waits. */
+  /** A container with a sleeping process. */
   async run(name: string): Promise<RunningContainer> {
     const rootfs = ['--rootfs', join(this.#dir, 'root'), '/bin/busybox', 'sleep', '600']
     await this.podman('run', '--detach', '--name', name, '--network', 'vxmesh', ...rootfs)
@@ -67,14 +67,14 @@ export class Podman {
   }
 
   async podman(...args: readonly string[]): Promise<string> {
-    // Not by `ip netns exec`, which would hide the namespaces that it mounts from the agent.
+    // `ip netns exec` would hide the namespaces that podman mounts from the agent.
     const command = [`--net=/run/netns/${this.#host.namespace}`, ...this.#command, ...args]
     const { exitCode, stdout, stderr } = await run('nsenter', command, { timeoutMs: 60_000 })
     if (exitCode !== 0) throw new Error(`podman ${args.join(' ')}: ${stderr}`)
     return stdout
   }
 
-  /** Takes all containers away. */
+  /** Removes all containers. */
   async stop(): Promise<void> {
     await this.podman('rm', '--all', '--force', '--time', '0')
   }
@@ -90,7 +90,7 @@ function configOf(
   programs: { readonly conmon: string; readonly runc: string }
 ): string {
   const text = (value: string): string => JSON.stringify(value)
-  // Its own limits are higher than what root may set everywhere.
+  // podman's default limits exceed what root may set on some machines.
   return `
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]

@@ -1,5 +1,5 @@
-// Waits until the process that made a lab is gone (the pipe on standard input ends), then takes the lab away. So a test
-// that crashes or is killed leaves nothing behind.
+// Waits until the process that made a lab is gone (its end of the pipe on standard input closes), then removes the lab, so
+// that a test that crashes or is killed leaves nothing behind.
 
 import { teardown } from './teardown.ts'
 

@@ -1,9 +1,9 @@
-// The router namespaces of lab hosts: they are named beside the hosts' own, so whoever takes a host away takes them too.
+// The router namespaces of lab hosts: they are named next to the hosts' own, and must be removed with them.
 
 import { statSync } from 'node:fs'
 import { ipJson, listNamespaces, removeNamespaces } from './kernel.ts'
 
-/** Names of the routers that say they belong to one of these hosts' namespaces. */
+/** Names of the routers whose mark names one of these hosts' namespaces. */
 export async function routersOf(hosts: readonly string[]): Promise<string[]> {
   const marks = hosts
     .map(host => statSync(`/run/netns/${host}`, { throwIfNoEntry: false })?.ino)

@@ -1,7 +1,7 @@
-/** A container that a real runtime has made from the command line. */
+/** A container that a real runtime started from its command line. */
 export type RunningContainer = {
-  /** What a command in it prints. @throws Error with its words unless it succeeds */
+  /** Runs a command in it. @returns its output. @throws Error with its output unless it succeeds */
   readonly exec: (...command: readonly string[]) => Promise<string>
-  /** Resolves when the runtime has ended and removed it, network and all. */
+  /** Resolves once the runtime has stopped and removed it with its network. */
   readonly remove: () => Promise<void>
 }

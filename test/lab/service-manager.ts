@@ -1,5 +1,5 @@
-// systemd as far as one unit needs it, for a machine of the lab: `systemctl` by what it is asked, the unit's own lines for
-// how the service is run, and sd_notify for how it is. What it cannot do it refuses, so that no line goes untried unseen.
+// systemd for a machine of the lab, as far as our unit needs it: it answers `systemctl`, runs the service as the unit's lines
+// say, and listens to sd_notify. It refuses a line that it does not implement, so that none goes untested unnoticed.
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
@@ -26,14 +26,14 @@ rm $at.answer
 exit $code
 `
 
-/** Lines that say nothing about how the process is run, or what `#start` and `#stop` do anyway. */
+/** Lines that do not affect how the process runs, or that `#start` and `#stop` implement anyway. */
 const ELSEWHERE = new Set([
   ...['Description', 'Documentation', 'Wants', 'After', 'StartLimitIntervalSec', 'WantedBy', 'Type', 'NotifyAccess'],
   ...['Restart', 'RestartSec', 'TimeoutStopSec', 'KillMode', 'EnvironmentFile', 'RuntimeDirectoryPreserve'],
-  // By seccomp and cgroups: tried apart, with libseccomp.
+  // Implemented with seccomp and cgroups: tested separately, with libseccomp.
   ...['LockPersonality', 'RestrictRealtime', 'RestrictSUIDSGID', 'RestrictNamespaces', 'RestrictAddressFamilies'],
   'SystemCallArchitectures',
-  // More than the lab may have the right to give.
+  // The lab may lack the privilege to set them.
   ...['OOMScoreAdjust', 'LimitNOFILE']
 ])
 
@@ -41,7 +41,7 @@ const DIRECTORIES = { StateDirectory: '/var/lib', CacheDirectory: '/var/cache', 
 
 export class LabServiceManager {
   readonly notify: NotifySocket
-  readonly asked: string[] = []
+  readonly requests: string[] = []
   readonly #machine: Machine
   readonly #log: string
   #child: ChildProcess | null = null
@@ -54,13 +54,13 @@ export class LabServiceManager {
     this.#log = log
   }
 
-  /** From here on the machine's `systemctl` is this one's. */
+  /** Replaces the machine's `systemctl`. */
   static async start(machine: Machine, log: string): Promise<LabServiceManager> {
     for (const folder of [REQUESTS, '/run/systemd/system']) await mkdir(machine.path(folder), { recursive: true })
-    // Aside and renamed: the one below must not be written to, whatever the overlay does.
+    // Written aside and renamed: the file of the lower file system must not be opened for writing.
     await machine.write('/usr/bin/systemctl.new', SYSTEMCTL, 0o755)
     await rename(machine.path('/usr/bin/systemctl.new'), machine.path('/usr/bin/systemctl'))
-    // An image for containers forbids the packages' scripts to start anything.
+    // Container images forbid maintainer scripts to start services.
     await rm(machine.path('/usr/sbin/policy-rc.d'), { force: true })
     const manager = new LabServiceManager(machine, await NotifySocket.open(machine.path(NOTIFY)), log)
     manager.#timer = setInterval(() => void manager.#serve(), POLL_MS)
@@ -96,11 +96,11 @@ export class LabServiceManager {
     }
   }
 
-  /** The exit code and what is printed. */
+  /** @returns the exit code, then the output */
   async #answer([verb = '', unit = '']: readonly string[]): Promise<string> {
-    this.asked.push(`${verb} ${unit}`.trim())
+    this.requests.push(`${verb} ${unit}`.trim())
     if (verb === 'daemon-reload') return '0'
-    if (unit.replaceAll("'", '') !== 'vxmesh.service') return '5 there is no such unit'
+    if (unit.replaceAll("'", '') !== 'vxmesh.service') return '5 no such unit'
     switch (verb) {
       case 'is-active':
         return this.#child === null ? '3' : '0'
@@ -119,13 +119,13 @@ export class LabServiceManager {
       case 'reload':
         return this.#reload()
       default:
-        return `1 no ${verb} here`
+        return `1 ${verb} is not implemented`
     }
   }
 
   async #start(): Promise<void> {
     const unit = await this.#unit()
-    const heard = this.notify.heard.length
+    const before = this.notify.notices.length
     for (const [key, parent] of Object.entries(DIRECTORIES)) {
       const folder = this.#machine.path(`${parent}/${unit.one(key)}`)
       await mkdir(folder, { recursive: true, mode: Number.parseInt(unit.maybe(`${key}Mode`) ?? '0755', 8) })
@@ -142,15 +142,15 @@ export class LabServiceManager {
     child.on('exit', () => {
       if (this.#child === child) this.#child = null
     })
-    // Type=notify: it has started when its main process says so, and nobody else.
+    // Type=notify: only the main process can report that the service has started.
     const ready = (): boolean =>
-      this.notify.heard.slice(heard).some(({ pid, lines }) => pid === child.pid && lines.includes('READY=1'))
-    await waitFor('the service says READY=1', () => ready() || this.#child === null, { timeoutMs: 30_000 })
+      this.notify.notices.slice(before).some(({ pid, lines }) => pid === child.pid && lines.includes('READY=1'))
+    await waitFor('the service reports READY=1', () => ready() || this.#child === null, { timeoutMs: 30_000 })
     if (!ready())
       throw new Error(`the service ended before it was ready: ${(await readFile(this.#log, 'utf8')).slice(-1_000)}`)
   }
 
-  /** KillMode=process: the main process alone. */
+  /** KillMode=process: only the main process is signalled. */
   async #stop(): Promise<void> {
     if (this.#child?.pid === undefined) return
     kill(this.#child.pid, 'SIGTERM')
@@ -168,10 +168,10 @@ export class LabServiceManager {
   }
 }
 
-/** The lines of a unit; each key once. Whatever `runAs` did not ask for must be known to be done elsewhere. */
+/** The lines of a unit, each key once. Every key must either be read or be listed in ELSEWHERE. */
 class Unit {
   readonly #lines: ReadonlyMap<string, string>
-  readonly #asked = new Set<string>()
+  readonly #read = new Set<string>()
 
   constructor(text: string) {
     const lines = text.split('\n').filter(line => /^[A-Z]\w*=/.test(line))
@@ -185,18 +185,18 @@ class Unit {
   }
 
   maybe(key: string): string | undefined {
-    this.#asked.add(key)
+    this.#read.add(key)
     return this.#lines.get(key)
   }
 
-  /** @throws when a line has been neither asked for nor excepted */
+  /** @throws Error when a line was neither read nor excepted */
   exhaust(): void {
-    const left = [...this.#lines.keys()].filter(key => !this.#asked.has(key) && !ELSEWHERE.has(key))
-    if (left.length > 0) throw new Error(`the lab does not know the unit's ${left.join(', ')}`)
+    const left = [...this.#lines.keys()].filter(key => !this.#read.has(key) && !ELSEWHERE.has(key))
+    if (left.length > 0) throw new Error(`the lab does not implement the unit's ${left.join(', ')}`)
   }
 }
 
-/** The service's command line behind what the unit puts around it; each program of it becomes the next. */
+/** The service's command line, wrapped in programs that apply the unit's restrictions; each executes the next. */
 function runAs(unit: Unit): readonly string[] {
   const { length } = ['ExecReload', 'WatchdogSec', 'Environment'].map(key => unit.one(key))
   for (const key of Object.keys(DIRECTORIES)) unit.maybe(`${key}Mode`)
@@ -204,7 +204,8 @@ function runAs(unit: Unit): readonly string[] {
     ...(unit.one('ProtectSystem') === 'full' ? ['/usr', '/etc'] : []),
     ...(unit.one('ProtectHome') === 'read-only' ? ['/home', '/root'] : [])
   ]
-  if (length !== 3 || readOnly.length !== 4) throw new Error('the unit protects otherwise than the lab knows')
+  if (length !== 3 || readOnly.length !== 4)
+    throw new Error('the lab does not implement this Protect setting of the unit')
   const mounts = readOnly.map(place => `mount --rbind ${place} ${place}; mount -o remount,bind,ro ${place}`).join('; ')
   const set = `set -e; ${mounts}; export WATCHDOG_PID=$$; exec "$@"`
   const capabilities = unit

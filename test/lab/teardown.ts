@@ -1,4 +1,4 @@
-// Takes a lab away, whatever is left of it: by its names alone, so that it needs no state of the process that made it.
+// Removes a lab in whatever state it is. It needs only the lab's id, no state of the process that made the lab.
 
 import { existsSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
@@ -11,7 +11,7 @@ export function labDirectory(id: string): string {
   return join(tmpdir(), `${LAB_PREFIX}${id}`)
 }
 
-/** Ends what runs in the lab's namespaces, then removes them and its directory. Idempotent, and two at once are fine. */
+/** Kills what runs in the lab's namespaces, then removes them and its directory. Idempotent; may run twice at once. */
 export async function teardown(id: string): Promise<void> {
   const prefix = `${LAB_PREFIX}${id}-`
   for (let turn = 0; turn < 20; turn++) {
@@ -25,7 +25,7 @@ export async function teardown(id: string): Promise<void> {
   await rm(labDirectory(id), { recursive: true, force: true, maxRetries: 5 })
 }
 
-/** Removes labs whose maker died without its reaper. A lab's id starts with the pid of its maker, unless it is kept. */
+/** Removes labs whose process and reaper both died. A lab's id starts with its process's pid, unless it is kept. */
 export async function teardownStale(): Promise<void> {
   const names = [...listNamespaces(LAB_PREFIX), ...readdirSync(tmpdir()).filter(name => name.startsWith(LAB_PREFIX))]
   const ids = new Set(

@@ -1,4 +1,4 @@
-// Traffic by iperf3 between containers, measured by the kernel's counters of an interface over exact intervals.
+// iperf3 traffic between containers, measured with the kernel's interface counters over exact intervals.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,16 +16,16 @@ export type Protocol = 'tcp' | 'udp'
 export type TrafficRequest = {
   readonly from: LabContainer
   readonly to: LabContainer
-  /** Of the receiver. */
+  /** The receiver's address. */
   readonly address: string
   readonly protocol: Protocol
   readonly seconds: number
-  /** What UDP offers, bits/s. */
+  /** Offered load of UDP, bits/s. */
   readonly offered: number
   readonly port?: number
 }
 
-/** iperf3's own words at the end. */
+/** iperf3's report at the end. */
 export type TrafficResult = {
   readonly end: {
     readonly sum?: { readonly bytes: number; readonly packets: number; readonly lost_packets: number }
@@ -41,11 +41,11 @@ const TCP_IP_BYTES = 52
 
 export type Traffic = {
   readonly result: Promise<TrafficResult>
-  /** Ends it early: `result` is then of the time until now. */
+  /** Ends it early: `result` then covers the time until now. */
   readonly stop: () => void
 }
 
-/** A receiver and a sender; `result` is what iperf3 says when both have ended. */
+/** Starts a receiver and a sender; `result` is iperf3's report once both have ended. */
 export async function startTraffic(request: TrafficRequest): Promise<Traffic> {
   const { from, to, address, protocol, seconds, offered, port = 5201 } = request
   const timeoutMs = (seconds + 20) * 1_000
@@ -55,7 +55,7 @@ export async function startTraffic(request: TrafficRequest): Promise<Traffic> {
     const found = await to.exec('grep', '-q', hexPort, '/proc/self/net/tcp', '/proc/self/net/tcp6')
     return found.exitCode === 0
   })
-  // Long datagrams, which the kernel fragments: the sender must not be what limits.
+  // Long datagrams, which the kernel fragments: the sender must not be the bottleneck.
   const flags = protocol === 'tcp' ? [] : ['-u', '-b', String(offered), '-l', offered > 2e8 ? '16000' : '1400']
   const client = ['iperf3', '-c', address, '-p', String(port), '-t', String(seconds), '-J', ...flags]
   const args = ['netns', 'exec', from.namespace, ...client]
@@ -86,10 +86,10 @@ export function openMeter(netns: string): Meter {
   }
 }
 
-/** Rates of IP packets, bits/s: that one interface received and another one sent. */
+/** Rates of IP packets in bits/s: received by one interface, sent by another. */
 export type Flow = { readonly received: number; readonly sent: number }
 
-/** Counts from the first packets of data on: the first second, and the time after it. */
+/** Measures the first second from the first data packet on, and the time after it. */
 export async function measureReceived(p: {
   readonly meter: Meter
   readonly sender: Meter
@@ -103,7 +103,7 @@ export async function measureReceived(p: {
     'data arrives',
     () => {
       const now = moment()
-      // What iperf3 has to agree upon first is less.
+      // iperf3's own handshake is smaller.
       return now.rx.counters.rxBytes - before.counters.rxBytes > 6_000 ? now : false
     },
     { everyMs: 2 }
@@ -119,7 +119,7 @@ export async function measureReceived(p: {
   return { firstSecond: flow(start, second), steady: flow(second, end) }
 }
 
-/** A GSO packet of TCP is counted with one set of headers, but was sent as many frames. */
+/** A TCP GSO packet is counted with one set of headers, although it was sent as several frames. */
 export function ipRate(p: {
   readonly from: ReturnType<Meter['read']>
   readonly to: ReturnType<Meter['read']>

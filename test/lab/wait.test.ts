@@ -8,17 +8,17 @@ t.test('the first value ends the wait, also 0 and the empty text', async t => {
   }
 })
 
-t.test('a condition that throws is looked at again', async t => {
-  let looks = 0
+t.test('a condition that throws is polled again', async t => {
+  let polls = 0
   const value = await waitFor('no error', () => {
-    looks += 1
-    if (looks < 3) throw new Error('not yet')
-    return looks
+    polls += 1
+    if (polls < 3) throw new Error('not yet')
+    return polls
   })
   t.equal(value, 3)
 })
 
-t.test('a wait that fails names what it was for, the last reason and the explanation', async t => {
+t.test('a wait that fails names its purpose, the last error and the explanation', async t => {
   const failing = (condition: () => false): Promise<unknown> =>
     waitFor('rain', condition, { timeoutMs: 20, everyMs: 5, explain: () => 'the sky is blue' })
   await t.rejects(
@@ -33,12 +33,12 @@ t.test('a wait that fails names what it was for, the last reason and the explana
   )
 })
 
-t.test('the longer a wait takes, the rarer are its looks, unless an interval is asked for', async t => {
+t.test('polling slows down during a long wait, unless an interval is given', async t => {
   const count = async (options: { everyMs?: number }): Promise<number> => {
-    let looks = 0
-    await t.rejects(waitFor('never', () => ++looks < 0, { timeoutMs: 200, ...options }))
-    return looks
+    let polls = 0
+    await t.rejects(waitFor('never', () => ++polls < 0, { timeoutMs: 200, ...options }))
+    return polls
   }
   const [growing, fixed] = await Promise.all([count({}), count({ everyMs: 4 })])
-  t.ok(growing * 3 < fixed, `${growing} and ${fixed} looks`)
+  t.ok(growing * 3 < fixed, `${growing} and ${fixed} polls`)
 })

@@ -5,20 +5,20 @@ import { Patience } from './patience.ts'
 type WaitOptions = {
   /** Stretched on a busy machine. */
   readonly timeoutMs?: number
-  /** The interval between two looks, where it matters; otherwise it grows with the wait. */
+  /** The polling interval, where it matters; otherwise it grows with the wait. */
   readonly everyMs?: number
-  /** What to add to the error. */
+  /** Appended to the error. */
   readonly explain?: () => string
 }
 
-/** A look takes processor time from what it waits for: no more than one in each tenth of the wait so far. */
-const LOOKS_A_WAIT = 10
+/** Polling takes processor time from what is waited for: the interval is a tenth of the wait so far. */
+const POLLS_A_WAIT = 10
 const [MIN_INTERVAL_MS, MAX_INTERVAL_MS] = [25, 250]
 
 /**
- * @param condition looked at until it gives a value; what it throws is a reason to look again
+ * @param condition polled until it gives a value; an error means that it does not hold yet
  * @returns the value
- * @throws Error that names `what`, with the last reason
+ * @throws Error that names `what` and the condition's last error
  */
 export async function waitFor<T>(
   what: string,
@@ -41,7 +41,7 @@ export async function waitFor<T>(
         `not within ${timeoutMs} ms (${elapsed} ms elapsed): ${what}${reason}${explain ? `\n${explain()}` : ''}`
       )
     }
-    const growing = Math.min(MAX_INTERVAL_MS, Math.max(MIN_INTERVAL_MS, patience.elapsedMs / LOOKS_A_WAIT))
+    const growing = Math.min(MAX_INTERVAL_MS, Math.max(MIN_INTERVAL_MS, patience.elapsedMs / POLLS_A_WAIT))
     const intervalMs = everyMs ?? growing
     await new Promise(resolve => setTimeout(resolve, intervalMs))
   }

@@ -56,7 +56,7 @@ t.test(
     t.match(await install(packages[0]), /systemctl enable --now vxmesh/, 'it says what is to be done first')
     t.equal(await vxmesh('version'), `vxmesh ${OLD}`)
     t.notOk(
-      systemd.asked.some(asked => asked.startsWith('start')),
+      systemd.requests.some(asked => asked.startsWith('start')),
       'nothing is started without settings'
     )
     t.equal(await machine.must('dpkg', '--verify', 'vxmesh'), '', 'its files are as its sums say')

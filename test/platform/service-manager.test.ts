@@ -33,7 +33,7 @@ t.test('ready, reloading, keep-alives and stopping reach a socket path and an ab
       socket.lines.find(line => line.startsWith('MONOTONIC_USEC=')),
       /^MONOTONIC_USEC=[0-9]+$/
     )
-    t.ok(socket.heard.every(({ pid }) => pid === process.pid))
+    t.ok(socket.notices.every(({ pid }) => pid === process.pid))
   }
 })
 

@@ -1,4 +1,5 @@
-// The attack matrix: what a container, and a stranger on the underlay, may try. Each kind gives the frames of one try.
+// The attack matrix: what a container, and a stranger on the underlay, may attempt. Each kind builds the frames of one
+// attempt.
 
 import type { Mac } from '#model/mac.ts'
 import {
@@ -27,9 +28,9 @@ export type Party = { readonly mac: Mac; readonly address: number }
 
 export type Attack = {
   readonly kind: string
-  /** The frames of one try; `mark` must be in what is to arrive, `n` makes each try another. */
+  /** The frames of one attempt: each carries `mark`, and `n` makes attempts differ. */
   readonly frames: (mark: Buffer, n: number) => readonly Buffer[]
-  /** Where it must not arrive, if not anywhere. */
+  /** The only listener at which it must not arrive; all of them without one. */
   readonly at?: 'host'
 }
 
@@ -37,7 +38,7 @@ const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex
 const DATA_PORT = 7_000
 const FOREIGN = 'ee:00:00:00:00:01' as Mac
 
-/** What its own container does all day: it must arrive. */
+/** A container's legitimate traffic, which must arrive. */
 export function ordinary(me: Party, victim: Party, toPort = DATA_PORT): Attack['frames'] {
   return (mark, n) => [
     ether(
@@ -47,7 +48,7 @@ export function ordinary(me: Party, victim: Party, toPort = DATA_PORT): Attack['
   ]
 }
 
-/** From a container, against others of its network (`victim`, `other`), its gateway, other tenants and its host. */
+/** Attacks from a container on others of its network (`victim`, `other`), its gateway, other tenants and its host. */
 export function containerAttacks(w: {
   me: Party
   victim: Party
@@ -91,7 +92,7 @@ export function containerAttacks(w: {
   const tunnelled = (mark: Buffer): Buffer =>
     vxlan({ vni: w.foreign.vni }, ordinary({ mac: FOREIGN, address: me.address }, w.foreign.victim)(mark, 0)[0] ?? mark)
   const toHost = (mark: Buffer): Buffer => ip({ to: w.host.address }, udp(DATA_PORT, w.host.port, mark))
-  // The first fragment holds the whole datagram but for the tail.
+  // The first fragment holds the whole datagram except its tail.
   const fragments = (change: Partial<IpOptions>, datagram: Buffer, tail: Buffer, n: number): Buffer[] => {
     const id = n & 0xffff
     const first = Buffer.concat([datagram, Buffer.alloc(-datagram.length & 7)])
@@ -217,7 +218,7 @@ export function containerAttacks(w: {
   ]
 }
 
-/** On the underlay, against one host's tunnel: `from` is whose frames these are, `inner` what they would deliver. */
+/** Attacks from the underlay on one host's tunnel: `from` sends the frames, `inner` is what they would deliver. */
 export function underlayAttacks(w: {
   stranger: Party
   member: Party
@@ -229,7 +230,7 @@ export function underlayAttacks(w: {
 }): {
   readonly stranger: readonly Attack[]
   readonly member: readonly Attack[]
-  /** What a member's tunnel sends all day. */
+  /** A member's legitimate tunnel traffic. */
   readonly ordinary: Attack['frames']
 } {
   const packet = (from: Party, payload: Buffer, change: Partial<IpOptions> = {}, dport = w.port): Buffer =>

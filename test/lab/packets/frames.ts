@@ -1,5 +1,5 @@
-// Ethernet frames by hand, right in their lengths and IPv4 checksums, so that nothing but the point of an attack is
-// wrong with them. Every test frame carries a mark by which a listener knows it again.
+// Hand-made Ethernet frames with correct lengths and IPv4 checksums, so that nothing but the point of an attack is wrong
+// with them. Every frame carries a mark by which listeners recognise it.
 
 import type { Mac } from '#model/mac.ts'
 
@@ -20,13 +20,13 @@ export function markOf(frame: Buffer): number | null {
   return at === -1 || at + MARK.length + 2 > frame.length ? null : frame.readUInt16BE(at + MARK.length)
 }
 
-/** Padded to the 60 bytes that Ethernet has at least. */
+/** Padded to Ethernet's minimum of 60 bytes. */
 export function ether(p: { to: Mac; from: Mac; type: number }, payload: Buffer): Buffer {
   const frame = Buffer.concat([macBytes(p.to), macBytes(p.from), u16(p.type), payload])
   return frame.length < 60 ? Buffer.concat([frame, Buffer.alloc(60 - frame.length)]) : frame
 }
 
-/** IEEE 802.3: a length in place of the type, then LLC. */
+/** IEEE 802.3: a length instead of a type, then LLC. */
 export function llc(p: { to: Mac; from: Mac }, payload: Buffer): Buffer {
   return ether({ ...p, type: payload.length }, payload)
 }

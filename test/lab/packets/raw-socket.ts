@@ -1,5 +1,5 @@
-// Packet sockets (packet(7)) of a namespace: send any frame at all, and count what really arrives, before any filter of
-// the receiver sees it. Not our data plane's code.
+// Packet sockets (packet(7)) in a namespace: send arbitrary frames, and count what arrives before the receiver's own filters
+// see it. Not our data plane's code.
 
 import { closeSync } from 'node:fs'
 import * as libc from '#platform/libc.ts'
@@ -42,17 +42,17 @@ export class Sender extends RawSocket {
   }
 }
 
-/** Counts what carries a mark, by mark, and keeps the other frames if it is asked to. */
+/** Counts frames by their mark; passes the others on if asked to. */
 export class Listener extends RawSocket {
   readonly #buffer = Buffer.alloc(65_536)
   readonly #counts = new Map<number, number>()
 
-  /** Frames that arrive at a device; what the namespace itself sends is not counted. */
+  /** Listens for frames that arrive at a device; frames that the namespace itself sends do not count. */
   static frames(netns: string, ifindex: number): Listener {
     return new Listener(netns, packetSocket, linkAddress(ifindex))
   }
 
-  /** Datagrams to a UDP port of any address of the namespace: what its IP stack has let in. */
+  /** Listens for datagrams to a UDP port of any address of the namespace, after its IP stack accepted them. */
   static datagrams(netns: string, port: number): Listener {
     const address = Buffer.alloc(16)
     address.writeUInt16LE(AF_INET, 0)
@@ -68,7 +68,7 @@ export class Listener extends RawSocket {
     succeed('buffer', libc.setsockopt({ fd: this.fd, level: SOL_SOCKET, name: SO_RCVBUFFORCE, value: size }))
   }
 
-  /** How many frames with the mark have arrived. */
+  /** How many frames with this mark have arrived. */
   count(mark: number): number {
     this.drain()
     return this.#counts.get(mark) ?? 0

@@ -1,5 +1,5 @@
-// Who attacks whom in the attack matrix, and the ordinary traffic beside it: one container of red forges; others of red and
-// of blue are on its own host and on another; a third host belongs to nobody.
+// The parties of the attack matrix and their legitimate traffic: one container of red forges frames; others of red and blue
+// run on its own host and on another; a third host is a stranger.
 
 import { bridgeMac } from '#overlay/plan/network/names.ts'
 import type { Vni } from '#model/ids.ts'
@@ -10,21 +10,21 @@ import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party } 
 import { mark } from './frames.ts'
 import type { Listener, Sender } from './raw-socket.ts'
 
-/** Where a host listens for what containers send it. */
+/** The UDP port on which a host listens for its containers. */
 export const HOST_PORT = 9_999
 
-/** A host's place on the underlay, and what sends there. */
+/** A host's addresses on the underlay, and its sender there. */
 export type Wire = { readonly sender: Sender; readonly mac: Mac; readonly address: Ipv4 }
 
 export type Control = { readonly name: string; readonly sender: Sender; readonly frames: Attack['frames'] }
 
 export type AttackStand = {
-  /** Whose frames, sent where. */
+  /** Who sends which frames. */
   readonly attacks: readonly { readonly sender: Sender; readonly attack: Attack }[]
   readonly controls: readonly Control[]
 }
 
-/** Parties and senders are asked for by name: `me`, `near` and `tenant` on the host, `far` and `far-tenant` on the member. */
+/** Parties and senders by name: `me`, `near` and `tenant` on the host, `far` and `far-tenant` on the member. */
 export function attackStand(p: {
   readonly party: (name: string) => Party
   readonly sender: (name: string) => Sender
@@ -79,8 +79,9 @@ export function attackStand(p: {
 }
 
 /**
- * Packets keep their order on each way: once a last ordinary one of every sender has come, all others have or never will.
- * @returns the first number for a mark that is still free
+ * Each path keeps its packets in order: once a last legitimate packet of every sender has arrived, no earlier one is still
+ * in flight.
+ * @returns the next unused mark
  */
 export async function settle(
   controls: readonly Control[],
@@ -91,7 +92,7 @@ export async function settle(
   for (const [i, { name, sender, frames }] of controls.entries()) {
     const own = id++
     for (const frame of frames(mark(own), 0)) sender.send(frame)
-    await waitFor(`ordinary traffic ${i} at ${name} after ${p.after}`, () => listeners.get(name)?.count(own) === 1, {
+    await waitFor(`legitimate traffic ${i} at ${name} after ${p.after}`, () => listeners.get(name)?.count(own) === 1, {
       everyMs: 1
     })
   }

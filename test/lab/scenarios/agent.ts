@@ -1,4 +1,4 @@
-// What a real agent says of a delay on this kernel: what is asked and what is installed, or that it cannot be.
+// How a real agent reports a delay on this kernel: requested and installed, or refused.
 
 import type { Test } from 'tap'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ const READY_MS = 60_000
 const DELAY_US = 20_000
 const RATE = 50e6
 
-/** Asked and installed are both told; a delay that cannot be is refused by its own code, and nothing of it stays. */
+/** The API reports the requested and the installed delay; an unsupported one is refused by its own code, without a trace. */
 export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
@@ -43,13 +43,13 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
     t.strictSame(await host.api.call('GET', '/v1/endpoints'), [], 'no endpoint')
     t.equal(await devices(), before, 'no device, no queue')
     t.notMatch((await one.exec('ip', 'link')).stdout, /eth0/, 'nothing in the container')
-    t.match(await host.attach(one, 'red', plain), { address: /^10\.1\.0\.7\b/ }, 'its address is free')
+    t.match(await host.attach(one, 'red', plain), { address: /^10\.1\.0\.7\b/ }, 'its address is still free')
     await t.rejects(
       host.api.call('PATCH', `/v1/endpoints/${one.name}`, { delayUs: DELAY_US, egressRate: 1e6 }),
       refused
     )
     const unchanged = { egressRate: RATE, delayUs: 0 }
-    t.match(await show(), { ...unchanged, installed: unchanged }, 'as a whole')
+    t.match(await show(), { ...unchanged, installed: unchanged }, 'a refused update changes nothing')
     return
   }
   await host.attach(one, 'red', asked)
@@ -57,7 +57,7 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   for (const delayUs of [DELAY_US, 5 * DELAY_US, 0]) {
     if (delayUs !== DELAY_US) await host.api.call('PATCH', `/v1/endpoints/${one.name}`, { delayUs })
     const said = { egressRate: RATE, delayUs }
-    t.match(await show(), { ...said, installed: said }, `asked and installed: ${delayUs} us`)
+    t.match(await show(), { ...said, installed: said }, `requested and installed: ${delayUs} us`)
   }
   await host.detach(one)
   t.notMatch(await devices(), /netem|tbf|v[ei][0-9a-f]{12}/, 'a detach leaves nothing')

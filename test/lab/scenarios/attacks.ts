@@ -1,5 +1,5 @@
-// The attack matrix on any plane with its guard: every kind from a container and from the underlay, counted by packet
-// sockets wherever it could arrive. That each kind does arrive where nothing guards, guard-attacks.test.ts shows.
+// The attack matrix on any plane with its guard: every kind, from a container and from the underlay, is counted by packet
+// sockets wherever it could arrive. guard-attacks.test.ts shows that each kind does arrive without a guard.
 
 import type { Test } from 'tap'
 import { parseMac } from '#model/mac.ts'
@@ -9,12 +9,12 @@ import { attackStand, HOST_PORT, settle } from '../packets/stand.ts'
 import { blue, PORT, red, Stage, type Plane } from '../stage.ts'
 import { ifindexOf, ping } from './plane.ts'
 
-/** Fewer where one slow processor must send them all. */
+/** Fewer on a kernel with one slow processor. */
 const PACKETS = Number(process.env['ATTACK_ATTEMPTS'] ?? 100)
 
 /**
- * The userspace datapath takes VXLAN out of its packets itself, before any rule of ours and out of nftables' sight; these
- * it takes although the header is not as RFC 7348 says. From a member's address alone, and into its networks alone.
+ * The userspace datapath decapsulates VXLAN itself, before our rules and invisibly to nftables. It accepts these although
+ * their headers violate RFC 7348, but only from a member's address and into that member's networks.
  */
 const UNGUARDED: Readonly<Record<Plane, readonly string[]>> = {
   linux: [],
@@ -22,7 +22,7 @@ const UNGUARDED: Readonly<Record<Plane, readonly string[]>> = {
   'ovs-netdev': ['member: GPE flags', 'member: shorter than UDP says']
 }
 
-/** Nothing that a container or a stranger forges arrives anywhere; ordinary traffic does meanwhile. */
+/** No forged packet of a container or a stranger arrives anywhere, while legitimate traffic does. */
 export async function attacks(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, {
     hosts: 3,
@@ -64,7 +64,7 @@ export async function attacks(t: Test, plane: Plane): Promise<void> {
   for (const { sender, attack } of tried) {
     const id = next++
     for (let n = 0; n < PACKETS; n++) for (const frame of attack.frames(mark(id), n)) sender.send(frame)
-    // Packets keep their order on each way: what has not come before the last ordinary one never will.
+    // Each path keeps its packets in order: none can arrive after the last legitimate one.
     next = await settle(controls, listeners, { next, after: attack.kind })
     const where = [...listeners].filter(([name]) => attack.at === undefined || name === attack.at)
     arrived.push([attack.kind, where.reduce((sum, [, listener]) => sum + listener.count(id), 0)])

@@ -1,5 +1,5 @@
-// What must hold whatever carries the packets. Each scenario builds its own stage on the plane that it is given; the tests
-// of a plane call all of them.
+// What must hold on every plane, whatever carries the packets. Each scenario builds its own stage on the plane that it is
+// given.
 
 import type { Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -49,10 +49,10 @@ export const mesh: Scenario = async (t, plane) => {
     t.match({ lost, tcpAlive }, { lost: 0, tcpAlive: true }, `UDP and TCP from r1 to ${to}`)
     t.ok(sent > 0 && tcpBytes > FIRST_BYTES, `${sent} packets, ${tcpBytes} bytes`)
   }
-  for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: there is nothing left to do`)
+  for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: nothing is left to do`)
 }
 
-/** Half a second of packets, and a connection. */
+/** Half a second of packets, and one connection. */
 async function flow(s: Stage, from: string, to: string): Promise<FlowReport> {
   const [a, b] = [s.container(from).name, s.container(to).name]
   const ends = { from: { namespace: a }, to: { namespace: b }, address: s.address(to) }
@@ -61,7 +61,7 @@ async function flow(s: Stage, from: string, to: string): Promise<FlowReport> {
   return stop()
 }
 
-/** Who has an address of the network is answered on the asker's own host: the question crosses no tunnel. */
+/** An ARP request for an address of the network is answered on the requester's host and crosses no tunnel. */
 export const ownAnswers: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -78,8 +78,8 @@ export const ownAnswers: Scenario = async (t, plane) => {
   }
   ask('10.1.0.3', 1)
   ask('10.1.0.99', 2)
-  await waitFor('what nobody can answer goes to every host', () => wire.count(2) === 5 && inside.count(2) === 5)
-  t.same([wire.count(1), inside.count(1)], [0, 0], 'what is known does not')
+  await waitFor('a request that no host can answer is flooded', () => wire.count(2) === 5 && inside.count(2) === 5)
+  t.same([wire.count(1), inside.count(1)], [0, 0], 'a request for a known address is not')
   await s.lab.ip(asker.name, 'neigh flush dev eth0')
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and is answered')
   if (plane !== 'linux') return
@@ -96,7 +96,7 @@ export const ownAnswers: Scenario = async (t, plane) => {
   t.ok(ports.some(({ ifname }) => ifname.startsWith('vx')))
 }
 
-/** Equal subnets and equal addresses in two networks: nothing crosses. */
+/** No packet crosses between two networks with equal subnets and equal addresses. */
 export const isolation: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { ...FOUR, r5: [red, 1, '10.1.0.5'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -106,7 +106,7 @@ export const isolation: Scenario = async (t, plane) => {
   t.equal(await s.lab.ping(s.container('r1'), '10.1.0.4', { count: 2 }), 0, 'red has no 10.1.0.4')
 }
 
-/** A broadcast goes to the network's hosts alone, each once, and a failed host gets none. */
+/** A broadcast reaches each host of the network exactly once, and no failed host. */
 export const floodScope: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, {
     hosts: 3,
@@ -129,7 +129,7 @@ export const floodScope: Scenario = async (t, plane) => {
     const frames = ordinary(me, { mac: BROADCAST, address: parseIpv4('10.1.255.255') })
     for (let n = 0; n < 20; n++) for (const frame of frames(mark(id), n)) sender.send(frame)
     await waitFor('the broadcasts', () => listeners.get('r4')?.count(id) === 20)
-    // What was sent after them has arrived, so they have or never will.
+    // Later packets have arrived, so no earlier one is still in flight.
     await ping(s, 'r1', 'r2', { count: 3 })
     await ping(s, 'b1', 'b3', { count: 3 })
     return Object.fromEntries(
@@ -145,10 +145,10 @@ export const floodScope: Scenario = async (t, plane) => {
   ])
   await s.pass(1)
   t.same(await shout(2), { r2: 0, r4: 20, b1: 0, b3: 0 }, 'a failed host is not flooded')
-  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'but reached')
+  t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'but still reached by unicast')
 }
 
-/** An address that went comes back elsewhere; nobody must wait for anything to age. */
+/** A released address works elsewhere at once: no table entry has to age out first. */
 export const reuse: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -162,14 +162,14 @@ export const reuse: Scenario = async (t, plane) => {
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
-/** An agent that ends and another that starts lose not one packet, and find nothing to do. */
+/** A restart of the agent loses no packet, and the new agent has nothing to do. */
 export const restart: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
   const running = startPing(s.container('r1').name, '10.1.0.3', { count: 2_000, intervalMs: 5 })
   for (const host of [1, 2]) {
     await s.restart(host)
-    // Rules of a router have no memory of who wrote them: they are written again, at one stroke.
+    // A router's rules do not record who wrote them: they are replaced, in one transaction.
     const done = (await s.pass(host)).filter(what => !what.includes('rules'))
     t.same(done, [], `host ${host} is adopted as it is`)
   }
@@ -181,7 +181,7 @@ export const restart: Scenario = async (t, plane) => {
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and none later')
 }
 
-/** Each network's router answers, keeps the tenants apart and leads to no other tenant. */
+/** Each network's router answers its own tenant and leads to no other. */
 export const gateway: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   for (const name of s.containers.keys()) {
@@ -191,7 +191,7 @@ export const gateway: Scenario = async (t, plane) => {
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
-/** What somebody takes away comes back by a pass. */
+/** One pass restores what somebody else deleted. */
 export const drift: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -204,7 +204,7 @@ export const drift: Scenario = async (t, plane) => {
   t.same(await s.pass(1), [])
 }
 
-/** Through its router a container reaches the outside, with an address that another tenant has as well. */
+/** A container reaches the outside through its router, although another tenant uses the same address. */
 export const egress: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR, outside: true })
   for (const name of s.containers.keys()) {
@@ -214,18 +214,18 @@ export const egress: Scenario = async (t, plane) => {
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
-/** A host dies and comes back with what it had; what was given to others meanwhile stays theirs. */
+/** A dead host returns with its endpoints, except those that were assigned elsewhere meanwhile. */
 export const hostReturns: Scenario = async (t, plane) => {
   const places: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'], gone: [red, 2, '10.1.0.4'] }
   const s = await Stage.open(t, plane, { hosts: 2, places })
   for (const name of ['r2', 'gone']) t.equal(await ping(s, 'r1', name, { count: 3 }), 3)
   await s.killHost(2)
-  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0, 'the dead are silent')
+  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0, 'a dead host does not answer')
   await s.remove('gone')
   await s.add('heir', red, 1, '10.1.0.4')
   t.equal(await ping(s, 'r1', 'heir', { count: 3 }), 3, 'its address is used elsewhere')
   await s.returnHost(2)
-  t.equal(await ping(s, 'r2', 'heir', { count: 3 }), 3, 'also for who is back')
+  t.equal(await ping(s, 'r2', 'heir', { count: 3 }), 3, 'also from the returned host')
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
   for (const host of s.members) t.same(await s.pass(host), [])
 }

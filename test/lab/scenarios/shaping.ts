@@ -1,4 +1,4 @@
-// Rates and delays as packets meet them, on any plane: a container's own queues are the same under every driver.
+// Rates and delays as packets experience them, on any plane: the queues of a container are the same with every driver.
 
 import type { Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -13,13 +13,13 @@ import { ifindexOf, ping } from './plane.ts'
 const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
 const NONE = { ingressRate: 0, egressRate: 0, delayUs: 0 }
 const RATE = 10e6
-/** A busy machine may be late and never early, so the best of some counts. */
+/** A busy machine makes packets late, never early, so the best of several attempts counts. */
 const ATTEMPTS = 3
 const PAYLOAD_BYTES = 1_400
-/** Ethernet, IPv4 and UDP before the payload; what a rate counts begins with IPv4. */
+/** Ethernet, IPv4 and UDP headers; a rate counts from IPv4 on. */
 const ETHERNET_BYTES = 14
 
-/** What a container sends, and what it is sent, never exceeds its rate and reaches it, whatever is offered. */
+/** A container's traffic, in either direction, uses its rate and never exceeds it, whatever is offered. */
 export async function rates(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -34,14 +34,14 @@ export async function rates(t: Test, plane: Plane): Promise<void> {
   }
   await s.shape('r1', NONE)
   t.strictSame(await s.installed('r1'), NONE)
-  t.ok((await received(s, 'r1', 'r2')) > 1.5, 'without a rate all that is offered arrives')
+  t.ok((await received(s, 'r1', 'r2')) > 1.5, 'without a rate the whole offered load arrives')
   const asked = { ...NONE, egressRate: RATE, ingressRate: 2 * RATE }
   await s.add('r3', red, 1, '10.1.0.4', asked)
-  t.strictSame(await s.installed('r3'), asked, 'what an attach asks for is there when it ends')
+  t.strictSame(await s.installed('r3'), asked, 'attach returns once its rates are installed')
   t.same(await s.pass(1), [], 'and a pass finds nothing to do')
 }
 
-/** Each direction is delayed once: the round trip takes twice the delay more, with a rate and without. */
+/** Each direction is delayed once: the round trip grows by twice the delay, with a rate and without. */
 export async function delay(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -54,12 +54,12 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
       await s.shape('r1', shaping)
       const ms = Math.round(monotonicMs() - since)
       const [first] = await roundTripsMs(s, 1)
-      t.ok((first ?? 0) >= 2 * delayMs, 'the very next packet is late')
+      t.ok((first ?? 0) >= 2 * delayMs, 'the very next packet is delayed')
       t.strictSame(await s.installed('r1'), shaping)
       t.strictSame(await netems(s), Array(2).fill(delayMs / 1_000), 'netem on the veth and on the IFB device')
       const [want, within] = [2 * delayMs, 0.05 * 2 * delayMs + 0.3]
       const rise = await best(async () => (await medianRoundTripMs(s)) - before, want, within)
-      const title = `${delayMs} ms${rate === 0 ? '' : ' at 10 Mbit/s'}: the round trip takes ${rise.toFixed(2)} ms more`
+      const title = `${delayMs} ms${rate === 0 ? '' : ' at 10 Mbit/s'}: the round trip grows by ${rise.toFixed(2)} ms`
       t.comment(`${title}, set in ${ms} ms`)
       t.ok(Math.abs(rise - want) <= within, title)
       t.same(await s.pass(1), [], 'a pass finds nothing to do')
@@ -68,7 +68,7 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
   for (const rate of [RATE, 0]) {
     const shaping = { ingressRate: rate, egressRate: rate, delayUs: 0 }
     await s.shape('r1', shaping)
-    t.strictSame(await s.installed('r1'), shaping, `the delay goes${rate === 0 ? '' : ', the rate stays'}`)
+    t.strictSame(await s.installed('r1'), shaping, `the delay is removed${rate === 0 ? '' : ', the rate stays'}`)
     t.strictSame(await netems(s), [])
     t.same(await s.pass(1), [])
   }
@@ -76,7 +76,7 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
   t.ok(after - before <= 0.3, `removed: ${after.toFixed(2)} ms`)
 }
 
-/** The figure that is nearest to what it should be; no more attempts once one is near enough. */
+/** The measurement nearest to the target; stops at the first that is near enough. */
 async function best(measure: () => Promise<number>, want: number, within: number): Promise<number> {
   let nearest = Number.POSITIVE_INFINITY
   for (let n = 0; n < ATTEMPTS && Math.abs(nearest - want) > within; n++) {
@@ -86,7 +86,7 @@ async function best(measure: () => Promise<number>, want: number, within: number
   return nearest
 }
 
-/** What arrives of twice the rate, as a share of the rate. */
+/** Offers twice the rate. @returns what arrives, as a share of the rate */
 async function received(s: Stage, from: string, to: string): Promise<number> {
   const [a, b] = [s.container(from), s.container(to)]
   const sender = new Sender(a.netns, await ifindexOf(s, a.name))

@@ -1,5 +1,5 @@
-// What must hold of Open vSwitch alone: that others' objects stay, that what is lost comes back, that what is asked for is
-// refused in words when it cannot be.
+// What must hold with Open vSwitch in particular: foreign objects stay, lost objects are restored, and impossible requests
+// are refused with a reason.
 
 import type { Test } from 'tap'
 import { closeSync, readFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ import { ping } from './plane.ts'
 const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
 const datapathOf = (plane: Plane): string => (plane === 'ovs-netdev' ? 'netdev' : 'system')
 
-/** Bridges, ports and flows of others are the same after all that we do. */
+/** Foreign bridges, ports and flows are the same after everything that we do. */
 export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
@@ -31,7 +31,7 @@ export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
   await s.lab.ip(s.lab.host(0).name, 'link add guest type veth peer name guest1')
   await ovs.vsctl('add-br', 'br-theirs', '--', 'set', 'bridge', 'br-theirs', `datapath_type=${datapathOf(plane)}`)
   await ovs.vsctl('add-port', 'br-theirs', 'theirs', '--', 'set', 'interface', 'theirs', 'external_ids:owner=them')
-  // Even on our own bridge.
+  // A foreign port on our own bridge.
   await ovs.vsctl('add-port', SWITCH, 'guest', '--', 'set', 'interface', 'guest', 'ofport_request=77')
   await addFlow(ovs, 'br-theirs', 'cookie=0x1,priority=7,in_port=1,actions=drop')
   await addFlow(ovs, SWITCH, 'cookie=0x1,table=9,priority=7,in_port=77,actions=drop')
@@ -45,10 +45,10 @@ export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
   await s.remove('b1')
   await s.pass(1)
   t.equal(await others(ovs), before)
-  t.notMatch(await ovs.ofctl(SWITCH, 'dump-flows'), /abc|def/, 'of ours nothing is left of the networks')
+  t.notMatch(await ovs.ofctl(SWITCH, 'dump-flows'), /abc|def/, 'no flow of the networks is left')
 }
 
-/** Ports and flows that somebody takes away, changes or adds under our mark: told at once or found, and put right. */
+/** Ports and flows that somebody else deletes, changes or adds under our mark are noticed and repaired. */
 export async function switchDrift(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   const ovs = s.ovs(1)
@@ -60,33 +60,33 @@ export async function switchDrift(t: Test, plane: Plane): Promise<void> {
     'a flow given other actions': () => ovs.ofctl(SWITCH, 'mod-flows', 'table=4,actions=drop'),
     'a flow added under our mark': () =>
       addFlow(ovs, SWITCH, 'cookie=0x76786d0000000abc,priority=9,in_port=2,actions=NORMAL'),
-    'fragments unseen': () => ovs.ofctl(SWITCH, 'set-frags', 'normal'),
-    'a port taken away': () => ovs.vsctl('del-port', veth),
+    'fragments handled differently': () => ovs.ofctl(SWITCH, 'set-frags', 'normal'),
+    'a port deleted': () => ovs.vsctl('del-port', veth),
     'a port renumbered': () => ovs.vsctl('set', 'interface', veth, 'ofport_request=99'),
-    'the mark of a port gone': () => ovs.vsctl('set', 'interface', veth, 'external_ids:attached-mac=x'),
-    'the tunnel taken away': () => ovs.vsctl('del-port', 'vx000000'),
-    'the bridge open to all': () => ovs.vsctl('set-fail-mode', SWITCH, 'standalone'),
-    'the bridge taken away': () => ovs.vsctl('del-br', SWITCH)
+    'the mark of a port changed': () => ovs.vsctl('set', 'interface', veth, 'external_ids:attached-mac=x'),
+    'the tunnel deleted': () => ovs.vsctl('del-port', 'vx000000'),
+    'the bridge in standalone mode': () => ovs.vsctl('set-fail-mode', SWITCH, 'standalone'),
+    'the bridge deleted': () => ovs.vsctl('del-br', SWITCH)
   }
   for (const [title, harm] of Object.entries(cases)) {
     await harm()
-    t.not((await s.pass(1)).length, 0, `${title}: there is something to do`)
-    t.same(await s.pass(1), [], `${title}: then nothing more`)
-    t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, `${title}: traffic goes on`)
+    t.not((await s.pass(1)).length, 0, `${title}: a pass repairs it`)
+    t.same(await s.pass(1), [], `${title}: the next has nothing to do`)
+    t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, `${title}: traffic continues`)
   }
   const ports = /in_port=\d+|output:\d+/g
   t.same(lines((await ovs.ofctl(SWITCH, 'dump-flows')).replaceAll(ports, '')), lines(right.replaceAll(ports, '')))
   let told = 0
   const stop = s.driver(1).onChange(() => told++)
   await ovs.vsctl('del-port', veth)
-  await waitFor('the driver hears of it', () => told > 0)
+  await waitFor('the driver reports a change', () => told > 0)
   stop()
 }
 
-/** ovs-vswitchd, or the database, is killed and comes back: all is as before within 10 s of its return. */
+/** ovs-vswitchd or the database is killed and restarted: everything is restored within 10 s. */
 export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
-  // As the reconciler: whatever the driver says leads to a pass, and one that fails is tried again.
+  // Like the reconciler: every notification of the driver starts a pass, and a failed pass is retried.
   let again = false
   const stop = s.driver(1).onChange(() => (again = true))
   t.teardown(stop)
@@ -94,11 +94,11 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
     t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
     const traffic = startPing(s.container('r1').name, '10.1.0.3', { count: 5_000, intervalMs: 20 })
     for (const daemon of daemons) await s.ovs(1).kill(daemon)
-    await t.rejects(s.pass(1), { code: 'ERR_KERNEL' }, `without ${daemons.join(' and ')} a pass says so`)
+    await t.rejects(s.pass(1), { code: 'ERR_KERNEL' }, `without ${daemons.join(' and ')} a pass fails`)
     again = false
     for (const daemon of [...daemons].reverse()) await s.ovs(1).startDaemon(daemon)
     const since = monotonicMs()
-    await waitFor('the driver hears of it', () => again, { timeoutMs: 10_000 })
+    await waitFor('the driver reports a change', () => again, { timeoutMs: 10_000 })
     await waitFor('a pass', async () => (await s.pass(1)).length >= 0, { timeoutMs: 10_000 })
     await waitFor('traffic', async () => (await ping(s, 'r1', 'r2', { count: 1 })) === 1, { timeoutMs: 10_000 })
     const ms = Math.round(monotonicMs() - since)
@@ -109,7 +109,7 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
   }
 }
 
-/** What cannot be is refused by a typed error that says why, and nothing is changed. */
+/** What this host cannot run is refused by a typed error with the reason, and nothing is changed. */
 export async function refusals(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
@@ -122,14 +122,14 @@ export async function refusals(t: Test, plane: Plane): Promise<void> {
   await ovs.vsctl('del-br', SWITCH)
   await ovs.vsctl('add-br', SWITCH)
   const foreign = { ...typed, message: /not ours/ }
-  await t.rejects(OvsDriver.open({ ...common, socket: ovs.socket }), foreign, 'a bridge of that name')
+  await t.rejects(OvsDriver.open({ ...common, socket: ovs.socket }), foreign, 'a foreign bridge of that name')
   t.notMatch(await ovs.vsctl('show'), /vxlan/)
   await ovs.vsctl('del-br', SWITCH)
   await ovs.kill('ovs-vswitchd')
   await t.rejects(OvsDriver.open({ ...common, socket: ovs.socket }), typed, 'no ovs-vswitchd')
 }
 
-/** A port has the number that was asked for if nobody has it; which one it has is told. */
+/** A port gets the requested number if it is free; attach returns the actual number. */
 export async function portNumbers(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const numberOf = (name: string): number => {
@@ -141,11 +141,11 @@ export async function portNumbers(t: Test, plane: Plane): Promise<void> {
   await s.add('r2', red, 1, '10.1.0.3', { portNumber: 4_242 })
   t.not(numberOf('r2'), 4_242, 'taken already')
   await s.add('r3', red, 1, '10.1.0.4', { portNumber: 70_000 })
-  t.ok(numberOf('r3') > 1, 'no number of OpenFlow')
+  t.ok(numberOf('r3') > 1, 'not a valid OpenFlow port number')
   t.match(await s.ovs(1).vsctl('--columns=ofport', 'find', 'interface', 'ofport=4242'), /4242/)
   await s.restart(1)
   await s.pass(1)
-  t.equal(numberOf('r1'), 4_242, 'also for the next agent')
+  t.equal(numberOf('r1'), 4_242, 'the next agent keeps it')
   for (const [a, b] of [
     ['r1', 'r2'],
     ['r3', 'r1']
@@ -154,7 +154,7 @@ export async function portNumbers(t: Test, plane: Plane): Promise<void> {
   }
 }
 
-/** docs/openvswitch.md says what ovs-vsctl and ovs-ofctl show, entry by entry; where no router can be, all but the router's. */
+/** ovs-vsctl and ovs-ofctl show exactly what docs/openvswitch.md lists, without the router's entries where none can run. */
 export async function documented(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: {} })
   await s.add('r1', red, 1, '10.1.0.2', { portNumber: 3 })
@@ -173,13 +173,12 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
   const said = rows.split('\n\n').filter(here).join('\n')
   t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(said), 'every port of the page, and no other')
   t.match(await s.driver(1).features(), [{ name: 'open-vswitch', present: true }])
-  if (plane === 'ovs-system')
-    t.ok((countHandlers(s.ovs(1).dir) ?? 0) > 0, 'the threads that answer the kernel are seen')
+  if (plane === 'ovs-system') t.ok((countHandlers(s.ovs(1).dir) ?? 0) > 0, 'the handler threads are counted')
 }
 
 /**
- * What the userspace datapath passes on has its checksums: from containers, and from routers. A container that leaves them
- * to a network card again is told by CHECK, and mended by an attach; a router is mended by a pass.
+ * Packets that the userspace datapath forwards have complete checksums, from containers and from routers. If a container
+ * offloads them again, CHECK reports it and an attach repairs it; a router is repaired by a pass.
  */
 export async function checksums(t: Test, plane: Plane): Promise<void> {
   if (plane !== 'ovs-netdev') throw new Error('the kernel datapath leaves them to the card itself')
@@ -199,7 +198,7 @@ export async function checksums(t: Test, plane: Plane): Promise<void> {
   await s.check('r1')
 }
 
-/** As `ethtool -K DEVICE tx on` does. */
+/** Equivalent to `ethtool -K DEVICE tx on`. */
 function leaveChecksums(netns: string, device: string): void {
   const fd = inNetns(netns, () => socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0).value)
   const { errno } = ethtoolValue(fd, device, { command: 0x17, value: 1 })
@@ -221,7 +220,7 @@ async function addFlow(ovs: OpenVSwitch, bridge: string, flow: string): Promise<
   await ovs.ofctl(bridge, 'add-flow', flow)
 }
 
-/** All that is not ours, as Open vSwitch's own tools tell it. */
+/** All foreign objects, as Open vSwitch's own tools list them. */
 async function others(ovs: OpenVSwitch): Promise<string> {
   const bridge = (await ovs.vsctl('list-ports', SWITCH)).split('\n').filter(name => !/^v[egx]/.test(name))
   const flows = await ovs.ofctl(SWITCH, 'dump-flows', 'cookie=0x1/-1')
