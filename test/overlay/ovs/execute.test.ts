@@ -27,7 +27,7 @@ class Recorder {
   refusesFragments = false
   refusesDevices: readonly string[] = []
 
-  async devices(ops: readonly Op[]): Promise<ExecuteResult> {
+  async devices(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
     this.steps.push(`devices ${ops.map(({ device }) => device).join(' ')}`)
     const failed = ops.filter(({ device }) => this.refusesDevices.includes(device))
     const failures = failed.map(op => ({ op, error: new VxmeshError('ERR_KERNEL', 'no such device') }))
