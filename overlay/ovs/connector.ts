@@ -17,11 +17,15 @@ import type { SwitchForwarding } from './forwarding.ts'
 const isAddition = (op: Op): boolean => !OP_TRAITS[op.kind].removes
 
 export class SwitchConnector implements Connector {
-  readonly #bridge: Bridge
+  readonly #bridge: Pick<Bridge, 'read'>
   readonly #datapath: Datapath
   readonly #forwarding: SwitchForwarding
 
-  constructor(p: { readonly bridge: Bridge; readonly datapath: Datapath; readonly forwarding: SwitchForwarding }) {
+  constructor(p: {
+    readonly bridge: Pick<Bridge, 'read'>
+    readonly datapath: Datapath
+    readonly forwarding: SwitchForwarding
+  }) {
     this.#bridge = p.bridge
     this.#datapath = p.datapath
     this.#forwarding = p.forwarding

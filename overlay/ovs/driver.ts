@@ -11,6 +11,7 @@ import type { Part } from '../pass.ts'
 import { SWITCH } from '../plan/network/names.ts'
 import { Bridge, type Datapath } from './bridge.ts'
 import { RouterPorts, SwitchConnector } from './connector.ts'
+import { switchDevices } from './devices.ts'
 import { SwitchForwarding } from './forwarding.ts'
 import { countHandlers } from './handlers.ts'
 import { Ofctl } from './ofctl.ts'
@@ -44,7 +45,12 @@ export class OvsDriver implements OverlayDriver {
     this.#db = db
     this.#bridge = new Bridge(db, { vtep: underlay.local, port, datapath })
     this.#ofctl = new Ofctl(join(dirname(socket), `${SWITCH}.mgmt`))
-    this.forwarding = new SwitchForwarding({ host, bridge: this.#bridge, ofctl: this.#ofctl, port })
+    this.forwarding = new SwitchForwarding({
+      devices: switchDevices(host),
+      bridge: this.#bridge,
+      ofctl: this.#ofctl,
+      port
+    })
     const connector = new SwitchConnector({ bridge: this.#bridge, datapath, forwarding: this.forwarding })
     this.devices = new LinuxDevices(host, connector)
   }

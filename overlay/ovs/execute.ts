@@ -8,11 +8,14 @@ import { describe, type Op } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
 import type { Ofctl } from './ofctl.ts'
 
+type SwitchBridge = Pick<Bridge, 'ensure' | 'setPorts' | 'deletePorts'>
+type SwitchFlows = Pick<Ofctl, 'enableFragmentMatching' | 'change'>
+
 /** What the ops act on. */
 export type SwitchTargets = {
   readonly devices: (ops: readonly Op[]) => Promise<ExecuteResult<Op>>
-  readonly bridge: Bridge
-  readonly ofctl: Ofctl
+  readonly bridge: SwitchBridge
+  readonly ofctl: SwitchFlows
 }
 
 type ExecuteFailure = ExecuteResult<Op>['failures'][number]
@@ -91,7 +94,7 @@ async function executeBatch(targets: SwitchTargets, ops: readonly Op[], tally: T
 }
 
 /** In one transaction; if that is refused, one by one, so that only the bad ports fail. */
-async function setPorts(bridge: Bridge, ops: readonly PortSet[], tally: Tally): Promise<void> {
+async function setPorts(bridge: SwitchBridge, ops: readonly PortSet[], tally: Tally): Promise<void> {
   let failed: ReadonlyMap<PortSet, string>
   try {
     failed = await bridge.setPorts(ops)
@@ -104,7 +107,7 @@ async function setPorts(bridge: Bridge, ops: readonly PortSet[], tally: Tally): 
   tally.done += ops.length - failed.size
 }
 
-async function changeFlows(ofctl: Ofctl, ops: readonly FlowOp[], tally: Tally): Promise<void> {
+async function changeFlows(ofctl: SwitchFlows, ops: readonly FlowOp[], tally: Tally): Promise<void> {
   try {
     await ofctl.change(ops.map(({ change }) => change))
     tally.done += ops.length

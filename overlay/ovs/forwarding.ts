@@ -3,10 +3,7 @@
 import type { IfName, Vni } from '#model/ids.ts'
 import type { ExecuteResult, Forwarding, ForwardingLook } from '../driver.ts'
 import { networkOpNote } from '../forwarding-part.ts'
-import { readLink } from '../kernel/kernel.ts'
-import type { DeviceHost } from '../linux/devices.ts'
-import { execute } from '../linux/execute.ts'
-import { observeDevices } from '../linux/observe.ts'
+import type { DeviceFilter } from '../linux/observe.ts'
 import type { OpNote } from '../pass.ts'
 import { routerDevice } from '../plan/gateway/desired-gateway.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
@@ -20,10 +17,21 @@ import { observedPort, type Bridge } from './bridge.ts'
 import { executeSwitch } from './execute.ts'
 import type { Ofctl } from './ofctl.ts'
 
+/** The devices that become ports. */
+export type SwitchDevices = {
+  /** Null: all of the host. @throws ERR_KERNEL */
+  observe(only: DeviceFilter | null): Observed
+  execute(ops: readonly Op[]): Promise<ExecuteResult<Op>>
+  /** 0: there is no such device. */
+  ifindexOf(name: string): number
+  /** The network of each of our devices by index, for what changes of others concern. */
+  readonly networks: Map<number, Vni | null>
+}
+
 export type SwitchForwardingOptions = {
-  readonly host: DeviceHost
-  readonly bridge: Bridge
-  readonly ofctl: Ofctl
+  readonly devices: SwitchDevices
+  readonly bridge: Pick<Bridge, 'read' | 'isRight' | 'ensure' | 'setPorts' | 'deletePorts'>
+  readonly ofctl: Pick<Ofctl, 'flows' | 'flowsOf' | 'matchesFragments' | 'enableFragmentMatching' | 'change'>
   /** UDP port of VXLAN. */
   readonly port: number
 }
@@ -38,7 +46,7 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
   }
 
   async observe({ scope, desired }: ForwardingLook): Promise<Observed> {
-    const { host, bridge } = this.#options
+    const { devices, bridge } = this.#options
     const { networks } = desired()
     const rows = await bridge.read()
     const ports = new Map([...rows.interfaces].map(([name, row]) => [name, observedPort(row)]))
@@ -50,10 +58,10 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
       // A port that has been one for long has its queues checked by the pass over the whole host.
       shaped: ({ name, ifindex }: { name: string; ifindex: number }) => needsPort(ports.get(name), ifindex)
     }
-    const { links, shaping } = observeDevices(host.kernel, scope === null ? null : only, host.support())
+    const { links, shaping } = devices.observe(scope === null ? null : only)
     for (const { name, ifindex } of links.values()) {
       const vni = marks.get(name)
-      if (vni !== undefined) host.networks.set(ifindex, vni)
+      if (vni !== undefined) devices.networks.set(ifindex, vni)
     }
     const routed = scope === null ? [...networks.keys(), ...routerNetworks(ports.keys())] : [scope]
     const { flows, fragments } = await this.#readFlows(rows.bridge !== null, scope)
@@ -76,8 +84,8 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
   }
 
   async execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
-    const { host, bridge, ofctl } = this.#options
-    const result = await executeSwitch({ bridge, ofctl, devices: some => execute(host, some) }, ops)
+    const { devices, bridge, ofctl } = this.#options
+    const result = await executeSwitch({ bridge, ofctl, devices: some => devices.execute(some) }, ops)
     const failed = new Set(result.failures.map(({ op }) => op))
     for (const op of ops) {
       if (op.kind === 'switch-port-set' && !failed.has(op)) this.#numbers.set(op.device, op.number)
@@ -109,10 +117,9 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
 
   /** The devices of these networks' routers, as far as they exist, with their indexes. */
   #routers(vnis: readonly Vni[]): ReadonlyMap<string, number> {
-    const { socket } = this.#options.host.kernel
     const found = new Map<string, number>()
     for (const name of new Set(vnis.map(routerPortName))) {
-      const ifindex = readLink(socket, name)?.ifindex ?? 0
+      const ifindex = this.#options.devices.ifindexOf(name)
       if (ifindex > 0) found.set(name, ifindex)
     }
     return found

@@ -168,7 +168,7 @@ export class Agent {
         await this.localEndpoints.followMtu()
         if (this.replicator.current) this.localEndpoints.prune()
       },
-      inHand: key => this.localEndpoints.isInHand(key),
+      inFlight: key => this.localEndpoints.isInHand(key),
       restore: key => this.localEndpoints.restore(key),
       passed: (scope, ms) => this.metrics.reconciled(scope, ms),
       logger: logger.child({ room: 'overlay' })

@@ -37,7 +37,7 @@ export type ReconcilerOptions = {
   /** After a full pass. */
   readonly after: () => Promise<void>
   /** Is an attach or detach of this endpoint in flight? */
-  readonly inHand: (endpoint: EndpointKey) => boolean
+  readonly inFlight: (endpoint: EndpointKey) => boolean
   /** Attaches a local endpoint again whose interface is gone. Never rejects. */
   readonly restore: (endpoint: EndpointKey) => Promise<Restored>
   /** Called after each pass of the loop, whether it failed or not. */
@@ -232,7 +232,7 @@ export class Reconciler {
       const forwarding = pass.reports.filter(({ concern }) => concern === 'forwarding')
       // An interface that was taken out of its bridge is found only in a look at the whole host.
       const missing = forwarding.flatMap(report => report.missing)
-      if (!isRetry && missing.some(({ endpoint }) => !this.#options.inHand(endpoint))) this.#schedule.askFull()
+      if (!isRetry && missing.some(({ endpoint }) => !this.#options.inFlight(endpoint))) this.#schedule.askFull()
       // The filters, which are host-wide, must forget a port that is gone.
       const attempted = forwarding.flatMap(report => report.attempted)
       if (attempted.some(({ kind }) => kind === 'device-delete')) this.#schedule.askFull()
@@ -307,7 +307,7 @@ export class Reconciler {
   /** The pass itself could not be made. */
   #failed(scope: Scope, thrown: unknown): void {
     const err = asVxmeshError(thrown)
-    this.#options.logger.error({ err, place: scope }, 'reconcile pass failed')
+    this.#options.logger.error({ err, scope }, 'reconcile pass failed')
     const why = [`${describeScope(scope)}: ${err.message}`]
     this.#retry.found(scope, { left: 1, why }, this.#clock.nowMs())
   }

@@ -48,7 +48,7 @@ export class ReconcilerWorld {
       mayRemove: () => this.mayRemove,
       before: () => this.before(),
       after: () => this.after(),
-      inHand: key => this.inFlight.has(key),
+      inFlight: key => this.inFlight.has(key),
       restore: async key => this.#restore(key),
       passed: scope => this.passes.push(scope),
       logger: pino({ level: 'silent' })

@@ -94,6 +94,9 @@ t.test('what the kernel changed is stale until its pass begins, what the state c
   t.strictSame(schedule.begin(network(red)), { kernelChanged: false })
   schedule.askFull()
   t.equal(schedule.isStale(blue), true, 'everything, while a full pass is asked for')
+  schedule.kernelChanged([red])
+  schedule.begin(FULL)
+  t.equal(schedule.isStale(red), false, 'the full pass looks at it, too')
 })
 
 t.test('routers are polled 5 s after a full pass, then 5 s after each poll, and at most 2 % of the time', async t => {

@@ -9,7 +9,6 @@ import { parseIpv4 } from '#model/ipv4.ts'
 import type { ExecuteResult } from '#overlay/driver.ts'
 import { Bridge } from '#overlay/ovs/bridge.ts'
 import { executeSwitch, type SwitchTargets } from '#overlay/ovs/execute.ts'
-import type { Ofctl } from '#overlay/ovs/ofctl.ts'
 import { Ovsdb } from '#overlay/ovs/ovsdb.ts'
 import { SWITCH } from '#overlay/plan/network/names.ts'
 import type { Op } from '#overlay/plan/network/op.ts'
@@ -47,7 +46,9 @@ class Recorder {
   }
 }
 
-async function setUp(t: Test): Promise<{ peer: OvsdbPeer; recorder: Recorder; targets: SwitchTargets; db: Ovsdb }> {
+async function setUp(
+  t: Test
+): Promise<{ peer: OvsdbPeer; recorder: Recorder; targets: SwitchTargets & { readonly bridge: Bridge }; db: Ovsdb }> {
   const peer = await new OvsdbPeer(join(scratch(t), 'db.sock')).listen()
   const db = await Ovsdb.connect({ path: peer.path, clock: new ManualClock().clock })
   t.teardown(async () => {
@@ -59,7 +60,7 @@ async function setUp(t: Test): Promise<{ peer: OvsdbPeer; recorder: Recorder; ta
   const targets = {
     devices: (ops: readonly Op[]) => recorder.devices(ops),
     bridge,
-    ofctl: recorder as unknown as Ofctl
+    ofctl: recorder
   }
   return { peer, recorder, targets, db }
 }

@@ -8,94 +8,18 @@ import { handleOf } from '#overlay/netlink/tc.ts'
 import { bundleOf, cookieOf, diffFlows, narrows, parseFlows } from '#overlay/plan/switch/flow.ts'
 import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
 import { planSwitch } from '#overlay/plan/switch/plan-switch.ts'
-import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { OVERLAY_GROUP, SWITCH_TUNNEL } from '#overlay/plan/network/names.ts'
-import type { Observed, ObservedVeth } from '#overlay/plan/network/observed.ts'
-import type { Op } from '#overlay/plan/network/op.ts'
-import type { FlowOwner, Flows, ObservedPort } from '#overlay/plan/network/switch.ts'
+import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import type { Observed } from '#overlay/plan/network/observed.ts'
+import type { Flows } from '#overlay/plan/network/switch.ts'
 import { childParent } from '#overlay/plan/shaping/plan-shaping.ts'
 import { queueFor } from '#overlay/plan/shaping/queue.ts'
 import { anyInput } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
+import { MemorySwitch } from '../../memory-switch.ts'
 
 const PORT = 4789
 const red = makeNetwork('red', 0xabc)
 const none = { port: PORT, requested: new Map<string, number>() }
-
-class MemorySwitch {
-  right = false
-  readonly ports = new Map<string, ObservedPort>()
-  readonly flows = new Map<FlowOwner, Map<string, string>>()
-  readonly links = new Map<string, ObservedVeth>()
-  readonly routers = new Map<string, number>()
-  #ifindex = 10
-
-  /** As attach leaves the pairs: there, marked and down. */
-  attach(host: DesiredHost): void {
-    for (const network of host.networks.values()) {
-      if (network.router !== null) this.routers.set(network.router.port, this.#ifindex++)
-      for (const { device: name, alias } of network.endpoints.values()) {
-        const common = { name, alias, group: OVERLAY_GROUP, mtu: network.mtu, ipv6Off: true, macs: new Map() }
-        this.links.set(name, {
-          ...common,
-          kind: 'veth',
-          ifindex: this.#ifindex++,
-          up: false,
-          master: null,
-          flags: null
-        })
-      }
-    }
-  }
-
-  observe(): Observed {
-    const { right, ports, routers, flows } = this
-    return { links: this.links, scope: null, switch: { right, ports, routers, flows } }
-  }
-
-  execute(ops: readonly Op[]): void {
-    for (const op of ops) this.#one(op)
-  }
-
-  #one(op: Op): void {
-    const { device } = op
-    switch (op.kind) {
-      case 'switch-set':
-        this.right = true
-        this.ports.set(SWITCH_TUNNEL, { number: 1, requested: 1, mark: null, ifindex: 0 })
-        break
-      case 'switch-port-set': {
-        const { number, mark } = op
-        const ifindex = this.links.get(device)?.ifindex ?? this.routers.get(device) ?? 0
-        this.ports.set(device, { number, requested: number, mark, ifindex })
-        break
-      }
-      case 'switch-port-delete':
-        this.ports.delete(device)
-        break
-      case 'flows-set':
-      case 'flows-delete': {
-        const { owner, set, remove } = op.change
-        const flows = this.flows.get(owner) ?? new Map<string, string>()
-        for (const key of remove) flows.delete(key)
-        for (const [key, actions] of set) flows.set(key, actions)
-        if (flows.size === 0) this.flows.delete(owner)
-        else this.flows.set(owner, flows)
-        break
-      }
-      case 'link-set': {
-        const link = this.links.get(device)
-        if (link !== undefined) this.links.set(device, { ...link, up: op.changes.up ?? link.up })
-        break
-      }
-      case 'device-delete':
-        this.links.delete(device)
-        break
-      default:
-        throw new Error(`${op.kind} is no op of a switch`)
-    }
-  }
-}
 
 function inputOf(endpoints: readonly [string, number, string][]): DesiredInput {
   return {
