@@ -2,6 +2,7 @@
 // traffic goes on. A router gets its rules before its devices, and its name last.
 
 import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import { disableChecksumOffload } from '#platform/ethtool.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
 import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
@@ -179,7 +180,7 @@ function settleRouter(
     setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
     setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
   ])
-  if (carrier === 'userspace-switch') socket.finishChecksums(INSIDE)
+  if (carrier === 'userspace-switch') disableChecksumOffload(socket, INSIDE)
   // Before the device is up: no packet leaves it at another rate.
   const link = requireLink(socket, OUTSIDE)
   for (const change of rateChanges({ socket, link, router, support })) executeQueueChange(socket, OUTSIDE, change)

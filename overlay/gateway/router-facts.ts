@@ -2,6 +2,7 @@
 
 import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
+import { hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inNetns, readSysctls, withNetns } from '#platform/netns.ts'
 import { arePaired, readNetnsId, type Kernel } from '../kernel/kernel.ts'
@@ -51,7 +52,7 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
       readRouterFacts(facts, within, router)
       facts.set(RULES, look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
       if (within.links.has(INSIDE)) {
-        facts.set('router inside checksums', inside.finishesChecksums(INSIDE) ? 'finished' : 'left')
+        facts.set('router inside checksums', hasChecksumOffload(inside, INSIDE) ? 'left' : 'finished')
       }
       const link = within.links.get(OUTSIDE)
       if (link !== undefined) {

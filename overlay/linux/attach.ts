@@ -3,6 +3,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
+import { disableChecksumOffload, hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
 import { checkContainerNetns, withNetns, writeSysctls } from '#platform/netns.ts'
 import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
@@ -100,7 +101,7 @@ export function checkContainer(host: AttachHost, request: AttachRequest): void {
     if (host.carrier === 'bridge' && outer.master !== bridge?.ifindex)
       throw checkFailed(`${hostInterface} is not on its bridge`)
     if (!outer.up || !inner.up) throw checkFailed(`${ifname} is down`)
-    if (host.carrier === 'userspace-switch' && !target.inside.finishesChecksums(ifname)) {
+    if (host.carrier === 'userspace-switch' && hasChecksumOffload(target.inside, ifname)) {
       throw checkFailed(`${ifname} leaves checksums to a network card`)
     }
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
@@ -243,7 +244,7 @@ function configureInside({ inside, request, carrier }: AttachTarget): void {
   if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} was deleted from the container`)
   const { ifindex } = inner
   const broadcast = broadcastAddress({ base: networkAddress(address, prefixLength), prefixLength })
-  if (carrier === 'userspace-switch') inside.finishChecksums(ifname)
+  if (carrier === 'userspace-switch') disableChecksumOffload(inside, ifname)
   sendAll(inside, `configure ${ifname} in the container`, [
     setLink('lo', { up: true }),
     setLink(ifindex, { mtu }),

@@ -47,8 +47,6 @@ const SEND_BYTES = 64 * 1024
 const BATCH_MESSAGES = 200
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 const TIMEOUT_SECONDS = 10
-/** linux/ethtool.h: transmit checksum offload of a device. */
-const [ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM] = [0x16, 0x17] as const
 const DUMP_ATTEMPTS = 10
 const DRAIN_RECEIVES = 1000
 
@@ -101,6 +99,11 @@ export class NetlinkSocket {
       closeSync(fd)
       throw err
     }
+  }
+
+  /** For ioctl(2), which acts on the socket's namespace, too. */
+  get fd(): number {
+    return this.#fd
   }
 
   /** The socket's netlink port id; notifications of its own changes carry it. */
@@ -223,22 +226,6 @@ export class NetlinkSocket {
   /** Calls `listener` when notifications are pending; read them with `drain`. @returns a function that stops it; call it before `close` */
   watch(listener: () => void): () => void {
     return libc.watchReadable(this.#fd, listener)
-  }
-
-  /**
-   * Turns off transmit checksum offload of a device in this namespace, and segmentation offload with it: for a receiver
-   * that does neither. @throws ERR_KERNEL
-   */
-  finishChecksums(device: string): void {
-    const { errno } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_STXCSUM, value: 0 })
-    if (errno !== 0) throw kernelError(`finish checksums on ${device}`, errno)
-  }
-
-  /** Is transmit checksum offload off? See finishChecksums. @throws ERR_KERNEL */
-  finishesChecksums(device: string): boolean {
-    const { errno, value } = libc.ethtoolValue(this.#fd, device, { command: ETHTOOL_GTXCSUM, value: 0 })
-    if (errno !== 0) throw kernelError(`read the checksums of ${device}`, errno)
-    return value === 0
   }
 
   close(): void {
@@ -367,7 +354,8 @@ export function refusalError(doing: string, refused: NetlinkRefusal): VxmeshErro
   return new VxmeshError('ERR_KERNEL', `${doing}: ${refused.message}`, { context: { errno: refused.errno } })
 }
 
-function kernelError(doing: string, errno: number, text = ''): VxmeshError {
+/** The error for a refused system call or request. */
+export function kernelError(doing: string, errno: number, text = ''): VxmeshError {
   return refusalError(doing, refusal(errno, text))
 }
 
