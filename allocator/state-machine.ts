@@ -133,6 +133,15 @@ export class ClusterState {
     return this.tables.byHost.get(peer)?.size ?? 0
   }
 
+  /** The networks in which a host has endpoints. O(endpoints of the host). */
+  networksOnHost(peer: PeerId): readonly Network[] {
+    const networks = new Map<Vni, Network | undefined>()
+    for (const { vni } of this.tables.byHost.get(peer) ?? []) {
+      if (!networks.has(vni)) networks.set(vni, this.networkByVni(vni))
+    }
+    return [...networks.values()].filter(network => network !== undefined)
+  }
+
   /** Has a host endpoints in a network? O(endpoints of the host). */
   isOnHost(vni: Vni, peer: PeerId): boolean {
     for (const endpoint of this.tables.byHost.get(peer) ?? []) if (endpoint.vni === vni) return true

@@ -60,6 +60,7 @@ export type DesiredGateways = {
   readonly underlay: readonly Ipv4[]
 }
 
+/** `endpoints` may be limited to local ones: routers depend on no others. */
 export type GatewayInput = DesiredInput & {
   /** A /8: a router's address is its base plus the VNI. */
   readonly transit: Subnet

@@ -28,7 +28,7 @@ export type HostRoutesPlan = {
 }
 
 /**
- * O(containers with hostAccess + those of `wanted` x prefixes).
+ * O(containers with hostAccess + those of `wanted` x prefixes shorter than /32).
  * @param p `wanted`: the routers to settle; `leaving`: networks whose routers, and with them their routes, are deleted first
  */
 export function planHostRoutes(
@@ -42,14 +42,18 @@ export function planHostRoutes(
   const { wanted, leaving, observed } = p
   const settling = new Set([...wanted.map(({ vni }) => vni), ...leaving])
   const holders = holdersOf(all, { observed, settling })
+  const ownPrefixOf = prefixLookup([...all.guarded, ...observed.others])
   const [remove, add]: [HostRoutes[], HostRoutes[]] = [[], []]
   const refused: { vni: Vni; reason: string }[] = []
   for (const router of wanted) {
     const reasons = new Map<string, Ipv4[]>()
     const admitted = router.reached.filter(address => {
-      const reason = reasonAgainst(address, { all, router, holder: holders.get(address), observed })
-      if (reason !== null) reasons.set(reason, [...(reasons.get(reason) ?? []), address])
-      return reason === null
+      const reason = reasonAgainst({ all, router, holder: holders.get(address), own: ownPrefixOf(address) })
+      if (reason === null) return true
+      const refusedSoFar = reasons.get(reason)
+      if (refusedSoFar === undefined) reasons.set(reason, [address])
+      else refusedSoFar.push(address)
+      return false
     })
     for (const [reason, addresses] of reasons)
       refused.push({ vni: router.vni, reason: `${some(addresses)}: ${reason}` })
@@ -83,15 +87,24 @@ function holdersOf(
   return holders
 }
 
-function reasonAgainst(
-  address: Ipv4,
-  p: { all: DesiredGateways; router: DesiredRouter; holder: Vni | undefined; observed: ObservedHostRoutes }
-): string | null {
-  const own = [...p.all.guarded, ...p.observed.others].find(prefix => subnetContains(prefix, address))
-  if (own !== undefined) return `${formatSubnet(own)} is the host's own or the underlay's`
+function reasonAgainst(p: {
+  readonly all: DesiredGateways
+  readonly router: DesiredRouter
+  readonly holder: Vni | undefined
+  readonly own: Subnet | undefined
+}): string | null {
+  if (p.own !== undefined) return `${formatSubnet(p.own)} is the host's own or the underlay's`
   if (p.holder === undefined || p.holder === p.router.vni) return null
   const holder = p.all.routers.get(p.holder)?.name
   return `the host uses it for network ${holder ?? `with vni ${p.holder}`}`
+}
+
+/** Finds a prefix that contains an address. Single addresses, one a host of the cluster, are looked up in a set. */
+function prefixLookup(prefixes: readonly Subnet[]): (address: Ipv4) => Subnet | undefined {
+  const single = new Set(prefixes.filter(({ prefixLength }) => prefixLength === 32).map(({ base }) => base))
+  const wide = prefixes.filter(({ prefixLength }) => prefixLength < 32)
+  return address =>
+    single.has(address) ? { base: address, prefixLength: 32 } : wide.find(prefix => subnetContains(prefix, address))
 }
 
 function some(addresses: readonly Ipv4[]): string {

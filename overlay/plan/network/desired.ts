@@ -14,8 +14,10 @@ export type DesiredInput = {
   readonly self: PeerId
   /** This host's own tunnel address: the source of its VXLAN packets. */
   readonly selfVtep: Ipv4
+  /** At least those with local endpoints; others are skipped. */
   readonly networks: Iterable<Network>
-  readonly endpoints: ReadonlyMap<NetworkName, readonly Endpoint[]>
+  /** All endpoints of a network. Read only for `networks`. */
+  readonly endpoints: Pick<ReadonlyMap<NetworkName, readonly Endpoint[]>, 'get'>
   readonly hosts: readonly Host[]
   /** Null while the membership is unknown: then every host counts as alive. */
   readonly memberStatus: ReadonlyMap<PeerId, MemberStatus> | null
@@ -62,7 +64,7 @@ export type DesiredHost = {
   readonly vteps: ReadonlySet<Ipv4>
 }
 
-/** The whole desired state of this host. O(endpoints of the networks that are present here). */
+/** The whole desired state of this host. O(hosts + endpoints of `networks`). */
 export function desired(input: DesiredInput): DesiredHost {
   const hosts = new Map<PeerId, Host>()
   for (const host of input.hosts) hosts.set(host.peerId, host)

@@ -1,5 +1,5 @@
-// What this host's kernel should hold follows from the state, the members, the settings and the underlay's MTU. Read anew
-// for each pass of the reconciler.
+// Collects the inputs of the desired state for one reconcile pass: replicated state, members, settings and underlay MTU.
+// A pass reads this host's networks and endpoints through the state's index by host, never the whole cluster.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
@@ -16,10 +16,10 @@ export type DesiredInputsOptions = {
   readonly self: PeerId
   readonly state: ClusterState
   readonly config: () => Config
-  /** Null until Serf was asked. */
+  /** Null until Serf has been queried. */
   readonly view: () => MembershipView | null
   readonly devices: Pick<Devices, 'underlay'>
-  /** As it was at the start. */
+  /** The underlay as it was at startup. */
   readonly underlay: Underlay
   readonly logger: Logger
 }
@@ -36,28 +36,30 @@ export class DesiredInputs {
     this.#underlayMtu = options.underlay.mtu
   }
 
-  /** What is left to containers, bytes. */
+  /** MTU of the containers, in bytes. */
   get overlayMtu(): number {
     return this.#overlayMtu
   }
 
-  /** What the underlay's device takes, bytes. */
+  /** MTU of the underlay's device, in bytes. */
   get underlayMtu(): number {
     return this.#underlayMtu
   }
 
-  /** Follows the underlay. @throws ERR_CONFIG naming `bind` */
+  /** Reads the underlay's MTU again. @throws ERR_CONFIG naming `bind` */
   async readMtu(): Promise<void> {
     const { config, devices, logger } = this.#options
     const { mtu } = config().overlay
     const underlay = await devices.underlay()
     this.#underlayMtu = underlay.mtu
-    const now = mtu === 'auto' ? underlay.overlayMtu : mtu
-    if (now !== this.#overlayMtu) logger.info({ mtu: now, before: this.#overlayMtu }, 'the overlay MTU changes')
-    this.#overlayMtu = now
+    const overlayMtu = mtu === 'auto' ? underlay.overlayMtu : mtu
+    if (overlayMtu !== this.#overlayMtu) {
+      logger.info({ mtu: overlayMtu, before: this.#overlayMtu }, 'the overlay MTU changes')
+    }
+    this.#overlayMtu = overlayMtu
   }
 
-  /** Of all networks, or of one. */
+  /** Of all local networks, or of one network. */
   input(scope?: Vni): DesiredInput {
     const { self, state, view } = this.#options
     const { overlay } = this.#options.config()
@@ -66,8 +68,8 @@ export class DesiredInputs {
     return {
       self,
       selfVtep: overlay.vtep,
-      networks: scope === undefined ? state.networks() : only === undefined ? [] : [only],
-      endpoints: { get: name => state.endpointsOf(name) } as DesiredInput['endpoints'],
+      networks: scope === undefined ? state.networksOnHost(self) : only === undefined ? [] : [only],
+      endpoints: { get: name => state.endpointsOf(name) },
       hosts: state.presentHosts(),
       memberStatus: members === undefined ? null : new Map(members.map(m => [m.peerId, m.status])),
       overlayMtu: this.#overlayMtu,
@@ -75,10 +77,18 @@ export class DesiredInputs {
     }
   }
 
+  /** O(local endpoints + hosts). */
   gateways(): DesiredGateways {
-    const { config, view } = this.#options
+    const { config, self, state, view } = this.#options
     const { bind, overlay } = config()
     const memberAddresses = (view()?.members ?? []).map(member => member.address)
-    return desiredGateways({ ...this.input(), transit: parseTransitRange(overlay.transit), bind, memberAddresses })
+    const endpoints = Map.groupBy(state.endpointsOnHost(self), endpoint => endpoint.network)
+    return desiredGateways({
+      ...this.input(),
+      endpoints,
+      transit: parseTransitRange(overlay.transit),
+      bind,
+      memberAddresses
+    })
   }
 }

@@ -4,55 +4,12 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { ClusterState } from '#allocator/state-machine.ts'
+import type { ClusterState } from '#allocator/state-machine.ts'
 import { networksOfCommand } from '#agent/reconcile/touched.ts'
-import type { Command } from '#model/command.ts'
-import { parseContainerId, parseIfName, parseNetworkName, type LogIndex } from '#model/ids.ts'
-import { parseIpv4, parseSubnet, type Ipv4 } from '#model/ipv4.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
-import { makeHost, peer } from '../../overlay/fixtures.ts'
-
-const HOSTS = [1, 2, 3]
-const NAMES = ['red', 'blue', 'green'].map(text => parseNetworkName(text))
-const name = fc.constantFrom(...NAMES)
-const container = fc.nat({ max: 5 }).map(n => ({ containerId: parseContainerId(`c${n}`), ifname: parseIfName('eth0') }))
-const host = fc.constantFrom(...HOSTS)
-
-const command: fc.Arbitrary<Command> = fc.oneof(
-  name.map<Command>(name => ({ kind: 'network-create', name, subnet: parseSubnet('10.1.0.0/28'), ...NETWORK })),
-  fc.record({ name, egressRate: fc.nat({ max: 9 }) }).map<Command>(p => ({ kind: 'network-update', ...p })),
-  fc.record({ name, force: fc.boolean() }).map<Command>(p => ({ kind: 'network-delete', ...p })),
-  fc.record({ network: name, container, host }).map<Command>(p => ({
-    kind: 'endpoint-attach',
-    network: p.network,
-    ...p.container,
-    host: peer(p.host),
-    ...ENDPOINT
-  })),
-  container.map<Command>(c => ({ kind: 'endpoint-detach', ...c })),
-  fc
-    .record({ host, vtep: fc.constantFrom('192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.9') })
-    .map<Command>(p => ({ kind: 'host-register', host: makeHost(p.host, parseIpv4(p.vtep)) })),
-  host.map<Command>(n => ({ kind: 'host-remove', name: makeHost(n).name }))
-)
-const NETWORK = { egressRate: 0, mtu: 0, egress: true, hostAccess: false }
-const ENDPOINT = { name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
-const commands = fc.array(command, { maxLength: 60, size: 'max' })
-/** A run of the log; `each` sees the state before and after every command. */
-function play(
-  log: readonly Command[],
-  each: (command: Command, apply: () => void, state: ClusterState) => void
-): ClusterState {
-  const state = new ClusterState()
-  let index = 0
-  const apply = (command: Command): void => {
-    state.apply(++index as LogIndex, { session: 's', seq: index - 1, settledBelow: 0, command })
-  }
-  apply({ kind: 'session-open' })
-  for (const n of HOSTS) apply({ kind: 'host-register', host: makeHost(n) })
-  for (const command of log) each(command, () => apply(command), state)
-  return state
-}
+import { peer } from '../../overlay/fixtures.ts'
+import { commands, HOSTS, play } from './commands.ts'
 
 function desiredOn(state: ClusterState, self: number): DesiredHost {
   const own = state.host(peer(self))

@@ -1,0 +1,174 @@
+// The inputs of a pass are read through the index by host: they give the same desired state as the whole cluster would, at
+// a cost that follows this host's endpoints.
+
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { ClusterState } from '#allocator/state-machine.ts'
+import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
+import type { Config } from '#config/schema.ts'
+import type { Command } from '#model/command.ts'
+import { parseContainerId, parseIfName, parseNetworkName, parseVni, type NetworkName, type PeerId } from '#model/ids.ts'
+import { parseIpv4, parseSubnet, parseTransitRange } from '#model/ipv4.ts'
+import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
+import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { ipv4Underlay, type Underlay } from '#overlay/underlay.ts'
+import type { Logger } from '#platform/log.ts'
+import { makeHost, peer } from '../../overlay/fixtures.ts'
+import { commands, HOSTS, play } from './commands.ts'
+
+const TRANSIT = '240.0.0.0/8'
+const BIND = parseIpv4('192.0.2.1')
+
+function underlayOf(overlayMtu: number): Underlay {
+  return { ...ipv4Underlay(BIND), device: 'eth0', ifindex: 2, mtu: overlayMtu + 50, overlayMtu }
+}
+
+function inputsOf(p: {
+  readonly state: ClusterState
+  readonly self: PeerId
+  readonly mtu?: number | 'auto'
+  readonly readUnderlay?: () => number
+}): { readonly inputs: DesiredInputs; readonly logged: unknown[] } {
+  const logged: unknown[] = []
+  const overlay = { vtep: BIND, port: 4789, mtu: p.mtu ?? 'auto', transit: TRANSIT }
+  const inputs = new DesiredInputs({
+    self: p.self,
+    state: p.state,
+    config: () => ({ bind: BIND, overlay }) as unknown as Config,
+    view: () => null,
+    devices: { underlay: async () => underlayOf((p.readUnderlay ?? (() => 1450))()) },
+    underlay: underlayOf(1450),
+    logger: { info: (fields: unknown) => logged.push(fields) } as unknown as Logger
+  })
+  return { inputs, logged }
+}
+
+/** The same input with every network and every endpoint of the cluster. */
+function clusterWide(state: ClusterState, input: DesiredInput): DesiredInput {
+  const networks = [...state.networks()]
+  return { ...input, networks, endpoints: new Map(networks.map(({ name }) => [name, state.endpointsOf(name)])) }
+}
+
+t.test('the local networks give the same desired state as all networks of the cluster', async t => {
+  fc.assert(
+    fc.property(commands, log => {
+      const state = play(log, (_, apply) => apply())
+      for (const n of HOSTS) {
+        const { inputs } = inputsOf({ state, self: peer(n) })
+        const all = clusterWide(state, inputs.input())
+        assert.deepEqual(desired(inputs.input()), desired(all))
+        const options = { transit: parseTransitRange(TRANSIT), bind: BIND, memberAddresses: [] }
+        assert.deepEqual(inputs.gateways(), desiredGateways({ ...all, ...options }))
+        for (const { vni } of state.networks()) {
+          const one = desired(inputs.input(vni)).networks
+          assert.deepEqual(one.get(vni), desired(all).networks.get(vni), 'a pass over one network agrees')
+          assert.ok(one.size <= 1)
+        }
+      }
+    }),
+    { numRuns: 300 }
+  )
+  t.pass()
+})
+
+t.test('a pass reads no network without a local endpoint', async t => {
+  const state = bigCluster({ networks: 200, local: 2 })
+  const { inputs, reads } = counted(state)
+  t.equal(desired(inputs.input()).networks.size, 2)
+  t.same(reads, { endpointsOf: 2, networks: 0 })
+  t.equal(inputs.gateways().routers.size, 2)
+  t.same(reads, { endpointsOf: 2, networks: 0 }, 'routers need local endpoints only')
+})
+
+t.test('a host without endpoints, or one that the state does not know, has nothing to hold', async t => {
+  const state = bigCluster({ networks: 5, local: 1 })
+  for (const self of [peer(3), peer(9)]) {
+    const { inputs } = inputsOf({ state, self })
+    t.equal(desired(inputs.input()).networks.size, 0)
+    t.equal(inputs.gateways().routers.size, 0)
+    t.same(state.networksOnHost(self), [])
+  }
+  const { inputs } = inputsOf({ state, self: peer(1) })
+  t.equal(desired(inputs.input(parseVni(0xffffff))).networks.size, 0, 'a network that does not exist')
+})
+
+t.test("the overlay MTU follows the underlay's unless it is configured", async t => {
+  let underlay = 1450
+  const auto = inputsOf({ state: new ClusterState(), self: peer(1), readUnderlay: () => underlay })
+  const fixed = inputsOf({ state: new ClusterState(), self: peer(1), mtu: 1300, readUnderlay: () => underlay })
+  await auto.inputs.readMtu()
+  t.same(auto.logged, [], 'an unchanged MTU is not logged')
+  underlay = 8950
+  await auto.inputs.readMtu()
+  await fixed.inputs.readMtu()
+  t.same([auto.inputs.overlayMtu, auto.inputs.underlayMtu], [8950, 9000])
+  t.same([fixed.inputs.overlayMtu, fixed.inputs.underlayMtu], [1300, 9000])
+  t.same(auto.logged, [{ mtu: 8950, before: 1450 }])
+  t.same(fixed.logged, [])
+  t.equal(auto.inputs.input().overlayMtu, 8950)
+})
+
+t.test('an underlay that cannot be read leaves the MTU as it is', async t => {
+  const { inputs } = inputsOf({
+    state: new ClusterState(),
+    self: peer(1),
+    readUnderlay: () => {
+      throw new Error('no device')
+    }
+  })
+  await t.rejects(inputs.readMtu(), /no device/)
+  t.same([inputs.overlayMtu, inputs.underlayMtu], [1450, 1500])
+})
+
+/** Host 2 has an endpoint in every network, host 1 in the first `local` of them. */
+function bigCluster(p: { readonly networks: number; readonly local: number }): ClusterState {
+  const names = Array.from({ length: p.networks }, (_, n) => parseNetworkName(`n${n}`))
+  const log: Command[] = names.flatMap((name, n) => [
+    {
+      kind: 'network-create',
+      name,
+      subnet: parseSubnet('10.1.0.0/28'),
+      egressRate: 0,
+      mtu: 0,
+      egress: true,
+      hostAccess: false
+    },
+    attach(name, { container: `r${n}`, host: 2 }),
+    ...(n < p.local ? [attach(name, { container: `l${n}`, host: 1 })] : [])
+  ])
+  return play(log, (_, apply) => apply())
+}
+
+function attach(network: NetworkName, p: { container: string; host: number }): Command {
+  return {
+    kind: 'endpoint-attach',
+    network,
+    containerId: parseContainerId(p.container),
+    ifname: parseIfName('eth0'),
+    host: makeHost(p.host).peerId,
+    name: '',
+    ingressRate: 0,
+    egressRate: 0,
+    delayUs: 0
+  }
+}
+
+/** Counts the reads that cost more than this host's share. */
+function counted(state: ClusterState): {
+  readonly inputs: DesiredInputs
+  readonly reads: { endpointsOf: number; networks: number }
+} {
+  const reads = { endpointsOf: 0, networks: 0 }
+  const endpointsOf = state.endpointsOf.bind(state)
+  const networks = state.networks.bind(state)
+  state.endpointsOf = network => {
+    reads.endpointsOf++
+    return endpointsOf(network)
+  }
+  state.networks = () => {
+    reads.networks++
+    return networks()
+  }
+  return { inputs: inputsOf({ state, self: peer(1) }).inputs, reads }
+}
