@@ -1,0 +1,83 @@
+import t from 'tap'
+import type { LogIndex } from '#model/ids.ts'
+import { createLogger } from '#platform/log.ts'
+import type { Participation } from '#replication/consensus/participation.ts'
+import { askParticipation, findRemoval, serveParticipation } from '#replication/cluster/participation-rpc.ts'
+import { MemoryCallers } from '../memory-rpc.ts'
+
+const logger = createLogger('silent')
+const index = (n: number): LogIndex => n as LogIndex
+const knows = (n: number, member: boolean): Participation => ({ index: index(n), member })
+
+/** Host 0 asks the others, which know this; null does not answer. */
+async function servers(...known: (Participation | null | 'nonsense')[]): Promise<MemoryCallers> {
+  const all = await MemoryCallers.of(known.length + 1)
+  for (const [n, each] of known.entries()) {
+    const { rpc, mesh } = all.at(n + 1)
+    if (each === null) mesh.stop()
+    else if (each === 'nonsense') rpc.register('participation', () => Promise.resolve('nonsense'))
+    else serveParticipation(rpc, () => each)
+  }
+  return all
+}
+
+const find = (all: MemoryCallers, configurationIndex = 5): Promise<LogIndex | null> =>
+  all.settle(
+    findRemoval(all.at(0).rpc, {
+      servers: all.callers.slice(1).map(({ peer }) => peer),
+      incarnation: 3,
+      configurationIndex: () => index(configurationIndex),
+      logger
+    })
+  )
+
+for (const { claim, known, found } of [
+  { claim: 'a server that has applied the removal settles it', known: [knows(9, false)], found: 9 },
+  {
+    claim: 'one that has applied just the configuration that this log ends with, too',
+    known: [knows(5, false)],
+    found: 5
+  },
+  {
+    claim: 'one that is behind this log may not know yet that this host was added',
+    known: [knows(4, false)],
+    found: null
+  },
+  { claim: 'while the servers count it as a member it is none that was removed', known: [knows(9, true)], found: null },
+  {
+    claim: 'servers that are gone, broken or behind do not keep the next from being asked',
+    known: [null, 'nonsense' as const, knows(2, false), knows(7, false)],
+    found: 7
+  },
+  { claim: 'without any server nothing is known', known: [], found: null }
+]) {
+  t.test(claim, async t => {
+    t.equal(await find(await servers(...known)), found)
+  })
+}
+
+t.test('the answer is about the disk that asks, by its incarnation', async t => {
+  const all = await MemoryCallers.of(2)
+  const asked: unknown[] = []
+  serveParticipation(all.at(1).rpc, (peer, incarnation) => {
+    asked.push([peer, incarnation])
+    return knows(1, true)
+  })
+  t.same(await all.settle(askParticipation(all.at(0).rpc, all.at(1).peer, 42)), knows(1, true))
+  t.same(asked, [[all.at(0).peer, 42]])
+})
+
+t.test('malformed questions and answers are refused', async t => {
+  const all = await MemoryCallers.of(2)
+  const { rpc } = all.at(1)
+  serveParticipation(rpc, () => knows(1, true))
+  for (const body of [null, -1, 1.5, '1', {}]) {
+    const call = all.at(0).rpc.call({ peer: all.at(1).peer, method: 'participation', body, timeoutMs: 1_000 })
+    await t.rejects(all.settle(call), { code: 'ERR_PEER' }, JSON.stringify(body))
+  }
+  for (const answer of [null, 7, {}, { index: 1 }, { index: -1, member: true }, { index: 1, member: 'yes' }]) {
+    rpc.register('participation', () => Promise.resolve(answer))
+    const asked = all.settle(askParticipation(all.at(0).rpc, all.at(1).peer, 0))
+    await t.rejects(asked, { code: 'ERR_PEER' }, JSON.stringify(answer))
+  }
+})
