@@ -1,11 +1,11 @@
-// Small files that must survive a crash whole, over a FileLayer: written aside, synced, renamed, and the directory synced.
-// files.ts does the same on the real disk only.
+// Atomic and durable replacement of small files over a FileLayer: written to a temporary file, synced, renamed, and the
+// directory synced. files.ts does the same on the real disk only.
 
 import { dirname } from 'node:path'
 import type { FileLayer } from './file-layer.ts'
 import { isErrno, storageError } from './files.ts'
 
-/** The file's bytes, or null when there is none. @throws ERR_STORAGE */
+/** The file's content, or null when it does not exist. @throws ERR_STORAGE */
 export async function readDurable(files: FileLayer, path: string): Promise<Buffer | null> {
   try {
     return await files.read(path)
@@ -15,23 +15,23 @@ export async function readDurable(files: FileLayer, path: string): Promise<Buffe
   }
 }
 
-/** Replaces a file atomically; durable when it resolves. @throws ERR_STORAGE */
+/** Replaces a file atomically; durable when the promise resolves. @throws ERR_STORAGE */
 export async function writeDurable(files: FileLayer, path: string, data: string | Uint8Array): Promise<void> {
-  const aside = `${path}.new`
+  const temporary = `${path}.new`
   try {
-    await files.remove(aside)
-    const file = await files.create(aside)
+    await files.remove(temporary)
+    const file = await files.create(temporary)
     try {
       await file.write(typeof data === 'string' ? Buffer.from(data) : data, 0)
       await file.sync()
     } finally {
       await file.close()
     }
-    await files.rename(aside, path)
+    await files.rename(temporary, path)
     await files.syncDirectory(dirname(path))
   } catch (err) {
-    // Do not let a truncated copy keep a full disk full.
-    await files.remove(aside).catch(() => undefined)
+    // A partial file must not take up space on a full disk.
+    await files.remove(temporary).catch(() => undefined)
     throw storageError(`cannot write ${path}`, err)
   }
 }

@@ -1,7 +1,8 @@
 // One agent per data directory: a lock file with the holder's pid and start time, so that the lock of a crashed agent is
 // recognised as stale.
 
-import { open, rm } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import { isErrno, readIfExists } from './files.ts'
@@ -15,9 +16,8 @@ export async function lockDirectory(dir: string): Promise<Lock> {
   const content = `${process.pid} ${(await readStartTime(process.pid)) ?? ''}\n`
   for (let attempt = 0; attempt < 2; attempt++) {
     try {
-      const file = await open(path, 'wx', 0o600)
-      await file.writeFile(content)
-      await file.close()
+      // Synchronous, so that no other caller in this process sees the file empty.
+      writeFileSync(path, content, { flag: 'wx', mode: 0o600 })
       return { release: () => rm(path, { force: true }) }
     } catch (err) {
       if (!isErrno(err, 'EEXIST'))
@@ -32,5 +32,5 @@ export async function lockDirectory(dir: string): Promise<Lock> {
     }
     await rm(path, { force: true })
   }
-  throw new VxmeshError('ERR_CONFIG', `dataDir: ${dir} is being taken by another agent`, { field: 'dataDir' })
+  throw new VxmeshError('ERR_CONFIG', `dataDir: ${dir} is being locked by another agent`, { field: 'dataDir' })
 }

@@ -27,8 +27,7 @@ const UNREACHED: readonly string[] = [
   'src/agent/reconcile/drift.ts',
   'src/agent/reconcile/reconciler.ts',
   'src/agent/run.ts',
-  'src/main.ts',
-  'src/replication/transport/identity.ts'
+  'src/main.ts'
 ]
 
 const tests = sources('test').filter(file => !/^test\/(namespace|uml|conformance|chaos|demo)\//.test(file))

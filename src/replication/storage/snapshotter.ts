@@ -36,11 +36,8 @@ export class Snapshotter {
   /** Counts applied entries, and starts a snapshot when enough have gathered. */
   applied(bytes: number): void {
     this.#bytesSinceSnapshot += bytes
-    if (
-      this.#saving !== null ||
-      this.#bytesSinceSnapshot < Math.max(this.#options.minBytes, this.#lastSnapshotBytes / 2)
-    )
-      return
+    const thresholdBytes = Math.max(this.#options.minBytes, this.#lastSnapshotBytes / 2)
+    if (this.#saving !== null || this.#bytesSinceSnapshot < thresholdBytes) return
     const snapshot = this.#options.take()
     if (snapshot === null) return
     this.#bytesSinceSnapshot = 0
