@@ -17,7 +17,7 @@ const POLL_MS = 250
 const STOP_MS = 3_000
 const MAX_LOG_BYTES = 8 * 1024 * 1024
 
-export type SerfProcessOptions = {
+type SerfProcessOptions = {
   readonly binary: string
   /** Directory of Serf's files. */
   readonly dir: string

@@ -20,7 +20,7 @@ type Pending = {
 
 type Fields = Readonly<Record<string, unknown>>
 
-export type SerfRpcOptions = {
+type SerfRpcOptions = {
   readonly port: number
   readonly host?: string
   readonly clock: Clock

@@ -1,6 +1,6 @@
 // Serf's log lines, used only as a trigger for a member query; their content is not trusted.
 
-export type SerfEvent = 'join' | 'leave' | 'failed' | 'update' | 'reap' | 'conflict'
+type SerfEvent = 'join' | 'leave' | 'failed' | 'update' | 'reap' | 'conflict'
 
 const EVENTS: readonly (readonly [RegExp, SerfEvent])[] = [
   [/serf: EventMemberJoin: /, 'join'],

@@ -9,7 +9,7 @@ import { decodeTags } from './tags.ts'
 /** A Serf member that is not a vxmesh agent, or whose record is invalid. */
 export type Foreign = { readonly name: string; readonly reason: string }
 
-export type ReadMember =
+type ReadMember =
   { readonly kind: 'member'; readonly member: Member } | { readonly kind: 'foreign'; readonly foreign: Foreign }
 
 const STATUSES: readonly MemberStatus[] = ['alive', 'leaving', 'left', 'failed']

@@ -5,7 +5,7 @@
 export type Cancel = () => void
 
 /** What a clock must provide; `clockFrom` derives the rest. */
-export type TimeSource = {
+type TimeSource = {
   /** Monotonic milliseconds, independent of the wall clock. */
   readonly nowMs: () => number
   /** Runs once after `ms`. */

@@ -26,7 +26,7 @@ const SOL_SOCKET = 1
 const SO_NETNS_COOKIE = 71
 
 /** `dev:inode`: identifies a namespace as long as it exists. */
-export type NetnsId = string
+type NetnsId = string
 
 /**
  * Opens the namespace, runs `use` with its file descriptor, and closes it.

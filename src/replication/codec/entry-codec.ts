@@ -6,7 +6,7 @@ import type { Entry, EntryKind } from '#raft/types.ts'
 
 export const ENTRY_KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
 
-export type EntryTuple = readonly [number, number, number, Uint8Array]
+type EntryTuple = readonly [number, number, number, Uint8Array]
 
 export function entryToTuple(entry: Entry): EntryTuple {
   return [entry.index, entry.term, ENTRY_KINDS.indexOf(entry.kind), entry.data]

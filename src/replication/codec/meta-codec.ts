@@ -7,7 +7,7 @@ import { decodeConfiguration, encodeConfiguration } from '#raft/configuration.ts
 import type { Configuration, SnapshotMeta } from '#raft/types.ts'
 import { isCount, malformed } from './entry-codec.ts'
 
-export type MetaTuple = readonly [lastIndex: number, lastTerm: number, configuration: Uint8Array]
+type MetaTuple = readonly [lastIndex: number, lastTerm: number, configuration: Uint8Array]
 
 export function metaToTuple({ lastIndex, lastTerm, configuration }: SnapshotMeta): MetaTuple {
   return [lastIndex, lastTerm, encodeConfiguration(configuration)]

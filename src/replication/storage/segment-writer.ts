@@ -7,7 +7,7 @@ import { segmentPath, type Segment, type SegmentEnd } from './segment.ts'
 import { encodePreamble, FRAME_HEADER_BYTES, PREAMBLE_BYTES, sealFrame } from './wal-frame.ts'
 import { RecordBuffer, type LogRecord, type SegmentHead } from './wal-record.ts'
 
-export type SegmentWriterOptions = {
+type SegmentWriterOptions = {
   readonly files: FileLayer
   readonly dir: string
   /** Zeros are written this far ahead, so that a sync need not update the file's length and block map. */

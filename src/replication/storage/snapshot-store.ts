@@ -9,7 +9,7 @@ import { storageError } from '#platform/files.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { parseSnapshotFile, writeSnapshotFile, type ClusterSnapshot } from './snapshot-file.ts'
 
-export type OpenedSnapshots = {
+type OpenedSnapshots = {
   readonly store: SnapshotStore
   /** The newest intact snapshot. */
   readonly latest: ClusterSnapshot | null

@@ -9,7 +9,7 @@ import type { Wal } from './wal.ts'
 /** Metadata is final; the data is serialised asynchronously. */
 export type TakenSnapshot = { readonly meta: SnapshotMeta; readonly data: Promise<Uint8Array> }
 
-export type SnapshotterOptions = {
+type SnapshotterOptions = {
   readonly wal: Wal
   readonly snapshots: SnapshotStore
   /** Captures the applied state; null when its position is not known now. Called right after entries are applied. */

@@ -34,7 +34,7 @@ export function readPreamble(bytes: Buffer): { readonly version: number; readonl
   return { version: bytes.readUInt16BE(4), salt: bytes.readUInt32BE(8) }
 }
 
-export type FrameNumbers = {
+type FrameNumbers = {
   readonly salt: number
   readonly sequence: number
   /** The last frame known to be durable when this one was written. */
@@ -52,7 +52,7 @@ export function sealFrame(frame: Buffer, { salt, sequence, synced }: FrameNumber
   return frame
 }
 
-export type ReadFrame =
+type ReadFrame =
   | {
       readonly kind: 'frame'
       readonly sequence: number

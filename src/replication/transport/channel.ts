@@ -10,7 +10,7 @@ const MAX_QUEUED_BYTES = 16 * 1024 * 1024
 /** Queued bytes at which frames are written at once instead of at the end of the turn. */
 const FLUSH_BYTES = 64 * 1024
 
-export type ChannelHandlers = {
+type ChannelHandlers = {
   /** Receives one payload; an exception closes the channel. */
   readonly frame: (payload: Uint8Array) => void
   /** Called once, with the error that closed the channel or null. */

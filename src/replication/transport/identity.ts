@@ -9,7 +9,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { readIfExists, writeDurably } from '#platform/files.ts'
 
-export type Identity = { readonly privateKey: PrivateKey; readonly peerId: PeerId }
+type Identity = { readonly privateKey: PrivateKey; readonly peerId: PeerId }
 
 const ED25519_RAW_BYTES = 64
 

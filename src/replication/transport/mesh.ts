@@ -18,7 +18,7 @@ import type { Logger } from '#platform/log.ts'
 import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
 import { clusterProtector } from './protector.ts'
 
-export type MeshOptions = {
+type MeshOptions = {
   readonly privateKey: PrivateKey
   readonly bind: Ipv4
   readonly port: number

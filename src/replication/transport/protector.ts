@@ -24,7 +24,7 @@ const HEADER_ONLY_BYTES = 2 + 12 + 16
 /** How long a header-only frame is delayed so that it can be coalesced. */
 const COALESCE_MS = 5
 
-export type ProtectorOptions = {
+type ProtectorOptions = {
   /** 32 bytes, shared by all hosts of the cluster. */
   readonly key: Uint8Array
   readonly clock: Clock

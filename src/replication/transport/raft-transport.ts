@@ -32,7 +32,7 @@ type Link = {
   flushing: 'this turn' | Cancel | null
 }
 
-export type RaftTransportOptions = {
+type RaftTransportOptions = {
   readonly mesh: MeshPort
   readonly clock: Clock
   readonly self: PeerId

@@ -14,7 +14,7 @@ const PROTOCOL = '/vxmesh/rpc/1'
 const MAX_IN_FLIGHT = 1_024
 
 /** Serves one method. An exception is returned to the caller as an error body. */
-export type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
+type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
 
 type Pending = {
   readonly resolve: (result: unknown) => void
