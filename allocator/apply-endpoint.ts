@@ -5,7 +5,9 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
+import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
 import { noNetwork, refuse } from './refuse.ts'
+import { endpointRow } from './rows.ts'
 import type { NetworkTable, Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
@@ -27,26 +29,16 @@ export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-att
   if (existing !== undefined) return again(tables, existing, command)
   const chosen = command.address === undefined ? automatic(table, command) : explicit(table, command, command.address)
   if ('ok' in chosen) return chosen
-  const { address, mac } = chosen
-  const { name, ingressRate, egressRate, delayUs, requestId } = command
-  const { vni, name: network } = table.network
-  const facts = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
-  const endpoint: Endpoint = requestId === undefined ? facts : { ...facts, requestId }
+  const endpoint = endpointRow(command, { ...chosen, vni: table.network.vni })
   tables.addEndpoint(endpoint, command.address === undefined ? 'automatic' : 'explicit')
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
 /** Changes rates and delay; what is not given stays. */
 export function update(tables: Tables, command: CommandOf<'endpoint-update'>): OutcomeOf<'endpoint-update'> {
-  const { containerId, ifname, ingressRate, egressRate, delayUs } = command
-  const existing = tables.containers.get(containerId, ifname)
+  const existing = tables.containers.get(command.containerId, command.ifname)
   if (existing === undefined) return noEndpoint(command)
-  const endpoint: Endpoint = {
-    ...existing,
-    ingressRate: ingressRate ?? existing.ingressRate,
-    egressRate: egressRate ?? existing.egressRate,
-    delayUs: delayUs ?? existing.delayUs
-  }
+  const endpoint: Endpoint = { ...existing, ...changesOf(ENDPOINT_SETTINGS, command) }
   tables.replaceEndpoint(existing, endpoint)
   return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
 }

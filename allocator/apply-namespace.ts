@@ -4,6 +4,7 @@ import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
 import { broadcastAddress, formatSubnet, subnetSize, type Ipv4, type Subnet } from '#model/ipv4.ts'
 import type { NamespaceRange } from '#model/namespace.ts'
+import { NETWORK_DEFAULTS } from '#model/settings.ts'
 import { createNetwork } from './apply-network.ts'
 import { BitVector } from './bit-vector.ts'
 import { noNetwork, refuse } from './refuse.ts'
@@ -46,8 +47,8 @@ export function openNamespace(tables: Tables, command: CommandOf<'namespace-open
   }
   const [name, requestId] = [networkNameOf(namespace), `namespace/${namespace}`]
   // Kubelet's probes come from the host.
-  const facts = { name, subnet, egressRate: 0, mtu: 0, egress: true, hostAccess: true, requestId }
-  const outcome = createNetwork(tables, { kind: 'network-create', ...facts })
+  const settings = { ...NETWORK_DEFAULTS, hostAccess: true }
+  const outcome = createNetwork(tables, { kind: 'network-create', name, subnet, ...settings, requestId })
   if (outcome.ok) tables.putNamespace({ name: namespace, network: name, grants: [] })
   return outcome
 }

@@ -4,8 +4,10 @@ import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
 import { formatIpv4, formatSubnet, isHostAddress } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
+import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
 import { defaultGateway } from './address-pool.ts'
 import { noNetwork, refuse } from './refuse.ts'
+import { networkRow } from './rows.ts'
 import type { Tables } from './tables.ts'
 import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
@@ -36,20 +38,15 @@ export function createNetwork(tables: Tables, command: CommandOf<'network-create
     const what = owner === undefined ? `${vni} is reserved` : `${vni} belongs to network ${owner}`
     return refuse('ERR_VNI_IN_USE', `vni: ${what}`, 'vni')
   }
-  const { egressRate, mtu, egress, hostAccess, requestId } = command
-  const facts = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
-  const network: Network = requestId === undefined ? facts : { ...facts, requestId }
+  const network = networkRow(command, { vni, gateway })
   tables.addNetwork(network, command.vni === undefined ? 'automatic' : 'explicit')
   return given(network)
 }
 
-export function updateNetwork(
-  tables: Tables,
-  { name, egressRate }: CommandOf<'network-update'>
-): OutcomeOf<'network-update'> {
-  const table = tables.networks.get(name)
-  if (table === undefined) return noNetwork(name, 'name')
-  if (egressRate !== undefined) tables.replaceNetwork(table, { ...table.network, egressRate })
+export function updateNetwork(tables: Tables, command: CommandOf<'network-update'>): OutcomeOf<'network-update'> {
+  const table = tables.networks.get(command.name)
+  if (table === undefined) return noNetwork(command.name, 'name')
+  tables.replaceNetwork(table, { ...table.network, ...changesOf(NETWORK_SETTINGS, command) })
   return given(table.network)
 }
 

@@ -5,29 +5,28 @@ import type { CommandKind, CommandOf, Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { invalid, isErrorCode, type ErrorBody } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
+import { asFields, flag, wholeNumber, type Fields } from '#model/fields.ts'
 import { parseVni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { parseCommand } from '#model/parse-request.ts'
-
-type Fields = Readonly<Record<string, unknown>>
+import { endpointRow, networkRow } from './rows.ts'
 
 /** @throws ERR_INVALID naming the field */
 export function parseNetworkRow(value: unknown): Network {
-  const { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess, requestId } = as('network-create', value)
+  const command = as('network-create', value)
+  const { vni, gateway } = command
   if (vni === undefined || gateway === undefined) throw invalid('network', 'lacks its VNI or gateway')
-  const facts = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
-  return requestId === undefined ? facts : { ...facts, requestId }
+  return networkRow(command, { vni, gateway })
 }
 
 /** @throws ERR_INVALID naming the field */
 export function parseEndpointRow(value: unknown): Endpoint {
-  const attach = as('endpoint-attach', value)
-  const { network, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs, requestId } = attach
+  const command = as('endpoint-attach', value)
+  const { address, mac } = command
   const vni = parseVni(Number(fieldsOf(value)['vni']))
   if (address === undefined || mac === undefined) throw invalid('endpoint', 'lacks its address or MAC')
-  const facts = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
-  return requestId === undefined ? facts : { ...facts, requestId }
+  return endpointRow(command, { vni, address, mac })
 }
 
 /** @throws ERR_INVALID naming the field */
@@ -58,30 +57,18 @@ function parseResult(f: Fields): Result {
     case 'network':
       return { kind, network: parseNetworkRow(f['network']) }
     case 'endpoint':
-      return { kind, endpoint: parseEndpointRow(f['endpoint']), created: flag(f['created']) }
+      return { kind, endpoint: parseEndpointRow(f['endpoint']), created: flag(f, 'created') }
     case 'endpoint-released':
       return { kind, endpoint: parseEndpointRow(f['endpoint']) }
     case 'host':
       return { kind, host: parseHostRow(f['host']) }
     case 'host-removed':
-      return { kind, host: parseHostRow(f['host']), released: whole(f['released']) }
+      return { kind, host: parseHostRow(f['host']), released: wholeNumber(f, 'released') }
     case 'namespace':
       return { kind, namespace: parseNamespaceRow(f['namespace']) }
     default:
       throw invalid('kind', 'is no result that this version knows')
   }
-}
-
-function whole(value: unknown): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
-    throw invalid('released', 'must be a whole number')
-  }
-  return value
-}
-
-function flag(value: unknown): boolean {
-  if (typeof value !== 'boolean') throw invalid('created', 'must be true or false')
-  return value
 }
 
 function parseError({ code, message, field }: Fields): ErrorBody {
@@ -98,6 +85,5 @@ function as<K extends CommandKind>(kind: K, value: unknown): CommandOf<K> {
 }
 
 function fieldsOf(value: unknown): Fields {
-  if (typeof value !== 'object' || value === null) throw invalid('snapshot', 'holds something that is no object')
-  return value as Fields
+  return asFields(value, 'snapshot')
 }

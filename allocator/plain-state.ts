@@ -2,6 +2,7 @@
 
 import type { Outcome } from '#model/command.ts'
 import type { Namespace } from '#model/namespace.ts'
+import type { NetworkSettings } from '#model/settings.ts'
 
 /** Raised when the form changes; decodeState refuses those that it does not know. */
 export const SNAPSHOT_FORMAT = 1
@@ -30,15 +31,11 @@ export type PlainEndpoint = readonly [
   requestId: string | null
 ]
 
-export type PlainNetwork = {
+export type PlainNetwork = NetworkSettings & {
   readonly name: string
   readonly vni: number
   readonly subnet: readonly [base: number, prefixLength: number]
   readonly gateway: number
-  readonly egressRate: number
-  readonly mtu: number
-  readonly egress: boolean
-  readonly hostAccess: boolean
   readonly requestId: string | null
   readonly cursor: number
   /** By address, ascending. */

@@ -7,6 +7,7 @@ import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { ENDPOINT_SETTING_NAMES, NETWORK_SETTING_NAMES } from '#model/settings.ts'
 
 export type Hash = { readonly a: number; readonly b: number }
 
@@ -31,6 +32,22 @@ export class Hasher {
   optionalText(value: string | undefined): this {
     this.#mix(value === undefined ? 0 : 1)
     return value === undefined ? this : this.text(value)
+  }
+
+  /** Numbers one by one, then all flags as the bits of one number. */
+  settings<Name extends string>(names: readonly Name[], row: Readonly<Record<Name, number | boolean>>): this {
+    let flags = 0
+    let bit = 1
+    for (const name of names) {
+      const value = row[name]
+      if (typeof value === 'number') {
+        this.number(value)
+        continue
+      }
+      if (value) flags += bit
+      bit *= 2
+    }
+    return bit === 1 ? this : this.number(flags)
   }
 
   finish(): Hash {
@@ -115,9 +132,7 @@ function networkInto(hasher: Hasher, network: Network): Hasher {
     .number(network.subnet.base)
     .number(network.subnet.prefixLength)
     .number(network.gateway)
-    .number(network.egressRate)
-    .number(network.mtu)
-    .number((network.egress ? 1 : 0) + (network.hostAccess ? 2 : 0))
+    .settings(NETWORK_SETTING_NAMES, network)
     .optionalText(network.requestId)
 }
 
@@ -131,9 +146,7 @@ function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
     .text(endpoint.host)
     .number(endpoint.address)
     .text(endpoint.mac)
-    .number(endpoint.ingressRate)
-    .number(endpoint.egressRate)
-    .number(endpoint.delayUs)
+    .settings(ENDPOINT_SETTING_NAMES, endpoint)
     .optionalText(endpoint.requestId)
 }
 

@@ -9,6 +9,7 @@ import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { isHostAddress, type Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import { digestOf } from './digest.ts'
 import {
   SNAPSHOT_FORMAT,
@@ -108,18 +109,8 @@ function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Hos
   const network = parseNetworkRow({ ...plain, subnet: { base, prefixLength } })
   if (!isHostAddress(network.subnet, network.gateway)) throw new Error(`the gateway of ${network.name} is outside`)
   const { pool } = tables.addNetwork(network, 'explicit')
-  for (const [
-    address,
-    mac,
-    containerId,
-    ifname,
-    name,
-    at,
-    ingressRate,
-    egressRate,
-    delayUs,
-    requestId
-  ] of plain.endpoints) {
+  for (const row of plain.endpoints) {
+    const [address, mac, containerId, ifname, name, at, ingressRate, egressRate, delayUs, requestId] = row
     const host = hosts[at]?.peerId
     const facts = { containerId, ifname, name, host, address, ingressRate, egressRate, delayUs, requestId }
     const chosen = mac ?? macOf(network.vni, address as Ipv4)
@@ -157,18 +148,9 @@ function networkImage({ network, pool, byAddress }: NetworkTable): Omit<NetworkI
 }
 
 function plainFacts(network: Network): Omit<PlainNetwork, 'cursor' | 'endpoints'> {
-  const { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess, requestId = null } = network
-  return {
-    name,
-    vni,
-    subnet: [subnet.base, subnet.prefixLength],
-    gateway,
-    egressRate,
-    mtu,
-    egress,
-    hostAccess,
-    requestId
-  }
+  const { name, vni, subnet, gateway, requestId = null } = network
+  const range = [subnet.base, subnet.prefixLength] as const
+  return { name, vni, subnet: range, gateway, ...settingsOf(NETWORK_SETTINGS, network), requestId }
 }
 
 function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {

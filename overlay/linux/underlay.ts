@@ -2,7 +2,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
-import { MTU_MIN } from '#model/network.ts'
+import { MTU_MIN } from '#model/quantity.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLink } from '../kernel/kernel.ts'
 import { readAddresses } from '../kernel/tables.ts'

@@ -10,6 +10,7 @@ import type { Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
+import type { EndpointChanges, NetworkChanges } from '#model/settings.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -121,7 +122,7 @@ export class AgentApi implements AgentPort {
     return this.#networkView(result.network)
   }
 
-  async networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView> {
+  async networkUpdate(name: NetworkName, change: NetworkChanges): Promise<NetworkView> {
     const result = await this.#agent.propose({ kind: 'network-update', name, ...change })
     return this.#networkView(result.network)
   }
@@ -145,7 +146,7 @@ export class AgentApi implements AgentPort {
     return this.#endpointView(endpoint)
   }
 
-  async endpointUpdate(containerId: ContainerId, ifname: IfName, change: Partial<Shaping>): Promise<EndpointView> {
+  async endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView> {
     const key = endpointKey(containerId, ifname)
     const endpoint = await this.#byContainer.run(key, () => {
       const before = this.#agent.state.endpoint(key)

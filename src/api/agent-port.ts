@@ -1,11 +1,10 @@
 // What the doors ask of the agent. The agent implements it; the API serves it; nothing else crosses.
 
-import type { Shaping } from '#model/endpoint.ts'
+import type { CommandOf } from '#model/command.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { EndpointKey } from '#model/endpoint.ts'
-import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, Vni } from '#model/ids.ts'
-import type { Ipv4, Subnet } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
+import type { EndpointChanges, NetworkChanges } from '#model/settings.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -20,41 +19,16 @@ import type {
   StatusView
 } from '#model/views.ts'
 
-export type NetworkCreateRequest = {
-  readonly name: NetworkName
-  readonly subnet: Subnet
-  readonly gateway?: Ipv4
-  readonly vni?: Vni
-  readonly egressRate: number
-  readonly mtu: number
-  readonly egress: boolean
-  readonly hostAccess: boolean
-  readonly requestId?: string
-}
+export type NetworkCreateRequest = Omit<CommandOf<'network-create'>, 'kind'>
+export type NamespaceMapRequest = Omit<CommandOf<'namespace-map'>, 'kind'>
 
-export type EndpointAttachRequest = {
-  readonly network: NetworkName
-  readonly containerId: ContainerId
-  readonly ifname: IfName
-  readonly name: string
+export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 'host'> & {
   /** Absolute path of the container's network namespace. */
   readonly netns: string
-  readonly address?: Ipv4
-  readonly mac?: Mac
-  readonly ingressRate: number
-  readonly egressRate: number
-  readonly delayUs: number
-  readonly requestId?: string
-  /** Of its port on the switch, under a driver that has one: to be had if nobody has it. */
+  /** Port number wanted on the switch, for drivers that have one; another is taken when it is in use. */
   readonly portNumber?: number
-  /** An endpoint that lives already is an error, not an answer. */
+  /** Fail when the endpoint already exists and its container runs, rather than return it. */
   readonly exclusive?: boolean
-}
-
-export type NamespaceMapRequest = {
-  readonly namespace: NamespaceName
-  readonly network: NetworkName
-  readonly grants: readonly NetworkName[]
 }
 
 /** Every method rejects with a VxmeshError. Changes resolve after commit, and after the kernel where it is this host's. */
@@ -72,14 +46,14 @@ export type AgentPort = {
   reload(): Promise<ReloadView>
 
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
-  networkUpdate(name: NetworkName, change: { readonly egressRate?: number }): Promise<NetworkView>
+  networkUpdate(name: NetworkName, change: NetworkChanges): Promise<NetworkView>
   networkDelete(name: NetworkName, force: boolean): Promise<NetworkView>
   networkList(): Promise<readonly NetworkView[]>
   networkShow(name: NetworkName): Promise<NetworkView>
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
   /** Only what is given is changed. On the endpoint's own host the kernel has it when this resolves. */
-  endpointUpdate(containerId: ContainerId, ifname: IfName, change: Partial<Shaping>): Promise<EndpointView>
+  endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView>
   endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
   endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
   /** All interfaces of a container, or the one named. */

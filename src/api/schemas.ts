@@ -7,9 +7,19 @@ import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { parseMac } from '#model/mac.ts'
 import { GRANTS_MAX } from '#model/namespace.ts'
-import { MTU_MAX, MTU_MIN } from '#model/network.ts'
-import { MAX_TEXT } from '#model/parse-request.ts'
+import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
+import { MAX_TEXT } from '#model/fields.ts'
 import { checkDelay, checkRate, parseDelay, parseRate } from '#model/quantity.ts'
+import {
+  changeableOf,
+  ENDPOINT_SETTINGS,
+  mapSettings,
+  NETWORK_SETTINGS,
+  type ChangesOf,
+  type KindValues,
+  type SettingKind,
+  type Settings
+} from '#model/settings.ts'
 
 function parsed<T, In>(schema: z.ZodType<In>, parse: (value: In, field: string) => T): z.ZodType<T> {
   return schema.transform((value, context) => {
@@ -23,12 +33,31 @@ function parsed<T, In>(schema: z.ZodType<In>, parse: (value: In, field: string) 
 }
 
 const text = z.string().max(MAX_TEXT)
-const rate = parsed(z.union([z.number(), text]), (value, field) =>
-  typeof value === 'number' ? checkRate(value, field) : parseRate(value, field)
-)
-const delay = parsed(z.union([z.number(), text]), (value, field) =>
-  typeof value === 'number' ? checkDelay(value, field) : parseDelay(value, field)
-)
+
+/** The schema of each kind of setting. */
+const INPUTS: { readonly [K in SettingKind]: z.ZodType<KindValues[K]> } = {
+  rate: parsed(z.union([z.number(), text]), (value, field) =>
+    typeof value === 'number' ? checkRate(value, field) : parseRate(value, field)
+  ),
+  delay: parsed(z.union([z.number(), text]), (value, field) =>
+    typeof value === 'number' ? checkDelay(value, field) : parseDelay(value, field)
+  ),
+  mtu: z.number().int().min(MTU_MIN).max(MTU_MAX).or(z.literal(0)),
+  flag: z.boolean()
+}
+
+/** All settings of a table, each with its default. */
+function settings<T extends Settings>(table: T): { [K in keyof T]: z.ZodDefault<z.ZodType<KindValues[T[K]['kind']]>> } {
+  return mapSettings(table, ({ kind, fallback }) => (INPUTS[kind] as z.ZodType).default(fallback)) as never
+}
+
+/** The changeable settings of a table, all optional. */
+function changes<T extends Settings>(
+  table: T
+): { [K in keyof ChangesOf<T>]-?: z.ZodOptional<z.ZodType<ChangesOf<T>[K]>> } {
+  return mapSettings(Object.fromEntries(changeableOf(table)), ({ kind }) => INPUTS[kind].optional()) as never
+}
+
 const requestId = text.min(1).optional()
 
 export const networkName = parsed(text, parseNetworkName)
@@ -40,10 +69,7 @@ export const networkCreateBody = z.strictObject({
   subnet: parsed(text, parseSubnet),
   gateway: parsed(text, parseIpv4).optional(),
   vni: parsed(z.number(), parseVni).optional(),
-  egressRate: rate.default(0),
-  mtu: z.number().int().min(MTU_MIN).max(MTU_MAX).or(z.literal(0)).default(0),
-  egress: z.boolean().default(true),
-  hostAccess: z.boolean().default(false),
+  ...settings(NETWORK_SETTINGS),
   requestId
 })
 
@@ -61,7 +87,7 @@ export const kvLimit = z
   .default('500')
   .transform(Number)
 
-export const networkUpdateBody = z.strictObject({ egressRate: rate.optional() })
+export const networkUpdateBody = z.strictObject(changes(NETWORK_SETTINGS))
 
 export const endpointAttachBody = z
   .strictObject({
@@ -73,9 +99,7 @@ export const endpointAttachBody = z
     pid: z.number().int().min(1).max(4_194_304).optional(),
     address: parsed(text, parseIpv4).optional(),
     mac: parsed(text, parseMac).optional(),
-    ingressRate: rate.default(0),
-    egressRate: rate.default(0),
-    delayUs: delay.default(0),
+    ...settings(ENDPOINT_SETTINGS),
     requestId
   })
   .refine(body => (body.netns === undefined) !== (body.pid === undefined), {
@@ -84,9 +108,11 @@ export const endpointAttachBody = z
   })
 
 export const endpointUpdateBody = z
-  .strictObject({ ingressRate: rate.optional(), egressRate: rate.optional(), delayUs: delay.optional() })
+  .strictObject(changes(ENDPOINT_SETTINGS))
   .refine(body => Object.values(body).some(value => value !== undefined), {
-    message: 'give at least one of ingressRate, egressRate and delayUs'
+    message: `give at least one of ${changeableOf(ENDPOINT_SETTINGS)
+      .map(([name]) => name)
+      .join(', ')}`
   })
 
 export const namespaceName = parsed(text, parseNamespaceName)

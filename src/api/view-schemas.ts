@@ -14,23 +14,40 @@ import type {
   ReloadView,
   StatusView
 } from '#model/views.ts'
+import {
+  ENDPOINT_SETTINGS,
+  mapSettings,
+  NETWORK_SETTINGS,
+  SHAPING_SETTINGS,
+  type KindValues,
+  type SettingKind,
+  type Settings
+} from '#model/settings.ts'
 
 const count = z.int().min(0)
 const role = z.enum(['server', 'client'])
 const memberStatus = z.enum(['alive', 'leaving', 'left', 'failed'])
 const bitsPerSecond = z.int().min(0).describe('bits/s; 0 = unlimited')
 const counted = count.nullable()
-const shaping = { ingressRate: bitsPerSecond, egressRate: bitsPerSecond, delayUs: count.describe('microseconds') }
+
+/** The schema of each kind of setting. */
+const OUTPUTS: { readonly [K in SettingKind]: z.ZodType<KindValues[K]> } = {
+  rate: bitsPerSecond,
+  delay: count.describe('microseconds'),
+  mtu: count,
+  flag: z.boolean()
+}
+
+function settings<T extends Settings>(table: T): { [K in keyof T]: z.ZodType<KindValues[T[K]['kind']]> } {
+  return mapSettings(table, ({ kind }) => OUTPUTS[kind]) as never
+}
 
 const network = z.strictObject({
   name: z.string(),
   vni: count,
   subnet: z.string(),
   gateway: z.string(),
-  egressRate: bitsPerSecond,
-  mtu: count,
-  egress: z.boolean(),
-  hostAccess: z.boolean(),
+  ...settings(NETWORK_SETTINGS),
   endpoints: count
 }) satisfies z.ZodType<NetworkView>
 
@@ -46,7 +63,7 @@ const endpoint = z.strictObject({
   vni: count,
   mtu: count,
   hostInterface: z.string(),
-  ...shaping,
+  ...settings(ENDPOINT_SETTINGS),
   rxBytes: counted.describe('Seen from the container; null where this host cannot see its device'),
   txBytes: counted,
   rxPackets: counted,
@@ -54,7 +71,10 @@ const endpoint = z.strictObject({
   rxRate: counted.describe('bits/s over the last seconds; null also until two samples were taken'),
   txRate: counted,
   hostIfindex: counted.describe('Index of the device that counts'),
-  installed: z.strictObject(shaping).nullable().describe('What the kernel enforces; null in lists and elsewhere')
+  installed: z
+    .strictObject(settings(SHAPING_SETTINGS))
+    .nullable()
+    .describe('What the kernel enforces; null in lists and elsewhere')
 }) satisfies z.ZodType<EndpointView>
 
 const member = z.strictObject({

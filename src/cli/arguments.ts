@@ -2,7 +2,7 @@
 
 import { statSync } from 'node:fs'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { MAX_TEXT } from '#model/parse-request.ts'
+import { MAX_TEXT } from '#model/fields.ts'
 
 /** A parser for commander that names the flag in its refusal. */
 export function by<T>(flag: string, parse: (text: string, field: string) => T): (text: string) => T {

@@ -5,10 +5,11 @@ import { VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
-import { parseDelay, parseRate } from '#model/quantity.ts'
+import { ENDPOINT_SETTINGS } from '#model/settings.ts'
 import type { EndpointView } from '#model/views.ts'
 import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
 import type { CommandContext } from './context.ts'
+import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
 import { endpointFacts, endpointsTable } from './shapes.ts'
 
 const PID_MAX = 4_194_304
@@ -22,19 +23,14 @@ type AttachOptions = {
   ifname: string
   ip?: string
   mac?: string
-  ingressRate?: string
-  egressRate?: string
-  delay?: string
 }
-
-type UpdateOptions = { ifname: string; ingressRate?: string; egressRate?: string; delay?: string }
 
 export function endpointCommands(program: Command, { show }: CommandContext): void {
   const endpoint = program.command('endpoint').description('Endpoints: containers’ attachments to networks.')
   const containerId = checked('--container-id', parseContainerId)
   const ifname = checked('--ifname', parseIfName)
 
-  endpoint
+  const attach = endpoint
     .command('attach')
     .description('Attach a container of this host to a network; idempotent.')
     .requiredOption('--network <name>', 'the network', checked('--network', parseNetworkName))
@@ -44,18 +40,16 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
     .option('--name <text>', 'a name for people', by('--name', displayName))
     .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
     .option('--ip <address>', 'default: the next free one', checked('--ip', parseIpv4))
-    .option('--mac <mac>', 'default: follows from the address', checked('--mac', parseMac))
-    .option('--ingress-rate <rate>', 'into the container, as 10mbit', checked('--ingress-rate', parseRate))
-    .option('--egress-rate <rate>', 'out of the container', checked('--egress-rate', parseRate))
-    .option('--delay <time>', 'added in each direction, as 10ms', checked('--delay', parseDelay))
+    .option('--mac <mac>', 'default: derived from the address', checked('--mac', parseMac))
+  addSettingOptions(attach, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint attach --network blue --netns web1 --container-id web1')
     .action(async (o: AttachOptions, command: Command) => {
       if ((o.netns === undefined) === (o.pid === undefined)) {
         throw new VxmeshError('ERR_USAGE', 'give either --netns or --pid')
       }
-      const { network, netns, pid, name, ifname, mac, ingressRate, egressRate } = o
-      const facts = { network, netns, pid, name, ifname, mac, ingressRate, egressRate }
-      const body = { ...facts, containerId: o.containerId, address: o.ip, delayUs: o.delay }
+      const { network, containerId, netns, pid, name, ifname, ip: address, mac } = o
+      const settings = settingsIn(ENDPOINT_SETTINGS, o)
+      const body = { network, containerId, netns, pid, name, ifname, address, mac, ...settings }
       await show<EndpointView>(
         command,
         client => client.call('POST', '/v1/endpoints', body),
@@ -63,24 +57,19 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
       )
     })
 
-  endpoint
+  const update = endpoint
     .command('update')
-    .description('Change rates and delay of an endpoint while it is in use; 0 or none takes a limit away.')
+    .description('Change rates and delay of an endpoint while it is in use; 0 or none removes a limit.')
     .argument('<container-id>', 'the container’s id', checked('CONTAINER-ID', parseContainerId))
     .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
-    .option('--ingress-rate <rate>', 'into the container, as 10mbit', checked('--ingress-rate', parseRate))
-    .option('--egress-rate <rate>', 'out of the container', checked('--egress-rate', parseRate))
-    .option('--delay <time>', 'added in each direction, as 10ms', checked('--delay', parseDelay))
+  addChangeOptions(update, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint update web1 --ingress-rate 10mbit --egress-rate none')
-    .action(async (id: string, o: UpdateOptions, command: Command) => {
-      const { ingressRate, egressRate, delay: delayUs } = o
-      if (ingressRate === undefined && egressRate === undefined && delayUs === undefined) {
-        throw new VxmeshError('ERR_USAGE', 'give at least one of --ingress-rate, --egress-rate and --delay')
-      }
+    .action(async (id: string, o: { ifname: string }, command: Command) => {
+      const changes = changesIn(ENDPOINT_SETTINGS, o)
       const path = `/v1/endpoints/${id}?ifname=${encodeURIComponent(o.ifname)}`
       await show<EndpointView>(
         command,
-        client => client.call('PATCH', path, { ingressRate, egressRate, delayUs }),
+        client => client.call('PATCH', path, changes),
         row => endpointFacts([row])
       )
     })

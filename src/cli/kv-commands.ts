@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
-import { MAX_TEXT } from '#model/parse-request.ts'
+import { MAX_TEXT } from '#model/fields.ts'
 import type { KvEntryView, KvPageView } from '#model/views.ts'
 import { checked } from './arguments.ts'
 import type { ApiClient } from './client.ts'

@@ -1,31 +1,26 @@
 // `vxmesh network ...`
 
 import type { Command } from 'commander'
-import { parseNetworkName } from '#model/ids.ts'
+import { parseNetworkName, VNI_MAX } from '#model/ids.ts'
 import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
-import { MTU_MAX, MTU_MIN } from '#model/network.ts'
-import { parseRate } from '#model/quantity.ts'
-import { VNI_MAX } from '#model/ids.ts'
+import { NETWORK_SETTINGS } from '#model/settings.ts'
 import type { NetworkView } from '#model/views.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
 import type { CommandContext } from './context.ts'
+import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
 import { networksTable } from './shapes.ts'
 
 type CreateOptions = {
   subnet: string
   gateway?: string
   vni?: number
-  egressRate?: string
-  mtu?: number
-  egress: boolean
-  hostAccess?: boolean
 }
 
 export function networkCommands(program: Command, { show }: CommandContext): void {
   const network = program.command('network').description('Tenant networks: isolated layer-2 segments, one VNI each.')
   const name = checked('NAME', parseNetworkName)
 
-  network
+  const create = network
     .command('create')
     .description('Create a network.')
     .argument('<name>', 'lower-case letters, digits and "-"', name)
@@ -36,18 +31,11 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
     )
     .option('--gateway <ip>', 'default: the first address', checked('--gateway', parseIpv4))
     .option('--vni <n>', 'default: the next free one from 4096', by('--vni', wholeNumber(1, VNI_MAX)))
-    .option(
-      '--egress-rate <rate>',
-      'limit of the traffic to the outside, as 100mbit',
-      checked('--egress-rate', parseRate)
-    )
-    .option('--mtu <bytes>', 'default: what the underlay leaves', by('--mtu', wholeNumber(MTU_MIN, MTU_MAX)))
-    .option('--no-egress', 'no way to the outside')
-    .option('--host-access', 'a host may reach its own endpoints (kubelet probes)')
+  addSettingOptions(create, NETWORK_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh network create blue --subnet 10.1.0.0/16')
     .action(async (name: string, o: CreateOptions, command: Command) => {
-      const { subnet, gateway, vni, egressRate, mtu, egress, hostAccess } = o
-      const body = { name, subnet, gateway, vni, egressRate, mtu, egress, hostAccess }
+      const { subnet, gateway, vni } = o
+      const body = { name, subnet, gateway, vni, ...settingsIn(NETWORK_SETTINGS, o) }
       await show<NetworkView>(
         command,
         client => client.call('POST', '/v1/networks', body),
@@ -74,23 +62,20 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       )
     })
 
-  network
+  const update = network
     .command('update')
-    .description('Change a network.')
+    .description('Change a network; what is not given stays. 0 or none removes a limit.')
     .argument('<name>', 'its name', name)
-    .requiredOption(
-      '--egress-rate <rate>',
-      'limit of the traffic to the outside; 0 for none',
-      checked('--egress-rate', parseRate)
-    )
-    .action(async (name: string, body: { egressRate: string }, command: Command) => {
-      const change = { egressRate: body.egressRate }
+  addChangeOptions(update, NETWORK_SETTINGS).action(
+    async (name: string, o: Readonly<Record<string, unknown>>, command: Command) => {
+      const changes = changesIn(NETWORK_SETTINGS, o)
       await show<NetworkView>(
         command,
-        client => client.call('PATCH', `/v1/networks/${name}`, change),
+        client => client.call('PATCH', `/v1/networks/${name}`, changes),
         (row, width) => networksTable([row], width)
       )
-    })
+    }
+  )
 
   network
     .command('delete')

@@ -1,7 +1,7 @@
 // The tables: which columns each kind of result has, and the facts of a single one.
 
-import type { Shaping } from '#model/endpoint.ts'
 import { formatRate } from '#model/quantity.ts'
+import { ENDPOINT_SETTING_NAMES, ENDPOINT_SETTINGS, type EndpointSettings, type SettingKind } from '#model/settings.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -76,9 +76,7 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
         ['address', `${r.address} via ${r.gateway}`],
         ['mac', r.mac],
         ['mtu', `${r.mtu}`],
-        ['ingress', asked(r, 'ingressRate', formatRate)],
-        ['egress', asked(r, 'egressRate', formatRate)],
-        ['delay', asked(r, 'delayUs', us => `${us} us`)],
+        ...settingPairs(r),
         ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets, ${measured(r.rxRate)}`],
         ['sent', `${count(r.txBytes)} bytes, ${count(r.txPackets)} packets, ${measured(r.txRate)}`]
       ])
@@ -241,11 +239,27 @@ function plain(value: unknown): string {
   return JSON.stringify(value)
 }
 
-/** What was asked for, and what the kernel does instead, if it does. */
-function asked(row: EndpointView, field: keyof Shaping, format: (value: number) => string): string {
-  const installed = row.installed?.[field] ?? row[field]
-  const text = format(row[field])
-  return installed === row[field] ? text : `${text} (installed: ${format(installed)})`
+/** Each setting, and what the kernel enforces instead where it does. */
+function settingPairs(row: EndpointView): (readonly [label: string, value: string])[] {
+  const installed: Partial<EndpointSettings> = row.installed ?? {}
+  return ENDPOINT_SETTING_NAMES.map(name => {
+    const { label, kind } = ENDPOINT_SETTINGS[name]
+    const actual = installed[name] ?? row[name]
+    const text = settingText(kind, row[name])
+    return [label, actual === row[name] ? text : `${text} (installed: ${settingText(kind, actual)})`]
+  })
+}
+
+function settingText(kind: SettingKind, value: number | boolean): string {
+  switch (kind) {
+    case 'rate':
+      return formatRate(Number(value))
+    case 'delay':
+      return `${value} us`
+    case 'mtu':
+    case 'flag':
+      return `${value}`
+  }
 }
 
 /** A rate that was measured: three digits are as much as it means. */

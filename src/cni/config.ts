@@ -15,6 +15,7 @@ import {
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkRate, parseDelay } from '#model/quantity.ts'
+import { ENDPOINT_DEFAULTS, type EndpointSettings } from '#model/settings.ts'
 import type { CniArgs } from './call.ts'
 import { CniError } from './error.ts'
 import { isVersion, VERSIONS, type CniVersion } from './versions.ts'
@@ -105,13 +106,7 @@ export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   }
 }
 
-export type Wishes = {
-  readonly address?: Ipv4
-  readonly mac?: Mac
-  readonly ingressRate: number
-  readonly egressRate: number
-  readonly delayUs: number
-}
+export type Wishes = EndpointSettings & { readonly address?: Ipv4; readonly mac?: Mac }
 
 /** Address, MAC and rates that were asked for: the runtime's word before the configuration's before the arguments'. */
 export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
@@ -127,6 +122,7 @@ export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
     return {
       ...(ip === undefined ? {} : { address: parseIpv4(ip.split('/')[0] ?? '', 'ips') }),
       ...(mac === undefined || mac === '' ? {} : { mac: parseMac(mac) }),
+      ...ENDPOINT_DEFAULTS,
       ingressRate: rate('ingressRate'),
       egressRate: rate('egressRate'),
       delayUs: delay === undefined ? 0 : parseDelay(delay, DELAY_ANNOTATION)

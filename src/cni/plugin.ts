@@ -5,7 +5,7 @@ import type { EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { parseSubnet, subnetSize } from '#model/ipv4.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { MAX_TEXT } from '#model/parse-request.ts'
+import { MAX_TEXT } from '#model/fields.ts'
 import type { EndpointView, NetworkView, StatusView } from '#model/views.ts'
 import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall, type CniArgs, type CniCall } from './call.ts'
 import {

@@ -14,7 +14,7 @@ import {
   SUBNET_PREFIX_MIN
 } from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
-import { MTU_MAX, MTU_MIN } from '#model/network.ts'
+import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
 
 /** Path of the API's UNIX socket, for the agent and its clients alike. */
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'

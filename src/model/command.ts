@@ -1,7 +1,7 @@
 // Commands: proposed changes of the cluster state, as the log holds them, and what applying one gives back.
 // A command holds only checked values, and everything that must not be decided twice (no clock, no randomness).
 
-import type { Endpoint, Shaping } from './endpoint.ts'
+import type { Endpoint } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
@@ -9,26 +9,23 @@ import type { Ipv4, Subnet } from './ipv4.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
+import type { EndpointChanges, EndpointSettings, NetworkChanges, NetworkSettings } from './settings.ts'
 
 /** Without `vni`, `gateway` or `address` the state machine chooses. */
 export type Command =
   | { readonly kind: 'session-open' }
-  | {
+  | ({
       readonly kind: 'network-create'
       readonly name: NetworkName
       readonly subnet: Subnet
       readonly gateway?: Ipv4
       readonly vni?: Vni
-      readonly egressRate: number
-      readonly mtu: number
-      readonly egress: boolean
-      readonly hostAccess: boolean
       readonly requestId?: string
-    }
-  | { readonly kind: 'network-update'; readonly name: NetworkName; readonly egressRate?: number }
+    } & NetworkSettings)
+  | ({ readonly kind: 'network-update'; readonly name: NetworkName } & NetworkChanges)
   /** Without `force` a network with endpoints is refused; with it they are released too. */
   | { readonly kind: 'network-delete'; readonly name: NetworkName; readonly force: boolean }
-  | {
+  | ({
       readonly kind: 'endpoint-attach'
       readonly network: NetworkName
       readonly containerId: ContainerId
@@ -37,17 +34,13 @@ export type Command =
       readonly host: PeerId
       readonly address?: Ipv4
       readonly mac?: Mac
-      readonly ingressRate: number
-      readonly egressRate: number
-      readonly delayUs: number
       readonly requestId?: string
-    }
-  /** Only what is given is changed; 0 is unlimited, or no delay. */
+    } & EndpointSettings)
   | ({
       readonly kind: 'endpoint-update'
       readonly containerId: ContainerId
       readonly ifname: IfName
-    } & Partial<Shaping>)
+    } & EndpointChanges)
   | { readonly kind: 'endpoint-detach'; readonly containerId: ContainerId; readonly ifname: IfName }
   | { readonly kind: 'host-register'; readonly host: Host }
   /** Frees the host's endpoints. */

@@ -3,29 +3,24 @@
 import type { ContainerId, IfName, NetworkName, PeerId, Vni } from './ids.ts'
 import type { Ipv4 } from './ipv4.ts'
 import type { Mac } from './mac.ts'
+import type { EndpointSettings, SHAPING_SETTINGS, ValuesOf } from './settings.ts'
 
-export type Endpoint = {
+export type Endpoint = EndpointSettings & {
   readonly network: NetworkName
   readonly vni: Vni
   readonly containerId: ContainerId
   readonly ifname: IfName
-  /** The container's own name, for people; may be empty. */
+  /** The container's display name; may be empty. */
   readonly name: string
-  /** The host that holds the container. */
+  /** The host that the container runs on. */
   readonly host: PeerId
   readonly address: Ipv4
   readonly mac: Mac
-  /** Into the container, bits/s; 0 is unlimited. */
-  readonly ingressRate: number
-  /** Out of the container, bits/s; 0 is unlimited. */
-  readonly egressRate: number
-  /** Added in each direction, microseconds. */
-  readonly delayUs: number
   readonly requestId?: string
 }
 
-/** What an endpoint's traffic is limited to and held up by. */
-export type Shaping = Pick<Endpoint, 'ingressRate' | 'egressRate' | 'delayUs'>
+/** How an endpoint's traffic is limited and delayed. */
+export type Shaping = ValuesOf<typeof SHAPING_SETTINGS>
 
 /** A container has one interface of a name, in whatever network: the pair is unique in the cluster. */
 export type EndpointKey = string

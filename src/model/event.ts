@@ -1,7 +1,7 @@
 // Events: what an agent tells of as it happens. A convenience for people and programs that watch; the state is the truth,
 // and whoever missed an event reads it there.
 
-import type { Shaping } from './endpoint.ts'
+import type { EndpointSettings } from './settings.ts'
 import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from './views.ts'
 
 type Changed =
@@ -16,7 +16,7 @@ type Changed =
 export type NetworkFacts = Omit<NetworkView, 'endpoints' | 'mtu'>
 export type EndpointFacts = Pick<
   EndpointView,
-  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni' | keyof Shaping
+  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni' | keyof EndpointSettings
 >
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
 

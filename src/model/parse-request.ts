@@ -3,6 +3,7 @@
 
 import type { Command, Request } from './command.ts'
 import { invalid } from './errors.ts'
+import { asFields, flag, optional, text, wholeNumber, type Fields } from './fields.ts'
 import type { Host, Role } from './host.ts'
 import {
   parseContainerId,
@@ -17,13 +18,7 @@ import {
 import { formatIpv4, formatSubnet, isUnicast, parseSubnet, type Ipv4, type Subnet } from './ipv4.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
-import { MTU_MAX, MTU_MIN } from './network.ts'
-import { checkDelay, checkRate } from './quantity.ts'
-
-type Fields = Readonly<Record<string, unknown>>
-
-/** Longest free text in a command: a container's display name, a version, a boot id, an idempotency key. */
-export const MAX_TEXT = 256
+import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
 
 /** @throws ERR_INVALID naming the field */
 export function parseRequest(value: unknown): Request {
@@ -50,14 +45,11 @@ export function parseCommand(value: unknown): Command {
         subnet: subnet(f['subnet']),
         ...optional(f, 'gateway', ipv4),
         ...optional(f, 'vni', (fields, key) => parseVni(wholeNumber(fields, key))),
-        egressRate: rate(f, 'egressRate'),
-        mtu: mtu(f),
-        egress: flag(f, 'egress'),
-        hostAccess: flag(f, 'hostAccess'),
+        ...parseSettings(NETWORK_SETTINGS, f),
         ...optional(f, 'requestId', text)
       }
     case 'network-update':
-      return { kind, name: parseNetworkName(text(f, 'name')), ...optional(f, 'egressRate', rate) }
+      return { kind, name: parseNetworkName(text(f, 'name')), ...parseChanges(NETWORK_SETTINGS, f) }
     case 'network-delete':
       return { kind, name: parseNetworkName(text(f, 'name')), force: flag(f, 'force') }
     case 'endpoint-attach':
@@ -70,9 +62,7 @@ export function parseCommand(value: unknown): Command {
         host: parsePeerId(text(f, 'host'), 'host'),
         ...optional(f, 'address', ipv4),
         ...optional(f, 'mac', (fields, key) => parseMac(text(fields, key))),
-        ingressRate: rate(f, 'ingressRate'),
-        egressRate: rate(f, 'egressRate'),
-        delayUs: delay(f, 'delayUs'),
+        ...parseSettings(ENDPOINT_SETTINGS, f),
         ...optional(f, 'requestId', text)
       }
     case 'endpoint-update':
@@ -80,9 +70,7 @@ export function parseCommand(value: unknown): Command {
         kind,
         containerId: parseContainerId(text(f, 'containerId')),
         ifname: parseIfName(text(f, 'ifname')),
-        ...optional(f, 'ingressRate', rate),
-        ...optional(f, 'egressRate', rate),
-        ...optional(f, 'delayUs', delay)
+        ...parseChanges(ENDPOINT_SETTINGS, f)
       }
     case 'endpoint-detach':
       return { kind, containerId: parseContainerId(text(f, 'containerId')), ifname: parseIfName(text(f, 'ifname')) }
@@ -147,51 +135,4 @@ function vtep(f: Fields): Ipv4 {
   const address = ipv4(f, 'vtep')
   if (!isUnicast(address)) throw invalid('vtep', `must be the address of one host, got ${formatIpv4(address)}`)
   return address
-}
-
-function mtu(f: Fields): number {
-  const n = wholeNumber(f, 'mtu')
-  if (n !== 0 && (n < MTU_MIN || n > MTU_MAX)) throw invalid('mtu', `must be 0 (auto) or ${MTU_MIN} to ${MTU_MAX}`)
-  return n
-}
-
-function rate(f: Fields, key: string): number {
-  return checkRate(wholeNumber(f, key), key)
-}
-
-function delay(f: Fields, key: string): number {
-  return checkDelay(wholeNumber(f, key), key)
-}
-
-function optional<K extends string, T>(
-  f: Fields,
-  key: K,
-  parse: (fields: Fields, key: string) => T
-): Readonly<Partial<Record<K, T>>> {
-  return (f[key] === undefined || f[key] === null ? {} : { [key]: parse(f, key) }) as Readonly<Partial<Record<K, T>>>
-}
-
-function wholeNumber(f: Fields, key: string): number {
-  const n = f[key]
-  if (typeof n !== 'number' || !Number.isSafeInteger(n) || n < 0) throw invalid(key, 'must be a whole number')
-  return n
-}
-
-function text(f: Fields, key: string): string {
-  const value = f[key]
-  if (typeof value !== 'string' || value.length > MAX_TEXT) {
-    throw invalid(key, `must be text of at most ${MAX_TEXT} characters`)
-  }
-  return value
-}
-
-function flag(f: Fields, key: string): boolean {
-  const value = f[key]
-  if (typeof value !== 'boolean') throw invalid(key, 'must be true or false')
-  return value
-}
-
-function asFields(value: unknown, what: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(what, 'must be an object')
-  return value as Fields
 }

@@ -1,4 +1,4 @@
-// Rates and delays as tc(8) writes them: text at the doors, bits/s and microseconds inside.
+// Rates and delays, written as tc(8) writes them and held in bits/s and microseconds; and MTUs.
 
 import { invalid } from './errors.ts'
 import { quote } from './ids.ts'
@@ -29,6 +29,9 @@ export const RATE_MAX = 1e12
 export const RATE_MIN = 8e3
 /** The longest delay: 60 s. */
 export const DELAY_MAX_US = 60e6
+/** Bounds of an MTU: RFC 791's minimum, and a jumbo frame of 65,535 less the VXLAN encapsulation. */
+export const MTU_MIN = 576
+export const MTU_MAX = 65_485
 
 /** A rate in bits/s, 0 or `none` for unlimited. A bare number is bits/s. @throws ERR_INVALID naming the field */
 export function parseRate(text: string, field: string): number {
@@ -59,6 +62,14 @@ export function checkDelay(us: number, field: string): number {
     throw invalid(field, 'must be from 0 to 60s, in whole microseconds')
   }
   return us
+}
+
+/** An MTU in bytes, 0 for the underlay's. @throws ERR_INVALID naming the field */
+export function checkMtu(bytes: number, field: string): number {
+  if (bytes !== 0 && (bytes < MTU_MIN || bytes > MTU_MAX)) {
+    throw invalid(field, `must be 0 (auto) or ${MTU_MIN} to ${MTU_MAX}`)
+  }
+  return bytes
 }
 
 /** Bits/s in the largest unit that divides it: 10000000 is `10mbit`; 0 is `unlimited`. */

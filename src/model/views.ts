@@ -3,21 +3,18 @@
 import type { MemberStatus } from './member.ts'
 import type { Shaping } from './endpoint.ts'
 import type { Role } from './host.ts'
+import type { EndpointSettings, NetworkSettings } from './settings.ts'
 
-export type NetworkView = {
+/** Its `mtu` is never 0: where the network has none of its own, it is this host's. */
+export type NetworkView = NetworkSettings & {
   readonly name: string
   readonly vni: number
   readonly subnet: string
   readonly gateway: string
-  /** bits/s, 0 = unlimited */
-  readonly egressRate: number
-  readonly mtu: number
-  readonly egress: boolean
-  readonly hostAccess: boolean
   readonly endpoints: number
 }
 
-export type EndpointView = {
+export type EndpointView = EndpointSettings & {
   readonly network: string
   readonly containerId: string
   readonly name: string
@@ -32,9 +29,6 @@ export type EndpointView = {
   readonly mtu: number
   /** The veth's name on its host. */
   readonly hostInterface: string
-  readonly ingressRate: number
-  readonly egressRate: number
-  readonly delayUs: number
   /** Seen from the container; null where this host cannot see the endpoint's device. */
   readonly rxBytes: number | null
   readonly txBytes: number | null

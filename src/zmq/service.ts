@@ -6,6 +6,7 @@ import { asVxmeshError, ERROR_CODES, invalid, VxmeshError } from '#model/errors.
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIpv4, parseSubnet, subnetContains, type Ipv4 } from '#model/ipv4.ts'
 import { checkDelay, checkRate } from '#model/quantity.ts'
+import { ENDPOINT_DEFAULTS, NETWORK_DEFAULTS } from '#model/settings.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
 import { netnsOfPid, PID_LIMIT } from '#platform/netns.ts'
 import { connectionOf, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
@@ -88,6 +89,7 @@ export class ZmqService {
       ifname: detail.ifname ?? DEFAULT_IFNAME,
       name: connection.name,
       netns: detail.netns ?? netnsOf(connection.pid),
+      ...ENDPOINT_DEFAULTS,
       ingressRate: ingressRate ?? both,
       egressRate: egressRate ?? both,
       delayUs: detail.delayUs ?? checkDelay(connection.delay * 1_000, 'Delay'),
@@ -151,10 +153,8 @@ export class ZmqService {
     const network = await this.#agent.networkCreate({
       name: parseNetworkName(asked.name),
       subnet: parseSubnet(asked.subnet),
+      ...NETWORK_DEFAULTS,
       egressRate: checkRate(asked.egressBandwidth * 1_000, 'egressBandwidth'),
-      mtu: 0,
-      egress: true,
-      hostAccess: false,
       // The same request again is the same network, also from another platform or at another agent.
       requestId: `zmq ${createHash('sha256').update(encodeNetwork(asked)).digest('hex').slice(0, 32)}`,
       ...(asked.gateway === '' ? {} : { gateway: parseIpv4(asked.gateway, 'gateway') }),

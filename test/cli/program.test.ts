@@ -84,7 +84,7 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
     ['network', 'create', 'blue', '--subnet', '10.1.0.0/24', '--egress-rate', '10 mbit'],
     /--egress-rate: must be a num/
   ],
-  [['network', 'update', 'blue'], /required option '--egress-rate <rate>'/],
+  [['network', 'update', 'blue'], /give at least one of --egress-rate/],
   [['network', 'update', 'blue', '--egress-rate', 'fast'], /--egress-rate: must be a number with a unit like 10mbit/],
   [['network', 'delete'], /missing required argument 'name'/],
   [['endpoint', 'attach', '--network', 'red'], /required option '--container-id <id>'/],

@@ -4,7 +4,8 @@ import t from 'tap'
 import type { Command } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
-import { MAX_TEXT, parseCommand, parseRequest } from '#model/parse-request.ts'
+import { MAX_TEXT } from '#model/fields.ts'
+import { parseCommand, parseRequest } from '#model/parse-request.ts'
 
 const PEER = `12D3KooW${'a'.repeat(44)}`
 const create = {

@@ -4,6 +4,7 @@
 import type { EndpointAttachRequest } from '#api/agent-port.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
+import type { EndpointChanges } from '#model/settings.ts'
 import { detachRequest, shapeRequest } from '#overlay/driver.ts'
 import { checkNetns } from '#platform/netns.ts'
 import type { Agent } from '../agent.ts'
@@ -56,7 +57,7 @@ function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshErro
  * Changes rates and delay. On the endpoint's own host it resolves when the kernel has them; elsewhere when the change is
  * committed, and that host follows. @throws ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL
  */
-export async function updateEndpoint(agent: Agent, before: Endpoint, change: Partial<Shaping>): Promise<Endpoint> {
+export async function updateEndpoint(agent: Agent, before: Endpoint, change: EndpointChanges): Promise<Endpoint> {
   const { containerId, ifname, host } = before
   if (host === agent.self) {
     await refuseShaping(agent, change)

@@ -8,6 +8,7 @@ import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
+import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import { memberView, namespaceView } from './views.ts'
 
 /** The event of an applied command; null for one that was refused or changed nothing that anybody watches. */
@@ -60,20 +61,22 @@ function namespaceKind(command: Command['kind']): 'namespace-mapped' | 'namespac
 }
 
 function networkFacts(network: Network): NetworkFacts {
-  const { name, vni, egressRate, egress, hostAccess } = network
+  const { name, vni } = network
+  const { mtu: _, ...settings } = settingsOf(NETWORK_SETTINGS, network)
   const addresses = { subnet: formatSubnet(network.subnet), gateway: formatIpv4(network.gateway) }
-  return { name, vni, ...addresses, egressRate, egress, hostAccess }
+  return { name, vni, ...addresses, ...settings }
 }
 
 function endpointFacts(
   endpoint: Endpoint,
   p: { readonly network: (name: Network['name']) => Network | undefined; readonly hostName: (peer: PeerId) => string }
 ): EndpointFacts {
-  const { network, containerId, ifname, name, mac, vni, ingressRate, egressRate, delayUs } = endpoint
+  const { network, containerId, ifname, name, mac, vni } = endpoint
+  const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
   const prefix = p.network(network)?.subnet.prefixLength ?? 32
   const host = p.hostName(endpoint.host)
   const address = `${formatIpv4(endpoint.address)}/${prefix}`
-  return { network, containerId, ifname, name, host, address, mac, vni, ingressRate, egressRate, delayUs }
+  return { network, containerId, ifname, name, host, address, mac, vni, ...settings }
 }
 
 function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {

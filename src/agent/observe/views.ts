@@ -6,6 +6,7 @@ import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
@@ -17,10 +18,8 @@ export function networkView(network: Network, p: { overlayMtu: number; endpoints
     vni: network.vni,
     subnet: formatSubnet(network.subnet),
     gateway: formatIpv4(network.gateway),
-    egressRate: network.egressRate,
+    ...settingsOf(NETWORK_SETTINGS, network),
     mtu: mtuOf(network, p.overlayMtu),
-    egress: network.egress,
-    hostAccess: network.hostAccess,
     endpoints: p.endpoints
   }
 }
@@ -49,9 +48,7 @@ export function endpointView(
     vni: endpoint.vni,
     mtu: mtuOf(network, p.overlayMtu),
     hostInterface: vethName(endpoint.containerId, endpoint.ifname),
-    ingressRate: endpoint.ingressRate,
-    egressRate: endpoint.egressRate,
-    delayUs: endpoint.delayUs,
+    ...settingsOf(ENDPOINT_SETTINGS, endpoint),
     rxBytes: counters?.rxBytes ?? null,
     txBytes: counters?.txBytes ?? null,
     rxPackets: counters?.rxPackets ?? null,

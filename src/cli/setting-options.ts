@@ -1,0 +1,48 @@
+// Options of the command line for the settings of a network or an endpoint, and the request bodies made from them.
+
+import { Option, type Command } from 'commander'
+import { VxmeshError } from '#model/errors.ts'
+import { MTU_MAX, MTU_MIN, parseDelay, parseRate } from '#model/quantity.ts'
+import { changeableOf, type Setting, type SettingKind, type Settings } from '#model/settings.ts'
+import { by, checked, wholeNumber } from './arguments.ts'
+
+type Options = Readonly<Record<string, unknown>>
+
+/** The parser of each kind; a flag has no value. */
+const PARSERS: Readonly<Partial<Record<SettingKind, (flag: string) => (text: string) => unknown>>> = {
+  rate: flag => checked(flag, parseRate),
+  delay: flag => checked(flag, parseDelay),
+  mtu: flag => by(flag, wholeNumber(MTU_MIN, MTU_MAX))
+}
+
+/** Adds an option for each setting. */
+export function addSettingOptions(command: Command, table: Settings): Command {
+  for (const setting of Object.values(table)) command.addOption(optionOf(setting))
+  return command
+}
+
+/** Adds an option for each setting that can be changed. */
+export function addChangeOptions(command: Command, table: Settings): Command {
+  return addSettingOptions(command, Object.fromEntries(changeableOf(table)))
+}
+
+/** The settings that the command line gives, under the names of the API. */
+export function settingsIn(table: Settings, options: Options): Options {
+  const values = Object.entries(table).map(([name, setting]) => [name, options[optionOf(setting).attributeName()]])
+  return Object.fromEntries(values) as Options
+}
+
+/** The changes that the command line gives. @throws ERR_USAGE when it gives none */
+export function changesIn(table: Settings, options: Options): Options {
+  const changeable = changeableOf(table)
+  const changes = settingsIn(Object.fromEntries(changeable), options)
+  if (Object.values(changes).some(value => value !== undefined)) return changes
+  const flags = changeable.map(([, setting]) => optionOf(setting).long ?? '')
+  throw new VxmeshError('ERR_USAGE', `give at least one of ${flags.join(', ')}`)
+}
+
+function optionOf({ option: flags, help, kind }: Setting): Option {
+  const option = new Option(flags, help)
+  const parse = PARSERS[kind]
+  return parse === undefined ? option : option.argParser(parse(option.long ?? flags))
+}
