@@ -1,34 +1,37 @@
 // The simulator's command line: runs many seeds, or checks that every mutant is detected.
-//   node test/sim/main.ts [--seeds N] [--first-seed S]       the last line is one JSON object
-//   node test/sim/main.ts --mutant NAME|all [--seeds N]
+//   node test/sim/main.ts [--hosts] [--seeds N] [--first-seed S]       the last line is one JSON object
+//   node test/sim/main.ts [--hosts] --mutant NAME|all [--seeds N]
+// It simulates consensus cores (world.ts) or, with --hosts, whole hosts (hosts/host-world.ts).
 // A violation prints the command that replays it. Exit status: 0 for no violation, 7 otherwise.
 
 import { parseArgs } from 'node:util'
-import type { Mutant } from './mutant.ts'
-import { MUTANTS } from './mutants.ts'
-import { FAULTS } from './faults.ts'
-import { PROBES } from './probes.ts'
 import { Counters, TraceHash } from './counters.ts'
-import { simulate } from './world.ts'
+import { CORE, HOSTS, type MutantRun } from './modes.ts'
 
 const MAX_SHOWN = 5
 
 const { values } = parseArgs({
-  options: { seeds: { type: 'string' }, 'first-seed': { type: 'string' }, mutant: { type: 'string' } }
+  options: {
+    hosts: { type: 'boolean', default: false },
+    seeds: { type: 'string' },
+    'first-seed': { type: 'string' },
+    mutant: { type: 'string' }
+  }
 })
+const mode = values.hosts ? HOSTS : CORE
 const firstSeed = count(values['first-seed'] ?? '1', '--first-seed')
 process.exitCode =
   values.mutant === undefined
-    ? runSeeds(count(values.seeds ?? '1000', '--seeds'))
-    : runMutants(values.mutant, count(values.seeds ?? '3000', '--seeds'))
+    ? await runSeeds(count(values.seeds ?? '1000', '--seeds'))
+    : await runMutants(values.mutant, count(values.seeds ?? `${mode.mutantSeeds}`, '--seeds'))
 
-function runSeeds(seeds: number): number {
-  const [faults, probes, trace] = [new Counters(FAULTS), new Counters(PROBES), new TraceHash()]
+async function runSeeds(seeds: number): Promise<number> {
+  const [faults, probes, trace] = [new Counters(mode.faults), new Counters(mode.probes), new TraceHash()]
   const startedAt = performance.now()
   const cpu = process.cpuUsage()
   let [violations, events, simulatedMs, committed, acknowledged] = [0, 0, 0, 0, 0]
   for (let seed = firstSeed; seed < firstSeed + seeds; seed++) {
-    const run = simulate(seed)
+    const run = await mode.simulate(seed)
     events += run.events
     simulatedMs += run.simulatedMs
     committed += run.committed
@@ -40,7 +43,7 @@ function runSeeds(seeds: number): number {
     violations += 1
     if (violations <= MAX_SHOWN) {
       console.log(`seed ${seed}: ${run.violation}`)
-      console.log(`  replay: npm run -s sim -- --seeds 1 --first-seed ${seed}`)
+      console.log(`  replay: npm run -s sim --${mode.args} --seeds 1 --first-seed ${seed}`)
     }
   }
   const wallSeconds = (performance.now() - startedAt) / 1_000
@@ -66,12 +69,13 @@ function runSeeds(seeds: number): number {
 }
 
 /** A mutant is killed by the first seed with a violation. The control runs the same seeds without a mutant. */
-function runMutants(name: string, seeds: number): number {
-  const chosen = name === 'all' ? MUTANTS : MUTANTS.filter(mutant => mutant.name === name)
-  if (chosen.length === 0) usage(`--mutant: "${name}" is none of ${MUTANTS.map(m => m.name).join(', ')}`)
+async function runMutants(name: string, seeds: number): Promise<number> {
+  const { mutants } = mode
+  const chosen = name === 'all' ? mutants : mutants.filter(mutant => mutant.name === name)
+  if (chosen.length === 0) usage(`--mutant: "${name}" is none of ${mutants.map(m => m.name).join(', ')}`)
   const seedsToKill: Record<string, number> = {}
   for (const mutant of chosen) {
-    const found = seedsUntilKilled(mutant, seeds)
+    const found = await seedsUntilKilled(mutant, seeds)
     if (found === null) console.log(`${mutant.name}: survives ${seeds} seeds`)
     else {
       seedsToKill[mutant.name] = found.seeds
@@ -80,19 +84,23 @@ function runMutants(name: string, seeds: number): number {
   }
   const most = Math.max(1, ...Object.values(seedsToKill))
   let control = 0
-  for (let seed = firstSeed; seed < firstSeed + most; seed++) if (simulate(seed).violation !== null) control += 1
+  for (let seed = firstSeed; seed < firstSeed + most; seed++) {
+    const { violation } = await mode.simulate(seed)
+    if (violation !== null) control += 1
+  }
   console.log(`control: ${control} violations in ${most} seeds without a mutant`)
   const killed = Object.keys(seedsToKill).length
   console.log(JSON.stringify({ mutants: chosen.length, killed, control, seedsToKill }))
   return killed === chosen.length && control === 0 ? 0 : 7
 }
 
-function seedsUntilKilled(
-  mutant: Mutant,
+async function seedsUntilKilled(
+  mutant: MutantRun,
   seeds: number
-): { readonly seeds: number; readonly violation: string } | null {
+): Promise<{ readonly seeds: number; readonly violation: string } | null> {
+  const simulate = await mutant.load()
   for (let n = 0; n < seeds; n++) {
-    const { violation } = simulate(firstSeed + n, mutant)
+    const { violation } = await simulate(firstSeed + n)
     if (violation !== null) return { seeds: n + 1, violation }
   }
   return null

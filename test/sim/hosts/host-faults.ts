@@ -139,7 +139,7 @@ function leaderOf({ hosts }: HostFaultContext): SimHost | undefined {
 }
 
 function crash(context: HostFaultContext, host: SimHost | undefined, kind: 'kill' | 'power-cut'): boolean {
-  if (host?.process == null) return false
+  if (host === undefined || host.process === null) return false
   host.crash(kind)
   host.startLater(context.random.pick([5, 300, 2_000]) * (1 + context.random.unit()))
   return true

@@ -51,9 +51,9 @@ export class HostOperator {
 
   transfer(): boolean {
     const to = this.#random.pick([...this.desired])
-    const at = this.#pickHost()
-    if (at?.replicator == null) return false
-    at.replicator.cluster.transferLeadership(to.peerId).then(
+    const replicator = this.#pickHost()?.replicator ?? null
+    if (replicator === null) return false
+    replicator.cluster.transferLeadership(to.peerId).then(
       () => this.#probes.add('leadership-transferred'),
       () => undefined
     )

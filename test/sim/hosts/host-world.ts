@@ -40,12 +40,13 @@ const FOUNDING_MS = 5_000
 const FAULTS_MS = 25_000
 /** Long enough to close dead connections, elect a leader, change servers and catch up. */
 const RECOVERY_MS = 25_000
-/** Turns of the event loop after each action: a frame takes one to be sent, an event of the core one to be handled. */
-const TURNS = 3
+/** Turns of the event loop after each action: one to send a frame, one for the core to handle an event. */
+const TURNS = 2
 
 export async function simulateHosts(seed: number): Promise<HostRunResult> {
   const world = new World(seed)
-  const failed = (err: unknown): void => world.oracle.fail(`uncaught: ${err instanceof Error ? err.message : String(err)}`)
+  const failed = (err: unknown): void =>
+    world.oracle.fail(`uncaught: ${err instanceof Error ? err.message : String(err)}`)
   process.on('uncaughtException', failed)
   process.on('unhandledRejection', failed)
   try {
@@ -172,11 +173,12 @@ class World {
       if (!answered.has(host)) this.oracle.fail(`${host.name} makes no progress after all faults have ended`)
     }
     const voters = await this.#operator.voters()
-    const desired = [...this.#operator.desired].map(({ peerId }) => peerId)
-    if (voters?.length !== desired.length || !desired.every(peer => voters.includes(peer)))
-      this.oracle.fail(`the final servers are ${voters?.join(' ') ?? 'unknown'} instead of ${desired.join(' ')}`)
+    const servers = namesOf(this.#hosts.filter(({ peerId }) => voters?.includes(peerId)))
+    const desired = namesOf(this.#hosts.filter(host => this.#operator.desired.has(host)))
+    if (servers !== desired) this.oracle.fail(`the final servers are ${servers} instead of ${desired}`)
     for (const host of this.#hosts) {
-      if (host.isVoter !== this.#operator.desired.has(host)) this.oracle.fail(`${host.name} has the wrong role at the end`)
+      if (host.isVoter !== this.#operator.desired.has(host))
+        this.oracle.fail(`${host.name} has the wrong role at the end`)
     }
   }
 
@@ -187,7 +189,8 @@ class World {
     for (const { name, process } of this.#hosts) {
       if (process === null) continue
       const { appliedIndex } = process.state
-      if (appliedIndex !== oracle.index) oracle.fail(`${name} has applied ${appliedIndex} of ${oracle.index} entries at the end`)
+      if (appliedIndex !== oracle.index)
+        oracle.fail(`${name} has applied ${appliedIndex} of ${oracle.index} entries at the end`)
       else if (digestOf(process.state) !== expected) oracle.fail(`${name} ends with a different digest`)
     }
     const { held, detached } = this.#lanes.acknowledged
@@ -195,7 +198,8 @@ class World {
     for (const { containerId, address } of oracle.state.endpoints()) addresses.set(containerId, formatIpv4(address))
     if (new Set(addresses.values()).size !== addresses.size) oracle.fail('an address is allocated twice')
     for (const [id, address] of held) {
-      if (addresses.get(id) !== address) oracle.fail(`${id} was given ${address} and has ${addresses.get(id) ?? 'none'}`)
+      if (addresses.get(id) !== address)
+        oracle.fail(`${id} was given ${address} and has ${addresses.get(id) ?? 'none'}`)
     }
     for (const id of detached) if (addresses.has(id)) oracle.fail(`${id} was detached and still exists`)
   }
@@ -217,9 +221,9 @@ class World {
         },
         (err: unknown) => this.oracle.fail(`${host.name} cannot read its disk: ${String(err)}`)
       )
-      let isOpen = false
-      void opened.then(() => (isOpen = true))
-      while (!isOpen) await this.#runUntil(this.#schedule.nowMs + 10)
+      const opening = { isOver: false }
+      void opened.then(() => (opening.isOver = true))
+      while (!opening.isOver && this.#isSound) await this.#runUntil(this.#schedule.nowMs + 10)
     }
   }
 
@@ -230,4 +234,8 @@ class World {
     }
     this.#schedule.runUntil(untilMs, () => false)
   }
+}
+
+function namesOf(hosts: readonly SimHost[]): string {
+  return hosts.map(({ name }) => name).join(' ')
 }

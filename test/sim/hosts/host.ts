@@ -55,6 +55,8 @@ export class SimHost {
   /** The highest index that any process on this disk has applied. */
   appliedBefore = 0
   readonly #world: HostWorld
+  /** Of the process that runs, or that opens its storage. */
+  #life: Life | null = null
   #starts = 0
   #wasVoter = false
 
@@ -88,11 +90,12 @@ export class SimHost {
   /** Starts the process from its disk. */
   start(): void {
     const { schedule } = this.#world
-    if (this.process !== null) return
+    if (this.#life !== null) return
     this.isPowered = true
     this.#starts += 1
     if (this.#starts > 1) this.#world.probes.add('host-restarted-from-its-disk')
     const life = new Life(schedule)
+    this.#life = life
     void this.#start(life).catch((err: unknown) => this.#fatal(life, err))
   }
 
@@ -113,11 +116,8 @@ export class SimHost {
     probes.add('power-cut')
   }
 
-  #life: Life | null = null
-
   async #start(life: Life): Promise<void> {
     const { network, oracle, random, probes } = this.#world
-    this.#life = life
     const clock = life.clock()
     const files = this.disk.layer(life, random)
     const small = { segmentBytes: 16 * 1024, reserveBytes: 4 * 1024 }

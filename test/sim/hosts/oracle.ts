@@ -30,7 +30,10 @@ export class Oracle {
   }
 
   /** A host applies an entry; null for entries without a command. `after`: the index that it had applied before. */
-  applied(host: string, p: { readonly index: LogIndex; readonly after: number; readonly request: Request | null }): void {
+  applied(
+    host: string,
+    p: { readonly index: LogIndex; readonly after: number; readonly request: Request | null }
+  ): void {
     const { index, after } = p
     if (index !== after + 1) this.fail(`${host} applies entry ${index} after ${after}`)
     const request = p.request === null ? null : textOf(p.request)
@@ -50,7 +53,8 @@ export class Oracle {
   }
 
   outcome(host: string, index: LogIndex, outcome: Outcome): void {
-    if (this.#applied[index - 1]?.outcome !== textOf(outcome)) this.fail(`${host} has a different outcome of entry ${index}`)
+    if (this.#applied[index - 1]?.outcome !== textOf(outcome))
+      this.fail(`${host} has a different outcome of entry ${index}`)
   }
 
   /** Equal state at equal index, whether from the log or from a snapshot. */
