@@ -1,5 +1,5 @@
-// Allocations against etcd: three servers each, on the same hosts, with their logs on the same disk; one client process
-// with as many requests under way as is asked for; the two measured in turn, round after round, medians of the rounds.
+// Allocations compared with etcd: three servers each, on the same hosts and the same disk, and one client process with a
+// fixed number of requests in flight. Ours and etcd's alternate; the figures are medians over the rounds.
 //   npm run -s bench -- alloc [--rounds N]
 
 import { mkdir } from 'node:fs/promises'
@@ -60,7 +60,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   }
 }
 
-/** Makes the network to claim from. */
+/** Creates the network to allocate from, and starts the client. */
 async function startOurs(lab: Lab, client: LabHost): Promise<JsonProcess> {
   const h1 = lab.host(1)
   await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.0.0.0/8' })
@@ -92,7 +92,7 @@ async function startEtcd(lab: Lab, hosts: readonly LabHost[], program: string): 
   )
 }
 
-/** The address of the one that leads, as its own metrics say. */
+/** The leader's address, according to etcd's own metrics. */
 function etcdLeader(hosts: readonly LabHost[]): Promise<string> {
   return waitFor(
     'etcd has a leader',
@@ -109,7 +109,7 @@ function etcdLeader(hosts: readonly LabHost[]): Promise<string> {
 
 const ASK_METRICS = "fetch(process.argv[1]).then(r => r.text()).then(t => console.log(t), () => console.log(''))"
 
-/** A client process on a host. */
+/** Starts a client process on a host. */
 function startDriver(host: LabHost, file: string, ...args: readonly string[]): Promise<JsonProcess> {
   return JsonProcess.start(host.namespace, resolve(import.meta.dirname, 'drivers', file), args)
 }

@@ -1,5 +1,5 @@
-// ADD and DEL of containers against Debian's bridge and host-local plugins, on the same host, in turn, round after round:
-// one at a time, and fifty at once. Ours with three servers whose logs are durable. Medians of the rounds.
+// ADD and DEL of containers compared with Debian's bridge and host-local plugins on the same host: one at a time, and fifty
+// at once. Ours have three servers with durable logs. Both alternate; the figures are medians over the rounds.
 //   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access] [--client]
 
 import { join, resolve } from 'node:path'
@@ -72,7 +72,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   }
 }
 
-/** One container stays attached throughout, so that nobody makes and removes a bridge each time; and a warm-up. */
+/** Warms up, and keeps one container attached so that neither side creates and deletes its bridge each time. */
 async function prepare(lab: Lab, runtime: JsonProcess, side: Side): Promise<Runs> {
   const [resident, ...others] = await containers(lab, `${side.name}-warm`, 6)
   if (resident === undefined) throw new Error('no container')

@@ -1,5 +1,5 @@
-// How soon a change can be used from another host: from an acknowledged attach to the first reply of the new container,
-// and from the start of an agent on a new host to the first reply of a container there, in a mesh of ten hosts.
+// How soon a change is usable from another host, in a mesh of ten: from an acknowledged attach to the new container's first
+// reply, and from the start of an agent on a new host to the first reply of a container there.
 
 import type { LabContainer } from '../test/lab/container.ts'
 import type { LabHost } from '../test/lab/host.ts'
@@ -44,7 +44,7 @@ async function startClient(lab: Lab): Promise<LabHost> {
   return host
 }
 
-/** Attaches on every other host in turn; the pings are under way when the answer comes. Milliseconds after it. */
+/** Attaches on every other host in turn, with pings already running. @returns ms from the answer to the first reply */
 async function attachVisible(lab: Lab, watcher: LabContainer): Promise<number[]> {
   const containers = await lab.containers(Array.from({ length: ATTACHES }, (_, n) => `new${n}`))
   const times: number[] = []
@@ -56,7 +56,7 @@ async function attachVisible(lab: Lab, watcher: LabContainer): Promise<number[]>
   return times
 }
 
-/** A host joins as the tenth, gets a container, is reached, and leaves again. */
+/** A tenth host joins, gets a container, is reached, and leaves again. */
 async function joinReachable(lab: Lab, watcher: LabContainer): Promise<number[]> {
   const times: number[] = []
   for (let n = 0; n < JOINS; n++) {
@@ -75,7 +75,7 @@ async function joinReachable(lab: Lab, watcher: LabContainer): Promise<number[]>
   return times
 }
 
-/** One ping a reply: lost ones are sent again after 10 ms, so that the figure has that grain. */
+/** Sends a ping every 10 ms until the first reply, which is the resolution of the figure. */
 async function firstReply(from: LabContainer, address: string): Promise<number> {
   const since = performance.now()
   const reply = async (): Promise<boolean> => (await from.ping(address, { count: 1, waitMs: 100 })).received === 1

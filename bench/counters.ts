@@ -1,5 +1,5 @@
-// What it costs to sample the counters of many local endpoints: processor time of one sample by our reader, against a
-// whole dump of the same links. The agent takes a sample a second.
+// The cost of sampling the counters of many local endpoints: processor time of one sample by our reader, compared with a
+// whole dump of the same links. The agent takes one sample per second.
 //   npm run -s bench -- counters [--endpoints N] [--samples N]
 
 import { randomBytes } from 'node:crypto'
@@ -29,7 +29,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   try {
     const socket = NetlinkSocket.open(`/run/netns/${host}`)
     withNetns(`/run/netns/${inside}`, netnsFd => makeEndpoints(socket, endpoints, netnsFd))
-    say(`${endpoints} endpoints are there`)
+    say(`${endpoints} endpoints exist`)
     const reader = new CounterReader(socket)
     if (reader.read().size !== endpoints) throw new Error(`${reader.read().size} endpoints are counted`)
     const whole = (): number => readLinks(socket, getLinks({ kind: 'veth', counters: true })).length
@@ -61,11 +61,11 @@ function makeEndpoints(socket: NetlinkSocket, count: number, netnsFd: number): v
 
 function figures(samples: readonly number[]): Figures {
   const p50 = median(samples)
-  // One sample a second: milliseconds a second are tenths of a percent of a core.
+  // At one sample per second a millisecond is a tenth of a percent of a core.
   return { sampleCpuMs: p50, sampleCpuP99Ms: quantile(samples, 0.99), corePercent: p50 / 10 }
 }
 
-/** Processor time of this process, user and kernel. */
+/** Processor time of this process, user and system. */
 function cpuMs(run: () => unknown): number {
   const before = process.cpuUsage()
   run()

@@ -1,10 +1,10 @@
-// The benchmarks' command line: npm run -s bench -- NAME [flags]. What happens is told on standard error; the last line
-// of standard output is one JSON object: ours, peer or limit, ratio (contract 6.8).
+// The benchmarks' command line: npm run -s bench -- NAME [flags]. Progress goes to standard error; the last line of standard
+// output is one JSON object: ours, peer or limit, ratio (contract 6.8).
 
 import { readdirSync } from 'node:fs'
 import { ratios, rounded, say, type Benchmark, type Figures } from './report.ts'
 
-/** Files of this folder that are no benchmark by themselves. */
+/** Files of this folder that are not benchmarks. */
 const PARTS = new Set(['main', 'report'])
 
 const [name = '', ...args] = process.argv.slice(2)

@@ -1,5 +1,5 @@
-// The flows of 10,000 remote endpoints into one Open vSwitch: our whole pass (observe, plan, one bundle) into an empty
-// table, against `ovs-ofctl replace-flows` alone with the same flows into an empty table of the same bridge.
+// Installs the flows of 10,000 remote endpoints in one Open vSwitch: our whole pass (observe, plan, one bundle) into an empty
+// table, compared with a bare `ovs-ofctl replace-flows` of the same flows into an empty table of the same bridge.
 
 import { bundleOf } from '#overlay/plan/switch/flow.ts'
 import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
@@ -34,7 +34,7 @@ async function measure(stage: Stage): Promise<Report> {
   const want = stage.want(1)
   const network = want.networks.get(red.vni)
   if (network === undefined) throw new Error('no network')
-  // The ports of containers here have other numbers each; the flows of the remote ones do not need them.
+  // The port numbers of local containers vary; flows of remote endpoints do not contain them.
   const set = new Map([...hostFlows({ vteps: want.vteps, port: 4789 }), ...networkFlows(network, new Map())])
   const bundle = bundleOf([{ owner: red.vni, set, remove: [] }])
   const input = bundle.replaceAll(/^add /gm, '')

@@ -1,5 +1,5 @@
-// How soon every host knows: from the moment at which a change is acknowledged to its caller until the last of ten agents
-// has applied it, heard on each agent's stream of events. The limit is what the same change costs its own caller.
+// How soon every host knows a change: from its acknowledgement until the last of ten agents has applied it, according to each
+// agent's event stream. The limit is the latency of the same change for its own caller.
 //   npm run -s bench -- propagation [--agents N] [--changes N]
 
 import { parseArgs } from 'node:util'
@@ -45,7 +45,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   }
 }
 
-/** Follows one agent's events and notes when it has applied what. */
+/** Follows one agent's event stream and records when each network was applied. */
 class Watcher {
   readonly #waiting = new Map<string, (atMs: number) => void>()
 
@@ -53,15 +53,15 @@ class Watcher {
     const watcher = new Watcher()
     const lines = host.api.lines('/v1/events')
     await lines.next()
-    // The lab's end is the stream's.
+    // The stream ends with the lab.
     watcher.#follow(lines).catch(() => undefined)
     return watcher
   }
 
-  /** Resolves to the time at which the network of this name was heard of. */
+  /** Resolves to the time at which the network of this name was applied. */
   applied(name: string): Promise<number> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`an agent has not heard of ${name}`)), 10_000)
+      const timer = setTimeout(() => reject(new Error(`an agent has not applied ${name}`)), 10_000)
       this.#waiting.set(name, atMs => {
         clearTimeout(timer)
         resolve(atMs)

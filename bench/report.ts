@@ -1,21 +1,21 @@
-// What a benchmark gives back: figures of ours, and of a peer or of the kernel's own limit from the same run.
+// A benchmark's report: our figures, and those of a peer or of the kernel's own limit from the same run.
 
 export type Figures = Readonly<Record<string, number>>
 
 export type Report = {
   readonly ours: Figures
-  /** Another program that does the same job. */
+  /** Another program for the same job. */
   readonly peer?: Figures
-  /** The best that the machine itself allows. */
+  /** The best that the machine allows. */
   readonly limit?: Figures
-  /** Anything else worth keeping: counts, sizes, versions. */
+  /** Other facts: counts, sizes, versions. */
   readonly facts?: Readonly<Record<string, unknown>>
 }
 
-/** One benchmark: says what it does on standard error while it runs. */
+/** Reports its progress on standard error. */
 export type Benchmark = (args: readonly string[]) => Promise<Report>
 
-/** Ours divided by theirs, for every figure that both have; more than 1 is larger, which for a time is worse. */
+/** Ours divided by theirs for every figure that both have; above 1 ours is larger, which for a time is worse. */
 export function ratios({ ours, peer, limit }: Report): Figures {
   const theirs = peer ?? limit ?? {}
   const pairs = Object.entries(ours).flatMap(([name, value]) => {
@@ -37,7 +37,7 @@ export function median(samples: readonly number[]): number {
   return quantile(samples, 0.5)
 }
 
-/** Four significant digits: more than any of these figures is worth. */
+/** Rounds to four significant digits, more than the precision of any figure. */
 export function rounded(value: number): number {
   return Number(value.toPrecision(4))
 }

@@ -1,6 +1,6 @@
-// A million endpoints in one state: what they weigh, what saving and restoring them costs, and for how long saving keeps
-// everything else waiting; against the same rows as plain objects in one array, packed by the same library in one go and
-// written to the same disk.
+// A million endpoints in one state: memory, time to save and to restore, and the longest stall of the event loop during a
+// save; compared with the same rows as plain objects in one array, packed by the same library in one call and written to
+// the same disk.
 //   npm run -s bench -- state [--endpoints N]
 
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
@@ -49,7 +49,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
   }
 }
 
-/** Through the log's own commands, as a cluster would come there. */
+/** Built with the log's own commands, like the state of a real cluster. */
 function fill(endpoints: number): ClusterState {
   const state = new ClusterState()
   let index = 0
@@ -113,13 +113,13 @@ async function saveAndRestore(
   }
 }
 
-/** The longest time for which the event loop gave nobody a turn. */
+/** Measures the longest stall of the event loop. */
 class Stalls {
   #last = performance.now()
   #longest = 0
   readonly #timer = setInterval(() => this.#turn(), 1)
 
-  /** Begins after a turn, so that what was before does not count. */
+  /** Starts after one turn of the loop, so that earlier work does not count. */
   async settle(): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, 5))
     this.#longest = 0

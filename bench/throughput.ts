@@ -1,5 +1,5 @@
-// TCP between two containers on two namespace hosts, against a hand-made VXLAN between the same two hosts: a plain bridge
-// and tunnel that ip(8) made, in alternating runs of iperf3.
+// TCP between two containers on two namespace hosts, compared with a hand-made VXLAN between the same hosts, a plain bridge
+// and tunnel made by ip(8), in alternating runs of iperf3.
 
 import { join } from 'node:path'
 import type { EndpointView } from '#model/views.ts'
@@ -56,7 +56,7 @@ export async function bench(): Promise<Report> {
 
 const gigabits = (rates: readonly number[]): string => ((rates.at(-1) ?? 0) / 1e9).toFixed(2)
 
-/** What somebody with ip(8) would build: a bridge, a tunnel with the other host as its remote, a veth. */
+/** The minimal setup with ip(8): a bridge, a tunnel with the other host as its remote, a veth. */
 async function handMade(hosts: readonly LabHost[], n: number, container: string): Promise<void> {
   const [host, other] = [hosts[n], hosts[1 - n]]
   if (host === undefined || other === undefined) throw new Error('two hosts are needed')
@@ -88,7 +88,7 @@ async function tcp(lab: Lab, [from, to]: readonly End[]): Promise<number> {
   })
   try {
     const args = ['netns', 'exec', from.namespace, 'iperf3', '-J', '-t', `${SECONDS}`, '-O', '1', '-c', to.address]
-    // It may end well and without a result, its reason in `error`.
+    // It may exit with 0 and an `error` instead of a result.
     return await waitFor(
       'iperf3 runs',
       async () => {

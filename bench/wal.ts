@@ -1,6 +1,5 @@
-// What the write-ahead log costs beside its disk: entries of 200 bytes appended in batches, each durable before the
-// next, against a bare write and fdatasync of the same bytes to a plain file. Both take turns, so that they meet the
-// same disk.
+// The overhead of the write-ahead log: entries of 200 bytes appended in batches, each durable before the next, compared with
+// a bare write and fdatasync of the same bytes to a plain file. Both alternate, so that they see the same disk.
 //   npm run -s bench -- wal [--dir DIRECTORY]
 
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises'

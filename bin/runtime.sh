@@ -1,6 +1,6 @@
-# How Node runs vxmesh, in a checkout and in the package: read by both programs of that name.
+# Node's settings for vxmesh, in a checkout and in the package: sourced by both wrapper scripts.
 
-# Deletions in the kernel and syncs of the log hold a thread each for milliseconds: Node's four would make them wait.
+# Deletions in the kernel and syncs of the log block a thread each for milliseconds, too long for Node's default of four.
 export UV_THREADPOOL_SIZE="${UV_THREADPOOL_SIZE:-8}"
-# A small nursery, and a collection whenever a third more is there than is in use: garbage does not pile up under load.
+# A small nursery, and a collection whenever the heap has grown by a third: garbage does not pile up under load.
 NODE_FLAGS='--max-semi-space-size=4 --initial-old-space-size=64 --heap-growing-percent=30'

@@ -1,5 +1,5 @@
-// Builds the .deb: Node, the bundle, what is native beside it, the CNI plugin, and what Debian wants to know. Everything
-// that varies between machines (times, owners, order) is set, so that a commit has one package.
+// Builds the .deb: Node, the bundle, native modules, the CNI plugin and Debian's metadata. Times, owners and order are fixed,
+// so that a commit builds the same package on every machine.
 
 import { execFileSync } from 'node:child_process'
 import {
@@ -25,12 +25,12 @@ import { copyNatives } from './natives.ts'
 const root = resolve(import.meta.dirname, '..')
 const debian = join(import.meta.dirname, 'debian')
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' }
-/** Debian's form of a version, without an epoch. */
+/** A Debian version without an epoch. */
 const VERSION = /^[0-9][A-Za-z0-9.+~-]*$/
-/** What it runs besides itself: Serf; nft for the guard and NAT; modprobe, by which the kernel loads vxlan and bridge. */
+/** Programs that it runs: Serf; nft for the guard and NAT; modprobe, with which the kernel loads vxlan and bridge. */
 const RUNS = ['serf', 'nftables', 'kmod']
 const MAINTAINER = 'vxmesh maintainers <maintainers@vxmesh.invalid>'
-/** Node is 100 MB: beyond this level a package takes minutes and is hardly smaller. */
+/** Node is 100 MB: a higher level takes minutes and hardly makes the package smaller. */
 const COMPRESSION = ['-Zxz', '-z1']
 
 const { values } = parseArgs({
@@ -41,8 +41,8 @@ const { values } = parseArgs({
   }
 })
 const architecture = ARCHITECTURES[process.arch]
-if (architecture === undefined) throw new Error(`no package is made for ${process.arch}`)
-if (!VERSION.test(values.version)) throw new Error(`--version: ${values.version} is no version of Debian's`)
+if (architecture === undefined) throw new Error(`${process.arch} is not supported`)
+if (!VERSION.test(values.version)) throw new Error(`--version: ${values.version} is not a Debian version`)
 const epoch = Number(process.env['SOURCE_DATE_EPOCH'])
 if (!Number.isSafeInteger(epoch)) throw new Error('SOURCE_DATE_EPOCH is not set: run scripts/package')
 console.log(await build({ version: values.version, output: resolve(root, values.output), architecture }))
@@ -86,7 +86,7 @@ async function build(p: { version: string; output: string; architecture: string 
   }
 }
 
-/** /usr/lib/vxmesh: Node and how it is run, the bundle where the checkout has src/cli, so that paths between its files are the same. */
+/** /usr/lib/vxmesh: Node, its flags, and the bundle two folders deep, like src/cli in the checkout, so that relative paths hold. */
 async function program(tree: string, version: string): Promise<void> {
   const home = join(tree, 'usr/lib/vxmesh')
   mkdirSync(home, { recursive: true })
@@ -121,7 +121,7 @@ Description: mesh of isolated tenant networks for containers on bare-metal hosts
 `
 }
 
-/** The shared libraries of Node and of what is loaded into it, as Debian's own tool names their packages. */
+/** The packages of the shared libraries of Node and its native modules, according to dpkg-shlibdeps. */
 function libraries(tree: string): string {
   const home = join(tree, 'usr/lib/vxmesh')
   const addons = readdirSync(home, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('.node'))
@@ -142,7 +142,7 @@ function changelog(version: string): string {
   return `vxmesh (${version}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- ${MAINTAINER}  ${date}\n`
 }
 
-/** Gzip without a time in it. */
+/** Gzip without a timestamp. */
 function packed(data: string | Uint8Array): Uint8Array {
   return gzipSync(data, { level: 9 })
 }
@@ -152,7 +152,7 @@ function md5sums(tree: string): string {
   return execFileSync('md5sum', ['--', ...files], { cwd: tree, encoding: 'utf8' })
 }
 
-/** Each file in whole KiB and one for each directory, as Policy 5.6.20 has it. */
+/** The sum of all files, each rounded up to KiB (Debian Policy 5.6.20). */
 function kibOf(tree: string): number {
   return filesIn(tree).reduce((sum, name) => sum + Math.ceil(readFileSync(join(tree, name)).byteLength / 1_024), 0)
 }
@@ -164,7 +164,7 @@ function filesIn(tree: string): string[] {
     .sort()
 }
 
-/** Rights and times that do not hang on who builds it when. */
+/** Sets modes and times that do not depend on who builds it, or when. */
 function settle(tree: string): void {
   for (const entry of readdirSync(tree, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name)

@@ -1,13 +1,13 @@
-// The program as few files of JavaScript: the command line, and the agent, which a command does not load.
+// Bundles the program into a few JavaScript files: the command line, and the agent, which other commands do not load.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
-/** Packages that load machine code from beside their own files: they stay packages. */
+/** Packages that load machine code from their own folder: they are not bundled. */
 export const NATIVE = ['koffi', 'zeromq', 'msgpackr-extract']
 
-/** @returns the source files that went into it, relative to the checkout */
+/** @returns its source files, relative to the checkout */
 export async function bundle(root: string, p: { outdir: string; version: string }): Promise<readonly string[]> {
   const { metafile } = await build({
     absWorkingDir: root,
@@ -24,7 +24,7 @@ export async function bundle(root: string, p: { outdir: string; version: string 
     legalComments: 'none',
     external: NATIVE,
     metafile: true,
-    // Packages in CommonJS among the modules look for their require.
+    // CommonJS packages in an ES module need a `require`.
     banner: {
       js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);"
     },

@@ -1,11 +1,11 @@
-// The licences of everything from elsewhere that is in the package, each with its text.
+// The licence texts of all third-party code in the package.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 type Facts = { readonly name: string; readonly version?: string; readonly license?: string }
 
-/** @param files of all packages, relative to the checkout */
+/** @param files the files of all packages, relative to the checkout */
 export function licences(root: string, files: readonly string[]): string {
   const folders = new Set(files.filter(file => file.includes('node_modules/')).map(file => folderOf(root, file)))
   const node = dirname(dirname(process.execPath))
@@ -18,7 +18,7 @@ export function licences(root: string, files: readonly string[]): string {
   return sections.sort().join('\n')
 }
 
-/** The nearest folder upwards whose package.json has a name and a version. */
+/** The nearest parent folder whose package.json has a name and a version. */
 function folderOf(root: string, file: string): string {
   let folder = dirname(join(root, file))
   while (!existsSync(join(folder, 'package.json')) || readFacts(folder).version === undefined) folder = dirname(folder)

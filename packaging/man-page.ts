@@ -1,4 +1,4 @@
-// vxmesh(8), from the help that every command gives.
+// Generates vxmesh(8) from the help of every command.
 
 import { commandHelp } from '../scripts/docs.ts'
 
@@ -39,7 +39,7 @@ every setting, error and metric, and how to operate it
 `
 }
 
-/** A line as it is: no backslash escapes, and no dot or apostrophe at its start that would be a request. */
+/** Escapes a line for roff: its backslashes, and a dot or apostrophe at its start. */
 function verbatim(line: string): string {
   return line
     .replaceAll('\\', '\\e')

@@ -1,5 +1,5 @@
-// The packages with machine code in them, reduced to what this machine loads: their JavaScript as a bundler finds it, and
-// the shared objects that are in a Node which has imported them.
+// Copies the packages with machine code, reduced to what this machine loads: their JavaScript as a bundler resolves it, and
+// the shared objects that a Node process has loaded after importing them.
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ export async function copyNatives(root: string, into: string): Promise<readonly 
   const objects = loadedObjects(root)
   if (objects.length !== NATIVE.length) throw new Error(`${NATIVE.length} native packages load ${objects.join(', ')}`)
   const described = [...sources, ...objects].map(file => join(packageOf(file), 'package.json'))
-  // A package of one object is asked for by its name: its entry belongs to it.
+  // A package that consists of one object is imported by its name, which needs its entry file.
   const entries = objects.map(file => join(packageOf(file), 'index.js')).filter(file => existsSync(join(root, file)))
   const files = [...new Set([...sources, ...objects, ...described, ...entries])]
   for (const file of files) {
@@ -43,7 +43,7 @@ async function sourcesOf(root: string): Promise<string[]> {
   return Object.keys(metafile.inputs).filter(name => name.includes(FOLDER))
 }
 
-/** What a Node has in it that has imported them, relative to the checkout. */
+/** The shared objects of a Node process that has imported them, relative to the checkout. */
 function loadedObjects(root: string): string[] {
   const script = `
     import 'koffi'
@@ -63,16 +63,16 @@ function packageOf(file: string): string {
   return `${file.slice(0, file.lastIndexOf(FOLDER))}${FOLDER}${name}`
 }
 
-/** Packages within packages become neighbours: no two of these have one name. */
+/** Nested packages are moved to the top level, where their names do not collide. */
 function placeOf(file: string): string {
   return file.slice(file.lastIndexOf(FOLDER) + FOLDER.length)
 }
 
-/** zeromq tries what its manifest names, the newest first. */
+/** zeromq tries every object in its manifest, the newest first. */
 function reduceManifest(folder: string): void {
   const source = join(import.meta.dirname, '../node_modules/zeromq/build/manifest.json')
   const all = JSON.parse(readFileSync(source, 'utf8')) as Record<string, string>
   const here = Object.entries(all).filter(([, file]) => existsSync(join(folder, file)))
-  if (here.length !== 1) throw new Error(`the manifest of zeromq names ${here.length} objects that are there`)
+  if (here.length !== 1) throw new Error(`${here.length} objects of zeromq's manifest exist, not 1`)
   writeFileSync(join(folder, 'manifest.json'), JSON.stringify(Object.fromEntries(here)))
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the project needs and is not there yet: Debian packages, then npm's. Run as root on Debian 12; the demo
-# and the tests call it. A second run changes nothing and takes a moment.
+# Installs missing dependencies: Debian packages, then npm packages. Runs as root on Debian 12; the demo and the tests call
+# it. A second run changes nothing.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# Shows a command's output only when it fails.
+# Shows a command's output only if it fails.
 quietly() {
   local log
   log=$(mktemp)
@@ -20,18 +20,18 @@ quietly() {
 }
 
 [ "$(id -u)" = 0 ] || fail "run as root: network namespaces and packages need it"
-command -v apt-get >/dev/null || fail "this is written for Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
+command -v apt-get >/dev/null || fail "this script needs Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
 
 # command:package
 needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev modprobe:kmod ovs-vswitchd:openvswitch-switch)
 command -v npm >/dev/null || needed+=(npm:npm)
 missing=()
-# gcc only recommends the C library's headers.
+# gcc only recommends the headers of the C library.
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 for pair in "${needed[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-# The tests speak the paper's API from Debian's own Python.
+# The tests use the paper's API from Debian's own Python.
 /usr/bin/python3 -c 'import zmq' 2>/dev/null || missing+=(python3-zmq)
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]}"
@@ -40,22 +40,22 @@ if [ ${#missing[@]} -gt 0 ]; then
   quietly apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-# A second kernel for delay and for Open vSwitch's own datapath; without it those tests say that they cannot run.
+# A second kernel for delays and Open vSwitch's kernel datapath; without it those tests are skipped.
 if ! command -v linux.uml >/dev/null; then
   say "installing user-mode-linux"
   apt-get install -y --no-install-recommends user-mode-linux >/dev/null 2>&1 ||
-    say "user-mode-linux cannot be had here: what needs a complete kernel is not tested"
+    say "user-mode-linux is not available here: tests that need a complete kernel are skipped"
 fi
 
-# npm leaves its own copy of the lock file; older than ours means that something is to be installed.
+# npm keeps its own copy of the lock file; if it is older than ours, packages are missing.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   say "installing npm packages"
   quietly npm ci --no-audit --no-fund
-  # tap compiles its set of plugins once; ours leaves its TypeScript loader out, for Node strips types itself.
+  # tap compiles its set of plugins once; ours omits the TypeScript loader, because Node strips types itself.
   PATH=$PWD/node_modules/.bin:$PATH quietly npx tap build
   touch node_modules/.package-lock.json
 fi
-[ -x node_modules/.bin/node ] || fail "npm did not bring Node 24 (node_modules/.bin/node)"
+[ -x node_modules/.bin/node ] || fail "npm did not install Node 24 (node_modules/.bin/node)"
 
 if [ ! -x dist/vxmesh-cni ] || [ cni/vxmesh-cni.c -nt dist/vxmesh-cni ] || [ scripts/build-cni -nt dist/vxmesh-cni ]; then
   say "building the CNI plugin"

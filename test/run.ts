@@ -1,6 +1,6 @@
-// Runs the parts of the test suite and counts: each of tap's tests as one, every other tool as one. Parts that have hosts
-// run one after the other. Parts that only compute run beside them in the background. Each part is shown when it is over,
-// and failures are repeated at the end.
+// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. Parts with hosts run one
+// after the other, parts that only compute in the background. Each part's output is printed once it is over, and failures
+// are repeated at the end.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,13 +10,13 @@ import { failures, readCounts, readTap, sum, verdict, type Outcome } from './sui
 type Part = {
   readonly name: string
   readonly run: (execute: Execute) => Promise<Outcome>
-  /** Its tests have no clock but their own, or measure processor time: they may be starved for a while. */
+  /** Tolerates starvation: its tests use a simulated clock or measure processor time. */
   readonly background?: true
 }
 
-/** They measure rates, or load the processor themselves: nothing of ours runs beside them. */
+/** They measure rates or saturate the processor: nothing else of the suite runs at the same time. */
 const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq')
-/** The longest of the others: they start first, so that none of them is left over at the end. */
+/** The longest of the others start first, so that none of them runs alone at the end. */
 const LONGEST = namespaceFiles(
   'host-access',
   'servers',
@@ -27,7 +27,7 @@ const LONGEST = namespaceFiles(
   'backup',
   'package'
 )
-/** Namespace tests wait more than they compute. */
+/** More than there are processors, because namespace tests wait a lot. */
 const NAMESPACE_JOBS = 3
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 

@@ -1,4 +1,4 @@
-// A client of ours: a real agent that claims addresses from the servers as every agent does for its containers.
+// Our client: a real agent that claims addresses from the servers, as every agent does for its containers.
 //   node agent.ts CONFIG NETWORK
 
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'

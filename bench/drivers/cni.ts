@@ -1,5 +1,5 @@
-// A runtime inside a host's namespace: calls a CNI plugin for containers as containerd would, a process a call, and says
-// how long each took from start to exit.
+// A runtime inside a host's namespace: calls a CNI plugin as containerd does, one process per call, and reports the time of
+// each from start to exit.
 
 import { spawn } from 'node:child_process'
 import { dirname } from 'node:path'
@@ -10,7 +10,7 @@ export type CniLoad = {
   readonly verb: 'ADD' | 'DEL'
   readonly config: object
   readonly containers: readonly { readonly id: string; readonly netns: string }[]
-  /** Calls under way at once. */
+  /** Concurrent calls. */
   readonly concurrency: number
 }
 
@@ -25,7 +25,7 @@ await answerLines(async question => {
   return times
 })
 
-/** Milliseconds of one call. @throws Error with what the plugin said */
+/** @returns the duration of one call, ms. @throws Error with the plugin's output */
 function call({ program, verb, config }: CniLoad, container: { id: string; netns: string }): Promise<number> {
   const env: Record<string, string> = {
     CNI_COMMAND: verb,

@@ -1,5 +1,5 @@
-// Programs of other projects that a benchmark measures against: taken out of their Debian packages into a folder of the
-// checkout, not installed, so that no service of theirs is ever started on the machine.
+// Programs of other projects, unpacked from their Debian packages into a folder of the checkout. They are not installed, so
+// that none of their services is started on the machine.
 
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
@@ -9,7 +9,7 @@ import { say } from '../report.ts'
 
 const CACHE = resolve(import.meta.dirname, '../../dist/peers')
 
-/** The path of a program inside a package; fetched once. @throws Error when the package cannot be had */
+/** @returns the path of a program, whose package is fetched once. @throws Error when the package is not available */
 export async function debianProgram(name: string, path: string): Promise<string> {
   const dir = join(CACHE, name)
   const program = join(dir, path)
@@ -22,7 +22,7 @@ export async function debianProgram(name: string, path: string): Promise<string>
   })
   if (exitCode !== 0) throw new Error(`apt-get download ${name}: ${stderr}`)
   const archive = (await readdir(dir)).find(file => file.endsWith('.deb'))
-  if (archive === undefined) throw new Error(`apt-get download ${name} brought nothing`)
+  if (archive === undefined) throw new Error(`apt-get download ${name} fetched no package`)
   const unpacked = await run('dpkg-deb', ['-x', join(dir, archive), dir], { timeoutMs: 60_000 })
   if (unpacked.exitCode !== 0) throw new Error(`dpkg-deb -x ${archive}: ${unpacked.stderr}`)
   return program

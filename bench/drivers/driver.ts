@@ -1,5 +1,5 @@
-// The same load for whoever is measured: a process of its own inside a namespace, told by JSON lines on standard input
-// what to run, answering with JSON lines on standard output. Every run is bounded in count and in time.
+// Generates the same load for either side: a process in a namespace that reads loads as JSON lines on standard input and
+// answers with JSON lines on standard output. Every load is bounded in count and time.
 
 import { answerLines } from '../../test/lab/json-process.ts'
 import { quantile } from '../report.ts'
@@ -14,7 +14,7 @@ export type Measured = {
   readonly p99Ms: number
 }
 
-/** Keeps `concurrency` tasks under way until `count` are done or the time is over. Tasks are numbered on and on. */
+/** Keeps `concurrency` tasks in flight until `count` are done or time is up. Task numbers are never reused. */
 export async function runLoad(load: Load, task: () => Promise<void>): Promise<Measured> {
   const latencies: number[] = []
   let [started, failed] = [0, 0]

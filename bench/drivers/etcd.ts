@@ -1,5 +1,5 @@
-// A client of etcd: gRPC over one HTTP/2 connection to the leader, with the messages written by hand, so that the
-// client costs as little as can be. A claim is a transaction: if the key was never created, put it; else nothing.
+// A client of etcd: gRPC over one HTTP/2 connection to the leader, with hand-encoded messages to keep its own cost low. A
+// claim is a transaction that puts the key unless it exists.
 //   node etcd.ts URL
 
 import { connect, type ClientHttp2Session } from 'node:http2'
@@ -16,11 +16,11 @@ const run = process.pid
 let next = 0
 await serveLoads(async () => {
   next += 1
-  if (!(await claim(session, Buffer.from(`bench/${run}/${next}`)))) throw new Error('the key was taken')
+  if (!(await claim(session, Buffer.from(`bench/${run}/${next}`)))) throw new Error('the key exists')
 })
 session.close()
 
-/** True when the key was free and is ours now. */
+/** @returns whether the key was free and is now ours */
 async function claim(session: ClientHttp2Session, key: Buffer): Promise<boolean> {
   const compare = Buffer.concat([COMPARE_HEAD, field(3, key), COMPARE_TAIL])
   const put = field(2, Buffer.concat([field(1, key), field(2, VALUE)]))
@@ -40,14 +40,14 @@ function varint(value: number): Buffer {
   return Buffer.from([...bytes, rest])
 }
 
-/** TxnResponse.succeeded, field 2; the header before it is passed over. */
+/** TxnResponse.succeeded, field 2; skips the header before it. */
 function succeeded(message: Buffer): boolean {
   const length = message[1] ?? 0
   const at = 2 + length
   return message[0] === 0x0a && message[at] === 0x10 && message[at + 1] === 1
 }
 
-/** One unary call. @throws Error with gRPC's words when it fails */
+/** Makes one unary call. @throws Error with gRPC's message */
 function call(session: ClientHttp2Session, path: string, message: Buffer): Promise<Buffer> {
   const stream = session.request({
     ':method': 'POST',

@@ -1,5 +1,5 @@
-// The conformance suite: the same scenarios on every driver and kernel that this machine can have, and the matrix of what
-// came of them. Namespace hosts on the machine's own kernel run beside User-Mode Linux, which has one processor.
+// The conformance suite: runs the same scenarios on every driver and kernel that this machine offers and prints the matrix
+// of results. The machine's own kernel and User-Mode Linux, which has one processor, run in parallel.
 
 import { spawn } from 'node:child_process'
 import { join, resolve } from 'node:path'
@@ -11,9 +11,9 @@ import { failuresOf, format, passedOf, readColumn, type Column } from './matrix.
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const PROGRAM = 'test/conformance/plane.ts'
-/** Of one plane. In User-Mode Linux a scenario takes 10 to 20 s, up to 50 s when both processors are busy. */
+/** Bound of one plane. In User-Mode Linux a scenario takes 10 to 20 s, up to 50 s on a busy machine. */
 const WHOLE_MS = 900_000
-/** One slow processor sends every frame of the attacks. */
+/** Few, because one slow processor sends every frame. */
 const ATTEMPTS_IN_UML = '5'
 
 type Ran = { readonly tap: string; readonly exitCode: number }
@@ -39,7 +39,7 @@ const failed = failuresOf(columns)
 console.log(`${passedOf(columns)} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)
 
-/** A plane that cannot be had is said aloud and is no failure. */
+/** A plane that this machine lacks is reported and is no failure. */
 async function column(title: string, cannot: string | false, work: () => Promise<Ran>): Promise<Column> {
   if (cannot !== false) return { title, cells: new Map([['all', `not possible here (${cannot})`]]) }
   const since = performance.now()

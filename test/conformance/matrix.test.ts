@@ -1,4 +1,4 @@
-// The matrix from TAP: what counts as passed, failed, and not possible.
+// What the matrix counts as passed, failed and not possible.
 
 import t from 'tap'
 import { failuresOf, format, passedOf, readColumn } from './matrix.ts'
@@ -13,7 +13,7 @@ ok 3 - drift # time=1ms
 ok 4 - delay # SKIP no netem
 `
 
-t.test('top-level tests become cells, of two of one name the worse', t => {
+t.test('top-level tests become cells; of two with one name the worse counts', t => {
   const { cells } = readColumn('linux', { tap: TAP, exitCode: 1 })
   t.strictSame(
     [...cells],
@@ -28,7 +28,7 @@ t.test('top-level tests become cells, of two of one name the worse', t => {
   t.end()
 })
 
-t.test('a run that ended badly, or told nothing, is a failure', t => {
+t.test('a run that ends badly or prints no result is a failure', t => {
   const good = 'ok 1 - mesh # time=1ms\n'
   for (const [tap, exitCode, failures] of [
     [good, 0, 0],

@@ -1,4 +1,4 @@
-// From the TAP of each plane to the matrix scenario x plane. Pure.
+// Turns the TAP of each plane into the matrix scenario x plane. Pure.
 
 import type { Plane } from '../lab/stage.ts'
 
@@ -6,11 +6,11 @@ export function isPlane(text: string): text is Plane {
   return text === 'linux' || text === 'ovs-netdev' || text === 'ovs-system'
 }
 
-/** What came of one scenario on one plane: `ok`, `FAILED`, or why it cannot be. */
+/** The result of one scenario on one plane: `ok`, `FAILED`, or why it is not possible. */
 export type Cell = string
 export type Column = { readonly title: string; readonly cells: ReadonlyMap<string, Cell> }
 
-/** Every top-level test; of two lines of one name the worse. A run that ended badly without saying where failed as a whole. */
+/** Reads every top-level test; of two with one name the worse counts. A run that ends badly without a failed test fails as a whole. */
 export function readColumn(title: string, p: { readonly tap: string; readonly exitCode: number }): Column {
   const cells = new Map<string, Cell>()
   for (const [, not, name = '', why] of p.tap.matchAll(/^(not )?ok \d+ - (\S+)(?:.*# SKIP ?(.*))?/gm)) {
@@ -30,7 +30,7 @@ export function passedOf(columns: readonly Column[]): number {
   return columns.flatMap(({ cells }) => [...cells.values()]).filter(cell => cell === 'ok').length
 }
 
-/** One line a scenario; `-` where it is none of that plane's. */
+/** One line for each scenario; `-` if it does not apply to a plane. */
 export function format(columns: readonly Column[]): string {
   const names = [...new Set(columns.flatMap(({ cells }) => [...cells.keys()]))]
   const rows = [

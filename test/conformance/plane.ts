@@ -1,5 +1,5 @@
-// The conformance suite on one plane, here: `plane.ts PLANE [SCENARIO...]`. TAP on standard output, one test a scenario; one that cannot
-// be here is skipped with the reason. main.ts runs this on each kernel.
+// The conformance suite on one plane of this kernel: `plane.ts PLANE [SCENARIO...]`. Prints TAP, one test for each scenario;
+// an impossible one is skipped with the reason. main.ts runs this on each kernel.
 
 import t, { type Test } from 'tap'
 import { probeShaping } from '#overlay/shaping/probe.ts'
@@ -27,14 +27,14 @@ const NOT_HERE: Readonly<Record<string, string | false>> = {
   delay: support.delay ? false : 'no netem'
 }
 
-// tap's own 30 s for the whole process; whoever started us has a bound.
+// Disables tap's bound of 30 s for the process; main.ts bounds it.
 t.setTimeout(0)
 for (const [name, scenario] of Object.entries(scenariosOf(plane))) {
   if (chosen.length > 0 && !chosen.includes(name)) continue
   t.test(name, { timeout: 120_000, skip: NOT_HERE[name] ?? false }, (t: Test) => scenario(t, plane))
 }
 
-/** What is Open vSwitch's alone does not depend on the datapath: on the slow kernel only what the page says of it. */
+/** Scenarios specific to Open vSwitch do not depend on the datapath: the slow kernel runs only the documented listing. */
 function scenariosOf(plane: Plane): Readonly<Record<string, Scenario>> {
   const common = { ...PLANE_SCENARIOS, attacks, rates, delay, delayAsked }
   if (plane === 'linux') return common

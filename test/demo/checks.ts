@@ -1,10 +1,10 @@
-// One check a line: a claim, and what was measured. The last line counts them.
+// Prints one line for each check, a claim and a measurement, and counts them in the last line.
 
 export class Checks {
   passed = 0
   failed = 0
 
-  /** Runs a check; what it returns is the measurement, what it throws the reason of a failure. */
+  /** @param measure returns the measurement as text; its error is the reason of the failure */
   async check(claim: string, measure: () => Promise<string>): Promise<boolean> {
     const since = performance.now()
     try {
@@ -29,7 +29,7 @@ export function expect(condition: boolean, why: string): void {
   if (!condition) throw new Error(why)
 }
 
-/** The value at a share of the sorted list: 0.5 is the median. */
+/** The value at a share of the sorted list; 0.5 is the median. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN

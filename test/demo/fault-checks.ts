@@ -1,4 +1,4 @@
-// The demo's checks under faults: the leader's agent killed, a whole host killed and back.
+// The demo's checks under faults: the leader's agent is killed and restarted, a whole host fails and returns.
 
 import type { EndpointView } from '#model/views.ts'
 import type { LabHost } from '../lab/host.ts'
@@ -25,13 +25,13 @@ export async function checkLeaderKill(checks: Checks, lab: Lab, tenants: Tenants
         expect(took < 3_000, `after ${ms(took)}`)
         return `${view.address} after ${ms(took)}, leader ${(await findLeader(lab, others)).name}`
       })
-      await checks.check('the old leader comes back and catches up', async () => {
+      await checks.check('the old leader restarts and catches up', async () => {
         const back = performance.now()
         await leader.startAgent()
         await leader.waitReady()
         const target = (await other.status()).raft.appliedIndex
         await waitFor(
-          'it has applied what the others have',
+          'it has applied what the others have applied',
           async () => (await leader.status()).raft.appliedIndex >= target
         )
         const mine = (await leader.api.call('GET', '/v1/endpoints')) as EndpointView[]
@@ -52,18 +52,18 @@ export async function checkHostKill(checks: Checks, lab: Lab, tenants: Tenants):
   const [h1, h2] = [lab.host(1), lab.host(2)]
   const floods = async (host: LabHost): Promise<string[]> =>
     (await readFdb(host.namespace)).flatMap(e => (e.mac === '00:00:00:00:00:00' && e.dst !== undefined ? [e.dst] : []))
-  await checks.check('a whole host is killed: the others drop it from their flood lists', async () => {
-    expect((await floods(h1)).includes(h2.address), 'it was in no flood list before')
+  await checks.check('a whole host fails: the others remove it from their flood lists', async () => {
+    expect((await floods(h1)).includes(h2.address), 'it was not in the flood lists before')
     const since = performance.now()
     await h2.killHost()
     for (const host of lab.hosts.filter(host => host !== h2)) {
-      await waitFor(`${host.name} floods to it no more`, async () => !(await floods(host)).includes(h2.address), {
+      await waitFor(`${host.name} stops flooding to it`, async () => !(await floods(host)).includes(h2.address), {
         timeoutMs: 30_000,
         everyMs: 100
       })
     }
     const unicast = (await readFdb(h1.namespace)).filter(e => e.dst === h2.address).length
-    expect(unicast > 0, 'its unicast entries are gone: a control-plane cut would cut containers')
+    expect(unicast > 0, 'its unicast entries are gone: a cut of the control plane would cut containers off')
     return `after ${ms(performance.now() - since)}; ${unicast} unicast entries stay`
   })
   await checks.check('it returns and is reached again', async () => {
@@ -76,16 +76,16 @@ export async function checkHostKill(checks: Checks, lab: Lab, tenants: Tenants):
     )
     const reached = performance.now() - since
     await h2.waitReady()
-    await waitFor('flood lists hold it again', async () => (await floods(h1)).includes(h2.address))
+    await waitFor('it is in the flood lists again', async () => (await floods(h1)).includes(h2.address))
     const { sent, received } = await tenants.red1.ping(tenants.redAddress, { count: 20, intervalMs: 50 })
     expect(sent === received, `${received} of ${sent} replies`)
     return `first reply after ${ms(reached)}, in the flood lists after ${ms(performance.now() - since)}`
   })
 }
 
-/** The host that the others say leads. */
+/** The current leader. */
 export async function findLeader(lab: Lab, among: readonly LabHost[] = lab.hosts): Promise<LabHost> {
-  return waitFor('a leader', async () => {
+  return waitFor('a host leads', async () => {
     for (const host of among) if ((await host.status()).raft.role === 'leader') return host
     return null
   })

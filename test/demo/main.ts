@@ -1,5 +1,5 @@
-// The demo: three namespace hosts with real agents, Serf and VXLAN, and the proof of the main job, check by check.
-//   (no flag)  builds, proves and keeps the cluster for playing    --once  removes it afterwards    --down  only removes
+// The demo: three namespace hosts with real agents, Serf and VXLAN, checked step by step.
+//   (no flag)  builds, checks and keeps the cluster for use    --once  removes it afterwards    --down  only removes
 
 import { readFile } from 'node:fs/promises'
 import { LabHost } from '../lab/host.ts'
@@ -58,7 +58,7 @@ async function prove(lab: Lab): Promise<void> {
   await checkLeaderKill(checks, lab, tenants)
   await checkHostKill(checks, lab, tenants)
   await checkClientJoin(checks, lab, tenants)
-  await checks.check('the kernel of every host is exactly what follows from the state', async () => {
+  await checks.check('the kernel of every host matches the state exactly', async () => {
     await expectOracle(lab)
     return `${lab.hosts.length} hosts: devices, flood lists, FDB and neighbour entries`
   })
@@ -66,7 +66,7 @@ async function prove(lab: Lab): Promise<void> {
   await checkStart(lab)
 }
 
-/** A single server with a warm disk: stopped and started again. And what agent and Serf weigh. */
+/** The restart of a single server with a warm disk, and the memory of agent and Serf. */
 async function checkStart(lab: Lab): Promise<void> {
   await checks.check('resident memory of agent and Serf', async () => {
     const host = lab.host(1)

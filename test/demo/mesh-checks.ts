@@ -1,4 +1,4 @@
-// The demo's checks of the mesh itself: membership, isolation, addresses, and strangers.
+// The demo's checks of the mesh itself: membership, isolation, addresses and strangers.
 
 import { generateClusterKey } from '#config/cluster-key.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
@@ -33,7 +33,7 @@ export async function checkMembers(checks: Checks, lab: Lab): Promise<void> {
   }
 }
 
-/** Two tenants with the same subnet and the same addresses, a container of each on h1 and h2. */
+/** Two tenants with the same subnet and the same addresses: a container of each on h1 and on h2. */
 export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
   const [h1, h2] = [lab.host(1), lab.host(2)]
   const [red1, red2, blue1, blue2] = (await lab.containers(['red1', 'red2', 'blue1', 'blue2'])) as [
@@ -56,7 +56,7 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
     [h2, blue2, 'blue']
   ] as const) {
     await checks.check(
-      `${container.name} on ${host.name}: the address that attach returns is in the container, with MTU and route`,
+      `${container.name} on ${host.name}: the container has the address that attach returns, with MTU and route`,
       async () => {
         const since = performance.now()
         const view = await host.cliJson<EndpointView>(
@@ -69,9 +69,9 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
         expect(link.mtu === view.mtu && view.mtu === 1450, `MTU ${link.mtu} and ${view.mtu}`)
         expect(link.mac === view.mac, `MAC ${link.mac}, not ${view.mac}`)
         const gateway = await container.defaultGateway()
-        expect(gateway === view.gateway, `default route by ${gateway}, not ${view.gateway}`)
+        expect(gateway === view.gateway, `default route via ${gateway}, not ${view.gateway}`)
         attached.set(container.name, view)
-        return `${view.address} via ${view.gateway}, MTU ${view.mtu}, ${ms(took)} with the start of the command`
+        return `${view.address} via ${view.gateway}, MTU ${view.mtu}, ${ms(took)} including the start of the command`
       }
     )
   }
@@ -92,7 +92,7 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
   }
   for (const host of [h1, h2]) {
     await checks.check(
-      `${host.name}’s kernel has the VTEPs of the others that hold containers, and no more`,
+      `${host.name}’s kernel floods to the VTEPs of the hosts with containers, and to no others`,
       async () => {
         const wanted = [h1, h2].filter(other => other !== host).map(other => other.address)
         const dsts = (await readFdb(host.namespace)).flatMap(e => (e.mac === '00:00:00:00:00:00' ? [e.dst ?? ''] : []))
@@ -105,12 +105,12 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
   return { red1, red2, blue1, blue2, redAddress: address('red2') }
 }
 
-/** A container of blue alone at an address, pinged from red and from blue. */
+/** A container of blue, at an address that red does not use, pinged from both tenants. */
 async function checkIsolation(checks: Checks, p: { lab: Lab; red1: LabContainer }): Promise<void> {
   const { lab, red1 } = p
   const only = await lab.container('blueonly')
   const control = await lab.container('bluectl')
-  await checks.check('another tenant does not reach a container, its own tenant does', async () => {
+  await checks.check('a container is reached by its own tenant and not by another', async () => {
     const view = await lab.host(3).attach(only, 'blue', { address: '10.1.0.77' })
     await lab.host(1).attach(control, 'blue')
     const own = await control.ping(view.address, { count: 20, intervalMs: 50 })
@@ -150,12 +150,12 @@ export async function checkConcurrentAttach(checks: Checks, lab: Lab): Promise<v
     expect(reply?.received === 5, `the last reaches the first with ${reply?.received} of 5`)
     return `200 in ${ms(took)}, median ${ms(quantile(times, 0.5))}, all distinct and in their containers`
   })
-  await checks.check('all of them are detached again, at once', async () => {
+  await checks.check('all of them are detached again at once', async () => {
     const since = performance.now()
     await Promise.all(
       names.map((name, n) => lab.host((n % lab.hosts.length) + 1).api.call('DELETE', `/v1/endpoints/${name}`))
     )
-    // Each was acknowledged where it was asked for; the other hosts hear of it a moment later.
+    // Each was acknowledged on its own host; the other hosts apply it a moment later.
     for (const { api, name } of lab.hosts) {
       const left = async (): Promise<number> =>
         ((await api.call('GET', '/v1/endpoints?network=many')) as EndpointView[]).length
@@ -165,7 +165,7 @@ export async function checkConcurrentAttach(checks: Checks, lab: Lab): Promise<v
   })
 }
 
-/** A fourth host as a client, joined by the plain serf command. */
+/** A fourth host joins as a client with the plain serf command. */
 export async function checkClientJoin(checks: Checks, lab: Lab, tenants: Tenants): Promise<void> {
   const client = await lab.addHost({ role: 'client' })
   const container = await lab.container('red4')
@@ -194,14 +194,14 @@ export async function checkClientJoin(checks: Checks, lab: Lab, tenants: Tenants
   })
 }
 
-/** A Serf without the key, and an agent with another key: in nobody's list. */
+/** A Serf without the key and an agent with another key become members nowhere. */
 export async function checkStrangers(checks: Checks, lab: Lab): Promise<void> {
   const ours = [...lab.hosts]
   const otherKey = join(lab.dir, 'other.key')
   await writeFile(otherKey, `${generateClusterKey()}\n`, { mode: 0o600 })
   const stranger = await lab.addHost({ role: 'client', join: [lab.host(1).address], clusterKeyFile: otherKey })
   lab.hosts.pop()
-  await checks.check('a stranger without the cluster key is in no member list', async () => {
+  await checks.check('a stranger without the cluster key becomes no member', async () => {
     const args = ['agent', '-node=stranger', `-bind=${stranger.address}:9946`, '-rpc-addr=127.0.0.1:9373']
     const log = { logFile: join(lab.dir, 'stranger.log') }
     const serf = await startDetached('ip', ['netns', 'exec', stranger.namespace, 'serf', ...args], log)
@@ -215,7 +215,7 @@ export async function checkStrangers(checks: Checks, lab: Lab): Promise<void> {
     expect(join1.exitCode !== 0, 'serf join without the key was accepted')
     return `join without the key refused, ${inside}`
   })
-  await checks.check('an agent with another cluster key is in no member list', async () => {
+  await checks.check('an agent with another cluster key becomes no member', async () => {
     await stranger.startAgent()
     await waitFor('its API answers', async () => (await stranger.status()).host === stranger.name)
     const { exitCode, stderr } = await stranger.cli('join', lab.host(1).address)
@@ -224,7 +224,7 @@ export async function checkStrangers(checks: Checks, lab: Lab): Promise<void> {
     const inside = await seesOnlyOurs(ours)
     await stranger.stopAgent()
     expect(alone === 1, `the stranger sees ${alone} members`)
-    return `join refused, it sees itself alone, ${inside}`
+    return `join refused, it sees only itself, ${inside}`
   })
 }
 

@@ -1,10 +1,10 @@
-// A client that asks properly, all the time, and how long it waits for its answers.
+// A well-behaved client that sends valid requests continuously and measures their latency.
 
 import { request } from 'node:http'
 
 const PAUSE_MS = 5
 
-/** One question to the API; milliseconds until its answer is there. @throws when the answer is no good one */
+/** Sends one request to the API. @returns its latency in ms. @throws Error unless it succeeds */
 function ask(socketPath: string): Promise<number> {
   const since = performance.now()
   return new Promise((resolve, reject) => {
@@ -19,7 +19,7 @@ function ask(socketPath: string): Promise<number> {
   })
 }
 
-/** Asks until told otherwise. @returns the waits in ms, the shortest first */
+/** Sends requests until `over`. @returns the latencies in ms, sorted */
 export async function askUntil(socketPath: string, done: () => boolean): Promise<number[]> {
   const waits: number[] = []
   while (!done()) {
@@ -29,7 +29,7 @@ export async function askUntil(socketPath: string, done: () => boolean): Promise
   return waits.sort((a, b) => a - b)
 }
 
-/** The wait that so large a share of all stays below. */
+/** The quantile of sorted values: `share` of them lie below it. */
 export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.floor(sorted.length * share)] ?? Number.NaN
 }

@@ -1,4 +1,4 @@
-// Hostile inputs on an agent's sockets, from inside its host's namespace.
+// Sends hostile inputs to an agent's sockets, from inside its host's namespace.
 //   node test/fuzz/live-client.ts UNIX-SOCKET UNDERLAY-ADDRESS INPUTS SEED [PER-SECOND]     prints one JSON object
 
 import { connect } from 'node:net'
@@ -8,7 +8,7 @@ import { mutate } from './mutate.ts'
 import { targets } from './targets.ts'
 
 const [socketPath = '', underlay = '', inputs = '20000', seed = '1', perSecond = 'Infinity'] = process.argv.slice(2)
-/** A connection that is not closed by the other side is, after so long. */
+/** The client closes a connection that the agent has not closed after this time. */
 const CONNECTION_MS = 500
 
 const random = new Random(Number(seed))
@@ -27,7 +27,7 @@ const pages = ['/metrics', '/livez', '/readyz', '/healthz?verbose'].map(path =>
   Buffer.from(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)
 )
 
-/** Sends bytes on a connection of their own and waits for its end. */
+/** Sends bytes on a new connection and waits until it is closed. */
 function throwAt(to: { path: string } | { host: string; port: number }, bytes: Buffer): Promise<void> {
   return new Promise(resolve => {
     const socket = connect(to)
@@ -42,7 +42,7 @@ function throwAt(to: { path: string } | { host: string; port: number }, bytes: B
   })
 }
 
-/** As fast as they go, or evenly over `seconds`. */
+/** As fast as possible, or spread evenly over `seconds`. */
 async function times(count: number, lanes: number, seconds: number, act: () => Promise<void>): Promise<void> {
   const since = performance.now()
   let begun = 0

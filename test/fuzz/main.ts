@@ -1,4 +1,4 @@
-// Fuzzing in this process: hostile inputs against every parser.
+// Fuzzes every parser in this process.
 //   node test/fuzz/main.ts [--inputs N] [--seed S] [--only TARGET]     the last line is one JSON object
 // A crash prints the input. Exit: 0 sound, 7 not.
 
@@ -9,7 +9,7 @@ import { isTyped, targets, type Target } from './targets.ts'
 
 const MAX_SHOWN = 5
 const MAX_GROWTH_BYTES = 64 * 1024 * 1024
-/** Of processor time, for one input: an event loop that stands still longer would be felt. */
+/** Processor time for one input: a longer stall of the event loop would delay other requests noticeably. */
 const MAX_STEP_MS = 100
 
 const { values } = parseArgs({
@@ -29,7 +29,7 @@ process.on('unhandledRejection', err => {
   console.log('unhandled rejection', err)
 })
 
-// A first round fills what is compiled and kept once; growth is counted from there.
+// The first round fills caches and compiles code; growth is measured after it.
 for (const target of all) await fuzz(target, Math.ceil((inputs * target.weight) / weights / 10))
 const before = await memory()
 for (const target of all) await fuzz(target, Math.ceil((inputs * target.weight) / weights))
@@ -75,7 +75,7 @@ function crashed(target: Target, input: Buffer, err: unknown): void {
   console.log(`  input (base64): ${input.toString('base64')}`)
 }
 
-/** Resident bytes once the collector had its turn. */
+/** Resident bytes after a garbage collection. */
 async function memory(): Promise<number> {
   globalThis.gc?.()
   await new Promise(resolve => setTimeout(resolve, 50))

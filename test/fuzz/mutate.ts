@@ -1,9 +1,9 @@
-// Hostile inputs made from good ones: bytes flipped, cut, doubled, spliced, and the numbers and texts that parsers stumble
-// over. Deterministic: the same seed makes the same inputs.
+// Makes hostile inputs from valid ones: bytes are flipped, cut, doubled and spliced, and replaced by numbers and texts that
+// break parsers. Deterministic: the same seed makes the same inputs.
 
 import type { Random } from '../sim/random.ts'
 
-/** Larger ones are cut: what a bound lets through is tried, not how long copying takes. */
+/** Larger inputs are cut: they would only measure copying. */
 export const MAX_INPUT_BYTES = 64 * 1024
 
 const NUMBERS = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff]
@@ -93,7 +93,7 @@ const MUTATIONS: readonly Mutation[] = [
     Buffer.concat([bytes, Buffer.from(Array.from({ length: random.below(32) }, () => random.below(256)))])
 ]
 
-/** An input near one of the corpus: one to eight changes of it, now and then none at all. */
+/** Applies one to eight changes to an input of the corpus, occasionally none. */
 export function mutate(random: Random, corpus: readonly Uint8Array[]): Buffer {
   let bytes = Buffer.from(random.pick(corpus))
   const changes = random.chance(0.02) ? 0 : 1 + Math.floor(random.unit() ** 2 * 8)

@@ -1,5 +1,5 @@
-// Every parser that reads what others wrote, each with good inputs to start from. A target takes any bytes and answers, or
-// refuses with a typed error; anything else that it throws is a crash.
+// Every parser of untrusted input, each with a corpus of valid inputs. A target accepts any bytes or refuses them with a
+// typed error; every other error is a crash.
 
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
@@ -44,7 +44,7 @@ import { entries } from '../replication/entries.ts'
 
 export type Target = {
   readonly name: string
-  /** Of the inputs, in proportion to the others'. */
+  /** Share of the inputs, relative to the other targets. */
   readonly weight: number
   readonly corpus: readonly Uint8Array[]
   readonly run: (bytes: Buffer) => unknown
@@ -161,7 +161,7 @@ async function snapshotFile(): Promise<Buffer> {
   return Buffer.concat(written)
 }
 
-/** A damaged file is found out by its checksum; with a right one over damage the parsers behind it are tried. */
+/** A correct checksum over damaged content: without it only the checksum would be tested. */
 function resealed(bytes: Buffer): Buffer {
   const body = bytes.subarray(0, Math.max(0, bytes.byteLength - 32))
   return Buffer.concat([body, createHash('sha256').update(body).digest()])
@@ -273,11 +273,11 @@ function parseJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(bytes.toString())
   } catch {
-    return undefined // the HTTP library's own part, tried on live sockets
+    return undefined // the HTTP library's own part, fuzzed on live sockets
   }
 }
 
-/** Each parser in turn; the first untyped error is the caller's to find. */
+/** Runs each parser; throws the first error that is not typed. */
 function refusedOrNot(parsers: readonly ((word: string) => unknown)[], word: string): number {
   let accepted = 0
   for (const parse of parsers) {
@@ -291,12 +291,12 @@ function refusedOrNot(parsers: readonly ((word: string) => unknown)[], word: str
   return accepted
 }
 
-/** What a parser may throw. */
+/** Whether a parser may throw this. */
 export function isTyped(err: unknown): boolean {
   return err instanceof Error && (err.name === 'VxmeshError' || err.name === 'CniError')
 }
 
-/** The stream's own errors are the connection's end: the client closes it and opens another. */
+/** An error of the stream ends the connection: the client closes it and opens another. */
 async function readStream(bytes: Buffer): Promise<number> {
   let values = 0
   const stream = msgpackValueStream()

@@ -1,5 +1,5 @@
-// A backup outlives all its hosts: three new ones with other addresses found a cluster from it, with every network and
-// allocation; a host of the old cluster that turns up is refused and says why.
+// A backup survives the loss of all hosts: three new ones with other addresses found a cluster from it, with every network
+// and allocation. A host of the old cluster that returns is refused and reports why.
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ const lab = await Lab.create()
 t.teardown(() => lab.destroy())
 const file = join(lab.dir, 'backup.snap')
 const old = await lab.addServers(3)
-/** Hosts four to six: other addresses, other keys, the names of old. */
+/** Hosts four to six: new addresses and keys, the old names. */
 const fresh: LabHost[] = []
 
 async function networks(host: LabHost): Promise<NetworkView[]> {
@@ -35,7 +35,7 @@ const brief = (rows: readonly EndpointView[]): unknown[] =>
 
 let before: { networks: NetworkView[]; endpoints: EndpointView[]; status: StatusView } | undefined
 
-t.test('a backup holds everything that is acknowledged, whichever host is asked', async t => {
+t.test('a backup holds everything that was acknowledged, whichever host saves it', async t => {
   const [first, second] = [lab.host(1), lab.host(2)]
   for (const [name, subnet] of [
     ['red', '10.1.0.0/24'],
@@ -49,7 +49,7 @@ t.test('a backup holds everything that is acknowledged, whichever host is asked'
     await lab.host((n % 3) + 1).attach(container, n % 2 === 0 ? 'red' : 'blue')
   }
   for (const host of old) {
-    // Each time after a change elsewhere: what another host has acknowledged must be in it.
+    // Each save follows a change that another host acknowledged.
     await second.api.call('POST', '/v1/networks', { name: `of-${host.name}`, subnet: '10.9.0.0/24' })
     const saved = await host.cliJson<SnapshotView>('snapshot', 'save', file)
     t.match(saved, { networks: (await networks(second)).length, endpoints: 4, hosts: 3 }, host.name)
@@ -59,7 +59,7 @@ t.test('a backup holds everything that is acknowledged, whichever host is asked'
   t.match(inspected, { cluster: before.status.cluster, servers: ['h1', 'h2', 'h3'], digest: before.status.digest })
 })
 
-t.test('without a majority a save says so, and saves what this host has when it is asked for that', async t => {
+t.test('without a majority a save fails, and --stale saves what this host has', async t => {
   const host = lab.host(1)
   await lab.host(2).killHost()
   await lab.host(3).killHost()
@@ -73,7 +73,7 @@ t.test('without a majority a save says so, and saves what this host has when it 
   await host.killHost()
 })
 
-t.test('three new servers found a cluster with it, although one of them alone was given it', async t => {
+t.test('three new servers found a cluster from it, although only one of them was given it', async t => {
   for (const n of [4, 5, 6]) {
     const settings = { name: `h${n - 3}` }
     fresh.push(await lab.addHost({ bootstrapExpect: 3, join: ['192.0.2.4'], settings }))
@@ -84,7 +84,7 @@ t.test('three new servers found a cluster with it, although one of them alone wa
   t.match(await restore(second), { exitCode: 0 })
   await second.startAgent()
   await first.startAgent()
-  await waitFor('it says what it waits for', async () => (await second.status()).trouble?.includes('2 of 3 servers'))
+  await waitFor('it reports what it waits for', async () => (await second.status()).trouble?.includes('2 of 3 servers'))
   t.match(await restore(second), { exitCode: 2, stderr: /dataDir: .* is in use by the agent/ })
   await third.startAgent()
   const statuses = await Promise.all(fresh.map(host => host.waitReady()))
@@ -98,12 +98,12 @@ t.test('three new servers found a cluster with it, although one of them alone wa
     const volatile = (rows: readonly NetworkView[] = []): unknown[] => rows.map(({ mtu: _, ...row }) => row)
     t.same(volatile(await networks(host)), volatile(before?.networks), host.name)
     t.same(brief(await endpoints(host)), brief(before?.endpoints ?? []), host.name)
-    t.notOk(existsSync(join(host.dir, 'data/restore.snap')), 'what was restored is in the log')
+    t.notOk(existsSync(join(host.dir, 'data/restore.snap')), 'the restored state is in the log')
   }
   t.match(await restore(second), { exitCode: 2 })
 })
 
-t.test('the containers get their addresses back, and nobody else gets them', async t => {
+t.test('the containers get their addresses back, and no other container gets them', async t => {
   const [first, , third] = fresh as [LabHost, LabHost, LabHost]
   const [again, other] = (await lab.containers(['n1', 'n2'])) as [never, never]
   const c1 = { name: 'c1', netns: (again as { netns: string }).netns } as never
@@ -125,7 +125,7 @@ t.test('the containers get their addresses back, and nobody else gets them', asy
   t.equal(new Set(taken).size, taken.length, taken.join(' '))
   t.ok(taken.includes(added.address))
   const hosts = await first.cliJson<HostView[]>('host', 'list')
-  // h1 of old had c1 and c4, h2 c2, h3 c3: all but c1 wait.
+  // The old h1 had c1 and c4, h2 had c2, h3 had c3: all but c1 have not returned.
   t.same(
     hosts
       .filter(({ vtep }) => vtep === '')
@@ -142,7 +142,7 @@ t.test('the containers get their addresses back, and nobody else gets them', asy
   t.match(await first.cliJson<HostView>('host', 'show', 'h1'), { vtep: '192.0.2.4', endpoints: 1 })
 })
 
-t.test('a host of the old cluster is refused and says why; the new cluster goes on', async t => {
+t.test('a host of the old cluster is refused and reports why; the new cluster continues', async t => {
   const stray = lab.host(1)
   const [first] = fresh as [LabHost]
   await stray.linkUp()
@@ -153,7 +153,7 @@ t.test('a host of the old cluster is refused and says why; the new cluster goes 
     settings: { name: 'stray' }
   })
   await stray.startAgent()
-  const why = await waitFor('it says why', async () => (await stray.status()).trouble, { timeoutMs: 20_000 })
+  const why = await waitFor('it reports why', async () => (await stray.status()).trouble, { timeoutMs: 20_000 })
   const cluster = (await first.status()).cluster ?? ''
   t.match(why, `of cluster ${cluster}, and this host belongs to cluster ${before?.status.cluster ?? ''}`)
   t.match((await stray.cli('status')).stdout, /^! +.*refuse each other/)
@@ -164,11 +164,11 @@ t.test('a host of the old cluster is refused and says why; the new cluster goes 
   t.notOk((await first.cliJson<HostView[]>('host', 'list')).some(({ name }) => name === 'stray'))
   t.notOk(
     (await networks(stray)).some(({ name }) => name === 'later'),
-    'and nothing of the new one reaches it'
+    'no change of the new cluster reaches it'
   )
 })
 
-t.test('the servers come back from their own disks after that', async t => {
+t.test('the new servers restart from their own disks', async t => {
   await Promise.all(fresh.map(host => host.killAgent()))
   await lab.host(1).killAgent()
   await Promise.all(fresh.map(host => host.startAgent()))

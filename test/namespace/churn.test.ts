@@ -1,4 +1,4 @@
-// Containers that come and go leave nothing: no device, namespace, entry, file descriptor, record or memory.
+// Containers that are attached and detached leave nothing: no device, namespace, entry, file descriptor, record or memory.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,9 +13,9 @@ import { cannotRun } from './overlay-lab.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 
-/** At once on one host, as a scheduler would. */
+/** Containers at once, as a scheduler starts them. */
 const PARALLEL = 10
-/** What a heap may keep of a thousand attaches: code that was compiled, the log's own entries. */
+/** A heap may grow over a thousand attaches: compiled code, entries of the log. */
 const MEMORY_SLACK_KIB = 64 * 1024
 
 t.test(`nothing is left after ${CHAOS.churn} attaches and detaches`, { skip: cannotRun() }, async t => {
@@ -25,7 +25,7 @@ t.test(`nothing is left after ${CHAOS.churn} attaches and detaches`, { skip: can
   const names = Array.from({ length: PARALLEL }, (_, n) => `churn${n}`)
   const round = async (): Promise<void> => {
     const fresh = await lab.containers(names)
-    // Half of them in a network that comes and goes with them, some whose namespace dies first.
+    // Half of them are in a network without other containers; some lose their namespace before the detach.
     await Promise.all(fresh.map((c, n) => (n % 3 === 0 ? h2 : h1).attach(c, n % 2 === 0 ? 'red' : 'blue')))
     await Promise.all(fresh.filter((_, n) => n % 5 === 0).map(c => c.remove()))
     await Promise.all(fresh.map((c, n) => (n % 3 === 0 ? h2 : h1).detach(c)))
@@ -40,11 +40,11 @@ t.test(`nothing is left after ${CHAOS.churn} attaches and detaches`, { skip: can
   await expectOracle(lab)
   for (const [n, host] of [h1, h2].entries()) {
     const was = nth(before, n + 1)
-    // Connections that nobody uses any more are closed a moment later.
+    // Idle connections are closed a moment later.
     await waitFor(`${host.name} has no more than ${was.files} open files`, async () => {
       return (await usage(host)).files <= was.files + 3
     })
-    // A router of the network that went is taken away by a pass of its own.
+    // The emptied network's router is removed by a later pass.
     await waitFor(`${host.name} has no more than ${was.devices} devices`, async () => {
       return (await usage(host)).devices <= was.devices
     })

@@ -1,4 +1,4 @@
-// containerd with our plugin on two hosts, asked as a kubelet asks it.
+// containerd with our plugin on two hosts, driven as a kubelet drives it.
 
 import t from 'tap'
 import type { EndpointView } from '#model/views.ts'
@@ -44,7 +44,7 @@ t.test(
     }
     const [one, two] = runtimes
 
-    await t.test('one namespace across hosts, two namespaces apart, the same addresses in both', async t => {
+    await t.test('one namespace spans hosts, two are isolated although they use the same addresses', async t => {
       const [a, b] = [await start(one, 'shop'), await start(two, 'shop')]
       const [c, d] = [await start(one, 'bank'), await start(two, 'bank')]
       t.same([a.address, b.address], [c.address, d.address], 'the same addresses in both')
@@ -66,7 +66,7 @@ t.test(
       t.match(
         await ping(b.address),
         { stdout: /0 packets received/ },
-        'the same address in the other network is not there'
+        'the same address in the other network does not answer'
       )
       t.match(await one.cri.exec(inA, '/bin/busybox', 'ip', 'addr', 'show', 'eth0'), {
         stdout: new RegExp(`inet ${a.address}/24`)
@@ -83,19 +83,19 @@ t.test(
       await remove(one, pod)
     })
 
-    await t.test('a namespace that is mapped to nothing has no pods, and the runtime says why', async t => {
+    await t.test('a pod of an unmapped namespace is refused, and the runtime reports why', async t => {
       await t.rejects(start(one, 'nobody'), /namespace nobody is mapped to no network/)
       t.same(await endpoints(), [])
     })
 
-    await t.test('many pods at once come and go without a trace', async t => {
+    await t.test('many pods at once start and stop without a trace', async t => {
       const addresses = new Set<string>()
       for (let batch = 0; batch < BATCHES; batch++) {
         const pods = await Promise.all(Array.from({ length: AT_ONCE }, () => start(one, 'shop')))
         for (const { address } of pods) addresses.add(address)
         await Promise.all(pods.map(pod => remove(one, pod)))
       }
-      t.equal(addresses.size, BATCHES * AT_ONCE, 'an address that was released is the last to be used again')
+      t.equal(addresses.size, BATCHES * AT_ONCE, 'a released address is the last to be reused')
       t.same(await endpoints(), [])
       t.ok(
         await waitFor('no device is left', async () => !/^v[bxe]/m.test((await h1.exec('ip', '-br', 'link')).stdout))

@@ -6,7 +6,7 @@ import { cannotRun } from './overlay-lab.ts'
 const CYCLES = CHAOS_IN_FULL ? 2_000 : 120
 
 t.test(
-  'pods that come and go while plugin and agent are killed leave nothing',
+  'pods that start and stop while plugin and agent are killed leave nothing',
   { skip: cannotRun(), timeout: CHAOS_TIMEOUT },
   async t => {
     const report = await runCycles({ cycles: CYCLES, lanes: 6, seed: 7 })

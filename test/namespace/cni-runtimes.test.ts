@@ -1,4 +1,4 @@
-// Runtimes that speak CNI besides Kubernetes': `ctr run --cni` and podman, each with a container in a network of ours.
+// CNI runtimes other than Kubernetes': `ctr run --cni` and podman, each with a container in one of our networks.
 
 import t from 'tap'
 import type { EndpointView } from '#model/views.ts'
@@ -12,7 +12,7 @@ import { waitFor } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 t.test(
-  'a container of ctr and one of podman are in our network as long as they are there',
+  'containers of ctr and of podman are in our network for as long as they run',
   { skip: cannotRun(), timeout: 200_000 },
   async t => {
     await buildPlugin()
@@ -31,7 +31,7 @@ t.test(
       const all = (await h1.api.call('GET', '/v1/endpoints')) as EndpointView[]
       return all.filter(({ containerId }) => containerId !== far.name)
     }
-    // Bridge and VXLAN device stay for as long as the host has a container in the network.
+    // Bridge and VXLAN device exist for as long as the host has a container in the network.
     const devices = async (): Promise<string[]> =>
       (await h1.exec('ip', '-br', 'link')).stdout.split('\n').filter(line => /^v[bxe]/.test(line))
 
@@ -43,7 +43,7 @@ t.test(
       await t.test(runtime, async t => {
         const container = await run()
         const [endpoint] = await ofRuntime()
-        if (endpoint === undefined) throw new Error('its process runs without ADD')
+        if (endpoint === undefined) throw new Error('its process was started without ADD')
         t.match(endpoint, { network: 'blue', host: 'h1' })
         const inside = await container.exec('/bin/busybox', 'ip', 'address', 'show', 'eth0')
         t.match(inside, `inet ${bare(endpoint.address)}/24`)
@@ -51,10 +51,10 @@ t.test(
         t.match(await far.ping(endpoint.address, { count: 3 }), { received: 3 }, 'from another host')
         t.match(await container.exec('/bin/ping', '-c', '3', '-W', '2', bare(there)), /3 packets received/)
         await container.remove()
-        t.same(await ofRuntime(), [], 'DEL has come before the runtime was done')
+        t.same(await ofRuntime(), [], 'the runtime calls DEL before it returns')
         t.ok(await waitFor('no device is left', async () => (await devices()).length === 0))
         const { received } = await far.ping(endpoint.address, { count: 1 })
-        t.equal(received, 0, 'nobody answers under its address')
+        t.equal(received, 0, 'its address does not answer any more')
       })
     }
   }

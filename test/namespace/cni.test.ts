@@ -1,4 +1,4 @@
-// The plugin with real agents and real namespaces: what pods see, what is left when they are gone.
+// The plugin with real agents and namespaces: what pods reach, and what is left after them.
 
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -29,13 +29,13 @@ async function endpoints(host: LabHost): Promise<EndpointView[]> {
   return (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
 }
 
-/** Nothing of any endpoint is left on the host: no device of ours, no record. */
+/** The host has no trace of an endpoint: no device of ours, no record. */
 async function isClean(host: LabHost): Promise<boolean> {
   const links = (await ipJson(host.namespace, 'link', 'show')).map(({ ifname }) => String(ifname))
   return !links.some(name => /^v[bxe]/.test(name)) && (await readdir(join(host.dir, 'data/netns'))).length === 0
 }
 
-t.test('pods, their networks by namespace, and what is left of them', { skip, timeout: 240_000 }, async t => {
+t.test('pods are in the networks of their namespaces and leave nothing behind', { skip }, async t => {
   const { lab, h1, h2 } = await twoHosts()
   t.teardown(() => lab.destroy())
   let made = 0
@@ -44,7 +44,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     return { container: await lab.container(`p${made}`), ...facts }
   }
 
-  await t.test('pods of one namespace reach each other across hosts, those of two do not', async t => {
+  await t.test('pods reach those of their own namespace across hosts, and no others', async t => {
     const [a, b, other] = [await pod(), await pod(), await pod({ namespace: 'bank' })]
     const [atA, atB, atOther] = [await addPod(h1, a), await addPod(h2, b), await addPod(h2, other)]
     t.match(atA.address, /^10\.64\.0\./)
@@ -65,19 +65,19 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     t.same(await endpoints(h1), [])
   })
 
-  await t.test('CHECK notices what was taken away inside the container', async t => {
+  await t.test('CHECK notices what is missing inside the container', async t => {
     const p = await pod()
     const { address, result } = await addPod(h1, p)
     await p.container.exec('ip', 'addr', 'del', `${address}/24`, 'dev', 'eth0')
     t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /address/ } })
-    // Deleted, it would be made again by the agent, perhaps before it is asked.
+    // The agent would restore a deleted interface, perhaps before CHECK looks.
     await p.container.exec('ip', 'link', 'set', 'eth0', 'down')
     await p.container.exec('ip', 'link', 'set', 'eth0', 'name', 'away')
     t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /no eth0/ } })
     await delPod(h1, p)
   })
 
-  await t.test('an interface of the same name in the container is an error, and nothing is kept of it', async t => {
+  await t.test('an interface name that the container already uses is refused without a trace', async t => {
     const p = await pod()
     await p.container.exec('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'x0')
     t.match(await callFor(h1, 'ADD', p), { exitCode: 1, json: { code: 106 } })
@@ -85,7 +85,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     await p.container.remove()
   })
 
-  await t.test('a namespace that is none, or gone, is refused before anything is claimed', async t => {
+  await t.test('a path that is no network namespace is refused before an address is claimed', async t => {
     const p = await pod()
     for (const netns of ['/run/netns/no-such', '/etc/passwd', '/proc/self/ns/mnt']) {
       t.match(await callFor(h1, 'ADD', p, { netns }), { exitCode: 1, json: { code: 4, msg: /netns/ } }, netns)
@@ -93,7 +93,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     t.same(await endpoints(h1), [])
   })
 
-  await t.test('DEL works twice, and when the namespace is gone', async t => {
+  await t.test('DEL succeeds twice, and without the namespace', async t => {
     const p = await pod()
     await addPod(h1, p)
     await p.container.remove()
@@ -102,7 +102,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     t.same(await endpoints(h1), [])
   })
 
-  await t.test('an endpoint whose namespace is gone is released without a word, also after a restart', async t => {
+  await t.test('an endpoint whose namespace is gone is released without DEL, also after a restart', async t => {
     const pods = [await pod(), await pod()]
     for (const p of pods) await addPod(h2, p)
     await pods[0]?.container.remove()
@@ -115,7 +115,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     t.ok(await waitFor('nothing is left', () => isClean(h2)))
   })
 
-  await t.test('one that lives is never released, whatever has become of its path', async t => {
+  await t.test('an endpoint whose namespace lives is never released, even if its path is gone', async t => {
     const byMount = await pod({ namespace: 'shop' })
     const byProcess = await pod({ namespace: 'shop' })
     const holders = [await startHolder(byMount.container.namespace), await startHolder(byProcess.container.namespace)]
@@ -125,10 +125,10 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     const gateway = await startHolder(byProcess.container.namespace)
     const netns = `/proc/${gateway.pid}/ns/net`
     t.equal((await callFor(h2, 'ADD', byProcess, { netns })).exitCode, 0)
-    // The mount and the process that gave the path go; another process is still in the namespace.
+    // The mount and the process behind the path go; another process is still in the namespace.
     await byMount.container.remove()
     kill(gateway.pid)
-    // What is gone for certain shows that rounds have passed meanwhile.
+    // The release of a witness proves that the collector has made another round.
     for (let round = 0; round < 2; round++) {
       const witness = await pod()
       await addPod(h2, witness)
@@ -142,7 +142,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     await waitFor('both are released once they are gone', async () => (await endpoints(h1)).length === 0)
   })
 
-  await t.test('GC releases what is gone, and nothing that lives', async t => {
+  await t.test('GC releases nothing that lives', async t => {
     const [live, kept] = [await pod(), await pod()]
     for (const p of [live, kept]) await addPod(h1, p)
     const input = { 'cni.dev/valid-attachments': [] }
@@ -159,7 +159,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     for (const p of [live, kept]) await delPod(h1, p)
   })
 
-  await t.test('a container that comes back under its name takes the place of what is left of it', async t => {
+  await t.test('a container that returns under its name replaces its stale endpoint', async t => {
     const first = await pod()
     const before = await addPod(h1, first)
     t.match(await callFor(h1, 'ADD', first), { exitCode: 1, json: { code: 106 } })
@@ -167,11 +167,11 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     const [again] = await lab.containers([first.container.name])
     if (again === undefined) throw new Error('no container')
     const after = await addPod(h1, { ...first, container: again })
-    t.not(after.address, before.address, 'an address that was released is the last to be used again')
+    t.not(after.address, before.address, 'a released address is the last to be reused')
     await delPod(h1, { ...first, container: again })
   })
 
-  await t.test('fifty pods at once, and away again: nothing is left', async t => {
+  await t.test('fifty pods that start and stop at once leave nothing', async t => {
     const names = Array.from({ length: 50 }, (_, n) => `many${n}`)
     const pods = (await lab.containers(names)).map(container => ({ container, namespace: 'shop' }))
     const added = await Promise.all(pods.map(p => addPod(h1, p)))
@@ -182,7 +182,7 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     await Promise.all(pods.map(({ container }) => container.remove()))
   })
 
-  await t.test('without a leader ADD and DEL may be tried again, and a client’s STATUS says so, too', async t => {
+  await t.test('without a leader ADD and DEL fail with “try again later”, and a client’s STATUS fails', async t => {
     const p = await pod()
     const status = (): Promise<PluginRun> => callFor(h2, 'STATUS', p)
     await addPod(h2, p)
@@ -190,14 +190,14 @@ t.test('pods, their networks by namespace, and what is left of them', { skip, ti
     await h1.killAgent()
     t.match(await callFor(h2, 'ADD', await pod()), { exitCode: 1, json: { code: 11 } })
     t.match(await callFor(h2, 'DEL', p), { exitCode: 1, json: { code: 11 } })
-    const refusal = await waitFor('the leader is missed', async () => {
+    const refusal = await waitFor('the client notices that there is no leader', async () => {
       const answer = await status()
       return answer.exitCode !== 0 && answer
     })
     t.match(refusal.json, { code: 50, msg: /no leader is known/ })
     await h1.startAgent()
     await h1.waitReady()
-    t.ok(await waitFor('the leader is heard again', async () => (await status()).exitCode === 0))
+    t.ok(await waitFor('the client knows the leader again', async () => (await status()).exitCode === 0))
     await delPod(h2, p)
   })
 })

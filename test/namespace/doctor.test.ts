@@ -1,4 +1,4 @@
-// Things are broken on purpose, one at a time, and doctor names what it was.
+// Faults are injected one at a time, and doctor names each.
 
 import { chmod } from 'node:fs/promises'
 import t from 'tap'
@@ -29,7 +29,7 @@ const finding = ({ findings }: DoctorView, id: string): FindingView | undefined 
 t.test('doctor', async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 3 })
   const h1 = lab.host(1)
-  /** What h1's doctor says of `id`, once it says this. */
+  /** Waits until doctor's finding `id` has this level and text. */
   const says = (id: string, level: Level, found: RegExp, host = h1): Promise<FindingView> =>
     waitFor(
       `${id} ${level}`,
@@ -43,7 +43,7 @@ t.test('doctor', async t => {
       { timeoutMs: 60_000, explain: () => h1.logTail() }
     )
 
-  await t.test('a mesh that is well has no failed finding', async t => {
+  await t.test('a healthy mesh has no failed finding', async t => {
     const { view, exit, ms } = await doctor(h1)
     t.same(
       view.findings.filter(({ level }) => level === 'failed'),
@@ -64,7 +64,7 @@ t.test('doctor', async t => {
     }
   })
 
-  await t.test('an underlay that is narrower on one host: the pair, and the largest size that passes', async t => {
+  await t.test('of a smaller MTU on one host it names the pair and the largest size that passes', async t => {
     await ipBatch(['link set eth0 mtu 1400'], lab.host(3).namespace)
     const { found, todo } = await says('mtu', 'failed', /to h3 14\d\d of 1500 bytes pass/)
     t.notMatch(found, /h2/)
@@ -73,7 +73,7 @@ t.test('doctor', async t => {
     await says('mtu', 'ok', /./)
   })
 
-  await t.test('ports that a firewall closes', async () => {
+  await t.test('it names ports that a firewall closes', async () => {
     await lab.host(2).dropFrom(h1, [7946])
     await says('ports', 'failed', /h2 serf 192.0.2.2:7946: no answer/)
     await lab.host(2).heal()
@@ -89,7 +89,7 @@ t.test('doctor', async t => {
     await says('tunnel', 'ok', /2 hosts/)
   })
 
-  await t.test('a key that others may read', async () => {
+  await t.test('it names files that others may read', async () => {
     await chmod(lab.keyFile, 0o644)
     await says('permissions', 'failed', /cluster.key has mode 0644/)
     await chmod(lab.keyFile, 0o600)
@@ -99,13 +99,13 @@ t.test('doctor', async t => {
     await says('permissions', 'ok', /./)
   })
 
-  await t.test('rules that were flushed are put right, and it says so', async () => {
+  await t.test('flushed rules are repaired before it looks', async () => {
     await h1.nft(['flush ruleset'])
     await says('overlay', 'ok', /as desired/)
     await says('kernel.underlay-guard', 'ok', /works/)
   })
 
-  await t.test('a peer that is down, and what there is to spare then', async () => {
+  await t.test('it names a failed peer and how many more may fail', async () => {
     await lab.host(3).killHost()
     await says('members', 'warning', /h3 failed/)
     await says('quorum', 'warning', /2 of 3 servers in reach, without h3: 0 may fail/)
@@ -115,7 +115,7 @@ t.test('doctor', async t => {
     await says('quorum', 'ok', /3 of 3/)
   })
 
-  await t.test('without an agent it says so and checks the machine', async t => {
+  await t.test('without an agent it reports that and checks the machine', async t => {
     await h1.stopAgent()
     const { view, exit } = await doctor(h1)
     t.equal(exit, 7)

@@ -1,5 +1,5 @@
-// Somebody else deletes and edits our kernel objects at random, beside objects of others with similar kinds and names:
-// ours are right again within 10 s, theirs are untouched, and status tells what was repaired.
+// Somebody else deletes and edits our kernel objects at random, next to foreign objects of similar kinds and names: ours are
+// repaired within 10 s, foreign ones are untouched, and status counts the repairs.
 
 import t from 'tap'
 import type { NetworkView } from '#model/views.ts'
@@ -15,7 +15,7 @@ import { cannotRun } from './overlay-lab.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 
-/** Twenty objects of similar kinds and names, none of them ours. */
+/** Foreign objects of similar kinds and names. */
 const FOREIGN = [
   'link add vb0000 type bridge',
   'link add vb00ffff type bridge',
@@ -54,7 +54,7 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
   const before = await foreign()
   const seed = Number(process.env['VXMESH_SEED'] ?? process.pid)
   const random = new Random(seed)
-  t.comment(`VXMESH_SEED=${seed} makes the same edits again`)
+  t.comment(`VXMESH_SEED=${seed} repeats these edits`)
   let slowest = 0
   const batch = Math.max(1, Math.round(CHAOS.drifts / 20))
   for (let done = 0; done < CHAOS.drifts; done += batch) {
@@ -64,7 +64,7 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
     slowest = Math.max(slowest, performance.now() - since)
   }
   t.comment(`${CHAOS.drifts} edits, slowest repair of ${batch} at once ${Math.round(slowest)} ms`)
-  t.equal(await foreign(), before, 'what is not ours is as it was')
+  t.equal(await foreign(), before, 'foreign objects are untouched')
   const { overlay } = await waitFor('status is clean', async () => {
     const status = await host.status()
     return status.overlay.drift === 0 ? status : null
@@ -75,7 +75,7 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
 })
 
 t.test(
-  'a network that cannot be put right says why, alone, and is right again when it can',
+  'a network that cannot be repaired reports why, affects no other, and is repaired once it can be',
   { skip: cannotRun() },
   async t => {
     const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
@@ -92,7 +92,7 @@ t.test(
     t.equal((await host.status()).overlay.repaired['endpoint-attach'], 1)
 
     const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
-    // The agent may be faster than the second of the two.
+    // The agent may recreate its device between the two commands.
     await waitFor('the VNI is taken', async () => {
       await ipBatch([`link del ${tunnelOf(blue)}`, taken], host.namespace)
       return true
@@ -101,13 +101,13 @@ t.test(
       const status = await host.status()
       return status.overlay.degraded.length > 0 ? status.overlay : null
     })
-    t.match(overlay.degraded, [/^network blue: create VXLAN device .*already exists/], 'with the words of the kernel')
+    t.match(overlay.degraded, [/^network blue: create VXLAN device .*already exists/], 'with the kernel’s message')
     t.ok(
       overlay.degraded.every(line => line.startsWith('network blue: ')),
-      'and red is not'
+      'red is not degraded'
     )
     await ipBatch([`link set ${tunnelOf(nth(endpoints, 1))} down`], host.namespace)
-    await waitFor('red is repaired all the same', async () => {
+    await waitFor('red is repaired nevertheless', async () => {
       const found = await differences([host])
       return found.length > 0 && found.every(text => text.includes(tunnelOf(blue)))
     })
@@ -118,7 +118,7 @@ t.test(
 )
 
 t.test(
-  'an attach that is faster than word of what others did finds its network all the same',
+  'an attach that is faster than the notification of a change still finds its network',
   { skip: cannotRun() },
   async t => {
     const { lab, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
@@ -128,19 +128,19 @@ t.test(
     await expectOracle(lab)
     await ipBatch([`link del ${bridgeOf(nth(endpoints, 1))}`], host.namespace)
     const { address } = await host.attach(two, 'red')
-    t.equal((await two.ping(nth(endpoints, 2).address, { count: 3 })).received, 3, 'whose bridge was gone')
+    t.equal((await two.ping(nth(endpoints, 2).address, { count: 3 })).received, 3, 'a network whose bridge was deleted')
     t.ok(address)
     await expectOracle(lab)
 
     await host.api.call('DELETE', '/v1/networks/red?force=true')
     await host.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.9.0.0/24' })
     const again = await host.attach(three, 'red')
-    t.match(again.address, /^10\.9\.0\./, 'whose name another network has by now')
+    t.match(again.address, /^10\.9\.0\./, 'a network that replaced another of the same name')
     await expectOracle(lab)
   }
 )
 
-/** One random deletion or edit. What an earlier one has taken away may be missing: then the command fails, which is fine. */
+/** One random deletion or edit. It may fail because an earlier one deleted its object. */
 async function hurt(host: LabHost, random: Random): Promise<void> {
   const { links, fdb, neighbours } = await readKernel(host.namespace)
   const ours = links.filter(link => link.ifalias?.startsWith('vxmesh ') === true)
@@ -200,7 +200,7 @@ function pick<T>(random: Random, items: readonly T[]): T | undefined {
   return items[random.below(items.length)]
 }
 
-/** Everything in the host's namespace that is not ours, as the tools tell it. */
+/** Everything foreign in the host's namespace, as the tools print it. */
 async function foreignState(host: LabHost): Promise<unknown> {
   const { links, fdb, neighbours } = await readKernel(host.namespace)
   const foreign = new Set(links.filter(l => l.ifalias?.startsWith('vxmesh ') !== true).map(l => l.ifname))

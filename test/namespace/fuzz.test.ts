@@ -1,4 +1,5 @@
-// Hostile inputs on every socket of a real agent: it lives on, its state is what was rightly asked for, its memory stays.
+// Hostile inputs on every socket of a real agent: it keeps running, its state holds only valid requests, its memory does not
+// grow.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +14,7 @@ import { askUntil, quantile } from '../fuzz/good-client.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const INPUTS = 20_000
-/** How fast they come while a good client asks as well; after that they come as fast as the agent takes them. */
+/** Rate while a well-behaved client measures its latency; later inputs are sent as fast as the agent takes them. */
 const PER_SECOND = 1_000
 const MEMORY_SLACK_KIB = 64 * 1024
 const QUIET_MS = 5_000
@@ -34,7 +35,7 @@ async function attack(host: LabHost, inputs: number, seed: number, perSecond = I
   return JSON.parse(stdout) as Figures
 }
 
-/** The longest that the agent's event loop stood still since it was last asked, ms. */
+/** The longest stall of the agent's event loop since the last call, ms. */
 async function longestStallMs(host: LabHost): Promise<number> {
   const program = "fetch('http://127.0.0.1:7380/metrics').then(answer => answer.text()).then(console.log)"
   const { stdout } = await host.exec(process.execPath, '-e', program)
@@ -74,11 +75,11 @@ t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t
   const p99 = { quietMs: quantile(quiet, 0.99), disturbedMs: quantile(disturbed, 0.99) }
   t.comment(JSON.stringify({ ...figures, stallMs, p99, goodCalls: disturbed.length }))
   t.equal(figures.total, INPUTS)
-  t.ok(figures.answered > 0, 'who asks by ROUTER is answered')
-  t.ok(disturbed.length > 100, 'the good client was there all the time')
-  stays(memoryAtStart, 'since the agent has started')
+  t.ok(figures.answered > 0, 'requests to ROUTER are answered')
+  t.ok(disturbed.length > 100, 'the well-behaved client was served throughout')
+  stays(memoryAtStart, 'since the agent started')
 
-  // Floods: it is busy without a pause. What more that takes than before is there after the first.
+  // Floods keep it busy without a pause. The first may still grow the heap; the second must not.
   await attack(host, INPUTS, 2)
   const memoryBefore = memoryKiB(host)
   await attack(host, INPUTS, 3)
@@ -91,7 +92,7 @@ t.test(`${INPUTS} hostile inputs on all sockets`, { skip: cannotRun() }, async t
       .filter(line => /"level":"(error|fatal)"|unhandled|uncaught/i.test(line)),
     []
   )
-  t.same(await kept(), before, 'what is there and was not asked to change is as it was')
+  t.same(await kept(), before, 'network and endpoint are unchanged')
   await waitFor('ready', async () => (await host.status()).ready)
   await expectOracle(lab)
 })

@@ -1,4 +1,4 @@
-// Hosts with a second way out: besides the underlay each is on a network to the outside, where a server is.
+// Hosts with routers: each has a second uplink to the outside, where a server runs.
 
 import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -39,7 +39,7 @@ export type GatewayReport = {
 
 export const SETTLED: GatewayReport = { done: [], repaired: [], problems: [] }
 
-/** Longer than the kernel waits: a second for a link's state, two for the test of an address. */
+/** Longer than the kernel delays a link's state (1 s) or duplicate address detection (2 s). */
 const QUIET_MS = 2_500
 
 export type Attached = { readonly endpoint: Endpoint; readonly container: LabContainer }
@@ -93,7 +93,7 @@ export class GatewayLab {
     return routersOf([this.hostName(host)])
   }
 
-  /** A container with an endpoint, reached as an agent would: the network first, then the veth. */
+  /** A container with an endpoint, set up in an agent's order: the network first, then the veth. */
   async attach(network: Network, p: { container: string; host: number; address: string }): Promise<Attached> {
     const container = await this.lab.container(p.container)
     const endpoint = makeEndpoint(network, p)
@@ -185,14 +185,14 @@ export class GatewayLab {
     let last = performance.now()
     for (const { stdout } of monitors) stdout.on('data', () => (last = performance.now()))
     try {
-      await waitFor('nothing is said', () => performance.now() - last > QUIET_MS)
+      await waitFor('the kernel is quiet', () => performance.now() - last > QUIET_MS)
     } finally {
       for (const monitor of monitors) monitor.kill()
       await Promise.all(monitors.map(monitor => once(monitor, 'close')))
     }
   }
 
-  /** Which addresses pings came from, as the outside saw it meanwhile. */
+  /** The source addresses of pings that reach the outside during `work`. */
   async sourcesSeen(work: () => Promise<unknown>): Promise<string[]> {
     const rule = 'type filter hook input priority 0; icmp type echo-request add @from { ip saddr }'
     const table = `table ip seen { set from { type ipv4_addr; flags dynamic; }; chain c { ${rule}; }; }`
@@ -203,7 +203,7 @@ export class GatewayLab {
     return nftables.flatMap(object => object.set?.elem ?? [])
   }
 
-  /** All of a host that egress could leave behind. */
+  /** Everything on a host that egress could leave behind. */
   async footprint(host: number): Promise<string> {
     const name = this.hostName(host)
     const links = await this.exec(name, 'ls', '/sys/class/net')
@@ -220,13 +220,13 @@ export class GatewayLab {
     return { stop: () => void child.kill('SIGKILL') }
   }
 
-  /** bits/s of IP packets that a TCP stream from a container gets out. */
+  /** Egress of TCP streams from a container, bits/s of IP packets. */
   async measure({ container }: Attached, seconds: number): Promise<number> {
     const ask = (): Promise<string> =>
       this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
     const measured = async (): Promise<number | undefined> => {
       const { end } = JSON.parse(await ask()) as { end: { sum_received?: { bits_per_second: number } } }
-      return end.sum_received?.bits_per_second // none when the server was not there yet or still busy
+      return end.sum_received?.bits_per_second // missing while the server is not up yet or still busy
     }
     const rate = await waitFor('iperf3 has measured', measured, { timeoutMs: 30_000 })
     // A full packet carries its size less 20 bytes of IP and 32 of TCP with time stamps.
@@ -247,7 +247,7 @@ export class GatewayLab {
   }
 }
 
-/** Every router of the host is right, and it has nothing left to do. */
+/** All routers of the host are right: a pass has nothing to do. */
 export async function settled(t: Test, g: GatewayLab, host = 1): Promise<void> {
   t.strictSame(await g.pass(host), SETTLED, `host ${host} is settled`)
 }

@@ -1,10 +1,10 @@
-// The rate of a network's way out on a real kernel, measured by iperf3(1).
+// The egress rate of a network on a real kernel, measured by iperf3(1).
 
 import t from 'tap'
 import { GatewayLab, red, settled } from './gateway-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
-t.test('the egress rate is held within 5 %, changed while traffic runs', { skip: cannotRun() }, async t => {
+t.test('the egress rate is met within 5 %, also after a change under traffic', { skip: cannotRun() }, async t => {
   const g = await GatewayLab.open(1)
   t.teardown(() => g.close())
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
@@ -18,10 +18,10 @@ t.test('the egress rate is held within 5 %, changed while traffic runs', { skip:
       t.strictSame(problems, [])
       await settled(t, g)
       if (free < rate * 1.5) {
-        t.comment(`this machine has not ${format(rate * 1.5)} to spare: ${format(rate)} is not judged`)
+        t.comment(`this machine cannot send ${format(rate * 1.5)}: ${format(rate)} is not tested`)
         continue
       }
-      // A sender that was starved of a processor stays below: it may try three times, and exceed the rate never.
+      // A sender that was starved of a processor stays below the rate: it has three attempts, none of which may exceed it.
       let got = 0
       for (let attempt = 0; attempt < 3 && got < rate * 0.95; attempt++) {
         got = await g.measure(r1, 4)

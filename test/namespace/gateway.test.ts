@@ -1,5 +1,4 @@
-// Router namespaces on real kernels: hosts with a way out besides the underlay, one process. ip(8), nft(8) and ping(8)
-// are the oracle.
+// Router namespaces on real kernels: hosts with a second uplink, one process. ip(8), nft(8) and ping(8) are the oracle.
 
 import { existsSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
@@ -29,7 +28,7 @@ const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boole
 const isCut = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
   (await g.lab.ping(from.container, to, { waitMs: 300 })) === 0
 
-/** By which the first host's own names are told from others'. */
+/** The number in the names of the first host's routers. */
 const netnsNumber = (g: GatewayLab): number => statSync(g.lab.host(0).netns).ino
 
 t.test(
@@ -45,19 +44,19 @@ t.test(
     const replies = await Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER, { count: 10 })))
     t.strictSame(replies, [10, 10, 10])
     t.ok(await reaches(g, r1, '10.1.0.1'), 'the gateway answers pings')
-    t.ok(await reaches(g, r1, '10.1.0.3'), 'the other host of the network is still reached inside')
+    t.ok(await reaches(g, r1, '10.1.0.3'), 'the network’s other host is still reached inside')
     const seen = await g.sourcesSeen(() => Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER))))
     t.strictSame([...seen].sort(), ['198.51.100.1', '198.51.100.2'], 'the outside sees the hosts, never a container')
     await settled(t, g)
   }
 )
 
-t.test('no way to hosts, the underlay, other networks or the metadata service', { skip }, async t => {
+t.test('hosts, the underlay, other networks and the metadata service are out of reach', { skip }, async t => {
   const g = await lab(t, 2)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.9' })
   await g.attach(blue, { container: 'b2', host: 2, address: '10.1.0.10' })
-  // A machine of the underlay that is no member, and one that has the metadata service's address.
+  // A machine of the underlay that is no member, and one with the metadata service's address.
   await g.lab.ip(g.hostName(1).replace(/h1$/, 'underlay'), 'addr add 192.0.2.200/24 dev br0')
   await g.lab.ip(g.outside.name, 'addr add 169.254.169.254/32 dev lo')
   await g.lab.ip(g.hostName(1), `route add 169.254.169.254/32 via ${OUTSIDE_GATEWAY}`)
@@ -69,9 +68,9 @@ t.test('no way to hosts, the underlay, other networks or the metadata service', 
   }
   const closed = [
     ['192.0.2.1', 'the host by its underlay address'],
-    ['198.51.100.1', 'the host by its address on the way out'],
+    ['198.51.100.1', 'the host by its uplink address'],
     ['192.0.2.2', 'another host'],
-    ['192.0.2.200', 'a stranger of the underlay'],
+    ['192.0.2.200', 'a stranger on the underlay'],
     ['169.254.169.254', 'the metadata service'],
     ['169.254.1.1', 'the next hop'],
     ['240.0.13.239', 'the router of another network'],
@@ -80,15 +79,15 @@ t.test('no way to hosts, the underlay, other networks or the metadata service', 
   ] as const
   const open = await Promise.all(closed.map(async ([address, what]) => ((await reaches(g, r1, address)) ? [what] : [])))
   t.strictSame(open.flat(), [])
-  t.ok(await reaches(g, r1, SERVER), 'and yet the outside')
-  t.ok(await reaches(g, b1, '10.1.0.10'), 'and the other network reaches its own')
+  t.ok(await reaches(g, r1, SERVER), 'the outside is reached')
+  t.ok(await reaches(g, b1, '10.1.0.10'), 'the other network reaches its own')
   t.ok(await isCut(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
   await g.lab.ip(g.outside.name, 'route add 240.0.10.188/32 via 198.51.100.1')
   t.ok(await isCut(g, { ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
   await settled(t, g)
 })
 
-t.test('a host that was no router does not become one for others', { skip }, async t => {
+t.test('a host does not become a router for other machines', { skip }, async t => {
   const g = await lab(t, 2)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   t.ok(await reaches(g, r1, SERVER))
@@ -99,7 +98,7 @@ t.test('a host that was no router does not become one for others', { skip }, asy
   t.equal(await g.lab.ping(h2, SERVER), 0, 'from the underlay through the host')
   await g.exec(g.hostName(1), 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
   await g.pass(1)
-  t.ok((await g.lab.ping(h2, SERVER)) > 0, 'when its administrator says so it is')
+  t.ok((await g.lab.ping(h2, SERVER)) > 0, 'unless its administrator enables forwarding')
   t.ok(await reaches(g, r1, SERVER))
 })
 
@@ -114,7 +113,7 @@ t.test('a network without egress has no router and no default route', { skip }, 
   t.ok(await reaches(g, r1, SERVER))
 })
 
-t.test('two hosts on one machine share the names and not the routers', { skip }, async t => {
+t.test('two hosts on one machine have routers of their own', { skip }, async t => {
   const g = await lab(t, 2)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
@@ -128,21 +127,21 @@ t.test('two hosts on one machine share the names and not the routers', { skip },
   await settled(t, g, 2)
 })
 
-t.test('the gateway is asked and answers on its own host alone', { skip }, async t => {
+t.test('a gateway answers only on its own host', { skip }, async t => {
   const g = await lab(t, 2)
   await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
   const [router2 = ''] = await g.routers(2)
-  t.ok(await reaches(g, r2, '10.1.0.1'), 'its own host’s answers')
+  t.ok(await reaches(g, r2, '10.1.0.1'), 'its own host’s gateway answers')
   await g.lab.ip(router2, 'link set inside down')
   await g.lab.ip(r2.container.name, 'neigh flush all')
-  t.ok(await isCut(g, r2, '10.1.0.1'), 'the other host’s does not answer for it')
+  t.ok(await isCut(g, r2, '10.1.0.1'), 'the other host’s gateway does not answer for it')
   const { done } = await g.pass(2)
   t.match(done, [/router inside up/])
   t.ok(await reaches(g, r2, '10.1.0.1'))
 })
 
-t.test('with the last endpoint all of it goes, and the host forwards no more', { skip }, async t => {
+t.test('the last endpoint takes its router along, and the host stops forwarding', { skip }, async t => {
   const g = await lab(t, 1)
   const before = await g.footprint(1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
@@ -156,7 +155,7 @@ t.test('with the last endpoint all of it goes, and the host forwards no more', {
   await settled(t, g)
 })
 
-t.test('one network alone is looked at, made, repaired and taken away', { skip }, async t => {
+t.test('a scoped pass checks, repairs and deletes the router of one network', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
@@ -164,7 +163,7 @@ t.test('one network alone is looked at, made, repaired and taken away', { skip }
   await g.lab.ip(g.hostName(1), 'link del vo000abc')
   await g.lab.ip(g.hostName(1), 'link del vo000def')
   const trusted = await g.settle(g.driver(1), { host: 1, ...one, trust: true })
-  t.strictSame(trusted.done, [], 'what was right is not looked at for an attach')
+  t.strictSame(trusted.done, [], 'for an attach a router that was right is trusted')
   t.match((await g.settle(g.driver(1), { host: 1, ...one })).done, [/^repair router vxr-000abc/])
   t.ok(await reaches(g, r1, SERVER))
   g.endpoints = g.endpoints.filter(({ network }) => network === blue.name)
@@ -173,11 +172,11 @@ t.test('one network alone is looked at, made, repaired and taken away', { skip }
   t.match((await g.pass(1)).done, [/^repair router vxr-000def/])
 })
 
-/** Each takes something away or bends it; the pass that follows must name it, and all must work again. */
+/** Each deletes or changes something; the next pass must report a repair, and everything must work again. */
 const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', command: string][] = [
   ['the namespace', 'machine', 'ip netns del ROUTER'],
   ['the port', 'host', 'ip link del vg000abc'],
-  ['the way out', 'host', 'ip link del vo000abc'],
+  ['the uplink', 'host', 'ip link del vo000abc'],
   ['the inside of the router', 'router', 'ip link del inside'],
   ['the gateway address', 'router', 'ip addr flush dev inside'],
   ['a second address', 'router', 'ip addr add 10.1.0.250/16 dev inside'],
@@ -190,15 +189,15 @@ const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', comm
   ['the MTU', 'router', 'ip link set outside mtu 1300'],
   ['the port’s bridge', 'host', 'ip link set vg000abc nomaster'],
   ['the port, down', 'host', 'ip link set vg000abc down'],
-  ['the way out, down', 'host', 'ip link set vo000abc down'],
+  ['the uplink, down', 'host', 'ip link set vo000abc down'],
   ['the port’s FDB entry', 'host', 'bridge fdb del 02:bc:0a:01:00:01 dev vg000abc master'],
   ['the isolation of the tunnel', 'host', 'bridge link set dev vx000abc isolated off'],
   ['the route to the router', 'host', 'ip route del 240.0.10.188/32'],
   ['the host’s rules', 'host', 'nft delete table ip vxmesh_nat'],
   ['one of the host’s rules', 'host', 'nft flush chain ip vxmesh_nat input'],
-  ['the group of the way out', 'host', 'ip link set vo000abc group 0'],
+  ['the group of the uplink', 'host', 'ip link set vo000abc group 0'],
   ['the reverse path filter', 'host', 'sysctl -qw net.ipv4.conf.vo000abc.rp_filter=0'],
-  ['forwarding on the way out', 'host', 'sysctl -qw net.ipv4.conf.eth1.forwarding=0']
+  ['forwarding on the host’s uplink', 'host', 'sysctl -qw net.ipv4.conf.eth1.forwarding=0']
 ]
 
 t.test('whatever is deleted or changed is repaired by one pass, and the next has nothing to do', { skip }, async t => {
@@ -221,7 +220,7 @@ t.test('whatever is deleted or changed is repaired by one pass, and the next has
   t.ok(await reaches(g, b1, SERVER))
 })
 
-t.test('another agent adopts what it finds: a stream through the router goes on', { skip }, async t => {
+t.test('a new agent adopts a router without disturbing it', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const index = await g.lab.ip(await g.router(red), '-o link show')
@@ -238,13 +237,13 @@ t.test('another agent adopts what it finds: a stream through the router goes on'
     })
     t.strictSame(changes, [], 'no device, address, route or neighbour of the host is touched')
   })
-  t.strictSame(await within, [], 'nor of the router')
+  t.strictSame(await within, [], 'none of the router')
   t.equal(await ping, 60, 'no packet is lost')
   t.equal(await g.lab.ip(await g.router(red), '-o link show'), index, 'the same devices')
   await settled(t, g)
 })
 
-t.test('a repair forgets no neighbour', { skip }, async t => {
+t.test('a repair deletes no neighbour', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   t.ok(await reaches(g, r1, SERVER))
@@ -259,7 +258,7 @@ t.test('a repair forgets no neighbour', { skip }, async t => {
   t.ok(await reaches(g, r1, SERVER))
 })
 
-t.test('what is not ours is left alone, and said', { skip }, async t => {
+t.test('a foreign device is left alone and reported', { skip }, async t => {
   const g = await lab(t, 1)
   await g.lab.ip(g.hostName(1), 'link add vo000abc type veth peer name theirs')
   await g.lab.ip(g.hostName(1), 'link add voip0 type veth peer name phone')
@@ -267,7 +266,7 @@ t.test('what is not ours is left alone, and said', { skip }, async t => {
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
   const { problems } = await g.pass(1)
   t.match(problems, [{ vni: red.vni, message: /vo000abc is "veth", not ours/ }])
-  t.ok(await reaches(g, b1, SERVER), 'the other network has its way out')
+  t.ok(await reaches(g, b1, SERVER), 'the other network has egress')
   t.ok(await isCut(g, r1, SERVER))
   await g.detach(r1)
   await g.detach(b1)
@@ -275,7 +274,7 @@ t.test('what is not ours is left alone, and said', { skip }, async t => {
   t.match(await g.lab.ip(g.hostName(1), '-o link show voip0'), /phone/)
 })
 
-t.test('a router whose host is gone gives its name to the next', { skip }, async t => {
+t.test('a router whose host is gone gives up its name', { skip }, async t => {
   const g = await lab(t, 1)
   const gone = 'vxr-fade01'
   await run('ip', ['netns', 'add', gone])
@@ -288,7 +287,7 @@ t.test('a router whose host is gone gives its name to the next', { skip }, async
   t.ok(await reaches(g, f1, SERVER))
 })
 
-t.test('a name without a namespace, of an agent that was killed, goes', { skip }, async t => {
+t.test('a name without a namespace, left by a killed agent, is deleted', { skip }, async t => {
   const g = await lab(t, 1)
   const own = netnsNumber(g)
   const leave = (vni: number, hostNetns: number, p: { ageS: number; text?: string }): string => {
@@ -301,9 +300,9 @@ t.test('a name without a namespace, of an agent that was killed, goes', { skip }
   }
   const left = leave(0xfade02, own, { ageS: 60 })
   const others = {
-    'somebody may be making it': leave(0xfade03, own, { ageS: 0 }),
-    'it holds something': leave(0xfade04, own, { ageS: 60, text: 'theirs' }),
-    'another host’s': leave(0xfade05, own + 1, { ageS: 60 })
+    'a new one, which may be about to be mounted': leave(0xfade03, own, { ageS: 0 }),
+    'one that is not empty': leave(0xfade04, own, { ageS: 60, text: 'theirs' }),
+    'one of another host': leave(0xfade05, own + 1, { ageS: 60 })
   }
   t.match((await g.pass(1)).done, [/^delete router vxr-fade02-\w+ /])
   t.notOk(existsSync(left))
@@ -311,7 +310,7 @@ t.test('a name without a namespace, of an agent that was killed, goes', { skip }
   await settled(t, g)
 })
 
-t.test('a name that is mounted upon and cannot be read is left alone, and said', { skip }, async t => {
+t.test('a mounted name that is no network namespace is left alone and reported', { skip }, async t => {
   const g = await lab(t, 1)
   const network = makeNetwork('fade', 0xfade07)
   const name = routerNames(network.vni, netnsNumber(g))[1]
@@ -329,7 +328,7 @@ t.test('a name that is mounted upon and cannot be read is left alone, and said',
   t.ok(isNamespace(file))
 })
 
-t.test('a foreign policy that drops what is forwarded is named', { skip }, async t => {
+t.test('a foreign policy that drops forwarded packets is named', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const egress = async (): Promise<unknown> => (await g.driver(1).features()).find(({ name }) => name === 'egress')
@@ -337,15 +336,15 @@ t.test('a foreign policy that drops what is forwarded is named', { skip }, async
   const chain = 'chain FORWARD { type filter hook forward priority filter; policy drop; }'
   await g.exec(g.hostName(1), 'nft', `table ip filter { ${chain}; }`)
   t.match(await egress(), { present: false, detail: /ip filter FORWARD drops what is forwarded/ })
-  t.ok(await isCut(g, r1, SERVER), 'and it does')
+  t.ok(await isCut(g, r1, SERVER), 'it really drops them')
 })
 
-t.test('a packet that is too large for the network is answered with what fits', { skip }, async t => {
+t.test('a packet that is too large is answered with the path MTU', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   t.equal(await g.lab.ping(r1.container, SERVER, { size: MTU - 28 }), 3, 'exactly the MTU passes')
   await g.lab.ip(g.hostName(1), 'link set eth1 mtu 1400')
   await g.lab.ping(r1.container, SERVER, { size: MTU - 28, count: 1 })
-  t.match(await g.lab.ip(r1.container.name, `route get ${SERVER}`), /mtu 1400/, 'the container has learned of 1400')
+  t.match(await g.lab.ip(r1.container.name, `route get ${SERVER}`), /mtu 1400/, 'the container has learned 1400')
   t.equal(await g.lab.ping(r1.container, SERVER, { size: 1400 - 28 }), 3)
 })

@@ -1,4 +1,4 @@
-// The guard in a real agent: on by default, kept without it, and no start where it cannot be had.
+// The guard in a real agent: on by default, left in place when the agent dies, and required for the start.
 
 import { execPath } from 'node:process'
 import { resolve } from 'node:path'
@@ -13,7 +13,7 @@ import { cannotRun } from './overlay-lab.ts'
 const skip = cannotRun()
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts')
 
-/** Each table's own text: in which order the kernel lists them tells only when each was made. */
+/** The text of each table, sorted: the kernel lists them in order of creation. */
 const tables = async (host: LabHost): Promise<string> => {
   const { stdout } = await host.exec('nft', '-s', 'list', 'ruleset')
   return stdout
@@ -23,36 +23,40 @@ const tables = async (host: LabHost): Promise<string> => {
     .join('\n')
 }
 
-t.test('agents guard their hosts, repair it within seconds, and leave it behind when they die', { skip }, async t => {
-  const lab = await Lab.create()
-  t.teardown(() => lab.destroy())
-  const [one, two] = await lab.addServerAndClient()
-  await one.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/16' })
-  const [a, b] = [await lab.container('a'), await lab.container('b')]
-  await one.attach(a, 'red')
-  const { address } = await two.attach(b, 'red')
-  const reaches = async (): Promise<boolean> => (await a.ping(address, { count: 1 })).received === 1
-  await waitFor('the containers reach each other', reaches)
-  const right = await tables(one)
-  t.match(right, two.address, 'the other host is let through')
-  t.notMatch(right, bare(address), 'no port here for a container that is there')
+t.test(
+  'agents guard their hosts, repair the guard within seconds, and leave it behind when they die',
+  { skip },
+  async t => {
+    const lab = await Lab.create()
+    t.teardown(() => lab.destroy())
+    const [one, two] = await lab.addServerAndClient()
+    await one.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/16' })
+    const [a, b] = [await lab.container('a'), await lab.container('b')]
+    await one.attach(a, 'red')
+    const { address } = await two.attach(b, 'red')
+    const reaches = async (): Promise<boolean> => (await a.ping(address, { count: 1 })).received === 1
+    await waitFor('the containers reach each other', reaches)
+    const right = await tables(one)
+    t.match(right, two.address, 'the other host is allowed')
+    t.notMatch(right, bare(address), 'a container of the other host has no port here')
 
-  const table = async (): Promise<boolean> => (await tables(one)) === right
-  await one.nft(['flush ruleset'])
-  await waitFor('the tables are back', table)
-  t.ok(await reaches())
+    const table = async (): Promise<boolean> => (await tables(one)) === right
+    await one.nft(['flush ruleset'])
+    await waitFor('the tables are restored', table)
+    t.ok(await reaches())
 
-  await one.killAgent()
-  t.equal(await tables(one), right, 'kill -9 leaves the tables')
-  t.ok(await reaches())
-  await one.startAgent()
-  await one.waitReady()
-  t.equal(await tables(one), right, 'the next agent finds them right')
-  await one.detach(a)
-  await waitFor('a detached container leaves no element', async () => !(await tables(one)).includes('02:'))
-})
+    await one.killAgent()
+    t.equal(await tables(one), right, 'kill -9 leaves the tables')
+    t.ok(await reaches())
+    await one.startAgent()
+    await one.waitReady()
+    t.equal(await tables(one), right, 'the next agent leaves them unchanged')
+    await one.detach(a)
+    await waitFor('a detached container leaves no element', async () => !(await tables(one)).includes('02:'))
+  }
+)
 
-t.test('an agent without nft does not start, and says why', { skip }, async t => {
+t.test('an agent without nft does not start and reports why', { skip }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
   const host = await lab.addHost({ bootstrapExpect: 1 })

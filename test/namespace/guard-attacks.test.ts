@@ -1,6 +1,6 @@
-// The attack matrix: every kind from a container and from the underlay, counted by packet sockets where it would arrive.
-// Three runs in the same world: without the guard (a kind that arrives nowhere even then proves nothing), with it, and
-// with it behind rules of others that accept everything. Ordinary traffic must arrive in each of them.
+// The attack matrix: every kind, from a container and from the underlay, counted by packet sockets where it would arrive.
+// Three runs in the same lab: without the guard (a kind that arrives nowhere even then proves nothing), with it, and with
+// it behind foreign rules that accept everything. Legitimate traffic must arrive in each of them.
 
 import t, { type Test } from 'tap'
 import { formatIpv4 } from '#model/ipv4.ts'
@@ -23,7 +23,7 @@ import { cannotRun } from './overlay-lab.ts'
 
 const PACKETS = 200
 const FLOOD = 100_000
-/** Kinds that arrive somewhere when nothing guards: below it the test's own packets would be wrong. */
+/** Kinds that arrive without a guard: fewer would mean that the test's own packets are wrong. */
 const EFFECTIVE_MIN = 40
 
 type Stand = AttackStand & {
@@ -32,11 +32,11 @@ type Stand = AttackStand & {
   nextMark: number
 }
 
-t.test('nothing that a container or a stranger forges arrives anywhere', { skip: cannotRun() }, async t => {
+t.test('no forged packet of a container or a stranger arrives anywhere', { skip: cannotRun() }, async t => {
   const stand = await build(t)
   const open = await attackAll(t, stand, 'without a guard')
-  t.not((await wrongNeighbours(stand.w)).length, 0, 'caches are poisoned when nothing guards')
-  // What the unguarded run has planted in caches must not help the others.
+  t.not((await wrongNeighbours(stand.w)).length, 0, 'without a guard caches are poisoned')
+  // Entries that the unguarded run has poisoned must not help the others.
   for (const name of stand.w.containers.keys()) await stand.w.lab.ip(containerOf(stand.w, name).name, 'neigh flush all')
   await setGuard(stand.w, PORT)
   const before = await tables(stand.w)
@@ -48,12 +48,14 @@ t.test('nothing that a container or a stranger forges arrives anywhere', { skip:
   await setGuard(stand.w, PORT)
   const behind = await attackAll(t, stand, 'behind rules that accept all')
 
-  t.comment(`attempts ${PACKETS} each; arrived without guard, with it, with it behind ACCEPT-all rules of others:`)
+  t.comment(
+    `${PACKETS} attempts each; arrived without the guard, with it, with it behind foreign rules that accept all:`
+  )
   for (const [kind, count] of open) {
     t.comment(`${kind.padEnd(48)} ${String(count).padStart(6)} ${guarded.get(kind)} ${behind.get(kind)}`)
   }
   const effective = [...open.values()].filter(count => count > 0).length
-  t.ok(effective >= EFFECTIVE_MIN, `${effective} of ${open.size} kinds arrive when nothing guards`)
+  t.ok(effective >= EFFECTIVE_MIN, `${effective} of ${open.size} kinds arrive without a guard`)
   for (const [name, run] of Object.entries({ guarded, behind })) {
     t.strictSame(
       [...run].filter(([, count]) => count > 0),
@@ -73,10 +75,10 @@ t.test('a flood of source MACs leaves nothing in any table', { skip: cannotRun()
   for (let n = 0; n < FLOOD; n++) for (const frame of flood.attack.frames(mark(id), n)) flood.sender.send(frame)
   await settleAll(stand)
   t.equal(arrived(stand, id), 0, `0 of ${FLOOD} arrive`)
-  t.strictSame(await tables(stand.w), before, 'routes and FDBs are as before')
+  t.strictSame(await tables(stand.w), before, 'routes and FDBs are unchanged')
 })
 
-t.test('the host does not answer a container for its own addresses', { skip: cannotRun() }, async t => {
+t.test('the host does not answer ARP requests of a container for its own addresses', { skip: cannotRun() }, async t => {
   const { w } = await build(t)
   const me = endpointOf(w, 'me')
   const container = containerOf(w, 'me')
@@ -97,7 +99,7 @@ t.test('the host does not answer a container for its own addresses', { skip: can
     )
     return answers
   }
-  t.ok((await ask()) > 0, 'it does when nothing guards')
+  t.ok((await ask()) > 0, 'without a guard it does')
   await setGuard(w, PORT)
   t.equal(await ask(), 0)
 })
@@ -140,7 +142,7 @@ async function build(t: Test): Promise<Stand> {
   }
 }
 
-/** Every kind with ordinary traffic in between; gives how many of each have arrived, wherever. */
+/** Sends every kind, then legitimate traffic. @returns how many of each kind have arrived, wherever */
 async function attackAll(t: Test, stand: Stand, title: string): Promise<Map<string, number>> {
   const ids = new Map<string, number>()
   const controls = stand.controls.map(control => ({ ...control, id: stand.nextMark++ }))
@@ -155,7 +157,7 @@ async function attackAll(t: Test, stand: Stand, title: string): Promise<Map<stri
   }
   await settleAll(stand)
   for (const { name, id } of controls) {
-    t.equal(stand.listeners.get(name)?.count(id), PACKETS, `${title}: ordinary traffic ${id} arrives at ${name}`)
+    t.equal(stand.listeners.get(name)?.count(id), PACKETS, `${title}: legitimate traffic ${id} arrives at ${name}`)
   }
   return new Map(stand.attacks.map(({ attack: { kind, at } }) => [kind, arrived(stand, ids.get(kind) ?? 0, at)]))
 }
@@ -180,7 +182,7 @@ async function tables(w: GuardWorld): Promise<readonly string[]> {
   return found
 }
 
-/** What forged ARP has taught a container. */
+/** Neighbour entries of containers with a wrong MAC. */
 async function wrongNeighbours(w: GuardWorld): Promise<readonly string[]> {
   const right = new Map(w.endpoints.map(endpoint => [formatIpv4(endpoint.address), endpoint.mac]))
   const found: string[] = []

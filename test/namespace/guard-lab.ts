@@ -1,4 +1,4 @@
-// Two member hosts with tenants red and blue, and a stranger on the same underlay: what the guard's tests are about.
+// The lab of the guard's tests: two member hosts with tenants red and blue, and a stranger on the same underlay.
 
 import type { Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -27,7 +27,7 @@ export type GuardWorld = {
   readonly containers: ReadonlyMap<string, LabContainer>
 }
 
-/** Containers by name: [network, host, address]. All attached; the guard is not set yet. */
+/** Containers by name: [network, host, address]. All are attached; the guard is not installed yet. */
 export async function guardWorld(
   t: Test,
   where: Readonly<Record<string, readonly [typeof red, number, string]>>
@@ -48,7 +48,7 @@ export async function guardWorld(
   return w
 }
 
-/** What the members' state says on a host; the third host is not in it. */
+/** A host's view of the state, in which the third host does not exist. */
 export function input(w: GuardWorld, host: number): DesiredInput {
   return {
     self: peer(host),
@@ -131,7 +131,7 @@ export async function link(
   return { ifindex, mac: parseMac(address) }
 }
 
-/** nft on a host, by a script of its own language. */
+/** Runs an nft script on a host. */
 export async function nft(host: LabHost, script: string): Promise<string> {
   const { exitCode, stdout, stderr } = await run('nsenter', [`--net=${host.netns}`, 'nft', '-f', '-'], {
     input: script
@@ -144,7 +144,7 @@ export async function ruleset(host: LabHost): Promise<string> {
   return (await run('nsenter', [`--net=${host.netns}`, 'nft', '-s', 'list', 'ruleset'])).stdout
 }
 
-/** For ping. */
+/** As ping takes it. */
 export function address(endpoint: Endpoint): string {
   return formatIpv4(endpoint.address)
 }

@@ -1,4 +1,4 @@
-// The guard on a real kernel: set, adopted, repaired, taken away. nft(8) is the oracle.
+// The guard on a real kernel: installed, adopted, repaired, removed. nft(8) is the oracle.
 
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
@@ -46,7 +46,7 @@ table ip vxmesh_other {
   set vteps { type ipv4_addr; elements = { 192.0.2.9 }; }
 }`
 
-await t.test('a host without nft, or without what the tables need, is told so by name', { skip }, async t => {
+await t.test('a host that lacks nft or a kernel feature of the tables is refused by name', { skip }, async t => {
   const path = process.env['PATH']
   process.env['PATH'] = '/nonexistent'
   t.teardown(() => (process.env['PATH'] = path))
@@ -60,7 +60,7 @@ await t.test('a host without nft, or without what the tables need, is told so by
   t.equal(names.get('underlay-guard'), true)
 })
 
-await t.test('tables are replaced, and agents come and go, without a lost or a leaked packet', { skip }, async t => {
+await t.test('tables are replaced and agents restarted without a lost or a leaked packet', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
   const [a, b] = [containerOf(w, 'a'), containerOf(w, 'b')]
@@ -78,7 +78,7 @@ await t.test('tables are replaced, and agents come and go, without a lost or a l
   for (let round = 0; round < 20; round++) {
     await nft(w.lab.host(0), 'add chain bridge vxmesh_ports x\nadd chain inet vxmesh_underlay x')
     await driverOf(w, 1).setGuard(PORT)
-    t.equal((await pass(w, 1)).length, 2, 'both tables are installed anew')
+    t.equal((await pass(w, 1)).length, 2, 'both tables are replaced')
   }
   const { sent: asked, received } = await ping.result
   clearInterval(flood)
@@ -86,19 +86,19 @@ await t.test('tables are replaced, and agents come and go, without a lost or a l
   t.ok(sent > 1_000, `${sent} forged packets meanwhile`)
   for (const frame of ordinary(me, victim)(mark(2), 0)) sender.send(frame)
   await waitFor('the last packet', () => listener.count(2) === 1)
-  t.equal(listener.count(1), 0, 'none of them arrives')
+  t.equal(listener.count(1), 0, 'no forged packet arrives')
 })
 
 // The first changes PATH, the second never yields the processor; the others run side by side, each in a lab of its own.
 t.jobs = 4
 
-t.test('a guard that is right is found and left as it is, also by a new agent', { skip }, async t => {
+t.test('a guard that is right is left unchanged, also by a new agent', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
   const before = await ruleset(w.lab.host(0))
-  t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is in')
-  t.match(before, '192.0.2.2', 'the other host is in')
-  t.notMatch(before, '192.0.2.3', 'a host that the state does not know is not')
+  t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is allowed')
+  t.match(before, '192.0.2.2', 'the other host is allowed')
+  t.notMatch(before, '192.0.2.3', 'a host outside of the state is not')
   t.strictSame(await pass(w, 1), [], 'nothing to do')
   const again = openDriver(w.lab.host(0))
   t.teardown(() => again.close())
@@ -107,7 +107,7 @@ t.test('a guard that is right is found and left as it is, also by a new agent', 
   t.strictSame(await keepFilters(again, { wanted, mayRemove: true }), [], 'nothing to do')
 })
 
-t.test('whatever somebody does to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
+t.test('any change to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   const host = w.lab.host(0)
   await nft(host, FOREIGN)
@@ -135,13 +135,13 @@ t.test('whatever somebody does to the tables is repaired, and nothing foreign is
     await nft(host, script)
     t.not(await ruleset(host), right, script)
     await pass(w, 1)
-    // Tables that were made anew are listed after the others.
+    // Recreated tables are listed after the others.
     t.strictSame(tablesOf(await ruleset(host)), tablesOf(right), 'repaired')
   }
   t.equal(await w.lab.ping(containerOf(w, 'a'), '10.1.0.3', { count: 1 }), 1)
 })
 
-t.test('somebody who changes our tables wakes the loop', { skip }, async t => {
+t.test('a foreign change to our tables wakes the reconciler', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
   let woken = 0
@@ -149,35 +149,31 @@ t.test('somebody who changes our tables wakes the loop', { skip }, async t => {
   for (const script of ['delete table bridge vxmesh_ports', 'flush set inet vxmesh_underlay vteps', 'flush ruleset']) {
     const before = woken
     await nft(w.lab.host(0), script)
-    await waitFor(`a wake by ${script}`, () => woken > before)
+    await waitFor(`a wake-up after ${script}`, () => woken > before)
     t.not((await pass(w, 1)).length, 0, script)
   }
 })
 
-t.test(
-  'attach and detach leave nothing behind; an address that moves to another MAC takes the place',
-  { skip },
-  async t => {
-    const w = await guardWorld(t, PAIR)
-    await setGuard(w, PORT)
-    const before = await ruleset(w.lab.host(0))
-    const c = await w.lab.container('c')
-    for (const host of ['10.1.0.7', '10.1.0.8', '10.1.0.7']) {
-      const endpoint = makeEndpoint(red, { container: 'c', host: 1, address: host })
-      const containers = new Map([...w.containers, ['c', c]])
-      await attach({ ...w, containers }, endpoint)
-      const found = (await ruleset(w.lab.host(0))).match(/10\.1\.0\.[78]/g)
-      t.strictSame(found, [host], 'its one binding')
-      t.equal(await w.lab.ping(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
-    }
-    await driverOf(w, 1).devices.detach(
-      detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))
-    )
-    t.equal(await ruleset(w.lab.host(0)), before)
+t.test('attach and detach leave nothing behind; a changed address replaces the old binding', { skip }, async t => {
+  const w = await guardWorld(t, PAIR)
+  await setGuard(w, PORT)
+  const before = await ruleset(w.lab.host(0))
+  const c = await w.lab.container('c')
+  for (const host of ['10.1.0.7', '10.1.0.8', '10.1.0.7']) {
+    const endpoint = makeEndpoint(red, { container: 'c', host: 1, address: host })
+    const containers = new Map([...w.containers, ['c', c]])
+    await attach({ ...w, containers }, endpoint)
+    const found = (await ruleset(w.lab.host(0))).match(/10\.1\.0\.[78]/g)
+    t.strictSame(found, [host], 'it has one binding')
+    t.equal(await w.lab.ping(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
   }
-)
+  await driverOf(w, 1).devices.detach(
+    detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))
+  )
+  t.equal(await ruleset(w.lab.host(0)), before)
+})
 
-t.test('a state that may be old takes nothing away', { skip }, async t => {
+t.test('a state that may be stale removes nothing', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
   const right = await ruleset(w.lab.host(0))
@@ -185,22 +181,22 @@ t.test('a state that may be old takes nothing away', { skip }, async t => {
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false }), [])
   await nft(w.lab.host(0), 'insert rule bridge vxmesh_ports container accept')
   await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false })
-  t.strictSame(tablesOf(await ruleset(w.lab.host(0))), tablesOf(right), 'also when the table is made anew')
+  t.strictSame(tablesOf(await ruleset(w.lab.host(0))), tablesOf(right), 'also when the table is replaced')
   await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: true })
   t.notMatch(await ruleset(w.lab.host(0)), '10.1.0.2')
 })
 
-t.test('an agent that knows nothing makes no table that would let nobody through', { skip }, async t => {
+t.test('an agent without any state installs no table that would block everybody', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await driverOf(w, 1).setGuard(PORT)
   const nothing = { networks: new Map(), vteps: new Set<Ipv4>() }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nothing, mayRemove: false }), [])
   t.equal(await ruleset(w.lab.host(0)), '')
   const refused = await attach(w, endpointOf(w, 'a')).catch((err: unknown) => err)
-  t.match(refused, { code: 'ERR_BUSY' }, 'and attaches nobody')
+  t.match(refused, { code: 'ERR_BUSY' }, 'it refuses an attach')
 })
 
-t.test('switched off, both tables go and foreign ones stay', { skip }, async t => {
+t.test('switched off, both tables are removed and foreign ones stay', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   const host = w.lab.host(0)
   await nft(host, FOREIGN)
@@ -209,17 +205,17 @@ t.test('switched off, both tables go and foreign ones stay', { skip }, async t =
   await setGuard(w, null)
   t.equal(await ruleset(host), before)
   await setGuard(w, null)
-  t.equal(await ruleset(host), before, 'twice is as good as once')
+  t.equal(await ruleset(host), before, 'a second time changes nothing')
 })
 
-t.test('tenants with the same addresses each pass with their own', { skip }, async t => {
+t.test('tenants with the same addresses may each use their own', { skip }, async t => {
   const w = await guardWorld(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
   await setGuard(w, PORT)
   t.equal(await w.lab.ping(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
   t.equal(await w.lab.ping(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)
 })
 
-/** Table by table, in whatever order. */
+/** The tables, sorted. */
 function tablesOf(text: string): readonly string[] {
   return text
     .split(/^(?=table )/m)

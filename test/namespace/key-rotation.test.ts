@@ -1,4 +1,4 @@
-// The cluster key is changed as docs/security.md says it: the mesh stands still for a moment, its containers do not.
+// The cluster key is rotated as docs/security.md describes: the control plane pauses for a moment, containers do not.
 
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ t.test('a new key on every host: no packet is lost, and the old key opens nothin
   const { cluster } = await h1.status()
   const pings = one.startPing(address, { count: 60_000 / MS_A_PING, intervalMs: MS_A_PING })
 
-  // One of them dies instead: its Serf goes on, and with it the old key.
+  // The client is killed instead: its Serf keeps running with the old key.
   await Promise.all([...servers.map(host => host.stopAgent()), client.killAgent()])
   const oldKey = join(lab.dir, 'old.key')
   copyFileSync(lab.keyFile, oldKey)
@@ -42,7 +42,7 @@ t.test('a new key on every host: no packet is lost, and the old key opens nothin
   const { sent, received, gaps } = await pings.result
   t.comment(`${received} of ${sent} replies`)
   t.ok(sent > 100)
-  t.same(gaps, [], 'the containers talked all the time')
+  t.same(gaps, [], 'no ping was lost')
   await client.attach(three, 'blue')
   t.match(await h1.cliJson('endpoint', 'list'), [
     { containerId: one.name, host: 'h1', address: '10.1.0.2/24' },
@@ -53,7 +53,7 @@ t.test('a new key on every host: no packet is lost, and the old key opens nothin
   const stranger = await lab.addHost({ role: 'client', join: [h1.address], clusterKeyFile: oldKey })
   await stranger.startAgent()
   const itsSerf = join(stranger.dir, 'data/serf/serf.log')
-  await waitFor('it has tried', () => readFileSync(itsSerf, 'utf8').includes('Failed to join'), { timeoutMs: 20_000 })
-  t.match(await waitFor('it answers', () => stranger.status()), { ready: false, members: { alive: 1 } })
+  await waitFor('its join fails', () => readFileSync(itsSerf, 'utf8').includes('Failed to join'), { timeoutMs: 20_000 })
+  t.match(await waitFor('its API answers', () => stranger.status()), { ready: false, members: { alive: 1 } })
   t.notOk((await h1.members()).some(({ name }) => name === stranger.name))
 })

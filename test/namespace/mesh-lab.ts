@@ -1,4 +1,4 @@
-// A lab with real agents for the data plane's tests: servers, one network, and a container on each of the first hosts.
+// A lab with real agents for tests of the data plane: servers, one network, and a container on each of the first hosts.
 
 import type { Test } from 'tap'
 import type { EndpointView } from '#model/views.ts'
@@ -13,7 +13,7 @@ export type MeshLab = {
   readonly endpoints: readonly EndpointView[]
 }
 
-/** `attached` hosts get a container of network red each, c1 on h1 and so on. */
+/** The first `attached` hosts get a container of network red each, c1 on h1 and so on. */
 export async function meshLab(t: Test, p: LabOptions & { servers: number; attached: number }): Promise<MeshLab> {
   const lab = await Lab.create(p)
   t.teardown(() => lab.destroy())
@@ -31,7 +31,7 @@ export function nth<T>(list: readonly T[], n: number): T {
   return item
 }
 
-/** Names and indexes of our devices: what must not change when nothing is made anew. */
+/** Names and indexes of our devices: they stay the same unless a device is recreated. */
 export async function deviceIndexes(host: LabHost): Promise<string[]> {
   const { links } = await readKernel(host.namespace)
   return links

@@ -1,4 +1,4 @@
-// `http.listen` of a real agent: figures that are there and move, health that follows what happens.
+// `http.listen` of a real agent: metrics that exist and move, and health checks that follow the agent's state.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -48,7 +48,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
   if (second === undefined) throw new Error('no container')
   await host.attach(second, 'red')
 
-  await t.test('it is alive, ready and well', async t => {
+  await t.test('the agent is alive, ready and healthy', async t => {
     t.same(await get(host, '/livez'), { status: 200, text: 'ok\n' })
     t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
     const { status, text } = await get(host, '/healthz?verbose')
@@ -56,7 +56,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     t.equal(text.match(/^\[\+\] \w+: ok$/gm)?.length, 6, text)
   })
 
-  await t.test('figures are those of the cluster', async t => {
+  await t.test('metrics match the cluster', async t => {
     const families = await scrape(host)
     const status = await host.status()
     for (const [name, labels, value] of [
@@ -81,12 +81,12 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     ] as const) {
       t.equal(figure(families, name, labels), value, `${name} ${JSON.stringify(labels)}`)
     }
-    // Registration, the network, two endpoints.
+    // Commits: the registration, the network, two endpoints.
     t.ok(figure(families, 'vxmesh_raft_commit_duration_seconds_count') >= 4)
     t.ok(figure(families, 'vxmesh_tunnel_reconcile_duration_seconds_count', { scope: 'full' }) >= 1)
   })
 
-  await t.test('figures move with traffic, changes and repairs; totals outlive an endpoint', async t => {
+  await t.test('metrics move with traffic, changes and repairs; totals outlive an endpoint', async t => {
     const before = await scrape(host)
     const address = bare(nth(endpoints, 1).address)
     const { received } = await second.ping(address, { count: 20, intervalMs: 20 })
@@ -117,7 +117,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     })
   })
 
-  await t.test('what has happened is told to whoever comes later', async t => {
+  await t.test('a later subscriber gets the recent events', async t => {
     const kinds = await remembered(host)
     for (const kind of [
       'raft',
@@ -132,7 +132,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     t.ok(kinds.indexOf('endpoint-attached') < kinds.indexOf('endpoint-detached'), 'in its order')
   })
 
-  await t.test('promtool has nothing against any of it, and would say what is wrong', async t => {
+  await t.test('promtool accepts the metrics and the alerts of docs/operations.md', async t => {
     const promtool = await debianProgram('prometheus', 'usr/bin/promtool')
     const check = (text: string): ReturnType<typeof run> =>
       run(promtool, ['check', 'metrics'], { input: text, timeoutMs: 30_000 })
@@ -150,14 +150,10 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     }
     t.match(await checkRules(alerts), { exitCode: 0, stdout: `SUCCESS: ${alerts.length} rules found` })
     t.ok(alerts.length > 15)
-    t.match(
-      await checkRules(['sum(vxmesh_hosts']),
-      { exitCode: 1 },
-      'and of the alerts that the page on operations gives'
-    )
+    t.match(await checkRules(['sum(vxmesh_hosts']), { exitCode: 1 }, 'it would reject a wrong expression')
   })
 
-  await t.test('every metric of the table is there, and what lives is not zero', async t => {
+  await t.test('every metric of the table exists, and those of a live cluster are not zero', async t => {
     const families = await scrape(host)
     for (const { name, type } of FAMILIES) t.equal(families.get(name)?.type, type, name)
     for (const name of [
@@ -174,13 +170,13 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     }
   })
 
-  await t.test('a port that is taken ends the start with the key’s name, and nothing is left of it', async t => {
+  await t.test('a port in use fails the start by the key’s name, and leaves nothing behind', async t => {
     await host.stopAgent()
     const script = `require('net').createServer().listen(${PORT}, '127.0.0.1')`
     const taker = ['netns', 'exec', host.namespace, process.execPath, '-e', script]
     const taking = await startDetached('ip', taker, { logFile: join(host.dir, 'taker.log') })
     t.teardown(() => kill(taking.pid))
-    await waitFor('the port is taken', async () => (await host.exec('ss', '-Hltn', `sport = :${PORT}`)).stdout !== '')
+    await waitFor('the port is in use', async () => (await host.exec('ss', '-Hltn', `sport = :${PORT}`)).stdout !== '')
     const { exitCode, stderr } = await host.cli('agent', '--config', host.configFile)
     t.equal(exitCode, 2)
     t.match(stderr, /http\.listen: 127\.0\.0\.1:7380 cannot be bound: .*EADDRINUSE.* \[ERR_CONFIG\]/)
@@ -188,7 +184,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     await host.startAgent()
     await host.waitReady()
     t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
-    t.notOk((await remembered(host)).includes('network-created'), 'what a restart reads again has not happened again')
-    t.equal((await nth(containers, 1).link())?.addresses.length, 1, 'the container is as it was')
+    t.notOk((await remembered(host)).includes('network-created'), 'replayed entries are no new events')
+    t.equal((await nth(containers, 1).link())?.addresses.length, 1, 'the container keeps its address')
   })
 })

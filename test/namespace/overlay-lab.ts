@@ -1,5 +1,5 @@
-// Namespace hosts for the overlay's tests: an underlay bridge in a namespace of its own, hosts joined to it by veths,
-// and containers. Everything is made and read by ip(8) and bridge(8), which are not our code.
+// Hosts without agents for tests of the drivers: an underlay bridge in its own namespace, hosts on it, and containers.
+// ip(8) and bridge(8), which are not our code, build and read everything.
 
 import { randomBytes } from 'node:crypto'
 import { run } from '#platform/process.ts'

@@ -79,7 +79,7 @@ function want(w: World, host: number): DesiredHost {
   })
 }
 
-/** One pass; returns what it did. */
+/** Runs one pass. @returns what it did */
 async function pass(t: Test, w: World, host: number): Promise<string[]> {
   const { ops } = plan(want(w, host), await driver(w, host).forwarding.observe())
   const result = await driver(w, host).forwarding.execute(ops)
@@ -130,7 +130,7 @@ type Link = {
 type Fdb = { mac: string; ifname: string; dst?: string; port?: number; master?: string; flags: string[]; state: string }
 type Neigh = { dst: string; lladdr?: string; dev: string; state: string[] }
 
-/** Everything of ours as ip and bridge tell it. A device made anew has another index and, but for a bridge, MAC. */
+/** All our objects as ip and bridge list them. A recreated device has another index and, unless it is a bridge, another MAC. */
 async function kernelState(w: World, host: number, options: { indexes: boolean }): Promise<unknown> {
   const { name } = w.lab.host(host - 1)
   const links = await w.lab.json<Link>('ip', name, 'link show')
@@ -182,7 +182,7 @@ t.test('a packet of the overlay MTU passes, one byte more is refused', { skip },
   t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 27 }), 0)
 })
 
-t.test('the kernel holds exactly what was asked for', { skip }, async t => {
+t.test('the kernel holds exactly the desired state', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
   await attachAll(t, w)
   const { name } = w.lab.host(0)
@@ -242,7 +242,7 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
   await attachAll(t, w)
   const before = await kernelState(w, 1, { indexes: true })
   await driver(w, 1).close()
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3, 'traffic goes on without an agent')
+  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3, 'traffic continues without an agent')
   const host = w.lab.host(0)
   w.drivers[0] = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   t.strictSame(await pass(t, w, 1), [])
@@ -296,14 +296,14 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
   for (const [title, tool, commands] of drifts) {
     for (const command of commands) await (tool === 'ip' ? w.lab.ip(name, command) : w.lab.bridge(name, command))
     t.not(await state(), before, `${title} is a drift`)
-    t.not((await pass(t, w, 1)).length, 0, `${title} is seen`)
+    t.not((await pass(t, w, 1)).length, 0, `${title} is detected`)
     t.equal(await state(), before, `${title} is repaired`)
     t.strictSame(await pass(t, w, 1), [], `${title}: nothing is left to do`)
   }
   t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3)
 })
 
-t.test('what is not ours is never touched, and a name that is taken is a conflict', { skip }, async t => {
+t.test('foreign objects are never touched, and a name in use is a conflict', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   const { name } = w.lab.host(0)
   await w.lab.ip(name, 'link add vb000abc type bridge')
@@ -331,7 +331,7 @@ t.test('what is not ours is never touched, and a name that is taken is a conflic
 })
 
 t.test(
-  'a VNI that another VXLAN device holds fails its network alone, in the words of the kernel',
+  'a VNI in use by a foreign VXLAN device fails only its network, with the kernel’s message',
   { skip },
   async t => {
     const w = await world(t, { hosts: 2, endpoints: two })
@@ -349,7 +349,7 @@ t.test(
 )
 
 t.test(
-  'a failed host leaves the flood list and keeps its unicast entries; one that left loses both',
+  'a failed host loses its flood entries and keeps its unicast entries; one that left loses both',
   { skip },
   async t => {
     const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
@@ -368,7 +368,7 @@ t.test(
   }
 )
 
-t.test('attach is idempotent, repairs what is half made, and refuses what is not ours', { skip }, async t => {
+t.test('attach is idempotent, completes a half-made pair, and refuses foreign devices', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await pass(t, w, 1)
   const [endpoint] = w.endpoints
@@ -384,12 +384,12 @@ t.test('attach is idempotent, repairs what is half made, and refuses what is not
   t.match(await driver(w, 1).devices.attach(asked), { created: false, ifindex: first.ifindex }, 'set up again')
   await w.lab.ip(inside, 'addr flush dev eth0')
   const second = await driver(w, 1).devices.attach(asked)
-  t.equal(second.created, true, 'without its address it was half made')
+  t.equal(second.created, true, 'a pair without its address is recreated')
   t.match(await w.lab.json('ip', inside, '-4 addr show dev eth0'), [{ addr_info: [{ local: '10.1.0.2' }] }])
 
   const elsewhere = container(w, 'b1')
   const third = await driver(w, 1).devices.attach({ ...asked, netns: elsewhere.netns })
-  t.equal(third.created, true, 'a new namespace of the same container gets a new pair')
+  t.equal(third.created, true, 'a new namespace of the container gets a new pair')
   await t.rejects(w.lab.ip(inside, 'link show eth0'), 'the old one is gone')
   await driver(w, 1).devices.detach(detachRequest(endpoint))
 
@@ -435,7 +435,7 @@ t.test('a second network leaves the default route of the first', { skip }, async
   )
 })
 
-t.test('detach removes the pair, also when the namespace is gone, and again is success', { skip }, async t => {
+t.test('detach removes the pair, even without the namespace, and is idempotent', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   const [r1, , b1] = w.endpoints
@@ -451,7 +451,7 @@ t.test('detach removes the pair, also when the namespace is gone, and again is s
   t.strictSame(left.map(link => link.ifname).sort(), ['eth0', 'lo'])
 })
 
-t.test('many devices go together, and foreign ones in their group stay', { skip }, async t => {
+t.test('many devices are removed together, and foreign ones in their group stay', { skip }, async t => {
   const names = Array.from({ length: 6 }, (_, i): [string, Network, number, string] => [
     `m${i}`,
     red,
@@ -471,15 +471,15 @@ t.test('many devices go together, and foreign ones in their group stay', { skip 
   t.strictSame(rest.map(link => link.ifname).sort(), ['eth0', 'lo', 'vb000abc', 'vx000abc'])
 })
 
-t.test('counters are seen from the container', { skip }, async t => {
+t.test('counters are the container’s own', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
   await attachAll(t, w)
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
   await w.lab.ping(container(w, 'r1'), '10.1.0.3')
   type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
-  // Read one after the other: a packet of the kernel's own may come between.
-  await waitFor('both tell the same', async () => {
+  // The two reads are not atomic: one of the kernel's own packets may come between them.
+  await waitFor('both counts agree', async () => {
     const counters = (await driver(w, 1).devices.counters()).get(vethName(endpoint.containerId, endpoint.ifname))
     const [inside] = await w.lab.json<Stats>('ip', container(w, 'r1').name, '-s link show eth0')
     const { rx, tx } = inside?.stats64 ?? {}
@@ -489,7 +489,7 @@ t.test('counters are seen from the container', { skip }, async t => {
   })
 })
 
-t.test('a change by somebody else wakes the listener, an own one does not', { skip }, async t => {
+t.test('a foreign change wakes the listener, our own does not', { skip }, async t => {
   const w = await world(t, { hosts: 1, endpoints: two.slice(0, 1) })
   await attachAll(t, w)
   await driver(w, 1).forwarding.observe()
@@ -513,7 +513,7 @@ t.test('a change by somebody else wakes the listener, an own one does not', { sk
   t.equal(wakes, 1)
 })
 
-t.test('the kernel of this machine has what is required', { skip }, async t => {
+t.test('this machine’s kernel has every required feature', { skip }, async t => {
   const w = await world(t, { hosts: 1, endpoints: [] })
   const features = await driver(w, 1).features()
   t.strictSame(
@@ -523,7 +523,7 @@ t.test('the kernel of this machine has what is required', { skip }, async t => {
   t.ok(features.some(f => f.name === 'neigh-suppress'))
 })
 
-t.test('an address that no device has is a typed error', { skip }, async t => {
+t.test('a bind address that no device has is a typed error', { skip }, async t => {
   const w = await world(t, { hosts: 1, endpoints: [] })
   const lost = LinuxDriver.open({
     underlay: ipv4Underlay(makeHost(77).vtep),

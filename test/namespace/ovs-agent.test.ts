@@ -1,5 +1,5 @@
-// Agents whose data plane is Open vSwitch: what containers notice of an agent's and of a switch's death, and how an agent
-// says that it cannot have one.
+// Agents with Open vSwitch as their data plane: what containers notice when an agent or the switch is killed, and how an
+// agent without a switch fails.
 
 import t from 'tap'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ const skip = cannotRun() || (await OpenVSwitch.cannotRun())
 const CLIENT = join(import.meta.dirname, '../zmq/client.py')
 const PING = { count: 3, waitMs: 1_000 } as const
 
-t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, async t => {
+t.test('agents mesh containers with Open vSwitch', { skip }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
   const dirOf = (n: number): string => join(lab.dir, `ovs${n}`)
@@ -24,7 +24,7 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
   const h1 = await lab.addHost({ bootstrapExpect: 1, join: [], settings: settings(1) })
   const h2 = await lab.addHost({ role: 'client', join: ['192.0.2.1'], settings: settings(2) })
 
-  await t.test('without Open vSwitch there is no agent, and it says why', async t => {
+  await t.test('without Open vSwitch the agent does not start and reports why', async t => {
     await h1.startAgent()
     await waitFor('the agent ends', () => h1.agentIsGone)
     t.match(h1.logTail(), /ERR_UNSUPPORTED/)
@@ -52,14 +52,14 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
   const to = address.split('/')[0] ?? ''
   const reaches = async (): Promise<boolean> => (await r1.ping(to, { count: 1, waitMs: 300 })).received === 1
 
-  await t.test('one network across hosts, another apart', async t => {
-    await waitFor('the tunnel', reaches)
+  await t.test('one network spans hosts, another is isolated', async t => {
+    await waitFor('the tunnel carries traffic', reaches)
     t.equal((await r1.ping(to, PING)).received, 3)
     t.equal((await b1.ping(to, { count: 2, waitMs: 300 })).received, 0)
     t.match(await h1.status(), { overlay: { driver: 'ovs', drift: 0, degraded: [] } })
   })
 
-  await t.test('a platform gets the port that it asks for', async t => {
+  await t.test('a platform gets the port number that it requests', async t => {
     const [ported] = await lab.containers(['ported'])
     const args = ['netns', 'exec', h1.namespace, '/usr/bin/python3', CLIENT, 'port-rpc', ported?.netns ?? '', '777']
     const { stdout, stderr } = await run('ip', args, { timeoutMs: 30_000 })
@@ -74,20 +74,20 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
       await h1.startAgent()
       await h1.waitReady()
     }
-    // To its end: what is on its way when it is broken off counts as lost.
+    // Not stopped early: replies in flight would count as lost.
     const { sent, received } = await ping.result
     t.equal(received, sent, `0 of ${sent} lost`)
   })
 
-  await t.test('what is taken away by hand comes back', async t => {
+  await t.test('a bridge deleted by hand is restored', async t => {
     await ovs1.vsctl('del-br', 'vb000000')
     await waitFor('traffic', reaches, { explain: () => h1.logTail() })
     t.match(await h1.status(), { overlay: { degraded: [] } })
   })
 
-  await t.test('a switch that was killed is repaired within 10 s of its return', async t => {
+  await t.test('a killed switch is repaired within 10 s of its restart', async t => {
     await ovs1.kill('ovs-vswitchd')
-    await waitFor('the agent says so', async () => (await h1.status()).overlay.degraded.length > 0, {
+    await waitFor('the agent reports it', async () => (await h1.status()).overlay.degraded.length > 0, {
       timeoutMs: 40_000
     })
     await ovs1.startDaemon('ovs-vswitchd')
@@ -95,10 +95,10 @@ t.test('agents mesh containers by Open vSwitch', { skip, timeout: 150_000 }, asy
     await waitFor('traffic', reaches, { explain: () => h1.logTail() })
     t.ok(monotonicMs() - since < 10_000)
     t.comment(`repaired ${Math.round(monotonicMs() - since)} ms after the return`)
-    await waitFor('the agent is well', async () => (await h1.status()).overlay.degraded.length === 0)
+    await waitFor('the agent is healthy', async () => (await h1.status()).overlay.degraded.length === 0)
   })
 
-  await t.test('a container that goes leaves neither port nor flow', async t => {
+  await t.test('a detached container leaves neither port nor flow', async t => {
     await h1.cliJson('endpoint', 'detach', '--container-id', 'b1')
     const owners = async (): Promise<number> => {
       const dump = await ovs1.ofctl('vb000000', 'dump-flows')

@@ -1,5 +1,5 @@
-// The Debian package: built, installed with dpkg on a machine of its own, run as its unit says, upgraded under traffic,
-// removed and purged.
+// The Debian package: built, installed with dpkg on its own machine, run as its unit says, upgraded under traffic, removed
+// and purged.
 
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
@@ -31,7 +31,7 @@ t.test(
     const old = await build(OLD, folder)
     const packages = [old, await build(NEW, folder)] as const
     const again = await build(OLD, join(folder, 'again'))
-    t.equal(hash(again), hash(old), 'a commit gives one package, byte by byte')
+    t.equal(hash(again), hash(old), 'a commit builds one package, byte by byte')
 
     const lab = await Lab.create()
     t.teardown(() => lab.destroy())
@@ -42,24 +42,24 @@ t.test(
     const vxmesh = (...argv: readonly string[]): Promise<string> => machine.must('vxmesh', ...argv)
     const status = async (): Promise<StatusView> => JSON.parse(await vxmesh('status', '-o', 'json')) as StatusView
     const ready = (): Promise<StatusView> =>
-      waitFor('vxmesh status says ready', async () => {
+      waitFor('vxmesh status reports ready', async () => {
         const now = await status()
         return now.ready && now.raft.leader !== null ? now : false
       })
     const install = (file: string): Promise<string> =>
       machine.must('dpkg', '--install', `/mnt/${file.split('/').at(-1)}`)
 
-    // Where this machine has been used before, its files are below.
+    // This machine, the lower file system, may have files of vxmesh itself.
     const places = ['/etc', '/usr', '/var', '/lib', '/opt', '/run']
     const files = (): Promise<string> => machine.must('find', ...places, '-xdev', '-name', '*vxmesh*')
     const before = await files()
-    t.match(await install(packages[0]), /systemctl enable --now vxmesh/, 'it says what is to be done first')
+    t.match(await install(packages[0]), /systemctl enable --now vxmesh/, 'it explains the next steps')
     t.equal(await vxmesh('version'), `vxmesh ${OLD}`)
     t.notOk(
       systemd.requests.some(asked => asked.startsWith('start')),
       'nothing is started without settings'
     )
-    t.equal(await machine.must('dpkg', '--verify', 'vxmesh'), '', 'its files are as its sums say')
+    t.equal(await machine.must('dpkg', '--verify', 'vxmesh'), '', 'its files match their checksums')
     t.equal(await machine.must('stat', '-c', '%a', '/etc/vxmesh'), '700')
     t.equal((await machine.run('man', '-l', '--warnings', '/usr/share/man/man8/vxmesh.8.gz')).exitCode, 0)
     t.equal((await machine.run('systemctl', 'start', 'vxmesh.service')).exitCode, 1, 'without bind it does not start')
@@ -78,7 +78,7 @@ t.test(
     t.ok(said('WATCHDOG=1') > 0 && said('READY=1') === 1)
     await limits(t, machine, systemd)
 
-    // The other end runs from the checkout: the bundle speaks with it.
+    // The other host runs from the checkout, so bundle and checkout talk to each other.
     const other = await lab.addHost({ role: 'client', join: [host.address] })
     await other.startAgent()
     await other.waitReady()
@@ -94,7 +94,7 @@ t.test(
 
     await settings('debug', 7999)
     await machine.must('systemctl', 'reload', 'vxmesh.service')
-    t.equal(await vxmesh('reload'), 'restart  serf.port', 'the level has changed, the port waits for a restart')
+    t.equal(await vxmesh('reload'), 'restart  serf.port', 'the level is changed, the port needs a restart')
     await settings('loud')
     t.match(await machine.run('systemctl', 'reload', 'vxmesh.service'), {
       exitCode: 2,
@@ -102,7 +102,7 @@ t.test(
     })
     kill(systemd.mainPid ?? 0, 'SIGHUP')
     await waitFor(
-      'SIGHUP is a reload too, and a bad file no end',
+      'SIGHUP reloads, too, and a bad file does not end the agent',
       () => said('READY=1') === 2 && said('RELOADING=1') === 1
     )
     t.equal((await ready()).ready, true)
@@ -114,7 +114,7 @@ t.test(
     t.match(await ready(), { version: NEW, networks: 1, endpoints: 2, overlay: { drift: 0, degraded: [] } })
     t.not(systemd.mainPid, pid)
     t.ok(said('STOPPING=1') >= 1)
-    t.same(await deviceIndexes(host), devices, 'no device was made anew')
+    t.same(await deviceIndexes(host), devices, 'no device was recreated')
 
     await machine.must('dpkg', '--remove', 'vxmesh')
     t.equal(systemd.mainPid, null, 'the agent has ended')
@@ -134,25 +134,25 @@ t.test(
     t.notMatch(await machine.must('nft', 'list', 'tables'), /vxmesh/)
     t.same(await files(), before, 'no file is left')
     const left = (await pidsIn(host.namespace)).map(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
-    t.same(left, ['sleep\0infinity\0'], 'no process is left but the machine’s own')
+    t.same(left, ['sleep\0infinity\0'], 'no process of the package is left')
   }
 )
 
-/** What the unit and the program's script put around the agent is really around it. */
+/** The restrictions of the unit and of the wrapper script apply to the running agent. */
 async function limits(t: Test, machine: Machine, systemd: LabServiceManager): Promise<void> {
   const { mainPid } = systemd
   const facts = readFileSync(`/proc/${mainPid ?? 0}/status`, 'utf8')
   t.match(facts, /NoNewPrivs:\t1/)
   t.match(facts, /CapEff:\t[0-9a-f]{16}\n/)
-  t.notMatch(facts, /CapEff:\t000001ffffffffff/, 'not every capability is there')
+  t.notMatch(facts, /CapEff:\t000001ffffffffff/, 'it does not have every capability')
   t.match(readFileSync(`/proc/${mainPid ?? 0}/limits`, 'utf8'), /Max core file size +0 +0 /)
   const flags = /NODE_FLAGS='(.+)'/.exec(readFileSync(RUNTIME, 'utf8'))?.[1]?.split(' ') ?? []
   t.ok(flags.length > 0)
   const words = readFileSync(`/proc/${mainPid ?? 0}/cmdline`, 'utf8').split('\0')
-  t.same(words.slice(1, 1 + flags.length), flags, 'Node is told what a checkout tells it')
+  t.same(words.slice(1, 1 + flags.length), flags, 'Node runs with the same flags as in a checkout')
   t.match(readFileSync(`/proc/${mainPid ?? 0}/environ`, 'utf8'), /UV_THREADPOOL_SIZE=8\0/)
   const serf = readFileSync(machine.path('/var/lib/vxmesh/serf/serf.pid'), 'utf8').trim()
-  t.notMatch(readFileSync(`/proc/${serf}/environ`, 'utf8'), /NOTIFY_SOCKET/, 'Serf does not speak for the agent')
+  t.notMatch(readFileSync(`/proc/${serf}/environ`, 'utf8'), /NOTIFY_SOCKET/, 'Serf cannot notify in the agent’s name')
 }
 
 async function build(version: string, output: string): Promise<string> {

@@ -1,4 +1,4 @@
-// What may change while an agent runs, changed on one that runs, by `vxmesh reload` and by SIGHUP, under traffic.
+// Every reloadable setting, changed on a running agent by `vxmesh reload` and by SIGHUP, under traffic.
 
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -40,7 +40,7 @@ function write(lab: Lab, host: LabHost, settings: Settings): Promise<void> {
   return host.configure({ clusterKeyFile: lab.keyFile, bootstrapExpect: 1, role, join, settings: more })
 }
 
-t.test('settings that may change do so on a running agent, and no packet is lost', { skip: cannotRun() }, async t => {
+t.test('reloadable settings take effect on a running agent without a lost packet', { skip: cannotRun() }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 1, attached: 1 })
   const host = lab.host(1)
   const other = await lab.addClient()
@@ -58,16 +58,16 @@ t.test('settings that may change do so on a running agent, and no packet is lost
 
   for (const [n, way] of Object.keys(WAYS).entries()) {
     const [first, second] = [`127.0.0.1:${7_400 + n}`, `192.0.2.1:${7_400 + n}`]
-    await t.test(`http.listen, by ${way}`, async t => {
+    await t.test(`http.listen follows ${way}`, async t => {
       await change(way, { http: { listen: first } })
       await waitFor('the new address answers', () => answers(host, first))
-      t.notOk(await answers(host, '127.0.0.1:7380'), 'the first is closed')
+      t.notOk(await answers(host, '127.0.0.1:7380'), 'the previous address is closed')
       await change(way, { http: { listen: second } })
       await waitFor('the next address answers', () => answers(host, second))
-      t.notOk(await answers(host, first), 'the one before is closed')
+      t.notOk(await answers(host, first), 'the previous address is closed')
     })
 
-    await t.test(`an address that cannot be had leaves everything as it was, by ${way}`, async t => {
+    await t.test(`an address that cannot be bound changes nothing, by ${way}`, async t => {
       const before = refusals(host)
       await write(lab, host, { http: { listen: '192.0.2.99:7380' }, overlay: { mtu: 1200 } })
       if (way === 'SIGHUP') kill(host.agentPid, 'SIGHUP')
@@ -81,40 +81,40 @@ t.test('settings that may change do so on a running agent, and no packet is lost
       await waitFor('the log has the refusal', () => refusals(host) > before)
       t.ok(await answers(host, second))
       t.equal((await host.status()).overlay.degraded.length, 0)
-      t.equal((await here.link())?.mtu, 1450, 'nor does what could have changed')
+      t.equal((await here.link())?.mtu, 1450, 'the valid part of the file is not applied either')
     })
 
-    await t.test(`overlay.mtu, by ${way}, in the containers that run`, async () => {
+    await t.test(`overlay.mtu follows ${way} in running containers`, async () => {
       for (const mtu of [1_300, 1_450]) {
         await change(way, { http: { listen: second }, overlay: { mtu } })
         await waitFor(`the container follows to ${mtu}`, async () => (await here.link())?.mtu === mtu)
       }
     })
 
-    await t.test(`log.level, by ${way}`, async t => {
+    await t.test(`log.level follows ${way}`, async t => {
       const lines = (): number => readFileSync(host.logFile, 'utf8').split('"configuration read again"').length
       const before = lines()
       await change(way, { http: { listen: first }, log: { level: 'error' } })
-      await waitFor('it is read', () => answers(host, first))
-      t.equal(lines(), before, 'it says nothing of it any more')
+      await waitFor('the file is read', () => answers(host, first))
+      t.equal(lines(), before, 'it does not log the reload')
       await change(way, { http: { listen: second }, log: { level: 'info' } })
-      await waitFor('it says so again', () => lines() > before)
+      await waitFor('it logs the next reload', () => lines() > before)
     })
 
-    await t.test(`collectAfter, by ${way}`, async t => {
+    await t.test(`collectAfter follows ${way}`, async t => {
       await change(way, { collectAfter: 0 })
-      await waitFor('it is read', () => answers(host, '127.0.0.1:7380'))
+      await waitFor('the file is read', () => answers(host, '127.0.0.1:7380'))
       const gone = await lab.container(`gone${n}`)
       await host.attach(gone, 'red')
       await gone.remove()
       t.equal((await host.status()).endpoints, 3)
       await change(way, { collectAfter: 1 })
-      await waitFor('what is gone is released', async () => (await host.status()).endpoints === 2, {
+      await waitFor('the stale endpoint is released', async () => (await host.status()).endpoints === 2, {
         timeoutMs: 20_000
       })
     })
 
-    await t.test(`join, by ${way}`, async t => {
+    await t.test(`join follows ${way}`, async t => {
       const late = await lab.addHost({ role: 'client', join: [] })
       await late.startAgent()
       await waitFor('it runs alone', async () => (await late.status()).members.alive === 1)
@@ -130,10 +130,10 @@ t.test('settings that may change do so on a running agent, and no packet is lost
   t.equal(lost, 0, `no packet of ${sent} is lost`)
   t.equal(host.agentPid, agentPid)
   t.notOk(host.agentIsGone)
-  t.same(await deviceIndexes(host), devices, 'no device was made anew')
+  t.same(await deviceIndexes(host), devices, 'no device was recreated')
 })
 
-/** How often the agent has refused what SIGHUP asked for. */
+/** How many reloads the agent has refused. */
 function refusals(host: LabHost): number {
   return readFileSync(host.logFile, 'utf8').split('configuration not read again').length
 }

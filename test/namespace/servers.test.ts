@@ -1,5 +1,5 @@
-// Servers that come and go, and logs that do not grow: snapshots, compaction, catch-up from a snapshot, servers added,
-// removed and asked to lead, with real agents; at the end all hosts have the same state.
+// Changes of the server set and bounded logs, with real agents: snapshots, compaction, catch-up from a snapshot, servers
+// added and removed, leadership transferred. All hosts end with the same state.
 
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -46,9 +46,9 @@ async function allEqual(hosts: readonly LabHost[]): Promise<void> {
   })
 }
 
-/** The leader itself, for it has to carry out what it is asked, not only to pass it on. */
+/** The leader, which executes the request itself instead of forwarding it. */
 async function leading(): Promise<LabHost> {
-  return waitFor('somebody leads', async () => {
+  return waitFor('a host leads', async () => {
     for (const host of lab.hosts) if ((await host.status()).raft.role === 'leader') return host
     return null
   })
@@ -65,25 +65,25 @@ t.test('the log is compacted behind a snapshot, one on each host', async t => {
   for (const host of lab.hosts) t.equal(snapshotsOf(host).length, 1, `${host.name} keeps one`)
 })
 
-t.test('servers start from their snapshots, all at once, with all they had', async t => {
+t.test('servers that restart all at once recover everything from their snapshots', async t => {
   const { digest, networks } = await lab.host(1).status()
   await Promise.all(lab.hosts.map(host => host.killAgent()))
   await Promise.all(lab.hosts.map(host => host.startAgent()))
   await Promise.all(lab.hosts.map(host => host.waitReady()))
-  // Ready is who knows the leader; what was committed and not noted as such comes with the leader's first words.
-  await waitFor('it has applied what it had', async () => (await lab.host(2).status()).networks === networks)
+  // A ready host knows the leader; the commit index may arrive with the leader's first heartbeat after that.
+  await waitFor('it has applied its log', async () => (await lab.host(2).status()).networks === networks)
   t.not(digest, '')
   await allEqual(lab.hosts)
 })
 
-t.test('a new host gets the state by snapshot, for the entries are gone everywhere', async t => {
+t.test('a new host gets the state as a snapshot, because every log is compacted', async t => {
   const host = await lab.addHost({ ...few, role: 'client' })
   await host.startAgent()
   await host.waitReady()
   await allEqual(lab.hosts)
   await makeNetworks(host, 100)
   await allEqual(lab.hosts)
-  await waitFor('it takes snapshots of its own', () => snapshotsOf(host).length > 0)
+  await waitFor('it takes its own snapshots', () => snapshotsOf(host).length > 0)
   await host.killAgent()
   await host.startAgent()
   await host.waitReady()
@@ -96,7 +96,7 @@ t.test('a host that runs as a server is added, catches up and votes', async t =>
   await host.waitReady()
   const after = await (await leading()).cliJson<RaftPeerView[]>('raft', 'add', host.name)
   t.equal(after.filter(({ voter }) => voter).length, 4)
-  await waitFor('it says so itself', async () => (await host.status()).raft.role === 'follower')
+  await waitFor('it becomes a follower', async () => (await host.status()).raft.role === 'follower')
   await makeNetworks(host, 20)
   await allEqual(lab.hosts)
   const again = await lab.host(1).cli('raft', 'add', host.name)
@@ -106,7 +106,7 @@ t.test('a host that runs as a server is added, catches up and votes', async t =>
   t.equal((await lab.host(1).cli('raft', 'add', 'nobody')).exitCode, 4)
 })
 
-t.test('leadership goes where it is asked to', async t => {
+t.test('leadership is transferred to the named server, whichever host is asked', async t => {
   for (const [name, asked] of [
     ['h5', lab.host(1)],
     ['h2', lab.host(4)],
@@ -118,10 +118,10 @@ t.test('leadership goes where it is asked to', async t => {
   await makeNetworks(lab.host(3), 20)
 })
 
-t.test('a server that was cut off while it was removed finds that out, also after a restart', async t => {
+t.test('a server that was cut off while it was removed learns of it after its restart', async t => {
   const away = lab.host(3)
   await away.killHost()
-  await waitFor('it is missed', async () => (await lab.host(2).members()).some(({ status }) => status === 'failed'))
+  await waitFor('it is failed', async () => (await lab.host(2).members()).some(({ status }) => status === 'failed'))
   await lab.host(2).cliJson('raft', 'remove', away.name)
   await makeNetworks(lab.host(2), 20)
   await away.linkUp()
@@ -134,7 +134,7 @@ t.test('a server that was cut off while it was removed finds that out, also afte
   t.ok(after.some(({ name, voter }) => name === away.name && voter))
 })
 
-t.test('a removed server becomes a client that follows, also when it led; the new one survives a kill', async t => {
+t.test('a removed server, even the leader, becomes a client that follows the feed', async t => {
   for (const name of ['h1', 'h5']) {
     const host = lab.hosts.find(one => one.name === name) ?? lab.host(1)
     const after = await lab.host(2).cliJson<RaftPeerView[]>('raft', 'remove', name)
@@ -149,7 +149,7 @@ t.test('a removed server becomes a client that follows, also when it led; the ne
   t.equal((await lab.host(2).cli('raft', 'remove', 'h4')).exitCode, 4)
 })
 
-t.test('a removed server is added again, and its place survives restarts of all', async t => {
+t.test('a removed server is added again and stays a server when all restart', async t => {
   await lab.host(2).cliJson('raft', 'add', 'h1')
   await Promise.all(lab.hosts.map(host => host.killAgent()))
   await Promise.all(lab.hosts.map(host => host.startAgent()))

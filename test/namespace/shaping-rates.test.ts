@@ -1,5 +1,5 @@
-// Rates as containers see them, through real agents: two hosts, TCP and UDP by iperf3, read from the kernel's counters.
-// The whole matrix of rates takes minutes: VXMESH_TEST_RATES=all. By default each value of each dimension is met.
+// Rates as containers experience them, with real agents: two hosts, TCP and UDP by iperf3, read from the kernel's counters.
+// The default covers each value of each dimension; VXMESH_TEST_RATES=all takes minutes and covers the whole matrix.
 
 import t, { type Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -12,9 +12,9 @@ import { cannotRun } from './overlay-lab.ts'
 
 const skip = cannotRun()
 const MBIT = 1e6
-/** The kernel enforces upper bounds; a machine that is busy with something else may send less, so the best of some counts. */
+/** The kernel enforces upper bounds. A busy machine may send less, so the best of several attempts counts. */
 const ATTEMPTS = 3
-/** On a busy machine everything takes long: no traffic may end by itself while it is measured. */
+/** Long enough that no traffic ends by itself while it is measured, even on a busy machine. */
 const UNTIL_STOPPED = 60
 
 type Direction = 'ingress' | 'egress'
@@ -39,7 +39,7 @@ const ALL: readonly Case[] = [1, 10, 100, 1000].flatMap(mbit =>
   )
 )
 const CASES = process.env['VXMESH_TEST_RATES'] === 'all' ? ALL : SOME
-// The agents of the lab inherit the environment, and know of no such setting.
+// Agents inherit the environment and refuse settings that they do not know.
 delete process.env['VXMESH_TEST_RATES']
 
 t.test('rates', { skip, timeout: 600_000 }, async t => {
@@ -80,7 +80,7 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
     )
   }
 
-  await t.test('a hot change takes effect within a second, up and down, and loses no queue', async t => {
+  await t.test('a change of the rate takes effect within a second, up and down', async t => {
     await shape('--ingress-rate', '10mbit', '--egress-rate', 'none')
     const traffic = await startTraffic({
       from: far,
@@ -128,55 +128,49 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
     await h1.cliJson('endpoint', 'update', two.name, '--egress-rate', 'none')
   })
 
-  await t.test(
-    'counters are what the kernel and iperf3 say, go over a restart of the agent, and give rates',
-    async t => {
-      await shape('--ingress-rate', 'none', '--egress-rate', '100mbit')
-      const before = await show(one.name)
-      const farBefore = await h2.cliJson<EndpointView>('endpoint', 'show', far.name)
-      const flow = await startTraffic({
-        from: one,
-        to: far,
-        address: addressOf(far),
-        protocol: 'udp',
-        seconds: 7,
-        offered: 50 * MBIT
-      })
-      await pause(5_700)
-      const during = await show(one.name)
-      const { end } = await flow.result
-      const after = await show(one.name)
-      near(t, { is: during.txRate ?? 0, rate: 50 * MBIT * (1442 / 1400), percent: 10, what: 'rate over the window' })
-      const sent = (end.sum?.packets ?? 0) * 1442
-      const counted = (after.txBytes ?? 0) - (before.txBytes ?? 0)
-      t.ok(Math.abs(counted - sent) <= sent * 0.001, `counted ${counted} bytes, iperf3 sent ${sent}`)
-      const received = await h2.cliJson<EndpointView>('endpoint', 'show', far.name)
-      const arrived = ((end.sum?.packets ?? 0) - (end.sum?.lost_packets ?? 0)) * 1442
-      const arrivedBytes = (received.rxBytes ?? 0) - (farBefore.rxBytes ?? 0)
-      // What its socket had no room for came to the interface all the same.
-      t.ok(
-        arrivedBytes >= arrived * 0.999 && arrivedBytes <= sent * 1.001,
-        `counted ${arrivedBytes} bytes, iperf3 received ${arrived} of ${sent}`
-      )
-      type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
-      const inside = JSON.parse((await one.exec('ip', '-j', '-s', 'link', 'show', 'eth0')).stdout) as [Stats]
-      const { rx, tx } = inside[0].stats64
-      const now = await show(one.name)
-      t.strictSame(
-        [now.rxBytes, now.rxPackets, now.txBytes, now.txPackets],
-        [rx.bytes, rx.packets, tx.bytes, tx.packets]
-      )
-      await h1.killAgent()
-      await h1.startAgent()
-      await h1.waitReady()
-      const restarted = await show(one.name)
-      t.equal(restarted.hostIfindex, now.hostIfindex, 'the same device counts')
-      t.ok((restarted.txBytes ?? 0) >= (now.txBytes ?? 0))
-      t.match(restarted, { egressRate: 100 * MBIT, installed: { egressRate: 100 * MBIT, ingressRate: 0 } })
-    }
-  )
+  await t.test('counters match the kernel’s and iperf3’s, survive a restart of the agent, and yield rates', async t => {
+    await shape('--ingress-rate', 'none', '--egress-rate', '100mbit')
+    const before = await show(one.name)
+    const farBefore = await h2.cliJson<EndpointView>('endpoint', 'show', far.name)
+    const flow = await startTraffic({
+      from: one,
+      to: far,
+      address: addressOf(far),
+      protocol: 'udp',
+      seconds: 7,
+      offered: 50 * MBIT
+    })
+    await pause(5_700)
+    const during = await show(one.name)
+    const { end } = await flow.result
+    const after = await show(one.name)
+    near(t, { is: during.txRate ?? 0, rate: 50 * MBIT * (1442 / 1400), percent: 10, what: 'rate over the window' })
+    const sent = (end.sum?.packets ?? 0) * 1442
+    const counted = (after.txBytes ?? 0) - (before.txBytes ?? 0)
+    t.ok(Math.abs(counted - sent) <= sent * 0.001, `counted ${counted} bytes, iperf3 sent ${sent}`)
+    const received = await h2.cliJson<EndpointView>('endpoint', 'show', far.name)
+    const arrived = ((end.sum?.packets ?? 0) - (end.sum?.lost_packets ?? 0)) * 1442
+    const arrivedBytes = (received.rxBytes ?? 0) - (farBefore.rxBytes ?? 0)
+    // Packets that the socket had no room for still arrived at the interface.
+    t.ok(
+      arrivedBytes >= arrived * 0.999 && arrivedBytes <= sent * 1.001,
+      `counted ${arrivedBytes} bytes, iperf3 received ${arrived} of ${sent}`
+    )
+    type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
+    const inside = JSON.parse((await one.exec('ip', '-j', '-s', 'link', 'show', 'eth0')).stdout) as [Stats]
+    const { rx, tx } = inside[0].stats64
+    const now = await show(one.name)
+    t.strictSame([now.rxBytes, now.rxPackets, now.txBytes, now.txPackets], [rx.bytes, rx.packets, tx.bytes, tx.packets])
+    await h1.killAgent()
+    await h1.startAgent()
+    await h1.waitReady()
+    const restarted = await show(one.name)
+    t.equal(restarted.hostIfindex, now.hostIfindex, 'it is the same device')
+    t.ok((restarted.txBytes ?? 0) >= (now.txBytes ?? 0))
+    t.match(restarted, { egressRate: 100 * MBIT, installed: { egressRate: 100 * MBIT, ingressRate: 0 } })
+  })
 
-  await t.test('what cannot be done is refused by name, and changes nothing', async t => {
+  await t.test('an invalid change is refused by name and changes nothing', async t => {
     const before = await show(one.name)
     const refused: [string[], RegExp, number][] = [
       [['endpoint', 'update', one.name], /at least one/, 2],
@@ -198,7 +192,7 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
     t.match(remote, { ingressRate: 7 * MBIT, installed: null }, 'a rate may be changed from any host')
   })
 
-  await t.test('a delay is added both ways, or refused with its own code, with nothing half-done', async t => {
+  await t.test('a delay is added in both directions, or refused as a whole with its own code', async t => {
     const plain = await h1.cli(
       'endpoint',
       'update',
@@ -222,7 +216,7 @@ t.test('rates', { skip, timeout: 600_000 }, async t => {
     }
   })
 
-  await t.test('rate 0 takes every queue away, and a detach leaves nothing', async t => {
+  await t.test('rate 0 removes every queue, and a detach leaves nothing', async t => {
     await shape('--ingress-rate', '1mbit', '--egress-rate', '1mbit')
     const { hostInterface } = await show(one.name)
     const ours = async (): Promise<string> =>
@@ -251,9 +245,9 @@ async function within(
     traffic.stop()
     await traffic.result
     t.comment(`first second ${share(firstSecond, rate)}, steady ${share(steady, rate)}`)
-    t.ok(firstSecond.received <= rate * 1.2, 'the first second is not over')
-    t.ok(steady.received <= rate * 1.05, 'the steady rate is not over')
-    // A sender that got too little of the processor to fill the rate proves nothing.
+    t.ok(firstSecond.received <= rate * 1.2, 'the first second does not exceed the rate')
+    t.ok(steady.received <= rate * 1.05, 'the steady rate does not exceed the rate')
+    // A sender that was starved of a processor proves nothing.
     const good = firstSecond.received >= rate * 0.8 && steady.received >= rate * 0.95
     const starved = protocol === 'udp' && Math.min(firstSecond.sent, steady.sent) < rate
     if (!good && attempt < ATTEMPTS) continue

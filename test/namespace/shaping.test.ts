@@ -1,5 +1,5 @@
-// Queues of containers on a real kernel, driver alone: tc(8) and ip(8) are the oracle. Rates as traffic sees them are in
-// shaping-rates.test.ts.
+// Queues of containers on a real kernel, without an agent: tc(8) and ip(8) are the oracle. shaping-rates.test.ts measures
+// the rates of real traffic.
 
 import t, { type Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -73,7 +73,7 @@ class World {
     })
   }
 
-  /** One full pass; what it did. */
+  /** Runs one full pass. @returns what it did */
   async pass(): Promise<string[]> {
     const { ops } = plan(this.want(), await this.driver.forwarding.observe())
     const { failures } = await this.driver.forwarding.execute(ops)
@@ -86,7 +86,7 @@ class World {
     this.driver = this.#open()
   }
 
-  /** A hot change, as `endpoint update` makes it. */
+  /** Changes the shaping like `endpoint update`. */
   async shape(shaping: typeof both): Promise<void> {
     this.endpoint = { ...this.endpoint, ...shaping }
     const { endpoint } = this
@@ -103,7 +103,7 @@ class World {
     return this.lab.ip(this.lab.host(0).name, args)
   }
 
-  /** All queues and redirections of the host, without counters and indexes of actions. */
+  /** All queues and redirections of the host, without counters and action indexes. */
   async queues(): Promise<{ qdiscs: string[]; filters: string[] }> {
     type Qdisc = { kind: string; handle: string; dev: string; root?: true; parent?: string; options: object }
     const qdiscs = JSON.parse(await this.tc('-j qdisc show')) as Qdisc[]
@@ -123,7 +123,7 @@ class World {
   }
 }
 
-t.test('attach makes the queues that tc shows: rate, burst and limit on veth and IFB', { skip }, async t => {
+t.test('attach creates the queues: rate, burst and limit on veth and IFB', { skip }, async t => {
   const w = await World.open(t)
   type Qdisc = { kind: string; handle: string; dev: string; options: { rate?: number; burst?: number; limit?: number } }
   const qdiscs = JSON.parse(await w.tc('-j qdisc show')) as Qdisc[]
@@ -135,11 +135,11 @@ t.test('attach makes the queues that tc shows: rate, burst and limit on veth and
   t.match(JSON.parse(await w.ip(`-j -d link show ${w.ifb}`)), [
     { ifalias: 'vxmesh endpoint c1/eth0', mtu: MTU, operstate: 'UNKNOWN', linkinfo: { info_kind: 'ifb' } }
   ])
-  t.strictSame(await w.pass(), [], 'and nothing is left to do')
+  t.strictSame(await w.pass(), [], 'nothing is left to do')
   t.strictSame(await w.driver.devices.installedShaping(w.request), both)
 })
 
-t.test('a restarted agent adopts the queues as they are', { skip }, async t => {
+t.test('a restarted agent adopts the queues unchanged', { skip }, async t => {
   const w = await World.open(t)
   const before = await w.queues()
   const index = await w.ip(`-o link show ${w.ifb}`)
@@ -164,7 +164,7 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
     ['a deleted filter', [() => w.tc(`filter del dev ${w.veth} ingress`)]],
     ['no room for filters', [() => w.tc(`qdisc del dev ${w.veth} clsact`)]],
     [
-      'a filter that catches less',
+      'a filter that matches less',
       [
         () => w.tc(`filter del dev ${w.veth} ingress`),
         () =>
@@ -186,7 +186,7 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
   }
 })
 
-t.test('a hot change keeps the queue: the qdisc counts on', { skip }, async t => {
+t.test('a change of the rate keeps the queue: its counters continue', { skip }, async t => {
   const w = await World.open(t)
   type Counted = { dev: string; kind: string; bytes: number }
   const sent = async (): Promise<number> => {
@@ -195,14 +195,14 @@ t.test('a hot change keeps the queue: the qdisc counts on', { skip }, async t =>
   }
   await w.lab.ping(w.container, '10.1.0.77', { count: 2 })
   const before = await sent()
-  t.ok(before > 0, 'something went through')
+  t.ok(before > 0, 'the queue has carried packets')
   await w.shape({ ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
   t.ok((await sent()) >= before)
   t.strictSame(await w.driver.devices.installedShaping(w.request), { ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
-  t.strictSame(await w.pass(), [], 'a pass finds it as it is')
+  t.strictSame(await w.pass(), [], 'a pass has nothing to do')
 })
 
-t.test('rate 0 removes everything, by a hot change and by a pass alike', { skip }, async t => {
+t.test('rate 0 removes everything, by a change and by a pass', { skip }, async t => {
   const w = await World.open(t)
   await w.shape(unshaped)
   t.strictSame(await w.queues(), { qdiscs: [], filters: [] })
@@ -216,7 +216,7 @@ t.test('rate 0 removes everything, by a hot change and by a pass alike', { skip 
   t.strictSame(await w.driver.devices.installedShaping(w.request), unshaped)
 })
 
-t.test('what somebody else put there stays', { skip }, async t => {
+t.test('foreign queues and devices stay', { skip }, async t => {
   const w = await World.open(t, unshaped)
   await w.tc(`qdisc add dev ${w.veth} root handle 1: tbf rate 1gbit burst 1m limit 1m`)
   await w.tc(`qdisc add dev ${w.veth} clsact`)
@@ -228,11 +228,11 @@ t.test('what somebody else put there stays', { skip }, async t => {
   t.strictSame(await w.queues(), theirs)
   await w.ip('link add ifb9 type ifb')
   await w.ip('link add vi0000000000000 type ifb')
-  t.strictSame(await w.pass(), [], 'an IFB device is not ours by its name alone')
+  t.strictSame(await w.pass(), [], 'a name alone does not make an IFB device ours')
   t.match(await w.ip('-o link show'), /ifb9[^]*vi0000000000000/)
 })
 
-t.test('a name that is taken stops shaping of that container, and is told', { skip }, async t => {
+t.test('a name in use fails the shaping of its container with a conflict', { skip }, async t => {
   const w = await World.open(t, unshaped)
   await w.ip(`link add ${w.ifb} type ifb`)
   await t.rejects(w.shape(both), { code: 'ERR_KERNEL', message: new RegExp(w.ifb) })
@@ -241,7 +241,7 @@ t.test('a name that is taken stops shaping of that container, and is told', { sk
   t.strictSame(ops, [])
 })
 
-t.test('detach leaves nothing, also when the namespace went first', { skip }, async t => {
+t.test('detach leaves nothing, even without the namespace', { skip }, async t => {
   for (const gone of [false, true]) {
     const w = await World.open(t)
     if (gone) await w.lab.remove(w.container.name)
@@ -259,7 +259,7 @@ t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, as
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
 })
 
-t.test('a crash between making and marking is made good by the next attach', { skip }, async t => {
+t.test('the next attach completes a device that a crash left unmarked', { skip }, async t => {
   const w = await World.open(t, unshaped)
   await w.driver.devices.detach(detachRequest(w.endpoint))
   w.endpoint = { ...w.endpoint, ...both }
@@ -269,19 +269,19 @@ t.test('a crash between making and marking is made good by the next attach', { s
   t.strictSame(await w.pass(), [])
 })
 
-t.test('the features say what this kernel can shape', { skip }, async t => {
+t.test('the features match what this kernel can shape', { skip }, async t => {
   const w = await World.open(t)
   const features = new Map((await w.driver.features()).map(f => [f.name, f]))
   const { rate, fqCodel, delay } = await w.driver.devices.shapingSupport()
   t.match(features.get('rate'), { present: rate, required: false })
   t.match(features.get('fq-codel'), { present: fqCodel })
   t.match(features.get('delay'), { present: delay })
-  if (!delay) t.match(features.get('delay')?.detail, /unknown/i, 'in the kernel’s own words')
+  if (!delay) t.match(features.get('delay')?.detail, /unknown/i, 'with the kernel’s message')
   await w.shape({ ...both, delayUs: 10_000 })
   t.match(await w.driver.devices.installedShaping(w.request), { ...both, delayUs: delay ? 10_000 : 0 })
 })
 
-t.test('port security holds for a shaped container too: the redirection does not lead around it', { skip }, async t => {
+t.test('the redirection of a shaped container does not bypass port security', { skip }, async t => {
   const w = await World.open(t, unshaped)
   const other = makeEndpoint(red, { container: 'c2', host: 1, address: '10.1.0.3' })
   const { netns } = await w.lab.container('c2')
@@ -298,12 +298,12 @@ t.test('port security holds for a shaped container too: the redirection does not
   await w.driver.devices.attach(request)
   await w.lab.ip(w.container.name, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
   await w.shape(both)
-  t.ok((await arrived()) >= 3, 'without a guard another’s address gets through')
+  t.ok((await arrived()) >= 3, 'without a guard a spoofed address passes')
   await w.driver.setGuard(4789)
   await keepFilters(w.driver, { wanted: w.want([w.endpoint, other]), mayRemove: true })
   for (const shaping of [unshaped, both]) {
     await w.shape(shaping)
-    t.equal(await arrived(), 0, 'a false address is dropped')
+    t.equal(await arrived(), 0, 'a spoofed address is dropped')
   }
-  t.equal(await w.lab.ping(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address is not')
+  t.equal(await w.lab.ping(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address passes')
 })

@@ -1,4 +1,4 @@
-// What changes below the overlay: the MTU of the underlay, a host's address, a reboot, a host that takes another's VTEP.
+// Changes below the overlay: the underlay's MTU, a host's address, a reboot, a host that claims another's VTEP.
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ const skip = cannotRun()
 /** IPv4 and ICMP headers. */
 const PING_HEADERS = 28
 
-t.test('containers send 50 bytes less than the underlay and not one more, also when it changes', { skip }, async t => {
+t.test('the overlay MTU is 50 bytes below the underlay’s and follows its changes', { skip }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
   const [one, other] = [nth(containers, 1), bare(nth(endpoints, 2).address)]
   const whole = async (size: number): Promise<number> =>
@@ -32,20 +32,20 @@ t.test('containers send 50 bytes less than the underlay and not one more, also w
     t.equal(await whole(mtu), 3, `underlay ${underlayMtu}: exactly ${mtu} bytes pass`)
     t.equal(await whole(mtu + 1), 0, `underlay ${underlayMtu}: one more byte does not`)
     const { stdout, stderr } = await one.exec('ping', '-c1', '-W1', '-Mdo', `-s${mtu + 1 - PING_HEADERS}`, other)
-    t.match(`${stdout}${stderr}`, /[Mm]essage too long/, `underlay ${underlayMtu}: and the sender is told`)
+    t.match(`${stdout}${stderr}`, /[Mm]essage too long/, `underlay ${underlayMtu}: the sender gets an error`)
     const [view] = (await lab.host(1).api.call('GET', '/v1/endpoints/c1')) as EndpointView[]
-    t.equal(view?.mtu, mtu, 'the API says so too')
+    t.equal(view?.mtu, mtu, 'the API reports it')
   }
   const host = lab.host(1)
   await host.stopAgent()
   await lab.setUnderlayMtu(1420)
   await host.startAgent()
   await host.waitReady()
-  await waitFor('a change while the agent was away is followed too', async () => (await one.link())?.mtu === 1370)
+  await waitFor('a change while the agent was stopped is followed, too', async () => (await one.link())?.mtu === 1370)
   await expectOracle(lab)
 })
 
-t.test('a host that comes back under another address keeps its containers reachable', { skip }, async t => {
+t.test('a host that returns with another address keeps its containers reachable', { skip }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 2 })
   const host = lab.host(2)
   const ping = async (): Promise<boolean> =>
@@ -63,9 +63,9 @@ t.test('a host that comes back under another address keeps its containers reacha
   t.strictSame(
     fdb.filter(e => e.dst === '192.0.2.2').map(e => e.mac),
     [],
-    'nothing is sent to the old address'
+    'no entry points to the old address'
   )
-  // Serf lets a name change its address only half a minute after it was declared failed: no floods until then.
+  // Serf accepts a new address for a name only 30 s after it was declared failed: no flood entries until then.
   if (CHAOS_IN_FULL) {
     const alive = async (): Promise<boolean> => (await lab.host(1).members()).every(m => m.status === 'alive')
     await waitFor('all see it alive', alive, { timeoutMs: 120_000 })
@@ -73,9 +73,9 @@ t.test('a host that comes back under another address keeps its containers reacha
   await expectOracle(lab)
 })
 
-t.test("a host that claims another's VTEP is refused, and nobody's traffic changes", { skip }, async t => {
+t.test("a host that claims another's VTEP is refused, and traffic is not affected", { skip }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 3 })
-  // To whom it owns the address of, it cannot talk: the leader must hear it, to refuse it.
+  // It cannot reach the host whose address it has taken. That must not be the leader, which is to refuse it.
   const { leader } = (await lab.host(1).status()).raft
   const victim = leader === 'h2' ? 3 : 2
   const vtep = lab.host(victim).address
@@ -84,7 +84,7 @@ t.test("a host that claims another's VTEP is refused, and nobody's traffic chang
   await ipBatch([`addr add ${vtep}/32 dev lo`], thief.namespace)
   await thief.startAgent()
   await waitFor('the thief is a member', async () => (await lab.host(1).members()).length === 4)
-  await waitFor('its log names the reason', () => thief.logTail(2_000).includes(`belongs to host h${victim}`))
+  await waitFor('it logs the reason', () => thief.logTail(2_000).includes(`belongs to host h${victim}`))
   const status = await waitFor('its API answers', () => thief.status())
   t.equal(status.ready, false)
   const stranger = await lab.container('stranger')
@@ -95,7 +95,7 @@ t.test("a host that claims another's VTEP is refused, and nobody's traffic chang
   await expectOracle(lab, { hosts: lab.hosts.slice(0, 3) })
 })
 
-t.test('after a reboot the same data directory gives a right kernel and says what is lost', { skip }, async t => {
+t.test('after a reboot the agent restores the kernel and reports lost containers', { skip }, async t => {
   const { lab, containers, endpoints } = await meshLab(t, { servers: 3, attached: 3 })
   const host = lab.host(2)
   await host.killHost()
@@ -111,13 +111,13 @@ t.test('after a reboot the same data directory gives a right kernel and says wha
   await host.linkUp()
   await host.startAgent({ bootIdFile: newBoot })
   await host.waitReady(30_000)
-  const status = await waitFor('the network says what it lacks', async () => {
+  const status = await waitFor('the network reports the lost interface', async () => {
     const { overlay } = await host.status()
     return overlay.degraded.length > 0 ? overlay : null
   })
   t.match(status.degraded.join('\n'), /network red: .*c2\/eth0.*rebooted since/)
   t.ok(status.drift > 0)
-  const wrong = await waitFor('only the lost interface is wrong', async () => {
+  const wrong = await waitFor('only the lost interface is missing', async () => {
     const found = await differences([host])
     return found.every(text => text.includes(nth(endpoints, 2).hostInterface)) ? found : null
   })

@@ -1,4 +1,4 @@
-// The paper's API as a platform would use it: a Python program that knows only the contract, against a real agent.
+// The paper's API as a platform uses it: a Python program, written from the contract alone, against a real agent.
 
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -54,7 +54,7 @@ for (const [way, asks, answers] of [
   ['publish', 30027, 30028],
   ['rpc', 30029, 30029]
 ] as const) {
-  t.test(`a network and ${CONNECTIONS} connections by ${asks}, their answers on ${answers}`, async t => {
+  t.test(`a network and ${CONNECTIONS} connections are created by port ${asks} and answered on ${answers}`, async t => {
     const life = await python<Life>(`life-${way}`)
     const [network, ...connections] = life.created
     t.match(network, { kind: 111, name: 'paper', subnet: '10.77.0.0/16', gateway: '10.77.0.1', egress: 8_000_000 })
@@ -65,7 +65,11 @@ for (const [way, asks, answers] of [
       t.match(detail, { address: `${address}/16`, containerId: id, requestId: `r-${id}`, labels: {} })
       t.ok(port > 0, 'the host interface has an index')
     }
-    t.equal(life.again.ip, connections.find(({ id }) => id === life.again.id)?.ip, 'asked again: the same address')
+    t.equal(
+      life.again.ip,
+      connections.find(({ id }) => id === life.again.id)?.ip,
+      'a repeated request: the same address'
+    )
     t.match(life.queried, { kind: 103, network: 0x0a4d0000 })
     t.match(life.network, { kind: 113, vni: network?.vni ?? -1 })
     t.match(life.unknown, { kind: 199, code: 404, detail: { code: 'ERR_ENDPOINT_NOT_FOUND' } })
@@ -77,18 +81,18 @@ for (const [way, asks, answers] of [
   })
 }
 
-/** A query sees what the containers have sent each other. */
+/** A query returns counters that move with the containers' traffic. */
 async function movingCounters(t: Test, way: string, [a, b]: readonly LabContainer[]): Promise<void> {
   const before = await python<Answer>('query-rpc', way, 1)
   const address = (await b?.link())?.addresses[0] ?? ''
   const ping = await a?.ping(address, { count: 20, intervalMs: 20 })
   const after = await python<Answer>('query-rpc', way, 1)
   t.equal(ping?.received, 20)
-  t.ok(after.rx_total >= before.rx_total + 20 * 98, `${before.rx_total} and then ${after.rx_total} bytes received`)
+  t.ok(after.rx_total >= before.rx_total + 20 * 98, `${before.rx_total}, then ${after.rx_total} bytes received`)
 }
 
 for (const way of ['publish', 'rpc']) {
-  t.test(`thirty kinds of bad frames by ${way} are answered by error 199, and the door stays open`, async t => {
+  t.test(`thirty kinds of bad frames by ${way} are answered with error 199, and the socket keeps working`, async t => {
     type Bad = { readonly frames: number; readonly answers: Answer[]; readonly after: Answer }
     const { frames, answers, after } = await python<Bad>(`bad-${way}`)
     t.ok(frames >= 30)
@@ -104,7 +108,7 @@ for (const way of ['publish', 'rpc']) {
   })
 }
 
-t.test('the clients that docs/zeromq.md shows run as they stand there', async t => {
+t.test('the example clients of docs/zeromq.md run unchanged', async t => {
   const page = await readFile(join(import.meta.dirname, '../../docs/zeromq.md'), 'utf8')
   const shown = (language: string): string => new RegExp(`\n\`\`\`${language}\n([^]*?)\`\`\``).exec(page)?.[1] ?? ''
   const inside = async (program: string, ...args: readonly string[]): Promise<string> => {
@@ -119,6 +123,6 @@ t.test('the clients that docs/zeromq.md shows run as they stand there', async t 
   t.same(await host.api.call('GET', '/v1/networks'), [])
 })
 
-t.test('the agent is as it was', async t => {
+t.test('the agent is still ready and empty', async t => {
   t.match(await host.status(), { ready: true, endpoints: 0, networks: 0 })
 })

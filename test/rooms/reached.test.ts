@@ -1,10 +1,10 @@
-// Every product file with logic is loaded by a test that needs neither root nor a lab, directly or through other files.
+// Every product file with logic is imported, directly or through other files, by a test that needs neither root nor a lab.
 
 import t from 'tap'
 import ts from 'typescript'
 import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './imports.ts'
 
-/** Logic that only the namespace tests reach today. To be emptied: a file that a test reaches by now is an error, too. */
+/** Files that only the namespace tests reach today. To be emptied: a listed file that a test reaches is an error, too. */
 const UNREACHED: readonly string[] = [
   'overlay/driver.ts',
   'overlay/ovs/bridge.ts',
@@ -34,7 +34,7 @@ const tests = sources('test').filter(file => !/^test\/(namespace|uml|conformance
 /** The simulator and the fuzzer are programs of their own. */
 const PROGRAMS = ['test/sim/main.ts', 'test/fuzz/main.ts']
 
-t.test('a test outside of the labs reaches every product file with logic', t => {
+t.test('a unit test reaches every product file with logic', t => {
   const roots = tests.filter(file => file.endsWith('.test.ts') || PROGRAMS.includes(file))
   t.ok(roots.length > 100, `${roots.length} tests are looked at`)
   const reached = reachableFrom(roots)

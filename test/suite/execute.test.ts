@@ -4,14 +4,14 @@ import { sessionOf } from '../lab/session.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Background, execute } from './execute.ts'
 
-t.test('a program’s output and exit code come back', async t => {
+t.test('a program’s output and exit code are returned', async t => {
   t.strictSame(await execute('sh', ['-c', 'echo said; exit 3']), { code: 3, output: 'said\n' })
   await t.rejects(execute('no-such-program', []), { code: 'ENOENT' })
 })
 
 t.test(
-  'a program in the background has the lowest priority, its children too, until somebody waits for it',
-  { skip: process.getuid?.() === 0 ? false : 'needs root: priorities are raised' },
+  'background programs and their children have the lowest priority until they are raised',
+  { skip: process.getuid?.() === 0 ? false : 'needs root to raise priorities' },
   async t => {
     const background = new Background()
     const done = background.execute('sh', ['-c', 'sleep 0.2; sleep 60 & wait'])

@@ -1,5 +1,5 @@
-// Runs the suite's programs. One that only computes may run in the background: it gets the processor time that the
-// others leave, so that it never delays a test whose hosts have deadlines.
+// Runs the suite's programs. Background programs get only the processor time that others leave, so that they do not delay
+// tests with deadlines.
 
 import { spawn } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ const BIN = join(root, 'node_modules/.bin')
 export type Execution = { readonly code: number; readonly output: string }
 export type Execute = (file: string, args: readonly string[]) => Promise<Execution>
 
-/** Environment of every program: our own Node first, and compiled code is kept from one process to the next. */
+/** Our own Node comes first in PATH, and processes share the compile cache. */
 const env = {
   NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/node'),
   ...process.env,
@@ -23,7 +23,7 @@ const env = {
 
 export const execute: Execute = (file, args) => start(file, args, { detached: false }).done
 
-/** Programs in the background, each a session of its own. */
+/** Programs in the background, each in its own session. */
 export class Background {
   readonly #leaders = new Set<number>()
   #nice: number = constants.priority.PRIORITY_LOW
@@ -41,20 +41,20 @@ export class Background {
     return done.finally(() => this.#leaders.delete(pid))
   }
 
-  /** From now on these programs compete like all others: somebody waits for them. */
+  /** Restores their normal priority, because the suite waits for them now. */
   raise(): void {
     this.#nice = constants.priority.PRIORITY_NORMAL
     for (const leader of this.#leaders) this.#share(leader)
   }
 
-  /** What runs at the moment. */
+  /** All their processes. */
   readonly pids = (): number[] => [...this.#leaders].flatMap(sessionOf)
 
   kill(): void {
     for (const pid of this.pids()) kill(pid)
   }
 
-  /** The scheduler divides time between sessions where it groups them, and between processes where it does not. */
+  /** Sets the priority of a session as a whole (sched_autogroup) and of each of its processes, for kernels without it. */
   #share(leader: number): void {
     const group = `/proc/${leader}/autogroup`
     if (existsSync(group)) tolerate(() => writeFileSync(group, `${this.#nice}`))
@@ -77,7 +77,7 @@ function start(
   return { pid: child.pid, done }
 }
 
-/** A process that has just ended, or one that we may not change, keeps its share: the suite is only slower. */
+/** Ignores a process that has just ended or that we may not change: the suite only becomes slower. */
 function tolerate(change: () => void): void {
   try {
     change()

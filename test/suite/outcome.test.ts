@@ -17,7 +17,7 @@ ok 2 - test/b.test.ts
 1..2
 `
 
-t.test('of TAP the tests of each file count, and failures are shown with what surrounds them', t => {
+t.test('TAP counts the tests of each file and shows failures with their details', t => {
   const { passed, failed, output } = readTap({ code: 1, output: TAP })
   t.strictSame({ passed, failed }, { passed: 1, failed: 1 })
   t.match(output, /^not ok 1 - test\/a\.test\.ts$/m)
@@ -26,7 +26,7 @@ t.test('of TAP the tests of each file count, and failures are shown with what su
   t.end()
 })
 
-t.test('a run that ends badly has failed, whatever it has printed', t => {
+t.test('a run that ends badly has failed, whatever it printed', t => {
   const good = '    ok 1 - first\nok 1 - test/a.test.ts\n'
   for (const [read, output, code, passed, failed] of [
     [readTap, good, 0, 1, 0],

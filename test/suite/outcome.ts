@@ -1,10 +1,10 @@
-// What came of a part of the suite: how many tests passed and failed, and the output to show for it. Pure.
+// The outcome of a part of the suite: how many tests passed and failed, and the output to print. Pure.
 
 import type { Execution } from './execute.ts'
 
 export type Outcome = { readonly passed: number; readonly failed: number; readonly output: string }
 
-/** A program that says by its exit code whether all is well counts as one test. */
+/** A program that reports only an exit code counts as one test. */
 export function verdict(ok: boolean, output: string): Outcome {
   return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, output }
 }
@@ -17,7 +17,7 @@ export function sum(outcomes: readonly Outcome[]): Outcome {
   }))
 }
 
-/** A program whose last line counts its own checks. */
+/** Reads the counts in the last line of a program that counts its own checks. */
 export function readCounts({ code, output }: Execution): Outcome {
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output)
   if (counts === null) return verdict(code === 0, output)
@@ -25,7 +25,7 @@ export function readCounts({ code, output }: Execution): Outcome {
   return { passed, failed: code === 0 ? failed : Math.max(1, failed), output }
 }
 
-/** Counts each top-level test of each file, and a file that ends badly as one failure. */
+/** Counts the top-level tests of each file, and a file that ends badly as one failure. */
 export function readTap({ code, output }: Execution): Outcome {
   // A file's tests are indented once, a file itself not at all.
   const all = output.split('\n')
@@ -35,7 +35,7 @@ export function readTap({ code, output }: Execution): Outcome {
   return { passed, failed: code === 0 ? failed : Math.max(1, failed), output: `${shown.join('\n')}\n` }
 }
 
-/** The lines around each failure, without the thousands that passed; the last lines if none reports a failure. */
+/** The lines around each failure; the last lines if no line reports one. */
 export function failures(lines: readonly string[]): string[] {
   const near = new Set<number>()
   for (const [at, line] of lines.entries()) {

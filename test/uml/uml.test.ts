@@ -1,4 +1,4 @@
-// The second kernel itself: what it gives back, and that nothing is left of it when its time is up.
+// The second kernel itself: it returns a program's result and leaves nothing behind, even when it is stopped.
 
 import t from 'tap'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -22,7 +22,7 @@ function leftovers(): string[] {
   return [...folders, ...processes.map(String)]
 }
 
-t.test('a program runs there as on the machine, on a kernel of its own', { skip, timeout: 90_000 }, async t => {
+t.test('a program runs there as on the machine, on a different kernel', { skip, timeout: 300_000 }, async t => {
   const before = leftovers()
   const program = `
     const { readFileSync, statfsSync } = require('node:fs')
@@ -47,20 +47,24 @@ t.test('a program runs there as on the machine, on a kernel of its own', { skip,
     (JSON.parse(stdout || '{}') as { kernel: string }).kernel,
     readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim()
   )
-  t.notOk(existsSync('/sys/class/net/vxumla'), 'the machine itself is as before')
+  t.notOk(existsSync('/sys/class/net/vxumla'), 'the machine itself is unchanged')
   t.same(leftovers(), before)
 })
 
-t.test('what does not end, does not boot or dies is told, with the console', { skip, timeout: 120_000 }, async t => {
-  const before = leftovers()
-  const endless = "console.error('still here'); setInterval(() => 0, 1000)"
-  const late = { message: /has run its program[^]*--- console[^]*init process[^]*--- program\nstill here/ }
-  await t.rejects(runInUml(['-e', endless], { wholeMs: 15_000 }), late)
-  t.same(leftovers(), before)
-  await t.rejects(runInUml(['-e', ''], { wholeMs: 60_000, bootMs: 100 }), { message: /boots[^]*--- console/ })
-  t.same(leftovers(), before)
-  await t.rejects(runInUml(['-e', ''], { wholeMs: 60_000, memory: '1M' }), { message: /ended before it boots/ })
-  const halted = "require('node:fs').writeFileSync('/proc/sysrq-trigger', 'o'); setInterval(() => 0, 1000)"
-  await t.rejects(runInUml(['-e', halted], { wholeMs: 60_000 }), { message: /ended before it has run its program/ })
-  t.same(leftovers(), before)
-})
+t.test(
+  'a kernel that hangs, does not boot or dies is an error with its console',
+  { skip, timeout: 300_000 },
+  async t => {
+    const before = leftovers()
+    const endless = "console.error('still here'); setInterval(() => 0, 1000)"
+    const late = { message: /has run its program[^]*--- console[^]*init process[^]*--- program\nstill here/ }
+    await t.rejects(runInUml(['-e', endless], { wholeMs: 15_000 }), late)
+    t.same(leftovers(), before)
+    await t.rejects(runInUml(['-e', ''], { wholeMs: 60_000, bootMs: 100 }), { message: /boots[^]*--- console/ })
+    t.same(leftovers(), before)
+    await t.rejects(runInUml(['-e', ''], { wholeMs: 60_000, memory: '1M' }), { message: /ended before it boots/ })
+    const halted = "require('node:fs').writeFileSync('/proc/sysrq-trigger', 'o'); setInterval(() => 0, 1000)"
+    await t.rejects(runInUml(['-e', halted], { wholeMs: 60_000 }), { message: /ended before it has run its program/ })
+    t.same(leftovers(), before)
+  }
+)

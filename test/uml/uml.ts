@@ -1,6 +1,6 @@
-// A program of ours on a complete kernel: User-Mode Linux, one ordinary process, boots on the machine's own root file
-// system (hostfs) and runs the program there as root. Bounded in time, from outside and from inside; ends with its
-// caller; leaves nothing behind but what the program itself wrote outside of /run and its folder.
+// Runs a program of ours on a complete kernel: User-Mode Linux, an ordinary process, boots on the machine's own root file
+// system (hostfs) and runs the program as root. Its time is bounded from outside and inside, and it ends with its caller.
+// Nothing is left but what the program itself wrote outside of /run and its folder.
 
 import { spawn } from 'node:child_process'
 import { existsSync, openSync, closeSync, readFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ const MODULES = '/usr/lib/uml/modules'
 const ROOT = resolve(import.meta.dirname, '../..')
 const BOOT_MS = 60_000
 const CONSOLE_LINES = 30
-/** Whoever waits outside gives up first, and says why. */
+/** The kernel powers off this long after the caller's own bound, so that the caller reports the reason. */
 const GRACE_SECONDS = 15
 
 export type UmlRun = { readonly exitCode: number; readonly stdout: string; readonly stderr: string }
@@ -28,12 +28,12 @@ export async function cannotRunUml(): Promise<string | false> {
   const { exitCode } = await run('sh', ['-c', `command -v ${KERNEL}`])
   return exitCode === 0 && existsSync(MODULES)
     ? false
-    : 'needs Debian’s user-mode-linux (scripts/setup.sh installs it where it can be had)'
+    : 'needs Debian’s user-mode-linux (scripts/setup.sh installs it where it is available)'
 }
 
 /**
- * Boots, runs `node ARGS` from the project's root, powers off. In there /run and the temporary folder are of memory alone
- * (sockets do not work on hostfs), and modules are loaded as the kernel asks for them.
+ * Boots, runs `node ARGS` in the project's root, powers off. /run and the temporary folder are tmpfs, because sockets do not
+ * work on hostfs; modules are loaded on demand.
  * @throws Error with the end of the console when it does not boot in time, does not end in time, or dies
  */
 export async function runInUml(
@@ -54,7 +54,7 @@ export async function runInUml(
   const log = openSync(at('console'), 'w')
   const kernel = [KERNEL, `mem=${memory}`, 'rootfstype=hostfs', 'rootflags=/', 'rw', `init=${at('init')}`]
   const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `uml_dir=${dir}`, 'umid=vm']
-  // A session of its own by which all of its processes are known; the kernel ends it with whoever started it.
+  // A session of its own identifies all of its processes; it dies with its parent.
   const child = spawn(
     'taskset',
     ['--cpu-list', oneProcessor(), 'setpriv', '--pdeathsig', 'KILL', ...kernel, ...consoles],
@@ -90,8 +90,8 @@ export async function runInUml(
 }
 
 /**
- * Each system call and page fault in there is a turn of kernel and program, which are processes here: on one processor that
- * is one switch, on two a wake-up of the other, which takes three times as long.
+ * Kernel and program are processes here, and each system call and page fault switches between them. On one processor that
+ * is a context switch, on two a wake-up of the other, which takes three times as long.
  */
 function oneProcessor(): string {
   const [, list = '0'] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
@@ -111,7 +111,7 @@ async function endSession(leader: number, over: Promise<string>): Promise<void> 
   await over
 }
 
-/** What runs as process 1. Its last act is to power off, whatever the program does; `seconds` after its start at the latest. */
+/** The script of process 1. It powers off after the program, whatever the program does, and after `seconds` at the latest. */
 function initScript(p: { dir: string; args: readonly string[]; seconds: number; env: NodeJS.ProcessEnv }): string {
   const node = join(ROOT, 'node_modules/.bin/node')
   const env = Object.entries(p.env).map(([name, value = '']) => `export ${name}=${quote(value)}`)
