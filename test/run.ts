@@ -111,7 +111,7 @@ async function simulate(execute: Execute): Promise<Outcome> {
 
 /** A process for each file of tests. */
 async function tap(execute: Execute, paths: readonly string[], jobs: number): Promise<Outcome> {
-  const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=300']
+  const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=600']
   return readTap(await execute('tap', [...flags, ...paths]))
 }
 

@@ -1,5 +1,7 @@
 // How many faults the namespace tests inject: few by default, many with `npm run chaos:plane` (VXMESH_CHAOS=full).
 
+import { TEST_TIMEOUT_MS } from './wait.ts'
+
 export const CHAOS_IN_FULL = process.env['VXMESH_CHAOS'] === 'full'
 // Agents inherit the environment and refuse settings that they do not know.
 delete process.env['VXMESH_CHAOS']
@@ -9,7 +11,7 @@ export const CHAOS = CHAOS_IN_FULL
   : { kills: 4, deadMs: 3_000, cutMs: 9_000, drifts: 40, flaps: 2, churn: 60 }
 
 /** How long one test may take. */
-export const CHAOS_TIMEOUT = CHAOS_IN_FULL ? 3_600_000 : 240_000
+export const CHAOS_TIMEOUT = CHAOS_IN_FULL ? 3_600_000 : TEST_TIMEOUT_MS
 
 export function sleep(ms: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, ms))

@@ -78,10 +78,12 @@ export class Lab {
     for (const host of this.hosts) await ipBatch([`link set eth0 mtu ${mtu}`], host.namespace)
   }
 
-  /** Adds servers that found a cluster together; resolves once all are ready. */
-  async addServers(count: number): Promise<LabHost[]> {
+  /** Adds servers that found a cluster together, then clients; resolves once all are ready. */
+  async addServers(count: number, p: { readonly clients?: number } = {}): Promise<LabHost[]> {
     const hosts: LabHost[] = []
-    for (let n = 0; n < count; n++) hosts.push(await this.addHost({ bootstrapExpect: count, join: ['192.0.2.1'] }))
+    const join = ['192.0.2.1']
+    for (let n = 0; n < count; n++) hosts.push(await this.addHost({ bootstrapExpect: count, join }))
+    for (let n = 0; n < (p.clients ?? 0); n++) hosts.push(await this.addHost({ role: 'client', join }))
     await Promise.all(hosts.map(host => host.startAgent()))
     await Promise.all(hosts.map(host => host.waitReady()))
     return hosts

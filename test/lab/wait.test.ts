@@ -1,5 +1,5 @@
 import t from 'tap'
-import { waitFor } from './wait.ts'
+import { waitFor, waitForState } from './wait.ts'
 
 t.test('the first value ends the wait, also 0 and the empty text', async t => {
   for (const value of [0, '', 'x', true, { a: 1 }]) {
@@ -41,4 +41,15 @@ t.test('polling slows down during a long wait, unless an interval is given', asy
   }
   const [growing, fixed] = await Promise.all([count({}), count({ everyMs: 4 })])
   t.ok(growing * 3 < fixed, `${growing} and ${fixed} polls`)
+})
+
+t.test('a state is awaited by the fields that matter, and an error shows the difference', async t => {
+  let members = 0
+  const read = async (): Promise<object> => ({ ready: true, members: { alive: ++members } })
+  t.strictSame(await waitForState('two members', read, { members: { alive: 2 } }), {
+    ready: true,
+    members: { alive: 2 }
+  })
+  const never = waitForState('no members', read, { members: { alive: 0 } }, { timeoutMs: 20 })
+  await t.rejects(never, { message: /no members: [^]*alive: 0/ })
 })

@@ -1,6 +1,10 @@
 // Waiting for a condition with a bound: tests never just sleep.
 
+import { partialDeepStrictEqual } from 'node:assert'
 import { Patience } from './patience.ts'
+
+/** Bound of one test with hosts, for tap: only a test that hangs reaches it, even on a busy machine. */
+export const TEST_TIMEOUT_MS = 600_000
 
 type WaitOptions = {
   /** Stretched on a busy machine. */
@@ -45,4 +49,25 @@ export async function waitFor<T>(
     const intervalMs = everyMs ?? growing
     await new Promise(resolve => setTimeout(resolve, intervalMs))
   }
+}
+
+/**
+ * Waits until a reading has these values. An agent's view of the cluster is eventually consistent: right after its
+ * start, or after a change elsewhere, it may be incomplete.
+ * @param expected the fields that matter
+ * @returns the reading
+ * @throws Error with the difference from the last reading
+ */
+export function waitForState<T extends object>(
+  what: string,
+  read: () => Promise<T>,
+  expected: object,
+  options: WaitOptions = {}
+): Promise<T> {
+  const matches = async (): Promise<T> => {
+    const state = await read()
+    partialDeepStrictEqual(state, expected)
+    return state
+  }
+  return waitFor(what, matches, options)
 }

@@ -173,9 +173,8 @@ t.test('the new servers restart from their own disks', async t => {
   await lab.host(1).killAgent()
   await Promise.all(fresh.map(host => host.startAgent()))
   await Promise.all(fresh.map(host => host.waitReady()))
-  for (const host of fresh)
-    t.ok(
-      (await networks(host)).some(({ name }) => name === 'later'),
-      host.name
-    )
+  for (const host of fresh) {
+    const hasAll = async (): Promise<boolean> => (await networks(host)).some(({ name }) => name === 'later')
+    t.ok(await waitFor(`${host.name} has every network`, hasAll))
+  }
 })

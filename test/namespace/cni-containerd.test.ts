@@ -7,7 +7,7 @@ import { CHAOS_IN_FULL } from '../lab/chaos.ts'
 import { Containerd, IMAGE } from '../lab/containerd.ts'
 import type { PodFacts } from '../lab/cri.ts'
 import { Lab } from '../lab/lab.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const [BATCHES, AT_ONCE] = CHAOS_IN_FULL ? [5, 20] : [3, 8]
@@ -16,7 +16,7 @@ type Pod = { readonly id: string; readonly facts: PodFacts; readonly address: st
 
 t.test(
   'pods of containerd are in the networks of their namespaces',
-  { skip: cannotRun(), timeout: 280_000 },
+  { skip: cannotRun(), timeout: TEST_TIMEOUT_MS },
   async t => {
     await buildPlugin()
     const lab = await Lab.create()

@@ -8,12 +8,12 @@ import { Containerd } from '../lab/containerd.ts'
 import { Lab } from '../lab/lab.ts'
 import { Podman } from '../lab/podman.ts'
 import type { RunningContainer } from '../lab/running-container.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 t.test(
   'containers of ctr and of podman are in our network for as long as they run',
-  { skip: cannotRun(), timeout: 200_000 },
+  { skip: cannotRun(), timeout: TEST_TIMEOUT_MS },
   async t => {
     await buildPlugin()
     const lab = await Lab.create()

@@ -10,7 +10,7 @@ import { addPod, callFor, delPod, type Pod } from '../lab/cni-runtime.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipJson, kill } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { startHolder } from '../lab/holder.ts'
 import { cannotRun } from './overlay-lab.ts'
 
@@ -35,6 +35,8 @@ async function isClean(host: LabHost): Promise<boolean> {
   return !links.some(name => /^v[bxe]/.test(name)) && (await readdir(join(host.dir, 'data/netns'))).length === 0
 }
 
+t.setTimeout(TEST_TIMEOUT_MS)
+
 t.test('pods are in the networks of their namespaces and leave nothing behind', { skip }, async t => {
   const { lab, h1, h2 } = await twoHosts()
   t.teardown(() => lab.destroy())
@@ -49,6 +51,11 @@ t.test('pods are in the networks of their namespaces and leave nothing behind', 
     const [atA, atB, atOther] = [await addPod(h1, a), await addPod(h2, b), await addPod(h2, other)]
     t.match(atA.address, /^10\.64\.0\./)
     t.match(atOther.address, /^10\.64\.1\./, 'a subnet of its own')
+    // h1 hears of the other pod only after the ADD on h2 has returned.
+    await waitFor(
+      'the other host’s pod is reached',
+      async () => (await a.container.ping(atB.address, { count: 1 })).received === 1
+    )
     t.equal((await a.container.ping(atB.address, { count: 3 })).received, 3)
     t.equal((await a.container.ping(atOther.address, { count: 2, waitMs: 300 })).received, 0)
     t.match(await h1.api.call('GET', '/v1/namespaces'), [
@@ -69,11 +76,17 @@ t.test('pods are in the networks of their namespaces and leave nothing behind', 
     const p = await pod()
     const { address, result } = await addPod(h1, p)
     await p.container.exec('ip', 'addr', 'del', `${address}/24`, 'dev', 'eth0')
-    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /address/ } })
+    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), {
+      exitCode: 1,
+      json: { code: 107, msg: /address/ }
+    })
     // The agent would restore a deleted interface, perhaps before CHECK looks.
     await p.container.exec('ip', 'link', 'set', 'eth0', 'down')
     await p.container.exec('ip', 'link', 'set', 'eth0', 'name', 'away')
-    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), { exitCode: 1, json: { code: 107, msg: /no eth0/ } })
+    t.match(await callFor(h1, 'CHECK', p, { prevResult: result }), {
+      exitCode: 1,
+      json: { code: 107, msg: /no eth0/ }
+    })
     await delPod(h1, p)
   })
 

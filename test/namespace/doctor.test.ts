@@ -44,6 +44,8 @@ t.test('doctor', async t => {
     )
 
   await t.test('a healthy mesh has no failed finding', async t => {
+    await says('state.equal', 'ok', /./)
+    await says('mtu', 'ok', /2 hosts/)
     const { view, exit, ms } = await doctor(h1)
     t.same(
       view.findings.filter(({ level }) => level === 'failed'),

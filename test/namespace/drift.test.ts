@@ -8,7 +8,7 @@ import { CHAOS, CHAOS_TIMEOUT } from '../lab/chaos.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch } from '../lab/kernel.ts'
 import { bridgeOf, differences, expectOracle, readKernel, tunnelOf } from '../lab/oracle.ts'
-import { waitFor } from '../lab/wait.ts'
+import { waitFor, waitForState } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
@@ -89,7 +89,9 @@ t.test(
     await waitFor('the interface is back in its container', async () => (await nth(containers, 1).link()) !== null)
     await expectOracle(lab)
     t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 3 })).received, 3)
-    t.equal((await host.status()).overlay.repaired['endpoint-attach'], 1)
+    await waitForState('the repair is counted', () => host.status(), {
+      overlay: { repaired: { 'endpoint-attach': 1 } }
+    })
 
     const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
     // The agent may recreate its device between the two commands.

@@ -7,7 +7,7 @@ import type { LabHost } from '../lab/host.ts'
 import { ipBatch, must } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import { routersOf } from '../lab/routers.ts'
-import { waitFor } from '../lab/wait.ts'
+import { waitFor, waitForState } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const skip = cannotRun()
@@ -114,6 +114,5 @@ t.test('a container’s egress survives its agent, follows its rate and ends wit
   await waitFor('the router is gone', async () => (await routers()).length === 0)
   const rules = async (): Promise<string> => (await h1.exec('nft', 'list', 'ruleset')).stdout
   await waitFor('the rules are gone', async () => !(await rules()).includes('vxmesh_nat'))
-  const status = await h1.status()
-  t.equal(status.overlay.drift, 0)
+  await waitForState('no drift is left', () => h1.status(), { overlay: { drift: 0 } })
 })

@@ -10,7 +10,7 @@ import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
 import { SERVER } from '../lab/outside.ts'
 import { GatewayLab, settled, SETTLED, type Attached } from './gateway-lab.ts'
 import { cannotRun, type LabContainer } from './overlay-lab.ts'
@@ -58,7 +58,7 @@ async function serve(t: Test, { name }: Pick<LabContainer, 'name'>): Promise<voi
 /** The client's address as the server saw it, or null without an answer. */
 async function ask(name: string, kind: 'tcp' | 'udp', address: string): Promise<string | null> {
   const args = ['netns', 'exec', name, '/usr/bin/python3', '-c', ASK, kind, address]
-  const { exitCode, stdout } = await run('ip', args, { timeoutMs: 5_000 })
+  const { exitCode, stdout } = await run('ip', args, { timeoutMs: 60_000 })
   return exitCode === 0 ? stdout.trim() : null
 }
 
@@ -84,9 +84,12 @@ t.test(
     const without = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.3' })
     const shut = await g.attach(closed, { container: 'c1', host: 1, address: '10.1.0.4' })
     const remote = await g.attach(open, { container: 'o2', host: 2, address: '10.1.0.5' })
-    for (const { container } of [withEgress, without, shut, remote]) await serve(t, container)
-    await serve(t, { name: h1 })
-    await serve(t, { name: g.hostName(2) })
+    const servers = [
+      ...[withEgress, without, shut, remote].map(({ container }) => container),
+      { name: h1 },
+      { name: g.hostName(2) }
+    ]
+    await Promise.all(servers.map(server => serve(t, server)))
 
     for (const address of ['10.1.0.2', '10.1.0.3']) {
       t.equal(await probe(h1, address), ALL, address)
@@ -259,9 +262,11 @@ t.test(
     t.equal(address, (await h1.attach(two, 'blue')).address, 'the same address in both')
     const [target = ''] = address.split('/')
     await expectOracle(lab)
-    t.match((await h1.status()).overlay.degraded, [
-      /^network blue: no way in from this host: 10\.1\.0\.\d+: .*network red/
-    ])
+    const { degraded } = await waitFor('the second network is degraded', async () => {
+      const { overlay } = await h1.status()
+      return overlay.degraded.length > 0 && overlay
+    })
+    t.match(degraded, [/^network blue: no way in from this host: 10\.1\.0\.\d+: .*network red/])
     const flags = ['-n', '-q', '-i', '0.01', '-c', '500', target]
     const ping = run('ip', ['netns', 'exec', h1.namespace, 'ping', ...flags], { timeoutMs: 30_000 })
     await h1.killAgent()
@@ -279,7 +284,7 @@ t.test(
 
 t.test(
   'with Open vSwitch: the same containers are reached and no others, a kill loses no probe, and nothing is left',
-  { skip: cannotRun() || (await OpenVSwitch.cannotRun()), timeout: 120_000 },
+  { skip: cannotRun() || (await OpenVSwitch.cannotRun()), timeout: TEST_TIMEOUT_MS },
   async t => {
     const lab = await Lab.create()
     t.teardown(() => lab.destroy())
@@ -306,7 +311,7 @@ t.test(
     const attached = [await h1.attach(o1, 'open'), await h1.attach(i1, 'inner'), await h1.attach(c1, 'closed')]
     const [open, inner, closed] = attached.map(({ address }) => bare(address)) as [string, string, string]
     const far = bare((await h2.attach(o2, 'open')).address)
-    for (const { namespace: name } of [...containers, h1]) await serve(t, { name })
+    await Promise.all([...containers, h1].map(({ namespace: name }) => serve(t, { name })))
 
     for (const address of [open, inner]) {
       t.equal(await probe(h1.namespace, address), ALL, `the host reaches ${address}`)
@@ -342,6 +347,6 @@ t.test(
     for (const container of [o1, i1, c1]) await h1.detach(container)
     const left = async (): Promise<string> => (await h1.exec('sh', '-c', 'ip route; ip -br link')).stdout
     await waitFor('no route is left', async () => !/^vo|dev vo/m.test(await left()), { explain: () => h1.logTail() })
-    t.match(await h1.status(), { overlay: { degraded: [] } })
+    await waitForState('no network is degraded', () => h1.status(), { overlay: { degraded: [] } })
   }
 )

@@ -11,8 +11,8 @@ import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { kill } from '../lab/kernel.ts'
-import { tunnelOf } from '../lab/oracle.ts'
-import { waitFor } from '../lab/wait.ts'
+import { expectOracle, tunnelOf } from '../lab/oracle.ts'
+import { waitFor, waitForState } from '../lab/wait.ts'
 import { figure, parseExposition, type MetricFamily } from '../metrics/exposition.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
@@ -51,12 +51,12 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
   await t.test('the agent is alive, ready and healthy', async t => {
     t.same(await get(host, '/livez'), { status: 200, text: 'ok\n' })
     t.same(await get(host, '/readyz'), { status: 200, text: 'ok\n' })
-    const { status, text } = await get(host, '/healthz?verbose')
-    t.equal(status, 200, text)
+    const { text } = await waitForState('it is healthy', () => get(host, '/healthz?verbose'), { status: 200 })
     t.equal(text.match(/^\[\+\] \w+: ok$/gm)?.length, 6, text)
   })
 
   await t.test('metrics match the cluster', async t => {
+    await expectOracle(lab)
     const families = await scrape(host)
     const status = await host.status()
     for (const [name, labels, value] of [

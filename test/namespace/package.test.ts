@@ -13,7 +13,7 @@ import { Lab } from '../lab/lab.ts'
 import { Machine } from '../lab/machine.ts'
 import { routersOf } from '../lab/routers.ts'
 import { LabServiceManager } from '../lab/service-manager.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { deviceIndexes } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
@@ -21,7 +21,7 @@ const PACKAGE = resolve(import.meta.dirname, '../../scripts/package')
 const RUNTIME = resolve(import.meta.dirname, '../../bin/runtime.sh')
 const [OLD, NEW] = ['0.1.0~test1', '0.1.0~test2']
 
-t.setTimeout(240_000)
+t.setTimeout(TEST_TIMEOUT_MS)
 
 t.test(
   'the package: install, start, reload, upgrade under traffic, remove and purge',
@@ -75,7 +75,8 @@ t.test(
     await machine.must('systemctl', 'start', 'vxmesh.service')
     t.match(await ready(), { host: 'h1', version: OLD, ready: true })
     const said = (line: string): number => systemd.notify.lines.filter(heard => heard === line).length
-    t.ok(said('WATCHDOG=1') > 0 && said('READY=1') === 1)
+    await waitFor('the watchdog is fed', () => said('WATCHDOG=1') > 0)
+    t.equal(said('READY=1'), 1)
     await limits(t, machine, systemd)
 
     // The other host runs from the checkout, so bundle and checkout talk to each other.

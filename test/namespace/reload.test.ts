@@ -7,11 +7,11 @@ import { startFlow } from '../lab/flow.ts'
 import type { LabHost } from '../lab/host.ts'
 import type { Lab } from '../lab/lab.ts'
 import { kill } from '../lab/kernel.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { deviceIndexes, meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(TEST_TIMEOUT_MS)
 
 type Settings = Readonly<Record<string, unknown>>
 
@@ -61,10 +61,10 @@ t.test('reloadable settings take effect on a running agent without a lost packet
     await t.test(`http.listen follows ${way}`, async t => {
       await change(way, { http: { listen: first } })
       await waitFor('the new address answers', () => answers(host, first))
-      t.notOk(await answers(host, '127.0.0.1:7380'), 'the previous address is closed')
+      t.ok(await waitFor('the previous address is closed', async () => !(await answers(host, '127.0.0.1:7380'))))
       await change(way, { http: { listen: second } })
       await waitFor('the next address answers', () => answers(host, second))
-      t.notOk(await answers(host, first), 'the previous address is closed')
+      t.ok(await waitFor('the previous address is closed', async () => !(await answers(host, first))))
     })
 
     await t.test(`an address that cannot be bound changes nothing, by ${way}`, async t => {

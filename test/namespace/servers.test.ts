@@ -7,7 +7,7 @@ import t from 'tap'
 import type { RaftPeerView } from '#model/views.ts'
 import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
-import { waitFor } from '../lab/wait.ts'
+import { waitFor, waitForState } from '../lab/wait.ts'
 
 const SNAPSHOT_BYTES = 16 * 1024
 
@@ -62,7 +62,9 @@ t.test('the log is compacted behind a snapshot, one on each host', async t => {
   await makeNetworks(lab.host(1), 300)
   await waitFor('each has a snapshot', () => lab.hosts.every(host => snapshotsOf(host).length > 0))
   await allEqual(lab.hosts)
-  for (const host of lab.hosts) t.equal(snapshotsOf(host).length, 1, `${host.name} keeps one`)
+  for (const host of lab.hosts) {
+    t.ok(await waitFor(`${host.name} keeps one snapshot`, () => snapshotsOf(host).length === 1))
+  }
 })
 
 t.test('servers that restart all at once recover everything from their snapshots', async t => {
@@ -71,7 +73,7 @@ t.test('servers that restart all at once recover everything from their snapshots
   await Promise.all(lab.hosts.map(host => host.startAgent()))
   await Promise.all(lab.hosts.map(host => host.waitReady()))
   // A ready host knows the leader; the commit index may arrive with the leader's first heartbeat after that.
-  await waitFor('it has applied its log', async () => (await lab.host(2).status()).networks === networks)
+  await waitForState('it has applied its log', () => lab.host(2).status(), { networks })
   t.not(digest, '')
   await allEqual(lab.hosts)
 })
@@ -87,7 +89,7 @@ t.test('a new host gets the state as a snapshot, because every log is compacted'
   await host.killAgent()
   await host.startAgent()
   await host.waitReady()
-  t.equal((await host.status()).networks, made)
+  t.ok(await waitForState('it has every network', () => host.status(), { networks: made }))
 })
 
 t.test('a host that runs as a server is added, catches up and votes', async t => {

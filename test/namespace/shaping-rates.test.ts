@@ -8,6 +8,7 @@ import type { LabContainer } from '../lab/container.ts'
 import { bare } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
 import { ipRate, measureReceived, openMeter, startTraffic, type Flow, type Protocol } from '../lab/traffic.ts'
+import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
 import { cannotRun } from './overlay-lab.ts'
 
 const skip = cannotRun()
@@ -42,7 +43,7 @@ const CASES = process.env['VXMESH_TEST_RATES'] === 'all' ? ALL : SOME
 // Agents inherit the environment and refuse settings that they do not know.
 delete process.env['VXMESH_TEST_RATES']
 
-t.test('rates', { skip, timeout: 600_000 }, async t => {
+t.test('rates', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
   const [h1] = await lab.addServers(1)

@@ -13,6 +13,7 @@ import { describe } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { waitFor } from '../lab/wait.ts'
 import { keepFilters } from './guard-lab.ts'
 import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
 
@@ -244,8 +245,12 @@ t.test('a name in use fails the shaping of its container with a conflict', { ski
 t.test('detach leaves nothing, even without the namespace', { skip }, async t => {
   for (const gone of [false, true]) {
     const w = await World.open(t)
-    if (gone) await w.lab.remove(w.container.name)
-    if (gone) await w.shape({ ...both, ingressRate: 1e6 })
+    if (gone) {
+      await w.lab.remove(w.container.name)
+      // The kernel takes a namespace's devices apart after `ip netns del` has returned.
+      await waitFor('the veth is gone', async () => !(await w.ip('-o link show')).includes(w.veth))
+      await w.shape({ ...both, ingressRate: 1e6 })
+    }
     await w.driver.devices.detach(detachRequest(w.endpoint))
     t.strictSame((await run('ip', ['-n', w.lab.host(0).name, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g), null)
   }

@@ -8,11 +8,11 @@ import { CHAOS_IN_FULL } from '../lab/chaos.ts'
 import { bare } from '../lab/container.ts'
 import { ipBatch } from '../lab/kernel.ts'
 import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
-import { waitFor } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from './overlay-lab.ts'
 
-t.setTimeout(240_000)
+t.setTimeout(TEST_TIMEOUT_MS)
 const skip = cannotRun()
 /** IPv4 and ICMP headers. */
 const PING_HEADERS = 28
@@ -127,5 +127,5 @@ t.test('after a reboot the agent restores the kernel and reports lost containers
   const view: EndpointView = await host.attach(again, 'red')
   t.equal((await nth(containers, 1).ping(view.address, { count: 3 })).received, 3)
   await expectOracle(lab)
-  t.strictSame((await host.status()).overlay.degraded, [])
+  await waitForState('no network is degraded', () => host.status(), { overlay: { degraded: [] } })
 })
