@@ -7,12 +7,9 @@ import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './impor
 /** Files that only the namespace tests reach today. To be emptied: a listed file that a test reaches is an error, too. */
 const UNREACHED: readonly string[] = [
   'overlay/driver.ts',
-  'overlay/ovs/bridge.ts',
+  'overlay/ovs/connector.ts',
   'overlay/ovs/driver.ts',
-  'overlay/ovs/execute.ts',
-  'overlay/ovs/ofctl.ts',
-  'overlay/ovs/ovsdb.ts',
-  'overlay/ovs/watch.ts',
+  'overlay/ovs/forwarding.ts',
   'src/agent/agent-api.ts',
   'src/agent/agent.ts',
   'src/agent/doors.ts',
@@ -24,8 +21,6 @@ const UNREACHED: readonly string[] = [
   'src/agent/open-driver.ts',
   'src/agent/parts.ts',
   'src/agent/reconcile/desired-inputs.ts',
-  'src/agent/reconcile/drift.ts',
-  'src/agent/reconcile/reconciler.ts',
   'src/agent/run.ts',
   'src/main.ts'
 ]
