@@ -8,7 +8,7 @@ export function addressPool(subnet: Subnet, gateway: Ipv4): Pool {
   return new Pool({ base: subnet.base, size: subnetSize(subnet), reserved, firstAutomatic: subnet.base + 1 })
 }
 
-/** The gateway of a network that names none: the first host address, as the paper's networks have it. */
+/** The default gateway: the first host address, as in the paper. */
 export function defaultGateway(subnet: Subnet): Ipv4 {
   return (subnet.base + 1) as Ipv4
 }

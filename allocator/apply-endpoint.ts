@@ -14,9 +14,9 @@ type Attach = CommandOf<'endpoint-attach'>
 type Chosen = { readonly address: Ipv4; readonly mac: Mac }
 
 /**
- * Allocates an address. The same container interface again, on the same host and network and with no other address or
- * MAC than it has, gets its endpoint as it is: the name, rates, delay and request id of such a request are not looked
- * at, for a retry must not undo what was changed since. One that a vacant host of the same name holds moves to this host.
+ * Allocates an address. Attaching an existing container interface again, on the same host and network and without asking
+ * for another address or MAC, returns its endpoint unchanged: the request's other fields are ignored, since a retry must
+ * not undo a later update. An endpoint of a vacant host moves to the host that has its name.
  */
 export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-attach'> {
   const { containerId, ifname, host } = command
@@ -26,7 +26,7 @@ export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-att
     return refuse('ERR_HOST_NOT_REGISTERED', `no host with peer id ${host} is registered in the cluster`, 'host')
   }
   const existing = tables.containers.get(containerId, ifname)
-  if (existing !== undefined) return again(tables, existing, command)
+  if (existing !== undefined) return attachAgain(tables, existing, command)
   const chosen = command.address === undefined ? automatic(table, command) : explicit(table, command, command.address)
   if ('ok' in chosen) return chosen
   const endpoint = endpointRow(command, { ...chosen, vni: table.network.vni })
@@ -34,7 +34,7 @@ export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-att
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
-/** Changes rates and delay; what is not given stays. */
+/** Changes settings; those that are absent stay. */
 export function update(tables: Tables, command: CommandOf<'endpoint-update'>): OutcomeOf<'endpoint-update'> {
   const existing = tables.containers.get(command.containerId, command.ifname)
   if (existing === undefined) return noEndpoint(command)
@@ -54,37 +54,37 @@ function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifn
   return refuse('ERR_ENDPOINT_NOT_FOUND', `container ${containerId} has no endpoint ${ifname}`, 'containerId')
 }
 
-function again(tables: Tables, existing: Endpoint, command: Attach): OutcomeOf<'endpoint-attach'> {
+function attachAgain(tables: Tables, existing: Endpoint, command: Attach): OutcomeOf<'endpoint-attach'> {
   const holder = tables.hosts.get(existing.host)
-  const waits = holder !== undefined && isVacant(holder) && holder.name === tables.hosts.get(command.host)?.name
+  const isWaiting = holder !== undefined && isVacant(holder) && holder.name === tables.hosts.get(command.host)?.name
   const compatible =
     existing.network === command.network &&
-    (existing.host === command.host || waits) &&
+    (existing.host === command.host || isWaiting) &&
     (command.address === undefined || command.address === existing.address) &&
     (command.mac === undefined || command.mac === existing.mac)
   if (compatible) {
-    const endpoint = waits ? { ...existing, host: command.host } : existing
-    if (waits) tables.replaceEndpoint(existing, endpoint)
+    const endpoint = isWaiting ? { ...existing, host: command.host } : existing
+    if (isWaiting) tables.replaceEndpoint(existing, endpoint)
     return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
   }
   const host = holder?.name ?? existing.host
   const where = `network ${existing.network}, ${formatIpv4(existing.address)}, ${existing.mac}, host ${host}`
-  const what = `container ${command.containerId} has an endpoint ${command.ifname} already: ${where}`
+  const what = `container ${command.containerId} already has an endpoint ${command.ifname}: ${where}`
   return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')
 }
 
-/** The address that the caller wants, with its MAC. */
+/** The address that the caller asked for. */
 function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen | Refusal {
   const { network, pool } = table
   const text = formatIpv4(address)
   if (!isHostAddress(network.subnet, address)) {
-    return refuse('ERR_INVALID', `address: ${text} is no host address of ${formatSubnet(network.subnet)}`, 'address')
+    return refuse('ERR_INVALID', `address: ${text} is not a host address of ${formatSubnet(network.subnet)}`, 'address')
   }
   if (address === network.gateway) {
     return refuse('ERR_INVALID', `address: ${text} is the gateway of network ${network.name}`, 'address')
   }
   if (!pool.isFree(address)) {
-    const owner = table.byAddress.get(address)?.containerId ?? 'nobody'
+    const owner = table.byAddress.get(address)?.containerId ?? 'no container'
     return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner}`, 'address')
   }
   if (mac !== undefined) return refusedMac(table, mac) ?? { address, mac }
@@ -93,8 +93,8 @@ function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen |
 }
 
 /**
- * The pool's next address. An address is passed over while its own MAC belongs to another container, which asked for
- * it by hand: in every other case a reused address has the MAC that caches know.
+ * The pool's next address. Skips an address whose derived MAC was given to another container explicitly, so that a
+ * reused address always has the MAC that neighbour caches hold.
  */
 function automatic(table: NetworkTable, { mac }: Attach): Chosen | Refusal {
   const { network, pool, byMac } = table
@@ -110,18 +110,20 @@ function automatic(table: NetworkTable, { mac }: Attach): Chosen | Refusal {
   const blocked = usable - used
   const counts = `${used} of ${usable} addresses of ${formatSubnet(network.subnet)} are allocated`
   const why =
-    blocked === 0 ? counts : `${counts}, and the MACs of the other ${blocked} were given to containers by hand`
+    blocked === 0
+      ? counts
+      : `${counts}, and the MACs of the other ${blocked} are in use by containers that asked for them`
   return refuse('ERR_SUBNET_EXHAUSTED', `network ${network.name} has no free address: ${why}`, 'network')
 }
 
-/** Why an endpoint of this network cannot have this MAC; null when it can. */
+/** Why an endpoint of this network cannot have this MAC; null if it can. */
 function refusedMac({ network, byMac }: NetworkTable, mac: Mac): Refusal | null {
   const owner = byMac.get(mac)
   if (owner !== undefined) {
     const what = `${mac} belongs to container ${owner.containerId} in network ${network.name}`
     return refuse('ERR_MAC_IN_USE', `mac: ${what}`, 'mac')
   }
-  if (isDeviceMac(mac)) return refuse('ERR_MAC_IN_USE', `mac: ${mac} is of the range of the hosts' own devices`, 'mac')
+  if (isDeviceMac(mac)) return refuse('ERR_MAC_IN_USE', `mac: ${mac} is in the range of the hosts' own devices`, 'mac')
   if (mac !== macOf(network.vni, network.gateway)) return null
-  return refuse('ERR_MAC_IN_USE', `mac: ${mac} is of the gateway of network ${network.name}`, 'mac')
+  return refuse('ERR_MAC_IN_USE', `mac: ${mac} belongs to the gateway of network ${network.name}`, 'mac')
 }

@@ -6,7 +6,7 @@ import { formatIpv4 } from '#model/ipv4.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
-/** Makes or replaces the record of a peer id. Its endpoints stay, whatever changed: the containers did not move. */
+/** Creates or replaces the record of a peer id. Its endpoints stay: the containers did not move. */
 export function registerHost(tables: Tables, command: CommandOf<'host-register'>): OutcomeOf<'host-register'> {
   const { name, peerId, vtep, role, bootId, version } = command.host
   const named = tables.hostByName.get(name)
@@ -24,11 +24,11 @@ export function registerHost(tables: Tables, command: CommandOf<'host-register'>
 }
 
 /**
- * Releases the host's endpoints and forgets the host. It may register again. What is vacant under the name goes first: a
- * host that has the name now stays until it is asked for again.
+ * Removes the host and releases its endpoints; it may register again. Vacant hosts of that name are removed first: then
+ * the present host of the name stays until the command is repeated.
  */
 export function removeHost(tables: Tables, { name }: CommandOf<'host-remove'>): OutcomeOf<'host-remove'> {
-  // Of several, after several restores, all go; which is told must be the same on every host.
+  // There may be several after several restores. All are removed; the one in the result must be the same on every replica.
   const vacant = [...tables.hosts.values()].filter(host => host.name === name && isVacant(host))
   const [host = tables.hostByName.get(name)] = vacant.sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
   if (host === undefined) return refuse('ERR_HOST_NOT_FOUND', `there is no host ${name}`, 'name')

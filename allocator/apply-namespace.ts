@@ -1,4 +1,4 @@
-// Commands about Kubernetes namespaces: which networks their pods are in, and a network of its own for one that has none.
+// Commands about Kubernetes namespaces: mapping one to networks, and creating a network for one that is not mapped.
 
 import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
@@ -10,7 +10,7 @@ import { BitVector } from './bit-vector.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
-/** Longest name of a namespace that fits into its network's name as a whole. */
+/** Longest namespace name that fits untruncated into its network's name. */
 const WHOLE_NAME = 60
 const NAME_MAX = 63
 
@@ -33,8 +33,8 @@ export function unmapNamespace(tables: Tables, command: CommandOf<'namespace-unm
 }
 
 /**
- * The network of a namespace; one of its own is made when it is mapped to none. Nobody else's network of that name is
- * ever taken: only one that was made for this namespace. O(networks + networks that the range has room for).
+ * The network of a namespace; creates one when it is not mapped. An existing network of that name is used only if it was
+ * created for this namespace. O(networks + networks that the range has room for).
  */
 export function openNamespace(tables: Tables, command: CommandOf<'namespace-open'>): OutcomeOf<'namespace-open'> {
   const { namespace, range, prefixLength } = command
@@ -53,7 +53,7 @@ export function openNamespace(tables: Tables, command: CommandOf<'namespace-open
   return outcome
 }
 
-/** `ns-<namespace>`; of a name too long for it the end becomes eight hex digits of a hash (FNV-1a). */
+/** `ns-<namespace>`; the end of a name that is too long is replaced by eight hex digits of its hash (FNV-1a). */
 export function networkNameOf(namespace: NamespaceName): NetworkName {
   if (namespace.length <= WHOLE_NAME) return `ns-${namespace}` as NetworkName
   let hash = 0x811c9dc5
@@ -62,7 +62,7 @@ export function networkNameOf(namespace: NamespaceName): NetworkName {
   return `ns-${namespace}`.slice(0, NAME_MAX - end.length).concat(end) as NetworkName
 }
 
-/** The first of the range that overlaps no network's. */
+/** The first subnet of the range that overlaps no network. */
 function freeSubnet(tables: Tables, { range, prefixLength }: NamespaceRange): Subnet | null {
   const size = 2 ** (32 - prefixLength)
   const taken = new BitVector(subnetSize(range) / size)

@@ -12,19 +12,19 @@ import type { Tables } from './tables.ts'
 import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
 /**
- * Allocates a VNI and makes the network. With the request id of the network of this name it is a retry that lost its
- * session, and gets that network, whatever else it asks for. Two networks may have the same subnet.
+ * Allocates a VNI and creates the network. A request with the same name and request id as an existing network is a retry
+ * whose session was lost: it gets that network, whatever its other fields. Two networks may have the same subnet.
  */
 export function createNetwork(tables: Tables, command: CommandOf<'network-create'>): OutcomeOf<'network-create'> {
   const { name, subnet } = command
   const existing = tables.networks.get(name)?.network
   if (existing !== undefined) {
-    if (command.requestId !== undefined && command.requestId === existing.requestId) return given(existing)
-    return refuse('ERR_NETWORK_EXISTS', `network ${name} exists, with VNI ${existing.vni}`, 'name')
+    if (command.requestId !== undefined && command.requestId === existing.requestId) return networkOutcome(existing)
+    return refuse('ERR_NETWORK_EXISTS', `network ${name} already exists, with VNI ${existing.vni}`, 'name')
   }
   const gateway = command.gateway ?? defaultGateway(subnet)
   if (!isHostAddress(subnet, gateway)) {
-    const what = `${formatIpv4(gateway)} is no host address of ${formatSubnet(subnet)}`
+    const what = `${formatIpv4(gateway)} is not a host address of ${formatSubnet(subnet)}`
     return refuse('ERR_INVALID', `gateway: ${what}`, 'gateway')
   }
   const vni = command.vni ?? (tables.vnis.next() as Vni | null)
@@ -40,14 +40,14 @@ export function createNetwork(tables: Tables, command: CommandOf<'network-create
   }
   const network = networkRow(command, { vni, gateway })
   tables.addNetwork(network, command.vni === undefined ? 'automatic' : 'explicit')
-  return given(network)
+  return networkOutcome(network)
 }
 
 export function updateNetwork(tables: Tables, command: CommandOf<'network-update'>): OutcomeOf<'network-update'> {
   const table = tables.networks.get(command.name)
   if (table === undefined) return noNetwork(command.name, 'name')
   tables.replaceNetwork(table, { ...table.network, ...changesOf(NETWORK_SETTINGS, command) })
-  return given(table.network)
+  return networkOutcome(table.network)
 }
 
 export function deleteNetwork(
@@ -66,9 +66,9 @@ export function deleteNetwork(
     return refuse('ERR_NETWORK_IN_USE', `${what}: vxmesh namespace unmap ${namespace.name}`, 'name')
   }
   tables.removeNetwork(table)
-  return given(table.network)
+  return networkOutcome(table.network)
 }
 
-function given(network: Network): OutcomeOf<'network-create'> {
+function networkOutcome(network: Network): OutcomeOf<'network-create'> {
   return { ok: true, result: { kind: 'network', network } }
 }

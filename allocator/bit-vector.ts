@@ -1,6 +1,6 @@
-// A sparse bit vector of up to 2^24 bits. Bits live in chunks of 4,096 that exist only while one of them is set, so the
-// whole VNI space or a /8 costs memory for what is used: 512 bytes a touched chunk, and one bit a chunk that tells
-// whether it is full. With the latter a search passes 32 full chunks at a time: at most 256 words in 2^24 bits.
+// A sparse bit vector of up to 2^24 bits. A chunk of 4,096 bits exists only while one of them is set, so that the whole
+// VNI space or a /8 takes memory only for what is used: 512 bytes per chunk. One more bit per chunk says whether it is
+// full, so that a search skips 32 full chunks at a time and reads at most 256 words in 2^24 bits.
 
 const CHUNK_BITS = 4_096
 const CHUNK_SHIFT = 12
@@ -18,7 +18,7 @@ export class BitVector {
   readonly #full: Uint32Array
   #count = 0
 
-  /** @param size number of bits, 1 to BITS_MAX; anything else is a broken invariant */
+  /** @param size number of bits, 1 to BITS_MAX. @throws Error on anything else: a broken invariant */
   constructor(size: number) {
     if (!Number.isInteger(size) || size < 1 || size > BITS_MAX) throw new Error(`a bit vector of ${size} bits`)
     this.size = size
@@ -30,7 +30,7 @@ export class BitVector {
     return this.#count
   }
 
-  /** Chunks that exist now: what the vector costs. */
+  /** Allocated chunks: the memory that the vector takes. */
   get chunkCount(): number {
     return this.#chunks.size
   }
@@ -41,7 +41,7 @@ export class BitVector {
     return chunk !== undefined && this.#inRange(bit) && testBit(chunk.words, bit % CHUNK_BITS)
   }
 
-  /** @throws Error when the bit is out of range or set already: what is allocated twice is a broken invariant */
+  /** @throws Error when the bit is out of range or already set: a double allocation is a broken invariant */
   set(bit: number): void {
     if (!this.#inRange(bit) || this.has(bit)) throw new Error(`bit ${bit} of ${this.size} cannot be set`)
     const key = bit >>> CHUNK_SHIFT
@@ -56,7 +56,7 @@ export class BitVector {
     if (chunk.count === this.#bitsIn(key)) setBit(this.#full, key)
   }
 
-  /** @throws Error when the bit is not set: what is released twice is a broken invariant */
+  /** @throws Error when the bit is not set: a double release is a broken invariant */
   clear(bit: number): void {
     const key = bit >>> CHUNK_SHIFT
     const chunk = this.#chunks.get(key)
@@ -89,7 +89,7 @@ export class BitVector {
     }
   }
 
-  /** The set bits as runs of [first, last], ascending and apart by a clear bit at least. O(set bits). */
+  /** The set bits as maximal runs of [first, last], ascending. O(set bits). */
   *runs(): Generator<readonly [first: number, last: number]> {
     let first = -1
     let last = -1
@@ -157,7 +157,7 @@ function lowestBit(word: number): number {
 /** The first clear bit in [from, to), or null. */
 function firstClear(words: Uint32Array, from: number, to: number): number | null {
   for (let at = from; at < to; at = ((at >>> 5) + 1) << 5) {
-    // Bits before `at` count as set, so that only later ones are found.
+    // Treats bits before `at` as set, so that only later ones are found.
     const free = ~((words[at >>> 5] ?? 0) | ((1 << (at & 31)) - 1))
     if (free === 0) continue
     const bit = ((at >>> 5) << 5) + lowestBit(free)

@@ -1,4 +1,4 @@
-// The self-check: bit vectors, indexes and hash recomputed from the rows and compared with what the state holds.
+// The self-check: recomputes bit vectors, indexes and hash from the rows, and compares them with those of the state.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
@@ -11,7 +11,7 @@ import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { NetworkTable, Tables } from './tables.ts'
 
-/** Every way in which the state contradicts itself, for people; empty when it is sound. O(state). */
+/** Every inconsistency of the state, as text; empty when it is sound. O(state). */
 export function verify(state: ClusterState): string[] {
   const { tables, sessions } = state
   const faults = [...vniFaults(tables)]
@@ -22,7 +22,7 @@ export function verify(state: ClusterState): string[] {
   faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
   const [held, rows] = [tables.hash.value, hashRows(tables)]
-  if (held.a !== rows.a || held.b !== rows.b) faults.push('the hash is not that of the rows')
+  if (held.a !== rows.a || held.b !== rows.b) faults.push('the hash does not match the rows')
   return faults
 }
 
@@ -50,10 +50,10 @@ function* endpointFaults(tables: Tables, { network, byAddress, byMac }: NetworkT
     const what = nameOf(endpoint)
     if (endpoint.address !== address) yield `${what} is filed under ${formatIpv4(address)}`
     if (endpoint.network !== network.name || endpoint.vni !== network.vni) yield `${what} is filed in ${network.name}`
-    if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside of its subnet`
+    if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside its subnet`
     if (byMac.get(endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`
     if (tables.byHost.get(endpoint.host)?.has(endpoint) !== true) yield `${what} is not found on its host`
-    if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that is not there`
+    if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that does not exist`
     if (tables.containers.get(endpoint.containerId, endpoint.ifname) !== endpoint) {
       yield `${what} is not found by its container`
     }
@@ -61,7 +61,7 @@ function* endpointFaults(tables: Tables, { network, byAddress, byMac }: NetworkT
   if (byMac.size !== byAddress.size) yield `network ${network.name}: ${byAddress.size} endpoints, ${byMac.size} MACs`
 }
 
-/** With each row found in each index, equal sizes leave no room for an index entry without its row. */
+/** Every row is in every index; equal sizes then mean that no index entry lacks its row. */
 function* countFaults({ networks, networkByVni, containers, byHost }: Tables): Generator<string> {
   let rows = 0
   for (const { byAddress } of networks.values()) rows += byAddress.size
@@ -94,7 +94,7 @@ function* namespaceFaults({ namespaces, networks }: Tables): Generator<string> {
   for (const [name, namespace] of namespaces) {
     if (namespace.name !== name) yield `namespace ${namespace.name} is filed under ${name}`
     for (const network of [namespace.network, ...namespace.grants]) {
-      if (!networks.has(network)) yield `namespace ${name} is mapped to network ${network}, which is not there`
+      if (!networks.has(network)) yield `namespace ${name} is mapped to network ${network}, which does not exist`
     }
   }
 }
@@ -110,7 +110,7 @@ function* sessionFaults(sessions: Sessions, appliedIndex: number): Generator<str
   }
 }
 
-/** Compares a pool's bit vector with one that is built anew from the owners of its values. */
+/** Compares a pool's bit vector with one rebuilt from the owners of its values. */
 function* poolFaults(p: {
   readonly what: string
   readonly pool: Pool
@@ -129,13 +129,13 @@ function* poolFaults(p: {
   let marked = 0
   for (const value of p.pool.values()) {
     marked += 1
-    if (!owned.has(value - p.base)) yield `${p.what} ${p.format(value)} is marked and has no owner`
+    if (!owned.has(value - p.base)) yield `${p.what} ${p.format(value)} is marked but has no owner`
   }
   const { used, reserved } = p.pool.use()
   if (used + reserved !== marked) yield `${p.what}: ${used + reserved} counted, ${marked} marked`
   for (const bit of owned.bits()) {
     const value = p.base + bit
-    if (p.pool.isFree(value)) yield `${p.what} ${p.format(value)} has an owner and is not marked`
+    if (p.pool.isFree(value)) yield `${p.what} ${p.format(value)} has an owner but is not marked`
   }
 }
 

@@ -1,11 +1,11 @@
-// A digest of the whole state, so that hosts at the same index can be compared: 16 hex digits. Rows are summed up as
-// they change (row-hash.ts); what is left to do here is O(networks + sessions).
+// A digest of the whole state, 16 hex digits, by which hosts at the same index are compared. The sum over the rows is
+// kept up to date as they change (row-hash.ts), so that a digest costs O(networks + sessions).
 
 import { Hasher, SetHash, hashEndpoint, hashHost, hashNamespace, hashNetwork, type Hash } from './row-hash.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { Tables } from './tables.ts'
 
-/** Equal states, cursors, sessions and applied index included, have equal digests, in whatever way they came about. */
+/** Equal states have equal digests, regardless of their history. Cursors, sessions and the applied index count. */
 export function digestOf(state: ClusterState): string {
   const { tables, sessions } = state
   const all = new Hasher().number(state.appliedIndex)
@@ -14,7 +14,7 @@ export function digestOf(state: ClusterState): string {
   return hex(a) + hex(b)
 }
 
-/** What `tables.hash` must be, from the rows. O(rows). */
+/** Recomputes `tables.hash` from the rows. O(rows). */
 export function hashRows(tables: Tables): Hash {
   const rows = new SetHash()
   for (const { network, byAddress } of tables.networks.values()) {

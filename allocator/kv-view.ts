@@ -1,5 +1,5 @@
-// The state as the paper has it, as keys and values: network/<name>, vlanStore, ipStore/<name>,
-// endpoint/<network>/<containerId>/<ifname>, host/<name>; and namespace/<name>. Read only; the values are plain JSON in their outside form.
+// The paper's key-value view of the state: network/<name>, vlanStore, ipStore/<name>, host/<name>,
+// endpoint/<network>/<containerId>/<ifname>; and namespace/<name>. Read-only; values are JSON with addresses as text.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
@@ -13,12 +13,12 @@ import type { NetworkTable } from './tables.ts'
 export type KvValue = Readonly<Record<string, unknown>>
 export type KvEntry = { readonly key: string; readonly value: KvValue }
 
-/** Which entries: keys that start with `prefix` and come after `after`, at most `limit` of them. */
+/** Keys that start with `prefix` and sort after `after`; at most `limit` of them. */
 export type KvRange = { readonly prefix?: string; readonly after?: string; readonly limit?: number }
 
 /**
- * A bit vector: `set` holds runs of [first, last], reserved values included, the lowest ones: `more` tells whether there
- * are others. VNIs are numbers, addresses are text.
+ * A bit vector. `set` holds the lowest runs of [first, last], reserved values included; `more` says whether there are
+ * others. VNIs are numbers, addresses are text.
  */
 export type KvBitVector = {
   readonly base: number | string
@@ -30,17 +30,17 @@ export type KvBitVector = {
   readonly more: boolean
 }
 
-/** Runs of a bit vector that is asked for by its key; owners, page by page, tell what more there is. */
+/** Most runs in the value of one key; the rest follows from listing the owners. */
 const MAX_RUNS = 4_096
-/** And of each among many. */
+/** Most runs of each bit vector in a list. */
 const MAX_RUNS_LISTED = 16
 
-/** The entries of a range, keys ascending by UTF-16 code unit. O(n log limit) of the groups of keys that it meets. */
+/** The entries of a range, keys ascending by UTF-16 code unit. O(n log n) in the keys of the groups that the range meets. */
 export function listKv(state: ClusterState, { prefix = '', after = '', limit = Infinity }: KvRange = {}): KvEntry[] {
   const found: KvEntry[] = []
   for (const { start, keys } of groups(state)) {
     if (found.length >= limit) break
-    // All of a group lies before `after` when that is beyond its start and not among its keys.
+    // When `after` sorts past the group's start and does not begin with it, it sorts past all of the group.
     if (!(start.startsWith(prefix) || prefix.startsWith(start)) || (after > start && !after.startsWith(start))) continue
     const wanted: Candidate[] = []
     for (const candidate of keys()) {
@@ -73,7 +73,7 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
 type Candidate = { readonly key: string; readonly read: () => KvValue }
 type Group = { readonly start: string; readonly keys: () => Iterable<Candidate> }
 
-/** Keys with a common start, in the order of their starts, which is that of their keys: none is another's beginning. */
+/** Keys by common prefix, ascending. No group's prefix is a prefix of another's, so keys ascend across groups too. */
 function* groups(state: ClusterState): Generator<Group> {
   const { networks } = state.tables
   const starts = [...networks.values()].map(table => ({ table, start: `endpoint/${table.network.name}/` }))
@@ -108,7 +108,7 @@ function* groups(state: ClusterState): Generator<Group> {
   }
 }
 
-/** A key is one host's: what is vacant under the name of another host is not listed. */
+/** The hosts that their name's key refers to: a vacant host whose name another host has is not listed. */
 function named(state: ClusterState): Host[] {
   return [...state.hosts()].filter(host => state.hostByName(host.name) === host)
 }

@@ -1,5 +1,5 @@
-// Checks rows and answers that come from a snapshot, which another host may have made. A row is held against the rules
-// of the command that makes such rows (model/parse-request.ts), so that they stand in one place.
+// Validates rows and remembered answers from a snapshot, which another host may have written. A row is validated by the
+// parser of the command that creates it (model/parse-request.ts), so that the rules exist once.
 
 import type { CommandKind, CommandOf, Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -67,7 +67,7 @@ function parseResult(f: Fields): Result {
     case 'namespace':
       return { kind, namespace: parseNamespaceRow(f['namespace']) }
     default:
-      throw invalid('kind', 'is no result that this version knows')
+      throw invalid('kind', 'is not a result that this version knows')
   }
 }
 

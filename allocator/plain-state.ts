@@ -1,10 +1,10 @@
-// The form of a snapshot: the whole state as a plain value of arrays, objects, numbers, texts and nulls.
+// The format of a snapshot: the whole state as plain arrays, objects, numbers, strings and nulls.
 
 import type { Outcome } from '#model/command.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { NetworkSettings } from '#model/settings.ts'
 
-/** Raised when the form changes; decodeState refuses those that it does not know. */
+/** Incremented when the format changes; decodeState refuses formats that it does not know. */
 export const SNAPSHOT_FORMAT = 1
 
 export type PlainHost = readonly [
@@ -18,7 +18,7 @@ export type PlainHost = readonly [
 
 export type PlainEndpoint = readonly [
   address: number,
-  /** null: the MAC that follows from VNI and address. */
+  /** null: the MAC derived from VNI and address. */
   mac: string | null,
   containerId: string,
   ifname: string,
@@ -52,7 +52,7 @@ export type PlainSession = readonly [
 
 export type PlainState = {
   readonly format: number
-  /** Of the whole state (digest.ts): what is read back must come to the same. */
+  /** Of the whole state (digest.ts); the restored state must have the same. */
   readonly digest: string
   readonly appliedIndex: number
   readonly vniCursor: number

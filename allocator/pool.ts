@@ -1,5 +1,5 @@
-// A pool: a bit vector, a base and a cursor. Next-fit: the cursor stands behind the value that was allocated last and
-// goes round, so a value that is released just after is reached after all others, when stale caches of it have died.
+// A pool: a bit vector, a base and a cursor. Next-fit: the cursor follows the last allocation and wraps around, so a
+// value that has just been released is reused last, when caches of it have expired.
 
 import { BitVector } from './bit-vector.ts'
 
@@ -8,16 +8,16 @@ export type PoolOptions = {
   readonly base: number
   /** Values in the pool, reserved ones included; 1 to BITS_MAX. */
   readonly size: number
-  /** Never allocated; their bits are set from the start. */
+  /** Never allocated; their bits are always set. */
   readonly reserved: readonly number[]
-  /** Automatic values lie at or after this one, and start with it. */
+  /** The first automatic value; lower ones are allocated only on request. */
   readonly firstAutomatic: number
 }
 
 export type PoolUse = {
   readonly base: number
   readonly size: number
-  /** Allocated values; reserved ones are not among them. */
+  /** Allocated values, without reserved ones. */
   readonly used: number
   readonly reserved: number
   /** Where the next search for an automatic value starts. */
@@ -41,8 +41,8 @@ export class Pool {
   }
 
   /**
-   * The value that `take` should get next, or null when there is none. Allocates nothing.
-   * @param refuse tells values that are free but cannot be used; each costs one more search
+   * The next automatic value, for `take`; null when none is free. Allocates nothing.
+   * @param refuse true for a free value that cannot be used; each costs one more search
    */
   next(refuse?: (value: number) => boolean): number | null {
     const first = this.#bits.nextFree(this.#cursor, this.#low)
@@ -63,7 +63,7 @@ export class Pool {
     if (this.#cursor === this.#bits.size) this.#cursor = this.#low
   }
 
-  /** Allocates a value that its owner chose; the cursor stays. @throws Error unless it is free */
+  /** Allocates a value that the caller chose; the cursor stays. @throws Error unless it is free */
   claim(value: number): void {
     this.#bits.set(value - this.#base)
   }
@@ -74,7 +74,7 @@ export class Pool {
     this.#bits.clear(value - this.#base)
   }
 
-  /** Is this value in the pool's range, and neither reserved nor allocated? */
+  /** Whether the value is in the pool's range, and neither reserved nor allocated. */
   isFree(value: number): boolean {
     const offset = value - this.#base
     return offset >= 0 && offset < this.#bits.size && !this.#bits.has(offset)
@@ -94,7 +94,7 @@ export class Pool {
     return this.#base + this.#cursor
   }
 
-  /** Puts the cursor where a snapshot says that it was. @throws Error when it cannot have been there */
+  /** Restores the cursor from a snapshot. @throws Error when it is out of range */
   restoreCursor(value: number): void {
     const offset = value - this.#base
     if (!Number.isInteger(offset) || offset < this.#low || offset >= this.#bits.size) {

@@ -1,10 +1,10 @@
-// Refusals. They are outcomes too: the same on every replica, and remembered for a retry.
+// Refusals. They are outcomes too: the same on every replica, and remembered for retries.
 
 import type { Refusal } from '#model/command.ts'
 import type { ErrorCode } from '#model/errors.ts'
 import type { NetworkName } from '#model/ids.ts'
 
-/** @param field the input field at fault, by its name at the door */
+/** @param field the invalid input field, by its name in the API */
 export function refuse(code: ErrorCode, message: string, field: string): Refusal {
   return { ok: false, error: { code, message, field } }
 }

@@ -1,6 +1,6 @@
-// Hashes of rows, in two 32-bit lanes (multiply and rotate, after FNV-1a; murmur3's finish), and their sum over a set.
-// The sum does not depend on order, so it is kept up to date at the cost of one row a change. It tells replicas that
-// differ by mistake; it is no defence against one that lies.
+// Hashes of rows in two 32-bit lanes (multiply and rotate, after FNV-1a; murmur3's finalizer), and their sum over a set.
+// The sum does not depend on order, so a change costs one row. It detects replicas that diverge by a bug; it is no
+// defence against a malicious one.
 
 import type { Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -23,7 +23,7 @@ export class Hasher {
   }
 
   text(value: string): this {
-    // The length first: otherwise ('ab', 'c') and ('a', 'bc') would hash alike.
+    // The length first: otherwise ('ab', 'c') and ('a', 'bc') would have the same hash.
     this.#mix(value.length)
     for (let at = 0; at < value.length; at++) this.#mix(value.charCodeAt(at))
     return this
@@ -61,7 +61,7 @@ export class Hasher {
   }
 }
 
-/** The sum of the hashes of a set's rows, modulo 2^32 a lane. */
+/** The sum of the hashes of a set's rows, modulo 2^32 per lane. */
 export class SetHash {
   #a = 0
   #b = 0
@@ -160,7 +160,7 @@ function namespaceInto(hasher: Hasher, { name, network, grants }: Namespace): Ha
   return hasher
 }
 
-/** murmur3's finish: every bit of the input reaches every bit of the output. */
+/** murmur3's finalizer: every input bit affects every output bit. */
 function spread(word: number): number {
   let h = word
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)

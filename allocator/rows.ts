@@ -1,4 +1,4 @@
-// Rows from commands. Every field is named, in the order in which rows are shown: a row that is made by spreading takes
+// Builds rows from commands. Fields are written out, in the order in which rows are shown: a row built by spreading takes
 // 24 bytes more, and there may be a million.
 
 import type { CommandOf } from '#model/command.ts'
@@ -8,7 +8,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 
-/** @param chosen what the state machine has allocated where the command leaves it open */
+/** @param chosen values that the state machine allocated */
 export function networkRow(
   command: CommandOf<'network-create'>,
   chosen: { readonly vni: Vni; readonly gateway: Ipv4 }
@@ -19,7 +19,7 @@ export function networkRow(
   return requestId === undefined ? row : { ...row, requestId }
 }
 
-/** @param chosen what the state machine has allocated where the command leaves it open */
+/** @param chosen values that the state machine allocated */
 export function endpointRow(
   command: CommandOf<'endpoint-attach'>,
   chosen: { readonly vni: Vni; readonly address: Ipv4; readonly mac: Mac }

@@ -1,18 +1,18 @@
-// Sessions: the answers that callers may still ask for again (Raft thesis 6.3). Part of the replicated state, so every
-// replica remembers and forgets the same ones at the same index; nothing here looks at a clock.
+// Sessions: the answers that callers may still ask for again (Raft thesis 6.3). They are part of the replicated state, so
+// every replica remembers and forgets the same answers at the same index; no clock is read.
 
 import type { Outcome, OutcomeOf, Refusal, Request } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
 import { hashAnswer, Hasher, SetHash, type Hash } from './row-hash.ts'
 
-/** Sessions kept; for one more the least recently used, by log index, is expired. */
+/** Most sessions; one more expires the least recently used, by log index. */
 export const MAX_SESSIONS = 4_096
-/** Unsettled answers kept in one session; for one more the lowest is given up, as if it were settled. */
+/** Most unsettled answers of one session; one more drops the lowest, as if it were settled. */
 export const MAX_REMEMBERED = 4_096
 
 export type Session = {
   lastUsed: LogIndex
-  /** No answer below it is kept, and no request below it is carried out. */
+  /** Answers below it are dropped; requests below it are not carried out. */
   settledBelow: number
   /** By seq; in no particular order. */
   readonly answers: Map<number, Outcome>
@@ -20,21 +20,21 @@ export type Session = {
 }
 
 export class Sessions {
-  /** Least recently used first: one that is used moves to the end. */
+  /** Least recently used first: use moves a session to the end. */
   readonly #byId = new Map<string, Session>()
-  /** When the last one was used. */
+  /** Log index of the last use of any session. */
   #newest = 0 as LogIndex
 
   get size(): number {
     return this.#byId.size
   }
 
-  /** Opens a session, or finds it open: a retry of the opening does no harm. */
+  /** Opens a session; idempotent, since opening may be retried. */
   open(id: string, index: LogIndex): OutcomeOf<'session-open'> {
     if (this.#use(id, index) === undefined) {
       const [oldest] = this.#byId.keys()
       if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#byId.delete(oldest)
-      // The opening itself was seq 0, which is not remembered: it is answered alike at any time.
+      // The opening request, seq 0, is not remembered: its answer is always the same.
       this.#byId.set(id, { lastUsed: index, settledBelow: 1, answers: new Map(), hash: new SetHash() })
       this.#newest = index
     }
@@ -42,8 +42,8 @@ export class Sessions {
   }
 
   /**
-   * The remembered answer of this very request, or what `carryOut` gives, which is then remembered. An unknown session
-   * and an answer that was given up get ERR_SESSION_EXPIRED, which is not remembered; nothing is carried out.
+   * The remembered answer to this request; otherwise the outcome of `carryOut`, which is then remembered. For an unknown
+   * session or a dropped answer nothing is carried out; the outcome is ERR_SESSION_EXPIRED and is not remembered.
    */
   once(request: Request, index: LogIndex, carryOut: () => Outcome): Outcome {
     const { session: id, seq, settledBelow } = request
@@ -51,11 +51,11 @@ export class Sessions {
     if (session === undefined) return expired(`session ${id} is not known`)
     const remembered = session.answers.get(seq)
     if (remembered !== undefined) return remembered
-    if (seq < session.settledBelow) return expired(`the answer to request ${seq} of session ${id} was given up`)
+    if (seq < session.settledBelow) return expired(`the answer to request ${seq} of session ${id} was dropped`)
     const outcome = carryOut()
     session.answers.set(seq, outcome)
     session.hash.add(hashAnswer(seq, outcome))
-    // A request cannot have settled its own answer, whatever it says.
+    // A request cannot have settled its own answer, whatever it claims.
     forget(session, Math.min(settledBelow, seq))
     while (session.answers.size > MAX_REMEMBERED) forget(session, lowest(session.answers) + 1)
     return outcome
@@ -66,7 +66,7 @@ export class Sessions {
     return this.#byId.entries()
   }
 
-  /** Takes over a session of a snapshot; they must come least recently used first. @throws Error on what cannot be */
+  /** Restores a session from a snapshot, least recently used first. @throws Error on an impossible session */
   restore(p: {
     readonly id: string
     readonly lastUsed: LogIndex
@@ -87,7 +87,7 @@ export class Sessions {
     this.#newest = p.lastUsed
   }
 
-  /** O(sessions); the answers are summed up already. */
+  /** O(sessions): each session keeps the sum over its answers. */
   get hash(): Hash {
     const all = new Hasher().number(this.#byId.size)
     for (const [id, { lastUsed, settledBelow, hash }] of this.#byId) {
@@ -107,7 +107,7 @@ export class Sessions {
   }
 }
 
-/** Drops all answers below `settledBelow`. A pipelining caller moves it by a little each time: that costs as little. */
+/** Drops all answers below `settledBelow`, in time proportional to the smaller of the step and the number of answers. */
 function forget(session: Session, settledBelow: number): void {
   const { answers, hash } = session
   const drop = (seq: number): void => {

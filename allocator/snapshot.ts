@@ -1,6 +1,6 @@
-// The whole state to a plain value and back, for snapshots. Canonical: equal states give equal values, in whatever order
-// they came about. Bit vectors are not in it: their owners are, and what is read back is made by the same steps as by
-// commands, so that a state that contradicts itself cannot be read.
+// The whole state as a plain value and back, for snapshots. The form is canonical: equal states have equal values,
+// regardless of their history. It holds the owners instead of bit vectors. Restoring takes the same steps as applying
+// commands, so an inconsistent state cannot be restored.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
@@ -24,20 +24,20 @@ import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
 import { Tables, type NetworkTable } from './tables.ts'
 
-/** Stands where a vacant host has none while the rest of its row is checked. */
+/** Stands in for the VTEP of a vacant host while the rest of its row is validated. */
 const ANY_VTEP = 0x01000001
 
-/** All of a state at one index, held while the state goes on: rows never change, so that holding them is enough. */
+/** A state at one index, which stays as it is while the state changes: rows are immutable, so references are enough. */
 export type StateImage = Omit<PlainState, 'networks'> & { readonly networks: readonly NetworkImage[] }
 
 export type NetworkImage = {
   readonly facts: Omit<PlainNetwork, 'endpoints'>
   readonly endpoints: readonly Endpoint[]
-  /** The plain form of one of them. */
+  /** The plain form of an endpoint. */
   readonly plain: (endpoint: Endpoint) => PlainEndpoint
 }
 
-/** Takes hold of a state as it is now. O(state), but no more than a pointer for each endpoint. */
+/** Captures the state as it is now. O(state), but only one reference per endpoint. */
 export function imageOf(state: ClusterState): StateImage {
   const { tables, sessions, appliedIndex } = state
   const hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
@@ -55,7 +55,7 @@ export function imageOf(state: ClusterState): StateImage {
   }
 }
 
-/** The plain value in one go; shares rows' values with the state, which never change. O(state) */
+/** The plain value; shares immutable values with the state. O(state) */
 export function encodeState(state: ClusterState): PlainState {
   const image = imageOf(state)
   const networks = image.networks.map(({ facts, endpoints, plain }) => ({ ...facts, endpoints: endpoints.map(plain) }))
@@ -63,8 +63,8 @@ export function encodeState(state: ClusterState): PlainState {
 }
 
 /**
- * Reads back what encodeState gave, also after it went through JSON or msgpack. The state goes on exactly as the one
- * that was encoded. @throws ERR_STORAGE when the value is of another format, malformed or contradicts itself
+ * Restores what encodeState returned, also after a trip through JSON or msgpack. The state behaves exactly as the encoded
+ * one. @throws ERR_STORAGE when the value has another format, is malformed or inconsistent
  */
 export function decodeState(value: unknown): ClusterState {
   try {
@@ -75,16 +75,16 @@ export function decodeState(value: unknown): ClusterState {
   }
 }
 
-/** The cast in decodeState claims no more than the parsers and the tables check here. */
+/** The parsers and tables check everything that the cast in decodeState claims. */
 function restore(plain: PlainState): ClusterState {
   if (plain.format !== SNAPSHOT_FORMAT) throw new Error(`format ${String(plain.format)} is not known`)
   const tables = new Tables()
   const hosts = plain.hosts.map(restoreHost)
   for (const host of hosts) tables.putHost(host)
-  if (tables.hosts.size !== hosts.length) throw new Error('a host is in it twice')
+  if (tables.hosts.size !== hosts.length) throw new Error('it holds a host twice')
   for (const network of plain.networks) restoreNetwork(tables, network, hosts)
   for (const namespace of plain.namespaces) tables.putNamespace(parseNamespaceRow(namespace))
-  if (tables.namespaces.size !== plain.namespaces.length) throw new Error('a namespace is in it twice')
+  if (tables.namespaces.size !== plain.namespaces.length) throw new Error('it holds a namespace twice')
   tables.vnis.restoreCursor(plain.vniCursor)
   const sessions = new Sessions()
   for (const [id, lastUsed, settledBelow, answers] of plain.sessions) {
@@ -94,8 +94,8 @@ function restore(plain: PlainState): ClusterState {
     sessions.restore({ id, lastUsed: index(lastUsed), settledBelow: whole(settledBelow), answers: parsed })
   }
   const state = new ClusterState({ tables, sessions, appliedIndex: index(plain.appliedIndex) })
-  // Also what is sound in itself may be another state than the one that was written.
-  if (digestOf(state) !== plain.digest) throw new Error('its digest is not that of what it holds')
+  // A consistent state may still not be the one that was written.
+  if (digestOf(state) !== plain.digest) throw new Error('its digest does not match its contents')
   return state
 }
 
@@ -121,7 +121,7 @@ function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Hos
 }
 
 function whole(value: number): number {
-  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`${String(value)} is no whole number`)
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`${String(value)} is not a whole number`)
   return value
 }
 
@@ -129,7 +129,7 @@ function index(value: number): LogIndex {
   return whole(value) as LogIndex
 }
 
-/** The pool's own order: nothing has to be sorted. */
+/** In the pool's order, which is ascending: nothing has to be sorted. */
 function networksByVni({ vnis, networkByVni }: Tables): NetworkTable[] {
   return [...vnis.values()].flatMap(vni => networkByVni.get(vni as Vni) ?? [])
 }
@@ -156,7 +156,7 @@ function plainFacts(network: Network): Omit<PlainNetwork, 'cursor' | 'endpoints'
 function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {
   const { vni, containerId, ifname, name, address, ingressRate, egressRate, delayUs, requestId = null } = endpoint
   const host = positions.get(endpoint.host)
-  if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that is not there`)
+  if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const mac = endpoint.mac === macOf(vni, address) ? null : endpoint.mac
   return [address, mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId]
 }

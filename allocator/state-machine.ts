@@ -1,5 +1,5 @@
-// The replicated state machine: a fold of the committed log. The same entries give the same state on every host, bit
-// vectors and remembered answers included; there is no other way to change it.
+// The replicated state machine: a fold over the committed log. The same entries give the same state on every host, bit
+// vectors and remembered answers included. Nothing else changes the state.
 
 import type { Command, Outcome, Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
@@ -15,20 +15,20 @@ import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
 import { Tables } from './tables.ts'
 
-/** Rows are given out as they are held, and are never changed in place. Lists are in no particular order. */
+/** Rows are returned by reference and never changed in place. Lists are in no particular order. */
 export class ClusterState {
   #tables: Tables
   #sessions: Sessions
   #appliedIndex: LogIndex
 
-  /** Empty, before the first entry; or what a snapshot holds. */
+  /** Empty, or restored from a snapshot. */
   constructor(restored?: { readonly tables: Tables; readonly sessions: Sessions; readonly appliedIndex: LogIndex }) {
     this.#tables = restored?.tables ?? new Tables()
     this.#sessions = restored?.sessions ?? new Sessions()
     this.#appliedIndex = restored?.appliedIndex ?? (0 as LogIndex)
   }
 
-  /** For the room's own views, checks and snapshots; everybody else reads through the methods. */
+  /** For this folder's views, checks and snapshots; others use the methods below. */
   get tables(): Tables {
     return this.#tables
   }
@@ -37,26 +37,26 @@ export class ClusterState {
     return this.#sessions
   }
 
-  /** Takes the place of what is here: a snapshot that came from elsewhere. The other must not be used any more. */
+  /** Replaces the contents with those of another state, which must not be used afterwards. For installing a snapshot. */
   become(other: ClusterState): void {
     this.#tables = other.#tables
     this.#sessions = other.#sessions
     this.#appliedIndex = other.#appliedIndex
   }
 
-  /** The same moment with other rows. */
+  /** The same applied index and sessions with other rows. */
   withTables(tables: Tables): ClusterState {
     return new ClusterState({ tables, sessions: this.#sessions, appliedIndex: this.#appliedIndex })
   }
 
-  /** Index of the last entry that was applied or passed over; 0 before the first. */
+  /** Index of the last entry that was applied or skipped; 0 before the first. */
   get appliedIndex(): LogIndex {
     return this.#appliedIndex
   }
 
   /**
-   * Applies a committed request. A refused one changes nothing but the memory of its answer, and a repeated one gets
-   * its first answer. @throws Error when the index is not the next one: a broken invariant
+   * Applies a committed request. A refused request changes nothing but the remembered answer; a repeated one gets its
+   * first answer. @throws Error when the index is not the next one: a broken invariant
    */
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
@@ -65,7 +65,7 @@ export class ClusterState {
     return this.sessions.once(request, index, () => carryOut(this.tables, command))
   }
 
-  /** Passes over an entry that holds no command. @throws Error as `apply` does */
+  /** Skips an entry without a command. @throws Error as `apply` does */
   skip(index: LogIndex): void {
     if (index !== this.#appliedIndex + 1) {
       throw new Error(`applying index ${index} after ${this.#appliedIndex}`)
@@ -85,7 +85,7 @@ export class ClusterState {
     return this.tables.hosts.size
   }
 
-  /** Those that have registered; the row of a restore that waits for its host is none. */
+  /** Registered hosts, without vacant records of a restore. */
   presentHosts(): Host[] {
     return [...this.hosts()].filter(host => !isVacant(host))
   }
@@ -102,7 +102,7 @@ export class ClusterState {
     return this.tables.networkByVni.get(vni)?.network
   }
 
-  /** How much of a network's subnet is used. */
+  /** Use of a network's address pool. */
   addressUse(name: NetworkName): PoolUse | undefined {
     return this.tables.networks.get(name)?.pool.use()
   }
@@ -112,7 +112,7 @@ export class ClusterState {
   }
 
   endpoint(key: EndpointKey): Endpoint | undefined {
-    // Neither part can hold a slash (model/ids.ts).
+    // Neither part can contain a slash (model/ids.ts).
     const [containerId, ifname] = key.split('/')
     return this.tables.containers.get(containerId as ContainerId, ifname as IfName)
   }
@@ -142,7 +142,7 @@ export class ClusterState {
     return [...networks.values()].filter(network => network !== undefined)
   }
 
-  /** Has a host endpoints in a network? O(endpoints of the host). */
+  /** Whether a host has endpoints in a network. O(endpoints of the host). */
   isOnHost(vni: Vni, peer: PeerId): boolean {
     for (const endpoint of this.tables.byHost.get(peer) ?? []) if (endpoint.vni === vni) return true
     return false
@@ -160,12 +160,12 @@ export class ClusterState {
     return this.tables.hosts.get(peer)
   }
 
-  /** The host that has the name, or else one that had it. O(hosts) for a name that no host has. */
+  /** The host of that name, or a vacant one. O(hosts) for a name that no present host has. */
   hostByName(name: HostName): Host | undefined {
     return this.tables.hostByName.get(name) ?? this.vacantByName(name)
   }
 
-  /** What a restored backup has kept of a host of this name. O(hosts) */
+  /** A vacant host of that name, from a restored backup. O(hosts) */
   vacantByName(name: HostName): Host | undefined {
     return [...this.tables.hosts.values()].find(host => isVacant(host) && host.name === name)
   }

@@ -1,5 +1,5 @@
-// The tables of the cluster state and their indexes, and the few ways to change a row. Every change keeps rows, indexes,
-// pools and hash together; what may be changed is decided elsewhere. A change that cannot be is a broken invariant.
+// The tables of the cluster state, their indexes, and the operations that change rows. Each operation keeps rows, indexes,
+// pools and hash consistent. The apply functions decide what may change; an impossible change is a broken invariant.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
@@ -14,7 +14,7 @@ import type { Pool } from './pool.ts'
 import { hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
 
-/** What belongs to one network. */
+/** A network with its endpoints. */
 export type NetworkTable = {
   network: Network
   readonly pool: Pool
@@ -22,7 +22,7 @@ export type NetworkTable = {
   readonly byMac: Map<Mac, Endpoint>
 }
 
-/** Who chose a VNI or an address: the pool, whose cursor then moves, or the caller. */
+/** Whether the pool chose a VNI or address, which moves its cursor, or the caller did. */
 export type Choice = 'automatic' | 'explicit'
 
 export class Tables {
@@ -32,15 +32,15 @@ export class Tables {
   readonly containers = new ContainerIndex()
   readonly byHost = new Map<PeerId, Set<Endpoint>>()
   readonly hosts = new Map<PeerId, Host>()
-  /** Those that are not vacant, as in hostByVtep: what a vacant one was called anybody may be called. */
+  /** Without vacant hosts, as hostByVtep: another host may take a vacant host's name. */
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ipv4, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
-  /** Over all networks, endpoints, hosts and namespaces. */
+  /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
 
   addNetwork(network: Network, vni: Choice): NetworkTable {
-    if (this.networks.has(network.name)) throw new Error(`network ${network.name} made twice`)
+    if (this.networks.has(network.name)) throw new Error(`network ${network.name} already exists`)
     allocate(this.vnis, network.vni, vni)
     const pool = addressPool(network.subnet, network.gateway)
     const table = { network, pool, byAddress: new Map(), byMac: new Map() }
@@ -50,14 +50,14 @@ export class Tables {
     return table
   }
 
-  /** Changes attributes; name, VNI, subnet and gateway must stay. */
+  /** Replaces a network's row; name, VNI, subnet and gateway must stay the same. */
   replaceNetwork(table: NetworkTable, network: Network): void {
     this.hash.remove(hashNetwork(table.network))
     table.network = network
     this.hash.add(hashNetwork(network))
   }
 
-  /** With all its endpoints, and no namespace is mapped to it any more. O(namespaces). */
+  /** Removes a network with its endpoints and every mapping and grant of it. O(namespaces). */
   removeNetwork(table: NetworkTable): void {
     const { network } = table
     for (const namespace of this.namespacesOf(network.name)) {
@@ -74,8 +74,9 @@ export class Tables {
   addEndpoint(endpoint: Endpoint, address: Choice): void {
     const table = this.#tableOf(endpoint)
     const onHost = this.byHost.get(endpoint.host)
-    if (onHost === undefined) throw new Error(`an endpoint on host ${endpoint.host}, which is not there`)
-    if (table.byMac.has(endpoint.mac)) throw new Error(`MAC ${endpoint.mac} twice in network ${endpoint.network}`)
+    if (onHost === undefined) throw new Error(`an endpoint on host ${endpoint.host}, which does not exist`)
+    if (table.byMac.has(endpoint.mac))
+      throw new Error(`MAC ${endpoint.mac} is already in use in network ${endpoint.network}`)
     this.containers.add(endpoint)
     allocate(table.pool, endpoint.address, address)
     table.byAddress.set(endpoint.address, endpoint)
@@ -90,23 +91,23 @@ export class Tables {
     table.pool.release(endpoint.address)
     table.byAddress.delete(endpoint.address)
     table.byMac.delete(endpoint.mac)
-    this.#leave(endpoint)
+    this.#removeFromHost(endpoint)
     this.hash.remove(hashEndpoint(endpoint))
   }
 
-  /** Changes attributes and host; network, container, interface, address and MAC must stay. */
+  /** Replaces an endpoint's row; network, container, interface, address and MAC must stay the same. */
   replaceEndpoint(before: Endpoint, after: Endpoint): void {
     const table = this.#tableOf(before)
     this.containers.replace(before, after)
     table.byAddress.set(after.address, after)
     table.byMac.set(after.mac, after)
     this.byHost.get(after.host)?.add(after)
-    this.#leave(before)
+    this.#removeFromHost(before)
     this.hash.remove(hashEndpoint(before))
     this.hash.add(hashEndpoint(after))
   }
 
-  /** Makes or replaces the row of a peer id; its endpoints stay. */
+  /** Creates or replaces the row of a peer id; its endpoints stay. */
   putHost(host: Host): void {
     const before = this.hosts.get(host.peerId)
     if (before !== undefined) this.#dropHost(before)
@@ -116,7 +117,7 @@ export class Tables {
     this.hash.add(hashHost(host))
   }
 
-  /** With all its endpoints; returns how many those were. */
+  /** Removes a host with its endpoints; returns how many endpoints. */
   removeHost(host: Host): number {
     const endpoints = [...(this.byHost.get(host.peerId) ?? [])]
     for (const endpoint of endpoints) this.removeEndpoint(endpoint)
@@ -125,12 +126,12 @@ export class Tables {
     return endpoints.length
   }
 
-  /** Makes or replaces the row. */
+  /** Creates or replaces the row. */
   putNamespace(namespace: Namespace): void {
     const before = this.namespaces.get(namespace.name)
     if (before !== undefined) this.removeNamespace(before)
     if (![namespace.network, ...namespace.grants].every(name => this.networks.has(name))) {
-      throw new Error(`namespace ${namespace.name} is mapped to a network that is not there`)
+      throw new Error(`namespace ${namespace.name} is mapped to a network that does not exist`)
     }
     this.namespaces.set(namespace.name, namespace)
     this.hash.add(hashNamespace(namespace))
@@ -141,20 +142,20 @@ export class Tables {
     this.hash.remove(hashNamespace(namespace))
   }
 
-  /** Namespaces whose pods may be in the network. O(namespaces). */
+  /** Namespaces whose pods may use the network. O(namespaces). */
   namespacesOf(network: NetworkName): readonly Namespace[] {
     return [...this.namespaces.values()].filter(row => row.network === network || row.grants.includes(network))
   }
 
   #index(host: Host): void {
-    if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} twice`)
-    if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} twice`)
+    if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} is already in use`)
+    if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} is already in use`)
     this.hostByName.set(host.name, host)
     this.hostByVtep.set(host.vtep, host)
   }
 
-  /** The endpoint is on its host no more. */
-  #leave(endpoint: Endpoint): void {
+  /** Removes an endpoint from its host's set; a vacant host goes with its last endpoint. */
+  #removeFromHost(endpoint: Endpoint): void {
     const left = this.byHost.get(endpoint.host)
     const host = this.hosts.get(endpoint.host)
     left?.delete(endpoint)
@@ -163,7 +164,7 @@ export class Tables {
     this.byHost.delete(host.peerId)
   }
 
-  /** Everything but its endpoints. */
+  /** Removes a host's row; its endpoints stay. */
   #dropHost(host: Host): void {
     this.hosts.delete(host.peerId)
     if (!isVacant(host)) {
@@ -175,7 +176,7 @@ export class Tables {
 
   #tableOf(endpoint: Endpoint): NetworkTable {
     const table = this.networks.get(endpoint.network)
-    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which is not there`)
+    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which does not exist`)
     return table
   }
 }

@@ -1,9 +1,9 @@
-// The pool of VNIs: one for the cluster. 0 is never allocated (RFC 7348 leaves it valid, many devices do not).
+// The cluster's pool of VNIs. VNI 0 is never allocated: RFC 7348 allows it, but many devices do not.
 
 import { VNI_MAX } from '#model/ids.ts'
 import { Pool } from './pool.ts'
 
-/** Automatic VNIs lie here and above; those below go only to networks that ask for them by number. */
+/** The first automatic VNI; lower ones are allocated only on request. */
 export const FIRST_AUTOMATIC_VNI = 4_096
 
 export function vniPool(): Pool {

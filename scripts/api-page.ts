@@ -1,5 +1,5 @@
-// docs/api.md's written part: every route of the OpenAPI document with what it takes and gives, then the schemas that
-// the answers name.
+// The generated part of docs/api.md: every route of the OpenAPI document with its parameters, body and answer, then the
+// schemas of the answers.
 
 import { openApiDocument } from '#api/openapi.ts'
 
@@ -35,7 +35,7 @@ export function apiReference(): string {
     Object.entries(methods).map(([method, operation]) => routeSection(`${method.toUpperCase()} ${path}`, operation))
   )
   const schemas = Object.entries(components.schemas).map(([name, schema]) => schemaSection(name, schema))
-  return `## Routes\n\n${routes.join('\n')}\n## What is answered\n\n${schemas.join('\n')}`
+  return `## Routes\n\n${routes.join('\n')}\n## Schemas\n\n${schemas.join('\n')}`
 }
 
 function routeSection(title: string, { summary, parameters, requestBody, responses }: Operation): string {
@@ -56,14 +56,14 @@ function bodyOf(type: string, schema: Schema): string {
 }
 
 function schemaSection(name: string, schema: Schema): string {
-  const said = schema.description === undefined ? '' : `${schema.description}.\n`
+  const description = schema.description === undefined ? '' : `${schema.description}.\n`
   const fields = fieldTable('field', flat(schema.properties ?? {}), schema.required ?? [])
-  return [`### ${name}\n`, said, fields === '' && said === '' ? `${kindOf(schema)}.\n` : fields]
+  return [`### ${name}\n`, description, fields === '' && description === '' ? `${kindOf(schema)}.\n` : fields]
     .filter(text => text !== '')
     .join('\n')
 }
 
-/** Objects within objects as `outer.inner`. */
+/** Nested objects as `outer.inner`. */
 function flat(properties: Readonly<Record<string, Schema>>, prefix = ''): Record<string, Schema> {
   return Object.fromEntries(
     Object.entries(properties).flatMap(([name, schema]) => {

@@ -1,6 +1,5 @@
-// Writes the parts of docs/ that follow from the code, between their marks: the keys of the configuration from its
-// schema, the commands from their help, the metrics from their table, the routes
-// from the OpenAPI document. Run it after a change: node scripts/docs.ts
+// Generates parts of docs/ between their markers: configuration keys from the schema, commands from their help, metrics
+// from their table, routes from the OpenAPI document. Run it after a change: node scripts/docs.ts
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -16,7 +15,7 @@ import { apiReference } from './api-page.ts'
 const BEGIN = '<!-- written by scripts/docs.ts -->'
 const END = '<!-- end -->'
 
-/** Pages of docs/ with the part that is written. */
+/** Pages of docs/ with their generated part. */
 export const PAGES: Readonly<Record<string, () => string>> = {
   'configuration.md': () => KEY_FACTS.map(keySection).join('\n'),
   'cli.md': () =>
@@ -27,13 +26,13 @@ export const PAGES: Readonly<Record<string, () => string>> = {
   'api.md': apiReference
 }
 
-/** The page as it should be: what stands around the marks, and the written part between them. */
-export function withWrittenPart(page: string): string {
+/** The page with its generated part replaced. */
+export function withGeneratedPart(page: string): string {
   const text = readFileSync(pathOf(page), 'utf8')
   const [before, rest] = text.split(BEGIN)
   const after = rest?.split(END)[1]
   const written = PAGES[page]?.()
-  if (before === undefined || after === undefined || written === undefined) throw new Error(`${page} has no marks`)
+  if (before === undefined || after === undefined || written === undefined) throw new Error(`${page} has no markers`)
   return `${before}${BEGIN}\n\n${written}\n${END}${after}`
 }
 
@@ -41,17 +40,17 @@ export function pathOf(page: string): string {
   return resolve(import.meta.dirname, '../docs', page)
 }
 
-/** The command line that carries nothing out. */
+/** The command tree, without any effects. */
 export function idleCommands(out: (text: string) => void = () => undefined): Command {
   const io = { env: {}, out, err: () => undefined }
   const client = (): ApiClient => new ApiClient('')
-  const backup = (): Promise<never> => Promise.reject(new Error('nothing is carried out'))
+  const backup = (): Promise<never> => Promise.reject(new Error('this command tree only prints help'))
   const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup, doctor: backup }
   const context = { io, client, ...shape, show: () => Promise.resolve(undefined as never) }
   return commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
 }
 
-/** Every command by its words, with its help at 80 columns. */
+/** Every command by its path, with its help at 80 columns. */
 export function commandHelp(): { readonly path: string; readonly help: string }[] {
   let help = ''
   const tree = idleCommands(text => (help += text))
@@ -65,9 +64,10 @@ export function commandHelp(): { readonly path: string; readonly help: string }[
 }
 
 function keySection({ key, accepts, description, fallback, change }: KeyFacts): string {
-  if (description === '' || accepts === '') throw new Error(`${key}: the schema does not say what it is or accepts`)
-  const byDefault = fallback === undefined ? 'no fixed default' : `default \`${JSON.stringify(fallback)}\``
-  return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${byDefault}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.${change === 'reloadable' ? ' **Reloadable.**' : ''}\n`
+  if (description === '' || accepts === '')
+    throw new Error(`${key}: its schema lacks a description or the accepted values`)
+  const defaultText = fallback === undefined ? 'no fixed default' : `default \`${JSON.stringify(fallback)}\``
+  return `### \`${key}\`\n\n${description}.\n\nTakes ${accepts}; ${defaultText}. \`${flagOf(key)}\`, \`${variableOf(key)}\`.${change === 'reloadable' ? ' **Reloadable.**' : ''}\n`
 }
 
 function metricsTable(): string {
@@ -78,5 +78,5 @@ function metricsTable(): string {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  for (const page of Object.keys(PAGES)) writeFileSync(pathOf(page), withWrittenPart(page))
+  for (const page of Object.keys(PAGES)) writeFileSync(pathOf(page), withGeneratedPart(page))
 }

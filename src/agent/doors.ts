@@ -1,6 +1,7 @@
 // The doors that are open while the agent runs: metrics and health from the first moment, the API and ZeroMQ once it knows
 // the members.
 
+import { systemClock } from '#platform/clock.ts'
 import { startApi } from '#api/server.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
@@ -35,7 +36,12 @@ export class Doors {
     const api = new AgentApi(agent)
     this.#collector = api.collector
     this.#collector.start()
-    this.#api = await startApi({ socketPath: config.socket, agent: api, logger: logger.child({ room: 'api' }) })
+    this.#api = await startApi({
+      socketPath: config.socket,
+      agent: api,
+      clock: systemClock,
+      logger: logger.child({ room: 'api' })
+    })
     this.#zmq = await ZmqServer.start({
       addresses: config.zmq,
       curve: await readZmqKeys(config.zmq),

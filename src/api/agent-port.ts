@@ -1,4 +1,4 @@
-// What the doors ask of the agent. The agent implements it; the API serves it; nothing else crosses.
+// The agent as its interfaces see it: HTTP, CNI and ZeroMQ call the agent through this port only.
 
 import type { CommandOf } from '#model/command.ts'
 import type { AgentEvent } from '#model/event.ts'
@@ -31,18 +31,18 @@ export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 
   readonly exclusive?: boolean
 }
 
-/** Every method rejects with a VxmeshError. Changes resolve after commit, and after the kernel where it is this host's. */
+/** Every method rejects with a VxmeshError. A change resolves after commit; for endpoints of this host, once the kernel has it. */
 export type AgentPort = {
   status(): Promise<StatusView>
-  /** Looks at this host and its ways to the others, within 10 s. Changes nothing. */
+  /** Checks this host and its paths to the others, within 10 s. Changes nothing. */
   doctor(): Promise<DoctorView>
   members(): Promise<readonly MemberView[]>
-  /** Joins Serf's mesh through the given `address` or `address:port`; resolves to how many answered. */
+  /** Joins the Serf mesh through hosts given as `address` or `address:port`; resolves to how many answered. */
   join(addresses: readonly string[]): Promise<{ readonly joined: number }>
-  /** Leaves Serf's mesh gracefully and ends the agent; the data plane stays. */
+  /** Leaves the Serf mesh gracefully and stops the agent; the data plane stays. */
   leave(): Promise<void>
 
-  /** Reads the configuration again. @throws ERR_CONFIG; then nothing has changed */
+  /** Reads the configuration again. @throws ERR_CONFIG, in which case nothing has changed */
   reload(): Promise<ReloadView>
 
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
@@ -52,30 +52,30 @@ export type AgentPort = {
   networkShow(name: NetworkName): Promise<NetworkView>
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
-  /** Only what is given is changed. On the endpoint's own host the kernel has it when this resolves. */
+  /** Changes the given settings only. On the endpoint's own host it resolves once the kernel enforces them. */
   endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView>
   endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
   endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
-  /** All interfaces of a container, or the one named. */
+  /** All endpoints of a container, or that of one interface. */
   endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]>
 
-  /** Holds the kernel against the endpoint. @throws ERR_ENDPOINT_NOT_FOUND, ERR_CHECK_FAILED, ERR_NETNS */
+  /** Compares the kernel with the endpoint. @throws ERR_ENDPOINT_NOT_FOUND, ERR_CHECK_FAILED, ERR_NETNS */
   endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView>
-  /** Releases endpoints of this host whose containers are gone, but for these. */
+  /** Releases this host's endpoints whose containers are gone, except those to keep. */
   endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
 
   namespaceMap(request: NamespaceMapRequest): Promise<NamespaceView>
   namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView>
   namespaceList(): Promise<readonly NamespaceView[]>
-  /** The network for a pod of the namespace, or the one that it chose. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
+  /** The network of the namespace's pods, or the one that a pod chose if it is granted. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
 
-  /** Keys that start with the prefix, after a key, ascending; at most `limit`. */
+  /** Entries whose keys start with `prefix` and sort after `after`, ascending; at most `limit`. */
   kvList(range: { readonly prefix: string; readonly after: string; readonly limit: number }): Promise<KvPageView>
   /** @throws ERR_KEY_NOT_FOUND */
   kvGet(key: string): Promise<KvEntryView>
 
-  /** The bytes of a backup, of now; or, `stale`, of what this host has. @throws ERR_NO_QUORUM */
+  /** A backup of the current state; with `stale`, of the state that this host has. @throws ERR_NO_QUORUM */
   snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>>
 
   hostList(): Promise<readonly HostView[]>
@@ -83,16 +83,16 @@ export type AgentPort = {
   hostRemove(name: HostName): Promise<HostView>
 
   raftPeers(): Promise<readonly RaftPeerView[]>
-  /** Makes a host a voter; resolves when it votes. */
+  /** Makes a host a voter; resolves once it votes. */
   raftAdd(name: HostName): Promise<readonly RaftPeerView[]>
   /** Makes a server a client again. */
   raftRemove(name: HostName): Promise<readonly RaftPeerView[]>
-  /** Hands leadership over; resolves when the other leads. */
+  /** Transfers leadership; resolves once the other host leads. */
   raftTransfer(name: HostName): Promise<readonly RaftPeerView[]>
 
   /**
-   * Calls back for each event from now on, the first time at once; returns how to stop.
-   * @param recent first for the last events before, the oldest first
+   * Calls back for each event from now on, once immediately with `watching`. Returns the function that stops it.
+   * @param recent whether to replay the recent events first, oldest first
    */
   watch(listener: (event: AgentEvent) => void, recent?: boolean): () => void
 }

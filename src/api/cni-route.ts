@@ -1,13 +1,13 @@
-// POST /v1/cni: a call that the CNI plugin carries (cni/vxmesh-cni.c). 200 with the result, 422 with CNI's error object.
+// POST /v1/cni: a CNI call, forwarded by the plugin (cni/vxmesh-cni.c). 200 with CNI's result, 422 with its error object.
 
 import type { FastifyInstance } from 'fastify'
 import { answerCall } from '#cni/plugin.ts'
 import type { AgentPort } from './agent-port.ts'
 
-/** The plugin's own bounds: 64 KiB of variables and 1 MiB of configuration. */
+/** The plugin's own limits: 64 KiB of variables and 1 MiB of configuration. */
 const MAX_CALL_BYTES = 64 * 1024 + 1024 * 1024
 
-/** Media type of a carried call (src/cni/call.ts). */
+/** Media type of a forwarded call (src/cni/call.ts). */
 export const CNI_CALL = 'application/vnd.vxmesh.cni'
 
 export function cniRoute(server: FastifyInstance, agent: AgentPort): void {

@@ -1,29 +1,33 @@
-// GET /v1/events: one JSON object a line, as things happen, until the caller goes away. A caller that does not read is
-// dropped at a bound: the state is there to be read again.
+// GET /v1/events: one JSON object per line as events happen, until the caller disconnects. A caller that does not read is
+// disconnected at a limit: it can read the state again.
 
 import { Readable } from 'node:stream'
 import type { AgentEvent } from '#model/event.ts'
+import type { Clock } from '#platform/clock.ts'
 
-/** Bytes that may wait for a caller. */
-const MAX_WAITING_BYTES = 4 * 1024 * 1024
-/** A line of its own when nothing happens, so that both ends notice a dead connection. */
-const QUIET_MS = 15_000
+/** Most bytes that are buffered for a caller. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+/** Interval of heartbeats (empty lines), by which both ends notice a dead connection. */
+const HEARTBEAT_MS = 15_000
 
-/** @param listen subscribes a listener and returns how to end that */
-export function eventStream(listen: (listener: (event: AgentEvent) => void) => () => void): Readable {
+/** @param listen subscribes a listener and returns the function that unsubscribes it */
+export function eventStream(p: {
+  readonly listen: (listener: (event: AgentEvent) => void) => () => void
+  readonly clock: Clock
+}): Readable {
   const stream = new Readable({
     read: () => undefined,
     destroy: (err, done) => {
       stop()
-      clearInterval(quiet)
+      stopHeartbeat()
       done(err)
     }
   })
   const write = (line: string): void => {
-    if (stream.readableLength > MAX_WAITING_BYTES) stream.destroy()
+    if (stream.readableLength > MAX_BUFFERED_BYTES) stream.destroy()
     else stream.push(line)
   }
-  const quiet = setInterval(() => write('\n'), QUIET_MS)
-  const stop = listen(event => write(`${JSON.stringify(event)}\n`))
+  const stopHeartbeat = p.clock.every(HEARTBEAT_MS, () => write('\n'))
+  const stop = p.listen(event => write(`${JSON.stringify(event)}\n`))
   return stream
 }

@@ -1,4 +1,4 @@
-// The API's own description, OpenAPI 3.1, from the schemas that its routes check with. GET /v1/openapi.json serves it.
+// The API's OpenAPI 3.1 document, from the schemas that its routes validate with. GET /v1/openapi.json serves it.
 
 import { z } from 'zod'
 import { VERSION } from '#platform/version.ts'
@@ -27,46 +27,49 @@ type Operation = {
   readonly body?: z.ZodType
   readonly query?: Readonly<Record<string, z.ZodType>>
   readonly type?: string
-  /** Media type of a body that is no JSON. */
+  /** Media type of a body that is not JSON. */
   readonly carries?: string
 }
 
 const ofInterface = { ifname: ifname.optional() }
 
-/** By method and path, in Fastify's words. */
+/** By method and path, in Fastify's syntax. */
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/openapi.json': { does: 'This document', answer: 'Document' },
-  'GET /v1/status': { does: 'How this host is', answer: 'Status' },
-  'GET /v1/doctor': { does: 'What is wrong with this host and its ways to others, and what to do', answer: 'Doctor' },
-  'GET /v1/members': { does: 'The hosts that Serf knows', answer: ['Member'] },
-  'POST /v1/join': { does: 'Joins this host’s mesh with that of other hosts', answer: 'Joined', body: joinBody },
-  'POST /v1/leave': { does: 'Leaves the mesh and ends the agent', answer: 'Nothing' },
-  'POST /v1/reload': { does: 'Reads the configuration again and takes over what may change', answer: 'Reloaded' },
-  'GET /v1/hosts': { does: 'The hosts of the committed state', answer: ['Host'] },
+  'GET /v1/status': { does: 'Status of this host', answer: 'Status' },
+  'GET /v1/doctor': { does: 'Checks this host and its paths to the others, with advice', answer: 'Doctor' },
+  'GET /v1/members': { does: 'Hosts that Serf knows', answer: ['Member'] },
+  'POST /v1/join': { does: 'Joins the mesh of other hosts', answer: 'Joined', body: joinBody },
+  'POST /v1/leave': { does: 'Leaves the mesh and stops the agent', answer: 'Nothing' },
+  'POST /v1/reload': {
+    does: 'Reads the configuration again and applies what can change at run time',
+    answer: 'Reloaded'
+  },
+  'GET /v1/hosts': { does: 'Hosts of the committed state', answer: ['Host'] },
   'GET /v1/hosts/:name': { does: 'One host', answer: 'Host' },
-  'DELETE /v1/hosts/:name': { does: 'Removes a host with its endpoints', answer: 'Host' },
-  'GET /v1/raft/peers': { does: 'The servers and how far each is', answer: ['RaftPeer'] },
-  'PUT /v1/raft/peers/:name': { does: 'Makes a host a server, which catches up and then votes', answer: ['RaftPeer'] },
-  'DELETE /v1/raft/peers/:name': { does: 'Makes a server a client again', answer: ['RaftPeer'] },
-  'PUT /v1/raft/leader/:name': { does: 'Hands leadership to a server', answer: ['RaftPeer'] },
-  'GET /v1/namespaces': { does: 'Which networks the pods of Kubernetes’ namespaces are in', answer: ['Namespace'] },
+  'DELETE /v1/hosts/:name': { does: 'Removes a host and releases its endpoints', answer: 'Host' },
+  'GET /v1/raft/peers': { does: 'Servers with the log index that each has replicated', answer: ['RaftPeer'] },
+  'PUT /v1/raft/peers/:name': { does: 'Makes a host a voter, after it has caught up', answer: ['RaftPeer'] },
+  'DELETE /v1/raft/peers/:name': { does: 'Makes a voter a client again', answer: ['RaftPeer'] },
+  'PUT /v1/raft/leader/:name': { does: 'Transfers leadership to a server', answer: ['RaftPeer'] },
+  'GET /v1/namespaces': { does: 'Kubernetes namespaces and the networks of their pods', answer: ['Namespace'] },
   'PUT /v1/namespaces/:name': { does: 'Maps a namespace to a network', answer: 'Namespace', body: namespaceMapBody },
-  'DELETE /v1/namespaces/:name': { does: 'Ends a mapping', answer: 'Namespace' },
+  'DELETE /v1/namespaces/:name': { does: 'Removes a mapping', answer: 'Namespace' },
   'GET /v1/kv': {
-    does: 'The state as keys and values, page by page',
+    does: 'The state as keys and values, in pages',
     answer: 'KvPage',
     query: { prefix: kvPrefix, after: kvPrefix, limit: kvLimit }
   },
-  'GET /v1/kv/*': { does: 'The value of one key, slashes and all', answer: 'KvEntry' },
+  'GET /v1/kv/*': { does: 'The value of one key, which may contain slashes', answer: 'KvEntry' },
   'GET /v1/snapshot': {
-    does: 'A backup of the whole state; with stale=true of what this host has, without asking the leader',
+    does: 'A backup of the whole state; with stale=true, of what this host has, without asking the leader',
     answer: 'Image',
     query: { stale: yes },
     type: 'application/octet-stream'
   },
-  'POST /v1/cni': { does: 'A call of the CNI plugin, as it received it', answer: 'Cni', carries: CNI_CALL },
+  'POST /v1/cni': { does: 'A CNI call, forwarded by the plugin', answer: 'Cni', carries: CNI_CALL },
   'GET /v1/events': {
-    does: 'What happens, as it happens; with recent=true first the last events before, as far as this agent remembers',
+    does: 'Events as they happen; with recent=true, preceded by those that this agent remembers',
     answer: 'Event',
     query: { recent: yes },
     type: 'application/x-ndjson'
@@ -74,14 +77,14 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
   'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
   'GET /v1/networks/:name': { does: 'One network', answer: 'Network' },
-  'PATCH /v1/networks/:name': { does: 'Changes what is given', answer: 'Network', body: networkUpdateBody },
+  'PATCH /v1/networks/:name': { does: 'Changes the given settings', answer: 'Network', body: networkUpdateBody },
   'DELETE /v1/networks/:name': {
-    does: 'Deletes a network; one with endpoints by force alone',
+    does: 'Deletes a network; with endpoints only if force=true',
     answer: 'Network',
     query: { force: yes }
   },
   'GET /v1/endpoints': {
-    does: 'All endpoints, or those of a network',
+    does: 'All endpoints, or those of one network',
     answer: ['Endpoint'],
     query: { network: networkName.optional() }
   },
@@ -92,18 +95,18 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: endpointAttachBody
   },
   'GET /v1/endpoints/:id': {
-    does: 'A container’s endpoints, or the one of an interface',
+    does: 'A container’s endpoints, or that of one interface',
     answer: ['Endpoint'],
     query: ofInterface
   },
   'PATCH /v1/endpoints/:id': {
-    does: 'Changes rates and delay; without ifname those of eth0',
+    does: 'Changes rates and delay; ifname defaults to eth0',
     answer: 'Endpoint',
     body: endpointUpdateBody,
     query: ofInterface
   },
   'DELETE /v1/endpoints/:id': {
-    does: 'Detaches a container; without ifname its eth0',
+    does: 'Detaches a container; ifname defaults to eth0',
     answer: 'Endpoint',
     query: ofInterface
   }
@@ -111,7 +114,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
 
 const BINARY = { type: 'string', format: 'binary' }
 
-/** The document; the same for the life of a process. */
+/** The document; constant while the process runs. */
 export function openApiDocument(): Json {
   const paths: Record<string, Record<string, Json>> = {}
   for (const [route, operation] of Object.entries(OPERATIONS)) {
@@ -122,7 +125,7 @@ export function openApiDocument(): Json {
   return {
     openapi: '3.1.0',
     info: { title: 'vxmesh', version: VERSION, description: 'The agent’s API on its UNIX socket' },
-    servers: [{ url: 'http://vxmesh', description: 'By the UNIX socket alone' }],
+    servers: [{ url: 'http://vxmesh', description: 'Through the UNIX socket only' }],
     paths,
     components: {
       schemas: Object.fromEntries(Object.entries(VIEWS).map(([name, schema]) => [name, jsonSchema(schema, 'output')]))
@@ -153,7 +156,7 @@ function operationOf(
     ...(carries === undefined ? {} : { requestBody: { required: true, content: json(BINARY, carries) } }),
     responses: {
       [status ?? 200]: { description: 'Done', content: json(schema, type) },
-      default: { description: 'Refused; nothing was changed', content: json(reference('Error')) }
+      default: { description: 'Error; nothing was changed', content: json(reference('Error')) }
     }
   }
 }
@@ -166,7 +169,7 @@ function json(schema: Json, type = 'application/json'): Json {
   return { [type]: { schema } }
 }
 
-/** What a parser of ours demands beyond its text is in docs/, not in the schema. */
+/** The schema shows a parsed field as text; docs/ has the syntax that its parser demands. */
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
   const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, target: 'draft-2020-12', unrepresentable: 'any' })
   return rest

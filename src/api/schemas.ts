@@ -1,4 +1,4 @@
-// What the API accepts, as schemas that end in the vocabulary's types. Unknown fields are refused by name.
+// Schemas of the API's inputs. They produce the types of src/model; an unknown field is an error that names it.
 
 import { z } from 'zod'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
@@ -73,13 +73,13 @@ export const networkCreateBody = z.strictObject({
   requestId
 })
 
-/** A query's `force` or `stale`; absent is no. */
+/** A boolean query parameter such as `force`; absent means false. */
 export const yes = z
   .enum(['true', 'false'], 'must be true or false')
   .default('false')
   .transform(text => text === 'true')
 
-/** A page of the key-value view; the longest key has 200 characters or so. */
+/** Query parameters of the key-value view; its longest keys have about 200 characters. */
 export const kvPrefix = text.default('')
 export const kvLimit = z
   .string()
@@ -124,12 +124,12 @@ export const namespaceMapBody = z.strictObject({
 
 export const joinBody = z.strictObject({ addresses: z.array(parsed(text, parseJoinAddress)).min(1).max(64) })
 
-/** The value in its inside form. `whole` names what is wrong as a whole. @throws ERR_INVALID naming the field */
+/** The parsed value. Errors about the whole value name `whole`. @throws ERR_INVALID naming the field */
 export function check<T>(schema: z.ZodType<T>, value: unknown, whole = 'body'): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issue = result.error.issues[0]
-  if (issue === undefined) throw new VxmeshError('ERR_INVALID', `${whole}: is wrong`, { field: whole })
-  if (issue.code === 'unrecognized_keys') throw invalid(issue.keys[0] ?? whole, 'there is no such field')
+  if (issue === undefined) throw new VxmeshError('ERR_INVALID', `${whole}: is invalid`, { field: whole })
+  if (issue.code === 'unrecognized_keys') throw invalid(issue.keys[0] ?? whole, 'is not a known field')
   throw invalid(issue.path.length === 0 ? whole : issue.path.map(String).join('.'), issue.message)
 }

@@ -1,4 +1,4 @@
-// The HTTP/JSON API on the UNIX socket (contract 6.4). A door only: it checks, asks the agent, and answers.
+// The HTTP/JSON API on the UNIX socket (contract 6.4): validates requests, calls the agent, and answers.
 
 import { Readable } from 'node:stream'
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
@@ -6,6 +6,7 @@ import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
 import type { ContainerId, HostName, NamespaceName, NetworkName } from '#model/ids.ts'
 import { grantsOf } from '#model/namespace.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { netnsOfPid } from '#platform/netns.ts'
 import type { AgentPort } from './agent-port.ts'
@@ -30,34 +31,38 @@ import {
 import { prepareSocket } from './socket-file.ts'
 
 const MAX_BODY_BYTES = 64 * 1024
-/** A container id has up to 128 characters; what is longer is refused by its parser, not by the router. */
+/** Container ids have at most 128 characters; longer ones must reach their parser, not fail in the router. */
 const MAX_PARAM_LENGTH = 1_024
-/** No request of ours takes longer: a new server may catch up for a minute before it votes. */
+/** The longest request: a new server may take a minute to catch up before it votes. */
 const REQUEST_TIMEOUT_MS = 90_000
 
-export type ApiOptions = { readonly socketPath: string; readonly agent: AgentPort; readonly logger: Logger }
+export type RouteOptions = {
+  readonly agent: AgentPort
+  readonly logger: Logger
+  readonly clock: Clock
+  /** Called for each route that is registered. */
+  readonly onRoute?: (route: { readonly method: string | string[]; readonly url: string }) => void
+}
+
+export type ApiOptions = RouteOptions & { readonly socketPath: string }
 
 /** Listens until closed. @throws ERR_CONFIG naming socket */
 export async function startApi(options: ApiOptions): Promise<{ close(): Promise<void> }> {
-  const { socketPath, agent, logger } = options
+  const { socketPath } = options
   await prepareSocket(socketPath)
-  const server = buildApi(agent, logger)
-  // The file must never be there with other rights, not even between bind and chmod.
-  const before = process.umask(0o177)
+  const server = buildApi(options)
+  // The socket must never have other permissions, not even between bind and chmod.
+  const previousUmask = process.umask(0o177)
   try {
     await server.listen({ path: socketPath })
   } finally {
-    process.umask(before)
+    process.umask(previousUmask)
   }
   return { close: () => server.close() }
 }
 
-/** The routes without a socket; for tests and documents, which may hear of each route. */
-export function buildApi(
-  agent: AgentPort,
-  logger: Logger,
-  onRoute: (route: { readonly method: string | string[]; readonly url: string }) => void = () => undefined
-): FastifyInstance {
+/** The routes without a socket, for tests and documents. */
+export function buildApi({ agent, logger, clock, onRoute }: RouteOptions): FastifyInstance {
   const server = fastify({
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
@@ -66,7 +71,7 @@ export function buildApi(
     onProtoPoisoning: 'error',
     onConstructorPoisoning: 'error',
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    // What is wrong with the URL itself never reaches a route, nor its error handler.
+    // A malformed URL reaches neither a route nor the error handler.
     frameworkErrors: (err, _request, reply) => {
       sendError(reply, fromFastify(err, 'url'))
     }
@@ -79,10 +84,11 @@ export function buildApi(
   server.setNotFoundHandler((request, reply) =>
     sendError(reply, new VxmeshError('ERR_ROUTE_NOT_FOUND', `there is no ${request.method} ${request.url}`))
   )
-  server.addHook('onRoute', onRoute)
+  if (onRoute !== undefined) server.addHook('onRoute', onRoute)
   const document = openApiDocument()
   server.get('/v1/openapi.json', () => document)
   clusterRoutes(server, agent)
+  eventsRoute(server, agent, clock)
   networkRoutes(server, agent)
   endpointRoutes(server, agent)
   namespaceRoutes(server, agent)
@@ -111,9 +117,13 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.put<Named>('/v1/raft/peers/:name', r => agent.raftAdd(name(r)))
   server.delete<Named>('/v1/raft/peers/:name', r => agent.raftRemove(name(r)))
   server.put<Named>('/v1/raft/leader/:name', r => agent.raftTransfer(name(r)))
+}
+
+function eventsRoute(server: FastifyInstance, agent: AgentPort, clock: Clock): void {
   server.get<{ Querystring: { recent?: string } }>('/v1/events', (request, reply) => {
     const recent = check(yes, request.query.recent, 'recent')
-    return reply.type('application/x-ndjson').send(eventStream(listener => agent.watch(listener, recent)))
+    const stream = eventStream({ listen: listener => agent.watch(listener, recent), clock })
+    return reply.type('application/x-ndjson').send(stream)
   })
 }
 
@@ -194,13 +204,13 @@ function snapshotRoute(server: FastifyInstance, agent: AgentPort): void {
   })
 }
 
-/** Without the keys that are undefined: absent and undefined are different things to our types. */
+/** Removes undefined values: exactOptionalPropertyTypes distinguishes absent from undefined. */
 function compact<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   const present = Object.entries(value).filter(([, inner]) => inner !== undefined)
   return Object.fromEntries(present) as { [K in keyof T]: Exclude<T[K], undefined> }
 }
 
-/** Fastify's own refusals in our words. */
+/** Fastify's own errors as VxmeshErrors. */
 function fromFastify(thrown: unknown, field = 'body'): VxmeshError {
   if (thrown instanceof VxmeshError) return thrown
   const { statusCode, message } = thrown as { statusCode?: unknown; message?: unknown }

@@ -1,15 +1,15 @@
-// The UNIX socket's file: in a directory of its owner alone, mode 0600 from its first moment, a dead agent's one
-// replaced, a live one's left alone.
+// Prepares the path of the UNIX socket: the directory is accessible to its owner only, the stale socket of a dead agent
+// is removed, and that of a running agent is an error.
 
 import { chmod, mkdir, rm, stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 
-/** sockaddr_un holds 108 bytes with the final zero. */
+/** sockaddr_un holds 108 bytes including the terminating zero. */
 const MAX_PATH_BYTES = 107
 
-/** Makes the place ready to listen on. @throws ERR_CONFIG naming socket */
+/** Makes the path ready for listening. @throws ERR_CONFIG naming socket */
 export async function prepareSocket(path: string): Promise<void> {
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) throw socketError(`${path} is longer than ${MAX_PATH_BYTES} bytes`)
   const made = await mkdir(dirname(path), { recursive: true, mode: 0o700 }).catch((err: unknown) => {

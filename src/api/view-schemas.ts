@@ -1,4 +1,4 @@
-// What the API answers, as schemas for its document; the types hold them against the views.
+// Schemas of the API's answers, for its OpenAPI document; the compiler checks them against the view types.
 
 import { z } from 'zod'
 import type {
@@ -64,17 +64,17 @@ const endpoint = z.strictObject({
   mtu: count,
   hostInterface: z.string(),
   ...settings(ENDPOINT_SETTINGS),
-  rxBytes: counted.describe('Seen from the container; null where this host cannot see its device'),
+  rxBytes: counted.describe('From the container’s point of view; null on hosts other than its own'),
   txBytes: counted,
   rxPackets: counted,
   txPackets: counted,
-  rxRate: counted.describe('bits/s over the last seconds; null also until two samples were taken'),
+  rxRate: counted.describe('bits/s over the last few seconds; null until two samples exist'),
   txRate: counted,
-  hostIfindex: counted.describe('Index of the device that counts'),
+  hostIfindex: counted.describe('Index of the device whose counters these are'),
   installed: z
     .strictObject(settings(SHAPING_SETTINGS))
     .nullable()
-    .describe('What the kernel enforces; null in lists and elsewhere')
+    .describe('What the kernel enforces; null in lists and on hosts other than its own')
 }) satisfies z.ZodType<EndpointView>
 
 const member = z.strictObject({
@@ -109,7 +109,7 @@ const kvEntry = z.strictObject({
 
 const kvPage = z.strictObject({
   entries: z.array(kvEntry),
-  next: z.string().nullable().describe('Give it as `after` for the next page; null after the last')
+  next: z.string().nullable().describe('Give it as `after` for the next page; null on the last page')
 }) satisfies z.ZodType<KvPageView>
 
 const raftPeer = z.strictObject({
@@ -127,7 +127,7 @@ const status = z.strictObject({
   cluster: z.string().nullable(),
   version: z.string(),
   ready: z.boolean(),
-  trouble: z.string().nullable().describe('What keeps this host from its place in a cluster'),
+  trouble: z.string().nullable().describe('Why this host cannot take part in its cluster; null if it can'),
   raft: z.strictObject({
     role: z.enum(['leader', 'follower', 'candidate', 'client', 'waiting']),
     term: count,
@@ -149,19 +149,19 @@ const status = z.strictObject({
 }) satisfies z.ZodType<StatusView>
 
 const reloaded = z.strictObject({
-  changed: z.array(z.string()).describe('Keys that have their new value'),
-  restart: z.array(z.string()).describe('Keys that differ and need a restart')
+  changed: z.array(z.string()).describe('Keys that have taken their new value'),
+  restart: z.array(z.string()).describe('Keys that differ but need a restart')
 }) satisfies z.ZodType<ReloadView>
 
 const doctor = z.strictObject({
   host: z.string(),
-  failed: count.describe('How many checks have failed'),
+  failed: count.describe('Number of failed checks'),
   findings: z.array(
     z.strictObject({
       id: z.string().describe('Stable'),
       level: z.enum(['ok', 'warning', 'failed']),
       found: z.string(),
-      todo: z.string().describe('What to do; empty for nothing')
+      todo: z.string().describe('What to do; empty if nothing')
     })
   )
 }) satisfies z.ZodType<DoctorView>
@@ -170,7 +170,7 @@ const error = z.strictObject({
   error: z.strictObject({
     code: z.string().describe('Stable: docs/errors.md explains each'),
     message: z.string(),
-    field: z.string().optional().describe('The input at fault')
+    field: z.string().optional().describe('The invalid input field')
   })
 })
 
@@ -184,13 +184,15 @@ export const VIEWS = {
   Namespace: namespace,
   KvEntry: kvEntry,
   KvPage: kvPage,
-  Cni: z.looseObject({}).describe('What the CNI specification has the plugin print'),
+  Cni: z.looseObject({}).describe('The CNI result or error object that the plugin prints'),
   Image: z.string().meta({ format: 'binary' }).describe('The bytes of a file for `vxmesh snapshot restore`'),
   Joined: z.strictObject({ joined: count }),
   Reloaded: reloaded,
   Doctor: doctor,
   Nothing: z.strictObject({}),
-  Event: z.looseObject({ time: z.string(), kind: z.string() }).describe('One object a line; an empty line is a beat'),
+  Event: z
+    .looseObject({ time: z.string(), kind: z.string() })
+    .describe('One object per line; an empty line is a heartbeat'),
   Document: z.looseObject({ openapi: z.string() }),
   Error: error
 } as const satisfies Readonly<Record<string, z.ZodType>>

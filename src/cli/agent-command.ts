@@ -1,4 +1,4 @@
-// `vxmesh agent` and `vxmesh keygen`: what runs without an agent.
+// `vxmesh agent` and `vxmesh keygen`: the commands that need no running agent.
 
 import { Option, type Command } from 'commander'
 import { generateClusterKey, readClusterKeys, type ClusterKeys } from '#config/cluster-key.ts'
@@ -7,14 +7,14 @@ import { KEY_FACTS, type Config, type KeyFacts } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
 import type { CliIo } from './context.ts'
 
-/** Runs the agent to its end; resolves to its exit code. `readConfig` reads the configuration again as it is then. */
+/** Runs the agent until it ends; resolves to its exit code. `readConfig` reads the current configuration again. */
 export type RunAgent = (
   config: Config,
   keys: ClusterKeys | null,
   readConfig: () => Promise<Config>
 ) => Promise<ExitCode>
 
-/** Keys that are flags of every command already. */
+/** Keys that are flags of every command anyway. */
 const SHARED: ReadonlySet<string> = new Set(['socket'])
 
 export function agentCommand(
@@ -32,8 +32,8 @@ export function agentCommand(
     .description('Run the agent of this host, as root.')
     .addHelpText(
       'after',
-      '\nA setting is taken from its flag, then its variable (VXMESH_DATA_DIR for' +
-        '\n--data-dir), then the file, then its default. See docs/configuration.md.' +
+      '\nA setting comes from its flag, else its variable (VXMESH_DATA_DIR for' +
+        '\n--data-dir), else the file, else its default. See docs/configuration.md.' +
         '\nExample: vxmesh agent --config /etc/vxmesh/vxmesh.yaml'
     )
   addSettings(agent)
@@ -45,14 +45,14 @@ export function agentCommand(
   })
 }
 
-/** A flag for each setting, and the one for their file. */
+/** Adds a flag for each setting, and --config for their file. */
 export function addSettings(command: Command): Command {
   command.option('--config <file>', 'YAML file of settings (VXMESH_CONFIG)')
   for (const facts of KEY_FACTS.filter(({ key }) => !SHARED.has(key))) command.addOption(optionOf(facts))
   return command
 }
 
-/** Where a command’s settings come from. */
+/** The sources of a command’s settings. */
 export function settingsOf(command: Command, io: CliIo): ConfigSources {
   const options = command.optsWithGlobals<Record<string, string | string[] | true | undefined>>()
   const flags: Record<string, string | readonly string[]> = {}
@@ -68,7 +68,7 @@ export function settingsOf(command: Command, io: CliIo): ConfigSources {
 function optionOf({ key, accepts, description, fallback }: KeyFacts): Option {
   const flag = flagOf(key)
   if (key === 'insecure') return new Option(`${flag} [boolean]`, description)
-  // The value itself comes from the schema, after variable and file: commander must not know the default.
+  // Commander must not know the default: it would take precedence over variable and file.
   const facts = [
     ...(accepts.startsWith('one of ') ? [accepts] : []),
     ...(fallback === undefined || Array.isArray(fallback) ? [] : [`default: ${String(fallback)}`])
@@ -80,7 +80,7 @@ function optionOf({ key, accepts, description, fallback }: KeyFacts): Option {
     : option
 }
 
-/** The name under which commander keeps a flag's value. */
+/** The name under which commander stores a flag's value. */
 function attributeOf(key: string): string {
   return new Option(`${flagOf(key)} <value>`).attributeName()
 }

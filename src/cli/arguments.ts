@@ -1,10 +1,10 @@
-// Arguments to values: the parsers of src/model under the flag's own name.
+// Parsers of arguments: those of src/model, with errors that name the flag.
 
 import { statSync } from 'node:fs'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { MAX_TEXT } from '#model/fields.ts'
 
-/** A parser for commander that names the flag in its refusal. */
+/** A parser for commander whose errors name the flag. */
 export function by<T>(flag: string, parse: (text: string, field: string) => T): (text: string) => T {
   return text => {
     try {
@@ -16,7 +16,7 @@ export function by<T>(flag: string, parse: (text: string, field: string) => T): 
   }
 }
 
-/** Checks a text and passes it on as it is: the agent parses it again. */
+/** Validates a text and returns it unchanged: the agent parses it again. */
 export function checked(flag: string, parse: (text: string, field: string) => unknown): (text: string) => string {
   const check = by(flag, parse)
   return text => {
@@ -49,7 +49,7 @@ export function absolutePath(flag: string): (text: string) => string {
   }
 }
 
-/** A path as it is; a bare name means a namespace of `ip netns`. @throws ERR_NETNS when there is nothing */
+/** An absolute path, or the name of a namespace of `ip netns`. @throws ERR_NETNS if it does not exist */
 export function netnsPath(text: string): string {
   const path = text.startsWith('/') ? text : `/run/netns/${text}`
   if (!text.startsWith('/') && (text.includes('/') || text === '')) {

@@ -1,11 +1,11 @@
-// The CLI's side of the API: JSON over the agent's UNIX socket. Loads nothing but node:http, so that a command is quick.
+// The API's client: JSON over the agent's UNIX socket. Imports little besides node:http, so that commands start fast.
 
 import { request, type IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { isErrorCode, VxmeshError } from '#model/errors.ts'
 
-/** Longer than anything that the agent itself waits for. */
+/** Longer than any timeout of the agent. */
 const TIMEOUT_MS = 95_000
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -14,7 +14,7 @@ export class ApiClient {
   readonly #socketPath: string
   readonly #timeoutMs: number
 
-  /** @param timeoutMs the most that a call may take in silence */
+  /** @param timeoutMs how long a call may be idle */
   constructor(socketPath: string, timeoutMs = TIMEOUT_MS) {
     this.#socketPath = socketPath
     this.#timeoutMs = timeoutMs
@@ -27,14 +27,14 @@ export class ApiClient {
     throw errorOf(status, bytes.toString())
   }
 
-  /** What is no JSON, whole. @throws as `call` does */
+  /** The whole body of an answer that is not JSON. @throws as `call` does */
   async bytes(path: string): Promise<Buffer> {
     const { status, bytes } = await this.#exchange('GET', path, undefined)
     if (status < 300) return bytes
     throw errorOf(status, bytes.toString())
   }
 
-  /** A stream of lines until either end closes it; empty ones are only signs of life. @throws as `call` does */
+  /** A stream of lines until either side closes it, without the empty heartbeat lines. @throws as `call` does */
   async *lines(path: string, signal?: AbortSignal): AsyncGenerator<string> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const ending = signal === undefined ? {} : { signal }
@@ -48,7 +48,7 @@ export class ApiClient {
     } catch (err) {
       throw this.#unreachable(err instanceof Error ? err : new Error(String(err)))
     } finally {
-      // A caller who stops listening: what the connection says afterwards concerns nobody.
+      // The caller may have stopped reading: later errors of the connection do not matter.
       response.on('error', () => undefined).destroy()
     }
   }
@@ -88,6 +88,6 @@ function parse(text: string): unknown {
   try {
     return text === '' ? null : (JSON.parse(text) as unknown)
   } catch (err) {
-    throw new VxmeshError('ERR_INTERNAL', 'the agent answered with something that is no JSON', { cause: err })
+    throw new VxmeshError('ERR_INTERNAL', 'the agent’s answer is not JSON', { cause: err })
   }
 }

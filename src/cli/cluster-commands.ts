@@ -12,7 +12,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
   const address = by('ADDRESS', parseJoinAddress)
   program
     .command('join')
-    .description('Join this host’s mesh with that of other hosts.')
+    .description('Join the mesh of other hosts.')
     .argument(
       '<address...>',
       'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT',
@@ -30,7 +30,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
 
   program
     .command('leave')
-    .description('Leave the mesh and end the agent. The other hosts send nothing to its containers until it is back.')
+    .description('Leave the mesh and stop the agent. Other hosts send no traffic to its containers until it is back.')
     .action(async (_: unknown, command: Command) => {
       await show(
         command,
@@ -41,7 +41,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
 
   program
     .command('reload')
-    .description('Have the agent read its configuration again; says what has changed and what needs a restart.')
+    .description('Make the agent read its configuration again; prints what has changed and what needs a restart.')
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('POST', '/v1/reload'), reloadFacts)
     })
@@ -55,7 +55,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
 
   program
     .command('status')
-    .description('Show how this host is, what is wrong first.')
+    .description('Show the status of this host, problems first.')
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/status'), statusFacts)
     })
@@ -81,7 +81,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
     })
   host
     .command('remove')
-    .description('Remove a host that will not come back: its endpoints and addresses are released.')
+    .description('Remove a host that will not come back, and release its endpoints and addresses.')
     .argument('<name>', 'its name', name)
     .action(async (name: string, _: unknown, command: Command) => {
       await show<HostView>(
@@ -91,10 +91,10 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
       )
     })
 
-  const raft = program.command('raft').description('Consensus.')
+  const raft = program.command('raft').description('Raft servers and leadership.')
   raft
     .command('peers')
-    .description('List the servers and how far each one’s log is.')
+    .description('List the servers with the log index that each has replicated.')
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/raft/peers'), raftPeersTable)
     })
@@ -103,14 +103,14 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
       'add',
       'PUT',
       '/v1/raft/peers/',
-      'Make a host a server: it catches up first, then votes. Its agent must run as one.'
+      'Make a host a voter, after it has caught up. Its agent must run with role: server.'
     ],
-    ['remove', 'DELETE', '/v1/raft/peers/', 'Make a server a client again; also one that is gone for good.'],
+    ['remove', 'DELETE', '/v1/raft/peers/', 'Make a voter a client again, even if its host is gone for good.'],
     [
       'transfer',
       'PUT',
       '/v1/raft/leader/',
-      'Hand leadership to another server, before its own host goes down for work.'
+      'Transfer leadership to another server, for example before maintenance of the leader.'
     ]
   ] as const
   for (const [verb, method, path, description] of changes) {

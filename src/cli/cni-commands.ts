@@ -1,5 +1,5 @@
-// `vxmesh cni ...`: the plugin to where container runtimes look for it. The binary first, its configuration last: a runtime
-// that watches for the latter finds the former. Each appears whole or not at all.
+// `vxmesh cni ...`: installs the CNI plugin where container runtimes look for it. The binaries come first: a runtime that
+// sees the new configuration must find them. Each file is written atomically.
 
 import { mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -11,50 +11,50 @@ import { absolutePath, checked } from './arguments.ts'
 import { render } from './output.ts'
 import type { CommandContext } from './context.ts'
 
-/** Made by scripts/build-cni. */
+/** Built by scripts/build-cni. */
 const PLUGIN = resolve(import.meta.dirname, '../../dist/vxmesh-cni')
-/** A runtime looks for a file named like the configuration's type; people look for the other name. */
+/** A runtime looks for a file with the name of the configuration's type, `vxmesh`; people look for `vxmesh-cni`. */
 const NAMES = ['vxmesh-cni', 'vxmesh']
-/** Lexically before the others that are usual: a runtime takes the first. */
+/** Sorts before other common names: a runtime takes the first file. */
 const CONFIG = '10-vxmesh.conflist'
-/** In every build of the plugin, and in nothing else. */
-const MARK = 'application/vnd.vxmesh.cni'
+/** A string that every build of the plugin contains, and no other program. */
+const MARKER = 'application/vnd.vxmesh.cni'
 
-type Places = { readonly binDir: string; readonly confDir: string }
+type Directories = { readonly binDir: string; readonly confDir: string }
 
 export function cniCommands(program: Command, { io, formatOf, socketOf }: CommandContext): void {
   const cni = program.command('cni').description('The CNI plugin, for Kubernetes and other container runtimes.')
-  const places = (command: Command): Command =>
+  const withDirectories = (command: Command): Command =>
     command
       .option('--bin-dir <dir>', 'where the runtime looks for plugins', absolutePath('--bin-dir'), '/opt/cni/bin')
       .option('--conf-dir <dir>', 'where it looks for configurations', absolutePath('--conf-dir'), '/etc/cni/net.d')
-  const tell = (command: Command, files: readonly string[], done: string): void => {
+  const print = (command: Command, files: readonly string[], done: string): void => {
     const format = formatOf(command)
     io.out(format === 'table' ? files.map(file => `${file} ${done}\n`).join('') : render(format, { files }))
   }
 
-  places(cni.command('install'))
-    .description('Install the plugin and its configuration on this host, or bring them up to date.')
+  withDirectories(cni.command('install'))
+    .description('Install or update the plugin and its configuration on this host.')
     .option(
       '--network <name>',
-      'the network of all containers; default: by namespace',
+      'network of all containers; default: by Kubernetes namespace',
       checked('--network', parseNetworkName)
     )
     .addHelpText(
       'after',
-      '\nDebian’s packages look in /usr/lib/cni.\nExample: vxmesh cni install --bin-dir /usr/lib/cni'
+      '\nDebian’s container runtimes look in /usr/lib/cni.\nExample: vxmesh cni install --bin-dir /usr/lib/cni'
     )
-    .action(async (o: Places & { network?: string }, command: Command) => {
-      tell(command, await install(o, conflist(socketOf(command), o.network)), 'installed')
+    .action(async (o: Directories & { network?: string }, command: Command) => {
+      print(command, await install(o, conflist(socketOf(command), o.network)), 'installed')
     })
-  places(cni.command('uninstall'))
+  withDirectories(cni.command('uninstall'))
     .description('Remove the configuration and the plugin; attached containers stay attached.')
-    .action(async (o: Places, command: Command) => {
-      tell(command, await uninstall(o), 'removed')
+    .action(async (o: Directories, command: Command) => {
+      print(command, await uninstall(o), 'removed')
     })
 }
 
-/** The list of plugins for the runtime. A runtime that knows `cniVersions` takes the highest that both know. */
+/** The runtime's plugin list. A runtime that knows `cniVersions` takes the highest version that both support. */
 function conflist(socket: string, network: string | undefined): string {
   const list = {
     cniVersion: '1.0.0',
@@ -72,12 +72,12 @@ function conflist(socket: string, network: string | undefined): string {
   return `${JSON.stringify(list, null, 2)}\n`
 }
 
-async function install({ binDir, confDir }: Places, config: string): Promise<string[]> {
+async function install({ binDir, confDir }: Directories, config: string): Promise<string[]> {
   const plugin = await readIfExists(PLUGIN)
   if (plugin === null) {
     throw new VxmeshError(
       'ERR_STORAGE',
-      `${PLUGIN} is missing: scripts/build-cni makes it, and scripts/setup.sh calls that`
+      `${PLUGIN} is missing: build it with scripts/build-cni (scripts/setup.sh does so)`
     )
   }
   const binaries = NAMES.map(name => join(binDir, name))
@@ -89,7 +89,7 @@ async function install({ binDir, confDir }: Places, config: string): Promise<str
   return [...binaries, file]
 }
 
-async function uninstall({ binDir, confDir }: Places): Promise<string[]> {
+async function uninstall({ binDir, confDir }: Directories): Promise<string[]> {
   const removed: string[] = []
   const binaries = NAMES.map(name => join(binDir, name))
   for (const file of binaries) await requireOurs(file)
@@ -101,11 +101,11 @@ async function uninstall({ binDir, confDir }: Places): Promise<string[]> {
   return removed
 }
 
-/** Another program of the same name is not ours to replace or remove. @throws ERR_STORAGE */
+/** Refuses to replace or remove another program of the same name. @throws ERR_STORAGE */
 async function requireOurs(file: string): Promise<void> {
   const found = await readIfExists(file)
-  if (found === null || found.includes(MARK)) return
-  throw new VxmeshError('ERR_STORAGE', `${file} is another program: it is left alone`)
+  if (found === null || found.includes(MARKER)) return
+  throw new VxmeshError('ERR_STORAGE', `${file} is another program and was left alone`)
 }
 
 async function makeDirectory(path: string): Promise<void> {

@@ -1,25 +1,24 @@
-// What may come next on a command line, from commander's tree of commands alone. Pure: which names there are, the caller
-// asks the agent.
+// Completes a command line from commander's tree of commands. Pure: the caller asks the agent for names.
 
 import type { Command, Option } from 'commander'
 
-/** What the words of a place are names of. */
+/** The kind of resource that an argument names. */
 export type NameKind = 'network' | 'host' | 'container' | 'namespace'
 
 export type Completion =
   | { readonly kind: 'words'; readonly words: readonly (readonly [word: string, description: string])[] }
-  /** Names that the agent knows, less those that do not begin like the word. */
+  /** Names that the agent knows and that begin with the prefix. */
   | { readonly kind: 'names'; readonly of: NameKind; readonly prefix: string }
   | { readonly kind: 'files' }
 
 const NOTHING: Completion = { kind: 'words', words: [] }
 
-/** Of which command a `<name>` is whose. */
+/** The kind of a command group's `<name>` arguments. */
 const OWNERS: Readonly<Record<string, NameKind>> = { network: 'network', host: 'host', raft: 'host' }
 
-/** @param words after the program's name; the last is the one that is being written, empty for a new one */
+/** @param words after the program's name; the last one is being typed, and may be empty */
 export function complete(program: Command, words: readonly string[]): Completion {
-  // Bash takes --output=json for three words.
+  // Bash splits --output=json into three words.
   const line = words.filter(word => word !== '=')
   if (words.at(-1) === '=') line.push('')
   const current = line.at(-1) ?? ''
@@ -66,18 +65,18 @@ export function complete(program: Command, words: readonly string[]): Completion
       argChoices.map(choice => [choice, ''] as const)
     )
   }
-  // What is to be made has no name yet that anybody knows.
+  // A name to be created cannot be completed.
   return named(argument.name(), current, at.name() === 'create' ? undefined : OWNERS[at.parent?.name() ?? ''])
 }
 
-/** The `--socket` that the line says so far. */
+/** The value of `--socket` on the line so far. */
 export function socketIn(words: readonly string[]): string | undefined {
   const at = words.lastIndexOf('--socket')
   const value = at < 0 ? undefined : words[at + 1] === '=' ? words[at + 2] : words[at + 1]
   return value ?? words.findLast(word => word.startsWith('--socket='))?.slice('--socket='.length)
 }
 
-/** The words that begin so. */
+/** The words that begin with the prefix. */
 export function beginning(
   prefix: string,
   words: readonly (readonly [word: string, description: string])[]
@@ -94,14 +93,14 @@ function takesValue({ required, optional }: Option): boolean {
 }
 
 function valueOf(option: Option, current: string, before = ''): Completion {
-  // A setting's choices are checked by its schema, and commander knows them as text alone.
-  const told = /\(one of ([\w, -]+)/.exec(option.description)?.[1]?.split(', ')
-  const choices = option.argChoices ?? told
+  // The schema validates a setting's choices; commander knows them only from the help text.
+  const described = /\(one of ([\w, -]+)/.exec(option.description)?.[1]?.split(', ')
+  const choices = option.argChoices ?? described
   if (choices !== undefined) {
     const words = choices.map(choice => [`${before}${choice}`, ''] as const)
     return beginning(`${before}${current}`, words)
   }
-  // Their names would have to be written with the flag before them, which no shell does for files.
+  // Shells do not complete file names after `--flag=`.
   if (before !== '') return NOTHING
   const long = option.long ?? ''
   const owner = /^--(network|grant)$/.test(long) ? 'network' : long === '--container-id' ? 'container' : undefined

@@ -1,5 +1,5 @@
-// `vxmesh completion ...`: a script for a shell, which asks `vxmesh complete` at each press of the key. So what it offers is
-// always what the program knows; names come from the agent, and are silently left out when it is slow or away.
+// `vxmesh completion ...`: prints a script for a shell. On each completion the script runs `vxmesh complete`, so that it
+// always matches the installed program. Names come from the agent, and are omitted when it is slow or not running.
 
 import { Argument, type Command } from 'commander'
 import type { EndpointView } from '#model/views.ts'
@@ -8,18 +8,18 @@ import { beginning, complete, socketIn, type Completion, type NameKind } from '.
 import { printable } from './output.ts'
 import type { CommandContext } from './context.ts'
 
-/** How long a press of the key may wait for the agent. */
-const PATIENCE_MS = 500
-/** More than anybody looks through. */
+/** How long a completion waits for the agent. */
+const AGENT_TIMEOUT_MS = 500
+/** More than a user looks through. */
 const MAX_WORDS = 1_000
-/** Stands alone where the shell is to complete names of files. */
+/** Output that tells the shell to complete file names. */
 const FILES = ':files'
 
 export function completionCommands(program: Command, { io, socketOf }: CommandContext): void {
   program
     .command('completion')
-    .description('Print the completion of a shell.')
-    .addArgument(new Argument('<shell>', 'whose').choices(Object.keys(SCRIPTS)))
+    .description('Print the completion script of a shell.')
+    .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(SCRIPTS)))
     .addHelpText(
       'after',
       '\nbash: source <(vxmesh completion bash), in ~/.bashrc' +
@@ -31,8 +31,8 @@ export function completionCommands(program: Command, { io, socketOf }: CommandCo
 
   program
     .command('complete', { hidden: true })
-    .description('What may come next on a command line; asked by the completion of a shell.')
-    .argument('[words...]', 'after --: the words so far, the last being written')
+    .description('Complete a command line; called by the completion script of a shell.')
+    .argument('[words...]', 'after --: the words so far, the last one being typed')
     .action(async (words: string[], _: unknown, command: Command) => {
       const found = complete(program, words)
       if (found.kind === 'files') {
@@ -40,7 +40,7 @@ export function completionCommands(program: Command, { io, socketOf }: CommandCo
         return
       }
       const socket = socketIn(words) ?? socketOf(command)
-      const list = found.kind === 'words' ? found : await namesFrom(new ApiClient(socket, PATIENCE_MS), found)
+      const list = found.kind === 'words' ? found : await namesFrom(new ApiClient(socket, AGENT_TIMEOUT_MS), found)
       for (const [word, description] of list.words.slice(0, MAX_WORDS)) {
         io.out(description === '' ? `${printable(word)}\n` : `${printable(word)}\t${printable(description)}\n`)
       }
@@ -69,7 +69,7 @@ async function namesFrom(
       [...names].sort().map(name => [name, ''] as const)
     )
   } catch {
-    // Who presses the key has asked no question that an error would answer.
+    // An error message would only disturb the command line.
     return { kind: 'words', words: [] }
   }
 }

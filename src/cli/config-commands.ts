@@ -11,17 +11,17 @@ import type { CommandContext } from './context.ts'
 
 export type SettingRow = { readonly key: string; readonly value: unknown; readonly origin: string }
 
-/** A key that was set where the name of its file belongs. */
+/** A key in place of the path of its file. */
 const SECRET = /^[A-Za-z0-9+/]{43}=$/
 
 export function configCommands(program: Command, { io, formatOf }: CommandContext): void {
-  const config = program.command('config').description('The settings of an agent, from flags, variables and file.')
+  const config = program.command('config').description('Settings of the agent, from flags, variables and the file.')
 
   addSettings(
     config
       .command('validate')
-      .description('Check the settings and the key files that they name, as `vxmesh agent` would.')
-      .option('--no-key-files', 'the settings alone')
+      .description('Validate the settings and the key files that they name, as `vxmesh agent` does.')
+      .option('--no-key-files', 'validate the settings only')
       .addHelpText('after', '\nExample: vxmesh config validate --config /etc/vxmesh/vxmesh.yaml')
   ).action(async function (this: Command) {
     const { config } = await loadConfigWithOrigins(settingsOf(this, io))
@@ -36,8 +36,8 @@ export function configCommands(program: Command, { io, formatOf }: CommandContex
   addSettings(
     config
       .command('show')
-      .description('Show every setting as it is in force; as YAML it is a file that gives the same.')
-      .option('--origin', 'with where each comes from: the default, FILE:LINE, a variable or a flag')
+      .description('Show every setting in effect; the YAML output is a file with the same settings.')
+      .option('--origin', 'also show the origin of each: the default, FILE:LINE, a variable or a flag')
       .addHelpText('after', '\nExample: vxmesh config show --origin --config /etc/vxmesh/vxmesh.yaml')
   ).action(async function (this: Command) {
     const loaded = await loadConfigWithOrigins(settingsOf(this, io))
@@ -57,7 +57,7 @@ export function configCommands(program: Command, { io, formatOf }: CommandContex
   })
 }
 
-/** Every setting in the schema's order; one that is not set and has no default is null. */
+/** Every setting in the schema's order; null if it is not set and has no default. */
 export function settingRows({ config, origins }: LoadedConfig): SettingRow[] {
   const values = masked(config)
   return CONFIG_KEYS.map(key => {
@@ -68,7 +68,7 @@ export function settingRows({ config, origins }: LoadedConfig): SettingRow[] {
   })
 }
 
-/** As in a file, in the schema's order. */
+/** The settings in sections, as in a file, in the schema's order. */
 function nested(rows: readonly SettingRow[]): Record<string, unknown> {
   const root: Record<string, unknown> = {}
   for (const { key, value } of rows) {
@@ -81,7 +81,7 @@ function nested(rows: readonly SettingRow[]): Record<string, unknown> {
   return root
 }
 
-/** The outside form, as it would stand in a file, without what looks like a secret. */
+/** The values as a file holds them, without anything that looks like a secret. */
 function masked(config: LoadedConfig['config']): Record<string, unknown> {
   const outside = {
     ...config,

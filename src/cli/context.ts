@@ -1,4 +1,4 @@
-// What every command of the CLI is given: the terminal, the client of the agent, and tools that are loaded on demand.
+// What every CLI command receives: the terminal, the agent's client, and tools that are loaded on demand.
 
 import type { Command } from 'commander'
 import type { Config } from '#config/schema.ts'

@@ -1,4 +1,4 @@
-// `vxmesh doctor`: what is wrong with this host and what to do. Asks the agent; when it is away, the machine alone.
+// `vxmesh doctor`: checks this host, with advice. Asks the agent; without one it checks the machine itself.
 
 import type { Command } from 'commander'
 import { loadConfig } from '#config/load.ts'
@@ -9,7 +9,7 @@ import { ApiClient } from './client.ts'
 import type { CommandContext } from './context.ts'
 import { doctorText } from './shapes.ts'
 
-/** An agent takes 10 s at most; one that takes longer hangs. */
+/** The agent answers within 10 s; one that takes longer hangs. */
 const ANSWER_MS = 15_000
 
 export function doctorCommand(program: Command, p: CommandContext & { readonly exit: (code: ExitCode) => void }): void {
@@ -17,12 +17,12 @@ export function doctorCommand(program: Command, p: CommandContext & { readonly e
     program
       .command('doctor')
       .description(
-        'Check this host and its ways to the others; say what is wrong and what to do. Exits 7 if a check fails.'
+        'Check this host and its paths to the others, with advice on what fails. Exits with 7 if a check fails.'
       )
-      .option('--offline', 'do not ask the agent: check the machine alone')
+      .option('--offline', 'check the machine only, without the agent')
       .addHelpText(
         'after',
-        '\nWithout an agent it checks the machine by the settings, which it takes as' +
+        '\nWithout an agent it checks the machine against the settings, which it reads as' +
           '\n`vxmesh agent` does.\nExample: vxmesh doctor --config /etc/vxmesh/vxmesh.yaml'
       )
   ).action(async function (this: Command) {
@@ -32,11 +32,16 @@ export function doctorCommand(program: Command, p: CommandContext & { readonly e
 }
 
 async function answer(command: Command, { io, doctor, socketOf }: CommandContext): Promise<DoctorView> {
-  const see = 'systemctl status vxmesh, journalctl -u vxmesh: see why it does not answer'
-  const away = (level: 'warning' | 'failed', found: string): FindingView => ({ id: 'agent', level, found, todo: see })
+  const advice = 'find out why it does not answer: systemctl status vxmesh, journalctl -u vxmesh'
+  const withoutAgent = (level: 'warning' | 'failed', found: string): FindingView => ({
+    id: 'agent',
+    level,
+    found,
+    todo: advice
+  })
   const config = await loadConfig(settingsOf(command, io)).catch((err: unknown) => asVxmeshError(err))
   const settings = config instanceof Error ? null : config
-  let agent = away('warning', 'not asked: --offline')
+  let agent = withoutAgent('warning', 'not asked: --offline')
   if (command.opts()['offline'] !== true) {
     try {
       const client = new ApiClient(settings?.socket ?? socketOf(command), ANSWER_MS)
@@ -44,10 +49,10 @@ async function answer(command: Command, { io, doctor, socketOf }: CommandContext
     } catch (thrown) {
       const err = asVxmeshError(thrown)
       if (err.code !== 'ERR_AGENT_UNREACHABLE' && err.code !== 'ERR_TIMEOUT') throw err
-      agent = away('failed', err.message)
+      agent = withoutAgent('failed', err.message)
     }
   }
-  // Without settings nobody knows what to look at. Only they are asked for what is wrong with them.
+  // Without settings it is unknown what to check.
   if (config instanceof Error) throw config
   return (await doctor()).examineMachine(config, agent)
 }

@@ -36,10 +36,10 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
     .requiredOption('--network <name>', 'the network', checked('--network', parseNetworkName))
     .requiredOption('--container-id <id>', 'the container’s id', containerId)
     .option('--netns <path>', 'its network namespace: a path, or a name of ip netns', netnsPath)
-    .option('--pid <pid>', 'or a process in it', by('--pid', wholeNumber(1, PID_MAX)))
-    .option('--name <text>', 'a name for people', by('--name', displayName))
-    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
-    .option('--ip <address>', 'default: the next free one', checked('--ip', parseIpv4))
+    .option('--pid <pid>', 'or a process in the namespace', by('--pid', wholeNumber(1, PID_MAX)))
+    .option('--name <text>', 'a display name', by('--name', displayName))
+    .option('--ifname <name>', 'interface name in the container', ifname, 'eth0')
+    .option('--ip <address>', 'default: the next free address', checked('--ip', parseIpv4))
     .option('--mac <mac>', 'default: derived from the address', checked('--mac', parseMac))
   addSettingOptions(attach, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint attach --network blue --netns web1 --container-id web1')
@@ -61,7 +61,7 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
     .command('update')
     .description('Change rates and delay of an endpoint while it is in use; 0 or none removes a limit.')
     .argument('<container-id>', 'the container’s id', checked('CONTAINER-ID', parseContainerId))
-    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
+    .option('--ifname <name>', 'interface name in the container', ifname, 'eth0')
   addChangeOptions(update, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint update web1 --ingress-rate 10mbit --egress-rate none')
     .action(async (id: string, o: { ifname: string }, command: Command) => {
@@ -76,9 +76,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
 
   endpoint
     .command('detach')
-    .description('Take the interface away and release its address; works when the container is gone.')
+    .description('Remove the interface and release its address; works even if the container is gone.')
     .requiredOption('--container-id <id>', 'the container’s id', containerId)
-    .option('--ifname <name>', 'its interface in the container', ifname, 'eth0')
+    .option('--ifname <name>', 'interface name in the container', ifname, 'eth0')
     .action(async (o: { containerId: string; ifname: string }, command: Command) => {
       const path = `/v1/endpoints/${o.containerId}?ifname=${encodeURIComponent(o.ifname)}`
       await show<EndpointView>(
@@ -91,7 +91,7 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
   endpoint
     .command('list')
     .description('List the endpoints of all hosts.')
-    .option('--network <name>', 'of this network only', checked('--network', parseNetworkName))
+    .option('--network <name>', 'only endpoints of this network', checked('--network', parseNetworkName))
     .action(async (o: { network?: string }, command: Command) => {
       const path = o.network === undefined ? '/v1/endpoints' : `/v1/endpoints?network=${o.network}`
       await show(command, client => client.call('GET', path), endpointsTable)
@@ -99,9 +99,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
 
   endpoint
     .command('show')
-    .description('Show a container’s endpoint: with -o json one object, or a list when it has several.')
+    .description('Show the endpoints of a container. With -o json: one object, or a list if there are several.')
     .argument('<container-id>', 'the container’s id', checked('CONTAINER-ID', parseContainerId))
-    .option('--ifname <name>', 'one interface of it', ifname)
+    .option('--ifname <name>', 'only this interface', ifname)
     .action(async (id: string, o: { ifname?: string }, command: Command) => {
       const query = o.ifname === undefined ? '' : `?ifname=${encodeURIComponent(o.ifname)}`
       const ask = async (client: { call: (m: 'GET', p: string) => Promise<unknown> }): Promise<unknown> => {

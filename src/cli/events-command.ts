@@ -1,4 +1,4 @@
-// `vxmesh events`: what happens, as it happens, until it is ended.
+// `vxmesh events`: prints events as they happen, until it is interrupted.
 
 import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
@@ -9,12 +9,12 @@ import type { CommandContext } from './context.ts'
 export function eventsCommand(program: Command, { io, client, formatOf }: CommandContext): void {
   program
     .command('events')
-    .description('Show what happens, as it happens: networks, endpoints, hosts, members, the leader. Ends with Ctrl-C.')
-    .option('--recent', 'first the last 512 of before, as far as the agent remembers')
-    .addHelpText('after', '\nWith -o json one object a line.\nExample: vxmesh events --recent -o json')
+    .description('Show events as they happen: networks, endpoints, hosts, members, leadership. Ctrl-C ends it.')
+    .option('--recent', 'first show the recent events that the agent remembers, at most 512')
+    .addHelpText('after', '\nWith -o json: one object per line.\nExample: vxmesh events --recent -o json')
     .action(async ({ recent }: { recent?: boolean }, command: Command) => {
       const format = formatOf(command)
-      if (format === 'yaml') throw new VxmeshError('ERR_USAGE', '--output: events come as table or json')
+      if (format === 'yaml') throw new VxmeshError('ERR_USAGE', '--output: must be table or json for events')
       for await (const line of client(command).lines(`/v1/events?recent=${recent === true}`)) {
         io.out(format === 'json' ? `${line}\n` : `${describe(JSON.parse(line) as AgentEvent)}\n`)
       }
@@ -22,7 +22,7 @@ export function eventsCommand(program: Command, { io, client, formatOf }: Comman
     })
 }
 
-/** One line for people: the time of day, what, and of whom. */
+/** One line of text: time of day, kind of event, subject. */
 export function describe(event: AgentEvent): string {
   return printable(`${event.time.slice(11, 23)}  ${event.kind.padEnd(17)}  ${subject(event)}`)
 }

@@ -1,4 +1,4 @@
-// `vxmesh kv ...`: the state as the paper has it, as keys and values.
+// `vxmesh kv ...`: the paper's key-value view of the state.
 
 import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
@@ -10,14 +10,14 @@ import type { CommandContext } from './context.ts'
 import { kvFacts, kvTable } from './shapes.ts'
 
 export function kvCommands(program: Command, { show }: CommandContext): void {
-  const kv = program.command('kv').description('The state as keys and values, for reading alone.')
+  const kv = program.command('kv').description('The state as keys and values, read-only.')
   const keys =
     '\nKeys: network/NAME, vlanStore (the VNIs), ipStore/NAME (a network’s addresses),' +
     '\nendpoint/NETWORK/CONTAINER-ID/IFNAME, host/NAME, namespace/NAME.'
 
   kv.command('list')
-    .description('List the keys, or those that start with a prefix, with their values.')
-    .argument('[prefix]', 'what the keys start with', checked('PREFIX', keyText))
+    .description('List all keys, or those with a prefix, with their values.')
+    .argument('[prefix]', 'prefix of the keys', checked('PREFIX', keyText))
     .addHelpText('after', `${keys}\nExample: vxmesh kv list endpoint/blue/`)
     .action(async (prefix: string | undefined, _: unknown, command: Command) => {
       await show(command, client => allPages(client, prefix ?? ''), kvTable)
@@ -28,7 +28,7 @@ export function kvCommands(program: Command, { show }: CommandContext): void {
     .argument('<key>', 'the key', checked('KEY', keyText))
     .addHelpText(
       'after',
-      `${keys}\nA bit vector shows its 4096 lowest runs of values that are taken.\nExample: vxmesh kv get vlanStore`
+      `${keys}\nA bit vector shows its 4096 lowest runs of allocated values.\nExample: vxmesh kv get vlanStore`
     )
     .action(async (key: string, _: unknown, command: Command) => {
       const path = key.split('/').map(encodeURIComponent).join('/')
@@ -36,7 +36,7 @@ export function kvCommands(program: Command, { show }: CommandContext): void {
     })
 }
 
-/** Each page of its own moment: a key that comes or goes meanwhile may be missed, the others are not. */
+/** Pages are read at different moments: only keys that are created or deleted meanwhile may be missed. */
 async function allPages(client: ApiClient, prefix: string): Promise<KvEntryView[]> {
   const entries: KvEntryView[] = []
   for (let after: string | null = ''; after !== null;) {
@@ -50,6 +50,6 @@ async function allPages(client: ApiClient, prefix: string): Promise<KvEntryView[
 
 function keyText(text: string, field: string): void {
   if (/^[\x21-\x7e]*$/.test(text) && text.length <= MAX_TEXT) return
-  const what = `at most ${MAX_TEXT} letters, digits and signs, without spaces`
+  const what = `at most ${MAX_TEXT} printable ASCII characters, without spaces`
   throw new VxmeshError('ERR_USAGE', `${field}: must be ${what}`, { field })
 }

@@ -1,4 +1,4 @@
-// `vxmesh namespace ...`: which networks the pods of a Kubernetes namespace are in.
+// `vxmesh namespace ...`: maps Kubernetes namespaces to networks.
 
 import type { Command } from 'commander'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
@@ -14,12 +14,12 @@ export function namespaceCommands(program: Command, { show }: CommandContext): v
 
   namespace
     .command('map')
-    .description('Put the pods of a namespace into a network; replaces what it was mapped to.')
+    .description('Map a namespace to the network of its pods; replaces an earlier mapping.')
     .argument('<ns>', 'the namespace', name)
     .argument('<network>', 'the network of its pods', checked('NETWORK', parseNetworkName))
     .option(
       '--grant <network>',
-      'another network that a pod may choose (annotation vxmesh.io/network); may be repeated',
+      'another network that a pod may choose (annotation vxmesh.io/network); repeatable',
       (text: string, all: string[]) => [...all, grant(text)],
       []
     )
@@ -35,7 +35,7 @@ export function namespaceCommands(program: Command, { show }: CommandContext): v
 
   namespace
     .command('unmap')
-    .description('Forget what a namespace is mapped to; its running pods and its network stay.')
+    .description('Remove the mapping of a namespace; its running pods and its network stay.')
     .argument('<ns>', 'the namespace', name)
     .action(async (ns: string, _: unknown, command: Command) => {
       await show<NamespaceView>(
@@ -47,7 +47,7 @@ export function namespaceCommands(program: Command, { show }: CommandContext): v
 
   namespace
     .command('list')
-    .description('List the namespaces that are mapped.')
+    .description('List the mapped namespaces.')
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/namespaces'), namespacesTable)
     })

@@ -26,7 +26,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
     .argument('<name>', 'lower-case letters, digits and "-"', name)
     .requiredOption(
       '--subnet <cidr>',
-      'addresses of its containers; two networks may have the same',
+      'subnet of its containers; several networks may use the same',
       checked('--subnet', parseSubnet)
     )
     .option('--gateway <ip>', 'default: the first address', checked('--gateway', parseIpv4))
@@ -64,7 +64,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
 
   const update = network
     .command('update')
-    .description('Change a network; what is not given stays. 0 or none removes a limit.')
+    .description('Change settings of a network; 0 or none removes a limit.')
     .argument('<name>', 'its name', name)
   addChangeOptions(update, NETWORK_SETTINGS).action(
     async (name: string, o: Readonly<Record<string, unknown>>, command: Command) => {
@@ -81,7 +81,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
     .command('delete')
     .description('Delete a network.')
     .argument('<name>', 'its name', name)
-    .option('--force', 'with its endpoints: their containers lose the interface')
+    .option('--force', 'also delete its endpoints: their containers lose the interface')
     .action(async (name: string, o: { force?: boolean }, command: Command) => {
       const path = `/v1/networks/${name}${o.force === true ? '?force=true' : ''}`
       await show<NetworkView>(

@@ -1,10 +1,10 @@
-// How results are shown: a table for people, JSON or YAML for programs. Pure.
+// Output formats: a table for people, JSON or YAML for programs. Pure.
 
 import { stringify } from 'yaml'
 
 export type Format = 'table' | 'json' | 'yaml'
 
-/** A column: its heading and how a row fills it. */
+/** A column: its heading, and the cell of a row. */
 export type Column<Row> = readonly [heading: string, cell: (row: Row) => string]
 
 export function render(format: Exclude<Format, 'table'>, value: unknown): string {
@@ -12,8 +12,8 @@ export function render(format: Exclude<Format, 'table'>, value: unknown): string
 }
 
 /**
- * Columns as wide as their content, two spaces between.
- * @param width of the terminal, in which the widest columns are cut so far that all fits; absent for no terminal
+ * Columns as wide as their content, separated by two spaces.
+ * @param width of the terminal, if any: the widest columns are truncated to fit it
  */
 export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width = Infinity): string {
   const cells = [
@@ -26,7 +26,7 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
     .map(
       line =>
         `${line
-          .map((cell, at) => cut(cell, widths[at] ?? 0).padEnd(widths[at] ?? 0))
+          .map((cell, at) => truncated(cell, widths[at] ?? 0).padEnd(widths[at] ?? 0))
           .join('  ')
           .trimEnd()}\n`
     )
@@ -39,17 +39,17 @@ export function facts(pairs: readonly (readonly [string, string])[]): string {
   return pairs.map(([name, value]) => `${`${name.padEnd(width)}  ${printable(value)}`.trimEnd()}\n`).join('')
 }
 
-/** Text from elsewhere must not steer the terminal: no control, format (right-to-left) or separator characters. */
+/** Replaces characters by which foreign text could control the terminal: control, format (bidi) and separator characters. */
 export function printable(text: string): string {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?')
 }
 
-/** Lines that say what is wrong, in red. */
+/** Shows lines that begin with `!` in red. */
 export function highlighted(text: string): string {
   return text.replace(/^!.*$/gm, '\u001b[31m$&\u001b[39m')
 }
 
-/** A column is cut no further than this: what is left must still tell rows apart. */
+/** A column is truncated no further than this, so that rows stay distinguishable. */
 const MIN_WIDTH = 6
 
 function fitted(natural: readonly number[], width: number): number[] {
@@ -65,6 +65,6 @@ function fitted(natural: readonly number[], width: number): number[] {
   return widths
 }
 
-function cut(cell: string, width: number): string {
+function truncated(cell: string, width: number): string {
   return cell.length > width ? `${cell.slice(0, width - 1)}~` : cell
 }

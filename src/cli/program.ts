@@ -1,5 +1,5 @@
-// The command line: commander's tree of commands, each a small client of the API. What is wrong with the arguments is
-// said before anything is sent.
+// The command line: commander's tree of commands, each a small client of the API. Arguments are validated before
+// anything is sent.
 
 import { Command, CommanderError, Option } from 'commander'
 import { DEFAULT_SOCKET } from '#config/schema.ts'
@@ -71,7 +71,7 @@ export async function runCli(
   }
 }
 
-/** All commands; also for what is written about them. */
+/** All commands; also used to generate their documentation. */
 export function commandTree(p: {
   readonly context: CommandContext
   readonly io: CliIo
@@ -107,7 +107,7 @@ export function commandTree(p: {
   return program
 }
 
-/** `-o` and `--socket` may stand anywhere on the line; every command talks through our streams and throws. */
+/** Accepts `-o` and `--socket` anywhere on the line, and makes every command use our streams and throw on errors. */
 function inheritSettings(command: Command, io: CliIo): void {
   command
     .exitOverride()
@@ -125,7 +125,7 @@ function inheritSettings(command: Command, io: CliIo): void {
   for (const inner of command.commands) inheritSettings(inner, io)
 }
 
-/** The setting nearest to the command: `-o json` may stand before or after it. */
+/** The value of an inherited option; the one nearest to the command takes precedence. */
 function setting(command: Command, name: 'output' | 'socket'): string | undefined {
   for (let at: Command | null = command; at !== null; at = at.parent) {
     const value: unknown = at.opts()[name]
@@ -136,7 +136,7 @@ function setting(command: Command, name: 'output' | 'socket'): string | undefine
 
 function socketOf(command: Command, io: CliIo): string {
   const path = setting(command, 'socket') ?? io.env['VXMESH_SOCKET'] ?? DEFAULT_SOCKET
-  // Node would take no path for a TCP port.
+  // With an empty path, Node would connect over TCP.
   if (path === '') throw new VxmeshError('ERR_USAGE', '--socket: must not be empty (nor VXMESH_SOCKET)')
   return path
 }

@@ -17,12 +17,12 @@ export function reportCommand(program: Command, p: CommandContext & { readonly v
   addSettings(
     program
       .command('report')
-      .description('Gather what a bug report needs into one archive, without secrets; also when the agent is away.')
-      .argument('[file]', 'where to; default: ./vxmesh-report-HOST-TIME.tar.gz')
+      .description('Collect the data for a bug report in one archive, without secrets. Works without an agent.')
+      .argument('[file]', 'the archive; default: ./vxmesh-report-HOST-TIME.tar.gz')
       .addHelpText(
         'after',
-        '\nIn it: status, members, hosts, networks, endpoints, settings with their origin,' +
-          '\nthe end of the logs, what the kernel holds, versions. Names and addresses, too.' +
+        '\nIt holds status, members, hosts, networks, endpoints, settings with origin,' +
+          '\nthe end of the logs, kernel state and versions; also names and addresses.' +
           '\nExample: vxmesh report --config /etc/vxmesh/vxmesh.yaml'
       )
   ).action(async function (this: Command, given: string | undefined) {
@@ -31,7 +31,7 @@ export function reportCommand(program: Command, p: CommandContext & { readonly v
       given ?? `vxmesh-report-${hostname()}-${now.toISOString().slice(0, 19).replaceAll(':', '')}.tar.gz`
     )
     const progress = (part: string): void => {
-      // For people alone, and out of the way of what is piped.
+      // Only for a terminal, and not on stdout, which may be piped.
       if (io.columns !== undefined) io.err(`collecting ${part}\n`)
     }
     const sources = settingsOf(this, io)

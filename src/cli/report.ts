@@ -1,6 +1,6 @@
-// What a bug report is made of: the agent's answers, the host's settings and facts, the tails of logs. Each part may be
-// missing, for a report is wanted most when something is broken; what is missing says why. No secret is in it: everything
-// goes through `scrubber`.
+// The contents of a bug report: the agent's answers, settings, host facts, and the tails of logs. Any part may be missing,
+// since reports are made when something is broken; missing.txt says why. All text goes through `scrubber`, which removes
+// secrets.
 
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { release } from 'node:os'
@@ -17,7 +17,7 @@ import { settingRows } from './config-commands.ts'
 
 export type Report = {
   readonly files: readonly TarFile[]
-  /** Parts that could not be had, with why. */
+  /** Parts that could not be collected, with the reason. */
   readonly missing: readonly string[]
 }
 
@@ -25,16 +25,16 @@ type Part = readonly [name: string, collect: () => Promise<string>]
 
 const TAIL_BYTES = 1024 * 1024
 const LOG_LINES = '5000'
-/** The most that one part may weigh; the end of a larger one is what counts. */
+/** Size limit of a part; only the end of a larger one is kept. */
 const MAX_PART_BYTES = 16 * 1024 * 1024
-/** An agent that hangs is a reason for a report. */
+/** Short: an agent that hangs is a likely reason for a report. */
 const ANSWER_MS = 5_000
 const EVENTS_MS = 2_000
 const COMMAND_MS = 10_000
 
 const ROUTES = ['status', 'members', 'hosts', 'raft/peers', 'namespaces', 'networks', 'endpoints']
 
-/** Read-only, and of ours where a program can be asked for that. */
+/** Read-only commands, limited to our own objects where possible. */
 const COMMANDS: readonly (readonly [name: string, ...argv: readonly string[]])[] = [
   ['ip-link.json', 'ip', '-d', '-s', '-j', 'link'],
   ['ip-addr.json', 'ip', '-j', 'addr'],
@@ -50,9 +50,9 @@ const COMMANDS: readonly (readonly [name: string, ...argv: readonly string[]])[]
   ['nft-nat.json', 'nft', '-j', 'list', 'table', 'ip', 'vxmesh_nat']
 ]
 
-/** @param progress is told each part before it is collected */
+/** @param progress is called with each part before it is collected */
 export async function collectReport(p: {
-  /** Where the agent listens, unless the settings say. */
+  /** The agent's socket, unless the settings name one. */
   readonly socket: string
   readonly sources: ConfigSources
   readonly version: string
@@ -63,7 +63,7 @@ export async function collectReport(p: {
   const config = loaded instanceof Error ? null : loaded.config
   const client = new ApiClient(config?.socket ?? p.socket, ANSWER_MS)
   const scrub = await scrubber(config)
-  // All at once: an agent that hangs is waited for once.
+  // Concurrently, so that a hanging agent costs one timeout.
   const answers = ROUTES.map((route): Part => {
     const answer = client.call('GET', `/v1/${route}`).then(json)
     answer.catch(() => undefined)
@@ -97,11 +97,11 @@ export async function collectReport(p: {
   return { files, missing }
 }
 
-/** 32 bytes as base64: a key of ours, or somebody’s. */
+/** Anything that looks like a key: 32 bytes in base64. */
 const ANY_KEY = /(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=(?![A-Za-z0-9+/=])/g
 const HIDDEN = '(hidden)'
 
-/** Takes every key out of a text that this host knows, in each form that it may be written in, and whatever looks like one. */
+/** Removes every key that this host knows, in every encoding, and anything that looks like a key. */
 async function scrubber(config: Config | null): Promise<(text: string) => string> {
   const known: string[] = []
   const add = (key: Uint8Array): void => {
@@ -141,7 +141,7 @@ async function versions(vxmesh: string, config: Config | null): Promise<string> 
   })
 }
 
-/** What the agent remembers to have happened, then what happens while one looks. */
+/** The recent events that the agent remembers, followed by those of the next EVENTS_MS. */
 async function events(client: ApiClient): Promise<string> {
   const stop = new AbortController()
   const lines: string[] = []
@@ -154,7 +154,7 @@ async function events(client: ApiClient): Promise<string> {
   return lines.map(line => `${line}\n`).join('')
 }
 
-/** What a program prints. @throws when it is not there, or fails */
+/** Standard output of a program. @throws if it is missing or fails */
 async function output(file: string, argv: readonly string[]): Promise<string> {
   const { run } = await import('#platform/process.ts')
   const { stdout, stderr, exitCode } = await run(file, argv, { timeoutMs: COMMAND_MS })
@@ -166,7 +166,7 @@ async function tailOf(path: string): Promise<string> {
   return (await readFile(path)).subarray(-TAIL_BYTES).toString()
 }
 
-/** Names, sizes and times; what is in the files stays there. */
+/** Names, sizes and times of files, without their contents. */
 async function listing(dir: string): Promise<string> {
   const names = (await readdir(dir, { recursive: true })).sort().slice(0, 10_000)
   const rows = await Promise.all(

@@ -1,4 +1,4 @@
-// Options of the command line for the settings of a network or an endpoint, and the request bodies made from them.
+// Command-line options for the settings of networks and endpoints, and their translation into request bodies.
 
 import { Option, type Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
@@ -8,7 +8,7 @@ import { by, checked, wholeNumber } from './arguments.ts'
 
 type Options = Readonly<Record<string, unknown>>
 
-/** The parser of each kind; a flag has no value. */
+/** Parsers by kind; a flag takes no value. */
 const PARSERS: Readonly<Partial<Record<SettingKind, (flag: string) => (text: string) => unknown>>> = {
   rate: flag => checked(flag, parseRate),
   delay: flag => checked(flag, parseDelay),
@@ -26,13 +26,13 @@ export function addChangeOptions(command: Command, table: Settings): Command {
   return addSettingOptions(command, Object.fromEntries(changeableOf(table)))
 }
 
-/** The settings that the command line gives, under the names of the API. */
+/** The given settings under their names in the API; undefined where one is absent. */
 export function settingsIn(table: Settings, options: Options): Options {
   const values = Object.entries(table).map(([name, setting]) => [name, options[optionOf(setting).attributeName()]])
   return Object.fromEntries(values) as Options
 }
 
-/** The changes that the command line gives. @throws ERR_USAGE when it gives none */
+/** The given changes under their names in the API. @throws ERR_USAGE if there are none */
 export function changesIn(table: Settings, options: Options): Options {
   const changeable = changeableOf(table)
   const changes = settingsIn(Object.fromEntries(changeable), options)

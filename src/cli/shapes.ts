@@ -1,4 +1,4 @@
-// The tables: which columns each kind of result has, and the facts of a single one.
+// The columns of each kind of result, and the details of a single one.
 
 import { formatRate } from '#model/quantity.ts'
 import { ENDPOINT_SETTING_NAMES, ENDPOINT_SETTINGS, type EndpointSettings, type SettingKind } from '#model/settings.ts'
@@ -166,7 +166,7 @@ export function reloadFacts({ changed, restart }: ReloadView): string {
 
 const MARKS = { failed: '!', warning: '?', ok: ' ' } as const
 
-/** A line a finding, and under it what to do. */
+/** One line per finding, followed by its advice. */
 export function doctorText({ host, failed, findings }: DoctorView, width = Infinity): string {
   const many = (level: string): number => findings.filter(finding => finding.level === level).length
   const indent = 4 + Math.max(...findings.map(({ id }) => id.length), 0)
@@ -181,7 +181,7 @@ export function doctorText({ host, failed, findings }: DoctorView, width = Infin
   return [head, ...lines].map(line => `${line}\n`).join('')
 }
 
-/** Broken between words; a longer word stays whole. */
+/** Wraps text between words; a word longer than the width stays whole. */
 function wrapped(text: string, width: number): string[] {
   const lines: string[] = []
   for (const word of text.split(' ')) {
@@ -192,10 +192,10 @@ function wrapped(text: string, width: number): string[] {
   return lines
 }
 
-/** What is wrong comes first. */
+/** Problems first. */
 export function statusFacts(s: StatusView): string {
   const { raft, members, overlay } = s
-  const troubles = [
+  const problems = [
     ...(s.trouble === null ? [] : [s.trouble]),
     ...(s.ready ? [] : ['this host is not ready']),
     ...(raft.leader === null ? ['no leader is known: changes are not possible'] : []),
@@ -206,7 +206,7 @@ export function statusFacts(s: StatusView): string {
     ...overlay.degraded.map(text => `degraded: ${text}`)
   ]
   const pairs: (readonly [string, string])[] = [
-    ...troubles.map(text => ['!', text] as const),
+    ...problems.map(text => ['!', text] as const),
     ['host', `${s.host} (${s.peerId})`],
     ['cluster', s.cluster ?? 'none yet'],
     ['version', s.version],
@@ -221,7 +221,7 @@ export function statusFacts(s: StatusView): string {
   return facts(pairs)
 }
 
-/** What a value is about, on one line; all of it is in `kv get`. */
+/** A value on one line; `kv get` shows all of it. */
 function summary(value: KvEntryView['value']): string {
   const all = (...names: string[]): string => names.map(name => plain(value[name])).join(' ')
   if ('set' in value) return `${plain(value['used'])} of ${plain(value['size'])} used`
@@ -231,7 +231,7 @@ function summary(value: KvEntryView['value']): string {
   return plain(value['network'])
 }
 
-/** A text as it is, a list of runs as 1-5 9-9, anything else as JSON. */
+/** Text unchanged, a list of runs as 1-5 9-9, anything else as JSON. */
 function plain(value: unknown): string {
   if (typeof value === 'string') return value
   const isRun = (run: unknown): run is readonly unknown[] => Array.isArray(run) && run.length === 2
@@ -239,7 +239,7 @@ function plain(value: unknown): string {
   return JSON.stringify(value)
 }
 
-/** Each setting, and what the kernel enforces instead where it does. */
+/** Each setting, and the value that the kernel enforces if it differs. */
 function settingPairs(row: EndpointView): (readonly [label: string, value: string])[] {
   const installed: Partial<EndpointSettings> = row.installed ?? {}
   return ENDPOINT_SETTING_NAMES.map(name => {
@@ -262,7 +262,7 @@ function settingText(kind: SettingKind, value: number | boolean): string {
   }
 }
 
-/** A rate that was measured: three digits are as much as it means. */
+/** A measured rate, to three significant digits. */
 function measured(bitsPerSecond: number | null): string {
   return bitsPerSecond === null ? '-' : bitsPerSecond === 0 ? '0bit' : formatRate(Number(bitsPerSecond.toPrecision(3)))
 }
@@ -271,7 +271,7 @@ function count(value: number | null): string {
   return value === null ? '-' : `${value}`
 }
 
-/** Bytes with at most four digits: 67156 is 65K. */
+/** Bytes in at most four digits: 67156 is 65K. */
 function bytes(value: number | null): string {
   if (value === null) return '-'
   const power = Math.min(Math.floor(Math.log2(Math.max(value, 1)) / 10), UNITS.length - 1)
@@ -284,7 +284,7 @@ function short(id: string): string {
   return id.length > 16 ? `${id.slice(0, 15)}~` : id
 }
 
-/** Peer ids differ in their ends: all Ed25519 ones begin alike. The whole one is in `-o json`. */
+/** The end of a peer id: all Ed25519 ids begin alike. `-o json` has the whole id. */
 function shortPeerId(id: string): string {
   return id.length > 8 ? `~${id.slice(-8)}` : id
 }

@@ -1,5 +1,5 @@
-// `vxmesh snapshot ...`: a backup of the whole state in one file. Saving asks the agent; looking into a file and restoring
-// it need none.
+// `vxmesh snapshot ...`: backups of the whole state, each in one file. Saving needs an agent; inspecting and restoring do
+// not.
 
 import { rename } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
@@ -23,12 +23,12 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
 
   snapshot
     .command('save')
-    .description('Save everything that is acknowledged by now into a file, which appears whole or not at all.')
-    .argument('<file>', 'where to; what is there is replaced')
-    .option('--stale', 'what this host has, when no majority of the servers can be asked')
+    .description('Save the state, with every acknowledged change, into a file. The file is written atomically.')
+    .argument('<file>', 'the file; an existing one is replaced')
+    .option('--stale', 'save the state that this host has, for when the servers have no majority')
     .addHelpText(
       'after',
-      '\nThe file holds no keys, and is readable by its owner alone.\nExample: vxmesh snapshot save /backup/vxmesh.snap'
+      '\nThe file holds no keys, and only its owner can read it.\nExample: vxmesh snapshot save /backup/vxmesh.snap'
     )
     .action(async (file: string, o: { stale?: boolean }, command: Command) => {
       const bytes = await client(command).bytes(`/v1/snapshot${o.stale === true ? '?stale=true' : ''}`)
@@ -39,8 +39,8 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
 
   snapshot
     .command('inspect')
-    .description('Show what is in a file, and whether all of it is as it was written. Needs no agent.')
-    .argument('<file>', 'a backup, or a file of a host’s own DATA-DIR/snapshot')
+    .description('Show the contents of a file and verify its integrity. Needs no agent.')
+    .argument('<file>', 'a backup, or a file in a host’s DATA-DIR/snapshot')
     .addHelpText('after', '\nExample: vxmesh snapshot inspect /backup/vxmesh.snap')
     .action(async (file: string, _: unknown, command: Command) => {
       const { readBackup, inspectBackup } = await backup()
@@ -49,7 +49,7 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
 
   snapshot
     .command('restore')
-    .description('Put a backup into the empty data directory of one new server, for a new cluster. Needs no agent.')
+    .description('Place a backup in the empty data directory of one new server, for a new cluster. Needs no agent.')
     .argument('<file>', 'a backup')
     .option('--data-dir <dir>', 'the data directory', absolutePath('--data-dir'))
     .option('--config <file>', 'take the data directory from these settings (VXMESH_CONFIG)')
@@ -65,7 +65,7 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
     })
 }
 
-/** As `vxmesh agent` finds it: flag, variable, file, default. @throws ERR_CONFIG */
+/** The data directory in the same order of precedence as `vxmesh agent`: flag, variable, file, default. @throws ERR_CONFIG */
 async function dataDirOf({ dataDir, config }: { dataDir?: string; config?: string }, io: CliIo): Promise<string> {
   const file = config ?? io.env['VXMESH_CONFIG']
   const given = dataDir ?? io.env['VXMESH_DATA_DIR']
@@ -74,15 +74,15 @@ async function dataDirOf({ dataDir, config }: { dataDir?: string; config?: strin
   return String(KEY_FACTS.find(({ key }) => key === 'dataDir')?.fallback)
 }
 
-/** Two at once, of a timer that overtakes itself, must not get into each other’s file. @throws ERR_STORAGE */
+/** Replaces a file atomically. Its temporary name is random, so that overlapping saves do not collide. @throws ERR_STORAGE */
 async function replace(file: string, bytes: Uint8Array): Promise<void> {
-  const aside = `${file}.${randomKey(6).toString('hex')}`
-  await writeDurably(aside, bytes)
+  const temporary = `${file}.${randomKey(6).toString('hex')}`
+  await writeDurably(temporary, bytes)
   try {
-    await rename(aside, file)
+    await rename(temporary, file)
     await syncDirectory(dirname(resolve(file)))
   } catch (err) {
-    await removeFile(aside)
+    await removeFile(temporary)
     throw storageError(`cannot write ${file}`, err)
   }
 }

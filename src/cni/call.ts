@@ -1,5 +1,5 @@
-// A call as the plugin carries it (cni/vxmesh-cni.c): NAME=VALUE of each variable, ended by a zero byte each, one more
-// zero byte, then the configuration as the runtime wrote it. Checked here as far as the environment goes.
+// A CNI call as the plugin forwards it (cni/vxmesh-cni.c): NAME=VALUE of each variable, each terminated by a zero byte,
+// another zero byte, then the configuration as the runtime wrote it. Validates the environment part.
 
 import { asVxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, quote, type ContainerId, type IfName } from '#model/ids.ts'
@@ -8,7 +8,7 @@ import { CniError } from './error.ts'
 export type CniCall = {
   readonly command: string
   readonly variables: Variables
-  /** The text of standard input. */
+  /** The plugin's standard input. */
   readonly config: string
 }
 
@@ -20,7 +20,7 @@ export function readCall(carried: Uint8Array): CniCall {
   let at = 0
   for (;;) {
     const end = carried.indexOf(0, at)
-    if (end < 0) throw new CniError('environment', 'the call is cut off before its configuration')
+    if (end < 0) throw new CniError('environment', 'the call is truncated before its configuration')
     if (end === at) break
     const [name = '', ...value] = decode(carried.subarray(at, end), 'environment', 'a CNI_ variable').split('=')
     variables[name] = value.join('=')
@@ -40,7 +40,7 @@ export function ifnameOf(variables: Variables): IfName {
   return required(variables, 'CNI_IFNAME', parseIfName)
 }
 
-/** The path of the container's namespace. @throws CniError environment, naming the variable */
+/** The path of the container's network namespace. @throws CniError environment, naming the variable */
 export function netnsOf(variables: Variables): string {
   return required(variables, 'CNI_NETNS', text => {
     if (text.startsWith('/')) return text
@@ -48,7 +48,7 @@ export function netnsOf(variables: Variables): string {
   })
 }
 
-/** Arguments of CNI_ARGS that this plugin knows; any other needs IgnoreUnknown (CONVENTIONS, "CNI_ARGS"). */
+/** The arguments in CNI_ARGS that this plugin knows; others need IgnoreUnknown (CONVENTIONS, "CNI_ARGS"). */
 const KNOWN_ARGS = ['IgnoreUnknown', 'IP', 'MAC', 'K8S_POD_NAMESPACE', 'K8S_POD_NAME'] as const
 
 export type CniArgs = Readonly<Partial<Record<(typeof KNOWN_ARGS)[number], string>>>

@@ -1,5 +1,5 @@
-// The configuration of a call: its common head first, so that the right version answers, then what the verb needs.
-// Keys that are not ours are other plugins' or the runtime's, and are left alone.
+// The configuration of a CNI call. The version is read first, so that even an error answers in that version's format;
+// then the keys that the verbs need. Unknown keys belong to other plugins or the runtime and are ignored.
 
 import { z } from 'zod'
 import { asVxmeshError, invalid } from '#model/errors.ts'
@@ -22,12 +22,12 @@ import { isVersion, VERSIONS, type CniVersion } from './versions.ts'
 
 const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
 const ATTACHMENTS = 'cni.dev/valid-attachments'
-/** A pod's own words. */
+/** Annotations by which a pod chooses its network and delay. */
 export const NETWORK_ANNOTATION = 'vxmesh.io/network'
 export const DELAY_ANNOTATION = 'vxmesh.io/delay'
 
 const fields = z.looseObject({})
-const wish = z.looseObject({ ips: z.array(z.string()).nullish(), mac: z.string().nullish() })
+const request = z.looseObject({ ips: z.array(z.string()).nullish(), mac: z.string().nullish() })
 
 const prevResult = z.looseObject({
   interfaces: z.array(z.looseObject({ name: z.string() })).nullish(),
@@ -39,12 +39,15 @@ const prevResult = z.looseObject({
 const body = z.looseObject({
   name: z
     .string()
-    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'must start with a letter or digit and hold no others than "_.-"'),
+    .regex(
+      /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/,
+      'must start with a letter or digit and contain only letters, digits and "_.-"'
+    ),
   network: z.string().nullish(),
-  args: z.looseObject({ cni: wish.nullish() }).nullish(),
+  args: z.looseObject({ cni: request.nullish() }).nullish(),
   runtimeConfig: z
     .looseObject({
-      ...wish.shape,
+      ...request.shape,
       bandwidth: z.record(z.string(), z.number()).nullish(),
       [ANNOTATIONS]: z.record(z.string(), z.string()).nullish()
     })
@@ -63,10 +66,10 @@ export function readConfig(text: string): Readonly<Record<string, unknown>> {
   try {
     value = JSON.parse(text)
   } catch (err) {
-    throw new CniError('undecodable', 'the configuration is no JSON', err instanceof Error ? err.message : '')
+    throw new CniError('undecodable', 'the configuration is not JSON', err instanceof Error ? err.message : '')
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new CniError('undecodable', 'the configuration is no JSON object')
+    throw new CniError('undecodable', 'the configuration is not a JSON object')
   }
   return value as Readonly<Record<string, unknown>>
 }
@@ -84,18 +87,18 @@ export function checkConfig(config: Readonly<Record<string, unknown>>): CniConfi
   const result = body.safeParse(config)
   if (result.success) return result.data
   const issue = result.error.issues[0]
-  throw new CniError('config', `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'is wrong'}`)
+  throw new CniError('config', `${issue?.path.map(String).join('.') ?? ''}: ${issue?.message ?? 'is invalid'}`)
 }
 
-/** The network that the configuration itself names. @throws CniError config */
+/** The network that the configuration names. @throws CniError config */
 export function networkOf({ network }: CniConfig): NetworkName | undefined {
-  // An empty text is what a template leaves when nothing was put in.
+  // A template with an unset variable leaves an empty string.
   return network === undefined || network === null || network === ''
     ? undefined
     : inConfig(() => parseNetworkName(network, 'network'))
 }
 
-/** Whose pod it is. @throws CniError environment */
+/** The pod's Kubernetes namespace. @throws CniError environment */
 export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   const { K8S_POD_NAMESPACE: text = '' } = args
   if (text === '') return undefined
@@ -106,16 +109,16 @@ export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   }
 }
 
-export type Wishes = EndpointSettings & { readonly address?: Ipv4; readonly mac?: Mac }
+export type Requested = EndpointSettings & { readonly address?: Ipv4; readonly mac?: Mac }
 
-/** Address, MAC and rates that were asked for: the runtime's word before the configuration's before the arguments'. */
-export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
+/** The requested address, MAC, rates and delay. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
+export function requestedOf(config: CniConfig, args: CniArgs): Requested {
   const { runtimeConfig, args: own } = config
   const ips = runtimeConfig?.ips ?? own?.cni?.ips ?? (args.IP === undefined ? [] : [args.IP])
   const mac = runtimeConfig?.mac ?? own?.cni?.mac ?? args.MAC
   const delay = annotationOf(config, DELAY_ANNOTATION)
   return inConfig(() => {
-    if (ips.length > 1) throw invalid('ips', 'an interface has one address')
+    if (ips.length > 1) throw invalid('ips', 'must hold at most one address')
     const [ip] = ips
     const rate = (field: 'ingressRate' | 'egressRate'): number =>
       checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
@@ -130,16 +133,16 @@ export function wishesOf(config: CniConfig, args: CniArgs): Wishes {
   })
 }
 
-/** The network that the pod itself asks for. @throws CniError config */
+/** The network that the pod chooses by annotation. @throws CniError config */
 export function chosenNetwork(config: CniConfig): NetworkName | undefined {
   const text = annotationOf(config, NETWORK_ANNOTATION)
   return text === undefined ? undefined : inConfig(() => parseNetworkName(text, NETWORK_ANNOTATION))
 }
 
-/** What the runtime still holds to be attached. @throws CniError config */
+/** The attachments that the runtime considers valid. @throws CniError config */
 export function attachmentsOf(config: CniConfig): ReadonlySet<EndpointKey> {
   const list = config[ATTACHMENTS]
-  // Without the list nothing at all would be valid.
+  // To treat a missing list as empty would release everything.
   if (list === undefined || list === null) throw new CniError('config', `${ATTACHMENTS}: is missing`)
   return inConfig(() => {
     const keys = list.map(({ containerID, ifname }) =>
@@ -149,7 +152,7 @@ export function attachmentsOf(config: CniConfig): ReadonlySet<EndpointKey> {
   })
 }
 
-/** Of a key in whatever case: containerd writes `IngressRate`, for Go's decoder does not mind. */
+/** Looks a key up regardless of case: containerd writes `IngressRate`, since Go's decoder ignores case. */
 function valueOf(fields: Readonly<Record<string, number>>, key: string): number | undefined {
   return Object.entries(fields).find(([name]) => name.toLowerCase() === key.toLowerCase())?.[1]
 }

@@ -1,4 +1,4 @@
-// Errors in the form of the CNI specification. Below 100 its own codes, from 100 ours (docs/cni.md).
+// Errors in the format of the CNI specification. Codes below 100 are the specification's, others are ours (docs/cni.md).
 
 import { asVxmeshError, type ErrorCode } from '#model/errors.ts'
 
@@ -35,7 +35,7 @@ export class CniError extends Error {
   }
 }
 
-/** What the agent refused, in the specification's terms; the agent's own code is in the details. */
+/** An agent's error as a CNI error; `details` holds the agent's own code. */
 export function asCniError(thrown: unknown): CniError {
   if (thrown instanceof CniError) return thrown
   const { code, message } = asVxmeshError(thrown)

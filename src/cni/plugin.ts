@@ -1,5 +1,5 @@
-// The verbs of the CNI specification, answered by the agent: each is read, asked of the agent in our words, and its answer
-// put into the specification's. Called with what the plugin carries; decides nothing about networks itself.
+// The verbs of the CNI specification: parses each call, calls the agent, and translates the answer into CNI's format.
+// Makes no decisions about networks.
 
 import type { EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
@@ -16,25 +16,25 @@ import {
   networkOf,
   readConfig,
   versionOf,
-  wishesOf,
+  requestedOf,
   type CniConfig,
-  type Wishes
+  type Requested
 } from './config.ts'
 import { asCniError, CNI_CODES, CniError } from './error.ts'
 import { addResult, compareResult } from './result.ts'
 import { isVerb, knows, NEWEST, VERSIONS, type CniVersion, type Verb } from './versions.ts'
 
-export type CniAttach = Wishes & {
+export type CniAttach = Requested & {
   readonly network: NetworkName
   readonly containerId: ContainerId
   readonly ifname: IfName
   readonly name: string
   readonly netns: string
-  /** An endpoint that is there is an error: ADD is not to be repeated. */
+  /** An existing endpoint is an error: CNI forbids repeating ADD. */
   readonly exclusive: true
 }
 
-/** What the verbs ask of the agent (src/api/agent-port.ts). */
+/** The part of the agent that the verbs use (src/api/agent-port.ts). */
 export type CniPort = {
   status(): Promise<StatusView>
   networkShow(name: NetworkName): Promise<NetworkView>
@@ -45,7 +45,7 @@ export type CniPort = {
   endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
 }
 
-/** The text for standard output, and whether it is a result or an error object. */
+/** The text for standard output, which is a result if `ok` and an error object otherwise. */
 export type CniAnswer = { readonly ok: boolean; readonly text: string }
 
 type Call = {
@@ -84,7 +84,7 @@ const VERBS: Readonly<Record<Exclude<Verb, 'VERSION'>, (agent: CniPort, call: Ca
 async function add(agent: CniPort, { version, config, variables }: Call): Promise<CniAnswer> {
   const [containerId, netns, ifname] = [containerIdOf(variables), netnsOf(variables), ifnameOf(variables)]
   const args = argsOf(variables)
-  const wishes = wishesOf(config, args)
+  const requested = requestedOf(config, args)
   const network = await networkFor(agent, config, args)
   const name = nameOf(args)
   const endpoint = await agent.endpointAttach({
@@ -93,14 +93,14 @@ async function add(agent: CniPort, { version, config, variables }: Call): Promis
     ifname,
     name,
     netns,
-    ...wishes,
+    ...requested,
     exclusive: true
   })
   const { egress } = await agent.networkShow(network)
   return result(addResult({ version, config, endpoint, egress, netns }))
 }
 
-/** Succeeds whatever is gone already: interface, namespace, network. */
+/** Succeeds even if the interface, namespace or network no longer exists. */
 async function del(agent: CniPort, { variables }: Call): Promise<CniAnswer> {
   const [containerId, ifname] = [containerIdOf(variables), ifnameOf(variables)]
   try {
@@ -124,8 +124,8 @@ async function collect(agent: CniPort, { config }: Call): Promise<CniAnswer> {
 }
 
 /**
- * Can a container be attached now? From what the agent knows without asking anybody. Those that are attached miss nothing
- * while nobody leads, so it is never "limited connectivity" (51).
+ * Whether a container can be attached now, from local knowledge only. Attached containers keep their connectivity without
+ * a leader, so the answer is never "limited connectivity" (51).
  */
 async function status(agent: CniPort, { config }: Call): Promise<CniAnswer> {
   const { ready, raft } = await agent.status()
@@ -143,12 +143,12 @@ async function requireRoom(agent: CniPort, name: NetworkName): Promise<void> {
   } catch (err) {
     throw new CniError('unavailable', asCniError(err).message)
   }
-  // Network, broadcast and gateway address are no container's.
+  // No container has the network, broadcast or gateway address.
   if (network.endpoints < subnetSize(parseSubnet(network.subnet)) - 3) return
   throw new CniError('unavailable', `network ${name} has no free address`)
 }
 
-/** The configuration's network, else what the pod may choose, else its namespace's. */
+/** The configuration's network; otherwise the one that the pod chose, or that of its namespace. */
 async function networkFor(agent: CniPort, config: CniConfig, args: CniArgs): Promise<NetworkName> {
   const configured = networkOf(config)
   if (configured !== undefined) return configured
@@ -160,7 +160,7 @@ async function networkFor(agent: CniPort, config: CniConfig, args: CniArgs): Pro
   return chosen === undefined ? agent.namespaceNetwork(namespace) : agent.namespaceNetwork(namespace, chosen)
 }
 
-/** For people: the pod's. */
+/** The endpoint's display name: that of the pod. */
 function nameOf({ K8S_POD_NAMESPACE: namespace, K8S_POD_NAME: pod }: CniArgs): string {
   return [namespace, pod]
     .filter(part => part !== undefined && part !== '')

@@ -1,16 +1,16 @@
-// Results in the form of the configuration's version, and what CHECK compares of them.
+// Results in the format of the configuration's version, and their comparison for CHECK.
 
 import type { EndpointView } from '#model/views.ts'
 import type { CniConfig, PrevResult } from './config.ts'
 import { CniError } from './error.ts'
 import { atLeast, type CniVersion } from './versions.ts'
 
-/** The result of ADD: what earlier plugins of the list have made, then ours. */
+/** The result of ADD: the results of earlier plugins in the list, followed by ours. */
 export function addResult(p: {
   readonly version: CniVersion
   readonly config: CniConfig
   readonly endpoint: EndpointView
-  /** Has the network a way out? */
+  /** Whether the network reaches the outside. */
   readonly egress: boolean
   readonly netns: string
 }): object {
@@ -33,7 +33,7 @@ export function addResult(p: {
   }
 }
 
-/** Is the endpoint still what an earlier ADD answered? @throws CniError config without an answer, differs */
+/** Compares the endpoint with the result of ADD. @throws CniError config if there is none, differs if it does not match */
 export function compareResult(p: {
   readonly previous: PrevResult | null | undefined
   readonly endpoint: EndpointView

@@ -1,4 +1,4 @@
-// Versions of the CNI specification: what each verb and each field of a result needs.
+// Versions of the CNI specification, and the version that introduced each verb.
 
 /** Ascending. */
 export const VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const
@@ -30,7 +30,7 @@ export function atLeast(version: CniVersion, needed: CniVersion): boolean {
   return VERSIONS.indexOf(version) >= VERSIONS.indexOf(needed)
 }
 
-/** Does a configuration of this version know the verb? */
+/** Whether this version has the verb. */
 export function knows(version: CniVersion, verb: Verb): boolean {
   return atLeast(version, SINCE[verb])
 }

@@ -1,5 +1,5 @@
-// The cluster key: 32 random bytes that every host of a cluster shares. Serf's gossip key and libp2p's pre-shared key
-// are derived from it, so that one file is all there is to hand out. HKDF-SHA256 (RFC 5869) with a label each.
+// The cluster key: 32 random bytes that all hosts of a cluster share. Serf's gossip key and libp2p's pre-shared key are
+// derived from it by HKDF-SHA256 (RFC 5869) with different labels, so that one file is enough.
 
 import { hkdfSync } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
@@ -21,14 +21,14 @@ export function deriveKeys(text: string): ClusterKeys {
   const line = text.trim()
   const key = /^[A-Za-z0-9+/]{43}=$/.test(line) ? Buffer.from(line, 'base64') : Buffer.alloc(0)
   if (key.byteLength !== KEY_BYTES) {
-    throw keyError('must hold one line of base64 that is 32 bytes; make one with: vxmesh keygen')
+    throw keyError('must hold one line of base64 of 32 bytes; create one with: vxmesh keygen')
   }
   const derive = (label: string): Uint8Array =>
     new Uint8Array(hkdfSync('sha256', key, '', `vxmesh ${label}`, KEY_BYTES))
   return { serf: derive('serf gossip 1'), p2p: derive('libp2p psk 1') }
 }
 
-/** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, readable by others, or another user's */
+/** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, readable by others, or owned by another user */
 export async function readClusterKeys(path: string): Promise<ClusterKeys> {
   let text: string
   try {
@@ -40,7 +40,7 @@ export async function readClusterKeys(path: string): Promise<ClusterKeys> {
   } catch (err) {
     if (err instanceof VxmeshError) throw err
     const why = err instanceof Error ? err.message : String(err)
-    throw keyError(`cannot be read (${why}); make one with: (umask 077; vxmesh keygen > ${path})`)
+    throw keyError(`cannot be read (${why}); create one with: (umask 077; vxmesh keygen > ${path})`)
   }
   return deriveKeys(text)
 }

@@ -1,5 +1,5 @@
-// From flags, environment, file and defaults, in that order of precedence, to one frozen Config. Every wrong value is
-// named with where it came from; an unknown key is an error, for a misspelt one must not be silently without effect.
+// Builds one frozen Config from flags, environment, file and defaults, in that order of precedence. Errors name the key and
+// its origin. Unknown keys are errors, so that a misspelt key does not go unnoticed.
 
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
@@ -23,7 +23,7 @@ export type ConfigSources = {
 /** Every key in dotted form. */
 export const CONFIG_KEYS: readonly string[] = KEY_FACTS.map(({ key }) => key)
 
-/** Variables that start like ours and are not configuration keys. */
+/** VXMESH_ variables that are not configuration keys. */
 const OTHER_VARIABLES: ReadonlySet<string> = new Set(['VXMESH_NODE', 'VXMESH_CONFIG'])
 
 /** `serf.rpcPort` as a variable: VXMESH_SERF_RPC_PORT. */
@@ -36,7 +36,7 @@ export function flagOf(key: string): string {
   return `--${words(key).join('-')}`
 }
 
-/** A configuration, and where each key of it that is no default came from: FILE:LINE, a variable or a flag. */
+/** A configuration, and the origin of each key that is not a default: FILE:LINE, a variable or a flag. */
 export type LoadedConfig = { readonly config: Config; readonly origins: ReadonlyMap<string, string> }
 
 /** @throws ERR_CONFIG naming the key and where it came from */
@@ -73,12 +73,12 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     const origin = origins.get(known)
     const why =
       unknown !== undefined
-        ? 'there is no such key'
+        ? 'is not a known key'
         : !has(tree, known)
           ? 'is required'
           : issue?.code === 'invalid_type'
-            ? 'must hold keys and values'
-            : (issue?.message ?? 'is wrong')
+            ? 'must be a section with keys'
+            : (issue?.message ?? 'is invalid')
     throw configError(known, origin === undefined ? why : `${why} (from ${origin})`)
   }
   const config = result.data
@@ -93,7 +93,7 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
   return deepFreeze(config)
 }
 
-/** What a file holds, and on which line a dotted key of it stands. */
+/** The contents of a file, and the line of each dotted key. */
 async function readTree(file: string): Promise<{ tree: Tree; lineOf: (key: string) => number }> {
   let text: string
   try {
@@ -117,7 +117,7 @@ async function readTree(file: string): Promise<{ tree: Tree; lineOf: (key: strin
   }
 }
 
-/** Where a dotted key begins; of one in a section that is written otherwise, where that does. */
+/** Offset of a dotted key; of its innermost section that is found, if the key is not written as a block. */
 function offsetOf({ contents }: Document, key: string): number {
   let at: unknown = contents
   let offset = 0
@@ -133,7 +133,7 @@ function offsetOf({ contents }: Document, key: string): number {
 function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {
   const known = new Set<string>(CONFIG_KEYS.map(variableOf))
   const unknown = Object.keys(env).find(n => n.startsWith('VXMESH_') && !known.has(n) && !OTHER_VARIABLES.has(n))
-  if (unknown !== undefined) throw configError(unknown, 'no setting has this variable')
+  if (unknown !== undefined) throw configError(unknown, 'is not the variable of any setting')
 }
 
 function has(tree: Tree, key: string): boolean {
@@ -145,7 +145,7 @@ function has(tree: Tree, key: string): boolean {
   return true
 }
 
-/** A key or section of ours with nothing behind it, all its lines commented out, is as good as not there. */
+/** Removes known keys and sections without a value, such as a section whose lines are all commented out. */
 function dropEmpty(tree: Tree, prefix = ''): void {
   for (const [name, inner] of Object.entries(tree)) {
     const at = `${prefix}${name}`
@@ -162,7 +162,7 @@ function place(p: { tree: Tree; key: string; value: unknown; origins: Map<string
   let at = p.tree
   for (const part of parts) {
     const next = Object.hasOwn(at, part) ? at[part] : undefined
-    // A value where a section belongs stays as it is: the check names it.
+    // A scalar in place of a section stays: validation reports it.
     if (next !== undefined && (typeof next !== 'object' || next === null)) return
     const inner = (next ?? {}) as Tree
     at[part] = inner

@@ -1,14 +1,14 @@
-// What a reload does: which keys take their new value at once, and which only a restart can change.
+// Plans a reload: which keys change at once, and which only at a restart.
 
 import { isDeepStrictEqual } from 'node:util'
 import { KEY_FACTS, type Config, type KeyFacts } from './schema.ts'
 
 export type Reload = {
-  /** The running configuration with the new values of what may change; the rest is as it was. */
+  /** The running configuration with the new values of reloadable keys. */
   readonly config: Config
-  /** Keys that differ and change. */
+  /** Reloadable keys that differ. */
   readonly changed: readonly string[]
-  /** Keys that differ and keep their old value until a restart. */
+  /** Other keys that differ; they keep their old value until a restart. */
   readonly restart: readonly string[]
 }
 
@@ -27,7 +27,7 @@ function valueOf(config: Config, key: string): unknown {
   return key.split('.').reduce<unknown>((at, part) => (at as Readonly<Record<string, unknown>>)[part], config)
 }
 
-/** A key is at most one section deep. */
+/** Takes one key from `wanted`. A reloadable key is at most one section deep. */
 function take(config: Config, wanted: Config, key: string): Config {
   const [section = ''] = key.split('.')
   if (section === key) return Object.freeze({ ...config, [key]: valueOf(wanted, key) })

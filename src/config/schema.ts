@@ -1,6 +1,6 @@
-// The configuration's schema: the one source of its keys, defaults and rules (contract 6.2). Values are checked by the
-// parsers of src/model and come out in their types. `meta.accepts` says in words what a key takes; docs/configuration.md
-// is written from it and from the descriptions.
+// The configuration's schema: the source of its keys, defaults and rules (contract 6.2). The parsers of src/model validate
+// values and give them their types. `meta.accepts` describes the accepted values in words; docs/configuration.md is
+// generated from it and from the descriptions.
 
 import { z } from 'zod'
 import { asVxmeshError } from '#model/errors.ts'
@@ -16,12 +16,12 @@ import {
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
 
-/** Path of the API's UNIX socket, for the agent and its clients alike. */
+/** Path of the API's UNIX socket, for the agent and its clients. */
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
 
 /**
- * A value with its rule in words. The parser throws its own refusal, or gives undefined for what the words rule out:
- * a number may come as text, for a flag and a variable know no other.
+ * A value with its rule in words. The parser throws its own error, or returns undefined for a value that breaks the rule.
+ * Numbers may arrive as text, from flags and variables.
  */
 function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.ZodType<T> {
   return z
@@ -39,7 +39,7 @@ function value<T>(accepts: string, parse: (value: unknown) => T | undefined): z.
     .meta({ accepts })
 }
 
-/** A text that a parser turns into a value; its refusal becomes the issue's message. */
+/** Text for a parser, whose error becomes the issue's message. */
 const parsed = <T>(accepts: string, parse: (text: string) => T): z.ZodType<T> =>
   value(accepts, given => (typeof given === 'string' ? parse(given) : undefined))
 
@@ -70,7 +70,7 @@ const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
 )
 
-/** What a reload may change while the agent runs; any other key needs a restart. */
+/** Marks a key that a reload changes; all others need a restart. */
 const reloadable = <T extends z.ZodType>(schema: T): T => schema.meta({ reloadable: true })
 
 export const configShape = z.strictObject({
@@ -78,27 +78,27 @@ export const configShape = z.strictObject({
     'Name of this host in the mesh; default: the host name up to its first dot'
   ),
   role: choice('server', 'client').default('client').describe('server: votes in Raft; client: any other host'),
-  bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once so many servers see each other'),
-  join: reloadable(joins.default([]).describe('Serf addresses of other hosts; retried for ever')),
+  bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once this many servers see each other'),
+  join: reloadable(joins.default([]).describe('Serf addresses of other hosts; retried forever')),
   bind: address.describe('Underlay address for Serf, libp2p and the VTEP; required'),
-  dataDir: path.default('/var/lib/vxmesh').describe('Directory of what must survive a restart'),
+  dataDir: path.default('/var/lib/vxmesh').describe('Directory of the persistent state'),
   collectAfter: reloadable(
     number(0, 86_400)
       .default(60)
-      .describe('Seconds after which an endpoint of a container that is gone is released; 0: never by itself')
+      .describe('Seconds until the endpoint of a vanished container is released; 0: never automatically')
   ),
   socket: path.default(DEFAULT_SOCKET).describe('UNIX socket of the API; also VXMESH_SOCKET for the CLI'),
   clusterKeyFile: path
     .default('/etc/vxmesh/cluster.key')
-    .describe('File made by `vxmesh keygen`, readable by root alone'),
-  insecure: flag.default(false).describe('true: start without a cluster key; anybody on the underlay can join'),
+    .describe('File created with `vxmesh keygen`, readable by root only'),
+  insecure: flag.default(false).describe('true: start without a cluster key; any host on the underlay can join'),
   serf: z
     .strictObject({
       port: port('TCP and UDP port of gossip').default(7946),
       rpcPort: port('Loopback TCP port of Serf’s RPC').default(7373),
       binary: matching('a path or the name of a program', /^[^\0]+$/)
         .default('serf')
-        .describe('The serf program')
+        .describe('The serf executable')
     })
     .prefault({}),
   p2p: z.strictObject({ port: port('TCP port of libp2p').default(7947) }).prefault({}),
@@ -106,15 +106,15 @@ export const configShape = z.strictObject({
     .strictObject({
       driver: choice('linux', 'ovs')
         .default('linux')
-        .describe('What carries packets: linux (kernel bridges and VXLAN) or ovs (Open vSwitch)'),
+        .describe('The data plane: linux (kernel bridges and VXLAN) or ovs (Open vSwitch)'),
       ovs: z
         .strictObject({
           socket: path
             .default('/run/openvswitch/db.sock')
-            .describe('UNIX socket of ovsdb-server; the sockets of its bridges are beside it'),
+            .describe('UNIX socket of ovsdb-server; the bridges’ sockets are in the same directory'),
           datapath: choice('system', 'netdev')
             .default('system')
-            .describe('Where Open vSwitch forwards: system (the kernel) or netdev (its own process)')
+            .describe('Where Open vSwitch forwards packets: system (in the kernel) or netdev (in user space)')
         })
         .prefault({}),
       vtep: address.optional().describe('Tunnel address; default: bind'),
@@ -124,16 +124,18 @@ export const configShape = z.strictObject({
           given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
         )
           .default('auto')
-          .describe('MTU of containers; auto: the underlay’s less 50')
+          .describe('MTU of containers; auto: that of the underlay less 50')
       ),
       transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(parseTransitRange(text)))
         .default('240.0.0.0/8')
         .describe(
-          'Range of the routers’ own addresses, by VNI; seen on this host alone, and used by nothing else here'
+          'Range of the routers’ transit addresses, by VNI; visible only on this host, where nothing else may use it'
         ),
       guard: choice('required', 'off')
         .default('required')
-        .describe('Port security and the guard of the VXLAN port, by nftables; required: no start without them')
+        .describe(
+          'Port security and protection of the VXLAN port by nftables; required: the agent does not start without them'
+        )
     })
     .prefault({}),
   namespaces: z
@@ -141,51 +143,51 @@ export const configShape = z.strictObject({
       unmapped: reloadable(
         choice('refuse', 'create')
           .default('refuse')
-          .describe('Pods of a namespace that is mapped to no network: refuse them, or create a network for it')
+          .describe('Pods of an unmapped namespace: refuse them, or create a network for the namespace')
       ),
       range: reloadable(
         parsed('a subnet like 10.128.0.0/10', text => formatSubnet(parseSubnet(text)))
           .default('10.128.0.0/10')
-          .describe('Where the subnets of created networks are taken from; the same on every host')
+          .describe('Range of the subnets of created networks; must be the same on every host')
       ),
       prefixLength: reloadable(
         number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX)
           .default(24)
-          .describe('Prefix length of created networks, at most 16 more than that of the range')
+          .describe('Prefix length of created networks; at most 16 more than that of the range')
       )
     })
     .prefault({}),
   zmq: z
     .strictObject({
-      requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket of requests'),
-      events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket of answers and changes'),
-      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket of requests with an answer each'),
+      requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket for requests'),
+      events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket for answers and changes'),
+      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket for requests with an individual answer'),
       secretKeyFile: path
         .optional()
-        .describe('CURVE secret key of the sockets, readable by root alone; required beyond loopback'),
+        .describe('CURVE secret key of the sockets, readable by root only; required beyond loopback'),
       allowedKeysFile: path
         .optional()
-        .describe('CURVE public keys of the clients that may come, one a line; required beyond loopback')
+        .describe('CURVE public keys of the allowed clients, one per line; required beyond loopback')
     })
     .prefault({}),
   raft: z
     .strictObject({
       snapshotBytes: number(4_096, 999_999_999)
         .default(4_194_304)
-        .describe('Bytes of log entries after which the state is saved and the log before it let go')
+        .describe('Bytes of log entries after which a snapshot is taken and the log before it is dropped')
     })
     .prefault({}),
   http: z
-    .strictObject({ listen: reloadable(listen.default('127.0.0.1:7380').describe('Metrics and health')) })
+    .strictObject({ listen: reloadable(listen.default('127.0.0.1:7380').describe('Address for metrics and health')) })
     .prefault({}),
   log: z
     .strictObject({
       level: reloadable(
         choice('trace', 'debug', 'info', 'warn', 'error', 'silent')
           .default('info')
-          .describe('The least important lines that are written')
+          .describe('The lowest level that is logged')
       ),
-      format: choice('json').default('json').describe('One JSON object a line, on stderr')
+      format: choice('json').default('json').describe('One JSON object per line, on stderr')
     })
     .prefault({})
 })
@@ -199,15 +201,15 @@ export type Config = Readonly<z.output<typeof configSchema>>
 
 type Fallback = string | number | boolean | readonly string[] | undefined
 
-/** What is known of a key besides its parser. */
+/** A key's documentation, apart from its parser. */
 export type KeyFacts = {
   readonly key: string
-  /** What it takes, in words. */
+  /** The accepted values, in words. */
   readonly accepts: string
   readonly description: string
-  /** Undefined for none that is fixed. */
+  /** Undefined if there is no fixed default. */
   readonly fallback: Fallback
-  /** `reloadable`: a reload changes it while the agent runs. */
+  /** Whether a reload changes it while the agent runs. */
   readonly change: 'reloadable' | 'restart'
 }
 
@@ -228,7 +230,7 @@ function factsOf(object: z.ZodObject, prefix: string): KeyFacts[] {
   })
 }
 
-/** A schema, what it wraps, and so on to the innermost. */
+/** A schema and the schemas that it wraps, outermost first. */
 function layersOf(schema: z.ZodType): z.ZodType[] {
   const wraps = schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional
   return wraps ? [schema, ...layersOf(schema.def.innerType as z.ZodType)] : [schema]

@@ -1,5 +1,5 @@
-// The keys of the ZeroMQ sockets: none on loopback, where the host's own rules hold; beyond it CURVE, with a list of the
-// clients that may come. There is no third way.
+// The keys of the ZeroMQ sockets. On loopback none are needed; on any other address, CURVE with a list of allowed clients
+// is mandatory.
 
 import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
@@ -22,16 +22,19 @@ export async function readZmqKeys(
     }
     return null
   }
-  if (secretKeyFile === undefined) throw configError('zmq.secretKeyFile', 'is required beside zmq.allowedKeysFile')
-  if (allowedKeysFile === undefined) throw configError('zmq.allowedKeysFile', 'is required beside zmq.secretKeyFile')
-  const [secretKey, another] = await readKeys('zmq.secretKeyFile', secretKeyFile)
+  if (secretKeyFile === undefined)
+    throw configError('zmq.secretKeyFile', 'is required together with zmq.allowedKeysFile')
+  if (allowedKeysFile === undefined)
+    throw configError('zmq.allowedKeysFile', 'is required together with zmq.secretKeyFile')
+  const [secretKey, second] = await readKeys('zmq.secretKeyFile', secretKeyFile)
   const { mode } = await stat(secretKeyFile)
   if ((mode & 0o077) !== 0) throw configError('zmq.secretKeyFile', `${secretKeyFile} is readable by others`)
-  if (secretKey === undefined || another !== undefined) throw configError('zmq.secretKeyFile', 'must hold one key')
+  if (secretKey === undefined || second !== undefined)
+    throw configError('zmq.secretKeyFile', 'must hold exactly one key')
   return { secretKey, allowedKeys: await readKeys('zmq.allowedKeysFile', allowedKeysFile) }
 }
 
-/** One key a line; empty lines and those that begin with "# " are passed over. */
+/** One key per line; empty lines and lines that begin with "# " are ignored. */
 async function readKeys(field: string, path: string): Promise<readonly string[]> {
   let text: string
   try {
@@ -45,7 +48,7 @@ async function readKeys(field: string, path: string): Promise<readonly string[]>
     .filter(line => line !== '' && !line.startsWith('# '))
   if (keys.length > MAX_ALLOWED) throw configError(field, `holds more than ${MAX_ALLOWED} keys`)
   if (!keys.every(key => KEY.test(key)))
-    throw configError(field, `${path} holds a line that is no key of 40 characters`)
+    throw configError(field, `${path} has a line that is not a key of 40 characters`)
   return keys
 }
 

@@ -1,18 +1,18 @@
-// What the agent tells of itself when it is scraped, and how its health is judged. Pure.
+// The figures that the agent reports when it is scraped, and its health checks. Pure.
 
 import type { NetworkName } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'
 
-/** Of one network on this host: sums over its local endpoints, seen from the containers. */
+/** Traffic of one network on this host: sums over its local endpoints, from the containers' point of view. */
 export type NetworkTraffic = {
   readonly network: NetworkName
   readonly endpoints: number
-  /** Since the agent started; never falls, also when endpoints go. */
+  /** Since the agent started; monotonic, even when endpoints are removed. */
   readonly rxBytes: number
   readonly txBytes: number
   readonly rxPackets: number
   readonly txPackets: number
-  /** bits/s over the last seconds. */
+  /** bits/s over the last few seconds. */
   readonly rxRate: number
   readonly txRate: number
 }
@@ -31,14 +31,14 @@ export type Figures = {
     readonly leaderChanges: number
     readonly proposalRetries: number
   }
-  /** Entries known to be committed that are not applied here yet. */
+  /** Entries known to be committed but not yet applied on this host. */
   readonly feedLag: number
   readonly ready: boolean
-  /** Registered with a tunnel address; a row of a restore that waits for its host is none. */
+  /** Registered hosts, without vacant records of a restore. */
   readonly hosts: number
   readonly networks: number
   readonly endpoints: number
-  /** A bounded number of networks; `unlisted` counts the others. */
+  /** Of a limited number of networks; `unlisted` counts the others. */
   readonly addresses: readonly AddressUse[]
   readonly traffic: readonly NetworkTraffic[]
   readonly unlisted: number
@@ -50,10 +50,11 @@ export type Figures = {
   readonly diverged: boolean
 }
 
-/** One thing that is looked at: null is well, anything else is what is wrong. */
+/** The result of one health check. */
 export type Check = {
   readonly name: string
+  /** What is wrong; null if the check passes. */
   readonly trouble: string | null
-  /** Is the host not ready without it? The others are health alone. */
+  /** Whether the host is not ready while the check fails. Other checks only affect /healthz. */
   readonly forReady: boolean
 }

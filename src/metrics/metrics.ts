@@ -1,13 +1,13 @@
-// The agent's figures in the form that Prometheus reads. Everything is gathered when it is asked for; two durations are
-// told as they happen.
+// The agent's figures in Prometheus's text format. They are gathered at each scrape, except two histograms, which observe
+// durations as they occur.
 
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { COMMIT_DURATION, FAMILIES, RECONCILE_DURATION, type Family } from './families.ts'
 import type { Figures } from './figures.ts'
 
-/** A gauge under a counter's name, in prom-client's own set: Prometheus tools complain of it. */
+/** Default metrics of prom-client that are gauges with a counter's name, which Prometheus tools reject. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
-/** Seconds: a commit is a round trip and two disk writes, a proposal is given up after 4.5. */
+/** Seconds. A commit takes a round trip and two disk writes; a proposal is abandoned after 4.5 s. */
 const COMMIT_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
 const RECONCILE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
@@ -16,16 +16,16 @@ export type ReconcileScope = 'full' | 'network'
 export class Metrics {
   readonly #registry = new Registry()
   readonly #gather: () => Figures
-  readonly #tell: readonly ((figures: Figures) => void)[]
+  readonly #update: readonly ((figures: Figures) => void)[]
   readonly #commit = this.#histogram(COMMIT_DURATION, COMMIT_BUCKETS)
   readonly #reconcile = this.#histogram(RECONCILE_DURATION, RECONCILE_BUCKETS)
-  /** One gathering serves all who ask while it lasts. */
+  /** The scrape in progress, shared by concurrent callers. */
   #scrape: Promise<string> | null = null
 
-  /** @param gather the figures of this moment; cheap, for it is called at every scrape */
+  /** @param gather returns the current figures; called at every scrape, so it must be cheap */
   constructor(gather: () => Figures) {
     this.#gather = gather
-    this.#tell = FAMILIES.flatMap(family => this.#teller(family) ?? [])
+    this.#update = FAMILIES.flatMap(family => this.#updaterOf(family) ?? [])
     collectDefaultMetrics({ register: this.#registry })
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name)
   }
@@ -42,7 +42,7 @@ export class Metrics {
     this.#reconcile.observe({ scope }, ms / 1_000)
   }
 
-  /** The text of a scrape. Rejects with what `gather` has thrown. */
+  /** The text of a scrape. Rejects if `gather` throws. */
   text(): Promise<string> {
     this.#scrape ??= this.#read().finally(() => (this.#scrape = null))
     return this.#scrape
@@ -50,9 +50,9 @@ export class Metrics {
 
   async #read(): Promise<string> {
     const figures = this.#gather()
-    for (const tell of this.#tell) tell(figures)
+    for (const update of this.#update) update(figures)
     const text = await this.#registry.metrics()
-    // Before an event loop was measured: prom-client writes Nan, the format knows NaN.
+    // Before the first event-loop sample prom-client writes Nan; the format requires NaN.
     return text.replaceAll(/ Nan$/gm, ' NaN')
   }
 
@@ -66,8 +66,8 @@ export class Metrics {
     })
   }
 
-  /** Sets a metric's series to the figures: those of things that are gone go with them. */
-  #teller({ name, help, label, type, read }: Family): ((figures: Figures) => void) | null {
+  /** A function that replaces a metric's series with the current figures; series without a figure disappear. */
+  #updaterOf({ name, help, label, type, read }: Family): ((figures: Figures) => void) | null {
     if (read === undefined) return null
     const options = { name, help, labelNames: label === null ? [] : [label], registers: [this.#registry] }
     const metric = type === 'counter' ? new Counter(options) : new Gauge(options)

@@ -1,5 +1,5 @@
-// The door for probes and scrapes, `http.listen`: /livez, /readyz, /healthz and /metrics. It reads, and changes nothing.
-// A page in somebody's browser must not read it either: a name that was bent to this address is no Host of ours.
+// The HTTP server of `http.listen`, for probes and scrapes: /livez, /readyz, /healthz and /metrics. Read-only. The Host
+// header is checked, so that a web page cannot read it by DNS rebinding.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
@@ -8,8 +8,8 @@ import type { Check } from './figures.ts'
 
 const MAX_HEADER_BYTES = 8 * 1024
 const MAX_CONNECTIONS = 64
-/** For the head of a request, a whole request, and between two of them. */
-const PATIENCE_MS = 5_000
+/** For the headers of a request, for a whole request, and between requests. */
+const TIMEOUT_MS = 5_000
 const TEXT = 'text/plain; charset=utf-8'
 
 export type MetricsServerOptions = {
@@ -29,9 +29,9 @@ export async function startMetricsServer(
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
-      headersTimeout: PATIENCE_MS,
-      requestTimeout: PATIENCE_MS,
-      keepAliveTimeout: PATIENCE_MS,
+      headersTimeout: TIMEOUT_MS,
+      requestTimeout: TIMEOUT_MS,
+      keepAliveTimeout: TIMEOUT_MS,
       connectionsCheckingInterval: 1_000
     },
     (request, response) => void serve(options, request, response)
@@ -62,14 +62,14 @@ async function serve(options: MetricsServerOptions, request: IncomingMessage, re
   const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }
   response.writeHead(status, status === 405 ? { ...headers, allow: 'GET' } : headers)
   response.end(body)
-  // A body that nobody asked for is not waited for.
+  // Does not wait for a request body, which no route takes.
   if (!request.complete) request.destroy()
 }
 
 async function answer({ checks, metrics }: MetricsServerOptions, request: IncomingMessage): Promise<Answer> {
   const { method, url = '/', headers, socket } = request
-  if (!isOurs(headers.host, socket.localAddress)) {
-    return { status: 403, body: 'ask by the address that http.listen names, or as localhost\n' }
+  if (!isAllowedHost(headers.host, socket.localAddress)) {
+    return { status: 403, body: 'use the address of http.listen, or localhost\n' }
   }
   if (method !== 'GET') return { status: 405, body: 'GET only\n' }
   const [path = '', query = ''] = url.split('?', 2)
@@ -87,23 +87,23 @@ async function answer({ checks, metrics }: MetricsServerOptions, request: Incomi
     case '/metrics':
       return { status: 200, body: await metrics.text(), type: metrics.contentType }
     default:
-      return refusal(new VxmeshError('ERR_ROUTE_NOT_FOUND', 'there are /livez, /readyz, /healthz and /metrics'))
+      return refusal(new VxmeshError('ERR_ROUTE_NOT_FOUND', 'the paths are /livez, /readyz, /healthz and /metrics'))
   }
 }
 
-/** The address that the connection has reached, or localhost; whatever the port, which may be forwarded. */
-function isOurs(host: string | undefined, reached: string | undefined): boolean {
+/** Allows the address that the connection has reached, and localhost. The port may be forwarded and is ignored. */
+function isAllowedHost(host: string | undefined, reached: string | undefined): boolean {
   const name = host?.replace(/:\d{1,5}$/, '').toLowerCase()
   return name !== undefined && (name === 'localhost' || name === reached)
 }
 
-/** What is wrong, a line each; with `verbose` also what is well. */
+/** One line per failed check; with `verbose`, also per passed check. */
 function verdict(checks: readonly Check[], verbose: boolean): Answer {
-  const well = checks.every(check => check.trouble === null)
+  const passed = checks.every(check => check.trouble === null)
   const lines = checks
     .filter(check => verbose || check.trouble !== null)
     .map(({ name, trouble }) => (trouble === null ? `[+] ${name}: ok` : `[-] ${name}: ${trouble}`))
-  return { status: well ? 200 : 503, body: [...lines, well ? 'ok' : 'not ok', ''].join('\n') }
+  return { status: passed ? 200 : 503, body: [...lines, passed ? 'ok' : 'not ok', ''].join('\n') }
 }
 
 function refusal(err: VxmeshError): Answer {

@@ -1,5 +1,5 @@
-// Commands: proposed changes of the cluster state, as the log holds them, and what applying one gives back.
-// A command holds only checked values, and everything that must not be decided twice (no clock, no randomness).
+// Commands: proposed changes to the cluster state, as the log holds them, and the results of applying them. A command
+// holds validated values only. Applying one reads no clock and no randomness: every replica must get the same result.
 
 import type { Endpoint } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
@@ -11,7 +11,7 @@ import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
 import type { EndpointChanges, EndpointSettings, NetworkChanges, NetworkSettings } from './settings.ts'
 
-/** Without `vni`, `gateway` or `address` the state machine chooses. */
+/** The state machine chooses `vni`, `gateway` and `address` where they are absent. */
 export type Command =
   | { readonly kind: 'session-open' }
   | ({
@@ -23,7 +23,7 @@ export type Command =
       readonly requestId?: string
     } & NetworkSettings)
   | ({ readonly kind: 'network-update'; readonly name: NetworkName } & NetworkChanges)
-  /** Without `force` a network with endpoints is refused; with it they are released too. */
+  /** Without `force`, a network that has endpoints is refused; with it, they are released too. */
   | { readonly kind: 'network-delete'; readonly name: NetworkName; readonly force: boolean }
   | ({
       readonly kind: 'endpoint-attach'
@@ -43,9 +43,9 @@ export type Command =
     } & EndpointChanges)
   | { readonly kind: 'endpoint-detach'; readonly containerId: ContainerId; readonly ifname: IfName }
   | { readonly kind: 'host-register'; readonly host: Host }
-  /** Frees the host's endpoints. */
+  /** Releases the host's endpoints. */
   | { readonly kind: 'host-remove'; readonly name: HostName }
-  /** Replaces what the namespace had. */
+  /** Replaces the namespace's mapping and grants. */
   | {
       readonly kind: 'namespace-map'
       readonly namespace: NamespaceName
@@ -53,16 +53,16 @@ export type Command =
       readonly grants: readonly NetworkName[]
     }
   | { readonly kind: 'namespace-unmap'; readonly namespace: NamespaceName }
-  /** Makes a network for a namespace that is mapped to none, with the first free subnet of the range, and maps it. */
+  /** Creates a network with the first free subnet of the range, and maps the namespace to it, unless it is mapped. */
   | ({ readonly kind: 'namespace-open'; readonly namespace: NamespaceName } & NamespaceRange)
 
 export type CommandKind = Command['kind']
 export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind: K }>
 
 /**
- * A command with the identity that makes a retry harmless (Raft thesis 6.3). A session is opened by its first
- * request, a `session-open` with seq 0; every later request counts up. `settledBelow` tells the state machine which
- * answers it may forget: all with seq < settledBelow have reached the caller.
+ * A command with an identity that makes retries idempotent (Raft thesis 6.3). The first request of a session is a
+ * `session-open` with seq 0; each later request increments seq. The caller has received all answers with
+ * seq < settledBelow, so the state machine may forget them.
  */
 export type Request = {
   readonly session: string
@@ -75,7 +75,7 @@ export type Request = {
 export type Result =
   | { readonly kind: 'session' }
   | { readonly kind: 'network'; readonly network: Network }
-  /** `created` is false when it was there before: a repeated attach, or an update. */
+  /** `created` is false when the endpoint already existed: a repeated attach, or an update. */
   | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly created: boolean }
   | { readonly kind: 'endpoint-released'; readonly endpoint: Endpoint }
   | { readonly kind: 'host'; readonly host: Host }
@@ -103,7 +103,7 @@ export type ResultOf<K extends CommandKind> = Extract<Result, { readonly kind: (
 
 export type Refusal = { readonly ok: false; readonly error: ErrorBody }
 
-/** A refusal is an outcome too: it is remembered, and every replica computes the same one. */
+/** A refusal is an outcome too: sessions remember it, and every replica computes the same one. */
 export type OutcomeOf<K extends CommandKind> = { readonly ok: true; readonly result: ResultOf<K> } | Refusal
 export type Outcome = OutcomeOf<CommandKind>
 

@@ -22,7 +22,7 @@ export type Endpoint = EndpointSettings & {
 /** How an endpoint's traffic is limited and delayed. */
 export type Shaping = ValuesOf<typeof SHAPING_SETTINGS>
 
-/** A container has one interface of a name, in whatever network: the pair is unique in the cluster. */
+/** Container id and interface name; unique in the cluster, across all networks. */
 export type EndpointKey = string
 
 export function endpointKey(containerId: ContainerId, ifname: IfName): EndpointKey {

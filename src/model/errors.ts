@@ -1,12 +1,12 @@
-// The one catalogue of operating errors. Every door (CLI, HTTP, CNI, ZeroMQ) derives its own error form from it.
-// A broken invariant is not here: it is a plain Error and ends the agent.
+// The catalogue of operating errors. Each interface (CLI, HTTP, CNI, ZeroMQ) derives its own error format from it.
+// Broken invariants are not in it: they are plain Errors and end the agent.
 
 /** Process exit codes of the CLI (contract 6.3). */
 export type ExitCode = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7
 
 type CodeFacts = { readonly http: number; readonly exit: ExitCode }
 
-/** Every code with the HTTP status and the exit code that it becomes. Codes are stable; docs/errors.md explains each. */
+/** Every code with its HTTP status and exit code. Codes are stable; docs/errors.md explains each. */
 export const ERROR_CODES = {
   ERR_INVALID: { http: 400, exit: 2 },
   ERR_CONFIG: { http: 400, exit: 2 },
@@ -51,17 +51,17 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES
 
 export type ErrorOptions = {
-  /** The input field at fault, by its name at the door (`subnet`, `containerId`). */
+  /** The invalid input field, by its name in the API (`subnet`, `containerId`). */
   readonly field?: string
   readonly cause?: unknown
-  /** Facts for the log, never secrets. */
+  /** For the log; never secrets. */
   readonly context?: Readonly<Record<string, string | number | boolean>>
 }
 
-/** What crosses a process or host boundary in place of an error. */
+/** The serialized form of an error across processes and hosts. */
 export type ErrorBody = { readonly code: ErrorCode; readonly message: string; readonly field?: string }
 
-/** An operating error: something that a correct program meets. Carries a stable code and, for bad input, the field. */
+/** An operating error: a failure that a correct program must expect. For invalid input it names the field. */
 export class VxmeshError extends Error {
   override readonly name = 'VxmeshError'
   readonly code: ErrorCode
@@ -87,17 +87,17 @@ export class VxmeshError extends Error {
   }
 }
 
-/** The error for a bad value of a named input field. */
+/** The error for an invalid value of an input field. */
 export function invalid(field: string, message: string): VxmeshError {
   return new VxmeshError('ERR_INVALID', `${field}: ${message}`, { field })
 }
 
-/** Is this text one of our codes? For bodies that come from outside. */
+/** Whether the text is an error code of ours. For error bodies from outside. */
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(ERROR_CODES, text)
 }
 
-/** Any thrown value as a VxmeshError: an unknown one becomes ERR_INTERNAL with the original as its cause. */
+/** Any thrown value as a VxmeshError; anything else becomes ERR_INTERNAL with the original as its cause. */
 export function asVxmeshError(thrown: unknown): VxmeshError {
   if (thrown instanceof VxmeshError) return thrown
   return new VxmeshError('ERR_INTERNAL', messageOf(thrown), { cause: thrown })
@@ -108,6 +108,6 @@ function messageOf(thrown: unknown): string {
   try {
     return String(thrown)
   } catch {
-    return 'something that is no error'
+    return 'a thrown value that is not an error'
   }
 }

@@ -1,5 +1,5 @@
-// Events: what an agent tells of as it happens. A convenience for people and programs that watch; the state is the truth,
-// and whoever missed an event reads it there.
+// Events: notifications of changes for people and programs that watch. Events may be lost; the committed state is
+// authoritative.
 
 import type { EndpointSettings } from './settings.ts'
 import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from './views.ts'
@@ -20,11 +20,11 @@ export type EndpointFacts = Pick<
 >
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
 
-/** An event before it was timed. */
+/** An event without its timestamp. */
 export type UntimedEvent = AgentEvent extends infer E ? (E extends unknown ? Omit<E, 'time'> : never) : never
 
 export type AgentEvent = {
-  /** When this agent saw it, ISO 8601 in UTC: for people. */
+  /** When this agent observed it, ISO 8601 in UTC. For display only: clocks of hosts differ. */
   readonly time: string
 } & (
   | (Changed & {
@@ -34,6 +34,6 @@ export type AgentEvent = {
   | { readonly kind: 'member'; readonly member: MemberView }
   | { readonly kind: 'member-vanished'; readonly name: string; readonly peerId: string }
   | { readonly kind: 'raft'; readonly role: string; readonly term: number; readonly leader: string | null }
-  /** The first of a stream: the index that the state had then. */
+  /** The first event of a stream: the applied index at that moment. */
   | { readonly kind: 'watching'; readonly index: number }
 )

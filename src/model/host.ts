@@ -1,12 +1,12 @@
-// A host as the replicated state knows it. Its identity is the peer id; its VTEP and name may change.
+// A host in the replicated state. Its identity is the peer id; its VTEP and name may change.
 
 import type { HostName, PeerId } from './ids.ts'
 import type { Ipv4 } from './ipv4.ts'
 
-/** A server is a Raft voter (or waits to be one); a client is any other host. */
+/** A server is a Raft voter, or waits to become one; a client is any other host. */
 export type Role = 'server' | 'client'
 
-/** Of a host that is vacant; no host that registers has it. */
+/** The VTEP of a vacant host; no registered host has it. */
 export const VACANT_VTEP = 0 as Ipv4
 
 export type Host = {
@@ -14,14 +14,14 @@ export type Host = {
   readonly peerId: PeerId
   readonly vtep: Ipv4
   readonly role: Role
-  /** The kernel's boot id: a change tells that the host has rebooted. */
+  /** The kernel's boot id: it changes when the host reboots. */
   readonly bootId: string
   readonly version: string
 }
 
 /**
- * Is this no host any more, but what a restored backup has kept of one: a name that anybody may have, and endpoints that
- * wait for a host of that name to attach them? It has no tunnel address, is reached by nobody, and goes with its last endpoint.
+ * Whether this is only the record of a host in a restored backup: its name is free for another host, and its endpoints
+ * wait for a host of that name to attach them again. It has no VTEP, and is removed with its last endpoint.
  */
 export function isVacant(host: Host): boolean {
   return host.vtep === VACANT_VTEP

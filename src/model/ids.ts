@@ -1,11 +1,11 @@
-// Branded identifiers and the parsers that are the only way to make one from outside text.
+// Branded identifiers, and the parsers that validate them. Outside text becomes an identifier only through a parser.
 
 import type { Brand } from './brand.ts'
 import { invalid } from './errors.ts'
 
 /** VXLAN network identifier, 24 bits (RFC 7348 section 5); 0 is not used. */
 export type Vni = Brand<number, 'Vni'>
-/** libp2p peer id in its base58 text form: the identity of a host. */
+/** libp2p peer id in base58: the identity of a host. */
 export type PeerId = Brand<string, 'PeerId'>
 /** A host's name as Serf knows it. */
 export type HostName = Brand<string, 'HostName'>
@@ -19,7 +19,7 @@ export type IfName = Brand<string, 'IfName'>
 export type LogIndex = Brand<number, 'LogIndex'>
 /** Raft term, monotone; 0 is "before the first election". */
 export type Term = Brand<number, 'Term'>
-/** Hex id of one cluster, fixed at its bootstrap. */
+/** Hex id of a cluster, fixed at bootstrap. */
 export type ClusterId = Brand<string, 'ClusterId'>
 
 export const VNI_MAX = 0xffffff
@@ -60,8 +60,8 @@ export function parseContainerId(text: string, field = 'containerId'): Container
 }
 
 /**
- * An interface name as the kernel takes it (dev_valid_name), ASCII only, and without "%": the kernel would fill in a
- * number (`eth%d`), and the interface would have another name than its endpoint. @throws ERR_INVALID
+ * An interface name that the kernel accepts (dev_valid_name), ASCII only, without "%": the kernel expands `eth%d` to a
+ * number, and the interface would have another name than its endpoint. @throws ERR_INVALID
  */
 export function parseIfName(text: string, field = 'ifname'): IfName {
   const rule = 'must be 1 to 15 printable ASCII characters without "/", ":", "%" or white space'
@@ -69,7 +69,7 @@ export function parseIfName(text: string, field = 'ifname'): IfName {
   return match({ text, field, pattern: IFNAME, rule }) as IfName
 }
 
-/** A libp2p peer id, by form only. @throws ERR_INVALID */
+/** A libp2p peer id; only its syntax is checked. @throws ERR_INVALID */
 export function parsePeerId(text: string, field = 'peerId'): PeerId {
   return match({ text, field, pattern: PEER_ID, rule: 'must be a base58 libp2p peer id' }) as PeerId
 }
@@ -81,17 +81,17 @@ function match(p: { text: string; field: string; pattern: RegExp; rule: string }
   return p.text
 }
 
-/** What JSON leaves as it is and a terminal obeys: DEL, C1, and the marks that turn the direction of text. */
-const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_C}]/gu
+/** Characters that JSON does not escape and terminals interpret: DEL, C1 controls, and bidirectional marks. */
+const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_C}]/gu
 
 /** A value for an error message: quoted, control characters escaped, at most 80 characters. */
 export function quote(value: unknown): string {
-  const text = toJson(value)?.replace(UNSEEN, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  const text = toJson(value)?.replace(UNPRINTABLE, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
   if (text === undefined) return typeof value
   return text.length > 80 ? `${text.slice(0, 76)}..."` : text
 }
 
-/** Undefined for what JSON cannot hold. */
+/** Undefined when JSON cannot represent the value. */
 function toJson(value: unknown): string | undefined {
   try {
     return JSON.stringify(value)

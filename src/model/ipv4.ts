@@ -1,5 +1,5 @@
 // IPv4 addresses as unsigned 32-bit numbers, and subnets. Parsing is strict: four decimal octets without leading
-// zeros (inet_aton's octal and short forms have let filters be bypassed), one prefix length from 0 to 32.
+// zeros (inet_aton's octal and short forms have been used to bypass filters), and a prefix length from 0 to 32.
 
 import type { Brand } from './brand.ts'
 import { invalid } from './errors.ts'
@@ -27,11 +27,11 @@ export function formatIpv4(address: Ipv4): string {
   return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`
 }
 
-/** The smallest and largest prefix lengths of a tenant subnet: a /8 has 2^24 addresses, a /30 two containers' worth. */
+/** Prefix lengths of a tenant subnet: a /8 has 2^24 addresses; a /30 has room for one gateway and one container. */
 export const SUBNET_PREFIX_MIN = 8
 export const SUBNET_PREFIX_MAX = 30
 
-/** A tenant subnet in CIDR form, host bits zero. @throws ERR_INVALID naming the field */
+/** A tenant subnet in CIDR notation, host bits zero. @throws ERR_INVALID naming the field */
 export function parseSubnet(text: string, field = 'subnet'): Subnet {
   const parts = text.split('/')
   const [address, length] = parts
@@ -51,7 +51,7 @@ export function parseSubnet(text: string, field = 'subnet'): Subnet {
   return subnet
 }
 
-/** The range of routers' own addresses: a /8, for an address is its base plus the 24-bit VNI. @throws ERR_INVALID */
+/** The range of the routers' transit addresses: a /8, since an address is its base plus the 24-bit VNI. @throws ERR_INVALID */
 export function parseTransitRange(text: string, field = 'transit'): Subnet {
   const [address = '', length, ...rest] = text.split('/')
   const base = parseIpv4(address, field)
@@ -63,7 +63,7 @@ export function formatSubnet(subnet: Subnet): string {
   return `${formatIpv4(subnet.base)}/${subnet.prefixLength}`
 }
 
-/** Can this be the address of one host: none of 0.0.0.0/8, multicast, reserved or broadcast? */
+/** Whether this can be a host's address: not in 0.0.0.0/8, multicast, reserved or broadcast. */
 export function isUnicast(address: Ipv4): boolean {
   const firstOctet = address >>> 24
   return firstOctet > 0 && firstOctet < 224
@@ -86,7 +86,7 @@ export function subnetContains(subnet: Subnet, address: Ipv4): boolean {
   return networkAddress(address, subnet.prefixLength) === subnet.base
 }
 
-/** May this address be given to a container or a gateway: inside, and neither network nor broadcast address? */
+/** Whether a container or gateway may have this address: inside the subnet, and neither network nor broadcast address. */
 export function isHostAddress(subnet: Subnet, address: Ipv4): boolean {
   return subnetContains(subnet, address) && address !== subnet.base && address !== broadcastAddress(subnet)
 }

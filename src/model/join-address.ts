@@ -1,10 +1,10 @@
-// Where another host's Serf can be reached: `address` or `address:port`, as `serf join` takes it.
+// The address of another host's Serf agent: `address` or `address:port`, as `serf join` takes it.
 
 import { invalid } from './errors.ts'
 import { quote } from './ids.ts'
 import { parseIpv4 } from './ipv4.ts'
 
-/** Passes the text on as it is. @throws ERR_INVALID naming the field */
+/** Returns the text unchanged. @throws ERR_INVALID naming the field */
 export function parseJoinAddress(text: string, field = 'join'): string {
   const [address = '', port, ...rest] = text.split(':')
   if (rest.length > 0 || (port !== undefined && !isPort(port))) {
@@ -14,7 +14,7 @@ export function parseJoinAddress(text: string, field = 'join'): string {
   return text
 }
 
-/** Is this text a port number, 1 to 65,535, without leading zeros? */
+/** Whether the text is a port number, 1 to 65,535, without leading zeros. */
 export function isPort(text: string): boolean {
   return /^[1-9][0-9]{0,4}$/.test(text) && Number(text) <= 65_535
 }

@@ -1,5 +1,5 @@
-// MAC addresses. An endpoint's MAC is a function of its VNI and address, so an address that is used again keeps its
-// MAC and no neighbour cache in a container can go stale (design section 4).
+// MAC addresses. An endpoint's MAC is derived from its VNI and address, so a reused address has the same MAC and no
+// neighbour cache in a container goes stale (design section 4).
 
 import type { Brand } from './brand.ts'
 import { invalid } from './errors.ts'
@@ -9,7 +9,7 @@ import type { Ipv4 } from './ipv4.ts'
 /** Six lower-case hex octets with colons, unicast. */
 export type Mac = Brand<string, 'Mac'>
 
-/** Locally administered; 02 is for endpoints, 06 for devices. */
+/** Locally administered; endpoints use 02, devices 06. */
 const DEVICE_PREFIX = '06:76:78:'
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
 
@@ -27,7 +27,7 @@ export function macOf(vni: Vni, address: Ipv4): Mac {
   return `02:${hex(vni & 255)}:${[24, 16, 8, 0].map(shift => hex((address >>> shift) & 255)).join(':')}` as Mac
 }
 
-/** Is this MAC in the range of vxmesh's own devices (bridges)? A container with such a one would draw their traffic. */
+/** Whether this MAC is in the range of vxmesh's own devices (bridges). A container with such a MAC could attract their traffic. */
 export function isDeviceMac(mac: Mac): boolean {
   return mac.startsWith(DEVICE_PREFIX)
 }

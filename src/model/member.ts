@@ -17,15 +17,15 @@ export type Member = {
   readonly vtep: Ipv4
   /** TCP port of its libp2p. */
   readonly p2pPort: number
-  /** Version of vxmesh's own protocols that the member speaks. */
+  /** Version of vxmesh's protocols that the member speaks. */
   readonly protocol: number
-  /** Servers: how many servers it waits for before the first election; 0 for clients. */
+  /** On servers: how many servers must see each other before the first election; 0 on clients. */
   readonly bootstrapExpect: number
-  /** The restored backup that it holds and that is to become a cluster: 16 hex digits (replication/seed.ts). */
+  /** Id of the restored backup from which it will found a cluster: 16 hex digits. */
   readonly seed?: string
-  /** The cluster it belongs to, once it knows. */
+  /** The cluster that it belongs to; absent until it knows. */
   readonly clusterId?: ClusterId
 }
 
-/** The version of our protocols over Serf tags, libp2p streams and the feed. */
+/** Version of vxmesh's protocols: Serf tags, libp2p streams and the feed. */
 export const PROTOCOL_VERSION = 1

@@ -1,5 +1,5 @@
-// A Kubernetes namespace as the replicated state knows it: which networks its pods are in. Not a kernel's namespace, which
-// is called netns everywhere.
+// A Kubernetes namespace in the replicated state: the networks that its pods may use. Kernel network namespaces are
+// called netns throughout.
 
 import type { NamespaceName, NetworkName } from './ids.ts'
 import { formatSubnet, SUBNET_PREFIX_MAX, type Subnet } from './ipv4.ts'
@@ -7,23 +7,23 @@ import { invalid } from './errors.ts'
 
 export type Namespace = {
   readonly name: NamespaceName
-  /** Where its pods are unless they choose. */
+  /** The network of its pods by default. */
   readonly network: NetworkName
-  /** What they may choose besides; ascending, without `network`. */
+  /** Other networks that a pod may choose; ascending, without `network`. */
   readonly grants: readonly NetworkName[]
 }
 
-/** Networks that one namespace may choose from besides its own. */
+/** Most grants of one namespace. */
 export const GRANTS_MAX = 64
 
-/** From where a namespace that is mapped to nothing gets a network of its own. */
+/** The range from which an unmapped namespace gets a network of its own. */
 export type NamespaceRange = {
   readonly range: Subnet
-  /** Of each network. */
+  /** Of each such network. */
   readonly prefixLength: number
 }
 
-/** Bits between the range's prefix and a network's: 65,536 networks. */
+/** Largest difference between the prefix length of a network and that of the range: 65,536 networks. */
 export const RANGE_BITS_MAX = 16
 
 /** @throws ERR_INVALID naming the field */
@@ -34,7 +34,7 @@ export function checkRange({ range, prefixLength }: NamespaceRange, field = 'pre
   }
 }
 
-/** Each once, ascending, without the namespace's own: two lists that grant the same are the same. */
+/** The canonical form of grants: ascending, without duplicates and without the namespace's own network. */
 export function grantsOf(network: NetworkName, others: readonly NetworkName[]): readonly NetworkName[] {
   return [...new Set(others)].filter(name => name !== network).sort()
 }

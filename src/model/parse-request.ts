@@ -1,5 +1,5 @@
-// Checks a request that came from another host before it may enter the log: an entry is applied by every replica, so
-// what is malformed must be stopped here. Returns a fresh object with the known fields only.
+// Validates a request before it enters the log. Every replica applies the entry, so a malformed request must be rejected
+// here. The result is a new object with the known fields only.
 
 import type { Command, Request } from './command.ts'
 import { invalid } from './errors.ts'
@@ -90,7 +90,7 @@ export function parseCommand(value: unknown): Command {
       return { kind, namespace: parseNamespaceName(text(f, 'namespace')), ...range }
     }
     default:
-      throw invalid('kind', 'is no command that this version knows')
+      throw invalid('kind', 'is not a command that this version knows')
   }
 }
 
@@ -108,7 +108,7 @@ function host(value: unknown): Host {
   }
 }
 
-/** As they are kept, so that equal rows hash alike. */
+/** In canonical form, so that equal rows have equal hashes. */
 function grants(f: Fields, network: NetworkName): readonly NetworkName[] {
   const list = f['grants']
   if (!Array.isArray(list) || list.length > GRANTS_MAX)
@@ -121,7 +121,7 @@ function grants(f: Fields, network: NetworkName): readonly NetworkName[] {
 
 function subnet(value: unknown): Subnet {
   const f = asFields(value, 'subnet')
-  // Through the text form, so that the rules for subnets stand in one place.
+  // By way of the text form, whose parser holds the rules for subnets.
   return parseSubnet(formatSubnet({ base: ipv4(f, 'base'), prefixLength: wholeNumber(f, 'prefixLength') }))
 }
 
@@ -133,6 +133,6 @@ function ipv4(f: Fields, key: string): Ipv4 {
 
 function vtep(f: Fields): Ipv4 {
   const address = ipv4(f, 'vtep')
-  if (!isUnicast(address)) throw invalid('vtep', `must be the address of one host, got ${formatIpv4(address)}`)
+  if (!isUnicast(address)) throw invalid('vtep', `must be a unicast address, got ${formatIpv4(address)}`)
   return address
 }

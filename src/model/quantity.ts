@@ -25,7 +25,7 @@ const DELAY_UNITS: Readonly<Record<string, number>> = { '': 1, us: 1, usec: 1, m
 
 /** The highest rate: 1 Tbit/s. */
 export const RATE_MAX = 1e12
-/** The lowest rate that is not "unlimited": 8 kbit/s, one small packet a second. */
+/** The lowest limit: 8 kbit/s, about one small packet a second. */
 export const RATE_MIN = 8e3
 /** The longest delay: 60 s. */
 export const DELAY_MAX_US = 60e6
@@ -33,14 +33,14 @@ export const DELAY_MAX_US = 60e6
 export const MTU_MIN = 576
 export const MTU_MAX = 65_485
 
-/** A rate in bits/s, 0 or `none` for unlimited. A bare number is bits/s. @throws ERR_INVALID naming the field */
+/** A rate in bits/s; `0` and `none` mean unlimited. A number without a unit is bits/s. @throws ERR_INVALID naming the field */
 export function parseRate(text: string, field: string): number {
   if (text.toLowerCase() === 'none') return 0
   const value = parseQuantity({ text, field, units: RATE_UNITS, example: '10mbit' })
   return checkRate(value, field)
 }
 
-/** A rate that arrived as a number. @throws ERR_INVALID naming the field */
+/** Checks a rate in bits/s. @throws ERR_INVALID naming the field */
 export function checkRate(bitsPerSecond: number, field: string): number {
   if (bitsPerSecond === 0) return 0
   if (!Number.isInteger(bitsPerSecond) || bitsPerSecond < RATE_MIN || bitsPerSecond > RATE_MAX) {
@@ -49,14 +49,14 @@ export function checkRate(bitsPerSecond: number, field: string): number {
   return bitsPerSecond
 }
 
-/** A delay in microseconds, 0 or `none` for none. A bare number is microseconds. @throws ERR_INVALID naming the field */
+/** A delay in microseconds; `none` is 0. A number without a unit is microseconds. @throws ERR_INVALID naming the field */
 export function parseDelay(text: string, field: string): number {
   if (text.toLowerCase() === 'none') return 0
   const value = parseQuantity({ text, field, units: DELAY_UNITS, example: '10ms' })
   return checkDelay(value, field)
 }
 
-/** A delay that arrived as a number. @throws ERR_INVALID naming the field */
+/** Checks a delay in microseconds. @throws ERR_INVALID naming the field */
 export function checkDelay(us: number, field: string): number {
   if (!Number.isInteger(us) || us < 0 || us > DELAY_MAX_US) {
     throw invalid(field, 'must be from 0 to 60s, in whole microseconds')
@@ -96,7 +96,7 @@ function parseQuantity(p: {
   }
   const exact = Number(match[1]) * factor
   const rounded = Math.round(exact)
-  // Rounding must not turn the strictest limit into none.
+  // A tiny limit must not round to 0, which means unlimited.
   if (rounded === 0 && exact > 0) throw invalid(p.field, `is too small, got ${quote(p.text)}`)
   return rounded
 }

@@ -1,6 +1,6 @@
-// The settings of networks and endpoints: fields that a caller chooses and that are kept as given. The command parser,
-// API schemas, views, events, command line, digest and snapshot all follow from these two tables. A new setting of an
-// existing kind is one entry at the end of a table, its line in allocator/rows.ts, and the code that acts on it.
+// The settings of networks and endpoints: fields that the caller chooses and the state machine stores as given. Command
+// parser, API schemas, views, events, command line and digest derive from these tables. A new setting of an existing kind
+// is an entry at the end of a table, a field in allocator/rows.ts (and plain-state.ts), and the code that acts on it.
 
 import { flag, wholeNumber, type Fields } from './fields.ts'
 import { checkDelay, checkMtu, checkRate } from './quantity.ts'

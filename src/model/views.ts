@@ -1,4 +1,4 @@
-// The JSON that people and programs see (contract 6.3): addresses and rates in their outside form.
+// The JSON of the API (contract 6.3): addresses as text, rates in bits/s.
 
 import type { MemberStatus } from './member.ts'
 import type { Shaping } from './endpoint.ts'
@@ -27,19 +27,19 @@ export type EndpointView = EndpointSettings & {
   readonly mac: string
   readonly vni: number
   readonly mtu: number
-  /** The veth's name on its host. */
+  /** Name of the veth's end on the host. */
   readonly hostInterface: string
-  /** Seen from the container; null where this host cannot see the endpoint's device. */
+  /** From the container's point of view; null on hosts other than the endpoint's. */
   readonly rxBytes: number | null
   readonly txBytes: number | null
   readonly rxPackets: number | null
   readonly txPackets: number | null
-  /** bits/s over the last seconds; null also until two samples were taken. */
+  /** bits/s over the last few seconds; null until two samples exist. */
   readonly rxRate: number | null
   readonly txRate: number | null
-  /** Index of the device that counts: the totals begin at 0 with it, and another index means that they began anew. */
+  /** Index of the device whose counters these are. A new device has a new index, and its counters start at 0. */
   readonly hostIfindex: number | null
-  /** What the kernel enforces of the rates and the delay; null in lists, and where this host does not hold it. */
+  /** The rates and delay that the kernel enforces; null in lists, and on hosts other than the endpoint's. */
   readonly installed: Shaping | null
 }
 
@@ -64,18 +64,18 @@ export type HostView = {
   readonly peerId: string
   readonly vtep: string
   readonly role: Role
-  /** Serf's word on it; `unknown` when Serf does not list it. */
+  /** Its status in Serf; `unknown` when Serf does not list it. */
   readonly status: MemberStatus | 'unknown'
   readonly endpoints: number
   readonly version: string
 }
 
-/** One key of the paper's view, with its value in the outside form. */
+/** One entry of the key-value view, its value as in the API. */
 export type KvEntryView = { readonly key: string; readonly value: Readonly<Record<string, unknown>> }
 
 export type KvPageView = {
   readonly entries: readonly KvEntryView[]
-  /** The last key of this page when there are more behind it, to be given as `after`. */
+  /** The last key of this page, to be given as `after` for the next one; null on the last page. */
   readonly next: string | null
 }
 
@@ -85,23 +85,23 @@ export type RaftPeerView = {
   readonly address: string
   readonly state: 'leader' | 'follower' | 'candidate' | 'unknown'
   readonly voter: boolean
-  /** The highest log index known to be on the peer; null where this host does not lead. */
+  /** The highest log index known to be replicated to the peer; null unless this host leads. */
   readonly matchIndex: number | null
 }
 
-/** What is in a backup, or in a host's own snapshot: both are files of one form. */
+/** The contents of a backup or of a host's own snapshot; both have the same file format. */
 export type SnapshotView = {
   readonly file: string
   readonly bytes: number
-  /** Of the file's form. */
+  /** Of the file format. */
   readonly version: number
   readonly cluster: string
-  /** The last log entry that it stands for, and its term. */
+  /** Index and term of the last log entry that it includes. */
   readonly index: number
   readonly term: number
   /** Of the whole state, as in StatusView. */
   readonly digest: string
-  /** The voters' names at that entry, peer ids where there is none. */
+  /** Names of the voters at that entry; the peer id of a voter without a host record. */
   readonly servers: readonly string[]
   readonly hosts: number
   readonly networks: number
@@ -116,7 +116,7 @@ export type StatusView = {
   readonly cluster: string | null
   readonly version: string
   readonly ready: boolean
-  /** What keeps this host from its place in a cluster; null for nothing that it knows of. */
+  /** Why this host cannot take part in its cluster; null when it knows of no reason. */
   readonly trouble: string | null
   readonly raft: {
     readonly role: 'leader' | 'follower' | 'candidate' | 'client' | 'waiting'
@@ -129,24 +129,24 @@ export type StatusView = {
   readonly members: { readonly alive: number; readonly failed: number }
   readonly networks: number
   readonly endpoints: number
-  /** Of the state at the applied index: equal on all hosts that are there. */
+  /** Of the state at the applied index; equal on all hosts that have applied the same index. */
   readonly digest: string
-  /** The first log index at which this state was seen to differ from the leader’s; null is as it must be. */
+  /** The first log index at which this state was found to differ from the leader’s; null when it never was. */
   readonly differsAt: number | null
   readonly overlay: {
     readonly driver: string
-    /** Differences between the kernel and what it should hold that are left. */
+    /** How many differences between desired and observed kernel state remain. */
     readonly drift: number
-    /** Why, one line a cause. */
+    /** Why, one line per cause. */
     readonly degraded: readonly string[]
-    /** What others had changed in the kernel and was put right since the agent started, by kind of op. */
+    /** External changes to the kernel that were repaired since the agent started, by kind of op. */
     readonly repaired: Readonly<Record<string, number>>
   }
 }
 
-/** One thing that `doctor` has looked at. */
+/** The result of one check of `doctor`. */
 export type FindingView = {
-  /** Stable: `disk.space`. */
+  /** Stable, such as `disk.space`. */
   readonly id: string
   readonly level: 'ok' | 'warning' | 'failed'
   readonly found: string
@@ -158,13 +158,13 @@ export type DoctorView = {
   /** The host's name. */
   readonly host: string
   readonly failed: number
-  /** What is wrong comes first. */
+  /** Failed checks first. */
   readonly findings: readonly FindingView[]
 }
 
-/** What a reload has done, by keys of the configuration. */
+/** The outcome of a reload, by configuration key. */
 export type ReloadView = {
   readonly changed: readonly string[]
-  /** Differ too, and keep their old value until a restart. */
+  /** Keys that differ and keep their old value until a restart. */
   readonly restart: readonly string[]
 }

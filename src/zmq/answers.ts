@@ -1,5 +1,5 @@
-// What the agent says, in the paper's structs. Numbers that a 32-bit field cannot hold saturate there; the detail has them
-// whole. Pure.
+// Translates the agent's views into the paper's structs. Numbers that exceed a 32-bit field saturate; the detail holds the
+// exact values. Pure.
 
 import { networkAddress, parseIpv4, parseSubnet } from '#model/ipv4.ts'
 import type { EndpointFacts, NetworkFacts } from '#model/event.ts'
@@ -7,13 +7,13 @@ import type { EndpointView, NetworkView } from '#model/views.ts'
 import type { Detail } from './detail.ts'
 import type { Connection, TenantNetwork } from './message.ts'
 
-/** The index of an interface of this host by its name; 0 when there is none. */
+/** Index of an interface of this host by name; 0 if there is none. */
 export type InterfaceIndex = (name: string) => number
 
 const KBIT = 1_000
 const MS_US = 1_000
 
-/** @param connection what was asked, for what only the caller knows */
+/** @param connection the request, for the fields that only the caller knows */
 export function connectionOf(p: {
   readonly connection: Pick<Connection, 'id' | 'pid'>
   readonly detail: Detail
@@ -27,7 +27,7 @@ export function connectionOf(p: {
     id: containerId,
     name,
     pid: p.connection.pid,
-    requestIp: parseIpv4(bare(address)),
+    requestIp: parseIpv4(withoutPrefix(address)),
     network: parseSubnet(network.subnet).base,
     ovsPortId: p.interfaceIndex(endpoint.hostInterface),
     bandwidth: lower(ingressRate, egressRate) / KBIT,
@@ -45,7 +45,7 @@ export function connectionOf(p: {
   }
 }
 
-/** A change that another door made: what the event tells, and that it is one. */
+/** The struct for a change made through another interface, from its event. */
 export function connectionOfEvent(endpoint: EndpointFacts, index: number): Connection {
   const [text = '', prefixLength = '32'] = endpoint.address.split('/')
   const address = parseIpv4(text)
@@ -65,11 +65,11 @@ export function tenantNetworkOf({ name, subnet, gateway, vni, egressRate }: Netw
   return { name, subnet, gateway, vni, egressBandwidth: Math.round(egressRate / KBIT) }
 }
 
-/** The lower of two limits; 0 is none. */
+/** The lower of two limits; 0 is unlimited. */
 function lower(a: number, b: number): number {
   return a === 0 || b === 0 ? Math.max(a, b) : Math.min(a, b)
 }
 
-function bare(address: string): string {
+function withoutPrefix(address: string): string {
   return address.split('/')[0] ?? address
 }

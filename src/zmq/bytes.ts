@@ -1,5 +1,5 @@
-// The field forms of the paper's messages: 32-bit signed little-endian integers, and strings as their length in bytes
-// followed by UTF-8. Nothing is ever read beyond the bytes that came, whatever a length says.
+// The field encodings of the paper's messages: 32-bit signed little-endian integers, and strings as a length in bytes
+// followed by UTF-8. Never reads past the received bytes, whatever a length field claims. Pure.
 
 import { invalid } from '#model/errors.ts'
 
@@ -17,7 +17,7 @@ export class FieldReader {
 
   /** @throws ERR_INVALID naming the field */
   int(field: string): number {
-    if (this.#left < INT_BYTES) throw invalid(field, `needs ${INT_BYTES} bytes, and ${this.#left} are left`)
+    if (this.#left < INT_BYTES) throw invalid(field, `needs ${INT_BYTES} bytes, but ${this.#left} are left`)
     const value = this.#bytes.readInt32LE(this.#at)
     this.#at += INT_BYTES
     return value
@@ -27,15 +27,15 @@ export class FieldReader {
   text(field: string): string {
     const length = this.int(`${field}Len`)
     if (length < 0 || length > this.#left) {
-      throw invalid(`${field}Len`, `is ${length}, and ${this.#left} bytes are left`)
+      throw invalid(`${field}Len`, `is ${length}, but ${this.#left} bytes are left`)
     }
     const part = this.#bytes.subarray(this.#at, this.#at + length)
     this.#at += length
-    if (part.includes(0)) throw invalid(field, 'holds a zero byte')
+    if (part.includes(0)) throw invalid(field, 'contains a zero byte')
     try {
       return utf8.decode(part)
     } catch (cause) {
-      throw invalid(field, `is no UTF-8: ${cause instanceof Error ? cause.message : String(cause)}`)
+      throw invalid(field, `is not UTF-8: ${cause instanceof Error ? cause.message : String(cause)}`)
     }
   }
 
@@ -52,7 +52,7 @@ export class FieldReader {
 export class FieldWriter {
   readonly #parts: Buffer[] = []
 
-  /** What does not fit is cut to the nearest that does: counters saturate. */
+  /** Saturates at the bounds of 32 bits. */
   int(value: number): this {
     const part = Buffer.allocUnsafe(INT_BYTES)
     part.writeInt32LE(Math.trunc(Math.min(INT_MAX, Math.max(-INT_MAX - 1, value))))
@@ -60,7 +60,7 @@ export class FieldWriter {
     return this
   }
 
-  /** An IPv4 address: all 32 bits count, so half of them are negative here. */
+  /** An IPv4 address as 32 bits; the upper half of the address space is negative. */
   address(value: number): this {
     return this.int(value | 0)
   }

@@ -1,4 +1,4 @@
-// ConnDetail: the JSON text in which a connection says what the paper's fixed fields have no place for. Pure.
+// ConnDetail: JSON text for what the fixed fields of the paper's struct cannot express. Pure.
 
 import { invalid } from '#model/errors.ts'
 import { parseIfName, parseNetworkName, type IfName, type NetworkName } from '#model/ids.ts'
@@ -17,7 +17,7 @@ export type Detail = {
   readonly ingressRate?: number
   readonly egressRate?: number
   readonly delayUs?: number
-  /** The caller's own: given back in the answer, not kept. */
+  /** The caller's labels: returned in the answer, not stored. */
   readonly labels?: Readonly<Record<string, string>>
 }
 
@@ -51,18 +51,18 @@ const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
   }
 }
 
-/** An empty text is an empty object. @throws ERR_INVALID naming the field, as ConnDetail.mac */
+/** Empty text means no fields. @throws ERR_INVALID naming the field, such as ConnDetail.mac */
 export function parseDetail(json: string): Detail {
   if (json === '') return {}
   let value: unknown
   try {
     value = JSON.parse(json)
   } catch (err) {
-    throw invalid('ConnDetail', `is no JSON: ${err instanceof Error ? err.message : String(err)}`)
+    throw invalid('ConnDetail', `is not JSON: ${err instanceof Error ? err.message : String(err)}`)
   }
   const detail: Partial<Record<keyof Detail, unknown>> = {}
   for (const [name, field] of Object.entries(object(value, 'ConnDetail'))) {
-    if (!isKnown(name)) throw invalid(`ConnDetail.${name}`, 'there is no such field')
+    if (!isKnown(name)) throw invalid(`ConnDetail.${name}`, 'is not a known field')
     detail[name] = PARSERS[name](field, `ConnDetail.${name}`)
   }
   return detail as Detail
@@ -77,7 +77,7 @@ function rate(value: unknown, field: string): number {
 }
 
 function text(value: unknown, field: string): string {
-  if (typeof value !== 'string') throw invalid(field, 'must be a text')
+  if (typeof value !== 'string') throw invalid(field, 'must be text')
   return value
 }
 

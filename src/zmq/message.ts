@@ -1,14 +1,13 @@
-// The messages of the paper's API, exactly as contract 6.5 writes them: header (length of the data, type), then data.
-// Pure: bytes to values and back.
+// Codec of the paper's messages (contract 6.5): a header with length of the data and type, then the data. Pure.
 
 import { invalid } from '#model/errors.ts'
 import { FieldReader, FieldWriter } from './bytes.ts'
 
 export const HEADER_BYTES = 8
-/** The largest message that is read: the texts of a connection have bounds far below. */
+/** The largest accepted message; the limits of a connection's texts are far below. */
 export const MAX_MESSAGE_BYTES = 64 * 1024
 
-/** What is asked, by type number; an answer has the number of its question plus ANSWER. */
+/** Requests by type number; an answer's number is that of its request plus ANSWER. */
 export const REQUESTS = {
   1: 'connection-create',
   2: 'connection-delete',
@@ -55,13 +54,13 @@ export type ZmqRequest =
   | { readonly kind: Extract<RequestKind, `connection-${string}`>; readonly connection: Connection }
   | { readonly kind: Extract<RequestKind, `network-${string}`>; readonly network: TenantNetwork }
 
-/** A request with the number of its type. */
-export type Asked = { readonly type: RequestType; readonly request: ZmqRequest }
+/** A request with its type number. */
+export type TypedRequest = { readonly type: RequestType; readonly request: ZmqRequest }
 
 /** @throws ERR_INVALID naming the field */
-export function decodeRequest(message: Buffer): Asked {
+export function decodeRequest(message: Buffer): TypedRequest {
   const { type, data } = decodeHeader(message)
-  if (!isRequestType(type)) throw invalid('msgType', `there is no request ${type}`)
+  if (!isRequestType(type)) throw invalid('msgType', `${type} is not a request`)
   const kind = REQUESTS[type]
   switch (kind) {
     case 'connection-create':
@@ -80,7 +79,7 @@ export function decodeHeader(message: Buffer): { readonly type: number; readonly
   const header = new FieldReader(message.subarray(0, HEADER_BYTES))
   const [length, type] = [header.int('msgLen'), header.int('msgType')]
   const data = message.subarray(HEADER_BYTES)
-  if (length !== data.byteLength) throw invalid('msgLen', `is ${length}, and ${data.byteLength} bytes of data came`)
+  if (length !== data.byteLength) throw invalid('msgLen', `is ${length}, but ${data.byteLength} bytes of data follow`)
   return { type, data }
 }
 

@@ -1,8 +1,8 @@
-// Requests in an order that makes sense: those about one container one after the other, those about a network before
-// and after all others, everything else side by side. Bounded in number and in bytes.
+// Orders requests: those for one container run one after another, one for a network runs alone, all others run
+// concurrently. Bounded in number and in bytes.
 
 export type Task = {
-  /** Requests of one key wait for each other; null waits for all and is waited for by all. */
+  /** Tasks with the same key run in order; a task with null is a barrier. */
   readonly key: string | null
   readonly bytes: number
   readonly run: () => Promise<void>
@@ -11,7 +11,7 @@ export type Task = {
 export class OrderedWork {
   readonly #maxTasks: number
   readonly #maxBytes: number
-  /** The last task of each key that has not ended. */
+  /** The last pending task of each key. */
   readonly #tails = new Map<string, Promise<void>>()
   #barrier: Promise<void> = Promise.resolve()
   #tasks = 0
@@ -22,12 +22,12 @@ export class OrderedWork {
     this.#maxBytes = bounds.maxBytes
   }
 
-  /** How many tasks wait or run. */
+  /** Tasks that are queued or running. */
   get size(): number {
     return this.#tasks
   }
 
-  /** False when there is no room: nothing was taken. A task must not reject. */
+  /** Returns false, without taking the task, at the limit. A task must not reject. */
   add({ key, bytes, run }: Task): boolean {
     if (this.#tasks >= this.#maxTasks || this.#bytes + bytes > this.#maxBytes) return false
     this.#tasks += 1
@@ -47,7 +47,7 @@ export class OrderedWork {
     return true
   }
 
-  /** Resolves when all that was added until now has ended. */
+  /** Resolves once all tasks added so far have ended. */
   async settled(): Promise<void> {
     await this.#all()
   }

@@ -1,5 +1,5 @@
-// The three sockets of the paper's API (contract 6.5): requests come in on SUB and ROUTER, every answer and every change
-// goes out on PUB, and a ROUTER's caller gets its own answer besides.
+// The three sockets of the paper's API (contract 6.5). Requests arrive on SUB and ROUTER; every answer and every change is
+// published on PUB, and a caller on ROUTER also gets its own answer.
 
 import { Publisher, Router, Subscriber } from 'zeromq'
 import type { AgentEvent } from '#model/event.ts'
@@ -13,24 +13,24 @@ import {
   encodeMessage,
   encodeNetwork,
   MAX_MESSAGE_BYTES,
-  type Asked
+  type TypedRequest
 } from './message.ts'
 import { OrderedWork } from './ordered-work.ts'
 import { errorMessage, ZmqService, type ZmqPort } from './service.ts'
 import { ZapHandler } from './zap.ts'
 
-/** Requests that may wait or run here; beyond it the answer is "busy". */
+/** Most requests queued or running; beyond that the answer is ERR_BUSY. */
 const MAX_REQUESTS = 20_000
 const MAX_REQUEST_BYTES = 64 * 1024 * 1024
-/** Messages that the library holds for a peer. */
+/** Messages that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
 
-/** Keys in their 40-character form: ours, and those of the clients that may come. */
+/** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
 export type CurveKeys = { readonly secretKey: string; readonly allowedKeys: readonly string[] }
 
 export type ZmqOptions = {
   readonly addresses: { readonly requests: string; readonly events: string; readonly rpc: string }
-  /** Null: anybody who reaches the sockets may speak, which is right on loopback only. */
+  /** Null: no authentication, which is safe on loopback only. */
   readonly curve: CurveKeys | null
   readonly agent: ZmqPort
   readonly interfaceIndex: InterfaceIndex
@@ -45,8 +45,8 @@ export class ZmqServer {
   readonly #events: Publisher
   readonly #rpc: Router
   readonly #zap: ZapHandler | null
-  /** Requests under way here, by what they are about: their answer is broadcast, so the change itself is not. */
-  readonly #own = new Map<string, number>()
+  /** Requests in progress per subject. Their answers are published, so the events of the same changes are not. */
+  readonly #inProgress = new Map<string, number>()
   #sending: Promise<void> = Promise.resolve()
   #stopWatching: () => void = () => undefined
 
@@ -76,7 +76,7 @@ export class ZmqServer {
     server.#requests.subscribe()
     void server.#readRequests()
     void server.#readRpc()
-    server.#stopWatching = options.agent.watch(event => server.#tell(event))
+    server.#stopWatching = options.agent.watch(event => server.#publish(event))
     return server
   }
 
@@ -112,7 +112,7 @@ export class ZmqServer {
     await this.#read(this.#requests, parts => this.#take(parts, () => undefined))
   }
 
-  /** The envelope is what ROUTER put in front, with the empty part of a REQ; it goes back as it came. */
+  /** The envelope is the identity that ROUTER prepends, with the empty delimiter of a REQ; it is returned unchanged. */
   async #readRpc(): Promise<void> {
     await this.#read(this.#rpc, parts => {
       const [sender] = parts
@@ -130,32 +130,33 @@ export class ZmqServer {
     }
   }
 
-  /** One request. `reply` answers the caller alone; everybody hears the answer on the events socket. */
+  /** Handles one request. `reply` answers the caller only; the answer is also published on the events socket. */
   #take(parts: readonly Buffer[], reply: (answer: Buffer) => void): void {
     const publish = (answer: Buffer): void => {
       reply(answer)
       this.#send(() => this.#events.send(answer))
     }
     const [message] = parts
-    let asked: Asked
+    let request: TypedRequest
     try {
-      if (message === undefined || parts.length !== 1) throw invalid('message', `has one part, not ${parts.length}`)
-      asked = decodeRequest(message)
+      if (message === undefined || parts.length !== 1)
+        throw invalid('message', `must have one part, not ${parts.length}`)
+      request = decodeRequest(message)
     } catch (err) {
       publish(errorMessage(asVxmeshError(err), null))
       return
     }
     const run = async (): Promise<void> => {
-      const subject = subjectOf(asked)
+      const subject = subjectOf(request)
       this.#begin(subject)
-      publish(await this.#service.answer(asked))
+      publish(await this.#service.answer(request))
       this.#end(subject)
     }
-    if (this.#work.add({ key: keyOf(asked), bytes: message.byteLength, run })) return
-    publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are under way; ask again later'), asked))
+    if (this.#work.add({ key: keyOf(request), bytes: message.byteLength, run })) return
+    publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are in progress; retry later'), request))
   }
 
-  /** Sockets take one message at a time. */
+  /** Serializes sends: a socket accepts one message at a time. */
   #send(send: () => Promise<void>): void {
     this.#sending = this.#sending.then(send).catch((err: unknown) => {
       if (!this.#events.closed) this.#options.logger.debug({ err: asVxmeshError(err) }, 'zmq answer not sent')
@@ -163,21 +164,21 @@ export class ZmqServer {
   }
 
   #begin(subject: string): void {
-    this.#own.set(subject, (this.#own.get(subject) ?? 0) + 1)
+    this.#inProgress.set(subject, (this.#inProgress.get(subject) ?? 0) + 1)
   }
 
   #end(subject: string): void {
-    const left = (this.#own.get(subject) ?? 1) - 1
-    if (left === 0) this.#own.delete(subject)
-    else this.#own.set(subject, left)
+    const left = (this.#inProgress.get(subject) ?? 1) - 1
+    if (left === 0) this.#inProgress.delete(subject)
+    else this.#inProgress.set(subject, left)
   }
 
-  /** A change that some other door, or another host, has made. */
-  #tell(event: AgentEvent): void {
+  /** Publishes a change made through another interface or on another host. */
+  #publish(event: AgentEvent): void {
     switch (event.kind) {
       case 'endpoint-attached':
       case 'endpoint-detached': {
-        if (this.#own.has(`endpoint ${event.endpoint.containerId}`)) return
+        if (this.#inProgress.has(`endpoint ${event.endpoint.containerId}`)) return
         const type = ANSWER + (event.kind === 'endpoint-attached' ? 1 : 2)
         const connection = connectionOfEvent(event.endpoint, event.index)
         this.#send(() => this.#events.send(encodeMessage(type, encodeConnection(connection))))
@@ -186,7 +187,7 @@ export class ZmqServer {
       case 'network-created':
       case 'network-updated':
       case 'network-deleted': {
-        if (this.#own.has(`network ${event.network.name}`)) return
+        if (this.#inProgress.has(`network ${event.network.name}`)) return
         const type = ANSWER + (event.kind === 'network-deleted' ? 12 : 11)
         this.#send(() => this.#events.send(encodeMessage(type, encodeNetwork(tenantNetworkOf(event.network)))))
         return
@@ -196,11 +197,11 @@ export class ZmqServer {
   }
 }
 
-/** What a request waits for (see OrderedWork): others about its container, or for a network all of them. */
-function keyOf({ request }: Asked): string | null {
+/** The ordering key: the container, or null (a barrier) for requests about networks. */
+function keyOf({ request }: TypedRequest): string | null {
   return 'connection' in request ? request.connection.id : null
 }
 
-function subjectOf({ request }: Asked): string {
+function subjectOf({ request }: TypedRequest): string {
   return 'connection' in request ? `endpoint ${request.connection.id}` : `network ${request.network.name}`
 }

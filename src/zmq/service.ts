@@ -1,4 +1,4 @@
-// The paper's requests, answered by the agent: a message in, a message out. No socket and no order here.
+// Answers the paper's requests by calling the agent: a message in, a message out. Knows no sockets and no ordering.
 
 import { createHash } from 'node:crypto'
 import type { AgentPort } from '#api/agent-port.ts'
@@ -13,7 +13,7 @@ import { connectionOf, tenantNetworkOf, type InterfaceIndex } from './answers.ts
 import { parseDetail, type Detail } from './detail.ts'
 import {
   ANSWER,
-  type Asked,
+  type TypedRequest,
   encodeConnection,
   encodeError,
   encodeMessage,
@@ -23,7 +23,7 @@ import {
   type ZmqRequest
 } from './message.ts'
 
-/** What this door asks of the agent. */
+/** The part of the agent that the ZeroMQ API uses. */
 export type ZmqPort = Pick<
   AgentPort,
   | 'endpointAttach'
@@ -47,12 +47,12 @@ export class ZmqService {
     this.#interfaceIndex = interfaceIndex
   }
 
-  /** Never rejects: what went wrong is the answer. */
-  async answer(asked: Asked): Promise<Buffer> {
+  /** Never rejects: an error is answered with an error message. */
+  async answer(typed: TypedRequest): Promise<Buffer> {
     try {
-      return encodeMessage(asked.type + ANSWER, await this.#carryOut(asked.request))
+      return encodeMessage(typed.type + ANSWER, await this.#carryOut(typed.request))
     } catch (thrown) {
-      return errorMessage(asVxmeshError(thrown), asked)
+      return errorMessage(asVxmeshError(thrown), typed)
     }
   }
 
@@ -104,7 +104,7 @@ export class ZmqService {
   async #delete(connection: Connection): Promise<Buffer> {
     const detail = parseDetail(connection.connDetail)
     const id = parseContainerId(connection.id, 'ID')
-    // As it is before it goes: the answer tells its last counters.
+    // Read before the detach: the answer has the last counters.
     const endpoint = await this.#endpoint(connection, detail)
     const network = await this.#agent.networkShow(parseNetworkName(endpoint.network))
     await this.#agent.endpointDetach(id, parseIfName(endpoint.ifname))
@@ -118,7 +118,7 @@ export class ZmqService {
     return this.#connectionData({ connection, detail, endpoint, network })
   }
 
-  /** The container's one endpoint, or the one of the interface that the detail names. */
+  /** The container's only endpoint, or that of the interface in the detail. */
   async #endpoint(connection: Connection, { ifname }: Detail): Promise<EndpointView> {
     const id = parseContainerId(connection.id, 'ID')
     const found = await (ifname === undefined ? this.#agent.endpointShow(id) : this.#agent.endpointShow(id, ifname))
@@ -126,10 +126,10 @@ export class ZmqService {
     if (endpoint === undefined) throw new VxmeshError('ERR_ENDPOINT_NOT_FOUND', `container ${id} has no endpoint`)
     if (another === undefined) return endpoint
     const names = found.map(row => row.ifname).join(', ')
-    throw invalid('ConnDetail.ifname', `is needed: container ${id} has ${names}`)
+    throw invalid('ConnDetail.ifname', `is required: container ${id} has ${names}`)
   }
 
-  /** By the name in the detail, or by any address of its subnet; with neither, the only network that there is. */
+  /** The network by the name in the detail, or by an address in its subnet; with neither, the only network. */
   async #networkOf(number: number, { network: name }: Detail): Promise<NetworkView> {
     if (name !== undefined) return this.#agent.networkShow(name)
     const all = await this.#agent.networkList()
@@ -138,7 +138,7 @@ export class ZmqService {
     const [network, another] = matching
     if (network !== undefined && another === undefined) return network
     if (network === undefined) {
-      throw new VxmeshError('ERR_NETWORK_NOT_FOUND', 'Network: there is no network of this number', {
+      throw new VxmeshError('ERR_NETWORK_NOT_FOUND', 'Network: no network has this address', {
         field: 'Network'
       })
     }
@@ -149,16 +149,16 @@ export class ZmqService {
     throw invalid('Network', `${matching.length} networks match (${names}): name one in ConnDetail.network`)
   }
 
-  async #createNetwork(asked: TenantNetwork): Promise<Buffer> {
+  async #createNetwork(requested: TenantNetwork): Promise<Buffer> {
     const network = await this.#agent.networkCreate({
-      name: parseNetworkName(asked.name),
-      subnet: parseSubnet(asked.subnet),
+      name: parseNetworkName(requested.name),
+      subnet: parseSubnet(requested.subnet),
       ...NETWORK_DEFAULTS,
-      egressRate: checkRate(asked.egressBandwidth * 1_000, 'egressBandwidth'),
-      // The same request again is the same network, also from another platform or at another agent.
-      requestId: `zmq ${createHash('sha256').update(encodeNetwork(asked)).digest('hex').slice(0, 32)}`,
-      ...(asked.gateway === '' ? {} : { gateway: parseIpv4(asked.gateway, 'gateway') }),
-      ...(asked.vni === 0 ? {} : { vni: parseVni(asked.vni) })
+      egressRate: checkRate(requested.egressBandwidth * 1_000, 'egressBandwidth'),
+      // A repeated request gets the same network, also through another agent.
+      requestId: `zmq ${createHash('sha256').update(encodeNetwork(requested)).digest('hex').slice(0, 32)}`,
+      ...(requested.gateway === '' ? {} : { gateway: parseIpv4(requested.gateway, 'gateway') }),
+      ...(requested.vni === 0 ? {} : { vni: parseVni(requested.vni) })
     })
     return networkData(network)
   }
@@ -173,23 +173,23 @@ export class ZmqService {
   }
 }
 
-/** The answer to a request that could not be carried out, or (null) not be read. */
-export function errorMessage(err: VxmeshError, asked: Asked | null): Buffer {
-  const of = asked === null ? null : { msgType: asked.type, ...subject(asked.request) }
+/** The answer to a failed request; null for one that could not be decoded. */
+export function errorMessage(err: VxmeshError, request: TypedRequest | null): Buffer {
+  const subject = request === null ? null : { msgType: request.type, ...subjectOf(request.request) }
   return encodeError({
     code: ERROR_CODES[err.code].http,
     message: err.message,
-    detail: { ...err.toBody(), request: of }
+    detail: { ...err.toBody(), request: subject }
   })
 }
 
-function subject(request: ZmqRequest): Record<string, unknown> {
+function subjectOf(request: ZmqRequest): Record<string, unknown> {
   if (!('connection' in request)) return { name: request.network.name }
   const { id, connDetail } = request.connection
   return { id, requestId: requestIdOf(connDetail) }
 }
 
-/** Only to be told back: a detail that cannot be read has none. */
+/** For the error message; null when the detail cannot be parsed. */
 function requestIdOf(connDetail: string): string | null {
   try {
     return parseDetail(connDetail).requestId ?? null

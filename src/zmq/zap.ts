@@ -1,5 +1,5 @@
-// Who may speak to the ZeroMQ sockets beyond the host: CURVE proves a client's key, and only listed keys are let in
-// (ZeroMQ RFC 27, the authentication protocol, version 1.0). One handler for the process.
+// Authentication of ZeroMQ clients on other hosts: CURVE proves a client's key, and only listed keys are accepted (ZeroMQ
+// RFC 27, ZAP version 1.0). One handler per process.
 
 import { Reply } from 'zeromq'
 
@@ -9,7 +9,7 @@ const VERSION = '1.0'
 /** Base85 of ZeroMQ RFC 32. */
 const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#'
 
-/** Answers the library's questions about connecting clients until closed. */
+/** Answers the library's authentication requests until closed. */
 export class ZapHandler {
   readonly #socket = new Reply()
   readonly #allowed: ReadonlySet<string>
@@ -45,7 +45,7 @@ export class ZapHandler {
   }
 }
 
-/** 32 bytes as the 40 characters in which keys are written. */
+/** 32 bytes as the 40 characters of a key's text form. */
 export function encodeZ85(bytes: Buffer): string {
   let text = ''
   for (let at = 0; at + 4 <= bytes.byteLength; at += 4) {

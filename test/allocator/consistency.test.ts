@@ -49,9 +49,9 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   {
     what: 'a VNI that nobody has',
     plant: w => w.tables.vnis.claim(5_000),
-    found: /^VNI 5000 is marked and has no owner/
+    found: /^VNI 5000 is marked but has no owner/
   },
-  { what: 'a VNI that is not marked', plant: w => w.tables.vnis.release(77), found: /^VNI 77 has an owner and is not/ },
+  { what: 'a VNI that is not marked', plant: w => w.tables.vnis.release(77), found: /^VNI 77 has an owner but is not/ },
   {
     what: 'a VNI of two networks',
     plant: w => (w.blue.network = { ...w.blue.network, vni: 4_096 as Vni }),
@@ -86,7 +86,7 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   {
     what: 'an address that is not marked',
     plant: w => w.red.pool.release(w.one.address),
-    found: /red: address 10\.1\.0\.2 has an owner and is not marked/
+    found: /red: address 10\.1\.0\.2 has an owner but is not marked/
   },
   {
     what: 'an address of two endpoints',
@@ -104,9 +104,9 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
     found: /address 10\.1\.0\.1 has two owners/
   },
   {
-    what: 'an endpoint outside of its subnet',
+    what: 'an endpoint outside its subnet',
     plant: w => w.red.byAddress.set(parseIpv4('10.9.0.9'), { ...w.one, address: parseIpv4('10.9.0.9') }),
-    found: /outside of its subnet/
+    found: /outside its subnet/
   },
   {
     what: 'an endpoint in another network',
@@ -134,7 +134,11 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
     plant: w => w.tables.byHost.get(peer(2))?.add(w.one),
     found: /2 endpoints, 3 by host/
   },
-  { what: 'an endpoint on no host', plant: w => w.tables.hosts.delete(peer(1)), found: /on a host that is not there/ },
+  {
+    what: 'an endpoint on no host',
+    plant: w => w.tables.hosts.delete(peer(1)),
+    found: /on a host that does not exist/
+  },
   {
     what: 'an endpoint that is not found by its container',
     plant: w => w.tables.containers.remove(w.one),
@@ -153,9 +157,9 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   {
     what: 'a row that was changed behind the hash',
     plant: w => (w.red.network = { ...w.red.network, egressRate: 8_000 }),
-    found: /hash is not that of the rows/
+    found: /hash does not match the rows/
   },
-  { what: 'a hash of more than the rows', plant: w => w.tables.hash.add({ a: 1, b: 0 }), found: /hash is not that/ },
+  { what: 'a hash of more than the rows', plant: w => w.tables.hash.add({ a: 1, b: 0 }), found: /hash does not match/ },
   {
     what: 'a host under another peer id',
     plant: w => w.tables.hosts.set('x' as PeerId, makeHost(2)),

@@ -19,12 +19,12 @@ t.test('an index holds what a plain list holds, for any order of adding and remo
       const there = held.find(e => e.containerId === id && e.ifname === ifname)
       const endpoint = { ...sample, containerId: id, ifname }
       if (there === undefined) {
-        assert.throws(() => index.remove(endpoint), /is not there/)
+        assert.throws(() => index.remove(endpoint), /does not exist/)
         index.add(endpoint)
         held.push(endpoint)
       } else {
-        assert.throws(() => index.add(endpoint), /made twice/)
-        assert.throws(() => index.remove(endpoint), /is not there/, 'an equal one is not the same one')
+        assert.throws(() => index.add(endpoint), /already exists/)
+        assert.throws(() => index.remove(endpoint), /does not exist/, 'an equal one is not the same one')
         index.remove(there)
         held = held.filter(e => e !== there)
       }

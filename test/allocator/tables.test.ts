@@ -19,9 +19,9 @@ function ready(): Tables {
 }
 
 const broken: readonly { what: string; act: (tables: Tables) => void; error: RegExp }[] = [
-  { what: 'a network twice', act: s => s.addNetwork(red, 'explicit'), error: /made twice/ },
+  { what: 'a network twice', act: s => s.addNetwork(red, 'explicit'), error: /already exists/ },
   { what: 'a VNI twice', act: s => s.addNetwork({ ...red, name: 'b' as never }, 'explicit'), error: /cannot be set/ },
-  { what: 'an endpoint twice', act: s => s.addEndpoint(endpoint, 'explicit'), error: /twice/ },
+  { what: 'an endpoint twice', act: s => s.addEndpoint(endpoint, 'explicit'), error: /already/ },
   {
     what: 'an address twice',
     act: s => s.addEndpoint({ ...endpoint, containerId: 'x' as never, mac: parseMac('02:dd:00:00:00:01') }, 'explicit'),
@@ -30,31 +30,35 @@ const broken: readonly { what: string; act: (tables: Tables) => void; error: Reg
   {
     what: 'a MAC twice',
     act: s => s.addEndpoint({ ...endpoint, containerId: 'x' as never, address: parseIpv4('10.7.0.9') }, 'explicit'),
-    error: /MAC .* twice/
+    error: /MAC .* is already in use/
   },
   {
     what: 'a container interface twice',
     act: s =>
       s.addEndpoint({ ...endpoint, address: parseIpv4('10.7.0.9'), mac: parseMac('02:dd:00:00:00:01') }, 'explicit'),
-    error: /made twice/
+    error: /already exists/
   },
   {
     what: 'an endpoint of no network',
     act: s => s.addEndpoint({ ...endpoint, network: 'x' as never }, 'explicit'),
-    error: /network x, which is not there/
+    error: /network x, which does not exist/
   },
   {
     what: 'an endpoint on no host',
     act: s => s.addEndpoint({ ...endpoint, host: peer(9) }, 'explicit'),
-    error: /which is not there/
+    error: /which does not exist/
   },
   {
     what: 'to remove an endpoint twice',
     act: s => [1, 2].forEach(() => s.removeEndpoint(endpoint)),
-    error: /not there/
+    error: /does not exist/
   },
-  { what: 'a host name twice', act: s => s.putHost(makeHost(3, { name: 'h1' })), error: /name h1 twice/ },
-  { what: 'a VTEP twice', act: s => s.putHost(makeHost(3, { vtep: '192.0.2.1' })), error: /VTEP of host h3 twice/ }
+  { what: 'a host name twice', act: s => s.putHost(makeHost(3, { name: 'h1' })), error: /name h1 is already in use/ },
+  {
+    what: 'a VTEP twice',
+    act: s => s.putHost(makeHost(3, { vtep: '192.0.2.1' })),
+    error: /VTEP of host h3 is already in use/
+  }
 ]
 
 for (const { what, act, error } of broken) {

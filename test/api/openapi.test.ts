@@ -5,6 +5,7 @@ import t from 'tap'
 import { OPERATIONS, openApiDocument } from '#api/openapi.ts'
 import { buildApi } from '#api/server.ts'
 import { VIEWS } from '#api/view-schemas.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { StateAgent } from './state-agent.ts'
 
@@ -46,8 +47,13 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
 
 t.test('each route of the API is in the document, and the document has no other', async t => {
   const routes = new Set<string>()
-  const server = buildApi(new StateAgent(), logger, ({ method, url }) => {
-    for (const one of [method].flat()) if (one !== 'HEAD') routes.add(`${one} ${url}`)
+  const server = buildApi({
+    agent: new StateAgent(),
+    logger,
+    clock: systemClock,
+    onRoute: ({ method, url }) => {
+      for (const one of [method].flat()) if (one !== 'HEAD') routes.add(`${one} ${url}`)
+    }
   })
   await server.ready()
   await server.close()
@@ -64,7 +70,7 @@ t.test('each route of the API is in the document, and the document has no other'
 })
 
 t.test('the document is what is served', async t => {
-  const server = buildApi(new StateAgent(), logger)
+  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   const response = await server.inject({ method: 'GET', url: '/v1/openapi.json' })
   await server.close()
   t.match(response.headers['content-type'], /^application\/json/)
@@ -136,7 +142,7 @@ t.test('a route that is not called below is called in the test named here', t =>
 })
 
 t.test('what the API answers is what the document says', async t => {
-  const server = buildApi(new StateAgent(), logger)
+  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   t.teardown(() => server.close())
   const attach = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
   const bodies: Readonly<Record<string, object>> = {

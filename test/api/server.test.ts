@@ -5,6 +5,7 @@ import t from 'tap'
 import { ApiClient } from '#cli/client.ts'
 import { buildApi, startApi } from '#api/server.ts'
 import { VxmeshError, type ErrorBody, type ErrorCode } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from './scratch.ts'
 import { StateAgent } from './state-agent.ts'
@@ -18,7 +19,7 @@ const BLUE = { name: 'blue', subnet: '10.1.0.0/24' }
 const WEB = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
 
 async function ask(agent: StateAgent, method: Method, url: string, body?: unknown): Promise<Answer> {
-  const server = buildApi(agent, logger)
+  const server = buildApi({ agent, logger, clock: systemClock })
   const payload = body === undefined ? {} : { payload: JSON.stringify(body) }
   const headers = body === undefined ? {} : { 'content-type': 'application/json' }
   const response = await server.inject({ method, url, headers, ...payload })
@@ -208,7 +209,7 @@ t.test('a wrong request is refused with its code, names the field, and changes n
 })
 
 t.test('what is not JSON, or would change a prototype, is refused', async t => {
-  const server = buildApi(new StateAgent(), logger)
+  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   t.teardown(() => server.close())
   const body = JSON.stringify(BLUE)
   for (const [type, payload] of [
@@ -253,12 +254,12 @@ t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is 
   const directory = join(here, 'run')
   const socketPath = join(directory, 'agent.sock')
   const before = await fresh(here, 'before')
-  const api = await startApi({ socketPath, agent: new StateAgent(), logger })
+  const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
   t.equal((await stat(socketPath)).mode & 0o777, 0o600)
   t.equal((await stat(directory)).mode & 0o777, 0o700)
   t.equal(await fresh(here, 'after'), before, 'what the process makes afterwards has the rights that it had before')
   t.equal(await get(socketPath), 200)
-  await t.rejects(startApi({ socketPath, agent: new StateAgent(), logger }), {
+  await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
     code: 'ERR_CONFIG',
     field: 'socket',
     message: /an agent is listening/
@@ -270,7 +271,7 @@ t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is 
 
 t.test('events are a stream of lines, not one answer', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath, agent: new StateAgent(), logger })
+  const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
   t.teardown(() => api.close())
   for await (const line of new ApiClient(socketPath).lines('/v1/events')) {
     t.match(JSON.parse(line), { kind: 'watching', index: 4 })
@@ -290,7 +291,10 @@ t.test('events are a stream of lines, not one answer', async t => {
 t.test('a file that is no socket is not replaced', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
   await writeFile(socketPath, 'precious')
-  await t.rejects(startApi({ socketPath, agent: new StateAgent(), logger }), { code: 'ERR_CONFIG', field: 'socket' })
+  await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
+    code: 'ERR_CONFIG',
+    field: 'socket'
+  })
 })
 
 /** The mode of a file that is made now. */

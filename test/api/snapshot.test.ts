@@ -3,6 +3,7 @@ import { inspectBackup } from '#backup/backup.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { buildApi } from '#api/server.ts'
 import { VxmeshError } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { StateAgent } from './state-agent.ts'
 
@@ -10,7 +11,7 @@ const logger = createLogger('silent')
 
 t.test('the route gives the bytes of a whole backup, of now or stale', async t => {
   const agent = new StateAgent()
-  const server = buildApi(agent, logger)
+  const server = buildApi({ agent, logger, clock: systemClock })
   t.teardown(() => server.close())
   for (const [url, stale] of [
     ['/v1/snapshot', false],
@@ -27,7 +28,7 @@ t.test('the route gives the bytes of a whole backup, of now or stale', async t =
 
 t.test('without a majority it is refused as JSON, and so is a wrong query', async t => {
   const agent = new StateAgent()
-  const server = buildApi(agent, logger)
+  const server = buildApi({ agent, logger, clock: systemClock })
   t.teardown(() => server.close())
   agent.refusal = new VxmeshError('ERR_NO_QUORUM', 'no leader is known')
   const refused = await server.inject({ method: 'GET', url: '/v1/snapshot' })

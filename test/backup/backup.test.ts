@@ -71,7 +71,7 @@ const DAMAGED: readonly (readonly [what: string, bytes: Buffer, words: RegExp])[
   ],
   ['another version, unsigned', another(), /checksum does not match/],
   ['a state of another format', backup({ data: { ...plain(), format: 99 } }), /format 99 is not known/],
-  ['a state of another digest', backup({ data: { ...plain(), digest: '0'.repeat(16) } }), /digest is not that/],
+  ['a state of another digest', backup({ data: { ...plain(), digest: '0'.repeat(16) } }), /digest does not match/],
   ['a state of another index', backup({ index: 3 }), /its head says entry 3, its state entry/],
   ['a state that is none', backup({ data: ['x'] }), /the snapshot cannot be used/]
 ]

@@ -88,7 +88,7 @@ t.test('a wrong setting is exit 2 before anything is started', async t => {
     [['--bind', '192.0.2.1', '--cluster-key-file', '/none'], /clusterKeyFile: cannot be read.*vxmesh keygen/],
     [['--bind', '192.0.2.1', '--serf-prot', '1'], /unknown option '--serf-prot' \(Did you mean --serf-port\?\)/],
     [['--bind'], /option '--bind <value>' argument missing/],
-    [['--config', config], /rol: there is no such key/],
+    [['--config', config], /rol: is not a known key/],
     [['--config', '/none'], /config: .*\/none/]
   ] as const) {
     const { code, out, err, started } = await agent(argv)

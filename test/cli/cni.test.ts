@@ -61,7 +61,7 @@ t.test('another program of that name is left alone, and then nothing is changed'
   for (const verb of ['install', 'uninstall']) {
     const { code, err } = await vx(['cni', verb, ...flags])
     t.equal(code, 1)
-    t.match(err, /vxmesh is another program: it is left alone \[ERR_STORAGE\]/)
+    t.match(err, /vxmesh is another program and was left alone \[ERR_STORAGE\]/)
   }
   t.same(readdirSync(bin), ['vxmesh'])
   t.throws(() => readdirSync(conf), { code: 'ENOENT' })

@@ -93,7 +93,7 @@ t.test('a wrong setting is named with the line, variable or flag that it comes f
     [`${FILE}http:\n\n  listen: nowhere\n`, [], {}, /http.listen: .*\(from .*vxmesh.yaml:11\)/],
     [FILE, [], { VXMESH_P2P_PORT: '0' }, /p2p.port: .*\(from VXMESH_P2P_PORT\)/],
     [FILE, ['--bind', 'x'], {}, /bind: .*\(from --bind\)/],
-    [`${FILE}colour: blue\n`, [], {}, /colour: there is no such key/],
+    [`${FILE}colour: blue\n`, [], {}, /colour: is not a known key/],
     [`${FILE}name: twice\n`, [], {}, /Map keys must be unique/],
     [`a: &a [1]\nb: *a\n`, [], {}, /Alias/],
     [`name: [\n`, [], {}, /config: .*vxmesh.yaml: /]

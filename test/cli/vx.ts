@@ -8,6 +8,7 @@ import { runCli } from '#cli/program.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import type { ExitCode } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from '../api/scratch.ts'
 import { StateAgent } from '../api/state-agent.ts'
@@ -38,7 +39,7 @@ export async function vx(
 export async function served(t: Test): Promise<{ agent: StateAgent; env: Readonly<Record<string, string>> }> {
   const agent = new StateAgent()
   const socketPath = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath, agent, logger: createLogger('silent') })
+  const api = await startApi({ socketPath, agent, clock: systemClock, logger: createLogger('silent') })
   t.teardown(() => api.close())
   return { agent, env: { VXMESH_SOCKET: socketPath } }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startApi } from '#api/server.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { attach, create } from '../allocator/fixtures.ts'
 import { scratch } from '../api/scratch.ts'
@@ -34,7 +35,7 @@ async function served(t: Test): Promise<{ agent: StateAgent; socket: string; cal
   if (red === undefined || green === undefined) throw new Error('no networks')
   agent.caller.do({ kind: 'namespace-map', namespace: parseNamespaceName('shop'), network: red, grants: [green] })
   const socket = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath: socket, agent, logger: createLogger('silent') })
+  const api = await startApi({ socketPath: socket, agent, clock: systemClock, logger: createLogger('silent') })
   t.teardown(() => api.close())
   const call: Call = (verb, config, env = {}) => {
     const input =
@@ -242,7 +243,7 @@ const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, nu
   ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.5', '10.1.0.6'] } }, CONTAINER, 7, /^ips:/],
   ['ADD', { ...CONF, runtimeConfig: { ips: '10.1.0.5' } }, CONTAINER, 7, /^runtimeConfig\.ips:/],
   ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.1'] } }, CONTAINER, 7, /gateway/],
-  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.7.0.1'] } }, CONTAINER, 7, /no host address/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.7.0.1'] } }, CONTAINER, 7, /not a host address/],
   ['ADD', { ...CONF, runtimeConfig: { mac: 'nonsense' } }, CONTAINER, 7, /^mac:/],
   ['ADD', { ...CONF, runtimeConfig: { bandwidth: { ingressRate: -1 } } }, CONTAINER, 7, /bandwidth\.ingressRate/],
   ['ADD', { ...CONF, runtimeConfig: { bandwidth: { egressRate: 1.5 } } }, CONTAINER, 7, /bandwidth\.egressRate/],

@@ -232,14 +232,14 @@ t.test('a wrong value is refused with the key, and where it came from', async t 
 
 t.test('a wrong file is refused with the key at fault', async t => {
   for (const [file, field, words] of [
-    ['rol: server', 'rol', 'there is no such key'],
-    ['serf: { prot: 1 }', 'serf.prot', 'there is no such key'],
+    ['rol: server', 'rol', 'is not a known key'],
+    ['serf: { prot: 1 }', 'serf.prot', 'is not a known key'],
     ['serf: { port: { tcp: 1 } }', 'serf.port', 'must be a whole number'],
-    ['serf: 7946', 'serf', 'must hold keys and values'],
-    ['serf: [7946]', 'serf', 'must hold keys and values'],
-    ['nothing:', 'nothing', 'there is no such key'],
-    ['__proto__: { role: server }', '__proto__', 'there is no such key'],
-    ['constructor: 1', 'constructor', 'there is no such key'],
+    ['serf: 7946', 'serf', 'must be a section with keys'],
+    ['serf: [7946]', 'serf', 'must be a section with keys'],
+    ['nothing:', 'nothing', 'is not a known key'],
+    ['__proto__: { role: server }', '__proto__', 'is not a known key'],
+    ['constructor: 1', 'constructor', 'is not a known key'],
     ['name: 7', 'name', 'got 7'],
     ['join: 192.0.2.1 192.0.2.2', 'join', 'must be an IPv4 address'],
     ['join: [[192.0.2.1]]', 'join', 'must be a list'],

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { readConfig as readCniConfig, checkConfig, versionOf, wishesOf } from '#cni/config.ts'
+import { readConfig as readCniConfig, checkConfig, versionOf, requestedOf } from '#cni/config.ts'
 import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall } from '#cni/call.ts'
 import * as bodies from '#api/schemas.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
@@ -189,7 +189,12 @@ export async function targets(): Promise<readonly Target[]> {
         const { variables, config } = readCall(bytes)
         const [args, checked] = [argsOf(variables), readCniConfig(config)]
         versionOf(checked)
-        return [containerIdOf(variables), ifnameOf(variables), netnsOf(variables), wishesOf(checkConfig(checked), args)]
+        return [
+          containerIdOf(variables),
+          ifnameOf(variables),
+          netnsOf(variables),
+          requestedOf(checkConfig(checked), args)
+        ]
       }
     },
     ...schemas.map(([schema, good]): Target => ({

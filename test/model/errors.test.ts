@@ -65,8 +65,8 @@ const thrown: readonly (readonly [thrown: unknown, message: string])[] = [
   [null, 'null'],
   [7n, '7'],
   [Symbol('s'), 'Symbol(s)'],
-  [bare, 'something that is no error'],
-  [{ toString: 7 }, 'something that is no error']
+  [bare, 'a thrown value that is not an error'],
+  [{ toString: 7 }, 'a thrown value that is not an error']
 ]
 for (const [value, message] of thrown) {
   t.test(`whatever is thrown becomes an error of ours: ${message}`, t => {

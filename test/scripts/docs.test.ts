@@ -4,13 +4,13 @@ import t from 'tap'
 import { openApiDocument } from '#api/openapi.ts'
 import { ERROR_CODES } from '#model/errors.ts'
 import { CONFIG_KEYS, flagOf, variableOf } from '#config/load.ts'
-import { commandHelp, PAGES, pathOf, withWrittenPart } from '../../scripts/docs.ts'
+import { commandHelp, PAGES, pathOf, withGeneratedPart } from '../../scripts/docs.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
 t.test('the committed pages are what `node scripts/docs.ts` writes', t => {
   for (const page of Object.keys(PAGES)) {
-    t.equal(withWrittenPart(page), readFileSync(pathOf(page), 'utf8'), `${page}: run node scripts/docs.ts`)
+    t.equal(withGeneratedPart(page), readFileSync(pathOf(page), 'utf8'), `${page}: run node scripts/docs.ts`)
   }
   t.end()
 })
