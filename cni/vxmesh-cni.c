@@ -1,10 +1,10 @@
-// vxmesh-cni, the CNI plugin (type vxmesh). It only carries: the variables and standard input of a call go to the agent
-// in one HTTP POST over its UNIX socket, and what comes back goes to standard output. All decisions are the agent's
-// (src/cni), except those that must be taken without it: VERSION, and the error when no agent answers. It keeps nothing,
-// allocates nothing, and reads of the configuration only `socket` and `cniVersion`.
+// vxmesh-cni, the CNI plugin (type vxmesh). It forwards the variables and standard input of a call to the agent in one
+// HTTP POST over its UNIX socket, and prints the answer. The agent makes all decisions (src/cni), except without an
+// answer: VERSION, and the error when no agent answers. The plugin keeps no state, allocates no memory, and reads only
+// `socket` and `cniVersion` of the configuration.
 //
-// The body is NAME=VALUE of each variable, ended by a zero byte each (no variable can hold one), one more zero byte, then
-// standard input as it is. The agent answers 200 with the result, or 422 with the error object.
+// The body is NAME=VALUE of each variable, each terminated by a zero byte, another zero byte, then standard input
+// verbatim. The agent answers 200 with the result, or 422 with the error object.
 
 #include <errno.h>
 #include <stdbool.h>
@@ -26,7 +26,7 @@ enum {
   ENV_MAX = 64 * 1024,
   ANSWER_MAX = 1024 * 1024 + 4096,
   VERSION_MAX = 32,
-  // Longer than anything that the agent waits for; STATUS is asked every few seconds and must never block.
+  // Longer than any timeout of the agent. STATUS is called every few seconds and must not block.
   DEADLINE_S = 60,
   STATUS_DEADLINE_S = 2,
 };
@@ -36,13 +36,13 @@ enum { BAD_ENVIRONMENT = 4, IO_FAILURE = 5, UNDECODABLE = 6, BAD_CONFIG = 7, TRY
 
 static const char *const VARIABLES[] = {"CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"};
 
-// Part of a buffer; `at` is NULL for none.
+// Part of a buffer; `at` is NULL if absent.
 struct text {
   const char *at;
   size_t length;
 };
 
-// What the plugin itself must know of the configuration: the values as they stand there, undecoded.
+// The configuration values that the plugin needs, still encoded.
 struct config {
   struct text socket;
   struct text version;
@@ -57,14 +57,14 @@ static char body[ENV_MAX + STDIN_MAX + 1];
 static char received[ANSWER_MAX + 1];
 static char version[VERSION_MAX + 1] = NEWEST;
 
-// ---- the configuration, as much of JSON as finds two keys in it
+// ---- the configuration: just enough JSON to find two keys
 
 static const char *skip_space(const char *p, const char *end) {
   while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) p++;
   return p;
 }
 
-// From the opening quote to behind the closing one, or NULL.
+// Returns the position after the closing quote, or NULL.
 static const char *skip_string(const char *p, const char *end) {
   if (p >= end || *p != '"') return NULL;
   for (p++; p < end; p++) {
@@ -74,7 +74,7 @@ static const char *skip_string(const char *p, const char *end) {
   return NULL;
 }
 
-// To behind any value, or NULL. Which bracket closes which is left to the agent.
+// Returns the position after a value, or NULL. Does not match kinds of brackets: the agent does.
 static const char *skip_value(const char *p, const char *end) {
   size_t depth = 0;
   if (p >= end || *p == ',' || *p == ':' || *p == '}' || *p == ']') return NULL;
@@ -101,7 +101,7 @@ static bool is_key(struct text key, const char *name) {
   return key.length == length + 2 && memcmp(key.at + 1, name, length) == 0;
 }
 
-// Finds the two keys of the outermost object; of a repeated key the last counts, as for the agent. False for no object.
+// Finds the two keys in the outermost object. The last of repeated keys counts, as in the agent. False if not an object.
 static bool scan_config(struct text input, struct config *found) {
   const char *p = input.at, *end = input.at + input.length;
   p = skip_space(p, end);
@@ -136,8 +136,8 @@ static int hex_digit(char c) {
   return -1;
 }
 
-// A JSON string's text into `into`, ended by a zero byte. False when it is no string, too long, or holds an escape other
-// than those that a path can need.
+// Decodes a JSON string into `into`, with a terminating zero byte. False if it is not a string, too long, or has an
+// escape that a path does not need.
 static bool decode_string(struct text value, char *into, size_t size) {
   if (value.length < 2 || value.at[0] != '"') return false;
   const char *p = value.at + 1, *end = value.at + value.length - 1;
@@ -168,7 +168,7 @@ static bool decode_string(struct text value, char *into, size_t size) {
   return true;
 }
 
-// The version to answer in, if it is one that can be printed as it is.
+// Keeps the version for answers, if it is safe to print.
 static void keep_version(struct text value) {
   char given[VERSION_MAX + 1];
   if (value.at == NULL || !decode_string(value, given, sizeof given) || given[0] == '\0') return;
@@ -188,7 +188,7 @@ static void print_json_text(const char *text) {
   putchar('"');
 }
 
-// Prints the error object of the specification. Both texts are for people.
+// Prints the error object of the specification.
 static int fail(int code, const char *message, const char *details) {
   printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":", version, code);
   print_json_text(message);
@@ -200,7 +200,7 @@ static int fail(int code, const char *message, const char *details) {
 
 // ---- the exchange
 
-// The head of the body: the variables that are set. 0 when they are too long.
+// Writes the variables that are set to the start of the body. Returns 0 if they are too long.
 static size_t carry_environment(void) {
   size_t length = 0;
   for (size_t i = 0; i < sizeof VARIABLES / sizeof VARIABLES[0]; i++) {
@@ -215,7 +215,7 @@ static size_t carry_environment(void) {
   return length + 1;
 }
 
-// Reads to the end of standard input. -1 on failure; more than STDIN_MAX when there is more.
+// Reads standard input to its end. Returns -1 on failure, and more than STDIN_MAX if the input is longer.
 static ssize_t read_input(char *into) {
   size_t length = 0;
   while (length <= STDIN_MAX) {
@@ -232,7 +232,7 @@ static int connect_agent(const struct sockaddr_un *address, int deadline_s) {
   struct timeval deadline = {.tv_sec = deadline_s, .tv_usec = 0};
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
-  // A full queue of the agent makes connect wait; both bounds hold for every single wait.
+  // connect blocks while the agent's queue is full. Each blocking call has this timeout.
   if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof deadline) != 0 ||
       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline) != 0 ||
       connect(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
@@ -255,7 +255,7 @@ static bool send_all(int fd, const char *at, size_t length) {
   return true;
 }
 
-// Reads until the agent closes. -1 with errno on failure; more than ANSWER_MAX when there is more.
+// Reads until the agent closes. Returns -1 with errno on failure, and more than ANSWER_MAX if the answer is longer.
 static ssize_t receive_all(int fd) {
   size_t length = 0;
   while (length <= ANSWER_MAX) {
@@ -268,14 +268,14 @@ static ssize_t receive_all(int fd) {
   return (ssize_t)length;
 }
 
-// The value of a header line when it is of this name, or NULL.
+// The value of a header line if it has this name, or NULL.
 static const char *header_value(struct text line, const char *name) {
   size_t length = strlen(name);
   if (line.length <= length || line.at[length] != ':' || strncasecmp(line.at, name, length) != 0) return NULL;
   return skip_space(line.at + length + 1, line.at + line.length);
 }
 
-// An HTTP/1.1 answer that came whole. False for anything else: half a result must not pass for one.
+// Parses a complete HTTP/1.1 answer. False for anything else: a truncated result must not pass for a result.
 static bool parse_answer(struct text input, struct answer *into) {
   static const char START[] = "HTTP/1.1 ";
   const char *p = input.at, *end = input.at + input.length;
@@ -309,8 +309,8 @@ static bool parse_answer(struct text input, struct answer *into) {
 
 static int report(struct text input, int unreachable) {
   struct answer answer;
-  if (input.length == 0) return fail(unreachable, "the agent closed the connection without an answer", "it was stopped in the middle; repeat the call");
-  if (!parse_answer(input, &answer)) return fail(unreachable, "the agent's answer is cut off or malformed", "repeat the call");
+  if (input.length == 0) return fail(unreachable, "the agent closed the connection without an answer", "it was stopped during the call; repeat the call");
+  if (!parse_answer(input, &answer)) return fail(unreachable, "the agent's answer is truncated or malformed", "repeat the call");
   if (answer.status == 200 || answer.status == 422) {
     bool printed = fwrite(answer.body.at, 1, answer.body.length, stdout) == answer.body.length;
     if (answer.body.length > 0) putchar('\n');
@@ -336,12 +336,12 @@ static int carry(const char *command, const char *path, size_t length) {
                              "POST /v1/cni HTTP/1.1\r\nHost: vxmesh\r\nContent-Type: application/vnd.vxmesh.cni\r\n"
                              "Content-Length: %zu\r\nConnection: close\r\n\r\n",
                              length);
-  // An agent that refuses early closes while there is more to send; what it said is read all the same.
+  // An agent that refuses early closes before everything is sent; its answer is read nevertheless.
   if (send_all(fd, head, (size_t)head_length)) send_all(fd, body, length);
   ssize_t got = receive_all(fd);
   int why = errno;
   close(fd);
-  if (got < 0) return fail(unreachable, why == EAGAIN ? "the agent did not answer in time" : "the agent was lost in the middle of the call", strerror(why));
+  if (got < 0) return fail(unreachable, why == EAGAIN ? "the agent did not answer in time" : "the connection to the agent was lost during the call", strerror(why));
   return report((struct text){received, (size_t)got}, unreachable);
 }
 
@@ -363,7 +363,7 @@ int main(void) {
   if (strcmp(command, "VERSION") == 0) {
     return printf("{\"cniVersion\":\"%s\",\"supportedVersions\":[" SUPPORTED "]}\n", version) < 0 ? 1 : 0;
   }
-  if (!is_object) return fail(UNDECODABLE, "the configuration is no JSON object", "standard input");
+  if (!is_object) return fail(UNDECODABLE, "the configuration is not a JSON object", "standard input");
   if (config.socket.at != NULL && (!decode_string(config.socket, path, sizeof path) || path[0] != '/')) {
     return fail(BAD_CONFIG, "socket: must be an absolute path of at most 107 characters", "key socket of the configuration");
   }

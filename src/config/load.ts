@@ -133,7 +133,7 @@ function offsetOf({ contents }: Document, key: string): number {
 function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {
   const known = new Set<string>(CONFIG_KEYS.map(variableOf))
   const unknown = Object.keys(env).find(n => n.startsWith('VXMESH_') && !known.has(n) && !OTHER_VARIABLES.has(n))
-  if (unknown !== undefined) throw configError(unknown, 'is not the variable of any setting')
+  if (unknown !== undefined) throw configError(unknown, 'no setting has this variable')
 }
 
 function has(tree: Tree, key: string): boolean {

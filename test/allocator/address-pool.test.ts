@@ -27,7 +27,7 @@ for (const { subnet: text, gateway, first, usable } of cases) {
   })
 }
 
-t.test('every usable address of a subnet is given once, then none', t => {
+t.test('every usable address of a subnet is allocated once, then none', t => {
   const subnet = parseSubnet('10.9.8.0/24')
   const pool = addressPool(subnet, defaultGateway(subnet))
   const given: string[] = []

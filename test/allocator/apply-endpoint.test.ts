@@ -24,15 +24,15 @@ function ready(): Caller {
 }
 
 testRefusals(t, ready, [
-  { what: 'a network that is not there', command: attach('green', 'x'), refused: 'ERR_NETWORK_NOT_FOUND network' },
+  { what: 'an unknown network', command: attach('green', 'x'), refused: 'ERR_NETWORK_NOT_FOUND network' },
   {
-    what: 'a host that is not there',
+    what: 'an unknown host',
     command: attach('red', 'x', { host: 9 }),
     refused: 'ERR_HOST_NOT_REGISTERED host'
   },
-  { what: 'a container of another network', command: attach('blue', 'c1'), refused: 'ERR_ENDPOINT_EXISTS containerId' },
+  { what: 'a container in another network', command: attach('blue', 'c1'), refused: 'ERR_ENDPOINT_EXISTS containerId' },
   {
-    what: 'a container of another host',
+    what: 'a container on another host',
     command: attach('red', 'c1', { host: 2 }),
     refused: 'ERR_ENDPOINT_EXISTS containerId'
   },
@@ -89,7 +89,7 @@ testRefusals(t, ready, [
     refused: 'ERR_MAC_IN_USE mac'
   },
   {
-    what: 'an address whose own MAC another container has',
+    what: 'an address whose derived MAC another container has',
     command: attach('red', 'x', { address: '10.1.0.9' }),
     refused: 'ERR_MAC_IN_USE mac'
   },
@@ -104,15 +104,15 @@ testRefusals(t, ready, [
     command: attach('held', 'x'),
     refused: 'ERR_SUBNET_EXHAUSTED network'
   },
-  { what: 'to detach a stranger', command: detach('x'), refused: 'ERR_ENDPOINT_NOT_FOUND containerId' },
+  { what: 'detaching an unknown container', command: detach('x'), refused: 'ERR_ENDPOINT_NOT_FOUND containerId' },
   {
-    what: 'to detach another interface',
+    what: 'detaching another interface',
     command: detach('c1', 'eth1'),
     refused: 'ERR_ENDPOINT_NOT_FOUND containerId'
   }
 ])
 
-t.test('the same container again gets its endpoint as it is, whatever rate and request id come with it', t => {
+t.test('attaching a container again returns its endpoint unchanged, whatever the rate and request id', t => {
   const caller = ready()
   const before = contents(caller.state)
   const [first] = caller.state.endpointsOfContainer(attach('red', 'c1').containerId)
@@ -123,7 +123,7 @@ t.test('the same container again gets its endpoint as it is, whatever rate and r
   t.end()
 })
 
-t.test('a container may have interfaces in several networks, and each is an endpoint of its own', t => {
+t.test('each interface of a container is a separate endpoint, also in several networks', t => {
   const caller = ready()
   t.equal(caller.endpoint(attach('blue', 'c1', { ifname: 'eth1' })).network, 'blue')
   t.equal(brief(caller.try(attach('red', 'c1', { ifname: 'eth1' }))), 'ERR_ENDPOINT_EXISTS containerId')
@@ -136,7 +136,7 @@ t.test('a container may have interfaces in several networks, and each is an endp
   t.end()
 })
 
-t.test('networks with the same subnet know nothing of each other', t => {
+t.test('networks with the same subnet are independent', t => {
   const caller = Caller.ready()
   caller.do(create('blue'))
   t.equal(caller.address('red', 'a'), '10.1.0.2')
@@ -154,7 +154,7 @@ for (const { subnet, usable } of [
   { subnet: '10.5.0.0/29', usable: 5 },
   { subnet: '10.5.0.8/29', usable: 5 }
 ]) {
-  t.test(`${subnet}: after ${usable} containers it is full, and a release heals it`, t => {
+  t.test(`${subnet}: it is full after ${usable} containers, until an address is released`, t => {
     const caller = Caller.ready()
     caller.do(create('small', { subnet }))
     const given = [...Array(usable).keys()].map(n => caller.address('small', `c${n}`))
@@ -162,7 +162,7 @@ for (const { subnet, usable } of [
     t.equal(brief(caller.try(attach('small', 'more'))), 'ERR_SUBNET_EXHAUSTED network')
     for (let n = 0; n < usable; n++) {
       caller.do(detach(`c${n}`))
-      t.equal(caller.address('small', `d${n}`), given[n], 'the only free one')
+      t.equal(caller.address('small', `d${n}`), given[n], 'the only free address')
       t.equal(brief(caller.try(attach('small', 'more'))), 'ERR_SUBNET_EXHAUSTED network')
     }
     t.end()
@@ -180,7 +180,7 @@ t.test('a released address is the last to be reused', t => {
   t.end()
 })
 
-t.test('an address that is reused has the MAC that it had', t => {
+t.test('a reused address has the same MAC as before', t => {
   const caller = Caller.ready()
   const { mac } = caller.endpoint(attach('red', 'a', { address: '10.1.0.9' }))
   caller.do(detach('a'))
@@ -188,7 +188,7 @@ t.test('an address that is reused has the MAC that it had', t => {
   t.end()
 })
 
-t.test('an address is passed over while a container has its MAC by hand, and comes back afterwards', t => {
+t.test('an address is skipped while another container has its derived MAC explicitly', t => {
   const caller = Caller.ready()
   caller.do(create('small', { subnet: '10.5.0.0/29', vni: 512 }))
   caller.do(attach('small', 'thief', { address: '10.5.0.6', mac: '02:00:0a:05:00:02' }))

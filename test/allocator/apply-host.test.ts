@@ -23,11 +23,11 @@ testRefusals(t, ready, [
     command: register(2, { vtep: '192.0.2.1' }),
     refused: 'ERR_ADDRESS_IN_USE vtep'
   },
-  { what: 'to remove a host that is not there', command: removeHost('h3'), refused: 'ERR_HOST_NOT_FOUND name' },
+  { what: 'removing an unknown host', command: removeHost('h3'), refused: 'ERR_HOST_NOT_FOUND name' },
   { what: 'to remove a host by its peer id', command: removeHost('12d3'), refused: 'ERR_HOST_NOT_FOUND name' }
 ])
 
-t.test('a host is its peer id: name, VTEP and boot id may change, and its endpoints stay', t => {
+t.test('the peer id identifies a host: name, VTEP and boot id may change, and its endpoints stay', t => {
   const caller = ready()
   for (const p of [{ bootId: 'boot-2' }, { vtep: '192.0.2.77' }, { name: 'other' }, {}]) {
     caller.do(register(1, p))
@@ -39,7 +39,7 @@ t.test('a host is its peer id: name, VTEP and boot id may change, and its endpoi
   t.end()
 })
 
-t.test('the same record again changes nothing', t => {
+t.test('registering the same record again changes nothing', t => {
   const caller = ready()
   const before = contents(caller.state)
   caller.do(register(1))
@@ -47,7 +47,7 @@ t.test('the same record again changes nothing', t => {
   t.end()
 })
 
-t.test('a name and a VTEP that a host gave up may be had by another', t => {
+t.test('a name and VTEP that a host no longer uses are free for another', t => {
   const caller = ready()
   caller.do(register(1, { name: 'new', vtep: '192.0.2.9' }))
   caller.do(register(3, { name: 'h1', vtep: '192.0.2.1' }))
@@ -55,7 +55,7 @@ t.test('a name and a VTEP that a host gave up may be had by another', t => {
   t.end()
 })
 
-t.test('a removed host is forgotten with its endpoints, and may register again, without them', t => {
+t.test('a removed host may register again, without its former endpoints', t => {
   const caller = ready()
   caller.do(attach('red', 'c2', { host: 1 }))
   caller.do(attach('red', 'c3', { host: 2 }))

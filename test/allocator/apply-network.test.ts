@@ -4,7 +4,7 @@ import { VNI_MAX, type NetworkName, type Vni } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { attach, brief, Caller, contents, create, remove, testRefusals, update } from './fixtures.ts'
 
-/** Red (4096) with an endpoint, blue (77) that was made under a request id. */
+/** Red (4096) with an endpoint, and blue (77), created with a request id. */
 function ready(): Caller {
   const caller = Caller.ready()
   caller.do(create('blue', { vni: 77, requestId: 'r-1' }))
@@ -53,53 +53,53 @@ testRefusals(t, ready, [
     refused: 'ERR_VNI_IN_USE vni'
   },
   {
-    what: 'to update a network that is not there',
+    what: 'updating an unknown network',
     command: update('green', 8_000),
     refused: 'ERR_NETWORK_NOT_FOUND name'
   },
-  { what: 'to delete a network that is not there', command: remove('green'), refused: 'ERR_NETWORK_NOT_FOUND name' },
+  { what: 'deleting an unknown network', command: remove('green'), refused: 'ERR_NETWORK_NOT_FOUND name' },
   {
-    what: 'to delete by force a network that is not there',
+    what: 'deleting an unknown network by force',
     command: remove('green', true),
     refused: 'ERR_NETWORK_NOT_FOUND name'
   },
   { what: 'to delete a network with endpoints', command: remove('red'), refused: 'ERR_NETWORK_IN_USE name' }
 ])
 
-t.test('VNIs are allocated from 4096 upward, and given anywhere', t => {
+t.test('automatic VNIs start at 4096; explicit ones may be any', t => {
   const caller = new Caller()
   t.equal(caller.network(create('a')).vni, 4_096)
   t.equal(caller.network(create('b', { vni: 1 })).vni, 1)
   t.equal(caller.network(create('c', { vni: 4_097 })).vni, 4_097)
   t.equal(caller.network(create('d', { vni: VNI_MAX })).vni, VNI_MAX)
-  t.equal(caller.network(create('e')).vni, 4_098, 'one that was given by number is passed over')
+  t.equal(caller.network(create('e')).vni, 4_098, 'an explicitly allocated VNI is skipped')
   t.end()
 })
 
-t.test('a released VNI is not reused while another one was never used', t => {
+t.test('a released VNI is not reused while there is an unused one', t => {
   const caller = new Caller()
   caller.do(create('a'))
   caller.do(remove('a'))
   t.equal(caller.network(create('a')).vni, 4_097)
-  t.equal(caller.network(create('b', { vni: 4_096 })).vni, 4_096, 'but it may be asked for')
+  t.equal(caller.network(create('b', { vni: 4_096 })).vni, 4_096, 'but it may be requested')
   t.end()
 })
 
-t.test('without a free automatic VNI there is ERR_VNI_EXHAUSTED, until one is released', t => {
+t.test('without a free automatic VNI the error is ERR_VNI_EXHAUSTED, until one is released', t => {
   const caller = new Caller()
   caller.do(create('a', { vni: VNI_MAX }))
   for (let vni = FIRST_AUTOMATIC_VNI; vni < VNI_MAX; vni++) caller.state.tables.vnis.claim(vni)
   const before = caller.state.tables.vnis.use()
   t.equal(brief(caller.try(create('b'))), 'ERR_VNI_EXHAUSTED vni')
   t.same(caller.state.tables.vnis.use(), before)
-  t.equal(brief(caller.try(create('low', { vni: 4_095 }))), 'ok', 'those below are not for automatic networks')
+  t.equal(brief(caller.try(create('low', { vni: 4_095 }))), 'ok', 'lower VNIs are available on request')
   t.equal(brief(caller.try(create('b'))), 'ERR_VNI_EXHAUSTED vni')
   caller.do(remove('a'))
   t.equal(caller.network(create('b')).vni, VNI_MAX)
   t.end()
 })
 
-t.test('the gateway is the first host address unless another one is given', t => {
+t.test('the gateway defaults to the first host address', t => {
   const caller = new Caller()
   t.equal(formatIpv4(caller.network(create('a', { subnet: '172.16.8.0/21' })).gateway), '172.16.8.1')
   const given = create('b', { subnet: '172.16.8.0/21', gateway: '172.16.15.254' })
@@ -107,7 +107,7 @@ t.test('the gateway is the first host address unless another one is given', t =>
   t.end()
 })
 
-t.test('a retry with the request id gets the network that the first try made', t => {
+t.test('a retry with the same request id gets the network that the first attempt created', t => {
   const caller = ready()
   const before = contents(caller.state)
   const again = caller.network(create('blue', { requestId: 'r-1', vni: 5, subnet: '10.9.0.0/16' }))
@@ -129,9 +129,9 @@ t.test('an update changes the egress rate and nothing else; without a rate it ch
   t.end()
 })
 
-t.test('a deleted network leaves nothing behind; with force its endpoints go too', t => {
+t.test('deleting a network leaves nothing behind; with force it also deletes its endpoints', t => {
   const caller = ready()
-  t.equal(brief(caller.try(remove('blue'))), 'ok', 'an empty one needs no force')
+  t.equal(brief(caller.try(remove('blue'))), 'ok', 'an empty network needs no force')
   const { networkCount, endpointCount } = caller.state
   t.same({ networkCount, endpointCount }, { networkCount: 1, endpointCount: 1 })
   caller.do(remove('red', true))
@@ -140,6 +140,6 @@ t.test('a deleted network leaves nothing behind; with force its endpoints go too
   t.equal(caller.state.tables.vnis.use().used, 0)
   t.equal(brief(caller.try(attach('red', 'c1'))), 'ERR_NETWORK_NOT_FOUND network')
   caller.do(create('red'))
-  t.equal(caller.address('red', 'c1'), '10.1.0.2', 'a network of the same name starts anew')
+  t.equal(caller.address('red', 'c1'), '10.1.0.2', 'a new network of the same name starts afresh')
   t.end()
 })

@@ -1,4 +1,4 @@
-// Random commands over few names, so that they meet each other: most are carried out, many are refused.
+// Random commands over few names, so that they interact: most are carried out, many are refused.
 
 import fc from 'fast-check'
 import type { Command } from '#model/command.ts'
@@ -18,7 +18,7 @@ const container = fc.constantFrom(...CONTAINERS)
 const ifname = fc.constantFrom('eth0', 'eth0', 'eth0', 'eth1')
 const rate = fc.constantFrom(0, 8_000, 1e9)
 const address = fc.nat(17).map(n => `10.0.0.${n}`)
-/** MACs that follow from an address under VNI 4096, 4097 or 512; one of a device; one of nobody's. */
+/** MACs derived from an address and VNI 4096, 4097 or 512; one of a device; an unused one. */
 const mac = fc.oneof(
   fc.tuple(fc.constantFrom('00', '01'), fc.nat(15)).map(([vni, n]) => `02:${vni}:0a:00:00:0${n.toString(16)}`),
   fc.constantFrom('06:76:78:00:00:01', '02:ee:00:00:00:01')
@@ -73,7 +73,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: namespace.map(ns => open(ns, '10.0.0.0/28', 30)) }
 )
 
-/** A history that starts with hosts and networks, for without these nearly all is refused. */
+/** A history that starts with hosts and networks; without them nearly all commands would be refused. */
 export function history(maxLength: number): fc.Arbitrary<readonly Command[]> {
   const start: Command[] = [register(1), register(2), create('a', { subnet: '10.0.0.0/29' }), create('b')]
   return fc.array(command, { maxLength, size: 'max' }).map(commands => [...start, ...commands])

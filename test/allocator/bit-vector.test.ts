@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { BITS_MAX, BitVector } from '#allocator/bit-vector.ts'
 
-/** The plainest implementation there is. */
+/** The simplest possible implementation. */
 class Model {
   readonly bits = new Set<number>()
   readonly size: number
@@ -39,7 +39,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   set: fc.boolean()
 })
 
-t.test('a bit vector holds what a set holds', t => {
+t.test('a bit vector behaves like a set', t => {
   const property = fc.property(size, fc.array(step, { maxLength: 8 }), fc.nat(), fc.nat(), (size, steps, from, low) => {
     const vector = new BitVector(size)
     const model = new Model(size)
@@ -74,7 +74,7 @@ t.test('a bit vector holds what a set holds', t => {
   t.end()
 })
 
-t.test('what cannot be set or cleared is a broken invariant', t => {
+t.test('setting a set bit or clearing a clear bit throws', t => {
   const vector = new BitVector(100)
   vector.set(5)
   for (const bit of [-1, 100, 4_096, 1.5, NaN, 2 ** 32 + 6]) {
@@ -89,7 +89,7 @@ t.test('what cannot be set or cleared is a broken invariant', t => {
   t.end()
 })
 
-t.test('a vector of 2^24 bits costs chunks only where it is used, and gives them back', t => {
+t.test('a vector of 2^24 bits allocates chunks only where bits are set, and frees them', t => {
   const vector = new BitVector(BITS_MAX)
   t.equal(vector.chunkCount, 0)
   const bits = [0, 4_095, 4_096, 8_000_000, BITS_MAX - 1]
@@ -102,7 +102,7 @@ t.test('a vector of 2^24 bits costs chunks only where it is used, and gives them
   t.end()
 })
 
-t.test('the one free bit of a full vector is found from anywhere', t => {
+t.test('the only free bit is found from any start', t => {
   const vector = new BitVector(BITS_MAX)
   for (let bit = 0; bit < BITS_MAX; bit++) vector.set(bit)
   t.equal(vector.nextFree(0), null)

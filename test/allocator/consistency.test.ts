@@ -32,7 +32,7 @@ function sound(): World {
   return { state: caller.state, tables, red, blue, one, two }
 }
 
-/** The sessions as they are held, where a test may spoil them. */
+/** The sessions' internal map, for tests that corrupt it. */
 function session(
   state: ClusterState,
   id: string
@@ -209,7 +209,7 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   }
 ]
 
-t.test('a sound state has no faults', t => {
+t.test('a consistent state has no faults', t => {
   t.same(verify(sound().state), [])
   t.end()
 })
@@ -227,7 +227,7 @@ for (const { what, plant, found } of defects) {
   })
 }
 
-t.test('an entry without a command is no fault', t => {
+t.test('an entry without a command is not a fault', t => {
   const { state } = sound()
   state.skip((state.appliedIndex + 1) as LogIndex)
   t.same(verify(state), [])

@@ -9,7 +9,7 @@ import { attach, Caller } from './fixtures.ts'
 const ids = ['a', 'b', 'c'].map(id => parseContainerId(id))
 const ifnames = ['eth0', 'eth1', 'eth2'].map(name => parseIfName(name))
 
-t.test('an index holds what a plain list holds, for any order of adding and removing', t => {
+t.test('an index behaves like a plain list for any sequence of operations', t => {
   const sample = Caller.ready().endpoint(attach('red', 'x'))
   const pair = fc.record({ id: fc.constantFrom(...ids), ifname: fc.constantFrom(...ifnames) })
   const property = fc.property(fc.array(pair, { maxLength: 60 }), pairs => {
@@ -24,7 +24,7 @@ t.test('an index holds what a plain list holds, for any order of adding and remo
         held.push(endpoint)
       } else {
         assert.throws(() => index.add(endpoint), /already exists/)
-        assert.throws(() => index.remove(endpoint), /does not exist/, 'an equal one is not the same one')
+        assert.throws(() => index.remove(endpoint), /does not exist/, 'an equal row is not the same row')
         index.remove(there)
         held = held.filter(e => e !== there)
       }

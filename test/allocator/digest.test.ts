@@ -5,7 +5,7 @@ import type { Command } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
 import { attach, Caller, create, detach, register, remove, removeHost, update } from './fixtures.ts'
 
-/** Carried out one after the other, then one last request, so that what is remembered is the same. */
+/** Applies the commands in order, then one more request, so that the remembered answers are the same. */
 function grown(commands: readonly Command[]): ClusterState {
   const caller = new Caller()
   for (const command of commands) caller.do(command)
@@ -45,7 +45,7 @@ for (const { what, commands } of sameEnd) {
   })
 }
 
-t.test('what was made and taken away leaves no trace but the index and the cursor', t => {
+t.test('what was created and deleted affects only the applied index and the cursors', t => {
   const there = [create('x', { vni: 30 }), attach('x', 'c9', { address: '10.1.0.9' }), register(3)]
   const back = [detach('c9'), remove('x'), removeHost('h3')]
   const forced = [removeHost('h3'), remove('x', true), update('b')]
@@ -55,7 +55,7 @@ t.test('what was made and taken away leaves no trace but the index and the curso
   t.end()
 })
 
-t.test('any single change gives another digest', t => {
+t.test('any single change alters the digest', t => {
   const last: Command[] = [
     update('a'),
     update('a', 9_000),
@@ -91,7 +91,7 @@ t.test('any single change gives another digest', t => {
   t.end()
 })
 
-t.test('cursors are a part of the state: they decide what is given next', t => {
+t.test('the digest covers cursors, which decide the next allocation', t => {
   const moved = [create('x', { vni: 30 }), attach('x', 'c9', { host: 1 }), detach('c9')]
   const still = [create('x', { vni: 30 }), attach('x', 'c9', { address: '10.1.0.2' }), detach('c9')]
   t.not(digestOf(grown([...base, ...moved])), digestOf(grown([...base, ...still])))
@@ -102,7 +102,7 @@ t.test('cursors are a part of the state: they decide what is given next', t => {
   t.end()
 })
 
-t.test('sessions are a part of the state, their order of use too', t => {
+t.test('the digest covers sessions and their order of use', t => {
   const open = (state: ClusterState, session: string): void => {
     const request = { session, seq: 0, settledBelow: 0, command: { kind: 'session-open' } as const }
     state.apply((state.appliedIndex + 1) as LogIndex, request)
@@ -117,7 +117,7 @@ t.test('sessions are a part of the state, their order of use too', t => {
   t.end()
 })
 
-t.test('the rows are summed up from whatever order', t => {
+t.test('the sum of rows does not depend on their order', t => {
   t.same(hashRows(grown(base).tables), grown(sameEnd[0]?.commands ?? []).tables.hash.value)
   t.end()
 })

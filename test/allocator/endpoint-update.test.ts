@@ -20,7 +20,7 @@ function begin(): { state: ClusterState; run: (command: Command) => Outcome } {
   return { state: caller.state, run: command => caller.try(command) }
 }
 
-t.test('only what is given is changed, in every view of the endpoint', async t => {
+t.test('an update changes the given settings only, in every view of the endpoint', async t => {
   const { state, run } = begin()
   const before = state.endpoint(key)
   const outcome = run({ kind: 'endpoint-update', containerId, ifname, egressRate: 5e6, delayUs: 10 })
@@ -46,7 +46,7 @@ t.test('only what is given is changed, in every view of the endpoint', async t =
   t.equal(state.endpointCount, 0)
 })
 
-t.test('there and back gives the same state, on the way another one', async t => {
+t.test('an update and its reverse restore the digest; in between it differs', async t => {
   const { state, run } = begin()
   const start = state.tables.hash.value
   run({ kind: 'endpoint-update', containerId, ifname, ingressRate: 1e9 })
@@ -55,7 +55,7 @@ t.test('there and back gives the same state, on the way another one', async t =>
   t.strictSame(state.tables.hash.value, start)
 })
 
-t.test('an endpoint that is not there is refused', async t => {
+t.test('updating an unknown endpoint is refused', async t => {
   const { run } = begin()
   const outcome = run({ kind: 'endpoint-update', containerId: parseContainerId('nobody'), ifname, egressRate: 0 })
   t.match(outcome, { ok: false, error: { code: 'ERR_ENDPOINT_NOT_FOUND', field: 'containerId' } })
@@ -68,7 +68,7 @@ t.test('a repeated attach does not undo an update', async t => {
   t.match(state.endpoint(key), { ingressRate: 1e9 })
 })
 
-t.test('what comes from another host is checked before it enters the log', async t => {
+t.test('an update from another host is validated before it enters the log', async t => {
   const good = { kind: 'endpoint-update', containerId: 'c1', ifname: 'eth0', egressRate: 0 }
   t.strictSame(parseCommand({ ...good, odd: 1 }), good)
   for (const bad of [

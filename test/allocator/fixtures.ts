@@ -1,4 +1,4 @@
-// Commands, requests and a driver that applies them in order, for the allocator's tests.
+// Builders of commands, and a caller that applies them in order, for the allocator's tests.
 
 import type { Test } from 'tap'
 import type { Command, Outcome, Request, Result } from '#model/command.ts'
@@ -121,7 +121,7 @@ export function open(namespace: string, range = '10.64.0.0/22', prefixLength = 2
   return { kind: 'namespace-open', namespace: parseNamespaceName(namespace), range: parseSubnet(range), prefixLength }
 }
 
-/** A state and one caller with a session, who settles each answer at once. */
+/** A state and a caller with one session, who settles each answer immediately. */
 export class Caller {
   readonly state: ClusterState
   readonly session: string
@@ -154,7 +154,7 @@ export class Caller {
     return this.send({ session: this.session, seq: this.#seq, settledBelow: this.#seq, command })
   }
 
-  /** As `try`, for what must succeed. */
+  /** Like `try`, but throws on a refusal. */
   do<K extends Command['kind']>(command: Of<K>): Result {
     const outcome = this.try(command)
     if (!outcome.ok) throw new Error(`${command.kind}: ${outcome.error.code} ${outcome.error.message}`)
@@ -173,7 +173,7 @@ export class Caller {
     return result.endpoint
   }
 
-  /** The address that a container gets in a network. */
+  /** Attaches a container to a network; returns its address. */
   address(network: string, containerId: string): string {
     return formatIpv4(this.endpoint(attach(network, containerId)).address)
   }
@@ -184,7 +184,7 @@ export function brief(outcome: Outcome): string {
   return outcome.ok ? 'ok' : `${outcome.error.code} ${outcome.error.field ?? '-'}`
 }
 
-/** Rows, cursors and their hash: all that a command may change, remembered answers aside. */
+/** Rows, cursors and their hash: everything a command may change except remembered answers. */
 export function contents(state: ClusterState): string {
   const { hosts, networks, namespaces, vniCursor } = encodeState(state)
   return JSON.stringify({ hosts, networks, namespaces, vniCursor, hash: state.tables.hash.value })
@@ -192,7 +192,7 @@ export function contents(state: ClusterState): string {
 
 export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }
 
-/** One test a case: refused by this code and field, on a state that is as before. */
+/** One test per case: the command is refused with this code and field, and the state is unchanged. */
 export function testRefusals(t: Test, ready: () => Caller, cases: readonly Refusal[]): void {
   for (const { what, command, refused } of cases) {
     t.test(`refused: ${what}`, t => {
@@ -200,7 +200,7 @@ export function testRefusals(t: Test, ready: () => Caller, cases: readonly Refus
       const before = contents(caller.state)
       const outcome = caller.try(command)
       t.equal(brief(outcome), refused)
-      t.equal(contents(caller.state), before, 'nothing has changed')
+      t.equal(contents(caller.state), before, 'the state is unchanged')
       t.same(verify(caller.state), [])
       t.end()
     })

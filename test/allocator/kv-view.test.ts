@@ -108,7 +108,7 @@ for (const { key, value } of values) {
   })
 }
 
-t.test('each key that is listed can be asked for, with the same value', t => {
+t.test('every listed key can be read and has the same value', t => {
   for (const { key, value } of listKv(state)) t.strictSame(getKv(state, key), value, key)
   t.end()
 })
@@ -127,7 +127,7 @@ for (const prefix of [
   'x',
   '/'
 ]) {
-  t.test(`the prefix "${prefix}" gives the keys that start with it`, t => {
+  t.test(`the prefix "${prefix}" lists the keys that start with it`, t => {
     t.same(
       listKv(state, { prefix }).map(({ key }) => key),
       KEYS.filter(key => key.startsWith(prefix))
@@ -165,13 +165,13 @@ for (const key of [
   'network/constructor',
   'constructor'
 ]) {
-  t.test(`there is nothing under "${key}"`, t => {
+  t.test(`no entry under "${key}"`, t => {
     t.equal(getKv(state, key), undefined)
     t.end()
   })
 }
 
-t.test('a network that shares a prefix of its name is not taken for the other', t => {
+t.test('networks whose names share a prefix are not confused', t => {
   const own = Caller.ready()
   own.do(create('red-2'))
   own.do(attach('red-2', 'c1'))
@@ -182,7 +182,7 @@ t.test('a network that shares a prefix of its name is not taken for the other', 
   t.end()
 })
 
-t.test('pages of any size, each from the last key of the one before, are the whole list', t => {
+t.test('pages of any size, each after the last key of the one before, add up to the whole list', t => {
   const own = Caller.ready()
   for (const name of ['red-2', 'redder', 'a', 'z9']) own.do(create(name))
   for (const [n, network] of ['red', 'red-2', 'redder', 'a', 'red', 'red-2', 'red'].entries()) {
@@ -210,14 +210,14 @@ t.test('pages of any size, each from the last key of the one before, are the who
   t.end()
 })
 
-t.test('a list that begins after a key which is gone meanwhile goes on behind its place', t => {
+t.test('a page after a deleted key continues where the key was', t => {
   t.equal(listKv(state, { after: 'endpoint/red/c0/eth7' })[0]?.key, 'endpoint/red/c1/eth0')
   t.equal(listKv(state, { after: 'endpoint/zzz' })[0]?.key, 'host/h1')
   t.same(listKv(state, { after: 'vlanStore' }), [])
   t.end()
 })
 
-t.test('a scattered bit vector is cut at a bound, and says so', t => {
+t.test('a fragmented bit vector is truncated at the limit, and `more` says so', t => {
   const own = Caller.ready()
   own.do(create('wide', { subnet: '10.64.0.0/16' }))
   const limit = 4_096

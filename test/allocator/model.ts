@@ -1,5 +1,5 @@
-// The allocator as plainly as it can be written: lists that are searched, addresses that are counted through one by one.
-// It shares nothing with the allocator but the form of commands, and foretells each answer and the state after it.
+// A naive model of the allocator: lists that are searched, addresses that are tried one by one. It shares only the command
+// types with the allocator, and predicts each answer and the state after it.
 
 import type { Command } from '#model/command.ts'
 import type { NetworkName } from '#model/ids.ts'
@@ -31,7 +31,7 @@ type ModelNamespace = { readonly name: string; readonly network: string; readonl
 
 type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: number }
 
-/** `ok` with what was given, or the code of the refusal. */
+/** `ok` with the allocated values, or the code of the refusal. */
 export type Foretold = {
   readonly code: string
   readonly vni?: number

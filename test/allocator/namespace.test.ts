@@ -21,7 +21,7 @@ function row(caller: Caller, name: string): unknown {
   return caller.state.namespace(parseNamespaceName(name))
 }
 
-t.test('a mapping is replaced as a whole, and unmapped once', t => {
+t.test('a mapping is replaced as a whole, and can be removed once', t => {
   const caller = ready()
   t.match(caller.do(map('shop', 'red', 'green')), { kind: 'namespace', namespace: { name: 'shop', network: 'red' } })
   t.same(row(caller, 'shop'), { name: 'shop', network: 'red', grants: ['green'] })
@@ -34,7 +34,7 @@ t.test('a mapping is replaced as a whole, and unmapped once', t => {
   t.end()
 })
 
-t.test('a namespace is mapped to networks that are there', t => {
+t.test('a namespace can only be mapped to existing networks', t => {
   const caller = ready()
   t.equal(brief(caller.try(map('shop', 'nowhere'))), 'ERR_NETWORK_NOT_FOUND network')
   t.equal(brief(caller.try(map('shop', 'red', 'nowhere'))), 'ERR_NETWORK_NOT_FOUND network')
@@ -42,7 +42,7 @@ t.test('a namespace is mapped to networks that are there', t => {
   t.end()
 })
 
-t.test('a network that pods may be in is not deleted without force, and with it is forgotten everywhere', t => {
+t.test('a mapped network is deleted only by force, which removes it from all mappings and grants', t => {
   const caller = ready()
   caller.do(map('shop', 'red', 'green'))
   caller.do(map('bank', 'green', 'blue'))
@@ -76,7 +76,7 @@ t.test('a namespace opens a network with the first free subnet of the range, onc
   t.end()
 })
 
-t.test('a subnet of any size in the range keeps what it overlaps from being taken', t => {
+t.test('no chosen subnet overlaps an existing one, whatever its size', t => {
   for (const [taken, first] of [
     ['10.64.0.0/30', '10.64.1.0/24'],
     ['10.64.0.64/26', '10.64.1.0/24'],
@@ -94,7 +94,7 @@ t.test('a subnet of any size in the range keeps what it overlaps from being take
   t.end()
 })
 
-t.test('a mapped namespace opens nothing: its network is the answer', t => {
+t.test('opening a mapped namespace returns its network and creates none', t => {
   const caller = ready()
   caller.do(map('shop', 'red'))
   t.match(caller.do(open('shop')), { kind: 'network', network: { name: 'red' } })
@@ -102,7 +102,7 @@ t.test('a mapped namespace opens nothing: its network is the answer', t => {
   t.end()
 })
 
-t.test('somebody else’s network of that name is not taken; its own from before is', t => {
+t.test('a foreign network of that name is refused; one created for the namespace is reused', t => {
   const caller = ready()
   caller.do(create('ns-shop', { subnet: '10.9.0.0/24' }))
   t.equal(brief(caller.try(open('shop'))), 'ERR_NETWORK_EXISTS name')
@@ -114,7 +114,7 @@ t.test('somebody else’s network of that name is not taken; its own from before
   t.end()
 })
 
-t.test('the longest names of namespaces have networks of their own', t => {
+t.test('namespaces with the longest names get distinct networks', t => {
   const names = ['a', 'b'].map(end => parseNamespaceName(`${'n'.repeat(62)}${end}`))
   const networks = names.map(networkNameOf)
   for (const name of networks) t.equal(parseNetworkName(name).length, 63)
@@ -142,7 +142,7 @@ t.test('mappings are in snapshots, digests and the key-value view', t => {
   t.end()
 })
 
-t.test('a snapshot with a mapping to nothing is refused', t => {
+t.test('a snapshot that maps a namespace to an unknown network is refused', t => {
   const caller = ready()
   caller.do(map('shop', 'red'))
   const plain = encodeState(caller.state)
@@ -157,7 +157,7 @@ t.test('a snapshot with a mapping to nothing is refused', t => {
   t.end()
 })
 
-t.test('a command from another host is checked', t => {
+t.test('commands from other hosts are validated', t => {
   const mapped = { kind: 'namespace-map', namespace: 'shop', network: 'red', grants: ['green', 'blue', 'green', 'red'] }
   t.match(parseCommand(mapped), { grants: ['blue', 'green'] })
   const opened = {

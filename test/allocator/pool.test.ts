@@ -25,7 +25,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('claim' as const), at: fc.nat(SIZE - 1) }) }
 )
 
-t.test('a pool is next-fit: it gives what the first free value after the last one given is', t => {
+t.test('a pool is next-fit: it allocates the first free value after the last allocation', t => {
   const property = fc.property(fc.array(step, { maxLength: 200 }), steps => {
     const pool = makePool()
     const held = new Set<number>()
@@ -67,8 +67,8 @@ t.test('a pool is next-fit: it gives what the first free value after the last on
   t.end()
 })
 
-t.test('a value that is given and released is the last to be reused', t => {
-  // Any past, then: take one, release it, and take until it comes again.
+t.test('a released value is the last to be reused', t => {
+  // After any history: take one value, release it, and take values until it comes again.
   const property = fc.property(fc.array(step, { maxLength: 120 }), steps => {
     const pool = makePool()
     const held: number[] = []
@@ -82,7 +82,7 @@ t.test('a value that is given and released is the last to be reused', t => {
     pool.release(value)
     const others = [...Array(SIZE).keys()].map(n => BASE + n).filter(v => v >= LOW && v !== value && pool.isFree(v))
     const given = others.map(() => takeNext(pool))
-    assert.deepEqual([...given].sort(), [...others].sort(), 'all others come first')
+    assert.deepEqual([...given].sort(), [...others].sort(), 'all other values come first')
     assert.equal(takeNext(pool), value)
     assert.equal(takeNext(pool), null)
   })
@@ -91,13 +91,13 @@ t.test('a value that is given and released is the last to be reused', t => {
   t.end()
 })
 
-t.test('values that are refused are passed over, and only while they are refused', t => {
+t.test('refused values are skipped, but only while they are refused', t => {
   const pool = makePool()
   t.equal(
     pool.next(value => value < LOW + 2),
     LOW + 2
   )
-  t.equal(pool.next(), LOW, 'looking allocates nothing and moves nothing')
+  t.equal(pool.next(), LOW, 'next() changes nothing')
   t.equal(
     pool.next(() => true),
     null,
@@ -113,19 +113,19 @@ t.test('values that are refused are passed over, and only while they are refused
   t.end()
 })
 
-t.test('an explicit value may lie below the automatic ones, which never do', t => {
+t.test('explicit values may lie below the automatic range; automatic ones never do', t => {
   const pool = makePool()
   pool.claim(LOW - 1)
   const given: number[] = []
   for (let value = takeNext(pool); value !== null; value = takeNext(pool)) given.push(value)
   t.equal(given.length, SIZE - 4 - 2)
   t.ok(given.every(value => value >= LOW && !RESERVED.includes(value)))
-  t.equal(pool.isFree(LOW - 2), true, 'free, and not given')
+  t.equal(pool.isFree(LOW - 2), true, 'free, but not allocated automatically')
   t.same(pool.use(), { base: BASE, size: SIZE, used: given.length + 1, reserved: 3, cursor: pool.cursor })
   t.end()
 })
 
-t.test('a broken invariant is thrown', t => {
+t.test('violated invariants throw', t => {
   const pool = makePool()
   pool.claim(LOW)
   t.throws(() => pool.claim(LOW), /cannot be set/)

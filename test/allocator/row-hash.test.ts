@@ -28,7 +28,7 @@ function variants<T extends object>(row: T): T[] {
   return [row, ...changed]
 }
 
-t.test('each field of a row is in its hash', t => {
+t.test('every field of a row affects its hash', t => {
   const { requestId, ...bare } = endpoint
   const { requestId: other, ...bareNetwork } = network
   const hashes = [
@@ -49,7 +49,7 @@ t.test('each field of a row is in its hash', t => {
   t.end()
 })
 
-t.test('each part of a remembered answer is in its hash', t => {
+t.test('every part of a remembered answer affects its hash', t => {
   const error = invalid('vni', 'no').toBody()
   const outcomes: Outcome[] = [
     ok({ kind: 'session' }),
@@ -71,7 +71,7 @@ t.test('each part of a remembered answer is in its hash', t => {
   t.end()
 })
 
-t.test('texts beside each other do not run together, and all 53 bits of a number count', t => {
+t.test('adjacent texts are delimited, and all 53 bits of a number count', t => {
   const hashes = [
     new Hasher().text('ab').text('c'),
     new Hasher().text('a').text('bc'),
@@ -89,13 +89,13 @@ t.test('texts beside each other do not run together, and all 53 bits of a number
   t.end()
 })
 
-t.test('a text that is not there is not an empty one', t => {
+t.test('absent text and empty text have different hashes', t => {
   const hashes = [undefined, '', '\0', '\u0001'].map(value => text(new Hasher().optionalText(value).finish()))
   t.equal(new Set(hashes).size, hashes.length)
   t.end()
 })
 
-t.test('the sum over a set does not depend on order, and what is taken away was never there', t => {
+t.test('the sum over a set does not depend on order, and removing a row undoes adding it', t => {
   const number = fc.nat(2 ** 31 - 1)
   const property = fc.property(
     fc.uniqueArray(number, { maxLength: 40 }),
@@ -117,10 +117,10 @@ t.test('the sum over a set does not depend on order, and what is taken away was 
   t.end()
 })
 
-t.test('a hundred thousand rows that differ by little have as many hashes, in each half', t => {
+t.test('100,000 similar rows have almost no collisions in either lane', t => {
   const hashes = [...Array(100_000).keys()].map(n => new Hasher().text('endpoint').number(n).finish())
   t.equal(new Set(hashes.map(text)).size, hashes.length)
-  // Of 10^5 random 32-bit words about one pair is equal.
+  // Among 10^5 random 32-bit words about one pair collides.
   for (const half of ['a', 'b'] as const) t.ok(new Set(hashes.map(h => h[half])).size > hashes.length - 20, half)
   t.end()
 })

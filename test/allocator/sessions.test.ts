@@ -14,7 +14,7 @@ function request(session: string, seq: number, settledBelow = 0, command: Comman
   return { session, seq, settledBelow, command }
 }
 
-/** An outcome that can be told from others. */
+/** A distinguishable outcome. */
 function numbered(n: number): Outcome {
   return { ok: false, error: { code: 'ERR_BUSY', message: `${n}` } }
 }
@@ -31,7 +31,7 @@ t.test('a repeated request gets its first answer, and changes nothing', t => {
   t.end()
 })
 
-t.test('a repeated refusal stays one, also when the request could be carried out by now', t => {
+t.test('a repeated request stays refused, even if it could succeed by now', t => {
   const caller = Caller.ready()
   t.equal(brief(caller.send(request('s1', 50, 50, create('red')))), 'ERR_NETWORK_EXISTS name')
   caller.send(request('s1', 51, 50, remove('red')))
@@ -40,7 +40,7 @@ t.test('a repeated refusal stays one, also when the request could be carried out
   t.end()
 })
 
-t.test('the same seq in another session is another request', t => {
+t.test('the same seq in another session is a different request', t => {
   const caller = Caller.ready()
   caller.send(request('s2', 0))
   t.equal(brief(caller.send(request('s1', 50, 50, create('a')))), 'ok')
@@ -65,7 +65,7 @@ for (const { what, request } of refusals) {
   })
 }
 
-t.test('answers that are settled are forgotten, those that are not are kept', t => {
+t.test('settled answers are dropped, others are kept', t => {
   const sessions = new Sessions()
   sessions.open('s', index(1))
   for (let seq = 1; seq <= 10; seq++) sessions.once(request('s', seq), index(1 + seq), () => numbered(seq))
@@ -79,7 +79,7 @@ t.test('answers that are settled are forgotten, those that are not are kept', t 
   t.end()
 })
 
-t.test('a request cannot settle its own answer, and what is settled stays so', t => {
+t.test('a request cannot settle its own answer, and settling is never undone', t => {
   const sessions = new Sessions()
   sessions.open('s', index(1))
   sessions.once(request('s', 5, Number.MAX_SAFE_INTEGER), index(2), () => numbered(5))
@@ -95,7 +95,7 @@ t.test('a request cannot settle its own answer, and what is settled stays so', t
   t.end()
 })
 
-t.test('a session holds so many answers; for one more the lowest is given up', t => {
+t.test('one answer beyond the limit drops the lowest', t => {
   const sessions = new Sessions()
   sessions.open('s', index(1))
   const last = MAX_REMEMBERED + 3
@@ -108,7 +108,7 @@ t.test('a session holds so many answers; for one more the lowest is given up', t
   t.end()
 })
 
-t.test('for a session too many the one that was used longest ago, by the log, is expired', t => {
+t.test('one session beyond the limit expires the least recently used, by log index', t => {
   const sessions = new Sessions()
   for (let n = 1; n <= MAX_SESSIONS; n++) sessions.open(`s${n}`, index(n))
   sessions.open('s1', index(MAX_SESSIONS + 1))
@@ -123,7 +123,7 @@ t.test('for a session too many the one that was used longest ago, by the log, is
   t.end()
 })
 
-t.test('an opened session that is opened again is the same one', t => {
+t.test('opening a session again changes nothing', t => {
   const caller = Caller.ready()
   const first = caller.send(request('s1', 50, 50, create('a')))
   t.equal(brief(caller.send(request('s1', 0))), 'ok')
@@ -132,7 +132,7 @@ t.test('an opened session that is opened again is the same one', t => {
   t.end()
 })
 
-t.test('answers are in the digest as long as they are remembered', t => {
+t.test('the digest covers answers as long as they are remembered', t => {
   const digests = [1, 2].map(n => {
     const caller = Caller.ready()
     const commands = [create(n === 1 ? 'red' : 'none', { gateway: '10.9.9.9' })]
@@ -154,7 +154,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   open: fc.nat(9).map(n => n === 0)
 })
 
-t.test('each request is carried out once at most, and what is kept is what a plain model keeps', t => {
+t.test('each request is carried out at most once, and the same answers are kept as in a naive model', t => {
   const property = fc.property(fc.array(step, { maxLength: 100 }), steps => {
     const sessions = new Sessions()
     const model = new Map<string, { settled: number; answers: Map<number, Outcome> }>()
@@ -183,7 +183,7 @@ t.test('each request is carried out once at most, and what is kept is what a pla
       }
       const held = new Map([...sessions.entries()].map(([name, s]) => [name, new Map(s.answers)]))
       assert.deepEqual(held, new Map([...model].map(([name, s]) => [name, s.answers])))
-      // The hash is the one of the same answers put in anew.
+      // The hash equals that of the same answers added afresh.
       const anew = new Sessions()
       for (const [name, s] of sessions.entries()) anew.restore({ id: name, ...s })
       assert.deepEqual(anew.hash, sessions.hash)
@@ -215,7 +215,7 @@ const unsound: readonly { what: string; restored: Parameters<Sessions['restore']
   }
 ]
 for (const { what, restored } of unsound) {
-  t.test(`a session of a snapshot is not taken over: ${what}`, t => {
+  t.test(`a session in a snapshot is refused: ${what}`, t => {
     const sessions = new Sessions()
     sessions.restore({ id: 'a', lastUsed: index(5), settledBelow: 1, answers: [] })
     t.throws(() => sessions.restore(restored), /session [ab] /)
@@ -224,7 +224,7 @@ for (const { what, restored } of unsound) {
   })
 }
 
-t.test('a session of a snapshot is not taken over: too many sessions', t => {
+t.test('a session in a snapshot is refused: too many sessions', t => {
   const sessions = new Sessions()
   const restore = (n: number): void =>
     sessions.restore({ id: `s${n}`, lastUsed: index(n), settledBelow: 1, answers: [] })

@@ -20,7 +20,7 @@ function grown(commands: readonly Command[]): Caller {
 
 const bytesOf = (state: ClusterState): Buffer => encodeMsgpack(encodeState(state))
 
-/** Everything that a snapshot can hold: all kinds of rows and answers, and a session without any. */
+/** Everything that a snapshot can hold: all kinds of rows and answers, and a session without answers. */
 function rich(): ClusterState {
   const caller = Caller.ready()
   caller.send({ session: 'idle', seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
@@ -42,7 +42,7 @@ function rich(): ClusterState {
   return caller.state
 }
 
-t.test('a state that was read back is equal, and goes on as the one that was written', t => {
+t.test('a restored state equals the original and continues like it', t => {
   const property = fc.property(history(60), fc.array(command, { maxLength: 30 }), (before, after) => {
     const caller = grown(before)
     const restored = decodeState(decodeMsgpack(bytesOf(caller.state)))
@@ -61,7 +61,7 @@ t.test('a state that was read back is equal, and goes on as the one that was wri
   t.end()
 })
 
-t.test('remembered answers are read back too: a retry after the restart gets its first answer', t => {
+t.test('remembered answers are restored: a retry after a restart gets its first answer', t => {
   const state = rich()
   const restored = decodeState(decodeMsgpack(bytesOf(state)))
   for (let seq = 1; seq <= 11; seq++) {
@@ -73,7 +73,7 @@ t.test('remembered answers are read back too: a retry after the restart gets its
   t.end()
 })
 
-t.test('equal states have equal bytes, in whatever order their rows were made', t => {
+t.test('equal states have equal bytes, regardless of the order in which rows were created', t => {
   const made = [
     register(1),
     register(2),
@@ -90,7 +90,7 @@ t.test('equal states have equal bytes, in whatever order their rows were made', 
     [...made.toReversed(), ...attached.slice(4), ...attached.slice(0, 4)]
   ].map(commands => {
     const caller = grown(commands)
-    // The same last request: what is remembered is a part of the state.
+    // The same last request, since remembered answers are part of the state.
     caller.do(update('a'))
     return caller.state
   })
@@ -103,13 +103,13 @@ t.test('equal states have equal bytes, in whatever order their rows were made', 
   t.end()
 })
 
-t.test('an empty state is read back', t => {
+t.test('an empty state can be restored', t => {
   const restored = decodeState(decodeMsgpack(bytesOf(new ClusterState())))
   t.equal(digestOf(restored), digestOf(new ClusterState()))
   t.end()
 })
 
-/** A typed error, or exactly the state that was written. */
+/** Either a typed error, or exactly the original state. */
 function assertRefusedOrEqual(bytes: Uint8Array, digest: string): 'refused' | 'equal' {
   let value: unknown
   try {
@@ -128,7 +128,7 @@ function assertRefusedOrEqual(bytes: Uint8Array, digest: string): 'refused' | 'e
   }
 }
 
-t.test('no part of a snapshot is taken for the whole', t => {
+t.test('a truncated snapshot is refused', t => {
   const state = rich()
   const [bytes, digest] = [bytesOf(state), digestOf(state)]
   for (let length = 0; length < bytes.length; length++) {
@@ -138,7 +138,7 @@ t.test('no part of a snapshot is taken for the whole', t => {
   t.end()
 })
 
-t.test('changed bytes are refused, or change nothing', t => {
+t.test('a snapshot with changed bytes is refused, or restores the same state', t => {
   const state = rich()
   const [bytes, digest] = [bytesOf(state), digestOf(state)]
   const before = process.memoryUsage().rss
@@ -179,17 +179,17 @@ const hostile: readonly { what: string; value: unknown }[] = [
   { what: 'no format', value: { ...sound, format: undefined } },
   { what: 'no digest', value: { ...sound, digest: undefined } },
   { what: 'the digest of another state', value: { ...sound, digest: '0'.repeat(16) } },
-  { what: 'a host less', value: { ...sound, hosts: [host1] } },
+  { what: 'a missing host', value: { ...sound, hosts: [host1] } },
   { what: 'a host twice', value: { ...sound, hosts: [host1, host1, host2] } },
-  { what: 'hosts that are no list', value: { ...sound, hosts: 7 } },
-  { what: 'a host that is no list', value: { ...sound, hosts: [7] } },
+  { what: 'hosts that are not a list', value: { ...sound, hosts: 7 } },
+  { what: 'a host that is not a list', value: { ...sound, hosts: [7] } },
   { what: 'an applied index below zero', value: { ...sound, appliedIndex: -1 } },
-  { what: 'an applied index that is no number', value: { ...sound, appliedIndex: '5' } },
-  { what: 'an applied index of before a session was used', value: { ...sound, appliedIndex: 3 } },
+  { what: 'an applied index that is not a number', value: { ...sound, appliedIndex: '5' } },
+  { what: 'an applied index lower than the last use of a session', value: { ...sound, appliedIndex: 3 } },
   { what: 'a VNI cursor below the automatic ones', value: { ...sound, vniCursor: 1 } },
-  { what: 'a VNI cursor that is no number', value: { ...sound, vniCursor: null } },
+  { what: 'a VNI cursor that is not a number', value: { ...sound, vniCursor: null } },
   { what: 'a network twice', value: { ...sound, networks: [blue, red, red] } },
-  { what: 'a network less', value: { ...sound, networks: [red] } },
+  { what: 'a missing network', value: { ...sound, networks: [red] } },
   { what: 'VNI 0', value: { ...sound, networks: [blue, { ...red, vni: 0 }] } },
   { what: 'a VNI twice', value: { ...sound, networks: [blue, { ...red, vni: 7 }] } },
   { what: 'a gateway outside', value: { ...sound, networks: [blue, { ...red, gateway: 1 }] } },
@@ -199,7 +199,7 @@ const hostile: readonly { what: string; value: unknown }[] = [
   { what: 'no endpoints, as a text', value: { ...sound, networks: [blue, { ...red, endpoints: '' }] } },
   { what: 'an endpoint twice', value: { ...sound, networks: [blue, { ...red, endpoints: [endpoint, endpoint] }] } },
   {
-    what: 'an endpoint on a host that is not there',
+    what: 'an endpoint on an unknown host',
     value: { ...sound, networks: [blue, { ...red, endpoints: [endpoint.with(5, 9)] }] }
   },
   {
@@ -207,7 +207,7 @@ const hostile: readonly { what: string; value: unknown }[] = [
     value: { ...sound, networks: [blue, { ...red, endpoints: [endpoint.with(5, -1)] }] }
   },
   {
-    what: 'an endpoint outside of its subnet',
+    what: 'an endpoint outside its subnet',
     value: { ...sound, networks: [blue, { ...red, endpoints: [endpoint.with(0, 5)] }] }
   },
   {
@@ -215,10 +215,10 @@ const hostile: readonly { what: string; value: unknown }[] = [
     value: { ...sound, networks: [blue, { ...red, endpoints: [endpoint.with(0, red.gateway)] }] }
   },
   { what: 'a session twice', value: { ...sound, sessions: [session, session] } },
-  { what: 'a session less', value: { ...sound, sessions: sound.sessions.slice(1) } },
+  { what: 'a missing session', value: { ...sound, sessions: sound.sessions.slice(1) } },
   { what: 'a session without an id', value: { ...sound, sessions: [[7, lastUsed, 1, []]] } },
   { what: 'an answer of seq 0.5', value: { ...sound, sessions: [[idle, lastUsed, 1, [[0.5, { ok: true }]]]] } },
-  { what: 'an answer that is none', value: { ...sound, sessions: [[idle, lastUsed, 1, [[5, { ok: 1 }]]]] } }
+  { what: 'a malformed answer', value: { ...sound, sessions: [[idle, lastUsed, 1, [[5, { ok: 1 }]]]] } }
 ]
 for (const { what, value } of hostile) {
   t.test(`refused with ERR_STORAGE: ${what}`, t => {
@@ -227,7 +227,7 @@ for (const { what, value } of hostile) {
   })
 }
 
-t.test('the list above begins with a sound snapshot', t => {
+t.test('the snapshot that these cases modify is valid', t => {
   t.equal(digestOf(decodeState(sound)), digestOf(rich()))
   t.end()
 })

@@ -12,7 +12,7 @@ import { history } from './arbitraries.ts'
 import { attach, Caller, create, detach } from './fixtures.ts'
 import { Model, type Foretold } from './model.ts'
 
-/** A fixed seed would only ever ask the same questions; a failure prints the one that it needs. */
+/** Random, since a fixed seed would test the same histories every time; a failure prints the seed. */
 const RUNS = { numRuns: 250 }
 
 function told(outcome: Outcome): Foretold {
@@ -54,7 +54,7 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
   )
 }
 
-/** Whatever the commands were: what must never be. */
+/** Invariants that hold after any commands. */
 function assertInvariants(state: ClusterState): void {
   for (const network of state.networks()) {
     const addresses = state.endpointsOf(network.name).map(e => e.address)
@@ -71,7 +71,7 @@ function assertInvariants(state: ClusterState): void {
   assert.deepEqual(verify(state), [])
 }
 
-t.test('whatever the commands are, answers and state are those of the plain model', t => {
+t.test('answers and state match the naive model for any commands', t => {
   let [carriedOut, refused] = [0, 0]
   const property = fc.property(history(60), commands => {
     const [caller, model] = [new Caller(), new Model()]
@@ -88,11 +88,11 @@ t.test('whatever the commands are, answers and state are those of the plain mode
     }
   })
   fc.assert(property, RUNS)
-  t.ok(carriedOut > 1_000 && refused > 1_000, 'both kinds were asked for')
+  t.ok(carriedOut > 1_000 && refused > 1_000, 'enough commands of both kinds')
   t.end()
 })
 
-/** Requests of two sessions in one log, a part of them repeated. */
+/** Requests of two sessions in one log, some of them repeated. */
 function requestsOf(commands: readonly Command[], repeats: readonly number[]): Request[] {
   const requests: Request[] = ['s1', 's2'].map(session => {
     return { session, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
@@ -110,7 +110,7 @@ const log = fc
   .tuple(history(60), fc.array(fc.nat(100), { minLength: 1, maxLength: 20 }))
   .map(([commands, repeats]) => requestsOf(commands, repeats))
 
-t.test('two replicas give the same answers and digests, also when one was restored on the way', t => {
+t.test('two replicas have the same answers and digests, even if one is restored in between', t => {
   const property = fc.property(log, fc.nat(60), (requests, restoreAt) => {
     const one = new ClusterState()
     let two = new ClusterState()
@@ -127,7 +127,7 @@ t.test('two replicas give the same answers and digests, also when one was restor
   t.end()
 })
 
-t.test('the hash that is kept is the one of the rows, at any moment', t => {
+t.test('the incremental hash always matches the rows', t => {
   const property = fc.property(log, requests => {
     const state = new ClusterState()
     requests.forEach((request, at) => {
@@ -140,7 +140,7 @@ t.test('the hash that is kept is the one of the rows, at any moment', t => {
   t.end()
 })
 
-t.test('an entry out of order is a broken invariant, and nothing has changed', t => {
+t.test('an entry out of order throws and changes nothing', t => {
   const caller = Caller.ready()
   const digest = digestOf(caller.state)
   const request: Request = { session: 's1', seq: 99, settledBelow: 1, command: attach('red', 'c') }
@@ -150,11 +150,11 @@ t.test('an entry out of order is a broken invariant, and nothing has changed', t
   }
   t.equal(digestOf(caller.state), digest)
   caller.state.skip((caller.index + 1) as LogIndex)
-  t.not(digestOf(caller.state), digest, 'the applied index is a part of the state')
+  t.not(digestOf(caller.state), digest, 'the digest covers the applied index')
   t.end()
 })
 
-t.test('what is read is what was made', t => {
+t.test('every read method returns what was created', t => {
   const caller = Caller.ready()
   const endpoint = caller.endpoint(attach('red', 'c'))
   const { state } = caller
@@ -173,7 +173,7 @@ t.test('what is read is what was made', t => {
   t.end()
 })
 
-t.test('a /8 and the VNIs cost memory for what is used: less than a tenth of their plain bit vectors', t => {
+t.test('a /8 and the VNI pool take less than a tenth of the memory of plain bit vectors', t => {
   const before = process.memoryUsage().arrayBuffers
   const caller = Caller.ready()
   const networks = 10

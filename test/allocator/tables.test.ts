@@ -49,7 +49,7 @@ const broken: readonly { what: string; act: (tables: Tables) => void; error: Reg
     error: /which does not exist/
   },
   {
-    what: 'to remove an endpoint twice',
+    what: 'removing an endpoint twice',
     act: s => [1, 2].forEach(() => s.removeEndpoint(endpoint)),
     error: /does not exist/
   },
@@ -62,13 +62,13 @@ const broken: readonly { what: string; act: (tables: Tables) => void; error: Reg
 ]
 
 for (const { what, act, error } of broken) {
-  t.test(`a broken invariant is thrown: ${what}`, t => {
+  t.test(`a violated invariant throws: ${what}`, t => {
     t.throws(() => act(ready()), error)
     t.end()
   })
 }
 
-t.test('the hash is that of the rows after each change, and that of nothing after all are gone', t => {
+t.test('the hash matches the rows after each change, and is zero after all are removed', t => {
   const tables = new Tables()
   const nothing = tables.hash.value
   const check = (): void => t.same(tables.hash.value, hashRows(tables)) as unknown as void

@@ -9,7 +9,7 @@ import { isVacant } from '#model/host.ts'
 import type { HostName, NetworkName } from '#model/ids.ts'
 import { attach, brief, Caller, create, detach, peer, register, removeHost } from './fixtures.ts'
 
-/** Hosts h1 with two endpoints and h2 with one, both gone. */
+/** Vacant hosts: h1 with two endpoints, h2 with one. */
 function restored(): Caller {
   const caller = Caller.ready()
   caller.do(create('blue', { subnet: '10.2.0.0/24' }))
@@ -24,7 +24,7 @@ const addresses = (state: ClusterState): unknown[] =>
   [...state.endpoints()].map(e => [e.containerId, e.address, e.mac, e.host]).sort()
 
 t.test(
-  'networks, allocations, cursors and the log index stay; the hosts are vacant; the state it came from is as it was',
+  'networks, allocations, cursors and the log index stay; hosts become vacant; the original state is unchanged',
   t => {
     const caller = Caller.ready()
     caller.do(attach('red', 'c1'))
@@ -45,7 +45,7 @@ t.test(
   }
 )
 
-t.test('equal states become equal ones, and a vacated one goes through a snapshot', t => {
+t.test('vacating is deterministic, and a vacated state survives a snapshot', t => {
   const [one, two] = [vacated(restored().state), restored().state]
   t.equal(digestOf(one), digestOf(two))
   const back = decodeState(JSON.parse(JSON.stringify(encodeState(one))))
@@ -54,7 +54,7 @@ t.test('equal states become equal ones, and a vacated one goes through a snapsho
   t.end()
 })
 
-t.test('another host may take the name and the address of a vacant one, and its endpoints wait', t => {
+t.test('another host may take the name and VTEP of a vacant one, whose endpoints keep waiting', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.1' }))
   t.equal(caller.state.hostByName('h1' as HostName)?.peerId, peer(7))
@@ -64,7 +64,7 @@ t.test('another host may take the name and the address of a vacant one, and its 
   t.end()
 })
 
-t.test('a host of the same name attaches what waits, as it was; one of another name is refused', t => {
+t.test('a host of the same name attaches the waiting endpoints unchanged; other hosts are refused', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.71' }))
   caller.do(register(8, { name: 'h8', vtep: '192.0.2.72' }))
@@ -80,7 +80,7 @@ t.test('a host of the same name attaches what waits, as it was; one of another n
   t.end()
 })
 
-t.test('a vacant host goes with its last endpoint, whether that is attached, detached or deleted', t => {
+t.test('a vacant host disappears with its last endpoint, whether attached, detached or deleted', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.71' }))
   caller.do(attach('red', 'c1', { host: 7 }))
@@ -93,7 +93,7 @@ t.test('a vacant host goes with its last endpoint, whether that is attached, det
   t.end()
 })
 
-t.test('removing a name releases what is vacant under it first, and only then the host that has it', t => {
+t.test('removing by name removes vacant hosts first, and only then the present host', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.71' }))
   caller.do(attach('red', 'n1', { host: 7 }))
@@ -106,7 +106,7 @@ t.test('removing a name releases what is vacant under it first, and only then th
   t.end()
 })
 
-t.test('after a second restore two vacant hosts may have one name, and go together', t => {
+t.test('after a second restore two vacant hosts may share a name, and are removed together', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.71' }))
   caller.do(attach('red', 'n1', { host: 7 }))
@@ -117,7 +117,7 @@ t.test('after a second restore two vacant hosts may have one name, and go togeth
   t.end()
 })
 
-t.test('a host that comes back with its own identity has its endpoints again', t => {
+t.test('a host that returns with its own identity has its endpoints again', t => {
   const caller = restored()
   caller.do(register(1))
   t.notOk(isVacant(caller.state.host(peer(1)) ?? ({ vtep: 0 } as never)))
@@ -126,7 +126,7 @@ t.test('a host that comes back with its own identity has its endpoints again', t
   t.end()
 })
 
-t.test('a key of a host is one host’s', t => {
+t.test('a host key in the key-value view refers to one host', t => {
   const caller = restored()
   caller.do(register(7, { name: 'h1', vtep: '192.0.2.71' }))
   t.same(

@@ -2,7 +2,7 @@ import t from 'tap'
 import { FIRST_AUTOMATIC_VNI, vniPool } from '#allocator/vni-pool.ts'
 import { VNI_MAX } from '#model/ids.ts'
 
-t.test('automatic VNIs start at 4096, and go round to it and not below', t => {
+t.test('automatic VNIs start at 4096 and wrap around to it', t => {
   const pool = vniPool()
   t.equal(pool.next(), 4_096)
   pool.restoreCursor(VNI_MAX)
@@ -12,7 +12,7 @@ t.test('automatic VNIs start at 4096, and go round to it and not below', t => {
   t.end()
 })
 
-t.test('any VNI from 1 to 2^24 - 1 may be claimed, no other', t => {
+t.test('exactly the VNIs from 1 to 2^24 - 1 can be claimed', t => {
   const pool = vniPool()
   for (const vni of [1, 4_095, 4_096, VNI_MAX]) {
     t.equal(pool.isFree(vni), true)

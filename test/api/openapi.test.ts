@@ -27,7 +27,7 @@ type Document = {
 }
 
 const logger = createLogger('silent')
-/** A stream, and what has forms of its own: where they are tested, by which call. */
+/** Routes whose answers are not JSON objects of ours, with the test file and call that cover them. */
 const ELSEWHERE: Readonly<Record<string, readonly [file: string, call: string]>> = {
   'GET /v1/events': ['api/server.test.ts', "lines('/v1/events')"],
   'POST /v1/cni': ['cni/verbs.test.ts', 'callPlugin('],
@@ -45,7 +45,7 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ path, method, operation }))
 )
 
-t.test('each route of the API is in the document, and the document has no other', async t => {
+t.test('the document has exactly the routes of the API', async t => {
   const routes = new Set<string>()
   const server = buildApi({
     agent: new StateAgent(),
@@ -69,7 +69,7 @@ t.test('each route of the API is in the document, and the document has no other'
   t.ok(routes.size >= 20)
 })
 
-t.test('the document is what is served', async t => {
+t.test('the API serves the document', async t => {
   const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   const response = await server.inject({ method: 'GET', url: '/v1/openapi.json' })
   await server.close()
@@ -77,13 +77,13 @@ t.test('the document is what is served', async t => {
   t.same(response.json(), document)
 })
 
-t.test('it is valid by the schema of OpenAPI 3.1, and what is wrong is not', async t => {
+t.test('the document is valid against the schema of OpenAPI 3.1, and a broken one is not', async t => {
   const verdict = await new Validator().validate(structuredClone(document))
   t.same(verdict, { valid: true })
   t.equal((await new Validator().validate({ ...structuredClone(document), info: { title: 'vxmesh' } })).valid, false)
 })
 
-t.test('it has the form that ours has', t => {
+t.test('the document has the expected structure', t => {
   t.match(document.openapi, /^3\.1\.\d+$/)
   t.match(document.info, { title: 'vxmesh', version: /^\d+\.\d+\.\d+/ })
   const ids = operations.map(({ operation }) => operation.operationId)
@@ -118,7 +118,7 @@ t.test('it has the form that ours has', t => {
   t.end()
 })
 
-t.test('a body’s schema tells its fields, what is required, and that there are no others', t => {
+t.test('the schema of a body names its fields, which are required, and allows no others', t => {
   const body = (path: string, method: string): unknown =>
     document.paths[path]?.[method]?.requestBody?.content['application/json']?.schema
   t.match(body('/v1/networks', 'post'), {
@@ -133,7 +133,7 @@ t.test('a body’s schema tells its fields, what is required, and that there are
   t.end()
 })
 
-t.test('a route that is not called below is called in the test named here', t => {
+t.test('a route that is not called below is called in the named test', t => {
   for (const [route, [file, call]] of Object.entries(ELSEWHERE)) {
     t.ok(Object.hasOwn(OPERATIONS, route), route)
     t.ok(readFileSync(join(import.meta.dirname, '..', file), 'utf8').includes(call), `${route}: ${file}`)
@@ -141,7 +141,7 @@ t.test('a route that is not called below is called in the test named here', t =>
   t.end()
 })
 
-t.test('what the API answers is what the document says', async t => {
+t.test('the API’s answers match the document', async t => {
   const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   t.teardown(() => server.close())
   const attach = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
@@ -155,7 +155,7 @@ t.test('what the API answers is what the document says', async t => {
   }
   const order = (route: string): number => ['POST', 'PUT', 'GET', 'PATCH', 'DELETE'].indexOf(route.split(' ')[0] ?? '')
   const routes = Object.entries(OPERATIONS).filter(([route]) => !Object.hasOwn(ELSEWHERE, route))
-  // Endpoints go before their networks and hosts.
+  // Endpoints are deleted before their networks and hosts.
   const sorted = routes.sort(([a], [b]) => order(a) - order(b) || (a < b ? -1 : 1))
   for (const [route, { answer, status = 200 }] of sorted) {
     const [method, path = ''] = route.split(' ')
@@ -175,7 +175,7 @@ t.test('what the API answers is what the document says', async t => {
   t.ok(VIEWS.Error.safeParse(refused.json()).success)
 })
 
-t.test('the check of the form notices what is wrong', t => {
+t.test('the structure check detects errors', t => {
   for (const bad of [
     { type: 'text' },
     { type: 'object', required: ['x'], properties: {} },
@@ -191,7 +191,7 @@ t.test('the check of the form notices what is wrong', t => {
   t.end()
 })
 
-/** What is wrong with a JSON schema of the kind that we write. */
+/** The errors of a JSON schema, limited to the keywords that we use. */
 function faults(schema: unknown, at: string): string[] {
   if (typeof schema === 'boolean') return []
   if (typeof schema !== 'object' || schema === null) return [`${at}: no schema`]

@@ -1,4 +1,4 @@
-// A directory of a test's own with a path short enough for a socket (107 bytes), removed afterwards.
+// A temporary directory whose path is short enough for a socket (107 bytes); removed after the test.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

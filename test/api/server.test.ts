@@ -87,7 +87,7 @@ const ROUTES: readonly {
   { request: ['DELETE', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: { address: '10.1.0.2/24' } }
 ]
 
-t.test('every route answers what the state holds', async t => {
+t.test('every route answers from the state', async t => {
   for (const { request, status = 200, answer } of ROUTES) {
     const agent = new StateAgent()
     const occupied = !request[0].startsWith('DELETE') || request[1].includes('/endpoints')
@@ -100,7 +100,7 @@ t.test('every route answers what the state holds', async t => {
   }
 })
 
-t.test('a body arrives at the agent in the inside form, with its defaults', async t => {
+t.test('a body reaches the agent parsed and with defaults', async t => {
   const agent = new StateAgent()
   await ask(agent, 'POST', '/v1/networks', { ...BLUE, vni: 7, egressRate: '1gbit', mtu: 1400, egress: false })
   await ask(agent, 'POST', '/v1/endpoints', { network: 'red', containerId: 'web', pid: 42, delayUs: '10ms' })
@@ -108,7 +108,7 @@ t.test('a body arrives at the agent in the inside form, with its defaults', asyn
     { name: 'blue', subnet: { base: 0x0a010000, prefixLength: 24 }, vni: 7, egressRate: 1e9, mtu: 1400, egress: false },
     { netns: '/proc/42/ns/net', ifname: 'eth0', name: '', ingressRate: 0, egressRate: 0, delayUs: 10_000 }
   ])
-  t.notOk(Object.hasOwn(agent.asked[0] as object, 'gateway'), 'what was not given is absent, not undefined')
+  t.notOk(Object.hasOwn(agent.asked[0] as object, 'gateway'), 'an absent field stays absent, not undefined')
 })
 
 const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, code: ErrorCode, field?: string])[] = [
@@ -192,7 +192,7 @@ const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, c
   ['POST', '/v1/join', {}, 'ERR_INVALID', 'addresses']
 ]
 
-t.test('a wrong request is refused with its code, names the field, and changes nothing', async t => {
+t.test('an invalid request is refused with code and field, and changes nothing', async t => {
   const agent = new StateAgent()
   await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
   for (const [method, url, body, code, field] of REFUSED) {
@@ -208,7 +208,7 @@ t.test('a wrong request is refused with its code, names the field, and changes n
   }
 })
 
-t.test('what is not JSON, or would change a prototype, is refused', async t => {
+t.test('a body that is not JSON, or would change a prototype, is refused', async t => {
   const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
   t.teardown(() => server.close())
   const body = JSON.stringify(BLUE)
@@ -229,7 +229,7 @@ t.test('what is not JSON, or would change a prototype, is refused', async t => {
   t.equal(({} as Record<string, unknown>)['egress'], undefined)
 })
 
-t.test('the agent’s refusals keep their code, text and field; what it did not expect becomes ERR_INTERNAL', async t => {
+t.test('the agent’s errors keep code, message and field; unexpected ones become ERR_INTERNAL', async t => {
   const agent = new StateAgent()
   for (const [code, status] of [
     ['ERR_NO_QUORUM', 503],
@@ -249,7 +249,7 @@ t.test('the agent’s refusals keep their code, text and field; what it did not 
   t.strictSame(answer.json, { error: { code: 'ERR_INTERNAL', message: 'x is undefined' } })
 })
 
-t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is gone with the agent', async t => {
+t.test('the socket has mode 0600 in a directory of mode 0700, answers, and is removed on close', async t => {
   const here = scratch(t)
   const directory = join(here, 'run')
   const socketPath = join(directory, 'agent.sock')
@@ -257,19 +257,19 @@ t.test('the socket is of mode 0600 in a directory of mode 0700, answers, and is 
   const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
   t.equal((await stat(socketPath)).mode & 0o777, 0o600)
   t.equal((await stat(directory)).mode & 0o777, 0o700)
-  t.equal(await fresh(here, 'after'), before, 'what the process makes afterwards has the rights that it had before')
+  t.equal(await fresh(here, 'after'), before, 'files created afterwards have the same permissions as before')
   t.equal(await get(socketPath), 200)
   await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
     code: 'ERR_CONFIG',
     field: 'socket',
     message: /an agent is listening/
   })
-  t.equal(await get(socketPath), 200, 'the refused second one has not hurt the first')
+  t.equal(await get(socketPath), 200, 'the second agent’s failure has not affected the first')
   await api.close()
   await t.rejects(stat(socketPath), { code: 'ENOENT' })
 })
 
-t.test('events are a stream of lines, not one answer', async t => {
+t.test('events are a stream of lines', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
   const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
   t.teardown(() => api.close())
@@ -281,14 +281,14 @@ t.test('events are a stream of lines, not one answer', async t => {
   for await (const line of new ApiClient(socketPath).lines('/v1/events?recent=true')) {
     if (kinds.push((JSON.parse(line) as { kind: string }).kind) === 2) break
   }
-  t.same(kinds, ['member-vanished', 'watching'], 'first what was before, if asked for')
+  t.same(kinds, ['member-vanished', 'watching'], 'recent events come first if requested')
   await t.rejects(new ApiClient(socketPath).lines('/v1/events?recent=yes').next(), {
     code: 'ERR_INVALID',
     field: 'recent'
   })
 })
 
-t.test('a file that is no socket is not replaced', async t => {
+t.test('a file that is not a socket is not replaced', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
   await writeFile(socketPath, 'precious')
   await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
@@ -297,7 +297,7 @@ t.test('a file that is no socket is not replaced', async t => {
   })
 })
 
-/** The mode of a file that is made now. */
+/** The mode of a newly created file. */
 async function fresh(directory: string, name: string): Promise<number> {
   await writeFile(join(directory, name), '')
   return (await stat(join(directory, name))).mode

@@ -9,7 +9,7 @@ import { StateAgent } from './state-agent.ts'
 
 const logger = createLogger('silent')
 
-t.test('the route gives the bytes of a whole backup, of now or stale', async t => {
+t.test('the route returns a whole backup, current or stale', async t => {
   const agent = new StateAgent()
   const server = buildApi({ agent, logger, clock: systemClock })
   t.teardown(() => server.close())
@@ -26,7 +26,7 @@ t.test('the route gives the bytes of a whole backup, of now or stale', async t =
   }
 })
 
-t.test('without a majority it is refused as JSON, and so is a wrong query', async t => {
+t.test('without a majority, or with an invalid query, the answer is a JSON error', async t => {
   const agent = new StateAgent()
   const server = buildApi({ agent, logger, clock: systemClock })
   t.teardown(() => server.close())

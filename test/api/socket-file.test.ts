@@ -10,13 +10,13 @@ import { scratch } from './scratch.ts'
 
 const refused = { code: 'ERR_CONFIG', field: 'socket' }
 
-t.test('a missing directory is made, for its owner alone', async t => {
+t.test('a missing directory is created, accessible to its owner only', async t => {
   const directory = join(scratch(t), 'a', 'b')
   await prepareSocket(join(directory, 'agent.sock'))
   t.equal((await stat(directory)).mode & 0o777, 0o700)
 })
 
-t.test('the rights of a directory that was there are left alone', async t => {
+t.test('the permissions of an existing directory are not changed', async t => {
   const directory = join(scratch(t), 'theirs')
   await mkdir(directory)
   await chmod(directory, 0o755)
@@ -24,17 +24,17 @@ t.test('the rights of a directory that was there are left alone', async t => {
   t.equal((await stat(directory)).mode & 0o777, 0o755)
 })
 
-t.test('the socket of an agent that was killed is removed', async t => {
+t.test('the stale socket of a killed agent is removed', async t => {
   const path = join(scratch(t), 'agent.sock')
   const child = await listener(path)
   child.kill('SIGKILL')
   await once(child, 'exit')
-  t.ok((await stat(path)).isSocket(), 'it is left behind')
+  t.ok((await stat(path)).isSocket(), 'the socket is left behind')
   await prepareSocket(path)
   await t.rejects(stat(path), { code: 'ENOENT' })
 })
 
-t.test('the socket of a live agent stays, and the second agent is refused', async t => {
+t.test('the socket of a running agent stays, and a second agent is refused', async t => {
   const path = join(scratch(t), 'agent.sock')
   const server = createServer(socket => socket.destroy()).listen(path)
   await once(server, 'listening')
@@ -43,7 +43,7 @@ t.test('the socket of a live agent stays, and the second agent is refused', asyn
   t.ok((await stat(path)).isSocket())
 })
 
-t.test('an agent that is too busy to take a connection is alive', async t => {
+t.test('an agent too busy to accept a connection counts as running', async t => {
   const path = join(scratch(t), 'agent.sock')
   const child = await listener(path)
   t.teardown(() => child.kill('SIGKILL'))
@@ -65,7 +65,7 @@ t.test('an agent that is too busy to take a connection is alive', async t => {
   t.ok((await stat(path)).isSocket())
 })
 
-t.test('what is in the way is never removed', async t => {
+t.test('anything but a stale socket is never removed', async t => {
   const directory = scratch(t)
   const file = join(directory, 'file')
   await writeFile(file, 'precious')
@@ -76,12 +76,12 @@ t.test('what is in the way is never removed', async t => {
   t.equal(await readFile(file, 'utf8'), 'precious')
 })
 
-t.test('a path that the kernel would cut is refused', async t => {
+t.test('a path that the kernel would truncate is refused', async t => {
   await t.rejects(prepareSocket(`/tmp/${'x'.repeat(103)}`), { ...refused, message: /longer than 107 bytes/ })
   await t.rejects(prepareSocket(`/tmp/${'ü'.repeat(52)}`), refused)
 })
 
-/** Another process that listens and accepts at most a few connections that nobody takes. */
+/** Another process that listens with a short queue and never accepts. */
 async function listener(path: string): Promise<ChildProcessByStdio<null, Readable, null>> {
   const options = JSON.stringify({ path, backlog: 2 })
   const script = `require('node:net').createServer().listen(${options}, () => console.log('up'))`

@@ -8,7 +8,7 @@ import { vx, type Run } from './vx.ts'
 
 type Started = { readonly config: Config; readonly keys: ClusterKeys | null }
 
-/** Runs `vxmesh agent` and catches what it would be started with. */
+/** Runs `vxmesh agent` and captures the configuration it would start with. */
 async function agent(
   argv: readonly string[],
   p: { env?: Record<string, string>; ends?: ExitCode } = {}
@@ -31,7 +31,7 @@ async function files(t: Test, yaml: string): Promise<{ config: string; key: stri
   return { config, key }
 }
 
-t.test('the agent is started with file, variables and flags together, and the keys of the cluster', async t => {
+t.test('the agent starts with settings from file, variables and flags, and with the cluster keys', async t => {
   const { config, key } = await files(t, 'bind: 192.0.2.1\nrole: server\nname: h1\n')
   const env = { VXMESH_CONFIG: config, VXMESH_NAME: 'h2', VXMESH_LOG_LEVEL: 'warn' }
   const flags = ['--cluster-key-file', key, '--name', 'h3', '--join', '192.0.2.2', '--join', '192.0.2.3,192.0.2.4:7000']
@@ -45,13 +45,13 @@ t.test('the agent is started with file, variables and flags together, and the ke
   t.equal(started?.keys?.serf.byteLength, 32)
 })
 
-t.test('--config wins over VXMESH_CONFIG', async t => {
+t.test('--config takes precedence over VXMESH_CONFIG', async t => {
   const { config, key } = await files(t, `bind: 192.0.2.1\nname: file\n`)
   const { started } = await agent(['--config', config, '--cluster-key-file', key], { env: { VXMESH_CONFIG: '/none' } })
   t.equal(started?.config.name, 'file')
 })
 
-t.test('--socket is the agent’s too, wherever it stands', async t => {
+t.test('--socket also applies to the agent, anywhere on the line', async t => {
   const { started } = await agent(['--insecure', '--bind', '192.0.2.1', '--socket', '/run/a.sock'])
   t.equal(started?.config.socket, '/run/a.sock')
 })
@@ -73,11 +73,11 @@ t.test('--insecure starts without a key, with and without its value', async t =>
   t.match(err, /clusterKeyFile: .*\[ERR_CONFIG\]/)
 })
 
-t.test('the agent’s own end is the end of the command', async t => {
+t.test('the command exits with the agent’s exit code', async t => {
   for (const ends of [0, 1] as const) t.equal((await agent(['--insecure', '--bind', '192.0.2.1'], { ends })).code, ends)
 })
 
-t.test('a wrong setting is exit 2 before anything is started', async t => {
+t.test('an invalid setting exits with 2 before anything starts', async t => {
   const { config } = await files(t, 'bind: 192.0.2.1\nrol: server\n')
   for (const [argv, words] of [
     [[], /bind: is required/],

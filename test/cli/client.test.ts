@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { ApiClient } from '#cli/client.ts'
 import { scratch } from '../api/scratch.ts'
 
-/** A socket on which something answers each request with this. */
+/** A socket that answers every request with the given bytes. */
 async function answering(t: Test, status: number, text: string): Promise<ApiClient> {
   const path = join(scratch(t), 'agent.sock')
   const server = createServer((request, response) => {
@@ -18,7 +18,7 @@ async function answering(t: Test, status: number, text: string): Promise<ApiClie
   return new ApiClient(path)
 }
 
-t.test('an answer is what its JSON says', async t => {
+t.test('an answer is its parsed JSON', async t => {
   for (const [text, value] of [
     ['{"a": [1]}', { a: [1] }],
     ['[]', []],
@@ -28,7 +28,7 @@ t.test('an answer is what its JSON says', async t => {
   }
 })
 
-t.test('a refusal keeps code, message and field', async t => {
+t.test('an error keeps code, message and field', async t => {
   const body = '{"error": {"code": "ERR_VNI_IN_USE", "message": "vni: taken", "field": "vni"}}'
   const client = await answering(t, 409, body)
   await t.rejects(client.call('POST', '/v1/networks', {}), {
@@ -38,7 +38,7 @@ t.test('a refusal keeps code, message and field', async t => {
   })
 })
 
-t.test('what is no answer of ours is an internal error, never a success', async t => {
+t.test('a foreign answer is an internal error, never a success', async t => {
   for (const [status, text] of [
     [200, 'hello'],
     [200, '{"cut": '],
@@ -55,7 +55,7 @@ t.test('what is no answer of ours is an internal error, never a success', async 
   }
 })
 
-t.test('nobody there, and somebody who hangs up, are an unreachable agent', async t => {
+t.test('a missing socket and a dropped connection mean an unreachable agent', async t => {
   const directory = scratch(t)
   const path = join(directory, 'agent.sock')
   const server = createTcpServer(socket => socket.destroy()).listen(path)

@@ -1,4 +1,4 @@
-// `vxmesh cni` and `vxmesh namespace`: files in directories of the test's own, rows in a real state.
+// `vxmesh cni` and `vxmesh namespace`, with temporary directories and a real state.
 
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ function places(t: Test): { bin: string; conf: string; flags: string[]; list: st
   return { bin, conf, flags: ['--bin-dir', bin, '--conf-dir', conf], list: join(conf, '10-vxmesh.conflist') }
 }
 
-t.test('install puts a plugin that runs and a configuration that names it, and nothing else', async t => {
+t.test('install writes a working plugin and a configuration that names it, and nothing else', async t => {
   const { bin, conf, flags, list } = places(t)
   const { code, out, err } = await vx(['cni', 'install', ...flags, '--socket', '/run/other.sock'])
   t.same([code, err], [0, ''])
@@ -31,7 +31,7 @@ t.test('install puts a plugin that runs and a configuration that names it, and n
   t.equal(exitCode, 0)
 })
 
-t.test('install again renews both, also while the plugin runs, and takes a network', async t => {
+t.test('install replaces both, even while the plugin runs, and accepts a network', async t => {
   const { bin, flags, list } = places(t)
   await vx(['cni', 'install', ...flags])
   const running = callPlugin('VERSION', { input: {}, program: join(bin, 'vxmesh') })
@@ -42,7 +42,7 @@ t.test('install again renews both, also while the plugin runs, and takes a netwo
   t.ok(readFileSync(join(bin, 'vxmesh')).equals(readFileSync(PLUGIN)))
 })
 
-t.test('uninstall removes what install made, once, and says what', async t => {
+t.test('uninstall removes what install wrote, once, and lists it', async t => {
   const { bin, conf, flags, list } = places(t)
   await vx(['cni', 'install', ...flags])
   writeFileSync(join(bin, 'bridge'), 'another plugin')
@@ -54,7 +54,7 @@ t.test('uninstall removes what install made, once, and says what', async t => {
   t.same(await vx(['cni', 'uninstall', ...flags]), { code: 0, out: '', err: '' })
 })
 
-t.test('another program of that name is left alone, and then nothing is changed', async t => {
+t.test('another program of that name is left alone, and nothing is changed', async t => {
   const { bin, conf, flags } = places(t)
   mkdirSync(bin, { recursive: true })
   writeFileSync(join(bin, 'vxmesh'), '#!/bin/sh\n')
@@ -67,7 +67,7 @@ t.test('another program of that name is left alone, and then nothing is changed'
   t.throws(() => readdirSync(conf), { code: 'ENOENT' })
 })
 
-t.test('a directory that cannot be made is an error that names it', async t => {
+t.test('an error names the directory that cannot be created', async t => {
   const { bin, flags } = places(t)
   writeFileSync(join(scratch(t), 'file'), '')
   await run('mkdir', ['-p', join(bin, '..')])

@@ -19,7 +19,7 @@ const wordsOf = (out: string): string[] =>
     .filter(line => line !== '')
     .map(line => line.split('\t')[0] ?? '')
 
-/** What comes next on a line, without an agent; none of these needs one. */
+/** Completions that need no agent. */
 const NEXT: readonly (readonly [words: readonly string[], next: readonly string[]])[] = [
   [['netw'], ['network']],
   [['network', 'l'], ['list']],
@@ -62,7 +62,7 @@ const NEXT: readonly (readonly [words: readonly string[], next: readonly string[
   [['--', '--', ''], []]
 ]
 
-t.test('what may come next follows from the commands, and is silent where nothing is known', async t => {
+t.test('completions follow from the command tree, and are empty where nothing is known', async t => {
   for (const [words, next] of NEXT) {
     const { code, out, err } = await ask(words)
     t.same([code, err], [0, ''], words.join(' '))
@@ -71,10 +71,10 @@ t.test('what may come next follows from the commands, and is silent where nothin
   }
   const { out } = await ask([''])
   for (const word of ['agent', 'network', 'kv', 'snapshot']) t.ok(wordsOf(out).includes(word), word)
-  t.notOk(wordsOf(out).includes('complete'), 'what only shells ask for is not offered')
+  t.notOk(wordsOf(out).includes('complete'), 'the hidden command is not offered')
 })
 
-t.test('names are those that the agent knows', async t => {
+t.test('names come from the agent', async t => {
   const { env } = await served(t)
   await vx('network create blue --subnet 10.2.0.0/24'.split(' '), { env })
   await vx('endpoint attach --network red --container-id web --pid 1'.split(' '), { env })
@@ -111,7 +111,7 @@ t.test('names are those that the agent knows', async t => {
   t.same(wordsOf((await ask([`--socket=${socket}`, 'network', 'show', ''])).out), ['blue', 'red'])
 })
 
-t.test('an agent that says nothing is not waited for', async t => {
+t.test('completion does not wait for a hanging agent', async t => {
   const path = join(scratch(t), 'mute.sock')
   const mute = createServer(() => undefined).listen(path)
   await once(mute, 'listening')
@@ -119,7 +119,7 @@ t.test('an agent that says nothing is not waited for', async t => {
   t.same(await ask(['network', 'show', ''], { VXMESH_SOCKET: path }), { code: 0, out: '', err: '' })
 })
 
-t.test('each shell has its script, and no other word is one', async t => {
+t.test('each supported shell has a script; others are refused', async t => {
   for (const shell of ['bash', 'zsh', 'fish']) {
     const { code, out } = await vx(['completion', shell])
     t.same([code, out.includes(' complete -- ')], [0, true], shell)
@@ -128,7 +128,7 @@ t.test('each shell has its script, and no other word is one', async t => {
   t.match(await vx(['completion']), { code: 2, err: /missing required argument 'shell'/ })
 })
 
-t.test('bash itself offers it', async t => {
+t.test('bash completes with the script', async t => {
   const { env } = await served(t)
   const { out: script } = await vx(['completion', 'bash'])
   for (const [line, offered] of [

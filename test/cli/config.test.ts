@@ -19,7 +19,7 @@ join: [192.0.2.1, 192.0.2.2]
 p2p: { port: 7003 }
 `
 
-t.test('each setting says where it comes from: default, line of the file, variable or flag', async t => {
+t.test('each setting shows its origin: default, line of the file, variable or flag', async t => {
   const file = join(scratch(t), 'vxmesh.yaml')
   await writeFile(file, FILE)
   const env = { VXMESH_CONFIG: file, VXMESH_LOG_LEVEL: 'debug', VXMESH_SERF_PORT: '7009' }
@@ -50,7 +50,7 @@ t.test('each setting says where it comes from: default, line of the file, variab
   t.equal((JSON.parse(unset) as Row[]).find(({ key }) => key === 'serf.port')?.origin, `${file}:6`)
 })
 
-t.test('what is shown as YAML is a file that gives the same', async t => {
+t.test('the YAML output is a file with the same settings', async t => {
   const dir = scratch(t)
   const [file, copy] = [join(dir, 'a.yaml'), join(dir, 'b.yaml')]
   await writeFile(file, FILE)
@@ -61,14 +61,14 @@ t.test('what is shown as YAML is a file that gives the same', async t => {
   t.match(parseYaml(out), { overlay: { ovs: { socket: '/run/openvswitch/db.sock', datapath: 'system' } } })
 })
 
-t.test('a key where a name belongs is not shown', async t => {
+t.test('a secret key in place of a path is not shown', async t => {
   const key = generateClusterKey()
   const { out } = await vx(['config', 'show', '--origin', '--bind', '192.0.2.1', '--serf-binary', key])
   t.notMatch(out, key)
   t.match(out, /serf.binary +\(hidden\) +--serf-binary/)
 })
 
-t.test('settings are checked with the key files that they name, or without', async t => {
+t.test('settings are validated with or without the key files that they name', async t => {
   const dir = scratch(t)
   const [file, key] = [join(dir, 'vxmesh.yaml'), join(dir, 'cluster.key')]
   await writeFile(file, `${FILE}clusterKeyFile: ${key}\n`)
@@ -86,7 +86,7 @@ t.test('settings are checked with the key files that they name, or without', asy
   })
 })
 
-t.test('a wrong setting is named with the line, variable or flag that it comes from', async t => {
+t.test('an error names the line, variable or flag of the invalid setting', async t => {
   const file = join(scratch(t), 'vxmesh.yaml')
   for (const [text, flags, env, words] of [
     [`${FILE}role: boss\n`, [], {}, /role: .*\(from .*vxmesh.yaml:9\)/],

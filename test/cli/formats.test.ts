@@ -44,7 +44,7 @@ const SETTINGS = Object.keys(configShape.shape)
 
 await buildPlugin()
 
-/** Commands in the order in which they run on one state; `keys` are those of the object, or of each in the list. */
+/** Commands in the order in which they run on one state; `keys` are those of the object, or of each list element. */
 const COMMANDS: readonly (readonly [line: string, keys: readonly string[], heading: RegExp])[] = [
   ['status', STATUS, /^host {7}h1 \(/],
   [
@@ -105,7 +105,7 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['leave', [], /^left\n$/]
 ]
 
-/** What prints no result: a run, a key, a stream, a shell's script and its words. Where each is tested. */
+/** Commands without a result, with the test file that covers each. */
 const NO_RESULT: Readonly<Record<string, string>> = {
   agent: 'agent-command.test.ts',
   keygen: 'agent-command.test.ts',
@@ -114,7 +114,7 @@ const NO_RESULT: Readonly<Record<string, string>> = {
   complete: 'complete.test.ts'
 }
 
-t.test('every command is in this table, or tested elsewhere because it has no result', t => {
+t.test('every command is in this table, or has no result and is tested elsewhere', t => {
   const paths = commandHelp().map(({ path }) => path)
   const commands = paths.filter(path => path !== '' && !paths.some(other => other.startsWith(`${path} `)))
   const missing = commands.filter(path => !COMMANDS.some(([line]) => line === path || line.startsWith(`${path} `)))
@@ -125,9 +125,9 @@ t.test('every command is in this table, or tested elsewhere because it has no re
   t.end()
 })
 
-t.test('each result is a table for people, and JSON or YAML with exactly these keys', async t => {
+t.test('each result prints as a table, and as JSON and YAML with exactly these keys', async t => {
   for (const format of ['table', 'json', 'yaml']) {
-    // Each format on a state of its own, as every command changes it.
+    // Each format on a separate state, since commands change it.
     const { env } = await served(t)
     const dir = scratch(t)
     for (const [line, keys, heading] of COMMANDS) {
@@ -149,7 +149,7 @@ t.test('each result is a table for people, and JSON or YAML with exactly these k
   }
 })
 
-t.test('the inner keys of status are those that are promised', async t => {
+t.test('the nested keys of status are as documented', async t => {
   const { env } = await served(t)
   const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
   t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
@@ -157,7 +157,7 @@ t.test('the inner keys of status are those that are promised', async t => {
   t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'drift', 'degraded', 'repaired'])
 })
 
-t.test('an empty list is a heading alone, and an empty list for programs', async t => {
+t.test('an empty list prints the heading only, or an empty JSON or YAML list', async t => {
   const { env } = await served(t)
   t.match((await vx(['endpoint', 'list'], { env })).out, /^NETWORK[^\n]*\n$/)
   t.equal((await vx(['endpoint', 'list', '-o', 'json'], { env })).out, '[]\n')
@@ -176,7 +176,7 @@ t.test('a container with several interfaces is shown as a list', async t => {
   t.match(await shown('--ifname', 'eth1'), { ifname: 'eth1', address: '10.1.0.3/24' })
 })
 
-t.test('the flags of attach and create arrive at the agent as they were meant', async t => {
+t.test('the flags of attach and create reach the agent with their meaning', async t => {
   const { agent, env } = await served(t)
   const create = 'network create blue --subnet 10.2.0.0/16 --gateway 10.2.0.9 --vni 77 --egress-rate 1gbit --mtu 1400'
   await vx([...create.split(' '), '--no-egress', '--host-access'], { env })
@@ -193,7 +193,7 @@ t.test('the flags of attach and create arrive at the agent as they were meant', 
   ])
 })
 
-t.test('tables fit the terminal, in colour where that is wanted; pipes get everything', async t => {
+t.test('tables fit the terminal, in colour if enabled; pipes get the full width', async t => {
   const { env } = await served(t)
   const line = `endpoint attach --network red --container-id web --pid 1 --name ${'n'.repeat(60)}`
   await vx(line.split(' '), { env })
@@ -205,5 +205,5 @@ t.test('tables fit the terminal, in colour where that is wanted; pipes get every
   t.equal((await vx(['host', 'list'], { env, io: { columns: 200 } })).out, piped.out)
   const one = await vx(['host', 'show', 'h1'], { env, io: { columns: 56 } })
   for (const text of one.out.split('\n')) t.ok(text.length <= 56, text)
-  t.notMatch((await vx(['status'], { env, io: { color: true } })).out, '\u001b', 'nothing is wrong')
+  t.notMatch((await vx(['status'], { env, io: { color: true } })).out, '\u001b', 'no problem to show')
 })

@@ -5,7 +5,7 @@ import type { EndpointView, StatusView } from '#model/views.ts'
 
 const PEER_ID = `12D3KooW${'x'.repeat(44)}`
 
-t.test('columns are as wide as their content, with nothing after the last', t => {
+t.test('columns are as wide as their content, without trailing space', t => {
   const rows = [
     ['a', 'bb', ''],
     ['cccc', 'd', 'e']
@@ -23,7 +23,7 @@ t.test('columns are as wide as their content, with nothing after the last', t =>
   t.end()
 })
 
-t.test('text from elsewhere cannot steer the terminal', t => {
+t.test('foreign text cannot control the terminal', t => {
   for (const hostile of [
     '\u001b[2J',
     '\r',
@@ -78,7 +78,7 @@ t.test('the longest ordinary values fit 80 columns', t => {
   t.end()
 })
 
-t.test('peer ids are told apart by their ends', t => {
+t.test('peer ids are shortened to their ends, which differ', t => {
   const row = (end: string): string =>
     membersTable([
       { name: 'h', address: '', status: 'alive', role: 'client', vtep: '', peerId: `12D3KooW${'x'.repeat(40)}${end}` }
@@ -88,7 +88,7 @@ t.test('peer ids are told apart by their ends', t => {
   t.end()
 })
 
-t.test('what is wrong with a host stands first', t => {
+t.test('problems of a host are shown first', t => {
   const well: StatusView = {
     ...{
       host: 'h1',
@@ -120,7 +120,7 @@ t.test('what is wrong with a host stands first', t => {
   t.end()
 })
 
-t.test('on a terminal the widest columns are cut until the table fits, and no further than tells rows apart', t => {
+t.test('on a terminal the widest columns are truncated until the table fits, but never below the minimum width', t => {
   const columns = [
     ['NAME', (row: readonly string[]) => row[0] ?? ''],
     ['TEXT', (row: readonly string[]) => row[1] ?? ''],
@@ -132,7 +132,7 @@ t.test('on a terminal the widest columns are cut until the table fits, and no fu
   for (let width = 16; width < 90; width++) {
     const lines = table(columns, rows, width).trimEnd().split('\n')
     for (const line of lines) t.ok(line.length <= Math.max(width, 17), `${width}: ${line}`)
-    t.match(lines[1], /7$/, 'a short column is never cut')
+    t.match(lines[1], /7$/, 'a short column is never truncated')
     if (width >= 86) t.equal(table(columns, rows, width), whole)
     else t.match(lines[1], /~/)
     if (width >= 17 && width < 86) t.ok((lines[1]?.length ?? 0) >= Math.min(width, 86), `${width} is made use of`)
@@ -140,7 +140,7 @@ t.test('on a terminal the widest columns are cut until the table fits, and no fu
   t.end()
 })
 
-t.test('only what is wrong is in red', t => {
+t.test('only problems are red', t => {
   t.equal(highlighted('host  h1\n!     bad\n'), 'host  h1\n\u001b[31m!     bad\u001b[39m\n')
   t.end()
 })

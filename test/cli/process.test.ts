@@ -20,7 +20,7 @@ async function run(file: string, argv: readonly string[], env: Readonly<Record<s
   return { code: (await ended)[0], out, err }
 }
 
-t.test('the program’s exit codes, data on stdout and talk on stderr', async t => {
+t.test('the program exits with the right codes, data on stdout and messages on stderr', async t => {
   const { env } = await served(t)
   for (const [argv, code, out, err, more] of [
     [['version'], 0, /^vxmesh \d+\.\d+\.\d+\n$/, /^$/, {}],
@@ -42,7 +42,7 @@ t.test('the program’s exit codes, data on stdout and talk on stderr', async t 
   }
 })
 
-t.test('no colours, whatever the terminal is said to be', async t => {
+t.test('output to a pipe has no colours, whatever TERM says', async t => {
   for (const env of [{ FORCE_COLOR: '3' }, { NO_COLOR: '1' }, { TERM: 'xterm-256color', COLORTERM: 'truecolor' }]) {
     const { out } = await run(VXMESH, ['network', '--help'], env)
     t.notOk(out.includes('\u001b'), JSON.stringify(env))
@@ -58,7 +58,7 @@ t.test('a reader that stops reading does not make the command fail', async t => 
   }
 })
 
-t.test('a Node that is too old is refused with the way out', async t => {
+t.test('an unsupported Node version is refused with advice', async t => {
   const { code, err } = await run(VXMESH, ['version'], { VXMESH_NODE: '/bin/false' })
   t.equal(code, 1)
   t.match(err, /VXMESH_NODE=\/bin\/false is not Node 24 or newer/)

@@ -6,7 +6,7 @@ import { served, vx } from './vx.ts'
 
 const ATTACH = ['endpoint', 'attach', '--network', 'red', '--container-id', 'web']
 
-t.test('every command explains itself on stdout, within 80 columns and with the shared flags', async t => {
+t.test('every command has help on stdout, within 80 columns and with the shared flags', async t => {
   const paths = commandHelp().map(({ path }) => path)
   t.ok(paths.length >= 25, `${paths.length} commands`)
   for (const path of paths) {
@@ -41,14 +41,14 @@ t.test('the commands with required arguments show an example', async t => {
   }
 })
 
-t.test('`version` says the version, in each format', async t => {
+t.test('`version` prints the version in each format', async t => {
   t.same(await vx(['version']), { code: 0, out: 'vxmesh 9.9.9\n', err: '' })
   t.same(await vx(['--version']), { code: 0, out: '9.9.9\n', err: '' })
   t.same(JSON.parse((await vx(['version', '-o', 'json'])).out), { version: '9.9.9' })
   t.same(parseYaml((await vx(['-o', 'yaml', 'version'])).out), { version: '9.9.9' })
 })
 
-/** What is wrong is said before anything is sent: no agent answers here. */
+/** Arguments that are refused before anything is sent: no agent is running. */
 const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['bogus'], /unknown command 'bogus'/],
   [['netwrk', 'list'], /unknown command 'netwrk' \(Did you mean network\?\)/],
@@ -132,7 +132,7 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['agent', 'extra'], /too many arguments for 'agent'/]
 ]
 
-t.test('a wrong use is exit 2: one line on stderr that names what is wrong, nothing on stdout', async t => {
+t.test('a usage error exits with 2, one line on stderr that names the argument, and nothing on stdout', async t => {
   t.ok(WRONG.length >= 30)
   const env = { VXMESH_SOCKET: '/nonexistent/agent.sock' }
   for (const [argv, words] of WRONG) {
@@ -144,7 +144,7 @@ t.test('a wrong use is exit 2: one line on stderr that names what is wrong, noth
   }
 })
 
-t.test('a command without its word shows the help on stderr', async t => {
+t.test('a command group without a subcommand prints help on stderr', async t => {
   for (const path of [
     [],
     ['network'],
@@ -163,7 +163,7 @@ t.test('a command without its word shows the help on stderr', async t => {
   }
 })
 
-t.test('without an agent every command of the API is exit 3, and says which socket it asked', async t => {
+t.test('without an agent every API command exits with 3 and names the socket', async t => {
   const flags = ['--socket', '/nonexistent/agent.sock']
   for (const argv of [
     ['status'],
@@ -192,7 +192,7 @@ t.test('without an agent every command of the API is exit 3, and says which sock
   t.match((await vx(['status'], { env: { VXMESH_SOCKET: '/elsewhere.sock' } })).err, /\/elsewhere.sock/)
 })
 
-t.test('what the state machine refuses has the exit code of its kind', async t => {
+t.test('a refusal of the state machine exits with the code of its kind', async t => {
   const { env } = await served(t)
   await vx([...ATTACH, '--pid', '1', '--ip', '10.1.0.9', '--mac', '02:aa:00:00:00:01'], { env })
   for (const [argv, code, words] of [
@@ -233,7 +233,7 @@ t.test('what the state machine refuses has the exit code of its kind', async t =
   }
 })
 
-t.test('what the cluster refuses has the exit code of its kind', async t => {
+t.test('an error of the cluster exits with the code of its kind', async t => {
   const { agent, env } = await served(t)
   const codes: readonly (readonly [ErrorCode, ExitCode])[] = [
     ['ERR_NO_QUORUM', 6],
@@ -257,7 +257,7 @@ t.test('what the cluster refuses has the exit code of its kind', async t => {
   }
 })
 
-t.test('with -o json an error is JSON too, on stderr', async t => {
+t.test('with -o json an error is JSON on stderr', async t => {
   const { env } = await served(t)
   for (const flags of [['-o', 'json'], ['-ojson'], ['--output', 'json'], ['--output=json']]) {
     const { code, out, err } = await vx(['network', 'create', 'red', '--subnet', '10.2.0.0/24', ...flags], { env })

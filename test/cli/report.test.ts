@@ -10,7 +10,7 @@ import { served, vx } from './vx.ts'
 
 const ZMQ_SECRET = 'JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6'
 
-/** A host's files, with its keys where they belong and, in a log, where they do not. */
+/** A host's files, with its keys in the key files and also leaked into a log. */
 function hostWithKeys(t: Test): { dir: string; config: string; secrets: string[] } {
   const dir = scratch(t)
   const key = generateClusterKey()
@@ -41,7 +41,7 @@ function hostWithKeys(t: Test): { dir: string; config: string; secrets: string[]
 const read = (archive: string, ...args: string[]): string =>
   execFileSync('tar', [...args.slice(0, 1), archive, ...args.slice(1)], { maxBuffer: 64 * 1024 * 1024 }).toString()
 
-t.test('no key is in a report, in whatever form and wherever it had come to stand', async t => {
+t.test('a report contains no key, in any encoding and from any source', async t => {
   const { dir, config, secrets } = hostWithKeys(t)
   const file = join(dir, 'r.tar.gz')
   t.match(await vx(['report', file, '--config', config]), { code: 0, err: '' })
@@ -49,12 +49,16 @@ t.test('no key is in a report, in whatever form and wherever it had come to stan
   for (const secret of secrets) t.notOk(all.includes(secret), `${secret.slice(0, 4)}…`)
   const log = read(file, 'xzOf', 'vxmesh-report/serf.log')
   t.match(log, /^first line\nline 0: key=\(hidden\), end\n/)
-  t.match(log, /last line\n$/, 'and the rest of the log is')
-  t.match(read(file, 'xzOf', 'vxmesh-report/data-dir.txt'), /serf\/serf.json\n/, 'of the file with a key only its name')
+  t.match(log, /last line\n$/, 'the rest of the log is included')
+  t.match(
+    read(file, 'xzOf', 'vxmesh-report/data-dir.txt'),
+    /serf\/serf.json\n/,
+    'a file with a key is listed by name only'
+  )
   t.equal(statSync(file).mode & 0o777, 0o600)
 })
 
-t.test('what the agent answers is in it, at the socket that the settings or the flag name', async t => {
+t.test('a report holds the agent’s answers, from the socket in the settings or the flag', async t => {
   const { agent, env } = await served(t)
   const file = join(scratch(t), 'r.tar.gz')
   const flags = ['--name', 'h1', '--bind', '192.0.2.1', '--insecure']
@@ -91,7 +95,7 @@ t.test('what the agent answers is in it, at the socket that the settings or the 
   t.ok(agent.asked.length > 0)
 })
 
-t.test('without an agent, with one that hangs, or with wrong settings there is a report all the same', async t => {
+t.test('a report is written without an agent, with a hanging one, and with invalid settings', async t => {
   const { dir, config } = hostWithKeys(t)
   const mute = createServer(() => undefined).listen(join(dir, 'mute.sock'))
   await once(mute, 'listening')
@@ -114,7 +118,7 @@ t.test('without an agent, with one that hangs, or with wrong settings there is a
   }
 })
 
-t.test('progress is told on a terminal alone, and a place that cannot be written is named', async t => {
+t.test('progress is shown on a terminal only, and an error names a file that cannot be written', async t => {
   const { dir, config } = hostWithKeys(t)
   const shown = await vx(['report', join(dir, 'r.tar.gz'), '--config', config], { io: { columns: 80 } })
   t.match(shown, { code: 0, err: /collecting status.json\n[^]*collecting kernel\/ip-link.json\n/ })

@@ -23,7 +23,7 @@ t.test(
   }
 )
 
-t.test('two saves into one file at once both end well', async t => {
+t.test('two concurrent saves to one file both succeed', async t => {
   const [{ env }, dir] = [await served(t), scratch(t)]
   const file = join(dir, 'b.snap')
   const save = (): ReturnType<typeof vx> => vx(['snapshot', 'save', file], { env })
@@ -32,7 +32,7 @@ t.test('two saves into one file at once both end well', async t => {
   t.same(await readdir(dir), ['b.snap'])
 })
 
-t.test('what the agent refuses, or does not send whole, leaves the file of before', async t => {
+t.test('a failed or truncated save keeps the previous file', async t => {
   const [{ env, agent }, dir] = [await served(t), scratch(t)]
   const file = join(dir, 'b.snap')
   await writeFile(file, 'the one before')
@@ -47,7 +47,7 @@ t.test('what the agent refuses, or does not send whole, leaves the file of befor
   t.same((await readdir(dir)).sort(), ['b.snap', 's'])
 })
 
-t.test('a place that cannot be written is named, and nothing is left there', async t => {
+t.test('an error names a file that cannot be written, and nothing is left behind', async t => {
   const [{ env }, dir] = [await served(t), scratch(t)]
   await mkdir(join(dir, 'taken'))
   for (const [file, words] of [
@@ -59,7 +59,7 @@ t.test('a place that cannot be written is named, and nothing is left there', asy
   t.same(await readdir(dir), ['taken'])
 })
 
-t.test('a backup goes where the settings say: flag, variable, file', async t => {
+t.test('a backup is restored to the data directory of the settings: flag, variable, file', async t => {
   const [{ env }, dir] = [await served(t), scratch(t)]
   const file = join(dir, 'b.snap')
   await vx(['snapshot', 'save', file], { env })
@@ -81,7 +81,7 @@ t.test('a backup goes where the settings say: flag, variable, file', async t => 
   t.match(relative, { code: 2, err: /VXMESH_DATA_DIR: must be an absolute path/ })
 })
 
-t.test('a damaged file is refused with its name and what is wrong', async t => {
+t.test('a damaged file is refused with its name and the reason', async t => {
   const dir = scratch(t)
   const file = join(dir, 'b.snap')
   await writeFile(file, 'x')

@@ -1,4 +1,4 @@
-// The command line in this process, with its streams caught, and an agent on a socket of the test's own.
+// Runs the command line in this process with captured output, and an agent on a temporary socket.
 
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -35,7 +35,7 @@ export async function vx(
   return { code, out, err }
 }
 
-/** An agent that answers until the test ends. */
+/** Starts an agent that serves until the test ends. */
 export async function served(t: Test): Promise<{ agent: StateAgent; env: Readonly<Record<string, string>> }> {
   const agent = new StateAgent()
   const socketPath = join(scratch(t), 'agent.sock')

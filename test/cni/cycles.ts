@@ -1,6 +1,6 @@
-// Pods that come and go while every tenth is hit in the middle: the plugin killed, or the agent. The runtime does what the
-// specification lets it do: DEL, again until it succeeds, and sometimes not at all because it died as well. Afterwards
-// nothing may be left of any of them: no address, device, namespace or file.
+// Pods come and go while every tenth call is interrupted: the plugin or the agent is killed. The runtime behaves as the
+// specification allows: it repeats DEL until it succeeds, or dies and never calls it. Afterwards no address, device,
+// namespace or file of any pod may be left.
 //   node test/cni/cycles.ts [--cycles 2000] [--lanes 8] [--seed N]      the last line is one JSON object
 
 import { readdir } from 'node:fs/promises'
@@ -17,11 +17,11 @@ import { Random } from '../sim/random.ts'
 import { buildPlugin } from './plugin.ts'
 
 const HIT = 0.1
-/** Of the hits: those on the agent. Its return takes a second, during which all lanes only try again. */
+/** Share of kills that hit the agent. It takes a second to restart, while all lanes only retry. */
 const AGENT_HIT = 0.3
-/** Pods whose runtime dies too: nobody calls DEL. */
+/** Share of pods whose runtime dies too, so that DEL is never called. */
 const FORGOTTEN = 0.1
-/** How far into a call a hit comes, milliseconds: an ADD takes some 10. */
+/** When a kill comes, in milliseconds after the start of a call; an ADD takes about 10. */
 const HIT_WITHIN_MS = 15
 
 export type Cycles = { readonly cycles: number; readonly lanes: number; readonly seed: number }
@@ -31,7 +31,7 @@ export type CyclesReport = Cycles & {
   readonly pluginKills: number
   readonly agentKills: number
   readonly forgotten: number
-  /** What was still there, in words. */
+  /** What was left behind, as text. */
   readonly leaks: readonly string[]
 }
 
@@ -45,7 +45,7 @@ export async function runCycles(options: Cycles): Promise<CyclesReport> {
     await Promise.all(lab.hosts.map(one => one.startAgent()))
     await Promise.all(lab.hosts.map(one => one.waitReady()))
     await lab.host(1).api.call('POST', '/v1/networks', { name: 'pods', subnet: '10.30.0.0/22' })
-    // It stays: what it has is all that may be there in the end.
+    // The resident pod stays; only its objects may be left in the end.
     const resident = { container: await lab.container('resident'), network: 'pods' }
     await addPod(host, resident)
     const runtime = new Runtime(lab, host, options.seed)
@@ -80,7 +80,7 @@ class Runtime {
     }
   }
 
-  /** A pod from ADD to DEL, or to where its runtime died. */
+  /** The life of a pod, from ADD to DEL or to the death of its runtime. */
   async #cycle(pod: Pod): Promise<void> {
     const hit = this.#random.chance(HIT) ? (this.#random.chance(AGENT_HIT) ? 'agent' : 'plugin') : null
     const verb = this.#random.pick(['ADD', 'DEL'] as const)
@@ -120,7 +120,7 @@ class Runtime {
   }
 }
 
-/** Everything of vxmesh on the host but what the resident has. */
+/** All objects of vxmesh on the host except those of the resident pod. */
 async function leaksOf(host: LabHost, resident: string): Promise<readonly string[]> {
   await host.waitReady()
   let leaks: readonly string[] = []

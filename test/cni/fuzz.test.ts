@@ -1,4 +1,4 @@
-// The plugin under the address and undefined-behaviour sanitizers: its parsers with mutated input, and as a whole.
+// The plugin under the address and undefined-behaviour sanitizers: its parsers with mutated input, and the whole program.
 
 import { join, resolve } from 'node:path'
 import t from 'tap'
@@ -17,7 +17,7 @@ const SANITIZE = [
   '-fno-sanitize-recover'
 ]
 
-t.test('mutated configurations and answers are parsed within their bounds', { timeout: 120_000 }, async t => {
+t.test('parsing mutated configurations and answers stays within bounds', { timeout: 120_000 }, async t => {
   const program = join(scratch(t), 'fuzz')
   const built = await run('gcc', [...SANITIZE, '-D_GNU_SOURCE', '-o', program, join(root, 'test/cni/fuzz.c')], {
     timeoutMs: 60_000
@@ -31,7 +31,7 @@ t.test('mutated configurations and answers are parsed within their bounds', { ti
   }
 })
 
-t.test('the whole program keeps its bounds with hostile input', { timeout: 120_000 }, async t => {
+t.test('the whole program stays within bounds with hostile input', { timeout: 120_000 }, async t => {
   const dir = scratch(t)
   const program = join(dir, 'plugin')
   const built = await run('gcc', [...SANITIZE, '-D_GNU_SOURCE', '-o', program, join(root, 'cni/vxmesh-cni.c')], {

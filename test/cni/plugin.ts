@@ -1,4 +1,4 @@
-// The real plugin, called as a runtime calls it.
+// Calls the real plugin as a container runtime does.
 
 import { spawn } from 'node:child_process'
 import { statSync } from 'node:fs'
@@ -13,11 +13,11 @@ export type PluginRun = {
   readonly exitCode: number | null
   readonly stdout: string
   readonly stderr: string
-  /** What stdout holds as JSON; null for nothing. */
+  /** Standard output as JSON; null if empty. */
   readonly json: Record<string, unknown> | null
 }
 
-/** Builds it unless it is as new as its source. */
+/** Builds the plugin if its source is newer. */
 export async function buildPlugin(): Promise<void> {
   const made = statSync(PLUGIN, { throwIfNoEntry: false })?.mtimeMs ?? 0
   if (made > statSync(resolve(root, 'cni/vxmesh-cni.c')).mtimeMs) return
@@ -25,14 +25,14 @@ export async function buildPlugin(): Promise<void> {
   if (exitCode !== 0) throw new Error(`the plugin cannot be built: ${stderr}`)
 }
 
-/** @param input the configuration as an object, or standard input as it is */
+/** @param input the configuration as an object, or standard input verbatim */
 export function callPlugin(
   command: string,
   p: {
     readonly input: object | string | Uint8Array
     readonly env?: Readonly<Record<string, string | undefined>>
     readonly program?: string
-    /** Given how to kill it. */
+    /** Receives a function that kills the plugin. */
     readonly onSpawn?: (kill: () => void) => void
   }
 ): Promise<PluginRun> {
@@ -43,7 +43,7 @@ export function callPlugin(
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
-  // It need not read to the end what it refuses.
+  // The plugin may exit without reading all of its input.
   child.stdin.on('error', () => undefined)
   const { input } = p
   child.stdin.end(typeof input === 'string' || input instanceof Uint8Array ? input : JSON.stringify(input))

@@ -1,4 +1,4 @@
-// The verbs, as a runtime calls them: the real plugin, the real API, the real state machine; only the kernel is missing.
+// The verbs through the real plugin, API and state machine; only the kernel is missing.
 
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -51,7 +51,7 @@ async function served(t: Test): Promise<{ agent: StateAgent; socket: string; cal
 
 type Call = (verb: string, config: object | string | Uint8Array, env?: Env) => Promise<PluginRun>
 
-t.test('ADD answers in the form of each version', async t => {
+t.test('ADD answers in the format of each version', async t => {
   for (const cniVersion of VERSIONS) {
     const { call } = await served(t)
     const { exitCode, json, stderr } = await call('ADD', { ...CONF, cniVersion }, CONTAINER)
@@ -73,7 +73,7 @@ t.test('ADD answers in the form of each version', async t => {
   }
 })
 
-t.test('the variables and the configuration arrive at the agent in its own words', async t => {
+t.test('variables and configuration reach the agent as its own request', async t => {
   const rates = {
     ingressRate: 1_000_000,
     ingressBurst: 4_294_967_295,
@@ -117,13 +117,13 @@ t.test('the variables and the configuration arrive at the agent in its own words
   }
 })
 
-t.test('a network without a way out gives no default route', async t => {
+t.test('a network without egress gets no default route', async t => {
   const { agent, call } = await served(t)
   agent.caller.do({ ...create('inner', { subnet: '10.4.0.0/24' }), egress: false })
   t.match(await call('ADD', { ...CONF, network: 'inner' }, CONTAINER), { exitCode: 0, json: { routes: [] } })
 })
 
-t.test('a plugin of a list adds to what the ones before it have made', async t => {
+t.test('the result adds to those of earlier plugins in the list', async t => {
   const { call } = await served(t)
   const prevResult = {
     cniVersion: '1.0.0',
@@ -144,7 +144,7 @@ t.test('a plugin of a list adds to what the ones before it have made', async t =
   })
 })
 
-t.test('the other verbs print nothing when all is well', async t => {
+t.test('the other verbs print nothing on success', async t => {
   const { agent, call } = await served(t)
   const { json: prevResult } = await call('ADD', CONF, CONTAINER)
   const list = [{ containerID: ID, ifname: 'eth0' }]
@@ -170,7 +170,7 @@ t.test('the other verbs print nothing when all is well', async t => {
   t.equal(agent.caller.state.endpointCount, 0)
 })
 
-t.test('VERSION is answered by the plugin alone', async t => {
+t.test('the plugin answers VERSION without the agent', async t => {
   for (const input of [
     { cniVersion: '1.0.0' },
     { cniVersion: '1.0.0', socket: '/nonexistent' },
@@ -188,10 +188,10 @@ t.test('VERSION is answered by the plugin alone', async t => {
 const without = (key: string): Env => ({ ...CONTAINER, [key]: undefined })
 const annotated = (annotations: object): object => ({ ...BY_POD, runtimeConfig: { [ANNOTATIONS]: annotations } })
 
-/** A byte that no character begins with. */
+/** A byte that is invalid in UTF-8. */
 const NO_UTF8 = Buffer.from('{"cniVersion":"1.1.0","name":"\xff"}', 'latin1')
 
-/** What is refused: verb, configuration, variables, code, words of the message. */
+/** Refused calls: verb, configuration, variables, code, and a pattern of the message. */
 const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, number, RegExp])[] = [
   ['', CONF, CONTAINER, 4, /CNI_COMMAND/],
   ['add', CONF, CONTAINER, 4, /CNI_COMMAND/],
@@ -260,7 +260,7 @@ const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, nu
   ['ADD', NO_UTF8, CONTAINER, 6, /not UTF-8/]
 ]
 
-t.test('what is wrong gets an error object of its code, exit code 1, and changes nothing', async t => {
+t.test('an invalid call gets an error object with its code and exit code 1, and changes nothing', async t => {
   t.ok(REFUSED.length >= 60, `${REFUSED.length} cases`)
   const { agent, call } = await served(t)
   for (const [verb, config, env, code, words] of REFUSED) {
@@ -273,7 +273,7 @@ t.test('what is wrong gets an error object of its code, exit code 1, and changes
   t.equal(agent.caller.state.endpointCount, 0)
 })
 
-t.test('ADD twice is an error, and the first one stays', async t => {
+t.test('a second ADD is an error, and the first endpoint stays', async t => {
   const { agent, call } = await served(t)
   t.equal((await call('ADD', CONF, CONTAINER)).exitCode, 0)
   t.match(await call('ADD', CONF, CONTAINER), { exitCode: 1, json: { code: 106 } })
@@ -281,7 +281,7 @@ t.test('ADD twice is an error, and the first one stays', async t => {
   t.equal(agent.caller.state.endpointCount, 1)
 })
 
-t.test('an address or a MAC of another, and a network that is full, have codes of their own', async t => {
+t.test('an address or MAC in use and a full network have distinct codes', async t => {
   const { agent, call } = await served(t)
   agent.caller.do(attach('red', 'other', { address: '10.1.0.9', mac: '02:aa:00:00:00:09' }))
   t.match(await call('ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.9'] } }, CONTAINER), { json: { code: 104 } })
@@ -296,7 +296,7 @@ t.test('an address or a MAC of another, and a network that is full, have codes o
   })
 })
 
-t.test('STATUS says when no container can be attached, and never that those that are there suffer', async t => {
+t.test('STATUS reports when no container can be attached, and never limited connectivity', async t => {
   const { agent, call } = await served(t)
   for (const [standing, words] of [
     [{ ready: false, leader: null }, /not joined a cluster/],
@@ -312,7 +312,7 @@ t.test('STATUS says when no container can be attached, and never that those that
   t.match(await call('STATUS', CONF), { exitCode: 0, stdout: '' })
 })
 
-t.test('CHECK holds prevResult against what is there', async t => {
+t.test('CHECK compares prevResult with the endpoint', async t => {
   const { call } = await served(t)
   const { json } = await call('ADD', CONF, CONTAINER)
   const mac = '02:aa:aa:aa:aa:aa'
@@ -330,7 +330,7 @@ t.test('CHECK holds prevResult against what is there', async t => {
   }
 })
 
-t.test('what the cluster or the kernel refuses has the code that tells the runtime what to do', async t => {
+t.test('errors of cluster and kernel have the code that tells the runtime what to do', async t => {
   const { agent, call } = await served(t)
   const codes: readonly (readonly [ErrorCode, number])[] = [
     ['ERR_NO_QUORUM', 11],
@@ -355,7 +355,7 @@ t.test('what the cluster or the kernel refuses has the code that tells the runti
   }
 })
 
-t.test('without an agent every verb says so at once: try again, or not available', async t => {
+t.test('without an agent every verb fails at once: try again, or not available', async t => {
   const dir = scratch(t)
   for (const [verb, code] of [
     ['ADD', 11],
@@ -371,7 +371,7 @@ t.test('without an agent every verb says so at once: try again, or not available
   }
 })
 
-t.test('half an answer, no answer and another program’s answer are errors, never results', async t => {
+t.test('a truncated, missing or foreign answer is an error, never a result', async t => {
   const whole = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}'
   for (const [answer, exit, code] of [
     [whole, 0, undefined],
@@ -401,7 +401,7 @@ t.test('half an answer, no answer and another program’s answer are errors, nev
   }
 })
 
-t.test('fifty containers at once get an address each', async t => {
+t.test('fifty concurrent containers get distinct addresses', async t => {
   const { agent, call } = await served(t)
   const runs = await Promise.all(
     Array.from({ length: 50 }, (_, n) => call('ADD', CONF, { ...CONTAINER, CNI_CONTAINERID: `c${n}` }))

@@ -13,7 +13,7 @@ async function keyFile(t: Test, text: string, mode = 0o600): Promise<string> {
   return path
 }
 
-t.test('a generated key is one line of 32 random bytes that is taken back', async t => {
+t.test('a generated key is one line of 32 random bytes that parses', async t => {
   const [one, two] = [generateClusterKey(), generateClusterKey()]
   t.not(one, two)
   t.equal(Buffer.from(one, 'base64').byteLength, 32)
@@ -22,7 +22,7 @@ t.test('a generated key is one line of 32 random bytes that is taken back', asyn
   t.same(keys, deriveKeys(one))
 })
 
-t.test('two keys of 32 bytes are derived, unlike each other and the cluster key', t => {
+t.test('the two derived keys have 32 bytes and differ from each other and the cluster key', t => {
   const { serf, p2p } = deriveKeys(KEY)
   t.same([serf.byteLength, p2p.byteLength], [32, 32])
   t.notSame(serf, p2p)
@@ -31,19 +31,19 @@ t.test('two keys of 32 bytes are derived, unlike each other and the cluster key'
   t.end()
 })
 
-t.test('the derivation stays the same: hosts of two versions must meet', t => {
+t.test('the derivation is stable, so that hosts of different versions connect', t => {
   const { serf, p2p } = deriveKeys(KEY)
   t.equal(Buffer.from(serf).toString('hex'), SERF_HEX)
   t.equal(Buffer.from(p2p).toString('hex'), P2P_HEX)
   t.end()
 })
 
-// Worked out with: openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:HEX-OF-THE-32-BYTES
+// Computed with: openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:HEX-OF-THE-32-BYTES
 //   -kdfopt info:"vxmesh serf gossip 1" HKDF   (and "vxmesh libp2p psk 1")
 const SERF_HEX = '4f15bbfe1ad00330228cd938c1f554f99074cbe02ccfe4e9c1ae5500b3b5b619'
 const P2P_HEX = 'faba6814a8003529f1e062210b885eb1794a892e5766abb4d54e7b30d945d1ad'
 
-t.test('a file that holds no key of 32 bytes is refused', async t => {
+t.test('a file without a key of 32 bytes is refused', async t => {
   for (const text of [
     '',
     '\n',
@@ -60,13 +60,13 @@ t.test('a file that holds no key of 32 bytes is refused', async t => {
   }
 })
 
-t.test('a refusal never shows what the file holds', async t => {
+t.test('an error never shows the contents of the file', async t => {
   const secret = `${KEY}${KEY}`
   const err: unknown = await readClusterKeys(await keyFile(t, secret)).catch((err: unknown) => err)
   t.notMatch(String(err), KEY.slice(0, 20))
 })
 
-t.test('a file that others may read is refused, with the way out', async t => {
+t.test('a file readable by others is refused, with advice', async t => {
   for (const mode of [0o644, 0o640, 0o604, 0o660, 0o610, 0o777]) {
     const path = await keyFile(t, KEY, mode)
     await t.rejects(readClusterKeys(path), { ...refused, message: new RegExp(`chmod 600 ${path}`) }, mode.toString(8))
@@ -80,7 +80,7 @@ t.test('a file of another user is refused', { skip: process.getuid?.() === 0 ? f
   await t.rejects(readClusterKeys(path), { ...refused, message: /belongs to another user/ })
 })
 
-t.test('a missing file, a directory and a dangling link are refused, with the way out', async t => {
+t.test('a missing file, a directory and a dangling link are refused, with advice', async t => {
   const directory = t.testdir()
   const missing = join(directory, 'none')
   await mkdir(join(directory, 'dir'), { mode: 0o700 })

@@ -9,7 +9,7 @@ import { VxmeshError } from '#model/errors.ts'
 
 type Flags = Readonly<Record<string, string | readonly string[]>>
 
-/** Loads with `bind` given, from a file's text, variables and flags. */
+/** Loads a configuration with `bind` set, from a file's text, variables and flags. */
 async function load(t: Test, p: { file?: string; env?: Record<string, string>; flags?: Flags }): Promise<Config> {
   let file: string | null = null
   if (p.file !== undefined) {
@@ -23,7 +23,7 @@ function at(config: Config, key: string): unknown {
   return key.split('.').reduce<unknown>((value, part) => (value as Record<string, unknown>)[part], config)
 }
 
-/** Each key with a value that is not its default, as text and as it comes out. */
+/** For each key a value other than its default, as text and parsed. */
 const VALUES: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
   name: ['h7', 'h7'],
   role: ['server', 'server'],
@@ -61,8 +61,8 @@ const VALUES: Readonly<Record<string, readonly [text: string, value: unknown]>> 
   'log.format': ['json', 'json']
 }
 
-t.test('each key is a key of the file, a variable and a flag', async t => {
-  t.same(Object.keys(VALUES), CONFIG_KEYS, 'the table has them all, in the schema’s order')
+t.test('each key can be set by file, variable and flag', async t => {
+  t.same(Object.keys(VALUES), CONFIG_KEYS, 'the table has all keys, in the schema’s order')
   for (const [key, [text, value]] of Object.entries(VALUES)) {
     const tree = key.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as object
     const inFile = key === 'bind' || key === 'overlay.vtep' ? {} : tree
@@ -73,7 +73,7 @@ t.test('each key is a key of the file, a variable and a flag', async t => {
   }
 })
 
-t.test('names of flags and variables follow from the key', t => {
+t.test('names of flags and variables derive from the key', t => {
   t.same(
     ['dataDir', 'serf.rpcPort', 'p2p.port', 'log.level'].map(key => [flagOf(key), variableOf(key)]),
     [
@@ -87,7 +87,7 @@ t.test('names of flags and variables follow from the key', t => {
   t.end()
 })
 
-t.test('a flag wins over a variable, a variable over the file, the file over the default', async t => {
+t.test('a flag takes precedence over a variable, a variable over the file, the file over the default', async t => {
   const file = 'log: { level: warn }\nserf: { port: 7001, binary: /opt/serf }\n'
   const env = { VXMESH_LOG_LEVEL: 'error', VXMESH_SERF_PORT: '7002' }
   const level = async (p: Parameters<typeof load>[1]): Promise<unknown> => (await load(t, p)).log.level
@@ -96,10 +96,10 @@ t.test('a flag wins over a variable, a variable over the file, the file over the
   t.equal(await level({ file, env }), 'error')
   t.equal(await level({ file, env, flags: { 'log.level': 'debug' } }), 'debug')
   const config = await load(t, { file, env })
-  t.same([config.serf.port, config.serf.binary], [7002, '/opt/serf'], 'key by key, not section by section')
+  t.same([config.serf.port, config.serf.binary], [7002, '/opt/serf'], 'precedence applies per key, not per section')
 })
 
-t.test('with `bind` alone the rest has its defaults, and the configuration is frozen', async t => {
+t.test('with only `bind` set, all other keys have defaults, and the configuration is frozen', async t => {
   const config = await load(t, {})
   t.equal(config.name, hostname().toLowerCase().split('.')[0])
   t.match(config, {
@@ -116,7 +116,7 @@ t.test('with `bind` alone the rest has its defaults, and the configuration is fr
   t.throws(() => Object.assign(config.serf, { port: 1 }), TypeError)
 })
 
-t.test('what is commented out, or empty, is as good as not there', async t => {
+t.test('empty and commented-out keys count as absent', async t => {
   for (const file of [
     '',
     '# nothing\n',
@@ -156,7 +156,7 @@ const GOOD: readonly (readonly [key: string, text: string, value: unknown])[] = 
   ['log.level', 'silent', 'silent']
 ]
 
-t.test('values at the edge of what is allowed are taken', async t => {
+t.test('values at the limits are accepted', async t => {
   for (const [key, text, value] of GOOD) {
     t.same(at(await load(t, { flags: { [key]: text } }), key), value, `${key} ${text}`)
   }
@@ -221,7 +221,7 @@ const BAD: readonly (readonly [key: string, text: string])[] = [
   ['log.format', 'text']
 ]
 
-t.test('a wrong value is refused with the key, and where it came from', async t => {
+t.test('an invalid value is refused with its key and origin', async t => {
   for (const [key, text] of BAD) {
     const error = await refusal(load(t, { flags: { [key]: text } }))
     t.match(error, { code: 'ERR_CONFIG', field: key }, `${key} ${text}`)
@@ -230,7 +230,7 @@ t.test('a wrong value is refused with the key, and where it came from', async t 
   }
 })
 
-t.test('a wrong file is refused with the key at fault', async t => {
+t.test('an invalid file is refused with the invalid key', async t => {
   for (const [file, field, words] of [
     ['rol: server', 'rol', 'is not a known key'],
     ['serf: { prot: 1 }', 'serf.prot', 'is not a known key'],
@@ -258,18 +258,18 @@ t.test('a wrong file is refused with the key at fault', async t => {
   t.equal(({} as Record<string, unknown>)['role'], undefined)
 })
 
-t.test('a section that is no section is not hidden by a flag inside it', async t => {
+t.test('a scalar in place of a section is reported even if a flag sets a key in it', async t => {
   const error = await refusal(load(t, { file: 'serf: 7946', flags: { 'serf.port': '7001' } }))
   t.match(error, { code: 'ERR_CONFIG', field: 'serf' })
 })
 
-t.test('a misspelt variable is an error; those of the tools around are not', async t => {
+t.test('a misspelt variable is an error; those of other tools are not', async t => {
   const env = { VXMESH_ROL: 'server' }
   t.match(await refusal(load(t, { env })), { code: 'ERR_CONFIG', field: 'VXMESH_ROL' })
   await t.resolves(load(t, { env: { VXMESH_NODE: '/usr/bin/node', VXMESH_CONFIG: '/x', OTHER: '1' } }))
 })
 
-t.test('what is missing is named', async t => {
+t.test('a missing required key is named', async t => {
   const none = loadConfig({ file: null, env: {}, flags: {} })
   t.match(await refusal(none), { code: 'ERR_CONFIG', field: 'bind', message: 'bind: is required' })
   const noFile = loadConfig({ file: '/nonexistent.yaml', env: {}, flags: {} })

@@ -6,7 +6,7 @@ import { KEY_FACTS, type Config } from '#config/schema.ts'
 const config = (flags: Record<string, string>): Promise<Config> =>
   loadConfig({ file: null, env: {}, flags: { bind: '192.0.2.1', name: 'h1', ...flags } })
 
-/** Another value of each key than its default, or than that of `config`. */
+/** For each key a value that differs from that of `config`. */
 const OTHER: Readonly<Record<string, string>> = {
   ...{ name: 'h2', role: 'server', bootstrapExpect: '5', join: '192.0.2.9', bind: '192.0.2.2', dataDir: '/elsewhere' },
   ...{ collectAfter: '5', socket: '/elsewhere.sock', clusterKeyFile: '/elsewhere.key', insecure: 'true' },
@@ -18,10 +18,10 @@ const OTHER: Readonly<Record<string, string>> = {
   ...{ 'zmq.secretKeyFile': '/secret', 'zmq.allowedKeysFile': '/allowed', 'raft.snapshotBytes': '5000' },
   ...{ 'http.listen': '127.0.0.1:1', 'log.level': 'debug' }
 }
-/** With one value in this version. */
+/** Keys with only one possible value. */
 const FIXED = ['log.format']
 
-t.test('each key either changes, alone, or waits for a restart and changes nothing', async t => {
+t.test('each key either changes by itself, or needs a restart and changes nothing', async t => {
   const running = await config({})
   for (const { key, change } of KEY_FACTS) {
     if (FIXED.includes(key)) continue
@@ -38,7 +38,7 @@ t.test('each key either changes, alone, or waits for a restart and changes nothi
   }
 })
 
-t.test('what waits for a restart is told again each time, what has changed is not', async t => {
+t.test('keys that need a restart are reported at every reload, changed keys once', async t => {
   const running = await config({})
   const wanted = await config({ 'log.level': 'warn', 'http.listen': '127.0.0.1:9', role: 'server' })
   const first = planReload(running, wanted)
@@ -46,7 +46,7 @@ t.test('what waits for a restart is told again each time, what has changed is no
   t.match(planReload(first.config, wanted), { changed: [], restart: ['role'] })
 })
 
-t.test('what the agent reads once at its start is not said to be reloadable', t => {
+t.test('keys that the agent reads only at start are not reloadable', t => {
   t.same(
     KEY_FACTS.filter(({ change }) => change === 'reloadable').map(({ key }) => key),
     [

@@ -1,5 +1,4 @@
-// A strict reader of Prometheus's text format (version 0.0.4): every line is understood or refused, and what the format
-// forbids is an error that names the line.
+// A strict parser of Prometheus's text format (version 0.0.4): every violation is an error that names the line.
 
 export type Series = {
   readonly name: string
@@ -18,7 +17,7 @@ const SUFFIXES: Readonly<Record<string, readonly string[]>> = {
   summary: ['', '_sum', '_count']
 }
 
-/** @throws Error naming the first line that is wrong, or the histogram that does not add up */
+/** @throws Error naming the first invalid line, or an inconsistent histogram */
 export function parseExposition(text: string): Map<string, MetricFamily> {
   if (!text.endsWith('\n')) throw new Error('the last line has no end')
   const families = new Map<string, MetricFamily>()
@@ -54,7 +53,7 @@ export function parseExposition(text: string): Map<string, MetricFamily> {
   return families
 }
 
-/** The figure of the one series with these labels. @throws Error when there is none */
+/** The value of the series with these labels. @throws Error if there is none */
 export function figure(families: ReadonlyMap<string, MetricFamily>, name: string, labels: object = {}): number {
   const all = [...families.values()].flatMap(family => family.series).filter(series => series.name === name)
   const found = all.find(series => Object.entries(labels).every(([key, value]) => series.labels[key] === value))
@@ -73,7 +72,7 @@ function parseLabels(inside: string, wrong: (why: string) => Error): Record<stri
   return labels
 }
 
-/** Buckets rise, end with +Inf, and that one is the count. */
+/** Buckets are cumulative and end with +Inf, which equals the count. */
 function checkHistogram({ name, series }: MetricFamily): void {
   const groups = new Map<string, Series[]>()
   for (const one of series) {

@@ -1,4 +1,4 @@
-// Figures as an agent could have them, each one different, so that none can be mistaken for another.
+// Plausible figures of an agent, all different, so that none can be mistaken for another.
 
 import type { Figures } from '#metrics/figures.ts'
 import type { NetworkName } from '#model/ids.ts'

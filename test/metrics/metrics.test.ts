@@ -58,7 +58,7 @@ function told(): Metrics {
   return metrics
 }
 
-t.test('every figure stands under its name with its labels, and there is no other series of ours', async t => {
+t.test('every figure has its series with name and labels, and there are no others of ours', async t => {
   const families = parseExposition(await told().text())
   for (const [name, labels, value] of EXPECTED) t.equal(figure(families, name, labels), value, name)
   const series = [...families.values()].filter(({ name }) => name.startsWith('vxmesh_')).flatMap(f => f.series)
@@ -70,7 +70,7 @@ t.test('every figure stands under its name with its labels, and there is no othe
   )
 })
 
-t.test('what the table of metrics says is what the registry tells: names, types, help, labels', async t => {
+t.test('the registry matches the table of metrics: names, types, help, labels', async t => {
   const families = parseExposition(await told().text())
   const ours = [...families.values()].filter(({ name }) => name.startsWith('vxmesh_'))
   const facts = (list: readonly { name: string; type: string; help: string }[]): string[] =>
@@ -91,7 +91,7 @@ t.test('what the table of metrics says is what the registry tells: names, types,
   )
 })
 
-t.test('the process and its event loop are told too', async t => {
+t.test('process and event-loop metrics are included', async t => {
   const families = parseExposition(await told().text())
   for (const name of ['process_resident_memory_bytes', 'process_cpu_seconds_total', 'nodejs_heap_size_used_bytes']) {
     t.ok(figure(families, name) > 0, name)
@@ -99,7 +99,7 @@ t.test('the process and its event loop are told too', async t => {
   t.ok(families.has('nodejs_eventloop_lag_p99_seconds'))
 })
 
-t.test('series of a network that is gone go with it, and counters are told, not added up', async t => {
+t.test('series of a removed network disappear, and counters are set, not added up', async t => {
   let figures = SOME
   const metrics = new Metrics(() => figures)
   await metrics.text()
@@ -110,7 +110,7 @@ t.test('series of a network that is gone go with it, and counters are told, not 
   t.same(after.get('vxmesh_ipam_addresses_used')?.series, [])
 })
 
-t.test('scrapes at once share one gathering; a failed one does not spoil the next', async t => {
+t.test('concurrent scrapes share one gathering; a failed one does not affect the next', async t => {
   let gathered = 0
   const metrics = new Metrics(() => {
     if (++gathered === 2) throw new Error('no figures')
@@ -123,7 +123,7 @@ t.test('scrapes at once share one gathering; a failed one does not spoil the nex
   t.match(await metrics.text(), /^vxmesh_raft_term 11$/m)
 })
 
-t.test('the strict reader refuses what the format forbids', t => {
+t.test('the strict parser refuses what the format forbids', t => {
   const head = '# HELP a b\n# TYPE a gauge\n'
   const histogram = '# HELP h b\n# TYPE h histogram\n'
   t.same([...parseExposition(`${head}a 1\na{x="y\\"\\n"} NaN\n`).values()][0]?.series[1]?.labels, { x: 'y"\n' })
@@ -150,7 +150,7 @@ t.test('the strict reader refuses what the format forbids', t => {
   t.end()
 })
 
-t.test('promtool finds nothing to complain of', { skip: !existsSync(PROMTOOL) && 'no promtool here' }, async t => {
+t.test('promtool accepts the output', { skip: !existsSync(PROMTOOL) && 'no promtool here' }, async t => {
   const { exitCode, stdout, stderr } = await run(PROMTOOL, ['check', 'metrics'], { input: await told().text() })
   t.equal(exitCode, 0, `${stdout}${stderr}`)
 })

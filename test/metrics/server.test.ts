@@ -48,7 +48,7 @@ function ask(port: number, path: string, { method = 'GET', host, body }: Asked =
   })
 }
 
-/** What the server says to these bytes until it hangs up. */
+/** What the server sends in response to these bytes until it closes the connection. */
 function raw(port: number, bytes: string): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = ''
@@ -79,7 +79,7 @@ const ANSWERS: readonly [path: string, checks: readonly Check[], status: number,
   ['/%6detrics', WELL, 404, /ERR_ROUTE_NOT_FOUND/]
 ]
 
-t.test('each path answers as the checks are', async t => {
+t.test('each path reflects the checks', async t => {
   for (const [path, checks, status, text] of ANSWERS) {
     const { ask } = await door(t, () => checks)
     const answer = await ask(path)
@@ -88,7 +88,7 @@ t.test('each path answers as the checks are', async t => {
   }
 })
 
-t.test('a scrape is in the text format and says so', async t => {
+t.test('a scrape is in the text format, with its content type', async t => {
   const { ask } = await door(t)
   const { text, headers } = await ask('/metrics')
   t.match(headers, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8', 'cache-control': 'no-store' })
@@ -106,7 +106,7 @@ t.test('nothing but GET is served', async t => {
   t.equal((await ask('/livez', { method: 'POST', body: 'x'.repeat(1_000_000) }).catch(hungUp)).status, 405)
 })
 
-t.test('a Host that is neither the address reached nor localhost gets nothing', async t => {
+t.test('a Host header that is neither the reached address nor localhost is refused', async t => {
   const { ask, port } = await door(t)
   for (const host of ['localhost', 'LOCALHOST:1', '127.0.0.1', `127.0.0.1:${port}`]) {
     t.equal((await ask('/metrics', { host })).status, 200, host)
@@ -121,7 +121,7 @@ t.test('a Host that is neither the address reached nor localhost gets nothing', 
   t.match(await raw(port, 'GET /metrics HTTP/1.1\r\n\r\n'), /^HTTP\/1.1 400 /)
 })
 
-t.test('a head over 8 KiB and what is no HTTP are refused, and the door stays open', async t => {
+t.test('headers over 8 KiB and non-HTTP bytes are refused, and the server keeps serving', async t => {
   const { ask, port } = await door(t)
   const long = `GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ${'y'.repeat(9_000)}\r\n\r\n`
   t.match(await raw(port, long), /^HTTP\/1.1 431 /)
@@ -129,7 +129,7 @@ t.test('a head over 8 KiB and what is no HTTP are refused, and the door stays op
   t.equal((await ask('/livez')).status, 200)
 })
 
-t.test('connections over 64 are hung up on, and there is room again when some have gone', async t => {
+t.test('connections beyond 64 are closed until others end', async t => {
   const { ask, port } = await door(t)
   const opened = await Promise.all(
     Array.from({ length: 64 }, async () => {
@@ -144,12 +144,12 @@ t.test('connections over 64 are hung up on, and there is room again when some ha
   t.equal(status, 200)
 })
 
-t.test('half a request is not waited for without end', async t => {
+t.test('an incomplete request times out', async t => {
   const { port } = await door(t)
   t.match(await raw(port, 'GET /livez HTTP/1.1\r\nhost: localh'), /^HTTP\/1.1 408 /)
 })
 
-t.test('figures that cannot be gathered are a 500 of that scrape alone', async t => {
+t.test('a failure to gather figures is a 500 for that scrape only', async t => {
   let fails = true
   const { ask } = await door(t, undefined, () => {
     if (fails) throw new Error('not now')
@@ -161,7 +161,7 @@ t.test('figures that cannot be gathered are a 500 of that scrape alone', async t
   t.equal((await ask('/metrics')).status, 200)
 })
 
-t.test('an address that cannot be bound is an error of the configuration that names http.listen', async t => {
+t.test('an address that cannot be bound is ERR_CONFIG naming http.listen', async t => {
   const { port } = await door(t)
   for (const listen of [`127.0.0.1:${port}`, '203.0.113.1:7380']) {
     const started = startMetricsServer({
@@ -174,7 +174,7 @@ t.test('an address that cannot be bound is an error of the configuration that na
   }
 })
 
-/** The connection may be cut before the caller has sent all: then the answer is lost, which is its affair. */
+/** The server may close the connection before the caller has sent everything; then the answer is lost. */
 function hungUp(err: NodeJS.ErrnoException): Answer {
   return { status: ['EPIPE', 'ECONNRESET'].includes(err.code ?? '') ? 405 : 0, text: '', headers: {} }
 }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { asVxmeshError, ERROR_CODES, invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
 
-t.test('each code is stable in form, and becomes an HTTP status of an error and an exit code that is not 0', t => {
+t.test('every code is well-formed and has an HTTP error status and a non-zero exit code', t => {
   for (const [code, { http, exit }] of Object.entries(ERROR_CODES)) {
     t.match(code, /^ERR_[A-Z]+(_[A-Z]+)*$/)
     t.ok(http >= 400 && http < 600, code)
@@ -11,7 +11,7 @@ t.test('each code is stable in form, and becomes an HTTP status of an error and 
   t.end()
 })
 
-t.test('exit codes follow the HTTP status as the contract has it', t => {
+t.test('exit codes correspond to HTTP statuses as in the contract', t => {
   for (const [code, { http, exit }] of Object.entries(ERROR_CODES)) {
     if (http === 404) t.equal(exit, 4, code)
     if (http === 409) t.equal(exit, 5, code)
@@ -33,13 +33,13 @@ for (const text of [
   '__proto__',
   'hasOwnProperty'
 ]) {
-  t.test(`"${text}" is no code`, t => {
+  t.test(`"${text}" is not a code`, t => {
     t.equal(isErrorCode(text), false)
     t.end()
   })
 }
 
-t.test('what crosses a boundary is code, message and field, never cause or context', t => {
+t.test('the wire form has code, message and field, never cause or context', t => {
   const cause = new Error('secret')
   const err = new VxmeshError('ERR_INVALID', 'vni: no', { field: 'vni', cause, context: { key: 'secret' } })
   t.strictSame(err.toBody(), { code: 'ERR_INVALID', message: 'vni: no', field: 'vni' })
@@ -51,7 +51,7 @@ t.test('what crosses a boundary is code, message and field, never cause or conte
   t.end()
 })
 
-t.test('bad input is named by its field', t => {
+t.test('an error about input names its field', t => {
   const err = invalid('subnet', 'must be a subnet')
   t.match(err, { code: 'ERR_INVALID', field: 'subnet', message: 'subnet: must be a subnet' })
   t.end()
@@ -69,7 +69,7 @@ const thrown: readonly (readonly [thrown: unknown, message: string])[] = [
   [{ toString: 7 }, 'a thrown value that is not an error']
 ]
 for (const [value, message] of thrown) {
-  t.test(`whatever is thrown becomes an error of ours: ${message}`, t => {
+  t.test(`any thrown value becomes a VxmeshError: ${message}`, t => {
     const err = asVxmeshError(value)
     t.equal(err.code, 'ERR_INTERNAL')
     t.equal(err.message, message)
@@ -78,7 +78,7 @@ for (const [value, message] of thrown) {
   })
 }
 
-t.test('an error of ours stays what it is', t => {
+t.test('a VxmeshError is returned unchanged', t => {
   const err = invalid('vni', 'no')
   t.equal(asVxmeshError(err), err)
   t.ok(err instanceof Error)

@@ -49,7 +49,7 @@ const UPDATE = { delayUs: 9, ifname: 'eth0', egressRate: 0, containerId: 'c1', k
 
 const FORMATS = resolve(import.meta.dirname, 'formats.txt')
 
-t.test('every form of a network and an endpoint is what it was', t => {
+t.test('every form of a network and an endpoint matches formats.txt', t => {
   const written = Object.entries(forms()).map(([what, form]) => `${what}: ${form}`)
   const expected = readFileSync(FORMATS, 'utf8').trimEnd().split('\n')
   for (const [at, line] of expected.entries()) t.equal(written[at], line)

@@ -93,7 +93,7 @@ const cases: readonly { parse: Parse; good: readonly unknown[]; bad: readonly un
 
 for (const { parse, good, bad } of cases) {
   for (const value of good) {
-    t.test(`${parse.name} takes ${quote(value)}`, t => {
+    t.test(`${parse.name} accepts ${quote(value)}`, t => {
       t.equal(parse(value as never), parse === parseVni ? Number(value) : value)
       t.end()
     })
@@ -106,14 +106,14 @@ for (const { parse, good, bad } of cases) {
   }
 }
 
-t.test('an error names the field as it is called at the door, and shows the value', t => {
+t.test('an error names the field as the caller calls it, and shows the value', t => {
   t.throws(() => parseNetworkName('A', 'network'), { field: 'network', message: /^network: .*, got "A"$/ })
   t.throws(() => parseVni('x'), { field: 'vni', message: /^vni: must be an integer from 1 to 16777215, got "x"$/ })
   t.throws(() => parseIfName('..', 'to'), { field: 'to', message: /^to: .* got "\.\."$/ })
   t.end()
 })
 
-t.test('whatever is parsed, what comes is the value or ERR_INVALID', t => {
+t.test('any input parses to itself or throws ERR_INVALID', t => {
   const property = fc.property(fc.anything(), value => {
     for (const { parse } of cases) {
       try {
@@ -144,13 +144,13 @@ const quoted: readonly (readonly [value: unknown, text: string])[] = [
   ['x'.repeat(79), `"${'x'.repeat(75)}..."`]
 ]
 for (const [value, text] of quoted) {
-  t.test(`a value is quoted so that a terminal takes no harm: ${text.slice(0, 40)}`, t => {
+  t.test(`a quoted value is safe to print on a terminal: ${text.slice(0, 40)}`, t => {
     t.equal(quote(value), text)
     t.end()
   })
 }
 
-t.test('a quoted value is short and holds no control character, whatever the value', t => {
+t.test('any value is quoted in at most 80 characters without control characters', t => {
   const property = fc.property(fc.oneof(fc.anything({ withBigInt: true }), fc.string({ unit: 'binary' })), value => {
     const text = quote(value)
     assert.ok(text.length <= 80)

@@ -18,7 +18,7 @@ import {
 
 const ipv4 = fc.nat(0xffffffff).map(n => n as Ipv4)
 
-t.test('an address is what node takes for one', t => {
+t.test('addresses are accepted exactly where Node accepts them', t => {
   const octet = fc.oneof(
     fc.nat(300).map(String),
     fc.constantFrom('', '00', '01', '010', '0x1', '1e1', '-1', '+1', ' 1', '1 ', '٣', '１', '256', '1_0', '0b1')
@@ -47,7 +47,7 @@ const good: readonly (readonly [text: string, value: number])[] = [
   ['255.255.255.255', 0xffffffff]
 ]
 for (const [text, value] of good) {
-  t.test(`${text} is ${value}, and back`, t => {
+  t.test(`${text} is ${value} and formats back`, t => {
     t.equal(parseIpv4(text), value)
     t.equal(formatIpv4(value as Ipv4), text)
     t.end()
@@ -83,7 +83,7 @@ for (const text of [
   '::',
   'localhost'
 ]) {
-  t.test(`${JSON.stringify(text)} is no address`, t => {
+  t.test(`${JSON.stringify(text)} is not an address`, t => {
     t.throws(() => parseIpv4(text, 'gateway'), { code: 'ERR_INVALID', field: 'gateway' })
     t.end()
   })
@@ -145,13 +145,13 @@ for (const text of [
   '169.254.0.0/16',
   '169.254.7.0/24'
 ]) {
-  t.test(`${JSON.stringify(text)} is no subnet`, t => {
+  t.test(`${JSON.stringify(text)} is not a subnet`, t => {
     t.throws(() => parseSubnet(text), { code: 'ERR_INVALID', field: 'subnet' })
     t.end()
   })
 }
 
-t.test('a subnet holds the addresses that node says it holds', t => {
+t.test('a subnet contains the same addresses as in Node', t => {
   const property = fc.property(
     ipv4,
     fc.integer({ min: 0, max: 32 }),
@@ -187,7 +187,7 @@ for (const [text, unicast] of [
   ['240.0.0.1', false],
   ['255.255.255.255', false]
 ] as const) {
-  t.test(`${text} can ${unicast ? '' : 'not '}be the address of one host`, t => {
+  t.test(`${text} can${unicast ? '' : 'not'} be the address of a host`, t => {
     t.equal(isUnicast(parseIpv4(text)), unicast)
     t.end()
   })

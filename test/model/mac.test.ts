@@ -6,7 +6,7 @@ import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, parseMac } from '#model/mac.ts'
 
 for (const text of ['02:00:0a:00:00:05', '00:00:00:00:00:01', 'FE:FF:FF:FF:FF:FF', 'aA:bB:cC:dD:eE:fF']) {
-  t.test(`${text} is a MAC, in lower case from then on`, t => {
+  t.test(`${text} parses as a MAC in lower case`, t => {
     t.equal(parseMac(text), text.toLowerCase())
     t.end()
   })
@@ -33,19 +33,19 @@ for (const text of [
   '03:00:0a:00:00:05',
   '00:00:00:00:00:00'
 ]) {
-  t.test(`${JSON.stringify(text)} is no MAC of a container`, t => {
+  t.test(`${JSON.stringify(text)} is not a container's MAC`, t => {
     t.throws(() => parseMac(text, 'mac2'), { code: 'ERR_INVALID', field: 'mac2' })
     t.end()
   })
 }
 
-t.test('the MAC of an address holds the low octet of the VNI and the address', t => {
+t.test('a derived MAC consists of the low octet of the VNI and the address', t => {
   t.equal(macOf(4_096 as Vni, parseIpv4('10.0.0.5')), '02:00:0a:00:00:05')
   t.equal(macOf(0xffff_ab as Vni, parseIpv4('192.168.255.254')), '02:ab:c0:a8:ff:fe')
   t.end()
 })
 
-t.test('within a network each address has a MAC of its own, which is well-formed and of no device', t => {
+t.test('within a network each address has a distinct, well-formed MAC outside the range of devices', t => {
   const address = fc.nat(0xffffffff).map(n => n as Ipv4)
   const vni = fc.integer({ min: 1, max: 0xffffff }).map(n => n as Vni)
   const property = fc.property(vni, address, address, (network, one, two) => {
@@ -60,7 +60,7 @@ t.test('within a network each address has a MAC of its own, which is well-formed
   t.end()
 })
 
-t.test("only the range of the hosts' devices is theirs", t => {
+t.test('only MACs in the device range are device MACs', t => {
   t.equal(isDeviceMac(parseMac('06:76:78:00:00:01')), true)
   t.equal(isDeviceMac(parseMac('06:76:79:00:00:01')), false)
   t.equal(isDeviceMac(parseMac('02:76:78:00:00:01')), false)

@@ -49,7 +49,7 @@ const commands = [
 ]
 
 for (const command of commands) {
-  t.test(`a ${command.kind} is read as it is, and what else comes with it is dropped`, t => {
+  t.test(`a ${command.kind} is parsed unchanged, without unknown fields`, t => {
     t.strictSame(parseCommand(command), command)
     t.strictSame(parseCommand({ ...command, more: 1, toString: 2 }), command)
     const request = { session: 's', seq: 5, settledBelow: 3, command }
@@ -60,7 +60,7 @@ for (const command of commands) {
   })
 }
 
-t.test('what may be left out may be null or missing', t => {
+t.test('an optional field may be null or absent', t => {
   const { gateway, vni, requestId, ...bare } = create
   t.strictSame(parseCommand({ ...bare, gateway: null, vni: null, requestId: undefined }), bare)
   const { address, mac, requestId: other, ...bareAttach } = attach
@@ -70,7 +70,7 @@ t.test('what may be left out may be null or missing', t => {
   t.end()
 })
 
-t.test('a __proto__ in the bytes is a field like any other: it is dropped, and nothing inherits from it', t => {
+t.test('__proto__ is dropped like any unknown field, and changes no prototype', t => {
   const text = JSON.stringify(create).replace('{', '{"__proto__":{"vni":9,"polluted":true},')
   const parsed = parseCommand(JSON.parse(text)) as Command & { polluted?: boolean }
   t.strictSame(parsed, create)
@@ -118,7 +118,7 @@ const fields: readonly Case[] = [
 ]
 for (const { command, key, values } of fields) {
   const { kind } = command as { kind: string }
-  t.test(`a ${kind} with a bad ${key} is refused by that name`, t => {
+  t.test(`a ${kind} with an invalid ${key} is refused by that name`, t => {
     for (const value of values) {
       t.throws(() => parseCommand({ ...command, [key]: value }), { code: 'ERR_INVALID', field: key }, String(value))
     }
@@ -135,7 +135,7 @@ const parts: readonly { key: string; values: readonly unknown[] }[] = [
   { key: 'version', values: TEXTS }
 ]
 for (const { key, values } of parts) {
-  t.test(`a host with a bad ${key} is refused by that name`, t => {
+  t.test(`a host with an invalid ${key} is refused by that name`, t => {
     for (const value of values) {
       const command = { kind: 'host-register', host: { ...host, [key]: value } }
       t.throws(() => parseCommand(command), { code: 'ERR_INVALID', field: key }, String(value))
@@ -144,7 +144,7 @@ for (const { key, values } of parts) {
   })
 }
 
-t.test('a subnet is held to the same rules as its text', t => {
+t.test('a subnet in a command follows the same rules as its text form', t => {
   for (const { base, prefixLength, field } of [
     { base: parseIpv4('10.1.0.1'), prefixLength: 24, field: 'subnet' },
     { base: parseIpv4('10.0.0.0'), prefixLength: 7, field: 'subnet' },
@@ -161,7 +161,7 @@ t.test('a subnet is held to the same rules as its text', t => {
   t.end()
 })
 
-t.test('a request without a sound identity or command is refused', t => {
+t.test('a request without a valid identity or command is refused', t => {
   const sound = { session: 's', seq: 1, settledBelow: 1, command: { kind: 'session-open' } }
   for (const value of OBJECTS) t.throws(() => parseRequest(value), { code: 'ERR_INVALID', field: 'request' })
   for (const command of OBJECTS) {
@@ -180,7 +180,7 @@ t.test('a request without a sound identity or command is refused', t => {
   t.end()
 })
 
-t.test('whatever comes, what is read is sound or refused by a field', t => {
+t.test('any input is either a valid command or refused by a field', t => {
   const near = fc
     .constantFrom(...commands)
     .chain(command =>

@@ -76,7 +76,7 @@ for (const text of [
   '1tibit',
   '1tbps'
 ]) {
-  t.test(`${JSON.stringify(text)} is no rate`, t => {
+  t.test(`${JSON.stringify(text)} is not a rate`, t => {
     t.throws(() => parseRate(text, 'egressRate'), { code: 'ERR_INVALID', field: 'egressRate' })
     t.end()
   })
@@ -118,13 +118,13 @@ for (const text of [
   '0.1us',
   '10ｍs'
 ]) {
-  t.test(`${JSON.stringify(text)} is no delay`, t => {
+  t.test(`${JSON.stringify(text)} is not a delay`, t => {
     t.throws(() => parseDelay(text, 'delay'), { code: 'ERR_INVALID', field: 'delay' })
     t.end()
   })
 }
 
-t.test('a number is checked like a text', t => {
+t.test('numbers follow the same rules as text', t => {
   for (const good of [0, RATE_MIN, 12_345, RATE_MAX]) t.equal(checkRate(good, 'r'), good)
   for (const bad of [-1, 1, RATE_MIN - 1, RATE_MIN + 0.5, RATE_MAX + 1, NaN, Infinity]) {
     t.throws(() => checkRate(bad, 'r'), { code: 'ERR_INVALID', field: 'r' }, String(bad))
@@ -136,7 +136,7 @@ t.test('a number is checked like a text', t => {
   t.end()
 })
 
-t.test('a rate is written in its largest unit, and read back as it was', t => {
+t.test('a rate is formatted in its largest exact unit, and parses back', t => {
   t.equal(formatRate(0), 'unlimited')
   t.equal(formatRate(10_000_000), '10mbit')
   t.equal(formatRate(1_500_000), '1500kbit')

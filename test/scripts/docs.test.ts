@@ -8,14 +8,14 @@ import { commandHelp, PAGES, pathOf, withGeneratedPart } from '../../scripts/doc
 
 const root = resolve(import.meta.dirname, '../..')
 
-t.test('the committed pages are what `node scripts/docs.ts` writes', t => {
+t.test('the committed pages are up to date with `node scripts/docs.ts`', t => {
   for (const page of Object.keys(PAGES)) {
     t.equal(withGeneratedPart(page), readFileSync(pathOf(page), 'utf8'), `${page}: run node scripts/docs.ts`)
   }
   t.end()
 })
 
-t.test('the configuration’s page has every key with its flag and variable, and no other', t => {
+t.test('the page of the configuration has exactly the keys, with flags and variables', t => {
   const page = readFileSync(pathOf('configuration.md'), 'utf8')
   t.same(
     [...page.matchAll(/^### `(.+)`$/gm)].map(match => match[1]),
@@ -25,7 +25,7 @@ t.test('the configuration’s page has every key with its flag and variable, and
   t.end()
 })
 
-t.test('the command line’s page has every command, and no other', t => {
+t.test('the page of the command line has exactly the commands', t => {
   const page = readFileSync(pathOf('cli.md'), 'utf8')
   const commands = commandHelp().map(({ path }) => `vxmesh ${path}`.trim())
   t.same(
@@ -36,7 +36,7 @@ t.test('the command line’s page has every command, and no other', t => {
   t.end()
 })
 
-t.test('the API’s page has every route, and no other; its shown calls are routes', t => {
+t.test('the page of the API has exactly the routes, and its examples call them', t => {
   const page = readFileSync(pathOf('api.md'), 'utf8')
   const document = openApiDocument() as { paths: Record<string, Record<string, unknown>> }
   const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
@@ -55,7 +55,7 @@ t.test('the API’s page has every route, and no other; its shown calls are rout
   t.end()
 })
 
-t.test('every error code is explained with its HTTP status, its exit code and what to do, and no other', t => {
+t.test('exactly the error codes are explained, with HTTP status, exit code and advice', t => {
   const sections = readFileSync(pathOf('errors.md'), 'utf8').split(/^## /m).slice(1)
   t.same(
     sections.map(section => section.split('\n')[0]),
@@ -71,7 +71,7 @@ t.test('every error code is explained with its HTTP status, its exit code and wh
   t.end()
 })
 
-t.test('every link of the documents leads somewhere', t => {
+t.test('every link in the documents has a target', t => {
   const documents = [...markdown(root, false), ...markdown(join(root, 'docs'), true)]
   t.ok(documents.length >= 8)
   for (const document of documents) {
@@ -92,7 +92,7 @@ function markdown(folder: string, recursive: boolean): string[] {
     .map(name => join(folder, name))
 }
 
-/** The names that headings have as link targets. */
+/** The anchors of headings. */
 function anchors(file: string): string[] {
   const headings = readFileSync(file, 'utf8').matchAll(/^#+ (.+)$/gm)
   return [...headings].map(([, text = '']) =>

@@ -1,4 +1,4 @@
-// What the documents name is there: commands, metrics, settings, error codes.
+// Everything that the documents name exists: commands, metrics, settings, error codes.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -19,14 +19,14 @@ const pages = ['docs', 'docs/adr']
   .filter(name => name.endsWith('.md'))
   .map(name => ({ name, text: readFileSync(join(root, name), 'utf8') }))
 
-/** Every match of a pattern, with the page that it is on. */
+/** Every match of a pattern, with its page. */
 function found(pattern: RegExp): { readonly page: string; readonly match: RegExpMatchArray }[] {
   return pages.flatMap(({ name, text }) => [...text.matchAll(pattern)].map(match => ({ page: name, match })))
 }
 
 type Line = { readonly page: string; readonly line: string; readonly whole: boolean }
 
-/** Command lines: `whole` in blocks, where people copy them from; in running text arguments may be left away. */
+/** Command lines. Those in code blocks are `whole`, since people copy them; running text may omit arguments. */
 function commandLines(): readonly Line[] {
   return pages
     .filter(({ name }) => name !== 'CONTRIBUTING.md' && !name.startsWith('docs/adr/'))
@@ -42,7 +42,7 @@ function commandLines(): readonly Line[] {
     })
 }
 
-/** What follows `vxmesh`, or `on 1` in the README, up to where the shell or the sentence goes on. */
+/** The words after `vxmesh` (or `on 1` in the README), up to shell syntax or the rest of the sentence. */
 function linesIn(text: string): readonly string[] {
   const calls = text
     .replaceAll('\n', ' ')
@@ -51,12 +51,12 @@ function linesIn(text: string): readonly string[] {
   return [...calls].map(([, rest = '']) => rest.replace(/[,:] .*/, '').trim())
 }
 
-/** The refusal of a command line, or null; what it would do is left undone. */
+/** The usage error of a command line, or null. Does not execute the command. */
 function refusal(line: string): Error | null {
   const tree = idleCommands()
   const walk = (command: Command): void => {
     if (command.commands.length === 0) command.action(() => undefined)
-    // The one flag whose value is looked for on the machine.
+    // The only flag whose value is looked up on the machine.
     for (const option of command.options) if (option.long === '--netns') option.argParser(text => text)
     for (const inner of command.commands) walk(inner)
   }
@@ -88,7 +88,7 @@ const PLACEHOLDERS: Readonly<Record<string, string>> = {
 }
 const LEFT_AWAY = ['commander.missingArgument', 'commander.missingMandatoryOptionValue', 'commander.help']
 
-t.test('every command line parses, in a block with all that it needs', t => {
+t.test('every command line parses; those in code blocks are complete', t => {
   const lines = commandLines()
   const inBlocks = lines.filter(({ whole }) => whole).length
   t.ok(inBlocks > 40 && lines.length > 150, `${inBlocks} of ${lines.length} lines in blocks`)
@@ -105,7 +105,7 @@ t.test('every command line parses, in a block with all that it needs', t => {
 /** Tables of nftables. */
 const TABLES = ['vxmesh_ports', 'vxmesh_underlay', 'vxmesh_nat']
 
-t.test('every metric is one of ours, with its own label', t => {
+t.test('every named metric exists, with its label', t => {
   const names = found(/\b(vxmesh_[a-z_]+)(?:\{(\w+)=)?/g).filter(({ match }) => !TABLES.includes(match[1] ?? ''))
   t.ok(names.length > 40)
   for (const { page, match } of names) {
@@ -118,17 +118,17 @@ t.test('every metric is one of ours, with its own label', t => {
   t.end()
 })
 
-t.test('every error code is one of ours', t => {
+t.test('every named error code exists', t => {
   for (const { page, match } of found(/\bERR_[A-Z]+(?:_[A-Z]+)*\b(?!_)/g)) {
     t.ok(Object.hasOwn(ERROR_CODES, match[0]), `${page}: ${match[0]}`)
   }
   t.end()
 })
 
-/** What else is written with a section’s name and a dot: files of Serf, findings of doctor, what `import` has. */
+/** Other dotted names that begin like a section: files of Serf, findings of doctor, `import.meta`. */
 const NO_KEYS = ['serf.pid', 'serf.json', 'serf.log', 'serf.snapshot', 'serf.program']
 
-t.test('every dotted name of a section is a key of the configuration, or a field of a status', t => {
+t.test('every dotted name that begins with a section is a configuration key or a field of a status', t => {
   const sections = [...new Set(CONFIG_KEYS.filter(key => key.includes('.')).map(key => key.split('.')[0]))]
   const { components } = openApiDocument() as { components: { schemas: { Status: Shape } } }
   const known = new Set([...CONFIG_KEYS, ...fieldsOf(components.schemas.Status), ...NO_KEYS])
@@ -149,7 +149,7 @@ function fieldsOf({ properties = {} }: Shape, prefix = ''): readonly string[] {
   ])
 }
 
-t.test('every file of settings that is shown is one', t => {
+t.test('every settings file that is shown is valid', t => {
   const blocks = found(/^```yaml\n([^]*?)^```/gm).filter(({ match }) => match[1]?.includes('bind:'))
   t.ok(blocks.length >= 4)
   for (const { page, match } of blocks) {

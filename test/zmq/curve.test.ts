@@ -1,4 +1,4 @@
-// Beyond loopback: only clients whose keys are listed are heard at all.
+// CURVE authentication, as required beyond loopback: only clients with listed keys get answers.
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -28,7 +28,7 @@ async function addresses(): Promise<{ requests: string; events: string; rpc: str
 
 const common = { agent: new StateAgent(), interfaceIndex: () => 0, logger: pino({ level: 'silent' }) }
 
-/** The type of the answer to a question, or null when none comes. */
+/** The type of the answer to a request, or null if none arrives. */
 async function ask(address: string, keys: object): Promise<number | null> {
   const dealer = new Dealer({ linger: 0, receiveTimeout: 1_500, ...keys })
   dealer.connect(address)
@@ -58,13 +58,13 @@ t.test('a listed key is answered; another key, a wrong server key and no key are
     t.equal(await ask(at.rpc, keysOf(stranger)), null)
     t.equal(await ask(at.rpc, keysOf(friend, stranger.publicKey)), null)
     t.equal(await ask(at.rpc, {}), null)
-    t.equal(await ask(at.rpc, keysOf(friend)), 199, 'and the friend still')
+    t.equal(await ask(at.rpc, keysOf(friend)), 199, 'the listed client still is')
   } finally {
     await running.stop()
   }
 })
 
-t.test('a port that is taken is named by its setting, and nothing is left bound', async t => {
+t.test('an error names the setting of a port in use, and no socket stays bound', async t => {
   const at = await addresses()
   const first = await ZmqServer.start({ ...common, addresses: at, curve: null })
   const second = { ...(await addresses()), rpc: at.rpc }
@@ -73,7 +73,7 @@ t.test('a port that is taken is named by its setting, and nothing is left bound'
     field: 'zmq.rpc'
   })
   await first.stop()
-  // ZeroMQ's own thread gives an address back, a moment after its socket is closed.
+  // ZeroMQ's I/O thread releases an address shortly after its socket is closed.
   const again = await waitFor('nothing is left bound', () =>
     ZmqServer.start({ ...common, addresses: second, curve: null }).catch(() => null)
   )
@@ -81,11 +81,11 @@ t.test('a port that is taken is named by its setting, and nothing is left bound'
   await again.stop()
 })
 
-t.test('a key in its 40 characters is the library’s', async t => {
+t.test('our text form of a key is that of the library', async t => {
   t.equal(encodeZ85(Buffer.from([0x86, 0x4f, 0xd2, 0x6f, 0xb5, 0x59, 0xf7, 0x5b])), 'HelloWorld')
 })
 
-t.test('beyond loopback keys are required, and must be well kept', async t => {
+t.test('beyond loopback keys are required, and readable by their owner only', async t => {
   const dir = await mkdtemp(join(tmpdir(), 'vxmesh-zmq-'))
   t.teardown(() => rm(dir, { recursive: true }))
   const file = async (name: string, text: string, mode = 0o600): Promise<string> => {

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { parseDetail } from '#zmq/detail.ts'
 
-t.test('the detail is read field by field', async t => {
+t.test('every field of the detail is parsed', async t => {
   t.same(parseDetail(''), {})
   t.same(parseDetail('{}'), {})
   const full = {
@@ -19,7 +19,7 @@ t.test('the detail is read field by field', async t => {
   t.same(parseDetail(JSON.stringify(full)), { ...full, gateway: 0x0a000001, egressRate: 2_000_000 })
 })
 
-t.test('a bad detail is refused by the name of the field', async t => {
+t.test('an invalid detail is refused with the name of the field', async t => {
   const cases: readonly (readonly [json: string, field: string])[] = [
     ['{', 'ConnDetail'],
     ['[]', 'ConnDetail'],

@@ -1,4 +1,4 @@
-// docs/zeromq.md is the fixture: what it shows is what the codec reads and writes, and its numbers are the code's.
+// Holds docs/zeromq.md against the codec: its example and its table of types.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { ANSWER, decodeRequest, encodeConnection, encodeMessage, ERROR_TYPE, REQ
 
 const page = readFileSync(join(import.meta.dirname, '../../docs/zeromq.md'), 'utf8')
 
-t.test('the example is what the codec reads, and writes byte for byte', async t => {
+t.test('the codec decodes and encodes the example byte for byte', async t => {
   const block = /```hex\n([^`]*)```/.exec(page)?.[1] ?? ''
   const words = block.split('\n').flatMap(line => /^((?:[0-9a-f]+ {2})*[0-9a-f]+)/.exec(line)?.[1]?.split('  ') ?? [])
   const bytes = Buffer.from(words.join(''), 'hex')
@@ -32,7 +32,7 @@ t.test('the example is what the codec reads, and writes byte for byte', async t 
   t.ok(encodeMessage(1, encodeConnection(expected)).equals(bytes))
 })
 
-t.test('the table of types is the code’s', async t => {
+t.test('the table of types matches the code', async t => {
   const rows = [...page.matchAll(/^\| (\d+) \| (create|delete|query) .*\| (\d+) \|$/gm)]
   t.same(
     rows.map(([, type, verb, answer]) => [Number(type), verb, Number(answer)]),

@@ -49,7 +49,7 @@ const EMPTY: Connection = {
   connDetail: ''
 }
 
-/** A message from 32-bit words and texts, written without our codec. */
+/** A message of 32-bit words and texts, encoded independently of our codec. */
 function raw(type: number, fields: readonly (number | string | Buffer)[], lengthOff = 0): Buffer {
   const parts = fields.map(field => {
     if (typeof field !== 'number') return Buffer.from(field)
@@ -66,12 +66,12 @@ function raw(type: number, fields: readonly (number | string | Buffer)[], length
 
 const SIX = [0, 0, 0, 0, 0, 0, 0, 0, 0]
 
-t.test('what was encoded is decoded as it was', async t => {
+t.test('encoded messages decode to the same values', async t => {
   fc.assert(fc.property(connection, c => t.same(decodeConnection(encodeConnection(c)), c) || true))
   fc.assert(fc.property(network, n => t.same(decodeNetwork(encodeNetwork(n)), n) || true))
 })
 
-t.test('what is accepted is encoded to the very same bytes', async () => {
+t.test('accepted messages encode to the same bytes', async () => {
   fc.assert(
     fc.property(connection, fc.nat(), fc.integer({ min: 0, max: 255 }), (c, at, byte) => {
       const data = encodeConnection(c)
@@ -86,7 +86,7 @@ t.test('what is accepted is encoded to the very same bytes', async () => {
   )
 })
 
-t.test('any bytes at all give a request or a typed error, never anything else', async () => {
+t.test('any bytes give a request or a typed error', async () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.constantFrom(1, 2, 3, 11, 12, 13, 0, 99), (bytes, type) => {
       for (const message of [Buffer.from(bytes), encodeMessage(type, Buffer.from(bytes))]) {
@@ -110,7 +110,7 @@ t.test('counters saturate, addresses do not', async t => {
   t.equal(back.requestIp, 0xc0000201)
 })
 
-t.test('a bad message is refused by the name of what is wrong', async t => {
+t.test('a malformed message is refused with the name of the field', async t => {
   const cases: readonly (readonly [what: string, message: Buffer, field: string])[] = [
     ['nothing', Buffer.alloc(0), 'msgLen'],
     ['three bytes', Buffer.alloc(3), 'msgLen'],
@@ -150,7 +150,7 @@ t.test('a bad message is refused by the name of what is wrong', async t => {
   t.ok(cases.length >= 30)
 })
 
-t.test('a length never makes us allocate more than what came', async t => {
+t.test('a length field never causes an allocation beyond the received bytes', async t => {
   const before = process.memoryUsage().arrayBuffers
   for (let n = 0; n < 1_000; n++) t.throws(() => decodeRequest(raw(1, [0x7ffffff0, 'x'])))
   t.ok(process.memoryUsage().arrayBuffers - before < 16 * MAX_MESSAGE_BYTES)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { OrderedWork } from '#zmq/ordered-work.ts'
 
-/** Work whose tasks end when they are told to, with a note of what began and ended. */
+/** Work with tasks that end on demand, and a log of what started and ended. */
 function scripted(bounds = { maxTasks: 100, maxBytes: 1_000 }) {
   const work = new OrderedWork(bounds)
   const notes: string[] = []
@@ -28,7 +28,7 @@ function scripted(bounds = { maxTasks: 100, maxBytes: 1_000 }) {
   return { work, notes, add, end, turn }
 }
 
-t.test('requests about one container run one after the other, about two side by side', async t => {
+t.test('requests for one container run in order, for two containers concurrently', async t => {
   const { notes, add, end, turn } = scripted()
   add('a1', 'a')
   add('a2', 'a')
@@ -41,7 +41,7 @@ t.test('requests about one container run one after the other, about two side by 
   await end('b1')
 })
 
-t.test('a request about a network waits for all before it, and all after it wait for it', async t => {
+t.test('a request about a network is a barrier', async t => {
   const { notes, add, end, turn } = scripted()
   add('a', 'a')
   add('net', null)
@@ -57,7 +57,7 @@ t.test('a request about a network waits for all before it, and all after it wait
   await end('a2')
 })
 
-t.test('what is over the bounds is not taken, and room comes back', async t => {
+t.test('tasks beyond the limits are refused until others end', async t => {
   const { work, add, end, turn } = scripted({ maxTasks: 2, maxBytes: 10 })
   t.ok(add('a', 'a', 4))
   t.notOk(add('too large', 'b', 7))
@@ -72,7 +72,7 @@ t.test('what is over the bounds is not taken, and room comes back', async t => {
   t.equal(work.size, 0)
 })
 
-t.test('settled waits for all that was there', async t => {
+t.test('settled waits for all tasks added before', async t => {
   const { work, notes, add, end, turn } = scripted()
   add('net', null)
   add('a', 'a')
