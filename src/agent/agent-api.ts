@@ -1,7 +1,7 @@
 // What the doors can ask, answered: reads come from the local state, changes go through the log, and an endpoint's
 // kernel work is done here, on its host.
 
-import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#model/agent-port.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'

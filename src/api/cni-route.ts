@@ -2,7 +2,7 @@
 
 import type { FastifyInstance } from 'fastify'
 import { answerCall } from '#cni/plugin.ts'
-import type { AgentPort } from './agent-port.ts'
+import type { AgentPort } from '#model/agent-port.ts'
 
 /** The plugin's own limits: 64 KiB of variables and 1 MiB of configuration. */
 const MAX_CALL_BYTES = 64 * 1024 + 1024 * 1024

@@ -1,12 +1,12 @@
 // The verbs of the CNI specification: parses each call, calls the agent, and translates the answer into CNI's format.
 // Makes no decisions about networks.
 
-import type { EndpointKey } from '#model/endpoint.ts'
-import type { ContainerId, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
+import type { AgentPort } from '#model/agent-port.ts'
+import type { NetworkName } from '#model/ids.ts'
 import { parseSubnet, subnetSize } from '#model/ipv4.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { MAX_TEXT } from '#model/fields.ts'
-import type { EndpointView, NetworkView, StatusView } from '#model/views.ts'
+import type { NetworkView } from '#model/views.ts'
 import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall, type CniArgs, type CniCall } from './call.ts'
 import {
   attachmentsOf,
@@ -17,33 +17,23 @@ import {
   readConfig,
   versionOf,
   requestedOf,
-  type CniConfig,
-  type Requested
+  type CniConfig
 } from './config.ts'
 import { asCniError, CNI_CODES, CniError } from './error.ts'
 import { addResult, compareResult } from './result.ts'
 import { isVerb, knows, NEWEST, VERSIONS, type CniVersion, type Verb } from './versions.ts'
 
-export type CniAttach = Requested & {
-  readonly network: NetworkName
-  readonly containerId: ContainerId
-  readonly ifname: IfName
-  readonly name: string
-  readonly netns: string
-  /** An existing endpoint is an error: CNI forbids repeating ADD. */
-  readonly exclusive: true
-}
-
-/** The part of the agent that the verbs use (src/api/agent-port.ts). */
-export type CniPort = {
-  status(): Promise<StatusView>
-  networkShow(name: NetworkName): Promise<NetworkView>
-  namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
-  endpointAttach(request: CniAttach): Promise<EndpointView>
-  endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
-  endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView>
-  endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
-}
+/** The part of the agent that the verbs use. */
+export type CniPort = Pick<
+  AgentPort,
+  | 'status'
+  | 'networkShow'
+  | 'namespaceNetwork'
+  | 'endpointAttach'
+  | 'endpointDetach'
+  | 'endpointCheck'
+  | 'endpointCollect'
+>
 
 /** The text for standard output, which is a result if `ok` and an error object otherwise. */
 export type CniAnswer = { readonly ok: boolean; readonly text: string }
@@ -94,6 +84,7 @@ async function add(agent: CniPort, { version, config, variables }: Call): Promis
     name,
     netns,
     ...requested,
+    // CNI forbids repeating ADD.
     exclusive: true
   })
   const { egress } = await agent.networkShow(network)

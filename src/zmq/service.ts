@@ -1,7 +1,7 @@
 // Answers the paper's requests by calling the agent: a message in, a message out. Knows no sockets and no ordering.
 
 import { createHash } from 'node:crypto'
-import type { AgentPort } from '#api/agent-port.ts'
+import type { AgentPort } from '#model/agent-port.ts'
 import { asVxmeshError, ERROR_CODES, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIpv4, parseSubnet, subnetContains, type Ipv4 } from '#model/ipv4.ts'

@@ -2,7 +2,7 @@
 
 import { Caller, makeHost } from '../allocator/fixtures.ts'
 import { kvPage, kvValue } from '#agent/observe/kv.ts'
-import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#api/agent-port.ts'
+import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#model/agent-port.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'

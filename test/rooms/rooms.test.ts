@@ -56,7 +56,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'src/replication/cluster': shell([...CONSENSUS, 'src/replication']),
   'src/cni': { rooms: ['src/model'], packages: ['zod'], pure: true },
   'src/api': shell(['src/model', 'src/platform', 'src/cni'], ['fastify', 'zod']),
-  'src/zmq': shell(['src/model', 'src/platform', 'src/api/agent-port.ts'], ['zeromq']),
+  'src/zmq': shell(['src/model', 'src/platform'], ['zeromq']),
   'src/metrics': shell(['src/model', 'src/platform'], ['prom-client']),
   'src/cli': shell(['src/model', 'src/platform', 'src/config'], ['commander', 'yaml']),
   'src/backup': shell(['src/model', 'src/platform', 'src/replication', 'allocator']),

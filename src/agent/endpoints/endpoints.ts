@@ -1,7 +1,7 @@
 // Attach and detach on the container's own host: first the committed allocation, then the kernel; the other way round
 // when it goes. A kernel failure releases what was allocated for it.
 
-import type { EndpointAttachRequest } from '#api/agent-port.ts'
+import type { EndpointAttachRequest } from '#model/agent-port.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { EndpointChanges } from '#model/settings.ts'
