@@ -11,12 +11,12 @@ import {
   setVxlan
 } from '../netlink/link.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
-import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op } from '../plan/network/op.ts'
+import { PORT_FLAGS, VXLAN_TTL, type BridgeOp, type EntryOp, type LinkChanges } from '../plan/network/op.ts'
 import { executeShaping } from '../shaping/execute.ts'
 import { requireLink, switchIpv6Off, type Kernel } from '../kernel/kernel.ts'
 
 /** @throws ERR_KERNEL */
-export function executeDeviceOp(kernel: Kernel, op: Op): void {
+export function executeDeviceOp(kernel: Kernel, op: Exclude<BridgeOp, EntryOp | { kind: 'device-delete' }>): void {
   const { socket } = kernel
   const { device } = op
   switch (op.kind) {
@@ -48,8 +48,6 @@ export function executeDeviceOp(kernel: Kernel, op: Op): void {
     case 'shape':
       executeShaping(kernel, { ...op, veth: device }, op.changes)
       break
-    default:
-      throw new Error(`${op.kind} is not a device op`)
   }
 }
 

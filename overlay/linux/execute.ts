@@ -7,7 +7,7 @@ import type { Clock } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-socket.ts'
 import type { ExecuteResult } from '../driver.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { describe, OP_TRAITS, type Op } from '../plan/network/op.ts'
+import { describe, isEntryOp, OP_TRAITS, type BridgeOp, type EntryOp } from '../plan/network/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
@@ -18,13 +18,17 @@ const YIELD_AFTER_MS = 5
 /** Entry ops in one batch: they take some 5 ms. */
 const BATCH_ENTRIES = 1_000
 
-type Tally = { done: number; skipped: number; readonly failures: { readonly op: Op; readonly error: VxmeshError }[] }
+type Tally = {
+  done: number
+  skipped: number
+  readonly failures: { readonly op: BridgeOp; readonly error: VxmeshError }[]
+}
 
 /** Never throws for a failing op. Devices that are not created anew are deleted together at the end. */
 export async function execute(
   p: { readonly kernel: Kernel; readonly removal: Removal; readonly clock: Clock },
-  ops: readonly Op[]
-): Promise<ExecuteResult<Op>> {
+  ops: readonly BridgeOp[]
+): Promise<ExecuteResult<BridgeOp>> {
   const tally: Tally = { done: 0, skipped: 0, failures: [] }
   const deletes: DeleteOp[] = []
   let since = p.clock.nowMs()
@@ -39,10 +43,10 @@ export async function execute(
   return tally
 }
 
-type DeleteOp = Extract<Op, { kind: 'device-delete' }>
+type DeleteOp = Extract<BridgeOp, { kind: 'device-delete' }>
 
-function byNetwork(ops: readonly Op[]): Iterable<readonly Op[]> {
-  const groups = new Map<Vni | null, Op[]>()
+function byNetwork(ops: readonly BridgeOp[]): Iterable<readonly BridgeOp[]> {
+  const groups = new Map<Vni | null, BridgeOp[]>()
   for (const op of ops) {
     const group = groups.get(op.vni)
     if (group === undefined) groups.set(op.vni, [op])
@@ -54,15 +58,15 @@ function byNetwork(ops: readonly Op[]): Iterable<readonly Op[]> {
 async function executeNetwork(p: {
   kernel: Kernel
   removal: Removal
-  ops: readonly Op[]
+  ops: readonly BridgeOp[]
   tally: Tally
   deletes: DeleteOp[]
 }): Promise<void> {
   const { kernel, ops, tally } = p
   const remade = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
-  const entries: Op[] = []
+  const entries: EntryOp[] = []
   for (const [i, op] of ops.entries()) {
-    if (OP_TRAITS[op.kind].target === 'entry') {
+    if (isEntryOp(op)) {
       entries.push(op)
     } else if (op.kind === 'device-delete' && !remade.has(op.device)) {
       p.deletes.push(op)
@@ -82,17 +86,17 @@ async function executeNetwork(p: {
 }
 
 /** In batches, between which it yields to the event loop: a network may have a hundred thousand entries. */
-async function executeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): Promise<void> {
+async function executeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): Promise<void> {
   for (let start = 0; start < ops.length; start += BATCH_ENTRIES) {
     if (start > 0) await nextTurn()
     writeEntries(kernel, ops.slice(start, start + BATCH_ENTRIES), tally)
   }
 }
 
-function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
+function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): void {
   const indexes = new Map<string, number>()
   const messages: Message[] = []
-  const owners: Op[] = []
+  const owners: EntryOp[] = []
   let withoutDevice = 0
   for (const op of ops) {
     const ifindex = indexes.get(op.device) ?? readLink(kernel.socket, op.device)?.ifindex ?? 0
@@ -109,7 +113,7 @@ function writeEntries(kernel: Kernel, ops: readonly Op[], tally: Tally): void {
       owners.push(op)
     }
   }
-  const refused = new Map<Op, VxmeshError>()
+  const refused = new Map<EntryOp, VxmeshError>()
   try {
     const refusals = kernel.socket.batch(messages, 'write entries')
     refusals.forEach((refusal, i) => {
@@ -137,7 +141,7 @@ async function removeTogether(removal: Removal, ops: readonly DeleteOp[], tally:
 }
 
 /** The kernel's error, with the op in front. */
-function opError(op: Op, err: unknown): VxmeshError {
+function opError(op: BridgeOp, err: unknown): VxmeshError {
   const { code, message, context } = asVxmeshError(err)
   return new VxmeshError(code, `${describe(op)}: ${message}`, { cause: err, context })
 }

@@ -5,13 +5,13 @@ import { networkOpNote } from '../forwarding-part.ts'
 import type { OpNote } from '../pass.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
 import type { Observed } from '../plan/network/observed.ts'
-import type { Op } from '../plan/network/op.ts'
+import type { BridgeOp } from '../plan/network/op.ts'
 import { linkNetwork, plan, type Plan } from '../plan/network/plan-network.ts'
 import type { DeviceHost } from './devices.ts'
 import { execute } from './execute.ts'
 import { observe } from './observe.ts'
 
-export class BridgeForwarding implements Forwarding<Observed, Op> {
+export class BridgeForwarding implements Forwarding<Observed, BridgeOp> {
   readonly #host: DeviceHost
 
   constructor(host: DeviceHost) {
@@ -28,15 +28,15 @@ export class BridgeForwarding implements Forwarding<Observed, Op> {
     return observed
   }
 
-  plan(desired: DesiredHost, observed: Observed): Plan {
+  plan(desired: DesiredHost, observed: Observed): Plan<BridgeOp> {
     return plan(desired, observed)
   }
 
-  execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+  execute(ops: readonly BridgeOp[]): Promise<ExecuteResult<BridgeOp>> {
     return execute(this.#host, ops)
   }
 
-  note(op: Op): OpNote {
+  note(op: BridgeOp): OpNote {
     return networkOpNote(op)
   }
 }

@@ -5,7 +5,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { SWITCH, SWITCH_TUNNEL } from '../plan/network/names.ts'
-import type { Op } from '../plan/network/op.ts'
+import type { SwitchOp } from '../plan/network/op.ts'
 import type { ObservedPort, PortMark } from '../plan/network/switch.ts'
 import { fromMap, fromSet, toMap, uuidOf, type Operation, type Ovsdb, type Row } from './ovsdb.ts'
 import { TUNNEL_PORT } from '../plan/switch/pipeline.ts'
@@ -17,7 +17,7 @@ const APPLY_MS = 5_000
 
 export type Datapath = 'system' | 'netdev'
 export type BridgeOptions = { readonly vtep: Ipv4; readonly port: number; readonly datapath: Datapath }
-export type PortSet = Extract<Op, { kind: 'switch-port-set' }>
+export type PortSet = Extract<SwitchOp, { kind: 'switch-port-set' }>
 
 /** The switch as the database holds it. */
 export type Rows = {

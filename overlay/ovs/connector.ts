@@ -8,13 +8,13 @@ import type { Look, OpNote, Part, PartPlan, PartResult } from '../pass.ts'
 import { NO_WAY_OUT } from '../plan/gateway/plan-gateway.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
 import type { Observed } from '../plan/network/observed.ts'
-import { OP_TRAITS, type Op } from '../plan/network/op.ts'
+import { OP_TRAITS, type SwitchOp } from '../plan/network/op.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { observedPort, type Bridge, type Datapath } from './bridge.ts'
 import type { SwitchForwarding } from './forwarding.ts'
 
 /** Removals wait for a pass that knows whether anything may be removed. */
-const isAddition = (op: Op): boolean => !OP_TRAITS[op.kind].removes
+const isAddition = (op: SwitchOp): boolean => !OP_TRAITS[op.kind].removes
 
 export class SwitchConnector implements Connector {
   readonly #bridge: Pick<Bridge, 'read'>
@@ -65,7 +65,7 @@ export class SwitchConnector implements Connector {
 }
 
 /** Runs after the part that makes routers: those that are new become ports of the switch. */
-export class RouterPorts implements Part<Observed | null, Op> {
+export class RouterPorts implements Part<Observed | null, SwitchOp> {
   readonly name = 'router-ports'
   readonly concern = 'egress'
   readonly attempts = 1
@@ -87,13 +87,13 @@ export class RouterPorts implements Part<Observed | null, Op> {
     return this.#forwarding.observe({ ...forwardingLook(look), scope: here.length === 1 ? first.vni : scope })
   }
 
-  plan({ desired }: Look, observed: Observed | null): PartPlan<Op> {
+  plan({ desired }: Look, observed: Observed | null): PartPlan<SwitchOp> {
     if (observed === null) return { ops: [], problems: [] }
     const { ops } = this.#forwarding.plan(desired.host(), observed)
     return { ops: ops.filter(isAddition), problems: [] }
   }
 
-  async execute(ops: readonly Op[]): Promise<PartResult<Op>> {
+  async execute(ops: readonly SwitchOp[]): Promise<PartResult<SwitchOp>> {
     const { done, failures } = await executeForwarding(this.#forwarding, ops)
     return {
       done,
@@ -102,7 +102,7 @@ export class RouterPorts implements Part<Observed | null, Op> {
     }
   }
 
-  note(op: Op): OpNote {
+  note(op: SwitchOp): OpNote {
     return this.#forwarding.note(op)
   }
 }

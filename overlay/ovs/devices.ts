@@ -10,7 +10,13 @@ export function switchDevices(host: DeviceHost): SwitchDevices {
   const { kernel, networks } = host
   return {
     observe: only => observeDevices(kernel, only, host.support()),
-    execute: ops => execute(host, ops),
+    execute: async ops => {
+      const { done, skipped, failures } = await execute(host, ops)
+      const failed = failures.flatMap(({ op, error }) =>
+        ops.filter(other => other === op).map(own => ({ op: own, error }))
+      )
+      return { done, skipped, failures: failed }
+    },
     ifindexOf: name => readLink(kernel.socket, name)?.ifindex ?? 0,
     networks
   }

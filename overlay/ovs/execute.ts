@@ -4,7 +4,7 @@
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { ExecuteResult } from '../driver.ts'
-import { describe, type Op } from '../plan/network/op.ts'
+import { describe, type DeviceOp, type SwitchOp } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
 import type { Ofctl } from './ofctl.ts'
 
@@ -13,18 +13,21 @@ type SwitchFlows = Pick<Ofctl, 'enableFragmentMatching' | 'change'>
 
 /** What the ops act on. */
 export type SwitchTargets = {
-  readonly devices: (ops: readonly Op[]) => Promise<ExecuteResult<Op>>
+  readonly devices: (ops: readonly DeviceOp[]) => Promise<ExecuteResult<DeviceOp>>
   readonly bridge: SwitchBridge
   readonly ofctl: SwitchFlows
 }
 
-type ExecuteFailure = ExecuteResult<Op>['failures'][number]
+type ExecuteFailure = ExecuteResult<SwitchOp>['failures'][number]
 /** `broken`: networks with a failed op; null when the switch itself failed. */
 type Tally = { done: number; skipped: number; readonly failures: ExecuteFailure[]; readonly broken: Set<Vni | null> }
-type FlowOp = Extract<Op, { kind: 'flows-set' | 'flows-delete' }>
+type FlowOp = Extract<SwitchOp, { kind: 'flows-set' | 'flows-delete' }>
 
 /** Never throws for a failing op: it is in the result. */
-export async function executeSwitch(targets: SwitchTargets, ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+export async function executeSwitch(
+  targets: SwitchTargets,
+  ops: readonly SwitchOp[]
+): Promise<ExecuteResult<SwitchOp>> {
   const tally: Tally = { done: 0, skipped: 0, failures: [], broken: new Set() }
   for (const batch of batchesOf(ops)) {
     const runnable = batch.filter(op => !tally.broken.has(null) && !tally.broken.has(op.vni))
@@ -37,7 +40,7 @@ export async function executeSwitch(targets: SwitchTargets, ops: readonly Op[]):
 
 type OpGroup = 'switch' | 'port' | 'flows' | 'port-delete' | 'device'
 
-function groupOf(op: Op): OpGroup {
+function groupOf(op: SwitchOp): OpGroup {
   switch (op.kind) {
     case 'switch-set':
       return 'switch'
@@ -53,8 +56,16 @@ function groupOf(op: Op): OpGroup {
   }
 }
 
-function batchesOf(ops: readonly Op[]): readonly (readonly Op[])[] {
-  const batches: Op[][] = []
+function isFlowOp(op: SwitchOp): op is FlowOp {
+  return groupOf(op) === 'flows'
+}
+
+function isDeviceOp(op: SwitchOp): op is DeviceOp {
+  return groupOf(op) === 'device'
+}
+
+function batchesOf(ops: readonly SwitchOp[]): readonly (readonly SwitchOp[])[] {
+  const batches: SwitchOp[][] = []
   let last: OpGroup | null = null
   for (const op of ops) {
     const group = groupOf(op)
@@ -65,7 +76,7 @@ function batchesOf(ops: readonly Op[]): readonly (readonly Op[])[] {
   return batches
 }
 
-async function executeBatch(targets: SwitchTargets, ops: readonly Op[], tally: Tally): Promise<void> {
+async function executeBatch(targets: SwitchTargets, ops: readonly SwitchOp[], tally: Tally): Promise<void> {
   const [first] = ops
   switch (first === undefined ? 'device' : groupOf(first)) {
     case 'switch':
@@ -75,16 +86,20 @@ async function executeBatch(targets: SwitchTargets, ops: readonly Op[], tally: T
       })
       break
     case 'port':
-      await setPorts(targets.bridge, ops as readonly PortSet[], tally)
+      await setPorts(
+        targets.bridge,
+        ops.filter(op => op.kind === 'switch-port-set'),
+        tally
+      )
       break
     case 'flows':
-      await changeFlows(targets.ofctl, ops as readonly FlowOp[], tally)
+      await changeFlows(targets.ofctl, ops.filter(isFlowOp), tally)
       break
     case 'port-delete':
       await attempt(tally, ops, () => targets.bridge.deletePorts(ops.map(op => op.device)))
       break
     case 'device': {
-      const { done, skipped, failures } = await targets.devices(ops)
+      const { done, skipped, failures } = await targets.devices(ops.filter(isDeviceOp))
       tally.done += done
       tally.skipped += skipped
       for (const failure of failures) fail(tally, failure.op, failure.error)
@@ -117,7 +132,7 @@ async function changeFlows(ofctl: SwitchFlows, ops: readonly FlowOp[], tally: Ta
   }
 }
 
-async function attempt(tally: Tally, ops: readonly Op[], run: () => Promise<void>): Promise<void> {
+async function attempt(tally: Tally, ops: readonly SwitchOp[], run: () => Promise<void>): Promise<void> {
   try {
     await run()
     tally.done += ops.length
@@ -126,7 +141,7 @@ async function attempt(tally: Tally, ops: readonly Op[], run: () => Promise<void
   }
 }
 
-function fail(tally: Tally, op: Op, err: unknown): void {
+function fail(tally: Tally, op: SwitchOp, err: unknown): void {
   const { code, message, context } = asVxmeshError(err)
   tally.failures.push({ op, error: new VxmeshError(code, `${describe(op)}: ${message}`, { cause: err, context }) })
   // A failed op without a network stops nothing, unless it was to set up the switch: then nothing else can succeed.

@@ -9,7 +9,7 @@ import { routerDevice } from '../plan/gateway/desired-gateway.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
 import { ifbName, routerPortName } from '../plan/network/names.ts'
 import type { Observed } from '../plan/network/observed.ts'
-import type { Op } from '../plan/network/op.ts'
+import type { DeviceOp, SwitchOp } from '../plan/network/op.ts'
 import type { Plan } from '../plan/network/plan-network.ts'
 import type { FlowOwner, Flows } from '../plan/network/switch.ts'
 import { needsPort, planSwitch } from '../plan/switch/plan-switch.ts'
@@ -21,7 +21,7 @@ import type { Ofctl } from './ofctl.ts'
 export type SwitchDevices = {
   /** Null: all of the host. @throws ERR_KERNEL */
   observe(only: DeviceFilter | null): Observed
-  execute(ops: readonly Op[]): Promise<ExecuteResult<Op>>
+  execute(ops: readonly DeviceOp[]): Promise<ExecuteResult<DeviceOp>>
   /** 0: there is no such device. */
   ifindexOf(name: string): number
   /** The network of each of our devices by index, for what changes of others concern. */
@@ -36,7 +36,7 @@ export type SwitchForwardingOptions = {
   readonly port: number
 }
 
-export class SwitchForwarding implements Forwarding<Observed, Op> {
+export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
   readonly #options: SwitchForwardingOptions
   /** Numbers of ports by device, as last seen or set. */
   readonly #numbers = new Map<string, number>()
@@ -74,16 +74,16 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
     }
   }
 
-  plan(desired: DesiredHost, observed: Observed): Plan {
+  plan(desired: DesiredHost, observed: Observed): Plan<SwitchOp> {
     return this.planPorts(desired, observed, new Map())
   }
 
   /** Gives ports the numbers that were requested, by device, where they are free. Pure. */
-  planPorts(desired: DesiredHost, observed: Observed, requested: ReadonlyMap<string, number>): Plan {
+  planPorts(desired: DesiredHost, observed: Observed, requested: ReadonlyMap<string, number>): Plan<SwitchOp> {
     return planSwitch(desired, observed, { port: this.#options.port, requested })
   }
 
-  async execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+  async execute(ops: readonly SwitchOp[]): Promise<ExecuteResult<SwitchOp>> {
     const { devices, bridge, ofctl } = this.#options
     const result = await executeSwitch({ bridge, ofctl, devices: some => devices.execute(some) }, ops)
     const failed = new Set(result.failures.map(({ op }) => op))
@@ -93,7 +93,7 @@ export class SwitchForwarding implements Forwarding<Observed, Op> {
     return result
   }
 
-  note(op: Op): OpNote {
+  note(op: SwitchOp): OpNote {
     return networkOpNote(op)
   }
 

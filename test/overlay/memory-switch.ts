@@ -8,7 +8,7 @@ import type { IfName, Vni } from '#model/ids.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import { OVERLAY_GROUP, SWITCH, SWITCH_TUNNEL } from '#overlay/plan/network/names.ts'
 import type { Observed, ObservedVeth } from '#overlay/plan/network/observed.ts'
-import type { Op } from '#overlay/plan/network/op.ts'
+import type { DeviceOp, SwitchOp } from '#overlay/plan/network/op.ts'
 import type { FlowOwner, Flows, ObservedPort } from '#overlay/plan/network/switch.ts'
 
 export class MemorySwitch {
@@ -42,11 +42,11 @@ export class MemorySwitch {
     return { links: this.links, scope: null, switch: { right, ports, routers, flows } }
   }
 
-  execute(ops: readonly Op[]): void {
+  execute(ops: readonly SwitchOp[]): void {
     for (const op of ops) this.#one(op)
   }
 
-  #one(op: Op): void {
+  #one(op: SwitchOp): void {
     const { device } = op
     switch (op.kind) {
       case 'switch-set':
@@ -80,8 +80,8 @@ export class MemorySwitch {
       case 'device-delete':
         this.links.delete(device)
         break
-      default:
-        throw new Error(`${op.kind} is no op of a switch`)
+      case 'shape':
+        throw new Error('this switch has no queues')
     }
   }
 }
@@ -92,13 +92,13 @@ export function switchParts(
   refused: ReadonlySet<string> = new Set()
 ): Omit<SwitchForwardingOptions, 'port'> & { readonly trace: string[] } {
   const trace: string[] = []
-  const run = (op: Op): void => {
+  const run = (op: SwitchOp): void => {
     trace.push(`${op.kind} ${op.device}`)
     memory.execute([op])
   }
   const devices: SwitchDevices = {
     observe: only => ({ links: linksOf(memory, only?.names ?? null), scope: null }),
-    execute: async (ops): Promise<ExecuteResult<Op>> => {
+    execute: async (ops): Promise<ExecuteResult<DeviceOp>> => {
       for (const op of ops) run(op)
       return { done: ops.length, skipped: 0, failures: [] }
     },

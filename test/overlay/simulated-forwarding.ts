@@ -6,15 +6,15 @@ import { networkOpNote } from '#overlay/forwarding-part.ts'
 import type { OpNote } from '#overlay/pass.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import type { Observed } from '#overlay/plan/network/observed.ts'
-import type { Op } from '#overlay/plan/network/op.ts'
+import type { BridgeOp } from '#overlay/plan/network/op.ts'
 import { linkNetwork, plan, type Plan } from '#overlay/plan/network/plan-network.ts'
 import { SimulatedKernel } from './simulated-kernel.ts'
 
-export class SimulatedForwarding implements Forwarding<Observed, Op> {
+export class SimulatedForwarding implements Forwarding<Observed, BridgeOp> {
   readonly kernel = new SimulatedKernel()
   readonly looks: ForwardingLook['scope'][] = []
   /** Throws what the kernel refuses besides what is impossible. */
-  refuse: (op: Op) => void = () => undefined
+  refuse: (op: BridgeOp) => void = () => undefined
   observeError: Error | null = null
 
   async observe({ scope }: ForwardingLook): Promise<Observed> {
@@ -25,14 +25,14 @@ export class SimulatedForwarding implements Forwarding<Observed, Op> {
     return { links: new Map([...links].filter(([, link]) => linkNetwork(link) === scope)), scope }
   }
 
-  plan(desired: DesiredHost, observed: Observed): Plan {
+  plan(desired: DesiredHost, observed: Observed): Plan<BridgeOp> {
     return plan(desired, observed)
   }
 
   /** After a failed op the rest of its network is skipped. */
-  async execute(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
-    const failures: ExecuteResult<Op>['failures'][number][] = []
-    const broken = new Set<Op['vni']>()
+  async execute(ops: readonly BridgeOp[]): Promise<ExecuteResult<BridgeOp>> {
+    const failures: ExecuteResult<BridgeOp>['failures'][number][] = []
+    const broken = new Set<BridgeOp['vni']>()
     let [done, skipped] = [0, 0]
     for (const op of ops) {
       if (broken.has(op.vni)) {
@@ -51,7 +51,7 @@ export class SimulatedForwarding implements Forwarding<Observed, Op> {
     return { done, skipped, failures }
   }
 
-  note(op: Op): OpNote {
+  note(op: BridgeOp): OpNote {
     return networkOpNote(op)
   }
 }

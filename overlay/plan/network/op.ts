@@ -21,20 +21,10 @@ export type LinkChanges = {
 /** `vni` is null when the network is unknown, as for a veth that is in none of our bridges. */
 type Common = { readonly vni: Vni | null; readonly device: IfName }
 
-export type Op = Common &
+/** Ops on single devices, the same under every driver. */
+export type DeviceOp = Common &
   (
-    | { readonly kind: 'bridge-create'; readonly alias: string; readonly mac: Mac; readonly mtu: number }
-    | {
-        readonly kind: 'vxlan-create'
-        readonly alias: string
-        readonly bridge: IfName
-        readonly local: Ipv4
-        readonly port: number
-        readonly mtu: number
-      }
-    | { readonly kind: 'vxlan-set'; readonly local: Ipv4 }
     | { readonly kind: 'link-set'; readonly changes: LinkChanges }
-    | { readonly kind: 'port-set'; readonly role: PortRole }
     | {
         readonly kind: 'shape'
         readonly ifb: IfName
@@ -44,6 +34,11 @@ export type Op = Common &
       }
     /** By ifindex, so that a device recreated under the same name is safe. */
     | { readonly kind: 'device-delete'; readonly ifindex: number }
+  )
+
+/** Ops on entries of VXLAN devices and bridges. */
+export type EntryOp = Common &
+  (
     | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ipv4 }
     | { readonly kind: 'flood-clear' }
     | { readonly kind: 'fdb-set'; readonly mac: Mac; readonly vtep: Ipv4 }
@@ -51,18 +46,46 @@ export type Op = Common &
     | { readonly kind: 'port-mac-set' | 'port-mac-delete'; readonly mac: Mac }
     | { readonly kind: 'neighbour-set'; readonly address: Ipv4; readonly mac: Mac }
     | { readonly kind: 'neighbour-delete'; readonly address: Ipv4 }
-    /** Creates or repairs the switch and its tunnel port; `device` is the switch. */
-    | { readonly kind: 'switch-set' }
-    /** `renew`: the switch still holds a deleted device of this name. */
-    | {
-        readonly kind: 'switch-port-set'
-        readonly number: number
-        readonly mark: PortMark
-        readonly renew: boolean
-      }
-    | { readonly kind: 'switch-port-delete' }
-    | { readonly kind: 'flows-set' | 'flows-delete'; readonly change: FlowChange }
   )
+
+/** Forwarding by kernel bridges and VXLAN devices. */
+export type BridgeOp =
+  | DeviceOp
+  | EntryOp
+  | (Common &
+      (
+        | { readonly kind: 'bridge-create'; readonly alias: string; readonly mac: Mac; readonly mtu: number }
+        | {
+            readonly kind: 'vxlan-create'
+            readonly alias: string
+            readonly bridge: IfName
+            readonly local: Ipv4
+            readonly port: number
+            readonly mtu: number
+          }
+        | { readonly kind: 'vxlan-set'; readonly local: Ipv4 }
+        | { readonly kind: 'port-set'; readonly role: PortRole }
+      ))
+
+/** Forwarding by one switch. */
+export type SwitchOp =
+  | DeviceOp
+  | (Common &
+      /** Creates or repairs the switch and its tunnel port; `device` is the switch. */
+      (
+        | { readonly kind: 'switch-set' }
+        /** `renew`: the switch still holds a deleted device of this name. */
+        | {
+            readonly kind: 'switch-port-set'
+            readonly number: number
+            readonly mark: PortMark
+            readonly renew: boolean
+          }
+        | { readonly kind: 'switch-port-delete' }
+        | { readonly kind: 'flows-set' | 'flows-delete'; readonly change: FlowChange }
+      ))
+
+export type Op = BridgeOp | SwitchOp
 
 export type OpKind = Op['kind']
 
@@ -111,6 +134,10 @@ export const OP_TRAITS: Readonly<Record<OpKind, OpTraits>> = {
   'switch-port-delete': removes('switch'),
   'flows-set': sets('switch'),
   'flows-delete': removes('switch')
+}
+
+export function isEntryOp(op: Op): op is EntryOp {
+  return OP_TRAITS[op.kind].target === 'entry'
 }
 
 /** One line for the log and for `status`. */

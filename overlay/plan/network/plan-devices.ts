@@ -6,9 +6,9 @@ import type { Mac } from '#model/mac.ts'
 import type { DesiredNetwork } from './desired.ts'
 import { OVERLAY_GROUP } from './names.ts'
 import type { ObservedBridge, ObservedDevice, ObservedEntry, ObservedVxlan, PortFlags } from './observed.ts'
-import { PORT_FLAGS, VXLAN_TTL, type LinkChanges, type Op, type PortRole } from './op.ts'
+import { PORT_FLAGS, VXLAN_TTL, type BridgeOp, type DeviceOp, type LinkChanges, type PortRole } from './op.ts'
 
-type DevicePlan<T> = { readonly ops: readonly Op[]; readonly kept: T | undefined }
+type DevicePlan<T> = { readonly ops: readonly BridgeOp[]; readonly kept: T | undefined }
 
 export function planBridge(network: DesiredNetwork, bridge: ObservedBridge | undefined): DevicePlan<ObservedBridge> {
   const { vni, alias, mtu } = network
@@ -28,13 +28,13 @@ export function planBridge(network: DesiredNetwork, bridge: ObservedBridge | und
 export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefined): DevicePlan<ObservedVxlan> {
   const { vni, alias, mtu, bridge, port } = network
   const device = network.vxlan
-  const create: Op = { kind: 'vxlan-create', vni, device, alias, bridge, local: network.vtep, port, mtu }
+  const create: BridgeOp = { kind: 'vxlan-create', vni, device, alias, bridge, local: network.vtep, port, mtu }
   if (vxlan === undefined) return { ops: [create], kept: undefined }
   if (vxlan.odd || vxlan.vni !== vni || vxlan.port !== port) {
     // The kernel cannot change these settings of an existing device.
     return { ops: [{ kind: 'device-delete', vni, device, ifindex: vxlan.ifindex }, create], kept: undefined }
   }
-  const ops: Op[] = []
+  const ops: BridgeOp[] = []
   if (vxlan.local !== network.vtep || vxlan.learning || vxlan.ttl !== VXLAN_TTL) {
     ops.push({ kind: 'vxlan-set', vni, device, local: network.vtep })
   }
@@ -61,7 +61,7 @@ export function linkChanges(device: ObservedDevice, want: { alias: string; mtu: 
   }
 }
 
-export function linkSet(p: { vni: DesiredNetwork['vni']; device: IfName; changes: LinkChanges }): readonly Op[] {
+export function linkSet(p: { vni: DesiredNetwork['vni']; device: IfName; changes: LinkChanges }): readonly DeviceOp[] {
   return Object.keys(p.changes).length === 0 ? [] : [{ kind: 'link-set', ...p }]
 }
 

@@ -5,16 +5,16 @@ import type { DesiredEndpoint, DesiredNetwork } from './desired.ts'
 import { planShaping, type ObservedEndpointShaping } from '../shaping/plan-shaping.ts'
 import { ifbName } from './names.ts'
 import type { ForeignDevice, Observed, ObservedVeth } from './observed.ts'
-import type { Op } from './op.ts'
+import type { BridgeOp, DeviceOp } from './op.ts'
 import { hasFlags, linkChanges, linkSet } from './plan-devices.ts'
 
 export function planEndpoint(p: {
   readonly network: DesiredNetwork
   readonly endpoint: DesiredEndpoint
   readonly link: ObservedVeth
-  readonly devices: Op[]
-  readonly adds: Op[]
-  readonly deletes: Op[]
+  readonly devices: BridgeOp[]
+  readonly adds: BridgeOp[]
+  readonly deletes: BridgeOp[]
 }): void {
   const { network, endpoint, link } = p
   const { vni, bridge: master, mtu } = network
@@ -35,7 +35,8 @@ export function planEndpointShaping(p: {
   readonly network: DesiredNetwork
   readonly endpoint: DesiredEndpoint
   readonly observed: Observed
-  readonly devices: Op[]
+  /** Takes the planned ops. */
+  readonly devices: { push(...ops: DeviceOp[]): unknown }
   /** An earlier op of the plan removes the veth's queues: Open vSwitch clears them when it adds the port. */
   readonly queuesCleared?: boolean
 }): ForeignDevice | undefined {

@@ -2,14 +2,14 @@
 
 import type { DesiredNetwork } from './desired.ts'
 import type { ObservedBridge, ObservedVxlan } from './observed.ts'
-import type { Op } from './op.ts'
+import type { BridgeOp } from './op.ts'
 
 export function planEntries(p: {
   readonly network: DesiredNetwork
   readonly bridge: ObservedBridge | undefined
   readonly vxlan: ObservedVxlan | undefined
-  readonly adds: Op[]
-  readonly deletes: Op[]
+  readonly adds: BridgeOp[]
+  readonly deletes: BridgeOp[]
 }): void {
   planFlood(p)
   planFdb(p)

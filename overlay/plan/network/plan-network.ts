@@ -7,7 +7,7 @@ import type { IfName, Vni } from '#model/ids.ts'
 import type { DesiredHost, DesiredNetwork } from './desired.ts'
 import { ifbName, nameRole, parseEndpointAlias } from './names.ts'
 import type { Observed, ObservedLink } from './observed.ts'
-import type { Op } from './op.ts'
+import type { BridgeOp, Op } from './op.ts'
 import { planBridge, planVxlan } from './plan-devices.ts'
 import { planEndpoint, planEndpointShaping } from './plan-endpoint.ts'
 import { planEntries } from './plan-entries.ts'
@@ -26,8 +26,8 @@ export type Plan<PlanOp = Op> = {
 }
 
 /** O(devices + entries). Devices are deleted last. */
-export function plan(desired: DesiredHost, observed: Observed): Plan {
-  const ops: Op[] = []
+export function plan(desired: DesiredHost, observed: Observed): Plan<BridgeOp> {
+  const ops: BridgeOp[] = []
   const conflicts: Conflict[] = []
   const missing: Missing[] = []
   const wanted = new Set<string>()
@@ -48,7 +48,7 @@ export function plan(desired: DesiredHost, observed: Observed): Plan {
 function planNetwork(p: {
   network: DesiredNetwork
   observed: Observed
-  ops: Op[]
+  ops: BridgeOp[]
   conflicts: Conflict[]
   missing: Missing[]
 }): void {
@@ -63,8 +63,8 @@ function planNetwork(p: {
   }
   const bridgePlan = planBridge(network, bridge?.kind === 'bridge' ? bridge : undefined)
   const vxlanPlan = planVxlan(network, vxlan?.kind === 'vxlan' ? vxlan : undefined)
-  const adds: Op[] = []
-  const deletes: Op[] = []
+  const adds: BridgeOp[] = []
+  const deletes: BridgeOp[] = []
   planEntries({ network, bridge: bridgePlan.kept, vxlan: vxlanPlan.kept, adds, deletes })
   const devices = [...bridgePlan.ops, ...vxlanPlan.ops]
   for (const endpoint of network.endpoints.values()) {

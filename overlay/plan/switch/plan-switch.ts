@@ -6,7 +6,7 @@ import type { IfName } from '#model/ids.ts'
 import type { DesiredEndpoint, DesiredHost, DesiredNetwork } from '../network/desired.ts'
 import { ifbName, parseEndpointAlias, SWITCH } from '../network/names.ts'
 import type { Observed, ObservedVeth } from '../network/observed.ts'
-import type { Op } from '../network/op.ts'
+import type { SwitchOp } from '../network/op.ts'
 import { linkChanges, linkSet } from '../network/plan-devices.ts'
 import { planEndpointShaping } from '../network/plan-endpoint.ts'
 import { conflict, type Conflict, type Missing, type Plan } from '../network/plan-network.ts'
@@ -32,18 +32,18 @@ type Parts = {
   readonly numbers: PortNumbers
   readonly conflicts: Conflict[]
   readonly missing: Missing[]
-  readonly devices: Op[]
-  readonly ports: Op[]
+  readonly devices: SwitchOp[]
+  readonly ports: SwitchOp[]
   /** After the ports: Open vSwitch removes the queues of a device when it adds the port. */
-  readonly shaping: Op[]
-  readonly flows: Op[]
+  readonly shaping: SwitchOp[]
+  readonly flows: SwitchOp[]
   /** A device is brought up after its flows are installed, so that its first packet is forwarded. */
-  readonly ups: Op[]
+  readonly ups: SwitchOp[]
   readonly wanted: Set<string>
 }
 
 /** O(devices + flows). Flows are added after the ports they output to, and deleted before them. */
-export function planSwitch(desired: DesiredHost, observed: Observed, options: PlanOptions): Plan {
+export function planSwitch(desired: DesiredHost, observed: Observed, options: PlanOptions): Plan<SwitchOp> {
   const { scope } = observed
   const ovs = observed.switch ?? NO_SWITCH
   const p: Parts = {
@@ -67,7 +67,7 @@ export function planSwitch(desired: DesiredHost, observed: Observed, options: Pl
     const known = owner === 0 || desired.networks.has(owner)
     if (!known && (scope === null || scope === owner)) planFlows(p, owner, new Map())
   }
-  const gone: Op[] = []
+  const gone: SwitchOp[] = []
   for (const [name, { mark }] of ovs.ports) {
     const device = name as IfName
     if (mark === null || p.wanted.has(device) || (scope !== null && mark.vni !== scope)) continue

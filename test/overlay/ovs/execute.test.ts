@@ -11,14 +11,14 @@ import { Bridge } from '#overlay/ovs/bridge.ts'
 import { executeSwitch, type SwitchTargets } from '#overlay/ovs/execute.ts'
 import { Ovsdb } from '#overlay/ovs/ovsdb.ts'
 import { SWITCH } from '#overlay/plan/network/names.ts'
-import type { Op } from '#overlay/plan/network/op.ts'
+import type { DeviceOp, SwitchOp } from '#overlay/plan/network/op.ts'
 import type { FlowChange } from '#overlay/plan/network/switch.ts'
 import { scratch } from '#test/api/scratch.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 import { OvsdbPeer } from './ovsdb-peer.ts'
 
 const [red, blue] = [parseVni(1), parseVni(2)]
-const SET_SWITCH: Op = { kind: 'switch-set', vni: null, device: SWITCH }
+const SET_SWITCH: SwitchOp = { kind: 'switch-set', vni: null, device: SWITCH }
 
 class Recorder {
   readonly steps: string[] = []
@@ -26,7 +26,7 @@ class Recorder {
   refusesFragments = false
   refusesDevices: readonly string[] = []
 
-  async devices(ops: readonly Op[]): Promise<ExecuteResult<Op>> {
+  async devices(ops: readonly DeviceOp[]): Promise<ExecuteResult<DeviceOp>> {
     this.steps.push(`devices ${ops.map(({ device }) => device).join(' ')}`)
     const failed = ops.filter(({ device }) => this.refusesDevices.includes(device))
     const failures = failed.map(op => ({ op, error: new VxmeshError('ERR_KERNEL', 'no such device') }))
@@ -58,20 +58,20 @@ async function setUp(
   const bridge = new Bridge(db, { vtep: parseIpv4('192.0.2.1'), port: 4789, datapath: 'system' })
   const recorder = new Recorder()
   const targets = {
-    devices: (ops: readonly Op[]) => recorder.devices(ops),
+    devices: (ops: readonly DeviceOp[]) => recorder.devices(ops),
     bridge,
     ofctl: recorder
   }
   return { peer, recorder, targets, db }
 }
 
-const link = (vni: Vni | null, device: string): Op => ({
+const link = (vni: Vni | null, device: string): SwitchOp => ({
   kind: 'link-set',
   vni,
   device: parseIfName(device),
   changes: { up: true }
 })
-const port = (vni: Vni, device: string, number: number): Op => ({
+const port = (vni: Vni, device: string, number: number): SwitchOp => ({
   kind: 'switch-port-set',
   vni,
   device: parseIfName(device),
@@ -79,13 +79,13 @@ const port = (vni: Vni, device: string, number: number): Op => ({
   mark: { vni, alias: device, mac: '' },
   renew: false
 })
-const flows = (vni: Vni, kind: 'flows-set' | 'flows-delete' = 'flows-set'): Op => ({
+const flows = (vni: Vni, kind: 'flows-set' | 'flows-delete' = 'flows-set'): SwitchOp => ({
   kind,
   vni,
   device: SWITCH,
   change: { owner: vni, set: new Map(), remove: ['priority=1'] }
 })
-const gone = (vni: Vni, device: string): Op => ({ kind: 'switch-port-delete', vni, device: parseIfName(device) })
+const gone = (vni: Vni, device: string): SwitchOp => ({ kind: 'switch-port-delete', vni, device: parseIfName(device) })
 
 t.test('consecutive ops of a group run as one batch, in the order of the plan', async t => {
   const { peer, recorder, targets } = await setUp(t)
