@@ -1,5 +1,5 @@
-// What the agent needs of replication, as three ports, so that another consensus engine can take the log's place.
-// `Replicator` (replicator.ts) provides all three.
+// The three ports through which the agent uses replication. Another consensus engine can implement ReplicatedLog without
+// touching the agent. `Replicator` (replicator.ts) provides all three.
 
 import type { Command, ResultOf } from '#model/command.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'

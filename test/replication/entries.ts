@@ -1,4 +1,4 @@
-// Log entries, and servers that hold some of them.
+// Log entries, and a server's log of them.
 
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'

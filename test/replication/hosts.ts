@@ -15,7 +15,7 @@ const loopback = parseIpv4('127.0.0.1')
 
 export type Host = { readonly mesh: Mesh; readonly peer: PeerId; readonly port: number; readonly rpc: Rpc }
 
-/** A host with its own key, that knows everybody unless told otherwise; it ends with the test. */
+/** A host with its own key, which accepts every peer by default; stopped at the end of the test. */
 export async function host(
   t: Test,
   p: { key?: Uint8Array | null; isKnown?: (peer: PeerId) => boolean; serves?: boolean } = {}
@@ -38,7 +38,7 @@ export async function host(
   return { mesh, port, rpc, peer: peerIdFromPrivateKey(privateKey).toString() as PeerId }
 }
 
-/** Tells each where the other listens. */
+/** Gives each the address of the other. */
 export function introduce(a: Host, b: Host): void {
   a.mesh.setAddress(b.peer, { address: loopback, port: b.port })
   b.mesh.setAddress(a.peer, { address: loopback, port: a.port })

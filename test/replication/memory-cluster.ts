@@ -1,4 +1,4 @@
-// Whole hosts in memory that see each other as Serf would show them, on one manual clock.
+// Whole hosts in memory on one manual clock, which see each other as Serf would list them.
 
 import type { Test } from 'tap'
 import { digestOf } from '#allocator/digest.ts'
@@ -21,9 +21,9 @@ export class MemoryCluster {
   readonly manual = new ManualClock()
   readonly network: MemoryNetwork
   readonly hosts: MemoryHost[] = []
-  /** Members that Serf does not show yet. */
+  /** Hosts that Serf does not list yet. */
   readonly hidden = new Set<MemoryHost>()
-  /** Members of which nothing runs. */
+  /** Members without a running host. */
   readonly strangers: Member[] = []
   readonly #random: Random
 
@@ -81,10 +81,10 @@ export class MemoryCluster {
     return this.up.find(host => host.replicator.log.status().role === 'leader')
   }
 
-  /** @throws when nobody leads */
+  /** @throws when no host leads */
   get leading(): MemoryHost {
     const leader = this.leader()
-    if (leader === undefined) throw new Error('nobody leads')
+    if (leader === undefined) throw new Error('no host leads')
     return leader
   }
 
@@ -102,7 +102,7 @@ export class MemoryCluster {
     return this.manual.advance(ms)
   }
 
-  /** Moves time on until the condition holds. @throws after `withinMs` of the manual clock */
+  /** Advances time until the condition holds. @throws after `withinMs` of the manual clock */
   async until(what: string, condition: () => boolean, withinMs = 30_000): Promise<void> {
     const { clock } = this.manual
     for (const end = clock.nowMs() + withinMs; !condition();) {
@@ -111,7 +111,7 @@ export class MemoryCluster {
     }
   }
 
-  /** Moves time on until the promise is settled. */
+  /** Advances time until the promise settles. */
   async settle<T>(promise: Promise<T>, withinMs = 90_000): Promise<T> {
     let settled = false
     const done = promise.finally(() => {

@@ -1,5 +1,5 @@
-// A whole host in memory: the real Replicator with the real allocator behind it, on a simulated disk, an in-memory mesh and a
-// manual clock. Nothing of it touches the machine, so that a run is the same every time.
+// A whole host in memory: the real Replicator and the real allocator on a simulated disk, an in-memory mesh and a manual
+// clock. It does not touch the machine, so every run is the same.
 
 import { encodeState, decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
@@ -31,12 +31,12 @@ export type MemoryHostOptions = {
   readonly network: MemoryNetwork
   readonly clock: Clock
   readonly random: Random
-  /** What Serf lists. */
+  /** The members that Serf lists. */
   readonly members: () => readonly Member[]
   readonly snapshotBytes?: number
 }
 
-/** What ends with the process. */
+/** The parts that end with the process. */
 type Life = { readonly clock: HostClock; readonly mesh: MemoryMesh; readonly replicator: Replicator }
 
 export class MemoryHost {
@@ -142,12 +142,12 @@ export class MemoryHost {
     this.#life = null
   }
 
-  /** A kill: what the process did not write is lost. */
+  /** A crash: only what is on the disk survives. */
   kill(): void {
     const { clock, mesh } = this.#running
     clock.kill()
     mesh.stop()
-    // The dead process may still write to its own copy.
+    // Writes of the dead process go to the old copy.
     this.disk = this.disk.clone()
     this.#life = null
   }

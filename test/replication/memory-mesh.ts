@@ -1,6 +1,6 @@
-// The network between hosts in memory, deterministic on a manual clock: connections, streams and gossip with delay, cuts,
-// loss and duplication. A host that leaves loses its connections at once, as a process that dies; a cut only holds bytes
-// back, as TCP does, until the connection is given up.
+// The network between hosts in memory, deterministic on a manual clock: connections, streams and gossip, with delay, cuts,
+// loss and duplication. When a host leaves, its connections close at once, as when a process dies. A cut only holds bytes
+// back, as TCP does, until the connection times out.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
@@ -10,8 +10,8 @@ import type { MeshPort, MeshStream, PeerAddress, Verdict } from '#replication/tr
 import { MemoryStream } from './memory-stream.ts'
 
 const DIAL_TIMEOUT_MS = 2_000
-/** A connection over which nothing arrives is given up, as libp2p's ping does. */
-const GIVE_UP_MS = 10_000
+/** A connection that is cut for this long closes, as by libp2p's ping. */
+const CONNECTION_TIMEOUT_MS = 10_000
 
 export type NetworkSettings = {
   /** Every delivery takes between these, uniformly. */
@@ -27,7 +27,7 @@ type GossipMessage = { readonly id: number; readonly author: PeerId; readonly da
 type Connection = {
   readonly ends: readonly [MemoryMesh, MemoryMesh]
   readonly streams: Set<MemoryStream>
-  /** When the last delivery to an end is due: nothing overtakes. */
+  /** When the last delivery to an end is due: streams keep their order. */
   readonly dueMs: Map<MemoryMesh, number>
   /** Deliveries that a cut holds back, in order. */
   held: { readonly to: MemoryMesh; readonly deliver: () => void }[]
@@ -47,7 +47,7 @@ export class MemoryNetwork {
     this.#random = p.random
   }
 
-  /** A host comes up. @param isKnown whom it accepts as a peer */
+  /** A host starts. @param isKnown the peers that it accepts */
   join(self: PeerId, isKnown: (peer: PeerId) => boolean = () => true): MemoryMesh {
     if (this.#meshes.has(self)) throw new Error(`${self} is up already`)
     const mesh = new MemoryMesh(this, self, isKnown)
@@ -55,7 +55,7 @@ export class MemoryNetwork {
     return mesh
   }
 
-  /** A host dies: what it sent and did not arrive yet is lost, and its peers see their connections close. */
+  /** A host dies: bytes in flight are lost, and its peers see their connections close. */
   leave(mesh: MemoryMesh): void {
     if (this.#meshes.get(mesh.self) === mesh) this.#meshes.delete(mesh.self)
     for (const connection of [...this.#connections.values()]) {
@@ -69,7 +69,7 @@ export class MemoryNetwork {
     this.#cuts.add(key)
     const connection = this.#connections.get(key)
     if (connection === undefined) return
-    this.#clock.after(GIVE_UP_MS, () => {
+    this.#clock.after(CONNECTION_TIMEOUT_MS, () => {
       if (this.#cuts.has(key) && this.#connections.get(key) === connection) this.#close(connection)
     })
   }
@@ -165,7 +165,7 @@ export class MemoryNetwork {
       if (!to.isSubscribed || this.#random.unit() < this.settings.lost) continue
       const copies = this.#random.unit() < this.settings.duplicated ? 2 : 1
       for (let copy = 0; copy < copies; copy++) {
-        // Gossip overtakes: it does not wait its turn in the stream.
+        // Gossip keeps no order.
         this.#clock.after(this.#delayMs(), () => {
           const isUp = this.#connections.get(keyOf(from.self, to.self)) === connection
           if (isUp && !this.#cuts.has(keyOf(from.self, to.self))) to.receive(message, copy > 0)

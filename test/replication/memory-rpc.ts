@@ -1,4 +1,4 @@
-// Hosts in memory that can only call each other, for tests of one request.
+// Hosts in memory with an Rpc each, for tests of single requests.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -35,7 +35,7 @@ export class MemoryCallers {
     return caller
   }
 
-  /** Moves time on until the promise is settled. @returns its outcome, and how long it took */
+  /** Advances time until the promise settles. */
   async settle<T>(promise: Promise<T>, stepMs = 5): Promise<T> {
     const outcome = { settled: false }
     const done = promise.finally(() => {

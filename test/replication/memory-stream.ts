@@ -1,5 +1,5 @@
 // A byte stream between two hosts in memory. Each direction keeps its order; bytes arrive after the network's delay, and wait
-// while the network between the hosts is cut.
+// while the hosts are cut off from each other.
 
 import type { MeshStream } from '#replication/transport/mesh-port.ts'
 
@@ -9,7 +9,7 @@ type Events = {
   readonly remoteCloseWrite: () => void
 }
 
-/** Runs `deliver` at the other end after the delay, in order; returns false when there is no way there. */
+/** Runs `deliver` at the other end after the delay, in order; returns false when the connection is closed. */
 export type Carrier = (deliver: () => void) => boolean
 
 export class MemoryStream implements MeshStream {
@@ -18,7 +18,7 @@ export class MemoryStream implements MeshStream {
   #other: MemoryStream | null = null
   readonly #carry: Carrier
   readonly #closed: () => void
-  /** Bytes that arrived before anybody listened. */
+  /** Bytes that arrived before the first listener was added. */
   #early: Uint8Array[] = []
   readonly #listeners: { [K in keyof Events]: Events[K][] } = { message: [], close: [], remoteCloseWrite: [] }
 

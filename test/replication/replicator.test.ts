@@ -24,7 +24,7 @@ t.test('three servers found one cluster, elect one leader, and replicate what an
   )
 })
 
-t.test('two of three founders found nothing, whatever they wait', async t => {
+t.test('two of three founders found nothing, however long they wait', async t => {
   const cluster = new MemoryCluster()
   t.teardown(() => cluster.stop())
   for (let n = 0; n < 3; n++) cluster.add({ bootstrapExpect: 3 })
@@ -67,7 +67,7 @@ t.test('the death of the leader loses no acknowledged change, and a proposal in 
   t.ok(asker.replicator.log.leaderChanges >= 2)
 })
 
-t.test('without a majority nothing is acknowledged and no read confirmed; what was known stays readable', async t => {
+t.test('without a majority nothing is acknowledged and no read confirmed; the local state stays readable', async t => {
   const cluster = await MemoryCluster.founded(t)
   await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
   await cluster.until('all agree', () => cluster.agrees())
@@ -86,7 +86,7 @@ t.test('without a majority nothing is acknowledged and no read confirmed; what w
 })
 
 t.test(
-  'a leader in a minority acknowledges nothing; the majority goes on, and what it had proposed is dropped',
+  'a leader in a minority acknowledges nothing; the majority continues, and the minority’s entries are dropped',
   async t => {
     const cluster = await MemoryCluster.founded(t)
     const old = cluster.leading
@@ -107,7 +107,7 @@ t.test(
   }
 )
 
-t.test('the read index covers what was acknowledged before the question, from any host', async t => {
+t.test('the read index covers every change acknowledged before the call, from any host', async t => {
   const cluster = await MemoryCluster.founded(t)
   const client = await cluster.client()
   await cluster.until('it follows', () => client.replicator.log.current)
@@ -118,7 +118,7 @@ t.test('the read index covers what was acknowledged before the question, from an
   }
 })
 
-t.test('leadership goes where it is asked to, and to a host that is no voter it does not', async t => {
+t.test('leadership is transferred to a voter, and not to a client', async t => {
   const cluster = await MemoryCluster.founded(t)
   const client = await cluster.client()
   await cluster.until('it knows the leader', () => cluster.agreesOnLeader())
@@ -130,7 +130,7 @@ t.test('leadership goes where it is asked to, and to a host that is no voter it 
   t.equal(cluster.leading, next)
 })
 
-t.test('a long log is compacted into snapshots, and a host that comes late gets one', async t => {
+t.test('a long log is compacted into snapshots, and a late host fetches one', async t => {
   const cluster = await MemoryCluster.founded(t, { snapshotBytes: 4_000 })
   for (let n = 0; n < 60; n++) await cluster.settle(cluster.leading.replicator.log.propose(create(`net-${n}`)))
   t.ok(
@@ -177,7 +177,7 @@ for (const answer of [
   [{ ...sound, matchIndex: 1.5 }],
   [sound, { ...sound, matchIndex: '3' }]
 ]) {
-  t.test(`a leader's malformed list of servers is replaced by the own one: ${JSON.stringify(answer)}`, async t => {
+  t.test(`a leader's malformed list of servers is replaced by the local one: ${JSON.stringify(answer)}`, async t => {
     const cluster = await MemoryCluster.founded(t)
     const asker = cluster.hosts.find(host => host !== cluster.leader())
     if (asker === undefined) throw new Error('no follower')
@@ -190,7 +190,7 @@ for (const answer of [
   })
 }
 
-t.test('a question of the agent gets the answer of the peer, its error, or an end', async t => {
+t.test('a peer request ends with the answer, the peer’s error, or a lost peer', async t => {
   const cluster = await MemoryCluster.founded(t)
   const [a, b] = cluster.hosts
   if (a === undefined || b === undefined) throw new Error('no hosts')
@@ -199,7 +199,7 @@ t.test('a question of the agent gets the answer of the peer, its error, or an en
     throw new Error('broken')
   })
   t.equal(await cluster.settle(a.replicator.peerRpc.ask(b.peer, 'greeting')), 'hello')
-  t.equal(await cluster.settle(b.replicator.peerRpc.ask(b.peer, 'greeting')), 'hello', 'also of itself')
+  t.equal(await cluster.settle(b.replicator.peerRpc.ask(b.peer, 'greeting')), 'hello', 'from itself too')
   await t.rejects(cluster.settle(a.replicator.peerRpc.ask(b.peer, 'broken')), { code: 'ERR_INTERNAL' })
   await t.rejects(cluster.settle(a.replicator.peerRpc.ask(b.peer, 'unknown')), { code: 'ERR_UNSUPPORTED' })
   b.kill()
@@ -219,7 +219,7 @@ t.test('a server of another cluster in sight is named as the obstacle while no l
   t.match(survivor.replicator.cluster.obstacle, /^h4 is a server of cluster ffffffffffffffff, and this host belongs to/)
 })
 
-t.test('an end fails what waits for others at once, and the host can start again', async t => {
+t.test('stopping fails pending requests at once, and the host can start again', async t => {
   const cluster = await MemoryCluster.founded(t)
   const [survivor, ...others] = cluster.hosts
   if (survivor === undefined) throw new Error('no host')

@@ -29,9 +29,9 @@ export function decideBootstrap(p: {
   readonly seed: string | null
 }): BootstrapDecision {
   const servers = p.members.filter(m => m.role === 'server' && m.status !== 'left')
-  const settled = servers.filter(m => m.clusterId !== undefined && m.status === 'alive' && m.peerId !== p.self)
-  const [first] = settled
-  const other = settled.find(m => m.clusterId !== first?.clusterId)
+  const inCluster = servers.filter(m => m.clusterId !== undefined && m.status === 'alive' && m.peerId !== p.self)
+  const [first] = inCluster
+  const other = inCluster.find(m => m.clusterId !== first?.clusterId)
   if (first !== undefined && other !== undefined) {
     return { kind: 'wait', why: `${first.name} and ${other.name} are servers of two clusters; stop the agents of one` }
   }

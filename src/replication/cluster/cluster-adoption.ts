@@ -18,7 +18,7 @@ import type { HostDisk } from '../storage/host-disk.ts'
 import { drawIncarnation, readIncarnation } from '../storage/incarnation.ts'
 import { FoundingIntent } from './founding-intent.ts'
 import type { Rpc } from '../transport/rpc.ts'
-import { installRestore, serveSeed, takeSeed, type Seed } from './seed.ts'
+import { installRestore, serveSeed, downloadSeed, type Seed } from './seed.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Origin } from '../storage/wal-record.ts'
 
@@ -148,7 +148,7 @@ export class ClusterAdoption {
     const { disk, seedFetched, logger, rpc } = this.#options
     const [peer] = from
     if (peer === undefined) return
-    this.#seed = await takeSeed(rpc, { peer, id: seed, disk })
+    this.#seed = await downloadSeed(rpc, { peer, id: seed, disk })
     logger.info({ seed, peer }, 'fetched the restored backup')
     seedFetched(seed)
   }

@@ -6,7 +6,7 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { LeaderHint } from '../consensus/leader-hint.ts'
 import { hasWrongRole, takesPart, type Participation } from '../consensus/participation.ts'
-import { peersOf, serversToAsk, type PeerProgress } from '../consensus/peers.ts'
+import { peersOf, aliveServers, type PeerProgress } from '../consensus/peers.ts'
 import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
 import type { ReplicationStatus } from '../consensus/status.ts'
 import type { PageSource } from '../feed/fetch.ts'
@@ -152,7 +152,7 @@ export class ClusterRole {
 
   /** Servers of this cluster that are alive. */
   servers(): PeerId[] {
-    return serversToAsk(this.#options.members(), this.#origin?.clusterId ?? null)
+    return aliveServers(this.#options.members(), this.#origin?.clusterId ?? null)
   }
 
   /** The voters and learners, and how far each is as far as this host knows. */

@@ -56,7 +56,7 @@ export function serveSeed(rpc: Rpc, seed: () => Seed | null): void {
 }
 
 /** Fetches the seed from another host; durable here when it resolves. @throws ERR_PEER, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_STORAGE */
-export async function takeSeed(
+export async function downloadSeed(
   rpc: Rpc,
   { peer, id, disk }: { readonly peer: PeerId; readonly id: string; readonly disk: HostDisk }
 ): Promise<Seed> {
@@ -84,7 +84,7 @@ export async function installRestore(
   const { clock, origin, founder, disk, self } = p
   const path = seedPath(disk.dataDir)
   if (foundingOrigin(origin.configuration.voters, seed.id).clusterId !== origin.clusterId) {
-    const what = `this host belongs to cluster ${origin.clusterId}, which did not begin with it`
+    const what = `this host belongs to cluster ${origin.clusterId}, which did not start from it`
     throw new VxmeshError('ERR_STORAGE', `${path} cannot be used: ${what}; remove it`)
   }
   let { storage } = p

@@ -13,7 +13,7 @@ export function isForeign({ clusterId }: Member, own: ClusterId | null): boolean
 }
 
 /** The servers of this cluster that are alive. */
-export function serversToAsk(members: readonly Member[], own: ClusterId | null): PeerId[] {
+export function aliveServers(members: readonly Member[], own: ClusterId | null): PeerId[] {
   return members.filter(m => m.role === 'server' && m.status === 'alive' && !isForeign(m, own)).map(m => m.peerId)
 }
 

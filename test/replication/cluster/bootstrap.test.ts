@@ -35,10 +35,10 @@ const cases: readonly {
   { claim: 'exactly the expected servers, all alive, may agree', members: three, kind: 'agree' },
   { claim: 'clients do not count', members: [...three, client], kind: 'agree' },
   { claim: 'a server that left does not count', members: [...three, member('d', { status: 'left' })], kind: 'agree' },
-  { claim: 'nobody in sight: wait', members: [], kind: 'wait' },
+  { claim: 'no server in sight: wait', members: [], kind: 'wait' },
   { claim: 'one too few: wait', members: three.slice(1), kind: 'wait' },
   {
-    claim: 'one too many: wait, for two overlapping threes would be two clusters',
+    claim: 'one too many: wait, because two overlapping groups of three would found two clusters',
     members: [...three, member('d')],
     kind: 'wait'
   },
@@ -71,7 +71,7 @@ for (const { claim, members, expect, kind } of cases) {
   })
 }
 
-t.test('a server alone founds a cluster of one when one is expected', t => {
+t.test('a single server founds a cluster when one is expected', t => {
   const alone = decideBootstrap({
     self: peer('a'),
     expect: 1,
@@ -87,46 +87,46 @@ const OTHER = '2'.repeat(16)
 
 for (const { claim, members, seed = null, decision } of [
   {
-    claim: 'who holds the restored backup agrees to begin with it',
+    claim: 'a server that holds the restored backup agrees to start from it',
     members: three.map(m => (m.peerId === peer('a') ? { ...m, seed: SEED } : m)),
     seed: SEED,
     decision: { kind: 'agree', voters: ['a', 'b', 'c'], seed: SEED }
   },
   {
-    claim: 'also before Serf has told everybody that it does',
+    claim: 'it does so before the others have seen its tag',
     members: three,
     seed: SEED,
     decision: { kind: 'agree', seed: SEED }
   },
   {
-    claim: 'who does not hold it gets it first',
+    claim: 'a server without it fetches it first',
     members: three.map(m => (m.peerId === peer('a') ? m : { ...m, seed: SEED })),
     decision: { kind: 'fetch', seed: SEED, from: ['b', 'c'] }
   },
   {
-    claim: 'two different ones: wait, for nobody knows which is meant',
+    claim: 'two different backups: wait, because either could be the right one',
     members: [member('a'), member('b', { seed: SEED }), member('c', { seed: OTHER })],
     decision: { kind: 'wait', why: /different backups were restored on b, c/ }
   },
   {
-    claim: 'the own one counts among them',
+    claim: 'the own backup counts too',
     members: [member('a'), member('b', { seed: OTHER }), member('c')],
     seed: SEED,
     decision: { kind: 'wait', why: /different backups/ }
   },
   {
-    claim: 'what a host that left had is nobody’s matter',
+    claim: 'the backup of a host that left does not count',
     members: [...three, member('d', { status: 'left', seed: OTHER })],
     decision: { kind: 'agree', seed: null }
   },
   {
-    claim: 'a cluster in sight is asked what it began with',
+    claim: 'a cluster in sight is adopted, whatever it started from',
     members: [...three.slice(1), member('b', settled)],
     seed: SEED,
     decision: { kind: 'adopt', from: 'b' }
   },
   {
-    claim: 'servers of two clusters in sight: wait, for either could be the wrong one',
+    claim: 'servers of two clusters in sight: wait, because either could be the wrong one',
     members: [member('a'), member('b', settled), member('c', { clusterId: 'c2' as ClusterId })],
     decision: { kind: 'wait', why: /b and c are servers of two clusters/ }
   }
@@ -142,13 +142,13 @@ for (const { claim, members, seed = null, decision } of [
   })
 }
 
-t.test('a cluster from a backup is another one than the same servers’ without, or from another', t => {
+t.test('the cluster id depends on the servers and on the backup that they start from', t => {
   const voters = [peer('a'), peer('b'), peer('c')]
   t.equal(new Set([null, SEED, OTHER].map(seed => foundingOrigin(voters, seed).clusterId)).size, 3)
   t.end()
 })
 
-t.test('all servers that decide the same get the same origin, and others another', t => {
+t.test('servers that decide alike derive the same origin', t => {
   const decision = decideBootstrap({ self: peer('a'), expect: 3, members: three, seed: null })
   t.same(decision, { kind: 'agree', voters: ['a', 'b', 'c'], seed: null })
   const mirrored = decideBootstrap({ self: peer('c'), expect: 3, members: [...three].reverse(), seed: null })

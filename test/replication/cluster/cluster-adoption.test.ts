@@ -1,5 +1,5 @@
-// Which cluster a host comes to belong to, with real libp2p between the founders and real disks: what a founder has said
-// counts over its death, and over nothing else.
+// Which cluster a host joins, and as what, with real libp2p between the founders and real disks: a founding intent survives
+// the process, and only that.
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -36,12 +36,12 @@ function member(on: Host, clusterId?: ClusterId): Member {
   }
 }
 
-/** One life of a founder: it sees these members, and what it belongs to is in `belongs`. */
-async function life(t: Test, p: { on: Host; dataDir: string; members: readonly Member[] }): Promise<ClusterAdoption> {
+/** One run of a founder, which sees these members. */
+async function run(t: Test, p: { on: Host; dataDir: string; members: readonly Member[] }): Promise<ClusterAdoption> {
   const { on, dataDir, members } = p
   const storage = await openStorage(dataDir, on.peer, { clock: systemClock })
   t.teardown(() => storage.wal.close())
-  const belonging: ClusterAdoption = new ClusterAdoption({
+  const adoption: ClusterAdoption = new ClusterAdoption({
     ...{ self: on.peer, bootstrapExpect: 2, storage, seed: null, rpc: on.rpc, logger },
     disk: { dataDir, files: diskFiles },
     clock: systemClock,
@@ -54,9 +54,9 @@ async function life(t: Test, p: { on: Host; dataDir: string; members: readonly M
       throw err
     }
   })
-  belonging.serve()
-  await belonging.start()
-  return belonging
+  adoption.serve()
+  await adoption.start()
+  return adoption
 }
 
 type Founders = { readonly a: Host; readonly b: Host; readonly origin: ReturnType<typeof foundingOrigin> }
@@ -71,33 +71,37 @@ const ask = ({ a, b }: Founders, cluster: ClusterId): Promise<unknown> =>
   a.rpc.call({ peer: b.peer, method: 'bootstrap', body: cluster, timeoutMs: 5_000 })
 
 for (const { claim, asked, wiped, incarnation } of [
-  { claim: 'a founder that dies after its word is a founder', asked: true, wiped: false, incarnation: /^0$/ },
-  { claim: 'one that gave none is not', asked: false, wiped: false, incarnation: /^[1-9]/ },
-  { claim: 'nor is one whose disk is another', asked: true, wiped: true, incarnation: /^[1-9]/ }
+  { claim: 'a founder that crashes after its promise is a founder', asked: true, wiped: false, incarnation: /^0$/ },
+  { claim: 'a host that made no promise is not', asked: false, wiped: false, incarnation: /^[1-9]/ },
+  { claim: 'nor is one whose disk was replaced', asked: true, wiped: true, incarnation: /^[1-9]/ }
 ]) {
   t.test(claim, async t => {
     const f = await founders(t)
     const { a, b, origin } = f
     const dataDir = t.testdir({ one: {}, two: {} })
-    const first = await life(t, { on: b, dataDir: join(dataDir, 'one'), members: [member(a), member(b)] })
+    const first = await run(t, { on: b, dataDir: join(dataDir, 'one'), members: [member(a), member(b)] })
     t.equal(await ask(f, 'ffffffffffffffff' as ClusterId), false, 'another cluster is not its own')
-    t.equal(existsSync(join(dataDir, 'one/founding')), false, 'and a no is no word')
+    t.equal(existsSync(join(dataDir, 'one/founding')), false, 'a refusal records nothing')
     if (asked) t.equal(await ask(f, origin.clusterId), true)
-    t.equal(first.origin, null, 'it dies before it hears of the cluster')
+    t.equal(first.origin, null, 'it crashes before it learns of the cluster')
 
-    // The other founds, and is in sight of its next life.
+    // The other founds, and is visible to the next run.
     a.rpc.register('origin', () => Promise.resolve([origin.clusterId, origin.configuration.voters, []]))
     const members = [member(a, origin.clusterId), member(b)]
-    const next = await life(t, { on: b, dataDir: join(dataDir, wiped ? 'two' : 'one'), members })
+    const next = await run(t, { on: b, dataDir: join(dataDir, wiped ? 'two' : 'one'), members })
     next.check()
-    await waitFor('it belongs', () => next.origin !== null)
+    await waitFor('it has joined', () => next.origin !== null)
     t.equal(next.origin?.clusterId, origin.clusterId)
     t.match(String(next.incarnation), incarnation)
-    t.equal(existsSync(join(dataDir, 'one/founding')), asked && wiped, 'no word is left on a disk that belongs')
+    t.equal(
+      existsSync(join(dataDir, 'one/founding')),
+      asked && wiped,
+      'a disk that belongs to a cluster keeps no record'
+    )
   })
 }
 
-t.test('a disk that belongs gives no word, and one that lost its log is no founder’s', async t => {
+t.test('a disk that belongs to a cluster makes no promise, and keeps none', async t => {
   const dir = t.testdir()
   const disk = { dataDir: dir, files: diskFiles }
   const intent = new FoundingIntent(disk)
@@ -110,7 +114,7 @@ t.test('a disk that belongs gives no word, and one that lost its log is no found
     await again.load()
     return again.recorded
   }
-  t.equal(await read(), other, 'the last word counts')
+  t.equal(await read(), other, 'the last promise counts')
   const [late] = await Promise.all([intent.clear().then(() => intent.record(one)), intent.clear()])
   t.equal(late, false)
   t.equal(await read(), null)

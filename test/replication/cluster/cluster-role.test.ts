@@ -1,4 +1,4 @@
-// The roles of whole hosts in memory: a client becomes a voter and a voter a client, as the committed configuration says.
+// Role changes of whole hosts in memory: none, follower, voter, as the committed configuration demands.
 
 import t from 'tap'
 import { create } from '../../allocator/fixtures.ts'
@@ -11,7 +11,7 @@ const voters = async (cluster: MemoryCluster, on = cluster.leading): Promise<str
   return peers.filter(({ voter }) => voter).map(({ peerId }) => peerId)
 }
 
-t.test('a host that belongs to no cluster waits, follows nobody and refuses what needs a voter', async t => {
+t.test('a host without a cluster waits, and refuses what needs one', async t => {
   const cluster = new MemoryCluster()
   t.teardown(() => cluster.stop())
   const alone = cluster.add({ bootstrapExpect: 3 })
@@ -89,7 +89,7 @@ t.test('a server that was removed while it was down learns of it from the others
   t.equal(gone.state.networkCount, 1)
 })
 
-t.test('a voter that is cut off from everybody stays a voter: nobody has told it that it was removed', async t => {
+t.test('a voter that is cut off stays a voter: it has not learned of a removal', async t => {
   const cluster = await MemoryCluster.founded(t)
   const [host] = cluster.hosts
   if (host === undefined) throw new Error('no host')

@@ -15,7 +15,7 @@ async function recordedOn(files: SimulatedDisk): Promise<ClusterId | null> {
   return intent.recorded
 }
 
-t.test('a promise is read again after a restart, the last one of several', async t => {
+t.test('the last promise is read again after a restart', async t => {
   const files = new SimulatedDisk()
   const intent = new FoundingIntent(on(files))
   t.equal(intent.recorded, null)
@@ -24,7 +24,7 @@ t.test('a promise is read again after a restart, the last one of several', async
   t.equal(await recordedOn(files), OTHER)
 })
 
-t.test('a promise that was given survives a power cut, whatever it keeps', async t => {
+t.test('a recorded promise survives every power cut', async t => {
   for (let seed = 0; seed < 50; seed++) {
     const files = new SimulatedDisk()
     await new FoundingIntent(on(files)).record(ONE)
@@ -32,7 +32,7 @@ t.test('a promise that was given survives a power cut, whatever it keeps', async
   }
 })
 
-t.test('a power cut in the middle leaves the old promise, the new one or none, and never another', async t => {
+t.test('a power cut during the write leaves the whole promise or none', async t => {
   for (let seed = 0; seed < 50; seed++) {
     const random = new Random(seed)
     const files = new SimulatedDisk()
@@ -54,7 +54,7 @@ for (const text of [
   'nonsense',
   '0123456789abcdef\nx'
 ]) {
-  t.test(`a file that holds no whole promise counts as none: ${JSON.stringify(text)}`, async t => {
+  t.test(`a truncated or damaged file counts as none: ${JSON.stringify(text)}`, async t => {
     const files = new SimulatedDisk()
     const file = await files.create('/data/founding')
     await file.write(Buffer.from(text), 0)
@@ -75,7 +75,7 @@ t.test('a disk that belongs to a cluster keeps no promise and makes none', async
   )
 })
 
-t.test('a promise that cannot be written is not given, and the next one may be', async t => {
+t.test('a promise that cannot be written is refused, and the next one may succeed', async t => {
   for (const operation of ['write', 'sync', 'syncDirectory'] as const) {
     const files = new SimulatedDisk()
     const intent = new FoundingIntent(on(files))

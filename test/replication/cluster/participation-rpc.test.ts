@@ -9,7 +9,7 @@ const logger = createLogger('silent')
 const index = (n: number): LogIndex => n as LogIndex
 const knows = (n: number, member: boolean): Participation => ({ index: index(n), member })
 
-/** Host 0 asks the others, which know this; null does not answer. */
+/** Host 0 asks the others, which have applied this; null is down. */
 async function servers(...known: (Participation | null | 'nonsense')[]): Promise<MemoryCallers> {
   const all = await MemoryCallers.of(known.length + 1)
   for (const [n, each] of known.entries()) {
@@ -34,22 +34,22 @@ const find = (all: MemoryCallers, configurationIndex = 5): Promise<LogIndex | nu
 for (const { claim, known, found } of [
   { claim: 'a server that has applied the removal settles it', known: [knows(9, false)], found: 9 },
   {
-    claim: 'one that has applied just the configuration that this log ends with, too',
+    claim: 'a server at exactly the configuration of this log settles it too',
     known: [knows(5, false)],
     found: 5
   },
   {
-    claim: 'one that is behind this log may not know yet that this host was added',
+    claim: 'a server behind this log may not know yet that this host was added',
     known: [knows(4, false)],
     found: null
   },
-  { claim: 'while the servers count it as a member it is none that was removed', known: [knows(9, true)], found: null },
+  { claim: 'a host that the servers still count as a member was not removed', known: [knows(9, true)], found: null },
   {
-    claim: 'servers that are gone, broken or behind do not keep the next from being asked',
+    claim: 'after servers that are down, broken or behind the next one is asked',
     known: [null, 'nonsense' as const, knows(2, false), knows(7, false)],
     found: 7
   },
-  { claim: 'without any server nothing is known', known: [], found: null }
+  { claim: 'without a server nothing is known', known: [], found: null }
 ]) {
   t.test(claim, async t => {
     t.equal(await find(await servers(...known)), found)

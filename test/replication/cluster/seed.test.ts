@@ -10,7 +10,7 @@ import {
   readSeed,
   seedPath,
   serveSeed,
-  takeSeed,
+  downloadSeed,
   writeSeed,
   type Seed
 } from '#replication/cluster/seed.ts'
@@ -37,7 +37,7 @@ async function seedIn(dataDir: string): Promise<Seed> {
   return seed
 }
 
-/** As the replicator joins: the origin first. */
+/** Writes the origin first, as ClusterAdoption does. */
 async function joined(dataDir: string, seed: Seed | null): Promise<Storage> {
   const storage = await openStorage(dataDir, SELF, { clock: systemClock })
   const origin = foundingOrigin(VOTERS, seed?.id ?? null)
@@ -50,7 +50,7 @@ async function joined(dataDir: string, seed: Seed | null): Promise<Storage> {
   return storage
 }
 
-const plant = (seed: Seed, storage: Storage, dataDir: string, founder = true): Promise<Storage> =>
+const install = (seed: Seed, storage: Storage, dataDir: string, founder = true): Promise<Storage> =>
   installRestore(seed, {
     clock: systemClock,
     storage,
@@ -63,7 +63,7 @@ const plant = (seed: Seed, storage: Storage, dataDir: string, founder = true): P
 t.test('a founder’s log begins after the seed, in the founders’ configuration and the seed’s term', async t => {
   const dir = scratch(t)
   const seed = await seedIn(dir)
-  const storage = await plant(seed, await joined(dir, seed), dir)
+  const storage = await install(seed, await joined(dir, seed), dir)
   await storage.wal.append([
     { kind: 'entry', entry: { index: 42 as LogIndex, term: 8 as Term, kind: 'noop', data: Buffer.alloc(0) } }
   ])
@@ -82,7 +82,7 @@ t.test('a founder’s log begins after the seed, in the founders’ configuratio
   t.equal(Buffer.from(again.snapshot?.data ?? []).toString(), 'the state')
 })
 
-t.test('a crash at any step of it is made up for by the next start', async t => {
+t.test('the next start completes what a crash at any step interrupted', async t => {
   const steps: Record<string, (seed: Seed, dir: string) => Promise<void>> = {
     'after the origin': async (seed, dir) => {
       await (await joined(dir, seed)).wal.close()
@@ -93,8 +93,8 @@ t.test('a crash at any step of it is made up for by the next start', async t => 
       await storage.snapshots.save({ ...seed.snapshot.meta, configuration }, seed.snapshot.data)
       await storage.wal.close()
     },
-    'before the file goes': async (seed, dir) => {
-      const storage = await plant(seed, await joined(dir, seed), dir)
+    'before the file is removed': async (seed, dir) => {
+      const storage = await install(seed, await joined(dir, seed), dir)
       await storage.wal.close()
       await writeSeed(disk(dir), seed.bytes)
     }
@@ -105,30 +105,30 @@ t.test('a crash at any step of it is made up for by the next start', async t => 
     await crash(seed, dir)
     const found = await readSeed(disk(dir))
     t.equal(found?.id, seed.id, step)
-    const storage = await plant(seed, await openStorage(dir, SELF, { clock: systemClock }), dir)
+    const storage = await install(seed, await openStorage(dir, SELF, { clock: systemClock }), dir)
     t.match(storage.recovered.durable, { commitIndex: 41, entries: [], snapshot: { lastIndex: 41 } }, step)
     t.notOk(existsSync(seedPath(dir)), step)
     await storage.wal.close()
   }
 })
 
-t.test('who joined the founders later plants nothing, and the file goes', async t => {
+t.test('a host that joined later installs nothing, and removes the file', async t => {
   const dir = scratch(t)
   const seed = await seedIn(dir)
   const storage = await joined(dir, seed)
-  t.equal(await plant(seed, storage, dir, false), storage)
+  t.equal(await install(seed, storage, dir, false), storage)
   t.notOk(existsSync(seedPath(dir)))
   t.equal((await openStorage(dir, SELF, { clock: systemClock })).snapshot, null)
   await storage.wal.close()
 })
 
-t.test('a seed beside the log of a cluster that did not begin with it is refused, and both stay', async t => {
+t.test('a seed beside the log of a cluster that did not start from it is refused, and both stay', async t => {
   const dir = scratch(t)
   const storage = await joined(dir, null)
   t.teardown(() => storage.wal.close())
   const seed = await seedIn(dir)
   const origin = foundingOrigin(VOTERS, null)
-  const planted = installRestore(seed, {
+  const installed = installRestore(seed, {
     clock: systemClock,
     storage,
     origin,
@@ -136,14 +136,14 @@ t.test('a seed beside the log of a cluster that did not begin with it is refused
     disk: disk(dir),
     self: SELF
   })
-  await t.rejects(planted, {
+  await t.rejects(installed, {
     code: 'ERR_STORAGE',
     message: /restore.snap cannot be used: this host belongs to cluster/
   })
   t.ok(existsSync(seedPath(dir)))
 })
 
-t.test('each flipped byte of a seed is noticed, and each cut', async t => {
+t.test('each flipped byte of a seed is detected, and each truncation', async t => {
   const dir = scratch(t)
   const whole = image()
   for (let at = 0; at < whole.byteLength; at++) {
@@ -154,10 +154,10 @@ t.test('each flipped byte of a seed is noticed, and each cut', async t => {
     await writeFile(seedPath(dir), whole.subarray(0, at))
     await t.rejects(readSeed(disk(dir)), { code: 'ERR_STORAGE' }, `cut at ${at}`)
   }
-  t.equal(await readSeed(disk(scratch(t))), null, 'none is none')
+  t.equal(await readSeed(disk(scratch(t))), null, 'no file')
 })
 
-t.test('another founder gets the seed whole, chunk by chunk, and no other than it asked for', async t => {
+t.test('another founder fetches the whole seed in chunks, and only the one that it asked for', async t => {
   const [holder, asker] = [await host(t), await host(t)]
   introduce(holder, asker)
   const [from, to] = [scratch(t), scratch(t)]
@@ -165,26 +165,26 @@ t.test('another founder gets the seed whole, chunk by chunk, and no other than i
   let held = await readSeed(disk(from))
   serveSeed(holder.rpc, () => held)
   const id = held?.id ?? ''
-  const taken = await takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(to) })
+  const taken = await downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(to) })
   t.equal(taken.id, id)
   t.same(await readFile(seedPath(to)), held?.bytes)
   const other = scratch(t)
-  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), disk: disk(other) }), {
+  await t.rejects(downloadSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), disk: disk(other) }), {
     code: 'ERR_PEER'
   })
   held = held && { ...held, bytes: image(Buffer.from('something else')) }
   await t.rejects(
-    takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
+    downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
     { code: 'ERR_PEER' },
     'it was changed'
   )
   held = held && { ...held, bytes: Buffer.alloc(0) }
   await t.rejects(
-    takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
+    downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
     { code: 'ERR_PEER' },
     'it is empty'
   )
   held = null
-  await t.rejects(takeSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }), { code: 'ERR_PEER' })
+  await t.rejects(downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }), { code: 'ERR_PEER' })
   t.notOk(existsSync(seedPath(other)))
 })

@@ -58,7 +58,7 @@ t.test('commands are applied in order, each with its outcome; other entries only
     { index: 4, outcome: { ok: false, error: { code: 'ERR_NETWORK_EXISTS' } } }
   ])
   t.equal(state.appliedIndex, 4)
-  t.same(reached, [4], 'once for the range')
+  t.same(reached, [4], 'once per range')
   t.same(log.meta, { lastIndex: 4, lastTerm: 3, configuration: ONE })
   t.end()
 })
@@ -95,7 +95,7 @@ t.test('a configuration counts from its entry on', t => {
   t.end()
 })
 
-t.test('a snapshot restores state, position and configuration, and the log goes on after it', async t => {
+t.test('a snapshot restores state, position and configuration, and the log continues after it', async t => {
   const first = made()
   first.log.begin(ONE)
   first.log.apply([opened, command(2, 1, create('red')), config(3, TWO)])
@@ -113,7 +113,7 @@ for (const [what, data] of [
   ['msgpack of something else', encodeMsgpack({ networks: 7 })],
   ['nothing', new Uint8Array()]
 ] as const) {
-  t.test(`a snapshot that encodes no state is refused, and nothing has changed: ${what}`, t => {
+  t.test(`a snapshot that encodes no state is refused and changes nothing: ${what}`, t => {
     const { log, state, reached } = made()
     log.apply([opened])
     const meta = { lastIndex: 9 as LogIndex, lastTerm: 1 as Term, configuration: TWO }

@@ -47,7 +47,7 @@ for (const { what, configuration, incarnation = 0, expected } of [
     expected: false
   },
   {
-    what: 'a founder whose place another disk took',
+    what: 'a founder whose disk was replaced by another',
     configuration: of([A, B], { incarnations: { b: 7 } }),
     expected: false
   }

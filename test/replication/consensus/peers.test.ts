@@ -3,7 +3,7 @@ import t from 'tap'
 import type { ClusterId, HostName, LogIndex, PeerId } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
-import { isForeign, parsePeers, peersOf, serversToAsk, type PeerProgress } from '#replication/consensus/peers.ts'
+import { isForeign, parsePeers, peersOf, aliveServers, type PeerProgress } from '#replication/consensus/peers.ts'
 import { peer } from '../../allocator/fixtures.ts'
 
 const [OWN, OTHER] = ['c1', 'c2'] as [ClusterId, ClusterId]
@@ -27,8 +27,8 @@ function member(n: number, p: Partial<Member> = {}): Member {
 t.test('a member is foreign only when both clusters are known and differ', t => {
   t.equal(isForeign(member(1, { clusterId: OTHER }), OWN), true)
   t.equal(isForeign(member(1, { clusterId: OWN }), OWN), false)
-  t.equal(isForeign(member(1), OWN), false, 'it belongs to none yet')
-  t.equal(isForeign(member(1, { clusterId: OTHER }), null), false, 'this host belongs to none yet')
+  t.equal(isForeign(member(1), OWN), false, 'it has no cluster yet')
+  t.equal(isForeign(member(1, { clusterId: OTHER }), null), false, 'this host has no cluster yet')
   t.end()
 })
 
@@ -42,13 +42,13 @@ t.test('servers to ask are alive, servers, and not foreign', t => {
     member(6, { clusterId: OTHER }),
     member(7, { clusterId: OWN })
   ]
-  t.same(serversToAsk(members, OWN), [peer(1), peer(7)])
-  t.same(serversToAsk(members, null), [peer(1), peer(6), peer(7)])
-  t.same(serversToAsk([], OWN), [])
+  t.same(aliveServers(members, OWN), [peer(1), peer(7)])
+  t.same(aliveServers(members, null), [peer(1), peer(6), peer(7)])
+  t.same(aliveServers([], OWN), [])
   t.end()
 })
 
-t.test('progress is known of whom the leader replicates to, and of nobody elsewhere', t => {
+t.test('a leader knows the progress of its followers, and another host of none', t => {
   const configuration = { voters: [peer(1), peer(2)], learners: [peer(3)] }
   const progress = new Map([[peer(1), { matchIndex: 9 as LogIndex }]])
   t.same(peersOf(configuration, progress), [
@@ -65,7 +65,7 @@ const list: PeerProgress[] = [
   { peerId: peer(2), voter: false, matchIndex: null }
 ]
 
-t.test('a list is read as it was written, without what else is in it', t => {
+t.test('a list is read as it was written, without unknown fields', t => {
   t.same(parsePeers(list), list)
   t.same(parsePeers([]), [])
   t.strictSame(parsePeers([{ ...list[0], admin: true }]), [list[0]])
@@ -98,7 +98,7 @@ for (const answer of [
   [{ ...list[0], matchIndex: 2 ** 53 }],
   [...list, null]
 ]) {
-  t.test(`an answer that is no list of servers is ERR_PEER: ${inspect(answer)}`, t => {
+  t.test(`a malformed list of servers is ERR_PEER: ${inspect(answer)}`, t => {
     t.throws(() => parsePeers(answer), { code: 'ERR_PEER', message: 'a malformed list of servers' })
     t.end()
   })

@@ -17,12 +17,12 @@ import { attach, create, peer, register } from '#test/allocator/fixtures.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { host, introduce, type Host } from '../hosts.ts'
 
-/** A log with one state machine behind it: what a cluster comes to for those who propose. */
+/** A log with one state machine: the whole cluster, as a proposer sees it. */
 class Cluster {
   readonly state = new ClusterState()
   readonly requests: Request[] = []
 
-  /** Through bytes and the check, as an entry of the log. */
+  /** Encodes and checks the request, as an entry of the log is. */
   commit(request: Request): Applied {
     const checked = parseRequest(decodeMsgpack(encodeMsgpack(request)))
     this.requests.push(checked)
@@ -31,17 +31,17 @@ class Cluster {
   }
 }
 
-/** What becomes of an attempt: an error before it was committed, or after it, or none. */
-type Fate = { readonly code: ErrorCode; readonly committed: boolean } | null
+/** How an attempt fails, before or after its commit; null when it succeeds. */
+type Failure = { readonly code: ErrorCode; readonly committed: boolean } | null
 
-const refuse = (code: ErrorCode): VxmeshError => new VxmeshError(code, 'as the test has it')
+const refuse = (code: ErrorCode): VxmeshError => new VxmeshError(code, 'refused by the test')
 const SELF = 'self' as PeerId
 const real = { clock: systemClock, random: systemRandom }
 /** The proposers of these tests ask only their own host. */
-const NO_RPC = { call: () => Promise.reject(new Error('nobody is called here')) } as unknown as Rpc
+const NO_RPC = { call: () => Promise.reject(new Error('these tests make no remote call')) } as unknown as Rpc
 
-/** A proposer that asks its own host, whose attempts come to these fates, then to none. */
-function local(cluster: Cluster, fates: Fate[], deadlineMs = 4_500): Proposer {
+/** A proposer on a voter, whose attempts fail like this, and then succeed. */
+function local(cluster: Cluster, failures: Failure[], deadlineMs = 4_500): Proposer {
   return new Proposer({
     ...real,
     rpc: NO_RPC,
@@ -49,10 +49,10 @@ function local(cluster: Cluster, fates: Fate[], deadlineMs = 4_500): Proposer {
     servers: () => [SELF],
     deadlineMs,
     proposeHere: request => {
-      const fate = fates.shift() ?? null
-      if (fate === null) return Promise.resolve(cluster.commit(request))
-      if (fate.committed) cluster.commit(request)
-      return Promise.reject(refuse(fate.code))
+      const failure = failures.shift() ?? null
+      if (failure === null) return Promise.resolve(cluster.commit(request))
+      if (failure.committed) cluster.commit(request)
+      return Promise.reject(refuse(failure.code))
     }
   })
 }
@@ -81,17 +81,17 @@ for (const code of AMBIGUOUS) {
   }
 }
 
-const fate: fc.Arbitrary<Fate> = fc.option(
+const failure: fc.Arbitrary<Failure> = fc.option(
   fc.record({ code: fc.constantFrom<ErrorCode>('ERR_PEER', 'ERR_TIMEOUT', 'ERR_NO_QUORUM'), committed: fc.boolean() }),
   { freq: 3 }
 )
 
-t.test('whatever attempts come to, each command is carried out once, and its answer is the first one', async t => {
-  const property = fc.asyncProperty(fc.array(fate, { maxLength: 6 }), async fates => {
+t.test('however attempts fail, each command is applied once and gets its first answer', async t => {
+  const property = fc.asyncProperty(fc.array(failure, { maxLength: 6 }), async failures => {
     const cluster = new Cluster()
-    const proposer = local(cluster, [...fates])
+    const proposer = local(cluster, [...failures])
     for (const command of [register(1), create('red')]) await proposer.propose(command)
-    // At once: their retries mix.
+    // Concurrently: their retries interleave.
     const given = await Promise.all(['a', 'b', 'c'].map(id => proposer.propose(attach('red', id))))
     const addresses = given.map(({ result }) => result.endpoint.address)
     assert.equal(new Set(addresses).size, 3)
@@ -107,17 +107,17 @@ t.test('whatever attempts come to, each command is carried out once, and its ans
   t.pass()
 })
 
-t.test('what no retry can mend is said at once, under its own code', async t => {
+t.test('an error that no retry can fix is returned at once, under its own code', async t => {
   for (const code of ['ERR_STORAGE', 'ERR_INVALID', 'ERR_INTERNAL', 'ERR_TOO_LARGE'] as const) {
     const cluster = new Cluster()
-    const fates: Fate[] = [null, { code, committed: false }, null]
-    await t.rejects(local(cluster, fates).propose(create('red')), { code })
-    t.equal(fates.length, 1, 'and not tried again')
+    const failures: Failure[] = [null, { code, committed: false }, null]
+    await t.rejects(local(cluster, failures).propose(create('red')), { code })
+    t.equal(failures.length, 1, 'and not tried again')
     t.equal(cluster.state.networkCount, 0)
   }
 })
 
-t.test('a refusal of the state machine is an error with its field', async t => {
+t.test('a refusal by the state machine is an error that names its field', async t => {
   const proposer = local(new Cluster(), [])
   await proposer.propose(create('red'))
   await t.rejects(proposer.propose(create('red')), { code: 'ERR_NETWORK_EXISTS', field: 'name' })
@@ -128,36 +128,33 @@ const unsound: readonly { what: string; command: unknown; field: string }[] = [
   { what: 'a rate below zero', command: { ...create('red'), egressRate: -1 }, field: 'egressRate' },
   { what: 'a name of capitals', command: { ...create('red'), name: 'RED' }, field: 'name' },
   {
-    what: 'a VTEP that is none',
+    what: 'a VTEP of 0',
     command: { kind: 'host-register', host: { ...register(1).host, vtep: 0 } },
     field: 'vtep'
   },
-  { what: 'a text without end', command: { ...attach('red', 'c'), name: 'x'.repeat(1_000) }, field: 'name' },
+  { what: 'an endless text', command: { ...attach('red', 'c'), name: 'x'.repeat(1_000) }, field: 'name' },
   { what: 'no command', command: null, field: 'command' }
 ]
 for (const { what, command, field } of unsound) {
-  t.test(
-    `what every replica would choke on is refused before it is sent, also by the leader itself: ${what}`,
-    async t => {
-      const cluster = new Cluster()
-      await t.rejects(local(cluster, []).propose(command as Command), { code: 'ERR_INVALID', field })
-      t.same(cluster.requests, [])
-    }
-  )
+  t.test(`a command that no replica could apply is refused before it is sent, by the leader too: ${what}`, async t => {
+    const cluster = new Cluster()
+    await t.rejects(local(cluster, []).propose(command as Command), { code: 'ERR_INVALID', field })
+    t.same(cluster.requests, [])
+  })
 }
 
-t.test('without a leader there is ERR_NO_QUORUM, within five seconds', async t => {
+t.test('without a leader a proposal ends as ERR_NO_QUORUM within five seconds', async t => {
   const contractMs = 5_000
   t.equal(Math.max(DEADLINE_MS, contractMs), contractMs)
   for (const code of AMBIGUOUS) {
     const cluster = new Cluster()
-    const never = Array<Fate>(10_000).fill({ code, committed: false })
+    const never = Array<Failure>(10_000).fill({ code, committed: false })
     await t.rejects(local(cluster, never, 120).propose(create('red')), { code: 'ERR_NO_QUORUM', cause: { code } })
     t.same(cluster.requests, [])
   }
 })
 
-t.test('without any server there is ERR_NO_QUORUM too, and so is an answer that does not come', async t => {
+t.test('without a server, or without an answer, a proposal ends as ERR_NO_QUORUM too', async t => {
   const options = { ...real, rpc: NO_RPC, self: SELF, deadlineMs: 80 }
   const hanging = { ...options, servers: () => [SELF], proposeHere: () => new Promise<Applied>(() => undefined) }
   const alone = { ...options, servers: () => [], proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')) }
@@ -165,17 +162,17 @@ t.test('without any server there is ERR_NO_QUORUM too, and so is an answer that 
     await t.rejects(new Proposer(each).propose(create('red')), { code: 'ERR_NO_QUORUM' })
 })
 
-t.test('after ERR_NO_QUORUM the proposer is as good as new', async t => {
+t.test('after ERR_NO_QUORUM the proposer works again', async t => {
   const cluster = new Cluster()
-  const fates = Array<Fate>(100).fill({ code: 'ERR_NO_QUORUM', committed: false })
-  const proposer = local(cluster, fates, 120)
+  const failures = Array<Failure>(100).fill({ code: 'ERR_NO_QUORUM', committed: false })
+  const proposer = local(cluster, failures, 120)
   await t.rejects(proposer.propose(create('red')), { code: 'ERR_NO_QUORUM' })
-  fates.length = 0
+  failures.length = 0
   await proposer.propose(create('red'))
   t.equal(cluster.state.networkCount, 1)
 })
 
-t.test('a session that was forgotten is opened anew when nothing can have been carried out', async t => {
+t.test('an expired session is opened again when the command cannot have been applied', async t => {
   const cluster = new Cluster()
   const proposer = local(cluster, [])
   await proposer.propose(create('red'))
@@ -185,34 +182,31 @@ t.test('a session that was forgotten is opened anew when nothing can have been c
   t.equal(new Set(cluster.requests.filter(r => !r.session.startsWith('s')).map(r => r.session)).size, 2)
 })
 
-t.test(
-  'a session that was forgotten between two attempts is an error: the first may have been carried out',
-  async t => {
-    const cluster = new Cluster()
-    let lose = false
-    const proposer = new Proposer({
-      ...real,
-      rpc: NO_RPC,
-      self: SELF,
-      servers: () => [SELF],
-      proposeHere: request => {
-        const applied = cluster.commit(request)
-        if (!lose) return Promise.resolve(applied)
-        lose = false
-        for (let n = 0; n < 4_096; n++)
-          cluster.commit({ session: `s${n}`, seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
-        return Promise.reject(refuse('ERR_PEER'))
-      }
-    })
-    await proposer.propose(create('red'))
-    lose = true
-    await t.rejects(proposer.propose(create('blue')), { code: 'ERR_SESSION_EXPIRED' })
-    t.equal(cluster.state.networkCount, 2, 'it was')
-    t.equal(cluster.requests.filter(r => r.command.kind === 'network-create').length, 3, 'and not a third time')
-  }
-)
+t.test('a session that expires between two attempts is an error: the first attempt may have been applied', async t => {
+  const cluster = new Cluster()
+  let lose = false
+  const proposer = new Proposer({
+    ...real,
+    rpc: NO_RPC,
+    self: SELF,
+    servers: () => [SELF],
+    proposeHere: request => {
+      const applied = cluster.commit(request)
+      if (!lose) return Promise.resolve(applied)
+      lose = false
+      for (let n = 0; n < 4_096; n++)
+        cluster.commit({ session: `s${n}`, seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
+      return Promise.reject(refuse('ERR_PEER'))
+    }
+  })
+  await proposer.propose(create('red'))
+  lose = true
+  await t.rejects(proposer.propose(create('blue')), { code: 'ERR_SESSION_EXPIRED' })
+  t.equal(cluster.state.networkCount, 2, 'it was applied')
+  t.equal(cluster.requests.filter(r => r.command.kind === 'network-create').length, 3, 'and no third attempt was made')
+})
 
-t.test("who comes while a session is being opened is not bound by its opener's time", async t => {
+t.test("a proposal that waits for a session to open is not bound by the opener's deadline", async t => {
   const cluster = new Cluster()
   let tries = 0
   let late: Promise<unknown> = Promise.resolve(null)
@@ -235,7 +229,7 @@ t.test("who comes while a session is being opened is not bound by its opener's t
   t.match(await late, { result: { kind: 'network', network: { name: 'blue' } } })
 })
 
-t.test('answers are settled in order, and at most so many requests are under way', async t => {
+t.test('requests are settled in order, and the number in flight is bounded', async t => {
   const cluster = new Cluster()
   const waiting: (() => void)[] = []
   const proposer = new Proposer({
@@ -250,13 +244,13 @@ t.test('answers are settled in order, and at most so many requests are under way
   })
   await proposer.propose(create('red'))
   const many = [...Array(2_048).keys()].map(() => proposer.propose(create('red')).catch((err: unknown) => err))
-  await waitFor('all are under way', () => waiting.length === 2_048)
+  await waitFor('all are in flight', () => waiting.length === 2_048)
   await t.rejects(proposer.propose(create('blue')), { code: 'ERR_BUSY' })
   for (const go of waiting.toReversed()) go()
   const answers = (await Promise.all(many)) as VxmeshError[]
   t.ok(
     answers.every(({ code }) => code === 'ERR_NETWORK_EXISTS'),
-    'none was given up unanswered'
+    'each was answered'
   )
   t.ok(cluster.requests.every(({ seq, settledBelow }) => settledBelow <= seq))
   const next = proposer.propose(create('blue'))
@@ -268,7 +262,7 @@ t.test('answers are settled in order, and at most so many requests are under way
 
 type Remote = { readonly asker: Host; readonly one: Host; readonly two: Host; readonly proposer: Proposer }
 
-/** A client and two servers; what each server does with a proposal is up to the test. */
+/** A client and two servers; the test decides what each server does with a proposal. */
 async function remote(t: Test): Promise<Remote> {
   const [asker, one, two] = await Promise.all([host(t), host(t), host(t)])
   introduce(asker, one)
@@ -287,7 +281,7 @@ function serve(on: Host, proposeHere: ((request: Request) => Promise<Applied>) |
   servePropose(on.rpc, { proposeHere: () => proposeHere, check: parseRequest })
 }
 
-t.test('the leader is found by its word, and asked first from then on', async t => {
+t.test('the leader is found by a redirect, and asked first from then on', async t => {
   const { one, two, proposer } = await remote(t)
   const cluster = new Cluster()
   let asked = 0
@@ -301,41 +295,38 @@ t.test('the leader is found by its word, and asked first from then on', async t 
   t.equal(asked, 1)
 })
 
-t.test(
-  'what Raft or the feed would tell comes with the answer; word that makes no sense is an answer lost',
-  async t => {
-    const { asker, one, proposer: plain } = await remote(t)
-    const cluster = new Cluster()
-    const word = { raft: [new Uint8Array([1, 2]), new Uint8Array([3])], feed: [new Uint8Array([4])] }
-    const heard: unknown[] = []
-    const proposeHere = (request: Request): Promise<Applied> => Promise.resolve(cluster.commit(request))
-    servePropose(one.rpc, {
-      proposeHere: () => proposeHere,
-      check: parseRequest,
-      noticeFor: to => (to === asker.peer ? word : { raft: [], feed: [] })
-    })
-    let senseless = 1
-    const proposer = new Proposer({
-      ...real,
-      rpc: asker.rpc,
-      self: asker.peer,
-      servers: () => [one.peer],
-      proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
-      onNotice: (leader, { raft, feed }) => {
-        if (senseless-- > 0) throw refuse('ERR_PEER')
-        heard.push([leader, ...[raft, feed].map(frames => frames.map(frame => [...frame]))])
-      }
-    })
-    await proposer.propose(create('a'))
-    t.strictSame(heard[0], [one.peer, [[1, 2], [3]], [[4]]])
-    t.equal(cluster.state.networkCount, 1)
-    t.equal(proposer.retries, 1, 'it was asked for again, under its own identity')
-    await plain.propose(create('b'))
-    t.equal(cluster.state.networkCount, 2, 'who does not listen is answered all the same')
-  }
-)
+t.test('a commit notice comes with the answer; a malformed one counts as a lost answer', async t => {
+  const { asker, one, proposer: plain } = await remote(t)
+  const cluster = new Cluster()
+  const notice = { raft: [new Uint8Array([1, 2]), new Uint8Array([3])], feed: [new Uint8Array([4])] }
+  const received: unknown[] = []
+  const proposeHere = (request: Request): Promise<Applied> => Promise.resolve(cluster.commit(request))
+  servePropose(one.rpc, {
+    proposeHere: () => proposeHere,
+    check: parseRequest,
+    noticeFor: to => (to === asker.peer ? notice : { raft: [], feed: [] })
+  })
+  let malformed = 1
+  const proposer = new Proposer({
+    ...real,
+    rpc: asker.rpc,
+    self: asker.peer,
+    servers: () => [one.peer],
+    proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
+    onNotice: (leader, { raft, feed }) => {
+      if (malformed-- > 0) throw refuse('ERR_PEER')
+      received.push([leader, ...[raft, feed].map(frames => frames.map(frame => [...frame]))])
+    }
+  })
+  await proposer.propose(create('a'))
+  t.strictSame(received[0], [one.peer, [[1, 2], [3]], [[4]]])
+  t.equal(cluster.state.networkCount, 1)
+  t.equal(proposer.retries, 1, 'the request was sent again, under its own identity')
+  await plain.propose(create('b'))
+  t.equal(cluster.state.networkCount, 2, 'a proposer that takes no notice is answered too')
+})
 
-t.test('a server that is lost in the middle is replaced by another, under the same identity', async t => {
+t.test('a server lost in the middle of a request is replaced by another, under the same identity', async t => {
   const { one, two, proposer } = await remote(t)
   const cluster = new Cluster()
   serve(one, request => {
@@ -348,7 +339,7 @@ t.test('a server that is lost in the middle is replaced by another, under the sa
   t.equal(cluster.requests.filter(({ seq }) => seq === 1).length, 2)
 })
 
-t.test('word of another leader ends the wait for one that does not answer, under the same identity', async t => {
+t.test('another leader ends the wait for one that does not answer, under the same identity', async t => {
   const { one, two, proposer } = await remote(t)
   const cluster = new Cluster()
   let hanging = 0
@@ -364,10 +355,10 @@ t.test('word of another leader ends the wait for one that does not answer, under
   proposer.hint(two.peer)
   await Promise.all(proposals)
   t.equal(cluster.state.networkCount, 3)
-  t.equal(proposer.retries, 3, 'each was asked once more')
+  t.equal(proposer.retries, 3, 'each was sent once more')
 })
 
-t.test('word of a leader ends the pause of those who look for one', async t => {
+t.test('a known leader ends the back-off', async t => {
   const cluster = new Cluster()
   let led = false
   let refused = 0
@@ -383,9 +374,9 @@ t.test('word of a leader ends the pause of those who look for one', async t => {
     }
   })
   const proposal = proposer.propose(create('red'))
-  await waitFor('it looks', () => refused > 2)
+  await waitFor('it backs off', () => refused > 2)
   led = true
-  // Only word can tell: there is no server to be asked any more.
+  // Only a hint can help: there is no server left to ask.
   proposer.hint(SELF)
   t.match(await proposal, { result: { kind: 'network' } })
 })
@@ -403,12 +394,12 @@ const answers: readonly { what: string; answer: unknown }[] = [
     answer: { applied: { index: 1, outcome: { ok: true, result: { kind: 'namespace' } } } }
   },
   { what: 'an outcome without an error', answer: { applied: { index: 1, outcome: { ok: false } } } },
-  { what: 'a leader that is none', answer: { leader: 'nonsense' } },
+  { what: 'a leader id that is malformed', answer: { leader: 'nonsense' } },
   { what: 'a leader of 7', answer: { leader: 7 } },
-  { what: 'a leader that nobody knows', answer: { leader: peer(9) } }
+  { what: 'a leader that is unknown', answer: { leader: peer(9) } }
 ]
 for (const { what, answer } of answers) {
-  t.test(`a server that answers nonsense is no leader, and the next one is asked: ${what}`, async t => {
+  t.test(`after a malformed answer the next server is asked: ${what}`, async t => {
     const { one, two, proposer } = await remote(t)
     const cluster = new Cluster()
     one.rpc.register('propose', () => Promise.resolve(answer))
@@ -418,7 +409,7 @@ for (const { what, answer } of answers) {
   })
 }
 
-t.test('a host that is no server, and a request that is none, are told so', async t => {
+t.test('a host that is not a server redirects, and a malformed request is refused', async t => {
   const { asker, one, two } = await remote(t)
   const cluster = new Cluster()
   serve(one, null)
@@ -433,7 +424,7 @@ t.test('a host that is no server, and a request that is none, are told so', asyn
   t.same(cluster.requests, [])
 })
 
-t.test('the end of the agent ends a proposal under way at once, and lets no other begin', async t => {
+t.test('stopping the agent fails a proposal in flight at once, and refuses new ones', async t => {
   const never = new Promise<Applied>(() => undefined)
   const proposer = new Proposer({ ...real, rpc: NO_RPC, self: SELF, servers: () => [SELF], proposeHere: () => never })
   const waiting = t.rejects(proposer.propose(create('red')), { code: 'ERR_AGENT_UNREACHABLE' })
@@ -442,5 +433,5 @@ t.test('the end of the agent ends a proposal under way at once, and lets no othe
   proposer.stop()
   await waiting
   await t.rejects(proposer.propose(create('blue')), { code: 'ERR_AGENT_UNREACHABLE' })
-  t.ok(performance.now() - since < DEADLINE_MS, 'nobody waited for the deadline')
+  t.ok(performance.now() - since < DEADLINE_MS, 'no proposal waited for its deadline')
 })

@@ -1,4 +1,4 @@
-// The real shell around the core: real logs on a real disk that can be made to hang, real libp2p on loopback.
+// RaftNode and its transport: real logs on a real disk that can be made to hang, real libp2p on loopback.
 
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -19,7 +19,7 @@ import { host, introduce, type Host } from '../hosts.ts'
 const CLUSTER = 'cluster' as ClusterId
 const logger = createLogger('silent')
 
-/** A disk whose syncs, or whose writes too, come back when it is let go. */
+/** A disk whose syncs, or writes too, hang until `release`. */
 class HangingDisk {
   #held: Promise<void> | null = null
   #operation: 'write' | 'sync' | null = null
@@ -32,7 +32,7 @@ class HangingDisk {
     })
   }
 
-  letGo(): void {
+  release(): void {
     this.#held = null
     this.#release()
   }
@@ -98,7 +98,7 @@ async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Serv
   })
   await transport.start()
   t.teardown(async () => {
-    disk.letGo()
+    disk.release()
     node.stop()
     transport.stop()
     await wal.close()
@@ -115,35 +115,35 @@ function leaderAmong(all: readonly Server[]): Promise<Server> {
   return waitFor('one leads', () => all.find(leads) ?? null, { timeoutMs: 20_000 })
 }
 
-t.test('a leader whose disk hangs gives up while it hangs, another one leads, and nothing is lost', async t => {
+t.test('a leader whose disk hangs steps down, another one leads, and nothing is lost', async t => {
   const all = await servers(t, 3)
   const leader = await leaderAmong(all)
   const first = await leader.node.propose(Buffer.from('first'))
   leader.disk.hang('sync')
-  // It may be committed all the same: by the disks of the others.
+  // The disks of the others may commit it all the same.
   const second = leader.node.propose(Buffer.from('second')).catch(() => null)
-  await waitFor('it gives up', () => !leads(leader), { timeoutMs: 20_000 })
+  await waitFor('it steps down', () => !leads(leader), { timeoutMs: 20_000 })
   const next = await leaderAmong(all.filter(server => server !== leader))
   const third = (await next.node.propose(Buffer.from('third'))) as LogIndex
   t.ok(third > (first as LogIndex))
   t.notOk(leads(leader), 'its disk still hangs')
-  leader.disk.letGo()
+  leader.disk.release()
   await second
   await waitFor('it has followed', () => leader.node.status().durableCommitIndex >= third, { timeoutMs: 20_000 })
 })
 
-t.test('an idle leader gives up too when its disk hangs over what nobody waits for', async t => {
+t.test('an idle leader steps down too when its disk hangs over a write that nothing waits for', async t => {
   const all = await servers(t, 3)
   const leader = await leaderAmong(all)
   await leader.node.propose(Buffer.from('first'))
-  // The note of the commit index that the driver makes once a second.
+  // RaftNode notes the commit index once a second.
   leader.disk.hang('write')
-  await waitFor('it gives up', () => !leads(leader), { timeoutMs: 20_000 })
+  await waitFor('it steps down', () => !leads(leader), { timeoutMs: 20_000 })
   await leaderAmong(all.filter(server => server !== leader))
   t.notOk(leads(leader), 'its disk still hangs')
 })
 
-t.test('a sole voter leads without anybody', async t => {
+t.test('a sole voter leads alone', async t => {
   const [alone] = await servers(t, 1)
   if (alone === undefined) throw new Error('no server')
   await leaderAmong([alone])
@@ -153,25 +153,25 @@ t.test('a sole voter leads without anybody', async t => {
 type End = {
   readonly host: Host
   readonly transport: RaftTransport
-  readonly heard: Message[]
+  readonly received: Message[]
   readonly lost: PeerId[]
 }
 
 async function end(t: Test): Promise<End> {
   const on = await host(t)
-  const heard: Message[] = []
+  const received: Message[] = []
   const lost: PeerId[] = []
   const transport = new RaftTransport({
     mesh: on.mesh,
     clock: systemClock,
     self: on.peer,
     isServer: () => true,
-    receive: message => heard.push(message),
+    receive: message => received.push(message),
     lost: peer => lost.push(peer),
     logger
   })
   await transport.start()
-  return { host: on, transport, heard, lost }
+  return { host: on, transport, received, lost }
 }
 
 function timeoutNow(from: End, to: End): Message {
@@ -182,55 +182,55 @@ function ends(from: End, to: End): Pick<Message, 'clusterId' | 'term' | 'incarna
   return { clusterId: CLUSTER, term: 1 as Term, incarnation: 0, from: from.host.peer, to: to.host.peer }
 }
 
-t.test('what is sent while a channel opens arrives, in order, the newest at least', async t => {
+t.test('messages sent while a channel opens arrive in order, at least the newest', async t => {
   const [a, b] = await Promise.all([end(t), end(t)])
   introduce(a.host, b.host)
   for (let term = 1; term <= 40; term++) a.transport.send({ ...timeoutNow(a, b), term: term as Message['term'] })
-  await waitFor('the last one has come', () => b.heard.at(-1)?.term === 40)
-  const terms = b.heard.map(({ term }) => term)
+  await waitFor('the last one has arrived', () => b.received.at(-1)?.term === 40)
+  const terms = b.received.map(({ term }) => term)
   t.same(
     terms,
     [...terms].sort((x, y) => x - y)
   )
-  t.ok(terms.length < 40, 'what waits is bounded')
+  t.ok(terms.length < 40, 'the queue is bounded')
   t.same([a.lost, b.lost], [[], []])
 })
 
 t.test('what waits for company can be taken along, and is taken in as if it had come by itself', async t => {
   const [a, b] = await Promise.all([end(t), end(t)])
   introduce(a.host, b.host)
-  const rounds = (): number[] => b.heard.flatMap(message => ('round' in message ? [message.round] : []))
-  t.same(a.transport.takeDelayed(b.host.peer), [], 'nothing was said')
+  const rounds = (): number[] => b.received.flatMap(message => ('round' in message ? [message.round] : []))
+  t.same(a.transport.takeDelayed(b.host.peer), [], 'nothing was sent')
   a.transport.send(bare(a, b, 1))
   await waitFor('the channel is open', () => rounds().length === 1)
   a.transport.send(bare(a, b, 2))
   const frames = a.transport.takeDelayed(b.host.peer)
   t.equal(frames.length, 1)
   b.transport.receive(a.host.peer, frames)
-  t.match(b.heard.at(-1), { from: a.host.peer, to: b.host.peer, kind: 'append-request' })
+  t.match(b.received.at(-1), { from: a.host.peer, to: b.host.peer, kind: 'append-request' })
   a.transport.send(bare(a, b, 3))
-  await waitFor('the next one comes by itself', () => rounds().at(-1) === 3)
-  t.same(rounds(), [1, 2, 3], 'each goes once')
+  await waitFor('the next one arrives by itself', () => rounds().at(-1) === 3)
+  t.same(rounds(), [1, 2, 3], 'each is sent once')
   t.throws(() => b.transport.receive(a.host.peer, [new Uint8Array([0])]), { code: 'ERR_PEER' })
 })
 
-/** It says nothing but how far the log is committed. */
+/** It carries nothing but the commit index. */
 function bare(from: End, to: End, round: number): Message {
   const none = { prevIndex: 0 as LogIndex, prevTerm: 0 as Term, leaderCommit: 0 as LogIndex, entries: [] }
   return { ...ends(from, to), ...none, kind: 'append-request', round }
 }
 
-t.test('a connection that breaks is told of at both ends, and so is one that is refused', async t => {
+t.test('a broken connection is reported at both ends, and so is a refused one', async t => {
   const [a, b] = await Promise.all([end(t), end(t)])
   introduce(a.host, b.host)
   a.transport.send(timeoutNow(a, b))
-  await waitFor('it has come', () => b.heard.length === 1)
+  await waitFor('it has arrived', () => b.received.length === 1)
   await b.host.mesh.stop()
-  await waitFor('a is told', () => a.lost.includes(b.host.peer))
-  await waitFor('b is told', () => b.lost.includes(a.host.peer))
-  await waitFor('nothing is left of it', () => !a.host.mesh.isConnected(b.host.peer))
+  await waitFor('a has noticed', () => a.lost.includes(b.host.peer))
+  await waitFor('b has noticed', () => b.lost.includes(a.host.peer))
+  await waitFor('the connection is gone', () => !a.host.mesh.isConnected(b.host.peer))
   a.lost.length = 0
-  await waitFor('a refusal is told', () => {
+  await waitFor('a refusal is reported', () => {
     a.transport.send(timeoutNow(a, b))
     return a.lost.includes(b.host.peer)
   })

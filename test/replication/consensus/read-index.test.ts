@@ -6,7 +6,7 @@ import { MemoryCallers } from '../memory-rpc.ts'
 
 type Read = () => Promise<LogIndex>
 
-/** Host 0 asks host 1; `read` is null where that is no voter. */
+/** Host 0 asks host 1; `read` is null where that is not a voter. */
 async function asking(read: Read | null): Promise<{ all: MemoryCallers; ask: () => Promise<LogIndex> }> {
   const all = await MemoryCallers.of(2)
   serveReadIndex(all.at(1).rpc, { reader: () => (read === null ? null : { read }), clock: all.manual.clock })
@@ -29,18 +29,18 @@ t.test('without a leader there is no answer', async t => {
 })
 
 for (const [what, read, cause] of [
-  ['a host that is no voter', null, 'ERR_NOT_LEADER'],
+  ['a host that is not a voter', null, 'ERR_NOT_LEADER'],
   [
     'a leader that has stepped down',
     () => Promise.reject(new VxmeshError('ERR_NOT_LEADER', 'this server does not lead')),
     'ERR_NOT_LEADER'
   ],
-  ['a leader that no majority answers', () => new Promise<LogIndex>(() => undefined), 'ERR_TIMEOUT']
+  ['a leader without a majority', () => new Promise<LogIndex>(() => undefined), 'ERR_TIMEOUT']
 ] satisfies [string, Read | null, string][]) {
   t.test(`${what} confirms nothing: ERR_NO_QUORUM with the cause`, async t => {
     const { all, ask } = await asking(read)
     await t.rejects(ask(), { code: 'ERR_NO_QUORUM', cause: { code: cause } })
-    t.ok(all.manual.clock.nowMs() < 2_500, 'within the time of the leader')
+    t.ok(all.manual.clock.nowMs() < 2_500, 'within the timeout of the leader')
   })
 }
 
@@ -51,7 +51,7 @@ t.test('a leader that cannot be reached confirms nothing', async t => {
 })
 
 for (const answer of [null, '7', -1, 1.5, 2 ** 60, {}]) {
-  t.test(`an answer that is no index confirms nothing: ${JSON.stringify(answer)}`, async t => {
+  t.test(`a malformed answer confirms nothing: ${JSON.stringify(answer)}`, async t => {
     const { all, ask } = await asking(null)
     all.at(1).rpc.register('read-index', () => Promise.resolve(answer))
     await t.rejects(ask(), { code: 'ERR_NO_QUORUM', cause: { code: 'ERR_PEER', message: 'a malformed read index' } })
