@@ -51,6 +51,13 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     isolate(context, leader)
     return healLater(context)
   },
+  'removal-of-an-isolated-leader': context => {
+    // It appends entries that reach no other host, and is removed meanwhile: it becomes a client with a conflicting tail.
+    const leader = leaderOf(context)
+    if (leader === undefined || !context.operator.remove(leader)) return false
+    isolate(context, leader)
+    return healLater(context)
+  },
   'one-way-partition-of-a-host': context => {
     const { hosts, random, network } = context
     const host = random.pick(hosts)

@@ -107,13 +107,6 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'if (!member && index < 0) return index'
   },
   {
-    name: 'stale-host-reports-a-removal',
-    bug: 'a server believes a host that is behind when it says that the server was removed',
-    file: `${CLUSTER}/participation-rpc.ts`,
-    find: 'if (!member && index >= p.configurationIndex()) return index',
-    replace: 'if (!member) return index'
-  },
-  {
     name: 'joins-as-a-founder',
     bug: 'a host that joins a cluster takes itself for one of its founders',
     file: `${CLUSTER}/cluster-adoption.ts`,
@@ -133,13 +126,6 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     file: `${CONSENSUS}/applied-log.ts`,
     find: 'this.begin(configurationAfter(this.configuration, entries))',
     replace: ''
-  },
-  {
-    name: 'position-not-restored',
-    bug: 'a restored snapshot replaces the state, but not the position in the log',
-    file: `${CONSENSUS}/applied-log.ts`,
-    find: 'this.#meta = meta\n',
-    replace: '\n'
   },
   {
     name: 'skipped-entries-not-counted',

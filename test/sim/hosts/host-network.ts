@@ -8,8 +8,9 @@ import type { MeshPort, MeshStream, Verdict } from '#replication/transport/mesh-
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
-import { MemoryStream } from './memory-stream.ts'
+import { MemoryStream } from '#test/replication/memory-stream.ts'
 import type { Life } from './life.ts'
+import { Wire } from './wire.ts'
 
 const LATENCY_MS = 0.2
 const DIAL_TIMEOUT_MS = 2_000
@@ -29,7 +30,12 @@ type Port = {
   judge: Judge | null
 }
 
-type Connection = { readonly ports: readonly [Port, Port]; readonly streams: Set<MemoryStream> }
+/** Each stream with the process at its end. */
+type Connection = {
+  readonly ports: readonly [Port, Port]
+  readonly streams: Map<MemoryStream, Life>
+  readonly wires: Wire[]
+}
 
 export class HostNetwork {
   readonly feed = { loss: 0, duplication: 0, delay: 0 }
@@ -100,7 +106,7 @@ export class HostNetwork {
 
   heal(): void {
     this.#cut.clear()
-    for (const { streams } of this.#connections.values()) for (const stream of streams) stream.resume()
+    for (const { wires } of this.#connections.values()) for (const wire of wires) wire.resume()
   }
 
   /** Ends all faults. */
@@ -153,7 +159,8 @@ export class HostNetwork {
     await this.#roundTrip(port, to)
     const other = this.#ports.get(to)
     if (other === undefined) throw unreachable(to, 'ECONNREFUSED')
-    const connection = this.#connections.get(key) ?? { ports: [port, other] as const, streams: new Set<MemoryStream>() }
+    const made: Connection = { ports: [port, other], streams: new Map(), wires: [] }
+    const connection = this.#connections.get(key) ?? made
     if (this.#connections.get(key) === undefined) {
       this.#connections.set(key, connection)
       for (const watch of port.watchers) watch(to, true)
@@ -173,16 +180,16 @@ export class HostNetwork {
       throw unreachable(to, 'ECONNRESET')
     }
     if (handler === undefined) throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
-    const ends: readonly [MemoryStream, MemoryStream] = [this.#stream(port, other), this.#stream(other, port)]
-    ends[0].connect(ends[1])
-    ends[1].connect(ends[0])
-    for (const end of ends) connection.streams.add(end)
-    other.life.run(() => handler(port.peer, ends[1]))
-    return ends[0]
+    const wires = [this.#wire(port, other), this.#wire(other, port)] as const
+    const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed: () => undefined })
+    connection.streams.set(near, port.life).set(far, other.life)
+    connection.wires.push(...wires)
+    other.life.run(() => handler(port.peer, far))
+    return near
   }
 
-  #stream(from: Port, to: Port): MemoryStream {
-    return new MemoryStream({
+  #wire(from: Port, to: Port): Wire {
+    return new Wire({
       from: from.life,
       to: to.life,
       nowMs: () => this.#schedule.nowMs,
@@ -204,7 +211,7 @@ export class HostNetwork {
   }
 
   #close({ ports, streams }: Connection): void {
-    for (const stream of streams) stream.closeByNetwork()
+    for (const [stream, life] of streams) life.run(() => stream.close())
     const [a, b] = ports
     for (const [port, other] of [
       [a, b],

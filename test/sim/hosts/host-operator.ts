@@ -1,7 +1,7 @@
 // The operator of whole hosts: has a desired set of servers, and asks any running host to add or remove one at a time
 // until the configuration of the leader matches.
 
-import type { PeerId } from '#model/ids.ts'
+import type { PeerProgress } from '#replication/consensus/peers.ts'
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
@@ -49,6 +49,11 @@ export class HostOperator {
     return true
   }
 
+  /** @returns false if it is the last server */
+  remove(host: SimHost): boolean {
+    return this.desired.size > 1 && this.desired.delete(host)
+  }
+
   transfer(): boolean {
     const to = this.#random.pick([...this.desired])
     const replicator = this.#pickHost()?.replicator ?? null
@@ -60,19 +65,20 @@ export class HostOperator {
     return true
   }
 
-  /** Peer ids of the voters, as the leader knows them; null without a leader. */
-  async voters(): Promise<readonly PeerId[] | null> {
+  /** The voters and learners, as the leader knows them; null without a leader. */
+  async servers(): Promise<readonly PeerProgress[] | null> {
     const leader = this.#hosts.find(host => host.isLeader)
-    const peers = await leader?.replicator?.cluster.peers()
-    return peers?.filter(({ voter }) => voter).map(({ peerId }) => peerId) ?? null
+    return (await leader?.replicator?.cluster.peers()) ?? null
   }
 
   async #review(): Promise<void> {
     if (this.#isWaiting()) return
-    const voters = await this.voters()
-    if (voters === null || this.#isWaiting()) return
+    const servers = await this.servers()
+    if (servers === null || this.#isWaiting()) return
+    const voters = servers.filter(({ voter }) => voter).map(({ peerId }) => peerId)
     const missing = [...this.desired].find(({ peerId }) => !voters.includes(peerId))
-    const surplus = this.#hosts.find(host => voters.includes(host.peerId) && !this.desired.has(host))
+    const isServer = (host: SimHost): boolean => servers.some(({ peerId }) => peerId === host.peerId)
+    const surplus = this.#hosts.find(host => isServer(host) && !this.desired.has(host))
     if (missing !== undefined) this.#ask(missing, 'server-added')
     else if (surplus !== undefined) this.#ask(surplus, 'server-removed')
   }

@@ -16,5 +16,5 @@ export const HOST_PROBES = [
   'request-retried-by-the-proposer',
   'request-retried-by-the-client',
   'read-index-served',
-  'current-although-older-than-before-the-restart'
+  'older-state-passed-for-current'
 ] as const

@@ -172,8 +172,8 @@ class World {
     for (const host of this.#hosts) {
       if (!answered.has(host)) this.oracle.fail(`${host.name} makes no progress after all faults have ended`)
     }
-    const voters = await this.#operator.voters()
-    const servers = namesOf(this.#hosts.filter(({ peerId }) => voters?.includes(peerId)))
+    const peers = await this.#operator.servers()
+    const servers = namesOf(this.#hosts.filter(host => peers?.some(({ peerId }) => peerId === host.peerId)))
     const desired = namesOf(this.#hosts.filter(host => this.#operator.desired.has(host)))
     if (servers !== desired) this.oracle.fail(`the final servers are ${servers} instead of ${desired}`)
     for (const host of this.#hosts) {

@@ -192,12 +192,12 @@ export class SimHost {
     this.#wasVoter = this.isVoter
   }
 
-  /** A state that is older than the one this host acted upon must not count as current. */
+  /** Counts when a state that is older than the one this host acted upon before its restart passes for current. */
   #checkCurrent(): void {
     if (this.process === null) return
     const { replicator, state } = this.process
     if (!replicator.log.current || state.appliedIndex >= this.appliedBefore) return
-    this.#world.probes.add('current-although-older-than-before-the-restart')
+    this.#world.probes.add('older-state-passed-for-current')
   }
 
   get member(): Omit<Member, 'status'> {
