@@ -16,7 +16,7 @@ import { vxlanName } from '#overlay/plan/network/names.ts'
 import { describe } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { Lab } from '../test/namespace/overlay-lab.ts'
+import { Lab } from '../test/lab/lab.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../test/overlay/fixtures.ts'
 import { median, say, type Figures, type Report } from './report.ts'
 
@@ -29,8 +29,8 @@ const SLICE = 5_000
 const ROUNDS = 5
 
 export async function bench(): Promise<Report> {
-  const lab = await Lab.open({ hosts: 1 })
-  const host = lab.host(0)
+  const lab = await Lab.create({ hosts: 1 })
+  const host = lab.host(1)
   const driver = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   try {
     const idle = await idlePass(lab, driver)
@@ -43,7 +43,7 @@ export async function bench(): Promise<Report> {
     }
   } finally {
     await driver.close()
-    await lab.close()
+    await lab.destroy()
   }
 }
 

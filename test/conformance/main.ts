@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import type { Plane } from '../lab/stage.ts'
-import { cannotRun } from '../namespace/overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 import { cannotRunUml, runInUml } from '../uml/uml.ts'
 import { failuresOf, format, passedOf, readColumn, type Column } from './matrix.ts'
 

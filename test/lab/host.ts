@@ -5,6 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { ApiClient } from '#cli/client.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { EndpointView, MemberView, StatusView } from '#model/views.ts'
 import { run, startDetached, type ChildHandle, type RunResult } from '#platform/process.ts'
 import type { LabContainer } from './container.ts'
@@ -44,6 +45,14 @@ export class LabHost {
     this.dir = p.dir
     this.socket = join(p.dir, 'agent.sock')
     this.api = new ApiClient(this.socket)
+  }
+
+  get netns(): string {
+    return `/run/netns/${this.namespace}`
+  }
+
+  get vtep(): Ipv4 {
+    return parseIpv4(this.address)
   }
 
   get logFile(): string {

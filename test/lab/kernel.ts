@@ -1,8 +1,8 @@
 // The commands with which the lab builds and reads namespaces. `ip -j` and `bridge -j` are the oracle of the tests, for they
 // are not our code.
 
-import { existsSync, readdirSync } from 'node:fs'
-import { run } from '#platform/process.ts'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { listPids, run } from '#platform/process.ts'
 
 /** Prefix of every lab's namespaces and directories. */
 export const LAB_PREFIX = 'vxlab-'
@@ -34,6 +34,22 @@ export async function removeNamespaces(names: readonly string[]): Promise<void> 
   if (left.length > 0) throw new Error(`cannot remove ${left.join(', ')}: ${stderr.trim()}`)
 }
 
+/** Runs `ip -n NAMESPACE ARGS`, which must succeed. */
+export function ip(namespace: string, args: string): Promise<string> {
+  return must('ip', ['-n', namespace, ...args.split(' ')])
+}
+
+/** Runs `bridge -n NAMESPACE ARGS`, which must succeed. */
+export function bridge(namespace: string, args: string): Promise<string> {
+  return must('bridge', ['-n', namespace, ...args.split(' ')])
+}
+
+/** The rows that `ip` or `bridge` prints with `-j -d` in a namespace. */
+export async function json<T>(tool: 'ip' | 'bridge', namespace: string, args: string): Promise<T[]> {
+  const text = await must(tool, ['-j', '-d', '-n', namespace, ...args.split(' ')])
+  return text.trim() === '' ? [] : (JSON.parse(text) as T[])
+}
+
 /** What `ip -j` prints in a namespace. */
 export async function ipJson(namespace: string, ...args: readonly string[]): Promise<Record<string, unknown>[]> {
   const text = await must('ip', ['-n', namespace, '-j', ...args])
@@ -60,12 +76,19 @@ export function listNamespaces(prefix: string): string[] {
   }
 }
 
-export async function pidsIn(namespace: string): Promise<number[]> {
-  const { stdout } = await run('ip', ['netns', 'pids', namespace])
-  return stdout
-    .split('\n')
-    .filter(line => line !== '')
-    .map(Number)
+/** Processes in any of these namespaces, in one scan of /proc; `ip netns pids` takes one for each namespace. */
+export function pidsIn(...namespaces: readonly string[]): number[] {
+  const wanted = new Set(namespaces.map(name => inodeOf(`/run/netns/${name}`)).filter(inode => inode !== null))
+  return listPids().filter(pid => wanted.has(inodeOf(`/proc/${pid}/ns/net`) ?? -1))
+}
+
+/** Null for what is gone, or a process that we may not look into. */
+function inodeOf(path: string): number | null {
+  try {
+    return statSync(path).ino
+  } catch {
+    return null
+  }
 }
 
 /** Signals a process that the lab started; one that has already ended is fine. */

@@ -3,6 +3,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { generateClusterKey } from '#config/cluster-key.ts'
 import { LabContainer } from './container.ts'
@@ -14,6 +15,8 @@ export type LabOptions = {
   /** A fixed id, whose lab outlives this process. Without one the lab is removed with this process. */
   readonly keepAs?: string
   readonly underlayMtu?: number
+  /** Hosts to begin with, without running agents. */
+  readonly hosts?: number
 }
 
 let made = 0
@@ -23,7 +26,6 @@ export class Lab {
   readonly dir: string
   readonly hosts: LabHost[] = []
   readonly #underlayMtu: number
-  #reaper: ChildProcess | null = null
 
   private constructor(id: string, underlayMtu: number) {
     this.id = id
@@ -31,18 +33,24 @@ export class Lab {
     this.#underlayMtu = underlayMtu
   }
 
-  /** Creates an underlay without hosts. */
+  /** Creates an underlay. */
   static async create(options: LabOptions = {}): Promise<Lab> {
     await teardownStale()
     made += 1
     const lab = new Lab(options.keepAs ?? `${process.pid}x${made}`, options.underlayMtu ?? 1500)
-    if (options.keepAs === undefined) lab.#startReaper()
+    if (options.keepAs === undefined) reapLater(lab.id)
     await mkdir(lab.dir, { recursive: true, mode: 0o700 })
     await writeFile(lab.keyFile, `${generateClusterKey()}\n`, { mode: 0o600 })
-    const underlay = lab.#namespace('u')
+    const { underlay } = lab
     await must('ip', ['netns', 'add', underlay])
     await ipBatch([`link add br0 mtu ${lab.#underlayMtu} type bridge`, 'link set br0 up'], underlay)
+    for (let n = 0; n < (options.hosts ?? 0); n++) await lab.addHost()
     return lab
+  }
+
+  /** Its namespace, with bridge br0. */
+  get underlay(): string {
+    return this.#namespace('u')
   }
 
   get keyFile(): string {
@@ -52,7 +60,7 @@ export class Lab {
   /** Adds the next host, 192.0.2.<n>: configured, its agent not started. */
   async addHost(options: HostOptions = {}): Promise<LabHost> {
     const n = this.hosts.length + 1
-    const [underlay, namespace] = [this.#namespace('u'), this.#namespace(`h${n}`)]
+    const [underlay, namespace] = [this.underlay, this.#namespace(`h${n}`)]
     const host = new LabHost({
       name: `h${n}`,
       namespace,
@@ -74,7 +82,7 @@ export class Lab {
   /** Changes the MTU of the whole underlay at run time. */
   async setUnderlayMtu(mtu: number): Promise<void> {
     const ports = this.hosts.map((_, n) => `link set p${n + 1} mtu ${mtu}`)
-    await ipBatch([...ports, `link set br0 mtu ${mtu}`], this.#namespace('u'))
+    await ipBatch([...ports, `link set br0 mtu ${mtu}`], this.underlay)
     for (const host of this.hosts) await ipBatch([`link set eth0 mtu ${mtu}`], host.namespace)
   }
 
@@ -127,17 +135,23 @@ export class Lab {
   /** Removes everything. Idempotent. */
   async destroy(): Promise<void> {
     await teardown(this.id)
-    this.#reaper?.stdin?.end()
-    this.#reaper = null
   }
 
   #namespace(name: string): string {
     return `${LAB_PREFIX}${this.id}-${name}`
   }
+}
 
-  #startReaper(): void {
+/** One for all labs of this process. */
+let reaper: ChildProcess | null = null
+
+/** Has the lab removed when this process ends, however it ends. */
+function reapLater(id: string): void {
+  if (reaper === null) {
     const script = join(import.meta.dirname, 'reaper.ts')
-    this.#reaper = spawn(process.execPath, [script, this.id], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
-    this.#reaper.unref()
+    reaper = spawn(process.execPath, [script], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+    reaper.unref()
+    ;(reaper.stdin as Socket | null)?.unref()
   }
+  reaper.stdin?.write(`${id}\n`)
 }

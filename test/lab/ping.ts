@@ -1,6 +1,7 @@
 // Pings from a namespace, in the foreground or in the background.
 
 import { spawn } from 'node:child_process'
+import { run } from '#platform/process.ts'
 import { kill } from './kernel.ts'
 
 export type PingResult = {
@@ -63,4 +64,17 @@ export function startPing(namespace: string, address: string, options: PingOptio
       if (child.pid !== undefined) kill(child.pid, 'SIGINT')
     }
   }
+}
+
+/** How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. */
+export async function countReplies(
+  from: { readonly namespace: string },
+  to: string,
+  options: { readonly count?: number; readonly size?: number; readonly waitMs?: number } = {}
+): Promise<number> {
+  const { count = 3, size, waitMs = 1_000 } = options
+  const sized = size === undefined ? [] : ['-M', 'do', '-s', `${size}`]
+  const flags = ['-n', '-c', `${count}`, '-i', '0.05', '-W', `${waitMs / 1_000}`, ...sized]
+  const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
+  return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)
 }

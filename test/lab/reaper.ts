@@ -1,10 +1,9 @@
-// Waits until the process that made a lab is gone (its end of the pipe on standard input closes), then removes the lab, so
-// that a test that crashes or is killed leaves nothing behind.
+// Outlives the process that made labs: once that process is gone (its end of the pipe on standard input closes), it removes
+// every lab whose id it was given, one a line, so that a test that crashes or is killed leaves nothing behind.
 
+import { text } from 'node:stream/consumers'
 import { teardown } from './teardown.ts'
 
-const id = process.argv[2]
-if (id === undefined) throw new Error('usage: reaper.ts LAB-ID')
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
-process.stdin.on('end', () => void teardown(id).then(() => process.exit(0)))
-process.stdin.resume()
+const ids = (await text(process.stdin)).split('\n').filter(id => id !== '')
+for (const id of ids) await teardown(id)

@@ -16,12 +16,14 @@ import { ipv4Underlay } from '#overlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
-import { Lab, type LabContainer } from '../namespace/overlay-lab.ts'
+import { ip } from './kernel.ts'
+import { countReplies } from './ping.ts'
+import { Lab } from './lab.ts'
+import type { LabContainer } from './container.ts'
 import { addOutside } from './outside.ts'
 import { passDone } from './pass-done.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
 import { run } from '#platform/process.ts'
-import { removeRouters } from './routers.ts'
 
 /** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
 export type Plane = 'linux' | 'ovs-netdev' | 'ovs-system'
@@ -68,14 +70,14 @@ export class Stage {
     plane: Plane,
     p: { hosts: number; places: Places; members?: number[]; outside?: true }
   ): Promise<Stage> {
-    const lab = await Lab.open({ hosts: p.hosts })
+    const lab = await Lab.create({ hosts: p.hosts })
     const stage = new Stage(plane, lab)
     if (p.members !== undefined) stage.members = p.members
     t.teardown(() => stage.#close())
     if (p.outside === true) await addOutside(lab)
     for (const host of lab.hosts) {
       if (plane !== 'linux') {
-        const ovs = await OpenVSwitch.start(host.name)
+        const ovs = await OpenVSwitch.start(host.namespace)
         stage.switches.push(ovs)
         if (plane === 'ovs-netdev') await ovs.takeUnderlay('eth0', `${formatIpv4(host.vtep)}/24`)
       }
@@ -90,7 +92,7 @@ export class Stage {
 
   /** A driver for a host, as an agent that starts there opens one. */
   async open(host: number): Promise<OverlayDriver> {
-    const { vtep, netns: hostNetns } = this.lab.host(host - 1)
+    const { vtep, netns: hostNetns } = this.lab.host(host)
     const options = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
     const driver =
       this.plane === 'linux'
@@ -203,7 +205,7 @@ export class Stage {
   /** A host's power is cut; the others learn that it failed. */
   async killHost(host: number): Promise<void> {
     await this.driver(host).close()
-    await this.lab.ip(this.lab.host(host - 1).name, 'link set eth0 down')
+    await ip(this.lab.host(host).namespace, 'link set eth0 down')
     if (this.plane !== 'linux') {
       await this.ovs(host).kill('ovs-vswitchd')
       await this.ovs(host).kill('ovsdb-server')
@@ -214,7 +216,7 @@ export class Stage {
 
   /** It is back with an agent that knows the present state; its kernel objects are those of before. */
   async returnHost(host: number): Promise<void> {
-    await this.lab.ip(this.lab.host(host - 1).name, 'link set eth0 up')
+    await ip(this.lab.host(host).namespace, 'link set eth0 up')
     if (this.plane !== 'linux') {
       await this.ovs(host).startDaemon('ovsdb-server')
       await this.ovs(host).startDaemon('ovs-vswitchd')
@@ -245,8 +247,8 @@ export class Stage {
       [b, a]
     ] as const) {
       if (here === there) continue
-      const vtep = formatIpv4(this.lab.host(there - 1).vtep)
-      await this.lab.ping(this.lab.host(here - 1), vtep, { count: 1 })
+      const vtep = formatIpv4(this.lab.host(there).vtep)
+      await countReplies(this.lab.host(here), vtep, { count: 1 })
     }
   }
 
@@ -257,7 +259,7 @@ export class Stage {
   input(host: number): DesiredInput {
     return {
       self: peer(host),
-      selfVtep: this.lab.host(host - 1).vtep,
+      selfVtep: this.lab.host(host).vtep,
       networks: this.networks,
       endpoints: byNetwork(this.endpoints),
       hosts: this.members.map(index => makeHost(index)),
@@ -296,9 +298,8 @@ export class Stage {
 
   async #close(): Promise<void> {
     await Promise.all(this.#drivers.map(driver => driver.close()))
-    await removeRouters(this.lab.hosts.map(({ name }) => name))
     await Promise.all(this.switches.map(ovs => ovs.stop()))
-    await this.lab.close()
+    await this.lab.destroy()
   }
 }
 

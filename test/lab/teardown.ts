@@ -15,7 +15,7 @@ export function labDirectory(id: string): string {
 export async function teardown(id: string): Promise<void> {
   const prefix = `${LAB_PREFIX}${id}-`
   for (let turn = 0; turn < 20; turn++) {
-    const pids = (await Promise.all(listNamespaces(prefix).map(pidsIn))).flat()
+    const pids = pidsIn(...listNamespaces(prefix))
     if (pids.length === 0) break
     for (const pid of pids) kill(pid)
     await new Promise(resolve => setTimeout(resolve, 50))

@@ -9,7 +9,7 @@ import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
 import { expectOracle, readKernel } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 

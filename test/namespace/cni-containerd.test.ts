@@ -8,7 +8,7 @@ import { Containerd, IMAGE } from '../lab/containerd.ts'
 import type { PodFacts } from '../lab/cri.ts'
 import { Lab } from '../lab/lab.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const [BATCHES, AT_ONCE] = CHAOS_IN_FULL ? [5, 20] : [3, 8]
 

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { runCycles } from '../cni/cycles.ts'
 import { CHAOS_IN_FULL, CHAOS_TIMEOUT } from '../lab/chaos.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const CYCLES = CHAOS_IN_FULL ? 2_000 : 120
 

@@ -9,7 +9,7 @@ import { Lab } from '../lab/lab.ts'
 import { Podman } from '../lab/podman.ts'
 import type { RunningContainer } from '../lab/running-container.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.test(
   'containers of ctr and of podman are in our network for as long as they run',

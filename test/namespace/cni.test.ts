@@ -12,7 +12,7 @@ import { ipJson, kill } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { startHolder } from '../lab/holder.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const settings = { collectAfter: 1, namespaces: { unmapped: 'create', range: '10.64.0.0/16', prefixLength: 24 } }

@@ -11,7 +11,7 @@ import { bridgeOf, differences, expectOracle, readKernel, tunnelOf } from '../la
 import { waitFor, waitForState } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 

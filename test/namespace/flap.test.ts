@@ -7,7 +7,7 @@ import { bare } from '../lab/container.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 

@@ -11,7 +11,7 @@ import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { askUntil, quantile } from '../fuzz/good-client.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const INPUTS = 20_000
 /** Rate while a well-behaved client measures its latency; later inputs are sent as fast as the agent takes them. */

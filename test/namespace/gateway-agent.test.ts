@@ -8,7 +8,7 @@ import { ipBatch, must } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import { routersOf } from '../lab/routers.ts'
 import { waitFor, waitForState } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const SERVER = '203.0.113.10'

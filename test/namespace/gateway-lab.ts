@@ -19,9 +19,11 @@ import type { Readable } from 'node:stream'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { addOutside, SERVER } from '../lab/outside.ts'
-import { removeRouters, routersOf } from '../lab/routers.ts'
+import { routersOf } from '../lab/routers.ts'
 import { waitFor } from '../lab/wait.ts'
-import { Lab, type LabContainer } from './overlay-lab.ts'
+import { ip } from '../lab/kernel.ts'
+import { Lab } from '../lab/lab.ts'
+import type { LabContainer } from '../lab/container.ts'
 
 export const MTU = 1450
 
@@ -58,12 +60,12 @@ export class GatewayLab {
   }
 
   static async open(hosts: number): Promise<GatewayLab> {
-    const lab = await Lab.open({ hosts })
+    const lab = await Lab.create({ hosts })
     try {
       const outside = await addOutside(lab)
       return new GatewayLab(lab, outside)
     } catch (err) {
-      await lab.close()
+      await lab.destroy()
       throw err
     }
   }
@@ -73,9 +75,8 @@ export class GatewayLab {
   }
 
   async close(): Promise<void> {
-    await removeRouters(this.lab.hosts.map(({ name }) => name))
     for (const driver of this.drivers) await driver.close()
-    await this.lab.close()
+    await this.lab.destroy()
   }
 
   driver(host: number): LinuxDriver {
@@ -85,7 +86,7 @@ export class GatewayLab {
   }
 
   hostName(host: number): string {
-    return this.lab.host(host - 1).name
+    return this.lab.host(host).namespace
   }
 
   /** The host's router namespaces. */
@@ -137,7 +138,7 @@ export class GatewayLab {
 
   wanted(host: number): DesiredGateways {
     const transit = { base: 0xf0000000 as Ipv4, prefixLength: 8 }
-    const { vtep: bind } = this.lab.host(host - 1)
+    const { vtep: bind } = this.lab.host(host)
     return desiredGateways({ ...this.#input(host), transit, bind, memberAddresses: [] })
   }
 
@@ -162,15 +163,15 @@ export class GatewayLab {
     // Neighbours of a device that has none delimit the work. An entry that is there already would not be notified again.
     const mark = (mac: string): Promise<unknown> =>
       waitFor(`the notification of ${mac}`, async () => {
-        await this.lab.ip(netns, 'neigh flush dev lo nud permanent')
-        await this.lab.ip(netns, `neigh replace 127.0.0.2 lladdr ${mac} dev lo nud permanent`)
+        await ip(netns, 'neigh flush dev lo nud permanent')
+        await ip(netns, `neigh replace 127.0.0.2 lladdr ${mac} dev lo nud permanent`)
         return text.includes(mac)
       })
     try {
       await mark('02:00:00:00:00:01')
       await work()
       await mark('02:00:00:00:00:02')
-      await this.lab.ip(netns, 'neigh flush dev lo nud permanent')
+      await ip(netns, 'neigh flush dev lo nud permanent')
       const lines = text.split('\n').filter(line => line !== '' && !line.includes(' dev lo '))
       return lines.filter(line => !line.includes('[NEIGH]') || line.includes('Deleted'))
     } finally {
@@ -196,9 +197,9 @@ export class GatewayLab {
   async sourcesSeen(work: () => Promise<unknown>): Promise<string[]> {
     const rule = 'type filter hook input priority 0; icmp type echo-request add @from { ip saddr }'
     const table = `table ip seen { set from { type ipv4_addr; flags dynamic; }; chain c { ${rule}; }; }`
-    await this.exec(this.outside.name, 'nft', table)
+    await this.exec(this.outside.namespace, 'nft', table)
     await work()
-    const listing = await this.exec(this.outside.name, 'nft', '-j', 'list', 'set', 'ip', 'seen', 'from')
+    const listing = await this.exec(this.outside.namespace, 'nft', '-j', 'list', 'set', 'ip', 'seen', 'from')
     const { nftables } = JSON.parse(listing) as { nftables: { set?: { elem?: string[] } }[] }
     return nftables.flatMap(object => object.set?.elem ?? [])
   }
@@ -208,14 +209,14 @@ export class GatewayLab {
     const name = this.hostName(host)
     const links = await this.exec(name, 'ls', '/sys/class/net')
     const rules = await this.exec(name, 'nft', 'list', 'ruleset')
-    const routes = await this.lab.ip(name, 'route show')
+    const routes = await ip(name, 'route show')
     const forwarding = await this.exec(name, 'sysctl', '-a', '-r', String.raw`net\.ipv4\.conf\..*\.forwarding`)
     return [links, rules, routes, forwarding].join('\n')
   }
 
   /** An iperf3 server outside. */
   startServer(): { readonly stop: () => void } {
-    const args = ['netns', 'exec', this.outside.name, 'iperf3', '-s', '-B', SERVER]
+    const args = ['netns', 'exec', this.outside.namespace, 'iperf3', '-s', '-B', SERVER]
     const child = spawn('ip', args, { stdio: 'ignore' })
     return { stop: () => void child.kill('SIGKILL') }
   }
@@ -223,7 +224,7 @@ export class GatewayLab {
   /** Egress of TCP streams from a container, bits/s of IP packets. */
   async measure({ container }: Attached, seconds: number): Promise<number> {
     const ask = (): Promise<string> =>
-      this.exec(container.name, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
+      this.exec(container.namespace, 'iperf3', '-J', '-c', SERVER, '-P', '4', '-O', '1', '-t', String(seconds))
     const measured = async (): Promise<number | undefined> => {
       const { end } = JSON.parse(await ask()) as { end: { sum_received?: { bits_per_second: number } } }
       return end.sum_received?.bits_per_second // missing while the server is not up yet or still busy
@@ -236,7 +237,7 @@ export class GatewayLab {
   #input(host: number): DesiredInput {
     return {
       self: peer(host),
-      selfVtep: this.lab.host(host - 1).vtep,
+      selfVtep: this.lab.host(host).vtep,
       networks: this.networks,
       endpoints: byNetwork(this.endpoints),
       hosts: this.lab.hosts.map((_, i) => makeHost(i + 1)),

@@ -2,7 +2,7 @@
 
 import t from 'tap'
 import { GatewayLab, red, settled } from './gateway-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.test('the egress rate is met within 5 %, also after a change under traffic', { skip: cannotRun() }, async t => {
   const g = await GatewayLab.open(1)

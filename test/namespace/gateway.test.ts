@@ -7,10 +7,11 @@ import { routerNames } from '#overlay/plan/gateway/desired-gateway.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { isNamespace } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { countReplies } from '../lab/ping.ts'
+import { cannotRun } from '../lab/requirements.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
 import { blue, GatewayLab, MTU, red, settled, shut, type Attached } from './gateway-lab.ts'
-import { must } from '../lab/kernel.ts'
+import { ip, must } from '../lab/kernel.ts'
 import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
 
 const skip = cannotRun()
@@ -21,15 +22,14 @@ async function lab(t: Test, hosts: number): Promise<GatewayLab> {
   return g
 }
 
-const reaches = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
-  (await g.lab.ping(from.container, to)) > 0
+const reaches = async (from: Attached, to: string): Promise<boolean> => (await countReplies(from.container, to)) > 0
 
 /** No reply at all: a kernel that may answer does so at once. */
-const isCut = async (g: GatewayLab, from: Attached, to: string): Promise<boolean> =>
-  (await g.lab.ping(from.container, to, { waitMs: 300 })) === 0
+const isCut = async (from: Attached, to: string): Promise<boolean> =>
+  (await countReplies(from.container, to, { waitMs: 300 })) === 0
 
 /** The number in the names of the first host's routers. */
-const netnsNumber = (g: GatewayLab): number => statSync(g.lab.host(0).netns).ino
+const netnsNumber = (g: GatewayLab): number => statSync(g.lab.host(1).netns).ino
 
 t.test(
   'two networks with one subnet and one address reach one server at once, from the first packet',
@@ -37,15 +37,15 @@ t.test(
   async t => {
     const g = await lab(t, 2)
     const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-    t.equal(await g.lab.ping(r1.container, SERVER, { count: 1 }), 1, 'the first packet after attach')
+    t.equal(await countReplies(r1.container, SERVER, { count: 1 }), 1, 'the first packet after attach')
     const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
     const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
     const all = [r1, b1, r2]
-    const replies = await Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER, { count: 10 })))
+    const replies = await Promise.all(all.map(({ container }) => countReplies(container, SERVER, { count: 10 })))
     t.strictSame(replies, [10, 10, 10])
-    t.ok(await reaches(g, r1, '10.1.0.1'), 'the gateway answers pings')
-    t.ok(await reaches(g, r1, '10.1.0.3'), 'the network’s other host is still reached inside')
-    const seen = await g.sourcesSeen(() => Promise.all(all.map(({ container }) => g.lab.ping(container, SERVER))))
+    t.ok(await reaches(r1, '10.1.0.1'), 'the gateway answers pings')
+    t.ok(await reaches(r1, '10.1.0.3'), 'the network’s other host is still reached inside')
+    const seen = await g.sourcesSeen(() => Promise.all(all.map(({ container }) => countReplies(container, SERVER))))
     t.strictSame([...seen].sort(), ['198.51.100.1', '198.51.100.2'], 'the outside sees the hosts, never a container')
     await settled(t, g)
   }
@@ -57,12 +57,12 @@ t.test('hosts, the underlay, other networks and the metadata service are out of 
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.9' })
   await g.attach(blue, { container: 'b2', host: 2, address: '10.1.0.10' })
   // A machine of the underlay that is no member, and one with the metadata service's address.
-  await g.lab.ip(g.hostName(1).replace(/h1$/, 'underlay'), 'addr add 192.0.2.200/24 dev br0')
-  await g.lab.ip(g.outside.name, 'addr add 169.254.169.254/32 dev lo')
-  await g.lab.ip(g.hostName(1), `route add 169.254.169.254/32 via ${OUTSIDE_GATEWAY}`)
+  await ip(g.lab.underlay, 'addr add 192.0.2.200/24 dev br0')
+  await ip(g.outside.namespace, 'addr add 169.254.169.254/32 dev lo')
+  await ip(g.hostName(1), `route add 169.254.169.254/32 via ${OUTSIDE_GATEWAY}`)
   for (const control of ['192.0.2.200', '192.0.2.2', '169.254.169.254', SERVER]) {
     t.ok(
-      (await g.lab.ping({ ...r1.container, name: g.hostName(1) }, control)) > 0,
+      (await countReplies({ ...r1.container, namespace: g.hostName(1) }, control)) > 0,
       `the host itself reaches ${control}`
     )
   }
@@ -77,29 +77,29 @@ t.test('hosts, the underlay, other networks and the metadata service are out of 
     ['10.1.0.9', 'a container of another network here'],
     ['10.1.0.10', 'a container of another network there']
   ] as const
-  const open = await Promise.all(closed.map(async ([address, what]) => ((await reaches(g, r1, address)) ? [what] : [])))
+  const open = await Promise.all(closed.map(async ([address, what]) => ((await reaches(r1, address)) ? [what] : [])))
   t.strictSame(open.flat(), [])
-  t.ok(await reaches(g, r1, SERVER), 'the outside is reached')
-  t.ok(await reaches(g, b1, '10.1.0.10'), 'the other network reaches its own')
-  t.ok(await isCut(g, { ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
-  await g.lab.ip(g.outside.name, 'route add 240.0.10.188/32 via 198.51.100.1')
-  t.ok(await isCut(g, { ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
+  t.ok(await reaches(r1, SERVER), 'the outside is reached')
+  t.ok(await reaches(b1, '10.1.0.10'), 'the other network reaches its own')
+  t.ok(await isCut({ ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
+  await ip(g.outside.namespace, 'route add 240.0.10.188/32 via 198.51.100.1')
+  t.ok(await isCut({ ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
   await settled(t, g)
 })
 
 t.test('a host does not become a router for other machines', { skip }, async t => {
   const g = await lab(t, 2)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-  t.ok(await reaches(g, r1, SERVER))
-  await g.lab.ip(g.outside.name, 'route add 192.0.2.0/24 via 198.51.100.1')
-  await g.lab.ip(g.hostName(2), 'route replace 203.0.113.10/32 via 192.0.2.1')
-  await g.lab.ip(g.outside.name, 'route add 192.0.2.2/32 via 198.51.100.1')
+  t.ok(await reaches(r1, SERVER))
+  await ip(g.outside.namespace, 'route add 192.0.2.0/24 via 198.51.100.1')
+  await ip(g.hostName(2), 'route replace 203.0.113.10/32 via 192.0.2.1')
+  await ip(g.outside.namespace, 'route add 192.0.2.2/32 via 198.51.100.1')
   const h2 = { ...r1.container, name: g.hostName(2) }
-  t.equal(await g.lab.ping(h2, SERVER), 0, 'from the underlay through the host')
+  t.equal(await countReplies(h2, SERVER), 0, 'from the underlay through the host')
   await g.exec(g.hostName(1), 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
   await g.pass(1)
-  t.ok((await g.lab.ping(h2, SERVER)) > 0, 'unless its administrator enables forwarding')
-  t.ok(await reaches(g, r1, SERVER))
+  t.ok((await countReplies(h2, SERVER)) > 0, 'unless its administrator enables forwarding')
+  t.ok(await reaches(r1, SERVER))
 })
 
 t.test('a network without egress has no router and no default route', { skip }, async t => {
@@ -107,10 +107,10 @@ t.test('a network without egress has no router and no default route', { skip }, 
   const s1 = await g.attach(shut, { container: 's1', host: 1, address: '10.1.0.2' })
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   t.equal((await g.routers(1)).length, 1)
-  t.equal(await g.lab.ip(s1.container.name, 'route show default'), '')
-  t.match(await g.lab.ip(r1.container.name, 'route show default'), /via 10\.1\.0\.1/)
-  t.ok(await isCut(g, s1, SERVER))
-  t.ok(await reaches(g, r1, SERVER))
+  t.equal(await ip(s1.container.namespace, 'route show default'), '')
+  t.match(await ip(r1.container.namespace, 'route show default'), /via 10\.1\.0\.1/)
+  t.ok(await isCut(s1, SERVER))
+  t.ok(await reaches(r1, SERVER))
 })
 
 t.test('two hosts on one machine have routers of their own', { skip }, async t => {
@@ -123,7 +123,7 @@ t.test('two hosts on one machine have routers of their own', { skip }, async t =
   await g.detach(r1)
   t.strictSame(await g.routers(1), [])
   t.strictSame(await g.routers(2), two)
-  t.ok(await reaches(g, r2, SERVER))
+  t.ok(await reaches(r2, SERVER))
   await settled(t, g, 2)
 })
 
@@ -132,13 +132,13 @@ t.test('a gateway answers only on its own host', { skip }, async t => {
   await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
   const [router2 = ''] = await g.routers(2)
-  t.ok(await reaches(g, r2, '10.1.0.1'), 'its own host’s gateway answers')
-  await g.lab.ip(router2, 'link set inside down')
-  await g.lab.ip(r2.container.name, 'neigh flush all')
-  t.ok(await isCut(g, r2, '10.1.0.1'), 'the other host’s gateway does not answer for it')
+  t.ok(await reaches(r2, '10.1.0.1'), 'its own host’s gateway answers')
+  await ip(router2, 'link set inside down')
+  await ip(r2.container.namespace, 'neigh flush all')
+  t.ok(await isCut(r2, '10.1.0.1'), 'the other host’s gateway does not answer for it')
   const { done } = await g.pass(2)
   t.match(done, [/router inside up/])
-  t.ok(await reaches(g, r2, '10.1.0.1'))
+  t.ok(await reaches(r2, '10.1.0.1'))
 })
 
 t.test('the last endpoint takes its router along, and the host stops forwarding', { skip }, async t => {
@@ -148,7 +148,7 @@ t.test('the last endpoint takes its router along, and the host stops forwarding'
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
   await g.detach(r1)
   t.match(await g.routers(1), [/^vxr-000def/])
-  t.ok(await reaches(g, b1, SERVER))
+  t.ok(await reaches(b1, SERVER))
   await g.detach(b1)
   t.strictSame(await g.routers(1), [])
   t.equal(await g.footprint(1), before)
@@ -160,12 +160,12 @@ t.test('a scoped pass checks, repairs and deletes the router of one network', { 
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
   const one = { scope: red.vni, mayRemove: true }
-  await g.lab.ip(g.hostName(1), 'link del vo000abc')
-  await g.lab.ip(g.hostName(1), 'link del vo000def')
+  await ip(g.hostName(1), 'link del vo000abc')
+  await ip(g.hostName(1), 'link del vo000def')
   const trusted = await g.settle(g.driver(1), { host: 1, ...one, trust: true })
   t.strictSame(trusted.done, [], 'for an attach a router that was right is trusted')
   t.match((await g.settle(g.driver(1), { host: 1, ...one })).done, [/^repair router vxr-000abc/])
-  t.ok(await reaches(g, r1, SERVER))
+  t.ok(await reaches(r1, SERVER))
   g.endpoints = g.endpoints.filter(({ network }) => network === blue.name)
   t.match((await g.settle(g.driver(1), { host: 1, ...one })).done, [/^delete router vxr-000abc/])
   t.match(await g.routers(1), [/^vxr-000def/])
@@ -214,20 +214,20 @@ t.test('whatever is deleted or changed is repaired by one pass, and the next has
     t.ok(done.length > 0, `${what}: ${done.join('; ')}`)
     t.strictSame(problems, [], what)
     await settled(t, g)
-    const [outside, host] = await Promise.all([reaches(g, r1, SERVER), isCut(g, r1, '192.0.2.1')])
+    const [outside, host] = await Promise.all([reaches(r1, SERVER), isCut(r1, '192.0.2.1')])
     t.strictSame({ outside, host }, { outside: true, host: true }, `${what}: the outside is reached, the host is not`)
   }
-  t.ok(await reaches(g, b1, SERVER))
+  t.ok(await reaches(b1, SERVER))
 })
 
 t.test('a new agent adopts a router without disturbing it', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-  const index = await g.lab.ip(await g.router(red), '-o link show')
+  const index = await ip(await g.router(red), '-o link show')
   await g.quiet(g.hostName(1), await g.router(red))
-  const ping = g.lab.ping(r1.container, SERVER, { count: 60 })
+  const ping = countReplies(r1.container, SERVER, { count: 60 })
   await g.driver(1).close()
-  g.drivers[0] = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+  g.drivers[0] = g.open(g.lab.host(1).netns, g.lab.host(1).vtep)
   const router = await g.router(red)
   const within = g.changesDuring(router, async () => {
     const changes = await g.changesDuring(g.hostName(1), async () => {
@@ -239,39 +239,39 @@ t.test('a new agent adopts a router without disturbing it', { skip }, async t =>
   })
   t.strictSame(await within, [], 'none of the router')
   t.equal(await ping, 60, 'no packet is lost')
-  t.equal(await g.lab.ip(await g.router(red), '-o link show'), index, 'the same devices')
+  t.equal(await ip(await g.router(red), '-o link show'), index, 'the same devices')
   await settled(t, g)
 })
 
 t.test('a repair deletes no neighbour', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-  t.ok(await reaches(g, r1, SERVER))
+  t.ok(await reaches(r1, SERVER))
   const router = await g.router(red)
   await g.quiet(g.hostName(1), router)
-  await g.lab.ip(router, 'route del default')
+  await ip(router, 'route del default')
   const within = g.changesDuring(router, async () => {
     const changes = await g.changesDuring(g.hostName(1), async () => t.match((await g.pass(1)).done, [/default route/]))
     t.notMatch(changes.join(), /NEIGH/, 'of the host')
   })
   t.notMatch((await within).join(), /NEIGH/, 'of the router')
-  t.ok(await reaches(g, r1, SERVER))
+  t.ok(await reaches(r1, SERVER))
 })
 
 t.test('a foreign device is left alone and reported', { skip }, async t => {
   const g = await lab(t, 1)
-  await g.lab.ip(g.hostName(1), 'link add vo000abc type veth peer name theirs')
-  await g.lab.ip(g.hostName(1), 'link add voip0 type veth peer name phone')
+  await ip(g.hostName(1), 'link add vo000abc type veth peer name theirs')
+  await ip(g.hostName(1), 'link add voip0 type veth peer name phone')
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
   const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
   const { problems } = await g.pass(1)
   t.match(problems, [{ vni: red.vni, message: /vo000abc is "veth", not ours/ }])
-  t.ok(await reaches(g, b1, SERVER), 'the other network has egress')
-  t.ok(await isCut(g, r1, SERVER))
+  t.ok(await reaches(b1, SERVER), 'the other network has egress')
+  t.ok(await isCut(r1, SERVER))
   await g.detach(r1)
   await g.detach(b1)
-  t.match(await g.lab.ip(g.hostName(1), '-o link show vo000abc'), /theirs/)
-  t.match(await g.lab.ip(g.hostName(1), '-o link show voip0'), /phone/)
+  t.match(await ip(g.hostName(1), '-o link show vo000abc'), /theirs/)
+  t.match(await ip(g.hostName(1), '-o link show voip0'), /phone/)
 })
 
 t.test('a router whose host is gone gives up its name', { skip }, async t => {
@@ -284,7 +284,7 @@ t.test('a router whose host is gone gives up its name', { skip }, async t => {
   g.networks = [network]
   const f1 = await g.attach(network, { container: 'f1', host: 1, address: '10.1.0.2' })
   t.strictSame(await g.routers(1), [gone])
-  t.ok(await reaches(g, f1, SERVER))
+  t.ok(await reaches(f1, SERVER))
 })
 
 t.test('a name without a namespace, left by a killed agent, is deleted', { skip }, async t => {
@@ -336,15 +336,15 @@ t.test('a foreign policy that drops forwarded packets is named', { skip }, async
   const chain = 'chain FORWARD { type filter hook forward priority filter; policy drop; }'
   await g.exec(g.hostName(1), 'nft', `table ip filter { ${chain}; }`)
   t.match(await egress(), { present: false, detail: /ip filter FORWARD drops what is forwarded/ })
-  t.ok(await isCut(g, r1, SERVER), 'it really drops them')
+  t.ok(await isCut(r1, SERVER), 'it really drops them')
 })
 
 t.test('a packet that is too large is answered with the path MTU', { skip }, async t => {
   const g = await lab(t, 1)
   const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-  t.equal(await g.lab.ping(r1.container, SERVER, { size: MTU - 28 }), 3, 'exactly the MTU passes')
-  await g.lab.ip(g.hostName(1), 'link set eth1 mtu 1400')
-  await g.lab.ping(r1.container, SERVER, { size: MTU - 28, count: 1 })
-  t.match(await g.lab.ip(r1.container.name, `route get ${SERVER}`), /mtu 1400/, 'the container has learned 1400')
-  t.equal(await g.lab.ping(r1.container, SERVER, { size: 1400 - 28 }), 3)
+  t.equal(await countReplies(r1.container, SERVER, { size: MTU - 28 }), 3, 'exactly the MTU passes')
+  await ip(g.hostName(1), 'link set eth1 mtu 1400')
+  await countReplies(r1.container, SERVER, { size: MTU - 28, count: 1 })
+  t.match(await ip(r1.container.namespace, `route get ${SERVER}`), /mtu 1400/, 'the container has learned 1400')
+  t.equal(await countReplies(r1.container, SERVER, { size: 1400 - 28 }), 3)
 })

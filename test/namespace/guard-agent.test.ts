@@ -8,7 +8,7 @@ import { Lab } from '../lab/lab.ts'
 import type { LabHost } from '../lab/host.ts'
 import { bare } from '../lab/container.ts'
 import { waitFor } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts')

@@ -19,7 +19,9 @@ import {
   setGuard,
   type GuardWorld
 } from './guard-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { ip, json } from '../lab/kernel.ts'
+import { countReplies } from '../lab/ping.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const PACKETS = 200
 const FLOOD = 100_000
@@ -37,14 +39,14 @@ t.test('no forged packet of a container or a stranger arrives anywhere', { skip:
   const open = await attackAll(t, stand, 'without a guard')
   t.not((await wrongNeighbours(stand.w)).length, 0, 'without a guard caches are poisoned')
   // Entries that the unguarded run has poisoned must not help the others.
-  for (const name of stand.w.containers.keys()) await stand.w.lab.ip(containerOf(stand.w, name).name, 'neigh flush all')
+  for (const name of stand.w.containers.keys()) await ip(containerOf(stand.w, name).namespace, 'neigh flush all')
   await setGuard(stand.w, PORT)
   const before = await tables(stand.w)
   const guarded = await attackAll(t, stand, 'guarded')
   t.strictSame(await tables(stand.w), before, 'no route of a container and no FDB of a host has changed')
   t.strictSame(await wrongNeighbours(stand.w), [], 'no container has learned a wrong MAC')
   await setGuard(stand.w, null)
-  for (const host of [0, 1]) await nft(stand.w.lab.host(host), ACCEPT_ALL)
+  for (const host of [1, 2]) await nft(stand.w.lab.host(host), ACCEPT_ALL)
   await setGuard(stand.w, PORT)
   const behind = await attackAll(t, stand, 'behind rules that accept all')
 
@@ -82,18 +84,18 @@ t.test('the host does not answer ARP requests of a container for its own address
   const { w } = await build(t)
   const me = endpointOf(w, 'me')
   const container = containerOf(w, 'me')
-  const { ifindex } = await link(w, container)
+  const { ifindex } = await link(container)
   const sender = new Sender(container.netns, ifindex)
   const listener = Listener.frames(container.netns, ifindex)
   t.teardown(() => [sender, listener].forEach(socket => socket.close()))
-  const host = w.lab.host(0).vtep
+  const host = w.lab.host(1).vtep
   const ask = async (): Promise<number> => {
     const question = { operation: 1, fromMac: me.mac, fromAddress: me.address, toMac: BROADCAST, toAddress: host }
     for (let n = 0; n < PACKETS; n++) {
       sender.send(ether({ to: BROADCAST, from: me.mac, type: ETHER.arp }, arp(question)))
     }
     let answers = 0
-    await w.lab.ping(container, '10.1.0.3', { count: 1 })
+    await countReplies(container, '10.1.0.3', { count: 1 })
     listener.drain(
       frame => (answers += frame.readUInt16BE(12) === ETHER.arp && frame.readUInt32BE(28) === host ? 1 : 0)
     )
@@ -112,16 +114,16 @@ async function build(t: Test): Promise<Stand> {
     tenant: [blue, 1, '10.1.0.5'],
     'far-tenant': [blue, 2, '10.1.0.6']
   })
-  const [h1, h2, h3] = [w.lab.host(0), w.lab.host(1), w.lab.host(2)]
+  const [h1, h2, h3] = [w.lab.host(1), w.lab.host(2), w.lab.host(3)]
   const listeners = new Map<string, Listener>()
   const senders = new Map<string, Sender>()
   for (const [name, container] of w.containers) {
-    const { ifindex } = await link(w, container)
+    const { ifindex } = await link(container)
     if (name !== 'me') listeners.set(name, Listener.frames(container.netns, ifindex))
     senders.set(name, new Sender(container.netns, ifindex))
   }
   listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
-  const [l1, l2, l3] = [await link(w, h1), await link(w, h2), await link(w, h3)]
+  const [l1, l2, l3] = [await link(h1), await link(h2), await link(h3)]
   const member = new Sender(h2.netns, l2.ifindex)
   const stranger = new Sender(h3.netns, l3.ifindex)
   t.teardown(() => [...listeners.values(), ...senders.values(), member, stranger].forEach(socket => socket.close()))
@@ -174,9 +176,9 @@ function arrived(stand: Stand, id: number, at?: string): number {
 /** Routes of the containers and FDBs of the hosts. */
 async function tables(w: GuardWorld): Promise<readonly string[]> {
   const found: string[] = []
-  for (const { name } of w.containers.values()) found.push(await w.lab.ip(name, 'route show'))
-  for (const host of [0, 1]) {
-    const fdb = await w.lab.json<{ mac: string; ifname: string }>('bridge', w.lab.host(host).name, 'fdb show')
+  for (const { namespace: name } of w.containers.values()) found.push(await ip(name, 'route show'))
+  for (const host of [1, 2]) {
+    const fdb = await json<{ mac: string; ifname: string }>('bridge', w.lab.host(host).namespace, 'fdb show')
     found.push(...fdb.map(entry => `host ${host} ${entry.ifname} ${entry.mac}`).sort())
   }
   return found
@@ -186,8 +188,8 @@ async function tables(w: GuardWorld): Promise<readonly string[]> {
 async function wrongNeighbours(w: GuardWorld): Promise<readonly string[]> {
   const right = new Map(w.endpoints.map(endpoint => [formatIpv4(endpoint.address), endpoint.mac]))
   const found: string[] = []
-  for (const { name } of w.containers.values()) {
-    for (const { dst, lladdr } of await w.lab.json<{ dst: string; lladdr?: string }>('ip', name, 'neigh show')) {
+  for (const { namespace: name } of w.containers.values()) {
+    for (const { dst, lladdr } of await json<{ dst: string; lladdr?: string }>('ip', name, 'neigh show')) {
       if (lladdr !== undefined && lladdr !== right.get(dst)) found.push(`${name}: ${dst} is at ${lladdr}`)
     }
   }

@@ -13,7 +13,10 @@ import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { passDone } from '../lab/pass-done.ts'
-import { Lab, type LabContainer, type LabHost } from './overlay-lab.ts'
+import { json } from '../lab/kernel.ts'
+import { Lab } from '../lab/lab.ts'
+import type { LabContainer } from '../lab/container.ts'
+import type { LabHost } from '../lab/host.ts'
 
 export const red = makeNetwork('red', 0xabc)
 export const blue = makeNetwork('blue', 0xdef)
@@ -32,8 +35,8 @@ export async function guardWorld(
   t: Test,
   where: Readonly<Record<string, readonly [typeof red, number, string]>>
 ): Promise<GuardWorld> {
-  const lab = await Lab.open({ hosts: 3 })
-  t.teardown(() => lab.close())
+  const lab = await Lab.create({ hosts: 3 })
+  t.teardown(() => lab.destroy())
   const containers = new Map<string, LabContainer>()
   for (const name of Object.keys(where)) containers.set(name, await lab.container(name))
   const endpoints = Object.entries(where).map(([container, [network, host, address]]) =>
@@ -52,7 +55,7 @@ export async function guardWorld(
 export function input(w: GuardWorld, host: number): DesiredInput {
   return {
     self: peer(host),
-    selfVtep: w.lab.host(host - 1).vtep,
+    selfVtep: w.lab.host(host).vtep,
     networks: [red, blue],
     endpoints: byNetwork(w.endpoints),
     hosts: [makeHost(1), makeHost(2)],
@@ -122,11 +125,10 @@ export function endpointOf(w: GuardWorld, container: string): Endpoint {
 }
 
 export async function link(
-  w: GuardWorld,
   at: LabContainer | LabHost,
   ifname = 'eth0'
 ): Promise<{ readonly ifindex: number; readonly mac: Mac }> {
-  const [row] = await w.lab.json<{ ifindex: number; address: string }>('ip', at.name, `link show dev ${ifname}`)
+  const [row] = await json<{ ifindex: number; address: string }>('ip', at.namespace, `link show dev ${ifname}`)
   const { ifindex, address } = found(row, ifname)
   return { ifindex, mac: parseMac(address) }
 }

@@ -11,7 +11,7 @@ import { makeEndpoint } from '../overlay/fixtures.ts'
 import { ordinary } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
-import { startPing } from '../lab/ping.ts'
+import { countReplies, startPing } from '../lab/ping.ts'
 import { waitFor } from '../lab/wait.ts'
 import {
   address,
@@ -32,7 +32,7 @@ import {
   ruleset,
   setGuard
 } from './guard-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const PAIR = { a: [red, 1, '10.1.0.2'], b: [red, 2, '10.1.0.3'] } as const
@@ -65,8 +65,8 @@ await t.test('tables are replaced and agents restarted without a lost or a leake
   await setGuard(w, PORT)
   const [a, b] = [containerOf(w, 'a'), containerOf(w, 'b')]
   const [me, victim] = [endpointOf(w, 'a'), endpointOf(w, 'b')]
-  const sender = new Sender(a.netns, (await link(w, a)).ifindex)
-  const listener = Listener.frames(b.netns, (await link(w, b)).ifindex)
+  const sender = new Sender(a.netns, (await link(a)).ifindex)
+  const listener = Listener.frames(b.netns, (await link(b)).ifindex)
   t.teardown(() => [sender, listener].forEach(socket => socket.close()))
   const forged = ordinary({ ...me, address: parseIpv4('10.1.0.9') }, victim)
   let sent = 0
@@ -74,9 +74,9 @@ await t.test('tables are replaced and agents restarted without a lost or a leake
     for (let n = 0; n < 20; n++) for (const frame of forged(mark(1), sent++)) sender.send(frame)
   }, 1)
   t.teardown(() => clearInterval(flood))
-  const ping = startPing(a.name, address(victim), { count: 400, intervalMs: 5 })
+  const ping = startPing(a.namespace, address(victim), { count: 400, intervalMs: 5 })
   for (let round = 0; round < 20; round++) {
-    await nft(w.lab.host(0), 'add chain bridge vxmesh_ports x\nadd chain inet vxmesh_underlay x')
+    await nft(w.lab.host(1), 'add chain bridge vxmesh_ports x\nadd chain inet vxmesh_underlay x')
     await driverOf(w, 1).setGuard(PORT)
     t.equal((await pass(w, 1)).length, 2, 'both tables are replaced')
   }
@@ -95,12 +95,12 @@ t.jobs = 4
 t.test('a guard that is right is left unchanged, also by a new agent', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
-  const before = await ruleset(w.lab.host(0))
+  const before = await ruleset(w.lab.host(1))
   t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is allowed')
   t.match(before, '192.0.2.2', 'the other host is allowed')
   t.notMatch(before, '192.0.2.3', 'a host outside of the state is not')
   t.strictSame(await pass(w, 1), [], 'nothing to do')
-  const again = openDriver(w.lab.host(0))
+  const again = openDriver(w.lab.host(1))
   t.teardown(() => again.close())
   await again.setGuard(PORT)
   const wanted = desired(input(w, 1))
@@ -109,7 +109,7 @@ t.test('a guard that is right is left unchanged, also by a new agent', { skip },
 
 t.test('any change to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
-  const host = w.lab.host(0)
+  const host = w.lab.host(1)
   await nft(host, FOREIGN)
   await setGuard(w, PORT)
   const right = await ruleset(host)
@@ -138,7 +138,7 @@ t.test('any change to the tables is repaired, and nothing foreign is touched', {
     // Recreated tables are listed after the others.
     t.strictSame(tablesOf(await ruleset(host)), tablesOf(right), 'repaired')
   }
-  t.equal(await w.lab.ping(containerOf(w, 'a'), '10.1.0.3', { count: 1 }), 1)
+  t.equal(await countReplies(containerOf(w, 'a'), '10.1.0.3', { count: 1 }), 1)
 })
 
 t.test('a foreign change to our tables wakes the reconciler', { skip }, async t => {
@@ -148,7 +148,7 @@ t.test('a foreign change to our tables wakes the reconciler', { skip }, async t 
   driverOf(w, 1).onChange(() => woken++)
   for (const script of ['delete table bridge vxmesh_ports', 'flush set inet vxmesh_underlay vteps', 'flush ruleset']) {
     const before = woken
-    await nft(w.lab.host(0), script)
+    await nft(w.lab.host(1), script)
     await waitFor(`a wake-up after ${script}`, () => woken > before)
     t.not((await pass(w, 1)).length, 0, script)
   }
@@ -157,33 +157,33 @@ t.test('a foreign change to our tables wakes the reconciler', { skip }, async t 
 t.test('attach and detach leave nothing behind; a changed address replaces the old binding', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
-  const before = await ruleset(w.lab.host(0))
+  const before = await ruleset(w.lab.host(1))
   const c = await w.lab.container('c')
   for (const host of ['10.1.0.7', '10.1.0.8', '10.1.0.7']) {
     const endpoint = makeEndpoint(red, { container: 'c', host: 1, address: host })
     const containers = new Map([...w.containers, ['c', c]])
     await attach({ ...w, containers }, endpoint)
-    const found = (await ruleset(w.lab.host(0))).match(/10\.1\.0\.[78]/g)
+    const found = (await ruleset(w.lab.host(1))).match(/10\.1\.0\.[78]/g)
     t.strictSame(found, [host], 'it has one binding')
-    t.equal(await w.lab.ping(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
+    t.equal(await countReplies(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
   }
   await driverOf(w, 1).devices.detach(
     detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))
   )
-  t.equal(await ruleset(w.lab.host(0)), before)
+  t.equal(await ruleset(w.lab.host(1)), before)
 })
 
 t.test('a state that may be stale removes nothing', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
   await setGuard(w, PORT)
-  const right = await ruleset(w.lab.host(0))
+  const right = await ruleset(w.lab.host(1))
   const nobody = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false }), [])
-  await nft(w.lab.host(0), 'insert rule bridge vxmesh_ports container accept')
+  await nft(w.lab.host(1), 'insert rule bridge vxmesh_ports container accept')
   await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false })
-  t.strictSame(tablesOf(await ruleset(w.lab.host(0))), tablesOf(right), 'also when the table is replaced')
+  t.strictSame(tablesOf(await ruleset(w.lab.host(1))), tablesOf(right), 'also when the table is replaced')
   await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: true })
-  t.notMatch(await ruleset(w.lab.host(0)), '10.1.0.2')
+  t.notMatch(await ruleset(w.lab.host(1)), '10.1.0.2')
 })
 
 t.test('an agent without any state installs no table that would block everybody', { skip }, async t => {
@@ -191,14 +191,14 @@ t.test('an agent without any state installs no table that would block everybody'
   await driverOf(w, 1).setGuard(PORT)
   const nothing = { networks: new Map(), vteps: new Set<Ipv4>() }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nothing, mayRemove: false }), [])
-  t.equal(await ruleset(w.lab.host(0)), '')
+  t.equal(await ruleset(w.lab.host(1)), '')
   const refused = await attach(w, endpointOf(w, 'a')).catch((err: unknown) => err)
   t.match(refused, { code: 'ERR_BUSY' }, 'it refuses an attach')
 })
 
 t.test('switched off, both tables are removed and foreign ones stay', { skip }, async t => {
   const w = await guardWorld(t, PAIR)
-  const host = w.lab.host(0)
+  const host = w.lab.host(1)
   await nft(host, FOREIGN)
   const before = await ruleset(host)
   await setGuard(w, PORT)
@@ -211,8 +211,8 @@ t.test('switched off, both tables are removed and foreign ones stay', { skip }, 
 t.test('tenants with the same addresses may each use their own', { skip }, async t => {
   const w = await guardWorld(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
   await setGuard(w, PORT)
-  t.equal(await w.lab.ping(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
-  t.equal(await w.lab.ping(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)
+  t.equal(await countReplies(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
+  t.equal(await countReplies(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)
 })
 
 /** The tables, sorted. */

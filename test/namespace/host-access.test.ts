@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
-import { bare, type LabContainer as LabPod } from '../lab/container.ts'
+import { bare, type LabContainer } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
@@ -13,7 +13,9 @@ import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
 import { SERVER } from '../lab/outside.ts'
 import { GatewayLab, settled, SETTLED, type Attached } from './gateway-lab.ts'
-import { cannotRun, type LabContainer } from './overlay-lab.ts'
+import { ip } from '../lab/kernel.ts'
+import { countReplies } from '../lab/ping.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const open = makeNetwork('open', 0x111, { hostAccess: true })
@@ -47,7 +49,7 @@ async function lab(t: Test, hosts: number): Promise<GatewayLab> {
 }
 
 /** A server on TCP and UDP 8080 that answers with the client's address. */
-async function serve(t: Test, { name }: Pick<LabContainer, 'name'>): Promise<void> {
+async function serve(t: Test, { namespace: name }: { readonly namespace: string }): Promise<void> {
   const child = spawn('ip', ['netns', 'exec', name, '/usr/bin/python3', '-c', ECHO], { stdio: 'ignore' })
   t.teardown(() => child.kill('SIGKILL'))
   const listens = async (): Promise<boolean> =>
@@ -86,8 +88,8 @@ t.test(
     const remote = await g.attach(open, { container: 'o2', host: 2, address: '10.1.0.5' })
     const servers = [
       ...[withEgress, without, shut, remote].map(({ container }) => container),
-      { name: h1 },
-      { name: g.hostName(2) }
+      { namespace: h1 },
+      { namespace: g.hostName(2) }
     ]
     await Promise.all(servers.map(server => serve(t, server)))
 
@@ -103,19 +105,19 @@ t.test(
     t.equal(await probe(h1, '192.0.2.1'), ALL, 'the host’s own server answers itself')
     for (const { container } of [withEgress, without]) {
       for (const address of ['192.0.2.1', '198.51.100.1', '192.0.2.2']) {
-        t.equal(await probe(container.name, address), '', `${container.name} does not reach ${address}`)
+        t.equal(await probe(container.namespace, address), '', `${container.namespace} does not reach ${address}`)
       }
     }
-    t.equal(await probe(shut.container.name, '10.1.0.2'), '', 'containers of other networks do not reach it')
-    t.ok((await g.lab.ping(withEgress.container, SERVER)) > 0, 'egress still works')
-    t.equal(await g.lab.ping(without.container, SERVER), 0, 'a network without egress still has none')
+    t.equal(await probe(shut.container.namespace, '10.1.0.2'), '', 'containers of other networks do not reach it')
+    t.ok((await countReplies(withEgress.container, SERVER)) > 0, 'egress still works')
+    t.equal(await countReplies(without.container, SERVER), 0, 'a network without egress still has none')
 
-    await g.lab.ip(g.hostName(2), 'route add 10.1.0.2/32 via 192.0.2.1')
-    await g.lab.ip(g.outside.name, 'route add 10.1.0.2/32 via 198.51.100.1')
+    await ip(g.hostName(2), 'route add 10.1.0.2/32 via 192.0.2.1')
+    await ip(g.outside.namespace, 'route add 10.1.0.2/32 via 198.51.100.1')
     await g.exec(h1, 'sysctl', '-qw', 'net.ipv4.ip_forward=1')
     await g.pass(1)
     t.equal(await probe(g.hostName(2), '10.1.0.2'), '', 'not through the host, from the underlay')
-    t.equal(await probe(g.outside.name, '10.1.0.2'), '', 'not through the host, from outside')
+    t.equal(await probe(g.outside.namespace, '10.1.0.2'), '', 'not through the host, from outside')
     t.equal(await probe(h1, '10.1.0.2'), ALL, 'the host itself still reaches it')
     await settled(t, g)
   }
@@ -134,12 +136,12 @@ t.test('an address of two networks leads to the first; the second is reported an
   }
   t.strictSame(await g.pass(1), refusal, 'a lower VNI does not displace the first')
   t.equal(await probe(h1, '10.1.0.2'), ALL)
-  const again = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+  const again = g.open(g.lab.host(1).netns, g.lab.host(1).vtep)
   t.teardown(() => again.close())
   const { problems } = await g.settle(again, { host: 1, mayRemove: true })
   t.strictSame(problems, refusal.problems, 'not after a restart either')
   t.equal(await probe(h1, '10.1.0.2'), ALL)
-  t.ok((await g.lab.ping(second.container, SERVER)) > 0, 'its egress is not affected')
+  t.ok((await countReplies(second.container, SERVER)) > 0, 'its egress is not affected')
   await g.detach(first)
   t.equal(await ask(h1, 'tcp', '10.1.0.2'), null)
   await serve(t, second.container)
@@ -149,18 +151,18 @@ t.test('an address of two networks leads to the first; the second is reported an
 
 t.test('the host’s own routes are kept', { skip }, async t => {
   const g = await lab(t, 2)
-  const [h1, before] = [g.hostName(1), await g.lab.ip(g.hostName(1), 'route get 10.1.0.7')]
-  await g.lab.ip(h1, 'route add 10.1.0.4/30 via 198.51.100.254')
+  const [h1, before] = [g.hostName(1), await ip(g.hostName(1), 'route get 10.1.0.7')]
+  await ip(h1, 'route add 10.1.0.4/30 via 198.51.100.254')
   await g.attach(open, { container: 'o1', host: 1, address: '10.1.0.2' })
   await g.attach(open, { container: 'o2', host: 1, address: '10.1.0.5' })
   const { problems } = await g.pass(1)
   t.match(problems, [{ vni: open.vni, message: /10\.1\.0\.5: 10\.1\.0\.4\/30 is the host's own/, hostAccess: true }])
-  t.match(await g.lab.ip(h1, 'route get 10.1.0.5'), /via 198\.51\.100\.254 dev eth1/)
-  t.match(await g.lab.ip(h1, 'route get 10.1.0.2'), /dev vo000111/)
+  t.match(await ip(h1, 'route get 10.1.0.5'), /via 198\.51\.100\.254 dev eth1/)
+  t.match(await ip(h1, 'route get 10.1.0.2'), /dev vo000111/)
   t.match(before, /eth1/)
-  await g.lab.ip(h1, 'route del 10.1.0.4/30')
+  await ip(h1, 'route del 10.1.0.4/30')
   await g.pass(1)
-  t.match(await g.lab.ip(h1, 'route get 10.1.0.5'), /dev vo000111/)
+  t.match(await ip(h1, 'route get 10.1.0.5'), /dev vo000111/)
   await settled(t, g)
 })
 
@@ -169,7 +171,7 @@ t.test('a new container behind a trusted router gets its route, and the router i
   const h1 = g.hostName(1)
   const one = await g.attach(inner, { container: 'i1', host: 1, address: '10.1.0.2' })
   const [router = ''] = await g.routers(1)
-  await g.lab.ip(router, 'route del default')
+  await ip(router, 'route del default')
   const added = makeEndpoint(inner, { container: 'i2', host: 1, address: '10.1.0.3' })
   g.endpoints.push(added)
   const options = { scope: inner.vni, mayRemove: true }
@@ -181,7 +183,7 @@ t.test('a new container behind a trusted router gets its route, and the router i
     [/^repair router/],
     'the next full check repairs it'
   )
-  await g.lab.ip(h1, 'link del vo000222')
+  await ip(h1, 'link del vo000222')
   g.endpoints = [one.endpoint, makeEndpoint(inner, { container: 'i3', host: 1, address: '10.1.0.4' })]
   const broken = await g.settle(g.driver(1), { host: 1, ...options, trust: true })
   t.match(
@@ -207,7 +209,7 @@ t.test('drift is repaired, a restart loses no probe, and a detach leaves nothing
     'link del vo000222',
     'neigh flush dev vo000222 nud permanent'
   ]) {
-    await g.lab.ip(h1, harm)
+    await ip(h1, harm)
     const { done, repaired } = await g.pass(1)
     t.same(
       repaired.map(({ what }) => what),
@@ -217,14 +219,14 @@ t.test('drift is repaired, a restart loses no probe, and a detach leaves nothing
     t.equal(await probe(h1, '10.1.0.2'), ALL, harm)
     await settled(t, g)
   }
-  await g.lab.ip(h1, 'route add 10.1.0.99/32 via 240.0.2.34 dev vo000222 onlink')
+  await ip(h1, 'route add 10.1.0.99/32 via 240.0.2.34 dev vo000222 onlink')
   t.match((await g.pass(1)).done, ['delete routes to 10.1.0.99 by vo000222 (vni 546)'])
 
   const ping = run('ip', ['netns', 'exec', h1, 'ping', '-n', '-q', '-i', '0.01', '-c', '200', '10.1.0.2'], {
     timeoutMs: 20_000
   })
   for (let restart = 0; restart < 3; restart++) {
-    const driver = g.open(g.lab.host(0).netns, g.lab.host(0).vtep)
+    const driver = g.open(g.lab.host(1).netns, g.lab.host(1).vtep)
     const { done } = await g.settle(driver, { host: 1, mayRemove: true })
     t.notMatch(done.join(), /routes/, 'its routes are unchanged')
     await driver.close()
@@ -235,10 +237,10 @@ t.test('drift is repaired, a restart loses no probe, and a detach leaves nothing
   g.endpoints = held.slice(1)
   const driver = g.driver(1)
   await g.settle(driver, { host: 1, mayRemove: false })
-  t.match(await g.lab.ip(h1, 'route show 10.1.0.2'), /vo000222/, 'a state that may be stale removes no route')
+  t.match(await ip(h1, 'route show 10.1.0.2'), /vo000222/, 'a state that may be stale removes no route')
   g.endpoints = held
   await g.detach(one)
-  t.equal(await g.lab.ip(h1, 'route show 10.1.0.2'), '', 'the route goes with the endpoint')
+  t.equal(await ip(h1, 'route show 10.1.0.2'), '', 'the route goes with the endpoint')
   g.endpoints = []
   await g.pass(1)
   t.equal(await g.footprint(1), clean, 'nothing is left on the host')
@@ -307,11 +309,11 @@ t.test(
     await create('inner', '10.2.0.0/24', '--host-access', '--no-egress')
     await create('closed', '10.3.0.0/24')
     const containers = await lab.containers(['o1', 'i1', 'c1', 'o2'])
-    const [o1, i1, c1, o2] = containers as [LabPod, LabPod, LabPod, LabPod]
+    const [o1, i1, c1, o2] = containers as [LabContainer, LabContainer, LabContainer, LabContainer]
     const attached = [await h1.attach(o1, 'open'), await h1.attach(i1, 'inner'), await h1.attach(c1, 'closed')]
     const [open, inner, closed] = attached.map(({ address }) => bare(address)) as [string, string, string]
     const far = bare((await h2.attach(o2, 'open')).address)
-    await Promise.all([...containers, h1].map(({ namespace: name }) => serve(t, { name })))
+    await Promise.all([...containers, h1].map(({ namespace: name }) => serve(t, { namespace: name })))
 
     for (const address of [open, inner]) {
       t.equal(await probe(h1.namespace, address), ALL, `the host reaches ${address}`)

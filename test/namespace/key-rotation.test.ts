@@ -7,7 +7,7 @@ import { generateClusterKey } from '#config/cluster-key.ts'
 import type { LabContainer } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
 import { waitFor, waitForState } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const MS_A_PING = 10
 

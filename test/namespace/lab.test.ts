@@ -5,7 +5,7 @@ import t from 'tap'
 import { Lab } from '../lab/lab.ts'
 import { LAB_PREFIX, listNamespaces, removeNamespaces } from '../lab/kernel.ts'
 import { teardown } from '../lab/teardown.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.test('a lab may be removed by several at once', { skip: cannotRun() }, async t => {
   const lab = await Lab.create()

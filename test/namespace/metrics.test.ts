@@ -15,7 +15,7 @@ import { expectOracle, tunnelOf } from '../lab/oracle.ts'
 import { waitFor, waitForState } from '../lab/wait.ts'
 import { figure, parseExposition, type MetricFamily } from '../metrics/exposition.ts'
 import { meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const PORT = 7_380
 

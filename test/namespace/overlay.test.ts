@@ -16,7 +16,11 @@ import { plan } from '#overlay/plan/network/plan-network.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { waitFor } from '../lab/wait.ts'
-import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
+import { ip, bridge, json, removeNamespaces } from '../lab/kernel.ts'
+import { countReplies } from '../lab/ping.ts'
+import { cannotRun } from '../lab/requirements.ts'
+import { Lab } from '../lab/lab.ts'
+import type { LabContainer } from '../lab/container.ts'
 
 const skip = cannotRun()
 // A lab each, with names of its own.
@@ -38,8 +42,8 @@ async function world(
   t: Test,
   p: { hosts: number; mtu?: number; endpoints: [string, Network, number, string][] }
 ): Promise<World> {
-  const lab = await Lab.open(p)
-  t.teardown(() => lab.close())
+  const lab = await Lab.create(p)
+  t.teardown(() => lab.destroy())
   const containers = new Map<string, LabContainer>()
   const endpoints = p.endpoints.map(([container, network, host, address]) =>
     makeEndpoint(network, { container, host, address })
@@ -69,7 +73,7 @@ function container(w: World, name: string): LabContainer {
 function want(w: World, host: number): DesiredHost {
   return desired({
     self: peer(host),
-    selfVtep: w.lab.host(host - 1).vtep,
+    selfVtep: w.lab.host(host).vtep,
     networks: [red, blue],
     endpoints: byNetwork(w.endpoints),
     hosts: w.lab.hosts.map((_, i) => makeHost(i + 1)),
@@ -132,10 +136,10 @@ type Neigh = { dst: string; lladdr?: string; dev: string; state: string[] }
 
 /** All our objects as ip and bridge list them. A recreated device has another index and, unless it is a bridge, another MAC. */
 async function kernelState(w: World, host: number, options: { indexes: boolean }): Promise<unknown> {
-  const { name } = w.lab.host(host - 1)
-  const links = await w.lab.json<Link>('ip', name, 'link show')
-  const fdb = await w.lab.json<Fdb>('bridge', name, 'fdb show')
-  const neighbours = await w.lab.json<Neigh>('ip', name, 'neigh show')
+  const { namespace: name } = w.lab.host(host)
+  const links = await json<Link>('ip', name, 'link show')
+  const fdb = await json<Fdb>('bridge', name, 'fdb show')
+  const neighbours = await json<Neigh>('ip', name, 'neigh show')
   const ours = links.filter(link => /^v[bxe][0-9a-f]{6}/.test(link.ifname))
   const addresses = new Map(ours.map(link => [link.ifname, link.address]))
   return {
@@ -168,25 +172,25 @@ async function kernelState(w: World, host: number, options: { indexes: boolean }
 t.test('containers reach their own network from the first packet, and no other', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1 }), 1, 'first packet, network red')
-  t.equal(await w.lab.ping(container(w, 'b1'), '10.1.0.4', { count: 1 }), 1, 'first packet, network blue')
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.4', { count: 3 }), 0, 'red does not see blue')
-  t.equal(await w.lab.ping(container(w, 'b2'), '10.1.0.3', { count: 3 }), 0, 'blue does not see red')
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1 }), 1, 'first packet, network red')
+  t.equal(await countReplies(container(w, 'b1'), '10.1.0.4', { count: 1 }), 1, 'first packet, network blue')
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.4', { count: 3 }), 0, 'red does not see blue')
+  t.equal(await countReplies(container(w, 'b2'), '10.1.0.3', { count: 3 }), 0, 'blue does not see red')
 })
 
 t.test('a packet of the overlay MTU passes, one byte more is refused', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   t.equal((await driver(w, 1).devices.underlay()).overlayMtu, MTU)
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28 }), 1)
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 27 }), 0)
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28 }), 1)
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 27 }), 0)
 })
 
 t.test('the kernel holds exactly the desired state', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
   await attachAll(t, w)
-  const { name } = w.lab.host(0)
-  const links = new Map((await w.lab.json<Link>('ip', name, 'link show')).map(link => [link.ifname, link]))
+  const { namespace: name } = w.lab.host(1)
+  const links = new Map((await json<Link>('ip', name, 'link show')).map(link => [link.ifname, link]))
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
   const veth = vethName(endpoint.containerId, endpoint.ifname)
@@ -214,27 +218,27 @@ t.test('the kernel holds exactly the desired state', { skip }, async t => {
     inet6_addr_gen_mode: 'none',
     linkinfo: { info_kind: 'veth', info_slave_data: { learning: false, flood: false } }
   })
-  const fdb = await w.lab.json<Fdb>('bridge', name, 'fdb show')
+  const fdb = await json<Fdb>('bridge', name, 'fdb show')
   const entries = (device: string, mac: string): unknown[] =>
     fdb.filter(e => e.ifname === device && e.mac === mac).map(e => e.dst ?? e.master)
   t.strictSame(entries('vx000abc', '00:00:00:00:00:00'), ['192.0.2.2'])
   t.strictSame(entries('vx000abc', '02:bc:0a:01:00:03').sort(), ['192.0.2.2', 'vb000abc'])
   t.strictSame(entries(veth, '02:bc:0a:01:00:02'), ['vb000abc'])
-  const neighbours = await w.lab.json<Neigh>('ip', name, 'neigh show dev vb000abc')
+  const neighbours = await json<Neigh>('ip', name, 'neigh show dev vb000abc')
   t.strictSame(neighbours.map(n => [n.dst, n.lladdr, n.state]).sort(), [
     ['10.1.0.1', '02:bc:0a:01:00:01', ['PERMANENT']],
     ['10.1.0.2', '02:bc:0a:01:00:02', ['PERMANENT']],
     ['10.1.0.3', '02:bc:0a:01:00:03', ['PERMANENT']]
   ])
-  t.strictSame(await w.lab.json('ip', name, '-6 addr show dev vb000abc'), [], 'no IPv6 on the host')
-  const inside = container(w, 'r1').name
-  const [eth0] = await w.lab.json<Link>('ip', inside, 'link show eth0')
+  t.strictSame(await json('ip', name, '-6 addr show dev vb000abc'), [], 'no IPv6 on the host')
+  const inside = container(w, 'r1').namespace
+  const [eth0] = await json<Link>('ip', inside, 'link show eth0')
   t.match(eth0, { mtu: MTU, address: '02:bc:0a:01:00:02' })
   t.ok(eth0?.flags.includes('LOWER_UP'))
-  t.match(await w.lab.json('ip', inside, '-4 addr show dev eth0'), [
+  t.match(await json('ip', inside, '-4 addr show dev eth0'), [
     { addr_info: [{ local: '10.1.0.2', prefixlen: 16, broadcast: '10.1.255.255' }] }
   ])
-  t.match(await w.lab.json('ip', inside, 'route show default'), [{ gateway: formatIpv4(red.gateway), dev: 'eth0' }])
+  t.match(await json('ip', inside, 'route show default'), [{ gateway: formatIpv4(red.gateway), dev: 'eth0' }])
 })
 
 t.test('a restarted agent adopts everything: same devices, empty plan, attach finds it', { skip }, async t => {
@@ -242,8 +246,8 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
   await attachAll(t, w)
   const before = await kernelState(w, 1, { indexes: true })
   await driver(w, 1).close()
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3, 'traffic continues without an agent')
-  const host = w.lab.host(0)
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3'), 3, 'traffic continues without an agent')
+  const host = w.lab.host(1)
   w.drivers[0] = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   t.strictSame(await pass(t, w, 1), [])
   for (const endpoint of w.endpoints.filter(e => e.host === peer(1))) {
@@ -255,7 +259,7 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
 t.test('drift of any kind is repaired by one pass', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
-  const { name } = w.lab.host(0)
+  const { namespace: name } = w.lab.host(1)
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
   const veth = vethName(endpoint.containerId, endpoint.ifname)
@@ -294,24 +298,24 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
     ['a deleted bridge and tunnel', 'ip', ['link del vb000abc', 'link del vx000abc']]
   ]
   for (const [title, tool, commands] of drifts) {
-    for (const command of commands) await (tool === 'ip' ? w.lab.ip(name, command) : w.lab.bridge(name, command))
+    for (const command of commands) await (tool === 'ip' ? ip(name, command) : bridge(name, command))
     t.not(await state(), before, `${title} is a drift`)
     t.not((await pass(t, w, 1)).length, 0, `${title} is detected`)
     t.equal(await state(), before, `${title} is repaired`)
     t.strictSame(await pass(t, w, 1), [], `${title}: nothing is left to do`)
   }
-  t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3)
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3'), 3)
 })
 
 t.test('foreign objects are never touched, and a name in use is a conflict', { skip }, async t => {
   const w = await world(t, { hosts: 2, endpoints: two })
-  const { name } = w.lab.host(0)
-  await w.lab.ip(name, 'link add vb000abc type bridge')
-  await w.lab.ip(name, 'link add ve0123456789abc type veth peer name other0')
-  await w.lab.ip(name, 'link add vx00ffff type vxlan id 77 local 192.0.2.1 dstport 4790')
-  await w.lab.ip(name, 'link add br-mine type bridge')
+  const { namespace: name } = w.lab.host(1)
+  await ip(name, 'link add vb000abc type bridge')
+  await ip(name, 'link add ve0123456789abc type veth peer name other0')
+  await ip(name, 'link add vx00ffff type vxlan id 77 local 192.0.2.1 dstport 4790')
+  await ip(name, 'link add br-mine type bridge')
   const foreign = async (): Promise<string> => {
-    const links = await w.lab.json<Link>('ip', name, 'link show')
+    const links = await json<Link>('ip', name, 'link show')
     const names = ['vb000abc', 've0123456789abc', 'other0', 'vx00ffff', 'br-mine', 'eth0']
     return JSON.stringify(links.filter(link => names.includes(link.ifname)))
   }
@@ -322,7 +326,7 @@ t.test('foreign objects are never touched, and a name in use is a conflict', { s
   w.endpoints.length = 0
   await pass(t, w, 1)
   t.equal(await foreign(), before)
-  const left = await w.lab.json<Link>('ip', name, 'link show')
+  const left = await json<Link>('ip', name, 'link show')
   t.strictSame(
     left.filter(link => link.ifalias?.startsWith('vxmesh') === true),
     [],
@@ -335,7 +339,7 @@ t.test(
   { skip },
   async t => {
     const w = await world(t, { hosts: 2, endpoints: two })
-    await w.lab.ip(w.lab.host(0).name, 'link add vxother type vxlan id 2748 local 192.0.2.1 dstport 4789')
+    await ip(w.lab.host(1).namespace, 'link add vxother type vxlan id 2748 local 192.0.2.1 dstport 4789')
     const { ops } = plan(want(w, 1), await driver(w, 1).forwarding.observe())
     const { failures, skipped } = await driver(w, 1).forwarding.execute(ops)
     t.match(failures, [
@@ -355,13 +359,13 @@ t.test(
     const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
     await attachAll(t, w)
     const fdb = async (): Promise<unknown[]> => {
-      const all = await w.lab.json<Fdb>('bridge', w.lab.host(0).name, 'fdb show dev vx000abc')
+      const all = await json<Fdb>('bridge', w.lab.host(1).namespace, 'fdb show dev vx000abc')
       return all.filter(e => e.dst !== undefined).map(e => e.mac)
     }
     w.statuses = new Map([[peer(2), 'failed' as const]])
     await pass(t, w, 1)
     t.strictSame(await fdb(), ['02:bc:0a:01:00:03'])
-    t.equal(await w.lab.ping(container(w, 'r1'), '10.1.0.3'), 3, 'a cut of the control plane cuts no container')
+    t.equal(await countReplies(container(w, 'r1'), '10.1.0.3'), 3, 'a cut of the control plane cuts no container')
     w.statuses = new Map([[peer(2), 'left' as const]])
     await pass(t, w, 1)
     t.strictSame(await fdb(), [])
@@ -374,38 +378,38 @@ t.test('attach is idempotent, completes a half-made pair, and refuses foreign de
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
   const asked = request(w, endpoint)
-  const host = w.lab.host(0).name
-  const inside = container(w, 'r1').name
+  const host = w.lab.host(1).namespace
+  const inside = container(w, 'r1').namespace
   const first = await driver(w, 1).devices.attach(asked)
   t.equal(first.created, true)
   t.strictSame(await driver(w, 1).devices.attach(asked), { ...first, created: false })
 
-  await w.lab.ip(inside, 'link set eth0 down')
+  await ip(inside, 'link set eth0 down')
   t.match(await driver(w, 1).devices.attach(asked), { created: false, ifindex: first.ifindex }, 'set up again')
-  await w.lab.ip(inside, 'addr flush dev eth0')
+  await ip(inside, 'addr flush dev eth0')
   const second = await driver(w, 1).devices.attach(asked)
   t.equal(second.created, true, 'a pair without its address is recreated')
-  t.match(await w.lab.json('ip', inside, '-4 addr show dev eth0'), [{ addr_info: [{ local: '10.1.0.2' }] }])
+  t.match(await json('ip', inside, '-4 addr show dev eth0'), [{ addr_info: [{ local: '10.1.0.2' }] }])
 
   const elsewhere = container(w, 'b1')
   const third = await driver(w, 1).devices.attach({ ...asked, netns: elsewhere.netns })
   t.equal(third.created, true, 'a new namespace of the container gets a new pair')
-  await t.rejects(w.lab.ip(inside, 'link show eth0'), 'the old one is gone')
+  await t.rejects(ip(inside, 'link show eth0'), 'the old one is gone')
   await driver(w, 1).devices.detach(detachRequest(endpoint))
 
-  await w.lab.ip(inside, 'link add eth0 type veth peer name x0')
+  await ip(inside, 'link add eth0 type veth peer name x0')
   await t.rejects(driver(w, 1).devices.attach(asked), { code: 'ERR_IFNAME_IN_USE', field: 'ifname' })
-  t.equal((await w.lab.json<Link>('ip', inside, 'link show eth0')).length, 1, "the container's own device stays")
-  await w.lab.ip(inside, 'link del eth0')
-  await w.lab.ip(host, `link add ${asked.hostInterface} type veth peer name y0`)
-  await w.lab.ip(host, `link set ${asked.hostInterface} alias mine`)
+  t.equal((await json<Link>('ip', inside, 'link show eth0')).length, 1, "the container's own device stays")
+  await ip(inside, 'link del eth0')
+  await ip(host, `link add ${asked.hostInterface} type veth peer name y0`)
+  await ip(host, `link set ${asked.hostInterface} alias mine`)
   await t.rejects(driver(w, 1).devices.attach(asked), { code: 'ERR_IFNAME_IN_USE' })
   t.strictSame(await driver(w, 1).devices.detach(detachRequest(endpoint)), { removed: false })
-  await w.lab.ip(host, `link del ${asked.hostInterface}`)
+  await ip(host, `link del ${asked.hostInterface}`)
 
   const missing = { ...asked, vni: makeNetwork('none', 77).vni }
   await t.rejects(driver(w, 1).devices.attach(missing), { code: 'ERR_KERNEL', message: /no bridge vb00004d/ })
-  const left = await w.lab.json<Link>('ip', host, 'link show')
+  const left = await json<Link>('ip', host, 'link show')
   t.notOk(
     left.some(link => link.ifname === asked.hostInterface),
     'a failed attach leaves nothing'
@@ -417,7 +421,7 @@ t.test('attach is idempotent, completes a half-made pair, and refuses foreign de
     '/etc/hostname',
     '/proc/self/ns/user',
     '/proc/self/ns/net',
-    w.lab.host(0).netns
+    w.lab.host(1).netns
   ]) {
     await t.rejects(driver(w, 1).devices.attach({ ...asked, netns }), { code: 'ERR_NETNS', field: 'netns' }, netns)
   }
@@ -428,7 +432,7 @@ t.test('a second network leaves the default route of the first', { skip }, async
   await attachAll(t, w)
   const second = makeEndpoint(blue, { container: 'r1', host: 1, address: '10.1.0.9', ifname: 'eth1' })
   await driver(w, 1).devices.attach(request(w, second))
-  const routes = await w.lab.json<{ dev: string }>('ip', container(w, 'r1').name, 'route show default')
+  const routes = await json<{ dev: string }>('ip', container(w, 'r1').namespace, 'route show default')
   t.strictSame(
     routes.map(route => route.dev),
     ['eth0']
@@ -442,12 +446,12 @@ t.test('detach removes the pair, even without the namespace, and is idempotent',
   if (r1 === undefined || b1 === undefined) throw new Error('no endpoints')
   t.strictSame(await driver(w, 1).devices.detach(detachRequest(r1)), { removed: true })
   t.strictSame(await driver(w, 1).devices.detach(detachRequest(r1)), { removed: false })
-  await t.rejects(w.lab.ip(container(w, 'r1').name, 'link show eth0'))
-  await w.lab.remove(container(w, 'b1').name)
+  await t.rejects(ip(container(w, 'r1').namespace, 'link show eth0'))
+  await removeNamespaces([container(w, 'b1').namespace])
   await driver(w, 1).devices.detach(detachRequest(b1))
   w.endpoints.length = 0
   await pass(t, w, 1)
-  const left = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
+  const left = await json<Link>('ip', w.lab.host(1).namespace, 'link show')
   t.strictSame(left.map(link => link.ifname).sort(), ['eth0', 'lo'])
 })
 
@@ -460,14 +464,14 @@ t.test('many devices are removed together, and foreign ones in their group stay'
   ])
   const w = await world(t, { hosts: 1, endpoints: names })
   await attachAll(t, w)
-  await w.lab.ip(w.lab.host(0).name, `link add br-mine group 7764078 type bridge`)
+  await ip(w.lab.host(1).namespace, `link add br-mine group 7764078 type bridge`)
   await Promise.all(w.endpoints.map(endpoint => driver(w, 1).devices.detach(detachRequest(endpoint))))
-  const left = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
+  const left = await json<Link>('ip', w.lab.host(1).namespace, 'link show')
   t.strictSame(left.map(link => link.ifname).sort(), ['br-mine', 'eth0', 'lo', 'vb000abc', 'vx000abc'])
-  await w.lab.ip(w.lab.host(0).name, 'link del br-mine')
+  await ip(w.lab.host(1).namespace, 'link del br-mine')
   for (const endpoint of w.endpoints) await driver(w, 1).devices.attach(request(w, endpoint))
   await Promise.all(w.endpoints.map(endpoint => driver(w, 1).devices.detach(detachRequest(endpoint))))
-  const rest = await w.lab.json<Link>('ip', w.lab.host(0).name, 'link show')
+  const rest = await json<Link>('ip', w.lab.host(1).namespace, 'link show')
   t.strictSame(rest.map(link => link.ifname).sort(), ['eth0', 'lo', 'vb000abc', 'vx000abc'])
 })
 
@@ -476,12 +480,12 @@ t.test('counters are the container’s own', { skip }, async t => {
   await attachAll(t, w)
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
-  await w.lab.ping(container(w, 'r1'), '10.1.0.3')
+  await countReplies(container(w, 'r1'), '10.1.0.3')
   type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
   // The two reads are not atomic: one of the kernel's own packets may come between them.
   await waitFor('both counts agree', async () => {
     const counters = (await driver(w, 1).devices.counters()).get(vethName(endpoint.containerId, endpoint.ifname))
-    const [inside] = await w.lab.json<Stats>('ip', container(w, 'r1').name, '-s link show eth0')
+    const [inside] = await json<Stats>('ip', container(w, 'r1').namespace, '-s link show eth0')
     const { rx, tx } = inside?.stats64 ?? {}
     return (
       rx !== undefined && rx.packets >= 3 && rx.packets === counters?.rxPackets && tx?.packets === counters.txPackets
@@ -506,7 +510,7 @@ t.test('a foreign change wakes the listener, our own does not', { skip }, async 
     woken = resolve
     AbortSignal.timeout(5000).onabort = () => reject(new Error('not woken within 5 s'))
   })
-  await w.lab.ip(w.lab.host(0).name, 'neigh del 10.1.0.2 dev vb000abc')
+  await ip(w.lab.host(1).namespace, 'neigh del 10.1.0.2 dev vb000abc')
   await next
   clearInterval(keep)
   stop()
@@ -527,7 +531,7 @@ t.test('a bind address that no device has is a typed error', { skip }, async t =
   const w = await world(t, { hosts: 1, endpoints: [] })
   const lost = LinuxDriver.open({
     underlay: ipv4Underlay(makeHost(77).vtep),
-    hostNetns: w.lab.host(0).netns,
+    hostNetns: w.lab.host(1).netns,
     clock: systemClock
   })
   t.teardown(() => lost.close())

@@ -7,7 +7,7 @@ import { run } from '#platform/process.ts'
 import { Lab } from '../lab/lab.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun() || (await OpenVSwitch.cannotRun())
 const CLIENT = join(import.meta.dirname, '../zmq/client.py')

@@ -15,7 +15,7 @@ import { routersOf } from '../lab/routers.ts'
 import { LabServiceManager } from '../lab/service-manager.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { deviceIndexes } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const PACKAGE = resolve(import.meta.dirname, '../../scripts/package')
 const RUNTIME = resolve(import.meta.dirname, '../../bin/runtime.sh')

@@ -9,7 +9,7 @@ import type { Lab } from '../lab/lab.ts'
 import { kill } from '../lab/kernel.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { deviceIndexes, meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(TEST_TIMEOUT_MS)
 

@@ -8,7 +8,7 @@ import { kill } from '../lab/kernel.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { deviceIndexes, meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 

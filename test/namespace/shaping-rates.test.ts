@@ -9,12 +9,12 @@ import { bare } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
 import { ipRate, measureReceived, openMeter, startTraffic, type Flow, type Protocol } from '../lab/traffic.ts'
 import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
 const MBIT = 1e6
 /** The kernel enforces upper bounds. A busy machine may send less, so the best of several attempts counts. */
-const ATTEMPTS = 3
+const ATTEMPTS = 5
 /** Long enough that no traffic ends by itself while it is measured, even on a busy machine. */
 const UNTIL_STOPPED = 60
 
@@ -95,16 +95,17 @@ t.test('rates', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
     t.teardown(() => meter.close())
     await measureReceived({ meter, sender: meter, protocol: 'tcp', steadyMs: 200 })
     for (const mbit of [50, 5]) {
+      const rate = mbit * MBIT
       await shape('--ingress-rate', `${mbit}mbit`)
       await pause(1_000)
-      const from = meter.read()
-      await pause(1_000)
-      near(t, {
-        is: ipRate({ from, to: meter.read(), protocol: 'tcp', way: 'rx' }),
-        rate: mbit * MBIT,
-        percent: 5,
-        what: `after the change to ${mbit}`
-      })
+      let is = 0
+      for (let attempt = 0; attempt < ATTEMPTS && is < rate * 0.95; attempt++) {
+        const from = meter.read()
+        await pause(1_000)
+        is = ipRate({ from, to: meter.read(), protocol: 'tcp', way: 'rx' })
+        t.ok(is <= rate * 1.05, `${mbit} Mbit/s are not exceeded`)
+      }
+      near(t, { is, rate, percent: 5, what: `after the change to ${mbit}` })
     }
     traffic.stop()
     await traffic.result

@@ -15,7 +15,11 @@ import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { waitFor } from '../lab/wait.ts'
 import { keepFilters } from './guard-lab.ts'
-import { cannotRun, Lab, type LabContainer } from './overlay-lab.ts'
+import { ip, removeNamespaces } from '../lab/kernel.ts'
+import { countReplies } from '../lab/ping.ts'
+import { cannotRun } from '../lab/requirements.ts'
+import { Lab } from '../lab/lab.ts'
+import type { LabContainer } from '../lab/container.ts'
 
 const skip = cannotRun()
 const MTU = 1450
@@ -39,8 +43,8 @@ class World {
   }
 
   static async open(t: Test, shaping = both): Promise<World> {
-    const lab = await Lab.open({ hosts: 1 })
-    t.teardown(() => lab.close())
+    const lab = await Lab.create({ hosts: 1 })
+    t.teardown(() => lab.destroy())
     const world = new World(lab, await lab.container('c1'), shaping)
     t.teardown(() => world.driver.close())
     await world.pass()
@@ -64,7 +68,7 @@ class World {
   want(endpoints: readonly Endpoint[] = [this.endpoint]): DesiredHost {
     return desired({
       self: peer(1),
-      selfVtep: this.lab.host(0).vtep,
+      selfVtep: this.lab.host(1).vtep,
       networks: [red],
       endpoints: byNetwork(endpoints),
       hosts: [makeHost(1)],
@@ -95,13 +99,13 @@ class World {
   }
 
   async tc(args: string): Promise<string> {
-    const { stdout, stderr, exitCode } = await run('tc', ['-n', this.lab.host(0).name, ...args.split(' ')])
+    const { stdout, stderr, exitCode } = await run('tc', ['-n', this.lab.host(1).namespace, ...args.split(' ')])
     if (exitCode !== 0) throw new Error(`tc ${args}: ${stderr}`)
     return stdout
   }
 
   async ip(args: string): Promise<string> {
-    return this.lab.ip(this.lab.host(0).name, args)
+    return ip(this.lab.host(1).namespace, args)
   }
 
   /** All queues and redirections of the host, without counters and action indexes. */
@@ -119,7 +123,7 @@ class World {
   }
 
   #open(): LinuxDriver {
-    const { vtep, netns } = this.lab.host(0)
+    const { vtep, netns } = this.lab.host(1)
     return LinuxDriver.open({ underlay: ipv4Underlay(vtep), hostNetns: netns, clock: systemClock })
   }
 }
@@ -175,7 +179,7 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
       ]
     ],
     ['an IFB that is down', [() => w.ip(`link set ${w.ifb} down`)]],
-    ['an IFB without its alias', [() => run('ip', ['-n', w.lab.host(0).name, 'link', 'set', w.ifb, 'alias', ''])]],
+    ['an IFB without its alias', [() => run('ip', ['-n', w.lab.host(1).namespace, 'link', 'set', w.ifb, 'alias', ''])]],
     ['a deleted IFB', [() => w.ip(`link del ${w.ifb}`)]]
   ]
   for (const [what, steps] of drifts) {
@@ -194,7 +198,7 @@ t.test('a change of the rate keeps the queue: its counters continue', { skip }, 
     const all = JSON.parse(await w.tc('-s -j qdisc show')) as Counted[]
     return all.find(q => q.dev === w.ifb && q.kind === 'tbf')?.bytes ?? 0
   }
-  await w.lab.ping(w.container, '10.1.0.77', { count: 2 })
+  await countReplies(w.container, '10.1.0.77', { count: 2 })
   const before = await sent()
   t.ok(before > 0, 'the queue has carried packets')
   await w.shape({ ingressRate: 1e9, egressRate: 2e9, delayUs: 0 })
@@ -246,19 +250,22 @@ t.test('detach leaves nothing, even without the namespace', { skip }, async t =>
   for (const gone of [false, true]) {
     const w = await World.open(t)
     if (gone) {
-      await w.lab.remove(w.container.name)
+      await removeNamespaces([w.container.namespace])
       // The kernel takes a namespace's devices apart after `ip netns del` has returned.
       await waitFor('the veth is gone', async () => !(await w.ip('-o link show')).includes(w.veth))
       await w.shape({ ...both, ingressRate: 1e6 })
     }
     await w.driver.devices.detach(detachRequest(w.endpoint))
-    t.strictSame((await run('ip', ['-n', w.lab.host(0).name, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g), null)
+    t.strictSame(
+      (await run('ip', ['-n', w.lab.host(1).namespace, '-o', 'link'])).stdout.match(/v[ei][0-9a-f]{13}/g),
+      null
+    )
   }
 })
 
 t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
   const w = await World.open(t)
-  await w.lab.remove(w.container.name)
+  await removeNamespaces([w.container.namespace])
   const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.forwarding.observe())
   await w.driver.forwarding.execute(ops)
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
@@ -291,17 +298,17 @@ t.test('the redirection of a shaped container does not bypass port security', { 
   const other = makeEndpoint(red, { container: 'c2', host: 1, address: '10.1.0.3' })
   const { netns } = await w.lab.container('c2')
   const request = attachRequest({ ...SAME, endpoint: other, netns })
-  await w.lab.ip(w.container.name, 'addr add 10.1.0.9/16 dev eth0')
+  await ip(w.container.namespace, 'addr add 10.1.0.9/16 dev eth0')
   const arrived = async (): Promise<number> => {
     const received = async (): Promise<number> =>
       (await w.driver.devices.counters()).get(request.hostInterface)?.rxPackets ?? Number.NaN
     const before = await received()
     const from = ['-I', '10.1.0.9', '-c', '3', '-i', '0.05', '-W', '1']
-    await run('ip', ['netns', 'exec', w.container.name, 'ping', '-n', ...from, '10.1.0.3'])
+    await run('ip', ['netns', 'exec', w.container.namespace, 'ping', '-n', ...from, '10.1.0.3'])
     return (await received()) - before
   }
   await w.driver.devices.attach(request)
-  await w.lab.ip(w.container.name, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
+  await ip(w.container.namespace, `neigh replace 10.1.0.3 lladdr ${other.mac} dev eth0`)
   await w.shape(both)
   t.ok((await arrived()) >= 3, 'without a guard a spoofed address passes')
   await w.driver.setGuard(4789)
@@ -310,5 +317,5 @@ t.test('the redirection of a shaped container does not bypass port security', { 
     await w.shape(shaping)
     t.equal(await arrived(), 0, 'a spoofed address is dropped')
   }
-  t.equal(await w.lab.ping(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address passes')
+  t.equal(await countReplies(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address passes')
 })

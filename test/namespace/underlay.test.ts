@@ -10,7 +10,7 @@ import { ipBatch } from '../lab/kernel.ts'
 import { differences, expectOracle, readKernel } from '../lab/oracle.ts'
 import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
-import { cannotRun } from './overlay-lab.ts'
+import { cannotRun } from '../lab/requirements.ts'
 
 t.setTimeout(TEST_TIMEOUT_MS)
 const skip = cannotRun()

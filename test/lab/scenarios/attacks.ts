@@ -3,6 +3,7 @@
 
 import type { Test } from 'tap'
 import { parseMac } from '#model/mac.ts'
+import { json } from '../kernel.ts'
 import { mark } from '../packets/frames.ts'
 import { Listener, Sender } from '../packets/raw-socket.ts'
 import { attackStand, HOST_PORT, settle } from '../packets/stand.ts'
@@ -37,15 +38,15 @@ export async function attacks(t: Test, plane: Plane): Promise<void> {
   })
   const senders = new Map<string, Sender>()
   const listeners = new Map<string, Listener>()
-  for (const [name, { netns, name: namespace }] of s.containers) {
-    const ifindex = await ifindexOf(s, namespace)
+  for (const [name, { netns, namespace: namespace }] of s.containers) {
+    const ifindex = await ifindexOf(namespace)
     senders.set(name, new Sender(netns, ifindex))
     if (name !== 'me') listeners.set(name, Listener.frames(netns, ifindex))
   }
   const wires = await Promise.all(
-    s.lab.hosts.map(async ({ name, netns, vtep }) => {
-      const [holder] = await s.lab.json<{ address: string }>('ip', name, `link show dev ${s.underlay}`)
-      const sender = new Sender(netns, await ifindexOf(s, name))
+    s.lab.hosts.map(async ({ namespace: name, netns, vtep }) => {
+      const [holder] = await json<{ address: string }>('ip', name, `link show dev ${s.underlay}`)
+      const sender = new Sender(netns, await ifindexOf(name))
       senders.set(name, sender)
       return { sender, mac: parseMac(holder?.address ?? ''), address: vtep, netns }
     })

@@ -6,13 +6,14 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
+import { ip, json } from '../kernel.ts'
 import { peer } from '../../overlay/fixtures.ts'
 import { Listener, Sender } from '../packets/raw-socket.ts'
 import { arp, BROADCAST, ETHER, ether, mark } from '../packets/frames.ts'
 import { ordinary } from '../packets/attacks.ts'
 import { SERVER } from '../outside.ts'
 import { FIRST_BYTES, startFlow, type FlowReport } from '../flow.ts'
-import { startPing } from '../ping.ts'
+import { countReplies, startPing } from '../ping.ts'
 import { blue, red, Stage, type Places, type Plane } from '../stage.ts'
 import { waitFor } from '../wait.ts'
 
@@ -54,7 +55,7 @@ export const mesh: Scenario = async (t, plane) => {
 
 /** Half a second of packets, and one connection. */
 async function flow(s: Stage, from: string, to: string): Promise<FlowReport> {
-  const [a, b] = [s.container(from).name, s.container(to).name]
+  const [a, b] = [s.container(from).namespace, s.container(to).namespace]
   const ends = { from: { namespace: a }, to: { namespace: b }, address: s.address(to) }
   const { stop } = await startFlow({ ...ends, packetsPerSecond: 100 })
   await pause(500)
@@ -66,9 +67,9 @@ export const ownAnswers: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
   const [asker, far] = [s.container('r1'), s.container('r2')]
-  const wire = Listener.frames(s.lab.host(1).netns, await ifindexOf(s, s.lab.host(1).name))
-  const inside = Listener.frames(far.netns, await ifindexOf(s, far.name))
-  const sender = new Sender(asker.netns, await ifindexOf(s, asker.name))
+  const wire = Listener.frames(s.lab.host(2).netns, await ifindexOf(s.lab.host(2).namespace))
+  const inside = Listener.frames(far.netns, await ifindexOf(far.namespace))
+  const sender = new Sender(asker.netns, await ifindexOf(asker.namespace))
   t.teardown(() => [wire, inside, sender].forEach(socket => socket.close()))
   const { mac, address } = s.endpoint('r1')
   const ask = (whose: string, id: number): void => {
@@ -80,14 +81,10 @@ export const ownAnswers: Scenario = async (t, plane) => {
   ask('10.1.0.99', 2)
   await waitFor('a request that no host can answer is flooded', () => wire.count(2) === 5 && inside.count(2) === 5)
   t.same([wire.count(1), inside.count(1)], [0, 0], 'a request for a known address is not')
-  await s.lab.ip(asker.name, 'neigh flush dev eth0')
+  await ip(asker.namespace, 'neigh flush dev eth0')
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and is answered')
   if (plane !== 'linux') return
-  const ports = await s.lab.json<{ ifname: string; neigh_suppress?: boolean }>(
-    'bridge',
-    s.lab.host(0).name,
-    'link show'
-  )
+  const ports = await json<{ ifname: string; neigh_suppress?: boolean }>('bridge', s.lab.host(1).namespace, 'link show')
   t.strictSame(
     ports.map(({ ifname, neigh_suppress: suppresses }) => [ifname.slice(0, 2), suppresses]).sort(),
     [...ports].map(({ ifname }) => [ifname.slice(0, 2), ifname.startsWith('vx')]).sort(),
@@ -101,9 +98,9 @@ export const isolation: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { ...FOUR, r5: [red, 1, '10.1.0.5'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
   t.equal(await ping(s, 'b1', 'b2', { count: 3 }), 3)
-  t.equal(await s.lab.ping(s.container('b1'), '10.1.0.3', { count: 2 }), 0, 'blue has no 10.1.0.3')
-  t.equal(await s.lab.ping(s.container('b1'), '10.1.0.5', { count: 2 }), 0, 'nor 10.1.0.5, on the same host')
-  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.4', { count: 2 }), 0, 'red has no 10.1.0.4')
+  t.equal(await countReplies(s.container('b1'), '10.1.0.3', { count: 2 }), 0, 'blue has no 10.1.0.3')
+  t.equal(await countReplies(s.container('b1'), '10.1.0.5', { count: 2 }), 0, 'nor 10.1.0.5, on the same host')
+  t.equal(await countReplies(s.container('r1'), '10.1.0.4', { count: 2 }), 0, 'red has no 10.1.0.4')
 }
 
 /** A broadcast reaches each host of the network exactly once, and no failed host. */
@@ -120,9 +117,9 @@ export const floodScope: Scenario = async (t, plane) => {
   })
   const listeners = new Map<string, Listener>()
   for (const [name, container] of s.containers) {
-    listeners.set(name, Listener.frames(container.netns, await ifindexOf(s, container.name)))
+    listeners.set(name, Listener.frames(container.netns, await ifindexOf(container.namespace)))
   }
-  const sender = new Sender(s.container('r1').netns, await ifindexOf(s, s.container('r1').name))
+  const sender = new Sender(s.container('r1').netns, await ifindexOf(s.container('r1').namespace))
   t.teardown(() => [...listeners.values(), sender].forEach(socket => socket.close()))
   const me = { mac: s.endpoint('r1').mac, address: s.endpoint('r1').address }
   const shout = async (id: number): Promise<Record<string, number>> => {
@@ -153,7 +150,7 @@ export const reuse: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] } })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
   await s.remove('r2')
-  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0)
+  t.equal(await countReplies(s.container('r1'), '10.1.0.3', { count: 1 }), 0)
   await s.add('again', red, 1, '10.1.0.3')
   t.equal(await ping(s, 'r1', 'again', { count: 3 }), 3, 'on the same host')
   await s.remove('again')
@@ -166,7 +163,7 @@ export const reuse: Scenario = async (t, plane) => {
 export const restart: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
-  const running = startPing(s.container('r1').name, '10.1.0.3', { count: 2_000, intervalMs: 5 })
+  const running = startPing(s.container('r1').namespace, '10.1.0.3', { count: 2_000, intervalMs: 5 })
   for (const host of [1, 2]) {
     await s.restart(host)
     // A router's rules do not record who wrote them: they are replaced, in one transaction.
@@ -185,9 +182,9 @@ export const restart: Scenario = async (t, plane) => {
 export const gateway: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   for (const name of s.containers.keys()) {
-    t.equal(await s.lab.ping(s.container(name), '10.1.0.1', { count: 2 }), 2, `${name} reaches its router`)
+    t.equal(await countReplies(s.container(name), '10.1.0.1', { count: 2 }), 2, `${name} reaches its router`)
   }
-  t.equal(await s.lab.ping(s.container('r1'), formatIpv4(s.lab.host(1).vtep), { count: 1 }), 0, 'not the underlay')
+  t.equal(await countReplies(s.container('r1'), formatIpv4(s.lab.host(2).vtep), { count: 1 }), 0, 'not the underlay')
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
@@ -195,9 +192,9 @@ export const gateway: Scenario = async (t, plane) => {
 export const drift: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
-  const host = s.lab.host(0).name
+  const host = s.lab.host(1).namespace
   const veth = vethName(s.endpoint('r1').containerId, s.endpoint('r1').ifname)
-  await s.lab.ip(host, `link set ${veth} down`)
+  await ip(host, `link set ${veth} down`)
   t.equal(await ping(s, 'r1', 'r2', { count: 1 }), 0)
   t.not((await s.pass(1)).length, 0)
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
@@ -208,7 +205,7 @@ export const drift: Scenario = async (t, plane) => {
 export const egress: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR, outside: true })
   for (const name of s.containers.keys()) {
-    t.equal(await s.lab.ping(s.container(name), SERVER, { count: 3 }), 3, `${name} reaches the outside`)
+    t.equal(await countReplies(s.container(name), SERVER, { count: 3 }), 3, `${name} reaches the outside`)
   }
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'and its own network')
   for (const host of s.members) t.same(await s.pass(host), [])
@@ -220,7 +217,7 @@ export const hostReturns: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places })
   for (const name of ['r2', 'gone']) t.equal(await ping(s, 'r1', name, { count: 3 }), 3)
   await s.killHost(2)
-  t.equal(await s.lab.ping(s.container('r1'), '10.1.0.3', { count: 1 }), 0, 'a dead host does not answer')
+  t.equal(await countReplies(s.container('r1'), '10.1.0.3', { count: 1 }), 0, 'a dead host does not answer')
   await s.remove('gone')
   await s.add('heir', red, 1, '10.1.0.4')
   t.equal(await ping(s, 'r1', 'heir', { count: 3 }), 3, 'its address is used elsewhere')
@@ -250,11 +247,11 @@ export async function ping(
   options: { count?: number; size?: number } = {}
 ): Promise<number> {
   await s.warm(from, to)
-  return s.lab.ping(s.container(from), s.address(to), options)
+  return countReplies(s.container(from), s.address(to), options)
 }
 
-export async function ifindexOf(s: Stage, namespace: string, device = 'eth0'): Promise<number> {
-  const [row] = await s.lab.json<{ ifindex: number }>('ip', namespace, `link show dev ${device}`)
+export async function ifindexOf(namespace: string, device = 'eth0'): Promise<number> {
+  const [row] = await json<{ ifindex: number }>('ip', namespace, `link show dev ${device}`)
   if (row === undefined) throw new Error(`no ${device}`)
   return row.ifindex
 }

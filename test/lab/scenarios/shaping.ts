@@ -89,7 +89,7 @@ async function best(measure: () => Promise<number>, want: number, within: number
 /** Offers twice the rate. @returns what arrives, as a share of the rate */
 async function received(s: Stage, from: string, to: string): Promise<number> {
   const [a, b] = [s.container(from), s.container(to)]
-  const sender = new Sender(a.netns, await ifindexOf(s, a.name))
+  const sender = new Sender(a.netns, await ifindexOf(a.namespace))
   const meter = openMeter(b.netns)
   try {
     const [frame] = ordinary(s.endpoint(from), s.endpoint(to))(Buffer.alloc(PAYLOAD_BYTES), 0)
@@ -123,14 +123,14 @@ async function medianRoundTripMs(s: Stage): Promise<number> {
 
 async function roundTripsMs(s: Stage, count: number): Promise<number[]> {
   await s.warm('r1', 'r2')
-  const args = ['netns', 'exec', s.container('r1').name, 'ping', '-n', '-c', `${count}`, '-i', '0.02', '-W', '2']
+  const args = ['netns', 'exec', s.container('r1').namespace, 'ping', '-n', '-c', `${count}`, '-i', '0.02', '-W', '2']
   const { stdout } = await run('ip', [...args, s.address('r2')])
   return [...stdout.matchAll(/time=([\d.]+)/g)].map(match => Number(match[1]))
 }
 
 /** The delays in seconds that tc(8) shows on the first host. */
 async function netems(s: Stage): Promise<number[]> {
-  const { stdout } = await run('tc', ['-n', s.lab.host(0).name, '-j', 'qdisc', 'show'])
+  const { stdout } = await run('tc', ['-n', s.lab.host(1).namespace, '-j', 'qdisc', 'show'])
   const qdiscs = JSON.parse(stdout) as { kind: string; options: { delay?: { delay: number } } }[]
   return qdiscs.filter(({ kind }) => kind === 'netem').map(({ options }) => options.delay?.delay ?? 0)
 }

@@ -13,6 +13,7 @@ import { SWITCH, vethName } from '#overlay/plan/network/names.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { ipv4Underlay } from '#overlay/underlay.ts'
 import { countHandlers } from '#overlay/ovs/handlers.ts'
+import { ip } from '../kernel.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
 import { startPing } from '../ping.ts'
 import { routersOf } from '../routers.ts'
@@ -27,8 +28,8 @@ const datapathOf = (plane: Plane): string => (plane === 'ovs-netdev' ? 'netdev' 
 export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
-  await s.lab.ip(s.lab.host(0).name, 'link add theirs type veth peer name theirs1')
-  await s.lab.ip(s.lab.host(0).name, 'link add guest type veth peer name guest1')
+  await ip(s.lab.host(1).namespace, 'link add theirs type veth peer name theirs1')
+  await ip(s.lab.host(1).namespace, 'link add guest type veth peer name guest1')
   await ovs.vsctl('add-br', 'br-theirs', '--', 'set', 'bridge', 'br-theirs', `datapath_type=${datapathOf(plane)}`)
   await ovs.vsctl('add-port', 'br-theirs', 'theirs', '--', 'set', 'interface', 'theirs', 'external_ids:owner=them')
   // A foreign port on our own bridge.
@@ -92,7 +93,7 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
   t.teardown(stop)
   for (const daemons of [['ovs-vswitchd'], ['ovsdb-server'], ['ovs-vswitchd', 'ovsdb-server']] as const) {
     t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
-    const traffic = startPing(s.container('r1').name, '10.1.0.3', { count: 5_000, intervalMs: 20 })
+    const traffic = startPing(s.container('r1').namespace, '10.1.0.3', { count: 5_000, intervalMs: 20 })
     for (const daemon of daemons) await s.ovs(1).kill(daemon)
     await t.rejects(s.pass(1), { code: 'ERR_KERNEL' }, `without ${daemons.join(' and ')} a pass fails`)
     again = false
@@ -113,7 +114,7 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
 export async function refusals(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
-  const { vtep, netns: hostNetns } = s.lab.host(0)
+  const { vtep, netns: hostNetns } = s.lab.host(1)
   const opening = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
   const common = { ...opening, port: PORT, datapath: plane === 'ovs-netdev' ? 'netdev' : 'system' } as const
   const typed = { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' }
@@ -183,7 +184,7 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
 export async function checksums(t: Test, plane: Plane): Promise<void> {
   if (plane !== 'ovs-netdev') throw new Error('the kernel datapath leaves them to the card itself')
   const s = await Stage.open(t, plane, { hosts: 1, places: { r1: [red, 1, '10.1.0.2'] } })
-  const [router = ''] = await routersOf([s.lab.host(0).name])
+  const [router = ''] = await routersOf([s.lab.host(1).namespace])
   await s.check('r1')
   t.same(await s.pass(1), [])
   leaveChecksums(s.container('r1').netns, 'eth0')
