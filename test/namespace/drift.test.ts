@@ -74,57 +74,53 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
   t.ok(repairs >= CHAOS.drifts / 4, `status counts repairs by kind: ${JSON.stringify(overlay.repaired)}`)
 })
 
-t.test(
-  'a network that cannot be repaired reports why, affects no other, and is repaired once it can be',
-  { skip: cannotRun() },
-  async t => {
-    const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
-    const host = lab.host(1)
-    const blue = (await host.api.call('POST', '/v1/networks', { name: 'blue', subnet: '10.1.0.0/24' })) as NetworkView
-    const other = await lab.container('b1')
-    await host.attach(other, 'blue')
-    await expectOracle(lab)
+t.test('networks and endpoints that somebody else damages', { skip: cannotRun() }, async t => {
+  const { lab, containers, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
+  const host = lab.host(1)
 
-    await ipBatch([`link del ${nth(endpoints, 1).hostInterface}`], host.namespace)
-    await waitFor('the interface is back in its container', async () => (await nth(containers, 1).link()) !== null)
-    await expectOracle(lab)
-    t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 3 })).received, 3)
-    await waitForState('the repair is counted', () => host.status(), {
-      overlay: { repaired: { 'endpoint-attach': 1 } }
-    })
+  await t.test(
+    'a network that cannot be repaired reports why, affects no other, and is repaired once it can be',
+    async t => {
+      const blue = (await host.api.call('POST', '/v1/networks', { name: 'blue', subnet: '10.1.0.0/24' })) as NetworkView
+      const other = await lab.container('b1')
+      await host.attach(other, 'blue')
+      await expectOracle(lab)
 
-    const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
-    // The agent may recreate its device between the two commands.
-    await waitFor('the VNI is taken', async () => {
-      await ipBatch([`link del ${tunnelOf(blue)}`, taken], host.namespace)
-      return true
-    })
-    const overlay = await waitFor('blue is degraded', async () => {
-      const status = await host.status()
-      return status.overlay.degraded.length > 0 ? status.overlay : null
-    })
-    t.match(overlay.degraded, [/^network blue: create VXLAN device .*already exists/], 'with the kernel’s message')
-    t.ok(
-      overlay.degraded.every(line => line.startsWith('network blue: ')),
-      'red is not degraded'
-    )
-    await ipBatch([`link set ${tunnelOf(nth(endpoints, 1))} down`], host.namespace)
-    await waitFor('red is repaired nevertheless', async () => {
-      const found = await differences([host])
-      return found.length > 0 && found.every(text => text.includes(tunnelOf(blue)))
-    })
-    await ipBatch(['link del taken'], host.namespace)
-    await expectOracle(lab, { timeoutMs: 30_000 })
-    await waitFor('nothing is degraded', async () => (await host.status()).overlay.drift === 0)
-  }
-)
+      await ipBatch([`link del ${nth(endpoints, 1).hostInterface}`], host.namespace)
+      await waitFor('the interface is back in its container', async () => (await nth(containers, 1).link()) !== null)
+      await expectOracle(lab)
+      t.equal((await nth(containers, 1).ping(nth(endpoints, 2).address, { count: 3 })).received, 3)
+      await waitForState('the repair is counted', () => host.status(), {
+        overlay: { repaired: { 'endpoint-attach': 1 } }
+      })
 
-t.test(
-  'an attach that is faster than the notification of a change still finds its network',
-  { skip: cannotRun() },
-  async t => {
-    const { lab, endpoints } = await meshLab(t, { servers: 2, attached: 2 })
-    const host = lab.host(1)
+      const taken = `link add taken type vxlan id ${blue.vni} local ${host.address} dstport 4789`
+      // The agent may recreate its device between the two commands.
+      await waitFor('the VNI is taken', async () => {
+        await ipBatch([`link del ${tunnelOf(blue)}`, taken], host.namespace)
+        return true
+      })
+      const overlay = await waitFor('blue is degraded', async () => {
+        const status = await host.status()
+        return status.overlay.degraded.length > 0 ? status.overlay : null
+      })
+      t.match(overlay.degraded, [/^network blue: create VXLAN device .*already exists/], 'with the kernel’s message')
+      t.ok(
+        overlay.degraded.every(line => line.startsWith('network blue: ')),
+        'red is not degraded'
+      )
+      await ipBatch([`link set ${tunnelOf(nth(endpoints, 1))} down`], host.namespace)
+      await waitFor('red is repaired nevertheless', async () => {
+        const found = await differences([host])
+        return found.length > 0 && found.every(text => text.includes(tunnelOf(blue)))
+      })
+      await ipBatch(['link del taken'], host.namespace)
+      await expectOracle(lab, { timeoutMs: 30_000 })
+      await waitFor('nothing is degraded', async () => (await host.status()).overlay.drift === 0)
+    }
+  )
+
+  await t.test('an attach that is faster than the notification of a change still finds its network', async t => {
     const [two, three] = await lab.containers(['c3', 'c4'])
     if (two === undefined || three === undefined) throw new Error('no containers')
     await expectOracle(lab)
@@ -139,8 +135,8 @@ t.test(
     const again = await host.attach(three, 'red')
     t.match(again.address, /^10\.9\.0\./, 'a network that replaced another of the same name')
     await expectOracle(lab)
-  }
-)
+  })
+})
 
 /** One random deletion or edit. It may fail because an earlier one deleted its object. */
 async function hurt(host: LabHost, random: Random): Promise<void> {
