@@ -14,7 +14,7 @@ await serveLoads(async () => {
   next += 1
   const containerId = parseContainerId(`bench-${process.pid}-${next}`)
   const claim = { network, host: NOBODY, containerId, ifname, name: `claim ${next}`, ...unshaped }
-  await agent.replicator.propose({ kind: 'endpoint-attach', ...claim })
+  await agent.control.log.propose({ kind: 'endpoint-attach', ...claim })
 })
 await agent.stop()
 process.exit(0)

@@ -1,252 +1,105 @@
-// The composition root: starts the rooms in order, wires them together, and stops them without touching the kernel.
+// The composition root: builds the agent's rooms from its parts, starts them in order, and stops them without touching the
+// kernel.
 
-import { digestOf } from '#allocator/digest.ts'
-import { decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
 import { Metrics } from '#metrics/metrics.ts'
-import type { Membership, MembershipUpdate } from '#membership/serf/membership.ts'
-import type { Command, Outcome, Request, ResultOf } from '#model/command.ts'
-import { isVacant, type Host } from '#model/host.ts'
-import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
-import type { Member } from '#model/member.ts'
+import { startMetricsServer } from '#metrics/server.ts'
+import type { MembershipUpdate } from '#membership/serf/membership.ts'
 import type { ReloadView } from '#model/views.ts'
-import type { OverlayDriver } from '#overlay/driver.ts'
-import { desired } from '#overlay/plan/network/desired.ts'
-import { monotonicMs, systemClock } from '#platform/clock.ts'
-import { diskFiles } from '#platform/file-layer.ts'
-import { setLogLevel, type Logger } from '#platform/log.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
-import { systemRandom } from '#platform/random.ts'
-import { Mesh } from '#replication/transport/mesh.ts'
-import { Replicator } from '#replication/replicator.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
-import { CounterWindow } from './observe/counters.ts'
-import { DigestCheck } from './observe/digest-check.ts'
-import { serveDoctor } from './doctor/gather-mesh.ts'
-import { EventBus } from './observe/event-bus.ts'
-import { changeEvent, memberEvent } from './observe/events.ts'
-import { countTraffic, figuresOf, openMetricsDoor } from './observe/figures.ts'
-import { closeParts, type Parts, type ReadConfig } from './parts.ts'
-import { DesiredInputs } from './reconcile/desired-inputs.ts'
-import { affectsOverlay } from './reconcile/member-changes.ts'
-import { Doors } from './doors.ts'
-import { IndexGate } from './index-gate.ts'
-import { LocalEndpoints } from './endpoints/local-endpoints.ts'
-import { NetworkTotals } from './observe/network-totals.ts'
-import { Reconciler } from './reconcile/reconciler.ts'
-import { Registrar } from './registrar.ts'
+import { setLogLevel } from '#platform/log.ts'
 import { Serial } from '#platform/serial.ts'
-import { stateBytes } from './state-bytes.ts'
-import { networksOfCommand } from './reconcile/touched.ts'
 import { VERSION } from '#platform/version.ts'
+import { Mesh } from '#replication/transport/mesh.ts'
+import { AgentApi } from './agent-api.ts'
+import { ControlPlane } from './control-plane.ts'
+import { DataPlane } from './data-plane.ts'
+import { examine, type DoctorSources } from './doctor/doctor.ts'
+import { serveDoctor } from './doctor/gather-peer.ts'
+import { openDoors, type Door } from './doors.ts'
+import { EventBus } from './observe/event-bus.ts'
+import { memberEvent } from './observe/events.ts'
+import { figuresOf, type FigureSources } from './observe/figures.ts'
+import { checksOf, statusLine, statusView } from './observe/health.ts'
+import { PeerDirectory } from './observe/peer-directory.ts'
+import { StateViews } from './observe/state-views.ts'
+import { closeParts, type Parts } from './parts.ts'
+import { affectsOverlay } from './reconcile/member-changes.ts'
+import { carryOutReload, readOnUse, type ReloadActions } from './reload.ts'
 
 const TOPIC = 'vxmesh-feed-1'
-/** How long a committed change may take to become visible on the host that asked for it. */
-const VISIBLE_MS = 3_000
+
+/** What exists before the agent: its parts, its still empty state, and the mesh, which admits the peers of the directory. */
+type Foundation = {
+  readonly parts: Parts
+  readonly state: ClusterState
+  readonly directory: PeerDirectory
+  readonly mesh: Mesh
+}
 
 export class Agent {
+  readonly #foundation: Foundation
   #config: Config
-  readonly logger: Logger
-  readonly self: PeerId
-  readonly state = new ClusterState()
-  readonly membership: Membership
-  readonly replicator: Replicator
-  readonly reconciler: Reconciler
-  readonly registrar: Registrar
-  readonly counters: CounterWindow
-  readonly totals = new NetworkTotals()
-  readonly metrics = new Metrics(() => figuresOf(this))
-  readonly driver: OverlayDriver
-  readonly events = new EventBus()
-  readonly digests: DigestCheck
-  readonly localEndpoints: LocalEndpoints
-  readonly #gate = new IndexGate()
+  readonly #events = new EventBus({ wallMs: Date.now })
+  readonly #metrics = new Metrics(() => figuresOf(this.#sources))
+  readonly control: ControlPlane
+  readonly #data: DataPlane
+  readonly #sources: FigureSources & DoctorSources
   readonly #reloads = new Serial()
-  readonly #readConfig: ReadConfig
-  readonly #mesh: Mesh
-  readonly #parts: Parts
-  /** What the log has touched since the reconciler was last woken. */
-  readonly #touched = new Set<Vni>()
-  readonly #desiredInputs: DesiredInputs
-  readonly #doors = new Doors()
+  readonly #reloadActions: ReloadActions = this.#makeReloadActions()
+  #metricsDoor: Door | null = null
+  #requestDoors: Door | null = null
   #end: (outcome: Error | null) => void = () => undefined
-  /** Resolves when the agent is to end: null for an orderly end, or what it cannot go on with. */
+  /** Resolves when the agent is to end: with null for an orderly end, or with the error that ends it. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
 
-  private constructor(p: Parts, mesh: Mesh) {
-    const { config, logger } = p
-    this.#config = config
-    this.#readConfig = p.readConfig
-    this.logger = logger
-    this.self = p.identity.peerId
-    this.driver = p.driver
-    this.#mesh = mesh
-    this.#parts = p
-    p.known.isKnown = peer => this.#isKnown(peer)
-    const fatal = (err: Error): void => this.#end(err)
-    const host: Host = {
-      name: config.name,
-      peerId: this.self,
-      vtep: config.overlay.vtep,
-      role: config.role,
-      bootId: p.bootId,
-      version: VERSION
-    }
-    this.membership = p.membership
-    this.replicator = new Replicator({
-      self: this.self,
-      bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
-      mesh,
-      clock: systemClock,
-      random: systemRandom,
-      disk: { dataDir: config.dataDir, files: diskFiles },
-      snapshotBytes: config.raft.snapshotBytes,
-      storage: p.storage,
-      seed: p.seed,
-      machine: {
-        apply: (index, request) => this.#apply(index, request),
-        skip: index => this.#skip(index),
-        snapshot: () => stateBytes(this.state),
-        restore: data => {
-          this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
-          this.reconciler.wake()
-        },
-        applied: index => this.#applied(index)
-      },
-      members: () => this.#members(),
-      joined: clusterId => {
-        this.membership.setTags({ clusterId }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
-        this.registrar.check()
-      },
-      seedFetched: seed => {
-        this.membership.setTags({ seed }).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
-      },
-      roleChanged: ({ role, term, leader }) => {
-        this.events.tell(() => ({ kind: 'raft', role, term, leader: leader === null ? null : this.nameOf(leader) }))
-      },
-      fatal,
-      logger: logger.child({ room: 'replication' })
-    })
-    this.digests = new DigestCheck({
-      digest: () => digestOf(this.state),
-      leader: () => this.replicator.status().leader,
-      self: this.self,
-      ask: (peer, method) => this.replicator.ask(peer, method),
-      serve: (method, answer) => this.replicator.serve(method, answer),
-      logger: logger.child({ room: 'agent' })
-    })
-    this.#desiredInputs = new DesiredInputs({
-      self: this.self,
-      state: this.state,
-      config: () => this.#config,
-      view: () => this.membership.view(),
-      devices: p.driver.devices,
-      underlay: p.underlay,
-      logger
-    })
-    this.localEndpoints = new LocalEndpoints({
-      dataDir: config.dataDir,
-      bootId: p.bootId,
-      self: this.self,
-      state: this.state,
-      devices: p.driver.devices,
-      desired: vni => desired(this.#desiredInputs.input(vni)),
-      overlayMtu: () => this.overlayMtu,
-      logger: logger.child({ room: 'overlay' })
-    })
-    this.reconciler = new Reconciler({
-      driver: p.driver,
-      clock: systemClock,
-      input: scope => this.#desiredInputs.input(scope),
-      network: vni => this.state.networkByVni(vni),
-      gateways: () => this.#desiredInputs.gateways(),
-      mayRemove: () => this.replicator.current,
-      before: () => this.#desiredInputs.readMtu(),
-      after: async () => {
-        await this.localEndpoints.followMtu()
-        if (this.replicator.current) this.localEndpoints.prune()
-      },
-      inFlight: key => this.localEndpoints.isInHand(key),
-      restore: key => this.localEndpoints.restore(key),
-      passed: (scope, ms) => this.metrics.reconciled(scope, ms),
-      logger: logger.child({ room: 'overlay' })
-    })
-    this.counters = new CounterWindow({
-      read: () => p.driver.devices.counters(),
-      nowMs: monotonicMs,
-      restarted: (hostInterface, last) =>
-        logger.info({ hostInterface, ...last }, 'counters began anew; these were the last'),
-      failed: (err: unknown) => logger.warn({ err }, 'counters not read'),
-      sampled: counters => countTraffic(this, counters)
-    })
-    this.registrar = new Registrar({
-      host,
-      recorded: () => this.state.host(this.self),
-      propose: command => this.propose(command),
-      logger: logger.child({ room: 'agent' })
-    })
+  private constructor(foundation: Foundation) {
+    this.#foundation = foundation
+    this.#config = foundation.parts.config
+    this.control = this.#makeControlPlane()
+    this.#data = this.#makeDataPlane()
+    this.#sources = this.#gatherSources()
   }
 
-  /** Makes an agent of its parts and starts it. @throws VxmeshError naming what is wrong with the configuration or the machine */
+  /** Builds an agent from its parts and starts it. @throws VxmeshError naming what is wrong with the configuration or the machine */
   static async start(parts: Parts): Promise<Agent> {
+    const { membership } = parts
+    const state = new ClusterState()
+    const directory = new PeerDirectory({ state, view: () => membership.view() })
     let agent: Agent | null = null
     try {
-      agent = new Agent(parts, await startMesh(parts))
+      agent = new Agent({ parts, state, directory, mesh: await startMesh(parts, directory) })
       await agent.#run()
       return agent
     } catch (err) {
-      // Half an agent must not go on: what was started holds ports, timers and the process.
+      // An agent that started halfway holds ports and timers, which would keep the process alive.
       await (agent === null ? closeParts(parts) : agent.stop())
       throw err
     }
   }
 
-  /** Changes the cluster's state and waits until the change is visible here. @throws see Replicator.propose, ERR_TIMEOUT */
-  async propose<C extends Command>(command: C): Promise<ResultOf<C['kind']>> {
-    const since = monotonicMs()
-    const { result, index } = await this.replicator.propose(command)
-    this.metrics.committed(monotonicMs() - since)
-    await this.#gate.wait(index, VISIBLE_MS)
-    return result
+  /** How long no reconcile pass has ended; see Reconciler.silentMs. */
+  get silentMs(): number {
+    return this.#data.reconciler.silentMs
+  }
+
+  /** One line for `systemctl status`. */
+  statusLine(): string {
+    return statusLine(this.#sources)
   }
 
   /**
-   * The applied state as the bytes of a snapshot file: with everything that was acknowledged before the call, or, `stale`,
-   * with what this host has. @throws ERR_NO_QUORUM, ERR_TIMEOUT, ERR_BUSY
-   */
-  async image(stale: boolean): Promise<Iterable<Uint8Array>> {
-    if (!stale) await this.#gate.wait(await this.replicator.readIndex(), VISIBLE_MS)
-    return snapshotFileChunks(await this.replicator.image())
-  }
-
-  get config(): Config {
-    return this.#config
-  }
-
-  /**
-   * Reads the configuration again and takes over what may change; the rest waits for a restart.
-   * @throws ERR_CONFIG naming the key, http.listen also when its address cannot be had; then nothing has changed
+   * Reads the configuration again and applies the changes of reloadable keys; the others wait for a restart.
+   * @throws ERR_CONFIG naming the key, also if http.listen cannot be bound; then nothing has changed
    */
   reload(): Promise<ReloadView> {
     return this.#reloads.run(async () => {
-      const { config, changed, restart } = planReload(this.#config, await this.#readConfig())
-      // First what can be refused.
-      const door = changed.includes('http.listen') ? await openMetricsDoor(this, config.http.listen) : null
-      try {
-        if (changed.includes('join')) await this.membership.setJoin(config.join)
-      } catch (err) {
-        await door?.close()
-        throw err
-      }
-      const closed = door === null ? null : this.#doors.replaceMetrics(door)
-      this.#config = config
-      setLogLevel(this.logger, config.log.level)
-      this.#doors.collectAfter(config.collectAfter * 1_000)
-      if (changed.includes('overlay.mtu')) this.reconciler.wake()
-      await closed?.close()
-      this.logger.info({ changed, restart }, 'configuration read again')
+      const { readConfig, logger } = this.#foundation.parts
+      const { config, changed, restart } = planReload(this.#config, await readConfig())
+      const adopt = (adopted: Config): void => void (this.#config = adopted)
+      await carryOutReload({ actions: this.#reloadActions, changed, config, adopt })
+      logger.info({ changed, restart }, 'configuration read again')
       return { changed, restart }
     })
   }
@@ -256,125 +109,149 @@ export class Agent {
     this.#end(null)
   }
 
-  /** Stops the control plane. The kernel stays as it is: containers go on talking. */
+  /** Stops the control plane. The kernel stays as it is: containers keep their network. */
   async stop(): Promise<void> {
-    await this.#doors.closeRequests()
-    // Whoever asked is gone; without this, a change that no majority takes would hold the process for its whole time.
-    this.replicator.failPending()
-    this.#gate.close()
-    await this.#doors.close()
-    this.registrar.stop()
-    this.digests.stop()
-    this.counters.stop()
-    await this.reconciler.stop()
-    await this.replicator.stop()
-    await this.#mesh.stop()
-    await closeParts(this.#parts)
-  }
-
-  /** What the underlay leaves to containers, bytes; follows the underlay. */
-  get overlayMtu(): number {
-    return this.#desiredInputs.overlayMtu
-  }
-
-  get underlayMtu(): number {
-    return this.#desiredInputs.underlayMtu
-  }
-
-  get members(): readonly Member[] {
-    return this.#members()
+    await this.#requestDoors?.close()
+    // The callers are gone. A change that no majority accepts would delay the end until it times out.
+    this.control.failPending()
+    await this.#metricsDoor?.close()
+    await this.#data.stop()
+    await this.control.stop()
+    await this.#foundation.mesh.stop()
+    await closeParts(this.#foundation.parts)
   }
 
   async #run(): Promise<void> {
-    // First: whoever probes hears that this host is there and not ready yet.
-    await this.#doors.openMetrics(this)
-    this.digests.start()
-    serveDoctor(this)
-    await this.localEndpoints.load()
-    await this.replicator.start()
-    // The data plane comes first: from the copy on disk, before anybody was heard.
-    this.driver.onChange(networks => this.reconciler.changed(networks))
-    this.reconciler.wake()
-    this.counters.start()
-    this.membership.onChange(update => this.#membersChanged(update))
-    // Both to their end, also when one fails: what is still starting could not be stopped.
-    const started = await Promise.allSettled([this.membership.start(), this.#doors.open(this)])
+    const { config, membership, driver, identity, clock, logger } = this.#foundation.parts
+    // First, so that a probe finds this host present but not ready.
+    this.#metricsDoor = await this.#openMetricsDoor(config.http.listen)
+    serveDoctor({ ...this.#sources, peerRpc: this.control.peerRpc })
+    await this.#data.local.load()
+    await this.control.start()
+    // The data plane starts from the state on disk, before any other host is heard.
+    this.#data.start()
+    membership.onChange(update => this.#membersChanged(update))
+    const opened = openDoors({ config, agent: this.#makeApi(), devices: driver.devices, clock, logger })
+    // Both are awaited even if one fails: what is still starting could not be stopped.
+    const started = await Promise.allSettled([membership.start(), opened.then(doors => (this.#requestDoors = doors))])
     for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason
-    this.logger.info({ name: this.config.name, peerId: this.self, version: VERSION }, 'agent started')
-  }
-
-  /** The name that people know a peer by; its id where there is none. */
-  nameOf(peer: PeerId): string {
-    return this.state.host(peer)?.name ?? this.#members().find(m => m.peerId === peer)?.name ?? peer
-  }
-
-  #apply(index: LogIndex, request: Request): Outcome {
-    const { command } = request
-    const touched = networksOfCommand(this.state, command)
-    if (touched === 'all') this.reconciler.wake()
-    const before = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
-    const outcome = this.state.apply(index, request)
-    // Of a network that is not here, before or after, this host has nothing that could change.
-    const after = touched === 'all' ? [] : touched.filter(vni => this.#isHere(vni))
-    for (const vni of [...before, ...after]) this.#touched.add(vni)
-    this.digests.applied(index)
-    this.events.tell(
-      () =>
-        changeEvent({
-          index,
-          command,
-          outcome,
-          network: name => this.state.network(name),
-          hostName: peer => this.nameOf(peer)
-        }),
-      this.replicator.current ? 'new' : 'past'
-    )
-    return outcome
-  }
-
-  #isHere(vni: Vni): boolean {
-    return this.state.isOnHost(vni, this.self)
-  }
-
-  #skip(index: LogIndex): void {
-    this.state.skip(index)
-    this.digests.applied(index)
+    this.#data.collector.start()
+    logger.info({ name: config.name, peerId: identity.peerId, version: VERSION }, 'agent started')
   }
 
   #membersChanged({ changes, first }: MembershipUpdate): void {
-    for (const change of changes) this.events.tell(() => memberEvent(change))
-    this.replicator.membersChanged()
-    if (first || changes.some(affectsOverlay)) this.reconciler.wake()
+    for (const change of changes) this.#events.publish(() => memberEvent(change))
+    this.control.cluster.membersChanged()
+    if (first || changes.some(affectsOverlay)) this.#data.reconciler.wake()
   }
 
-  #applied(index: LogIndex): void {
-    this.#gate.reached(index)
-    this.reconciler.wake(this.#touched)
-    this.#touched.clear()
-    if (this.replicator.clusterId !== null) this.registrar.check()
+  #makeControlPlane(): ControlPlane {
+    return new ControlPlane({
+      ...this.#foundation,
+      events: this.#events,
+      changed: networks => this.#data.reconciler.wake(networks),
+      committed: ms => this.#metrics.committed(ms),
+      fatal: err => this.#end(err)
+    })
   }
 
-  #members(): readonly Member[] {
-    return this.membership.view()?.members ?? []
+  #makeDataPlane(): DataPlane {
+    const { parts, state } = this.#foundation
+    return new DataPlane({
+      parts,
+      state,
+      config: () => this.#config,
+      current: () => this.control.log.current,
+      propose: command => this.control.propose(command),
+      passed: (scope, ms) => this.#metrics.reconciled(scope, ms)
+    })
   }
 
-  /** Peers that may connect: members that Serf lists, and hosts of the committed state. */
-  #isKnown(peer: PeerId): boolean {
-    const host = this.state.host(peer)
-    if (host !== undefined && !isVacant(host)) return true
-    return this.#members().some(m => m.peerId === peer && m.status !== 'left')
+  #gatherSources(): FigureSources & DoctorSources {
+    const { parts, state, directory } = this.#foundation
+    const { log, cluster, peerRpc, registrar, digests } = this.control
+    const { reconciler, counters, totals, inputs } = this.#data
+    const { membership, driver, clock } = parts
+    return {
+      self: parts.identity.peerId,
+      version: VERSION,
+      config: () => this.#config,
+      ...{ state, directory, membership, driver, clock },
+      ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals },
+      underlayMtu: () => inputs.underlayMtu,
+      wallMs: Date.now
+    }
+  }
+
+  #makeApi(): AgentApi {
+    const { parts, state, directory } = this.#foundation
+    const { membership, identity, clock } = parts
+    const { devices } = parts.driver
+    const { endpoints, collector, counters, inputs } = this.#data
+    const self = identity.peerId
+    const overlayMtu = (): number => inputs.overlayMtu
+    return new AgentApi({
+      self,
+      config: () => this.#config,
+      ...{ state, directory, membership, devices, endpoints, collector, overlayMtu, clock },
+      log: this.control.log,
+      cluster: this.control.cluster,
+      views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
+      events: this.#events,
+      propose: command => this.control.propose(command),
+      image: stale => this.control.image(stale),
+      status: () => {
+        const { name: host, overlay } = this.#config
+        return statusView(this.#sources, { host, driver: overlay.driver, version: VERSION })
+      },
+      examine: () => examine(this.#sources),
+      reload: () => this.reload(),
+      requestStop: () => this.requestStop()
+    })
+  }
+
+  #makeReloadActions(): ReloadActions {
+    return {
+      'http.listen': async ({ http }) => {
+        const door = await this.#openMetricsDoor(http.listen)
+        return { commit: () => this.#replaceMetricsDoor(door), undo: () => door.close() }
+      },
+      collectAfter: config => ({ commit: () => this.#data.collector.setAfter(config.collectAfter * 1_000) }),
+      'overlay.mtu': () => ({ commit: () => this.#data.reconciler.wake() }),
+      'namespaces.unmapped': readOnUse,
+      'namespaces.range': readOnUse,
+      'namespaces.prefixLength': readOnUse,
+      'log.level': config => ({ commit: () => setLogLevel(this.#foundation.parts.logger, config.log.level) }),
+      // Last, because it cannot be undone.
+      join: async config => {
+        await this.#foundation.parts.membership.setJoin(config.join)
+        return {}
+      }
+    }
+  }
+
+  async #replaceMetricsDoor(door: Door): Promise<void> {
+    const before = this.#metricsDoor
+    this.#metricsDoor = door
+    await before?.close()
+  }
+
+  /** @throws ERR_CONFIG naming http.listen */
+  #openMetricsDoor(listen: string): Promise<Door> {
+    const logger = this.#foundation.parts.logger.child({ room: 'metrics' })
+    return startMetricsServer({ listen, checks: () => checksOf(this.#sources), metrics: this.#metrics, logger })
   }
 }
 
-function startMesh({ config, keys, identity, known, logger }: Parts): Promise<Mesh> {
+function startMesh({ config, keys, identity, clock, logger }: Parts, directory: PeerDirectory): Promise<Mesh> {
   return Mesh.start({
     privateKey: identity.privateKey,
     bind: config.bind,
     port: config.p2p.port,
     preSharedKey: keys === null ? null : keys.p2p,
     topic: TOPIC,
-    isKnown: peer => known.isKnown(peer),
-    clock: systemClock,
+    isKnown: peer => directory.isKnown(peer),
+    clock,
     logger: logger.child({ room: 'replication' })
   })
 }

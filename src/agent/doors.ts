@@ -1,68 +1,42 @@
-// The doors that are open while the agent runs: metrics and health from the first moment, the API and ZeroMQ once it knows
-// the members.
+// The doors through which requests come: the HTTP API on its UNIX socket, and ZeroMQ.
 
-import { systemClock } from '#platform/clock.ts'
+import type { AgentPort } from '#model/agent-port.ts'
 import { startApi } from '#api/server.ts'
-import { ZmqServer } from '#zmq/server.ts'
+import type { Config } from '#config/schema.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
-import type { Agent } from './agent.ts'
-import { AgentApi } from './agent-api.ts'
-import type { Collector } from './endpoints/collector.ts'
-import { openMetricsDoor } from './observe/figures.ts'
+import type { Devices } from '#overlay/driver.ts'
+import type { Clock } from '#platform/clock.ts'
+import type { Logger } from '#platform/log.ts'
+import { ZmqServer } from '#zmq/server.ts'
 
-type Door = { close(): Promise<void> }
+export type Door = { close(): Promise<void> }
 
-export class Doors {
-  #metrics: Door | null = null
-  #api: Door | null = null
-  #zmq: ZmqServer | null = null
-  #collector: Collector | null = null
-
-  /** Whoever probes hears that this host is there. @throws ERR_CONFIG naming http.listen */
-  async openMetrics(agent: Agent): Promise<void> {
-    this.#metrics = await openMetricsDoor(agent, agent.config.http.listen)
-  }
-
-  /** Gives the door that it takes the place of, which is for the caller to close. */
-  replaceMetrics(door: Door): Door | null {
-    const before = this.#metrics
-    this.#metrics = door
-    return before
-  }
-
-  /** @throws ERR_CONFIG naming the address that cannot be had */
-  async open(agent: Agent): Promise<void> {
-    const { config, driver, logger } = agent
-    const api = new AgentApi(agent)
-    this.#collector = api.collector
-    this.#collector.start()
-    this.#api = await startApi({
-      socketPath: config.socket,
-      agent: api,
-      clock: systemClock,
-      logger: logger.child({ room: 'api' })
-    })
-    this.#zmq = await ZmqServer.start({
+/** Opens both, or neither. @throws ERR_CONFIG naming the address that cannot be bound */
+export async function openDoors(p: {
+  readonly config: Config
+  readonly agent: AgentPort
+  readonly devices: Pick<Devices, 'portNumber'>
+  readonly clock: Clock
+  readonly logger: Logger
+}): Promise<Door> {
+  const { config, agent, devices, clock, logger } = p
+  const api = await startApi({ socketPath: config.socket, agent, clock, logger: logger.child({ room: 'api' }) })
+  try {
+    const zmq = await ZmqServer.start({
       addresses: config.zmq,
       curve: await readZmqKeys(config.zmq),
-      agent: api,
-      interfaceIndex: name => driver.devices.portNumber(name),
+      agent,
+      interfaceIndex: name => devices.portNumber(name),
       logger: logger.child({ room: 'zmq' })
     })
-  }
-
-  collectAfter(ms: number): void {
-    this.#collector?.setAfter(ms)
-  }
-
-  /** Nobody can ask any more. */
-  async closeRequests(): Promise<void> {
-    await this.#zmq?.stop()
-    await this.#api?.close()
-  }
-
-  async close(): Promise<void> {
-    await this.#metrics?.close()
-    await this.#collector?.stop()
+    return {
+      close: async () => {
+        await zmq.stop()
+        await api.close()
+      }
+    }
+  } catch (err) {
+    await api.close()
+    throw err
   }
 }

@@ -1,50 +1,56 @@
-// Waiting for the local state to reach a log index: what was just committed must be visible to whoever asked for it.
+// Waits for the local state to reach a log index, so that a caller sees the change that it has just committed.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex } from '#model/ids.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 
 type Waiter = {
   readonly index: LogIndex
-  readonly open: () => void
-  readonly refuse: (err: VxmeshError) => void
-  readonly timer: NodeJS.Timeout
+  readonly resolve: () => void
+  readonly reject: (err: VxmeshError) => void
+  readonly cancel: Cancel
 }
 
 export class IndexGate {
+  readonly #clock: Clock
   #reached = 0 as LogIndex
   #waiters: Waiter[] = []
 
-  /** Lets through all who wait for this index or an earlier one. */
+  constructor(options: { readonly clock: Clock }) {
+    this.#clock = options.clock
+  }
+
+  /** Resolves every wait for this index or an earlier one. */
   reached(index: LogIndex): void {
     if (index <= this.#reached) return
     this.#reached = index
     const due = this.#waiters.filter(w => w.index <= index)
     if (due.length === 0) return
     this.#waiters = this.#waiters.filter(w => w.index > index)
-    for (const { open, timer } of due) {
-      clearTimeout(timer)
-      open()
+    for (const { resolve, cancel } of due) {
+      cancel()
+      resolve()
     }
   }
 
-  /** Lets nobody wait any longer: no index is reached any more. */
+  /** Rejects every wait: no further index will be applied. */
   close(): void {
-    for (const { refuse, timer } of this.#waiters) {
-      clearTimeout(timer)
-      refuse(new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; the change is made'))
+    for (const { reject, cancel } of this.#waiters) {
+      cancel()
+      reject(new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is ending; the change is made'))
     }
     this.#waiters = []
   }
 
-  /** @throws ERR_TIMEOUT when the state here does not get there in time */
+  /** @throws ERR_TIMEOUT if the local state does not reach the index in time; ERR_AGENT_UNREACHABLE if the agent ends first */
   wait(index: LogIndex, timeoutMs: number): Promise<void> {
     if (index <= this.#reached) return Promise.resolve()
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiters = this.#waiters.filter(w => w.timer !== timer)
-        reject(new VxmeshError('ERR_TIMEOUT', `this host has not heard of log index ${index} within ${timeoutMs} ms`))
-      }, timeoutMs)
-      this.#waiters.push({ index, open: resolve, refuse: reject, timer })
+      const cancel = this.#clock.after(timeoutMs, () => {
+        this.#waiters = this.#waiters.filter(w => w.cancel !== cancel)
+        reject(new VxmeshError('ERR_TIMEOUT', `this host has not applied log index ${index} within ${timeoutMs} ms`))
+      })
+      this.#waiters.push({ index, resolve, reject, cancel })
     })
   }
 }

@@ -1,5 +1,5 @@
-// What an agent is made of before it runs: the lock, the driver, what is on disk, Serf. Opened in order, and all closed
-// again when one of them cannot be had. Nothing here needs libp2p: Serf finds the others while that is being loaded.
+// The parts that exist before the agent: the directory's lock, the driver, what is on disk, Serf. They are opened in order,
+// and all are closed again if one cannot be opened. None needs libp2p: Serf finds other hosts while libp2p is being loaded.
 
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
@@ -9,7 +9,7 @@ import type { PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { Underlay } from '#overlay/underlay.ts'
-import { systemClock } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
@@ -20,7 +20,7 @@ import { readSeed, type Seed } from '#replication/cluster/seed.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import { openDriver } from './open-driver.ts'
 
-/** Reads the configuration again from where it came from. */
+/** Reads the configuration again from its file, environment and flags. */
 export type ReadConfig = () => Promise<Config>
 
 export type Settings = {
@@ -28,6 +28,7 @@ export type Settings = {
   readonly keys: ClusterKeys | null
   readonly logger: Logger
   readonly readConfig: ReadConfig
+  readonly clock: Clock
 }
 
 export type Parts = Settings & {
@@ -36,23 +37,21 @@ export type Parts = Settings & {
   readonly seed: Seed | null
   readonly driver: OverlayDriver
   readonly underlay: Underlay
-  /** Serf is starting. */
+  /** Launched: Serf is starting. */
   readonly membership: Membership
   readonly bootId: string
   readonly lock: Lock
-  /** Who may connect; nobody until the agent says. */
-  readonly known: { isKnown: (peer: PeerId) => boolean }
 }
 
 /** @throws VxmeshError naming what is wrong with the configuration or the machine */
 export async function openParts(settings: Settings): Promise<Parts> {
-  const { config, logger } = settings
+  const { config, clock, logger } = settings
   await ensureDirectory(config.dataDir)
   const lock = await lockDirectory(config.dataDir)
   let driver: OverlayDriver | null = null
   let membership: Membership | null = null
   try {
-    driver = await openDriver(config.overlay, systemClock)
+    driver = await openDriver(config.overlay, clock)
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
     const underlay = await driver.devices.underlay()
     const identity = await loadIdentity(config.dataDir)
@@ -61,22 +60,21 @@ export async function openParts(settings: Settings): Promise<Parts> {
       const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
       throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })
     }
-    const storage = await openStorage(config.dataDir, identity.peerId, { clock: systemClock })
+    const storage = await openStorage(config.dataDir, identity.peerId, { clock })
     const { cutBytes } = storage.recovered
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
     const bootId = await readBootId()
     membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage }))
     await membership.launch()
-    const known = { isKnown: () => false }
-    return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, known }
+    return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock }
   } catch (err) {
     await closeParts({ membership, driver, lock })
     throw err
   }
 }
 
-/** For the others this host fails; its kernel stays as it is. */
+/** Other hosts see this host as failed; its kernel stays as it is. */
 export async function closeParts(parts: {
   readonly membership: Membership | null
   readonly driver: OverlayDriver | null
@@ -93,7 +91,7 @@ function membershipOptions(p: {
   seed: Seed | null
   storage: Storage
 }): MembershipOptions {
-  const { config, keys, logger } = p.settings
+  const { config, keys, clock, logger } = p.settings
   const { origin } = p.storage.recovered
   return {
     name: config.name,
@@ -114,7 +112,7 @@ function membershipOptions(p: {
       ...(origin === null ? {} : { clusterId: origin.clusterId })
     },
     join: config.join,
-    clock: systemClock,
+    clock,
     logger: logger.child({ room: 'membership' })
   }
 }

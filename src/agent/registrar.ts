@@ -1,10 +1,10 @@
-// Keeps this host's record in the replicated state: name, VTEP, role and boot id under its peer id. Without it no
-// other host sends anything here, so it is tried until it holds.
+// Keeps this host's record in the replicated state: name, VTEP, role, boot id and version, keyed by peer id. Without it
+// no other host sends traffic here, so registration is retried until the state holds it.
 
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Command } from '#model/command.ts'
 import type { Host } from '#model/host.ts'
-import { sleep } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 
 const RETRY_MIN_MS = 100
@@ -12,9 +12,10 @@ const RETRY_MAX_MS = 5_000
 
 export type RegistrarOptions = {
   readonly host: Host
-  /** The record as the local state has it. */
+  /** This host's record in the local state. */
   readonly recorded: () => Host | undefined
   readonly propose: (command: Command) => Promise<unknown>
+  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -33,7 +34,7 @@ export class Registrar {
     return same(this.#options.recorded(), this.#options.host)
   }
 
-  /** Called when the host has become part of a cluster, and whenever the state has changed. */
+  /** Called when the host has joined a cluster, and whenever the state has changed. */
   check(): void {
     if (!this.#running && !this.registered && !this.#stopping.signal.aborted) void this.#register()
   }
@@ -53,11 +54,11 @@ export class Registrar {
       } catch (thrown) {
         this.problem = asVxmeshError(thrown)
         this.#options.logger.warn({ err: this.problem }, 'host is not registered')
-        await sleep(pauseMs, signal)
+        await this.#options.clock.sleep(pauseMs, signal)
         pauseMs = Math.min(pauseMs * 2, RETRY_MAX_MS)
       }
     }
-    // Also a try that failed here may have been committed.
+    // An attempt that failed here may still have been committed.
     this.problem = null
     this.#running = false
   }

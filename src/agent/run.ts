@@ -1,5 +1,5 @@
-// `vxmesh agent`: starts the agent, ends it on a signal, tells the service manager how it is, and turns what it cannot go
-// on with into an exit code.
+// `vxmesh agent`: starts the agent, ends it on a signal, reports its health to the service manager, and turns a fatal error
+// into an exit code.
 
 import { flushCompileCache } from 'node:module'
 import type { ClusterKeys } from '#config/cluster-key.ts'
@@ -11,7 +11,7 @@ import { ServiceManager } from '#platform/service-manager.ts'
 import type { Agent } from './agent.ts'
 import { openParts, type ReadConfig } from './parts.ts'
 
-/** No pass of the reconcile loop for so long, with one due every 30 s: it hangs, and a new agent does better. */
+/** A reconcile pass is due every 30 s. After this long without one the loop hangs, and the agent is to be restarted. */
 const SILENT_MS = 120_000
 
 /**
@@ -21,7 +21,7 @@ const SILENT_MS = 120_000
  */
 export async function runAgent(config: Config, keys: ClusterKeys | null, readConfig: ReadConfig): Promise<ExitCode> {
   const logger = createLogger(config.log.level)
-  // A rejection that nobody awaited, or a broken invariant: the state can no longer be trusted, a restart can.
+  // An unhandled rejection or a broken invariant: the state in memory can no longer be trusted, so the agent is restarted.
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (err: unknown) => {
       logger.fatal({ err }, event)
@@ -31,7 +31,7 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
   const manager = ServiceManager.take(process.env, systemClock)
   let agent: Agent | null = null
   const reload = async (): Promise<void> => {
-    // Before the agent is there nothing is running with an old configuration.
+    // An agent that is still starting has no older configuration.
     if (agent === null) return
     manager.reloading()
     try {
@@ -42,17 +42,17 @@ export async function runAgent(config: Config, keys: ClusterKeys | null, readCon
       manager.ready()
     }
   }
-  // From the first moment on: its default would end us.
+  // Registered first: the default action of SIGHUP ends the process.
   process.on('SIGHUP', () => void reload())
-  const parts = await openParts({ config, keys, logger, readConfig })
-  // Half of the time of a start is the loading of libp2p and the doors: Serf starts meanwhile.
-  const [{ Agent }, { statusLine }] = await Promise.all([import('./agent.ts'), import('./observe/figures.ts')])
-  // What was compiled is kept from here on, not from an orderly end alone: an agent that was killed is to be back as soon.
+  const parts = await openParts({ config, keys, logger, readConfig, clock: systemClock })
+  // Loading libp2p and the doors takes half of the start's time; Serf starts meanwhile.
+  const { Agent } = await import('./agent.ts')
+  // The compile cache is written now, not only at an orderly end, so that a killed agent restarts as fast.
   flushCompileCache()
   const running = (agent = await Agent.start(parts))
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => running.requestStop())
   manager.ready()
-  manager.beat({ alive: () => running.reconciler.silentMs < SILENT_MS, status: () => statusLine(running) })
+  manager.beat({ alive: () => running.silentMs < SILENT_MS, status: () => running.statusLine() })
   const failure = await running.ended
   manager.stopping()
   if (failure !== null) {

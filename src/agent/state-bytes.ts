@@ -1,14 +1,14 @@
-// A state's snapshot as bytes, made a slice at a time: a server that stood still for as long as all of it takes would lose
-// its leadership. What it is of was fixed at the beginning; the state goes on meanwhile.
+// Serialises a snapshot of the state in slices, so that a leader with a large state keeps sending heartbeats. The content
+// is fixed at the call; the state may change while the bytes are made.
 
 import { imageOf } from '#allocator/snapshot.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import { encodeMsgpack, encodeMsgpackElements, msgpackArrayHeader, msgpackMapHeader } from '#platform/msgpack.ts'
 
-/** Some milliseconds of work. */
+/** A few milliseconds of work. */
 const SLICE_ROWS = 4_096
 
-/** As encodeMsgpack(encodeState(state)) reads back, of the state at the time of the call. O(state) */
+/** Decodes to the same value as encodeMsgpack(encodeState(state)), for the state at the call. O(state) */
 export async function stateBytes(state: ClusterState): Promise<Uint8Array> {
   const { networks, ...rest } = imageOf(state)
   const pieces = [msgpackMapHeader(Object.keys(rest).length + 1), entriesOf(rest)]
@@ -29,7 +29,7 @@ export async function stateBytes(state: ClusterState): Promise<Uint8Array> {
   return Buffer.concat(pieces)
 }
 
-/** Keys and values, one after the other. */
+/** Keys and values, alternating. */
 function entriesOf(facts: object): Buffer {
   return Buffer.concat(Object.entries(facts).flatMap(pair => pair.map(encodeMsgpack)))
 }

@@ -1,13 +1,13 @@
 // Plans a reload: which keys change at once, and which only at a restart.
 
 import { isDeepStrictEqual } from 'node:util'
-import { KEY_FACTS, type Config, type KeyFacts } from './schema.ts'
+import { KEY_FACTS, type Config, type KeyFacts, type ReloadableKey } from './schema.ts'
 
 export type Reload = {
   /** The running configuration with the new values of reloadable keys. */
   readonly config: Config
   /** Reloadable keys that differ. */
-  readonly changed: readonly string[]
+  readonly changed: readonly ReloadableKey[]
   /** Other keys that differ; they keep their old value until a restart. */
   readonly restart: readonly string[]
 }
@@ -15,7 +15,7 @@ export type Reload = {
 export function planReload(running: Config, wanted: Config): Reload {
   const differing = KEY_FACTS.filter(({ key }) => !isDeepStrictEqual(valueOf(running, key), valueOf(wanted, key)))
   const keys = (change: KeyFacts['change']): string[] => differing.filter(f => f.change === change).map(f => f.key)
-  const changed = keys('reloadable')
+  const changed = keys('reloadable') as ReloadableKey[]
   return {
     config: changed.reduce((config, key) => take(config, wanted, key), running),
     changed,

@@ -70,8 +70,13 @@ const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
 )
 
+/** For the compiler alone: marks the schema of a reloadable key. */
+declare const RELOADABLE: unique symbol
+type Reloadable = { readonly [RELOADABLE]: true }
+
 /** Marks a key that a reload changes; all others need a restart. */
-const reloadable = <T extends z.ZodType>(schema: T): T => schema.meta({ reloadable: true })
+const reloadable = <T extends z.ZodType>(schema: T): T & Reloadable =>
+  schema.meta({ reloadable: true }) as T & Reloadable
 
 export const configShape = z.strictObject({
   name: parsed('a DNS label: lower-case letters, digits and "-"', text => parseHostName(text)).describe(
@@ -198,6 +203,17 @@ export const configSchema = configShape.transform(config => ({
 }))
 
 export type Config = Readonly<z.output<typeof configSchema>>
+
+type ReloadableIn<Shape, Prefix extends string> = {
+  [Name in keyof Shape & string]: Shape[Name] extends Reloadable
+    ? `${Prefix}${Name}`
+    : Shape[Name] extends z.ZodPrefault<z.ZodObject<infer Inner>>
+      ? ReloadableIn<Inner, `${Prefix}${Name}.`>
+      : never
+}[keyof Shape & string]
+
+/** The dotted keys that are declared `reloadable`. */
+export type ReloadableKey = ReloadableIn<(typeof configShape)['shape'], ''>
 
 type Fallback = string | number | boolean | readonly string[] | undefined
 

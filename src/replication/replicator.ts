@@ -153,36 +153,4 @@ export class Replicator {
     serveParticipation(rpc, (peer, incarnation) => role.participation(peer, incarnation))
     rpc.register(PEERS_METHOD, () => Promise.resolve(role.progress()))
   }
-
-  // For callers that do not take a port yet.
-
-  get clusterId(): ClusterId | null {
-    return this.cluster.clusterId
-  }
-  get trouble(): string | null {
-    return this.cluster.obstacle
-  }
-  get lag(): number {
-    return this.log.lag
-  }
-  get current(): boolean {
-    return this.log.current
-  }
-  get retries(): number {
-    return this.log.retries
-  }
-  get leaderChanges(): number {
-    return this.log.leaderChanges
-  }
-  readonly status: ReplicatedLog['status'] = () => this.log.status()
-  readonly propose: ReplicatedLog['propose'] = command => this.log.propose(command)
-  readonly readIndex: ReplicatedLog['readIndex'] = () => this.log.readIndex()
-  readonly image: ReplicatedLog['image'] = () => this.log.image()
-  readonly ask: PeerRpc['ask'] = (peer, method) => this.peerRpc.ask(peer, method)
-  readonly serve: PeerRpc['serve'] = (method, answer) => this.peerRpc.serve(method, answer)
-  readonly peers: ClusterLife['peers'] = () => this.cluster.peers()
-  readonly addServer: ClusterLife['addServer'] = peer => this.cluster.addServer(peer)
-  readonly removeServer: ClusterLife['removeServer'] = peer => this.cluster.removeServer(peer)
-  readonly transferLeadership: ClusterLife['transferLeadership'] = to => this.cluster.transferLeadership(to)
-  readonly membersChanged: ClusterLife['membersChanged'] = () => this.cluster.membersChanged()
 }

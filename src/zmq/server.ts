@@ -5,6 +5,7 @@ import { Publisher, Router, Subscriber } from 'zeromq'
 import type { AgentEvent } from '#model/event.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import type { Logger } from '#platform/log.ts'
+import { UseCounts } from '#platform/use-counts.ts'
 import { connectionOfEvent, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
 import {
   ANSWER,
@@ -46,7 +47,7 @@ export class ZmqServer {
   readonly #rpc: Router
   readonly #zap: ZapHandler | null
   /** Requests in progress per subject. Their answers are published, so the events of the same changes are not. */
-  readonly #inProgress = new Map<string, number>()
+  readonly #inProgress = new UseCounts<string>()
   #sending: Promise<void> = Promise.resolve()
   #stopWatching: () => void = () => undefined
 
@@ -146,12 +147,8 @@ export class ZmqServer {
       publish(errorMessage(asVxmeshError(err), null))
       return
     }
-    const run = async (): Promise<void> => {
-      const subject = subjectOf(request)
-      this.#begin(subject)
-      publish(await this.#service.answer(request))
-      this.#end(subject)
-    }
+    const run = (): Promise<void> =>
+      this.#inProgress.during(subjectOf(request), async () => publish(await this.#service.answer(request)))
     if (this.#work.add({ key: keyOf(request), bytes: message.byteLength, run })) return
     publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are in progress; retry later'), request))
   }
@@ -161,16 +158,6 @@ export class ZmqServer {
     this.#sending = this.#sending.then(send).catch((err: unknown) => {
       if (!this.#events.closed) this.#options.logger.debug({ err: asVxmeshError(err) }, 'zmq answer not sent')
     })
-  }
-
-  #begin(subject: string): void {
-    this.#inProgress.set(subject, (this.#inProgress.get(subject) ?? 0) + 1)
-  }
-
-  #end(subject: string): void {
-    const left = (this.#inProgress.get(subject) ?? 1) - 1
-    if (left === 0) this.#inProgress.delete(subject)
-    else this.#inProgress.set(subject, left)
   }
 
   /** Publishes a change made through another interface or on another host. */

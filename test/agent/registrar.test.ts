@@ -5,16 +5,18 @@ import { VxmeshError } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
 import { createLogger } from '#platform/log.ts'
 import { makeHost } from '#test/allocator/fixtures.ts'
-import { waitFor } from '#test/lab/wait.ts'
+import { ManualClock, settle } from '#test/lab/manual-clock.ts'
 
 const host = makeHost(1)
 const noQuorum = new VxmeshError('ERR_NO_QUORUM', 'no leader')
 
-type World = { registrar: Registrar; proposed: Command[]; recorded: Host | undefined }
+type World = { registrar: Registrar; time: ManualClock; proposed: Command[]; recorded: Host | undefined }
 
-/** `answer` is what becomes of each proposal. */
+/** @param answer the outcome of each proposal */
 function world(t: Test, answer: (world: World) => Promise<unknown>): World {
+  const time = new ManualClock()
   const own: World = {
+    time,
     proposed: [],
     recorded: undefined,
     registrar: new Registrar({
@@ -24,6 +26,7 @@ function world(t: Test, answer: (world: World) => Promise<unknown>): World {
         own.proposed.push(command)
         return answer(own)
       },
+      clock: time.clock,
       logger: createLogger('silent')
     })
   }
@@ -36,12 +39,13 @@ const commit = (own: World): Promise<void> => {
   return Promise.resolve()
 }
 
-t.test('a host that is not in the state is registered, once', async t => {
+t.test('a host that the state does not hold is registered, once', async t => {
   const own = world(t, commit)
   t.equal(own.registrar.registered, false)
   own.registrar.check()
   own.registrar.check()
-  await waitFor('registered', () => own.registrar.registered)
+  await settle()
+  t.equal(own.registrar.registered, true)
   own.registrar.check()
   t.same(own.proposed, [{ kind: 'host-register', host }])
   t.equal(own.registrar.problem, null)
@@ -59,12 +63,13 @@ for (const [what, recorded] of [
     own.recorded = recorded
     t.equal(own.registrar.registered, false)
     own.registrar.check()
-    await waitFor('registered', () => own.registrar.registered)
+    await settle()
+    t.equal(own.registrar.registered, true)
     t.equal(own.proposed.length, 1)
   })
 }
 
-t.test('a record that is right is left alone', t => {
+t.test('a record that is up to date is left alone', t => {
   const own = world(t, commit)
   own.recorded = { ...host }
   own.registrar.check()
@@ -72,56 +77,65 @@ t.test('a record that is right is left alone', t => {
   t.end()
 })
 
-t.test('it is tried again until it holds, and the last problem is known meanwhile', async t => {
-  const own = world(t, each => (each.proposed.length < 3 ? Promise.reject(noQuorum) : commit(each)))
-  own.registrar.check()
-  await waitFor('a problem', () => own.registrar.problem)
-  t.equal(own.registrar.problem, noQuorum)
-  await waitFor('registered', () => own.registrar.registered)
-  await waitFor('no problem', () => own.registrar.problem === null)
-  t.equal(own.proposed.length, 3)
-})
+t.test(
+  'a failed registration backs off and is retried until the state holds the host; its problem is shown meanwhile',
+  async t => {
+    const own = world(t, each => (each.proposed.length < 3 ? Promise.reject(noQuorum) : commit(each)))
+    own.registrar.check()
+    await own.time.advance(99)
+    t.same([own.registrar.problem, own.proposed.length], [noQuorum, 1])
+    await own.time.advance(1)
+    t.same([own.registrar.problem, own.proposed.length], [noQuorum, 2], 'after 100 ms')
+    await own.time.advance(200)
+    t.same([own.registrar.registered, own.registrar.problem], [true, null])
+    t.equal(own.proposed.length, 3, 'after twice the time')
+  }
+)
 
-t.test('whatever is thrown is a problem, not the end', async t => {
+t.test('an unexpected exception is a problem, too, and is retried', async t => {
   const own = world(t, each => {
     if (each.proposed.length === 1) throw new TypeError('broken')
     return commit(each)
   })
   own.registrar.check()
-  await waitFor('a problem', () => own.registrar.problem)
+  await settle()
   t.match(own.registrar.problem, { code: 'ERR_INTERNAL', message: 'broken' })
-  await waitFor('registered', () => own.registrar.registered)
+  await own.time.advance(100)
+  t.equal(own.registrar.registered, true)
 })
 
-t.test('a try that failed for this host and was committed all the same is no problem any more', async t => {
+t.test('an attempt that failed here but was committed is no problem any more', async t => {
   const own = world(t, () => Promise.reject(noQuorum))
   own.registrar.check()
-  await waitFor('a problem', () => own.registrar.problem)
+  await settle()
+  t.equal(own.registrar.problem, noQuorum)
   own.recorded = host
-  await waitFor('no problem', () => own.registrar.problem === null)
-  t.equal(own.proposed.length, 1, 'and it is not tried again')
+  await own.time.advance(100)
+  t.equal(own.registrar.problem, null)
+  t.equal(own.proposed.length, 1, 'and it is not retried')
 })
 
 t.test('a host that was removed registers again', async t => {
   const own = world(t, commit)
   own.registrar.check()
-  await waitFor('registered', () => own.registrar.registered)
+  await settle()
+  t.equal(own.registrar.registered, true)
   own.recorded = undefined
-  await waitFor('registered again', () => {
-    own.registrar.check()
-    return own.registrar.registered
-  })
+  own.registrar.check()
+  await settle()
+  t.equal(own.registrar.registered, true)
   t.equal(own.proposed.length, 2)
 })
 
-t.test('after its end nothing more is proposed', async t => {
+t.test('a stopped registrar proposes nothing more', async t => {
   const own = world(t, () => Promise.reject(noQuorum))
   own.registrar.check()
-  await waitFor('a problem', () => own.registrar.problem)
+  await settle()
+  t.equal(own.registrar.problem, noQuorum)
   own.registrar.stop()
   const { length } = own.proposed
   own.registrar.check()
-  await new Promise(resolve => setImmediate(resolve))
+  await own.time.advance(60_000)
   own.registrar.check()
   t.equal(own.proposed.length, length)
 })

@@ -7,7 +7,7 @@ import { buildApi } from '#api/server.ts'
 import { VIEWS } from '#api/view-schemas.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
-import { StateAgent } from './state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 
 type Node = Readonly<Record<string, unknown>>
 type Parameter = { readonly name: string; readonly in: string; readonly required: boolean; readonly schema: Node }
@@ -48,7 +48,7 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
 t.test('the document has exactly the routes of the API', async t => {
   const routes = new Set<string>()
   const server = buildApi({
-    agent: new StateAgent(),
+    agent: new MemoryHost().port,
     logger,
     clock: systemClock,
     onRoute: ({ method, url }) => {
@@ -70,7 +70,7 @@ t.test('the document has exactly the routes of the API', async t => {
 })
 
 t.test('the API serves the document', async t => {
-  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
+  const server = buildApi({ agent: new MemoryHost().port, logger, clock: systemClock })
   const response = await server.inject({ method: 'GET', url: '/v1/openapi.json' })
   await server.close()
   t.match(response.headers['content-type'], /^application\/json/)
@@ -142,7 +142,7 @@ t.test('a route that is not called below is called in the named test', t => {
 })
 
 t.test('the API’s answers match the document', async t => {
-  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
+  const server = buildApi({ agent: new MemoryHost().port, logger, clock: systemClock })
   t.teardown(() => server.close())
   const attach = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
   const bodies: Readonly<Record<string, object>> = {
@@ -153,16 +153,19 @@ t.test('the API’s answers match the document', async t => {
     'PATCH /v1/networks/:name': { egressRate: 0 },
     'PATCH /v1/endpoints/:id': { delayUs: 0 }
   }
-  const order = (route: string): number => ['POST', 'PUT', 'GET', 'PATCH', 'DELETE'].indexOf(route.split(' ')[0] ?? '')
+  const order = (route: string): number => {
+    const methods = ['POST', 'PUT', 'GET', 'PATCH', 'DELETE']
+    return route === 'DELETE /v1/hosts/:name' ? methods.length : methods.indexOf(route.split(' ')[0] ?? '')
+  }
   const routes = Object.entries(OPERATIONS).filter(([route]) => !Object.hasOwn(ELSEWHERE, route))
-  // Endpoints are deleted before their networks and hosts.
+  // Endpoints are deleted before their networks, and hosts last.
   const sorted = routes.sort(([a], [b]) => order(a) - order(b) || (a < b ? -1 : 1))
   for (const [route, { answer, status = 200 }] of sorted) {
     const [method, path = ''] = route.split(' ')
     const url = path
       .replace('*', 'network/red')
       .replace(':id', 'web')
-      .replace(':name', path.includes('hosts') ? 'h2' : 'red')
+      .replace(':name', /hosts|raft/.test(path) ? 'h2' : 'red')
     const payload = bodies[route] === undefined ? {} : { payload: bodies[route] }
     const response = await server.inject({ method: method as 'GET', url, ...payload })
     t.equal(response.statusCode, status, `${route} ${response.body}`)

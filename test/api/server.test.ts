@@ -8,7 +8,7 @@ import { VxmeshError, type ErrorBody, type ErrorCode } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from './scratch.ts'
-import { StateAgent } from './state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 type Answer = { readonly status: number; readonly json: unknown; readonly error: ErrorBody | undefined }
@@ -18,8 +18,8 @@ const LONG_ID = 'c'.repeat(128)
 const BLUE = { name: 'blue', subnet: '10.1.0.0/24' }
 const WEB = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
 
-async function ask(agent: StateAgent, method: Method, url: string, body?: unknown): Promise<Answer> {
-  const server = buildApi({ agent, logger, clock: systemClock })
+async function ask(agent: MemoryHost, method: Method, url: string, body?: unknown): Promise<Answer> {
+  const server = buildApi({ agent: agent.port, logger, clock: systemClock })
   const payload = body === undefined ? {} : { payload: JSON.stringify(body) }
   const headers = body === undefined ? {} : { 'content-type': 'application/json' }
   const response = await server.inject({ method, url, headers, ...payload })
@@ -89,7 +89,7 @@ const ROUTES: readonly {
 
 t.test('every route answers from the state', async t => {
   for (const { request, status = 200, answer } of ROUTES) {
-    const agent = new StateAgent()
+    const agent = new MemoryHost()
     const occupied = !request[0].startsWith('DELETE') || request[1].includes('/endpoints')
     if (occupied || request[1].includes('force')) {
       await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
@@ -101,7 +101,7 @@ t.test('every route answers from the state', async t => {
 })
 
 t.test('a body reaches the agent parsed and with defaults', async t => {
-  const agent = new StateAgent()
+  const agent = new MemoryHost()
   await ask(agent, 'POST', '/v1/networks', { ...BLUE, vni: 7, egressRate: '1gbit', mtu: 1400, egress: false })
   await ask(agent, 'POST', '/v1/endpoints', { network: 'red', containerId: 'web', pid: 42, delayUs: '10ms' })
   t.match(agent.asked, [
@@ -193,7 +193,7 @@ const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, c
 ]
 
 t.test('an invalid request is refused with code and field, and changes nothing', async t => {
-  const agent = new StateAgent()
+  const agent = new MemoryHost()
   await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
   for (const [method, url, body, code, field] of REFUSED) {
     const { state } = agent.caller
@@ -209,7 +209,7 @@ t.test('an invalid request is refused with code and field, and changes nothing',
 })
 
 t.test('a body that is not JSON, or would change a prototype, is refused', async t => {
-  const server = buildApi({ agent: new StateAgent(), logger, clock: systemClock })
+  const server = buildApi({ agent: new MemoryHost().port, logger, clock: systemClock })
   t.teardown(() => server.close())
   const body = JSON.stringify(BLUE)
   for (const [type, payload] of [
@@ -230,7 +230,7 @@ t.test('a body that is not JSON, or would change a prototype, is refused', async
 })
 
 t.test('the agent’s errors keep code, message and field; unexpected ones become ERR_INTERNAL', async t => {
-  const agent = new StateAgent()
+  const agent = new MemoryHost()
   for (const [code, status] of [
     ['ERR_NO_QUORUM', 503],
     ['ERR_SUBNET_EXHAUSTED', 507],
@@ -254,12 +254,12 @@ t.test('the socket has mode 0600 in a directory of mode 0700, answers, and is re
   const directory = join(here, 'run')
   const socketPath = join(directory, 'agent.sock')
   const before = await fresh(here, 'before')
-  const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
+  const api = await startApi({ socketPath, agent: new MemoryHost().port, clock: systemClock, logger })
   t.equal((await stat(socketPath)).mode & 0o777, 0o600)
   t.equal((await stat(directory)).mode & 0o777, 0o700)
   t.equal(await fresh(here, 'after'), before, 'files created afterwards have the same permissions as before')
   t.equal(await get(socketPath), 200)
-  await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
+  await t.rejects(startApi({ socketPath, agent: new MemoryHost().port, clock: systemClock, logger }), {
     code: 'ERR_CONFIG',
     field: 'socket',
     message: /an agent is listening/
@@ -271,7 +271,7 @@ t.test('the socket has mode 0600 in a directory of mode 0700, answers, and is re
 
 t.test('events are a stream of lines', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger })
+  const api = await startApi({ socketPath, agent: new MemoryHost().port, clock: systemClock, logger })
   t.teardown(() => api.close())
   for await (const line of new ApiClient(socketPath).lines('/v1/events')) {
     t.match(JSON.parse(line), { kind: 'watching', index: 4 })
@@ -291,7 +291,7 @@ t.test('events are a stream of lines', async t => {
 t.test('a file that is not a socket is not replaced', async t => {
   const socketPath = join(scratch(t), 'agent.sock')
   await writeFile(socketPath, 'precious')
-  await t.rejects(startApi({ socketPath, agent: new StateAgent(), clock: systemClock, logger }), {
+  await t.rejects(startApi({ socketPath, agent: new MemoryHost().port, clock: systemClock, logger }), {
     code: 'ERR_CONFIG',
     field: 'socket'
   })

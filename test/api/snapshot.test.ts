@@ -5,13 +5,13 @@ import { buildApi } from '#api/server.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
-import { StateAgent } from './state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 
 const logger = createLogger('silent')
 
 t.test('the route returns a whole backup, current or stale', async t => {
-  const agent = new StateAgent()
-  const server = buildApi({ agent, logger, clock: systemClock })
+  const agent = new MemoryHost()
+  const server = buildApi({ agent: agent.port, logger, clock: systemClock })
   t.teardown(() => server.close())
   for (const [url, stale] of [
     ['/v1/snapshot', false],
@@ -27,8 +27,8 @@ t.test('the route returns a whole backup, current or stale', async t => {
 })
 
 t.test('without a majority, or with an invalid query, the answer is a JSON error', async t => {
-  const agent = new StateAgent()
-  const server = buildApi({ agent, logger, clock: systemClock })
+  const agent = new MemoryHost()
+  const server = buildApi({ agent: agent.port, logger, clock: systemClock })
   t.teardown(() => server.close())
   agent.refusal = new VxmeshError('ERR_NO_QUORUM', 'no leader is known')
   const refused = await server.inject({ method: 'GET', url: '/v1/snapshot' })

@@ -57,7 +57,7 @@ await agent.stop()
 process.exit(0)
 
 function report(): LoadReport {
-  const retries = { agent: agent.replicator.retries, lane: laneRetries }
+  const retries = { agent: agent.control.log.retries, lane: laneRetries }
   const outcome = { acknowledged: acknowledged.length, retries, twoAddresses, refusals }
   return { ...outcome, held: Object.fromEntries(held), released }
 }
@@ -78,7 +78,7 @@ async function claim(id: string): Promise<boolean> {
   const [containerId, requestId] = [parseContainerId(id), randomUUID()]
   const facts = { network, host: NOBODY, containerId, ifname, name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
   const result = await retryUntilAnswered(() =>
-    agent.replicator.propose({ kind: 'endpoint-attach', ...facts, requestId })
+    agent.control.log.propose({ kind: 'endpoint-attach', ...facts, requestId })
   )
   if (result?.kind !== 'endpoint') return false
   const address = formatIpv4(result.endpoint.address)
@@ -93,16 +93,16 @@ async function release(id: string): Promise<boolean> {
   // From now on it may be released at any moment, so it leaves `held` before and enters `released` only afterwards.
   held.delete(id)
   const command = { kind: 'endpoint-detach', containerId: parseContainerId(id), ifname } as const
-  const result = await retryUntilAnswered(() => agent.replicator.propose(command), ['ERR_ENDPOINT_NOT_FOUND'])
+  const result = await retryUntilAnswered(() => agent.control.log.propose(command), ['ERR_ENDPOINT_NOT_FOUND'])
   if (result !== null) released.push(id)
   return true
 }
 
 /** Retries until there is an answer. `done`: errors by which a retry learns that an earlier attempt succeeded. */
 async function retryUntilAnswered(
-  ask: () => ReturnType<typeof agent.replicator.propose>,
+  ask: () => ReturnType<typeof agent.control.log.propose>,
   done: readonly ErrorCode[] = []
-): Promise<Awaited<ReturnType<typeof agent.replicator.propose>>['result'] | null> {
+): Promise<Awaited<ReturnType<typeof agent.control.log.propose>>['result'] | null> {
   const askedMs = hostMs()
   for (let attempt = 1; ; attempt++) {
     try {

@@ -11,7 +11,7 @@ import type { ExitCode } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from '../api/scratch.ts'
-import { StateAgent } from '../api/state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 
 export type Run = { readonly code: ExitCode; readonly out: string; readonly err: string }
 type RunAgent = (config: Config, keys: ClusterKeys | null) => Promise<ExitCode>
@@ -36,10 +36,10 @@ export async function vx(
 }
 
 /** Starts an agent that serves until the test ends. */
-export async function served(t: Test): Promise<{ agent: StateAgent; env: Readonly<Record<string, string>> }> {
-  const agent = new StateAgent()
+export async function served(t: Test): Promise<{ agent: MemoryHost; env: Readonly<Record<string, string>> }> {
+  const agent = new MemoryHost()
   const socketPath = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath, agent, clock: systemClock, logger: createLogger('silent') })
+  const api = await startApi({ socketPath, agent: agent.port, clock: systemClock, logger: createLogger('silent') })
   t.teardown(() => api.close())
   return { agent, env: { VXMESH_SOCKET: socketPath } }
 }

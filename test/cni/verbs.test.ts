@@ -9,7 +9,7 @@ import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { attach, create } from '../allocator/fixtures.ts'
 import { scratch } from '../api/scratch.ts'
-import { StateAgent } from '../api/state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
 import { buildPlugin, callPlugin, type PluginRun } from './plugin.ts'
 
@@ -27,15 +27,20 @@ const VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0']
 await buildPlugin()
 
 /** Network red (10.1.0.0/24), green; namespace shop in red, and green granted to it. */
-async function served(t: Test): Promise<{ agent: StateAgent; socket: string; call: Call }> {
-  const agent = new StateAgent()
+async function served(t: Test): Promise<{ agent: MemoryHost; socket: string; call: Call }> {
+  const agent = new MemoryHost()
   agent.caller.do(create('green', { subnet: '10.2.0.0/24' }))
   agent.caller.do(create('tiny', { subnet: '10.3.0.0/30' }))
   const [red, green] = ['red', 'green'].map(name => parseNetworkName(name))
   if (red === undefined || green === undefined) throw new Error('no networks')
   agent.caller.do({ kind: 'namespace-map', namespace: parseNamespaceName('shop'), network: red, grants: [green] })
   const socket = join(scratch(t), 'agent.sock')
-  const api = await startApi({ socketPath: socket, agent, clock: systemClock, logger: createLogger('silent') })
+  const api = await startApi({
+    socketPath: socket,
+    agent: agent.port,
+    clock: systemClock,
+    logger: createLogger('silent')
+  })
   t.teardown(() => api.close())
   const call: Call = (verb, config, env = {}) => {
     const input =

@@ -8,6 +8,7 @@ import { loadConfig } from '#config/load.ts'
 import type { Config } from '#config/schema.ts'
 import { parseHostName, parsePeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { waitFor } from './wait.ts'
 
@@ -19,10 +20,11 @@ export async function startClientAgent(configFile: string): Promise<Agent> {
   const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
   const config = await readConfig()
   const keys = await readClusterKeys(config.clusterKeyFile)
-  const agent = await Agent.start(await openParts({ config, keys, logger: createLogger('warn'), readConfig }))
-  await waitFor('this agent is registered', () => agent.registrar.registered, { timeoutMs: 20_000 })
+  const settings = { config, keys, logger: createLogger('warn'), readConfig, clock: systemClock }
+  const agent = await Agent.start(await openParts(settings))
+  await waitFor('this agent is registered', () => agent.control.registrar.registered, { timeoutMs: 20_000 })
   const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }
   const host = { ...facts, role: 'client', bootId: 'none', version: 'none' } as const
-  await agent.propose({ kind: 'host-register', host })
+  await agent.control.propose({ kind: 'host-register', host })
   return agent
 }

@@ -6,21 +6,15 @@ import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './impor
 
 /** Files that only the namespace tests reach today. To be emptied: a listed file that a test reaches is an error, too. */
 const UNREACHED: readonly string[] = [
-  'overlay/driver.ts',
   'overlay/ovs/connector.ts',
   'overlay/ovs/driver.ts',
   'overlay/ovs/forwarding.ts',
-  'src/agent/agent-api.ts',
   'src/agent/agent.ts',
+  'src/agent/control-plane.ts',
+  'src/agent/data-plane.ts',
   'src/agent/doors.ts',
-  'src/agent/endpoints/collector.ts',
-  'src/agent/endpoints/endpoints.ts',
-  'src/agent/endpoints/local-endpoints.ts',
-  'src/agent/endpoints/namespaces.ts',
-  'src/agent/observe/figures.ts',
   'src/agent/open-driver.ts',
   'src/agent/parts.ts',
-  'src/agent/reconcile/desired-inputs.ts',
   'src/agent/run.ts',
   'src/main.ts'
 ]

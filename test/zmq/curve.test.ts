@@ -11,7 +11,7 @@ import { readZmqKeys } from '#config/zmq-keys.ts'
 import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { encodeZ85 } from '#zmq/zap.ts'
 import { ZmqServer } from '#zmq/server.ts'
-import { StateAgent } from '../api/state-agent.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
 import { waitFor } from '#test/lab/wait.ts'
 
@@ -26,7 +26,7 @@ async function addresses(): Promise<{ requests: string; events: string; rpc: str
   }
 }
 
-const common = { agent: new StateAgent(), interfaceIndex: () => 0, logger: pino({ level: 'silent' }) }
+const common = { agent: new MemoryHost().port, interfaceIndex: () => 0, logger: pino({ level: 'silent' }) }
 
 /** The type of the answer to a request, or null if none arrives. */
 async function ask(address: string, keys: object): Promise<number | null> {

@@ -1,26 +1,26 @@
-// What doctor judges: facts alone, gathered by gather-*.ts, judged by judge-*.ts. No secret is among them.
+// The facts that doctor judges: gathered by gather-*.ts, judged by judge-*.ts. They hold no secrets.
 
 import type { Feature } from '#overlay/driver.ts'
 
-/** A file or directory that others must not get at; mode null: it is not there. */
+/** A file or directory that only root may access; mode null: it does not exist. */
 export type Guarded = { readonly path: string; readonly mode: number | null; readonly owner: number }
 
 export type DiskFacts = {
   readonly path: string
   readonly freeBytes: number
   readonly totalBytes: number
-  /** In memory: gone with the machine. */
+  /** A file system in memory, lost at power-off. */
   readonly volatile: boolean
-  /** The slowest of a few small writes made durable; an error's words where one failed. */
+  /** The slowest of a few small synced writes, or the error message of one that failed. */
   readonly syncMs: number | string
 }
 
-/** What is known without an agent. A value that could not be had is null. */
+/** What can be found without an agent. Null: a value that could not be read. */
 export type MachineFacts = {
-  /** Of the driver, or why it cannot be asked. */
+  /** The driver's features, or why it cannot be asked. */
   readonly features: readonly Feature[] | string
   readonly underlay: { readonly device: string; readonly mtu: number } | string
-  /** By key: net/ipv4/ip_forward. */
+  /** Keyed like net/ipv4/ip_forward. */
   readonly sysctls: Readonly<Record<string, number | null>>
   readonly uplinks: number
   readonly disk: DiskFacts | string
@@ -28,32 +28,32 @@ export type MachineFacts = {
   readonly serfVersion: string | null
 }
 
-/** How a TCP port answers; an error's name where it does not. */
+/** `trouble` is null if the TCP port accepts a connection, or else the error's name. */
 export type PortFacts = { readonly what: string; readonly address: string; readonly trouble: string | null }
 
 export type PathFacts = {
-  /** The size that the underlay's device takes, bytes of the IP packet. */
+  /** MTU of the underlay's device, in bytes of the IP packet. */
   readonly wanted: number
-  /** The largest that came through unfragmented; 0: none did, null: ping is not installed. */
+  /** The largest packet that passed unfragmented, bytes; 0: none did; null: ping is not installed. */
   readonly passes: number | null
 }
 
-/** What came out of the tunnel there of what was sent here; null: the two share no network, or its device is not ours. */
+/** Packets sent into the tunnel here and received from it there; null: not probed, because the hosts share no network. */
 export type TunnelFacts = { readonly sent: number; readonly came: number } | null
 
-/** Another host as seen from here. */
+/** Another host, as seen from this one. */
 export type PeerFacts = {
   readonly name: string
   readonly status: string
   readonly ports: readonly PortFacts[]
   readonly path: PathFacts | null
   readonly tunnel: TunnelFacts
-  /** What its agent says; or why it says nothing. */
+  /** The answer of its agent, or why there is none. */
   readonly answer: PeerAnswer | string
 }
 
 export type PeerAnswer = {
-  /** Its clock less ours, and how far off that may be. */
+  /** Its clock minus ours; off by at most half the round trip. */
   readonly clockMs: number
   readonly roundTripMs: number
   readonly index: number
@@ -63,7 +63,7 @@ export type PeerAnswer = {
 
 export type MeshFacts = {
   readonly self: { readonly name: string; readonly index: number; readonly digest: string }
-  /** Hosts that were not looked at: there are too many. */
+  /** Number of hosts that were not probed for lack of time. */
   readonly unseen: number
   readonly peers: readonly PeerFacts[]
   readonly ownPorts: readonly PortFacts[]
@@ -77,13 +77,13 @@ export type MeshFacts = {
   readonly registered: boolean
   readonly registrarProblem: string | null
   readonly differsAt: number | null
-  /** Contradictions of the state with itself; null: it is too large to be looked at while containers wait. */
+  /** Inconsistencies within the state; null: it is too large to be checked while containers wait. */
   readonly contradictions: readonly string[] | null
   readonly drift: number
   readonly degraded: readonly string[]
   readonly repaired: number
-  /** Since a full pass came well to its end; null: none has yet. */
+  /** Time since the last full pass that succeeded; null: there was none yet. */
   readonly fullPassAgeMs: number | null
-  /** Names and VTEPs that more than one member has. */
+  /** Names and VTEPs that several members have. */
   readonly duplicates: readonly string[]
 }

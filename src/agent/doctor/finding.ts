@@ -1,4 +1,4 @@
-// How a finding is written. Pure.
+// Builds findings. Pure.
 
 import type { FindingView } from '#model/views.ts'
 
@@ -16,7 +16,7 @@ export function failed(id: string, found: string, todo: string): FindingView {
 
 const LISTED = 8
 
-/** The first few, and how many more there are. */
+/** The first few items, and the number of the others. */
 export function some(items: readonly string[]): string {
   const more = items.length - LISTED
   return items.slice(0, LISTED).join('; ') + (more > 0 ? `; and ${more} more` : '')

@@ -1,4 +1,4 @@
-// Facts of the machine, for judge-machine.ts: read, tried in scratch places, and left as they were.
+// Gathers the machine's facts for judge-machine.ts. Probes use scratch files and leave the machine as it was.
 
 import { constants } from 'node:fs'
 import { access, open, stat, statfs, unlink } from 'node:fs/promises'
@@ -10,7 +10,7 @@ import { formatIpv4 } from '#model/ipv4.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { routerDevice } from '#overlay/plan/gateway/desired-gateway.ts'
 import { nameRole } from '#overlay/plan/network/names.ts'
-import { monotonicMs } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { readSysctls } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
 import type { DiskFacts, Guarded, MachineFacts } from './facts.ts'
@@ -20,15 +20,23 @@ const SYNC_BYTES = 4_096
 /** statfs(2) */
 const VOLATILE = new Set([0x01021994, 0x858458f6])
 
-/** @param driver the agent's, one of its own, or why there is none */
-export async function gatherMachine(config: Config, driver: OverlayDriver | string): Promise<MachineFacts> {
+type Driver = Pick<OverlayDriver, 'devices' | 'features'>
+
+type MachineSources = {
+  readonly config: Config
+  /** The agent's driver, one opened for doctor alone, or the reason why there is none. */
+  readonly driver: Driver | string
+  readonly clock: Clock
+}
+
+export async function gatherMachine({ config, driver, clock }: MachineSources): Promise<MachineFacts> {
   const device = deviceOf(formatIpv4(config.overlay.vtep))
-  const has = async <T>(ask: (driver: OverlayDriver) => Promise<T>): Promise<T | string> =>
-    typeof driver === 'string' ? driver : ask(driver).catch((err: unknown) => asVxmeshError(err).message)
+  const ask = async <T>(question: (opened: Driver) => Promise<T>): Promise<T | string> =>
+    typeof driver === 'string' ? driver : question(driver).catch((err: unknown) => asVxmeshError(err).message)
   const [features, underlay, disk, guarded, serfVersion] = await Promise.all([
-    has(found => found.features()),
-    has(found => found.devices.underlay()),
-    diskFacts(config.dataDir).catch((err: unknown) => asVxmeshError(err).message),
+    ask(opened => opened.features()),
+    ask(opened => opened.devices.underlay()),
+    diskFacts(config.dataDir, clock).catch((err: unknown) => asVxmeshError(err).message),
     guardedFiles(config),
     versionOf(config.serf.binary)
   ])
@@ -56,7 +64,7 @@ function sysctlsOf(device: string | null): Readonly<Record<string, number | null
   return Object.fromEntries(keys.map((key, i) => [key, typeof values[i] === 'string' ? Number(values[i]) : null]))
 }
 
-/** Devices with an address that are neither loopback nor ours. */
+/** Devices with an IPv4 address, except loopback and our own. */
 function uplinks(): readonly string[] {
   return Object.entries(networkInterfaces())
     .filter(([, addresses]) => addresses?.some(({ family, internal }) => family === 'IPv4' && !internal) === true)
@@ -69,23 +77,25 @@ function deviceOf(address: string): string | null {
   return holders.find(([, addresses]) => addresses?.some(own => own.address === address) === true)?.[0] ?? null
 }
 
-async function diskFacts(path: string): Promise<DiskFacts> {
+async function diskFacts(path: string, clock: Clock): Promise<DiskFacts> {
   const { bavail, blocks, bsize, type } = await statfs(path)
-  const syncMs = await slowestSync(join(path, 'doctor.probe')).catch((err: unknown) => asVxmeshError(err).message)
+  const syncMs = await slowestSync(join(path, 'doctor.probe'), clock).catch(
+    (err: unknown) => asVxmeshError(err).message
+  )
   return { path, freeBytes: bavail * bsize, totalBytes: blocks * bsize, volatile: VOLATILE.has(type), syncMs }
 }
 
-/** Of a file beside the log, which is gone afterwards. */
-async function slowestSync(path: string): Promise<number> {
+/** Times a few synced writes to a scratch file on the log's disk, in ms. */
+async function slowestSync(path: string, clock: Clock): Promise<number> {
   await access(dirname(path), constants.W_OK)
   const file = await open(path, 'w', 0o600)
   try {
     let slowest = 0
     for (let n = 0; n < SYNCS; n++) {
-      const since = monotonicMs()
+      const sinceMs = clock.nowMs()
       await file.write(Buffer.alloc(SYNC_BYTES))
       await file.datasync()
-      slowest = Math.max(slowest, monotonicMs() - since)
+      slowest = Math.max(slowest, clock.nowMs() - sinceMs)
     }
     return slowest
   } finally {

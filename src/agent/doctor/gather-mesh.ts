@@ -1,42 +1,57 @@
-// Facts of the agent and of the other hosts, for judge-mesh.ts and judge-agent.ts. Hosts are looked at side by side, within
-// a time that an operator waits for: who cannot be looked at in it is counted.
+// Gathers facts of the agent and of the other hosts, for judge-mesh.ts and judge-agent.ts. Hosts are probed in parallel and
+// within the time that an operator waits for; those left over are counted.
 
-import { readFileSync } from 'node:fs'
 import { verify } from '#allocator/consistency.ts'
 import { digestOf } from '#allocator/digest.ts'
+import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Config } from '#config/schema.ts'
+import type { Membership } from '#membership/serf/membership.ts'
 import { asVxmeshError } from '#model/errors.ts'
-import type { Vni } from '#model/ids.ts'
+import type { PeerId } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
-import { monotonicMs } from '#platform/clock.ts'
-import type { Agent } from '../agent.ts'
-import type { MeshFacts, PeerAnswer, PeerFacts, TunnelFacts } from './facts.ts'
-import { DOCTOR_METHOD, peerAnswer, readLocalReport, readTunnels, type LocalReport } from './peer-answer.ts'
-import { probePath, probePort, probeTunnel } from './probes.ts'
+import type { Clock } from '#platform/clock.ts'
+import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
+import type { DigestCheck } from '../observe/digest-check.ts'
+import type { PeerDirectory } from '../observe/peer-directory.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { MeshFacts, PeerFacts } from './facts.ts'
+import { gatherPeer } from './gather-peer.ts'
+import { probePort } from './probes.ts'
 
-const AT_ONCE = 16
-/** After it no other host is begun with; one takes 4 s at most. */
+/** Hosts probed concurrently. */
+const MAX_CONCURRENT = 16
+/** No further host is probed after this; probing one takes at most 4 s. */
 const BEGIN_MS = 5_000
-/** More than so many endpoints are not recounted: some tenth of a second in which nothing else goes on. */
+/** A larger state is not recounted: that would block the agent for a tenth of a second. */
 const MAX_RECOUNTED = 50_000
 
-/** What other hosts' doctors are told of this one; to be called before the agent answers. */
-export function serveDoctor(agent: Agent): void {
-  agent.replicator.serve(DOCTOR_METHOD, (): LocalReport => ({
-    timeMs: Date.now(),
-    index: agent.state.appliedIndex,
-    digest: digestOf(agent.state),
-    underlayMtu: agent.underlayMtu,
-    tunnels: readTunnels(readFileSync('/proc/thread-self/net/dev', 'utf8'))
-  }))
+export type MeshSources = {
+  readonly self: PeerId
+  readonly config: () => Config
+  readonly state: ClusterState
+  readonly directory: Pick<PeerDirectory, 'members' | 'nameOf'>
+  readonly membership: Pick<Membership, 'stats'>
+  readonly log: Pick<ReplicatedLog, 'current' | 'lag' | 'status'>
+  readonly cluster: Pick<ClusterLife, 'clusterId' | 'obstacle' | 'peers'>
+  readonly peerRpc: Pick<PeerRpc, 'ask'>
+  readonly registrar: { readonly registered: boolean; readonly problem: Error | null }
+  readonly reconciler: Pick<Reconciler, 'fullPassAgeMs' | 'status'>
+  readonly digests: Pick<DigestCheck, 'differsAt'>
+  readonly underlayMtu: () => number
+  readonly clock: Clock
+  /** Milliseconds since 1970: clocks of hosts are compared. */
+  readonly wallMs: () => number
 }
 
-export async function gatherMesh(agent: Agent): Promise<MeshFacts> {
-  const { config, state, replicator, registrar, reconciler, digests, members, membership, self } = agent
+export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
+  const { state, log, cluster, registrar, reconciler, digests, membership, directory, self } = sources
+  const config = sources.config()
+  const { members } = directory
   const others = members.filter(member => member.peerId !== self && member.status !== 'left')
   const here = { address: config.bind }
   const [peers, ownPorts, serf, voters] = await Promise.all([
-    lookAt(agent, others),
+    gatherPeers(sources, others),
     Promise.all([
       probePort('serf', config.bind, { ...here, port: config.serf.port }),
       probePort('libp2p', config.bind, { ...here, port: config.p2p.port })
@@ -45,9 +60,9 @@ export async function gatherMesh(agent: Agent): Promise<MeshFacts> {
       stats => ({ running: true, encrypted: stats['serf']?.['encrypted'] === 'true', keyed: !config.insecure }),
       (err: unknown) => asVxmeshError(err).message
     ),
-    replicator.peers().catch(() => [])
+    cluster.peers().catch(() => [])
   ])
-  const { leader } = replicator.status()
+  const { leader } = log.status()
   const { drift, degraded, repaired } = reconciler.status()
   return {
     self: { name: config.name, index: state.appliedIndex, digest: digestOf(state) },
@@ -55,17 +70,17 @@ export async function gatherMesh(agent: Agent): Promise<MeshFacts> {
     peers,
     ownPorts,
     serf,
-    cluster: replicator.clusterId,
-    trouble: replicator.trouble,
-    leader: leader === null ? null : agent.nameOf(leader),
+    cluster: cluster.clusterId,
+    trouble: cluster.obstacle,
+    leader: leader === null ? null : directory.nameOf(leader),
     voters: voters
       .filter(({ voter }) => voter)
       .map(({ peerId }) => ({
-        name: agent.nameOf(peerId),
+        name: directory.nameOf(peerId),
         alive: peerId === self || members.some(m => m.peerId === peerId && m.status === 'alive')
       })),
-    lag: replicator.lag,
-    current: replicator.current,
+    lag: log.lag,
+    current: log.current,
     registered: registrar.registered,
     registrarProblem: registrar.problem?.message ?? null,
     differsAt: digests.differsAt,
@@ -78,59 +93,23 @@ export async function gatherMesh(agent: Agent): Promise<MeshFacts> {
   }
 }
 
-async function lookAt(agent: Agent, others: readonly Member[]): Promise<readonly PeerFacts[]> {
-  const until = monotonicMs() + BEGIN_MS
-  // Servers first: most depends on them.
+async function gatherPeers(sources: MeshSources, others: readonly Member[]): Promise<readonly PeerFacts[]> {
+  const { clock } = sources
+  const untilMs = clock.nowMs() + BEGIN_MS
+  // Servers first: the cluster depends on them.
   const queue = [...others].sort((a, b) => Number(b.role === 'server') - Number(a.role === 'server'))
   const found: PeerFacts[] = []
   const work = async (): Promise<void> => {
-    for (let member = queue.shift(); member !== undefined && monotonicMs() < until; member = queue.shift()) {
-      found.push(await lookAtOne(agent, member))
+    for (let member = queue.shift(); member !== undefined && clock.nowMs() < untilMs; member = queue.shift()) {
+      found.push(await gatherPeer(sources, member))
     }
   }
-  await Promise.all(Array.from({ length: AT_ONCE }, work))
+  await Promise.all(Array.from({ length: MAX_CONCURRENT }, work))
   return found.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
-async function lookAtOne(agent: Agent, member: Member): Promise<PeerFacts> {
-  const { name, status, address, port, p2pPort, vtep } = member
-  const { bind, overlay } = agent.config
-  if (status !== 'alive') return { name, status, ports: [], path: null, tunnel: null, answer: status }
-  const [serf, libp2p, path, told] = await Promise.all([
-    probePort('serf', bind, { address, port }),
-    probePort('libp2p', bind, { address, port: p2pPort }),
-    probePath(overlay.vtep, vtep, agent.underlayMtu),
-    ask(agent, member)
-  ])
-  const tunnel = typeof told === 'string' ? null : await lookAtTunnel(agent, member, told.told)
-  return { name, status, ports: [serf, libp2p], path, tunnel, answer: typeof told === 'string' ? told : told.answer }
-}
-
-async function ask(agent: Agent, { peerId }: Member): Promise<{ told: LocalReport; answer: PeerAnswer } | string> {
-  const sent = Date.now()
-  try {
-    const told = readLocalReport(await agent.replicator.ask(peerId, DOCTOR_METHOD))
-    return { told, answer: peerAnswer(told, sent, Date.now()) }
-  } catch (err) {
-    return asVxmeshError(err).message
-  }
-}
-
-/** Through a network that both have. What else comes out of it meanwhile is counted with it. */
-async function lookAtTunnel(agent: Agent, member: Member, before: LocalReport): Promise<TunnelFacts> {
-  const { state, self, config } = agent
-  const shared = before.tunnels.find(([vni]) => state.isOnHost(vni as Vni, self))
-  if (shared === undefined) return null
-  const [vni, received] = shared
-  const { vtep: from, port } = config.overlay
-  const sent = await probeTunnel({ from, to: member.vtep, port, vni: vni as Vni })
-  const after = await ask(agent, member)
-  const now = typeof after === 'string' ? undefined : after.told.tunnels.find(tunnel => tunnel[0] === vni)?.[1]
-  return sent === 0 || now === undefined ? null : { sent, came: Math.min(sent, Math.max(0, now - received)) }
-}
-
-/** Names and VTEPs that more than one has, in words. */
+/** Names and VTEPs that several members have, as messages. */
 function duplicates(members: readonly Member[]): readonly string[] {
-  const words = members.flatMap(({ name, vtep }) => [`name ${name}`, `VTEP ${formatIpv4(vtep)}`])
-  return [...new Set(words.filter((word, at) => words.indexOf(word) !== at))].map(word => `${word} is used twice`)
+  const claims = members.flatMap(({ name, vtep }) => [`name ${name}`, `VTEP ${formatIpv4(vtep)}`])
+  return [...new Set(claims.filter((claim, at) => claims.indexOf(claim) !== at))].map(claim => `${claim} is used twice`)
 }

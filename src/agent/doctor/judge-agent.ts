@@ -1,4 +1,4 @@
-// What is wrong with this host's own work: its place, its copy of the state, its kernel. Pure.
+// Judges this host's agent: its registration, its copy of the state, its kernel. Pure.
 
 import type { FindingView } from '#model/views.ts'
 import type { MeshFacts } from './facts.ts'

@@ -1,14 +1,14 @@
-// What is wrong with the machine, agent or not: kernel, files, disk. Pure.
+// Judges the machine, with or without an agent: kernel, files, disk. Pure.
 
 import type { FindingView } from '#model/views.ts'
 import type { DiskFacts, Guarded, MachineFacts } from './facts.ts'
 import { failed, ok, some, warning } from './finding.ts'
 
 const MIB = 1024 * 1024
-/** Under this the log soon cannot grow: a segment and a snapshot need so much. */
+/** A log segment and a snapshot need this much. */
 const FULL_BYTES = 64 * MIB
 const LOW_BYTES = 1024 * MIB
-/** Every committed change waits for one. */
+/** Every committed change waits for one synced write. */
 const SLOW_SYNC_MS = 100
 const CONNTRACK_LOW = 0.8
 const CONNTRACK_FULL = 0.97
@@ -125,7 +125,7 @@ function serfProgram({ serfVersion }: MachineFacts): FindingView {
   return ok('serf.program', serfVersion)
 }
 
-/** What is wrong with it, in words; nothing for a file that is not there. */
+/** Faults of its mode and owner, as messages; none for a file that does not exist. */
 function inspectMode({ path, mode, owner }: Guarded): readonly string[] {
   if (mode === null) return []
   return [

@@ -1,11 +1,11 @@
-// What agents tell each other for doctor, over their RPC. Facts without secrets; checked, for the peer may be of any version.
+// The report that agents exchange for doctor over RPC. It holds no secrets. A peer of any version may send it, so it is checked.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerAnswer } from './facts.ts'
 
 export const DOCTOR_METHOD = 'doctor'
 
-/** Tunnels that are told of: enough to have one in common. */
+/** Tunnels in a report: enough that two hosts find a common one. */
 export const MAX_TUNNELS = 256
 
 export type LocalReport = {
@@ -13,7 +13,7 @@ export type LocalReport = {
   readonly index: number
   readonly digest: string
   readonly underlayMtu: number
-  /** Packets that came out of each network's tunnel, by VNI. */
+  /** Packets received from each network's tunnel. */
   readonly tunnels: readonly (readonly [vni: number, received: number])[]
 }
 
@@ -31,9 +31,9 @@ export function readLocalReport(answer: unknown): LocalReport {
   return answer as LocalReport
 }
 
-/** Its clock is read in the middle of the way there and back. */
-export function peerAnswer(told: LocalReport, sentMs: number, receivedMs: number): PeerAnswer {
-  const { timeMs, index, digest, underlayMtu } = told
+/** Assumes that the peer read its clock halfway through the round trip. */
+export function peerAnswer(report: LocalReport, sentMs: number, receivedMs: number): PeerAnswer {
+  const { timeMs, index, digest, underlayMtu } = report
   return {
     clockMs: Math.round(timeMs - (sentMs + receivedMs) / 2),
     roundTripMs: Math.round(receivedMs - sentMs),
@@ -41,7 +41,7 @@ export function peerAnswer(told: LocalReport, sentMs: number, receivedMs: number
   }
 }
 
-/** By VNI, from /proc/net/dev (proc(5)): the second column is packets received. */
+/** Packets received, by VNI, from the text of /proc/net/dev (proc(5)), whose second column they are. */
 export function readTunnels(devices: string): readonly (readonly [number, number])[] {
   const found: (readonly [number, number])[] = []
   for (const [, hex = '', received = ''] of devices.matchAll(/^\s*vx([0-9a-f]{6}):\s*\d+\s+(\d+)/gm)) {

@@ -1,26 +1,26 @@
-// What a look at another host costs: a connection a port, a few pings, a handful of packets into the tunnel. Each probe is
-// bounded in time and leaves nothing behind.
+// Probes of another host: a connection per port, a few pings, a few packets into the tunnel. Each probe is bounded in time
+// and leaves nothing behind.
 
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
 import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Vni } from '#model/ids.ts'
 import { asVxmeshError } from '#model/errors.ts'
-import { sleep } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import type { PathFacts, PortFacts } from './facts.ts'
 
 const CONNECT_MS = 1_000
 /** IPv4 and ICMP headers. */
 const PING_HEADER_BYTES = 28
-/** What any IPv4 path carries (RFC 791 section 3.1 has every host take 576). */
+/** Every IPv4 host must accept a packet of this size (RFC 791 section 3.1). */
 const SMALL_BYTES = 576
-/** Sizes tried at once between one that passes and one that does not. */
+/** Sizes tried in parallel between one that passes and one that fails. */
 const SIZES = 6
 const PROBE_PACKETS = 20
 const ARRIVE_MS = 100
 
-/** Does a TCP connection open? It is closed at once. */
+/** Opens a TCP connection and closes it at once. */
 export function probePort(what: string, from: Ipv4, to: { address: Ipv4; port: number }): Promise<PortFacts> {
   const address = `${formatIpv4(to.address)}:${to.port}`
   return new Promise(resolve => {
@@ -35,7 +35,7 @@ export function probePort(what: string, from: Ipv4, to: { address: Ipv4; port: n
   })
 }
 
-/** The largest IP packet up to `wanted` bytes that reaches the other tunnel address in one piece. Takes 3 s at most. */
+/** Finds the largest IP packet, up to `wanted` bytes, that reaches `to` unfragmented. Takes 3 s at most. */
 export async function probePath(from: Ipv4, to: Ipv4, wanted: number): Promise<PathFacts> {
   try {
     const [whole, small] = await Promise.all([pings(from, to, wanted), pings(from, to, SMALL_BYTES)])
@@ -57,7 +57,7 @@ export async function probePath(from: Ipv4, to: Ipv4, wanted: number): Promise<P
   }
 }
 
-/** @throws when there is no such program */
+/** @throws ERR_INTERNAL if ping is not installed */
 async function pings(from: Ipv4, to: Ipv4, bytes: number): Promise<boolean> {
   const size = `${bytes - PING_HEADER_BYTES}`
   const bounds = ['-n', '-q', '-c', '2', '-i', '0.2', '-W', '0.4']
@@ -66,14 +66,15 @@ async function pings(from: Ipv4, to: Ipv4, bytes: number): Promise<boolean> {
 }
 
 /**
- * Sends packets of a network's tunnel whose inside no bridge takes: its sender is no MAC, so that nothing is learnt nor
- * forwarded. The device there counts them all the same. Resolves once they can have arrived, to how many were sent.
+ * Sends VXLAN packets whose inner frame no bridge accepts: its source is not a valid MAC, so it is neither learnt nor
+ * forwarded. The VXLAN device at the other end counts it nevertheless.
+ * @returns how many were sent, after the time in which they arrive; 0 if none could be
  */
-export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: Vni }): Promise<number> {
+export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: Vni; clock: Clock }): Promise<number> {
   const packet = Buffer.alloc(8 + 60)
   packet[0] = 0x08
   packet.writeUInt32BE(p.vni * 256, 4)
-  // To the bridge group, of no sender, of a type for experiments (IEEE 802).
+  // Destination: bridge group address. Source: zero. EtherType: local experimental (IEEE 802).
   packet.write('0180c200000f00000000000088b5', 8, 'hex')
   const socket = createSocket('udp4')
   socket.on('error', () => undefined)
@@ -83,7 +84,7 @@ export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: 
       socket.bind({ address: formatIpv4(p.from) }, resolve)
     })
     for (let n = 0; n < PROBE_PACKETS; n++) socket.send(packet, p.port, formatIpv4(p.to), () => undefined)
-    await sleep(ARRIVE_MS)
+    await p.clock.sleep(ARRIVE_MS)
     return PROBE_PACKETS
   } catch {
     return 0

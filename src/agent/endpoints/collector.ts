@@ -1,46 +1,46 @@
-// Releases endpoints of this host whose container is gone without a word: no runtime is sure to tell. Gone is an endpoint
-// that has no interface on this host any more (the kernel takes it away with the namespace, and with nothing else) and
-// whose recorded path leads nowhere, both for a while. One that lives fails both, whatever its path looks like: a mount
-// that is not there yet, a /proc/PID of a process that has ended, a path that means another namespace by now.
+// Releases this host's endpoints whose container is gone, because a runtime does not always say so. Gone means that the
+// endpoint's interface is missing on this host (the kernel removes it with the namespace, and only then) and its recorded
+// path leads nowhere, both for a while. A container that lives fails both tests, whatever its path looks like: a mount that
+// is not there yet, a /proc/PID of a process that has ended, a path that leads to another namespace by now.
 
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
-import type { ContainerId, IfName } from '#model/ids.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
-import { sleep } from '#platform/clock.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { LocalEndpoints } from './local-endpoints.ts'
+import type { EndpointName } from './netns-records.ts'
 
-/** Releases under way at once. */
-const AT_ONCE = 32
+/** Endpoints released concurrently. */
+const MAX_CONCURRENT = 32
 const PERIOD_MIN_MS = 500
-/** The kernel takes a namespace's interfaces away some time after its name, longer when many go at once. */
+/** The kernel removes a namespace's interfaces some time after its name, later when many are removed at once. */
 const GOING_MS = 3_000
 const GOING_POLL_MS = 50
 
-type Key = { readonly containerId: ContainerId; readonly ifname: IfName }
-
 export type CollectorOptions = {
-  readonly local: LocalEndpoints
+  readonly local: Pick<LocalEndpoints, 'isBusy' | 'netnsState'>
+  /** This host's endpoints. */
   readonly endpoints: () => readonly Endpoint[]
-  /** Is the state as new as the cluster's? An old one says too little and too much. */
+  /** Is the local state as new as the cluster's? A stale one has too few endpoints and too many. */
   readonly current: () => boolean
-  /** Host interfaces that there are. */
+  /** Interfaces of this host, by name. @throws ERR_KERNEL */
   readonly interfaces: () => Promise<ReadonlyMap<string, unknown>>
-  /** Releases the endpoint in its container's turn, if `still` says so then. */
+  /** See Endpoints.releaseIf. */
   readonly release: (endpoint: Endpoint, still: () => Promise<boolean>) => Promise<boolean>
-  /** How long an endpoint must have been gone; 0: nothing is released without being asked for. */
+  /** How long an endpoint must have been gone; 0: nothing is released unless `collect` is called. */
   readonly afterMs: number
-  readonly nowMs: () => number
+  readonly clock: Clock
   readonly logger: Logger
 }
 
 export class Collector {
   readonly #options: CollectorOptions
-  /** Since when what is gone has been. */
-  readonly #since = new Map<EndpointKey, number>()
+  /** When each endpoint that is gone was first seen to be. */
+  readonly #goneSinceMs = new Map<EndpointKey, number>()
   #afterMs: number
-  #timer: NodeJS.Timeout | null = null
-  #running: Promise<unknown> | null = null
+  #started = false
+  #cancel: Cancel = () => undefined
+  #round: Promise<unknown> | null = null
 
   constructor(options: CollectorOptions) {
     this.#options = options
@@ -48,100 +48,108 @@ export class Collector {
   }
 
   start(): void {
-    if (this.#afterMs === 0) return
-    this.#timer = setInterval(() => this.#tick(), Math.max(this.#afterMs / 3, PERIOD_MIN_MS))
+    this.#started = true
+    this.#schedule()
   }
 
-  /** Another patience from now on, 0 for endless. */
+  /** Changes how long an endpoint must have been gone; 0: no release by itself. */
   setAfter(ms: number): void {
     if (ms === this.#afterMs) return
     this.#afterMs = ms
-    if (this.#timer !== null) clearInterval(this.#timer)
-    this.#timer = null
-    this.start()
+    if (this.#started) this.#schedule()
   }
 
   async stop(): Promise<void> {
-    if (this.#timer !== null) clearInterval(this.#timer)
-    await this.#running
+    this.#started = false
+    this.#cancel()
+    await this.#round
   }
 
-  /** Is this endpoint's container gone, as far as can be seen now? */
-  async isGone({ containerId, ifname }: Key): Promise<boolean> {
-    if (!this.#lostPath(endpointKey(containerId, ifname))) return false
+  /** Is this endpoint's container gone, as far as can be seen now? @throws ERR_KERNEL */
+  async isGone({ containerId, ifname }: EndpointName): Promise<boolean> {
+    if (!this.#hasLostPath(endpointKey(containerId, ifname))) return false
     return !(await this.#options.interfaces()).has(vethName(containerId, ifname))
   }
 
-  /** The same, but a container that is going has time to go: it may come back under its name at once. */
-  async waitUntilGone(key: Key): Promise<boolean> {
-    const until = this.#options.nowMs() + GOING_MS
+  /** As isGone, but polls for up to GOING_MS while the container is going: a new one may have its name already. */
+  async waitUntilGone(name: EndpointName): Promise<boolean> {
+    const { clock, local } = this.#options
+    const untilMs = clock.nowMs() + GOING_MS
     for (;;) {
-      if (await this.isGone(key)) return true
-      const fate = this.#options.local.netnsState(endpointKey(key.containerId, key.ifname))
-      if (fate === 'alive' || fate === 'unreadable' || this.#options.nowMs() >= until) return false
-      await sleep(GOING_POLL_MS)
+      if (await this.isGone(name)) return true
+      const state = local.netnsState(keyOf(name))
+      if (state === 'alive' || state === 'unreadable' || clock.nowMs() >= untilMs) return false
+      await clock.sleep(GOING_POLL_MS)
     }
   }
 
   /**
-   * Releases what is gone now and not to be kept. @returns how many
+   * Releases what is gone now, except `keep`. @returns how many were released
    * @throws ERR_KERNEL when the host's interfaces cannot be read, and what releasing throws
    */
   async collect(keep: ReadonlySet<EndpointKey>): Promise<number> {
-    return this.#release((await this.#gone()).filter(endpoint => !keep.has(keyOf(endpoint))))
+    return this.#release((await this.#findGone()).filter(endpoint => !keep.has(keyOf(endpoint))))
+  }
+
+  #schedule(): void {
+    this.#cancel()
+    if (this.#afterMs === 0) return
+    this.#cancel = this.#options.clock.every(Math.max(this.#afterMs / 3, PERIOD_MIN_MS), () => this.#tick())
   }
 
   #tick(): void {
-    if (this.#running !== null) return
-    this.#running = this.#round()
+    if (this.#round !== null) return
+    this.#round = this.#collectOverdue()
       .catch((err: unknown) =>
         this.#options.logger.warn({ err }, 'endpoints of containers that are gone are not released')
       )
-      .finally(() => (this.#running = null))
+      .finally(() => (this.#round = null))
   }
 
-  async #round(): Promise<void> {
-    const { nowMs, current } = this.#options
+  async #collectOverdue(): Promise<void> {
+    const { clock, current } = this.#options
     if (!current()) return
-    const gone = await this.#gone()
+    const gone = await this.#findGone()
     const keys = new Set(gone.map(keyOf))
-    for (const key of [...this.#since.keys()]) if (!keys.has(key)) this.#since.delete(key)
-    for (const key of keys) if (!this.#since.has(key)) this.#since.set(key, nowMs())
-    await this.#release(gone.filter(one => nowMs() - (this.#since.get(keyOf(one)) ?? nowMs()) >= this.#afterMs))
+    for (const key of [...this.#goneSinceMs.keys()]) if (!keys.has(key)) this.#goneSinceMs.delete(key)
+    for (const key of keys) if (!this.#goneSinceMs.has(key)) this.#goneSinceMs.set(key, clock.nowMs())
+    const goneMs = (endpoint: Endpoint): number =>
+      clock.nowMs() - (this.#goneSinceMs.get(keyOf(endpoint)) ?? clock.nowMs())
+    await this.#release(gone.filter(endpoint => goneMs(endpoint) >= this.#afterMs))
   }
 
-  async #gone(): Promise<readonly Endpoint[]> {
-    const lost = this.#options.endpoints().filter(endpoint => this.#lostPath(keyOf(endpoint)))
+  async #findGone(): Promise<readonly Endpoint[]> {
+    const lost = this.#options.endpoints().filter(endpoint => this.#hasLostPath(keyOf(endpoint)))
     if (lost.length === 0) return []
     const present = await this.#options.interfaces()
     return lost.filter(({ containerId, ifname }) => !present.has(vethName(containerId, ifname)))
   }
 
-  #lostPath(key: EndpointKey): boolean {
+  #hasLostPath(key: EndpointKey): boolean {
     const { local } = this.#options
-    if (local.isInHand(key)) return false
-    const fate = local.netnsState(key)
-    // Without an interface and without a record nobody has got it: its attach was never done, or its detach not to the end.
-    return fate === 'gone' || fate === 'unrecorded'
+    if (local.isBusy(key)) return false
+    const state = local.netnsState(key)
+    // Neither an interface nor a record: its attach, or its detach, stopped half-way.
+    return state === 'gone' || state === 'unrecorded'
   }
 
   async #release(gone: readonly Endpoint[]): Promise<number> {
     let released = 0
-    for (let at = 0; at < gone.length; at += AT_ONCE) {
-      const some = gone.slice(at, at + AT_ONCE).map(async endpoint => {
+    for (let at = 0; at < gone.length; at += MAX_CONCURRENT) {
+      const batch = gone.slice(at, at + MAX_CONCURRENT).map(async endpoint => {
         const done = await this.#options.release(endpoint, () => this.isGone(endpoint))
         if (!done) return
         released += 1
         const { containerId, ifname, network } = endpoint
         this.#options.logger.info({ containerId, ifname, network }, 'released: its container is gone')
       })
-      const failed = (await Promise.allSettled(some)).find(outcome => outcome.status === 'rejected')
+      const failed = (await Promise.allSettled(batch)).find(outcome => outcome.status === 'rejected')
       if (failed !== undefined) throw failed.reason
     }
     return released
   }
 }
 
-function keyOf({ containerId, ifname }: Key): EndpointKey {
+function keyOf({ containerId, ifname }: EndpointName): EndpointKey {
   return endpointKey(containerId, ifname)
 }

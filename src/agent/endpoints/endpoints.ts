@@ -1,51 +1,185 @@
-// Attach and detach on the container's own host: first the committed allocation, then the kernel; the other way round
-// when it goes. A kernel failure releases what was allocated for it.
+// Attach, update and detach on the container's own host. Attach commits the allocation first, then changes the kernel;
+// detach does the reverse. If the kernel refuses an attach, its allocation is released.
 
+import type { ClusterState } from '#allocator/state-machine.ts'
 import type { EndpointAttachRequest } from '#model/agent-port.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
+import type { ContainerId, IfName, PeerId } from '#model/ids.ts'
 import type { EndpointChanges } from '#model/settings.ts'
-import { detachRequest, shapeRequest } from '#overlay/driver.ts'
-import { checkNetns } from '#platform/netns.ts'
-import type { Agent } from '../agent.ts'
-import type { Collector } from './collector.ts'
+import { detachRequest, shapeRequest, type Devices } from '#overlay/driver.ts'
+import type { Logger } from '#platform/log.ts'
+import { KeyedSerial } from '#platform/serial.ts'
+import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { LocalEndpoints } from './local-endpoints.ts'
+import type { Propose } from './propose.ts'
 
-/** Resolves when the container has its interface. @throws ERR_NETNS, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL */
-export async function attachEndpoint(
-  agent: Agent,
-  collector: Collector,
-  request: EndpointAttachRequest
-): Promise<Endpoint> {
-  checkNetns(request.netns)
-  await refuseShaping(agent, request)
-  const { netns, exclusive = false, portNumber, ...facts } = request
-  const key = endpointKey(facts.containerId, facts.ifname)
-  if (exclusive) await evictStaleEndpoint(agent, collector, key)
-  return agent.localEndpoints.handle(key, async () => {
-    const result = await agent.propose({ kind: 'endpoint-attach', ...facts, host: agent.self })
-    const { endpoint, created } = result
-    if (exclusive && !created) throw attachedAlready(endpoint)
-    try {
-      await agent.reconciler.withNetwork(endpoint.vni, () =>
-        agent.localEndpoints.attach(endpoint, { netns, portNumber })
-      )
-      return endpoint
-    } catch (err) {
-      if (created) await release(agent, endpoint)
-      throw err
-    } finally {
-      agent.reconciler.wake([endpoint.vni])
-    }
-  })
+export type EndpointsOptions = {
+  readonly self: PeerId
+  readonly state: Pick<ClusterState, 'endpoint' | 'host' | 'network'>
+  readonly devices: Pick<Devices, 'detach' | 'shape' | 'shapingSupport'>
+  readonly reconciler: Pick<Reconciler, 'exclusively' | 'together' | 'wake' | 'withNetwork'>
+  readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle'>
+  /** Is this endpoint's container gone? Waits while it is going (Collector.waitUntilGone). */
+  readonly waitUntilGone: (endpoint: Endpoint) => Promise<boolean>
+  /** @throws ERR_NETNS unless the path is a network namespace */
+  readonly checkNetns: (path: string) => unknown
+  readonly overlayMtu: () => number
+  readonly propose: Propose
+  readonly logger: Logger
 }
 
-/** What is left of a container that is gone stands in nobody's way. @throws ERR_ENDPOINT_EXISTS */
-async function evictStaleEndpoint(agent: Agent, collector: Collector, key: EndpointKey): Promise<void> {
-  const existing = agent.state.endpoint(key)
-  if (existing === undefined) return
-  if (existing.host !== agent.self || !(await collector.waitUntilGone(existing))) throw attachedAlready(existing)
-  // The collector may have released it meanwhile.
-  if (agent.state.endpoint(key) !== undefined) await detachEndpoint(agent, existing)
+export class Endpoints {
+  readonly #options: EndpointsOptions
+  /** Attach, update and detach of one container interface never overlap. */
+  readonly #byContainer = new KeyedSerial()
+
+  constructor(options: EndpointsOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Resolves when the container has its interface.
+   * @throws ERR_NETNS, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, ERR_ENDPOINT_EXISTS, the state machine's refusals, ERR_KERNEL
+   */
+  attach(request: EndpointAttachRequest): Promise<Endpoint> {
+    return this.#byContainer.run(endpointKey(request.containerId, request.ifname), () => this.#attach(request))
+  }
+
+  /**
+   * Changes rates and delay. On the endpoint's own host it resolves when the kernel has them; elsewhere when the change is
+   * committed, and that host follows.
+   * @throws ERR_ENDPOINT_NOT_FOUND, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL
+   */
+  update(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<Endpoint> {
+    const key = endpointKey(containerId, ifname)
+    return this.#byContainer.run(key, () => this.#update(this.#find(containerId, ifname), change))
+  }
+
+  /**
+   * Removes the interface and releases the allocation, also when the namespace, or the host, is gone.
+   * @param describe called with the endpoint, and its network, still there
+   * @returns what `describe` returned
+   * @throws ERR_ENDPOINT_NOT_FOUND, ERR_KERNEL, see Propose
+   */
+  detach<T>(containerId: ContainerId, ifname: IfName, describe: (endpoint: Endpoint) => T): Promise<T> {
+    return this.#byContainer.run(endpointKey(containerId, ifname), async () => {
+      // Looked up under the lock: an attach whose caller has gone away may be in flight.
+      const endpoint = this.#find(containerId, ifname)
+      const described = describe(endpoint)
+      await this.#detach(endpoint)
+      return described
+    })
+  }
+
+  /** Detaches this host's endpoint if `still` holds under the endpoint's lock. @returns whether it was detached */
+  releaseIf({ containerId, ifname }: Endpoint, still: () => Promise<boolean>): Promise<boolean> {
+    const key = endpointKey(containerId, ifname)
+    return this.#byContainer.run(key, async () => {
+      const endpoint = this.#options.state.endpoint(key)
+      if (endpoint?.host !== this.#options.self || !(await still())) return false
+      await this.#detach(endpoint)
+      return true
+    })
+  }
+
+  async #attach(request: EndpointAttachRequest): Promise<Endpoint> {
+    const { self, local, reconciler, propose, checkNetns } = this.#options
+    checkNetns(request.netns)
+    await this.#refuseUnsupportedShaping(request)
+    const { netns, exclusive = false, portNumber, ...facts } = request
+    const key = endpointKey(facts.containerId, facts.ifname)
+    if (exclusive) await this.#evictStaleEndpoint(key)
+    return local.handle(key, async () => {
+      const { endpoint, created } = await propose({ kind: 'endpoint-attach', ...facts, host: self })
+      if (exclusive && !created) throw attachedAlready(endpoint)
+      try {
+        await reconciler.withNetwork(endpoint.vni, () => local.attach(endpoint, { netns, portNumber }))
+        return endpoint
+      } catch (err) {
+        if (created) await this.#releaseFailed(endpoint)
+        throw err
+      } finally {
+        reconciler.wake([endpoint.vni])
+      }
+    })
+  }
+
+  /** Detaches what a container that is gone has left under this key. @throws ERR_ENDPOINT_EXISTS if the container lives */
+  async #evictStaleEndpoint(key: EndpointKey): Promise<void> {
+    const { state, self, waitUntilGone } = this.#options
+    const existing = state.endpoint(key)
+    if (existing === undefined) return
+    if (existing.host !== self || !(await waitUntilGone(existing))) throw attachedAlready(existing)
+    // The collector may have released it meanwhile.
+    if (state.endpoint(key) !== undefined) await this.#detach(existing)
+  }
+
+  async #update(before: Endpoint, change: EndpointChanges): Promise<Endpoint> {
+    const { self, state, reconciler, devices, overlayMtu, propose } = this.#options
+    const { containerId, ifname, host } = before
+    if (host === self) await this.#refuseUnsupportedShaping(change)
+    else if ((change.delayUs ?? 0) > 0) throw delayOnlyAtHome(state.host(host)?.name ?? host)
+    const { endpoint } = await propose({ kind: 'endpoint-update', containerId, ifname, ...change })
+    const network = state.network(endpoint.network)
+    if (endpoint.host === self && network !== undefined) {
+      const request = shapeRequest({ endpoint, network, overlayMtu: overlayMtu() })
+      await reconciler.exclusively(() => devices.shape(request))
+    }
+    return endpoint
+  }
+
+  async #detach(endpoint: Endpoint): Promise<void> {
+    const { self, local, reconciler, devices, propose } = this.#options
+    const { containerId, ifname } = endpoint
+    await local.handle(endpointKey(containerId, ifname), async () => {
+      if (endpoint.host === self) await reconciler.together(() => devices.detach(detachRequest(endpoint)))
+      // From here on the endpoint has neither interface nor record, so that the collector releases it should we fail.
+      local.forget(endpoint)
+      await propose({ kind: 'endpoint-detach', containerId, ifname })
+    })
+  }
+
+  /** Best effort: when no leader can be reached the endpoint stays allocated and a later detach releases it. */
+  async #releaseFailed({ containerId, ifname }: Endpoint): Promise<void> {
+    const { local, propose, logger } = this.#options
+    try {
+      local.forget({ containerId, ifname })
+      await propose({ kind: 'endpoint-detach', containerId, ifname })
+    } catch (err) {
+      logger.warn({ err, containerId }, 'a failed attach could not be released')
+    }
+  }
+
+  /** Called before anything is changed: shaping that this kernel cannot enforce must not be accepted. */
+  async #refuseUnsupportedShaping(asked: Partial<Shaping>): Promise<void> {
+    const field = (['ingressRate', 'egressRate', 'delayUs'] as const).find(name => (asked[name] ?? 0) > 0)
+    if (field === undefined) return
+    const support = await this.#options.devices.shapingSupport()
+    if (!support.rate) {
+      const what =
+        'this host cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred, ifb and a datapath in the kernel)'
+      throw new VxmeshError('ERR_UNSUPPORTED', `${field}: ${what}`, { field })
+    }
+    if (!support.delay && (asked.delayUs ?? 0) > 0) {
+      const what = 'delayUs: this kernel has no netem (sch_netem), which delays packets'
+      throw new VxmeshError('ERR_DELAY_UNSUPPORTED', what, { field: 'delayUs' })
+    }
+  }
+
+  #find(containerId: ContainerId, ifname: IfName): Endpoint {
+    const endpoint = this.#options.state.endpoint(endpointKey(containerId, ifname))
+    if (endpoint === undefined) throw noEndpoint(containerId, ifname)
+    return endpoint
+  }
+}
+
+/** @param ifname undefined: of any name */
+export function noEndpoint(containerId: ContainerId, ifname: IfName | undefined): VxmeshError {
+  const what = ifname === undefined ? containerId : `${containerId} ${ifname}`
+  return new VxmeshError('ERR_ENDPOINT_NOT_FOUND', `there is no endpoint of container ${what}`, {
+    field: 'containerId'
+  })
 }
 
 function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshError {
@@ -53,72 +187,7 @@ function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshErro
   return new VxmeshError('ERR_ENDPOINT_EXISTS', what, { field: 'containerId' })
 }
 
-/**
- * Changes rates and delay. On the endpoint's own host it resolves when the kernel has them; elsewhere when the change is
- * committed, and that host follows. @throws ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL
- */
-export async function updateEndpoint(agent: Agent, before: Endpoint, change: EndpointChanges): Promise<Endpoint> {
-  const { containerId, ifname, host } = before
-  if (host === agent.self) {
-    await refuseShaping(agent, change)
-  } else if ((change.delayUs ?? 0) > 0) {
-    const name = agent.state.host(host)?.name ?? host
-    throw new VxmeshError(
-      'ERR_DELAY_UNSUPPORTED',
-      `delay: only the endpoint's own host, ${name}, knows whether its kernel can delay: ask its agent`,
-      { field: 'delayUs' }
-    )
-  }
-  const result = await agent.propose({ kind: 'endpoint-update', containerId, ifname, ...change })
-  const { endpoint } = result
-  const network = agent.state.network(endpoint.network)
-  if (endpoint.host === agent.self && network !== undefined) {
-    const request = shapeRequest({ endpoint, network, overlayMtu: agent.overlayMtu })
-    await agent.reconciler.exclusively(() => agent.driver.devices.shape(request))
-  }
-  return endpoint
-}
-
-/** Takes the interface away and releases the allocation. Works when the namespace, or the host, is gone. */
-export async function detachEndpoint(agent: Agent, endpoint: Endpoint): Promise<void> {
-  const { containerId, ifname } = endpoint
-  await agent.localEndpoints.handle(endpointKey(containerId, ifname), async () => {
-    if (endpoint.host === agent.self) {
-      await agent.reconciler.together(() => agent.driver.devices.detach(detachRequest(endpoint)))
-    }
-    // From here on the endpoint has neither interface nor record: nobody has it, should this not come to its end.
-    agent.localEndpoints.forget(endpoint)
-    await agent.propose({ kind: 'endpoint-detach', containerId, ifname })
-  })
-}
-
-/** Best effort: when no leader can be reached the endpoint stays allocated and a later detach releases it. */
-async function release(agent: Agent, endpoint: Endpoint): Promise<void> {
-  try {
-    agent.localEndpoints.forget(endpoint)
-    await agent.propose({ kind: 'endpoint-detach', containerId: endpoint.containerId, ifname: endpoint.ifname })
-  } catch (err) {
-    agent.logger.warn({ err, containerId: endpoint.containerId }, 'a failed attach could not be released')
-  }
-}
-
-/** To accept what this kernel cannot do would be a promise broken; nothing has been changed yet. */
-async function refuseShaping(agent: Agent, asked: Partial<Shaping>): Promise<void> {
-  const field = (['ingressRate', 'egressRate', 'delayUs'] as const).find(name => (asked[name] ?? 0) > 0)
-  if (field === undefined) return
-  const support = await agent.driver.devices.shapingSupport()
-  if (!support.rate) {
-    const what =
-      'this host cannot shape traffic (it needs sch_tbf, sch_ingress, cls_u32, act_mirred, ifb and a datapath in the kernel)'
-    throw new VxmeshError('ERR_UNSUPPORTED', `${field}: ${what}`, { field })
-  }
-  if (!support.delay && (asked.delayUs ?? 0) > 0) {
-    throw new VxmeshError(
-      'ERR_DELAY_UNSUPPORTED',
-      'delayUs: this kernel has no netem (sch_netem), which delays packets',
-      {
-        field: 'delayUs'
-      }
-    )
-  }
+function delayOnlyAtHome(host: string): VxmeshError {
+  const what = `delay: only the endpoint's own host, ${host}, knows whether its kernel can delay: ask its agent`
+  return new VxmeshError('ERR_DELAY_UNSUPPORTED', what, { field: 'delayUs' })
 }

@@ -1,36 +1,37 @@
-// Counters of the local endpoints over time. The totals are the kernel's own, read when they are asked for, and so exact
-// and untouched by restarts of the agent; what is kept here is a short past, for rates.
+// Counters of the local endpoints over time. Totals are read from the kernel on demand, so they are exact and survive a
+// restart of the agent; only a short window of samples is kept here, for rates.
 
 import type { Counters } from '#overlay/driver.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 
 const SAMPLE_MS = 1_000
-/** Rates are means over so long; the newest reading is the one that is asked for. */
+/** A rate is the mean over this window, up to the newest reading. */
 const WINDOW_SAMPLES = 5
-/** Closer readings give no rate: a single packet would look like a flood. */
+/** Readings closer than this give no rate: a single packet would look like a flood. */
 const RATE_MIN_MS = 500
 
 type Sample = { readonly atMs: number; readonly counters: ReadonlyMap<string, Counters> }
 
-/** bits/s, seen from the container. Null: not known yet. */
+/** bits/s, as the container sees them. Null: not known yet. */
 export type Rates = { readonly rxRate: number | null; readonly txRate: number | null }
 
-/** By host interface. */
+/** Keyed by host interface. */
 export type Reading = { counters(hostInterface: string): Counters | undefined; rates(hostInterface: string): Rates }
 
 export type CounterOptions = {
   readonly read: () => Promise<ReadonlyMap<string, Counters>>
-  readonly nowMs: () => number
-  /** A device counts anew (it was made again, or its counters fell): the totals that it had. */
+  readonly clock: Clock
+  /** A device was made again, or its counters fell; `last` is what it had counted. */
   readonly restarted: (hostInterface: string, last: Counters) => void
   readonly failed: (err: unknown) => void
-  /** Each sample. */
+  /** Called with each sample. */
   readonly sampled?: (counters: ReadonlyMap<string, Counters>) => void
 }
 
 export class CounterWindow {
   readonly #options: CounterOptions
-  #past: readonly Sample[] = []
-  #timer: NodeJS.Timeout | null = null
+  #window: readonly Sample[] = []
+  #cancel: Cancel = () => undefined
   #stopped = false
 
   constructor(options: CounterOptions) {
@@ -43,58 +44,58 @@ export class CounterWindow {
 
   stop(): void {
     this.#stopped = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#cancel()
   }
 
-  /** The totals of this moment, and the rates until now. @throws ERR_KERNEL */
+  /** Totals read now, and the rates up to now. @throws ERR_KERNEL */
   async read(): Promise<Reading> {
-    const now = await this.#snapshot()
-    return reading([...this.#past, now])
+    const now = await this.#read()
+    return reading([...this.#window, now])
   }
 
-  /** As the last sample has it, of the last second: for nothing, where a moment does not matter. */
+  /** The last sample, at most a second old: costs no system call. */
   latest(): Reading {
-    return reading(this.#past)
+    return reading(this.#window)
   }
 
   async #sample(): Promise<void> {
     try {
-      const now = await this.#snapshot()
-      const before = this.#past.at(-1)
+      const now = await this.#read()
+      const before = this.#window.at(-1)
       for (const [name, last] of before?.counters ?? []) {
         const next = now.counters.get(name)
         if (next !== undefined && !continues(last, next)) this.#options.restarted(name, last)
       }
-      this.#past = [...this.#past, now].slice(-WINDOW_SAMPLES)
+      this.#window = [...this.#window, now].slice(-WINDOW_SAMPLES)
       this.#options.sampled?.(now.counters)
     } catch (err) {
-      // Rates of an unknown past would be wrong; they come back with the samples.
-      this.#past = []
+      // Rates across a gap would be wrong; they come back with the next samples.
+      this.#window = []
       this.#options.failed(err)
     }
     if (this.#stopped) return
-    this.#timer = setTimeout(() => void this.#sample(), SAMPLE_MS)
+    this.#cancel = this.#options.clock.after(SAMPLE_MS, () => void this.#sample())
   }
 
-  async #snapshot(): Promise<Sample> {
+  async #read(): Promise<Sample> {
     const counters = await this.#options.read()
-    return { atMs: this.#options.nowMs(), counters }
+    return { atMs: this.#options.clock.nowMs(), counters }
   }
 }
 
-function reading(snapshots: readonly Sample[]): Reading {
+function reading(samples: readonly Sample[]): Reading {
   return {
-    counters: name => snapshots.at(-1)?.counters.get(name),
-    rates: name => ratesOf(snapshots, name)
+    counters: name => samples.at(-1)?.counters.get(name),
+    rates: name => ratesOf(samples, name)
   }
 }
 
-/** From the oldest snapshot that the newest one continues; null when there is none that is old enough. */
-export function ratesOf(snapshots: readonly Sample[], name: string): Rates {
-  const newest = snapshots.at(-1)
+/** Measured from the oldest sample that the newest one continues; null if none is old enough. */
+export function ratesOf(samples: readonly Sample[], name: string): Rates {
+  const newest = samples.at(-1)
   const last = newest?.counters.get(name)
   if (newest === undefined || last === undefined) return { rxRate: null, txRate: null }
-  for (const { atMs, counters } of snapshots) {
+  for (const { atMs, counters } of samples) {
     const first = counters.get(name)
     const ms = newest.atMs - atMs
     if (first === undefined || ms < RATE_MIN_MS || !continues(first, last)) continue
@@ -104,7 +105,7 @@ export function ratesOf(snapshots: readonly Sample[], name: string): Rates {
   return { rxRate: null, txRate: null }
 }
 
-/** The same device, which has only counted on. */
+/** Is `after` the same device with counters that have not fallen? */
 export function continues(before: Counters, after: Counters): boolean {
   return before.ifindex === after.ifindex && after.rxBytes >= before.rxBytes && after.txBytes >= before.txBytes
 }

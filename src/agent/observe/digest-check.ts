@@ -1,14 +1,15 @@
-// The same log must give the same state on every host. Every so many entries each host notes its state's digest, and now
-// and then compares with what the leader noted. A difference is a bug, or memory that lies: it is shown with its index
-// and never mended by itself, for nobody knows who is right.
+// The same log must give the same state on every host. Each host notes its state's digest every few entries, and compares
+// its notes with the leader's periodically. A difference is a bug or faulty memory. It is reported with its index and never
+// repaired automatically, because it does not show which host is right.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 
 /** Entries between two notes. */
 const EVERY = 64
-/** Notes kept: a host that is further behind compares when it has caught up. */
+/** Notes kept: a host that lags further compares once it has caught up. */
 const KEPT = 256
 const COMPARE_MS = 5_000
 const METHOD = 'digests'
@@ -16,26 +17,27 @@ const METHOD = 'digests'
 export type DigestNote = readonly [index: number, digest: string]
 
 export type DigestCheckOptions = {
-  /** Of the state as it is now. O(networks). */
+  /** Digest of the current state. O(networks). */
   readonly digest: () => string
   readonly leader: () => PeerId | null
   readonly self: PeerId
   readonly ask: (peer: PeerId, method: string) => Promise<unknown>
   readonly serve: (method: string, answer: () => unknown) => void
+  readonly clock: Clock
   readonly logger: Logger
 }
 
 export class DigestCheck {
   readonly #options: DigestCheckOptions
   readonly #noted = new Map<number, string>()
-  #timer: NodeJS.Timeout | null = null
+  #cancel: Cancel = () => undefined
   #differsAt: LogIndex | null = null
 
   constructor(options: DigestCheckOptions) {
     this.#options = options
   }
 
-  /** The first index at which this host's state was seen to differ from the leader's. */
+  /** The lowest index at which this host's state was found to differ from the leader's. */
   get differsAt(): LogIndex | null {
     return this.#differsAt
   }
@@ -50,14 +52,14 @@ export class DigestCheck {
 
   start(): void {
     this.#options.serve(METHOD, () => [...this.#noted])
-    this.#timer = setInterval(() => void this.#compareWithLeader(), COMPARE_MS)
+    this.#cancel = this.#options.clock.every(COMPARE_MS, () => void this.#compareWithLeader())
   }
 
   stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#cancel()
   }
 
-  /** Compares with notes of another host at the same indexes; the rest says nothing. */
+  /** Compares with another host's notes; only indexes that both have noted count. */
   compare(theirs: readonly DigestNote[]): void {
     if (this.#differsAt !== null) return
     const different = theirs.filter(([index, digest]) => (this.#noted.get(index) ?? digest) !== digest)

@@ -1,42 +1,54 @@
-// Events to whoever listens, and the last of them to whoever comes too late. A listener must not throw and must not wait:
-// it is called in the middle of the work.
+// Publishes events to listeners, and keeps the most recent ones for later listeners. A listener is called synchronously in
+// the middle of applying entries: it must neither throw nor block.
 
 import type { AgentEvent, UntimedEvent } from '#model/event.ts'
 
 export type EventListener = (event: AgentEvent) => void
 
-/** Events that are remembered; of some 300 bytes each, at most a kilobyte or two. */
-export const REMEMBERED = 512
+/** Recent events kept; about 300 bytes each, two kilobytes at most. */
+export const MAX_RECENT = 512
 
 export class EventBus {
   readonly #listeners = new Set<EventListener>()
-  /** A ring: the next one takes the place of the oldest. */
-  readonly #remembered: AgentEvent[] = []
+  /** A ring buffer: the next event overwrites the oldest. */
+  readonly #recent: AgentEvent[] = []
   #next = 0
+  readonly #wallMs: () => number
 
-  /** Calls back for every event from now on. Returns how to stop. */
+  /** @param options.wallMs milliseconds since 1970, for the time of each event */
+  constructor(options: { readonly wallMs: () => number }) {
+    this.#wallMs = options.wallMs
+  }
+
+  /** Calls the listener for every event from now on. @returns a function that unsubscribes it */
   listen(listener: EventListener): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
   }
 
-  /** The last events, the oldest first. */
+  /** The most recent events, oldest first. */
   recent(): readonly AgentEvent[] {
-    return [...this.#remembered.slice(this.#next), ...this.#remembered.slice(0, this.#next)]
+    return [...this.#recent.slice(this.#next), ...this.#recent.slice(0, this.#next)]
+  }
+
+  /** The event with the current time. */
+  stamp(event: UntimedEvent): AgentEvent {
+    return { time: new Date(this.#wallMs()).toISOString(), ...event }
   }
 
   /**
-   * @param kind `past`: what happened long before, and is only read again: nobody is told later that it happened now, and
-   * it is described only if somebody listens, for a log holds it by the hundred thousand
+   * @param describe returns null for a change that is no event
+   * @param kind `past`: replayed from the log at start. It is not kept as recent, and is described only while there are
+   * listeners, because a log holds hundreds of thousands of entries
    */
-  tell(describe: () => UntimedEvent | null, kind: 'new' | 'past' = 'new'): void {
+  publish(describe: () => UntimedEvent | null, kind: 'new' | 'past' = 'new'): void {
     if (kind === 'past' && this.#listeners.size === 0) return
     const event = describe()
     if (event === null) return
-    const timed = { time: new Date().toISOString(), ...event } as AgentEvent
+    const timed = this.stamp(event)
     if (kind === 'new') {
-      this.#remembered[this.#next] = timed
-      this.#next = (this.#next + 1) % REMEMBERED
+      this.#recent[this.#next] = timed
+      this.#next = (this.#next + 1) % MAX_RECENT
     }
     for (const listener of this.#listeners) listener(timed)
   }

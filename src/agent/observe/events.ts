@@ -1,4 +1,4 @@
-// What happened, as events: from an applied command and its result, from the members before and after. Pure.
+// Derives events: from an applied command and its result, and from a member's change. Pure.
 
 import type { MemberChange } from '#membership/view/view.ts'
 import type { Command, Outcome } from '#model/command.ts'
@@ -11,7 +11,7 @@ import type { Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import { memberView, namespaceView } from './views.ts'
 
-/** The event of an applied command; null for one that was refused or changed nothing that anybody watches. */
+/** The event of an applied command; null if it was refused or changed nothing worth an event. */
 export function changeEvent(p: {
   readonly index: LogIndex
   readonly command: Command

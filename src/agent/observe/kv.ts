@@ -1,4 +1,4 @@
-// Pages of the key-value view, and one key of it, as the doors answer them. Pure.
+// The key-value view as the API answers it: a page of keys, or one key. Pure.
 
 import { getKv, listKv } from '#allocator/kv-view.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
@@ -8,7 +8,7 @@ import type { KvEntryView, KvPageView } from '#model/views.ts'
 export type KvPageRange = { readonly prefix: string; readonly after: string; readonly limit: number }
 
 export function kvPage(state: ClusterState, range: KvPageRange): KvPageView {
-  // One more, to know whether there is one.
+  // One entry more than asked for shows whether there is a next page.
   const found = listKv(state, { ...range, limit: range.limit + 1 })
   const entries = found.slice(0, range.limit)
   return { entries, next: found.length > entries.length ? (entries.at(-1)?.key ?? null) : null }

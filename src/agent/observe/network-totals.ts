@@ -1,5 +1,5 @@
-// Traffic of this host by network, as totals that never fall: a kernel's counter ends with its device, a network's does
-// not. Counts from its first reading on: what was before it, an earlier agent has counted.
+// Traffic of this host by network, as totals that never fall: a device's counters end with the device, a network's total
+// does not. Counting starts with the first sample; what was counted before it belongs to an earlier agent.
 
 import type { NetworkName } from '#model/ids.ts'
 import type { Counters } from '#overlay/driver.ts'
@@ -17,7 +17,7 @@ export class NetworkTotals {
     return this.#totals.get(network) ?? NOTHING
   }
 
-  /** @param networkOf the network of a host interface; undefined where it is none's */
+  /** @param networkOf the network of a host interface; undefined if it has none */
   add(counters: ReadonlyMap<string, Counters>, networkOf: (hostInterface: string) => NetworkName | undefined): void {
     const before = this.#last
     this.#last = counters
@@ -31,7 +31,7 @@ export class NetworkTotals {
     }
   }
 
-  /** Forgets networks that are not there any more: a new one of the same name counts anew. */
+  /** Forgets networks that no longer exist, so that a new one of the same name starts at zero. */
   keep(exists: (network: NetworkName) => boolean): void {
     for (const network of this.#totals.keys()) if (!exists(network)) this.#totals.delete(network)
   }

@@ -1,4 +1,4 @@
-// From the vocabulary inside to the JSON outside (contract 6.3). Pure.
+// Converts the model's types to the JSON of the API (contract 6.3). Pure.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'

@@ -1,5 +1,5 @@
-// Which networks a change may concern on any host, so that a reconcile pass looks at those alone. Too many is slow, too
-// few would wait for the periodic pass. Pure.
+// Which networks a command may affect on any host, so that a reconcile pass is limited to them. Too many cost time; one
+// that is missing is repaired only by the next full pass. Pure.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
@@ -7,8 +7,8 @@ import { endpointKey } from '#model/endpoint.ts'
 import type { NetworkName, Vni } from '#model/ids.ts'
 
 /**
- * To be asked before the command is applied: afterwards a removal has left no trace. A host's coming and going concerns
- * all, also the filters, which are no network's.
+ * Must be called before the command is applied: a removal leaves no trace in the state. A host that is registered or removed
+ * affects every network, and the filters, which belong to no network.
  */
 export function networksOfCommand(state: ClusterState, command: Command): readonly Vni[] | 'all' {
   switch (command.kind) {

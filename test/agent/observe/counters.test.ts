@@ -1,8 +1,9 @@
-// Rates from totals: a window over readings, and what happens when a device begins to count anew.
+// Rates from a window of readings, and devices that restart their counters.
 
 import t from 'tap'
 import type { Counters } from '#overlay/driver.ts'
 import { CounterWindow, ratesOf } from '#agent/observe/counters.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 
 const at = (rxBytes: number, txBytes: number, ifindex = 7): ReadonlyMap<string, Counters> =>
   new Map([['ve1', { ifindex, rxBytes, txBytes, rxPackets: 0, txPackets: 0 }]])
@@ -79,34 +80,59 @@ t.test('a rate is the mean from the oldest reading that the newest one continues
   }
 })
 
-t.test('totals are the kernel’s at the moment, and a device that counts anew is told with what it had', async t => {
-  let now = 0
-  let counters = at(1_000, 2_000)
-  const restarted: unknown[] = []
-  const sampled: (() => void)[] = []
+t.test(
+  'totals are read at the call, and a device that restarts its counters is reported with its last totals',
+  async t => {
+    const time = new ManualClock()
+    let counters = at(1_000, 2_000)
+    const restarted: unknown[] = []
+    const window = new CounterWindow({
+      read: () => Promise.resolve(counters),
+      clock: time.clock,
+      restarted: (name, last) => restarted.push([name, last.rxBytes, last.txBytes]),
+      failed: err => {
+        throw err
+      }
+    })
+    window.start()
+    await time.advance(999)
+    counters = at(125_875, 2_000)
+    const reading = await window.read()
+    t.match(reading.counters('ve1'), { rxBytes: 125_875, ifindex: 7 })
+    t.strictSame(reading.rates('ve1'), { rxRate: 1e6, txRate: 0 })
+    t.equal(reading.counters('other'), undefined)
+    t.match(window.latest().counters('ve1'), { rxBytes: 1_000 }, 'the last sample')
+    counters = at(10, 20, 8)
+    await time.advance(1)
+    t.strictSame(restarted, [['ve1', 1_000, 2_000]])
+    window.stop()
+    t.equal(time.pending, 0)
+  }
+)
+
+t.test('a failed sample is reported, drops the window, and does not end the sampling', async t => {
+  const time = new ManualClock()
+  let failing = false
+  let samples = 0
+  const failures: unknown[] = []
   const window = new CounterWindow({
-    read: () => {
-      for (const done of sampled.splice(0)) done()
-      return Promise.resolve(counters)
-    },
-    nowMs: () => now,
-    restarted: (name, last) => restarted.push([name, last.rxBytes, last.txBytes]),
-    failed: err => {
-      throw err
-    }
+    read: () => (failing ? Promise.reject(new Error('ENOBUFS')) : Promise.resolve(at(1_000, 0))),
+    clock: time.clock,
+    restarted: () => undefined,
+    failed: err => failures.push(err),
+    sampled: () => (samples += 1)
   })
-  t.teardown(() => window.stop())
-  const first = new Promise<void>(resolve => sampled.push(resolve))
   window.start()
-  await first
-  now = 2_000
-  counters = at(251_000, 2_000)
-  const reading = await window.read()
-  t.match(reading.counters('ve1'), { rxBytes: 251_000, ifindex: 7 })
-  t.strictSame(reading.rates('ve1'), { rxRate: 1e6, txRate: 0 })
-  t.equal(reading.counters('other'), undefined)
-  counters = at(10, 20, 8)
-  await new Promise<void>(resolve => sampled.push(resolve))
-  await new Promise(resolve => setImmediate(resolve))
-  t.strictSame(restarted, [['ve1', 1_000, 2_000]])
+  await time.advance(1_000)
+  t.strictSame(window.latest().rates('ve1'), { rxRate: 0, txRate: 0 })
+  failing = true
+  await t.rejects(window.read(), { message: 'ENOBUFS' })
+  await time.advance(1_000)
+  t.match(failures, [{ message: 'ENOBUFS' }])
+  t.strictSame(window.latest().rates('ve1'), { rxRate: null, txRate: null })
+  failing = false
+  await time.advance(2_000)
+  t.strictSame(window.latest().rates('ve1'), { rxRate: 0, txRate: 0 })
+  t.equal(samples, 4)
+  window.stop()
 })

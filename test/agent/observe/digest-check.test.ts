@@ -1,12 +1,13 @@
 import { pino } from 'pino'
 import t from 'tap'
 import { DigestCheck, type DigestNote } from '#agent/observe/digest-check.ts'
-import type { LogIndex } from '#model/ids.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parsePeerId } from '#model/ids.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 
 const [SELF, LEADER] = [parsePeerId(`12D3KooW${'a'.repeat(44)}`), parsePeerId(`12D3KooW${'b'.repeat(44)}`)]
 
-/** A host that has applied so many entries; its digest at an index is what `digestAt` gives. */
+/** A host that has applied this many entries; `digestAt` gives its digest at an index. */
 function host(entries: number, digestAt: (index: number) => string): { check: DigestCheck; notes: DigestNote[] } {
   let index = 0
   const served: (() => unknown)[] = []
@@ -16,6 +17,7 @@ function host(entries: number, digestAt: (index: number) => string): { check: Di
     self: SELF,
     ask: () => Promise.reject(new Error('nobody is asked here')),
     serve: (_, answer) => served.push(answer),
+    clock: new ManualClock().clock,
     logger: pino({ level: 'silent' })
   })
   for (index = 1; index <= entries; index++) check.applied(index as LogIndex)
@@ -24,22 +26,22 @@ function host(entries: number, digestAt: (index: number) => string): { check: Di
   return { check, notes: served[0]?.() as DigestNote[] }
 }
 
-t.test('hosts with the same state agree, however far each is', async t => {
+t.test('hosts with the same state agree, however far each has applied', async t => {
   const { check } = host(1_000, index => `d${index}`)
   check.compare(host(5_000, index => `d${index}`).notes)
   check.compare(host(100, index => `d${index}`).notes)
   t.equal(check.differsAt, null)
 })
 
-t.test('a difference is told with the first index at which it was seen', async t => {
+t.test('a difference is reported with the first index at which it was seen', async t => {
   const { check } = host(2_000, index => `d${index}`)
   check.compare(host(2_000, index => (index < 700 ? `d${index}` : `e${index}`)).notes)
   t.equal(check.differsAt, 704)
   check.compare(host(2_000, index => `f${index}`).notes)
-  t.equal(check.differsAt, 704, 'and stays')
+  t.equal(check.differsAt, 704, 'which stays')
 })
 
-t.test('hosts that have no index in common say nothing about each other', async t => {
+t.test('hosts without a common index are not compared', async t => {
   const { check } = host(50_000, index => `d${index}`)
   check.compare(host(1_000, index => `e${index}`).notes)
   t.equal(check.differsAt, null)
@@ -47,4 +49,59 @@ t.test('hosts that have no index in common say nothing about each other', async 
 
 t.test('notes are bounded', async t => {
   t.equal(host(100_000, index => `d${index}`).notes.length, 256)
+})
+
+/** A check that compares with a leader, which answers with `answer`. */
+function comparing(p: { readonly leader: PeerId | null; readonly answer: () => Promise<unknown> }): {
+  readonly check: DigestCheck
+  readonly time: ManualClock
+  readonly asked: PeerId[]
+} {
+  const time = new ManualClock()
+  const asked: PeerId[] = []
+  const check = new DigestCheck({
+    digest: () => 'ours',
+    leader: () => p.leader,
+    self: SELF,
+    ask: peer => {
+      asked.push(peer)
+      return p.answer()
+    },
+    serve: () => undefined,
+    clock: time.clock,
+    logger: pino({ level: 'silent' })
+  })
+  check.applied(64 as LogIndex)
+  check.start()
+  return { check, time, asked }
+}
+
+t.test('the leader’s notes are compared every 5 s, until the check stops', async t => {
+  const { check, time, asked } = comparing({ leader: LEADER, answer: () => Promise.resolve([[64, 'theirs']]) })
+  await time.advance(4_999)
+  t.same([asked.length, check.differsAt], [0, null])
+  await time.advance(1)
+  t.same([asked, check.differsAt], [[LEADER], 64])
+  check.stop()
+  await time.advance(60_000)
+  t.equal(asked.length, 1)
+})
+
+t.test('a host does not ask while no leader is known, nor when it leads itself', async t => {
+  for (const leader of [null, SELF]) {
+    const { check, time, asked } = comparing({ leader, answer: () => Promise.resolve([[64, 'theirs']]) })
+    await time.advance(20_000)
+    t.same([asked, check.differsAt], [[], null])
+  }
+})
+
+t.test('an answer that is malformed, or fails, is no difference', async t => {
+  for (const answer of [null, 'x', {}, [64], [['64', 'x']], [[64, 7]], Array(257).fill([64, 'theirs'])] as unknown[]) {
+    const { check, time, asked } = comparing({ leader: LEADER, answer: () => Promise.resolve(answer) })
+    await time.advance(5_000)
+    t.same([asked.length, check.differsAt], [1, null], JSON.stringify(answer).slice(0, 40))
+  }
+  const { check, time } = comparing({ leader: LEADER, answer: () => Promise.reject(new Error('unreachable')) })
+  await time.advance(5_000)
+  t.equal(check.differsAt, null)
 })

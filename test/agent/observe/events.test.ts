@@ -1,6 +1,6 @@
 import t from 'tap'
 import { ClusterState } from '#allocator/state-machine.ts'
-import { EventBus, REMEMBERED } from '#agent/observe/event-bus.ts'
+import { EventBus, MAX_RECENT } from '#agent/observe/event-bus.ts'
 import { changeEvent, memberEvent } from '#agent/observe/events.ts'
 import type { Command } from '#model/command.ts'
 import type { AgentEvent, UntimedEvent } from '#model/event.ts'
@@ -110,52 +110,52 @@ t.test('a member that appears, changes or vanishes is one event', async t => {
   ])
 })
 
-t.test('who listens hears each event, once, until it stops', async t => {
-  const bus = new EventBus()
-  const heard: AgentEvent[] = []
-  const stop = bus.listen(event => heard.push(event))
-  bus.tell(() => ({ kind: 'watching', index: 1 }))
-  bus.tell(() => null)
+t.test('a listener gets each event once, until it unsubscribes', async t => {
+  const bus = new EventBus({ wallMs: () => Date.UTC(2026, 0, 1) })
+  const received: AgentEvent[] = []
+  const stop = bus.listen(event => received.push(event))
+  bus.publish(() => ({ kind: 'watching', index: 1 }))
+  bus.publish(() => null)
   stop()
-  bus.tell(() => ({ kind: 'watching', index: 2 }))
-  t.match(heard, [{ kind: 'watching', index: 1, time: /^\d{4}-\d\d-\d\dT/ }])
-  t.equal(heard.length, 1)
+  bus.publish(() => ({ kind: 'watching', index: 2 }))
+  t.match(received, [{ kind: 'watching', index: 1, time: '2026-01-01T00:00:00.000Z' }])
+  t.equal(received.length, 1)
 })
 
-t.test('the last events are remembered in their order, and never more than the bound', async t => {
-  const bus = new EventBus()
+t.test('the most recent events are kept in order, up to the bound', async t => {
+  const bus = new EventBus({ wallMs: () => Date.UTC(2026, 0, 1) })
   t.same(bus.recent(), [])
   const indexes = (): unknown[] => bus.recent().map(event => (event as { index: number }).index)
-  for (const [told, first] of [
+  for (const [published, first] of [
     [1, 1],
-    [REMEMBERED - 1, 1],
-    [REMEMBERED, 1],
-    [REMEMBERED + 1, 2],
-    [3 * REMEMBERED + 7, 2 * REMEMBERED + 8]
+    [MAX_RECENT - 1, 1],
+    [MAX_RECENT, 1],
+    [MAX_RECENT + 1, 2],
+    [3 * MAX_RECENT + 7, 2 * MAX_RECENT + 8]
   ] as const) {
-    for (let index = indexes().length === 0 ? 1 : Number(indexes().at(-1)) + 1; index <= told; index++) {
-      bus.tell(() => ({ kind: 'watching', index }))
+    for (let index = indexes().length === 0 ? 1 : Number(indexes().at(-1)) + 1; index <= published; index++) {
+      bus.publish(() => ({ kind: 'watching', index }))
     }
     t.same(
       indexes(),
-      Array.from({ length: Math.min(told, REMEMBERED) }, (_, n) => first + n),
-      `${told} told`
+      Array.from({ length: Math.min(published, MAX_RECENT) }, (_, n) => first + n),
+      `${published} published`
     )
   }
 })
 
-t.test('what is only read again is neither remembered nor described for nobody', async t => {
-  const bus = new EventBus()
+t.test('a replayed event is not kept, and is described only while somebody listens', async t => {
+  const bus = new EventBus({ wallMs: () => Date.UTC(2026, 0, 1) })
   let described = 0
-  const tell = (): void =>
-    bus.tell(() => {
+  const replay = (): void =>
+    bus.publish(() => {
       described += 1
       return { kind: 'watching', index: described }
     }, 'past')
-  tell()
+  replay()
   t.equal(described, 0)
-  const heard: AgentEvent[] = []
-  bus.listen(event => heard.push(event))
-  tell()
-  t.same([heard.length, bus.recent()], [1, []])
+  const received: AgentEvent[] = []
+  bus.listen(event => received.push(event))
+  replay()
+  t.same([received.length, bus.recent()], [1, []])
 })

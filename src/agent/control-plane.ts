@@ -1,0 +1,180 @@
+// Wires what agrees with the other hosts: replication, the state that it feeds, the check of that state, and this host's
+// registration in it.
+
+import { digestOf } from '#allocator/digest.ts'
+import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Command, ResultOf } from '#model/command.ts'
+import type { LogIndex, Vni } from '#model/ids.ts'
+import { diskFiles } from '#platform/file-layer.ts'
+import { systemRandom } from '#platform/random.ts'
+import { VERSION } from '#platform/version.ts'
+import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
+import { Replicator } from '#replication/replicator.ts'
+import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import type { Mesh } from '#replication/transport/mesh.ts'
+import { IndexGate } from './index-gate.ts'
+import { DigestCheck } from './observe/digest-check.ts'
+import type { EventBus } from './observe/event-bus.ts'
+import type { PeerDirectory } from './observe/peer-directory.ts'
+import type { Parts } from './parts.ts'
+import { Registrar } from './registrar.ts'
+import { StateApplier } from './state-applier.ts'
+
+/** How long a committed change may take to become visible on the host that proposed it. */
+const VISIBLE_MS = 3_000
+
+export type ControlPlaneOptions = {
+  readonly parts: Parts
+  readonly mesh: Mesh
+  readonly state: ClusterState
+  readonly directory: PeerDirectory
+  readonly events: EventBus
+  /** See StateApplierOptions. */
+  readonly changed: (networks?: Iterable<Vni>) => void
+  /** A proposal of this host was committed after so long. */
+  readonly committed: (ms: number) => void
+  /** The agent cannot go on. */
+  readonly fatal: (err: Error) => void
+}
+
+export class ControlPlane {
+  readonly log: ReplicatedLog
+  readonly cluster: ClusterLife
+  readonly peerRpc: PeerRpc
+  readonly digests: DigestCheck
+  readonly registrar: Registrar
+  readonly #options: ControlPlaneOptions
+  readonly #gate: IndexGate
+  readonly #replicator: Replicator
+
+  constructor(options: ControlPlaneOptions) {
+    this.#options = options
+    this.#gate = new IndexGate({ clock: options.parts.clock })
+    this.digests = this.#makeDigests()
+    this.#replicator = this.#makeReplicator()
+    this.log = this.#replicator.log
+    this.cluster = this.#replicator.cluster
+    this.peerRpc = this.#replicator.peerRpc
+    this.registrar = this.#makeRegistrar()
+  }
+
+  /** Every method for other hosts must be served before. */
+  async start(): Promise<void> {
+    this.digests.start()
+    await this.#replicator.start()
+  }
+
+  /** Changes the cluster's state and waits until the change is visible here. @throws see ReplicatedLog.propose, ERR_TIMEOUT */
+  async propose<C extends Command>(command: C): Promise<ResultOf<C['kind']>> {
+    const { parts, committed } = this.#options
+    const sinceMs = parts.clock.nowMs()
+    const { result, index } = await this.log.propose(command)
+    committed(parts.clock.nowMs() - sinceMs)
+    await this.#gate.wait(index, VISIBLE_MS)
+    return result
+  }
+
+  /**
+   * The applied state as the bytes of a snapshot file, with everything that was acknowledged before the call; or, `stale`,
+   * as this host has it. @throws ERR_NO_QUORUM, ERR_TIMEOUT, ERR_BUSY
+   */
+  async image(stale: boolean): Promise<Iterable<Uint8Array>> {
+    if (!stale) await this.#gate.wait(await this.log.readIndex(), VISIBLE_MS)
+    return snapshotFileChunks(await this.log.image())
+  }
+
+  /** Fails what waits for other hosts, so that the agent can end without a majority. */
+  failPending(): void {
+    this.#replicator.failPending()
+    this.#gate.close()
+  }
+
+  async stop(): Promise<void> {
+    this.registrar.stop()
+    this.digests.stop()
+    await this.#replicator.stop()
+  }
+
+  #makeDigests(): DigestCheck {
+    const { parts, state } = this.#options
+    return new DigestCheck({
+      digest: () => digestOf(state),
+      leader: () => this.log.status().leader,
+      self: parts.identity.peerId,
+      ask: (peer, method) => this.peerRpc.ask(peer, method),
+      serve: (method, answer) => this.peerRpc.serve(method, answer),
+      clock: parts.clock,
+      logger: parts.logger.child({ room: 'agent' })
+    })
+  }
+
+  #makeReplicator(): Replicator {
+    const { parts, mesh, directory, events, fatal } = this.#options
+    const { config, membership, logger } = parts
+    const setTags = (tags: Parameters<typeof membership.setTags>[0]): void => {
+      membership.setTags(tags).catch((err: unknown) => logger.warn({ err }, 'tags not set'))
+    }
+    return new Replicator({
+      self: parts.identity.peerId,
+      bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
+      mesh,
+      clock: parts.clock,
+      random: systemRandom,
+      disk: { dataDir: config.dataDir, files: diskFiles },
+      snapshotBytes: config.raft.snapshotBytes,
+      storage: parts.storage,
+      seed: parts.seed,
+      machine: this.#makeApplier(),
+      members: () => directory.members,
+      joined: clusterId => {
+        setTags({ clusterId })
+        this.registrar.check()
+      },
+      seedFetched: seed => setTags({ seed }),
+      roleChanged: ({ role, term, leader }) => {
+        const name = leader === null ? null : directory.nameOf(leader)
+        events.publish(() => ({ kind: 'raft', role, term, leader: name }))
+      },
+      fatal,
+      logger: logger.child({ room: 'replication' })
+    })
+  }
+
+  #makeApplier(): StateApplier {
+    const { parts, state, directory, events, changed } = this.#options
+    return new StateApplier({
+      self: parts.identity.peerId,
+      state,
+      directory,
+      events,
+      digests: this.digests,
+      current: () => this.log.current,
+      changed,
+      reached: index => this.#reached(index)
+    })
+  }
+
+  #makeRegistrar(): Registrar {
+    const { parts, state } = this.#options
+    const { config, identity, bootId, clock, logger } = parts
+    return new Registrar({
+      host: {
+        name: config.name,
+        peerId: identity.peerId,
+        vtep: config.overlay.vtep,
+        role: config.role,
+        bootId,
+        version: VERSION
+      },
+      recorded: () => state.host(identity.peerId),
+      propose: command => this.propose(command),
+      clock,
+      logger: logger.child({ room: 'agent' })
+    })
+  }
+
+  #reached(index: LogIndex): void {
+    this.#gate.reached(index)
+    if (this.cluster.clusterId !== null) this.registrar.check()
+  }
+}

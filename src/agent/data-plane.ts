@@ -1,0 +1,161 @@
+// Wires what keeps this host's kernel: the reconciler and its inputs, the local endpoints, their release and their counters.
+
+import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Config } from '#config/schema.ts'
+import type { PeerId } from '#model/ids.ts'
+import { desired } from '#overlay/plan/network/desired.ts'
+import { checkNetns, isNetns, lastingNetnsId } from '#platform/netns.ts'
+import { Collector } from './endpoints/collector.ts'
+import { Endpoints } from './endpoints/endpoints.ts'
+import { LocalEndpoints } from './endpoints/local-endpoints.ts'
+import { NetnsRecordFiles } from './endpoints/netns-records.ts'
+import type { Propose } from './endpoints/propose.ts'
+import { CounterWindow } from './observe/counters.ts'
+import { NetworkTotals } from './observe/network-totals.ts'
+import { countTraffic } from './observe/traffic.ts'
+import type { Parts } from './parts.ts'
+import { DesiredInputs } from './reconcile/desired-inputs.ts'
+import { Reconciler, type ReconcilerOptions } from './reconcile/reconciler.ts'
+
+export type DataPlaneOptions = {
+  readonly parts: Parts
+  readonly state: ClusterState
+  /** As the last reload has left it. */
+  readonly config: () => Config
+  /** Is the local state as new as the cluster's? Nothing is removed before it is. */
+  readonly current: () => boolean
+  readonly propose: Propose
+  /** See ReconcilerOptions. */
+  readonly passed: NonNullable<ReconcilerOptions['passed']>
+}
+
+export class DataPlane {
+  readonly inputs: DesiredInputs
+  readonly local: LocalEndpoints
+  readonly reconciler: Reconciler
+  readonly endpoints: Endpoints
+  readonly collector: Collector
+  readonly counters: CounterWindow
+  readonly totals = new NetworkTotals()
+  readonly #options: DataPlaneOptions
+  readonly #self: PeerId
+
+  constructor(options: DataPlaneOptions) {
+    this.#options = options
+    this.#self = options.parts.identity.peerId
+    this.inputs = this.#makeInputs()
+    this.local = this.#makeLocal()
+    this.reconciler = this.#makeReconciler()
+    this.endpoints = this.#makeEndpoints()
+    this.collector = this.#makeCollector()
+    this.counters = this.#makeCounters()
+  }
+
+  /** Reconciles from the state on disk; no other host is needed. */
+  start(): void {
+    this.#options.parts.driver.onChange(networks => this.reconciler.changed(networks))
+    this.reconciler.wake()
+    this.counters.start()
+  }
+
+  /** The kernel stays as it is. */
+  async stop(): Promise<void> {
+    await this.collector.stop()
+    this.counters.stop()
+    await this.reconciler.stop()
+  }
+
+  #makeInputs(): DesiredInputs {
+    const { parts, state, config } = this.#options
+    const { membership, driver, underlay, logger } = parts
+    const { devices } = driver
+    return new DesiredInputs({
+      self: this.#self,
+      state,
+      config,
+      view: () => membership.view(),
+      devices,
+      underlay,
+      logger
+    })
+  }
+
+  #makeLocal(): LocalEndpoints {
+    const { parts, state } = this.#options
+    const { config, driver, bootId, logger } = parts
+    return new LocalEndpoints({
+      bootId,
+      self: this.#self,
+      state,
+      devices: driver.devices,
+      desired: vni => desired(this.inputs.input(vni)),
+      records: new NetnsRecordFiles({ dataDir: config.dataDir, logger: logger.child({ room: 'overlay' }) }),
+      netns: { isNetns, lastingNetnsId },
+      overlayMtu: () => this.inputs.overlayMtu
+    })
+  }
+
+  #makeReconciler(): Reconciler {
+    const { parts, state, current, passed } = this.#options
+    return new Reconciler({
+      driver: parts.driver,
+      clock: parts.clock,
+      input: scope => this.inputs.input(scope),
+      network: vni => state.networkByVni(vni),
+      gateways: () => this.inputs.gateways(),
+      mayRemove: current,
+      before: () => this.inputs.readMtu(),
+      after: async () => {
+        await this.local.followMtu()
+        if (current()) this.local.prune()
+      },
+      inFlight: key => this.local.isBusy(key),
+      restore: key => this.local.restore(key),
+      passed,
+      logger: parts.logger.child({ room: 'overlay' })
+    })
+  }
+
+  #makeEndpoints(): Endpoints {
+    const { parts, state, propose } = this.#options
+    return new Endpoints({
+      self: this.#self,
+      state,
+      devices: parts.driver.devices,
+      reconciler: this.reconciler,
+      local: this.local,
+      waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
+      checkNetns,
+      overlayMtu: () => this.inputs.overlayMtu,
+      propose,
+      logger: parts.logger
+    })
+  }
+
+  #makeCollector(): Collector {
+    const { parts, state, config, current } = this.#options
+    return new Collector({
+      local: this.local,
+      endpoints: () => state.endpointsOnHost(this.#self),
+      current,
+      interfaces: () => parts.driver.devices.counters(),
+      release: (endpoint, still) => this.endpoints.releaseIf(endpoint, still),
+      afterMs: config().collectAfter * 1_000,
+      clock: parts.clock,
+      logger: parts.logger.child({ room: 'agent' })
+    })
+  }
+
+  #makeCounters(): CounterWindow {
+    const { parts, state } = this.#options
+    const { driver, clock, logger } = parts
+    return new CounterWindow({
+      read: () => driver.devices.counters(),
+      clock,
+      restarted: (hostInterface, last) =>
+        logger.info({ hostInterface, ...last }, 'counters restarted; these were the last'),
+      failed: err => logger.warn({ err }, 'counters not read'),
+      sampled: counters => countTraffic({ self: this.#self, state, totals: this.totals }, counters)
+    })
+  }
+}

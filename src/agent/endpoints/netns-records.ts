@@ -1,0 +1,91 @@
+// The network namespace of each local container, as one file per endpoint below dataDir/netns, kept over a restart of the
+// agent. Files are not synced: after a power cut the namespaces are gone as well.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
+import { parseContainerId, parseIfName } from '#model/ids.ts'
+import { vethName } from '#overlay/plan/network/names.ts'
+import { ensureDirectory, isTemporary, removeFile, replaceFile } from '#platform/files.ts'
+import type { Logger } from '#platform/log.ts'
+import { KeyedSerial } from '#platform/serial.ts'
+
+/** The two parts of an endpoint's key. */
+export type EndpointName = Pick<Endpoint, 'containerId' | 'ifname'>
+
+export type NetnsRecord = {
+  readonly netns: string
+  /** Identifies the namespace (lastingNetnsId): the same path may later lead to another one. */
+  readonly netnsId: string
+  readonly bootId: string
+}
+
+export type NetnsRecords = {
+  /** What an earlier run has saved. @throws ERR_STORAGE */
+  load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>>
+  /** Returns at once; nobody waits for the disk. */
+  save(name: EndpointName, record: NetnsRecord): void
+  /** As `save`. */
+  remove(name: EndpointName): void
+}
+
+export class NetnsRecordFiles implements NetnsRecords {
+  readonly #directory: string
+  readonly #logger: Logger
+  /** Writes to one file keep their order. */
+  readonly #byFile = new KeyedSerial()
+
+  constructor(options: { readonly dataDir: string; readonly logger: Logger }) {
+    this.#directory = join(options.dataDir, 'netns')
+    this.#logger = options.logger
+  }
+
+  async load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>> {
+    await ensureDirectory(this.#directory)
+    const records = new Map<EndpointKey, NetnsRecord>()
+    for (const file of readdirSync(this.#directory)) {
+      if (isTemporary(file)) {
+        await removeFile(join(this.#directory, file))
+        continue
+      }
+      try {
+        const [key, record] = parseRecord(readFileSync(join(this.#directory, file), 'utf8'))
+        records.set(key, record)
+      } catch (err) {
+        this.#logger.warn({ err, file }, "the record of a container's namespace is unreadable")
+      }
+    }
+    return records
+  }
+
+  save(name: EndpointName, record: NetnsRecord): void {
+    const { containerId, ifname } = name
+    this.#write(name, file => replaceFile(file, JSON.stringify({ containerId, ifname, ...record })))
+  }
+
+  remove(name: EndpointName): void {
+    this.#write(name, file => removeFile(file))
+  }
+
+  /** A full disk must not keep a container from its network: without its record only a repair after a restart fails. */
+  #write({ containerId, ifname }: EndpointName, change: (file: string) => Promise<void>): void {
+    const file = join(this.#directory, vethName(containerId, ifname))
+    this.#byFile
+      .run(file, () => change(file))
+      .catch((err: unknown) =>
+        this.#logger.warn({ err, containerId }, "the record of a container's namespace is not kept")
+      )
+  }
+}
+
+/** @throws Error saying what is wrong with the text */
+function parseRecord(json: string): readonly [EndpointKey, NetnsRecord] {
+  const fields = JSON.parse(json) as Record<string, unknown>
+  const text = (name: string): string => {
+    const value = fields[name]
+    if (typeof value !== 'string') throw new Error(`${name} is missing`)
+    return value
+  }
+  const key = endpointKey(parseContainerId(text('containerId')), parseIfName(text('ifname')))
+  return [key, { netns: text('netns'), netnsId: text('netnsId'), bootId: text('bootId') }]
+}

@@ -1,0 +1,86 @@
+// The state machine behind the replicated log: applies committed entries to the local state, publishes their events, and
+// collects the networks that they affect on this host.
+
+import { decodeState } from '#allocator/snapshot.ts'
+import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Outcome, Request } from '#model/command.ts'
+import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
+import { decodeMsgpack } from '#platform/msgpack.ts'
+import type { StateMachine } from '#replication/consensus/applied-log.ts'
+import type { DigestCheck } from './observe/digest-check.ts'
+import type { EventBus } from './observe/event-bus.ts'
+import { changeEvent } from './observe/events.ts'
+import type { PeerDirectory } from './observe/peer-directory.ts'
+import { networksOfCommand } from './reconcile/touched.ts'
+import { stateBytes } from './state-bytes.ts'
+
+export type StateApplierOptions = {
+  readonly self: PeerId
+  readonly state: ClusterState
+  readonly directory: Pick<PeerDirectory, 'nameOf'>
+  readonly events: Pick<EventBus, 'publish'>
+  readonly digests: Pick<DigestCheck, 'applied'>
+  /** Is the state as new as the cluster's? An entry applied before is replayed, and no new event. */
+  readonly current: () => boolean
+  /** What this host's kernel should hold may have changed for these networks, or for all. */
+  readonly changed: (networks?: Iterable<Vni>) => void
+  /** A range of entries was applied, up to this index. */
+  readonly reached: (index: LogIndex) => void
+}
+
+export class StateApplier implements StateMachine {
+  readonly #options: StateApplierOptions
+  /** Networks affected since the last call of `changed`. */
+  readonly #affected = new Set<Vni>()
+
+  constructor(options: StateApplierOptions) {
+    this.#options = options
+  }
+
+  apply(index: LogIndex, request: Request): Outcome {
+    const { state, digests, changed } = this.#options
+    const { command } = request
+    const networks = networksOfCommand(state, command)
+    if (networks === 'all') changed()
+    // A network without endpoints here, before and after, has nothing on this host that could change.
+    this.#affect(networks)
+    const outcome = state.apply(index, request)
+    this.#affect(networks)
+    digests.applied(index)
+    this.#publish(index, request, outcome)
+    return outcome
+  }
+
+  skip(index: LogIndex): void {
+    this.#options.state.skip(index)
+    this.#options.digests.applied(index)
+  }
+
+  snapshot(): Promise<Uint8Array> {
+    return stateBytes(this.#options.state)
+  }
+
+  restore(data: Uint8Array): void {
+    this.#options.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
+    this.#options.changed()
+  }
+
+  applied(index: LogIndex): void {
+    this.#options.reached(index)
+    this.#options.changed(this.#affected)
+    this.#affected.clear()
+  }
+
+  #affect(networks: readonly Vni[] | 'all'): void {
+    if (networks === 'all') return
+    const { state, self } = this.#options
+    for (const vni of networks) if (state.isOnHost(vni, self)) this.#affected.add(vni)
+  }
+
+  #publish(index: LogIndex, { command }: Request, outcome: Outcome): void {
+    const { state, directory, events, current } = this.#options
+    const network = state.network.bind(state)
+    const hostName = (peer: PeerId): string => directory.nameOf(peer)
+    events.publish(() => changeEvent({ index, command, outcome, network, hostName }), current() ? 'new' : 'past')
+  }
+}
