@@ -1,0 +1,183 @@
+import t from 'tap'
+import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
+import type { NetnsRecord } from '#agent/endpoints/netns-records.ts'
+import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
+import { VxmeshError } from '#model/errors.ts'
+import { attach, Caller, detach, makeHost, remove } from '#test/allocator/fixtures.ts'
+import { MemoryDevices } from '../memory-devices.ts'
+
+const KEY = 'web/eth0' as EndpointKey
+const NETNS = '/run/netns/web'
+
+type World = {
+  readonly local: LocalEndpoints
+  readonly devices: MemoryDevices
+  readonly caller: Caller
+  readonly endpoint: Endpoint
+  readonly saved: Map<EndpointKey, NetnsRecord>
+  /** What a lookup of a path does. */
+  lookup: (path: string, id: string) => boolean
+  mtu: number
+}
+
+/** Container web is allocated on this host, and not attached yet. */
+function world(p: { readonly saved?: Map<EndpointKey, NetnsRecord> } = {}): World {
+  const [devices, caller, saved] = [new MemoryDevices(), Caller.ready(), p.saved ?? new Map<EndpointKey, NetnsRecord>()]
+  const endpoint = caller.endpoint(attach('red', 'web'))
+  const local = new LocalEndpoints({
+    ...{ bootId: 'boot-1', self: makeHost(1).peerId, state: caller.state, devices },
+    records: {
+      load: () => Promise.resolve(saved),
+      save: ({ containerId, ifname }, record) => saved.set(endpointKey(containerId, ifname), record),
+      remove: ({ containerId, ifname }) => saved.delete(endpointKey(containerId, ifname))
+    },
+    netns: { lastingNetnsId: path => `id of ${path}`, isNetns: (path, id) => own.lookup(path, id) },
+    desired: () => thrown(new Error('these devices need no desired state')),
+    overlayMtu: () => own.mtu
+  })
+  const own: World = { local, devices, caller, endpoint, saved, lookup: () => true, mtu: 1_450 }
+  return own
+}
+
+const record = (p: Partial<NetnsRecord> = {}): NetnsRecord => ({
+  netns: NETNS,
+  netnsId: `id of ${NETNS}`,
+  bootId: 'boot-1',
+  ...p
+})
+
+/** The error of netns.ts for a path that cannot be opened. */
+const unopenable = (code: string): VxmeshError =>
+  new VxmeshError('ERR_NETNS', `netns: cannot be opened (${code})`, { cause: Object.assign(new Error(code), { code }) })
+
+t.test('a failed attach leaves the record of an earlier one', async t => {
+  const { local, devices, endpoint, saved } = world()
+  await local.attach(endpoint, { netns: NETNS })
+  devices.failures.set('attach', new VxmeshError('ERR_KERNEL', 'EBUSY'))
+  await t.rejects(local.attach(endpoint, { netns: '/run/netns/other' }), { code: 'ERR_KERNEL' })
+  t.same(saved.get(KEY), record())
+})
+
+t.test('an endpoint’s namespace is judged by its record and its path', async t => {
+  for (const [what, records, lookup, expected] of [
+    ['no record', [], () => true, 'unrecorded'],
+    ['the same namespace', [record()], () => true, 'alive'],
+    ['another namespace at that path', [record()], () => false, 'gone'],
+    ['a record of an earlier boot', [record({ bootId: 'boot-0' })], () => true, 'gone'],
+    ['a path that is gone', [record()], () => thrown(unopenable('ENOENT')), 'gone'],
+    ['a process that is gone', [record()], () => thrown(unopenable('ESRCH')), 'gone'],
+    [
+      'a file that is no namespace',
+      [record()],
+      () => thrown(new VxmeshError('ERR_NETNS', 'is not a namespace')),
+      'gone'
+    ],
+    ['a path that cannot be read', [record()], () => thrown(unopenable('EACCES')), 'unreadable'],
+    ['too many open files', [record()], () => thrown(unopenable('EMFILE')), 'unreadable']
+  ] as readonly (readonly [string, readonly NetnsRecord[], World['lookup'], string])[]) {
+    const own = world({ saved: new Map(records.map(each => [KEY, each])) })
+    await own.local.load()
+    own.lookup = lookup
+    t.equal(own.local.netnsState(KEY), expected, what)
+  }
+})
+
+t.test('a lost interface is made again in the recorded namespace', async t => {
+  const own = world({ saved: new Map([[KEY, record()]]) })
+  await own.local.load()
+  t.equal(await own.local.restore(KEY), 'restored')
+  t.match([...own.devices.interfaces.values()], [{ netns: NETNS, mtu: 1_450 }])
+})
+
+t.test('a lost interface that cannot be made again is an error that says why', async t => {
+  for (const [what, saved, prepare, expected] of [
+    ['no record', [], () => undefined, { code: 'ERR_NETNS', message: /its namespace is not known; attach it again/ }],
+    ['rebooted', [record({ bootId: 'boot-0' })], () => undefined, { code: 'ERR_NETNS', message: /rebooted/ }],
+    [
+      'gone',
+      [record()],
+      own => (own.lookup = () => thrown(unopenable('ENOENT'))),
+      { message: /\/run\/netns\/web is gone/ }
+    ],
+    ['another', [record()], own => (own.lookup = () => false), { message: /another namespace by now/ }],
+    [
+      'the kernel',
+      [record()],
+      own => own.devices.failures.set('attach', new VxmeshError('ERR_KERNEL', 'EBUSY')),
+      { code: 'ERR_KERNEL', message: /web\/eth0 is gone and cannot be made again: EBUSY/ }
+    ]
+  ] as readonly (readonly [string, readonly NetnsRecord[], (own: World) => unknown, object])[]) {
+    const own = world({ saved: new Map(saved.map(each => [KEY, each])) })
+    await own.local.load()
+    prepare(own)
+    const outcome = await own.local.restore(KEY)
+    t.ok(outcome instanceof VxmeshError, what)
+    t.match(outcome, expected, what)
+  }
+})
+
+t.test('a busy endpoint, and one that is not of this host, are not restored', async t => {
+  const own = world({ saved: new Map([[KEY, record()]]) })
+  await own.local.load()
+  await own.local.handle(KEY, async () => t.equal(await own.local.restore(KEY), 'pending'))
+  own.caller.do(detach('web'))
+  t.equal(await own.local.restore(KEY), 'pending')
+  own.caller.do(attach('red', 'web', { host: 2 }))
+  t.equal(await own.local.restore(KEY), 'pending')
+  t.same(own.devices.calls, [])
+})
+
+t.test('an endpoint is busy until the last piece of work has ended, well or not', async t => {
+  const { local } = world()
+  await local.handle(KEY, async () => {
+    await t.rejects(local.handle(KEY, () => Promise.reject(new Error('failed'))))
+    t.ok(local.isBusy(KEY), 'the outer one goes on')
+  })
+  t.notOk(local.isBusy(KEY))
+})
+
+t.test('a changed MTU is applied to the containers once', async t => {
+  const own = world({ saved: new Map([[KEY, record()]]) })
+  await own.local.load()
+  const mtus = (): string[] => own.devices.calls.map(call => call.split(' ').slice(2).join())
+  await own.local.followMtu()
+  await own.local.followMtu()
+  t.same(mtus(), ['1450'])
+  own.mtu = 1_400
+  own.devices.failures.set('setContainerMtu', new VxmeshError('ERR_KERNEL', 'EBUSY'))
+  await t.rejects(own.local.followMtu(), { code: 'ERR_KERNEL' })
+  own.devices.failures.set('setContainerMtu', new VxmeshError('ERR_NETNS', 'gone'))
+  await own.local.followMtu()
+  await own.local.followMtu()
+  t.same(
+    mtus(),
+    ['1450', '1400', '1400'],
+    'tried again after a failure of the kernel; a namespace that is gone is none'
+  )
+})
+
+t.test('endpoints that the state no longer places here are forgotten, unless they are busy', async t => {
+  const own = world({ saved: new Map([[KEY, record()]]) })
+  await own.local.load()
+  own.local.prune()
+  t.equal(own.local.netnsState(KEY), 'alive')
+  own.caller.do(detach('web'))
+  await own.local.handle(KEY, async () => {
+    own.local.prune()
+    return Promise.resolve()
+  })
+  t.equal(own.local.netnsState(KEY), 'alive')
+  own.local.prune()
+  t.same([own.local.netnsState(KEY), own.saved.size], ['unrecorded', 0])
+})
+
+t.test('an endpoint of a network that was deleted is not attached', async t => {
+  const own = world()
+  own.caller.do(remove('red', true))
+  await t.rejects(own.local.attach(own.endpoint, { netns: NETNS }), { code: 'ERR_NETWORK_NOT_FOUND' })
+  t.equal(own.devices.interfaces.size, 0)
+})
+
+function thrown(err: Error): never {
+  throw err
+}
