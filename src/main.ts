@@ -1,10 +1,10 @@
-// The program: the command line, and behind `vxmesh agent` the agent, loaded only then.
+// The program: runs the command line. The agent is loaded only for `vxmesh agent`.
 
 import { runCli } from '#cli/program.ts'
 import { isJournal, priority } from '#platform/journal.ts'
 import { VERSION } from '#platform/version.ts'
 
-// Who reads us may stop reading (`vxmesh events | head -1`): then there is nothing left to do.
+// The reader of a pipe may close it (`vxmesh events | head -1`): then there is nothing left to do.
 process.stdout.on('error', (err: NodeJS.ErrnoException) => {
   if (err.code !== 'EPIPE') throw err
   process.exit()
@@ -25,8 +25,8 @@ process.exitCode = await runCli(process.argv.slice(2), {
   runAgent: async (...args) => {
     const { runAgent } = await import('#agent/run.ts')
     const code = await runAgent(...args)
-    // All that is ours has ended. libp2p has not: when its listeners end it sets a timer of a second after the stop that
-    // would have cleared it (address manager), and gossipsub lets its last heartbeat come.
+    // The agent has ended, but libp2p still holds timers: its address manager sets one when the listeners close, after the
+    // stop that would have cleared it, and gossipsub waits for its last heartbeat.
     process.exit(code)
   }
 })

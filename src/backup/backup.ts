@@ -1,5 +1,5 @@
-// Backups as files, without a running agent: what is in one, and putting one into an empty data directory. What another
-// host has written is believed only when every checksum, digest and row of it is right.
+// Backup files, without a running agent: inspects one, and restores one into an empty data directory. A file from another
+// host is accepted only if every checksum, digest and row in it is valid.
 
 import { readdir, readFile } from 'node:fs/promises'
 import { digestOf } from '#allocator/digest.ts'
@@ -20,10 +20,10 @@ import {
   type ClusterSnapshot
 } from '#replication/storage/snapshot-file.ts'
 
-/** What may lie in a data directory that counts as empty: our own lock, and what a file system of its own has. */
-const NOTHING: ReadonlySet<string> = new Set(['agent.lock', 'lost+found'])
+/** A data directory with only these counts as empty: our own lock, and what a new file system contains. */
+const IGNORED: ReadonlySet<string> = new Set(['agent.lock', 'lost+found'])
 
-/** What is in a backup's bytes. @throws ERR_STORAGE saying what is wrong with it */
+/** Describes a backup's content. @throws ERR_STORAGE saying what is wrong with it */
 export async function inspectBackup(file: string, bytes: Buffer): Promise<SnapshotView> {
   const { snapshot, state } = await parse(file, bytes)
   return view(file, bytes, snapshot, state)
@@ -40,9 +40,9 @@ export async function readBackup(file: string): Promise<Buffer> {
 }
 
 /**
- * Puts a backup into the data directory of a host that is to found a cluster with it (docs/adr/0026): networks and
- * allocations stay, the hosts of then become vacant. Durable when it resolves.
- * @throws ERR_STORAGE when the file is damaged; ERR_CONFIG naming dataDir when that is in use, or not empty
+ * Restores a backup into the data directory of a host that is to found a cluster from it (docs/adr/0026). Networks and
+ * allocations stay; the hosts of the backup become vacant. Durable when it resolves.
+ * @throws ERR_STORAGE if the file is damaged; ERR_CONFIG naming dataDir if that is in use or not empty
  */
 export async function restoreBackup(p: { readonly file: string; readonly dataDir: string }): Promise<SnapshotView> {
   const { file, dataDir } = p
@@ -51,7 +51,7 @@ export async function restoreBackup(p: { readonly file: string; readonly dataDir
   await ensureDirectory(dataDir)
   const lock = await lockDirectory(dataDir)
   try {
-    const there = (await readdir(dataDir)).filter(name => !NOTHING.has(name))
+    const there = (await readdir(dataDir)).filter(name => !IGNORED.has(name))
     if (there.length > 0) {
       const what = `${dataDir} is not empty (${there.sort().slice(0, 5).join(', ')}): a backup goes into a new one alone`
       throw new VxmeshError('ERR_CONFIG', `dataDir: ${what}`, { field: 'dataDir' })

@@ -5,7 +5,7 @@ import { stateBytes } from '#agent/state-bytes.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import { attach, Caller, create, detach, register, removeHost, update } from '../allocator/fixtures.ts'
 
-/** Networks of sizes about which headers of arrays, and slices, change. */
+/** Network sizes around which array headers and slices change. */
 function grown(...sizes: readonly number[]): Caller {
   const caller = Caller.ready()
   for (const size of sizes) {
@@ -15,7 +15,7 @@ function grown(...sizes: readonly number[]): Caller {
   return caller
 }
 
-t.test('the bytes are read back as what the state was, whatever the sizes', async t => {
+t.test('the bytes decode to the state, whatever the sizes', async t => {
   for (const sizes of [[], [0], [1], [15, 16], [4_095], [4_096], [4_097, 0, 5_000], [9_000]]) {
     const { state } = grown(...sizes)
     const plain: unknown = decodeMsgpack(await stateBytes(state))
@@ -25,7 +25,7 @@ t.test('the bytes are read back as what the state was, whatever the sizes', asyn
   }
 })
 
-t.test('what changes while they are made is not in them', async t => {
+t.test('changes made during serialisation are not in the bytes', async t => {
   const caller = grown(20_000, 3)
   const before = JSON.stringify(encodeState(caller.state))
   let turns = 0

@@ -35,7 +35,7 @@ async function fileWith(t: Test, bytes: Uint8Array): Promise<string> {
   return file
 }
 
-t.test('what is in a backup is told from the file alone', async t => {
+t.test('a backup’s content is described from the file alone', async t => {
   const bytes = backup()
   const file = await fileWith(t, bytes)
   t.same(await inspectBackup(file, await readBackup(file)), {
@@ -76,7 +76,7 @@ const DAMAGED: readonly (readonly [what: string, bytes: Buffer, words: RegExp])[
   ['a state that is none', backup({ data: ['x'] }), /the snapshot cannot be used/]
 ]
 
-t.test('a damaged one is refused with what is wrong, and nothing is written', async t => {
+t.test('a damaged backup is refused with the reason, and nothing is written', async t => {
   for (const [what, bytes, words] of DAMAGED) {
     const [file, dataDir] = [await fileWith(t, bytes), join(scratch(t), 'data')]
     await t.rejects(inspectBackup(file, bytes), { code: 'ERR_STORAGE', message: words }, what)

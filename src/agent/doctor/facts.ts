@@ -38,7 +38,7 @@ export type PathFacts = {
   readonly passes: number | null
 }
 
-/** Packets sent into the tunnel here and received from it there; null: not probed, because the hosts share no network. */
+/** Packets sent into the tunnel here and received from it there; null: not probed, because the hosts share no network or no VXLAN device per network. */
 export type TunnelFacts = { readonly sent: number; readonly came: number } | null
 
 /** Another host, as seen from this one. */

@@ -16,7 +16,7 @@ export function judgeAgent(facts: MeshFacts): readonly FindingView[] {
 function registration({ registered, registrarProblem }: MeshFacts): FindingView {
   if (registered) return ok('registered', 'the committed state has this host')
   const found = `the committed state does not hold this host: ${registrarProblem ?? 'not asked yet'}`
-  return failed('registered', found, 'see the words: no majority of servers, or another host has this name or VTEP')
+  return failed('registered', found, 'see the reason: no majority of servers, or another host has this name or VTEP')
 }
 
 function feed({ lag, current }: MeshFacts): FindingView {
@@ -28,22 +28,23 @@ function feed({ lag, current }: MeshFacts): FindingView {
 }
 
 function sound({ contradictions }: MeshFacts): FindingView {
-  if (contradictions === null) return ok('state.sound', 'not recounted: so large a state would hold the agent up')
-  if (contradictions.length === 0) return ok('state.sound', 'bit vectors and indexes are those of the rows')
+  if (contradictions === null)
+    return ok('state.sound', 'not checked: recounting so large a state would block the agent')
+  if (contradictions.length === 0) return ok('state.sound', 'bit vectors and indexes match the rows')
   return failed('state.sound', some(contradictions), 'a fault of vxmesh: make a `vxmesh report`')
 }
 
 function passes({ fullPassAgeMs }: MeshFacts): FindingView {
   const todo = 'see the agent’s log for `reconcile pass failed`, and `degraded` in vxmesh status'
-  if (fullPassAgeMs === null) return warning('reconcile', 'no full pass has come to its end yet', todo)
-  const found = `the last full pass ended well ${Math.round(fullPassAgeMs / 1_000)} s ago`
+  if (fullPassAgeMs === null) return warning('reconcile', 'no full pass has succeeded yet', todo)
+  const found = `the last full pass succeeded ${Math.round(fullPassAgeMs / 1_000)} s ago`
   if (fullPassAgeMs > STUCK_MS) return failed('reconcile', found, todo)
   return fullPassAgeMs > LATE_MS ? warning('reconcile', found, todo) : ok('reconcile', found)
 }
 
 function drift({ drift: left, degraded, repaired }: MeshFacts): FindingView {
-  if (degraded.length > 0) return failed('overlay', some(degraded), 'see the words; it is tried again by itself')
-  const put = `${repaired} ${repaired === 1 ? 'change' : 'changes'} of others put right since the start`
+  if (degraded.length > 0) return failed('overlay', some(degraded), 'see the reason; the agent retries by itself')
+  const put = `${repaired} ${repaired === 1 ? 'change' : 'changes'} by others repaired since the start`
   if (left > 0)
     return warning('overlay', `${left} differences are left, ${put}`, 'wait a moment; if they stay: vxmesh status')
   return ok('overlay', `the kernel is as desired, ${put}`)

@@ -36,7 +36,7 @@ function features({ features: found }: MachineFacts): readonly FindingView[] {
     if (present) return ok(id, detail)
     return required
       ? failed(id, detail, 'load the kernel module, or install what is named; vxmesh needs it')
-      : warning(id, detail, 'works without it, less well: load the kernel module or follow the words')
+      : warning(id, detail, 'works without it, but less well: load the kernel module, or see the detail')
   })
 }
 
@@ -93,7 +93,7 @@ function disk(facts: DiskFacts | string): readonly FindingView[] {
       ? failed(
           'disk.sync',
           `${path} cannot be written: ${syncMs}`,
-          'mend or replace the disk; a server there cannot vote'
+          'repair or replace the disk; a server there cannot vote'
         )
       : syncMs > SLOW_SYNC_MS
         ? warning(

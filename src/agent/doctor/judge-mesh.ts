@@ -62,7 +62,11 @@ function tunnels(alive: readonly PeerFacts[]): FindingView {
   const lossy = tried.filter(({ sent, came }) => came < sent)
   if (lossy.length > 0) {
     const found = some(lossy.map(({ name, sent, came }) => `${name}: ${came} of ${sent} packets`))
-    return warning('tunnel', `packets are lost on the way to ${found}`, 'see the counters of the devices on the way')
+    return warning(
+      'tunnel',
+      `packets are lost on the path to ${found}`,
+      'see the drop counters of the devices on the path'
+    )
   }
   return ok(
     'tunnel',
@@ -79,11 +83,11 @@ function paths(alive: readonly PeerFacts[]): FindingView {
   if (narrow.length > 0) {
     const found = some(narrow.map(({ name, wanted, passes }) => `to ${name} ${passes ?? 0} of ${wanted} bytes pass`))
     const least = Math.min(...narrow.map(({ passes }) => passes ?? Infinity))
-    return failed('mtu', found, `raise the MTU on the way, or set overlay.mtu: ${least - 50} on all hosts`)
+    return failed('mtu', found, `raise the MTU on the path, or set overlay.mtu: ${least - 50} on all hosts`)
   }
   const silent = tried.filter(({ passes }) => passes === 0)
   if (silent.length > 0) {
-    const found = `no answer to pings from ${some(silent.map(({ name }) => name))}: the way’s MTU is unknown`
+    const found = `no answer to pings from ${some(silent.map(({ name }) => name))}: the path MTU is unknown`
     return warning('mtu', found, 'let ICMP echo pass between VTEPs to have it measured')
   }
   return ok('mtu', tried.length === 0 ? 'no other host to measure' : `full size passes to ${tried.length} hosts`)

@@ -156,7 +156,7 @@ const BAD: readonly (readonly [what: string, findings: readonly FindingView[], .
   ['drift', ofMesh({ drift: 2 }), 'overlay', 'warning', /2 differences/]
 ]
 
-t.test('a host that is well has no finding but good ones, and nothing to do', t => {
+t.test('a healthy host has only findings that are ok, and nothing to do', t => {
   for (const { id, level, todo } of [...ofMachine({}), ...ofMesh({})]) t.same([level, todo], ['ok', ''], id)
   t.end()
 })
@@ -177,7 +177,7 @@ t.test('finding ids are unique but for the kernel’s own', t => {
   t.end()
 })
 
-t.test('a clock is judged by what the way there and back cannot explain', t => {
+t.test('a clock is judged by the difference that the round trip cannot explain', t => {
   const told = { timeMs: 10_000, index: 1, digest: 'd', underlayMtu: 1500, tunnels: [] }
   t.match(peerAnswer(told, 7_000, 9_000), { clockMs: 2_000, roundTripMs: 2_000 })
   const level = (answer: PeerAnswer): unknown => peers({ answer }).find(({ id }) => id === 'clock')?.level
@@ -186,7 +186,7 @@ t.test('a clock is judged by what the way there and back cannot explain', t => {
   t.end()
 })
 
-t.test('an answer of another agent is checked', t => {
+t.test('a report from another agent is checked', t => {
   const good = { timeMs: 1, index: 1, digest: 'd', underlayMtu: 1500, tunnels: [[1, 2]] }
   t.same(readLocalReport(good), good)
   for (const change of [{ timeMs: 'x' }, { index: 1.5 }, { digest: 1 }, { underlayMtu: null }, { tunnels: [[1]] }]) {
@@ -197,7 +197,7 @@ t.test('an answer of another agent is checked', t => {
   t.end()
 })
 
-t.test('tunnels are read from the kernel’s table, and nothing else of it', t => {
+t.test('only tunnel devices are read from the kernel’s table', t => {
   const table =
     'Inter-|   Receive                 |  Transmit\n face |bytes packets errs\n' +
     '    lo:    1    2 0\nvx000abc: 530 17 0 0 0\n  vx1: 1 1 0\nxvx000abd: 9 9 9\n'

@@ -2,7 +2,7 @@
 // and what is left when either fails.
 
 import t from 'tap'
-import type { EndpointAttachRequest } from '#api/agent-port.ts'
+import type { EndpointAttachRequest } from '#model/agent-port.ts'
 import { endpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'

@@ -39,7 +39,7 @@ const ATTACH: Command = {
   delayUs: 0
 }
 
-/** What the commands tell, one after the other, when the real state machine applies them. */
+/** The events of these commands, applied in order by the real state machine. */
 function told(commands: readonly Command[]): (UntimedEvent | null)[] {
   const state = new ClusterState()
   return [{ kind: 'session-open' } as const, ...commands].map((command, seq) => {
@@ -50,7 +50,7 @@ function told(commands: readonly Command[]): (UntimedEvent | null)[] {
   })
 }
 
-t.test('each change tells what it changed, with its log index; a session and a refusal tell nothing', async t => {
+t.test('each change is one event with its log index; a session and a refusal are none', async t => {
   const detach: Command = { kind: 'endpoint-detach', containerId: CONTAINER, ifname: IFNAME }
   const events = told([
     CREATE,

@@ -1,4 +1,4 @@
-// Totals by network over devices that come, go and count anew.
+// Totals by network over devices that appear, disappear and restart their counters.
 
 import t from 'tap'
 import { NetworkTotals } from '#agent/observe/network-totals.ts'
@@ -32,7 +32,7 @@ const CASES: readonly [what: string, readings: readonly Reading[], red: number, 
   ['a device of no network is nobody’s', [{}, { ve9: [9, 1_000] }], 0, 0]
 ]
 
-t.test('a network’s totals are what its devices have counted since the first reading, and never fall', t => {
+t.test('a network’s totals sum its devices’ counts since the first sample, and never fall', t => {
   for (const [what, readings, red, blue] of CASES) {
     const totals = new NetworkTotals()
     let before = 0
@@ -47,7 +47,7 @@ t.test('a network’s totals are what its devices have counted since the first r
   t.end()
 })
 
-t.test('a network that is gone is forgotten: its name begins anew', t => {
+t.test('a deleted network is forgotten: a new one of its name starts at zero', t => {
   const totals = new NetworkTotals()
   totals.add(counters({}), networkOf)
   totals.add(counters({ ve1: [1, 10], ve3: [3, 10] }), networkOf)
