@@ -3,7 +3,8 @@
 import type { CommandOf, OutcomeOf, Refusal } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
-import { formatIpv4, formatSubnet, isHostAddress, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, formatSubnet, ipv4Of, isHostAddress, type Ip } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
 import { noNetwork, refuse } from './refuse.ts'
@@ -11,7 +12,7 @@ import { endpointRow } from './rows.ts'
 import type { NetworkTable, Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
-type Chosen = { readonly address: Ipv4; readonly mac: Mac }
+type Chosen = { readonly address: Ip; readonly mac: Mac }
 
 /**
  * Allocates an address. Attaching an existing container interface again, on the same host and network and without asking
@@ -68,22 +69,22 @@ function attachAgain(tables: Tables, existing: Endpoint, command: Attach): Outco
     return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
   }
   const host = holder?.name ?? existing.host
-  const where = `network ${existing.network}, ${formatIpv4(existing.address)}, ${existing.mac}, host ${host}`
+  const where = `network ${existing.network}, ${formatIp(existing.address)}, ${existing.mac}, host ${host}`
   const what = `container ${command.containerId} already has an endpoint ${command.ifname}: ${where}`
   return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')
 }
 
 /** The address that the caller asked for. */
-function explicit(table: NetworkTable, { mac }: Attach, address: Ipv4): Chosen | Refusal {
+function explicit(table: NetworkTable, { mac }: Attach, address: Ip): Chosen | Refusal {
   const { network, pool } = table
-  const text = formatIpv4(address)
+  const text = formatIp(address)
   if (!isHostAddress(network.subnet, address)) {
     return refuse('ERR_INVALID', `address: ${text} is not a host address of ${formatSubnet(network.subnet)}`, 'address')
   }
   if (address === network.gateway) {
     return refuse('ERR_INVALID', `address: ${text} is the gateway of network ${network.name}`, 'address')
   }
-  if (!pool.isFree(address)) {
+  if (!pool.isFree(ipv4Of(address))) {
     const owner = table.byAddress.get(address)?.containerId ?? 'no container'
     return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner}`, 'address')
   }

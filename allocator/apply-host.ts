@@ -2,7 +2,7 @@
 
 import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
@@ -16,7 +16,7 @@ export function registerHost(tables: Tables, command: CommandOf<'host-register'>
   }
   const holder = tables.hostByVtep.get(vtep)
   if (holder !== undefined && holder.peerId !== peerId) {
-    return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIpv4(vtep)} belongs to host ${holder.name}`, 'vtep')
+    return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIp(vtep)} belongs to host ${holder.name}`, 'vtep')
   }
   const host: Host = { name, peerId, vtep, role, bootId, version }
   tables.putHost(host)

@@ -2,7 +2,8 @@
 
 import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
-import { broadcastAddress, formatSubnet, subnetSize, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import { formatSubnet, ipv4SubnetOf, subnetSize, type Subnet } from '#model/ip.ts'
+import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
 import type { NamespaceRange } from '#model/namespace.ts'
 import { NETWORK_DEFAULTS } from '#model/settings.ts'
 import { createNetwork } from './apply-network.ts'
@@ -63,12 +64,14 @@ export function networkNameOf(namespace: NamespaceName): NetworkName {
 }
 
 /** The first subnet of the range that overlaps no network. */
-function freeSubnet(tables: Tables, { range, prefixLength }: NamespaceRange): Subnet | null {
+function freeSubnet(tables: Tables, { range: anyRange, prefixLength }: NamespaceRange): Subnet | null {
+  const range = ipv4SubnetOf(anyRange)
   const size = 2 ** (32 - prefixLength)
   const taken = new BitVector(subnetSize(range) / size)
   for (const { network } of tables.networks.values()) {
-    const first = Math.max(network.subnet.base, range.base)
-    const last = Math.min(broadcastAddress(network.subnet), broadcastAddress(range))
+    const subnet = ipv4SubnetOf(network.subnet)
+    const first = Math.max(subnet.base, range.base)
+    const last = Math.min(broadcastAddress(subnet), broadcastAddress(range))
     for (let at = first; at <= last; at += size) {
       const bit = Math.floor((at - range.base) / size)
       if (!taken.has(bit)) taken.set(bit)

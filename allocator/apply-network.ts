@@ -2,7 +2,7 @@
 
 import type { CommandOf, OutcomeOf } from '#model/command.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
-import { formatIpv4, formatSubnet, isHostAddress } from '#model/ipv4.ts'
+import { formatIp, formatSubnet, isHostAddress } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
 import { defaultGateway } from './address-pool.ts'
@@ -24,7 +24,7 @@ export function createNetwork(tables: Tables, command: CommandOf<'network-create
   }
   const gateway = command.gateway ?? defaultGateway(subnet)
   if (!isHostAddress(subnet, gateway)) {
-    const what = `${formatIpv4(gateway)} is not a host address of ${formatSubnet(subnet)}`
+    const what = `${formatIp(gateway)} is not a host address of ${formatSubnet(subnet)}`
     return refuse('ERR_INVALID', `gateway: ${what}`, 'gateway')
   }
   const vni = command.vni ?? (tables.vnis.next() as Vni | null)

@@ -2,7 +2,8 @@
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
-import { broadcastAddress, formatIpv4, isHostAddress, subnetSize, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, ipv4Of, ipv4SubnetOf, isHostAddress, subnetSize } from '#model/ip.ts'
+import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
 import { VNI_MAX } from '#model/ids.ts'
 import { BitVector } from './bit-vector.ts'
 import { hashRows } from './digest.ts'
@@ -38,17 +39,23 @@ function* vniFaults({ vnis, networks, networkByVni }: Tables): Generator<string>
 }
 
 function* addressFaults({ network, pool, byAddress }: NetworkTable): Generator<string> {
-  const { name, subnet, gateway } = network
-  const owners = [subnet.base, gateway, broadcastAddress(subnet), ...[...byAddress.values()].map(e => e.address)]
+  const { name, gateway } = network
+  const subnet = ipv4SubnetOf(network.subnet)
+  const owners = [
+    subnet.base,
+    ipv4Of(gateway),
+    broadcastAddress(subnet),
+    ...[...byAddress.values()].map(e => ipv4Of(e.address))
+  ]
   const size = subnetSize(subnet)
-  const format = (value: number): string => formatIpv4(value as Ipv4)
+  const format = (value: number): string => formatIp(value as Ipv4)
   yield* poolFaults({ what: `network ${name}: address`, pool, base: subnet.base, size, owners, format })
 }
 
 function* endpointFaults(tables: Tables, { network, byAddress, byMac }: NetworkTable): Generator<string> {
   for (const [address, endpoint] of byAddress) {
     const what = nameOf(endpoint)
-    if (endpoint.address !== address) yield `${what} is filed under ${formatIpv4(address)}`
+    if (endpoint.address !== address) yield `${what} is filed under ${formatIp(address)}`
     if (endpoint.network !== network.name || endpoint.vni !== network.vni) yield `${what} is filed in ${network.name}`
     if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside its subnet`
     if (byMac.get(endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`

@@ -4,7 +4,8 @@
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
-import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, formatSubnet } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import type { Pool } from './pool.ts'
 import type { ClusterState } from './state-machine.ts'
@@ -130,7 +131,7 @@ function vniBits(state: ClusterState, runs: number): KvBitVector {
 }
 
 function addressBits(pool: Pool, runs: number): KvBitVector {
-  return bitVector(pool, { runs, format: value => formatIpv4(value as Ipv4) })
+  return bitVector(pool, { runs, format: value => formatIp(value as Ipv4) })
 }
 
 function bitVector(
@@ -149,14 +150,14 @@ function bitVector(
 }
 
 function networkValue(network: Network): KvValue {
-  return { ...network, subnet: formatSubnet(network.subnet), gateway: formatIpv4(network.gateway) }
+  return { ...network, subnet: formatSubnet(network.subnet), gateway: formatIp(network.gateway) }
 }
 
 function endpointValue(state: ClusterState, endpoint: Endpoint): KvValue {
   const host = state.host(endpoint.host)?.name ?? endpoint.host
-  return { ...endpoint, host, peerId: endpoint.host, address: formatIpv4(endpoint.address) }
+  return { ...endpoint, host, peerId: endpoint.host, address: formatIp(endpoint.address) }
 }
 
 function hostValue(host: Host): KvValue {
-  return { ...host, vtep: formatIpv4(host.vtep) }
+  return { ...host, vtep: formatIp(host.vtep) }
 }

@@ -2,6 +2,7 @@
 // The sum does not depend on order, so a change costs one row. It detects replicas that diverge by a bug; it is no
 // defence against a malicious one.
 
+import { ipv4Of } from '#model/ip.ts'
 import type { Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
@@ -129,9 +130,9 @@ function networkInto(hasher: Hasher, network: Network): Hasher {
   return hasher
     .text(network.name)
     .number(network.vni)
-    .number(network.subnet.base)
+    .number(ipv4Of(network.subnet.base))
     .number(network.subnet.prefixLength)
-    .number(network.gateway)
+    .number(ipv4Of(network.gateway))
     .settings(NETWORK_SETTING_NAMES, network)
     .optionalText(network.requestId)
 }
@@ -144,14 +145,20 @@ function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
     .text(endpoint.ifname)
     .text(endpoint.name)
     .text(endpoint.host)
-    .number(endpoint.address)
+    .number(ipv4Of(endpoint.address))
     .text(endpoint.mac)
     .settings(ENDPOINT_SETTING_NAMES, endpoint)
     .optionalText(endpoint.requestId)
 }
 
 function hostInto(hasher: Hasher, host: Host): Hasher {
-  return hasher.text(host.name).text(host.peerId).number(host.vtep).text(host.role).text(host.bootId).text(host.version)
+  return hasher
+    .text(host.name)
+    .text(host.peerId)
+    .number(ipv4Of(host.vtep))
+    .text(host.role)
+    .text(host.bootId)
+    .text(host.version)
 }
 
 function namespaceInto(hasher: Hasher, { name, network, grants }: Namespace): Hasher {

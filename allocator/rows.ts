@@ -4,14 +4,14 @@
 import type { CommandOf } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 
 /** @param chosen values that the state machine allocated */
 export function networkRow(
   command: CommandOf<'network-create'>,
-  chosen: { readonly vni: Vni; readonly gateway: Ipv4 }
+  chosen: { readonly vni: Vni; readonly gateway: Ip }
 ): Network {
   const { name, subnet, egressRate, mtu, egress, hostAccess, requestId } = command
   const { vni, gateway } = chosen
@@ -22,7 +22,7 @@ export function networkRow(
 /** @param chosen values that the state machine allocated */
 export function endpointRow(
   command: CommandOf<'endpoint-attach'>,
-  chosen: { readonly vni: Vni; readonly address: Ipv4; readonly mac: Mac }
+  chosen: { readonly vni: Vni; readonly address: Ip; readonly mac: Mac }
 ): Endpoint {
   const { network, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId } = command
   const { vni, address, mac } = chosen

@@ -6,7 +6,8 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { VACANT_VTEP, type Host } from '#model/host.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
-import { isHostAddress, type Ipv4 } from '#model/ipv4.ts'
+import { ipv4Of, isHostAddress } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
@@ -135,7 +136,7 @@ function networksByVni({ vnis, networkByVni }: Tables): NetworkTable[] {
 }
 
 function plainHost({ name, peerId, vtep, role, bootId, version }: Host): PlainHost {
-  return [name, peerId, vtep, role, bootId, version]
+  return [name, peerId, ipv4Of(vtep), role, bootId, version]
 }
 
 function networkImage({ network, pool, byAddress }: NetworkTable): Omit<NetworkImage, 'plain'> {
@@ -149,8 +150,8 @@ function networkImage({ network, pool, byAddress }: NetworkTable): Omit<NetworkI
 
 function plainFacts(network: Network): Omit<PlainNetwork, 'cursor' | 'endpoints'> {
   const { name, vni, subnet, gateway, requestId = null } = network
-  const range = [subnet.base, subnet.prefixLength] as const
-  return { name, vni, subnet: range, gateway, ...settingsOf(NETWORK_SETTINGS, network), requestId }
+  const range = [ipv4Of(subnet.base), subnet.prefixLength] as const
+  return { name, vni, subnet: range, gateway: ipv4Of(gateway), ...settingsOf(NETWORK_SETTINGS, network), requestId }
 }
 
 function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {
@@ -158,7 +159,7 @@ function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number
   const host = positions.get(endpoint.host)
   if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const mac = endpoint.mac === macOf(vni, address) ? null : endpoint.mac
-  return [address, mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId]
+  return [ipv4Of(address), mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId]
 }
 
 function plainSessions(sessions: Sessions): PlainSession[] {

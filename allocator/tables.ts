@@ -4,7 +4,7 @@
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv4Of, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
@@ -18,7 +18,7 @@ import { vniPool } from './vni-pool.ts'
 export type NetworkTable = {
   network: Network
   readonly pool: Pool
-  readonly byAddress: Map<Ipv4, Endpoint>
+  readonly byAddress: Map<Ip, Endpoint>
   readonly byMac: Map<Mac, Endpoint>
 }
 
@@ -34,7 +34,7 @@ export class Tables {
   readonly hosts = new Map<PeerId, Host>()
   /** Without vacant hosts, as hostByVtep: another host may take a vacant host's name. */
   readonly hostByName = new Map<HostName, Host>()
-  readonly hostByVtep = new Map<Ipv4, Host>()
+  readonly hostByVtep = new Map<Ip, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
   /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
@@ -78,7 +78,7 @@ export class Tables {
     if (table.byMac.has(endpoint.mac))
       throw new Error(`MAC ${endpoint.mac} is already in use in network ${endpoint.network}`)
     this.containers.add(endpoint)
-    allocate(table.pool, endpoint.address, address)
+    allocate(table.pool, ipv4Of(endpoint.address), address)
     table.byAddress.set(endpoint.address, endpoint)
     table.byMac.set(endpoint.mac, endpoint)
     onHost.add(endpoint)
@@ -88,7 +88,7 @@ export class Tables {
   removeEndpoint(endpoint: Endpoint): void {
     const table = this.#tableOf(endpoint)
     this.containers.remove(endpoint)
-    table.pool.release(endpoint.address)
+    table.pool.release(ipv4Of(endpoint.address))
     table.byAddress.delete(endpoint.address)
     table.byMac.delete(endpoint.mac)
     this.#removeFromHost(endpoint)

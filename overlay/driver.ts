@@ -4,7 +4,7 @@
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import type { OpNote, Part } from './pass.ts'
@@ -30,12 +30,12 @@ export type AttachRequest = {
   readonly ifname: IfName
   /** Absolute path of the container's network namespace. */
   readonly netns: string
-  readonly address: Ipv4
+  readonly address: Ip
   readonly prefixLength: number
   readonly mac: Mac
   readonly mtu: number
   /** Null: no default route. */
-  readonly gateway: Ipv4 | null
+  readonly gateway: Ip | null
   /** Mark of the host side. */
   readonly alias: string
   /** Holds from the first packet. */

@@ -1,10 +1,10 @@
 // The network between hosts that carries the overlay's packets: what it is told to be, and what it is found to be.
 
-import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv4Of, type Ip } from '#model/ip.ts'
 
 export type UnderlaySpec = {
   /** This host's tunnel address: the source of its tunnel packets. */
-  readonly local: Ipv4
+  readonly local: Ip
   /** What each packet of a container grows by on the underlay's device, in bytes. */
   readonly overheadBytes: number
 }
@@ -23,6 +23,6 @@ export type Underlay = UnderlaySpec & {
 const VXLAN_IPV4_BYTES = 50
 
 /** VXLAN straight over an IPv4 network. */
-export function ipv4Underlay(local: Ipv4): UnderlaySpec {
-  return { local, overheadBytes: VXLAN_IPV4_BYTES }
+export function ipv4Underlay(local: Ip): UnderlaySpec {
+  return { local: ipv4Of(local), overheadBytes: VXLAN_IPV4_BYTES }
 }

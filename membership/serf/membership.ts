@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import { ensureDirectory, readIfExists, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
@@ -292,7 +292,7 @@ export class Membership {
 
   async #savePeerAddresses(): Promise<void> {
     const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId && m.status === 'alive') ?? []
-    const text = JSON.stringify(others.slice(0, MAX_PEER_ADDRESSES).map(m => `${formatIpv4(m.address)}:${m.port}`))
+    const text = JSON.stringify(others.slice(0, MAX_PEER_ADDRESSES).map(m => `${formatIp(m.address)}:${m.port}`))
     if (others.length === 0 || text === this.#savedPeers) return
     await writeDurably(join(this.#dir, 'peers.json'), text)
     this.#savedPeers = text

@@ -1,12 +1,12 @@
 // Serf's configuration file. It contains the gossip key, which must never be in argv; only its owner may read the file.
 
 import { join } from 'node:path'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
 
 export type SerfOptions = {
   readonly name: string
-  readonly bind: Ipv4
+  readonly bind: Ip
   readonly port: number
   readonly rpcPort: number
   /** 32 bytes, or null to gossip unencrypted (insecure). */
@@ -24,8 +24,8 @@ export function serfConfig(options: SerfOptions, dir: string): string {
   return `${JSON.stringify(
     {
       node_name: options.name,
-      bind: `${formatIpv4(options.bind)}:${options.port}`,
-      advertise: `${formatIpv4(options.bind)}:${options.port}`,
+      bind: `${formatIp(options.bind)}:${options.port}`,
+      advertise: `${formatIp(options.bind)}:${options.port}`,
       rpc_addr: `127.0.0.1:${options.rpcPort}`,
       tags: encodeTags(options.tags),
       ...(encryptKey === null ? {} : { encrypt_key: encryptKey.toString('base64') }),

@@ -2,6 +2,7 @@
 
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { decodeTags } from './tags.ts'
@@ -44,7 +45,7 @@ export function readMember(record: unknown): ReadMember {
 }
 
 /** Four bytes, or sixteen with an IPv4-mapped address. */
-function readAddress(value: unknown): Ipv4 {
+function readAddress(value: unknown): Ip {
   if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is not an address')
   const mapped =
     value.length === 16 && value.subarray(0, 10).every(b => b === 0) && value[10] === 255 && value[11] === 255

@@ -2,7 +2,7 @@
 
 import { invalid } from '#model/errors.ts'
 import { parsePeerId, type ClusterId, type PeerId } from '#model/ids.ts'
-import { formatIpv4, isUnicast, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, isUnicast, parseIp, type Ip } from '#model/ip.ts'
 import type { Role } from '#model/host.ts'
 
 export type AgentTags = {
@@ -10,7 +10,7 @@ export type AgentTags = {
   readonly peerId: PeerId
   /** TCP port of libp2p. */
   readonly p2pPort: number
-  readonly vtep: Ipv4
+  readonly vtep: Ip
   readonly protocol: number
   readonly bootstrapExpect: number
   /** As in Member. */
@@ -24,7 +24,7 @@ export function encodeTags(tags: AgentTags): Record<string, string> {
     role: tags.role,
     peer: tags.peerId,
     p2p: `${tags.p2pPort}`,
-    vtep: formatIpv4(tags.vtep),
+    vtep: formatIp(tags.vtep),
     vx: `${tags.protocol}`,
     expect: `${tags.bootstrapExpect}`,
     ...(tags.seed === undefined ? {} : { seed: tags.seed }),
@@ -54,8 +54,8 @@ function hex(key: 'cluster' | 'seed', value: unknown): string {
   return value
 }
 
-function vtep(value: string): Ipv4 {
-  const address = parseIpv4(value, 'vtep')
+function vtep(value: string): Ip {
+  const address = parseIp(value, 'vtep')
   if (!isUnicast(address)) throw invalid('vtep', 'is not a unicast address')
   return address
 }

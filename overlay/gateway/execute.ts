@@ -1,7 +1,8 @@
 // Creates, repairs and deletes routers. Every step is idempotent, and what is right is not touched, so that established
 // traffic goes on. A router gets its rules before its devices, and its name last.
 
-import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import { ipv4Of, ipv4SubnetOf } from '#model/ip.ts'
+import type { Ipv4, Ipv4Subnet } from '#model/ipv4.ts'
 import { disableChecksumOffload } from '#platform/ethtool.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket, refusalError } from '#platform/netlink-socket.ts'
@@ -35,7 +36,7 @@ import type { HostRoutes } from '../plan/gateway/host-access.ts'
 import type { Leftover } from '../plan/gateway/plan-gateway.ts'
 import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from '../plan/gateway/rules.ts'
 
-const EVERYWHERE: Subnet = { base: 0 as Ipv4, prefixLength: 0 }
+const EVERYWHERE: Ipv4Subnet = { base: 0 as Ipv4, prefixLength: 0 }
 
 export type RouterWork = {
   readonly kernel: Kernel
@@ -92,7 +93,11 @@ export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly 
   const { ifindex } = link ?? requireLink(socket, p.outside)
   const doing = `${adds ? 'add' : 'delete'} routes by ${p.outside}`
   const change = adds ? addRoute : deleteRoute
-  const routes = p.addresses.map(base => ({ ifindex, destination: { base, prefixLength: 32 }, gateway: p.transit }))
+  const routes = p.addresses.map(address => ({
+    ifindex,
+    destination: { base: ipv4Of(address), prefixLength: 32 },
+    gateway: p.transit
+  }))
   for (const refusal of socket.batch(routes.map(change), doing)) {
     if (refusal !== null && (adds || refusal.errno !== 'ESRCH')) throw refusalError(doing, refusal)
   }
@@ -172,12 +177,12 @@ function settleRouter(
   outside: LinkInfo
 ): void {
   const { gateway, subnet, transit, mtu } = router
-  keepAddresses(socket, inside.ifindex, { address: gateway, prefixLength: subnet.prefixLength })
+  keepAddresses(socket, inside.ifindex, { address: ipv4Of(gateway), prefixLength: subnet.prefixLength })
   keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
   sendAll(socket, 'configure the router', [
     ...amend(inside, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
     ...amend(outside, { mac: router.transitMac, mtu, alias: '', group: 0 }),
-    setAddress({ ifindex: inside.ifindex, address: gateway, prefixLength: subnet.prefixLength }),
+    setAddress({ ifindex: inside.ifindex, address: ipv4Of(gateway), prefixLength: subnet.prefixLength }),
     setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
   ])
   if (carrier === 'userspace-switch') disableChecksumOffload(socket, INSIDE)
@@ -187,7 +192,7 @@ function settleRouter(
   sendAll(socket, 'set the router up', [
     ...amend(inside, { up: true }),
     ...amend(outside, { up: true }),
-    replaceRoute({ ifindex: inside.ifindex, destination: subnet }),
+    replaceRoute({ ifindex: inside.ifindex, destination: ipv4SubnetOf(subnet) }),
     replaceRoute({ ifindex: outside.ifindex, destination: EVERYWHERE, gateway: NEXT_HOP }),
     setNeighbour(outside.ifindex, { address: NEXT_HOP, mac: router.outsideMac })
   ])

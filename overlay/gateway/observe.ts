@@ -2,7 +2,8 @@
 
 import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
-import { networkAddress, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import { subnetContains, type Ip, type Subnet } from '#model/ip.ts'
+import { networkAddress } from '#model/ipv4.ts'
 import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
@@ -47,7 +48,7 @@ export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Upli
   return names.map((name, i) => ({ name, forwarding: values[i] === '1' }))
 }
 
-export function underlayPrefixes(tables: KernelTables, addresses: readonly Ipv4[]): readonly Subnet[] {
+export function underlayPrefixes(tables: KernelTables, addresses: readonly Ip[]): readonly Subnet[] {
   return tables.addresses
     .filter(({ address }) => addresses.includes(address))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
@@ -62,7 +63,7 @@ export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHo
     if (device?.role === 'outside' && group === OUTSIDE_GROUP) routers.set(ifindex, device.vni)
     else unrelated.add(ifindex)
   }
-  const ours = new Map<Vni, Ipv4[]>()
+  const ours = new Map<Vni, Ip[]>()
   const others = tables.addresses
     .filter(({ ifindex }) => unrelated.has(ifindex))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))

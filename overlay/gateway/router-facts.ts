@@ -1,6 +1,6 @@
 // Reads the facts of one router: its two ends on the host, and its namespace, which is entered once.
 
-import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, formatSubnet, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -94,7 +94,7 @@ function readDevice(
   const { alias, group, mtu, mac, up, ifindex } = link
   const addresses = tables.addresses
     .filter(address => address.ifindex === ifindex)
-    .map(({ address, prefixLength }) => `${formatIpv4(address)}/${prefixLength}`)
+    .map(({ address, prefixLength }) => `${formatIp(address)}/${prefixLength}`)
   addDevice(facts, name, { alias, group, mtu, mac, up, addresses, paired })
 }
 
@@ -112,7 +112,7 @@ function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLoo
   facts.set('tunnel isolated', String(tables.links.get(router.vxlan)?.bridgePort?.isolated ?? false))
   const outside = tables.links.get(router.outside)?.ifindex
   const to = tables.routes.find(r => r.ifindex === outside && r.prefixLength === 32 && r.gateway === null)?.destination
-  if (to !== undefined && to !== null) facts.set('outside route', formatIpv4(to))
+  if (to !== undefined && to !== null) facts.set('outside route', formatIp(to))
   readNeighbour(facts, 'outside neighbour', { tables, ifindex: outside, address: router.transit })
 }
 
@@ -124,7 +124,7 @@ function readRouterFacts(facts: Map<string, string>, within: KernelTables, route
     facts.set('router subnet route', formatSubnet({ base, prefixLength }))
   }
   const way = within.routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === 0)?.gateway
-  if (way !== undefined && way !== null) facts.set('router default route', formatIpv4(way))
+  if (way !== undefined && way !== null) facts.set('router default route', formatIp(way))
   const next = within.neighbours.find(entry => entry.ifindex === outside)?.destination
   if (next !== undefined && next !== null)
     readNeighbour(facts, 'router neighbour', { tables: within, ifindex: outside, address: next })
@@ -133,7 +133,7 @@ function readRouterFacts(facts: Map<string, string>, within: KernelTables, route
 function readNeighbour(
   facts: Map<string, string>,
   fact: string,
-  p: { readonly tables: KernelTables; readonly ifindex: number | undefined; readonly address: Ipv4 }
+  p: { readonly tables: KernelTables; readonly ifindex: number | undefined; readonly address: Ip }
 ): void {
   const entry = p.tables.neighbours.find(
     ({ ifindex, destination, state }) =>

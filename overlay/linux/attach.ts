@@ -1,6 +1,7 @@
 // Attaches and detaches one container. The veth pair is created with its inner end inside the container's namespace, with
 // its name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
 
+import { ipv4Of } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
 import { disableChecksumOffload, hasChecksumOffload } from '#platform/ethtool.ts'
@@ -239,7 +240,9 @@ function bridgePort(
 }
 
 function configureInside({ inside, request, carrier }: AttachTarget): void {
-  const { ifname, address, prefixLength, mtu, gateway } = request
+  const { ifname, prefixLength, mtu } = request
+  const address = ipv4Of(request.address)
+  const gateway = request.gateway === null ? null : ipv4Of(request.gateway)
   const inner = readLink(inside, ifname)
   if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} was deleted from the container`)
   const { ifindex } = inner

@@ -1,6 +1,7 @@
 // Executes one device op. A device is created down, in our group (set by the same message, so that it is recognised after a
 // crash), then gets its alias and settings, and is set up last.
 
+import { ipv4Of } from '#model/ip.ts'
 import type { IfName } from '#model/ids.ts'
 import {
   createBridge,
@@ -29,7 +30,16 @@ export function executeDeviceOp(kernel: Kernel, op: Exclude<BridgeOp, EntryOp | 
       const master = requireLink(socket, op.bridge).ifindex
       const vni = op.vni ?? 0
       socket.request(
-        createVxlan({ name: device, vni, local, port, ttl: VXLAN_TTL, mtu, group: OVERLAY_GROUP, master }),
+        createVxlan({
+          name: device,
+          vni,
+          local: ipv4Of(local),
+          port,
+          ttl: VXLAN_TTL,
+          mtu,
+          group: OVERLAY_GROUP,
+          master
+        }),
         'create'
       )
       socket.request(setBridgePort(device, PORT_FLAGS.vxlan), 'set bridge port')
@@ -37,7 +47,7 @@ export function executeDeviceOp(kernel: Kernel, op: Exclude<BridgeOp, EntryOp | 
       break
     }
     case 'vxlan-set':
-      socket.request(setVxlan(device, { local: op.local, ttl: VXLAN_TTL }), 'change')
+      socket.request(setVxlan(device, { local: ipv4Of(op.local), ttl: VXLAN_TTL }), 'change')
       break
     case 'link-set':
       applyChanges(kernel, device, op.changes)

@@ -1,5 +1,6 @@
 // The netlink messages of one entry op.
 
+import { ipv4Of } from '#model/ip.ts'
 import type { Message } from '../netlink/bytes.ts'
 import {
   addFloodEntry,
@@ -15,13 +16,13 @@ import type { EntryOp } from '../plan/network/op.ts'
 export function entryMessages(op: EntryOp, ifindex: number): readonly Message[] {
   switch (op.kind) {
     case 'flood-add':
-      return [addFloodEntry(ifindex, op.vtep)]
+      return [addFloodEntry(ifindex, ipv4Of(op.vtep))]
     case 'flood-delete':
-      return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self', vtep: op.vtep })]
+      return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self', vtep: ipv4Of(op.vtep) })]
     case 'flood-clear':
       return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self' })]
     case 'fdb-set':
-      return [setTunnelEntry(ifindex, op)]
+      return [setTunnelEntry(ifindex, { mac: op.mac, vtep: ipv4Of(op.vtep) })]
     case 'fdb-delete': {
       // Two messages: in one, a missing entry of the bridge would keep the device's own from being deleted.
       const tables = [...(op.bridged ? (['master'] as const) : []), ...(op.self ? (['self'] as const) : [])]
@@ -32,8 +33,8 @@ export function entryMessages(op: EntryOp, ifindex: number): readonly Message[] 
     case 'port-mac-delete':
       return [deleteEntry({ ifindex, mac: op.mac, table: 'master' })]
     case 'neighbour-set':
-      return [setNeighbour(ifindex, op)]
+      return [setNeighbour(ifindex, { address: ipv4Of(op.address), mac: op.mac })]
     case 'neighbour-delete':
-      return [deleteNeighbour(ifindex, op.address)]
+      return [deleteNeighbour(ifindex, ipv4Of(op.address))]
   }
 }

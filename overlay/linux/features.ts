@@ -1,6 +1,7 @@
 // Probes the kernel's features in a scratch network namespace, which is deleted with its socket.
 
 import { asVxmeshError } from '#model/errors.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -64,7 +65,7 @@ function probeOverlay(kernel: Kernel): readonly Feature[] {
 }
 
 /** Port security and the underlay guard. Takes some 25 ms. */
-export async function probeFilters(p: { vtep: Ipv4; required: boolean }): Promise<readonly Feature[]> {
+export async function probeFilters(p: { vtep: Ip; required: boolean }): Promise<readonly Feature[]> {
   const tried = await tryTables({ vtep: p.vtep, port: 4789 })
   return tried.map(({ table, failure }) =>
     feature(table.set === 'ports' ? 'port-security' : 'underlay-guard', p.required, failure)

@@ -1,7 +1,7 @@
 // Observes our devices in the kernel by three dumps: links, FDB entries, neighbour entries.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Message } from '../netlink/bytes.ts'
@@ -93,7 +93,7 @@ function readEntries(socket: NetlinkSocket, request: Message, add: (entry: Neigh
 class EntryTables {
   readonly names: ReadonlyMap<number, string>
   readonly fdb = new Map<number, NeighbourInfo[]>()
-  readonly neighbours = new Map<number, Map<Ipv4, Mac | null>>()
+  readonly neighbours = new Map<number, Map<Ip, Mac | null>>()
 
   constructor(names: ReadonlyMap<number, string>) {
     this.names = names
@@ -108,7 +108,7 @@ class EntryTables {
   addNeighbour(entry: NeighbourInfo): void {
     // Entries that the kernel learned itself come and go: they are no drift.
     if ((entry.state & NUD_PERMANENT) === 0 || entry.destination === null) return
-    const table = this.neighbours.get(entry.ifindex) ?? new Map<Ipv4, Mac | null>()
+    const table = this.neighbours.get(entry.ifindex) ?? new Map<Ip, Mac | null>()
     table.set(entry.destination, entry.mac)
     this.neighbours.set(entry.ifindex, table)
   }
@@ -135,7 +135,7 @@ function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: EntryTables }
         kind: 'bridge',
         mac: link.mac ?? FLOOD_MAC,
         multicastSnooping: link.multicastSnooping,
-        neighbours: tables.neighbours.get(link.ifindex) ?? new Map<Ipv4, Mac>()
+        neighbours: tables.neighbours.get(link.ifindex) ?? new Map<Ip, Mac>()
       }
     case 'vxlan':
       return {
@@ -177,8 +177,8 @@ function portFlags(info: BridgePortInfo | null): PortFlags | null {
 function tunnelEntries(
   link: LinkInfo,
   fdb: readonly NeighbourInfo[]
-): { flood: Set<Ipv4>; floodOdd: boolean; entries: Map<Mac, ObservedEntry> } {
-  const flood = new Set<Ipv4>()
+): { flood: Set<Ip>; floodOdd: boolean; entries: Map<Mac, ObservedEntry> } {
+  const flood = new Set<Ip>()
   const entries = new Map<Mac, { -readonly [K in keyof ObservedEntry]: ObservedEntry[K] }>()
   let floodOdd = false
   for (const entry of fdb) {

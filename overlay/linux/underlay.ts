@@ -1,7 +1,7 @@
 // Finds the device that has this host's tunnel address, and what it leaves to containers.
 
 import { VxmeshError } from '#model/errors.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { MTU_MIN } from '#model/quantity.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLink } from '../kernel/kernel.ts'
@@ -16,7 +16,7 @@ export function readUnderlay(socket: NetlinkSocket, spec: UnderlaySpec): Underla
   const holder = readAddresses(socket).find(({ address }) => address === spec.local)
   const link = holder === undefined ? null : readLink(socket, holder.ifindex)
   if (link === null) {
-    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${formatIpv4(spec.local)}`, {
+    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${formatIp(spec.local)}`, {
       field: 'bind'
     })
   }

@@ -3,7 +3,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import { SWITCH, SWITCH_TUNNEL } from '../plan/network/names.ts'
 import type { SwitchOp } from '../plan/network/op.ts'
 import type { ObservedPort, PortMark } from '../plan/network/switch.ts'
@@ -16,7 +16,7 @@ const OWNER = { owner: 'vxmesh' } as const
 const APPLY_MS = 5_000
 
 export type Datapath = 'system' | 'netdev'
-export type BridgeOptions = { readonly vtep: Ipv4; readonly port: number; readonly datapath: Datapath }
+export type BridgeOptions = { readonly vtep: Ip; readonly port: number; readonly datapath: Datapath }
 export type PortSet = Extract<SwitchOp, { kind: 'switch-port-set' }>
 
 /** The switch as the database holds it. */
@@ -174,7 +174,7 @@ export class Bridge {
 
   #tunnelOptions(): Readonly<Record<string, string>> {
     const { vtep, port } = this.#options
-    return { key: 'flow', remote_ip: 'flow', local_ip: formatIpv4(vtep), dst_port: String(port) }
+    return { key: 'flow', remote_ip: 'flow', local_ip: formatIp(vtep), dst_port: String(port) }
   }
 
   /** Runs one transaction and waits until ovs-vswitchd has applied it. */

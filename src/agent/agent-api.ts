@@ -9,7 +9,7 @@ import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import type { EndpointChanges, NetworkChanges } from '#model/settings.ts'
 import type {
   DoctorView,
@@ -226,7 +226,7 @@ export class AgentApi implements AgentPort {
     return peers.map(({ peerId, voter, matchIndex }) => {
       const member = directory.member(peerId)
       const state = peerId === leader ? 'leader' : member?.status === 'alive' ? 'follower' : 'unknown'
-      const address = member === undefined ? '' : `${formatIpv4(member.address)}:${member.p2pPort}`
+      const address = member === undefined ? '' : `${formatIp(member.address)}:${member.p2pPort}`
       return { name: directory.nameOf(peerId), peerId, address, state, voter, matchIndex }
     })
   }

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'
-import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseIp, parseSubnet } from '#model/ip.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { parseMac } from '#model/mac.ts'
 import { GRANTS_MAX } from '#model/namespace.ts'
@@ -67,7 +67,7 @@ export const ifname = parsed(text, parseIfName)
 export const networkCreateBody = z.strictObject({
   name: networkName,
   subnet: parsed(text, parseSubnet),
-  gateway: parsed(text, parseIpv4).optional(),
+  gateway: parsed(text, parseIp).optional(),
   vni: parsed(z.number(), parseVni).optional(),
   ...settings(NETWORK_SETTINGS),
   requestId
@@ -97,7 +97,7 @@ export const endpointAttachBody = z
     name: text.default(''),
     netns: z.string().max(4_096).startsWith('/', 'must be an absolute path').optional(),
     pid: z.number().int().min(1).max(4_194_304).optional(),
-    address: parsed(text, parseIpv4).optional(),
+    address: parsed(text, parseIp).optional(),
     mac: parsed(text, parseMac).optional(),
     ...settings(ENDPOINT_SETTINGS),
     requestId

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { CONFIG_KEYS, loadConfigWithOrigins, type LoadedConfig } from '#config/load.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { addSettings, settingsOf } from './agent-command.ts'
 import { render, table } from './output.ts'
 import type { CommandContext } from './context.ts'
@@ -85,8 +85,8 @@ function nested(rows: readonly SettingRow[]): Record<string, unknown> {
 function masked(config: LoadedConfig['config']): Record<string, unknown> {
   const outside = {
     ...config,
-    bind: formatIpv4(config.bind),
-    overlay: { ...config.overlay, vtep: formatIpv4(config.overlay.vtep) }
+    bind: formatIp(config.bind),
+    overlay: { ...config.overlay, vtep: formatIp(config.overlay.vtep) }
   }
   return JSON.parse(JSON.stringify(outside), (_, value: unknown) =>
     typeof value === 'string' && SECRET.test(value) ? '(hidden)' : value

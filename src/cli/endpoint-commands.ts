@@ -3,7 +3,7 @@
 import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIp } from '#model/ip.ts'
 import { parseMac } from '#model/mac.ts'
 import { ENDPOINT_SETTINGS } from '#model/settings.ts'
 import type { EndpointView } from '#model/views.ts'
@@ -39,7 +39,7 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
     .option('--pid <pid>', 'or a process in the namespace', by('--pid', wholeNumber(1, PID_MAX)))
     .option('--name <text>', 'a display name', by('--name', displayName))
     .option('--ifname <name>', 'interface name in the container', ifname, 'eth0')
-    .option('--ip <address>', 'default: the next free address', checked('--ip', parseIpv4))
+    .option('--ip <address>', 'default: the next free address', checked('--ip', parseIp))
     .option('--mac <mac>', 'default: derived from the address', checked('--mac', parseMac))
   addSettingOptions(attach, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint attach --network blue --netns web1 --container-id web1')

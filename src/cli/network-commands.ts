@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander'
 import { parseNetworkName, VNI_MAX } from '#model/ids.ts'
-import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseIp, parseSubnet } from '#model/ip.ts'
 import { NETWORK_SETTINGS } from '#model/settings.ts'
 import type { NetworkView } from '#model/views.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
@@ -29,7 +29,7 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       'subnet of its containers; several networks may use the same',
       checked('--subnet', parseSubnet)
     )
-    .option('--gateway <ip>', 'default: the first address', checked('--gateway', parseIpv4))
+    .option('--gateway <ip>', 'default: the first address', checked('--gateway', parseIp))
     .option('--vni <n>', 'default: the next free one from 4096', by('--vni', wholeNumber(1, VNI_MAX)))
   addSettingOptions(create, NETWORK_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh network create blue --subnet 10.1.0.0/16')

@@ -12,7 +12,7 @@ import {
   type NamespaceName,
   type NetworkName
 } from '#model/ids.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseIp, type Ip } from '#model/ip.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkRate, parseDelay } from '#model/quantity.ts'
 import { ENDPOINT_DEFAULTS, type EndpointSettings } from '#model/settings.ts'
@@ -109,7 +109,7 @@ export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   }
 }
 
-export type Requested = EndpointSettings & { readonly address?: Ipv4; readonly mac?: Mac }
+export type Requested = EndpointSettings & { readonly address?: Ip; readonly mac?: Mac }
 
 /** The requested address, MAC, rates and delay. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
 export function requestedOf(config: CniConfig, args: CniArgs): Requested {
@@ -123,7 +123,7 @@ export function requestedOf(config: CniConfig, args: CniArgs): Requested {
     const rate = (field: 'ingressRate' | 'egressRate'): number =>
       checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
     return {
-      ...(ip === undefined ? {} : { address: parseIpv4(ip.split('/')[0] ?? '', 'ips') }),
+      ...(ip === undefined ? {} : { address: parseIp(ip.split('/')[0] ?? '', 'ips') }),
       ...(mac === undefined || mac === '' ? {} : { mac: parseMac(mac) }),
       ...ENDPOINT_DEFAULTS,
       ingressRate: rate('ingressRate'),

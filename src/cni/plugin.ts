@@ -3,7 +3,7 @@
 
 import type { AgentPort } from '#model/agent-port.ts'
 import type { NetworkName } from '#model/ids.ts'
-import { parseSubnet, subnetSize } from '#model/ipv4.ts'
+import { parseSubnet, subnetSize } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { MAX_TEXT } from '#model/fields.ts'
 import type { NetworkView } from '#model/views.ts'

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
 import { checkRange } from '#model/namespace.ts'
 import { configSchema, KEY_FACTS, type Config } from './schema.ts'
 

@@ -5,14 +5,8 @@
 import { z } from 'zod'
 import { asVxmeshError } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import {
-  formatSubnet,
-  parseIpv4,
-  parseSubnet,
-  parseTransitRange,
-  SUBNET_PREFIX_MAX,
-  SUBNET_PREFIX_MIN
-} from '#model/ipv4.ts'
+import { SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN, formatSubnet, parseIp, parseSubnet } from '#model/ip.ts'
+import { parseTransitRange } from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
 
@@ -57,7 +51,7 @@ const flag = value('true or false', given =>
   given === true || given === 'true' ? true : given === false || given === 'false' ? false : undefined
 )
 const path = matching('an absolute path', /^\/[^\0]*$/)
-const address = parsed('an IPv4 address', text => parseIpv4(text))
+const address = parsed('an IPv4 address', text => parseIp(text))
 
 const joins = value('a list of ADDRESS or ADDRESS:PORT, with commas outside the file', given => {
   const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
@@ -259,6 +253,6 @@ function wholeNumber(given: unknown, min: number, max: number): number | undefin
 
 function isListen(text: string): boolean {
   const [host = '', port = '', ...rest] = text.split(':')
-  parseIpv4(host)
+  parseIp(host)
   return rest.length === 0 && isPort(port)
 }

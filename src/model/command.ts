@@ -5,7 +5,7 @@ import type { Endpoint } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
-import type { Ipv4, Subnet } from './ipv4.ts'
+import type { Ip, Subnet } from './ip.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
@@ -18,7 +18,7 @@ export type Command =
       readonly kind: 'network-create'
       readonly name: NetworkName
       readonly subnet: Subnet
-      readonly gateway?: Ipv4
+      readonly gateway?: Ip
       readonly vni?: Vni
       readonly requestId?: string
     } & NetworkSettings)
@@ -32,7 +32,7 @@ export type Command =
       readonly ifname: IfName
       readonly name: string
       readonly host: PeerId
-      readonly address?: Ipv4
+      readonly address?: Ip
       readonly mac?: Mac
       readonly requestId?: string
     } & EndpointSettings)

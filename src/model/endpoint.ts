@@ -1,7 +1,7 @@
 // An endpoint: a container's attachment to a network.
 
 import type { ContainerId, IfName, NetworkName, PeerId, Vni } from './ids.ts'
-import type { Ipv4 } from './ipv4.ts'
+import type { Ip } from './ip.ts'
 import type { Mac } from './mac.ts'
 import type { EndpointSettings, SHAPING_SETTINGS, ValuesOf } from './settings.ts'
 
@@ -14,7 +14,7 @@ export type Endpoint = EndpointSettings & {
   readonly name: string
   /** The host that the container runs on. */
   readonly host: PeerId
-  readonly address: Ipv4
+  readonly address: Ip
   readonly mac: Mac
   readonly requestId?: string
 }

@@ -1,6 +1,7 @@
 // A host in the replicated state. Its identity is the peer id; its VTEP and name may change.
 
 import type { HostName, PeerId } from './ids.ts'
+import type { Ip } from './ip.ts'
 import type { Ipv4 } from './ipv4.ts'
 
 /** A server is a Raft voter, or waits to become one; a client is any other host. */
@@ -12,7 +13,7 @@ export const VACANT_VTEP = 0 as Ipv4
 export type Host = {
   readonly name: HostName
   readonly peerId: PeerId
-  readonly vtep: Ipv4
+  readonly vtep: Ip
   readonly role: Role
   /** The kernel's boot id: it changes when the host reboots. */
   readonly bootId: string

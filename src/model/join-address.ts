@@ -2,7 +2,7 @@
 
 import { invalid } from './errors.ts'
 import { quote } from './ids.ts'
-import { parseIpv4 } from './ipv4.ts'
+import { parseIp } from './ip.ts'
 
 /** Returns the text unchanged. @throws ERR_INVALID naming the field */
 export function parseJoinAddress(text: string, field = 'join'): string {
@@ -10,7 +10,7 @@ export function parseJoinAddress(text: string, field = 'join'): string {
   if (rest.length > 0 || (port !== undefined && !isPort(port))) {
     throw invalid(field, `must be ADDRESS or ADDRESS:PORT, got ${quote(text)}`)
   }
-  parseIpv4(address, field)
+  parseIp(address, field)
   return text
 }
 

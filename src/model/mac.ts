@@ -4,7 +4,7 @@
 import type { Brand } from './brand.ts'
 import { invalid } from './errors.ts'
 import { quote, type Vni } from './ids.ts'
-import type { Ipv4 } from './ipv4.ts'
+import { ipv4Of, type Ip } from './ip.ts'
 
 /** Six lower-case hex octets with colons, unicast. */
 export type Mac = Brand<string, 'Mac'>
@@ -23,8 +23,9 @@ export function parseMac(text: string, field = 'mac'): Mac {
 }
 
 /** The MAC of the endpoint with this address: locally administered, injective in the address within one VNI. */
-export function macOf(vni: Vni, address: Ipv4): Mac {
-  return `02:${hex(vni & 255)}:${[24, 16, 8, 0].map(shift => hex((address >>> shift) & 255)).join(':')}` as Mac
+export function macOf(vni: Vni, address: Ip): Mac {
+  const bits = ipv4Of(address)
+  return `02:${hex(vni & 255)}:${[24, 16, 8, 0].map(shift => hex((bits >>> shift) & 255)).join(':')}` as Mac
 }
 
 /** Whether this MAC is in the range of vxmesh's own devices (bridges). A container with such a MAC could attract their traffic. */

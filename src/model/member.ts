@@ -1,7 +1,7 @@
 // A member: a host as Serf sees it. Membership is a hint; the committed state is the authority (design section 3).
 
 import type { ClusterId, HostName, PeerId } from './ids.ts'
-import type { Ipv4 } from './ipv4.ts'
+import type { Ip } from './ip.ts'
 import type { Role } from './host.ts'
 
 export type MemberStatus = 'alive' | 'leaving' | 'left' | 'failed'
@@ -9,12 +9,12 @@ export type MemberStatus = 'alive' | 'leaving' | 'left' | 'failed'
 export type Member = {
   readonly name: HostName
   /** Serf's address and port of the member. */
-  readonly address: Ipv4
+  readonly address: Ip
   readonly port: number
   readonly status: MemberStatus
   readonly role: Role
   readonly peerId: PeerId
-  readonly vtep: Ipv4
+  readonly vtep: Ip
   /** TCP port of its libp2p. */
   readonly p2pPort: number
   /** Version of vxmesh's protocols that the member speaks. */

@@ -2,7 +2,7 @@
 // called netns throughout.
 
 import type { NamespaceName, NetworkName } from './ids.ts'
-import { formatSubnet, SUBNET_PREFIX_MAX, type Subnet } from './ipv4.ts'
+import { SUBNET_PREFIX_MAX, formatSubnet, type Subnet } from './ip.ts'
 import { invalid } from './errors.ts'
 
 export type Namespace = {

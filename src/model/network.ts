@@ -1,7 +1,7 @@
 // A tenant network: one isolated layer-2 segment with one VNI and one IPv4 subnet.
 
 import type { NetworkName, Vni } from './ids.ts'
-import type { Ipv4, Subnet } from './ipv4.ts'
+import type { Ip, Subnet } from './ip.ts'
 import type { NetworkSettings } from './settings.ts'
 
 export type Network = NetworkSettings & {
@@ -9,7 +9,7 @@ export type Network = NetworkSettings & {
   readonly vni: Vni
   readonly subnet: Subnet
   /** Anycast gateway address, the same on every host; never allocated to a container. */
-  readonly gateway: Ipv4
+  readonly gateway: Ip
   /** The caller's idempotency key, if it gave one. */
   readonly requestId?: string
 }

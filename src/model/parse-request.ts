@@ -15,7 +15,8 @@ import {
   parseVni,
   type NetworkName
 } from './ids.ts'
-import { formatIpv4, formatSubnet, isUnicast, parseSubnet, type Ipv4, type Subnet } from './ipv4.ts'
+import { formatIp, formatSubnet, isUnicast, parseSubnet, type Ip, type Subnet } from './ip.ts'
+import type { Ipv4 } from './ipv4.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
@@ -125,14 +126,14 @@ function subnet(value: unknown): Subnet {
   return parseSubnet(formatSubnet({ base: ipv4(f, 'base'), prefixLength: wholeNumber(f, 'prefixLength') }))
 }
 
-function ipv4(f: Fields, key: string): Ipv4 {
+function ipv4(f: Fields, key: string): Ip {
   const n = wholeNumber(f, key)
   if (n > 0xffffffff) throw invalid(key, 'must be an IPv4 address, a 32-bit number')
   return n as Ipv4
 }
 
-function vtep(f: Fields): Ipv4 {
+function vtep(f: Fields): Ip {
   const address = ipv4(f, 'vtep')
-  if (!isUnicast(address)) throw invalid('vtep', `must be a unicast address, got ${formatIpv4(address)}`)
+  if (!isUnicast(address)) throw invalid('vtep', `must be a unicast address, got ${formatIp(address)}`)
   return address
 }

@@ -1,7 +1,8 @@
 // Translates the agent's views into the paper's structs. Numbers that exceed a 32-bit field saturate; the detail holds the
 // exact values. Pure.
 
-import { networkAddress, parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { ipv4Of, parseSubnet } from '#model/ip.ts'
+import { networkAddress, parseIpv4 } from '#model/ipv4.ts'
 import type { EndpointFacts, NetworkFacts } from '#model/event.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
 import type { Detail } from './detail.ts'
@@ -28,7 +29,7 @@ export function connectionOf(p: {
     name,
     pid: p.connection.pid,
     requestIp: parseIpv4(withoutPrefix(address)),
-    network: parseSubnet(network.subnet).base,
+    network: ipv4Of(parseSubnet(network.subnet).base),
     ovsPortId: p.interfaceIndex(endpoint.hostInterface),
     bandwidth: lower(ingressRate, egressRate) / KBIT,
     delay: Math.round(delayUs / MS_US),

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { addressPool, defaultGateway } from '#allocator/address-pool.ts'
-import { formatIpv4, parseIpv4, parseSubnet, type Ipv4 } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
+import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 
 const cases = [
   { subnet: '10.0.0.0/30', gateway: '10.0.0.1', first: '10.0.0.2', usable: 1 },

@@ -14,7 +14,8 @@ import {
   parseVni
 } from '#model/ids.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { formatIpv4, parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
+import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import { grantsOf } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'

@@ -5,7 +5,7 @@ import { digestOf } from '#allocator/digest.ts'
 import { getKv, listKv } from '#allocator/kv-view.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
-import { formatSubnet } from '#model/ipv4.ts'
+import { formatSubnet } from '#model/ip.ts'
 import { parseCommand } from '#model/parse-request.ts'
 import { attach, brief, Caller, create, map, open, remove, unmap } from './fixtures.ts'
 

@@ -18,7 +18,8 @@ import {
   parseNetworkName,
   parsePeerId
 } from '#model/ids.ts'
-import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { parseMac } from '#model/mac.ts'
 import { parseRequest } from '#model/parse-request.ts'

@@ -2,18 +2,18 @@
 // in the replicated state. Pure.
 
 import type { IfName } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { DesiredHost } from '../network/desired.ts'
 
 /** A container's port and the only source addresses it may use. */
-export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ipv4 }
+export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ip }
 
 export type DesiredFilter = {
   /** By host interface, whether or not the device exists yet. */
   readonly ports: ReadonlyMap<IfName, PortBinding>
   /** The tunnel addresses of all other hosts. */
-  readonly vteps: ReadonlySet<Ipv4>
+  readonly vteps: ReadonlySet<Ip>
 }
 
 export function desiredFilter(host: DesiredHost): DesiredFilter {

@@ -1,7 +1,8 @@
 // An element of one of the two sets in both of its forms: nft's text and the kernel's bytes (each part padded to a
 // multiple of the 4-byte register). Pure.
 
-import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { ipv4Of, type Ip } from '#model/ip.ts'
 import { parseIfName, type IfName } from '#model/ids.ts'
 import { parseMac } from '#model/mac.ts'
 import type { DesiredFilter, PortBinding } from './desired-filter.ts'
@@ -47,17 +48,17 @@ const IFNAME_BYTES = 16
 const MAC_BYTES = 8
 
 export function portElement({ device, mac, address }: PortBinding): Element {
-  const parts = [device, mac, formatIpv4(address)]
+  const parts = [device, mac, formatIpv4(ipv4Of(address))]
   const key = new Uint8Array(IFNAME_BYTES + MAC_BYTES + 4)
   new TextEncoder().encodeInto(device, key)
   key.set(Buffer.from(mac.replaceAll(':', ''), 'hex'), IFNAME_BYTES)
-  new DataView(key.buffer).setUint32(IFNAME_BYTES + MAC_BYTES, address)
+  new DataView(key.buffer).setUint32(IFNAME_BYTES + MAC_BYTES, ipv4Of(address))
   return { text: parts.join(' . '), key }
 }
 
-function vtepElement(address: Ipv4): Element {
-  const text = formatIpv4(address)
+function vtepElement(address: Ip): Element {
+  const text = formatIpv4(ipv4Of(address))
   const key = new Uint8Array(4)
-  new DataView(key.buffer).setUint32(0, address)
+  new DataView(key.buffer).setUint32(0, ipv4Of(address))
   return { text, key }
 }

@@ -2,7 +2,8 @@
 // only its elements change while the agent runs, never the rules. A drop here is final: an accept in any other table,
 // however early its hook, cannot override it. Pure.
 
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { ipv4Of, type Ip } from '#model/ip.ts'
 import { OVERLAY_GROUP, REMOVAL_GROUP } from '../network/names.ts'
 import { bannedMessages } from './banned.ts'
 
@@ -18,7 +19,7 @@ export type FilterTable = (typeof FILTER_TABLES)[number] & {
 
 export type FilterParameters = {
   /** This host's tunnel address. */
-  readonly vtep: Ipv4
+  readonly vtep: Ip
   /** UDP port of VXLAN. Dedicated to the overlay: other VXLAN traffic to it is dropped. */
   readonly port: number
 }
@@ -91,7 +92,7 @@ function underlayGuard(p: FilterParameters): string {
   return `
   set vteps { type ipv4_addr; size ${VTEPS_MAX}; }
   chain vxlan {
-    ip saddr @vteps ip daddr ${formatIpv4(p.vtep)} @th,64,32 0x08000000 @th,120,8 0 accept
+    ip saddr @vteps ip daddr ${formatIpv4(ipv4Of(p.vtep))} @th,64,32 0x08000000 @th,120,8 0 accept
     counter drop
   }
   chain prerouting {

@@ -2,7 +2,8 @@
 // (docs/adr/0016, 0028). Every host computes the same function of the replicated state. Pure.
 
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
-import type { Ipv4, Subnet } from '#model/ipv4.ts'
+import { compareIp, singleAddress, type Ip, type Subnet } from '#model/ip.ts'
+import type { Ipv4, Ipv4Subnet } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import { hasRouter, type Network } from '#model/network.ts'
 import type { DesiredInput } from '../network/desired.ts'
@@ -26,7 +27,7 @@ export type DesiredRouter = {
   readonly name: NetworkName
   readonly alias: string
   readonly subnet: Subnet
-  readonly gateway: Ipv4
+  readonly gateway: Ip
   /** The same MAC on every host: the one derived from the gateway address, which no endpoint can have. */
   readonly gatewayMac: Mac
   readonly bridge: IfName
@@ -47,27 +48,27 @@ export type DesiredRouter = {
   /** May this host open connections to its containers? */
   readonly hostAccess: boolean
   /** The containers that the host reaches through it, ascending; empty without hostAccess. */
-  readonly reached: readonly Ipv4[]
+  readonly reached: readonly Ip[]
 }
 
 export type DesiredGateways = {
   readonly routers: ReadonlyMap<Vni, DesiredRouter>
   /** The /8 from which transit addresses are derived. */
-  readonly transit: Subnet
+  readonly transit: Ipv4Subnet
   /** Destinations that containers may not reach through the host. The observed underlay prefix is added to them. */
   readonly guarded: readonly Subnet[]
   /** This host's underlay addresses. */
-  readonly underlay: readonly Ipv4[]
+  readonly underlay: readonly Ip[]
 }
 
 /** `endpoints` may be limited to local ones: routers depend on no others. */
 export type GatewayInput = DesiredInput & {
   /** A /8: a router's address is its base plus the VNI. */
-  readonly transit: Subnet
+  readonly transit: Ipv4Subnet
   /** This host's address for Serf and libp2p; its tunnel address may differ. */
-  readonly bind: Ipv4
+  readonly bind: Ip
   /** The same address of every other member. */
-  readonly memberAddresses: Iterable<Ipv4>
+  readonly memberAddresses: Iterable<Ip>
 }
 
 export function desiredGateways(input: GatewayInput): DesiredGateways {
@@ -76,12 +77,12 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
     if (!hasRouter(network)) continue
     const here = (input.endpoints.get(network.name) ?? []).filter(({ host }) => host === input.self)
     if (here.length === 0) continue
-    const reached = network.hostAccess ? here.map(({ address }) => address).sort((a, b) => a - b) : []
+    const reached = network.hostAccess ? here.map(({ address }) => address).sort(compareIp) : []
     routers.set(network.vni, { ...desiredRouter(network, input), reached })
   }
-  const addresses = new Set<Ipv4>([input.selfVtep, input.bind, ...input.memberAddresses])
+  const addresses = new Set<Ip>([input.selfVtep, input.bind, ...input.memberAddresses])
   for (const host of input.hosts) addresses.add(host.vtep)
-  const single = [...addresses].sort((a, b) => a - b).map(base => ({ base, prefixLength: 32 }))
+  const single = [...addresses].sort(compareIp).map(singleAddress)
   return {
     routers,
     transit: input.transit,

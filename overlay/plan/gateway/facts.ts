@@ -1,7 +1,7 @@
 // Everything that can be wrong with a router, as a list of facts. The same facts are computed from the desired state and
 // read from the kernel; those that differ are repaired. Pure.
 
-import { formatIpv4, formatSubnet, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, formatSubnet, type Ip } from '#model/ip.ts'
 import { NEXT_HOP, OUTSIDE_GROUP, type DesiredRouter } from './desired-gateway.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
 import type { Carrier } from '../network/switch.ts'
@@ -42,8 +42,8 @@ export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge')
   addDevice(facts, 'port', { ...common, alias, group: OVERLAY_GROUP, mac: null, addresses: [] })
   addDevice(facts, 'outside', { ...common, alias, group: OUTSIDE_GROUP, mac: router.outsideMac, addresses: [] })
   const within = { ...common, alias: '', group: 0 }
-  const gateway = `${formatIpv4(router.gateway)}/${router.subnet.prefixLength}`
-  const transit = `${formatIpv4(router.transit)}/32`
+  const gateway = `${formatIp(router.gateway)}/${router.subnet.prefixLength}`
+  const transit = `${formatIp(router.transit)}/32`
   addDevice(facts, 'router inside', { ...within, mac: router.gatewayMac, addresses: [gateway] })
   addDevice(facts, 'router outside', { ...within, mac: router.transitMac, addresses: [transit] })
   if (carrier === 'userspace-switch') facts.set('router inside checksums', 'finished')
@@ -53,10 +53,10 @@ export function desiredFacts(router: DesiredRouter, carrier: Carrier = 'bridge')
     facts.set('port entry', router.gatewayMac)
     facts.set('tunnel isolated', 'true')
   }
-  facts.set('outside route', formatIpv4(router.transit))
+  facts.set('outside route', formatIp(router.transit))
   facts.set('outside neighbour', neighbourText(router.transit, router.transitMac))
   facts.set('router subnet route', formatSubnet(router.subnet))
-  facts.set('router default route', formatIpv4(NEXT_HOP))
+  facts.set('router default route', formatIp(NEXT_HOP))
   facts.set('router neighbour', neighbourText(NEXT_HOP, router.outsideMac))
   facts.set(RULES, 'right')
   facts.set('router egress rate', 'right')
@@ -92,6 +92,6 @@ export function flagsText(flags: {
   return `learning ${flags.learning}, flood ${flags.unicastFlood}, isolated ${flags.isolated}`
 }
 
-export function neighbourText(address: Ipv4, mac: string): string {
-  return `${formatIpv4(address)} ${mac}`
+export function neighbourText(address: Ip, mac: string): string {
+  return `${formatIp(address)} ${mac}`
 }

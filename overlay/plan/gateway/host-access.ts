@@ -3,12 +3,21 @@
 // the route, then the lowest VNI (docs/adr/0028). Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import { formatIpv4, formatSubnet, subnetContains, type Ipv4, type Subnet } from '#model/ipv4.ts'
+import {
+  formatIp,
+  formatSubnet,
+  isSingleAddress,
+  singleAddress,
+  subnetContains,
+  type Ip,
+  type Subnet
+} from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
 
 export type ObservedHostRoutes = {
   /** By network: the destinations of the host's routes through its router. */
-  readonly ours: ReadonlyMap<Vni, readonly Ipv4[]>
+  readonly ours: ReadonlyMap<Vni, readonly Ip[]>
   /** Prefixes of the host's own addresses and routes, except the default route. */
   readonly others: readonly Subnet[]
 }
@@ -18,7 +27,7 @@ export type HostRoutes = {
   readonly vni: Vni
   readonly outside: IfName
   readonly transit: Ipv4
-  readonly addresses: readonly Ipv4[]
+  readonly addresses: readonly Ip[]
 }
 
 export type HostRoutesPlan = {
@@ -46,7 +55,7 @@ export function planHostRoutes(
   const [remove, add]: [HostRoutes[], HostRoutes[]] = [[], []]
   const refused: { vni: Vni; reason: string }[] = []
   for (const router of wanted) {
-    const reasons = new Map<string, Ipv4[]>()
+    const reasons = new Map<string, Ip[]>()
     const admitted = router.reached.filter(address => {
       const reason = reasonAgainst({ all, router, holder: holders.get(address), own: ownPrefixOf(address) })
       if (reason === null) return true
@@ -58,7 +67,7 @@ export function planHostRoutes(
     for (const [reason, addresses] of reasons)
       refused.push({ vni: router.vni, reason: `${some(addresses)}: ${reason}` })
     const there = observed.ours.get(router.vni) ?? []
-    const change = (from: readonly Ipv4[], to: readonly Ipv4[], into: HostRoutes[]): void => {
+    const change = (from: readonly Ip[], to: readonly Ip[], into: HostRoutes[]): void => {
       const known = new Set(from)
       const addresses = to.filter(address => !known.has(address))
       const { vni, outside, transit } = router
@@ -74,8 +83,8 @@ export function planHostRoutes(
 function holdersOf(
   all: DesiredGateways,
   { observed, settling }: { observed: ObservedHostRoutes; settling: ReadonlySet<Vni> }
-): ReadonlyMap<Ipv4, Vni> {
-  const holders = new Map<Ipv4, Vni>()
+): ReadonlyMap<Ip, Vni> {
+  const holders = new Map<Ip, Vni>()
   for (const [vni, addresses] of observed.ours) {
     const reached = new Set(all.routers.get(vni)?.reached)
     for (const address of addresses) if (!settling.has(vni) || reached.has(address)) holders.set(address, vni)
@@ -100,14 +109,14 @@ function reasonAgainst(p: {
 }
 
 /** Finds a prefix that contains an address. Single addresses, one a host of the cluster, are looked up in a set. */
-function prefixLookup(prefixes: readonly Subnet[]): (address: Ipv4) => Subnet | undefined {
-  const single = new Set(prefixes.filter(({ prefixLength }) => prefixLength === 32).map(({ base }) => base))
-  const wide = prefixes.filter(({ prefixLength }) => prefixLength < 32)
+function prefixLookup(prefixes: readonly Subnet[]): (address: Ip) => Subnet | undefined {
+  const single = new Set(prefixes.filter(isSingleAddress).map(({ base }) => base))
+  const wide = prefixes.filter(prefix => !isSingleAddress(prefix))
   return address =>
-    single.has(address) ? { base: address, prefixLength: 32 } : wide.find(prefix => subnetContains(prefix, address))
+    single.has(address) ? singleAddress(address) : wide.find(prefix => subnetContains(prefix, address))
 }
 
-function some(addresses: readonly Ipv4[]): string {
+function some(addresses: readonly Ip[]): string {
   const [first = 0 as Ipv4, ...more] = addresses
-  return `${formatIpv4(first)}${more.length === 0 ? '' : ` and ${more.length} more`}`
+  return `${formatIp(first)}${more.length === 0 ? '' : ` and ${more.length} more`}`
 }

@@ -2,7 +2,7 @@
 // host's rules are installed before the first router and deleted after the last one. Pure.
 
 import type { Vni } from '#model/ids.ts'
-import { formatIpv4, type Subnet } from '#model/ipv4.ts'
+import { formatIp, type Subnet } from '#model/ip.ts'
 import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
 import type { Carrier } from '../network/switch.ts'
 import { desiredFacts, differing, type Facts } from './facts.ts'
@@ -162,7 +162,7 @@ export function describeGatewayOp(op: GatewayOp): string {
     case 'host-routes-add':
     case 'host-routes-delete': {
       const doing = op.kind === 'host-routes-add' ? 'add' : 'delete'
-      return `${doing} routes to ${op.addresses.map(formatIpv4).join(', ')} by ${op.outside} (vni ${op.vni})`
+      return `${doing} routes to ${op.addresses.map(formatIp).join(', ')} by ${op.outside} (vni ${op.vni})`
     }
   }
 }

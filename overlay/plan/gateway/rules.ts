@@ -1,7 +1,8 @@
 // The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Only numbers, addresses and validated
 // device names are interpolated. Pure.
 
-import { formatIpv4, formatSubnet, type Subnet } from '#model/ipv4.ts'
+import { formatIpv4 } from '#model/ipv4.ts'
+import { formatSubnet, ipv4Of, ipv4SubnetOf, type Subnet } from '#model/ip.ts'
 import { OUTSIDE_GROUP, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
 
@@ -25,8 +26,8 @@ const PRIORITY = 'filter - 10'
  * router itself answers pings to the gateway address and nothing else.
  */
 export function routerRules(router: DesiredRouter): string {
-  const subnet = formatSubnet(router.subnet)
-  const gateway = formatIpv4(router.gateway)
+  const subnet = formatSubnet(ipv4SubnetOf(router.subnet))
+  const gateway = formatIpv4(ipv4Of(router.gateway))
   const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
     ...chain('input', 'filter hook input priority filter;', [
@@ -57,7 +58,7 @@ export function hostRules(
   observed: { readonly underlay: readonly Subnet[]; readonly closed: readonly string[] }
 ): string {
   const transit = formatSubnet(desired.transit)
-  const guarded = [...new Set([...desired.guarded, ...observed.underlay].map(formatSubnet))].sort()
+  const guarded = [...new Set([...desired.guarded, ...observed.underlay].map(ipv4SubnetOf).map(formatSubnet))].sort()
   const names = observed.closed.filter(isPlainName).map(name => `"${name}"`)
   return table(HOST_TABLE, [
     `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,

@@ -4,7 +4,7 @@
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
 import { hasRouter, type Network } from '#model/network.ts'
@@ -13,7 +13,7 @@ import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vet
 export type DesiredInput = {
   readonly self: PeerId
   /** This host's own tunnel address: the source of its VXLAN packets. */
-  readonly selfVtep: Ipv4
+  readonly selfVtep: Ip
   /** At least those with local endpoints; others are skipped. */
   readonly networks: Iterable<Network>
   /** All endpoints of a network. Read only for `networks`. */
@@ -32,7 +32,7 @@ export type DesiredEndpoint = {
   readonly device: IfName
   readonly alias: string
   readonly mac: Mac
-  readonly address: Ipv4
+  readonly address: Ip
   readonly shaping: Shaping
 }
 
@@ -43,15 +43,15 @@ export type DesiredNetwork = {
   readonly bridge: IfName
   readonly bridgeMac: Mac
   readonly vxlan: IfName
-  readonly vtep: Ipv4
+  readonly vtep: Ip
   readonly port: number
   readonly mtu: number
   /** VTEPs that receive broadcast, multicast and unknown unicast. */
-  readonly flood: ReadonlySet<Ipv4>
+  readonly flood: ReadonlySet<Ip>
   /** Unicast FDB entries: the remote endpoints. */
-  readonly entries: ReadonlyMap<Mac, Ipv4>
+  readonly entries: ReadonlyMap<Mac, Ip>
   /** Neighbour entries from which the bridge answers ARP. Includes local endpoints, so that no ARP for them is flooded. */
-  readonly neighbours: ReadonlyMap<Ipv4, Mac>
+  readonly neighbours: ReadonlyMap<Ip, Mac>
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
   /** The bridge port of this host's router and its MAC; null without a router. */
@@ -61,7 +61,7 @@ export type DesiredNetwork = {
 export type DesiredHost = {
   readonly networks: ReadonlyMap<Vni, DesiredNetwork>
   /** The tunnel addresses of all other hosts that may send: VXLAN from anyone else is dropped. */
-  readonly vteps: ReadonlySet<Ipv4>
+  readonly vteps: ReadonlySet<Ip>
 }
 
 /** The whole desired state of this host. O(hosts + endpoints of `networks`). */
@@ -82,8 +82,8 @@ export function desired(input: DesiredInput): DesiredHost {
  * A host may send from its registration until it leaves gracefully or is removed. Neither a failure nor a partition of the
  * control plane withdraws it (design section 4). A member that is not registered may not send.
  */
-function tunnelSources(input: DesiredInput): ReadonlySet<Ipv4> {
-  const vteps = new Set<Ipv4>()
+function tunnelSources(input: DesiredInput): ReadonlySet<Ip> {
+  const vteps = new Set<Ip>()
   for (const { peerId, vtep } of input.hosts) {
     if (peerId === input.self || vtep === input.selfVtep) continue
     if (reachOf(input.memberStatus, peerId) !== 'none') vteps.add(vtep)
@@ -119,9 +119,9 @@ function desiredNetwork(p: {
   hosts: ReadonlyMap<PeerId, Host>
 }): DesiredNetwork {
   const { input, network } = p
-  const flood = new Set<Ipv4>()
-  const entries = new Map<Mac, Ipv4>()
-  const neighbours = new Map<Ipv4, Mac>()
+  const flood = new Set<Ip>()
+  const entries = new Map<Mac, Ip>()
+  const neighbours = new Map<Ip, Mac>()
   const local = new Map<IfName, DesiredEndpoint>()
   // The gateway is the local router on every host: no ARP for it may be flooded.
   if (hasRouter(network)) neighbours.set(network.gateway, macOf(network.vni, network.gateway))

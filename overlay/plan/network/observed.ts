@@ -2,7 +2,7 @@
 // A setting is null when the kernel does not support it. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { ObservedEndpointShaping } from '../shaping/plan-shaping.ts'
 import type { ShapingSupport } from '../shaping/queue.ts'
@@ -25,7 +25,7 @@ export type ObservedBridge = ObservedDevice & {
   readonly mac: Mac
   readonly multicastSnooping: boolean | null
   /** Neighbour entries; null marks one that is not permanent or has no usable MAC. */
-  readonly neighbours: ReadonlyMap<Ipv4, Mac | null>
+  readonly neighbours: ReadonlyMap<Ip, Mac | null>
 }
 
 export type PortFlags = {
@@ -37,7 +37,7 @@ export type PortFlags = {
 /** A MAC behind the VXLAN device, in its own FDB, in the bridge's, or in both. */
 export type ObservedEntry = {
   /** The destination in the device's FDB; null when there is no entry, or one that we would not make. */
-  readonly vtep: Ipv4 | null
+  readonly vtep: Ip | null
   /** Does the device's own FDB have an entry? */
   readonly self: boolean
   /** The entry in the bridge's FDB for this port. */
@@ -47,7 +47,7 @@ export type ObservedEntry = {
 export type ObservedVxlan = ObservedDevice & {
   readonly kind: 'vxlan'
   readonly vni: number
-  readonly local: Ipv4 | null
+  readonly local: Ip | null
   readonly port: number
   readonly ttl: number
   readonly learning: boolean
@@ -56,7 +56,7 @@ export type ObservedVxlan = ObservedDevice & {
   /** Name of its bridge. */
   readonly master: string | null
   readonly flags: PortFlags | null
-  readonly flood: ReadonlySet<Ipv4>
+  readonly flood: ReadonlySet<Ip>
   /** Some flood entries have a form that we do not make (a port, VNI or lower device of their own, IPv6). */
   readonly floodOdd: boolean
   readonly entries: ReadonlyMap<Mac, ObservedEntry>

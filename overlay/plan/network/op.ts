@@ -1,7 +1,7 @@
 // Ops: one idempotent kernel change each, with the network it belongs to. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { ShapingChange } from '../shaping/plan-shaping.ts'
 import type { FlowChange, PortMark } from './switch.ts'
@@ -39,13 +39,13 @@ export type DeviceOp = Common &
 /** Ops on entries of VXLAN devices and bridges. */
 export type EntryOp = Common &
   (
-    | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ipv4 }
+    | { readonly kind: 'flood-add' | 'flood-delete'; readonly vtep: Ip }
     | { readonly kind: 'flood-clear' }
-    | { readonly kind: 'fdb-set'; readonly mac: Mac; readonly vtep: Ipv4 }
+    | { readonly kind: 'fdb-set'; readonly mac: Mac; readonly vtep: Ip }
     | { readonly kind: 'fdb-delete'; readonly mac: Mac; readonly self: boolean; readonly bridged: boolean }
     | { readonly kind: 'port-mac-set' | 'port-mac-delete'; readonly mac: Mac }
-    | { readonly kind: 'neighbour-set'; readonly address: Ipv4; readonly mac: Mac }
-    | { readonly kind: 'neighbour-delete'; readonly address: Ipv4 }
+    | { readonly kind: 'neighbour-set'; readonly address: Ip; readonly mac: Mac }
+    | { readonly kind: 'neighbour-delete'; readonly address: Ip }
   )
 
 /** Forwarding by kernel bridges and VXLAN devices. */
@@ -59,11 +59,11 @@ export type BridgeOp =
             readonly kind: 'vxlan-create'
             readonly alias: string
             readonly bridge: IfName
-            readonly local: Ipv4
+            readonly local: Ip
             readonly port: number
             readonly mtu: number
           }
-        | { readonly kind: 'vxlan-set'; readonly local: Ipv4 }
+        | { readonly kind: 'vxlan-set'; readonly local: Ip }
         | { readonly kind: 'port-set'; readonly role: PortRole }
       ))
 
@@ -147,9 +147,9 @@ export function describe(op: Op): string {
     case 'bridge-create':
       return `create bridge ${at}, MTU ${op.mtu}`
     case 'vxlan-create':
-      return `create VXLAN device ${at} from ${formatIpv4(op.local)} port ${op.port} in ${op.bridge}, MTU ${op.mtu}`
+      return `create VXLAN device ${at} from ${formatIp(op.local)} port ${op.port} in ${op.bridge}, MTU ${op.mtu}`
     case 'vxlan-set':
-      return `set VXLAN device ${at} to local ${formatIpv4(op.local)}, no learning, ttl ${VXLAN_TTL}`
+      return `set VXLAN device ${at} to local ${formatIp(op.local)}, no learning, ttl ${VXLAN_TTL}`
     case 'link-set':
       return `set ${at}: ${Object.entries(op.changes)
         .map(([name, value]) => `${name} ${value}`)
@@ -161,13 +161,13 @@ export function describe(op: Op): string {
     case 'device-delete':
       return `delete device ${at}, ifindex ${op.ifindex}`
     case 'flood-add':
-      return `add flood entry ${formatIpv4(op.vtep)} to ${at}`
+      return `add flood entry ${formatIp(op.vtep)} to ${at}`
     case 'flood-delete':
-      return `delete flood entry ${formatIpv4(op.vtep)} from ${at}`
+      return `delete flood entry ${formatIp(op.vtep)} from ${at}`
     case 'flood-clear':
       return `delete all flood entries of ${at}`
     case 'fdb-set':
-      return `set FDB entry ${op.mac} -> ${formatIpv4(op.vtep)} on ${at}`
+      return `set FDB entry ${op.mac} -> ${formatIp(op.vtep)} on ${at}`
     case 'fdb-delete':
       return `delete FDB entry ${op.mac} from ${at}`
     case 'port-mac-set':
@@ -175,9 +175,9 @@ export function describe(op: Op): string {
     case 'port-mac-delete':
       return `delete ${op.mac} from bridge port ${at}`
     case 'neighbour-set':
-      return `set neighbour entry ${formatIpv4(op.address)} -> ${op.mac} on ${at}`
+      return `set neighbour entry ${formatIp(op.address)} -> ${op.mac} on ${at}`
     case 'neighbour-delete':
-      return `delete neighbour entry ${formatIpv4(op.address)} from ${at}`
+      return `delete neighbour entry ${formatIp(op.address)} from ${at}`
     case 'switch-set':
       return `set switch ${at} with its tunnel`
     case 'switch-port-set':

@@ -7,8 +7,9 @@
 //   5 local:    forward to the container
 // A packet without a match is dropped. Nothing is learned. Pure.
 
+import { formatIpv4 } from '#model/ipv4.ts'
 import type { IfName, Vni } from '#model/ids.ts'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { compareIp, ipv4Of, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { bannedMessages } from '../filter/banned.ts'
 import type { DesiredNetwork } from '../network/desired.ts'
@@ -26,10 +27,10 @@ const GROUP_MAC = 'dl_dst=01:00:00:00:00:00/01:00:00:00:00:00'
 const BRIDGE_MAC = 'dl_dst=01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0'
 
 /** The flows that all networks share. */
-export function hostFlows(p: { readonly vteps: ReadonlySet<Ipv4>; readonly port: number }): Flows {
+export function hostFlows(p: { readonly vteps: ReadonlySet<Ip>; readonly port: number }): Flows {
   const flows = new Builder()
   for (const vtep of p.vteps) {
-    flows.add([CLASSIFY, 100], [`tun_src=${formatIpv4(vtep)}`, `in_port=${TUNNEL_PORT}`], [go(TUNNEL)])
+    flows.add([CLASSIFY, 100], [`tun_src=${formatIpv4(ipv4Of(vtep))}`, `in_port=${TUNNEL_PORT}`], [go(TUNNEL)])
   }
   // Fragments after the first carry no ports. They are useless without the first, and receivers drop overlapping fragments.
   flows.add([PROTOCOL, 110], ['ip', 'nw_frag=later'], [go(REMOTE)])
@@ -62,7 +63,7 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
     flows.add([LOCAL, 100], [inside, `dl_dst=${mac}`], [`output:${port}`])
   }
   for (const [address, mac] of network.neighbours) {
-    const asked = ['arp', inside, `arp_tpa=${formatIpv4(address)}`, 'arp_op=1']
+    const asked = ['arp', inside, `arp_tpa=${formatIpv4(ipv4Of(address))}`, 'arp_op=1']
     flows.add([PROTOCOL, 100], asked, arpAnswer(address, mac))
   }
   for (const [mac, vtep] of network.entries) {
@@ -73,7 +74,7 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
     addRouter(flows, { vni, port, mac: router.mac })
     flows.add([REMOTE, 100], [inside, `dl_dst=${router.mac}`], [`output:${port}`])
   }
-  const flood = [...network.flood].sort((a, b) => a - b)
+  const flood = [...network.flood].sort(compareIp)
   if (flood.length > 0) {
     flows.add([REMOTE, 100], [inside, GROUP_MAC], [tunnel(vni), ...flood.flatMap(to), go(LOCAL)])
   }
@@ -84,10 +85,10 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
 }
 
 /** Accepts IPv4 and ARP from the endpoint's own MAC and address, and nothing else: no IPv6, no tag, no LLC. */
-function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address: Ipv4 }): void {
+function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address: Ip }): void {
   const { vni, mac } = p
   const port = `in_port=${p.port}`
-  const address = formatIpv4(p.address)
+  const address = formatIpv4(ipv4Of(p.address))
   flows.add([CLASSIFY, 100], [port, UNTAGGED], [mark(vni), go(SOURCE)])
   flows.add([SOURCE, 100], ['ip', port, `dl_src=${mac}`, `nw_src=${address}`], [go(PROTOCOL)])
   for (const operation of [1, 2]) {
@@ -108,7 +109,7 @@ function addRouter(flows: Builder, p: { vni: Vni; port: number; mac: Mac }): voi
 }
 
 /** Turns an ARP request into its reply and returns it to the ingress port (RFC 826). */
-function arpAnswer(address: Ipv4, mac: Mac): readonly string[] {
+function arpAnswer(address: Ip, mac: Mac): readonly string[] {
   return [
     'move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]',
     `set_field:${mac}->eth_src`,
@@ -116,7 +117,7 @@ function arpAnswer(address: Ipv4, mac: Mac): readonly string[] {
     'move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]',
     'move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]',
     `set_field:${mac}->arp_sha`,
-    `set_field:${formatIpv4(address)}->arp_spa`,
+    `set_field:${formatIpv4(ipv4Of(address))}->arp_spa`,
     'IN_PORT'
   ]
 }
@@ -142,8 +143,8 @@ function tunnel(vni: Vni): string {
   return `set_field:${hex(vni)}->tun_id`
 }
 
-function to(vtep: Ipv4): readonly string[] {
-  return [`set_field:${formatIpv4(vtep)}->tun_dst`, `output:${TUNNEL_PORT}`]
+function to(vtep: Ip): readonly string[] {
+  return [`set_field:${formatIpv4(ipv4Of(vtep))}->tun_dst`, `output:${TUNNEL_PORT}`]
 }
 
 function hex(vni: Vni): string {

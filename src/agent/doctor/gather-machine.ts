@@ -6,7 +6,7 @@ import { networkInterfaces } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Config } from '#config/schema.ts'
 import { asVxmeshError } from '#model/errors.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { routerDevice } from '#overlay/plan/gateway/desired-gateway.ts'
 import { nameRole } from '#overlay/plan/network/names.ts'
@@ -30,7 +30,7 @@ type MachineSources = {
 }
 
 export async function gatherMachine({ config, driver, clock }: MachineSources): Promise<MachineFacts> {
-  const device = deviceOf(formatIpv4(config.overlay.vtep))
+  const device = deviceOf(formatIp(config.overlay.vtep))
   const ask = async <T>(question: (opened: Driver) => Promise<T>): Promise<T | string> =>
     typeof driver === 'string' ? driver : question(driver).catch((err: unknown) => asVxmeshError(err).message)
   const [features, underlay, disk, guarded, serfVersion] = await Promise.all([

@@ -8,7 +8,7 @@ import type { Config } from '#config/schema.ts'
 import type { Membership } from '#membership/serf/membership.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import type { Member } from '#model/member.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
@@ -110,6 +110,6 @@ async function gatherPeers(sources: MeshSources, others: readonly Member[]): Pro
 
 /** Names and VTEPs that several members have, as messages. */
 function duplicates(members: readonly Member[]): readonly string[] {
-  const claims = members.flatMap(({ name, vtep }) => [`name ${name}`, `VTEP ${formatIpv4(vtep)}`])
+  const claims = members.flatMap(({ name, vtep }) => [`name ${name}`, `VTEP ${formatIp(vtep)}`])
   return [...new Set(claims.filter((claim, at) => claims.indexOf(claim) !== at))].map(claim => `${claim} is used twice`)
 }

@@ -3,7 +3,7 @@
 
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import type { Vni } from '#model/ids.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { Clock } from '#platform/clock.ts'
@@ -21,14 +21,14 @@ const PROBE_PACKETS = 20
 const ARRIVE_MS = 100
 
 /** Opens a TCP connection and closes it at once. */
-export function probePort(what: string, from: Ipv4, to: { address: Ipv4; port: number }): Promise<PortFacts> {
-  const address = `${formatIpv4(to.address)}:${to.port}`
+export function probePort(what: string, from: Ip, to: { address: Ip; port: number }): Promise<PortFacts> {
+  const address = `${formatIp(to.address)}:${to.port}`
   return new Promise(resolve => {
     const done = (trouble: string | null): void => {
       socket.destroy()
       resolve({ what, address, trouble })
     }
-    const socket = connect({ host: formatIpv4(to.address), port: to.port, localAddress: formatIpv4(from) })
+    const socket = connect({ host: formatIp(to.address), port: to.port, localAddress: formatIp(from) })
     socket.setTimeout(CONNECT_MS, () => done('no answer'))
     socket.once('connect', () => done(null))
     socket.once('error', (err: NodeJS.ErrnoException) => done(err.code ?? err.message))
@@ -36,7 +36,7 @@ export function probePort(what: string, from: Ipv4, to: { address: Ipv4; port: n
 }
 
 /** Finds the largest IP packet, up to `wanted` bytes, that reaches `to` unfragmented. Takes 3 s at most. */
-export async function probePath(from: Ipv4, to: Ipv4, wanted: number): Promise<PathFacts> {
+export async function probePath(from: Ip, to: Ip, wanted: number): Promise<PathFacts> {
   try {
     const [whole, small] = await Promise.all([pings(from, to, wanted), pings(from, to, SMALL_BYTES)])
     if (whole) return { wanted, passes: wanted }
@@ -58,10 +58,10 @@ export async function probePath(from: Ipv4, to: Ipv4, wanted: number): Promise<P
 }
 
 /** @throws ERR_INTERNAL if ping is not installed */
-async function pings(from: Ipv4, to: Ipv4, bytes: number): Promise<boolean> {
+async function pings(from: Ip, to: Ip, bytes: number): Promise<boolean> {
   const size = `${bytes - PING_HEADER_BYTES}`
   const bounds = ['-n', '-q', '-c', '2', '-i', '0.2', '-W', '0.4']
-  const argv = [...bounds, '-M', 'do', '-s', size, '-I', formatIpv4(from), formatIpv4(to)]
+  const argv = [...bounds, '-M', 'do', '-s', size, '-I', formatIp(from), formatIp(to)]
   return (await run('ping', argv, { timeoutMs: 2_000 })).exitCode === 0
 }
 
@@ -70,7 +70,7 @@ async function pings(from: Ipv4, to: Ipv4, bytes: number): Promise<boolean> {
  * forwarded. The VXLAN device at the other end counts it nevertheless.
  * @returns how many were sent, after the time in which they arrive; 0 if none could be
  */
-export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: Vni; clock: Clock }): Promise<number> {
+export async function probeTunnel(p: { from: Ip; to: Ip; port: number; vni: Vni; clock: Clock }): Promise<number> {
   const packet = Buffer.alloc(8 + 60)
   packet[0] = 0x08
   packet.writeUInt32BE(p.vni * 256, 4)
@@ -81,9 +81,9 @@ export async function probeTunnel(p: { from: Ipv4; to: Ipv4; port: number; vni: 
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once('error', reject)
-      socket.bind({ address: formatIpv4(p.from) }, resolve)
+      socket.bind({ address: formatIp(p.from) }, resolve)
     })
-    for (let n = 0; n < PROBE_PACKETS; n++) socket.send(packet, p.port, formatIpv4(p.to), () => undefined)
+    for (let n = 0; n < PROBE_PACKETS; n++) socket.send(packet, p.port, formatIp(p.to), () => undefined)
     await p.clock.sleep(ARRIVE_MS)
     return PROBE_PACKETS
   } catch {

@@ -5,7 +5,7 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
-import { parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Propose } from './propose.ts'
 

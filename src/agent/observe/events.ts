@@ -6,7 +6,7 @@ import type { Endpoint } from '#model/endpoint.ts'
 import type { EndpointFacts, HostFacts, NetworkFacts, UntimedEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
+import { formatIp, formatSubnet } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import { memberView, namespaceView } from './views.ts'
@@ -63,7 +63,7 @@ function namespaceKind(command: Command['kind']): 'namespace-mapped' | 'namespac
 function networkFacts(network: Network): NetworkFacts {
   const { name, vni } = network
   const { mtu: _, ...settings } = settingsOf(NETWORK_SETTINGS, network)
-  const addresses = { subnet: formatSubnet(network.subnet), gateway: formatIpv4(network.gateway) }
+  const addresses = { subnet: formatSubnet(network.subnet), gateway: formatIp(network.gateway) }
   return { name, vni, ...addresses, ...settings }
 }
 
@@ -75,10 +75,10 @@ function endpointFacts(
   const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
   const prefix = p.network(network)?.subnet.prefixLength ?? 32
   const host = p.hostName(endpoint.host)
-  const address = `${formatIpv4(endpoint.address)}/${prefix}`
+  const address = `${formatIp(endpoint.address)}/${prefix}`
   return { network, containerId, ifname, name, host, address, mac, vni, ...settings }
 }
 
 function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {
-  return { name, peerId, vtep: formatIpv4(vtep), role, version }
+  return { name, peerId, vtep: formatIp(vtep), role, version }
 }

@@ -2,7 +2,7 @@
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
-import { formatIpv4, formatSubnet } from '#model/ipv4.ts'
+import { formatIp, formatSubnet } from '#model/ip.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
@@ -17,7 +17,7 @@ export function networkView(network: Network, p: { overlayMtu: number; endpoints
     name: network.name,
     vni: network.vni,
     subnet: formatSubnet(network.subnet),
-    gateway: formatIpv4(network.gateway),
+    gateway: formatIp(network.gateway),
     ...settingsOf(NETWORK_SETTINGS, network),
     mtu: mtuOf(network, p.overlayMtu),
     endpoints: p.endpoints
@@ -42,8 +42,8 @@ export function endpointView(
     name: endpoint.name,
     ifname: endpoint.ifname,
     host: p.host?.name ?? endpoint.host,
-    address: `${formatIpv4(endpoint.address)}/${network.subnet.prefixLength}`,
-    gateway: formatIpv4(network.gateway),
+    address: `${formatIp(endpoint.address)}/${network.subnet.prefixLength}`,
+    gateway: formatIp(network.gateway),
     mac: endpoint.mac,
     vni: endpoint.vni,
     mtu: mtuOf(network, p.overlayMtu),
@@ -67,10 +67,10 @@ export function namespaceView({ name, network, grants }: Namespace): NamespaceVi
 export function memberView(member: Member): MemberView {
   return {
     name: member.name,
-    address: formatIpv4(member.address),
+    address: formatIp(member.address),
     status: member.status,
     role: member.role,
-    vtep: formatIpv4(member.vtep),
+    vtep: formatIp(member.vtep),
     peerId: member.peerId
   }
 }
@@ -79,7 +79,7 @@ export function hostView(host: Host, p: { status: MemberStatus | 'unknown'; endp
   return {
     name: host.name,
     peerId: host.peerId,
-    vtep: isVacant(host) ? '' : formatIpv4(host.vtep),
+    vtep: isVacant(host) ? '' : formatIp(host.vtep),
     role: host.role,
     status: p.status,
     endpoints: p.endpoints,

@@ -2,9 +2,9 @@
 // provide it in memory.
 
 import type { PeerId } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 
-export type PeerAddress = { readonly address: Ipv4; readonly port: number }
+export type PeerAddress = { readonly address: Ip; readonly port: number }
 
 /** What becomes of a gossip message: forwarded, dropped, or dropped at its sender's cost. */
 export type Verdict = 'accept' | 'ignore' | 'reject'

@@ -12,7 +12,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
@@ -20,7 +20,7 @@ import { clusterProtector } from './protector.ts'
 
 type MeshOptions = {
   readonly privateKey: PrivateKey
-  readonly bind: Ipv4
+  readonly bind: Ip
   readonly port: number
   /** 32 bytes, or null to run without a pre-shared key (insecure). */
   readonly preSharedKey: Uint8Array | null
@@ -55,7 +55,7 @@ export class Mesh implements MeshPort {
     try {
       const node = await createLibp2p<Services>({
         privateKey: options.privateKey,
-        addresses: { listen: [`/ip4/${formatIpv4(options.bind)}/tcp/${options.port}`] },
+        addresses: { listen: [`/ip4/${formatIp(options.bind)}/tcp/${options.port}`] },
         transports: [tcp({ inboundSocketInactivityTimeout: 60_000, outboundSocketInactivityTimeout: 60_000 })],
         connectionEncrypters: [noise()],
         streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
@@ -121,7 +121,7 @@ export class Mesh implements MeshPort {
     const at = this.#addresses.get(peer)
     if (at === undefined) throw new VxmeshError('ERR_PEER', `no address is known for peer ${peer}`)
     try {
-      const target = multiaddr(`/ip4/${formatIpv4(at.address)}/tcp/${at.port}/p2p/${peer}`)
+      const target = multiaddr(`/ip4/${formatIp(at.address)}/tcp/${at.port}/p2p/${peer}`)
       await this.#node.dial(target, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
     } catch (err) {
       throw peerError(peer, err)

@@ -6,7 +6,8 @@ import type { Command } from '#model/command.ts'
 import type { AgentEvent, UntimedEvent } from '#model/event.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
 import type { LogIndex } from '#model/ids.ts'
-import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
 
 const PEER = parsePeerId(`12D3KooW${'a'.repeat(44)}`)

@@ -4,7 +4,8 @@ import fc from 'fast-check'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { parseContainerId, parseIfName, parseNetworkName, type LogIndex } from '#model/ids.ts'
-import { parseIpv4, parseSubnet } from '#model/ipv4.ts'
+import { parseSubnet } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 
 export const HOSTS = [1, 2, 3]
