@@ -67,6 +67,18 @@ t.test('the death of the leader loses no acknowledged change, and a proposal in 
   t.ok(asker.replicator.log.leaderChanges >= 2)
 })
 
+t.test('a proposal that hangs on a cut-off leader goes to the next one as soon as that leads', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const asker = cluster.hosts.find(host => host !== cluster.leader())
+  if (asker === undefined) throw new Error('no follower')
+  await cluster.settle(asker.replicator.log.propose(create('before')))
+  cluster.network.isolate(cluster.leading.peer)
+  const since = cluster.manual.clock.nowMs()
+  await cluster.settle(asker.replicator.log.propose(create('red')))
+  const tookMs = cluster.manual.clock.nowMs() - since
+  t.ok(tookMs < 1_900, `after ${tookMs} ms, before the attempt times out`)
+})
+
 t.test('without a majority nothing is acknowledged and no read confirmed; the local state stays readable', async t => {
   const cluster = await MemoryCluster.founded(t)
   await cluster.settle(cluster.leading.replicator.log.propose(create('red')))

@@ -33,8 +33,10 @@ t.test('a client follows by the feed, proposes through the leader, and has no vo
   const client = await cluster.client()
   await cluster.until('it follows', () => client.replicator.log.current)
   t.equal(roleOf(client), 'client')
+  cluster.network.settings.lost = 1
   const { index } = await cluster.settle(client.replicator.log.propose(create('red')))
-  t.ok(client.state.appliedIndex >= index, 'the reply brought the entry along')
+  t.ok(client.state.appliedIndex >= index, 'the reply brought the entry along, although gossip is lost')
+  cluster.network.settings.lost = 0
   await cluster.until('all agree', () => cluster.agrees())
   t.equal(client.replicator.log.status().leader, cluster.leading.peer)
   t.notOk((await voters(cluster)).includes(client.peer))
@@ -48,14 +50,35 @@ t.test('a client that is added becomes a voter, and one that is removed a client
   await cluster.settle(cluster.leading.replicator.cluster.addServer(host.peer))
   await cluster.until('it votes', () => roleOf(host) === 'follower')
   t.ok((await voters(cluster)).includes(host.peer))
+  t.equal(host.mesh.isSubscribed, false, 'a voter has the log itself')
   await cluster.settle(host.replicator.log.propose(create('between')))
   await cluster.settle(host.replicator.cluster.removeServer(host.peer))
   await cluster.until('it is a client again', () => roleOf(host) === 'client')
+  t.equal(host.mesh.isSubscribed, true)
   t.notOk((await voters(cluster)).includes(host.peer))
   await cluster.settle(host.replicator.log.propose(create('after')))
   await cluster.until('all agree', () => cluster.agrees())
   t.equal(host.state.networkCount, 3)
   t.same(host.fatal, [])
+})
+
+t.test('a client fetches as soon as a server becomes reachable, before any message of the feed', async t => {
+  const cluster = await MemoryCluster.founded(t)
+  const client = await cluster.client()
+  await cluster.until('it follows', () => client.replicator.log.current)
+  await cluster.settle(client.stop())
+  await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
+  await cluster.until('all agree', () => cluster.agrees())
+  const [survivor, ...others] = cluster.hosts.filter(host => host.isUp)
+  if (survivor === undefined) throw new Error('no host')
+  // One server without a majority: nobody leads, so nobody publishes.
+  for (const host of others) host.kill()
+  cluster.hidden.add(survivor)
+  await client.start()
+  await cluster.advance(1_600)
+  t.equal(client.state.networkCount, 0)
+  cluster.hidden.delete(survivor)
+  await cluster.until('it has the state', () => client.state.networkCount === 1, 1_000)
 })
 
 t.test('what is on the disk decides the role of the next start', async t => {
