@@ -71,13 +71,14 @@ export class Replica {
   }
 
   #newSnapshotter(): Snapshotter {
-    const { logger, snapshotBytes, snapshotTaken } = this.#options
+    const { logger, snapshotBytes, snapshotMeta, snapshotTaken } = this.#options
     const { wal, snapshots, snapshot } = this.#storage
     return new Snapshotter(
       {
         wal,
         snapshots,
-        take: () => this.#takeSnapshot(),
+        meta: snapshotMeta,
+        serialise: () => this.applied.snapshot(),
         taken: taken => {
           logger.info({ lastIndex: taken.meta.lastIndex, bytes: taken.data.byteLength }, 'snapshot saved')
           snapshotTaken(taken)
@@ -87,10 +88,5 @@ export class Replica {
       },
       snapshot?.data.byteLength ?? 0
     )
-  }
-
-  #takeSnapshot(): { readonly meta: SnapshotMeta; readonly data: Promise<Uint8Array> } | null {
-    const meta = this.#options.snapshotMeta()
-    return meta === undefined ? null : { meta, data: this.applied.snapshot() }
   }
 }

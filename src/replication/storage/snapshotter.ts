@@ -6,14 +6,13 @@ import type { Snapshot, SnapshotMeta } from '#raft/types.ts'
 import type { SnapshotStore } from './snapshot-store.ts'
 import type { Wal } from './wal.ts'
 
-/** Metadata is final; the data is serialised asynchronously. */
-export type TakenSnapshot = { readonly meta: SnapshotMeta; readonly data: Promise<Uint8Array> }
-
 type SnapshotterOptions = {
   readonly wal: Wal
   readonly snapshots: SnapshotStore
-  /** Captures the applied state; null when its position is not known now. Called right after entries are applied. */
-  readonly take: () => TakenSnapshot | null
+  /** The position of the applied state; undefined when it is not known now. Called right after entries are applied. */
+  readonly meta: () => SnapshotMeta | undefined
+  /** Captures the applied state at the time of the call; its bytes follow asynchronously. */
+  readonly serialise: () => Promise<Uint8Array>
   /** The snapshot is durable. */
   readonly taken: (snapshot: Snapshot) => void
   readonly failed: (err: VxmeshError) => void
@@ -38,10 +37,10 @@ export class Snapshotter {
     this.#bytesSinceSnapshot += bytes
     const thresholdBytes = Math.max(this.#options.minBytes, this.#lastSnapshotBytes / 2)
     if (this.#saving !== null || this.#bytesSinceSnapshot < thresholdBytes) return
-    const snapshot = this.#options.take()
-    if (snapshot === null) return
+    const meta = this.#options.meta()
+    if (meta === undefined) return
     this.#bytesSinceSnapshot = 0
-    this.#saving = this.#save(snapshot).finally(() => {
+    this.#saving = this.#save(meta, this.#options.serialise()).finally(() => {
       this.#saving = null
     })
   }
@@ -52,7 +51,7 @@ export class Snapshotter {
   }
 
   /** A failed save changes nothing: the log is not compacted, and the next attempt comes after as many entries again. */
-  async #save({ meta, data: pending }: TakenSnapshot): Promise<void> {
+  async #save(meta: SnapshotMeta, pending: Promise<Uint8Array>): Promise<void> {
     const { wal, snapshots, taken, failed } = this.#options
     try {
       const data = await pending

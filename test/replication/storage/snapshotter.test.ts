@@ -3,7 +3,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
-import { Snapshotter, type TakenSnapshot } from '#replication/storage/snapshotter.ts'
+import { Snapshotter } from '#replication/storage/snapshotter.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -31,12 +31,12 @@ async function setup(lastSnapshotBytes = 0): Promise<Setup> {
   await wal.append([{ kind: 'origin', origin: { clusterId: CLUSTER, configuration: CONFIGURATION } }])
   snapshots.belong(CLUSTER)
   let lastIndex = 0
-  const take = (): TakenSnapshot | null => {
-    if (!made.known) return null
+  const meta = (): SnapshotMeta | undefined =>
+    made.known ? { lastIndex: lastIndex as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION } : undefined
+  const pendingData = (): Promise<Uint8Array> => {
     const data = Promise.withResolvers<Uint8Array>()
     made.pending.set(lastIndex, data)
-    const meta = { lastIndex: lastIndex as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION }
-    return { meta, data: data.promise }
+    return data.promise
   }
   const made: Setup = {
     disk,
@@ -48,7 +48,8 @@ async function setup(lastSnapshotBytes = 0): Promise<Setup> {
       {
         wal,
         snapshots,
-        take,
+        meta,
+        serialise: pendingData,
         taken: ({ meta }) => made.taken.push(meta),
         failed: err => made.failed.push(err),
         minBytes: MIN_BYTES
