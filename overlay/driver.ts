@@ -40,7 +40,7 @@ export type AttachRequest = {
   readonly alias: string
   /** Holds from the first packet. */
   readonly shaping: Shaping
-  /** The number of the port on the switch, where there is one: to be had if nobody has it. */
+  /** Requested number of the port on the switch; another one is used if it is taken. */
   readonly portNumber?: number
 }
 
@@ -57,14 +57,14 @@ export type AttachResult = {
 /** The interface of a container that is attached, to be brought to another MTU. */
 export type ContainerMtuRequest = Pick<AttachRequest, 'hostInterface' | 'ifname' | 'netns' | 'mtu'>
 
-/** Hears of changes by others: in these networks, or (null) in any. */
+/** Called after changes by others: in these networks, or (null) in any. */
 export type ChangeListener = (networks: ReadonlySet<Vni> | null) => void
 
 export type DetachRequest = { readonly hostInterface: IfName; readonly alias: string }
 
-/** Seen from the container: rx is what it received. Bytes and packets since the device was made. */
+/** Seen from the container: rx is what it received. Bytes and packets since the device was created. */
 export type Counters = {
-  /** Index of the device that counts. Another one has begun anew. */
+  /** Index of the counting device. A different one counts from zero. */
   readonly ifindex: number
   readonly rxBytes: number
   readonly txBytes: number
@@ -78,15 +78,15 @@ export type Feature = {
   readonly present: boolean
   /** Is the driver unable to work without it? */
   readonly required: boolean
-  /** What follows from its absence, or the kernel's own words. */
+  /** What follows from its absence, or the kernel's error message. */
   readonly detail: string
 }
 
 /** Containers' interfaces on this host, whatever carries their packets. */
 export type Devices = {
   /**
-   * The network must have been made by a pass. Idempotent.
-   * @param desired the host's desired state with this endpoint in it, for a backend that makes a port and its flows at once
+   * A pass must have created the network. Idempotent.
+   * @param desired the host's desired state with this endpoint in it, for a backend that adds a port and its flows with it
    * @throws ERR_NETNS, ERR_IFNAME_IN_USE, ERR_KERNEL
    */
   attach(request: AttachRequest, desired: () => DesiredHost): Promise<AttachResult>

@@ -43,7 +43,7 @@ export type OpNote = {
   readonly vni: Vni | null
   /** Must wait while nothing may be removed. */
   readonly removes: boolean
-  /** The part knows that it undoes somebody else's change. */
+  /** The part knows that it reverts a change by somebody else. */
   readonly repairs: boolean
   /** One line for people and logs. */
   readonly text: () => string
@@ -59,7 +59,7 @@ export type PartProblem = {
 
 export type PartPlan<Op> = {
   readonly ops: readonly Op[]
-  /** What no op can put right. */
+  /** What no op can repair. */
   readonly problems: readonly PartProblem[]
   readonly missing?: readonly Missing[]
 }

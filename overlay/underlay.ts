@@ -1,4 +1,4 @@
-// The network between hosts that carries the overlay's packets: what it is told to be, and what it is found to be.
+// The network between hosts that carries the overlay's packets, as configured and as observed.
 
 import { ipv4Of, type Ip } from '#model/ip.ts'
 

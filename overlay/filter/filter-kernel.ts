@@ -16,7 +16,7 @@ export type FilterKernel = {
   readonly portId: number
   /** Of the rule set; grows with each change of any table. @throws ERR_KERNEL */
   generation(): number
-  /** Null also for a table that cannot be read: then it is installed anew, and that tells what is wrong. */
+  /** Null also for a table that cannot be read: it is reinstalled, and that error says what is wrong. */
   list(table: FilterTable): Promise<ObservedTable | null>
   /** In one transaction. @throws ERR_KERNEL */
   install(installs: readonly TableInstall[]): Promise<void>

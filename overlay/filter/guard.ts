@@ -138,7 +138,7 @@ export class Guard implements FilterPart {
   #want(desired: DesiredFilter, mayRemove: boolean): void {
     for (const guarded of this.#tables) {
       const wanted = elementsOf(guarded.table, desired)
-      // A state that knows nothing yet must not make a table that lets nobody through.
+      // An empty state must not install tables that drop everything.
       if (guarded.wanted !== null || mayRemove || wanted.size > 0) guarded.wanted = wanted
     }
   }

@@ -56,7 +56,7 @@ type Reading =
 export type GatewayReading = {
   /** The routers that this look is about. */
   readonly wanted: DesiredGateways
-  /** Those that were right when last looked at, as they were desired then. */
+  /** Routers that were right when last observed, as they were desired then. */
   readonly before: ReadonlyMap<Vni, DesiredRouter>
   readonly reading: Reading
   readonly support: ShapingSupport
@@ -153,8 +153,8 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 
   /**
-   * The guard moved the generation of the host's rule set; when nothing else did, what is known of the rules still holds,
-   * and no process lists them for each container that comes or goes.
+   * The guard moved the generation of the host's rule set. If nothing else did, the cache stays valid: nft need not list
+   * the rules for each attach and detach.
    */
   follow(from: number, to: number): void {
     if (this.#host.generation === from) this.#host = { ...this.#host, generation: to }
@@ -229,7 +229,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     if (generation === null || generation !== this.#host.generation) {
       const listing = await readTable(netns, HOST_TABLE)
       const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
-      // Whoever deleted the table deleted the note of closed devices in it, and the devices are still closed.
+      // The table records the closed devices. If somebody deleted it, they are still closed.
       this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
     }
     const { text, listing, closed } = this.#host
@@ -296,7 +296,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 }
 
-/** What may differ from the last look that left nothing to do, as far as the desired state tells. */
+/** How the desired state differs from that of the last pass that left nothing to do. */
 export function changeSince(
   before: ReadonlyMap<Vni, DesiredRouter>,
   { routers }: Pick<DesiredGateways, 'routers'>,

@@ -1,6 +1,6 @@
 // Waits for notifications that devices are gone. The kernel unlists a device, notifies, and only then frees it: the request
-// to delete returns after a grace period (18 ms), the notification comes within one. From then on nobody can find the
-// device, and its name is free.
+// to delete returns after a grace period (18 ms), the notification comes within one. From then on the device
+// cannot be found, and its name is free.
 
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { RTM_DELLINK, RTNLGRP_LINK } from '../netlink/constants.ts'

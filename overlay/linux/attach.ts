@@ -188,7 +188,7 @@ function createPair(target: AttachTarget): AttachResult {
     throw err
   }
   const outer = readLink(kernel.socket, name)
-  if (outer === null) throw new VxmeshError('ERR_KERNEL', `${doing}: it was deleted at once`)
+  if (outer === null) throw new VxmeshError('ERR_KERNEL', `${doing}: it was deleted meanwhile`)
   try {
     completePair(target, outer)
     return { created: true, hostInterface: name, ifindex: outer.ifindex }

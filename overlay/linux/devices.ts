@@ -26,12 +26,12 @@ import { CounterReader } from './counters.ts'
 
 /** How a carrier other than the bridge connects the host's end of a veth. */
 export type Connector = {
-  /** The pair is made and still down. Makes its port, and sets it up. @throws ERR_KERNEL */
+  /** Called when the pair exists and is down: adds its port, then sets it up. @throws ERR_KERNEL */
   connect(request: AttachRequest, desired: DesiredHost): Promise<void>
   /** @throws ERR_CHECK_FAILED, ERR_KERNEL */
   check(request: AttachRequest): Promise<void>
   portNumber(hostInterface: string): number
-  /** What the carrier leaves of what the kernel can shape. */
+  /** The part of the kernel's shaping that works with this carrier. */
   limit(support: ShapingSupport): ShapingSupport
 }
 
@@ -62,7 +62,7 @@ export class LinuxDevices implements Devices {
     this.#counters = new CounterReader(host.kernel.socket)
   }
 
-  // Async for the interface's sake, so that a thrown error is always a rejection.
+  // Async methods, so that an error is always a rejection.
 
   async attach(request: AttachRequest, desired: () => DesiredHost = () => NOTHING): Promise<AttachResult> {
     const { hostInterface: device, mac, address, vni } = request

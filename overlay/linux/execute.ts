@@ -24,7 +24,7 @@ type Tally = {
   readonly failures: { readonly op: BridgeOp; readonly error: VxmeshError }[]
 }
 
-/** Never throws for a failing op. Devices that are not created anew are deleted together at the end. */
+/** Never throws for a failing op. Devices that are not recreated are deleted together at the end. */
 export async function execute(
   p: { readonly kernel: Kernel; readonly removal: Removal; readonly clock: Clock },
   ops: readonly BridgeOp[]
@@ -63,12 +63,12 @@ async function executeNetwork(p: {
   deletes: DeleteOp[]
 }): Promise<void> {
   const { kernel, ops, tally } = p
-  const remade = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
+  const recreated = new Set(ops.filter(op => op.kind === 'vxlan-create').map(op => op.device))
   const entries: EntryOp[] = []
   for (const [i, op] of ops.entries()) {
     if (isEntryOp(op)) {
       entries.push(op)
-    } else if (op.kind === 'device-delete' && !remade.has(op.device)) {
+    } else if (op.kind === 'device-delete' && !recreated.has(op.device)) {
       p.deletes.push(op)
     } else {
       try {

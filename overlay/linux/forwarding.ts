@@ -22,7 +22,7 @@ export class BridgeForwarding implements Forwarding<Observed, BridgeOp> {
     await Promise.resolve()
     const { kernel, support, networks } = this.#host
     const observed = observe(kernel, scope, support())
-    // A full look forgets what is gone; a look at one network only adds.
+    // Observing the host forgets deleted devices; observing one network only adds.
     if (scope === null) networks.clear()
     for (const link of observed.links.values()) networks.set(link.ifindex, linkNetwork(link))
     return observed

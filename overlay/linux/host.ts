@@ -41,7 +41,7 @@ export class LinuxHost implements DeviceHost {
   #guard: Guard | null = null
   readonly #stops = new Set<() => void>()
 
-  // Bound: parts of a driver take them apart from the host.
+  // Arrow functions: callers destructure them.
 
   readonly readUnderlay = (): Underlay => {
     this.#lastUnderlay = readUnderlay(this.kernel.socket, this.#underlay)
@@ -67,7 +67,7 @@ export class LinuxHost implements DeviceHost {
     this.gateways = new Gateways(this.kernel, { support: () => this.support(), carrier })
   }
 
-  /** The filters as part of a pass, when there are to be any. */
+  /** The filters as part of a pass; none when the guard is off. */
   get filterParts(): readonly Part[] {
     return this.#guard === null ? [] : [this.#guard]
   }

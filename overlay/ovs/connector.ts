@@ -1,4 +1,4 @@
-// Connects a container that is attached, and a router that was made, to the switch at once.
+// Connects a new container or router to the switch without waiting for the next pass.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { AttachRequest } from '../driver.ts'

@@ -101,7 +101,7 @@ export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
     return this.#numbers.get(device) ?? 0
   }
 
-  /** How the switch treats fragments is asked only in a look at the whole host. */
+  /** The fragment mode is read only when the whole host is observed. */
   async #readFlows(
     present: boolean,
     scope: Vni | null

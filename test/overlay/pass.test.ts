@@ -72,7 +72,7 @@ t.test('what is desired is read once a pass, by the first part that asks, and no
   t.equal(reads, 1)
 })
 
-t.test('of a part that cannot be observed the others hear nothing, unless nothing works without it', async t => {
+t.test('a part that cannot be observed does not stop the others, unless it is required', async t => {
   const broken = new VxmeshError('ERR_KERNEL', 'no socket')
   for (const [index, required] of [
     [0, false],
@@ -94,7 +94,7 @@ t.test('of a part that cannot be observed the others hear nothing, unless nothin
   }
 })
 
-t.test('what is thrown need not be an error of ours', async t => {
+t.test('any thrown value becomes a typed error', async t => {
   const { parts } = three()
   parts[0].observeError = new TypeError('bug')
   const [report] = await runPass(parts, look())
@@ -120,7 +120,7 @@ t.test('while nothing may be removed, removals are deferred and the rest is done
   t.strictSame(free.deferred, [])
 })
 
-t.test('a refused op is a failure and a problem; the others are done, and the part hears of it', async t => {
+t.test('a refused op is a failure and a problem; the others are done, and the part is told what is left', async t => {
   const part = new FakePart('gateways', 'egress')
   part.vni = red
   part.desired.add('a').add('b')
@@ -137,7 +137,7 @@ t.test('a refused op is a failure and a problem; the others are done, and the pa
   t.strictSame(part.left, [report.problems])
 })
 
-t.test('a part that was overtaken is observed and planned again, as often as it may', async t => {
+t.test('a part that is overtaken is observed and planned again, up to its attempts', async t => {
   for (const [attempts, interrupted, fails] of [
     [3, 2, false],
     [3, 3, true],
@@ -163,7 +163,7 @@ t.test('a part that was overtaken is observed and planned again, as often as it 
   }
 })
 
-t.test('whatever was there, a pass makes it as desired, and the next has nothing to do', async () => {
+t.test('from any state, one pass reaches the desired state and the next has nothing to do', async () => {
   const words = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e'))
   await fc.assert(
     fc.asyncProperty(words, words, fc.boolean(), async (desired, kernel, mayRemove) => {

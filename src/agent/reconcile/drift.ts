@@ -1,5 +1,5 @@
-// What each network was like when a pass last left nothing to do in it. By that, repairs of what somebody else changed are
-// told from changes of the state, and a network that nobody has changed since need not be observed again.
+// Remembers how each network was desired when a pass last left nothing to do in it. An op for a network that is desired the
+// same repairs drift, and a network that nothing has changed since need not be observed again.
 
 import { isDeepStrictEqual } from 'node:util'
 import type { Vni } from '#model/ids.ts'
@@ -56,7 +56,7 @@ export class Drift {
     else this.#settled.set(vni, { desired: network, network: networks.get(vni) })
   }
 
-  /** Counts the repairs of a pass. To be called before its networks are settled anew. */
+  /** Counts the repairs of a pass. Call it before its networks are settled again. */
   account({ desired, reports }: PassRecord): void {
     const others = reports.filter(report => !isEgress(report))
     const problems = problemsOf(others)
@@ -85,7 +85,7 @@ export class Drift {
     if (count <= LOGGED_REPAIRS || count % 1_000 === 0) this.#logger.info({ what, kind, count }, 'drift repaired')
   }
 
-  /** What is no network's, or of a network that is not desired here, is drift once everything has been looked at. */
+  /** Ops for no network, or for one that is not desired here, repair drift once a full pass has succeeded. */
   #isAsSettled({ networks }: DesiredHost, vni: Vni | null): boolean {
     const network = vni === null ? undefined : networks.get(vni)
     const before = vni === null ? undefined : this.#settled.get(vni)?.desired

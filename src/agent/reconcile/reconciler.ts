@@ -100,9 +100,9 @@ export class Reconciler {
   }
 
   /**
-   * Makes one network right unless it is known to be, then runs `work` before anything else touches the kernel. Work that
-   * fails where the network was taken to be right runs once more after a pass over it.
-   * @throws ERR_KERNEL when the network cannot be made right
+   * Runs a pass over the network unless it is known to be right, then `work` before anything else changes the kernel. If the
+   * kernel refuses work in a network without a pass, the work is retried once after one.
+   * @throws ERR_KERNEL when the network cannot be repaired
    */
   async withNetwork<T>(vni: Vni, work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(async () => {
@@ -116,7 +116,7 @@ export class Reconciler {
           if (asVxmeshError(err).code !== 'ERR_KERNEL') throw err
         }
       }
-      // With the router before the container: its first packet finds the way out.
+      // The router exists before the container, so that the container's first packet is forwarded.
       const pass = await this.#pass({ scope: vni, trust: true })
       this.#drift.account(pass)
       const [failed] = [...problemsOf(pass.reports.filter(report => !isEgress(report))).values()].flat()
@@ -126,8 +126,8 @@ export class Reconciler {
   }
 
   /**
-   * The network if its last pass left nothing to do, nobody has touched its devices since and the state has not changed it:
-   * its bridge and its router are right. Changes on other hosts have a pass of their own. Null: it must be observed.
+   * The network, if its last pass left nothing to do and neither the kernel nor the state has changed it since: its bridge
+   * and its router are right. Endpoints on other hosts have a pass of their own. Null: it must be observed.
    */
   #knownRight(vni: Vni): Network | null {
     const network = this.#options.network(vni)
@@ -171,7 +171,7 @@ export class Reconciler {
     this.#cancelTimer = this.#clock.after(Math.max(waitMs, 1), () => this.#expire())
   }
 
-  /** Apart, so that the compiler does not take the state of before an await for the state after it. */
+  /** A method, so that the compiler does not assume that an await leaves the state unchanged. */
   #isRunning(): boolean {
     return this.#loop === 'running'
   }
@@ -230,10 +230,10 @@ export class Reconciler {
       const pass = await this.#pass({ scope: vni, trust: !isRetry && !kernelChanged })
       this.#drift.account(pass)
       const forwarding = pass.reports.filter(({ concern }) => concern === 'forwarding')
-      // An interface that was taken out of its bridge is found only in a look at the whole host.
+      // An interface that somebody took out of its bridge is observed only in a pass over the whole host.
       const missing = forwarding.flatMap(report => report.missing)
       if (!isRetry && missing.some(({ endpoint }) => !this.#options.inFlight(endpoint))) this.#schedule.askFull()
-      // The filters, which are host-wide, must forget a port that is gone.
+      // Filters are host-wide: a full pass removes the deleted port from them.
       const attempted = forwarding.flatMap(report => report.attempted)
       if (attempted.some(({ kind }) => kind === 'device-delete')) this.#schedule.askFull()
       const problems = isRetry ? await this.#restoreAll(pass) : problemsOf(pass.reports)
@@ -244,7 +244,7 @@ export class Reconciler {
     }
   }
 
-  /** Repairs routers. What cannot be repaired is for a full pass to report, which follows at once if there was nothing left before. */
+  /** Repairs routers. A full pass follows at once to report a new problem. */
   async #pollRouters(): Promise<void> {
     const { left } = this.#retry
     const problems = problemsOf(await this.#egressPass({ scope: null, trust: false }))
@@ -304,7 +304,7 @@ export class Reconciler {
     this.#retry.found(scope, left === 0 ? null : { left, why }, this.#clock.nowMs())
   }
 
-  /** The pass itself could not be made. */
+  /** The pass itself failed. */
   #failed(scope: Scope, thrown: unknown): void {
     const err = asVxmeshError(thrown)
     this.#options.logger.error({ err, scope }, 'reconcile pass failed')

@@ -25,13 +25,13 @@ export class Schedule {
   #routersDueMs = Infinity
   #restUntilMs = 0
 
-  /** A change of the cluster's state: over these networks, or (null) over everything at once. */
+  /** The cluster's state changed: in these networks, or (null) anywhere, which does not wait for the rest. */
   stateChanged(networks: Iterable<Vni> | null): void {
     if (networks === null) this.#full = 'urgent'
     else for (const vni of networks) this.#networks.add(vni)
   }
 
-  /** A change in the kernel by somebody else, which may come as fast as they can make them. */
+  /** Somebody else changed the kernel. Such changes may come at any rate, so (null) waits for the rest. */
   kernelChanged(networks: Iterable<Vni> | null): void {
     if (networks === null) this.askFull()
     else {
@@ -66,7 +66,7 @@ export class Schedule {
   }
 
   /**
-   * From here on a wake asks for another pass: what it announces may come after the state is read.
+   * A wake after this asks for another pass: the state may have been read before the change that it announces.
    * @returns whether the kernel has changed in the network
    */
   begin(turn: Turn): { readonly kernelChanged: boolean } {

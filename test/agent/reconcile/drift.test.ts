@@ -49,7 +49,7 @@ function make(): { drift: Drift; lines: Record<string, unknown>[] } {
 const done = (...ops: readonly OpNote[]): readonly PartReport[] => [report({ done: ops, attempted: ops })]
 const problem = (vni: Vni | null): PartProblem => ({ vni, error: new VxmeshError('ERR_KERNEL', 'no') })
 
-t.test('ops for a network that is desired as it was are repairs; those that the state brought are not', async t => {
+t.test('ops for a network that is desired as before are repairs; those for a changed one are not', async t => {
   const { drift } = make()
   drift.account(pass([red], done(op(red.vni))))
   t.strictSame(drift.repaired, {}, 'the first pass makes')
@@ -61,7 +61,7 @@ t.test('ops for a network that is desired as it was are repairs; those that the 
   t.strictSame(drift.repaired, { 'link-set': 1, 'fdb-set': 1 }, 'another network, or other endpoints: the state’s')
 })
 
-t.test('what belongs to no network here is drift only after a full pass has looked at everything', async t => {
+t.test('ops for no network here count as drift only after a full pass', async t => {
   const { drift } = make()
   drift.account(pass([], done(op(null), op(NOWHERE))))
   t.strictSame(drift.repaired, {})
@@ -92,7 +92,7 @@ t.test('nothing is counted where the pass left problems, of the devices or of th
   t.strictSame(drift.repaired, { 'link-set': 2 }, 'a router’s problem is none of its devices')
 })
 
-t.test('what a part knows to be a repair counts as one; its other ops do not', async t => {
+t.test('ops that a part marks as repairs count; its other ops do not', async t => {
   const { drift } = make()
   drift.settleAll(pass([red]), new Map())
   const ops = [op(red.vni, { kind: 'router-repair', repairs: true }), op(red.vni, { kind: 'host-routes-add' })]

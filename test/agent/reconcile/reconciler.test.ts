@@ -16,7 +16,7 @@ function refusing(kind: Op['kind'], vni: Vni | null): (op: Op) => void {
   }
 }
 
-t.test('a wake makes what the state wants, and many wakes make one pass', async t => {
+t.test('a wake creates what the state desires, and wakes are coalesced into one pass', async t => {
   const w = new ReconcilerWorld()
   w.add(red, { container: 'here', host: 1, address: '10.1.0.2' })
   t.equal(w.reconciler.fullPassAgeMs, null)
@@ -33,7 +33,7 @@ t.test('a wake makes what the state wants, and many wakes make one pass', async 
   t.strictSame(w.forwarding.looks, [null, red.vni])
 })
 
-t.test('a wake over no network at all is none', async t => {
+t.test('a wake without networks starts no pass', async t => {
   const w = await ReconcilerWorld.settled()
   w.reconciler.wake([])
   w.reconciler.changed([])
@@ -41,7 +41,7 @@ t.test('a wake over no network at all is none', async t => {
   t.strictSame(w.passes, [])
 })
 
-t.test('what somebody else deleted is made again and counted, by kind of op', async t => {
+t.test('a device that somebody else deleted is recreated and counted by kind of op', async t => {
   const w = await ReconcilerWorld.settled()
   w.forwarding.kernel.links.delete(vxlanName(red.vni))
   w.reconciler.changed([red.vni])
@@ -52,7 +52,7 @@ t.test('what somebody else deleted is made again and counted, by kind of op', as
   t.equal(repaired['vxlan-create'], 1)
 })
 
-t.test('an endpoint more is no drift', async t => {
+t.test('an added endpoint is no drift', async t => {
   const w = await ReconcilerWorld.settled()
   w.add(red, { container: 'more', host: 2, address: '10.1.0.4' })
   w.reconciler.wake([red.vni])
@@ -60,7 +60,7 @@ t.test('an endpoint more is no drift', async t => {
   t.strictSame(w.reconciler.status().repaired, {})
 })
 
-t.test('while the state may be stale nothing is removed, and status says what waits', async t => {
+t.test('while the state may be stale removals are deferred, and status counts them', async t => {
   const w = await ReconcilerWorld.settled()
   w.mayRemove = false
   w.endpoints = []
@@ -69,14 +69,14 @@ t.test('while the state may be stale nothing is removed, and status says what wa
   t.ok(w.has(bridgeName(red.vni)))
   const { drift, degraded } = w.reconciler.status()
   t.ok(drift > 0)
-  t.strictSame(degraded, [], 'which needs no words: it is a matter of time')
+  t.strictSame(degraded, [], 'without a reason: they only have to wait')
   w.mayRemove = true
   await w.clock.advance(500)
   t.notOk(w.has(bridgeName(red.vni)))
   t.equal(w.reconciler.status().drift, 0)
 })
 
-t.test('a network that the kernel refuses backs off by itself and says why; the others are made', async t => {
+t.test('a network with a refused op backs off by itself and says why; the others are created', async t => {
   const w = new ReconcilerWorld()
   w.add(red, { container: 'r', host: 1, address: '10.1.0.2' })
   w.add(blue, { container: 'b', host: 1, address: '10.1.0.2' })
@@ -99,7 +99,7 @@ t.test('a network that the kernel refuses backs off by itself and says why; the 
   t.match(w.reconciler.status(), { drift: 0, degraded: [] })
 })
 
-t.test('filters that cannot be set degrade the host, and all else is made', async t => {
+t.test('filters that cannot be set degrade the host and stop nothing else', async t => {
   const w = new ReconcilerWorld()
   w.add(red, { container: 'r', host: 1, address: '10.1.0.2' })
   w.filters.observeError = refused
@@ -112,7 +112,7 @@ t.test('filters that cannot be set degrade the host, and all else is made', asyn
   t.strictSame(w.reconciler.status().degraded, [])
 })
 
-t.test('a kernel that cannot be read fails the pass, which is tried again; nothing else is done', async t => {
+t.test('a kernel that cannot be read fails the pass, which is retried; nothing else runs', async t => {
   const w = new ReconcilerWorld()
   w.add(red, { container: 'r', host: 1, address: '10.1.0.2' })
   w.forwarding.observeError = refused
@@ -130,7 +130,7 @@ t.test('a kernel that cannot be read fails the pass, which is tried again; nothi
   t.match(w.reconciler.status(), { drift: 0, degraded: [] })
 })
 
-t.test('what precedes and follows a full pass may fail: the pass is made, and the host is degraded', async t => {
+t.test('a failure before or after a full pass degrades the host and does not stop the pass', async t => {
   for (const step of ['before', 'after'] as const) {
     const w = new ReconcilerWorld()
     w.add(red, { container: 'r', host: 1, address: '10.1.0.2' })
@@ -174,7 +174,7 @@ t.test('a full pass comes every 30 s', async t => {
   t.equal(w.reconciler.silentMs, 0)
 })
 
-t.test('a storm of kernel changes gets a fifth of the time; the state waits for nothing', async t => {
+t.test('a storm of kernel changes gets a fifth of the time; changes of the state do not wait', async t => {
   const w = new ReconcilerWorld()
   w.before = async () => {
     await w.clock.clock.sleep(100)
@@ -214,7 +214,7 @@ t.test('a lost interface is found by a full pass, attached again and counted', a
   t.equal(w.reconciler.status().repaired['endpoint-attach'], 1)
 })
 
-t.test('an interface whose attach is in flight is nobody’s drift', async t => {
+t.test('an interface whose attach is in flight is no drift', async t => {
   const w = await ReconcilerWorld.settled()
   const [here] = w.endpoints
   if (here === undefined) throw new Error('no endpoint')
@@ -226,7 +226,7 @@ t.test('an interface whose attach is in flight is nobody’s drift', async t => 
   t.match(w.reconciler.status(), { drift: 0, repaired: { 'endpoint-attach': undefined } })
 })
 
-t.test('an interface that cannot be made again degrades its network, and is tried again', async t => {
+t.test('an interface that cannot be attached again degrades its network and is retried', async t => {
   const w = await ReconcilerWorld.settled()
   const [here] = w.endpoints
   if (here === undefined) throw new Error('no endpoint')
@@ -241,7 +241,7 @@ t.test('an interface that cannot be made again degrades its network, and is trie
   t.strictSame(w.reconciler.status().degraded, [])
 })
 
-t.test('a port that went leads to a full pass, by which the filters forget it', async t => {
+t.test('a deleted port leads to a full pass, which removes it from the filters', async t => {
   const w = await ReconcilerWorld.settled()
   const filtered = w.filters.looks.length
   w.endpoints = w.endpoints.slice(1)
@@ -251,7 +251,7 @@ t.test('a port that went leads to a full pass, by which the filters forget it', 
   t.equal(w.filters.looks.length, filtered + 1)
 })
 
-t.test('work in a network that is known to be right runs without a look', async t => {
+t.test('work in a network that is known to be right runs without a pass', async t => {
   const w = await ReconcilerWorld.settled()
   t.equal(await w.reconciler.withNetwork(red.vni, async () => 'done'), 'done')
   t.strictSame(w.forwarding.looks, [])
@@ -293,13 +293,13 @@ t.test('work in a network that may differ is preceded by a pass over it', async 
   }
 })
 
-t.test('the first container of a network finds its bridge made', async t => {
+t.test('the first container of a network finds its bridge', async t => {
   const w = await ReconcilerWorld.settled()
   w.add(blue, { container: 'b', host: 1, address: '10.1.0.2' })
   await w.reconciler.withNetwork(blue.vni, async () => t.ok(w.has(bridgeName(blue.vni))))
 })
 
-t.test('a network that cannot be made runs no work; a router that cannot does not matter', async t => {
+t.test('work does not run in a network that cannot be created; a failed router does not stop it', async t => {
   const w = await ReconcilerWorld.settled()
   w.add(blue, { container: 'b', host: 1, address: '10.1.0.2' })
   w.forwarding.refuse = refusing('bridge-create', blue.vni)
@@ -313,7 +313,7 @@ t.test('a network that cannot be made runs no work; a router that cannot does no
   t.ok(ran)
 })
 
-t.test('work that the kernel refuses is run once more after a look; other failures are final', async t => {
+t.test('work that the kernel refuses is retried once after a pass; other failures are final', async t => {
   const w = await ReconcilerWorld.settled()
   let runs = 0
   const failing = (code: 'ERR_KERNEL' | 'ERR_NETNS') => async (): Promise<never> => {
@@ -361,7 +361,7 @@ t.test('a wake while the pass waits for its turn is part of it', async t => {
   t.strictSame(w.passes, ['network'])
 })
 
-t.test('stopped, it runs no pass any more, and waits for the one in flight', async t => {
+t.test('stop waits for the pass in flight, and no other pass runs after it', async t => {
   const w = await ReconcilerWorld.settled()
   let release: () => void = () => undefined
   w.before = () => new Promise<void>(resolve => (release = resolve))

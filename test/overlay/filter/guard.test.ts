@@ -70,7 +70,7 @@ t.test('tables are listed only after somebody changed a rule', async t => {
   t.equal(kernel.lists, 2)
 })
 
-t.test('what others did to elements or to a table is undone', async t => {
+t.test('changes of elements or tables by others are reverted', async t => {
   const { kernel, guard } = await settled()
   const right = kernel.elements('vxmesh_ports')
   const cases: Record<string, () => unknown> = {
@@ -88,7 +88,7 @@ t.test('what others did to elements or to a table is undone', async t => {
   }
 })
 
-t.test('a state that may be stale removes nothing, neither from a table nor with it', async t => {
+t.test('a state that may be stale removes no element, even when the table is reinstalled', async t => {
   const { kernel, guard } = await settled()
   const right = kernel.elements('vxmesh_ports')
   t.strictSame((await keep(guard, { ...NOTHING, vteps: new Set([parseIpv4('192.0.2.2')]) }, false)).done, [])
@@ -100,7 +100,7 @@ t.test('a state that may be stale removes nothing, neither from a table nor with
   t.strictSame(kernel.elements('vxmesh_ports'), [])
 })
 
-t.test('a state that knows nothing yet makes no table, and admits nobody', async t => {
+t.test('an empty state installs no table and admits no container', async t => {
   const kernel = new MemoryFilters()
   const guard = new Guard(kernel, TABLES)
   t.strictSame((await keep(guard, NOTHING, false)).done, [])
@@ -123,7 +123,7 @@ t.test('a container is admitted with one binding, which replaces the one before,
   t.strictSame(kernel.elements('vxmesh_ports'), others)
 })
 
-t.test('an attach repairs what it finds, but removes nothing that is not its port’s', async t => {
+t.test('an attach removes only elements of its own port', async t => {
   const { kernel, guard } = await settled()
   kernel.tables.get('vxmesh_ports')?.elements.set('x', { text: 'x', key: new Uint8Array() })
   kernel.change()
@@ -133,7 +133,7 @@ t.test('an attach repairs what it finds, but removes nothing that is not its por
   t.notOk(kernel.elements('vxmesh_ports').includes('x'), 'a pass does')
 })
 
-t.test('a change by another program between look and write is looked at again, up to a bound', async t => {
+t.test('a change by another program between observation and write is retried, up to a bound', async t => {
   const { kernel, guard } = await settled()
   let times = 3
   kernel.interfere = () => {
@@ -149,7 +149,7 @@ t.test('a change by another program between look and write is looked at again, u
   t.equal(kernel.elements('vxmesh_ports').length, 2, 'and the next pass is right again')
 })
 
-t.test('tables that somebody keeps replacing are given up with an error', async t => {
+t.test('tables that somebody keeps replacing end in an error', async t => {
   const kernel = new MemoryFilters()
   const guard = new Guard(kernel, TABLES)
   const install = kernel.install.bind(kernel)
@@ -161,7 +161,7 @@ t.test('tables that somebody keeps replacing are given up with an error', async 
   await t.rejects(outcome, { code: 'ERR_KERNEL', message: /the filters cannot be set: something else keeps changing/ })
 })
 
-t.test('a rule set that changes with every look cannot be read', async t => {
+t.test('a rule set that changes during every observation cannot be read', async t => {
   const { kernel, guard } = await settled()
   const generation = kernel.generation.bind(kernel)
   kernel.generation = () => {

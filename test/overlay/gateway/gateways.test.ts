@@ -67,30 +67,33 @@ function make(t: { teardown: (close: () => void) => void }, rate = true): Gatewa
   return new Gateways(kernel, { support: () => ({ ...SUPPORT, rate }), carrier: 'bridge' })
 }
 
-t.test('what was right and is desired the same needs no look; a container more needs one at the routes', async t => {
-  const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
-  const other = gatewaysOf(['10.1.0.2'], [{ ...open, egressRate: 1_000_000 }, plain])
-  const cases = [
-    ['nothing is known', new Map<Vni, DesiredRouter>(), one, null, 'routers'],
-    ['all is the same', one.routers, one, null, 'nothing'],
-    ['a container more', one.routers, two, null, 'ways-in'],
-    ['a container less', two.routers, one, null, 'ways-in'],
-    ['another rate', one.routers, other, null, 'routers'],
-    ['one of two is unknown', new Map([[open.vni, routerOf(one, open.vni)]]), one, null, 'routers'],
-    [
-      'no router is wanted or known here',
-      new Map<Vni, DesiredRouter>(),
-      { routers: new Map() },
-      parseVni(9),
-      'nothing'
-    ],
-    ['a router is left', one.routers, { routers: new Map() }, open.vni, 'routers'],
-    ['no router at all, of the whole host', new Map<Vni, DesiredRouter>(), { routers: new Map() }, null, 'routers']
-  ] as const
-  for (const [title, before, wanted, scope, expected] of cases) {
-    t.equal(changeSince(before, wanted, scope), expected, title)
+t.test(
+  'routers that are desired as before are not observed; an added container needs the host’s routes only',
+  async t => {
+    const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
+    const other = gatewaysOf(['10.1.0.2'], [{ ...open, egressRate: 1_000_000 }, plain])
+    const cases = [
+      ['nothing is known', new Map<Vni, DesiredRouter>(), one, null, 'routers'],
+      ['all is the same', one.routers, one, null, 'nothing'],
+      ['a container more', one.routers, two, null, 'ways-in'],
+      ['a container less', two.routers, one, null, 'ways-in'],
+      ['another rate', one.routers, other, null, 'routers'],
+      ['one of two is unknown', new Map([[open.vni, routerOf(one, open.vni)]]), one, null, 'routers'],
+      [
+        'no router is wanted or known here',
+        new Map<Vni, DesiredRouter>(),
+        { routers: new Map() },
+        parseVni(9),
+        'nothing'
+      ],
+      ['a router is left', one.routers, { routers: new Map() }, open.vni, 'routers'],
+      ['no router at all, of the whole host', new Map<Vni, DesiredRouter>(), { routers: new Map() }, null, 'routers']
+    ] as const
+    for (const [title, before, wanted, scope, expected] of cases) {
+      t.equal(changeSince(before, wanted, scope), expected, title)
+    }
   }
-})
+)
 
 t.test('an op is a repair when its router was right and is desired the same', async t => {
   const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
@@ -122,7 +125,7 @@ async function remembered(gateways: Gateways): Promise<readonly Vni[]> {
   return [...before.keys()]
 }
 
-t.test('what was right is remembered, and an attach may trust it; what failed is not', async t => {
+t.test('routers without problems are remembered and may be trusted by an attach; failed ones are not', async t => {
   const gateways = make(t)
   const wanted = gatewaysOf(['10.1.0.2'])
   const routers = new Map([...wanted.routers.keys()].map(vni => [vni, absent]))
@@ -138,7 +141,7 @@ t.test('what was right is remembered, and an attach may trust it; what failed is
   t.strictSame(await remembered(gateways), [], 'what fails for the host fails for all')
 })
 
-t.test('a look at one network changes what is known of that network alone', async t => {
+t.test('a pass over one network changes only what is remembered of it', async t => {
   const gateways = make(t)
   const wanted = gatewaysOf(['10.1.0.2'])
   const routers = new Map([...wanted.routers.keys()].map(vni => [vni, absent]))
@@ -156,7 +159,7 @@ t.test('a router without its bridge is not right yet', async t => {
   t.strictSame(await remembered(gateways), [plain.vni])
 })
 
-t.test('what cannot be says what the network lacks: the way out, or the way in from this host', async t => {
+t.test('a problem names what the network lacks: the way out, or the way in from this host', async t => {
   const gateways = make(t)
   const wanted = gatewaysOf(['10.1.0.2'])
   const conflict = { ...absent, conflict: 'device vg000002 is "x", not ours' }
@@ -180,7 +183,7 @@ t.test('what cannot be says what the network lacks: the way out, or the way in f
   )
 })
 
-t.test('a rate that this kernel cannot hold is reported, of the networks that have one', async t => {
+t.test('an egress rate that this kernel cannot enforce is a problem of its network', async t => {
   const gateways = make(t, false)
   const wanted = gatewaysOf(['10.1.0.2'], [{ ...open, egressRate: 1_000_000 }, plain])
   const read = reading(wanted, { reading: { kind: 'routes', routes: { ours: new Map(), others: [] } } })
@@ -189,7 +192,7 @@ t.test('a rate that this kernel cannot hold is reported, of the networks that ha
   t.strictSame(gateways.plan(lookAt(wanted), read).problems, [])
 })
 
-t.test('where nothing was read nothing is planned; where routes alone were, routes alone', async t => {
+t.test('without a reading nothing is planned; with routes alone, only routes', async t => {
   const gateways = make(t)
   const wanted = gatewaysOf(['10.1.0.2'])
   t.strictSame(gateways.plan(lookAt(wanted), reading(wanted)), { ops: [], problems: [] })
@@ -198,7 +201,7 @@ t.test('where nothing was read nothing is planned; where routes alone were, rout
   t.match(ops, [{ op: { kind: 'host-routes-add', addresses: [parseIpv4('10.1.0.2')] }, repairs: true }])
 })
 
-t.test('the notes of its ops say which must wait', async t => {
+t.test('notes mark the ops that remove something', async t => {
   const gateways = make(t)
   const waits: Record<string, boolean> = {}
   const router = routerOf(gatewaysOf(['10.1.0.2']), open.vni)

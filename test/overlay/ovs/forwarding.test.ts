@@ -65,7 +65,7 @@ function requestOf(input: DesiredInput, network = red): AttachRequest {
   return attachRequest({ endpoint, network, overlayMtu: 1450, netns: '/x', withRoute: false })
 }
 
-t.test('whatever was there before, one pass makes it as desired and the next finds nothing', async () => {
+t.test('from any state, one pass reaches the desired state and the next has nothing to do', async () => {
   await fc.assert(
     fc.asyncProperty(anyInput, anyInput, async (before, after) => {
       const { memory, part } = make()
@@ -81,7 +81,7 @@ t.test('whatever was there before, one pass makes it as desired and the next fin
   )
 })
 
-t.test('an attach gets its port and flows, and only then is set up; nothing is removed', async t => {
+t.test('an attach adds the port and its flows before it sets the device up, and removes nothing', async t => {
   const { memory, connector, trace, part } = make()
   await runPart(part, look(inputOf()))
   const [one, both] = [inputOf('a'), inputOf('a', 'b')]
@@ -110,7 +110,7 @@ t.test('an attach gets its port and flows, and only then is set up; nothing is r
   t.equal(connector.portNumber(hostInterface), memory.ports.get(hostInterface)?.number)
 })
 
-t.test('a port number that is asked for is given if it is free', async t => {
+t.test('a requested port number is used if it is free', async t => {
   const { memory, connector, part } = make()
   const input = inputOf('a')
   await runPart(part, look(inputOf()))
@@ -124,7 +124,7 @@ t.test('a port number that is asked for is given if it is free', async t => {
   t.equal(connector.portNumber(requestOf(input).hostInterface), 42, 'and keeps it')
 })
 
-t.test('an attach in a network that is not made here, or whose port cannot be made, is refused', async t => {
+t.test('an attach fails in a network without desired state, or when its port cannot be added', async t => {
   const input = inputOf('a')
   const { hostInterface } = requestOf(input)
   const { memory, connector, part } = make(new Set([hostInterface]))
@@ -141,7 +141,7 @@ t.test('an attach in a network that is not made here, or whose port cannot be ma
   await connector.check(requestOf(input, blue))
 })
 
-t.test('the userspace datapath shapes nothing, the kernel’s what the kernel can', async t => {
+t.test('the userspace datapath enforces neither rate nor delay, the kernel datapath what the kernel can', async t => {
   const all = { rate: true, fqCodel: true, delay: true }
   const { bridge, forwarding, connector } = make()
   t.strictSame(connector.limit(all), all)
@@ -174,7 +174,7 @@ t.test('new routers become ports, each with a number of its own; with ports for 
   t.ok(memory.ports.has('ve00000000000aa'))
 })
 
-t.test('a pass over one network connects its router alone, and what cannot be is a problem of its way out', async t => {
+t.test('a pass over one network connects only its router, and a failure is a problem of its way out', async t => {
   const input = inputOf('a')
   const { memory, part, forwarding } = make(new Set([routerPortName(blue.vni)]))
   await runPart(part, look(input))
