@@ -6,9 +6,8 @@ import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './impor
 
 /** Files that only the namespace tests reach today. To be emptied: a listed file that a test reaches is an error, too. */
 const UNREACHED: readonly string[] = [
-  'overlay/ovs/connector.ts',
+  'overlay/ovs/devices.ts',
   'overlay/ovs/driver.ts',
-  'overlay/ovs/forwarding.ts',
   'src/agent/agent.ts',
   'src/agent/control-plane.ts',
   'src/agent/data-plane.ts',
