@@ -105,8 +105,10 @@ async function namespace(): Promise<Outcome> {
 async function simulate(execute: Execute): Promise<Outcome> {
   const seeds = tool(execute, 'node', 'test/sim/main.ts', '--seeds', '2000')
   const mutants = tool(execute, 'node', 'test/sim/main.ts', '--mutant', 'all')
+  const hosts = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--seeds', '100')
+  const hostMutants = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--mutant', 'all')
   const tests = files(name => name.startsWith('sim/'))
-  return sum([await seeds, await mutants, await tap(execute, tests, 2)])
+  return sum([await seeds, await mutants, await hosts, await hostMutants, await tap(execute, tests, 2)])
 }
 
 /** A process for each file of tests. */
