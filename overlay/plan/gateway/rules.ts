@@ -16,6 +16,13 @@ export const INSIDE = 'inside'
 export const OUTSIDE = 'outside'
 
 const REPLY = 'ct state established,related '
+/** For traffic to the router's or the host's own stack: no ICMP error, which could lower the MTU of a path to another host. */
+const ANSWER = 'ct state established '
+/**
+ * A packet that no connection explains is forwarded without translation: with a made-up ICMP error, a container would speak
+ * about the host's own connections from its own address.
+ */
+const INVALID = 'ct state invalid drop'
 
 /** Ahead of other software's chains. Not essential: a drop is final in any order. */
 const PRIORITY = 'filter - 10'
@@ -31,11 +38,12 @@ export function routerRules(router: DesiredRouter): string {
   const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
     ...chain('input', 'filter hook input priority filter;', [
-      `${REPLY}accept`,
+      `${ANSWER}accept`,
       `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
       'drop'
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [
+      INVALID,
       `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : REPLY}accept`,
       `iifname "${OUTSIDE}" oifname "${INSIDE}" ${REPLY}accept`,
       ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
@@ -50,7 +58,8 @@ export function routerRules(router: DesiredRouter): string {
 
 /**
  * The host masquerades traffic from routers, and rejects it towards other networks and the underlay. Routers get replies
- * only, from the host and from outside; connections that the host itself opens are not forwarded and so not affected.
+ * only, from the host and from outside; connections that the host itself opens are not forwarded and so not affected. The
+ * host's own stack accepts no ICMP error from a router.
  * Devices in the closed set forward nothing else.
  */
 export function hostRules(
@@ -64,10 +73,11 @@ export function hostRules(
     `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
     `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
-      `iifgroup ${OUTSIDE_GROUP} ${REPLY}accept`,
+      `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
       `iifgroup ${OUTSIDE_GROUP} drop`
     ]),
     ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
+      `iifgroup ${OUTSIDE_GROUP} ${INVALID}`,
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,

@@ -211,6 +211,21 @@ t.test('the rules guard the underlay, every known host and the transit range', t
   t.end()
 })
 
+t.test('no ICMP error from a container reaches the stack of its router or of the host', t => {
+  const [host1, router1] = [hostRules(wanted(), { underlay: host.underlay, closed: [] }), routerRules(router())]
+  const rules = (text: string, chain: string): string[] =>
+    (new RegExp(`chain ${chain} \\{([^}]*)`).exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
+  for (const text of [host1, router1]) t.notMatch(rules(text, 'input').join(), /related/)
+  t.equal(rules(router1, 'forward')[2], 'ct state invalid drop', 'ahead of every accept')
+  t.equal(rules(host1, 'forward')[2], `iifgroup ${OUTSIDE_GROUP} ct state invalid drop`)
+  t.match(
+    rules(router1, 'forward').join(),
+    /oifname "inside" ct state established,related accept/,
+    'PMTU discovery works'
+  )
+  t.end()
+})
+
 t.test('a device name that could break out of a rule never gets into one', t => {
   for (const name of ['eth0', 'wan.100', 'br-lan', 'eth0:1']) t.ok(isPlainName(name), name)
   for (const name of ['a"b', 'a b', '', 'x}', 'äth', '0123456789abcdef']) t.notOk(isPlainName(name), name)
