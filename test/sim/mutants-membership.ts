@@ -26,9 +26,9 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
     },
     after: (state, _input, effects) => {
       removeOverrides(state)
-      for (const [peer, heardMs] of contactBefore.get(state) ?? []) {
+      for (const [peer, contactMs] of contactBefore.get(state) ?? []) {
         const progress = state.leading?.progress.get(peer)
-        if (progress !== undefined) progress.contactMs = heardMs
+        if (progress !== undefined) progress.contactMs = contactMs
       }
       contactBefore.delete(state)
       return effects
@@ -74,7 +74,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
       if (event.kind !== 'change' || state.leading === null) return input
       const progress = state.leading.progress.get(event.change.peer)
       state.leading.heartbeatCommit = 0 as LogIndex
-      if (progress !== undefined) Object.assign(progress, { mode: 'replicate', heardMs: input.nowMs })
+      if (progress !== undefined) Object.assign(progress, { mode: 'replicate', contactMs: input.nowMs })
       return input
     }
   },

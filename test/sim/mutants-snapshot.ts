@@ -19,7 +19,7 @@ function install(state: RaftState, snapshot: Snapshot, effects: Effect[]): Effec
   Object.assign(state, {
     snapshot,
     commitIndex: meta.lastIndex,
-    handedOut: meta.lastIndex,
+    emittedIndex: meta.lastIndex,
     durableIndex: meta.lastIndex
   })
   state.persistsRequested += 1
