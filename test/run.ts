@@ -14,8 +14,8 @@ type Part = {
   readonly background?: true
 }
 
-/** They measure rates or saturate the processor: nothing else of the suite runs at the same time. */
-const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'guard-attacks', 'shaping', 'shaping-rates', 'zmq')
+/** They measure rates or saturate the processor: no other hosts run at the same time. */
+const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'shaping-rates')
 /** The longest of the others start first, so that none of them runs alone at the end. */
 const LONGEST = namespaceFiles(
   'host-access',
@@ -29,6 +29,8 @@ const LONGEST = namespaceFiles(
 )
 /** More than there are processors, because namespace tests wait a lot. */
 const NAMESPACE_JOBS = 3
+/** Bound of a file in the background, which a busy machine may not run for minutes. */
+const STARVED_SECONDS = 3_600
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
@@ -61,7 +63,9 @@ const total = { passed: 0, failed: 0 }
 const background = new Background()
 const inBackground = parts.filter(part => part.background).map(part => show(part, background.execute))
 for (const part of parts.filter(({ background = false }) => !background)) await show(part, execute)
-await backgroundOver()
+// They compete like everything else now, because nothing else is left.
+background.raise()
+await Promise.all(inBackground)
 if (failed.length > 0) console.log(`\n${failed.join('\n').trimEnd()}`)
 console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
@@ -79,11 +83,6 @@ async function show({ name, run }: Part, execute: Execute): Promise<void> {
   lines.set(name, `${name.padEnd(11)} ${outcome.passed} passed, ${outcome.failed} failed, ${seconds(since)} s`)
 }
 
-async function backgroundOver(): Promise<void> {
-  background.raise()
-  await Promise.all(inBackground)
-}
-
 /** Types, lint, formatting. */
 async function check(execute: Execute): Promise<Outcome> {
   const outcomes = []
@@ -98,7 +97,6 @@ async function namespace(): Promise<Outcome> {
   const first = new Set([...ALONE, ...LONGEST])
   const others = files(name => /^(namespace|uml)\//.test(name)).filter(path => !first.has(path))
   const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
-  await backgroundOver()
   return sum([shared, await tap(execute, ALONE, 1)])
 }
 
@@ -108,12 +106,14 @@ async function simulate(execute: Execute): Promise<Outcome> {
   const hosts = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--seeds', '100')
   const hostMutants = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--mutant', 'all')
   const tests = files(name => name.startsWith('sim/'))
-  return sum([await seeds, await mutants, await hosts, await hostMutants, await tap(execute, tests, 2)])
+  const programs = await Promise.all([seeds, mutants, hosts, hostMutants])
+  return sum([...programs, await tap(execute, tests, 2, STARVED_SECONDS)])
 }
 
 /** A process for each file of tests. */
-async function tap(execute: Execute, paths: readonly string[], jobs: number): Promise<Outcome> {
-  const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', `--jobs=${jobs}`, '--timeout=600']
+async function tap(execute: Execute, paths: readonly string[], jobs: number, boundSeconds = 600): Promise<Outcome> {
+  const bounds = [`--jobs=${jobs}`, `--timeout=${boundSeconds}`]
+  const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', ...bounds]
   return readTap(await execute('tap', [...flags, ...paths]))
 }
 
