@@ -28,7 +28,7 @@ exec chroot . sh -c 'touch /run/up; exec sleep infinity'
 
 const ENVIRONMENT = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
 
-export class Machine {
+export class DebianMachine {
   readonly #pid: number
 
   private constructor(pid: number) {
@@ -36,10 +36,10 @@ export class Machine {
   }
 
   /** @param shown a directory of this machine, mounted at its /mnt */
-  static async start(host: LabHost, shown: string): Promise<Machine> {
+  static async start(host: LabHost, shown: string): Promise<DebianMachine> {
     const args = ['netns', 'exec', host.namespace, 'sh', '-c', SET_UP, 'sh', join(host.dir, 'machine'), shown]
     const { pid } = await startDetached('ip', args, { logFile: join(host.dir, 'machine.log') })
-    const machine = new Machine(pid)
+    const machine = new DebianMachine(pid)
     await waitFor('the machine is up', async () => (await machine.run('test', '-e', '/run/up')).exitCode === 0)
     return machine
   }

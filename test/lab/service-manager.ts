@@ -6,7 +6,7 @@ import { closeSync, openSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { kill } from './kernel.ts'
-import type { Machine } from './machine.ts'
+import type { DebianMachine } from './machine.ts'
 import { NotifySocket } from './notify-socket.ts'
 import { waitFor } from './wait.ts'
 
@@ -42,20 +42,20 @@ const DIRECTORIES = { StateDirectory: '/var/lib', CacheDirectory: '/var/cache', 
 export class LabServiceManager {
   readonly notify: NotifySocket
   readonly requests: string[] = []
-  readonly #machine: Machine
+  readonly #machine: DebianMachine
   readonly #log: string
   #child: ChildProcess | null = null
   #timer: NodeJS.Timeout | null = null
   #busy = false
 
-  private constructor(machine: Machine, notify: NotifySocket, log: string) {
+  private constructor(machine: DebianMachine, notify: NotifySocket, log: string) {
     this.#machine = machine
     this.notify = notify
     this.#log = log
   }
 
   /** Replaces the machine's `systemctl`. */
-  static async start(machine: Machine, log: string): Promise<LabServiceManager> {
+  static async start(machine: DebianMachine, log: string): Promise<LabServiceManager> {
     for (const folder of [REQUESTS, '/run/systemd/system']) await mkdir(machine.path(folder), { recursive: true })
     // Written aside and renamed: the file of the lower file system must not be opened for writing.
     await machine.write('/usr/bin/systemctl.new', SYSTEMCTL, 0o755)

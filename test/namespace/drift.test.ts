@@ -58,7 +58,7 @@ t.test('drift is repaired within 10 s, and nothing foreign is touched', { skip: 
   let slowest = 0
   const batch = Math.max(1, Math.round(CHAOS.drifts / 20))
   for (let done = 0; done < CHAOS.drifts; done += batch) {
-    for (let n = 0; n < batch; n++) await hurt(host, random)
+    for (let n = 0; n < batch; n++) await damage(host, random)
     const since = performance.now()
     await expectOracle(lab, { timeoutMs: 10_000 })
     slowest = Math.max(slowest, performance.now() - since)
@@ -139,7 +139,7 @@ t.test('networks and endpoints that somebody else damages', { skip: cannotRun() 
 })
 
 /** One random deletion or edit. It may fail because an earlier one deleted its object. */
-async function hurt(host: LabHost, random: Random): Promise<void> {
+async function damage(host: LabHost, random: Random): Promise<void> {
   const { links, fdb, neighbours } = await readKernel(host.namespace)
   const ours = links.filter(link => link.ifalias?.startsWith('vxmesh ') === true)
   const names = new Set(ours.map(link => link.ifname))

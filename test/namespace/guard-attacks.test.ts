@@ -11,13 +11,13 @@ import {
   blue,
   containerOf,
   endpointOf,
-  guardWorld,
+  openGuardLab,
   link,
   nft,
   PORT,
   red,
   setGuard,
-  type GuardWorld
+  type GuardLab
 } from './guard-lab.ts'
 import { ip, json } from '../lab/kernel.ts'
 import { countReplies } from '../lab/ping.ts'
@@ -29,7 +29,7 @@ const FLOOD = 100_000
 const EFFECTIVE_MIN = 40
 
 type Stand = AttackStand & {
-  readonly w: GuardWorld
+  readonly w: GuardLab
   readonly listeners: ReadonlyMap<string, Listener>
   nextMark: number
 }
@@ -107,7 +107,7 @@ t.test('the host does not answer ARP requests of a container for its own address
 })
 
 async function build(t: Test): Promise<Stand> {
-  const w = await guardWorld(t, {
+  const w = await openGuardLab(t, {
     me: [red, 1, '10.1.0.2'],
     near: [red, 1, '10.1.0.3'],
     far: [red, 2, '10.1.0.4'],
@@ -174,7 +174,7 @@ function arrived(stand: Stand, id: number, at?: string): number {
 }
 
 /** Routes of the containers and FDBs of the hosts. */
-async function tables(w: GuardWorld): Promise<readonly string[]> {
+async function tables(w: GuardLab): Promise<readonly string[]> {
   const found: string[] = []
   for (const { namespace: name } of w.containers.values()) found.push(await ip(name, 'route show'))
   for (const host of [1, 2]) {
@@ -185,7 +185,7 @@ async function tables(w: GuardWorld): Promise<readonly string[]> {
 }
 
 /** Neighbour entries of containers with a wrong MAC. */
-async function wrongNeighbours(w: GuardWorld): Promise<readonly string[]> {
+async function wrongNeighbours(w: GuardLab): Promise<readonly string[]> {
   const right = new Map(w.endpoints.map(endpoint => [formatIpv4(endpoint.address), endpoint.mac]))
   const found: string[] = []
   for (const { namespace: name } of w.containers.values()) {

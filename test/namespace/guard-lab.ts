@@ -23,7 +23,7 @@ export const blue = makeNetwork('blue', 0xdef)
 export const PORT = 4789
 const MTU = 1450
 
-export type GuardWorld = {
+export type GuardLab = {
   readonly lab: Lab
   readonly drivers: readonly LinuxDriver[]
   readonly endpoints: Endpoint[]
@@ -31,10 +31,10 @@ export type GuardWorld = {
 }
 
 /** Containers by name: [network, host, address]. All are attached; the guard is not installed yet. */
-export async function guardWorld(
+export async function openGuardLab(
   t: Test,
   where: Readonly<Record<string, readonly [typeof red, number, string]>>
-): Promise<GuardWorld> {
+): Promise<GuardLab> {
   const lab = await Lab.create({ hosts: 3 })
   t.teardown(() => lab.destroy())
   const containers = new Map<string, LabContainer>()
@@ -52,7 +52,7 @@ export async function guardWorld(
 }
 
 /** A host's view of the state, in which the third host does not exist. */
-export function input(w: GuardWorld, host: number): DesiredInput {
+export function input(w: GuardLab, host: number): DesiredInput {
   return {
     self: peer(host),
     selfVtep: w.lab.host(host).vtep,
@@ -70,7 +70,7 @@ export function openDriver(host: LabHost): LinuxDriver {
   return LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
 }
 
-export async function pass(w: GuardWorld, host: number): Promise<readonly string[]> {
+export async function pass(w: GuardLab, host: number): Promise<readonly string[]> {
   const wanted = desired(input(w, host))
   const done = await keepFilters(driverOf(w, host), { wanted, mayRemove: true })
   const forwarding = driverOf(w, host).parts.filter(({ concern }) => concern === 'forwarding')
@@ -95,29 +95,29 @@ function look({ wanted, mayRemove }: { readonly wanted: DesiredHost; readonly ma
   return { scope: null, trust: false, mayRemove, desired: { host: () => wanted, gateways } }
 }
 
-export async function attach(w: GuardWorld, endpoint: Endpoint): Promise<void> {
+export async function attach(w: GuardLab, endpoint: Endpoint): Promise<void> {
   const host = endpoint.host === peer(1) ? 1 : 2
   const network = endpoint.network === red.name ? red : blue
   const { netns } = containerOf(w, endpoint.containerId)
   await driverOf(w, host).devices.attach(attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true }))
 }
 
-export async function setGuard(w: GuardWorld, port: number | null): Promise<void> {
+export async function setGuard(w: GuardLab, port: number | null): Promise<void> {
   for (const host of [1, 2]) {
     await driverOf(w, host).setGuard(port)
     await pass(w, host)
   }
 }
 
-export function driverOf(w: GuardWorld, host: number): LinuxDriver {
+export function driverOf(w: GuardLab, host: number): LinuxDriver {
   return found(w.drivers[host - 1], `host ${host}`)
 }
 
-export function containerOf(w: GuardWorld, name: string): LabContainer {
+export function containerOf(w: GuardLab, name: string): LabContainer {
   return found(w.containers.get(name), name)
 }
 
-export function endpointOf(w: GuardWorld, container: string): Endpoint {
+export function endpointOf(w: GuardLab, container: string): Endpoint {
   return found(
     w.endpoints.find(endpoint => endpoint.containerId === container),
     container

@@ -20,7 +20,7 @@ import {
   containerOf,
   driverOf,
   endpointOf,
-  guardWorld,
+  openGuardLab,
   input,
   keepFilters,
   link,
@@ -54,14 +54,14 @@ await t.test('a host that lacks nft or a kernel feature of the tables is refused
   process.env['PATH'] = path
   t.ok(refused instanceof VxmeshError)
   t.match(refused, { code: 'ERR_UNSUPPORTED', field: 'overlay.guard', message: /bridge table vxmesh_ports/ })
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   const names = new Map((await driverOf(w, 1).features()).map(feature => [feature.name, feature.present]))
   t.equal(names.get('port-security'), true)
   t.equal(names.get('underlay-guard'), true)
 })
 
 await t.test('tables are replaced and agents restarted without a lost or a leaked packet', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const [a, b] = [containerOf(w, 'a'), containerOf(w, 'b')]
   const [me, victim] = [endpointOf(w, 'a'), endpointOf(w, 'b')]
@@ -93,7 +93,7 @@ await t.test('tables are replaced and agents restarted without a lost or a leake
 t.jobs = 4
 
 t.test('a guard that is right is left unchanged, also by a new agent', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const before = await ruleset(w.lab.host(1))
   t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is allowed')
@@ -108,7 +108,7 @@ t.test('a guard that is right is left unchanged, also by a new agent', { skip },
 })
 
 t.test('any change to the tables is repaired, and nothing foreign is touched', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   const host = w.lab.host(1)
   await nft(host, FOREIGN)
   await setGuard(w, PORT)
@@ -142,7 +142,7 @@ t.test('any change to the tables is repaired, and nothing foreign is touched', {
 })
 
 t.test('a foreign change to our tables wakes the reconciler', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   let woken = 0
   driverOf(w, 1).onChange(() => woken++)
@@ -155,7 +155,7 @@ t.test('a foreign change to our tables wakes the reconciler', { skip }, async t 
 })
 
 t.test('attach and detach leave nothing behind; a changed address replaces the old binding', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const before = await ruleset(w.lab.host(1))
   const c = await w.lab.container('c')
@@ -174,7 +174,7 @@ t.test('attach and detach leave nothing behind; a changed address replaces the o
 })
 
 t.test('a state that may be stale removes nothing', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const right = await ruleset(w.lab.host(1))
   const nobody = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
@@ -187,7 +187,7 @@ t.test('a state that may be stale removes nothing', { skip }, async t => {
 })
 
 t.test('an agent without any state installs no table that would block everybody', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   await driverOf(w, 1).setGuard(PORT)
   const nothing = { networks: new Map(), vteps: new Set<Ipv4>() }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nothing, mayRemove: false }), [])
@@ -197,7 +197,7 @@ t.test('an agent without any state installs no table that would block everybody'
 })
 
 t.test('switched off, both tables are removed and foreign ones stay', { skip }, async t => {
-  const w = await guardWorld(t, PAIR)
+  const w = await openGuardLab(t, PAIR)
   const host = w.lab.host(1)
   await nft(host, FOREIGN)
   const before = await ruleset(host)
@@ -209,7 +209,7 @@ t.test('switched off, both tables are removed and foreign ones stay', { skip }, 
 })
 
 t.test('tenants with the same addresses may each use their own', { skip }, async t => {
-  const w = await guardWorld(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
+  const w = await openGuardLab(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
   await setGuard(w, PORT)
   t.equal(await countReplies(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
   t.equal(await countReplies(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)

@@ -29,7 +29,7 @@ const MTU = 1450
 const red = makeNetwork('red', 0xabc)
 const blue = makeNetwork('blue', 0xdef)
 
-type World = {
+type DriverLab = {
   readonly lab: Lab
   readonly drivers: LinuxDriver[]
   readonly endpoints: Endpoint[]
@@ -38,10 +38,10 @@ type World = {
 }
 
 /** `endpoints` as [container, network, host, address]. */
-async function world(
+async function openDriverLab(
   t: Test,
   p: { hosts: number; mtu?: number; endpoints: [string, Network, number, string][] }
-): Promise<World> {
+): Promise<DriverLab> {
   const lab = await Lab.create(p)
   t.teardown(() => lab.destroy())
   const containers = new Map<string, LabContainer>()
@@ -58,19 +58,19 @@ async function world(
   return { lab, drivers, endpoints, containers, statuses: null }
 }
 
-function driver(w: World, host: number): LinuxDriver {
+function driver(w: DriverLab, host: number): LinuxDriver {
   const found = w.drivers[host - 1]
   if (found === undefined) throw new Error(`no host ${host}`)
   return found
 }
 
-function container(w: World, name: string): LabContainer {
+function container(w: DriverLab, name: string): LabContainer {
   const found = w.containers.get(name)
   if (found === undefined) throw new Error(`no container ${name}`)
   return found
 }
 
-function want(w: World, host: number): DesiredHost {
+function want(w: DriverLab, host: number): DesiredHost {
   return desired({
     self: peer(host),
     selfVtep: w.lab.host(host).vtep,
@@ -84,7 +84,7 @@ function want(w: World, host: number): DesiredHost {
 }
 
 /** Runs one pass. @returns what it did */
-async function pass(t: Test, w: World, host: number): Promise<string[]> {
+async function pass(t: Test, w: DriverLab, host: number): Promise<string[]> {
   const { ops } = plan(want(w, host), await driver(w, host).forwarding.observe())
   const result = await driver(w, host).forwarding.execute(ops)
   t.strictSame(
@@ -95,7 +95,7 @@ async function pass(t: Test, w: World, host: number): Promise<string[]> {
   return ops.map(describe)
 }
 
-const request = (w: World, endpoint: Endpoint) =>
+const request = (w: DriverLab, endpoint: Endpoint) =>
   attachRequest({
     endpoint,
     network: endpoint.network === red.name ? red : blue,
@@ -104,7 +104,7 @@ const request = (w: World, endpoint: Endpoint) =>
     withRoute: true
   })
 
-async function attachAll(t: Test, w: World): Promise<void> {
+async function attachAll(t: Test, w: DriverLab): Promise<void> {
   for (const host of w.lab.hosts.keys()) await pass(t, w, host + 1)
   for (const endpoint of w.endpoints) {
     const host = w.lab.hosts.findIndex((_, i) => peer(i + 1) === endpoint.host) + 1
@@ -135,7 +135,7 @@ type Fdb = { mac: string; ifname: string; dst?: string; port?: number; master?: 
 type Neigh = { dst: string; lladdr?: string; dev: string; state: string[] }
 
 /** All our objects as ip and bridge list them. A recreated device has another index and, unless it is a bridge, another MAC. */
-async function kernelState(w: World, host: number, options: { indexes: boolean }): Promise<unknown> {
+async function kernelState(w: DriverLab, host: number, options: { indexes: boolean }): Promise<unknown> {
   const { namespace: name } = w.lab.host(host)
   const links = await json<Link>('ip', name, 'link show')
   const fdb = await json<Fdb>('bridge', name, 'fdb show')
@@ -170,7 +170,7 @@ async function kernelState(w: World, host: number, options: { indexes: boolean }
 }
 
 t.test('containers reach their own network from the first packet, and no other', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1 }), 1, 'first packet, network red')
   t.equal(await countReplies(container(w, 'b1'), '10.1.0.4', { count: 1 }), 1, 'first packet, network blue')
@@ -179,7 +179,7 @@ t.test('containers reach their own network from the first packet, and no other',
 })
 
 t.test('a packet of the overlay MTU passes, one byte more is refused', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   t.equal((await driver(w, 1).devices.underlay()).overlayMtu, MTU)
   t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28 }), 1)
@@ -187,7 +187,7 @@ t.test('a packet of the overlay MTU passes, one byte more is refused', { skip },
 })
 
 t.test('the kernel holds exactly the desired state', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two.slice(0, 2) })
   await attachAll(t, w)
   const { namespace: name } = w.lab.host(1)
   const links = new Map((await json<Link>('ip', name, 'link show')).map(link => [link.ifname, link]))
@@ -242,7 +242,7 @@ t.test('the kernel holds exactly the desired state', { skip }, async t => {
 })
 
 t.test('a restarted agent adopts everything: same devices, empty plan, attach finds it', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   const before = await kernelState(w, 1, { indexes: true })
   await driver(w, 1).close()
@@ -257,7 +257,7 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
 })
 
 t.test('drift of any kind is repaired by one pass', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   const { namespace: name } = w.lab.host(1)
   const [endpoint] = w.endpoints
@@ -308,7 +308,7 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
 })
 
 t.test('foreign objects are never touched, and a name in use is a conflict', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   const { namespace: name } = w.lab.host(1)
   await ip(name, 'link add vb000abc type bridge')
   await ip(name, 'link add ve0123456789abc type veth peer name other0')
@@ -338,7 +338,7 @@ t.test(
   'a VNI in use by a foreign VXLAN device fails only its network, with the kernel’s message',
   { skip },
   async t => {
-    const w = await world(t, { hosts: 2, endpoints: two })
+    const w = await openDriverLab(t, { hosts: 2, endpoints: two })
     await ip(w.lab.host(1).namespace, 'link add vxother type vxlan id 2748 local 192.0.2.1 dstport 4789')
     const { ops } = plan(want(w, 1), await driver(w, 1).forwarding.observe())
     const { failures, skipped } = await driver(w, 1).forwarding.execute(ops)
@@ -356,7 +356,7 @@ t.test(
   'a failed host loses its flood entries and keeps its unicast entries; one that left loses both',
   { skip },
   async t => {
-    const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
+    const w = await openDriverLab(t, { hosts: 2, endpoints: two.slice(0, 2) })
     await attachAll(t, w)
     const fdb = async (): Promise<unknown[]> => {
       const all = await json<Fdb>('bridge', w.lab.host(1).namespace, 'fdb show dev vx000abc')
@@ -373,7 +373,7 @@ t.test(
 )
 
 t.test('attach is idempotent, completes a half-made pair, and refuses foreign devices', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await pass(t, w, 1)
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
@@ -428,7 +428,10 @@ t.test('attach is idempotent, completes a half-made pair, and refuses foreign de
 })
 
 t.test('a second network leaves the default route of the first', { skip }, async t => {
-  const w = await world(t, { hosts: 1, endpoints: [two[0] ?? ['r1', red, 1, '10.1.0.2'], ['b1', blue, 1, '10.1.0.5']] })
+  const w = await openDriverLab(t, {
+    hosts: 1,
+    endpoints: [two[0] ?? ['r1', red, 1, '10.1.0.2'], ['b1', blue, 1, '10.1.0.5']]
+  })
   await attachAll(t, w)
   const second = makeEndpoint(blue, { container: 'r1', host: 1, address: '10.1.0.9', ifname: 'eth1' })
   await driver(w, 1).devices.attach(request(w, second))
@@ -440,7 +443,7 @@ t.test('a second network leaves the default route of the first', { skip }, async
 })
 
 t.test('detach removes the pair, even without the namespace, and is idempotent', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   const [r1, , b1] = w.endpoints
   if (r1 === undefined || b1 === undefined) throw new Error('no endpoints')
@@ -462,7 +465,7 @@ t.test('many devices are removed together, and foreign ones in their group stay'
     1,
     `10.1.0.${10 + i}`
   ])
-  const w = await world(t, { hosts: 1, endpoints: names })
+  const w = await openDriverLab(t, { hosts: 1, endpoints: names })
   await attachAll(t, w)
   await ip(w.lab.host(1).namespace, `link add br-mine group 7764078 type bridge`)
   await Promise.all(w.endpoints.map(endpoint => driver(w, 1).devices.detach(detachRequest(endpoint))))
@@ -476,7 +479,7 @@ t.test('many devices are removed together, and foreign ones in their group stay'
 })
 
 t.test('counters are the container’s own', { skip }, async t => {
-  const w = await world(t, { hosts: 2, endpoints: two.slice(0, 2) })
+  const w = await openDriverLab(t, { hosts: 2, endpoints: two.slice(0, 2) })
   await attachAll(t, w)
   const [endpoint] = w.endpoints
   if (endpoint === undefined) throw new Error('no endpoint')
@@ -494,7 +497,7 @@ t.test('counters are the container’s own', { skip }, async t => {
 })
 
 t.test('a foreign change wakes the listener, our own does not', { skip }, async t => {
-  const w = await world(t, { hosts: 1, endpoints: two.slice(0, 1) })
+  const w = await openDriverLab(t, { hosts: 1, endpoints: two.slice(0, 1) })
   await attachAll(t, w)
   await driver(w, 1).forwarding.observe()
   let wakes = 0
@@ -518,7 +521,7 @@ t.test('a foreign change wakes the listener, our own does not', { skip }, async 
 })
 
 t.test('this machine’s kernel has every required feature', { skip }, async t => {
-  const w = await world(t, { hosts: 1, endpoints: [] })
+  const w = await openDriverLab(t, { hosts: 1, endpoints: [] })
   const features = await driver(w, 1).features()
   t.strictSame(
     features.filter(f => f.required && !f.present),
@@ -528,7 +531,7 @@ t.test('this machine’s kernel has every required feature', { skip }, async t =
 })
 
 t.test('a bind address that no device has is a typed error', { skip }, async t => {
-  const w = await world(t, { hosts: 1, endpoints: [] })
+  const w = await openDriverLab(t, { hosts: 1, endpoints: [] })
   const lost = LinuxDriver.open({
     underlay: ipv4Underlay(makeHost(77).vtep),
     hostNetns: w.lab.host(1).netns,

@@ -10,7 +10,7 @@ import { bare } from '../lab/container.ts'
 import { startFlow } from '../lab/flow.ts'
 import { kill, must, pidsIn } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
-import { Machine } from '../lab/machine.ts'
+import { DebianMachine } from '../lab/machine.ts'
 import { routersOf } from '../lab/routers.ts'
 import { LabServiceManager } from '../lab/service-manager.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
@@ -28,15 +28,17 @@ t.test(
   { skip: cannotRun() },
   async t => {
     const folder = t.testdir()
-    const old = await build(OLD, folder)
-    const packages = [old, await build(NEW, folder)] as const
-    const again = await build(OLD, join(folder, 'again'))
+    const [old, update, again] = await Promise.all([
+      build(OLD, folder),
+      build(NEW, folder),
+      build(OLD, join(folder, 'again'))
+    ])
     t.equal(hash(again), hash(old), 'a commit builds one package, byte by byte')
 
     const lab = await Lab.create()
     t.teardown(() => lab.destroy())
     const host = await lab.addHost({ bootstrapExpect: 1 })
-    const machine = await Machine.start(host, folder)
+    const machine = await DebianMachine.start(host, folder)
     const systemd = await LabServiceManager.start(machine, host.logFile)
     t.teardown(() => systemd.close())
     const vxmesh = (...argv: readonly string[]): Promise<string> => machine.must('vxmesh', ...argv)
@@ -53,7 +55,7 @@ t.test(
     const places = ['/etc', '/usr', '/var', '/lib', '/opt', '/run']
     const files = (): Promise<string> => machine.must('find', ...places, '-xdev', '-name', '*vxmesh*')
     const before = await files()
-    t.match(await install(packages[0]), /systemctl enable --now vxmesh/, 'it explains the next steps')
+    t.match(await install(old), /systemctl enable --now vxmesh/, 'it explains the next steps')
     t.equal(await vxmesh('version'), `vxmesh ${OLD}`)
     t.notOk(
       systemd.requests.some(asked => asked.startsWith('start')),
@@ -111,7 +113,7 @@ t.test(
 
     const flow = await startFlow({ from: here, to: there, address: bare(address), packetsPerSecond: 1_000 })
     const pid = systemd.mainPid
-    await install(packages[1])
+    await install(update)
     t.match(await ready(), { version: NEW, networks: 1, endpoints: 2, overlay: { drift: 0, degraded: [] } })
     t.not(systemd.mainPid, pid)
     t.ok(said('STOPPING=1') >= 1)
@@ -140,7 +142,7 @@ t.test(
 )
 
 /** The restrictions of the unit and of the wrapper script apply to the running agent. */
-async function limits(t: Test, machine: Machine, systemd: LabServiceManager): Promise<void> {
+async function limits(t: Test, machine: DebianMachine, systemd: LabServiceManager): Promise<void> {
   const { mainPid } = systemd
   const facts = readFileSync(`/proc/${mainPid ?? 0}/status`, 'utf8')
   t.match(facts, /NoNewPrivs:\t1/)

@@ -20,7 +20,7 @@ t.test(
     const [h1, h2, h3] = [lab.host(1), lab.host(2), lab.host(3)]
     await expectOracle(lab)
     const indexes = [await deviceIndexes(h1), await deviceIndexes(h2)]
-    const during = async (title: string, trouble: () => Promise<void>): Promise<void> => {
+    const during = async (title: string, inject: () => Promise<void>): Promise<void> => {
       const flow = await startFlow({
         from: nth(containers, 1),
         to: nth(containers, 2),
@@ -29,7 +29,7 @@ t.test(
       })
       let report: FlowReport
       try {
-        await trouble()
+        await inject()
       } finally {
         report = await flow.stop()
       }

@@ -46,9 +46,7 @@ delete process.env['VXMESH_TEST_RATES']
 t.test('rates', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
-  const [h1] = await lab.addServers(1)
-  const h2 = await lab.addClient()
-  if (h1 === undefined) throw new Error('no host')
+  const [h1, h2] = await lab.addServerAndClient()
   await h1.cliJson<NetworkView>('network', 'create', 'red', '--subnet', '10.1.0.0/24')
   const [one, two, far] = (await lab.containers(['one', 'two', 'far'])) as [LabContainer, LabContainer, LabContainer]
   const addresses = new Map<LabContainer, string>()

@@ -29,7 +29,7 @@ const SAME = { network: red, overlayMtu: MTU, withRoute: true }
 const unshaped = { ingressRate: 0, egressRate: 0, delayUs: 0 }
 
 /** One host, one container of network red, attached with the given rates. */
-class World {
+class ShapedContainer {
   readonly lab: Lab
   readonly container: LabContainer
   driver: LinuxDriver
@@ -42,14 +42,14 @@ class World {
     this.endpoint = { ...makeEndpoint(red, { container: 'c1', host: 1, address: '10.1.0.2' }), ...shaping }
   }
 
-  static async open(t: Test, shaping = both): Promise<World> {
+  static async open(t: Test, shaping = both): Promise<ShapedContainer> {
     const lab = await Lab.create({ hosts: 1 })
     t.teardown(() => lab.destroy())
-    const world = new World(lab, await lab.container('c1'), shaping)
-    t.teardown(() => world.driver.close())
-    await world.pass()
-    await world.driver.devices.attach(world.request)
-    return world
+    const shaped = new ShapedContainer(lab, await lab.container('c1'), shaping)
+    t.teardown(() => shaped.driver.close())
+    await shaped.pass()
+    await shaped.driver.devices.attach(shaped.request)
+    return shaped
   }
 
   get request(): AttachRequest {
@@ -129,7 +129,7 @@ class World {
 }
 
 t.test('attach creates the queues: rate, burst and limit on veth and IFB', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   type Qdisc = { kind: string; handle: string; dev: string; options: { rate?: number; burst?: number; limit?: number } }
   const qdiscs = JSON.parse(await w.tc('-j qdisc show')) as Qdisc[]
   const tbf = (dev: string): Qdisc | undefined => qdiscs.find(q => q.dev === dev && q.kind === 'tbf')
@@ -145,7 +145,7 @@ t.test('attach creates the queues: rate, burst and limit on veth and IFB', { ski
 })
 
 t.test('a restarted agent adopts the queues unchanged', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   const before = await w.queues()
   const index = await w.ip(`-o link show ${w.ifb}`)
   await w.restart()
@@ -156,7 +156,7 @@ t.test('a restarted agent adopts the queues unchanged', { skip }, async t => {
 })
 
 t.test('drift of any kind is repaired by one pass', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   const before = await w.queues()
   const inner = (await w.driver.devices.shapingSupport()).fqCodel ? 'handle 767a: fq_codel' : 'handle 767b: bfifo'
   const drifts: [string, (() => Promise<unknown>)[]][] = [
@@ -192,7 +192,7 @@ t.test('drift of any kind is repaired by one pass', { skip }, async t => {
 })
 
 t.test('a change of the rate keeps the queue: its counters continue', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   type Counted = { dev: string; kind: string; bytes: number }
   const sent = async (): Promise<number> => {
     const all = JSON.parse(await w.tc('-s -j qdisc show')) as Counted[]
@@ -208,7 +208,7 @@ t.test('a change of the rate keeps the queue: its counters continue', { skip }, 
 })
 
 t.test('rate 0 removes everything, by a change and by a pass', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   await w.shape(unshaped)
   t.strictSame(await w.queues(), { qdiscs: [], filters: [] })
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
@@ -222,7 +222,7 @@ t.test('rate 0 removes everything, by a change and by a pass', { skip }, async t
 })
 
 t.test('foreign queues and devices stay', { skip }, async t => {
-  const w = await World.open(t, unshaped)
+  const w = await ShapedContainer.open(t, unshaped)
   await w.tc(`qdisc add dev ${w.veth} root handle 1: tbf rate 1gbit burst 1m limit 1m`)
   await w.tc(`qdisc add dev ${w.veth} clsact`)
   await w.tc(`filter add dev ${w.veth} egress prio 5 u32 match u32 0 0 action mirred egress mirror dev lo`)
@@ -238,7 +238,7 @@ t.test('foreign queues and devices stay', { skip }, async t => {
 })
 
 t.test('a name in use fails the shaping of its container with a conflict', { skip }, async t => {
-  const w = await World.open(t, unshaped)
+  const w = await ShapedContainer.open(t, unshaped)
   await w.ip(`link add ${w.ifb} type ifb`)
   await t.rejects(w.shape(both), { code: 'ERR_KERNEL', message: new RegExp(w.ifb) })
   const { conflicts, ops } = plan(w.want(), await w.driver.forwarding.observe())
@@ -248,7 +248,7 @@ t.test('a name in use fails the shaping of its container with a conflict', { ski
 
 t.test('detach leaves nothing, even without the namespace', { skip }, async t => {
   for (const gone of [false, true]) {
-    const w = await World.open(t)
+    const w = await ShapedContainer.open(t)
     if (gone) {
       await removeNamespaces([w.container.namespace])
       // The kernel takes a namespace's devices apart after `ip netns del` has returned.
@@ -264,7 +264,7 @@ t.test('detach leaves nothing, even without the namespace', { skip }, async t =>
 })
 
 t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   await removeNamespaces([w.container.namespace])
   const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.forwarding.observe())
   await w.driver.forwarding.execute(ops)
@@ -272,7 +272,7 @@ t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, as
 })
 
 t.test('the next attach completes a device that a crash left unmarked', { skip }, async t => {
-  const w = await World.open(t, unshaped)
+  const w = await ShapedContainer.open(t, unshaped)
   await w.driver.devices.detach(detachRequest(w.endpoint))
   w.endpoint = { ...w.endpoint, ...both }
   await w.ip(`link add ${w.ifb} group 0x76786d type ifb`)
@@ -282,7 +282,7 @@ t.test('the next attach completes a device that a crash left unmarked', { skip }
 })
 
 t.test('the features match what this kernel can shape', { skip }, async t => {
-  const w = await World.open(t)
+  const w = await ShapedContainer.open(t)
   const features = new Map((await w.driver.features()).map(f => [f.name, f]))
   const { rate, fqCodel, delay } = await w.driver.devices.shapingSupport()
   t.match(features.get('rate'), { present: rate, required: false })
@@ -294,7 +294,7 @@ t.test('the features match what this kernel can shape', { skip }, async t => {
 })
 
 t.test('the redirection of a shaped container does not bypass port security', { skip }, async t => {
-  const w = await World.open(t, unshaped)
+  const w = await ShapedContainer.open(t, unshaped)
   const other = makeEndpoint(red, { container: 'c2', host: 1, address: '10.1.0.3' })
   const { netns } = await w.lab.container('c2')
   const request = attachRequest({ ...SAME, endpoint: other, netns })
