@@ -6,7 +6,7 @@ import { closeSync, openSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { kill } from './kernel.ts'
-import type { DebianMachine } from './machine.ts'
+import type { DebianMachine } from './debian-machine.ts'
 import { NotifySocket } from './notify-socket.ts'
 import { waitFor } from './wait.ts'
 
