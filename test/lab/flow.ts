@@ -125,7 +125,7 @@ function receive(): void {
   })
   const server = createServer(connection => {
     connections += 1
-    state = connections === 1 ? 'alive' : 'made anew'
+    state = connections === 1 ? 'alive' : 'reopened'
     connection.on('data', data => (bytes += data.length))
     connection.on('error', (err: Error) => (state = err.message))
   })

@@ -1,5 +1,5 @@
-// A clock that stands still until a test moves it. Timers run in order of their time, those of one time in the order in
-// which they were set, and what they settle is settled before the next one runs.
+// A clock that a test advances. Timers run in order of their due time, those due together in the order in which they were
+// set, and the promises that one settles are settled before the next one runs.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { clockFrom, type Cancel, type Clock } from '#platform/clock.ts'
@@ -15,12 +15,12 @@ export class ManualClock {
     every: (ms, run) => this.#set({ dueMs: this.#nowMs + ms, everyMs: ms, run })
   })
 
-  /** Timers that are set. */
+  /** How many timers are set. */
   get pending(): number {
     return this.#timers.size
   }
 
-  /** Moves time on by `ms`, and runs what is due on the way. */
+  /** Advances time by `ms` and runs the timers that become due. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms
     await settle()
@@ -39,7 +39,7 @@ export class ManualClock {
     return () => this.#timers.delete(timer)
   }
 
-  /** A set keeps its order, and a stable sort keeps it among timers of one time. */
+  /** A set keeps insertion order, and the sort is stable, so timers due together keep it. */
   #next(untilMs: number): Timer | undefined {
     return [...this.#timers].filter(({ dueMs }) => dueMs <= untilMs).sort((a, b) => a.dueMs - b.dueMs)[0]
   }

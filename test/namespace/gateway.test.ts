@@ -81,7 +81,7 @@ t.test('hosts, the underlay, other networks and the metadata service are out of 
   t.strictSame(open.flat(), [])
   t.ok(await reaches(r1, SERVER), 'the outside is reached')
   t.ok(await reaches(b1, '10.1.0.10'), 'the other network reaches its own')
-  t.ok(await isCut({ ...r1, container: g.outside }, '10.1.0.2'), 'nobody outside opens a connection inwards')
+  t.ok(await isCut({ ...r1, container: g.outside }, '10.1.0.2'), 'the outside opens no connection inwards')
   await ip(g.outside.namespace, 'route add 240.0.10.188/32 via 198.51.100.1')
   t.ok(await isCut({ ...r1, container: g.outside }, '240.0.10.188'), 'nor to a router')
   await settled(t, g)

@@ -177,12 +177,12 @@ t.test('a state that may be stale removes nothing', { skip }, async t => {
   const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const right = await ruleset(w.lab.host(1))
-  const nobody = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
-  t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false }), [])
+  const empty = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
+  t.strictSame(await keepFilters(driverOf(w, 1), { wanted: empty, mayRemove: false }), [])
   await nft(w.lab.host(1), 'insert rule bridge vxmesh_ports container accept')
-  await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: false })
+  await keepFilters(driverOf(w, 1), { wanted: empty, mayRemove: false })
   t.strictSame(tablesOf(await ruleset(w.lab.host(1))), tablesOf(right), 'also when the table is replaced')
-  await keepFilters(driverOf(w, 1), { wanted: nobody, mayRemove: true })
+  await keepFilters(driverOf(w, 1), { wanted: empty, mayRemove: true })
   t.notMatch(await ruleset(w.lab.host(1)), '10.1.0.2')
 })
 

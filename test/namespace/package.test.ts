@@ -76,9 +76,9 @@ t.test(
     await machine.write('/etc/vxmesh/cluster.key', readFileSync(lab.keyFile, 'utf8'), 0o600)
     await machine.must('systemctl', 'start', 'vxmesh.service')
     t.match(await ready(), { host: 'h1', version: OLD, ready: true })
-    const said = (line: string): number => systemd.notify.lines.filter(heard => heard === line).length
-    await waitFor('the watchdog is fed', () => said('WATCHDOG=1') > 0)
-    t.equal(said('READY=1'), 1)
+    const count = (line: string): number => systemd.notify.lines.filter(received => received === line).length
+    await waitFor('the watchdog is fed', () => count('WATCHDOG=1') > 0)
+    t.equal(count('READY=1'), 1)
     await limits(t, machine, systemd)
 
     // The other host runs from the checkout, so bundle and checkout talk to each other.
@@ -106,7 +106,7 @@ t.test(
     kill(systemd.mainPid ?? 0, 'SIGHUP')
     await waitFor(
       'SIGHUP reloads, too, and a bad file does not end the agent',
-      () => said('READY=1') === 2 && said('RELOADING=1') === 1
+      () => count('READY=1') === 2 && count('RELOADING=1') === 1
     )
     t.equal((await ready()).ready, true)
     await settings('info')
@@ -116,7 +116,7 @@ t.test(
     await install(update)
     t.match(await ready(), { version: NEW, networks: 1, endpoints: 2, overlay: { drift: 0, degraded: [] } })
     t.not(systemd.mainPid, pid)
-    t.ok(said('STOPPING=1') >= 1)
+    t.ok(count('STOPPING=1') >= 1)
     t.same(await deviceIndexes(host), devices, 'no device was recreated')
 
     await machine.must('dpkg', '--remove', 'vxmesh')

@@ -105,7 +105,7 @@ export function containerAttacks(w: {
     Buffer.concat([hex('40 c0 0708'), u32(0), u32(0), hex('0101'), macBytes(me.mac), mark])
 
   return [
-    { kind: 'source MAC that nobody has', frames: m => [frame(ip({}, data(m)), { from: FOREIGN })] },
+    { kind: 'unknown source MAC', frames: m => [frame(ip({}, data(m)), { from: FOREIGN })] },
     { kind: 'source MAC of another container', frames: m => [frame(ip({}, data(m)), { from: other.mac })] },
     { kind: 'source MAC of the bridge', frames: m => [frame(ip({}, data(m)), { from: w.bridge })] },
     { kind: 'MAC flood', frames: (m, n) => [frame(ip({}, data(m)), { from: randomMac(n) })] },
@@ -205,7 +205,7 @@ export function containerAttacks(w: {
       frames: m => [llc({ to: '01:80:c2:00:00:00' as Mac, from: me.mac }, Buffer.concat([hex('424203 0000 00 00'), m]))]
     },
     { kind: 'LLDP', frames: m => [frame(m, { to: '01:80:c2:00:00:0e' as Mac, type: 0x88cc })] },
-    { kind: 'Ethernet type of nobody', frames: m => [frame(m, { type: 0x88b5 })] },
+    { kind: 'experimental Ethernet type', frames: m => [frame(m, { type: 0x88b5 })] },
     { kind: 'MPLS', frames: m => [frame(Buffer.concat([u32(0x0001_0140), ip({}, data(m))]), { type: 0x8847 })] },
     { kind: 'PPPoE discovery', frames: m => [frame(m, { to: BROADCAST, type: 0x8863 })] },
     { kind: 'IPv4 in an IPv6 frame', frames: m => [frame(ip({}, data(m)), { type: ETHER.ipv6 })] },
@@ -258,7 +258,7 @@ export function underlayAttacks(w: {
         kind: "stranger: another tenant's VNI",
         frames: m => [packet(w.stranger, vxlan({ vni: w.foreign.vni }, w.foreign.inner(m)))]
       },
-      { kind: 'stranger: VNI that nobody has', frames: m => [packet(w.stranger, tunnel(m, { vni: 77 }))] },
+      { kind: 'stranger: unknown VNI', frames: m => [packet(w.stranger, tunnel(m, { vni: 77 }))] },
       { kind: 'stranger: in fragments', frames: (m, n) => halves(w.stranger, m, n) },
       {
         kind: "stranger: the host's own address",
@@ -276,7 +276,7 @@ export function underlayAttacks(w: {
         frames: m => [packet(w.member, tunnel(m, { flags: 0x0800_0001 }))]
       },
       { kind: 'member: reserved byte after the VNI', frames: m => [packet(w.member, tunnel(m, { reserved: 1 }))] },
-      { kind: 'member: VNI that nobody has', frames: m => [packet(w.member, tunnel(m, { vni: 77 }))] },
+      { kind: 'member: unknown VNI', frames: m => [packet(w.member, tunnel(m, { vni: 77 }))] },
       { kind: 'member: VNI 0', frames: m => [packet(w.member, tunnel(m, { vni: 0 }))] },
       { kind: 'member: shorter than IP says', frames: m => [packet(w.member, padded(m)).subarray(0, -32)] },
       {

@@ -77,10 +77,10 @@ export async function switchDrift(t: Test, plane: Plane): Promise<void> {
   }
   const ports = /in_port=\d+|output:\d+/g
   t.same(lines((await ovs.ofctl(SWITCH, 'dump-flows')).replaceAll(ports, '')), lines(right.replaceAll(ports, '')))
-  let told = 0
-  const stop = s.driver(1).onChange(() => told++)
+  let changes = 0
+  const stop = s.driver(1).onChange(() => changes++)
   await ovs.vsctl('del-port', veth)
-  await waitFor('the driver reports a change', () => told > 0)
+  await waitFor('the driver reports a change', () => changes > 0)
   stop()
 }
 
