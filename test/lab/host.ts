@@ -146,7 +146,7 @@ export class LabHost {
   /** Cuts the host's power: its link goes down and all its processes die at once. Its kernel objects stay. */
   async killHost(): Promise<void> {
     await must('ip', ['-n', this.namespace, 'link', 'set', 'eth0', 'down'])
-    for (const pid of await pidsIn(this.namespace)) kill(pid)
+    for (const pid of pidsIn(this.namespace)) kill(pid)
     await this.agentGone()
   }
 

@@ -136,7 +136,7 @@ t.test(
     t.same(await routersOf([host.namespace]), [])
     t.notMatch(await machine.must('nft', 'list', 'tables'), /vxmesh/)
     t.same(await files(), before, 'no file is left')
-    const left = (await pidsIn(host.namespace)).map(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
+    const left = pidsIn(host.namespace).map(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
     t.same(left, ['sleep\0infinity\0'], 'no process of the package is left')
   }
 )

@@ -8,7 +8,7 @@ import type { LabContainer } from '../lab/container.ts'
 import { bare } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
 import { ipRate, measureReceived, openMeter, startTraffic, type Flow, type Protocol } from '../lab/traffic.ts'
-import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
@@ -137,14 +137,17 @@ t.test('rates', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
       to: far,
       address: addressOf(far),
       protocol: 'udp',
-      seconds: 7,
+      seconds: 12,
       offered: 50 * MBIT
     })
-    await pause(5_700)
-    const during = await show(one.name)
+    const expected = 50 * MBIT * (1442 / 1400)
+    const during = await waitFor('the window is full of traffic', async () => {
+      const view = await show(one.name)
+      return Math.abs((view.txRate ?? 0) / expected - 1) <= 0.1 && view
+    })
     const { end } = await flow.result
     const after = await show(one.name)
-    near(t, { is: during.txRate ?? 0, rate: 50 * MBIT * (1442 / 1400), percent: 10, what: 'rate over the window' })
+    near(t, { is: during.txRate ?? 0, rate: expected, percent: 10, what: 'rate over the window' })
     const sent = (end.sum?.packets ?? 0) * 1442
     const counted = (after.txBytes ?? 0) - (before.txBytes ?? 0)
     t.ok(Math.abs(counted - sent) <= sent * 0.001, `counted ${counted} bytes, iperf3 sent ${sent}`)
