@@ -89,6 +89,6 @@ export class RaftCluster implements ClusterLife {
       )
     }
     adoption.check()
-    void role.checkRemoval()
+    void role.review()
   }
 }

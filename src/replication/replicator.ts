@@ -95,6 +95,7 @@ export class Replicator {
       rpc,
       proposeHere: request => role.propose(request),
       servers: () => role.servers(),
+      isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice)
     })
     const log = new RaftLog({ rpc, proposer, role, applied, clusterId: () => cluster.clusterId })

@@ -6,7 +6,8 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { LeaderHint } from '../consensus/leader-hint.ts'
 import { hasWrongRole, takesPart, type Participation } from '../consensus/participation.ts'
-import { peersOf, aliveServers, type PeerProgress } from '../consensus/peers.ts'
+import { Authority } from '../consensus/authority.ts'
+import { peersOf, type PeerProgress } from '../consensus/peers.ts'
 import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
 import type { ReplicationStatus } from '../consensus/status.ts'
 import type { PageSource } from '../feed/fetch.ts'
@@ -32,12 +33,13 @@ export class ClusterRole {
   readonly #options: ClusterRoleOptions
   readonly #replica: Replica
   readonly #roles: RoleFactory
+  readonly #authority: Authority
   #role: Role = NONE
   #origin: Origin | null
   #incarnation = 0
   #changing: Promise<void> | null = null
   readonly #leaderHint = new LeaderHint()
-  #checkingRemoval = false
+  #reviewing = false
   /** The committed index at which others knew this host to be removed; below it this host's own log is stale. */
   #removedAt = 0 as LogIndex
   #stopped = false
@@ -55,12 +57,20 @@ export class ClusterRole {
         if (this.#role.kind === 'voter') this.#role.raft.snapshotTaken(snapshot)
       }
     })
-    const { clock, leaderSeen } = options
+    const { applied, clock, leaderSeen, members, self } = options
+    this.#authority = new Authority({
+      self,
+      applied,
+      members,
+      log: () => this.voter?.raft.view ?? null,
+      clusterId: () => this.#origin?.clusterId ?? null
+    })
     this.#roles = new RoleFactory({
       ...options,
       replica: this.#replica,
       servers: () => this.servers(),
       voter: () => this.voter,
+      isServer: peer => this.#authority.isServer(peer),
       advanced: () => this.#checkRole(),
       feedLeaderSeen: (leader, term) => {
         if (this.#leaderHint.update(leader, term, clock.nowMs())) leaderSeen(leader, term)
@@ -128,31 +138,41 @@ export class ClusterRole {
   /** Does the configuration applied here name a peer's disk? */
   participation(peer: PeerId, incarnation: number): Participation {
     const { index, configuration } = this.#options.applied
-    return { index, member: takesPart(configuration, { self: peer, incarnation }) }
+    const member = takesPart(configuration, { self: peer, incarnation })
+    return { index, member, servers: [...configuration.voters, ...configuration.learners] }
   }
 
-  /** Asks the other servers whether this one was removed, while it knows no leader; see participation-rpc.ts. */
-  async checkRemoval(): Promise<void> {
-    const voter = this.#role
-    if (voter.kind !== 'voter' || this.#checkingRemoval || !this.#isAtWork(voter)) return
-    if (voter.raft.status().leader !== null) return
-    const { logger, rpc, self } = this.#options
-    this.#checkingRemoval = true
+  /**
+   * While no leader is known: asks the servers whether this host was removed, and who the servers are by now; see
+   * participation-rpc.ts.
+   */
+  async review(): Promise<void> {
+    const { applied, clock, logger, rpc, self } = this.#options
+    this.#authority.review(clock.nowMs())
+    const role = this.#role
+    if (role.kind === 'none' || this.#reviewing || !this.#isAtWork(role) || this.status().leader !== null) return
+    this.#reviewing = true
     const removedAt = await findRemoval(rpc, {
       servers: this.servers().filter(peer => peer !== self),
       incarnation: this.#incarnation,
-      configurationIndex: () => voter.raft.status().configurationIndex,
+      configurationIndex: () => (role.kind === 'voter' ? role.raft.status().configurationIndex : applied.index),
+      answered: (server, named) => this.#authority.learn(server, named),
       logger
     })
-    this.#checkingRemoval = false
-    if (removedAt === null || !this.#isAtWork(voter)) return
+    this.#reviewing = false
+    if (removedAt === null || role.kind !== 'voter' || !this.#isAtWork(role)) return
     this.#removedAt = removedAt
     this.#startChange()
   }
 
+  /** May this peer speak for the servers? */
+  isServer(peer: PeerId): boolean {
+    return this.#authority.isServer(peer)
+  }
+
   /** Servers of this cluster that are alive. */
   servers(): PeerId[] {
-    return aliveServers(this.#options.members(), this.#origin?.clusterId ?? null)
+    return this.#authority.servers()
   }
 
   /** The voters and learners, and how far each is as far as this host knows. */
@@ -177,8 +197,8 @@ export class ClusterRole {
     else if (this.#role.kind === 'follower') for (const message of feed) this.#role.feed.judge(peer, message)
   }
 
-  #isAtWork(voter: Voter): boolean {
-    return this.#role === voter && this.#changing === null
+  #isAtWork(role: Role): boolean {
+    return this.#role === role && this.#changing === null
   }
 
   #knownCommit(applied: LogIndex): LogIndex {

@@ -6,7 +6,6 @@ import type { Member } from '#model/member.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
-import { isMember } from '#raft/configuration.ts'
 import type { AppliedLog } from '../consensus/applied-log.ts'
 import { mustTakePart } from '../consensus/participation.ts'
 import type { RoleChange } from '../consensus/raft-node-options.ts'
@@ -42,6 +41,8 @@ export type RoleFactoryOptions = RoleOptions & {
   readonly replica: Replica
   /** Servers to fetch from, the best first. */
   readonly servers: () => readonly PeerId[]
+  /** May a peer send messages of Raft and of the feed? */
+  readonly isServer: (peer: PeerId) => boolean
   /** The voter at work; messages of Raft go to it. */
   readonly voter: () => Voter | null
   /** The applied state, and perhaps the configuration with it, has changed. */
@@ -103,16 +104,16 @@ export class RoleFactory {
 
   #follower(origin: Origin): Follower {
     const { feedLeaderSeen: leaderSeen } = this.#options
-    return new Follower({ ...this.#options, origin, isServer: peer => this.#isServer(peer), leaderSeen })
+    return new Follower({ ...this.#options, origin, leaderSeen })
   }
 
   async #openTransport(): Promise<RaftTransport> {
     if (this.#transport !== null) return this.#transport
-    const { clock, self, mesh, logger, voter } = this.#options
+    const { clock, isServer, self, mesh, logger, voter } = this.#options
     const transport = new RaftTransport({
       mesh,
       self,
-      isServer: peer => this.#isServer(peer),
+      isServer,
       receive: message => voter()?.raft.receive(message),
       lost: peer => voter()?.raft.peerLost(peer),
       clock,
@@ -121,10 +122,5 @@ export class RoleFactory {
     this.#transport = transport
     await transport.start()
     return transport
-  }
-
-  #isServer(peer: PeerId): boolean {
-    const { applied, members } = this.#options
-    return isMember(applied.configuration, peer) || members().some(m => m.peerId === peer && m.role === 'server')
   }
 }

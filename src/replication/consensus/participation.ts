@@ -5,7 +5,12 @@ import { decodeConfiguration, incarnationOf, isMember } from '#raft/configuratio
 import type { Configuration, DurableState, Entry } from '#raft/types.ts'
 
 /** Does a committed configuration name a host's disk? `index`: up to which log index that is known. */
-export type Participation = { readonly index: LogIndex; readonly member: boolean }
+export type Participation = {
+  readonly index: LogIndex
+  readonly member: boolean
+  /** The members of that configuration. */
+  readonly servers: readonly PeerId[]
+}
 
 /** A peer's disk, as configurations name it. */
 export type Disk = { readonly self: PeerId; readonly incarnation: number }

@@ -27,6 +27,8 @@ export type ProposerOptions = {
   readonly proposeHere: (request: Request) => Promise<Applied>
   /** Servers to try, the likely leader first; may include this host. */
   readonly servers: () => readonly PeerId[]
+  /** May this peer answer a proposal? A leader that others name is asked only then; anybody by default. */
+  readonly isServer?: (peer: PeerId) => boolean
   /** Takes what came with a leader's answer. @throws ERR_PEER on anything malformed */
   readonly onNotice?: (leader: PeerId, notice: CommitNotice) => void
   readonly clock: Clock
@@ -171,8 +173,9 @@ export class Proposer {
 
   /** The likely leader, then the servers; none twice a round, because they may name each other or a dead leader. */
   #next(tried: ReadonlySet<PeerId>): PeerId | undefined {
-    const likely = this.#leader === null ? [] : [this.#leader]
-    return [...likely, ...this.#options.servers()].find(server => !tried.has(server))
+    const { isServer = () => true, servers } = this.#options
+    const likely = this.#leader === null || !isServer(this.#leader) ? [] : [this.#leader]
+    return [...likely, ...servers()].find(server => !tried.has(server))
   }
 
   /** Ends early when a leader is known. */

@@ -66,6 +66,11 @@ export class RaftNode {
     return this.#current
   }
 
+  /** The configuration in force, committed or not, and the leader that this server follows. */
+  get view(): Pick<RaftState, 'configuration' | 'leader'> {
+    return this.#state
+  }
+
   receive(message: Message): void {
     if (message.kind === 'append-request' && message.term >= this.status().term)
       this.#announcedCommit ??= message.leaderCommit

@@ -7,7 +7,7 @@ import { MemoryCallers } from '../memory-rpc.ts'
 
 const logger = createLogger('silent')
 const index = (n: number): LogIndex => n as LogIndex
-const knows = (n: number, member: boolean): Participation => ({ index: index(n), member })
+const knows = (n: number, member: boolean): Participation => ({ index: index(n), member, servers: [] })
 
 /** Host 0 asks the others, which have applied this; null is down. */
 async function servers(...known: (Participation | null | 'nonsense')[]): Promise<MemoryCallers> {
@@ -27,6 +27,7 @@ const find = (all: MemoryCallers, configurationIndex = 5): Promise<LogIndex | nu
       servers: all.callers.slice(1).map(({ peer }) => peer),
       incarnation: 3,
       configurationIndex: () => index(configurationIndex),
+      answered: () => undefined,
       logger
     })
   )
