@@ -3,7 +3,7 @@
 import type { IfName } from '#model/ids.ts'
 import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { requireLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
+import { readLink, requireLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
 import { createIfb, setLink } from '../netlink/link.ts'
 import { TC_H_EGRESS_FILTERS, TC_H_INGRESS_FILTERS } from '../netlink/tc-constants.ts'
 import {
@@ -67,14 +67,19 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
 /** @throws ERR_KERNEL */
 export function executeQueueChange(socket: NetlinkSocket, device: string, change: QueueChange): void {
   const { parent, handle } = change
-  const place = { ifindex: requireLink(socket, device).ifindex, parent, handle }
   if (change.kind === 'queue-delete') {
-    tolerate(['ENOENT'], () => void socket.request(deleteQdisc(place), `delete qdisc of ${device}`))
+    const ifindex = readLink(socket, device)?.ifindex
+    if (ifindex === undefined) return
+    tolerate(GONE, () => void socket.request(deleteQdisc({ ifindex, parent, handle }), `delete qdisc of ${device}`))
     return
   }
+  const place = { ifindex: requireLink(socket, device).ifindex, parent, handle }
   const message = change.kind === 'queue-change' ? changeQdisc : replaceQdisc
   socket.request(message(place, change.spec), `set ${change.spec.kind} on ${device}`)
 }
+
+/** ENODEV: the device went away meanwhile, with its namespace. */
+const GONE: readonly string[] = ['ENOENT', 'ENODEV']
 
 /** EINVAL: clsact is absent, or another qdisc is in its place. */
 const ABSENT: readonly string[] = ['ENOENT', 'EINVAL']

@@ -40,13 +40,15 @@ export class Follower {
     const { origin, replica, rpc, isServer, servers, leaderSeen, fatal, clock, logger } = options
     const { entries, commitIndex, snapshot } = replica.storage.recovered.durable
     this.#committed = entries.filter(({ index }) => index <= commitIndex)
-    this.#tail = new UnsettledTail(entries.slice(this.#committed.length))
+    const tail = entries.slice(this.#committed.length)
+    this.#tail = new UnsettledTail(tail)
     this.feed = new FeedFollower({
       rpc,
       clusterId: () => origin.clusterId,
       isServer,
       servers,
       applied: (this.#committed.at(-1)?.index ?? snapshot?.lastIndex ?? 0) as LogIndex,
+      unconfirmed: tail.at(-1) ?? null,
       deliver: batch => this.#deliver(batch),
       install: received => this.#install(received),
       leaderSeen,

@@ -28,6 +28,8 @@ export type FeedFollowerOptions = {
   /** Servers to fetch from, the best first. */
   readonly servers: () => readonly PeerId[]
   readonly applied: LogIndex
+  /** The last entry beyond the commit index on the disk of a former voter, which may have acted upon it; null: there is none. */
+  readonly unconfirmed: { readonly index: LogIndex; readonly term: Term } | null
   /** Persists and applies entries in order. */
   readonly deliver: (entries: readonly Entry[]) => Promise<void>
   /** Persists a snapshot instead of all entries up to its end, and restores the state from it. */
@@ -46,6 +48,7 @@ export class FeedFollower {
   readonly #stopping = new AbortController()
   #delivering: Promise<void> = Promise.resolve()
   #fetching = false
+  #lastTerm = 0 as Term
   #cancelSilence: Cancel | null = null
 
   constructor(options: FeedFollowerOptions) {
@@ -70,9 +73,16 @@ export class FeedFollower {
     return 'accept'
   }
 
-  /** Does this host hold the cluster's state, if perhaps a stale one? Always at least the state that it has acted upon. */
+  /**
+   * Does this host hold the cluster's state, if perhaps a stale one? Always at least the state that it has acted upon: a
+   * former voter records its commit index late, so it must get past the entries beyond it, or get a committed entry of a
+   * later term, which comes after everything that was committed in theirs.
+   */
   get current(): boolean {
-    return this.#order.next > 1 && !(this.#order.missing && this.#options.applied === 0)
+    const { applied, unconfirmed } = this.#options
+    const { missing, next } = this.#order
+    if (unconfirmed !== null && next <= unconfirmed.index && this.#lastTerm <= unconfirmed.term) return false
+    return next > 1 && !(missing && applied === 0)
   }
 
   /** The highest index known to be committed. */
@@ -113,6 +123,7 @@ export class FeedFollower {
     if (this.#stopping.signal.aborted) return
     const ready = this.#order.accept(entries, commitIndex)
     if (ready.length > 0) {
+      this.#lastTerm = ready.at(-1)?.term ?? this.#lastTerm
       this.#delivering = this.#delivering
         .then(() => this.#options.deliver(ready))
         .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
@@ -126,6 +137,7 @@ export class FeedFollower {
       .then(() => this.#options.install(snapshot))
       .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
     this.#order.skipTo(snapshot.meta.lastIndex)
+    this.#lastTerm = snapshot.meta.lastTerm
     await this.#delivering
     this.#take([], snapshot.meta.lastIndex)
   }

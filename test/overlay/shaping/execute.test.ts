@@ -138,6 +138,15 @@ t.test('clsact that holds filters on sent packets stays', async t => {
   t.equal(readFilters(memory.socket, ifindex, TC_H_EGRESS_FILTERS).length, 1)
 })
 
+t.test('deleting the queue of a device that is gone, or goes meanwhile, succeeds', async t => {
+  const { memory, run } = setUp()
+  const change = { kind: 'queue-delete' as const, side: 'veth' as const, parent: TC_H_ROOT, handle: TBF }
+  memory.refuse = doing => (doing.startsWith('delete') ? 'ENODEV' : null)
+  t.doesNotThrow(() => run(change))
+  memory.removeLink('ve1')
+  t.doesNotThrow(() => run(change))
+})
+
 t.test('an errno that does not mean absent is thrown', async t => {
   const { memory, run } = setUp()
   run(tbf)

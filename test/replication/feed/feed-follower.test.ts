@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
-import type { ClusterId, PeerId } from '#model/ids.ts'
+import type { ClusterId, PeerId, Term } from '#model/ids.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { serveFetch } from '#replication/feed/fetch.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -60,6 +60,32 @@ t.test('a host without a cluster accepts nothing', async t => {
   await follower.stop()
   t.same(delivered, [])
 })
+
+t.test('a former voter is current once it is past the entries that it may have acted upon', async t => {
+  const { follower } = follow(t, lone, { server: SERVER, applied: 3, unconfirmed: { index: 5, term: 9 } })
+  t.equal(follower.current, false, 'its commit index may have been recorded too low')
+  follower.judge(SERVER, message([entry(4)]))
+  t.equal(follower.current, false)
+  follower.judge(SERVER, message([entry(5)]))
+  t.equal(follower.current, true)
+  await follower.stop()
+})
+
+t.test(
+  'a former voter is current with a committed entry of a later term, which replaces what was not committed',
+  async t => {
+    const { follower } = follow(t, lone, {
+      server: SERVER,
+      applied: 3,
+      unconfirmed: { index: 50, term: entry(4).term }
+    })
+    follower.judge(SERVER, message([entry(4)]))
+    t.equal(follower.current, false, 'an entry of the same term proves nothing')
+    follower.judge(SERVER, message([{ ...entry(5), term: (entry(4).term + 1) as Term }]))
+    t.equal(follower.current, true)
+    await follower.stop()
+  }
+)
 
 t.test('doubled, shuffled and overlapping messages deliver each entry once, in order', async t => {
   const { follower, delivered } = follow(t, lone, { server: SERVER, applied: 2 })

@@ -55,7 +55,13 @@ export type World = {
   readonly servers: PeerId[]
 }
 
-type FollowOptions = { server?: PeerId; applied?: number; cluster?: string | null; deliver?: () => Promise<void> }
+type FollowOptions = {
+  server?: PeerId
+  applied?: number
+  unconfirmed?: { index: number; term: number }
+  cluster?: string | null
+  deliver?: () => Promise<void>
+}
 
 /** A follower on a host; `server` is one that it accepts messages from. */
 export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
@@ -67,6 +73,8 @@ export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
     isServer: peer => peer === p.server || servers.includes(peer),
     servers: () => servers,
     applied: index(p.applied ?? 0),
+    unconfirmed:
+      p.unconfirmed === undefined ? null : { index: index(p.unconfirmed.index), term: p.unconfirmed.term as Term },
     deliver: async batch => {
       await p.deliver?.()
       delivered.push(...batch.map(each => each.index))

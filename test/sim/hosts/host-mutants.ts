@@ -86,6 +86,13 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'void 0'
   },
   {
+    name: 'former-voter-current-at-once',
+    bug: 'a former voter whose commit index was recorded too low takes its older state for the latest that it acted upon',
+    file: `${CLUSTER}/follower.ts`,
+    find: 'unconfirmed: tail.at(-1) ?? null',
+    replace: 'unconfirmed: null'
+  },
+  {
     name: 'role-never-changes',
     bug: 'a host that the configuration adds goes on as a client',
     file: `${CONSENSUS}/participation.ts`,

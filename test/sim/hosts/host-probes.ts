@@ -15,6 +15,5 @@ export const HOST_PROBES = [
   'leadership-transferred',
   'request-retried-by-the-proposer',
   'request-retried-by-the-client',
-  'read-index-served',
-  'older-state-passed-for-current'
+  'read-index-served'
 ] as const

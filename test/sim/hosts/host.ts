@@ -192,12 +192,13 @@ export class SimHost {
     this.#wasVoter = this.isVoter
   }
 
-  /** Counts when a state that is older than the one this host acted upon before its restart passes for current. */
+  /** A state that is older than the one this host acted upon before its restart must not pass for current. */
   #checkCurrent(): void {
     if (this.process === null) return
     const { replicator, state } = this.process
     if (!replicator.log.current || state.appliedIndex >= this.appliedBefore) return
-    this.#world.probes.add('older-state-passed-for-current')
+    const { appliedBefore } = this
+    this.#world.oracle.fail(`${this.name} calls index ${state.appliedIndex} current, and had applied ${appliedBefore}`)
   }
 
   get member(): Omit<Member, 'status'> {
