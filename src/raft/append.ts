@@ -48,7 +48,6 @@ function appendMissing(state: RaftState, entries: readonly Entry[]): void {
   if (first === undefined) return
   const conflict = first.index <= state.log.lastIndex
   if (conflict) {
-    if (first.index <= state.commitIndex) throw new Error(`entry ${first.index} is committed and would be truncated`)
     state.log.truncateFrom(first.index)
   }
   for (const entry of missing) state.log.append(entry)

@@ -14,7 +14,12 @@ type Of<K extends Message['kind']> = Extract<Message, { readonly kind: K }>
 /** The election timer fired. Only voters campaign, and none whose disk hangs: its own vote would never become durable. */
 export function startPreVote(state: RaftState): void {
   resetElectionTimer(state)
-  if (!mayCampaign(state) || diskHangs(state)) return
+  if (!mayCampaign(state)) {
+    // A learner forgets a silent leader, so that it asks others whether it was removed.
+    if (state.leader !== null) becomeFollower(state, state.term, null)
+    return
+  }
+  if (diskHangs(state)) return
   state.role = 'pre-candidate'
   state.leader = null
   resetVotes(state)

@@ -80,7 +80,6 @@ function continueReplication(state: RaftState, peer: PeerId, progress: Progress)
 }
 
 function onAccepted(state: RaftState, leading: LeaderState, progress: Progress, matchIndex: LogIndex): void {
-  if (matchIndex > state.log.lastIndex) throw new Error(`a follower acknowledges ${matchIndex}, which was never sent`)
   // A late reply does not end a snapshot transfer, unless replication can go on from an entry that is not compacted.
   if (progress.mode !== 'snapshot' || state.log.termAt(matchIndex) !== undefined) {
     progress.probing = false

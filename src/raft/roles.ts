@@ -23,7 +23,6 @@ export function resetElectionTimer(state: RaftState): void {
 /** Follows the sender of an AppendEntries or InstallSnapshot of the current term or a later one. */
 export function followLeader(state: RaftState, message: { readonly term: Term; readonly from: PeerId }): void {
   const { term, from } = message
-  if (state.role === 'leader') throw new Error(`two leaders in term ${state.term}: ${state.self} and ${from}`)
   becomeFollower(state, term, from)
   if (state.incoming !== null && state.incoming.term !== term) state.incoming = null
   state.leaderContactMs = state.nowMs

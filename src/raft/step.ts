@@ -13,6 +13,7 @@ import {
   receiveVoteRequest,
   startPreVote
 } from './election.ts'
+import { whyImpossible } from './impossible.ts'
 import { receiveInstallRequest } from './install.ts'
 import { propose, tickLeader, transferLeadership } from './leadership.ts'
 import { changeMembership } from './membership.ts'
@@ -23,7 +24,7 @@ import { becomeFollower, suspectLeader, leaderIsAlive, resetElectionTimer } from
 import { snapshotTaken } from './snapshot.ts'
 import type { Effect, Input, Message } from './types.ts'
 
-/** @throws Error when an invariant of Raft is broken; the server must stop then */
+/** @throws Error when an invariant of Raft is broken, which no message can do; the server must stop then */
 export function step(state: RaftState, input: Input): Effect[] {
   state.random = input.random
   const stalledMs = input.nowMs - state.nowMs
@@ -73,6 +74,11 @@ function receive(state: RaftState, message: Message): void {
   // Requests to, and replies from, an earlier incarnation of a disk are void: that disk's promises are lost.
   const expected = isReply(message.kind) ? incarnationOf(state.configuration, message.from) : state.incarnation
   if (message.incarnation !== expected) return
+  const why = whyImpossible(state, message)
+  if (why !== null) {
+    state.effects.push({ kind: 'impossible', from: message.from, why })
+    return
+  }
   if (message.kind === 'pre-vote-request') {
     receivePreVoteRequest(state, message)
     return

@@ -208,6 +208,8 @@ export type Effect =
   | { readonly kind: 'refused'; readonly id: number; readonly reason: RefusalReason; readonly leader: PeerId | null }
   | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
   | { readonly kind: 'read-failed'; readonly id: number }
+  /** A message that no correct server sends. It changed nothing; its connection is to be closed. */
+  | { readonly kind: 'impossible'; readonly from: PeerId; readonly why: string }
   /** A follower lacks entries that it had acknowledged. This leader stops replicating to it and no longer counts it. */
   | { readonly kind: 'lost-log'; readonly peer: PeerId }
   /** Role, term or leader changed. When a leader steps down, the outcome of its pending proposals is unknown. */

@@ -145,6 +145,9 @@ export class RaftLoop {
         return
       case 'lost-log':
         console.error(`${effect.peer} lost acknowledged entries: remove it and add it again`)
+        return
+      case 'impossible':
+        console.error(`${effect.from} sent a message that no correct server sends: ${effect.why}`)
     }
   }
 

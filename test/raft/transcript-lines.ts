@@ -92,6 +92,8 @@ export function effectLine(effect: Effect): string | null {
       return `may answer read ${effect.id} from the state at entry ${effect.index}`
     case 'read-failed':
       return `cannot serve read ${effect.id}: it is not the leader`
+    case 'impossible':
+      return `refuses an impossible message of ${effect.from}: ${effect.why}`
     case 'lost-log':
       return `finds that ${effect.peer} has lost entries that it had acknowledged, and stops replicating to it`
     case 'role':

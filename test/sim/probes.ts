@@ -229,6 +229,7 @@ function observeEffect(
     }
     case 'commit':
     case 'lost-log':
+    case 'impossible':
     case 'role':
   }
 }

@@ -305,6 +305,9 @@ export class Server {
       case 'read-failed':
         answered(this, { kind: 'read-failed', id: effect.id })
         return
+      case 'impossible':
+        invariants.fail(`${this.id} gets an impossible message of ${effect.from}: ${effect.why}`)
+        return
       case 'lost-log':
         invariants.fail(`${this.id} reports that ${effect.peer} lost its log`)
         return

@@ -7,6 +7,7 @@ import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
 import type { AppliedLog } from '../consensus/applied-log.ts'
+import { checkEntry } from '../consensus/entry-request.ts'
 import { mustTakePart } from '../consensus/participation.ts'
 import type { RoleChange } from '../consensus/raft-node-options.ts'
 import type { Origin } from '../storage/wal-record.ts'
@@ -83,6 +84,11 @@ export class RoleFactory {
     this.#transport?.receive(peer, frames)
   }
 
+  /** Messages of Raft that were refused. */
+  get refused(): number {
+    return this.#transport?.refused ?? 0
+  }
+
   stop(): void {
     this.#transport?.stop()
   }
@@ -114,6 +120,7 @@ export class RoleFactory {
       mesh,
       self,
       isServer,
+      checkEntry,
       receive: message => voter()?.raft.receive(message),
       lost: peer => voter()?.raft.peerLost(peer),
       clock,

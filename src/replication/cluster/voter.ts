@@ -54,6 +54,7 @@ export class Voter {
       incarnation,
       wal,
       send: message => transport.send(message),
+      refused: (from, why) => transport.refuse(from, why),
       apply: entries => this.#apply(entries),
       installSnapshot: async ({ meta, data }) => {
         await snapshots.save(meta, data)

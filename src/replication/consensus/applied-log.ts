@@ -2,9 +2,8 @@
 
 import type { Outcome, Request } from '#model/command.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
-import { parseRequest } from '#model/parse-request.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, Snapshot, SnapshotMeta } from '#raft/types.ts'
+import { requestOf } from './entry-request.ts'
 import { configurationAfter } from './participation.ts'
 import type { Applied } from './propose-rpc.ts'
 
@@ -73,11 +72,12 @@ export class AppliedLog {
     this.#machine.applied(this.index)
   }
 
-  #applyOne({ index, term, kind, data }: Entry): Outcome {
+  #applyOne(entry: Entry): Outcome {
+    const { index, term, kind } = entry
     // After a change of role the log is read again from its beginning.
     if (index <= this.index) return SKIPPED
     this.#meta = { lastIndex: index, lastTerm: term, configuration: this.configuration }
-    if (kind === 'command') return this.#machine.apply(index, parseRequest(decodeMsgpack(data)))
+    if (kind === 'command') return this.#machine.apply(index, requestOf(entry))
     this.#machine.skip(index)
     return SKIPPED
   }

@@ -21,6 +21,8 @@ export type RaftNodeOptions = {
   readonly incarnation?: number
   readonly wal: Pick<Wal, 'append' | 'noteCommit' | 'busySinceMs'>
   readonly send: (message: Message) => void
+  /** A server sent a message that no correct one sends: its connection is to be closed. */
+  readonly refused: (from: PeerId, why: string) => void
   /** Applies committed entries in order; returns one result each, to which `propose` resolves. */
   readonly apply: (entries: readonly Entry[]) => readonly unknown[]
   /** Makes a leader's snapshot durable and starts the log anew after it. */

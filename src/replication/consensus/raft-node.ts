@@ -210,6 +210,10 @@ export class RaftNode {
         this.#pending.readFailed(effect.id)
         return
       }
+      case 'impossible': {
+        this.#options.refused(effect.from, effect.why)
+        return
+      }
       case 'lost-log': {
         this.#options.logger.error({ peer: effect.peer }, 'server lost its durable log; remove it and add it again')
         return

@@ -5,7 +5,9 @@
 import type { PeerId } from '#model/ids.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import type { Message } from '#raft/types.ts'
+import { VxmeshError } from '#model/errors.ts'
+import { whyMalformed } from '#raft/impossible.ts'
+import type { Entry, Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
 import type { MeshPort } from './mesh-port.ts'
 import { Outbox } from './outbox.ts'
@@ -38,6 +40,8 @@ type RaftTransportOptions = {
   readonly self: PeerId
   /** May this peer take part in consensus? Noise authenticates it but does not authorise it. */
   readonly isServer: (peer: PeerId) => boolean
+  /** @throws ERR_PEER when no replica can apply the entry */
+  readonly checkEntry: (entry: Entry) => void
   readonly receive: (message: Message) => void
   /** A connection or channel to or from a peer broke or was refused; called for each. */
   readonly lost: (peer: PeerId) => void
@@ -47,6 +51,8 @@ type RaftTransportOptions = {
 export class RaftTransport {
   readonly #options: RaftTransportOptions
   readonly #links = new Map<PeerId, Link>()
+  readonly #incoming = new Map<PeerId, Set<Channel>>()
+  #refused = 0
   #stopped = false
 
   constructor(options: RaftTransportOptions) {
@@ -61,14 +67,30 @@ export class RaftTransport {
       if (!connected) this.#lost(peer)
     })
     await mesh.handle(PROTOCOL, (from, stream) => {
-      new Channel(stream, {
+      const channels = this.#incoming.get(from) ?? new Set()
+      this.#incoming.set(from, channels)
+      const channel = new Channel(stream, {
         frame: payload => this.receive(from, [payload]),
         closed: reason => {
+          channels.delete(channel)
           if (reason !== null) logger.warn({ peer: from, err: reason }, 'raft channel closed')
           this.#lost(from)
         }
       })
+      channels.add(channel)
     })
+  }
+
+  /** Messages that were refused: of hosts that are no servers, malformed or impossible ones. */
+  get refused(): number {
+    return this.#refused
+  }
+
+  /** Closes the channels of a server that sent what no correct server sends. */
+  refuse(from: PeerId, why: string): void {
+    this.#refused += 1
+    const reason = new VxmeshError('ERR_PEER', `an impossible message of Raft: ${why}`)
+    for (const channel of [...(this.#incoming.get(from) ?? [])]) channel.close(reason)
   }
 
   /** Queues a message; all messages of one turn leave in one write. */
@@ -93,11 +115,12 @@ export class RaftTransport {
     return link.outbox.take().map(encodeRaftMessage)
   }
 
-  /** Delivers frames from a channel or from another message that carried them. @throws ERR_PEER when malformed */
+  /** Delivers frames from a channel or from another message that carried them. @throws ERR_PEER on one that is refused */
   receive(from: PeerId, frames: readonly Uint8Array[]): void {
-    const { self, isServer, receive } = this.#options
     for (const frame of frames) {
-      if (isServer(from)) receive(decodeRaftMessage(frame, { from, to: self }))
+      // Its channel stays open: a server that this host does not know yet may become one.
+      if (this.#options.isServer(from)) this.#options.receive(this.#decode(from, frame))
+      else this.#refused += 1
     }
   }
 
@@ -106,6 +129,20 @@ export class RaftTransport {
     for (const link of this.#links.values()) {
       if (link.flushing !== null && link.flushing !== 'this turn') link.flushing()
       link.channel?.close(null)
+    }
+  }
+
+  #decode(from: PeerId, frame: Uint8Array): Message {
+    const { self, checkEntry } = this.#options
+    try {
+      const message = decodeRaftMessage(frame, { from, to: self })
+      const why = whyMalformed(message)
+      if (why !== null) throw new VxmeshError('ERR_PEER', `a malformed message of Raft: ${why}`)
+      if (message.kind === 'append-request') message.entries.forEach(checkEntry)
+      return message
+    } catch (err) {
+      this.#refused += 1
+      throw err
     }
   }
 

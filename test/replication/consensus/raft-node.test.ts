@@ -76,6 +76,7 @@ async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Serv
     clock: systemClock,
     self: on.peer,
     isServer: () => true,
+    checkEntry: () => undefined,
     receive: message => node.receive(message),
     lost: peer => node.peerLost(peer),
     logger
@@ -87,6 +88,7 @@ async function serve(t: Test, on: Host, voters: readonly PeerId[]): Promise<Serv
     durable: recovered.durable,
     wal,
     send: message => transport.send(message),
+    refused: (_from, why) => t.fail(why),
     apply: entries => entries.map(({ index }) => index),
     installSnapshot: () => Promise.reject(new Error('there is none')),
     restore: () => undefined,
@@ -166,6 +168,7 @@ async function end(t: Test): Promise<End> {
     clock: systemClock,
     self: on.peer,
     isServer: () => true,
+    checkEntry: () => undefined,
     receive: message => received.push(message),
     lost: peer => lost.push(peer),
     logger

@@ -2,6 +2,7 @@
 
 import t from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { VxmeshError } from '#model/errors.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
 import type { Entry, Message } from '#raft/types.ts'
@@ -21,7 +22,11 @@ class World {
   readonly manual = new ManualClock()
   readonly network = new MemoryNetwork({ clock: this.manual.clock, random: { ...random(), id: () => '' } })
 
-  async end(name: string, isServer: (peer: PeerId) => boolean = () => true): Promise<End> {
+  async end(
+    name: string,
+    isServer: (peer: PeerId) => boolean = () => true,
+    checkEntry: (entry: Entry) => void = () => undefined
+  ): Promise<End> {
     const self = name as PeerId
     const mesh = this.network.join(self)
     for (const peer of ['a', 'b', 'c']) {
@@ -34,6 +39,7 @@ class World {
       clock: this.manual.clock,
       self,
       isServer,
+      checkEntry,
       receive: message => received.push(message),
       lost: peer => lost.push(peer),
       logger: createLogger('silent')
@@ -183,6 +189,43 @@ t.test('a malformed frame closes the channel and is not delivered', async t => {
   t.not(stream.status, 'open')
   t.same(b.received, [])
   t.ok(b.lost.includes('a' as PeerId))
+})
+
+const command = (n: number): Entry => ({ ...ENTRY, index: n as LogIndex, kind: 'command', data: new Uint8Array(1) })
+for (const { what, message } of [
+  { what: 'entries out of order', message: append(1, [command(2), command(1)]) },
+  { what: 'entries that do not follow prevIndex', message: append(1, [command(2)]) },
+  { what: 'an entry that cannot be applied', message: append(1, [command(1)]) },
+  { what: 'an entry of a later term than the message', message: append(1, [{ ...ENTRY, term: 2 as Term }]) },
+  { what: 'a configuration that is none', message: append(1, [{ ...ENTRY, kind: 'config' }]) },
+  { what: 'a term out of bounds', message: timeoutNow(2 ** 50) }
+]) {
+  t.test(`a server that sends ${what} is counted, its channel is closed, and nothing is delivered`, async t => {
+    const world = new World()
+    const refuse = (): never => {
+      throw new VxmeshError('ERR_PEER', 'it cannot be applied')
+    }
+    const [a, b] = [await world.end('a'), await world.end('b', () => true, refuse)]
+    a.transport.send(message)
+    await world.manual.advance(100)
+    t.same(b.received, [])
+    t.equal(b.transport.refused, 1)
+    t.ok(a.lost.includes('b' as PeerId), 'its end of the channel is closed')
+    a.transport.send(timeoutNow(1))
+    await world.manual.advance(100)
+    t.same(terms(b), [1], 'the next message opens another')
+  })
+}
+
+t.test('the channel of a server whose message contradicts the log is closed and counted', async t => {
+  const world = new World()
+  const [a, b] = [await world.end('a'), await world.end('b')]
+  a.transport.send(timeoutNow(1))
+  await world.manual.advance(100)
+  b.transport.refuse('a' as PeerId, 'a second leader in term 1')
+  await world.manual.advance(100)
+  t.ok(a.lost.includes('b' as PeerId))
+  t.equal(b.transport.refused, 1)
 })
 
 t.test('a stopped transport sends nothing, opens nothing and reports nothing', async t => {

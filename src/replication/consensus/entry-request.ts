@@ -1,0 +1,31 @@
+// The request that an entry holds. It is parsed when the entry arrives, so that one that no replica can apply is refused
+// at the door, and used again when the entry is applied.
+
+import type { Request } from '#model/command.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { parseRequest } from '#model/parse-request.ts'
+import { decodeMsgpack } from '#platform/msgpack.ts'
+import type { Entry } from '#raft/types.ts'
+import { configurationFrom } from '../codec/meta-codec.ts'
+
+/** By an entry's data, from its arrival until it is applied. */
+const parsed = new WeakMap<Uint8Array, Request>()
+
+/** @throws ERR_PEER when no replica can apply it */
+export function checkEntry({ index, kind, data }: Entry): void {
+  if (kind === 'config') configurationFrom(data)
+  if (kind !== 'command') return
+  try {
+    parsed.set(data, parseRequest(decodeMsgpack(data)))
+  } catch (cause) {
+    const why = asVxmeshError(cause).message
+    throw new VxmeshError('ERR_PEER', `entry ${index} cannot be applied: ${why}`, { cause })
+  }
+}
+
+/** The request of a command. @throws ERR_INVALID, ERR_PEER when it holds none */
+export function requestOf({ data }: Entry): Request {
+  const known = parsed.get(data)
+  parsed.delete(data)
+  return known ?? parseRequest(decodeMsgpack(data))
+}
