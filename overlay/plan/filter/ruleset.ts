@@ -32,6 +32,8 @@ const VTEPS_MAX = 16_384
 const BRIDGE_PRIORITY = -400
 /** Ahead of raw (-300) and conntrack (-200), so that a dropped packet creates no connection entry. */
 const INET_PRIORITY = -450
+/** After conntrack's defragmentation (-400), for only a whole datagram has a port; ahead of conntrack itself (-200). */
+const RAW_PRIORITY = -300
 
 /** Matches our devices by group. Other software uses our name prefixes too (`ve*`, `vx*`), so rules check name and group. */
 const OURS = `meta iifgroup { ${OVERLAY_GROUP}, ${REMOVAL_GROUP} }`
@@ -87,6 +89,9 @@ function portSecurity(port: number): string {
  * zero (RFC 7348 section 5). The input hook runs after fragment reassembly and after DNAT by other tables.
  *
  * - `prerouting`: a port that was removed from its bridge could otherwise reach the host until it is enslaved again.
+ * - Nothing of the overlay is tracked. With net.bridge.bridge-nf-call-iptables, which Kubernetes sets, bridged packets run
+ *   through the hooks of family ip as if received by the bridge: they must not meet another program's NAT, nor use up the
+ *   table of connections, which all namespaces of the machine share. Nor must the tunnel stop when that table is full.
  */
 function underlayGuard(p: FilterParameters): string {
   return `
@@ -99,6 +104,15 @@ function underlayGuard(p: FilterParameters): string {
     type filter hook prerouting priority ${INET_PRIORITY}; policy accept;
     ${OURS} meta iifname "ve*" counter drop
     ${OURS} meta iifname "vx*" counter drop
+    ${OURS} meta iifname "vb*" notrack
+  }
+  chain raw {
+    type filter hook prerouting priority ${RAW_PRIORITY}; policy accept;
+    udp dport ${p.port} notrack
+  }
+  chain output {
+    type filter hook output priority ${RAW_PRIORITY}; policy accept;
+    udp dport ${p.port} notrack
   }
   chain input {
     type filter hook input priority ${INET_PRIORITY}; policy accept;

@@ -166,6 +166,7 @@ t.test('another port of VXLAN is guarded as well as the registered one', t => {
   const [bridge, inet] = tablesOf(8472)
   t.match(bridge.body, 'udp dport != { 68, 4789, 8472 }')
   t.match(inet.body, 'udp dport 8472 goto vxlan')
+  t.equal(inet.body.split('udp dport 8472 notrack').length, 3, 'not tracked in either direction')
   t.match(ports.body, 'udp dport != { 68, 4789 }')
   t.end()
 })
