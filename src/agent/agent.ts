@@ -179,6 +179,7 @@ export class Agent {
       ...{ state, directory, membership, driver, clock },
       ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals },
       underlayMtu: () => inputs.underlayMtu,
+      refusedConnections: () => this.#foundation.mesh.refused,
       wallMs: Date.now
     }
   }

@@ -167,5 +167,12 @@ export const FAMILIES: readonly Family[] = [
     help: 'External changes to the kernel repaired since the agent started, by kind of op',
     read: f => Object.entries(f.overlay.repaired)
   },
-  RECONCILE_DURATION
+  RECONCILE_DURATION,
+  {
+    name: 'vxmesh_mesh_refused_connections_total',
+    type: 'counter',
+    label: 'reason',
+    help: 'Connections to the mesh port (TCP 7947) refused before a handshake since the agent started, by reason',
+    read: f => Object.entries(f.refused)
+  }
 ]

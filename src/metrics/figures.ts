@@ -48,6 +48,8 @@ export type Figures = {
     readonly repaired: Readonly<Record<string, number>>
   }
   readonly diverged: boolean
+  /** Connections to the mesh port refused before a handshake, by reason. */
+  readonly refused: Readonly<Record<string, number>>
 }
 
 /** The result of one health check. */

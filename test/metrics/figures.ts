@@ -37,5 +37,6 @@ export const SOME: Figures = {
   ],
   unlisted: 20,
   overlay: { drift: 21, degraded: 22, repaired: { 'fdb-add': 23, 'endpoint-attach': 24 } },
-  diverged: false
+  diverged: false,
+  refused: { 'not a preamble': 25, 'wrong proof': 26 }
 }

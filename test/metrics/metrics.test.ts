@@ -42,6 +42,8 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_overlay_degraded', {}, 22],
   ['vxmesh_overlay_repaired_total', { kind: 'fdb-add' }, 23],
   ['vxmesh_overlay_repaired_total', { kind: 'endpoint-attach' }, 24],
+  ['vxmesh_mesh_refused_connections_total', { reason: 'not a preamble' }, 25],
+  ['vxmesh_mesh_refused_connections_total', { reason: 'wrong proof' }, 26],
   ['vxmesh_raft_commit_duration_seconds_count', {}, 2],
   ['vxmesh_raft_commit_duration_seconds_sum', {}, 0.75],
   ['vxmesh_raft_commit_duration_seconds_bucket', { le: '0.25' }, 1],

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import t from 'tap'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
-import { blue, containerOf, guardWorld, nft, PORT, red, setGuard } from './guard-lab.ts'
+import { blue, containerOf, openGuardLab, nft, PORT, red, setGuard } from './guard-lab.ts'
 import { must } from '../lab/kernel.ts'
 
 const SWITCH = 'net.bridge.bridge-nf-call-iptables'
@@ -21,7 +21,7 @@ const FOREIGN = `table ip others {
 }`
 
 t.test('containers reach each other whatever bridge-nf-call-iptables is, and are not tracked', { skip }, async t => {
-  const w = await guardWorld(t, {
+  const w = await openGuardLab(t, {
     a: [red, 1, '10.1.0.2'],
     b: [red, 1, '10.1.0.3'],
     c: [red, 2, '10.1.0.4'],

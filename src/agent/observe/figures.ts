@@ -18,6 +18,8 @@ export type FigureSources = HealthSources &
     readonly state: ClusterState
     readonly counters: Pick<CounterWindow, 'latest'>
     readonly log: Pick<ReplicatedLog, 'lag' | 'leaderChanges' | 'retries'>
+    /** Connections to the mesh port that were refused before a handshake, by reason. */
+    readonly refusedConnections: () => Readonly<Record<string, number>>
   }
 
 export function figuresOf(sources: FigureSources): Figures {
@@ -52,7 +54,8 @@ export function figuresOf(sources: FigureSources): Figures {
     traffic: trafficOf(sources, new Set(listed.map(({ name }) => name))),
     unlisted: state.networkCount - listed.length,
     overlay: { drift, degraded: degraded.length, repaired },
-    diverged: digests.differsAt !== null
+    diverged: digests.differsAt !== null,
+    refused: sources.refusedConnections()
   }
 }
 

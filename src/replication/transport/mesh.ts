@@ -6,7 +6,7 @@ import { identify } from '@libp2p/identify'
 import type { PeerId as Libp2pPeerId, PrivateKey, Stream } from '@libp2p/interface'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { tcp } from '@libp2p/tcp'
+import { tcp, type TCPSocketOptions } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
@@ -15,8 +15,10 @@ import type { PeerId } from '#model/ids.ts'
 import { formatIp, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import { Admission } from './admission.ts'
 import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
 import { clusterProtector } from './protector.ts'
+import { Refusals } from './refusals.ts'
 
 type MeshOptions = {
   readonly privateKey: PrivateKey
@@ -38,34 +40,56 @@ const MAX_STREAMS = 16
 /** A feed message holds about 48 KiB of entries, or one larger entry, plus signature and framing. */
 const MAX_GOSSIP_BYTES = 256 * 1024
 const DIAL_TIMEOUT_MS = 2_000
+/** Connections that the kernel queues until the event loop accepts them: what a flood sends while it is busy elsewhere. */
+const ACCEPT_BACKLOG = 4_096
+/**
+ * libp2p's own bounds on inbound connections, a second and in negotiation: above those of `Admission`, which unlike these
+ * tell members from strangers.
+ */
+const MAX_INBOUND_PER_SECOND = 1_024
+const MAX_NEGOTIATING = 4_096
 
 export class Mesh implements MeshPort {
   readonly #node: Libp2p<Services>
   readonly #options: MeshOptions
-  readonly #addresses = new Map<PeerId, PeerAddress>()
+  readonly #addresses: Addresses
+  readonly #refusals: Refusals
 
-  private constructor(node: Libp2p<Services>, options: MeshOptions) {
-    this.#node = node
-    this.#options = options
+  private constructor(p: { node: Libp2p<Services>; options: MeshOptions; addresses: Addresses; refusals: Refusals }) {
+    this.#node = p.node
+    this.#options = p.options
+    this.#addresses = p.addresses
+    this.#refusals = p.refusals
   }
 
   /** @throws ERR_PEER when the port cannot be bound */
   static async start(options: MeshOptions): Promise<Mesh> {
+    const { clock, logger, preSharedKey: key } = options
     const known = (peer: Libp2pPeerId): boolean => options.isKnown(peer.toString() as PeerId)
+    const addresses = new Addresses()
+    const refusals = new Refusals({ clock, logger })
+    const admission = new Admission({ isMember: address => addresses.has(address), refusals, clock })
+    // libp2p passes these on to net.createServer, but its type lists only some.
+    const listenOpts = { blockList: admission.asBlockList() } as TCPSocketOptions
     try {
       const node = await createLibp2p<Services>({
         privateKey: options.privateKey,
         addresses: { listen: [`/ip4/${formatIp(options.bind)}/tcp/${options.port}`] },
-        transports: [tcp({ inboundSocketInactivityTimeout: 60_000, outboundSocketInactivityTimeout: 60_000 })],
+        transports: [
+          tcp({
+            inboundSocketInactivityTimeout: 60_000,
+            outboundSocketInactivityTimeout: 60_000,
+            backlog: ACCEPT_BACKLOG,
+            listenOpts
+          })
+        ],
         connectionEncrypters: [noise()],
         streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
-        ...(options.preSharedKey === null
-          ? {}
-          : { connectionProtector: clusterProtector({ key: options.preSharedKey, clock: options.clock }) }),
+        ...(key === null ? {} : { connectionProtector: clusterProtector({ key, admission, refusals, clock }) }),
         connectionManager: {
           maxConnections: 2_048,
-          inboundConnectionThreshold: 50,
-          maxIncomingPendingConnections: 128,
+          inboundConnectionThreshold: MAX_INBOUND_PER_SECOND,
+          maxIncomingPendingConnections: MAX_NEGOTIATING,
           dialTimeout: DIAL_TIMEOUT_MS,
           maxParallelDials: 64
         },
@@ -89,7 +113,7 @@ export class Mesh implements MeshPort {
           })
         }
       })
-      return new Mesh(node, options)
+      return new Mesh({ node, options, addresses, refusals })
     } catch (err) {
       const text = err instanceof Error ? err.message : String(err)
       throw new VxmeshError('ERR_PEER', `libp2p cannot listen on port ${options.port}: ${text}`, { cause: err })
@@ -98,6 +122,11 @@ export class Mesh implements MeshPort {
 
   get self(): PeerId {
     return this.#node.peerId.toString() as PeerId
+  }
+
+  /** Inbound connections refused before a handshake, by reason, since the start. */
+  get refused(): Readonly<Record<string, number>> {
+    return this.#refusals.totals
   }
 
   /** Sets where a peer listens; a later call replaces the address. */
@@ -174,6 +203,27 @@ export class Mesh implements MeshPort {
 
   async stop(): Promise<void> {
     await this.#node.stop()
+  }
+}
+
+/** Where the peers listen, and whether an address is one of theirs. */
+class Addresses {
+  readonly #byPeer = new Map<PeerId, PeerAddress>()
+  /** The addresses as text; null after a change. */
+  #texts: ReadonlySet<string> | null = null
+
+  get(peer: PeerId): PeerAddress | undefined {
+    return this.#byPeer.get(peer)
+  }
+
+  set(peer: PeerId, address: PeerAddress): void {
+    if (this.#byPeer.get(peer)?.address !== address.address) this.#texts = null
+    this.#byPeer.set(peer, address)
+  }
+
+  has(address: string): boolean {
+    this.#texts ??= new Set([...this.#byPeer.values()].map(at => formatIp(at.address)))
+    return this.#texts.has(address)
   }
 }
 

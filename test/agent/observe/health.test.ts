@@ -59,6 +59,7 @@ function sources(p: Partial<FigureSources> & { readonly members?: readonly Membe
     digests: { differsAt: null },
     counters: makeCounters(),
     totals: new NetworkTotals(),
+    refusedConnections: () => ({ preamble: 3 }),
     ...rest
   }
 }

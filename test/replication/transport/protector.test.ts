@@ -4,11 +4,17 @@ import type { MessageStream, MultiaddrConnection } from '@libp2p/interface'
 import { multiaddrConnectionPair } from '@libp2p/utils'
 import t from 'tap'
 import { systemClock } from '#platform/clock.ts'
+import { createLogger } from '#platform/log.ts'
 import { randomKey } from '#platform/random.ts'
+import { Admission } from '#replication/transport/admission.ts'
 import { clusterProtector } from '#replication/transport/protector.ts'
+import { Refusals } from '#replication/transport/refusals.ts'
 
 const KEY = randomKey(32)
 const HEADER_ONLY = new Uint8Array(30).fill(9)
+
+/** Bytes of the three parts of a preamble: hello, answer, and the dialler's proof. */
+const PREAMBLE_BYTES = 40 + 72 + 32
 
 type Ends = readonly [MessageStream, MessageStream]
 
@@ -25,13 +31,23 @@ function wired(
   return [dialler, listener]
 }
 
+/** Protects one end, as a node does. */
+function protectEnd(
+  end: MultiaddrConnection,
+  p: { key?: Uint8Array; signal?: AbortSignal } = {}
+): Promise<MessageStream> {
+  const clock = systemClock
+  const refusals = new Refusals({ clock, logger: createLogger('silent') })
+  const admission = new Admission({ isMember: () => false, refusals, clock })
+  const protector = clusterProtector({ key: p.key ?? KEY, admission, refusals, clock })()
+  return protector.protect(end, p.signal === undefined ? undefined : { signal: p.signal })
+}
+
 async function protect(
   ends: readonly [MultiaddrConnection, MultiaddrConnection],
   keys: readonly [Uint8Array, Uint8Array] = [KEY, KEY]
 ): Promise<Ends> {
-  const [dialler, listener] = await Promise.all(
-    ends.map((end, n) => clusterProtector({ key: keys[n] ?? KEY, clock: systemClock })().protect(end))
-  )
+  const [dialler, listener] = await Promise.all(ends.map((end, n) => protectEnd(end, { key: keys[n] ?? KEY })))
   if (dialler === undefined || listener === undefined) throw new Error('a connection has two ends')
   return [dialler, listener]
 }
@@ -84,55 +100,62 @@ t.test('plain text never appears on the wire, and the same text never encrypts a
     await arrived
     const wire = Buffer.concat(sent)
     t.notOk(wire.includes(text.subarray(0, 8)))
-    seen.push(wire.subarray(64, 64 + text.byteLength), wire.subarray(64 + text.byteLength))
+    t.equal(wire.byteLength, PREAMBLE_BYTES + 2 * text.byteLength)
+    const sealed = wire.subarray(PREAMBLE_BYTES)
+    seen.push(sealed.subarray(0, text.byteLength), sealed.subarray(text.byteLength))
   }
   t.equal(new Set(seen.map(bytes => bytes.toString('hex'))).size, 6)
 })
 
-t.test('with different keys both ends read garbage', async t => {
-  const [a, b] = await protect(
-    wired((chunk, to) => to.send(chunk)),
-    [KEY, randomKey(32)]
-  )
-  for (const [from, to] of [
-    [a, b],
-    [b, a]
-  ] as const) {
-    const text = Buffer.alloc(64, 'x')
-    const arrived = read(to, 64)
-    from.send(text)
-    t.notOk((await arrived).equals(text))
-  }
+t.test('with different keys both ends refuse, and close the connection', async t => {
+  const ends = wired((chunk, to) => to.send(chunk))
+  const outcomes = await Promise.allSettled([protectEnd(ends[0]), protectEnd(ends[1], { key: randomKey(32) })])
+  t.match(outcomes, [
+    { status: 'rejected', reason: { message: /another cluster key/ } },
+    { status: 'rejected', reason: { message: /closed the connection/ } }
+  ])
+  for (const end of ends) t.not(end.status, 'open')
 })
 
-t.test('bytes reflected back to their sender decrypt to garbage', async t => {
+t.test('bytes reflected back to their sender are no proof', async t => {
   const [end, mirror] = multiaddrConnectionPair()
-  mirror.addEventListener('message', ({ data }) => mirror.send(data.subarray()))
-  const mirrored = await clusterProtector({ key: KEY, clock: systemClock })().protect(end)
-  const text = Buffer.alloc(64, 'x')
-  const arrived = read(mirrored, 64)
-  mirrored.send(text)
-  t.notOk((await arrived).equals(text))
+  // A hello is shorter than an answer; zeros take the place of the proof.
+  mirror.addEventListener('message', ({ data }) => mirror.send(Buffer.concat([data.subarray(), new Uint8Array(32)])))
+  await t.rejects(protectEnd(end), { message: /another cluster key/ })
 })
 
-t.test('a peer that sends no salt, half a salt, or disconnects is rejected', async t => {
+t.test('data that arrives together with the proof of the dialler is not lost', async t => {
+  let proof: Uint8Array | null = null
+  const ends = wired((chunk, to) => {
+    if (proof === null && chunk.byteLength === 32) {
+      proof = chunk.slice()
+      return
+    }
+    to.send(proof === null ? chunk : Buffer.concat([proof, chunk]))
+    proof = null
+  })
+  const listening = protectEnd(ends[1])
+  const dialler = await protectEnd(ends[0])
+  const text = Buffer.from('the first frame')
+  dialler.send(text)
+  t.ok((await read(await listening, text.byteLength)).equals(text))
+})
+
+t.test('a peer that sends nothing, half a preamble, or disconnects is rejected', async t => {
   // The timer of an AbortSignal does not keep the process alive; this one does.
   const protecting = (end: MultiaddrConnection, signal?: AbortSignal): Promise<MessageStream> =>
-    systemClock.within(
-      clusterProtector({ key: KEY, clock: systemClock })().protect(end, signal && { signal }),
-      5_000,
-      () => new Error('waits forever')
-    )
-  const rejected = { message: /^(?!waits forever)/ }
+    systemClock.within(protectEnd(end, signal && { signal }), 5_000, () => new Error('waits forever'))
+  const late = { message: 'no preamble in time' }
   const [silent] = multiaddrConnectionPair()
-  await t.rejects(protecting(silent, AbortSignal.timeout(50)), rejected, 'within the timeout of the caller')
+  await t.rejects(protecting(silent, AbortSignal.timeout(50)), late, 'within the timeout of the caller')
   const [patient] = multiaddrConnectionPair()
-  await t.rejects(protecting(patient), rejected, 'within its own timeout')
+  await t.rejects(protecting(patient), late, 'within its own timeout')
+  t.not(patient.status, 'open')
   const [end, terse] = multiaddrConnectionPair()
-  terse.send(new Uint8Array(31))
-  await t.rejects(protecting(end, AbortSignal.timeout(50)), rejected, '31 bytes of 32')
+  terse.send(Buffer.from('vxmesh\0\x02 and half a salt'))
+  await t.rejects(protecting(end, AbortSignal.timeout(50)), late, 'half a preamble')
   const [left, gone] = multiaddrConnectionPair()
-  const refused = t.rejects(protecting(left), rejected, 'gone')
+  const refused = t.rejects(protecting(left), { message: /closed the connection/ }, 'gone')
   await gone.close()
   await refused
 })
