@@ -1,12 +1,13 @@
 // Commands about endpoints: allocation and release of addresses.
 
-import type { CommandOf, OutcomeOf, Refusal } from '#model/command.ts'
+import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { formatIp, formatSubnet, ipv4Of, isHostAddress, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
+import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import { endpointRow } from './rows.ts'
 import type { NetworkTable, Tables } from './tables.ts'
@@ -17,9 +18,10 @@ type Chosen = { readonly address: Ip; readonly mac: Mac }
 /**
  * Allocates an address. Attaching an existing container interface again, on the same host and network and without asking
  * for another address or MAC, returns its endpoint unchanged: the request's other fields are ignored, since a retry must
- * not undo a later update. An endpoint of a vacant host moves to the host that has its name.
+ * not undo a later update. An endpoint of a vacant host moves to the host that has its name. An address that another network
+ * with hostAccess has on the host is passed over, or refused if asked for.
  */
-export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-attach'> {
+export function attach(tables: Tables, command: Attach, rules: number): OutcomeOf<'endpoint-attach'> {
   const { containerId, ifname, host } = command
   const table = tables.networks.get(command.network)
   if (table === undefined) return noNetwork(command.network, 'network')
@@ -28,7 +30,9 @@ export function attach(tables: Tables, command: Attach): OutcomeOf<'endpoint-att
   }
   const existing = tables.containers.get(containerId, ifname)
   if (existing !== undefined) return attachAgain(tables, existing, command)
-  const chosen = command.address === undefined ? automatic(table, command) : explicit(table, command, command.address)
+  const rivals = rules < DISJOINT_HOST_ACCESS ? [] : rivalsOf(tables, table.network)
+  const target = { table, rivals }
+  const chosen = command.address === undefined ? automatic(target, command) : explicit(target, command, command.address)
   if ('ok' in chosen) return chosen
   const endpoint = endpointRow(command, { ...chosen, vni: table.network.vni })
   tables.addEndpoint(endpoint, command.address === undefined ? 'automatic' : 'explicit')
@@ -74,8 +78,10 @@ function attachAgain(tables: Tables, existing: Endpoint, command: Attach): Outco
   return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')
 }
 
+type Target = { readonly table: NetworkTable; readonly rivals: readonly NetworkTable[] }
+
 /** The address that the caller asked for. */
-function explicit(table: NetworkTable, { mac }: Attach, address: Ip): Chosen | Refusal {
+function explicit({ table, rivals }: Target, { mac, host }: Attach, address: Ip): Chosen | Refusal {
   const { network, pool } = table
   const text = formatIp(address)
   if (!isHostAddress(network.subnet, address)) {
@@ -88,6 +94,8 @@ function explicit(table: NetworkTable, { mac }: Attach, address: Ip): Chosen | R
     const owner = table.byAddress.get(address)?.containerId ?? 'no container'
     return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner}`, 'address')
   }
+  const holder = holderOnHost(rivals, { host, address })
+  if (holder !== undefined) return refuseHeld(address, holder)
   if (mac !== undefined) return refusedMac(table, mac) ?? { address, mac }
   const derived = macOf(network.vni, address)
   return refusedMac(table, derived) ?? { address, mac: derived }
@@ -97,14 +105,16 @@ function explicit(table: NetworkTable, { mac }: Attach, address: Ip): Chosen | R
  * The pool's next address. Skips an address whose derived MAC was given to another container explicitly, so that a
  * reused address always has the MAC that neighbour caches hold.
  */
-function automatic(table: NetworkTable, { mac }: Attach): Chosen | Refusal {
+function automatic({ table, rivals }: Target, { mac, host }: Attach): Chosen | Refusal {
   const { network, pool, byMac } = table
   if (mac !== undefined) {
     const refused = refusedMac(table, mac)
     if (refused !== null) return refused
   }
-  const refuseAddress = (value: number): boolean => byMac.has(macOf(network.vni, value as Ipv4))
-  const address = pool.next(mac === undefined ? refuseAddress : undefined) as Ipv4 | null
+  const macIsTaken = (address: Ipv4): boolean => mac === undefined && byMac.has(macOf(network.vni, address))
+  const isHeld = (address: Ipv4): boolean => holderOnHost(rivals, { host, address }) !== undefined
+  const refuseAddress = (value: number): boolean => macIsTaken(value as Ipv4) || isHeld(value as Ipv4)
+  const address = pool.next(mac === undefined || rivals.length > 0 ? refuseAddress : undefined) as Ipv4 | null
   if (address !== null) return { address, mac: mac ?? macOf(network.vni, address) }
   const { used, reserved, size } = pool.use()
   const usable = size - reserved
@@ -113,7 +123,8 @@ function automatic(table: NetworkTable, { mac }: Attach): Chosen | Refusal {
   const why =
     blocked === 0
       ? counts
-      : `${counts}, and the MACs of the other ${blocked} are in use by containers that asked for them`
+      : `${counts}, and the other ${blocked} cannot be used: their MACs were asked for by other containers, or another ` +
+        'network with hostAccess has them on this host'
   return refuse('ERR_SUBNET_EXHAUSTED', `network ${network.name} has no free address: ${why}`, 'network')
 }
 

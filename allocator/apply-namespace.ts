@@ -1,6 +1,6 @@
 // Commands about Kubernetes namespaces: mapping one to networks, and creating a network for one that is not mapped.
 
-import type { CommandOf, OutcomeOf } from '#model/command.ts'
+import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
 import { formatSubnet, ipv4SubnetOf, subnetSize, type Subnet } from '#model/ip.ts'
 import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
@@ -8,6 +8,7 @@ import type { NamespaceRange } from '#model/namespace.ts'
 import { NETWORK_DEFAULTS } from '#model/settings.ts'
 import { createNetwork } from './apply-network.ts'
 import { BitVector } from './bit-vector.ts'
+import { refuseOverlappingGrant } from './host-overlap.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
@@ -15,10 +16,19 @@ import type { Tables } from './tables.ts'
 const WHOLE_NAME = 60
 const NAME_MAX = 63
 
-export function mapNamespace(tables: Tables, command: CommandOf<'namespace-map'>): OutcomeOf<'namespace-map'> {
+/** A network that the namespace has already is not judged again. */
+export function mapNamespace(
+  tables: Tables,
+  command: CommandOf<'namespace-map'>,
+  rules: number
+): OutcomeOf<'namespace-map'> {
   const { namespace: name, network, grants } = command
   const missing = [network, ...grants].find(one => !tables.networks.has(one))
   if (missing !== undefined) return noNetwork(missing, 'network')
+  const before = tables.namespaces.get(name)
+  const added = [network, ...grants].filter(one => one !== before?.network && before?.grants.includes(one) !== true)
+  const overlap = rules < DISJOINT_HOST_ACCESS ? null : refuseOverlappingGrant(tables, added)
+  if (overlap !== null) return overlap
   const namespace = { name, network, grants }
   tables.putNamespace(namespace)
   return { ok: true, result: { kind: 'namespace', namespace } }
@@ -37,7 +47,11 @@ export function unmapNamespace(tables: Tables, command: CommandOf<'namespace-unm
  * The network of a namespace; creates one when it is not mapped. An existing network of that name is used only if it was
  * created for this namespace. O(networks + networks that the range has room for).
  */
-export function openNamespace(tables: Tables, command: CommandOf<'namespace-open'>): OutcomeOf<'namespace-open'> {
+export function openNamespace(
+  tables: Tables,
+  command: CommandOf<'namespace-open'>,
+  rules: number
+): OutcomeOf<'namespace-open'> {
   const { namespace, range, prefixLength } = command
   const mapped = tables.networks.get(tables.namespaces.get(namespace)?.network ?? ('' as NetworkName))
   if (mapped !== undefined) return { ok: true, result: { kind: 'network', network: mapped.network } }
@@ -49,7 +63,7 @@ export function openNamespace(tables: Tables, command: CommandOf<'namespace-open
   const [name, requestId] = [networkNameOf(namespace), `namespace/${namespace}`]
   // Kubelet's probes come from the host.
   const settings = { ...NETWORK_DEFAULTS, hostAccess: true }
-  const outcome = createNetwork(tables, { kind: 'network-create', name, subnet, ...settings, requestId })
+  const outcome = createNetwork(tables, { kind: 'network-create', name, subnet, ...settings, requestId }, rules)
   if (outcome.ok) tables.putNamespace({ name: namespace, network: name, grants: [] })
   return outcome
 }

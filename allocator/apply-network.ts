@@ -1,11 +1,12 @@
 // Commands about networks.
 
-import type { CommandOf, OutcomeOf } from '#model/command.ts'
+import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf } from '#model/command.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
 import { formatIp, formatSubnet, isHostAddress } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
 import { defaultGateway } from './address-pool.ts'
+import { refuseOverlap } from './host-overlap.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import { networkRow } from './rows.ts'
 import type { Tables } from './tables.ts'
@@ -13,9 +14,14 @@ import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
 /**
  * Allocates a VNI and creates the network. A request with the same name and request id as an existing network is a retry
- * whose session was lost: it gets that network, whatever its other fields. Two networks may have the same subnet.
+ * whose session was lost: it gets that network, whatever its other fields. Two networks may have the same subnet, unless
+ * both have hostAccess.
  */
-export function createNetwork(tables: Tables, command: CommandOf<'network-create'>): OutcomeOf<'network-create'> {
+export function createNetwork(
+  tables: Tables,
+  command: CommandOf<'network-create'>,
+  rules: number
+): OutcomeOf<'network-create'> {
   const { name, subnet } = command
   const existing = tables.networks.get(name)?.network
   if (existing !== undefined) {
@@ -27,6 +33,8 @@ export function createNetwork(tables: Tables, command: CommandOf<'network-create
     const what = `${formatIp(gateway)} is not a host address of ${formatSubnet(subnet)}`
     return refuse('ERR_INVALID', `gateway: ${what}`, 'gateway')
   }
+  const overlap = rules < DISJOINT_HOST_ACCESS ? null : refuseOverlap(tables, command)
+  if (overlap !== null) return overlap
   const vni = command.vni ?? (tables.vnis.next() as Vni | null)
   if (vni === null) {
     const { used } = tables.vnis.use()
@@ -43,6 +51,7 @@ export function createNetwork(tables: Tables, command: CommandOf<'network-create
   return networkOutcome(network)
 }
 
+/** None of the fields that can be changed decides about overlaps. */
 export function updateNetwork(tables: Tables, command: CommandOf<'network-update'>): OutcomeOf<'network-update'> {
   const table = tables.networks.get(command.name)
   if (table === undefined) return noNetwork(command.name, 'name')

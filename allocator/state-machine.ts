@@ -1,7 +1,7 @@
 // The replicated state machine: a fold over the committed log. The same entries give the same state on every host, bit
 // vectors and remembered answers included. Nothing else changes the state.
 
-import type { Command, Outcome, Request } from '#model/command.ts'
+import { FIRST_RULES, type Command, type Outcome, type Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
@@ -62,7 +62,7 @@ export class ClusterState {
     this.skip(index)
     const { command } = request
     if (command.kind === 'session-open') return this.sessions.open(request.session, index)
-    return this.sessions.once(request, index, () => carryOut(this.tables, command))
+    return this.sessions.once(request, index, () => carryOut(this.tables, command, request.rules ?? FIRST_RULES))
   }
 
   /** Skips an entry without a command. @throws Error as `apply` does */
@@ -179,16 +179,20 @@ export class ClusterState {
   }
 }
 
-function carryOut(tables: Tables, command: Exclude<Command, { readonly kind: 'session-open' }>): Outcome {
+function carryOut(
+  tables: Tables,
+  command: Exclude<Command, { readonly kind: 'session-open' }>,
+  rules: number
+): Outcome {
   switch (command.kind) {
     case 'network-create':
-      return createNetwork(tables, command)
+      return createNetwork(tables, command, rules)
     case 'network-update':
       return updateNetwork(tables, command)
     case 'network-delete':
       return deleteNetwork(tables, command)
     case 'endpoint-attach':
-      return attach(tables, command)
+      return attach(tables, command, rules)
     case 'endpoint-update':
       return update(tables, command)
     case 'endpoint-detach':
@@ -198,10 +202,10 @@ function carryOut(tables: Tables, command: Exclude<Command, { readonly kind: 'se
     case 'host-remove':
       return removeHost(tables, command)
     case 'namespace-map':
-      return mapNamespace(tables, command)
+      return mapNamespace(tables, command, rules)
     case 'namespace-unmap':
       return unmapNamespace(tables, command)
     case 'namespace-open':
-      return openNamespace(tables, command)
+      return openNamespace(tables, command, rules)
   }
 }

@@ -11,6 +11,7 @@ import type { Network } from '#model/network.ts'
 import { addressPool } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
 import type { Pool } from './pool.ts'
+import { SubnetIndex } from './subnet-index.ts'
 import { hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
 
@@ -36,6 +37,8 @@ export class Tables {
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ip, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
+  /** The networks whose containers their hosts reach. */
+  readonly hostAccess = new SubnetIndex()
   /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
 
@@ -46,11 +49,12 @@ export class Tables {
     const table = { network, pool, byAddress: new Map(), byMac: new Map() }
     this.networks.set(network.name, table)
     this.networkByVni.set(network.vni, table)
+    if (network.hostAccess) this.hostAccess.add(network)
     this.hash.add(hashNetwork(network))
     return table
   }
 
-  /** Replaces a network's row; name, VNI, subnet and gateway must stay the same. */
+  /** Replaces a network's row; name, VNI, subnet, gateway and hostAccess must stay the same. */
   replaceNetwork(table: NetworkTable, network: Network): void {
     this.hash.remove(hashNetwork(table.network))
     table.network = network
@@ -67,6 +71,7 @@ export class Tables {
     for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
     this.networks.delete(network.name)
     this.networkByVni.delete(network.vni)
+    this.hostAccess.remove(network)
     this.vnis.release(network.vni)
     this.hash.remove(hashNetwork(network))
   }

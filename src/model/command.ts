@@ -60,11 +60,23 @@ export type CommandKind = Command['kind']
 export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind: K }>
 
 /**
+ * The rules by which a request is applied (docs/adr/0037). They may change from version to version, but the log still holds
+ * requests of the versions before: applied by the rules of their time, they give the same state on every replay.
+ */
+export const FIRST_RULES = 1
+/** Networks with hostAccess may not overlap, nor share an address on one host. */
+export const DISJOINT_HOST_ACCESS = 2
+/** The latest. */
+export const RULES = DISJOINT_HOST_ACCESS
+
+/**
  * A command with an identity that makes retries idempotent (Raft thesis 6.3). The first request of a session is a
  * `session-open` with seq 0; each later request increments seq. The caller has received all answers with
- * seq < settledBelow, so the state machine may forget them.
+ * seq < settledBelow, so the state machine may forget them. `rules` are those of the agent that proposed it.
  */
 export type Request = {
+  /** Absent: FIRST_RULES. */
+  readonly rules?: number
   readonly session: string
   readonly seq: number
   readonly settledBelow: number

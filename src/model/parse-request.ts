@@ -1,7 +1,7 @@
 // Validates a request before it enters the log. Every replica applies the entry, so a malformed request must be rejected
 // here. The result is a new object with the known fields only.
 
-import type { Command, Request } from './command.ts'
+import { FIRST_RULES, RULES, type Command, type Request } from './command.ts'
 import { invalid } from './errors.ts'
 import { asFields, flag, optional, text, wholeNumber, type Fields } from './fields.ts'
 import type { Host, Role } from './host.ts'
@@ -28,6 +28,7 @@ export function parseRequest(value: unknown): Request {
     session: text(fields, 'session'),
     seq: wholeNumber(fields, 'seq'),
     settledBelow: wholeNumber(fields, 'settledBelow'),
+    ...optional(fields, 'rules', rules),
     command: parseCommand(fields['command'])
   }
 }
@@ -93,6 +94,14 @@ export function parseCommand(value: unknown): Command {
     default:
       throw invalid('kind', 'is not a command that this version knows')
   }
+}
+
+function rules(fields: Fields, key: string): number {
+  const number = wholeNumber(fields, key)
+  if (number < FIRST_RULES || number > RULES) {
+    throw invalid(key, `${number}: this version knows ${FIRST_RULES} to ${RULES}; upgrade this host`)
+  }
+  return number
 }
 
 function host(value: unknown): Host {

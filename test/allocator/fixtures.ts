@@ -1,7 +1,7 @@
 // Builders of commands, and a caller that applies them in order, for the allocator's tests.
 
 import type { Test } from 'tap'
-import type { Command, Outcome, Request, Result } from '#model/command.ts'
+import { FIRST_RULES, type Command, type Outcome, type Request, type Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import {
@@ -126,6 +126,8 @@ export function open(namespace: string, range = '10.64.0.0/22', prefixLength = 2
 export class Caller {
   readonly state: ClusterState
   readonly session: string
+  /** Those that the requests name. */
+  rules: number = FIRST_RULES
   #seq = 0
 
   constructor(state = new ClusterState(), session = 's1') {
@@ -152,7 +154,7 @@ export class Caller {
 
   try(command: Command): Outcome {
     this.#seq += 1
-    return this.send({ session: this.session, seq: this.#seq, settledBelow: this.#seq, command })
+    return this.send({ session: this.session, seq: this.#seq, settledBelow: this.#seq, rules: this.rules, command })
   }
 
   /** Like `try`, but throws on a refusal. */

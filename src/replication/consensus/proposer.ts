@@ -1,7 +1,15 @@
 // How a host changes the cluster's state: it sends a command to the leader, wherever that is, under a session and a
 // sequence number, so that a retry after an ambiguous failure is the same request and gets the same answer.
 
-import { isResultOf, type Command, type CommandKind, type Request, type Result, type ResultOf } from '#model/command.ts'
+import {
+  isResultOf,
+  RULES,
+  type Command,
+  type CommandKind,
+  type Request,
+  type Result,
+  type ResultOf
+} from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
@@ -111,7 +119,7 @@ export class Proposer {
     unsettled.add(seq)
     try {
       const [oldest = seq] = unsettled // insertion order: the first is the lowest
-      return await this.#submit({ session: id, seq, settledBelow: oldest, command }, deadline)
+      return await this.#submit({ session: id, seq, settledBelow: oldest, rules: RULES, command }, deadline)
     } finally {
       unsettled.delete(seq)
     }
