@@ -27,6 +27,7 @@ export async function openDoors(p: {
       curve: await readZmqKeys(config.zmq),
       agent,
       interfaceIndex: name => devices.portNumber(name),
+      clock,
       logger: logger.child({ room: 'zmq' })
     })
     return {

@@ -23,6 +23,8 @@ export type Detail = {
 
 const MAX_REQUEST_ID = 256
 const MAX_PATH = 4_096
+/** Of all labels, names included, in characters: answers echo them to every subscriber. */
+const MAX_LABELS = 4_096
 
 type Parser = (value: unknown, field: string) => unknown
 
@@ -46,7 +48,9 @@ const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
   delayUs: (value, field) => checkDelay(value as number, field),
   labels: (value, field) => {
     const pairs = object(value, field)
-    for (const [name, label] of Object.entries(pairs)) text(label, `${field}.${name}`)
+    const sizes = Object.entries(pairs).map(([name, label]) => name.length + text(label, `${field}.${name}`).length)
+    if (sizes.reduce((sum, size) => sum + size, 0) > MAX_LABELS)
+      throw invalid(field, `must have at most ${MAX_LABELS} characters in all`)
     return pairs
   }
 }

@@ -4,8 +4,10 @@
 import { Publisher, Router, Subscriber } from 'zeromq'
 import type { AgentEvent } from '#model/event.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { UseCounts } from '#platform/use-counts.ts'
+import { AnswerQueue, type Sent } from './answer-queue.ts'
 import { connectionOfEvent, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
 import {
   ANSWER,
@@ -25,6 +27,14 @@ const MAX_REQUESTS = 20_000
 const MAX_REQUEST_BYTES = 64 * 1024 * 1024
 /** Messages that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
+/** The same for requests to answer one peer: more of them wait in the peer, which is not lossy as a publisher is. */
+const ASKED_HIGH_WATER_MARK = 1_000
+/** The same for answers to one peer: a few MiB of the largest ones. More of them wait in AnswerQueue. */
+const ANSWERS_HIGH_WATER_MARK = 256
+/** After so long without taking a byte of what waits for it, a peer is disconnected by the kernel (TCP_USER_TIMEOUT). */
+const PROGRESS_TIMEOUT_MS = 60_000
+/** Any non-empty one: it makes the library ask for each connection, and refuse what is older than ZMTP 3.0, such as HTTP. */
+const ZAP_DOMAIN = 'vxmesh'
 
 /** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
 export type CurveKeys = { readonly secretKey: string; readonly allowedKeys: readonly string[] }
@@ -35,6 +45,7 @@ export type ZmqOptions = {
   readonly curve: CurveKeys | null
   readonly agent: ZmqPort
   readonly interfaceIndex: InterfaceIndex
+  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -45,7 +56,8 @@ export class ZmqServer {
   readonly #requests: Subscriber
   readonly #events: Publisher
   readonly #rpc: Router
-  readonly #zap: ZapHandler | null
+  readonly #answers: AnswerQueue
+  readonly #zap: ZapHandler
   /** Requests in progress per subject. Their answers are published, so the events of the same changes are not. */
   readonly #inProgress = new UseCounts<string>()
   #sending: Promise<void> = Promise.resolve()
@@ -54,22 +66,36 @@ export class ZmqServer {
   private constructor(options: ZmqOptions) {
     const { curve } = options
     const guard = curve === null ? {} : { curveServer: true, curveSecretKey: curve.secretKey }
-    const bounds = { linger: 0, ...guard }
+    // Enforced: without a handler nobody is let in.
+    const zap = { zapDomain: ZAP_DOMAIN, zapEnforceDomain: true }
+    const bounds = { linger: 0, tcpMaxRetransmitTimeout: PROGRESS_TIMEOUT_MS, ...zap, ...guard }
     const incoming = { maxMessageSize: MAX_MESSAGE_BYTES, receiveHighWaterMark: HIGH_WATER_MARK, ...bounds }
     this.#options = options
     this.#service = new ZmqService(options.agent, options.interfaceIndex)
     this.#requests = new Subscriber(incoming)
-    this.#rpc = new Router({ ...incoming, sendHighWaterMark: HIGH_WATER_MARK, handover: true })
+    // `mandatory` with no timeout: a send tells at once when the peer is gone or does not read.
+    const bounded = {
+      receiveHighWaterMark: ASKED_HIGH_WATER_MARK,
+      sendHighWaterMark: ANSWERS_HIGH_WATER_MARK,
+      sendTimeout: 0,
+      mandatory: true
+    }
+    this.#rpc = new Router({ ...incoming, ...bounded, handover: true })
+    this.#answers = new AnswerQueue({
+      send: parts => this.#sendAnswer(parts),
+      clock: options.clock,
+      onDrop: bytes => options.logger.warn({ bytes }, 'answers dropped: a zmq peer asks but does not read')
+    })
     this.#events = new Publisher({ ...bounds, sendHighWaterMark: HIGH_WATER_MARK })
-    this.#zap = curve === null ? null : new ZapHandler(curve.allowedKeys)
+    this.#zap = new ZapHandler(curve?.allowedKeys ?? null)
   }
 
   /** Binds and serves until stopped. @throws ERR_CONFIG naming the key whose address cannot be bound */
   static async start(options: ZmqOptions): Promise<ZmqServer> {
     const server = new ZmqServer(options)
     try {
-      await server.#zap?.start()
       await server.#bind()
+      await server.#zap.start()
     } catch (err) {
       server.#close()
       throw err
@@ -85,6 +111,7 @@ export class ZmqServer {
     this.#stopWatching()
     await this.#work.settled()
     await this.#sending
+    await this.#answers.stop()
     this.#close()
   }
 
@@ -106,7 +133,7 @@ export class ZmqServer {
 
   #close(): void {
     for (const socket of [this.#requests, this.#rpc, this.#events]) socket.close()
-    this.#zap?.close()
+    this.#zap.close()
   }
 
   async #readRequests(): Promise<void> {
@@ -119,7 +146,7 @@ export class ZmqServer {
       const [sender] = parts
       const envelope = parts[1]?.byteLength === 0 && parts.length > 2 ? parts.slice(0, 2) : parts.slice(0, 1)
       if (sender === undefined) return
-      this.#take(parts.slice(envelope.length), answer => this.#send(() => this.#rpc.send([...envelope, answer])))
+      this.#take(parts.slice(envelope.length), answer => this.#answers.add([...envelope, answer]))
     })
   }
 
@@ -135,7 +162,7 @@ export class ZmqServer {
   #take(parts: readonly Buffer[], reply: (answer: Buffer) => void): void {
     const publish = (answer: Buffer): void => {
       reply(answer)
-      this.#send(() => this.#events.send(answer))
+      this.#announce(answer)
     }
     const [message] = parts
     let request: TypedRequest
@@ -153,11 +180,23 @@ export class ZmqServer {
     publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are in progress; retry later'), request))
   }
 
-  /** Serializes sends: a socket accepts one message at a time. */
-  #send(send: () => Promise<void>): void {
-    this.#sending = this.#sending.then(send).catch((err: unknown) => {
-      if (!this.#events.closed) this.#options.logger.debug({ err: asVxmeshError(err) }, 'zmq answer not sent')
-    })
+  /** Serializes sends: a socket accepts one message at a time. What waits keeps the message alone, not its request. */
+  #announce(message: Buffer): void {
+    this.#sending = this.#sending
+      .then(() => this.#events.send(message))
+      .catch((err: unknown) => {
+        if (!this.#events.closed) this.#options.logger.debug({ err: asVxmeshError(err) }, 'zmq answer not sent')
+      })
+  }
+
+  async #sendAnswer(parts: Buffer[]): Promise<Sent> {
+    try {
+      await this.#rpc.send(parts)
+      return 'sent'
+    } catch (err) {
+      const full = err instanceof Error && 'code' in err && err.code === 'EAGAIN'
+      return full && !this.#rpc.closed ? 'full' : 'gone'
+    }
   }
 
   /** Publishes a change made through another interface or on another host. */
@@ -168,7 +207,7 @@ export class ZmqServer {
         if (this.#inProgress.has(`endpoint ${event.endpoint.containerId}`)) return
         const type = ANSWER + (event.kind === 'endpoint-attached' ? 1 : 2)
         const connection = connectionOfEvent(event.endpoint, event.index)
-        this.#send(() => this.#events.send(encodeMessage(type, encodeConnection(connection))))
+        this.#announce(encodeMessage(type, encodeConnection(connection)))
         return
       }
       case 'network-created':
@@ -176,7 +215,7 @@ export class ZmqServer {
       case 'network-deleted': {
         if (this.#inProgress.has(`network ${event.network.name}`)) return
         const type = ANSWER + (event.kind === 'network-deleted' ? 12 : 11)
-        this.#send(() => this.#events.send(encodeMessage(type, encodeNetwork(tenantNetworkOf(event.network)))))
+        this.#announce(encodeMessage(type, encodeNetwork(tenantNetworkOf(event.network))))
         return
       }
       default:

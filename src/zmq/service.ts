@@ -37,6 +37,8 @@ export type ZmqPort = Pick<
   | 'watch'
 >
 
+/** Characters of a text of the request that an error returns. */
+const MAX_ECHO = 512
 const DEFAULT_IFNAME = parseIfName('eth0')
 
 export class ZmqService {
@@ -179,15 +181,20 @@ export function errorMessage(err: VxmeshError, request: TypedRequest | null): Bu
   const subject = request === null ? null : { msgType: request.type, ...subjectOf(request.request) }
   return encodeError({
     code: ERROR_CODES[err.code].http,
-    message: err.message,
-    detail: { ...err.toBody(), request: subject }
+    message: clip(err.message),
+    detail: { ...err.toBody(), message: clip(err.message), request: subject }
   })
 }
 
 function subjectOf(request: ZmqRequest): Record<string, unknown> {
-  if (!('connection' in request)) return { name: request.network.name }
+  if (!('connection' in request)) return { name: clip(request.network.name) }
   const { id, connDetail } = request.connection
-  return { id, requestId: requestIdOf(connDetail) }
+  return { id: clip(id), requestId: requestIdOf(connDetail) }
+}
+
+/** A text of the request, which may have 64 KiB, in an answer: an error says what was wrong, it does not return it all. */
+function clip(text: string): string {
+  return text.length <= MAX_ECHO ? text : `${text.slice(0, MAX_ECHO)}...`
 }
 
 /** For the error message; null when the detail cannot be parsed. */

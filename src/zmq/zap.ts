@@ -1,5 +1,6 @@
-// Authentication of ZeroMQ clients on other hosts: CURVE proves a client's key, and only listed keys are accepted (ZeroMQ
-// RFC 27, ZAP version 1.0). One handler per process.
+// Authentication of ZeroMQ clients: CURVE proves a client's key, and only listed keys are accepted (ZeroMQ RFC 27, ZAP version
+// 1.0). Without CURVE everybody is accepted, but has to speak a protocol that authenticates: the library takes bytes that are
+// not ZMTP, such as an HTTP request, for the framing of ZMTP 1.0, which it refuses where it would have to ask a handler.
 
 import { Reply } from 'zeromq'
 
@@ -12,10 +13,11 @@ const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 /** Answers the library's authentication requests until closed. */
 export class ZapHandler {
   readonly #socket = new Reply()
-  readonly #allowed: ReadonlySet<string>
+  readonly #allowed: ReadonlySet<string> | null
 
-  constructor(allowedKeys: readonly string[]) {
-    this.#allowed = new Set(allowedKeys)
+  /** One handler per process. @param allowedKeys null: no key is needed */
+  constructor(allowedKeys: readonly string[] | null) {
+    this.#allowed = allowedKeys === null ? null : new Set(allowedKeys)
   }
 
   async start(): Promise<void> {
@@ -37,11 +39,15 @@ export class ZapHandler {
 
   #verdict(question: readonly Buffer[]): (string | Buffer)[] {
     const [version = '', requestId = '', , , , mechanism = '', key] = question
-    const isCurve = version.toString() === VERSION && mechanism.toString() === 'CURVE'
-    if (isCurve && key !== undefined && this.#allowed.has(encodeZ85(key))) {
+    if (version.toString() === VERSION && this.#admits(mechanism.toString(), key)) {
       return [VERSION, requestId, '200', 'OK', '', '']
     }
     return [VERSION, requestId, '400', 'this key is not allowed', '', '']
+  }
+
+  #admits(mechanism: string, key: Buffer | undefined): boolean {
+    if (this.#allowed === null) return mechanism === 'NULL'
+    return mechanism === 'CURVE' && key !== undefined && this.#allowed.has(encodeZ85(key))
   }
 }
 

@@ -9,6 +9,7 @@ import { curveKeyPair, Dealer } from 'zeromq'
 import { loadConfig } from '#config/load.ts'
 import { readZmqKeys } from '#config/zmq-keys.ts'
 import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { systemClock } from '#platform/clock.ts'
 import { encodeZ85 } from '#zmq/zap.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
@@ -26,7 +27,12 @@ async function addresses(): Promise<{ requests: string; events: string; rpc: str
   }
 }
 
-const common = { agent: new MemoryHost().port, interfaceIndex: () => 0, logger: pino({ level: 'silent' }) }
+const common = {
+  agent: new MemoryHost().port,
+  interfaceIndex: () => 0,
+  clock: systemClock,
+  logger: pino({ level: 'silent' })
+}
 
 /** The type of the answer to a request, or null if none arrives. */
 async function ask(address: string, keys: object): Promise<number | null> {

@@ -1,0 +1,115 @@
+// Answers that their peers do not take as fast as they ask. The library counts messages, not bytes, so its own queue is short
+// (HIGH_WATER_MARK) and what exceeds it waits here, bounded in bytes. A peer beyond a bound loses what waits for it; the kernel
+// then ends its connection, which makes no progress (PROGRESS_TIMEOUT_MS in server.ts).
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Clock } from '#platform/clock.ts'
+
+/** `full`: the peer does not read; `gone`: there is no such peer any more. */
+export type Sent = 'sent' | 'full' | 'gone'
+
+/** Some 20,000 answers of 1.2 KiB: as many as a peer can have requests in progress. */
+const PEER_BYTES = 24 * 1024 * 1024
+/** Of all peers together. Beyond it, the peer with the most bytes loses them. */
+const TOTAL_BYTES = 32 * 1024 * 1024
+/** The library does not tell when a peer reads again. */
+const RETRY_MS = 5
+/** Answers sent to one peer before another's turn, and the event loop's. */
+const ROUND = 256
+
+type Waiting = { readonly sender: string; readonly answers: Buffer[][]; bytes: number }
+
+export class AnswerQueue {
+  readonly #send: (parts: Buffer[]) => Promise<Sent>
+  readonly #clock: Clock
+  readonly #onDrop: (bytes: number) => void
+  readonly #waiting = new Map<string, Waiting>()
+  #bytes = 0
+  #draining: Promise<void> | null = null
+  readonly #stopped = new AbortController()
+
+  /** @param p `onDrop`: told how many bytes of answers a peer has lost */
+  constructor(p: {
+    readonly send: (parts: Buffer[]) => Promise<Sent>
+    readonly clock: Clock
+    readonly onDrop: (bytes: number) => void
+  }) {
+    this.#send = p.send
+    this.#clock = p.clock
+    this.#onDrop = p.onDrop
+  }
+
+  /** Bytes that wait, of all peers. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** @param parts the first one is the peer's identity */
+  add(parts: Buffer[]): void {
+    const sender = parts[0]?.toString('latin1') ?? ''
+    const bytes = parts.reduce((sum, part) => sum + part.byteLength, 0)
+    let waiting = this.#waiting.get(sender)
+    if (waiting === undefined) this.#waiting.set(sender, (waiting = { sender, answers: [], bytes: 0 }))
+    waiting.answers.push(parts)
+    waiting.bytes += bytes
+    this.#bytes += bytes
+    if (waiting.bytes > PEER_BYTES) this.#drop(waiting)
+    else if (this.#bytes > TOTAL_BYTES) this.#drop(this.#largest(waiting))
+    this.#draining ??= this.#drain().finally(() => (this.#draining = null))
+  }
+
+  /** Sends what can be sent at once, and forgets the rest. */
+  async stop(): Promise<void> {
+    this.#stopped.abort()
+    await this.#draining
+  }
+
+  async #drain(): Promise<void> {
+    for (;;) {
+      let progress = false
+      for (const waiting of [...this.#waiting.values()]) progress = (await this.#sendTo(waiting)) || progress
+      if (this.#waiting.size === 0 || this.#stopped.signal.aborted) return
+      await (progress ? nextTurn() : this.#clock.sleep(RETRY_MS, this.#stopped.signal))
+    }
+  }
+
+  /** Was anything sent? */
+  async #sendTo(waiting: Waiting): Promise<boolean> {
+    let at = 0
+    let sent: Sent = 'sent'
+    while (at < Math.min(waiting.answers.length, ROUND) && sent === 'sent') {
+      const parts = waiting.answers[at]
+      if (parts === undefined) break
+      sent = await this.#send(parts)
+      // Dropped meanwhile: these are other answers.
+      if (this.#waiting.get(waiting.sender) !== waiting) return true
+      if (sent === 'sent') at++
+    }
+    if (sent === 'gone' || at === waiting.answers.length) {
+      this.#forget(waiting)
+      return true
+    }
+    const gone = waiting.answers.splice(0, at)
+    const bytes = gone.flat().reduce((sum, part) => sum + part.byteLength, 0)
+    waiting.bytes -= bytes
+    this.#bytes -= bytes
+    return at > 0
+  }
+
+  #drop(waiting: Waiting): void {
+    const { bytes } = waiting
+    this.#forget(waiting)
+    this.#onDrop(bytes)
+  }
+
+  #forget(waiting: Waiting): void {
+    this.#waiting.delete(waiting.sender)
+    this.#bytes -= waiting.bytes
+  }
+
+  #largest(first: Waiting): Waiting {
+    let largest = first
+    for (const waiting of this.#waiting.values()) if (waiting.bytes > largest.bytes) largest = waiting
+    return largest
+  }
+}

@@ -1,0 +1,132 @@
+// What connects to the sockets and is no ZeroMQ client, or none that behaves: HTTP requests, and a client that never reads.
+
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { pino } from 'pino'
+import t from 'tap'
+import { Dealer, Publisher, Subscriber } from 'zeromq'
+import { systemClock } from '#platform/clock.ts'
+import { run } from '#platform/process.ts'
+import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { ZmqServer } from '#zmq/server.ts'
+import type { AgentPort } from '#model/agent-port.ts'
+import { MemoryHost } from '#test/agent/memory-host.ts'
+import { freePort } from '#test/lab/free-port.ts'
+import { waitFor } from '#test/lab/wait.ts'
+
+const CREATE = encodeMessage(
+  11,
+  encodeNetwork({ name: 'evil', subnet: '10.66.0.0/24', gateway: '', vni: 0, egressBandwidth: 0 })
+)
+const QUERY = encodeMessage(13, encodeNetwork({ name: 'red', subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
+const MIB = 1024 * 1024
+const DEAF_QUESTIONS = 8_000
+
+type Ports = Readonly<Record<'requests' | 'events' | 'rpc', number>>
+
+async function serve(): Promise<{ readonly ports: Ports; readonly agent: AgentPort }> {
+  const [requests, events, rpc] = await Promise.all([freePort(), freePort(), freePort()])
+  const ports = { requests, events, rpc }
+  const agent = new MemoryHost().port
+  const at = (port: number): string => `tcp://127.0.0.1:${port}`
+  const server = await ZmqServer.start({
+    addresses: { requests: at(requests), events: at(events), rpc: at(rpc) },
+    curve: null,
+    agent,
+    interfaceIndex: () => 0,
+    clock: systemClock,
+    logger: pino({ level: 'silent' })
+  })
+  t.teardown(() => server.stop())
+  return { ports, agent }
+}
+
+const { ports, agent } = await serve()
+
+/** A POST whose head, read as frames of ZMTP 1.0 (a length, then flags), ends where the body begins. */
+function post(body: Buffer): Buffer {
+  const line = 'POST / HTTP/1.1\r\n'
+  const first = line.charCodeAt(0) + 1
+  const filler = 'b'
+  const size = first + filler.charCodeAt(0) + 1
+  const head = `${line}X-Fill: `
+  const end = '\r\n\r\n'
+  const text = head + filler.repeat(size - head.length - end.length) + end
+  // Frames of the body: an empty one's worth of identity is over; then the message.
+  return Buffer.concat([Buffer.from(text), Buffer.from([body.byteLength + 1, 0]), body])
+}
+
+async function sendAll(port: number, bytes: Buffer): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  socket.write(bytes)
+  socket.resume()
+  return socket
+}
+
+t.test('an HTTP request with a valid message in its body creates nothing and is cut off', async t => {
+  for (const [name, port] of Object.entries(ports)) {
+    const socket = await sendAll(port, post(CREATE))
+    await waitFor(`${name} has closed the connection`, () => socket.closed, { timeoutMs: 10_000 })
+  }
+  t.notOk((await agent.networkList()).some(({ name }) => name === 'evil'))
+})
+
+t.test('clients of zeromq.js and pyzmq are served on all three sockets', async t => {
+  const [requests, events] = [new Publisher({ linger: 0 }), new Subscriber({ linger: 0 })]
+  t.teardown(() => [requests, events].forEach(socket => socket.close()))
+  events.connect(`tcp://127.0.0.1:${ports.events}`)
+  events.subscribe()
+  requests.connect(`tcp://127.0.0.1:${ports.requests}`)
+  const types: number[] = []
+  void (async () => {
+    for await (const [answer] of events) if (answer !== undefined) types.push(decodeHeader(answer).type)
+  })().catch(() => undefined)
+  await waitFor('a published request is answered', async () => {
+    await requests.send(CREATE)
+    return types.includes(111)
+  })
+  t.ok((await agent.networkList()).some(({ name }) => name === 'evil'))
+
+  const script = `
+import sys, zmq
+s = zmq.Context().socket(zmq.REQ); s.connect('tcp://127.0.0.1:${ports.rpc}')
+s.RCVTIMEO = 10000; s.send(bytes.fromhex('${QUERY.toString('hex')}'))
+print(int.from_bytes(s.recv()[4:8], 'little'))
+`
+  const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script])
+  t.equal(stdout.trim(), '113', stderr)
+})
+
+t.test('a client that asks and never reads costs a bounded amount of memory', { timeout: 120_000 }, async t => {
+  // An error returns the name, clipped; the request is as large as it may be. The client runs elsewhere: its buffers are its own.
+  const question = encodeMessage(
+    13,
+    encodeNetwork({ name: 'N'.repeat(60_000), subnet: '', gateway: '', vni: 0, egressBandwidth: 0 })
+  )
+  const script = `
+import zmq
+s = zmq.Context().socket(zmq.DEALER); s.RCVHWM = 1; s.LINGER = 0; s.connect('tcp://127.0.0.1:${ports.rpc}')
+q = bytes.fromhex('${question.subarray(0, 12).toString('hex')}') + b'N' * 60000 + bytes(16)
+for n in range(${DEAF_QUESTIONS}): s.send(q)
+s.poll(2000); print('asked')
+`
+  const samples: number[] = []
+  const stop = systemClock.every(50, () => samples.push(process.memoryUsage().rss))
+  const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script], { timeoutMs: 120_000 })
+  stop()
+  t.equal(stdout.trim(), 'asked', stderr)
+  // What the requests themselves churn through levels off early; what is kept for the peer does not.
+  const early = Math.max(...samples.slice(0, samples.length / 2))
+  t.ok(Math.max(...samples) - early < 128 * MIB, `${Math.round((Math.max(...samples) - early) / MIB)} MiB more`)
+
+  const honest = new Dealer({ linger: 0, receiveTimeout: 10_000 })
+  t.teardown(() => honest.close())
+  honest.connect(`tcp://127.0.0.1:${ports.rpc}`)
+  await honest.send(
+    encodeMessage(13, encodeNetwork({ name: 'red', subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
+  )
+  const [answer] = await honest.receive()
+  t.equal(answer && decodeHeader(answer).type, 113, 'another client is served')
+})
