@@ -160,10 +160,19 @@ t.test('rates', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
       `counted ${arrivedBytes} bytes, iperf3 received ${arrived} of ${sent}`
     )
     type Stats = { stats64: Record<'rx' | 'tx', { bytes: number; packets: number }> }
-    const inside = JSON.parse((await one.exec('ip', '-j', '-s', 'link', 'show', 'eth0')).stdout) as [Stats]
-    const { rx, tx } = inside[0].stats64
-    const now = await show(one.name)
-    t.strictSame([now.rxBytes, now.rxPackets, now.txBytes, now.txPackets], [rx.bytes, rx.packets, tx.bytes, tx.packets])
+    const inside = async (): Promise<readonly number[]> => {
+      const [link] = JSON.parse((await one.exec('ip', '-j', '-s', 'link', 'show', 'eth0')).stdout) as [Stats]
+      const { rx, tx } = link.stats64
+      return [rx.bytes, rx.packets, tx.bytes, tx.packets]
+    }
+    // The last packets may still be in flight: the agent's figures count while nothing has moved around them.
+    const quiet = await waitFor('the interface is quiet', async () => {
+      const kernel = await inside()
+      const view = await show(one.name)
+      return kernel.join() === (await inside()).join() && { kernel, view }
+    })
+    const now = quiet.view
+    t.strictSame([now.rxBytes, now.rxPackets, now.txBytes, now.txPackets], quiet.kernel)
     await h1.killAgent()
     await h1.startAgent()
     await h1.waitReady()
