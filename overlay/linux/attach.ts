@@ -1,12 +1,13 @@
 // Attaches and detaches one container. The veth pair is created with its inner end inside the container's namespace, with
 // its name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
 
+import { closeSync } from 'node:fs'
 import { ipv4Of } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
 import { disableChecksumOffload, hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
-import { checkContainerNetns, withNetns, writeSysctls } from '#platform/netns.ts'
+import { checkContainerNetns, netnsError, openNetns, withNetns, writeSysctls } from '#platform/netns.ts'
 import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
 import {
   addDefaultRoute,
@@ -20,9 +21,10 @@ import {
 import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
+import { createVeth, deleteLink, getLinks, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setPortEntry } from '../netlink/neighbour.ts'
-import { bridgeName, ifbName, isMarkedFor, OVERLAY_GROUP } from '../plan/network/names.ts'
+import { isAnyRouterMark } from '../plan/gateway/desired-gateway.ts'
+import { bridgeName, ifbName, isMarkedFor, isMarkedOurs, OVERLAY_GROUP } from '../plan/network/names.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import { shapeLink } from '../shaping/endpoint.ts'
@@ -31,6 +33,7 @@ import {
   arePaired,
   nameTaken,
   readLink,
+  readLinks,
   readNetnsId,
   sendAll,
   switchIpv6Off,
@@ -44,17 +47,39 @@ export async function attachContainer(
   host: AttachHost & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
-  checkContainerNetns(request.netns, host.kernel.netns === null ? [] : [host.kernel.netns])
-  const stale = withContainer(host, request, target => staleLink(target))
-  if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
-  return withContainer(host, request, target => {
-    const found = readLink(target.kernel.socket, request.hostInterface)
-    if (found !== null && staleLink(target) === null) {
-      completePair(target, found)
-      return { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
+  const { kernel, support, carrier } = host
+  // Opened once: whatever the path comes to mean, what was judged is what is changed.
+  const netnsFd = openNetns(request.netns, { field: 'netns', follow: true })
+  try {
+    const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
+    try {
+      const target = { kernel, support, carrier, request, inside, netnsFd }
+      refuseForeignNetns(target)
+      const stale = staleLink(target)
+      if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
+      const found = readLink(kernel.socket, request.hostInterface)
+      if (found !== null && staleLink(target) === null) {
+        completePair(target, found)
+        return { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
+      }
+      return createPair(target)
+    } finally {
+      inside.close()
     }
-    return createPair(target)
-  })
+  } finally {
+    closeSync(netnsFd)
+  }
+}
+
+/** @throws ERR_NETNS for a namespace of ours: a host's, this one's or another's on the same machine, or a router's */
+function refuseForeignNetns({ kernel, inside, netnsFd, request }: AttachTarget): void {
+  const { netns: path } = request
+  checkContainerNetns(netnsFd, { path, hosts: kernel.netns === null ? [] : [kernel.netns] })
+  const links = readLinks(inside, getLinks())
+  if (links.some(({ name, alias }) => name === 'lo' && isAnyRouterMark(alias)))
+    throw netnsError(path, 'is a router of a network', { field: 'netns' })
+  if (links.some(link => link.alias !== '' && isMarkedOurs(link)))
+    throw netnsError(path, 'is the network namespace of a host', { field: 'netns' })
 }
 
 /** See Devices.detach. Traffic stops at once; the deletion may be coalesced with others. */
@@ -117,7 +142,7 @@ function checkFailed(what: string): VxmeshError {
   return new VxmeshError('ERR_CHECK_FAILED', what)
 }
 
-/** One attach, with the container's namespace open; synchronous from end to end. */
+/** One attach, with the container's namespace open. */
 type AttachTarget<Request = AttachRequest> = {
   readonly kernel: Kernel
   readonly support: () => ShapingSupport

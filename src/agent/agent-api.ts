@@ -26,6 +26,7 @@ import type {
 } from '#model/views.ts'
 import { attachRequest, type Devices } from '#overlay/driver.ts'
 import type { Clock } from '#platform/clock.ts'
+import type { HeldNetns } from '#platform/container-netns.ts'
 import type { ClusterLife, ReplicatedLog } from '#replication/ports.ts'
 import type { Collector } from './endpoints/collector.ts'
 import { noEndpoint, type Endpoints } from './endpoints/endpoints.ts'
@@ -49,6 +50,8 @@ export type AgentApiOptions = {
   readonly log: Pick<ReplicatedLog, 'status'>
   readonly cluster: Pick<ClusterLife, 'addServer' | 'peers' | 'removeServer' | 'transferLeadership'>
   readonly devices: Pick<Devices, 'check'>
+  /** See EndpointsOptions.holdNetns. */
+  readonly holdNetns: (path: string) => HeldNetns
   readonly endpoints: Pick<Endpoints, 'attach' | 'detach' | 'update'>
   readonly collector: Pick<Collector, 'collect'>
   readonly views: StateViews
@@ -146,12 +149,17 @@ export class AgentApi implements AgentPort {
   }
 
   async endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView> {
-    const { state, self, devices, views, overlayMtu } = this.#options
+    const { state, self, devices, views, overlayMtu, holdNetns } = this.#options
     const endpoint = state.endpoint(endpointKey(containerId, ifname))
     if (endpoint === undefined) throw noEndpoint(containerId, ifname)
     if (endpoint.host !== self) throw new VxmeshError('ERR_CHECK_FAILED', `its endpoint is on another host`)
     const network = views.findNetwork(endpoint.network)
-    await devices.check(attachRequest({ endpoint, network, overlayMtu: overlayMtu(), netns, withRoute: true }))
+    const { held, close } = holdNetns(netns)
+    try {
+      await devices.check(attachRequest({ endpoint, network, overlayMtu: overlayMtu(), netns: held, withRoute: true }))
+    } finally {
+      close()
+    }
     return views.endpoint(endpoint)
   }
 

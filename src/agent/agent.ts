@@ -10,6 +10,7 @@ import type { MembershipUpdate } from '#membership/serf/membership.ts'
 import type { ReloadView } from '#model/views.ts'
 import { setLogLevel } from '#platform/log.ts'
 import { Serial } from '#platform/serial.ts'
+import { holdContainerNetns } from '#platform/container-netns.ts'
 import { VERSION } from '#platform/version.ts'
 import { Mesh } from '#replication/transport/mesh.ts'
 import { AgentApi } from './agent-api.ts'
@@ -195,6 +196,7 @@ export class Agent {
       self,
       config: () => this.#config,
       ...{ state, directory, membership, devices, endpoints, collector, overlayMtu, clock },
+      holdNetns: path => holdContainerNetns(path, this.#config.netns.paths),
       log: this.control.log,
       cluster: this.control.cluster,
       views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),

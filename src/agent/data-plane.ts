@@ -4,7 +4,8 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId } from '#model/ids.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
-import { checkNetns, isNetns, lastingNetnsId } from '#platform/netns.ts'
+import { holdContainerNetns } from '#platform/container-netns.ts'
+import { isNetns } from '#platform/netns.ts'
 import { Collector } from './endpoints/collector.ts'
 import { Endpoints } from './endpoints/endpoints.ts'
 import { LocalEndpoints } from './endpoints/local-endpoints.ts'
@@ -90,7 +91,7 @@ export class DataPlane {
       devices: driver.devices,
       desired: vni => desired(this.inputs.input(vni)),
       records: new NetnsRecordFiles({ dataDir: config.dataDir, logger: logger.child({ room: 'overlay' }) }),
-      netns: { isNetns, lastingNetnsId },
+      netns: { isNetns, hold: path => holdContainerNetns(path, config.netns.paths) },
       overlayMtu: () => this.inputs.overlayMtu
     })
   }
@@ -125,7 +126,7 @@ export class DataPlane {
       reconciler: this.reconciler,
       local: this.local,
       waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
-      checkNetns,
+      holdNetns: path => holdContainerNetns(path, parts.config.netns.paths),
       overlayMtu: () => this.inputs.overlayMtu,
       propose,
       logger: parts.logger

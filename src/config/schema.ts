@@ -59,6 +59,13 @@ const joins = value('a list of ADDRESS or ADDRESS:PORT, with commas outside the 
   return list.map(item => parseJoinAddress(item))
 })
 
+const paths = value('a list of absolute paths, with commas outside the file', given => {
+  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+  const isPath = (item: unknown): item is string => typeof item === 'string' && /^(\/[^/\0]+)+$/.test(item)
+  if (!Array.isArray(list) || !list.every(isPath)) return undefined
+  return list.some(item => item.split('/').some(part => part === '.' || part === '..')) ? undefined : list
+})
+
 const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
 const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
@@ -154,6 +161,15 @@ export const configShape = z.strictObject({
           .default(24)
           .describe('Prefix length of created networks; at most 16 more than that of the range')
       )
+    })
+    .prefault({}),
+  netns: z
+    .strictObject({
+      paths: paths
+        .default(['/run/netns', '/var/run/netns', '/run/docker/netns', '/var/run/docker/netns'])
+        .describe(
+          'Directories of container runtimes’ network namespaces; only those below, and /proc/PID/ns/net, are attached'
+        )
     })
     .prefault({}),
   zmq: z

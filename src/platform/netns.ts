@@ -1,7 +1,17 @@
 // Network namespaces by path. The main thread enters one only for a synchronous call; a socket opened there stays in that
 // namespace and can be used from anywhere afterwards.
 
-import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  statfsSync,
+  writeFileSync
+} from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import {
   AF_NETLINK,
@@ -18,6 +28,7 @@ import {
 
 /** The namespace of the calling thread. */
 export const OWN_NETNS = '/proc/thread-self/ns/net'
+const INIT_NETNS = '/proc/1/ns/net'
 
 /** PID_MAX_LIMIT of linux/threads.h: process ids are below it. */
 export const PID_LIMIT = 2 ** 22
@@ -33,7 +44,7 @@ type NetnsId = string
  * @throws ERR_NETNS naming `field`: not absolute, missing, not a namespace, not a network namespace, not permitted
  */
 export function withNetns<T>(path: string, use: (fd: number, id: NetnsId) => T, field = 'netns'): T {
-  const fd = openNetns(path, field)
+  const fd = openNetns(path, { field, follow: true })
   try {
     const { dev, ino } = fstatSync(fd)
     return use(fd, `${dev}:${ino}`)
@@ -54,30 +65,40 @@ export function checkNetns(path: string, field = 'netns'): NetnsId {
  * @throws ERR_NETNS
  */
 export function lastingNetnsId(path: string): string {
-  return withNetns(path, (fd, id) => {
-    const cookie = netnsCookie(fd, path)
-    return cookie === null ? id : `${id}:${cookie}`
-  })
+  return withNetns(path, fd => lastingIdOf(fd, path))
+}
+
+/** The same of an open namespace. @param path for the error */
+export function lastingIdOf(fd: number, path: string): string {
+  const { dev, ino } = fstatSync(fd)
+  const cookie = netnsCookie(fd, path)
+  return cookie === null ? `${dev}:${ino}` : `${dev}:${ino}:${cookie}`
 }
 
 /** Does the namespace at the path have this lasting id, with or without a cookie? @throws ERR_NETNS */
 export function isNetns(path: string, lastingId: string): boolean {
-  const [dev = '', inode = '', cookie] = lastingId.split(':')
-  return withNetns(path, (fd, id) => {
-    return id === `${dev}:${inode}` && (cookie === undefined || String(netnsCookie(fd, path)) === cookie)
-  })
+  return withNetns(path, fd => isSameNetns(lastingIdOf(fd, path), lastingId))
+}
+
+/** An id that was noted by a kernel without cookies is compared without. */
+export function isSameNetns(id: string, noted: string): boolean {
+  return id === noted || (noted.split(':').length === 2 && id.startsWith(`${noted}:`))
 }
 
 /**
- * Checks that the path is a network namespace of a container: neither this process's own nor one of `hosts`.
+ * Checks that an open namespace is a container's: neither this process's own, nor that of pid 1, nor one of `hosts`.
+ * @param path for the error
  * @throws ERR_NETNS naming `field`
  */
-export function checkContainerNetns(path: string, hosts: readonly string[] = [], field = 'netns'): NetnsId {
-  const id = checkNetns(path, field)
-  if ([OWN_NETNS, ...hosts].some(host => checkNetns(host) === id)) {
+export function checkContainerNetns(
+  fd: number,
+  { path, hosts = [], field = 'netns' }: { path: string; hosts?: readonly string[]; field?: string }
+): void {
+  const { dev, ino } = fstatSync(fd)
+  const isOf = (host: string): boolean => checkNetns(host) === `${dev}:${ino}`
+  if (isOf(OWN_NETNS) || hosts.some(isOf) || (existsSync(INIT_NETNS) && isOf(INIT_NETNS))) {
     throw netnsError(path, "is the host's own network namespace, not a container's", { field })
   }
-  return id
 }
 
 /** The path of a process's network namespace; whether the process exists is not checked. @throws ERR_NETNS naming `pid` */
@@ -198,13 +219,14 @@ function netnsCookie(netnsFd: number, path: string): bigint | null {
   }
 }
 
-function openNetns(path: string, field: string): number {
+/** @param p `follow`: the last part of the path may be a symbolic link @throws ERR_NETNS naming `field` */
+export function openNetns(path: string, { field, follow }: { field: string; follow: boolean }): number {
   if (!path.startsWith('/') || path.includes('\0')) throw netnsError(path, 'must be an absolute path', { field })
   let fd: number
   try {
     // Checked before it is opened: opening a FIFO or a device has side effects.
     if (!isNamespace(path)) throw netnsError(path, 'is not a namespace', { field })
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | (follow ? 0 : constants.O_NOFOLLOW))
   } catch (err) {
     if (err instanceof VxmeshError) throw err
     const code = systemCode(err) ?? 'unknown'
@@ -219,7 +241,8 @@ function systemCode(err: unknown): string | null {
   return err instanceof Error && 'code' in err ? String(err.code) : null
 }
 
-function netnsError(path: string, problem: string, options: { field: string; cause?: unknown }): VxmeshError {
+/** @param options `cause`: none where the path is there, but is not what it should be */
+export function netnsError(path: string, problem: string, options: { field: string; cause?: unknown }): VxmeshError {
   const shown = JSON.stringify(path).slice(0, 200)
   return new VxmeshError('ERR_NETNS', `${options.field}: ${shown} ${problem}`, {
     field: options.field,

@@ -5,6 +5,8 @@ import { AgentApi, type AgentApiOptions } from '#agent/agent-api.ts'
 import { Collector } from '#agent/endpoints/collector.ts'
 import { Endpoints, type EndpointsOptions } from '#agent/endpoints/endpoints.ts'
 import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
+import type { HeldNetns } from '#platform/container-netns.ts'
+import { heldNetns } from './held-netns.ts'
 import type { NetnsRecord } from '#agent/endpoints/netns-records.ts'
 import { CounterWindow } from '#agent/observe/counters.ts'
 import { EventBus } from '#agent/observe/event-bus.ts'
@@ -96,7 +98,7 @@ export class MemoryHost {
         save: ({ containerId, ifname }, record) => this.records.set(endpointKey(containerId, ifname), record),
         remove: ({ containerId, ifname }) => this.records.delete(endpointKey(containerId, ifname))
       },
-      netns: { lastingNetnsId: path => `id of ${path}`, isNetns: path => !this.goneNetns.has(path) },
+      netns: { hold: path => this.#holdNetns(path), isNetns: path => !this.goneNetns.has(path) },
       desired: () => fail('these devices need no desired state'),
       overlayMtu: () => OVERLAY_MTU
     })
@@ -104,9 +106,7 @@ export class MemoryHost {
       ...{ self: this.self, state, devices: this.devices, local: this.local, logger },
       reconciler: this.#kernelTurns(),
       waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
-      checkNetns: path => {
-        if (this.goneNetns.has(path)) throw new VxmeshError('ERR_NETNS', `netns: ${path} is gone`, { field: 'netns' })
-      },
+      holdNetns: path => this.#holdNetns(path),
       overlayMtu: () => OVERLAY_MTU,
       propose: command => this.propose(command)
     })
@@ -164,6 +164,7 @@ export class MemoryHost {
       membership: { join: addresses => Promise.resolve(addresses.length), leave: () => Promise.resolve() },
       log: { status: () => this.#status() },
       cluster: this.#cluster(),
+      holdNetns: path => this.#holdNetns(path),
       views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
       propose: command => this.propose(command),
       image: () => this.#image(),
@@ -173,6 +174,11 @@ export class MemoryHost {
       requestStop: () => (this.stopRequested = true),
       clock: time.clock
     })
+  }
+
+  #holdNetns(path: string): HeldNetns {
+    if (this.goneNetns.has(path)) throw new VxmeshError('ERR_NETNS', `netns: ${path} is gone`, { field: 'netns' })
+    return heldNetns(path)
   }
 
   #view(): { revision: number; members: readonly Member[]; foreign: [] } {

@@ -13,6 +13,7 @@ import {
   lastingNetnsId,
   netnsOfPid,
   OWN_NETNS,
+  withNetns,
   writeSysctls
 } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
@@ -73,9 +74,13 @@ t.test('a lasting id tells a namespace from a later one with the same inode', { 
 
 t.test("the host's own namespace is not a container's", { skip }, async t => {
   const path = await namespace(t)
-  t.equal(checkContainerNetns(path), checkNetns(path))
-  t.throws(() => checkContainerNetns(OWN_NETNS), { code: 'ERR_NETNS', field: 'netns' })
-  t.throws(() => checkContainerNetns(path, [path]), { code: 'ERR_NETNS' })
+  const check = (of: string, hosts: readonly string[] = []): void =>
+    withNetns(of, fd => checkContainerNetns(fd, { path: of, hosts }))
+  t.doesNotThrow(() => check(path))
+  for (const own of [OWN_NETNS, '/proc/1/ns/net']) {
+    t.throws(() => check(own), { code: 'ERR_NETNS', field: 'netns' }, own)
+  }
+  t.throws(() => check(path, [path]), { code: 'ERR_NETNS' })
 })
 
 t.test('the thread returns to its own namespace, also after an error', { skip }, async t => {

@@ -148,6 +148,11 @@ export function routerMark(vni: Vni, hostNetns: number): string {
   return `vxmesh router vni ${vni} of net:[${hostNetns}]`
 }
 
+/** Is the text the mark of any router, of any host? */
+export function isAnyRouterMark(text: string): boolean {
+  return text.startsWith('vxmesh router vni ')
+}
+
 /** Is the text the mark of a router of this network, on any host? */
 export function isRouterMark(text: string, vni: Vni): boolean {
   return text.startsWith(`vxmesh router vni ${vni} of net:[`)

@@ -8,6 +8,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { ContainerId, IfName, PeerId } from '#model/ids.ts'
 import type { EndpointChanges } from '#model/settings.ts'
 import { detachRequest, shapeRequest, type Devices } from '#overlay/driver.ts'
+import type { HeldNetns } from '#platform/container-netns.ts'
 import type { Logger } from '#platform/log.ts'
 import { KeyedSerial } from '#platform/serial.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -22,8 +23,8 @@ export type EndpointsOptions = {
   readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle'>
   /** Is this endpoint's container gone? Waits while it is going (Collector.waitUntilGone). */
   readonly waitUntilGone: (endpoint: Endpoint) => Promise<boolean>
-  /** @throws ERR_NETNS unless the path is a network namespace */
-  readonly checkNetns: (path: string) => unknown
+  /** Opens the network namespace of a container. @throws ERR_NETNS */
+  readonly holdNetns: (path: string) => HeldNetns
   readonly overlayMtu: () => number
   readonly propose: Propose
   readonly logger: Logger
@@ -83,9 +84,18 @@ export class Endpoints {
     })
   }
 
+  /** The namespace is opened once, before anything is allocated: its path is not followed again. */
   async #attach(request: EndpointAttachRequest): Promise<Endpoint> {
-    const { self, local, reconciler, propose, checkNetns } = this.#options
-    checkNetns(request.netns)
+    const netns = this.#options.holdNetns(request.netns)
+    try {
+      return await this.#attachHeld({ ...request, netns })
+    } finally {
+      netns.close()
+    }
+  }
+
+  async #attachHeld(request: Omit<EndpointAttachRequest, 'netns'> & { readonly netns: HeldNetns }): Promise<Endpoint> {
+    const { self, local, reconciler, propose } = this.#options
     await this.#refuseUnsupportedShaping(request)
     const { netns, exclusive = false, portNumber, ...facts } = request
     const key = endpointKey(facts.containerId, facts.ifname)

@@ -8,7 +8,9 @@ import { parseContainerId, parseIfName } from '#model/ids.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
+import type { HeldNetns } from '#platform/container-netns.ts'
 import { isErrno } from '#platform/files.ts'
+import { isSameNetns } from '#platform/netns.ts'
 import { UseCounts } from '#platform/use-counts.ts'
 import type { Restored } from '../reconcile/reconciler.ts'
 import type { EndpointName, NetnsRecord, NetnsRecords } from './netns-records.ts'
@@ -21,7 +23,8 @@ export type NetnsState = 'alive' | 'gone' | 'unreadable' | 'unrecorded'
 
 /** Network namespaces by path; see platform/netns.ts. */
 export type NetnsLookup = {
-  readonly lastingNetnsId: (path: string) => string
+  /** @throws ERR_NETNS */
+  readonly hold: (path: string) => HeldNetns
   readonly isNetns: (path: string, lastingId: string) => boolean
 }
 
@@ -63,13 +66,15 @@ export class LocalEndpoints {
   }
 
   /** Must run with exclusive access to the kernel, so that the MTU cannot change meanwhile. @throws see Devices.attach */
-  async attach(endpoint: Endpoint, p: { netns: string; portNumber?: number | undefined }): Promise<AttachResult> {
+  async attach(endpoint: Endpoint, p: { netns: HeldNetns; portNumber?: number | undefined }): Promise<AttachResult> {
     const { netns, portNumber } = p
-    const { devices, desired, netns: lookup, bootId, records } = this.#options
+    const { devices, desired, bootId, records } = this.#options
     const asked = portNumber === undefined ? {} : { portNumber }
-    const result = await devices.attach({ ...this.#request(endpoint, netns), ...asked }, () => desired(endpoint.vni))
+    const result = await devices.attach({ ...this.#request(endpoint, netns.held), ...asked }, () =>
+      desired(endpoint.vni)
+    )
     // Recorded only now: a failed attach must not overwrite the record of an interface that is there.
-    const record = { netns, netnsId: lookup.lastingNetnsId(netns), bootId }
+    const record = { netns: netns.path, netnsId: netns.id, bootId }
     this.#records.set(endpointKey(endpoint.containerId, endpoint.ifname), record)
     records.save(endpoint, record)
     return result
@@ -99,10 +104,14 @@ export class LocalEndpoints {
     const endpoint = this.#options.state.endpoint(key)
     if (endpoint?.host !== this.#options.self) return 'pending'
     try {
-      const netns = this.#recordedNetns(key)
-      const { devices, desired } = this.#options
-      await devices.attach(this.#request(endpoint, netns), () => desired(endpoint.vni))
-      return 'restored'
+      const netns = this.#holdRecordedNetns(key)
+      try {
+        const { devices, desired } = this.#options
+        await devices.attach(this.#request(endpoint, netns.held), () => desired(endpoint.vni))
+        return 'restored'
+      } finally {
+        netns.close()
+      }
     } catch (err) {
       const { code, message, context } = asVxmeshError(err)
       const what = `the interface of container ${key} is gone and cannot be made again: ${message}`
@@ -139,19 +148,20 @@ export class LocalEndpoints {
   }
 
   /** @throws ERR_NETNS with the reason if the container's namespace is not there */
-  #recordedNetns(key: EndpointKey): string {
+  #holdRecordedNetns(key: EndpointKey): HeldNetns {
     const record = this.#records.get(key)
     const gone = (why: string): VxmeshError => new VxmeshError('ERR_NETNS', `${why}; attach it again or detach it`)
     if (record === undefined) throw gone('its namespace is not known')
     if (record.bootId !== this.#options.bootId) throw gone('the host has rebooted since')
-    let same: boolean
+    let netns: HeldNetns
     try {
-      same = this.#options.netns.isNetns(record.netns, record.netnsId)
+      netns = this.#options.netns.hold(record.netns)
     } catch {
       throw gone(`its namespace ${record.netns} is gone`)
     }
-    if (!same) throw gone(`${record.netns} is another namespace by now`)
-    return record.netns
+    if (isSameNetns(netns.id, record.netnsId)) return netns
+    netns.close()
+    throw gone(`${record.netns} is another namespace by now`)
   }
 
   #request(endpoint: Endpoint, netns: string): AttachRequest {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
 import type { NetnsRecord } from '#agent/endpoints/netns-records.ts'
+import { heldNetns } from '../held-netns.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { attach, Caller, detach, makeHost, remove } from '#test/allocator/fixtures.ts'
@@ -31,7 +32,10 @@ function world(p: { readonly saved?: Map<EndpointKey, NetnsRecord> } = {}): Worl
       save: ({ containerId, ifname }, record) => saved.set(endpointKey(containerId, ifname), record),
       remove: ({ containerId, ifname }) => saved.delete(endpointKey(containerId, ifname))
     },
-    netns: { lastingNetnsId: path => `id of ${path}`, isNetns: (path, id) => own.lookup(path, id) },
+    netns: {
+      hold: path => heldNetns(path, own.lookup(path, `id of ${path}`) ? `id of ${path}` : 'another'),
+      isNetns: (path, id) => own.lookup(path, id)
+    },
     desired: () => thrown(new Error('these devices need no desired state')),
     overlayMtu: () => own.mtu
   })
@@ -52,9 +56,9 @@ const unopenable = (code: string): VxmeshError =>
 
 t.test('a failed attach leaves the record of an earlier one', async t => {
   const { local, devices, endpoint, saved } = world()
-  await local.attach(endpoint, { netns: NETNS })
+  await local.attach(endpoint, { netns: heldNetns(NETNS) })
   devices.failures.set('attach', new VxmeshError('ERR_KERNEL', 'EBUSY'))
-  await t.rejects(local.attach(endpoint, { netns: '/run/netns/other' }), { code: 'ERR_KERNEL' })
+  await t.rejects(local.attach(endpoint, { netns: heldNetns('/run/netns/other') }), { code: 'ERR_KERNEL' })
   t.same(saved.get(KEY), record())
 })
 
@@ -174,7 +178,7 @@ t.test('endpoints that the state no longer places here are forgotten, unless the
 t.test('an endpoint of a network that was deleted is not attached', async t => {
   const own = world()
   own.caller.do(remove('red', true))
-  await t.rejects(own.local.attach(own.endpoint, { netns: NETNS }), { code: 'ERR_NETWORK_NOT_FOUND' })
+  await t.rejects(own.local.attach(own.endpoint, { netns: heldNetns(NETNS) }), { code: 'ERR_NETWORK_NOT_FOUND' })
   t.equal(own.devices.interfaces.size, 0)
 })
 
