@@ -13,6 +13,7 @@ import { readLogLine } from '../view/log-line.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
 import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '../view/view.ts'
 import { serfConfig, type SerfOptions } from './serf-config.ts'
+import { SerfLog } from './serf-log.ts'
 import { SerfProcess } from './serf-process.ts'
 import { SerfRpc } from './serf-rpc.ts'
 
@@ -49,6 +50,7 @@ export class Membership {
   #launching: Promise<void> | null = null
   #starting: Promise<void> = Promise.resolve()
   #process: SerfProcess | null = null
+  #log: SerfLog | null = null
   #rpc: SerfRpc | null = null
   #view: MembershipView | null = null
   #querying = false
@@ -134,8 +136,10 @@ export class Membership {
   async #launch(): Promise<void> {
     const { clock, dataDir, binary, name, logger } = this.#options
     this.#dir = await ensureDirectory(dataDir, 'serf')
+    this.#log = new SerfLog({ dir: this.#dir, clock, logger })
     this.#process = new SerfProcess({
       binary,
+      log: this.#log,
       dir: this.#dir,
       config: this.#config(),
       nameOfServing: () => this.#nameOfServing(),
@@ -144,6 +148,7 @@ export class Membership {
       logger
     })
     await this.#process.start()
+    this.#log.start()
   }
 
   async #start(): Promise<void> {
@@ -228,6 +233,7 @@ export class Membership {
     this.#stopping.abort()
     await Promise.allSettled([this.#launching, this.#starting])
     await this.#keeper
+    await this.#log?.stop()
     this.#rpc?.close()
     this.#rpc = null
   }

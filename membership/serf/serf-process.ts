@@ -1,13 +1,14 @@
 // Supervises the Serf process. It is started detached, so that it outlives a killed agent and is adopted by the next one,
 // and restarted with back-off when it exits. A running Serf is recognised by pid and command line, never by process name.
 
-import { readFile, stat, truncate } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Clock } from '#platform/clock.ts'
 import { isErrno, readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { listPids, startDetached } from '#platform/process.ts'
+import type { SerfLog } from './serf-log.ts'
 
 const BACKOFF_MIN_MS = 250
 const BACKOFF_MAX_MS = 15_000
@@ -15,13 +16,13 @@ const BACKOFF_MAX_MS = 15_000
 const HEALTHY_MS = 30_000
 const POLL_MS = 250
 const STOP_MS = 3_000
-const MAX_LOG_BYTES = 8 * 1024 * 1024
 
 type SerfProcessOptions = {
   readonly binary: string
   /** Directory of Serf's files. */
   readonly dir: string
   readonly config: string
+  readonly log: Pick<SerfLog, 'path' | 'bound'>
   /** The node name of the Serf that serves the RPC port, or null when none does. */
   readonly nameOfServing: () => Promise<string | null>
   readonly name: string
@@ -116,11 +117,10 @@ export class SerfProcess {
   }
 
   async #spawn(): Promise<Running> {
-    const { binary, dir } = this.#options
-    const logFile = join(dir, 'serf.log')
-    await capLog(logFile)
+    const { binary, log } = this.#options
+    await log.bound()
     try {
-      const child = await startDetached(binary, ['agent', `-config-file=${this.#configPath}`], { logFile })
+      const child = await startDetached(binary, ['agent', `-config-file=${this.#configPath}`], { logFile: log.path })
       await this.#savePid(child.pid)
       return { ended: child.exited.then(({ message }) => message) }
     } catch (err) {
@@ -177,15 +177,6 @@ export class SerfProcess {
     }
     await removeFile(this.#pidPath)
   }
-}
-
-/** Serf appends to its log without limit; it is truncated at a start when it exceeds MAX_LOG_BYTES. */
-async function capLog(path: string): Promise<void> {
-  const size = await stat(path).then(
-    s => s.size,
-    () => 0
-  )
-  if (size > MAX_LOG_BYTES) await truncate(path, 0)
 }
 
 function aborted(signal: AbortSignal): Promise<string> {

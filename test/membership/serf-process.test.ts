@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { SerfLog } from '#membership/serf/serf-log.ts'
 import { SerfProcess } from '#membership/serf/serf-process.ts'
 import { createLogger } from '#platform/log.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
@@ -39,6 +40,7 @@ function setup(t: Test, p: { dir?: string; config?: string; serving?: string | n
   const serf = new SerfProcess({
     binary,
     dir,
+    log: new SerfLog({ dir, clock: manual.clock, logger: createLogger('silent') }),
     config: p.config ?? CONFIG,
     name: 'h1',
     nameOfServing: () => Promise.resolve(p.serving ?? null),
