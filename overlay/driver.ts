@@ -1,6 +1,7 @@
 // What the agent knows of a kernel backend: `Devices`, which every backend shares, and `Forwarding`, which each brings itself.
 // Nothing here decides what ought to exist.
 
+import type { Doors } from './plan/filter/ruleset.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
@@ -139,6 +140,12 @@ export type OverlayDriver = {
    * @throws ERR_UNSUPPORTED, ERR_KERNEL
    */
   setGuard(port: number | null): Promise<void>
+  /**
+   * Lets only these users' processes connect to these ports of the loopback device, from now on.
+   * @returns why this kernel cannot, or null
+   * @throws ERR_KERNEL
+   */
+  setDoors(doors: Doors): Promise<string | null>
   features(): Promise<readonly Feature[]>
   /** Calls back (debounced) after somebody else changed devices, entries or the underlay's MTU. Returns how to stop. */
   onChange(listener: ChangeListener): () => void

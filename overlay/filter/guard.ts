@@ -14,7 +14,7 @@ import type { ObservedTable } from '../plan/filter/listing.ts'
 import { describeFilterOp, filterOps, planFilter, type FilterOp } from '../plan/filter/plan-filter.ts'
 import type { FilterParameters, FilterTable } from '../plan/filter/ruleset.ts'
 import { NftKernel, type ElementOp, type FilterKernel } from './filter-kernel.ts'
-import { tryTables } from './try-tables.ts'
+import { tryFilters, tryTables } from './try-tables.ts'
 
 /** Changes in one transaction: some 25 KiB. */
 const CHANGES = 200
@@ -55,7 +55,7 @@ export class Guard implements FilterPart {
    * @throws ERR_UNSUPPORTED naming `overlay.guard` and what is missing
    */
   static async open(netns: Netns, parameters: FilterParameters): Promise<Guard> {
-    const tried = await tryTables(parameters)
+    const tried = await tryFilters(parameters)
     const tables = tried.map(({ table, shape, failure }) => {
       if (shape !== null) return { table, shape }
       const what = `${table.family} table ${table.name}`
@@ -67,6 +67,19 @@ export class Guard implements FilterPart {
       )
     })
     return new Guard(new NftKernel(netns), tables)
+  }
+
+  /**
+   * Installs a table that does not depend on the state.
+   * @returns why this kernel or this nft cannot have it, instead of a guard
+   * @throws ERR_KERNEL
+   */
+  static async install(netns: Netns, wanted: FilterTable): Promise<Guard | string> {
+    const [tried] = await tryTables([wanted])
+    if (tried?.failure !== null) return tried?.failure ?? 'it was not tried'
+    const guard = new Guard(new NftKernel(netns), [{ table: wanted, shape: tried.shape }])
+    await runPart<Mirror, FilterOp>(guard, PORT_LOOK)
+    return guard
   }
 
   observe({ desired, mayRemove }: Look): Promise<Mirror> {

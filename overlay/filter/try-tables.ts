@@ -14,8 +14,12 @@ export type TriedTable = { readonly table: FilterTable } & (
 )
 
 /** Takes some 25 ms. Never throws. */
-export async function tryTables(parameters: FilterParameters): Promise<readonly TriedTable[]> {
-  const tables = filterTables(parameters)
+export function tryFilters(parameters: FilterParameters): Promise<readonly TriedTable[]> {
+  return tryTables(filterTables(parameters))
+}
+
+/** Never throws. */
+export async function tryTables(tables: readonly FilterTable[]): Promise<readonly TriedTable[]> {
   try {
     return await withScratchNetns(netns => Promise.all(tables.map(table => tryTable(netns, table))))
   } catch (err) {

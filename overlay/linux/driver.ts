@@ -2,6 +2,7 @@
 
 import type { ChangeListener, Feature, OverlayDriver } from '../driver.ts'
 import { forwardingPart } from '../forwarding-part.ts'
+import type { Doors } from '../plan/filter/ruleset.ts'
 import type { Part } from '../pass.ts'
 import { LinuxDevices } from './devices.ts'
 import { BridgeForwarding } from './forwarding.ts'
@@ -30,6 +31,10 @@ export class LinuxDriver implements OverlayDriver {
 
   setGuard(port: number | null): Promise<void> {
     return this.#host.setGuard(port)
+  }
+
+  setDoors(doors: Doors): Promise<string | null> {
+    return this.#host.setDoors(doors)
   }
 
   features(): Promise<readonly Feature[]> {

@@ -6,7 +6,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
-import { tryTables } from '../filter/try-tables.ts'
+import { tryFilters } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import { probeShaping } from '../shaping/probe.ts'
@@ -66,7 +66,7 @@ function probeOverlay(kernel: Kernel): readonly Feature[] {
 
 /** Port security and the underlay guard. Takes some 25 ms. */
 export async function probeFilters(p: { vtep: Ip; required: boolean }): Promise<readonly Feature[]> {
-  const tried = await tryTables({ vtep: p.vtep, port: 4789 })
+  const tried = await tryFilters({ vtep: p.vtep, port: 4789 })
   return tried.map(({ table, failure }) =>
     feature(table.set === 'ports' ? 'port-security' : 'underlay-guard', p.required, failure)
   )

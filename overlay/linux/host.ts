@@ -7,6 +7,7 @@ import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isSysctlWritable } from '#platform/netns.ts'
 import type { ChangeListener, Feature } from '../driver.ts'
 import { Guard } from '../filter/guard.ts'
+import { doorsTable, type Doors } from '../plan/filter/ruleset.ts'
 import { removeFilters } from '../filter/remove-filters.ts'
 import { Gateways } from '../gateway/gateways.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
@@ -39,6 +40,7 @@ export class LinuxHost implements DeviceHost {
   #lastUnderlay: Underlay | null = null
   #support: ShapingSupport | null = null
   #guard: Guard | null = null
+  #doors: Guard | null = null
   readonly #stops = new Set<() => void>()
 
   // Arrow functions: callers destructure them.
@@ -69,7 +71,7 @@ export class LinuxHost implements DeviceHost {
 
   /** The filters as part of a pass; none when the guard is off. */
   get filterParts(): readonly Part[] {
-    return this.#guard === null ? [] : [this.#guard]
+    return [this.#guard, this.#doors].filter(part => part !== null)
   }
 
   async setGuard(port: number | null): Promise<void> {
@@ -82,6 +84,16 @@ export class LinuxHost implements DeviceHost {
     }
     this.#guard = await Guard.open(netns, { vtep: this.#underlay.local, port })
     this.#guard.onWrite = (from, to) => this.gateways.follow(from, to)
+  }
+
+  async setDoors(doors: Doors): Promise<string | null> {
+    this.#doors?.close()
+    this.#doors = null
+    const installed = await Guard.install(this.kernel.netns, doorsTable(doors))
+    if (typeof installed === 'string') return installed
+    this.#doors = installed
+    this.#doors.onWrite = (from, to) => this.gateways.follow(from, to)
+    return null
   }
 
   async features(): Promise<readonly Feature[]> {
@@ -122,6 +134,7 @@ export class LinuxHost implements DeviceHost {
     for (const stop of this.#stops) stop()
     await this.removal.close()
     this.#guard?.close()
+    this.#doors?.close()
     this.kernel.socket.close()
   }
 }

@@ -7,6 +7,7 @@ import type { ChangeListener, Feature, OverlayDriver } from '../driver.ts'
 import { forwardingPart } from '../forwarding-part.ts'
 import { LinuxDevices } from '../linux/devices.ts'
 import { LinuxHost, type LinuxHostOptions } from '../linux/host.ts'
+import type { Doors } from '../plan/filter/ruleset.ts'
 import type { Part } from '../pass.ts'
 import { SWITCH } from '../plan/network/names.ts'
 import { Bridge, type Datapath } from './bridge.ts'
@@ -88,6 +89,10 @@ export class OvsDriver implements OverlayDriver {
 
   setGuard(port: number | null): Promise<void> {
     return this.#host.setGuard(port)
+  }
+
+  setDoors(doors: Doors): Promise<string | null> {
+    return this.#host.setDoors(doors)
   }
 
   async features(): Promise<readonly Feature[]> {

@@ -123,7 +123,7 @@ export class Agent {
   }
 
   async #run(): Promise<void> {
-    const { config, membership, driver, identity, clock, logger } = this.#foundation.parts
+    const { config, membership, driver, identity, noOwners, clock, logger } = this.#foundation.parts
     // First, so that a probe finds this host present but not ready.
     this.#metricsDoor = await this.#openMetricsDoor(config.http.listen)
     serveDoctor({ ...this.#sources, peerRpc: this.control.peerRpc })
@@ -132,7 +132,7 @@ export class Agent {
     // The data plane starts from the state on disk, before any other host is heard.
     this.#data.start()
     membership.onChange(update => this.#membersChanged(update))
-    const opened = openDoors({ config, agent: this.#makeApi(), devices: driver.devices, clock, logger })
+    const opened = openDoors({ config, agent: this.#makeApi(), devices: driver.devices, noOwners, clock, logger })
     // Both are awaited even if one fails: what is still starting could not be stopped.
     const started = await Promise.allSettled([membership.start(), opened.then(doors => (this.#requestDoors = doors))])
     for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason

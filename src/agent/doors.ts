@@ -16,15 +16,17 @@ export async function openDoors(p: {
   readonly config: Config
   readonly agent: AgentPort
   readonly devices: Pick<Devices, 'portNumber'>
+  /** See Parts.noOwners. */
+  readonly noOwners: string | null
   readonly clock: Clock
   readonly logger: Logger
 }): Promise<Door> {
-  const { config, agent, devices, clock, logger } = p
+  const { config, agent, devices, noOwners, clock, logger } = p
   const api = await startApi({ socketPath: config.socket, agent, clock, logger: logger.child({ room: 'api' }) })
   try {
     const zmq = await ZmqServer.start({
       addresses: config.zmq,
-      curve: await readZmqKeys(config.zmq),
+      curve: await readZmqKeys(config.zmq, noOwners),
       agent,
       interfaceIndex: name => devices.portNumber(name),
       clock,

@@ -1,6 +1,8 @@
 // The parts that exist before the agent: the directory's lock, the driver, what is on disk, Serf. They are opened in order,
 // and all are closed again if one cannot be opened. None needs libp2p: Serf finds other hosts while libp2p is being loaded.
 
+import { keylessPorts } from '#config/zmq-keys.ts'
+import type { Doors } from '#overlay/plan/filter/ruleset.ts'
 import type { ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
@@ -41,6 +43,8 @@ export type Parts = Settings & {
   readonly membership: Membership
   readonly bootId: string
   readonly lock: Lock
+  /** Why the kernel cannot tell whose a connection on loopback is; null if it can. */
+  readonly noOwners: string | null
 }
 
 /** @throws VxmeshError naming what is wrong with the configuration or the machine */
@@ -53,6 +57,8 @@ export async function openParts(settings: Settings): Promise<Parts> {
   try {
     driver = await openDriver(config.overlay, clock)
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
+    const noOwners = await driver.setDoors(doorsOf(config))
+    if (noOwners !== null) logger.warn({ why: noOwners }, 'local users are not kept from the ports on loopback')
     const underlay = await driver.devices.underlay()
     const identity = await loadIdentity(config.dataDir)
     const seed = await readSeed({ dataDir: config.dataDir, files: diskFiles })
@@ -67,7 +73,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
     const bootId = await readBootId()
     membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage }))
     await membership.launch()
-    return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock }
+    return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, noOwners }
   } catch (err) {
     await closeParts({ membership, driver, lock })
     throw err
@@ -115,4 +121,11 @@ function membershipOptions(p: {
     clock,
     logger: logger.child({ room: 'membership' })
   }
+}
+
+/** Root's and the agent's own processes use both; the configured users ZeroMQ alone. */
+function doorsOf({ serf, zmq }: Config): Doors {
+  const own = [...new Set([0, process.getuid?.() ?? 0])]
+  const users = [...new Set([...own, ...zmq.users])]
+  return [{ port: serf.rpcPort, users: own }, ...keylessPorts(zmq).map(port => ({ port, users }))]
 }

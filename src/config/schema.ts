@@ -66,6 +66,13 @@ const paths = value('a list of absolute paths, with commas outside the file', gi
   return list.some(item => item.split('/').some(part => part === '.' || part === '..')) ? undefined : list
 })
 
+const users = value('a list of user numbers, with commas outside the file', given => {
+  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+  if (!Array.isArray(list)) return undefined
+  const numbers = list.map(item => wholeNumber(item, 0, 0xffff_fffe))
+  return numbers.every(number => number !== undefined) ? numbers : undefined
+})
+
 const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
 const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
@@ -177,6 +184,11 @@ export const configShape = z.strictObject({
       requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket for requests'),
       events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket for answers and changes'),
       rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket for requests with an individual answer'),
+      users: users
+        .default([])
+        .describe(
+          'Numbers of the users whose processes may connect on loopback without a key, beside root’s and the agent’s'
+        ),
       secretKeyFile: path
         .optional()
         .describe('CURVE secret key of the sockets, readable by root only; required beyond loopback'),

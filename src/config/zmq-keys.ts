@@ -1,5 +1,5 @@
-// The keys of the ZeroMQ sockets. On loopback none are needed; on any other address, CURVE with a list of allowed clients
-// is mandatory.
+// The keys of the ZeroMQ sockets. On loopback none are needed where the kernel tells whose a connection is; on any other
+// address, CURVE with a list of allowed clients is mandatory.
 
 import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
@@ -8,17 +8,30 @@ import type { Config } from './schema.ts'
 /** Base85 of ZeroMQ RFC 32: 40 characters are 32 bytes. */
 const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/
 const MAX_ALLOWED = 1_000
+const LOOPBACK = 'tcp://127.'
 
-/** @throws ERR_CONFIG naming the key of the configuration that is missing, malformed or readable by others */
+/** Ports of the sockets that ask for no key: on loopback, without CURVE. */
+export function keylessPorts(zmq: Config['zmq']): readonly number[] {
+  if (zmq.secretKeyFile !== undefined) return []
+  const urls = [zmq.requests, zmq.events, zmq.rpc].filter(url => url.startsWith(LOOPBACK))
+  return urls.map(url => Number(url.slice(url.lastIndexOf(':') + 1)))
+}
+
+/**
+ * @param noOwners why the kernel cannot tell whose a connection on loopback is; null if it can
+ * @throws ERR_CONFIG naming the key of the configuration that is missing, malformed or readable by others
+ */
 export async function readZmqKeys(
-  zmq: Config['zmq']
+  zmq: Config['zmq'],
+  noOwners: string | null = null
 ): Promise<{ readonly secretKey: string; readonly allowedKeys: readonly string[] } | null> {
   const { secretKeyFile, allowedKeysFile } = zmq
   if (secretKeyFile === undefined && allowedKeysFile === undefined) {
     for (const key of ['requests', 'events', 'rpc'] as const) {
-      if (zmq[key].startsWith('tcp://127.')) continue
-      const why = `${zmq[key]} is not loopback: set zmq.secretKeyFile and zmq.allowedKeysFile`
-      throw configError(`zmq.${key}`, why)
+      const isLoopback = zmq[key].startsWith(LOOPBACK)
+      if (isLoopback && noOwners === null) continue
+      const open = isLoopback ? `is open to every user (${noOwners ?? ''})` : 'is not loopback'
+      throw configError(`zmq.${key}`, `${zmq[key]} ${open}: set zmq.secretKeyFile and zmq.allowedKeysFile`)
     }
     return null
   }

@@ -7,7 +7,7 @@ import { pino } from 'pino'
 import t from 'tap'
 import { curveKeyPair, Dealer } from 'zeromq'
 import { loadConfig } from '#config/load.ts'
-import { readZmqKeys } from '#config/zmq-keys.ts'
+import { keylessPorts, readZmqKeys } from '#config/zmq-keys.ts'
 import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { systemClock } from '#platform/clock.ts'
 import { encodeZ85 } from '#zmq/zap.ts'
@@ -104,6 +104,15 @@ t.test('beyond loopback keys are required, and readable by their owner only', as
     readZmqKeys((await loadConfig({ file: null, env: {}, flags: { bind: '192.0.2.1', ...flags } })).zmq)
   const both = { 'zmq.secretKeyFile': secret, 'zmq.allowedKeysFile': allowed }
   t.equal(await keys({}), null)
+  const { zmq } = await loadConfig({ file: null, env: {}, flags: { bind: '192.0.2.1' } })
+  t.same(keylessPorts(zmq), [30_027, 30_028, 30_029])
+  t.same(keylessPorts({ ...zmq, events: 'tcp://192.0.2.1:1' }), [30_027, 30_029])
+  t.same(keylessPorts({ ...zmq, secretKeyFile: '/x' }), [], 'with keys a connection has its own proof')
+  await t.rejects(readZmqKeys(zmq, 'no nft'), {
+    code: 'ERR_CONFIG',
+    field: 'zmq.requests',
+    message: /every user \(no nft\)/
+  })
   t.same(await keys(both), { secretKey, allowedKeys: [publicKey] })
   const cases: readonly (readonly [flags: Record<string, string>, field: string])[] = [
     [{ 'zmq.requests': 'tcp://192.0.2.1:30027' }, 'zmq.requests'],

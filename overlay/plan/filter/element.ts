@@ -17,14 +17,24 @@ export type Element = {
 export type Elements = ReadonlyMap<string, Element>
 
 export function elementsOf(table: FilterTable, desired: DesiredFilter): Map<string, Element> {
-  const elements =
-    table.set === 'ports' ? [...desired.ports.values()].map(portElement) : [...desired.vteps].map(vtepElement)
-  return new Map(elements.map(element => [element.text, element]))
+  return new Map(elementListOf(table, desired).map(element => [element.text, element]))
+}
+
+function elementListOf(table: FilterTable, desired: DesiredFilter): readonly Element[] {
+  switch (table.set) {
+    case 'ports':
+      return [...desired.ports.values()].map(portElement)
+    case 'vteps':
+      return [...desired.vteps].map(vtepElement)
+    case 'doors':
+      return (table.doors ?? []).map(doorElement)
+  }
 }
 
 /** Parses an element listed by nft; null when vxmesh would not have made it (a timeout, a comment, another form). */
 export function parseElement(table: FilterTable, listed: unknown): Element | null {
   try {
+    if (table.set === 'doors') return typeof listed === 'number' ? doorElement(listed) : null
     if (table.set === 'vteps') return typeof listed === 'string' ? vtepElement(parseIpv4(listed)) : null
     const parts: unknown = typeof listed === 'object' && listed !== null && 'concat' in listed ? listed.concat : null
     if (!Array.isArray(parts)) return null
@@ -61,4 +71,10 @@ function vtepElement(address: Ip): Element {
   const key = new Uint8Array(4)
   new DataView(key.buffer).setUint32(0, ipv4Of(address))
   return { text, key }
+}
+
+function doorElement(port: number): Element {
+  const key = new Uint8Array(2)
+  new DataView(key.buffer).setUint16(0, port)
+  return { text: String(port), key }
 }

@@ -11,11 +11,17 @@ import { bannedMessages } from './banned.ts'
 const PORTS = { family: 'bridge', name: 'vxmesh_ports', set: 'ports' } as const
 const UNDERLAY = { family: 'inet', name: 'vxmesh_underlay', set: 'vteps' } as const
 export const FILTER_TABLES = [PORTS, UNDERLAY]
+const DOORS = { family: 'inet', name: 'vxmesh_doors', set: 'doors' } as const
 
-export type FilterTable = (typeof FILTER_TABLES)[number] & {
+export type FilterTable = ((typeof FILTER_TABLES)[number] | typeof DOORS) & {
   /** The text between the table's braces. */
   readonly body: string
+  /** The elements of set `doors`, which do not depend on the state. */
+  readonly doors?: readonly number[]
 }
+
+/** TCP ports of this host's loopback device, each with the users whose processes may connect. */
+export type Doors = readonly { readonly port: number; readonly users: readonly number[] }[]
 
 export type FilterParameters = {
   /** This host's tunnel address. */
@@ -27,6 +33,7 @@ export type FilterParameters = {
 /** Endpoints of a host and hosts of a cluster, far above any real number. nft picks a faster backend for sized sets. */
 const PORTS_MAX = 65_535
 const VTEPS_MAX = 16_384
+const DOORS_MAX = 16
 
 /** Ahead of every named priority of the family (dstnat is -300). */
 const BRIDGE_PRIORITY = -400
@@ -118,4 +125,23 @@ function underlayGuard(p: FilterParameters): string {
     type filter hook input priority ${INET_PRIORITY}; policy accept;
     udp dport ${p.port} goto vxlan
   }`
+}
+
+/**
+ * The agent's own TCP ports on loopback, which know no other authentication: the kernel knows who owns a socket. The last
+ * rule is about an owner as well, for a packet without a socket (of a connection that is closing) has none.
+ */
+export function doorsTable(doors: Doors): FilterTable {
+  const rules = doors.map(({ port, users }) => `tcp dport ${port} meta skuid { ${users.join(', ')} } return`)
+  const body = `
+  set doors { type inet_service; size ${DOORS_MAX}; }
+  chain owner {
+    ${rules.join('\n    ')}
+    meta skuid >= 0 counter reject with tcp reset
+  }
+  chain output {
+    type filter hook output priority ${INET_PRIORITY}; policy accept;
+    oifname "lo" ip daddr 127.0.0.0/8 tcp dport @doors goto owner
+  }`
+  return { ...DOORS, body, doors: doors.map(({ port }) => port) }
 }
