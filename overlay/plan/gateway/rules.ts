@@ -24,6 +24,14 @@ const ANSWER = 'ct state established '
  */
 const INVALID = 'ct state invalid drop'
 
+/**
+ * Connections through a router: from one container, and from all of a network on this host. The kernel's table is shared by
+ * all namespaces of the machine (262,144 entries by default), and each connection takes two. A container's limit is above what
+ * one client can open to a server with the default range of ports (28,232).
+ */
+const CONNECTIONS_OF_CONTAINER = 32_768
+const CONNECTIONS_OF_NETWORK = 65_536
+
 /** Ahead of other software's chains. Not essential: a drop is final in any order. */
 const PRIORITY = 'filter - 10'
 
@@ -37,6 +45,8 @@ export function routerRules(router: DesiredRouter): string {
   const gateway = formatIpv4(ipv4Of(router.gateway))
   const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
+    // An address goes with its last connection.
+    `  set connections { type ipv4_addr; size ${CONNECTIONS_OF_NETWORK}; flags dynamic; }`,
     ...chain('input', 'filter hook input priority filter;', [
       `${ANSWER}accept`,
       `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
@@ -44,6 +54,8 @@ export function routerRules(router: DesiredRouter): string {
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [
       INVALID,
+      `iifname "${INSIDE}" ct state new add @connections { ip saddr ct count over ${CONNECTIONS_OF_CONTAINER} } drop`,
+      `iifname "${INSIDE}" ct state new ct count over ${CONNECTIONS_OF_NETWORK} drop`,
       `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : REPLY}accept`,
       `iifname "${OUTSIDE}" oifname "${INSIDE}" ${REPLY}accept`,
       ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),

@@ -20,7 +20,7 @@ export type EndpointsOptions = {
   readonly state: Pick<ClusterState, 'endpoint' | 'host' | 'network'>
   readonly devices: Pick<Devices, 'detach' | 'shape' | 'shapingSupport'>
   readonly reconciler: Pick<Reconciler, 'exclusively' | 'together' | 'wake' | 'withNetwork'>
-  readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle'>
+  readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle' | 'netnsState'>
   /** Is this endpoint's container gone? Waits while it is going (Collector.waitUntilGone). */
   readonly waitUntilGone: (endpoint: Endpoint) => Promise<boolean>
   /** Opens the network namespace of a container. @throws ERR_NETNS */
@@ -105,6 +105,7 @@ export class Endpoints {
       if (exclusive && !created) throw attachedAlready(endpoint)
       try {
         await reconciler.withNetwork(endpoint.vni, () => local.attach(endpoint, { netns, portNumber }))
+        await this.#refuseDead(endpoint)
         return endpoint
       } catch (err) {
         if (created) await this.#releaseFailed(endpoint)
@@ -147,6 +148,17 @@ export class Endpoints {
       // From here on the endpoint has neither interface nor record, so that the collector releases it should we fail.
       local.forget(endpoint)
       await propose({ kind: 'endpoint-detach', containerId, ifname })
+    })
+  }
+
+  /** The namespace that we hold takes the interface even if its container died meanwhile. @throws ERR_NETNS */
+  async #refuseDead(endpoint: Endpoint): Promise<void> {
+    const { local, reconciler, devices } = this.#options
+    const { containerId, ifname } = endpoint
+    if (local.netnsState(endpointKey(containerId, ifname)) !== 'gone') return
+    await reconciler.together(() => devices.detach(detachRequest(endpoint)))
+    throw new VxmeshError('ERR_NETNS', `netns: container ${containerId} ended while it was attached`, {
+      field: 'netns'
     })
   }
 

@@ -108,6 +108,19 @@ t.test('an attach that is refused changes neither the state nor the kernel', asy
   }
 })
 
+t.test('a container that ends while it is attached leaves no endpoint, no interface and no record', async t => {
+  const host = new MemoryHost()
+  const attach = host.devices.attach.bind(host.devices)
+  host.devices.attach = async (...args: Parameters<typeof attach>) => {
+    const result = await attach(...args)
+    host.goneNetns.add(NETNS)
+    return result
+  }
+  await t.rejects(host.endpoints.attach(request()), { code: 'ERR_NETNS', message: /ended while it was attached/ })
+  t.same([host.caller.state.endpointCount, host.devices.interfaces.size, host.records.size], [0, 0, 0])
+  t.notOk(host.local.isBusy(KEY))
+})
+
 t.test('an unshaped endpoint does not need a kernel that can shape', async t => {
   const host = new MemoryHost()
   host.devices.support = { rate: false, fqCodel: false, delay: false }

@@ -214,7 +214,7 @@ t.test('the rules guard the underlay, every known host and the transit range', t
 t.test('no ICMP error from a container reaches the stack of its router or of the host', t => {
   const [host1, router1] = [hostRules(wanted(), { underlay: host.underlay, closed: [] }), routerRules(router())]
   const rules = (text: string, chain: string): string[] =>
-    (new RegExp(`chain ${chain} \\{([^}]*)`).exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
+    (new RegExp(`chain ${chain} \\{(.*?)\n  \\}`, 's').exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
   for (const text of [host1, router1]) t.notMatch(rules(text, 'input').join(), /related/)
   t.equal(rules(router1, 'forward')[2], 'ct state invalid drop', 'ahead of every accept')
   t.equal(rules(host1, 'forward')[2], `iifgroup ${OUTSIDE_GROUP} ct state invalid drop`)
@@ -223,6 +223,17 @@ t.test('no ICMP error from a container reaches the stack of its router or of the
     /oifname "inside" ct state established,related accept/,
     'PMTU discovery works'
   )
+  t.end()
+})
+
+t.test('new connections of a container and of a network are limited before they are accepted', t => {
+  const text = routerRules(router())
+  const [container, network, accepted] = [
+    text.indexOf('ct state new add @connections { ip saddr ct count over 32768 } drop'),
+    text.indexOf('ct state new ct count over 65536 drop'),
+    text.indexOf('iifname "inside" oifname "outside"')
+  ]
+  t.ok(0 < container && container < network && network < accepted, [container, network, accepted].join())
   t.end()
 })
 
