@@ -64,6 +64,7 @@ export class DataPlane {
     await this.collector.stop()
     this.counters.stop()
     await this.reconciler.stop()
+    this.inputs.stop()
   }
 
   #makeInputs(): DesiredInputs {
@@ -77,6 +78,8 @@ export class DataPlane {
       view: () => membership.view(),
       devices,
       underlay,
+      graceEnded: () => this.reconciler.wake(),
+      clock: parts.clock,
       logger
     })
   }

@@ -96,7 +96,7 @@ export type Reach = 'all' | 'unicast' | 'none'
 
 /**
  * A host that has failed, or is missing from the view, gets no flooded frames but keeps its unicast entries: a partition
- * of the control plane must not partition containers. Only a host that left gracefully loses both.
+ * of the control plane must not partition containers. Only a host that left loses both, after a grace (leave-grace.ts).
  */
 export function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach {
   if (statuses === null) return 'all'

@@ -4,12 +4,15 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
+import type { MemberStatus } from '#model/member.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import type { MembershipView } from '#membership/view/view.ts'
 import type { Devices } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
+import { LeaveGrace } from '#overlay/plan/network/leave-grace.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { Underlay } from '#overlay/underlay.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 
 export type DesiredInputsOptions = {
@@ -21,11 +24,16 @@ export type DesiredInputsOptions = {
   readonly devices: Pick<Devices, 'underlay'>
   /** The underlay as it was at startup. */
   readonly underlay: Underlay
+  /** Called when a host that has left loses its entries. */
+  readonly graceEnded: () => void
+  readonly clock: Clock
   readonly logger: Logger
 }
 
 export class DesiredInputs {
   readonly #options: DesiredInputsOptions
+  readonly #grace = new LeaveGrace()
+  #cancelGrace: Cancel | null = null
   #overlayMtu: number
   #underlayMtu: number
 
@@ -65,16 +73,34 @@ export class DesiredInputs {
     const { overlay } = this.#options.config()
     const only = scope === undefined ? undefined : state.networkByVni(scope)
     const members = view()?.members
+    const statuses = members === undefined ? null : new Map(members.map(m => [m.peerId, m.status]))
     return {
       self,
       selfVtep: overlay.vtep,
       networks: scope === undefined ? state.networksOnHost(self) : only === undefined ? [] : [only],
       endpoints: { get: name => state.endpointsOf(name) },
       hosts: state.presentHosts(),
-      memberStatus: members === undefined ? null : new Map(members.map(m => [m.peerId, m.status])),
+      memberStatus: statuses === null ? null : this.#withGrace(statuses),
       overlayMtu: this.#overlayMtu,
       vxlanPort: overlay.port
     }
+  }
+
+  /** Forgets what was to happen later. */
+  stop(): void {
+    this.#cancelGrace?.()
+    this.#cancelGrace = null
+  }
+
+  #withGrace(statuses: ReadonlyMap<PeerId, MemberStatus>): ReadonlyMap<PeerId, MemberStatus> {
+    const { clock, graceEnded } = this.#options
+    const nowMs = clock.nowMs()
+    const seen = this.#grace.apply(statuses, nowMs)
+    const remainingMs = this.#grace.remainingMs(nowMs)
+    this.stop()
+    // A millisecond more: timers may fire early.
+    if (remainingMs !== null) this.#cancelGrace = clock.after(remainingMs + 1, graceEnded)
+    return seen
   }
 
   /** O(local endpoints + hosts). */

@@ -8,13 +8,18 @@ import { ClusterState } from '#allocator/state-machine.ts'
 import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
 import type { Config } from '#config/schema.ts'
 import type { Command } from '#model/command.ts'
+import type { MembershipView } from '#membership/view/view.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni, type NetworkName, type PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { ipv4Underlay, type Underlay } from '#overlay/underlay.ts'
+import { LEAVE_GRACE_MS } from '#overlay/plan/network/leave-grace.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
+import { makeMember } from '../memory-host.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
 
@@ -30,16 +35,22 @@ function inputsOf(p: {
   readonly self: PeerId
   readonly mtu?: number | 'auto'
   readonly readUnderlay?: () => number
+  readonly view?: () => MembershipView | null
+  readonly graceEnded?: () => void
+  readonly clock?: Clock
 }): { readonly inputs: DesiredInputs; readonly logged: unknown[] } {
   const logged: unknown[] = []
   const overlay = { vtep: BIND, port: 4789, mtu: p.mtu ?? 'auto', transit: TRANSIT }
+  const { view = () => null, graceEnded = () => undefined } = p
   const inputs = new DesiredInputs({
     self: p.self,
     state: p.state,
     config: () => ({ bind: BIND, overlay }) as unknown as Config,
-    view: () => null,
+    view,
     devices: { underlay: async () => underlayOf((p.readUnderlay ?? (() => 1450))()) },
     underlay: underlayOf(1450),
+    graceEnded,
+    clock: p.clock ?? new ManualClock().clock,
     logger: { info: (fields: unknown) => logged.push(fields) } as unknown as Logger
   })
   return { inputs, logged }
@@ -173,3 +184,29 @@ function counted(state: ClusterState): {
   }
   return { inputs: inputsOf({ state, self: peer(1) }).inputs, reads }
 }
+
+t.test('a member that leaves is leaving until its grace has ended, which is announced once', async t => {
+  const manual = new ManualClock()
+  let status: 'alive' | 'left' = 'alive'
+  let ended = 0
+  const view = (): MembershipView => ({ revision: 1, members: [makeMember(2, status)], foreign: [] })
+  const graceEnded = (): void => void (ended += 1)
+  const { inputs } = inputsOf({ state: new ClusterState(), self: peer(1), view, graceEnded, clock: manual.clock })
+  const seen = (): string | undefined => inputs.input().memberStatus?.get(peer(2))
+  t.equal(seen(), 'alive')
+  status = 'left'
+  t.equal(seen(), 'leaving')
+  await manual.advance(LEAVE_GRACE_MS / 2)
+  t.equal(seen(), 'leaving')
+  t.equal(ended, 0)
+  await manual.advance(LEAVE_GRACE_MS / 2 + 1)
+  t.equal(ended, 1)
+  t.equal(seen(), 'left')
+  t.equal(manual.pending, 0)
+  status = 'alive'
+  t.equal(seen(), 'alive')
+  status = 'left'
+  t.equal(seen(), 'leaving')
+  inputs.stop()
+  t.equal(manual.pending, 0, 'an agent that stops waits for nothing')
+})
