@@ -167,7 +167,11 @@ export class Membership {
   /** The node name of the Serf that serves the RPC port, or null when none does. */
   async #nameOfServing(): Promise<string | null> {
     try {
-      const rpc = await SerfRpc.open({ port: this.#options.rpcPort, clock: this.#options.clock })
+      const rpc = await SerfRpc.open({
+        port: this.#options.rpcPort,
+        auth: this.#options.rpcAuth,
+        clock: this.#options.clock
+      })
       try {
         return (await rpc.stats())['agent']?.['name'] ?? ''
       } finally {
@@ -185,6 +189,7 @@ export class Membership {
       try {
         const rpc = await SerfRpc.open({
           port: this.#options.rpcPort,
+          auth: this.#options.rpcAuth,
           clock: this.#options.clock,
           // May be called before `open` has returned.
           closed: () => {

@@ -11,22 +11,26 @@ export type SerfOptions = {
   readonly rpcPort: number
   /** 32 bytes, or null to gossip unencrypted (insecure). */
   readonly encryptKey: Buffer | null
+  /** Token that the RPC requires; null to serve whoever can connect. */
+  readonly rpcAuth: string | null
   readonly tags: AgentTags
   readonly join: readonly string[]
 }
 
 /**
- * The file's content. No `rpc_auth`, because a plain `serf join` must work on the host; the RPC listens on loopback only.
+ * The file's content. The RPC listens on loopback only. With `rpc_auth` a plain `serf join` fails, since Serf's commands take
+ * the token from -rpc-auth and SERF_RPC_AUTH alone.
  * No `tags_file`, and no event handlers, which would run in a shell.
  */
 export function serfConfig(options: SerfOptions, dir: string): string {
-  const { encryptKey } = options
+  const { encryptKey, rpcAuth } = options
   return `${JSON.stringify(
     {
       node_name: options.name,
       bind: `${formatIp(options.bind)}:${options.port}`,
       advertise: `${formatIp(options.bind)}:${options.port}`,
       rpc_addr: `127.0.0.1:${options.rpcPort}`,
+      ...(rpcAuth === null ? {} : { rpc_auth: rpcAuth }),
       tags: encodeTags(options.tags),
       ...(encryptKey === null ? {} : { encrypt_key: encryptKey.toString('base64') }),
       snapshot_path: join(dir, 'serf.snapshot'),

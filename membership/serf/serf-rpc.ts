@@ -23,6 +23,8 @@ type Fields = Readonly<Record<string, unknown>>
 type SerfRpcOptions = {
   readonly port: number
   readonly host?: string
+  /** Token, if this Serf requires one. */
+  readonly auth?: string | null
   readonly clock: Clock
   /** Called once when the connection ends, for any reason. */
   readonly closed?: (err: VxmeshError) => void
@@ -81,6 +83,8 @@ export class SerfRpc {
     const rpc = new SerfRpc(socket, options)
     try {
       await rpc.#call('handshake', { Version: 1 }, false)
+      const { auth = null } = options
+      if (auth !== null) await rpc.#call('auth', { AuthKey: auth }, false)
       return rpc
     } catch (err) {
       rpc.close()

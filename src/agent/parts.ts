@@ -3,7 +3,7 @@
 
 import { keylessPorts } from '#config/zmq-keys.ts'
 import type { Doors } from '#overlay/plan/filter/ruleset.ts'
-import type { ClusterKeys } from '#config/cluster-key.ts'
+import { serfRpcToken, type ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
 import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
 import { VxmeshError } from '#model/errors.ts'
@@ -71,7 +71,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
     const bootId = await readBootId()
-    membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage }))
+    membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage, noOwners }))
     await membership.launch()
     return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, noOwners }
   } catch (err) {
@@ -96,6 +96,7 @@ function membershipOptions(p: {
   peerId: PeerId
   seed: Seed | null
   storage: Storage
+  noOwners: string | null
 }): MembershipOptions {
   const { config, keys, clock, logger } = p.settings
   const { origin } = p.storage.recovered
@@ -106,6 +107,7 @@ function membershipOptions(p: {
     rpcPort: config.serf.rpcPort,
     binary: config.serf.binary,
     dataDir: config.dataDir,
+    rpcAuth: keys === null || p.noOwners === null ? null : serfRpcToken(keys, p.peerId),
     encryptKey: keys === null ? null : Buffer.from(keys.serf),
     tags: {
       role: config.role,

@@ -4,6 +4,7 @@
 import { hkdfSync } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
 import { randomKey } from '#platform/random.ts'
 
 const KEY_BYTES = 32
@@ -26,6 +27,14 @@ export function deriveKeys(text: string): ClusterKeys {
   const derive = (label: string): Uint8Array =>
     new Uint8Array(hkdfSync('sha256', key, '', `vxmesh ${label}`, KEY_BYTES))
   return { serf: derive('serf gossip 1'), p2p: derive('libp2p psk 1') }
+}
+
+/**
+ * The token of a host's Serf RPC, for hosts whose kernel cannot keep local users from the port. Derived from the libp2p
+ * key, so that the gossip key cannot be had from it, and differs from host to host.
+ */
+export function serfRpcToken({ p2p }: ClusterKeys, peer: PeerId): string {
+  return Buffer.from(hkdfSync('sha256', p2p, peer, 'vxmesh serf rpc 1', KEY_BYTES)).toString('base64url')
 }
 
 /** Reads the key file. @throws ERR_CONFIG when it is missing, malformed, readable by others, or owned by another user */

@@ -1,7 +1,8 @@
 import { chmod, chown, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { deriveKeys, generateClusterKey, readClusterKeys } from '#config/cluster-key.ts'
+import type { PeerId } from '#model/ids.ts'
+import { deriveKeys, generateClusterKey, readClusterKeys, serfRpcToken } from '#config/cluster-key.ts'
 
 const refused = { code: 'ERR_CONFIG', field: 'clusterKeyFile' }
 const KEY = Buffer.from('0123456789abcdef0123456789abcdef').toString('base64')
@@ -88,4 +89,16 @@ t.test('a missing file, a directory and a dangling link are refused, with advice
   for (const name of ['none', 'dir', 'link']) {
     await t.rejects(readClusterKeys(join(directory, name)), { ...refused, message: /vxmesh keygen/ }, name)
   }
+})
+
+t.test('the token of Serf’s RPC differs by host and cluster, and is none of the keys', async t => {
+  const keys = deriveKeys(KEY)
+  const tokens = [
+    serfRpcToken(keys, 'peer-1' as PeerId),
+    serfRpcToken(keys, 'peer-2' as PeerId),
+    serfRpcToken(deriveKeys(generateClusterKey()), 'peer-1' as PeerId),
+    ...[keys.serf, keys.p2p].map(key => Buffer.from(key).toString('base64url'))
+  ]
+  t.equal(new Set(tokens).size, tokens.length)
+  t.equal(serfRpcToken(keys, 'peer-1' as PeerId), tokens[0], 'it is stable')
 })

@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Membership, type MembershipOptions, type MembershipUpdate } from '#membership/serf/membership.ts'
+import { SerfRpc } from '#membership/serf/serf-rpc.ts'
 import type { MemberChange } from '#membership/view/view.ts'
+import { systemClock } from '#platform/clock.ts'
 import { must } from '#test/lab/kernel.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { optionsOf } from './options.ts'
@@ -153,6 +155,22 @@ function tests(): void {
       t.equal(readFileSync(pidFile, 'utf8').trim(), `${pid}`, 'the pid is saved')
       await next.membership.stop()
     }
+  })
+
+  t.test('with a token, the RPC serves the agent and those who have the token', async t => {
+    const { membership } = await start(t, 1, { rpcAuth: 'the token' })
+    t.match(membership.view()?.members, [{ name: 'h1' }])
+    const members = async (env: NodeJS.ProcessEnv): Promise<readonly unknown[]> => {
+      const child = spawn('serf', ['members'], { stdio: 'ignore', env: { ...process.env, ...env } })
+      return once(child, 'exit')
+    }
+    t.strictSame(await members({}), [1, null], 'not a plain command')
+    t.strictSame(await members({ SERF_RPC_AUTH: 'another' }), [1, null])
+    t.strictSame(await members({ SERF_RPC_AUTH: 'the token' }), [0, null])
+    const stranger = await SerfRpc.open({ port: 7_373, clock: systemClock })
+    t.teardown(() => stranger.close())
+    await t.rejects(stranger.members(), { code: 'ERR_SERF' })
+    await t.rejects(stranger.leave(), { code: 'ERR_SERF' })
   })
 
   t.test('a running Serf with another configuration is replaced', async t => {

@@ -13,6 +13,7 @@ export function optionsOf(n: number, dataDir: string): MembershipOptions {
     port: 7_946,
     rpcPort: 7_372 + n,
     encryptKey: Buffer.alloc(32, 7),
+    rpcAuth: null,
     tags: tags(n),
     join: [],
     binary: 'serf',

@@ -10,6 +10,7 @@ const OPTIONS: SerfOptions = {
   port: 7_946,
   rpcPort: 7_373,
   encryptKey: Buffer.alloc(32, 7),
+  rpcAuth: null,
   tags: tags(1),
   join: ['192.0.2.2:7946']
 }
@@ -34,6 +35,11 @@ t.test('the configuration holds name, addresses, key, tags and join addresses', 
 
 t.test('without a key there is no key setting, which Serf would reject when empty', t => {
   t.notOk('encrypt_key' in parsed({ ...OPTIONS, encryptKey: null }))
+  t.end()
+})
+
+t.test('the RPC requires a token if there is one', t => {
+  t.equal(parsed({ ...OPTIONS, rpcAuth: 'token' })['rpc_auth'], 'token')
   t.end()
 })
 
