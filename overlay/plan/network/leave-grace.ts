@@ -8,7 +8,7 @@ import type { MemberStatus } from '#model/member.ts'
  * How long the entries of a host stay after it left. A Serf that was made to leave is restarted by its agent and rejoins
  * within 7 s, on a busy machine; a host that really left loses nothing by entries that stay longer.
  */
-export const LEAVE_GRACE_MS = 15_000
+export const LEAVE_GRACE_MS = 10_000
 
 type Statuses = ReadonlyMap<PeerId, MemberStatus>
 
