@@ -1,17 +1,7 @@
 // Network namespaces by path. The main thread enters one only for a synchronous call; a socket opened there stays in that
 // namespace and can be used from anywhere afterwards.
 
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  fstatSync,
-  openSync,
-  readFileSync,
-  statfsSync,
-  writeFileSync
-} from 'node:fs'
+import { accessSync, closeSync, constants, fstatSync, openSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import {
   AF_NETLINK,
@@ -96,8 +86,17 @@ export function checkContainerNetns(
 ): void {
   const { dev, ino } = fstatSync(fd)
   const isOf = (host: string): boolean => checkNetns(host) === `${dev}:${ino}`
-  if (isOf(OWN_NETNS) || hosts.some(isOf) || (existsSync(INIT_NETNS) && isOf(INIT_NETNS))) {
+  if (isOf(OWN_NETNS) || hosts.some(isOf) || initNetns() === `${dev}:${ino}`) {
     throw netnsError(path, "is the host's own network namespace, not a container's", { field })
+  }
+}
+
+/** The namespace of pid 1; null where this process may not look at it. */
+function initNetns(): NetnsId | null {
+  try {
+    return checkNetns(INIT_NETNS)
+  } catch {
+    return null
   }
 }
 
