@@ -93,7 +93,9 @@ t.test('a digest keeps one line of a kind, and counts the rest', async t => {
   t.match(digest, { lines: 1_002, mostFrequent: GARBAGE(0).trimEnd() })
   t.match(digestLog(''), { lines: 0, mostFrequent: '' })
   const letters = 'abcdefghijklmnopqrst'
-  const distinct = Array.from(letters).flatMap(a => Array.from(letters, b => `${a}${b}`)).join('\n')
+  const distinct = Array.from(letters)
+    .flatMap(a => Array.from(letters, b => `${a}${b}`))
+    .join('\n')
   t.match(digestLog(distinct).text, /\nand 200 lines of other kinds\n$/, 'kinds are bounded')
   t.ok(digestLog('y'.repeat(1_000_000)).text.length < 600, 'and so is a line')
 })

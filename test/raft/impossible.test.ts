@@ -116,9 +116,7 @@ t.test('what a leader sends is not malformed', async t => {
 const count = fc.oneof(fc.nat(6), fc.constantFrom(2 ** 48, 2 ** 50, Number.MAX_SAFE_INTEGER))
 const someEntry = fc
   .tuple(count, count, fc.constantFrom('noop', 'command', 'config'), fc.boolean())
-  .map(([index, term, kind, good]) =>
-    good ? entry(index, term, kind) : { ...entry(index, term), kind: kind }
-  )
+  .map(([index, term, kind, good]) => (good ? entry(index, term, kind) : { ...entry(index, term), kind: kind }))
 const meta = fc.record({
   lastIndex: count,
   lastTerm: count,
