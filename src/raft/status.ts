@@ -9,6 +9,8 @@ export type RaftStatus = {
   readonly term: Term
   readonly leader: PeerId | null
   readonly commitIndex: LogIndex
+  /** The term of the entry at the commit index. */
+  readonly commitTerm: Term
   /**
    * Committed and durable here: the commit index that may be written to disk. A higher one could cover entries of a
    * deposed leader that the disk still holds.
@@ -38,6 +40,7 @@ export function raftStatus(state: RaftState): RaftStatus {
     term,
     leader,
     commitIndex,
+    commitTerm: state.log.termAt(commitIndex) ?? state.log.baseTerm,
     durableCommitIndex,
     lastIndex,
     configuration,

@@ -60,9 +60,15 @@ export class RaftNode {
 
   /**
    * Has this host applied at least what was committed when a leader first reached this process? Before that the state may
-   * be older than the one this host acted upon, and nothing may be removed because of it.
+   * be older than the one this host acted upon, and nothing may be removed because of it. A new leader's commit index is
+   * itself too low until an entry of its own term is committed (Raft thesis 3.6.2).
    */
   get current(): boolean {
+    if (!this.#current) {
+      const { role, term, commitIndex, commitTerm } = this.status()
+      const announced = role === 'leader' ? (0 as LogIndex) : this.#announcedCommit
+      this.#current = commitTerm === term && announced !== null && commitIndex >= announced
+    }
     return this.#current
   }
 
@@ -180,20 +186,15 @@ export class RaftNode {
       }
       case 'install':
         this.#gate.install(effect)
-        {
-          this.#options.restore(effect.snapshot)
-          return
-        }
+        this.#options.restore(effect.snapshot)
+        return
       case 'send':
         if (this.#gate.admit(effect)) this.#options.send(effect.message)
         return
       case 'commit':
         // Need not wait: a committed entry is durable on a majority, and the state applied here dies with the process.
         this.#pending.applied(effect.entries, this.#options.apply(effect.entries))
-        {
-          this.#checkCurrent(effect.entries, effect.commitIndex)
-          return
-        }
+        return
       case 'proposed': {
         this.#pending.appended(effect)
         return
@@ -222,13 +223,6 @@ export class RaftNode {
         if (effect.role !== 'leader') this.#pending.failAppended('the leader stepped down; the outcome is unknown')
         this.#options.roleChanged({ role: effect.role, term: effect.term, leader: effect.leader })
     }
-  }
-
-  #checkCurrent(entries: readonly Entry[], commitIndex: LogIndex): void {
-    if (this.#current) return
-    const { role, term } = this.status()
-    const led = role === 'leader' && entries.some(entry => entry.term === term)
-    this.#current = led || (this.#announcedCommit !== null && commitIndex >= this.#announcedCommit)
   }
 
   #startWriting(): void {
