@@ -188,9 +188,9 @@ export const configShape = z.strictObject({
   netns: z
     .strictObject({
       paths: paths
-        .default(['/run/netns', '/var/run/netns', '/run/docker/netns', '/var/run/docker/netns'])
+        .default(['/run/netns', '/run/docker/netns'])
         .describe(
-          'Directories of container runtimes’ network namespaces; only those below, and /proc/PID/ns/net, are attached'
+          'Directories of container runtimes’ network namespaces; only those below, and /proc/PID/ns/net, are attached. /var/run counts as /run'
         )
     })
     .prefault({}),

@@ -23,7 +23,7 @@ export type HeldNetns = {
 
 /**
  * Opens the namespace of a container.
- * @param directories where names of namespaces are: the path is a name directly below one of them, or /proc/PID/ns/net, and so
+ * @param directories where names of namespaces are (/run stands for /var/run, too): the path is a name directly below one of them, or /proc/PID/ns/net, and so
  *   is whatever it links to. Only their owners can change what is there.
  * @throws ERR_NETNS naming `field`
  */
@@ -44,22 +44,28 @@ export function holdContainerNetns(path: string, directories: readonly string[],
 }
 
 function resolve(path: string, directories: readonly string[], field: string): string {
-  let at = path
+  const named = runPath(path)
+  let at = named
   for (let links = 0; links <= MAX_LINKS; links++) {
     if (OF_PROCESS.test(at)) return at
     const name = posix.basename(at)
     const allowed = directories.some(directory => at === `${directory}/${name}`) && !['', '.', '..'].includes(name)
     if (!allowed || at.includes('\0')) {
       const where = `must be below ${directories.join(', ')} or /proc/PID/ns/net (netns.paths)`
-      throw netnsError(path, at === path ? where : `links to ${JSON.stringify(at).slice(0, 200)}, which ${where}`, {
+      throw netnsError(path, at === named ? where : `links to ${JSON.stringify(at).slice(0, 200)}, which ${where}`, {
         field
       })
     }
     const target = linkAt(at, path, field)
     if (target === null) return at
-    at = posix.resolve(posix.dirname(at), target)
+    at = runPath(posix.resolve(posix.dirname(at), target))
   }
   throw netnsError(path, `is behind more than ${MAX_LINKS} symbolic links`, { field })
+}
+
+/** /var/run is /run on every distribution of today, and runtimes use either name. */
+function runPath(path: string): string {
+  return path.replace(/^\/var\/run\//, '/run/')
 }
 
 /** Null: not a symbolic link. */

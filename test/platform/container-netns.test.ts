@@ -109,3 +109,18 @@ t.test('ids compare with their cookie, and without it where a kernel has none', 
   }
   t.end()
 })
+
+t.test('a path below /var/run counts as below /run, and no other alias does', t => {
+  const refusal = (path: string): string => {
+    try {
+      holdContainerNetns(path, ['/run/netns']).close()
+      return 'held'
+    } catch (err) {
+      return (err as Error).message
+    }
+  }
+  t.match(refusal('/var/run/netns/absent-for-this-test'), /cannot be opened \(ENOENT\)/)
+  t.match(refusal('/var/run/../run/netns/absent-for-this-test'), /must be below/)
+  t.match(refusal('/srv/var/run/netns/absent-for-this-test'), /must be below/)
+  t.end()
+})
