@@ -40,7 +40,6 @@ import {
   observeRouter,
   readHostRoutes,
   readUplinks,
-  localPrefixes,
   underlayPrefixes
 } from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
@@ -216,7 +215,6 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         ...host,
         uplinks: readUplinks(kernel, tables),
         underlay: underlayPrefixes(tables, desired.underlay),
-        local: localPrefixes(tables),
         routes: readHostRoutes(tables, desired.transit)
       },
       routers,

@@ -8,7 +8,6 @@ import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
-import type { RouteInfo } from '../netlink/address.ts'
 import { readLinks, type Kernel } from '../kernel/kernel.ts'
 import {
   isRouterDevice,
@@ -53,31 +52,6 @@ export function underlayPrefixes(tables: KernelTables, addresses: readonly Ip[])
   return tables.addresses
     .filter(({ address }) => addresses.includes(address))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
-}
-
-/**
- * The prefixes of networks that are reached without a gateway, by a device that is no uplink: no route with a gateway, and no
- * default route, leads through it.
- */
-export function localPrefixes(tables: RouteTables): readonly Subnet[] {
-  const isDefault = ({ destination, prefixLength }: RouteInfo): boolean => destination === null || prefixLength === 0
-  const uplinks = new Set(
-    tables.routes.filter(route => route.gateway !== null || isDefault(route)).map(({ ifindex }) => ifindex)
-  )
-  const others = [...tables.links.values()].filter(
-    ({ name, ifindex, group }) =>
-      name !== 'lo' && group !== OUTSIDE_GROUP && group !== OVERLAY_GROUP && !uplinks.has(ifindex)
-  )
-  const devices = new Set(others.map(({ ifindex }) => ifindex))
-  const routes = tables.routes.filter(({ ifindex }) => devices.has(ifindex))
-  return [
-    ...tables.addresses
-      .filter(({ ifindex, prefixLength }) => devices.has(ifindex) && prefixLength < 32)
-      .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength })),
-    ...routes.flatMap(({ destination, prefixLength }) =>
-      destination === null ? [] : [{ base: destination, prefixLength }]
-    )
-  ]
 }
 
 /** The host's routes through our routers, and its other addresses and routes, whoever added them. */

@@ -18,8 +18,6 @@ export type ObservedHost = {
   readonly ipForward: boolean
   /** The prefixes of the underlay addresses. */
   readonly underlay: readonly Subnet[]
-  /** Networks that this host itself is connected to, other than by an uplink: those of other containers and virtual machines. */
-  readonly local: readonly Subnet[]
   /** Devices that forward only because vxmesh enabled it. */
   readonly closed: readonly string[]
   /** The text of the installed rules; null when it is unknown or the rules have been changed since. */
@@ -128,7 +126,7 @@ function openHost(desired: DesiredGateways, host: ObservedHost, egress: boolean)
     .map(({ name }) => name)
   const ours = host.ipForward ? [] : host.closed.filter(name => host.uplinks.some(uplink => uplink.name === name))
   const closed = [...new Set([...ours, ...opening])].sort()
-  const text = hostRules(desired, { underlay: host.underlay, local: host.local, closed })
+  const text = hostRules(desired, { underlay: host.underlay, closed })
   return [
     ...(text === host.rules ? [] : [{ kind: 'rules-set', text } as const]),
     ...opening.map(device => ({ kind: 'forwarding-set', device, on: true }) as const)

@@ -69,27 +69,20 @@ export function routerRules(router: DesiredRouter): string {
 }
 
 /**
- * The host masquerades traffic from routers, and rejects it towards other networks, the underlay, and networks of the host
- * itself unless they are opened. Routers get replies
+ * The host masquerades traffic from routers, and rejects it towards other networks and the underlay. Routers get replies
  * only, from the host and from outside; connections that the host itself opens are not forwarded and so not affected. The
  * host's own stack accepts no ICMP error from a router.
  * Devices in the closed set forward nothing else.
  */
 export function hostRules(
-  desired: Pick<DesiredGateways, 'guarded' | 'opened' | 'transit'>,
-  observed: {
-    readonly underlay: readonly Subnet[]
-    readonly local: readonly Subnet[]
-    readonly closed: readonly string[]
-  }
+  desired: Pick<DesiredGateways, 'guarded' | 'transit'>,
+  observed: { readonly underlay: readonly Subnet[]; readonly closed: readonly string[] }
 ): string {
   const transit = formatSubnet(desired.transit)
   const guarded = [...new Set([...desired.guarded, ...observed.underlay].map(ipv4SubnetOf).map(formatSubnet))].sort()
   const names = observed.closed.filter(isPlainName).map(name => `"${name}"`)
   return table(HOST_TABLE, [
     `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
-    addressSet('local', observed.local),
-    addressSet('opened', desired.opened),
     `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
@@ -100,7 +93,6 @@ export function hostRules(
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,
-      `iifgroup ${OUTSIDE_GROUP} ip daddr @local ip daddr != @opened reject with icmp type admin-prohibited`,
       `oifgroup ${OUTSIDE_GROUP} ${REPLY}accept`,
       `oifgroup ${OUTSIDE_GROUP} drop`,
       `iifname @${CLOSED_SET} drop`
@@ -109,12 +101,6 @@ export function hostRules(
       `ip saddr ${transit} oifgroup != ${OUTSIDE_GROUP} masquerade`
     ])
   ])
-}
-
-function addressSet(name: string, subnets: readonly Subnet[]): string {
-  const elements = [...new Set(subnets.map(formatSubnet))].sort()
-  const filled = elements.length === 0 ? '' : ` elements = { ${elements.join(', ')} };`
-  return `  set ${name} { type ipv4_addr; flags interval; auto-merge;${filled} }`
 }
 
 export function noHostRules(): string {

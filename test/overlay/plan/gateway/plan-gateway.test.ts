@@ -62,7 +62,6 @@ const host: ObservedHost = {
   ],
   ipForward: false,
   underlay: [{ base: parseIpv4('192.0.2.0'), prefixLength: 24 }],
-  local: [{ base: parseIpv4('172.17.0.0'), prefixLength: 16 }],
   closed: [],
   rules: null,
   table: false,
@@ -133,7 +132,7 @@ t.test('the rules come before what they guard, and each router once', t => {
 
 t.test('a router that is right asks for nothing, one fact that differs for a repair that names it', t => {
   const r = router()
-  const text = hostRules(wanted(), { underlay: host.underlay, local: host.local, closed: ['eth0'] })
+  const text = hostRules(wanted(), { underlay: host.underlay, closed: ['eth0'] })
   const settled = {
     ...host,
     rules: text,
@@ -203,7 +202,7 @@ t.test('with the last router the rules go, and what we opened is shut', t => {
 })
 
 t.test('the rules guard the underlay, every known host and the transit range', t => {
-  const text = hostRules(wanted(), { underlay: host.underlay, local: host.local, closed: [] })
+  const text = hostRules(wanted(), { underlay: host.underlay, closed: [] })
   for (const guarded of ['192.0.2.0/24', '198.18.0.2/32', '192.0.2.77/32', '169.254.0.0/16', '240.0.0.0/8']) {
     t.match(text, guarded)
   }
@@ -213,10 +212,7 @@ t.test('the rules guard the underlay, every known host and the transit range', t
 })
 
 t.test('no ICMP error from a container reaches the stack of its router or of the host', t => {
-  const [host1, router1] = [
-    hostRules(wanted(), { underlay: host.underlay, local: host.local, closed: [] }),
-    routerRules(router())
-  ]
+  const [host1, router1] = [hostRules(wanted(), { underlay: host.underlay, closed: [] }), routerRules(router())]
   const rules = (text: string, chain: string): string[] =>
     (new RegExp(`chain ${chain} \\{(.*?)\n  \\}`, 's').exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
   for (const text of [host1, router1]) t.notMatch(rules(text, 'input').join(), /related/)
@@ -238,21 +234,6 @@ t.test('new connections of a container and of a network are limited before they 
     text.indexOf('iifname "inside" oifname "outside"')
   ]
   t.ok(0 < container && container < network && network < accepted, [container, network, accepted].join())
-  t.end()
-})
-
-t.test('networks of the host itself are closed, but for those that are opened', t => {
-  const observed = { underlay: host.underlay, local: host.local, closed: [] }
-  const rule = 'ip daddr @local ip daddr != @opened reject'
-  for (const opened of [[], [{ base: parseIpv4('172.17.0.5'), prefixLength: 32 }]]) {
-    const text = hostRules({ ...wanted(), opened }, observed)
-    t.match(text, 'set local { type ipv4_addr; flags interval; auto-merge; elements = { 172.17.0.0/16 }; }')
-    t.match(
-      text,
-      `set opened { type ipv4_addr; flags interval; auto-merge;${opened.length === 0 ? '' : ' elements = { 172.17.0.5/32 };'} }`
-    )
-    t.ok(text.indexOf('@guarded reject') < text.indexOf(rule), 'what is guarded cannot be opened')
-  }
   t.end()
 })
 
