@@ -36,8 +36,10 @@ export function whyImpossible(state: RaftState, message: Message): string | null
   const malformed = whyMalformed(message)
   if (malformed !== null) return malformed
   if (message.kind === 'append-reply') {
-    const acknowledges = message.success && message.matchIndex > state.log.lastIndex
-    if (acknowledges && state.leading !== null) return `acknowledges entry ${message.matchIndex}, which was never sent`
+    // A late reply may be to an earlier leadership of this server, whose entries it has lost since.
+    const isOurs = state.leading !== null && message.term === state.term
+    if (isOurs && message.success && message.matchIndex > state.log.lastIndex)
+      return `acknowledges entry ${message.matchIndex}, which was never sent`
     return null
   }
   if (message.kind !== 'append-request' && message.kind !== 'install-request') return null

@@ -68,6 +68,13 @@ t.test('an acknowledgement of an entry that was never sent is refused', async t 
   t.match(refusals(leader, 's2', term, reply), [/99, which was never sent/])
 })
 
+t.test('a late acknowledgement of an earlier term is ignored, whatever it acknowledges', async t => {
+  const { leader, term } = committed()
+  const reply: Body = { kind: 'append-reply', success: true, matchIndex: 99, conflictTerm: term, round: 1 }
+  t.same(refusals(leader, 's2', term - 1, reply), [])
+  t.equal(leader.state.role, 'leader')
+})
+
 t.test('entries that would replace committed ones are refused, and the log stays', async t => {
   const { follower, term } = committed()
   const before = follower.state.log.lastIndex
