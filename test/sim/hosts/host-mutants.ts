@@ -100,13 +100,6 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'if (log === null) return false'
   },
   {
-    name: 'removed-server-stays',
-    bug: 'a voter whose removal is committed goes on as a voter',
-    file: `${CONSENSUS}/participation.ts`,
-    find: 'return log.configurationCommitted && !takesPart(applied, p)',
-    replace: 'return log.configurationCommitted && !takesPart(log.configuration, p) && p.self.length === 0'
-  },
-  {
     name: 'removed-server-never-asks',
     bug: 'a removed server that no longer gets messages never finds out',
     file: `${CLUSTER}/participation-rpc.ts`,
