@@ -129,7 +129,7 @@ export class Agent {
     serveDoctor({ ...this.#sources, peerRpc: this.control.peerRpc })
     await this.#data.local.load()
     await this.control.start()
-    // The data plane starts from the state on disk, before any other host is heard.
+    // The data plane starts from the state on disk, before any other host answers.
     this.#data.start()
     membership.onChange(update => this.#membersChanged(update))
     const opened = openDoors({ config, agent: this.#makeApi(), devices: driver.devices, noOwners, clock, logger })

@@ -9,7 +9,7 @@ import { readClusterKeys } from '#config/cluster-key.ts'
 import { loadConfigWithOrigins, type ConfigSources } from '#config/load.ts'
 import type { Config } from '#config/schema.ts'
 import { asVxmeshError } from '#model/errors.ts'
-import { sleep } from '#platform/clock.ts'
+import { systemClock } from '#platform/clock.ts'
 import { readIfExists } from '#platform/files.ts'
 import type { TarFile } from '#platform/tar.ts'
 import { ApiClient } from './client.ts'
@@ -148,7 +148,7 @@ async function events(client: ApiClient): Promise<string> {
   const listening = (async () => {
     for await (const line of client.lines('/v1/events?recent=true', stop.signal)) lines.push(line)
   })()
-  await Promise.race([listening, sleep(EVENTS_MS, stop.signal)])
+  await Promise.race([listening, systemClock.sleep(EVENTS_MS, stop.signal)])
   stop.abort()
   await listening.catch(() => undefined)
   return lines.map(line => `${line}\n`).join('')

@@ -59,10 +59,3 @@ export const systemClock: Clock = clockFrom({
     return () => clearInterval(timer)
   }
 })
-
-/** For callers that do not take a `Clock` yet. */
-export const monotonicMs = systemClock.nowMs
-/** For callers that do not take a `Clock` yet. */
-export const sleep = systemClock.sleep
-/** For callers that do not take a `Clock` yet. */
-export const within = systemClock.within

@@ -2,7 +2,7 @@
 
 import type { Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
-import { monotonicMs } from '#platform/clock.ts'
+import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { ordinary } from '../packets/attacks.ts'
 import { Sender } from '../packets/raw-socket.ts'
@@ -50,9 +50,9 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
   for (const delayMs of [1, 10, 100]) {
     for (const rate of [0, RATE]) {
       const shaping = { ingressRate: rate, egressRate: rate, delayUs: delayMs * 1_000 }
-      const since = monotonicMs()
+      const since = systemClock.nowMs()
       await s.shape('r1', shaping)
-      const ms = Math.round(monotonicMs() - since)
+      const ms = Math.round(systemClock.nowMs() - since)
       const [first] = await roundTripsMs(s, 1)
       t.ok((first ?? 0) >= 2 * delayMs, 'the very next packet is delayed')
       t.strictSame(await s.installed('r1'), shaping)
@@ -94,12 +94,12 @@ async function received(s: Stage, from: string, to: string): Promise<number> {
   try {
     const [frame] = ordinary(s.endpoint(from), s.endpoint(to))(Buffer.alloc(PAYLOAD_BYTES), 0)
     if (frame === undefined) throw new Error('no frame')
-    const begin = monotonicMs()
+    const begin = systemClock.nowMs()
     let sent = 0
     const offer = async (untilMs: number): Promise<void> => {
-      while (monotonicMs() - begin < untilMs) {
+      while (systemClock.nowMs() - begin < untilMs) {
         await pause(5)
-        const due = ((monotonicMs() - begin) * RATE * 2) / 8_000
+        const due = ((systemClock.nowMs() - begin) * RATE * 2) / 8_000
         for (; sent < due; sent += frame.length) sender.send(frame)
       }
     }
