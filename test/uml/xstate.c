@@ -23,9 +23,16 @@ typedef long (*ptrace_function)(int request, pid_t pid, void *addr, void *data);
 
 static unsigned char area[AREA_MAX];
 
-/** The features whose state ends within the first `bytes` of an XSAVE area; x87 and SSE are in its legacy part. */
+/**
+ * The features whose state ends within the first `bytes` of an XSAVE area; x87 and SSE are in its legacy part. Computed
+ * once, because CPUID traps to the hypervisor of a virtual machine: it would cost more than all the rest of a switch.
+ */
 static uint64_t features_within(size_t bytes) {
-  uint64_t features = 3;
+  static size_t known_bytes;
+  static uint64_t features;
+  if (bytes == known_bytes) return features;
+  known_bytes = bytes;
+  features = 3;
   for (unsigned feature = 2; feature < 63; feature++) {
     unsigned size, offset, c, d;
     if (!__get_cpuid_count(XSTATE_LEAF, feature, &size, &offset, &c, &d)) break;
