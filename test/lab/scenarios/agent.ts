@@ -1,7 +1,9 @@
 // How a real agent reports a delay on this kernel: requested and installed, or refused.
 
-import type { Test } from 'tap'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Test } from 'tap'
+import { curveKeyPair } from 'zeromq'
 import type { EndpointView } from '#model/views.ts'
 import { probeShaping } from '#overlay/shaping/probe.ts'
 import { Lab } from '../lab.ts'
@@ -19,7 +21,7 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   const dir = join(lab.dir, 'ovs')
   const guard = noFilters === false ? 'required' : 'off'
   const driver = plane === 'linux' ? {} : { driver: 'ovs', ovs: { socket: join(dir, 'db.sock') } }
-  const settings = { overlay: { guard, ...driver } }
+  const settings = { overlay: { guard, ...driver }, ...(noFilters === false ? {} : { zmq: await curveKeys(lab.dir) }) }
   const host = await lab.addHost({ bootstrapExpect: 1, join: [], settings })
   if (plane !== 'linux') {
     const ovs = await OpenVSwitch.start(host.namespace, dir)
@@ -61,4 +63,13 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   }
   await host.detach(one)
   t.notMatch(await devices(), /netem|tbf|v[ei][0-9a-f]{12}/, 'a detach leaves nothing')
+}
+
+/** Without nftables the agent cannot tell whose a connection on loopback is, and requires keys. */
+async function curveKeys(dir: string): Promise<Record<'secretKeyFile' | 'allowedKeysFile', string>> {
+  const { publicKey, secretKey } = curveKeyPair()
+  const files = { secretKeyFile: join(dir, 'zmq.secret'), allowedKeysFile: join(dir, 'zmq.allowed') }
+  await writeFile(files.secretKeyFile, secretKey, { mode: 0o600 })
+  await writeFile(files.allowedKeysFile, `${publicKey}\n`)
+  return files
 }
