@@ -151,7 +151,10 @@ export class Replicator {
       changer: raft,
       incarnation: () => (adoption.origin === null ? null : adoption.incarnation)
     })
-    serveParticipation(rpc, (peer, incarnation) => role.participation(peer, incarnation))
+    serveParticipation(rpc, {
+      clusterId: () => adoption.origin?.clusterId ?? null,
+      participation: (peer, incarnation) => role.participation(peer, incarnation)
+    })
     rpc.register(PEERS_METHOD, () => Promise.resolve(role.progress()))
   }
 }

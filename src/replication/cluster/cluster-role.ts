@@ -150,11 +150,15 @@ export class ClusterRole {
     const { applied, clock, logger, rpc, self } = this.#options
     this.#authority.review(clock.nowMs())
     const role = this.#role
-    if (role.kind === 'none' || this.#reviewing || !this.#isAtWork(role) || this.status().leader !== null) return
+    const origin = this.#origin
+    if (role.kind === 'none' || origin === null || this.#reviewing) return
+    if (!this.#isAtWork(role) || this.status().leader !== null) return
     this.#reviewing = true
     const removedAt = await findRemoval(rpc, {
       servers: this.servers().filter(peer => peer !== self),
+      clusterId: origin.clusterId,
       incarnation: this.#incarnation,
+      appliedIndex: () => applied.index,
       configurationIndex: () => (role.kind === 'voter' ? role.raft.status().configurationIndex : applied.index),
       answered: (server, named) => this.#authority.learn(server, named),
       logger

@@ -1,9 +1,17 @@
 // Role changes of whole hosts in memory: none, follower, voter, as the committed configuration demands.
 
 import t from 'tap'
+import { encodeState } from '#allocator/snapshot.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
+import { writeSeed } from '#replication/cluster/seed.ts'
+import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
 import { create } from '../../allocator/fixtures.ts'
 import { MemoryCluster } from '../memory-cluster.ts'
 import type { MemoryHost } from '../memory-host.ts'
+import { SimulatedDisk } from '../storage/simulated-disk.ts'
 
 const roleOf = (host: MemoryHost): string => host.replicator.log.status().role
 const voters = async (cluster: MemoryCluster, on = cluster.leading): Promise<string[]> => {
@@ -153,4 +161,22 @@ t.test('the lag is what is committed and not applied', async t => {
   t.equal(client.replicator.log.status().commitIndex, client.state.appliedIndex)
   cluster.network.healAll()
   await cluster.until('it has caught up', () => client.state.appliedIndex >= index && client.replicator.log.lag === 0)
+})
+
+t.test('a server whose disk holds a restored backup instead of the log keeps the others from nothing', async t => {
+  const cluster = await MemoryCluster.founded(t, { servers: 4 })
+  const [restored, ...others] = cluster.hosts
+  if (restored === undefined) throw new Error('no host')
+  await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
+  for (const host of cluster.hosts) host.kill()
+  restored.disk = new SimulatedDisk()
+  const { configuration } = foundingOrigin([restored.peer], null)
+  const meta = { lastIndex: 41 as LogIndex, lastTerm: 7 as Term, configuration }
+  const image = { clusterId: 'old' as ClusterId, meta, data: encodeMsgpack(encodeState(new ClusterState())) }
+  await writeSeed(restored.hostDisk, Buffer.concat([...snapshotFileChunks(image)]))
+  for (const host of cluster.hosts) await host.start()
+  t.equal(restored.replicator.cluster.clusterId, null, 'it refuses to join')
+  await cluster.until('the others elect a leader', () => cluster.agreesOnLeader(others), 10_000)
+  await cluster.until('and have their state', () => others.every(({ state }) => state.networkCount === 1))
+  t.equal(roleOf(restored), 'waiting')
 })
