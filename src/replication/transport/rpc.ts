@@ -10,8 +10,9 @@ import { MAX_FRAME_BYTES } from './frame.ts'
 import type { MeshPort } from './mesh-port.ts'
 
 const PROTOCOL = '/vxmesh/rpc/1'
-/** Requests of one peer in flight here. */
-const MAX_IN_FLIGHT = 1_024
+/** Requests of one peer in flight here, and their bytes. Twice what a proposer sends; one more is refused with ERR_BUSY. */
+const MAX_IN_FLIGHT = 4_096
+const MAX_IN_FLIGHT_BYTES = 4 * MAX_FRAME_BYTES
 
 /** Serves one method. An exception is returned to the caller as an error body. */
 type RpcHandler = (body: unknown, from: PeerId) => Promise<unknown>
@@ -42,14 +43,21 @@ export class Rpc {
 
   async start(): Promise<void> {
     await this.#mesh.handle(PROTOCOL, (peer, stream) => {
-      let inFlight = 0
+      const inFlight = { requests: 0, bytes: 0 }
       const channel = new Channel(stream, {
         frame: payload => {
           const [id, method, body] = asTriple(decodeMsgpack(payload))
-          if (inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_TOO_LARGE', 'too many requests in flight')
-          inFlight += 1
+          const { byteLength } = payload
+          const overloaded = inFlight.requests >= MAX_IN_FLIGHT || inFlight.bytes + byteLength > MAX_IN_FLIGHT_BYTES
+          if (overloaded) {
+            channel.send(refusal(id, new VxmeshError('ERR_BUSY', 'too many requests are in flight; retry')))
+            return
+          }
+          inFlight.requests += 1
+          inFlight.bytes += byteLength
           void this.#serve({ id, method: String(method), body }, peer).then(reply => {
-            inFlight -= 1
+            inFlight.requests -= 1
+            inFlight.bytes -= byteLength
             channel.send(reply)
           })
         },
@@ -108,7 +116,7 @@ export class Rpc {
       if (reply.byteLength <= MAX_FRAME_BYTES) return reply
       throw new VxmeshError('ERR_TOO_LARGE', `a reply of ${reply.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
     } catch (err) {
-      return encodeMsgpack([p.id, asVxmeshError(err).toBody(), null])
+      return refusal(p.id, asVxmeshError(err))
     }
   }
 
@@ -138,6 +146,10 @@ export class Rpc {
     this.#connections.set(peer, connection)
     return connection
   }
+}
+
+function refusal(id: number, err: VxmeshError): Uint8Array {
+  return encodeMsgpack([id, err.toBody(), null])
 }
 
 function settle(pending: Map<number, Pending>, reply: unknown): void {
