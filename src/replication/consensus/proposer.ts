@@ -25,8 +25,14 @@ const ATTEMPT_MS = 2_000
 /** Back-off between two rounds through the servers; doubles, because an election is over soon or takes its time. */
 const BACKOFF_MIN_MS = 10
 const BACKOFF_MAX_MS = 200
-/** Requests of one session that may be in flight; the state machine remembers at least as many. */
-const MAX_UNSETTLED = 2_048
+/** Requests of this host that may be in flight. */
+const MAX_IN_FLIGHT = 2_048
+/**
+ * A session takes no new request when so many followed its oldest unanswered one. The state machine remembers the last 4,096
+ * answers of a session (MAX_REMEMBERED in allocator/sessions.ts), and the requests in flight may still be added: beyond that
+ * the answer to the oldest would be forgotten, although it was carried out.
+ */
+const MAX_SPAN = 2_048
 
 export type ProposerOptions = {
   readonly rpc: Rpc
@@ -56,7 +62,9 @@ type Submitted = { readonly applied: Applied; readonly attempts: number }
 
 export class Proposer {
   readonly #options: ProposerOptions
+  /** The one that new requests use. */
   #session: Session | null = null
+  #inFlight = 0
   #leader: PeerId | null = null
   /** Attempts in flight and back-offs, told of a new leader; null tells them that the agent stops. */
   readonly #listeners = new Set<(leader: PeerId | null) => void>()
@@ -97,7 +105,19 @@ export class Proposer {
   ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
     // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
     parseCommand(command)
-    const deadline = this.#now() + this.#deadlineMs
+    if (this.#inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
+    this.#inFlight += 1
+    try {
+      return await this.#proposeOnce(command, this.#now() + this.#deadlineMs)
+    } finally {
+      this.#inFlight -= 1
+    }
+  }
+
+  async #proposeOnce<C extends Command>(
+    command: C,
+    deadline: number
+  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
     for (;;) {
       const session = await this.#openSession(deadline)
       const { applied, attempts } = await this.#proposeIn(session, command, deadline)
@@ -114,7 +134,6 @@ export class Proposer {
 
   async #proposeIn(session: Session, command: Command, deadline: number): Promise<Submitted> {
     const { id, unsettled } = session
-    if (unsettled.size >= MAX_UNSETTLED) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
     const seq = session.nextSeq++
     unsettled.add(seq)
     try {
@@ -125,8 +144,12 @@ export class Proposer {
     }
   }
 
-  /** The open session, or the one that is being opened; a new one when its opener's deadline passed before ours. */
+  /**
+   * The open session, or the one that is being opened; a new one when its opener's deadline passed before ours, or when an
+   * answer has been missing for so many requests that the session cannot take another.
+   */
   async #openSession(deadline: number): Promise<Session> {
+    if (this.#session !== null && isFull(this.#session)) this.#session = null
     for (let session = this.#session; session !== null; session = this.#session) {
       const opened = await session.opened.then(
         () => true,
@@ -227,6 +250,11 @@ export class Proposer {
   #now(): number {
     return this.#options.clock.nowMs()
   }
+}
+
+function isFull({ unsettled, nextSeq }: Session): boolean {
+  const [oldest = nextSeq] = unsettled // insertion order: the first is the lowest
+  return nextSeq - oldest >= MAX_SPAN
 }
 
 function stopping(): VxmeshError {

@@ -14,6 +14,7 @@ import { servePropose, type Applied } from '#replication/consensus/propose-rpc.t
 import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
 import { attach, create, peer, register } from '#test/allocator/fixtures.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { host, introduce, type Host } from '../hosts.ts'
 
@@ -258,6 +259,35 @@ t.test('requests are settled in order, and the number in flight is bounded', asy
   waiting.at(-1)?.()
   await next
   t.equal(cluster.requests.at(-1)?.settledBelow, 2_050, 'all before it are settled')
+})
+
+t.test('a session whose oldest request gets no answer takes no more than the state machine remembers', async t => {
+  const cluster = new Cluster()
+  const manual = new ManualClock()
+  const isSlow = ({ command }: Request): boolean => command.kind === 'network-create' && command.name === 'slow'
+  let lose = (): void => undefined
+  const proposer = new Proposer({
+    clock: manual.clock,
+    random: systemRandom,
+    rpc: NO_RPC,
+    self: SELF,
+    servers: () => [SELF],
+    proposeHere: request => {
+      const applied = cluster.commit(request)
+      const isFirst = cluster.requests.filter(isSlow).length === 1
+      if (!isSlow(request) || !isFirst) return Promise.resolve(applied)
+      return new Promise((_, reject) => (lose = () => reject(refuse('ERR_PEER'))))
+    }
+  })
+  await proposer.propose(create('red'))
+  const slow = proposer.propose(create('slow'))
+  for (let n = 0; n < 9_000; n++) await proposer.propose(create('red')).catch(() => undefined)
+  const sessions = new Set(cluster.requests.map(({ session }) => session))
+  t.ok(sessions.size > 1 && sessions.size < 9, `${sessions.size} sessions`)
+  lose()
+  await manual.advance(1_000)
+  t.match(await slow, { result: { network: { name: 'slow' } } }, 'the answer to its first attempt is still known')
+  t.equal(new Set(cluster.requests.filter(isSlow).map(({ session, seq }) => `${session} ${seq}`)).size, 1)
 })
 
 type Remote = { readonly asker: Host; readonly one: Host; readonly two: Host; readonly proposer: Proposer }
