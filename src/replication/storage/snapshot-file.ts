@@ -19,6 +19,8 @@ const PREAMBLE_BYTES = 18
 const DIGEST_BYTES = 32
 /** Hashed and written at a time: about a millisecond of work, after which the event loop gets a turn. */
 const CHUNK_BYTES = 1024 * 1024
+/** Synced at a time: the log's own syncs wait behind a larger amount, longer than followers wait for a leader. */
+const SYNC_BYTES = 8 * CHUNK_BYTES
 
 /** Writes a new file, syncs and closes it; a partial file is removed. The data must not change during the call. */
 export async function writeSnapshotFile(files: FileLayer, path: string, snapshot: ClusterSnapshot): Promise<void> {
@@ -36,9 +38,13 @@ export async function writeSnapshotFile(files: FileLayer, path: string, snapshot
 
 async function writeAll(file: OpenFile, snapshot: ClusterSnapshot): Promise<void> {
   let offset = 0
+  let syncedTo = 0
   for (const chunk of snapshotFileChunks(snapshot)) {
     await file.write(chunk, offset)
     offset += chunk.byteLength
+    if (offset - syncedTo < SYNC_BYTES) continue
+    await file.sync()
+    syncedTo = offset
   }
 }
 

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
+import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
-import { parseSnapshotFile, type ClusterSnapshot } from '#replication/storage/snapshot-file.ts'
+import { parseSnapshotFile, writeSnapshotFile, type ClusterSnapshot } from '#replication/storage/snapshot-file.ts'
 import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -85,6 +86,34 @@ t.test('writing and reading a large snapshot does not block the event loop', asy
   await newest(dir)
   going = false
   t.ok(turns > 32, `${turns} turns while it was read`)
+})
+
+t.test('a large snapshot is synced in steps, so that the log waits for none of them long', async t => {
+  const steps: number[] = []
+  let unsynced = 0
+  const disk = new SimulatedDisk()
+  const create = async (path: string): Promise<OpenFile> => {
+    const file = await disk.create(path)
+    return {
+      ...file,
+      write: (bytes, position) => {
+        unsynced += bytes.byteLength
+        return file.write(bytes, position)
+      },
+      sync: () => {
+        steps.push(unsynced)
+        unsynced = 0
+        return file.sync()
+      }
+    }
+  }
+  const { list, read, open, rename, remove, ensureDirectory, syncDirectory } = disk
+  const files: FileLayer = { create, list, read, open, rename, remove, ensureDirectory, syncDirectory }
+  const data = Buffer.alloc(20 * 1024 * 1024)
+  await writeSnapshotFile(files, '/data/1.snap', { clusterId: CLUSTER, meta: meta(1), data })
+  t.equal(unsynced, 0, 'the end is synced, too')
+  t.equal(steps.length, 3)
+  t.ok(Math.max(...steps) < 9 * 1024 * 1024, steps.join(' '))
 })
 
 t.test('a renamed, truncated, extended or foreign snapshot file is not used', async t => {
