@@ -22,6 +22,7 @@ const native = {
   getsockopt: lib.func('int getsockopt(int fd, int level, int name, void *value, void *length)') as Native,
   setns: lib.func('int setns(int fd, int type)') as Native,
   unshare: lib.func('int unshare(int flags)') as Native,
+  flock: lib.func('int flock(int fd, int operation)') as Native,
   ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native
 }
 
@@ -36,6 +37,7 @@ export const MSG_DONTWAIT = 0x40
 export const MSG_NOSIGNAL = 0x4000
 export const CLONE_NEWNET = 0x40000000
 const SIOCETHTOOL = 0x8946
+const LOCK_EX_NB = 2 | 4
 
 export function socket(domain: number, type: number, protocol: number): CallResult {
   return resultOf(native.socket(domain, type, protocol))
@@ -98,6 +100,11 @@ export function setNetns(fd: number): CallResult {
 /** Moves the calling thread into a new network namespace. */
 export function unshareNetns(): CallResult {
   return resultOf(native.unshare(CLONE_NEWNET))
+}
+
+/** Locks a file exclusively, without waiting (flock(2)), until the descriptor is closed. */
+export function tryFlock(fd: number): CallResult {
+  return resultOf(native.flock(fd, LOCK_EX_NB))
 }
 
 /** The CLONE_NEW* constant of a namespace file (ioctl_ns(2), NS_GET_NSTYPE). */
