@@ -1,6 +1,5 @@
 // The two simulations that the tool runs: of the consensus core, and of whole hosts.
 
-import type { Counters } from './counters.ts'
 import { FAULTS } from './faults.ts'
 import { HOST_FAULTS } from './hosts/host-faults.ts'
 import { HOST_MUTANTS } from './hosts/host-mutants.ts'
@@ -9,21 +8,10 @@ import { simulateHosts } from './hosts/host-world.ts'
 import { loadMutant } from './hosts/mutant-loader.ts'
 import { MUTANTS } from './mutants.ts'
 import { PROBES } from './probes.ts'
+import type { RunResult } from './run-result.ts'
 import { simulate } from './world.ts'
 
-export type Run = {
-  /** The first violated invariant, or null. */
-  readonly violation: string | null
-  readonly events: number
-  readonly committed: number
-  readonly acknowledged: number
-  readonly faults: Counters
-  readonly probes: Counters
-  readonly simulatedMs: number
-  readonly traceHash: string
-}
-
-export type Simulate = (seed: number) => Run | Promise<Run>
+export type Simulate = (seed: number) => RunResult | Promise<RunResult>
 
 export type MutantRun = {
   readonly name: string

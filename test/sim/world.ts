@@ -18,23 +18,11 @@ import { Operator } from './operator.ts'
 import { checkHealthyCluster } from './healthy-cluster.ts'
 import { PROBES } from './probes.ts'
 import { Random } from './random.ts'
+import type { RunResult } from './run-result.ts'
 import { Schedule } from './schedule.ts'
 import { Server, type ServerWorld } from './server.ts'
 import { Counters, TraceHash } from './counters.ts'
 import { PeerLostHints } from './peer-lost-hints.ts'
-
-export type RunResult = {
-  readonly seed: number
-  /** The first violated invariant, or null. */
-  readonly violation: string | null
-  readonly events: number
-  readonly committed: number
-  readonly acknowledged: number
-  readonly faults: Counters
-  readonly probes: Counters
-  readonly simulatedMs: number
-  readonly traceHash: string
-}
 
 const LOADS = [
   { callers: 2, thinkMs: 150 },

@@ -12,6 +12,7 @@ import { decodeMsgpack } from '#platform/msgpack.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { Counters, TraceHash } from '../counters.ts'
 import { Random } from '../random.ts'
+import type { RunResult } from '../run-result.ts'
 import { Schedule } from '../schedule.ts'
 import { HOST_FAULTS, injectHostFaults } from './host-faults.ts'
 import { HostNetwork } from './host-network.ts'
@@ -23,19 +24,6 @@ import { Life } from './life.ts'
 import { Members } from './members.ts'
 import { Oracle } from './oracle.ts'
 
-export type HostRunResult = {
-  readonly seed: number
-  /** The first violated invariant, or null. */
-  readonly violation: string | null
-  readonly events: number
-  readonly committed: number
-  readonly acknowledged: number
-  readonly faults: Counters
-  readonly probes: Counters
-  readonly simulatedMs: number
-  readonly traceHash: string
-}
-
 const FOUNDING_MS = 5_000
 const FAULTS_MS = 25_000
 /** Long enough to close dead connections, elect a leader, change servers and catch up. */
@@ -43,7 +31,7 @@ const RECOVERY_MS = 25_000
 /** Turns of the event loop after each action: one to send a frame, one for the core to handle an event. */
 const TURNS = 2
 
-export async function simulateHosts(seed: number): Promise<HostRunResult> {
+export async function simulateHosts(seed: number): Promise<RunResult> {
   const world = new World(seed)
   const failed = (err: unknown): void =>
     world.oracle.fail(`uncaught: ${err instanceof Error ? err.message : String(err)}`)
@@ -104,7 +92,7 @@ class World {
     this.#lanes = new Lanes({ ...shared, oracle: this.oracle })
   }
 
-  async run(): Promise<HostRunResult> {
+  async run(): Promise<RunResult> {
     await this.#found()
     const untilMs = FOUNDING_MS + FAULTS_MS
     this.#lanes.run({ lanes: this.#random.pick([2, 5]), thinkMs: this.#random.pick([150, 500]), untilMs })

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import type { HostRunResult } from './host-world.ts'
+import type { RunResult } from '../run-result.ts'
 
 export type SourceMutant = {
   readonly name: string
@@ -22,7 +22,7 @@ const ROOT = pathToFileURL(join(import.meta.dirname, '../../..')).href
 const QUERY = 'mutant='
 
 /** The simulation with a mutant in it. */
-export async function loadMutant(mutant: SourceMutant): Promise<(seed: number) => Promise<HostRunResult>> {
+export async function loadMutant(mutant: SourceMutant): Promise<(seed: number) => Promise<RunResult>> {
   mutate(mutant)
   const hooks = registerHooks({
     resolve(specifier, context, nextResolve) {
