@@ -38,6 +38,7 @@ import {
   findLeftovers,
   hostNetnsNumber,
   observeRouter,
+  readExits,
   readHostRoutes,
   readUplinks,
   underlayPrefixes
@@ -215,6 +216,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         ...host,
         uplinks: readUplinks(kernel, tables),
         underlay: underlayPrefixes(tables, desired.underlay),
+        exits: readExits(tables, desired.transit),
         routes: readHostRoutes(tables, desired.transit)
       },
       routers,

@@ -8,6 +8,7 @@ import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
+import type { NextHop } from '../netlink/address.ts'
 import { readLinks, type Kernel } from '../kernel/kernel.ts'
 import {
   isRouterDevice,
@@ -38,7 +39,7 @@ export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Upli
   const holders = new Set(tables.addresses.map(({ ifindex }) => ifindex))
   const names = [...tables.links.values()]
     .filter(link => link.up && holders.has(link.ifindex) && link.name !== 'lo')
-    .filter(link => nameRole(link.name) === null && routerDevice(link.name) === null)
+    .filter(link => isForeignName(link.name))
     .map(link => link.name)
     .sort()
   const values = readSysctls(
@@ -52,6 +53,29 @@ export function underlayPrefixes(tables: KernelTables, addresses: readonly Ip[])
   return tables.addresses
     .filter(({ address }) => addresses.includes(address))
     .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
+}
+
+/**
+ * The devices by which containers may leave the host: a default route, or a route with a gateway, leads through them. Nothing
+ * that a pass of ours changes counts: neither our devices nor routes to routers.
+ */
+export function readExits(tables: RouteTables, transit: Subnet): readonly string[] {
+  const leadsOut = ({ gateway }: NextHop, prefixLength: number): boolean =>
+    gateway === null ? prefixLength === 0 : gateway === 'ipv6' || !subnetContains(transit, gateway)
+  const leading = new Set(
+    [...tables.routes, ...tables.otherRoutes].flatMap(({ hops, prefixLength }) =>
+      hops.filter(hop => leadsOut(hop, prefixLength)).map(({ ifindex }) => ifindex)
+    )
+  )
+  return [...tables.links.values()]
+    .filter(({ name, ifindex }) => leading.has(ifindex) && name !== 'lo' && isForeignName(name))
+    .filter(({ group }) => group !== OUTSIDE_GROUP && group !== OVERLAY_GROUP)
+    .map(({ name }) => name)
+    .sort()
+}
+
+function isForeignName(name: string): boolean {
+  return nameRole(name) === null && routerDevice(name) === null
 }
 
 /** The host's routes through our routers, and its other addresses and routes, whoever added them. */

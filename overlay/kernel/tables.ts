@@ -19,7 +19,10 @@ import { decodeNeighbour, getNeighbours, type NeighbourInfo } from '../netlink/n
 export type KernelTables = {
   readonly links: ReadonlyMap<string, LinkInfo>
   readonly addresses: readonly AddressInfo[]
+  /** Of the main table. */
   readonly routes: readonly RouteInfo[]
+  /** Of the other tables, which rules of the administrator may select. */
+  readonly otherRoutes: readonly RouteInfo[]
   readonly neighbours: readonly NeighbourInfo[]
 }
 
@@ -34,20 +37,20 @@ export function readTables(socket: NetlinkSocket): KernelTables {
 
 /** @throws ERR_KERNEL */
 export function readRouteTables(socket: NetlinkSocket): RouteTables {
+  const links = new Map(readLinks(socket, getLinks()).map(link => [link.name, link]))
+  const addresses = readAddresses(socket)
+  const all = read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute })
   return {
-    links: new Map(readLinks(socket, getLinks()).map(link => [link.name, link])),
-    addresses: readAddresses(socket),
-    routes: read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute }).filter(isMain)
+    links,
+    addresses,
+    routes: all.filter(({ table }) => table === RT_TABLE_MAIN),
+    otherRoutes: all.filter(({ table }) => table !== RT_TABLE_MAIN)
   }
 }
 
 /** @throws ERR_KERNEL */
 export function readAddresses(socket: NetlinkSocket): readonly AddressInfo[] {
   return read(socket, { request: getAddresses(), answer: RTM_NEWADDR, decode: decodeAddress })
-}
-
-function isMain({ table }: RouteInfo): boolean {
-  return table === RT_TABLE_MAIN
 }
 
 type Dump<T> = { request: Message; answer: number; decode: (payload: Uint8Array) => T | null }

@@ -1,7 +1,7 @@
 // Codec of IPv4 addresses (ifaddrmsg), IPv4 routes (rtmsg) and namespace ids (rtgenmsg). Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
-import { attributesOf, eachAttribute, readIpv4, readU32, viewOf, Writer, type Message } from './bytes.ts'
+import { align4, attributesOf, eachAttribute, readIpv4, readU32, viewOf, Writer, type Message } from './bytes.ts'
 import * as k from './constants.ts'
 
 export type AddressSpec = {
@@ -100,7 +100,14 @@ export type RouteInfo = {
   readonly gateway: Ipv4 | null
   readonly ifindex: number
   readonly priority: number
+  /** All next hops; more than one in a multipath route, which has no device or gateway of its own. */
+  readonly hops: readonly NextHop[]
 }
+
+export type NextHop = { readonly ifindex: number; readonly gateway: Gateway | null }
+
+/** An IPv4 route may lead to an IPv6 gateway (RFC 5549). */
+export type Gateway = Ipv4 | 'ipv6'
 
 /** Decodes the payload of an RTM_NEWROUTE; null when it is not an IPv4 route. */
 export function decodeRoute(payload: Uint8Array): RouteInfo | null {
@@ -108,14 +115,37 @@ export function decodeRoute(payload: Uint8Array): RouteInfo | null {
   let destination: Ipv4 | null = null
   let gateway: Ipv4 | null = null
   let [ifindex, priority, table] = [0, 0, payload[4] ?? 0]
+  let hops: readonly NextHop[] = []
   eachAttribute(payload, 12, (type, value) => {
     if (type === k.RTA_DST) destination = readIpv4(value)
     else if (type === k.RTA_GATEWAY) gateway = readIpv4(value)
     else if (type === k.RTA_OIF) ifindex = readU32(value) ?? 0
     else if (type === k.RTA_PRIORITY) priority = readU32(value) ?? 0
     else if (type === k.RTA_TABLE) table = readU32(value) ?? table
+    else if (type === k.RTA_MULTIPATH) hops = decodeHops(value)
   })
-  return { table, destination, prefixLength: payload[1] ?? 0, gateway, ifindex, priority }
+  if (ifindex !== 0) hops = [{ ifindex, gateway: gatewayIn(payload, 12) }]
+  return { table, destination, prefixLength: payload[1] ?? 0, gateway, ifindex, priority, hops }
+}
+
+/** A list of struct rtnexthop (length, flags, hops, ifindex), each with attributes of its own. */
+function decodeHops(bytes: Uint8Array): readonly NextHop[] {
+  const hops: NextHop[] = []
+  const view = viewOf(bytes)
+  for (let offset = 0; offset + 8 <= bytes.length;) {
+    const length = view.getUint16(offset, true)
+    if (length < 8 || offset + length > bytes.length) break
+    const hop = bytes.subarray(offset, offset + length)
+    hops.push({ ifindex: view.getInt32(offset + 4, true), gateway: gatewayIn(hop, 8) })
+    offset += align4(length)
+  }
+  return hops
+}
+
+function gatewayIn(bytes: Uint8Array, offset: number): Gateway | null {
+  const found = attributesOf(bytes, offset)
+  const address = found.get(k.RTA_GATEWAY)
+  return address === undefined ? (found.has(k.RTA_VIA) ? 'ipv6' : null) : readIpv4(address)
 }
 
 /** Requests the id that the socket's namespace has for the namespace of the descriptor. */

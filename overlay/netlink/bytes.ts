@@ -196,6 +196,6 @@ export function readText(value: Uint8Array): string {
   return text
 }
 
-function align4(length: number): number {
+export function align4(length: number): number {
   return (length + 3) & ~3
 }

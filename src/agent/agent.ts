@@ -221,6 +221,7 @@ export class Agent {
       },
       collectAfter: config => ({ commit: () => this.#data.collector.setAfter(config.collectAfter * 1_000) }),
       'overlay.mtu': () => ({ commit: () => this.#data.reconciler.wake() }),
+      'egress.local': () => ({ commit: () => this.#data.reconciler.wake() }),
       'namespaces.unmapped': readOnUse,
       'namespaces.range': readOnUse,
       'namespaces.prefixLength': readOnUse,

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { asVxmeshError } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import { SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN, formatSubnet, parseIp, parseSubnet } from '#model/ip.ts'
+import { SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN, formatSubnet, parseIp, parsePrefix, parseSubnet } from '#model/ip.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { isPort, parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
@@ -64,6 +64,12 @@ const paths = value('a list of absolute paths, with commas outside the file', gi
   const isPath = (item: unknown): item is string => typeof item === 'string' && /^(\/[^/\0]+)+$/.test(item)
   if (!Array.isArray(list) || !list.every(isPath)) return undefined
   return list.some(item => item.split('/').some(part => part === '.' || part === '..')) ? undefined : list
+})
+
+const prefixes = value('a list of prefixes like 172.17.0.0/16, with commas outside the file', given => {
+  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+  if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
+  return list.map(item => formatSubnet(parsePrefix(item)))
 })
 
 const users = value('a list of user numbers, with commas outside the file', given => {
@@ -149,6 +155,17 @@ export const configShape = z.strictObject({
         .describe(
           'Port security and protection of the VXLAN port by nftables; required: the agent does not start without them'
         )
+    })
+    .prefault({}),
+  egress: z
+    .strictObject({
+      local: reloadable(
+        prefixes
+          .default([])
+          .describe(
+            'Networks of this host itself, such as docker0’s, that containers may reach; others are closed to them'
+          )
+      )
     })
     .prefault({}),
   namespaces: z

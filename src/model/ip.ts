@@ -98,6 +98,17 @@ export function parseSubnet(text: string, field = 'subnet'): Subnet {
   return subnet
 }
 
+/** A prefix of any length in CIDR form, host bits zero. @throws ERR_INVALID naming the field */
+export function parsePrefix(text: string, field = 'prefix'): Subnet {
+  const [address = '', length = '', ...rest] = text.split('/')
+  const base = parseIp(address, field)
+  const prefixLength = /^(0|[1-9][0-9]?)$/.test(length) ? Number(length) : NaN
+  if (rest.length > 0 || !(prefixLength <= ADDRESS_BITS[familyOf(base)]))
+    throw invalid(field, `must be a prefix like 172.17.0.0/16, got ${quote(text)}`)
+  if (networkAddress(ipv4Of(base), prefixLength) !== base) throw invalid(field, `${quote(text)} has host bits set`)
+  return { base, prefixLength }
+}
+
 /** CIDR form. */
 export function formatSubnet({ base, prefixLength }: Subnet): string {
   return `${formatIp(base)}/${prefixLength}`

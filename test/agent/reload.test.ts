@@ -22,6 +22,7 @@ function recording(refused: readonly ReloadableKey[] = []): { actions: ReloadAct
     'http.listen': action('http.listen'),
     collectAfter: action('collectAfter'),
     'overlay.mtu': action('overlay.mtu'),
+    'egress.local': action('egress.local'),
     'namespaces.unmapped': readOnUse,
     'namespaces.range': readOnUse,
     'namespaces.prefixLength': readOnUse,

@@ -3,6 +3,7 @@
 import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import type { Subnet } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest, detachRequest } from '#overlay/driver.ts'
 import { runPass, type Look, type PartReport } from '#overlay/pass.ts'
@@ -52,6 +53,8 @@ export class GatewayLab {
   readonly drivers: LinuxDriver[]
   networks: Network[] = [red, blue, shut]
   endpoints: Endpoint[] = []
+  /** Local networks that containers may reach (egress.local). */
+  opened: Subnet[] = []
 
   private constructor(lab: Lab, outside: LabContainer) {
     this.lab = lab
@@ -139,7 +142,7 @@ export class GatewayLab {
   wanted(host: number): DesiredGateways {
     const transit = { base: 0xf0000000 as Ipv4, prefixLength: 8 }
     const { vtep: bind } = this.lab.host(host)
-    return desiredGateways({ ...this.#input(host), transit, bind, memberAddresses: [] })
+    return desiredGateways({ ...this.#input(host), transit, bind, memberAddresses: [], opened: this.opened })
   }
 
   async exec(netns: string, ...args: readonly string[]): Promise<string> {

@@ -10,7 +10,13 @@ const red = parseVni(7)
 function look(change: Partial<Look> = {}): Look {
   const desired = {
     host: () => ({ networks: new Map(), vteps: new Set<never>() }),
-    gateways: () => ({ routers: new Map(), transit: { base: 0 as never, prefixLength: 8 }, guarded: [], underlay: [] })
+    gateways: () => ({
+      routers: new Map(),
+      transit: { base: 0 as never, prefixLength: 8 },
+      guarded: [],
+      opened: [],
+      underlay: []
+    })
   }
   return { scope: null, trust: false, mayRemove: true, desired, ...change }
 }

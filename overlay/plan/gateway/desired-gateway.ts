@@ -57,6 +57,8 @@ export type DesiredGateways = {
   readonly transit: Ipv4Subnet
   /** Destinations that containers may not reach through the host. The observed underlay prefix is added to them. */
   readonly guarded: readonly Subnet[]
+  /** Networks of the host itself that containers may reach nevertheless. */
+  readonly opened: readonly Subnet[]
   /** This host's underlay addresses. */
   readonly underlay: readonly Ip[]
 }
@@ -67,6 +69,8 @@ export type GatewayInput = DesiredInput & {
   readonly transit: Ipv4Subnet
   /** This host's address for Serf and libp2p; its tunnel address may differ. */
   readonly bind: Ip
+  /** See DesiredGateways.opened; default: none. */
+  readonly opened?: readonly Subnet[]
   /** The same address of every other member. */
   readonly memberAddresses: Iterable<Ip>
 }
@@ -87,6 +91,7 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
     routers,
     transit: input.transit,
     guarded: [...ALWAYS_GUARDED, input.transit, ...single],
+    opened: input.opened ?? [],
     underlay: [...new Set([input.selfVtep, input.bind])]
   }
 }

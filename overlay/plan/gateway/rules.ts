@@ -69,21 +69,26 @@ export function routerRules(router: DesiredRouter): string {
 }
 
 /**
- * The host masquerades traffic from routers, and rejects it towards other networks and the underlay. Routers get replies
- * only, from the host and from outside; connections that the host itself opens are not forwarded and so not affected. The
- * host's own stack accepts no ICMP error from a router.
- * Devices in the closed set forward nothing else.
+ * The host masquerades traffic from routers, and rejects it towards other networks, the underlay, and networks of the host
+ * itself unless they are opened. A device is open only if it is known to be an exit, so that one that appears is closed from
+ * its first packet. Routers get replies only, from the host and from outside; connections that the host itself opens are not
+ * forwarded and so not affected. The host's own stack accepts no ICMP error from a router. Devices in the closed set forward
+ * nothing else.
  */
 export function hostRules(
-  desired: Pick<DesiredGateways, 'guarded' | 'transit'>,
-  observed: { readonly underlay: readonly Subnet[]; readonly closed: readonly string[] }
+  desired: Pick<DesiredGateways, 'guarded' | 'opened' | 'transit'>,
+  observed: {
+    readonly underlay: readonly Subnet[]
+    readonly exits: readonly string[]
+    readonly closed: readonly string[]
+  }
 ): string {
   const transit = formatSubnet(desired.transit)
-  const guarded = [...new Set([...desired.guarded, ...observed.underlay].map(ipv4SubnetOf).map(formatSubnet))].sort()
-  const names = observed.closed.filter(isPlainName).map(name => `"${name}"`)
   return table(HOST_TABLE, [
-    `  set guarded { type ipv4_addr; flags interval; auto-merge; elements = { ${guarded.join(', ')} }; }`,
-    `  set ${CLOSED_SET} { type ifname;${names.length === 0 ? '' : ` elements = { ${names.join(', ')} };`} }`,
+    addressSet('guarded', [...desired.guarded, ...observed.underlay]),
+    addressSet('opened', desired.opened),
+    deviceSet('exits', observed.exits),
+    deviceSet(CLOSED_SET, observed.closed),
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
       `iifgroup ${OUTSIDE_GROUP} drop`
@@ -93,6 +98,7 @@ export function hostRules(
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,
+      `iifgroup ${OUTSIDE_GROUP} oifname != @exits ip daddr != @opened reject with icmp type admin-prohibited`,
       `oifgroup ${OUTSIDE_GROUP} ${REPLY}accept`,
       `oifgroup ${OUTSIDE_GROUP} drop`,
       `iifname @${CLOSED_SET} drop`
@@ -101,6 +107,23 @@ export function hostRules(
       `ip saddr ${transit} oifgroup != ${OUTSIDE_GROUP} masquerade`
     ])
   ])
+}
+
+function addressSet(name: string, subnets: readonly Subnet[]): string {
+  return set(name, 'ipv4_addr; flags interval; auto-merge', subnets.map(ipv4SubnetOf).map(formatSubnet))
+}
+
+function deviceSet(name: string, devices: readonly string[]): string {
+  return set(
+    name,
+    'ifname',
+    devices.filter(isPlainName).map(device => `"${device}"`)
+  )
+}
+
+function set(name: string, type: string, members: readonly string[]): string {
+  const elements = [...new Set(members)].sort().join(', ')
+  return `  set ${name} { type ${type};${elements === '' ? '' : ` elements = { ${elements} };`} }`
 }
 
 export function noHostRules(): string {

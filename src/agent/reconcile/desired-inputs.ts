@@ -4,6 +4,7 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
+import { parsePrefix } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import type { MembershipView } from '#membership/view/view.ts'
@@ -106,13 +107,14 @@ export class DesiredInputs {
   /** O(local endpoints + hosts). */
   gateways(): DesiredGateways {
     const { config, self, state, view } = this.#options
-    const { bind, overlay } = config()
+    const { bind, egress, overlay } = config()
     const memberAddresses = (view()?.members ?? []).map(member => member.address)
     const endpoints = Map.groupBy(state.endpointsOnHost(self), endpoint => endpoint.network)
     return desiredGateways({
       ...this.input(),
       endpoints,
       transit: parseTransitRange(overlay.transit),
+      opened: egress.local.map(text => parsePrefix(text)),
       bind,
       memberAddresses
     })

@@ -43,6 +43,7 @@ export class ReconcilerWorld {
         routers: new Map(),
         transit: { base: red.subnet.base, prefixLength: 8 },
         guarded: [],
+        opened: [],
         underlay: []
       }),
       mayRemove: () => this.mayRemove,

@@ -54,7 +54,7 @@ function reading(wanted: DesiredGateways, change: Partial<GatewayReading> = {}):
 
 function observed(routers: ReadonlyMap<Vni, ObservedRouter>): ObservedGateways {
   const routes = { ours: new Map(), others: [] }
-  const host = { uplinks: [], ipForward: false, underlay: [], closed: [], rules: null, table: false, routes }
+  const host = { uplinks: [], ipForward: false, underlay: [], exits: [], closed: [], rules: null, table: false, routes }
   return { host, routers, leftovers: [] }
 }
 

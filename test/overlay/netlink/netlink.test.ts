@@ -202,6 +202,55 @@ t.test('addresses, routes and namespace ids are read back', async t => {
   t.equal(decodeNetnsId(new Writer().u32(0).attributeU32(k.NETNSA_NSID, 0xffffffff).message(0, 0).body), null)
 })
 
+t.test('the next hops of a route are read, of a multipath route all of them', t => {
+  const route = (write: (w: Writer) => Writer) => {
+    const head = new Writer().u8(k.AF_INET).u8(0).u8(0).u8(0).u8(k.RT_TABLE_MAIN).u8(0).u8(0).u8(1).u32(0)
+    return decodeRoute(write(head).message(k.RTM_NEWROUTE, 0).body)?.hops
+  }
+  const hop = (ifindex: number, write: (w: Writer) => Writer): Uint8Array => {
+    const attributes = write(new Writer()).message(0, 0).body
+    const head = new Writer()
+      .u16(8 + attributes.length)
+      .u16(0)
+      .u32(ifindex)
+    return Buffer.concat([head.message(0, 0).body, attributes])
+  }
+  const via = (w: Writer): Writer => w.attributeIpv4(k.RTA_GATEWAY, 9 as Ipv4)
+  t.same(
+    route(w => w.attributeU32(k.RTA_OIF, 5)),
+    [{ ifindex: 5, gateway: null }]
+  )
+  t.same(
+    route(w => via(w).attributeU32(k.RTA_OIF, 5)),
+    [{ ifindex: 5, gateway: 9 }]
+  )
+  t.same(
+    route(w => w.attribute(k.RTA_VIA, new Uint8Array(18)).attributeU32(k.RTA_OIF, 5)),
+    [{ ifindex: 5, gateway: 'ipv6' }]
+  )
+  const hops = [hop(5, via), hop(6, w => w), hop(7, via)]
+  t.same(
+    route(w => w.attribute(k.RTA_MULTIPATH, Buffer.concat(hops))),
+    [
+      { ifindex: 5, gateway: 9 },
+      { ifindex: 6, gateway: null },
+      { ifindex: 7, gateway: 9 }
+    ]
+  )
+  const cut = Buffer.concat(hops).subarray(0, 20)
+  t.same(
+    route(w => w.attribute(k.RTA_MULTIPATH, cut)),
+    [{ ifindex: 5, gateway: 9 }],
+    'a truncated hop is no hop'
+  )
+  t.same(
+    route(w => w.attribute(k.RTA_MULTIPATH, new Uint8Array(8))),
+    [],
+    'a length of 0 ends the list'
+  )
+  t.end()
+})
+
 t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is told apart', async t => {
   const entry = (write: (w: Writer) => Writer) =>
     decodeNeighbour(write(new Writer().u8(k.AF_BRIDGE).u8(0).u16(0).u32(5).u16(0x42).u8(2).u8(0)).message(28, 0).body)

@@ -62,6 +62,7 @@ const host: ObservedHost = {
   ],
   ipForward: false,
   underlay: [{ base: parseIpv4('192.0.2.0'), prefixLength: 24 }],
+  exits: ['eth0'],
   closed: [],
   rules: null,
   table: false,
@@ -132,7 +133,7 @@ t.test('the rules come before what they guard, and each router once', t => {
 
 t.test('a router that is right asks for nothing, one fact that differs for a repair that names it', t => {
   const r = router()
-  const text = hostRules(wanted(), { underlay: host.underlay, closed: ['eth0'] })
+  const text = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: ['eth0'] })
   const settled = {
     ...host,
     rules: text,
@@ -202,7 +203,7 @@ t.test('with the last router the rules go, and what we opened is shut', t => {
 })
 
 t.test('the rules guard the underlay, every known host and the transit range', t => {
-  const text = hostRules(wanted(), { underlay: host.underlay, closed: [] })
+  const text = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] })
   for (const guarded of ['192.0.2.0/24', '198.18.0.2/32', '192.0.2.77/32', '169.254.0.0/16', '240.0.0.0/8']) {
     t.match(text, guarded)
   }
@@ -212,7 +213,10 @@ t.test('the rules guard the underlay, every known host and the transit range', t
 })
 
 t.test('no ICMP error from a container reaches the stack of its router or of the host', t => {
-  const [host1, router1] = [hostRules(wanted(), { underlay: host.underlay, closed: [] }), routerRules(router())]
+  const [host1, router1] = [
+    hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] }),
+    routerRules(router())
+  ]
   const rules = (text: string, chain: string): string[] =>
     (new RegExp(`chain ${chain} \\{(.*?)\n  \\}`, 's').exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
   for (const text of [host1, router1]) t.notMatch(rules(text, 'input').join(), /related/)
@@ -234,6 +238,23 @@ t.test('new connections of a container and of a network are limited before they 
     text.indexOf('iifname "inside" oifname "outside"')
   ]
   t.ok(0 < container && container < network && network < accepted, [container, network, accepted].join())
+  t.end()
+})
+
+t.test('whatever is behind a device that is no exit is closed, but for what is opened', t => {
+  const rule = 'oifname != @exits ip daddr != @opened reject'
+  for (const opened of [[], [{ base: parseIpv4('172.17.0.5'), prefixLength: 32 }]]) {
+    const text = hostRules({ ...wanted(), opened }, { underlay: host.underlay, exits: ['wan', 'eth0'], closed: [] })
+    t.match(text, 'set exits { type ifname; elements = { "eth0", "wan" }; }')
+    t.match(
+      text,
+      `set opened { type ipv4_addr; flags interval; auto-merge;${opened.length === 0 ? '' : ' elements = { 172.17.0.5/32 };'} }`
+    )
+    t.ok(text.indexOf('@guarded reject') < text.indexOf(rule), 'what is guarded cannot be opened')
+  }
+  const none = hostRules(wanted(), { underlay: host.underlay, exits: ['a" }'], closed: [] })
+  t.match(none, 'set exits { type ifname; }', 'without an exit everything is closed')
+  t.match(none, rule)
   t.end()
 })
 
