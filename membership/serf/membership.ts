@@ -1,17 +1,16 @@
 // Membership: a supervised Serf process and the view of its members. A log line of Serf only triggers a query, and a
-// periodic query catches what was missed. The last view stays valid while Serf is down. Addresses of known hosts are kept
-// on disk, so that a host can rejoin by itself after any length of absence.
+// periodic query catches what was missed. The last view stays valid while Serf is down.
 
-import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { formatIp } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
-import { ensureDirectory, readIfExists, writeDurably } from '#platform/files.ts'
+import { ensureDirectory } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
+import type { Random } from '#platform/random.ts'
 import { readLogLine } from '../view/log-line.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
 import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '../view/view.ts'
+import { Rejoin } from './rejoin.ts'
 import { serfConfig, type SerfOptions } from './serf-config.ts'
 import { SerfLog } from './serf-log.ts'
 import { SerfProcess } from './serf-process.ts'
@@ -21,15 +20,12 @@ const CHECK_MS = 1_000
 const CONNECT_RETRY_MS = 50
 /** Time for Serf to accept a connection after its start. */
 const START_MS = 10_000
-const REJOIN_MIN_MS = 1_000
-const REJOIN_MAX_MS = 15_000
-/** Addresses kept for a rejoin. */
-const MAX_PEER_ADDRESSES = 64
 
 export type MembershipOptions = SerfOptions & {
   readonly binary: string
   readonly dataDir: string
   readonly clock: Clock
+  readonly random: Random
   readonly logger: Logger
 }
 
@@ -56,8 +52,8 @@ export class Membership {
   #querying = false
   #queryAgain = false
   #keeper: Promise<void> = Promise.resolve()
-  #savedPeers = ''
-  #rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
+  #rejoin: Rejoin | null = null
+  #rejoining: Promise<void> | null = null
 
   constructor(options: MembershipOptions) {
     this.#options = options
@@ -118,7 +114,7 @@ export class Membership {
     // The running Serf keeps its list; the next one reads this file.
     await this.#process?.rewriteConfig(this.#config(join))
     this.#seeds = join
-    this.#rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
+    this.#rejoin?.reset()
   }
 
   /** Changes tags of this host; gossip spreads them. */
@@ -134,8 +130,9 @@ export class Membership {
   }
 
   async #launch(): Promise<void> {
-    const { clock, dataDir, binary, name, logger } = this.#options
+    const { clock, dataDir, binary, name, random, logger } = this.#options
     this.#dir = await ensureDirectory(dataDir, 'serf')
+    this.#rejoin = new Rejoin({ self: this.#tags.peerId, dir: this.#dir, clock, random })
     this.#log = new SerfLog({ dir: this.#dir, clock, logger })
     this.#process = new SerfProcess({
       binary,
@@ -167,18 +164,25 @@ export class Membership {
   /** The node name of the Serf that serves the RPC port, or null when none does. */
   async #nameOfServing(): Promise<string | null> {
     try {
-      const rpc = await SerfRpc.open({
-        port: this.#options.rpcPort,
-        auth: this.#options.rpcAuth,
-        clock: this.#options.clock
-      })
-      try {
-        return (await rpc.stats())['agent']?.['name'] ?? ''
-      } finally {
-        rpc.close()
-      }
+      return await this.#onOwnConnection(async rpc => (await rpc.stats())['agent']?.['name'] ?? '')
     } catch {
       return null
+    }
+  }
+
+  /** Serf answers the requests of one connection one after the other. Ends with this membership. @throws ERR_SERF */
+  async #onOwnConnection<T>(ask: (rpc: SerfRpc) => Promise<T>): Promise<T> {
+    const { rpcPort, rpcAuth, clock } = this.#options
+    const { signal } = this.#stopping
+    const rpc = await SerfRpc.open({ port: rpcPort, auth: rpcAuth, clock })
+    const close = (): void => rpc.close()
+    signal.addEventListener('abort', close)
+    try {
+      if (signal.aborted) close()
+      return await ask(rpc)
+    } finally {
+      signal.removeEventListener('abort', close)
+      close()
     }
   }
 
@@ -219,15 +223,14 @@ export class Membership {
     return isDeepStrictEqual({ ...own?.Tags }, encodeTags(this.#tags))
   }
 
-  /** Periodically reconnects, queries the members, and rejoins when this host has no live peer. */
+  /** Periodically reconnects, queries the members, and rejoins the peers that are missing. */
   async #keep(): Promise<void> {
     const { signal } = this.#stopping
     while (await this.#options.clock.sleep(CHECK_MS, signal)) {
       try {
         if (this.#rpc === null) await this.#connect(this.#options.clock.nowMs())
         else this.#query()
-        await this.#rejoinIfAlone()
-        await this.#savePeerAddresses()
+        await this.#rejoinMissing()
       } catch (err) {
         this.#options.logger.debug({ err: asVxmeshError(err) }, 'serf is not responding')
       }
@@ -238,6 +241,7 @@ export class Membership {
     this.#stopping.abort()
     await Promise.allSettled([this.#launching, this.#starting])
     await this.#keeper
+    await this.#rejoining
     await this.#log?.stop()
     this.#rpc?.close()
     this.#rpc = null
@@ -277,35 +281,18 @@ export class Membership {
     for (const listener of this.#listeners) listener({ view, changes, first })
   }
 
-  /** Serf stops reconnecting to failed members after a day; this continues. */
-  async #rejoinIfAlone(): Promise<void> {
-    const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId) ?? []
-    if (others.some(m => m.status === 'alive')) {
-      this.#rejoin = { atMs: 0, backOffMs: REJOIN_MIN_MS }
-      return
-    }
-    const addresses = new Set([...this.#seeds, ...(await this.#readPeerAddresses())])
-    if (addresses.size === 0 || this.#options.clock.nowMs() < this.#rejoin.atMs || this.#rpc === null) return
-    const { backOffMs } = this.#rejoin
-    this.#rejoin = { atMs: this.#options.clock.nowMs() + backOffMs, backOffMs: Math.min(backOffMs * 2, REJOIN_MAX_MS) }
-    await this.#rpc.join([...addresses])
-  }
-
-  async #readPeerAddresses(): Promise<readonly string[]> {
-    const text = (await readIfExists(join(this.#dir, 'peers.json')))?.toString() ?? '[]'
-    try {
-      const parsed: unknown = JSON.parse(text)
-      return Array.isArray(parsed) ? parsed.filter(item => typeof item === 'string') : []
-    } catch {
-      return []
-    }
-  }
-
-  async #savePeerAddresses(): Promise<void> {
-    const others = this.#view?.members.filter(m => m.peerId !== this.#tags.peerId && m.status === 'alive') ?? []
-    const text = JSON.stringify(others.slice(0, MAX_PEER_ADDRESSES).map(m => `${formatIp(m.address)}:${m.port}`))
-    if (others.length === 0 || text === this.#savedPeers) return
-    await writeDurably(join(this.#dir, 'peers.json'), text)
-    this.#savedPeers = text
+  /** A host without a live peer waits for its attempt; other attempts run beside the queries. */
+  async #rejoinMissing(): Promise<void> {
+    const members = this.#view?.members
+    if (members === undefined || this.#rejoin === null || this.#rpc === null || this.#rejoining !== null) return
+    await this.#rejoin.remember(members)
+    const attempt = await this.#rejoin.next(members, this.#seeds)
+    if (attempt === null) return
+    const joining = this.#onOwnConnection(rpc => rpc.join(attempt.addresses)).then(
+      () => this.#query(),
+      (err: unknown) => this.#options.logger.debug({ err: asVxmeshError(err), ...attempt }, 'peers are not reachable')
+    )
+    this.#rejoining = joining.finally(() => (this.#rejoining = null))
+    if (attempt.alone) await this.#rejoining
   }
 }

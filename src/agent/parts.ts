@@ -19,6 +19,7 @@ import { lockDirectory, type Lock } from '#platform/lock.ts'
 import type { Logger } from '#platform/log.ts'
 import { loadIdentity } from '#replication/transport/identity.ts'
 import { readSeed, type Seed } from '#replication/cluster/seed.ts'
+import { systemRandom } from '#platform/random.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import { openDriver } from './open-driver.ts'
 
@@ -121,6 +122,7 @@ function membershipOptions(p: {
     },
     join: config.join,
     clock,
+    random: systemRandom,
     logger: logger.child({ room: 'membership' })
   }
 }

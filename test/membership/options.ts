@@ -4,6 +4,7 @@ import type { MembershipOptions } from '#membership/serf/membership.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
+import { systemRandom } from '#platform/random.ts'
 import { tags } from './fixtures.ts'
 
 export function optionsOf(n: number, dataDir: string): MembershipOptions {
@@ -19,6 +20,7 @@ export function optionsOf(n: number, dataDir: string): MembershipOptions {
     binary: 'serf',
     dataDir,
     clock: systemClock,
+    random: systemRandom,
     logger: createLogger('silent')
   }
 }
