@@ -5,9 +5,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Clock } from '#platform/clock.ts'
-import { isErrno, readIfExists, removeFile, writeDurably } from '#platform/files.ts'
+import { readIfExists, removeFile, writeDurably } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import { listPids, startDetached } from '#platform/process.ts'
+import { isErrno } from '#platform/storage-error.ts'
 import type { SerfLog } from './serf-log.ts'
 
 const BACKOFF_MIN_MS = 250

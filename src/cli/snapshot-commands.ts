@@ -1,14 +1,13 @@
 // `vxmesh snapshot ...`: backups of the whole state, each in one file. Saving needs an agent; inspecting and restoring do
 // not.
 
-import { rename } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { loadConfig } from '#config/load.ts'
 import { KEY_FACTS } from '#config/schema.ts'
 import type { SnapshotView } from '#model/views.ts'
 import { randomKey } from '#platform/random.ts'
-import { removeFile, storageError, syncDirectory, writeDurably } from '#platform/files.ts'
+import { replace } from '#platform/durable-file.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { absolutePath } from './arguments.ts'
 import { render } from './output.ts'
 import type { CliIo, CommandContext } from './context.ts'
@@ -33,7 +32,8 @@ export function snapshotCommands(program: Command, { io, client, formatOf, backu
     .action(async (file: string, o: { stale?: boolean }, command: Command) => {
       const bytes = await client(command).bytes(`/v1/snapshot${o.stale === true ? '?stale=true' : ''}`)
       const view = await (await backup()).inspectBackup(file, bytes)
-      await replace(file, bytes)
+      // Overlapping saves must not share a temporary file.
+      await replace(diskFiles, file, { data: bytes, durable: true, suffix: `.${randomKey(6).toString('hex')}` })
       show(command, view)
     })
 
@@ -72,17 +72,4 @@ async function dataDirOf({ dataDir, config }: { dataDir?: string; config?: strin
   if (given !== undefined) return absolutePath('VXMESH_DATA_DIR')(given)
   if (file !== undefined) return (await loadConfig({ file, env: io.env, flags: {} })).dataDir
   return String(KEY_FACTS.find(({ key }) => key === 'dataDir')?.fallback)
-}
-
-/** Replaces a file atomically. Its temporary name is random, so that overlapping saves do not collide. @throws ERR_STORAGE */
-async function replace(file: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${file}.${randomKey(6).toString('hex')}`
-  await writeDurably(temporary, bytes)
-  try {
-    await rename(temporary, file)
-    await syncDirectory(dirname(resolve(file)))
-  } catch (err) {
-    await removeFile(temporary)
-    throw storageError(`cannot write ${file}`, err)
-  }
 }

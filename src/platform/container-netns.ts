@@ -3,7 +3,7 @@
 
 import { closeSync, readlinkSync } from 'node:fs'
 import { posix } from 'node:path'
-import { isErrno } from './files.ts'
+import { isErrno } from './storage-error.ts'
 import { lastingIdOf, netnsError, openNetns } from './netns.ts'
 
 /** A process's namespace: the only path that may be a link of the kernel's. */

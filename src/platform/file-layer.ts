@@ -2,7 +2,6 @@
 // `diskFiles` is the real implementation. Errors are passed on unchanged; the caller wraps them.
 
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { syncDirectory } from './files.ts'
 
 export type OpenFile = {
   /** Writes all of `bytes` at `position`. */
@@ -19,8 +18,8 @@ export type FileLayer = {
   /** Names in a directory, unordered. */
   readonly list: (path: string) => Promise<string[]>
   readonly read: (path: string) => Promise<Buffer>
-  /** Creates an empty file with mode 0600; it must not exist. */
-  readonly create: (path: string) => Promise<OpenFile>
+  /** Creates an empty file; it must not exist. The mode is 0600 by default. */
+  readonly create: (path: string, mode?: number) => Promise<OpenFile>
   readonly open: (path: string) => Promise<OpenFile>
   readonly rename: (from: string, to: string) => Promise<void>
   /** An absent file is not an error. */
@@ -35,15 +34,22 @@ export const diskFiles: FileLayer = {
   },
   list: path => readdir(path),
   read: path => readFile(path),
-  create: path => openDisk(path, 'wx+'),
+  create: (path, mode) => openDisk(path, 'wx+', mode),
   open: path => openDisk(path, 'r+'),
   rename,
   remove: path => rm(path, { force: true }),
-  syncDirectory
+  syncDirectory: async path => {
+    const dir = await open(path, 'r')
+    try {
+      await dir.sync()
+    } finally {
+      await dir.close()
+    }
+  }
 }
 
-async function openDisk(path: string, flags: 'wx+' | 'r+'): Promise<OpenFile> {
-  const file = await open(path, flags, 0o600)
+async function openDisk(path: string, flags: 'wx+' | 'r+', mode = 0o600): Promise<OpenFile> {
+  const file = await open(path, flags, mode)
   return {
     write: async (bytes, position) => {
       for (let written = 0; written < bytes.byteLength;) {

@@ -5,9 +5,10 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } f
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
-import { readIfExists, storageError } from './files.ts'
+import { readIfExists } from './files.ts'
 import { readStartTime } from './host-facts.ts'
 import { errnoName, tryFlock } from './libc.ts'
+import { storageError } from './storage-error.ts'
 
 export type Lock = { release(): Promise<void> }
 

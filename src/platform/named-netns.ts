@@ -4,7 +4,7 @@
 
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
-import { isErrno } from './files.ts'
+import { isErrno } from './storage-error.ts'
 import { mountsAt, type Mount } from './mountinfo.ts'
 import { withScratchNetns } from './netns.ts'
 import { listPids, run } from './process.ts'

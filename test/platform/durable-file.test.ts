@@ -1,5 +1,6 @@
+import { join } from 'node:path'
 import t from 'tap'
-import { readDurable, writeDurable } from '#platform/durable-file.ts'
+import { isTemporary, readDurable, replace, writeDurable } from '#platform/durable-file.ts'
 import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import { Random } from '#test/sim/random.ts'
 import { SimulatedDisk } from '../replication/storage/simulated-disk.ts'
@@ -44,4 +45,39 @@ t.test('a failed replacement is a storage error and keeps the old content', asyn
   }
   const unreadable: FileLayer = { ...diskFiles, read: () => Promise.reject(new Error('EIO')) }
   await t.rejects(readDurable(unreadable, PATH), { code: 'ERR_STORAGE', message: /cannot read .*EIO/ })
+})
+
+t.test('a replacement that is not durable is atomic, but may be lost at a power cut', async t => {
+  const disk = new SimulatedDisk()
+  await writeDurable(disk, PATH, 'old')
+  await replace(disk, PATH, { data: 'new', durable: false })
+  t.equal((await readDurable(disk, PATH))?.toString(), 'new')
+  const contents = new Set<string>()
+  for (let seed = 1; seed <= 50; seed++) {
+    contents.add((await readDurable(disk.powerCut(new Random(seed)), PATH))?.toString() ?? 'none')
+  }
+  t.ok(contents.has('old'))
+})
+
+t.test('replacements overlap only with a suffix each', async t => {
+  const overlap = async (suffixes: readonly string[]): Promise<string | undefined> => {
+    const path = join(t.testdir(), 'file')
+    await Promise.all(suffixes.map(suffix => replace(diskFiles, path, { data: suffix, durable: true, suffix })))
+    return (await readDurable(diskFiles, path))?.toString()
+  }
+  t.match(await overlap(['.one', '.two']), /^\.(one|two)$/)
+  await t.rejects(overlap(['.one', '.one']), { code: 'ERR_STORAGE' })
+})
+
+t.test('only the name of a temporary file is temporary', t => {
+  for (const [name, expected] of [
+    ['state.new', true],
+    ['.new', true],
+    ['state', false],
+    ['new', false],
+    ['state.new.json', false]
+  ] as const) {
+    t.equal(isTemporary(name), expected, name)
+  }
+  t.end()
 })

@@ -1,17 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { VxmeshError } from '#model/errors.ts'
-import {
-  ensureDirectory,
-  isErrno,
-  isTemporary,
-  readIfExists,
-  removeFile,
-  replaceFile,
-  storageError,
-  writeDurably
-} from '#platform/files.ts'
+import { ensureDirectory, readIfExists, removeFile, replaceFile, writeDurably } from '#platform/files.ts'
 
 const mode = (path: string): string => (statSync(path).mode & 0o777).toString(8)
 
@@ -66,37 +56,4 @@ t.test('removing an absent file is not an error, removing a directory is', async
   t.notOk(existsSync(join(dir, 'file')))
   mkdirSync(join(dir, 'directory'))
   await t.rejects(removeFile(join(dir, 'directory')))
-})
-
-t.test('only the name of a temporary file is temporary', t => {
-  for (const [name, expected] of [
-    ['state.new', true],
-    ['.new', true],
-    ['state', false],
-    ['new', false],
-    ['state.new.json', false]
-  ] as const) {
-    t.equal(isTemporary(name), expected, name)
-  }
-  t.end()
-})
-
-t.test('an error code is read from errors alone', t => {
-  const enoent = Object.assign(new Error('x'), { code: 'ENOENT' })
-  t.equal(isErrno(enoent, 'ENOENT'), true)
-  for (const other of [enoent, new Error('ENOENT'), { code: 'EEXIST' }, 'EEXIST', null, undefined]) {
-    t.equal(isErrno(other, 'EEXIST'), false)
-  }
-  t.end()
-})
-
-t.test('a storage error names what failed and why, and is wrapped only once', t => {
-  const cause = new Error('ENOSPC: no space')
-  const wrapped = storageError('cannot write x', cause)
-  t.match(wrapped, { code: 'ERR_STORAGE', message: 'cannot write x: ENOSPC: no space' })
-  t.equal(wrapped.cause, cause)
-  t.equal(storageError('outer', wrapped), wrapped)
-  t.match(storageError('outer', new VxmeshError('ERR_BUSY', 'busy')), { code: 'ERR_STORAGE', message: 'outer: busy' })
-  t.match(storageError('outer', 'text'), { message: 'outer: text' })
-  t.end()
 })

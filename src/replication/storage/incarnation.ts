@@ -3,7 +3,7 @@
 
 import { join } from 'node:path'
 import { readDurable, writeDurable } from '#platform/durable-file.ts'
-import { storageError } from '#platform/files.ts'
+import { storageError } from '#platform/storage-error.ts'
 import type { Random } from '#platform/random.ts'
 import type { HostDisk } from './host-disk.ts'
 

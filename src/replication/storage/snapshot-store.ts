@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { ClusterId } from '#model/ids.ts'
 import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
-import { storageError } from '#platform/files.ts'
+import { storageError } from '#platform/storage-error.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { parseSnapshotFile, writeSnapshotFile, type ClusterSnapshot } from './snapshot-file.ts'
 
