@@ -4,6 +4,7 @@
 import { bundleOf } from '#overlay/plan/switch/flow.ts'
 import { hostFlows, networkFlows } from '#overlay/plan/switch/pipeline.ts'
 import { SWITCH } from '#overlay/plan/network/names.ts'
+import { vtepsOf } from '#overlay/plan/underlay/peers.ts'
 import { formatIpv4, parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { must } from '../test/lab/kernel.ts'
 import { red, Stage } from '../test/lab/stage.ts'
@@ -35,7 +36,7 @@ async function measure(stage: Stage): Promise<Report> {
   const network = want.networks.get(red.vni)
   if (network === undefined) throw new Error('no network')
   // The port numbers of local containers vary; flows of remote endpoints do not contain them.
-  const set = new Map([...hostFlows({ vteps: want.vteps, port: 4789 }), ...networkFlows(network, new Map())])
+  const set = new Map([...hostFlows({ vteps: vtepsOf(want.peers), port: 4789 }), ...networkFlows(network, new Map())])
   const bundle = bundleOf([{ owner: red.vni, set, remove: [] }])
   const input = bundle.replaceAll(/^add /gm, '')
   const ours: number[] = []

@@ -13,7 +13,7 @@ import { endpointAlias, vethName } from './plan/network/names.ts'
 import type { DesiredHost } from './plan/network/desired.ts'
 import type { Plan } from './plan/network/plan-network.ts'
 import type { ShapingSupport } from './plan/shaping/queue.ts'
-import type { Underlay } from './underlay.ts'
+import type { Underlay } from './plan/underlay/underlay.ts'
 
 /** One failing network does not stop the others; its remaining ops are skipped when a device of it failed. */
 export type ExecuteResult<Op> = {

@@ -211,7 +211,7 @@ const PORT_LOOK: Look = {
   trust: false,
   mayRemove: true,
   desired: {
-    host: () => ({ networks: new Map(), vteps: new Set() }),
+    host: () => ({ networks: new Map(), peers: new Map() }),
     gateways: () => {
       throw new Error('filters do not depend on routers')
     }

@@ -20,7 +20,7 @@ import type { DesiredHost } from '../plan/network/desired.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
-import type { Underlay } from '../underlay.ts'
+import type { Underlay } from '../plan/underlay/underlay.ts'
 import { attachContainer, checkContainer, detachContainer, setContainerMtu, type AttachHost } from './attach.ts'
 import { CounterReader } from './counters.ts'
 
@@ -49,7 +49,7 @@ export type DeviceHost = {
   readonly readUnderlay: () => Underlay
 }
 
-const NOTHING: DesiredHost = { networks: new Map(), vteps: new Set() }
+const NOTHING: DesiredHost = { networks: new Map(), peers: new Map() }
 
 export class LinuxDevices implements Devices {
   readonly #host: DeviceHost

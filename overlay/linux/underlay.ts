@@ -6,7 +6,7 @@ import { MTU_MIN } from '#model/quantity.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLink } from '../kernel/kernel.ts'
 import { readAddresses } from '../kernel/tables.ts'
-import type { Underlay, UnderlaySpec } from '../underlay.ts'
+import type { Underlay, UnderlaySpec } from '../plan/underlay/underlay.ts'
 
 /** The loopback device's MTU of 65,536 would leave more than a VXLAN device takes. */
 export const UNDERLAY_MTU_MAX = 65_535

@@ -38,7 +38,7 @@ export class SwitchConnector implements Connector {
     if (network === undefined) {
       throw new VxmeshError('ERR_KERNEL', `attach ${hostInterface}: network ${vni} is not made here`)
     }
-    const only = { networks: new Map([[vni, network]]), vteps: desired.vteps }
+    const only = { networks: new Map([[vni, network]]), peers: desired.peers }
     const requested = new Map<string, number>(portNumber === undefined ? [] : [[hostInterface, portNumber]])
     const observed = await this.#forwarding.observe({ scope: vni, desired: () => only })
     const { ops } = this.#forwarding.planPorts(only, observed, requested)

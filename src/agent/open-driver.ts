@@ -4,7 +4,7 @@ import type { Config } from '#config/schema.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
-import { ipv4Underlay } from '#overlay/underlay.ts'
+import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Clock } from '#platform/clock.ts'
 
 /** @throws ERR_UNSUPPORTED naming `overlay.driver`, ERR_NETNS, ERR_KERNEL */

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/underlay.ts'
+import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { passDone } from '../lab/pass-done.ts'
@@ -79,7 +79,7 @@ t.test('the ports on loopback answer root and the configured users, and reset ev
     scope: null,
     trust: false,
     mayRemove: true,
-    desired: { host: () => ({ networks: new Map(), vteps: new Set() }), gateways }
+    desired: { host: () => ({ networks: new Map(), peers: new Map() }), gateways }
   }
   const filters = driver.parts.filter(({ concern }) => concern === 'filter')
   t.strictSame(passDone(await runPass(filters, look)), [], 'a pass finds it right')

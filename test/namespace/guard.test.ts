@@ -2,12 +2,12 @@
 
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { detachRequest } from '#overlay/driver.ts'
 import { Guard } from '#overlay/filter/guard.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
-import { makeEndpoint } from '../overlay/fixtures.ts'
+import { makeEndpoint, peerAt } from '../overlay/fixtures.ts'
 import { ordinary } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
@@ -177,7 +177,7 @@ t.test('a state that may be stale removes nothing', { skip }, async t => {
   const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const right = await ruleset(w.lab.host(1))
-  const empty = { networks: new Map(), vteps: new Set([parseIpv4('192.0.2.2')]) }
+  const empty = { networks: new Map(), peers: peerAt('192.0.2.2') }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: empty, mayRemove: false }), [])
   await nft(w.lab.host(1), 'insert rule bridge vxmesh_ports container accept')
   await keepFilters(driverOf(w, 1), { wanted: empty, mayRemove: false })
@@ -189,7 +189,7 @@ t.test('a state that may be stale removes nothing', { skip }, async t => {
 t.test('an agent without any state installs no table that would block everybody', { skip }, async t => {
   const w = await openGuardLab(t, PAIR)
   await driverOf(w, 1).setGuard(PORT)
-  const nothing = { networks: new Map(), vteps: new Set<Ipv4>() }
+  const nothing = { networks: new Map(), peers: new Map() }
   t.strictSame(await keepFilters(driverOf(w, 1), { wanted: nothing, mayRemove: false }), [])
   t.equal(await ruleset(w.lab.host(1)), '')
   const refused = await attach(w, endpointOf(w, 'a')).catch((err: unknown) => err)

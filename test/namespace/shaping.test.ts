@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/underlay.ts'
+import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { ifbName } from '#overlay/plan/network/names.ts'
@@ -266,7 +266,7 @@ t.test('detach leaves nothing, even without the namespace', { skip }, async t =>
 t.test('an IFB device whose endpoint is gone is removed by a pass', { skip }, async t => {
   const w = await ShapedContainer.open(t)
   await removeNamespaces([w.container.namespace])
-  const { ops } = plan({ networks: new Map(), vteps: new Set() }, await w.driver.forwarding.observe())
+  const { ops } = plan({ networks: new Map(), peers: new Map() }, await w.driver.forwarding.observe())
   await w.driver.forwarding.execute(ops)
   t.notMatch(await w.ip('-o link show'), /vi[0-9a-f]{13}/)
 })

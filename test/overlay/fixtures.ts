@@ -8,6 +8,7 @@ import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import type { UnderlayPeers } from '#overlay/plan/underlay/peers.ts'
 
 const DIGITS = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 
@@ -18,6 +19,11 @@ export function peer(index: number): PeerId {
 
 export function makeHost(index: number, vtep: Ipv4 = parseIpv4(`192.0.2.${index}`)): Host {
   return { name: parseHostName(`h${index}`), peerId: peer(index), vtep, role: 'server', bootId: 'b', version: '0' }
+}
+
+/** A single peer, with a tunnel address. */
+export function peerAt(vtep: string): UnderlayPeers {
+  return new Map([[peer(2), { vtep: parseIpv4(vtep), reach: 'all' }]])
 }
 
 export function makeNetwork(name: string, vni: number, change: Partial<Network> = {}): Network {

@@ -9,7 +9,7 @@ const red = parseVni(7)
 
 function look(change: Partial<Look> = {}): Look {
   const desired = {
-    host: () => ({ networks: new Map(), vteps: new Set<never>() }),
+    host: () => ({ networks: new Map(), peers: new Map<never, never>() }),
     gateways: () => ({
       routers: new Map(),
       transit: { base: 0 as never, prefixLength: 8 },
@@ -69,7 +69,7 @@ t.test('what is desired is read once a pass, by the first part that asks, and no
     ...look().desired,
     host: () => {
       reads++
-      return { networks: new Map(), vteps: new Set<never>() }
+      return { networks: new Map(), peers: new Map<never, never>() }
     }
   }
   await runPass(parts, look({ desired }))

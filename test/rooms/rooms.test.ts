@@ -21,7 +21,7 @@ const shell = (rooms: readonly string[], packages: readonly string[] = []): Rule
 /** What every shell of the overlay builds on, and the parts that a driver puts together. */
 const OVERLAY_FLOOR = [
   ...['overlay/netlink', 'overlay/plan', 'overlay/kernel'],
-  ...['overlay/driver.ts', 'overlay/forwarding-part.ts', 'overlay/pass.ts', 'overlay/underlay.ts']
+  ...['overlay/driver.ts', 'overlay/forwarding-part.ts', 'overlay/pass.ts']
 ]
 const OVERLAY_PARTS = ['overlay/filter', 'overlay/shaping', 'overlay/gateway']
 const CONSENSUS = ['src/model', 'src/raft', 'src/platform']

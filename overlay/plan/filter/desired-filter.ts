@@ -5,6 +5,7 @@ import type { IfName } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { DesiredHost } from '../network/desired.ts'
+import { vtepsOf } from '../underlay/peers.ts'
 
 /** A container's port and the only source addresses it may use. */
 export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ip }
@@ -12,7 +13,7 @@ export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly
 export type DesiredFilter = {
   /** By host interface, whether or not the device exists yet. */
   readonly ports: ReadonlyMap<IfName, PortBinding>
-  /** The tunnel addresses of all other hosts. */
+  /** The tunnel addresses of the peers. */
   readonly vteps: ReadonlySet<Ip>
 }
 
@@ -21,5 +22,5 @@ export function desiredFilter(host: DesiredHost): DesiredFilter {
   for (const network of host.networks.values()) {
     for (const { device, mac, address } of network.endpoints.values()) ports.set(device, { device, mac, address })
   }
-  return { ports, vteps: host.vteps }
+  return { ports, vteps: vtepsOf(host.peers) }
 }

@@ -7,6 +7,7 @@ import type { Ipv4, Ipv4Subnet } from '#model/ipv4.ts'
 import { macOf, type Mac } from '#model/mac.ts'
 import { hasRouter, type Network } from '#model/network.ts'
 import type { DesiredInput } from '../network/desired.ts'
+import { hostAddresses } from '../underlay/peers.ts'
 import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from '../network/names.ts'
 
 /** IFLA_GROUP of the host's end of every router uplink. The host's rules match these devices by group alone. */
@@ -84,9 +85,7 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
     const reached = network.hostAccess ? here.map(({ address }) => address).sort(compareIp) : []
     routers.set(network.vni, { ...desiredRouter(network, input), reached })
   }
-  const addresses = new Set<Ip>([input.selfVtep, input.bind, ...input.memberAddresses])
-  for (const host of input.hosts) addresses.add(host.vtep)
-  const single = [...addresses].sort(compareIp).map(singleAddress)
+  const single = [...hostAddresses(input)].sort(compareIp).map(singleAddress)
   return {
     routers,
     transit: input.transit,

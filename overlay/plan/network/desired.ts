@@ -2,26 +2,19 @@
 // network has devices here only while it has local endpoints; its entries point to the hosts of the others. Pure.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
-import type { Host } from '#model/host.ts'
-import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import { macOf, type Mac } from '#model/mac.ts'
-import type { MemberStatus } from '#model/member.ts'
 import { hasRouter, type Network } from '#model/network.ts'
+import { peersOf, type PeersInput, type UnderlayPeers } from '../underlay/peers.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
 
-export type DesiredInput = {
-  readonly self: PeerId
-  /** This host's own tunnel address: the source of its VXLAN packets. */
-  readonly selfVtep: Ip
+export type DesiredInput = PeersInput & {
   /** At least those with local endpoints; others are skipped. */
   readonly networks: Iterable<Network>
   /** All endpoints of a network. Read only for `networks`. */
   readonly endpoints: Pick<ReadonlyMap<NetworkName, readonly Endpoint[]>, 'get'>
-  readonly hosts: readonly Host[]
-  /** Null while the membership is unknown: then every host counts as alive. */
-  readonly memberStatus: ReadonlyMap<PeerId, MemberStatus> | null
-  /** Underlay MTU less 50 bytes of encapsulation. */
+  /** The underlay's MTU less its encapsulation, in bytes. */
   readonly overlayMtu: number
   /** UDP port of VXLAN. */
   readonly vxlanPort: number
@@ -60,63 +53,27 @@ export type DesiredNetwork = {
 
 export type DesiredHost = {
   readonly networks: ReadonlyMap<Vni, DesiredNetwork>
-  /** The tunnel addresses of all other hosts that may send: VXLAN from anyone else is dropped. */
-  readonly vteps: ReadonlySet<Ip>
+  readonly peers: UnderlayPeers
 }
 
 /** The whole desired state of this host. O(hosts + endpoints of `networks`). */
 export function desired(input: DesiredInput): DesiredHost {
-  const hosts = new Map<PeerId, Host>()
-  for (const host of input.hosts) hosts.set(host.peerId, host)
+  const peers = peersOf(input)
   const networks = new Map<Vni, DesiredNetwork>()
   for (const network of input.networks) {
     const endpoints = input.endpoints.get(network.name) ?? []
     if (endpoints.some(endpoint => endpoint.host === input.self)) {
-      networks.set(network.vni, desiredNetwork({ input, network, endpoints, hosts }))
+      networks.set(network.vni, desiredNetwork({ input, network, endpoints, peers }))
     }
   }
-  return { networks, vteps: tunnelSources(input) }
-}
-
-/**
- * A host may send from its registration until it leaves gracefully or is removed. Neither a failure nor a partition of the
- * control plane withdraws it (design section 4). A member that is not registered may not send.
- */
-function tunnelSources(input: DesiredInput): ReadonlySet<Ip> {
-  const vteps = new Set<Ip>()
-  for (const { peerId, vtep } of input.hosts) {
-    if (peerId === input.self || vtep === input.selfVtep) continue
-    if (reachOf(input.memberStatus, peerId) !== 'none') vteps.add(vtep)
-  }
-  return vteps
-}
-
-/** Which entries a host gets: flood and unicast, unicast only, or none. */
-export type Reach = 'all' | 'unicast' | 'none'
-
-/**
- * A host that has failed, or is missing from the view, gets no flooded frames but keeps its unicast entries: a partition
- * of the control plane must not partition containers. Only a host that left loses both, after a grace (leave-grace.ts).
- */
-export function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach {
-  if (statuses === null) return 'all'
-  switch (statuses.get(peer)) {
-    case 'alive':
-    case 'leaving':
-      return 'all'
-    case 'left':
-      return 'none'
-    case 'failed':
-    case undefined:
-      return 'unicast'
-  }
+  return { networks, peers }
 }
 
 function desiredNetwork(p: {
   input: DesiredInput
   network: Network
   endpoints: readonly Endpoint[]
-  hosts: ReadonlyMap<PeerId, Host>
+  peers: UnderlayPeers
 }): DesiredNetwork {
   const { input, network } = p
   const flood = new Set<Ip>()
@@ -134,12 +91,10 @@ function desiredNetwork(p: {
       neighbours.set(endpoint.address, endpoint.mac)
       continue
     }
-    const vtep = p.hosts.get(endpoint.host)?.vtep
-    const reach = reachOf(input.memberStatus, endpoint.host)
-    // An entry for a remote host that claims our own VTEP would loop packets back to us.
-    if (vtep === undefined || vtep === input.selfVtep || reach === 'none') continue
-    if (reach === 'all') flood.add(vtep)
-    entries.set(endpoint.mac, vtep)
+    const peer = p.peers.get(endpoint.host)
+    if (peer === undefined) continue
+    if (peer.reach === 'all') flood.add(peer.vtep)
+    entries.set(endpoint.mac, peer.vtep)
     neighbours.set(endpoint.address, endpoint.mac)
   }
   return {

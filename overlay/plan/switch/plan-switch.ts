@@ -11,6 +11,7 @@ import { linkChanges, linkSet } from '../network/plan-devices.ts'
 import { planEndpointShaping } from '../network/plan-endpoint.ts'
 import { conflict, type Conflict, type Missing, type Plan } from '../network/plan-network.ts'
 import type { FlowChange, FlowOwner, Flows, ObservedPort, ObservedSwitch, PortMark } from '../network/switch.ts'
+import { vtepsOf } from '../underlay/peers.ts'
 import { diffFlows, narrows } from './flow.ts'
 import { hostFlows, networkFlows, TUNNEL_PORT } from './pipeline.ts'
 
@@ -59,7 +60,7 @@ export function planSwitch(desired: DesiredHost, observed: Observed, options: Pl
     ups: [],
     wanted: new Set()
   }
-  if (scope === null) planFlows(p, 0, hostFlows({ vteps: desired.vteps, port: options.port }))
+  if (scope === null) planFlows(p, 0, hostFlows({ vteps: vtepsOf(desired.peers), port: options.port }))
   for (const network of desired.networks.values()) {
     if (scope === null || scope === network.vni) planNetwork(p, network)
   }

@@ -2,7 +2,7 @@
 
 import type { Config } from '#config/schema.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/underlay.ts'
+import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { DoctorView, FindingView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'

@@ -12,7 +12,7 @@ import type { Devices } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
 import { LeaveGrace } from '#overlay/plan/network/leave-grace.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
-import type { Underlay } from '#overlay/underlay.ts'
+import type { Underlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 

@@ -1,14 +1,13 @@
 import t from 'tap'
 import { Guard } from '#overlay/filter/guard.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
 import { runPart, type Look, type PartReport } from '#overlay/pass.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
-import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../fixtures.ts'
+import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer, peerAt } from '../fixtures.ts'
 import { MemoryFilters, TABLES } from './memory-filters.ts'
 
 const red = makeNetwork('red', 1)
-const NOTHING: DesiredHost = { networks: new Map(), vteps: new Set() }
+const NOTHING: DesiredHost = { networks: new Map(), peers: new Map() }
 
 /** Containers c0, c1, ... on this host, and this many hosts in the cluster. */
 function hostWith(p: { readonly containers: number; readonly hosts?: number }): DesiredHost {
@@ -91,7 +90,7 @@ t.test('changes of elements or tables by others are reverted', async t => {
 t.test('a state that may be stale removes no element, even when the table is reinstalled', async t => {
   const { kernel, guard } = await settled()
   const right = kernel.elements('vxmesh_ports')
-  t.strictSame((await keep(guard, { ...NOTHING, vteps: new Set([parseIpv4('192.0.2.2')]) }, false)).done, [])
+  t.strictSame((await keep(guard, { ...NOTHING, peers: peerAt('192.0.2.2') }, false)).done, [])
   kernel.tables.set('vxmesh_ports', { ...kernel.tables.get('vxmesh_ports'), shape: 'other' } as never)
   kernel.change()
   await keep(guard, NOTHING, false)

@@ -44,7 +44,7 @@ function routerOf(gateways: DesiredGateways, vni: Vni): DesiredRouter {
 }
 
 function lookAt(gateways: DesiredGateways, change: Partial<Look> = {}): Look {
-  const desired = { host: () => ({ networks: new Map(), vteps: new Set<never>() }), gateways: () => gateways }
+  const desired = { host: () => ({ networks: new Map(), peers: new Map<never, never>() }), gateways: () => gateways }
   return { scope: null, trust: false, mayRemove: true, desired, ...change }
 }
 

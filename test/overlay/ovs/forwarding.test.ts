@@ -130,7 +130,7 @@ t.test('an attach fails in a network without desired state, or when its port can
   const { memory, connector, part } = make(new Set([hostInterface]))
   await runPart(part, look(inputOf()))
   memory.attach(desired(input))
-  const nothing: DesiredHost = { networks: new Map(), vteps: new Set() }
+  const nothing: DesiredHost = { networks: new Map(), peers: new Map() }
   const unknown = connector.connect(requestOf(input), nothing)
   await t.rejects(unknown, { code: 'ERR_KERNEL', message: /network 2748 is not made here/ })
   const refused = connector.connect(requestOf(input), desired(input))

@@ -11,7 +11,7 @@ t.test('a host that leaves keeps its entries for the grace, and loses them after
   const grace = new LeaveGrace()
   const red = makeNetwork('red', 4097)
   const entries = (status: MemberStatus, nowMs: number): readonly number[] => {
-    const { networks, vteps } = desired({
+    const { networks, peers } = desired({
       self: peer(1),
       selfVtep: makeHost(1).vtep,
       networks: [red],
@@ -25,7 +25,7 @@ t.test('a host that leaves keeps its entries for the grace, and loses them after
       vxlanPort: 4789
     })
     const network = networks.get(red.vni)
-    return [network?.flood.size ?? -1, network?.entries.size ?? -1, vteps.size]
+    return [network?.flood.size ?? -1, network?.entries.size ?? -1, peers.size]
   }
   t.strictSame(entries('alive', 0), [1, 1, 1])
   t.strictSame(entries('left', 1_000), [1, 1, 1])

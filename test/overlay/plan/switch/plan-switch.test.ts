@@ -13,6 +13,7 @@ import type { Observed } from '#overlay/plan/network/observed.ts'
 import type { Flows } from '#overlay/plan/network/switch.ts'
 import { childParent } from '#overlay/plan/shaping/plan-shaping.ts'
 import { queueFor } from '#overlay/plan/shaping/queue.ts'
+import { vtepsOf } from '#overlay/plan/underlay/peers.ts'
 import { anyInput } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
 import { MemorySwitch } from '../../memory-switch.ts'
@@ -213,7 +214,7 @@ t.test('nothing of a network is in another one, and every flow of a network name
 })
 
 t.test('only members may send, and no flow passes what nobody may say', t => {
-  const flows = hostFlows({ vteps: desired(inputOf([])).vteps, port: 4790 })
+  const flows = hostFlows({ vteps: vtepsOf(desired(inputOf([])).peers), port: 4790 })
   const keys = [...flows.keys()]
   t.same(
     keys.filter(key => key.includes('tun_src')),

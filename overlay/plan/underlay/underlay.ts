@@ -1,4 +1,4 @@
-// The network between hosts that carries the overlay's packets, as configured and as observed.
+// The network between hosts that carries the overlay's packets, as configured and as observed. Its peers are in peers.ts. Pure.
 
 import { ipv4Of, type Ip } from '#model/ip.ts'
 
