@@ -1,12 +1,10 @@
-// `vxmesh join`, `leave`, `members`, `status`, `host ...`, `raft ...`
+// `vxmesh join`, `leave`, `reload`, `members`, `status`
 
 import type { Command } from 'commander'
-import { parseHostName } from '#model/ids.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
-import type { HostView } from '#model/views.ts'
-import { by, checked } from './arguments.ts'
+import { by } from './arguments.ts'
 import type { CommandContext } from './context.ts'
-import { hostsTable, membersTable, raftPeersTable, reloadFacts, statusFacts } from './shapes.ts'
+import { membersTable, reloadFacts, statusFacts } from './shapes.ts'
 
 export function clusterCommands(program: Command, { show }: CommandContext): void {
   const address = by('ADDRESS', parseJoinAddress)
@@ -59,67 +57,4 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/status'), statusFacts)
     })
-
-  const host = program.command('host').description('Hosts of the committed state.')
-  const name = checked('NAME', parseHostName)
-  host
-    .command('list')
-    .description('List all hosts.')
-    .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/hosts'), hostsTable)
-    })
-  host
-    .command('show')
-    .description('Show one host.')
-    .argument('<name>', 'its name', name)
-    .action(async (name: string, _: unknown, command: Command) => {
-      await show<HostView>(
-        command,
-        client => client.call('GET', `/v1/hosts/${name}`),
-        (row, width) => hostsTable([row], width)
-      )
-    })
-  host
-    .command('remove')
-    .description('Remove a host that will not come back, and release its endpoints and addresses.')
-    .argument('<name>', 'its name', name)
-    .action(async (name: string, _: unknown, command: Command) => {
-      await show<HostView>(
-        command,
-        client => client.call('DELETE', `/v1/hosts/${name}`),
-        row => `host ${row.name} removed, ${row.endpoints} endpoints released\n`
-      )
-    })
-
-  const raft = program.command('raft').description('Raft servers and leadership.')
-  raft
-    .command('peers')
-    .description('List the servers with the log index that each has replicated.')
-    .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/raft/peers'), raftPeersTable)
-    })
-  const changes = [
-    [
-      'add',
-      'PUT',
-      '/v1/raft/peers/',
-      'Make a host a voter, after it has caught up. Its agent must run with role: server.'
-    ],
-    ['remove', 'DELETE', '/v1/raft/peers/', 'Make a voter a client again, even if its host is gone for good.'],
-    [
-      'transfer',
-      'PUT',
-      '/v1/raft/leader/',
-      'Transfer leadership to another server, for example before maintenance of the leader.'
-    ]
-  ] as const
-  for (const [verb, method, path, description] of changes) {
-    raft
-      .command(verb)
-      .description(description)
-      .argument('<name>', 'the host’s name', name)
-      .action(async (name: string, _: unknown, command: Command) => {
-        await show(command, client => client.call(method, `${path}${name}`), raftPeersTable)
-      })
-  }
 }

@@ -12,10 +12,12 @@ import { cniCommands } from './cni-commands.ts'
 import { doctorCommand } from './doctor-command.ts'
 import { endpointCommands } from './endpoint-commands.ts'
 import { eventsCommand } from './events-command.ts'
+import { hostCommands } from './host-commands.ts'
 import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
 import { highlighted, render, type Format } from './output.ts'
+import { raftCommands } from './raft-commands.ts'
 import { reportCommand } from './report-command.ts'
 import { snapshotCommands } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
@@ -92,6 +94,8 @@ export function commandTree(p: {
       io.out(output === 'table' ? `vxmesh ${version}\n` : render(output, { version }))
     })
   clusterCommands(program, context)
+  hostCommands(program, context)
+  raftCommands(program, context)
   networkCommands(program, context)
   endpointCommands(program, context)
   namespaceCommands(program, context)
