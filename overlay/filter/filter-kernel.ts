@@ -1,7 +1,8 @@
 // What the guard asks of a namespace's kernel: nft installs and lists whole tables, netlink changes single elements.
 
 import { VxmeshError } from '#model/errors.ts'
-import { NetlinkSocket, type NetlinkRefusal } from '#platform/netlink-socket.ts'
+import type { NetlinkRefusal } from '#platform/netlink-error.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { requestGeneration } from '../kernel/generation.ts'
 import { listTable, runNft, type Netns } from '../kernel/nft.ts'
 import { addSetElement, beginBatch, deleteSetElement, endBatch, NFNETLINK } from '../netlink/nftables.ts'

@@ -1,7 +1,8 @@
 // Deletes the two tables of a host that is to run without them.
 
 import { VxmeshError } from '#model/errors.ts'
-import { errnoOf, NetlinkSocket } from '#platform/netlink-socket.ts'
+import { errnoOf } from '#platform/netlink-error.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Netns } from '../kernel/nft.ts'
 import { beginBatch, deleteTable, endBatch, NFNETLINK } from '../netlink/nftables.ts'
 import { FILTER_TABLES } from '../plan/filter/ruleset.ts'

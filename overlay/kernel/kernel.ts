@@ -1,7 +1,8 @@
 // One network namespace's kernel: its socket, what it can do, and the requests that several rooms make.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { errnoOf, refusalError, type NetlinkSocket } from '#platform/netlink-socket.ts'
+import { errnoOf, refusalError } from '#platform/netlink-error.ts'
+import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { writeSysctls } from '#platform/netns.ts'
 import { decodeNetnsId, getNetnsId } from '../netlink/address.ts'
 import type { Message } from '../netlink/bytes.ts'

@@ -1,7 +1,8 @@
 // Executes the planned changes of one endpoint's shaping, in order.
 
 import type { IfName } from '#model/ids.ts'
-import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
+import { errnoOf } from '#platform/netlink-error.ts'
+import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { readLink, requireLink, switchIpv6Off, tolerate, type Kernel } from '../kernel/kernel.ts'
 import { createIfb, setLink } from '../netlink/link.ts'

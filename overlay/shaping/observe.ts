@@ -1,7 +1,8 @@
 // Reads the queues of endpoints: those of the whole host by one dump, plus one dump of filters for each veth with clsact,
 // or those of a single endpoint.
 
-import { errnoOf, type NetlinkSocket } from '#platform/netlink-socket.ts'
+import { errnoOf } from '#platform/netlink-error.ts'
+import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import {
   CLSACT_HANDLE,

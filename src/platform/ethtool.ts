@@ -1,7 +1,8 @@
 // Transmit checksum offload of a device (linux/ethtool.h), by ioctl in the namespace of a netlink socket.
 
 import { ethtoolValue } from './libc.ts'
-import { kernelError, type NetlinkSocket } from './netlink-socket.ts'
+import { kernelError } from './netlink-error.ts'
+import type { NetlinkSocket } from './netlink-socket.ts'
 
 const [ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM] = [0x16, 0x17] as const
 

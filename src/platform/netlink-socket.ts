@@ -2,9 +2,10 @@
 // notifications. Synchronous, because the kernel replies within microseconds and a thread hop would cost more. Slow
 // requests use `requestAsync`.
 
-import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
-import * as libc from './libc.ts'
+import { watchReadable } from './libc.ts'
+import { NetlinkChannel } from './netlink-channel.ts'
+import { kernelError, refusal, type NetlinkRefusal } from './netlink-error.ts'
 import {
   align4,
   HEADER_BYTES,
@@ -14,9 +15,6 @@ import {
   NLM_F_REQUEST,
   NLMSG_DONE,
   NLMSG_ERROR,
-  NLMSG_NOOP,
-  NLMSG_OVERRUN,
-  readFrames,
   readStatus,
   writeFrame,
   type NetlinkFrame,
@@ -26,41 +24,21 @@ import { inNetns, inScratchNetns } from './netns.ts'
 
 export type { NetlinkFrame, NetlinkRequest } from './netlink-frame.ts'
 
-/** Why the kernel refused a message. */
-export type NetlinkRefusal = { readonly errno: string; readonly message: string }
-
 const NETLINK_ROUTE = 0
-const SOL_SOCKET = 1
-const SOL_NETLINK = 270
-const SO_RCVBUF = 8
-const SO_RCVTIMEO = 20
-const SO_RCVBUFFORCE = 33
-const NETLINK_ADD_MEMBERSHIP = 1
-const NETLINK_CAP_ACK = 10
-const NETLINK_EXT_ACK = 11
-const NETLINK_GET_STRICT_CHK = 12
-
-/** The kernel's largest datagrams are those of dumps, at most 32 KiB. */
-const RECEIVE_BYTES = 64 * 1024
 const SEND_BYTES = 64 * 1024
 /** Messages per send: more bring no gain, and the event loop is blocked for at most about 2 ms. */
 const BATCH_MESSAGES = 200
-const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
-const TIMEOUT_SECONDS = 10
 const DUMP_ATTEMPTS = 10
-const DRAIN_RECEIVES = 1000
 
 export class NetlinkSocket {
-  readonly #fd: number
-  readonly #receive = new Uint8Array(RECEIVE_BYTES)
+  readonly #channel: NetlinkChannel
   readonly #send = new Uint8Array(SEND_BYTES)
   /** The replies to requests that a thread is sending, by sequence number; null until a receive has returned the reply. */
   readonly #asyncReplies = new Map<number, ReturnType<typeof readStatus> | null>()
   #seq = 1
-  #closed = false
 
-  private constructor(fd: number) {
-    this.#fd = fd
+  private constructor(channel: NetlinkChannel) {
+    this.#channel = channel
   }
 
   /** Opens a socket in the namespace at a path (null: the process's own). @throws ERR_NETNS, ERR_KERNEL */
@@ -75,48 +53,23 @@ export class NetlinkSocket {
   }
 
   static #create(groups: readonly number[], protocol: number): NetlinkSocket {
-    const opened = libc.socket(libc.AF_NETLINK, libc.SOCK_RAW_CLOEXEC, protocol)
-    if (opened.value < 0) throw kernelError('cannot open a netlink socket', opened.errno)
-    const fd = opened.value
-    try {
-      const option = (level: number, name: number, value: number): number =>
-        libc.setsockopt({ fd, level, name, value: new Uint8Array(new Int32Array([value]).buffer) }).errno
-      // Without CAP_NET_ADMIN the kernel limits the buffer to rmem_max, which is smaller but works.
-      if (option(SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES) !== 0)
-        option(SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES)
-      for (const name of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) option(SOL_NETLINK, name, 1)
-      const timeout = new Uint8Array(new BigInt64Array([BigInt(TIMEOUT_SECONDS), 0n]).buffer)
-      libc.setsockopt({ fd, level: SOL_SOCKET, name: SO_RCVTIMEO, value: timeout })
-      // sockaddr_nl: family 16, port 0 (the kernel chooses one), no legacy groups.
-      const bound = libc.bind(fd, new Uint8Array([libc.AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
-      if (bound.errno !== 0) throw kernelError('cannot bind a netlink socket', bound.errno)
-      for (const group of groups) {
-        const errno = option(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-        if (errno !== 0) throw kernelError(`cannot join netlink group ${group}`, errno)
-      }
-      return new NetlinkSocket(fd)
-    } catch (err) {
-      closeSync(fd)
-      throw err
-    }
+    return new NetlinkSocket(NetlinkChannel.open(groups, protocol))
   }
 
   /** For ioctl(2), which acts on the socket's namespace, too. */
   get fd(): number {
-    return this.#fd
+    return this.#channel.fd
   }
 
   /** The socket's netlink port id; notifications of its own changes carry it. */
   get portId(): number {
-    const address = new Uint8Array(12)
-    libc.getsockname(this.#fd, address)
-    return new DataView(address.buffer).getUint32(4, true)
+    return this.#channel.portId
   }
 
   /** Sends one request. @returns the kernel's messages before the ack @throws ERR_KERNEL with `context.errno` */
   request(request: NetlinkRequest, doing: string): readonly Uint8Array[] {
     const seq = this.#nextSeq()
-    this.#transmit(this.#frame([request], seq, NLM_F_ACK), doing)
+    this.#channel.send(this.#frame([request], seq, NLM_F_ACK), doing)
     const replies: Uint8Array[] = []
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
@@ -138,9 +91,8 @@ export class NetlinkSocket {
     this.#asyncReplies.set(seq, null)
     try {
       // A copy, since the shared buffer may change while the thread sends.
-      const sent = await libc.sendAsync(this.#fd, this.#frame([request], seq, NLM_F_ACK).slice())
-      if (this.#closed) return
-      if (sent.value < 0) throw kernelError(doing, sent.errno)
+      await this.#channel.sendAsync(this.#frame([request], seq, NLM_F_ACK).slice(), doing)
+      if (this.#channel.isClosed) return
       // The kernel replied before send returned, so this does not block.
       for (;;) {
         const status = this.#asyncReplies.get(seq) ?? null
@@ -180,7 +132,7 @@ export class NetlinkSocket {
     this.#seq = (first + requests.length) >>> 0
     // The last change is always acknowledged, unless the begin message is refused: then the rest is ignored.
     const last = requests.length - 2
-    this.#transmit(this.#frame(requests, first, NLM_F_ACK, last), doing)
+    this.#channel.send(this.#frame(requests, first, NLM_F_ACK, last), doing)
     let refused: NetlinkRefusal | null = null
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
@@ -212,26 +164,16 @@ export class NetlinkSocket {
    * @returns false when the kernel dropped some, so that the caller must look at everything again
    */
   drain(visit: (frame: NetlinkFrame) => void): boolean {
-    let complete = true
-    // Bounded, so that an event storm cannot block the event loop.
-    for (let i = 0; i < DRAIN_RECEIVES && !this.#closed; i++) {
-      const { value, errno } = libc.recv(this.#fd, this.#receive, libc.MSG_DONTWAIT)
-      if (value >= 0) this.#frames(value, 'read notifications').forEach(visit)
-      else if (libc.errnoName(errno) === 'ENOBUFS') complete = false
-      else return complete
-    }
-    return complete
+    return this.#channel.drain(visit)
   }
 
   /** Calls `listener` when notifications are pending; read them with `drain`. @returns a function that stops it; call it before `close` */
   watch(listener: () => void): () => void {
-    return libc.watchReadable(this.#fd, listener)
+    return watchReadable(this.#channel.fd, listener)
   }
 
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    closeSync(this.#fd)
+    this.#channel.close()
   }
 
   #nextSeq(): number {
@@ -266,7 +208,7 @@ export class NetlinkSocket {
     const first = this.#seq
     this.#seq = (first + requests.length) >>> 0
     refusals.push(...requests.map(() => null))
-    this.#transmit(this.#frame(requests, first, NLM_F_ACK), doing)
+    this.#channel.send(this.#frame(requests, first, NLM_F_ACK), doing)
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
         const index = (frame.seq - first) >>> 0
@@ -284,7 +226,7 @@ export class NetlinkSocket {
     doing: string
   ): T[] | null {
     const seq = this.#nextSeq()
-    this.#transmit(this.#frame([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), doing)
+    this.#channel.send(this.#frame([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), doing)
     const found: T[] = []
     let interrupted = false
     for (;;) {
@@ -303,64 +245,13 @@ export class NetlinkSocket {
     }
   }
 
-  #transmit(data: Uint8Array, doing: string): void {
-    for (;;) {
-      const { value, errno } = libc.send(this.#fd, data)
-      if (value >= 0) return
-      if (libc.errnoName(errno) !== 'EINTR') throw kernelError(doing, errno)
-    }
-  }
-
+  /** One receive may also return replies to requests of worker threads; keeps them for those. */
   #receiveFrames(doing: string): readonly NetlinkFrame[] {
-    for (;;) {
-      const { value, errno } = libc.recv(this.#fd, this.#receive)
-      if (value >= 0) return this.#keepAsyncReplies(this.#frames(value, doing))
-      const name = libc.errnoName(errno)
-      if (name === 'EAGAIN') {
-        throw new VxmeshError('ERR_TIMEOUT', `${doing}: the kernel has not replied for ${TIMEOUT_SECONDS} s`)
-      }
-      if (name !== 'EINTR') throw kernelError(doing, errno)
-    }
-  }
-
-  /** A receive may return replies to requests of worker threads; keeps them for those. */
-  #keepAsyncReplies(frames: readonly NetlinkFrame[]): readonly NetlinkFrame[] {
+    const frames = this.#channel.receive(doing)
     for (const frame of frames) {
       if (frame.type === NLMSG_ERROR && this.#asyncReplies.has(frame.seq))
         this.#asyncReplies.set(frame.seq, readStatus(frame))
     }
     return frames
   }
-
-  #frames(length: number, doing: string): readonly NetlinkFrame[] {
-    try {
-      const frames = readFrames(this.#receive.subarray(0, length))
-      if (frames.some(frame => frame.type === NLMSG_OVERRUN)) throw new RangeError('netlink data was lost')
-      return frames.filter(frame => frame.type !== NLMSG_NOOP)
-    } catch (err) {
-      throw new VxmeshError('ERR_KERNEL', `${doing}: the kernel's reply cannot be read`, { cause: err })
-    }
-  }
-}
-
-/** The errno name, such as `EEXIST`, of an ERR_KERNEL error; null for any other error. */
-export function errnoOf(err: unknown): string | null {
-  const errno = err instanceof VxmeshError ? err.context['errno'] : undefined
-  return typeof errno === 'string' ? errno : null
-}
-
-/** The error for a refused message. */
-export function refusalError(doing: string, refused: NetlinkRefusal): VxmeshError {
-  return new VxmeshError('ERR_KERNEL', `${doing}: ${refused.message}`, { context: { errno: refused.errno } })
-}
-
-/** The error for a refused system call or request. */
-export function kernelError(doing: string, errno: number, text = ''): VxmeshError {
-  return refusalError(doing, refusal(errno, text))
-}
-
-function refusal(errno: number, text: string): NetlinkRefusal {
-  const name = libc.errnoName(errno)
-  const description = `${libc.errnoText(errno)} (${name})`
-  return { errno: name, message: text === '' ? description : `${text}: ${description}` }
 }

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { NetlinkSocket, errnoOf } from '#platform/netlink-socket.ts'
+import { errnoOf } from '#platform/netlink-error.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import {
   checkContainerNetns,
   checkNetns,
