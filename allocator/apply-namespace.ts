@@ -16,7 +16,7 @@ import type { Tables } from './tables.ts'
 const WHOLE_NAME = 60
 const NAME_MAX = 63
 
-/** A network that the namespace has already is not judged again. */
+/** Networks that the namespace already has are not checked again. */
 export function mapNamespace(
   tables: Tables,
   command: CommandOf<'namespace-map'>,

@@ -51,7 +51,7 @@ export function createNetwork(
   return networkOutcome(network)
 }
 
-/** None of the fields that can be changed decides about overlaps. */
+/** No changeable field affects the overlap rules. */
 export function updateNetwork(tables: Tables, command: CommandOf<'network-update'>): OutcomeOf<'network-update'> {
   const table = tables.networks.get(command.name)
   if (table === undefined) return noNetwork(command.name, 'name')

@@ -1,5 +1,5 @@
-// What the agent knows of a kernel backend: `Devices`, which every backend shares, and `Forwarding`, which each brings itself.
-// Nothing here decides what ought to exist.
+// The interface of an overlay driver: `Devices`, the same for all drivers, and `Forwarding`, which each implements. A
+// driver observes the kernel and executes ops; what should exist is decided in plan/.
 
 import type { Doors } from './plan/filter/ruleset.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
@@ -15,14 +15,17 @@ import type { Plan } from './plan/network/plan-network.ts'
 import type { ShapingSupport } from './plan/shaping/queue.ts'
 import type { Underlay } from './plan/underlay/underlay.ts'
 
-/** One failing network does not stop the others; its remaining ops are skipped when a device of it failed. */
+/**
+ * A failure in one network does not stop the others. After a failed device op the rest of its network's ops are
+ * skipped.
+ */
 export type ExecuteResult<Op> = {
   readonly done: number
   readonly skipped: number
   readonly failures: readonly { readonly op: Op; readonly error: VxmeshError }[]
 }
 
-/** Everything that the kernel must know about a local endpoint. */
+/** All parameters of a local endpoint's interface. */
 export type AttachRequest = {
   readonly vni: Vni
   /** Name of the veth on the host. */
@@ -37,15 +40,15 @@ export type AttachRequest = {
   readonly mtu: number
   /** Null: no default route. */
   readonly gateway: Ip | null
-  /** Mark of the host side. */
+  /** Interface alias of the host side; marks it as ours. */
   readonly alias: string
-  /** Holds from the first packet. */
+  /** In force from the first packet on. */
   readonly shaping: Shaping
   /** Requested number of the port on the switch; another one is used if it is taken. */
   readonly portNumber?: number
 }
 
-/** What shaping of an endpoint that exists must know. */
+/** The parameters for shaping an existing endpoint. */
 export type ShapeRequest = Pick<AttachRequest, 'hostInterface' | 'alias' | 'mtu' | 'shaping'>
 
 export type AttachResult = {
@@ -55,17 +58,17 @@ export type AttachResult = {
   readonly ifindex: number
 }
 
-/** The interface of a container that is attached, to be brought to another MTU. */
+/** A container's interface whose MTU is to be changed. */
 export type ContainerMtuRequest = Pick<AttachRequest, 'hostInterface' | 'ifname' | 'netns' | 'mtu'>
 
-/** Called after changes by others: in these networks, or (null) in any. */
+/** Called after another program changed the kernel: in these networks, or (null) possibly in any. */
 export type ChangeListener = (networks: ReadonlySet<Vni> | null) => void
 
 export type DetachRequest = { readonly hostInterface: IfName; readonly alias: string }
 
 /** Seen from the container: rx is what it received. Bytes and packets since the device was created. */
 export type Counters = {
-  /** Index of the counting device. A different one counts from zero. */
+  /** Ifindex of the device that counts. A different device started from zero. */
   readonly ifindex: number
   readonly rxBytes: number
   readonly txBytes: number
@@ -79,11 +82,11 @@ export type Feature = {
   readonly present: boolean
   /** Is the driver unable to work without it? */
   readonly required: boolean
-  /** What follows from its absence, or the kernel's error message. */
+  /** The consequence of its absence, or the kernel's error message. */
   readonly detail: string
 }
 
-/** Containers' interfaces on this host, whatever carries their packets. */
+/** The interfaces of this host's containers, the same for all drivers. */
 export type Devices = {
   /**
    * A pass must have created the network. Idempotent.
@@ -96,8 +99,8 @@ export type Devices = {
   /** Does nothing to a container that does not hold the other end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
   setContainerMtu(request: ContainerMtuRequest): Promise<void>
   /**
-   * Sets the endpoint's queues. A change of rate alone loses no queued packet. Idempotent. Without the interface nothing is
-   * done: attach will do it. @throws ERR_KERNEL
+   * Sets the endpoint's queues; a mere change of rate keeps queued packets. Idempotent. Does nothing without the
+   * interface, since attach sets the queues. @throws ERR_KERNEL
    */
   shape(request: ShapeRequest): Promise<void>
   /** What is enforced now, which may differ from the request; null without the interface. */
@@ -106,7 +109,9 @@ export type Devices = {
   shapingSupport(): Promise<ShapingSupport>
   /** Is the endpoint in the kernel as an attach leaves it? Changes nothing. @throws ERR_NETNS, ERR_CHECK_FAILED, ERR_KERNEL */
   check(request: AttachRequest): Promise<void>
-  /** The number of a container's port: the switch's, or without a switch the device's index; 0: there is no such port. */
+  /**
+   * The number of a container's port on the switch, or the ifindex if there is no switch; 0 if the port does not exist.
+   */
   portNumber(hostInterface: string): number
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
@@ -114,13 +119,13 @@ export type Devices = {
   underlay(): Promise<Underlay>
 }
 
-/** How packets get from the containers' interfaces to each other and to other hosts, in ops of its own. */
+/** Forwarding between the containers' interfaces and to other hosts. Each driver has op types of its own. */
 export type Forwarding<Observed, Op> = {
   /** The whole host, or one network (cheap: for one attach). */
   observe(look: ForwardingLook): Promise<Observed>
-  /** What makes the one the other. Pure. */
+  /** The ops that turn the observed state into the desired one. Pure. */
   plan(desired: DesiredHost, observed: Observed): Plan<Op>
-  /** Never throws for a failing op: it is in the result. */
+  /** A failing op does not throw: it is reported in the result. */
   execute(ops: readonly Op[]): Promise<ExecuteResult<Op>>
   note(op: Op): OpNote
 }
@@ -133,7 +138,7 @@ export type ForwardingLook = {
 export type OverlayDriver = {
   readonly name: 'linux' | 'ovs'
   readonly devices: Devices
-  /** Everything that a pass keeps right, in order. */
+  /** The parts of a pass, in order. */
   readonly parts: readonly Part[]
   /**
    * Port security and the underlay guard on this UDP port; null removes what an earlier run installed.
@@ -141,13 +146,16 @@ export type OverlayDriver = {
    */
   setGuard(port: number | null): Promise<void>
   /**
-   * Lets only these users' processes connect to these ports of the loopback device, from now on.
+   * From now on, lets only processes of the listed users connect to these ports of the loopback device.
    * @returns why this kernel cannot, or null
    * @throws ERR_KERNEL
    */
   setDoors(doors: Doors): Promise<string | null>
   features(): Promise<readonly Feature[]>
-  /** Calls back (debounced) after somebody else changed devices, entries or the underlay's MTU. Returns how to stop. */
+  /**
+   * Calls back (debounced) after another program changed devices, entries or the underlay's MTU. Returns a function
+   * that stops it.
+   */
   onChange(listener: ChangeListener): () => void
   /** Closes sockets. Nothing in the kernel is removed. */
   close(): Promise<void>

@@ -28,7 +28,7 @@ export function forwardingLook({ scope, desired }: Look): ForwardingLook {
   return { scope, desired: desired.host }
 }
 
-/** The driver skips what follows a failure in a network, so of such a network nothing counts as done. */
+/** After a failure the driver skips the network's remaining ops, so none of that network's ops counts as done. */
 export async function executeForwarding<Op>(
   forwarding: Pick<Forwarding<never, Op>, 'execute' | 'note'>,
   ops: readonly Op[]

@@ -1,5 +1,5 @@
-// One pass over the kernel: each part is observed, planned and executed in turn. Production and the test lab both run it.
-// The caller holds the kernel's turn: nothing else of this agent changes the kernel meanwhile.
+// One pass over the kernel: each part is observed, planned and executed in turn. Production and the test lab both run
+// it. The caller holds the lock on the kernel: nothing else in this agent changes the kernel meanwhile.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
@@ -20,7 +20,7 @@ const CONCERNS: Readonly<Record<Concern, { readonly hostWide: boolean; readonly 
   egress: { hostWide: false, required: false }
 }
 
-/** What follows from the state; each is read at most once a pass, when the first part asks for it. */
+/** The desired state; each half is computed at most once a pass, when a part first needs it. */
 export type Desired = {
   readonly host: () => DesiredHost
   readonly gateways: () => DesiredGateways
@@ -29,9 +29,9 @@ export type Desired = {
 export type Look = {
   /** One network, or (null) the whole host. */
   readonly scope: Vni | null
-  /** A part may skip what its last look found right: an attach must not wait for it. */
+  /** A part may skip what it found right last time, so that an attach does not wait for it. */
   readonly trust: boolean
-  /** May anything be removed? Not while the state may be older than what this host has already acted upon. */
+  /** May anything be removed? False while the state may be older than one this host has already acted on. */
   readonly mayRemove: boolean
   readonly desired: Desired
 }
@@ -43,7 +43,7 @@ export type OpNote = {
   readonly vni: Vni | null
   /** Must wait while nothing may be removed. */
   readonly removes: boolean
-  /** The part knows that it reverts a change by somebody else. */
+  /** Set when the part knows that the op reverts another program's change. */
   readonly repairs: boolean
   /** One line for people and logs. */
   readonly text: () => string
@@ -53,13 +53,13 @@ export type PartProblem = {
   /** Null: the host's own. */
   readonly vni: Vni | null
   readonly error: VxmeshError
-  /** What the network lacks because of it; absent when the network itself is not as it should be. */
+  /** What the network lacks because of the problem; absent when the network's own forwarding is affected. */
   readonly effect?: string
 }
 
 export type PartPlan<Op> = {
   readonly ops: readonly Op[]
-  /** What no op can repair. */
+  /** Problems that no op can repair. */
   readonly problems: readonly PartProblem[]
   readonly missing?: readonly Missing[]
 }
@@ -71,7 +71,7 @@ export type PartResult<Op> = {
   readonly again: string | null
 }
 
-/** Methods, so that parts of different types of op fit into one list. */
+/** Methods, because their parameters are bivariant: parts with different op types fit into one list. */
 export type Part<Observed = unknown, Op = unknown> = {
   readonly name: string
   readonly concern: Concern
@@ -80,10 +80,10 @@ export type Part<Observed = unknown, Op = unknown> = {
   /** @throws ERR_KERNEL */
   observe(look: Look): Promise<Observed>
   plan(look: Look, observed: Observed): PartPlan<Op>
-  /** Never throws for one failing op. */
+  /** A failing op does not throw: it is reported in the result. */
   execute(ops: readonly Op[], observed: Observed): Promise<PartResult<Op>>
   note(op: Op): OpNote
-  /** For a part that remembers what it found right: what is left after the pass. */
+  /** Called after the pass with the remaining problems, so that a part can remember what is right. */
   settled?(look: Look, observed: Observed, problems: readonly PartProblem[]): void
 }
 
@@ -118,7 +118,10 @@ export async function runPass(parts: readonly Part[], look: Look): Promise<reado
   return reports
 }
 
-/** Until the part needs no other look. @throws ERR_KERNEL when that takes more attempts than it has, or what the part throws */
+/**
+ * Observes, plans and executes until the part needs no further attempt. @throws ERR_KERNEL when that takes more
+ * attempts than it has, or what the part throws
+ */
 export async function runPart<Observed, Op>(part: Part<Observed, Op>, look: Look): Promise<PartReport> {
   const done: OpNote[] = []
   const note = (op: Op): OpNote => part.note(op)

@@ -1,5 +1,5 @@
 // Bounds Serf's log while Serf runs. Serf appends to the file (O_APPEND) rather than to a pipe, so that it outlives a
-// killed agent; the agent truncates the file in place. What strangers send to Serf's port makes a line each.
+// killed agent; the agent truncates the file in place. Each packet that a stranger sends to Serf's port adds a line.
 
 import { open, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -13,11 +13,11 @@ import type { FilterTable } from '../plan/filter/ruleset.ts'
 export type ElementOp = Exclude<FilterOp, TableInstall>
 
 export type FilterKernel = {
-  /** Netlink port id of what it writes. */
+  /** Netlink port id of its writes; notifications of them carry it. */
   readonly portId: number
-  /** Of the rule set; grows with each change of any table. @throws ERR_KERNEL */
+  /** The generation of the rule set; grows with each change of any table. @throws ERR_KERNEL */
   generation(): number
-  /** Null also for a table that cannot be read: it is reinstalled, and that error says what is wrong. */
+  /** Null also for a table that cannot be read: reinstalling it then reports the error. */
   list(table: FilterTable): Promise<ObservedTable | null>
   /** In one transaction. @throws ERR_KERNEL */
   install(installs: readonly TableInstall[]): Promise<void>

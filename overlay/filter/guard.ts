@@ -1,6 +1,6 @@
-// Keeps the two tables of plan/filter/ruleset.ts in the kernel, as a part of a pass and for each container that comes or
-// goes. nft lists them only when the generation of the rule set shows that somebody else changed something; elements are
-// written in a transaction that the kernel refuses when the generation is not the one that was compared.
+// Keeps the two tables of plan/filter/ruleset.ts in the kernel, as a part of a pass and at each attach and detach. nft
+// lists them only when the generation of the rule set shows a change by another program. Elements are written in a
+// transaction that names the generation they were compared with: the kernel refuses it if the rules have changed since.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { IfName } from '#model/ids.ts'
@@ -18,16 +18,19 @@ import { tryFilters, tryTables } from './try-tables.ts'
 
 /** Changes in one transaction: some 25 KiB. */
 const CHANGES = 200
-/** Other programs may change their own tables between our look and our change, but not for ever. */
+/** Each attempt fails if another program changes any table between our read and our write. */
 const ATTEMPTS = 10
 
-/** A table, and how it is listed when it is right. */
+/** A table, and the shape of its listing when its rules are right. */
 export type TableShape = { readonly table: FilterTable; readonly shape: string }
-/** `wanted` is null before the first pass that knows it. */
+/** `wanted` is null until a pass has determined it. */
 type GuardedTable = TableShape & { wanted: Map<string, Element> | null }
 /** What the kernel held at a generation, table by table. */
 type Mirror = { readonly generation: number; readonly tables: ReadonlyMap<FilterTable, ObservedTable | null> }
-/** A pass decides for all elements alike, an attach or detach for those of its port alone. */
+/**
+ * May an undesired element be removed? In a pass the answer is the same for all elements; an attach or detach may
+ * remove only those of its own port.
+ */
 type MayRemove = (element: Element) => boolean
 
 type FilterPart = Part<Mirror, FilterOp>
@@ -38,9 +41,11 @@ export class Guard implements FilterPart {
   readonly attempts = ATTEMPTS
   readonly #kernel: FilterKernel
   readonly #tables: readonly GuardedTable[]
-  /** A cache of what the kernel holds, valid as long as the generation is the same. */
+  /** A cache of what the kernel holds, valid while the generation is unchanged. */
   #mirror: Mirror | null = null
-  /** Called with the generations before and after each change of elements, between which nothing else was changed. */
+  /**
+   * Called after each write of elements with the generations before and after it; nothing else changed between them.
+   */
   onWrite: (from: number, to: number) => void = () => undefined
   /** Attaches and detaches write one after the other: the kernel refuses a write whose generation is stale. */
   readonly #turns = new Serial()
@@ -113,14 +118,14 @@ export class Guard implements FilterPart {
   }
 
   note(op: FilterOp): OpNote {
-    // What may not be removed is not planned in the first place.
+    // The plan already leaves out removals that must wait.
     return { kind: op.kind, vni: null, removes: false, repairs: false, text: () => describeFilterOp(op) }
   }
 
-  /** Lets a container's port send; to be called before it is up. @throws ERR_KERNEL, ERR_BUSY */
+  /** Lets a container's port send. Call it before the port is set up. @throws ERR_KERNEL, ERR_BUSY */
   async admit(port: PortBinding): Promise<void> {
     const ports = this.#ports
-    // Before the first pass it is not known which other ports to let through.
+    // Before the first pass the other ports are unknown, and a new table would block them.
     if (ports === null) throw new VxmeshError('ERR_BUSY', 'the filters of this host are not set yet')
     forget(ports, port.device)
     const element = portElement(port)
@@ -128,7 +133,7 @@ export class Guard implements FilterPart {
     await this.#settle(other => isOfPort(other, port.device))
   }
 
-  /** Forgets a port that is gone. @throws ERR_KERNEL */
+  /** Removes a deleted port's elements. @throws ERR_KERNEL */
   async dismiss(device: IfName): Promise<void> {
     if (this.#ports === null) return
     forget(this.#ports, device)
@@ -191,7 +196,7 @@ export class Guard implements FilterPart {
     return this.#mirror
   }
 
-  /** The mirror while it is valid, or a listing. */
+  /** Returns the mirror if it is still valid, otherwise a new listing. */
   async #observe(): Promise<Mirror> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const generation = this.#kernel.generation()
@@ -205,7 +210,7 @@ export class Guard implements FilterPart {
   }
 }
 
-/** For a single port, whose plan decides itself what may be removed; nothing of the desired state is read. */
+/** For an attach or detach: its plan takes its own MayRemove and does not read the desired state. */
 const PORT_LOOK: Look = {
   scope: null,
   trust: false,

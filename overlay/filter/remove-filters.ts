@@ -1,4 +1,4 @@
-// Deletes the two tables of a host that is to run without them.
+// Deletes both tables when the guard is switched off.
 
 import { VxmeshError } from '#model/errors.ts'
 import { errnoOf } from '#platform/netlink-error.ts'

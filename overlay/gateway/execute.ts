@@ -57,7 +57,8 @@ export async function createRouter(work: RouterWork, p: { name: string; hostNetn
 }
 
 /**
- * With `rules` alone (a new agent cannot tell whether the rules it finds are right) the devices are not touched.
+ * With `rules` alone the devices are not touched: a restarted agent cannot tell whether installed rules are right, so
+ * it writes them again.
  * @throws ERR_KERNEL, ERR_NETNS
  */
 export async function repairRouter(
@@ -141,7 +142,7 @@ function pairs(router: DesiredRouter): readonly { name: string; inner: string; g
   ]
 }
 
-/** Deletes ends whose other end is elsewhere: they belonged to an earlier router. */
+/** Deletes veths whose peer is not in this router: they belonged to an earlier one. */
 async function deleteUnpaired(work: RouterWork, path: string): Promise<void> {
   const stale = withRouter(work, path, ({ kernel, inside, netnsId }) =>
     pairs(work.router).flatMap(({ name, inner }) => {
@@ -239,7 +240,7 @@ function settings(device: string, values: Readonly<Record<string, string>>): { k
   return Object.entries(values).map(([key, value]) => ({ key: `net/ipv4/conf/${device}/${key}`, value }))
 }
 
-/** The router has no IPv6, if the kernel has it at all. */
+/** Disables IPv6 in the router's namespace, if the kernel supports it. */
 function ipv6Switches(path: string): { key: string; value: string }[] {
   const keys = ['all', 'default'].map(device => `net/ipv6/conf/${device}/disable_ipv6`)
   return readSysctls(path, keys).flatMap((value, i) => (value === null ? [] : [{ key: keys[i] ?? '', value: '1' }]))

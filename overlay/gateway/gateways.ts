@@ -1,5 +1,5 @@
-// The routers of this host as a part of a pass. In memory are only the rules that are known to be untouched and the routers
-// that were right; all else is in the kernel, so a restarted agent resumes where the last one stopped.
+// The routers of this host as a part of a pass. Cached are only the rules known to be unchanged and the routers that
+// were right. Everything else is read from the kernel, so a restarted agent resumes where the last one stopped.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
@@ -45,25 +45,28 @@ import {
 } from './observe.ts'
 import type { RouterLook } from './router-facts.ts'
 
-/** Rules that this agent wrote, and the generation of the namespace's rule set since then. */
+/** Rules that this agent wrote, and the generation of the namespace's rule set after the write. */
 type WrittenRules = { readonly text: string; readonly generation: number | null }
 
-/** What was read: nothing where the last look is trusted, the host's routes alone where only a way in may have changed. */
+/**
+ * What was read: nothing if the last observation is trusted, the host's routes alone if only routes to containers may
+ * have changed.
+ */
 type Reading =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'routes'; readonly routes: ObservedHostRoutes }
   | { readonly kind: 'routers'; readonly observed: ObservedGateways }
 
 export type GatewayReading = {
-  /** The routers that this look is about. */
+  /** The routers in the scope of this pass. */
   readonly wanted: DesiredGateways
-  /** Routers that were right when last observed, as they were desired then. */
+  /** The desired state of each router when it was last found right. */
   readonly before: ReadonlyMap<Vni, DesiredRouter>
   readonly reading: Reading
   readonly support: ShapingSupport
 }
 
-/** `repairs`: the router was right before and nothing else is desired now, so that somebody else changed it. */
+/** `repairs`: the router was right and its desired state is unchanged, so another program changed it. */
 export type GatewayStep = { readonly op: GatewayOp; readonly repairs: boolean }
 
 export class Gateways implements Part<GatewayReading, GatewayStep> {
@@ -81,10 +84,10 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
   /** By path of the namespace. */
   readonly #rules = new Map<string, WrittenRules>()
-  /** The routers that the last look left nothing to do for, as they were desired then. */
+  /** The desired state of each router as of the last pass after which it was right. */
   readonly #right = new Map<Vni, DesiredRouter>()
 
-  /** @param carrier not the bridge: a router's port is on a switch, which another part connects */
+  /** @param carrier unless it is the bridge, a router's port belongs to a switch, and another part connects it */
   constructor(kernel: Kernel, p: { readonly support: () => ShapingSupport; readonly carrier: Carrier }) {
     this.#kernel = kernel
     this.#support = p.support
@@ -118,7 +121,10 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     return { ops: ops.map(op => ({ op, repairs: isRepair(op, read) })), problems }
   }
 
-  /** In order; when the rules of the host cannot be set, nothing is opened that they would guard. */
+  /**
+   * Runs the ops in order. If the host's rules cannot be set, the remaining ops are skipped: nothing may be opened that
+   * the rules would guard.
+   */
   async execute(steps: readonly GatewayStep[]): Promise<PartResult<GatewayStep>> {
     const done: GatewayStep[] = []
     const failures: PartResult<GatewayStep>['failures'][number][] = []
@@ -224,7 +230,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     }
   }
 
-  /** The rules are listed only after somebody, perhaps this agent, changed any. */
+  /** Lists the rules only if any program, this agent included, has changed some since the last listing. */
   async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table'>> {
     const { netns } = this.#kernel
     const generation = readGeneration(netns)
@@ -298,7 +304,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 }
 
-/** How the desired state differs from that of the last pass that left nothing to do. */
+/** How the desired state differs from that of the last pass after which the routers were right. */
 export function changeSince(
   before: ReadonlyMap<Vni, DesiredRouter>,
   { routers }: Pick<DesiredGateways, 'routers'>,
@@ -311,7 +317,7 @@ export function changeSince(
   return known.every(([router, last]) => isSameRouter(router, last)) ? 'ways-in' : 'routers'
 }
 
-/** @param read what the pass has read before the op */
+/** @param read what the pass read before it executed the op */
 export function isRepair(op: GatewayOp, read: Pick<GatewayReading, 'wanted' | 'before'>): boolean {
   const vni = networkOf(op)
   const router = vni === null ? undefined : read.wanted.routers.get(vni)
@@ -320,7 +326,7 @@ export function isRepair(op: GatewayOp, read: Pick<GatewayReading, 'wanted' | 'b
   return !isHostRoute(op) || hasSameWays(router, last)
 }
 
-/** But for the containers that the host reaches through it. */
+/** Compares everything except `reached`. */
 function isSameRouter(router: DesiredRouter, last: DesiredRouter | undefined): boolean {
   return last !== undefined && isDeepStrictEqual({ ...router, reached: [] }, { ...last, reached: [] })
 }

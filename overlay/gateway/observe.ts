@@ -155,8 +155,9 @@ export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wa
 }
 
 /**
- * `free`: there is no such name, or a router has it whose host is gone, with its devices. `empty` counts as free, too: a file
- * without a namespace, left by an agent that was killed. `unreadable`: there is a namespace that cannot be entered.
+ * `free`: the name is unused, or belongs to a router whose host and devices are gone. `empty` counts as free, too: a
+ * file without a namespace, left by an agent that was killed. `unreadable`: there is a namespace that cannot be
+ * entered.
  */
 type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 

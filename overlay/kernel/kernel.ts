@@ -45,13 +45,16 @@ export function readLinks(socket: NetlinkSocket, request: Message): readonly Lin
   )
 }
 
-/** By which this namespace's links name the namespace of their other end; null when it has assigned none. @throws ERR_KERNEL */
+/**
+ * The netnsid by which this namespace's links refer to the namespace of their peer; null when none is assigned.
+ * @throws ERR_KERNEL
+ */
 export function readNetnsId(socket: NetlinkSocket, netnsFd: number): number | null {
   const [answer] = socket.request(getNetnsId(netnsFd), 'read the id of a namespace')
   return answer === undefined ? null : decodeNetnsId(answer)
 }
 
-/** Are they the ends of one veth pair, the inner one in the namespace of this id? */
+/** Are the links the two ends of one veth pair, the inner end in the namespace with this id? */
 export function arePaired(outer: LinkInfo | undefined, inner: LinkInfo | undefined, netnsId: number | null): boolean {
   if (outer === undefined || inner === undefined) return false
   const ends = outer.link === inner.ifindex && inner.link === outer.ifindex && inner.kind === 'veth'
@@ -79,7 +82,7 @@ export function switchIpv6Off(kernel: Kernel, devices: readonly { ref: LinkRef; 
   )
 }
 
-/** Runs it, and takes these errnos for success. */
+/** Runs a request; these errnos count as success. */
 export function tolerate(errnos: readonly string[], run: () => void): void {
   try {
     run()

@@ -26,7 +26,7 @@ export type KernelTables = {
   readonly neighbours: readonly NeighbourInfo[]
 }
 
-/** By which the kernel routes. */
+/** Without neighbour entries. */
 export type RouteTables = Omit<KernelTables, 'neighbours'>
 
 /** @throws ERR_KERNEL */

@@ -49,7 +49,8 @@ export async function attachContainer(
   request: AttachRequest
 ): Promise<AttachResult> {
   const { kernel, support, carrier } = host
-  // Opened once: whatever the path comes to mean, what was judged is what is changed.
+  // Opened once, so that the namespace that was checked is the one that is changed, even if the path is replaced
+  // meanwhile.
   const netnsFd = openNetns(request.netns, { field: 'netns', follow: true })
   try {
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
@@ -72,7 +73,7 @@ export async function attachContainer(
   }
 }
 
-/** @throws ERR_NETNS for a namespace of ours: a host's, this one's or another's on the same machine, or a router's */
+/** @throws ERR_NETNS if the namespace is that of a vxmesh host (this one or another on the machine) or of a router */
 function refuseForeignNetns({ kernel, inside, netnsFd, request }: AttachTarget): void {
   const { netns: path } = request
   checkContainerNetns(netnsFd, { path, hosts: kernel.netns === null ? [] : [kernel.netns] })
@@ -173,8 +174,8 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
 }
 
 /**
- * Index of our device of the host's name when it cannot be adopted (incomplete, paired with an older namespace, or with
- * another MAC or address); null when it can, or there is none. @throws ERR_IFNAME_IN_USE for a foreign device
+ * Ifindex of our device with the host-side name when it cannot be adopted (incomplete, paired with an older namespace,
+ * or with another MAC or address); null when it can, or there is none. @throws ERR_IFNAME_IN_USE for a foreign device
  */
 function staleLink(target: AttachTarget): number | null {
   const { kernel, request } = target

@@ -40,7 +40,7 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
 
 export type DeviceFilter = {
   readonly names: readonly string[]
-  /** Are this veth's queues read? */
+  /** Are the queues of this veth to be read? */
   readonly shaped: (veth: LinkInfo) => boolean
 }
 

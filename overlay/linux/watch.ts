@@ -1,4 +1,4 @@
-// Wakes the reconcile loop when somebody else changed links, entries or tables of ours, and tells in which networks. Only a
+// Wakes the reconcile loop when another program changed our links, entries or tables, and names the networks. Only a
 // hint: the periodic pass finds what a lost notification hid.
 
 import type { Vni } from '#model/ids.ts'
@@ -22,7 +22,7 @@ type WatchTarget = {
 }
 
 export type WatchOptions = WatchTarget & {
-  /** Port ids of this agent's own sockets: what they cause is no drift. */
+  /** Port ids of this agent's own sockets: changes through them are not drift. */
   readonly own: readonly number[]
   /** The network of a device of ours by its index, as last observed; null is a device of no network. */
   readonly networkOf: (ifindex: number) => Vni | null | undefined
@@ -63,7 +63,7 @@ function watchSocket(socket: NetlinkSocket, { clock, listener }: WatchTarget, cl
   }
   const arm = (): void => {
     unwatch = socket.watch(() => {
-      // Not polled until it is read: the socket stays readable, and the poll would return at once.
+      // Polling pauses until the socket is read: it stays readable, so the poll would return at once.
       unwatch()
       unwatch = () => undefined
       cancelRead = clock.after(DEBOUNCE_MS, read)

@@ -1,5 +1,5 @@
-// The Open vSwitch driver: one integration bridge a host. Devices, filters and routers are the host's; what they are ports
-// of, and how packets are forwarded, is the switch's.
+// The Open vSwitch driver: one integration bridge a host. Devices, filters and routers are those of overlay/linux; the
+// bridge has them as ports and forwards between them.
 
 import { dirname, join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -139,5 +139,5 @@ export class OvsDriver implements OverlayDriver {
   }
 }
 
-/** What bridges need and a switch does not. */
+/** Kernel features that bridges need and a switch does not. */
 const BRIDGED: readonly string[] = ['bridge', 'vxlan', 'neigh-suppress']

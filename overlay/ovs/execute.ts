@@ -23,7 +23,7 @@ type ExecuteFailure = ExecuteResult<SwitchOp>['failures'][number]
 type Tally = { done: number; skipped: number; readonly failures: ExecuteFailure[]; readonly broken: Set<Vni | null> }
 type FlowOp = Extract<SwitchOp, { kind: 'flows-set' | 'flows-delete' }>
 
-/** Never throws for a failing op: it is in the result. */
+/** A failing op does not throw: it is reported in the result. */
 export async function executeSwitch(
   targets: SwitchTargets,
   ops: readonly SwitchOp[]

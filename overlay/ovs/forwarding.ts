@@ -24,7 +24,7 @@ export type SwitchDevices = {
   execute(ops: readonly DeviceOp[]): Promise<ExecuteResult<DeviceOp>>
   /** 0: there is no such device. */
   ifindexOf(name: string): number
-  /** The network of each of our devices by index, for what changes of others concern. */
+  /** By ifindex, the network of each of our devices: tells which network a notification concerns. */
   readonly networks: Map<number, Vni | null>
 }
 
@@ -55,7 +55,7 @@ export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
     const marks = new Map([...ports].flatMap(([name, { mark }]) => (mark === null ? [] : [[name, mark.vni] as const])))
     const only = {
       names: scope === null ? [] : devicesOf(scope, { marks, desired: networks.get(scope)?.endpoints.keys() ?? [] }),
-      // A port that has been one for long has its queues checked by the pass over the whole host.
+      // Queues are read for new ports only; a pass over the whole host checks the others.
       shaped: ({ name, ifindex }: { name: string; ifindex: number }) => needsPort(ports.get(name), ifindex)
     }
     const { links, shaping } = devices.observe(scope === null ? null : only)
@@ -126,7 +126,7 @@ export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
   }
 }
 
-/** What may be a device of this network: what its ports are marked with, and what is desired. */
+/** Devices that may belong to this network: those its ports are marked with, and the desired ones. */
 function devicesOf(
   vni: Vni,
   { marks, desired }: { readonly marks: ReadonlyMap<string, Vni>; readonly desired: Iterable<IfName> }

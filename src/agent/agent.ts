@@ -80,7 +80,7 @@ export class Agent {
     }
   }
 
-  /** How long no reconcile pass has ended; see Reconciler.silentMs. */
+  /** Time since the end of a reconcile pass; see Reconciler.silentMs. */
   get silentMs(): number {
     return this.#data.reconciler.silentMs
   }
@@ -113,7 +113,8 @@ export class Agent {
   /** Stops the control plane. The kernel stays as it is: containers keep their network. */
   async stop(): Promise<void> {
     await this.#requestDoors?.close()
-    // The callers are gone. A change that no majority accepts would delay the end until it times out.
+    // Nobody waits for the pending changes any more, and without a majority they would delay the end until they time
+    // out.
     this.control.failPending()
     await this.#metricsDoor?.close()
     await this.#data.stop()

@@ -1,5 +1,5 @@
-// Wires what agrees with the other hosts: replication, the state that it feeds, the check of that state, and this host's
-// registration in it.
+// Wires the parts that keep this host in agreement with the others: replication, the state that it feeds, the check of
+// that state, and this host's registration in it.
 
 import { digestOf } from '#allocator/digest.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
@@ -31,9 +31,9 @@ export type ControlPlaneOptions = {
   readonly events: EventBus
   /** See StateApplierOptions. */
   readonly changed: (networks?: Iterable<Vni>) => void
-  /** A proposal of this host was committed after so long. */
+  /** Called with the latency of each committed proposal of this host. */
   readonly committed: (ms: number) => void
-  /** The agent cannot go on. */
+  /** Called with the error that must end the agent. */
   readonly fatal: (err: Error) => void
 }
 
@@ -58,7 +58,7 @@ export class ControlPlane {
     this.registrar = this.#makeRegistrar()
   }
 
-  /** Every method for other hosts must be served before. */
+  /** All RPC methods must be registered before. */
   async start(): Promise<void> {
     this.digests.start()
     await this.#replicator.start()
@@ -83,7 +83,7 @@ export class ControlPlane {
     return snapshotFileChunks(await this.log.image())
   }
 
-  /** Fails what waits for other hosts, so that the agent can end without a majority. */
+  /** Fails requests that wait for other hosts, so that the agent can end without a majority. */
   failPending(): void {
     this.#replicator.failPending()
     this.#gate.close()

@@ -1,4 +1,5 @@
-// Wires what keeps this host's kernel: the reconciler and its inputs, the local endpoints, their release and their counters.
+// Wires the parts that maintain this host's kernel: the reconciler and its inputs, the local endpoints, their release
+// and their counters.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
@@ -21,9 +22,9 @@ import { Reconciler, type ReconcilerOptions } from './reconcile/reconciler.ts'
 export type DataPlaneOptions = {
   readonly parts: Parts
   readonly state: ClusterState
-  /** As the last reload has left it. */
+  /** The configuration as of the last reload. */
   readonly config: () => Config
-  /** Is the local state as new as the cluster's? Nothing is removed before it is. */
+  /** Has the local state caught up with the cluster's? Nothing is removed before it has. */
   readonly current: () => boolean
   readonly propose: Propose
   /** See ReconcilerOptions. */

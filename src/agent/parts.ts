@@ -44,7 +44,7 @@ export type Parts = Settings & {
   readonly membership: Membership
   readonly bootId: string
   readonly lock: Lock
-  /** Why the kernel cannot tell whose a connection on loopback is; null if it can. */
+  /** Why the kernel cannot match connections on loopback to users; null if it can. */
   readonly noOwners: string | null
 }
 
@@ -127,7 +127,7 @@ function membershipOptions(p: {
   }
 }
 
-/** Root's and the agent's own processes use both; the configured users ZeroMQ alone. */
+/** Processes of root and of the agent's user may connect to both; the configured users to ZeroMQ alone. */
 function doorsOf({ serf, zmq }: Config): Doors {
   const own = [...new Set([0, process.getuid?.() ?? 0])]
   const users = [...new Set([...own, ...zmq.users])]

@@ -31,7 +31,7 @@ export function deriveKeys(text: string): ClusterKeys {
 
 /**
  * The token of a host's Serf RPC, for hosts whose kernel cannot keep local users from the port. Derived from the libp2p
- * key, so that the gossip key cannot be had from it, and differs from host to host.
+ * key, so that it does not reveal the gossip key, and differs from host to host.
  */
 export function serfRpcToken({ p2p }: ClusterKeys, peer: PeerId): string {
   return Buffer.from(hkdfSync('sha256', p2p, peer, 'vxmesh serf rpc 1', KEY_BYTES)).toString('base64url')

@@ -1,5 +1,5 @@
-// The keys of the ZeroMQ sockets. On loopback none are needed where the kernel tells whose a connection is; on any other
-// address, CURVE with a list of allowed clients is mandatory.
+// The keys of the ZeroMQ sockets. On loopback none are needed if the kernel can match connections to users; on any
+// other address, CURVE with a list of allowed clients is mandatory.
 
 import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
@@ -18,7 +18,7 @@ export function keylessPorts(zmq: Config['zmq']): readonly number[] {
 }
 
 /**
- * @param noOwners why the kernel cannot tell whose a connection on loopback is; null if it can
+ * @param noOwners why the kernel cannot match connections on loopback to users; null if it can
  * @throws ERR_CONFIG naming the key of the configuration that is missing, malformed or readable by others
  */
 export async function readZmqKeys(

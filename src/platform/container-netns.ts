@@ -1,12 +1,12 @@
-// A container's network namespace, named by a path from outside. The path is resolved and opened once; everything after that
-// works on the descriptor, so that it does not matter what the path comes to mean meanwhile.
+// A container's network namespace, named by a path from outside. The path is resolved and opened once. All later steps
+// use the descriptor, so replacing what the path leads to has no effect on them.
 
 import { closeSync, readlinkSync } from 'node:fs'
 import { posix } from 'node:path'
 import { isErrno } from './storage-error.ts'
 import { lastingIdOf, netnsError, openNetns } from './netns.ts'
 
-/** A process's namespace: the only path that may be a link of the kernel's. */
+/** A process's namespace: the only path that may be a magic link of procfs. */
 const OF_PROCESS = /^\/proc\/[1-9][0-9]{0,6}\/ns\/net$/
 /** Links from one name to another: a runtime's to another's, an administrator's to a process. */
 const MAX_LINKS = 4
@@ -23,8 +23,8 @@ export type HeldNetns = {
 
 /**
  * Opens the namespace of a container.
- * @param directories where names of namespaces are (/run stands for /var/run, too): the path is a name directly below one of them, or /proc/PID/ns/net, and so
- *   is whatever it links to. Only their owners can change what is there.
+ * @param directories folders of namespace names (/run stands for /var/run, too). The path, and whatever it links to, must
+ *   be a name directly below one of them or /proc/PID/ns/net: only their owners can change what is there.
  * @throws ERR_NETNS naming `field`
  */
 export function holdContainerNetns(path: string, directories: readonly string[], field = 'netns'): HeldNetns {
@@ -63,7 +63,7 @@ function resolve(path: string, directories: readonly string[], field: string): s
   throw netnsError(path, `is behind more than ${MAX_LINKS} symbolic links`, { field })
 }
 
-/** /var/run is /run on every distribution of today, and runtimes use either name. */
+/** /var/run is /run on every current distribution, and runtimes use either name. */
 function runPath(path: string): string {
   return path.replace(/^\/var\/run\//, '/run/')
 }

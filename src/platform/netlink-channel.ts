@@ -1,5 +1,5 @@
-// The file descriptor of a netlink socket: options, sending, receiving, notifications. What a message asks for and which
-// reply belongs to it is netlink-socket.ts.
+// The file descriptor of a netlink socket: options, sending, receiving, notifications. netlink-socket.ts matches
+// replies to requests.
 
 import { closeSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'

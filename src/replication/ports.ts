@@ -26,7 +26,7 @@ export type ReplicatedLog = {
   readonly image: () => Promise<ClusterSnapshot>
   /** Entries known to be committed that are not applied here yet. */
   readonly lag: number
-  /** May this host remove what the state does not name? Not while the state may be older than what it has acted upon. */
+  /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */
   readonly current: boolean
   /** Leaderships seen since the start. */
   readonly leaderChanges: number
@@ -34,11 +34,11 @@ export type ReplicatedLog = {
   readonly retries: number
 }
 
-/** Questions between agents that the log has no part in. */
+/** Requests between agents outside the log. */
 export type PeerRpc = {
   /** @throws ERR_PEER, ERR_TIMEOUT */
   readonly ask: (peer: PeerId, method: string) => Promise<unknown>
-  /** Answers a question of other hosts; to be called before the replicator starts. */
+  /** Sets the handler of a request; call it before the replicator starts. */
   readonly serve: (method: string, answer: () => unknown) => void
 }
 
@@ -46,9 +46,9 @@ export type PeerRpc = {
 export type ClusterLife = {
   /** The cluster that this host belongs to; null before it has founded or joined one. */
   readonly clusterId: ClusterId | null
-  /** What keeps this host from taking part in a cluster, in words; null when nothing is known to. */
+  /** Why this host takes no part in a cluster, as text; null when there is no known obstacle. */
   readonly obstacle: string | null
-  /** The voters and learners and how far each is, as the leader knows it; from this host where no leader answers. */
+  /** The voters and learners with their progress: from the leader, or from this host when no leader answers. */
   readonly peers: () => Promise<readonly PeerProgress[]>
   /** Makes a host a voter. @throws see ServerChanges.add */
   readonly addServer: (peer: PeerId) => Promise<void>

@@ -12,7 +12,7 @@ import { isForeign, parsePeers, type PeerProgress } from './consensus/peers.ts'
 import type { ClusterLife, PeerRpc } from './ports.ts'
 import type { MeshPort } from './transport/mesh-port.ts'
 
-/** The question that `peers` asks the leader. */
+/** The RPC method by which `peers` asks the leader. */
 export const PEERS_METHOD = 'raft-peers'
 
 export type RaftClusterOptions = {

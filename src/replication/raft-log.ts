@@ -30,7 +30,7 @@ export class RaftLog implements ReplicatedLog {
     this.#options = options
   }
 
-  /** Somebody leads: redirects the proposals in flight. */
+  /** A leader is known: redirects the proposals in flight. */
   leaderSeen(leader: PeerId, term: Term): void {
     this.#options.proposer.hint(leader)
     // A term has at most one leader.

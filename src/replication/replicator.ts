@@ -42,7 +42,7 @@ export type ReplicatorOptions = {
   readonly members: () => readonly Member[]
   /** This host has become part of a cluster. */
   readonly joined: (clusterId: ClusterId) => void
-  /** This host holds the restored backup of another founder now. */
+  /** This host has fetched the restored backup of another founder. */
   readonly seedFetched: (id: string) => void
   /** This host's role in consensus, or the leader that it knows, has changed. */
   readonly roleChanged: (change: RoleChange) => void
@@ -52,7 +52,7 @@ export type ReplicatorOptions = {
   readonly logger: Logger
 }
 
-/** How often the members are reviewed without an event: lost connections, servers that were not asked yet. */
+/** How often the members are reviewed without an event: reconnects, and asks servers that were not asked yet. */
 const REVIEW_MS = 500
 const ASK_MS = 1_000
 

@@ -1,6 +1,6 @@
-// Answers that their peers do not take as fast as they ask. The library counts messages, not bytes, so its own queue is short
-// (HIGH_WATER_MARK) and what exceeds it waits here, bounded in bytes. A peer beyond a bound loses what waits for it; the kernel
-// then ends its connection, which makes no progress (PROGRESS_TIMEOUT_MS in server.ts).
+// Queues answers for peers that ask faster than they read. The library counts messages, not bytes, so its own queue is
+// kept short (ANSWERS_HIGH_WATER_MARK) and the excess is queued here, bounded in bytes. A peer that exceeds a bound
+// loses its queued answers; the kernel then closes its stalled connection (PROGRESS_TIMEOUT_MS in server.ts).
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#platform/clock.ts'
@@ -28,7 +28,7 @@ export class AnswerQueue {
   #draining: Promise<void> | null = null
   readonly #stopped = new AbortController()
 
-  /** @param p `onDrop`: told how many bytes of answers a peer has lost */
+  /** @param p `onDrop`: called with the number of bytes of answers that a peer has lost */
   constructor(p: {
     readonly send: (parts: Buffer[]) => Promise<Sent>
     readonly clock: Clock
@@ -39,7 +39,7 @@ export class AnswerQueue {
     this.#onDrop = p.onDrop
   }
 
-  /** Bytes that wait, of all peers. */
+  /** Bytes queued for all peers. */
   get bytes(): number {
     return this.#bytes
   }
@@ -58,7 +58,7 @@ export class AnswerQueue {
     this.#draining ??= this.#drain().finally(() => (this.#draining = null))
   }
 
-  /** Sends what can be sent at once, and forgets the rest. */
+  /** Sends what can be sent at once, and drops the rest. */
   async stop(): Promise<void> {
     this.#stopped.abort()
     await this.#draining
@@ -81,7 +81,7 @@ export class AnswerQueue {
       const parts = waiting.answers[at]
       if (parts === undefined) break
       sent = await this.#send(parts)
-      // Dropped meanwhile: these are other answers.
+      // The queue was dropped meanwhile; one under the same key holds other answers.
       if (this.#waiting.get(waiting.sender) !== waiting) return true
       if (sent === 'sent') at++
     }

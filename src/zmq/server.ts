@@ -27,13 +27,19 @@ const MAX_REQUESTS = 20_000
 const MAX_REQUEST_BYTES = 64 * 1024 * 1024
 /** Messages that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
-/** The same for requests to answer one peer: more of them wait in the peer, which is not lossy as a publisher is. */
+/**
+ * The same for requests from one ROUTER peer. Excess requests wait at the peer: unlike PUB, its socket blocks instead
+ * of dropping.
+ */
 const ASKED_HIGH_WATER_MARK = 1_000
-/** The same for answers to one peer: a few MiB of the largest ones. More of them wait in AnswerQueue. */
+/** The same for answers to one peer: a few MiB of the largest ones. Excess answers wait in AnswerQueue. */
 const ANSWERS_HIGH_WATER_MARK = 256
-/** After so long without taking a byte of what waits for it, a peer is disconnected by the kernel (TCP_USER_TIMEOUT). */
+/** The kernel disconnects a peer that acknowledges none of its queued bytes for this long (TCP_USER_TIMEOUT). */
 const PROGRESS_TIMEOUT_MS = 60_000
-/** Any non-empty one: it makes the library ask for each connection, and refuse what is older than ZMTP 3.0, such as HTTP. */
+/**
+ * ZAP domain. Any non-empty one makes the library consult the handler for each connection, and refuse protocols older
+ * than ZMTP 3.0, such as HTTP.
+ */
 const ZAP_DOMAIN = 'vxmesh'
 
 /** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
@@ -66,7 +72,7 @@ export class ZmqServer {
   private constructor(options: ZmqOptions) {
     const { curve } = options
     const guard = curve === null ? {} : { curveServer: true, curveSecretKey: curve.secretKey }
-    // Enforced: without a handler nobody is let in.
+    // Enforced: without a handler no client is let in.
     const zap = { zapDomain: ZAP_DOMAIN, zapEnforceDomain: true }
     const bounds = { linger: 0, tcpMaxRetransmitTimeout: PROGRESS_TIMEOUT_MS, ...zap, ...guard }
     const incoming = { maxMessageSize: MAX_MESSAGE_BYTES, receiveHighWaterMark: HIGH_WATER_MARK, ...bounds }
@@ -180,7 +186,10 @@ export class ZmqServer {
     publish(errorMessage(new VxmeshError('ERR_BUSY', 'too many requests are in progress; retry later'), request))
   }
 
-  /** Serializes sends: a socket accepts one message at a time. What waits keeps the message alone, not its request. */
+  /**
+   * Serializes sends: a socket accepts one message at a time. A queued send keeps only the message in memory, not the
+   * request.
+   */
   #announce(message: Buffer): void {
     this.#sending = this.#sending
       .then(() => this.#events.send(message))

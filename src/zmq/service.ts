@@ -192,7 +192,7 @@ function subjectOf(request: ZmqRequest): Record<string, unknown> {
   return { id: clip(id), requestId: requestIdOf(connDetail) }
 }
 
-/** A text of the request, which may have 64 KiB, in an answer: an error says what was wrong, it does not return it all. */
+/** Truncates a text of the request, which may have 64 KiB, for an error's answer. */
 function clip(text: string): string {
   return text.length <= MAX_ECHO ? text : `${text.slice(0, MAX_ECHO)}...`
 }

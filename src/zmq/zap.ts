@@ -1,6 +1,6 @@
-// Authentication of ZeroMQ clients: CURVE proves a client's key, and only listed keys are accepted (ZeroMQ RFC 27, ZAP version
-// 1.0). Without CURVE everybody is accepted, but has to speak a protocol that authenticates: the library takes bytes that are
-// not ZMTP, such as an HTTP request, for the framing of ZMTP 1.0, which it refuses where it would have to ask a handler.
+// Authentication of ZeroMQ clients: CURVE proves a client's key, and only listed keys are accepted (ZeroMQ RFC 27, ZAP
+// version 1.0). Without CURVE every client is accepted, but must speak ZMTP 3.0: the library reads other bytes, such as
+// an HTTP request, as ZMTP 1.0, and refuses that version when a handler is set.
 
 import { Reply } from 'zeromq'
 

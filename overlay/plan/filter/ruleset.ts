@@ -128,8 +128,9 @@ function underlayGuard(p: FilterParameters): string {
 }
 
 /**
- * The agent's own TCP ports on loopback, which know no other authentication: the kernel knows who owns a socket. The last
- * rule is about an owner as well, for a packet without a socket (of a connection that is closing) has none.
+ * Restricts the agent's TCP ports on loopback, which have no authentication of their own, by the owner of the
+ * connecting socket. The last rule matches any owner, and so not a packet without a socket: one of a connection that is
+ * closing must pass.
  */
 export function doorsTable(doors: Doors): FilterTable {
   const rules = doors.map(({ port, users }) => `tcp dport ${port} meta skuid { ${users.join(', ')} } return`)

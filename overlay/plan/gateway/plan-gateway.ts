@@ -184,7 +184,7 @@ export function networkOf(op: GatewayOp): Vni | null {
   }
 }
 
-/** Does the op concern the way in from the host, not the way out? */
+/** Does the op set a route from the host to containers? */
 export function isHostRoute(op: GatewayOp): boolean {
   return op.kind === 'host-routes-add' || op.kind === 'host-routes-delete'
 }

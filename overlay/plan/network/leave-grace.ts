@@ -1,5 +1,5 @@
-// A member that has left keeps its entries for a while: a leave may be forged or an accident, after which the host is back
-// within seconds. Until then packets for its containers go where they went. Pure.
+// A member that has left keeps its entries for a while: a leave may be forged or accidental, and then the host is back
+// within seconds. Meanwhile its containers still receive packets. Pure.
 
 import type { PeerId } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'
@@ -13,11 +13,11 @@ export const LEAVE_GRACE_MS = 10_000
 type Statuses = ReadonlyMap<PeerId, MemberStatus>
 
 export class LeaveGrace {
-  /** When each member that has left was first seen so; those that had left before this host saw them have no grace. */
+  /** When each member was first seen as left. A member that had left before this host first saw it gets no grace. */
   readonly #leftAtMs = new Map<PeerId, number>()
   #before: Statuses = new Map()
 
-  /** The statuses as the overlay is to see them: a member that left less than LEAVE_GRACE_MS ago is still leaving. */
+  /** The statuses for the overlay: a member that left less than LEAVE_GRACE_MS ago counts as leaving. */
   apply(statuses: Statuses, nowMs: number): Statuses {
     for (const [peer, status] of statuses) {
       if (status !== 'left') this.#leftAtMs.delete(peer)
@@ -32,7 +32,7 @@ export class LeaveGrace {
     return seen
   }
 
-  /** Until a grace ends, the next one first; null if there is none. */
+  /** Time until the first of the running graces ends; null if none is running. */
   remainingMs(nowMs: number): number | null {
     const ends = [...this.#leftAtMs.values()].map(atMs => Math.max(0, atMs + LEAVE_GRACE_MS - nowMs))
     return ends.length === 0 ? null : Math.min(...ends)

@@ -151,7 +151,7 @@ function clocks(alive: readonly PeerFacts[]): FindingView {
   return warning('clock', found, 'run a time service on all hosts; vxmesh itself works with any clock')
 }
 
-/** Only copies at the same index can be compared; the rest is compared with the leader’s notes all the time. */
+/** Only copies at the same index can be compared here; DigestCheck compares the others with the leader’s notes. */
 function digests({ self, differsAt }: MeshFacts, alive: readonly PeerFacts[]): FindingView {
   const todo = 'a fault of vxmesh: make a `vxmesh report` on both hosts, and trust the majority meanwhile'
   if (differsAt !== null) return failed('state.equal', `differs from the leader’s since log index ${differsAt}`, todo)

@@ -21,7 +21,9 @@ export type CollectorOptions = {
   readonly local: Pick<LocalEndpoints, 'isBusy' | 'netnsState'>
   /** This host's endpoints. */
   readonly endpoints: () => readonly Endpoint[]
-  /** Is the local state as new as the cluster's? A stale one has too few endpoints and too many. */
+  /**
+   * Has the local state caught up with the cluster's? A stale one lacks new endpoints and still lists released ones.
+   */
   readonly current: () => boolean
   /** Interfaces of this host, by name. @throws ERR_KERNEL */
   readonly interfaces: () => Promise<ReadonlyMap<string, unknown>>
@@ -35,7 +37,7 @@ export type CollectorOptions = {
 
 export class Collector {
   readonly #options: CollectorOptions
-  /** When each endpoint that is gone was first seen to be. */
+  /** When each missing endpoint was first found missing. */
   readonly #goneSinceMs = new Map<EndpointKey, number>()
   #afterMs: number
   #started = false
@@ -65,13 +67,13 @@ export class Collector {
     await this.#round
   }
 
-  /** Is this endpoint's container gone, as far as can be seen now? @throws ERR_KERNEL */
+  /** Does this endpoint's container appear to be gone? @throws ERR_KERNEL */
   async isGone({ containerId, ifname }: EndpointName): Promise<boolean> {
     if (!this.#hasLostPath(endpointKey(containerId, ifname))) return false
     return !(await this.#options.interfaces()).has(vethName(containerId, ifname))
   }
 
-  /** As isGone, but polls for up to GOING_MS while the container is going: a new one may have its name already. */
+  /** As isGone, but polls for up to GOING_MS while the container is stopping: a new one may already have its name. */
   async waitUntilGone(name: EndpointName): Promise<boolean> {
     const { clock, local } = this.#options
     const untilMs = clock.nowMs() + GOING_MS

@@ -21,7 +21,7 @@ export type EndpointsOptions = {
   readonly devices: Pick<Devices, 'detach' | 'shape' | 'shapingSupport'>
   readonly reconciler: Pick<Reconciler, 'exclusively' | 'together' | 'wake' | 'withNetwork'>
   readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle' | 'netnsState'>
-  /** Is this endpoint's container gone? Waits while it is going (Collector.waitUntilGone). */
+  /** Is this endpoint's container gone? Waits while it is stopping (Collector.waitUntilGone). */
   readonly waitUntilGone: (endpoint: Endpoint) => Promise<boolean>
   /** Opens the network namespace of a container. @throws ERR_NETNS */
   readonly holdNetns: (path: string) => HeldNetns
@@ -59,7 +59,7 @@ export class Endpoints {
 
   /**
    * Removes the interface and releases the allocation, also when the namespace, or the host, is gone.
-   * @param describe called with the endpoint, and its network, still there
+   * @param describe called while the endpoint and its network still exist
    * @returns what `describe` returned
    * @throws ERR_ENDPOINT_NOT_FOUND, ERR_KERNEL, see Propose
    */
@@ -145,13 +145,16 @@ export class Endpoints {
     const { containerId, ifname } = endpoint
     await local.handle(endpointKey(containerId, ifname), async () => {
       if (endpoint.host === self) await reconciler.together(() => devices.detach(detachRequest(endpoint)))
-      // From here on the endpoint has neither interface nor record, so that the collector releases it should we fail.
+      // From here on the endpoint has neither interface nor record: if a later step fails, the collector releases it.
       local.forget(endpoint)
       await propose({ kind: 'endpoint-detach', containerId, ifname })
     })
   }
 
-  /** The namespace that we hold takes the interface even if its container died meanwhile. @throws ERR_NETNS */
+  /**
+   * Undoes an attach whose container ended meanwhile: the namespace that we hold open accepted the interface all the
+   * same. @throws ERR_NETNS
+   */
   async #refuseDead(endpoint: Endpoint): Promise<void> {
     const { local, reconciler, devices } = this.#options
     const { containerId, ifname } = endpoint

@@ -51,7 +51,7 @@ export class LocalEndpoints {
     this.#options = options
   }
 
-  /** Reads what an earlier run has recorded. @throws ERR_STORAGE */
+  /** Reads the records of earlier runs. @throws ERR_STORAGE */
   async load(): Promise<void> {
     for (const [key, record] of await this.#options.records.load()) this.#records.set(key, record)
   }

@@ -22,7 +22,7 @@ export type NetnsRecord = {
 }
 
 export type NetnsRecords = {
-  /** What an earlier run has saved. @throws ERR_STORAGE */
+  /** The records of earlier runs. @throws ERR_STORAGE */
   load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>>
   /** Returns at once; nobody waits for the disk. */
   save(name: EndpointName, record: NetnsRecord): void

@@ -87,7 +87,7 @@ export class DesiredInputs {
     }
   }
 
-  /** Forgets what was to happen later. */
+  /** Cancels the pending timer. */
   stop(): void {
     this.#cancelGrace?.()
     this.#cancelGrace = null

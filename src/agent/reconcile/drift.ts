@@ -1,5 +1,5 @@
-// Remembers how each network was desired when a pass last left nothing to do in it. An op for a network that is desired the
-// same repairs drift, and a network that nothing has changed since need not be observed again.
+// Remembers the desired state of each network as of the last pass after which it was right. An op for a network whose
+// desired state is the same repairs drift. A network that has not changed since need not be observed again.
 
 import { isDeepStrictEqual } from 'node:util'
 import type { Vni } from '#model/ids.ts'
@@ -15,7 +15,9 @@ const LOGGED_REPAIRS = 20
 /** What a pass read from the state, and what its parts did. */
 export type PassRecord = {
   readonly desired: DesiredHost
-  /** The desired networks as the state had them; another object once anything of a network has changed. */
+  /**
+   * The desired networks. A network's object is replaced whenever anything of it changes, so identity means unchanged.
+   */
   readonly networks: ReadonlyMap<Vni, Network | undefined>
   readonly reports: readonly PartReport[]
 }
@@ -23,9 +25,9 @@ export type PassRecord = {
 export class Drift {
   readonly #logger: Logger
   readonly #repaired = new Map<string, number>()
-  /** As of the last pass that left nothing to do: ops for a network that is desired the same repair drift. */
+  /** By VNI, as of the last pass after which the network was right. */
   readonly #settled = new Map<Vni, { readonly desired: DesiredNetwork; readonly network: Network | undefined }>()
-  /** Has a full pass come to its end? */
+  /** Has a full pass completed? */
   #complete = false
 
   constructor(logger: Logger) {
@@ -37,7 +39,7 @@ export class Drift {
     return Object.fromEntries(this.#repaired)
   }
 
-  /** Did the last pass over it leave nothing to do, and has the state not changed it since? */
+  /** Was the network right after its last pass, and is its state unchanged since then? */
   isSettled(network: Network): boolean {
     return this.#settled.get(network.vni)?.network === network
   }
@@ -49,7 +51,7 @@ export class Drift {
     this.#complete = true
   }
 
-  /** Nothing is left to do in this network, or it is not on this host any more. */
+  /** Records that this network is right, or is no longer on this host. */
   settle(vni: Vni, { desired, networks }: PassRecord): void {
     const network = desired.networks.get(vni)
     if (network === undefined) this.#settled.delete(vni)
@@ -81,7 +83,7 @@ export class Drift {
   count(kind: string, what: string): void {
     const count = (this.#repaired.get(kind) ?? 0) + 1
     this.#repaired.set(kind, count)
-    // Of a flood of repairs the first and every thousandth are logged; the counters have them all.
+    // Only the first and every thousandth repair is logged; the counters include all of them.
     if (count <= LOGGED_REPAIRS || count % 1_000 === 0) this.#logger.info({ what, kind, count }, 'drift repaired')
   }
 

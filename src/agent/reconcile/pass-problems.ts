@@ -1,4 +1,4 @@
-// What a pass could not put right, by network.
+// The problems that a pass could not repair, by network.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { OpNote, PartReport } from '#overlay/pass.ts'
@@ -24,7 +24,7 @@ export function addProblem(problems: ProblemsByScope, scope: Scope, error: Vxmes
   else list.push(error)
 }
 
-/** Without a way out a network is still a network: its problems are shown and stop nothing. */
+/** A network without egress still works inside: such problems are reported and stop nothing. */
 export function isEgress({ concern }: Pick<PartReport, 'concern'>): boolean {
   return concern === 'egress'
 }

@@ -1,5 +1,5 @@
-// The loop that keeps this host's kernel equal to what follows from the state. An event wakes it for the networks that it
-// concerns; a full pass every 30 s, and after changes of unknown scope, repairs the rest. The only writer to the kernel.
+// The loop that keeps this host's kernel in the desired state. An event wakes it for the networks that it concerns; a
+// full pass every 30 s, and after changes of unknown scope, repairs the rest. The only writer to the kernel.
 
 import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
@@ -24,13 +24,13 @@ export type Restored = 'restored' | 'pending' | VxmeshError
 export type ReconcilerOptions = {
   readonly driver: Pick<OverlayDriver, 'parts'>
   readonly clock: Clock
-  /** What the state and the membership say now, of all networks or of one. */
+  /** The current inputs of the desired state, for all networks or for one. */
   readonly input: (scope?: Vni) => DesiredInput
-  /** What the state has under a VNI; another object once anything of it has changed. */
+  /** The network with a VNI. Its object is replaced whenever anything of it changes. */
   readonly network: (vni: Vni) => Network | undefined
   /** The routers of all networks. */
   readonly gateways: () => DesiredGateways
-  /** May things be removed? Not while the state may be older than what this host has already acted upon. */
+  /** May anything be removed? False while the state may be older than one this host has already acted on. */
   readonly mayRemove: () => boolean
   /** Before a full pass: reads what it depends on besides the state. */
   readonly before: () => Promise<void>
@@ -48,7 +48,7 @@ export type ReconcilerOptions = {
 export type OverlayStatus = {
   /** Differences that the last passes have left. */
   readonly drift: number
-  /** Why, one line a cause. */
+  /** The causes, one line each. */
   readonly degraded: readonly string[]
   /** Repaired changes of others since the agent started, by kind of op. */
   readonly repaired: Readonly<Record<string, number>>
@@ -93,7 +93,10 @@ export class Reconciler {
     if (this.#schedule.isAsked) this.#start()
   }
 
-  /** The same after changes in the kernel by others; over everything (null), it waits for the rest after the last full pass. */
+  /**
+   * The same after another program changed the kernel. A pass over everything (null) waits for the pause after the last
+   * full pass.
+   */
   changed(networks: Iterable<Vni> | null): void {
     this.#schedule.kernelChanged(networks)
     if (this.#schedule.isAsked) this.#start()
@@ -126,8 +129,9 @@ export class Reconciler {
   }
 
   /**
-   * The network, if its last pass left nothing to do and neither the kernel nor the state has changed it since: its bridge
-   * and its router are right. Endpoints on other hosts have a pass of their own. Null: it must be observed.
+   * The network, if it was right after its last pass and neither the kernel nor its record has changed since: then its
+   * bridge and router are right. New endpoints on other hosts do not matter here: they wake a pass themselves. Null: it
+   * must be observed.
    */
   #knownRight(vni: Vni): Network | null {
     const network = this.#options.network(vni)
@@ -135,12 +139,15 @@ export class Reconciler {
     return this.#schedule.isStale(vni) || this.#retry.has(vni) ? null : network
   }
 
-  /** Runs other work on the kernel in its turn. */
+  /** Runs work with exclusive access to the kernel. */
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     return this.#kernel.run(work)
   }
 
-  /** The same for work that may run concurrently with its like: all that is asked for until the turn comes shares it. */
+  /**
+   * The same for work that may run concurrently with work of this kind: all that is queued until access is granted
+   * shares it.
+   */
   async together<T>(work: () => Promise<T>): Promise<T> {
     return this.#kernel.together(work)
   }

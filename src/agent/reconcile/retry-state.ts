@@ -1,4 +1,4 @@
-// What keeps networks of this host from being as desired: what is left to do, why, and when it is retried. Each network
+// For each network of this host that is not yet right: what is left to do, why, and when it is retried. Each network
 // backs off by itself; `host` is what belongs to no network.
 
 import type { Vni } from '#model/ids.ts'

@@ -17,21 +17,23 @@ export type Turn =
 
 export class Schedule {
   readonly #networks = new Set<Vni>()
-  /** Networks with a kernel notification since their last pass; the others may trust what was right. */
+  /** Networks with a kernel notification since their last pass; for the others the result of that pass still holds. */
   readonly #kernelChanged = new Set<Vni>()
-  /** `urgent`: does not wait for the rest after the last full pass. */
+  /** `urgent`: does not wait for the pause after the last full pass. */
   #full: 'no' | 'asked' | 'urgent' = 'no'
   #fullDueMs = 0
   #routersDueMs = Infinity
   #restUntilMs = 0
 
-  /** The cluster's state changed: in these networks, or (null) anywhere, which does not wait for the rest. */
+  /** The cluster's state changed: in these networks, or (null) anywhere. Such a pass does not wait for the pause. */
   stateChanged(networks: Iterable<Vni> | null): void {
     if (networks === null) this.#full = 'urgent'
     else for (const vni of networks) this.#networks.add(vni)
   }
 
-  /** Somebody else changed the kernel. Such changes may come at any rate, so (null) waits for the rest. */
+  /**
+   * Another program changed the kernel. Such changes may come at any rate, so a full pass (null) waits for the pause.
+   */
   kernelChanged(networks: Iterable<Vni> | null): void {
     if (networks === null) this.askFull()
     else {
@@ -50,7 +52,7 @@ export class Schedule {
     return this.#full !== 'no' || this.#networks.size > 0
   }
 
-  /** May the network differ from what its last pass left? */
+  /** May the kernel have changed in the network since its last pass? */
   isStale(vni: Vni): boolean {
     return this.#full !== 'no' || this.#kernelChanged.has(vni)
   }
@@ -100,7 +102,7 @@ export class Schedule {
     }
   }
 
-  /** When to look again if nothing asks before; `retryMs` is when the next failed network is due. */
+  /** When to run again if nothing wakes the loop before; `retryMs` is when the next failed network is due. */
   wakeAtMs(retryMs: number): number {
     return this.#full === 'no' ? Math.min(this.#fullDueMs, this.#routersDueMs, retryMs) : this.#restUntilMs
   }

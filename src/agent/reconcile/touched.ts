@@ -1,5 +1,5 @@
-// Which networks a command may affect on any host, so that a reconcile pass is limited to them. Too many cost time; one
-// that is missing is repaired only by the next full pass. Pure.
+// Which networks a command may affect on any host, so that a reconcile pass is limited to them. A network too many
+// costs time; one that is missing is updated only by the next full pass. Pure.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'

@@ -17,7 +17,7 @@ export type BootstrapDecision =
   | { readonly kind: 'agree'; readonly voters: readonly PeerId[]; readonly seed: string | null }
   /** The others hold a restored backup: fetch it first. */
   | { readonly kind: 'fetch'; readonly seed: string; readonly from: readonly PeerId[] }
-  /** A server of an existing cluster is in sight: join that. */
+  /** A member belongs to an existing cluster: join that. */
   | { readonly kind: 'adopt'; readonly from: PeerId }
 
 /** Pure. `expect` is 0 for a client, which only ever adopts. */
@@ -57,8 +57,8 @@ export function decideBootstrap(p: {
 }
 
 /**
- * The first configuration, and the cluster id derived from it and from the seed: the same on every server that decides the
- * same.
+ * The first configuration, and the cluster id derived from it and from the seed: the same on every server that decides
+ * on the same founders.
  */
 export function foundingOrigin(voters: readonly PeerId[], seed: string | null): Origin {
   const text = `vxmesh cluster\n${voters.join('\n')}`
@@ -74,7 +74,7 @@ export function serveBootstrap(
   p: {
     decision: () => BootstrapDecision
     origin: () => Origin | null
-    /** Records the intent before this host agrees. False: its disk belongs to a cluster by now. */
+    /** Records the intent before this host agrees. False: its disk already belongs to a cluster. */
     recordIntent: (clusterId: ClusterId) => Promise<boolean>
   }
 ): void {

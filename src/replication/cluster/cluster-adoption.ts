@@ -34,7 +34,7 @@ export type AdoptionOptions = {
   readonly members: () => readonly Member[]
   /** The host durably belongs to a cluster; `storage` is the one that is open now. */
   readonly joined: (origin: Origin, storage: Storage) => Promise<void>
-  /** This host holds the restored backup of another founder now. */
+  /** This host has fetched the restored backup of another founder. */
   readonly seedFetched: (id: string) => void
   readonly stopping: AbortSignal
   readonly fatal: (err: Error) => void
@@ -103,7 +103,8 @@ export class ClusterAdoption {
   }
 
   /**
-   * Another founder may have been faster: this disk is a founder's all the same if it promised to be.
+   * Joins a cluster that another founder has already started. This host still counts as a founder if it recorded its
+   * intent.
    * @throws ERR_BUSY when this host holds a restored backup and the cluster did not start from it
    */
   #howToJoin({ clusterId, configuration }: Origin): How {

@@ -40,7 +40,9 @@ export class ClusterRole {
   #changing: Promise<void> | null = null
   readonly #leaderHint = new LeaderHint()
   #reviewing = false
-  /** The committed index at which others knew this host to be removed; below it this host's own log is stale. */
+  /**
+   * The committed index at which other servers knew that this host was removed. Below it this host's own log is stale.
+   */
   #removedAt = 0 as LogIndex
   #stopped = false
 
@@ -105,7 +107,7 @@ export class ClusterRole {
     return this.#role.propose(request)
   }
 
-  /** A server became reachable. */
+  /** A follower fetches from the servers now; called when one became reachable. */
   catchUp(): void {
     if (this.#role.kind === 'follower') this.#role.feed.catchUp()
   }
@@ -116,7 +118,7 @@ export class ClusterRole {
     return Math.max(0, this.#knownCommit(index) - index)
   }
 
-  /** May this host remove what the state does not name? Not while the state may be older than what it has acted upon. */
+  /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */
   get current(): boolean {
     if (this.#role.kind === 'voter') return this.#role.raft.current
     return this.#role.kind === 'follower' && this.#role.feed.current
@@ -179,7 +181,7 @@ export class ClusterRole {
     return this.#authority.servers()
   }
 
-  /** The voters and learners, and how far each is as far as this host knows. */
+  /** The voters and learners, each with its progress as far as this host knows it. */
   progress(): PeerProgress[] {
     const status = this.voter?.raft.status()
     return peersOf(status?.configuration ?? this.#options.applied.configuration, status?.progress)
@@ -246,7 +248,7 @@ export class ClusterRole {
 
   async #change(origin: Origin): Promise<void> {
     const { clock, disk, self, logger, mesh } = this.#options
-    // Leave the apply that found the change.
+    // Deferred to the next turn: the change is found in the middle of applying an entry.
     await new Promise(resolve => setImmediate(resolve))
     const { wal } = this.#replica.storage
     if (this.#role.kind === 'voter') await wal.noteCommit(this.#role.raft.status().durableCommitIndex)

@@ -1,5 +1,5 @@
-// How a server learns that it was removed. Nobody sends a removed server anything any more, and its own log may not say
-// so either: while it knows no leader, it asks the other servers. Their answers also name the servers that followed them.
+// How a server learns that it was removed. No server sends entries to a removed one, so its own log may never hold its
+// removal. While it knows no leader, it asks the other servers. Their answers also name the present servers.
 
 import { VxmeshError } from '#model/errors.ts'
 import { parsePeerId, type ClusterId, type LogIndex, type PeerId } from '#model/ids.ts'
@@ -63,7 +63,7 @@ export async function findRemoval(
     readonly appliedIndex: () => LogIndex
     /** Of the configuration in this host's log. */
     readonly configurationIndex: () => LogIndex
-    /** Told of each answer. */
+    /** Called with each answer. */
     readonly answered: (server: PeerId, participation: Participation) => void
     readonly logger: Logger
   }

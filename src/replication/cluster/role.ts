@@ -30,7 +30,7 @@ export type RoleOptions = {
   readonly members: () => readonly Member[]
   /** This host's role in consensus, or the leader that it knows, has changed. */
   readonly roleChanged: (change: RoleChange) => void
-  /** Somebody leads. */
+  /** A leader is known. */
   readonly leaderSeen: (leader: PeerId, term: Term) => void
   readonly fatal: (err: Error) => void
   readonly clock: Clock
@@ -44,7 +44,7 @@ export type RoleFactoryOptions = RoleOptions & {
   readonly servers: () => readonly PeerId[]
   /** May a peer send messages of Raft and of the feed? */
   readonly isServer: (peer: PeerId) => boolean
-  /** The voter at work; messages of Raft go to it. */
+  /** The running voter, which receives Raft's messages. */
   readonly voter: () => Voter | null
   /** The applied state, and perhaps the configuration with it, has changed. */
   readonly advanced: () => void
@@ -62,8 +62,8 @@ export class RoleFactory {
   }
 
   /**
-   * Makes the role that the replica implies. A voter is at work at once, a follower after its `start`.
-   * @param p.isRemoved others know that this host was removed, although its own log does not
+   * Makes the role that the replica implies. A voter runs at once, a follower after its `start`.
+   * @param p.isRemoved other servers know that this host was removed, although its own log does not say so
    */
   async make(p: {
     readonly origin: Origin

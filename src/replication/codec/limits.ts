@@ -5,10 +5,10 @@ import type { Entry } from '#raft/types.ts'
 /** A larger snapshot is refused: it bounds what one peer can make this host allocate. */
 export const MAX_SNAPSHOT_BYTES = 1024 * 1024 * 1024
 
-/** What an encoded entry occupies besides its data, about. */
+/** Approximate bytes of an encoded entry besides its data. */
 const ENTRY_OVERHEAD_BYTES = 32
 
-/** About how many bytes an entry occupies on the disk or in a message. */
+/** Approximate bytes of an entry on disk or in a message. */
 export function entryBytes({ data }: Entry): number {
   return data.byteLength + ENTRY_OVERHEAD_BYTES
 }

@@ -1,5 +1,5 @@
-// Who speaks for the servers, as one host judges it by the peer id that the handshake authenticated. The configurations of
-// the host's own log decide; what a member says of itself over Serf counts only where the log cannot tell. Pure.
+// Decides which peers count as servers, by the peer id that the handshake authenticated. The configurations of the
+// host's own log decide; what a member says of itself over Serf counts only where the log cannot tell. Pure.
 
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
@@ -87,7 +87,7 @@ export class Authority {
     return peer !== this.#options.self && this.isConfigured(peer)
   }
 
-  /** The only server needs nobody to tell it anything. */
+  /** Is this host the only voter? Then Serf cannot list another one. */
   #isAlone(): boolean {
     const { applied, self } = this.#options
     return applied.configuration.voters.every(voter => voter === self)

@@ -1,5 +1,5 @@
-// The request that an entry holds. It is parsed when the entry arrives, so that one that no replica can apply is refused
-// at the door, and used again when the entry is applied.
+// The request that an entry holds. It is parsed once, when the entry arrives, so that one that no replica can apply is
+// refused. The parsed request is kept until the entry is applied.
 
 import type { Request } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'

@@ -22,7 +22,9 @@ import { isRetryable } from './retryable.ts'
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
 export const DEADLINE_MS = 4_500
 const ATTEMPT_MS = 2_000
-/** Back-off between two rounds through the servers; doubles, because an election is over soon or takes its time. */
+/**
+ * Back-off between two rounds through the servers; doubles, because an election ends either soon or only after a while.
+ */
 const BACKOFF_MIN_MS = 10
 const BACKOFF_MAX_MS = 200
 /** Requests of this host that may be in flight. */
@@ -66,7 +68,7 @@ export class Proposer {
   #session: Session | null = null
   #inFlight = 0
   #leader: PeerId | null = null
-  /** Attempts in flight and back-offs, told of a new leader; null tells them that the agent stops. */
+  /** Callbacks of attempts in flight and of back-offs: called with a new leader, or with null when the agent stops. */
   readonly #listeners = new Set<(leader: PeerId | null) => void>()
   readonly #deadlineMs: number
   #retries = 0
@@ -88,7 +90,7 @@ export class Proposer {
     for (const notify of this.#listeners) notify(null)
   }
 
-  /** Somebody leads: proposals that back off, or await an answer of another server, go there at once. */
+  /** A leader is known: proposals that back off, or await another server's answer, are sent to it at once. */
   hint(leader: PeerId): void {
     if (leader === this.#leader) return
     this.#leader = leader

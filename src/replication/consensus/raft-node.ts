@@ -59,9 +59,9 @@ export class RaftNode {
   }
 
   /**
-   * Has this host applied at least what was committed when a leader first reached this process? Before that the state may
-   * be older than the one this host acted upon, and nothing may be removed because of it. A new leader's commit index is
-   * itself too low until an entry of its own term is committed (Raft thesis 3.6.2).
+   * Has this host applied at least what was committed when a leader first reached this process? Before that the state
+   * may be older than one this host has acted on, and nothing may be removed because of it. A new leader's commit index
+   * is itself too low until an entry of its own term is committed (Raft thesis 3.6.2).
    */
   get current(): boolean {
     if (!this.#current) {

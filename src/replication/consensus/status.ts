@@ -1,4 +1,4 @@
-// The part that a host has in the cluster's log, as far as the host itself knows.
+// A host's own view of its role and progress in the cluster's log.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { RaftRole } from '#raft/types.ts'

@@ -74,9 +74,9 @@ export class FeedFollower {
   }
 
   /**
-   * Does this host hold the cluster's state, if perhaps a stale one? Always at least the state that it has acted upon: a
-   * former voter records its commit index late, so it must get past the entries beyond it, or get a committed entry of a
-   * later term, which comes after everything that was committed in theirs.
+   * Is the state at least as new as any that this host has acted on? A former voter's recorded commit index may be too
+   * low. So it must first apply past the entries beyond that index, or apply an entry of a later term, which follows
+   * everything committed in theirs.
    */
   get current(): boolean {
     const { applied, unconfirmed } = this.#options
@@ -108,7 +108,7 @@ export class FeedFollower {
     await this.#delivering
   }
 
-  /** Only garbage counts against the peer that forwarded it. */
+  /** Only a malformed message lowers the score of the peer that forwarded it. */
   #refuse(reason: FeedRefusal, author: PeerId): Verdict {
     this.#options.refused(reason, author)
     return reason === 'malformed' ? 'reject' : 'ignore'

@@ -19,7 +19,10 @@ export const STRANGERS_BURST = 1_024
 export const STRANGERS_PER_SECOND = 256
 /** About 10 KiB of memory each, for at most the time limit of the preamble. */
 export const STRANGERS_UNPROVEN = 1_024
-/** Sources remembered. The strangers' bucket lets in fewer before idle ones are forgotten; the members come on top. */
+/**
+ * Sources remembered. The strangers' bucket admits fewer than this before idle ones are forgotten; members are
+ * additional.
+ */
 const MAX_SOURCES = 8_192
 
 type AdmissionOptions = {
@@ -72,7 +75,7 @@ export class Admission {
     const nowMs = this.#options.clock.nowMs()
     const known = this.#sources.get(address)
     const strangers = this.#options.isMember(address) ? null : this.#strangers
-    // A source beyond its own bounds takes nothing from the strangers' common ones.
+    // A source beyond its own bounds must not use up the bounds that strangers share.
     const refused =
       (known !== undefined && (known.unproven >= SOURCE_UNPROVEN || known.bucket.available(nowMs) < 1)) ||
       (strangers !== null && (strangers.unproven >= STRANGERS_UNPROVEN || strangers.bucket.available(nowMs) < 1))

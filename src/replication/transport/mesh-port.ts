@@ -6,7 +6,7 @@ import type { Ip } from '#model/ip.ts'
 
 export type PeerAddress = { readonly address: Ip; readonly port: number }
 
-/** What becomes of a gossip message: forwarded, dropped, or dropped at its sender's cost. */
+/** The verdict on a gossip message: forward it, drop it, or drop it and penalise its sender. */
 export type Verdict = 'accept' | 'ignore' | 'reject'
 
 /** One end of a byte stream, in order and reliable until it closes; a libp2p `Stream` is one. */

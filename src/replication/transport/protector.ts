@@ -33,7 +33,7 @@ type ProtectorOptions = {
   readonly clock: Clock
 }
 
-/** A preamble that did not end, by no fault of its bytes. */
+/** A preamble that timed out or was cut short; the bytes received were right. */
 class UnfinishedPreamble extends Error {
   readonly reason: RefusalReason
 
@@ -54,7 +54,7 @@ export function clusterProtector(options: ProtectorOptions): () => ConnectionPro
         return await proveAndProtect(connection, options, signal)
       } catch (err) {
         const reason = err instanceof PreambleError ? err.fault : err instanceof UnfinishedPreamble ? err.reason : null
-        // A dialler reports its failures by itself; that a peer runs another release or key is news either way.
+        // The dialler reports its own failures. That a peer has another release or key is counted in both directions.
         if (reason !== null && (inbound || err instanceof PreambleError)) {
           refusals.count(reason, address, err instanceof Error ? err.message : reason)
         }
