@@ -73,37 +73,43 @@ async function runMutants(name: string, seeds: number): Promise<number> {
   const { mutants } = mode
   const chosen = name === 'all' ? mutants : mutants.filter(mutant => mutant.name === name)
   if (chosen.length === 0) usage(`--mutant: "${name}" is none of ${mutants.map(m => m.name).join(', ')}`)
-  const seedsToKill: Record<string, number> = {}
+  const tried = new Set<number>()
+  const killingSeeds: Record<string, number> = {}
   for (const mutant of chosen) {
-    const found = await seedsUntilKilled(mutant, seeds)
+    const found = await kill(mutant, seeds)
     if (found === null) console.log(`${mutant.name}: survives ${seeds} seeds`)
     else {
-      seedsToKill[mutant.name] = found.seeds
-      console.log(`${mutant.name}: killed after ${found.seeds} seeds: ${found.violation}`)
+      for (const seed of found.tried) tried.add(seed)
+      killingSeeds[mutant.name] = found.seed
+      console.log(`${mutant.name}: killed by seed ${found.seed} after ${found.tried.length} seeds: ${found.violation}`)
     }
   }
-  const most = Math.max(1, ...Object.values(seedsToKill))
   let control = 0
-  for (let seed = firstSeed; seed < firstSeed + most; seed++) {
-    const { violation } = await mode.simulate(seed)
-    if (violation !== null) control += 1
-  }
-  console.log(`control: ${control} violations in ${most} seeds without a mutant`)
-  const killed = Object.keys(seedsToKill).length
-  console.log(JSON.stringify({ mutants: chosen.length, killed, control, seedsToKill }))
+  for (const seed of tried) if ((await mode.simulate(seed)).violation !== null) control += 1
+  console.log(`control: ${control} violations in ${tried.size} seeds without a mutant`)
+  const killed = Object.keys(killingSeeds).length
+  console.log(JSON.stringify({ mutants: chosen.length, killed, control, killingSeeds }))
   return killed === chosen.length && control === 0 ? 0 : 7
 }
-
-async function seedsUntilKilled(
+async function kill(
   mutant: MutantRun,
   seeds: number
-): Promise<{ readonly seeds: number; readonly violation: string } | null> {
+): Promise<{ readonly seed: number; readonly tried: readonly number[]; readonly violation: string } | null> {
   const simulate = await mutant.load()
-  for (let n = 0; n < seeds; n++) {
-    const { violation } = await simulate(firstSeed + n)
-    if (violation !== null) return { seeds: n + 1, violation }
+  const tried: number[] = []
+  for (const seed of inOrder(mutant, seeds)) {
+    tried.push(seed)
+    const { violation } = await simulate(seed)
+    if (violation !== null) return { seed, tried, violation }
   }
   return null
+}
+
+/** The seed that is known to kill the mutant comes first, unless the command line names the first seed. */
+function inOrder({ killingSeed }: MutantRun, seeds: number): readonly number[] {
+  const all = Array.from({ length: seeds }, (_, n) => firstSeed + n)
+  if (values['first-seed'] !== undefined || !all.includes(killingSeed)) return all
+  return [killingSeed, ...all.filter(seed => seed !== killingSeed)]
 }
 
 function count(text: string, flag: string): number {

@@ -6,6 +6,7 @@ import { HOST_MUTANTS } from './hosts/host-mutants.ts'
 import { HOST_PROBES } from './hosts/host-probes.ts'
 import { simulateHosts } from './hosts/host-world.ts'
 import { loadMutant } from './hosts/mutant-loader.ts'
+import { HOST_KILLING_SEEDS, KILLING_SEEDS } from './killing-seeds.ts'
 import { MUTANTS } from './mutants.ts'
 import { PROBES } from './probes.ts'
 import type { RunResult } from './run-result.ts'
@@ -15,6 +16,8 @@ export type Simulate = (seed: number) => RunResult | Promise<RunResult>
 
 export type MutantRun = {
   readonly name: string
+  /** Tried first. */
+  readonly killingSeed: number
   readonly load: () => Promise<Simulate>
 }
 
@@ -35,6 +38,7 @@ export const CORE: Mode = {
   probes: PROBES,
   mutants: MUTANTS.map(mutant => ({
     name: mutant.name,
+    killingSeed: KILLING_SEEDS[mutant.name] ?? 1,
     load: () => Promise.resolve(seed => simulate(seed, mutant))
   })),
   simulate: seed => simulate(seed),
@@ -45,7 +49,11 @@ export const HOSTS: Mode = {
   args: ' --hosts',
   faults: HOST_FAULTS,
   probes: HOST_PROBES,
-  mutants: HOST_MUTANTS.map(mutant => ({ name: mutant.name, load: () => loadMutant(mutant) })),
+  mutants: HOST_MUTANTS.map(mutant => ({
+    name: mutant.name,
+    killingSeed: HOST_KILLING_SEEDS[mutant.name] ?? 1,
+    load: () => loadMutant(mutant)
+  })),
   simulate: simulateHosts,
   mutantSeeds: 100
 }

@@ -8,8 +8,9 @@ export class Schedule {
   #order = 0
 
   at(atMs: number, run: () => void): void {
-    this.#heap.push({ atMs: Math.max(atMs, this.nowMs), order: this.#order++, run })
-    this.#up(this.#heap.length - 1)
+    const item = { atMs: Math.max(atMs, this.nowMs), order: this.#order++, run }
+    this.#heap.push(item)
+    this.#up(item)
   }
 
   after(ms: number, run: () => void): void {
@@ -36,41 +37,44 @@ export class Schedule {
   #pop(): void {
     const last = this.#heap.pop()
     if (last === undefined || this.#heap.length === 0) return
-    this.#heap[0] = last
-    this.#down(0)
+    this.#down(last)
   }
 
-  #up(at: number): void {
-    for (let child = at; child > 0;) {
-      const parent = (child - 1) >> 1
-      if (!this.#before(child, parent)) return
-      this.#swap(child, parent)
-      child = parent
+  /** Puts an item at the end in order. */
+  #up(item: Item): void {
+    const heap = this.#heap
+    let at = heap.length - 1
+    while (at > 0) {
+      const above = (at - 1) >> 1
+      const parent = heap[above]
+      if (parent === undefined || isBefore(parent, item)) break
+      heap[at] = parent
+      at = above
     }
+    heap[at] = item
   }
 
-  #down(at: number): void {
-    for (let parent = at; ;) {
-      let least = parent
-      for (const child of [2 * parent + 1, 2 * parent + 2]) {
-        if (child < this.#heap.length && this.#before(child, least)) least = child
+  /** Replaces the first item. */
+  #down(item: Item): void {
+    const heap = this.#heap
+    let at = 0
+    for (;;) {
+      let below = 2 * at + 1
+      let child = heap[below]
+      if (child === undefined) break
+      const right = heap[below + 1]
+      if (right !== undefined && isBefore(right, child)) {
+        child = right
+        below += 1
       }
-      if (least === parent) return
-      this.#swap(parent, least)
-      parent = least
+      if (isBefore(item, child)) break
+      heap[at] = child
+      at = below
     }
+    heap[at] = item
   }
+}
 
-  #before(a: number, b: number): boolean {
-    const [x, y] = [this.#heap[a], this.#heap[b]]
-    if (x === undefined || y === undefined) return false
-    return x.atMs < y.atMs || (x.atMs === y.atMs && x.order < y.order)
-  }
-
-  #swap(a: number, b: number): void {
-    const [x, y] = [this.#heap[a], this.#heap[b]]
-    if (x === undefined || y === undefined) return
-    this.#heap[a] = y
-    this.#heap[b] = x
-  }
+function isBefore(a: Item, b: Item): boolean {
+  return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)
 }

@@ -1,4 +1,6 @@
 import t from 'tap'
+import { HOST_MUTANTS } from './hosts/host-mutants.ts'
+import { HOST_KILLING_SEEDS, KILLING_SEEDS } from './killing-seeds.ts'
 import { MUTANTS } from './mutants.ts'
 import { simulate } from './world.ts'
 
@@ -17,5 +19,19 @@ t.test('there are at least 40 mutants, each with a unique name and bug', t => {
   t.ok(MUTANTS.length >= 40, `${MUTANTS.length} mutants`)
   t.equal(new Set(MUTANTS.map(mutant => mutant.name)).size, MUTANTS.length)
   t.equal(new Set(MUTANTS.map(mutant => mutant.bug)).size, MUTANTS.length)
+  t.end()
+})
+
+t.test('each killing seed belongs to a mutant', t => {
+  for (const [seeds, mutants] of [
+    [KILLING_SEEDS, MUTANTS],
+    [HOST_KILLING_SEEDS, HOST_MUTANTS]
+  ] as const) {
+    const names: readonly string[] = mutants.map(({ name }) => name)
+    t.strictSame(
+      Object.keys(seeds).filter(name => !names.includes(name)),
+      []
+    )
+  }
   t.end()
 })
