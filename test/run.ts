@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Background, execute, type Execute } from './suite/execute.ts'
+import { runTestFiles } from './suite/test-files.ts'
 import { failures, readCounts, readTap, sum, verdict, type Outcome } from './suite/outcome.ts'
 
 type Part = {
@@ -112,9 +113,7 @@ async function simulate(execute: Execute): Promise<Outcome> {
 
 /** A process for each file of tests. */
 async function tap(execute: Execute, paths: readonly string[], jobs: number, boundSeconds = 600): Promise<Outcome> {
-  const bounds = [`--jobs=${jobs}`, `--timeout=${boundSeconds}`]
-  const flags = ['--disable-coverage', '--allow-empty-coverage', '--reporter=tap', ...bounds]
-  return readTap(await execute('tap', [...flags, ...paths]))
+  return readTap(await runTestFiles(execute, paths, { jobs, boundSeconds }))
 }
 
 async function tool(execute: Execute, file: string, ...args: readonly string[]): Promise<Outcome> {

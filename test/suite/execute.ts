@@ -11,8 +11,17 @@ import { sessionOf } from '../lab/session.ts'
 export const root = resolve(import.meta.dirname, '../..')
 const BIN = join(root, 'node_modules/.bin')
 
+/** Of a program without a bound of its own. */
+const MAX_SECONDS = 7_200
+
 export type Execution = { readonly code: number; readonly output: string }
-export type Execute = (file: string, args: readonly string[]) => Promise<Execution>
+export type ExecuteOptions = {
+  /** Added to the suite's own environment. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Then the program is killed, and its output so far returned. */
+  readonly boundSeconds?: number
+}
+export type Execute = (file: string, args: readonly string[], options?: ExecuteOptions) => Promise<Execution>
 
 /** Our own Node comes first in PATH, and processes share the compile cache. */
 const env = {
@@ -21,7 +30,7 @@ const env = {
   PATH: `${BIN}:${process.env['PATH'] ?? ''}`
 }
 
-export const execute: Execute = (file, args) => start(file, args, { detached: false }).done
+export const execute: Execute = (file, args, options) => start(file, args, { ...options, detached: false }).done
 
 /** Programs in the background, each in its own session. */
 export class Background {
@@ -33,8 +42,8 @@ export class Background {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
   }
 
-  readonly execute: Execute = async (file, args) => {
-    const { pid, done } = start(file, args, { detached: true })
+  readonly execute: Execute = async (file, args, options) => {
+    const { pid, done } = start(file, args, { ...options, detached: true })
     if (pid === undefined) return done
     this.#leaders.add(pid)
     this.#share(pid)
@@ -65,9 +74,23 @@ export class Background {
 function start(
   file: string,
   args: readonly string[],
-  p: { readonly detached: boolean }
+  p: ExecuteOptions & { readonly detached: boolean }
 ): { readonly pid: number | undefined; readonly done: Promise<Execution> } {
-  const child = spawn(file, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'], ...p })
+  const child = spawn(file, args, {
+    cwd: root,
+    env: { ...env, ...p.env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: p.detached
+  })
+  const bound = setTimeout(
+    () => {
+      child.kill('SIGKILL')
+      // Its own children may hold the pipe open.
+      child.stdout.destroy()
+    },
+    (p.boundSeconds ?? MAX_SECONDS) * 1_000
+  )
+  child.on('exit', () => clearTimeout(bound))
   const chunks: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
   const done = new Promise<Execution>((resolve, reject) => {
