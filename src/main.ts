@@ -22,9 +22,9 @@ process.exitCode = await runCli(process.argv.slice(2), {
   version: VERSION,
   doctor: () => import('#agent/doctor/doctor.ts'),
   backup: () => import('#backup/backup.ts'),
-  runAgent: async (...args) => {
-    const { runAgent } = await import('#agent/run.ts')
-    const code = await runAgent(...args)
+  runAgent: async (config, keys, readConfig) => {
+    const [{ runAgent }, { systemHost }] = await Promise.all([import('#agent/run.ts'), import('#agent/system.ts')])
+    const code = await runAgent(systemHost, { config, keys, readConfig })
     // The agent has ended, but libp2p still holds timers: its address manager sets one when the listeners close, after the
     // stop that would have cleared it, and gossipsub waits for its last heartbeat.
     process.exit(code)

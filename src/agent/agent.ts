@@ -10,9 +10,7 @@ import type { MembershipUpdate } from '#membership/serf/membership.ts'
 import type { ReloadView } from '#model/views.ts'
 import { setLogLevel } from '#platform/log.ts'
 import { Serial } from '#platform/serial.ts'
-import { holdContainerNetns } from '#platform/container-netns.ts'
 import { VERSION } from '#platform/version.ts'
-import { Mesh } from '#replication/transport/mesh.ts'
 import { AgentApi } from './agent-api.ts'
 import { ControlPlane } from './control-plane.ts'
 import { DataPlane } from './data-plane.ts'
@@ -25,6 +23,7 @@ import { figuresOf, type FigureSources } from './observe/figures.ts'
 import { checksOf, statusLine, statusView } from './observe/health.ts'
 import { PeerDirectory } from './observe/peer-directory.ts'
 import { StateViews } from './observe/state-views.ts'
+import type { RunningMesh } from './machine.ts'
 import { closeParts, type Parts } from './parts.ts'
 import { affectsOverlay } from './reconcile/member-changes.ts'
 import { carryOutReload, readOnUse, type ReloadActions } from './reload.ts'
@@ -36,7 +35,7 @@ type Foundation = {
   readonly parts: Parts
   readonly state: ClusterState
   readonly directory: PeerDirectory
-  readonly mesh: Mesh
+  readonly mesh: RunningMesh
 }
 
 export class Agent {
@@ -51,6 +50,7 @@ export class Agent {
   readonly #reloadActions: ReloadActions = this.#makeReloadActions()
   #metricsDoor: Door | null = null
   #requestDoors: Door | null = null
+  #stopped: Promise<void> | null = null
   #end: (outcome: Error | null) => void = () => undefined
   /** Resolves when the agent is to end: with null for an orderly end, or with the error that ends it. */
   readonly ended = new Promise<Error | null>(resolve => (this.#end = resolve))
@@ -110,8 +110,12 @@ export class Agent {
     this.#end(null)
   }
 
-  /** Stops the control plane. The kernel stays as it is: containers keep their network. */
-  async stop(): Promise<void> {
+  /** Stops the control plane, once. The kernel stays as it is: containers keep their network. */
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stop())
+  }
+
+  async #stop(): Promise<void> {
     await this.#requestDoors?.close()
     // Nobody waits for the pending changes any more, and without a majority they would delay the end until they time
     // out.
@@ -124,7 +128,7 @@ export class Agent {
   }
 
   async #run(): Promise<void> {
-    const { config, membership, driver, identity, noOwners, clock, logger } = this.#foundation.parts
+    const { config, membership, driver, identity, noOwners, startZmq, clock, logger } = this.#foundation.parts
     // First, so that a probe finds this host present but not ready.
     this.#metricsDoor = await this.#openMetricsDoor(config.http.listen)
     serveDoctor({ ...this.#sources, peerRpc: this.control.peerRpc })
@@ -133,7 +137,15 @@ export class Agent {
     // The data plane starts from the state on disk, before any other host answers.
     this.#data.start()
     membership.onChange(update => this.#membersChanged(update))
-    const opened = openDoors({ config, agent: this.#makeApi(), devices: driver.devices, noOwners, clock, logger })
+    const opened = openDoors({
+      config,
+      agent: this.#makeApi(),
+      devices: driver.devices,
+      noOwners,
+      startZmq,
+      clock,
+      logger
+    })
     // Both are awaited even if one fails: what is still starting could not be stopped.
     const started = await Promise.allSettled([membership.start(), opened.then(doors => (this.#requestDoors = doors))])
     for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason
@@ -197,7 +209,7 @@ export class Agent {
       self,
       config: () => this.#config,
       ...{ state, directory, membership, devices, endpoints, collector, overlayMtu, clock },
-      holdNetns: path => holdContainerNetns(path, this.#config.netns.paths),
+      holdNetns: parts.netns(this.#config.netns.paths).hold,
       log: this.control.log,
       cluster: this.control.cluster,
       views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
@@ -248,8 +260,9 @@ export class Agent {
   }
 }
 
-function startMesh({ config, keys, identity, clock, logger }: Parts, directory: PeerDirectory): Promise<Mesh> {
-  return Mesh.start({
+function startMesh(parts: Parts, directory: PeerDirectory): Promise<RunningMesh> {
+  const { config, keys, identity, clock, logger } = parts
+  return parts.startMesh({
     privateKey: identity.privateKey,
     bind: config.bind,
     port: config.p2p.port,

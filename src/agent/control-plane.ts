@@ -6,13 +6,12 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command, ResultOf } from '#model/command.ts'
 import type { LogIndex, Vni } from '#model/ids.ts'
 import { diskFiles } from '#platform/file-layer.ts'
-import { systemRandom } from '#platform/random.ts'
 import { VERSION } from '#platform/version.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
-import type { Mesh } from '#replication/transport/mesh.ts'
 import { IndexGate } from './index-gate.ts'
+import type { RunningMesh } from './machine.ts'
 import { DigestCheck } from './observe/digest-check.ts'
 import type { EventBus } from './observe/event-bus.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
@@ -25,7 +24,7 @@ const VISIBLE_MS = 3_000
 
 export type ControlPlaneOptions = {
   readonly parts: Parts
-  readonly mesh: Mesh
+  readonly mesh: RunningMesh
   readonly state: ClusterState
   readonly directory: PeerDirectory
   readonly events: EventBus
@@ -119,7 +118,7 @@ export class ControlPlane {
       bootstrapExpect: config.role === 'server' ? config.bootstrapExpect : 0,
       mesh,
       clock: parts.clock,
-      random: systemRandom,
+      random: parts.random,
       disk: { dataDir: config.dataDir, files: diskFiles },
       snapshotBytes: config.raft.snapshotBytes,
       storage: parts.storage,

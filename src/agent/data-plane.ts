@@ -5,8 +5,6 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId } from '#model/ids.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
-import { holdContainerNetns } from '#platform/container-netns.ts'
-import { isNetns } from '#platform/netns.ts'
 import { Collector } from './endpoints/collector.ts'
 import { Endpoints } from './endpoints/endpoints.ts'
 import { LocalEndpoints } from './endpoints/local-endpoints.ts'
@@ -95,7 +93,7 @@ export class DataPlane {
       devices: driver.devices,
       desired: vni => desired(this.inputs.input(vni)),
       records: new NetnsRecordFiles({ dataDir: config.dataDir, logger: logger.child({ room: 'overlay' }) }),
-      netns: { isNetns, hold: path => holdContainerNetns(path, config.netns.paths) },
+      netns: parts.netns(config.netns.paths),
       overlayMtu: () => this.inputs.overlayMtu
     })
   }
@@ -130,7 +128,7 @@ export class DataPlane {
       reconciler: this.reconciler,
       local: this.local,
       waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
-      holdNetns: path => holdContainerNetns(path, parts.config.netns.paths),
+      holdNetns: parts.netns(parts.config.netns.paths).hold,
       overlayMtu: () => this.inputs.overlayMtu,
       propose,
       logger: parts.logger

@@ -7,7 +7,7 @@ import { readZmqKeys } from '#config/zmq-keys.ts'
 import type { Devices } from '#overlay/driver.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import { ZmqServer } from '#zmq/server.ts'
+import type { Machine } from './machine.ts'
 
 export type Door = { close(): Promise<void> }
 
@@ -18,13 +18,14 @@ export async function openDoors(p: {
   readonly devices: Pick<Devices, 'portNumber'>
   /** See Parts.noOwners. */
   readonly noOwners: string | null
+  readonly startZmq: Machine['startZmq']
   readonly clock: Clock
   readonly logger: Logger
 }): Promise<Door> {
-  const { config, agent, devices, noOwners, clock, logger } = p
+  const { config, agent, devices, noOwners, startZmq, clock, logger } = p
   const api = await startApi({ socketPath: config.socket, agent, clock, logger: logger.child({ room: 'api' }) })
   try {
-    const zmq = await ZmqServer.start({
+    const zmq = await startZmq({
       addresses: config.zmq,
       curve: await readZmqKeys(config.zmq, noOwners),
       agent,

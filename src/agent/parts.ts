@@ -5,13 +5,12 @@ import { keylessPorts } from '#config/zmq-keys.ts'
 import type { Doors } from '#overlay/plan/filter/ruleset.ts'
 import { serfRpcToken, type ClusterKeys } from '#config/cluster-key.ts'
 import type { Config } from '#config/schema.ts'
-import { Membership, type MembershipOptions } from '#membership/serf/membership.ts'
+import type { MembershipOptions } from '#membership/serf/membership.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { PROTOCOL_VERSION } from '#model/member.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import type { Underlay } from '#overlay/plan/underlay/underlay.ts'
-import type { Clock } from '#platform/clock.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { readBootId } from '#platform/host-facts.ts'
@@ -19,19 +18,17 @@ import { lockDirectory, type Lock } from '#platform/lock.ts'
 import type { Logger } from '#platform/log.ts'
 import { loadIdentity } from '#replication/transport/identity.ts'
 import { readSeed, type Seed } from '#replication/cluster/seed.ts'
-import { systemRandom } from '#platform/random.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
-import { openDriver } from './open-driver.ts'
+import type { Machine, MembershipPort } from './machine.ts'
 
 /** Reads the configuration again from its file, environment and flags. */
 export type ReadConfig = () => Promise<Config>
 
-export type Settings = {
+export type Settings = Machine & {
   readonly config: Config
   readonly keys: ClusterKeys | null
   readonly logger: Logger
   readonly readConfig: ReadConfig
-  readonly clock: Clock
 }
 
 export type Parts = Settings & {
@@ -41,7 +38,7 @@ export type Parts = Settings & {
   readonly driver: OverlayDriver
   readonly underlay: Underlay
   /** Launched: Serf is starting. */
-  readonly membership: Membership
+  readonly membership: MembershipPort
   readonly bootId: string
   readonly lock: Lock
   /** Why the kernel cannot match connections on loopback to users; null if it can. */
@@ -54,9 +51,9 @@ export async function openParts(settings: Settings): Promise<Parts> {
   await ensureDirectory(config.dataDir)
   const lock = await lockDirectory(config.dataDir)
   let driver: OverlayDriver | null = null
-  let membership: Membership | null = null
+  let membership: MembershipPort | null = null
   try {
-    driver = await openDriver(config.overlay, clock)
+    driver = await settings.openDriver(config.overlay, clock)
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
     const noOwners = await driver.setDoors(doorsOf(config))
     if (noOwners !== null) logger.warn({ why: noOwners }, 'local users are not kept from the ports on loopback')
@@ -72,7 +69,9 @@ export async function openParts(settings: Settings): Promise<Parts> {
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
     const bootId = await readBootId()
-    membership = new Membership(membershipOptions({ settings, peerId: identity.peerId, seed, storage, noOwners }))
+    membership = settings.makeMembership(
+      membershipOptions({ settings, peerId: identity.peerId, seed, storage, noOwners })
+    )
     await membership.launch()
     return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, noOwners }
   } catch (err) {
@@ -83,7 +82,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
 
 /** Other hosts see this host as failed; its kernel stays as it is. */
 export async function closeParts(parts: {
-  readonly membership: Membership | null
+  readonly membership: MembershipPort | null
   readonly driver: OverlayDriver | null
   readonly lock: Lock
 }): Promise<void> {
@@ -99,7 +98,7 @@ function membershipOptions(p: {
   storage: Storage
   noOwners: string | null
 }): MembershipOptions {
-  const { config, keys, clock, logger } = p.settings
+  const { config, keys, clock, random, logger } = p.settings
   const { origin } = p.storage.recovered
   return {
     name: config.name,
@@ -122,7 +121,7 @@ function membershipOptions(p: {
     },
     join: config.join,
     clock,
-    random: systemRandom,
+    random,
     logger: logger.child({ room: 'membership' })
   }
 }

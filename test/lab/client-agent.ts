@@ -3,12 +3,12 @@
 
 import { Agent } from '#agent/agent.ts'
 import { openParts } from '#agent/parts.ts'
+import { systemMachine } from '#agent/system.ts'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { loadConfig } from '#config/load.ts'
 import type { Config } from '#config/schema.ts'
 import { parseHostName, parsePeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
-import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { waitFor } from './wait.ts'
 
@@ -20,7 +20,7 @@ export async function startClientAgent(configFile: string): Promise<Agent> {
   const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
   const config = await readConfig()
   const keys = await readClusterKeys(config.clusterKeyFile)
-  const settings = { config, keys, logger: createLogger('warn'), readConfig, clock: systemClock }
+  const settings = { ...systemMachine, config, keys, logger: createLogger('warn'), readConfig }
   const agent = await Agent.start(await openParts(settings))
   await waitFor('this agent is registered', () => agent.control.registrar.registered, { timeoutMs: 20_000 })
   const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }

@@ -137,7 +137,7 @@ export class MemoryHost {
   async stop(): Promise<void> {
     const { clock, mesh, replicator } = this.#running
     await replicator.stop()
-    mesh.stop()
+    await mesh.stop()
     clock.kill()
     this.#life = null
   }
@@ -146,7 +146,7 @@ export class MemoryHost {
   kill(): void {
     const { clock, mesh } = this.#running
     clock.kill()
-    mesh.stop()
+    void mesh.stop()
     // Writes of the dead process go to the old copy.
     this.disk = this.disk.clone()
     this.#life = null

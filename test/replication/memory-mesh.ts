@@ -2,11 +2,12 @@
 // loss and duplication. When a host leaves, its connections close at once, as when a process dies. A cut only holds bytes
 // back, as TCP does, until the connection times out.
 
+import type { RunningMesh } from '#agent/machine.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Random } from '#platform/random.ts'
-import type { MeshPort, MeshStream, PeerAddress, Verdict } from '#replication/transport/mesh-port.ts'
+import type { MeshStream, PeerAddress, Verdict } from '#replication/transport/mesh-port.ts'
 import { MemoryStream } from './memory-stream.ts'
 
 const DIAL_TIMEOUT_MS = 2_000
@@ -208,9 +209,10 @@ export class MemoryNetwork {
 }
 
 /** One host's view of a MemoryNetwork. */
-export class MemoryMesh implements MeshPort {
+export class MemoryMesh implements RunningMesh {
   readonly self: PeerId
   readonly isKnown: (peer: PeerId) => boolean
+  readonly refused = {}
   readonly #network: MemoryNetwork
   readonly #addresses = new Map<PeerId, PeerAddress>()
   readonly #handlers = new Map<string, (peer: PeerId, stream: MeshStream) => void>()
@@ -268,12 +270,13 @@ export class MemoryMesh implements MeshPort {
     return Promise.resolve()
   }
 
-  /** The host dies. */
-  stop(): void {
+  /** The host dies, at once. */
+  stop(): Promise<void> {
     this.#network.leave(this)
     this.#judge = null
     this.#watchers.length = 0
     this.#handlers.clear()
+    return Promise.resolve()
   }
 
   handlerOf(protocol: string): ((peer: PeerId, stream: MeshStream) => void) | undefined {

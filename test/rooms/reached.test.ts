@@ -8,13 +8,9 @@ import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './impor
 const UNREACHED: readonly string[] = [
   'overlay/ovs/devices.ts',
   'overlay/ovs/driver.ts',
-  'src/agent/agent.ts',
-  'src/agent/control-plane.ts',
-  'src/agent/data-plane.ts',
-  'src/agent/doors.ts',
   'src/agent/open-driver.ts',
-  'src/agent/parts.ts',
   'src/agent/run.ts',
+  'src/agent/system.ts',
   'src/main.ts'
 ]
 

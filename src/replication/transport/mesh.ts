@@ -20,7 +20,7 @@ import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
 import { clusterProtector } from './protector.ts'
 import { Refusals } from './refusals.ts'
 
-type MeshOptions = {
+export type MeshOptions = {
   readonly privateKey: PrivateKey
   readonly bind: Ip
   readonly port: number
