@@ -49,8 +49,7 @@ export async function attachContainer(
   request: AttachRequest
 ): Promise<AttachResult> {
   const { kernel, support, carrier } = host
-  // Opened once, so that the namespace that was checked is the one that is changed, even if the path is replaced
-  // meanwhile.
+  // Opened once, so that the checks and the changes act on the same namespace even if the path is replaced meanwhile.
   const netnsFd = openNetns(request.netns, { field: 'netns', follow: true })
   try {
     const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)

@@ -79,7 +79,7 @@ t.test('a check asks the kernel of the endpoint’s own host', async t => {
   await t.rejects(api.endpointCheck(WEB, ETH0, NETNS), { code: 'ERR_CHECK_FAILED' })
 })
 
-t.test('a detach answers with the endpoint as it was', async t => {
+t.test('a detach answers with the endpoint as it was before', async t => {
   const { api, caller } = await occupied()
   t.match(await api.endpointDetach(WEB, ETH0), { containerId: 'web', address: '10.1.0.2/24' })
   t.equal(caller.state.endpointCount, 1)
@@ -153,7 +153,7 @@ t.test('callers that ask for an examination while one is in flight share it', as
   t.same([await again, count], [DOCTOR, 3], 'a failed one is not kept')
 })
 
-t.test('after `leave` the agent ends once the answer has had time to go out', async t => {
+t.test('after `leave` the agent ends once the answer has had time to be sent', async t => {
   const host = new MemoryHost()
   await host.api.leave()
   await host.time.advance(199)

@@ -1,4 +1,4 @@
-// A held namespace that is a name alone.
+// A HeldNetns that is only a path, without a namespace behind it.
 
 import type { HeldNetns } from '#platform/container-netns.ts'
 

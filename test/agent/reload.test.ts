@@ -1,5 +1,5 @@
-// A reload over actions that record what is done. That each reloadable key has an action is the compiler's to hold; that
-// the compiler's list of keys is the schema's is tested here.
+// A reload over actions that record what is done. The compiler checks that each reloadable key has an action; this test
+// checks that the compiler's list of keys is that of the schema.
 
 import t from 'tap'
 import { carryOutReload, readOnUse, type ReloadAction, type ReloadActions } from '#agent/reload.ts'

@@ -115,7 +115,7 @@ t.test('a snapshot restores the same state elsewhere, and asks for a pass over e
   t.same(to.passes, [null])
 })
 
-t.test('bytes that are no state are refused, and the state stays', t => {
+t.test('bytes that encode no state are refused, and the state is unchanged', t => {
   const own = world()
   const before = digestOf(own.state)
   for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), Buffer.from([0xc0])]) {

@@ -42,7 +42,7 @@ t.test('changes made during serialisation are not in the bytes', async t => {
   let changing = setImmediate(change)
   const bytes = await making
   clearImmediate(changing)
-  t.ok(turns >= 2, 'others have their turn in between')
+  t.ok(turns >= 2, 'other tasks run in between')
   t.equal(JSON.stringify(encodeState(decodeState(decodeMsgpack(bytes)))), before)
   t.not(JSON.stringify(encodeState(caller.state)), before, 'positive control: the state has changed')
 })

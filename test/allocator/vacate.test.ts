@@ -39,7 +39,7 @@ t.test(
     t.same(
       [...after.hosts()].map(host => [host.name, isVacant(host)]),
       [['h1', true]],
-      'who holds nothing is gone'
+      'a host without endpoints is gone'
     )
     t.end()
   }

@@ -88,7 +88,7 @@ t.test('a damaged backup is refused with the reason, and nothing is written', as
 })
 
 t.test(
-  'a restored one lies in the data directory as a seed: the same networks and endpoints, the hosts vacant',
+  'a restored backup is in the data directory as a seed: the same networks and endpoints, the hosts vacant',
   async t => {
     const file = await fileWith(t, backup())
     const [dataDir, same] = [join(scratch(t), 'a/data'), scratch(t)]

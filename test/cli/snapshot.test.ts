@@ -8,20 +8,17 @@ import { VxmeshError } from '#model/errors.ts'
 import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
-t.test(
-  'a backup is one file for its owner alone, in the place of the one before it, with nothing beside it',
-  async t => {
-    const [{ env }, dir] = [await served(t), scratch(t)]
-    const file = join(dir, 'b.snap')
-    await writeFile(file, 'the one before', { mode: 0o644 })
-    for (let again = 0; again < 2; again++) {
-      t.match(await vx(['snapshot', 'save', file], { env }), { code: 0, err: '' })
-      t.equal((await stat(file)).mode & 0o777, 0o600)
-      t.same(await readdir(dir), ['b.snap'])
-    }
-    t.match(await vx(['snapshot', 'inspect', file], { env: {} }), { code: 0, out: /\nnetworks +1\n/ })
+t.test('a backup is one file with mode 0600, which replaces the previous one and leaves nothing else', async t => {
+  const [{ env }, dir] = [await served(t), scratch(t)]
+  const file = join(dir, 'b.snap')
+  await writeFile(file, 'the previous one', { mode: 0o644 })
+  for (let again = 0; again < 2; again++) {
+    t.match(await vx(['snapshot', 'save', file], { env }), { code: 0, err: '' })
+    t.equal((await stat(file)).mode & 0o777, 0o600)
+    t.same(await readdir(dir), ['b.snap'])
   }
-)
+  t.match(await vx(['snapshot', 'inspect', file], { env: {} }), { code: 0, out: /\nnetworks +1\n/ })
+})
 
 t.test('two concurrent saves to one file both succeed', async t => {
   const [{ env }, dir] = [await served(t), scratch(t)]
@@ -35,7 +32,7 @@ t.test('two concurrent saves to one file both succeed', async t => {
 t.test('a failed or truncated save keeps the previous file', async t => {
   const [{ env, agent }, dir] = [await served(t), scratch(t)]
   const file = join(dir, 'b.snap')
-  await writeFile(file, 'the one before')
+  await writeFile(file, 'the previous one')
   agent.refusal = new VxmeshError('ERR_NO_QUORUM', 'no leader is known')
   t.match(await vx(['snapshot', 'save', file], { env }), { code: 6, out: '', err: /ERR_NO_QUORUM/ })
   const torn = createServer((_, response) => response.writeHead(200).end('VXSN and no more')).listen(join(dir, 's'))
@@ -43,7 +40,7 @@ t.test('a failed or truncated save keeps the previous file', async t => {
   t.teardown(() => torn.close())
   const cut = await vx(['snapshot', 'save', file, '--socket', join(dir, 's')])
   t.match(cut, { code: 1, out: '', err: /b.snap is not a usable snapshot.*ERR_STORAGE/ })
-  t.equal((await readFile(file)).toString(), 'the one before')
+  t.equal((await readFile(file)).toString(), 'the previous one')
   t.same((await readdir(dir)).sort(), ['b.snap', 's'])
 })
 

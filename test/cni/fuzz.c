@@ -1,5 +1,5 @@
-// Feeds the plugin's two parsers with mutated inputs under the sanitizers: fuzz ROUNDS SEED. Built by fuzz.test.ts. What
-// it parsed must lie within the input; any overrun ends the program with the sanitizer's words.
+// Feeds the plugin's two parsers with mutated inputs under the sanitizers: fuzz ROUNDS SEED. Built by fuzz.test.ts.
+// What it parsed must lie within the input; any overrun ends the program with the sanitizer's report.
 
 #define main plugin_main
 #include "../../cni/vxmesh-cni.c"
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
   for (long round = 0; round < rounds; round++) {
     const char *sample = SAMPLES[next() % 5];
     size_t length = strlen(sample);
-    // Of exactly its length: the sanitizer sees a read of one byte more.
+    // Allocated with exactly its length, so that the sanitizer detects a read of one byte more.
     char *copy = malloc(length + 1);
     assert(copy != NULL);
     memcpy(copy, sample, length);

@@ -1,5 +1,5 @@
-// Deadlines for a machine that has other things to do. A bound on an agent's reaction is meant for a machine that can run
-// it: while more processes want a processor than there are, time counts by the share that each of them gets.
+// Deadlines that stretch on a busy machine. A bound on an agent's reaction assumes that the agent gets to run: while
+// there are more runnable processes than processors, time counts only by the share that each process gets.
 
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -22,7 +22,9 @@ export class Patience {
     this.#startedMs = this.#lastMs = read().nowMs
   }
 
-  /** Whether the budget is used up. The load is sampled by each call: the longest interval between two is what may be misjudged. */
+  /**
+   * Whether the budget is used up. Each call samples the load, which counts for the interval since the previous call.
+   */
   isOver(): boolean {
     const { nowMs, running, processors } = this.#read()
     this.#spentMs += (nowMs - this.#lastMs) * Math.min(1, processors / Math.max(1, running))

@@ -135,7 +135,7 @@ export class Stage {
     return formatIpv4(this.endpoint(container).address)
   }
 
-  /** The agent of a host ends without a word, and another one starts. */
+  /** The agent of a host is killed, and another one starts. */
   async restart(host: number): Promise<void> {
     await this.driver(host).close()
     this.#drivers[host - 1] = await this.open(host)
@@ -214,7 +214,7 @@ export class Stage {
     await this.#learn()
   }
 
-  /** It is back with an agent that knows the present state; its kernel objects are those of before. */
+  /** The host returns with an agent that knows the current state; its kernel objects are as it left them. */
   async returnHost(host: number): Promise<void> {
     await ip(this.lab.host(host).namespace, 'link set eth0 up')
     if (this.plane !== 'linux') {
@@ -236,8 +236,8 @@ export class Stage {
   }
 
   /**
-   * The userspace datapath asks for the MAC of the next hop of the underlay with the first packet of a tunnel, which it
-   * loses. Not ours to repair, and no plane that carries containers.
+   * The userspace datapath resolves the MAC of the tunnel's next hop when the first packet is sent, and drops that
+   * packet. A ping between the hosts resolves it in advance.
    */
   async warm(from: string, to: string): Promise<void> {
     if (this.plane !== 'ovs-netdev') return

@@ -39,7 +39,7 @@ t.test('an address is formatted as it was parsed, and its family is known by its
   t.end()
 })
 
-t.test('what is no address of a known family is refused by its field', t => {
+t.test('text that is no address of a known family is refused with the field’s name', t => {
   for (const text of [
     '',
     '10.0.0.256',
@@ -160,7 +160,7 @@ for (const text of [
   })
 }
 
-t.test('a subnet holds the addresses that node says it holds', t => {
+t.test('a subnet contains the addresses that Node says it contains', t => {
   const property = fc.property(
     ipv4,
     fc.integer({ min: 0, max: 32 }),

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { formatIpv4, parseIpv4, parseTransitRange, type Ipv4 } from '#model/ipv4.ts'
 
-t.test('an address is what node takes for one', t => {
+t.test('a text is an address exactly when Node accepts it', t => {
   const octet = fc.oneof(
     fc.nat(300).map(String),
     fc.constantFrom('', '00', '01', '010', '0x1', '1e1', '-1', '+1', ' 1', '1 ', '٣', '１', '256', '1_0', '0b1')

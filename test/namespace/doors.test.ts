@@ -86,5 +86,5 @@ t.test('the ports on loopback answer root and the configured users, and reset ev
   await host.nft(['delete table inet vxmesh_doors'])
   t.equal(await ask(host, NOBODY, ZMQ), 'yes', 'somebody deleted it')
   t.strictSame(passDone(await runPass(filters, look)), ['install inet vxmesh_doors with 2 elements'])
-  t.equal(await ask(host, NOBODY, ZMQ), 'ConnectionRefusedError', 'the pass has put it back')
+  t.equal(await ask(host, NOBODY, ZMQ), 'ConnectionRefusedError', 'the pass restores it')
 })

@@ -1,5 +1,5 @@
-// Somebody else deletes and edits our kernel objects at random, next to foreign objects of similar kinds and names: ours are
-// repaired within 10 s, foreign ones are untouched, and status counts the repairs.
+// Another program deletes and edits our kernel objects at random, next to foreign objects of similar kinds and names:
+// ours are repaired within 10 s, foreign ones are untouched, and status counts the repairs.
 
 import t from 'tap'
 import type { NetworkView } from '#model/views.ts'

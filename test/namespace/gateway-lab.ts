@@ -35,7 +35,7 @@ export const shut = makeNetwork('shut', 0x123, { egress: false })
 /** What a pass did about routers. */
 export type GatewayReport = {
   readonly done: readonly string[]
-  /** Of that, what somebody else had changed. */
+  /** Those of them that repaired another program's changes. */
   readonly repaired: readonly { readonly kind: string; readonly what: string }[]
   readonly problems: readonly { readonly vni: Vni | null; readonly message: string; readonly hostAccess?: true }[]
 }

@@ -271,7 +271,7 @@ t.test('a foreign device is left alone and reported', { skip }, async t => {
   t.match(await ip(g.hostName(1), '-o link show voip0'), /phone/)
 })
 
-t.test('a router whose host is gone gives up its name', { skip }, async t => {
+t.test('the name of a router whose host is gone is reused', { skip }, async t => {
   const g = await lab(t, 1)
   const gone = 'vxr-fade01'
   await run('ip', ['netns', 'add', gone])

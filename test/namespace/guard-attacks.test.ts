@@ -38,7 +38,7 @@ t.test('no forged packet of a container or a stranger arrives anywhere', { skip:
   const stand = await build(t)
   const open = await attackAll(t, stand, 'without a guard')
   t.not((await wrongNeighbours(stand.w)).length, 0, 'without a guard caches are poisoned')
-  // Entries that the unguarded run has poisoned must not help the others.
+  // Entries that the unguarded run has poisoned must not affect the later runs.
   for (const name of stand.w.containers.keys()) await ip(containerOf(stand.w, name).namespace, 'neigh flush all')
   await setGuard(stand.w, PORT)
   const before = await tables(stand.w)

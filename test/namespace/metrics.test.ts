@@ -170,7 +170,7 @@ t.test('health and metrics of a live agent', { skip: cannotRun() }, async t => {
     }
   })
 
-  await t.test('a port in use fails the start by the key’s name, and leaves nothing behind', async t => {
+  await t.test('a port in use fails the start with an error that names the key, and leaves nothing behind', async t => {
     await host.stopAgent()
     const script = `require('net').createServer().listen(${PORT}, '127.0.0.1')`
     const taker = ['netns', 'exec', host.namespace, process.execPath, '-e', script]

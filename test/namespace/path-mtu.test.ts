@@ -79,7 +79,7 @@ async function attack(t: Test, { endpoint, container }: Attached, network: Netwo
   const about = ipv4({ from, to: PEER, protocol: UDP }, udp(PORT, PORT, Buffer.alloc(8)))
   await send(t, container.namespace, macOf(network.vni, network.gateway), [
     fragmentationNeeded(from),
-    // With an entry of the router's that looks like it, and about the answer to that entry.
+    // After a packet that creates a matching connection entry in the router, and also about the reply to that packet.
     about,
     fragmentationNeeded(from),
     fragmentationNeeded(from, { from: PEER, to: from }),

@@ -74,7 +74,7 @@ const anyEntry: fc.Arbitrary<ObservedEntry> = fc
   })
   .map(e => (e.self || e.bridged !== 'none' ? { ...e, vtep: e.self ? e.vtep : null } : { ...e, self: true }))
 
-/** One thing that somebody else may have done to a device. */
+/** One change that another program may have made to a device. */
 const anyDrift: fc.Arbitrary<Drift> = fc.oneof(
   fc.constant<Drift>(() => null),
   fc.constant<Drift>(link => ({ ...link, up: false })),

@@ -1,4 +1,4 @@
-// A part over a set of words: what is desired is added, what is surplus is removed. Refuses the words that it is told to.
+// A part whose kernel is a set of words: missing words are added, surplus ones deleted. Ops on `refused` words fail.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
@@ -13,7 +13,7 @@ export class FakePart implements Part<ReadonlySet<string>, WordOp> {
   readonly kernel = new Set<string>()
   readonly desired = new Set<string>()
   readonly refused = new Set<string>()
-  /** How many looks find that somebody else was faster. */
+  /** How many attempts find that another program changed the kernel meanwhile. */
   interrupted = 0
   observeError: Error | null = null
   planned: PartProblem[] = []

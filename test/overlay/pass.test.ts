@@ -62,7 +62,7 @@ t.test('a pass over one network leaves the host-wide filters out', async t => {
   t.equal(parts[1].looks[0]?.scope, red)
 })
 
-t.test('what is desired is read once a pass, by the first part that asks, and not before', async t => {
+t.test('the desired state is read once a pass, when the first part asks for it', async t => {
   let reads = 0
   const { parts } = three()
   const desired = {
@@ -126,7 +126,7 @@ t.test('while nothing may be removed, removals are deferred and the rest is done
   t.strictSame(free.deferred, [])
 })
 
-t.test('a refused op is a failure and a problem; the others are done, and the part is told what is left', async t => {
+t.test('a refused op is a failure and a problem; the others are done, and the part learns what is left', async t => {
   const part = new FakePart('gateways', 'egress')
   part.vni = red
   part.desired.add('a').add('b')
@@ -164,7 +164,7 @@ t.test('a part that is overtaken is observed and planned again, up to its attemp
       t.strictSame(part.left, [], 'it is not settled')
     } else {
       t.equal((await outcome).done.length, 1, title)
-      t.equal(part.looks.length, interrupted + 1, 'each attempt looks anew')
+      t.equal(part.looks.length, interrupted + 1, 'each attempt observes again')
     }
   }
 })

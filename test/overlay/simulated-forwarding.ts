@@ -13,7 +13,7 @@ import { SimulatedKernel } from './simulated-kernel.ts'
 export class SimulatedForwarding implements Forwarding<Observed, BridgeOp> {
   readonly kernel = new SimulatedKernel()
   readonly looks: ForwardingLook['scope'][] = []
-  /** Throws what the kernel refuses besides what is impossible. */
+  /** Throws for ops that the kernel is to refuse although they are possible. */
   refuse: (op: BridgeOp) => void = () => undefined
   observeError: Error | null = null
 

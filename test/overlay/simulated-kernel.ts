@@ -144,7 +144,7 @@ export class SimulatedKernel {
     const { master, ipv6Off, ...rest } = changes
     const link = this.links.get(name)
     if (link === undefined || link.kind === 'foreign') throw new Error(`${name} is not there to be set`)
-    // A change of address, and going up again after a fall, leaves no neighbour.
+    // A change of address, and a link that comes up again, flush the neighbours.
     const flushed = link.kind === 'bridge' && (rest.mac !== undefined || (rest.up === true && !link.up))
     this.links.set(name, {
       ...link,

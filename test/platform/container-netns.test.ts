@@ -82,7 +82,7 @@ t.test('a link from one directory to another, or to a process, is followed', { s
   t.throws(() => holdContainerNetns(join(dir, 'to-name'), [dir]), { message: /links to/ })
 })
 
-t.test('what is held stays the same namespace when the name comes to mean another one', { skip }, async t => {
+t.test('an open namespace stays the same when its name is given to another one', { skip }, async t => {
   const [one, two] = [await namespace(t), await namespace(t)]
   const dir = scratch(t)
   symlinkSync(one, join(dir, 'name'))

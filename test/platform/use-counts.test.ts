@@ -1,7 +1,7 @@
 import t from 'tap'
 import { UseCounts } from '#platform/use-counts.ts'
 
-t.test('a key is in use until its last use has ended, well or not', async t => {
+t.test('a key is in use until its last use has ended, whether it succeeds or fails', async t => {
   const counts = new UseCounts<string>()
   t.notOk(counts.has('a'))
   const result = await counts.during('a', async () => {

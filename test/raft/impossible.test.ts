@@ -199,7 +199,7 @@ t.test('no message of any server makes a core throw, whatever its role', async t
   t.pass('2,000 runs')
 })
 
-// The type of a cluster id is a brand: a message of another cluster is dropped without a word.
+// The type of a cluster id is a brand: a message of another cluster is dropped silently.
 t.test('a message of another cluster is dropped, not refused', async t => {
   const { follower, term } = committed()
   const message = { ...sent(follower, 's3', term, append({ leaderCommit: 2 ** 50 })), clusterId: 'x' as ClusterId }

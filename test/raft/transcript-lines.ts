@@ -45,7 +45,7 @@ export function messageLine(message: Message): string {
   }
 }
 
-/** A heartbeat, or the reply to one, that tells its receiver nothing new but that its sender is there. */
+/** A heartbeat, or the reply to one, without news for its receiver, except that its sender is alive. */
 export function isHeartbeat(message: Message, receiver: Server): boolean {
   const { log, commitIndex, leader, leading, term } = receiver.state
   if (message.kind === 'append-reply') {

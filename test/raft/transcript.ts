@@ -1,5 +1,6 @@
-// Runs a transcript: a text file of comments (#), directives (>) and the lines that they produce. Running the directives
-// writes the file anew; a difference means that the core behaves differently. transcripts/README.txt lists the directives.
+// Runs a transcript: a text file of comments (#), directives (>) and the lines that they produce. Running the
+// directives rewrites the file; a difference means that the core behaves differently. transcripts/README.txt lists the
+// directives.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Change, Message, MessageKind, RaftEvent } from '#raft/types.ts'

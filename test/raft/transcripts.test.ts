@@ -1,5 +1,5 @@
-// Every file of transcripts/ is run and compared with itself. UPDATE_TRANSCRIPTS=1 writes the files anew; the diff is
-// then what there is to review.
+// Runs every file of transcripts/ and compares it with the result. UPDATE_TRANSCRIPTS=1 rewrites the files, so that
+// their diff can be reviewed.
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

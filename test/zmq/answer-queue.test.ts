@@ -37,7 +37,7 @@ t.test('answers reach each peer in order, and nothing is left waiting', async t 
   await peers.queue.stop()
 })
 
-t.test('a peer that reads again gets what waited, and delays nobody else', async t => {
+t.test('a peer that reads again gets its queued answers, and delays no other peer', async t => {
   const peers = new Peers()
   peers.state.set('slow', 'full')
   for (const answer of ['1', '2', '3']) peers.add('slow', answer)
@@ -60,7 +60,7 @@ t.test('a peer that is gone costs nothing', async t => {
   await peers.queue.stop()
 })
 
-t.test('the bytes that wait are bounded, for one peer and for all; the one with the most loses them', async t => {
+t.test('queued bytes are bounded, for one peer and for all; the peer with the most loses its answers', async t => {
   const peers = new Peers()
   let most = 0
   for (const peer of ['a', 'b', 'c', 'd']) peers.state.set(peer, 'full')

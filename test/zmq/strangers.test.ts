@@ -1,4 +1,4 @@
-// What connects to the sockets and is no ZeroMQ client, or none that behaves: HTTP requests, and a client that never reads.
+// Connections other than those of a well-behaved ZeroMQ client: HTTP requests, and a client that never reads.
 
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
@@ -52,7 +52,7 @@ function post(body: Buffer): Buffer {
   const head = `${line}X-Fill: `
   const end = '\r\n\r\n'
   const text = head + filler.repeat(size - head.length - end.length) + end
-  // Frames of the body: an empty one's worth of identity is over; then the message.
+  // The body begins with a frame header (length and flags), and the message follows.
   return Buffer.concat([Buffer.from(text), Buffer.from([body.byteLength + 1, 0]), body])
 }
 
@@ -100,7 +100,8 @@ print(int.from_bytes(s.recv()[4:8], 'little'))
 })
 
 t.test('a client that asks and never reads costs a bounded amount of memory', { timeout: 120_000 }, async t => {
-  // An error returns the name, clipped; the request is as large as it may be. The client runs elsewhere: its buffers are its own.
+  // Requests have the maximal size, and an error's answer returns the clipped name. The client is a process of its own,
+  // so its buffers do not count here.
   const question = encodeMessage(
     13,
     encodeNetwork({ name: 'N'.repeat(60_000), subnet: '', gateway: '', vni: 0, egressBandwidth: 0 })
@@ -117,7 +118,7 @@ s.poll(2000); print('asked')
   const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script], { timeoutMs: 120_000 })
   stop()
   t.equal(stdout.trim(), 'asked', stderr)
-  // What the requests themselves churn through levels off early; what is kept for the peer does not.
+  // Memory that requests use for a moment levels off early; answers kept for the peer would not.
   const early = Math.max(...samples.slice(0, samples.length / 2))
   t.ok(Math.max(...samples) - early < 128 * MIB, `${Math.round((Math.max(...samples) - early) / MIB)} MiB more`)
 

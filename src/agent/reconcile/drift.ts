@@ -83,7 +83,7 @@ export class Drift {
   count(kind: string, what: string): void {
     const count = (this.#repaired.get(kind) ?? 0) + 1
     this.#repaired.set(kind, count)
-    // Only the first and every thousandth repair is logged; the counters include all of them.
+    // Only the first LOGGED_REPAIRS and every thousandth are logged; the counters include all of them.
     if (count <= LOGGED_REPAIRS || count % 1_000 === 0) this.#logger.info({ what, kind, count }, 'drift repaired')
   }
 

@@ -168,13 +168,13 @@ t.test('bridged packets that pass iptables are no finding by themselves: Kuberne
   t.end()
 })
 
-t.test('a healthy host has only findings that are ok, and nothing to do', t => {
+t.test('a healthy host has only findings of level ok, without advice', t => {
   for (const { id, level, todo } of [...ofMachine({}), ...ofMesh({})]) t.same([level, todo], ['ok', ''], id)
   t.end()
 })
 
 for (const [what, findings, id, level, found] of BAD) {
-  t.test(`${what} is the one finding ${id}, ${level}, with what to do`, t => {
+  t.test(`${what} gives exactly the finding ${id}, ${level}, with advice`, t => {
     const bad = findings.filter(finding => finding.level !== 'ok' && !(id !== 'members' && finding.id === 'members'))
     t.match(bad, [{ id, level, found }])
     t.equal(bad.length, 1, JSON.stringify(bad))
@@ -183,7 +183,7 @@ for (const [what, findings, id, level, found] of BAD) {
   })
 }
 
-t.test('finding ids are unique but for the kernel’s own', t => {
+t.test('finding ids are unique, except those of kernel features', t => {
   const ids = [...ofMachine({}), ...ofMesh({})].map(({ id }) => id)
   t.equal(new Set(ids).size, ids.length)
   t.end()

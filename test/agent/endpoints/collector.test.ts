@@ -39,7 +39,7 @@ function kill(host: MemoryHost, container: string): void {
 const containersOf = (host: MemoryHost): string[] =>
   [...host.caller.state.endpoints()].map(({ containerId }) => containerId).sort()
 
-t.test('collect releases what is gone now, and keeps what it is told to keep', async t => {
+t.test('collect releases endpoints that are gone, except those in the keep list', async t => {
   const host = await hostWith('alive', 'dead', 'kept')
   kill(host, 'dead')
   kill(host, 'kept')
@@ -56,7 +56,7 @@ t.test('a container is not gone while its path or its interface is there', async
   }
 })
 
-t.test('an endpoint that was never attached to the end is released', async t => {
+t.test('an endpoint whose attach never completed is released', async t => {
   const host = new MemoryHost()
   host.caller.do(attach('red', 'half'))
   t.equal(await host.collector.collect(new Set()), 1)
@@ -89,7 +89,7 @@ t.test('an endpoint is released once it has been gone for the configured time', 
   t.equal(host.time.pending, 0)
 })
 
-t.test('a container that comes back is not released, and its time starts anew', async t => {
+t.test('a container that comes back is not released, and its time starts again', async t => {
   const host = await hostWith('web')
   host.collector.start()
   losePath(host, 'web')
@@ -144,14 +144,14 @@ t.test('a failed round is retried in the next one', async t => {
   host.failProposal = command =>
     command.kind === 'endpoint-detach' && command.containerId === 'web' ? new VxmeshError('ERR_BUSY', 'busy') : null
   await host.time.advance(80_000)
-  t.same(containersOf(host), ['web'], 'one that fails does not keep the other')
+  t.same(containersOf(host), ['web'], 'a failed release does not prevent the other')
   host.failProposal = () => null
   await host.time.advance(20_000)
   t.same(containersOf(host), [])
   await host.collector.stop()
 })
 
-t.test('waiting ends when the container is gone, lives, or takes too long', async t => {
+t.test('a wait ends when the container is gone, is alive, or takes too long', async t => {
   const name = { containerId: parseContainerId('web'), ifname: ETH0 }
   const host = await hostWith('web')
   t.equal(await host.collector.waitUntilGone(name), false, 'it lives')

@@ -1,5 +1,5 @@
-// Attach, update and detach over the real state machine, with a devices in memory: what is committed, what the kernel gets,
-// and what is left when either fails.
+// Attach, update and detach over the real state machine, with devices in memory: what is committed, what the kernel
+// gets, and what is left when either fails.
 
 import t from 'tap'
 import type { EndpointAttachRequest } from '#model/agent-port.ts'
@@ -41,7 +41,7 @@ t.test('attach commits the allocation, makes the network and the interface, and 
   t.match(host.records.get(KEY), { netns: NETNS, netnsId: `id of ${NETNS}`, bootId: 'boot-1' })
 })
 
-t.test('attach again is the same endpoint, unless it must be a new one', async t => {
+t.test('a repeated attach returns the same endpoint, unless a new one is required', async t => {
   const host = new MemoryHost()
   const first = await host.endpoints.attach(request())
   t.same(await host.endpoints.attach(request()), first)
@@ -50,7 +50,7 @@ t.test('attach again is the same endpoint, unless it must be a new one', async t
   t.same([host.caller.state.endpointCount, host.devices.interfaces.size], [1, 1])
 })
 
-t.test('an attach that must be new evicts what a container that is gone has left', async t => {
+t.test('an attach that requires a new endpoint evicts that of a container that is gone', async t => {
   const host = new MemoryHost()
   await host.endpoints.attach(request())
   host.goneNetns.add(NETNS)
@@ -140,7 +140,7 @@ t.test('if the kernel refuses, the allocation that was made for it is released, 
   t.equal(host.caller.state.endpointCount, 1, 'it was there before')
 })
 
-t.test('an allocation that cannot be released leaves the error of the kernel, and is unrecorded', async t => {
+t.test('if the allocation cannot be released, the kernel’s error is reported and the record removed', async t => {
   const host = new MemoryHost()
   host.devices.failures.set('attach', kernelError)
   host.failProposal = ({ kind }) => (kind === 'endpoint-detach' ? new VxmeshError('ERR_NO_QUORUM', 'no leader') : null)
@@ -203,7 +203,7 @@ t.test('detach of another host’s endpoint releases it without touching this ke
   t.same([host.caller.state.endpointCount, host.devices.calls], [0, []])
 })
 
-t.test('a detach that fails leaves what it has not reached', async t => {
+t.test('a detach that fails skips its remaining steps', async t => {
   const host = new MemoryHost()
   await t.rejects(
     host.endpoints.detach(WEB, ETH0, () => null),

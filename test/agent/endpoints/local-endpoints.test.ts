@@ -86,14 +86,14 @@ t.test('an endpoint’s namespace is judged by its record and its path', async t
   }
 })
 
-t.test('a lost interface is made again in the recorded namespace', async t => {
+t.test('a lost interface is recreated in the recorded namespace', async t => {
   const own = world({ saved: new Map([[KEY, record()]]) })
   await own.local.load()
   t.equal(await own.local.restore(KEY), 'restored')
   t.match([...own.devices.interfaces.values()], [{ netns: NETNS, mtu: 1_450 }])
 })
 
-t.test('a lost interface that cannot be made again is an error that says why', async t => {
+t.test('a lost interface that cannot be recreated is an error with the reason', async t => {
   for (const [what, saved, prepare, expected] of [
     ['no record', [], () => undefined, { code: 'ERR_NETNS', message: /its namespace is not known; attach it again/ }],
     ['rebooted', [record({ bootId: 'boot-0' })], () => undefined, { code: 'ERR_NETNS', message: /rebooted/ }],
@@ -131,11 +131,11 @@ t.test('a busy endpoint, and one that is not of this host, are not restored', as
   t.same(own.devices.calls, [])
 })
 
-t.test('an endpoint is busy until the last piece of work has ended, well or not', async t => {
+t.test('an endpoint is busy until its last task has ended, whether it succeeds or fails', async t => {
   const { local } = world()
   await local.handle(KEY, async () => {
     await t.rejects(local.handle(KEY, () => Promise.reject(new Error('failed'))))
-    t.ok(local.isBusy(KEY), 'the outer one goes on')
+    t.ok(local.isBusy(KEY), 'the outer task is still running')
   })
   t.notOk(local.isBusy(KEY))
 })
@@ -153,11 +153,7 @@ t.test('a changed MTU is applied to the containers once', async t => {
   own.devices.failures.set('setContainerMtu', new VxmeshError('ERR_NETNS', 'gone'))
   await own.local.followMtu()
   await own.local.followMtu()
-  t.same(
-    mtus(),
-    ['1450', '1400', '1400'],
-    'tried again after a failure of the kernel; a namespace that is gone is none'
-  )
+  t.same(mtus(), ['1450', '1400', '1400'], 'retried after a kernel error; a missing namespace is no error')
 })
 
 t.test('endpoints that the state no longer places here are forgotten, unless they are busy', async t => {

@@ -51,7 +51,7 @@ t.test('if the configuration says so, an unmapped namespace gets a network of it
   t.equal(await host.api.namespaceNetwork(SHOP), 'red', 'a mapped namespace stays where it is')
 })
 
-t.test('a network that cannot be created is an error of the pod', async t => {
+t.test('a network that cannot be created fails the pod', async t => {
   const host = mapped()
   host.namespaces = { unmapped: 'create', range: '10.128.0.0/24', prefixLength: 24 }
   await host.api.namespaceNetwork(parseNamespaceName('one'))

@@ -49,16 +49,20 @@ function make(): { drift: Drift; lines: Record<string, unknown>[] } {
 const done = (...ops: readonly OpNote[]): readonly PartReport[] => [report({ done: ops, attempted: ops })]
 const problem = (vni: Vni | null): PartProblem => ({ vni, error: new VxmeshError('ERR_KERNEL', 'no') })
 
-t.test('ops for a network that is desired as before are repairs; those for a changed one are not', async t => {
+t.test('ops are repairs while the network’s desired state is unchanged, and not after a change', async t => {
   const { drift } = make()
   drift.account(pass([red], done(op(red.vni))))
-  t.strictSame(drift.repaired, {}, 'the first pass makes')
+  t.strictSame(drift.repaired, {}, 'the first pass creates')
   drift.settleAll(pass([red]), new Map())
   drift.account(pass([red], done(op(red.vni), op(red.vni, { kind: 'fdb-set' }))))
   t.strictSame(drift.repaired, { 'link-set': 1, 'fdb-set': 1 })
   drift.account(pass([red, blue], done(op(blue.vni))))
   drift.account(pass([red], done(op(red.vni)), '10.1.0.3'))
-  t.strictSame(drift.repaired, { 'link-set': 1, 'fdb-set': 1 }, 'another network, or other endpoints: the state’s')
+  t.strictSame(
+    drift.repaired,
+    { 'link-set': 1, 'fdb-set': 1 },
+    'another network, or other endpoints: changes of the state'
+  )
 })
 
 t.test('ops for no network here count as drift only after a full pass', async t => {
@@ -70,17 +74,17 @@ t.test('ops for no network here count as drift only after a full pass', async t 
   t.strictSame(drift.repaired, { 'link-set': 2 })
 })
 
-t.test('the removal of a network that was here is no drift', async t => {
+t.test('removing a network that was here is no drift', async t => {
   const { drift } = make()
   drift.settleAll(pass([red]), new Map())
   drift.account(pass([], done(op(red.vni, { kind: 'device-delete' }))))
   t.strictSame(drift.repaired, {})
   drift.settle(red.vni, pass([]))
   drift.account(pass([], done(op(red.vni, { kind: 'device-delete' }))))
-  t.strictSame(drift.repaired, { 'device-delete': 1 }, 'but what comes back after that is')
+  t.strictSame(drift.repaired, { 'device-delete': 1 }, 'but removing what comes back later is')
 })
 
-t.test('nothing is counted where the pass left problems, of the devices or of the filters', async t => {
+t.test('no repair is counted where the pass left problems with devices or filters', async t => {
   const { drift } = make()
   drift.settleAll(pass([red, blue]), new Map())
   const devices = { ...report({ done: [op(red.vni), op(blue.vni), op(null)] }), problems: [problem(red.vni)] }
@@ -89,7 +93,7 @@ t.test('nothing is counted where the pass left problems, of the devices or of th
   t.strictSame(drift.repaired, { 'link-set': 1 }, 'blue alone')
   const routers = report({ part: 'gateways', concern: 'egress', problems: [problem(red.vni)] })
   drift.account(pass([red, blue], [...done(op(red.vni)), routers]))
-  t.strictSame(drift.repaired, { 'link-set': 2 }, 'a router’s problem is none of its devices')
+  t.strictSame(drift.repaired, { 'link-set': 2 }, 'a problem with the router is none with the devices')
 })
 
 t.test('ops that a part marks as repairs count; its other ops do not', async t => {
@@ -105,7 +109,7 @@ t.test('ops that a part marks as repairs count; its other ops do not', async t =
   t.strictSame(drift.repaired, { 'router-repair': 2 }, 'nor do filters')
 })
 
-t.test('a network is settled while the state has the same object of it', async t => {
+t.test('a network is settled while the state holds the same object for it', async t => {
   const { drift } = make()
   t.equal(drift.isSettled(red), false)
   drift.settle(red.vni, pass([red]))
@@ -118,7 +122,7 @@ t.test('a network is settled while the state has the same object of it', async t
   t.equal(drift.isSettled(blue), false, 'it is not here any more')
 })
 
-t.test('of a flood of repairs the first twenty are logged, then every thousandth', async t => {
+t.test('of many repairs the first twenty are logged, then every thousandth', async t => {
   const { drift, lines } = make()
   for (let n = 0; n < 2_000; n++) drift.count('fdb-set', 'set an entry')
   drift.count('link-set', 'set a link')

@@ -25,7 +25,7 @@ t.test('a wake creates what the state desires, and wakes are coalesced into one 
   t.strictSame(w.passes, ['full'])
   t.ok(w.has(bridgeName(red.vni)))
   t.notOk(w.has(bridgeName(blue.vni)), 'blue has no container here')
-  t.strictSame(w.reconciler.status(), { drift: 0, degraded: [], repaired: {} }, 'what the state brought is no drift')
+  t.strictSame(w.reconciler.status(), { drift: 0, degraded: [], repaired: {} }, 'changes of the state are no drift')
   t.equal(w.reconciler.fullPassAgeMs, 0)
   for (let n = 0; n < 100; n++) w.reconciler.wake([red.vni])
   await w.clock.advance(0)
@@ -120,7 +120,7 @@ t.test('a kernel that cannot be read fails the pass, which is retried; nothing e
   await w.clock.advance(0)
   t.match(w.reconciler.status(), { drift: 1, degraded: ['host: no such thing'] })
   t.equal(w.routers.looks.length, 0)
-  t.equal(w.reconciler.fullPassAgeMs, null, 'it is none that succeeded')
+  t.equal(w.reconciler.fullPassAgeMs, null, 'it does not count as succeeded')
   t.equal(w.reconciler.silentMs, 0, 'but the loop is alive')
   w.reconciler.wake([red.vni])
   await w.clock.advance(0)
@@ -160,7 +160,7 @@ t.test('a poll of routers counts repairs', async t => {
   w.routers.desired.add('router')
   await w.clock.advance(5_000)
   t.strictSame(w.reconciler.status().repaired, { add: 1 })
-  t.strictSame(w.passes, [], 'and makes no pass')
+  t.strictSame(w.passes, [], 'and starts no pass')
 })
 
 t.test('a full pass comes every 30 s', async t => {
@@ -347,7 +347,7 @@ t.test('work on the kernel and passes take turns', async t => {
   t.strictSame(trace, ['work', 'pass'])
 })
 
-t.test('a wake while the pass waits for its turn is part of it', async t => {
+t.test('a wake while a pass waits for the kernel is part of that pass', async t => {
   const w = await ReconcilerWorld.settled()
   let release: () => void = () => undefined
   const held = new Promise<void>(resolve => (release = resolve))

@@ -5,7 +5,7 @@ import { parseVni } from '#model/ids.ts'
 const [red, blue] = [parseVni(1), parseVni(2)]
 const bad = { left: 2, why: ['network red: no'] }
 
-t.test('each network backs off by itself, up to a bound, and starts anew after it was well', async t => {
+t.test('each network backs off by itself, up to a bound, and from the start again after a success', async t => {
   const troubles = new RetryState()
   const waits: number[] = []
   for (let n = 0, now = 0; n < 8; n++) {
@@ -23,7 +23,7 @@ t.test('each network backs off by itself, up to a bound, and starts anew after i
   t.strictSame(troubles.due(10_500), [red, blue].reverse())
 })
 
-t.test('what is left is summed, and what needs only time has no words', async t => {
+t.test('remaining differences are summed, and those that only wait have no cause', async t => {
   const troubles = new RetryState()
   t.equal(troubles.left, 0)
   t.equal(troubles.nextDueMs(), Infinity)

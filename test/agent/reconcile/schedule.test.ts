@@ -7,7 +7,7 @@ const [red, blue] = [parseVni(1), parseVni(2)]
 const FULL: Turn = { kind: 'full' }
 const network = (vni: Vni): Turn => ({ kind: 'network', vni })
 
-/** A full pass from 0 ms on that took so long. */
+/** A full pass that starts at 0 ms and takes this long. */
 function afterFullPass(tookMs: number): Schedule {
   const schedule = new Schedule()
   schedule.stateChanged(null)
@@ -16,7 +16,7 @@ function afterFullPass(tookMs: number): Schedule {
   return schedule
 }
 
-t.test('nothing is run that nothing asks for', async t => {
+t.test('nothing runs unless something asks for it', async t => {
   const schedule = new Schedule()
   t.equal(schedule.isAsked, false)
   t.equal(schedule.next(1e9), null)
@@ -65,7 +65,7 @@ t.test('after a full pass of 100 ms kernel changes wait 400 ms for the next one;
   t.equal(schedule.next(101), null, 'until it was taken')
 })
 
-t.test('meanwhile single networks are taken', async t => {
+t.test('passes over single networks run meanwhile', async t => {
   const schedule = afterFullPass(100)
   schedule.kernelChanged(null)
   schedule.kernelChanged([red])
@@ -133,7 +133,7 @@ t.test('the loop wakes for whatever is due first', async t => {
   t.equal(new Schedule().wakeAtMs(700), 0, 'without a full pass yet, at once')
 })
 
-t.test('however wakes come, all of them are followed by a pass that begins later', async () => {
+t.test('every wake is followed by a pass that begins after it', async () => {
   const wake = fc.oneof(
     fc.constant(null),
     fc.uniqueArray(fc.integer({ min: 1, max: 90 }), { maxLength: 70, size: 'max' })

@@ -1,5 +1,6 @@
-// That touched networks are enough: after any run of commands the networks that a command did not name have the same
-// desired state as before it, on every host; and what is desired depends on the state alone, not on the way to it.
+// Touched networks are sufficient: after any run of commands the networks that a command did not name have the same
+// desired state as before it, on every host. The desired state depends on the replicated state alone, not on its
+// history.
 
 import assert from 'node:assert/strict'
 import fc from 'fast-check'

@@ -188,7 +188,7 @@ export const gateway: Scenario = async (t, plane) => {
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
-/** One pass restores what somebody else deleted. */
+/** One pass restores what another program deleted. */
 export const drift: Scenario = async (t, plane) => {
   const s = await Stage.open(t, plane, { hosts: 2, places: FOUR })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)

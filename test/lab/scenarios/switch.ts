@@ -49,7 +49,7 @@ export async function foreignObjects(t: Test, plane: Plane): Promise<void> {
   t.notMatch(await ovs.ofctl(SWITCH, 'dump-flows'), /abc|def/, 'no flow of the networks is left')
 }
 
-/** Ports and flows that somebody else deletes, changes or adds under our mark are noticed and repaired. */
+/** Ports and flows that another program deletes, changes or adds under our mark are noticed and repaired. */
 export async function switchDrift(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   const ovs = s.ovs(1)

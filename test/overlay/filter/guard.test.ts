@@ -63,7 +63,7 @@ t.test('tables are listed only after somebody changed a rule', async t => {
   const { kernel, guard } = await settled()
   await keep(guard, hostWith({ containers: 2 }))
   await keep(guard, hostWith({ containers: 3 }))
-  t.equal(kernel.lists, 0, 'what it wrote itself it knows')
+  t.equal(kernel.lists, 0, 'its own writes need no listing')
   kernel.change()
   await keep(guard, hostWith({ containers: 3 }))
   t.equal(kernel.lists, 2)

@@ -1,4 +1,5 @@
-// A kernel's filter tables in memory: a generation that each change moves, and transactions that a stale one is refused.
+// A kernel's filter tables in memory: each change advances the generation, and a transaction with a stale generation is
+// refused.
 
 import type { ElementOp, FilterKernel } from '#overlay/filter/filter-kernel.ts'
 import type { TableShape } from '#overlay/filter/guard.ts'
@@ -20,7 +21,7 @@ export class MemoryFilters implements FilterKernel {
   /** How often whole tables were listed. */
   lists = 0
   readonly writes: (readonly ElementOp[])[] = []
-  /** Runs between a look and the change that follows it, as another program might. */
+  /** Runs between an observation and the write that follows it, as another program might. */
   interfere: () => void = () => undefined
   #generation = 0xffff_fff0
 
@@ -60,7 +61,7 @@ export class MemoryFilters implements FilterKernel {
     this.tables.clear()
   }
 
-  /** Somebody changed some rule of the namespace. */
+  /** Another program changed a rule of the namespace. */
   change(): void {
     this.#generation = nextGeneration(this.#generation)
   }

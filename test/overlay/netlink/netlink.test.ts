@@ -38,7 +38,7 @@ function holds<Values>(property: fc.IProperty<Values>): void {
   fc.assert(property)
 }
 
-t.test('a message is right wherever it outgrows its memory', async t => {
+t.test('a message is right wherever its buffer has to grow', async t => {
   const values = fc.array(fc.tuple(fc.constantFrom('u8', 'u32', 'mac', 'text'), u32, mac, name), { maxLength: 30 })
   holds(
     fc.property(values, values => {
@@ -60,7 +60,7 @@ t.test('a message is right wherever it outgrows its memory', async t => {
   t.pass()
 })
 
-t.test('a VXLAN device is read back as it was asked for', async t => {
+t.test('a VXLAN device decodes to what was requested', async t => {
   const spec = fc.record({
     name,
     vni: fc.nat({ max: 0xffffff }),
@@ -85,7 +85,7 @@ t.test('a VXLAN device is read back as it was asked for', async t => {
   t.pass()
 })
 
-t.test('a bridge is read back as it was asked for', async t => {
+t.test('a bridge decodes to what was requested', async t => {
   holds(
     fc.property(fc.record({ name, mac, mtu, group: u32 }), spec => {
       const link = decodeLink(createBridge(spec).body)
@@ -154,7 +154,7 @@ t.test('the peer of a veth carries its own name, MAC, MTU and namespace', async 
   t.strictSame([...find(inner, 16, k.IFLA_NET_NS_FD)], [33, 0, 0, 0])
 })
 
-t.test('FDB and neighbour entries are read back as they were asked for', async t => {
+t.test('FDB and neighbour entries decode to what was requested', async t => {
   holds(
     fc.property(ifindex, mac, ipv4, (index, mac, address) => {
       const tunnel = setTunnelEntry(index, { mac, vtep: address })
@@ -197,7 +197,7 @@ t.test('addresses, routes and namespace ids are read back', async t => {
       )
     })
   )
-  t.equal(decodeNetnsId(getNetnsId(5).body), null, 'a question holds no id')
+  t.equal(decodeNetnsId(getNetnsId(5).body), null, 'a request holds no id')
   t.equal(decodeNetnsId(new Writer().u32(0).attributeU32(k.NETNSA_NSID, 7).message(0, 0).body), 7)
   t.equal(decodeNetnsId(new Writer().u32(0).attributeU32(k.NETNSA_NSID, 0xffffffff).message(0, 0).body), null)
 })
@@ -251,7 +251,7 @@ t.test('the next hops of a route are read, of a multipath route all of them', t 
   t.end()
 })
 
-t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is told apart', async t => {
+t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is marked as foreign', async t => {
   const entry = (write: (w: Writer) => Writer) =>
     decodeNeighbour(write(new Writer().u8(k.AF_BRIDGE).u8(0).u16(0).u32(5).u16(0x42).u8(2).u8(0)).message(28, 0).body)
   t.equal(entry(w => w.attributeIpv4(k.NDA_DST, 1 as Ipv4))?.extra, false)
@@ -297,7 +297,7 @@ t.test('hostile bytes give null or fewer facts, never an exception or bytes from
   t.pass()
 })
 
-t.test('short values read as nothing', async t => {
+t.test('values that are too short read as null', async t => {
   t.equal(readMac(new Uint8Array(5)), null)
   t.equal(readMac(new Uint8Array(7)), null)
   t.equal(readText(new Uint8Array([0x61, 0x62, 0, 0x63])), 'ab')

@@ -45,7 +45,7 @@ t.test('a queue reads back as it was written', async t => {
   )
 })
 
-t.test('the kernel tells the burst of a tbf as the time that it takes, in ticks of 64 ns', async t => {
+t.test('the kernel reports the burst of a tbf as its transmission time, in ticks of 64 ns', async t => {
   const dump = (p: { rate: number; rate64?: bigint; limit: number; bufferTicks: number }): Uint8Array => {
     const qopt = new Uint8Array(36)
     const view = new DataView(qopt.buffer)
@@ -75,13 +75,13 @@ t.test('the kernel tells the burst of a tbf as the time that it takes, in ticks 
   })
 })
 
-t.test('a rate above 34 Gbit/s goes beside the old field', async t => {
+t.test('a rate above 34 Gbit/s is sent in the 64-bit attribute', async t => {
   const attributes = (rate: number): number =>
     replaceQdisc(place, { kind: 'tbf', rate, burst: 1, limit: 1 }).body.length
   t.equal(attributes(1e11) - attributes(1e9), 12)
 })
 
-t.test('a change of fq_codel says nothing of its flows, which the kernel would refuse', async t => {
+t.test('a change of fq_codel omits the number of flows, which the kernel would refuse', async t => {
   const spec: QdiscSpec = { kind: 'fq_codel', targetUs: 1, intervalUs: 1, limit: 1, flows: 128 }
   t.match(decodeQdisc(replaceQdisc(place, spec).body), { spec })
   t.equal(replaceQdisc(place, spec).body.length - changeQdisc(place, spec).body.length, 8)
@@ -115,16 +115,16 @@ t.test('a redirection of everything reads back, and nothing less counts as one',
   }
   t.match(decodeFilter(change(sel + 16, 0xff)), { redirectAll: null }, 'a key with a mask')
   t.match(decodeFilter(change(body.length - 8, 3)), { redirectAll: null }, 'mirrored, not redirected')
-  t.match(decodeFilter(change(body.length - 20, 0)), { redirectAll: null }, 'goes on after it')
+  t.match(decodeFilter(change(body.length - 20, 0)), { redirectAll: null }, 'continues after the match')
 })
 
-t.test('requests carry the flags that make them what they are', async t => {
+t.test('each request carries the flags of its purpose', async t => {
   const spec: QdiscSpec = { kind: 'bfifo', limit: 1 }
   t.match(replaceQdisc(place, spec), { type: k.RTM_NEWQDISC, flags: 0x500 })
   t.match(changeQdisc(place, spec), { type: k.RTM_NEWQDISC, flags: 0 })
   t.match(createClsact(7), { type: k.RTM_NEWQDISC, flags: 0x600 })
   t.match(deleteQdisc(place), { type: k.RTM_DELQDISC, flags: 0 })
-  t.match(getQdisc(place), { type: k.RTM_GETQDISC, flags: 0x8 }, 'without the echo the answer goes to others')
+  t.match(getQdisc(place), { type: k.RTM_GETQDISC, flags: 0x8 }, 'without NLM_F_ECHO the reply is only multicast')
 })
 
 t.test('hostile answers give null or fewer facts, never an exception', async t => {

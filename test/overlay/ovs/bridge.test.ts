@@ -139,7 +139,7 @@ t.test('ports are created with number and mark, and read back', async t => {
   t.equal(peer.rows('Port').filter(row => row['name'] === 've1').length, 1)
 })
 
-t.test('a port that does not get its number is told, with the reason, and the others are set', async t => {
+t.test('a port that does not get its number is reported with the reason, and the others are set', async t => {
   const { bridge, peer } = await setUp(t)
   await bridge.ensure()
   peer.portNumberOf = row =>

@@ -154,7 +154,7 @@ t.test('new routers become ports, each with a number of its own; with ports for 
   const input = inputOf('a')
   await runPart(part, look(input))
   const routers = new RouterPorts(forwarding)
-  t.strictSame((await runPart(routers, look(input))).attempted, [], 'before they are made there is nothing to connect')
+  t.strictSame((await runPart(routers, look(input))).attempted, [], 'before they exist there is nothing to connect')
   memory.attach(desired(input))
   const { problems } = await runPart(routers, look(input))
   t.strictSame(problems, [])
@@ -174,7 +174,7 @@ t.test('new routers become ports, each with a number of its own; with ports for 
   t.ok(memory.ports.has('ve00000000000aa'))
 })
 
-t.test('a pass over one network connects only its router, and a failure is a problem of its way out', async t => {
+t.test('a pass over one network connects only its router, and a failure is a problem of its egress', async t => {
   const input = inputOf('a')
   const { memory, part, forwarding } = make(new Set([routerPortName(blue.vni)]))
   await runPart(part, look(input))

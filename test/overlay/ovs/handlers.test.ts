@@ -1,4 +1,4 @@
-// Who reads what the kernel datapath asks: told by the threads of the daemon that its pid file names.
+// Handler threads, counted in the daemon that the pid file names.
 
 import { spawn } from 'node:child_process'
 import { copyFileSync, writeFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import t from 'tap'
 import { countHandlers } from '#overlay/ovs/handlers.ts'
 import { waitFor } from '#test/lab/wait.ts'
 
-t.test('a daemon without handler threads has none; of what is not the daemon nothing can be said', async t => {
+t.test('a daemon without handler threads counts zero; for any other process the count is null', async t => {
   const dir = t.testdir()
   const says = (pid: number): void => writeFileSync(join(dir, 'ovs-vswitchd.pid'), `${pid}\n`)
   t.equal(countHandlers(dir), null, 'no pid file')

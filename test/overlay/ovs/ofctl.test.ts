@@ -68,7 +68,7 @@ t.test('a change is one bundle, and updates the cache', async t => {
   t.equal(calls().length, 2, 'an empty change runs nothing')
 })
 
-t.test('a refused change is an error with the words of the program, and invalidates the cache', async t => {
+t.test('a refused change is an error with the program’s message, and invalidates the cache', async t => {
   const { ofctl, put, calls } = setUp(t)
   await ofctl.flows()
   put('refusal', 'ovs-ofctl: bundle failed\nOFPBFC_MSG_FAILED\n')

@@ -53,7 +53,7 @@ t.test('a transaction returns one result an operation', async t => {
   t.match(results, [{ rows: [{ next_cfg: 0 }] }, { count: 1 }])
 })
 
-t.test('a refused transaction is an error with the words of the server, and changes nothing', async t => {
+t.test('a refused transaction is an error with the server’s message, and changes nothing', async t => {
   const { peer, db } = await connected(t)
   const bump = { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['next_cfg', '+=', 1]] }
   const failing = { op: 'insert', table: 'Bridge', row: { name: 'b' }, 'uuid-name': 'x' }
@@ -150,7 +150,7 @@ t.test('a server that does not reply within 5 s loses the connection', async t =
   await call
 })
 
-t.test('the client reconnects with back-off, tells so once, and works again', async t => {
+t.test('the client reconnects with back-off, reports it once, and works again', async t => {
   const { peer, db, time } = await connected(t)
   const changes: boolean[] = []
   db.onChange = reconnected => changes.push(reconnected)
@@ -189,7 +189,7 @@ t.test('a server that drops every handshake gets one attempt at a time', async t
   }
 })
 
-t.test('a change by someone else is told, one by a transaction of ours is not', async t => {
+t.test('a change by another client is reported, one by our own transaction is not', async t => {
   const { peer, db } = await connected(t)
   const changes: boolean[] = []
   db.onChange = reconnected => changes.push(reconnected)
@@ -200,7 +200,7 @@ t.test('a change by someone else is told, one by a transaction of ours is not', 
   await db.transact([SELECT])
   t.same(changes, [])
   peer.update('configured')
-  await waitFor('the change is told', () => changes.length > 0)
+  await waitFor('the change is reported', () => changes.length > 0)
   t.same(changes, [false])
 })
 

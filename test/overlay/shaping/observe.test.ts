@@ -1,4 +1,5 @@
-// Reading queues: the dump of a whole host and the look at one endpoint agree, and what is not ours is not taken for ours.
+// Reading queues: the dump of a whole host agrees with the reading of one endpoint, and foreign queues are not taken
+// for ours.
 
 import t from 'tap'
 import { RTM_NEWTFILTER, TC_H_ROOT } from '#overlay/netlink/tc-constants.ts'

@@ -54,7 +54,7 @@ for (const text of [
   'nonsense',
   '0123456789abcdef\nx'
 ]) {
-  t.test(`a truncated or damaged file counts as none: ${JSON.stringify(text)}`, async t => {
+  t.test(`a truncated or damaged file counts as absent: ${JSON.stringify(text)}`, async t => {
     const files = new SimulatedDisk()
     const file = await files.create('/data/founding')
     await file.write(Buffer.from(text), 0)

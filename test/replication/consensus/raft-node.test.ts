@@ -122,7 +122,7 @@ t.test('a leader whose disk hangs steps down, another one leads, and nothing is 
   const leader = await leaderAmong(all)
   const first = await leader.node.propose(Buffer.from('first'))
   leader.disk.hang('sync')
-  // The disks of the others may commit it all the same.
+  // The other voters may still commit it.
   const second = leader.node.propose(Buffer.from('second')).catch(() => null)
   await waitFor('it steps down', () => !leads(leader), { timeoutMs: 20_000 })
   const next = await leaderAmong(all.filter(server => server !== leader))
@@ -199,7 +199,7 @@ t.test('messages sent while a channel opens arrive in order, at least the newest
   t.same([a.lost, b.lost], [[], []])
 })
 
-t.test('what waits for company can be taken along, and is taken in as if it had come by itself', async t => {
+t.test('delayed messages can be sent along with others, and are handled as if they were sent alone', async t => {
   const [a, b] = await Promise.all([end(t), end(t)])
   introduce(a.host, b.host)
   const rounds = (): number[] => b.received.flatMap(message => ('round' in message ? [message.round] : []))

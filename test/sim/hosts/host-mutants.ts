@@ -94,7 +94,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
   },
   {
     name: 'role-never-changes',
-    bug: 'a host that the configuration adds goes on as a client',
+    bug: 'a host that the configuration adds continues as a client',
     file: `${CONSENSUS}/participation.ts`,
     find: 'if (log === null) return takesPart(applied, p)',
     replace: 'if (log === null) return false'

@@ -192,7 +192,7 @@ export class SimHost {
     this.#wasVoter = this.isVoter
   }
 
-  /** A state that is older than the one this host acted upon before its restart must not pass for current. */
+  /** A state that is older than one this host acted on before its restart must not pass for current. */
   #checkCurrent(): void {
     if (this.process === null) return
     const { replicator, state } = this.process

@@ -31,7 +31,7 @@ type Operation = {
   readonly done: (result: Record<string, unknown> | null) => void
 }
 
-/** What the lanes were told, for the final comparison with the state. */
+/** The acknowledged changes, for the final comparison with the state. */
 export type Acknowledged = {
   /** Container id to address. */
   readonly held: Map<string, string>

@@ -53,20 +53,20 @@ t.test('a container of this host passes with its own MAC and address, one of ano
   t.end()
 })
 
-t.test('a host passes from its registration to its goodbye: neither failure nor silence withdraws it', t => {
+t.test('a host may send from its registration until it leaves: neither a failure nor silence withdraws it', t => {
   const vteps = (facts: DesiredInput): string[] => [...filterOf(facts).vteps].map(formatIpv4)
   const all = ['192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5']
-  t.strictSame(vteps(input(null)), all, 'while the membership is not known')
-  t.strictSame(vteps(input({})), all, 'while it knows nobody')
+  t.strictSame(vteps(input(null)), all, 'while the membership is unknown')
+  t.strictSame(vteps(input({})), all, 'while the view is empty')
   t.strictSame(vteps(input({ 2: 'alive', 3: 'failed', 4: 'leaving', 5: 'alive' })), all)
   t.strictSame(vteps(input({ 2: 'alive', 3: 'left', 4: 'failed' })), ['192.0.2.2', '192.0.2.4', '192.0.2.5'])
-  t.strictSame(vteps(input({ 9: 'alive' }, [1])), [], 'a member that no state knows does not pass')
+  t.strictSame(vteps(input({ 9: 'alive' }, [1])), [], 'a member that is not registered may not send')
   const thief = { ...input(null), hosts: [makeHost(1), makeHost(2, parseIpv4('192.0.2.1'))] }
   t.strictSame(vteps(thief), [], "nor does one that claims this host's own address")
   t.end()
 })
 
-t.test('an element is read as it was written, and nothing else is', t => {
+t.test('an element parses back as it was written, and other forms do not parse', t => {
   const filter = filterOf(input(null))
   for (const table of [ports, underlay]) {
     for (const element of elementsOf(table, filter).values()) {
@@ -138,7 +138,7 @@ t.test('two listings have one shape when only handles, counts and elements diffe
   t.end()
 })
 
-t.test('a plan adds what is missing, deletes what may go, and makes anew what is not right', t => {
+t.test('a plan adds what is missing, deletes what may be removed, and replaces tables that are wrong', t => {
   const observed = (shape: string, ...elements: string[]): ObservedTable => {
     const found = elements.map(text => parseElement(underlay, text))
     return { shape, elements: new Map(found.flatMap(element => (element === null ? [] : [[element.text, element]]))) }
@@ -157,7 +157,11 @@ t.test('a plan adds what is missing, deletes what may go, and makes anew what is
   t.strictSame(words(state(observed('right', '192.0.2.2'), '192.0.2.3'), false), [`add 192.0.2.3 to ${at}`])
   t.strictSame(words(state(null, '192.0.2.3')), ['install inet vxmesh_underlay with 1 elements'])
   const [anew] = planFilter(state(observed('wrong', '192.0.2.2'), '192.0.2.3'), () => false).installs
-  t.strictSame([...(anew?.elements.keys() ?? [])], ['192.0.2.2', '192.0.2.3'], 'what may not go is kept')
+  t.strictSame(
+    [...(anew?.elements.keys() ?? [])],
+    ['192.0.2.2', '192.0.2.3'],
+    'elements that may not be removed are kept'
+  )
   t.match(installScript(underlay, anew?.elements ?? new Map()), /^add table.*\ndelete table.*\ntable inet/)
   t.end()
 })
@@ -171,13 +175,13 @@ t.test('another port of VXLAN is guarded as well as the registered one', t => {
   t.end()
 })
 
-t.test('a generation follows another as the kernel counts: never zero', t => {
+t.test('the next generation is never zero, as in the kernel', t => {
   t.equal(nextGeneration(1), 2)
   t.equal(nextGeneration(0xffff_ffff), 1)
   t.end()
 })
 
-t.test('answers of nf_tables are read, and what is too short is nothing', t => {
+t.test('replies of nf_tables are decoded, and truncated ones are not', t => {
   const generation = Buffer.from('00000000' + '08000100' + '00000102', 'hex')
   t.equal(decodeGeneration(generation), 0x102)
   for (const length of [0, 3, 4, 8, 11]) t.equal(decodeGeneration(generation.subarray(0, length)), null)

@@ -1,4 +1,4 @@
-// The way to the outside, planned: which networks get a router, what differs, what guards it.
+// Planning of routers: which networks get one, which facts differ, and which rules guard it.
 
 import t from 'tap'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
@@ -97,7 +97,7 @@ t.test('two networks with one subnet differ in what the host sees of them', t =>
   t.end()
 })
 
-t.test('names and marks: ours, and only ours', t => {
+t.test('only our own names and marks are recognised', t => {
   t.same(routerNames(red.vni, 255), ['vxr-000abc', 'vxr-000abc-ff'])
   for (const name of routerNames(red.vni, 255)) t.equal(parseRouterName(name), red.vni)
   for (const name of ['vxr-', 'vxr-000000', 'vxr-00abc', 'vxr-000ABC', 'vxr-000abcd', 'vxr-000abc-', 'xvxr-000abc']) {
@@ -119,7 +119,7 @@ t.test('the rules come before what they guard, and each router once', t => {
   t.same(
     ops.map(op => op.kind),
     ['rules-set', 'forwarding-set'],
-    'of what was not looked at nothing is planned'
+    'nothing is planned for what was not observed'
   )
   const free = { found: null, free: 'vxr-000abc', conflict: null, facts: new Map<string, string>() }
   const plan = planGateways(wanted(), observed({ routers: new Map([[red.vni, free]]) }))
@@ -131,7 +131,7 @@ t.test('the rules come before what they guard, and each router once', t => {
   t.end()
 })
 
-t.test('a router that is right asks for nothing, one fact that differs for a repair that names it', t => {
+t.test('a router that is right needs no op; a fact that differs gives a repair that names it', t => {
   const r = router()
   const text = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: ['eth0'] })
   const settled = {
@@ -168,12 +168,12 @@ t.test('something else under a name of ours is a conflict, and is left alone', t
   t.end()
 })
 
-t.test('a device forwards nothing but our traffic when it forwards for our sake alone', t => {
+t.test('a device whose forwarding vxmesh enabled forwards only our traffic', t => {
   const closedOf = (change: Partial<ObservedHost>): string => {
     const op = planGateways(wanted(), observed({ host: { ...host, ...change } })).ops.find(o => o.kind === 'rules-set')
     return /set closed \{([^}]*)/.exec(op?.kind === 'rules-set' ? op.text : '')?.[1]?.trim() ?? ''
   }
-  t.match(closedOf({}), /elements = \{ "eth0"$/, 'eth1 forwarded before us')
+  t.match(closedOf({}), /elements = \{ "eth0"$/, 'eth1 was forwarding before')
   const opened = host.uplinks.map(u => ({ ...u, forwarding: true }))
   t.match(closedOf({ uplinks: opened, closed: ['eth0'] }), /"eth0"$/, 'remembered by the rules themselves')
   t.notMatch(closedOf({ uplinks: opened, closed: ['eth0'], ipForward: true }), /eth0/, 'somebody made it a router')
@@ -181,7 +181,7 @@ t.test('a device forwards nothing but our traffic when it forwards for our sake 
   t.end()
 })
 
-t.test('with the last router the rules go, and what we opened is shut', t => {
+t.test('with the last router the rules are deleted, and forwarding that vxmesh enabled is disabled', t => {
   const after = { ...host, table: true, closed: ['eth0'], rules: 'x' }
   const leftover = { vni: red.vni, namespaces: ['vxr-000abc'], devices: [{ name: 'vo000abc', ifindex: 5 }] }
   const { ops } = planGateways(wanted([]), observed({ host: after, leftovers: [leftover] }))
@@ -197,7 +197,7 @@ t.test('with the last router the rules go, and what we opened is shut', t => {
   t.same(
     planGateways(wanted([]), observed({ host: after }), { all: wanted() }).ops,
     [],
-    'nothing goes while another is there'
+    'nothing is deleted while another router exists'
   )
   t.end()
 })
@@ -268,7 +268,7 @@ t.test('a device name that could break out of a rule never gets into one', t => 
   t.end()
 })
 
-t.test('a foreign chain that drops what is forwarded is told by name, ours and others’ are not', t => {
+t.test('a foreign chain that drops forwarded packets is named, and no other chain is', t => {
   const listing = (...chains: object[]): string =>
     JSON.stringify({ nftables: [{ metainfo: {} }, ...chains.map(chain => ({ chain }))] })
   const docker = { family: 'ip', table: 'filter', name: 'FORWARD', hook: 'forward', policy: 'drop' }
@@ -285,7 +285,7 @@ t.test('a foreign chain that drops what is forwarded is told by name, ours and o
   t.end()
 })
 
-t.test('the closed devices are read back from what nft lists', t => {
+t.test('the closed devices are parsed from nft’s listing', t => {
   const listing = (elem?: unknown): string =>
     JSON.stringify({ nftables: [{ metainfo: {} }, { set: { name: 'closed', elem } }, { set: { name: 'guarded' } }] })
   t.same(closedIn(listing(['eth0', 'eth1'])), ['eth0', 'eth1'])

@@ -29,7 +29,7 @@ t.test('a network exists here only while it has endpoints here', async t => {
   t.equal(of({ endpoints: new Map() }), undefined)
 })
 
-t.test('what a member status leaves of its host', async t => {
+t.test('a member’s status decides which entries its host has', async t => {
   const cases: [string, MemberStatus | null | 'absent', { flood: number; entries: number }][] = [
     ['membership not known', null, { flood: 1, entries: 1 }],
     ['alive', 'alive', { flood: 1, entries: 1 }],
@@ -47,7 +47,7 @@ t.test('what a member status leaves of its host', async t => {
   }
 })
 
-t.test('own status does not matter to own endpoints', async t => {
+t.test('this host’s own status does not affect its endpoints', async t => {
   const network = of({ memberStatus: new Map([[peer(1), 'left' as const]]) })
   t.equal(network?.endpoints.size, 1)
   t.ok(network?.neighbours.has(local.address))

@@ -36,7 +36,7 @@ t.test('a host that leaves keeps its entries for the grace, and loses them after
   t.strictSame(entries('left', 10 * LEAVE_GRACE_MS), [0, 0, 0], 'once')
 })
 
-t.test('a host that comes back within the grace has a whole one the next time', async t => {
+t.test('a host that returns within the grace gets a full grace the next time', async t => {
   const grace = new LeaveGrace()
   grace.apply(of('alive'), 0)
   grace.apply(of('left'), 1_000)
@@ -46,7 +46,7 @@ t.test('a host that comes back within the grace has a whole one the next time', 
   t.equal(grace.apply(of('left'), 6_000 + LEAVE_GRACE_MS - 1).get(peer(2)), 'leaving')
 })
 
-t.test('a leave that is older than the view, and a failure, have no grace', async t => {
+t.test('a leave that is older than the view, and a failure, get no grace', async t => {
   const grace = new LeaveGrace()
   t.equal(grace.apply(of('left'), 0).get(peer(2)), 'left')
   t.equal(grace.remainingMs(0), null)
@@ -54,7 +54,7 @@ t.test('a leave that is older than the view, and a failure, have no grace', asyn
   t.equal(grace.apply(of('left'), 2).get(peer(2)), 'leaving', 'after a failure it has')
 })
 
-t.test('a member that is forgotten is forgotten here, too', async t => {
+t.test('a member that Serf forgets is forgotten here, too', async t => {
   const grace = new LeaveGrace()
   grace.apply(of('alive'), 0)
   grace.apply(of('left'), 1)

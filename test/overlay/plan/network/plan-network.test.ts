@@ -11,7 +11,7 @@ import { anyCase, settle } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
 import { SimulatedKernel } from '../../simulated-kernel.ts'
 
-/** Says what of a network is not as desired, in words of its own: independent of the planner. */
+/** Describes how a network differs from its desired state, independently of the planner. */
 function differences(network: DesiredNetwork, links: ReadonlyMap<string, ObservedLink>): string[] {
   const wrong: string[] = []
   const check = (what: string, got: unknown, want: unknown): void => {
@@ -63,7 +63,7 @@ function differences(network: DesiredNetwork, links: ReadonlyMap<string, Observe
   return wrong
 }
 
-/** Networks that nothing foreign stands in the way of. */
+/** Networks without a conflict with a foreign object. */
 function free(want: DesiredHost, links: ReadonlyMap<string, ObservedLink>): DesiredNetwork[] {
   const foreign = (name: string): boolean => links.get(name)?.kind === 'foreign'
   return [...want.networks.values()].filter(n => !foreign(n.bridge) && !foreign(n.vxlan))
@@ -204,14 +204,14 @@ t.test('a local endpoint without a veth is reported as missing', async t => {
   t.strictSame(plan(want, kernel.observe()).missing, [])
 })
 
-t.test('a look at one network says nothing about the others', async t => {
+t.test('an observation of one network says nothing about the others', async t => {
   const want = desired(input)
   const scoped: Observed = { links: new Map(), scope: parseVni(99) }
   t.strictSame(plan(want, scoped), { ops: [], conflicts: [], missing: [] })
   t.not(plan(want, { links: new Map(), scope: red.vni }).ops.length, 0)
 })
 
-t.test('a change of the own VTEP keeps the device, a change of the UDP port makes it anew', async t => {
+t.test('a change of this host’s VTEP keeps the device, a change of the UDP port recreates it', async t => {
   const kernel = new SimulatedKernel()
   settle(kernel, desired(input), () => true)
   const moved = plan(desired({ ...input, selfVtep: makeHost(9).vtep }), kernel.observe()).ops

@@ -62,7 +62,7 @@ t.test('bursts and queues stay in bounds at every rate', async t => {
   )
 })
 
-t.test('what the kernel has decides about queue and delay, never what we hope', async t => {
+t.test('the queue and the delay depend on the features that the kernel was found to have', async t => {
   const kinds = (delayUs: number, rate: number, support: ShapingSupport): string[] =>
     queueFor({ rate, delayUs, mtu: MTU, support }).map(({ kind }) => kind)
   t.strictSame(kinds(0, 0, all), [])
@@ -88,7 +88,7 @@ t.test('a change of a rate is a change of the queue in place', async t => {
   t.strictSame([...new Set(down.map(({ kind }) => kind))], ['queue-change'], 'every packet passes the smaller burst')
 })
 
-t.test('a burst that becomes smaller than a packet that may wait gets an empty queue', async t => {
+t.test('a burst that becomes smaller than a queued packet may be recreates the queue', async t => {
   const kernel = new Queues()
   kernel.settle({ ingressRate: 50e6, egressRate: 0, delayUs: 0 }, small)
   const changes = kernel.plan({ ingressRate: 5e6, egressRate: 0, delayUs: 0 }, small)
@@ -102,7 +102,7 @@ t.test('a burst that becomes smaller than a packet that may wait gets an empty q
   )
 })
 
-t.test('a delay goes and the rate stays: the kernel moves no queue to where the delay was', async t => {
+t.test('removing a delay recreates the rate’s queue, because the kernel cannot move it', async t => {
   const kernel = new Queues()
   kernel.settle({ ingressRate: 50e6, egressRate: 0, delayUs: 20_000 }, all)
   const changes = kernel.plan({ ingressRate: 50e6, egressRate: 0, delayUs: 0 }, all)
@@ -119,7 +119,7 @@ t.test('a delay goes and the rate stays: the kernel moves no queue to where the 
   )
 })
 
-t.test('the queue is there before traffic is led into it, and the other way round at the end', async t => {
+t.test('a queue is created before traffic is redirected into it, and deleted after the redirection', async t => {
   const kernel = new Queues()
   const start = kernel.plan({ ingressRate: 0, egressRate: 1e6, delayUs: 0 }, small).map(({ kind }) => kind)
   t.strictSame(start, ['ifb-create', 'queue-replace', 'queue-replace', 'redirect-set'])
@@ -133,7 +133,7 @@ t.test('the queue is there before traffic is led into it, and the other way roun
   t.strictSame(end, { changes: [{ kind: 'redirect-delete' }], ifb: false })
 })
 
-t.test('a queue that is not ours is left alone while nothing is asked, and gives way when it is', async t => {
+t.test('a foreign queue is left alone without shaping, and replaced with it', async t => {
   const foreign: QdiscInfo = { ifindex: 1, handle: handleOf(1), parent: TC_H_ROOT, kind: 'tbf', spec: null }
   t.strictSame(ourQueue([foreign]), [])
   const ask = (ingressRate: number) =>
@@ -142,7 +142,7 @@ t.test('a queue that is not ours is left alone while nothing is asked, and gives
   t.match(ask(1e6)[0], { kind: 'queue-replace', parent: TC_H_ROOT })
 })
 
-t.test('a filter of ours that leads elsewhere is replaced', async t => {
+t.test('our filter with another target is replaced', async t => {
   const kernel = new Queues()
   const want = { ingressRate: 0, egressRate: 1e6, delayUs: 0 }
   kernel.settle(want, small)
@@ -162,7 +162,7 @@ t.test('from any state the changes lead to the desired one, and then there are n
     fc.property(fc.array(fc.tuple(shaping, support), { minLength: 1, maxLength: 6 }), fc.nat(5), (steps, lost) => {
       const kernel = new Queues()
       for (const [want, can] of steps) {
-        // A pass may die in its middle: the next one makes up for it.
+        // A pass may be interrupted: the next one completes its work.
         kernel.run(kernel.plan(want, can).slice(0, lost))
         kernel.settle(want, can)
         assert.deepEqual(kernel.plan(want, can), [])

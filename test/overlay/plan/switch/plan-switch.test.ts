@@ -37,14 +37,14 @@ function inputOf(endpoints: readonly [string, number, string][]): DesiredInput {
   }
 }
 
-t.test('whatever was there before, one plan makes it as desired and the next finds nothing', t => {
+t.test('from any state one plan reaches the desired state, and the next is empty', t => {
   fc.assert(
     fc.property(anyInput, anyInput, fc.boolean(), (before, after, orderly) => {
       const memory = new MemorySwitch()
       const first = desired(before)
       memory.attach(first)
       memory.execute(planSwitch(first, memory.observe(), none).ops)
-      // Somebody else's doings.
+      // Changes by another program.
       if (!orderly) {
         memory.flows.delete(0)
         for (const flows of memory.flows.values()) {
@@ -65,7 +65,7 @@ t.test('whatever was there before, one plan makes it as desired and the next fin
   t.end()
 })
 
-t.test('a container is set up last, and what leads to a port goes before the port', t => {
+t.test('a container’s device is set up last, and flows to a port are deleted before the port', t => {
   const memory = new MemorySwitch()
   const host = desired(inputOf([['a', 1, '10.1.0.2']]))
   memory.attach(host)
@@ -85,7 +85,7 @@ t.test('a container is set up last, and what leads to a port goes before the por
   t.end()
 })
 
-t.test('what becomes a port is shaped after it has, whatever queues it had: the switch takes them away', t => {
+t.test('a device is shaped after it became a port, because the switch removes its queues', t => {
   const memory = new MemorySwitch()
   const shaping = { ingressRate: 10e6, egressRate: 0, delayUs: 0 }
   const endpoint = { ...makeEndpoint(red, { container: 'a', host: 1, address: '10.1.0.2' }), ...shaping }
@@ -107,15 +107,15 @@ t.test('what becomes a port is shaped after it has, whatever queues it had: the 
   const kinds = ops.filter(op => op.device === device).map(({ kind }) => kind)
   t.same(kinds, ['switch-port-set', 'shape', 'link-set'])
   memory.execute(ops.filter(({ kind }) => kind !== 'shape'))
-  t.same(planSwitch(host, observe(), none).ops, [], 'a port that stays has the queues that it has')
+  t.same(planSwitch(host, observe(), none).ops, [], 'an existing port keeps its queues')
   const link = memory.links.get(device)
   if (link !== undefined) memory.links.set(device, { ...link, ifindex: 98 })
   const again = planSwitch(host, observe(), none).ops.map(({ kind }) => kind)
-  t.same(again, ['switch-port-set', 'shape'], 'another device under the name is another port')
+  t.same(again, ['switch-port-set', 'shape'], 'a new device of the same name needs a new port')
   t.end()
 })
 
-t.test('what takes something away is an op that can wait, what adds is another', t => {
+t.test('removals are in an op of their own, which can wait', t => {
   const memory = new MemorySwitch()
   const both = desired(
     inputOf([
@@ -141,12 +141,12 @@ t.test('what takes something away is an op that can wait, what adds is another',
   memory.execute(ops.filter(({ kind }) => kind === 'flows-delete'))
   t.same(planSwitch(fewer, memory.observe(), none).ops, [])
   t.equal(narrows('output:1,output:2', 'output:1'), true)
-  t.equal(narrows('output:1', 'output:2'), false, 'a move is not less')
+  t.equal(narrows('output:1', 'output:2'), false, 'a moved entry takes no connectivity away')
   t.equal(narrows(undefined, 'drop'), false)
   t.end()
 })
 
-t.test('a port of somebody else is left alone, and a number that is taken is not given', t => {
+t.test('a foreign port is left alone, and its number is not assigned', t => {
   const memory = new MemorySwitch()
   const host = desired(
     inputOf([
@@ -170,7 +170,7 @@ t.test('a port of somebody else is left alone, and a number that is taken is not
   t.end()
 })
 
-t.test('an interface that is gone is missed, and its port goes', t => {
+t.test('a missing interface is reported, and its port is deleted', t => {
   const memory = new MemorySwitch()
   const host = desired(inputOf([['a', 1, '10.1.0.2']]))
   memory.attach(host)
@@ -185,7 +185,7 @@ t.test('an interface that is gone is missed, and its port goes', t => {
   t.end()
 })
 
-t.test('nothing of a network is in another one, and every flow of a network names it or its port', t => {
+t.test('no network has another’s flows, and every flow of a network names it or its port', t => {
   fc.assert(
     fc.property(anyInput, input => {
       const host = desired(input)
@@ -203,7 +203,7 @@ t.test('nothing of a network is in another one, and every flow of a network name
             t.ok(output === '1' || own.has(Number(output)), `${key} ${actions}`)
           }
           if (actions.includes('output:1,') || actions.endsWith('output:1')) {
-            t.ok(actions.includes(`set_field:${vni}->tun_id`), 'what enters the tunnel says which network it is of')
+            t.ok(actions.includes(`set_field:${vni}->tun_id`), 'packets into the tunnel carry their VNI')
           }
         }
       }
@@ -213,7 +213,7 @@ t.test('nothing of a network is in another one, and every flow of a network name
   t.end()
 })
 
-t.test('only members may send, and no flow passes what nobody may say', t => {
+t.test('only peers may send, and banned messages are dropped', t => {
   const flows = hostFlows({ vteps: vtepsOf(desired(inputOf([])).peers), port: 4790 })
   const keys = [...flows.keys()]
   t.same(
@@ -226,7 +226,7 @@ t.test('only members may send, and no flow passes what nobody may say', t => {
   t.end()
 })
 
-t.test('a dump is read back as it was written, without what has another cookie', t => {
+t.test('a dump parses back as it was written, without flows of another cookie', t => {
   const flows: Flows = new Map([
     ['priority=100,in_port=2', 'write_metadata:0xabc,goto_table:2'],
     ['table=3, priority=0', 'goto_table:4']
