@@ -109,7 +109,9 @@ export class Mesh implements MeshPort {
             doPX: false,
             emitSelf: false,
             globalSignaturePolicy: StrictSign,
-            maxInboundDataLength: MAX_GOSSIP_BYTES
+            maxInboundDataLength: MAX_GOSSIP_BYTES,
+            // Members are authenticated, and many may share an address: by default more than ten of them are silenced.
+            scoreParams: { IPColocationFactorWeight: 0 }
           })
         }
       })

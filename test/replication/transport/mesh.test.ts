@@ -6,7 +6,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import { peerError } from '#replication/transport/mesh.ts'
-import { host, introduce } from '../hosts.ts'
+import { host, introduce, type Host } from '../hosts.ts'
 
 async function until(what: string, condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 400; turn++) {
@@ -62,6 +62,31 @@ t.test('a host without the key, with another key, or with an unknown peer id can
     'hello',
     'positive control: the same key and a known peer'
   )
+})
+
+t.test('many hosts behind one address are all heard', async t => {
+  const [leader, ...others] = await Promise.all(Array.from({ length: 24 }, () => host(t)))
+  if (leader === undefined) throw new Error('no host')
+  const heard = new Map<Host, Set<string>>()
+  for (const other of others) {
+    introduce(leader, other)
+    heard.set(other, new Set())
+    other.mesh.subscribe((author, data) => {
+      if (author === leader.peer) heard.get(other)?.add(Buffer.from(data).toString())
+      return 'accept'
+    })
+    await other.mesh.connect(leader.peer)
+  }
+  // Scores are refreshed once a second.
+  const endMs = performance.now() + 5_000
+  let last = ''
+  for (let n = 0; performance.now() < endMs; n++) {
+    last = `message ${n}`
+    await leader.mesh.publish(Buffer.from(last))
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+  await until('all have heard the last message', () => [...heard.values()].every(messages => messages.has(last)))
+  t.equal(heard.size, 23)
 })
 
 t.test('gossip reaches subscribers with its authenticated author, and a rejected message is not forwarded', async t => {
