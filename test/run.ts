@@ -1,6 +1,6 @@
 // Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. Parts with hosts run one
-// after the other, parts that only compute in the background. Each part's output is printed once it is over, and failures
-// are repeated at the end.
+// after the other, beside User-Mode Linux, which keeps one processor busy for minutes; parts that only compute run in the
+// background. Each part's output is printed once it is over, and failures are repeated at the end.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,6 +11,8 @@ import { failures, readCounts, readTap, sum, verdict, type Outcome } from './sui
 type Part = {
   readonly name: string
   readonly run: (execute: Execute) => Promise<Outcome>
+  /** What else it runs, from the start of the suite, beside the parts before it. */
+  readonly ahead?: () => Promise<Outcome>
   /** Tolerates starvation: its tests use a simulated clock or measure processor time. */
   readonly background?: true
 }
@@ -44,7 +46,7 @@ const PARTS: readonly Part[] = [
     background: true
   },
   { name: 'namespace', run: namespace },
-  { name: 'conformance', run: async () => readCounts(await execute('node', ['test/conformance/main.ts'])) },
+  { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
   { name: 'chaos', run: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
   { name: 'demo', run: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]
@@ -56,12 +58,14 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
+const NOTHING: Outcome = { passed: 0, failed: 0, output: '' }
 const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
 const startedAt = performance.now()
 const lines = new Map<string, string>()
 const failed: string[] = []
 const total = { passed: 0, failed: 0 }
 const background = new Background()
+const ahead = new Map(parts.flatMap(({ name, ahead }) => (ahead === undefined ? [] : [[name, ahead()] as const])))
 const inBackground = parts.filter(part => part.background).map(part => show(part, background.execute))
 for (const part of parts.filter(({ background = false }) => !background)) await show(part, execute)
 // They compete like everything else now, because nothing else is left.
@@ -76,7 +80,7 @@ process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 async function show({ name, run }: Part, execute: Execute): Promise<void> {
   console.log(`${name} begins`)
   const since = performance.now()
-  const outcome = await run(execute)
+  const outcome = sum([await run(execute), (await ahead.get(name)) ?? NOTHING])
   total.passed += outcome.passed
   total.failed += outcome.failed
   console.log(`\n=== ${name}\n${outcome.output.trimEnd()}`)
@@ -94,10 +98,15 @@ async function check(execute: Execute): Promise<Outcome> {
   return sum(outcomes)
 }
 
+async function conformance(kernel: 'here' | 'uml'): Promise<Outcome> {
+  return readCounts(await execute('node', ['test/conformance/main.ts', kernel]))
+}
+
 async function namespace(): Promise<Outcome> {
   const first = new Set([...ALONE, ...LONGEST])
   const others = files(name => /^(namespace|uml)\//.test(name)).filter(path => !first.has(path))
   const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
+  await Promise.all(ahead.values())
   return sum([shared, await tap(execute, ALONE, 1)])
 }
 

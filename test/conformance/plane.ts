@@ -9,6 +9,7 @@ import { PLANE_SCENARIOS, type Scenario } from '../lab/scenarios/plane.ts'
 import { delay, rates } from '../lab/scenarios/shaping.ts'
 import { SWITCH_SCENARIOS } from '../lab/scenarios/switch.ts'
 import { noFilters, type Plane } from '../lab/stage.ts'
+import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
 import { isPlane } from './matrix.ts'
 
 const [plane = '', ...chosen] = process.argv.slice(2)
@@ -31,7 +32,7 @@ const NOT_HERE: Readonly<Record<string, string | false>> = {
 t.setTimeout(0)
 for (const [name, scenario] of Object.entries(scenariosOf(plane))) {
   if (chosen.length > 0 && !chosen.includes(name)) continue
-  t.test(name, { timeout: 120_000, skip: NOT_HERE[name] ?? false }, (t: Test) => scenario(t, plane))
+  t.test(name, { timeout: TEST_TIMEOUT_MS, skip: NOT_HERE[name] ?? false }, (t: Test) => scenario(t, plane))
 }
 
 /** Scenarios specific to Open vSwitch do not depend on the datapath: the slow kernel runs only the documented listing. */

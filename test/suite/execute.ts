@@ -2,10 +2,10 @@
 // tests with deadlines.
 
 import { spawn } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
-import { constants, setPriority } from 'node:os'
+import { constants } from 'node:os'
 import { join, resolve } from 'node:path'
 import { kill } from '../lab/kernel.ts'
+import { prioritize } from '../lab/priority.ts'
 import { sessionOf } from '../lab/session.ts'
 
 export const root = resolve(import.meta.dirname, '../..')
@@ -46,14 +46,14 @@ export class Background {
     const { pid, done } = start(file, args, { ...options, detached: true })
     if (pid === undefined) return done
     this.#leaders.add(pid)
-    this.#share(pid)
+    prioritize(pid, this.#nice)
     return done.finally(() => this.#leaders.delete(pid))
   }
 
   /** Restores their normal priority, because the suite waits for them now. */
   raise(): void {
     this.#nice = constants.priority.PRIORITY_NORMAL
-    for (const leader of this.#leaders) this.#share(leader)
+    for (const leader of this.#leaders) prioritize(leader, this.#nice)
   }
 
   /** All their processes. */
@@ -61,13 +61,6 @@ export class Background {
 
   kill(): void {
     for (const pid of this.pids()) kill(pid)
-  }
-
-  /** Sets the priority of a session as a whole (sched_autogroup) and of each of its processes, for kernels without it. */
-  #share(leader: number): void {
-    const group = `/proc/${leader}/autogroup`
-    if (existsSync(group)) tolerate(() => writeFileSync(group, `${this.#nice}`))
-    for (const pid of sessionOf(leader)) tolerate(() => setPriority(pid, this.#nice))
   }
 }
 
@@ -98,13 +91,4 @@ function start(
     child.on('close', code => resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() }))
   })
   return { pid: child.pid, done }
-}
-
-/** Ignores a process that has just ended or that we may not change: the suite only becomes slower. */
-function tolerate(change: () => void): void {
-  try {
-    change()
-  } catch {
-    return
-  }
 }

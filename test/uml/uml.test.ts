@@ -1,13 +1,17 @@
 // The second kernel itself: it returns a program's result and leaves nothing behind, even when it is stopped.
 
 import t from 'tap'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { listPids } from '#platform/process.ts'
 import { cannotRunUml, runInUml } from './uml.ts'
 
 const skip = await cannotRunUml()
+// Other kernels may run beside this file's.
+const folder = mkdtempSync(join(tmpdir(), 'uml-test-'))
+process.env['TMPDIR'] = folder
+t.teardown(() => rmSync(folder, { recursive: true }))
 
 /** Folders and processes of this file's kernels. */
 function leftovers(): string[] {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { run } from '#platform/process.ts'
 import { kill } from '../lab/kernel.ts'
+import { prioritize } from '../lab/priority.ts'
 import { sessionOf } from '../lab/session.ts'
 import { waitFor } from '../lab/wait.ts'
 
@@ -17,6 +18,8 @@ const MODULES = '/usr/lib/uml/modules'
 const ROOT = resolve(import.meta.dirname, '../..')
 const BOOT_MS = 60_000
 const CONSOLE_LINES = 30
+/** Programs in it do not see how busy this machine is, so their deadlines cannot allow for it. */
+const NICE = -10
 /** The kernel powers off this long after the caller's own bound, so that the caller reports the reason. */
 const GRACE_SECONDS = 15
 
@@ -44,9 +47,12 @@ export async function runInUml(
   const dir = await mkdtemp(join(tmpdir(), 'vxuml-'))
   const at = (name: string): string => join(dir, name)
   const read = (name: string): string => (existsSync(at(name)) ? readFileSync(at(name), 'utf8') : '')
+  // Compiling an agent's modules takes it half a minute.
+  const { NODE_COMPILE_CACHE } = process.env
+  const cache = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE }
   await writeFile(
     at('init'),
-    initScript({ dir, args, seconds: Math.ceil(wholeMs / 1_000) + GRACE_SECONDS, env: p.env ?? {} }),
+    initScript({ dir, args, seconds: Math.ceil(wholeMs / 1_000) + GRACE_SECONDS, env: { ...cache, ...p.env } }),
     {
       mode: 0o700
     }
@@ -67,6 +73,7 @@ export async function runInUml(
     }
   )
   closeSync(log)
+  if (child.pid !== undefined) prioritize(child.pid, NICE)
   const over = new Promise<string>(done => {
     child.on('error', err => done(err.message))
     child.on('exit', (code, signal) => done(`exit ${code ?? signal ?? ''}`))
