@@ -32,6 +32,8 @@ const LONGEST = namespaceFiles(
 )
 /** More than there are processors, because namespace tests wait a lot. */
 const NAMESPACE_JOBS = 3
+/** Bound of a file: only one that hangs reaches it, even on a busy machine. */
+const FILE_SECONDS = 1_800
 /** Bound of a file in the background, which a busy machine may not run for minutes. */
 const STARVED_SECONDS = 3_600
 const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
@@ -121,7 +123,12 @@ async function simulate(execute: Execute): Promise<Outcome> {
 }
 
 /** A process for each file of tests. */
-async function tap(execute: Execute, paths: readonly string[], jobs: number, boundSeconds = 600): Promise<Outcome> {
+async function tap(
+  execute: Execute,
+  paths: readonly string[],
+  jobs: number,
+  boundSeconds = FILE_SECONDS
+): Promise<Outcome> {
   return readTap(await runTestFiles(execute, paths, { jobs, boundSeconds }))
 }
 

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import t from 'tap'
 import { run } from '#platform/process.ts'
 import { scratch } from '../api/scratch.ts'
+import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
 import { callPlugin } from './plugin.ts'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -17,25 +18,25 @@ const SANITIZE = [
   '-fno-sanitize-recover'
 ]
 
-t.test('parsing mutated configurations and answers stays within bounds', { timeout: 120_000 }, async t => {
+t.test('parsing mutated configurations and answers stays within bounds', { timeout: TEST_TIMEOUT_MS }, async t => {
   const program = join(scratch(t), 'fuzz')
   const built = await run('gcc', [...SANITIZE, '-D_GNU_SOURCE', '-o', program, join(root, 'test/cni/fuzz.c')], {
-    timeoutMs: 60_000
+    timeoutMs: TEST_TIMEOUT_MS
   })
   t.equal(built.exitCode, 0, built.stderr)
   for (const seed of ['1', '2', '3']) {
-    const { exitCode, stdout, stderr } = await run(program, ['100000', seed], { timeoutMs: 60_000 })
+    const { exitCode, stdout, stderr } = await run(program, ['100000', seed], { timeoutMs: TEST_TIMEOUT_MS })
     t.equal(exitCode, 0, `seed ${seed}: ${stderr}`)
     const { objects, answers } = JSON.parse(stdout) as { objects: number; answers: number }
     t.ok(objects > 1_000 && answers > 1_000, `seed ${seed}: ${stdout.trim()} are whole`)
   }
 })
 
-t.test('the whole program stays within bounds with hostile input', { timeout: 120_000 }, async t => {
+t.test('the whole program stays within bounds with hostile input', { timeout: TEST_TIMEOUT_MS }, async t => {
   const dir = scratch(t)
   const program = join(dir, 'plugin')
   const built = await run('gcc', [...SANITIZE, '-D_GNU_SOURCE', '-o', program, join(root, 'cni/vxmesh-cni.c')], {
-    timeoutMs: 60_000
+    timeoutMs: TEST_TIMEOUT_MS
   })
   t.equal(built.exitCode, 0, built.stderr)
   const socket = join(dir, 'none.sock')

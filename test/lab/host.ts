@@ -179,12 +179,12 @@ export class LabHost {
   }
 
   exec(file: string, ...args: readonly string[]): Promise<RunResult> {
-    return run('ip', ['netns', 'exec', this.namespace, file, ...args], { timeoutMs: 30_000 })
+    return run('ip', ['netns', 'exec', this.namespace, file, ...args], { timeoutMs: 120_000 })
   }
 
   /** Runs the command line on this host. */
   cli(...args: readonly string[]): Promise<RunResult> {
-    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], { timeoutMs: 40_000 })
+    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], { timeoutMs: 120_000 })
   }
 
   /** The JSON that a command prints. @throws Error with its standard error when it fails */

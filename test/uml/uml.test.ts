@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { listPids } from '#platform/process.ts'
+import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
 import { cannotRunUml, runInUml } from './uml.ts'
 
 const skip = await cannotRunUml()
@@ -26,7 +27,7 @@ function leftovers(): string[] {
   return [...folders, ...processes.map(String)]
 }
 
-t.test('a program runs there as on the machine, on a different kernel', { skip, timeout: 300_000 }, async t => {
+t.test('a program runs there as on the machine, on a different kernel', { skip, timeout: TEST_TIMEOUT_MS }, async t => {
   const before = leftovers()
   const program = `
     const { readFileSync, statfsSync } = require('node:fs')
@@ -57,7 +58,7 @@ t.test('a program runs there as on the machine, on a different kernel', { skip, 
 
 t.test(
   'a kernel that hangs, does not boot or dies is an error with its console',
-  { skip, timeout: 300_000 },
+  { skip, timeout: TEST_TIMEOUT_MS },
   async t => {
     const before = leftovers()
     const endless = "console.error('still here'); setInterval(() => 0, 1000)"

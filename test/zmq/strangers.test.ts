@@ -12,7 +12,7 @@ import { ZmqServer } from '#zmq/server.ts'
 import type { AgentPort } from '#model/agent-port.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
-import { waitFor } from '#test/lab/wait.ts'
+import { TEST_TIMEOUT_MS, waitFor } from '#test/lab/wait.ts'
 
 const CREATE = encodeMessage(
   11,
@@ -99,7 +99,7 @@ print(int.from_bytes(s.recv()[4:8], 'little'))
   t.equal(stdout.trim(), '113', stderr)
 })
 
-t.test('a client that asks and never reads costs a bounded amount of memory', { timeout: 120_000 }, async t => {
+t.test('a client that asks and never reads costs a bounded amount of memory', { timeout: TEST_TIMEOUT_MS }, async t => {
   // Requests have the maximal size, and an error's answer returns the clipped name. The client is a process of its own,
   // so its buffers do not count here.
   const question = encodeMessage(
@@ -115,7 +115,7 @@ s.poll(2000); print('asked')
 `
   const samples: number[] = []
   const stop = systemClock.every(50, () => samples.push(process.memoryUsage().rss))
-  const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script], { timeoutMs: 120_000 })
+  const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script], { timeoutMs: TEST_TIMEOUT_MS })
   stop()
   t.equal(stdout.trim(), 'asked', stderr)
   // Memory that requests use for a moment levels off early; answers kept for the peer would not.
