@@ -51,6 +51,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
   await ensureDirectory(config.dataDir)
   const lock = await lockDirectory(config.dataDir)
   let driver: OverlayDriver | null = null
+  let storage: Storage | null = null
   let membership: MembershipPort | null = null
   try {
     driver = await settings.openDriver(config.overlay, clock)
@@ -64,7 +65,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
       const what = 'a backup was restored into dataDir, and only servers found a cluster from it'
       throw new VxmeshError('ERR_CONFIG', `role: must be server: ${what}`, { field: 'role' })
     }
-    const storage = await openStorage(config.dataDir, identity.peerId, { clock })
+    storage = await openStorage(config.dataDir, identity.peerId, { clock })
     const { cutBytes } = storage.recovered
     if (cutBytes > 0) logger.warn({ bytes: cutBytes }, 'unfinished append cut off')
     for (const path of storage.damagedSnapshots) logger.warn({ path }, 'damaged snapshot not used')
@@ -75,7 +76,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
     await membership.launch()
     return { ...settings, identity, storage, seed, driver, underlay, membership, bootId, lock, noOwners }
   } catch (err) {
-    await closeParts({ membership, driver, lock })
+    await closeParts({ membership, storage, driver, lock })
     throw err
   }
 }
@@ -83,10 +84,13 @@ export async function openParts(settings: Settings): Promise<Parts> {
 /** Other hosts see this host as failed; its kernel stays as it is. */
 export async function closeParts(parts: {
   readonly membership: MembershipPort | null
+  readonly storage: Storage | null
   readonly driver: OverlayDriver | null
   readonly lock: Lock
 }): Promise<void> {
   await parts.membership?.stop()
+  // Closed already by an agent that ran.
+  await parts.storage?.wal.close()
   await parts.driver?.close()
   await parts.lock.release()
 }

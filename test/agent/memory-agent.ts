@@ -101,6 +101,8 @@ export class MemoryAgent {
   /** Steps that wait. */
   readonly held = new Map<string, Promise<void>>()
   readonly goneNetns = new Set<string>()
+  /** Parts of the machine that are not in memory. */
+  real: Partial<Machine> = {}
   config: Config
   /** Only one host of a process can have the library's. */
   readonly hasZmq: boolean
@@ -205,7 +207,8 @@ export class MemoryAgent {
           }
         }
       },
-      netns: () => ({ hold: path => this.#holdNetns(path), isNetns: path => !this.goneNetns.has(path) })
+      netns: () => ({ hold: path => this.#holdNetns(path), isNetns: path => !this.goneNetns.has(path) }),
+      ...this.real
     }
   }
 
