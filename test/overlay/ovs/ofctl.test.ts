@@ -1,41 +1,18 @@
-// Flows through ovs-ofctl(8), with a program under its name that keeps flows in a file and can refuse.
+// Flows through ovs-ofctl(8), with a program under its name.
 
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseVni } from '#model/ids.ts'
 import { Ofctl } from '#overlay/ovs/ofctl.ts'
 import type { FlowChange } from '#overlay/plan/network/switch.ts'
 import { bundleOf, cookieOf } from '#overlay/plan/switch/flow.ts'
-import { scratch } from '#test/api/scratch.ts'
+import { ofctlProgram } from './ofctl-program.ts'
 
 const red = parseVni(0xabc)
 const dumpLine = (key: string, actions: string): string => ` cookie=${cookieOf(red)}, ${key} actions=${actions}\n`
 const change: FlowChange = { owner: red, set: new Map([['priority=2', 'drop']]), remove: ['priority=1'] }
 
-/** The program logs its arguments and its input, prints `dump` or `frags`, and fails with the text in `refusal`. */
 function setUp(t: Test) {
-  const dir = scratch(t)
-  const program = join(dir, 'ovs-ofctl')
-  writeFileSync(
-    program,
-    `#!/bin/sh
-cd ${dir}
-echo "$*" >>log
-case "$*" in *add-flows*) cat >input ;; esac
-if [ -s refusal ]; then cat refusal >&2; exit 1; fi
-case "$*" in *dump-flows*) cat dump ;; *get-frags*) cat frags ;; esac
-`
-  )
-  chmodSync(program, 0o755)
-  for (const file of ['dump', 'log', 'input', 'refusal', 'frags']) writeFileSync(join(dir, file), '')
-  const path = process.env['PATH']
-  process.env['PATH'] = `${dir}:${path}`
-  t.teardown(() => (process.env['PATH'] = path))
-  const put = (file: string, text: string): void => writeFileSync(join(dir, file), text)
-  const get = (file: string): string => readFileSync(join(dir, file), 'utf8')
-  const calls = (): string[] => get('log').trimEnd().split('\n')
-  return { ofctl: new Ofctl('/run/vb.mgmt'), put, get, calls }
+  return { ofctl: new Ofctl('/run/vb.mgmt'), ...ofctlProgram(t) }
 }
 
 t.test('our flows are read from the dump, foreign ones are not', async t => {

@@ -48,6 +48,20 @@ export class OvsdbPeer {
     if (server !== null) await new Promise(resolve => server.close(resolve))
   }
 
+  /** Connections that are open. */
+  get open(): number {
+    return this.#sockets.size
+  }
+
+  /** Somebody deletes a bridge, with its ports. */
+  deleteBridge(name: string): void {
+    const bridges = this.#table('Bridge')
+    for (const [uuid, row] of bridges) if (row['name'] === name) bridges.delete(uuid)
+    this.#collectGarbage('Bridge', 'ports', 'Port')
+    this.#collectGarbage('Port', 'interfaces', 'Interface')
+    this.update('configured')
+  }
+
   dropAll(): void {
     for (const socket of this.#sockets) socket.destroy()
   }
