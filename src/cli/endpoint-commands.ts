@@ -8,7 +8,7 @@ import { parseMac } from '#model/mac.ts'
 import { ENDPOINT_SETTINGS } from '#model/settings.ts'
 import type { EndpointView } from '#model/views.ts'
 import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
-import type { CommandContext } from './context.ts'
+import type { CommandContext, Show } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
 import { endpointFacts, endpointsTable } from './shapes.ts'
 
@@ -25,11 +25,19 @@ type AttachOptions = {
   mac?: string
 }
 
+const containerId = checked('--container-id', parseContainerId)
+const ifname = checked('--ifname', parseIfName)
+
 export function endpointCommands(program: Command, { show }: CommandContext): void {
   const endpoint = program.command('endpoint').description('Endpoints: containers’ attachments to networks.')
-  const containerId = checked('--container-id', parseContainerId)
-  const ifname = checked('--ifname', parseIfName)
+  attachCommand(endpoint, show)
+  updateCommand(endpoint, show)
+  detachCommand(endpoint, show)
+  listCommand(endpoint, show)
+  showCommand(endpoint, show)
+}
 
+function attachCommand(endpoint: Command, show: Show): void {
   const attach = endpoint
     .command('attach')
     .description('Attach a container of this host to a network; idempotent.')
@@ -56,7 +64,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
         row => endpointFacts([row])
       )
     })
+}
 
+function updateCommand(endpoint: Command, show: Show): void {
   const update = endpoint
     .command('update')
     .description('Change rates and delay of an endpoint while it is in use; 0 or none removes a limit.')
@@ -73,7 +83,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
         row => endpointFacts([row])
       )
     })
+}
 
+function detachCommand(endpoint: Command, show: Show): void {
   endpoint
     .command('detach')
     .description('Remove the interface and release its address; works even if the container is gone.')
@@ -87,7 +99,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
         row => `${row.address} released\n`
       )
     })
+}
 
+function listCommand(endpoint: Command, show: Show): void {
   endpoint
     .command('list')
     .description('List the endpoints of all hosts.')
@@ -96,7 +110,9 @@ export function endpointCommands(program: Command, { show }: CommandContext): vo
       const path = o.network === undefined ? '/v1/endpoints' : `/v1/endpoints?network=${o.network}`
       await show(command, client => client.call('GET', path), endpointsTable)
     })
+}
 
+function showCommand(endpoint: Command, show: Show): void {
   endpoint
     .command('show')
     .description('Show the endpoints of a container. With -o json: one object, or a list if there are several.')

@@ -1,21 +1,12 @@
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { holdContainerNetns } from '#platform/container-netns.ts'
 import { checkNetns, isNetns, isSameNetns, lastingNetnsId } from '#platform/netns.ts'
-import { run } from '#platform/process.ts'
+import { newNetns } from './new-netns.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: network namespaces'
-
-async function namespace(t: { teardown(fn: () => unknown): void }): Promise<string> {
-  const name = `nst${randomBytes(3).toString('hex')}`
-  const made = await run('ip', ['netns', 'add', name])
-  if (made.exitCode !== 0) throw new Error(made.stderr)
-  t.teardown(() => run('ip', ['netns', 'del', name]))
-  return `/run/netns/${name}`
-}
 
 function scratch(t: { teardown(fn: () => unknown): void }): string {
   const dir = mkdtempSync(join(tmpdir(), 'netns-'))
@@ -24,7 +15,7 @@ function scratch(t: { teardown(fn: () => unknown): void }): string {
 }
 
 t.test('only names directly below the directories, and processes’ namespaces, are opened', { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const dir = scratch(t)
   writeFileSync(join(dir, 'file'), '')
   symlinkSync('../../../../../../etc/hostname', join(dir, 'out'))
@@ -67,7 +58,7 @@ t.test('only names directly below the directories, and processes’ namespaces, 
 })
 
 t.test('a link from one directory to another, or to a process, is followed', { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const dir = scratch(t)
   symlinkSync(path, join(dir, 'to-name'))
   symlinkSync(`/proc/${process.pid}/ns/net`, join(dir, 'to-process'))
@@ -83,7 +74,7 @@ t.test('a link from one directory to another, or to a process, is followed', { s
 })
 
 t.test('an open namespace stays the same when its name is given to another one', { skip }, async t => {
-  const [one, two] = [await namespace(t), await namespace(t)]
+  const [one, two] = [await newNetns(t), await newNetns(t)]
   const dir = scratch(t)
   symlinkSync(one, join(dir, 'name'))
   const held = holdContainerNetns(join(dir, 'name'), ['/run/netns', dir])

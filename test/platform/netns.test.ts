@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { errnoOf } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -18,16 +17,9 @@ import {
   writeSysctls
 } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
+import { newNetns } from './new-netns.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: network namespaces'
-
-async function namespace(t: { teardown(fn: () => unknown): void }): Promise<string> {
-  const name = `nst${randomBytes(3).toString('hex')}`
-  const made = await run('ip', ['netns', 'add', name])
-  if (made.exitCode !== 0) throw new Error(made.stderr)
-  t.teardown(() => run('ip', ['netns', 'del', name]))
-  return `/run/netns/${name}`
-}
 
 t.test('a path that is not a network namespace is refused with its field', async t => {
   const dir = mkdtempSync(join(tmpdir(), 'netns-'))
@@ -60,7 +52,7 @@ t.test('a pid gives the path of its namespace, and an invalid pid is refused', a
 })
 
 t.test('a lasting id tells a namespace from a later one with the same inode', { skip }, async t => {
-  const [one, two] = [await namespace(t), await namespace(t)]
+  const [one, two] = [await newNetns(t), await newNetns(t)]
   const [id, other] = [lastingNetnsId(one), lastingNetnsId(two)]
   t.match(id, /^\d+:\d+:\d+$/)
   t.equal(id, `${checkNetns(one)}:${id.split(':')[2]}`)
@@ -74,7 +66,7 @@ t.test('a lasting id tells a namespace from a later one with the same inode', { 
 })
 
 t.test("the host's own namespace is not a container's", { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const check = (of: string, hosts: readonly string[] = []): void =>
     withNetns(of, fd => checkContainerNetns(fd, { path: of, hosts }))
   t.doesNotThrow(() => check(path))
@@ -85,7 +77,7 @@ t.test("the host's own namespace is not a container's", { skip }, async t => {
 })
 
 t.test('the thread returns to its own namespace, also after an error', { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const original = checkNetns(OWN_NETNS)
   t.equal(
     inNetns(path, () => checkNetns(OWN_NETNS)),
@@ -104,7 +96,7 @@ t.test('the thread returns to its own namespace, also after an error', { skip },
 })
 
 t.test('a socket stays in the namespace where it was opened', { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const socket = NetlinkSocket.open(path)
   t.teardown(() => socket.close())
   const links = socket.dump({ type: 18, flags: 0, body: new Uint8Array(16) }, type => type, 'read links')
@@ -150,7 +142,7 @@ t.test('a batch reports the outcome of every message, over many sends', { skip }
 })
 
 t.test('sysctls are those of the namespace', { skip }, async t => {
-  const path = await namespace(t)
+  const path = await newNetns(t)
   const key = 'net/ipv4/ip_forward'
   t.equal(isSysctlWritable(path, 'net/ipv4/none'), false)
   if (!isSysctlWritable(path, key)) return

@@ -1,29 +1,21 @@
 // The switch in the database, against a peer that executes transactions and applies them as ovs-vswitchd does.
 
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseIfName, parseVni } from '#model/ids.ts'
 import { Bridge, isOurs, observedPort, type PortSet } from '#overlay/ovs/bridge.ts'
-import { fromMap, fromSet, Ovsdb } from '#overlay/ovs/ovsdb.ts'
+import { fromMap, fromSet } from '#overlay/ovs/ovsdb.ts'
 import { SWITCH, SWITCH_TUNNEL } from '#overlay/plan/network/names.ts'
-import { scratch } from '#test/api/scratch.ts'
-import { ManualClock } from '#test/lab/manual-clock.ts'
 import { waitFor } from '#test/lab/wait.ts'
+import { connected, type Connected } from './connected.ts'
 import { idsOf, OvsdbPeer } from './ovsdb-peer.ts'
 
 const OPTIONS = { vtep: parseIpv4('192.0.2.1'), port: 4789, datapath: 'system' } as const
 const red = parseVni(0xabc)
 
-async function setUp(t: Test): Promise<{ peer: OvsdbPeer; db: Ovsdb; bridge: Bridge; time: ManualClock }> {
-  const peer = await new OvsdbPeer(join(scratch(t), 'db.sock')).listen()
-  const time = new ManualClock()
-  const db = await Ovsdb.connect({ path: peer.path, clock: time.clock })
-  t.teardown(async () => {
-    db.close()
-    await peer.stop()
-  })
-  return { peer, db, bridge: new Bridge(db, OPTIONS), time }
+async function setUp(t: Test): Promise<Connected & { readonly bridge: Bridge }> {
+  const peers = await connected(t)
+  return { ...peers, bridge: new Bridge(peers.db, OPTIONS) }
 }
 
 function port(device: string, number: number, change: Partial<PortSet> = {}): PortSet {

@@ -1,25 +1,15 @@
 // The OVSDB client against a peer on a real socket: hostile, truncated and missing replies, lost connections, refusals.
 
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { fromMap, fromSet, Ovsdb, toMap, uuidOf } from '#overlay/ovs/ovsdb.ts'
 import { scratch } from '#test/api/scratch.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { ManualClock, settle } from '#test/lab/manual-clock.ts'
+import { connected } from './connected.ts'
 import { OvsdbPeer, type Reply } from './ovsdb-peer.ts'
 
 const SELECT = { op: 'select', table: 'Open_vSwitch', where: [] }
-
-async function connected(t: Test): Promise<{ peer: OvsdbPeer; db: Ovsdb; time: ManualClock }> {
-  const peer = await new OvsdbPeer(join(scratch(t), 'db.sock')).listen()
-  const time = new ManualClock()
-  const db = await Ovsdb.connect({ path: peer.path, clock: time.clock })
-  t.teardown(async () => {
-    db.close()
-    await peer.stop()
-  })
-  return { peer, db, time }
-}
 
 t.test('a connection subscribes to configuration and to applied configurations, never to their contents', async t => {
   const { peer } = await connected(t)
