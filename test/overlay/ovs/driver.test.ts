@@ -12,7 +12,7 @@ import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { SWITCH, SWITCH_TUNNEL, vethName } from '#overlay/plan/network/names.ts'
 import type { DeviceOp } from '#overlay/plan/network/op.ts'
 import { parseFlows } from '#overlay/plan/switch/flow.ts'
-import { ipv4Underlay } from '#overlay/underlay.ts'
+import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { scratch } from '#test/api/scratch.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -63,7 +63,7 @@ function input(): DesiredInput {
 /** Nothing is removed: the devices of this machine are not this test's. */
 function look(): Look {
   const transit = { base: 0xf0000000 as never, prefixLength: 8 }
-  const gateways = { routers: new Map(), transit, guarded: [], underlay: [] }
+  const gateways = { routers: new Map(), transit, guarded: [], opened: [], underlay: [] }
   return {
     scope: null,
     trust: false,
