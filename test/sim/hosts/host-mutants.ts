@@ -103,7 +103,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'removed-server-never-asks',
     bug: 'a removed server that no longer gets messages never finds out',
     file: `${CLUSTER}/participation-rpc.ts`,
-    find: 'if (!member && index >= p.configurationIndex()) return index',
+    find: 'if (!member && index > p.appliedIndex() && index >= p.configurationIndex()) return index',
     replace: 'if (!member && index < 0) return index'
   },
   {
