@@ -2,7 +2,6 @@
 // were right. Everything else is read from the kernel, so a restarted agent resumes where the last one stopped.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { isDeepStrictEqual } from 'node:util'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import { namedNetns } from '#platform/named-netns.ts'
@@ -43,6 +42,7 @@ import {
   readUplinks,
   underlayPrefixes
 } from './observe.ts'
+import { changeSince, isRepair, type RoutersBefore } from './router-change.ts'
 import type { RouterLook } from './router-facts.ts'
 
 /** Rules that this agent wrote, and the generation of the namespace's rule set after the write. */
@@ -60,8 +60,7 @@ type Reading =
 export type GatewayReading = {
   /** The routers in the scope of this pass. */
   readonly wanted: DesiredGateways
-  /** The desired state of each router when it was last found right. */
-  readonly before: ReadonlyMap<Vni, DesiredRouter>
+  readonly before: RoutersBefore
   readonly reading: Reading
   readonly support: ShapingSupport
 }
@@ -188,7 +187,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     switch (change) {
       case 'nothing':
         return { kind: 'nothing' }
-      case 'ways-in':
+      case 'host-routes':
         return { kind: 'routes', routes: readHostRoutes(readRouteTables(this.#kernel.socket), wanted.transit) }
       case 'routers':
         return { kind: 'routers', observed: await this.#observe(wanted, p.scope) }
@@ -302,37 +301,6 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   #remember(router: DesiredRouter, path: string): void {
     this.#rules.set(path, { text: routerRules(router), generation: readGeneration(path) })
   }
-}
-
-/** How the desired state differs from that of the last pass after which the routers were right. */
-export function changeSince(
-  before: ReadonlyMap<Vni, DesiredRouter>,
-  { routers }: Pick<DesiredGateways, 'routers'>,
-  scope: Vni | null
-): 'nothing' | 'ways-in' | 'routers' {
-  // A router that was wanted and no longer is must be removed.
-  if (routers.size === 0) return scope !== null && !before.has(scope) ? 'nothing' : 'routers'
-  const known = [...routers.values()].map(router => [router, before.get(router.vni)] as const)
-  if (known.every(([router, last]) => isSameRouter(router, last) && hasSameWays(router, last))) return 'nothing'
-  return known.every(([router, last]) => isSameRouter(router, last)) ? 'ways-in' : 'routers'
-}
-
-/** @param read what the pass read before it executed the op */
-export function isRepair(op: GatewayOp, read: Pick<GatewayReading, 'wanted' | 'before'>): boolean {
-  const vni = networkOf(op)
-  const router = vni === null ? undefined : read.wanted.routers.get(vni)
-  const last = vni === null ? undefined : read.before.get(vni)
-  if (router === undefined || !isSameRouter(router, last)) return false
-  return !isHostRoute(op) || hasSameWays(router, last)
-}
-
-/** Compares everything except `reached`. */
-function isSameRouter(router: DesiredRouter, last: DesiredRouter | undefined): boolean {
-  return last !== undefined && isDeepStrictEqual({ ...router, reached: [] }, { ...last, reached: [] })
-}
-
-function hasSameWays(router: DesiredRouter, last: DesiredRouter | undefined): boolean {
-  return isDeepStrictEqual(router.reached, last?.reached)
 }
 
 function scopedTo(desired: DesiredGateways, scope: Vni | null): DesiredGateways {

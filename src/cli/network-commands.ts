@@ -6,7 +6,7 @@ import { parseIp, parseSubnet } from '#model/ip.ts'
 import { NETWORK_SETTINGS } from '#model/settings.ts'
 import type { NetworkView } from '#model/views.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
-import type { CommandContext } from './context.ts'
+import type { CommandContext, Show } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
 import { networksTable } from './shapes.ts'
 
@@ -16,10 +16,18 @@ type CreateOptions = {
   vni?: number
 }
 
+const name = checked('NAME', parseNetworkName)
+
 export function networkCommands(program: Command, { show }: CommandContext): void {
   const network = program.command('network').description('Tenant networks: isolated layer-2 segments, one VNI each.')
-  const name = checked('NAME', parseNetworkName)
+  createCommand(network, show)
+  listCommand(network, show)
+  showCommand(network, show)
+  updateCommand(network, show)
+  deleteCommand(network, show)
+}
 
+function createCommand(network: Command, show: Show): void {
   const create = network
     .command('create')
     .description('Create a network.')
@@ -42,14 +50,18 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
         (row, width) => networksTable([row], width)
       )
     })
+}
 
+function listCommand(network: Command, show: Show): void {
   network
     .command('list')
     .description('List all networks.')
     .action(async (_: unknown, command: Command) => {
       await show(command, client => client.call('GET', '/v1/networks'), networksTable)
     })
+}
 
+function showCommand(network: Command, show: Show): void {
   network
     .command('show')
     .description('Show one network.')
@@ -61,7 +73,9 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
         (row, width) => networksTable([row], width)
       )
     })
+}
 
+function updateCommand(network: Command, show: Show): void {
   const update = network
     .command('update')
     .description('Change settings of a network; 0 or none removes a limit.')
@@ -76,7 +90,9 @@ export function networkCommands(program: Command, { show }: CommandContext): voi
       )
     }
   )
+}
 
+function deleteCommand(network: Command, show: Show): void {
   network
     .command('delete')
     .description('Delete a network.')

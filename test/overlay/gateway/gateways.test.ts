@@ -1,47 +1,17 @@
-// What the gateways part decides: what may be trusted, what is a repair, what is left. No kernel is touched.
+// What the gateways part decides: which routers it trusts, and which problems are left. No kernel is touched.
 
 import t from 'tap'
-import { changeSince, Gateways, isRepair, type GatewayReading } from '#overlay/gateway/gateways.ts'
+import { Gateways, type GatewayReading } from '#overlay/gateway/gateways.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { parseVni, type Vni } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Look } from '#overlay/pass.ts'
-import { desiredGateways, type DesiredGateways, type DesiredRouter } from '#overlay/plan/gateway/desired-gateway.ts'
+import type { DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { GatewayOp, ObservedGateways, ObservedRouter } from '#overlay/plan/gateway/plan-gateway.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../fixtures.ts'
+import { gatewaysOf, open, plain, routerOf } from './desired.ts'
 
-const open = makeNetwork('open', 1, { hostAccess: true })
-const plain = makeNetwork('plain', 2)
 const SUPPORT = { rate: true, fqCodel: true, delay: true }
-
-/** Both networks with a container here; those of `open` have these addresses. */
-function gatewaysOf(addresses: readonly string[], networks = [open, plain]): DesiredGateways {
-  const endpoints = networks.flatMap(network =>
-    (network.name === open.name ? addresses : ['10.1.0.2']).map((address, n) =>
-      makeEndpoint(network, { container: `${network.name}${n}`, host: 1, address })
-    )
-  )
-  return desiredGateways({
-    self: peer(1),
-    selfVtep: makeHost(1).vtep,
-    networks,
-    endpoints: byNetwork(endpoints),
-    hosts: [makeHost(1)],
-    memberStatus: null,
-    overlayMtu: 1450,
-    vxlanPort: 4789,
-    transit: { base: parseIpv4('240.0.0.0'), prefixLength: 8 },
-    bind: makeHost(1).vtep,
-    memberAddresses: []
-  })
-}
-
-function routerOf(gateways: DesiredGateways, vni: Vni): DesiredRouter {
-  const router = gateways.routers.get(vni)
-  if (router === undefined) throw new Error('no router')
-  return router
-}
 
 function lookAt(gateways: DesiredGateways, change: Partial<Look> = {}): Look {
   const desired = { host: () => ({ networks: new Map(), peers: new Map<never, never>() }), gateways: () => gateways }
@@ -66,56 +36,6 @@ function make(t: { teardown: (close: () => void) => void }, rate = true): Gatewa
   const kernel = { socket, netns: null, ipv6: { present: false, sysctl: false } }
   return new Gateways(kernel, { support: () => ({ ...SUPPORT, rate }), carrier: 'bridge' })
 }
-
-t.test(
-  'routers that are desired as before are not observed; an added container needs the host’s routes only',
-  async t => {
-    const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
-    const other = gatewaysOf(['10.1.0.2'], [{ ...open, egressRate: 1_000_000 }, plain])
-    const cases = [
-      ['nothing is known', new Map<Vni, DesiredRouter>(), one, null, 'routers'],
-      ['all is the same', one.routers, one, null, 'nothing'],
-      ['a container more', one.routers, two, null, 'ways-in'],
-      ['a container less', two.routers, one, null, 'ways-in'],
-      ['another rate', one.routers, other, null, 'routers'],
-      ['one of two is unknown', new Map([[open.vni, routerOf(one, open.vni)]]), one, null, 'routers'],
-      [
-        'no router is wanted or known here',
-        new Map<Vni, DesiredRouter>(),
-        { routers: new Map() },
-        parseVni(9),
-        'nothing'
-      ],
-      ['a router is left', one.routers, { routers: new Map() }, open.vni, 'routers'],
-      ['no router at all, of the whole host', new Map<Vni, DesiredRouter>(), { routers: new Map() }, null, 'routers']
-    ] as const
-    for (const [title, before, wanted, scope, expected] of cases) {
-      t.equal(changeSince(before, wanted, scope), expected, title)
-    }
-  }
-)
-
-t.test('an op is a repair when its router was right and is desired the same', async t => {
-  const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
-  const router = routerOf(one, open.vni)
-  const repair: GatewayOp = { kind: 'router-repair', router, name: 'vxr', differs: ['port up'] }
-  const create: GatewayOp = { kind: 'router-create', router, name: 'vxr' }
-  const { vni, outside, transit } = router
-  const routes: GatewayOp = { kind: 'host-routes-add', vni, outside, transit, addresses: router.reached }
-  const remove: GatewayOp = { kind: 'router-delete', vni: parseVni(9), namespaces: ['vxr'], devices: [] }
-  const rules: GatewayOp = { kind: 'rules-set', text: '' }
-  const cases: readonly (readonly [string, GatewayOp, DesiredGateways, ReadonlyMap<Vni, DesiredRouter>, boolean])[] = [
-    ['a broken router', repair, one, one.routers, true],
-    ['a router that vanished', create, one, one.routers, true],
-    ['a route that vanished', routes, one, one.routers, true],
-    ['the first router', create, one, new Map(), false],
-    ['a broken router, while a container comes', repair, two, one.routers, true],
-    ['the route of a container that comes', routes, two, one.routers, false],
-    ['a router that is left over', remove, one, one.routers, false],
-    ['the host’s rules', rules, one, one.routers, false]
-  ]
-  for (const [title, op, wanted, before, expected] of cases) t.equal(isRepair(op, { wanted, before }), expected, title)
-})
 
 /** The networks whose routers it takes to be right. */
 async function remembered(gateways: Gateways): Promise<readonly Vni[]> {
