@@ -236,7 +236,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     if (generation === null || generation !== this.#host.generation) {
       const listing = await readTable(netns, HOST_TABLE)
       const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
-      // The table records the closed devices. If somebody deleted it, they are still closed.
+      // The table records the closed devices. If another program deleted it, they are still closed.
       this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
     }
     const { text, listing, closed } = this.#host

@@ -166,7 +166,7 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   const file = statSync(path, { throwIfNoEntry: false })
   if (file === undefined) return 'free'
   if (!isNamespace(path)) {
-    // A leftover file, unless somebody is about to mount a namespace on it.
+    // A leftover file, unless another process is about to mount a namespace on it.
     return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS ? 'empty' : 'others'
   }
   try {

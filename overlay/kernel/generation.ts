@@ -1,4 +1,4 @@
-// The rule set of a namespace. One request to the kernel tells whether anybody has changed any rule since.
+// The rule set of a namespace. One request to the kernel tells whether any program has changed a rule since.
 
 import { VxmeshError } from '#model/errors.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'

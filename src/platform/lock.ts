@@ -13,7 +13,7 @@ import { storageError } from './storage-error.ts'
 export type Lock = { release(): Promise<void> }
 
 const FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW
-/** A lock file that its holder is deleting is opened again at most so often. */
+/** How often a lock file that its holder is deleting is opened again. */
 const ATTEMPTS = 100
 
 /** @throws ERR_CONFIG naming dataDir when another live process holds it; ERR_STORAGE */
@@ -68,7 +68,7 @@ function write(path: string, fd: number, content: string): void {
   }
 }
 
-/** Deletes the file while it is locked: nobody else can have taken it. */
+/** Deletes the file while it is locked: no other process can have taken it. */
 async function release(path: string, fd: number): Promise<void> {
   await rm(path, { force: true })
   closeSync(fd)

@@ -24,7 +24,7 @@ export class MemoryKernel extends MemoryDevices {
   readonly changes: string[] = []
   underlayMtu = 1_500
   features: readonly Feature[] = []
-  /** Why it cannot tell whose a connection on loopback is. */
+  /** Why it cannot match connections on loopback to users. */
   noOwners: string | null = null
 
   constructor() {

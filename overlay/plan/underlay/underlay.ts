@@ -1,4 +1,5 @@
-// The network between hosts that carries the overlay's packets, as configured and as observed. Its peers are in peers.ts. Pure.
+// The network between hosts that carries the overlay's packets, as configured and as observed; peers.ts has its peers.
+// Pure.
 
 import { ipv4Of, type Ip } from '#model/ip.ts'
 

@@ -24,7 +24,7 @@ export type NetnsRecord = {
 export type NetnsRecords = {
   /** The records of earlier runs. @throws ERR_STORAGE */
   load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>>
-  /** Returns at once; nobody waits for the disk. */
+  /** Returns at once and does not wait for the disk. */
   save(name: EndpointName, record: NetnsRecord): void
   /** As `save`. */
   remove(name: EndpointName): void

@@ -237,7 +237,7 @@ export class Reconciler {
       const pass = await this.#pass({ scope: vni, trust: !isRetry && !kernelChanged })
       this.#drift.account(pass)
       const forwarding = pass.reports.filter(({ concern }) => concern === 'forwarding')
-      // An interface that somebody took out of its bridge is observed only in a pass over the whole host.
+      // An interface that another program took out of its bridge is observed only in a pass over the whole host.
       const missing = forwarding.flatMap(report => report.missing)
       if (!isRetry && missing.some(({ endpoint }) => !this.#options.inFlight(endpoint))) this.#schedule.askFull()
       // Filters are host-wide: a full pass removes the deleted port from them.
@@ -258,7 +258,7 @@ export class Reconciler {
     if (problems.size > 0 && left === 0) this.#schedule.askFull()
   }
 
-  /** @param p `trust`: a router that was right is not observed: a container must not wait for it */
+  /** @param p `trust`: skips the routers that were right, so that a container need not wait for them */
   async #pass(p: { readonly scope: Vni | null; readonly trust: boolean }): Promise<PassRecord> {
     const { driver, gateways, mayRemove, logger } = this.#options
     const state = this.#readOnce(p.scope)

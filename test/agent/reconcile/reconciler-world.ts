@@ -75,7 +75,7 @@ export class ReconcilerWorld {
     this.forwarding.kernel.links.delete(vethName(containerId, ifname))
   }
 
-  /** Has a full pass over red, with a container here and one on host 2, left nothing to do? */
+  /** A world with network red, a container here and one on host 2, after the full pass that set them up. */
   static async settled(): Promise<ReconcilerWorld> {
     const world = new ReconcilerWorld()
     world.add(red, { container: 'here', host: 1, address: '10.1.0.2' })

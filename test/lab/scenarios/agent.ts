@@ -65,7 +65,7 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   t.notMatch(await devices(), /netem|tbf|v[ei][0-9a-f]{12}/, 'a detach leaves nothing')
 }
 
-/** Without nftables the agent cannot tell whose a connection on loopback is, and requires keys. */
+/** Without nftables the agent cannot match connections on loopback to users, and requires keys. */
 async function curveKeys(dir: string): Promise<Record<'secretKeyFile' | 'allowedKeysFile', string>> {
   const { publicKey, secretKey } = curveKeyPair()
   const files = { secretKeyFile: join(dir, 'zmq.secret'), allowedKeysFile: join(dir, 'zmq.allowed') }
