@@ -2,6 +2,7 @@
 // driver observes the kernel and executes ops; what should exist is decided in plan/.
 
 import type { Doors } from './plan/filter/ruleset.ts'
+import type { Sender, SerfPort } from './plan/filter/serf-limits.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
@@ -151,6 +152,14 @@ export type OverlayDriver = {
    * @throws ERR_KERNEL
    */
   setDoors(doors: Doors): Promise<string | null>
+  /**
+   * Limits what Serf's port accepts from each source, from now on; members of the cluster have far higher limits.
+   * @returns why this kernel cannot, or null
+   * @throws ERR_KERNEL
+   */
+  setSerfLimits(serf: SerfPort): Promise<string | null>
+  /** Packets beyond those limits since they were installed; null without limits. @throws ERR_KERNEL */
+  serfDrops(): Readonly<Record<Sender, number>> | null
   features(): Promise<readonly Feature[]>
   /**
    * Calls back (debounced) after another program changed devices, entries or the underlay's MTU. Returns a function

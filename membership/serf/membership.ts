@@ -70,6 +70,11 @@ export class Membership {
     return this.#process?.pid ?? null
   }
 
+  /** Bytes of Serf's log dropped since the start; see SerfLog. */
+  get logDroppedBytes(): number {
+    return this.#log?.droppedBytes ?? 0
+  }
+
   onChange(listener: (update: MembershipUpdate) => void): void {
     this.#listeners.add(listener)
   }

@@ -5,7 +5,16 @@ import type { NetlinkRefusal } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { requestGeneration } from '../kernel/generation.ts'
 import { listTable, runNft, type Netns } from '../kernel/nft.ts'
-import { addSetElement, beginBatch, deleteSetElement, endBatch, NFNETLINK } from '../netlink/nftables.ts'
+import {
+  addSetElement,
+  beginBatch,
+  decodeCounter,
+  deleteSetElement,
+  endBatch,
+  getCounters,
+  NEW_OBJECT,
+  NFNETLINK
+} from '../netlink/nftables.ts'
 import { parseListing, type ObservedTable } from '../plan/filter/listing.ts'
 import { installScript, type FilterOp, type TableInstall } from '../plan/filter/plan-filter.ts'
 import type { FilterTable } from '../plan/filter/ruleset.ts'
@@ -23,6 +32,8 @@ export type FilterKernel = {
   install(installs: readonly TableInstall[]): Promise<void>
   /** In one transaction, which is refused when the rule set is not of this generation. @throws ERR_KERNEL */
   write(generation: number, ops: readonly ElementOp[]): Pick<NetlinkRefusal, 'message'> | null
+  /** Packets that the named counters of a table have counted since it was installed. @throws ERR_KERNEL */
+  counters(table: FilterTable): ReadonlyMap<string, number>
   close(): void
 }
 
@@ -64,6 +75,14 @@ export class NftKernel implements FilterKernel {
       kind === 'element-add' ? addSetElement(table, element.key) : deleteSetElement(table, element.key)
     )
     return this.#socket.transaction([beginBatch(generation), ...messages, endBatch()], 'change filter sets')
+  }
+
+  counters(table: FilterTable): ReadonlyMap<string, number> {
+    const decode = (type: number, payload: Uint8Array): readonly [string, number] | undefined => {
+      const counter = type === NEW_OBJECT ? decodeCounter(table, payload) : null
+      return counter === null ? undefined : [counter.name, counter.packets]
+    }
+    return new Map(this.#socket.dump(getCounters(table), decode, `read the counters of ${table.family} ${table.name}`))
   }
 
   close(): void {

@@ -1,4 +1,4 @@
-// Keeps the two tables of plan/filter/ruleset.ts in the kernel, as a part of a pass and at each attach and detach. nft
+// Keeps tables of plan/filter/ruleset.ts in the kernel, as a part of a pass and at each attach and detach. nft
 // lists them only when the generation of the rule set shows a change by another program. Elements are written in a
 // transaction that names the generation they were compared with: the kernel refuses it if the rules have changed since.
 
@@ -75,7 +75,8 @@ export class Guard implements FilterPart {
   }
 
   /**
-   * Installs a table that does not depend on the state.
+   * Installs a table before the state is known. Elements that depend on the state are kept from an earlier run, and follow
+   * with the first pass.
    * @returns why this kernel or this nft cannot have it, instead of a guard
    * @throws ERR_KERNEL
    */
@@ -83,7 +84,8 @@ export class Guard implements FilterPart {
     const [tried] = await tryTables([wanted])
     if (tried?.failure !== null) return tried?.failure ?? 'it was not tried'
     const guard = new Guard(new NftKernel(netns), [{ table: wanted, shape: tried.shape }])
-    await runPart<Mirror, FilterOp>(guard, PORT_LOOK)
+    guard.#want(desiredFilter(PORT_LOOK.desired.host()), true)
+    await guard.#settle(() => wanted.set === 'doors')
     return guard
   }
 
@@ -138,6 +140,11 @@ export class Guard implements FilterPart {
     if (this.#ports === null) return
     forget(this.#ports, device)
     await this.#settle(element => isOfPort(element, device))
+  }
+
+  /** See FilterKernel.counters; of all tables. @throws ERR_KERNEL */
+  counters(): ReadonlyMap<string, number> {
+    return new Map(this.#tables.flatMap(({ table }) => [...this.#kernel.counters(table)]))
   }
 
   /** See FilterKernel.portId. */

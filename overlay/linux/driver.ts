@@ -3,6 +3,7 @@
 import type { ChangeListener, Feature, OverlayDriver } from '../driver.ts'
 import { forwardingPart } from '../forwarding-part.ts'
 import type { Doors } from '../plan/filter/ruleset.ts'
+import type { Sender, SerfPort } from '../plan/filter/serf-limits.ts'
 import type { Part } from '../pass.ts'
 import { LinuxDevices } from './devices.ts'
 import { BridgeForwarding } from './forwarding.ts'
@@ -35,6 +36,14 @@ export class LinuxDriver implements OverlayDriver {
 
   setDoors(doors: Doors): Promise<string | null> {
     return this.#host.setDoors(doors)
+  }
+
+  setSerfLimits(serf: SerfPort): Promise<string | null> {
+    return this.#host.setSerfLimits(serf)
+  }
+
+  serfDrops(): Readonly<Record<Sender, number>> | null {
+    return this.#host.serfDrops()
   }
 
   features(): Promise<readonly Feature[]> {

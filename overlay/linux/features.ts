@@ -6,8 +6,9 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
-import { tryFilters } from '../filter/try-tables.ts'
+import { tryTables } from '../filter/try-tables.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort } from '../netlink/link.ts'
+import { doorsTable, filterTables, serfTable } from '../plan/filter/ruleset.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import { probeShaping } from '../shaping/probe.ts'
 import { attempt, readLink, type Kernel } from '../kernel/kernel.ts'
@@ -64,13 +65,25 @@ function probeOverlay(kernel: Kernel): readonly Feature[] {
   }
 }
 
-/** Port security and the underlay guard. Takes some 25 ms. */
+/** All tables, with any ports. Takes some 50 ms. */
 export async function probeFilters(p: { vtep: Ip; required: boolean }): Promise<readonly Feature[]> {
-  const tried = await tryFilters({ vtep: p.vtep, port: 4789 })
-  return tried.map(({ table, failure }) =>
-    feature(table.set === 'ports' ? 'port-security' : 'underlay-guard', p.required, failure)
-  )
+  const filters = filterTables({ vtep: p.vtep, port: 4789 })
+  const others = [doorsTable([{ port: 7373, users: [0] }]), serfTable({ bind: p.vtep, port: 7946 })]
+  const tried = await tryTables([...filters, ...others])
+  return tried.map(({ table, failure }) => {
+    const { name, without } = FILTER_FEATURES[table.set]
+    const required = p.required && without === null
+    return feature(name, required, failure === null || without === null ? failure : `${without} (${failure})`)
+  })
 }
+
+/** `without`: what follows where the table is not necessary. */
+const FILTER_FEATURES = {
+  ports: { name: 'port-security', without: null },
+  vteps: { name: 'underlay-guard', without: null },
+  doors: { name: 'loopback-owners', without: 'ZeroMQ needs keys, and Serf’s RPC a token' },
+  members: { name: 'serf-limits', without: 'floods of Serf’s port reach Serf' }
+} as const
 
 function feature(name: string, required: boolean, failure: string | null): Feature {
   return { name, present: failure === null, required, detail: failure ?? 'works' }

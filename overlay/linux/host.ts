@@ -7,7 +7,8 @@ import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isSysctlWritable } from '#platform/netns.ts'
 import type { ChangeListener, Feature } from '../driver.ts'
 import { Guard } from '../filter/guard.ts'
-import { doorsTable, type Doors } from '../plan/filter/ruleset.ts'
+import { doorsTable, serfTable, type Doors, type FilterTable } from '../plan/filter/ruleset.ts'
+import { SENDERS, type Sender, type SerfPort } from '../plan/filter/serf-limits.ts'
 import { removeFilters } from '../filter/remove-filters.ts'
 import { Gateways } from '../gateway/gateways.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
@@ -41,6 +42,7 @@ export class LinuxHost implements DeviceHost {
   #support: ShapingSupport | null = null
   #guard: Guard | null = null
   #doors: Guard | null = null
+  #serf: Guard | null = null
   readonly #stops = new Set<() => void>()
 
   // Arrow functions: callers destructure them.
@@ -71,7 +73,7 @@ export class LinuxHost implements DeviceHost {
 
   /** The filters as part of a pass; none when the guard is off. */
   get filterParts(): readonly Part[] {
-    return [this.#guard, this.#doors].filter(part => part !== null)
+    return [this.#guard, this.#doors, this.#serf].filter(part => part !== null)
   }
 
   async setGuard(port: number | null): Promise<void> {
@@ -89,11 +91,26 @@ export class LinuxHost implements DeviceHost {
   async setDoors(doors: Doors): Promise<string | null> {
     this.#doors?.close()
     this.#doors = null
-    const installed = await Guard.install(this.kernel.netns, doorsTable(doors))
+    const installed = await this.#install(doorsTable(doors))
     if (typeof installed === 'string') return installed
     this.#doors = installed
-    this.#doors.onWrite = (from, to) => this.gateways.follow(from, to)
     return null
+  }
+
+  async setSerfLimits(serf: SerfPort): Promise<string | null> {
+    this.#serf?.close()
+    this.#serf = null
+    const installed = await this.#install(serfTable(serf))
+    if (typeof installed === 'string') return installed
+    this.#serf = installed
+    return null
+  }
+
+  serfDrops(): Readonly<Record<Sender, number>> | null {
+    const counters = this.#serf?.counters()
+    if (counters === undefined) return null
+    const [stranger = 0, member = 0] = SENDERS.map(sender => counters.get(sender))
+    return { stranger, member }
   }
 
   async features(): Promise<readonly Feature[]> {
@@ -135,6 +152,13 @@ export class LinuxHost implements DeviceHost {
     await this.removal.close()
     this.#guard?.close()
     this.#doors?.close()
+    this.#serf?.close()
     this.kernel.socket.close()
+  }
+
+  async #install(table: FilterTable): Promise<Guard | string> {
+    const installed = await Guard.install(this.kernel.netns, table)
+    if (typeof installed !== 'string') installed.onWrite = (from, to) => this.gateways.follow(from, to)
+    return installed
   }
 }

@@ -1,5 +1,5 @@
 // Codec of the few nf_tables messages (linux/netfilter/nf_tables.h) that are too frequent to run nft for: set elements,
-// the ruleset generation, the table name of a notification. Tables and rules are loaded by nft. Pure.
+// the ruleset generation, named counters, the table name of a notification. Tables and rules are loaded by nft. Pure.
 
 import { attributesOf, readText, viewOf, Writer, type Message } from './bytes.ts'
 import { NLM_F_CREATE } from './constants.ts'
@@ -17,6 +17,14 @@ const NFT_MSG_DELTABLE = 2
 const NFT_MSG_NEWSETELEM = 12
 const NFT_MSG_DELSETELEM = 14
 const NFT_MSG_GETGEN = 16
+/** Type of an object in the answer to `getCounters`. */
+export const NEW_OBJECT = (SUBSYSTEM << 8) | 18
+const NFT_MSG_GETOBJ = 19
+const NFT_OBJECT_COUNTER = 1
+const NFTA_OBJ_NAME = 2
+const NFTA_OBJ_TYPE = 3
+const NFTA_OBJ_DATA = 4
+const NFTA_COUNTER_PACKETS = 2
 const NFTA_GEN_ID = 1
 /** The table name is attribute 1 of every message type except the generation's. */
 const NFTA_TABLE = 1
@@ -69,6 +77,28 @@ export function decodeGeneration(payload: Uint8Array): number | null {
 /** The generation after one committed change. It skips zero. */
 export function nextGeneration(generation: number): number {
   return (generation + 1) >>> 0 || 1
+}
+
+/** To be dumped: the named counters of a table. */
+export function getCounters(table: Pick<SetRef, 'family' | 'name'>): Message {
+  return header(FAMILIES[table.family])
+    .attributeText(NFTA_TABLE, table.name)
+    .attribute(NFTA_OBJ_TYPE, u32Be(NFT_OBJECT_COUNTER))
+    .message(type(NFT_MSG_GETOBJ), 0)
+}
+
+/** Null when the payload is malformed or not a counter of that table. */
+export function decodeCounter(
+  table: Pick<SetRef, 'name'>,
+  payload: Uint8Array
+): { readonly name: string; readonly packets: number } | null {
+  const attributes = attributesOf(payload, HEADER_BYTES)
+  const [name, data] = [attributes.get(NFTA_OBJ_NAME), attributes.get(NFTA_OBJ_DATA)]
+  const kind = attributes.get(NFTA_OBJ_TYPE)
+  if (name === undefined || data === undefined || decodeTableName(payload) !== table.name) return null
+  if (kind?.length !== 4 || viewOf(kind).getUint32(0) !== NFT_OBJECT_COUNTER) return null
+  const packets = attributesOf(data).get(NFTA_COUNTER_PACKETS)
+  return packets?.length === 8 ? { name: readText(name), packets: Number(viewOf(packets).getBigUint64(0)) } : null
 }
 
 /** The table name of a notification; an empty string when it has none. */

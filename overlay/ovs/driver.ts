@@ -8,6 +8,7 @@ import { forwardingPart } from '../forwarding-part.ts'
 import { LinuxDevices } from '../linux/devices.ts'
 import { LinuxHost, type LinuxHostOptions } from '../linux/host.ts'
 import type { Doors } from '../plan/filter/ruleset.ts'
+import type { Sender, SerfPort } from '../plan/filter/serf-limits.ts'
 import type { Part } from '../pass.ts'
 import { SWITCH } from '../plan/network/names.ts'
 import { Bridge, type Datapath } from './bridge.ts'
@@ -93,6 +94,14 @@ export class OvsDriver implements OverlayDriver {
 
   setDoors(doors: Doors): Promise<string | null> {
     return this.#host.setDoors(doors)
+  }
+
+  setSerfLimits(serf: SerfPort): Promise<string | null> {
+    return this.#host.setSerfLimits(serf)
+  }
+
+  serfDrops(): Readonly<Record<Sender, number>> | null {
+    return this.#host.serfDrops()
   }
 
   async features(): Promise<readonly Feature[]> {

@@ -184,14 +184,14 @@ export class Agent {
   #gatherSources(): FigureSources & DoctorSources {
     const { parts, state, directory } = this.#foundation
     const { log, cluster, peerRpc, registrar, digests } = this.control
-    const { reconciler, counters, totals, inputs } = this.#data
+    const { reconciler, counters, totals, inputs, serfDrops } = this.#data
     const { membership, driver, clock } = parts
     return {
       self: parts.identity.peerId,
       version: VERSION,
       config: () => this.#config,
       ...{ state, directory, membership, driver, clock },
-      ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals },
+      ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals, serfDrops },
       underlayMtu: () => inputs.underlayMtu,
       refusedConnections: () => this.#foundation.mesh.refused,
       wallMs: Date.now

@@ -12,6 +12,7 @@ import { NetnsRecordFiles } from './endpoints/netns-records.ts'
 import type { Propose } from './endpoints/propose.ts'
 import { CounterWindow } from './observe/counters.ts'
 import { NetworkTotals } from './observe/network-totals.ts'
+import { SerfDrops } from './observe/serf-drops.ts'
 import { countTraffic } from './observe/traffic.ts'
 import type { Parts } from './parts.ts'
 import { DesiredInputs } from './reconcile/desired-inputs.ts'
@@ -37,6 +38,7 @@ export class DataPlane {
   readonly collector: Collector
   readonly counters: CounterWindow
   readonly totals = new NetworkTotals()
+  readonly serfDrops: SerfDrops
   readonly #options: DataPlaneOptions
   readonly #self: PeerId
 
@@ -48,6 +50,7 @@ export class DataPlane {
     this.reconciler = this.#makeReconciler()
     this.endpoints = this.#makeEndpoints()
     this.collector = this.#makeCollector()
+    this.serfDrops = new SerfDrops({ read: () => options.parts.driver.serfDrops(), clock: options.parts.clock })
     this.counters = this.#makeCounters()
   }
 
@@ -158,7 +161,10 @@ export class DataPlane {
       restarted: (hostInterface, last) =>
         logger.info({ hostInterface, ...last }, 'counters restarted; these were the last'),
       failed: err => logger.warn({ err }, 'counters not read'),
-      sampled: counters => countTraffic({ self: this.#self, state, totals: this.totals }, counters)
+      sampled: counters => {
+        countTraffic({ self: this.#self, state, totals: this.totals }, counters)
+        this.serfDrops.sample()
+      }
     })
   }
 }

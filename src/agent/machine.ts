@@ -13,7 +13,17 @@ import type { NetnsLookup } from './endpoints/local-endpoints.ts'
 
 export type MembershipPort = Pick<
   Membership,
-  'view' | 'onChange' | 'launch' | 'start' | 'stop' | 'leave' | 'join' | 'setJoin' | 'setTags' | 'stats'
+  | 'logDroppedBytes'
+  | 'view'
+  | 'onChange'
+  | 'launch'
+  | 'start'
+  | 'stop'
+  | 'leave'
+  | 'join'
+  | 'setJoin'
+  | 'setTags'
+  | 'stats'
 >
 
 export type RunningMesh = MeshPort & {

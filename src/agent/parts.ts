@@ -58,6 +58,8 @@ export async function openParts(settings: Settings): Promise<Parts> {
     await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
     const noOwners = await driver.setDoors(doorsOf(config))
     if (noOwners !== null) logger.warn({ why: noOwners }, 'local users are not kept from the ports on loopback')
+    const unlimited = await driver.setSerfLimits({ bind: config.bind, port: config.serf.port })
+    if (unlimited !== null) logger.warn({ why: unlimited }, 'packets to Serf’s port are not limited')
     const underlay = await driver.devices.underlay()
     const identity = await loadIdentity(config.dataDir)
     const seed = await readSeed({ dataDir: config.dataDir, files: diskFiles })

@@ -174,5 +174,17 @@ export const FAMILIES: readonly Family[] = [
     label: 'reason',
     help: 'Connections to the mesh port (TCP 7947) refused before a handshake since the agent started, by reason',
     read: f => Object.entries(f.refused)
-  }
+  },
+  {
+    name: 'vxmesh_serf_dropped_packets_total',
+    type: 'counter',
+    label: 'sender',
+    help: 'Packets to Serf’s port (7946) dropped by the kernel because their source exceeded its limits: stranger, or member',
+    read: f => Object.entries(f.serf.droppedPackets)
+  },
+  counter(
+    'vxmesh_serf_log_dropped_bytes_total',
+    'Bytes of Serf’s log dropped since the agent started because it had grown too large; strangers’ packets make a line each',
+    f => f.serf.logDroppedBytes
+  )
 ]

@@ -50,6 +50,11 @@ export type Figures = {
   readonly diverged: boolean
   /** Connections to the mesh port refused before a handshake, by reason. */
   readonly refused: Readonly<Record<string, number>>
+  readonly serf: {
+    /** Packets to Serf's port beyond the limits, by sender. */
+    readonly droppedPackets: Readonly<Record<string, number>>
+    readonly logDroppedBytes: number
+  }
 }
 
 /** The result of one health check. */

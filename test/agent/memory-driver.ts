@@ -88,6 +88,15 @@ export class MemoryDriver implements OverlayDriver {
     return this.#kernel.noOwners
   }
 
+  async setSerfLimits(): Promise<string | null> {
+    await this.#step('set serf limits')
+    return null
+  }
+
+  serfDrops(): { readonly stranger: number; readonly member: number } {
+    return { stranger: 0, member: 0 }
+  }
+
   features(): Promise<readonly Feature[]> {
     return Promise.resolve(this.#kernel.features)
   }

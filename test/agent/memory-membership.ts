@@ -26,6 +26,7 @@ export class MemorySerf {
 }
 
 export class MemoryMembership implements MembershipPort {
+  readonly logDroppedBytes = 0
   readonly options: MembershipOptions
   status: MemberStatus = 'alive'
   /** The last addresses of a reload. */

@@ -103,7 +103,7 @@ t.test('every command line parses; those in code blocks are complete', t => {
 })
 
 /** Tables of nftables. */
-const TABLES = ['vxmesh_ports', 'vxmesh_underlay', 'vxmesh_doors', 'vxmesh_nat']
+const TABLES = ['vxmesh_ports', 'vxmesh_underlay', 'vxmesh_doors', 'vxmesh_serf', 'vxmesh_nat']
 
 t.test('every named metric exists, with its label', t => {
   const names = found(/\b(vxmesh_[a-z_]+)(?:\{(\w+)=)?/g).filter(({ match }) => !TABLES.includes(match[1] ?? ''))
@@ -126,7 +126,7 @@ t.test('every named error code exists', t => {
 })
 
 /** Other dotted names that begin like a section: files of Serf, findings of doctor, `import.meta`. */
-const NO_KEYS = ['serf.pid', 'serf.json', 'serf.log', 'serf.log.1', 'serf.snapshot', 'serf.program']
+const NO_KEYS = ['serf.pid', 'serf.json', 'serf.log', 'serf.log.1', 'serf.snapshot', 'serf.program', 'serf.flood']
 
 t.test('every dotted name that begins with a section is a configuration key or a field of a status', t => {
   const sections = [...new Set(CONFIG_KEYS.filter(key => key.includes('.')).map(key => key.split('.')[0]))]

@@ -1,5 +1,5 @@
-// What the host's filters must accept: local containers sending from their own MAC and address, and VXLAN from the hosts
-// in the replicated state. Pure.
+// What the host's filters must accept: local containers sending from their own MAC and address, VXLAN from the hosts in the
+// replicated state, gossip from members. Pure.
 
 import type { IfName } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
@@ -15,6 +15,8 @@ export type DesiredFilter = {
   readonly ports: ReadonlyMap<IfName, PortBinding>
   /** The tunnel addresses of the peers. */
   readonly vteps: ReadonlySet<Ip>
+  /** The addresses of all other hosts of the cluster: tunnel addresses and those that Serf uses. */
+  readonly members: ReadonlySet<Ip>
 }
 
 export function desiredFilter(host: DesiredHost): DesiredFilter {
@@ -22,5 +24,6 @@ export function desiredFilter(host: DesiredHost): DesiredFilter {
   for (const network of host.networks.values()) {
     for (const { device, mac, address } of network.endpoints.values()) ports.set(device, { device, mac, address })
   }
-  return { ports, vteps: vtepsOf(host.peers) }
+  const vteps = vtepsOf(host.peers)
+  return { ports, vteps, members: new Set([...vteps, ...(host.memberAddresses ?? [])]) }
 }

@@ -1,4 +1,4 @@
-// An element of one of the two sets in both of its forms: nft's text and the kernel's bytes (each part padded to a
+// An element of one of our sets in both of its forms: nft's text and the kernel's bytes (each part padded to a
 // multiple of the 4-byte register). Pure.
 
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
@@ -25,7 +25,9 @@ function elementListOf(table: FilterTable, desired: DesiredFilter): readonly Ele
     case 'ports':
       return [...desired.ports.values()].map(portElement)
     case 'vteps':
-      return [...desired.vteps].map(vtepElement)
+      return [...desired.vteps].map(addressElement)
+    case 'members':
+      return [...desired.members].map(addressElement)
     case 'doors':
       return (table.doors ?? []).map(doorElement)
   }
@@ -35,7 +37,7 @@ function elementListOf(table: FilterTable, desired: DesiredFilter): readonly Ele
 export function parseElement(table: FilterTable, listed: unknown): Element | null {
   try {
     if (table.set === 'doors') return typeof listed === 'number' ? doorElement(listed) : null
-    if (table.set === 'vteps') return typeof listed === 'string' ? vtepElement(parseIpv4(listed)) : null
+    if (table.set !== 'ports') return typeof listed === 'string' ? addressElement(parseIpv4(listed)) : null
     const parts: unknown = typeof listed === 'object' && listed !== null && 'concat' in listed ? listed.concat : null
     if (!Array.isArray(parts)) return null
     const [device, mac, address] = parts.map(String)
@@ -66,7 +68,7 @@ export function portElement({ device, mac, address }: PortBinding): Element {
   return { text: parts.join(' . '), key }
 }
 
-function vtepElement(address: Ip): Element {
+function addressElement(address: Ip): Element {
   const text = formatIpv4(ipv4Of(address))
   const key = new Uint8Array(4)
   new DataView(key.buffer).setUint32(0, ipv4Of(address))

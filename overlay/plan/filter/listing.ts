@@ -17,11 +17,16 @@ export function parseListing(table: FilterTable, text: string): ObservedTable {
   for (const entry of listing.nftables ?? []) {
     if ('metainfo' in entry) continue
     const set = entry['set'] as { name?: string; elem?: readonly unknown[] } | undefined
-    if (set?.name !== table.set) {
+    if (set === undefined) {
       shape.push(withoutCounts(entry))
       continue
     }
     const { elem = [], ...rest } = set
+    // The kernel itself fills the others: they hold a bucket for each source.
+    if (set.name !== table.set) {
+      shape.push(withoutCounts(rest))
+      continue
+    }
     const odd = elem.filter(listed => {
       const element = parseElement(table, listed)
       if (element !== null) elements.set(element.text, element)

@@ -1,23 +1,27 @@
-// The two tables in nft(8) syntax: port security in family bridge, the underlay guard in family inet. Each has one set;
-// only its elements change while the agent runs, never the rules. A drop here is final: an accept in any other table,
+// The tables in nft(8) syntax: port security in family bridge; the underlay guard, the doors and Serf's limits in family
+// inet. Each has one set of ours; only its elements change while the agent runs, never the rules. A drop here is final: an accept in any other table,
 // however early its hook, cannot override it. Pure.
 
 import { formatIpv4 } from '#model/ipv4.ts'
 import { ipv4Of, type Ip } from '#model/ip.ts'
 import { OVERLAY_GROUP, REMOVAL_GROUP } from '../network/names.ts'
 import { bannedMessages } from './banned.ts'
+import { SENDERS, serfLimits, type SerfPort } from './serf-limits.ts'
 
 /** Each table with its one set. */
 const PORTS = { family: 'bridge', name: 'vxmesh_ports', set: 'ports' } as const
 const UNDERLAY = { family: 'inet', name: 'vxmesh_underlay', set: 'vteps' } as const
 export const FILTER_TABLES = [PORTS, UNDERLAY]
 const DOORS = { family: 'inet', name: 'vxmesh_doors', set: 'doors' } as const
+const SERF = { family: 'inet', name: 'vxmesh_serf', set: 'members' } as const
 
-export type FilterTable = ((typeof FILTER_TABLES)[number] | typeof DOORS) & {
+export type FilterTable = ((typeof FILTER_TABLES)[number] | typeof DOORS | typeof SERF) & {
   /** The text between the table's braces. */
   readonly body: string
   /** The elements of set `doors`, which do not depend on the state. */
   readonly doors?: readonly number[]
+  /** Names of its counters that are read. */
+  readonly counters?: readonly string[]
 }
 
 /** TCP ports of this host's loopback device, each with the users whose processes may connect. */
@@ -34,6 +38,7 @@ export type FilterParameters = {
 const PORTS_MAX = 65_535
 const VTEPS_MAX = 16_384
 const DOORS_MAX = 16
+const MEMBERS_MAX = 16_384
 
 /** Ahead of every named priority of the family (dstnat is -300). */
 const BRIDGE_PRIORITY = -400
@@ -145,4 +150,15 @@ export function doorsTable(doors: Doors): FilterTable {
     oifname "lo" ip daddr 127.0.0.0/8 tcp dport @doors goto owner
   }`
   return { ...DOORS, body, doors: doors.map(({ port }) => port) }
+}
+
+/** What Serf's port accepts, from members of the cluster and from strangers. */
+export function serfTable(serf: SerfPort): FilterTable {
+  const body = `
+  set members { type ipv4_addr; size ${MEMBERS_MAX}; }${serfLimits()}
+  chain input {
+    type filter hook input priority ${INET_PRIORITY}; policy accept;
+    iifname != "lo" ip daddr ${formatIpv4(ipv4Of(serf.bind))} meta l4proto { tcp, udp } th dport ${serf.port} goto serf
+  }`
+  return { ...SERF, body, counters: SENDERS }
 }

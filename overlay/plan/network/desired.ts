@@ -16,6 +16,8 @@ export type DesiredInput = PeersInput & {
   readonly endpoints: Pick<ReadonlyMap<NetworkName, readonly Endpoint[]>, 'get'>
   /** The underlay's MTU less its encapsulation, in bytes. */
   readonly overlayMtu: number
+  /** The addresses that Serf's members gossip from, this host's among them; absent while the membership is unknown. */
+  readonly memberAddresses?: readonly Ip[]
   /** UDP port of VXLAN. */
   readonly vxlanPort: number
 }
@@ -54,6 +56,8 @@ export type DesiredNetwork = {
 export type DesiredHost = {
   readonly networks: ReadonlyMap<Vni, DesiredNetwork>
   readonly peers: UnderlayPeers
+  /** See DesiredInput. */
+  readonly memberAddresses?: readonly Ip[]
 }
 
 /** The whole desired state of this host. O(hosts + endpoints of `networks`). */
@@ -66,7 +70,8 @@ export function desired(input: DesiredInput): DesiredHost {
       networks.set(network.vni, desiredNetwork({ input, network, endpoints, peers }))
     }
   }
-  return { networks, peers }
+  const { memberAddresses = [] } = input
+  return { networks, peers, memberAddresses }
 }
 
 function desiredNetwork(p: {

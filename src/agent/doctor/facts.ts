@@ -68,6 +68,8 @@ export type MeshFacts = {
   readonly peers: readonly PeerFacts[]
   readonly ownPorts: readonly PortFacts[]
   readonly serf: { readonly running: boolean; readonly encrypted: boolean; readonly keyed: boolean } | string
+  /** Packets to Serf's port beyond its limits, and how long ago the last one was; null: none since the agent started. */
+  readonly serfDrops: { readonly stranger: number; readonly member: number; readonly agoMs: number | null }
   readonly cluster: string | null
   readonly trouble: string | null
   readonly leader: string | null

@@ -14,6 +14,7 @@ import type { Clock } from '#platform/clock.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
 import type { DigestCheck } from '../observe/digest-check.ts'
 import type { PeerDirectory } from '../observe/peer-directory.ts'
+import type { SerfDrops } from '../observe/serf-drops.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { MeshFacts, PeerFacts } from './facts.ts'
 import { gatherPeer } from './gather-peer.ts'
@@ -38,6 +39,7 @@ export type MeshSources = {
   readonly registrar: { readonly registered: boolean; readonly problem: Error | null }
   readonly reconciler: Pick<Reconciler, 'fullPassAgeMs' | 'status'>
   readonly digests: Pick<DigestCheck, 'differsAt'>
+  readonly serfDrops: Pick<SerfDrops, 'latest' | 'agoMs'>
   readonly underlayMtu: () => number
   readonly clock: Clock
   /** Milliseconds since 1970: clocks of hosts are compared. */
@@ -45,7 +47,7 @@ export type MeshSources = {
 }
 
 export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
-  const { state, log, cluster, registrar, reconciler, digests, membership, directory, self } = sources
+  const { state, log, cluster, registrar, reconciler, digests, membership, directory, self, serfDrops } = sources
   const config = sources.config()
   const { members } = directory
   const others = members.filter(member => member.peerId !== self && member.status !== 'left')
@@ -70,6 +72,7 @@ export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
     peers,
     ownPorts,
     serf,
+    serfDrops: { ...serfDrops.latest, agoMs: serfDrops.agoMs },
     cluster: cluster.clusterId,
     trouble: cluster.obstacle,
     leader: leader === null ? null : directory.nameOf(leader),

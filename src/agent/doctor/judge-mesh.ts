@@ -6,6 +6,8 @@ import { failed, ok, some, warning } from './finding.ts'
 
 /** Logs and certificates are hard to read across hosts beyond this; nothing of ours depends on it. */
 const CLOCK_MS = 1_000
+/** How long a flood of Serf's port is reported after its last packet. */
+const FLOOD_MS = 300_000
 
 export function judgeMesh(facts: MeshFacts): readonly FindingView[] {
   const alive = facts.peers.filter(({ status }) => status === 'alive')
@@ -17,6 +19,7 @@ export function judgeMesh(facts: MeshFacts): readonly FindingView[] {
     paths(alive),
     agents(alive),
     serf(facts),
+    serfFlood(facts),
     quorum(facts)
   ].concat(clocks(alive), digests(facts, alive), duplicates(facts))
 }
@@ -112,6 +115,17 @@ function serf({ serf: found }: MeshFacts): FindingView {
   if (!found.encrypted)
     return failed('serf', 'answers, but does not encrypt', 'restart the agent and see serf/serf.json')
   return ok('serf', 'answers, encrypted')
+}
+
+function serfFlood({ serfDrops: { stranger, member, agoMs } }: MeshFacts): FindingView {
+  const id = 'serf.flood'
+  if (agoMs === null || agoMs > FLOOD_MS) return ok(id, 'no source exceeds the limits of Serf’s port')
+  const found = `${stranger} packets of strangers and ${member} of members dropped, the last one ${seconds(agoMs)} ago`
+  return warning(
+    id,
+    found,
+    'close TCP and UDP 7946 to all but hosts; `nft list table inet vxmesh_serf` shows the sources'
+  )
 }
 
 function quorum({ cluster, trouble, leader, voters }: MeshFacts): FindingView {

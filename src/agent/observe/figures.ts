@@ -1,12 +1,14 @@
 // The agent's figures behind `http.listen`, read from memory alone: a scrape costs no system call. Pure.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Membership } from '#membership/serf/membership.ts'
 import type { AddressUse, Figures } from '#metrics/figures.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { ReplicatedLog } from '#replication/ports.ts'
 import type { CounterWindow } from './counters.ts'
 import { isReady, type HealthSources } from './health.ts'
+import type { SerfDrops } from './serf-drops.ts'
 import { trafficOf, type TrafficSources } from './traffic.ts'
 
 /** Networks with series of their own: a cluster may hold thousands, and a scrape must stay small. */
@@ -20,6 +22,8 @@ export type FigureSources = HealthSources &
     readonly log: Pick<ReplicatedLog, 'lag' | 'leaderChanges' | 'retries'>
     /** Connections to the mesh port that were refused before a handshake, by reason. */
     readonly refusedConnections: () => Readonly<Record<string, number>>
+    readonly serfDrops: Pick<SerfDrops, 'latest'>
+    readonly membership: Pick<Membership, 'logDroppedBytes'>
   }
 
 export function figuresOf(sources: FigureSources): Figures {
@@ -55,7 +59,8 @@ export function figuresOf(sources: FigureSources): Figures {
     unlisted: state.networkCount - listed.length,
     overlay: { drift, degraded: degraded.length, repaired },
     diverged: digests.differsAt !== null,
-    refused: sources.refusedConnections()
+    refused: sources.refusedConnections(),
+    serf: { droppedPackets: sources.serfDrops.latest, logDroppedBytes: sources.membership.logDroppedBytes }
   }
 }
 

@@ -82,6 +82,7 @@ export class DesiredInputs {
       endpoints: { get: name => state.endpointsOf(name) },
       hosts: state.presentHosts(),
       memberStatus: statuses === null ? null : this.#withGrace(statuses),
+      memberAddresses: (members ?? []).map(member => member.address),
       overlayMtu: this.#overlayMtu,
       vxlanPort: overlay.port
     }

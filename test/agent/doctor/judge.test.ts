@@ -34,6 +34,7 @@ const mesh: MeshFacts = {
   peers: [h2],
   ownPorts: [open],
   serf: { running: true, encrypted: true, keyed: true },
+  serfDrops: { stranger: 0, member: 0, agoMs: null },
   cluster: 'c',
   trouble: null,
   leader: 'h1',
@@ -132,6 +133,15 @@ const BAD: readonly (readonly [what: string, findings: readonly FindingView[], .
     /not encrypt/
   ],
   ['no key', ofMesh({ serf: { running: true, encrypted: false, keyed: false } }), 'serf', 'warning', /insecure/],
+  [
+    'a flood of Serf’s port',
+    ofMesh({ serfDrops: { stranger: 9_000, member: 0, agoMs: 2_000 } }),
+    ...([
+      'serf.flood',
+      'warning',
+      /9000 packets of strangers and 0 of members dropped, the last one 2.0 s ago/
+    ] as const)
+  ],
   ['no cluster', ofMesh({ cluster: null, trouble: 'waits for h3' }), 'quorum', 'failed', /waits for h3/],
   ['no leader', ofMesh({ leader: null }), 'quorum', 'failed', /leader unknown/],
   [

@@ -48,7 +48,7 @@ function sources(p: Partial<FigureSources> & { readonly members?: readonly Membe
     version: '0.1.0',
     state,
     directory: new PeerDirectory({ state, view }),
-    membership: { view },
+    membership: { view, logDroppedBytes: 5 },
     log: {
       status: () => ({ role: 'follower', term: 3 as Term, leader: H2, commitIndex: 9 as LogIndex }),
       ...{ lag: 5, leaderChanges: 2, retries: 1 }
@@ -60,6 +60,7 @@ function sources(p: Partial<FigureSources> & { readonly members?: readonly Membe
     counters: makeCounters(),
     totals: new NetworkTotals(),
     refusedConnections: () => ({ preamble: 3 }),
+    serfDrops: { latest: { stranger: 4, member: 0 } },
     ...rest
   }
 }

@@ -57,6 +57,10 @@ export class MemoryFilters implements FilterKernel {
     return null
   }
 
+  counters(): ReadonlyMap<string, number> {
+    return new Map()
+  }
+
   close(): void {
     this.tables.clear()
   }
