@@ -16,7 +16,7 @@ import { hostCommands } from './host-commands.ts'
 import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
-import { highlighted, render, type Format } from './output.ts'
+import { highlighted, printable, render, type Format } from './output.ts'
 import { raftCommands } from './raft-commands.ts'
 import { reportCommand } from './report-command.ts'
 import { snapshotCommands } from './snapshot-commands.ts'
@@ -167,7 +167,7 @@ function report(err: VxmeshError, io: CliIo, argv: readonly string[]): ExitCode 
   io.err(
     json
       ? `${JSON.stringify({ error: err.toBody() })}\n`
-      : `vxmesh: ${err.message.replace(/\s+/g, ' ').trim()} [${err.code}]\n`
+      : `vxmesh: ${printable(err.message.replace(/\s+/g, ' ').trim())} [${err.code}]\n`
   )
   return ERROR_CODES[err.code].exit
 }

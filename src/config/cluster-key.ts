@@ -2,12 +2,14 @@
 // derived from it by HKDF-SHA256 (RFC 5869) with different labels, so that one file is enough.
 
 import { hkdfSync } from 'node:crypto'
-import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import { readSmallFile } from '#platform/small-file.ts'
 import { randomKey } from '#platform/random.ts'
 
 const KEY_BYTES = 32
+/** Of the file, which holds one line of 44 characters. */
+const MAX_FILE_BYTES = 4_096
 
 /** Two keys of 32 bytes each. */
 export type ClusterKeys = { readonly serf: Uint8Array; readonly p2p: Uint8Array }
@@ -41,11 +43,12 @@ export function serfRpcToken({ p2p }: ClusterKeys, peer: PeerId): string {
 export async function readClusterKeys(path: string): Promise<ClusterKeys> {
   let text: string
   try {
-    const { mode, uid } = await stat(path)
+    const { text: content, stats } = await readSmallFile(path, MAX_FILE_BYTES)
+    const { mode, uid } = stats
     if ((mode & 0o077) !== 0) throw keyError(`${path} is readable by others; run: chmod 600 ${path}`)
     if (uid !== 0 && uid !== process.geteuid?.())
       throw keyError(`${path} belongs to another user; run: chown 0 ${path}`)
-    text = await readFile(path, 'utf8')
+    text = content
   } catch (err) {
     if (err instanceof VxmeshError) throw err
     const why = err instanceof Error ? err.message : String(err)

@@ -1,12 +1,12 @@
 // Builds one frozen Config from flags, environment, file and defaults, in that order of precedence. Errors name the key and
 // its origin. Unknown keys are errors, so that a misspelt key does not go unnoticed.
 
-import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { checkRange } from '#model/namespace.ts'
+import { readSmallFile } from '#platform/small-file.ts'
 import { configSchema, KEY_FACTS, type Config } from './schema.ts'
 
 /** A nested object as YAML gives it. */
@@ -19,6 +19,9 @@ export type ConfigSources = {
   /** Dotted keys to values: `serf.rpcPort`. */
   readonly flags: Readonly<Record<string, string | readonly string[]>>
 }
+
+/** Of the configuration file: thousands of join addresses. A megabyte of YAML takes a third of a second to parse. */
+const MAX_FILE_BYTES = 256 * 1024
 
 /** Every key in dotted form. */
 export const CONFIG_KEYS: readonly string[] = KEY_FACTS.map(({ key }) => key)
@@ -97,7 +100,7 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
 async function readTree(file: string): Promise<{ tree: Tree; lineOf: (key: string) => number }> {
   let text: string
   try {
-    text = await readFile(file, 'utf8')
+    ;({ text } = await readSmallFile(file, MAX_FILE_BYTES))
   } catch (err) {
     const why = err instanceof Error ? err.message : String(err)
     throw new VxmeshError('ERR_CONFIG', `config: ${why}`, { cause: err, field: 'config' })

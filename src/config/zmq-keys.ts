@@ -1,13 +1,15 @@
 // The keys of the ZeroMQ sockets. On loopback none are needed if the kernel can match connections to users; on any
 // other address, CURVE with a list of allowed clients is mandatory.
 
-import { readFile, stat } from 'node:fs/promises'
 import { VxmeshError } from '#model/errors.ts'
+import { readSmallFile } from '#platform/small-file.ts'
 import type { Config } from './schema.ts'
 
 /** Base85 of ZeroMQ RFC 32: 40 characters are 32 bytes. */
 const KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/
 const MAX_ALLOWED = 1_000
+/** Of a key file: as many keys with a comment each. */
+const MAX_FILE_BYTES = 256 * 1024
 const LOOPBACK = 'tcp://127.'
 
 /** Ports of the sockets that ask for no key: on loopback, without CURVE. */
@@ -39,19 +41,25 @@ export async function readZmqKeys(
     throw configError('zmq.secretKeyFile', 'is required together with zmq.allowedKeysFile')
   if (allowedKeysFile === undefined)
     throw configError('zmq.allowedKeysFile', 'is required together with zmq.secretKeyFile')
-  const [secretKey, second] = await readKeys('zmq.secretKeyFile', secretKeyFile)
-  const { mode } = await stat(secretKeyFile)
-  if ((mode & 0o077) !== 0) throw configError('zmq.secretKeyFile', `${secretKeyFile} is readable by others`)
+  const secret = await readKeys('zmq.secretKeyFile', secretKeyFile)
+  const [secretKey, second] = secret.keys
+  if ((secret.mode & 0o077) !== 0) throw configError('zmq.secretKeyFile', `${secretKeyFile} is readable by others`)
   if (secretKey === undefined || second !== undefined)
     throw configError('zmq.secretKeyFile', 'must hold exactly one key')
-  return { secretKey, allowedKeys: await readKeys('zmq.allowedKeysFile', allowedKeysFile) }
+  return { secretKey, allowedKeys: (await readKeys('zmq.allowedKeysFile', allowedKeysFile)).keys }
 }
 
 /** One key per line; empty lines and lines that begin with "# " are ignored. */
-async function readKeys(field: string, path: string): Promise<readonly string[]> {
+async function readKeys(
+  field: string,
+  path: string
+): Promise<{ readonly keys: readonly string[]; readonly mode: number }> {
   let text: string
+  let mode: number
   try {
-    text = await readFile(path, 'utf8')
+    const read = await readSmallFile(path, MAX_FILE_BYTES)
+    text = read.text
+    mode = read.stats.mode
   } catch (cause) {
     throw configError(field, `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
   }
@@ -62,7 +70,7 @@ async function readKeys(field: string, path: string): Promise<readonly string[]>
   if (keys.length > MAX_ALLOWED) throw configError(field, `holds more than ${MAX_ALLOWED} keys`)
   if (!keys.every(key => KEY.test(key)))
     throw configError(field, `${path} has a line that is not a key of 40 characters`)
-  return keys
+  return { keys, mode }
 }
 
 function configError(field: string, why: string): VxmeshError {

@@ -1,9 +1,10 @@
-import { chmod, writeFile } from 'node:fs/promises'
+import { chmod, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { parse as parseYaml } from 'yaml'
 import { generateClusterKey } from '#config/cluster-key.ts'
 import { CONFIG_KEYS } from '#config/load.ts'
+import { run } from '#platform/process.ts'
 import { scratch } from '../api/scratch.ts'
 import { vx } from './vx.ts'
 
@@ -104,5 +105,37 @@ t.test('an error names the line, variable or flag of the invalid setting', async
       t.same([code, out], [2, ''], `${verb} ${text.slice(-20)}`)
       t.match(err, words)
     }
+  }
+})
+
+t.test('an unknown key is shown without what could control the terminal', async t => {
+  const file = join(scratch(t), 'vxmesh.yaml')
+  await writeFile(file, 'bind: 192.0.2.7\n"evil\\e[2J\\x9b31m\\u202e": 1\n')
+  const { code, err } = await vx(['config', 'validate', '--config', file])
+  t.equal(code, 2)
+  t.match(err, /evil\?\[2J\?31m\?: is not a known key/)
+  // eslint-disable-next-line no-control-regex
+  t.notMatch(err, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/)
+})
+
+t.test('a FIFO, a device, a directory or a file of 50 MB is refused at once, in place of any file', async t => {
+  const dir = scratch(t)
+  const [good, fifo, huge] = [join(dir, 'good.yaml'), join(dir, 'fifo'), join(dir, 'huge')]
+  await writeFile(good, 'bind: 192.0.2.7\n')
+  await writeFile(huge, '', { mode: 0o600 })
+  await truncate(huge, 50_000_000)
+  t.equal((await run('mkfifo', ['-m', '600', fifo])).exitCode, 0)
+  const bad = [
+    [fifo, /is not a regular file/],
+    ['/dev/zero', /is not a regular file/],
+    [dir, /is not a regular file|EISDIR/],
+    [huge, /has more than \d+ bytes/]
+  ] as const
+  for (const [path, why] of bad) {
+    const { code, err } = await vx(['config', 'validate', '--config', path])
+    t.match({ code, err }, { code: 2, err: why }, `config ${path}`)
+    const key = await vx(['config', 'validate', '--config', good, '--cluster-key-file', path])
+    t.equal(key.code, 2)
+    t.match(key.err, path === '/dev/zero' ? /./ : why, `cluster key ${path}`)
   }
 })
