@@ -15,9 +15,10 @@ import {
   decodeAddress,
   decodeRoute,
   getAddresses,
-  getRoutes,
+  getMainRoutes,
   replaceDefaultRoute,
-  setAddress
+  setAddress,
+  type RouteInfo
 } from '../netlink/address.ts'
 import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
@@ -43,6 +44,11 @@ import {
 } from '../kernel/kernel.ts'
 import type { Removal } from '../kernel/removal.ts'
 
+/** Devices, or addresses of one, that a container may have: reading them blocks the event loop, some 20 ms for so many. */
+const ROWS_READ = 4_096
+/** Routes of a container that are read in search of a default route. */
+const ROUTES_READ = 256
+
 /** See Devices.attach. On failure it deletes what it created. */
 export async function attachContainer(
   host: AttachHost & { readonly removal: Removal },
@@ -52,7 +58,7 @@ export async function attachContainer(
   // Opened once, so that the checks and the changes act on the same namespace even if the path is replaced meanwhile.
   const netnsFd = openNetns(request.netns, { field: 'netns', follow: true })
   try {
-    const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
+    const inside = openInside(netnsFd)
     try {
       const target = { kernel, support, carrier, request, inside, netnsFd }
       refuseForeignNetns(target)
@@ -133,7 +139,7 @@ export function checkContainer(host: AttachHost, request: AttachRequest): void {
     }
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
     if (!hasAddress(target, inner)) throw checkFailed(`${ifname} does not have its address`)
-    if (gateway !== null && defaultRoutes(target.inside).length === 0) {
+    if (gateway !== null && defaultRoutes(target).length === 0) {
       throw checkFailed('the container has no default route')
     }
   })
@@ -163,7 +169,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
 ): T {
   return withNetns(request.netns, netnsFd => {
     // By the descriptor: the path may name another namespace by now.
-    const inside = NetlinkSocket.open(`/proc/thread-self/fd/${netnsFd}`)
+    const inside = openInside(netnsFd)
     try {
       return use({ kernel, support, carrier, request, inside, netnsFd })
     } finally {
@@ -265,7 +271,7 @@ function bridgePort(
   ]
 }
 
-function configureInside({ inside, request, carrier }: AttachTarget): void {
+function configureInside({ inside, netnsFd, request, carrier }: AttachTarget): void {
   const { ifname, prefixLength, mtu } = request
   const address = ipv4Of(request.address)
   const gateway = request.gateway === null ? null : ipv4Of(request.gateway)
@@ -286,7 +292,7 @@ function configureInside({ inside, request, carrier }: AttachTarget): void {
   } catch (err) {
     if (errnoOf(err) !== 'EEXIST') throw err
     // The default route of another interface was there first and stays; ours may have an old gateway.
-    const mine = defaultRoutes(inside).find(route => route.ifindex === ifindex)
+    const mine = defaultRoutes({ netnsFd }).find(route => route.ifindex === ifindex)
     if (mine === undefined || mine.gateway === gateway) return
     sendAll(inside, `replace the default route of the container by ${ifname}`, [
       replaceDefaultRoute({ ifindex, gateway })
@@ -294,11 +300,23 @@ function configureInside({ inside, request, carrier }: AttachTarget): void {
   }
 }
 
-function defaultRoutes(inside: NetlinkSocket): readonly { ifindex: number; gateway: number | null }[] {
-  const routes = inside.dump(
-    getRoutes(),
-    (type, payload) => (type === RTM_NEWROUTE ? (decodeRoute(payload) ?? undefined) : undefined),
-    'read routes of the container'
-  )
-  return routes.filter(r => r.table === RT_TABLE_MAIN && r.prefixLength === 0 && r.priority === 0)
+/** Those among the first routes of the main table. A container may have any number of routes; the default ones come early. */
+function defaultRoutes({ netnsFd }: { readonly netnsFd: number }): readonly RouteInfo[] {
+  const found: RouteInfo[] = []
+  const socket = openInside(netnsFd, ROUTES_READ)
+  const take = (type: number, payload: Uint8Array): undefined => {
+    const route = type === RTM_NEWROUTE ? decodeRoute(payload) : null
+    if (route?.table === RT_TABLE_MAIN && route.prefixLength === 0 && route.priority === 0) found.push(route)
+  }
+  try {
+    // ENOENT: no route was ever added to the table.
+    tolerate(['E2BIG', 'ENOENT'], () => void socket.dump(getMainRoutes(), take, 'read routes of the container'))
+  } finally {
+    socket.close()
+  }
+  return found
+}
+
+function openInside(netnsFd: number, most = ROWS_READ): NetlinkSocket {
+  return NetlinkSocket.openBounded(`/proc/thread-self/fd/${netnsFd}`, most)
 }

@@ -93,6 +93,11 @@ export function getRoutes(): Message {
   return rtmsg({ scope: 0, table: 0, protocol: 0, type: 0 }).message(k.RTM_GETROUTE, 0)
 }
 
+/** Dump request for the IPv4 routes of the main table. Default routes come early: they follow those to 0.0.0.0/32 to /1 alone. */
+export function getMainRoutes(): Message {
+  return rtmsg({ scope: 0, table: k.RT_TABLE_MAIN, protocol: 0, type: 0 }).message(k.RTM_GETROUTE, 0)
+}
+
 export type RouteInfo = {
   readonly table: number
   readonly destination: Ipv4 | null

@@ -36,9 +36,12 @@ export class NetlinkSocket {
   /** The replies to requests that a thread is sending, by sequence number; null until a receive has returned the reply. */
   readonly #asyncReplies = new Map<number, ReturnType<typeof readStatus> | null>()
   #seq = 1
+  /** Most messages of a dump. */
+  readonly #most: number
 
-  private constructor(channel: NetlinkChannel) {
+  private constructor(channel: NetlinkChannel, most = Infinity) {
     this.#channel = channel
+    this.#most = most
   }
 
   /** Opens a socket in the namespace at a path (null: the process's own). @throws ERR_NETNS, ERR_KERNEL */
@@ -47,13 +50,21 @@ export class NetlinkSocket {
     return netns === null ? create() : inNetns(netns, create)
   }
 
+  /**
+   * Opens a socket in a namespace whose owner may fill its tables as he likes: a dump blocks the event loop. One of more than
+   * `most` messages fails; only `close` may follow. @throws ERR_NETNS, ERR_KERNEL
+   */
+  static openBounded(netns: string, most: number): NetlinkSocket {
+    return inNetns(netns, () => NetlinkSocket.#create([], NETLINK_ROUTE, most))
+  }
+
   /** Opens a socket in a new namespace, which exists as long as the socket. @throws ERR_NETNS, ERR_KERNEL */
   static openScratch(): NetlinkSocket {
     return inScratchNetns(() => NetlinkSocket.#create([], NETLINK_ROUTE))
   }
 
-  static #create(groups: readonly number[], protocol: number): NetlinkSocket {
-    return new NetlinkSocket(NetlinkChannel.open(groups, protocol))
+  static #create(groups: readonly number[], protocol: number, most = Infinity): NetlinkSocket {
+    return new NetlinkSocket(NetlinkChannel.open(groups, protocol), most)
   }
 
   /** For ioctl(2), which acts on the socket's namespace, too. */
@@ -229,9 +240,14 @@ export class NetlinkSocket {
     this.#channel.send(this.#frame([{ ...request, flags: request.flags | NLM_F_DUMP }], seq, 0), doing)
     const found: T[] = []
     let interrupted = false
+    let messages = 0
     for (;;) {
       for (const frame of this.#receiveFrames(doing)) {
         if (frame.seq !== seq) continue
+        if (++messages > this.#most + 1) {
+          const what = `${doing}: there are more than ${this.#most}`
+          throw new VxmeshError('ERR_KERNEL', what, { context: { errno: 'E2BIG' } })
+        }
         if ((frame.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true
         if (frame.type === NLMSG_DONE || frame.type === NLMSG_ERROR) {
           const { errno, text } = readStatus(frame)
