@@ -29,7 +29,14 @@ import {
   type ObservedHost,
   type ObservedRouter
 } from '../plan/gateway/plan-gateway.ts'
-import { closedIn, foreignForwardDrops, HOST_TABLE, noHostRules, routerRules } from '../plan/gateway/rules.ts'
+import {
+  closedIn,
+  FORWARD_REMEDY,
+  foreignForwardDrops,
+  HOST_TABLE,
+  noHostRules,
+  routerRules
+} from '../plan/gateway/rules.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
@@ -171,8 +178,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     const name = 'egress'
     try {
       const drops = foreignForwardDrops(await listChains(this.#kernel.netns))
-      const remedy = 'accept what comes in and goes out by devices named vo* there (Docker: chain DOCKER-USER)'
-      const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${remedy}`
+      const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${FORWARD_REMEDY}`
       return [{ name, present: drops.length === 0, required: false, detail }]
     } catch (err) {
       return [{ name, present: false, required: false, detail: asVxmeshError(err).message }]

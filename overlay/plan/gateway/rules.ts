@@ -143,6 +143,11 @@ export function closedIn(listing: string | null): readonly string[] {
   return (set?.elem ?? []).filter(name => typeof name === 'string')
 }
 
+/** What to do about them. Accepting vo* to any device would open the other networks of the host to containers. */
+export const FORWARD_REMEDY =
+  'accept there what comes in by vo* and goes out by the uplink, and replies the other way; no more, for it would open ' +
+  'the host’s other networks (with Docker in chain DOCKER-USER: see operations.md)'
+
 /** Other software's forward chains with policy drop, in the output of `nft -j list chains`. */
 export function foreignForwardDrops(listing: string): readonly string[] {
   type Chain = { family: string; table: string; name: string; hook?: string; policy?: string }

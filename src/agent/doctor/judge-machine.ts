@@ -57,7 +57,7 @@ function bridgeFilter({ sysctls, features: found }: MachineFacts): FindingView {
   return warning(
     'br_netfilter',
     what,
-    'if pings between containers fail: accept what comes in by devices named vb*, too'
+    'if pings between containers fail: accept what comes in by vb* and goes out by vb*, too'
   )
 }
 

@@ -1,5 +1,7 @@
 // Planning of routers: which networks get one, which facts differ, and which rules guard it.
 
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import t from 'tap'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
@@ -11,7 +13,14 @@ import {
   type ObservedGateways,
   type ObservedHost
 } from '#overlay/plan/gateway/plan-gateway.ts'
-import { closedIn, foreignForwardDrops, hostRules, isPlainName, routerRules } from '#overlay/plan/gateway/rules.ts'
+import {
+  closedIn,
+  FORWARD_REMEDY,
+  foreignForwardDrops,
+  hostRules,
+  isPlainName,
+  routerRules
+} from '#overlay/plan/gateway/rules.ts'
 import {
   desiredGateways,
   isRouterDevice,
@@ -282,6 +291,16 @@ t.test('a foreign chain that drops forwarded packets is named, and no other chai
   ]) {
     t.same(foreignForwardDrops(listing(harmless)), [], JSON.stringify(harmless))
   }
+  t.end()
+})
+
+t.test('the advice about such a chain opens the way to the uplink alone, and the documented rules say the same', t => {
+  t.match(FORWARD_REMEDY, /by vo\* and goes out by the uplink, and replies the other way/)
+  const page = readFileSync(resolve(import.meta.dirname, '../../../../docs/operations.md'), 'utf8')
+  const rules = [...page.matchAll(/^iptables .* DOCKER-USER .*$/gm)].map(([rule]) => rule)
+  t.equal(rules.length, 2)
+  for (const rule of rules) t.match(rule, / -i \S+ -o \S+ /, rule)
+  t.match(rules[1], /-o vo\+ -m conntrack --ctstate ESTABLISHED,RELATED/, 'nothing new comes in')
   t.end()
 })
 
