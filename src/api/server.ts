@@ -35,6 +35,10 @@ const MAX_BODY_BYTES = 64 * 1024
 const MAX_PARAM_LENGTH = 1_024
 /** The longest request: a new server may take a minute to catch up before it votes. */
 const REQUEST_TIMEOUT_MS = 90_000
+/** A connection that has not sent the head of a request by then is closed: it would hold a descriptor. */
+const HEAD_TIMEOUT_MS = 5_000
+/** A connection without a further request is closed after so long. */
+const KEEP_ALIVE_MS = 15_000
 
 export type RouteOptions = {
   readonly agent: AgentPort
@@ -67,6 +71,8 @@ export function buildApi({ agent, logger, clock, onRoute }: RouteOptions): Fasti
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    http: { headersTimeout: HEAD_TIMEOUT_MS, connectionsCheckingInterval: 1_000 },
     forceCloseConnections: true,
     onProtoPoisoning: 'error',
     onConstructorPoisoning: 'error',

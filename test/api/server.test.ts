@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { request } from 'node:http'
 import { stat, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { ApiClient } from '#cli/client.ts'
@@ -9,6 +12,7 @@ import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from './scratch.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
+import { waitFor } from '#test/lab/wait.ts'
 
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 type Answer = { readonly status: number; readonly json: unknown; readonly error: ErrorBody | undefined }
@@ -313,3 +317,33 @@ function get(socketPath: string): Promise<number | undefined> {
       .end()
   })
 }
+
+t.test('idle connections do not hold the API when descriptors have run out', { timeout: 60_000 }, async t => {
+  const dir = scratch(t)
+  const socketPath = join(dir, 'agent.sock')
+  // A process of its own with 3 descriptors to spare.
+  const program = `
+    import { startApi } from '#api/server.ts'
+    import { MemoryHost } from '#test/agent/memory-host.ts'
+    import { systemClock } from '#platform/clock.ts'
+    import { createLogger } from '#platform/log.ts'
+    import { openSync, readdirSync } from 'node:fs'
+    await startApi({ socketPath: '${socketPath}', agent: new MemoryHost().port, logger: createLogger('silent'), clock: systemClock })
+    for (let n = readdirSync('/proc/self/fd').length; n < 253; n++) openSync('/dev/null', 'r')
+    console.log('up')`
+  const argv = ['--nofile=256', process.execPath, '--input-type=module-typescript', '-e', program]
+  const agent = spawn('prlimit', argv, {
+    cwd: join(import.meta.dirname, '../..'),
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  t.teardown(() => agent.kill('SIGKILL'))
+  await once(agent.stdout, 'data')
+  const idle = Array.from({ length: 30 }, () => connect(socketPath).on('error', () => undefined))
+  t.teardown(() => idle.forEach(socket => socket.destroy()))
+  await once(idle[0] ?? agent, 'connect')
+  const client = new ApiClient(socketPath)
+  const status = await waitFor('the API answers again', () => client.call('GET', '/v1/status').catch(() => false), {
+    timeoutMs: 20_000
+  })
+  t.match(status, { host: 'h1' })
+})
