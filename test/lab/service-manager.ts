@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { kill } from './kernel.ts'
 import type { DebianMachine } from './debian-machine.ts'
 import { NotifySocket } from './notify-socket.ts'
+import { seccompCommand } from './seccomp.ts'
 import { waitFor } from './wait.ts'
 
 const UNIT = '/lib/systemd/system/vxmesh.service'
@@ -34,7 +35,7 @@ const ELSEWHERE = new Set([
   ...['LockPersonality', 'RestrictRealtime', 'RestrictSUIDSGID', 'RestrictNamespaces', 'RestrictAddressFamilies'],
   'SystemCallArchitectures',
   // The lab may lack the privilege to set them.
-  ...['OOMScoreAdjust', 'LimitNOFILE']
+  ...['OOMScoreAdjust', 'LimitNOFILE', 'MemoryMax']
 ])
 
 const DIRECTORIES = { StateDirectory: '/var/lib', CacheDirectory: '/var/cache', RuntimeDirectory: '/run' } as const
@@ -131,7 +132,7 @@ export class LabServiceManager {
       await mkdir(folder, { recursive: true, mode: Number.parseInt(unit.maybe(`${key}Mode`) ?? '0755', 8) })
     }
     const log = openSync(this.#log, 'a')
-    const [file, ...args] = this.#machine.command(runAs(unit), {
+    const [file, ...args] = this.#machine.command(await runAs(unit), {
       NOTIFY_SOCKET: NOTIFY,
       WATCHDOG_USEC: `${Number(unit.one('WatchdogSec')) * 1_000_000}`,
       ...Object.fromEntries([unit.one('Environment').split('=') as [string, string]])
@@ -197,7 +198,7 @@ class Unit {
 }
 
 /** The service's command line, wrapped in programs that apply the unit's restrictions; each executes the next. */
-function runAs(unit: Unit): readonly string[] {
+async function runAs(unit: Unit): Promise<readonly string[]> {
   const { length } = ['ExecReload', 'WatchdogSec', 'Environment'].map(key => unit.one(key))
   for (const key of Object.keys(DIRECTORIES)) unit.maybe(`${key}Mode`)
   const readOnly = [
@@ -207,7 +208,8 @@ function runAs(unit: Unit): readonly string[] {
   if (length !== 3 || readOnly.length !== 4)
     throw new Error('the lab does not implement this Protect setting of the unit')
   const mounts = readOnly.map(place => `mount --rbind ${place} ${place}; mount -o remount,bind,ro ${place}`).join('; ')
-  const set = `set -e; ${mounts}; export WATCHDOG_PID=$$; exec "$@"`
+  const tmp = unit.one('PrivateTmp') === 'yes' ? 'mount -t tmpfs -o mode=1777 tmpfs /tmp; ' : ''
+  const set = `set -e; ${mounts}; ${tmp} export WATCHDOG_PID=$$; exec "$@"`
   const capabilities = unit
     .one('CapabilityBoundingSet')
     .split(' ')
@@ -216,9 +218,10 @@ function runAs(unit: Unit): readonly string[] {
   const nnp = unit.one('NoNewPrivileges') === 'yes' ? ['--no-new-privs'] : []
   const command = unit.one('ExecStart').split(' ')
   const limits = [`--core=${unit.one('LimitCORE')}`]
+  const filter = await seccompCommand(unit.one('SystemCallFilter').split(' '), unit.one('SystemCallErrorNumber'))
   unit.exhaust()
   return [
     ...['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', set, 'sh', 'prlimit', ...limits],
-    ...['setpriv', `--bounding-set=${only}`, ...nnp, ...command]
+    ...['setpriv', `--bounding-set=${only}`, ...nnp, ...filter, ...command]
   ]
 }

@@ -146,6 +146,7 @@ async function limits(t: Test, machine: DebianMachine, systemd: LabServiceManage
   const { mainPid } = systemd
   const facts = readFileSync(`/proc/${mainPid ?? 0}/status`, 'utf8')
   t.match(facts, /NoNewPrivs:\t1/)
+  t.match(facts, /Seccomp:\t2\n/, 'with a filter of system calls')
   t.match(facts, /CapEff:\t[0-9a-f]{16}\n/)
   t.notMatch(facts, /CapEff:\t000001ffffffffff/, 'it does not have every capability')
   t.match(readFileSync(`/proc/${mainPid ?? 0}/limits`, 'utf8'), /Max core file size +0 +0 /)
