@@ -23,7 +23,17 @@ const native = {
   setns: lib.func('int setns(int fd, int type)') as Native,
   unshare: lib.func('int unshare(int flags)') as Native,
   flock: lib.func('int flock(int fd, int operation)') as Native,
-  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native
+  ioctl: lib.func('int ioctl(int fd, unsigned long request, ...)') as Native,
+  malloc_trim: optional('int malloc_trim(uint64_t pad)')
+}
+
+/** A function that not every C library has. */
+function optional(prototype: string): Native | null {
+  try {
+    return lib.func(prototype) as Native
+  } catch {
+    return null
+  }
 }
 
 /** The result of a call: its value, and the errno when it is negative. */
@@ -81,6 +91,11 @@ export function sendTo(fd: number, p: { data: Uint8Array; flags: number; address
 
 export function recv(fd: number, into: Uint8Array, flags = 0): CallResult {
   return resultOf(native.recv(fd, into, into.length, flags))
+}
+
+/** Returns free memory of malloc's arenas to the kernel, where the C library can (glibc). */
+export function mallocTrim(): void {
+  native.malloc_trim?.(0)
 }
 
 export function setsockopt(p: { fd: number; level: number; name: number; value: Uint8Array }): CallResult {

@@ -1,6 +1,6 @@
 // Queues answers for peers that ask faster than they read. The library counts messages, not bytes, so its own queue is
 // kept short (ANSWERS_HIGH_WATER_MARK) and the excess is queued here, bounded in bytes. A peer that exceeds a bound
-// loses its queued answers; the kernel then closes its stalled connection (PROGRESS_TIMEOUT_MS in server.ts).
+// loses its answers until it reads again; the kernel closes a stalled connection (PROGRESS_TIMEOUT_MS in server.ts).
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#platform/clock.ts'
@@ -8,16 +8,19 @@ import type { Clock } from '#platform/clock.ts'
 /** `full`: the peer does not read; `gone`: there is no such peer any more. */
 export type Sent = 'sent' | 'full' | 'gone'
 
-/** Some 20,000 answers of 1.2 KiB: as many as a peer can have requests in progress. */
-const PEER_BYTES = 24 * 1024 * 1024
+/** Some 20,000 answers of 400 B: as many as a peer can have requests in progress. */
+const PEER_BYTES = 11 * 1024 * 1024
 /** Of all peers together. Beyond it, the peer with the most bytes loses them. */
 const TOTAL_BYTES = 32 * 1024 * 1024
+/** What an answer takes beside its own bytes. */
+const OVERHEAD_BYTES = 128
 /** The library does not tell when a peer reads again. */
 const RETRY_MS = 5
 /** Answers sent to one peer before another's turn, and the event loop's. */
 const ROUND = 256
 
-type Waiting = { readonly sender: string; readonly answers: Buffer[][]; bytes: number }
+/** `deaf`: beyond a bound. One answer is left, which tells when the peer reads again or is gone; others are not kept. */
+type Waiting = { readonly sender: string; answers: Buffer[][]; bytes: number; deaf: boolean }
 
 export class AnswerQueue {
   readonly #send: (parts: Buffer[]) => Promise<Sent>
@@ -47,9 +50,10 @@ export class AnswerQueue {
   /** @param parts the first one is the peer's identity */
   add(parts: Buffer[]): void {
     const sender = parts[0]?.toString('latin1') ?? ''
-    const bytes = parts.reduce((sum, part) => sum + part.byteLength, 0)
+    const bytes = sizeOf(parts)
     let waiting = this.#waiting.get(sender)
-    if (waiting === undefined) this.#waiting.set(sender, (waiting = { sender, answers: [], bytes: 0 }))
+    if (waiting === undefined) this.#waiting.set(sender, (waiting = { sender, answers: [], bytes: 0, deaf: false }))
+    if (waiting.deaf) return
     waiting.answers.push(parts)
     waiting.bytes += bytes
     this.#bytes += bytes
@@ -75,31 +79,40 @@ export class AnswerQueue {
 
   /** Was anything sent? */
   async #sendTo(waiting: Waiting): Promise<boolean> {
+    const { answers } = waiting
     let at = 0
     let sent: Sent = 'sent'
-    while (at < Math.min(waiting.answers.length, ROUND) && sent === 'sent') {
-      const parts = waiting.answers[at]
+    while (at < Math.min(answers.length, ROUND) && sent === 'sent') {
+      const parts = answers[at]
       if (parts === undefined) break
       sent = await this.#send(parts)
-      // The queue was dropped meanwhile; one under the same key holds other answers.
-      if (this.#waiting.get(waiting.sender) !== waiting) return true
+      // The queue was dropped meanwhile, and holds other answers.
+      if (waiting.answers !== answers) return true
       if (sent === 'sent') at++
     }
-    if (sent === 'gone' || at === waiting.answers.length) {
+    if (sent === 'gone' || at === answers.length) {
       this.#forget(waiting)
       return true
     }
-    const gone = waiting.answers.splice(0, at)
-    const bytes = gone.flat().reduce((sum, part) => sum + part.byteLength, 0)
+    const gone = answers.splice(0, at)
+    const bytes = gone.reduce((sum, parts) => sum + sizeOf(parts), 0)
     waiting.bytes -= bytes
     this.#bytes -= bytes
     return at > 0
   }
 
   #drop(waiting: Waiting): void {
-    const { bytes } = waiting
-    this.#forget(waiting)
-    this.#onDrop(bytes)
+    if (waiting.deaf) {
+      this.#forget(waiting)
+      return
+    }
+    const [last = []] = waiting.answers.splice(-1)
+    const lost = waiting.bytes - sizeOf(last)
+    waiting.answers = [last]
+    waiting.bytes -= lost
+    waiting.deaf = true
+    this.#bytes -= lost
+    this.#onDrop(lost)
   }
 
   #forget(waiting: Waiting): void {
@@ -112,4 +125,8 @@ export class AnswerQueue {
     for (const waiting of this.#waiting.values()) if (waiting.bytes > largest.bytes) largest = waiting
     return largest
   }
+}
+
+function sizeOf(parts: readonly Buffer[]): number {
+  return parts.reduce((sum, part) => sum + part.byteLength, OVERHEAD_BYTES)
 }

@@ -4,7 +4,8 @@
 import { Publisher, Router, Subscriber } from 'zeromq'
 import type { AgentEvent } from '#model/event.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
-import type { Clock } from '#platform/clock.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
+import { collectGarbage } from '#platform/garbage.ts'
 import type { Logger } from '#platform/log.ts'
 import { UseCounts } from '#platform/use-counts.ts'
 import { AnswerQueue, type Sent } from './answer-queue.ts'
@@ -24,16 +25,23 @@ import { ZapHandler } from './zap.ts'
 
 /** Most requests queued or running; beyond that the answer is ERR_BUSY. */
 const MAX_REQUESTS = 20_000
-const MAX_REQUEST_BYTES = 64 * 1024 * 1024
+/** The same in bytes: as many requests of 400 B, which take twice that while they run. */
+const MAX_REQUEST_BYTES = 8 * 1024 * 1024
 /** Messages that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
 /**
- * The same for requests from one ROUTER peer. Excess requests wait at the peer: unlike PUB, its socket blocks instead
- * of dropping.
+ * The same for requests from one ROUTER peer, 4 MiB of the largest ones. Excess requests wait at the peer: unlike PUB,
+ * its socket blocks instead of dropping.
  */
-const ASKED_HIGH_WATER_MARK = 1_000
-/** The same for answers to one peer: a few MiB of the largest ones. Excess answers wait in AnswerQueue. */
-const ANSWERS_HIGH_WATER_MARK = 256
+const ASKED_HIGH_WATER_MARK = 64
+/** The same for answers to one peer: 2 MiB of the largest ones. Excess answers wait in AnswerQueue. */
+const ANSWERS_HIGH_WATER_MARK = 128
+/** Received messages are collected after so many bytes: 20,000 requests of usual size, 64 of the largest. */
+const COLLECT_BYTES = 4 * 1024 * 1024
+/** The same for those that have waited, and for what they have left in malloc's arenas. */
+const COLLECT_ALL_BYTES = 32 * 1024 * 1024
+/** How long after that many bytes everything is collected once more. */
+const COLLECT_QUIET_MS = 5_000
 /** The kernel disconnects a peer that acknowledges none of its queued bytes for this long (TCP_USER_TIMEOUT). */
 const PROGRESS_TIMEOUT_MS = 60_000
 /**
@@ -68,6 +76,9 @@ export class ZmqServer {
   readonly #inProgress = new UseCounts<string>()
   #sending: Promise<void> = Promise.resolve()
   #stopWatching: () => void = () => undefined
+  #cancelCollect: Cancel = () => undefined
+  /** Bytes since the start. */
+  #received = 0
 
   private constructor(options: ZmqOptions) {
     const { curve } = options
@@ -90,7 +101,10 @@ export class ZmqServer {
     this.#answers = new AnswerQueue({
       send: parts => this.#sendAnswer(parts),
       clock: options.clock,
-      onDrop: bytes => options.logger.warn({ bytes }, 'answers dropped: a zmq peer asks but does not read')
+      onDrop: bytes => {
+        options.logger.warn({ bytes }, 'answers dropped: a zmq peer asks but does not read')
+        void collectGarbage('major')
+      }
     })
     this.#events = new Publisher({ ...bounds, sendHighWaterMark: HIGH_WATER_MARK })
     this.#zap = new ZapHandler(curve?.allowedKeys ?? null)
@@ -115,6 +129,7 @@ export class ZmqServer {
 
   async stop(): Promise<void> {
     this.#stopWatching()
+    this.#cancelCollect()
     await this.#work.settled()
     await this.#sending
     await this.#answers.stop()
@@ -158,10 +173,29 @@ export class ZmqServer {
 
   async #read(socket: Subscriber | Router, take: (parts: Buffer[]) => void): Promise<void> {
     try {
-      for await (const parts of socket) take(parts)
+      for await (const parts of socket) {
+        take(parts)
+        this.#collect(parts.reduce((sum, part) => sum + part.byteLength, 0))
+      }
     } catch (err) {
       if (!socket.closed) this.#options.logger.error({ err: asVxmeshError(err) }, 'zmq socket failed')
     }
+  }
+
+  /** Received messages are outside V8's heap, which does not see how much they take. */
+  #collect(bytes: number): void {
+    const before = this.#received
+    this.#received += bytes
+    const passed = (step: number): boolean => Math.floor(before / step) !== Math.floor(this.#received / step)
+    if (passed(COLLECT_ALL_BYTES)) void collectGarbage('major')
+    else if (passed(COLLECT_BYTES)) this.#collectLater()
+  }
+
+  /** At once what has not waited; the rest when the peers may be gone. */
+  #collectLater(): void {
+    void collectGarbage('minor')
+    this.#cancelCollect()
+    this.#cancelCollect = this.#options.clock.after(COLLECT_QUIET_MS, () => void collectGarbage('major'))
   }
 
   /** Handles one request. `reply` answers the caller only; the answer is also published on the events socket. */
