@@ -1,6 +1,6 @@
 // Commands about hosts. A host's identity is its peer id; a name and a VTEP belong to one host at a time.
 
-import type { CommandOf, OutcomeOf } from '#model/command.ts'
+import type { CommandOf, OutcomeOf, Refusal } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import { formatIp } from '#model/ip.ts'
 import { refuse } from './refuse.ts'
@@ -14,13 +14,18 @@ export function registerHost(tables: Tables, command: CommandOf<'host-register'>
     const what = `${name} belongs to the host with peer id ${named.peerId}`
     return refuse('ERR_HOST_EXISTS', `name: ${what}; if that host is gone: vxmesh host remove ${name}`, 'name')
   }
-  const holder = tables.hostByVtep.get(vtep)
-  if (holder !== undefined && holder.peerId !== peerId) {
-    return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIp(vtep)} belongs to host ${holder.name}`, 'vtep')
-  }
+  const taken = whyVtepTaken(tables, command.host)
+  if (taken !== null) return taken
   const host: Host = { name, peerId, vtep, role, bootId, version }
   tables.putHost(host)
   return { ok: true, result: { kind: 'host', host } }
+}
+
+/** Another host has this VTEP. */
+export function whyVtepTaken(tables: Tables, { vtep, peerId }: Host): Refusal | null {
+  const holder = tables.hostByVtep.get(vtep)
+  if (holder === undefined || holder.peerId === peerId) return null
+  return refuse('ERR_ADDRESS_IN_USE', `vtep: ${formatIp(vtep)} belongs to host ${holder.name}`, 'vtep')
 }
 
 /**

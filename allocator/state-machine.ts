@@ -1,12 +1,13 @@
 // The replicated state machine: a fold over the committed log. The same entries give the same state on every host, bit
 // vectors and remembered answers included. Nothing else changes the state.
 
-import { FIRST_RULES, type Command, type Outcome, type Request } from '#model/command.ts'
+import { FIRST_RULES, OWN_BUSINESS, type Command, type Outcome, type Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { whyNotAllowed } from './allowed.ts'
 import { attach, detach, update } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
 import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.ts'
@@ -60,9 +61,12 @@ export class ClusterState {
    */
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
-    const { command } = request
+    const { by, command, rules = FIRST_RULES } = request
     if (command.kind === 'session-open') return this.sessions.open(request.session, index)
-    return this.sessions.once(request, index, () => carryOut(this.tables, command, request.rules ?? FIRST_RULES))
+    return this.sessions.once(request, index, () => {
+      const refused = by === undefined || rules < OWN_BUSINESS ? null : whyNotAllowed(this.tables, command, by)
+      return refused ?? carryOut(this.tables, command, rules)
+    })
   }
 
   /** Skips an entry without a command. @throws Error as `apply` does */

@@ -2,7 +2,7 @@
 //   node agent.ts CONFIG NETWORK
 
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
-import { NOBODY, startClientAgent } from '../../test/lab/client-agent.ts'
+import { startClientAgent } from '../../test/lab/client-agent.ts'
 import { serveLoads } from './driver.ts'
 
 const [file = '', networkText = ''] = process.argv.slice(2)
@@ -13,7 +13,7 @@ let next = 0
 await serveLoads(async () => {
   next += 1
   const containerId = parseContainerId(`bench-${process.pid}-${next}`)
-  const claim = { network, host: NOBODY, containerId, ifname, name: `claim ${next}`, ...unshaped }
+  const claim = { network, host: agent.self, containerId, ifname, name: `claim ${next}`, ...unshaped }
   await agent.control.log.propose({ kind: 'endpoint-attach', ...claim })
 })
 await agent.stop()

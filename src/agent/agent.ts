@@ -162,6 +162,7 @@ export class Agent {
   #makeControlPlane(): ControlPlane {
     return new ControlPlane({
       ...this.#foundation,
+      config: () => this.#config,
       events: this.#events,
       changed: networks => this.#data.reconciler.wake(networks),
       committed: ms => this.#metrics.committed(ms),
@@ -235,6 +236,7 @@ export class Agent {
       collectAfter: config => ({ commit: () => this.#data.collector.setAfter(config.collectAfter * 1_000) }),
       'overlay.mtu': () => ({ commit: () => this.#data.reconciler.wake() }),
       'egress.local': () => ({ commit: () => this.#data.reconciler.wake() }),
+      'overlay.vteps': readOnUse,
       'namespaces.unmapped': readOnUse,
       'namespaces.range': readOnUse,
       'namespaces.prefixLength': readOnUse,
@@ -260,7 +262,8 @@ export class Agent {
   }
 }
 
-function startMesh(parts: Parts, directory: PeerDirectory): Promise<RunningMesh> {
+/** The libp2p node of this host: it admits the peers that the directory knows. @throws ERR_PEER when it cannot listen */
+export function startMesh(parts: Parts, directory: PeerDirectory): Promise<RunningMesh> {
   const { config, keys, identity, clock, logger } = parts
   return parts.startMesh({
     privateKey: identity.privateKey,

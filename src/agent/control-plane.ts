@@ -3,8 +3,10 @@
 
 import { digestOf } from '#allocator/digest.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
+import type { Config } from '#config/schema.ts'
 import type { Command, ResultOf } from '#model/command.ts'
 import type { LogIndex, Vni } from '#model/ids.ts'
+import { parseSubnet } from '#model/ip.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { VERSION } from '#platform/version.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
@@ -24,6 +26,8 @@ const VISIBLE_MS = 3_000
 
 export type ControlPlaneOptions = {
   readonly parts: Parts
+  /** As it was read last. */
+  readonly config: () => Config
   readonly mesh: RunningMesh
   readonly state: ClusterState
   readonly directory: PeerDirectory
@@ -145,6 +149,7 @@ export class ControlPlane {
       self: parts.identity.peerId,
       state,
       directory,
+      vteps: () => this.#options.config().overlay.vteps.map(text => parseSubnet(text)),
       events,
       digests: this.digests,
       current: () => this.log.current,

@@ -1,10 +1,12 @@
 // The state machine behind the replicated log: applies committed entries to the local state, publishes their events, and
 // collects the networks that they affect on this host.
 
+import { whyNotAdmitted, type Requester } from '#allocator/admission.ts'
 import { decodeState } from '#allocator/snapshot.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { Outcome, Request } from '#model/command.ts'
+import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
+import type { Subnet } from '#model/ip.ts'
 import { decodeMsgpack } from '#platform/msgpack.ts'
 import type { StateMachine } from '#replication/consensus/applied-log.ts'
 import type { DigestCheck } from './observe/digest-check.ts'
@@ -17,7 +19,9 @@ import { stateBytes } from './state-bytes.ts'
 export type StateApplierOptions = {
   readonly self: PeerId
   readonly state: ClusterState
-  readonly directory: Pick<PeerDirectory, 'nameOf'>
+  readonly directory: Pick<PeerDirectory, 'nameOf' | 'members'>
+  /** Addresses that client hosts may have as VTEPs beside those that they are connected from. */
+  readonly vteps: () => readonly Subnet[]
   readonly events: Pick<EventBus, 'publish'>
   readonly digests: Pick<DigestCheck, 'applied'>
   /** Is the state as new as the cluster's? An entry applied before is replayed, and no new event. */
@@ -49,6 +53,12 @@ export class StateApplier implements StateMachine {
     digests.applied(index)
     this.#publish(index, request, outcome)
     return outcome
+  }
+
+  admit(command: Command, from: Requester): Refusal | null {
+    const { state, directory, vteps } = this.#options
+    const isAlive = (peer: PeerId): boolean => directory.members.some(m => m.peerId === peer && m.status === 'alive')
+    return whyNotAdmitted(state, command, { ...from, vteps: vteps(), isAlive })
   }
 
   skip(index: LogIndex): void {

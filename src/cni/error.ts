@@ -68,6 +68,7 @@ function codeOf(code: ErrorCode): CniCode {
     case 'ERR_MAC_IN_USE':
       return 'addressInUse'
     case 'ERR_NOT_GRANTED':
+    case 'ERR_NOT_ALLOWED':
       return 'notGranted'
     case 'ERR_ENDPOINT_EXISTS':
     case 'ERR_IFNAME_IN_USE':

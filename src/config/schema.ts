@@ -79,6 +79,12 @@ const users = value('a list of user numbers, with commas outside the file', give
   return numbers.every(number => number !== undefined) ? numbers : undefined
 })
 
+const subnets = value('a list of subnets like 10.9.0.0/16, with commas outside the file', given => {
+  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+  if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
+  return list.map(item => formatSubnet(parseSubnet(item)))
+})
+
 const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
 const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
   text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
@@ -136,7 +142,16 @@ export const configShape = z.strictObject({
             .describe('Where Open vSwitch forwards packets: system (in the kernel) or netdev (in user space)')
         })
         .prefault({}),
-      vtep: address.optional().describe('Tunnel address; default: bind'),
+      vtep: address
+        .optional()
+        .describe('Tunnel address; default: `bind`. On a client host, any other needs `overlay.vteps` of the servers'),
+      vteps: reloadable(
+        subnets
+          .default([])
+          .describe(
+            'On every server: subnets in which a client host may have a tunnel address that it is not connected from'
+          )
+      ),
       port: port('UDP port of VXLAN').default(4789),
       mtu: reloadable(
         value(`auto, or a whole number from ${MTU_MIN} to ${MTU_MAX}`, given =>

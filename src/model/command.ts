@@ -66,13 +66,16 @@ export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind:
 export const FIRST_RULES = 1
 /** Networks with hostAccess may not overlap, nor share an address on one host. */
 export const DISJOINT_HOST_ACCESS = 2
+/** A client host changes its own record and endpoints only (`Request.by`), and quotas bound the state (docs/adr/0035). */
+export const OWN_BUSINESS = 3
 /** The latest. */
-export const RULES = DISJOINT_HOST_ACCESS
+export const RULES = OWN_BUSINESS
 
 /**
  * A command with an identity that makes retries idempotent (Raft thesis 6.3). The first request of a session is a
  * `session-open` with seq 0; each later request increments seq. The caller has received all answers with
- * seq < settledBelow, so the state machine may forget them. `rules` are those of the agent that proposed it.
+ * seq < settledBelow, so the state machine may forget them. `rules` are those of the server that
+ * proposed it, or of the leader where a client host did.
  */
 export type Request = {
   /** Absent: FIRST_RULES. */
@@ -81,6 +84,8 @@ export type Request = {
   readonly seq: number
   readonly settledBelow: number
   readonly command: Command
+  /** The client host that requests it, as the leader authenticated it; absent: a server, which may request anything. */
+  readonly by?: PeerId
 }
 
 /** What a command changed or found. */

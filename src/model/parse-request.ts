@@ -29,7 +29,8 @@ export function parseRequest(value: unknown): Request {
     seq: wholeNumber(fields, 'seq'),
     settledBelow: wholeNumber(fields, 'settledBelow'),
     ...optional(fields, 'rules', rules),
-    command: parseCommand(fields['command'])
+    command: parseCommand(fields['command']),
+    ...optional(fields, 'by', (f, key) => parsePeerId(text(f, key), key))
   }
 }
 

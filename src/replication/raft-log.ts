@@ -4,6 +4,7 @@
 import type { Command, ResultOf } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { ClusterRole } from './cluster/cluster-role.ts'
 import type { AppliedLog } from './consensus/applied-log.ts'
 import type { Proposer } from './consensus/proposer.ts'
@@ -15,6 +16,7 @@ import type { Rpc } from './transport/rpc.ts'
 
 export type RaftLogOptions = {
   readonly rpc: Rpc
+  readonly clock: Clock
   readonly proposer: Proposer
   readonly role: ClusterRole
   readonly applied: AppliedLog
@@ -25,6 +27,7 @@ export class RaftLog implements ReplicatedLog {
   readonly #options: RaftLogOptions
   #lastLedTerm: Term | null = null
   #leaderChanges = 0
+  #lastChangeMs = -Infinity
 
   constructor(options: RaftLogOptions) {
     this.#options = options
@@ -37,6 +40,12 @@ export class RaftLog implements ReplicatedLog {
     if (term === this.#lastLedTerm) return
     this.#lastLedTerm = term
     this.#leaderChanges += 1
+    this.#lastChangeMs = this.#options.clock.nowMs()
+  }
+
+  /** How long the present leader has led, as far as this host has seen. */
+  ledForMs(): number {
+    return this.#options.clock.nowMs() - this.#lastChangeMs
   }
 
   propose<C extends Command>(command: C): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {

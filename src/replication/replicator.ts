@@ -55,6 +55,8 @@ export type ReplicatorOptions = {
 /** How often the members are reviewed without an event: reconnects, and asks servers that were not asked yet. */
 const REVIEW_MS = 500
 const ASK_MS = 1_000
+/** A client host may move the leadership this long after it moved last; the request waits for 10 s meanwhile. */
+const TRANSFER_PAUSE_MS = 3_000
 
 export class Replicator {
   readonly log: ReplicatedLog
@@ -62,6 +64,7 @@ export class Replicator {
   readonly cluster: ClusterLife
   readonly #options: ReplicatorOptions
   readonly #rpc: Rpc
+  readonly #raftLog: RaftLog
   readonly #proposer: Proposer
   readonly #adoption: ClusterAdoption
   readonly #role: ClusterRole
@@ -98,7 +101,7 @@ export class Replicator {
       isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice)
     })
-    const log = new RaftLog({ rpc, proposer, role, applied, clusterId: () => cluster.clusterId })
+    const log = new RaftLog({ rpc, clock, proposer, role, applied, clusterId: () => cluster.clusterId })
     const peerRpc: PeerRpc = {
       ask: (peer, method) => rpc.call({ peer, method, body: null, timeoutMs: ASK_MS }),
       serve: (method, answer) => rpc.register(method, () => Promise.resolve(answer()))
@@ -106,6 +109,7 @@ export class Replicator {
     const changes = new ServerChanges({ rpc, leader: () => role.status().leader, clock, stopping })
     const cluster = new RaftCluster({ ...options, peerRpc, adoption, role, changes, stopping })
     this.log = log
+    this.#raftLog = log
     this.peerRpc = peerRpc
     this.cluster = cluster
     this.#rpc = rpc
@@ -136,6 +140,7 @@ export class Replicator {
 
   #serve(): void {
     const rpc = this.#rpc
+    const { machine, mesh } = this.#options
     const role = this.#role
     const adoption = this.#adoption
     const raft = (): NonNullable<typeof role.voter>['raft'] | null => role.voter?.raft ?? null
@@ -145,11 +150,14 @@ export class Replicator {
     servePropose(rpc, {
       proposeHere: () => (role.voter === null ? null : request => role.propose(request)),
       check: parseRequest,
+      isServer: peer => role.isConfigured(peer),
+      admit: (command, peer) => machine.admit(command, { peer, addresses: mesh.addressesOf(peer) }),
       noticeFor: peer => role.noticeFor(peer)
     })
     serveServerChanges(rpc, {
       changer: raft,
-      incarnation: () => (adoption.origin === null ? null : adoption.incarnation)
+      incarnation: () => (adoption.origin === null ? null : adoption.incarnation),
+      mayTransfer: from => role.isConfigured(from) || this.#raftLog.ledForMs() >= TRANSFER_PAUSE_MS
     })
     serveParticipation(rpc, {
       clusterId: () => adoption.origin?.clusterId ?? null,

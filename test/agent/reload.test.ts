@@ -23,6 +23,7 @@ function recording(refused: readonly ReloadableKey[] = []): { actions: ReloadAct
     collectAfter: action('collectAfter'),
     'overlay.mtu': action('overlay.mtu'),
     'egress.local': action('egress.local'),
+    'overlay.vteps': readOnUse,
     'namespaces.unmapped': readOnUse,
     'namespaces.range': readOnUse,
     'namespaces.prefixLength': readOnUse,

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { asVxmeshError, type ErrorCode } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
-import { NOBODY, startClientAgent } from '../lab/client-agent.ts'
+import { startClientAgent } from '../lab/client-agent.ts'
 import { answerLines } from '../lab/json-process.ts'
 import { hostMs } from './host-clock.ts'
 
@@ -76,7 +76,7 @@ async function lane(number: number): Promise<void> {
 /** @returns whether it was acknowledged; until then it is in neither list, because its outcome is unknown */
 async function claim(id: string): Promise<boolean> {
   const [containerId, requestId] = [parseContainerId(id), randomUUID()]
-  const facts = { network, host: NOBODY, containerId, ifname, name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
+  const facts = { network, host: agent.self, containerId, ifname, name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
   const result = await retryUntilAnswered(() =>
     agent.control.log.propose({ kind: 'endpoint-attach', ...facts, requestId })
   )

@@ -11,7 +11,13 @@ const OTHER: Readonly<Record<string, string>> = {
   ...{ name: 'h2', role: 'server', bootstrapExpect: '5', join: '192.0.2.9', bind: '192.0.2.2', dataDir: '/elsewhere' },
   ...{ collectAfter: '5', socket: '/elsewhere.sock', clusterKeyFile: '/elsewhere.key', insecure: 'true' },
   ...{ 'serf.port': '1', 'serf.rpcPort': '1', 'serf.binary': 'other', 'p2p.port': '1', 'overlay.vtep': '192.0.2.3' },
-  ...{ 'overlay.port': '1', 'overlay.mtu': '1400', 'overlay.transit': '241.0.0.0/8', 'overlay.guard': 'off' },
+  ...{
+    'overlay.vteps': '10.9.0.0/16',
+    'overlay.port': '1',
+    'overlay.mtu': '1400',
+    'overlay.transit': '241.0.0.0/8',
+    'overlay.guard': 'off'
+  },
   ...{ 'overlay.driver': 'ovs', 'overlay.ovs.socket': '/elsewhere/db.sock', 'overlay.ovs.datapath': 'netdev' },
   ...{ 'namespaces.unmapped': 'create', 'namespaces.range': '10.0.0.0/10', 'namespaces.prefixLength': '25' },
   ...{ 'zmq.requests': 'tcp://127.0.0.1:1', 'zmq.events': 'tcp://127.0.0.1:2', 'zmq.rpc': 'tcp://127.0.0.1:3' },
@@ -51,8 +57,8 @@ t.test('keys that the agent reads only at start are not reloadable', t => {
   t.same(
     KEY_FACTS.filter(({ change }) => change === 'reloadable').map(({ key }) => key),
     [
-      ...['join', 'collectAfter', 'overlay.mtu', 'egress.local', 'namespaces.unmapped', 'namespaces.range'],
-      ...['namespaces.prefixLength', 'http.listen', 'log.level']
+      ...['join', 'collectAfter', 'overlay.vteps', 'overlay.mtu', 'egress.local', 'namespaces.unmapped'],
+      ...['namespaces.range', 'namespaces.prefixLength', 'http.listen', 'log.level']
     ]
   )
   t.end()

@@ -1,30 +1,60 @@
-// A real client agent inside this process, and a host that exists only as a record: endpoints of that host can be claimed
+// The control plane of a real client agent inside this process, without its data plane: the host's endpoints can be claimed
 // by the thousand without touching any kernel.
 
-import { Agent } from '#agent/agent.ts'
-import { openParts } from '#agent/parts.ts'
+import { ClusterState } from '#allocator/state-machine.ts'
+import { ControlPlane } from '#agent/control-plane.ts'
+import { EventBus } from '#agent/observe/event-bus.ts'
+import { PeerDirectory } from '#agent/observe/peer-directory.ts'
+import { closeParts, openParts } from '#agent/parts.ts'
 import { systemMachine } from '#agent/system.ts'
+import type { RunningMesh } from '#agent/machine.ts'
+import { startMesh } from '#agent/agent.ts'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { loadConfig } from '#config/load.ts'
 import type { Config } from '#config/schema.ts'
-import { parseHostName, parsePeerId } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import type { PeerId } from '#model/ids.ts'
 import { createLogger } from '#platform/log.ts'
 import { waitFor } from './wait.ts'
 
-/** A peer id that belongs to no key: no agent can be this host. */
-export const NOBODY = parsePeerId(`12D3KooW${'v'.repeat(44)}`)
+export type ClientAgent = {
+  readonly self: PeerId
+  readonly control: ControlPlane
+  readonly mesh: RunningMesh
+  readonly state: ClusterState
+  readonly stop: () => Promise<void>
+}
 
-/** Starts the agent from a configuration file; resolves once the agent and the host `nobody` are registered. */
-export async function startClientAgent(configFile: string): Promise<Agent> {
+/** Starts it from an agent's configuration file; resolves once the host is registered. */
+export async function startClientAgent(configFile: string): Promise<ClientAgent> {
   const readConfig = (): Promise<Config> => loadConfig({ file: configFile, env: {}, flags: {} })
   const config = await readConfig()
   const keys = await readClusterKeys(config.clusterKeyFile)
-  const settings = { ...systemMachine, config, keys, logger: createLogger('warn'), readConfig }
-  const agent = await Agent.start(await openParts(settings))
-  await waitFor('this agent is registered', () => agent.control.registrar.registered, { timeoutMs: 20_000 })
-  const facts = { name: parseHostName('nobody'), peerId: NOBODY, vtep: parseIpv4('192.0.2.250') }
-  const host = { ...facts, role: 'client', bootId: 'none', version: 'none' } as const
-  await agent.control.propose({ kind: 'host-register', host })
-  return agent
+  const parts = await openParts({ ...systemMachine, config, keys, logger: createLogger('warn'), readConfig })
+  const state = new ClusterState()
+  const directory = new PeerDirectory({ state, view: () => parts.membership.view() })
+  const mesh = await startMesh(parts, directory)
+  const control = new ControlPlane({
+    parts,
+    config: () => config,
+    mesh,
+    state,
+    directory,
+    events: new EventBus({ wallMs: Date.now }),
+    changed: () => undefined,
+    committed: () => undefined,
+    fatal: err => {
+      throw err
+    }
+  })
+  await control.start()
+  parts.membership.onChange(() => control.cluster.membersChanged())
+  await parts.membership.start()
+  await waitFor('this agent is registered', () => control.registrar.registered, { timeoutMs: 20_000 })
+  const stop = async (): Promise<void> => {
+    control.failPending()
+    await control.stop()
+    await mesh.stop()
+    await closeParts(parts)
+  }
+  return { self: parts.identity.peerId, control, mesh, state, stop }
 }

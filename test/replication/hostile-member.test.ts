@@ -3,6 +3,9 @@
 import t, { type Test } from 'tap'
 import type { LogIndex, Term } from '#model/ids.ts'
 import { HostilePeer } from './hostile-peer.ts'
+import { attach, create, detach, makeHost, register, remove, removeHost } from '#test/allocator/fixtures.ts'
+import { asVxmeshError } from '#model/errors.ts'
+import type { Command } from '#model/command.ts'
 import { MemoryCluster } from './memory-cluster.ts'
 import { peer } from '#test/allocator/fixtures.ts'
 import type { Member } from '#model/member.ts'
@@ -45,4 +48,69 @@ t.test('a member that is no server of the configuration cannot lead, vote or uns
     cluster.hosts.flatMap(host => host.fatal),
     []
   )
+})
+
+/** The answer to a proposal of the hostile member: `ok`, or the code of the refusal. */
+async function propose(
+  { cluster, hostile }: { cluster: MemoryCluster; hostile: HostilePeer },
+  command: Command,
+  p: { session?: string; seq?: number } = {}
+): Promise<string> {
+  const body = { session: p.session ?? 'evil', seq: p.seq ?? 0, settledBelow: 0, command, by: cluster.leading.peer }
+  const asked = hostile.request(cluster.leading.peer, 'propose', body)
+  const answer = await cluster.settle(asked).catch((err: unknown) => ({ error: asVxmeshError(err).code }))
+  const { error, applied } = answer as {
+    error?: string
+    applied?: { outcome: { ok: boolean; error?: { code: string } } }
+  }
+  return error ?? (applied?.outcome.ok === true ? 'ok' : (applied?.outcome.error?.code ?? 'no answer'))
+}
+
+t.test('a member without a vote speaks for itself alone when it proposes', async t => {
+  const world = await attacked(t)
+  const { cluster, hostile } = world
+  const { log } = cluster.leading.replicator
+  const evil = 66
+  for (const each of [register(1), register(2), create('red'), attach('red', 'c1', { host: 1 })]) {
+    await cluster.settle(log.propose(each))
+  }
+  cluster.network.place(hostile.mesh.self, makeHost(evil).vtep)
+  t.equal(await propose(world, { kind: 'session-open' }), 'ok')
+  let seq = 0
+  const next = (command: Command): Promise<string> => propose(world, command, { seq: (seq += 1) })
+  t.equal(await next(register(1, { vtep: '192.0.2.66' })), 'ERR_NOT_ALLOWED', 'the record of another')
+  t.equal(await next(register(evil, { vtep: '192.0.2.1' })), 'ERR_ADDRESS_IN_USE', 'the VTEP of another')
+  t.equal(await next(register(evil, { vtep: '8.8.8.8' })), 'ERR_NOT_ALLOWED', 'a VTEP outside')
+  t.equal(await next(register(evil)), 'ok', 'itself')
+  t.equal(await next(attach('red', 'c2', { host: 2 })), 'ERR_NOT_ALLOWED')
+  t.equal(await next(attach('red', 'c3', { host: evil })), 'ok', 'its own container')
+  t.equal(await next(detach('c1')), 'ERR_NOT_ALLOWED')
+  t.equal(await next(detach('c3')), 'ok')
+  t.equal(await next(remove('red', true)), 'ERR_NOT_ALLOWED')
+  t.equal(await next(removeHost(cluster.leading.name)), 'ERR_NOT_ALLOWED', 'a host that is alive')
+  await cluster.until('all have applied the same', () => cluster.agrees())
+  const { state } = cluster.leading
+  t.equal(state.host(peer(1))?.vtep, makeHost(1).vtep)
+  t.same(
+    [...state.endpoints()].map(each => each.containerId),
+    ['c1']
+  )
+})
+
+t.test('a session belongs to the host that opened it', async t => {
+  const world = await attacked(t)
+  const { cluster } = world
+  const client = cluster.hosts[3]
+  await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
+  await cluster.settle(client?.replicator.log.propose(create('blue')) ?? Promise.reject(new Error('no client')))
+  const sessions = [...cluster.leading.state.sessions.entries()].map(([id]) => id)
+  t.equal(sessions.length, 2)
+  for (const session of sessions) {
+    t.equal(await propose(world, create('evil'), { session: session.slice(-64), seq: 9 }), 'ERR_SESSION_EXPIRED')
+    t.equal(await propose(world, create('evil'), { session, seq: 9 }), 'ERR_SESSION_EXPIRED')
+    const short = session.slice(session.indexOf('/') + 1)
+    t.equal(await propose(world, create('evil'), { session: short, seq: 9 }), 'ERR_SESSION_EXPIRED')
+  }
+  t.ok(sessions.every(id => cluster.hosts.some(host => id.startsWith(`${host.peer}/`))))
+  t.equal(cluster.leading.state.networkCount, 2)
 })

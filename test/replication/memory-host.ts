@@ -1,6 +1,7 @@
 // A whole host in memory: the real Replicator and the real allocator on a simulated disk, an in-memory mesh and a manual
 // clock. It does not touch the machine, so every run is the same.
 
+import { whyNotAdmitted } from '#allocator/admission.ts'
 import { encodeState, decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { HostName, PeerId } from '#model/ids.ts'
@@ -98,6 +99,7 @@ export class MemoryHost {
     const { peer, bootstrapExpect, network, members, random, snapshotBytes = 1024 * 1024 } = this.#options
     const clock = new HostClock(this.#options.clock)
     const mesh = network.join(peer)
+    network.place(peer, this.member.address)
     const disk = this.hostDisk
     this.state = new ClusterState()
     const seed = await readSeed(disk)
@@ -113,6 +115,12 @@ export class MemoryHost {
       machine: {
         apply: (index, request) => this.state.apply(index, request),
         skip: index => this.state.skip(index),
+        admit: (command, from) =>
+          whyNotAdmitted(this.state, command, {
+            ...from,
+            vteps: [],
+            isAlive: id => members().some(m => m.peerId === id && m.status === 'alive')
+          }),
         snapshot: () => Promise.resolve(encodeMsgpack(encodeState(this.state))),
         restore: data => this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE'))),
         applied: () => undefined

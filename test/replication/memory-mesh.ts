@@ -5,6 +5,7 @@
 import type { RunningMesh } from '#agent/machine.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Random } from '#platform/random.ts'
 import type { MeshStream, PeerAddress, Verdict } from '#replication/transport/mesh-port.ts'
@@ -41,6 +42,7 @@ export class MemoryNetwork {
   readonly #meshes = new Map<PeerId, MemoryMesh>()
   readonly #connections = new Map<string, Connection>()
   readonly #cuts = new Set<string>()
+  readonly #places = new Map<PeerId, Ip>()
   #published = 0
 
   constructor(p: { readonly clock: Clock; readonly random: Random }) {
@@ -99,6 +101,16 @@ export class MemoryNetwork {
 
   isConnected(a: PeerId, b: PeerId): boolean {
     return this.#connections.has(keyOf(a, b))
+  }
+
+  /** Sets the address that a host sends from. */
+  place(peer: PeerId, address: Ip): void {
+    this.#places.set(peer, address)
+  }
+
+  addressesOf(peer: PeerId): readonly Ip[] {
+    const address = this.#places.get(peer)
+    return address === undefined ? [] : [address]
   }
 
   /** @throws ERR_PEER */
@@ -241,6 +253,10 @@ export class MemoryMesh implements RunningMesh {
 
   isConnected(peer: PeerId): boolean {
     return this.#network.isConnected(this.self, peer)
+  }
+
+  addressesOf(peer: PeerId): readonly Ip[] {
+    return this.isConnected(peer) ? this.#network.addressesOf(peer) : []
   }
 
   watch(report: (peer: PeerId, connected: boolean) => void): void {

@@ -176,6 +176,11 @@ export class ClusterRole {
     return this.#authority.isServer(peer)
   }
 
+  /** Does a configuration of this host's log name the peer? */
+  isConfigured(peer: PeerId): boolean {
+    return this.#authority.isConfigured(peer)
+  }
+
   /** Servers of this cluster that are alive. */
   servers(): PeerId[] {
     return this.#authority.servers()

@@ -31,7 +31,12 @@ export type ServerChanger = {
 /** Answers others. `changer`: null while this host is not a voter; `incarnation`: null while it belongs to no cluster. */
 export function serveServerChanges(
   rpc: Rpc,
-  p: { readonly changer: () => ServerChanger | null; readonly incarnation: () => number | null }
+  p: {
+    readonly changer: () => ServerChanger | null
+    readonly incarnation: () => number | null
+    /** May this peer move the leadership now? */
+    readonly mayTransfer: (from: PeerId) => boolean
+  }
 ): void {
   const changer = (): ServerChanger => {
     const here = p.changer()
@@ -42,7 +47,8 @@ export function serveServerChanges(
     await changer().change(readChange(body))
     return true
   })
-  rpc.register(TRANSFER, async body => {
+  rpc.register(TRANSFER, async (body, from) => {
+    if (!p.mayTransfer(from)) throw new VxmeshError('ERR_BUSY', 'the leader has only just changed; retry')
     changer().transfer(parsePeerId(String(body)))
     return Promise.resolve(true)
   })

@@ -1,7 +1,8 @@
 // How far this host has applied its cluster's log, and the state machine that it applies it to.
 
-import type { Outcome, Request } from '#model/command.ts'
-import type { LogIndex, Term } from '#model/ids.ts'
+import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Configuration, Entry, Snapshot, SnapshotMeta } from '#raft/types.ts'
 import { requestOf } from './entry-request.ts'
 import { configurationAfter } from './participation.ts'
@@ -11,6 +12,11 @@ import type { Applied } from './propose-rpc.ts'
 export type StateMachine = {
   /** Applies a committed command. */
   readonly apply: (index: LogIndex, request: Request) => Outcome
+  /** Why a client host's request does not enter the log, as the leader sees it; null if it may. */
+  readonly admit: (
+    command: Command,
+    from: { readonly peer: PeerId; readonly addresses: readonly Ip[] }
+  ) => Refusal | null
   /** Advances past an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
   /** The state at the time of the call, encoded; entries may be applied while the bytes are made. O(state) */

@@ -16,7 +16,7 @@ import { parseCommand } from '#model/parse-request.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Random } from '#platform/random.ts'
 import type { Rpc } from '../transport/rpc.ts'
-import { askPropose, type Applied, type CommitNotice } from './propose-rpc.ts'
+import { askPropose, bindRequest, type Applied, type CommitNotice } from './propose-rpc.ts'
 import { isRetryable } from './retryable.ts'
 
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
@@ -160,7 +160,13 @@ export class Proposer {
       if (opened) return session
     }
     const id = this.#options.random.id()
-    const open: Request = { session: id, seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+    const open: Request = {
+      session: id,
+      seq: 0,
+      settledBelow: 0,
+      rules: RULES,
+      command: { kind: 'session-open' }
+    }
     const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
     this.#session = opening
     opening.opened.catch(() => {
@@ -242,7 +248,7 @@ export class Proposer {
     const { clock, self, proposeHere, rpc } = this.#options
     if (server === self) {
       const late = (): VxmeshError => new VxmeshError('ERR_TIMEOUT', 'not committed in time')
-      return clock.within(proposeHere(request), timeoutMs, late)
+      return clock.within(proposeHere(bindRequest(request, { from: self, isServer: true })), timeoutMs, late)
     }
     const { applied, notice } = await askPropose(rpc, { server, request, timeoutMs })
     if (notice !== null) this.#options.onNotice?.(server, notice)

@@ -33,6 +33,8 @@ export type MeshPort = {
   /** Connects to a peer whose address is known; does nothing when connected. @throws ERR_PEER */
   connect(peer: PeerId): Promise<void>
   isConnected(peer: PeerId): boolean
+  /** The addresses at which an authenticated peer is connected: nobody can speak from another one over TCP. */
+  addressesOf(peer: PeerId): readonly Ip[]
   /** Reports each peer when its first connection opens and when its last one closes. */
   watch(report: (peer: PeerId, connected: boolean) => void): void
   /** Opens a stream, connecting first where needed. @throws ERR_PEER */

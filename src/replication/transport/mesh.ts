@@ -12,7 +12,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIp, type Ip } from '#model/ip.ts'
+import { formatIp, parseIp, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Admission } from './admission.ts'
@@ -69,8 +69,10 @@ export class Mesh implements MeshPort {
     const addresses = new Addresses()
     const refusals = new Refusals({ clock, logger })
     const admission = new Admission({ isMember: address => addresses.has(address), refusals, clock })
-    // libp2p passes these on to net.createServer, but its type lists only some.
+    // libp2p passes these on to net.createServer and net.connect, but its type lists only some.
     const listenOpts = { blockList: admission.asBlockList() } as TCPSocketOptions
+    // Others know this host by the address that it binds, and believe that it is there because it connects from there.
+    const dialOpts = { localAddress: formatIp(options.bind) } as TCPSocketOptions
     try {
       const node = await createLibp2p<Services>({
         privateKey: options.privateKey,
@@ -80,6 +82,7 @@ export class Mesh implements MeshPort {
             inboundSocketInactivityTimeout: 60_000,
             outboundSocketInactivityTimeout: 60_000,
             backlog: ACCEPT_BACKLOG,
+            dialOpts,
             listenOpts
           })
         ],
@@ -161,6 +164,14 @@ export class Mesh implements MeshPort {
 
   isConnected(peer: PeerId): boolean {
     return this.#node.getConnections(peerIdFromString(peer)).length > 0
+  }
+
+  addressesOf(peer: PeerId): readonly Ip[] {
+    const addresses = this.#node.getConnections(peerIdFromString(peer)).flatMap(({ remoteAddr }) => {
+      const text = /^\/ip4\/([0-9.]+)\//.exec(remoteAddr.toString())?.[1]
+      return text === undefined ? [] : [parseIp(text)]
+    })
+    return [...new Set(addresses)]
   }
 
   /** Reports when a peer's first connection opens and when its last one closes. */

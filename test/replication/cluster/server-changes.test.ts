@@ -18,6 +18,7 @@ type Stage = {
   /** Error codes for the next changes; null accepts one. */
   readonly refusals: (ErrorCode | null)[]
   readonly candidate: PeerId
+  mayTransfer: () => boolean
 }
 
 /** Host 0 asks, host 1 leads, host 2 is added, removed or made the leader. */
@@ -35,7 +36,8 @@ async function stage(p: { incarnation?: unknown } = {}): Promise<Stage> {
     transfers,
     leader: leader.peer,
     refusals,
-    candidate: candidate.peer
+    candidate: candidate.peer,
+    mayTransfer: () => true
   }
   serveServerChanges(leader.rpc, {
     changer: () => ({
@@ -46,9 +48,10 @@ async function stage(p: { incarnation?: unknown } = {}): Promise<Stage> {
       },
       transfer: to => transfers.push({ to, atMs: clock.nowMs() })
     }),
-    incarnation: () => 0
+    incarnation: () => 0,
+    mayTransfer: () => made.mayTransfer()
   })
-  serveServerChanges(candidate.rpc, { changer: () => null, incarnation: () => 42 })
+  serveServerChanges(candidate.rpc, { changer: () => null, incarnation: () => 42, mayTransfer: () => true })
   if (p.incarnation !== undefined) candidate.rpc.register('incarnation', () => Promise.resolve(p.incarnation))
   return made
 }
@@ -174,7 +177,7 @@ t.test('a host that is not a voter refuses changes, and one without a cluster ha
     all.settle(all.at(0).rpc.call({ peer: candidate, method, body, timeoutMs: 1_000 }))
   await t.rejects(call('raft-change', { kind: 'remove', peer: candidate }), { code: 'ERR_NOT_LEADER' })
   await t.rejects(call('raft-transfer', candidate), { code: 'ERR_NOT_LEADER' })
-  serveServerChanges(all.at(2).rpc, { changer: () => null, incarnation: () => null })
+  serveServerChanges(all.at(2).rpc, { changer: () => null, incarnation: () => null, mayTransfer: () => true })
   await t.rejects(call('incarnation', null), { code: 'ERR_PEER' })
 })
 
@@ -198,4 +201,19 @@ t.test('a malformed request changes nothing', async t => {
   }
   await t.rejects(call('raft-transfer', { to: candidate }), { code: 'ERR_INVALID' })
   t.same([asked, transfers], [[], []])
+})
+
+t.test('a transfer that comes too soon after the last waits for its turn', async t => {
+  const made = await stage()
+  const { clock } = made.all.manual
+  const [startedAt, freeAt] = [clock.nowMs(), clock.nowMs() + 3_000]
+  made.mayTransfer = () => clock.nowMs() >= freeAt
+  const done = made.changes.transfer(made.candidate)
+  await made.all.manual.advance(2_000)
+  t.same(made.transfers, [])
+  await made.all.manual.advance(2_500)
+  t.equal(made.transfers[0]?.to, made.candidate)
+  t.ok((made.transfers[0]?.atMs ?? 0) >= freeAt && freeAt > startedAt)
+  made.leader = made.candidate
+  await made.all.settle(done)
 })

@@ -23,6 +23,7 @@ function made(): Made {
   const reached: number[] = []
   const log = new AppliedLog({
     apply: (index, request) => state.apply(index, request),
+    admit: () => null,
     skip: index => state.skip(index),
     snapshot: () => Promise.resolve(encodeMsgpack(encodeState(state))),
     restore: data => state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE'))),

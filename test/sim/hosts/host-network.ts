@@ -4,6 +4,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import type { MeshPort, MeshStream, Verdict } from '#replication/transport/mesh-port.ts'
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
@@ -24,6 +25,7 @@ type Handler = (peer: PeerId, stream: MeshStream) => void
 /** One process's end of the network. */
 type Port = {
   readonly peer: PeerId
+  readonly address: Ipv4
   readonly life: Life
   readonly handlers: Map<string, Handler>
   readonly watchers: ((peer: PeerId, connected: boolean) => void)[]
@@ -56,14 +58,16 @@ export class HostNetwork {
   }
 
   /** The mesh of a process that has just started. */
-  attach(peer: PeerId, life: Life): MeshPort {
-    const port: Port = { peer, life, handlers: new Map(), watchers: [], judge: null }
+  attach({ peerId: peer, address }: { readonly peerId: PeerId; readonly address: Ipv4 }, life: Life): MeshPort {
+    const port: Port = { peer, address, life, handlers: new Map(), watchers: [], judge: null }
     this.#ports.set(peer, port)
     return {
       self: peer,
       setAddress: () => undefined,
       connect: to => this.#connect(port, to).then(() => undefined),
       isConnected: to => this.#connections.has(pair(peer, to)),
+      addressesOf: to =>
+        (this.#connections.get(pair(peer, to))?.ports ?? []).filter(at => at.peer === to).map(at => at.address),
       watch: report => void port.watchers.push(report),
       openStream: (to, protocol) => this.#openStream(port, to, protocol),
       handle: (protocol, handler) => {

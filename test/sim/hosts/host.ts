@@ -1,6 +1,7 @@
 // A whole host without a kernel: the real replicator (proposer, feed, consensus, cluster life, storage) and the real
 // allocator state, on a simulated clock, disk and network. Only its disk survives a crash.
 
+import { whyNotAdmitted } from '#allocator/admission.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { asVxmeshError } from '#model/errors.ts'
@@ -125,7 +126,7 @@ export class SimHost {
     const state = new ClusterState()
     const replicator = new Replicator({
       self: this.peerId,
-      mesh: network.attach(this.peerId, life),
+      mesh: network.attach(this.member, life),
       disk: { dataDir: DATA_DIR, files },
       storage,
       snapshotBytes: this.#world.snapshotBytes,
@@ -137,6 +138,11 @@ export class SimHost {
           const outcome = state.apply(index, request)
           oracle.outcome(this.name, index, outcome)
           return outcome
+        },
+        admit: (command, from) => {
+          const isAlive = (peer: PeerId): boolean =>
+            this.#world.members(this).some(m => m.peerId === peer && m.status === 'alive')
+          return whyNotAdmitted(state, command, { ...from, vteps: [], isAlive })
         },
         skip: index => {
           oracle.applied(this.name, { index, after: state.appliedIndex, request: null })

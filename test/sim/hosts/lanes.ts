@@ -194,7 +194,9 @@ export class Lanes {
   #refused(operation: Operation, thrown: unknown, retry: () => void): void {
     if (operation.isDone) return
     const err = asVxmeshError(thrown)
-    if (UNKNOWN.has(err.code) || isRetryable(err)) {
+    // Another host may: the owner, or a server.
+    if (err.code === 'ERR_NOT_ALLOWED') operation.attempts -= 1
+    if (UNKNOWN.has(err.code) || isRetryable(err) || err.code === 'ERR_NOT_ALLOWED') {
       retry()
       return
     }
