@@ -102,6 +102,8 @@ export class ControlPlane {
     const { parts, state } = this.#options
     return new DigestCheck({
       digest: () => digestOf(state),
+      index: () => state.appliedIndex,
+      repair: () => this.log.repair(),
       leader: () => this.log.status().leader,
       self: parts.identity.peerId,
       ask: (peer, method) => this.peerRpc.ask(peer, method),

@@ -82,11 +82,16 @@ export const FAMILIES: readonly Family[] = [
     'Proposals of this host that were retried because the outcome of an attempt was unknown',
     f => f.raft.proposalRetries
   ),
+  counter(
+    'vxmesh_peer_messages_refused_total',
+    'Messages of Raft and of the feed that this host refused: their sender is no server, or no correct server sends them',
+    f => f.raft.refusedMessages
+  ),
   COMMIT_DURATION,
   gauge('vxmesh_feed_lag_entries', 'Entries known to be committed but not yet applied on this host', f => f.feedLag),
   gauge(
     'vxmesh_state_diverged',
-    '1 once this host’s state was found to differ from the leader’s, which is a bug',
+    '1 while this host’s state differs from the leader’s; a client replaces its state by itself, a server does not',
     f => f.diverged
   ),
   gauge('vxmesh_networks', 'Networks in the cluster', f => f.networks),

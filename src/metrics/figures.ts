@@ -29,6 +29,7 @@ export type Figures = {
     readonly commitIndex: number
     readonly appliedIndex: number
     readonly leaderChanges: number
+    readonly refusedMessages: number
     readonly proposalRetries: number
   }
   /** Entries known to be committed but not yet applied on this host. */

@@ -28,6 +28,10 @@ export type ReplicatedLog = {
   readonly lag: number
   /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */
   readonly current: boolean
+  /** Replaces the state of a client by that of a server. @throws ERR_PEER, ERR_UNSUPPORTED on a server */
+  readonly repair: () => Promise<void>
+  /** Messages of other hosts that were refused: no server, malformed, impossible. */
+  readonly refusedMessages: number
   /** Leaderships seen since the start. */
   readonly leaderChanges: number
   /** Proposals sent again because the outcome of an earlier attempt was unknown. */

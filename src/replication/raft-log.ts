@@ -68,6 +68,14 @@ export class RaftLog implements ReplicatedLog {
     return { clusterId, meta, data: await applied.snapshot() }
   }
 
+  repair(): Promise<void> {
+    return this.#options.role.repair()
+  }
+
+  get refusedMessages(): number {
+    return this.#options.role.refusedMessages
+  }
+
   get lag(): number {
     return this.#options.role.lag
   }

@@ -144,7 +144,7 @@ export class Replicator {
     const role = this.#role
     const adoption = this.#adoption
     const raft = (): NonNullable<typeof role.voter>['raft'] | null => role.voter?.raft ?? null
-    serveFetch(rpc, () => role.pageSource())
+    serveFetch(rpc, this.#options.clock, () => role.pageSource())
     adoption.serve()
     serveReadIndex(rpc, { reader: raft, clock: this.#options.clock })
     servePropose(rpc, {

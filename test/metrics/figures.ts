@@ -15,6 +15,7 @@ export const SOME: Figures = {
     commitIndex: 101,
     appliedIndex: 99,
     leaderChanges: 5,
+    refusedMessages: 9,
     proposalRetries: 6
   },
   feedLag: 7,

@@ -24,6 +24,7 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_raft_applied_index', {}, 99],
   ['vxmesh_raft_leader_changes_total', {}, 5],
   ['vxmesh_raft_proposal_retries_total', {}, 6],
+  ['vxmesh_peer_messages_refused_total', {}, 9],
   ['vxmesh_feed_lag_entries', {}, 7],
   ['vxmesh_state_diverged', {}, 0],
   ['vxmesh_networks', {}, 9],

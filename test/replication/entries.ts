@@ -1,5 +1,6 @@
 // Log entries, and a server's log of them.
 
+import { systemClock } from '#platform/clock.ts'
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
 import { serveFetch, type PageSource } from '#replication/feed/fetch.ts'
@@ -43,11 +44,12 @@ export class Log {
       },
       commitIndex: () => index(this.count),
       firstIndex: () => 1 as LogIndex,
-      snapshot: () => null
+      snapshot: () => null,
+      image: () => Promise.resolve(null)
     }
   }
 
   serveOn(host: Host): void {
-    serveFetch(host.rpc, () => this.source)
+    serveFetch(host.rpc, systemClock, () => this.source)
   }
 }

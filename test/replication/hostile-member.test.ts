@@ -1,6 +1,10 @@
 // What a member without a vote can do to a cluster by messages of its own: nothing.
 
 import t, { type Test } from 'tap'
+import { ClusterState } from '#allocator/state-machine.ts'
+import { Tables } from '#allocator/tables.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import type { Entry } from '#raft/types.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
 import { HostilePeer } from './hostile-peer.ts'
 import { attach, create, detach, makeHost, register, remove, removeHost } from '#test/allocator/fixtures.ts'
@@ -114,3 +118,48 @@ t.test('a session belongs to the host that opened it', async t => {
   t.ok(sessions.every(id => cluster.hosts.some(host => id.startsWith(`${host.peer}/`))))
   t.equal(cluster.leading.state.networkCount, 2)
 })
+
+t.test('gossip of a member that is no server is not believed: neither its term, its index nor its entries', async t => {
+  const { cluster, hostile } = await attacked(t)
+  const client = cluster.hosts[3]
+  if (client === undefined) throw new Error('no client')
+  await cluster.settle(client.replicator.log.propose(create('red')))
+  const { term, leader } = client.replicator.log.status()
+  const index = (cluster.leading.replicator.log.status().commitIndex + 1) as LogIndex
+  const request = { session: 'evil', seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+  const entry: Entry = { index, term, kind: 'command', data: encodeMsgpack(request) }
+  await cluster.settle(hostile.gossip({ term, commitIndex: index, entries: [entry] }))
+  await cluster.settle(hostile.gossip({ term: 2 ** 50, commitIndex: 2 ** 50 }))
+  await cluster.settle(hostile.gossip({ term: MUCH, commitIndex: MUCH }))
+  await cluster.advance(5_000)
+  t.match(client.replicator.log.status(), { term, leader })
+  t.equal(client.replicator.log.lag, 0)
+  t.ok(client.replicator.log.refusedMessages >= 2)
+  await cluster.settle(client.replicator.log.propose(create('blue')))
+  await cluster.until('all have applied the same', () => cluster.agrees())
+})
+
+t.test(
+  'a client whose state has diverged takes that of a server, and goes on from there, also after a restart',
+  async t => {
+    const { cluster } = await attacked(t)
+    const client = cluster.hosts[3]
+    if (client === undefined) throw new Error('no client')
+    await cluster.settle(client.replicator.log.propose(create('red')))
+    await cluster.until('all have applied the same', () => cluster.agrees())
+    const { appliedIndex, sessions } = client.state
+    client.state.become(new ClusterState({ tables: new Tables(), sessions, appliedIndex }))
+    t.notOk(cluster.agrees())
+    await cluster.settle(client.replicator.log.repair())
+    await cluster.until('it agrees again', () => cluster.agrees())
+    t.equal(client.state.networkCount, 1)
+    await cluster.settle(client.replicator.log.propose(create('blue')))
+    await cluster.until('it follows', () => cluster.agrees())
+    client.kill()
+    await client.start()
+    await cluster.until('it has the same from its disk', () => cluster.agrees())
+    t.equal(client.state.networkCount, 2)
+    const refusal = { code: 'ERR_UNSUPPORTED' }
+    await t.rejects(cluster.leading.replicator.log.repair(), refusal, 'a server is not repaired by itself')
+  }
+)

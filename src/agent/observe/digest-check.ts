@@ -1,6 +1,6 @@
 // The same log must give the same state on every host. Each host notes its state's digest every few entries, and compares
-// its notes with the leader's periodically. A difference is a bug or faulty memory. It is reported with its index and never
-// repaired automatically, because it does not show which host is right.
+// its notes with the leader's periodically. A difference is a bug, faulty memory, or an entry that was never committed. A
+// client replaces its state by a server's; a server reports the difference, because it does not show which host is right.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
@@ -19,6 +19,10 @@ export type DigestNote = readonly [index: number, digest: string]
 export type DigestCheckOptions = {
   /** Digest of the current state. O(networks). */
   readonly digest: () => string
+  /** Of the last applied entry. */
+  readonly index: () => LogIndex
+  /** Replaces this host's state by a server's. @throws ERR_UNSUPPORTED on a server, ERR_PEER */
+  readonly repair: () => Promise<void>
   readonly leader: () => PeerId | null
   readonly self: PeerId
   readonly ask: (peer: PeerId, method: string) => Promise<unknown>
@@ -51,7 +55,8 @@ export class DigestCheck {
   }
 
   start(): void {
-    this.#options.serve(METHOD, () => [...this.#noted])
+    // With the last entry: a quiet cluster would not reach the next note.
+    this.#options.serve(METHOD, () => [...this.#noted, ...this.#latest()].slice(-KEPT))
     this.#cancel = this.#options.clock.every(COMPARE_MS, () => void this.#compareWithLeader())
   }
 
@@ -62,20 +67,42 @@ export class DigestCheck {
   /** Compares with another host's notes; only indexes that both have noted count. */
   compare(theirs: readonly DigestNote[]): void {
     if (this.#differsAt !== null) return
-    const different = theirs.filter(([index, digest]) => (this.#noted.get(index) ?? digest) !== digest)
+    const ours = new Map([...this.#noted, ...this.#latest()])
+    const different = theirs.filter(([index, digest]) => (ours.get(index) ?? digest) !== digest)
     const [index, digest] = different.sort(([a], [b]) => a - b)[0] ?? []
     if (index === undefined) return
     this.#differsAt = index as LogIndex
-    const facts = { index, leaders: digest, ours: this.#noted.get(index) }
+    const facts = { index, leaders: digest, ours: ours.get(index) }
     this.#options.logger.error(facts, 'the state of this host differs from the leader’s')
+  }
+
+  /** The note of the last applied entry; none when it is among the others. */
+  #latest(): DigestNote[] {
+    const index = this.#options.index()
+    return index === 0 || this.#noted.has(index) ? [] : [[index, this.#options.digest()]]
+  }
+
+  /** Tries again at the next comparison when it fails. */
+  async #repair(index: LogIndex): Promise<void> {
+    const { logger, repair } = this.#options
+    try {
+      await repair()
+    } catch (err) {
+      logger.debug({ err }, 'not repaired')
+      return
+    }
+    this.#noted.clear()
+    this.#differsAt = null
+    logger.warn({ index }, 'the state of this host was replaced by a server’s')
   }
 
   async #compareWithLeader(): Promise<void> {
     const { leader, self, ask, logger } = this.#options
     const peer = leader()
-    if (peer === null || peer === self || this.#noted.size === 0) return
+    if (peer === null || peer === self || this.#options.index() === 0) return
     try {
       this.compare(readNotes(await ask(peer, METHOD)))
+      if (this.#differsAt !== null) await this.#repair(this.#differsAt)
     } catch (err) {
       logger.debug({ err, peer }, 'digests not compared')
     }

@@ -19,7 +19,7 @@ export type FigureSources = HealthSources &
     readonly version: string
     readonly state: ClusterState
     readonly counters: Pick<CounterWindow, 'latest'>
-    readonly log: Pick<ReplicatedLog, 'lag' | 'leaderChanges' | 'retries'>
+    readonly log: Pick<ReplicatedLog, 'lag' | 'leaderChanges' | 'refusedMessages' | 'retries'>
     /** Connections to the mesh port that were refused before a handshake, by reason. */
     readonly refusedConnections: () => Readonly<Record<string, number>>
     readonly serfDrops: Pick<SerfDrops, 'latest'>
@@ -47,6 +47,7 @@ export function figuresOf(sources: FigureSources): Figures {
       commitIndex,
       appliedIndex: state.appliedIndex,
       leaderChanges: log.leaderChanges,
+      refusedMessages: log.refusedMessages,
       proposalRetries: log.retries
     },
     feedLag: log.lag,

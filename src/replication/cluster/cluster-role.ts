@@ -112,6 +112,20 @@ export class ClusterRole {
     if (this.#role.kind === 'follower') this.#role.feed.catchUp()
   }
 
+  /**
+   * Replaces the state of a client, which differs from the servers', by that of a server. Who is right among servers
+   * nobody knows. @throws ERR_PEER, ERR_UNSUPPORTED on a voter
+   */
+  async repair(): Promise<void> {
+    if (this.#role.kind !== 'follower') throw new VxmeshError('ERR_UNSUPPORTED', 'only a client is repaired by itself')
+    await this.#role.feed.repair()
+  }
+
+  /** Messages of other hosts that were refused: no server, malformed, impossible. */
+  get refusedMessages(): number {
+    return this.#roles.refused + (this.#role.kind === 'follower' ? this.#role.refused : 0)
+  }
+
   /** Entries known to be committed that are not applied here yet. */
   get lag(): number {
     const { index } = this.#options.applied

@@ -4,6 +4,7 @@ import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Entry, Snapshot } from '#raft/types.ts'
+import { checkEntry } from '../consensus/entry-request.ts'
 import { FeedFollower } from '../feed/feed-follower.ts'
 import { UnsettledTail } from '../storage/unsettled-tail.ts'
 import type { Origin } from '../storage/wal-record.ts'
@@ -32,6 +33,7 @@ export class Follower {
   readonly feed: FeedFollower
   readonly #options: FollowerOptions
   readonly #committed: readonly Entry[]
+  #refused = 0
   /** Entries beyond the commit index, of a host that was a voter. */
   readonly #tail: UnsettledTail
 
@@ -52,7 +54,11 @@ export class Follower {
       deliver: batch => this.#deliver(batch),
       install: received => this.#install(received),
       leaderSeen,
-      refused: (reason, author) => logger.debug({ reason, author }, 'feed message refused'),
+      refused: (reason, author) => {
+        this.#refused += 1
+        logger.debug({ reason, author }, 'feed message refused')
+      },
+      checkEntry,
       fatal,
       clock,
       logger
@@ -65,6 +71,11 @@ export class Follower {
     // Voters have the log itself: they publish on the topic and do not subscribe.
     this.#options.mesh.subscribe((author, data) => this.feed.judge(author, data))
     this.feed.start()
+  }
+
+  /** Messages of the feed that were refused. */
+  get refused(): number {
+    return this.#refused
   }
 
   stop(): Promise<void> {

@@ -91,7 +91,12 @@ export class Voter {
       committedEntries: (from, maxBytes) => raft.committedEntries(from, maxBytes),
       commitIndex: () => raft.status().commitIndex,
       firstIndex: () => raft.firstIndex,
-      snapshot: () => raft.snapshot
+      snapshot: () => raft.snapshot,
+      image: async () => {
+        const { applied } = this.#options.replica
+        const meta = raft.snapshotMeta(applied.index)
+        return meta === undefined ? null : { meta, data: await applied.snapshot() }
+      }
     }
   }
 

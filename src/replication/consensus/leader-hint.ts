@@ -11,14 +11,17 @@ const EXPIRES_AFTER_MS = 3_000
 export class LeaderHint {
   #last: { readonly leader: PeerId; readonly term: Term; readonly atMs: number } | null = null
 
-  /** @returns false for a message of an earlier term, which changes nothing */
+  /**
+   * @returns false for a message of an earlier term, which changes nothing while the later leader is known. Afterwards it
+   * counts: a term that no server confirms any more must not hide the leader for ever.
+   */
   update(leader: PeerId, term: Term, nowMs: number): boolean {
-    if (term < this.term) return false
+    if (term < this.term && this.leader(nowMs) !== null) return false
     this.#last = { leader, term, atMs: nowMs }
     return true
   }
 
-  /** The latest term seen; 0 at first. */
+  /** The term of the leader seen last; 0 at first. */
   get term(): Term {
     return this.#last?.term ?? (0 as Term)
   }

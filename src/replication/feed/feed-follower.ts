@@ -11,9 +11,11 @@ import type { Rpc } from '../transport/rpc.ts'
 import { decodeFeed, type FeedMessage } from './feed-message.ts'
 import { FeedOrder } from './feed-order.ts'
 import { BEAT_MS } from './feed-publisher.ts'
-import { fetchEntries, fetchSnapshot } from './fetch.ts'
+import { fetchEntries, fetchImage, fetchSnapshot } from './fetch.ts'
 
 const FETCH_RETRY_MS = 200
+/** Rounds after which an index that no server has counts as false: 10 s, far longer than servers lag behind their leader. */
+const UNCONFIRMED_ROUNDS = 50
 /** After this much silence a follower fetches: it may be cut off from the leader and still reach other servers. */
 const SILENCE_MS = 3 * BEAT_MS
 
@@ -37,6 +39,8 @@ export type FeedFollowerOptions = {
   /** An accepted message names the leader and its term. */
   readonly leaderSeen: (leader: PeerId, term: Term) => void
   readonly refused: (reason: FeedRefusal, author: PeerId) => void
+  /** @throws ERR_PEER when no replica can apply the entry */
+  readonly checkEntry: (entry: Entry) => void
   readonly fatal: (err: Error) => void
   readonly clock: Clock
   readonly logger: Logger
@@ -49,6 +53,8 @@ export class FeedFollower {
   #delivering: Promise<void> = Promise.resolve()
   #fetching = false
   #lastTerm = 0 as Term
+  /** Rounds in which no server had what was announced. */
+  #emptyRounds = 0
   #cancelSilence: Cancel | null = null
 
   constructor(options: FeedFollowerOptions) {
@@ -63,6 +69,7 @@ export class FeedFollower {
     let message: FeedMessage
     try {
       message = decodeFeed(data)
+      message.entries.forEach(this.#options.checkEntry)
     } catch {
       return this.#refuse('malformed', author)
     }
@@ -101,6 +108,26 @@ export class FeedFollower {
     if (!this.#fetching) void this.#fetch()
   }
 
+  /**
+   * Replaces the state, which differs from the servers', by that of a server as it is now.
+   * @throws ERR_PEER when no server gives one that is at least as far
+   */
+  async repair(): Promise<void> {
+    const { clusterId, rpc, servers, logger } = this.#options
+    for (const server of servers()) {
+      const cluster = clusterId()
+      if (cluster === null || this.#stopping.signal.aborted) break
+      try {
+        const image = await fetchImage(rpc, server, cluster)
+        if (await this.#takeSnapshot(image, this.#order.next - 1)) return
+      } catch (err) {
+        if (!(err instanceof VxmeshError)) throw err
+        logger.debug({ server, err }, 'image not fetched')
+      }
+    }
+    throw new VxmeshError('ERR_PEER', 'no server gave an image of the state')
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#cancelSilence?.()
@@ -131,8 +158,9 @@ export class FeedFollower {
     if (this.#order.missing) this.catchUp()
   }
 
-  async #takeSnapshot(snapshot: Snapshot): Promise<void> {
-    if (snapshot.meta.lastIndex < this.#order.next) return
+  /** @param atLeast the lowest index of use @returns false when the snapshot is older */
+  async #takeSnapshot(snapshot: Snapshot, atLeast: number = this.#order.next): Promise<boolean> {
+    if (snapshot.meta.lastIndex < atLeast) return false
     this.#delivering = this.#delivering
       .then(() => this.#options.install(snapshot))
       .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
@@ -140,6 +168,7 @@ export class FeedFollower {
     this.#lastTerm = snapshot.meta.lastTerm
     await this.#delivering
     this.#take([], snapshot.meta.lastIndex)
+    return true
   }
 
   /** Fetches pages until nothing is missing. One loop at a time. */
@@ -160,21 +189,29 @@ export class FeedFollower {
   /** Tries the servers in turn until one has news; false when none has. A server may be behind, or cut off too. */
   async #fetchOnce(): Promise<boolean> {
     const clusterId = this.#options.clusterId()
+    let confirmed = -1
     for (const server of this.#options.servers()) {
       if (clusterId === null || this.#stopping.signal.aborted) return false
       try {
-        const { rpc } = this.#options
+        const { checkEntry, rpc } = this.#options
         const from = this.#order.next
         const page = await fetchEntries(rpc, server, { clusterId, from })
+        page.entries.forEach(checkEntry)
+        confirmed = Math.max(confirmed, page.commitIndex)
         // The wanted entries are compacted there: fetch the state itself.
         if (page.firstIndex > from) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
         else this.#take(page.entries, page.commitIndex)
-        if (this.#order.next > from) return true
+        if (this.#order.next > from) {
+          this.#emptyRounds = 0
+          return true
+        }
       } catch (err) {
         if (!(err instanceof VxmeshError)) throw err
         this.#options.logger.debug({ server, err }, 'catch-up failed')
       }
     }
+    if (confirmed >= 0) this.#emptyRounds += 1
+    if (this.#emptyRounds >= UNCONFIRMED_ROUNDS) this.#order.confirm(confirmed as LogIndex)
     return false
   }
 }

@@ -3,6 +3,7 @@
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
+import { MAX_COUNT } from '#raft/impossible.ts'
 import { committedEntries, entryToTuple, isCount, malformed } from '../codec/entry-codec.ts'
 import { entryBytes } from '../codec/limits.ts'
 
@@ -48,6 +49,7 @@ export function decodeFeed(data: Uint8Array): FeedMessage {
   if (typeof clusterId !== 'string' || !isCount(term) || !isCount(commitIndex) || !Array.isArray(entries)) {
     throw malformed('feed message')
   }
+  if (term > MAX_COUNT || commitIndex > MAX_COUNT) throw malformed('feed message')
   return {
     clusterId,
     term: term as Term,

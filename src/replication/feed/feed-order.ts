@@ -41,6 +41,11 @@ export class FeedOrder {
     if (index > this.#highest) this.#highest = index
   }
 
+  /** No server has more than this: what was announced beyond it was not so. */
+  confirm(commitIndex: LogIndex): void {
+    this.#highest = Math.max(this.#next - 1, Math.min(this.#highest, commitIndex)) as LogIndex
+  }
+
   /** Takes committed entries and the commit index of their message; returns the entries that are next in order. */
   accept(entries: readonly Entry[], commitIndex: LogIndex): Entry[] {
     if (commitIndex > this.#highest) this.#highest = commitIndex

@@ -13,6 +13,8 @@ function host(entries: number, digestAt: (index: number) => string): { check: Di
   const served: (() => unknown)[] = []
   const check = new DigestCheck({
     digest: () => digestAt(index),
+    index: () => Math.min(index, entries) as LogIndex,
+    repair: () => Promise.reject(new Error('nothing is repaired here')),
     leader: () => LEADER,
     self: SELF,
     ask: () => Promise.reject(new Error('nobody is asked here')),
@@ -61,6 +63,8 @@ function comparing(p: { readonly leader: PeerId | null; readonly answer: () => P
   const asked: PeerId[] = []
   const check = new DigestCheck({
     digest: () => 'ours',
+    index: () => 64 as LogIndex,
+    repair: () => Promise.reject(new Error('nothing is repaired here')),
     leader: () => p.leader,
     self: SELF,
     ask: peer => {
@@ -105,3 +109,40 @@ t.test('an answer that is malformed, or fails, is no difference', async t => {
   await time.advance(5_000)
   t.equal(check.differsAt, null)
 })
+
+t.test('hosts that reach no note compare their last entries', async t => {
+  const { check } = host(10, () => 'a')
+  check.compare(host(11, () => 'b').notes)
+  t.equal(check.differsAt, null, 'they are at different indexes')
+  check.compare(host(10, () => 'b').notes)
+  t.equal(check.differsAt, 10)
+})
+
+for (const { claim, repair, repaired } of [
+  { claim: 'a host whose state was replaced agrees again', repair: () => Promise.resolve(), repaired: true },
+  { claim: 'a host that cannot be repaired goes on saying that it differs', repair: undefined, repaired: false }
+]) {
+  t.test(claim, async t => {
+    const time = new ManualClock()
+    let repairs = 0
+    const check = new DigestCheck({
+      digest: () => 'ours',
+      index: () => 10 as LogIndex,
+      repair: () => {
+        repairs += 1
+        return repair?.() ?? Promise.reject(new Error('this is a server'))
+      },
+      leader: () => LEADER,
+      self: SELF,
+      ask: () => Promise.resolve([[10, 'theirs']]),
+      serve: () => undefined,
+      clock: time.clock,
+      logger: pino({ level: 'silent' })
+    })
+    check.start()
+    await time.advance(5_000)
+    check.stop()
+    t.equal(repairs, 1)
+    t.equal(check.differsAt, repaired ? null : 10)
+  })
+}

@@ -51,7 +51,7 @@ function sources(p: Partial<FigureSources> & { readonly members?: readonly Membe
     membership: { view, logDroppedBytes: 5 },
     log: {
       status: () => ({ role: 'follower', term: 3 as Term, leader: H2, commitIndex: 9 as LogIndex }),
-      ...{ lag: 5, leaderChanges: 2, retries: 1 }
+      ...{ lag: 5, leaderChanges: 2, refusedMessages: 0, retries: 1 }
     },
     cluster: { clusterId: 'c0ffee' as ClusterId, obstacle: null },
     registrar: { registered: true, problem: null },

@@ -33,3 +33,12 @@ t.test('a message of an earlier term neither names a leader nor keeps one alive'
   t.equal(hint.leader(3_000), A)
   t.end()
 })
+
+t.test('once a leader is silent, an earlier term counts again: its own may have been false', t => {
+  const hint = new LeaderHint()
+  hint.update(B, term(2 ** 40), 0)
+  t.notOk(hint.update(A, term(2), 2_999))
+  t.ok(hint.update(A, term(2), 3_000))
+  t.same([hint.leader(3_000), hint.term], [A, 2])
+  t.end()
+})

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { ClusterId, PeerId, Term } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { serveFetch } from '#replication/feed/fetch.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -159,7 +160,7 @@ t.test('after servers that are behind, foreign, down or broken the next one is a
   if (!behind || !foreign || !gone || !broken || !sound) throw new Error('no servers')
   const [stale, full] = [new Log(7), new Log(30)]
   stale.serveOn(behind)
-  serveFetch(foreign.rpc, () => ({ ...full.source, clusterId: 'f'.repeat(16) as ClusterId }))
+  serveFetch(foreign.rpc, systemClock, () => ({ ...full.source, clusterId: 'f'.repeat(16) as ClusterId }))
   await gone.mesh.stop()
   broken.rpc.register('fetch', () => Promise.resolve('nonsense'))
   full.serveOn(sound)
@@ -182,6 +183,15 @@ t.test('while no server has the missing entries they are polled, with a pause', 
   t.ok(log.asked < before + 25, `${log.asked - before} times in 50 round trips`)
   log.count = 30
   await waitFor('all', () => world.delivered.length === 30)
+})
+
+t.test('an index that no server confirms for 10 s is forgotten, and the next entries arrive all the same', async t => {
+  const { log, world } = await asking(t, 7)
+  world.follower.judge(SERVER, message([], { commitIndex: 2 ** 40 }))
+  await waitFor('it is forgotten', () => world.follower.highest === 7, { timeoutMs: 30_000 })
+  log.count = 9
+  world.follower.judge(SERVER, message(entries(8, 9)))
+  await waitFor('all', () => world.delivered.length === 9)
 })
 
 t.test('a stopped follower delivers nothing, not even an answer in flight', async t => {

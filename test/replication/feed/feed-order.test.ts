@@ -53,3 +53,14 @@ t.test('early entries are bounded, and the wanted one is taken even when the roo
   t.equal(order.missing, true, 'what did not fit is still known to be missing')
   t.end()
 })
+
+t.test('what no server has is not missing', t => {
+  const order = new FeedOrder(index(5))
+  order.accept([], index(900))
+  t.ok(order.missing)
+  order.confirm(index(7))
+  t.same([order.highest, order.missing], [7, true])
+  order.confirm(index(3))
+  t.same([order.highest, order.missing], [5, false], 'never below what was handed out')
+  t.end()
+})

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { ClusterId } from '#model/ids.ts'
+import { systemClock } from '#platform/clock.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { fetchEntries, serveFetch } from '#replication/feed/fetch.ts'
 import { CLUSTER, entries, entry, index, Log } from '../entries.ts'
@@ -10,7 +11,7 @@ introduce(asker, server)
 introduce(asker, idle)
 const log = new Log(25)
 log.serveOn(server)
-serveFetch(idle.rpc, () => null)
+serveFetch(idle.rpc, systemClock, () => null)
 
 const fetch = (from: number, cluster: string = CLUSTER, peer: Host = server): Promise<unknown> =>
   fetchEntries(asker.rpc, peer.peer, { clusterId: cluster as ClusterId, from: index(from) })

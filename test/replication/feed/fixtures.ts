@@ -81,6 +81,7 @@ export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
     },
     install: () => Promise.reject(new Error('no server here has a snapshot')),
     leaderSeen: leader => leaders.push(leader),
+    checkEntry: () => undefined,
     refused: reason => (refused[reason] += 1),
     clock: systemClock,
     fatal: err => fatal.push(err),
