@@ -8,6 +8,7 @@ import type { Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
 import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
+import { MAX_ENDPOINTS_PER_HOST, MAX_ENDPOINTS_PER_NETWORK, whyFull } from './quotas.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import { endpointRow } from './rows.ts'
 import type { NetworkTable, Tables } from './tables.ts'
@@ -30,6 +31,16 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   }
   const existing = tables.containers.get(containerId, ifname)
   if (existing !== undefined) return attachAgain(tables, existing, command)
+  const [onHost, inNetwork] = [tables.byHost.get(host)?.size ?? 0, table.byAddress.size]
+  const full =
+    whyFull(rules, { count: onHost, max: MAX_ENDPOINTS_PER_HOST, what: 'endpoints on this host', field: 'host' }) ??
+    whyFull(rules, {
+      count: inNetwork,
+      max: MAX_ENDPOINTS_PER_NETWORK,
+      what: 'endpoints in this network',
+      field: 'network'
+    })
+  if (full !== null) return full
   const rivals = rules < DISJOINT_HOST_ACCESS ? [] : rivalsOf(tables, table.network)
   const target = { table, rivals }
   const chosen = command.address === undefined ? automatic(target, command) : explicit(target, command, command.address)

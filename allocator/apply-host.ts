@@ -3,11 +3,16 @@
 import type { CommandOf, OutcomeOf, Refusal } from '#model/command.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import { formatIp } from '#model/ip.ts'
+import { MAX_HOSTS, whyFull } from './quotas.ts'
 import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
 /** Creates or replaces the record of a peer id. Its endpoints stay: the containers did not move. */
-export function registerHost(tables: Tables, command: CommandOf<'host-register'>): OutcomeOf<'host-register'> {
+export function registerHost(
+  tables: Tables,
+  command: CommandOf<'host-register'>,
+  rules: number
+): OutcomeOf<'host-register'> {
   const { name, peerId, vtep, role, bootId, version } = command.host
   const named = tables.hostByName.get(name)
   if (named !== undefined && named.peerId !== peerId) {
@@ -16,6 +21,10 @@ export function registerHost(tables: Tables, command: CommandOf<'host-register'>
   }
   const taken = whyVtepTaken(tables, command.host)
   if (taken !== null) return taken
+  const full = tables.hosts.has(peerId)
+    ? null
+    : whyFull(rules, { count: tables.hosts.size, max: MAX_HOSTS, what: 'hosts', field: 'peerId' })
+  if (full !== null) return full
   const host: Host = { name, peerId, vtep, role, bootId, version }
   tables.putHost(host)
   return { ok: true, result: { kind: 'host', host } }

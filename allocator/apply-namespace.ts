@@ -1,6 +1,6 @@
 // Commands about Kubernetes namespaces: mapping one to networks, and creating a network for one that is not mapped.
 
-import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf } from '#model/command.ts'
+import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
 import { formatSubnet, ipv4SubnetOf, subnetSize, type Subnet } from '#model/ip.ts'
 import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
@@ -9,6 +9,7 @@ import { NETWORK_DEFAULTS } from '#model/settings.ts'
 import { createNetwork } from './apply-network.ts'
 import { BitVector } from './bit-vector.ts'
 import { refuseOverlappingGrant } from './host-overlap.ts'
+import { MAX_NAMESPACES, whyFull } from './quotas.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
@@ -25,6 +26,8 @@ export function mapNamespace(
   const { namespace: name, network, grants } = command
   const missing = [network, ...grants].find(one => !tables.networks.has(one))
   if (missing !== undefined) return noNetwork(missing, 'network')
+  const full = whyNoMore(tables, { name, rules })
+  if (full !== null) return full
   const before = tables.namespaces.get(name)
   const added = [network, ...grants].filter(one => one !== before?.network && before?.grants.includes(one) !== true)
   const overlap = rules < DISJOINT_HOST_ACCESS ? null : refuseOverlappingGrant(tables, added)
@@ -55,6 +58,8 @@ export function openNamespace(
   const { namespace, range, prefixLength } = command
   const mapped = tables.networks.get(tables.namespaces.get(namespace)?.network ?? ('' as NetworkName))
   if (mapped !== undefined) return { ok: true, result: { kind: 'network', network: mapped.network } }
+  const full = whyNoMore(tables, { name: namespace, rules })
+  if (full !== null) return full
   const subnet = freeSubnet(tables, { range, prefixLength })
   if (subnet === null) {
     const what = `${formatSubnet(range)} has no free /${prefixLength} for namespace ${namespace}`
@@ -75,6 +80,14 @@ export function networkNameOf(namespace: NamespaceName): NetworkName {
   for (let at = 0; at < namespace.length; at++) hash = Math.imul(hash ^ namespace.charCodeAt(at), 0x01000193) >>> 0
   const end = `-${hash.toString(16).padStart(8, '0')}`
   return `ns-${namespace}`.slice(0, NAME_MAX - end.length).concat(end) as NetworkName
+}
+
+function whyNoMore(
+  { namespaces }: Tables,
+  { name, rules }: { readonly name: NamespaceName; readonly rules: number }
+): Refusal | null {
+  if (namespaces.has(name)) return null
+  return whyFull(rules, { count: namespaces.size, max: MAX_NAMESPACES, what: 'namespaces', field: 'namespace' })
 }
 
 /** The first subnet of the range that overlaps no network. */

@@ -7,6 +7,7 @@ import type { Network } from '#model/network.ts'
 import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
 import { defaultGateway } from './address-pool.ts'
 import { refuseOverlap } from './host-overlap.ts'
+import { MAX_NETWORKS, whyFull } from './quotas.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import { networkRow } from './rows.ts'
 import type { Tables } from './tables.ts'
@@ -33,6 +34,8 @@ export function createNetwork(
     const what = `${formatIp(gateway)} is not a host address of ${formatSubnet(subnet)}`
     return refuse('ERR_INVALID', `gateway: ${what}`, 'gateway')
   }
+  const full = whyFull(rules, { count: tables.networks.size, max: MAX_NETWORKS, what: 'networks', field: 'name' })
+  if (full !== null) return full
   const overlap = rules < DISJOINT_HOST_ACCESS ? null : refuseOverlap(tables, command)
   if (overlap !== null) return overlap
   const vni = command.vni ?? (tables.vnis.next() as Vni | null)

@@ -1,14 +1,18 @@
 // Sessions: the answers that callers may still ask for again (Raft thesis 6.3). They are part of the replicated state, so
 // every replica remembers and forgets the same answers at the same index; no clock is read.
 
-import type { Outcome, OutcomeOf, Refusal, Request } from '#model/command.ts'
+import { FIRST_RULES, OWN_BUSINESS, type Outcome, type OutcomeOf, type Refusal, type Request } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
+import { MAX_ANSWERS_PER_HOST, MAX_SESSIONS_PER_HOST } from './quotas.ts'
 import { hashAnswer, Hasher, SetHash, type Hash } from './row-hash.ts'
 
 /** Most sessions; one more expires the least recently used, by log index. */
 export const MAX_SESSIONS = 4_096
 /** Most unsettled answers of one session; one more drops the lowest, as if it were settled. */
 export const MAX_REMEMBERED = 4_096
+
+/** The sessions of one host, and how many answers they hold together. */
+type Owned = { readonly ids: Set<string>; answers: number }
 
 export type Session = {
   lastUsed: LogIndex
@@ -22,6 +26,7 @@ export type Session = {
 export class Sessions {
   /** Least recently used first: use moves a session to the end. */
   readonly #byId = new Map<string, Session>()
+  readonly #byOwner = new Map<string, Owned>()
   /** Log index of the last use of any session. */
   #newest = 0 as LogIndex
 
@@ -30,12 +35,16 @@ export class Sessions {
   }
 
   /** Opens a session; idempotent, since opening may be retried. */
-  open(id: string, index: LogIndex): OutcomeOf<'session-open'> {
+  open(id: string, index: LogIndex, rules = FIRST_RULES): OutcomeOf<'session-open'> {
     if (this.#use(id, index) === undefined) {
+      if (rules >= OWN_BUSINESS) {
+        const own = this.#byOwner.get(ownerOf(id) ?? '')
+        while (own !== undefined && own.ids.size >= MAX_SESSIONS_PER_HOST) this.#remove(this.#leastRecent(own))
+      }
       const [oldest] = this.#byId.keys()
-      if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#byId.delete(oldest)
+      if (oldest !== undefined && this.#byId.size >= MAX_SESSIONS) this.#remove(oldest)
       // The opening request, seq 0, is not remembered: its answer is always the same.
-      this.#byId.set(id, { lastUsed: index, settledBelow: 1, answers: new Map(), hash: new SetHash() })
+      this.#add(id, { lastUsed: index, settledBelow: 1, answers: new Map(), hash: new SetHash() })
       this.#newest = index
     }
     return { ok: true, result: { kind: 'session' } }
@@ -46,18 +55,21 @@ export class Sessions {
    * session or a dropped answer nothing is carried out; the outcome is ERR_SESSION_EXPIRED and is not remembered.
    */
   once(request: Request, index: LogIndex, carryOut: () => Outcome): Outcome {
-    const { session: id, seq, settledBelow } = request
+    const { session: id, seq, settledBelow, rules = FIRST_RULES } = request
     const session = this.#use(id, index)
     if (session === undefined) return expired(`session ${id} is not known`)
     const remembered = session.answers.get(seq)
     if (remembered !== undefined) return remembered
     if (seq < session.settledBelow) return expired(`the answer to request ${seq} of session ${id} was dropped`)
+    const before = session.answers.size
     const outcome = carryOut()
     session.answers.set(seq, outcome)
     session.hash.add(hashAnswer(seq, outcome))
     // A request cannot have settled its own answer, whatever it claims.
     forget(session, Math.min(settledBelow, seq))
     while (session.answers.size > MAX_REMEMBERED) forget(session, lowest(session.answers) + 1)
+    this.#count(id, session.answers.size - before)
+    if (rules >= OWN_BUSINESS) this.#dropBeyondQuota(id)
     return outcome
   }
 
@@ -83,7 +95,7 @@ export class Sessions {
       hash.add(hashAnswer(seq, outcome))
     }
     if (answers.size > MAX_REMEMBERED) throw new Error(`session ${p.id} has too many answers`)
-    this.#byId.set(p.id, { lastUsed: p.lastUsed, settledBelow: p.settledBelow, answers, hash })
+    this.#add(p.id, { lastUsed: p.lastUsed, settledBelow: p.settledBelow, answers, hash })
     this.#newest = p.lastUsed
   }
 
@@ -96,6 +108,55 @@ export class Sessions {
     return all.finish()
   }
 
+  #add(id: string, session: Session): void {
+    this.#byId.set(id, session)
+    const owner = ownerOf(id)
+    if (owner === null) return
+    const own = this.#byOwner.get(owner) ?? { ids: new Set(), answers: 0 }
+    this.#byOwner.set(owner, own)
+    own.ids.add(id)
+    own.answers += session.answers.size
+  }
+
+  #remove(id: string): void {
+    const owner = ownerOf(id)
+    const own = owner === null ? undefined : this.#byOwner.get(owner)
+    if (owner !== null && own !== undefined) {
+      own.ids.delete(id)
+      own.answers -= this.#byId.get(id)?.answers.size ?? 0
+      if (own.ids.size === 0) this.#byOwner.delete(owner)
+    }
+    this.#byId.delete(id)
+  }
+
+  #count(id: string, added: number): void {
+    const own = this.#byOwner.get(ownerOf(id) ?? '')
+    if (own !== undefined) own.answers += added
+  }
+
+  /** Drops answers of the host's least recently used sessions. */
+  #dropBeyondQuota(id: string): void {
+    const own = this.#byOwner.get(ownerOf(id) ?? '')
+    while (own !== undefined && own.answers > MAX_ANSWERS_PER_HOST) {
+      const oldest = this.#byId.get(this.#leastRecent(own, true))
+      if (oldest === undefined) return
+      const { size } = oldest.answers
+      forget(oldest, lowest(oldest.answers) + 1)
+      own.answers -= size - oldest.answers.size
+    }
+  }
+
+  /** A host's session that was used least recently. O(sessions of the host) */
+  #leastRecent({ ids }: Owned, withAnswers = false): string {
+    let [least, usedAt] = ['', Infinity]
+    for (const id of ids) {
+      const session = this.#byId.get(id)
+      if (session === undefined || session.lastUsed >= usedAt || (withAnswers && session.answers.size === 0)) continue
+      ;[least, usedAt] = [id, session.lastUsed]
+    }
+    return least
+  }
+
   #use(id: string, index: LogIndex): Session | undefined {
     const session = this.#byId.get(id)
     if (session === undefined) return undefined
@@ -105,6 +166,12 @@ export class Sessions {
     this.#newest = index
     return session
   }
+}
+
+/** The host that opened a session, by which the leader names it; null for sessions of earlier versions. */
+function ownerOf(id: string): string | null {
+  const end = id.indexOf('/')
+  return end === -1 ? null : id.slice(0, end)
 }
 
 /** Drops all answers below `settledBelow`, in time proportional to the smaller of the step and the number of answers. */

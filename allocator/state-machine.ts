@@ -62,7 +62,7 @@ export class ClusterState {
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
     const { by, command, rules = FIRST_RULES } = request
-    if (command.kind === 'session-open') return this.sessions.open(request.session, index)
+    if (command.kind === 'session-open') return this.sessions.open(request.session, index, rules)
     return this.sessions.once(request, index, () => {
       const refused = by === undefined || rules < OWN_BUSINESS ? null : whyNotAllowed(this.tables, command, by)
       return refused ?? carryOut(this.tables, command, rules)
@@ -202,7 +202,7 @@ function carryOut(
     case 'endpoint-detach':
       return detach(tables, command)
     case 'host-register':
-      return registerHost(tables, command)
+      return registerHost(tables, command, rules)
     case 'host-remove':
       return removeHost(tables, command)
     case 'namespace-map':

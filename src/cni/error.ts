@@ -54,6 +54,7 @@ function codeOf(code: ErrorCode): CniCode {
       return 'unknownNetwork'
     case 'ERR_SUBNET_EXHAUSTED':
     case 'ERR_VNI_EXHAUSTED':
+    case 'ERR_LIMIT_REACHED':
       return 'exhausted'
     case 'ERR_NO_QUORUM':
     case 'ERR_NOT_LEADER':

@@ -28,6 +28,7 @@ export const ERROR_CODES = {
   ERR_IFNAME_IN_USE: { http: 409, exit: 5 },
   ERR_NOT_GRANTED: { http: 403, exit: 1 },
   ERR_NOT_ALLOWED: { http: 403, exit: 1 },
+  ERR_LIMIT_REACHED: { http: 507, exit: 1 },
   ERR_VNI_EXHAUSTED: { http: 507, exit: 1 },
   ERR_SUBNET_EXHAUSTED: { http: 507, exit: 1 },
   ERR_HOST_NOT_REGISTERED: { http: 503, exit: 1 },
