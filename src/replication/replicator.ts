@@ -157,6 +157,7 @@ export class Replicator {
     serveServerChanges(rpc, {
       changer: raft,
       incarnation: () => (adoption.origin === null ? null : adoption.incarnation),
+      mayChange: from => role.isConfigured(from),
       mayTransfer: from => role.isConfigured(from) || this.#raftLog.ledForMs() >= TRANSFER_PAUSE_MS
     })
     serveParticipation(rpc, {

@@ -132,7 +132,9 @@ t.test('a server that was cut off while it was removed learns of it after its re
   await waitFor('it is a client', isClient, { timeoutMs: 20_000 })
   await makeNetworks(away, 20)
   await allEqual(lab.hosts)
-  const after = await away.cliJson<RaftPeerView[]>('raft', 'add', away.name)
+  const refused = await away.cli('raft', 'add', away.name)
+  t.match([refused.exitCode, refused.stderr], [1, /run this on a server/], 'a client does not make itself a server')
+  const after = await lab.host(2).cliJson<RaftPeerView[]>('raft', 'add', away.name)
   t.ok(after.some(({ name, voter }) => name === away.name && voter))
 })
 

@@ -1,4 +1,4 @@
-// Changes of the servers, started from any host: a request to the leader, retried while the consensus refuses it only
+// Changes of the servers, started from any server: a request to the leader, retried while the consensus refuses it only
 // because it is too early. Every step may be repeated; a step that is done already is not an error.
 
 import { asVxmeshError, VxmeshError, type ErrorCode } from '#model/errors.ts'
@@ -34,6 +34,8 @@ export function serveServerChanges(
   p: {
     readonly changer: () => ServerChanger | null
     readonly incarnation: () => number | null
+    /** May this peer add and remove servers? A client host that could would make itself one. */
+    readonly mayChange: (from: PeerId) => boolean
     /** May this peer move the leadership now? */
     readonly mayTransfer: (from: PeerId) => boolean
   }
@@ -43,7 +45,10 @@ export function serveServerChanges(
     if (here === null) throw new VxmeshError('ERR_NOT_LEADER', 'this host is not a server')
     return here
   }
-  rpc.register(CHANGE, async body => {
+  rpc.register(CHANGE, async (body, from) => {
+    if (!p.mayChange(from)) {
+      throw new VxmeshError('ERR_NOT_ALLOWED', 'a client host adds and removes no server; run this on a server')
+    }
     await changer().change(readChange(body))
     return true
   })

@@ -18,8 +18,11 @@ type Stage = {
   /** Error codes for the next changes; null accepts one. */
   readonly refusals: (ErrorCode | null)[]
   readonly candidate: PeerId
+  mayChange: () => boolean
   mayTransfer: () => boolean
 }
+
+const anybody = { mayChange: () => true, mayTransfer: () => true }
 
 /** Host 0 asks, host 1 leads, host 2 is added, removed or made the leader. */
 async function stage(p: { incarnation?: unknown } = {}): Promise<Stage> {
@@ -37,7 +40,7 @@ async function stage(p: { incarnation?: unknown } = {}): Promise<Stage> {
     leader: leader.peer,
     refusals,
     candidate: candidate.peer,
-    mayTransfer: () => true
+    ...anybody
   }
   serveServerChanges(leader.rpc, {
     changer: () => ({
@@ -49,9 +52,10 @@ async function stage(p: { incarnation?: unknown } = {}): Promise<Stage> {
       transfer: to => transfers.push({ to, atMs: clock.nowMs() })
     }),
     incarnation: () => 0,
+    mayChange: () => made.mayChange(),
     mayTransfer: () => made.mayTransfer()
   })
-  serveServerChanges(candidate.rpc, { changer: () => null, incarnation: () => 42, mayTransfer: () => true })
+  serveServerChanges(candidate.rpc, { changer: () => null, incarnation: () => 42, ...anybody })
   if (p.incarnation !== undefined) candidate.rpc.register('incarnation', () => Promise.resolve(p.incarnation))
   return made
 }
@@ -177,7 +181,7 @@ t.test('a host that is not a voter refuses changes, and one without a cluster ha
     all.settle(all.at(0).rpc.call({ peer: candidate, method, body, timeoutMs: 1_000 }))
   await t.rejects(call('raft-change', { kind: 'remove', peer: candidate }), { code: 'ERR_NOT_LEADER' })
   await t.rejects(call('raft-transfer', candidate), { code: 'ERR_NOT_LEADER' })
-  serveServerChanges(all.at(2).rpc, { changer: () => null, incarnation: () => null, mayTransfer: () => true })
+  serveServerChanges(all.at(2).rpc, { changer: () => null, incarnation: () => null, ...anybody })
   await t.rejects(call('incarnation', null), { code: 'ERR_PEER' })
 })
 
@@ -216,4 +220,15 @@ t.test('a transfer that comes too soon after the last waits for its turn', async
   t.ok((made.transfers[0]?.atMs ?? 0) >= freeAt && freeAt > startedAt)
   made.leader = made.candidate
   await made.all.settle(done)
+})
+
+t.test('a client host adds and removes no server, itself least of all', async t => {
+  const made = await stage()
+  made.mayChange = () => false
+  await t.rejects(made.all.settle(made.changes.add(made.candidate)), { code: 'ERR_NOT_ALLOWED' })
+  await t.rejects(made.all.settle(made.changes.remove(made.candidate)), { code: 'ERR_NOT_ALLOWED' })
+  t.same(made.asked, [])
+  made.mayChange = () => true
+  await made.all.settle(made.changes.remove(made.candidate))
+  t.match(made.asked, [{ kind: 'remove', peer: made.candidate }])
 })
