@@ -5,6 +5,7 @@ import { encodeFeed } from '#replication/feed/feed-message.ts'
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
+import type { HostileHost } from './hostile.ts'
 import type { HostNetwork } from './host-network.ts'
 import type { HostOperator } from './host-operator.ts'
 import type { SimHost } from './host.ts'
@@ -18,6 +19,7 @@ export type HostFaultContext = {
   readonly operator: HostOperator
   readonly oracle: Oracle
   readonly faults: Counters
+  readonly hostile: HostileHost
 }
 
 /** Returns false if it found nothing to act on. */
@@ -100,6 +102,11 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     }
     return true
   },
+  'hostile-raft': ({ hostile }) => hostile.raft(),
+  'hostile-gossip': ({ hostile }) => hostile.gossip(),
+  'hostile-proposal': ({ hostile }) => hostile.propose(),
+  'hostile-change-of-servers': ({ hostile }) => hostile.changeServers(),
+  'impossible-message-of-a-server': ({ hostile }) => hostile.breakServer(),
   'feed-message-of-another-cluster': context => {
     const { network, oracle } = context
     const leader = leaderOf(context)

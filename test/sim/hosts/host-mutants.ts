@@ -133,5 +133,96 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     file: `${CONSENSUS}/applied-log.ts`,
     find: 'this.#machine.skip(index)',
     replace: ''
+  },
+  {
+    name: 'raft-of-anybody',
+    bug: 'a message of Raft is accepted from a host that is no server',
+    file: 'src/replication/transport/raft-transport.ts',
+    find: 'if (this.#options.isServer(from))',
+    replace: 'if (from.length > 0)'
+  },
+  {
+    name: 'tags-give-authority',
+    bug: 'a host that says over Serf that it is a server counts as one',
+    file: 'src/replication/consensus/authority.ts',
+    find: 'return this.#believesTags() && this.#tagged()',
+    replace: 'return this.#tagged()'
+  },
+  {
+    name: 'proposals-not-bound',
+    bug: 'the leader does not name the client host that a request comes from',
+    file: 'src/replication/consensus/propose-rpc.ts',
+    find: 'return isServer ? request : { ...request, by: from, rules: RULES }',
+    replace: 'return request'
+  },
+  {
+    name: 'rules-of-the-client',
+    bug: 'a client host chooses the rules by which its request is applied',
+    file: 'src/replication/consensus/propose-rpc.ts',
+    find: 'by: from, rules: RULES }',
+    replace: 'by: from }'
+  },
+  {
+    name: 'clients-change-servers',
+    bug: 'a client host makes itself a server',
+    file: 'src/replication/replicator.ts',
+    find: 'mayChange: from => role.isConfigured(from)',
+    replace: 'mayChange: () => true'
+  },
+  {
+    name: 'every-proposer-a-server',
+    bug: 'a request of any host counts as a server’s',
+    file: 'src/replication/replicator.ts',
+    find: 'isServer: peer => role.isConfigured(peer),\n      admit',
+    replace: 'isServer: () => true,\n      admit'
+  },
+  {
+    name: 'vtep-not-proven',
+    bug: 'a client host registers any VTEP',
+    file: 'allocator/admission.ts',
+    find: 'if (isProven ||',
+    replace: 'if (vtep > 0 ||'
+  },
+  {
+    name: 'registers-others',
+    bug: 'a client host registers other hosts',
+    file: 'allocator/allowed.ts',
+    find: 'return command.host.peerId === by ? null',
+    replace: 'return by.length > 0 ? null'
+  },
+  {
+    name: 'attaches-elsewhere',
+    bug: 'a client host attaches containers to other hosts',
+    file: 'allocator/allowed.ts',
+    find: 'return command.host === by ? null',
+    replace: 'return by.length > 0 ? null'
+  },
+  {
+    name: 'detaches-from-others',
+    bug: 'a client host detaches the containers of others',
+    file: 'allocator/allowed.ts',
+    find: 'if (endpoint === undefined || isOwn',
+    replace: 'if (endpoint === undefined || by.length > 0 || isOwn'
+  },
+  {
+    name: 'networks-of-others',
+    bug: 'a client host deletes networks in which others have endpoints',
+    file: 'allocator/allowed.ts',
+    find: 'if (isOwn(tables, endpoint, by)) continue',
+    replace: 'if (by.length > 0) continue'
+  },
+  {
+    name: 'entries-out-of-order',
+    bug: 'entries that do not follow each other reach the core',
+    file: 'src/raft/impossible.ts',
+    find: 'if (entry.index !== index + 1) return',
+    replace: 'if (entry.index < 0) return'
+  },
+  {
+    name: 'entries-not-checked',
+    bug: 'entries that no replica can apply reach the log',
+    file: 'src/replication/consensus/entry-request.ts',
+    find: "if (kind !== 'command') return",
+    replace: "if (kind !== 'command' || index > 0) return"
   }
 ]

@@ -83,6 +83,16 @@ export class HostNetwork {
     }
   }
 
+  /** Sends bytes on a new stream as if a running process had sent them. */
+  forge(from: PeerId, to: PeerId, protocol: string, bytes: Uint8Array): void {
+    const port = this.#ports.get(from)
+    if (port === undefined) return
+    this.#openStream(port, to, protocol).then(
+      stream => stream.send(bytes),
+      () => undefined
+    )
+  }
+
   /** A process has crashed: its host resets its connections, or is silent when it lost power. */
   detach(peer: PeerId, isSilent: boolean): void {
     this.#ports.delete(peer)

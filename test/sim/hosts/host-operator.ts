@@ -1,4 +1,4 @@
-// The operator of whole hosts: has a desired set of servers, and asks any running host to add or remove one at a time
+// The operator of whole hosts: has a desired set of servers, and asks any running server to add or remove one at a time
 // until the configuration of the leader matches.
 
 import type { PeerProgress } from '#replication/consensus/peers.ts'
@@ -84,7 +84,7 @@ export class HostOperator {
   }
 
   #ask(subject: SimHost, what: 'server-added' | 'server-removed'): void {
-    const host = this.#pickHost()
+    const host = this.#pickHost(({ isVoter }) => isVoter)
     const cluster = host?.replicator?.cluster
     if (host === undefined || cluster === undefined) return
     const asked = { process: host.process, host, untilMs: this.#schedule.nowMs + GIVE_UP_MS }
@@ -105,8 +105,8 @@ export class HostOperator {
     return asked !== null && asked.host.process === asked.process && this.#schedule.nowMs < asked.untilMs
   }
 
-  #pickHost(): SimHost | undefined {
-    const running = this.#hosts.filter(({ replicator }) => replicator !== null)
+  #pickHost(may: (host: SimHost) => boolean = () => true): SimHost | undefined {
+    const running = this.#hosts.filter(host => host.replicator !== null && may(host))
     return running.length === 0 ? undefined : this.#random.pick(running)
   }
 }

@@ -16,6 +16,7 @@ import type { RunResult } from '../run-result.ts'
 import { Schedule } from '../schedule.ts'
 import { HOST_FAULTS, injectHostFaults } from './host-faults.ts'
 import { HostNetwork } from './host-network.ts'
+import { HostileHost } from './hostile.ts'
 import { HostOperator } from './host-operator.ts'
 import { HOST_PROBES } from './host-probes.ts'
 import { SimHost, type HostWorld } from './host.ts'
@@ -59,6 +60,7 @@ class World {
   readonly #members: Members
   readonly #operator: HostOperator
   readonly #lanes: Lanes
+  readonly #hostile: HostileHost
   #events = 0
 
   constructor(seed: number) {
@@ -90,6 +92,8 @@ class World {
     const shared = { hosts: this.#hosts, random, schedule, probes: this.#probes }
     this.#operator = new HostOperator({ ...shared, founders: this.#founders })
     this.#lanes = new Lanes({ ...shared, oracle: this.oracle })
+    this.#hostile = new HostileHost({ ...shared, network: this.#network, oracle: this.oracle })
+    this.#members.stranger = () => this.#hostile.member
   }
 
   async run(): Promise<RunResult> {
@@ -99,6 +103,7 @@ class World {
     this.#operator.start()
     injectHostFaults(
       {
+        hostile: this.#hostile,
         hosts: this.#hosts,
         random: this.#random,
         schedule: this.#schedule,

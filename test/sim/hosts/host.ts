@@ -5,7 +5,7 @@ import { whyNotAdmitted } from '#allocator/admission.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { asVxmeshError } from '#model/errors.ts'
-import type { ClusterId, HostName, PeerId } from '#model/ids.ts'
+import type { ClusterId, HostName, PeerId, Term } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
 import { createLogger } from '#platform/log.ts'
@@ -164,6 +164,7 @@ export class SimHost {
       seedFetched: () => undefined,
       roleChanged: ({ role, term }) => {
         this.#world.trace(this.number, term, role.length)
+        oracle.term(this.name, term)
         if (role === 'leader') {
           oracle.leads(this.peerId, term)
           probes.add('leader-elected')
@@ -192,8 +193,9 @@ export class SimHost {
   }
 
   #observe(): void {
-    const { probes } = this.#world
+    const { oracle, probes } = this.#world
     this.#checkCurrent()
+    oracle.term(this.name, this.replicator?.log.status().term ?? (0 as Term))
     if (this.isVoter !== this.#wasVoter) probes.add(this.isVoter ? 'became-a-voter' : 'became-a-follower-of-the-feed')
     this.#wasVoter = this.isVoter
   }

@@ -19,6 +19,8 @@ const UNKNOWN: ReadonlySet<ErrorCode> = new Set(['ERR_SESSION_EXPIRED', 'ERR_AGE
 const GIVE_UP_MS = 6_000
 const HELD_MAX = 6
 
+/** The container that is always there. */
+export const ANCHOR = parseContainerId('anchor')
 const NETWORK = parseNetworkName('net')
 const IFNAME = parseIfName('eth0')
 
@@ -73,6 +75,9 @@ export class Lanes {
     const subnet = parseSubnet('10.0.0.0/20')
     const facts = { egressRate: 0, mtu: 1_400, egress: false, hostAccess: false }
     setUp.push({ kind: 'network-create', name: NETWORK, subnet, requestId: 'network', ...facts })
+    const [first] = this.#hosts
+    // Never detached: a client host may not change a network in which another has endpoints.
+    if (first !== undefined) setUp.push({ ...this.#attach(first), containerId: ANCHOR })
     const next = (): void => {
       const command = setUp.shift()
       if (command !== undefined) this.#begin(command, next)

@@ -12,6 +12,8 @@ const REFRESH_MS = 800
 export class Members {
   readonly #views = new Map<SimHost, readonly Member[]>()
   readonly #network: HostNetwork
+  /** Listed to all beside the hosts. */
+  stranger: () => Member | null = () => null
 
   constructor(network: HostNetwork) {
     this.#network = network
@@ -35,9 +37,11 @@ export class Members {
   #refresh(observer: SimHost, hosts: readonly SimHost[]): void {
     const before = JSON.stringify(this.of(observer))
     const view = hosts.map(subject => ({ ...subject.member, status: this.#status(observer, subject) }))
-    this.#views.set(observer, view)
+    const stranger = this.stranger()
+    const all = stranger === null ? view : [stranger, ...view]
+    this.#views.set(observer, all)
     const { process } = observer
-    if (JSON.stringify(view) !== before) process?.life.run(() => process.replicator.cluster.membersChanged())
+    if (JSON.stringify(all) !== before) process?.life.run(() => process.replicator.cluster.membersChanged())
   }
 
   #status(observer: SimHost, subject: SimHost): MemberStatus {

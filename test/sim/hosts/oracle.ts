@@ -7,6 +7,10 @@ import type { Outcome, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
+import { didHarm, FALSE_TERM } from './hostile.ts'
+
+/** Higher than any honest election leads. */
+const HIGHEST_TERM = FALSE_TERM
 
 type Applied = { readonly request: string | null; readonly outcome: string; readonly digest: string }
 
@@ -48,7 +52,11 @@ export class Oracle {
     }
     let outcome = ''
     if (p.request === null) this.state.skip(index)
-    else outcome = textOf(this.state.apply(index, p.request))
+    else {
+      const result = this.state.apply(index, p.request)
+      outcome = textOf(result)
+      if (didHarm(p.request, result)) this.fail(`a forged ${p.request.command.kind} takes effect at entry ${index}`)
+    }
     this.#applied.push({ request, outcome, digest: digestOf(this.state) })
   }
 
@@ -64,6 +72,11 @@ export class Oracle {
     const known = this.#applied[appliedIndex - 1]
     if (known === undefined) this.fail(`${host} has the state of entry ${appliedIndex}, which no host has applied`)
     else if (known.digest !== digestOf(state)) this.fail(`${host} has a different state at entry ${appliedIndex}`)
+  }
+
+  /** A host has adopted a term. */
+  term(host: string, term: Term): void {
+    if (term >= HIGHEST_TERM) this.fail(`${host} adopts term ${term}, which nobody has led`)
   }
 
   /** A term has at most one leader. */
