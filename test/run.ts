@@ -49,7 +49,7 @@ const PARTS: readonly Part[] = [
   },
   { name: 'namespace', run: namespace },
   { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
-  { name: 'chaos', run: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
+  { name: 'chaos', run: chaos },
   { name: 'demo', run: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]
 
@@ -110,6 +110,11 @@ async function namespace(): Promise<Outcome> {
   const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
   await Promise.all(ahead.values())
   return sum([shared, await tap(execute, ALONE, 1)])
+}
+
+async function chaos(): Promise<Outcome> {
+  const faults = await tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5')
+  return sum([faults, await tool(execute, 'node', 'test/chaos/main.ts', '--hostile', '--minutes', '0.5')])
 }
 
 async function simulate(execute: Execute): Promise<Outcome> {

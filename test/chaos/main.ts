@@ -3,6 +3,7 @@
 // release must be gone, no address may be assigned twice, and the state must be equal on all hosts. Then the leader is
 // killed repeatedly, and the time to the next acknowledged claim is measured.
 //   npm run -s chaos -- [--rounds 60] [--failovers 50] [--lanes 48] [--seed N]     the last line is one JSON object
+//   npm run -s chaos -- --hostile [--minutes 30] [--seed N]     instead: a member that forges messages (hostile/run.ts)
 
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -15,6 +16,7 @@ import { waitFor } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { CHAOS_FAULTS, type Servers } from './chaos-faults.ts'
 import { hostMs } from './host-clock.ts'
+import { attackByMember } from './hostile/run.ts'
 import type { LoadReport } from './load.ts'
 
 const SERVERS = 3
@@ -25,11 +27,17 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '60' },
     failovers: { type: 'string', default: '50' },
     lanes: { type: 'string', default: '48' },
+    hostile: { type: 'boolean', default: false },
+    minutes: { type: 'string', default: '30' },
     seed: { type: 'string', default: `${Date.now() % 1_000_000}` }
   }
 })
 const random = new Random(Number(values.seed))
 console.log(`seed ${values.seed}`)
+if (values.hostile) {
+  const passed = await attackByMember({ minutes: Number(values.minutes), seed: Number(values.seed) })
+  process.exit(passed ? 0 : 7)
+}
 
 const lab = await Lab.create()
 try {
