@@ -14,7 +14,7 @@ const BACK_OFF_MIN_MS = 1_000
 const ALONE_MAX_MS = 15_000
 /** For a host that misses some of its peers, which may be gone for good. */
 const MISSING_MAX_MS = 60_000
-/** Addresses remembered; the one that was alive longest ago is forgotten first. */
+/** Addresses remembered; the least recently alive one is forgotten first. */
 const MAX_ADDRESSES = 1_024
 
 export type RejoinOptions = {
@@ -29,12 +29,12 @@ export type RejoinAttempt = { readonly alone: boolean; readonly addresses: reado
 
 export class Rejoin {
   readonly #options: RejoinOptions
-  /** The one that was alive longest ago first; null until the file has been read. */
+  /** Known addresses, the least recently alive one first; null until the file has been read. */
   #remembered: Set<string> | null = null
   #saved = ''
   #backOffMs = BACK_OFF_MIN_MS
   #dueMs = 0
-  /** Whom the back-off is about. */
+  /** The addresses that the back-off applies to; other ones reset it. */
   #missing = ''
 
   constructor(options: RejoinOptions) {
@@ -67,12 +67,15 @@ export class Rejoin {
     this.#saved = text
   }
 
-  /** Whom to join, if an attempt is due; the next one is due after the back-off. `seeds`: the configured addresses. */
+  /**
+   * The addresses to join, or null if no attempt is due; the next one is due after the back-off. `seeds`: the
+   * configured addresses.
+   */
   async next(members: readonly Member[], seeds: readonly string[]): Promise<RejoinAttempt | null> {
     const { clock, random } = this.#options
     const others = this.#others(members)
     const alone = !others.some(({ status }) => status === 'alive')
-    // A failed member is Serf's to reconnect to, as long as Serf lists it.
+    // Serf itself reconnects to a failed member as long as it lists it.
     const listed = new Set(others.map(addressOf))
     const remembered = [...(await this.#load())]
     const addresses = alone ? [...new Set([...seeds, ...remembered])] : remembered.filter(known => !listed.has(known))
@@ -83,7 +86,8 @@ export class Rejoin {
     this.#dueMs = clock.nowMs() + this.#backOffMs * (alone ? 1 : 0.5 + random.unit())
     this.#backOffMs = Math.min(this.#backOffMs * 2, alone ? ALONE_MAX_MS : MISSING_MAX_MS)
     if (alone) return { alone, addresses }
-    // One is enough, because it brings all that it can reach; each unreachable one holds Serf for ten seconds.
+    // One is enough, because joining it also finds all members that it knows; each unreachable one holds Serf for ten
+    // seconds.
     const one = addresses[Math.floor(random.unit() * addresses.length)]
     return one === undefined ? null : { alone, addresses: [one] }
   }
