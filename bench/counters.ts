@@ -55,7 +55,8 @@ function makeEndpoints(socket: NetlinkSocket, count: number, netnsFd: number): v
       createVeth({ name, mtu: 1450, group: OVERLAY_GROUP, peer }),
       setLink(name, { alias: endpointAlias(containerId, ifname) })
     ]
-    for (const fate of socket.batch(messages, 'make endpoint')) if (fate !== null) throw new Error(fate.message)
+    for (const refusal of socket.batch(messages, 'make endpoint'))
+      if (refusal !== null) throw new Error(refusal.message)
   }
 }
 

@@ -153,7 +153,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
         const { failures } = await driver.forwarding.execute(ops.slice(at, at + SLICE))
         spent.ours += performance.now() - since
         since = performance.now()
-        const refused = socket.batch(messages.slice(at, at + SLICE), 'write entries').find(fate => fate !== null)
+        const refused = socket.batch(messages.slice(at, at + SLICE), 'write entries').find(refusal => refusal !== null)
         spent.limit += performance.now() - since
         if (failures[0] !== undefined) throw failures[0].error
         if (refused !== undefined) throw new Error(`raw: ${refused.message}`)

@@ -130,7 +130,7 @@ export class Endpoints {
     const { self, state, reconciler, devices, overlayMtu, propose } = this.#options
     const { containerId, ifname, host } = before
     if (host === self) await this.#refuseUnsupportedShaping(change)
-    else if ((change.delayUs ?? 0) > 0) throw delayOnlyAtHome(state.host(host)?.name ?? host)
+    else if ((change.delayUs ?? 0) > 0) throw delayOnlyOnOwnHost(state.host(host)?.name ?? host)
     const { endpoint } = await propose({ kind: 'endpoint-update', containerId, ifname, ...change })
     const network = state.network(endpoint.network)
     if (endpoint.host === self && network !== undefined) {
@@ -212,7 +212,7 @@ function attachedAlready({ containerId, ifname, network }: Endpoint): VxmeshErro
   return new VxmeshError('ERR_ENDPOINT_EXISTS', what, { field: 'containerId' })
 }
 
-function delayOnlyAtHome(host: string): VxmeshError {
+function delayOnlyOnOwnHost(host: string): VxmeshError {
   const what = `delay: only the endpoint's own host, ${host}, knows whether its kernel can delay: ask its agent`
   return new VxmeshError('ERR_DELAY_UNSUPPORTED', what, { field: 'delayUs' })
 }
