@@ -88,3 +88,37 @@ t.test('the ports on loopback answer root and the configured users, and reset ev
   t.strictSame(passDone(await runPass(filters, look)), ['install inet vxmesh_doors with 2 elements'])
   t.equal(await ask(host, NOBODY, ZMQ), 'ConnectionRefusedError', 'the pass restores it')
 })
+
+t.test(
+  'a user that is not root cannot change Serf: leave, keys, tags, join and force-leave are refused',
+  { skip, timeout: 120_000 },
+  async t => {
+    const lab = await Lab.create()
+    t.teardown(() => lab.destroy())
+    const [server, client] = await lab.addServerAndClient()
+    const serf = (user: number, ...argv: readonly string[]): ReturnType<typeof run> =>
+      server.exec('setpriv', `--reuid=${user}`, '--clear-groups', 'serf', ...argv)
+    const key = Buffer.alloc(32, 7).toString('base64')
+    const before = await serf(0, 'members', '-detailed')
+    t.match(before, { exitCode: 0, stdout: /alive/ }, 'root reads')
+    t.equal((await serf(0, 'join', client.address)).exitCode, 0, 'root’s plain join works')
+    for (const argv of [
+      ['leave'],
+      ['keys', '-list'],
+      ['keys', `-install=${key}`],
+      ['keys', `-use=${key}`],
+      ['keys', `-remove=${key}`],
+      ['tags', '-set', 'role=server'],
+      ['join', '192.0.2.99'],
+      ['force-leave', client.name],
+      ['members'],
+      ['monitor'],
+      ['event', 'deploy']
+    ]) {
+      const refused = await serf(NOBODY, ...argv)
+      t.match(refused, { exitCode: 1, stdout: '', stderr: /connection refused/ }, `serf ${argv.join(' ')}`)
+    }
+    t.equal((await serf(0, 'members', '-detailed')).stdout, before.stdout, 'members and tags are as before')
+    t.match(await server.members(), [{ status: 'alive' }, { status: 'alive' }])
+  }
+)
