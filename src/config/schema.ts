@@ -86,9 +86,13 @@ const subnets = value('a list of subnets like 10.9.0.0/16, with commas outside t
 })
 
 const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
-const tcpUrl = parsed('a URL like tcp://127.0.0.1:30027', text =>
-  text.startsWith('tcp://') && isListen(text.slice('tcp://'.length)) ? text : undefined
-)
+/** sockaddr_un holds 108 bytes including the terminating zero. */
+const MAX_SOCKET_PATH = 107
+const zmqUrl = parsed('a URL like tcp://127.0.0.1:30027 or ipc:///run/vxmesh/requests.sock', text => {
+  const [, scheme, rest = ''] = /^(tcp|ipc):\/\/(.+)$/.exec(text) ?? []
+  const valid = scheme === 'tcp' ? isListen(rest) : rest.startsWith('/') && Buffer.byteLength(rest) <= MAX_SOCKET_PATH
+  return valid ? text : undefined
+})
 
 /** For the compiler alone: marks the schema of a reloadable key. */
 declare const RELOADABLE: unique symbol
@@ -213,9 +217,9 @@ export const configShape = z.strictObject({
     .prefault({}),
   zmq: z
     .strictObject({
-      requests: tcpUrl.default('tcp://127.0.0.1:30027').describe('SUB socket for requests'),
-      events: tcpUrl.default('tcp://127.0.0.1:30028').describe('PUB socket for answers and changes'),
-      rpc: tcpUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket for requests with an individual answer'),
+      requests: zmqUrl.default('tcp://127.0.0.1:30027').describe('SUB socket for requests'),
+      events: zmqUrl.default('tcp://127.0.0.1:30028').describe('PUB socket for answers and changes'),
+      rpc: zmqUrl.default('tcp://127.0.0.1:30029').describe('ROUTER socket for requests with an individual answer'),
       users: users
         .default([])
         .describe(

@@ -11,6 +11,8 @@ const MAX_ALLOWED = 1_000
 /** Of a key file: as many keys with a comment each. */
 const MAX_FILE_BYTES = 256 * 1024
 const LOOPBACK = 'tcp://127.'
+/** The mode of the socket says who may connect: its owner alone. */
+const UNIX = 'ipc://'
 
 /** Ports of the sockets that ask for no key: on loopback, without CURVE. */
 export function keylessPorts(zmq: Config['zmq']): readonly number[] {
@@ -30,6 +32,7 @@ export async function readZmqKeys(
   const { secretKeyFile, allowedKeysFile } = zmq
   if (secretKeyFile === undefined && allowedKeysFile === undefined) {
     for (const key of ['requests', 'events', 'rpc'] as const) {
+      if (zmq[key].startsWith(UNIX)) continue
       const isLoopback = zmq[key].startsWith(LOOPBACK)
       if (isLoopback && noOwners === null) continue
       const open = isLoopback ? `is open to every user (${noOwners ?? ''})` : 'is not loopback'

@@ -49,6 +49,7 @@ const PROGRESS_TIMEOUT_MS = 60_000
  * than ZMTP 3.0, such as HTTP.
  */
 const ZAP_DOMAIN = 'vxmesh'
+const UNIX = 'ipc://'
 
 /** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
 export type CurveKeys = { readonly secretKey: string; readonly allowedKeys: readonly string[] }
@@ -144,7 +145,7 @@ export class ZmqServer {
       ['zmq.rpc', this.#rpc, rpc]
     ] as const) {
       try {
-        await socket.bind(address)
+        await (address.startsWith(UNIX) ? bindForOwner(socket, address) : socket.bind(address))
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause)
         throw new VxmeshError('ERR_CONFIG', `${key}: ${address} cannot be bound: ${why}`, { field: key, cause })
@@ -263,6 +264,16 @@ export class ZmqServer {
       }
       default:
     }
+  }
+}
+
+/** Binds a UNIX socket that nobody else may connect to, not even between its creation and a chmod. */
+async function bindForOwner(socket: Subscriber | Publisher | Router, address: string): Promise<void> {
+  const umask = process.umask(0o177)
+  try {
+    await socket.bind(address)
+  } finally {
+    process.umask(umask)
   }
 }
 

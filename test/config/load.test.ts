@@ -157,6 +157,7 @@ const GOOD: readonly (readonly [key: string, text: string, value: unknown])[] = 
   ['namespaces.prefixLength', '26', 26],
   ['http.listen', '0.0.0.0:1', '0.0.0.0:1'],
   ['zmq.rpc', 'tcp://0.0.0.0:65535', 'tcp://0.0.0.0:65535'],
+  ['zmq.rpc', 'ipc:///run/vxmesh/rpc.sock', 'ipc:///run/vxmesh/rpc.sock'],
   ['log.level', 'silent', 'silent']
 ]
 
@@ -224,9 +225,12 @@ const BAD: readonly (readonly [key: string, text: string])[] = [
   ['zmq.users', 'nobody'],
   ['zmq.users', '-1'],
   ['zmq.users', '4294967295'],
-  ['zmq.requests', 'ipc:///tmp/x'],
+  ['zmq.requests', 'ipc://tmp/x'],
   ['zmq.events', 'tcp://127.0.0.1'],
   ['zmq.rpc', 'tcp://*:1'],
+  ['zmq.rpc', 'ipc://rpc.sock'],
+  ['zmq.rpc', `ipc:///${'x'.repeat(107)}`],
+  ['zmq.rpc', 'inproc://x'],
   ['raft.snapshotBytes', '1k'],
   ['http.listen', '999.0.0.1:80'],
   ['http.listen', '127.0.0.1:65536'],

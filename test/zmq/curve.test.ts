@@ -1,6 +1,6 @@
 // CURVE authentication, as required beyond loopback: only clients with listed keys get answers.
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -10,6 +10,7 @@ import { loadConfig } from '#config/load.ts'
 import { keylessPorts, readZmqKeys } from '#config/zmq-keys.ts'
 import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { systemClock } from '#platform/clock.ts'
+import { run } from '#platform/process.ts'
 import { encodeZ85 } from '#zmq/zap.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
@@ -126,4 +127,33 @@ t.test('beyond loopback keys are required, and readable by their owner only', as
     [{ ...both, 'zmq.allowedKeysFile': await file('short', publicKey.slice(1)) }, 'zmq.allowedKeysFile']
   ]
   for (const [flags, field] of cases) await t.rejects(keys(flags), { code: 'ERR_CONFIG', field }, field)
+})
+
+t.test('a UNIX socket answers its owner without a key, has mode 0600, and no other user can connect', async t => {
+  const dir = await mkdtemp(join(tmpdir(), 'vxmesh-ipc-'))
+  t.teardown(() => rm(dir, { recursive: true }))
+  // Others may search the directory: the sockets' own mode has to keep them out.
+  await chmod(dir, 0o755)
+  const at = (name: string): string => `ipc://${join(dir, name)}`
+  const sockets = { requests: at('requests'), events: at('events'), rpc: at('rpc') }
+  const flags = {
+    bind: '192.0.2.1',
+    ...Object.fromEntries(Object.entries(sockets).map(([key, url]) => [`zmq.${key}`, url]))
+  }
+  const { zmq } = await loadConfig({ file: null, env: {}, flags })
+  t.equal(await readZmqKeys(zmq, 'no nft'), null, 'also where the kernel knows no owners of connections')
+  t.same(keylessPorts(zmq), [])
+  const umask = process.umask(0o022)
+  t.teardown(() => process.umask(umask))
+  const server = await ZmqServer.start({ ...common, addresses: sockets, curve: null })
+  t.teardown(() => server.stop())
+  t.equal(process.umask(), 0o022)
+  for (const name of ['requests', 'events', 'rpc']) t.equal((await stat(join(dir, name))).mode & 0o777, 0o600, name)
+  t.equal(await ask(sockets.rpc, {}), 199)
+  if (process.getuid?.() !== 0) return
+  const connect = `import socket; socket.socket(socket.AF_UNIX).connect('${join(dir, 'rpc')}')`
+  const as = (user: number): ReturnType<typeof run> =>
+    run('setpriv', [`--reuid=${user}`, '--clear-groups', '/usr/bin/python3', '-c', connect])
+  t.equal((await as(0)).exitCode, 0)
+  t.match(await as(65_534), { exitCode: 1, stderr: /PermissionError/ })
 })
