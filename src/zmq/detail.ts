@@ -24,7 +24,7 @@ export type Detail = {
 const MAX_REQUEST_ID = 256
 const MAX_PATH = 4_096
 /** Of all labels, names included, in characters: answers echo them to every subscriber. */
-const MAX_LABELS = 4_096
+const MAX_LABELS = 1_024
 
 type Parser = (value: unknown, field: string) => unknown
 

@@ -147,7 +147,7 @@ t.test('a UNIX socket answers its owner without a key, has mode 0600, and no oth
   t.teardown(() => process.umask(umask))
   const server = await ZmqServer.start({ ...common, addresses: sockets, curve: null })
   t.teardown(() => server.stop())
-  t.equal(process.umask(), 0o022)
+  t.equal(process.umask(0o022), 0o022)
   for (const name of ['requests', 'events', 'rpc']) t.equal((await stat(join(dir, name))).mode & 0o777, 0o600, name)
   t.equal(await ask(sockets.rpc, {}), 199)
   if (process.getuid?.() !== 0) return
