@@ -46,7 +46,7 @@ t.test('each test that is named exists under its title, and is named by a cell',
     t.ok(named.has(ref), `${ref} holds a cell`)
     const source = read(file.replaceAll('`', ''))
     const pattern = title.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
-    t.match(source, new RegExp(`\\.test\\(\\s*'${pattern}'`), `${file}: ${title}`)
+    t.match(source, new RegExp(`\\.test\\(\\s*['\`]${pattern}['\`]`), `${file}: ${title}`)
   }
   t.equal(new Set(tests.map(([ref]) => ref)).size, tests.length, 'no reference twice')
   t.end()
