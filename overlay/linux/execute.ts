@@ -1,4 +1,5 @@
-// Executes ops, network by network. A failed device op stops its own network only; a failed entry op stops nothing.
+// Executes ops, network by network. A failed device op stops its own network only; a failed entry op stops nothing. An op on a
+// container's interface that has vanished is skipped: the container has ended meanwhile, and the next pass finds it missing.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -7,6 +8,7 @@ import type { Clock } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-error.ts'
 import type { ExecuteResult } from '../driver.ts'
 import type { Message } from '../netlink/bytes.ts'
+import { nameRole } from '../plan/network/names.ts'
 import { describe, isEntryOp, OP_TRAITS, type BridgeOp, type EntryOp } from '../plan/network/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
@@ -76,6 +78,10 @@ async function executeNetwork(p: {
         else executeDeviceOp(kernel, op)
         tally.done++
       } catch (err) {
+        if (hasVanished(kernel, op)) {
+          tally.skipped++
+          continue
+        }
         tally.failures.push({ op, error: opError(op, err) })
         tally.skipped += ops.length - i - 1 + entries.length
         return
@@ -105,6 +111,7 @@ function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): vo
       // The device was deleted meanwhile, with its entries; the next plan creates what should be there.
       withoutDevice++
       if (OP_TRAITS[op.kind].removes) tally.done++
+      else if (isOfContainer(op)) tally.skipped++
       else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
       continue
     }
@@ -114,19 +121,30 @@ function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): vo
     }
   }
   const refused = new Map<EntryOp, VxmeshError>()
+  const vanished = new Set<EntryOp>()
   try {
     const refusals = kernel.socket.batch(messages, 'write entries')
     refusals.forEach((refusal, i) => {
       if (refusal === null) return
       const op = owners[i]
       if (op === undefined || (OP_TRAITS[op.kind].removes && ABSENT.includes(refusal.errno))) return
-      refused.set(op, refusalError(describe(op), refusal))
+      if (refusal.errno === 'ENODEV' && isOfContainer(op)) vanished.add(op)
+      else refused.set(op, refusalError(describe(op), refusal))
     })
   } catch (err) {
     for (const op of owners) refused.set(op, opError(op, err))
   }
   for (const [op, error] of refused) tally.failures.push({ op, error })
-  tally.done += ops.length - withoutDevice - refused.size
+  tally.skipped += vanished.size
+  tally.done += ops.length - withoutDevice - vanished.size - refused.size
+}
+
+function hasVanished(kernel: Kernel, op: BridgeOp): boolean {
+  return isOfContainer(op) && readLink(kernel.socket, op.device) === null
+}
+
+function isOfContainer({ device }: BridgeOp): boolean {
+  return nameRole(device)?.role === 'veth'
 }
 
 const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']

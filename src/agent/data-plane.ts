@@ -97,7 +97,9 @@ export class DataPlane {
       desired: vni => desired(this.inputs.input(vni)),
       records: new NetnsRecordFiles({ dataDir: config.dataDir, logger: logger.child({ room: 'overlay' }) }),
       netns: parts.netns(config.netns.paths),
-      overlayMtu: () => this.inputs.overlayMtu
+      overlayMtu: () => this.inputs.overlayMtu,
+      ended: endpoint => this.collector.containerEnded(endpoint),
+      clock: parts.clock
     })
   }
 

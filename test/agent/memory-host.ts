@@ -100,7 +100,9 @@ export class MemoryHost {
       },
       netns: { hold: path => this.#holdNetns(path), isNetns: path => !this.goneNetns.has(path) },
       desired: () => fail('these devices need no desired state'),
-      overlayMtu: () => OVERLAY_MTU
+      overlayMtu: () => OVERLAY_MTU,
+      ended: endpoint => this.collector.containerEnded(endpoint),
+      clock: this.time.clock
     })
     this.endpoints = new Endpoints({
       ...{ self: this.self, state, devices: this.devices, local: this.local, logger },

@@ -1,6 +1,6 @@
 // Releases this host's endpoints whose container is gone, because a runtime does not always say so. Gone means that the
 // endpoint's interface is missing on this host (the kernel removes it with the namespace, and only then) and its recorded
-// path leads nowhere, both for a while. A container that lives fails both tests, whatever its path looks like: a mount that
+// path leads nowhere, both for a while unless it was attached a moment ago. A container that lives fails both tests, whatever its path looks like: a mount that
 // is not there yet, a /proc/PID of a process that has ended, a path that leads to another namespace by now.
 
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
@@ -18,7 +18,7 @@ const GOING_MS = 3_000
 const GOING_POLL_MS = 50
 
 export type CollectorOptions = {
-  readonly local: Pick<LocalEndpoints, 'isBusy' | 'netnsState'>
+  readonly local: Pick<LocalEndpoints, 'isBusy' | 'isYoung' | 'netnsState'>
   /** This host's endpoints. */
   readonly endpoints: () => readonly Endpoint[]
   /**
@@ -43,6 +43,8 @@ export class Collector {
   #started = false
   #cancel: Cancel = () => undefined
   #round: Promise<unknown> | null = null
+  /** Releases of young endpoints in progress. */
+  readonly #early = new Set<Promise<unknown>>()
 
   constructor(options: CollectorOptions) {
     this.#options = options
@@ -65,6 +67,22 @@ export class Collector {
     this.#started = false
     this.#cancel()
     await this.#round
+    await Promise.all(this.#early)
+  }
+
+  /**
+   * A pass found that the container of this host's endpoint has ended. A young endpoint is released at once, any other when
+   * it is overdue. @returns false when nothing is released automatically
+   */
+  containerEnded(endpoint: Endpoint): boolean {
+    const { local, current, logger } = this.#options
+    if (this.#afterMs === 0) return false
+    if (!local.isYoung(keyOf(endpoint)) || !current()) return true
+    const releasing: Promise<unknown> = this.#release([endpoint])
+      .catch((err: unknown) => logger.warn({ err }, 'the endpoint of a container that ended is not released yet'))
+      .finally(() => this.#early.delete(releasing))
+    this.#early.add(releasing)
+    return true
   }
 
   /** Does this endpoint's container appear to be gone? @throws ERR_KERNEL */

@@ -9,6 +9,7 @@ import type { PeerId, Vni } from '#model/ids.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
+import type { Clock } from '#platform/clock.ts'
 import { isErrno } from '#platform/storage-error.ts'
 import { isSameNetns } from '#platform/netns.ts'
 import { UseCounts } from '#platform/use-counts.ts'
@@ -20,6 +21,12 @@ import type { EndpointName, NetnsRecord, NetnsRecords } from './netns-records.ts
  * a namespace outlives its path while a process is in it, and then our interface is still there.
  */
 export type NetnsState = 'alive' | 'gone' | 'unreadable' | 'unrecorded'
+
+/**
+ * How long after its attach an endpoint is young. A container that ends before is hardly known to anybody, and its runtime
+ * may still wait for the answer: nobody detaches it.
+ */
+const YOUNG_MS = 10_000
 
 /** Network namespaces by path; see platform/netns.ts. */
 export type NetnsLookup = {
@@ -38,11 +45,16 @@ export type LocalEndpointsOptions = {
   readonly records: NetnsRecords
   readonly netns: NetnsLookup
   readonly overlayMtu: () => number
+  /** A container of this boot has ended. Returns whether its endpoint will be released automatically. */
+  readonly ended: (endpoint: Endpoint) => boolean
+  readonly clock: Clock
 }
 
 export class LocalEndpoints {
   readonly #options: LocalEndpointsOptions
   readonly #records = new Map<EndpointKey, NetnsRecord>()
+  /** When this agent attached them. */
+  readonly #attachedMs = new Map<EndpointKey, number>()
   /** Endpoints that are being attached or detached; the reconciler leaves them alone. */
   readonly #busy = new UseCounts<EndpointKey>()
   #followedMtu: number | null = null
@@ -75,14 +87,23 @@ export class LocalEndpoints {
     )
     // Recorded only now: a failed attach must not overwrite the record of an interface that is there.
     const record = { netns: netns.path, netnsId: netns.id, bootId }
-    this.#records.set(endpointKey(endpoint.containerId, endpoint.ifname), record)
+    const key = endpointKey(endpoint.containerId, endpoint.ifname)
+    this.#records.set(key, record)
+    this.#attachedMs.set(key, this.#options.clock.nowMs())
     records.save(endpoint, record)
     return result
   }
 
   forget(name: EndpointName): void {
-    this.#records.delete(endpointKey(name.containerId, name.ifname))
+    const key = endpointKey(name.containerId, name.ifname)
+    this.#records.delete(key)
+    this.#attachedMs.delete(key)
     this.#options.records.remove(name)
+  }
+
+  isYoung(key: EndpointKey): boolean {
+    const attachedMs = this.#attachedMs.get(key)
+    return attachedMs !== undefined && this.#options.clock.nowMs() - attachedMs < YOUNG_MS
   }
 
   netnsState(key: EndpointKey): NetnsState {
@@ -103,6 +124,7 @@ export class LocalEndpoints {
     if (this.#busy.has(key)) return 'pending'
     const endpoint = this.#options.state.endpoint(key)
     if (endpoint?.host !== this.#options.self) return 'pending'
+    if (this.#hasEnded(key) && this.#options.ended(endpoint)) return 'pending'
     try {
       const netns = this.#holdRecordedNetns(key)
       try {
@@ -145,6 +167,11 @@ export class LocalEndpoints {
       const [containerId = '', ifname = ''] = key.split('/')
       this.forget({ containerId: parseContainerId(containerId), ifname: parseIfName(ifname) })
     }
+  }
+
+  /** A reboot ends all containers at once and is reported. */
+  #hasEnded(key: EndpointKey): boolean {
+    return this.#records.get(key)?.bootId === this.#options.bootId && this.netnsState(key) === 'gone'
   }
 
   /** @throws ERR_NETNS with the reason if the container's namespace is not there */

@@ -6,6 +6,7 @@ import { VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { attach } from '#test/allocator/fixtures.ts'
+import { settle } from '#test/lab/manual-clock.ts'
 import { MemoryHost } from '../memory-host.ts'
 
 const ETH0 = parseIfName('eth0')
@@ -169,4 +170,43 @@ t.test('a wait ends when the container is gone, is alive, or takes too long', as
   t.equal(outcome, null)
   await other.time.advance(50)
   t.equal(outcome, false, 'its interface is still there after 3 s')
+})
+
+t.test('a container that ends right after its attach is released at once, and is no problem meanwhile', async t => {
+  const host = await hostWith('web', 'other')
+  kill(host, 'web')
+  t.equal(await host.local.restore(keyOf('web')), 'pending')
+  await settle()
+  t.same(containersOf(host), ['other'])
+})
+
+t.test('one that ends later, or while the state is stale, waits for the collector’s round', async t => {
+  for (const [what, prepare] of [
+    ['later', (host: MemoryHost) => host.time.advance(10_000)],
+    ['the state is stale', (host: MemoryHost) => void (host.standing = { ready: false, leader: null })]
+  ] as const) {
+    const host = await hostWith('web')
+    await prepare(host)
+    kill(host, 'web')
+    t.equal(await host.local.restore(keyOf('web')), 'pending', what)
+    await settle()
+    t.same(containersOf(host), ['web'], what)
+  }
+})
+
+t.test('without automatic release it stays, and is an error', async t => {
+  const host = await hostWith('web')
+  host.collector.setAfter(0)
+  kill(host, 'web')
+  t.match(await host.local.restore(keyOf('web')), { code: 'ERR_NETNS', message: /attach it again or detach it/ })
+  await settle()
+  t.same(containersOf(host), ['web'])
+})
+
+t.test('a young endpoint whose interface is still there is not released', async t => {
+  const host = await hostWith('web')
+  losePath(host, 'web')
+  t.equal(await host.local.restore(keyOf('web')), 'pending')
+  await settle()
+  t.same(containersOf(host), ['web'])
 })

@@ -5,6 +5,7 @@ import { heldNetns } from '../held-netns.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { attach, Caller, detach, makeHost, remove } from '#test/allocator/fixtures.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 import { MemoryDevices } from '../memory-devices.ts'
 
 const KEY = 'web/eth0' as EndpointKey
@@ -19,12 +20,18 @@ type World = {
   /** What a lookup of a path does. */
   lookup: (path: string, id: string) => boolean
   mtu: number
+  readonly time: ManualClock
+  /** Endpoints whose containers have ended, as it reported them. */
+  readonly ended: EndpointKey[]
+  /** Are those released automatically? */
+  released: boolean
 }
 
 /** Container web is allocated on this host, and not attached yet. */
 function world(p: { readonly saved?: Map<EndpointKey, NetnsRecord> } = {}): World {
   const [devices, caller, saved] = [new MemoryDevices(), Caller.ready(), p.saved ?? new Map<EndpointKey, NetnsRecord>()]
   const endpoint = caller.endpoint(attach('red', 'web'))
+  const time = new ManualClock()
   const local = new LocalEndpoints({
     ...{ bootId: 'boot-1', self: makeHost(1).peerId, state: caller.state, devices },
     records: {
@@ -37,9 +44,17 @@ function world(p: { readonly saved?: Map<EndpointKey, NetnsRecord> } = {}): Worl
       isNetns: (path, id) => own.lookup(path, id)
     },
     desired: () => thrown(new Error('these devices need no desired state')),
-    overlayMtu: () => own.mtu
+    overlayMtu: () => own.mtu,
+    ended: ended => {
+      own.ended.push(endpointKey(ended.containerId, ended.ifname))
+      return own.released
+    },
+    clock: time.clock
   })
-  const own: World = { local, devices, caller, endpoint, saved, lookup: () => true, mtu: 1_450 }
+  const own: World = {
+    ...{ local, devices, caller, endpoint, saved, time, ended: [], released: false },
+    ...{ lookup: () => true, mtu: 1_450 }
+  }
   return own
 }
 
@@ -118,6 +133,41 @@ t.test('a lost interface that cannot be recreated is an error with the reason', 
     t.ok(outcome instanceof VxmeshError, what)
     t.match(outcome, expected, what)
   }
+})
+
+t.test('the lost interface of a container that has ended is no error, unless nobody will release it', async t => {
+  for (const [what, saved, lookup, ended] of [
+    ['its path is gone', record(), () => thrown(unopenable('ENOENT')), true],
+    ['its process is gone', record(), () => thrown(unopenable('ESRCH')), true],
+    ['its path is another namespace’s', record(), () => false, true],
+    ['its namespace is there', record(), () => true, false],
+    ['its path cannot be read', record(), () => thrown(unopenable('EACCES')), false],
+    ['the host was rebooted', record({ bootId: 'boot-0' }), () => thrown(unopenable('ENOENT')), false]
+  ] as readonly (readonly [string, NetnsRecord, World['lookup'], boolean])[]) {
+    const own = world({ saved: new Map([[KEY, saved]]) })
+    await own.local.load()
+    own.lookup = lookup
+    own.released = true
+    t.equal((await own.local.restore(KEY)) === 'pending', ended, what)
+    t.same(own.ended, ended ? [KEY] : [], what)
+    own.released = false
+    t.not(await own.local.restore(KEY), 'pending', `${what}, and nothing is released`)
+  }
+})
+
+t.test('an endpoint is young for 10 s after this agent attached it', async t => {
+  const own = world({ saved: new Map([[KEY, record()]]) })
+  await own.local.load()
+  t.notOk(own.local.isYoung(KEY), 'an earlier agent attached it')
+  await own.local.attach(own.endpoint, { netns: heldNetns(NETNS) })
+  t.ok(own.local.isYoung(KEY))
+  await own.time.advance(9_999)
+  t.ok(own.local.isYoung(KEY))
+  await own.time.advance(1)
+  t.notOk(own.local.isYoung(KEY))
+  await own.local.attach(own.endpoint, { netns: heldNetns(NETNS) })
+  own.local.forget(own.endpoint)
+  t.notOk(own.local.isYoung(KEY), 'it was detached')
 })
 
 t.test('a busy endpoint, and one that is not of this host, are not restored', async t => {
