@@ -1,7 +1,7 @@
 // The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Only numbers, addresses and validated
 // device names are interpolated. Pure.
 
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIpv4, networkAddress, type Ipv4 } from '#model/ipv4.ts'
 import { formatSubnet, ipv4Of, ipv4SubnetOf, type Subnet } from '#model/ip.ts'
 import { OUTSIDE_GROUP, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
@@ -25,12 +25,57 @@ const ANSWER = 'ct state established '
 const INVALID = 'ct state invalid drop'
 
 /**
- * Connections through a router: from one container, and from all of a network on this host. The kernel's table is shared by
- * all namespaces of the machine (262,144 entries by default), and each connection takes two. A container's limit is above what
- * one client can open to a server with the default range of ports (28,232).
+ * Connections through a router: from one container, and from all of a network on this host. The host's table, 262,144 entries
+ * by default, has one entry for each. A container's limit is above what one client can open to a server with the default range
+ * of ports (28,232).
  */
-const CONNECTIONS_OF_CONTAINER = 32_768
-const CONNECTIONS_OF_NETWORK = 65_536
+export const CONNECTIONS_OF_CONTAINER = 32_768
+export const CONNECTIONS_OF_NETWORK = 65_536
+
+/** The kernel walks all that it has counted for each connection that it counts, so it counts a random sample. */
+const COUNTED = 1_024
+const ALL_ONES = 0xffffffff as Ipv4
+/** How long a container or network that is over its limit opens no connection. */
+const FULL_S = 1
+/** Keys of the sets: addresses of a subnet. nft requires a size. */
+const ADDRESSES_MAX = 65_536
+
+/** A network's key in the set is its subnet's base address, which no container has. */
+function limitConnections({ prefixLength }: Subnet): readonly string[] {
+  const from = `iifname "${INSIDE}" ct state new `
+  const network = `ip saddr & ${formatIpv4(networkAddress(ALL_ONES, prefixLength))}`
+  const sampled = (limit: number): string => `numgen random mod ${limit / COUNTED} == 0 `
+  return [
+    `${from}ip saddr @full drop`,
+    `${from}${network} @full drop`,
+    `${from}${sampled(CONNECTIONS_OF_CONTAINER)}add @connections { ip saddr ct count over ${COUNTED} } add @full { ip saddr } drop`,
+    `${from}${sampled(CONNECTIONS_OF_NETWORK)}ct count over ${COUNTED} add @full { ${network} } drop`
+  ]
+}
+
+/**
+ * How long an entry without an answer may occupy the table: a TCP connection of which one side has said nothing yet, and one
+ * that the table has not seen from its start, which may be made up. The kernel's own are 120, 60 and 300 s. A SYN that is sent
+ * again makes a new entry, so only an answer that takes longer than this is lost.
+ */
+const HALF_OPEN_S = 10
+const UNSEEN_S = 30
+
+/** Timeouts of our traffic alone: the namespace's settings, and so the host's own connections, are untouched. */
+const TIMEOUTS = [
+  `  ct timeout half_open { protocol tcp; l3proto ip; policy = { syn_sent : ${HALF_OPEN_S}, syn_recv : ${HALF_OPEN_S} }; }`,
+  // Until the first answer kernels apply either.
+  `  ct timeout unseen { protocol tcp; l3proto ip; policy = { syn_sent : ${UNSEEN_S}, unack : ${UNSEEN_S} }; }`
+]
+
+/** @param from what the packets of our traffic match */
+function limitHalfOpen(from: string): readonly string[] {
+  const flags = 'tcp flags & (fin | syn | rst | ack)'
+  return [
+    `${from}ct state new ${flags} == syn ct timeout set "half_open"`,
+    `${from}ct state new ${flags} != syn ct timeout set "unseen"`
+  ]
+}
 
 /** Ahead of other software's chains. Not essential: a drop is final in any order. */
 const PRIORITY = 'filter - 10'
@@ -46,7 +91,9 @@ export function routerRules(router: DesiredRouter): string {
   const { egress, hostAccess } = router
   return table(ROUTER_TABLE, [
     // An address goes with its last connection.
-    `  set connections { type ipv4_addr; size ${CONNECTIONS_OF_NETWORK}; flags dynamic; }`,
+    `  set connections { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic; }`,
+    `  set full { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic, timeout; timeout ${FULL_S}s; }`,
+    ...TIMEOUTS,
     ...chain('input', 'filter hook input priority filter;', [
       `${ANSWER}accept`,
       `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
@@ -54,8 +101,8 @@ export function routerRules(router: DesiredRouter): string {
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [
       INVALID,
-      `iifname "${INSIDE}" ct state new add @connections { ip saddr ct count over ${CONNECTIONS_OF_CONTAINER} } drop`,
-      `iifname "${INSIDE}" ct state new ct count over ${CONNECTIONS_OF_NETWORK} drop`,
+      ...limitHalfOpen(''),
+      ...limitConnections(ipv4SubnetOf(router.subnet)),
       `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : REPLY}accept`,
       `iifname "${OUTSIDE}" oifname "${INSIDE}" ${REPLY}accept`,
       ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
@@ -89,12 +136,14 @@ export function hostRules(
     addressSet('opened', desired.opened),
     deviceSet('exits', observed.exits),
     deviceSet(CLOSED_SET, observed.closed),
+    ...TIMEOUTS,
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
       `iifgroup ${OUTSIDE_GROUP} drop`
     ]),
     ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${INVALID}`,
+      ...limitHalfOpen(`iifgroup ${OUTSIDE_GROUP} `),
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,

@@ -241,12 +241,38 @@ t.test('no ICMP error from a container reaches the stack of its router or of the
 
 t.test('new connections of a container and of a network are limited before they are accepted', t => {
   const text = routerRules(router())
-  const [container, network, accepted] = [
-    text.indexOf('ct state new add @connections { ip saddr ct count over 32768 } drop'),
-    text.indexOf('ct state new ct count over 65536 drop'),
-    text.indexOf('iifname "inside" oifname "outside"')
+  const steps = [
+    'ip saddr @full drop',
+    'ip saddr & 255.255.0.0 @full drop',
+    'numgen random mod 32 == 0 add @connections { ip saddr ct count over 1024 } add @full { ip saddr } drop',
+    'numgen random mod 64 == 0 ct count over 1024 add @full { ip saddr & 255.255.0.0 } drop'
   ]
-  t.ok(0 < container && container < network && network < accepted, [container, network, accepted].join())
+  const at = [...steps.map(step => `iifname "inside" ct state new ${step}`), 'iifname "inside" oifname "outside"'].map(
+    rule => text.indexOf(rule)
+  )
+  t.ok((at[0] ?? -1) > 0)
+  t.same(
+    at,
+    [...at].sort((a, b) => a - b),
+    at.join()
+  )
+  t.end()
+})
+
+t.test('an entry without an answer gets a short timeout before it is created, on the host for our traffic alone', t => {
+  const host1 = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] })
+  const flags = 'tcp flags & (fin | syn | rst | ack)'
+  for (const [text, from] of [
+    [routerRules(router()), ''],
+    [host1, 'iifgroup 7764079 ']
+  ] as const) {
+    t.match(text, 'ct timeout half_open { protocol tcp; l3proto ip; policy = { syn_sent : 10, syn_recv : 10 }; }')
+    t.match(text, 'ct timeout unseen { protocol tcp; l3proto ip; policy = { syn_sent : 30, unack : 30 }; }')
+    for (const rule of [`== syn ct timeout set "half_open"`, `!= syn ct timeout set "unseen"`]) {
+      t.match(text, `\n    ${from}ct state new ${flags} ${rule}`)
+    }
+    t.ok(text.indexOf('ct timeout set') < text.indexOf(' accept', text.indexOf('chain forward')))
+  }
   t.end()
 })
 
