@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startApi } from '#api/server.ts'
+import { FIRST_RULES, RULES } from '#model/command.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
@@ -284,6 +285,36 @@ t.test('a second ADD is an error, and the first endpoint stays', async t => {
   t.match(await call('ADD', CONF, CONTAINER), { exitCode: 1, json: { code: 106 } })
   t.match(await call('ADD', { ...CONF, network: 'green' }, CONTAINER), { exitCode: 1, json: { code: 106 } })
   t.equal(agent.caller.state.endpointCount, 1)
+})
+
+t.test('two networks with hostAccess that overlap already never give one address to two pods of this host', async t => {
+  const { agent, call } = await served(t)
+  agent.caller.rules = FIRST_RULES
+  for (const [name, subnet] of [
+    ...['amber', 'coral'].map(each => [each, '10.9.0.0/29'] as const),
+    ...['jade', 'onyx'].map(each => [each, '10.9.9.0/30'] as const)
+  ] as const) {
+    agent.caller.do({ ...create(name, { subnet }), hostAccess: true })
+  }
+  agent.caller.rules = RULES
+  agent.caller.do(attach('amber', 'theirs', { address: '10.9.0.2' }))
+  agent.caller.do(attach('jade', 'theirs-too', { address: '10.9.9.2' }))
+  const before = agent.caller.state.endpointCount
+
+  const held = { ...CONF, network: 'coral', runtimeConfig: { ips: ['10.9.0.2'] } }
+  t.match(await call('ADD', held, CONTAINER), {
+    exitCode: 1,
+    json: { code: 104, msg: /10\.9\.0\.2 is reached from this host in network amber, which has hostAccess, too/ }
+  })
+  t.match(await call('ADD', { ...CONF, network: 'onyx' }, CONTAINER), {
+    exitCode: 1,
+    json: { code: 101, msg: /network onyx has no free address/ }
+  })
+  t.equal(agent.caller.state.endpointCount, before, 'neither left anything')
+  t.match(await call('ADD', { ...CONF, network: 'coral' }, CONTAINER), {
+    exitCode: 0,
+    json: { ips: [{ address: '10.9.0.3/29' }] }
+  })
 })
 
 t.test('an address or MAC in use and a full network have distinct codes', async t => {

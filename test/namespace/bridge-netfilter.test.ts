@@ -7,6 +7,10 @@ import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { blue, containerOf, openGuardLab, nft, PORT, red, setGuard } from './guard-lab.ts'
 import { must } from '../lab/kernel.ts'
+import { run } from '#platform/process.ts'
+import { SERVER } from '../lab/outside.ts'
+import { makeNetwork } from '../overlay/fixtures.ts'
+import { GatewayLab, shut } from './gateway-lab.ts'
 
 const SWITCH = 'net.bridge.bridge-nf-call-iptables'
 /** The switch exists once br_netfilter is loaded, which these tests do not do. */
@@ -48,4 +52,28 @@ t.test('containers reach each other whatever bridge-nf-call-iptables is, and are
   t.same(await replies(), [5, 5], 'with them it does not')
   t.ok((await tracked()) <= before, 'and nothing more is tracked')
   t.equal(await countReplies(containerOf(w, 'd'), '10.1.0.4', { count: 3, waitMs: 300 }), 0, 'networks stay apart')
+})
+
+t.test('routers work whatever bridge-nf-call-iptables is: egress, host access, and across hosts', { skip }, async t => {
+  const g = await GatewayLab.open(2)
+  t.teardown(() => g.close())
+  const reachable = makeNetwork('open', 0x222, { hostAccess: true })
+  g.networks = [reachable, shut]
+  for (const driver of g.drivers) await driver.setGuard(PORT)
+  const one = await g.attach(reachable, { container: 'o1', host: 1, address: '10.1.0.2' })
+  const two = await g.attach(reachable, { container: 'o2', host: 2, address: '10.1.0.3' })
+  const sealed = await g.attach(shut, { container: 's1', host: 1, address: '10.1.0.2' })
+  const h1 = g.hostName(1)
+  for (const value of [0, 1]) {
+    for (const n of [1, 2]) await g.exec(g.hostName(n), 'sysctl', '-q', '-w', `${SWITCH}=${value}`)
+    if (value === 1) for (const n of [1, 2]) await nft(g.lab.host(n), FOREIGN)
+    t.equal(await countReplies(one.container, SERVER, { count: 3 }), 3, `${value}: to the outside`)
+    t.equal(await countReplies(two.container, '10.1.0.2', { count: 3 }), 3, `${value}: across hosts`)
+    t.equal(await countReplies(one.container, '10.1.0.3', { count: 3 }), 3, `${value}: and back`)
+    t.equal(await countReplies(one.container, '10.1.0.1', { count: 3 }), 3, `${value}: the gateway`)
+    const probe = await run('ip', ['netns', 'exec', h1, 'ping', '-n', '-c', '3', '-i', '0.2', '-W', '1', '10.1.0.2'])
+    t.match(probe.stdout, '3 received', `${value}: a probe of the host`)
+    t.equal(await countReplies(sealed.container, SERVER, { waitMs: 300 }), 0, `${value}: no egress`)
+    t.equal(await countReplies(one.container, '192.0.2.2', { waitMs: 300 }), 0, `${value}: not the underlay`)
+  }
 })
