@@ -1,12 +1,14 @@
-// A container must not change the host's path MTU to another host: made-up ICMP errors from every kind of network with a
-// router. ip(8) is the oracle; the same error from the underlay shows that the host believes such a message at all.
+// A container must not change the host's path MTU to another host: made-up ICMP errors from every kind of network, and from a
+// container of two networks. ip(8) is the oracle; the same error from the underlay shows that the host believes such a message at all.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { formatIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { macOf, parseMac, type Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { attachRequest } from '#overlay/driver.ts'
 import { run } from '#platform/process.ts'
 import { ether, ETHER, ICMP, icmp, ipv4, udp, UDP } from '../lab/packets/frames.ts'
 import { Sender } from '../lab/packets/raw-socket.ts'
@@ -15,8 +17,8 @@ import { SERVER } from '../lab/outside.ts'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { waitFor } from '../lab/wait.ts'
-import { makeNetwork } from '../overlay/fixtures.ts'
-import { GatewayLab, type Attached } from './gateway-lab.ts'
+import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
+import { GatewayLab, MTU, type Attached } from './gateway-lab.ts'
 
 const skip = cannotRun()
 const [HOST, PEER] = [parseIpv4('192.0.2.1'), parseIpv4('192.0.2.2')]
@@ -25,10 +27,11 @@ const PORT = 7946
 /** Above the kernel's own minimum (net.ipv4.route.min_pmtu, 552 bytes). */
 const POISONED_MTU = 600
 
-const NETWORKS: readonly [name: string, network: Network][] = [
+const NETWORKS: readonly (readonly [name: string, network: Network])[] = [
   ['with egress', makeNetwork('out', 0x111)],
   ['with egress and hostAccess', makeNetwork('open', 0x222, { hostAccess: true })],
-  ['with hostAccess alone', makeNetwork('inner', 0x333, { hostAccess: true, egress: false })]
+  ['with hostAccess alone', makeNetwork('inner', 0x333, { hostAccess: true, egress: false })],
+  ['with neither', makeNetwork('sealed', 0x444, { egress: false })]
 ]
 
 /** "Fragmentation needed" about a datagram of the host to its peer. */
@@ -58,14 +61,19 @@ while True:
   await once(child.stdout, 'data')
 }
 
-async function linkOf(namespace: string): Promise<{ readonly ifindex: number; readonly mac: Mac }> {
-  const [row] = await json<{ ifindex: number; address: string }>('ip', namespace, 'link show dev eth0')
-  if (row === undefined) throw new Error(`no eth0 in ${namespace}`)
+async function linkOf(namespace: string, ifname = 'eth0'): Promise<{ readonly ifindex: number; readonly mac: Mac }> {
+  const [row] = await json<{ ifindex: number; address: string }>('ip', namespace, `link show dev ${ifname}`)
+  if (row === undefined) throw new Error(`no ${ifname} in ${namespace}`)
   return { ifindex: row.ifindex, mac: parseMac(row.address) }
 }
 
-async function send(t: Test, namespace: string, to: Mac, packets: readonly Buffer[]): Promise<void> {
-  const { ifindex, mac } = await linkOf(namespace)
+async function send(
+  t: Test,
+  namespace: string,
+  p: { readonly to: Mac; readonly packets: readonly Buffer[]; readonly ifname?: string }
+): Promise<void> {
+  const { to, packets } = p
+  const { ifindex, mac } = await linkOf(namespace, p.ifname)
   const sender = new Sender(`/run/netns/${namespace}`, ifindex)
   t.teardown(() => sender.close())
   for (const packet of packets) sender.send(ether({ to, from: mac, type: ETHER.ipv4 }, packet))
@@ -74,17 +82,23 @@ async function send(t: Test, namespace: string, to: Mac, packets: readonly Buffe
 const pathMtu = async (host: string): Promise<string> =>
   /mtu \d+/.exec(await ip(host, 'route get 192.0.2.2'))?.[0] ?? 'not learned'
 
-async function attack(t: Test, { endpoint, container }: Attached, network: Network): Promise<void> {
-  const from = endpoint.address
+/** @param from the source of the packets; default: the container's own address */
+async function attack(
+  t: Test,
+  { endpoint, container }: Attached,
+  network: Network,
+  from: number = endpoint.address
+): Promise<void> {
   const about = ipv4({ from, to: PEER, protocol: UDP }, udp(PORT, PORT, Buffer.alloc(8)))
-  await send(t, container.namespace, macOf(network.vni, network.gateway), [
+  const packets = [
     fragmentationNeeded(from),
     // After a packet that creates a matching connection entry in the router, and also about the reply to that packet.
     about,
     fragmentationNeeded(from),
     fragmentationNeeded(from, { from: PEER, to: from }),
     fragmentationNeeded(from, { from: HOST, to: from })
-  ])
+  ]
+  await send(t, container.namespace, { to: macOf(network.vni, network.gateway), packets, ifname: endpoint.ifname })
 }
 
 t.test('no ICMP error of a container lowers the host’s path MTU to another host', { skip }, async t => {
@@ -109,7 +123,27 @@ t.test('no ICMP error of a container lowers the host’s path MTU to another hos
   }
   t.equal((await run('ip', ['netns', 'exec', h1, 'ping', '-c', '1', '-W', '1', '10.1.0.3'])).exitCode, 0, 'host access')
 
-  await send(t, g.hostName(2), (await linkOf(h1)).mac, [fragmentationNeeded(PEER)])
+  const [out, open] = NETWORKS.map(([, network]) => network)
+  if (out === undefined || open === undefined) throw new Error('no networks')
+  const both = await g.attach(out, { container: 'both', host: 1, address: '10.1.0.20' })
+  const second = makeEndpoint(open, { container: 'both', host: 1, address: '10.1.0.21', ifname: 'eth1' })
+  g.endpoints.push(second)
+  await g.pass(1)
+  const more = { endpoint: second, network: open, overlayMtu: MTU, netns: both.container.netns, withRoute: false }
+  await g.driver(1).devices.attach(attachRequest(more))
+  for (const [one, network, from] of [
+    [both, out, both.endpoint.address],
+    [both, out, second.address],
+    [{ ...both, endpoint: second }, open, second.address],
+    [{ ...both, endpoint: second }, open, both.endpoint.address]
+  ] as const) {
+    await attack(t, one, network, from)
+    t.equal((await run('ip', ['netns', 'exec', h1, 'ping', '-c', '1', '-W', '1', '192.0.2.2'])).exitCode, 0)
+    t.equal(await pathMtu(h1), 'not learned', `of two networks, by ${network.name} from ${formatIp(from)}`)
+  }
+
+  const packets = [fragmentationNeeded(PEER)]
+  await send(t, g.hostName(2), { to: (await linkOf(h1)).mac, packets })
   await waitFor(
     'the same error from the underlay is believed',
     async () => (await pathMtu(h1)) === `mtu ${POISONED_MTU}`
