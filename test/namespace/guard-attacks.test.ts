@@ -4,6 +4,7 @@
 
 import t, { type Test } from 'tap'
 import { formatIpv4 } from '#model/ipv4.ts'
+import { JUMBO_MTU } from '../lab/packets/attacks.ts'
 import { arp, BROADCAST, ether, ETHER, mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
 import { attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
@@ -123,6 +124,7 @@ async function build(t: Test): Promise<Stand> {
     senders.set(name, new Sender(container.netns, ifindex))
   }
   listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
+  await ip(containerOf(w, 'me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
   const [l1, l2, l3] = [await link(h1), await link(h2), await link(h3)]
   const member = new Sender(h2.netns, l2.ifindex)
   const stranger = new Sender(h3.netns, l3.ifindex)

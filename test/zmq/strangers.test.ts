@@ -13,6 +13,7 @@ import type { AgentPort } from '#model/agent-port.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '#test/lab/wait.ts'
+import { post } from './http-post.ts'
 
 const CREATE = encodeMessage(
   11,
@@ -42,19 +43,6 @@ async function serve(): Promise<{ readonly ports: Ports; readonly agent: AgentPo
 }
 
 const { ports, agent } = await serve()
-
-/** A POST whose head, read as frames of ZMTP 1.0 (a length, then flags), ends where the body begins. */
-function post(body: Buffer): Buffer {
-  const line = 'POST / HTTP/1.1\r\n'
-  const first = line.charCodeAt(0) + 1
-  const filler = 'b'
-  const size = first + filler.charCodeAt(0) + 1
-  const head = `${line}X-Fill: `
-  const end = '\r\n\r\n'
-  const text = head + filler.repeat(size - head.length - end.length) + end
-  // The body begins with a frame header (length and flags), and the message follows.
-  return Buffer.concat([Buffer.from(text), Buffer.from([body.byteLength + 1, 0]), body])
-}
 
 async function sendAll(port: number, bytes: Buffer): Promise<Socket> {
   const socket = connect(port, '127.0.0.1')

@@ -36,7 +36,21 @@ export type Attack = {
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex')
 const DATA_PORT = 7_000
+/** Larger than any MTU of the networks; the container that sends it needs an MTU of JUMBO_MTU. */
+const JUMBO = Buffer.alloc(4_000)
+export const JUMBO_MTU = 9_000
 const FOREIGN = 'ee:00:00:00:00:01' as Mac
+
+function patched(packet: Buffer, at: number, byte: number): Buffer {
+  const changed = Buffer.from(packet)
+  changed.writeUInt8(byte, at)
+  return changed
+}
+
+/** Six bytes of ones, then the MAC sixteen times. */
+function wake(mac: Mac): Buffer {
+  return Buffer.concat([Buffer.alloc(6, 0xff), ...Array.from({ length: 16 }, () => macBytes(mac))])
+}
 
 /** A container's legitimate traffic, which must arrive. */
 export function ordinary(me: Party, victim: Party, toPort = DATA_PORT): Attack['frames'] {
@@ -54,8 +68,11 @@ export function containerAttacks(w: {
   victim: Party
   other: Party
   gateway: number
+  gatewayMac: Mac
   bridge: Mac
   host: { mac: Mac; address: number; port: number }
+  /** The address of another host. */
+  member: number
   vni: number
   foreign: { vni: number; victim: Party }
 }): readonly Attack[] {
@@ -190,6 +207,11 @@ export function containerAttacks(w: {
       kind: 'two VLAN tags',
       frames: m => [frame(vlanTag(5, ETHER.vlan, vlanTag(6, ETHER.ipv4, ip({}, data(m)))), { type: ETHER.qinq })]
     },
+    { kind: 'IP version 5', frames: m => [frame(patched(ip({}, data(m)), 0, 0x55))] },
+    { kind: 'IP header of 16 bytes', frames: m => [frame(patched(ip({}, data(m)), 0, 0x44))] },
+    { kind: 'IP header cut short', frames: m => [frame(Buffer.concat([ip({}, Buffer.alloc(0)).subarray(0, 12), m]))] },
+    { kind: 'IP packet longer than its frame', frames: m => [frame(patched(ip({}, data(m)), 2, 0x40))] },
+    { kind: 'jumbo frame', frames: m => [frame(ip({}, udp(DATA_PORT, DATA_PORT, Buffer.concat([m, JUMBO]))))] },
     { kind: 'VXLAN of its own to a container', frames: m => [frame(ip({}, udp(DATA_PORT, 4789, tunnelled(m))))] },
     {
       kind: 'the same in fragments',
@@ -199,15 +221,29 @@ export function containerAttacks(w: {
       kind: 'VXLAN to the host, by the bridge',
       frames: m => [frame(ip({ to: w.host.address }, udp(DATA_PORT, 4789, tunnelled(m))), { to: w.bridge })]
     },
+    {
+      kind: 'VXLAN to another host, by the gateway',
+      frames: m => [frame(ip({ to: w.member }, udp(DATA_PORT, 4789, tunnelled(m))), { to: w.gatewayMac })]
+    },
+    {
+      kind: 'VXLAN to the gateway',
+      frames: m => [frame(ip({ to: w.gateway }, udp(DATA_PORT, 4789, tunnelled(m))), { to: w.gatewayMac })]
+    },
     { kind: "another tenant's MAC", frames: ordinary(me, w.foreign.victim) },
     {
       kind: 'spanning tree BPDU',
       frames: m => [llc({ to: '01:80:c2:00:00:00' as Mac, from: me.mac }, Buffer.concat([hex('424203 0000 00 00'), m]))]
     },
+    { kind: 'LACP', frames: m => [frame(m, { to: '01:80:c2:00:00:02' as Mac, type: 0x8809 })] },
+    { kind: 'EAPOL', frames: m => [frame(m, { to: '01:80:c2:00:00:03' as Mac, type: 0x888e })] },
     { kind: 'LLDP', frames: m => [frame(m, { to: '01:80:c2:00:00:0e' as Mac, type: 0x88cc })] },
     { kind: 'experimental Ethernet type', frames: m => [frame(m, { type: 0x88b5 })] },
     { kind: 'MPLS', frames: m => [frame(Buffer.concat([u32(0x0001_0140), ip({}, data(m))]), { type: 0x8847 })] },
     { kind: 'PPPoE discovery', frames: m => [frame(m, { to: BROADCAST, type: 0x8863 })] },
+    {
+      kind: 'Wake-on-LAN',
+      frames: m => [frame(Buffer.concat([wake(victim.mac), m]), { to: BROADCAST, type: 0x0842 })]
+    },
     { kind: 'IPv4 in an IPv6 frame', frames: m => [frame(ip({}, data(m)), { type: ETHER.ipv6 })] },
     { kind: "the host's address, by the bridge", frames: m => [frame(toHost(m), { to: w.bridge })] },
     { kind: "the host's address, by broadcast", frames: m => [frame(toHost(m), { to: BROADCAST })], at: 'host' },

@@ -4,7 +4,7 @@
 import { bridgeMac } from '#overlay/plan/network/names.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import { macOf, type Mac } from '#model/mac.ts'
 import { waitFor } from '../wait.ts'
 import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party } from './attacks.ts'
 import { mark } from './frames.ts'
@@ -50,7 +50,9 @@ export function attackStand(p: {
     victim: party('near'),
     other: party('far'),
     gateway: red.gateway,
+    gatewayMac: macOf(red.vni, red.gateway),
     bridge: bridgeMac(red.vni),
+    member: member.address,
     host: { mac: host.mac, address: host.address, port: HOST_PORT },
     vni: red.vni,
     foreign: { vni: blue.vni, victim: party('tenant') }

@@ -3,7 +3,8 @@
 
 import type { Test } from 'tap'
 import { parseMac } from '#model/mac.ts'
-import { json } from '../kernel.ts'
+import { ip, json } from '../kernel.ts'
+import { JUMBO_MTU } from '../packets/attacks.ts'
 import { mark } from '../packets/frames.ts'
 import { Listener, Sender } from '../packets/raw-socket.ts'
 import { attackStand, HOST_PORT, settle } from '../packets/stand.ts'
@@ -58,6 +59,7 @@ export async function attacks(t: Test, plane: Plane): Promise<void> {
   const by = (name: string): Sender => senders.get(name) ?? h1.sender
   const stand = { host: h1, member: h2, stranger: h3, port: PORT, red, blue }
   const { attacks: tried, controls } = attackStand({ party: name => s.endpoint(name), sender: by, ...stand })
+  await ip(s.container('me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
   await ping(s, 'me', 'far', { count: 3 })
   await ping(s, 'tenant', 'far-tenant', { count: 3 })
   let next = 1
