@@ -33,6 +33,8 @@ for pair in "${needed[@]}"; do
 done
 # The tests use the paper's API from Debian's own Python.
 /usr/bin/python3 -c 'import zmq' 2>/dev/null || missing+=(python3-zmq)
+# The attack suite makes its packets with scapy.
+/usr/bin/python3 -c 'import scapy' 2>/dev/null || missing+=(python3-scapy)
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive

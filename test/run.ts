@@ -49,6 +49,7 @@ const PARTS: readonly Part[] = [
   },
   { name: 'namespace', run: namespace },
   { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
+  { name: 'attack', run: async () => readCounts(await execute('node', ['test/attack/main.ts'])) },
   { name: 'chaos', run: chaos },
   { name: 'demo', run: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]

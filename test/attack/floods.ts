@@ -1,0 +1,197 @@
+// Attacks that are measured as well as judged: the suite's rows and measure.ts read the same figures.
+
+import { rmSync, statSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { EndpointView } from '#model/views.ts'
+import type { LabContainer } from '../lab/container.ts'
+import type { LabHost } from '../lab/host.ts'
+import { must } from '../lab/kernel.ts'
+import type { Lab } from '../lab/lab.ts'
+import { routersOf } from '../lab/routers.ts'
+import { waitFor } from '../lab/wait.ts'
+import { gauge, residentBytes, type Readings } from './gauge.ts'
+import { attacker, startAttacker } from './python.ts'
+
+const MIB = 1024 * 1024
+/** Of one connection; beyond any buffer of the kernel. */
+const STREAM_BYTES = 64 * MIB
+/** Ports of a source, as a flood uses them. */
+const SOURCE_PORTS = 60_000
+/** An idle machine sends 600,000 packets in half of it. */
+const FLOOD_SECONDS = 15
+
+export type Stream = {
+  readonly connections: number
+  readonly bytes: number
+  /** The most that one connection took. */
+  readonly most: number
+  readonly refused: number
+}
+
+export async function garbageStreams(p: {
+  readonly from: LabHost
+  readonly to: LabHost
+  readonly port: number
+  readonly seconds: number
+}): Promise<{ readonly stream: Stream; readonly readings: Readings }> {
+  const streams: Stream[] = []
+  const readings = await gauge(p.to, async () => {
+    streams.push(await attacker<Stream>(p.from, 'garbage', p.to.address, p.port, p.seconds, STREAM_BYTES))
+  })
+  const [stream] = streams
+  if (stream === undefined) throw new Error('no stream')
+  return { stream, readings }
+}
+
+export function serfLogBytes(host: LabHost): number {
+  return statSync(join(host.dir, 'data/serf/serf.log')).size
+}
+
+/** Connections that a namespace tracks. */
+export async function tracked(namespace: string): Promise<number> {
+  return Number(await must('ip', ['netns', 'exec', namespace, 'sysctl', '-n', 'net.netfilter.nf_conntrack_count']))
+}
+
+/** Half-open connections of one container by its gateway to an address that answers nothing. */
+export async function halfOpen(p: {
+  readonly from: LabContainer
+  readonly source: string
+  readonly gateway: string
+  readonly target: string
+  /** Destination ports, each with SOURCE_PORTS connections. */
+  readonly ports: number
+}): Promise<number> {
+  const hex = await gatewayMac(p.from, p.gateway)
+  return attacker<number>(p.from, 'half_open', 'eth0', hex, p.source, p.target, p.ports, SOURCE_PORTS, FLOOD_SECONDS)
+}
+
+/** The MAC at which a container reaches its gateway. */
+export async function gatewayMac(container: LabContainer, gateway: string): Promise<string> {
+  await container.exec('ping', '-c', '1', '-W', '1', gateway)
+  const { stdout } = await container.exec('ip', 'neigh', 'show', gateway)
+  const mac = /lladdr (\S+)/.exec(stdout)?.[1]
+  if (mac === undefined) throw new Error(`no neighbour entry of ${gateway}: ${stdout}`)
+  return mac
+}
+
+export type DeafReadings = {
+  /** Questions that were sent, none of whose answers was read. */
+  readonly asked: number
+  /** Questions answered to a client that asks as much and reads. */
+  readonly answered: number
+  /** How much resident memory grew by either, bytes: by the deaf client, beyond what it was with the other. */
+  readonly grownByReader: number
+  readonly grown: number
+}
+
+/** A client that asks on the paper's RPC socket and reads no answer, after one that reads. */
+export async function deafClient(
+  host: LabHost,
+  p: { readonly port: number; readonly count: number; readonly bytes: number }
+): Promise<DeafReadings> {
+  const before = residentBytes(host.agentPid)
+  let most = before
+  const timer = setInterval(() => (most = Math.max(most, residentBytes(host.agentPid))), 50)
+  try {
+    const answered = await attacker<number>(host, 'chat', p.port, p.count, p.bytes)
+    const withReader = most
+    const running = await startAttacker(host, 'deaf', p.port, p.count, p.bytes)
+    // What was asked is answered by and by: until the agent's memory stays as it is.
+    let [last, same] = [-1, 0]
+    await waitFor(
+      'the answers are made',
+      () => {
+        const now = residentBytes(host.agentPid)
+        same = Math.abs(now - last) < MIB ? same + 1 : 0
+        last = now
+        return same >= 6
+      },
+      { everyMs: 250, timeoutMs: 30_000 }
+    )
+    await running.stop()
+    return { asked: Number(running.first), answered, grownByReader: withReader - before, grown: most - withReader }
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+export type KilledAttaches = {
+  /** Containers that were gone before their attach was answered. */
+  readonly inFlight: number
+  /** Endpoints of these that are listed right after the last answer. */
+  readonly left: number
+  /** Once the runtime has detached all others. */
+  readonly drift: number
+  readonly degraded: number
+}
+
+/** Containers that end while their attach is in flight, one after the other. */
+export async function killedAttaches(
+  lab: Lab,
+  host: LabHost,
+  p: { readonly network: string; readonly count: number; readonly prefix: string }
+): Promise<KilledAttaches> {
+  const answered = new Set<string>()
+  for (let n = 0; n < p.count; n++) {
+    const container = await lab.container(`${p.prefix}${n}`)
+    const attach = host.attach(container, p.network).then(
+      () => answered.add(container.name),
+      () => undefined
+    )
+    // At another point of the attach each time.
+    await new Promise(resolve => setTimeout(resolve, n % 6))
+    await container.remove()
+    await attach
+  }
+  const all = (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
+  const left = all.filter(({ containerId: id }) => id.startsWith(p.prefix) && !answered.has(id)).length
+  for (const name of answered) await host.api.call('DELETE', `/v1/endpoints/${name}`).catch(() => undefined)
+  const { overlay } = await host.status()
+  return { inFlight: p.count - answered.size, left, drift: overlay.drift, degraded: overlay.degraded.length }
+}
+
+export type Races = {
+  readonly attached: number
+  readonly refused: number
+  /** Interfaces that were put into the other namespace. */
+  readonly leaked: number
+}
+
+/** Attaches by a symlink that is switched between a container and another namespace while they run. */
+export async function pathRaces(
+  host: LabHost,
+  p: {
+    readonly container: LabContainer
+    readonly network: string
+    readonly other: string
+    readonly link: string
+    readonly switches: number
+  }
+): Promise<Races> {
+  rmSync(p.link, { force: true })
+  symlinkSync(p.container.netns, p.link)
+  const running = await startAttacker(host, 'switch', p.link, p.container.netns, `/run/netns/${p.other}`, p.switches)
+  const race = { over: false }
+  const done = running.next().then(() => (race.over = true))
+  let [attached, refused, leaked] = [0, 0, 0]
+  const ifname = 'race0'
+  while (!race.over) {
+    try {
+      await host.api.call('POST', '/v1/endpoints', { network: p.network, containerId: 'race', netns: p.link, ifname })
+      attached += 1
+    } catch {
+      refused += 1
+    }
+    if ((await must('ip', ['-n', p.other, '-o', 'link', 'show'])).includes(ifname)) leaked += 1
+    await host.api.call('DELETE', '/v1/endpoints/race').catch(() => undefined)
+  }
+  await done
+  await running.stop()
+  rmSync(p.link)
+  return { attached, refused, leaked }
+}
+
+/** The router of a network on a host, by its container's gateway; there is one where the network has egress or hostAccess. */
+export function routers(host: LabHost): Promise<string[]> {
+  return routersOf([host.namespace])
+}

@@ -1,0 +1,75 @@
+// The kinds of frames that a container, and a stranger on the underlay, may send: one row each, counted by packet sockets
+// wherever it could arrive. guard-attacks.test.ts shows which of them arrive without a guard.
+
+import { parseIpv4 } from '#model/ipv4.ts'
+import { parseVni, type Vni } from '#model/ids.ts'
+import { ip } from '../lab/kernel.ts'
+import { JUMBO_MTU } from '../lab/packets/attacks.ts'
+import { mark } from '../lab/packets/frames.ts'
+import { Listener, Sender } from '../lab/packets/raw-socket.ts'
+import { attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
+import type { Outcome, Row } from './row.ts'
+import { linkOf, partyOf } from './senders.ts'
+import type { World } from './world.ts'
+
+const PORT = 4_789
+const FRAMES = 20
+/** Beyond those that other rows use. */
+const FIRST_MARK = 1_000
+const PARTIES = ['me', 'near', 'far', 'tenant', 'far-tenant'] as const
+
+/** A row for each kind, and what closes their sockets. */
+export async function kindsOf(world: World): Promise<{ rows: readonly Row<World>[]; close: () => void }> {
+  const { stand, listeners, close } = await open(world)
+  let next = FIRST_MARK
+  const rows = stand.attacks.map(({ sender, attack }): Row<World> => ({
+    name: attack.kind.includes(':') ? attack.kind : `container: ${attack.kind}`,
+    run: async (): Promise<Outcome> => {
+      const id = next++
+      for (let n = 0; n < FRAMES; n++) for (const frame of attack.frames(mark(id), n)) sender.send(frame)
+      next = await settle(stand.controls, listeners, { next, after: attack.kind })
+      const where = [...listeners].filter(([name]) => attack.at === undefined || name === attack.at)
+      const arrived = where.reduce((sum, [, listener]) => sum + listener.count(id), 0)
+      return {
+        control: {
+          ok: true,
+          figure: `${stand.controls.length} of ${stand.controls.length} legitimate arrive after it`
+        },
+        attack: { ok: arrived === 0, figure: `${arrived} of ${FRAMES} arrive` }
+      }
+    }
+  }))
+  return { rows, close }
+}
+
+async function open(
+  world: World
+): Promise<{ stand: AttackStand; listeners: ReadonlyMap<string, Listener>; close: () => void }> {
+  const [h1, h2] = [world.host(1), world.host(2)]
+  const senders = new Map<string, Sender>()
+  const listeners = new Map<string, Listener>()
+  for (const name of PARTIES) {
+    const { netns } = world.container(name)
+    const { ifindex } = await linkOf(world.container(name))
+    senders.set(name, new Sender(netns, ifindex))
+    if (name !== 'me') listeners.set(name, Listener.frames(netns, ifindex))
+  }
+  await ip(world.container('me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
+  listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
+  const [host, l2, l3] = [await linkOf(h1), await linkOf(h2), await linkOf(world.stranger)]
+  const member = new Sender(h2.netns, l2.ifindex)
+  const stranger = new Sender(world.stranger.netns, l3.ifindex)
+  const vniOf = (name: 'me' | 'tenant'): Vni => parseVni(world.endpoint(name).vni)
+  const stand = attackStand({
+    party: name => partyOf(world, PARTIES.find(party => party === name) ?? 'me'),
+    sender: name => senders.get(name) ?? member,
+    host: { mac: host.mac, address: h1.vtep },
+    member: { sender: member, mac: l2.mac, address: h2.vtep },
+    stranger: { sender: stranger, mac: l3.mac, address: world.stranger.vtep },
+    port: PORT,
+    red: { vni: vniOf('me'), gateway: parseIpv4(world.endpoint('me').gateway) },
+    blue: { vni: vniOf('tenant') }
+  })
+  const close = (): void => [...senders.values(), ...listeners.values(), member, stranger].forEach(one => one.close())
+  return { stand, listeners, close }
+}

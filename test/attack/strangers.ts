@@ -1,0 +1,168 @@
+// What a host without the cluster key may try on the underlay: garbage and floods at the agents' ports, forged VXLAN.
+
+import { appendFileSync, readFileSync, truncateSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { MAX_LOG_BYTES } from '#membership/serf/serf-log.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { parseMac } from '#model/mac.ts'
+import { ordinary, underlayAttacks, type Attack } from '../lab/packets/attacks.ts'
+import { mark } from '../lab/packets/frames.ts'
+import { Listener, Sender } from '../lab/packets/raw-socket.ts'
+import { waitFor } from '../lab/wait.ts'
+import { garbageStreams, serfLogBytes } from './floods.ts'
+import { mib } from './gauge.ts'
+import { attacker, startAttacker } from './python.ts'
+import type { Outcome, Row } from './row.ts'
+import { linkOf, partyOf } from './senders.ts'
+import type { World } from './world.ts'
+
+const P2P = 7_947
+const SERF = 7_946
+const GARBAGE_SECONDS = 8
+/** Beyond what the kernel buffers of one connection, and above any growth that garbage collection explains. */
+const MAX_TAKEN_BYTES = 16 * 1024 * 1024
+const MAX_GROWTH_MIB = 32
+const COMMITS = 5
+/** Ends by itself, far beyond a restart. */
+const FLOOD_SECONDS = 90
+const DATAGRAMS = 40_000
+const SECURITY = resolve(import.meta.dirname, '../../docs/security.md')
+
+export const STRANGERS: readonly Row<World>[] = [
+  { name: '1 stranger: streams of garbage to TCP 7947', run: garbage },
+  { name: '2 stranger: garbage to Serf’s port', run: gossipGarbage },
+  { name: '3 stranger: a flood of connections while a server restarts', run: restartInFlood },
+  { name: '4 stranger: VXLAN from its own address', run: world => vxlan(world, 'own') },
+  { name: '4 stranger: VXLAN from the address of no host', run: world => vxlan(world, 'nobody') },
+  { name: '4 stranger: VXLAN from a member’s address (documented)', run: world => vxlan(world, 'member') }
+]
+
+async function garbage(world: World): Promise<Outcome> {
+  const leader = await world.leader()
+  const calm = await world.commits(COMMITS)
+  let during = 0
+  const [r] = await Promise.all([
+    garbageStreams({ from: world.stranger, to: leader, port: P2P, seconds: GARBAGE_SECONDS }),
+    world.commits(COMMITS).then(done => (during = done))
+  ])
+  const { stream, readings } = r
+  const steady = readings.termBefore === readings.termAfter
+  const ok = steady && readings.unanswered === 0 && during === COMMITS
+  return {
+    control: { ok: calm === COMMITS, figure: `${calm} of ${COMMITS} commits before it` },
+    attack: {
+      ok: ok && stream.most <= MAX_TAKEN_BYTES && readings.grownMiB <= MAX_GROWTH_MIB,
+      figure: [
+        `${stream.connections} connections`,
+        `${mib(stream.bytes)}, at most ${mib(stream.most)} each`,
+        `term ${readings.termBefore} to ${readings.termAfter}`,
+        `RSS +${readings.grownMiB.toFixed(0)} MiB`,
+        `status p99 ${readings.p99Ms.toFixed(0)} ms`,
+        `${during} of ${COMMITS} commits`
+      ].join(', ')
+    }
+  }
+}
+
+/** The log is brought to its bound first, so that a short flood shows whether it is one. */
+async function gossipGarbage(world: World): Promise<Outcome> {
+  const host = world.host(3)
+  const path = join(host.dir, 'data/serf/serf.log')
+  const before = serfLogBytes(host)
+  await attacker(world.stranger, 'gossip', host.address, SERF, 20, 20)
+  const noticed = await waitFor('garbage is logged', () => serfLogBytes(host) > before).then(
+    () => true,
+    () => false
+  )
+  const few = serfLogBytes(host) - before
+  appendFileSync(path, `${'earlier garbage '.repeat(63)}\n`.repeat(Math.ceil(MAX_LOG_BYTES / 1_009)))
+  let most = 0
+  const timer = setInterval(() => (most = Math.max(most, serfLogBytes(host))), 50)
+  await attacker(world.stranger, 'gossip', host.address, SERF, DATAGRAMS, 100).finally(() => clearInterval(timer))
+  const bounded = await waitFor('the log is within its bound', () => serfLogBytes(host) < MAX_LOG_BYTES / 2).then(
+    () => true,
+    () => false
+  )
+  const after = serfLogBytes(host)
+  if (!bounded) truncateSync(path, 0)
+  const alive = (await host.members()).filter(({ status }) => status === 'alive').length
+  return {
+    control: { ok: noticed, figure: `40 packets log ${few} bytes` },
+    attack: {
+      ok: bounded && alive === world.members.length,
+      figure: `${DATAGRAMS} packets at a full log: at most ${mib(most)}, then ${mib(after)}; ${alive} members alive`
+    }
+  }
+}
+
+async function restartInFlood(world: World): Promise<Outcome> {
+  const host = world.host(3)
+  const restart = async (): Promise<void> => {
+    await host.stopAgent()
+    await host.startAgent()
+    await host.waitReady()
+  }
+  const since = performance.now()
+  await restart()
+  const calm = performance.now() - since
+  const flood = await startAttacker(world.stranger, 'flood', host.address, P2P, FLOOD_SECONDS)
+  const start = performance.now()
+  const ready = await restart().then(
+    () => true,
+    () => false
+  )
+  const took = performance.now() - start
+  const { connections, ended } = (await flood.stop()) as { connections: number; ended: boolean }
+  if (!ready) await host.waitReady(60_000)
+  await world.settled()
+  const rate = (connections / took) * 1_000
+  return {
+    control: { ok: true, figure: `ready after ${(calm / 1_000).toFixed(1)} s without it` },
+    attack: {
+      ok: ready && !ended,
+      figure: `${ready ? 'ready' : 'not ready'} after ${(took / 1_000).toFixed(1)} s, ${rate.toFixed(0)} connections/s all along`
+    }
+  }
+}
+
+async function vxlan(world: World, source: 'own' | 'nobody' | 'member'): Promise<Outcome> {
+  const [h1, h2] = [world.host(1), world.host(2)]
+  const [own, target, member, near] = await Promise.all([
+    linkOf(world.stranger),
+    linkOf(h1),
+    linkOf(h2),
+    linkOf(world.container('near'))
+  ])
+  const address = { own: world.stranger.vtep, nobody: parseIpv4('192.0.2.200'), member: h2.vtep }[source]
+  const build = (sender: { mac: string; address: number }): Attack['frames'] =>
+    underlayAttacks({
+      stranger: { mac: parseMac(sender.mac), address: sender.address },
+      member: { mac: parseMac(sender.mac), address: sender.address },
+      host: { mac: target.mac, address: h1.vtep },
+      port: 4_789,
+      vni: world.endpoint('near').vni,
+      inner: m => ordinary(partyOf(world, 'far'), partyOf(world, 'near'))(m, 0)[0] ?? m,
+      foreign: { vni: 1, inner: m => m }
+    }).ordinary
+  const listener = Listener.frames(world.container('near').netns, near.ifindex)
+  const [honest, forger] = [new Sender(h2.netns, member.ifindex), new Sender(world.stranger.netns, own.ifindex)]
+  try {
+    const [legitimate, forged, last] = [mark(1), mark(2), mark(3)]
+    const send = (by: Sender, frames: readonly Buffer[]): void => frames.forEach(frame => by.send(frame))
+    for (let n = 0; n < 10; n++) send(honest, build({ mac: member.mac, address: h2.vtep })(legitimate, n))
+    for (let n = 0; n < 10; n++) send(forger, build({ mac: own.mac, address })(forged, n))
+    send(honest, build({ mac: member.mac, address: h2.vtep })(last, 0))
+    await waitFor('the member’s last packet arrives', () => listener.count(3) === 1)
+    const [good, bad] = [listener.count(1), listener.count(2)]
+    const documented = readFileSync(SECURITY, 'utf8').includes("forge a host's address in VXLAN")
+    return {
+      control: { ok: good === 10, figure: `${good} of 10 of a member arrive` },
+      attack: {
+        ok: bad === 0 || (source === 'member' && documented),
+        figure: `${bad} of 10 arrive${source === 'member' && documented ? ', as docs/security.md says' : ''}`
+      }
+    }
+  } finally {
+    for (const socket of [listener, honest, forger]) socket.close()
+  }
+}
