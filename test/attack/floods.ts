@@ -11,12 +11,15 @@ import { routersOf } from '../lab/routers.ts'
 import { waitFor } from '../lab/wait.ts'
 import { gauge, residentBytes, type Readings } from './gauge.ts'
 import { attacker, startAttacker } from './python.ts'
+import type { World } from './world.ts'
 
 const MIB = 1024 * 1024
 /** Of one connection; beyond any buffer of the kernel. */
 const STREAM_BYTES = 64 * MIB
-/** Ports of a source, as a flood uses them. */
-const SOURCE_PORTS = 60_000
+/** Of the outside's routes: nobody has it, and nothing answers. */
+const NOBODY = '203.0.113.99'
+/** Together more connections than the machine's table of 262,144 holds. */
+const [FLOODED_PORTS, SOURCE_PORTS] = [5, 60_000]
 /** An idle machine sends 600,000 packets in half of it. */
 const FLOOD_SECONDS = 15
 
@@ -52,17 +55,12 @@ export async function tracked(namespace: string): Promise<number> {
   return Number(await must('ip', ['netns', 'exec', namespace, 'sysctl', '-n', 'net.netfilter.nf_conntrack_count']))
 }
 
-/** Half-open connections of one container by its gateway to an address that answers nothing. */
-export async function halfOpen(p: {
-  readonly from: LabContainer
-  readonly source: string
-  readonly gateway: string
-  readonly target: string
-  /** Destination ports, each with SOURCE_PORTS connections. */
-  readonly ports: number
-}): Promise<number> {
-  const hex = await gatewayMac(p.from, p.gateway)
-  return attacker<number>(p.from, 'half_open', 'eth0', hex, p.source, p.target, p.ports, SOURCE_PORTS, FLOOD_SECONDS)
+/** Half-open connections of `me` by its gateway to an address that answers nothing; resolves with the count of packets. */
+export async function halfOpen(world: World): Promise<number> {
+  const [me, { gateway }] = [world.container('me'), world.endpoint('me')]
+  const link = await gatewayMac(me, gateway)
+  const flood = [world.address('me'), NOBODY, FLOODED_PORTS, SOURCE_PORTS, FLOOD_SECONDS]
+  return attacker<number>(me, 'half_open', 'eth0', link, ...flood)
 }
 
 /** The MAC at which a container reaches its gateway. */

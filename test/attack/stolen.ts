@@ -58,7 +58,7 @@ export class Stolen {
   async propose(leader: LabHost, command: Command, session = 'stolen'): Promise<Answer> {
     const seq = this.#seqs.get(session) ?? 0
     this.#seqs.set(session, seq + 1)
-    const body = { session, seq, settledBelow: 0, rules: 9, command, by: this.peer(leader) }
+    const body = { session, seq, settledBelow: 0, command, by: this.peer(leader) }
     const answer = await this.ask({ kind: 'request', peer: this.peer(leader), method: 'propose', body })
     const { error, applied } = answer as {
       readonly error?: ErrorCode

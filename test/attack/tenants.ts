@@ -11,16 +11,12 @@ import { countReplies } from '../lab/ping.ts'
 import { waitFor } from '../lab/wait.ts'
 import { gatewayMac, halfOpen, killedAttaches, tracked } from './floods.ts'
 import { attacker, scene } from './python.ts'
+import { describe, lost, probe, PROBES } from './probes.ts'
 import type { Outcome, Row } from './row.ts'
 import { linkOf } from './senders.ts'
 import { ECHO, type Name, type World } from './world.ts'
 
-/** Of the outside's routes: nobody has it, and nothing answers. */
-const NOBODY = '203.0.113.99'
 const RANDOM_SHAPES = 300
-/** Ports with 60,000 connections each: more than the machine's table of 262,144 holds. */
-const FLOODED_PORTS = 5
-const PROBES = 10
 const KILLED = 30
 const DOCKER = { bridge: 'docker0', gateway: '172.17.0.1', address: '172.17.0.2' }
 const SWITCH = 'net.bridge.bridge-nf-call-iptables'
@@ -62,43 +58,21 @@ async function pathMtu(world: World, name: Name): Promise<Outcome> {
   }
 }
 
-type Probe = { readonly what: string; readonly answered: number }
-
-/** What others do while a container floods: each probe by TCP, UDP or ping. */
-async function probes(world: World): Promise<readonly Probe[]> {
-  const count = async (what: string, from: { readonly namespace: string }, to: string): Promise<Probe[]> => [
-    { what: `${what} TCP`, answered: await attacker<number>(from, 'connect', to, ECHO, PROBES) },
-    { what: `${what} UDP`, answered: await attacker<number>(from, 'datagrams', to, ECHO, PROBES) },
-    { what: `${what} ping`, answered: await countReplies(from, to, { count: PROBES }) }
-  ]
-  const all = await Promise.all([
-    count('another tenant to the outside', world.container('tenant'), SERVER),
-    count('another tenant across hosts', world.container('tenant'), world.address('far-tenant')),
-    count('the host to the outside', world.host(1), SERVER)
-  ])
-  return all.flat()
-}
-
 async function connections(world: World): Promise<Outcome> {
-  const me = world.container('me')
-  const { gateway } = world.endpoint('me')
-  const lost = (all: readonly Probe[]): Probe[] => all.filter(({ answered }) => answered < PROBES)
-  const calm = lost(await probes(world))
-  const own = await attacker<number>(me, 'connect', SERVER, ECHO, PROBES)
-  const flood = { from: me, source: world.address('me'), gateway, target: NOBODY, ports: FLOODED_PORTS }
-  const packets = await halfOpen(flood)
-  const after = lost(await probes(world))
+  const calm = lost(await probe(world))
+  const own = await attacker<number>(world.container('me'), 'connect', SERVER, ECHO, PROBES)
+  const packets = await halfOpen(world)
+  const after = lost(await probe(world))
   const entries = await tracked(world.host(1).namespace)
-  const words = (some: readonly Probe[]): string =>
-    some.length === 0
-      ? `all probes ${PROBES} of ${PROBES}`
-      : some.map(({ what, answered }) => `${what} ${answered} of ${PROBES}`).join(', ')
   return {
     control: {
       ok: calm.length === 0 && own === PROBES,
-      figure: `${words(calm)} before it, its own ${own} of ${PROBES}`
+      figure: `${describe(calm)} before it, its own ${own} of ${PROBES}`
     },
-    attack: { ok: after.length === 0, figure: `${packets} packets, ${entries} connections tracked: ${words(after)}` }
+    attack: {
+      ok: after.length === 0,
+      figure: `${packets} packets, ${entries} connections tracked: ${describe(after)}`
+    }
   }
 }
 

@@ -12,7 +12,9 @@ import type { LabContainer } from './container.ts'
 import { kill, must, pidsIn } from './kernel.ts'
 import { waitFor } from './wait.ts'
 
-export const VXMESH = resolve(import.meta.dirname, '../../bin/vxmesh')
+/** Another checkout's program, to compare versions in one lab. */
+const CHECKOUT = process.env['VXMESH_LAB_CHECKOUT'] ?? resolve(import.meta.dirname, '../..')
+export const VXMESH = join(CHECKOUT, 'bin/vxmesh')
 
 export type HostOptions = {
   readonly role?: 'server' | 'client'
