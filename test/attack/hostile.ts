@@ -15,8 +15,8 @@ import { answerLines } from '../lab/json-process.ts'
 import { HostilePeer } from '../replication/hostile-peer.ts'
 
 const P2P = 7_947
-/** Beyond every real term and index, within what the codec takes. */
-const MUCH = 2 ** 50
+/** Ahead of every real term and index, and no number that a server refuses as such. */
+const AHEAD = 1_000
 
 export type Question =
   /** Connects to peers; resolves once it is. */
@@ -78,9 +78,9 @@ async function act(question: Question): Promise<unknown> {
 }
 
 async function unseat(to: PeerId, current: number): Promise<void> {
-  const term = (current + MUCH) as Term
+  const term = (current + AHEAD) as Term
   const entry = { prevIndex: 0 as LogIndex, prevTerm: 0 as Term, entries: [], leaderCommit: 0 as LogIndex, round: 1 }
-  const last = { lastIndex: MUCH as LogIndex, lastTerm: term }
+  const last = { lastIndex: (current + AHEAD * AHEAD) as LogIndex, lastTerm: term }
   await quietly(hostile.raft(to, { kind: 'vote-request', term, ...last, transfer: true }))
   await quietly(hostile.raft(to, { kind: 'vote-reply', term, granted: true }))
   await quietly(hostile.raft(to, { kind: 'timeout-now', term: current as Term }))
@@ -89,7 +89,8 @@ async function unseat(to: PeerId, current: number): Promise<void> {
 
 async function disorder(to: PeerId, p: { readonly term: number; readonly index: number }): Promise<void> {
   const [term, prevIndex] = [p.term as Term, p.index as LogIndex]
-  const base = { term, prevIndex, prevTerm: term, leaderCommit: prevIndex, round: 1 }
+  // The last entry is of the term before: the message fits, but for its entries.
+  const base = { term, prevIndex, prevTerm: (p.term - 1) as Term, leaderCommit: prevIndex, round: 1 }
   const entry = (index: number): Entry => forgedEntry({ index, term: p.term, request: {} })
   for (const entries of [[entry(p.index + 7)], [entry(p.index + 2), entry(p.index + 1)], [entry(p.index + 1)]]) {
     await quietly(hostile.raft(to, { kind: 'append-request', ...base, entries }))
