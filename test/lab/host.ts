@@ -13,7 +13,7 @@ import { kill, must, pidsIn } from './kernel.ts'
 import { waitFor } from './wait.ts'
 
 /** Another checkout's program, to compare versions in one lab. */
-const CHECKOUT = process.env['VXMESH_LAB_CHECKOUT'] ?? resolve(import.meta.dirname, '../..')
+const CHECKOUT = process.env['LAB_CHECKOUT'] ?? resolve(import.meta.dirname, '../..')
 export const VXMESH = join(CHECKOUT, 'bin/vxmesh')
 
 export type HostOptions = {
