@@ -20,7 +20,7 @@ const [REQUESTS, EVENTS, RPC, SERF_RPC] = [30_027, 30_028, 30_029, 7_373]
 const NOBODY = 65_534
 const MAX_GROWTH_BYTES = 64 * 1024 * 1024
 /** Bytes each, of which an answer returns some. */
-const [DEAF_QUESTIONS, DEAF_BYTES] = [8_000, 60_000]
+const [DEAF_QUESTIONS, DEAF_BYTES] = [12_000, 8_000]
 const SWITCHES = 500
 
 export const DOORS: readonly Row<World>[] = [

@@ -80,7 +80,7 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     const { asked, answered, grownByReader, grown } = await deafClient(world.host(2), {
       port: RPC,
       count: 12_000,
-      bytes: 60_000
+      bytes: 8_000
     })
     return { asked, answered, readerMiB: whole(grownByReader / MIB), deafMiB: whole(grown / MIB) }
   },
