@@ -137,7 +137,7 @@ export async function killedAttaches(
       () => undefined
     )
     // At another point of the attach each time.
-    await new Promise(resolve => setTimeout(resolve, n % 6))
+    await new Promise(resolve => setTimeout(resolve, (n * 3) % 40))
     await container.remove()
     if (answered.has(container.name)) await host.detach(container)
     else inFlight += 1
