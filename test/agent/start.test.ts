@@ -184,5 +184,5 @@ t.test('a backup that was restored on a client is refused by name', async t => {
   const h2 = await world.add()
   await restoreBackup({ file, dataDir: h2.config.dataDir })
   await t.rejects(h2.start(), { code: 'ERR_CONFIG', field: 'role', message: /a backup was restored/ })
-  t.same(h2.steps(), ['open driver', 'set guard', 'set doors', 'close driver'])
+  t.same(h2.steps(), ['open driver', 'set guard', 'set doors', 'set serf limits', 'close driver'])
 })
