@@ -185,9 +185,10 @@ export class MemoryAgent {
         return (this.driver = new MemoryDriver({ kernel: this.kernel, underlay: ipv4Underlay(vtep), step }))
       },
       makeMembership: options => (this.membership = serf.make(options, step)),
-      startMesh: async ({ privateKey, isKnown }) => {
+      startMesh: async ({ privateKey, bind, isKnown }) => {
         await step('start mesh')
         const mesh = network.join(peerIdFromPrivateKey(privateKey).toString() as PeerId, isKnown)
+        network.place(mesh.self, bind)
         const stop = mesh.stop.bind(mesh)
         this.mesh = Object.assign(mesh, {
           stop: async () => {
