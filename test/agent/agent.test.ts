@@ -34,7 +34,14 @@ t.test('the parts start in order, the doors last, and stop the other way round',
   const world = new AgentWorld(t)
   const h1 = await world.founder()
   t.same(h1.steps(), [
-    ...['open driver', 'set guard', 'set doors', 'set serf limits', 'launch serf', 'start mesh', 'start serf', 'start zmq']
+    'open driver',
+    'set guard',
+    'set doors',
+    'set serf limits',
+    'launch serf',
+    'start mesh',
+    'start serf',
+    'start zmq'
   ])
   t.match(await h1.call('GET', '/v1/status'), { host: 'h1', ready: true, raft: { role: 'leader', leader: 'h1' } })
   h1.trace.splice(0)

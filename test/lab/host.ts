@@ -186,7 +186,9 @@ export class LabHost {
 
   /** Runs the command line on this host. */
   cli(...args: readonly string[]): Promise<RunResult> {
-    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], { timeoutMs: 120_000 })
+    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], {
+      timeoutMs: 120_000
+    })
   }
 
   /** The JSON that a command prints. @throws Error with its standard error when it fails */

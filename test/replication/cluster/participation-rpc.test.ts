@@ -19,7 +19,7 @@ async function servers(...known: Known[]): Promise<MemoryCallers> {
   const all = await MemoryCallers.of(known.length + 1)
   for (const [n, each] of known.entries()) {
     const { rpc, mesh } = all.at(n + 1)
-    if (each === 'down') mesh.stop()
+    if (each === 'down') await mesh.stop()
     else if (each === 'nonsense') rpc.register('participation', () => Promise.resolve('nonsense'))
     else if (each === 'of another cluster') serve(rpc, { clusterId: OTHER, participation: () => knows(99, false) })
     else if (each === 'of no cluster') serve(rpc, { clusterId: null, participation: () => knows(99, false) })

@@ -115,7 +115,7 @@ t.test('a host that is down, or gives a malformed answer, is not added', async t
     t.same(asked, [])
   }
   const { all, changes, asked, candidate } = await stage()
-  all.at(2).mesh.stop()
+  await all.at(2).mesh.stop()
   await t.rejects(all.settle(changes.add(candidate)), { code: 'ERR_PEER' })
   t.same(asked, [])
 })
