@@ -83,12 +83,11 @@ function start(
     },
     (p.boundSeconds ?? MAX_SECONDS) * 1_000
   )
-  child.on('exit', () => clearTimeout(bound))
   const chunks: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
   const done = new Promise<Execution>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', code => resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() }))
-  })
+  }).finally(() => clearTimeout(bound))
   return { pid: child.pid, done }
 }
