@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { NetnsRecordFiles, type NetnsRecord } from '#agent/endpoints/netns-records.ts'
 import { parseContainerId, parseIfName } from '#model/ids.ts'
+import { isTemporary } from '#platform/durable-file.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from '../../api/scratch.ts'
 import { waitFor } from '../../lab/wait.ts'
@@ -15,7 +16,7 @@ async function opened(t: Test): Promise<{ dataDir: string; records: NetnsRecordF
   const dataDir = scratch(t)
   const records = new NetnsRecordFiles({ dataDir, logger: createLogger('silent') })
   t.equal((await records.load()).size, 0)
-  return { dataDir, records, files: () => readdirSync(join(dataDir, 'netns')) }
+  return { dataDir, records, files: () => readdirSync(join(dataDir, 'netns')).filter(name => !isTemporary(name)) }
 }
 
 const reload = (dataDir: string): Promise<ReadonlyMap<string, NetnsRecord>> =>
