@@ -1,5 +1,5 @@
 // Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. Parts with hosts run one
-// after the other, beside User-Mode Linux, which keeps one processor busy for minutes; parts that only compute run in the
+// after the other, beside unit tests and User-Mode Linux, which need no hosts here; parts that only compute run in the
 // background. Each part's output is printed once it is over, and failures are repeated at the end.
 
 import { readdirSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { failures, readCounts, readTap, sum, verdict, type Outcome } from './sui
 
 type Part = {
   readonly name: string
-  readonly run: (execute: Execute) => Promise<Outcome>
+  readonly run?: (execute: Execute) => Promise<Outcome>
   /** What else it runs, from the start of the suite, beside the parts before it. */
   readonly ahead?: () => Promise<Outcome>
   /** Tolerates starvation: its tests use a simulated clock or measure processor time. */
@@ -40,7 +40,6 @@ const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
   { name: 'check', run: check, background: true },
-  { name: 'unit', run: () => tap(execute, files(isUnit), 2) },
   { name: 'sim', run: simulate, background: true },
   {
     name: 'fuzz',
@@ -48,6 +47,7 @@ const PARTS: readonly Part[] = [
     background: true
   },
   { name: 'namespace', run: namespace },
+  { name: 'unit', ahead: () => tap(execute, files(isUnit), 2) },
   { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
   { name: 'attack', run: async () => readCounts(await execute('node', ['test/attack/main.ts'])) },
   { name: 'chaos', run: chaos },
@@ -83,7 +83,7 @@ process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 async function show({ name, run }: Part, execute: Execute): Promise<void> {
   console.log(`${name} begins`)
   const since = performance.now()
-  const outcome = sum([await run(execute), (await ahead.get(name)) ?? NOTHING])
+  const outcome = sum([(await run?.(execute)) ?? NOTHING, (await ahead.get(name)) ?? NOTHING])
   total.passed += outcome.passed
   total.failed += outcome.failed
   console.log(`\n=== ${name}\n${outcome.output.trimEnd()}`)
