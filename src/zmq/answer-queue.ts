@@ -1,6 +1,6 @@
 // Queues answers for peers that ask faster than they read. The library counts messages, not bytes, so its own queue is
 // kept short (ANSWERS_HIGH_WATER_MARK) and the excess is queued here, bounded in bytes. A peer that exceeds a bound
-// loses its answers until it reads again; the kernel closes a stalled connection (PROGRESS_TIMEOUT_MS in server.ts).
+// loses its requests and answers until it reads again; the kernel closes a stalled connection (PROGRESS_TIMEOUT_MS in server.ts).
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#platform/clock.ts'
@@ -45,6 +45,11 @@ export class AnswerQueue {
   /** Bytes queued for all peers. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Has this peer exceeded its bound, and read nothing since? Its requests need not be carried out: it hears no outcome. */
+  isDeaf(peer: Buffer): boolean {
+    return this.#waiting.get(peer.toString('latin1'))?.deaf === true
   }
 
   /** @param parts the first one is the peer's identity */

@@ -4,6 +4,8 @@
 import { invalid } from '#model/errors.ts'
 
 const INT_BYTES = 4
+/** The longest text that is decoded: twice what a detail with the longest labels, paths and names takes. */
+export const MAX_TEXT_BYTES = 16 * 1024
 const INT_MAX = 0x7fffffff
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -29,6 +31,7 @@ export class FieldReader {
     if (length < 0 || length > this.#left) {
       throw invalid(`${field}Len`, `is ${length}, but ${this.#left} bytes are left`)
     }
+    if (length > MAX_TEXT_BYTES) throw invalid(field, `has ${length} bytes, and ${MAX_TEXT_BYTES} are the most`)
     const part = this.#bytes.subarray(this.#at, this.#at + length)
     this.#at += length
     if (part.includes(0)) throw invalid(field, 'contains a zero byte')

@@ -14,6 +14,7 @@ export class OrderedWork {
   /** The last pending task of each key. */
   readonly #tails = new Map<string, Promise<void>>()
   #barrier: Promise<void> = Promise.resolve()
+  readonly #waiting: (() => void)[] = []
   #tasks = 0
   #bytes = 0
 
@@ -36,6 +37,7 @@ export class OrderedWork {
     const done = before.then(run).finally(() => {
       this.#tasks -= 1
       this.#bytes -= bytes
+      for (const resume of this.#waiting.splice(0)) resume()
       if (key !== null && this.#tails.get(key) === done) this.#tails.delete(key)
     })
     if (key === null) {
@@ -45,6 +47,11 @@ export class OrderedWork {
       this.#tails.set(key, done)
     }
     return true
+  }
+
+  /** Resolves once the tasks that are queued or running take fewer bytes than this. */
+  async below(bytes: number): Promise<void> {
+    while (this.#bytes >= bytes) await new Promise<void>(resolve => this.#waiting.push(resolve))
   }
 
   /** Resolves once all tasks added so far have ended. */

@@ -27,19 +27,24 @@ import { ZapHandler } from './zap.ts'
 const MAX_REQUESTS = 20_000
 /** The same in bytes: as many requests of 400 B, which take twice that while they run. */
 const MAX_REQUEST_BYTES = 8 * 1024 * 1024
+/**
+ * Bytes of requests in progress above which no more are read from ROUTER: they wait at their peers, while answers to earlier
+ * ones are sent or dropped.
+ */
+const READ_BELOW_BYTES = 512 * 1024
 /** Messages that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
 /**
- * The same for requests from one ROUTER peer, 4 MiB of the largest ones. Excess requests wait at the peer: unlike PUB,
+ * The same for requests from one ROUTER peer, 2 MiB of the largest ones. Excess requests wait at the peer: unlike PUB,
  * its socket blocks instead of dropping.
  */
-const ASKED_HIGH_WATER_MARK = 64
+const ASKED_HIGH_WATER_MARK = 32
 /** The same for answers to one peer: 2 MiB of the largest ones. Excess answers wait in AnswerQueue. */
 const ANSWERS_HIGH_WATER_MARK = 128
-/** Received messages are collected after so many bytes: 20,000 requests of usual size, 64 of the largest. */
-const COLLECT_BYTES = 4 * 1024 * 1024
+/** Received messages are collected after so many bytes: 5,000 requests of usual size, 32 of the largest. */
+const COLLECT_BYTES = 2 * 1024 * 1024
 /** The same for those that have waited, and for what they have left in malloc's arenas. */
-const COLLECT_ALL_BYTES = 32 * 1024 * 1024
+const COLLECT_ALL_BYTES = 16 * 1024 * 1024
 /** How long after that many bytes everything is collected once more. */
 const COLLECT_QUIET_MS = 5_000
 /** The kernel disconnects a peer that acknowledges none of its queued bytes for this long (TCP_USER_TIMEOUT). */
@@ -159,23 +164,27 @@ export class ZmqServer {
   }
 
   async #readRequests(): Promise<void> {
-    await this.#read(this.#requests, parts => this.#take(parts, () => undefined))
+    await this.#read(this.#requests, parts => {
+      this.#take(parts, () => undefined)
+      return Promise.resolve()
+    })
   }
 
   /** The envelope is the identity that ROUTER prepends, with the empty delimiter of a REQ; it is returned unchanged. */
   async #readRpc(): Promise<void> {
-    await this.#read(this.#rpc, parts => {
+    await this.#read(this.#rpc, async parts => {
+      await this.#work.below(READ_BELOW_BYTES)
       const [sender] = parts
       const envelope = parts[1]?.byteLength === 0 && parts.length > 2 ? parts.slice(0, 2) : parts.slice(0, 1)
-      if (sender === undefined) return
+      if (sender === undefined || this.#answers.isDeaf(sender)) return
       this.#take(parts.slice(envelope.length), answer => this.#answers.add([...envelope, answer]))
     })
   }
 
-  async #read(socket: Subscriber | Router, take: (parts: Buffer[]) => void): Promise<void> {
+  async #read(socket: Subscriber | Router, take: (parts: Buffer[]) => Promise<void>): Promise<void> {
     try {
       for await (const parts of socket) {
-        take(parts)
+        await take(parts)
         this.#collect(parts.reduce((sum, part) => sum + part.byteLength, 0))
       }
     } catch (err) {

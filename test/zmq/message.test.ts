@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
+import { MAX_TEXT_BYTES } from '#zmq/bytes.ts'
 import {
   decodeConnection,
   decodeNetwork,
@@ -154,4 +155,15 @@ t.test('a length field never causes an allocation beyond the received bytes', as
   const before = process.memoryUsage().arrayBuffers
   for (let n = 0; n < 1_000; n++) t.throws(() => decodeRequest(raw(1, [0x7ffffff0, 'x'])))
   t.ok(process.memoryUsage().arrayBuffers - before < 16 * MAX_MESSAGE_BYTES)
+})
+
+t.test('a text is decoded up to 16 KiB, and a longer one is refused by its field', t => {
+  const of = (name: string): Buffer =>
+    encodeMessage(13, encodeNetwork({ name, subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
+  t.match(decodeRequest(of('n'.repeat(MAX_TEXT_BYTES))).request, { network: { name: /^n+$/ } })
+  t.throws(() => decodeRequest(of('n'.repeat(MAX_TEXT_BYTES + 1))), {
+    code: 'ERR_INVALID',
+    message: /has 16385 bytes, and 16384 are the most/
+  })
+  t.end()
 })

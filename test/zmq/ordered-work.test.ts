@@ -85,3 +85,20 @@ t.test('settled waits for all tasks added before', async t => {
   await done
   t.same(notes, ['+net', '-net', '+a', '-a'])
 })
+
+t.test('below resolves once enough of the work is done, and at once when little is in progress', async t => {
+  const work = new OrderedWork({ maxTasks: 10, maxBytes: 100 })
+  const gates = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()]
+  for (const [n, gate] of gates.entries()) work.add({ key: `${n}`, bytes: 40, run: () => gate.promise })
+  await work.below(81)
+  let isBelow = false
+  const waiting = work.below(41).then(() => (isBelow = true))
+  await new Promise(resolve => setImmediate(resolve))
+  t.notOk(isBelow)
+  gates[0]?.resolve(undefined)
+  await waiting
+  gates[1]?.resolve(undefined)
+  await work.settled()
+  await work.below(1)
+  t.equal(work.size, 0)
+})

@@ -14,14 +14,17 @@ import { ifindexOf, ping } from './plane.ts'
 /** Fewer on a kernel with one slow processor. */
 const PACKETS = Number(process.env['ATTACK_ATTEMPTS'] ?? 100)
 
+/** Open vSwitch checks neither: it compares the source address wherever the header says it is, and that is the sender's own. */
+const MALFORMED = ['IP version 5', 'IP packet longer than its frame'] as const
 /**
  * The userspace datapath decapsulates VXLAN itself, before our rules and invisibly to nftables. It accepts these although
  * their headers violate RFC 7348, but only from a member's address and into that member's networks.
  */
+const OUTSIDE_RFC_7348 = ['member: GPE flags', 'member: shorter than UDP says'] as const
 const UNGUARDED: Readonly<Record<Plane, readonly string[]>> = {
   linux: [],
-  'ovs-system': [],
-  'ovs-netdev': ['member: GPE flags', 'member: shorter than UDP says']
+  'ovs-system': MALFORMED,
+  'ovs-netdev': [...OUTSIDE_RFC_7348, ...MALFORMED]
 }
 
 /** No forged packet of a container or a stranger arrives anywhere, while legitimate traffic does. */
