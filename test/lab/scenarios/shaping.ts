@@ -14,7 +14,7 @@ const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
 const NONE = { ingressRate: 0, egressRate: 0, delayUs: 0 }
 const RATE = 10e6
 /** A busy machine makes packets late, never early, so the best of several attempts counts. */
-const ATTEMPTS = 3
+const ATTEMPTS = 10
 const PAYLOAD_BYTES = 1_400
 /** Ethernet, IPv4 and UDP headers; a rate counts from IPv4 on. */
 const ETHERNET_BYTES = 14
@@ -45,7 +45,7 @@ export async function rates(t: Test, plane: Plane): Promise<void> {
 export async function delay(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 2, places: TWO })
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
-  const before = await medianRoundTripMs(s)
+  const before = await fastestRoundTripMs(s)
   t.comment(`without a delay: ${before.toFixed(2)} ms`)
   for (const delayMs of [1, 10, 100]) {
     for (const rate of [0, RATE]) {
@@ -58,7 +58,7 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
       t.strictSame(await s.installed('r1'), shaping)
       t.strictSame(await netems(s), Array(2).fill(delayMs / 1_000), 'netem on the veth and on the IFB device')
       const [want, within] = [2 * delayMs, 0.05 * 2 * delayMs + 0.3]
-      const rise = await best(async () => (await medianRoundTripMs(s)) - before, want, within)
+      const rise = await best(async () => (await fastestRoundTripMs(s)) - before, want, within)
       const title = `${delayMs} ms${rate === 0 ? '' : ' at 10 Mbit/s'}: the round trip grows by ${rise.toFixed(2)} ms`
       t.comment(`${title}, set in ${ms} ms`)
       t.ok(Math.abs(rise - want) <= within, title)
@@ -72,7 +72,7 @@ export async function delay(t: Test, plane: Plane): Promise<void> {
     t.strictSame(await netems(s), [])
     t.same(await s.pass(1), [])
   }
-  const after = await best(() => medianRoundTripMs(s), before, 0.3)
+  const after = await best(() => fastestRoundTripMs(s), before, 0.3)
   t.ok(after - before <= 0.3, `removed: ${after.toFixed(2)} ms`)
 }
 
@@ -116,9 +116,9 @@ async function received(s: Stage, from: string, to: string): Promise<number> {
   }
 }
 
-async function medianRoundTripMs(s: Stage): Promise<number> {
-  const all = (await roundTripsMs(s, 31)).sort((a, b) => a - b)
-  return all[Math.floor(all.length / 2)] ?? Number.NaN
+/** Of 31: others may have waited for the processor. */
+async function fastestRoundTripMs(s: Stage): Promise<number> {
+  return Math.min(...(await roundTripsMs(s, 31)))
 }
 
 async function roundTripsMs(s: Stage, count: number): Promise<number[]> {
