@@ -127,6 +127,12 @@ async function ask(command: Command): Promise<string> {
   const body = forgery.proposal(command)
   const leader = log.status().leader
   if (leader === null) return 'no leader'
+  // A server whose identity was stolen may be elected.
+  if (leader === agent.self)
+    return log.propose(command).then(
+      () => 'ok',
+      (err: unknown) => asVxmeshError(err).code
+    )
   const answer = hostile.request(leader, 'propose', { ...body, session: 'evil' })
   return answer.then(
     (found: unknown) => {
