@@ -1,5 +1,4 @@
-// What the leader checks of a client host's request before it enters the log: what only the leader's connections and its
-// view of the members can tell. Everything else is checked when the request is applied (allowed.ts). Pure.
+// What the leader checks of a client host's request before it enters the log: what only the leader's connections can tell. Everything else is checked when the request is applied (allowed.ts). Pure.
 
 import type { Command, Refusal } from '#model/command.ts'
 import type { PeerId } from '#model/ids.ts'
@@ -20,15 +19,13 @@ export type Requester = {
 export type AdmissionOptions = {
   /** Addresses that client hosts may have as VTEPs beside those that they are connected from. */
   readonly vteps: readonly Subnet[]
-  /** Is a host with this peer id alive? */
-  readonly isAlive: (peer: PeerId) => boolean
 }
 
 /** Why a client host's request does not enter the log; null if it may. */
 export function whyNotAdmitted(
   state: ClusterState,
   command: Command,
-  { peer, addresses, vteps, isAlive }: Requester & AdmissionOptions
+  { peer, addresses, vteps }: Requester & AdmissionOptions
 ): Refusal | null {
   if (command.kind === 'host-register') {
     const { vtep } = command.host
@@ -37,13 +34,6 @@ export function whyNotAdmitted(
       return whyNotAllowed(state.tables, command, peer)
     }
     return whyVtepTaken(state.tables, command.host) ?? notProven(vtep, addresses)
-  }
-  if (command.kind === 'host-remove') {
-    const { name } = command
-    const removed = state.hostByName(name)?.peerId
-    if (removed === undefined || removed === peer || !isAlive(removed)) return null
-    const what = `a client host does not remove host ${name}, which is alive`
-    return refuse('ERR_NOT_ALLOWED', `name: ${what}; stop its agent first, or run this on a server`, 'name')
   }
   // Ownership may have changed when the request is applied; it is checked then.
   return null

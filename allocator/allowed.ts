@@ -28,8 +28,9 @@ export function whyNotAllowed(tables: Tables, command: Command, by: PeerId): Ref
     case 'network-delete':
       // By force it releases the endpoints in the network. Without force, a network that is used is refused anyway.
       return command.force ? releasesOthers(tables, command.name, by) : null
-    // Operators remove hosts from anywhere; the leader refuses it for hosts that are alive (admission.ts).
+    // A host that seems to be down may only seem so: a member can make others look failed over Serf for a moment.
     case 'host-remove':
+      return nameOf(tables, by) === command.name ? null : notAllowed('removes no other host', 'name')
     case 'session-open':
     case 'network-create':
     case 'network-update':

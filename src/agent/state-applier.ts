@@ -56,9 +56,8 @@ export class StateApplier implements StateMachine {
   }
 
   admit(command: Command, from: Requester): Refusal | null {
-    const { state, directory, vteps } = this.#options
-    const isAlive = (peer: PeerId): boolean => directory.members.some(m => m.peerId === peer && m.status === 'alive')
-    return whyNotAdmitted(state, command, { ...from, vteps: vteps(), isAlive })
+    const { state, vteps } = this.#options
+    return whyNotAdmitted(state, command, { ...from, vteps: vteps() })
   }
 
   skip(index: LogIndex): void {

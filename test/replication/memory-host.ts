@@ -115,12 +115,7 @@ export class MemoryHost {
       machine: {
         apply: (index, request) => this.state.apply(index, request),
         skip: index => this.state.skip(index),
-        admit: (command, from) =>
-          whyNotAdmitted(this.state, command, {
-            ...from,
-            vteps: [],
-            isAlive: id => members().some(m => m.peerId === id && m.status === 'alive')
-          }),
+        admit: (command, from) => whyNotAdmitted(this.state, command, { ...from, vteps: [] }),
         snapshot: () => Promise.resolve(encodeMsgpack(encodeState(this.state))),
         restore: data => this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE'))),
         applied: () => undefined
