@@ -1,4 +1,5 @@
-// What the leader checks of a client host's request before it enters the log: what only the leader's connections can tell. Everything else is checked when the request is applied (allowed.ts). Pure.
+// What the leader checks of a client host's request before it enters the log: what only its own connections show. All else is
+// checked when the request is applied (allowed.ts). Pure.
 
 import type { Command, Refusal } from '#model/command.ts'
 import type { PeerId } from '#model/ids.ts'

@@ -32,6 +32,8 @@ export class Rejoin {
   /** Known addresses, the least recently alive one first; null until the file has been read. */
   #remembered: Set<string> | null = null
   #saved = ''
+  /** The members that are remembered already. */
+  #seen: readonly Member[] = []
   #backOffMs = BACK_OFF_MIN_MS
   #dueMs = 0
   /** The addresses that the back-off applies to; other ones reset it. */
@@ -49,6 +51,7 @@ export class Rejoin {
 
   /** Remembers who is alive, and forgets who has left. @throws ERR_STORAGE */
   async remember(members: readonly Member[]): Promise<void> {
+    if (members === this.#seen) return
     const remembered = await this.#load()
     for (const member of this.#others(members)) {
       const address = addressOf(member)
@@ -62,9 +65,9 @@ export class Rejoin {
       remembered.delete(address)
     }
     const text = JSON.stringify([...remembered].sort())
-    if (text === this.#saved) return
-    await writeDurably(this.#path, text)
+    if (text !== this.#saved) await writeDurably(this.#path, text)
     this.#saved = text
+    this.#seen = members
   }
 
   /**

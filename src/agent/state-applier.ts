@@ -19,7 +19,7 @@ import { stateBytes } from './state-bytes.ts'
 export type StateApplierOptions = {
   readonly self: PeerId
   readonly state: ClusterState
-  readonly directory: Pick<PeerDirectory, 'nameOf' | 'members'>
+  readonly directory: Pick<PeerDirectory, 'nameOf'>
   /** Addresses that client hosts may have as VTEPs beside those that they are connected from. */
   readonly vteps: () => readonly Subnet[]
   readonly events: Pick<EventBus, 'publish'>

@@ -28,7 +28,7 @@ function world(): World {
   const applier = new StateApplier({
     self: makeHost(1).peerId,
     state,
-    directory: { nameOf: peer => `name of ${peer.slice(-1)}`, members: [] },
+    directory: { nameOf: peer => `name of ${peer.slice(-1)}` },
     vteps: () => [],
     events: { publish: (describe, kind) => void own.events.push({ kind, event: describe() }) },
     digests: { applied: index => void own.noted.push(index) },
