@@ -4,7 +4,8 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { Background, execute, type Execute } from './suite/execute.ts'
+import { Background, execute, root, type Execute } from './suite/execute.ts'
+import { buildProgram } from './suite/program.ts'
 import { runTestFiles } from './suite/test-files.ts'
 import { failures, readCounts, readTap, sum, verdict, type Outcome } from './suite/outcome.ts'
 
@@ -67,6 +68,7 @@ const startedAt = performance.now()
 const lines = new Map<string, string>()
 const failed: string[] = []
 const total = { passed: 0, failed: 0 }
+process.env['LAB_VXMESH'] = await buildProgram(root)
 const background = new Background()
 const ahead = new Map(parts.flatMap(({ name, ahead }) => (ahead === undefined ? [] : [[name, ahead()] as const])))
 const inBackground = parts.filter(part => part.background).map(part => show(part, background.execute))

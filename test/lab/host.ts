@@ -14,7 +14,8 @@ import { waitFor } from './wait.ts'
 
 /** Another checkout's program, to compare versions in one lab. */
 const CHECKOUT = process.env['LAB_CHECKOUT'] ?? resolve(import.meta.dirname, '../..')
-export const VXMESH = join(CHECKOUT, 'bin/vxmesh')
+/** The suite runs a bundle (test/suite/program.ts). */
+export const VXMESH = process.env['LAB_VXMESH'] ?? join(CHECKOUT, 'bin/vxmesh')
 
 export type HostOptions = {
   readonly role?: 'server' | 'client'

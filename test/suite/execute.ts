@@ -24,11 +24,11 @@ export type ExecuteOptions = {
 export type Execute = (file: string, args: readonly string[], options?: ExecuteOptions) => Promise<Execution>
 
 /** Our own Node comes first in PATH, and processes share the compile cache. */
-const env = {
+const environment = (): NodeJS.ProcessEnv => ({
   NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/node'),
   ...process.env,
   PATH: `${BIN}:${process.env['PATH'] ?? ''}`
-}
+})
 
 export const execute: Execute = (file, args, options) => start(file, args, { ...options, detached: false }).done
 
@@ -71,7 +71,7 @@ function start(
 ): { readonly pid: number | undefined; readonly done: Promise<Execution> } {
   const child = spawn(file, args, {
     cwd: root,
-    env: { ...env, ...p.env },
+    env: { ...environment(), ...p.env },
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: p.detached
   })

@@ -47,12 +47,12 @@ export async function runInUml(
   const dir = await mkdtemp(join(tmpdir(), 'vxuml-'))
   const at = (name: string): string => join(dir, name)
   const read = (name: string): string => (existsSync(at(name)) ? readFileSync(at(name), 'utf8') : '')
-  // Compiling an agent's modules takes it half a minute.
-  const { NODE_COMPILE_CACHE } = process.env
-  const cache = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE }
+  // Loading and compiling an agent's modules takes it half a minute.
+  const quick = ['NODE_COMPILE_CACHE', 'LAB_VXMESH'].filter(name => process.env[name] !== undefined)
+  const given = Object.fromEntries(quick.map(name => [name, process.env[name]]))
   await writeFile(
     at('init'),
-    initScript({ dir, args, seconds: Math.ceil(wholeMs / 1_000) + GRACE_SECONDS, env: { ...cache, ...p.env } }),
+    initScript({ dir, args, seconds: Math.ceil(wholeMs / 1_000) + GRACE_SECONDS, env: { ...given, ...p.env } }),
     {
       mode: 0o700
     }
