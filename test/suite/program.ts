@@ -11,12 +11,13 @@ export async function buildProgram(root: string): Promise<string> {
   await rm(dir, { recursive: true, force: true })
   await mkdir(dir, { recursive: true })
   const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
-  await bundle(root, { outdir: join(dir, 'bundle'), version })
+  // The program looks for the CNI plugin two folders up, in dist, as it does from the sources and in the package.
+  await bundle(root, { outdir: dir, version })
   const script = [
     '#!/bin/sh',
     `export NODE_COMPILE_CACHE="\${NODE_COMPILE_CACHE:-${root}/node_modules/.cache/node}"`,
     `. '${root}/bin/runtime.sh'`,
-    `exec '${root}/node_modules/.bin/node' $NODE_FLAGS '${dir}/bundle/main.mjs' "$@"`
+    `exec '${root}/node_modules/.bin/node' $NODE_FLAGS '${dir}/main.mjs' "$@"`
   ]
   const path = join(dir, 'vxmesh')
   await writeFile(path, `${script.join('\n')}\n`, { mode: 0o755 })
