@@ -41,8 +41,7 @@ export class LinuxHost implements DeviceHost {
   #lastUnderlay: Underlay | null = null
   #support: ShapingSupport | null = null
   #guard: Guard | null = null
-  #doors: Guard | null = null
-  #serf: Guard | null = null
+  readonly #tables = new Map<'doors' | 'serf', Guard>()
   readonly #stops = new Set<() => void>()
 
   // Arrow functions: callers destructure them.
@@ -73,7 +72,7 @@ export class LinuxHost implements DeviceHost {
 
   /** The filters as part of a pass; none when the guard is off. */
   get filterParts(): readonly Part[] {
-    return [this.#guard, this.#doors, this.#serf].filter(part => part !== null)
+    return [...(this.#guard === null ? [] : [this.#guard]), ...this.#tables.values()]
   }
 
   async setGuard(port: number | null): Promise<void> {
@@ -88,26 +87,16 @@ export class LinuxHost implements DeviceHost {
     this.#guard.onWrite = (from, to) => this.gateways.follow(from, to)
   }
 
-  async setDoors(doors: Doors): Promise<string | null> {
-    this.#doors?.close()
-    this.#doors = null
-    const installed = await this.#install(doorsTable(doors))
-    if (typeof installed === 'string') return installed
-    this.#doors = installed
-    return null
+  setDoors(doors: Doors): Promise<string | null> {
+    return this.#install('doors', doorsTable(doors))
   }
 
-  async setSerfLimits(serf: SerfPort): Promise<string | null> {
-    this.#serf?.close()
-    this.#serf = null
-    const installed = await this.#install(serfTable(serf))
-    if (typeof installed === 'string') return installed
-    this.#serf = installed
-    return null
+  setSerfLimits(serf: SerfPort): Promise<string | null> {
+    return this.#install('serf', serfTable(serf))
   }
 
   serfDrops(): Readonly<Record<Sender, number>> | null {
-    const counters = this.#serf?.counters()
+    const counters = this.#tables.get('serf')?.counters()
     if (counters === undefined) return null
     const [stranger = 0, member = 0] = SENDERS.map(sender => counters.get(sender))
     return { stranger, member }
@@ -151,14 +140,18 @@ export class LinuxHost implements DeviceHost {
     for (const stop of this.#stops) stop()
     await this.removal.close()
     this.#guard?.close()
-    this.#doors?.close()
-    this.#serf?.close()
+    for (const table of this.#tables.values()) table.close()
     this.kernel.socket.close()
   }
 
-  async #install(table: FilterTable): Promise<Guard | string> {
+  /** @returns why this kernel refuses the table; null when it stands */
+  async #install(name: 'doors' | 'serf', table: FilterTable): Promise<string | null> {
+    this.#tables.get(name)?.close()
+    this.#tables.delete(name)
     const installed = await Guard.install(this.kernel.netns, table)
-    if (typeof installed !== 'string') installed.onWrite = (from, to) => this.gateways.follow(from, to)
-    return installed
+    if (typeof installed === 'string') return installed
+    installed.onWrite = (from, to) => this.gateways.follow(from, to)
+    this.#tables.set(name, installed)
+    return null
   }
 }

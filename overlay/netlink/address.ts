@@ -118,19 +118,20 @@ export type Gateway = Ipv4 | 'ipv6'
 export function decodeRoute(payload: Uint8Array): RouteInfo | null {
   if (payload.length < 12 || payload[0] !== k.AF_INET) return null
   let destination: Ipv4 | null = null
-  let gateway: Ipv4 | null = null
+  const to: { gateway: Ipv4 | null; via: Gateway | null } = { gateway: null, via: null }
   let [ifindex, priority, table] = [0, 0, payload[4] ?? 0]
   let hops: readonly NextHop[] = []
   eachAttribute(payload, 12, (type, value) => {
     if (type === k.RTA_DST) destination = readIpv4(value)
-    else if (type === k.RTA_GATEWAY) gateway = readIpv4(value)
+    else if (type === k.RTA_GATEWAY) to.gateway = readIpv4(value)
+    else if (type === k.RTA_VIA) to.via = 'ipv6'
     else if (type === k.RTA_OIF) ifindex = readU32(value) ?? 0
     else if (type === k.RTA_PRIORITY) priority = readU32(value) ?? 0
     else if (type === k.RTA_TABLE) table = readU32(value) ?? table
     else if (type === k.RTA_MULTIPATH) hops = decodeHops(value)
   })
-  if (ifindex !== 0) hops = [{ ifindex, gateway: gatewayIn(payload, 12) }]
-  return { table, destination, prefixLength: payload[1] ?? 0, gateway, ifindex, priority, hops }
+  if (ifindex !== 0) hops = [{ ifindex, gateway: to.gateway ?? to.via }]
+  return { table, destination, prefixLength: payload[1] ?? 0, gateway: to.gateway, ifindex, priority, hops }
 }
 
 /** A list of struct rtnexthop (length, flags, hops, ifindex), each with attributes of its own. */
@@ -141,16 +142,13 @@ function decodeHops(bytes: Uint8Array): readonly NextHop[] {
     const length = view.getUint16(offset, true)
     if (length < 8 || offset + length > bytes.length) break
     const hop = bytes.subarray(offset, offset + length)
-    hops.push({ ifindex: view.getInt32(offset + 4, true), gateway: gatewayIn(hop, 8) })
+    const found = attributesOf(hop, 8)
+    const address = found.get(k.RTA_GATEWAY)
+    const gateway = address === undefined ? (found.has(k.RTA_VIA) ? 'ipv6' : null) : readIpv4(address)
+    hops.push({ ifindex: view.getInt32(offset + 4, true), gateway })
     offset += align4(length)
   }
   return hops
-}
-
-function gatewayIn(bytes: Uint8Array, offset: number): Gateway | null {
-  const found = attributesOf(bytes, offset)
-  const address = found.get(k.RTA_GATEWAY)
-  return address === undefined ? (found.has(k.RTA_VIA) ? 'ipv6' : null) : readIpv4(address)
 }
 
 /** Requests the id that the socket's namespace has for the namespace of the descriptor. */

@@ -143,7 +143,7 @@ export const floodScope: Scenario = async (t, plane) => {
   await s.pass(1)
   // Open vSwitch revalidates the flows that its datapath has cached after it has answered the pass.
   let id = 2
-  await waitFor('the datapath to follow the pass', async () => (await shout(id++)).r2 === 0)
+  await waitFor('the datapath to follow the pass', async () => (await shout(id++))['r2'] === 0)
   t.same(await shout(id), { r2: 0, r4: 20, b1: 0, b3: 0 }, 'a failed host is not flooded')
   t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3, 'but still reached by unicast')
 }
