@@ -1,6 +1,6 @@
-// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. Parts with hosts run one
-// after the other, beside unit tests and User-Mode Linux, which need no hosts here; parts that only compute run in the
-// background. Each part's output is printed once it is over, and failures are repeated at the end.
+// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. What measures rates or
+// latencies runs by itself at the end; what tolerates neighbours runs before that, side by side; what only computes runs
+// in the background. Each part's output is printed once it is over, and failures are repeated at the end.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -51,8 +51,8 @@ const PARTS: readonly Part[] = [
   { name: 'unit', ahead: () => tap(execute, files(isUnit), 2) },
   { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
   { name: 'attack', run: async () => readCounts(await execute('node', ['test/attack/main.ts'])) },
-  { name: 'chaos', run: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
-  { name: 'demo', run: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
+  { name: 'chaos', ahead: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
+  { name: 'demo', ahead: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]
 
 const wanted = process.argv.slice(2)
