@@ -178,6 +178,7 @@ export class Agent {
       config: () => this.#config,
       current: () => this.control.log.current,
       propose: command => this.control.propose(command),
+      refresh: () => this.control.refresh(),
       passed: (scope, ms) => this.#metrics.reconciled(scope, ms)
     })
   }

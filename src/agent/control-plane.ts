@@ -67,7 +67,10 @@ export class ControlPlane {
     await this.#replicator.start()
   }
 
-  /** Changes the cluster's state and waits until the change is visible here. @throws see ReplicatedLog.propose, ERR_TIMEOUT */
+  /**
+   * Changes the cluster's state and waits until the change is visible here.
+   * @throws see ReplicatedLog.propose; ERR_TIMEOUT when it is committed and not visible in time
+   */
   async propose<C extends Command>(command: C): Promise<ResultOf<C['kind']>> {
     const { parts, committed } = this.#options
     const sinceMs = parts.clock.nowMs()
@@ -77,12 +80,17 @@ export class ControlPlane {
     return result
   }
 
+  /** Resolves when this host has applied everything that was acknowledged before the call. @throws ERR_NO_QUORUM, ERR_TIMEOUT */
+  async refresh(): Promise<void> {
+    await this.#gate.wait(await this.log.readIndex(), VISIBLE_MS)
+  }
+
   /**
    * The applied state as the bytes of a snapshot file, with everything that was acknowledged before the call; or, `stale`,
    * as this host has it. @throws ERR_NO_QUORUM, ERR_TIMEOUT, ERR_BUSY
    */
   async image(stale: boolean): Promise<Iterable<Uint8Array>> {
-    if (!stale) await this.#gate.wait(await this.log.readIndex(), VISIBLE_MS)
+    if (!stale) await this.refresh()
     return snapshotFileChunks(await this.log.image())
   }
 

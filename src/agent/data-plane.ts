@@ -10,6 +10,7 @@ import { Endpoints } from './endpoints/endpoints.ts'
 import { LocalEndpoints } from './endpoints/local-endpoints.ts'
 import { NetnsRecordFiles } from './endpoints/netns-records.ts'
 import type { Propose } from './endpoints/propose.ts'
+import { Unfinished } from './endpoints/unfinished.ts'
 import { CounterWindow } from './observe/counters.ts'
 import { NetworkTotals } from './observe/network-totals.ts'
 import { SerfDrops } from './observe/serf-drops.ts'
@@ -26,6 +27,8 @@ export type DataPlaneOptions = {
   /** Has the local state caught up with the cluster's? Nothing is removed before it has. */
   readonly current: () => boolean
   readonly propose: Propose
+  /** See UnfinishedOptions. */
+  readonly refresh: () => Promise<void>
   /** See ReconcilerOptions. */
   readonly passed: NonNullable<ReconcilerOptions['passed']>
 }
@@ -36,6 +39,7 @@ export class DataPlane {
   readonly reconciler: Reconciler
   readonly endpoints: Endpoints
   readonly collector: Collector
+  readonly unfinished: Unfinished
   readonly counters: CounterWindow
   readonly totals = new NetworkTotals()
   readonly serfDrops: SerfDrops
@@ -50,6 +54,7 @@ export class DataPlane {
     this.reconciler = this.#makeReconciler()
     this.endpoints = this.#makeEndpoints()
     this.collector = this.#makeCollector()
+    this.unfinished = this.#makeUnfinished()
     this.serfDrops = new SerfDrops({ read: () => options.parts.driver.serfDrops(), clock: options.parts.clock })
     this.counters = this.#makeCounters()
   }
@@ -58,12 +63,14 @@ export class DataPlane {
   start(): void {
     this.#options.parts.driver.onChange(networks => this.reconciler.changed(networks))
     this.reconciler.wake()
+    this.unfinished.wake()
     this.counters.start()
   }
 
   /** The kernel stays as it is. */
   async stop(): Promise<void> {
     await this.collector.stop()
+    await this.unfinished.stop()
     this.counters.stop()
     await this.reconciler.stop()
     this.inputs.stop()
@@ -132,6 +139,7 @@ export class DataPlane {
       devices: parts.driver.devices,
       reconciler: this.reconciler,
       local: this.local,
+      abandoned: () => this.unfinished.wake(),
       waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
       holdNetns: parts.netns(parts.config.netns.paths).hold,
       overlayMtu: () => this.inputs.overlayMtu,
@@ -149,6 +157,21 @@ export class DataPlane {
       interfaces: () => parts.driver.devices.counters(),
       release: (endpoint, still) => this.endpoints.releaseIf(endpoint, still),
       afterMs: config().collectAfter * 1_000,
+      clock: parts.clock,
+      logger: parts.logger.child({ room: 'agent' })
+    })
+  }
+
+  #makeUnfinished(): Unfinished {
+    const { parts, state, current, refresh } = this.#options
+    return new Unfinished({
+      self: this.#self,
+      local: this.local,
+      state,
+      current,
+      refresh,
+      interfaces: () => parts.driver.devices.counters(),
+      release: (endpoint, still) => this.endpoints.releaseIf(endpoint, still),
       clock: parts.clock,
       logger: parts.logger.child({ room: 'agent' })
     })

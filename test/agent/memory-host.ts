@@ -7,7 +7,8 @@ import { Endpoints, type EndpointsOptions } from '#agent/endpoints/endpoints.ts'
 import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
 import { heldNetns } from './held-netns.ts'
-import type { NetnsRecord } from '#agent/endpoints/netns-records.ts'
+import type { SavedRecord } from '#agent/endpoints/netns-records.ts'
+import { Unfinished } from '#agent/endpoints/unfinished.ts'
 import { CounterWindow } from '#agent/observe/counters.ts'
 import { EventBus } from '#agent/observe/event-bus.ts'
 import { statusView } from '#agent/observe/health.ts'
@@ -58,7 +59,7 @@ export class MemoryHost {
   readonly caller = Caller.ready()
   readonly devices = new MemoryDevices()
   readonly time = new ManualClock()
-  readonly records = new Map<EndpointKey, NetnsRecord>()
+  readonly records = new Map<EndpointKey, SavedRecord>()
   readonly events = new EventBus({ wallMs: () => Date.UTC(2026, 0, 1) })
   /** Whether this host is part of a cluster, and the leader that it knows. */
   standing: { readonly ready: boolean; readonly leader: string | null } = { ready: true, leader: 'h1' }
@@ -70,6 +71,10 @@ export class MemoryHost {
   counting = false
   /** Rejects the proposals for which it returns an error. */
   failProposal: (command: Command) => Error | null = () => null
+  /** As failProposal, for proposals that are carried out all the same. */
+  loseAnswer: (command: Command) => Error | null = () => null
+  /** Rejects the wait for a current state. */
+  failRefresh: Error | null = null
   /** Requests for the kernel, in order, and passes that were asked for. */
   readonly kernelTurns: string[] = []
   /** Rejects every call of `port`. */
@@ -83,6 +88,7 @@ export class MemoryHost {
   readonly local: LocalEndpoints
   readonly endpoints: Endpoints
   readonly collector: Collector
+  readonly unfinished: Unfinished
   readonly api: AgentApi
   /** The API as the doors see it, with its calls recorded. */
   readonly port: AgentPort
@@ -106,6 +112,7 @@ export class MemoryHost {
     })
     this.endpoints = new Endpoints({
       ...{ self: this.self, state, devices: this.devices, local: this.local, logger },
+      abandoned: () => this.unfinished.wake(),
       reconciler: this.#kernelTurns(),
       waitUntilGone: endpoint => this.collector.waitUntilGone(endpoint),
       holdNetns: path => this.#holdNetns(path),
@@ -120,6 +127,13 @@ export class MemoryHost {
       release: (endpoint, still) => this.endpoints.releaseIf(endpoint, still),
       afterMs: 60_000
     })
+    this.unfinished = new Unfinished({
+      ...{ self: this.self, local: this.local, state, clock: this.time.clock, logger },
+      current: () => this.standing.ready,
+      refresh: () => (this.failRefresh === null ? Promise.resolve() : Promise.reject(this.failRefresh)),
+      interfaces: () => this.devices.counters(),
+      release: (endpoint, still) => this.endpoints.releaseIf(endpoint, still)
+    })
     this.api = this.#makeApi(options.examine ?? (() => Promise.resolve(DOCTOR)))
     this.port = this.#recorded(this.api)
     this.events.publish(() => ({ kind: 'member-vanished', name: 'h9', peerId: 'p9' }))
@@ -129,6 +143,8 @@ export class MemoryHost {
     const failure = this.failProposal(command)
     if (failure !== null) throw failure
     const outcome = await Promise.resolve(this.caller.try(command))
+    const lost = this.loseAnswer(command)
+    if (lost !== null) throw lost
     if (!outcome.ok) throw VxmeshError.fromBody(outcome.error)
     return outcome.result as ResultOf<C['kind']>
   }

@@ -1,8 +1,10 @@
 // Attach, update and detach on the container's own host. Attach commits the allocation first, then changes the kernel;
-// detach does the reverse. If the kernel refuses an attach, its allocation is released.
+// detach does the reverse. If the kernel refuses an attach, its allocation is released. What ends without an answer is
+// abandoned to unfinished.ts.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { EndpointAttachRequest } from '#model/agent-port.ts'
+import type { ResultOf } from '#model/command.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ContainerId, IfName, PeerId } from '#model/ids.ts'
@@ -13,14 +15,17 @@ import type { Logger } from '#platform/log.ts'
 import { KeyedSerial } from '#platform/serial.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { LocalEndpoints } from './local-endpoints.ts'
-import type { Propose } from './propose.ts'
+import type { EndpointName } from './netns-records.ts'
+import { mayHaveBeenMade, type Propose } from './propose.ts'
 
 export type EndpointsOptions = {
   readonly self: PeerId
   readonly state: Pick<ClusterState, 'endpoint' | 'host' | 'network'>
   readonly devices: Pick<Devices, 'detach' | 'shape' | 'shapingSupport'>
   readonly reconciler: Pick<Reconciler, 'exclusively' | 'together' | 'wake' | 'withNetwork'>
-  readonly local: Pick<LocalEndpoints, 'attach' | 'forget' | 'handle' | 'netnsState'>
+  readonly local: Pick<LocalEndpoints, 'abandon' | 'attach' | 'forget' | 'handle' | 'netnsState'>
+  /** Something was abandoned. */
+  readonly abandoned: () => void
   /** Is this endpoint's container gone? Waits while it is stopping (Collector.waitUntilGone). */
   readonly waitUntilGone: (endpoint: Endpoint) => Promise<boolean>
   /** Opens the network namespace of a container. @throws ERR_NETNS */
@@ -95,13 +100,18 @@ export class Endpoints {
   }
 
   async #attachHeld(request: Omit<EndpointAttachRequest, 'netns'> & { readonly netns: HeldNetns }): Promise<Endpoint> {
-    const { self, local, reconciler, propose } = this.#options
+    const { self, state, local, reconciler, propose } = this.#options
     await this.#refuseUnsupportedShaping(request)
     const { netns, exclusive = false, portNumber, ...facts } = request
     const key = endpointKey(facts.containerId, facts.ifname)
     if (exclusive) await this.#evictStaleEndpoint(key)
     return local.handle(key, async () => {
-      const { endpoint, created } = await propose({ kind: 'endpoint-attach', ...facts, host: self })
+      const attach = (): Promise<ResultOf<'endpoint-attach'>> =>
+        propose({ kind: 'endpoint-attach', ...facts, host: self })
+      // An endpoint that this host had before, from a restored backup for example, is kept for the next attempt.
+      const { endpoint, created } = await (state.endpoint(key) === undefined
+        ? this.#orAbandon(facts, attach)
+        : attach())
       if (exclusive && !created) throw attachedAlready(endpoint)
       try {
         await reconciler.withNetwork(endpoint.vni, () => local.attach(endpoint, { netns, portNumber }))
@@ -145,10 +155,23 @@ export class Endpoints {
     const { containerId, ifname } = endpoint
     await local.handle(endpointKey(containerId, ifname), async () => {
       if (endpoint.host === self) await reconciler.together(() => devices.detach(detachRequest(endpoint)))
-      // From here on the endpoint has neither interface nor record: if a later step fails, the collector releases it.
       local.forget(endpoint)
-      await propose({ kind: 'endpoint-detach', containerId, ifname })
+      const release = (): Promise<unknown> => propose({ kind: 'endpoint-detach', containerId, ifname })
+      await (endpoint.host === self ? this.#orAbandon(endpoint, release) : release())
     })
+  }
+
+  /** Runs a proposal about an endpoint of this host; if it ends without an answer, the endpoint is abandoned. */
+  async #orAbandon<T>(name: EndpointName, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run()
+    } catch (err) {
+      if (mayHaveBeenMade(err)) {
+        this.#options.local.abandon(name)
+        this.#options.abandoned()
+      }
+      throw err
+    }
   }
 
   /**
@@ -165,12 +188,11 @@ export class Endpoints {
     })
   }
 
-  /** Best effort: when no leader can be reached the endpoint stays allocated and a later detach releases it. */
   async #releaseFailed({ containerId, ifname }: Endpoint): Promise<void> {
     const { local, propose, logger } = this.#options
+    local.forget({ containerId, ifname })
     try {
-      local.forget({ containerId, ifname })
-      await propose({ kind: 'endpoint-detach', containerId, ifname })
+      await this.#orAbandon({ containerId, ifname }, () => propose({ kind: 'endpoint-detach', containerId, ifname }))
     } catch (err) {
       logger.warn({ err, containerId }, 'a failed attach could not be released')
     }

@@ -4,8 +4,7 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { parseContainerId, parseIfName } from '#model/ids.ts'
-import type { PeerId, Vni } from '#model/ids.ts'
+import { parseContainerId, parseIfName, type PeerId, type Vni } from '#model/ids.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
@@ -57,6 +56,8 @@ export class LocalEndpoints {
   readonly #attachedMs = new Map<EndpointKey, number>()
   /** Endpoints that are being attached or detached; the reconciler leaves them alone. */
   readonly #busy = new UseCounts<EndpointKey>()
+  /** Since when each attach or detach has been known to have ended without an answer. */
+  readonly #unfinished = new Map<EndpointKey, number>()
   #followedMtu: number | null = null
 
   constructor(options: LocalEndpointsOptions) {
@@ -65,7 +66,10 @@ export class LocalEndpoints {
 
   /** Reads the records of earlier runs. @throws ERR_STORAGE */
   async load(): Promise<void> {
-    for (const [key, record] of await this.#options.records.load()) this.#records.set(key, record)
+    for (const [key, record] of await this.#options.records.load()) {
+      if (record === 'unfinished') this.#unfinished.set(key, this.#options.clock.nowMs())
+      else this.#records.set(key, record)
+    }
   }
 
   /** Runs the work of an attach or detach; meanwhile the endpoint is busy. */
@@ -89,6 +93,7 @@ export class LocalEndpoints {
     const record = { netns: netns.path, netnsId: netns.id, bootId }
     const key = endpointKey(endpoint.containerId, endpoint.ifname)
     this.#records.set(key, record)
+    this.#unfinished.delete(key)
     this.#attachedMs.set(key, this.#options.clock.nowMs())
     records.save(endpoint, record)
     return result
@@ -97,8 +102,25 @@ export class LocalEndpoints {
   forget(name: EndpointName): void {
     const key = endpointKey(name.containerId, name.ifname)
     this.#records.delete(key)
+    this.#unfinished.delete(key)
     this.#attachedMs.delete(key)
     this.#options.records.remove(name)
+  }
+
+  /**
+   * An attach or detach ended without an answer: whether the endpoint is allocated is unknown, also after a restart. An
+   * endpoint with a record was attached before, and stays as it is.
+   */
+  abandon(name: EndpointName): void {
+    const key = endpointKey(name.containerId, name.ifname)
+    if (this.#records.has(key)) return
+    this.#unfinished.set(key, this.#options.clock.nowMs())
+    this.#options.records.save(name, 'unfinished')
+  }
+
+  /** When each attach or detach that ended without an answer was abandoned, or found after a restart. */
+  get unfinished(): ReadonlyMap<EndpointKey, number> {
+    return this.#unfinished
   }
 
   isYoung(key: EndpointKey): boolean {
@@ -121,7 +143,7 @@ export class LocalEndpoints {
 
   /** See ReconcilerOptions.restore. */
   async restore(key: EndpointKey): Promise<Restored> {
-    if (this.#busy.has(key)) return 'pending'
+    if (this.#busy.has(key) || this.#unfinished.has(key)) return 'pending'
     const endpoint = this.#options.state.endpoint(key)
     if (endpoint?.host !== this.#options.self) return 'pending'
     if (this.#hasEnded(key) && this.#options.ended(endpoint)) return 'pending'
@@ -164,8 +186,7 @@ export class LocalEndpoints {
     const { state, self } = this.#options
     for (const key of [...this.#records.keys()]) {
       if (this.#busy.has(key) || state.endpoint(key)?.host === self) continue
-      const [containerId = '', ifname = ''] = key.split('/')
-      this.forget({ containerId: parseContainerId(containerId), ifname: parseIfName(ifname) })
+      this.forget(nameOf(key))
     }
   }
 
@@ -196,4 +217,9 @@ export class LocalEndpoints {
     if (network === undefined) throw new VxmeshError('ERR_NETWORK_NOT_FOUND', `network ${endpoint.network} was deleted`)
     return attachRequest({ endpoint, network, overlayMtu: this.#options.overlayMtu(), netns, withRoute: true })
   }
+}
+
+export function nameOf(key: EndpointKey): EndpointName {
+  const [containerId = '', ifname = ''] = key.split('/')
+  return { containerId: parseContainerId(containerId), ifname: parseIfName(ifname) }
 }

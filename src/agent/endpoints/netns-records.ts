@@ -21,11 +21,14 @@ export type NetnsRecord = {
   readonly bootId: string
 }
 
+/** `unfinished`: an attach or a detach ended without an answer, and the endpoint may still be allocated. */
+export type SavedRecord = NetnsRecord | 'unfinished'
+
 export type NetnsRecords = {
   /** The records of earlier runs. @throws ERR_STORAGE */
-  load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>>
+  load(): Promise<ReadonlyMap<EndpointKey, SavedRecord>>
   /** Returns at once and does not wait for the disk. */
-  save(name: EndpointName, record: NetnsRecord): void
+  save(name: EndpointName, record: SavedRecord): void
   /** As `save`. */
   remove(name: EndpointName): void
 }
@@ -41,9 +44,9 @@ export class NetnsRecordFiles implements NetnsRecords {
     this.#logger = options.logger
   }
 
-  async load(): Promise<ReadonlyMap<EndpointKey, NetnsRecord>> {
+  async load(): Promise<ReadonlyMap<EndpointKey, SavedRecord>> {
     await ensureDirectory(this.#directory)
-    const records = new Map<EndpointKey, NetnsRecord>()
+    const records = new Map<EndpointKey, SavedRecord>()
     for (const file of readdirSync(this.#directory)) {
       if (isTemporary(file)) {
         await removeFile(join(this.#directory, file))
@@ -59,9 +62,10 @@ export class NetnsRecordFiles implements NetnsRecords {
     return records
   }
 
-  save(name: EndpointName, record: NetnsRecord): void {
+  save(name: EndpointName, record: SavedRecord): void {
     const { containerId, ifname } = name
-    this.#write(name, file => replaceFile(file, JSON.stringify({ containerId, ifname, ...record })))
+    const facts = record === 'unfinished' ? { unfinished: true } : record
+    this.#write(name, file => replaceFile(file, JSON.stringify({ containerId, ifname, ...facts })))
   }
 
   remove(name: EndpointName): void {
@@ -80,7 +84,7 @@ export class NetnsRecordFiles implements NetnsRecords {
 }
 
 /** @throws Error saying what is wrong with the text */
-function parseRecord(json: string): readonly [EndpointKey, NetnsRecord] {
+function parseRecord(json: string): readonly [EndpointKey, SavedRecord] {
   const fields = JSON.parse(json) as Record<string, unknown>
   const text = (name: string): string => {
     const value = fields[name]
@@ -88,5 +92,6 @@ function parseRecord(json: string): readonly [EndpointKey, NetnsRecord] {
     return value
   }
   const key = endpointKey(parseContainerId(text('containerId')), parseIfName(text('ifname')))
+  if (fields['unfinished'] === true) return [key, 'unfinished']
   return [key, { netns: text('netns'), netnsId: text('netnsId'), bootId: text('bootId') }]
 }

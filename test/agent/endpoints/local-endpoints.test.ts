@@ -1,6 +1,6 @@
 import t from 'tap'
 import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
-import type { NetnsRecord } from '#agent/endpoints/netns-records.ts'
+import type { NetnsRecord, SavedRecord } from '#agent/endpoints/netns-records.ts'
 import { heldNetns } from '../held-netns.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
@@ -16,7 +16,7 @@ type World = {
   readonly devices: MemoryDevices
   readonly caller: Caller
   readonly endpoint: Endpoint
-  readonly saved: Map<EndpointKey, NetnsRecord>
+  readonly saved: Map<EndpointKey, SavedRecord>
   /** What a lookup of a path does. */
   lookup: (path: string, id: string) => boolean
   mtu: number
@@ -28,8 +28,8 @@ type World = {
 }
 
 /** Container web is allocated on this host, and not attached yet. */
-function world(p: { readonly saved?: Map<EndpointKey, NetnsRecord> } = {}): World {
-  const [devices, caller, saved] = [new MemoryDevices(), Caller.ready(), p.saved ?? new Map<EndpointKey, NetnsRecord>()]
+function world(p: { readonly saved?: Map<EndpointKey, SavedRecord> } = {}): World {
+  const [devices, caller, saved] = [new MemoryDevices(), Caller.ready(), p.saved ?? new Map<EndpointKey, SavedRecord>()]
   const endpoint = caller.endpoint(attach('red', 'web'))
   const time = new ManualClock()
   const local = new LocalEndpoints({

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { NetnsRecordFiles, type NetnsRecord } from '#agent/endpoints/netns-records.ts'
+import { NetnsRecordFiles, type NetnsRecord, type SavedRecord } from '#agent/endpoints/netns-records.ts'
 import { parseContainerId, parseIfName } from '#model/ids.ts'
 import { isTemporary } from '#platform/durable-file.ts'
 import { createLogger } from '#platform/log.ts'
@@ -19,7 +19,7 @@ async function opened(t: Test): Promise<{ dataDir: string; records: NetnsRecordF
   return { dataDir, records, files: () => readdirSync(join(dataDir, 'netns')).filter(name => !isTemporary(name)) }
 }
 
-const reload = (dataDir: string): Promise<ReadonlyMap<string, NetnsRecord>> =>
+const reload = (dataDir: string): Promise<ReadonlyMap<string, SavedRecord>> =>
   new NetnsRecordFiles({ dataDir, logger: createLogger('silent') }).load()
 
 t.test('a saved record is there after a restart, and a removed one is not', async t => {
@@ -30,6 +30,16 @@ t.test('a saved record is there after a restart, and a removed one is not', asyn
   records.remove(NAME)
   await waitFor('no file', () => files().length === 0)
   t.equal((await reload(dataDir)).size, 0)
+})
+
+t.test('that an attach ended without an answer is there after a restart, until the record replaces it', async t => {
+  const { dataDir, records, files } = await opened(t)
+  records.save(NAME, 'unfinished')
+  await waitFor('the file', () => files().length === 1)
+  t.same([...(await reload(dataDir))], [['web/eth0', 'unfinished']])
+  records.save(NAME, RECORD)
+  await waitFor('the record', () => readFirst(dataDir).includes('boot-1'))
+  t.same([...(await reload(dataDir))], [['web/eth0', RECORD]])
 })
 
 t.test('changes of one record take effect in their order', async t => {
@@ -54,6 +64,8 @@ t.test('a damaged record is skipped, and the others are read', async t => {
     '[]',
     JSON.stringify({ ...NAME, ...RECORD, bootId: 7 }),
     JSON.stringify({ ...RECORD, containerId: '../x', ifname: 'eth0' }),
+    JSON.stringify({ ...NAME, unfinished: 'true' }),
+    JSON.stringify({ ifname: 'eth0', unfinished: true }),
     JSON.stringify({ ...NAME, netns: '/run/netns/x', netnsId: '1:2:3' })
   ].entries()) {
     writeFileSync(join(dataDir, 'netns', `damaged-${n}`), text)
