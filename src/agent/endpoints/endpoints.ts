@@ -23,7 +23,7 @@ export type EndpointsOptions = {
   readonly state: Pick<ClusterState, 'endpoint' | 'host' | 'network'>
   readonly devices: Pick<Devices, 'detach' | 'shape' | 'shapingSupport'>
   readonly reconciler: Pick<Reconciler, 'exclusively' | 'together' | 'wake' | 'withNetwork'>
-  readonly local: Pick<LocalEndpoints, 'abandon' | 'attach' | 'forget' | 'handle' | 'netnsState'>
+  readonly local: Pick<LocalEndpoints, 'abandon' | 'attach' | 'forget' | 'handle' | 'netnsState' | 'unfinished'>
   /** Something was abandoned. */
   readonly abandoned: () => void
   /** Is this endpoint's container gone? Waits while it is stopping (Collector.waitUntilGone). */
@@ -153,11 +153,15 @@ export class Endpoints {
   async #detach(endpoint: Endpoint): Promise<void> {
     const { self, local, reconciler, devices, propose } = this.#options
     const { containerId, ifname } = endpoint
-    await local.handle(endpointKey(containerId, ifname), async () => {
+    const key = endpointKey(containerId, ifname)
+    await local.handle(key, async () => {
       if (endpoint.host === self) await reconciler.together(() => devices.detach(detachRequest(endpoint)))
-      local.forget(endpoint)
+      // What is known to be unfinished stays so until it is released.
+      const isUnfinished = local.unfinished.has(key)
+      if (!isUnfinished) local.forget(endpoint)
       const release = (): Promise<unknown> => propose({ kind: 'endpoint-detach', containerId, ifname })
       await (endpoint.host === self ? this.#orAbandon(endpoint, release) : release())
+      if (isUnfinished) local.forget(endpoint)
     })
   }
 

@@ -89,6 +89,17 @@ t.test('nothing is released while the state is stale', async t => {
   t.equal(host.caller.state.endpointCount, 0)
 })
 
+t.test('a release in flight is still unfinished, so that the agent may end in the middle of it', async t => {
+  const host = await abandoned(t)
+  const seen: unknown[] = []
+  host.failProposal = () => {
+    seen.push(host.records.get(KEY))
+    return null
+  }
+  await host.time.advance(CHECK_MS)
+  t.same([seen, host.records.size], [['unfinished'], 0])
+})
+
 t.test('a release that fails is tried until it succeeds, also after a restart', async t => {
   const host = await abandoned(t)
   host.failProposal = failing('ERR_NO_QUORUM', 'endpoint-detach')
