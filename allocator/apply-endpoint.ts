@@ -11,7 +11,7 @@ import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
 import { MAX_ENDPOINTS_PER_HOST, MAX_ENDPOINTS_PER_NETWORK, whyFull } from './quotas.ts'
 import { noNetwork, refuse } from './refuse.ts'
 import { endpointRow } from './rows.ts'
-import type { NetworkTable, Tables } from './tables.ts'
+import { ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
 type Chosen = { readonly address: Ip; readonly mac: Mac }
@@ -107,9 +107,8 @@ function explicit({ table, rivals }: Target, { mac, host }: Attach, address: Ip)
   }
   const holder = holderOnHost(rivals, { host, address })
   if (holder !== undefined) return refuseHeld(address, holder)
-  if (mac !== undefined) return refusedMac(table, mac) ?? { address, mac }
-  const derived = macOf(network.vni, address)
-  return refusedMac(table, derived) ?? { address, mac: derived }
+  const wanted = mac ?? macOf(network.vni, address)
+  return refusedMac(table, wanted) ?? { address, mac: wanted }
 }
 
 /**
@@ -117,15 +116,16 @@ function explicit({ table, rivals }: Target, { mac, host }: Attach, address: Ip)
  * reused address always has the MAC that neighbour caches hold.
  */
 function automatic({ table, rivals }: Target, { mac, host }: Attach): Chosen | Refusal {
-  const { network, pool, byMac } = table
+  const { network, pool, byChosenMac } = table
   if (mac !== undefined) {
     const refused = refusedMac(table, mac)
     if (refused !== null) return refused
   }
-  const macIsTaken = (address: Ipv4): boolean => mac === undefined && byMac.has(macOf(network.vni, address))
+  const macIsTaken = (address: Ipv4): boolean => mac === undefined && byChosenMac.has(macOf(network.vni, address))
   const isHeld = (address: Ipv4): boolean => holderOnHost(rivals, { host, address }) !== undefined
   const refuseAddress = (value: number): boolean => macIsTaken(value as Ipv4) || isHeld(value as Ipv4)
-  const address = pool.next(mac === undefined || rivals.length > 0 ? refuseAddress : undefined) as Ipv4 | null
+  const mayRefuse = (mac === undefined && byChosenMac.size > 0) || rivals.length > 0
+  const address = pool.next(mayRefuse ? refuseAddress : undefined) as Ipv4 | null
   if (address !== null) return { address, mac: mac ?? macOf(network.vni, address) }
   const { used, reserved, size } = pool.use()
   const usable = size - reserved
@@ -140,8 +140,9 @@ function automatic({ table, rivals }: Target, { mac, host }: Attach): Chosen | R
 }
 
 /** Why an endpoint of this network cannot have this MAC; null if it can. */
-function refusedMac({ network, byMac }: NetworkTable, mac: Mac): Refusal | null {
-  const owner = byMac.get(mac)
+function refusedMac(table: NetworkTable, mac: Mac): Refusal | null {
+  const { network } = table
+  const owner = ownerOfMac(table, mac)
   if (owner !== undefined) {
     const what = `${mac} belongs to container ${owner.containerId} in network ${network.name}`
     return refuse('ERR_MAC_IN_USE', `mac: ${what}`, 'mac')

@@ -4,13 +4,15 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { formatIp, ipv4Of, ipv4SubnetOf, isHostAddress, subnetSize } from '#model/ip.ts'
 import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
-import { VNI_MAX } from '#model/ids.ts'
+import { macOf } from '#model/mac.ts'
+import { VNI_MAX, type Vni } from '#model/ids.ts'
 import { BitVector } from './bit-vector.ts'
-import { hashRows } from './digest.ts'
+import { hashCursors, hashRows, hashSessions } from './digest.ts'
 import type { Pool } from './pool.ts'
 import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
-import type { NetworkTable, Tables } from './tables.ts'
+import type { Hash } from './row-hash.ts'
+import { ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
 
 /** Every inconsistency of the state, as text; empty when it is sound. O(state). */
 export function verify(state: ClusterState): string[] {
@@ -22,8 +24,10 @@ export function verify(state: ClusterState): string[] {
   }
   faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
-  const [held, rows] = [tables.hash.value, hashRows(tables)]
-  if (held.a !== rows.a || held.b !== rows.b) faults.push('the hash does not match the rows')
+  const isSame = (one: Hash, other: Hash): boolean => one.a === other.a && one.b === other.b
+  if (!isSame(tables.hash.value, hashRows(tables))) faults.push('the hash does not match the rows')
+  if (!isSame(tables.cursors.value, hashCursors(tables))) faults.push('the hash does not match the cursors')
+  if (!isSame(sessions.hash, hashSessions(sessions))) faults.push('the hash does not match the sessions')
   return faults
 }
 
@@ -52,28 +56,43 @@ function* addressFaults({ network, pool, byAddress }: NetworkTable): Generator<s
   yield* poolFaults({ what: `network ${name}: address`, pool, base: subnet.base, size, owners, format })
 }
 
-function* endpointFaults(tables: Tables, { network, byAddress, byMac }: NetworkTable): Generator<string> {
+function* endpointFaults(tables: Tables, table: NetworkTable): Generator<string> {
+  const { network, byAddress, byChosenMac } = table
+  let chosen = 0
   for (const [address, endpoint] of byAddress) {
     const what = nameOf(endpoint)
     if (endpoint.address !== address) yield `${what} is filed under ${formatIp(address)}`
     if (endpoint.network !== network.name || endpoint.vni !== network.vni) yield `${what} is filed in ${network.name}`
     if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside its subnet`
-    if (byMac.get(endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`
+    if (ownerOfMac(table, endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`
+    if (endpoint.mac !== macOf(network.vni, address)) chosen += 1
     if (tables.byHost.get(endpoint.host)?.has(endpoint) !== true) yield `${what} is not found on its host`
     if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that does not exist`
     if (tables.containers.get(endpoint.containerId, endpoint.ifname) !== endpoint) {
       yield `${what} is not found by its container`
     }
   }
-  if (byMac.size !== byAddress.size) yield `network ${network.name}: ${byAddress.size} endpoints, ${byMac.size} MACs`
+  if (byChosenMac.size !== chosen) {
+    yield `network ${network.name}: ${chosen} endpoints with a chosen MAC, ${byChosenMac.size} in the index`
+  }
 }
 
 /** Every row is in every index; equal sizes then mean that no index entry lacks its row. */
-function* countFaults({ networks, networkByVni, containers, byHost }: Tables): Generator<string> {
+function* countFaults({ networks, networkByVni, containers, byHost, networksByHost }: Tables): Generator<string> {
   let rows = 0
   for (const { byAddress } of networks.values()) rows += byAddress.size
   let onHosts = 0
-  for (const endpoints of byHost.values()) onHosts += endpoints.size
+  for (const [host, endpoints] of byHost) {
+    onHosts += endpoints.size
+    const counts = new Map<number, number>()
+    for (const { vni } of endpoints) counts.set(vni, (counts.get(vni) ?? 0) + 1)
+    const held = networksByHost.get(host)
+    if (held?.size !== counts.size || [...counts].some(([vni, count]) => held.get(vni as Vni) !== count)) {
+      yield `host ${host}: the counts of its networks are not those of its endpoints`
+    }
+  }
+  if (networksByHost.size !== byHost.size)
+    yield `${byHost.size} hosts with endpoints, ${networksByHost.size} by networks`
   if (containers.size !== rows) yield `${rows} endpoints, ${containers.size} by container`
   if (onHosts !== rows) yield `${rows} endpoints, ${onHosts} by host`
   if (networkByVni.size !== networks.size) yield `${networks.size} networks, ${networkByVni.size} by VNI`

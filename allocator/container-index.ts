@@ -29,18 +29,11 @@ export class ContainerIndex {
   /** @throws Error when the pair exists: a broken invariant */
   add(endpoint: Endpoint): void {
     const { containerId, ifname } = endpoint
-    if (this.get(containerId, ifname) !== undefined) throw new Error(`endpoint ${containerId}/${ifname} already exists`)
     const held = this.#rows.get(containerId)
-    if (held === undefined) this.#rows.set(containerId, endpoint)
-    else if (held instanceof Map) held.set(ifname, endpoint)
-    else
-      this.#rows.set(
-        containerId,
-        new Map([
-          [held.ifname, held],
-          [ifname, endpoint]
-        ])
-      )
+    const rows = held instanceof Map ? held : held === undefined ? null : new Map([[held.ifname, held]])
+    if (rows?.has(ifname) === true) throw new Error(`endpoint ${containerId}/${ifname} already exists`)
+    if (rows === null) this.#rows.set(containerId, endpoint)
+    else this.#rows.set(containerId, rows.set(ifname, endpoint))
     this.#size += 1
   }
 

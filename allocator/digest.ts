@@ -1,17 +1,32 @@
-// A digest of the whole state, 16 hex digits, by which hosts at the same index are compared. The sum over the rows is
-// kept up to date as they change (row-hash.ts), so that a digest costs O(networks + sessions).
+// A digest of the whole state, 16 hex digits, by which hosts at the same index are compared. All of its parts are kept up to
+// date as the state changes (row-hash.ts), so that it costs the same whatever the state holds. It is the second version: hosts
+// compare digests of one version only, which is why its version is in the names of their RPC methods.
 
-import { Hasher, SetHash, hashEndpoint, hashHost, hashNamespace, hashNetwork, type Hash } from './row-hash.ts'
+import {
+  hashAnswer,
+  hashCursor,
+  hashEndpoint,
+  Hasher,
+  hashHost,
+  hashNamespace,
+  hashNetwork,
+  hashSession,
+  SetHash,
+  type Hash
+} from './row-hash.ts'
+import type { Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
-import type { Tables } from './tables.ts'
+import { VNIS, type Tables } from './tables.ts'
 
-/** Equal states have equal digests, regardless of their history. Cursors, sessions and the applied index count. */
+/** Equal states have equal digests, regardless of their history. Cursors, sessions and the applied index count. O(1) */
 export function digestOf(state: ClusterState): string {
   const { tables, sessions } = state
   const all = new Hasher().number(state.appliedIndex)
-  for (const { a, b } of [tables.hash.value, hashCursors(tables), sessions.hash]) all.number(a).number(b)
-  const { a, b } = all.finish()
-  return hex(a) + hex(b)
+  return hexOf(all.hash(tables.hash.value).hash(tables.cursors.value).hash(sessions.hash).finish())
+}
+
+export function hexOf({ a, b }: Hash): string {
+  return [a, b].map(word => (word >>> 0).toString(16).padStart(8, '0')).join('')
 }
 
 /** Recomputes `tables.hash` from the rows. O(rows). */
@@ -26,15 +41,21 @@ export function hashRows(tables: Tables): Hash {
   return rows.value
 }
 
-function hashCursors({ vnis, networks }: Tables): Hash {
+/** Recomputes `tables.cursors`. O(networks). */
+export function hashCursors({ vnis, networks }: Tables): Hash {
   const cursors = new SetHash()
-  cursors.add(new Hasher().number(0).number(vnis.cursor).finish())
-  for (const { network, pool } of networks.values()) {
-    cursors.add(new Hasher().number(network.vni).number(pool.cursor).finish())
-  }
+  cursors.add(hashCursor(VNIS, vnis.cursor))
+  for (const { network, pool } of networks.values()) cursors.add(hashCursor(network.vni, pool.cursor))
   return cursors.value
 }
 
-function hex(word: number): string {
-  return word.toString(16).padStart(8, '0')
+/** Recomputes `sessions.hash`. O(answers). */
+export function hashSessions(sessions: Sessions): Hash {
+  const all = new SetHash()
+  for (const [, session] of sessions.entries()) {
+    const answersHash = new SetHash()
+    for (const [seq, { outcome }] of session.answers) answersHash.add(hashAnswer(seq, outcome))
+    all.add(hashSession({ ...session, answersHash }))
+  }
+  return all.value
 }

@@ -4,8 +4,11 @@ import type { Outcome } from '#model/command.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { NetworkSettings } from '#model/settings.ts'
 
-/** Incremented when the format changes; decodeState refuses formats that it does not know. */
-export const SNAPSHOT_FORMAT = 1
+/**
+ * Incremented when the format changes; decodeState refuses formats that it does not know. Format 1 differs in the digest
+ * (first-digest.ts).
+ */
+export const SNAPSHOT_FORMAT = 2
 
 export type PlainHost = readonly [
   name: string,

@@ -12,6 +12,7 @@ import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import { digestOf } from './digest.ts'
+import { firstDigestOf } from './first-digest.ts'
 import {
   SNAPSHOT_FORMAT,
   type PlainEndpoint,
@@ -27,6 +28,12 @@ import { Tables, type NetworkTable } from './tables.ts'
 
 /** Stands in for the VTEP of a vacant host while the rest of its row is validated. */
 const ANY_VTEP = 0x01000001
+
+/** By the formats that this version reads. */
+const DIGESTS: ReadonlyMap<number, (state: ClusterState) => string> = new Map([
+  [1, firstDigestOf],
+  [SNAPSHOT_FORMAT, digestOf]
+])
 
 /** A state at one index, which stays as it is while the state changes: rows are immutable, so references are enough. */
 export type StateImage = Omit<PlainState, 'networks'> & { readonly networks: readonly NetworkImage[] }
@@ -78,7 +85,8 @@ export function decodeState(value: unknown): ClusterState {
 
 /** The parsers and tables check everything that the cast in decodeState claims. */
 function restore(plain: PlainState): ClusterState {
-  if (plain.format !== SNAPSHOT_FORMAT) throw new Error(`format ${String(plain.format)} is not known`)
+  const digest = DIGESTS.get(plain.format)
+  if (digest === undefined) throw new Error(`format ${String(plain.format)} is not known`)
   const tables = new Tables()
   const hosts = plain.hosts.map(restoreHost)
   for (const host of hosts) tables.putHost(host)
@@ -86,7 +94,7 @@ function restore(plain: PlainState): ClusterState {
   for (const network of plain.networks) restoreNetwork(tables, network, hosts)
   for (const namespace of plain.namespaces) tables.putNamespace(parseNamespaceRow(namespace))
   if (tables.namespaces.size !== plain.namespaces.length) throw new Error('it holds a namespace twice')
-  tables.vnis.restoreCursor(plain.vniCursor)
+  tables.restoreVniCursor(plain.vniCursor)
   const sessions = new Sessions()
   for (const [id, lastUsed, settledBelow, answers] of plain.sessions) {
     const parsed = answers.map(([seq, outcome]) => [whole(seq), parseOutcome(outcome)] as const)
@@ -96,7 +104,7 @@ function restore(plain: PlainState): ClusterState {
   }
   const state = new ClusterState({ tables, sessions, appliedIndex: index(plain.appliedIndex) })
   // A consistent state may still not be the one that was written.
-  if (digestOf(state) !== plain.digest) throw new Error('its digest does not match its contents')
+  if (digest(state) !== plain.digest) throw new Error('its digest does not match its contents')
   return state
 }
 
@@ -109,7 +117,7 @@ function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Hos
   const [base, prefixLength] = plain.subnet
   const network = parseNetworkRow({ ...plain, subnet: { base, prefixLength } })
   if (!isHostAddress(network.subnet, network.gateway)) throw new Error(`the gateway of ${network.name} is outside`)
-  const { pool } = tables.addNetwork(network, 'explicit')
+  const table = tables.addNetwork(network, 'explicit')
   for (const row of plain.endpoints) {
     const [address, mac, containerId, ifname, name, at, ingressRate, egressRate, delayUs, requestId] = row
     const host = hosts[at]?.peerId
@@ -118,7 +126,7 @@ function restoreNetwork(tables: Tables, plain: PlainNetwork, hosts: readonly Hos
     const endpoint = parseEndpointRow({ ...facts, network: network.name, vni: network.vni, mac: chosen })
     tables.addEndpoint(endpoint, 'explicit')
   }
-  pool.restoreCursor(plain.cursor)
+  tables.restoreCursor(table, plain.cursor)
 }
 
 function whole(value: number): number {
@@ -164,6 +172,7 @@ function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number
 
 function plainSessions(sessions: Sessions): PlainSession[] {
   return [...sessions.entries()].map(([id, { lastUsed, settledBelow, answers }]) => {
-    return [id, lastUsed, settledBelow, [...answers].sort(([a], [b]) => a - b)]
+    const plain = [...answers].map(([seq, { outcome }]) => [seq, outcome] as const)
+    return [id, lastUsed, settledBelow, plain.sort(([a], [b]) => a - b)]
   })
 }

@@ -62,10 +62,12 @@ export class ClusterState {
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
     const { by, command, rules = FIRST_RULES } = request
-    if (command.kind === 'session-open') return this.sessions.open(request.session, index, rules)
-    return this.sessions.once(request, index, () => {
-      const refused = by === undefined || rules < OWN_BUSINESS ? null : whyNotAllowed(this.tables, command, by)
-      return refused ?? carryOut(this.tables, command, rules)
+    if (command.kind === 'session-open') {
+      return this.#sessions.open(request.session, index, { rules, hosts: this.#tables.hosts.size })
+    }
+    return this.#sessions.once(request, index, () => {
+      const refused = by === undefined || rules < OWN_BUSINESS ? null : whyNotAllowed(this.#tables, command, by)
+      return refused ?? carryOut(this.#tables, command, rules)
     })
   }
 
@@ -129,6 +131,10 @@ export class ClusterState {
     return this.tables.networks.get(network)?.byAddress.size ?? 0
   }
 
+  endpointOf(containerId: ContainerId, ifname: IfName): Endpoint | undefined {
+    return this.tables.containers.get(containerId, ifname)
+  }
+
   endpointsOnHost(peer: PeerId): readonly Endpoint[] {
     return [...(this.tables.byHost.get(peer) ?? [])]
   }
@@ -137,19 +143,15 @@ export class ClusterState {
     return this.tables.byHost.get(peer)?.size ?? 0
   }
 
-  /** The networks in which a host has endpoints. O(endpoints of the host). */
+  /** The networks in which a host has endpoints. O(networks of the host). */
   networksOnHost(peer: PeerId): readonly Network[] {
-    const networks = new Map<Vni, Network | undefined>()
-    for (const { vni } of this.tables.byHost.get(peer) ?? []) {
-      if (!networks.has(vni)) networks.set(vni, this.networkByVni(vni))
-    }
-    return [...networks.values()].filter(network => network !== undefined)
+    const vnis = [...(this.tables.networksByHost.get(peer)?.keys() ?? [])]
+    return vnis.map(vni => this.networkByVni(vni)).filter(network => network !== undefined)
   }
 
-  /** Whether a host has endpoints in a network. O(endpoints of the host). */
+  /** Whether a host has endpoints in a network. */
   isOnHost(vni: Vni, peer: PeerId): boolean {
-    for (const endpoint of this.tables.byHost.get(peer) ?? []) if (endpoint.vni === vni) return true
-    return false
+    return this.tables.networksByHost.get(peer)?.has(vni) === true
   }
 
   endpointsOfContainer(id: ContainerId): readonly Endpoint[] {

@@ -5,14 +5,14 @@ import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import { ipv4Of, type Ip } from '#model/ip.ts'
-import type { Mac } from '#model/mac.ts'
+import { addressOfMac, macOf, type Mac } from '#model/mac.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { addressPool } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
 import type { Pool } from './pool.ts'
 import { SubnetIndex } from './subnet-index.ts'
-import { hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
+import { hashCursor, hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
 
 /** A network with its endpoints. */
@@ -20,11 +20,15 @@ export type NetworkTable = {
   network: Network
   readonly pool: Pool
   readonly byAddress: Map<Ip, Endpoint>
-  readonly byMac: Map<Mac, Endpoint>
+  /** Endpoints whose MAC is not the one derived from their address. */
+  readonly byChosenMac: Map<Mac, Endpoint>
 }
 
 /** Whether the pool chose a VNI or address, which moves its cursor, or the caller did. */
 export type Choice = 'automatic' | 'explicit'
+
+/** The VNIs' own place among the cursors: no network has this VNI. */
+export const VNIS = 0
 
 export class Tables {
   readonly vnis: Pool = vniPool()
@@ -32,6 +36,8 @@ export class Tables {
   readonly networkByVni = new Map<Vni, NetworkTable>()
   readonly containers = new ContainerIndex()
   readonly byHost = new Map<PeerId, Set<Endpoint>>()
+  /** How many endpoints a host has in each network in which it has any. */
+  readonly networksByHost = new Map<PeerId, Map<Vni, number>>()
   readonly hosts = new Map<PeerId, Host>()
   /** Without vacant hosts, as hostByVtep: another host may take a vacant host's name. */
   readonly hostByName = new Map<HostName, Host>()
@@ -41,12 +47,19 @@ export class Tables {
   readonly hostAccess = new SubnetIndex()
   /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
+  /** The sum over the cursors of all pools. */
+  readonly cursors = new SetHash()
+
+  constructor() {
+    this.cursors.add(hashCursor(VNIS, this.vnis.cursor))
+  }
 
   addNetwork(network: Network, vni: Choice): NetworkTable {
     if (this.networks.has(network.name)) throw new Error(`network ${network.name} already exists`)
-    allocate(this.vnis, network.vni, vni)
+    this.#allocate({ pool: this.vnis, key: VNIS, value: network.vni, choice: vni })
     const pool = addressPool(network.subnet, network.gateway)
-    const table = { network, pool, byAddress: new Map(), byMac: new Map() }
+    const table = { network, pool, byAddress: new Map(), byChosenMac: new Map() }
+    this.cursors.add(hashCursor(network.vni, pool.cursor))
     this.networks.set(network.name, table)
     this.networkByVni.set(network.vni, table)
     if (network.hostAccess) this.hostAccess.add(network)
@@ -73,20 +86,35 @@ export class Tables {
     this.networkByVni.delete(network.vni)
     this.hostAccess.remove(network)
     this.vnis.release(network.vni)
+    this.cursors.remove(hashCursor(network.vni, table.pool.cursor))
     this.hash.remove(hashNetwork(network))
   }
 
-  addEndpoint(endpoint: Endpoint, address: Choice): void {
+  /** Restores a network's cursor from a snapshot. @throws Error when it is out of range */
+  restoreCursor({ network, pool }: NetworkTable, cursor: number): void {
+    this.#moveCursor(pool, network.vni, () => pool.restoreCursor(cursor))
+  }
+
+  /** The same for the VNIs'. */
+  restoreVniCursor(cursor: number): void {
+    this.#moveCursor(this.vnis, VNIS, () => this.vnis.restoreCursor(cursor))
+  }
+
+  /** @param choice of the address */
+  addEndpoint(endpoint: Endpoint, choice: Choice): void {
     const table = this.#tableOf(endpoint)
     const onHost = this.byHost.get(endpoint.host)
     if (onHost === undefined) throw new Error(`an endpoint on host ${endpoint.host}, which does not exist`)
-    if (table.byMac.has(endpoint.mac))
-      throw new Error(`MAC ${endpoint.mac} is already in use in network ${endpoint.network}`)
+    const { vni, mac, address } = endpoint
+    const isDerived = mac === macOf(vni, address)
+    if ((isDerived ? table.byChosenMac.get(mac) : ownerOfMac(table, mac)) !== undefined)
+      throw new Error(`MAC ${mac} is already in use in network ${endpoint.network}`)
     this.containers.add(endpoint)
-    allocate(table.pool, ipv4Of(endpoint.address), address)
-    table.byAddress.set(endpoint.address, endpoint)
-    table.byMac.set(endpoint.mac, endpoint)
+    this.#allocate({ pool: table.pool, key: vni, value: ipv4Of(address), choice })
+    table.byAddress.set(address, endpoint)
+    if (!isDerived) table.byChosenMac.set(mac, endpoint)
     onHost.add(endpoint)
+    this.#countNetwork(endpoint, 1)
     this.hash.add(hashEndpoint(endpoint))
   }
 
@@ -95,7 +123,7 @@ export class Tables {
     this.containers.remove(endpoint)
     table.pool.release(ipv4Of(endpoint.address))
     table.byAddress.delete(endpoint.address)
-    table.byMac.delete(endpoint.mac)
+    table.byChosenMac.delete(endpoint.mac)
     this.#removeFromHost(endpoint)
     this.hash.remove(hashEndpoint(endpoint))
   }
@@ -105,8 +133,9 @@ export class Tables {
     const table = this.#tableOf(before)
     this.containers.replace(before, after)
     table.byAddress.set(after.address, after)
-    table.byMac.set(after.mac, after)
+    if (table.byChosenMac.has(after.mac)) table.byChosenMac.set(after.mac, after)
     this.byHost.get(after.host)?.add(after)
+    this.#countNetwork(after, 1)
     this.#removeFromHost(before)
     this.hash.remove(hashEndpoint(before))
     this.hash.add(hashEndpoint(after))
@@ -119,6 +148,7 @@ export class Tables {
     if (!isVacant(host)) this.#index(host)
     this.hosts.set(host.peerId, host)
     if (!this.byHost.has(host.peerId)) this.byHost.set(host.peerId, new Set())
+    if (!this.networksByHost.has(host.peerId)) this.networksByHost.set(host.peerId, new Map())
     this.hash.add(hashHost(host))
   }
 
@@ -127,7 +157,7 @@ export class Tables {
     const endpoints = [...(this.byHost.get(host.peerId) ?? [])]
     for (const endpoint of endpoints) this.removeEndpoint(endpoint)
     if (this.hosts.has(host.peerId)) this.#dropHost(host)
-    this.byHost.delete(host.peerId)
+    this.#dropEndpoints(host)
     return endpoints.length
   }
 
@@ -164,9 +194,35 @@ export class Tables {
     const left = this.byHost.get(endpoint.host)
     const host = this.hosts.get(endpoint.host)
     left?.delete(endpoint)
+    this.#countNetwork(endpoint, -1)
     if (host === undefined || left === undefined || left.size > 0 || !isVacant(host)) return
     this.#dropHost(host)
-    this.byHost.delete(host.peerId)
+    this.#dropEndpoints(host)
+  }
+
+  #countNetwork({ host, vni }: Endpoint, change: 1 | -1): void {
+    const counts = this.networksByHost.get(host)
+    const count = (counts?.get(vni) ?? 0) + change
+    if (count === 0) counts?.delete(vni)
+    else counts?.set(vni, count)
+  }
+
+  #dropEndpoints({ peerId }: Host): void {
+    this.byHost.delete(peerId)
+    this.networksByHost.delete(peerId)
+  }
+
+  #allocate(p: { readonly pool: Pool; readonly key: number; readonly value: number; readonly choice: Choice }): void {
+    const { pool, key, value, choice } = p
+    if (choice === 'automatic') this.#moveCursor(pool, key, () => pool.take(value))
+    else pool.claim(value)
+  }
+
+  #moveCursor(pool: Pool, key: number, move: () => void): void {
+    const before = pool.cursor
+    move()
+    this.cursors.remove(hashCursor(key, before))
+    this.cursors.add(hashCursor(key, pool.cursor))
   }
 
   /** Removes a host's row; its endpoints stay. */
@@ -186,7 +242,12 @@ export class Tables {
   }
 }
 
-function allocate(pool: Pool, value: number, choice: Choice): void {
-  if (choice === 'automatic') pool.take(value)
-  else pool.claim(value)
+/** The endpoint of this network that has the MAC. */
+export function ownerOfMac({ network, byAddress, byChosenMac }: NetworkTable, mac: Mac): Endpoint | undefined {
+  const chosen = byChosenMac.get(mac)
+  if (chosen !== undefined) return chosen
+  // A derived MAC is in no index: it says whose it is.
+  const address = addressOfMac(network.vni, mac)
+  const derived = address === null ? undefined : byAddress.get(address)
+  return derived?.mac === mac ? derived : undefined
 }

@@ -68,8 +68,10 @@ export const FIRST_RULES = 1
 export const DISJOINT_HOST_ACCESS = 2
 /** A client host changes its own record and endpoints only (`Request.by`), and quotas bound the state (docs/adr/0035). */
 export const OWN_BUSINESS = 3
+/** The most sessions follow the number of hosts (docs/adr/0047). */
+export const SESSIONS_BY_HOSTS = 4
 /** The latest. */
-export const RULES = OWN_BUSINESS
+export const RULES = SESSIONS_BY_HOSTS
 
 /**
  * A command with an identity that makes retries idempotent (Raft thesis 6.3). The first request of a session is a

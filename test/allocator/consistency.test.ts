@@ -1,9 +1,8 @@
 import t from 'tap'
 import { verify } from '#allocator/consistency.ts'
-import { MAX_REMEMBERED } from '#allocator/sessions.ts'
+import { MAX_REMEMBERED, type Remembered } from '#allocator/sessions.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { NetworkTable, Tables } from '#allocator/tables.ts'
-import type { Outcome } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { HostName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
@@ -19,13 +18,13 @@ type World = {
   two: Endpoint
 }
 
-/** Red, VNI 4096, with endpoints one (h1) and two (h2); blue, VNI 77; two sessions. */
+/** Red, VNI 4096, with endpoints one (h1) and two (h2), whose MAC was chosen; blue, VNI 77; two sessions. */
 function sound(): World {
   const caller = Caller.ready()
   caller.do(create('blue', { vni: 77 }))
   caller.send({ session: 's2', seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
   const one = caller.endpoint(attach('red', 'one'))
-  const two = caller.endpoint(attach('red', 'two', { host: 2 }))
+  const two = caller.endpoint(attach('red', 'two', { host: 2, mac: '02:aa:00:00:00:02' }))
   const { tables } = caller.state
   const [red, blue] = ['red', 'blue'].map(name => tables.networks.get(name as NetworkName))
   if (red === undefined || blue === undefined) throw new Error('no network')
@@ -36,14 +35,14 @@ function sound(): World {
 function session(
   state: ClusterState,
   id: string
-): { lastUsed: number; settledBelow: number; answers: Map<number, Outcome> } {
+): { lastUsed: number; settledBelow: number; answers: Map<number, Remembered> } {
   const found = [...state.sessions.entries()].find(([each]) => each === id)?.[1]
   if (found === undefined) throw new Error('no session')
   return found
 }
 
 const X = 'x' as NetworkName
-const ANSWER: Outcome = { ok: true, result: { kind: 'session' } }
+const ANSWER: Remembered = { outcome: { ok: true, result: { kind: 'session' } }, hash: { a: 0, b: 0 } }
 
 const defects: readonly { what: string; plant: (world: World) => unknown; found: RegExp }[] = [
   {
@@ -118,11 +117,20 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
     plant: w => w.red.byAddress.set(w.one.address, { ...w.one, vni: 77 as Vni }),
     found: /one\/eth0 is filed in red/
   },
-  { what: 'an endpoint that is not found by its MAC', plant: w => w.red.byMac.delete(w.one.mac), found: /by its MAC/ },
+  {
+    what: 'an endpoint that is not found by its MAC',
+    plant: w => w.red.byChosenMac.delete(w.two.mac),
+    found: /two\/eth0 is not found by its MAC/
+  },
+  {
+    what: 'an endpoint whose derived MAC another one has chosen',
+    plant: w => w.red.byChosenMac.set(w.one.mac, w.two),
+    found: /one\/eth0 is not found by its MAC/
+  },
   {
     what: 'a MAC that nobody has',
-    plant: w => w.red.byMac.set(parseMac('02:aa:00:00:00:01'), w.one),
-    found: /2 endpoints, 3 MACs/
+    plant: w => w.red.byChosenMac.set(parseMac('02:aa:00:00:00:01'), w.one),
+    found: /1 endpoints with a chosen MAC, 2 in the index/
   },
   {
     what: 'an endpoint that is not found on its host',
@@ -159,7 +167,41 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
     plant: w => (w.red.network = { ...w.red.network, egressRate: 8_000 }),
     found: /hash does not match the rows/
   },
-  { what: 'a hash of more than the rows', plant: w => w.tables.hash.add({ a: 1, b: 0 }), found: /hash does not match/ },
+  {
+    what: 'a hash of more than the rows',
+    plant: w => w.tables.hash.add({ a: 1, b: 0 }),
+    found: /hash does not match the rows/
+  },
+  {
+    what: 'a cursor that was moved behind the hash',
+    plant: w => w.red.pool.restoreCursor(parseIpv4('10.1.0.99')),
+    found: /hash does not match the cursors/
+  },
+  {
+    what: 'a session that was changed behind the hash',
+    plant: w => (session(w.state, 's1').settledBelow -= 1),
+    found: /hash does not match the sessions/
+  },
+  {
+    what: 'an answer that was changed behind the hash',
+    plant: w => session(w.state, 's1').answers.clear(),
+    found: /hash does not match the sessions/
+  },
+  {
+    what: 'a host that has lost a network',
+    plant: w => w.tables.networksByHost.get(peer(1))?.clear(),
+    found: /the counts of its networks are not those of its endpoints/
+  },
+  {
+    what: 'a host that has kept a network',
+    plant: w => w.tables.networksByHost.get(peer(1))?.set(77 as Vni, 1),
+    found: /the counts of its networks are not those of its endpoints/
+  },
+  {
+    what: 'networks of no host',
+    plant: w => w.tables.networksByHost.set(peer(9), new Map()),
+    found: /2 hosts with endpoints, 3 by networks/
+  },
   {
     what: 'a host under another peer id',
     plant: w => w.tables.hosts.set('x' as PeerId, makeHost(2)),

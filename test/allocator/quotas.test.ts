@@ -59,9 +59,9 @@ t.test('one namespace more than the most is refused', async t => {
 
 t.test('a host that opens sessions without end loses its own, and no other host loses any', async t => {
   const sessions = new Sessions()
-  sessions.open('a/1', index(1), RULES)
+  sessions.open('a/1', index(1), { rules: RULES })
   sessions.open('legacy', index(2))
-  for (let n = 0; n < 10_000; n++) sessions.open(`evil/${n}`, index(3 + n), RULES)
+  for (let n = 0; n < 10_000; n++) sessions.open(`evil/${n}`, index(3 + n), { rules: RULES })
   t.equal(sessions.size, 2 + quotas.MAX_SESSIONS_PER_HOST)
   const ids = [...sessions.entries()].map(([id]) => id)
   t.ok(ids.includes('a/1') && ids.includes('legacy') && ids.includes('evil/9999'))
@@ -77,7 +77,8 @@ t.test('a host that settles nothing loses the answers of its least recently used
       index((at += 1)),
       () => ANSWER
     )
-  for (const id of ['a/1', 'evil/1', 'evil/2', 'evil/3', 'evil/4']) sessions.open(id, index((at += 1)), RULES)
+  for (const id of ['a/1', 'evil/1', 'evil/2', 'evil/3', 'evil/4'])
+    sessions.open(id, index((at += 1)), { rules: RULES })
   ask('a/1', 1)
   for (let seq = 1; seq <= 4_096; seq++) for (const n of [1, 2, 3]) ask(`evil/${n}`, seq)
   const held = (id: string): number => [...sessions.entries()].find(([other]) => other === id)?.[1].answers.size ?? 0
@@ -113,7 +114,7 @@ t.test('the requests of earlier logs meet no quota, so that a replay gives the s
   t.equal(made.brief(caller.try(made.map('two-more', 'red'))), 'ERR_LIMIT_REACHED namespace')
   const sessions = new Sessions()
   const many = quotas.MAX_SESSIONS_PER_HOST + 10
-  for (let n = 0; n < many; n++) sessions.open(`h/${n}`, index(1 + n), DISJOINT_HOST_ACCESS)
+  for (let n = 0; n < many; n++) sessions.open(`h/${n}`, index(1 + n), { rules: DISJOINT_HOST_ACCESS })
   t.equal(sessions.size, many)
   const once = (seq: number, rules: number): void => {
     const id = `h/${seq % 3}`

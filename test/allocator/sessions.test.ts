@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { MAX_REMEMBERED, MAX_SESSIONS, Sessions } from '#allocator/sessions.ts'
+import { MAX_REMEMBERED, MAX_SESSIONS, MIN_SESSIONS, Sessions, type Session } from '#allocator/sessions.ts'
 import { digestOf } from '#allocator/digest.ts'
-import type { Command, Outcome, Request } from '#model/command.ts'
-import type { LogIndex } from '#model/ids.ts'
-import { attach, brief, Caller, contents, create, detach, remove } from './fixtures.ts'
+import { OWN_BUSINESS, RULES, type Command, type Outcome, type Request } from '#model/command.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { attach, brief, Caller, contents, create, detach, makeHost, remove } from './fixtures.ts'
 
 const OPEN: Command = { kind: 'session-open' }
 const index = (n: number): LogIndex => n as LogIndex
@@ -110,16 +111,54 @@ t.test('one answer beyond the limit drops the lowest', t => {
 
 t.test('one session beyond the limit expires the least recently used, by log index', t => {
   const sessions = new Sessions()
-  for (let n = 1; n <= MAX_SESSIONS; n++) sessions.open(`s${n}`, index(n))
-  sessions.open('s1', index(MAX_SESSIONS + 1))
-  sessions.once(request('s2', 1), index(MAX_SESSIONS + 2), () => numbered(1))
-  sessions.open('one more', index(MAX_SESSIONS + 3))
-  sessions.open('another', index(MAX_SESSIONS + 4))
-  t.equal(sessions.size, MAX_SESSIONS)
+  for (let n = 1; n <= MIN_SESSIONS; n++) sessions.open(`s${n}`, index(n))
+  sessions.open('s1', index(MIN_SESSIONS + 1))
+  sessions.once(request('s2', 1), index(MIN_SESSIONS + 2), () => numbered(1))
+  sessions.open('one more', index(MIN_SESSIONS + 3))
+  sessions.open('another', index(MIN_SESSIONS + 4))
+  t.equal(sessions.size, MIN_SESSIONS)
   const ids = [...sessions.entries()].map(([id]) => id)
   t.same(ids.slice(0, 2), ['s5', 's6'])
   t.same(ids.slice(-4), ['s1', 's2', 'one more', 'another'])
-  t.equal(brief(sessions.once(request('s3', 1), index(MAX_SESSIONS + 5), () => assert.fail())), 'ERR_SESSION_EXPIRED -')
+  t.equal(brief(sessions.once(request('s3', 1), index(MIN_SESSIONS + 5), () => assert.fail())), 'ERR_SESSION_EXPIRED -')
+  t.end()
+})
+
+t.test('the bound of sessions follows the number of hosts, and only by the rules that say so', t => {
+  const sessions = new Sessions()
+  let at = 0
+  const open = (id: string, p: { rules?: number; hosts?: number }): unknown => sessions.open(id, index((at += 1)), p)
+  const hosts = 10_000
+  for (let n = 1; n <= 2 * hosts; n++) open(`h${n}/1`, { rules: RULES, hosts })
+  t.equal(sessions.size, 2 * hosts)
+  open('one/more', { rules: RULES, hosts })
+  t.equal(sessions.size, 2 * hosts)
+  t.notOk([...sessions.entries()].some(([id]) => id === 'h1/1'))
+  open('by-earlier-rules/1', { rules: OWN_BUSINESS, hosts })
+  t.equal(sessions.size, 2 * hosts, 'which expired exactly one, whatever the bound was')
+  open('fewer-hosts/1', { rules: RULES, hosts: 5_000 })
+  t.equal(sessions.size, hosts, 'half of the hosts were removed')
+  open('few-hosts/1', { rules: RULES, hosts: 3 })
+  t.equal(sessions.size, MIN_SESSIONS)
+  for (let n = 0; n < MAX_SESSIONS; n++) open(`x${n}/1`, { rules: RULES, hosts: 1e6 })
+  t.equal(sessions.size, MAX_SESSIONS, 'and never more than the largest cluster needs')
+  t.end()
+})
+
+t.test('every host of a large cluster keeps its session', t => {
+  const caller = Caller.ready()
+  const { state } = caller
+  const send = (request: Request): Outcome => state.apply((state.appliedIndex + 1) as LogIndex, request)
+  const hosts = 3_000
+  for (let n = 0; n < hosts; n++) {
+    const peerId = `12D3KooW${'x'.repeat(38)}${(n + 100_000).toString().replaceAll('0', 'A')}` as PeerId
+    const host = { ...makeHost(1, { name: `x${n}` }), peerId, vtep: (parseIpv4('10.0.0.1') + n) as Ipv4 }
+    caller.do({ kind: 'host-register', host })
+  }
+  const ids = [...Array(hosts).keys()].flatMap(n => [`h${n}/1`, `h${n}/2`])
+  for (const id of ids) send({ ...request(id, 0), rules: RULES })
+  const answers = ids.map(id => brief(send({ ...request(id, 1, 0, detach('x')), rules: RULES })))
+  t.same([...new Set(answers)], ['ERR_ENDPOINT_NOT_FOUND containerId'])
   t.end()
 })
 
@@ -145,6 +184,10 @@ t.test('the digest covers answers as long as they are remembered', t => {
   t.equal(digests[0]?.forgotten, digests[1]?.forgotten)
   t.end()
 })
+
+function outcomes({ answers }: Readonly<Session>): (readonly [number, Outcome])[] {
+  return [...answers].map(([seq, { outcome }]) => [seq, outcome])
+}
 
 type Step = { readonly id: string; readonly seq: number; readonly settledBelow: number; readonly open: boolean }
 const step: fc.Arbitrary<Step> = fc.record({
@@ -181,11 +224,11 @@ t.test('each request is carried out at most once, and the same answers are kept 
         own.settled = Math.max(own.settled, Math.min(settledBelow, seq))
         for (const old of [...own.answers.keys()]) if (old < own.settled) own.answers.delete(old)
       }
-      const held = new Map([...sessions.entries()].map(([name, s]) => [name, new Map(s.answers)]))
+      const held = new Map([...sessions.entries()].map(([name, s]) => [name, new Map(outcomes(s))]))
       assert.deepEqual(held, new Map([...model].map(([name, s]) => [name, s.answers])))
       // The hash equals that of the same answers added afresh.
       const anew = new Sessions()
-      for (const [name, s] of sessions.entries()) anew.restore({ id: name, ...s })
+      for (const [, s] of sessions.entries()) anew.restore({ ...s, answers: outcomes(s) })
       assert.deepEqual(anew.hash, sessions.hash)
     })
   })
@@ -229,6 +272,6 @@ t.test('a session in a snapshot is refused: too many sessions', t => {
   const restore = (n: number): void =>
     sessions.restore({ id: `s${n}`, lastUsed: index(n), settledBelow: 1, answers: [] })
   for (let n = 1; n <= MAX_SESSIONS; n++) restore(n)
-  t.throws(() => restore(MAX_SESSIONS + 1), /session s4097 /)
+  t.throws(() => restore(MAX_SESSIONS + 1), new RegExp(`session s${MAX_SESSIONS + 1} `))
   t.end()
 })

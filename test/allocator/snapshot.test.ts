@@ -3,12 +3,14 @@ import fc from 'fast-check'
 import t from 'tap'
 import { verify } from '#allocator/consistency.ts'
 import { digestOf } from '#allocator/digest.ts'
+import { SNAPSHOT_FORMAT, type PlainState } from '#allocator/plain-state.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import FIRST_JSON from './state-format-1.json' with { type: 'json' }
 import { command, history } from './arbitraries.ts'
 import { attach, Caller, create, detach, register, remove, removeHost, update } from './fixtures.ts'
 
@@ -17,6 +19,9 @@ function grown(commands: readonly Command[]): Caller {
   for (const each of commands) caller.try(each)
   return caller
 }
+
+/** As the release before wrote it. */
+const FIRST = FIRST_JSON as unknown as PlainState
 
 const bytesOf = (state: ClusterState): Buffer => encodeMsgpack(encodeState(state))
 
@@ -103,6 +108,20 @@ t.test('equal states have equal bytes, regardless of the order in which rows wer
   t.end()
 })
 
+t.test('the release before wrote format 1, which is read and has the same answers', t => {
+  const state = decodeState(FIRST)
+  t.same(verify(state), [])
+  t.same({ ...encodeState(state), format: 1, digest: FIRST.digest }, FIRST, 'nothing but its digest is another')
+  t.equal(digestOf(decodeState(encodeState(state))), digestOf(state))
+  for (const [id, , , answers] of FIRST.sessions) {
+    for (const [seq, outcome] of answers) {
+      const request = { session: id, seq, settledBelow: 0, command: detach('nobody') }
+      t.same(state.apply((state.appliedIndex + 1) as LogIndex, request), outcome)
+    }
+  }
+  t.end()
+})
+
 t.test('an empty state can be restored', t => {
   const restored = decodeState(decodeMsgpack(bytesOf(new ClusterState())))
   t.equal(digestOf(restored), digestOf(new ClusterState()))
@@ -162,6 +181,13 @@ t.test('a snapshot with changed bytes is refused, or restores the same state', t
   t.end()
 })
 
+/** Without the last answer of its first session that has answers. */
+function withoutLastAnswer(state: PlainState): PlainState {
+  const at = state.sessions.findIndex(([, , , answers]) => answers.length > 0)
+  const sessions = state.sessions.map((one, n) => (n === at ? one.with(3, one[3].slice(0, -1)) : one))
+  return { ...state, sessions: sessions as unknown as PlainState['sessions'] }
+}
+
 const sound = encodeState(rich())
 const [host1, host2] = sound.hosts
 const [blue, red] = sound.networks
@@ -175,7 +201,11 @@ const hostile: readonly { what: string; value: unknown }[] = [
   { what: 'nothing', value: null },
   { what: 'a text', value: 'snapshot' },
   { what: 'an empty object', value: {} },
-  { what: 'a format of the future', value: { ...sound, format: 2 } },
+  { what: 'a format of the future', value: { ...sound, format: SNAPSHOT_FORMAT + 1 } },
+  { what: 'a format that is no number', value: { ...sound, format: 'constructor' } },
+  { what: 'the digest of another format', value: { ...sound, format: 1 } },
+  { what: 'an altered row of an earlier format', value: { ...FIRST, vniCursor: FIRST.vniCursor + 1 } },
+  { what: 'an altered answer of an earlier format', value: withoutLastAnswer(FIRST) },
   { what: 'no format', value: { ...sound, format: undefined } },
   { what: 'no digest', value: { ...sound, digest: undefined } },
   { what: 'the digest of another state', value: { ...sound, digest: '0'.repeat(16) } },

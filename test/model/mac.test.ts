@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Vni } from '#model/ids.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
-import { isDeviceMac, macOf, parseMac } from '#model/mac.ts'
+import { addressOfMac, isDeviceMac, macOf, parseMac } from '#model/mac.ts'
 
 for (const text of ['02:00:0a:00:00:05', '00:00:00:00:00:01', 'FE:FF:FF:FF:FF:FF', 'aA:bB:cC:dD:eE:fF']) {
   t.test(`${text} parses as a MAC in lower case`, t => {
@@ -54,9 +54,19 @@ t.test('within a network each address has a distinct, well-formed MAC outside th
     assert.equal(Number.parseInt(mac.slice(0, 2), 16) & 3, 2, 'unicast, locally administered')
     assert.equal(isDeviceMac(mac), false)
     assert.equal(macOf(network, two) === mac, one === two)
+    assert.equal(addressOfMac(network, mac), one)
   })
   fc.assert(property, { numRuns: 2_000 })
   t.pass()
+  t.end()
+})
+
+t.test('a MAC that the network does not derive has no address in it', t => {
+  const vni = 4_096 as Vni
+  t.equal(addressOfMac(vni, parseMac('02:00:FF:00:00:05')), parseIpv4('255.0.0.5'))
+  for (const mac of ['02:01:0a:00:00:05', '06:00:0a:00:00:05', '0a:00:0a:00:00:05', '00:02:00:0a:00:00']) {
+    t.equal(addressOfMac(vni, parseMac(mac)), null, mac)
+  }
   t.end()
 })
 

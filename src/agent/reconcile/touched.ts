@@ -3,7 +3,6 @@
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
-import { endpointKey } from '#model/endpoint.ts'
 import type { NetworkName, Vni } from '#model/ids.ts'
 
 /**
@@ -25,7 +24,7 @@ export function networksOfCommand(state: ClusterState, command: Command): readon
       return networkNamed(state, command.network)
     case 'endpoint-update':
     case 'endpoint-detach': {
-      const endpoint = state.endpoint(endpointKey(command.containerId, command.ifname))
+      const endpoint = state.endpointOf(command.containerId, command.ifname)
       return endpoint === undefined ? [] : [endpoint.vni]
     }
     case 'host-register':
