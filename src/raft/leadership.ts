@@ -26,18 +26,19 @@ export function becomeLeader(state: RaftState): void {
   for (const peer of members(state.configuration)) if (peer !== state.self) trackProgress(state, peer)
   announceRole(state)
   // Entries of earlier terms commit only together with an entry of the current term (thesis 3.6.2, figure 3.7).
-  appendAsLeader(state, 'noop', new Uint8Array())
+  appendAsLeader(state, 'noop', [new Uint8Array()])
 }
 
-/** A client's proposal. Refused unless this server leads, is not transferring leadership, and is within its bound. */
-export function propose(state: RaftState, id: number, data: Uint8Array): void {
+/** Clients' proposals. Refused unless this server leads, is not transferring leadership, and is within its bound. */
+export function propose(state: RaftState, id: number, batch: readonly Uint8Array[]): void {
   const reason = refusal(state)
   if (reason !== null) {
     refuse(state, id, reason)
     return
   }
-  const entry = appendAsLeader(state, 'command', data)
-  state.effects.push({ kind: 'proposed', id, index: entry.index, term: entry.term })
+  const index = (state.log.lastIndex + 1) as LogIndex
+  appendAsLeader(state, 'command', batch)
+  state.effects.push({ kind: 'proposed', id, index, count: batch.length, term: state.term })
 }
 
 /** Why this server refuses every proposal and membership change at the moment; null if it does not. */
@@ -88,15 +89,19 @@ export function continueTransfer(state: RaftState): void {
   sendBeforePersist(state, transfer.to, { kind: 'timeout-now' })
 }
 
-/** Appends an entry as leader: to the log in memory, to the receivers, then to the own disk. */
-export function appendAsLeader(state: RaftState, kind: EntryKind, data: Uint8Array): Entry {
-  const entry = { index: (state.log.lastIndex + 1) as LogIndex, term: state.term, kind, data }
-  state.log.append(entry)
+/** Appends entries as leader: to the log in memory, to the receivers, then to the own disk. */
+export function appendAsLeader(state: RaftState, kind: EntryKind, batch: readonly Uint8Array[]): void {
+  const { leading, log, term } = state
+  const entries: Entry[] = []
+  for (const data of batch) {
+    const entry = { index: (log.lastIndex + 1) as LogIndex, term, kind, data }
+    log.append(entry)
+    entries.push(entry)
+    if (leading !== null) leading.uncommittedBytes += data.byteLength
+  }
   if (kind === 'config') configurationAppended(state)
-  if (state.leading !== null) state.leading.uncommittedBytes += data.byteLength
   broadcast(state)
-  persistEntries(state, [entry], null)
-  return entry
+  persistEntries(state, entries, null)
 }
 
 /** Starts to track a receiver of which nothing is known yet. */

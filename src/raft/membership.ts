@@ -13,8 +13,8 @@ export function changeMembership(state: RaftState, id: number, change: Change): 
   const refused = refusal(state) ?? (typeof next === 'string' ? next : whyTooEarly(state, change, next))
   if (refused !== null) refuse(state, id, refused)
   if (refused !== null || typeof next === 'string') return
-  const entry = appendAsLeader(state, 'config', encodeConfiguration(next))
-  state.effects.push({ kind: 'proposed', id, index: entry.index, term: entry.term })
+  appendAsLeader(state, 'config', [encodeConfiguration(next)])
+  state.effects.push({ kind: 'proposed', id, index: state.log.lastIndex, count: 1, term: state.term })
 }
 
 function whyTooEarly(state: RaftState, change: Change, next: Configuration): RefusalReason | null {

@@ -46,7 +46,7 @@ export function step(state: RaftState, input: Input): Effect[] {
       if (event.peer === state.leader) suspectLeader(state)
       break
     case 'propose':
-      propose(state, event.id, event.data)
+      propose(state, event.id, event.batch)
       break
     case 'persisted':
       persisted(state, event.count)

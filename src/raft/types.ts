@@ -151,8 +151,11 @@ export type RaftEvent =
    */
   | { readonly kind: 'peer-lost'; readonly peer: PeerId }
   | { readonly kind: 'receive'; readonly message: Message }
-  /** `id` identifies the proposal in the `proposed` and `refused` effects. */
-  | { readonly kind: 'propose'; readonly id: number; readonly data: Uint8Array }
+  /**
+   * Commands to append, as consecutive entries, or to refuse together. `id` identifies them in the `proposed` and `refused`
+   * effects.
+   */
+  | { readonly kind: 'propose'; readonly id: number; readonly batch: readonly Uint8Array[] }
   /** All `persist` effects up to this count (1-based, since the start of the process) are durable. */
   | { readonly kind: 'persisted'; readonly count: number }
   /** Requests a read index: a read is linearizable once the state machine has applied that index. Leader only. */
@@ -204,7 +207,14 @@ export type Effect =
   | { readonly kind: 'send'; readonly message: Message; readonly beforePersist: boolean }
   /** Newly committed entries, in index order, each exactly once per process lifetime. */
   | { readonly kind: 'commit'; readonly entries: readonly Entry[]; readonly commitIndex: LogIndex }
-  | { readonly kind: 'proposed'; readonly id: number; readonly index: LogIndex; readonly term: Term }
+  /** `count` entries from `index` on. */
+  | {
+      readonly kind: 'proposed'
+      readonly id: number
+      readonly index: LogIndex
+      readonly count: number
+      readonly term: Term
+    }
   | { readonly kind: 'refused'; readonly id: number; readonly reason: RefusalReason; readonly leader: PeerId | null }
   | { readonly kind: 'read-ready'; readonly id: number; readonly index: LogIndex }
   | { readonly kind: 'read-failed'; readonly id: number }

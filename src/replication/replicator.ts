@@ -3,7 +3,6 @@
 
 import type { ClusterId, PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
-import { parseRequest } from '#model/parse-request.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
@@ -96,7 +95,8 @@ export class Replicator {
     const proposer = new Proposer({
       ...options,
       rpc,
-      proposeHere: request => role.propose(request),
+      proposeHere: batch => role.propose(batch),
+      isSelfServer: () => role.isConfigured(options.self),
       servers: () => role.servers(),
       isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice)
@@ -148,8 +148,7 @@ export class Replicator {
     adoption.serve()
     serveReadIndex(rpc, { reader: raft, clock: this.#options.clock })
     servePropose(rpc, {
-      proposeHere: () => (role.voter === null ? null : request => role.propose(request)),
-      check: parseRequest,
+      proposeHere: () => (role.voter === null ? null : batch => role.propose(batch)),
       isServer: peer => role.isConfigured(peer),
       admit: (command, peer) => machine.admit(command, { peer, addresses: mesh.addressesOf(peer) }),
       noticeFor: peer => role.noticeFor(peer)

@@ -73,6 +73,7 @@ async function act(question: Question): Promise<unknown> {
       await hostile.gossip({ ...question, entries: question.entry === undefined ? [] : [forgedEntry(question.entry)] })
       return { sent: 1 }
     case 'request':
+      if (question.method === 'propose') return hostile.propose(question.peer as PeerId, question.body)
       return hostile.request(question.peer as PeerId, question.method, question.body)
   }
 }

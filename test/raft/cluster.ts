@@ -119,7 +119,7 @@ export class Server {
   }
 
   propose(text: string): void {
-    this.handle({ kind: 'propose', id: 1, data: Buffer.from(text) })
+    this.handle({ kind: 'propose', id: 1, batch: [Buffer.from(text)] })
   }
 
   advance(ms: number): void {

@@ -73,7 +73,7 @@ export class RaftLoop {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
       this.#requests.set(id, { resolve, reject })
-      this.handle({ kind: 'propose', id, data })
+      this.handle({ kind: 'propose', id, batch: [data] })
     })
   }
 

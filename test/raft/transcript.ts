@@ -142,7 +142,7 @@ function eventOf(verb: string, second: string, third: string): RaftEvent {
   const change = (wanted: Change): RaftEvent => ({ kind: 'change', id: 1, change: wanted })
   switch (verb) {
     case 'propose':
-      return { kind: 'propose', id: 1, data: Buffer.from(second) }
+      return { kind: 'propose', id: 1, batch: [Buffer.from(second)] }
     case 'read':
       return { kind: 'read', id: Number(second) }
     case 'transfer':

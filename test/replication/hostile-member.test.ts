@@ -61,7 +61,7 @@ async function propose(
   p: { session?: string; seq?: number } = {}
 ): Promise<string> {
   const body = { session: p.session ?? 'evil', seq: p.seq ?? 0, settledBelow: 0, command, by: cluster.leading.peer }
-  const asked = hostile.request(cluster.leading.peer, 'propose', body)
+  const asked = hostile.propose(cluster.leading.peer, body)
   const answer = await cluster.settle(asked).catch((err: unknown) => ({ error: asVxmeshError(err).code }))
   const { error, applied } = answer as {
     error?: string

@@ -4,11 +4,13 @@
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Entry, Message } from '#raft/types.ts'
+import { PROPOSE_METHOD } from '#replication/consensus/propose-rpc.ts'
 import { encodeRaftMessage } from '#replication/codec/raft-codec.ts'
 import { encodeFeed } from '#replication/feed/feed-message.ts'
 import { Channel } from '#replication/transport/channel.ts'
 import type { MeshPort } from '#replication/transport/mesh-port.ts'
 import { Rpc } from '#replication/transport/rpc.ts'
+import { answerIn, frameOf } from './proposals.ts'
 
 type Body<M> = M extends Message ? Omit<M, 'clusterId' | 'from' | 'to' | 'incarnation'> : never
 
@@ -51,6 +53,11 @@ export class HostilePeer {
 
   request(to: PeerId, method: string, body: unknown): Promise<unknown> {
     return this.rpc.call({ peer: to, method, body, timeoutMs: 2_000 })
+  }
+
+  /** Proposes one request, whatever it is. @returns `{ applied }` or `{ leader }` */
+  async propose(to: PeerId, request: unknown): Promise<unknown> {
+    return answerIn(await this.request(to, PROPOSE_METHOD, frameOf(request)))
   }
 
   async gossip(p: { term: number; commitIndex: number; entries?: readonly Entry[] }): Promise<void> {

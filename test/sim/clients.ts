@@ -21,6 +21,8 @@ type Caller = {
 }
 
 const RETRY_AFTER_MS = 900
+/** How often a command is proposed together with others. */
+const BATCH_CHANCE = 0.2
 
 export class Clients {
   readonly #servers: readonly Server[]
@@ -116,15 +118,33 @@ export class Clients {
   }
 
   #ask(caller: Caller, server: Server): void {
-    const id = this.#nextAttempt++
-    caller.attempt = id
-    this.#attempts.set(id, { caller, seq: caller.seq })
-    server.handle(caller.data === null ? { kind: 'read', id } : { kind: 'propose', id, data: caller.data })
+    const id = this.#register(caller)
+    if (caller.data === null) server.handle({ kind: 'read', id })
+    else server.handle({ kind: 'propose', id, batch: [caller.data, ...this.#companions()] })
     if (!caller.once) {
       this.#schedule.after(RETRY_AFTER_MS, () => {
         if (caller.attempt === id) this.#repeat(caller, 0)
       })
     }
+  }
+
+  #register(caller: Caller): number {
+    const id = this.#nextAttempt++
+    caller.attempt = id
+    this.#attempts.set(id, { caller, seq: caller.seq })
+    return id
+  }
+
+  /** Commands of other clients in the same batch; each of their ids is one more than that before it. */
+  #companions(): readonly Uint8Array[] {
+    const count = this.#random.chance(BATCH_CHANCE) ? this.#random.between(1, 4) : 0
+    return Array.from({ length: Math.floor(count) }, () => {
+      const caller = this.#caller(true)
+      this.#begin(caller, true)
+      this.#register(caller)
+      this.#probes.add('proposals-in-a-batch')
+      return caller.data ?? new Uint8Array()
+    })
   }
 
   #repeat(caller: Caller, afterMs: number): void {

@@ -49,6 +49,10 @@ export const KILLING_SEEDS: Readonly<Record<string, number>> = {
 }
 
 export const HOST_KILLING_SEEDS: Readonly<Record<string, number>> = {
+  'bytes-of-a-proposal-trusted': 16,
+  'sessions-of-others': 50,
+  'proposals-not-bound': 10,
+  'rules-of-the-client': 17,
   'read-index-without-a-majority': 32,
   'feed-of-anybody': 15,
   'feed-of-another-cluster': 5,

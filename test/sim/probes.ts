@@ -30,6 +30,7 @@ export const PROBES = [
   'window-full',
   'proposal-refused',
   'proposal-with-unknown-outcome',
+  'proposals-in-a-batch',
   'read-served',
   'read-failed',
   'read-waits-for-own-term',

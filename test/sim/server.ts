@@ -292,7 +292,10 @@ export class Server {
         this.#apply(life, effect.entries)
         return
       case 'proposed':
-        life.waiting.set(effect.index, { id: effect.id, term: effect.term })
+        for (let n = 0; n < effect.count; n++) {
+          const { id, index, term } = effect
+          life.waiting.set((index + n) as LogIndex, { id: id + n, term })
+        }
         return
       case 'refused':
         answered(this, { kind: 'refused', id: effect.id, reason: effect.reason })

@@ -1,7 +1,6 @@
 // The role of this host in its cluster. When the committed configuration adds the host as a server or removes it, its log is
 // closed and opened again in the other role.
 
-import type { Request } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { LeaderHint } from '../consensus/leader-hint.ts'
@@ -101,10 +100,10 @@ export class ClusterRole {
     return this.#role.kind === 'voter' ? this.#role : null
   }
 
-  /** Proposes on this host's own Raft. @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
-  async propose(request: Request): Promise<Applied> {
+  /** Proposes encoded requests on this host's own Raft. @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
+  async propose(batch: readonly Uint8Array[]): Promise<readonly Applied[]> {
     if (this.#role.kind !== 'voter') throw new VxmeshError('ERR_NOT_LEADER', 'this host is not a voter')
-    return this.#role.propose(request)
+    return this.#role.propose(batch)
   }
 
   /** A follower fetches from the servers now; called when one became reachable. */

@@ -1,10 +1,8 @@
 // The role of a server: it votes and replicates in Raft, and publishes the feed while it leads.
 
-import type { Request } from '#model/command.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Random } from '#platform/random.ts'
 import { isMember } from '#raft/configuration.ts'
 import type { Entry } from '#raft/types.ts'
@@ -73,8 +71,8 @@ export class Voter {
   }
 
   /** @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
-  async propose(request: Request): Promise<Applied> {
-    return (await this.raft.propose(encodeMsgpack(request))) as Applied
+  async propose(batch: readonly Uint8Array[]): Promise<readonly Applied[]> {
+    return (await this.raft.propose(batch)) as readonly Applied[]
   }
 
   /** A commit that a peer's proposal led to, as Raft or the feed would report it a moment later. */

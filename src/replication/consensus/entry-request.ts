@@ -1,5 +1,5 @@
-// The request that an entry holds. It is parsed once, when the entry arrives, so that one that no replica can apply is
-// refused. The parsed request is kept until the entry is applied.
+// The request that an entry holds. It is parsed once, when the entry or the proposal arrives, so that one that no replica can
+// apply is refused. The parsed request is kept until the entry is applied.
 
 import type { Request } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -16,11 +16,20 @@ export function checkEntry({ index, kind, data }: Entry): void {
   if (kind === 'config') configurationFrom(data)
   if (kind !== 'command') return
   try {
-    parsed.set(data, parseRequest(decodeMsgpack(data)))
+    parseProposal(data)
   } catch (cause) {
     const why = asVxmeshError(cause).message
     throw new VxmeshError('ERR_PEER', `entry ${index} cannot be applied: ${why}`, { cause })
   }
+}
+
+/**
+ * Decodes a proposal, which becomes an entry's data as it is. @throws ERR_INVALID, ERR_PEER when no replica can apply it
+ */
+export function parseProposal(data: Uint8Array): Request {
+  const request = parseRequest(decodeMsgpack(data))
+  parsed.set(data, request)
+  return request
 }
 
 /** The request of a command. @throws ERR_INVALID, ERR_PEER when it holds none */

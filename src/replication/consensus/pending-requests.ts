@@ -1,5 +1,5 @@
-// The callers of one RaftNode that wait for the core: proposals until they are applied or refused, reads until a majority
-// has confirmed the leader.
+// The callers of one RaftNode that wait for the core: batches of proposals until they are applied or refused, reads until a
+// majority has confirmed the leader.
 
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -22,16 +22,25 @@ const REFUSALS: Readonly<Record<RefusalReason, ErrorCode>> = {
 
 type Caller<T> = { readonly resolve: (result: T) => void; readonly reject: (err: VxmeshError) => void }
 
+/** Consecutive entries in the log that are not all applied yet, and the results of those that are. */
+type Appended = {
+  readonly index: LogIndex
+  readonly count: number
+  readonly term: Term
+  readonly results: unknown[]
+  readonly caller: Caller<readonly unknown[]>
+}
+
 export class PendingRequests {
   #nextId = 1
   /** Not in the log yet, by id. */
-  readonly #submitted = new Map<number, Caller<unknown>>()
-  /** In the log and not committed yet, by index. */
-  readonly #appended = new Map<LogIndex, { readonly term: Term; readonly caller: Caller<unknown> }>()
+  readonly #submitted = new Map<number, Caller<readonly unknown[]>>()
+  /** Ascending by index: only a leader appends, and a former leader's are dropped. */
+  readonly #appended: Appended[] = []
   readonly #reads = new Map<number, Caller<LogIndex>>()
 
-  /** @param submit hands the proposal to the core under its id */
-  proposal(submit: (id: number) => void): Promise<unknown> {
+  /** Resolves to a result for each proposal. @param submit hands them to the core under their id */
+  proposals(submit: (id: number) => void): Promise<readonly unknown[]> {
     return this.#add(this.#submitted, submit)
   }
 
@@ -40,10 +49,10 @@ export class PendingRequests {
     return this.#add(this.#reads, submit)
   }
 
-  appended({ id, index, term }: Extract<Effect, { readonly kind: 'proposed' }>): void {
+  appended({ id, index, count, term }: Extract<Effect, { readonly kind: 'proposed' }>): void {
     const caller = this.#submitted.get(id)
     this.#submitted.delete(id)
-    if (caller !== undefined) this.#appended.set(index, { term, caller })
+    if (caller !== undefined) this.#appended.push({ index, count, term, results: [], caller })
   }
 
   refused({ id, reason, leader }: Extract<Effect, { readonly kind: 'refused' }>): void {
@@ -63,21 +72,26 @@ export class PendingRequests {
     this.#reads.delete(id)
   }
 
-  /** Answers the proposals among committed entries. @param results one each */
+  /** Answers the batches among committed entries that are consecutive. @param results one each */
   applied(entries: readonly Entry[], results: readonly unknown[]): void {
-    for (const [at, { index, term }] of entries.entries()) {
-      const pending = this.#appended.get(index)
-      if (pending === undefined) continue
-      this.#appended.delete(index)
-      if (pending.term === term) pending.caller.resolve(results[at])
-      else pending.caller.reject(outcomeUnknown('another leader wrote that entry'))
+    const start = entries[0]?.index ?? 0
+    const end = start + entries.length
+    for (let batch = this.#appended[0]; batch !== undefined && batch.index < end; batch = this.#appended[0]) {
+      const { index, count, term, caller } = batch
+      const from = Math.max(index - start, 0)
+      const to = Math.min(index + count, end) - start
+      const isForeign = entries.slice(from, to).some(entry => entry.term !== term)
+      if (!isForeign) batch.results.push(...results.slice(from, to))
+      if (!isForeign && batch.results.length < count) return
+      this.#appended.shift()
+      if (isForeign) caller.reject(outcomeUnknown('another leader wrote that entry'))
+      else caller.resolve(batch.results)
     }
   }
 
   /** Fails the proposals that are in the log: they may be committed all the same. */
   failAppended(why: string): void {
-    for (const { caller } of this.#appended.values()) caller.reject(outcomeUnknown(why))
-    this.#appended.clear()
+    for (const { caller } of this.#appended.splice(0)) caller.reject(outcomeUnknown(why))
   }
 
   failAll(why: string): void {

@@ -1,5 +1,5 @@
-// The request by which a host proposes a command to the leader, and its answer: the outcome together with what the leader
-// would send the proposer a moment later anyway, so that the proposer sees its own change at once.
+// The request by which a host proposes commands to the leader, many in one frame, and its answer: an outcome each, together
+// with what the leader would send the proposer a moment later anyway, so that the proposer sees its own changes at once.
 
 import {
   isResultOf,
@@ -10,14 +10,29 @@ import {
   type Refusal,
   type Request
 } from '#model/command.ts'
-import { invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
+import { asVxmeshError, invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { isCount, malformed } from '../codec/entry-codec.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import { malformed } from '../codec/entry-codec.ts'
+import {
+  decodeAnswers,
+  decodeProposals,
+  encodeAnswers,
+  encodeProposals,
+  type ProposalAnswer,
+  type WireAnswer
+} from '../codec/proposal-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
+import { parseProposal } from './entry-request.ts'
 
-const METHOD = 'propose'
+/** Hosts of versions that proposed one request at a time are told that there is no such request. */
+export const PROPOSE_METHOD = 'propose-many'
 /** Longest session id that a host may choose, characters: a UUID has 36. */
 const MAX_SESSION_ID = 64
+/** A larger proposal is encoded anew, without fields that no replica knows: they would be in every host's log. */
+const MAX_UNCHECKED_BYTES = 1_024
+/** Proposals of one peer in flight here: twice what a proposer sends. Further ones are refused with ERR_BUSY. */
+const MAX_IN_FLIGHT = 4_096
 
 /** A leader's commit, sent with its reply: frames of Raft's channel for a voter, messages of the feed for a client. */
 export type CommitNotice = { readonly raft: readonly Uint8Array[]; readonly feed: readonly Uint8Array[] }
@@ -25,37 +40,72 @@ export type CommitNotice = { readonly raft: readonly Uint8Array[]; readonly feed
 /** A committed request: its outcome, and the log index from which it is visible. */
 export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
 
-export type ProposeAnswer = { readonly applied: Applied; readonly notice: CommitNotice | null }
+/** Proposes encoded requests together. */
+export type ProposeHere = (batch: readonly Uint8Array[]) => Promise<readonly Applied[]>
+
+/** What became of one request: applied, or kept out of the log. */
+export type Answer = Applied | VxmeshError
+
+export type ProposeAnswer = { readonly answers: readonly Answer[]; readonly notice: CommitNotice | null }
+
+export type ServeProposeOptions = {
+  /** Null while this host is not a voter. */
+  readonly proposeHere: () => ProposeHere | null
+  /** May this peer request anything? */
+  readonly isServer: (peer: PeerId) => boolean
+  /** Why a client host's request does not enter the log; null if it may. */
+  readonly admit: (command: Command, from: PeerId) => Refusal | null
+  readonly noticeFor?: (peer: PeerId) => CommitNotice
+}
 
 /** Answers the proposals of others from this host's Raft. */
-export function servePropose(
-  rpc: Rpc,
-  p: {
-    /** Null while this host is not a voter. */
-    readonly proposeHere: () => ((request: Request) => Promise<Applied>) | null
-    /** @throws ERR_INVALID on a malformed request */
-    readonly check: (body: unknown) => Request
-    /** May this peer request anything? */
-    readonly isServer: (peer: PeerId) => boolean
-    /** Why a client host's request does not enter the log; null if it may. */
-    readonly admit: (command: Command, from: PeerId) => Refusal | null
-    readonly noticeFor?: (peer: PeerId) => CommitNotice
-  }
-): void {
-  rpc.register(METHOD, async (body, from) => {
+export function servePropose(rpc: Rpc, p: ServeProposeOptions): void {
+  const inFlight = new Map<PeerId, number>()
+  rpc.register(PROPOSE_METHOD, async (body, from) => {
     const proposeHere = p.proposeHere()
     if (proposeHere === null) return { leader: '' }
-    const isServer = p.isServer(from)
-    const request = bindRequest(p.check(body), { from, isServer })
-    const refused = isServer ? null : p.admit(request.command, from)
-    if (refused !== null) throw VxmeshError.fromBody(refused.error)
+    const proposals = decodeProposals(body)
+    const before = inFlight.get(from) ?? 0
+    if (before + proposals.length > MAX_IN_FLIGHT)
+      throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
+    inFlight.set(from, before + proposals.length)
     try {
-      const applied = await proposeHere(request)
-      return { applied, notice: p.noticeFor?.(from) ?? null }
+      const checked = proposals.map(data => admitted(data, from, p))
+      const applied = await proposeHere(checked.filter(each => each instanceof Uint8Array))
+      return { answers: encodeAnswers(answersOf(checked, applied)), notice: p.noticeFor?.(from) ?? null }
     } catch (err) {
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err
+    } finally {
+      const left = (inFlight.get(from) ?? 0) - proposals.length
+      if (left > 0) inFlight.set(from, left)
+      else inFlight.delete(from)
     }
+  })
+}
+
+/** The data of an entry for a proposal: the proposal's own bytes wherever it is bound as it must be; or why there is none. */
+function admitted(data: Uint8Array, from: PeerId, p: ServeProposeOptions): Uint8Array | VxmeshError {
+  try {
+    const request = parseProposal(data)
+    const isServer = p.isServer(from)
+    const bound = bindRequest(request, { from, isServer })
+    const refused = isServer ? null : p.admit(bound.command, from)
+    if (refused !== null) return VxmeshError.fromBody(refused.error)
+    return isBound(request, bound) && data.byteLength <= MAX_UNCHECKED_BYTES ? data : encodeMsgpack(bound)
+  } catch (err) {
+    return asVxmeshError(err)
+  }
+}
+
+/** In the order of the proposals. */
+function answersOf(checked: readonly (Uint8Array | VxmeshError)[], applied: readonly Applied[]): ProposalAnswer[] {
+  let next = 0
+  return checked.map(each => {
+    if (each instanceof VxmeshError) return { error: each.toBody() }
+    const answer = applied[next++]
+    if (answer === undefined) throw new Error(`${applied.length} answers to more proposals`)
+    return answer
   })
 }
 
@@ -67,29 +117,59 @@ export function bindRequest(
   { by: _, ...unbound }: Request,
   { from, isServer }: { readonly from: PeerId; readonly isServer: boolean }
 ): Request {
-  const { session } = unbound
-  if (session.length > MAX_SESSION_ID) throw invalid('session', `must be at most ${MAX_SESSION_ID} characters`)
-  const request = { ...unbound, session: `${from}/${session}` }
+  const own = `${from}/`
+  const session = unbound.session.startsWith(own) ? unbound.session : `${own}${unbound.session}`
+  if (session.length - own.length > MAX_SESSION_ID)
+    throw invalid('session', `must be at most ${MAX_SESSION_ID} characters`)
+  const request = { ...unbound, session }
   return isServer ? request : { ...request, by: from, rules: RULES }
 }
 
-/** @throws ERR_NOT_LEADER with context.leader; ERR_PEER, ERR_TIMEOUT, or what the server refused it with */
-export async function askPropose(
-  rpc: Rpc,
-  p: { readonly server: PeerId; readonly request: Request; readonly timeoutMs: number }
-): Promise<ProposeAnswer> {
-  const { server, request, timeoutMs } = p
-  const answer = asRecord(await rpc.call({ peer: server, method: METHOD, body: request, timeoutMs }))
-  const { applied, leader, notice } = answer
-  if (isApplied(applied, request.command.kind)) return { applied, notice: isCommitNotice(notice) ? notice : null }
-  if (typeof leader !== 'string') throw malformed('answer to a proposal')
-  throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
+function isBound(request: Request, bound: Request): boolean {
+  return request.session === bound.session && request.by === bound.by && request.rules === bound.rules
 }
 
-function isApplied(value: unknown, command: CommandKind): value is Applied {
-  const { index, outcome } = asRecord(value)
-  const { ok, result, error } = asRecord(outcome)
-  if (!isCount(index)) return false
+/**
+ * Proposes encoded requests of these kinds. @returns an answer each
+ * @throws ERR_NOT_LEADER with context.leader; ERR_PEER, ERR_TIMEOUT, or what the server refused them all with
+ */
+export async function askPropose(
+  rpc: Rpc,
+  p: {
+    readonly server: PeerId
+    readonly batch: readonly { readonly data: Uint8Array; readonly kind: CommandKind }[]
+    readonly timeoutMs: number
+  }
+): Promise<ProposeAnswer> {
+  const { server, batch, timeoutMs } = p
+  const body = encodeProposals(batch.map(({ data }) => data))
+  const reply = asRecord(await rpc.call({ peer: server, method: PROPOSE_METHOD, body, timeoutMs }))
+  const { answers, leader, notice } = reply
+  if (answers === undefined) {
+    if (typeof leader !== 'string') throw malformed('answer to proposals')
+    throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
+  }
+  const decoded = decodeAnswers(answers)
+  if (decoded.length !== batch.length) throw malformed('answer to proposals')
+  return {
+    answers: batch.map(({ kind }, at) => answerOf(decoded[at], kind)),
+    notice: isCommitNotice(notice) ? notice : null
+  }
+}
+
+function answerOf(answer: WireAnswer | undefined, kind: CommandKind): Answer {
+  if (answer !== undefined && 'index' in answer && isOutcomeOf(answer.outcome, kind)) {
+    return { index: answer.index, outcome: answer.outcome }
+  }
+  const { code, message, field } = asRecord(answer !== undefined && 'error' in answer ? answer.error : null)
+  if (typeof code !== 'string' || !isErrorCode(code) || typeof message !== 'string') {
+    throw malformed('answer to proposals')
+  }
+  return VxmeshError.fromBody(typeof field === 'string' ? { code, message, field } : { code, message })
+}
+
+function isOutcomeOf(value: unknown, command: CommandKind): value is Outcome {
+  const { ok, result, error } = asRecord(value)
   if (ok === true) return isResultOf(command, { kind: asRecord(result)['kind'] })
   const { code, message } = asRecord(error)
   return ok === false && typeof code === 'string' && isErrorCode(code) && typeof message === 'string'

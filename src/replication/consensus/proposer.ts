@@ -1,22 +1,17 @@
-// How a host changes the cluster's state: it sends a command to the leader, wherever that is, under a session and a
-// sequence number, so that a retry after an ambiguous failure is the same request and gets the same answer.
+// How a host changes the cluster's state: it sends commands to the leader, wherever that is, each under a session and a
+// sequence number, so that a retry after an ambiguous failure is the same request and gets the same answer. Commands go
+// together (lane.ts); one that fails goes on by itself, from server to server, until its deadline.
 
-import {
-  isResultOf,
-  RULES,
-  type Command,
-  type CommandKind,
-  type Request,
-  type Result,
-  type ResultOf
-} from '#model/command.ts'
+import { isResultOf, type Command, type CommandKind, type Result, type ResultOf } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import type { Clock } from '#platform/clock.ts'
 import type { Random } from '#platform/random.ts'
-import type { Rpc } from '../transport/rpc.ts'
-import { askPropose, bindRequest, type Applied, type CommitNotice } from './propose-rpc.ts'
+import { Lane } from './lane.ts'
+import { LeaderRoute, stopping, type LeaderRouteOptions } from './leader-route.ts'
+import { proposal, type Proposal } from './proposal.ts'
+import { isFull, openSession, type Session } from './proposer-session.ts'
+import type { Applied } from './propose-rpc.ts'
 import { isRetryable } from './retryable.ts'
 
 /** A change that is not acknowledged by then is ERR_NO_QUORUM: design section 4 promises 5 s. */
@@ -29,54 +24,45 @@ const BACKOFF_MIN_MS = 10
 const BACKOFF_MAX_MS = 200
 /** Requests of this host that may be in flight. */
 const MAX_IN_FLIGHT = 2_048
-/**
- * A session takes no new request when so many followed its oldest unanswered one. The state machine remembers the last 4,096
- * answers of a session (MAX_REMEMBERED in allocator/sessions.ts), and the requests in flight may still be added: beyond that
- * the answer to the oldest would be forgotten, although it was carried out.
- */
-const MAX_SPAN = 2_048
 
-export type ProposerOptions = {
-  readonly rpc: Rpc
-  readonly self: PeerId
-  /** Proposes on this host's own Raft. @throws ERR_NOT_LEADER with context.leader, ERR_NO_QUORUM */
-  readonly proposeHere: (request: Request) => Promise<Applied>
-  /** Servers to try, the likely leader first; may include this host. */
-  readonly servers: () => readonly PeerId[]
-  /** May this peer answer a proposal? A leader that others name is asked only then; anybody by default. */
-  readonly isServer?: (peer: PeerId) => boolean
-  /** Takes what came with a leader's answer. @throws ERR_PEER on anything malformed */
-  readonly onNotice?: (leader: PeerId, notice: CommitNotice) => void
-  readonly clock: Clock
+export type ProposerOptions = LeaderRouteOptions & {
+  /** Does this host propose as a server? Otherwise its requests name it. A leader that sees it otherwise corrects them. */
+  readonly isSelfServer?: () => boolean
   readonly random: Random
   /** DEADLINE_MS by default. */
   readonly deadlineMs?: number
 }
 
-type Session = {
-  readonly id: string
-  readonly opened: Promise<unknown>
-  readonly unsettled: Set<number>
-  nextSeq: number
-}
+export type Proposed<K extends CommandKind> = { readonly result: ResultOf<K>; readonly index: LogIndex }
 
-type Submitted = { readonly applied: Applied; readonly attempts: number }
+/** A command, and who waits for it. */
+type Wish = {
+  readonly command: Command
+  readonly deadlineMs: number
+  readonly resolve: (proposed: Proposed<CommandKind>) => void
+  readonly reject: (err: VxmeshError) => void
+}
 
 export class Proposer {
   readonly #options: ProposerOptions
+  readonly #route: LeaderRoute
+  readonly #lane: Lane
+  readonly #deadlineMs: number
   /** The one that new requests use. */
   #session: Session | null = null
   #inFlight = 0
-  #leader: PeerId | null = null
-  /** Callbacks of attempts in flight and of back-offs: called with a new leader, or with null when the agent stops. */
-  readonly #listeners = new Set<(leader: PeerId | null) => void>()
-  readonly #deadlineMs: number
   #retries = 0
-  #stopped = false
 
   constructor(options: ProposerOptions) {
     this.#options = options
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
+    this.#route = new LeaderRoute(options)
+    this.#lane = new Lane({
+      route: this.#route,
+      clock: options.clock,
+      attemptMs: ATTEMPT_MS,
+      failed: (each, err) => this.#leftLane(each, err)
+    })
   }
 
   /** Requests sent again, under their own identity, because the outcome of an earlier attempt was unknown. */
@@ -86,15 +72,12 @@ export class Proposer {
 
   /** Fails all proposals in flight, whose outcome is then unknown. Without it they would run until their deadline. */
   stop(): void {
-    this.#stopped = true
-    for (const notify of this.#listeners) notify(null)
+    this.#route.stop()
   }
 
   /** A leader is known: proposals that back off, or await another server's answer, are sent to it at once. */
   hint(leader: PeerId): void {
-    if (leader === this.#leader) return
-    this.#leader = leader
-    for (const notify of this.#listeners) notify(leader)
+    this.#route.hint(leader)
   }
 
   /**
@@ -102,55 +85,64 @@ export class Proposer {
    * @throws the outcome's error; ERR_INVALID for a command that no replica could apply; ERR_NO_QUORUM when no leader
    * acknowledged in time (the outcome is then unknown); ERR_BUSY
    */
-  async propose<C extends Command>(
-    command: C
-  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
-    // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
-    parseCommand(command)
-    if (this.#inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
-    this.#inFlight += 1
-    try {
-      return await this.#proposeOnce(command, this.#now() + this.#deadlineMs)
-    } finally {
-      this.#inFlight -= 1
-    }
-  }
-
-  async #proposeOnce<C extends Command>(
-    command: C,
-    deadline: number
-  ): Promise<{ readonly result: ResultOf<C['kind']>; readonly index: LogIndex }> {
-    for (;;) {
-      const session = await this.#openSession(deadline)
-      const { applied, attempts } = await this.#proposeIn(session, command, deadline)
-      const { outcome, index } = applied
-      if (outcome.ok) return { result: resultOf<C['kind']>(command.kind, outcome.result), index }
-      if (outcome.error.code === 'ERR_SESSION_EXPIRED') {
-        if (this.#session === session) this.#session = null
-        // Sent once and refused for its session, it was not applied. Sent twice, the first attempt may have been.
-        if (attempts === 1) continue
+  propose<C extends Command>(given: C): Promise<Proposed<C['kind']>> {
+    return new Promise<Proposed<CommandKind>>((resolve, reject) => {
+      // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
+      const command = parseCommand(given)
+      if (this.#inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
+      this.#inFlight += 1
+      const done = <T>(settle: (value: T) => void): ((value: T) => void) => {
+        return value => {
+          this.#inFlight -= 1
+          settle(value)
+        }
       }
-      throw VxmeshError.fromBody(outcome.error)
-    }
+      const deadlineMs = this.#now() + this.#deadlineMs
+      this.#begin({ command, deadlineMs, resolve: done(resolve), reject: done(reject) })
+    })
   }
 
-  async #proposeIn(session: Session, command: Command, deadline: number): Promise<Submitted> {
+  #begin(wish: Wish): void {
+    const session = this.#session
+    if (session?.isOpen === true && !isFull(session)) this.#proposeIn(session, wish)
+    else this.#openSession(wish.deadlineMs).then(opened => this.#proposeIn(opened, wish), wish.reject)
+  }
+
+  #proposeIn(session: Session, { command, deadlineMs, resolve, reject }: Wish): void {
     const { id, unsettled } = session
     const seq = session.nextSeq++
     unsettled.add(seq)
-    try {
-      const [oldest = seq] = unsettled // insertion order: the first is the lowest
-      return await this.#submit({ session: id, seq, settledBelow: oldest, rules: RULES, command }, deadline)
-    } finally {
-      unsettled.delete(seq)
-    }
+    const [oldest = seq] = unsettled // insertion order: the first is the lowest
+    const made = this.#proposal(command, {
+      session: id,
+      seq,
+      settledBelow: oldest,
+      deadlineMs,
+      resolve: ({ index, outcome }) => {
+        unsettled.delete(seq)
+        if (outcome.ok) {
+          resolve({ result: resultOf(command.kind, outcome.result), index })
+          return
+        }
+        const isExpired = outcome.error.code === 'ERR_SESSION_EXPIRED'
+        if (isExpired && this.#session === session) this.#session = null
+        // Sent once and refused for its session, it was not applied. Sent twice, the first attempt may have been.
+        if (isExpired && made.attempts === 1) this.#begin({ command, deadlineMs, resolve, reject })
+        else reject(VxmeshError.fromBody(outcome.error))
+      },
+      reject: err => {
+        unsettled.delete(seq)
+        reject(err)
+      }
+    })
+    this.#lane.push(made)
   }
 
   /**
    * The open session, or the one that is being opened; a new one when its opener's deadline passed before ours, or when an
    * answer has been missing for so many requests that the session cannot take another.
    */
-  async #openSession(deadline: number): Promise<Session> {
+  async #openSession(deadlineMs: number): Promise<Session> {
     if (this.#session !== null && isFull(this.#session)) this.#session = null
     for (let session = this.#session; session !== null; session = this.#session) {
       const opened = await session.opened.then(
@@ -159,15 +151,12 @@ export class Proposer {
       )
       if (opened) return session
     }
-    const id = this.#options.random.id()
-    const open: Request = {
-      session: id,
-      seq: 0,
-      settledBelow: 0,
-      rules: RULES,
-      command: { kind: 'session-open' }
-    }
-    const opening: Session = { id, opened: this.#submit(open, deadline), unsettled: new Set(), nextSeq: 1 }
+    const opening = openSession(`${this.#options.self}/${this.#options.random.id()}`, id => {
+      return new Promise<Applied>((resolve, reject) => {
+        const first = { session: id, seq: 0, settledBelow: 0, deadlineMs, resolve, reject }
+        void this.#submit(this.#proposal({ kind: 'session-open' }, first))
+      })
+    })
     this.#session = opening
     opening.opened.catch(() => {
       if (this.#session === opening) this.#session = null
@@ -176,83 +165,64 @@ export class Proposer {
     return opening
   }
 
-  /** Sends the same request to one server after the other until one returns an outcome. */
-  async #submit(request: Request, deadline: number): Promise<Submitted> {
+  #proposal(command: Command, p: Omit<Parameters<typeof proposal>[0], 'command' | 'by'>): Proposal {
+    const { isSelfServer, self } = this.#options
+    return proposal({ ...p, command, by: isSelfServer?.() === false ? self : null })
+  }
+
+  /** The lane could not answer a proposal: it was not sent when there is no error. */
+  #leftLane(each: Proposal, err: VxmeshError | null): void {
+    if (err !== null && !this.#mayRetry(each, err)) each.reject(err)
+    else void this.#submit(each, err)
+  }
+
+  /** Sends one proposal to one server after the other until one returns an outcome. */
+  async #submit(each: Proposal, failed: VxmeshError | null = null): Promise<void> {
     const { random } = this.#options
-    let last: VxmeshError | null = null
-    let attempts = 0
-    for (let backoffMs = BACKOFF_MIN_MS; this.#now() < deadline; backoffMs = Math.min(2 * backoffMs, BACKOFF_MAX_MS)) {
-      if (this.#stopped) throw stopping()
+    const route = this.#route
+    let last = failed
+    for (let backoffMs = BACKOFF_MIN_MS; ; backoffMs = Math.min(2 * backoffMs, BACKOFF_MAX_MS)) {
+      if (this.#now() >= each.deadlineMs) break
+      if (route.isStopped) {
+        each.reject(stopping())
+        return
+      }
       const tried = new Set<PeerId>()
-      for (let server = this.#next(tried); server !== undefined; server = this.#next(tried)) {
-        const leftMs = deadline - this.#now()
+      for (let server = route.next(tried); server !== undefined; server = route.next(tried)) {
+        const leftMs = each.deadlineMs - this.#now()
         if (leftMs <= 0) break
         tried.add(server)
-        attempts += 1
-        if (attempts > 1) this.#retries += 1
-        try {
-          const applied = await this.#askWhileItLeads(server, request, Math.min(ATTEMPT_MS, leftMs))
-          this.#leader = server
-          return { applied, attempts }
-        } catch (err) {
-          last = asVxmeshError(err)
-          if (!isRetryable(last)) throw last
-          const elsewhere = last.context['leader']
-          // A server that does not lead proposed nothing: that was no attempt.
-          if (last.code === 'ERR_NOT_LEADER') attempts -= 1
-          this.#leader = typeof elsewhere === 'string' && elsewhere !== '' ? (elsewhere as PeerId) : null
+        const answer = await this.#attempt(server, each, Math.min(ATTEMPT_MS, leftMs))
+        if (!(answer instanceof VxmeshError)) {
+          each.resolve(answer)
+          return
         }
+        last = answer
+        if (this.#mayRetry(each, last)) continue
+        each.reject(last)
+        return
       }
-      await this.#backOff(Math.max(0, Math.min(backoffMs * (0.5 + random.unit()), deadline - this.#now())))
+      await route.backOff(Math.max(0, Math.min(backoffMs * (0.5 + random.unit()), each.deadlineMs - this.#now())))
     }
-    throw new VxmeshError('ERR_NO_QUORUM', `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`, {
-      ...(last === null ? {} : { cause: last })
-    })
+    const why = `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`
+    each.reject(new VxmeshError('ERR_NO_QUORUM', why, last === null ? {} : { cause: last }))
   }
 
-  /** The likely leader, then the servers; none twice a round, because they may name each other or a dead leader. */
-  #next(tried: ReadonlySet<PeerId>): PeerId | undefined {
-    const { isServer = () => true, servers } = this.#options
-    const likely = this.#leader === null || !isServer(this.#leader) ? [] : [this.#leader]
-    return [...likely, ...servers()].find(server => !tried.has(server))
-  }
-
-  /** Ends early when a leader is known. */
-  #backOff(ms: number): Promise<void> {
-    return new Promise(resolve => {
-      const done = (): void => {
-        cancel()
-        this.#listeners.delete(done)
-        resolve()
-      }
-      const cancel = this.#options.clock.after(ms, done)
-      this.#listeners.add(done)
-    })
-  }
-
-  /** A leader that is cut off or hangs may never answer: another leader ends the wait, and the outcome is unknown. */
-  #askWhileItLeads(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
-    return new Promise((resolve, reject) => {
-      const notify = (leader: PeerId | null): void => {
-        if (leader === null) reject(stopping())
-        else if (leader !== server)
-          reject(new VxmeshError('ERR_PEER', `${leader} leads, and not ${server}`, { context: { leader } }))
-      }
-      this.#listeners.add(notify)
-      const asked = this.#ask(server, request, timeoutMs).finally(() => this.#listeners.delete(notify))
-      asked.then(resolve, reject)
-    })
-  }
-
-  async #ask(server: PeerId, request: Request, timeoutMs: number): Promise<Applied> {
-    const { clock, self, proposeHere, rpc } = this.#options
-    if (server === self) {
-      const late = (): VxmeshError => new VxmeshError('ERR_TIMEOUT', 'not committed in time')
-      return clock.within(proposeHere(bindRequest(request, { from: self, isServer: true })), timeoutMs, late)
+  async #attempt(server: PeerId, each: Proposal, timeoutMs: number): Promise<Applied | VxmeshError> {
+    each.attempts += 1
+    if (each.attempts > 1) this.#retries += 1
+    try {
+      const [answer] = await this.#route.ask(server, [each], timeoutMs)
+      return answer ?? new VxmeshError('ERR_PEER', `${server} answered nothing`)
+    } catch (err) {
+      return asVxmeshError(err)
     }
-    const { applied, notice } = await askPropose(rpc, { server, request, timeoutMs })
-    if (notice !== null) this.#options.onNotice?.(server, notice)
-    return applied
+  }
+
+  /** After a failed attempt. A server that does not lead proposed nothing: that was no attempt. */
+  #mayRetry(each: Proposal, err: VxmeshError): boolean {
+    if (err.code === 'ERR_NOT_LEADER') each.attempts -= 1
+    return isRetryable(err)
   }
 
   #now(): number {
@@ -260,17 +230,9 @@ export class Proposer {
   }
 }
 
-function isFull({ unsettled, nextSeq }: Session): boolean {
-  const [oldest = nextSeq] = unsettled // insertion order: the first is the lowest
-  return nextSeq - oldest >= MAX_SPAN
-}
-
-function stopping(): VxmeshError {
-  return new VxmeshError('ERR_AGENT_UNREACHABLE', 'the agent is stopping; whether the change was made is unknown')
-}
-
 /** @throws Error when this host's own state machine answered with another kind: a broken invariant */
-function resultOf<K extends CommandKind>(kind: K, result: Result): ResultOf<K> {
+function resultOf(kind: CommandKind, result: Result): ResultOf<CommandKind> {
+  const answered = result.kind
   if (isResultOf(kind, result)) return result
-  throw new Error(`${kind} was answered with ${result.kind}`)
+  throw new Error(`${kind} was answered with ${answered}`)
 }

@@ -89,11 +89,12 @@ export class RaftNode {
   }
 
   /**
-   * Proposes a command; resolves with its result once it is committed and applied here.
+   * Proposes commands together; resolves with their results once all are committed and applied here.
    * @throws ERR_NOT_LEADER when this server does not lead; ERR_NO_QUORUM when the outcome is unknown
    */
-  propose(data: Uint8Array): Promise<unknown> {
-    return this.#pending.proposal(id => this.#enqueue({ kind: 'propose', id, data }))
+  propose(batch: readonly Uint8Array[]): Promise<readonly unknown[]> {
+    if (batch.length === 0) return Promise.resolve([])
+    return this.#pending.proposals(id => this.#enqueue({ kind: 'propose', id, batch }))
   }
 
   /** Resolves to an index; a read from a state applied up to it is linearizable. @throws ERR_NOT_LEADER */
@@ -106,8 +107,9 @@ export class RaftNode {
    * @throws ERR_BUSY when it is too early and a retry will do; ERR_HOST_EXISTS, ERR_HOST_NOT_FOUND or ERR_INVALID (the
    *   last voter) when it makes no sense; and as propose
    */
-  change(change: Change): Promise<unknown> {
-    return this.#pending.proposal(id => this.#enqueue({ kind: 'change', id, change }))
+  async change(change: Change): Promise<unknown> {
+    const [result] = await this.#pending.proposals(id => this.#enqueue({ kind: 'change', id, change }))
+    return result
   }
 
   /** Hands leadership to a voter, if it can take it; the attempt ends after an election timeout. */

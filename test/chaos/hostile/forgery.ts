@@ -13,9 +13,10 @@ import type { Random } from '../../sim/random.ts'
 
 type Body<M> = M extends Message ? Omit<M, 'clusterId' | 'from' | 'to' | 'incarnation'> : never
 
-/** Every request that agents serve. */
+/** Every request that agents serve; `propose` is one proposal in a frame. */
 const METHODS = [
   'propose',
+  'propose-many',
   'fetch',
   'fetch-snapshot',
   'fetch-image',

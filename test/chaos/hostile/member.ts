@@ -81,7 +81,8 @@ async function raft(): Promise<void> {
 
 async function requests(): Promise<void> {
   const { method, body } = forgery.request()
-  const answer = await hostile.request(random.pick(others()).peerId, method, body)
+  const to = random.pick(others()).peerId
+  const answer = await (method === 'propose' ? hostile.propose(to, body) : hostile.request(to, method, body))
   const { applied } = (answer ?? {}) as { applied?: { outcome?: { ok?: boolean } } }
   const done = method === 'raft-change' || (method === 'propose' && applied?.outcome?.ok === true)
   if (done) accepted.push(JSON.stringify({ method, body }))
@@ -133,7 +134,7 @@ async function ask(command: Command): Promise<string> {
       () => 'ok',
       (err: unknown) => asVxmeshError(err).code
     )
-  const answer = hostile.request(leader, 'propose', { ...body, session: 'evil' })
+  const answer = hostile.propose(leader, { ...body, session: 'evil' })
   return answer.then(
     (found: unknown) => {
       const { applied } = found as { applied?: { outcome: { ok: boolean; error?: { code: string } } } }

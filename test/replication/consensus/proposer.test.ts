@@ -10,13 +10,15 @@ import { parseRequest } from '#model/parse-request.ts'
 import { systemClock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { systemRandom } from '#platform/random.ts'
-import { servePropose, type Applied } from '#replication/consensus/propose-rpc.ts'
+import { PROPOSE_METHOD, servePropose, type Applied, type ProposeHere } from '#replication/consensus/propose-rpc.ts'
 import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
+import { decodeAnswers, decodeProposals, encodeAnswers } from '#replication/codec/proposal-codec.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
 import { attach, create, peer, register } from '#test/allocator/fixtures.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { host, introduce, type Host } from '../hosts.ts'
+import { frameOf } from '../proposals.ts'
 
 /** A log with one state machine: the whole cluster, as a proposer sees it. */
 class Cluster {
@@ -38,10 +40,15 @@ type Failure = { readonly code: ErrorCode; readonly committed: boolean } | null
 const refuse = (code: ErrorCode): VxmeshError => new VxmeshError(code, 'refused by the test')
 const SELF = 'self' as PeerId
 /** Every host may request everything. */
-const anybody = { check: parseRequest, isServer: () => true, admit: () => null }
+const anybody = { isServer: () => true, admit: () => null }
 const real = { clock: systemClock, random: systemRandom }
 /** The proposers of these tests ask only their own host. */
 const NO_RPC = { call: () => Promise.reject(new Error('these tests make no remote call')) } as unknown as Rpc
+
+/** Proposes each request of a batch by itself. */
+function each(propose: (request: Request) => Promise<Applied>): ProposeHere {
+  return batch => Promise.all(batch.map(data => propose(parseRequest(decodeMsgpack(data)))))
+}
 
 /** A proposer on a voter, whose attempts fail like this, and then succeed. */
 function local(cluster: Cluster, failures: Failure[], deadlineMs = 4_500): Proposer {
@@ -51,12 +58,12 @@ function local(cluster: Cluster, failures: Failure[], deadlineMs = 4_500): Propo
     self: SELF,
     servers: () => [SELF],
     deadlineMs,
-    proposeHere: request => {
+    proposeHere: each(request => {
       const failure = failures.shift() ?? null
       if (failure === null) return Promise.resolve(cluster.commit(request))
       if (failure.committed) cluster.commit(request)
       return Promise.reject(refuse(failure.code))
-    }
+    })
   })
 }
 
@@ -159,10 +166,10 @@ t.test('without a leader a proposal ends as ERR_NO_QUORUM within five seconds', 
 
 t.test('without a server, or without an answer, a proposal ends as ERR_NO_QUORUM too', async t => {
   const options = { ...real, rpc: NO_RPC, self: SELF, deadlineMs: 80 }
-  const hanging = { ...options, servers: () => [SELF], proposeHere: () => new Promise<Applied>(() => undefined) }
+  const hanging = { ...options, servers: () => [SELF], proposeHere: () => new Promise<never>(() => undefined) }
   const alone = { ...options, servers: () => [], proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')) }
-  for (const each of [hanging, alone])
-    await t.rejects(new Proposer(each).propose(create('red')), { code: 'ERR_NO_QUORUM' })
+  for (const stuck of [hanging, alone])
+    await t.rejects(new Proposer(stuck).propose(create('red')), { code: 'ERR_NO_QUORUM' })
 })
 
 t.test('after ERR_NO_QUORUM the proposer works again', async t => {
@@ -193,14 +200,14 @@ t.test('a session that expires between two attempts is an error: the first attem
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
-    proposeHere: request => {
+    proposeHere: each(request => {
       const applied = cluster.commit(request)
       if (!lose) return Promise.resolve(applied)
       lose = false
       for (let n = 0; n < 4_096; n++)
         cluster.commit({ session: `s${n}`, seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
       return Promise.reject(refuse('ERR_PEER'))
-    }
+    })
   })
   await proposer.propose(create('red'))
   lose = true
@@ -220,12 +227,12 @@ t.test("a proposal that waits for a session to open is not bound by the opener's
     self: SELF,
     servers: () => [SELF],
     deadlineMs: 1_000,
-    proposeHere: request => {
+    proposeHere: each(request => {
       tries += 1
       // The pauses are short at first: the second caller has a good part of a second more than the first.
       if (tries === 6) late = proposer.propose(create('blue'))
       return open ? Promise.resolve(cluster.commit(request)) : Promise.reject(refuse('ERR_NO_QUORUM'))
-    }
+    })
   })
   await t.rejects(proposer.propose(create('red')), { code: 'ERR_NO_QUORUM' })
   open = true
@@ -240,10 +247,10 @@ t.test('requests are settled in order, and the number in flight is bounded', asy
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
-    proposeHere: async request => {
+    proposeHere: each(async request => {
       if (request.seq > 1) await new Promise<void>(resolve => waiting.push(resolve))
       return cluster.commit(request)
-    }
+    })
   })
   await proposer.propose(create('red'))
   const many = [...Array(2_048).keys()].map(() => proposer.propose(create('red')).catch((err: unknown) => err))
@@ -274,15 +281,17 @@ t.test('a session whose oldest request gets no answer takes no more than the sta
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
-    proposeHere: request => {
+    proposeHere: each(request => {
       const applied = cluster.commit(request)
       const isFirst = cluster.requests.filter(isSlow).length === 1
       if (!isSlow(request) || !isFirst) return Promise.resolve(applied)
       return new Promise((_, reject) => (lose = () => reject(refuse('ERR_PEER'))))
-    }
+    })
   })
   await proposer.propose(create('red'))
   const slow = proposer.propose(create('slow'))
+  // In a frame of its own.
+  await new Promise(resolve => setImmediate(resolve))
   for (let n = 0; n < 9_000; n++) await proposer.propose(create('red')).catch(() => undefined)
   const sessions = new Set(cluster.requests.map(({ session }) => session))
   t.ok(sessions.size > 1 && sessions.size < 9, `${sessions.size} sessions`)
@@ -309,8 +318,8 @@ async function remote(t: Test): Promise<Remote> {
   return { asker, one, two, proposer }
 }
 
-function serve(on: Host, proposeHere: ((request: Request) => Promise<Applied>) | null): void {
-  servePropose(on.rpc, { ...anybody, proposeHere: () => proposeHere })
+function serve(on: Host, propose: ((request: Request) => Promise<Applied>) | null): void {
+  servePropose(on.rpc, { ...anybody, proposeHere: () => (propose === null ? null : each(propose)) })
 }
 
 t.test('the leader is found by a redirect, and asked first from then on', async t => {
@@ -332,7 +341,7 @@ t.test('a commit notice comes with the answer; a malformed one counts as a lost 
   const cluster = new Cluster()
   const notice = { raft: [new Uint8Array([1, 2]), new Uint8Array([3])], feed: [new Uint8Array([4])] }
   const received: unknown[] = []
-  const proposeHere = (request: Request): Promise<Applied> => Promise.resolve(cluster.commit(request))
+  const proposeHere = each(request => Promise.resolve(cluster.commit(request)))
   servePropose(one.rpc, {
     ...anybody,
     proposeHere: () => proposeHere,
@@ -399,11 +408,11 @@ t.test('a known leader ends the back-off', async t => {
     rpc: NO_RPC,
     self: SELF,
     servers: () => (led ? [] : [SELF]),
-    proposeHere: request => {
+    proposeHere: each(request => {
       if (led) return Promise.resolve(cluster.commit(request))
       refused += 1
       return Promise.reject(refuse('ERR_NOT_LEADER'))
-    }
+    })
   })
   const proposal = proposer.propose(create('red'))
   await waitFor('it backs off', () => refused > 2)
@@ -413,51 +422,207 @@ t.test('a known leader ends the back-off', async t => {
   t.match(await proposal, { result: { kind: 'network' } })
 })
 
-const answers: readonly { what: string; answer: unknown }[] = [
+const index = 1 as LogIndex
+const unsure = (outcome: unknown): unknown => ({ answers: encodeAnswers([{ index, outcome: outcome as never }]) })
+const malformedAnswers: readonly { what: string; answer: unknown }[] = [
   ...[null, 7, 'x', [], {}].map(answer => ({ what: JSON.stringify(answer), answer })),
-  ...[null, 7, {}, { index: 1 }, { index: '1', outcome: { ok: true, result: {} } }, { index: 1, outcome: null }].map(
-    applied => {
-      return { what: `applied ${JSON.stringify(applied)}`, answer: { applied } }
-    }
-  ),
-  { what: 'an outcome without a result', answer: { applied: { index: 1, outcome: { ok: true } } } },
+  ...[null, 7, 'x', [], {}].map(answers => ({ what: `answers ${JSON.stringify(answers)}`, answer: { answers } })),
+  ...[null, 7, {}, { ok: true }, { ok: true, result: null }, { ok: false }].map(outcome => {
+    return { what: `an outcome ${JSON.stringify(outcome)}`, answer: unsure(outcome) }
+  }),
   {
     what: 'a result of another kind than the command has',
-    answer: { applied: { index: 1, outcome: { ok: true, result: { kind: 'namespace' } } } }
+    answer: unsure({ ok: true, result: { kind: 'namespace' } })
   },
-  { what: 'an outcome without an error', answer: { applied: { index: 1, outcome: { ok: false } } } },
+  { what: 'an error without a code', answer: { answers: encodeAnswers([{ error: {} as never }]) } },
+  { what: 'no answer', answer: { answers: new Uint8Array() } },
+  { what: 'half an answer', answer: { answers: new Uint8Array([1, 0, 0]) } },
+  { what: 'an answer of an unknown kind', answer: { answers: new Uint8Array([9, 0, 0, 0, 0]) } },
   { what: 'a leader id that is malformed', answer: { leader: 'nonsense' } },
   { what: 'a leader of 7', answer: { leader: 7 } },
   { what: 'a leader that is unknown', answer: { leader: peer(9) } }
 ]
-for (const { what, answer } of answers) {
+for (const { what, answer } of malformedAnswers) {
   t.test(`after a malformed answer the next server is asked: ${what}`, async t => {
     const { one, two, proposer } = await remote(t)
     const cluster = new Cluster()
-    one.rpc.register('propose', () => Promise.resolve(answer))
+    one.rpc.register(PROPOSE_METHOD, () => Promise.resolve(answer))
     serve(two, request => Promise.resolve(cluster.commit(request)))
     t.match(await proposer.propose(create('red')), { result: { kind: 'network' } })
     t.equal(cluster.state.networkCount, 1)
   })
 }
 
-t.test('a host that is not a server redirects, and a malformed request is refused', async t => {
+t.test('too few answers to a frame count as none', async t => {
+  const { one, two, proposer } = await remote(t)
+  const cluster = new Cluster()
+  serve(one, request => Promise.resolve(cluster.commit(request)))
+  await proposer.propose(create('first'))
+  one.rpc.register(PROPOSE_METHOD, body => {
+    const [data] = decodeProposals(body)
+    const { outcome } = cluster.commit(parseRequest(decodeMsgpack(data ?? new Uint8Array())))
+    return Promise.resolve({ answers: encodeAnswers([{ index, outcome }]) })
+  })
+  serve(two, request => Promise.resolve(cluster.commit(request)))
+  await Promise.all(['a', 'b', 'c'].map(name => proposer.propose(create(name))))
+  t.equal(cluster.state.networkCount, 4)
+})
+
+t.test('a host that is not a server redirects, and malformed requests are refused each by itself', async t => {
   const { asker, one, two } = await remote(t)
   const cluster = new Cluster()
   serve(one, null)
   serve(two, request => Promise.resolve(cluster.commit(request)))
   const call = (to: Host, body: unknown): Promise<unknown> =>
-    asker.rpc.call({ peer: to.peer, method: 'propose', body, timeoutMs: 5_000 })
+    asker.rpc.call({ peer: to.peer, method: PROPOSE_METHOD, body, timeoutMs: 5_000 })
   const request = { session: 's', seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
-  t.same(await call(one, request), { leader: '' })
-  for (const body of [null, 7, {}, { ...request, seq: -1 }, { ...request, command: { kind: 'x' } }]) {
-    await t.rejects(call(two, body), { code: 'ERR_INVALID' })
+  t.same(await call(one, frameOf(request)), { leader: '' })
+  const unsound = [null, 7, {}, { ...request, seq: -1 }, { ...request, command: { kind: 'x' } }]
+  const { answers } = (await call(two, frameOf(...unsound, request))) as { answers: Uint8Array }
+  const found = decodeAnswers(answers)
+  t.match(found, [...unsound.map(() => ({ error: { code: 'ERR_INVALID' } })), { outcome: { ok: true } }])
+  t.equal(cluster.requests.length, 1)
+})
+
+for (const body of [null, 7, 'x', request0(), new Uint8Array(), new Uint8Array([0, 0, 0, 9, 1])]) {
+  t.test(`a frame that holds no proposals is refused: ${JSON.stringify(body)}`, async t => {
+    const { asker, one } = await remote(t)
+    serve(one, () => Promise.reject(new Error('nothing is proposed')))
+    const call = asker.rpc.call({ peer: one.peer, method: PROPOSE_METHOD, body, timeoutMs: 5_000 })
+    await t.rejects(call, { code: 'ERR_PEER', message: /malformed/ })
+  })
+}
+
+function request0(): unknown {
+  return { session: 's', seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
+}
+
+t.test('a host of the version before is told that there is no such request', async t => {
+  const { asker, one } = await remote(t)
+  serve(one, () => Promise.reject(new Error('nothing is proposed')))
+  const call = asker.rpc.call({ peer: one.peer, method: 'propose', body: request0(), timeoutMs: 5_000 })
+  await t.rejects(call, { code: 'ERR_UNSUPPORTED', message: /no such request: propose/ })
+})
+
+t.test('a peer has a bounded number of proposals in flight at the leader', async t => {
+  const { asker, one } = await remote(t)
+  let release = (): void => undefined
+  const released = new Promise<void>(resolve => (release = resolve))
+  const cluster = new Cluster()
+  serve(one, async request => {
+    await released
+    return cluster.commit(request)
+  })
+  const call = (count: number): Promise<unknown> => {
+    const body = frameOf(...Array<unknown>(count).fill(request0()))
+    return asker.rpc.call({ peer: one.peer, method: PROPOSE_METHOD, body, timeoutMs: 5_000 })
   }
-  t.same(cluster.requests, [])
+  const waiting = [1_024, 1_024, 1_024, 1_024].map(call)
+  await t.rejects(call(1), { code: 'ERR_BUSY' })
+  await t.rejects(call(1_025), { code: 'ERR_PEER' }, 'nor may a frame be larger')
+  release()
+  await Promise.all(waiting)
+  await call(1)
+  t.equal(cluster.requests.length, 4_097)
+})
+
+t.test('what is proposed in one turn travels in one frame, and meanwhile more gathers', async t => {
+  const { one, proposer } = await remote(t)
+  const cluster = new Cluster()
+  const frames: number[] = []
+  const waiting: (() => void)[] = []
+  let hold = false
+  servePropose(one.rpc, {
+    ...anybody,
+    proposeHere: () => async batch => {
+      frames.push(batch.length)
+      if (hold) await new Promise<void>(resolve => waiting.push(resolve))
+      return batch.map(data => cluster.commit(parseRequest(decodeMsgpack(data))))
+    }
+  })
+  await proposer.propose(create('first'))
+  frames.length = 0
+  await Promise.all(Array.from({ length: 100 }, (_, n) => proposer.propose(create(`a${n}`))))
+  t.same(frames, [100])
+  hold = true
+  const rest: Promise<unknown>[] = []
+  for (let n = 0; n < 20; n++) {
+    rest.push(proposer.propose(create(`b${n}`)))
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  await waitFor('four are in flight', () => waiting.length === 4)
+  hold = false
+  for (const go of waiting) go()
+  await Promise.all(rest)
+  t.equal(cluster.state.networkCount, 121)
+  t.ok(frames.length < 10, `${frames.length - 1} frames for 20 proposals`)
+})
+
+t.test('a frame that is lost is proposed again one by one, under the same identities', async t => {
+  const { one, two, proposer } = await remote(t)
+  const cluster = new Cluster()
+  const frames: number[] = []
+  serve(one, request => Promise.resolve(cluster.commit(request)))
+  await proposer.propose(create('first'))
+  let losses = 1
+  const serveCounted = (on: Host): void => {
+    servePropose(on.rpc, {
+      ...anybody,
+      proposeHere: () => batch => {
+        frames.push(batch.length)
+        const applied = batch.map(data => cluster.commit(parseRequest(decodeMsgpack(data))))
+        return losses-- > 0 ? Promise.reject(refuse('ERR_NO_QUORUM')) : Promise.resolve(applied)
+      }
+    })
+  }
+  serveCounted(one)
+  serveCounted(two)
+  const names = ['a', 'b', 'c', 'd']
+  const proposed = await Promise.all(names.map(name => proposer.propose(create(name))))
+  t.same(frames, [4, 1, 1, 1, 1])
+  t.same(
+    proposed.map(({ result }) => result.network.name),
+    names
+  )
+  t.equal(proposer.retries, 4)
+  const sent = cluster.requests.filter(({ command }) => command.kind === 'network-create')
+  t.equal(new Set(sent.map(({ seq }) => seq)).size, 5)
+})
+
+t.test('a proposal that is refused does not keep the others of its frame out of the log', async t => {
+  const { asker, one } = await remote(t)
+  const cluster = new Cluster()
+  servePropose(one.rpc, {
+    isServer: () => false,
+    admit: command => {
+      const isEvil = command.kind === 'network-create' && command.name === 'evil'
+      return isEvil ? { ok: false, error: { code: 'ERR_NOT_ALLOWED', message: 'no' } } : null
+    },
+    proposeHere: () => each(request => Promise.resolve(cluster.commit(request)))
+  })
+  const proposer = new Proposer({
+    ...real,
+    rpc: asker.rpc,
+    self: asker.peer,
+    servers: () => [one.peer],
+    proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER'))
+  })
+  await proposer.propose(create('first'))
+  const proposals = ['a', 'evil', 'b'].map(name => proposer.propose(create(name)))
+  const found = await Promise.allSettled(proposals)
+  t.match(found, [
+    { value: { result: { network: { name: 'a' } } } },
+    { reason: { code: 'ERR_NOT_ALLOWED' } },
+    { value: { result: { network: { name: 'b' } } } }
+  ])
+  t.ok(
+    cluster.requests.every(({ by, session }) => by === asker.peer && session.startsWith(`${asker.peer}/`)),
+    'a host that takes itself for a server is corrected'
+  )
 })
 
 t.test('stopping the agent fails a proposal in flight at once, and refuses new ones', async t => {
-  const never = new Promise<Applied>(() => undefined)
+  const never = new Promise<never>(() => undefined)
   const proposer = new Proposer({ ...real, rpc: NO_RPC, self: SELF, servers: () => [SELF], proposeHere: () => never })
   const waiting = t.rejects(proposer.propose(create('red')), { code: 'ERR_AGENT_UNREACHABLE' })
   await new Promise(resolve => setImmediate(resolve))

@@ -120,24 +120,26 @@ function leaderAmong(all: readonly Server[]): Promise<Server> {
 t.test('a leader whose disk hangs steps down, another one leads, and nothing is lost', async t => {
   const all = await servers(t, 3)
   const leader = await leaderAmong(all)
-  const first = await leader.node.propose(Buffer.from('first'))
+  const [first] = await leader.node.propose([Buffer.from('first')])
   leader.disk.hang('sync')
   // The other voters may still commit it.
-  const second = leader.node.propose(Buffer.from('second')).catch(() => null)
+  const second = leader.node.propose([Buffer.from('second')]).catch(() => null)
   await waitFor('it steps down', () => !leads(leader), { timeoutMs: 20_000 })
   const next = await leaderAmong(all.filter(server => server !== leader))
-  const third = (await next.node.propose(Buffer.from('third'))) as LogIndex
-  t.ok(third > (first as LogIndex))
+  const [third] = (await next.node.propose([Buffer.from('third')])) as readonly LogIndex[]
+  t.ok(third !== undefined && third > (first as LogIndex))
   t.notOk(leads(leader), 'its disk still hangs')
   leader.disk.release()
   await second
-  await waitFor('it has followed', () => leader.node.status().durableCommitIndex >= third, { timeoutMs: 20_000 })
+  await waitFor('it has followed', () => leader.node.status().durableCommitIndex >= Number(third), {
+    timeoutMs: 20_000
+  })
 })
 
 t.test('an idle leader steps down too when its disk hangs over a write that nothing waits for', async t => {
   const all = await servers(t, 3)
   const leader = await leaderAmong(all)
-  await leader.node.propose(Buffer.from('first'))
+  await leader.node.propose([Buffer.from('first')])
   // RaftNode notes the commit index once a second.
   leader.disk.hang('write')
   await waitFor('it steps down', () => !leads(leader), { timeoutMs: 20_000 })
@@ -149,7 +151,7 @@ t.test('a sole voter leads alone', async t => {
   const [alone] = await servers(t, 1)
   if (alone === undefined) throw new Error('no server')
   await leaderAmong([alone])
-  t.equal(await alone.node.propose(Buffer.from('first')), 2)
+  t.same(await alone.node.propose([Buffer.from('first'), Buffer.from('second')]), [2, 3])
 })
 
 type End = {

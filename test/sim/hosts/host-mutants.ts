@@ -11,15 +11,37 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'retry-is-a-new-request',
     bug: 'the proposer gives every attempt a sequence number of its own, so a retry is applied again',
     file: `${CONSENSUS}/proposer.ts`,
-    find: 'await this.#askWhileItLeads(server, request,',
-    replace: 'await this.#askWhileItLeads(server, { ...request, seq: request.seq + 1_000 * (attempts - 1) },'
+    find: 'each.attempts += 1\n    if (each.attempts > 1) this.#retries += 1',
+    replace:
+      'each.attempts += 1\n    if (each.attempts > 1) (each as any).data = proposal({ ...each.request, seq: each.request.seq + 1_000 * each.attempts, by: each.request.by ?? null, deadlineMs: 0 } as any).data'
   },
   {
     name: 'answers-mixed-up',
     bug: 'every proposal of a committed range gets the first result',
     file: `${CONSENSUS}/pending-requests.ts`,
-    find: 'resolve(results[at])',
-    replace: 'resolve(results[0])'
+    find: 'batch.results.push(...results.slice(from, to))',
+    replace: 'batch.results.push(...results.slice(0, to - from))'
+  },
+  {
+    name: 'answers-of-a-frame-mixed-up',
+    bug: 'every proposal of a frame gets the first answer',
+    file: `${CONSENSUS}/lane.ts`,
+    find: 'const answer = answers[at]',
+    replace: 'const answer = answers[0]'
+  },
+  {
+    name: 'bytes-of-a-proposal-trusted',
+    bug: 'the leader appends a proposal as it came, whomever it names',
+    file: `${CONSENSUS}/propose-rpc.ts`,
+    find: 'return isBound(request, bound) && data',
+    replace: 'return data'
+  },
+  {
+    name: 'sessions-of-others',
+    bug: 'a session that names its owner is taken for that owner’s, whoever uses it',
+    file: `${CONSENSUS}/propose-rpc.ts`,
+    find: 'unbound.session.startsWith(own) ?',
+    replace: "unbound.session.includes('/') ?"
   },
   {
     name: 'read-index-without-a-majority',
@@ -153,7 +175,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     bug: 'the leader does not name the client host that a request comes from',
     file: 'src/replication/consensus/propose-rpc.ts',
     find: 'return isServer ? request : { ...request, by: from, rules: RULES }',
-    replace: 'return request'
+    replace: 'return { ...request, ...(_ === undefined ? {} : { by: _ }) }'
   },
   {
     name: 'rules-of-the-client',

@@ -13,6 +13,7 @@ export const HOST_PROBES = [
   'server-added',
   'server-removed',
   'leadership-transferred',
+  'burst-of-proposals',
   'request-retried-by-the-proposer',
   'request-retried-by-the-client',
   'read-index-served'

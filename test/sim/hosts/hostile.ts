@@ -116,16 +116,17 @@ export class HostileHost {
   /** Requests a change of its own, or one that harms others, in a session of its own or of another host. */
   propose(): boolean {
     const command = this.#random.chance(0.3) ? this.#own() : this.#harm()
-    const others = [...this.#oracle.state.sessions.entries()].map(([id]) => id.slice(id.indexOf('/') + 1))
-    const session = others.length > 0 && this.#random.chance(0.3) ? this.#random.pick(others) : 'evil'
+    const others = [...this.#oracle.state.sessions.entries()].map(([id]) => id)
+    const other = others.length > 0 && this.#random.chance(0.3) ? this.#random.pick(others) : null
+    const session = other === null ? 'evil' : this.#random.pick([other, other.slice(other.indexOf('/') + 1)])
     return this.#act(async peer => {
       for (const { peerId } of this.#running()) {
         const open = { session: 'evil', seq: 0, settledBelow: 0, command: { kind: 'session-open' } }
-        await peer.request(peerId, 'propose', open)
+        await peer.propose(peerId, open)
         this.#seq += 1
         // It claims that it is somebody else, and that earlier rules apply.
         const claims = { by: this.#random.pick(this.#hosts).peerId, rules: this.#random.pick([FIRST_RULES, RULES]) }
-        await peer.request(peerId, 'propose', { session, seq: this.#seq, settledBelow: 0, ...claims, command })
+        await peer.propose(peerId, { session, seq: this.#seq, settledBelow: 0, ...claims, command })
       }
     })
   }

@@ -99,6 +99,7 @@ export class Lanes {
       const choice = this.#random.unit()
       const oldest = held[0]
       if (choice < 0.2) this.#readIndex(again)
+      else if (choice > 0.85 && held.length < HELD_MAX) this.#burst(held, again)
       else if (oldest !== undefined && (held.length >= HELD_MAX || choice < 0.4)) {
         held.shift()
         this.#detach(oldest, again)
@@ -111,6 +112,26 @@ export class Lanes {
         })
       }
     })
+  }
+
+  /** Several containers at one host in one turn: their proposals travel in one frame. */
+  #burst(held: string[], again: () => void): void {
+    const host = this.#pickHost()
+    if (host === undefined) {
+      again()
+      return
+    }
+    this.#probes.add('burst-of-proposals')
+    const commands = Array.from({ length: 2 + this.#random.below(4) }, () => this.#attach(host))
+    let left = commands.length
+    for (const command of commands) {
+      const operation = this.#operation(command, result => {
+        if (result !== null && operation.attempts === 1) held.push(String(command.containerId))
+        left -= 1
+        if (left === 0) again()
+      })
+      this.#attempt(operation, host)
+    }
   }
 
   #attach({ peerId }: SimHost): Extract<Command, { readonly kind: 'endpoint-attach' }> {

@@ -1,0 +1,36 @@
+// A proposal of this host on its way: the request, its bytes as the log will hold them, and who waits for its answer.
+
+import { RULES, type Command, type CommandKind, type Request } from '#model/command.ts'
+import type { VxmeshError } from '#model/errors.ts'
+import type { PeerId } from '#model/ids.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
+import type { Applied } from './propose-rpc.ts'
+
+export type Proposal = {
+  readonly request: Request
+  /** The request, encoded once. */
+  readonly data: Uint8Array
+  readonly kind: CommandKind
+  readonly deadlineMs: number
+  /** Attempts whose outcome is unknown, and the present one. */
+  attempts: number
+  readonly resolve: (applied: Applied) => void
+  readonly reject: (err: VxmeshError) => void
+}
+
+/** @param p.by the client host that proposes; null on a server */
+export function proposal(p: {
+  readonly session: string
+  readonly seq: number
+  readonly settledBelow: number
+  readonly command: Command
+  readonly by: PeerId | null
+  readonly deadlineMs: number
+  readonly resolve: (applied: Applied) => void
+  readonly reject: (err: VxmeshError) => void
+}): Proposal {
+  const { session, seq, settledBelow, command, by, deadlineMs, resolve, reject } = p
+  const unbound = { rules: RULES, session, seq, settledBelow, command }
+  const request: Request = by === null ? unbound : { ...unbound, by }
+  return { request, data: encodeMsgpack(request), kind: command.kind, deadlineMs, attempts: 0, resolve, reject }
+}
