@@ -91,9 +91,9 @@ export class ClusterState {
     return this.tables.hosts.size
   }
 
-  /** Registered hosts, without vacant records of a restore. */
-  presentHosts(): Host[] {
-    return [...this.hosts()].filter(host => !isVacant(host))
+  /** Registered hosts, without vacant records of a restore. The same list as long as none of them changes. */
+  presentHosts(): readonly Host[] {
+    return this.tables.presentHosts
   }
 
   *networks(): Generator<Network> {

@@ -39,6 +39,7 @@ export class Tables {
   /** How many endpoints a host has in each network in which it has any. */
   readonly networksByHost = new Map<PeerId, Map<Vni, number>>()
   readonly hosts = new Map<PeerId, Host>()
+  #present: readonly Host[] | null = null
   /** Without vacant hosts, as hostByVtep: another host may take a vacant host's name. */
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ip, Host>()
@@ -52,6 +53,11 @@ export class Tables {
 
   constructor() {
     this.cursors.add(hashCursor(VNIS, this.vnis.cursor))
+  }
+
+  /** Hosts that are not vacant. The list is replaced whenever one of them changes, so identity means unchanged. */
+  get presentHosts(): readonly Host[] {
+    return (this.#present ??= [...this.hosts.values()].filter(host => !isVacant(host)))
   }
 
   addNetwork(network: Network, vni: Choice): NetworkTable {
@@ -183,6 +189,7 @@ export class Tables {
   }
 
   #index(host: Host): void {
+    this.#present = null
     if (this.hostByName.has(host.name)) throw new Error(`host name ${host.name} is already in use`)
     if (this.hostByVtep.has(host.vtep)) throw new Error(`the VTEP of host ${host.name} is already in use`)
     this.hostByName.set(host.name, host)
@@ -229,6 +236,7 @@ export class Tables {
   #dropHost(host: Host): void {
     this.hosts.delete(host.peerId)
     if (!isVacant(host)) {
+      this.#present = null
       this.hostByName.delete(host.name)
       this.hostByVtep.delete(host.vtep)
     }

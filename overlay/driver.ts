@@ -122,6 +122,8 @@ export type Devices = {
 
 /** Forwarding between the containers' interfaces and to other hosts. Each driver has op types of its own. */
 export type Forwarding<Observed, Op> = {
+  /** See Part. */
+  readonly holdsPeers?: boolean
   /** The whole host, or one network (cheap: for one attach). */
   observe(look: ForwardingLook): Promise<Observed>
   /** The ops that turn the observed state into the desired one. Pure. */

@@ -13,6 +13,7 @@ export function forwardingPart<Observed, ForwardingOp>(
   return {
     name: 'devices',
     concern: 'forwarding',
+    ...(forwarding.holdsPeers === undefined ? {} : { holdsPeers: forwarding.holdsPeers }),
     attempts: 1,
     observe: look => forwarding.observe(forwardingLook(look)),
     plan: ({ desired }, observed): PartPlan<ForwardingOp> => {

@@ -75,6 +75,8 @@ export type PartResult<Op> = {
 export type Part<Observed = unknown, Op = unknown> = {
   readonly name: string
   readonly concern: Concern
+  /** Does it hold the addresses of all hosts outside of networks? Only a pass over the whole host updates those. */
+  readonly holdsPeers?: boolean
   /** How often it may be observed and planned in one pass. */
   readonly attempts: number
   /** @throws ERR_KERNEL */

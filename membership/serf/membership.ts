@@ -7,9 +7,9 @@ import type { Clock } from '#platform/clock.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
-import { readLogLine } from '../view/log-line.ts'
+import { memberInLine, readLogLine } from '../view/log-line.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
-import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '../view/view.ts'
+import { EMPTY_VIEW, patchView, reduceView, type MemberChange, type MembershipView } from '../view/view.ts'
 import { Rejoin } from './rejoin.ts'
 import { serfConfig, type SerfOptions } from './serf-config.ts'
 import { SerfLog } from './serf-log.ts'
@@ -18,6 +18,8 @@ import { SerfRpc } from './serf-rpc.ts'
 
 const CHECK_MS = 1_000
 const CONNECT_RETRY_MS = 50
+/** Members queried by name at once; from more changes on, all are queried. */
+const MAX_NAMED = 32
 /** Time for Serf to accept a connection after its start. */
 const START_MS = 10_000
 
@@ -50,7 +52,8 @@ export class Membership {
   #rpc: SerfRpc | null = null
   #view: MembershipView | null = null
   #querying = false
-  #queryAgain = false
+  /** What is to be queried next: all members, or those of these names. */
+  #toQuery: 'all' | Set<string> | null = null
   #keeper: Promise<void> = Promise.resolve()
   #rejoin: Rejoin | null = null
   #rejoining: Promise<void> | null = null
@@ -207,7 +210,7 @@ export class Membership {
         })
         this.#rpc = opened = rpc
         await rpc.monitor(line => {
-          if (readLogLine(line) !== null) this.#query()
+          if (readLogLine(line) !== null) this.#query(memberInLine(line))
         })
         const records = await rpc.members()
         this.#update(records)
@@ -252,29 +255,44 @@ export class Membership {
     this.#rpc = null
   }
 
-  /** Queries the members now; calls during a query in flight cause one more. */
-  #query(): void {
-    if (this.#querying) {
-      this.#queryAgain = true
-      return
+  /** Queries the member of this name, or all, now; calls during a query in flight cause one more. */
+  #query(name: string | null = null): void {
+    if (name === null) this.#toQuery = 'all'
+    else if (this.#toQuery !== 'all') {
+      this.#toQuery = (this.#toQuery ?? new Set()).add(name)
+      if (this.#toQuery.size > MAX_NAMED) this.#toQuery = 'all'
     }
-    const rpc = this.#rpc
-    if (rpc === null) return
+    if (!this.#querying) this.#queryNext()
+  }
+
+  #queryNext(): void {
+    const [rpc, names] = [this.#rpc, this.#toQuery]
+    this.#toQuery = null
+    if (rpc === null || names === null) return
     this.#querying = true
-    rpc
-      .members()
-      .then(records => this.#update(records))
+    const queried =
+      names === 'all'
+        ? rpc.members().then(records => this.#update(records))
+        : rpc.membersNamed(names).then(records => this.#patch(names, records))
+    queried
       .catch((err: unknown) => this.#options.logger.debug({ err: asVxmeshError(err) }, 'member query failed'))
       .finally(() => {
         this.#querying = false
-        if (!this.#queryAgain) return
-        this.#queryAgain = false
-        this.#query()
+        this.#queryNext()
       })
   }
 
+  #patch(names: ReadonlySet<string>, records: readonly unknown[]): void {
+    const patched = this.#view === null ? null : patchView(this.#view, names, records)
+    if (patched === null) this.#query()
+    else this.#adopt(patched)
+  }
+
   #update(records: readonly unknown[]): void {
-    const { view, changes } = reduceView(this.#view ?? EMPTY_VIEW, records)
+    this.#adopt(reduceView(this.#view ?? EMPTY_VIEW, records))
+  }
+
+  #adopt({ view, changes }: ReturnType<typeof reduceView>): void {
     const first = this.#view === null
     if (view === this.#view) return
     this.#view = view

@@ -94,10 +94,14 @@ export class SerfRpc {
 
   /** Serf's member records, unparsed. @throws ERR_SERF */
   async members(): Promise<readonly unknown[]> {
-    const body = (await this.#call('members', null, true)) as Fields | null
-    const members = body?.['Members']
-    if (!Array.isArray(members)) throw serfError('replied to "members" without members')
-    return members as readonly unknown[]
+    return membersIn(await this.#call('members', null, true))
+  }
+
+  /** The records of these names, which must be names of hosts. @throws ERR_SERF */
+  async membersNamed(names: Iterable<string>): Promise<readonly unknown[]> {
+    // A regular expression, to which Serf adds the anchors.
+    const Name = `(?:${[...names].map(name => name.replaceAll('.', '[.]')).join('|')})`
+    return membersIn(await this.#call('members-filtered', { Tags: {}, Status: '', Name }, true))
   }
 
   /** @returns how many of the addresses were joined @throws ERR_JOIN_FAILED */
@@ -200,6 +204,12 @@ export class SerfRpc {
     this.#pending.clear()
     this.#closed(reason)
   }
+}
+
+function membersIn(body: unknown): readonly unknown[] {
+  const members = (body as Fields | null)?.['Members']
+  if (!Array.isArray(members)) throw serfError('replied to "members" without members')
+  return members as readonly unknown[]
 }
 
 function serfError(message: string): VxmeshError {

@@ -44,6 +44,33 @@ export function readMember(record: unknown): ReadMember {
   }
 }
 
+/** Do both give the same reading? False in doubt. */
+export function isSameRecord(a: unknown, b: unknown): boolean {
+  const [one, two] = [a, b] as readonly (Readonly<Record<string, unknown>> | null | undefined)[]
+  if (typeof one !== 'object' || typeof two !== 'object' || one === null || two === null) return false
+  return (
+    one['Name'] === two['Name'] &&
+    one['Status'] === two['Status'] &&
+    one['Port'] === two['Port'] &&
+    isSameAddress(one['Addr'], two['Addr']) &&
+    areSameTags(one['Tags'], two['Tags'])
+  )
+}
+
+function isSameAddress(a: unknown, b: unknown): boolean {
+  if (!(a instanceof Uint8Array) || !(b instanceof Uint8Array) || a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+function areSameTags(a: unknown, b: unknown): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
+  const [one, two] = [a, b] as readonly Readonly<Record<string, unknown>>[]
+  for (const key in one) if (one[key] !== two?.[key]) return false
+  for (const key in two) if (one?.[key] === undefined) return false
+  return true
+}
+
 /** Four bytes, or sixteen with an IPv4-mapped address. */
 function readAddress(value: unknown): Ip {
   if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is not an address')

@@ -8,7 +8,8 @@ import { Serial } from '#platform/serial.ts'
 import type { Netns } from '../kernel/nft.ts'
 import { nextGeneration } from '../netlink/nftables.ts'
 import { runPart, type Look, type OpNote, type Part, type PartPlan, type PartResult } from '../pass.ts'
-import { desiredFilter, type DesiredFilter, type PortBinding } from '../plan/filter/desired-filter.ts'
+import { desiredFilter, type PortBinding } from '../plan/filter/desired-filter.ts'
+import type { DesiredHost } from '../plan/network/desired.ts'
 import { elementsOf, isOfPort, portElement, type Element } from '../plan/filter/element.ts'
 import type { ObservedTable } from '../plan/filter/listing.ts'
 import { describeFilterOp, filterOps, planFilter, type FilterOp } from '../plan/filter/plan-filter.ts'
@@ -84,13 +85,13 @@ export class Guard implements FilterPart {
     const [tried] = await tryTables([wanted])
     if (tried?.failure !== null) return tried?.failure ?? 'it was not tried'
     const guard = new Guard(new NftKernel(netns), [{ table: wanted, shape: tried.shape }])
-    guard.#want(desiredFilter(PORT_LOOK.desired.host()), true)
+    guard.#want(PORT_LOOK.desired.host(), true)
     await guard.#settle(() => wanted.set === 'doors')
     return guard
   }
 
   observe({ desired, mayRemove }: Look): Promise<Mirror> {
-    this.#want(desiredFilter(desired.host()), mayRemove)
+    this.#want(desired.host(), mayRemove)
     return this.#observe()
   }
 
@@ -160,9 +161,10 @@ export class Guard implements FilterPart {
     return this.#tables.find(({ table }) => table.set === 'ports')?.wanted ?? null
   }
 
-  #want(desired: DesiredFilter, mayRemove: boolean): void {
+  #want(host: DesiredHost, mayRemove: boolean): void {
+    const filter = desiredFilter(host)
     for (const guarded of this.#tables) {
-      const wanted = elementsOf(guarded.table, desired)
+      const wanted = elementsOf(guarded.table, filter, guarded.wanted)
       // An empty state must not install tables that drop everything.
       if (guarded.wanted !== null || mayRemove || wanted.size > 0) guarded.wanted = wanted
     }

@@ -37,6 +37,8 @@ export type SwitchForwardingOptions = {
 }
 
 export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
+  /** The tunnel's flows list them. */
+  readonly holdsPeers = true
   readonly #options: SwitchForwardingOptions
   /** Numbers of ports by device, as last seen or set. */
   readonly #numbers = new Map<string, number>()

@@ -25,7 +25,6 @@ import { PeerDirectory } from './observe/peer-directory.ts'
 import { StateViews } from './observe/state-views.ts'
 import type { RunningMesh } from './machine.ts'
 import { closeParts, type Parts } from './parts.ts'
-import { affectsOverlay } from './reconcile/member-changes.ts'
 import { carryOutReload, readOnUse, type ReloadActions } from './reload.ts'
 
 const TOPIC = 'vxmesh-feed-1'
@@ -156,7 +155,7 @@ export class Agent {
   #membersChanged({ changes, first }: MembershipUpdate): void {
     for (const change of changes) this.#events.publish(() => memberEvent(change))
     this.control.cluster.membersChanged()
-    if (first || changes.some(affectsOverlay)) this.#data.reconciler.wake()
+    this.#data.membersChanged(first ? null : changes)
   }
 
   #makeControlPlane(): ControlPlane {
@@ -165,6 +164,7 @@ export class Agent {
       config: () => this.#config,
       events: this.#events,
       changed: networks => this.#data.reconciler.wake(networks),
+      peersChanged: () => this.#data.reconciler.wakePeers(),
       committed: ms => this.#metrics.committed(ms),
       fatal: err => this.#end(err)
     })

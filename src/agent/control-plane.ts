@@ -34,6 +34,7 @@ export type ControlPlaneOptions = {
   readonly events: EventBus
   /** See StateApplierOptions. */
   readonly changed: (networks?: Iterable<Vni>) => void
+  readonly peersChanged: () => void
   /** Called with the latency of each committed proposal of this host. */
   readonly committed: (ms: number) => void
   /** Called with the error that must end the agent. */
@@ -154,7 +155,7 @@ export class ControlPlane {
   }
 
   #makeApplier(): StateApplier {
-    const { parts, state, directory, events, changed } = this.#options
+    const { parts, state, directory, events, changed, peersChanged } = this.#options
     return new StateApplier({
       self: parts.identity.peerId,
       state,
@@ -164,6 +165,7 @@ export class ControlPlane {
       digests: this.digests,
       current: () => this.log.current,
       changed,
+      peersChanged,
       reached: index => this.#reached(index)
     })
   }

@@ -3,6 +3,7 @@
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
+import type { MemberChange } from '#membership/view/view.ts'
 import type { PeerId } from '#model/ids.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
 import { Collector } from './endpoints/collector.ts'
@@ -18,6 +19,7 @@ import { countTraffic } from './observe/traffic.ts'
 import type { Parts } from './parts.ts'
 import { DesiredInputs } from './reconcile/desired-inputs.ts'
 import { Reconciler, type ReconcilerOptions } from './reconcile/reconciler.ts'
+import { sharedNetworks, touchedByMember } from './reconcile/touched.ts'
 
 export type DataPlaneOptions = {
   readonly parts: Parts
@@ -67,6 +69,18 @@ export class DataPlane {
     this.counters.start()
   }
 
+  /** Reconciles what the changes affect; null: everything. */
+  membersChanged(changes: readonly MemberChange[] | null): void {
+    if (changes === null) {
+      this.reconciler.wake()
+      return
+    }
+    const { state } = this.#options
+    const touched = changes.map(change => touchedByMember({ state, self: this.#self, change }))
+    if (touched.some(({ peers }) => peers)) this.reconciler.wakePeers()
+    this.reconciler.wake(touched.flatMap(({ networks }) => networks))
+  }
+
   /** The kernel stays as it is. */
   async stop(): Promise<void> {
     await this.collector.stop()
@@ -87,7 +101,10 @@ export class DataPlane {
       view: () => membership.view(),
       devices,
       underlay,
-      graceEnded: () => this.reconciler.wake(),
+      graceEnded: peers => {
+        this.reconciler.wakePeers()
+        this.reconciler.wake(peers.flatMap(peer => sharedNetworks(state, this.#self, peer)))
+      },
       clock: parts.clock,
       logger
     })

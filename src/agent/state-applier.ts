@@ -13,7 +13,7 @@ import type { DigestCheck } from './observe/digest-check.ts'
 import type { EventBus } from './observe/event-bus.ts'
 import { changeEvent } from './observe/events.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
-import { networksOfCommand } from './reconcile/touched.ts'
+import { touchedBy } from './reconcile/touched.ts'
 import { stateBytes } from './state-bytes.ts'
 
 export type StateApplierOptions = {
@@ -28,6 +28,8 @@ export type StateApplierOptions = {
   readonly current: () => boolean
   /** What this host's kernel should hold may have changed for these networks, or for all. */
   readonly changed: (networks?: Iterable<Vni>) => void
+  /** The other hosts' addresses may have changed. */
+  readonly peersChanged: () => void
   /** A range of entries was applied, up to this index. */
   readonly reached: (index: LogIndex) => void
 }
@@ -42,10 +44,10 @@ export class StateApplier implements StateMachine {
   }
 
   apply(index: LogIndex, request: Request): Outcome {
-    const { state, digests, changed } = this.#options
+    const { state, digests, peersChanged } = this.#options
     const { command } = request
-    const networks = networksOfCommand(state, command)
-    if (networks === 'all') changed()
+    const { networks, peers } = touchedBy(state, command)
+    if (peers) peersChanged()
     // A network without endpoints here, before and after, has nothing on this host that could change.
     this.#affect(networks)
     const outcome = state.apply(index, request)
@@ -80,8 +82,7 @@ export class StateApplier implements StateMachine {
     this.#affected.clear()
   }
 
-  #affect(networks: readonly Vni[] | 'all'): void {
-    if (networks === 'all') return
+  #affect(networks: readonly Vni[]): void {
     const { state, self } = this.#options
     for (const vni of networks) if (state.isOnHost(vni, self)) this.#affected.add(vni)
   }

@@ -29,6 +29,9 @@ export type RaftClusterOptions = {
 
 export class RaftCluster implements ClusterLife {
   readonly #options: RaftClusterOptions
+  /** The members whose addresses the mesh knows, and the servers among them. */
+  #known: readonly Member[] = []
+  #servers: readonly Member[] = []
 
   constructor(options: RaftClusterOptions) {
     this.#options = options
@@ -79,10 +82,9 @@ export class RaftCluster implements ClusterLife {
   membersChanged(): void {
     const { adoption, logger, mesh, role, self, stopping } = this.#options
     if (stopping.aborted) return
-    const members = this.#options.members()
-    for (const m of members) mesh.setAddress(m.peerId, { address: m.address, port: m.p2pPort })
-    for (const m of members) {
-      if (m.role !== 'server' || m.status !== 'alive' || m.peerId === self || mesh.isConnected(m.peerId)) continue
+    this.#followMembers()
+    for (const m of this.#servers) {
+      if (m.status !== 'alive' || m.peerId === self || mesh.isConnected(m.peerId)) continue
       mesh.connect(m.peerId).then(
         () => role.catchUp(),
         (err: unknown) => logger.debug({ peer: m.peerId, err }, 'server cannot be reached')
@@ -90,5 +92,14 @@ export class RaftCluster implements ClusterLife {
     }
     adoption.check()
     void role.review()
+  }
+
+  #followMembers(): void {
+    const { members, mesh } = this.#options
+    const now = members()
+    if (now === this.#known) return
+    for (const m of now) mesh.setAddress(m.peerId, { address: m.address, port: m.p2pPort })
+    this.#servers = now.filter(({ role }) => role === 'server')
+    this.#known = now
   }
 }

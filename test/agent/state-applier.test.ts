@@ -13,7 +13,7 @@ type World = {
   readonly state: ClusterState
   readonly applier: StateApplier
   /** Networks of each request for a pass; null for all. */
-  readonly passes: (readonly Vni[] | null)[]
+  readonly passes: (readonly Vni[] | 'peers' | null)[]
   readonly events: { readonly kind: 'new' | 'past' | undefined; readonly event: UntimedEvent | null }[]
   readonly noted: number[]
   readonly reached: number[]
@@ -34,6 +34,7 @@ function world(): World {
     digests: { applied: index => void own.noted.push(index) },
     current: () => own.current,
     changed: networks => void own.passes.push(networks === undefined ? null : [...networks]),
+    peersChanged: () => void own.passes.push('peers'),
     reached: index => void own.reached.push(index)
   })
   let seq = 0
@@ -71,11 +72,26 @@ t.test('a network whose last endpoint here goes is affected, one without endpoin
   t.end()
 })
 
-t.test('a host that comes or goes affects everything at once', t => {
+t.test('a host that comes or goes affects the peers, and only networks that it shares with this host', t => {
   const own = world()
+  own.run(create('blue'))
+  for (const [network, container, host] of [
+    ['red', 'here', 1],
+    ['red', 'there', 2],
+    ['blue', 'far', 2]
+  ] as const) {
+    own.run(attach(network, container, { host }))
+  }
+  own.applier.applied(own.state.appliedIndex)
+  own.passes.splice(0)
+  own.run(register(3))
   own.run(register(3))
   own.run(removeHost('h3'))
-  t.same(own.passes, [null, null])
+  own.applier.applied(own.state.appliedIndex)
+  t.same(own.passes, ['peers', 'peers', []], 'a host without containers; registered again it is the same')
+  own.run(removeHost('h2'))
+  own.applier.applied(own.state.appliedIndex)
+  t.same(own.passes.slice(3), ['peers', [4096]])
   t.end()
 })
 

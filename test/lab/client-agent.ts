@@ -41,6 +41,7 @@ export async function startClientAgent(configFile: string): Promise<ClientAgent>
     directory,
     events: new EventBus({ wallMs: Date.now }),
     changed: () => undefined,
+    peersChanged: () => undefined,
     committed: () => undefined,
     fatal: err => {
       throw err

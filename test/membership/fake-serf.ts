@@ -9,7 +9,7 @@ export type Request = { readonly Command: string; readonly Seq: number }
 export type Script = (request: Request, socket: Socket) => boolean
 
 /** Requests with a body. */
-const WITH_BODY = ['handshake', 'join', 'tags', 'monitor']
+const WITH_BODY = ['handshake', 'join', 'tags', 'monitor', 'members-filtered']
 
 export class FakeSerf {
   readonly server: Server

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { readLogLine } from '#membership/view/log-line.ts'
+import { memberInLine, readLogLine } from '#membership/view/log-line.ts'
 
 const lines: readonly (readonly [line: string, event: string | null])[] = [
   ['2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: h2 192.0.2.2', 'join'],
@@ -28,3 +28,18 @@ for (const [line, event] of lines) {
     t.end()
   })
 }
+
+t.test('a line names its member unless the name is none that a host may have', t => {
+  for (const [line, name] of [
+    ['2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: h2 192.0.2.2', 'h2'],
+    ['2026/01/02 03:04:05 [INFO] serf: EventMemberLeave (forced): h-2.example 192.0.2.2', 'h-2.example'],
+    ['2026/01/02 03:04:05 [INFO] serf: EventMemberUpdate: h2', 'h2'],
+    ['2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: .*|h1 192.0.2.2', null],
+    ['2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: H2 192.0.2.2', null],
+    [`2026/01/02 03:04:05 [INFO] serf: EventMemberJoin: ${'h'.repeat(64)} 192.0.2.2`, null],
+    ['2026/01/02 03:04:05 [ERR] serf: Node name conflicts with another node at 192.0.2.3:7946.', null]
+  ] as const) {
+    t.equal(memberInLine(line), name, line)
+  }
+  t.end()
+})

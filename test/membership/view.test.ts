@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { EMPTY_VIEW, reduceView, type MemberChange, type MembershipView } from '#membership/view/view.ts'
+import {
+  EMPTY_VIEW,
+  memberOf,
+  patchView,
+  reduceView,
+  type MemberChange,
+  type MembershipView
+} from '#membership/view/view.ts'
 import { encodeTags } from '#membership/view/tags.ts'
 import { peer, record, tags } from './fixtures.ts'
 
@@ -140,6 +147,67 @@ t.test('the view does not depend on the order of the records, and has each peer 
   )
   fc.assert(property, { numRuns: 1_000 })
   t.pass()
+  t.end()
+})
+
+t.test('a view reduced step by step is that of its last records alone', t => {
+  const property = fc.property(fc.array(fc.array(anyRecord, { maxLength: 5 }), { maxLength: 6 }), steps => {
+    let now = EMPTY_VIEW
+    for (const records of steps) {
+      const before = now
+      const { view: next, changes } = reduceView(now, records)
+      const { members, foreign } = view(...records)
+      assert.deepEqual({ members: next.members, foreign: next.foreign }, { members, foreign })
+      for (const member of members) assert.deepEqual(memberOf(next, member.peerId), member)
+      const old = new Map(before.members.map(member => [member.peerId, member]))
+      assert.deepEqual(
+        changes.filter(({ kind }) => kind !== 'vanished').map(summary),
+        members
+          .filter(member => JSON.stringify(old.get(member.peerId)) !== JSON.stringify(member))
+          .map(({ name, peerId }) => ({ name, peerId, kind: old.has(peerId) ? 'changed' : 'appeared' }))
+      )
+      assert.equal(
+        changes.filter(({ kind }) => kind === 'vanished').length,
+        before.members.filter(({ peerId }) => !members.some(member => member.peerId === peerId)).length
+      )
+      now = next
+    }
+  })
+  fc.assert(property, { numRuns: 500 })
+  t.pass()
+  t.end()
+})
+
+t.test('a view patched by the records of some names is that of all records, or all are asked for', t => {
+  let [patched, refused] = [0, 0]
+  const property = fc.property(
+    fc.array(fc.tuple(fc.array(anyRecord, { maxLength: 4 }), fc.subarray(['h1', 'h2', 'h3', 'h5'])), { maxLength: 8 }),
+    steps => {
+      let now = view(record(1), record(2))
+      let all: readonly object[] = [record(1), record(2)]
+      for (const [records, asked] of steps) {
+        const names = new Set(asked)
+        const named = records.filter(each => names.has((each as { Name: string }).Name))
+        all = [...all.filter(each => !names.has((each as { Name: string }).Name)), ...named]
+        const full = reduceView(now, all)
+        const patch = patchView(now, names, named)
+        if (patch === null) refused += 1
+        else {
+          patched += 1
+          assert.deepEqual(patch.view.members, full.view.members)
+          assert.deepEqual(patch.view.foreign, full.view.foreign)
+          const texts = (changes: readonly MemberChange[]): readonly string[] =>
+            changes.map(each => JSON.stringify(each)).sort()
+          assert.deepEqual(texts(patch.changes), texts(full.changes))
+          for (const member of full.view.members) assert.deepEqual(memberOf(patch.view, member.peerId), member)
+          assert.equal(reduceView(patch.view, all).view, patch.view, 'the next full list finds nothing new')
+        }
+        now = patch?.view ?? full.view
+      }
+    }
+  )
+  fc.assert(property, { numRuns: 1_000 })
+  t.ok(patched > 500, `${patched} patched, ${refused} refused`)
   t.end()
 })
 

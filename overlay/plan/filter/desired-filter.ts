@@ -19,11 +19,27 @@ export type DesiredFilter = {
   readonly members: ReadonlySet<Ip>
 }
 
+/** Each set is computed when it is read: O(local endpoints), O(hosts). */
 export function desiredFilter(host: DesiredHost): DesiredFilter {
+  return {
+    get ports() {
+      return portsOf(host)
+    },
+    get vteps() {
+      return vtepsOf(host.peers)
+    },
+    get members() {
+      const members = new Set(vtepsOf(host.peers))
+      for (const address of host.memberAddresses ?? []) members.add(address)
+      return members
+    }
+  }
+}
+
+function portsOf(host: DesiredHost): ReadonlyMap<IfName, PortBinding> {
   const ports = new Map<IfName, PortBinding>()
   for (const network of host.networks.values()) {
     for (const { device, mac, address } of network.endpoints.values()) ports.set(device, { device, mac, address })
   }
-  const vteps = vtepsOf(host.peers)
-  return { ports, vteps, members: new Set([...vteps, ...(host.memberAddresses ?? [])]) }
+  return ports
 }

@@ -16,21 +16,43 @@ export type Element = {
 
 export type Elements = ReadonlyMap<string, Element>
 
-export function elementsOf(table: FilterTable, desired: DesiredFilter): Map<string, Element> {
-  return new Map(elementListOf(table, desired).map(element => [element.text, element]))
-}
-
-function elementListOf(table: FilterTable, desired: DesiredFilter): readonly Element[] {
+/** @param known elements of an earlier state: with many hosts most of them are the same, and need not be made again */
+export function elementsOf(
+  table: FilterTable,
+  desired: DesiredFilter,
+  known: Map<string, Element> | null = null
+): Map<string, Element> {
   switch (table.set) {
     case 'ports':
-      return [...desired.ports.values()].map(portElement)
+      return byText([...desired.ports.values()].map(portElement))
     case 'vteps':
-      return [...desired.vteps].map(addressElement)
+      return ofAddresses(desired.vteps, known)
     case 'members':
-      return [...desired.members].map(addressElement)
+      return ofAddresses(desired.members, known)
     case 'doors':
-      return (table.doors ?? []).map(doorElement)
+      return byText((table.doors ?? []).map(doorElement))
   }
+}
+
+function byText(elements: readonly Element[]): Map<string, Element> {
+  return new Map(elements.map(element => [element.text, element]))
+}
+
+/** The addresses of elements that were made for a set of addresses. */
+const addressesOf = new WeakMap<Elements, ReadonlySet<Ip>>()
+
+function ofAddresses(addresses: ReadonlySet<Ip>, known: Map<string, Element> | null): Map<string, Element> {
+  const before = known === null ? undefined : addressesOf.get(known)
+  if (known !== null && before?.size === addresses.size && before.isSubsetOf(addresses)) return known
+  const elements = new Map(before === undefined ? [] : known)
+  for (const address of addresses) {
+    if (before?.has(address) === true) continue
+    const element = addressElement(address)
+    elements.set(element.text, element)
+  }
+  for (const address of before ?? []) if (!addresses.has(address)) elements.delete(formatIpv4(ipv4Of(address)))
+  addressesOf.set(elements, addresses)
+  return elements
 }
 
 /** Parses an element listed by nft; null when vxmesh would not have made it (a timeout, a comment, another form). */

@@ -74,6 +74,8 @@ export type GatewayInput = DesiredInput & {
   readonly opened?: readonly Subnet[]
   /** The same address of every other member. */
   readonly memberAddresses: Iterable<Ip>
+  /** The result of `guardedSubnets`, if the caller has it already. */
+  readonly guarded?: readonly Subnet[]
 }
 
 export function desiredGateways(input: GatewayInput): DesiredGateways {
@@ -85,14 +87,20 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
     const reached = network.hostAccess ? here.map(({ address }) => address).sort(compareIp) : []
     routers.set(network.vni, { ...desiredRouter(network, input), reached })
   }
-  const single = [...hostAddresses(input)].sort(compareIp).map(singleAddress)
   return {
     routers,
     transit: input.transit,
-    guarded: [...ALWAYS_GUARDED, input.transit, ...single],
+    guarded: input.guarded ?? guardedSubnets(input),
     opened: input.opened ?? [],
     underlay: [...new Set([input.selfVtep, input.bind])]
   }
+}
+
+/** What containers may not reach through the host: O(hosts log hosts). See DesiredGateways.guarded. */
+export function guardedSubnets(
+  input: Pick<GatewayInput, 'selfVtep' | 'hosts' | 'bind' | 'memberAddresses' | 'transit'>
+): readonly Subnet[] {
+  return [...ALWAYS_GUARDED, input.transit, ...[...hostAddresses(input)].sort(compareIp).map(singleAddress)]
 }
 
 function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRouter, 'reached'> {

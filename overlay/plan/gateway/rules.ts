@@ -132,7 +132,7 @@ export function hostRules(
 ): string {
   const transit = formatSubnet(desired.transit)
   return table(HOST_TABLE, [
-    addressSet('guarded', [...desired.guarded, ...observed.underlay]),
+    guardedSet(desired.guarded, observed.underlay),
     addressSet('opened', desired.opened),
     deviceSet('exits', observed.exits),
     deviceSet(CLOSED_SET, observed.closed),
@@ -156,6 +156,18 @@ export function hostRules(
       `ip saddr ${transit} oifgroup != ${OUTSIDE_GROUP} masquerade`
     ])
   ])
+}
+
+/** The last text of each list: with many hosts it is long, and seldom another one. */
+const guardedTexts = new WeakMap<readonly Subnet[], { readonly underlay: string; readonly text: string }>()
+
+function guardedSet(guarded: readonly Subnet[], observed: readonly Subnet[]): string {
+  const underlay = observed.map(formatSubnet).join(' ')
+  const known = guardedTexts.get(guarded)
+  if (known?.underlay === underlay) return known.text
+  const text = addressSet('guarded', [...guarded, ...observed])
+  guardedTexts.set(guarded, { underlay, text })
+  return text
 }
 
 function addressSet(name: string, subnets: readonly Subnet[]): string {

@@ -1,7 +1,7 @@
 // The other hosts as the underlay reaches them: the one source of every remote tunnel address. Flood lists, FDB entries,
 // the underlay guard, the switch's tunnel flows and the routers' closed destinations follow from it. Pure.
 
-import type { Host } from '#model/host.ts'
+import { isVacant, type Host } from '#model/host.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
@@ -16,7 +16,9 @@ export type UnderlayPeer = {
 }
 
 /** The hosts with which this host exchanges tunnel packets. */
-export type UnderlayPeers = ReadonlyMap<PeerId, UnderlayPeer>
+export type UnderlayPeers = Pick<ReadonlyMap<PeerId, UnderlayPeer>, 'get' | 'values'>
+
+export type MemberStatuses = Pick<ReadonlyMap<PeerId, MemberStatus>, 'get'>
 
 export type PeersInput = {
   readonly self: PeerId
@@ -24,7 +26,25 @@ export type PeersInput = {
   readonly selfVtep: Ip
   readonly hosts: readonly Host[]
   /** Null while the membership is unknown: then every host counts as alive. */
-  readonly memberStatus: ReadonlyMap<PeerId, MemberStatus> | null
+  readonly memberStatus: MemberStatuses | null
+}
+
+/** The peers of `peersOf`, each computed when it is asked for: with many hosts, a network is only on some of them. */
+export function lazyPeers(input: PeersInput & { readonly host: (peer: PeerId) => Host | undefined }): UnderlayPeers {
+  const { hosts, host } = input
+  return {
+    get(peer) {
+      const found = host(peer)
+      return found === undefined || isVacant(found) ? undefined : (peerOf(input, found) ?? undefined)
+    },
+    *values() {
+      for (const each of hosts) {
+        const peer = peerOf(input, each)
+        if (peer !== null) yield peer
+      }
+      return undefined
+    }
+  }
 }
 
 /**
@@ -32,19 +52,26 @@ export type PeersInput = {
  * the control plane withdraws it (design section 4). A member that is not registered is no peer, nor is a host that claims
  * our own VTEP: an entry for it would loop packets back to us. O(hosts).
  */
-export function peersOf(input: PeersInput): UnderlayPeers {
+export function peersOf(input: PeersInput): ReadonlyMap<PeerId, UnderlayPeer> {
   const peers = new Map<PeerId, UnderlayPeer>()
-  for (const { peerId, vtep } of input.hosts) {
-    if (peerId === input.self || vtep === input.selfVtep) continue
-    const reach = reachOf(input.memberStatus, peerId)
-    if (reach !== null) peers.set(peerId, { vtep, reach })
+  for (const host of input.hosts) {
+    const peer = peerOf(input, host)
+    if (peer !== null) peers.set(host.peerId, peer)
   }
   return peers
 }
 
+function peerOf({ self, selfVtep, memberStatus }: PeersInput, { peerId, vtep }: Host): UnderlayPeer | null {
+  if (peerId === self || vtep === selfVtep) return null
+  const reach = reachOf(memberStatus, peerId)
+  return reach === null ? null : { vtep, reach }
+}
+
 /** The tunnel addresses from which VXLAN is accepted; from all others it is dropped. */
 export function vtepsOf(peers: UnderlayPeers): ReadonlySet<Ip> {
-  return new Set([...peers.values()].map(({ vtep }) => vtep))
+  const vteps = new Set<Ip>()
+  for (const { vtep } of peers.values()) vteps.add(vtep)
+  return vteps
 }
 
 /**
@@ -62,7 +89,7 @@ export function hostAddresses(
  * A host that has failed, or is missing from the view, gets no flooded frames but keeps its unicast entries: a partition
  * of the control plane must not partition containers. Only a host that left loses both, after a grace (leave-grace.ts).
  */
-function reachOf(statuses: ReadonlyMap<PeerId, MemberStatus> | null, peer: PeerId): Reach | null {
+function reachOf(statuses: MemberStatuses | null, peer: PeerId): Reach | null {
   if (statuses === null) return 'all'
   switch (statuses.get(peer)) {
     case 'alive':

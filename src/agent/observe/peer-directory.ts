@@ -1,7 +1,7 @@
 // Who a peer is: its name, and whether it may connect. Members come from Serf, hosts from the committed state.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { MembershipView } from '#membership/view/view.ts'
+import { memberOf, type MembershipView } from '#membership/view/view.ts'
 import { isVacant } from '#model/host.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
@@ -24,9 +24,10 @@ export class PeerDirectory {
     return this.#options.view()?.members ?? []
   }
 
-  /** The member with this id, if Serf lists it. O(members) */
+  /** The member with this id, if Serf lists it. */
   member(peer: PeerId): Member | undefined {
-    return this.members.find(({ peerId }) => peerId === peer)
+    const view = this.#options.view()
+    return view === null ? undefined : memberOf(view, peer)
   }
 
   /** The peer's host name, or its id if it has none. */

@@ -4,17 +4,19 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
-import { parsePrefix } from '#model/ip.ts'
+import { parsePrefix, type Ip } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
-import type { MembershipView } from '#membership/view/view.ts'
+import { memberOf, type MembershipView } from '#membership/view/view.ts'
 import type { Devices } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
 import { LeaveGrace } from '#overlay/plan/network/leave-grace.ts'
-import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
+import { desiredGateways, guardedSubnets, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
+import { lazyPeers, type MemberStatuses, type UnderlayPeers } from '#overlay/plan/underlay/peers.ts'
 import type { Underlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import { rememberLast } from './remember-last.ts'
 
 export type DesiredInputsOptions = {
   readonly self: PeerId
@@ -25,8 +27,8 @@ export type DesiredInputsOptions = {
   readonly devices: Pick<Devices, 'underlay'>
   /** The underlay as it was at startup. */
   readonly underlay: Underlay
-  /** Called when a host that has left loses its entries. */
-  readonly graceEnded: () => void
+  /** Called when hosts that have left lose their entries. */
+  readonly graceEnded: (peers: readonly PeerId[]) => void
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -35,6 +37,22 @@ export class DesiredInputs {
   readonly #options: DesiredInputsOptions
   readonly #grace = new LeaveGrace()
   #cancelGrace: Cancel | null = null
+  // What follows from all hosts and members: computed again only when one of them has changed.
+  readonly #statuses = rememberLast(statusesOf)
+  readonly #addresses = rememberLast((view: MembershipView) => view.members.map(({ address }) => address))
+  readonly #peers = rememberLast(
+    (
+      self: PeerId,
+      selfVtep: Ip,
+      hosts: DesiredInput['hosts'],
+      memberStatus: DesiredInput['memberStatus']
+    ): UnderlayPeers => lazyPeers({ self, selfVtep, hosts, memberStatus, host: peer => this.#options.state.host(peer) })
+  )
+  readonly #guarded = rememberLast(
+    (selfVtep: Ip, bind: Ip, transit: string, hosts: DesiredInput['hosts'], memberAddresses: readonly Ip[]) =>
+      guardedSubnets({ selfVtep, bind, transit: parseTransitRange(transit), hosts, memberAddresses })
+  )
+  #memberAddresses: readonly Ip[] = []
   #overlayMtu: number
   #underlayMtu: number
 
@@ -68,21 +86,23 @@ export class DesiredInputs {
     this.#overlayMtu = overlayMtu
   }
 
-  /** Of all local networks, or of one network. */
+  /** Of all local networks, or of one network. O(local endpoints), and O(hosts) after a change of hosts or members. */
   input(scope?: Vni): DesiredInput {
     const { self, state, view } = this.#options
     const { overlay } = this.#options.config()
     const only = scope === undefined ? undefined : state.networkByVni(scope)
-    const members = view()?.members
-    const statuses = members === undefined ? null : new Map(members.map(m => [m.peerId, m.status]))
+    const known = view()
+    const hosts = state.presentHosts()
+    const memberStatus = known === null ? null : this.#withGrace(this.#statuses(known))
     return {
       self,
       selfVtep: overlay.vtep,
       networks: scope === undefined ? state.networksOnHost(self) : only === undefined ? [] : [only],
       endpoints: { get: name => state.endpointsOf(name) },
-      hosts: state.presentHosts(),
-      memberStatus: statuses === null ? null : this.#withGrace(statuses),
-      memberAddresses: (members ?? []).map(member => member.address),
+      hosts,
+      memberStatus,
+      peers: this.#peers(self, overlay.vtep, hosts, memberStatus),
+      memberAddresses: this.#addressesOf(known),
       overlayMtu: this.#overlayMtu,
       vxlanPort: overlay.port
     }
@@ -94,30 +114,51 @@ export class DesiredInputs {
     this.#cancelGrace = null
   }
 
-  #withGrace(statuses: ReadonlyMap<PeerId, MemberStatus>): ReadonlyMap<PeerId, MemberStatus> {
+  #withGrace(statuses: ReturnType<typeof statusesOf>): MemberStatuses {
     const { clock, graceEnded } = this.#options
     const nowMs = clock.nowMs()
     const seen = this.#grace.apply(statuses, nowMs)
     const remainingMs = this.#grace.remainingMs(nowMs)
     this.stop()
+    const { leaving } = this.#grace
     // A millisecond more: timers may fire early.
-    if (remainingMs !== null) this.#cancelGrace = clock.after(remainingMs + 1, graceEnded)
+    if (remainingMs !== null) this.#cancelGrace = clock.after(remainingMs + 1, () => graceEnded(leaving))
     return seen
   }
 
-  /** O(local endpoints + hosts). */
+  /** Of the members; the same list as long as it holds the same addresses. */
+  #addressesOf(view: MembershipView | null): readonly Ip[] {
+    const now = view === null ? [] : this.#addresses(view)
+    const before = this.#memberAddresses
+    const same = now === before || (now.length === before.length && now.every((address, at) => address === before[at]))
+    if (!same) this.#memberAddresses = now
+    return this.#memberAddresses
+  }
+
+  /** O(local endpoints). */
   gateways(): DesiredGateways {
     const { config, self, state, view } = this.#options
     const { bind, egress, overlay } = config()
-    const memberAddresses = (view()?.members ?? []).map(member => member.address)
+    const input = this.input()
+    const memberAddresses = this.#addressesOf(view())
     const endpoints = Map.groupBy(state.endpointsOnHost(self), endpoint => endpoint.network)
     return desiredGateways({
-      ...this.input(),
+      ...input,
       endpoints,
       transit: parseTransitRange(overlay.transit),
       opened: egress.local.map(text => parsePrefix(text)),
       bind,
-      memberAddresses
+      memberAddresses,
+      guarded: this.#guarded(overlay.vtep, bind, overlay.transit, input.hosts, memberAddresses)
     })
+  }
+}
+
+function statusesOf(view: MembershipView): MemberStatuses & Iterable<readonly [PeerId, MemberStatus]> {
+  return {
+    get: peer => memberOf(view, peer)?.status,
+    *[Symbol.iterator]() {
+      for (const { peerId, status } of view.members) yield [peerId, status] as const
+    }
   }
 }

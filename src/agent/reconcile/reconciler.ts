@@ -6,7 +6,7 @@ import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
-import { runPass, type PartReport } from '#overlay/pass.ts'
+import { runPass, type Part, type PartReport } from '#overlay/pass.ts'
 import type { DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
@@ -93,6 +93,16 @@ export class Reconciler {
     if (this.#schedule.isAsked) this.#start()
   }
 
+  /** The same after a change of the other hosts' addresses, which some parts hold outside of networks. */
+  wakePeers(): void {
+    if (this.#options.driver.parts.some(part => part.concern === 'forwarding' && part.holdsPeers === true)) {
+      this.wake()
+      return
+    }
+    this.#schedule.peersChanged()
+    this.#start()
+  }
+
   /**
    * The same after another program changed the kernel. A pass over everything (null) waits for the pause after the last
    * full pass.
@@ -112,7 +122,7 @@ export class Reconciler {
       const network = this.#knownRight(vni)
       if (network !== null) {
         // The host's route to the container is new with each container.
-        if (network.hostAccess) await this.#egressPass({ scope: vni, trust: true })
+        if (network.hostAccess) await this.#partialPass(isEgress, { scope: vni, trust: true })
         try {
           return await work()
         } catch (err) {
@@ -201,13 +211,16 @@ export class Reconciler {
       case 'network':
         await this.#networkPass(turn.vni, kernelChanged)
         break
+      case 'peers':
+        await this.#hostPass(part => part.concern !== 'forwarding')
+        break
       case 'routers':
-        await this.#pollRouters()
+        await this.#hostPass(isEgress)
         break
     }
     const nowMs = this.#clock.nowMs()
     this.#schedule.ended(turn, { sinceMs, nowMs })
-    if (turn.kind === 'routers') return
+    if (turn.kind === 'routers' || turn.kind === 'peers') return
     this.#lastPassMs = nowMs
     this.#options.passed?.(turn.kind, nowMs - sinceMs)
   }
@@ -251,10 +264,10 @@ export class Reconciler {
     }
   }
 
-  /** Repairs routers. A full pass follows at once to report a new problem. */
-  async #pollRouters(): Promise<void> {
+  /** Over some parts. A full pass follows at once to report a new problem. */
+  async #hostPass(some: (part: Part) => boolean): Promise<void> {
     const { left } = this.#retry
-    const problems = problemsOf(await this.#egressPass({ scope: null, trust: false }))
+    const problems = problemsOf(await this.#partialPass(some, { scope: null, trust: false }))
     if (problems.size > 0 && left === 0) this.#schedule.askFull()
   }
 
@@ -268,12 +281,14 @@ export class Reconciler {
     return { ...state(), reports }
   }
 
-  /** The routers alone. */
-  async #egressPass(p: { readonly scope: Vni | null; readonly trust: boolean }): Promise<readonly PartReport[]> {
+  async #partialPass(
+    some: (part: Part) => boolean,
+    p: { readonly scope: Vni | null; readonly trust: boolean }
+  ): Promise<readonly PartReport[]> {
     const { driver, gateways, mayRemove, logger } = this.#options
     const state = this.#readOnce(p.scope)
     const look = { ...p, mayRemove: mayRemove(), desired: { host: () => state().desired, gateways } }
-    const reports = await runPass(driver.parts.filter(isEgress), look)
+    const reports = await runPass(driver.parts.filter(some), look)
     logReports(logger, reports)
     this.#drift.countRepairs(reports)
     return reports

@@ -9,11 +9,15 @@ const ROUTERS_MS = 5_000
 const ROUTERS_REST_FACTOR = 50
 /** From this many networks on, a full pass is cheaper than a pass for each. */
 const MANY_NETWORKS = 64
-/** After a full pass that took t, the next waits 4 t: a storm of events takes at most a fifth of the time. */
+/** After a pass that took t, the next of its kind waits 4 t: a storm of events takes at most a fifth of the time. */
 const REST_FACTOR = 4
 
 export type Turn =
-  { readonly kind: 'full' } | { readonly kind: 'network'; readonly vni: Vni } | { readonly kind: 'routers' }
+  | { readonly kind: 'full' }
+  | { readonly kind: 'network'; readonly vni: Vni }
+  /** What the host holds of all other hosts, outside of networks. */
+  | { readonly kind: 'peers' }
+  | { readonly kind: 'routers' }
 
 export class Schedule {
   readonly #networks = new Set<Vni>()
@@ -22,13 +26,20 @@ export class Schedule {
   /** `urgent`: does not wait for the pause after the last full pass. */
   #full: 'no' | 'asked' | 'urgent' = 'no'
   #fullDueMs = 0
+  #peers = false
   #routersDueMs = Infinity
   #restUntilMs = 0
+  #peersRestUntilMs = 0
 
   /** The cluster's state changed: in these networks, or (null) anywhere. Such a pass does not wait for the pause. */
   stateChanged(networks: Iterable<Vni> | null): void {
     if (networks === null) this.#full = 'urgent'
     else for (const vni of networks) this.#networks.add(vni)
+  }
+
+  /** The addresses of the other hosts changed. */
+  peersChanged(): void {
+    this.#peers = true
   }
 
   /**
@@ -49,7 +60,7 @@ export class Schedule {
   }
 
   get isAsked(): boolean {
-    return this.#full !== 'no' || this.#networks.size > 0
+    return this.#full !== 'no' || this.#peers || this.#networks.size > 0
   }
 
   /** May the kernel have changed in the network since its last pass? */
@@ -63,6 +74,7 @@ export class Schedule {
     const [vni] = this.#networks
     const rested = this.#full === 'urgent' || nowMs >= this.#restUntilMs
     if (this.#full !== 'no' && rested) return { kind: 'full' }
+    if (this.#peers && nowMs >= this.#peersRestUntilMs) return { kind: 'peers' }
     if (vni !== undefined) return { kind: 'network', vni }
     return nowMs >= this.#routersDueMs ? { kind: 'routers' } : null
   }
@@ -75,12 +87,16 @@ export class Schedule {
     switch (turn.kind) {
       case 'full':
         this.#full = 'no'
+        this.#peers = false
         this.#networks.clear()
         this.#kernelChanged.clear()
         return { kernelChanged: true }
       case 'network':
         this.#networks.delete(turn.vni)
         return { kernelChanged: this.#kernelChanged.delete(turn.vni) }
+      case 'peers':
+        this.#peers = false
+        return { kernelChanged: false }
       case 'routers':
         return { kernelChanged: false }
     }
@@ -94,6 +110,9 @@ export class Schedule {
         this.#restUntilMs = p.nowMs + REST_FACTOR * tookMs
         this.#routersDueMs = p.nowMs + ROUTERS_MS
         break
+      case 'peers':
+        this.#peersRestUntilMs = p.nowMs + REST_FACTOR * tookMs
+        break
       case 'routers':
         this.#routersDueMs = p.nowMs + Math.max(ROUTERS_MS, ROUTERS_REST_FACTOR * tookMs)
         break
@@ -104,7 +123,8 @@ export class Schedule {
 
   /** When to run again if nothing wakes the loop before; `retryMs` is when the next failed network is due. */
   wakeAtMs(retryMs: number): number {
-    return this.#full === 'no' ? Math.min(this.#fullDueMs, this.#routersDueMs, retryMs) : this.#restUntilMs
+    const dueMs = this.#full === 'no' ? Math.min(this.#fullDueMs, this.#routersDueMs, retryMs) : this.#restUntilMs
+    return this.#peers ? Math.min(dueMs, this.#peersRestUntilMs) : dueMs
   }
 
   /** Asks for what has become due: the periodic full pass, and retries. */

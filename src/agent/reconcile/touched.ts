@@ -1,22 +1,30 @@
-// Which networks a command may affect on any host, so that a reconcile pass is limited to them. A network too many
-// costs time; one that is missing is updated only by the next full pass. Pure.
+// What a command or a change of a member may affect on any host, so that a reconcile pass is limited to it. Too much costs
+// time; what is missing is updated only by the next full pass. Pure.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
-import type { NetworkName, Vni } from '#model/ids.ts'
+import type { MemberChange } from '#membership/view/view.ts'
+import { isVacant } from '#model/host.ts'
+import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
+import { affectsOverlay, affectsPeers } from './member-changes.ts'
 
-/**
- * Must be called before the command is applied: a removal leaves no trace in the state. A host that is registered or removed
- * affects every network, and the filters, which belong to no network.
- */
-export function networksOfCommand(state: ClusterState, command: Command): readonly Vni[] | 'all' {
+export type Touched = {
+  readonly networks: readonly Vni[]
+  /** Also what belongs to no network: the sets of the hosts' addresses. */
+  readonly peers: boolean
+}
+
+const NOTHING: Touched = { networks: [], peers: false }
+
+/** Must be called before the command is applied: a removal leaves no trace in the state. O(endpoints of a host) */
+export function touchedBy(state: ClusterState, command: Command): Touched {
   switch (command.kind) {
     case 'session-open':
     case 'network-create':
     case 'namespace-map':
     case 'namespace-unmap':
     case 'namespace-open':
-      return []
+      return NOTHING
     case 'network-update':
     case 'network-delete':
       return networkNamed(state, command.name)
@@ -25,15 +33,47 @@ export function networksOfCommand(state: ClusterState, command: Command): readon
     case 'endpoint-update':
     case 'endpoint-detach': {
       const endpoint = state.endpointOf(command.containerId, command.ifname)
-      return endpoint === undefined ? [] : [endpoint.vni]
+      return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], peers: false }
     }
-    case 'host-register':
-    case 'host-remove':
-      return 'all'
+    case 'host-register': {
+      const { peerId, vtep } = command.host
+      const before = state.host(peerId)
+      const moved = before === undefined || isVacant(before) || before.vtep !== vtep
+      return moved ? { networks: networksOn(state, peerId), peers: true } : NOTHING
+    }
+    case 'host-remove': {
+      const named = [...state.hosts()].filter(({ name }) => name === command.name)
+      return { networks: named.flatMap(({ peerId }) => networksOn(state, peerId)), peers: true }
+    }
   }
 }
 
-function networkNamed(state: ClusterState, name: NetworkName): readonly Vni[] {
+/**
+ * What a change of a member affects: the entries that point to it, in networks that both hosts are in; and the sets of
+ * addresses unless it only became or ceased to be reachable.
+ */
+export function touchedByMember(p: {
+  readonly state: ClusterState
+  readonly self: PeerId
+  readonly change: MemberChange
+}): Touched {
+  const { state, self, change } = p
+  if (!affectsOverlay(change)) return NOTHING
+  const { peerId } = change.kind === 'vanished' ? change.before : change.after
+  return { networks: sharedNetworks(state, self, peerId), peers: affectsPeers(change) }
+}
+
+/** O(endpoints of both hosts) */
+export function sharedNetworks(state: ClusterState, self: PeerId, peer: PeerId): readonly Vni[] {
+  const here = new Set(networksOn(state, self))
+  return networksOn(state, peer).filter(vni => here.has(vni))
+}
+
+function networksOn(state: ClusterState, peer: PeerId): readonly Vni[] {
+  return state.networksOnHost(peer).map(({ vni }) => vni)
+}
+
+function networkNamed(state: ClusterState, name: NetworkName): Touched {
   const network = state.network(name)
-  return network === undefined ? [] : [network.vni]
+  return network === undefined ? NOTHING : { networks: [network.vni], peers: false }
 }

@@ -9,11 +9,12 @@ import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
 import type { Config } from '#config/schema.ts'
 import type { Command } from '#model/command.ts'
 import type { MembershipView } from '#membership/view/view.ts'
-import { parseContainerId, parseIfName, parseNetworkName, parseVni, type NetworkName, type PeerId } from '#model/ids.ts'
+import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
+import type { LogIndex, NetworkName, PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
-import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { ipv4Underlay, type Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { LEAVE_GRACE_MS } from '#overlay/plan/network/leave-grace.ts'
 import type { Clock } from '#platform/clock.ts'
@@ -56,10 +57,16 @@ function inputsOf(p: {
   return { inputs, logged }
 }
 
+/** With the peers as a list: they are computed when they are asked for. */
+function resolved(host: DesiredHost): object {
+  return { ...host, peers: [...host.peers.values()] }
+}
+
 /** The same input with every network and every endpoint of the cluster. */
 function clusterWide(state: ClusterState, input: DesiredInput): DesiredInput {
   const networks = [...state.networks()]
-  return { ...input, networks, endpoints: new Map(networks.map(({ name }) => [name, state.endpointsOf(name)])) }
+  const { peers: _, ...rest } = input
+  return { ...rest, networks, endpoints: new Map(networks.map(({ name }) => [name, state.endpointsOf(name)])) }
 }
 
 t.test('the local networks give the same desired state as all networks of the cluster', async t => {
@@ -69,7 +76,7 @@ t.test('the local networks give the same desired state as all networks of the cl
       for (const n of HOSTS) {
         const { inputs } = inputsOf({ state, self: peer(n) })
         const all = clusterWide(state, inputs.input())
-        assert.deepEqual(desired(inputs.input()), desired(all))
+        assert.deepEqual(resolved(desired(inputs.input())), resolved(desired(all)))
         const options = { transit: parseTransitRange(TRANSIT), bind: BIND, memberAddresses: [] }
         assert.deepEqual(inputs.gateways(), desiredGateways({ ...all, ...options }))
         for (const { vni } of state.networks()) {
@@ -184,6 +191,33 @@ function counted(state: ClusterState): {
   }
   return { inputs: inputsOf({ state, self: peer(1) }).inputs, reads }
 }
+
+t.test('what follows from all hosts and members is computed again only after one of them has changed', async t => {
+  const state = bigCluster({ networks: 2, local: 1 })
+  const views = [makeMember(2, 'alive'), makeMember(2, 'failed'), { ...makeMember(2, 'failed'), address: BIND }].map(
+    (member, n): MembershipView => ({ revision: n, members: [member], foreign: [] })
+  )
+  const [first, second, third] = views
+  let view: MembershipView | null = first ?? null
+  const { inputs } = inputsOf({ state, self: peer(1), view: () => view })
+  const read = (): readonly unknown[] => [inputs.input().memberAddresses, inputs.gateways().guarded]
+  const same = (before: readonly unknown[]): readonly boolean[] => read().map((one, at) => one === before[at])
+  let before = read()
+  t.same(same(before), [true, true])
+  view = second ?? null
+  t.same(same(before), [true, true], 'a failure changes no address')
+  before = read()
+  view = third ?? null
+  t.same(same(before), [false, false], 'an address of Serf')
+  before = read()
+  state.apply((state.appliedIndex + 1) as LogIndex, {
+    session: 's',
+    seq: 1_000,
+    settledBelow: 0,
+    command: { kind: 'host-register', host: makeHost(4) }
+  })
+  t.same(same(before), [true, false], 'a host that is registered')
+})
 
 t.test('a member that leaves is leaving until its grace has ended, which is announced once', async t => {
   const manual = new ManualClock()

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { affectsOverlay } from '#agent/reconcile/member-changes.ts'
+import { affectsOverlay, affectsPeers } from '#agent/reconcile/member-changes.ts'
 import { EMPTY_VIEW, reduceView } from '#membership/view/view.ts'
 import { record } from '../../membership/fixtures.ts'
 
@@ -19,6 +19,23 @@ t.test('the overlay depends on status, VTEP and address, and on members that app
     ['address', [record(1)], [record(1, { Addr: Uint8Array.from([192, 0, 2, 9]) })]]
   ] as const) {
     t.equal(affects(before, after), true, what)
+  }
+  t.end()
+})
+
+t.test('the set of peers depends on the address, on leaves, and on members that appear or vanish', t => {
+  const left = record(1, { Status: 'left' })
+  for (const [what, before, after, expected] of [
+    ['appeared', [], [record(1)], true],
+    ['vanished', [record(1)], [], true],
+    ['address', [record(1)], [record(1, { Addr: Uint8Array.from([192, 0, 2, 9]) })], true],
+    ['left', [record(1)], [left], true],
+    ['returned', [left], [record(1)], true],
+    ['failed', [record(1)], [record(1, { Status: 'failed' })], false],
+    ['leaving', [record(1)], [record(1, { Status: 'leaving' })], false]
+  ] as const) {
+    const { changes } = reduceView(reduceView(EMPTY_VIEW, before).view, after)
+    t.equal(changes.some(affectsPeers), expected, what)
   }
   t.end()
 })

@@ -6,6 +6,7 @@ import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts
 import type { Vni } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import { forwardingPart } from '#overlay/forwarding-part.ts'
+import type { Part } from '#overlay/pass.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
 import { bridgeName, endpointAlias, vethName } from '#overlay/plan/network/names.ts'
 import { ManualClock } from '../../lab/manual-clock.ts'
@@ -31,11 +32,13 @@ export class ReconcilerWorld {
   after: () => Promise<void> = () => Promise.resolve()
   /** Passes of the loop, in order. */
   readonly passes: ('full' | 'network')[] = []
+  readonly driver: { parts: readonly Part[] }
   readonly reconciler: Reconciler
 
   constructor() {
+    this.driver = { parts: [this.filters, forwardingPart(this.forwarding), this.routers] }
     this.reconciler = new Reconciler({
-      driver: { parts: [this.filters, forwardingPart(this.forwarding), this.routers] },
+      driver: this.driver,
       clock: this.clock.clock,
       input: scope => this.#input(scope),
       network: vni => this.networks.find(network => network.vni === vni),
@@ -54,6 +57,13 @@ export class ReconcilerWorld {
       passed: scope => this.passes.push(scope),
       logger: pino({ level: 'silent' })
     })
+  }
+
+  /** From now on it is a driver such as Open vSwitch's. */
+  holdsPeers(): void {
+    this.driver.parts = this.driver.parts.map(part =>
+      part.concern === 'forwarding' ? Object.assign(part, { holdsPeers: true }) : part
+    )
   }
 
   /** An endpoint of the state; its veth is there when it is on this host, as after an attach. */

@@ -154,6 +154,29 @@ t.test('routers are polled every 5 s, and a problem of theirs leads to a full pa
   t.equal(w.filters.looks.length, 2, 'filters are not polled')
 })
 
+t.test('a change of the peers reaches filters and routers without a pass over the devices', async t => {
+  const w = await ReconcilerWorld.settled()
+  const [filters, routers] = [w.filters.looks.length, w.routers.looks.length]
+  for (let n = 0; n < 100; n++) w.reconciler.wakePeers()
+  await w.clock.advance(0)
+  t.strictSame([w.filters.looks.length - filters, w.routers.looks.length - routers], [1, 1])
+  t.strictSame(w.forwarding.looks, [])
+  t.strictSame(w.passes, [])
+  w.filters.observeError = refused
+  w.reconciler.wakePeers()
+  await w.clock.advance(0)
+  t.strictSame(w.passes, ['full'], 'which reports the problem')
+  t.strictSame(w.reconciler.status().degraded, ['host: no such thing'])
+})
+
+t.test('where forwarding itself holds the peers, their change is a full pass', async t => {
+  const w = await ReconcilerWorld.settled()
+  w.holdsPeers()
+  w.reconciler.wakePeers()
+  await w.clock.advance(0)
+  t.strictSame(w.passes, ['full'])
+})
+
 t.test('a poll of routers counts repairs', async t => {
   const w = await ReconcilerWorld.settled()
   w.routers.repairs = true

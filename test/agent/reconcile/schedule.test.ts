@@ -112,6 +112,27 @@ t.test('routers are polled 5 s after a full pass, then 5 s after each poll, and 
   t.strictSame(schedule.next(61_000), { kind: 'routers' })
 })
 
+t.test('the peers come before single networks, once for all changes, and get a fifth of the time', async t => {
+  const peers: Turn = { kind: 'peers' }
+  const schedule = afterFullPass(0)
+  schedule.stateChanged([red])
+  for (let n = 0; n < 3; n++) schedule.peersChanged()
+  t.strictSame(schedule.next(0), peers)
+  schedule.begin(peers)
+  t.strictSame(schedule.next(0), network(red))
+  schedule.begin(network(red))
+  schedule.ended(peers, { sinceMs: 0, nowMs: 10 })
+  t.equal(schedule.isAsked, false)
+  schedule.peersChanged()
+  t.equal(schedule.isAsked, true)
+  t.equal(schedule.next(49), null)
+  t.equal(schedule.wakeAtMs(Infinity), 50)
+  t.strictSame(schedule.next(50), peers)
+  schedule.stateChanged(null)
+  schedule.begin(FULL)
+  t.equal(schedule.next(50), null, 'a full pass looks at them, too')
+})
+
 t.test('a full pass is due every 30 s, and retries when they are due', async t => {
   const schedule = afterFullPass(0)
   schedule.expire(29_999, { host: false, networks: [] })

@@ -6,9 +6,14 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import { networksOfCommand } from '#agent/reconcile/touched.ts'
+import { touchedBy, touchedByMember, type Touched } from '#agent/reconcile/touched.ts'
+import type { MemberChange } from '#membership/view/view.ts'
+import type { Command } from '#model/command.ts'
+import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
+import { parseSubnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
+import { makeMember } from '../memory-host.ts'
 import { peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
 
@@ -26,14 +31,19 @@ function desiredOn(state: ClusterState, self: number): DesiredHost {
   })
 }
 
-t.test('a command changes no network that it does not touch', async t => {
+t.test('a command changes no network that it does not touch, and no peers unless it says so', async t => {
   fc.assert(
     fc.property(commands, log => {
       play(log, (command, apply, state) => {
         const before = HOSTS.map(n => desiredOn(state, n).networks)
-        const touched = networksOfCommand(state, command)
+        const peersBefore = HOSTS.map(n => desiredOn(state, n).peers)
+        const { networks: touched, peers } = touchedBy(state, command)
         apply()
-        if (touched === 'all') return
+        if (!peers)
+          assert.deepEqual(
+            peersBefore,
+            HOSTS.map(n => desiredOn(state, n).peers)
+          )
         for (const [i, n] of HOSTS.entries()) {
           const after = desiredOn(state, n).networks
           for (const vni of new Set([...(before[i]?.keys() ?? []), ...after.keys()])) {
@@ -46,6 +56,38 @@ t.test('a command changes no network that it does not touch', async t => {
   )
   t.pass()
 })
+
+t.test(
+  'a change of a member touches the networks that both hosts are in, and the sets of addresses only if those change',
+  t => {
+    const network = { subnet: parseSubnet('10.1.0.0/28'), egressRate: 0, mtu: 0, egress: true, hostAccess: false }
+    const unshaped = { name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
+    const log = (['red', 'blue', 'green'] as const).flatMap((text, n): Command[] => {
+      const name = parseNetworkName(text)
+      const on = n === 0 ? [1, 2] : [n === 1 ? 1 : 2]
+      const attached = on.map((host): Command => {
+        const container = { containerId: parseContainerId(`${text}-${host}`), ifname: parseIfName('eth0') }
+        return { kind: 'endpoint-attach', network: name, ...container, host: peer(host), ...unshaped }
+      })
+      return [{ kind: 'network-create', name, ...network }, ...attached]
+    })
+    const state = play(log, (_, apply) => apply())
+    const red = state.network(parseNetworkName('red'))?.vni
+    const touched = (change: MemberChange): Touched => touchedByMember({ state, self: peer(1), change })
+    const alive = makeMember(2, 'alive')
+    for (const [what, change, expected] of [
+      ['failed', { kind: 'changed', before: alive, after: makeMember(2, 'failed') }, { networks: [red], peers: false }],
+      ['left', { kind: 'changed', before: alive, after: makeMember(2, 'left') }, { networks: [red], peers: true }],
+      ['back', { kind: 'changed', before: makeMember(2, 'left'), after: alive }, { networks: [red], peers: true }],
+      ['gone', { kind: 'vanished', before: alive }, { networks: [red], peers: true }],
+      ['new here', { kind: 'appeared', after: makeMember(3, 'alive') }, { networks: [], peers: true }],
+      ['tags', { kind: 'changed', before: alive, after: { ...alive, role: 'client' } }, { networks: [], peers: false }]
+    ] as const satisfies readonly (readonly [string, MemberChange, unknown])[]) {
+      t.same(touched(change), expected, what)
+    }
+    t.end()
+  }
+)
 
 t.test('an address reused on another host points there, whatever was seen before it', async t => {
   fc.assert(

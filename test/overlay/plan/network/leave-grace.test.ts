@@ -25,7 +25,7 @@ t.test('a host that leaves keeps its entries for the grace, and loses them after
       vxlanPort: 4789
     })
     const network = networks.get(red.vni)
-    return [network?.flood.size ?? -1, network?.entries.size ?? -1, peers.size]
+    return [network?.flood.size ?? -1, network?.entries.size ?? -1, [...peers.values()].length]
   }
   t.strictSame(entries('alive', 0), [1, 1, 1])
   t.strictSame(entries('left', 1_000), [1, 1, 1])
@@ -54,10 +54,21 @@ t.test('a leave that is older than the view, and a failure, get no grace', async
   t.equal(grace.apply(of('left'), 2).get(peer(2)), 'leaving', 'after a failure it has')
 })
 
+t.test('the same statuses give the same map until a grace begins or ends', async t => {
+  const grace = new LeaveGrace()
+  const [alive, left] = [of('alive'), of('left')]
+  t.equal(grace.apply(alive, 0), alive)
+  const during = grace.apply(left, 1)
+  t.strictSame(grace.leaving, [peer(2)])
+  t.equal(grace.apply(left, 2), during)
+  t.equal(grace.apply(left, 1 + LEAVE_GRACE_MS), left)
+  t.strictSame(grace.leaving, [])
+})
+
 t.test('a member that Serf forgets is forgotten here, too', async t => {
   const grace = new LeaveGrace()
   grace.apply(of('alive'), 0)
   grace.apply(of('left'), 1)
-  t.equal(grace.apply(new Map(), 2).size, 0)
+  t.equal(grace.apply(new Map(), 2).get(peer(2)), undefined)
   t.equal(grace.remainingMs(2), null)
 })
