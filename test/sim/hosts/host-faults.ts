@@ -26,11 +26,23 @@ export type HostFaultContext = {
 type Action = (context: HostFaultContext) => boolean
 
 /** Faults of single messages (host-network.ts). */
-const MESSAGE_FAULTS = ['feed-message-lost', 'feed-message-duplicated', 'feed-message-late', 'late-answer'] as const
+const MESSAGE_FAULTS = [
+  'feed-message-lost',
+  'feed-message-duplicated',
+  'feed-message-late',
+  'late-answer',
+  'lost-answer'
+] as const
 
 const ACTIONS: Readonly<Record<string, Action>> = {
   'host-restart': context => crash(context, context.random.pick(context.hosts), 'kill'),
   'restart-of-the-leader': context => crash(context, leaderOf(context), 'kill'),
+  'restart-with-an-unfinished-attach': context =>
+    crash(
+      context,
+      context.hosts.find(({ containers }) => containers.hasUnfinished),
+      'kill'
+    ),
   'host-power-cut': context => crash(context, context.random.pick(context.hosts), 'power-cut'),
   'power-cut-of-all-hosts': context => {
     for (const host of context.hosts) crash(context, host, 'power-cut')
@@ -102,6 +114,18 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     }
     return true
   },
+  'false-feed-message-of-a-server': context => {
+    // Its memory is broken: it names a term and an index that no server has.
+    const { hosts, network, oracle, random } = context
+    const server = random.pick(hosts.filter(host => host.isVoter || host.role === 'server'))
+    const { clusterId } = server
+    const term = server.replicator?.log.status().term
+    if (term === undefined || clusterId === null) return false
+    const far = random.pick([1, 1_000_000])
+    const announced = { term: (term + 1_000) as Term, commitIndex: (oracle.index + far) as LogIndex, entries: [] }
+    for (const data of encodeFeed({ clusterId, ...announced })) network.publish(server.peerId, data)
+    return true
+  },
   'hostile-raft': ({ hostile }) => hostile.raft(),
   'hostile-gossip': ({ hostile }) => hostile.gossip(),
   'hostile-proposal': ({ hostile }) => hostile.propose(),
@@ -132,6 +156,7 @@ export function injectHostFaults(context: HostFaultContext, untilMs: number): vo
   if (random.chance(0.5)) feed.duplication = random.pick([0.05, 0.5])
   if (random.chance(0.5)) feed.delay = random.pick([0.05, 0.3])
   if (random.chance(0.4)) network.lateAnswers = random.pick([0.002, 0.02])
+  if (random.chance(0.3)) network.lostAnswers = random.pick([0.002, 0.02])
   network.jitterMs = random.pick([1, 5, 30])
   const share = random.pick([0.25, 0.5])
   const actions = Object.entries(ACTIONS).filter(() => random.chance(share))

@@ -5,6 +5,7 @@ import type { SourceMutant } from './mutant-loader.ts'
 const CONSENSUS = 'src/replication/consensus'
 const CLUSTER = 'src/replication/cluster'
 const FEED = 'src/replication/feed'
+const ENDPOINTS = 'src/agent/endpoints'
 
 export const HOST_MUTANTS: readonly SourceMutant[] = [
   {
@@ -246,5 +247,58 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     file: 'src/replication/consensus/entry-request.ts',
     find: "if (kind !== 'command') return",
     replace: "if (kind !== 'command' || index > 0) return"
+  },
+  {
+    name: 'stranger-unseats',
+    bug: 'a server that belongs to no cluster says that others were removed, and they start again for ever',
+    file: `${CLUSTER}/participation-rpc.ts`,
+    find: "if (clusterId === null) throw new VxmeshError('ERR_PEER', 'this host belongs to no cluster yet')",
+    replace: '',
+    also: [
+      { find: 'if (clusterId !== p.clusterId) throw', replace: "if (clusterId === '') throw" },
+      { find: 'index > p.appliedIndex() && ', replace: '' }
+    ]
+  },
+  {
+    name: 'session-never-full',
+    bug: 'the state machine forgets the answer to a request that has not got it',
+    file: `${CONSENSUS}/proposer.ts`,
+    find: 'return nextSeq - oldest >= MAX_SPAN',
+    replace: 'return nextSeq - oldest < 0'
+  },
+  {
+    name: 'takes-any-number',
+    bug: 'a host takes more requests than it can answer in time',
+    file: `${CONSENSUS}/proposer.ts`,
+    find: 'if (this.#inFlight >= MAX_IN_FLIGHT) throw',
+    replace: 'if (this.#inFlight < 0) throw'
+  },
+  {
+    name: 'unanswered-attach-forgotten',
+    bug: 'an attach that is committed and whose caller was told that it failed keeps its address',
+    file: `${ENDPOINTS}/endpoints.ts`,
+    find: 'if (mayHaveBeenMade(err)) {',
+    replace: 'if ((err as any) === null) {'
+  },
+  {
+    name: 'unfinished-lost-in-a-restart',
+    bug: 'an agent that restarts forgets what ended without an answer',
+    file: `${ENDPOINTS}/local-endpoints.ts`,
+    find: "if (record === 'unfinished') this.#unfinished.set(key, this.#options.clock.nowMs())",
+    replace: "if (record === 'unfinished') continue"
+  },
+  {
+    name: 'false-term-for-ever',
+    bug: 'a client that was told of a term that no server has never finds the leader again',
+    file: `${CONSENSUS}/leader-hint.ts`,
+    find: 'if (term < this.term && this.leader(nowMs) !== null) return false',
+    replace: 'if (term < this.term) return false'
+  },
+  {
+    name: 'false-index-for-ever',
+    bug: 'a client that was told of an index that no server has lags behind it for ever',
+    file: `${FEED}/feed-follower.ts`,
+    find: 'if (this.#emptyRounds >= UNCONFIRMED_ROUNDS)',
+    replace: 'if (this.#emptyRounds < 0)'
   }
 ]

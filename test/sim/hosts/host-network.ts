@@ -18,6 +18,7 @@ const DIAL_TIMEOUT_MS = 2_000
 /** When keep-alives close a connection whose link is cut. */
 const KEEP_ALIVE_MS = 6_000
 const LATE_MS = 4_000
+const RPC = '/vxmesh/rpc/1'
 
 type Judge = (author: PeerId, data: Uint8Array) => Verdict
 type Handler = (peer: PeerId, stream: MeshStream) => void
@@ -43,7 +44,11 @@ export class HostNetwork {
   readonly feed = { loss: 0, duplication: 0, delay: 0 }
   /** Probability per chunk of a stream of a delay of seconds. */
   lateAnswers = 0
+  /** Probability per chunk of answers to requests that the server drops it, as a channel does whose queue is full. */
+  lostAnswers = 0
   jitterMs = 1
+  /** Peers that lose the next answer that they get. */
+  readonly #losing = new Set<PeerId>()
   readonly #random: Random
   readonly #schedule: Schedule
   readonly #faults: Counters
@@ -127,8 +132,14 @@ export class HostNetwork {
   reset(): void {
     Object.assign(this.feed, { loss: 0, duplication: 0, delay: 0 })
     this.lateAnswers = 0
+    this.lostAnswers = 0
     this.jitterMs = 1
     this.heal()
+  }
+
+  /** The next answer that a peer gets is lost. */
+  loseAnswer(peer: PeerId): void {
+    this.#losing.add(peer)
   }
 
   canReach(from: PeerId, to: PeerId): boolean {
@@ -194,7 +205,8 @@ export class HostNetwork {
       throw unreachable(to, 'ECONNRESET')
     }
     if (handler === undefined) throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
-    const wires = [this.#wire(port, other), this.#wire(other, port)] as const
+    const isLost = protocol === RPC ? () => this.#losesAnswer(port.peer) : () => false
+    const wires = [this.#wire(port, other, () => false), this.#wire(other, port, isLost)] as const
     const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed: () => undefined })
     connection.streams.set(near, port.life).set(far, other.life)
     connection.wires.push(...wires)
@@ -202,8 +214,15 @@ export class HostNetwork {
     return near
   }
 
-  #wire(from: Port, to: Port): Wire {
+  #losesAnswer(peer: PeerId): boolean {
+    if (!this.#losing.delete(peer) && !this.#random.chance(this.lostAnswers)) return false
+    this.#faults.add('lost-answer')
+    return true
+  }
+
+  #wire(from: Port, to: Port, isLost: () => boolean): Wire {
     return new Wire({
+      isLost,
       from: from.life,
       to: to.life,
       nowMs: () => this.#schedule.nowMs,

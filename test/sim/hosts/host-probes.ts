@@ -16,5 +16,9 @@ export const HOST_PROBES = [
   'burst-of-proposals',
   'request-retried-by-the-proposer',
   'request-retried-by-the-client',
+  'attach-without-an-answer',
+  'unfinished-attach-released',
+  'cluster-restarted-beside-a-stranger',
+  'request-refused-in-a-flood',
   'read-index-served'
 ] as const

@@ -14,6 +14,8 @@ import { Counters, TraceHash } from '../counters.ts'
 import { Random } from '../random.ts'
 import type { RunResult } from '../run-result.ts'
 import { Schedule } from '../schedule.ts'
+import { runContainers } from './container-load.ts'
+import { Flood } from './flood.ts'
 import { HOST_FAULTS, injectHostFaults } from './host-faults.ts'
 import { HostNetwork } from './host-network.ts'
 import { HostileHost } from './hostile.ts'
@@ -29,6 +31,8 @@ const FOUNDING_MS = 5_000
 const FAULTS_MS = 25_000
 /** Long enough to close dead connections, elect a leader, change servers and catch up. */
 const RECOVERY_MS = 25_000
+/** Longer than servers take to elect a leader after a start. */
+const ELECTION_MS = 8_000
 /** Turns of the event loop after each action: one to send a frame, one for the core to handle an event. */
 const TURNS = 2
 
@@ -100,6 +104,7 @@ class World {
     await this.#found()
     const untilMs = FOUNDING_MS + FAULTS_MS
     this.#lanes.run({ lanes: this.#random.pick([2, 5]), thinkMs: this.#random.pick([150, 500]), untilMs })
+    runContainers({ hosts: this.#hosts, random: this.#random, schedule: this.#schedule, untilMs })
     this.#operator.start()
     injectHostFaults(
       {
@@ -116,6 +121,8 @@ class World {
     )
     await this.#runUntil(untilMs)
     if (this.#isSound) await this.#recover()
+    if (this.#isSound && this.#random.chance(0.05)) await this.#flood()
+    if (this.#isSound && this.#random.chance(0.3)) await this.#restartBesideAStranger()
     if (this.#isSound) this.#compareStates()
     if (this.#isSound) await this.#compareDisks()
     for (const host of this.#hosts) host.crash('kill')
@@ -156,14 +163,14 @@ class World {
       host.disk.delayMs = 0
       host.start()
     }
-    const startedAt = this.#schedule.nowMs
-    await this.#runUntil(startedAt + RECOVERY_MS)
-    const answered = new Set<SimHost>()
-    for (const host of this.#hosts) this.#lanes.attachAt(host, () => answered.add(host))
-    await this.#runUntil(this.#schedule.nowMs + 5_000)
+    await this.#runFor(RECOVERY_MS)
+    await this.#attachEverywhere('after all faults have ended')
     if (!this.#isSound) return
-    for (const host of this.#hosts) {
-      if (!answered.has(host)) this.oracle.fail(`${host.name} makes no progress after all faults have ended`)
+    const leader = this.#hosts.find(host => host.isLeader)
+    for (const { name, replicator } of this.#hosts) {
+      const known = replicator?.log.status().leader ?? null
+      if (known !== (leader?.peerId ?? '')) this.oracle.fail(`${name} does not know the leader at the end`)
+      if (replicator?.log.lag !== 0) this.oracle.fail(`${name} lags behind at the end`)
     }
     const peers = await this.#operator.servers()
     const servers = namesOf(this.#hosts.filter(host => peers?.some(({ peerId }) => peerId === host.peerId)))
@@ -173,6 +180,47 @@ class World {
       if (host.isVoter !== this.#operator.desired.has(host))
         this.oracle.fail(`${host.name} has the wrong role at the end`)
     }
+  }
+
+  async #attachEverywhere(when: string): Promise<void> {
+    const answered = new Set<SimHost>()
+    for (const host of this.#hosts) this.#lanes.attachAt(host, () => answered.add(host))
+    await this.#runFor(5_000)
+    for (const host of this.#hosts) {
+      if (!answered.has(host)) this.oracle.fail(`${host.name} makes no progress ${when}`)
+    }
+  }
+
+  /** One host sends more requests than it may. */
+  async #flood(): Promise<void> {
+    const host = this.#random.pick(this.#hosts)
+    const { replicator } = host
+    if (replicator === null) return
+    const { oracle } = this
+    const flood = new Flood({ host, log: replicator.log, network: this.#network, oracle, schedule: this.#schedule })
+    void flood.run()
+    await this.#runFor(10_000)
+    if (!flood.isOver) oracle.fail('not all of many requests are answered')
+    if (flood.refused === 0) oracle.fail('a host takes any number of requests')
+    this.#probes.add('request-refused-in-a-flood', flood.refused)
+  }
+
+  /** All agents start at once, one server of three or more from a disk that belongs to no cluster. */
+  async #restartBesideAStranger(): Promise<void> {
+    const servers = this.#hosts.filter(host => host.isVoter)
+    if (servers.length < 3) return
+    this.#probes.add('cluster-restarted-beside-a-stranger')
+    const stranger = this.#random.pick(servers)
+    for (const host of this.#hosts) host.crash('kill')
+    stranger.swapDisk()
+    for (const host of this.#hosts) host.startLater(this.#random.between(0, 300))
+    await this.#runFor(ELECTION_MS)
+    if (!this.#hosts.some(host => host.isLeader)) this.oracle.fail('no leader beside a server that has no cluster')
+    stranger.crash('kill')
+    stranger.returnDisk()
+    stranger.start()
+    await this.#runFor(ELECTION_MS)
+    if (this.#isSound) await this.#attachEverywhere('after a stranger has left')
   }
 
   /** Every host holds the same state, and in it everything that was acknowledged. */
@@ -195,6 +243,10 @@ class World {
         oracle.fail(`${id} was given ${address} and has ${addresses.get(id) ?? 'none'}`)
     }
     for (const id of detached) if (addresses.has(id)) oracle.fail(`${id} was detached and still exists`)
+    for (const { name, containers } of this.#hosts) {
+      const problem = containers.problem(oracle.state)
+      if (problem !== null) oracle.fail(`${name}: ${problem}`)
+    }
   }
 
   /** What every host has on its disk, after it was killed, is a prefix of the log. */
@@ -218,6 +270,10 @@ class World {
       void opened.then(() => (opening.isOver = true))
       while (!opening.isOver && this.#isSound) await this.#runUntil(this.#schedule.nowMs + 10)
     }
+  }
+
+  #runFor(ms: number): Promise<void> {
+    return this.#runUntil(this.#schedule.nowMs + ms)
   }
 
   async #runUntil(untilMs: number): Promise<void> {

@@ -15,10 +15,12 @@ import { openStorage } from '#replication/storage/storage.ts'
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
+import { HostContainers } from './host-containers.ts'
 import { HostDisk } from './host-disk.ts'
 import type { HostNetwork } from './host-network.ts'
 import { Life, randomOf } from './life.ts'
 import type { Oracle } from './oracle.ts'
+import { strangeSeed } from './strange-seed.ts'
 
 export type HostWorld = {
   readonly random: Random
@@ -47,7 +49,8 @@ export class SimHost {
   readonly peerId: PeerId
   readonly role: 'server' | 'client'
   readonly bootstrapExpect: number
-  readonly disk = new HostDisk()
+  disk = new HostDisk()
+  readonly containers: HostContainers
   process: Process | null = null
   /** Of the cluster that its disk belongs to. */
   clusterId: ClusterId | null = null
@@ -56,6 +59,8 @@ export class SimHost {
   /** The highest index that any process on this disk has applied. */
   appliedBefore = 0
   readonly #world: HostWorld
+  /** The host's own disk and what belongs to it, while it runs from another one. */
+  #kept: { readonly disk: HostDisk; readonly clusterId: ClusterId | null; readonly appliedBefore: number } | null = null
   /** Of the process that runs, or that opens its storage. */
   #life: Life | null = null
   #starts = 0
@@ -73,6 +78,7 @@ export class SimHost {
     this.role = p.role
     this.bootstrapExpect = p.bootstrapExpect
     this.#world = p.world
+    this.containers = new HostContainers({ self: this.peerId, probes: p.world.probes })
   }
 
   get replicator(): Replicator | null {
@@ -107,6 +113,7 @@ export class SimHost {
     this.process = null
     this.#life?.end()
     this.#life = null
+    this.containers.crash(kind)
     if (process !== null) {
       this.appliedBefore = Math.max(this.appliedBefore, process.state.appliedIndex)
       network.detach(this.peerId, kind === 'power-cut')
@@ -115,6 +122,18 @@ export class SimHost {
     this.isPowered = false
     this.disk.powerCut(random)
     probes.add('power-cut')
+  }
+
+  /** From its next start on it has another disk, which holds a restored backup: it belongs to no cluster. */
+  swapDisk(): void {
+    this.#kept = { disk: this.disk, clusterId: this.clusterId, appliedBefore: this.appliedBefore }
+    Object.assign(this, { disk: new HostDisk(), clusterId: null, appliedBefore: 0 })
+  }
+
+  /** From its next start on it has its own disk again. */
+  returnDisk(): void {
+    if (this.#kept !== null) Object.assign(this, this.#kept)
+    this.#kept = null
   }
 
   async #start(life: Life): Promise<void> {
@@ -130,7 +149,7 @@ export class SimHost {
       disk: { dataDir: DATA_DIR, files },
       storage,
       snapshotBytes: this.#world.snapshotBytes,
-      seed: null,
+      seed: this.#kept === null ? null : strangeSeed(this.peerId),
       bootstrapExpect: this.bootstrapExpect,
       machine: {
         apply: (index, request) => {
@@ -152,6 +171,7 @@ export class SimHost {
         },
         applied: index => {
           this.#world.trace(this.number, index)
+          this.containers.reached(index)
           this.#checkCurrent()
         }
       },
@@ -172,6 +192,7 @@ export class SimHost {
       logger: silent
     })
     this.process = { life, replicator, state }
+    await this.containers.start({ log: replicator.log, state, clock })
     await replicator.start()
     clock.every(200, () => this.#observe())
   }

@@ -7,15 +7,20 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { RunResult } from '../run-result.ts'
 
-export type SourceMutant = {
+type Edit = {
+  /** Occurs once in the file. */
+  readonly find: string
+  readonly replace: string
+}
+
+export type SourceMutant = Edit & {
   readonly name: string
   /** What it does wrong. */
   readonly bug: string
   /** From the root of the repository. */
   readonly file: string
-  /** Occurs once in the file. */
-  readonly find: string
-  readonly replace: string
+  /** Further changes of the same file, where a bug was in several places. */
+  readonly also?: readonly Edit[]
 }
 
 const ROOT = pathToFileURL(join(import.meta.dirname, '../../..')).href
@@ -48,9 +53,12 @@ export async function loadMutant(mutant: SourceMutant): Promise<(seed: number) =
 }
 
 /** @throws Error when the text does not occur exactly once: the file has changed, and the mutant must follow */
-export function mutate({ name, file, find, replace }: SourceMutant): string {
-  const source = readFileSync(fileURLToPath(`${ROOT}/${file}`), 'utf8')
-  const pieces = source.split(find)
-  if (pieces.length !== 2) throw new Error(`${name}: ${file} contains "${find}" ${pieces.length - 1} times`)
-  return pieces.join(replace)
+export function mutate({ name, file, also = [], ...first }: SourceMutant): string {
+  let source = readFileSync(fileURLToPath(`${ROOT}/${file}`), 'utf8')
+  for (const { find, replace } of [first, ...also]) {
+    const pieces = source.split(find)
+    if (pieces.length !== 2) throw new Error(`${name}: ${file} contains "${find}" ${pieces.length - 1} times`)
+    source = pieces.join(replace)
+  }
+  return source
 }

@@ -1,5 +1,5 @@
 // One direction of a stream between two processes: deliveries take time and keep their order. While the link is cut they
-// wait; when the receiver stalls they wait too; when either process has crashed they are lost.
+// wait; when the receiver stalls they wait too; when either process has crashed they are lost. Whole answers may be lost.
 
 import type { Life } from './life.ts'
 
@@ -10,6 +10,8 @@ export type WireOptions = {
   /** Does the link carry bytes in this direction? */
   readonly isOpen: () => boolean
   readonly latencyMs: () => number
+  /** Is this delivery lost, as when the sender's buffers are full? */
+  readonly isLost: () => boolean
 }
 
 export class Wire {
@@ -23,8 +25,9 @@ export class Wire {
 
   /** @returns false when the sender has crashed */
   readonly carry = (deliver: () => void): boolean => {
-    const { from, to, nowMs, isOpen, latencyMs } = this.#options
+    const { from, to, nowMs, isOpen, latencyMs, isLost } = this.#options
     if (!from.isAlive) return false
+    if (isLost()) return true
     this.#lastArrivalMs = Math.max(this.#lastArrivalMs, nowMs() + latencyMs())
     to.after(this.#lastArrivalMs - nowMs(), () => {
       if (this.#stalled.length > 0 || !isOpen()) this.#stalled.push(deliver)
