@@ -1,6 +1,7 @@
 // Mutants of whole hosts that the simulator must detect: each drops one check outside the consensus core.
 
 import type { SourceMutant } from './mutant-loader.ts'
+import { STATE_MUTANTS } from './state-mutants.ts'
 
 const CONSENSUS = 'src/replication/consensus'
 const CLUSTER = 'src/replication/cluster'
@@ -8,6 +9,7 @@ const FEED = 'src/replication/feed'
 const ENDPOINTS = 'src/agent/endpoints'
 
 export const HOST_MUTANTS: readonly SourceMutant[] = [
+  ...STATE_MUTANTS,
   {
     name: 'retry-is-a-new-request',
     bug: 'the proposer gives every attempt a sequence number of its own, so a retry is applied again',
