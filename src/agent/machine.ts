@@ -27,7 +27,7 @@ export type MembershipPort = Pick<
 >
 
 export type RunningMesh = MeshPort & {
-  /** Inbound connections refused before a handshake, by reason, since the start. */
+  /** Inbound connections refused before or in the handshake, by reason, since the start. */
   readonly refused: Readonly<Record<string, number>>
   stop(): Promise<void>
 }

@@ -177,7 +177,7 @@ export const FAMILIES: readonly Family[] = [
     name: 'vxmesh_mesh_refused_connections_total',
     type: 'counter',
     label: 'reason',
-    help: 'Connections to the mesh port (TCP 7947) refused before a handshake since the agent started, by reason',
+    help: 'Connections to the mesh port (TCP 7947) refused before or in the handshake since the agent started, by reason',
     read: f => Object.entries(f.refused)
   },
   {

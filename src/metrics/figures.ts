@@ -49,7 +49,7 @@ export type Figures = {
     readonly repaired: Readonly<Record<string, number>>
   }
   readonly diverged: boolean
-  /** Connections to the mesh port refused before a handshake, by reason. */
+  /** Connections to the mesh port refused before or in the handshake, by reason. */
   readonly refused: Readonly<Record<string, number>>
   readonly serf: {
     /** Packets to Serf's port beyond the limits, by sender. */

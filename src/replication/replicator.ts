@@ -22,7 +22,7 @@ import { PEERS_METHOD, RaftCluster } from './raft-cluster.ts'
 import { RaftLog } from './raft-log.ts'
 import type { HostDisk } from './storage/host-disk.ts'
 import type { Storage } from './storage/storage.ts'
-import type { MeshPort } from './transport/mesh-port.ts'
+import { LEADER_PROTOCOL, type MeshPort } from './transport/mesh-port.ts'
 import { Rpc } from './transport/rpc.ts'
 
 export type ReplicatorOptions = {
@@ -63,6 +63,8 @@ export class Replicator {
   readonly cluster: ClusterLife
   readonly #options: ReplicatorOptions
   readonly #rpc: Rpc
+  /** Requests to the leader that a caller waits for. */
+  readonly #leaderRpc: Rpc
   readonly #raftLog: RaftLog
   readonly #proposer: Proposer
   readonly #adoption: ClusterAdoption
@@ -75,6 +77,7 @@ export class Replicator {
     const { clock, mesh } = options
     const { signal: stopping } = this.#stopping
     const rpc = new Rpc({ mesh, clock })
+    const leaderRpc = new Rpc({ mesh, clock, protocol: LEADER_PROTOCOL })
     const applied = new AppliedLog(options.machine)
     const role = new ClusterRole({
       ...options,
@@ -94,14 +97,14 @@ export class Replicator {
     })
     const proposer = new Proposer({
       ...options,
-      rpc,
+      rpc: leaderRpc,
       proposeHere: batch => role.propose(batch),
       isSelfServer: () => role.isConfigured(options.self),
       servers: () => role.servers(),
       isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice)
     })
-    const log = new RaftLog({ rpc, clock, proposer, role, applied, clusterId: () => cluster.clusterId })
+    const log = new RaftLog({ rpc: leaderRpc, clock, proposer, role, applied, clusterId: () => cluster.clusterId })
     const peerRpc: PeerRpc = {
       ask: (peer, method) => rpc.call({ peer, method, body: null, timeoutMs: ASK_MS }),
       serve: (method, answer) => rpc.register(method, () => Promise.resolve(answer()))
@@ -113,6 +116,7 @@ export class Replicator {
     this.peerRpc = peerRpc
     this.cluster = cluster
     this.#rpc = rpc
+    this.#leaderRpc = leaderRpc
     this.#proposer = proposer
     this.#adoption = adoption
     this.#role = role
@@ -122,6 +126,7 @@ export class Replicator {
   async start(): Promise<void> {
     this.#serve()
     await this.#rpc.start()
+    await this.#leaderRpc.start()
     await this.#adoption.start()
     this.#cancelReview = this.#options.clock.every(REVIEW_MS, () => this.cluster.membersChanged())
   }
@@ -140,14 +145,15 @@ export class Replicator {
 
   #serve(): void {
     const rpc = this.#rpc
+    const leaderRpc = this.#leaderRpc
     const { machine, mesh } = this.#options
     const role = this.#role
     const adoption = this.#adoption
     const raft = (): NonNullable<typeof role.voter>['raft'] | null => role.voter?.raft ?? null
     serveFetch(rpc, this.#options.clock, () => role.pageSource())
     adoption.serve()
-    serveReadIndex(rpc, { reader: raft, clock: this.#options.clock })
-    servePropose(rpc, {
+    serveReadIndex(leaderRpc, { reader: raft, clock: this.#options.clock })
+    servePropose(leaderRpc, {
       proposeHere: () => (role.voter === null ? null : batch => role.propose(batch)),
       isServer: peer => role.isConfigured(peer),
       admit: (command, peer) => machine.admit(command, { peer, addresses: mesh.addressesOf(peer) }),

@@ -8,7 +8,7 @@ import { PROPOSE_METHOD } from '#replication/consensus/propose-rpc.ts'
 import { encodeRaftMessage } from '#replication/codec/raft-codec.ts'
 import { encodeFeed } from '#replication/feed/feed-message.ts'
 import { Channel } from '#replication/transport/channel.ts'
-import type { MeshPort } from '#replication/transport/mesh-port.ts'
+import { LEADER_PROTOCOL, RAFT_PROTOCOL, type MeshPort } from '#replication/transport/mesh-port.ts'
 import { Rpc } from '#replication/transport/rpc.ts'
 import { answerIn, frameOf } from './proposals.ts'
 
@@ -18,11 +18,13 @@ export class HostilePeer {
   readonly mesh: MeshPort
   readonly rpc: Rpc
   readonly #clusterId: ClusterId
+  readonly #leaderRpc: Rpc
   readonly #channels = new Map<PeerId, Channel>()
 
   constructor(p: { readonly mesh: MeshPort; readonly clock: Clock; readonly clusterId: ClusterId }) {
     this.mesh = p.mesh
     this.rpc = new Rpc(p)
+    this.#leaderRpc = new Rpc({ ...p, protocol: LEADER_PROTOCOL })
     this.#clusterId = p.clusterId
   }
 
@@ -35,7 +37,7 @@ export class HostilePeer {
   async raftFrame(to: PeerId, frame: Uint8Array): Promise<void> {
     const open = this.#channels.get(to)
     if (open?.send(frame) === true) return
-    const stream = await this.mesh.openStream(to, '/vxmesh/raft/1')
+    const stream = await this.mesh.openStream(to, RAFT_PROTOCOL)
     const channel = new Channel(stream, {
       frame: () => undefined,
       closed: () => {
@@ -52,7 +54,8 @@ export class HostilePeer {
   }
 
   request(to: PeerId, method: string, body: unknown): Promise<unknown> {
-    return this.rpc.call({ peer: to, method, body, timeoutMs: 2_000 })
+    const rpc = method === 'propose' || method === 'read-index' ? this.#leaderRpc : this.rpc
+    return rpc.call({ peer: to, method, body, timeoutMs: 2_000 })
   }
 
   /** Proposes one request, whatever it is. @returns `{ applied }` or `{ leader }` */

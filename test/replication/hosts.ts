@@ -5,7 +5,7 @@ import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import type { Test } from 'tap'
 import type { PeerId } from '#model/ids.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
-import { systemClock } from '#platform/clock.ts'
+import { systemClock, type Clock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
 import { Mesh } from '#replication/transport/mesh.ts'
 import { Rpc } from '#replication/transport/rpc.ts'
@@ -18,7 +18,7 @@ export type Host = { readonly mesh: Mesh; readonly peer: PeerId; readonly port: 
 /** A host with its own key, which accepts every peer by default; stopped at the end of the test. */
 export async function host(
   t: Test,
-  p: { key?: Uint8Array | null; isKnown?: (peer: PeerId) => boolean; serves?: boolean } = {}
+  p: { key?: Uint8Array | null; isKnown?: (peer: PeerId) => boolean; serves?: boolean; clock?: Clock } = {}
 ): Promise<Host> {
   const privateKey = await generateKeyPair('Ed25519')
   const port = await freePort()
@@ -29,7 +29,7 @@ export async function host(
     preSharedKey: p.key === undefined ? Buffer.alloc(32, 7) : p.key,
     topic: 'test-topic',
     isKnown: p.isKnown ?? (() => true),
-    clock: systemClock,
+    clock: p.clock ?? systemClock,
     logger: createLogger('silent')
   })
   t.teardown(() => mesh.stop())

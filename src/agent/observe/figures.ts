@@ -20,7 +20,7 @@ export type FigureSources = HealthSources &
     readonly state: ClusterState
     readonly counters: Pick<CounterWindow, 'latest'>
     readonly log: Pick<ReplicatedLog, 'lag' | 'leaderChanges' | 'refusedMessages' | 'retries'>
-    /** Connections to the mesh port that were refused before a handshake, by reason. */
+    /** Connections to the mesh port that were refused before or in the handshake, by reason. */
     readonly refusedConnections: () => Readonly<Record<string, number>>
     readonly serfDrops: Pick<SerfDrops, 'latest'>
     readonly membership: Pick<Membership, 'logDroppedBytes'>

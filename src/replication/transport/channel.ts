@@ -1,4 +1,4 @@
-// A channel: one libp2p stream that carries frames both ways. Bounded: `send` refuses a frame when the peer reads too
+// A channel: a stream that carries frames both ways. Bounded: `send` refuses a frame when the peer reads too
 // slowly. The frames of one turn of the event loop are coalesced, so that muxer, encryption and kernel see one write.
 
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
@@ -31,7 +31,9 @@ export class Channel {
     const reader = new FrameReader()
     stream.addEventListener('message', event => {
       try {
-        for (const payload of reader.push(event.data.subarray())) handlers.frame(payload)
+        for (const payload of reader.push(event.data.subarray())) {
+          if (payload.byteLength > 0 || stream.hasKeepAlives !== true) handlers.frame(payload)
+        }
       } catch (err) {
         this.close(asVxmeshError(err))
       }

@@ -1,5 +1,5 @@
-// What replication needs of the network between hosts. `Mesh` (mesh.ts) provides it over libp2p; tests and the simulator
-// provide it in memory.
+// What replication needs of the network between hosts. `Mesh` (mesh.ts) provides it over libp2p and direct streams; tests and
+// the simulator provide it in memory.
 
 import type { PeerId } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
@@ -9,12 +9,24 @@ export type PeerAddress = { readonly address: Ip; readonly port: number }
 /** The verdict on a gossip message: forward it, drop it, or drop it and penalise its sender. */
 export type Verdict = 'accept' | 'ignore' | 'reject'
 
+/** Raft's messages. */
+export const RAFT_PROTOCOL = '/vxmesh/raft/2'
+/** Proposals and read indexes: requests to the leader that a caller waits for. */
+export const LEADER_PROTOCOL = '/vxmesh/leader/1'
+
+/** Has a stream of this protocol a connection of its own, instead of a place in libp2p's? */
+export function isDirect(protocol: string): boolean {
+  return protocol === RAFT_PROTOCOL || protocol === LEADER_PROTOCOL
+}
+
 /** One end of a byte stream, in order and reliable until it closes; a libp2p `Stream` is one. */
 export type MeshStream = {
   /** 'open' while bytes can be sent. */
   readonly status: string
   /** Bytes accepted by `send` that have not left yet. */
   readonly writeBufferLength: number
+  /** Does an empty frame only say that the peer is alive? */
+  readonly hasKeepAlives?: boolean
   send(bytes: Uint8Array): unknown
   /** Closes both directions at once; bytes that have not left are lost. */
   abort(err: Error): void

@@ -1,12 +1,13 @@
 // The libp2p node: TCP, the cluster's pre-shared key, Noise, yamux, gossipsub, and a connection gater that admits only
-// known peers. The only file that configures libp2p; all others see peer ids, streams and one gossip topic.
+// known peers. The only file that configures libp2p; all others see peer ids, streams and one gossip topic. Streams of the
+// protocols that requests wait for are direct: they share libp2p's port, and nothing else of it.
 
 import { gossipsub, StrictSign, type GossipSub } from '@chainsafe/libp2p-gossipsub'
 import { identify } from '@libp2p/identify'
-import type { PeerId as Libp2pPeerId, PrivateKey, Stream } from '@libp2p/interface'
+import type { PeerId as Libp2pPeerId, PrivateKey } from '@libp2p/interface'
 import { noise } from '@libp2p/noise'
-import { peerIdFromString } from '@libp2p/peer-id'
-import { tcp, type TCPSocketOptions } from '@libp2p/tcp'
+import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
+import type { TCPSocketOptions } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
@@ -16,7 +17,10 @@ import { formatIp, parseIp, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Admission } from './admission.ts'
-import type { MeshPort, PeerAddress, Verdict } from './mesh-port.ts'
+import { DirectStreams } from './direct-streams.ts'
+import { isDirect, type MeshPort, type MeshStream, type PeerAddress, type Verdict } from './mesh-port.ts'
+import { PeerAddresses } from './peer-addresses.ts'
+import { PortSorter, sharedTcp } from './port-sorter.ts'
 import { clusterProtector } from './protector.ts'
 import { Refusals } from './refusals.ts'
 
@@ -35,6 +39,15 @@ export type MeshOptions = {
 
 type Services = { pubsub: GossipSub; identify: unknown }
 
+type MeshParts = {
+  readonly node: Libp2p<Services>
+  readonly options: MeshOptions
+  readonly addresses: PeerAddresses
+  readonly refusals: Refusals
+  readonly direct: DirectStreams
+  readonly sorter: PortSorter
+}
+
 /** Streams of one protocol per connection. Ours are long-lived; during a reconnect there may be two. */
 const MAX_STREAMS = 16
 /** A feed message holds about 48 KiB of entries, or one larger entry, plus signature and framing. */
@@ -52,23 +65,35 @@ const MAX_NEGOTIATING = 4_096
 export class Mesh implements MeshPort {
   readonly #node: Libp2p<Services>
   readonly #options: MeshOptions
-  readonly #addresses: Addresses
+  readonly #addresses: PeerAddresses
   readonly #refusals: Refusals
+  readonly #direct: DirectStreams
+  readonly #sorter: PortSorter
 
-  private constructor(p: { node: Libp2p<Services>; options: MeshOptions; addresses: Addresses; refusals: Refusals }) {
+  private constructor(p: MeshParts) {
     this.#node = p.node
     this.#options = p.options
     this.#addresses = p.addresses
     this.#refusals = p.refusals
+    this.#direct = p.direct
+    this.#sorter = p.sorter
   }
 
   /** @throws ERR_PEER when the port cannot be bound */
   static async start(options: MeshOptions): Promise<Mesh> {
     const { clock, logger, preSharedKey: key } = options
     const known = (peer: Libp2pPeerId): boolean => options.isKnown(peer.toString() as PeerId)
-    const addresses = new Addresses()
+    const addresses = new PeerAddresses()
     const refusals = new Refusals({ clock, logger })
     const admission = new Admission({ isMember: address => addresses.has(address), refusals, clock })
+    const direct = new DirectStreams({
+      ...options,
+      self: peerIdFromPrivateKey(options.privateKey).toString() as PeerId,
+      addressOf: peer => addresses.get(peer),
+      admission,
+      refusals
+    })
+    const sorter = new PortSorter({ admission, refusals, clock, direct: socket => void direct.accept(socket) })
     // libp2p passes these on to net.createServer and net.connect, but its type lists only some.
     const listenOpts = { blockList: admission.asBlockList() } as TCPSocketOptions
     // Others know this host by the address that it binds, and believe that it is there because it connects from there.
@@ -78,13 +103,16 @@ export class Mesh implements MeshPort {
         privateKey: options.privateKey,
         addresses: { listen: [`/ip4/${formatIp(options.bind)}/tcp/${options.port}`] },
         transports: [
-          tcp({
-            inboundSocketInactivityTimeout: 60_000,
-            outboundSocketInactivityTimeout: 60_000,
-            backlog: ACCEPT_BACKLOG,
-            dialOpts,
-            listenOpts
-          })
+          sharedTcp(
+            {
+              inboundSocketInactivityTimeout: 60_000,
+              outboundSocketInactivityTimeout: 60_000,
+              backlog: ACCEPT_BACKLOG,
+              dialOpts,
+              listenOpts
+            },
+            sorter
+          )
         ],
         connectionEncrypters: [noise()],
         streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
@@ -118,8 +146,9 @@ export class Mesh implements MeshPort {
           })
         }
       })
-      return new Mesh({ node, options, addresses, refusals })
+      return new Mesh({ node, options, addresses, refusals, direct, sorter })
     } catch (err) {
+      direct.stop()
       const text = err instanceof Error ? err.message : String(err)
       throw new VxmeshError('ERR_PEER', `libp2p cannot listen on port ${options.port}: ${text}`, { cause: err })
     }
@@ -129,7 +158,7 @@ export class Mesh implements MeshPort {
     return this.#node.peerId.toString() as PeerId
   }
 
-  /** Inbound connections refused before a handshake, by reason, since the start. */
+  /** Inbound connections refused before or in the handshake, by reason, since the start. */
   get refused(): Readonly<Record<string, number>> {
     return this.#refusals.totals
   }
@@ -140,7 +169,8 @@ export class Mesh implements MeshPort {
   }
 
   /** Opens a stream, connecting first if necessary. @throws ERR_PEER */
-  async openStream(peer: PeerId, protocol: string): Promise<Stream> {
+  async openStream(peer: PeerId, protocol: string): Promise<MeshStream> {
+    if (isDirect(protocol)) return this.#direct.open(peer, protocol)
     try {
       const id = peerIdFromString(peer)
       if (this.#node.getConnections(id).length === 0) await this.connect(peer)
@@ -171,7 +201,7 @@ export class Mesh implements MeshPort {
       const text = /^\/ip4\/([0-9.]+)\//.exec(remoteAddr.toString())?.[1]
       return text === undefined ? [] : [parseIp(text)]
     })
-    return [...new Set(addresses)]
+    return [...new Set([...addresses, ...this.#direct.addressesOf(peer)])]
   }
 
   /** Reports when a peer's first connection opens and when its last one closes. */
@@ -181,7 +211,11 @@ export class Mesh implements MeshPort {
   }
 
   /** Serves a protocol to known peers. */
-  async handle(protocol: string, handler: (peer: PeerId, stream: Stream) => void): Promise<void> {
+  async handle(protocol: string, handler: (peer: PeerId, stream: MeshStream) => void): Promise<void> {
+    if (isDirect(protocol)) {
+      this.#direct.handle(protocol, handler)
+      return
+    }
     await this.#node.handle(
       protocol,
       (stream, connection) => {
@@ -215,28 +249,9 @@ export class Mesh implements MeshPort {
   }
 
   async stop(): Promise<void> {
+    this.#sorter.stop()
+    this.#direct.stop()
     await this.#node.stop()
-  }
-}
-
-/** Where the peers listen, and whether an address is one of theirs. */
-class Addresses {
-  readonly #byPeer = new Map<PeerId, PeerAddress>()
-  /** The addresses as text; null after a change. */
-  #texts: ReadonlySet<string> | null = null
-
-  get(peer: PeerId): PeerAddress | undefined {
-    return this.#byPeer.get(peer)
-  }
-
-  set(peer: PeerId, address: PeerAddress): void {
-    if (this.#byPeer.get(peer)?.address !== address.address) this.#texts = null
-    this.#byPeer.set(peer, address)
-  }
-
-  has(address: string): boolean {
-    this.#texts ??= new Set([...this.#byPeer.values()].map(at => formatIp(at.address)))
-    return this.#texts.has(address)
   }
 }
 

@@ -73,7 +73,7 @@ function proveAndProtect(
   signal: AbortSignal | undefined
 ): Promise<MessageStream> {
   const role: Role = connection.direction === 'inbound' ? 'listener' : 'dialler'
-  const preamble = new Preamble({ key, role })
+  const preamble = new Preamble({ key, role, purpose: 'libp2p' })
   return new Promise((resolve, reject) => {
     let established: ProtectedConnection | null = null
     const stop = (): void => {

@@ -1,4 +1,4 @@
-// Raft messages over libp2p: one outgoing channel per peer, kept open and reopened with back-off. Messages sent while a
+// Raft messages over direct streams: one outgoing channel per peer, kept open and reopened with back-off. Messages sent while a
 // channel opens are held for it, since two followers have no channel until one of them requests a vote. Messages to a peer
 // in back-off are dropped; the core retries. A broken connection is reported at once, a slow one never.
 
@@ -9,11 +9,10 @@ import { VxmeshError } from '#model/errors.ts'
 import { whyMalformed } from '#raft/impossible.ts'
 import type { Entry, Message } from '#raft/types.ts'
 import { Channel } from './channel.ts'
-import type { MeshPort } from './mesh-port.ts'
+import { RAFT_PROTOCOL, type MeshPort } from './mesh-port.ts'
 import { Outbox } from './outbox.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '../codec/raft-codec.ts'
 
-const PROTOCOL = '/vxmesh/raft/1'
 const BACKOFF_MIN_MS = 50
 const BACKOFF_MAX_MS = 1_000
 /** Newest frames held while a channel opens: a leader sends one per heartbeat, and a dial may take two seconds. */
@@ -66,7 +65,7 @@ export class RaftTransport {
       if (connected && link !== undefined) this.#resetBackoff(link)
       if (!connected) this.#lost(peer)
     })
-    await mesh.handle(PROTOCOL, (from, stream) => {
+    await mesh.handle(RAFT_PROTOCOL, (from, stream) => {
       const channels = this.#incoming.get(from) ?? new Set()
       this.#incoming.set(from, channels)
       const channel = new Channel(stream, {
@@ -179,7 +178,7 @@ export class RaftTransport {
   async #open(peer: PeerId, link: Link): Promise<void> {
     link.opening = true
     try {
-      const stream = await this.#options.mesh.openStream(peer, PROTOCOL)
+      const stream = await this.#options.mesh.openStream(peer, RAFT_PROTOCOL)
       const channel = new Channel(stream, {
         frame: () => undefined,
         closed: () => {

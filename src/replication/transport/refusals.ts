@@ -2,12 +2,14 @@
 
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
+import type { DirectFault } from './direct-handshake.ts'
 import type { PreambleFault } from './preamble.ts'
 
 /** Shortest time between two lines of one reason. */
 const LOG_INTERVAL_MS = 10_000
 
-export type RefusalReason = PreambleFault | 'too many connections' | 'no preamble in time' | 'closed early'
+export type RefusalReason =
+  PreambleFault | DirectFault | 'too many connections' | 'no preamble in time' | 'closed early'
 
 type Tally = { total: number; sinceLine: number; nextLineMs: number }
 
@@ -35,7 +37,7 @@ export class Refusals {
     const nowMs = this.#clock.nowMs()
     // A connection that ends by itself is a port scan or a health check.
     if (reason === 'closed early' || nowMs < tally.nextLineMs) return
-    this.#logger.warn({ address, reason, why, connections: tally.sinceLine }, 'connection refused before the handshake')
+    this.#logger.warn({ address, reason, why, connections: tally.sinceLine }, 'connection refused')
     tally.sinceLine = 0
     tally.nextLineMs = nowMs + LOG_INTERVAL_MS
   }

@@ -9,7 +9,8 @@ import { Channel } from './channel.ts'
 import { MAX_FRAME_BYTES } from './frame.ts'
 import type { MeshPort } from './mesh-port.ts'
 
-const PROTOCOL = '/vxmesh/rpc/1'
+/** The protocol of requests that nobody's change waits for. */
+const RPC_PROTOCOL = '/vxmesh/rpc/1'
 /** Requests of one peer in flight here, and their bytes. Twice what a proposer sends; one more is refused with ERR_BUSY. */
 const MAX_IN_FLIGHT = 4_096
 const MAX_IN_FLIGHT_BYTES = 4 * MAX_FRAME_BYTES
@@ -29,20 +30,23 @@ type Call = { readonly peer: PeerId; readonly method: string; readonly body: unk
 export class Rpc {
   readonly #mesh: MeshPort
   readonly #clock: Clock
+  readonly #protocol: string
   readonly #self: PeerId
   readonly #handlers = new Map<string, RpcHandler>()
   readonly #connections = new Map<PeerId, Connection>()
   readonly #opening = new Map<PeerId, Promise<Connection>>()
   #nextId = 1
 
-  constructor({ mesh, clock }: { readonly mesh: MeshPort; readonly clock: Clock }) {
-    this.#mesh = mesh
-    this.#clock = clock
-    this.#self = mesh.self
+  /** @param p.protocol of its streams; RPC_PROTOCOL by default */
+  constructor(p: { readonly mesh: MeshPort; readonly clock: Clock; readonly protocol?: string }) {
+    this.#mesh = p.mesh
+    this.#clock = p.clock
+    this.#protocol = p.protocol ?? RPC_PROTOCOL
+    this.#self = p.mesh.self
   }
 
   async start(): Promise<void> {
-    await this.#mesh.handle(PROTOCOL, (peer, stream) => {
+    await this.#mesh.handle(this.#protocol, (peer, stream) => {
       const inFlight = { requests: 0, bytes: 0 }
       const channel = new Channel(stream, {
         frame: payload => {
@@ -129,7 +133,7 @@ export class Rpc {
   }
 
   async #open(peer: PeerId): Promise<Connection> {
-    const stream = await this.#mesh.openStream(peer, PROTOCOL)
+    const stream = await this.#mesh.openStream(peer, this.#protocol)
     const pending = new Map<number, Pending>()
     const channel = new Channel(stream, {
       frame: payload => settle(pending, decodeMsgpack(payload)),

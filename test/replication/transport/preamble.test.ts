@@ -3,14 +3,20 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { randomKey } from '#platform/random.ts'
-import { Preamble, PreambleError, type PreambleFault, type PreambleStep } from '#replication/transport/preamble.ts'
+import {
+  Preamble,
+  PreambleError,
+  type PreambleFault,
+  type PreambleStep,
+  type Purpose
+} from '#replication/transport/preamble.ts'
 
 const KEY = randomKey(32)
-const MAGIC = Buffer.from('vxmesh\0\x02')
+const MAGIC = Buffer.from('vxmesh\0\x03')
 const CONTINUES: PreambleStep = { reply: null, established: null }
 
-const dialler = (key = KEY): Preamble => new Preamble({ key, role: 'dialler' })
-const listener = (key = KEY): Preamble => new Preamble({ key, role: 'listener' })
+const dialler = (key = KEY, purpose: Purpose = 'libp2p'): Preamble => new Preamble({ key, role: 'dialler', purpose })
+const listener = (key = KEY, purpose: Purpose = 'libp2p'): Preamble => new Preamble({ key, role: 'listener', purpose })
 
 function bytes(of: Uint8Array | null | undefined): Uint8Array {
   if (of === null || of === undefined) throw new Error('nothing was sent')
@@ -56,7 +62,7 @@ t.test('two holders of the key agree on the salts, however the bytes are split',
 t.test('a listener sends nothing before a whole hello', async t => {
   t.equal(listener().opening(), null)
   const hello = bytes(dialler().opening())
-  t.strictSame(listener().push(hello.subarray(0, 39)), CONTINUES)
+  t.strictSame(listener().push(hello.subarray(0, 40)), CONTINUES)
   t.equal(listener().push(hello).established, null, 'and believes nothing before the proof')
 })
 
@@ -94,6 +100,50 @@ t.test('the salt alone of an older release is told from garbage', async t => {
   t.equal(
     fault(() => dialler().push(randomKey(32))),
     'version 1'
+  )
+})
+
+t.test('the release before, which named no purpose, is told by its version', async t => {
+  const hello = Buffer.concat([Buffer.from('vxmesh\0\x02'), randomKey(32)])
+  for (const purpose of ['libp2p', 'direct'] as const) {
+    t.equal(
+      fault(() => listener(KEY, purpose).push(hello)),
+      'another version'
+    )
+    t.equal(
+      fault(() => dialler(KEY, purpose).push(Buffer.concat([hello, randomKey(32)]))),
+      'another version'
+    )
+  }
+})
+
+t.test('a preamble for one purpose serves no other, even with the purpose rewritten', async t => {
+  t.equal(
+    fault(() => listener(KEY, 'direct').push(bytes(dialler(KEY, 'libp2p').opening()))),
+    'another purpose'
+  )
+  const [d, l] = [dialler(KEY, 'libp2p'), listener(KEY, 'direct')]
+  const rewritten = (of: Uint8Array, purpose: string): Uint8Array => {
+    const copy = Buffer.from(of)
+    copy.write(purpose, 8)
+    return copy
+  }
+  const answer = bytes(l.push(rewritten(bytes(d.opening()), 'D')).reply)
+  t.equal(
+    fault(() => d.push(answer)),
+    'another purpose'
+  )
+  t.equal(
+    fault(() => d.push(rewritten(answer, 'L'))),
+    'another purpose',
+    'the first wrong byte has ended it'
+  )
+  const again = dialler(KEY, 'libp2p')
+  const other = listener(KEY, 'direct')
+  const proof = bytes(other.push(rewritten(bytes(again.opening()), 'D')).reply)
+  t.equal(
+    fault(() => again.push(rewritten(proof, 'L'))),
+    'wrong proof'
   )
 })
 
@@ -152,7 +202,7 @@ t.test('a listener’s proof does not serve its dialler', async t => {
   const l = listener()
   const answer = bytes(l.push(bytes(dialler().opening())).reply)
   t.equal(
-    fault(() => l.push(answer.subarray(40))),
+    fault(() => l.push(answer.subarray(41))),
     'wrong proof'
   )
 })

@@ -14,7 +14,7 @@ const KEY = randomKey(32)
 const HEADER_ONLY = new Uint8Array(30).fill(9)
 
 /** Bytes of the three parts of a preamble: hello, answer, and the dialler's proof. */
-const PREAMBLE_BYTES = 40 + 72 + 32
+const PREAMBLE_BYTES = 41 + 73 + 32
 
 type Ends = readonly [MessageStream, MessageStream]
 
@@ -152,7 +152,7 @@ t.test('a peer that sends nothing, half a preamble, or disconnects is rejected',
   await t.rejects(protecting(patient), late, 'within its own timeout')
   t.not(patient.status, 'open')
   const [end, terse] = multiaddrConnectionPair()
-  terse.send(Buffer.from('vxmesh\0\x02 and half a salt'))
+  terse.send(Buffer.from('vxmesh\0\x03L and half a salt'))
   await t.rejects(protecting(end, AbortSignal.timeout(50)), late, 'half a preamble')
   const [left, gone] = multiaddrConnectionPair()
   const refused = t.rejects(protecting(left), { message: /closed the connection/ }, 'gone')

@@ -6,6 +6,7 @@ import { VxmeshError } from '#model/errors.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { createLogger } from '#platform/log.ts'
 import type { Entry, Message } from '#raft/types.ts'
+import { RAFT_PROTOCOL } from '#replication/transport/mesh-port.ts'
 import { RaftTransport } from '#replication/transport/raft-transport.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 import { Random } from '#test/sim/random.ts'
@@ -181,7 +182,7 @@ t.test('a malformed frame closes the channel and is not delivered', async t => {
   const world = new World()
   const [a, b] = [await world.end('a'), await world.end('b')]
   t.throws(() => b.transport.receive('a' as PeerId, [new Uint8Array([0])]), { code: 'ERR_PEER' })
-  const opening = a.mesh.openStream('b' as PeerId, '/vxmesh/raft/1')
+  const opening = a.mesh.openStream('b' as PeerId, RAFT_PROTOCOL)
   await world.manual.advance(10)
   const stream = await opening
   stream.send(Uint8Array.from([0, 0, 0, 1, 0]))

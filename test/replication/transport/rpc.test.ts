@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Stream } from '@libp2p/interface'
+import type { MeshStream } from '#replication/transport/mesh-port.ts'
 import t, { type Test } from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
@@ -158,7 +158,7 @@ for (const { what, count, body } of [
 }
 
 /** A raw stream of the RPC protocol. */
-async function rawChannel(from: Host, to: Host): Promise<{ stream: Stream; closed: () => boolean }> {
+async function rawChannel(from: Host, to: Host): Promise<{ stream: MeshStream; closed: () => boolean }> {
   const stream = await from.mesh.openStream(to.peer, PROTOCOL)
   let closed = false
   stream.addEventListener('close', () => (closed = true))

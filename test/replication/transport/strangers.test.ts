@@ -67,7 +67,7 @@ t.test('64 MiB of garbage cost one read each, whatever the bytes', async t => {
 
 t.test('a preamble that does not end is cut off', async t => {
   const node = await host(t)
-  const beginnings = ['', 'v', 'vxmesh\0\x02', 'vxmesh\0\x02and half of a salt']
+  const beginnings = ['', 'v', 'vxmesh\0\x03', 'vxmesh\0\x03Land half of a salt']
   const startMs = systemClock.nowMs()
   await Promise.all(
     beginnings.map(async text => {
@@ -98,9 +98,9 @@ t.test('a recorded connection cannot be replayed', async t => {
   t.ok(await helloWorks(a, b), 'positive control: through the wire that records')
   const { socket, closed } = stranger(t, b)
   const recording = Buffer.concat(recorded)
-  socket.write(recording.subarray(0, 40))
+  socket.write(recording.subarray(0, 41))
   await once(socket, 'data')
-  socket.write(recording.subarray(40))
+  socket.write(recording.subarray(41))
   await closed
   t.equal(b.mesh.refused['wrong proof'], 1)
 })

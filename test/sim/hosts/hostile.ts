@@ -11,6 +11,7 @@ import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Change, Entry } from '#raft/types.ts'
 import { encodeRaftMessage } from '#replication/codec/raft-codec.ts'
 import { encodeFrame } from '#replication/transport/frame.ts'
+import { RAFT_PROTOCOL } from '#replication/transport/mesh-port.ts'
 import { HostilePeer } from '#test/replication/hostile-peer.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
@@ -161,7 +162,7 @@ export class HostileHost {
     const append = { prevIndex: index, prevTerm: term, entries, leaderCommit: (index + 9) as LogIndex, round: 1 }
     const header = { clusterId, from: from.peerId, to: to.peerId, term: status.term, incarnation: 0 }
     const frame = encodeFrame(encodeRaftMessage({ ...header, kind: 'append-request', ...append }))
-    this.#network.forge(from.peerId, to.peerId, '/vxmesh/raft/1', frame)
+    this.#network.forge(from.peerId, to.peerId, RAFT_PROTOCOL, frame)
     return true
   }
 
