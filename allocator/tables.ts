@@ -24,6 +24,12 @@ export type NetworkTable = {
   readonly byChosenMac: Map<Mac, Endpoint>
 }
 
+/** Is told of a row before it changes, so that a snapshot taken in slices can keep it (state-cursor.ts). */
+export type RowWatcher = {
+  /** @param address of the endpoint that changes; null for the network's own row, also when the network is removed */
+  readonly beforeChange: (table: NetworkTable, address: Ip | null) => void
+}
+
 /** Whether the pool chose a VNI or address, which moves its cursor, or the caller did. */
 export type Choice = 'automatic' | 'explicit'
 
@@ -48,6 +54,8 @@ export class Tables {
   readonly hostAccess = new SubnetIndex()
   /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
+  /** Watch the rows of networks and endpoints. */
+  readonly watchers = new Set<RowWatcher>()
   /** The sum over the cursors of all pools. */
   readonly cursors = new SetHash()
 
@@ -75,6 +83,7 @@ export class Tables {
 
   /** Replaces a network's row; name, VNI, subnet, gateway and hostAccess must stay the same. */
   replaceNetwork(table: NetworkTable, network: Network): void {
+    this.#beforeChange(table, null)
     this.hash.remove(hashNetwork(table.network))
     table.network = network
     this.hash.add(hashNetwork(network))
@@ -83,6 +92,7 @@ export class Tables {
   /** Removes a network with its endpoints and every mapping and grant of it. O(namespaces). */
   removeNetwork(table: NetworkTable): void {
     const { network } = table
+    this.#beforeChange(table, null)
     for (const namespace of this.namespacesOf(network.name)) {
       if (namespace.network === network.name) this.removeNamespace(namespace)
       else this.putNamespace({ ...namespace, grants: namespace.grants.filter(name => name !== network.name) })
@@ -116,6 +126,7 @@ export class Tables {
     if ((isDerived ? table.byChosenMac.get(mac) : ownerOfMac(table, mac)) !== undefined)
       throw new Error(`MAC ${mac} is already in use in network ${endpoint.network}`)
     this.containers.add(endpoint)
+    this.#beforeChange(table, address)
     this.#allocate({ pool: table.pool, key: vni, value: ipv4Of(address), choice })
     table.byAddress.set(address, endpoint)
     if (!isDerived) table.byChosenMac.set(mac, endpoint)
@@ -127,6 +138,7 @@ export class Tables {
   removeEndpoint(endpoint: Endpoint): void {
     const table = this.#tableOf(endpoint)
     this.containers.remove(endpoint)
+    this.#beforeChange(table, endpoint.address)
     table.pool.release(ipv4Of(endpoint.address))
     table.byAddress.delete(endpoint.address)
     table.byChosenMac.delete(endpoint.mac)
@@ -138,6 +150,7 @@ export class Tables {
   replaceEndpoint(before: Endpoint, after: Endpoint): void {
     const table = this.#tableOf(before)
     this.containers.replace(before, after)
+    this.#beforeChange(table, after.address)
     table.byAddress.set(after.address, after)
     if (table.byChosenMac.has(after.mac)) table.byChosenMac.set(after.mac, after)
     this.byHost.get(after.host)?.add(after)
@@ -186,6 +199,10 @@ export class Tables {
   /** Namespaces whose pods may use the network. O(namespaces). */
   namespacesOf(network: NetworkName): readonly Namespace[] {
     return [...this.namespaces.values()].filter(row => row.network === network || row.grants.includes(network))
+  }
+
+  #beforeChange(table: NetworkTable, address: Ip | null): void {
+    if (this.watchers.size > 0) for (const watcher of this.watchers) watcher.beforeChange(table, address)
   }
 
   #index(host: Host): void {

@@ -1,6 +1,6 @@
-// A million endpoints in one state: memory, time to save and to restore, and the longest stall of the event loop during a
-// save; compared with the same rows as plain objects in one array, packed by the same library in one call and written to
-// the same disk.
+// A million endpoints in one state: memory, time to save and to restore, and the longest stall of the event loop in each;
+// compared with the same rows as plain objects in one array, packed by the same library in one call and written to the same
+// disk.
 //   npm run -s bench -- state [--endpoints N]
 
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
@@ -10,19 +10,21 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { digestOf } from '#allocator/digest.ts'
-import { stateBytes } from '#agent/state-bytes.ts'
-import { decodeState } from '#allocator/snapshot.ts'
+import { stateFrom, stateSections } from '#agent/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
-import type { LogIndex } from '#model/ids.ts'
+import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { diskFiles } from '#platform/file-layer.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import { sectionsOf, writeSnapshotFile } from '#replication/storage/snapshot-reading.ts'
 import { say, type Figures, type Report } from './report.ts'
 
 const HOSTS = 50
 const PER_NETWORK = 5_000
+const META = { lastIndex: 1 as LogIndex, lastTerm: 1 as Term, configuration: { voters: [], learners: [] } }
 
 export async function bench(args: readonly string[]): Promise<Report> {
   const { values } = parseArgs({ args: [...args], options: { endpoints: { type: 'string', default: '1000000' } } })
@@ -33,18 +35,13 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const state = fill(endpoints)
     const bytes = heapBytes() - before
     say(`${state.endpointCount} endpoints in ${state.networkCount} networks: ${(bytes / 2 ** 20).toFixed(0)} MiB`)
-    const ours = await saveAndRestore(join(dir, 'ours'), () => stateBytes(state), decodeState)
-    if (digestOf(ours.restored as ClusterState) !== digestOf(state)) throw new Error('restored another state')
+    const ours = await saveAndRestore(join(dir, 'ours'), state)
     const beforeRows = heapBytes()
     const rows = plainRows(state)
     const rowBytes = heapBytes() - beforeRows
-    const limit = await saveAndRestore(
-      join(dir, 'rows'),
-      () => Promise.resolve(encodeMsgpack(rows)),
-      value => value
-    )
+    const limit = await packAndUnpack(join(dir, 'rows'), rows)
     const facts = { endpoints: state.endpointCount, networks: state.networkCount }
-    return { ours: { bytes, ...ours.figures }, limit: { bytes: rowBytes, ...limit.figures }, facts }
+    return { ours: { bytes, ...ours }, limit: { bytes: rowBytes, ...limit }, facts }
   } finally {
     await rm(dir, { recursive: true })
   }
@@ -87,56 +84,107 @@ function plainRows(state: ClusterState): unknown[] {
   return [...state.endpoints()].map(e => ({ ...e, address: formatIpv4(e.address) }))
 }
 
-async function saveAndRestore(
-  path: string,
-  encode: () => Promise<Uint8Array>,
-  decode: (value: unknown) => unknown
-): Promise<{ readonly restored: unknown; readonly figures: Figures }> {
-  const stalls = new Stalls()
-  const saving = performance.now()
-  await stalls.settle()
-  const bytes = await encode()
-  const encoded = performance.now()
-  const file = await open(path, 'wx')
-  await file.writeFile(bytes)
-  await file.sync()
-  await file.close()
-  const saveMs = performance.now() - saving
-  const maxStallMs = await stalls.end()
-  say(
-    `encoded in ${(encoded - saving).toFixed(0)} ms, saved in ${saveMs.toFixed(0)} ms, stall ${maxStallMs.toFixed(0)} ms`
-  )
-  const restoring = performance.now()
-  const restored = decode(decodeMsgpack(await readFile(path)))
+/** As a host does it: a file in slices while the state changes, and a state from it beside the one in use. */
+async function saveAndRestore(path: string, state: ClusterState): Promise<Figures> {
+  const head = { clusterId: 'c' as ClusterId, meta: META }
+  const saving = await measured('saved', async () => {
+    return writeSnapshotFile(diskFiles, path, { ...head, sections: stateSections(state) })
+  })
+  const restoring = await measured('restored', () => stateFrom(sectionsOf(diskFiles, path)))
+  if (digestOf(restoring.result) !== digestOf(state)) throw new Error('restored another state')
   return {
-    restored,
-    figures: { snapshotBytes: bytes.byteLength, saveMs, restoreMs: performance.now() - restoring, maxStallMs }
+    snapshotBytes: saving.result.size,
+    ...{ saveMs: saving.ms, saveCpuMs: saving.cpuMs, saveStallMs: saving.stallMs, saveSliceMs: saving.sliceMs },
+    ...{ saveHeapMiB: saving.heapMiB, restoreMs: restoring.ms, restoreCpuMs: restoring.cpuMs },
+    ...{ restoreStallMs: restoring.stallMs, restoreSliceMs: restoring.sliceMs }
   }
+}
+
+/** The same rows in one call of the library each way. */
+async function packAndUnpack(path: string, rows: unknown): Promise<Figures> {
+  const saving = await measured('packed', async () => {
+    const bytes = encodeMsgpack(rows)
+    const file = await open(path, 'wx')
+    await file.writeFile(bytes)
+    await file.sync()
+    await file.close()
+    return bytes.byteLength
+  })
+  const restoring = await measured('unpacked', async () => decodeMsgpack(await readFile(path)))
+  return {
+    snapshotBytes: saving.result,
+    ...{ saveMs: saving.ms, saveCpuMs: saving.cpuMs, saveStallMs: saving.stallMs },
+    ...{ restoreMs: restoring.ms, restoreCpuMs: restoring.cpuMs, restoreStallMs: restoring.stallMs }
+  }
+}
+
+type Measured<T> = {
+  readonly result: T
+  readonly ms: number
+  /** Of the main thread. */
+  readonly cpuMs: number
+  /** The longest time between two turns of a 1 ms timer; on a busy machine that is mostly others' time. */
+  readonly stallMs: number
+  /** The most CPU time of the main thread between two of these turns: what is this program's own. */
+  readonly sliceMs: number
+  /** The highest heap during the work, over that before it. */
+  readonly heapMiB: number
+}
+
+async function measured<T>(what: string, work: () => Promise<T>): Promise<Measured<T>> {
+  const heapBefore = heapBytes()
+  const stalls = new Stalls()
+  await stalls.settle()
+  const [startedMs, startedCpuMs] = [performance.now(), threadCpuMs()]
+  const result = await work()
+  const ms = performance.now() - startedMs
+  const cpuMs = threadCpuMs() - startedCpuMs
+  const { stallMs, sliceMs, heap } = await stalls.end()
+  const heapMiB = (heap - heapBefore) / 2 ** 20
+  const rounded = [ms, cpuMs, stallMs, sliceMs, heapMiB].map(figure => figure.toFixed(0))
+  say(`${what}: ms, CPU ms, longest stall, longest slice of CPU, heap MiB: ${rounded.join(', ')}`)
+  return { result, ms, cpuMs, stallMs, sliceMs, heapMiB }
 }
 
 /** Measures the longest stall of the event loop. */
 class Stalls {
   #last = performance.now()
+  #lastCpu = threadCpuMs()
   #longest = 0
+  #slice = 0
+  #heap = 0
+  #turns = 0
   readonly #timer = setInterval(() => this.#turn(), 1)
 
   /** Starts after one turn of the loop, so that earlier work does not count. */
   async settle(): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, 5))
     this.#longest = 0
+    this.#slice = 0
   }
 
-  async end(): Promise<number> {
+  async end(): Promise<{ readonly stallMs: number; readonly sliceMs: number; readonly heap: number }> {
     await new Promise(resolve => setTimeout(resolve, 5))
     clearInterval(this.#timer)
-    return this.#longest
+    return { stallMs: this.#longest, sliceMs: this.#slice, heap: this.#heap }
   }
 
   #turn(): void {
-    const now = performance.now()
+    const [now, cpu] = [performance.now(), threadCpuMs()]
     this.#longest = Math.max(this.#longest, now - this.#last)
+    this.#slice = Math.max(this.#slice, cpu - this.#lastCpu)
     this.#last = now
+    this.#lastCpu = cpu
+    this.#turns += 1
+    if (this.#turns % 50 !== 0) return
+    const { heapUsed, arrayBuffers } = process.memoryUsage()
+    this.#heap = Math.max(this.#heap, heapUsed + arrayBuffers)
   }
+}
+
+function threadCpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1_000
 }
 
 setFlagsFromString('--expose-gc')

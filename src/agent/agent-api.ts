@@ -59,7 +59,7 @@ export type AgentApiOptions = {
   readonly overlayMtu: () => number
   readonly propose: Propose
   /** The bytes of a backup; see AgentPort.snapshotSave. */
-  readonly image: (stale: boolean) => Promise<Iterable<Uint8Array>>
+  readonly image: (stale: boolean) => Promise<AsyncIterable<Uint8Array>>
   readonly status: () => StatusView
   readonly examine: () => Promise<DoctorView>
   readonly reload: () => Promise<ReloadView>
@@ -223,7 +223,7 @@ export class AgentApi implements AgentPort {
     return Promise.resolve(kvValue(this.#options.state, key))
   }
 
-  snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>> {
+  snapshotSave(stale: boolean): Promise<AsyncIterable<Uint8Array>> {
     return this.#options.image(stale)
   }
 

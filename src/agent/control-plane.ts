@@ -11,7 +11,6 @@ import { diskFiles } from '#platform/file-layer.ts'
 import { VERSION } from '#platform/version.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
 import { Replicator } from '#replication/replicator.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
 import { IndexGate } from './index-gate.ts'
 import type { RunningMesh } from './machine.ts'
 import { DigestCheck } from './observe/digest-check.ts'
@@ -90,9 +89,9 @@ export class ControlPlane {
    * The applied state as the bytes of a snapshot file, with everything that was acknowledged before the call; or, `stale`,
    * as this host has it. @throws ERR_NO_QUORUM, ERR_TIMEOUT, ERR_BUSY
    */
-  async image(stale: boolean): Promise<Iterable<Uint8Array>> {
+  async image(stale: boolean): Promise<AsyncIterable<Uint8Array>> {
     if (!stale) await this.refresh()
-    return snapshotFileChunks(await this.log.image())
+    return this.log.image()
   }
 
   /** Fails requests that wait for other hosts, so that the agent can end without a majority. */

@@ -2,19 +2,17 @@
 // collects the networks that they affect on this host.
 
 import { whyNotAdmitted, type Requester } from '#allocator/admission.ts'
-import { decodeState } from '#allocator/snapshot.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Subnet } from '#model/ip.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
-import type { StateMachine } from '#replication/consensus/applied-log.ts'
+import type { PreparedState, StateMachine } from '#replication/consensus/applied-log.ts'
 import type { DigestCheck } from './observe/digest-check.ts'
 import type { EventBus } from './observe/event-bus.ts'
 import { changeEvent } from './observe/events.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
 import { touchedBy } from './reconcile/touched.ts'
-import { stateBytes } from './state-bytes.ts'
+import { stateFrom, stateSections } from './state-bytes.ts'
 
 export type StateApplierOptions = {
   readonly self: PeerId
@@ -67,13 +65,18 @@ export class StateApplier implements StateMachine {
     this.#options.digests.applied(index)
   }
 
-  snapshot(): Promise<Uint8Array> {
-    return stateBytes(this.#options.state)
+  snapshot(): AsyncIterableIterator<Uint8Array> {
+    return stateSections(this.#options.state)
   }
 
-  restore(data: Uint8Array): void {
-    this.#options.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
-    this.#options.changed()
+  async prepare(sections: AsyncIterable<Uint8Array>): Promise<PreparedState> {
+    const built = await stateFrom(sections)
+    return {
+      adopt: () => {
+        this.#options.state.become(built)
+        this.#options.changed()
+      }
+    }
   }
 
   applied(index: LogIndex): void {

@@ -1,35 +1,39 @@
-// Serialises a snapshot of the state in slices, so that a leader with a large state keeps sending heartbeats. The content
-// is fixed at the call; the state may change while the bytes are made.
+// The state as the encoded sections of a snapshot, and back. Both go section by section, with a turn of the event loop in
+// between, so that a leader with a large state keeps sending heartbeats.
 
-import { imageOf } from '#allocator/snapshot.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { StateBuilder } from '#allocator/state-builder.ts'
+import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import { encodeMsgpack, encodeMsgpackElements, msgpackArrayHeader, msgpackMapHeader } from '#platform/msgpack.ts'
+import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 
-/** A few milliseconds of work. */
-const SLICE_ROWS = 4_096
-
-/** Decodes to the same value as encodeMsgpack(encodeState(state)), for the state at the call. O(state) */
-export async function stateBytes(state: ClusterState): Promise<Uint8Array> {
-  const { networks, ...rest } = imageOf(state)
-  const pieces = [msgpackMapHeader(Object.keys(rest).length + 1), entriesOf(rest)]
-  pieces.push(encodeMsgpack('networks'), msgpackArrayHeader(networks.length))
-  let rows = 0
-  for (const { facts, endpoints, plain } of networks) {
-    pieces.push(msgpackMapHeader(Object.keys(facts).length + 1), entriesOf(facts))
-    pieces.push(encodeMsgpack('endpoints'), msgpackArrayHeader(endpoints.length))
-    for (let at = 0; at < endpoints.length; at += SLICE_ROWS) {
-      const slice = endpoints.slice(at, at + SLICE_ROWS)
-      pieces.push(encodeMsgpackElements(slice.map(plain)))
-      rows += slice.length
-      if (rows < SLICE_ROWS) continue
-      rows = 0
-      await new Promise(resolve => setImmediate(resolve))
-    }
+/**
+ * The state at the time of the call; it may change while it is read. To be read to the end or returned, as `for await`
+ * does: until then the rows that change are kept.
+ */
+export function stateSections(state: ClusterState, sectionRows?: number): AsyncIterableIterator<Uint8Array> {
+  const cursor = new StateCursor(state, sectionRows)
+  const sections: AsyncIterableIterator<Uint8Array> = {
+    next: async () => {
+      await nextTurn()
+      const section = cursor.next()
+      return section === null ? { done: true, value: undefined } : { done: false, value: encodeMsgpack(section) }
+    },
+    return: () => {
+      cursor.close()
+      return Promise.resolve({ done: true, value: undefined })
+    },
+    [Symbol.asyncIterator]: () => sections
   }
-  return Buffer.concat(pieces)
+  return sections
 }
 
-/** Keys and values, alternating. */
-function entriesOf(facts: object): Buffer {
-  return Buffer.concat(Object.entries(facts).flatMap(pair => pair.map(encodeMsgpack)))
+/** Builds a state beside the one in use. @throws ERR_STORAGE when the sections are damaged, inconsistent or incomplete */
+export async function stateFrom(sections: AsyncIterable<Uint8Array>): Promise<ClusterState> {
+  const builder = new StateBuilder()
+  for await (const section of sections) {
+    builder.add(decodeMsgpack(section, 'ERR_STORAGE'))
+    await nextTurn()
+  }
+  return builder.finish()
 }

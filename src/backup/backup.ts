@@ -2,8 +2,10 @@
 // host is accepted only if every checksum, digest and row in it is valid.
 
 import { readdir, readFile } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { digestOf } from '#allocator/digest.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { StateBuilder } from '#allocator/state-builder.ts'
+import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { VxmeshError } from '#model/errors.ts'
@@ -13,12 +15,7 @@ import { ensureDirectory } from '#platform/files.ts'
 import { lockDirectory } from '#platform/lock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { writeSeed } from '#replication/cluster/seed.ts'
-import {
-  parseSnapshotFile,
-  SNAPSHOT_FILE_VERSION,
-  snapshotFileChunks,
-  type ClusterSnapshot
-} from '#replication/storage/snapshot-file.ts'
+import { SnapshotParser, type SnapshotInfo } from '#replication/storage/snapshot-file.ts'
 
 /** A data directory with only these counts as empty: our own lock, and what a new file system contains. */
 const IGNORED: ReadonlySet<string> = new Set(['agent.lock', 'lost+found'])
@@ -26,7 +23,7 @@ const IGNORED: ReadonlySet<string> = new Set(['agent.lock', 'lost+found'])
 /** Describes a backup's content. @throws ERR_STORAGE saying what is wrong with it */
 export async function inspectBackup(file: string, bytes: Buffer): Promise<SnapshotView> {
   const { snapshot, state } = await parse(file, bytes)
-  return view(file, bytes, snapshot, state)
+  return view(file, snapshot, state)
 }
 
 /** @throws ERR_STORAGE */
@@ -56,28 +53,35 @@ export async function restoreBackup(p: { readonly file: string; readonly dataDir
       const what = `${dataDir} is not empty (${there.sort().slice(0, 5).join(', ')}): a backup goes into a new one alone`
       throw new VxmeshError('ERR_CONFIG', `dataDir: ${what}`, { field: 'dataDir' })
     }
-    const data = encodeMsgpack(encodeState(vacated(state)))
-    await writeSeed({ dataDir, files: diskFiles }, Buffer.concat([...snapshotFileChunks({ ...snapshot, data })]))
+    const { clusterId, meta } = snapshot
+    await writeSeed({ dataDir, files: diskFiles }, { clusterId, meta, sections: sectionsOf(vacated(state)) })
   } finally {
     await lock.release()
   }
-  return view(file, bytes, snapshot, state)
+  return view(file, snapshot, state)
 }
 
-async function parse(file: string, bytes: Buffer): Promise<{ snapshot: ClusterSnapshot; state: ClusterState }> {
-  const snapshot = await parseSnapshotFile(file, bytes)
-  const state = decodeState(decodeMsgpack(snapshot.data))
+async function parse(file: string, bytes: Buffer): Promise<{ snapshot: SnapshotInfo; state: ClusterState }> {
+  const parser = new SnapshotParser(file)
+  const sections = parser.push(bytes)
+  const snapshot = parser.finish()
+  const builder = new StateBuilder()
+  for (const section of sections) {
+    builder.add(decodeMsgpack(section, 'ERR_STORAGE'))
+    await nextTurn()
+  }
+  const state = builder.finish()
   const { lastIndex } = snapshot.meta
   if (state.appliedIndex === lastIndex) return { snapshot, state }
   const what = `its head says entry ${lastIndex}, its state entry ${state.appliedIndex}`
   throw new VxmeshError('ERR_STORAGE', `${file} is not a usable snapshot: ${what}`)
 }
 
-function view(file: string, bytes: Buffer, { clusterId, meta }: ClusterSnapshot, state: ClusterState): SnapshotView {
+function view(file: string, { clusterId, meta, size, version }: SnapshotInfo, state: ClusterState): SnapshotView {
   return {
     file,
-    bytes: bytes.byteLength,
-    version: SNAPSHOT_FILE_VERSION,
+    bytes: size,
+    version,
     cluster: clusterId,
     index: meta.lastIndex,
     term: meta.lastTerm,
@@ -87,5 +91,12 @@ function view(file: string, bytes: Buffer, { clusterId, meta }: ClusterSnapshot,
     networks: state.networkCount,
     endpoints: state.endpointCount,
     namespaces: [...state.namespaces()].length
+  }
+}
+
+async function* sectionsOf(state: ClusterState): AsyncGenerator<Uint8Array> {
+  const cursor = new StateCursor(state)
+  for (let section = cursor.next(); section !== null; section = cursor.next()) {
+    yield await Promise.resolve(encodeMsgpack(section))
   }
 }

@@ -76,7 +76,7 @@ export type AgentPort = {
   kvGet(key: string): Promise<KvEntryView>
 
   /** A backup of the current state; with `stale`, of the state that this host has. @throws ERR_NO_QUORUM */
-  snapshotSave(stale: boolean): Promise<Iterable<Uint8Array>>
+  snapshotSave(stale: boolean): Promise<AsyncIterable<Uint8Array>>
 
   hostList(): Promise<readonly HostView[]>
   hostShow(name: HostName): Promise<HostView>

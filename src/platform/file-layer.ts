@@ -6,6 +6,8 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 export type OpenFile = {
   /** Writes all of `bytes` at `position`. */
   readonly write: (bytes: Uint8Array, position: number) => Promise<void>
+  /** Up to `length` bytes at `position`; fewer at the end of the file. */
+  readonly read: (position: number, length: number) => Promise<Buffer>
   readonly truncate: (length: number) => Promise<void>
   /** Makes the file's data and length durable (fdatasync). */
   readonly sync: () => Promise<void>
@@ -57,6 +59,14 @@ async function openDisk(path: string, flags: 'wx+' | 'r+', mode = 0o600): Promis
         const { bytesWritten } = await file.write(bytes, written, remaining, position + written)
         written += bytesWritten
       }
+    },
+    read: async (position, length) => {
+      const bytes = Buffer.allocUnsafeSlow(length)
+      let read = 0
+      for (let count = -1; count !== 0 && read < length; read += count) {
+        count = (await file.read(bytes, read, length - read, position + read)).bytesRead
+      }
+      return bytes.subarray(0, read)
     },
     truncate: length => file.truncate(length),
     sync: () => file.datasync(),

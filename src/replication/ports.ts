@@ -5,7 +5,6 @@ import type { Command, ResultOf } from '#model/command.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { PeerProgress } from './consensus/peers.ts'
 import type { ReplicationStatus } from './consensus/status.ts'
-import type { ClusterSnapshot } from './storage/snapshot-file.ts'
 
 /** The cluster's log, and the state machine's position in it. */
 export type ReplicatedLog = {
@@ -20,10 +19,10 @@ export type ReplicatedLog = {
   readonly readIndex: () => Promise<LogIndex>
   readonly status: () => ReplicationStatus
   /**
-   * A snapshot of the applied state, with everything committed before the call if its index is at least `readIndex`.
-   * @throws ERR_BUSY when this host belongs to no cluster
+   * The bytes of a snapshot file of the applied state, with everything committed before the call if its index is at least
+   * `readIndex`. To be read to the end or returned. @throws ERR_BUSY when this host belongs to no cluster, or lags
    */
-  readonly image: () => Promise<ClusterSnapshot>
+  readonly image: () => Promise<AsyncIterable<Uint8Array>>
   /** Entries known to be committed that are not applied here yet. */
   readonly lag: number
   /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */

@@ -5,13 +5,13 @@ import type { Command, ResultOf } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
+import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
 import type { ClusterRole } from './cluster/cluster-role.ts'
-import type { AppliedLog } from './consensus/applied-log.ts'
 import type { Proposer } from './consensus/proposer.ts'
 import { askReadIndex } from './consensus/read-index.ts'
 import type { ReplicationStatus } from './consensus/status.ts'
 import type { ReplicatedLog } from './ports.ts'
-import type { ClusterSnapshot } from './storage/snapshot-file.ts'
+import { piecesOf } from './storage/snapshot-reading.ts'
 import type { Rpc } from './transport/rpc.ts'
 
 export type RaftLogOptions = {
@@ -19,9 +19,13 @@ export type RaftLogOptions = {
   readonly clock: Clock
   readonly proposer: Proposer
   readonly role: ClusterRole
-  readonly applied: AppliedLog
   readonly clusterId: () => ClusterId | null
+  readonly files: FileLayer
 }
+
+/** How long a snapshot for a backup is tried, and how often. */
+const IMAGE_MS = 3_000
+const IMAGE_RETRY_MS = 50
 
 export class RaftLog implements ReplicatedLog {
   readonly #options: RaftLogOptions
@@ -60,12 +64,19 @@ export class RaftLog implements ReplicatedLog {
     return this.#options.role.status()
   }
 
-  async image(): Promise<ClusterSnapshot> {
-    const { applied } = this.#options
-    const clusterId = this.#options.clusterId()
-    if (clusterId === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
-    const { meta } = applied
-    return { clusterId, meta, data: await applied.snapshot() }
+  async image(): Promise<AsyncIterable<Uint8Array>> {
+    const { clock, clusterId, files, role } = this.#options
+    if (clusterId() === null) throw new VxmeshError('ERR_BUSY', 'this host belongs to no cluster yet')
+    const untilMs = clock.nowMs() + IMAGE_MS
+    let saved = await role.snapshotNow()
+    // The last entry that was applied may not be on this server's own disk yet.
+    while (saved === null && clock.nowMs() < untilMs) {
+      await clock.sleep(IMAGE_RETRY_MS)
+      saved = await role.snapshotNow()
+    }
+    if (saved === null) throw new VxmeshError('ERR_BUSY', 'no snapshot could be saved here; retry')
+    // Opened before a newer one replaces it.
+    return closing(await files.open(saved.path))
   }
 
   repair(): Promise<void> {
@@ -90,5 +101,14 @@ export class RaftLog implements ReplicatedLog {
 
   get retries(): number {
     return this.#options.proposer.retries
+  }
+}
+
+/** The bytes of a file, which is closed after the last. */
+async function* closing(file: OpenFile): AsyncGenerator<Uint8Array> {
+  try {
+    yield* piecesOf(file)
+  } finally {
+    await file.close()
   }
 }

@@ -17,6 +17,7 @@ import { Proposer } from './consensus/proposer.ts'
 import type { RoleChange } from './consensus/raft-node-options.ts'
 import { serveReadIndex } from './consensus/read-index.ts'
 import { serveFetch } from './feed/fetch.ts'
+import { serveSnapshots } from './feed/snapshot-transfer.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from './ports.ts'
 import { PEERS_METHOD, RaftCluster } from './raft-cluster.ts'
 import { RaftLog } from './raft-log.ts'
@@ -71,6 +72,7 @@ export class Replicator {
   readonly #role: ClusterRole
   readonly #stopping = new AbortController()
   #cancelReview: Cancel | null = null
+  #closeSnapshots: (() => Promise<void>) | null = null
 
   constructor(options: ReplicatorOptions) {
     this.#options = options
@@ -104,7 +106,14 @@ export class Replicator {
       isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice)
     })
-    const log = new RaftLog({ rpc: leaderRpc, clock, proposer, role, applied, clusterId: () => cluster.clusterId })
+    const log = new RaftLog({
+      rpc: leaderRpc,
+      clock,
+      proposer,
+      role,
+      files: options.disk.files,
+      clusterId: () => cluster.clusterId
+    })
     const peerRpc: PeerRpc = {
       ask: (peer, method) => rpc.call({ peer, method, body: null, timeoutMs: ASK_MS }),
       serve: (method, answer) => rpc.register(method, () => Promise.resolve(answer()))
@@ -141,6 +150,7 @@ export class Replicator {
     this.failPending()
     this.#cancelReview?.()
     await this.#role.stop()
+    await this.#closeSnapshots?.()
   }
 
   #serve(): void {
@@ -150,7 +160,13 @@ export class Replicator {
     const role = this.#role
     const adoption = this.#adoption
     const raft = (): NonNullable<typeof role.voter>['raft'] | null => role.voter?.raft ?? null
-    serveFetch(rpc, this.#options.clock, () => role.pageSource())
+    serveFetch(rpc, () => role.pageSource())
+    this.#closeSnapshots = serveSnapshots(rpc, {
+      clock: this.#options.clock,
+      files: this.#options.disk.files,
+      source: () => role.snapshotSource(),
+      seed: () => adoption.seed?.snapshot ?? null
+    })
     adoption.serve()
     serveReadIndex(leaderRpc, { reader: raft, clock: this.#options.clock })
     servePropose(leaderRpc, {

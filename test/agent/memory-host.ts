@@ -14,7 +14,7 @@ import { EventBus } from '#agent/observe/event-bus.ts'
 import { statusView } from '#agent/observe/health.ts'
 import { PeerDirectory } from '#agent/observe/peer-directory.ts'
 import { StateViews } from '#agent/observe/state-views.ts'
-import { encodeState } from '#allocator/snapshot.ts'
+import { stateSections } from '#agent/state-bytes.ts'
 import type { AgentPort } from '#model/agent-port.ts'
 import type { Config } from '#config/schema.ts'
 import type { Command, ResultOf } from '#model/command.ts'
@@ -24,8 +24,7 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import type { DoctorView, ReloadView } from '#model/views.ts'
 import { createLogger } from '#platform/log.ts'
-import { encodeMsgpack } from '#platform/msgpack.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { snapshotFileBytes } from '#replication/storage/snapshot-file.ts'
 import { Caller, makeHost } from '#test/allocator/fixtures.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 import { MemoryDevices } from './memory-devices.ts'
@@ -238,11 +237,11 @@ export class MemoryHost {
     }
   }
 
-  async #image(): Promise<Iterable<Uint8Array>> {
+  async #image(): Promise<AsyncIterable<Uint8Array>> {
     const { state } = this.caller
     const configuration = { voters: [this.self], learners: [] }
     const meta = { lastIndex: state.appliedIndex, lastTerm: TERM, configuration }
-    return Promise.resolve(snapshotFileChunks({ clusterId: CLUSTER, meta, data: encodeMsgpack(encodeState(state)) }))
+    return Promise.resolve(snapshotFileBytes({ clusterId: CLUSTER, meta }, stateSections(state)))
   }
 
   /** Records the arguments of each call but `watch`, and rejects it with `refusal`. */

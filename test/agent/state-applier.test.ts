@@ -8,6 +8,7 @@ import type { Command, Outcome } from '#model/command.ts'
 import type { UntimedEvent } from '#model/event.ts'
 import type { LogIndex, Vni } from '#model/ids.ts'
 import { attach, create, detach, makeHost, register, removeHost, update } from '#test/allocator/fixtures.ts'
+import { sections } from '../replication/snapshots.ts'
 
 type World = {
   readonly state: ClusterState
@@ -127,17 +128,19 @@ t.test('the digest check sees every index, also of entries without a command', t
 t.test('a snapshot restores the same state elsewhere, and asks for a pass over everything', async t => {
   const [from, to] = [world(), world()]
   from.run(attach('red', 'web'))
-  to.applier.restore(await from.applier.snapshot())
+  const prepared = await to.applier.prepare(from.applier.snapshot())
+  t.same(to.passes, [], 'nothing changes before it is adopted')
+  prepared.adopt()
   t.equal(digestOf(to.state), digestOf(from.state))
   t.same(to.passes, [null])
 })
 
-t.test('bytes that encode no state are refused, and the state is unchanged', t => {
+t.test('bytes that encode no state are refused, and the state is unchanged', async t => {
   const own = world()
   const before = digestOf(own.state)
   for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), Buffer.from([0xc0])]) {
-    t.throws(() => own.applier.restore(bytes), { code: 'ERR_STORAGE' })
+    await t.rejects(own.applier.prepare(sections(bytes)), { code: 'ERR_STORAGE' })
   }
+  await t.rejects(own.applier.prepare(sections()), { code: 'ERR_STORAGE' })
   t.same([digestOf(own.state), own.passes], [before, []])
-  t.end()
 })

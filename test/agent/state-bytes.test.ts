@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
-import { stateBytes } from '#agent/state-bytes.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
+import { encodeState } from '#allocator/snapshot.ts'
+import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
 import { attach, Caller, create, detach, register, removeHost, update } from '../allocator/fixtures.ts'
+import { sections } from '../replication/snapshots.ts'
 
-/** Network sizes around which array headers and slices change. */
+/** Network sizes around which array headers and sections change. */
 function grown(...sizes: readonly number[]): Caller {
   const caller = Caller.ready()
   for (const size of sizes) {
@@ -15,24 +17,22 @@ function grown(...sizes: readonly number[]): Caller {
   return caller
 }
 
-t.test('the bytes decode to the state, whatever the sizes', async t => {
-  for (const sizes of [[], [0], [1], [15, 16], [4_095], [4_096], [4_097, 0, 5_000], [9_000]]) {
+t.test('the sections give the state back, whatever the sizes', async t => {
+  for (const sizes of [[], [0], [1], [15, 16], [1_022], [1_023, 1], [1_024], [1_025, 0, 2_500], [9_000]]) {
     const { state } = grown(...sizes)
-    const plain: unknown = decodeMsgpack(await stateBytes(state))
-    assert.deepEqual(plain, JSON.parse(JSON.stringify(encodeState(state))), sizes.join())
-    assert.deepEqual(encodeState(decodeState(plain)), encodeState(state), sizes.join())
+    assert.deepEqual(encodeState(await stateFrom(stateSections(state))), encodeState(state), sizes.join())
     t.pass(`${sizes.length} networks: ${sizes.join()}`)
   }
 })
 
-t.test('changes made during serialisation are not in the bytes', async t => {
+t.test('changes made while it is read are not in it, and other tasks run in between', async t => {
   const caller = grown(20_000, 3)
   const before = JSON.stringify(encodeState(caller.state))
   let turns = 0
-  const making = stateBytes(caller.state)
+  const making = stateFrom(stateSections(caller.state))
   const change = (): void => {
     turns += 1
-    caller.try(detach(`c20000-${19_000 + turns}`))
+    caller.try(detach(`c20000-${19_900 + turns}`))
     caller.try(attach('n20000', `late-${turns}`))
     caller.try(update('n3', 1_000_000 * turns))
     caller.try(register(10 + turns))
@@ -40,9 +40,29 @@ t.test('changes made during serialisation are not in the bytes', async t => {
     changing = setImmediate(change)
   }
   let changing = setImmediate(change)
-  const bytes = await making
+  const restored = await making
   clearImmediate(changing)
-  t.ok(turns >= 2, 'other tasks run in between')
-  t.equal(JSON.stringify(encodeState(decodeState(decodeMsgpack(bytes)))), before)
+  t.ok(turns >= 20, `${turns} turns`)
+  t.equal(JSON.stringify(encodeState(restored)), before)
   t.not(JSON.stringify(encodeState(caller.state)), before, 'positive control: the state has changed')
+  t.equal(caller.state.tables.watchers.size, 0)
+})
+
+t.test('a reading that is given up, or never begun, stops watching the state', async t => {
+  const { state } = grown(3_000)
+  for await (const section of stateSections(state)) {
+    t.ok(section.byteLength > 0)
+    t.equal(state.tables.watchers.size, 1)
+    break
+  }
+  t.equal(state.tables.watchers.size, 0)
+  await stateSections(state).return?.()
+  t.equal(state.tables.watchers.size, 0)
+  await nextTurn()
+})
+
+t.test('a snapshot of format 1, one value, is still read', async () => {
+  const { state } = grown(20)
+  const restored = await stateFrom(sections(encodeMsgpack(encodeState(state))))
+  assert.deepEqual(encodeState(restored), encodeState(state))
 })

@@ -6,27 +6,30 @@ import { Caller, attach, create, makeHost } from '../allocator/fixtures.ts'
 import { scratch } from '../api/scratch.ts'
 import { inspectBackup, readBackup, restoreBackup } from '#backup/backup.ts'
 import { digestOf } from '#allocator/digest.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { encodeState } from '#allocator/snapshot.ts'
 import { isVacant } from '#model/host.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { lockDirectory } from '#platform/lock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { readSeed, seedPath } from '#replication/cluster/seed.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { snapshotFileBytes } from '#replication/storage/snapshot-file.ts'
+import { sectionsOf } from '#replication/storage/snapshot-reading.ts'
+import { joined, snapshotBytes } from '../replication/snapshots.ts'
 
 const caller = Caller.ready()
 caller.do(create('blue', { subnet: '10.2.0.0/24' }))
 caller.do(attach('red', 'c1'))
 caller.do(attach('blue', 'c2', { host: 2 }))
 
-function backup(change: { readonly data?: unknown; readonly index?: number } = {}): Buffer {
+function backup(change: { readonly data?: unknown; readonly index?: number } = {}): Promise<Buffer> {
   const { state } = caller
   const lastIndex = (change.index ?? state.appliedIndex) as LogIndex
   const configuration = { voters: [makeHost(2).peerId, makeHost(1).peerId, 'gone' as PeerId], learners: [] }
-  const data = encodeMsgpack(change.data ?? encodeState(state))
-  const meta = { lastIndex, lastTerm: 5 as Term, configuration }
-  return Buffer.concat([...snapshotFileChunks({ clusterId: 'c0ffee' as ClusterId, meta, data })])
+  const head = { clusterId: 'c0ffee' as ClusterId, meta: { lastIndex, lastTerm: 5 as Term, configuration } }
+  if (change.data !== undefined) return snapshotBytes(head, encodeMsgpack(change.data))
+  return joined(snapshotFileBytes(head, stateSections(state)))
 }
 
 async function fileWith(t: Test, bytes: Uint8Array): Promise<string> {
@@ -36,10 +39,10 @@ async function fileWith(t: Test, bytes: Uint8Array): Promise<string> {
 }
 
 t.test('a backup’s content is described from the file alone', async t => {
-  const bytes = backup()
+  const bytes = await backup()
   const file = await fileWith(t, bytes)
   t.same(await inspectBackup(file, await readBackup(file)), {
-    ...{ file, bytes: bytes.byteLength, version: 1, cluster: 'c0ffee', index: caller.state.appliedIndex, term: 5 },
+    ...{ file, bytes: bytes.byteLength, version: 2, cluster: 'c0ffee', index: caller.state.appliedIndex, term: 5 },
     ...{
       digest: digestOf(caller.state),
       servers: ['gone', 'h1', 'h2'],
@@ -53,8 +56,8 @@ t.test('a backup’s content is described from the file alone', async t => {
 
 const plain = (): Record<string, unknown> =>
   decodeMsgpack(encodeMsgpack(encodeState(caller.state))) as Record<string, unknown>
-const another = (): Buffer => {
-  const bytes = backup()
+const another = async (): Promise<Buffer> => {
+  const bytes = await backup()
   bytes.writeUInt16BE(9, 4)
   return bytes
 }
@@ -62,18 +65,22 @@ const another = (): Buffer => {
 const DAMAGED: readonly (readonly [what: string, bytes: Buffer, words: RegExp])[] = [
   ['nothing', Buffer.alloc(0), /does not start with a snapshot header/],
   ['another file', Buffer.from('#!/bin/sh\n'.repeat(20)), /does not start with a snapshot header/],
-  ['a torn one', backup().subarray(0, -1), /length does not match its header/],
-  ['one with more behind it', Buffer.concat([backup(), Buffer.from('x')]), /length does not match its header/],
+  ['a torn one', (await backup()).subarray(0, -1), /length does not match its header/],
+  ['one with more behind it', Buffer.concat([await backup(), Buffer.from('x')]), /goes on after its end/],
   [
     'a flipped byte',
-    Buffer.from(backup().map((byte, at) => (at === 100 ? byte ^ 1 : byte))),
+    Buffer.from((await backup()).map((byte, at) => (at === 200 ? byte ^ 1 : byte))),
     /checksum does not match/
   ],
-  ['another version, unsigned', another(), /checksum does not match/],
-  ['a state of another format', backup({ data: { ...plain(), format: 99 } }), /format 99 is not known/],
-  ['a state of another digest', backup({ data: { ...plain(), digest: '0'.repeat(16) } }), /digest does not match/],
-  ['a state of another index', backup({ index: 3 }), /its head says entry 3, its state entry/],
-  ['a state that is none', backup({ data: ['x'] }), /the snapshot cannot be used/]
+  ['another version', await another(), /has version 9, and this program reads 1 and 2/],
+  ['a state of another format', await backup({ data: { ...plain(), format: 99 } }), /format 99 is not known/],
+  [
+    'a state of another digest',
+    await backup({ data: { ...plain(), digest: '0'.repeat(16) } }),
+    /digest does not match/
+  ],
+  ['a state of another index', await backup({ index: 3 }), /its head says entry 3, its state entry/],
+  ['a state that is none', await backup({ data: ['x'] }), /the snapshot cannot be used/]
 ]
 
 t.test('a damaged backup is refused with the reason, and nothing is written', async t => {
@@ -90,14 +97,14 @@ t.test('a damaged backup is refused with the reason, and nothing is written', as
 t.test(
   'a restored backup is in the data directory as a seed: the same networks and endpoints, the hosts vacant',
   async t => {
-    const file = await fileWith(t, backup())
+    const file = await fileWith(t, await backup())
     const [dataDir, same] = [join(scratch(t), 'a/data'), scratch(t)]
     t.match(await restoreBackup({ file, dataDir }), { networks: 2, endpoints: 2 })
     t.same(await readdir(dataDir), ['restore.snap'])
     t.equal((await stat(dataDir)).mode & 0o777, 0o700)
     t.equal((await stat(seedPath(dataDir))).mode & 0o777, 0o600)
     const seed = await readSeed({ dataDir, files: diskFiles })
-    const state = decodeState(decodeMsgpack(seed?.snapshot.data ?? Buffer.alloc(0)))
+    const state = await stateFrom(sectionsOf(diskFiles, seed?.snapshot.path ?? ''))
     t.equal(state.endpointCount, 2)
     t.ok([...state.hosts()].every(isVacant))
     await mkdir(join(same, 'lost+found'))
@@ -111,7 +118,7 @@ t.test(
 )
 
 t.test('a data directory that is in use, or holds anything, is refused and stays as it is', async t => {
-  const file = await fileWith(t, backup())
+  const file = await fileWith(t, await backup())
   const inUse = scratch(t)
   const lock = await lockDirectory(inUse)
   await t.rejects(restoreBackup({ file, dataDir: inUse }), {

@@ -6,7 +6,8 @@ import { Readable } from 'node:stream'
 import { readConfig as readCniConfig, checkConfig, versionOf, requestedOf } from '#cni/config.ts'
 import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall } from '#cni/call.ts'
 import * as bodies from '#api/schemas.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { encodeState } from '#allocator/snapshot.ts'
 import { readLogLine } from '#membership/view/log-line.ts'
 import { readMember } from '#membership/view/serf-member.ts'
 import type { ClusterId, PeerId } from '#model/ids.ts'
@@ -29,7 +30,7 @@ import type { Message } from '#raft/types.ts'
 import { decodeFeed, encodeFeed } from '#replication/feed/feed-message.ts'
 import { FrameReader, encodeFrame } from '#replication/transport/frame.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
-import { parseSnapshotFile, writeSnapshotFile } from '#replication/storage/snapshot-file.ts'
+import { snapshotFileBytes, SnapshotParser } from '#replication/storage/snapshot-file.ts'
 import {
   decodeRequest,
   encodeConnection,
@@ -42,6 +43,7 @@ import { parseDetail } from '#zmq/detail.ts'
 import { attach, Caller, create } from '../allocator/fixtures.ts'
 import { record } from '../membership/fixtures.ts'
 import { entries } from '../replication/entries.ts'
+import { joined, oldSnapshotBytes, sections } from '../replication/snapshots.ts'
 
 export type Target = {
   readonly name: string
@@ -149,17 +151,13 @@ function aState(): Caller {
   return caller
 }
 
-async function snapshotFile(): Promise<Buffer> {
-  const written: Buffer[] = []
-  const file = {
-    write: (bytes: Uint8Array) => Promise.resolve(void written.push(Buffer.from(bytes))),
-    sync: () => Promise.resolve(),
-    close: () => Promise.resolve()
-  }
-  const files = { create: () => Promise.resolve(file), remove: () => Promise.resolve() }
-  const data = encodeMsgpack(encodeState(aState().state))
-  await writeSnapshotFile(files as never, 'seed', { clusterId: head.clusterId, meta: meta as never, data })
-  return Buffer.concat(written)
+/** In pieces, as from a disk or a peer. */
+function sectionsIn(bytes: Buffer): Uint8Array[] {
+  const parser = new SnapshotParser('fuzz')
+  const found: Uint8Array[] = []
+  for (let at = 0; at < bytes.byteLength; at += 1_000) found.push(...parser.push(bytes.subarray(at, at + 1_000)))
+  parser.finish()
+  return found
 }
 
 /** A correct checksum over damaged content: without it only the checksum would be tested. */
@@ -169,7 +167,14 @@ function resealed(bytes: Buffer): Buffer {
 }
 
 export async function targets(): Promise<readonly Target[]> {
-  const sealed = await snapshotFile()
+  const caller = aState()
+  const sealed = await joined(
+    snapshotFileBytes({ clusterId: head.clusterId, meta: meta as never }, stateSections(caller.state, 8))
+  )
+  const old = oldSnapshotBytes(
+    { clusterId: head.clusterId, meta: meta as never },
+    encodeMsgpack(encodeState(caller.state))
+  )
   const requests = [create('red'), attach('red', 'c1'), { kind: 'session-open' }, { kind: 'host-remove', name: 'h1' }]
   return [
     { name: 'zmq-message', weight: 15, corpus: zmqMessages, run: bytes => decodeRequest(bytes) },
@@ -265,12 +270,12 @@ export async function targets(): Promise<readonly Target[]> {
       ),
       run: bytes => refusedOrNot(words, bytes.toString())
     },
-    { name: 'snapshot-file', weight: 1, corpus: [sealed], run: bytes => parseSnapshotFile('fuzz', bytes) },
+    { name: 'snapshot-file', weight: 1, corpus: [sealed, old], run: bytes => sectionsIn(bytes).length },
     {
       name: 'snapshot-content',
       weight: 1,
-      corpus: [sealed],
-      run: async bytes => decodeState(decodeMsgpack((await parseSnapshotFile('fuzz', resealed(bytes))).data))
+      corpus: [sealed, old],
+      run: bytes => stateFrom(sections(...sectionsIn(resealed(bytes))))
     }
   ]
 }

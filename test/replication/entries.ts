@@ -1,6 +1,5 @@
 // Log entries, and a server's log of them.
 
-import { systemClock } from '#platform/clock.ts'
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import type { Entry } from '#raft/types.ts'
 import { serveFetch, type PageSource } from '#replication/feed/fetch.ts'
@@ -43,13 +42,11 @@ export class Log {
         return entries(from, Math.min(this.count, from + this.perPage - 1))
       },
       commitIndex: () => index(this.count),
-      firstIndex: () => 1 as LogIndex,
-      snapshot: () => null,
-      image: () => Promise.resolve(null)
+      firstIndex: () => 1 as LogIndex
     }
   }
 
   serveOn(host: Host): void {
-    serveFetch(host.rpc, systemClock, () => this.source)
+    serveFetch(host.rpc, () => this.source)
   }
 }

@@ -2,13 +2,11 @@
 // clock. It does not touch the machine, so every run is the same.
 
 import { whyNotAdmitted } from '#allocator/admission.ts'
-import { encodeState, decodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { HostName, PeerId } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
 import { createLogger } from '#platform/log.ts'
-import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Random } from '#platform/random.ts'
 import type { RoleChange } from '#replication/consensus/raft-node-options.ts'
 import { readSeed } from '#replication/cluster/seed.ts'
@@ -19,6 +17,7 @@ import { HostClock } from './host-clock.ts'
 import type { MemoryMesh, MemoryNetwork } from './memory-mesh.ts'
 import { SimulatedDisk } from './storage/simulated-disk.ts'
 import type { Clock } from '#platform/clock.ts'
+import { snapshotPart } from './snapshots.ts'
 
 const DATA_DIR = '/data'
 const logger = createLogger('silent')
@@ -116,8 +115,7 @@ export class MemoryHost {
         apply: (index, request) => this.state.apply(index, request),
         skip: index => this.state.skip(index),
         admit: (command, from) => whyNotAdmitted(this.state, command, { ...from, vteps: [] }),
-        snapshot: () => Promise.resolve(encodeMsgpack(encodeState(this.state))),
-        restore: data => this.state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE'))),
+        ...snapshotPart(() => this.state),
         applied: () => undefined
       },
       members,

@@ -4,6 +4,8 @@ import t from 'tap'
 import type { ClusterId } from '#model/ids.ts'
 import { attach, create, register } from '../allocator/fixtures.ts'
 import { MemoryCluster } from './memory-cluster.ts'
+import { joined } from './snapshots.ts'
+import { SnapshotParser } from '#replication/storage/snapshot-file.ts'
 
 t.test('three servers found one cluster, elect one leader, and replicate what any of them proposes', async t => {
   const cluster = await MemoryCluster.founded(t)
@@ -92,9 +94,11 @@ t.test('without a majority nothing is acknowledged and no read confirmed; the lo
     code: /ERR_NOT_LEADER|ERR_TIMEOUT/
   })
   t.equal(survivor.state.networkCount, 1)
-  const image = await survivor.replicator.log.image()
-  t.equal(image.clusterId, survivor.replicator.cluster.clusterId)
-  t.equal(image.meta.lastIndex, survivor.state.appliedIndex)
+  const parser = new SnapshotParser('image')
+  parser.push(await joined(await cluster.settle(survivor.replicator.log.image())))
+  const { clusterId, meta } = parser.finish()
+  t.equal(clusterId, survivor.replicator.cluster.clusterId)
+  t.equal(meta.lastIndex, survivor.state.appliedIndex)
 })
 
 t.test(

@@ -51,7 +51,12 @@ const RULES: Readonly<Record<string, Rule>> = {
     ['libp2p', '@libp2p/', '@chainsafe/libp2p-gossipsub', '@multiformats/multiaddr']
   ),
   'src/replication/storage': shell([...CONSENSUS, 'src/replication/codec']),
-  'src/replication/feed': shell([...CONSENSUS, 'src/replication/codec', 'src/replication/transport']),
+  'src/replication/feed': shell([
+    ...CONSENSUS,
+    'src/replication/codec',
+    'src/replication/storage',
+    'src/replication/transport'
+  ]),
   'src/replication/consensus': shell([...CONSENSUS, 'src/replication']),
   'src/replication/cluster': shell([...CONSENSUS, 'src/replication']),
   'src/cni': { rooms: ['src/model'], packages: ['zod'], pure: true },

@@ -18,7 +18,7 @@ import type { HostDisk } from '../storage/host-disk.ts'
 import { drawIncarnation, readIncarnation } from '../storage/incarnation.ts'
 import { FoundingIntent } from './founding-intent.ts'
 import type { Rpc } from '../transport/rpc.ts'
-import { installRestore, serveSeed, downloadSeed, type Seed } from './seed.ts'
+import { installRestore, downloadSeed, type Seed } from './seed.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Origin } from '../storage/wal-record.ts'
 
@@ -70,6 +70,11 @@ export class ClusterAdoption {
     return this.#incarnation
   }
 
+  /** The restored backup, for other founders; null without one, and once its cluster is founded. */
+  get seed(): Seed | null {
+    return this.#seed
+  }
+
   /** Why this host belongs to no cluster yet. */
   get obstacle(): string | null {
     return this.#obstacle
@@ -83,7 +88,6 @@ export class ClusterAdoption {
       origin: () => this.#origin,
       recordIntent: clusterId => this.#intent.record(clusterId)
     })
-    serveSeed(rpc, () => this.#seed)
   }
 
   /** @throws ERR_STORAGE */
@@ -146,11 +150,9 @@ export class ClusterAdoption {
   }
 
   async #fetchSeed({ seed, from }: Extract<BootstrapDecision, { readonly kind: 'fetch' }>): Promise<void> {
-    const { disk, seedFetched, logger, rpc } = this.#options
-    const [peer] = from
-    if (peer === undefined) return
-    this.#seed = await downloadSeed(rpc, { peer, id: seed, disk })
-    logger.info({ seed, peer }, 'fetched the restored backup')
+    const { disk, seedFetched, logger, rpc, stopping } = this.#options
+    this.#seed = await downloadSeed(rpc, { peers: from, id: seed, disk, signal: stopping })
+    logger.info({ seed }, 'fetched the restored backup')
     seedFetched(seed)
   }
 

@@ -10,7 +10,10 @@ import { peersOf, type PeerProgress } from '../consensus/peers.ts'
 import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
 import type { ReplicationStatus } from '../consensus/status.ts'
 import type { PageSource } from '../feed/fetch.ts'
+import type { SnapshotSource } from '../feed/snapshot-transfer.ts'
+import { ticketOf } from '../feed/ticket.ts'
 import type { HostDisk } from '../storage/host-disk.ts'
+import type { SavedSnapshot } from '../storage/snapshot-reading.ts'
 import { openStorage, type Storage } from '../storage/storage.ts'
 import type { Origin } from '../storage/wal-record.ts'
 import { findRemoval } from './participation-rpc.ts'
@@ -55,7 +58,8 @@ export class ClusterRole {
         return this.#role.kind === 'voter' ? this.#role.raft.snapshotMeta(applied.index) : applied.meta
       },
       snapshotTaken: snapshot => {
-        if (this.#role.kind === 'voter') this.#role.raft.snapshotTaken(snapshot)
+        const { meta } = snapshot
+        if (this.#role.kind === 'voter') this.#role.raft.snapshotTaken({ meta, data: ticketOf(snapshot) })
       }
     })
     const { applied, clock, leaderSeen, members, self } = options
@@ -205,9 +209,24 @@ export class ClusterRole {
     return peersOf(status?.configuration ?? this.#options.applied.configuration, status?.progress)
   }
 
-  /** Where others fetch entries and snapshots; null while this host is not a voter. */
+  /** Where others fetch entries; null while this host is not a voter. */
   pageSource(): PageSource | null {
     return this.voter?.pageSource() ?? null
+  }
+
+  /** Where others fetch snapshots; null while this host is not a voter. */
+  snapshotSource(): SnapshotSource | null {
+    if (this.#origin === null || this.#role.kind !== 'voter') return null
+    return {
+      clusterId: this.#origin.clusterId,
+      latest: () => this.#replica.storage.snapshots.latest,
+      covering: index => this.#replica.snapshotCovering(index)
+    }
+  }
+
+  /** A snapshot of everything that is applied here by now; null when none can be taken at the moment. */
+  snapshotNow(): Promise<SavedSnapshot | null> {
+    return this.#replica.snapshotCovering(this.#options.applied.index)
   }
 
   /** A commit that a peer's proposal led to, to be sent with the reply. */
@@ -231,7 +250,7 @@ export class ClusterRole {
   }
 
   async #enter(origin: Origin): Promise<void> {
-    this.#replica.rewind(origin.configuration)
+    await this.#replica.rewind(origin.configuration)
     const isRemoved = this.#options.applied.index < this.#removedAt
     const role = await this.#roles.make({ origin, incarnation: this.#incarnation, isRemoved })
     this.#role = role

@@ -3,7 +3,7 @@
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import type { Entry, Snapshot } from '#raft/types.ts'
+import type { Entry } from '#raft/types.ts'
 import { checkEntry } from '../consensus/entry-request.ts'
 import { FeedFollower } from '../feed/feed-follower.ts'
 import { UnsettledTail } from '../storage/unsettled-tail.ts'
@@ -11,6 +11,7 @@ import type { Origin } from '../storage/wal-record.ts'
 import type { MeshPort } from '../transport/mesh-port.ts'
 import type { Rpc } from '../transport/rpc.ts'
 import type { Replica } from './replica.ts'
+import { prepareSnapshot, type PreparedSnapshot } from './snapshot-intake.ts'
 
 export type FollowerOptions = {
   readonly origin: Origin
@@ -52,7 +53,14 @@ export class Follower {
       applied: (this.#committed.at(-1)?.index ?? snapshot?.lastIndex ?? 0) as LogIndex,
       unconfirmed: tail.at(-1) ?? null,
       deliver: batch => this.#deliver(batch),
-      install: received => this.#install(received),
+      prepare: async wanted => {
+        const prepared = await prepareSnapshot({ rpc, clusterId: origin.clusterId, replica }, wanted)
+        return {
+          meta: prepared.meta,
+          install: () => this.#install(prepared),
+          discard: () => prepared.discard()
+        }
+      },
       leaderSeen,
       refused: (reason, author) => {
         this.#refused += 1
@@ -90,12 +98,11 @@ export class Follower {
     this.#apply(entries)
   }
 
-  async #install(snapshot: Snapshot): Promise<void> {
+  async #install(prepared: PreparedSnapshot): Promise<void> {
     const { replica, advanced } = this.#options
-    const { wal, snapshots } = replica.storage
-    await snapshots.save(snapshot.meta, snapshot.data)
-    if (this.#tail.yieldsTo(snapshot.meta)) await wal.reset(snapshot.meta)
-    replica.applied.restore(snapshot)
+    await prepared.save()
+    if (this.#tail.yieldsTo(prepared.meta)) await replica.storage.wal.reset(prepared.meta)
+    prepared.adopt()
     advanced()
   }
 

@@ -121,7 +121,7 @@ export class RoleFactory {
       self,
       isServer,
       checkEntry,
-      receive: message => voter()?.raft.receive(message),
+      receive: message => voter()?.receive(message),
       lost: peer => voter()?.raft.peerLost(peer),
       clock,
       logger

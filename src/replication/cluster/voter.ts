@@ -5,16 +5,19 @@ import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
 import { isMember } from '#raft/configuration.ts'
-import type { Entry } from '#raft/types.ts'
+import type { Entry, Message } from '#raft/types.ts'
 import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
 import { RaftNode } from '../consensus/raft-node.ts'
 import type { RoleChange } from '../consensus/raft-node-options.ts'
 import { FeedPublisher } from '../feed/feed-publisher.ts'
 import type { PageSource } from '../feed/fetch.ts'
+import { ticketOf } from '../feed/ticket.ts'
 import type { Origin } from '../storage/wal-record.ts'
 import type { MeshPort } from '../transport/mesh-port.ts'
 import type { RaftTransport } from '../transport/raft-transport.ts'
+import type { Rpc } from '../transport/rpc.ts'
 import type { Replica } from './replica.ts'
+import { VoterIntake } from './voter-intake.ts'
 
 export type VoterOptions = {
   readonly self: PeerId
@@ -23,6 +26,9 @@ export type VoterOptions = {
   readonly replica: Replica
   readonly mesh: MeshPort
   readonly transport: RaftTransport
+  readonly rpc: Rpc
+  /** Servers to fetch a snapshot from. */
+  readonly servers: () => readonly PeerId[]
   /** The applied state, and perhaps the configuration with it, has changed. */
   readonly advanced: () => void
   readonly roleChanged: (change: RoleChange) => void
@@ -37,29 +43,31 @@ export class Voter {
   readonly raft: RaftNode
   readonly #options: VoterOptions
   readonly #publisher: FeedPublisher
+  readonly #intake: VoterIntake
 
   constructor(options: VoterOptions) {
     this.#options = options
     const { self, incarnation, origin, replica, transport, advanced, mesh, fatal, clock, random, logger } = options
-    const { wal, snapshots, recovered, snapshot } = replica.storage
+    const { rpc, servers } = options
+    const { wal, recovered, snapshot } = replica.storage
     this.#publisher = new FeedPublisher({ mesh, clusterId: origin.clusterId, clock, logger })
     this.raft = new RaftNode({
       self,
       clusterId: origin.clusterId,
       configuration: origin.configuration,
       durable: recovered.durable,
-      snapshotData: snapshot?.data ?? null,
+      snapshotData: snapshot === null ? null : ticketOf(snapshot),
       incarnation,
       wal,
       send: message => transport.send(message),
       refused: (from, why) => transport.refuse(from, why),
       apply: entries => this.#apply(entries),
-      installSnapshot: async ({ meta, data }) => {
-        await snapshots.save(meta, data)
+      installSnapshot: async ({ meta }) => {
+        await this.#intake.save(meta.lastIndex)
         await wal.reset(meta)
       },
-      restore: received => {
-        replica.applied.restore(received)
+      restore: ({ meta }) => {
+        this.#intake.adopt(meta.lastIndex)
         advanced()
       },
       roleChanged: change => this.#roleChanged(change),
@@ -68,6 +76,22 @@ export class Voter {
       random,
       logger
     })
+    this.#intake = new VoterIntake({
+      rpc,
+      clusterId: origin.clusterId,
+      replica,
+      servers: () => servers().filter(peer => peer !== self),
+      receive: message => this.raft.receive(message),
+      commitIndex: () => this.raft.status().commitIndex,
+      fatal,
+      clock,
+      logger
+    })
+  }
+
+  /** A message of another server. */
+  receive(message: Message): void {
+    this.raft.receive(this.#intake.filter(message))
   }
 
   /** @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
@@ -88,25 +112,21 @@ export class Voter {
       clusterId: this.#options.origin.clusterId,
       committedEntries: (from, maxBytes) => raft.committedEntries(from, maxBytes),
       commitIndex: () => raft.status().commitIndex,
-      firstIndex: () => raft.firstIndex,
-      snapshot: () => raft.snapshot,
-      image: async () => {
-        const { applied } = this.#options.replica
-        const meta = raft.snapshotMeta(applied.index)
-        return meta === undefined ? null : { meta, data: await applied.snapshot() }
-      }
+      firstIndex: () => raft.firstIndex
     }
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.#publisher.stop()
     this.raft.stop()
+    await this.#intake.stop()
   }
 
   #apply(entries: readonly Entry[]): Applied[] {
     const { replica, advanced } = this.#options
     const results = replica.apply(entries)
     this.#publisher.committed(entries)
+    this.#intake.applied(replica.applied.index)
     advanced()
     return results
   }

@@ -2,8 +2,10 @@
 
 import type { Entry } from '#raft/types.ts'
 
-/** A larger snapshot is refused: it bounds what one peer can make this host allocate. */
+/** A larger snapshot file is refused, from a disk or a peer: the one bound of every transfer. */
 export const MAX_SNAPSHOT_BYTES = 1024 * 1024 * 1024
+/** The ticket of a snapshot, which Raft sends in its place (feed/ticket.ts). */
+export const MAX_TICKET_BYTES = 1024
 
 /** Approximate bytes of an encoded entry besides its data. */
 const ENTRY_OVERHEAD_BYTES = 32

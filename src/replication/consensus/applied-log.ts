@@ -3,7 +3,7 @@
 import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
-import type { Configuration, Entry, Snapshot, SnapshotMeta } from '#raft/types.ts'
+import type { Configuration, Entry, SnapshotMeta } from '#raft/types.ts'
 import { requestOf } from './entry-request.ts'
 import { configurationAfter } from './participation.ts'
 import type { Applied } from './propose-rpc.ts'
@@ -19,12 +19,18 @@ export type StateMachine = {
   ) => Refusal | null
   /** Advances past an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
-  /** The state at the time of the call, encoded; entries may be applied while the bytes are made. O(state) */
-  readonly snapshot: () => Promise<Uint8Array>
-  /** Replaces the whole state. @throws ERR_STORAGE when the bytes encode none */
-  readonly restore: (data: Uint8Array) => void
+  /** The state at the time of the call in sections; entries may be applied while it is read, to its end or `return`. */
+  readonly snapshot: () => AsyncIterableIterator<Uint8Array>
+  /** Builds a state from sections beside the one in use. @throws ERR_STORAGE when they encode none */
+  readonly prepare: (sections: AsyncIterable<Uint8Array>) => Promise<PreparedState>
   /** Called after each applied range. */
   readonly applied: (index: LogIndex) => void
+}
+
+/** A state that was built beside the one in use. */
+export type PreparedState = {
+  /** Replaces the whole state, at once. */
+  readonly adopt: () => void
 }
 
 const SKIPPED: Outcome = { ok: true, result: { kind: 'session' } }
@@ -67,13 +73,19 @@ export class AppliedLog {
     return results
   }
 
-  /** The applied state at the time of the call. O(state) */
-  snapshot(): Promise<Uint8Array> {
+  /** The sections of the applied state at the time of the call; see StateMachine. */
+  snapshot(): AsyncIterableIterator<Uint8Array> {
     return this.#machine.snapshot()
   }
 
-  restore({ meta, data }: Snapshot): void {
-    this.#machine.restore(data)
+  /** @throws ERR_STORAGE */
+  prepare(sections: AsyncIterable<Uint8Array>): Promise<PreparedState> {
+    return this.#machine.prepare(sections)
+  }
+
+  /** Goes on from a prepared state, which is that after `meta.lastIndex`. */
+  adopt(meta: SnapshotMeta, prepared: PreparedState): void {
+    prepared.adopt()
     this.#meta = meta
     this.#machine.applied(this.index)
   }

@@ -5,7 +5,7 @@ import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
 import type { Configuration, DurableState, Entry, Message, RaftOptions, RaftRole, Snapshot } from '#raft/types.ts'
-import { MAX_SNAPSHOT_BYTES } from '../codec/limits.ts'
+import { MAX_TICKET_BYTES } from '../codec/limits.ts'
 import type { Wal } from '../storage/wal.ts'
 
 export type RoleChange = { readonly role: RaftRole; readonly term: Term; readonly leader: PeerId | null }
@@ -45,5 +45,5 @@ export const RAFT_OPTIONS: RaftOptions = {
   maxUncommittedBytes: 64 * 1024 * 1024,
   keptEntries: 4_096,
   maxChunkBytes: 256 * 1024,
-  maxSnapshotBytes: MAX_SNAPSHOT_BYTES
+  maxSnapshotBytes: MAX_TICKET_BYTES
 }

@@ -5,13 +5,13 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
-import type { Entry, Snapshot } from '#raft/types.ts'
+import type { Entry, SnapshotMeta } from '#raft/types.ts'
 import type { Verdict } from '../transport/mesh-port.ts'
 import type { Rpc } from '../transport/rpc.ts'
 import { decodeFeed, type FeedMessage } from './feed-message.ts'
 import { FeedOrder } from './feed-order.ts'
 import { BEAT_MS } from './feed-publisher.ts'
-import { fetchEntries, fetchImage, fetchSnapshot } from './fetch.ts'
+import { fetchEntries } from './fetch.ts'
 
 const FETCH_RETRY_MS = 200
 /** Rounds after which an index that no server has counts as false: 10 s, far longer than servers lag behind their leader. */
@@ -21,6 +21,14 @@ const SILENCE_MS = 3 * BEAT_MS
 
 /** Why a message changed nothing. */
 export type FeedRefusal = 'malformed' | 'foreignCluster' | 'notServer'
+
+/** A snapshot that is ready to replace all entries up to its end. */
+export type PreparedInstall = {
+  readonly meta: SnapshotMeta
+  /** Persists it, and goes on from its state. */
+  readonly install: () => Promise<void>
+  readonly discard: () => Promise<void>
+}
 
 export type FeedFollowerOptions = {
   readonly rpc: Rpc
@@ -34,8 +42,12 @@ export type FeedFollowerOptions = {
   readonly unconfirmed: { readonly index: LogIndex; readonly term: Term } | null
   /** Persists and applies entries in order. */
   readonly deliver: (entries: readonly Entry[]) => Promise<void>
-  /** Persists a snapshot instead of all entries up to its end, and restores the state from it. */
-  readonly install: (snapshot: Snapshot) => Promise<void>
+  /** Fetches a snapshot that covers an entry, and builds its state beside the one in use. @throws as prepareSnapshot */
+  readonly prepare: (p: {
+    readonly servers: readonly PeerId[]
+    readonly atLeast: LogIndex
+    readonly signal: AbortSignal
+  }) => Promise<PreparedInstall>
   /** An accepted message names the leader and its term. */
   readonly leaderSeen: (leader: PeerId, term: Term) => void
   readonly refused: (reason: FeedRefusal, author: PeerId) => void
@@ -53,6 +65,8 @@ export class FeedFollower {
   #delivering: Promise<void> = Promise.resolve()
   #fetching = false
   #lastTerm = 0 as Term
+  /** The last entry that was delivered, or that an installed snapshot covers. */
+  #delivered: LogIndex
   /** Rounds in which no server had what was announced. */
   #emptyRounds = 0
   #cancelSilence: Cancel | null = null
@@ -60,6 +74,7 @@ export class FeedFollower {
   constructor(options: FeedFollowerOptions) {
     this.#options = options
     this.#order = new FeedOrder(options.applied)
+    this.#delivered = options.applied
   }
 
   /** Validates a message before it is forwarded, and takes a valid one. */
@@ -113,19 +128,20 @@ export class FeedFollower {
    * @throws ERR_PEER when no server gives one that is at least as far
    */
   async repair(): Promise<void> {
-    const { clusterId, rpc, servers, logger } = this.#options
-    for (const server of servers()) {
-      const cluster = clusterId()
-      if (cluster === null || this.#stopping.signal.aborted) break
-      try {
-        const image = await fetchImage(rpc, server, cluster)
-        if (await this.#takeSnapshot(image, this.#order.next - 1)) return
-      } catch (err) {
-        if (!(err instanceof VxmeshError)) throw err
-        logger.debug({ server, err }, 'image not fetched')
-      }
+    const { fatal, prepare, servers } = this.#options
+    const { signal } = this.#stopping
+    // Entries that arrive meanwhile wait: each would move the state on, and out of reach of the snapshot.
+    const preparing = this.#delivering.then(() => prepare({ servers: servers(), atLeast: this.#delivered, signal }))
+    const installing = preparing.then(prepared => this.#install(prepared))
+    this.#delivering = installing.catch((err: unknown) => {
+      if (!(err instanceof VxmeshError) || err.code === 'ERR_STORAGE') fatal(asVxmeshError(err))
+    })
+    try {
+      await installing
+    } catch (cause) {
+      if (!(cause instanceof VxmeshError)) throw cause
+      throw new VxmeshError('ERR_PEER', 'no server gave an image of the state', { cause })
     }
-    throw new VxmeshError('ERR_PEER', 'no server gave an image of the state')
   }
 
   async stop(): Promise<void> {
@@ -152,23 +168,48 @@ export class FeedFollower {
     if (ready.length > 0) {
       this.#lastTerm = ready.at(-1)?.term ?? this.#lastTerm
       this.#delivering = this.#delivering
-        .then(() => this.#options.deliver(ready))
+        .then(() => this.#deliver(ready))
         .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
     }
     if (this.#order.missing) this.catchUp()
   }
 
-  /** @param atLeast the lowest index of use @returns false when the snapshot is older */
-  async #takeSnapshot(snapshot: Snapshot, atLeast: number = this.#order.next): Promise<boolean> {
-    if (snapshot.meta.lastIndex < atLeast) return false
+  async #deliver(ready: readonly Entry[]): Promise<void> {
+    const entries = ready.filter(({ index }) => index > this.#delivered)
+    const last = entries.at(-1)
+    if (last === undefined) return
+    await this.#options.deliver(entries)
+    this.#delivered = last.index
+  }
+
+  /** Installs a snapshot after what was delivered before. */
+  async #takeSnapshot(prepared: PreparedInstall): Promise<void> {
     this.#delivering = this.#delivering
-      .then(() => this.#options.install(snapshot))
+      .then(() => this.#install(prepared))
       .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
-    this.#order.skipTo(snapshot.meta.lastIndex)
-    this.#lastTerm = snapshot.meta.lastTerm
     await this.#delivering
-    this.#take([], snapshot.meta.lastIndex)
-    return true
+  }
+
+  async #install(prepared: PreparedInstall): Promise<void> {
+    const { lastIndex, lastTerm } = prepared.meta
+    if (lastIndex < this.#delivered || this.#stopping.signal.aborted) {
+      await prepared.discard()
+      return
+    }
+    await prepared.install()
+    this.#delivered = lastIndex
+    if (lastIndex < this.#order.next) return
+    this.#order.skipTo(lastIndex)
+    this.#lastTerm = lastTerm
+    this.#take([], lastIndex)
+  }
+
+  /** From this server, or whoever has the same snapshot. */
+  async #catchUpBySnapshot(server: PeerId, atLeast: LogIndex): Promise<void> {
+    const { prepare, servers } = this.#options
+    const others = servers().filter(peer => peer !== server)
+    const { signal } = this.#stopping
+    await this.#takeSnapshot(await prepare({ servers: [server, ...others], atLeast, signal }))
   }
 
   /** Fetches pages until nothing is missing. One loop at a time. */
@@ -199,7 +240,7 @@ export class FeedFollower {
         page.entries.forEach(checkEntry)
         confirmed = Math.max(confirmed, page.commitIndex)
         // The wanted entries are compacted there: fetch the state itself.
-        if (page.firstIndex > from) await this.#takeSnapshot(await fetchSnapshot(rpc, server, clusterId))
+        if (page.firstIndex > from) await this.#catchUpBySnapshot(server, from)
         else this.#take(page.entries, page.commitIndex)
         if (this.#order.next > from) {
           this.#emptyRounds = 0

@@ -1,107 +1,197 @@
-// The bytes of a snapshot file: 'VXSN', u16 version, u16 zero, u32 header length, u48 data length, the header (msgpack:
-// cluster id, last index, last term, configuration), the data, SHA-256 of everything before. SHA-256 rather than a CRC,
-// because backups are copied between machines. Big-endian. The data is opaque: the state machine encodes it.
+// A snapshot file, version 2: 'VXSN', u16 version, u16 zero, u32 header length, the header (msgpack: cluster id, last index,
+// last term, configuration), sections, each a u32 length and its bytes, a zero length, and the SHA-256 of everything
+// before: a hash rather than a CRC, because backups are copied between machines. Big-endian. Sections are opaque: the state
+// machine encodes them. Version 1 has a u48 data length after the header length, and its data is one section.
 
 import { createHash, type Hash } from 'node:crypto'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
-import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
+import { MAX_SNAPSHOT_BYTES } from '../codec/limits.ts'
 import { metaFromTuple, metaToTuple } from '../codec/meta-codec.ts'
 
-export type ClusterSnapshot = { readonly clusterId: ClusterId; readonly meta: SnapshotMeta; readonly data: Uint8Array }
+export type SnapshotHead = { readonly clusterId: ClusterId; readonly meta: SnapshotMeta }
+
+/** What is known of a whole snapshot file. */
+export type SnapshotInfo = SnapshotHead & {
+  readonly version: number
+  /** Content id, 16 hex digits derived from all bytes: equal ids mean equal files. */
+  readonly id: string
+  /** Of the file. */
+  readonly size: number
+}
+
+export const SNAPSHOT_FILE_VERSION = 2
+/** The encoded rows of a section are far below it; it bounds what a damaged length makes a reader gather. */
+const MAX_SECTION_BYTES = 16 * 1024 * 1024
+const MAX_HEADER_BYTES = 1024 * 1024
 
 const MAGIC = Buffer.from('VXSN')
-export const SNAPSHOT_FILE_VERSION = 1
-const PREAMBLE_BYTES = 18
+const PREAMBLE_BYTES = 12
 const DIGEST_BYTES = 32
-/** Hashed and written at a time: about a millisecond of work, after which the event loop gets a turn. */
-const CHUNK_BYTES = 1024 * 1024
-/** Synced at a time: the log's own syncs wait behind a larger amount, longer than followers wait for a leader. */
-const SYNC_BYTES = 8 * CHUNK_BYTES
+const OLD_VERSION = 1
 
-/** Writes a new file, syncs and closes it; a partial file is removed. The data must not change during the call. */
-export async function writeSnapshotFile(files: FileLayer, path: string, snapshot: ClusterSnapshot): Promise<void> {
-  const file = await files.create(path)
-  try {
-    await writeAll(file, snapshot)
-    await file.sync()
-  } catch (err) {
-    await file.close()
-    await files.remove(path)
-    throw err
-  }
-  await file.close()
+/** @param digest the last 32 bytes of the file, which cover all others */
+export function contentId(digest: Uint8Array): string {
+  return createHash('sha256').update(digest).digest('hex').slice(0, 16)
 }
 
-async function writeAll(file: OpenFile, snapshot: ClusterSnapshot): Promise<void> {
-  let offset = 0
-  let syncedTo = 0
-  for (const chunk of snapshotFileChunks(snapshot)) {
-    await file.write(chunk, offset)
-    offset += chunk.byteLength
-    if (offset - syncedTo < SYNC_BYTES) continue
-    await file.sync()
-    syncedTo = offset
+/** The bytes of a snapshot file, section by section. @throws what `sections` throws */
+export async function* snapshotFileBytes(
+  head: SnapshotHead,
+  sections: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+): AsyncGenerator<Uint8Array> {
+  const hash = createHash('sha256')
+  const hashed = (bytes: Uint8Array): Uint8Array => {
+    hash.update(bytes)
+    return bytes
   }
-}
-
-/** The bytes of a snapshot file, in chunks of about a millisecond of work each. */
-export function* snapshotFileChunks({ clusterId, meta, data }: ClusterSnapshot): Generator<Uint8Array> {
-  const header = encodeMsgpack([clusterId, ...metaToTuple(meta)])
+  const header = encodeMsgpack([head.clusterId, ...metaToTuple(head.meta)])
   const preamble = Buffer.alloc(PREAMBLE_BYTES)
   MAGIC.copy(preamble)
   preamble.writeUInt16BE(SNAPSHOT_FILE_VERSION, 4)
   preamble.writeUInt32BE(header.byteLength, 8)
-  preamble.writeUIntBE(data.byteLength, 12, 6)
-  const hash = createHash('sha256')
-  for (const part of [preamble, header, data]) {
-    for (const chunk of chunksOf(part)) {
-      hash.update(chunk)
-      yield chunk
+  yield hashed(preamble)
+  yield hashed(header)
+  for await (const section of sections) {
+    if (section.byteLength === 0 || section.byteLength > MAX_SECTION_BYTES) {
+      throw new VxmeshError('ERR_TOO_LARGE', `a section of a snapshot of ${section.byteLength} bytes`)
     }
+    yield hashed(u32(section.byteLength))
+    yield hashed(section)
   }
+  yield hashed(u32(0))
   yield hash.digest()
 }
 
-/**
- * Parses the bytes of a snapshot file; the returned data is a view of them.
- * @throws ERR_STORAGE when any byte is damaged or the version is unknown
- */
-export async function parseSnapshotFile(path: string, bytes: Buffer): Promise<ClusterSnapshot> {
-  const fail = (why: string): VxmeshError => new VxmeshError('ERR_STORAGE', `${path} is not a usable snapshot: ${why}`)
-  if (bytes.byteLength < PREAMBLE_BYTES + DIGEST_BYTES || !bytes.subarray(0, 4).equals(MAGIC)) {
-    throw fail('it does not start with a snapshot header')
+type Stage = 'preamble' | 'old-size' | 'header' | 'length' | 'section' | 'digest' | 'end'
+
+/** Takes a file's bytes in pieces of any size and returns its sections. Nothing may be used before `finish` returns. */
+export class SnapshotParser {
+  readonly #what: string
+  readonly #hash: Hash = createHash('sha256')
+  #stage: Stage = 'preamble'
+  /** Of the item that is being gathered. */
+  #missing = PREAMBLE_BYTES
+  #pieces: Uint8Array[] = []
+  #version = 0
+  #headerBytes = 0
+  /** Of the data of version 1. */
+  #oldBytes = 0
+  #head: SnapshotHead | null = null
+  #size = 0
+  #id = ''
+
+  /** @param what names the file in errors */
+  constructor(what: string) {
+    this.#what = what
   }
-  const dataStart = PREAMBLE_BYTES + bytes.readUInt32BE(8)
-  const dataEnd = dataStart + bytes.readUIntBE(12, 6)
-  if (dataEnd + DIGEST_BYTES !== bytes.byteLength) throw fail('its length does not match its header')
-  const digest = await finishDigest(createHash('sha256'), bytes.subarray(0, dataEnd))
-  if (!digest.equals(bytes.subarray(dataEnd))) throw fail('its checksum does not match')
-  const version = bytes.readUInt16BE(4)
-  if (version !== SNAPSHOT_FILE_VERSION)
-    throw fail(`it has version ${version}, and this program reads ${SNAPSHOT_FILE_VERSION}`)
-  const parts = decodeMsgpack(bytes.subarray(PREAMBLE_BYTES, dataStart), 'ERR_STORAGE')
-  const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
-  if (typeof clusterId !== 'string') throw fail('its header is malformed')
-  try {
-    const data = bytes.subarray(dataStart, dataEnd)
-    return { clusterId: clusterId as ClusterId, meta: metaFromTuple(meta), data }
-  } catch {
-    throw fail('its header is malformed')
+
+  /** The next bytes; they must not change afterwards. @returns the sections that they complete @throws ERR_STORAGE */
+  push(bytes: Uint8Array): Uint8Array[] {
+    const sections: Uint8Array[] = []
+    this.#size += bytes.byteLength
+    if (this.#size > MAX_SNAPSHOT_BYTES) throw this.#unusable(`it is over ${MAX_SNAPSHOT_BYTES} bytes`)
+    for (let at = 0; at < bytes.byteLength;) {
+      if (this.#stage === 'end') throw this.#unusable('it goes on after its end')
+      const piece = bytes.subarray(at, at + this.#missing)
+      at += piece.byteLength
+      this.#missing -= piece.byteLength
+      this.#pieces.push(piece)
+      if (this.#missing > 0) break
+      const [first = piece] = this.#pieces
+      const item = this.#pieces.length === 1 ? asBuffer(first) : Buffer.concat(this.#pieces)
+      this.#pieces = []
+      if (this.#stage !== 'digest') this.#hash.update(item)
+      this.#take(item, sections)
+    }
+    return sections
+  }
+
+  /** @throws ERR_STORAGE unless the file was whole and undamaged */
+  finish(): SnapshotInfo {
+    if (this.#size < PREAMBLE_BYTES) throw this.#unusable('it does not start with a snapshot header')
+    if (this.#stage !== 'end' || this.#head === null) throw this.#unusable('its length does not match its header')
+    return { ...this.#head, version: this.#version, id: this.#id, size: this.#size }
+  }
+
+  #take(item: Buffer, sections: Uint8Array[]): void {
+    switch (this.#stage) {
+      case 'preamble':
+        this.#takePreamble(item)
+        return
+      case 'old-size':
+        this.#oldBytes = item.readUIntBE(0, 6)
+        this.#gather('header', this.#headerBytes)
+        return
+      case 'header':
+        this.#head = this.#headOf(item)
+        if (this.#version !== OLD_VERSION) this.#gather('length', 4)
+        else if (this.#oldBytes === 0) this.#gather('digest', DIGEST_BYTES)
+        else this.#gather('section', this.#oldBytes)
+        return
+      case 'length': {
+        const length = item.readUInt32BE()
+        if (length > MAX_SECTION_BYTES) throw this.#unusable(`it has a section of ${length} bytes`)
+        if (length === 0) this.#gather('digest', DIGEST_BYTES)
+        else this.#gather('section', length)
+        return
+      }
+      case 'section':
+        sections.push(item)
+        if (this.#version === OLD_VERSION) this.#gather('digest', DIGEST_BYTES)
+        else this.#gather('length', 4)
+        return
+      case 'digest':
+        if (!this.#hash.digest().equals(item)) throw this.#unusable('its checksum does not match')
+        this.#id = contentId(item)
+        this.#stage = 'end'
+        return
+      case 'end':
+    }
+  }
+
+  #takePreamble(item: Buffer): void {
+    if (!item.subarray(0, 4).equals(MAGIC)) throw this.#unusable('it does not start with a snapshot header')
+    this.#version = item.readUInt16BE(4)
+    if (this.#version !== OLD_VERSION && this.#version !== SNAPSHOT_FILE_VERSION) {
+      const known = `${OLD_VERSION} and ${SNAPSHOT_FILE_VERSION}`
+      throw this.#unusable(`it has version ${this.#version}, and this program reads ${known}`)
+    }
+    this.#headerBytes = item.readUInt32BE(8)
+    if (this.#headerBytes === 0 || this.#headerBytes > MAX_HEADER_BYTES) throw this.#unusable('its header is malformed')
+    if (this.#version === OLD_VERSION) this.#gather('old-size', 6)
+    else this.#gather('header', this.#headerBytes)
+  }
+
+  #headOf(header: Buffer): SnapshotHead {
+    try {
+      const parts = decodeMsgpack(header, 'ERR_STORAGE')
+      const [clusterId, ...meta] = Array.isArray(parts) ? (parts as unknown[]) : []
+      if (typeof clusterId === 'string') return { clusterId: clusterId as ClusterId, meta: metaFromTuple(meta) }
+    } catch {
+      // Said below.
+    }
+    throw this.#unusable('its header is malformed')
+  }
+
+  #gather(stage: Stage, bytes: number): void {
+    this.#stage = stage
+    this.#missing = bytes
+  }
+
+  #unusable(why: string): VxmeshError {
+    return new VxmeshError('ERR_STORAGE', `${this.#what} is not a usable snapshot: ${why}`)
   }
 }
 
-async function finishDigest(hash: Hash, bytes: Buffer): Promise<Buffer> {
-  for (const chunk of chunksOf(bytes)) {
-    hash.update(chunk)
-    if (chunk.byteLength === CHUNK_BYTES) await nextTurn()
-  }
-  return hash.digest()
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes
 }
 
-function* chunksOf(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < bytes.byteLength; at += CHUNK_BYTES) yield bytes.subarray(at, at + CHUNK_BYTES)
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

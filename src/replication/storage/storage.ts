@@ -2,7 +2,7 @@
 
 import type { PeerId } from '#model/ids.ts'
 import { diskFiles } from '#platform/file-layer.ts'
-import type { ClusterSnapshot } from './snapshot-file.ts'
+import type { SavedSnapshot } from './snapshot-reading.ts'
 import { SnapshotStore } from './snapshot-store.ts'
 import { Wal, type Recovered, type WalOptions } from './wal.ts'
 
@@ -11,7 +11,7 @@ export type Storage = {
   readonly snapshots: SnapshotStore
   readonly recovered: Recovered
   /** The state that the recovered entries apply to. */
-  readonly snapshot: ClusterSnapshot | null
+  readonly snapshot: SavedSnapshot | null
   /** Damaged snapshot files that this host does not need. */
   readonly damagedSnapshots: readonly string[]
 }

@@ -11,7 +11,7 @@ import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import { storageError } from '#platform/storage-error.ts'
 import type { DurableState, SnapshotMeta } from '#raft/types.ts'
 import type { LogState } from './log-state.ts'
-import type { ClusterSnapshot } from './snapshot-file.ts'
+import type { SnapshotHead } from './snapshot-file.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { segmentPath } from './segment.ts'
 import { readLog, type ReadLog } from './wal-recovery.ts'
@@ -29,7 +29,7 @@ export type WalOptions = {
   /** The host whose log it must be; null accepts any. */
   readonly self?: PeerId | null
   /** The newest snapshot; it covers all entries up to its last one. */
-  readonly snapshot?: Pick<ClusterSnapshot, 'clusterId' | 'meta'> | null
+  readonly snapshot?: SnapshotHead | null
   /** Paths of damaged snapshots, named in the error when the log needs one of them. */
   readonly damagedSnapshots?: readonly string[]
   readonly files?: FileLayer

@@ -1,13 +1,11 @@
 // Role changes of whole hosts in memory: none, follower, voter, as the committed configuration demands.
 
 import t from 'tap'
-import { encodeState } from '#allocator/snapshot.ts'
+import { stateSections } from '#agent/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
-import { encodeMsgpack } from '#platform/msgpack.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
 import { writeSeed } from '#replication/cluster/seed.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
 import { create } from '../../allocator/fixtures.ts'
 import { MemoryCluster } from '../memory-cluster.ts'
 import type { MemoryHost } from '../memory-host.ts'
@@ -172,8 +170,8 @@ t.test('a server whose disk holds a restored backup instead of the log keeps the
   restored.disk = new SimulatedDisk()
   const { configuration } = foundingOrigin([restored.peer], null)
   const meta = { lastIndex: 41 as LogIndex, lastTerm: 7 as Term, configuration }
-  const image = { clusterId: 'old' as ClusterId, meta, data: encodeMsgpack(encodeState(new ClusterState())) }
-  await writeSeed(restored.hostDisk, Buffer.concat([...snapshotFileChunks(image)]))
+  const backup = { clusterId: 'old' as ClusterId, meta, sections: stateSections(new ClusterState()) }
+  await writeSeed(restored.hostDisk, backup)
   for (const host of cluster.hosts) await host.start()
   t.equal(restored.replicator.cluster.clusterId, null, 'it refuses to join')
   await cluster.until('the others elect a leader', () => cluster.agreesOnLeader(others), 10_000)

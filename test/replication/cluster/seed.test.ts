@@ -5,36 +5,32 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'
-import {
-  installRestore,
-  readSeed,
-  seedPath,
-  serveSeed,
-  downloadSeed,
-  writeSeed,
-  type Seed
-} from '#replication/cluster/seed.ts'
-import { snapshotFileChunks } from '#replication/storage/snapshot-file.ts'
+import { installRestore, readSeed, seedPath, downloadSeed, writeSeed, type Seed } from '#replication/cluster/seed.ts'
+import { serveSnapshots } from '#replication/feed/snapshot-transfer.ts'
+import { sectionsOf } from '#replication/storage/snapshot-reading.ts'
 import type { HostDisk } from '#replication/storage/host-disk.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import { scratch } from '../../api/scratch.ts'
 import { host, introduce } from '../hosts.ts'
+import { contentOf, oldSnapshotBytes, sections, snapshotBytes } from '../snapshots.ts'
 
 const disk = (dataDir: string): HostDisk => ({ dataDir, files: diskFiles })
 const SELF = 'a' as PeerId
 const VOTERS = [SELF, 'b' as PeerId, 'c' as PeerId]
 
-function image(data: Uint8Array = Buffer.from('the state'), lastTerm = 7): Buffer {
-  const configuration = { voters: ['old' as PeerId], learners: [] }
-  const meta = { lastIndex: 41 as LogIndex, lastTerm: lastTerm as Term, configuration }
-  return Buffer.concat([...snapshotFileChunks({ clusterId: 'old' as ClusterId, meta, data })])
+const META = {
+  lastIndex: 41 as LogIndex,
+  lastTerm: 7 as Term,
+  configuration: { voters: ['old' as PeerId], learners: [] }
 }
+const HEAD = { clusterId: 'old' as ClusterId, meta: META }
 
-async function seedIn(dataDir: string): Promise<Seed> {
-  await writeSeed(disk(dataDir), image())
+async function seedIn(dataDir: string, ...content: readonly (Uint8Array | string)[]): Promise<Seed> {
+  const given = content.length === 0 ? ['the', ' state'] : content
+  const written = await writeSeed(disk(dataDir), { ...HEAD, sections: sections(...given) })
   const seed = await readSeed(disk(dataDir))
-  if (seed === null) throw new Error('no seed')
-  return seed
+  t.same(seed, written)
+  return written
 }
 
 /** Writes the origin first, as ClusterAdoption does. */
@@ -79,7 +75,7 @@ t.test('a founder’s log begins after the seed, in the founders’ configuratio
     entries: [{ index: 42 }]
   })
   t.same(again.recovered.durable.snapshot, { lastIndex: 41, lastTerm: 7, configuration: origin.configuration })
-  t.equal(Buffer.from(again.snapshot?.data ?? []).toString(), 'the state')
+  t.equal((await contentOf(diskFiles, again.snapshot)).toString(), 'the state')
 })
 
 t.test('the next start completes what a crash at any step interrupted', async t => {
@@ -90,13 +86,14 @@ t.test('the next start completes what a crash at any step interrupted', async t 
     'after the snapshot, before the log knows': async (seed, dir) => {
       const storage = await joined(dir, seed)
       const { configuration } = foundingOrigin(VOTERS, seed.id)
-      await storage.snapshots.save({ ...seed.snapshot.meta, configuration }, seed.snapshot.data)
+      await storage.snapshots.save({ ...seed.snapshot.meta, configuration }, sectionsOf(diskFiles, seed.snapshot.path))
       await storage.wal.close()
     },
     'before the file is removed': async (seed, dir) => {
+      const bytes = await readFile(seedPath(dir))
       const storage = await install(seed, await joined(dir, seed), dir)
       await storage.wal.close()
-      await writeSeed(disk(dir), seed.bytes)
+      await writeFile(seedPath(dir), bytes)
     }
   }
   for (const [step, crash] of Object.entries(steps)) {
@@ -145,7 +142,7 @@ t.test('a seed beside the log of a cluster that did not start from it is refused
 
 t.test('each flipped byte of a seed is detected, and each truncation', async t => {
   const dir = scratch(t)
-  const whole = image()
+  const whole = await snapshotBytes(HEAD, 'the', ' state')
   for (let at = 0; at < whole.byteLength; at++) {
     const flipped = Buffer.from(whole)
     flipped[at] = (flipped[at] ?? 0) ^ 0x10
@@ -157,34 +154,42 @@ t.test('each flipped byte of a seed is detected, and each truncation', async t =
   t.equal(await readSeed(disk(scratch(t))), null, 'no file')
 })
 
-t.test('another founder fetches the whole seed in chunks, and only the one that it asked for', async t => {
+t.test('a seed that an earlier release restored is refused with what to do', async t => {
+  const dir = scratch(t)
+  await writeFile(seedPath(dir), oldSnapshotBytes(HEAD, Buffer.from('the state')))
+  await t.rejects(readSeed(disk(dir)), {
+    code: 'ERR_STORAGE',
+    message: /restore.snap was written by an earlier version/
+  })
+})
+
+t.test('another founder fetches the whole seed in pieces, and only the one that it asked for', async t => {
   const [holder, asker] = [await host(t), await host(t)]
   introduce(holder, asker)
   const [from, to] = [scratch(t), scratch(t)]
-  await writeSeed(disk(from), image(Buffer.alloc(2_500_000, 'state')))
-  let held = await readSeed(disk(from))
-  serveSeed(holder.rpc, () => held)
-  const id = held?.id ?? ''
-  const taken = await downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(to) })
-  t.equal(taken.id, id)
-  t.same(await readFile(seedPath(to)), held?.bytes)
+  let held: Seed | null = await seedIn(from, Buffer.alloc(900_000, 'state'), Buffer.alloc(900_000, 'more'))
+  const { id } = held
+  t.teardown(
+    serveSnapshots(holder.rpc, {
+      clock: systemClock,
+      files: diskFiles,
+      source: () => null,
+      seed: () => held?.snapshot ?? null
+    })
+  )
+  const download = (into: string, wanted = id): Promise<Seed> =>
+    downloadSeed(asker.rpc, {
+      peers: [holder.peer],
+      id: wanted,
+      disk: disk(into),
+      signal: new AbortController().signal
+    })
+  t.equal((await download(to)).id, id)
+  t.same(await readFile(seedPath(to)), await readFile(seedPath(from)))
   const other = scratch(t)
-  await t.rejects(downloadSeed(asker.rpc, { peer: holder.peer, id: 'f'.repeat(16), disk: disk(other) }), {
-    code: 'ERR_PEER'
-  })
-  held = held && { ...held, bytes: image(Buffer.from('something else')) }
-  await t.rejects(
-    downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
-    { code: 'ERR_PEER' },
-    'it was changed'
-  )
-  held = held && { ...held, bytes: Buffer.alloc(0) }
-  await t.rejects(
-    downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }),
-    { code: 'ERR_PEER' },
-    'it is empty'
-  )
+  await t.rejects(download(other, 'f'.repeat(16)), { code: 'ERR_PEER', message: /no such snapshot/ })
   held = null
-  await t.rejects(downloadSeed(asker.rpc, { peer: holder.peer, id, disk: disk(other) }), { code: 'ERR_PEER' })
+  const gone = await seedIn(scratch(t), 'something else')
+  await t.rejects(download(other, gone.id), { code: 'ERR_PEER' })
   t.notOk(existsSync(seedPath(other)))
 })

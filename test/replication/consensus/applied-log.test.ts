@@ -1,15 +1,15 @@
 // The applied log with the real allocator behind it.
 
 import t from 'tap'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
-import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
+import { encodeMsgpack } from '#platform/msgpack.ts'
 import { encodeConfiguration } from '#raft/configuration.ts'
 import type { Configuration, Entry } from '#raft/types.ts'
 import { AppliedLog } from '#replication/consensus/applied-log.ts'
 import { create } from '../../allocator/fixtures.ts'
+import { sections, snapshotPart } from '../snapshots.ts'
 
 const [ONE, TWO]: [Configuration, Configuration] = [
   { voters: ['a' as PeerId], learners: [] },
@@ -25,8 +25,7 @@ function made(): Made {
     apply: (index, request) => state.apply(index, request),
     admit: () => null,
     skip: index => state.skip(index),
-    snapshot: () => Promise.resolve(encodeMsgpack(encodeState(state))),
-    restore: data => state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE'))),
+    ...snapshotPart(() => state),
     applied: index => reached.push(index)
   })
   return { log, state, reached }
@@ -100,9 +99,12 @@ t.test('a snapshot restores state, position and configuration, and the log conti
   const first = made()
   first.log.begin(ONE)
   first.log.apply([opened, command(2, 1, create('red')), config(3, TWO)])
-  const snapshot = { meta: first.log.meta, data: await first.log.snapshot() }
+  const { meta } = first.log
   const second = made()
-  second.log.restore(snapshot)
+  const prepared = await second.log.prepare(first.log.snapshot())
+  t.equal(second.state.networkCount, 0, 'it is built beside the state in use')
+  t.same([second.log.index, second.reached], [0, []])
+  second.log.adopt(meta, prepared)
   t.same(second.reached, [3])
   t.same(second.log.meta, first.log.meta)
   second.log.apply([command(4, 2, create('blue'))])
@@ -114,15 +116,13 @@ for (const [what, data] of [
   ['msgpack of something else', encodeMsgpack({ networks: 7 })],
   ['nothing', new Uint8Array()]
 ] as const) {
-  t.test(`a snapshot that encodes no state is refused and changes nothing: ${what}`, t => {
+  t.test(`a snapshot that encodes no state is refused and changes nothing: ${what}`, async t => {
     const { log, state, reached } = made()
     log.apply([opened])
-    const meta = { lastIndex: 9 as LogIndex, lastTerm: 1 as Term, configuration: TWO }
-    t.throws(() => log.restore({ meta, data }), { code: 'ERR_STORAGE' })
+    await t.rejects(log.prepare(sections(...(data.byteLength === 0 ? [] : [data]))), { code: 'ERR_STORAGE' })
     t.equal(log.index, 1)
     t.equal(state.appliedIndex, 1)
     t.same(reached, [1])
-    t.end()
   })
 }
 

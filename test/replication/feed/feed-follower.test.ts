@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { ClusterId, PeerId, Term } from '#model/ids.ts'
-import { systemClock } from '#platform/clock.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { serveFetch } from '#replication/feed/fetch.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -160,7 +159,7 @@ t.test('after servers that are behind, foreign, down or broken the next one is a
   if (!behind || !foreign || !gone || !broken || !sound) throw new Error('no servers')
   const [stale, full] = [new Log(7), new Log(30)]
   stale.serveOn(behind)
-  serveFetch(foreign.rpc, systemClock, () => ({ ...full.source, clusterId: 'f'.repeat(16) as ClusterId }))
+  serveFetch(foreign.rpc, () => ({ ...full.source, clusterId: 'f'.repeat(16) as ClusterId }))
   await gone.mesh.stop()
   broken.rpc.register('fetch', () => Promise.resolve('nonsense'))
   full.serveOn(sound)

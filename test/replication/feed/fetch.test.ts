@@ -1,6 +1,5 @@
 import t from 'tap'
 import type { ClusterId } from '#model/ids.ts'
-import { systemClock } from '#platform/clock.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { fetchEntries, serveFetch } from '#replication/feed/fetch.ts'
 import { CLUSTER, entries, entry, index, Log } from '../entries.ts'
@@ -11,7 +10,7 @@ introduce(asker, server)
 introduce(asker, idle)
 const log = new Log(25)
 log.serveOn(server)
-serveFetch(idle.rpc, systemClock, () => null)
+serveFetch(idle.rpc, () => null)
 
 const fetch = (from: number, cluster: string = CLUSTER, peer: Host = server): Promise<unknown> =>
   fetchEntries(asker.rpc, peer.peer, { clusterId: cluster as ClusterId, from: index(from) })

@@ -79,7 +79,7 @@ export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
       await p.deliver?.()
       delivered.push(...batch.map(each => each.index))
     },
-    install: () => Promise.reject(new Error('no server here has a snapshot')),
+    prepare: () => Promise.reject(new Error('no server here has a snapshot')),
     leaderSeen: leader => leaders.push(leader),
     checkEntry: () => undefined,
     refused: reason => (refused[reason] += 1),

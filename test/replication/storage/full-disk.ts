@@ -7,6 +7,7 @@ import { asVxmeshError } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
+import { sections } from '#test/replication/snapshots.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
 
 const [, , dataDir = ''] = process.argv
@@ -19,12 +20,12 @@ const entry = (index: number): WalRecord => ({
   kind: 'entry',
   entry: { index: index as LogIndex, term: 1 as Term, kind: 'command', data: Buffer.alloc(200, index) }
 })
-const save = (lastIndex: number, bytes: number): Promise<void> =>
+const save = (lastIndex: number, bytes: number): Promise<unknown> =>
   snapshots.save(
     { lastIndex: lastIndex as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION },
-    Buffer.alloc(bytes, 1)
+    sections(Buffer.alloc(bytes, 1))
   )
-const failure = async (work: Promise<void>): Promise<{ code: string; message: string } | null> =>
+const failure = async (work: Promise<unknown>): Promise<{ code: string; message: string } | null> =>
   work.then(
     () => null,
     (err: unknown) => asVxmeshError(err).toBody()

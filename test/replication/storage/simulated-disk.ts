@@ -115,6 +115,7 @@ export class SimulatedDisk implements FileLayer {
 
   #handle(inode: Inode): OpenFile {
     return {
+      read: async (position, length) => Buffer.from(inode.cache.subarray(position, position + length)),
       write: async (bytes, position) => {
         this.#mayFail('write')
         const half = Math.floor(bytes.byteLength / 2)

@@ -4,11 +4,12 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
-import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
+import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
-import { parseSnapshotFile, writeSnapshotFile, type ClusterSnapshot } from '#replication/storage/snapshot-file.ts'
+import { checkSnapshotFile, writeSnapshotFile, type SavedSnapshot } from '#replication/storage/snapshot-reading.ts'
 import { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
+import { contentOf, sections } from '../snapshots.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
 const CLUSTER = 'c1' as ClusterId
@@ -35,7 +36,7 @@ async function opened(dir: string): Promise<SnapshotStore> {
   return store
 }
 
-async function newest(dir: string): Promise<ClusterSnapshot | null> {
+async function newest(dir: string): Promise<SavedSnapshot | null> {
   return (await SnapshotStore.open(dir)).latest
 }
 
@@ -43,31 +44,31 @@ t.test('a saved snapshot is read back, and the previous one is removed', async t
   const dir = await directory(t)
   const store = await opened(dir)
   t.equal(await newest(dir), null)
-  await store.save(meta(5), Buffer.from('five'))
-  await store.save(meta(9, 2), Buffer.from('nine'))
+  await store.save(meta(5), sections('five'))
+  await store.save(meta(9, 2), sections('nine'))
   t.same(await readdir(join(dir, 'snapshot')), [fileOf('', 9).split('/').at(-1)])
   const { latest, damaged } = await SnapshotStore.open(dir)
   t.same(latest?.meta, meta(9, 2))
   t.equal(latest?.clusterId, CLUSTER)
-  t.equal(Buffer.from(latest?.data ?? []).toString(), 'nine')
+  t.equal((await contentOf(diskFiles, latest)).toString(), 'nine')
   t.same(damaged, [])
 })
 
 t.test('an older snapshot never replaces a newer one, whichever save is called first', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
-  await Promise.all([store.save(meta(9), Buffer.from('nine')), store.save(meta(5), Buffer.from('five'))])
+  await Promise.all([store.save(meta(9), sections('nine')), store.save(meta(5), sections('five'))])
   t.equal((await SnapshotStore.open(dir)).latest?.meta.lastIndex, 9)
 })
 
-t.test('an empty state and a state of many chunks are both saved', async t => {
+t.test('a snapshot without sections and one of long sections are both saved', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
-  await store.save(meta(1), Buffer.alloc(0))
-  t.equal((await newest(dir))?.data.byteLength, 0)
+  await store.save(meta(1), sections())
+  t.equal((await contentOf(diskFiles, await newest(dir))).byteLength, 0)
   const large = Buffer.alloc(5 * 1024 * 1024 + 3, 'vxmesh')
-  await store.save(meta(2), large)
-  t.ok(large.equals((await newest(dir))?.data ?? Buffer.alloc(0)))
+  await store.save(meta(2), sections(large, 'and more'))
+  t.ok(Buffer.concat([large, Buffer.from('and more')]).equals(await contentOf(diskFiles, await newest(dir))))
 })
 
 t.test('writing and reading a large snapshot does not block the event loop', async t => {
@@ -80,7 +81,7 @@ t.test('writing and reading a large snapshot does not block the event loop', asy
     if (going) setImmediate(turn)
   }
   setImmediate(turn)
-  await store.save(meta(1), Buffer.alloc(32 * 1024 * 1024))
+  await store.save(meta(1), sections(...Array.from({ length: 64 }, () => Buffer.alloc(512 * 1024))))
   t.ok(turns > 32, `${turns} turns while it was written`)
   turns = 0
   await newest(dir)
@@ -109,8 +110,8 @@ t.test('a large snapshot is synced in steps, so that the log waits for none of t
   }
   const { list, read, open, rename, remove, ensureDirectory, syncDirectory } = disk
   const files: FileLayer = { create, list, read, open, rename, remove, ensureDirectory, syncDirectory }
-  const data = Buffer.alloc(20 * 1024 * 1024)
-  await writeSnapshotFile(files, '/data/1.snap', { clusterId: CLUSTER, meta: meta(1), data })
+  const large = sections(...Array.from({ length: 20 }, () => Buffer.alloc(1024 * 1024)))
+  await writeSnapshotFile(files, '/data/1.snap', { clusterId: CLUSTER, meta: meta(1), sections: large })
   t.equal(unsynced, 0, 'the end is synced, too')
   t.equal(steps.length, 3)
   t.ok(Math.max(...steps) < 9 * 1024 * 1024, steps.join(' '))
@@ -119,7 +120,7 @@ t.test('a large snapshot is synced in steps, so that the log waits for none of t
 t.test('a renamed, truncated, extended or foreign snapshot file is not used', async t => {
   const dir = await directory(t)
   const store = await opened(dir)
-  await store.save(meta(5), Buffer.from('five'))
+  await store.save(meta(5), sections('five'))
   const whole = await readFile(fileOf(dir, 5))
   const wrong = {
     renamed: whole,
@@ -138,14 +139,14 @@ t.test('a renamed, truncated, extended or foreign snapshot file is not used', as
 
 t.test('a partial file left by a crash is removed, and unrelated files are kept', async t => {
   const dir = await directory(t)
-  await (await opened(dir)).save(meta(5), Buffer.from('five'))
+  await (await opened(dir)).save(meta(5), sections('five'))
   await writeFile(`${fileOf(dir, 7)}.new`, 'half')
   await writeFile(join(dir, 'snapshot', 'notes.txt'), 'mine')
   const { store, latest } = await SnapshotStore.open(dir)
   t.equal(latest?.meta.lastIndex, 5)
   t.same((await readdir(join(dir, 'snapshot'))).sort(), ['0000000000000005.snap', 'notes.txt'])
   store.belong(CLUSTER)
-  await store.save(meta(6), Buffer.from('six'))
+  await store.save(meta(6), sections('six'))
   t.same((await readdir(join(dir, 'snapshot'))).sort(), ['0000000000000006.snap', 'notes.txt'])
 })
 
@@ -154,12 +155,12 @@ t.test('a failed save keeps the previous snapshot, and the next save may succeed
     const disk = new SimulatedDisk()
     const { store } = await SnapshotStore.open('/data', disk)
     store.belong(CLUSTER)
-    await store.save(meta(5), Buffer.from('five'))
+    await store.save(meta(5), sections('five'))
     disk.failNext = { operation, code: 'ENOSPC' }
-    await t.rejects(store.save(meta(7), Buffer.from('seven')), { code: 'ERR_STORAGE', message: /ENOSPC/ }, operation)
-    const previous = await parseSnapshotFile('5', await disk.read(fileOf('/data', 5)))
+    await t.rejects(store.save(meta(7), sections('seven')), { code: 'ERR_STORAGE', message: /ENOSPC/ }, operation)
+    const previous = await checkSnapshotFile(disk, fileOf('/data', 5))
     t.equal(previous.meta.lastIndex, 5)
-    await store.save(meta(8), Buffer.from('eight'))
+    await store.save(meta(8), sections('eight'))
     t.equal((await SnapshotStore.open('/data', disk)).latest?.meta.lastIndex, 8)
     t.same(disk.paths(), [fileOf('/data', 8)])
   }
@@ -167,7 +168,7 @@ t.test('a failed save keeps the previous snapshot, and the next save may succeed
 
 t.test('a snapshot of another cluster is refused by name', async t => {
   const dir = await directory(t)
-  await (await opened(dir)).save(meta(5), Buffer.from('five'))
+  await (await opened(dir)).save(meta(5), sections('five'))
   const { store } = await SnapshotStore.open(dir)
   t.throws(() => store.belong('c2' as ClusterId), { code: 'ERR_STORAGE', message: /c1.*c2/ })
 })
@@ -182,9 +183,9 @@ t.test('a damaged newest snapshot is fatal only when the log no longer reaches b
       { kind: 'entry', entry: { index: index as LogIndex, term: 1 as Term, kind: 'command', data: Buffer.alloc(100) } }
     ])
   for (let index = 1; index <= 10; index++) await append(index)
-  await storage.snapshots.save(meta(5), Buffer.from('five'))
+  await storage.snapshots.save(meta(5), sections('five'))
   const older = await readFile(fileOf(dir, 5))
-  await storage.snapshots.save(meta(9), Buffer.from('nine'))
+  await storage.snapshots.save(meta(9), sections('nine'))
   const newer = await readFile(fileOf(dir, 9))
   const reopen = async (snapshot: Buffer): ReturnType<typeof openStorage> => {
     await writeFile(fileOf(dir, 9), snapshot)

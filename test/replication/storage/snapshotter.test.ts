@@ -1,9 +1,11 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { Snapshotter } from '#replication/storage/snapshotter.ts'
+import type { SnapshotStore } from '#replication/storage/snapshot-store.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -14,6 +16,7 @@ const MIN_BYTES = 100
 type Setup = {
   readonly disk: SimulatedDisk
   readonly snapshotter: Snapshotter
+  readonly snapshots: SnapshotStore
   readonly taken: SnapshotMeta[]
   readonly failed: VxmeshError[]
   /** Snapshots whose data is still being serialised, by their last index. */
@@ -24,7 +27,7 @@ type Setup = {
   apply(bytes: number): Promise<void>
 }
 
-async function setup(lastSnapshotBytes = 0): Promise<Setup> {
+async function setup(): Promise<Setup> {
   const disk = new SimulatedDisk()
   const options = { clock: systemClock, files: disk, segmentBytes: 512, reserveBytes: 0 }
   const { wal, snapshots } = await openStorage('/data', 'a' as PeerId, options)
@@ -33,29 +36,30 @@ async function setup(lastSnapshotBytes = 0): Promise<Setup> {
   let lastIndex = 0
   const meta = (): SnapshotMeta | undefined =>
     made.known ? { lastIndex: lastIndex as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION } : undefined
-  const pendingData = (): Promise<Uint8Array> => {
+  const pendingSections = (): AsyncGenerator<Uint8Array> => {
     const data = Promise.withResolvers<Uint8Array>()
+    data.promise.catch(() => undefined)
     made.pending.set(lastIndex, data)
-    return data.promise
+    return (async function* () {
+      yield await data.promise
+    })()
   }
   const made: Setup = {
     disk,
+    snapshots,
     taken: [],
     failed: [],
     pending: new Map(),
     known: true,
-    snapshotter: new Snapshotter(
-      {
-        wal,
-        snapshots,
-        meta,
-        serialise: pendingData,
-        taken: ({ meta }) => made.taken.push(meta),
-        failed: err => made.failed.push(err),
-        minBytes: MIN_BYTES
-      },
-      lastSnapshotBytes
-    ),
+    snapshotter: new Snapshotter({
+      wal,
+      snapshots,
+      meta,
+      sections: pendingSections,
+      taken: ({ meta }) => made.taken.push(meta),
+      failed: err => made.failed.push(err),
+      minBytes: MIN_BYTES
+    }),
     apply: async bytes => {
       lastIndex += 1
       const entry = {
@@ -94,17 +98,16 @@ t.test('a snapshot is taken at the threshold, saved, reported, and the log is co
 })
 
 t.test('after a large snapshot the threshold is half of its size', async t => {
-  const s = await setup(1_000)
-  await s.apply(499)
-  t.equal(s.pending.size, 0)
-  await s.apply(1)
+  const s = await setup()
+  await s.apply(100)
+  await serialise(s, 1, 1_000)
+  const half = Math.ceil((s.snapshots.latest?.size ?? 0) / 2)
+  t.ok(half > 500)
+  await s.apply(half - 1)
   t.equal(s.pending.size, 1)
-  await serialise(s, 2, 400)
-  await s.apply(199)
-  t.equal(s.pending.size, 1, 'the new snapshot has 400 bytes')
   await s.apply(1)
   t.equal(s.pending.size, 2)
-  await serialise(s, 4, 1)
+  await serialise(s, 3, 1)
 })
 
 t.test('while a snapshot is in flight no other one is taken, and its entries count for the next', async t => {
@@ -151,4 +154,24 @@ t.test('a failed snapshot keeps the log, is reported, and is retried after as ma
     await serialise(s, 6, 10)
     t.match(s.taken, [{ lastIndex: 6 }])
   }
+})
+
+t.test('a snapshot that covers an entry is the newest one, or one that is taken now', async t => {
+  const s = await setup()
+  await s.apply(1)
+  const first = s.snapshotter.covering(1 as LogIndex)
+  await serialise(s, 1, 10)
+  t.match(await first, { meta: { lastIndex: 1 } })
+  t.match(await s.snapshotter.covering(1 as LogIndex), { meta: { lastIndex: 1 } })
+  t.equal(s.pending.size, 1, 'the second asker gets the same')
+  await s.apply(100)
+  await s.apply(1)
+  const second = s.snapshotter.covering(3 as LogIndex)
+  s.pending.get(2)?.resolve(new Uint8Array(1))
+  while (!s.pending.has(3)) await nextTurn()
+  await serialise(s, 3, 10)
+  t.match(await second, { meta: { lastIndex: 3 } }, 'the save in flight had begun too early')
+  s.known = false
+  await s.apply(1)
+  t.equal(await s.snapshotter.covering(4 as LogIndex), null)
 })

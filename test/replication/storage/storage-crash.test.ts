@@ -23,7 +23,7 @@ class Checker {
     this.recoveries += 1
     try {
       const storage = await openSmall(disk)
-      const found = digestOf(storage)
+      const found = await digestOf(storage)
       const { commitIndex } = storage.recovered.durable
       if (!allowed.states.includes(found)) this.#fail(how, { found, states: allowed.states })
       if (commitIndex < allowed.commitAtLeast || commitIndex > allowed.commitAtMost) {
@@ -83,7 +83,7 @@ async function appendAfter(
   const entry = { index, term: (durable.hardState.term + 1) as Term, kind: 'noop' as const, data: Buffer.alloc(0) }
   await p.storage.wal.append([{ kind: 'entry', entry }])
   const all = { ...durable, entries: [...durable.entries, entry] }
-  const states = [digestOf({ ...p.storage, recovered: { ...p.storage.recovered, durable: all } })]
+  const states = [await digestOf({ ...p.storage, recovered: { ...p.storage.recovered, durable: all } })]
   const allowed = { states, commitAtLeast: 0, commitAtMost: Infinity }
   await checker.recover(p.disk.powerCut(p.random), allowed, `power cut after an append that follows ${p.where}`)
 }

@@ -1,10 +1,11 @@
 // Damages every byte of a host's storage, one at a time: detected, or without effect. Also failing disks.
 
 import t, { type Test } from 'tap'
-import type { LogIndex, Term } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { Random } from '#test/sim/random.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { digestOf, openSmall, Workload, type Digest } from './storage-workload.ts'
+import { sections } from '../snapshots.ts'
 
 const FLIPS = 25_000
 
@@ -63,7 +64,7 @@ async function openFlipped(
   damaged.flip(flip.path, flip.at, flip.mask)
   try {
     const storage = await openSmall(damaged)
-    const isAllowed = allowed.includes(digestOf(storage)) && storage.recovered.durable.commitIndex <= commit
+    const isAllowed = allowed.includes(await digestOf(storage)) && storage.recovered.durable.commitIndex <= commit
     return isAllowed ? 'harmless' : 'wrong'
   } catch (err) {
     return (err as { code?: string }).code === 'ERR_STORAGE' ? 'detected' : 'wrong'
@@ -130,7 +131,7 @@ async function failOnce(
 ): Promise<void> {
   const disk = new SimulatedDisk()
   const { wal, snapshots } = await openSmall(disk)
-  await wal.append([{ kind: 'origin', origin: { clusterId: 'c1' as never, configuration: NOBODY } }])
+  await wal.append([{ kind: 'origin', origin: { clusterId: 'c1' as never, configuration: CONFIGURATION } }])
   snapshots.belong('c1' as never)
   const begin = disk.operations
   disk.afterEach = async () => {
@@ -143,8 +144,8 @@ async function failOnce(
       acknowledged = index
       if (index % 4 !== 0) continue
       await snapshots.save(
-        { lastIndex: index as LogIndex, lastTerm: 1 as Term, configuration: NOBODY },
-        Buffer.alloc(9)
+        { lastIndex: index as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION },
+        sections(Buffer.alloc(9))
       )
       snapshotIndex = index
       await wal.compact(index as LogIndex)
@@ -158,7 +159,7 @@ async function failOnce(
   t.ok(last >= acknowledged && (snapshot?.meta.lastIndex ?? 0) >= snapshotIndex, `${last} of ${acknowledged}`)
 }
 
-const NOBODY = { voters: [], learners: [] }
+const CONFIGURATION = { voters: ['a' as PeerId], learners: [] }
 
 function noop(index: number): { kind: 'entry'; entry: { index: LogIndex; term: Term; kind: 'noop'; data: Buffer } } {
   return { kind: 'entry', entry: { index: index as LogIndex, term: 1 as Term, kind: 'noop', data: Buffer.alloc(0) } }

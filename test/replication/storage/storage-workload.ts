@@ -10,6 +10,7 @@ import type { Entry, HardState, SnapshotMeta } from '#raft/types.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
 import type { Random } from '#test/sim/random.ts'
+import { contentOf, sections } from '../snapshots.ts'
 
 export const DIR = '/data'
 export const SELF = 'peer-a' as PeerId
@@ -26,8 +27,8 @@ export async function openSmall(files: FileLayer): Promise<Storage> {
   return openStorage(DIR, SELF, { clock: systemClock, files, ...SMALL })
 }
 
-export function digestOf({ recovered, snapshot }: Storage): Digest {
-  let chain = snapshot === null ? '' : Buffer.from(snapshot.data).toString()
+export async function digestOf({ recovered, snapshot, snapshots }: Storage): Promise<Digest> {
+  let chain = (await contentOf(snapshots.files, snapshot)).toString()
   for (const entry of recovered.durable.entries) chain = link(chain, entry)
   const last = recovered.durable.entries.at(-1)?.index ?? snapshot?.meta.lastIndex ?? 0
   return digest({ chain, last, hardState: recovered.durable.hardState, belongs: recovered.origin !== null })
@@ -189,7 +190,7 @@ export class Workload {
       lastTerm: (this.#terms[index] ?? 0) as Term,
       configuration: CONFIGURATION
     }
-    await this.#storage.snapshots.save(meta, Buffer.from(this.#chain[index] ?? ''))
+    await this.#storage.snapshots.save(meta, sections(this.#chain[index] ?? ''))
     this.#snapshotIndex = index
   }
 
@@ -197,7 +198,7 @@ export class Workload {
     this.#count('reopen')
     await this.#storage.wal.close()
     this.#storage = await openSmall(this.#files)
-    const found = digestOf(this.#storage)
+    const found = await digestOf(this.#storage)
     if (found !== this.#states.at(-1)) throw new Error(`reopened as ${found} instead of ${this.#states.at(-1) ?? ''}`)
   }
 

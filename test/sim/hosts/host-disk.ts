@@ -41,6 +41,8 @@ export class HostDisk {
           const copy = Uint8Array.from(bytes)
           return later(OPERATION_MS, () => this.#change(file, { position, bytes: copy }))
         },
+        read: (position, length) =>
+          later(OPERATION_MS, () => Buffer.from(file.cache.bytes.subarray(position, position + length))),
         truncate: length => later(OPERATION_MS, () => this.#change(file, { length })),
         sync: () => later(SYNC_MS + this.delayMs, () => sync(file)),
         close: () => Promise.resolve()
@@ -71,6 +73,11 @@ export class HostDisk {
         }),
       syncDirectory: path => later(SYNC_MS, () => this.#syncDirectory(path))
     }
+  }
+
+  /** A snapshot is being written or received. */
+  get hasPartialSnapshot(): boolean {
+    return [...this.#names.keys()].some(name => name.endsWith('.snap.new'))
   }
 
   powerCut(random: Random): void {

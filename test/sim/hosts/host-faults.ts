@@ -99,6 +99,19 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     })
     return true
   },
+  'slow-snapshots': ({ hosts, random, schedule }) => {
+    // As of a large state: made, fetched and built in many slices, with everything else in between.
+    const host = random.pick(hosts)
+    host.sectionMs = random.pick([1, 10, 100])
+    schedule.after(random.between(1_000, 6_000), () => {
+      host.sectionMs = 0
+    })
+    return true
+  },
+  'end-during-a-snapshot': context => {
+    const host = context.hosts.find(({ disk }) => disk.hasPartialSnapshot)
+    return crash(context, host, context.random.pick(['kill', 'power-cut']))
+  },
   'change-of-servers': ({ operator }) => operator.changeServers(),
   'leadership-transfer': ({ operator }) => operator.transfer(),
   'forged-feed-message': context => {

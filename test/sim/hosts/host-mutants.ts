@@ -97,6 +97,27 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'if (page.firstIndex < 0) await'
   },
   {
+    name: 'snapshot-of-later-rows',
+    bug: 'a snapshot that is taken in slices has rows as they are when it reaches them',
+    file: 'allocator/state-cursor.ts',
+    find: 'if (isPassed) return',
+    replace: 'return'
+  },
+  {
+    name: 'ticket-for-a-snapshot',
+    bug: 'a voter counts a snapshot as received before it has more than its ticket',
+    file: `${CLUSTER}/voter-intake.ts`,
+    find: 'this.#last = message\n',
+    replace: 'if (message.size > 0) return message\n'
+  },
+  {
+    name: 'installed-snapshot-not-kept',
+    bug: 'a snapshot of another host replaces state and log, and its file is never renamed',
+    file: `${CLUSTER}/snapshot-intake.ts`,
+    find: 'await this.#replica.storage.snapshots.adopt(this.received)',
+    replace: ''
+  },
+  {
     name: 'client-log-not-persisted',
     bug: 'a client notes entries as committed without writing them',
     file: `${CLUSTER}/follower.ts`,

@@ -8,6 +8,7 @@ export const HOST_PROBES = [
   'power-cut',
   'ended-by-a-full-disk',
   'state-restored-from-a-snapshot',
+  'entries-applied-during-a-snapshot',
   'became-a-voter',
   'became-a-follower-of-the-feed',
   'server-added',

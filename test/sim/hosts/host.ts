@@ -2,14 +2,14 @@
 // allocator state, on a simulated clock, disk and network. Only its disk survives a crash.
 
 import { whyNotAdmitted } from '#allocator/admission.ts'
-import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { stateFrom, stateSections } from '#agent/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { ClusterId, HostName, PeerId, Term } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
+import type { Clock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
-import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { Replicator } from '#replication/replicator.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import type { Counters } from '../counters.ts'
@@ -41,6 +41,8 @@ type Process = { readonly life: Life; readonly replicator: Replicator; readonly 
 
 const DATA_DIR = '/data'
 const RESTART_MS = 500
+/** Few, so that a small state has many sections. */
+const SECTION_ROWS = 3
 const silent = createLogger('silent')
 
 export class SimHost {
@@ -56,6 +58,8 @@ export class SimHost {
   clusterId: ClusterId | null = null
   /** The host has power, so that Serf answers, whether or not the agent runs. */
   isPowered = true
+  /** How long each section of a snapshot takes to make or to read. */
+  sectionMs = 0
   /** The highest index that any process on this disk has applied. */
   appliedBefore = 0
   readonly #world: HostWorld
@@ -149,7 +153,7 @@ export class SimHost {
       disk: { dataDir: DATA_DIR, files },
       storage,
       snapshotBytes: this.#world.snapshotBytes,
-      seed: this.#kept === null ? null : strangeSeed(this.peerId),
+      seed: this.#kept === null ? null : strangeSeed(this.peerId, DATA_DIR),
       bootstrapExpect: this.bootstrapExpect,
       machine: {
         apply: (index, request) => {
@@ -163,11 +167,16 @@ export class SimHost {
           oracle.applied(this.name, { index, after: state.appliedIndex, request: null })
           state.skip(index)
         },
-        snapshot: () => Promise.resolve(encodeMsgpack(encodeState(state))),
-        restore: data => {
-          state.become(decodeState(decodeMsgpack(data, 'ERR_STORAGE')))
-          oracle.checkState(this.name, state)
-          probes.add('state-restored-from-a-snapshot')
+        snapshot: () => this.#slowly(stateSections(state, SECTION_ROWS), clock),
+        prepare: async sections => {
+          const built = await stateFrom(this.#slowly(sections, clock))
+          return {
+            adopt: () => {
+              state.become(built)
+              oracle.checkState(this.name, state)
+              probes.add('state-restored-from-a-snapshot')
+            }
+          }
         },
         applied: index => {
           this.#world.trace(this.number, index)
@@ -195,6 +204,18 @@ export class SimHost {
     await this.containers.start({ log: replicator.log, state, clock })
     await replicator.start()
     clock.every(200, () => this.#observe())
+  }
+
+  /** A large state takes time: entries are applied, and processes die, between any two of its sections. */
+  async *#slowly(sections: AsyncIterable<Uint8Array>, clock: Clock): AsyncGenerator<Uint8Array> {
+    const { probes } = this.#world
+    const appliedIndex = (): number => this.process?.state.appliedIndex ?? 0
+    const before = appliedIndex()
+    for await (const section of sections) {
+      if (this.sectionMs > 0) await clock.sleep(this.sectionMs)
+      yield section
+    }
+    if (appliedIndex() > before) probes.add('entries-applied-during-a-snapshot')
   }
 
   /** A process ends by itself only when its disk fails. */

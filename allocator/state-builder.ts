@@ -1,0 +1,113 @@
+// Builds a state from the sections of a snapshot, one at a time, beside the state that is in use. It takes the same steps as
+// applying commands, so an inconsistent state cannot be restored. A snapshot of format 1 or 2 is a single value. Pure.
+
+import { VxmeshError } from '#model/errors.ts'
+import type { Host } from '#model/host.ts'
+import type { Vni } from '#model/ids.ts'
+import { digestOf } from './digest.ts'
+import { parseNamespaceRow } from './parse-row.ts'
+import { indexOf, restoreEndpoint, restoreHost, restoreNetwork, restoreSession } from './plain-rows.ts'
+import { Sessions } from './sessions.ts'
+import { decodeState } from './snapshot.ts'
+import { ClusterState } from './state-machine.ts'
+import { SECTION_FORMAT, type NetworkPart, type SectionHead, type StateSection } from './state-sections.ts'
+import { Tables } from './tables.ts'
+
+export class StateBuilder {
+  #head: SectionHead | null = null
+  readonly #hosts: Host[] = []
+  readonly #tables = new Tables()
+  readonly #sessions = new Sessions()
+  #state: ClusterState | null = null
+
+  /** Adds the next section, as StateCursor returned it. @throws ERR_STORAGE when it is malformed or contradicts the others */
+  add(section: unknown): void {
+    try {
+      if (this.#state !== null) throw new Error('it goes on after its end')
+      if (!Array.isArray(section)) this.#takeOld(section)
+      else this.#take(section as unknown as StateSection)
+    } catch (cause) {
+      throw unusable(cause)
+    }
+  }
+
+  /** The state; it behaves exactly as the one that was saved. @throws ERR_STORAGE when sections are missing */
+  finish(): ClusterState {
+    if (this.#state === null) throw unusable(new Error('it is truncated'))
+    return this.#state
+  }
+
+  /** The parsers and tables check everything that the cast in `add` claims. */
+  #take(section: StateSection): void {
+    const [kind, content] = section
+    if (kind === 'head') {
+      if (this.#head !== null) throw new Error('it has two heads')
+      if (content.format !== SECTION_FORMAT) throw new Error(`format ${String(content.format)} is not known`)
+      this.#head = content
+      this.#tables.restoreVniCursor(content.vniCursor)
+      return
+    }
+    if (this.#head === null) throw new Error('it has no head')
+    switch (kind) {
+      case 'hosts':
+        for (const row of content) this.#addHost(restoreHost(row))
+        return
+      case 'networks':
+        for (const part of content) this.#addPart(part)
+        return
+      case 'namespaces':
+        for (const row of content) {
+          const namespace = parseNamespaceRow(row)
+          if (this.#tables.namespaces.has(namespace.name)) throw new Error('it holds a namespace twice')
+          this.#tables.putNamespace(namespace)
+        }
+        return
+      case 'sessions':
+        for (const row of content) restoreSession(this.#sessions, row, this.#head.appliedIndex)
+        return
+      case 'end':
+        this.#end(this.#head)
+        return
+      default:
+        throw new Error(`a section of kind ${String(kind)} is not known`)
+    }
+  }
+
+  #takeOld(value: unknown): void {
+    if (this.#head !== null) throw new Error('a part of it is not a section')
+    this.#state = decodeState(value)
+  }
+
+  #addHost(host: Host): void {
+    if (this.#tables.hosts.has(host.peerId)) throw new Error('it holds a host twice')
+    this.#tables.putHost(host)
+    this.#hosts.push(host)
+  }
+
+  #addPart([of, rows]: NetworkPart): void {
+    const tables = this.#tables
+    if (typeof of !== 'number') {
+      tables.restoreCursor(tables.addNetwork(restoreNetwork(of), 'explicit'), of.cursor)
+    }
+    const table = tables.networkByVni.get((typeof of === 'number' ? of : of.vni) as Vni)
+    if (table === undefined) throw new Error(`endpoints of network ${of as number}, which does not exist`)
+    for (const row of rows) tables.addEndpoint(restoreEndpoint(row, table.network, this.#hosts), 'explicit')
+  }
+
+  #end({ appliedIndex, digest }: SectionHead): void {
+    const state = new ClusterState({
+      tables: this.#tables,
+      sessions: this.#sessions,
+      appliedIndex: indexOf(appliedIndex)
+    })
+    // A consistent state may still not be the one that was written.
+    if (digestOf(state) !== digest) throw new Error('its digest does not match its contents')
+    this.#state = state
+  }
+}
+
+function unusable(cause: unknown): VxmeshError {
+  if (cause instanceof VxmeshError && cause.code === 'ERR_STORAGE') return cause
+  const why = cause instanceof Error ? cause.message : 'it is malformed'
+  return new VxmeshError('ERR_STORAGE', `the snapshot cannot be used: ${why}`, { cause })
+}
