@@ -1,5 +1,6 @@
 // Allocations compared with etcd: three servers each, on the same hosts and the same disk, and one client process with a
-// fixed number of requests in flight. Ours and etcd's alternate; the figures are medians over the rounds.
+// fixed number of requests in flight. Ours and etcd's alternate; the figures are medians over the rounds. The processor time
+// of a request is counted for the leader, each follower and the client.
 //   npm run -s bench -- alloc [--rounds N]
 
 import { mkdir } from 'node:fs/promises'
@@ -11,9 +12,10 @@ import { JsonProcess } from '../test/lab/json-process.ts'
 import { must } from '../test/lab/kernel.ts'
 import { Lab } from '../test/lab/lab.ts'
 import { waitFor } from '../test/lab/wait.ts'
+import { agentsByRole, measureCpu, type Processes } from './drivers/cpu.ts'
 import type { Load, Measured } from './drivers/driver.ts'
 import { debianProgram } from './drivers/debian.ts'
-import { median, say, type Figures, type Report } from './report.ts'
+import { median, rounded, say, type Figures, type Report } from './report.ts'
 
 const SERVERS = 3
 const LOADS = {
@@ -25,7 +27,9 @@ const LOADS = {
 const WARM_UP: Load = { concurrency: 64, count: 2_000, maxMs: 3_000 }
 
 type LoadName = keyof typeof LOADS
-type Runs = Record<LoadName, Measured[]>
+/** `cpu`: microseconds a request, by process. */
+type Run = Measured & { readonly cpu: Figures }
+type Runs = Record<LoadName, Run[]>
 
 export async function bench(args: readonly string[]): Promise<Report> {
   const { values } = parseArgs({ args: [...args], options: { rounds: { type: 'string', default: '5' } } })
@@ -35,24 +39,38 @@ export async function bench(args: readonly string[]): Promise<Report> {
   const drivers: JsonProcess[] = []
   try {
     const servers = await lab.addServers(SERVERS)
-    others.push(...(await startEtcd(lab, servers, etcd)))
+    const etcds = await startEtcd(lab, servers, etcd)
+    others.push(...etcds)
     const client = await lab.addHost({ role: 'client', join: ['192.0.2.1'], logLevel: 'warn' })
     const ours = await startOurs(lab, client)
     drivers.push(ours)
     const leader = await etcdLeader(servers)
     const theirs = await startDriver(client, 'etcd.ts', `http://${leader}:2379`)
     drivers.push(theirs)
-    for (const driver of drivers) await measure(driver, WARM_UP)
+    const pidsOfEtcd = (isLeader: boolean): number[] =>
+      etcds.filter((_, n) => (servers[n]?.address === leader) === isLeader).map(({ pid }) => pid)
+    const etcdProcesses = { leader: pidsOfEtcd(true), follower: pidsOfEtcd(false), client: [theirs.pid] }
+    const ourProcesses = async (): Promise<Processes> => ({ ...(await agentsByRole(servers)), client: [ours.pid] })
+    await measure(ours, WARM_UP, await ourProcesses())
+    await measure(theirs, WARM_UP, etcdProcesses)
     const runs = { ours: emptyRuns(), theirs: emptyRuns() }
     for (let round = 1; round <= Number(values.rounds); round++) {
       for (const name of Object.keys(LOADS) as LoadName[]) {
-        const pair = [await measure(ours, LOADS[name]), await measure(theirs, LOADS[name])] as const
+        const pair = [
+          await measure(ours, LOADS[name], await ourProcesses()),
+          await measure(theirs, LOADS[name], etcdProcesses)
+        ] as const
         runs.ours[name].push(pair[0])
         runs.theirs[name].push(pair[1])
         say(`round ${round} ${name}: ours ${words(pair[0])}; etcd ${words(pair[1])}`)
       }
     }
-    return { ours: figures(runs.ours), peer: figures(runs.theirs), facts: { rounds: Number(values.rounds) } }
+    const cpuMicrosARequest = { ours: cpuFigures(runs.ours), peer: cpuFigures(runs.theirs) }
+    return {
+      ours: figures(runs.ours),
+      peer: figures(runs.theirs),
+      facts: { rounds: Number(values.rounds), cpuMicrosARequest }
+    }
   } finally {
     for (const driver of drivers) await driver.stop()
     for (const process of others) process.kill('SIGKILL')
@@ -114,8 +132,10 @@ function startDriver(host: LabHost, file: string, ...args: readonly string[]): P
   return JsonProcess.start(host.namespace, resolve(import.meta.dirname, 'drivers', file), args)
 }
 
-async function measure(driver: JsonProcess, load: Load): Promise<Measured> {
-  return (await driver.ask(load)) as Measured
+async function measure(driver: JsonProcess, load: Load, processes: Processes): Promise<Run> {
+  const { result, micros } = await measureCpu(processes, async () => (await driver.ask(load)) as Measured)
+  const each = Object.entries(micros).map(([name, used]) => [name, used / Math.max(1, result.done)] as const)
+  return { ...result, cpu: Object.fromEntries(each) }
 }
 
 function emptyRuns(): Runs {
@@ -129,11 +149,23 @@ function figures(runs: Runs): Figures {
     serialP99Ms: over('serial', m => m.p99Ms),
     throughput16: over('throughput16', m => m.perSecond),
     throughput64: over('throughput64', m => m.perSecond),
-    throughput256: over('throughput256', m => m.perSecond)
+    throughput256: over('throughput256', m => m.perSecond),
+    throughput16P99Ms: over('throughput16', m => m.p99Ms),
+    throughput64P99Ms: over('throughput64', m => m.p99Ms),
+    throughput256P99Ms: over('throughput256', m => m.p99Ms)
   }
 }
 
-function words({ perSecond, p50Ms, p99Ms, failed }: Measured): string {
+/** Medians by load and process. A follower's figure is that of one. */
+function cpuFigures(runs: Runs): Record<string, Figures> {
+  const names = ['leader', 'follower', 'client']
+  const of = (name: LoadName): Figures =>
+    Object.fromEntries(names.map(each => [each, rounded(median(runs[name].map(({ cpu }) => cpu[each] ?? 0)))]))
+  return Object.fromEntries((Object.keys(LOADS) as LoadName[]).map(name => [name, of(name)]))
+}
+
+function words({ perSecond, p50Ms, p99Ms, failed, cpu }: Run): string {
   const failures = failed === 0 ? '' : `, ${failed} failed`
-  return `${perSecond.toFixed(0)}/s p50 ${p50Ms.toFixed(2)} p99 ${p99Ms.toFixed(2)} ms${failures}`
+  const micros = Object.values(cpu).map(Math.round).join('/')
+  return `${perSecond.toFixed(0)}/s p50 ${p50Ms.toFixed(2)} p99 ${p99Ms.toFixed(2)} ms, cpu ${micros} us${failures}`
 }

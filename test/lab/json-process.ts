@@ -25,6 +25,11 @@ export class JsonProcess {
     return started
   }
 
+  /** `ip netns exec` becomes the program itself. */
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
   /** @throws Error when the process ends without an answer */
   ask(question: unknown): Promise<unknown> {
     this.#child.stdin.write(`${JSON.stringify(question)}\n`)
