@@ -111,8 +111,9 @@ def garbage(address, port, seconds, limit):
     say(total)
 
 
-def flood(address, port, seconds):
-    """Connections that say nothing, as many as possible; prints `up` first, and the count once its input ends."""
+def flood(addresses, port, seconds):
+    """Connections that say nothing, to each address in turn, as many as possible; prints `up` first, and the count once its input ends."""
+    targets = [(address, int(port)) for address in addresses.split(",")]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     end = time.monotonic() + float(seconds)
@@ -129,7 +130,7 @@ def flood(address, port, seconds):
         one = socket.socket()
         one.setblocking(False)
         try:
-            one.connect((address, int(port)))
+            one.connect(targets[made % len(targets)])
         except BlockingIOError:
             pass
         except OSError:
@@ -138,7 +139,7 @@ def flood(address, port, seconds):
             continue
         made += 1
         open_ones.append(one)
-        if len(open_ones) > min(2000, most - 100):
+        if len(open_ones) > min(20_000, most - 100):
             open_ones.pop(0).close()
     say({"connections": made, "ended": not over.is_set()})
 

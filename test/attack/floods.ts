@@ -2,11 +2,13 @@
 
 import { rmSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { EndpointView } from '#model/views.ts'
 import type { LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { must } from '../lab/kernel.ts'
 import type { Lab } from '../lab/lab.ts'
+import { startProcessContainer } from '../lab/process-container.ts'
 import { routersOf } from '../lab/routers.ts'
 import { waitFor } from '../lab/wait.ts'
 import { gauge, residentBytes, type Readings } from './gauge.ts'
@@ -22,6 +24,10 @@ const NOBODY = '203.0.113.99'
 const [FLOODED_PORTS, SOURCE_PORTS] = [5, 60_000]
 /** An idle machine sends 600,000 packets in half of it. */
 const FLOOD_SECONDS = 15
+/** Between two looks at a log, and for Serf to read what its socket holds. */
+const [LOOK_MS, SERF_READS_MS] = [20, 1_000]
+/** Of the usual duration of an attach, from its start to its answer. */
+const ATTACH_POINTS = 7
 
 export type Stream = {
   readonly connections: number
@@ -48,6 +54,35 @@ export async function garbageStreams(p: {
 
 export function serfLogBytes(host: LabHost): number {
   return statSync(join(host.dir, 'data/serf/serf.log')).size
+}
+
+export type SerfLogReadings = {
+  /** The largest size of the log. */
+  readonly most: number
+  /** Bytes that were logged, also those that the agent has truncated since. */
+  readonly logged: number
+}
+
+/** Reads the size of Serf's log while `work` runs. */
+export async function watchSerfLog(host: LabHost, work: () => Promise<unknown>): Promise<SerfLogReadings> {
+  let [last, logged] = [serfLogBytes(host), 0]
+  let most = last
+  const look = (): void => {
+    const now = serfLogBytes(host)
+    logged += now < last ? now : now - last
+    most = Math.max(most, now)
+    last = now
+  }
+  const timer = setInterval(look, LOOK_MS)
+  try {
+    await work()
+    // What Serf's socket holds is logged within moments.
+    await sleep(SERF_READS_MS)
+  } finally {
+    clearInterval(timer)
+  }
+  look()
+  return { most, logged }
 }
 
 /** Connections that a namespace tracks. */
@@ -114,40 +149,77 @@ export async function deafClient(
 }
 
 export type KilledAttaches = {
-  /** Containers that were gone before their attach was answered. */
-  readonly inFlight: number
-  /** Endpoints of these that are listed after the last answer. */
+  readonly attached: number
+  readonly refused: number
+  /** Attached although they had ended before half the time of the attach had passed. */
+  readonly unnoticed: number
+  /** Endpoints of these that are still listed when the agent had AT_ONCE_MS for them. */
   readonly left: number
+  /** The most that was seen at any time. */
   readonly drift: number
   readonly degraded: number
 }
 
-/** Containers that end while their attach is in flight, one after the other. */
+/** Less than the agent waits before it collects what is left of any other container (`collectAfter`). */
+const AT_ONCE_MS = 5_000
+
+/** How long an attach takes, in ms, of a container that is not the first of its network on the host. */
+async function attachTakesMs(lab: Lab, host: LabHost, p: { network: string; prefix: string }): Promise<number> {
+  const living = await lab.container(`${p.prefix}-living`)
+  let tookMs = 0
+  for (let n = 0; n < 3; n++) {
+    const since = performance.now()
+    await host.attach(living, p.network)
+    tookMs = performance.now() - since
+    await host.detach(living)
+  }
+  await living.remove()
+  return tookMs
+}
+
+/** Containers that end at another point of their attach each time, with a named namespace and as a process in turn. */
 export async function killedAttaches(
   lab: Lab,
   host: LabHost,
   p: { readonly network: string; readonly count: number; readonly prefix: string }
 ): Promise<KilledAttaches> {
-  const answered = new Set<string>()
-  let inFlight = 0
+  let [attached, refused, unnoticed, drift, degraded] = [0, 0, 0, 0, 0]
+  let tookMs = await attachTakesMs(lab, host, p)
   for (let n = 0; n < p.count; n++) {
-    const container = await lab.container(`${p.prefix}${n}`)
-    const attach = host.attach(container, p.network).then(
-      () => answered.add(container.name),
-      () => undefined
+    const named = n % 2 === 0 ? await lab.container(`${p.prefix}${n}`) : null
+    const one =
+      named === null ? await startProcessContainer() : { netns: named.netns, end: (): Promise<void> => named.remove() }
+    const since = performance.now()
+    const body = { network: p.network, containerId: `${p.prefix}${n}`, netns: one.netns }
+    const answer = host.api.call('POST', '/v1/endpoints', body).then(
+      () => true,
+      () => false
     )
-    // At another point of the attach each time.
-    await new Promise(resolve => setTimeout(resolve, (n * 3) % 40))
-    await container.remove()
-    if (answered.has(container.name)) await host.detach(container)
-    else inFlight += 1
-    await attach
+    await sleep((tookMs * (n % ATTACH_POINTS)) / (ATTACH_POINTS - 1))
+    await one.end()
+    const endedMs = performance.now() - since
+    if (await answer) {
+      const answeredMs = performance.now() - since
+      attached += 1
+      if (endedMs < answeredMs / 2) unnoticed += 1
+      tookMs = (tookMs * 3 + answeredMs) / 4
+    } else {
+      refused += 1
+    }
+    const { overlay } = await host.status()
+    drift = Math.max(drift, overlay.drift)
+    degraded = Math.max(degraded, overlay.degraded.length)
   }
-  const all = (await host.api.call('GET', '/v1/endpoints')) as EndpointView[]
-  const left = all.filter(({ containerId }) => containerId.startsWith(p.prefix)).map(({ containerId }) => containerId)
-  const { overlay } = await host.status()
-  for (const name of left) await host.api.call('DELETE', `/v1/endpoints/${name}`)
-  return { inFlight, left: left.length, drift: overlay.drift, degraded: overlay.degraded.length }
+  const listed = async (): Promise<string[]> =>
+    ((await host.api.call('GET', '/v1/endpoints')) as EndpointView[])
+      .map(({ containerId }) => containerId)
+      .filter(containerId => containerId.startsWith(p.prefix))
+  await waitFor('nothing is left', async () => (await listed()).length === 0, { timeoutMs: AT_ONCE_MS }).catch(
+    () => undefined
+  )
+  const left = await listed()
+  for (const containerId of left) await host.api.call('DELETE', `/v1/endpoints/${containerId}`)
+  return { attached, refused, unnoticed, left: left.length, drift, degraded }
 }
 
 export type Races = {

@@ -17,9 +17,9 @@ import { linkOf } from './senders.ts'
 import { ECHO, type Name, type World } from './world.ts'
 
 const RANDOM_SHAPES = 300
-const KILLED = 30
-/** A container may end between the agent's last look at it and the answer. */
-const MAX_LATE = KILLED / 10
+const KILLED = 60
+/** A busy machine may delay an answer that was right when it was made. */
+const MAX_UNNOTICED = KILLED / 10
 const DOCKER = { bridge: 'docker0', gateway: '172.17.0.1', address: '172.17.0.2' }
 const SWITCH = 'net.bridge.bridge-nf-call-iptables'
 
@@ -135,16 +135,15 @@ async function localNetworks(world: World): Promise<Outcome> {
 }
 
 async function dying(world: World): Promise<Outcome> {
-  const host = world.host(4)
-  const living = await world.lab.container('living')
-  const { containerId } = await host.attach(living, 'red')
-  await host.detach(living)
-  const r = await killedAttaches(world.lab, host, { network: 'red', count: KILLED, prefix: 'dying' })
+  const r = await killedAttaches(world.lab, world.host(4), { network: 'red', count: KILLED, prefix: 'dying' })
   return {
-    control: { ok: containerId === 'living' && r.inFlight > 0, figure: 'one that lives is attached' },
+    control: {
+      ok: r.refused > 0,
+      figure: `one that lives is attached; of these ${r.attached} were attached, ${r.refused} refused`
+    },
     attack: {
-      ok: r.left <= MAX_LATE && r.drift <= r.left && r.degraded <= r.left,
-      figure: `${r.inFlight} of ${KILLED} die in flight: ${r.left} endpoints left, drift ${r.drift}, ${r.degraded} degraded`
+      ok: r.left === 0 && r.drift === 0 && r.degraded === 0 && r.unnoticed <= MAX_UNNOTICED,
+      figure: `${KILLED} die, ${r.unnoticed} early and unnoticed: ${r.left} endpoints left, drift ${r.drift}, ${r.degraded} networks degraded`
     }
   }
 }
@@ -157,13 +156,15 @@ async function otherProtocols(world: World): Promise<Outcome> {
     Listener.frames(world.container('tenant').netns, tenant.ifindex)
   ] as const
   try {
-    const counts = async (mac: string, address: string, id: number): Promise<readonly [number, number]> => {
-      await scene(me, 'other_protocols', mac, world.address('me'), address, mark(id).toString('hex'))
+    // Not the tenant's own, which is the sender's, too: such a packet reaches nobody, not even over one bridge.
+    const target = world.address('near')
+    const counts = async (mac: string, id: number): Promise<readonly [number, number]> => {
+      await scene(me, 'other_protocols', mac, world.address('me'), target, mark(id).toString('hex'))
       await countReplies(me, world.address('near'), { count: 1 })
       return [listeners[0].count(id), listeners[1].count(id)]
     }
-    const [own] = await counts(near.mac, world.address('near'), 1)
-    const [, other] = await counts(tenant.mac, world.address('tenant'), 2)
+    const [own] = await counts(near.mac, 1)
+    const [, other] = await counts(tenant.mac, 2)
     return {
       control: { ok: own > 0, figure: `${own} reach a container of its own network, by design` },
       attack: { ok: other === 0, figure: `${other} of 8 kinds reach another tenant` }

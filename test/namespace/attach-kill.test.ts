@@ -1,12 +1,11 @@
 // Containers that end while they are attached: the namespace's name is deleted, or its only process is killed, at a random
 // moment of the attach. Nothing may stay, and no network is degraded.
 
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { LabHost } from '../lab/host.ts'
 import { expectOracle } from '../lab/oracle.ts'
+import { startProcessContainer } from '../lab/process-container.ts'
 import { waitFor } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from '../lab/requirements.ts'
@@ -14,16 +13,6 @@ import { cannotRun } from '../lab/requirements.ts'
 const KILLS = 60
 /** Less than `collectAfter`, which is 60 s in the lab, too. */
 const AT_ONCE_MS = 3_000
-
-/** A container that is one process, as a runtime without names has it. */
-async function processOf(t: Test): Promise<{ readonly netns: string; readonly end: () => void }> {
-  const child = spawn('unshare', ['--net', 'sh', '-c', 'echo up; exec sleep 600'], {
-    stdio: ['ignore', 'pipe', 'inherit']
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  await once(child.stdout, 'data')
-  return { netns: `/proc/${child.pid}/ns/net`, end: () => void child.kill('SIGKILL') }
-}
 
 /** @returns 'attached' or the code of the refusal */
 async function attach(host: LabHost, containerId: string, netns: string): Promise<string> {
@@ -44,11 +33,12 @@ t.test(`${KILLS} containers that are killed while they are attached leave nothin
   let tookMs = 20
   for (let n = 0; n < KILLS; n++) {
     const named = n % 2 === 0 ? await lab.container(`k${n}`) : null
-    const one = named === null ? await processOf(t) : { netns: named.netns, end: () => void named.remove() }
+    const one = named === null ? await startProcessContainer() : { netns: named.netns, end: () => named.remove() }
+    if (named === null) t.teardown(one.end)
     const startMs = performance.now()
     const answer = attach(host, `k${n}`, one.netns)
     await sleep(Math.random() * tookMs)
-    one.end()
+    await one.end()
     const outcome = await answer
     if (outcome === 'attached') tookMs = (tookMs * 3 + performance.now() - startMs) / 4
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
