@@ -3,7 +3,7 @@
 
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { MeshStream } from './mesh-port.ts'
-import { encodeFrame, FrameReader } from './frame.ts'
+import { checkLength, encodeFrames, FrameReader } from './frame.ts'
 
 /** Bytes that may be queued here and in the stream before `send` refuses a frame. */
 const MAX_QUEUED_BYTES = 16 * 1024 * 1024
@@ -42,28 +42,31 @@ export class Channel {
     stream.addEventListener('remoteCloseWrite', () => this.close(null))
   }
 
-  /** Queues a frame. @returns false when it was dropped because the channel is closed or the queue is full */
+  /**
+   * Queues a frame; its payload must not change afterwards.
+   * @returns false when it was dropped because the channel is closed or the queue is full @throws ERR_TOO_LARGE
+   */
   send(payload: Uint8Array): boolean {
     // A stream that closed before the listeners were added emits no event.
     if (this.#stream.status !== 'open') this.close(null)
     if (this.#closed) return false
     const queued = this.#stream.writeBufferLength + this.#queuedBytes
     if (queued + payload.byteLength > MAX_QUEUED_BYTES) return false
-    const frame = encodeFrame(payload)
-    if (this.#queue.push(frame) === 1) setImmediate(() => this.flush())
-    this.#queuedBytes += frame.byteLength
+    checkLength(payload.byteLength)
+    if (this.#queue.push(payload) === 1) setImmediate(() => this.flush())
+    this.#queuedBytes += payload.byteLength
     if (this.#queuedBytes >= FLUSH_BYTES) this.flush()
     return true
   }
 
   /** Writes the queued frames now; for a caller that has nothing to add in this turn. */
   flush(): void {
-    const frames = this.#queue
-    if (frames.length === 0 || this.#closed || this.#stream.status !== 'open') return
+    const payloads = this.#queue
+    if (payloads.length === 0 || this.#closed || this.#stream.status !== 'open') return
     this.#queue = []
     this.#queuedBytes = 0
     try {
-      this.#stream.send(frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames))
+      this.#stream.send(encodeFrames(payloads))
     } catch (err) {
       this.close(asVxmeshError(err))
     }

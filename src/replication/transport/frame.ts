@@ -9,13 +9,28 @@ const HEADER_BYTES = 4
 
 /** Prefixes a payload with its length. @throws ERR_TOO_LARGE */
 export function encodeFrame(payload: Uint8Array): Uint8Array {
-  if (payload.byteLength > MAX_FRAME_BYTES) {
-    throw new VxmeshError('ERR_TOO_LARGE', `a frame of ${payload.byteLength} bytes is over ${MAX_FRAME_BYTES}`)
+  return encodeFrames([payload])
+}
+
+/** The frames of several payloads, back to back: each payload is copied once. @throws ERR_TOO_LARGE */
+export function encodeFrames(payloads: readonly Uint8Array[]): Uint8Array {
+  let size = 0
+  for (const { byteLength } of payloads) size += HEADER_BYTES + byteLength
+  const frames = Buffer.allocUnsafe(size)
+  let at = 0
+  for (const payload of payloads) {
+    checkLength(payload.byteLength)
+    at = frames.writeUInt32BE(payload.byteLength, at)
+    frames.set(payload, at)
+    at += payload.byteLength
   }
-  const frame = new Uint8Array(HEADER_BYTES + payload.byteLength)
-  new DataView(frame.buffer).setUint32(0, payload.byteLength)
-  frame.set(payload, HEADER_BYTES)
-  return frame
+  return frames
+}
+
+/** @throws ERR_TOO_LARGE */
+export function checkLength(byteLength: number): void {
+  if (byteLength <= MAX_FRAME_BYTES) return
+  throw new VxmeshError('ERR_TOO_LARGE', `a frame of ${byteLength} bytes is over ${MAX_FRAME_BYTES}`)
 }
 
 /** Splits a stream of chunks into frames. Buffers at most one incomplete frame and the last chunk. */
