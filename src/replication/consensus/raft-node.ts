@@ -162,7 +162,7 @@ export class RaftNode {
     this.#queue.push(event)
     if (this.#pumping) return
     this.#pumping = true
-    setImmediate(() => this.#pump())
+    process.nextTick(() => this.#pump())
   }
 
   #pump(): void {
