@@ -79,8 +79,9 @@ def reach(address, port):
         say(type(error).__name__)
 
 
-def garbage(address, port, seconds, limit):
-    """Streams of random bytes, four at a time, each until the other side closes or `limit` bytes are sent."""
+def garbage(address, port, seconds, limit, opening=""):
+    """Streams of random bytes after an opening in hexadecimal, four at a time, each until the other side closes or
+    `limit` bytes are sent."""
     noise = random.Random(7).randbytes(1 << 20)
     end = time.monotonic() + float(seconds)
     lock = threading.Lock()
@@ -92,6 +93,7 @@ def garbage(address, port, seconds, limit):
             sent = 0
             try:
                 with socket.create_connection((address, int(port)), timeout=TIMEOUT_S) as stream:
+                    stream.sendall(bytes.fromhex(opening))
                     while sent < int(limit) and time.monotonic() < end:
                         start = at.randrange(0, len(noise) - 65536)
                         sent += stream.send(noise[start : start + 65536])

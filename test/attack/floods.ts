@@ -42,10 +42,13 @@ export async function garbageStreams(p: {
   readonly to: LabHost
   readonly port: number
   readonly seconds: number
+  /** What each stream begins with; nothing by default. */
+  readonly opening?: Uint8Array
 }): Promise<{ readonly stream: Stream; readonly readings: Readings }> {
   const streams: Stream[] = []
+  const opening = Buffer.from(p.opening ?? []).toString('hex')
   const readings = await gauge(p.to, async () => {
-    streams.push(await attacker<Stream>(p.from, 'garbage', p.to.address, p.port, p.seconds, STREAM_BYTES))
+    streams.push(await attacker<Stream>(p.from, 'garbage', p.to.address, p.port, p.seconds, STREAM_BYTES, opening))
   })
   const [stream] = streams
   if (stream === undefined) throw new Error('no stream')

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { MAX_LOG_BYTES } from '#membership/serf/serf-log.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
+import { prefixOf } from '#replication/transport/preamble.ts'
 import { ordinary, underlayAttacks, type Attack } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
@@ -33,10 +34,13 @@ const [SLOWER, BUSY_MS] = [3, 5_000]
 const GARBAGE_CONTROL = 40
 /** Twice what one stranger's limits let through (serf-limits.ts), for lines differ in length. */
 const [PACKETS_AT_ONCE, PACKETS_PER_SECOND] = [1_056, 232]
+/** Right as far as a stranger can make it. */
+const DIRECT_HELLO = Buffer.concat([prefixOf('direct'), Buffer.alloc(32)])
 const SECURITY = resolve(import.meta.dirname, '../../docs/security.md')
 
 export const STRANGERS: readonly Row<World>[] = [
-  { name: '1 stranger: streams of garbage to TCP 7947', run: garbage },
+  { name: '1 stranger: streams of garbage to TCP 7947', run: world => garbage(world, new Uint8Array()) },
+  { name: '1 stranger: the same behind the hello of a direct stream', run: world => garbage(world, DIRECT_HELLO) },
   { name: '2 stranger: garbage to Serf’s port', run: gossipGarbage },
   { name: '3 stranger: a flood of connections while the servers restart', run: restartInFlood },
   { name: '4 stranger: VXLAN from its own address', run: world => vxlan(world, 'own') },
@@ -45,18 +49,18 @@ export const STRANGERS: readonly Row<World>[] = [
 ]
 
 /** A busy machine may cost a leader its term without any attack, but not again and again. */
-async function garbage(world: World): Promise<Outcome> {
-  let outcome = await garbageOnce(world)
-  for (let tries = 1; tries < GARBAGE_TRIES && !outcome.attack.ok; tries++) outcome = await garbageOnce(world)
+async function garbage(world: World, opening: Uint8Array): Promise<Outcome> {
+  let outcome = await garbageOnce(world, opening)
+  for (let tries = 1; tries < GARBAGE_TRIES && !outcome.attack.ok; tries++) outcome = await garbageOnce(world, opening)
   return outcome
 }
 
-async function garbageOnce(world: World): Promise<Outcome> {
+async function garbageOnce(world: World, opening: Uint8Array): Promise<Outcome> {
   const leader = await world.leader()
   const calm = await world.commits(COMMITS)
   let during = 0
   const [r] = await Promise.all([
-    garbageStreams({ from: world.stranger, to: leader, port: P2P, seconds: GARBAGE_SECONDS }),
+    garbageStreams({ from: world.stranger, to: leader, port: P2P, seconds: GARBAGE_SECONDS, opening }),
     world.commits(COMMITS).then(done => (during = done))
   ])
   const { stream, readings } = r
