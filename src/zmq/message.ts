@@ -6,6 +6,8 @@ import { FieldReader, FieldWriter } from './bytes.ts'
 export const HEADER_BYTES = 8
 /** The largest accepted message; the limits of a connection's texts are far below. */
 export const MAX_MESSAGE_BYTES = 64 * 1024
+/** Larger messages are no part of Node's pool: one that waits for a slow peer would keep all 64 KiB of the pool. */
+const POOLED_BYTES = 2 * 1024
 
 /** Requests by type number; an answer's number is that of its request plus ANSWER. */
 export const REQUESTS = {
@@ -144,7 +146,11 @@ export function encodeError(p: { readonly code: number; readonly message: string
 }
 
 export function encodeMessage(type: number, data: Buffer): Buffer {
-  return Buffer.concat([new FieldWriter().int(data.byteLength).int(type).finish(), data])
+  const bytes = HEADER_BYTES + data.byteLength
+  const message = bytes > POOLED_BYTES ? Buffer.allocUnsafeSlow(bytes) : Buffer.allocUnsafe(bytes)
+  new FieldWriter().int(data.byteLength).int(type).finish().copy(message)
+  data.copy(message, HEADER_BYTES)
+  return message
 }
 
 function isRequestType(type: number): type is RequestType {

@@ -32,8 +32,13 @@ const MAX_REQUEST_BYTES = 8 * 1024 * 1024
  * ones are sent or dropped.
  */
 const READ_BELOW_BYTES = 512 * 1024
-/** Messages that the library queues per peer. */
+/** Requests that the library queues per peer. */
 const HIGH_WATER_MARK = 20_000
+/**
+ * Messages that the library queues for a subscriber before it drops those that follow: 42 MiB of the largest ones, of 17 KiB.
+ * The sockets' buffers on both sides hold some thousands of usual size beside them.
+ */
+const EVENTS_HIGH_WATER_MARK = 2_560
 /**
  * The same for requests from one ROUTER peer, 2 MiB of the largest ones. Excess requests wait at the peer: unlike PUB,
  * its socket blocks instead of dropping.
@@ -112,7 +117,7 @@ export class ZmqServer {
         void collectGarbage('major')
       }
     })
-    this.#events = new Publisher({ ...bounds, sendHighWaterMark: HIGH_WATER_MARK })
+    this.#events = new Publisher({ ...bounds, sendHighWaterMark: EVENTS_HIGH_WATER_MARK })
     this.#zap = new ZapHandler(curve?.allowedKeys ?? null)
   }
 

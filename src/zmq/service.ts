@@ -37,7 +37,7 @@ export type ZmqPort = Pick<
   | 'watch'
 >
 
-/** Characters of a text of the request that an error returns. */
+/** Characters of a text of the request that an answer returns unchecked. */
 const MAX_ECHO = 512
 const DEFAULT_IFNAME = parseIfName('eth0')
 
@@ -172,7 +172,9 @@ export class ZmqService {
     readonly endpoint: EndpointView
     readonly network: NetworkView
   }): Buffer {
-    return encodeConnection(connectionOf({ ...p, interfaceIndex: this.#interfaceIndex }))
+    const { id, pid } = p.connection
+    const connection = { id, pid: clip(pid) }
+    return encodeConnection(connectionOf({ ...p, connection, interfaceIndex: this.#interfaceIndex }))
   }
 }
 
@@ -192,7 +194,7 @@ function subjectOf(request: ZmqRequest): Record<string, unknown> {
   return { id: clip(id), requestId: requestIdOf(connDetail) }
 }
 
-/** Truncates a text of the request, which may have 64 KiB, for an error's answer. */
+/** Truncates a text of the request, which may have 16 KiB, for an answer, which goes to every subscriber. */
 function clip(text: string): string {
   return text.length <= MAX_ECHO ? text : `${text.slice(0, MAX_ECHO)}...`
 }

@@ -1,13 +1,15 @@
 // Connections other than those of a well-behaved ZeroMQ client: HTTP requests, and a client that never reads.
 
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { pino } from 'pino'
 import t from 'tap'
 import { Dealer, Publisher, Subscriber } from 'zeromq'
 import { systemClock } from '#platform/clock.ts'
+import { collectGarbage } from '#platform/garbage.ts'
 import { run } from '#platform/process.ts'
-import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { decodeHeader, encodeConnection, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import type { AgentPort } from '#model/agent-port.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
@@ -22,6 +24,7 @@ const CREATE = encodeMessage(
 const QUERY = encodeMessage(13, encodeNetwork({ name: 'red', subnet: '', gateway: '', vni: 0, egressBandwidth: 0 }))
 const MIB = 1024 * 1024
 const DEAF_QUESTIONS = 8_000
+const [PUBLISHED, MAX_GROWTH] = [5_000, 64 * MIB]
 
 type Ports = Readonly<Record<'requests' | 'events' | 'rpc', number>>
 
@@ -118,4 +121,60 @@ s.poll(2000); print('asked')
   )
   const [answer] = await honest.receive()
   t.equal(answer && decodeHeader(answer).type, 113, 'another client is served')
+})
+
+/** The longest texts that an answer returns. */
+const LONG = { network: 'red', netns: `/${'\u20ac'.repeat(4_095)}`, labels: { l: '\u20ac'.repeat(1_023) } }
+
+function connectionRequest(type: 1 | 3): Buffer {
+  const numbers = { requestIp: 0, network: 0, ovsPortId: 0, bandwidth: 0, delay: 0, rxTotal: 0, txTotal: 0 }
+  const texts = { id: 'c1', name: 'c1', pid: '9'.repeat(16_000), connDetail: JSON.stringify(LONG) }
+  return encodeMessage(type, encodeConnection({ ...numbers, ...texts, rxRate: 0, txRate: 0 }))
+}
+
+/** Asks and reads, with some in flight. @returns the resident memory of this process after it, without garbage */
+async function askAndRead(count: number): Promise<number> {
+  const script = `
+import zmq
+s = zmq.Context().socket(zmq.DEALER); s.connect('tcp://127.0.0.1:${ports.rpc}'); s.RCVTIMEO = 60000; s.LINGER = 0
+q = bytes.fromhex(input())
+for n in range(${count}):
+    s.send(q)
+    if n >= 20: s.recv()
+print('asked')
+`
+  const input = `${connectionRequest(3).toString('hex')}\n`
+  const { stdout, stderr } = await run('/usr/bin/python3', ['-c', script], { input, timeoutMs: TEST_TIMEOUT_MS })
+  t.equal(stdout.trim(), 'asked', stderr)
+  await collectGarbage('major')
+  return process.memoryUsage().rss
+}
+
+t.test('a subscriber that does not read costs at most 64 MiB', { timeout: TEST_TIMEOUT_MS }, async t => {
+  const dealer = new Dealer({ linger: 0, receiveTimeout: 10_000 })
+  t.teardown(() => dealer.close())
+  dealer.connect(`tcp://127.0.0.1:${ports.rpc}`)
+  await dealer.send(connectionRequest(1))
+  const [created = Buffer.alloc(0)] = await dealer.receive()
+  t.equal(decodeHeader(created).type, 101)
+  t.ok(created.byteLength > 15 * 1024 && created.byteLength < 17 * 1024, `the largest: ${created.byteLength} bytes`)
+  const before = await askAndRead(PUBLISHED)
+
+  const script = `
+import sys, zmq
+s = zmq.Context().socket(zmq.SUB); s.RCVHWM = 1; s.LINGER = 0
+s.connect('tcp://127.0.0.1:${ports.events}'); s.subscribe(b'')
+s.recv(); print('subscribed', flush=True); sys.stdin.read()
+`
+  const subscriber = spawn('/usr/bin/python3', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => subscriber.kill('SIGKILL'))
+  let subscribed = false
+  subscriber.stdout.once('data', () => (subscribed = true))
+  await waitFor('the subscriber is served', async () => {
+    await dealer.send(connectionRequest(3))
+    await dealer.receive()
+    return subscribed
+  })
+  const grown = (await askAndRead(PUBLISHED)) - before
+  t.ok(grown <= MAX_GROWTH, `${Math.round(grown / MIB)} MiB more`)
 })
