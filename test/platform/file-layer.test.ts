@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { diskFiles } from '#platform/file-layer.ts'
@@ -18,6 +18,41 @@ t.test('a file is written at any position, truncated, synced and opened again', 
   await again.close()
   t.equal(readFileSync(path, 'utf8'), 'Jell')
   t.equal(statSync(path).mode & 0o777, 0o600)
+})
+
+t.test('a synced file writes its buffers in order at a position, is truncated, and must exist', async t => {
+  const dir = t.testdir({ file: 'old content' })
+  const path = join(dir, 'file')
+  const file = await diskFiles.openSynced(path)
+  const flags = readdirSync('/proc/self/fd')
+    .filter(fd => existsSync(`/proc/self/fd/${fd}`) && readlinkSync(`/proc/self/fd/${fd}`) === path)
+    .map(fd => parseInt(/flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '', 8))
+  t.same(
+    flags.map(bits => (bits & constants.O_DSYNC) === constants.O_DSYNC),
+    [true]
+  )
+  await file.write([Buffer.from('new'), new Uint8Array(), Buffer.from(' words')], 4)
+  await file.write([], 4)
+  await file.write([new Uint8Array()], 99)
+  t.equal(readFileSync(path, 'utf8'), 'old new words')
+  await file.truncate(7)
+  await file.close()
+  t.equal(readFileSync(path, 'utf8'), 'old new')
+  await t.rejects(diskFiles.openSynced(join(dir, 'absent')), { code: 'ENOENT' })
+  t.notOk(existsSync(join(dir, 'absent')))
+})
+
+t.test('a large synced write is complete, and a failing one is an error', async t => {
+  const path = join(t.testdir({ file: '' }), 'file')
+  const bytes = Buffer.alloc(3 * 1024 * 1024 + 1, 'vxmesh')
+  const file = await diskFiles.openSynced(path)
+  await file.write([bytes, bytes], 5)
+  t.ok(readFileSync(path).equals(Buffer.concat([Buffer.alloc(5), bytes, bytes])))
+  await file.close()
+  await t.rejects(file.write([bytes], 0), 'closed: no other file that got its number is written')
+  const full = await diskFiles.openSynced('/dev/full')
+  await t.rejects(full.write([Buffer.from('x')], 0), { code: 'ENOSPC' })
+  await full.close()
 })
 
 t.test('a large write is complete', async t => {

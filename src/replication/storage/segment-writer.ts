@@ -1,10 +1,11 @@
-// Writes frames to the open segment and tracks which of them are durable. Not safe for concurrent use: the log runs one
-// job at a time.
+// Appends frames to the open segment, each durable once written: one system call writes and syncs it. So a frame's header
+// proves every frame before it durable, and nothing else need be written before an append is acknowledged. Not safe for
+// concurrent use: the log runs one job at a time.
 
 import { randomInt } from 'node:crypto'
-import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
+import type { FileLayer, SyncedFile } from '#platform/file-layer.ts'
 import { segmentPath, type Segment, type SegmentEnd } from './segment.ts'
-import { encodePreamble, FRAME_HEADER_BYTES, PREAMBLE_BYTES, sealFrame } from './wal-frame.ts'
+import { encodePreamble, FRAME_HEADER_BYTES, sealFrame } from './wal-frame.ts'
 import { RecordBuffer, type LogRecord, type SegmentHead } from './wal-record.ts'
 
 type SegmentWriterOptions = {
@@ -12,7 +13,7 @@ type SegmentWriterOptions = {
   readonly dir: string
   /** Zeros are written this far ahead, so that a sync need not update the file's length and block map. */
   readonly reserveBytes: number
-  /** The next frame's number; all frames before it count as durable once `resume` has returned. */
+  /** The next frame's number. */
   readonly sequence: number
 }
 
@@ -21,23 +22,27 @@ export class SegmentWriter {
   readonly #dir: string
   readonly #reserve: Buffer
   readonly #buffer = new RecordBuffer(FRAME_HEADER_BYTES)
-  #current: { readonly file: OpenFile; readonly salt: number } | null = null
+  #current: { readonly file: SyncedFile; readonly salt: number } | null = null
   #offset = 0
   #reservedTo = 0
   #sequence: number
-  #synced: number
+  #unproven = false
 
   constructor({ files, dir, reserveBytes, sequence }: SegmentWriterOptions) {
     this.#files = files
     this.#dir = dir
     this.#reserve = Buffer.alloc(reserveBytes)
     this.#sequence = sequence
-    this.#synced = sequence - 1
   }
 
   /** Bytes in the open segment. */
   get offset(): number {
     return this.#offset
+  }
+
+  /** Is the last append one that no later frame proves durable? */
+  get unproven(): boolean {
+    return this.#unproven
   }
 
   /**
@@ -46,62 +51,61 @@ export class SegmentWriter {
    */
   async resume({ path, bytes, salt }: Segment, { offset, cutBytes, unproven }: SegmentEnd): Promise<void> {
     const file = await this.#files.open(path)
-    this.#current = { file, salt }
+    try {
+      if (cutBytes > 0) await file.truncate(offset)
+      if (unproven < offset) await file.write(bytes.subarray(unproven, offset), unproven)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
     this.#offset = offset
     this.#reservedTo = cutBytes > 0 ? offset : bytes.byteLength
-    if (cutBytes > 0) await file.truncate(offset)
-    if (unproven < offset) await file.write(bytes.subarray(unproven, offset), unproven)
-    await file.sync()
-    if (unproven === offset) return
-    await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
-    await file.sync()
+    this.#current = { file: await this.#files.openSynced(path), salt }
+    if (unproven < offset) await this.mark()
   }
 
   /** Closes the open segment and starts another, which gets its final name only once its head is durable. */
   async begin(number: number, head: SegmentHead): Promise<void> {
-    await this.#finish()
+    await this.close()
     const path = segmentPath(this.#dir, number)
+    const salt = randomInt(1, 2 ** 32)
+    const start = Buffer.concat([encodePreamble(salt), this.#seal(this.#encode([{ kind: 'segment', head }]), salt)])
     await this.#files.remove(`${path}.new`)
     const file = await this.#files.create(`${path}.new`)
-    const salt = randomInt(1, 2 ** 32)
-    this.#current = { file, salt }
-    await file.write(encodePreamble(salt), 0)
-    this.#offset = PREAMBLE_BYTES
-    this.#reservedTo = 0
-    await this.write([{ kind: 'segment', head }])
-    await file.sync()
+    try {
+      await file.write(Buffer.concat([start, this.#reserve]), 0)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
     await this.#files.rename(`${path}.new`, path)
     await this.#files.syncDirectory(this.#dir)
-    this.#synced = this.#sequence - 1
+    this.#offset = start.byteLength
+    this.#reservedTo = start.byteLength + this.#reserve.byteLength
+    this.#current = { file: await this.#files.openSynced(path), salt }
   }
 
-  /** Writes records as one frame. */
-  async write(records: Iterable<LogRecord>): Promise<void> {
-    this.#buffer.clear()
-    for (const record of records) this.#buffer.push(record)
-    await this.#put(this.#buffer.bytes)
+  /** Appends records as one frame; durable once it resolves. */
+  async append(records: Iterable<LogRecord>): Promise<void> {
+    await this.#put(this.#encode(records))
+    this.#unproven = true
   }
 
   /**
-   * Syncs, then appends an empty frame that records the sync, before the write is acknowledged. Later damage to the
-   * synced frames can then not pass for a torn append. That marker becomes durable with the next sync; only a power cut
-   * before it can lose it.
+   * Appends an empty frame, a sync marker: its header proves the last append durable, so that later damage to that append
+   * cannot pass for a torn one.
    */
-  async sync(): Promise<void> {
-    const { file } = this.#open()
-    if (this.#offset + FRAME_HEADER_BYTES > this.#reservedTo) {
-      await file.write(this.#reserve, this.#offset)
-      this.#reservedTo = this.#offset + this.#reserve.byteLength
-    }
-    await file.sync()
-    this.#synced = this.#sequence - 1
+  async mark(): Promise<void> {
     await this.#put(Buffer.alloc(FRAME_HEADER_BYTES))
+    this.#unproven = false
   }
 
-  /** Closes cleanly: reserved space is truncated, and the last sync marker is durable. */
+  /** Closes cleanly: the last append is proved durable, and the reserved space is cut off. */
   async close(): Promise<void> {
+    if (this.#current === null) return
     try {
-      await this.#finish()
+      if (this.#unproven) await this.mark()
+      await this.#current.file.truncate(this.#offset)
     } finally {
       await this.abandon()
     }
@@ -114,24 +118,27 @@ export class SegmentWriter {
     await current?.file.close()
   }
 
-  async #finish(): Promise<void> {
-    if (this.#current === null) return
-    const { file } = this.#current
-    await file.truncate(this.#offset)
-    await file.sync()
-    this.#synced = this.#sequence - 1
-    await this.abandon()
+  #encode(records: Iterable<LogRecord>): Buffer {
+    this.#buffer.clear()
+    for (const record of records) this.#buffer.push(record)
+    return this.#buffer.bytes
   }
 
-  async #put(frame: Buffer): Promise<void> {
-    const { file, salt } = this.#open()
-    await file.write(sealFrame(frame, { salt, sequence: this.#sequence, synced: this.#synced }), this.#offset)
+  #seal(frame: Buffer, salt: number): Buffer {
+    const sealed = sealFrame(frame, { salt, sequence: this.#sequence, synced: this.#sequence - 1 })
     this.#sequence += 1
-    this.#offset += frame.byteLength
+    return sealed
   }
 
-  #open(): { readonly file: OpenFile; readonly salt: number } {
+  /** Writes a frame, and the next zeros with it when the space for it and a marker behind it runs out. */
+  async #put(frame: Buffer): Promise<void> {
     if (this.#current === null) throw new Error('no segment is open')
-    return this.#current
+    const { file, salt } = this.#current
+    const end = this.#offset + frame.byteLength
+    const extend = end + FRAME_HEADER_BYTES > this.#reservedTo
+    this.#seal(frame, salt)
+    await file.write(extend ? [frame, this.#reserve] : [frame], this.#offset)
+    this.#offset = end
+    if (extend) this.#reservedTo = end + this.#reserve.byteLength
   }
 }

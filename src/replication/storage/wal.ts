@@ -1,12 +1,12 @@
-// The durable log of a host: segment files of checksummed frames. All appends that wait share one frame, that is one write
-// and one fdatasync. A voter keeps its Raft log, vote and commit index here; other hosts keep the committed entries. The
+// The durable log of a host: segment files of checksummed frames. All appends that wait share one frame, which one system
+// call writes and syncs. A voter keeps its Raft log, vote and commit index here; other hosts keep the committed entries. The
 // format is the same, so a host may change roles. A failed write or sync is final and must end the agent: after a failed
 // fsync the page cache cannot be trusted (Rebello et al., ATC '20).
 
 import { join } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
-import type { Clock } from '#platform/clock.ts'
+import type { Cancel, Clock } from '#platform/clock.ts'
 import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import { storageError } from '#platform/storage-error.ts'
 import type { DurableState, SnapshotMeta } from '#raft/types.ts'
@@ -43,6 +43,8 @@ const SEGMENT_BYTES = 16 * 1024 * 1024
 const RESERVE_BYTES = 512 * 1024
 /** About how large one frame may get: bytes of appends that share one sync. */
 const MAX_GROUP_BYTES = 4 * 1024 * 1024
+/** After one to two such periods without an append a sync marker proves the last one durable; otherwise the next frame does. */
+const MARKER_MS = 100
 
 type Settings = {
   readonly clock: Clock
@@ -55,7 +57,7 @@ type Job = {
   readonly resolve: () => void
   readonly reject: (err: unknown) => void
 } & (
-  | { readonly kind: 'write'; readonly records: readonly LogRecord[]; readonly sync: boolean }
+  | { readonly kind: 'write'; readonly records: readonly LogRecord[] }
   | { readonly kind: 'run'; readonly run: () => Promise<void> }
 )
 
@@ -68,6 +70,9 @@ export class Wal {
   readonly #segments: { readonly number: number; readonly lastIndex: number }[]
   #draining: Promise<void> | null = null
   #busySinceMs: number | null = null
+  /** Ends a period; null while no append lacks a marker. */
+  #period: Cancel | null = null
+  #appendedInPeriod = false
   #failed: VxmeshError | null = null
 
   private constructor(settings: Settings, writer: SegmentWriter, { state, segments }: ReadLog) {
@@ -115,12 +120,12 @@ export class Wal {
    * @throws ERR_STORAGE, and so does every later call: nothing is ever retried
    */
   append(records: readonly WalRecord[]): Promise<void> {
-    return this.#write(records, true)
+    return this.#write(records)
   }
 
-  /** Records the commit index without a sync: it is a hint that saves work after a restart. */
+  /** Records the commit index: a hint that saves work after a restart. @throws ERR_STORAGE */
   noteCommit(index: LogIndex): Promise<void> {
-    return this.#write([{ kind: 'commit', index }], false)
+    return this.#write([{ kind: 'commit', index }])
   }
 
   /**
@@ -133,7 +138,7 @@ export class Wal {
 
   /** Drops all entries in favour of a durable snapshot received from another host. @throws ERR_STORAGE */
   async reset({ lastIndex, lastTerm }: LogPosition): Promise<void> {
-    await this.#write([{ kind: 'reset', position: { lastIndex, lastTerm } }], true)
+    await this.#write([{ kind: 'reset', position: { lastIndex, lastTerm } }])
     await this.compact(lastIndex)
   }
 
@@ -145,6 +150,7 @@ export class Wal {
   /** Finishes the queued jobs and closes; later calls fail. */
   async close(): Promise<void> {
     while (this.#draining !== null) await this.#draining
+    this.#period?.()
     if (this.#failed !== null) return this.#writer.abandon()
     this.#failed = new VxmeshError('ERR_STORAGE', `the log in ${this.#settings.dir} is closed`)
     try {
@@ -154,12 +160,12 @@ export class Wal {
     }
   }
 
-  async #write(records: readonly LogRecord[], sync: boolean): Promise<void> {
-    if (records.length > 0) await this.#enqueue({ kind: 'write', records, sync })
+  async #write(records: readonly LogRecord[]): Promise<void> {
+    if (records.length > 0) await this.#enqueue({ kind: 'write', records })
   }
 
   #enqueue(
-    work: { kind: 'write'; records: readonly LogRecord[]; sync: boolean } | { kind: 'run'; run: () => Promise<void> }
+    work: { kind: 'write'; records: readonly LogRecord[] } | { kind: 'run'; run: () => Promise<void> }
   ): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#jobs.push({ ...work, resolve, reject })
@@ -204,11 +210,26 @@ export class Wal {
     const [first] = jobs
     if (first?.kind === 'run') return first.run()
     if (this.#writer.offset >= this.#settings.segmentBytes) await this.#roll()
-    const writes = jobs.filter(job => job.kind === 'write')
-    const records = writes.flatMap(job => job.records)
+    const records = jobs.flatMap(job => (job.kind === 'write' ? job.records : []))
     for (const record of records) this.#state.fold(record)
-    await this.#writer.write(records)
-    if (writes.some(job => job.sync)) await this.#writer.sync()
+    await this.#writer.append(records)
+    this.#appendedInPeriod = this.#period !== null
+    this.#period ??= this.#startPeriod()
+  }
+
+  #startPeriod(): Cancel {
+    return this.#settings.clock.after(MARKER_MS, () => {
+      this.#period = this.#appendedInPeriod ? this.#startPeriod() : null
+      this.#appendedInPeriod = false
+      if (this.#period !== null || !this.#writer.unproven) return
+      // A failure ends the log, and the next append reports it.
+      this.#enqueue({ kind: 'run', run: () => this.#mark() }).catch(() => undefined)
+    })
+  }
+
+  /** An append may have come first. */
+  async #mark(): Promise<void> {
+    if (this.#writer.unproven && this.#jobs.length === 0) await this.#writer.mark()
   }
 
   async #compact(upTo: LogIndex): Promise<void> {

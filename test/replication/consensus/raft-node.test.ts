@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
-import { diskFiles, type FileLayer, type OpenFile } from '#platform/file-layer.ts'
+import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import { createLogger } from '#platform/log.ts'
 import { systemRandom } from '#platform/random.ts'
 import type { Message } from '#raft/types.ts'
@@ -19,7 +19,7 @@ import { host, introduce, type Host } from '../hosts.ts'
 const CLUSTER = 'cluster' as ClusterId
 const logger = createLogger('silent')
 
-/** A disk whose syncs, or writes too, hang until `release`. */
+/** A disk whose log hangs until `release`: before it has written, or while it syncs what it has written. */
 class HangingDisk {
   #held: Promise<void> | null = null
   #operation: 'write' | 'sync' | null = null
@@ -38,22 +38,16 @@ class HangingDisk {
   }
 
   get files(): FileLayer {
-    const wrap = async (opening: Promise<OpenFile>): Promise<OpenFile> => {
-      const file = await opening
-      return {
-        ...file,
-        write: async (bytes, position) => {
-          if (this.#operation === 'write') await this.#held
-          await file.write(bytes, position)
-        },
-        sync: async () => {
-          await this.#held
-          await file.sync()
-        }
+    const openSynced: FileLayer['openSynced'] = async path => {
+      const file = await diskFiles.openSynced(path)
+      const write: typeof file.write = async (buffers, position) => {
+        if (this.#operation === 'write') await this.#held
+        await file.write(buffers, position)
+        await this.#held
       }
+      return { ...file, write }
     }
-    const { create, open } = diskFiles
-    return { ...diskFiles, create: path => wrap(create(path)), open: path => wrap(open(path)) }
+    return { ...diskFiles, openSynced }
   }
 }
 
@@ -128,6 +122,8 @@ t.test('a leader whose disk hangs steps down, another one leads, and nothing is 
   const next = await leaderAmong(all.filter(server => server !== leader))
   const [third] = (await next.node.propose([Buffer.from('third')])) as readonly LogIndex[]
   t.ok(third !== undefined && third > (first as LogIndex))
+  const others = next.node.committedEntries(first as LogIndex, Infinity).map(({ data }) => Buffer.from(data).toString())
+  t.ok(others.includes('second'), 'the followers wrote it while the leader synced')
   t.notOk(leads(leader), 'its disk still hangs')
   leader.disk.release()
   await second

@@ -3,7 +3,7 @@
 // pages and marks them clean (ATC '20).
 
 import { dirname } from 'node:path'
-import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
+import type { FileLayer, OpenFile, SyncedFile } from '#platform/file-layer.ts'
 import type { Random } from '#test/sim/random.ts'
 
 const SECTOR_BYTES = 512
@@ -43,6 +43,24 @@ export class SimulatedDisk implements FileLayer {
   }
 
   readonly open = async (path: string): Promise<OpenFile> => this.#handle(this.#inode(path))
+
+  readonly openSynced = async (path: string): Promise<SyncedFile> => {
+    const inode = this.#inode(path)
+    const { write, truncate, sync, close } = this.#handle(inode)
+    return {
+      write: async (buffers, position) => {
+        const bytes = Buffer.concat(buffers)
+        await write(bytes, position)
+        const to = position + bytes.byteLength
+        await this.#sync(inode, { from: position, to, length: Math.max(to, inode.disk.byteLength) })
+      },
+      truncate: async length => {
+        await truncate(length)
+        await sync()
+      },
+      close
+    }
+  }
 
   readonly rename = async (from: string, to: string): Promise<void> => {
     this.#rename({ directory: dirname(to), removed: [from], added: [[to, this.#inode(from)]] })
@@ -133,17 +151,23 @@ export class SimulatedDisk implements FileLayer {
         mark(inode, Math.min(length, before.byteLength), Math.max(length, before.byteLength))
         await this.#done()
       },
-      sync: async () => {
-        const failing = this.failNext?.operation === 'sync'
-        if (failing) inode.dirty.clear()
-        this.#mayFail('sync')
-        inode.disk = Buffer.concat([inode.disk], inode.cache.byteLength)
-        for (const sector of inode.dirty) copySector(inode.cache, inode.disk, sector)
-        inode.dirty.clear()
-        await this.#done()
+      sync: () => {
+        const length = inode.cache.byteLength
+        return this.#sync(inode, { from: 0, to: Infinity, length })
       },
       close: () => Promise.resolve()
     }
+  }
+
+  /** Makes the file's length and the sectors of a range durable; the others stay dirty, as with O_DSYNC. */
+  async #sync(inode: Inode, p: { readonly from: number; readonly to: number; readonly length: number }): Promise<void> {
+    const failing = this.failNext?.operation === 'sync'
+    const dirty = [...inode.dirty].filter(at => at * SECTOR_BYTES < p.to && (at + 1) * SECTOR_BYTES > p.from)
+    for (const sector of dirty) inode.dirty.delete(sector)
+    if (failing) this.#mayFail('sync')
+    inode.disk = Buffer.concat([inode.disk], p.length)
+    for (const sector of dirty) copySector(inode.cache, inode.disk, sector)
+    await this.#done()
   }
 
   #rename(change: NameChange): void {

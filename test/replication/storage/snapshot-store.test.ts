@@ -108,8 +108,8 @@ t.test('a large snapshot is synced in steps, so that the log waits for none of t
       }
     }
   }
-  const { list, read, open, rename, remove, ensureDirectory, syncDirectory } = disk
-  const files: FileLayer = { create, list, read, open, rename, remove, ensureDirectory, syncDirectory }
+  const { list, read, open, openSynced, rename, remove, ensureDirectory, syncDirectory } = disk
+  const files: FileLayer = { create, list, read, open, openSynced, rename, remove, ensureDirectory, syncDirectory }
   const large = sections(...Array.from({ length: 20 }, () => Buffer.alloc(1024 * 1024)))
   await writeSnapshotFile(files, '/data/1.snap', { clusterId: CLUSTER, meta: meta(1), sections: large })
   t.equal(unsynced, 0, 'the end is synced, too')

@@ -67,7 +67,17 @@ t.test(`nothing acknowledged is lost, wherever a kill or a power cut interrupts 
   await workload.close()
   t.equal(checker.failures, 0)
   t.ok(disk.operations > 3 * OPERATIONS, 'every file operation was a crash point')
-  for (const kind of ['append', 'vote', 'conflict', 'commit', 'snapshot', 'snapshot ahead', 'received', 'reopen']) {
+  for (const kind of [
+    'append',
+    'vote',
+    'conflict',
+    'commit',
+    'snapshot',
+    'snapshot ahead',
+    'received',
+    'rest',
+    'reopen'
+  ]) {
     t.ok((workload.counts.get(kind) ?? 0) > 0, `${kind}: ${workload.counts.get(kind) ?? 0}`)
   }
   t.comment(`${disk.operations} crash points, ${checker.recoveries} recoveries`)

@@ -34,7 +34,7 @@ t.test('a flipped byte anywhere in segments and snapshots is detected, or nothin
   t.comment(`${flips} flips: ${JSON.stringify(tally)}`)
 })
 
-/** States of a disk: at rest, and while a snapshot replaces the previous one. */
+/** States of a disk: at rest, and while a snapshot replaces the previous one beside a log at rest. */
 async function* images(random: Random): AsyncGenerator<Image> {
   const disk = new SimulatedDisk()
   const workload = await Workload.start(disk, random)
@@ -44,15 +44,19 @@ async function* images(random: Random): AsyncGenerator<Image> {
     commit: workload.commit.requested
   })
   for (;;) {
+    await workload.run(15)
+    await workload.rest()
+    yield image()
+    await workload.commitAll()
+    await workload.rest()
     const two: Image[] = []
     disk.afterEach = async () => {
       const snapshots = disk.paths().filter(path => path.endsWith('.snap'))
       if (snapshots.length === 2 && two.length === 0) two.push(image())
     }
-    await workload.run(15)
+    await workload.takeSnapshot(false)
     disk.afterEach = null
     yield* two
-    yield image()
   }
 }
 

@@ -4,11 +4,12 @@
 
 import { createHash } from 'node:crypto'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { systemClock } from '#platform/clock.ts'
+import type { Clock } from '#platform/clock.ts'
 import type { FileLayer } from '#platform/file-layer.ts'
 import type { Entry, HardState, SnapshotMeta } from '#raft/types.ts'
 import { openStorage, type Storage } from '#replication/storage/storage.ts'
 import type { WalRecord } from '#replication/storage/wal-record.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 import type { Random } from '#test/sim/random.ts'
 import { contentOf, sections } from '../snapshots.ts'
 
@@ -20,11 +21,15 @@ const CONFIGURATION = { voters: [SELF], learners: [] }
 /** Small, so that a short run goes through many segments and reservations. */
 const SMALL = { segmentBytes: 3 * 1024, reserveBytes: 700 }
 
+/** Longer than any timer of the log. */
+const REST_MS = 10_000
+
 /** The content of a storage as a comparable string. */
 export type Digest = string
 
-export async function openSmall(files: FileLayer): Promise<Storage> {
-  return openStorage(DIR, SELF, { clock: systemClock, files, ...SMALL })
+/** @param clock one that stands still by default, so that no sync marker is written unasked */
+export async function openSmall(files: FileLayer, clock: Clock = new ManualClock().clock): Promise<Storage> {
+  return openStorage(DIR, SELF, { clock, files, ...SMALL })
 }
 
 export async function digestOf({ recovered, snapshot, snapshots }: Storage): Promise<Digest> {
@@ -37,6 +42,7 @@ export async function digestOf({ recovered, snapshot, snapshots }: Storage): Pro
 export class Workload {
   readonly #files: FileLayer
   readonly #random: Random
+  readonly #clock: ManualClock
   #storage: Storage
   /** The state after each requested change; a recovered state must be one of those from `#acknowledged` on. */
   readonly #states: Digest[]
@@ -49,19 +55,49 @@ export class Workload {
   #snapshotIndex = 0
   readonly counts = new Map<string, number>()
 
-  private constructor(files: FileLayer, random: Random, storage: Storage) {
+  private constructor(files: FileLayer, random: Random, p: { readonly clock: ManualClock; readonly storage: Storage }) {
     this.#files = files
     this.#random = random
-    this.#storage = storage
+    this.#clock = p.clock
+    this.#storage = p.storage
     this.#states = [this.#digest(false)]
   }
 
   static async start(files: FileLayer, random: Random): Promise<Workload> {
-    return new Workload(files, random, await openSmall(files))
+    const clock = new ManualClock()
+    return new Workload(files, random, { clock, storage: await openSmall(files, clock.clock) })
   }
 
   async run(operations: number): Promise<void> {
     for (let n = 0; n < operations; n++) await (this.#states.length === 1 ? this.#setOrigin() : this.#one())
+  }
+
+  /** Lets the disk come to rest: the last append gets its sync marker. */
+  async rest(): Promise<void> {
+    this.#count('rest')
+    await this.#clock.advance(REST_MS)
+  }
+
+  /** Notes that everything is committed. */
+  async commitAll(): Promise<void> {
+    const index = this.#chain.length - 1
+    this.#commit = index
+    await this.#storage.wal.noteCommit(index as LogIndex)
+    this.#acknowledgedCommit = index
+  }
+
+  /**
+   * A snapshot of the host's own state; the log keeps some of the covered entries, or none.
+   * @param appending append at the same time
+   */
+  async takeSnapshot(appending: boolean): Promise<void> {
+    if (this.#commit <= this.#snapshotIndex) return
+    this.#count('snapshot')
+    const index = this.#snapshotIndex + 1 + this.#random.below(this.#commit - this.#snapshotIndex)
+    const save = this.#save(index)
+    if (appending) await this.#append('append', this.#entries())
+    await save
+    await this.#storage.wal.compact((index - this.#random.below(10)) as LogIndex)
   }
 
   /** The states that a crash now may leave: the last acknowledged one and any requested since. */
@@ -88,9 +124,10 @@ export class Workload {
     if (dice < 65) return this.#append('vote', [this.#vote()])
     if (dice < 73) return this.#append('conflict', this.#conflict())
     if (dice < 84) return this.#noteCommit()
-    if (dice < 92) return this.#takeSnapshot()
+    if (dice < 92) return this.takeSnapshot(this.#random.chance(0.5))
     if (dice < 95) return this.#receiveSnapshot()
     if (dice < 97) return this.#snapshotAhead()
+    if (dice < 98) return this.rest()
     return this.#reopen()
   }
 
@@ -140,17 +177,6 @@ export class Workload {
     this.#acknowledgedCommit = Math.max(this.#acknowledgedCommit, index)
   }
 
-  /** A snapshot of the host's own state, concurrent with appends; the log keeps some of the covered entries, or none. */
-  async #takeSnapshot(): Promise<void> {
-    if (this.#commit <= this.#snapshotIndex) return
-    this.#count('snapshot')
-    const index = this.#snapshotIndex + 1 + this.#random.below(this.#commit - this.#snapshotIndex)
-    const save = this.#save(index)
-    if (this.#random.chance(0.5)) await this.#append('append', this.#entries())
-    await save
-    await this.#storage.wal.compact((index - this.#random.below(10)) as LogIndex)
-  }
-
   /** A leader may apply and snapshot entries that are not on its own disk yet. */
   async #snapshotAhead(): Promise<void> {
     this.#count('snapshot ahead')
@@ -197,7 +223,7 @@ export class Workload {
   async #reopen(): Promise<void> {
     this.#count('reopen')
     await this.#storage.wal.close()
-    this.#storage = await openSmall(this.#files)
+    this.#storage = await openSmall(this.#files, this.#clock.clock)
     const found = await digestOf(this.#storage)
     if (found !== this.#states.at(-1)) throw new Error(`reopened as ${found} instead of ${this.#states.at(-1) ?? ''}`)
   }

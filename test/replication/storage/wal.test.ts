@@ -5,10 +5,12 @@ import { crc32 } from 'node:zlib'
 import t, { type Test } from 'tap'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
+import { diskFiles, type FileLayer } from '#platform/file-layer.ts'
 import type { Entry } from '#raft/types.ts'
-import { sealFrame } from '#replication/storage/wal-frame.ts'
-import type { WalRecord } from '#replication/storage/wal-record.ts'
+import { encodePreamble, FRAME_HEADER_BYTES, sealFrame } from '#replication/storage/wal-frame.ts'
+import { RecordBuffer, type LogRecord, type WalRecord } from '#replication/storage/wal-record.ts'
 import { Wal } from '#replication/storage/wal.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 
 const entry = (index: number, term = 1, text = `e${index}`): WalRecord => ({
   kind: 'entry',
@@ -20,7 +22,7 @@ const vote = (term: number, votedFor: string | null): WalRecord => ({
   hardState: { term: term as Term, votedFor: votedFor as PeerId | null }
 })
 
-/** The sync marker behind each append: an empty frame. */
+/** The sync marker behind the last append: an empty frame. */
 const MARKER_BYTES = 28
 
 async function directory(t: Test): Promise<string> {
@@ -247,3 +249,128 @@ t.test('an append that truncates committed entries or leaves a gap fails, and en
     t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:e1', '1:e2'])
   }
 })
+
+/** The real disk, and the size of each write to the log, one number a system call; `fail` makes the next one fail. */
+class CountingDisk {
+  readonly writes: number[] = []
+  fail = false
+  readonly files: FileLayer = {
+    ...diskFiles,
+    openSynced: async path => {
+      const file = await diskFiles.openSynced(path)
+      const write: typeof file.write = async (buffers, position) => {
+        if (this.fail) throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' })
+        this.writes.push(buffers.reduce((sum, { byteLength }) => sum + byteLength, 0))
+        await file.write(buffers, position)
+      }
+      return { ...file, write }
+    }
+  }
+}
+
+t.test('an append is one synced write, and appends that wait for it share the next one', async t => {
+  const { files, writes } = new CountingDisk()
+  const { wal } = await Wal.open(await directory(t), { clock: new ManualClock().clock, files })
+  await wal.append([entry(1)])
+  t.equal(writes.length, 1)
+  await wal.append([vote(2, 'a'), entry(2), entry(3)])
+  t.equal(writes.length, 2)
+  const first = wal.append([entry(4)])
+  await Promise.resolve()
+  await Promise.resolve()
+  await Promise.all([first, ...[5, 6, 7].map(index => wal.append([entry(index)]))])
+  t.equal(writes.length, 4)
+  await wal.close()
+})
+
+t.test('zeros are written ahead together with the append that needs them', async t => {
+  const { files, writes } = new CountingDisk()
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir, { clock: new ManualClock().clock, files, reserveBytes: 1_000 })
+  const lengths: number[] = []
+  for (let index = 1; index <= 20; index++) {
+    await wal.append([entry(index, 1, 'x'.repeat(100))])
+    lengths.push((await readFile(segment(dir))).byteLength)
+  }
+  t.equal(writes.length, 20)
+  t.equal(new Set(lengths).size, 3, 'the file has grown twice')
+  t.same(
+    lengths,
+    [...lengths].sort((a, b) => a - b)
+  )
+  await wal.close()
+  t.equal((await reopen(dir)).recovered.durable.entries.length, 20)
+})
+
+t.test('a sync marker follows the last append before a pause, and none follows any other', async t => {
+  const { files, writes } = new CountingDisk()
+  const manual = new ManualClock()
+  const { wal } = await Wal.open(await directory(t), { clock: manual.clock, files })
+  const markers = (): number => writes.filter(bytes => bytes === MARKER_BYTES).length
+  const pause = (): Promise<void> => manual.advance(1_000)
+  for (let index = 1; index <= 50; index++) {
+    await wal.append([entry(index)])
+    await manual.advance(20)
+  }
+  t.equal(markers(), 0, 'the next frame proves an append durable')
+  await pause()
+  await wal.append([entry(51)])
+  t.equal(markers(), 1)
+  await wal.noteCommit(51 as LogIndex)
+  await pause()
+  await pause()
+  await wal.append([entry(52)])
+  t.equal(markers(), 2)
+  t.equal(manual.pending, 1)
+  await wal.close()
+  t.equal(manual.pending, 0, 'no timer outlives the log')
+  t.equal(markers(), 3, 'a clean stop proves the last append')
+})
+
+t.test('a sync marker that cannot be written ends the log: the next append reports it', async t => {
+  const disk = new CountingDisk()
+  const manual = new ManualClock()
+  const dir = await directory(t)
+  const { wal } = await Wal.open(dir, { clock: manual.clock, files: disk.files })
+  await wal.append([entry(1)])
+  disk.fail = true
+  await manual.advance(1_000)
+  disk.fail = false
+  await t.rejects(wal.append([entry(2)]), { code: 'ERR_STORAGE', message: /cannot be written: EIO/ })
+  await wal.close()
+  t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:e1'])
+})
+
+t.test(
+  'a log of the release before is read: a marker behind each append, commit notes that were not synced',
+  async t => {
+    const dir = await directory(t)
+    await mkdir(join(dir, 'log'))
+    const salt = 77
+    const frame = (sequence: number, synced: number, ...records: LogRecord[]): Buffer => {
+      const buffer = new RecordBuffer(FRAME_HEADER_BYTES)
+      for (const record of records) buffer.push(record)
+      return Buffer.from(sealFrame(buffer.bytes, { salt, sequence, synced }))
+    }
+    const head = {
+      ...{ self: null, origin: null, hardState: { term: 0 as Term, votedFor: null } },
+      ...{ commitIndex: 0 as LogIndex, lastIndex: 0 as LogIndex, lastTerm: 0 as Term }
+    }
+    const frames = [
+      frame(1, 0, { kind: 'segment', head }),
+      frame(2, 1, vote(1, 'a'), entry(1), entry(2)),
+      frame(3, 2),
+      frame(4, 2, { kind: 'commit', index: 1 as LogIndex }),
+      frame(5, 2, entry(3)),
+      frame(6, 5),
+      frame(7, 5, { kind: 'commit', index: 3 as LogIndex })
+    ]
+    await writeFile(segment(dir), Buffer.concat([encodePreamble(salt), ...frames, Buffer.alloc(4_096)]))
+    const { wal, recovered } = await Wal.open(dir, { clock: systemClock })
+    t.same(texts(recovered.durable.entries), ['1:e1', '1:e2', '1:e3'])
+    t.equal(recovered.durable.commitIndex, 3)
+    await wal.append([entry(4)])
+    await wal.close()
+    t.same(texts((await reopen(dir)).recovered.durable.entries), ['1:e1', '1:e2', '1:e3', '1:e4'])
+  }
+)

@@ -2,7 +2,7 @@
 // keeps the synced bytes and names, and a random prefix of the later operations.
 
 import { dirname } from 'node:path'
-import type { FileLayer, OpenFile } from '#platform/file-layer.ts'
+import type { FileLayer, OpenFile, SyncedFile } from '#platform/file-layer.ts'
 import type { Random } from '../random.ts'
 import type { Life } from './life.ts'
 
@@ -48,6 +48,17 @@ export class HostDisk {
         close: () => Promise.resolve()
       }
     }
+    const synced = ({ write, truncate, sync, close }: OpenFile): SyncedFile => ({
+      write: async (buffers, position) => {
+        await write(Buffer.concat(buffers), position)
+        await sync()
+      },
+      truncate: async length => {
+        await truncate(length)
+        await sync()
+      },
+      close
+    })
     return {
       ensureDirectory: () => Promise.resolve(),
       list: path =>
@@ -63,6 +74,7 @@ export class HostDisk {
           return handle(path)
         }),
       open: path => later(OPERATION_MS, () => handle(path)),
+      openSynced: path => later(OPERATION_MS, () => synced(handle(path))),
       rename: (from, to) =>
         later(OPERATION_MS, () =>
           this.#rename({ directory: dirname(to), removed: from, added: [to, this.#file(from)] })

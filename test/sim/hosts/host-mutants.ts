@@ -125,6 +125,13 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: '[{'
   },
   {
+    name: 'append-acknowledged-unsynced',
+    bug: 'an append to the log is acknowledged before it is on the disk',
+    file: 'src/replication/storage/segment-writer.ts',
+    find: 'await file.write(extend ? [frame, this.#reserve] : [frame], this.#offset)',
+    replace: 'file.write(extend ? [frame, this.#reserve] : [frame], this.#offset).catch(() => undefined)'
+  },
+  {
     name: 'unsettled-tail-kept',
     bug: 'a former voter appends committed entries after its uncommitted tail, without truncating it',
     file: 'src/replication/storage/unsettled-tail.ts',
