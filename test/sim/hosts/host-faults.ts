@@ -83,6 +83,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     isolate(context, client)
     return healLater(context)
   },
+  'broken-direct-stream': ({ network }) => network.breakDirectStream(),
   'full-disk': ({ hosts, random, schedule }) => {
     const { disk } = random.pick(hosts)
     disk.isFull = true

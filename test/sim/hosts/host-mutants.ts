@@ -4,6 +4,7 @@ import type { SourceMutant } from './mutant-loader.ts'
 import { STATE_MUTANTS } from './state-mutants.ts'
 
 const CONSENSUS = 'src/replication/consensus'
+const TRANSPORT = 'src/replication/transport'
 const CLUSTER = 'src/replication/cluster'
 const FEED = 'src/replication/feed'
 const ENDPOINTS = 'src/agent/endpoints'
@@ -330,5 +331,26 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     file: `${FEED}/feed-follower.ts`,
     find: 'if (this.#emptyRounds >= UNCONFIRMED_ROUNDS)',
     replace: 'if (this.#emptyRounds < 0)'
+  },
+  {
+    name: 'raft-stream-never-reopened',
+    bug: 'messages of Raft to a server whose direct stream has broken go nowhere',
+    file: `${TRANSPORT}/raft-transport.ts`,
+    find: 'link.channel = null',
+    replace: ''
+  },
+  {
+    name: 'leader-stream-never-reopened',
+    bug: 'a host whose direct stream to the leader has broken asks it on that one for ever',
+    file: `${TRANSPORT}/rpc.ts`,
+    find: 'if (this.#connections.get(peer)?.pending === pending) this.#connections.delete(peer)',
+    replace: ''
+  },
+  {
+    name: 'raft-dialled-once',
+    bug: 'a server that could not be reached once is not dialled again',
+    file: `${TRANSPORT}/raft-transport.ts`,
+    find: 'link.retryAtMs = this.#options.clock.nowMs() + link.backoffMs',
+    replace: 'link.retryAtMs = Infinity'
   }
 ]

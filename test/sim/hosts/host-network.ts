@@ -1,11 +1,18 @@
 // The network between simulated hosts: a mesh port for each process, with connections, ordered byte streams and one
-// gossip topic. Links are cut one direction at a time. A cut stalls the bytes in flight; if it lasts, keep-alives close
-// the connection. Gossip is lost, duplicated and delayed message by message.
+// gossip topic. A direct stream has a connection of its own, which breaks by itself. Links are cut one direction at a time.
+// A cut stalls the bytes in flight; if it lasts, keep-alives close the connection. Gossip is lost, duplicated and delayed
+// message by message.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { MeshPort, MeshStream, Verdict } from '#replication/transport/mesh-port.ts'
+import {
+  isDirect,
+  LEADER_PROTOCOL,
+  type MeshPort,
+  type MeshStream,
+  type Verdict
+} from '#replication/transport/mesh-port.ts'
 import type { Counters } from '../counters.ts'
 import type { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
@@ -15,10 +22,14 @@ import { Wire } from './wire.ts'
 
 const LATENCY_MS = 0.2
 const DIAL_TIMEOUT_MS = 2_000
-/** When keep-alives close a connection whose link is cut. */
+/** When keep-alives close a connection whose link is cut, and a direct stream whose peer is silent. */
 const KEEP_ALIVE_MS = 6_000
+const DIRECT_KEEP_ALIVE_MS = 12_500
+/** To open a direct stream: TCP, preamble, TLS, proofs. */
+const DIRECT_ROUND_TRIPS = 4
 const LATE_MS = 4_000
-const RPC = '/vxmesh/rpc/1'
+/** Protocols of requests and answers. */
+const RPC: ReadonlySet<string> = new Set(['/vxmesh/rpc/1', LEADER_PROTOCOL])
 
 type Judge = (author: PeerId, data: Uint8Array) => Verdict
 type Handler = (peer: PeerId, stream: MeshStream) => void
@@ -54,6 +65,8 @@ export class HostNetwork {
   readonly #faults: Counters
   readonly #ports = new Map<PeerId, Port>()
   readonly #connections = new Map<string, Connection>()
+  /** Of the direct streams that are open. */
+  readonly #direct = new Set<Connection>()
   readonly #cut = new Set<string>()
 
   constructor(p: { readonly random: Random; readonly schedule: Schedule; readonly faults: Counters }) {
@@ -71,8 +84,10 @@ export class HostNetwork {
       setAddress: () => undefined,
       connect: to => this.#connect(port, to).then(() => undefined),
       isConnected: to => this.#connections.has(pair(peer, to)),
-      addressesOf: to =>
-        (this.#connections.get(pair(peer, to))?.ports ?? []).filter(at => at.peer === to).map(at => at.address),
+      addressesOf: to => {
+        const ends = [...this.#between(peer, to)].flatMap(({ ports }) => ports)
+        return [...new Set(ends.filter(at => at.peer === to).map(at => at.address))]
+      },
       watch: report => void port.watchers.push(report),
       openStream: (to, protocol) => this.#openStream(port, to, protocol),
       handle: (protocol, handler) => {
@@ -108,11 +123,39 @@ export class HostNetwork {
       const withinMs = isSilent ? KEEP_ALIVE_MS : LATENCY_MS
       other.life.after(this.#random.between(0, withinMs), () => this.#close(connection))
     }
+    for (const connection of [...this.#direct]) {
+      const other = connection.ports.find(port => port.peer !== peer)
+      if (other === undefined || !connection.ports.some(port => port.peer === peer)) continue
+      this.#direct.delete(connection)
+      this.#endAt(other, connection, this.#random.between(0, isSilent ? DIRECT_KEEP_ALIVE_MS : LATENCY_MS))
+    }
+  }
+
+  /** Breaks a direct stream: one end notices at once, the other within the keep-alives. @returns false if none is open */
+  breakDirectStream(): boolean {
+    if (this.#direct.size === 0) return false
+    const connection = this.#random.pick([...this.#direct])
+    this.#direct.delete(connection)
+    const [first, second] = this.#random.chance(0.5) ? connection.ports : [connection.ports[1], connection.ports[0]]
+    this.#endAt(first, connection, 0)
+    this.#endAt(
+      second,
+      connection,
+      this.#random.chance(0.5) ? LATENCY_MS : this.#random.between(0, DIRECT_KEEP_ALIVE_MS)
+    )
+    return true
   }
 
   /** Cuts one direction of a link. */
   cut(from: PeerId, to: PeerId): void {
     this.#cut.add(direction(from, to))
+    for (const connection of this.#between(from, to)) {
+      if (!this.#direct.has(connection)) continue
+      this.#schedule.after(this.#random.between(10_000, DIRECT_KEEP_ALIVE_MS), () => {
+        if (!this.#cut.has(direction(from, to)) || !this.#direct.delete(connection)) return
+        for (const port of connection.ports) this.#endAt(port, connection, 0)
+      })
+    }
     const connection = this.#connections.get(pair(from, to))
     if (connection === undefined) return
     this.#schedule.after(this.#random.between(1_000, KEEP_ALIVE_MS), () => {
@@ -125,7 +168,7 @@ export class HostNetwork {
 
   heal(): void {
     this.#cut.clear()
-    for (const { wires } of this.#connections.values()) for (const wire of wires) wire.resume()
+    for (const { wires } of [...this.#connections.values(), ...this.#direct]) for (const wire of wires) wire.resume()
   }
 
   /** Ends all faults. */
@@ -197,21 +240,59 @@ export class HostNetwork {
   }
 
   async #openStream(port: Port, to: PeerId, protocol: string): Promise<MeshStream> {
-    const connection = await this.#connect(port, to)
+    const connection = isDirect(protocol) ? await this.#dialDirect(port, to) : await this.#connect(port, to)
     await this.#roundTrip(port, to)
-    const other = this.#ports.get(to)
-    const handler = other?.handlers.get(protocol)
-    if (other === undefined || this.#connections.get(pair(port.peer, to)) !== connection) {
+    const [a, b] = connection.ports
+    const other = port === a ? b : a
+    const handler = other.handlers.get(protocol)
+    if (this.#ports.get(to) !== other || !this.#isUp(connection)) {
       throw unreachable(to, 'ECONNRESET')
     }
-    if (handler === undefined) throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
-    const isLost = protocol === RPC ? () => this.#losesAnswer(port.peer) : () => false
-    const wires = [this.#wire(port, other, () => false), this.#wire(other, port, isLost)] as const
-    const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed: () => undefined })
+    if (handler === undefined) {
+      this.#direct.delete(connection)
+      throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
+    }
+    const isLost = RPC.has(protocol) ? () => this.#losesAnswer(port.peer) : () => false
+    const isUp = (): boolean => this.#isUp(connection)
+    const wires = [this.#wire(port, other, isUp, () => false), this.#wire(other, port, isUp, isLost)] as const
+    let open = 2
+    const closed = (): void => {
+      open -= 1
+      if (open === 0) this.#direct.delete(connection)
+    }
+    const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed })
     connection.streams.set(near, port.life).set(far, other.life)
     connection.wires.push(...wires)
     other.life.run(() => handler(port.peer, far))
     return near
+  }
+
+  async #dialDirect(port: Port, to: PeerId): Promise<Connection> {
+    for (let trip = 1; trip < DIRECT_ROUND_TRIPS; trip++) await this.#roundTrip(port, to)
+    const other = this.#ports.get(to)
+    if (other === undefined) throw unreachable(to, 'ECONNREFUSED')
+    const connection: Connection = { ports: [port, other], streams: new Map(), wires: [] }
+    this.#direct.add(connection)
+    return connection
+  }
+
+  #isUp(connection: Connection): boolean {
+    const [a, b] = connection.ports
+    return this.#direct.has(connection) || this.#connections.get(pair(a.peer, b.peer)) === connection
+  }
+
+  /** All connections of two hosts. */
+  *#between(a: PeerId, b: PeerId): Iterable<Connection> {
+    const shared = this.#connections.get(pair(a, b))
+    if (shared !== undefined) yield shared
+    for (const connection of this.#direct) {
+      if (connection.ports.every(({ peer }) => peer === a || peer === b)) yield connection
+    }
+  }
+
+  /** One end of a direct stream's connection notices that it has ended. */
+  #endAt({ life }: Port, { streams }: Connection, inMs: number): void {
+    for (const [stream, of] of streams) if (of === life) life.after(inMs, () => stream.close())
   }
 
   #losesAnswer(peer: PeerId): boolean {
@@ -220,13 +301,13 @@ export class HostNetwork {
     return true
   }
 
-  #wire(from: Port, to: Port, isLost: () => boolean): Wire {
+  #wire(from: Port, to: Port, isUp: () => boolean, isLost: () => boolean): Wire {
     return new Wire({
       isLost,
       from: from.life,
       to: to.life,
       nowMs: () => this.#schedule.nowMs,
-      isOpen: () => this.canReach(from.peer, to.peer),
+      isOpen: () => this.canReach(from.peer, to.peer) && isUp(),
       latencyMs: () => {
         if (!this.#random.chance(this.lateAnswers)) return this.#latency()
         this.#faults.add('late-answer')
