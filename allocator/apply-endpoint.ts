@@ -3,6 +3,7 @@
 import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
+import type { PeerId } from '#model/ids.ts'
 import { formatIp, formatSubnet, ipv4Of, isHostAddress, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
@@ -26,26 +27,20 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   const { containerId, ifname, host } = command
   const table = tables.networks.get(command.network)
   if (table === undefined) return noNetwork(command.network, 'network')
-  if (!tables.hosts.has(host)) {
+  const onHost = tables.hosts.get(host)
+  if (onHost === undefined) {
     return refuse('ERR_HOST_NOT_REGISTERED', `no host with peer id ${host} is registered in the cluster`, 'host')
   }
   const existing = tables.containers.get(containerId, ifname)
   if (existing !== undefined) return attachAgain(tables, existing, command)
-  const [onHost, inNetwork] = [tables.byHost.get(host)?.size ?? 0, table.byAddress.size]
-  const full =
-    whyFull(rules, { count: onHost, max: MAX_ENDPOINTS_PER_HOST, what: 'endpoints on this host', field: 'host' }) ??
-    whyFull(rules, {
-      count: inNetwork,
-      max: MAX_ENDPOINTS_PER_NETWORK,
-      what: 'endpoints in this network',
-      field: 'network'
-    })
+  const full = whyNoMore(tables, { table, host, rules })
   if (full !== null) return full
   const rivals = rules < DISJOINT_HOST_ACCESS ? [] : rivalsOf(tables, table.network)
   const target = { table, rivals }
   const chosen = command.address === undefined ? automatic(target, command) : explicit(target, command, command.address)
   if ('ok' in chosen) return chosen
-  const endpoint = endpointRow(command, { ...chosen, vni: table.network.vni })
+  const { name: network, vni } = table.network
+  const endpoint = endpointRow(command, { ...chosen, network, vni, host: onHost.peerId })
   tables.addEndpoint(endpoint, command.address === undefined ? 'automatic' : 'explicit')
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
@@ -64,6 +59,23 @@ export function detach(tables: Tables, command: CommandOf<'endpoint-detach'>): O
   if (endpoint === undefined) return noEndpoint(command)
   tables.removeEndpoint(endpoint)
   return { ok: true, result: { kind: 'endpoint-released', endpoint } }
+}
+
+/** Why neither host nor network takes one more endpoint; null if both do. */
+function whyNoMore(
+  tables: Tables,
+  { table, host, rules }: { readonly table: NetworkTable; readonly host: PeerId; readonly rules: number }
+): Refusal | null {
+  const [count, inNetwork] = [tables.byHost.get(host)?.size ?? 0, table.byAddress.size]
+  return (
+    whyFull(rules, { count, max: MAX_ENDPOINTS_PER_HOST, what: 'endpoints on this host', field: 'host' }) ??
+    whyFull(rules, {
+      count: inNetwork,
+      max: MAX_ENDPOINTS_PER_NETWORK,
+      what: 'endpoints in this network',
+      field: 'network'
+    })
+  )
 }
 
 function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Refusal {

@@ -26,7 +26,7 @@ export function parseEndpointRow(value: unknown): Endpoint {
   const { address, mac } = command
   const vni = parseVni(Number(fieldsOf(value)['vni']))
   if (address === undefined || mac === undefined) throw invalid('endpoint', 'lacks its address or MAC')
-  return endpointRow(command, { vni, address, mac })
+  return endpointRow(command, { ...command, vni, address, mac })
 }
 
 /** @throws ERR_INVALID naming the field */

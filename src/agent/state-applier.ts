@@ -94,6 +94,6 @@ export class StateApplier implements StateMachine {
     const { state, directory, events, current } = this.#options
     const network = state.network.bind(state)
     const hostName = (peer: PeerId): string => directory.nameOf(peer)
-    events.publish(() => changeEvent({ index, command, outcome, network, hostName }), current() ? 'new' : 'past')
+    events.publish(changeEvent({ index, command, outcome, network, hostName }), current() ? 'new' : 'past')
   }
 }

@@ -138,7 +138,10 @@ export function parseChanges<T extends Settings>(table: T, fields: Fields): Chan
 
 /** The settings of a row or command, without its other fields. */
 export function settingsOf<T extends Settings>(table: T, row: ValuesOf<T>): ValuesOf<T> {
-  return Object.fromEntries(Object.keys(table).map(name => [name, row[name]])) as ValuesOf<T>
+  // Without intermediate lists: each event and each row of a snapshot passes here.
+  const values: Record<string, unknown> = {}
+  for (const name in table) values[name] = row[name]
+  return values as ValuesOf<T>
 }
 
 /** The changes that a command holds, without its other fields. */

@@ -53,13 +53,13 @@ export class FieldReader {
 }
 
 export class FieldWriter {
-  readonly #parts: Buffer[] = []
+  readonly #fields: (number | string)[] = []
+  #bytes = 0
 
   /** Saturates at the bounds of 32 bits. */
   int(value: number): this {
-    const part = Buffer.allocUnsafe(INT_BYTES)
-    part.writeInt32LE(Math.trunc(Math.min(INT_MAX, Math.max(-INT_MAX - 1, value))))
-    this.#parts.push(part)
+    this.#fields.push(Math.trunc(Math.min(INT_MAX, Math.max(-INT_MAX - 1, value))))
+    this.#bytes += INT_BYTES
     return this
   }
 
@@ -69,13 +69,20 @@ export class FieldWriter {
   }
 
   text(value: string): this {
-    const part = Buffer.from(value)
-    this.int(part.byteLength)
-    this.#parts.push(part)
+    const bytes = Buffer.byteLength(value)
+    this.int(bytes)
+    this.#fields.push(value)
+    this.#bytes += bytes
     return this
   }
 
   finish(): Buffer {
-    return Buffer.concat(this.#parts)
+    const bytes = Buffer.allocUnsafe(this.#bytes)
+    let at = 0
+    for (const field of this.#fields) {
+      if (typeof field === 'string') at += bytes.write(field, at)
+      else at = bytes.writeInt32LE(field, at)
+    }
+    return bytes
   }
 }

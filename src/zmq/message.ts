@@ -148,7 +148,7 @@ export function encodeError(p: { readonly code: number; readonly message: string
 export function encodeMessage(type: number, data: Buffer): Buffer {
   const bytes = HEADER_BYTES + data.byteLength
   const message = bytes > POOLED_BYTES ? Buffer.allocUnsafeSlow(bytes) : Buffer.allocUnsafe(bytes)
-  new FieldWriter().int(data.byteLength).int(type).finish().copy(message)
+  message.writeInt32LE(type, message.writeInt32LE(data.byteLength, 0))
   data.copy(message, HEADER_BYTES)
   return message
 }

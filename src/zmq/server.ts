@@ -59,6 +59,8 @@ const PROGRESS_TIMEOUT_MS = 60_000
  * than ZMTP 3.0, such as HTTP.
  */
 const ZAP_DOMAIN = 'vxmesh'
+/** Of the events socket, so that its clients are told from the others. */
+const EVENTS_DOMAIN = 'vxmesh-events'
 const UNIX = 'ipc://'
 
 /** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
@@ -86,7 +88,8 @@ export class ZmqServer {
   /** Requests in progress per subject. Their answers are published, so the events of the same changes are not. */
   readonly #inProgress = new UseCounts<string>()
   #sending: Promise<void> = Promise.resolve()
-  #stopWatching: () => void = () => undefined
+  /** Null until the first client is let in on the events socket: until then changes are neither described nor encoded. */
+  #stopWatching: (() => void) | null = null
   #cancelCollect: Cancel = () => undefined
   /** Bytes since the start. */
   #received = 0
@@ -117,8 +120,18 @@ export class ZmqServer {
         void collectGarbage('major')
       }
     })
-    this.#events = new Publisher({ ...bounds, sendHighWaterMark: EVENTS_HIGH_WATER_MARK })
-    this.#zap = new ZapHandler(curve?.allowedKeys ?? null)
+    this.#events = new Publisher({
+      ...bounds,
+      zapDomain: EVENTS_DOMAIN,
+      maxMessageSize: MAX_MESSAGE_BYTES,
+      sendHighWaterMark: EVENTS_HIGH_WATER_MARK
+    })
+    // Before the client can subscribe, so that it misses nothing. PUB does not tell when the last one has left, and XPUB, which
+    // does, keeps whatever its clients send in memory.
+    const onAdmit = (domain: string): void => {
+      if (domain === EVENTS_DOMAIN) this.#stopWatching ??= options.agent.watch(event => this.#publish(event))
+    }
+    this.#zap = new ZapHandler({ allowedKeys: curve?.allowedKeys ?? null, onAdmit })
   }
 
   /** Binds and serves until stopped. @throws ERR_CONFIG naming the key whose address cannot be bound */
@@ -134,12 +147,11 @@ export class ZmqServer {
     server.#requests.subscribe()
     void server.#readRequests()
     void server.#readRpc()
-    server.#stopWatching = options.agent.watch(event => server.#publish(event))
     return server
   }
 
   async stop(): Promise<void> {
-    this.#stopWatching()
+    this.#stopWatching?.()
     this.#cancelCollect()
     await this.#work.settled()
     await this.#sending

@@ -14,10 +14,15 @@ const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 export class ZapHandler {
   readonly #socket = new Reply()
   readonly #allowed: ReadonlySet<string> | null
+  readonly #onAdmit: (domain: string) => void
 
-  /** One handler per process. @param allowedKeys null: no key is needed */
-  constructor(allowedKeys: readonly string[] | null) {
-    this.#allowed = allowedKeys === null ? null : new Set(allowedKeys)
+  /**
+   * One handler per process. @param p.allowedKeys null: no key is needed
+   * @param p.onAdmit called with the domain of a socket before a client is let in there
+   */
+  constructor(p: { readonly allowedKeys: readonly string[] | null; readonly onAdmit: (domain: string) => void }) {
+    this.#allowed = p.allowedKeys === null ? null : new Set(p.allowedKeys)
+    this.#onAdmit = p.onAdmit
   }
 
   async start(): Promise<void> {
@@ -38,8 +43,9 @@ export class ZapHandler {
   }
 
   #verdict(question: readonly Buffer[]): (string | Buffer)[] {
-    const [version = '', requestId = '', , , , mechanism = '', key] = question
+    const [version = '', requestId = '', domain = '', , , mechanism = '', key] = question
     if (version.toString() === VERSION && this.#admits(mechanism.toString(), key)) {
+      this.#onAdmit(domain.toString())
       return [VERSION, requestId, '200', 'OK', '', '']
     }
     return [VERSION, requestId, '400', 'this key is not allowed', '', '']

@@ -31,7 +31,7 @@ function world(): World {
     state,
     directory: { nameOf: peer => `name of ${peer.slice(-1)}` },
     vteps: () => [],
-    events: { publish: (describe, kind) => void own.events.push({ kind, event: describe() }) },
+    events: { publish: (describe, kind) => void own.events.push({ kind, event: describe?.() ?? null }) },
     digests: { applied: index => void own.noted.push(index) },
     current: () => own.current,
     changed: networks => void own.passes.push(networks === undefined ? null : [...networks]),

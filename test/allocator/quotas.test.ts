@@ -5,7 +5,7 @@ import { Sessions } from '#allocator/sessions.ts'
 import { DISJOINT_HOST_ACCESS, RULES, type Outcome } from '#model/command.ts'
 import type { LogIndex } from '#model/ids.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
-import { digestOf } from '#allocator/digest.ts'
+import { digestOf, hashSessions } from '#allocator/digest.ts'
 import * as made from './fixtures.ts'
 
 const index = (n: number): LogIndex => n as LogIndex
@@ -66,6 +66,7 @@ t.test('a host that opens sessions without end loses its own, and no other host 
   const ids = [...sessions.entries()].map(([id]) => id)
   t.ok(ids.includes('a/1') && ids.includes('legacy') && ids.includes('evil/9999'))
   t.notOk(ids.includes('evil/0'))
+  t.same(sessions.hash, hashSessions(sessions))
 })
 
 t.test('a host that settles nothing loses the answers of its least recently used sessions', async t => {
@@ -85,6 +86,7 @@ t.test('a host that settles nothing loses the answers of its least recently used
   const total = [1, 2, 3, 4].reduce((sum, n) => sum + held(`evil/${n}`), 0)
   t.equal(total, quotas.MAX_ANSWERS_PER_HOST)
   t.equal(held('a/1'), 1)
+  t.same(sessions.hash, hashSessions(sessions))
   t.match(ask('evil/1', 1), { ok: false, error: { code: 'ERR_SESSION_EXPIRED' } })
 })
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { MAX_REMEMBERED, MAX_SESSIONS, MIN_SESSIONS, Sessions, type Session } from '#allocator/sessions.ts'
-import { digestOf } from '#allocator/digest.ts'
+import { digestOf, hashSessions } from '#allocator/digest.ts'
 import { OWN_BUSINESS, RULES, type Command, type Outcome, type Request } from '#model/command.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
@@ -142,6 +142,7 @@ t.test('the bound of sessions follows the number of hosts, and only by the rules
   t.equal(sessions.size, MIN_SESSIONS)
   for (let n = 0; n < MAX_SESSIONS; n++) open(`x${n}/1`, { rules: RULES, hosts: 1e6 })
   t.equal(sessions.size, MAX_SESSIONS, 'and never more than the largest cluster needs')
+  t.same(sessions.hash, hashSessions(sessions), 'expired sessions have left the digest')
   t.end()
 })
 

@@ -79,7 +79,7 @@ function forms(): Record<string, string> {
         outcome: { ok: true, result },
         network: () => network,
         hostName: () => 'h1'
-      })
+      })?.()
     )
   return {
     ...Object.fromEntries(done.map(({ command }) => [`command ${command.kind}`, JSON.stringify(command)])),

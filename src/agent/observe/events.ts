@@ -1,4 +1,5 @@
-// Derives events: from an applied command and its result, and from a member's change. Pure.
+// Derives events: from an applied command and its result, and from a member's change. What the state may forget is looked up at
+// once; the rest is described on demand. Pure.
 
 import type { MemberChange } from '#membership/view/view.ts'
 import type { Command, Outcome } from '#model/command.ts'
@@ -9,16 +10,17 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIp, formatSubnet } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
+import type { Description } from './event-bus.ts'
 import { memberView, namespaceView } from './views.ts'
 
-/** The event of an applied command; null if it was refused or changed nothing worth an event. */
+/** Describes the event of an applied command; null if it was refused or changed nothing worth an event. */
 export function changeEvent(p: {
   readonly index: LogIndex
   readonly command: Command
   readonly outcome: Outcome
   readonly network: (name: Network['name']) => Network | undefined
   readonly hostName: (peer: PeerId) => string
-}): UntimedEvent | null {
+}): Description | null {
   const { index, command, outcome } = p
   if (!outcome.ok) return null
   const { result } = outcome
@@ -26,21 +28,18 @@ export function changeEvent(p: {
     case 'session':
       return null
     case 'network':
-      return { kind: networkKind(command.kind), index, network: networkFacts(result.network) }
+      return () => ({ kind: networkKind(command.kind), index, network: networkFacts(result.network) })
     case 'endpoint':
-      if (command.kind === 'endpoint-update') {
-        return { kind: 'endpoint-updated', index, endpoint: endpointFacts(result.endpoint, p) }
-      }
-      if (!result.created) return null
-      return { kind: 'endpoint-attached', index, endpoint: endpointFacts(result.endpoint, p) }
+      if (command.kind === 'endpoint-update') return endpointEvent('endpoint-updated', result.endpoint, p)
+      return result.created ? endpointEvent('endpoint-attached', result.endpoint, p) : null
     case 'endpoint-released':
-      return { kind: 'endpoint-detached', index, endpoint: endpointFacts(result.endpoint, p) }
+      return endpointEvent('endpoint-detached', result.endpoint, p)
     case 'host':
-      return { kind: 'host-registered', index, host: hostFacts(result.host) }
+      return () => ({ kind: 'host-registered', index, host: hostFacts(result.host) })
     case 'host-removed':
-      return { kind: 'host-removed', index, host: hostFacts(result.host) }
+      return () => ({ kind: 'host-removed', index, host: hostFacts(result.host) })
     case 'namespace':
-      return { kind: namespaceKind(command.kind), index, namespace: namespaceView(result.namespace) }
+      return () => ({ kind: namespaceKind(command.kind), index, namespace: namespaceView(result.namespace) })
   }
 }
 
@@ -67,15 +66,29 @@ function networkFacts(network: Network): NetworkFacts {
   return { name, vni, ...addresses, ...settings }
 }
 
+/** Looks the network and the host up at once: later they may be gone. */
+function endpointEvent(
+  kind: 'endpoint-attached' | 'endpoint-updated' | 'endpoint-detached',
+  endpoint: Endpoint,
+  p: {
+    readonly index: LogIndex
+    readonly network: (name: Network['name']) => Network | undefined
+    readonly hostName: (peer: PeerId) => string
+  }
+): Description {
+  const { index } = p
+  const host = p.hostName(endpoint.host)
+  const prefix = p.network(endpoint.network)?.subnet.prefixLength ?? 32
+  return () => ({ kind, index, endpoint: endpointFacts(endpoint, { host, prefix }) })
+}
+
 function endpointFacts(
   endpoint: Endpoint,
-  p: { readonly network: (name: Network['name']) => Network | undefined; readonly hostName: (peer: PeerId) => string }
+  { host, prefix }: { readonly host: string; readonly prefix: number }
 ): EndpointFacts {
   const { network, containerId, ifname, name, mac, vni } = endpoint
-  const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
-  const prefix = p.network(network)?.subnet.prefixLength ?? 32
-  const host = p.hostName(endpoint.host)
   const address = `${formatIp(endpoint.address)}/${prefix}`
+  const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
   return { network, containerId, ifname, name, host, address, mac, vni, ...settings }
 }
 

@@ -5,7 +5,7 @@ import { changeEvent, memberEvent } from '#agent/observe/events.ts'
 import type { Command } from '#model/command.ts'
 import type { AgentEvent, UntimedEvent } from '#model/event.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
-import type { LogIndex } from '#model/ids.ts'
+import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
@@ -47,7 +47,7 @@ function told(commands: readonly Command[]): (UntimedEvent | null)[] {
     const index = (seq + 1) as LogIndex
     const outcome = state.apply(index, { session: 's', seq, settledBelow: 0, command })
     const names = { network: state.network.bind(state), hostName: () => 'h1' }
-    return changeEvent({ index, command, outcome, ...names })
+    return changeEvent({ index, command, outcome, ...names })?.() ?? null
   })
 }
 
@@ -111,12 +111,46 @@ t.test('a member that appears, changes or vanishes is one event', async t => {
   ])
 })
 
+t.test('an event tells how things were when it happened, however late it is described', async t => {
+  const state = new ClusterState()
+  let seq = -1
+  const apply = (command: Command): (() => UntimedEvent) | null => {
+    seq += 1
+    const index = (seq + 1) as LogIndex
+    const outcome = state.apply(index, { session: 's', seq, settledBelow: 0, command })
+    const hostName = (peer: PeerId): string => state.host(peer)?.name ?? peer
+    return changeEvent({ index, command, outcome, network: state.network.bind(state), hostName })
+  }
+  const setUp: readonly Command[] = [{ kind: 'session-open' }, REGISTER, CREATE]
+  for (const command of setUp) apply(command)
+  const [attached, deleted] = [apply(ATTACH), apply({ kind: 'network-delete', name: NETWORK, force: true })]
+  apply({ kind: 'host-remove', name: HOST.name })
+  t.match(attached?.(), { kind: 'endpoint-attached', index: 4, endpoint: { address: '10.1.0.2/24', host: 'h1' } })
+  t.match(deleted?.(), { kind: 'network-deleted', index: 5, network: { name: 'blue' } })
+})
+
+t.test('an event that nobody reads is not described, and its time is that of the change', async t => {
+  let [nowMs, described] = [0, 0]
+  const bus = new EventBus({ wallMs: () => (nowMs += 1_000) })
+  const describe = (): UntimedEvent => ({ kind: 'watching', index: (described += 1) })
+  for (let n = 0; n < MAX_RECENT; n++) bus.publish(describe)
+  t.equal(described, 0)
+  t.equal(bus.recent()[1]?.time, '1970-01-01T00:00:02.000Z')
+  t.equal(described, MAX_RECENT)
+  const stops = [bus.listen(() => undefined), bus.listen(() => undefined)]
+  bus.publish(describe)
+  t.equal(described, MAX_RECENT + 1, 'once for all listeners')
+  for (const stop of stops) stop()
+  bus.publish(describe)
+  t.equal(described, MAX_RECENT + 1)
+})
+
 t.test('a listener gets each event once, until it unsubscribes', async t => {
   const bus = new EventBus({ wallMs: () => Date.UTC(2026, 0, 1) })
   const received: AgentEvent[] = []
   const stop = bus.listen(event => received.push(event))
   bus.publish(() => ({ kind: 'watching', index: 1 }))
-  bus.publish(() => null)
+  bus.publish(null)
   stop()
   bus.publish(() => ({ kind: 'watching', index: 2 }))
   t.match(received, [{ kind: 'watching', index: 1, time: '2026-01-01T00:00:00.000Z' }])
