@@ -77,13 +77,16 @@ export class BitVector {
     return this.#freeBetween(Math.max(from, low), this.size) ?? this.#freeBetween(low, Math.min(from, this.size))
   }
 
-  /** The set bits in ascending order. O(set bits + chunks log chunks). */
-  *bits(): Generator<number> {
+  /** The set bits from one on, ascending. O(those bits + chunks log chunks). */
+  *bits(from = 0): Generator<number> {
     for (const key of [...this.#chunks.keys()].sort((a, b) => a - b)) {
+      const first = from - key * CHUNK_BITS
+      if (first >= CHUNK_BITS) continue
       const words = this.#chunks.get(key)?.words ?? new Uint32Array()
-      for (let at = 0; at < words.length; at++) {
+      for (let at = Math.max(0, first) >>> 5; at < words.length; at++) {
         for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
-          yield key * CHUNK_BITS + at * WORD_BITS + lowestBit(rest)
+          const bit = at * WORD_BITS + lowestBit(rest)
+          if (bit >= first) yield key * CHUNK_BITS + bit
         }
       }
     }

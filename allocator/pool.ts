@@ -103,9 +103,9 @@ export class Pool {
     this.#cursor = offset
   }
 
-  /** All values whose bit is set, reserved ones included, ascending. */
-  *values(): Generator<number> {
-    for (const bit of this.#bits.bits()) yield this.#base + bit
+  /** All values from one on whose bit is set, reserved ones included, ascending. */
+  *values(from = this.#base): Generator<number> {
+    for (const bit of this.#bits.bits(Math.max(0, from - this.#base))) yield this.#base + bit
   }
 
   /** The same as runs of [first, last]. */

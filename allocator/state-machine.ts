@@ -5,6 +5,7 @@ import { FIRST_RULES, OWN_BUSINESS, type Command, type Outcome, type Request } f
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { whyNotAllowed } from './allowed.ts'
@@ -100,6 +101,14 @@ export class ClusterState {
     for (const { network } of this.tables.networks.values()) yield network
   }
 
+  /** The networks from a VNI on, ascending. */
+  *networksFrom(vni: number): Generator<Network> {
+    for (const each of this.tables.vnis.values(vni)) {
+      const table = this.tables.networkByVni.get(each as Vni)
+      if (table !== undefined) yield table.network
+    }
+  }
+
   network(name: NetworkName): Network | undefined {
     return this.tables.networks.get(name)?.network
   }
@@ -121,6 +130,15 @@ export class ClusterState {
     // Neither part can contain a slash (model/ids.ts).
     const [containerId, ifname] = key.split('/')
     return this.tables.containers.get(containerId as ContainerId, ifname as IfName)
+  }
+
+  /** The endpoints of a network from an address on, ascending. */
+  *endpointsFrom(network: NetworkName, address: number): Generator<Endpoint> {
+    const table = this.tables.networks.get(network)
+    for (const each of table?.pool.values(address) ?? []) {
+      const endpoint = table?.byAddress.get(each as Ip)
+      if (endpoint !== undefined) yield endpoint
+    }
   }
 
   endpointsOf(network: NetworkName): readonly Endpoint[] {

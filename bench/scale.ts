@@ -5,6 +5,7 @@
 
 import { parseArgs } from 'node:util'
 import { ClusterState } from '#allocator/state-machine.ts'
+import { endpointPage } from '#agent/observe/pages.ts'
 import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
 import { sharedNetworks, touchedBy, touchedByMember } from '#agent/reconcile/touched.ts'
 import { EMPTY_VIEW, patchView, reduceView, type MembershipView } from '#membership/view/view.ts'
@@ -33,7 +34,10 @@ const PASSES = 50
 const DIGITS = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 
 type Round = Readonly<
-  Record<'memberQueryMs' | 'memberChangeMs' | 'hostChangeMs' | 'networkPassMs' | 'fullPassMs', number>
+  Record<
+    'memberQueryMs' | 'memberChangeMs' | 'hostChangeMs' | 'networkPassMs' | 'fullPassMs' | 'endpointPageMs',
+    number
+  >
 >
 
 /** The host that everything is measured on, and another that shares nine of its ten networks. */
@@ -57,7 +61,14 @@ export async function bench(args: readonly string[]): Promise<Report> {
   return {
     ours: { memberChangeMs, hostChangeMs, networkPassMs: at('networkPassMs'), fullPassMs: at('fullPassMs') },
     limit: { memberChangeMs: 5, networkPassMs: 2, fullPassMs: 20 },
-    facts: { hosts, networks, endpoints, sharedNetworks: one.shared, memberQueryMs: at('memberQueryMs') }
+    facts: {
+      hosts,
+      networks,
+      endpoints,
+      sharedNetworks: one.shared,
+      memberQueryMs: at('memberQueryMs'),
+      endpointPageMs: at('endpointPageMs')
+    }
   }
 }
 
@@ -112,7 +123,8 @@ class Host {
       memberChangeMs: await timed(() => this.#memberChange(changed)),
       hostChangeMs: await timed(() => this.#hostChange(n)),
       networkPassMs: (await timed(() => this.#networkPasses(network))) / PASSES,
-      fullPassMs: await timed(() => this.#fullPass())
+      fullPassMs: await timed(() => this.#fullPass()),
+      endpointPageMs: (await timed(() => this.#endpointPages())) / PASSES
     }
   }
 
@@ -149,6 +161,13 @@ class Host {
   #apply(request: Request): void {
     const outcome = this.#state.apply((this.#state.appliedIndex + 1) as LogIndex, request)
     if (!outcome.ok) throw new Error(outcome.error.message)
+  }
+
+  /** Pages from the middle of the list, without their views. */
+  #endpointPages(): void {
+    const [network] = this.#networks
+    const middle = Buffer.from(JSON.stringify([network, 0])).toString('base64url')
+    for (let n = 0; n < PASSES; n++) endpointPage(this.#state, { limit: 500, continue: middle })
   }
 
   #networkPasses(vni: Vni): void {

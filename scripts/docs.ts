@@ -46,7 +46,13 @@ export function idleCommands(out: (text: string) => void = () => undefined): Com
   const client = (): ApiClient => new ApiClient('')
   const backup = (): Promise<never> => Promise.reject(new Error('this command tree only prints help'))
   const shape = { formatOf: () => 'table' as const, socketOf: () => '', backup, doctor: backup }
-  const context = { io, client, ...shape, show: () => Promise.resolve(undefined as never) }
+  const context = {
+    io,
+    client,
+    ...shape,
+    show: () => Promise.resolve(undefined as never),
+    showList: () => Promise.resolve()
+  }
   return commandTree({ context, io, version: '', runAgent: () => Promise.resolve(0), exit: () => undefined })
 }
 

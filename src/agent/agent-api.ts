@@ -2,7 +2,13 @@
 // work for an endpoint is done here, on its host.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { AgentPort, EndpointAttachRequest, NamespaceMapRequest, NetworkCreateRequest } from '#model/agent-port.ts'
+import type {
+  AgentPort,
+  EndpointAttachRequest,
+  NamespaceMapRequest,
+  NetworkCreateRequest,
+  PageRange
+} from '#model/agent-port.ts'
 import type { Config } from '#config/schema.ts'
 import type { Membership } from '#membership/serf/membership.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
@@ -20,6 +26,7 @@ import type {
   MemberView,
   NamespaceView,
   NetworkView,
+  PageView,
   RaftPeerView,
   ReloadView,
   StatusView
@@ -34,6 +41,7 @@ import { networkOfNamespace } from './endpoints/namespaces.ts'
 import type { Propose } from './endpoints/propose.ts'
 import type { EventBus } from './observe/event-bus.ts'
 import { kvPage, kvValue, type KvPageRange } from './observe/kv.ts'
+import { endpointPage, namedPage, networkPage } from './observe/pages.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
 import type { StateViews } from './observe/state-views.ts'
 import { memberView, namespaceView } from './observe/views.ts'
@@ -88,8 +96,14 @@ export class AgentApi implements AgentPort {
     return this.#examination
   }
 
-  members(): Promise<readonly MemberView[]> {
-    return Promise.resolve(this.#options.directory.members.map(memberView))
+  async memberList(range: PageRange): Promise<PageView<MemberView>> {
+    const { members } = this.#options.directory
+    return Promise.resolve(
+      viewed(
+        namedPage(members, range, ({ name, peerId }) => [name, peerId]),
+        memberView
+      )
+    )
   }
 
   async join(addresses: readonly string[]): Promise<{ readonly joined: number }> {
@@ -123,9 +137,9 @@ export class AgentApi implements AgentPort {
     return views.network(network)
   }
 
-  networkList(): Promise<readonly NetworkView[]> {
+  async networkList(range: PageRange): Promise<PageView<NetworkView>> {
     const { state, views } = this.#options
-    return Promise.resolve([...state.networks()].map(network => views.network(network)))
+    return Promise.resolve(viewed(networkPage(state, range), network => views.network(network)))
   }
 
   async networkShow(name: NetworkName): Promise<NetworkView> {
@@ -167,10 +181,10 @@ export class AgentApi implements AgentPort {
     return { released: await this.#options.collector.collect(keep) }
   }
 
-  async endpointList(network?: NetworkName): Promise<readonly EndpointView[]> {
+  async endpointList(range: PageRange, network?: NetworkName): Promise<PageView<EndpointView>> {
     const { state, views } = this.#options
-    if (network === undefined) return views.endpoints([...state.endpoints()])
-    return views.endpoints(state.endpointsOf(views.findNetwork(network).name))
+    const page = endpointPage(state, range, network === undefined ? undefined : views.findNetwork(network))
+    return { ...page, items: await views.endpoints(page.items) }
   }
 
   async endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]> {
@@ -180,9 +194,10 @@ export class AgentApi implements AgentPort {
     return Promise.all(found.map(endpoint => views.detailedEndpoint(endpoint)))
   }
 
-  hostList(): Promise<readonly HostView[]> {
+  async hostList(range: PageRange): Promise<PageView<HostView>> {
     const { state, views } = this.#options
-    return Promise.resolve([...state.hosts()].map(host => views.host(host)))
+    const page = namedPage(state.hosts(), range, ({ name, peerId }) => [name, peerId])
+    return Promise.resolve(viewed(page, host => views.host(host)))
   }
 
   async hostShow(name: HostName): Promise<HostView> {
@@ -207,8 +222,9 @@ export class AgentApi implements AgentPort {
     return namespaceView(result.namespace)
   }
 
-  namespaceList(): Promise<readonly NamespaceView[]> {
-    return Promise.resolve([...this.#options.state.namespaces()].map(namespaceView))
+  async namespaceList(range: PageRange): Promise<PageView<NamespaceView>> {
+    const page = namedPage(this.#options.state.namespaces(), range, ({ name }) => [name, ''])
+    return Promise.resolve(viewed(page, namespaceView))
   }
 
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName> {
@@ -268,4 +284,8 @@ export class AgentApi implements AgentPort {
     listener(events.stamp({ kind: 'watching', index: state.appliedIndex }))
     return events.listen(listener)
   }
+}
+
+function viewed<Row, View>(page: PageView<Row>, view: (row: Row) => View): PageView<View> {
+  return { ...page, items: page.items.map(view) }
 }

@@ -8,12 +8,13 @@ import {
   endpointUpdateBody,
   ifname,
   joinBody,
-  kvLimit,
   kvPrefix,
   networkCreateBody,
   networkName,
   namespaceMapBody,
   networkUpdateBody,
+  pageLimit,
+  pageToken,
   yes
 } from './schemas.ts'
 import { VIEWS, type ViewName } from './view-schemas.ts'
@@ -22,7 +23,8 @@ type Json = Readonly<Record<string, unknown>>
 
 type Operation = {
   readonly does: string
-  readonly answer: ViewName | readonly [ViewName]
+  /** One, a list of all, or a page of a list. */
+  readonly answer: ViewName | readonly [ViewName] | { readonly page: ViewName }
   readonly status?: 201
   readonly body?: z.ZodType
   readonly query?: Readonly<Record<string, z.ZodType>>
@@ -33,32 +35,38 @@ type Operation = {
 
 const ofInterface = { ifname: ifname.optional() }
 
+const paged = { limit: pageLimit, continue: pageToken }
+
 /** By method and path, in Fastify's syntax. */
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /v1/openapi.json': { does: 'This document', answer: 'Document' },
   'GET /v1/status': { does: 'Status of this host', answer: 'Status' },
   'GET /v1/doctor': { does: 'Checks this host and its paths to the others, with advice', answer: 'Doctor' },
-  'GET /v1/members': { does: 'Hosts that Serf knows', answer: ['Member'] },
+  'GET /v1/members': { does: 'Hosts that Serf knows', answer: { page: 'Member' }, query: paged },
   'POST /v1/join': { does: 'Joins the mesh of other hosts', answer: 'Joined', body: joinBody },
   'POST /v1/leave': { does: 'Leaves the mesh and stops the agent', answer: 'Nothing' },
   'POST /v1/reload': {
     does: 'Reads the configuration again and applies what can change at run time',
     answer: 'Reloaded'
   },
-  'GET /v1/hosts': { does: 'Hosts of the committed state', answer: ['Host'] },
+  'GET /v1/hosts': { does: 'Hosts of the committed state', answer: { page: 'Host' }, query: paged },
   'GET /v1/hosts/:name': { does: 'One host', answer: 'Host' },
   'DELETE /v1/hosts/:name': { does: 'Removes a host and releases its endpoints', answer: 'Host' },
   'GET /v1/raft/peers': { does: 'Servers with the log index that each has replicated', answer: ['RaftPeer'] },
   'PUT /v1/raft/peers/:name': { does: 'Makes a host a voter, after it has caught up', answer: ['RaftPeer'] },
   'DELETE /v1/raft/peers/:name': { does: 'Makes a voter a client again', answer: ['RaftPeer'] },
   'PUT /v1/raft/leader/:name': { does: 'Transfers leadership to a server', answer: ['RaftPeer'] },
-  'GET /v1/namespaces': { does: 'Kubernetes namespaces and the networks of their pods', answer: ['Namespace'] },
+  'GET /v1/namespaces': {
+    does: 'Kubernetes namespaces and the networks of their pods',
+    answer: { page: 'Namespace' },
+    query: paged
+  },
   'PUT /v1/namespaces/:name': { does: 'Maps a namespace to a network', answer: 'Namespace', body: namespaceMapBody },
   'DELETE /v1/namespaces/:name': { does: 'Removes a mapping', answer: 'Namespace' },
   'GET /v1/kv': {
     does: 'The state as keys and values, in pages',
     answer: 'KvPage',
-    query: { prefix: kvPrefix, after: kvPrefix, limit: kvLimit }
+    query: { prefix: kvPrefix, after: kvPrefix, limit: pageLimit }
   },
   'GET /v1/kv/*': { does: 'The value of one key, which may contain slashes', answer: 'KvEntry' },
   'GET /v1/snapshot': {
@@ -74,7 +82,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     query: { recent: yes },
     type: 'application/x-ndjson'
   },
-  'GET /v1/networks': { does: 'All networks', answer: ['Network'] },
+  'GET /v1/networks': { does: 'All networks', answer: { page: 'Network' }, query: paged },
   'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
   'GET /v1/networks/:name': { does: 'One network', answer: 'Network' },
   'PATCH /v1/networks/:name': { does: 'Changes the given settings', answer: 'Network', body: networkUpdateBody },
@@ -85,8 +93,8 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'GET /v1/endpoints': {
     does: 'All endpoints, or those of one network',
-    answer: ['Endpoint'],
-    query: { network: networkName.optional() }
+    answer: { page: 'Endpoint' },
+    query: { network: networkName.optional(), ...paged }
   },
   'POST /v1/endpoints': {
     does: 'Attaches a container of this host to a network; give either netns or pid',
@@ -128,7 +136,10 @@ export function openApiDocument(): Json {
     servers: [{ url: 'http://vxmesh', description: 'Through the UNIX socket only' }],
     paths,
     components: {
-      schemas: Object.fromEntries(Object.entries(VIEWS).map(([name, schema]) => [name, jsonSchema(schema, 'output')]))
+      schemas: Object.fromEntries([
+        ...Object.entries(VIEWS).map(([name, schema]) => [name, jsonSchema(schema, 'output')] as const),
+        ...pages()
+      ])
     }
   }
 }
@@ -147,7 +158,12 @@ function operationOf(
   const inQuery = Object.entries(query).map(([name, schema]) => {
     return { name, in: 'query', required: false, schema: jsonSchema(schema, 'input') }
   })
-  const schema = typeof answer === 'string' ? reference(answer) : { type: 'array', items: reference(answer[0]) }
+  const schema =
+    typeof answer === 'string'
+      ? reference(answer)
+      : 'page' in answer
+        ? { $ref: `#/components/schemas/${pageName(answer.page)}` }
+        : { type: 'array', items: reference(answer[0]) }
   return {
     operationId: `${method.toLowerCase()}${path.replace('/v1', '').replaceAll(/\W+(\w?)/g, (_, c: string) => c.toUpperCase())}`,
     summary: does,
@@ -158,6 +174,31 @@ function operationOf(
       [status ?? 200]: { description: 'Done', content: json(schema, type) },
       default: { description: 'Error; nothing was changed', content: json(reference('Error')) }
     }
+  }
+}
+
+function pages(): readonly (readonly [name: string, schema: Json])[] {
+  return Object.values(OPERATIONS).flatMap(({ answer }) =>
+    typeof answer === 'object' && 'page' in answer ? [[pageName(answer.page), pageSchema(answer.page)] as const] : []
+  )
+}
+
+function pageName(of: ViewName): string {
+  return `${of}Page`
+}
+
+function pageSchema(of: ViewName): Json {
+  return {
+    type: 'object',
+    properties: {
+      items: { type: 'array', items: reference(of) },
+      continue: {
+        type: ['string', 'null'],
+        description: 'To be given as `continue` for the next page; null on the last page'
+      }
+    },
+    required: ['items', 'continue'],
+    additionalProperties: false
   }
 }
 

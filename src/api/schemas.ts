@@ -79,13 +79,16 @@ export const yes = z
   .default('false')
   .transform(text => text === 'true')
 
-/** Query parameters of the key-value view; its longest keys have about 200 characters. */
-export const kvPrefix = text.default('')
-export const kvLimit = z
+/** How many rows a page has at most. */
+export const pageLimit = z
   .string()
   .regex(/^[1-9][0-9]{0,2}$|^1000$/, 'must be a whole number from 1 to 1000')
   .default('500')
   .transform(Number)
+export const pageToken = z.string().min(1).max(1_024).optional().describe('`continue` of the page before')
+
+/** Query parameters of the key-value view; its longest keys have about 200 characters. */
+export const kvPrefix = text.default('')
 
 export const networkUpdateBody = z.strictObject(changes(NETWORK_SETTINGS))
 

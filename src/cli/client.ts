@@ -1,18 +1,24 @@
 // The API's client: JSON over the agent's UNIX socket. Imports little besides node:http, so that commands start fast.
 
-import { request, type IncomingMessage } from 'node:http'
+import { Agent, request, type IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { isErrorCode, VxmeshError } from '#model/errors.ts'
+import type { PageView } from '#model/views.ts'
 
 /** Longer than any timeout of the agent. */
 const TIMEOUT_MS = 95_000
+
+/** Rows of a page: more would hold the agent longer, fewer need more calls. */
+const PAGE = 500
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 export class ApiClient {
   readonly #socketPath: string
   readonly #timeoutMs: number
+  /** Keeps the connection for the next call; an idle one does not keep the process alive. */
+  readonly #connections = new Agent({ keepAlive: true })
 
   /** @param timeoutMs how long a call may be idle */
   constructor(socketPath: string, timeoutMs = TIMEOUT_MS) {
@@ -25,6 +31,28 @@ export class ApiClient {
     const { status, bytes } = await this.#exchange(method, path, body)
     if (status < 300) return parse(bytes.toString())
     throw errorOf(status, bytes.toString())
+  }
+
+  /** The pages of a list, each read when it is asked for. @throws as `call` does */
+  async *pages<Row>(path: string): AsyncGenerator<readonly Row[]> {
+    const more = path.includes('?') ? '&' : '?'
+    let token = ''
+    do {
+      const query = token === '' ? `limit=${PAGE}` : `limit=${PAGE}&continue=${encodeURIComponent(token)}`
+      const page = (await this.call('GET', `${path}${more}${query}`)) as PageView<Row>
+      yield page.items
+      token = page.continue ?? ''
+    } while (token !== '')
+  }
+
+  /** The rows of a list: all, or so many that no further page is needed. @throws as `call` does */
+  async list<Row>(path: string, enough = Infinity): Promise<Row[]> {
+    const rows: Row[] = []
+    for await (const page of this.pages<Row>(path)) {
+      for (const row of page) rows.push(row)
+      if (rows.length >= enough) break
+    }
+    return rows
   }
 
   /** The whole body of an answer that is not JSON. @throws as `call` does */
@@ -57,7 +85,8 @@ export class ApiClient {
     const payload = body === undefined ? undefined : JSON.stringify(body)
     return new Promise((resolve, reject) => {
       const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
-      const req = request({ socketPath: this.#socketPath, method, path, headers, timeout: this.#timeoutMs }, res => {
+      const to = { socketPath: this.#socketPath, agent: this.#connections, timeout: this.#timeoutMs }
+      const req = request({ ...to, method, path, headers }, res => {
         const chunks: Buffer[] = []
         res.on('data', (chunk: Buffer) => chunks.push(chunk))
         res.on('end', () => resolve({ status: res.statusCode ?? 500, bytes: Buffer.concat(chunks) }))

@@ -4,9 +4,9 @@ import type { Command } from 'commander'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { by } from './arguments.ts'
 import type { CommandContext } from './context.ts'
-import { membersTable, reloadFacts, statusFacts } from './shapes.ts'
+import { MEMBER_COLUMNS, reloadFacts, statusFacts } from './shapes.ts'
 
-export function clusterCommands(program: Command, { show }: CommandContext): void {
+export function clusterCommands(program: Command, { show, showList }: CommandContext): void {
   const address = by('ADDRESS', parseJoinAddress)
   program
     .command('join')
@@ -48,7 +48,7 @@ export function clusterCommands(program: Command, { show }: CommandContext): voi
     .command('members')
     .description('List the hosts that Serf knows.')
     .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/members'), membersTable)
+      await showList(command, '/v1/members', MEMBER_COLUMNS)
     })
 
   program

@@ -12,6 +12,8 @@ import type { CommandContext } from './context.ts'
 const AGENT_TIMEOUT_MS = 500
 /** More than a user looks through. */
 const MAX_WORDS = 1_000
+/** Rows that are read for them. */
+const MAX_ROWS = 10_000
 /** Output that tells the shell to complete file names. */
 const FILES = ':files'
 
@@ -60,9 +62,7 @@ async function namesFrom(
 ): Promise<Completion & { readonly kind: 'words' }> {
   const [path, field] = ROUTES[of]
   try {
-    const rows = (await client.call('GET', path)) as readonly Partial<
-      Record<keyof EndpointView | 'namespace', unknown>
-    >[]
+    const rows = await client.list<Partial<Record<keyof EndpointView | 'namespace', unknown>>>(path, MAX_ROWS)
     const names = new Set(rows.map(row => row[field]).filter(name => typeof name === 'string'))
     return beginning(
       prefix,

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import type { Config } from '#config/schema.ts'
 import type { DoctorView, FindingView, SnapshotView } from '#model/views.ts'
 import type { ApiClient } from './client.ts'
-import type { Format } from './output.ts'
+import type { Column, Format } from './output.ts'
 
 export type CliIo = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -35,8 +35,12 @@ export type Show = <Answer>(
   human: (answer: Answer, width?: number) => string
 ) => Promise<Answer>
 
+/** Prints a list of any length, page by page. */
+export type ShowList = <Row>(command: Command, path: string, columns: readonly Column<Row>[]) => Promise<void>
+
 export type CommandContext = {
   readonly show: Show
+  readonly showList: ShowList
   readonly io: CliIo
   /** Client of the agent that this command line names. */
   readonly client: (command: Command) => ApiClient

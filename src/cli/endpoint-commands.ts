@@ -8,9 +8,9 @@ import { parseMac } from '#model/mac.ts'
 import { ENDPOINT_SETTINGS } from '#model/settings.ts'
 import type { EndpointView } from '#model/views.ts'
 import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
-import type { CommandContext, Show } from './context.ts'
+import type { CommandContext, Show, ShowList } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
-import { endpointFacts, endpointsTable } from './shapes.ts'
+import { ENDPOINT_COLUMNS, endpointFacts } from './shapes.ts'
 
 const PID_MAX = 4_194_304
 
@@ -28,12 +28,12 @@ type AttachOptions = {
 const containerId = checked('--container-id', parseContainerId)
 const ifname = checked('--ifname', parseIfName)
 
-export function endpointCommands(program: Command, { show }: CommandContext): void {
+export function endpointCommands(program: Command, { show, showList }: CommandContext): void {
   const endpoint = program.command('endpoint').description('Endpoints: containers’ attachments to networks.')
   attachCommand(endpoint, show)
   updateCommand(endpoint, show)
   detachCommand(endpoint, show)
-  listCommand(endpoint, show)
+  listCommand(endpoint, showList)
   showCommand(endpoint, show)
 }
 
@@ -101,14 +101,14 @@ function detachCommand(endpoint: Command, show: Show): void {
     })
 }
 
-function listCommand(endpoint: Command, show: Show): void {
+function listCommand(endpoint: Command, showList: ShowList): void {
   endpoint
     .command('list')
     .description('List the endpoints of all hosts.')
     .option('--network <name>', 'only endpoints of this network', checked('--network', parseNetworkName))
     .action(async (o: { network?: string }, command: Command) => {
       const path = o.network === undefined ? '/v1/endpoints' : `/v1/endpoints?network=${o.network}`
-      await show(command, client => client.call('GET', path), endpointsTable)
+      await showList(command, path, ENDPOINT_COLUMNS)
     })
 }
 

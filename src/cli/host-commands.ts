@@ -5,16 +5,16 @@ import { parseHostName } from '#model/ids.ts'
 import type { HostView } from '#model/views.ts'
 import { checked } from './arguments.ts'
 import type { CommandContext } from './context.ts'
-import { hostsTable } from './shapes.ts'
+import { HOST_COLUMNS, hostsTable } from './shapes.ts'
 
-export function hostCommands(program: Command, { show }: CommandContext): void {
+export function hostCommands(program: Command, { show, showList }: CommandContext): void {
   const host = program.command('host').description('Hosts of the committed state.')
   const name = checked('NAME', parseHostName)
   host
     .command('list')
     .description('List all hosts.')
     .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/hosts'), hostsTable)
+      await showList(command, '/v1/hosts', HOST_COLUMNS)
     })
   host
     .command('show')

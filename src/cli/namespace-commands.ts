@@ -5,9 +5,9 @@ import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
 import type { NamespaceView } from '#model/views.ts'
 import { checked } from './arguments.ts'
 import type { CommandContext } from './context.ts'
-import { namespacesTable } from './shapes.ts'
+import { NAMESPACE_COLUMNS, namespacesTable } from './shapes.ts'
 
-export function namespaceCommands(program: Command, { show }: CommandContext): void {
+export function namespaceCommands(program: Command, { show, showList }: CommandContext): void {
   const namespace = program.command('namespace').description('Kubernetes namespaces and the networks of their pods.')
   const name = checked('NS', parseNamespaceName)
   const grant = checked('--grant', parseNetworkName)
@@ -49,6 +49,6 @@ export function namespaceCommands(program: Command, { show }: CommandContext): v
     .command('list')
     .description('List the mapped namespaces.')
     .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/namespaces'), namespacesTable)
+      await showList(command, '/v1/namespaces', NAMESPACE_COLUMNS)
     })
 }

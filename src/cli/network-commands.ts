@@ -6,9 +6,9 @@ import { parseIp, parseSubnet } from '#model/ip.ts'
 import { NETWORK_SETTINGS } from '#model/settings.ts'
 import type { NetworkView } from '#model/views.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
-import type { CommandContext, Show } from './context.ts'
+import type { CommandContext, Show, ShowList } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
-import { networksTable } from './shapes.ts'
+import { NETWORK_COLUMNS, networksTable } from './shapes.ts'
 
 type CreateOptions = {
   subnet: string
@@ -18,10 +18,10 @@ type CreateOptions = {
 
 const name = checked('NAME', parseNetworkName)
 
-export function networkCommands(program: Command, { show }: CommandContext): void {
+export function networkCommands(program: Command, { show, showList }: CommandContext): void {
   const network = program.command('network').description('Tenant networks: isolated layer-2 segments, one VNI each.')
   createCommand(network, show)
-  listCommand(network, show)
+  listCommand(network, showList)
   showCommand(network, show)
   updateCommand(network, show)
   deleteCommand(network, show)
@@ -52,12 +52,12 @@ function createCommand(network: Command, show: Show): void {
     })
 }
 
-function listCommand(network: Command, show: Show): void {
+function listCommand(network: Command, showList: ShowList): void {
   network
     .command('list')
     .description('List all networks.')
     .action(async (_: unknown, command: Command) => {
-      await show(command, client => client.call('GET', '/v1/networks'), networksTable)
+      await showList(command, '/v1/networks', NETWORK_COLUMNS)
     })
 }
 

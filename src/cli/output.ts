@@ -11,17 +11,69 @@ export function render(format: Exclude<Format, 'table'>, value: unknown): string
   return format === 'json' ? `${JSON.stringify(value, null, 2)}\n` : stringify(value)
 }
 
+/** The text of a list that comes in pages, in parts; together they are what the whole list would be. */
+export type ListWriter<Row> = {
+  readonly page: (rows: readonly Row[]) => string
+  readonly end: () => string
+}
+
+export function listWriter<Row>(format: Format, columns: readonly Column<Row>[], width?: number): ListWriter<Row> {
+  switch (format) {
+    case 'table':
+      return tableWriter(columns, width)
+    case 'json':
+      return jsonWriter()
+    case 'yaml': {
+      let empty = true
+      const page = (rows: readonly Row[]): string => {
+        if (rows.length > 0) empty = false
+        return rows.length === 0 ? '' : stringify(rows)
+      }
+      return { page, end: () => (empty ? stringify([]) : '') }
+    }
+  }
+}
+
+function jsonWriter<Row>(): ListWriter<Row> {
+  let written = 0
+  const page = (rows: readonly Row[]): string =>
+    rows
+      .map(row => {
+        const text = JSON.stringify(row, null, 2).replaceAll('\n', '\n  ')
+        return `${written++ === 0 ? '[' : ','}\n  ${text}`
+      })
+      .join('')
+  return { page, end: () => (written === 0 ? '[]\n' : '\n]\n') }
+}
+
+/** A column that is too narrow for a later page becomes wider from there on. */
+function tableWriter<Row>(columns: readonly Column<Row>[], width = Infinity): ListWriter<Row> {
+  let natural: readonly number[] | null = null
+  const page = (rows: readonly Row[]): string => {
+    if (rows.length === 0 && natural !== null) return ''
+    const heading = natural === null ? [columns.map(([name]) => name)] : []
+    const cells = [...heading, ...cellsOf(columns, rows)]
+    natural = columns.map((_, at) =>
+      cells.reduce((most, line) => Math.max(most, line[at]?.length ?? 0), natural?.[at] ?? 0)
+    )
+    return laidOut(cells, fitted(natural, width))
+  }
+  return { page, end: () => '' }
+}
+
 /**
  * Columns as wide as their content, separated by two spaces.
  * @param width of the terminal, if any: the widest columns are truncated to fit it
  */
 export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], width = Infinity): string {
-  const cells = [
-    columns.map(([heading]) => heading),
-    ...rows.map(row => columns.map(([, cell]) => printable(cell(row))))
-  ]
-  const natural = columns.map((_, at) => cells.reduce((most, line) => Math.max(most, line[at]?.length ?? 0), 0))
-  const widths = fitted(natural, width)
+  return tableWriter(columns, width).page(rows)
+}
+
+function cellsOf<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): readonly (readonly string[])[] {
+  return rows.map(row => columns.map(([, cell]) => printable(cell(row))))
+}
+
+function laidOut(cells: readonly (readonly string[])[], widths: readonly number[]): string {
   return cells
     .map(
       line =>

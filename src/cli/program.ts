@@ -16,7 +16,7 @@ import { hostCommands } from './host-commands.ts'
 import { kvCommands } from './kv-commands.ts'
 import { namespaceCommands } from './namespace-commands.ts'
 import { networkCommands } from './network-commands.ts'
-import { highlighted, printable, render, type Format } from './output.ts'
+import { highlighted, listWriter, printable, render, type Column, type Format } from './output.ts'
 import { raftCommands } from './raft-commands.ts'
 import { reportCommand } from './report-command.ts'
 import { snapshotCommands } from './snapshot-commands.ts'
@@ -56,6 +56,11 @@ export async function runCli(
       const text = human(answer as never, io.columns)
       io.out(io.color === true ? highlighted(text) : text)
       return answer as never
+    },
+    showList: async <Row>(command: Command, path: string, columns: readonly Column<Row>[]) => {
+      const writer = listWriter(formatOf(command), columns, io.columns)
+      for await (const rows of client(command).pages<Row>(path)) io.out(writer.page(rows))
+      io.out(writer.end())
     }
   }
   const program = commandTree({

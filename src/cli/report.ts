@@ -32,7 +32,10 @@ const ANSWER_MS = 5_000
 const EVENTS_MS = 2_000
 const COMMAND_MS = 10_000
 
-const ROUTES = ['status', 'members', 'hosts', 'raft/peers', 'namespaces', 'networks', 'endpoints']
+const ROUTES = ['status', 'raft/peers']
+const LISTS = ['members', 'hosts', 'namespaces', 'networks', 'endpoints']
+/** Rows of a list: some 12 MiB of endpoints. */
+const MAX_ROWS = 20_000
 
 /** Read-only commands, limited to our own objects where possible. */
 const COMMANDS: readonly (readonly [name: string, ...argv: readonly string[]])[] = [
@@ -64,8 +67,11 @@ export async function collectReport(p: {
   const client = new ApiClient(config?.socket ?? p.socket, ANSWER_MS)
   const scrub = await scrubber(config)
   // Concurrently, so that a hanging agent costs one timeout.
-  const answers = ROUTES.map((route): Part => {
-    const answer = client.call('GET', `/v1/${route}`).then(json)
+  const answers = [
+    ...ROUTES.map(route => [route, client.call('GET', `/v1/${route}`)] as const),
+    ...LISTS.map(route => [route, client.list(`/v1/${route}`, MAX_ROWS)] as const)
+  ].map(([route, asked]): Part => {
+    const answer = asked.then(json)
     answer.catch(() => undefined)
     return [`${route.replace('/', '-')}.json`, () => answer]
   })

@@ -15,55 +15,41 @@ import type {
   SnapshotView,
   StatusView
 } from '#model/views.ts'
-import { facts, printable, table } from './output.ts'
+import { facts, printable, table, type Column } from './output.ts'
 
-export function membersTable(rows: readonly MemberView[], width?: number): string {
-  return table(
-    [
-      ['NAME', r => r.name],
-      ['ADDRESS', r => r.address],
-      ['STATUS', r => r.status],
-      ['ROLE', r => r.role],
-      ['VTEP', r => r.vtep],
-      ['PEER ID', r => shortPeerId(r.peerId)]
-    ],
-    rows,
-    width
-  )
-}
+export const MEMBER_COLUMNS: readonly Column<MemberView>[] = [
+  ['NAME', r => r.name],
+  ['ADDRESS', r => r.address],
+  ['STATUS', r => r.status],
+  ['ROLE', r => r.role],
+  ['VTEP', r => r.vtep],
+  ['PEER ID', r => shortPeerId(r.peerId)]
+]
+
+export const NETWORK_COLUMNS: readonly Column<NetworkView>[] = [
+  ['NAME', r => r.name],
+  ['VNI', r => `${r.vni}`],
+  ['SUBNET', r => r.subnet],
+  ['GATEWAY', r => r.gateway],
+  ['MTU', r => `${r.mtu}`],
+  ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
+  ['ENDPOINTS', r => `${r.endpoints}`]
+]
 
 export function networksTable(rows: readonly NetworkView[], width?: number): string {
-  return table(
-    [
-      ['NAME', r => r.name],
-      ['VNI', r => `${r.vni}`],
-      ['SUBNET', r => r.subnet],
-      ['GATEWAY', r => r.gateway],
-      ['MTU', r => `${r.mtu}`],
-      ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
-      ['ENDPOINTS', r => `${r.endpoints}`]
-    ],
-    rows,
-    width
-  )
+  return table(NETWORK_COLUMNS, rows, width)
 }
 
-export function endpointsTable(rows: readonly EndpointView[], width?: number): string {
-  return table(
-    [
-      ['NETWORK', r => r.network],
-      ['CONTAINER', r => short(r.containerId)],
-      ['NAME', r => short(r.name)],
-      ['IFNAME', r => r.ifname],
-      ['HOST', r => r.host],
-      ['ADDRESS', r => r.address],
-      ['RX', r => bytes(r.rxBytes)],
-      ['TX', r => bytes(r.txBytes)]
-    ],
-    rows,
-    width
-  )
-}
+export const ENDPOINT_COLUMNS: readonly Column<EndpointView>[] = [
+  ['NETWORK', r => r.network],
+  ['CONTAINER', r => short(r.containerId)],
+  ['NAME', r => short(r.name)],
+  ['IFNAME', r => r.ifname],
+  ['HOST', r => r.host],
+  ['ADDRESS', r => r.address],
+  ['RX', r => bytes(r.rxBytes)],
+  ['TX', r => bytes(r.txBytes)]
+]
 
 export function endpointFacts(rows: readonly EndpointView[]): string {
   return rows
@@ -84,32 +70,28 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
     .join('\n')
 }
 
+export const NAMESPACE_COLUMNS: readonly Column<NamespaceView>[] = [
+  ['NAMESPACE', r => r.namespace],
+  ['NETWORK', r => r.network],
+  ['GRANTS', r => r.grants.join(' ')]
+]
+
 export function namespacesTable(rows: readonly NamespaceView[], width?: number): string {
-  return table(
-    [
-      ['NAMESPACE', r => r.namespace],
-      ['NETWORK', r => r.network],
-      ['GRANTS', r => r.grants.join(' ')]
-    ],
-    rows,
-    width
-  )
+  return table(NAMESPACE_COLUMNS, rows, width)
 }
 
+export const HOST_COLUMNS: readonly Column<HostView>[] = [
+  ['NAME', r => r.name],
+  ['VTEP', r => r.vtep],
+  ['ROLE', r => r.role],
+  ['STATUS', r => r.status],
+  ['ENDPOINTS', r => `${r.endpoints}`],
+  ['VERSION', r => r.version],
+  ['PEER ID', r => shortPeerId(r.peerId)]
+]
+
 export function hostsTable(rows: readonly HostView[], width?: number): string {
-  return table(
-    [
-      ['NAME', r => r.name],
-      ['VTEP', r => r.vtep],
-      ['ROLE', r => r.role],
-      ['STATUS', r => r.status],
-      ['ENDPOINTS', r => `${r.endpoints}`],
-      ['VERSION', r => r.version],
-      ['PEER ID', r => shortPeerId(r.peerId)]
-    ],
-    rows,
-    width
-  )
+  return table(HOST_COLUMNS, rows, width)
 }
 
 export function raftPeersTable(rows: readonly RaftPeerView[], width?: number): string {

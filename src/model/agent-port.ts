@@ -14,6 +14,7 @@ import type {
   MemberView,
   NamespaceView,
   NetworkView,
+  PageView,
   RaftPeerView,
   ReloadView,
   StatusView
@@ -31,12 +32,16 @@ export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 
   readonly exclusive?: boolean
 }
 
+/** At most `limit` rows, after those that `continue` of an earlier page ends with; from the beginning when it is null. */
+export type PageRange = { readonly limit: number; readonly continue: string | null }
+
 /** Every method rejects with a VxmeshError. A change resolves after commit; for endpoints of this host, once the kernel has it. */
 export type AgentPort = {
   status(): Promise<StatusView>
   /** Checks this host and its paths to the others, within 10 s. Changes nothing. */
   doctor(): Promise<DoctorView>
-  members(): Promise<readonly MemberView[]>
+  /** By name. @throws ERR_INVALID for a `continue` that no page gave, as all lists do */
+  memberList(range: PageRange): Promise<PageView<MemberView>>
   /** Joins the Serf mesh through hosts given as `address` or `address:port`; resolves to how many answered. */
   join(addresses: readonly string[]): Promise<{ readonly joined: number }>
   /** Leaves the Serf mesh gracefully and stops the agent; the data plane stays. */
@@ -48,14 +53,16 @@ export type AgentPort = {
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
   networkUpdate(name: NetworkName, change: NetworkChanges): Promise<NetworkView>
   networkDelete(name: NetworkName, force: boolean): Promise<NetworkView>
-  networkList(): Promise<readonly NetworkView[]>
+  /** By VNI. */
+  networkList(range: PageRange): Promise<PageView<NetworkView>>
   networkShow(name: NetworkName): Promise<NetworkView>
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
   /** Changes the given settings only. On the endpoint's own host it resolves once the kernel enforces them. */
   endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView>
   endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
-  endpointList(network?: NetworkName): Promise<readonly EndpointView[]>
+  /** By VNI and address. */
+  endpointList(range: PageRange, network?: NetworkName): Promise<PageView<EndpointView>>
   /** All endpoints of a container, or that of one interface. */
   endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]>
 
@@ -66,7 +73,8 @@ export type AgentPort = {
 
   namespaceMap(request: NamespaceMapRequest): Promise<NamespaceView>
   namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView>
-  namespaceList(): Promise<readonly NamespaceView[]>
+  /** By name. */
+  namespaceList(range: PageRange): Promise<PageView<NamespaceView>>
   /** The network of the namespace's pods, or the one that a pod chose if it is granted. @throws ERR_NAMESPACE_NOT_FOUND, ERR_NOT_GRANTED */
   namespaceNetwork(namespace: NamespaceName, chosen?: NetworkName): Promise<NetworkName>
 
@@ -78,7 +86,8 @@ export type AgentPort = {
   /** A backup of the current state; with `stale`, of the state that this host has. @throws ERR_NO_QUORUM */
   snapshotSave(stale: boolean): Promise<AsyncIterable<Uint8Array>>
 
-  hostList(): Promise<readonly HostView[]>
+  /** By name. */
+  hostList(range: PageRange): Promise<PageView<HostView>>
   hostShow(name: HostName): Promise<HostView>
   hostRemove(name: HostName): Promise<HostView>
 

@@ -70,6 +70,13 @@ export type HostView = {
   readonly version: string
 }
 
+/** Part of a list in a stable order: rows that exist throughout are listed once, whatever is created or deleted meanwhile. */
+export type PageView<Row> = {
+  readonly items: readonly Row[]
+  /** Opaque; given as `continue` it asks for the next page. Null on the last page. */
+  readonly continue: string | null
+}
+
 /** One entry of the key-value view, its value as in the API. */
 export type KvEntryView = { readonly key: string; readonly value: Readonly<Record<string, unknown>> }
 

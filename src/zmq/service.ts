@@ -8,7 +8,7 @@ import { parseSubnet, subnetContains } from '#model/ip.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { checkDelay, checkRate } from '#model/quantity.ts'
 import { ENDPOINT_DEFAULTS, NETWORK_DEFAULTS } from '#model/settings.ts'
-import type { EndpointView, NetworkView } from '#model/views.ts'
+import type { EndpointView, NetworkView, PageView } from '#model/views.ts'
 import { netnsOfPid, PID_LIMIT } from '#platform/netns.ts'
 import { connectionOf, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
 import { parseDetail, type Detail } from './detail.ts'
@@ -39,6 +39,8 @@ export type ZmqPort = Pick<
 
 /** Characters of a text of the request that an answer returns unchecked. */
 const MAX_ECHO = 512
+/** Networks read at once. */
+const PAGE = 1_000
 const DEFAULT_IFNAME = parseIfName('eth0')
 
 export class ZmqService {
@@ -135,9 +137,9 @@ export class ZmqService {
   /** The network by the name in the detail, or by an address in its subnet; with neither, the only network. */
   async #networkOf(number: number, { network: name }: Detail): Promise<NetworkView> {
     if (name !== undefined) return this.#agent.networkShow(name)
-    const all = await this.#agent.networkList()
-    const matching =
-      number === 0 ? all : all.filter(({ subnet }) => subnetContains(parseSubnet(subnet), number as Ipv4))
+    const matching = await this.#networks(
+      ({ subnet }) => number === 0 || subnetContains(parseSubnet(subnet), number as Ipv4)
+    )
     const [network, another] = matching
     if (network !== undefined && another === undefined) return network
     if (network === undefined) {
@@ -150,6 +152,17 @@ export class ZmqService {
       .slice(0, 5)
       .join(', ')
     throw invalid('Network', `${matching.length} networks match (${names}): name one in ConnDetail.network`)
+  }
+
+  async #networks(matches: (network: NetworkView) => boolean): Promise<readonly NetworkView[]> {
+    const matching: NetworkView[] = []
+    let token: string | null = null
+    do {
+      const page: PageView<NetworkView> = await this.#agent.networkList({ limit: PAGE, continue: token })
+      matching.push(...page.items.filter(matches))
+      token = page.continue
+    } while (token !== null)
+    return matching
   }
 
   async #createNetwork(requested: TenantNetwork): Promise<Buffer> {

@@ -15,6 +15,7 @@ const [WEB, DB, ETH0, RED] = [
   parseIfName('eth0'),
   parseNetworkName('red')
 ]
+const PAGE = { limit: 500, continue: null }
 const NETNS = '/run/netns/web'
 const UNSHAPED = { ingressRate: 0, egressRate: 0, delayUs: 0 }
 const VETH = vethName(WEB, ETH0)
@@ -31,7 +32,7 @@ async function occupied(): Promise<MemoryHost> {
 t.test('only endpoints of this host are listed with counters', async t => {
   const { api, devices } = await occupied()
   devices.counted.set(VETH, { rxBytes: 10, txBytes: 20, rxPackets: 1, txPackets: 2 })
-  const list = await api.endpointList()
+  const list = (await api.endpointList(PAGE)).items
   t.match(
     list.map(({ containerId, host, rxBytes, txBytes, hostIfindex }) => [
       containerId,
@@ -45,7 +46,7 @@ t.test('only endpoints of this host are listed with counters', async t => {
       ['db', 'h2', null, null, null]
     ]
   )
-  t.same(await api.endpointList(RED), list)
+  t.same((await api.endpointList(PAGE, RED)).items, list)
 })
 
 t.test('a list without endpoints of this host reads no counters', async t => {
@@ -53,9 +54,9 @@ t.test('a list without endpoints of this host reads no counters', async t => {
   host.counting = true
   host.caller.do(attach('red', 'db', { host: 2 }))
   host.devices.failures.set('counters', new VxmeshError('ERR_KERNEL', 'ENOBUFS'))
-  t.equal((await host.api.endpointList()).length, 1)
+  t.equal((await host.api.endpointList(PAGE)).items.length, 1)
   await host.endpoints.attach({ network: RED, containerId: WEB, ifname: ETH0, name: '', netns: NETNS, ...UNSHAPED })
-  await t.rejects(host.api.endpointList(), { code: 'ERR_KERNEL' })
+  await t.rejects(host.api.endpointList(PAGE), { code: 'ERR_KERNEL' })
 })
 
 t.test('an endpoint of this host is shown with the shaping that the kernel enforces', async t => {
@@ -89,7 +90,7 @@ t.test('a detach answers with the endpoint as it was before', async t => {
 t.test('networks and hosts count their endpoints; a host shows its member’s status', async t => {
   const host = await occupied()
   t.match(await host.api.networkShow(RED), { endpoints: 2 })
-  t.match(await host.api.hostList(), [
+  t.match((await host.api.hostList(PAGE)).items, [
     { name: 'h1', endpoints: 1, status: 'alive' },
     { name: 'h2', endpoints: 1, status: 'alive' }
   ])
@@ -182,7 +183,7 @@ t.test('a refused change is the caller’s error, and a missing network is named
     () => api.networkShow(none),
     () => api.networkUpdate(none, {}),
     () => api.networkDelete(none, true),
-    () => api.endpointList(none)
+    () => api.endpointList(PAGE, none)
   ]
   for (const call of calls) {
     await t.rejects(call(), { code: 'ERR_NETWORK_NOT_FOUND', message: /none/ })

@@ -38,14 +38,17 @@ const ROUTES: readonly {
   readonly answer: unknown
 }[] = [
   { request: ['GET', '/v1/status'], answer: { host: 'h1', ready: true, raft: { role: 'leader' } } },
-  { request: ['GET', '/v1/members'], answer: [{ name: 'h1', status: 'alive' }, { name: 'h2' }] },
+  {
+    request: ['GET', '/v1/members'],
+    answer: { items: [{ name: 'h1', status: 'alive' }, { name: 'h2' }], continue: null }
+  },
   { request: ['POST', '/v1/join', { addresses: ['192.0.2.1', '192.0.2.2:7946'] }], answer: { joined: 2 } },
   { request: ['POST', '/v1/leave'], answer: {} },
   { request: ['POST', '/v1/reload'], answer: { changed: ['log.level'], restart: ['bind', 'serf.port'] } },
-  { request: ['GET', '/v1/hosts'], answer: [{ name: 'h1' }, { name: 'h2' }] },
+  { request: ['GET', '/v1/hosts'], answer: { items: [{ name: 'h1' }, { name: 'h2' }], continue: null } },
   { request: ['GET', '/v1/hosts/h2'], answer: { name: 'h2', vtep: '192.0.2.2' } },
   { request: ['DELETE', '/v1/hosts/h2'], answer: { name: 'h2' } },
-  { request: ['GET', '/v1/namespaces'], answer: [] },
+  { request: ['GET', '/v1/namespaces'], answer: { items: [], continue: null } },
   {
     request: ['PUT', '/v1/namespaces/shop', { network: 'red' }],
     answer: { namespace: 'shop', network: 'red', grants: [] }
@@ -67,15 +70,15 @@ const ROUTES: readonly {
   },
   { request: ['GET', '/v1/kv?prefix=host/&limit=1'], answer: { entries: [{ key: 'host/h1' }], next: 'host/h1' } },
   { request: ['GET', '/v1/kv?prefix=host/&after=host/h1'], answer: { entries: [{ key: 'host/h2' }], next: null } },
-  { request: ['GET', '/v1/networks'], answer: [{ name: 'red', subnet: '10.1.0.0/24' }] },
+  { request: ['GET', '/v1/networks'], answer: { items: [{ name: 'red', subnet: '10.1.0.0/24' }] } },
   { request: ['POST', '/v1/networks', BLUE], status: 201, answer: { name: 'blue', vni: 4097, gateway: '10.1.0.1' } },
   { request: ['GET', '/v1/networks/red'], answer: { name: 'red', vni: 4096, mtu: 1450 } },
   { request: ['PATCH', '/v1/networks/red', { egressRate: '10mbit' }], answer: { egressRate: 10_000_000 } },
   { request: ['PATCH', '/v1/networks/red', {}], answer: { egressRate: 0 } },
   { request: ['DELETE', '/v1/networks/red'], answer: { name: 'red' } },
   { request: ['DELETE', '/v1/networks/red?force=true'], answer: { name: 'red' } },
-  { request: ['GET', '/v1/endpoints'], answer: [{ containerId: LONG_ID }] },
-  { request: ['GET', '/v1/endpoints?network=red'], answer: [{ containerId: LONG_ID }] },
+  { request: ['GET', '/v1/endpoints'], answer: { items: [{ containerId: LONG_ID }] } },
+  { request: ['GET', '/v1/endpoints?network=red'], answer: { items: [{ containerId: LONG_ID }] } },
   { request: ['POST', '/v1/endpoints', WEB], status: 201, answer: { containerId: 'web', address: '10.1.0.3/24' } },
   { request: ['GET', `/v1/endpoints/${LONG_ID}`], answer: [{ containerId: LONG_ID, ifname: 'eth0' }] },
   { request: ['GET', `/v1/endpoints/${LONG_ID}?ifname=eth0`], answer: [{ host: 'h1' }] },
@@ -115,7 +118,9 @@ t.test('a body reaches the agent parsed and with defaults', async t => {
   t.notOk(Object.hasOwn(agent.asked[0] as object, 'gateway'), 'an absent field stays absent, not undefined')
 })
 
-const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, code: ErrorCode, field?: string])[] = [
+type Refusal = readonly [method: Method, url: string, body: unknown, code: ErrorCode, field?: string]
+
+const REFUSED: readonly Refusal[] = [
   ['GET', '/v1/nothing', undefined, 'ERR_ROUTE_NOT_FOUND'],
   ['POST', '/v1/members', undefined, 'ERR_ROUTE_NOT_FOUND'],
   ['GET', '/', undefined, 'ERR_ROUTE_NOT_FOUND'],
@@ -156,6 +161,14 @@ const REFUSED: readonly (readonly [method: Method, url: string, body: unknown, c
   ['POST', '/v1/networks', { ...BLUE, requestId: 'r'.repeat(257) }, 'ERR_INVALID', 'requestId'],
   ['POST', '/v1/networks', { ...BLUE, colour: 'blue' }, 'ERR_INVALID', 'colour'],
   ['POST', '/v1/networks', { ...BLUE, name: 'x'.repeat(70_000) }, 'ERR_TOO_LARGE'],
+  ...['members', 'hosts', 'namespaces', 'networks', 'endpoints'].flatMap((list): Refusal[] => [
+    ['GET', `/v1/${list}?limit=0`, undefined, 'ERR_INVALID', 'limit'],
+    ['GET', `/v1/${list}?limit=1001`, undefined, 'ERR_INVALID', 'limit'],
+    ['GET', `/v1/${list}?continue=`, undefined, 'ERR_INVALID', 'continue'],
+    ['GET', `/v1/${list}?continue=nope`, undefined, 'ERR_INVALID', 'continue'],
+    ['GET', `/v1/${list}?continue=${'a'.repeat(1_025)}`, undefined, 'ERR_INVALID', 'continue'],
+    ['GET', `/v1/${list}?continue=a&continue=b`, undefined, 'ERR_INVALID', 'continue']
+  ]),
   ['GET', '/v1/endpoints?network=nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
   ['GET', '/v1/endpoints?network=a&network=b', undefined, 'ERR_INVALID', 'network'],
   ['GET', '/v1/endpoints/nope', undefined, 'ERR_ENDPOINT_NOT_FOUND'],

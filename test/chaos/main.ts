@@ -113,7 +113,7 @@ async function findFaults({ held, released, twoAddresses }: LoadReport): Promise
   if (new Set(statuses.map(({ digest }) => digest)).size !== 1) faults.push('the digests differ')
   for (const { host, differsAt } of statuses) if (differsAt !== null) faults.push(`${host} differs at ${differsAt}`)
   for (const host of servers) {
-    const rows = (await host.api.call('GET', `/v1/endpoints?network=${NETWORK}`)) as EndpointView[]
+    const rows = await host.api.list<EndpointView>(`/v1/endpoints?network=${NETWORK}`)
     const byId = new Map(rows.map(row => [row.containerId, row.address.split('/')[0] ?? '']))
     const owners = new Map<string, string>()
     for (const [id, address] of byId) {

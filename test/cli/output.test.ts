@@ -1,6 +1,13 @@
 import t from 'tap'
-import { facts, highlighted, render, table } from '#cli/output.ts'
-import { endpointsTable, hostsTable, membersTable, networksTable, raftPeersTable, statusFacts } from '#cli/shapes.ts'
+import { facts, highlighted, listWriter, render, table, type Column } from '#cli/output.ts'
+import {
+  ENDPOINT_COLUMNS,
+  hostsTable,
+  MEMBER_COLUMNS,
+  networksTable,
+  raftPeersTable,
+  statusFacts
+} from '#cli/shapes.ts'
 import type { EndpointView, StatusView } from '#model/views.ts'
 
 const PEER_ID = `12D3KooW${'x'.repeat(44)}`
@@ -63,24 +70,24 @@ t.test('the longest ordinary values fit 80 columns', t => {
     ...{ mtu: 1450, egress: true, hostAccess: false, endpoints: 65_534 }
   }
   const tables = [
-    membersTable([member]),
+    table(MEMBER_COLUMNS, [member]),
     hostsTable([{ ...member, endpoints: 65_534, version: '10.10.10', status: 'unknown' }]),
     raftPeersTable([
       { name, address: `${address}:65535`, peerId: PEER_ID, state: 'candidate', voter: true, matchIndex: 1e9 }
     ]),
     networksTable([network]),
-    endpointsTable([endpoint])
+    table(ENDPOINT_COLUMNS, [endpoint])
   ]
   for (const text of tables) {
     for (const line of text.split('\n')) t.ok(line.length <= 80, `${line.length}: ${line}`)
   }
-  t.match(endpointsTable([endpoint]), / {2}f{15}~ {2}web .* {2}1T {2,}953M\n/)
+  t.match(table(ENDPOINT_COLUMNS, [endpoint]), / {2}f{15}~ {2}web .* {2}1T {2,}953M\n/)
   t.end()
 })
 
 t.test('peer ids are shortened to their ends, which differ', t => {
   const row = (end: string): string =>
-    membersTable([
+    table(MEMBER_COLUMNS, [
       { name: 'h', address: '', status: 'alive', role: 'client', vtep: '', peerId: `12D3KooW${'x'.repeat(40)}${end}` }
     ])
   t.match(row('abcd'), /~xxxxabcd\n$/)
@@ -142,5 +149,39 @@ t.test('on a terminal the widest columns are truncated until the table fits, but
 
 t.test('only problems are red', t => {
   t.equal(highlighted('host  h1\n!     bad\n'), 'host  h1\n\u001b[31m!     bad\u001b[39m\n')
+  t.end()
+})
+
+type Row = { readonly name: string; readonly note: string }
+const COLUMNS: readonly Column<Row>[] = [
+  ['NAME', row => row.name],
+  ['NOTE', row => row.note]
+]
+const ROWS: readonly Row[] = ['a', 'bb', 'c', 'dd', 'e'].map(name => ({ name, note: 'x\ny' }))
+
+/** What is written when the rows come in pages of this size, the last page empty. */
+function inPages(format: 'table' | 'json' | 'yaml', rows: readonly Row[], size: number): string {
+  const writer = listWriter(format, COLUMNS)
+  let text = ''
+  for (let at = 0; at <= rows.length; at += size) text += writer.page(rows.slice(at, at + size))
+  return text + writer.end()
+}
+
+t.test('a list in pages is written as the whole list would be', t => {
+  for (const rows of [ROWS, []]) {
+    for (const size of [1, 2, 5]) {
+      for (const format of ['json', 'yaml'] as const) {
+        t.equal(inPages(format, rows, size), render(format, rows), `${format} ${rows.length} by ${size}`)
+      }
+    }
+    t.equal(inPages('table', rows, 5), table(COLUMNS, rows))
+  }
+  t.equal(inPages('table', ROWS, 2), table(COLUMNS, ROWS), 'when the first page has the widest cells')
+  t.end()
+})
+
+t.test('a table widens where a later page needs it', t => {
+  const rows = ['a', 'b', 'long-name', 'c'].map(name => ({ name, note: 'n' }))
+  t.equal(inPages('table', rows, 2), 'NAME  NOTE\na     n\nb     n\nlong-name  n\nc          n\n')
   t.end()
 })

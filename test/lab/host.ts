@@ -204,7 +204,7 @@ export class LabHost {
   }
 
   members(): Promise<MemberView[]> {
-    return this.api.call('GET', '/v1/members') as Promise<MemberView[]>
+    return this.api.list<MemberView>('/v1/members')
   }
 
   attach(container: LabContainer, network: string, more: Record<string, unknown> = {}): Promise<EndpointView> {

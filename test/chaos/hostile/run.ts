@@ -118,12 +118,20 @@ async function observe(p: {
 
 /** Everything but the hostile host's own, as a host shows it. */
 async function contents(host: LabHost): Promise<string> {
-  const list = async <T>(path: string): Promise<T[]> => (await host.api.call('GET', path)) as T[]
-  const networks = (await list<NetworkView>('/v1/networks')).map(n => [n.name, n.vni, n.subnet, n.egressRate, n.egress])
-  const endpoints = (await list<EndpointView>('/v1/endpoints')).filter(one => one.host !== EVIL)
+  const networks = (await host.api.list<NetworkView>('/v1/networks')).map(n => [
+    n.name,
+    n.vni,
+    n.subnet,
+    n.egressRate,
+    n.egress
+  ])
+  const endpoints = (await host.api.list<EndpointView>('/v1/endpoints')).filter(one => one.host !== EVIL)
   const rows = endpoints.map(e => [e.containerId, e.host, e.address, e.mac, e.ingressRate, e.egressRate])
-  const hosts = (await list<HostView>('/v1/hosts')).map(h => [h.name, h.peerId, h.vtep])
-  const voters = (await list<{ name: string; voter: boolean }>('/v1/raft/peers')).map(peer => [peer.name, peer.voter])
+  const hosts = (await host.api.list<HostView>('/v1/hosts')).map(h => [h.name, h.peerId, h.vtep])
+  const voters = ((await host.api.call('GET', '/v1/raft/peers')) as { name: string; voter: boolean }[]).map(peer => [
+    peer.name,
+    peer.voter
+  ])
   return JSON.stringify([networks, rows, hosts, voters].map(each => each.map(row => JSON.stringify(row)).sort()))
 }
 
@@ -162,9 +170,7 @@ async function speakAsAServer(lab: Lab, seed: number, faults: Faults): Promise<v
 }
 
 async function hostsOf(honest: readonly LabHost[]): Promise<string[][]> {
-  return Promise.all(
-    honest.map(async host => ((await host.api.call('GET', '/v1/hosts')) as HostView[]).map(({ name }) => name))
-  )
+  return Promise.all(honest.map(async host => (await host.api.list<HostView>('/v1/hosts')).map(({ name }) => name)))
 }
 
 async function refusedMessages(honest: readonly LabHost[]): Promise<number> {

@@ -1,0 +1,124 @@
+// Pages of lists: whatever their size, and whatever changes between them, a row that exists throughout is listed once.
+
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { endpointPage, namedPage, networkPage } from '#agent/observe/pages.ts'
+import { parseNetworkName } from '#model/ids.ts'
+import type { PageView } from '#model/views.ts'
+import { commands, play } from '../reconcile/commands.ts'
+
+/** All rows of a list, read in pages; `between` runs after each page. */
+function all<Row>(
+  limit: number,
+  page: (token: string | null) => PageView<Row>,
+  between = (): void => undefined
+): Row[] {
+  const rows: Row[] = []
+  let token: string | null = null
+  do {
+    const { items, continue: next }: PageView<Row> = page(token)
+    assert.ok(items.length <= limit)
+    assert.ok(items.length > 0 || next === null)
+    rows.push(...items)
+    token = next
+    if (token !== null) between()
+  } while (token !== null)
+  return rows
+}
+
+const size = fc.integer({ min: 1, max: 7 })
+
+t.test('pages of networks and endpoints are the whole lists, by VNI and address', async t => {
+  fc.assert(
+    fc.property(commands, size, (log, limit) => {
+      const state = play(log, (_, apply) => apply())
+      const networks = all(limit, token => networkPage(state, { limit, continue: token }))
+      assert.deepEqual(
+        networks,
+        [...state.networks()].sort((a, b) => a.vni - b.vni)
+      )
+      const endpoints = all(limit, token => endpointPage(state, { limit, continue: token }))
+      const sorted = [...state.endpoints()].sort((a, b) => a.vni - b.vni || a.address - b.address)
+      assert.deepEqual(endpoints, sorted)
+      for (const network of networks) {
+        const own = all(limit, token => endpointPage(state, { limit, continue: token }, network))
+        assert.deepEqual(
+          own,
+          sorted.filter(({ vni }) => vni === network.vni)
+        )
+      }
+    }),
+    { numRuns: 300 }
+  )
+  t.pass()
+})
+
+t.test('a row that exists while all pages are read is listed, and none twice', async t => {
+  fc.assert(
+    fc.property(commands, commands, size, (before, during, limit) => {
+      const steps: (() => void)[] = []
+      let played = 0
+      const state = play([...before, ...during], (_, apply) => {
+        if (played++ < before.length) apply()
+        else steps.push(apply)
+      })
+      let always = new Set<object>(state.endpoints())
+      const rows = all(
+        limit,
+        token => endpointPage(state, { limit, continue: token }),
+        () => {
+          for (const step of steps.splice(0, 3)) {
+            step()
+            always = always.intersection(new Set<object>(state.endpoints()))
+          }
+        }
+      )
+      assert.equal(new Set(rows.map(({ vni, address }) => `${vni}/${address}`)).size, rows.length)
+      for (const endpoint of always) assert.ok(rows.includes(endpoint as (typeof rows)[number]))
+    }),
+    { numRuns: 300 }
+  )
+  t.pass()
+})
+
+t.test('pages by name are the whole list in order, also with names that are held twice', async t => {
+  const row = fc.record({ name: fc.constantFrom('a', 'b', 'ba', 'c', 'ü'), id: fc.string({ maxLength: 3 }) })
+  const rows = fc.uniqueArray(row, { maxLength: 40, selector: each => JSON.stringify(each) })
+  fc.assert(
+    fc.property(rows, size, (list, limit) => {
+      const key = (each: { name: string; id: string }): readonly [string, string] => [each.name, each.id]
+      const order = (a: { name: string; id: string }, b: { name: string; id: string }): number =>
+        a.name !== b.name ? (a.name < b.name ? -1 : 1) : a.id < b.id ? -1 : 1
+      const paged = all(limit, token => namedPage(list, { limit, continue: token }, key))
+      assert.deepEqual(paged, [...list].sort(order))
+    }),
+    { numRuns: 500 }
+  )
+  t.pass()
+})
+
+t.test('what is no token of the list is refused', async t => {
+  const state = play([], (_, apply) => apply())
+  const token = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const bad = [
+    '',
+    'nope',
+    '%',
+    ...[null, 1, 'x', [], {}, ['a'], [-1], [1.5], [1, 2, 3], [1, 'a'], [null, 1]].map(token)
+  ]
+  for (const text of bad) {
+    const range = { limit: 5, continue: text }
+    t.throws(() => networkPage(state, range), { code: 'ERR_INVALID', field: 'continue' }, text)
+    t.throws(() => endpointPage(state, range), { code: 'ERR_INVALID', field: 'continue' }, text)
+    t.throws(() => namedPage(['a'], range, name => [name, '']), { code: 'ERR_INVALID', field: 'continue' }, text)
+  }
+  t.same(networkPage(state, { limit: 5, continue: token([2 ** 40]) }), { items: [], continue: null }, 'beyond the end')
+})
+
+t.test('a page of another network than the token names begins where that one would be', async t => {
+  const state = play([], (_, apply) => apply())
+  const range = { limit: 5, continue: Buffer.from('[9,9]').toString('base64url') }
+  const network = { name: parseNetworkName('gone'), vni: 8 } as Parameters<typeof endpointPage>[2]
+  t.same(endpointPage(state, range, network), { items: [], continue: null })
+})
