@@ -8,7 +8,7 @@ import type { Clock } from '#platform/clock.ts'
 import { refusalError } from '#platform/netlink-error.ts'
 import type { ExecuteResult } from '../driver.ts'
 import type { Message } from '../netlink/bytes.ts'
-import { nameRole } from '../plan/network/names.ts'
+import { isContainerDevice } from '../plan/network/names.ts'
 import { describe, isEntryOp, OP_TRAITS, type BridgeOp, type EntryOp } from '../plan/network/op.ts'
 import { executeDeviceOp } from './execute-device.ts'
 import { entryMessages } from './execute-entry.ts'
@@ -111,7 +111,7 @@ function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): vo
       // The device was deleted meanwhile, with its entries; the next plan creates what should be there.
       withoutDevice++
       if (OP_TRAITS[op.kind].removes) tally.done++
-      else if (isOfContainer(op)) tally.skipped++
+      else if (isContainerDevice(op.device)) tally.skipped++
       else tally.failures.push({ op, error: new VxmeshError('ERR_KERNEL', `${describe(op)}: no such device`) })
       continue
     }
@@ -128,7 +128,7 @@ function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): vo
       if (refusal === null) return
       const op = owners[i]
       if (op === undefined || (OP_TRAITS[op.kind].removes && ABSENT.includes(refusal.errno))) return
-      if (refusal.errno === 'ENODEV' && isOfContainer(op)) vanished.add(op)
+      if (refusal.errno === 'ENODEV' && isContainerDevice(op.device)) vanished.add(op)
       else refused.set(op, refusalError(describe(op), refusal))
     })
   } catch (err) {
@@ -140,11 +140,7 @@ function writeEntries(kernel: Kernel, ops: readonly EntryOp[], tally: Tally): vo
 }
 
 function hasVanished(kernel: Kernel, op: BridgeOp): boolean {
-  return isOfContainer(op) && readLink(kernel.socket, op.device) === null
-}
-
-function isOfContainer({ device }: BridgeOp): boolean {
-  return nameRole(device)?.role === 'veth'
+  return isContainerDevice(op.device) && readLink(kernel.socket, op.device) === null
 }
 
 const ABSENT: readonly string[] = ['ENOENT', 'ENODEV', 'ESRCH', 'EADDRNOTAVAIL']

@@ -44,6 +44,9 @@ export class SwitchConnector implements Connector {
     const { ops } = this.#forwarding.planPorts(only, observed, requested)
     const { failures } = await this.#forwarding.execute(ops.filter(isAddition))
     if (failures[0] !== undefined) throw failures[0].error
+    if (this.portNumber(hostInterface) === 0) {
+      throw new VxmeshError('ERR_KERNEL', `attach ${hostInterface}: it has vanished meanwhile, with its container`)
+    }
   }
 
   async check({ hostInterface }: AttachRequest): Promise<void> {

@@ -1,8 +1,9 @@
 // Executes a plan for a switch. Consecutive ops of one group form a batch. After a failed op the rest of its network is
-// skipped: without its port, a network's flows would output to the wrong place.
+// skipped: without its port, a network's flows would output to the wrong place. A port whose device has vanished is skipped
+// alone: its container has ended meanwhile, nothing is sent there, and the next pass finds it missing.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import type { Vni } from '#model/ids.ts'
+import type { IfName, Vni } from '#model/ids.ts'
 import type { ExecuteResult } from '../driver.ts'
 import { describe, type DeviceOp, type SwitchOp } from '../plan/network/op.ts'
 import type { Bridge, PortSet } from './bridge.ts'
@@ -16,26 +17,34 @@ export type SwitchTargets = {
   readonly devices: (ops: readonly DeviceOp[]) => Promise<ExecuteResult<DeviceOp>>
   readonly bridge: SwitchBridge
   readonly ofctl: SwitchFlows
+  /** Was it a container's interface, and is gone? */
+  readonly hasVanished: (device: IfName) => boolean
 }
 
 type ExecuteFailure = ExecuteResult<SwitchOp>['failures'][number]
-/** `broken`: networks with a failed op; null when the switch itself failed. */
-type Tally = { done: number; skipped: number; readonly failures: ExecuteFailure[]; readonly broken: Set<Vni | null> }
+/** `broken`: networks with a failed op; null when the switch itself failed. `vanished`: ops on devices that have vanished. */
+type Tally = {
+  done: number
+  skipped: number
+  readonly failures: ExecuteFailure[]
+  readonly vanished: SwitchOp[]
+  readonly broken: Set<Vni | null>
+}
 type FlowOp = Extract<SwitchOp, { kind: 'flows-set' | 'flows-delete' }>
 
+/** `vanished`: those of the skipped ops that are about devices that have vanished. */
+export type SwitchResult = ExecuteResult<SwitchOp> & { readonly vanished: readonly SwitchOp[] }
+
 /** A failing op does not throw: it is reported in the result. */
-export async function executeSwitch(
-  targets: SwitchTargets,
-  ops: readonly SwitchOp[]
-): Promise<ExecuteResult<SwitchOp>> {
-  const tally: Tally = { done: 0, skipped: 0, failures: [], broken: new Set() }
+export async function executeSwitch(targets: SwitchTargets, ops: readonly SwitchOp[]): Promise<SwitchResult> {
+  const tally: Tally = { done: 0, skipped: 0, failures: [], vanished: [], broken: new Set() }
   for (const batch of batchesOf(ops)) {
     const runnable = batch.filter(op => !tally.broken.has(null) && !tally.broken.has(op.vni))
     tally.skipped += batch.length - runnable.length
     if (runnable.length > 0) await executeBatch(targets, runnable, tally)
   }
-  const { done, skipped, failures } = tally
-  return { done, skipped, failures }
+  const { done, skipped, failures, vanished } = tally
+  return { done, skipped: skipped + vanished.length, failures, vanished }
 }
 
 type OpGroup = 'switch' | 'port' | 'flows' | 'port-delete' | 'device'
@@ -87,7 +96,7 @@ async function executeBatch(targets: SwitchTargets, ops: readonly SwitchOp[], ta
       break
     case 'port':
       await setPorts(
-        targets.bridge,
+        targets,
         ops.filter(op => op.kind === 'switch-port-set'),
         tally
       )
@@ -109,16 +118,20 @@ async function executeBatch(targets: SwitchTargets, ops: readonly SwitchOp[], ta
 }
 
 /** In one transaction; if that is refused, one by one, so that only the bad ports fail. */
-async function setPorts(bridge: SwitchBridge, ops: readonly PortSet[], tally: Tally): Promise<void> {
+async function setPorts(targets: SwitchTargets, ops: readonly PortSet[], tally: Tally): Promise<void> {
+  const refuse = (op: PortSet, err: unknown): void => {
+    if (targets.hasVanished(op.device)) tally.vanished.push(op)
+    else fail(tally, op, err)
+  }
   let failed: ReadonlyMap<PortSet, string>
   try {
-    failed = await bridge.setPorts(ops)
+    failed = await targets.bridge.setPorts(ops)
   } catch (err) {
-    if (ops.length > 1) for (const op of ops) await setPorts(bridge, [op], tally)
-    else for (const op of ops) fail(tally, op, err)
+    if (ops.length > 1) for (const op of ops) await setPorts(targets, [op], tally)
+    else for (const op of ops) refuse(op, err)
     return
   }
-  for (const [op, why] of failed) fail(tally, op, new VxmeshError('ERR_KERNEL', why))
+  for (const [op, why] of failed) refuse(op, new VxmeshError('ERR_KERNEL', why))
   tally.done += ops.length - failed.size
 }
 

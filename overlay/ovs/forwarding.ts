@@ -7,7 +7,7 @@ import type { DeviceFilter } from '../linux/observe.ts'
 import type { OpNote } from '../pass.ts'
 import { routerDevice } from '../plan/gateway/desired-gateway.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
-import { ifbName, routerPortName } from '../plan/network/names.ts'
+import { ifbName, isContainerDevice, routerPortName } from '../plan/network/names.ts'
 import type { Observed } from '../plan/network/observed.ts'
 import type { DeviceOp, SwitchOp } from '../plan/network/op.ts'
 import type { Plan } from '../plan/network/plan-network.ts'
@@ -87,8 +87,11 @@ export class SwitchForwarding implements Forwarding<Observed, SwitchOp> {
 
   async execute(ops: readonly SwitchOp[]): Promise<ExecuteResult<SwitchOp>> {
     const { devices, bridge, ofctl } = this.#options
-    const result = await executeSwitch({ bridge, ofctl, devices: some => devices.execute(some) }, ops)
-    const failed = new Set(result.failures.map(({ op }) => op))
+    const hasVanished = (name: IfName): boolean => isContainerDevice(name) && devices.ifindexOf(name) === 0
+    const targets = { bridge, ofctl, devices: (some: readonly DeviceOp[]) => devices.execute(some), hasVanished }
+    const { vanished, ...result } = await executeSwitch(targets, ops)
+    for (const { device } of vanished) this.#numbers.delete(device)
+    const failed = new Set([...result.failures.map(({ op }) => op), ...vanished])
     for (const op of ops) {
       if (op.kind === 'switch-port-set' && !failed.has(op)) this.#numbers.set(op.device, op.number)
     }

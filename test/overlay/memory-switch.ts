@@ -102,7 +102,7 @@ export function switchParts(
       for (const op of ops) run(op)
       return { done: ops.length, skipped: 0, failures: [] }
     },
-    ifindexOf: name => memory.routers.get(name) ?? 0,
+    ifindexOf: name => memory.links.get(name)?.ifindex ?? memory.routers.get(name) ?? 0,
     networks: new Map<number, Vni | null>()
   }
   const set = { vni: null, device: SWITCH, kind: 'switch-set' } as const

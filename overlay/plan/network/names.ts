@@ -77,6 +77,11 @@ export function nameRole(name: string): NameRole | null {
   return endpoint === null ? null : { role: endpoint[1] === 'e' ? 'veth' : 'ifb' }
 }
 
+/** Is it named as a container's interface on the host? Such a device vanishes with its container. */
+export function isContainerDevice(name: string): boolean {
+  return nameRole(name)?.role === 'veth'
+}
+
 /** Does the mark match the name? The mark is the alias, or the group while there is no alias yet. */
 export function isMarkedOurs(device: {
   readonly name: string

@@ -25,6 +25,7 @@ class Recorder {
   refusesFlowsOf: readonly Vni[] = []
   refusesFragments = false
   refusesDevices: readonly string[] = []
+  vanished: readonly string[] = []
 
   async devices(ops: readonly DeviceOp[]): Promise<ExecuteResult<DeviceOp>> {
     this.steps.push(`devices ${ops.map(({ device }) => device).join(' ')}`)
@@ -60,7 +61,8 @@ async function setUp(
   const targets = {
     devices: (ops: readonly DeviceOp[]) => recorder.devices(ops),
     bridge,
-    ofctl: recorder
+    ofctl: recorder,
+    hasVanished: (device: string) => recorder.vanished.includes(device)
   }
   return { peer, recorder, targets, db }
 }
@@ -98,13 +100,14 @@ t.test('consecutive ops of a group run as one batch, in the order of the plan', 
     link(red, 've1'),
     link(blue, 've2')
   ]
-  t.same(await executeSwitch(targets, ops), { done: 7, skipped: 0, failures: [] })
+  t.same(await executeSwitch(targets, ops), { done: 7, skipped: 0, failures: [], vanished: [] })
   t.same(recorder.steps, ['fragments', 'flows 1 2', 'devices ve1 ve2'])
   t.ok(peer.row('Port', 've1'))
   t.same(await executeSwitch(targets, [flows(red, 'flows-delete'), gone(red, 've1'), gone(blue, 've2')]), {
     done: 3,
     skipped: 0,
-    failures: []
+    failures: [],
+    vanished: []
   })
   t.same((await targets.bridge.read()).ports.has('ve1'), false)
 })
@@ -132,6 +135,18 @@ t.test('a port that fails stops its own network only', async t => {
   t.same([done, skipped], [2, 2])
   t.match(failures, [{ op: { device: 've1' }, error: { message: /could not open ve1/ } }])
   t.same(recorder.steps, ['fragments', 'flows 2'])
+})
+
+t.test('a port whose container has ended is skipped alone, whatever the reason: its network goes on', async t => {
+  const { peer, recorder, targets } = await setUp(t)
+  await executeSwitch(targets, [SET_SWITCH])
+  peer.portNumberOf = row => (row['name'] === 've1' ? null : Number(row['ofport_request'] ?? 1))
+  recorder.vanished = ['ve1', 've3']
+  const ops = [port(red, 've1', 2), port(red, 've2', 3), flows(red), link(red, 've2')]
+  t.same(await executeSwitch(targets, ops), { done: 3, skipped: 1, failures: [], vanished: [ops[0]] })
+  t.same(recorder.steps, ['fragments', 'flows 1', 'devices ve2'])
+  peer.insertForeignPort('ve3')
+  t.match(await executeSwitch(targets, [port(red, 've3', 4), flows(red)]), { done: 1, skipped: 1, failures: [] })
 })
 
 t.test('a refused transaction of ports is repeated port by port', async t => {
@@ -187,7 +202,7 @@ t.test('a database that is gone fails every op of it and is never thrown', async
 
 t.test('an empty plan does nothing', async t => {
   const { recorder, targets, peer } = await setUp(t)
-  t.same(await executeSwitch(targets, []), { done: 0, skipped: 0, failures: [] })
+  t.same(await executeSwitch(targets, []), { done: 0, skipped: 0, failures: [], vanished: [] })
   t.same(recorder.steps, [])
   t.equal(peer.transactions().length, 0)
 })

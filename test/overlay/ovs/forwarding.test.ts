@@ -11,7 +11,7 @@ import { forwardingPart } from '#overlay/forwarding-part.ts'
 import { runPart, type Look } from '#overlay/pass.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { routerPortName } from '#overlay/plan/network/names.ts'
+import { routerPortName, vethName } from '#overlay/plan/network/names.ts'
 import { anyInput } from '../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../fixtures.ts'
 import { MemorySwitch, switchParts } from '../memory-switch.ts'
@@ -139,6 +139,23 @@ t.test('an attach fails in a network without desired state, or when its port can
   await t.rejects(connector.check(requestOf(input)), { code: 'ERR_CHECK_FAILED' })
   await connector.connect(requestOf(input, blue), desired(input))
   await connector.check(requestOf(input, blue))
+})
+
+t.test('an attach fails when its interface has vanished, and not when another one has', async t => {
+  const input = inputOf('a', 'b')
+  const request = requestOf(input)
+  for (const { containerId, ifname } of input.endpoints.get(red.name) ?? []) {
+    const gone = vethName(containerId, ifname)
+    const { memory, connector, part, devices } = make(new Set([gone]))
+    await runPart(part, look(inputOf()))
+    memory.attach(desired(input))
+    const ifindexOf = devices.ifindexOf.bind(devices)
+    devices.ifindexOf = (name: string) => (name === gone ? 0 : ifindexOf(name))
+    const connecting = connector.connect(request, desired(input))
+    if (gone === request.hostInterface) await t.rejects(connecting, { code: 'ERR_KERNEL', message: /vanished/ })
+    else await t.resolves(connecting)
+    t.equal(connector.portNumber(gone), 0)
+  }
 })
 
 t.test('the userspace datapath enforces neither rate nor delay, the kernel datapath what the kernel can', async t => {
