@@ -10,6 +10,7 @@ import type { Random } from '#platform/random.ts'
 import { Lane } from './lane.ts'
 import { LeaderRoute, stopping, type LeaderRouteOptions } from './leader-route.ts'
 import { proposal, type Proposal } from './proposal.ts'
+import { ProposalWindow } from './proposal-window.ts'
 import { isFull, openSession, type Session } from './proposer-session.ts'
 import type { Applied } from './propose-rpc.ts'
 import { isRetryable } from './retryable.ts'
@@ -22,8 +23,6 @@ const ATTEMPT_MS = 2_000
  */
 const BACKOFF_MIN_MS = 10
 const BACKOFF_MAX_MS = 200
-/** Requests of this host that may be in flight. */
-const MAX_IN_FLIGHT = 2_048
 
 export type ProposerOptions = LeaderRouteOptions & {
   /** Does this host propose as a server? Otherwise its requests name it. A leader that sees it otherwise corrects them. */
@@ -50,12 +49,13 @@ export class Proposer {
   readonly #deadlineMs: number
   /** The one that new requests use. */
   #session: Session | null = null
-  #inFlight = 0
+  readonly #window: ProposalWindow
   #retries = 0
 
   constructor(options: ProposerOptions) {
     this.#options = options
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
+    this.#window = new ProposalWindow({ nowMs: () => this.#now() })
     this.#route = new LeaderRoute(options)
     this.#lane = new Lane({
       route: this.#route,
@@ -89,16 +89,17 @@ export class Proposer {
     return new Promise<Proposed<CommandKind>>((resolve, reject) => {
       // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
       const command = parseCommand(given)
-      if (this.#inFlight >= MAX_IN_FLIGHT) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
-      this.#inFlight += 1
-      const done = <T>(settle: (value: T) => void): ((value: T) => void) => {
-        return value => {
-          this.#inFlight -= 1
-          settle(value)
-        }
-      }
       const deadlineMs = this.#now() + this.#deadlineMs
-      this.#begin({ command, deadlineMs, resolve: done(resolve), reject: done(reject) })
+      const begin = (beganMs: number): void => {
+        const done = <T>(settle: (value: T) => void): ((value: T) => void) => {
+          return value => {
+            this.#window.leave(beganMs)
+            settle(value)
+          }
+        }
+        this.#begin({ command, deadlineMs, resolve: done(resolve), reject: done(reject) })
+      }
+      this.#window.enter({ latestMs: deadlineMs - ATTEMPT_MS, begin, refuse: reject })
     })
   }
 
@@ -204,6 +205,10 @@ export class Proposer {
       }
       await route.backOff(Math.max(0, Math.min(backoffMs * (0.5 + random.unit()), each.deadlineMs - this.#now())))
     }
+    if (each.attempts === 0 && last?.code === 'ERR_BUSY') {
+      each.reject(last)
+      return
+    }
     const why = `no leader acknowledged the change within ${this.#deadlineMs / 1000} s`
     each.reject(new VxmeshError('ERR_NO_QUORUM', why, last === null ? {} : { cause: last }))
   }
@@ -219,9 +224,9 @@ export class Proposer {
     }
   }
 
-  /** After a failed attempt. A server that does not lead proposed nothing: that was no attempt. */
+  /** After a failed attempt. A server that does not lead, or takes no more, proposed nothing: that was no attempt. */
   #mayRetry(each: Proposal, err: VxmeshError): boolean {
-    if (err.code === 'ERR_NOT_LEADER') each.attempts -= 1
+    if (err.code === 'ERR_NOT_LEADER' || err.code === 'ERR_BUSY') each.attempts -= 1
     return isRetryable(err)
   }
 

@@ -11,6 +11,7 @@ import { systemClock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { systemRandom } from '#platform/random.ts'
 import { PROPOSE_METHOD, servePropose, type Applied, type ProposeHere } from '#replication/consensus/propose-rpc.ts'
+import { MAX_IN_FLIGHT, WINDOW } from '#replication/consensus/proposal-window.ts'
 import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
 import { decodeAnswers, decodeProposals, encodeAnswers } from '#replication/codec/proposal-codec.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
@@ -156,12 +157,22 @@ for (const { what, command, field } of unsound) {
 t.test('without a leader a proposal ends as ERR_NO_QUORUM within five seconds', async t => {
   const contractMs = 5_000
   t.equal(Math.max(DEADLINE_MS, contractMs), contractMs)
-  for (const code of AMBIGUOUS) {
+  for (const code of AMBIGUOUS.filter(code => code !== 'ERR_BUSY')) {
     const cluster = new Cluster()
     const never = Array<Failure>(10_000).fill({ code, committed: false })
     await t.rejects(local(cluster, never, 120).propose(create('red')), { code: 'ERR_NO_QUORUM', cause: { code } })
     t.same(cluster.requests, [])
   }
+})
+
+t.test('a proposal that every attempt refused as too many ends as ERR_BUSY: it was not made', async t => {
+  const cluster = new Cluster()
+  const never = Array<Failure>(10_000).fill({ code: 'ERR_BUSY', committed: false })
+  await t.rejects(local(cluster, never, 120).propose(create('red')), { code: 'ERR_BUSY' })
+  t.same(cluster.requests, [])
+  const [opened, unknown] = [null, { code: 'ERR_PEER', committed: false } as const]
+  const once = local(cluster, [opened, unknown, ...never], 120)
+  await t.rejects(once.propose(create('red')), { code: 'ERR_NO_QUORUM' }, 'unless one attempt may have made it')
 })
 
 t.test('without a server, or without an answer, a proposal ends as ERR_NO_QUORUM too', async t => {
@@ -253,22 +264,59 @@ t.test('requests are settled in order, and the number in flight is bounded', asy
     })
   })
   await proposer.propose(create('red'))
-  const many = [...Array(2_048).keys()].map(() => proposer.propose(create('red')).catch((err: unknown) => err))
-  await waitFor('all are in flight', () => waiting.length === 2_048)
+  const many = [...Array(MAX_IN_FLIGHT).keys()].map(() => proposer.propose(create('red')).catch((err: unknown) => err))
+  await waitFor('the window is full', () => waiting.length === WINDOW)
   await t.rejects(proposer.propose(create('blue')), { code: 'ERR_BUSY' })
-  for (const go of waiting.toReversed()) go()
-  const answers = (await Promise.all(many)) as VxmeshError[]
+  const all = Promise.all(many)
+  for (let gone = 0; gone < MAX_IN_FLIGHT;) {
+    const begun = waiting.slice(gone)
+    gone += begun.length
+    for (const go of begun.toReversed()) go()
+    await waitFor('the next ones', () => waiting.length > gone || gone === MAX_IN_FLIGHT)
+  }
+  const answers = (await all) as VxmeshError[]
   t.ok(
     answers.every(({ code }) => code === 'ERR_NETWORK_EXISTS'),
     'each was answered'
   )
   t.ok(cluster.requests.every(({ seq, settledBelow }) => settledBelow <= seq))
   const next = proposer.propose(create('blue'))
-  await waitFor('the next one', () => waiting.length === 2_049)
+  await waitFor('the next one', () => waiting.length === MAX_IN_FLIGHT + 1)
   waiting.at(-1)?.()
   await next
   t.equal(cluster.requests.at(-1)?.settledBelow, 2_050, 'all before it are settled')
 })
+
+t.test(
+  'what waits for its turn while no leader answers is refused unsent; what was sent has an unknown outcome',
+  async t => {
+    const cluster = new Cluster()
+    const manual = new ManualClock()
+    const sent = new Set<number>()
+    const proposer = new Proposer({
+      clock: manual.clock,
+      random: systemRandom,
+      rpc: NO_RPC,
+      self: SELF,
+      servers: () => [SELF],
+      proposeHere: each(request => {
+        if (request.command.kind === 'session-open') return Promise.resolve(cluster.commit(request))
+        sent.add(request.seq)
+        return new Promise<never>(() => undefined)
+      })
+    })
+    const many = [...Array(WINDOW + 100).keys()].map(n =>
+      proposer.propose(create(`n${n}`)).then(
+        () => 'made',
+        (err: unknown) => (err as VxmeshError).code
+      )
+    )
+    await manual.advance(DEADLINE_MS)
+    const outcomes = await Promise.all(many)
+    t.same(outcomes, [...Array<string>(WINDOW).fill('ERR_NO_QUORUM'), ...Array<string>(100).fill('ERR_BUSY')])
+    t.equal(sent.size, WINDOW)
+  }
+)
 
 t.test('a session whose oldest request gets no answer takes no more than the state machine remembers', async t => {
   const cluster = new Cluster()

@@ -293,16 +293,16 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
   {
     name: 'session-never-full',
     bug: 'the state machine forgets the answer to a request that has not got it',
-    file: `${CONSENSUS}/proposer.ts`,
+    file: `${CONSENSUS}/proposer-session.ts`,
     find: 'return nextSeq - oldest >= MAX_SPAN',
     replace: 'return nextSeq - oldest < 0'
   },
   {
     name: 'takes-any-number',
     bug: 'a host takes more requests than it can answer in time',
-    file: `${CONSENSUS}/proposer.ts`,
-    find: 'if (this.#inFlight >= MAX_IN_FLIGHT) throw',
-    replace: 'if (this.#inFlight < 0) throw'
+    file: `${CONSENSUS}/proposal-window.ts`,
+    find: 'if (this.#underWay + this.#waiting.length >= WINDOWS * this.#size) throw',
+    replace: 'if (this.#underWay < 0) throw'
   },
   {
     name: 'unanswered-attach-forgotten',
