@@ -23,7 +23,7 @@ type Json = Readonly<Record<string, unknown>>
 
 type Operation = {
   readonly does: string
-  /** One, a list of all, or a page of a list. */
+  /** One, a list of all, or a list that may also be read in pages. */
   readonly answer: ViewName | readonly [ViewName] | { readonly page: ViewName }
   readonly status?: 201
   readonly body?: z.ZodType
@@ -35,6 +35,7 @@ type Operation = {
 
 const ofInterface = { ifname: ifname.optional() }
 
+/** Without them the whole list is answered. */
 const paged = { limit: pageLimit, continue: pageToken }
 
 /** By method and path, in Fastify's syntax. */
@@ -162,7 +163,7 @@ function operationOf(
     typeof answer === 'string'
       ? reference(answer)
       : 'page' in answer
-        ? { $ref: `#/components/schemas/${pageName(answer.page)}` }
+        ? { anyOf: [{ type: 'array', items: reference(answer.page) }, reference(pageName(answer.page))] }
         : { type: 'array', items: reference(answer[0]) }
   return {
     operationId: `${method.toLowerCase()}${path.replace('/v1', '').replaceAll(/\W+(\w?)/g, (_, c: string) => c.toUpperCase())}`,
@@ -202,7 +203,7 @@ function pageSchema(of: ViewName): Json {
   }
 }
 
-function reference(name: ViewName): Json {
+function reference(name: string): Json {
   return { $ref: `#/components/schemas/${name}` }
 }
 

@@ -9,9 +9,10 @@ import { grantsOf } from '#model/namespace.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { netnsOfPid } from '#platform/netns.ts'
-import type { AgentPort, PageRange } from '#model/agent-port.ts'
+import type { AgentPort } from '#model/agent-port.ts'
 import { cniRoute } from './cni-route.ts'
 import { eventStream } from './event-stream.ts'
+import { answerList, type Listed } from './list-route.ts'
 import { openApiDocument } from './openapi.ts'
 import {
   check,
@@ -26,7 +27,6 @@ import {
   networkName,
   networkUpdateBody,
   pageLimit,
-  pageToken,
   yes
 } from './schemas.ts'
 import { prepareSocket } from './socket-file.ts'
@@ -110,14 +110,14 @@ function clusterRoutes(server: FastifyInstance, agent: AgentPort): void {
   const name = (request: { params: Named['Params'] }): HostName => parseHostName(request.params.name)
   server.get('/v1/status', () => agent.status())
   server.get('/v1/doctor', () => agent.doctor())
-  server.get<Listed>('/v1/members', r => agent.memberList(rangeOf(r)))
+  server.get<Listed>('/v1/members', (r, reply) => answerList(r, reply, range => agent.memberList(range)))
   server.post('/v1/join', request => agent.join(check(joinBody, request.body).addresses))
   server.post('/v1/leave', async () => {
     await agent.leave()
     return {}
   })
   server.post('/v1/reload', () => agent.reload())
-  server.get<Listed>('/v1/hosts', r => agent.hostList(rangeOf(r)))
+  server.get<Listed>('/v1/hosts', (r, reply) => answerList(r, reply, range => agent.hostList(range)))
   server.get<Named>('/v1/hosts/:name', r => agent.hostShow(name(r)))
   server.delete<Named>('/v1/hosts/:name', r => agent.hostRemove(name(r)))
   server.get('/v1/raft/peers', () => agent.raftPeers())
@@ -137,7 +137,7 @@ function eventsRoute(server: FastifyInstance, agent: AgentPort, clock: Clock): v
 function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
   type Named = { Params: { name: string }; Querystring: { force?: string } }
   const name = (request: { params: Named['Params'] }): NetworkName => parseNetworkName(request.params.name)
-  server.get<Listed>('/v1/networks', r => agent.networkList(rangeOf(r)))
+  server.get<Listed>('/v1/networks', (r, reply) => answerList(r, reply, range => agent.networkList(range)))
   server.post('/v1/networks', async (request, reply) => {
     const network = await agent.networkCreate(compact(check(networkCreateBody, request.body)))
     return reply.code(201).send(network)
@@ -152,11 +152,10 @@ function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
 function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   type One = { Params: { id: string }; Querystring: { ifname?: string } }
   const id = (request: { params: One['Params'] }): ContainerId => parseContainerId(request.params.id)
-  server.get<{ Querystring: { network?: string } & Listed['Querystring'] }>('/v1/endpoints', r =>
-    r.query.network === undefined
-      ? agent.endpointList(rangeOf(r))
-      : agent.endpointList(rangeOf(r), check(networkName, r.query.network, 'network'))
-  )
+  server.get<{ Querystring: { network?: string } & Listed['Querystring'] }>('/v1/endpoints', (r, reply) => {
+    const network = r.query.network === undefined ? undefined : check(networkName, r.query.network, 'network')
+    return answerList(r, reply, range => agent.endpointList(range, network))
+  })
   server.post('/v1/endpoints', async (request, reply) => {
     const { pid, netns, ...facts } = check(endpointAttachBody, request.body)
     const path = netns ?? netnsOfPid(pid ?? 0)
@@ -184,7 +183,7 @@ function namespaceRoutes(server: FastifyInstance, agent: AgentPort): void {
   type Named = { Params: { name: string } }
   const name = (request: { params: Named['Params'] }): NamespaceName =>
     check(namespaceName, request.params.name, 'name')
-  server.get<Listed>('/v1/namespaces', r => agent.namespaceList(rangeOf(r)))
+  server.get<Listed>('/v1/namespaces', (r, reply) => answerList(r, reply, range => agent.namespaceList(range)))
   server.put<Named>('/v1/namespaces/:name', r => {
     const { network, grants } = check(namespaceMapBody, r.body)
     return agent.namespaceMap({ namespace: name(r), network, grants: grantsOf(network, grants) })
@@ -209,15 +208,6 @@ function snapshotRoute(server: FastifyInstance, agent: AgentPort): void {
     const chunks = await agent.snapshotSave(check(yes, query.stale, 'stale'))
     return reply.type('application/octet-stream').send(Readable.from(chunks))
   })
-}
-
-type Listed = { Querystring: { limit?: string; continue?: string } }
-
-function rangeOf({ query }: { readonly query: Listed['Querystring'] }): PageRange {
-  return {
-    limit: check(pageLimit, query.limit, 'limit'),
-    continue: check(pageToken, query.continue, 'continue') ?? null
-  }
 }
 
 /** Removes undefined values: exactOptionalPropertyTypes distinguishes absent from undefined. */
