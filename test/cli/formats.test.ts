@@ -81,7 +81,7 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['kv list ipStore/', ['key', 'value'], /^KEY +VALUE\nipStore\/blue +0 of 65536 used\nipStore\/red +1 of 256 used\n$/],
   ['kv get endpoint/red/web/eth0', ['key', 'value'], /^key +endpoint\/red\/web\/eth0\nnetwork +red\n/],
   ['kv get ipStore/red', ['key', 'value'], /\nset +10.1.0.0-10.1.0.2 10.1.0.255-10.1.0.255\n/],
-  ['snapshot save DIR/b.snap', SNAPSHOT, /^file +\/.*b.snap\nbytes +\d+, form 1\ncluster +c0ffee\n/],
+  ['snapshot save DIR/b.snap', SNAPSHOT, /^file +\/.*b.snap\nbytes +\d+, form 2\ncluster +c0ffee\n/],
   ['snapshot inspect DIR/b.snap', SNAPSHOT, /\nservers +h1\nhosts +2\nnetworks +2\nendpoints +1\n/],
   ['snapshot restore DIR/b.snap --data-dir DIR/data', SNAPSHOT, /\nnetworks +2\nendpoints +1\n/],
   ['endpoint detach --container-id web', ENDPOINT, /^10.1.0.2\/24 released\n$/],
