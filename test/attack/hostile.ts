@@ -26,6 +26,7 @@ export type Question =
   /** As leader of a term: entries that are not in order, and one that is no request. */
   | { readonly kind: 'disorder'; readonly peers: readonly string[]; readonly term: number; readonly index: number }
   | { readonly kind: 'gossip'; readonly term: number; readonly commitIndex: number; readonly entry?: EntryText }
+  | { readonly kind: 'propose'; readonly peer: string; readonly request: unknown }
   | { readonly kind: 'request'; readonly peer: string; readonly method: string; readonly body: unknown }
 
 /** A committed entry that nobody committed; `request` as the log holds it. */
@@ -72,6 +73,8 @@ async function act(question: Question): Promise<unknown> {
     case 'gossip':
       await hostile.gossip({ ...question, entries: question.entry === undefined ? [] : [forgedEntry(question.entry)] })
       return { sent: 1 }
+    case 'propose':
+      return hostile.propose(question.peer as PeerId, question.request)
     case 'request':
       if (question.method === 'propose') return hostile.propose(question.peer as PeerId, question.body)
       return hostile.request(question.peer as PeerId, question.method, question.body)

@@ -58,8 +58,8 @@ export class Stolen {
   async propose(leader: LabHost, command: Command, session = 'stolen'): Promise<Answer> {
     const seq = this.#seqs.get(session) ?? 0
     this.#seqs.set(session, seq + 1)
-    const body = { session, seq, settledBelow: 0, command, by: this.peer(leader) }
-    const answer = await this.ask({ kind: 'request', peer: this.peer(leader), method: 'propose', body })
+    const request = { session, seq, settledBelow: 0, command, by: this.peer(leader) }
+    const answer = await this.ask({ kind: 'propose', peer: this.peer(leader), request })
     const { error, applied } = answer as {
       readonly error?: ErrorCode
       readonly applied?: { readonly outcome: { readonly ok: boolean; readonly error?: { readonly code: ErrorCode } } }

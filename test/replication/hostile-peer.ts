@@ -12,6 +12,9 @@ import { LEADER_PROTOCOL, RAFT_PROTOCOL, type MeshPort } from '#replication/tran
 import { Rpc } from '#replication/transport/rpc.ts'
 import { answerIn, frameOf } from './proposals.ts'
 
+/** Served on streams of their own. */
+const LEADER_METHODS: readonly string[] = [PROPOSE_METHOD, 'read-index']
+
 type Body<M> = M extends Message ? Omit<M, 'clusterId' | 'from' | 'to' | 'incarnation'> : never
 
 export class HostilePeer {
@@ -54,7 +57,7 @@ export class HostilePeer {
   }
 
   request(to: PeerId, method: string, body: unknown): Promise<unknown> {
-    const rpc = method === 'propose' || method === 'read-index' ? this.#leaderRpc : this.rpc
+    const rpc = LEADER_METHODS.includes(method) ? this.#leaderRpc : this.rpc
     return rpc.call({ peer: to, method, body, timeoutMs: 2_000 })
   }
 
