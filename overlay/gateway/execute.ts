@@ -8,7 +8,6 @@ import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { refusalError } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readSysctls, withNetns, writeSysctls } from '#platform/netns.ts'
-import { runNft } from '../kernel/nft.ts'
 import {
   absentIsSuccess,
   arePaired,
@@ -32,6 +31,7 @@ import { executeQueueChange } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from '../plan/gateway/facts.ts'
 import { rateChanges } from './router-facts.ts'
+import type { RuleWriter } from './rule-writer.ts'
 import { readAddresses } from '../kernel/tables.ts'
 import type { HostRoutes } from '../plan/gateway/host-access.ts'
 import type { Leftover } from '../plan/gateway/plan-gateway.ts'
@@ -44,6 +44,7 @@ export type RouterWork = {
   readonly router: DesiredRouter
   readonly support: ShapingSupport
   readonly carrier: Carrier
+  readonly writer: Pick<RuleWriter, 'write'>
 }
 
 /** @throws ERR_KERNEL, ERR_NETNS; then no name refers to it */
@@ -71,7 +72,7 @@ export async function repairRouter(
       ...ipv6Switches(p.path)
     ])
   }
-  if (p.rules) await runNft(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
+  if (p.rules) await work.writer.write(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
   if (!p.devices) return
   await deleteUnpaired(work, p.path)
   withRouter(work, p.path, settle)

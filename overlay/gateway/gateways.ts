@@ -9,7 +9,7 @@ import { readSysctls, writeSysctls } from '#platform/netns.ts'
 import type { Feature } from '../driver.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { readGeneration, readTable } from '../kernel/generation.ts'
-import { listChains, runNft } from '../kernel/nft.ts'
+import { listChains } from '../kernel/nft.ts'
 import { readTables, readRouteTables } from '../kernel/tables.ts'
 import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
@@ -51,6 +51,7 @@ import {
 } from './observe.ts'
 import { changeSince, isRepair, type RoutersBefore } from './router-change.ts'
 import type { RouterLook } from './router-facts.ts'
+import { RuleWriter } from './rule-writer.ts'
 
 /** Rules that this agent wrote, and the generation of the namespace's rule set after the write. */
 type WrittenRules = { readonly text: string; readonly generation: number | null }
@@ -82,6 +83,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   readonly #kernel: Kernel
   readonly #support: () => ShapingSupport
   readonly #carrier: Carrier
+  readonly #writer = new RuleWriter()
   #host: WrittenRules & { readonly listing: string | null; readonly closed: readonly string[] } = {
     text: '',
     generation: null,
@@ -175,13 +177,17 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
 
   /** For `doctor`: can rules be set, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
   async features(): Promise<readonly Feature[]> {
+    return [await this.#egress(), await this.#writer.feature()]
+  }
+
+  async #egress(): Promise<Feature> {
     const name = 'egress'
     try {
       const drops = foreignForwardDrops(await listChains(this.#kernel.netns))
       const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${FORWARD_REMEDY}`
-      return [{ name, present: drops.length === 0, required: false, detail }]
+      return { name, present: drops.length === 0, required: false, detail }
     } catch (err) {
-      return [{ name, present: false, required: false, detail: asVxmeshError(err).message }]
+      return { name, present: false, required: false, detail: asVxmeshError(err).message }
     }
   }
 
@@ -294,14 +300,14 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
 
   async #writeHostRules(script: string, text: string): Promise<void> {
     const { netns } = this.#kernel
-    await runNft(netns, script, `write ${HOST_TABLE}`)
+    await this.#writer.write(netns, script, `write ${HOST_TABLE}`)
     const generation = readGeneration(netns)
     const listing = await readTable(netns, HOST_TABLE)
     this.#host = { text, generation, listing, closed: closedIn(listing) }
   }
 
   #work(router: DesiredRouter): RouterWork {
-    return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier }
+    return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier, writer: this.#writer }
   }
 
   #remember(router: DesiredRouter, path: string): void {

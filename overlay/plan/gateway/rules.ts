@@ -77,6 +77,19 @@ function limitHalfOpen(from: string): readonly string[] {
   ]
 }
 
+/** The same rules for a kernel that takes no timeouts. */
+export function withoutTimeouts(script: string): string {
+  return script
+    .split('\n')
+    .filter(line => !line.includes(' ct timeout '))
+    .join('\n')
+}
+
+/** A table of nothing but the timeouts, to try whether a kernel takes them. */
+export function timeoutsAlone(): string {
+  return table('vxmesh_timeouts', TIMEOUTS)
+}
+
 /** Ahead of other software's chains. Not essential: a drop is final in any order. */
 const PRIORITY = 'filter - 10'
 
