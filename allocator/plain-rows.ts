@@ -9,7 +9,7 @@ import { ipv4Of, isHostAddress } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { macOf, parseMac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
-import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseSettings, settingsOf } from '#model/settings.ts'
+import { ENDPOINT_DEFAULTS, ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseSettings, settingsOf } from '#model/settings.ts'
 import { parseHostRow, parseNetworkRow, parseOutcome } from './parse-row.ts'
 import type { PlainEndpoint, PlainHost, PlainSession } from './plain-state.ts'
 import type { Session, Sessions } from './sessions.ts'
@@ -63,7 +63,8 @@ export function restoreEndpoint(plain: PlainEndpoint, of: Network, hosts: readon
   const { name: network, vni } = of
   // The network's pool accepts no address outside its subnet.
   const address = whole(at) as Ipv4
-  const rates = parseSettings(ENDPOINT_SETTINGS, { ingressRate, egressRate, delayUs })
+  const isFree = ingressRate === 0 && egressRate === 0 && delayUs === 0
+  const rates = isFree ? ENDPOINT_DEFAULTS : parseSettings(ENDPOINT_SETTINGS, { ingressRate, egressRate, delayUs })
   const row = {
     network,
     vni,

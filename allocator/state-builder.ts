@@ -13,19 +13,28 @@ import { ClusterState } from './state-machine.ts'
 import { SECTION_FORMAT, type NetworkPart, type SectionHead, type StateSection } from './state-sections.ts'
 import { Tables } from './tables.ts'
 
+const STEP_ROWS = 64
+
 export class StateBuilder {
   #head: SectionHead | null = null
   readonly #hosts: Host[] = []
   readonly #tables = new Tables()
   readonly #sessions = new Sessions()
+  #rows = 0
   #state: ClusterState | null = null
 
   /** Adds the next section, as StateCursor returned it. @throws ERR_STORAGE when it is malformed or contradicts the others */
   add(section: unknown): void {
+    const steps = this.steps(section)
+    while (steps.next().done !== true);
+  }
+
+  /** The same in steps of less than a millisecond of work; a state of an earlier format is one step. @throws as `add` */
+  *steps(section: unknown): Generator<undefined> {
     try {
       if (this.#state !== null) throw new Error('it goes on after its end')
       if (!Array.isArray(section)) this.#takeOld(section)
-      else this.#take(section as unknown as StateSection)
+      else yield* this.#take(section as unknown as StateSection)
     } catch (cause) {
       throw unusable(cause)
     }
@@ -38,7 +47,7 @@ export class StateBuilder {
   }
 
   /** The parsers and tables check everything that the cast in `add` claims. */
-  #take(section: StateSection): void {
+  *#take(section: StateSection): Generator<undefined> {
     const [kind, content] = section
     if (kind === 'head') {
       if (this.#head !== null) throw new Error('it has two heads')
@@ -53,7 +62,7 @@ export class StateBuilder {
         for (const row of content) this.#addHost(restoreHost(row))
         return
       case 'networks':
-        for (const part of content) this.#addPart(part)
+        for (const part of content) yield* this.#addPart(part)
         return
       case 'namespaces':
         for (const row of content) {
@@ -63,7 +72,10 @@ export class StateBuilder {
         }
         return
       case 'sessions':
-        for (const row of content) restoreSession(this.#sessions, row, this.#head.appliedIndex)
+        for (const row of content) {
+          restoreSession(this.#sessions, row, this.#head.appliedIndex)
+          yield
+        }
         return
       case 'end':
         this.#end(this.#head)
@@ -84,14 +96,18 @@ export class StateBuilder {
     this.#hosts.push(host)
   }
 
-  #addPart([of, rows]: NetworkPart): void {
+  *#addPart([of, rows]: NetworkPart): Generator<undefined> {
     const tables = this.#tables
     if (typeof of !== 'number') {
       tables.restoreCursor(tables.addNetwork(restoreNetwork(of), 'explicit'), of.cursor)
     }
     const table = tables.networkByVni.get((typeof of === 'number' ? of : of.vni) as Vni)
     if (table === undefined) throw new Error(`endpoints of network ${of as number}, which does not exist`)
-    for (const row of rows) tables.addEndpoint(restoreEndpoint(row, table.network, this.#hosts), 'explicit')
+    for (const row of rows) {
+      tables.addEndpoint(restoreEndpoint(row, table.network, this.#hosts), 'explicit')
+      this.#rows += 1
+      if (this.#rows % STEP_ROWS === 0) yield
+    }
   }
 
   #end({ appliedIndex, digest }: SectionHead): void {

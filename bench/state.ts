@@ -14,7 +14,7 @@ import { stateFrom, stateSections } from '#agent/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
-import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
+import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import { diskFiles } from '#platform/file-layer.ts'
@@ -24,7 +24,8 @@ import { say, type Figures, type Report } from './report.ts'
 
 const HOSTS = 50
 const PER_NETWORK = 5_000
-const META = { lastIndex: 1 as LogIndex, lastTerm: 1 as Term, configuration: { voters: [], learners: [] } }
+const CONFIGURATION = { voters: ['a' as PeerId], learners: [] }
+const META = { lastIndex: 1 as LogIndex, lastTerm: 1 as Term, configuration: CONFIGURATION }
 
 export async function bench(args: readonly string[]): Promise<Report> {
   const { values } = parseArgs({ args: [...args], options: { endpoints: { type: 'string', default: '1000000' } } })
@@ -72,7 +73,8 @@ function fill(endpoints: number): ClusterState {
     const network = parseNetworkName(`tenant-${Math.floor(n / PER_NETWORK)}`)
     if (n % PER_NETWORK === 0) apply({ kind: 'network-create', name: network, subnet, ...free })
     const containerId = parseContainerId(`${n.toString(16).padStart(12, '0')}${'c'.repeat(52)}`)
-    const host = hosts[n % HOSTS] ?? hosts[0]
+    // In no order: in turn, the sets of all hosts would grow at the same moment.
+    const host = hosts[(Math.imul(n, 2_654_435_761) >>> 8) % HOSTS] ?? hosts[0]
     if (host === undefined) throw new Error('no host')
     const unshaped = { ingressRate: 0, egressRate: 0, delayUs: 0 }
     apply({ kind: 'endpoint-attach', network, containerId, ifname, name: `web-${n}`, host, ...unshaped })

@@ -32,8 +32,9 @@ export function stateSections(state: ClusterState, sectionRows?: number): AsyncI
 export async function stateFrom(sections: AsyncIterable<Uint8Array>): Promise<ClusterState> {
   const builder = new StateBuilder()
   for await (const section of sections) {
-    builder.add(decodeMsgpack(section, 'ERR_STORAGE'))
-    await nextTurn()
+    const steps = builder.steps(decodeMsgpack(section, 'ERR_STORAGE'))
+    do await nextTurn()
+    while (steps.next().done !== true)
   }
   return builder.finish()
 }

@@ -32,12 +32,13 @@ t.test('changes made while it is read are not in it, and other tasks run in betw
   const making = stateFrom(stateSections(caller.state))
   const change = (): void => {
     turns += 1
+    changing = setImmediate(change)
+    if (turns > 90) return
     caller.try(detach(`c20000-${19_900 + turns}`))
     caller.try(attach('n20000', `late-${turns}`))
     caller.try(update('n3', 1_000_000 * turns))
     caller.try(register(10 + turns))
     if (turns > 1) caller.try(removeHost(`h${9 + turns}`))
-    changing = setImmediate(change)
   }
   let changing = setImmediate(change)
   const restored = await making
