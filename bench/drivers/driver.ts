@@ -5,8 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { answerLines } from '../../test/lab/json-process.ts'
 import { quantile } from '../report.ts'
 
-/** How long a caller that was told to retry waits. */
-const BUSY_PAUSE_MS = 20
+/** How long a caller that was told to retry waits; doubles while it is told again. */
+const PAUSE_MIN_MS = 20
+const PAUSE_MAX_MS = 640
 
 export type Load = { readonly concurrency: number; readonly count: number; readonly maxMs: number }
 
@@ -31,17 +32,20 @@ export async function runLoad(load: Load, task: () => Promise<void>): Promise<Me
   let [started, failed] = [0, 0]
   const since = performance.now()
   const lane = async (): Promise<void> => {
+    let pauseMs = PAUSE_MIN_MS
     while (started < load.count && performance.now() - since < load.maxMs) {
       started += 1
       const at = performance.now()
       try {
         await task()
         latencies.push(performance.now() - at)
+        pauseMs = PAUSE_MIN_MS
       } catch (err) {
         if ((err as { readonly code?: string }).code === 'ERR_BUSY') {
           started -= 1
           refusals.push(performance.now() - at)
-          await sleep(BUSY_PAUSE_MS)
+          await sleep(pauseMs * (0.5 + Math.random()))
+          pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)
           continue
         }
         failed += 1
@@ -52,7 +56,10 @@ export async function runLoad(load: Load, task: () => Promise<void>): Promise<Me
   }
   await Promise.all(Array.from({ length: load.concurrency }, lane))
   const seconds = (performance.now() - since) / 1_000
-  const [p50Ms, p99Ms] = [quantile(latencies, 0.5), quantile(latencies, 0.99)]
+  const [p50Ms, p99Ms] = [0.5, 0.99].map(share => (latencies.length === 0 ? Infinity : quantile(latencies, share))) as [
+    number,
+    number
+  ]
   const refused = { refused: refusals.length, refusedP99Ms: quantile([0, ...refusals], 0.99) }
   return { done: latencies.length, failed, ...refused, perSecond: latencies.length / seconds, p50Ms, p99Ms }
 }

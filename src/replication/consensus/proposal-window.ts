@@ -36,9 +36,14 @@ export class ProposalWindow {
     this.#nowMs = options.nowMs
   }
 
+  /** @throws ERR_BUSY when one more would be too many */
+  checkRoom(): void {
+    if (this.#underWay + this.#waiting.length >= WINDOWS * this.#size) throw busy()
+  }
+
   /** Begins now, or in turn. @throws ERR_BUSY */
   enter(turn: Turn): void {
-    if (this.#underWay + this.#waiting.length >= WINDOWS * this.#size) throw busy()
+    this.checkRoom()
     if (this.#underWay < this.#size) this.#begin(turn)
     else this.#waiting.push(turn)
   }

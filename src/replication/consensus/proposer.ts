@@ -87,6 +87,8 @@ export class Proposer {
    */
   propose<C extends Command>(given: C): Promise<Proposed<C['kind']>> {
     return new Promise<Proposed<CommandKind>>((resolve, reject) => {
+      // First, because it costs least.
+      this.#window.checkRoom()
       // A leader checks what others send. Its own commands bypass that, and an invalid one in the log would stop every replica.
       const command = parseCommand(given)
       const deadlineMs = this.#now() + this.#deadlineMs
