@@ -113,6 +113,7 @@ export class ControlPlane {
       index: () => state.appliedIndex,
       repair: () => this.log.repair(),
       leader: () => this.log.status().leader,
+      followsFeed: () => this.log.status().role === 'client',
       self: parts.identity.peerId,
       ask: (peer, method) => this.peerRpc.ask(peer, method),
       serve: (method, answer) => this.peerRpc.serve(method, answer),

@@ -7,7 +7,7 @@ import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Subnet } from '#model/ip.ts'
 import type { PreparedState, StateMachine } from '#replication/consensus/applied-log.ts'
-import type { DigestCheck } from './observe/digest-check.ts'
+import type { DigestCheck, DigestNote } from './observe/digest-check.ts'
 import type { EventBus } from './observe/event-bus.ts'
 import { changeEvent } from './observe/events.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
@@ -21,7 +21,7 @@ export type StateApplierOptions = {
   /** Addresses that client hosts may have as VTEPs beside those that they are connected from. */
   readonly vteps: () => readonly Subnet[]
   readonly events: Pick<EventBus, 'publish'>
-  readonly digests: Pick<DigestCheck, 'applied'>
+  readonly digests: Pick<DigestCheck, 'applied' | 'heard' | 'latest'>
   /** Is the state as new as the cluster's? An entry applied before is replayed, and no new event. */
   readonly current: () => boolean
   /** What this host's kernel should hold may have changed for these networks, or for all. */
@@ -77,6 +77,14 @@ export class StateApplier implements StateMachine {
         this.#options.changed()
       }
     }
+  }
+
+  notes(): readonly DigestNote[] {
+    return this.#options.digests.latest()
+  }
+
+  noted(author: PeerId, notes: readonly DigestNote[]): void {
+    this.#options.digests.heard(author, notes)
   }
 
   applied(index: LogIndex): void {

@@ -32,7 +32,7 @@ function world(): World {
     directory: { nameOf: peer => `name of ${peer.slice(-1)}` },
     vteps: () => [],
     events: { publish: (describe, kind) => void own.events.push({ kind, event: describe?.() ?? null }) },
-    digests: { applied: index => void own.noted.push(index) },
+    digests: { applied: index => void own.noted.push(index), heard: () => undefined, latest: () => [] },
     current: () => own.current,
     changed: networks => void own.passes.push(networks === undefined ? null : [...networks]),
     peersChanged: () => void own.passes.push('peers'),

@@ -113,6 +113,8 @@ export class MemoryHost {
       bootstrapExpect,
       machine: {
         apply: (index, request) => this.state.apply(index, request),
+        notes: () => [],
+        noted: () => undefined,
         skip: index => this.state.skip(index),
         admit: (command, from) => whyNotAdmitted(this.state, command, { ...from, vteps: [] }),
         ...snapshotPart(() => this.state),

@@ -1,5 +1,5 @@
-// The same log must give the same state on every host. Each host notes its state's digest every few entries, and compares
-// its notes with the leader's periodically. A difference is a bug, faulty memory, or an entry that was never committed. A
+// The same log must give the same state on every host. Each host notes its state's digest every few entries. A client compares
+// with the notes in the leader's beats, a server, which does not follow the feed, asks the leader. A difference is a bug, faulty memory, or an entry that was never committed. A
 // client replaces its state by a server's; a server reports the difference, because it does not show which host is right.
 
 import { VxmeshError } from '#model/errors.ts'
@@ -14,6 +14,7 @@ const KEPT = 256
 const COMPARE_MS = 5_000
 /** Of this version of the digest (allocator/digest.ts): hosts of other releases are not compared. */
 const METHOD = 'digests-2'
+const VERSION = '2 '
 
 export type DigestNote = readonly [index: number, digest: string]
 
@@ -25,6 +26,8 @@ export type DigestCheckOptions = {
   /** Replaces this host's state by a server's. @throws ERR_UNSUPPORTED on a server, ERR_PEER */
   readonly repair: () => Promise<void>
   readonly leader: () => PeerId | null
+  /** Does this host follow the feed, in which the leader's notes are? */
+  readonly followsFeed: () => boolean
   readonly self: PeerId
   readonly ask: (peer: PeerId, method: string) => Promise<unknown>
   readonly serve: (method: string, answer: () => unknown) => void
@@ -35,6 +38,9 @@ export type DigestCheckOptions = {
 export class DigestCheck {
   readonly #options: DigestCheckOptions
   readonly #noted = new Map<number, string>()
+  /** The leader's notes of indexes that this host has not applied yet. */
+  readonly #ahead = new Map<number, string>()
+  #repairing = false
   #cancel: Cancel = () => undefined
   #differsAt: LogIndex | null = null
 
@@ -51,8 +57,30 @@ export class DigestCheck {
   applied(index: LogIndex): void {
     if (index % EVERY !== 0) return
     this.#noted.set(index, this.#options.digest())
-    const [oldest] = this.#noted.keys()
-    if (this.#noted.size > KEPT && oldest !== undefined) this.#noted.delete(oldest)
+    dropOldest(this.#noted)
+    const theirs = this.#ahead.get(index)
+    if (theirs === undefined) return
+    this.#ahead.delete(index)
+    this.compare([[index, theirs]])
+  }
+
+  /** For the feed: the last note, and that of the last applied entry. */
+  latest(): readonly DigestNote[] {
+    const notes = [...[...this.#noted].slice(-1), ...this.#latest()]
+    return notes.map(([index, digest]) => [index, `${VERSION}${digest}`] as const)
+  }
+
+  /** Notes from the feed; only the leader's count, and those of another version of the digest do not. */
+  heard(author: PeerId, notes: readonly DigestNote[]): void {
+    if (author !== this.#options.leader()) return
+    const known = notes
+      .filter(([, text]) => text.startsWith(VERSION))
+      .map(([index, text]) => [index, text.slice(VERSION.length)] as const)
+    const applied = this.#options.index()
+    for (const [index, digest] of known) if (index > applied && index % EVERY === 0) this.#ahead.set(index, digest)
+    dropOldest(this.#ahead)
+    this.compare(known)
+    if (this.#differsAt !== null) void this.#repair(this.#differsAt)
   }
 
   start(): void {
@@ -86,13 +114,18 @@ export class DigestCheck {
   /** Tries again at the next comparison when it fails. */
   async #repair(index: LogIndex): Promise<void> {
     const { logger, repair } = this.#options
+    if (this.#repairing) return
+    this.#repairing = true
     try {
       await repair()
     } catch (err) {
       logger.debug({ err }, 'not repaired')
       return
+    } finally {
+      this.#repairing = false
     }
     this.#noted.clear()
+    this.#ahead.clear()
     this.#differsAt = null
     logger.warn({ index }, 'the state of this host was replaced by a server’s')
   }
@@ -100,7 +133,7 @@ export class DigestCheck {
   async #compareWithLeader(): Promise<void> {
     const { leader, self, ask, logger } = this.#options
     const peer = leader()
-    if (peer === null || peer === self || this.#options.index() === 0) return
+    if (peer === null || peer === self || this.#options.index() === 0 || this.#options.followsFeed()) return
     try {
       this.compare(readNotes(await ask(peer, METHOD)))
       if (this.#differsAt !== null) await this.#repair(this.#differsAt)
@@ -108,6 +141,11 @@ export class DigestCheck {
       logger.debug({ err, peer }, 'digests not compared')
     }
   }
+}
+
+function dropOldest(notes: Map<number, string>): void {
+  const [oldest] = notes.keys()
+  if (notes.size > KEPT && oldest !== undefined) notes.delete(oldest)
 }
 
 /** @throws ERR_PEER on anything but notes */

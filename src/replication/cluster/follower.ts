@@ -62,6 +62,7 @@ export class Follower {
         }
       },
       leaderSeen,
+      noted: (author, notes) => replica.applied.noted(author, notes),
       refused: (reason, author) => {
         this.#refused += 1
         logger.debug({ reason, author }, 'feed message refused')

@@ -50,7 +50,13 @@ export class Voter {
     const { self, incarnation, origin, replica, transport, advanced, mesh, fatal, clock, random, logger } = options
     const { rpc, servers } = options
     const { wal, recovered, snapshot } = replica.storage
-    this.#publisher = new FeedPublisher({ mesh, clusterId: origin.clusterId, clock, logger })
+    this.#publisher = new FeedPublisher({
+      mesh,
+      clusterId: origin.clusterId,
+      notes: () => replica.applied.notes(),
+      clock,
+      logger
+    })
     this.raft = new RaftNode({
       self,
       clusterId: origin.clusterId,

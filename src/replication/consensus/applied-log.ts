@@ -4,6 +4,7 @@ import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import type { Configuration, Entry, SnapshotMeta } from '#raft/types.ts'
+import type { FeedNote } from '../feed/feed-message.ts'
 import { requestOf } from './entry-request.ts'
 import { configurationAfter } from './participation.ts'
 import type { Applied } from './propose-rpc.ts'
@@ -25,6 +26,10 @@ export type StateMachine = {
   readonly prepare: (sections: AsyncIterable<Uint8Array>) => Promise<PreparedState>
   /** Called after each applied range. */
   readonly applied: (index: LogIndex) => void
+  /** What a leader tells the followers of the feed about its state; a few short notes. */
+  readonly notes: () => readonly FeedNote[]
+  /** What another host that may lead notes of its state. */
+  readonly noted: (author: PeerId, notes: readonly FeedNote[]) => void
 }
 
 /** A state that was built beside the one in use. */
@@ -88,6 +93,15 @@ export class AppliedLog {
     prepared.adopt()
     this.#meta = meta
     this.#machine.applied(this.index)
+  }
+
+  /** See StateMachine. */
+  notes(): readonly FeedNote[] {
+    return this.#machine.notes()
+  }
+
+  noted(author: PeerId, notes: readonly FeedNote[]): void {
+    this.#machine.noted(author, notes)
   }
 
   #applyOne(entry: Entry): Outcome {

@@ -8,7 +8,7 @@ import type { Logger } from '#platform/log.ts'
 import type { Entry, SnapshotMeta } from '#raft/types.ts'
 import type { Verdict } from '../transport/mesh-port.ts'
 import type { Rpc } from '../transport/rpc.ts'
-import { decodeFeed, type FeedMessage } from './feed-message.ts'
+import { decodeFeed, type FeedMessage, type FeedNote } from './feed-message.ts'
 import { FeedOrder } from './feed-order.ts'
 import { BEAT_MS } from './feed-publisher.ts'
 import { fetchEntries } from './fetch.ts'
@@ -50,6 +50,8 @@ export type FeedFollowerOptions = {
   }) => Promise<PreparedInstall>
   /** An accepted message names the leader and its term. */
   readonly leaderSeen: (leader: PeerId, term: Term) => void
+  /** What the author of an accepted message notes of its state. */
+  readonly noted: (author: PeerId, notes: readonly FeedNote[]) => void
   readonly refused: (reason: FeedRefusal, author: PeerId) => void
   /** @throws ERR_PEER when no replica can apply the entry */
   readonly checkEntry: (entry: Entry) => void
@@ -92,6 +94,7 @@ export class FeedFollower {
     if (this.#cancelSilence !== null) this.#restartSilence()
     leaderSeen(author, message.term)
     this.#take(message.entries, message.commitIndex)
+    if (message.notes.length > 0) this.#options.noted(author, message.notes)
     return 'accept'
   }
 

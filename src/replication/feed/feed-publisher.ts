@@ -6,7 +6,7 @@ import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Entry } from '#raft/types.ts'
 import type { MeshPort } from '../transport/mesh-port.ts'
-import { encodeFeed } from './feed-message.ts'
+import { encodeFeed, type FeedNote } from './feed-message.ts'
 
 /** The least time between two messages: a busy leader's entries share a message, its signature and its copies. */
 const COALESCE_MS = 10
@@ -14,10 +14,14 @@ const COALESCE_MS = 10
 const MAX_PIGGYBACKED_ENTRIES = 4
 /** How often a quiet leader repeats its commit index, so that followers notice the loss of its last message. */
 export const BEAT_MS = 500
+/** Every so many beats one carries notes of the state: 5 s. */
+export const NOTES_BEATS = 10
 
 export type FeedPublisherOptions = {
   readonly mesh: Pick<MeshPort, 'publish'>
   readonly clusterId: ClusterId
+  /** Of the applied state; see FeedNote. */
+  readonly notes: () => readonly FeedNote[]
   readonly clock: Clock
   readonly logger: Logger
 }
@@ -25,6 +29,7 @@ export type FeedPublisherOptions = {
 export class FeedPublisher {
   readonly #options: FeedPublisherOptions
   #leading: { readonly term: Term; readonly stopBeat: Cancel } | null = null
+  #beats = 0
   #commitIndex = 0 as LogIndex
   #buffered: Entry[] = []
   #cancelFlush: Cancel | null = null
@@ -35,7 +40,7 @@ export class FeedPublisher {
 
   lead(term: Term): void {
     this.stop()
-    this.#leading = { term, stopBeat: this.#options.clock.every(BEAT_MS, () => this.#publish([])) }
+    this.#leading = { term, stopBeat: this.#options.clock.every(BEAT_MS, () => this.#beat()) }
   }
 
   /** Drops what is buffered: followers see a gap when the next leader publishes, and fill it. */
@@ -64,9 +69,14 @@ export class FeedPublisher {
     return this.#buffered.length === 0 ? [] : this.#encode(term, this.#buffered)
   }
 
-  #encode(term: Term, entries: readonly Entry[]): Uint8Array[] {
+  #encode(term: Term, entries: readonly Entry[], notes: readonly FeedNote[] = []): Uint8Array[] {
     const { clusterId } = this.#options
-    return encodeFeed({ clusterId, term, commitIndex: this.#commitIndex, entries })
+    return encodeFeed({ clusterId, term, commitIndex: this.#commitIndex, entries, notes })
+  }
+
+  #beat(): void {
+    this.#beats += 1
+    this.#publish([], this.#beats % NOTES_BEATS === 0 ? this.#options.notes() : [])
   }
 
   #flushAfter(ms: number): void {
@@ -80,10 +90,10 @@ export class FeedPublisher {
     })
   }
 
-  #publish(entries: readonly Entry[]): void {
+  #publish(entries: readonly Entry[], notes: readonly FeedNote[] = []): void {
     if (this.#leading === null) return
     const { mesh, logger } = this.#options
-    for (const message of this.#encode(this.#leading.term, entries)) {
+    for (const message of this.#encode(this.#leading.term, entries, notes)) {
       mesh.publish(message).catch((err: unknown) => logger.debug({ err }, 'feed message not published'))
     }
   }

@@ -17,6 +17,7 @@ function host(entries: number, digestAt: (index: number) => string): { check: Di
     repair: () => Promise.reject(new Error('nothing is repaired here')),
     leader: () => LEADER,
     self: SELF,
+    followsFeed: () => false,
     ask: () => Promise.reject(new Error('nobody is asked here')),
     serve: (_, answer) => served.push(answer),
     clock: new ManualClock().clock,
@@ -67,6 +68,7 @@ function comparing(p: { readonly leader: PeerId | null; readonly answer: () => P
     repair: () => Promise.reject(new Error('nothing is repaired here')),
     leader: () => p.leader,
     self: SELF,
+    followsFeed: () => false,
     ask: peer => {
       asked.push(peer)
       return p.answer()
@@ -134,6 +136,7 @@ for (const { claim, repair, repaired } of [
       },
       leader: () => LEADER,
       self: SELF,
+      followsFeed: () => false,
       ask: () => Promise.resolve([[10, 'theirs']]),
       serve: () => undefined,
       clock: time.clock,
@@ -146,3 +149,80 @@ for (const { claim, repair, repaired } of [
     t.equal(check.differsAt, repaired ? null : 10)
   })
 }
+
+/** A client that has applied this many entries and follows the feed; `repairs` counts. */
+function client(
+  entries: number,
+  digestAt: (index: number) => string
+): {
+  readonly check: DigestCheck
+  readonly time: ManualClock
+  readonly counts: { asked: number; repairs: number; applied: number }
+} {
+  const time = new ManualClock()
+  const counts = { asked: 0, repairs: 0, applied: 0 }
+  const check = new DigestCheck({
+    digest: () => digestAt(counts.applied),
+    index: () => counts.applied as LogIndex,
+    repair: () => {
+      counts.repairs += 1
+      return Promise.resolve()
+    },
+    leader: () => LEADER,
+    self: SELF,
+    followsFeed: () => true,
+    ask: () => {
+      counts.asked += 1
+      return Promise.resolve([])
+    },
+    serve: () => undefined,
+    clock: time.clock,
+    logger: pino({ level: 'silent' })
+  })
+  for (counts.applied = 1; counts.applied < entries; counts.applied++) check.applied(counts.applied as LogIndex)
+  if (entries > 0) check.applied(counts.applied as LogIndex)
+  check.start()
+  return { check, time, counts }
+}
+
+t.test('a client compares with the notes of the leader’s beats and asks nobody', async t => {
+  const leader = client(100, index => `d${index}`).check
+  t.same(leader.latest(), [
+    [64, '2 d64'],
+    [100, '2 d100']
+  ])
+  const same = client(100, index => `d${index}`)
+  same.check.heard(LEADER, leader.latest())
+  await same.time.advance(60_000)
+  t.same([same.check.differsAt, same.counts.asked, same.counts.repairs], [null, 0, 0])
+  const other = client(100, index => `e${index}`)
+  other.check.heard(LEADER, leader.latest())
+  await other.time.advance(0)
+  t.same([other.check.differsAt, other.counts.repairs], [null, 1], 'found at 64, repaired, and equal again')
+})
+
+t.test('a note that a client has not reached yet is compared when it has', async t => {
+  const { check, counts } = client(60, index => `e${index}`)
+  check.heard(LEADER, client(64, index => `d${index}`).check.latest())
+  t.equal(check.differsAt, null)
+  while (counts.applied < 64) check.applied(++counts.applied as LogIndex)
+  t.equal(check.differsAt, 64)
+})
+
+t.test('notes of others than the leader, and of another version of the digest, are no difference', async t => {
+  const { check, counts } = client(64, index => `d${index}`)
+  check.heard(SELF, [[64, '2 x']])
+  check.heard(LEADER, [
+    [64, '1 x'],
+    [64, '3 x'],
+    [64, '']
+  ])
+  t.same([check.differsAt, counts.repairs], [null, 0])
+})
+
+t.test('the leader’s notes of entries to come are bounded', async t => {
+  const { check, counts } = client(0, index => `e${index}`)
+  for (let index = 64; index <= 64 * 10_000; index += 64) check.heard(LEADER, [[index, '2 d']])
+  while (counts.applied < 64) check.applied(++counts.applied as LogIndex)
+  t.equal(check.differsAt, null, 'the oldest are forgotten')
+})

@@ -24,6 +24,8 @@ function made(): Made {
   const log = new AppliedLog({
     apply: (index, request) => state.apply(index, request),
     admit: () => null,
+    notes: () => [],
+    noted: () => undefined,
     skip: index => state.skip(index),
     ...snapshotPart(() => state),
     applied: index => reached.push(index)

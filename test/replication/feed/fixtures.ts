@@ -9,7 +9,7 @@ import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { FeedFollower, type FeedRefusal } from '#replication/feed/feed-follower.ts'
-import { encodeFeed } from '#replication/feed/feed-message.ts'
+import { encodeFeed, type FeedNote } from '#replication/feed/feed-message.ts'
 import { CLUSTER, entries, entry, index } from '../entries.ts'
 import type { Host } from '../hosts.ts'
 
@@ -53,6 +53,7 @@ export type World = {
   readonly refused: Record<FeedRefusal, number>
   /** The servers that it asks, in order. */
   readonly servers: PeerId[]
+  readonly noted: (readonly [author: PeerId, notes: readonly FeedNote[]])[]
 }
 
 type FollowOptions = {
@@ -66,6 +67,7 @@ type FollowOptions = {
 /** A follower on a host; `server` is one that it accepts messages from. */
 export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
   const [delivered, leaders, fatal, servers]: [number[], PeerId[], Error[], PeerId[]] = [[], [], [], []]
+  const noted: World['noted'] = []
   const refused = { malformed: 0, foreignCluster: 0, notServer: 0 }
   const follower = new FeedFollower({
     rpc: on.rpc,
@@ -81,6 +83,7 @@ export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
     },
     prepare: () => Promise.reject(new Error('no server here has a snapshot')),
     leaderSeen: leader => leaders.push(leader),
+    noted: (author, notes) => noted.push([author, notes]),
     checkEntry: () => undefined,
     refused: reason => (refused[reason] += 1),
     clock: systemClock,
@@ -88,7 +91,7 @@ export function follow(t: Test, on: Host, p: FollowOptions = {}): World {
     logger
   })
   t.teardown(() => follower.stop())
-  return { follower, delivered, leaders, fatal, refused, servers }
+  return { follower, delivered, leaders, noted, fatal, refused, servers }
 }
 
 /** Indexes first to last. */

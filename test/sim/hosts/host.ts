@@ -163,6 +163,8 @@ export class SimHost {
           return outcome
         },
         admit: (command, from) => whyNotAdmitted(state, command, { ...from, vteps: [] }),
+        notes: () => [],
+        noted: () => undefined,
         skip: index => {
           oracle.applied(this.name, { index, after: state.appliedIndex, request: null })
           state.skip(index)
