@@ -80,7 +80,7 @@ export class Replicator {
     const { signal: stopping } = this.#stopping
     const rpc = new Rpc({ mesh, clock })
     const leaderRpc = new Rpc({ mesh, clock, protocol: LEADER_PROTOCOL })
-    const applied = new AppliedLog(options.machine)
+    const applied = new AppliedLog(options.machine, (request, outcome) => proposer.applied(request, outcome))
     const role = new ClusterRole({
       ...options,
       rpc,
@@ -104,7 +104,9 @@ export class Replicator {
       isSelfServer: () => role.isConfigured(options.self),
       servers: () => role.servers(),
       isServer: peer => role.isServer(peer),
-      onNotice: (leader, notice) => role.onNotice(leader, notice)
+      onNotice: (leader, notice) => role.onNotice(leader, notice),
+      keepsUp: () => role.keepsUp,
+      onCommitted: (leader, term, entries) => role.onCommitted(leader, term, entries)
     })
     const log = new RaftLog({
       rpc: leaderRpc,

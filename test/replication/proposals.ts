@@ -6,7 +6,7 @@ import { decodeAnswers, encodeProposals } from '#replication/codec/proposal-code
 
 /** A frame of requests, which need not make sense. */
 export function frameOf(...requests: readonly unknown[]): Uint8Array {
-  return encodeProposals(requests.map(request => encodeMsgpack(request)))
+  return encodeProposals({ outcomes: true, requests: requests.map(request => encodeMsgpack(request)) })
 }
 
 /** The answer to a frame of one request: `{ applied }` or `{ leader }`. @throws the error that kept it out of the log */

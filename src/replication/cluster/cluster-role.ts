@@ -2,12 +2,13 @@
 // closed and opened again in the other role.
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Entry } from '#raft/types.ts'
 import { LeaderHint } from '../consensus/leader-hint.ts'
 import { hasWrongRole, takesPart, type Participation } from '../consensus/participation.ts'
 import { Authority } from '../consensus/authority.ts'
 import { peersOf, type PeerProgress } from '../consensus/peers.ts'
-import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
+import type { AppliedEntry, CommitNotice } from '../consensus/propose-rpc.ts'
 import type { ReplicationStatus } from '../consensus/status.ts'
 import type { PageSource } from '../feed/fetch.ts'
 import type { SnapshotSource } from '../feed/snapshot-transfer.ts'
@@ -105,7 +106,7 @@ export class ClusterRole {
   }
 
   /** Proposes encoded requests on this host's own Raft. @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
-  async propose(batch: readonly Uint8Array[]): Promise<readonly Applied[]> {
+  async propose(batch: readonly Uint8Array[]): Promise<readonly AppliedEntry[]> {
     if (this.#role.kind !== 'voter') throw new VxmeshError('ERR_NOT_LEADER', 'this host is not a voter')
     return this.#role.propose(batch)
   }
@@ -238,6 +239,19 @@ export class ClusterRole {
   onNotice(peer: PeerId, { raft, feed }: CommitNotice): void {
     if (this.#role.kind === 'voter') this.#roles.receive(peer, raft)
     else if (this.#role.kind === 'follower') for (const message of feed) this.#role.feed.judge(peer, message)
+  }
+
+  /** Does this host apply what is committed without delay, as far as it knows? */
+  get keepsUp(): boolean {
+    return this.#role.kind === 'voter' || (this.#role.kind === 'follower' && !this.#role.feed.isBehind)
+  }
+
+  /**
+   * Takes entries of this host that a leader reports as committed; a voter gets them by Raft.
+   * @returns false when others before them are missing here
+   */
+  onCommitted(leader: PeerId, term: Term, entries: readonly Entry[]): boolean {
+    return this.#role.kind !== 'follower' || this.#role.feed.committed(leader, term, entries)
   }
 
   #isAtWork(role: Role): boolean {

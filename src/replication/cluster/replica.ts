@@ -7,7 +7,7 @@ import type { Logger } from '#platform/log.ts'
 import type { Configuration, Entry, SnapshotMeta } from '#raft/types.ts'
 import { entryBytes } from '../codec/limits.ts'
 import type { AppliedLog } from '../consensus/applied-log.ts'
-import type { Applied } from '../consensus/propose-rpc.ts'
+import type { AppliedEntry } from '../consensus/propose-rpc.ts'
 import type { SavedSnapshot } from '../storage/snapshot-reading.ts'
 import { Snapshotter } from '../storage/snapshotter.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -75,7 +75,7 @@ export class Replica {
   }
 
   /** Applies committed entries. @returns an outcome each */
-  apply(entries: readonly Entry[]): Applied[] {
+  apply(entries: readonly Entry[]): AppliedEntry[] {
     const before = this.applied.index
     const results = this.applied.apply(entries)
     this.#snapshotter.applied(bytesOf(entries, before))

@@ -6,7 +6,7 @@ import type { Logger } from '#platform/log.ts'
 import type { Random } from '#platform/random.ts'
 import { isMember } from '#raft/configuration.ts'
 import type { Entry, Message } from '#raft/types.ts'
-import type { Applied, CommitNotice } from '../consensus/propose-rpc.ts'
+import type { AppliedEntry, CommitNotice } from '../consensus/propose-rpc.ts'
 import { RaftNode } from '../consensus/raft-node.ts'
 import type { RoleChange } from '../consensus/raft-node-options.ts'
 import { FeedPublisher } from '../feed/feed-publisher.ts'
@@ -101,8 +101,8 @@ export class Voter {
   }
 
   /** @throws ERR_NOT_LEADER, ERR_NO_QUORUM, ERR_BUSY */
-  async propose(batch: readonly Uint8Array[]): Promise<readonly Applied[]> {
-    return (await this.raft.propose(batch)) as readonly Applied[]
+  async propose(batch: readonly Uint8Array[]): Promise<readonly AppliedEntry[]> {
+    return (await this.raft.propose(batch)) as readonly AppliedEntry[]
   }
 
   /** A commit that a peer's proposal led to, as Raft or the feed would report it a moment later. */
@@ -128,7 +128,7 @@ export class Voter {
     await this.#intake.stop()
   }
 
-  #apply(entries: readonly Entry[]): Applied[] {
+  #apply(entries: readonly Entry[]): AppliedEntry[] {
     const { replica, advanced } = this.#options
     const results = replica.apply(entries)
     this.#publisher.committed(entries)

@@ -7,7 +7,7 @@ import type { Configuration, Entry, SnapshotMeta } from '#raft/types.ts'
 import type { FeedNote } from '../feed/feed-message.ts'
 import { requestOf } from './entry-request.ts'
 import { configurationAfter } from './participation.ts'
-import type { Applied } from './propose-rpc.ts'
+import type { Applied, AppliedEntry } from './propose-rpc.ts'
 
 /** The state machine behind the log. */
 export type StateMachine = {
@@ -42,14 +42,17 @@ const SKIPPED: Outcome = { ok: true, result: { kind: 'session' } }
 
 export class AppliedLog {
   readonly #machine: StateMachine
+  readonly #outcome: (request: Request, applied: Applied) => void
   #meta: SnapshotMeta = {
     lastIndex: 0 as LogIndex,
     lastTerm: 0 as Term,
     configuration: { voters: [], learners: [] }
   }
 
-  constructor(machine: StateMachine) {
+  /** @param outcome takes what each request led to */
+  constructor(machine: StateMachine, outcome: (request: Request, applied: Applied) => void = () => undefined) {
     this.#machine = machine
+    this.#outcome = outcome
   }
 
   /** The metadata of a snapshot of the state: the last entry applied, and the configuration with it. */
@@ -71,8 +74,12 @@ export class AppliedLog {
   }
 
   /** Applies committed entries in order; skips those that were applied before. @returns an outcome each */
-  apply(entries: readonly Entry[]): Applied[] {
-    const results = entries.map(entry => ({ index: entry.index, outcome: this.#applyOne(entry) }))
+  apply(entries: readonly Entry[]): AppliedEntry[] {
+    const results = entries.map(entry => ({
+      index: entry.index,
+      term: entry.term,
+      outcome: this.#applyOne(entry)
+    }))
     this.begin(configurationAfter(this.configuration, entries))
     if (entries.length > 0) this.#machine.applied(this.index)
     return results
@@ -109,7 +116,12 @@ export class AppliedLog {
     // After a change of role the log is read again from its beginning.
     if (index <= this.index) return SKIPPED
     this.#meta = { lastIndex: index, lastTerm: term, configuration: this.configuration }
-    if (kind === 'command') return this.#machine.apply(index, requestOf(entry))
+    if (kind === 'command') {
+      const request = requestOf(entry)
+      const outcome = this.#machine.apply(index, request)
+      this.#outcome(request, { index, outcome })
+      return outcome
+    }
     this.#machine.skip(index)
     return SKIPPED
   }

@@ -10,6 +10,10 @@ import type { Proposal } from './proposal.ts'
 
 /** Bytes of requests in one frame, unless a single one is larger; about what one append-request carries. */
 const MAX_BATCH_BYTES = 256 * 1024
+/** A larger batch leaves its outcomes to this host: it applies them a moment later, and they need not be sent. */
+const MAX_OUTCOMES = 4
+/** How long an outcome may be found here before the leader is asked for it. */
+const OWN_OUTCOME_MS = 200
 /** Frames in flight: one that is replicated, and some that gather at the leader for the next write. */
 const MAX_FRAMES = 4
 
@@ -70,22 +74,35 @@ export class Lane {
       leftMs = Math.min(leftMs, each.deadlineMs - nowMs)
     }
     this.#frames += 1
-    route.ask(leader, batch, Math.max(1, leftMs)).then(
+    const outcomes = batch.length <= MAX_OUTCOMES
+    route.ask(leader, batch, { timeoutMs: Math.max(1, leftMs), outcomes }).then(
       answers => {
         this.#frames -= 1
+        let isOwn = false
         for (const [at, each] of batch.entries()) {
           const answer = answers[at]
+          if (each.isSettled) continue
           if (answer === undefined || answer instanceof VxmeshError) failed(each, answer ?? null)
+          else if ('own' in answer) isOwn = true
           else each.resolve(answer)
         }
+        if (isOwn) this.#awaitOwn(batch)
         this.#flush()
       },
       (thrown: unknown) => {
         const err = asVxmeshError(thrown)
         this.#frames -= 1
-        for (const each of batch) failed(each, err)
+        for (const each of batch) if (!each.isSettled) failed(each, err)
         this.#flush()
       }
     )
+  }
+
+  /** Asks the leader after all when this host does not apply what is committed: it lags, or a snapshot replaces the entries. */
+  #awaitOwn(batch: readonly Proposal[]): void {
+    const { clock, failed } = this.#options
+    clock.after(OWN_OUTCOME_MS, () => {
+      for (const each of batch) if (!each.isSettled) failed(each, null)
+    })
   }
 }

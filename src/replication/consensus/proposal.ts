@@ -14,8 +14,10 @@ export type Proposal = {
   readonly deadlineMs: number
   /** Attempts whose outcome is unknown, and the present one. */
   attempts: number
+  /** The first call of either counts. */
   readonly resolve: (applied: Applied) => void
   readonly reject: (err: VxmeshError) => void
+  isSettled: boolean
 }
 
 /** @param p.by the client host that proposes; null on a server */
@@ -32,5 +34,22 @@ export function proposal(p: {
   const { session, seq, settledBelow, command, by, deadlineMs, resolve, reject } = p
   const unbound = { rules: RULES, session, seq, settledBelow, command }
   const request: Request = by === null ? unbound : { ...unbound, by }
-  return { request, data: encodeMsgpack(request), kind: command.kind, deadlineMs, attempts: 0, resolve, reject }
+  const settle = <T>(take: (value: T) => void): ((value: T) => void) => {
+    return value => {
+      if (made.isSettled) return
+      made.isSettled = true
+      take(value)
+    }
+  }
+  const made: Proposal = {
+    request,
+    data: encodeMsgpack(request),
+    kind: command.kind,
+    deadlineMs,
+    attempts: 0,
+    resolve: settle(resolve),
+    reject: settle(reject),
+    isSettled: false
+  }
+  return made
 }

@@ -11,14 +11,15 @@ import {
   type Request
 } from '#model/command.ts'
 import { asVxmeshError, invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
-import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
-import { malformed } from '../codec/entry-codec.ts'
+import { isCount, malformed } from '../codec/entry-codec.ts'
 import {
   decodeAnswers,
   decodeProposals,
   encodeAnswers,
   encodeProposals,
+  type Proposals,
   type ProposalAnswer,
   type WireAnswer
 } from '../codec/proposal-codec.ts'
@@ -40,13 +41,24 @@ export type CommitNotice = { readonly raft: readonly Uint8Array[]; readonly feed
 /** A committed request: its outcome, and the log index from which it is visible. */
 export type Applied = { readonly index: LogIndex; readonly outcome: Outcome }
 
+/** An entry's place in the log with its outcome. */
+export type AppliedEntry = Applied & { readonly term: Term }
+
 /** Proposes encoded requests together. */
-export type ProposeHere = (batch: readonly Uint8Array[]) => Promise<readonly Applied[]>
+export type ProposeHere = (batch: readonly Uint8Array[]) => Promise<readonly AppliedEntry[]>
 
-/** What became of one request: applied, or kept out of the log. */
-export type Answer = Applied | VxmeshError
+/** A committed request whose outcome this host finds by applying it. */
+export type Committed = { readonly index: LogIndex; readonly own: true }
 
-export type ProposeAnswer = { readonly answers: readonly Answer[]; readonly notice: CommitNotice | null }
+/** What became of one request: applied, committed, or kept out of the log. */
+export type Answer = Applied | Committed | VxmeshError
+
+export type ProposeAnswer = {
+  readonly answers: readonly Answer[]
+  /** Of the entries. */
+  readonly term: Term
+  readonly notice: CommitNotice | null
+}
 
 export type ServeProposeOptions = {
   /** Null while this host is not a voter. */
@@ -65,19 +77,20 @@ export function servePropose(rpc: Rpc, p: ServeProposeOptions): void {
     const proposeHere = p.proposeHere()
     if (proposeHere === null) return { leader: '' }
     const proposals = decodeProposals(body)
+    const { length } = proposals.requests
     const before = inFlight.get(from) ?? 0
-    if (before + proposals.length > MAX_IN_FLIGHT)
-      throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
-    inFlight.set(from, before + proposals.length)
+    if (before + length > MAX_IN_FLIGHT) throw new VxmeshError('ERR_BUSY', 'too many changes are in flight; retry')
+    inFlight.set(from, before + length)
     try {
-      const checked = proposals.map(data => admitted(data, from, p))
+      const checked = proposals.requests.map(data => admitted(data, from, p))
       const applied = await proposeHere(checked.filter(each => each instanceof Uint8Array))
-      return { answers: encodeAnswers(answersOf(checked, applied)), notice: p.noticeFor?.(from) ?? null }
+      const answers = encodeAnswers(answersOf(proposals, checked, applied))
+      return { answers, term: applied[0]?.term ?? 0, notice: p.noticeFor?.(from) ?? null }
     } catch (err) {
       if (err instanceof VxmeshError && err.code === 'ERR_NOT_LEADER') return { leader: err.context['leader'] ?? '' }
       throw err
     } finally {
-      const left = (inFlight.get(from) ?? 0) - proposals.length
+      const left = (inFlight.get(from) ?? 0) - length
       if (left > 0) inFlight.set(from, left)
       else inFlight.delete(from)
     }
@@ -99,13 +112,17 @@ function admitted(data: Uint8Array, from: PeerId, p: ServeProposeOptions): Uint8
 }
 
 /** In the order of the proposals. */
-function answersOf(checked: readonly (Uint8Array | VxmeshError)[], applied: readonly Applied[]): ProposalAnswer[] {
+function answersOf(
+  { outcomes, requests }: Proposals,
+  checked: readonly (Uint8Array | VxmeshError)[],
+  applied: readonly AppliedEntry[]
+): ProposalAnswer[] {
   let next = 0
-  return checked.map(each => {
+  return checked.map((each, at) => {
     if (each instanceof VxmeshError) return { error: each.toBody() }
     const answer = applied[next++]
     if (answer === undefined) throw new Error(`${applied.length} answers to more proposals`)
-    return answer
+    return !outcomes && each === requests[at] ? { index: answer.index, own: true } : answer
   })
 }
 
@@ -138,27 +155,31 @@ export async function askPropose(
   p: {
     readonly server: PeerId
     readonly batch: readonly { readonly data: Uint8Array; readonly kind: CommandKind }[]
+    /** Without them, an answer may be that a request is committed, and its outcome is left to this host. */
+    readonly outcomes: boolean
     readonly timeoutMs: number
   }
 ): Promise<ProposeAnswer> {
-  const { server, batch, timeoutMs } = p
-  const body = encodeProposals(batch.map(({ data }) => data))
+  const { server, batch, outcomes, timeoutMs } = p
+  const body = encodeProposals({ outcomes, requests: batch.map(({ data }) => data) })
   const reply = asRecord(await rpc.call({ peer: server, method: PROPOSE_METHOD, body, timeoutMs }))
-  const { answers, leader, notice } = reply
+  const { answers, leader, notice, term } = reply
   if (answers === undefined) {
     if (typeof leader !== 'string') throw malformed('answer to proposals')
     throw new VxmeshError('ERR_NOT_LEADER', `${server} does not lead`, { context: { leader } })
   }
   const decoded = decodeAnswers(answers)
-  if (decoded.length !== batch.length) throw malformed('answer to proposals')
+  if (decoded.length !== batch.length || !isCount(term)) throw malformed('answer to proposals')
   return {
-    answers: batch.map(({ kind }, at) => answerOf(decoded[at], kind)),
+    answers: batch.map(({ kind }, at) => answerOf(decoded[at], kind, outcomes)),
+    term: term as Term,
     notice: isCommitNotice(notice) ? notice : null
   }
 }
 
-function answerOf(answer: WireAnswer | undefined, kind: CommandKind): Answer {
-  if (answer !== undefined && 'index' in answer && isOutcomeOf(answer.outcome, kind)) {
+function answerOf(answer: WireAnswer | undefined, kind: CommandKind, outcomes: boolean): Answer {
+  if (answer !== undefined && 'own' in answer && !outcomes) return answer
+  if (answer !== undefined && 'outcome' in answer && isOutcomeOf(answer.outcome, kind)) {
     return { index: answer.index, outcome: answer.outcome }
   }
   const { code, message, field } = asRecord(answer !== undefined && 'error' in answer ? answer.error : null)

@@ -1,5 +1,7 @@
 // A session of this host at the state machine, as its proposer sees it.
 
+import type { Proposal } from './proposal.ts'
+
 /**
  * A session takes no new request when so many followed its oldest unanswered one. The state machine remembers the last 4,096
  * answers of a session (MAX_REMEMBERED in allocator/sessions.ts), and the requests in flight may still be added: beyond that
@@ -11,8 +13,8 @@ export type Session = {
   readonly id: string
   readonly opened: Promise<unknown>
   isOpen: boolean
-  /** In the order in which they were proposed. */
-  readonly unsettled: Set<number>
+  /** By number, in the order in which they were proposed. */
+  readonly unsettled: Map<number, Proposal>
   nextSeq: number
 }
 
@@ -24,13 +26,18 @@ export function openSession(id: string, open: (id: string) => Promise<unknown>):
       session.isOpen = true
     }),
     isOpen: false,
-    unsettled: new Set(),
+    unsettled: new Map(),
     nextSeq: 1
   }
   return session
 }
 
 export function isFull({ unsettled, nextSeq }: Session): boolean {
-  const [oldest = nextSeq] = unsettled // insertion order: the first is the lowest
-  return nextSeq - oldest >= MAX_SPAN
+  return nextSeq - oldestOf(unsettled, nextSeq) >= MAX_SPAN
+}
+
+/** The lowest number that has no answer yet, or another when all have one. */
+export function oldestOf(unsettled: ReadonlyMap<number, unknown>, otherwise: number): number {
+  for (const seq of unsettled.keys()) return seq // insertion order: the first is the lowest
+  return otherwise
 }

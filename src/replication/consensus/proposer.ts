@@ -2,7 +2,7 @@
 // sequence number, so that a retry after an ambiguous failure is the same request and gets the same answer. Commands go
 // together (lane.ts); one that fails goes on by itself, from server to server, until its deadline.
 
-import { isResultOf, type Command, type CommandKind, type Result, type ResultOf } from '#model/command.ts'
+import { isResultOf, type Command, type CommandKind, type Request, type Result, type ResultOf } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
@@ -11,7 +11,7 @@ import { Lane } from './lane.ts'
 import { LeaderRoute, stopping, type LeaderRouteOptions } from './leader-route.ts'
 import { proposal, type Proposal } from './proposal.ts'
 import { ProposalWindow } from './proposal-window.ts'
-import { isFull, openSession, type Session } from './proposer-session.ts'
+import { isFull, oldestOf, openSession, type Session } from './proposer-session.ts'
 import type { Applied } from './propose-rpc.ts'
 import { isRetryable } from './retryable.ts'
 
@@ -49,6 +49,8 @@ export class Proposer {
   readonly #deadlineMs: number
   /** The one that new requests use. */
   #session: Session | null = null
+  /** By id: that one, and earlier ones that still await answers. */
+  readonly #sessions = new Map<string, Session>()
   readonly #window: ProposalWindow
   #retries = 0
 
@@ -105,6 +107,11 @@ export class Proposer {
     })
   }
 
+  /** This host has applied a request. If it is one of its own in flight, that is its answer. */
+  applied(request: Request, applied: Applied): void {
+    this.#sessions.get(request.session)?.unsettled.get(request.seq)?.resolve(applied)
+  }
+
   #begin(wish: Wish): void {
     const session = this.#session
     if (session?.isOpen === true && !isFull(session)) this.#proposeIn(session, wish)
@@ -114,31 +121,41 @@ export class Proposer {
   #proposeIn(session: Session, { command, deadlineMs, resolve, reject }: Wish): void {
     const { id, unsettled } = session
     const seq = session.nextSeq++
-    unsettled.add(seq)
-    const [oldest = seq] = unsettled // insertion order: the first is the lowest
     const made = this.#proposal(command, {
       session: id,
       seq,
-      settledBelow: oldest,
+      settledBelow: oldestOf(unsettled, seq),
       deadlineMs,
       resolve: ({ index, outcome }) => {
-        unsettled.delete(seq)
+        this.#settled(session, seq)
         if (outcome.ok) {
           resolve({ result: resultOf(command.kind, outcome.result), index })
           return
         }
         const isExpired = outcome.error.code === 'ERR_SESSION_EXPIRED'
-        if (isExpired && this.#session === session) this.#session = null
+        if (isExpired && this.#session === session) this.#retire(session)
         // Sent once and refused for its session, it was not applied. Sent twice, the first attempt may have been.
         if (isExpired && made.attempts === 1) this.#begin({ command, deadlineMs, resolve, reject })
         else reject(VxmeshError.fromBody(outcome.error))
       },
       reject: err => {
-        unsettled.delete(seq)
+        this.#settled(session, seq)
         reject(err)
       }
     })
+    unsettled.set(seq, made)
     this.#lane.push(made)
+  }
+
+  /** Takes no further request; those in flight keep it. */
+  #retire(session: Session): void {
+    this.#session = null
+    if (session.unsettled.size === 0) this.#sessions.delete(session.id)
+  }
+
+  #settled(session: Session, seq: number): void {
+    session.unsettled.delete(seq)
+    if (session !== this.#session && session.unsettled.size === 0) this.#sessions.delete(session.id)
   }
 
   /**
@@ -146,7 +163,7 @@ export class Proposer {
    * answer has been missing for so many requests that the session cannot take another.
    */
   async #openSession(deadlineMs: number): Promise<Session> {
-    if (this.#session !== null && isFull(this.#session)) this.#session = null
+    if (this.#session !== null && isFull(this.#session)) this.#retire(this.#session)
     for (let session = this.#session; session !== null; session = this.#session) {
       const opened = await session.opened.then(
         () => true,
@@ -161,8 +178,10 @@ export class Proposer {
       })
     })
     this.#session = opening
+    this.#sessions.set(opening.id, opening)
     opening.opened.catch(() => {
       if (this.#session === opening) this.#session = null
+      this.#sessions.delete(opening.id)
     })
     await opening.opened
     return opening
@@ -219,8 +238,9 @@ export class Proposer {
     each.attempts += 1
     if (each.attempts > 1) this.#retries += 1
     try {
-      const [answer] = await this.#route.ask(server, [each], timeoutMs)
-      return answer ?? new VxmeshError('ERR_PEER', `${server} answered nothing`)
+      const [answer] = await this.#route.ask(server, [each], { timeoutMs, outcomes: true })
+      if (answer !== undefined && !('own' in answer)) return answer
+      return new VxmeshError('ERR_PEER', `${server} answered nothing`)
     } catch (err) {
       return asVxmeshError(err)
     }

@@ -86,7 +86,8 @@ export class FeedFollower {
     let message: FeedMessage
     try {
       message = decodeFeed(data)
-      message.entries.forEach(this.#options.checkEntry)
+      // Those that this host has were checked when they came first.
+      for (const entry of message.entries) if (entry.index >= this.#order.next) this.#options.checkEntry(entry)
     } catch {
       return this.#refuse('malformed', author)
     }
@@ -96,6 +97,24 @@ export class FeedFollower {
     this.#take(message.entries, message.commitIndex)
     if (message.notes.length > 0) this.#options.noted(author, message.notes)
     return 'accept'
+  }
+
+  /**
+   * Takes entries that a server reports as committed. They are this host's own, so they are not checked.
+   * @returns false when others before them are missing
+   */
+  committed(author: PeerId, term: Term, entries: readonly Entry[]): boolean {
+    const last = entries.at(-1)
+    if (last === undefined || !this.#options.isServer(author)) return false
+    if (this.#cancelSilence !== null) this.#restartSilence()
+    this.#options.leaderSeen(author, term)
+    this.#take(entries, last.index)
+    return this.#order.next > last.index
+  }
+
+  /** Is an entry known to be committed that has not arrived yet? */
+  get isBehind(): boolean {
+    return this.#order.missing
   }
 
   /**

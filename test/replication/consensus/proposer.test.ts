@@ -5,7 +5,7 @@ import { verify } from '#allocator/consistency.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { Command, Request } from '#model/command.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
-import type { LogIndex, PeerId } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseRequest } from '#model/parse-request.ts'
 import { systemClock } from '#platform/clock.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
@@ -14,6 +14,7 @@ import { PROPOSE_METHOD, servePropose, type Applied, type ProposeHere } from '#r
 import { MAX_IN_FLIGHT, WINDOW } from '#replication/consensus/proposal-window.ts'
 import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
 import { decodeAnswers, decodeProposals, encodeAnswers } from '#replication/codec/proposal-codec.ts'
+import type { Entry } from '#raft/types.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
 import { attach, create, peer, register } from '#test/allocator/fixtures.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
@@ -46,9 +47,12 @@ const real = { clock: systemClock, random: systemRandom }
 /** The proposers of these tests ask only their own host. */
 const NO_RPC = { call: () => Promise.reject(new Error('these tests make no remote call')) } as unknown as Rpc
 
+const term = 1 as Term
+
 /** Proposes each request of a batch by itself. */
 function each(propose: (request: Request) => Promise<Applied>): ProposeHere {
-  return batch => Promise.all(batch.map(data => propose(parseRequest(decodeMsgpack(data)))))
+  return batch =>
+    Promise.all(batch.map(async data => ({ term, ...(await propose(parseRequest(decodeMsgpack(data)))) })))
 }
 
 /** A proposer on a voter, whose attempts fail like this, and then succeed. */
@@ -471,7 +475,8 @@ t.test('a known leader ends the back-off', async t => {
 })
 
 const index = 1 as LogIndex
-const unsure = (outcome: unknown): unknown => ({ answers: encodeAnswers([{ index, outcome: outcome as never }]) })
+const OPENED = { ok: true, result: { kind: 'session' } } as const
+const unsure = (outcome: unknown): unknown => ({ answers: encodeAnswers([{ index, outcome: outcome as never }]), term })
 const malformedAnswers: readonly { what: string; answer: unknown }[] = [
   ...[null, 7, 'x', [], {}].map(answer => ({ what: JSON.stringify(answer), answer })),
   ...[null, 7, 'x', [], {}].map(answers => ({ what: `answers ${JSON.stringify(answers)}`, answer: { answers } })),
@@ -483,6 +488,9 @@ const malformedAnswers: readonly { what: string; answer: unknown }[] = [
     answer: unsure({ ok: true, result: { kind: 'namespace' } })
   },
   { what: 'an error without a code', answer: { answers: encodeAnswers([{ error: {} as never }]) } },
+  { what: 'no outcome, although it is wanted', answer: { answers: encodeAnswers([{ index, own: true }]), term } },
+  { what: 'no term', answer: { answers: encodeAnswers([{ index, outcome: OPENED }]) } },
+  { what: 'half an index', answer: { answers: new Uint8Array([3, 0, 0]), term } },
   { what: 'no answer', answer: { answers: new Uint8Array() } },
   { what: 'half an answer', answer: { answers: new Uint8Array([1, 0, 0]) } },
   { what: 'an answer of an unknown kind', answer: { answers: new Uint8Array([9, 0, 0, 0, 0]) } },
@@ -507,9 +515,9 @@ t.test('too few answers to a frame count as none', async t => {
   serve(one, request => Promise.resolve(cluster.commit(request)))
   await proposer.propose(create('first'))
   one.rpc.register(PROPOSE_METHOD, body => {
-    const [data] = decodeProposals(body)
+    const [data] = decodeProposals(body).requests
     const { outcome } = cluster.commit(parseRequest(decodeMsgpack(data ?? new Uint8Array())))
-    return Promise.resolve({ answers: encodeAnswers([{ index, outcome }]) })
+    return Promise.resolve({ answers: encodeAnswers([{ index, outcome }]), term })
   })
   serve(two, request => Promise.resolve(cluster.commit(request)))
   await Promise.all(['a', 'b', 'c'].map(name => proposer.propose(create(name))))
@@ -532,7 +540,13 @@ t.test('a host that is not a server redirects, and malformed requests are refuse
   t.equal(cluster.requests.length, 1)
 })
 
-for (const body of [null, 7, 'x', request0(), new Uint8Array(), new Uint8Array([0, 0, 0, 9, 1])]) {
+for (const body of [
+  null,
+  7,
+  'x',
+  request0(),
+  ...[[], [1], [2, 0, 0, 0, 0], [1, 0, 0, 0, 9, 1]].map(bytes => Uint8Array.from(bytes))
+]) {
   t.test(`a frame that holds no proposals is refused: ${JSON.stringify(body)}`, async t => {
     const { asker, one } = await remote(t)
     serve(one, () => Promise.reject(new Error('nothing is proposed')))
@@ -585,7 +599,7 @@ t.test('what is proposed in one turn travels in one frame, and meanwhile more ga
     proposeHere: () => async batch => {
       frames.push(batch.length)
       if (hold) await new Promise<void>(resolve => waiting.push(resolve))
-      return batch.map(data => cluster.commit(parseRequest(decodeMsgpack(data))))
+      return batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeMsgpack(data))) }))
     }
   })
   await proposer.propose(create('first'))
@@ -618,7 +632,7 @@ t.test('a frame that is lost is proposed again one by one, under the same identi
       ...anybody,
       proposeHere: () => batch => {
         frames.push(batch.length)
-        const applied = batch.map(data => cluster.commit(parseRequest(decodeMsgpack(data))))
+        const applied = batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeMsgpack(data))) }))
         return losses-- > 0 ? Promise.reject(refuse('ERR_NO_QUORUM')) : Promise.resolve(applied)
       }
     })
@@ -635,6 +649,113 @@ t.test('a frame that is lost is proposed again one by one, under the same identi
   t.equal(proposer.retries, 4)
   const sent = cluster.requests.filter(({ command }) => command.kind === 'network-create')
   t.equal(new Set(sent.map(({ seq }) => seq)).size, 5)
+})
+
+/** A client host that applies what is committed, and its leader. */
+async function applying(t: Test): Promise<Remote & { readonly cluster: Cluster; readonly committed: Entry[] }> {
+  const found = await remote(t)
+  const { asker, one } = found
+  const cluster = new Cluster()
+  serve(one, request => Promise.resolve(cluster.commit(request)))
+  const committed: Entry[] = []
+  const proposer = new Proposer({
+    ...real,
+    rpc: asker.rpc,
+    self: asker.peer,
+    servers: () => [one.peer],
+    proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
+    keepsUp: () => true,
+    onCommitted: (_leader, _term, entries) => {
+      committed.push(...entries)
+      return true
+    }
+  })
+  await proposer.propose(create('first'))
+  return { ...found, proposer, cluster, committed }
+}
+
+const NAMES = ['a', 'b', 'c', 'd', 'e', 'f']
+
+t.test('a host that applies what is committed finds the outcomes of many proposals itself', async t => {
+  const { proposer, committed } = await applying(t)
+  const proposals = NAMES.map(name => proposer.propose(create(name)))
+  await waitFor('all are committed', () => committed.length === NAMES.length)
+  // It was at the same state.
+  const copy = new ClusterState()
+  copy.apply(index, { session: 'x', seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
+  for (const { index: at, data } of committed) {
+    const request = parseRequest(decodeMsgpack(data))
+    if (at === committed[0]?.index) {
+      copy.skip(2 as LogIndex)
+      copy.sessions.open(request.session, 2 as LogIndex)
+    }
+    proposer.applied(request, { index: at, outcome: copy.apply(at, request) })
+  }
+  const found = await Promise.all(proposals)
+  t.same(
+    found.map(({ result, index: at }) => [result.network.name, at]),
+    NAMES.map((name, n) => [name, n + 3])
+  )
+  t.equal(proposer.retries, 0)
+})
+
+t.test(
+  'a host that does not get to apply what is committed asks for the outcomes, under the same identities',
+  async t => {
+    const { proposer, cluster, committed } = await applying(t)
+    const found = await Promise.all(NAMES.map(name => proposer.propose(create(name))))
+    t.same(
+      found.map(({ result }) => result.network.name),
+      NAMES
+    )
+    t.equal(committed.length, NAMES.length, 'the answers left them to this host')
+    t.equal(proposer.retries, NAMES.length)
+    t.equal(cluster.state.networkCount, NAMES.length + 1)
+  }
+)
+
+t.test('what was applied here is no answer for other sessions or other numbers', async t => {
+  const { proposer, committed } = await applying(t)
+  const proposals = NAMES.map(name => proposer.propose(create(name)))
+  await waitFor('all are committed', () => committed.length === NAMES.length)
+  const [first] = committed.map(({ data }) => parseRequest(decodeMsgpack(data)))
+  if (first === undefined) throw new Error('nothing was committed')
+  const wrong = { index, outcome: OPENED }
+  proposer.applied({ ...first, session: 'another' }, wrong)
+  proposer.applied({ ...first, seq: 1_000 }, wrong)
+  const found = await Promise.all(proposals)
+  t.same(
+    found.map(({ result }) => result.network.name),
+    NAMES
+  )
+})
+
+t.test('a host for which entries of others are missing is sent the outcomes for a while', async t => {
+  const { asker, one } = await remote(t)
+  const cluster = new Cluster()
+  serve(one, request => Promise.resolve(cluster.commit(request)))
+  let left = 0
+  const proposer = new Proposer({
+    ...real,
+    rpc: asker.rpc,
+    self: asker.peer,
+    servers: () => [one.peer],
+    proposeHere: () => Promise.reject(refuse('ERR_NOT_LEADER')),
+    keepsUp: () => true,
+    onCommitted: () => {
+      left += 1
+      return false
+    }
+  })
+  await proposer.propose(create('first'))
+  const retriesAfter = async (prefix: string): Promise<number> => {
+    await Promise.all(NAMES.map(name => proposer.propose(create(`${prefix}-${name}`))))
+    return proposer.retries
+  }
+  const once = await retriesAfter('x')
+  t.equal(left, 1)
+  t.equal(await retriesAfter('y'), once, 'these were answered at once')
+  t.equal(left, 1)
 })
 
 t.test('a proposal that is refused does not keep the others of its frame out of the log', async t => {

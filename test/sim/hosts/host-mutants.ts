@@ -34,6 +34,21 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'const answer = answers[0]'
   },
   {
+    name: 'answers-of-any-session',
+    bug: 'a request that this host applies answers its own of the same number, whoever has proposed it',
+    file: `${CONSENSUS}/proposer.ts`,
+    find: 'this.#sessions.get(request.session)?.unsettled',
+    replace: 'this.#session?.unsettled'
+  },
+  {
+    name: 'own-entries-in-wrong-places',
+    bug: 'a client host takes the entries of a frame for consecutive, although those of others lie between them',
+    file: `${CONSENSUS}/leader-route.ts`,
+    find: "if (answer !== undefined && 'own' in answer) entries.push({ index: answer.index,",
+    replace:
+      "if (answer !== undefined && 'own' in answer) entries.push({ index: ((entries[0]?.index ?? answer.index + 1) + entries.length) as any,"
+  },
+  {
     name: 'bytes-of-a-proposal-trusted',
     bug: 'the leader appends a proposal as it came, whomever it names',
     file: `${CONSENSUS}/propose-rpc.ts`,

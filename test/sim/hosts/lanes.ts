@@ -122,7 +122,7 @@ export class Lanes {
       return
     }
     this.#probes.add('burst-of-proposals')
-    const commands = Array.from({ length: 2 + this.#random.below(4) }, () => this.#attach(host))
+    const commands = Array.from({ length: 2 + this.#random.below(7) }, () => this.#attach(host))
     let left = commands.length
     for (const command of commands) {
       const operation = this.#operation(command, result => {
