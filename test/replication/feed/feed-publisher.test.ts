@@ -86,32 +86,35 @@ t.test(
   }
 )
 
-t.test('every tenth beat of a leader carries its notes, and what a follower accepts of them names the author', async t => {
-  const time = new ManualClock()
-  const sent: Uint8Array[] = []
-  const mesh = { publish: (data: Uint8Array) => Promise.resolve(void sent.push(data)) }
-  let asked = 0
-  const publisher = new FeedPublisher({
-    mesh,
-    clusterId: CLUSTER,
-    notes: () => [[++asked, 'n']],
-    clock: time.clock,
-    logger
-  })
-  publisher.lead(TERM)
-  await time.advance(20 * 500)
-  publisher.stop()
-  t.equal(asked, 2)
-  t.same(
-    sent.map(data => decodeFeed(data).notes.length),
-    Array.from({ length: 20 }, (_, n) => (n % 10 === 9 ? 1 : 0))
-  )
-  const [on, leader, stranger] = await Promise.all([host(t), host(t), host(t)])
-  const { follower, noted } = follow(t, on, { server: leader.peer })
-  for (const data of sent) follower.judge(leader.peer, data)
-  for (const data of sent) follower.judge(stranger.peer, data)
-  t.same(noted, [
-    [leader.peer, [[1, 'n']]],
-    [leader.peer, [[2, 'n']]]
-  ])
-})
+t.test(
+  'every tenth beat of a leader carries its notes, and what a follower accepts of them names the author',
+  async t => {
+    const time = new ManualClock()
+    const sent: Uint8Array[] = []
+    const mesh = { publish: (data: Uint8Array) => Promise.resolve(void sent.push(data)) }
+    let asked = 0
+    const publisher = new FeedPublisher({
+      mesh,
+      clusterId: CLUSTER,
+      notes: () => [[++asked, 'n']],
+      clock: time.clock,
+      logger
+    })
+    publisher.lead(TERM)
+    await time.advance(20 * 500)
+    publisher.stop()
+    t.equal(asked, 2)
+    t.same(
+      sent.map(data => decodeFeed(data).notes.length),
+      Array.from({ length: 20 }, (_, n) => (n % 10 === 9 ? 1 : 0))
+    )
+    const [on, leader, stranger] = await Promise.all([host(t), host(t), host(t)])
+    const { follower, noted } = follow(t, on, { server: leader.peer })
+    for (const data of sent) follower.judge(leader.peer, data)
+    for (const data of sent) follower.judge(stranger.peer, data)
+    t.same(noted, [
+      [leader.peer, [[1, 'n']]],
+      [leader.peer, [[2, 'n']]]
+    ])
+  }
+)
