@@ -184,7 +184,7 @@ class Host {
     const gateways = this.#inputs.gateways()
     const look = { scope: null, trust: false, mayRemove: true, desired: { host: () => host, gateways: () => gateways } }
     for (const guard of this.#guards) await runPart(guard, look)
-    hostRules(gateways, { underlay: [], exits: [], closed: [] })
+    hostRules(gateways, { underlay: [], exits: [], closed: [], tableSize: 262_144 })
   }
 
   /** Besides the kernel it is the same. */

@@ -53,6 +53,9 @@ import { changeSince, isRepair, type RoutersBefore } from './router-change.ts'
 import type { RouterLook } from './router-facts.ts'
 import { RuleWriter } from './rule-writer.ts'
 
+/** Of the kernel's table of connections, where it is not loaded yet: our rules load it. */
+const DEFAULT_TABLE_SIZE = 262_144
+
 /** Rules that this agent wrote, and the generation of the namespace's rule set after the write. */
 type WrittenRules = { readonly text: string; readonly generation: number | null }
 
@@ -242,7 +245,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 
   /** Lists the rules only if any program, this agent included, has changed some since the last listing. */
-  async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table'>> {
+  async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table' | 'tableSize'>> {
     const { netns } = this.#kernel
     const generation = readGeneration(netns)
     if (generation === null || generation !== this.#host.generation) {
@@ -252,8 +255,10 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
       this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
     }
     const { text, listing, closed } = this.#host
+    const [forward, most] = readSysctls(netns, ['net/ipv4/ip_forward', 'net/netfilter/nf_conntrack_max'])
     return {
-      ipForward: readSysctls(netns, ['net/ipv4/ip_forward'])[0] === '1',
+      ipForward: forward === '1',
+      tableSize: Number(most ?? DEFAULT_TABLE_SIZE),
       closed,
       rules: text === '' ? null : text,
       table: listing !== null

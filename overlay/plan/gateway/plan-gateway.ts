@@ -20,6 +20,8 @@ export type ObservedHost = {
   readonly underlay: readonly Subnet[]
   /** Devices that lead beyond the host. Behind any other device are networks of the host itself, such as docker0's. */
   readonly exits: readonly string[]
+  /** Most connections that the kernel tracks. */
+  readonly tableSize: number
   /** Devices that forward only because vxmesh enabled it. */
   readonly closed: readonly string[]
   /** The text of the installed rules; null when it is unknown or the rules have been changed since. */
@@ -128,7 +130,7 @@ function openHost(desired: DesiredGateways, host: ObservedHost, egress: boolean)
     .map(({ name }) => name)
   const ours = host.ipForward ? [] : host.closed.filter(name => host.uplinks.some(uplink => uplink.name === name))
   const closed = [...new Set([...ours, ...opening])].sort()
-  const text = hostRules(desired, { underlay: host.underlay, exits: host.exits, closed })
+  const text = hostRules(desired, { ...host, closed })
   return [
     ...(text === host.rules ? [] : [{ kind: 'rules-set', text } as const]),
     ...opening.map(device => ({ kind: 'forwarding-set', device, on: true }) as const)

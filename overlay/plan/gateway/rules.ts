@@ -40,6 +40,23 @@ const FULL_S = 1
 /** Keys of the sets: addresses of a subnet. nft requires a size. */
 const ADDRESSES_MAX = 65_536
 
+/**
+ * Of the host's table, what all routers together may use: a tenant with several networks has a limit for each. The rest is
+ * the host's own, whose connections must not depend on its tenants.
+ */
+const SHARE_OF_ROUTERS = 3 / 4
+
+/** Counts a sample, as the routers do. What was open before the rules were written is not counted. */
+function limitRouters(tableSize: number): readonly string[] {
+  const limit = Math.max(1, Math.floor(tableSize * SHARE_OF_ROUTERS))
+  const oneOf = Math.max(1, Math.floor(limit / COUNTED))
+  const from = `iifgroup ${OUTSIDE_GROUP} ct state new `
+  return [
+    `${from}meta iifgroup @full drop`,
+    `${from}numgen random mod ${oneOf} == 0 ct count over ${Math.floor(limit / oneOf)} add @full { meta iifgroup } drop`
+  ]
+}
+
 /** A network's key in the set is its subnet's base address, which no container has. */
 function limitConnections({ prefixLength }: Subnet): readonly string[] {
   const from = `iifname "${INSIDE}" ct state new `
@@ -141,6 +158,8 @@ export function hostRules(
     readonly underlay: readonly Subnet[]
     readonly exits: readonly string[]
     readonly closed: readonly string[]
+    /** Most connections that the host's kernel tracks. */
+    readonly tableSize: number
   }
 ): string {
   const transit = formatSubnet(desired.transit)
@@ -149,6 +168,7 @@ export function hostRules(
     addressSet('opened', desired.opened),
     deviceSet('exits', observed.exits),
     deviceSet(CLOSED_SET, observed.closed),
+    `  set full { type devgroup; size 1; flags dynamic, timeout; timeout ${FULL_S}s; }`,
     ...TIMEOUTS,
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
@@ -157,6 +177,7 @@ export function hostRules(
     ...chain('forward', `filter hook forward priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${INVALID}`,
       ...limitHalfOpen(`iifgroup ${OUTSIDE_GROUP} `),
+      ...limitRouters(observed.tableSize),
       `iifgroup ${OUTSIDE_GROUP} oifgroup { ${OVERLAY_GROUP}, ${OUTSIDE_GROUP} } drop`,
       `iifgroup ${OUTSIDE_GROUP} ip saddr != ${transit} drop`,
       `iifgroup ${OUTSIDE_GROUP} ip daddr @guarded reject with icmp type admin-prohibited`,

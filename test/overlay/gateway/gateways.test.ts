@@ -24,7 +24,17 @@ function reading(wanted: DesiredGateways, change: Partial<GatewayReading> = {}):
 
 function observed(routers: ReadonlyMap<Vni, ObservedRouter>): ObservedGateways {
   const routes = { ours: new Map(), others: [] }
-  const host = { uplinks: [], ipForward: false, underlay: [], exits: [], closed: [], rules: null, table: false, routes }
+  const host = {
+    uplinks: [],
+    ipForward: false,
+    underlay: [],
+    exits: [],
+    closed: [],
+    rules: null,
+    table: false,
+    tableSize: 1,
+    routes
+  }
   return { host, routers, leftovers: [] }
 }
 

@@ -63,7 +63,7 @@ t.test('rules that are refused without timeouts, too, fail', async t => {
 })
 
 t.test('without timeouts all other limits are in force', t => {
-  const observed = { underlay: [], exits: [], closed: [] }
+  const observed = { underlay: [], exits: [], closed: [], tableSize: 262_144 }
   for (const script of [router(), hostRules(gatewaysOf([]), observed)]) {
     const lines = script.split('\n')
     const left = new Set(withoutTimeouts(script).split('\n'))

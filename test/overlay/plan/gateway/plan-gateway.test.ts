@@ -72,6 +72,7 @@ const host: ObservedHost = {
   ipForward: false,
   underlay: [{ base: parseIpv4('192.0.2.0'), prefixLength: 24 }],
   exits: ['eth0'],
+  tableSize: 262_144,
   closed: [],
   rules: null,
   table: false,
@@ -142,7 +143,7 @@ t.test('the rules come before what they guard, and each router once', t => {
 
 t.test('a router that is right needs no op; a fact that differs gives a repair that names it', t => {
   const r = router()
-  const text = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: ['eth0'] })
+  const text = hostRules(wanted(), { ...host, closed: ['eth0'] })
   const settled = {
     ...host,
     rules: text,
@@ -212,7 +213,7 @@ t.test('with the last router the rules are deleted, and forwarding that vxmesh e
 })
 
 t.test('the rules guard the underlay, every known host and the transit range', t => {
-  const text = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] })
+  const text = hostRules(wanted(), { ...host, closed: [] })
   for (const guarded of ['192.0.2.0/24', '198.18.0.2/32', '192.0.2.77/32', '169.254.0.0/16', '240.0.0.0/8']) {
     t.match(text, guarded)
   }
@@ -222,10 +223,7 @@ t.test('the rules guard the underlay, every known host and the transit range', t
 })
 
 t.test('no ICMP error from a container reaches the stack of its router or of the host', t => {
-  const [host1, router1] = [
-    hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] }),
-    routerRules(router())
-  ]
+  const [host1, router1] = [hostRules(wanted(), { ...host, closed: [] }), routerRules(router())]
   const rules = (text: string, chain: string): string[] =>
     (new RegExp(`chain ${chain} \\{(.*?)\n  \\}`, 's').exec(text)?.[1] ?? '').split('\n').map(line => line.trim())
   for (const text of [host1, router1]) t.notMatch(rules(text, 'input').join(), /related/)
@@ -260,7 +258,7 @@ t.test('new connections of a container and of a network are limited before they 
 })
 
 t.test('an entry without an answer gets a short timeout before it is created, on the host for our traffic alone', t => {
-  const host1 = hostRules(wanted(), { underlay: host.underlay, exits: host.exits, closed: [] })
+  const host1 = hostRules(wanted(), { ...host, closed: [] })
   const flags = 'tcp flags & (fin | syn | rst | ack)'
   for (const [text, from] of [
     [routerRules(router()), ''],
@@ -279,7 +277,7 @@ t.test('an entry without an answer gets a short timeout before it is created, on
 t.test('whatever is behind a device that is no exit is closed, but for what is opened', t => {
   const rule = 'oifname != @exits ip daddr != @opened reject'
   for (const opened of [[], [{ base: parseIpv4('172.17.0.5'), prefixLength: 32 }]]) {
-    const text = hostRules({ ...wanted(), opened }, { underlay: host.underlay, exits: ['wan', 'eth0'], closed: [] })
+    const text = hostRules({ ...wanted(), opened }, { ...host, exits: ['wan', 'eth0'], closed: [] })
     t.match(text, 'set exits { type ifname; elements = { "eth0", "wan" }; }')
     t.match(
       text,
@@ -287,7 +285,7 @@ t.test('whatever is behind a device that is no exit is closed, but for what is o
     )
     t.ok(text.indexOf('@guarded reject') < text.indexOf(rule), 'what is guarded cannot be opened')
   }
-  const none = hostRules(wanted(), { underlay: host.underlay, exits: ['a" }'], closed: [] })
+  const none = hostRules(wanted(), { ...host, exits: ['a" }'], closed: [] })
   t.match(none, 'set exits { type ifname; }', 'without an exit everything is closed')
   t.match(none, rule)
   t.end()
@@ -336,5 +334,21 @@ t.test('the closed devices are parsed from nft’s listing', t => {
   t.same(closedIn(listing(['eth0', 'eth1'])), ['eth0', 'eth1'])
   t.same(closedIn(listing()), [])
   t.same(closedIn(null), [])
+  t.end()
+})
+
+t.test('all routers together use three quarters of the host’s table at most, however large it is', t => {
+  const limits = (tableSize: number): readonly [oneOf: number, over: number] => {
+    const text = hostRules(wanted(), { ...host, tableSize })
+    const [, oneOf, over] = /ct state new numgen random mod (\d+) == 0 ct count over (\d+) add @full/.exec(text) ?? []
+    return [Number(oneOf), Number(over)]
+  }
+  t.same(limits(262_144), [192, 1_024])
+  for (const size of [1, 100, 4_096, 65_536, 1_000_000, 4_194_304]) {
+    const [oneOf, over] = limits(size)
+    t.ok(oneOf >= 1 && over >= 1 && over < 2_048, `${size}: one of ${oneOf}, over ${over}`)
+    t.ok(oneOf * over <= Math.max(1, (size * 3) / 4), `${size}: within the share`)
+    t.ok(oneOf * over >= size / 2 || size < 10, `${size}: most of it`)
+  }
   t.end()
 })
