@@ -51,7 +51,7 @@ const PARTS: readonly Part[] = [
   { name: 'unit', ahead: () => tap(execute, files(isUnit), 2) },
   { name: 'conformance', run: () => conformance('here'), ahead: () => conformance('uml') },
   { name: 'attack', run: async () => readCounts(await execute('node', ['test/attack/main.ts'])) },
-  { name: 'chaos', ahead: () => tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5') },
+  { name: 'chaos', ahead: chaos },
   { name: 'demo', ahead: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once'])) }
 ]
 
@@ -113,6 +113,11 @@ async function namespace(): Promise<Outcome> {
   const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
   await Promise.all(ahead.values())
   return sum([shared, await tap(execute, ALONE, 1)])
+}
+
+async function chaos(): Promise<Outcome> {
+  const faults = await tool(execute, 'node', 'test/chaos/main.ts', '--rounds', '10', '--failovers', '5')
+  return sum([faults, await tool(execute, 'node', 'test/chaos/main.ts', '--hostile', '--minutes', '0.5')])
 }
 
 async function simulate(execute: Execute): Promise<Outcome> {
