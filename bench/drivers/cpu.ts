@@ -7,7 +7,7 @@ import type { LabHost } from '../../test/lab/host.ts'
 export type Processes = Readonly<Record<string, readonly number[]>>
 
 /** Since the start of the process; threads that have ended do not count. */
-function cpuMicros(pid: number): number {
+export function cpuMicros(pid: number): number {
   let ns = 0
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     try {
