@@ -68,7 +68,7 @@ export class ContainerIndex {
 
   #shard(containerId: ContainerId): Rows {
     const at = shardOf(containerId)
-    const shard: Rows = this.#shards[at] ?? new Map()
+    const shard = this.#shards[at] ?? new Map<ContainerId, Endpoint | Map<IfName, Endpoint>>()
     this.#shards[at] = shard
     return shard
   }
