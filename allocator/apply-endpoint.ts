@@ -35,7 +35,7 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   if (existing !== undefined) return attachAgain(tables, existing, command)
   const full = whyNoMore(tables, { table, host, rules })
   if (full !== null) return full
-  const rivals = rules < DISJOINT_HOST_ACCESS ? [] : rivalsOf(tables, table.network)
+  const rivals = rules < DISJOINT_HOST_ACCESS || tables.hostAccess.isDisjoint ? [] : rivalsOf(tables, table.network)
   const target = { table, rivals }
   const chosen = command.address === undefined ? automatic(target, command) : explicit(target, command, command.address)
   if ('ok' in chosen) return chosen

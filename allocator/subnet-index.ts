@@ -11,10 +11,18 @@ type Row = { readonly name: NetworkName; readonly subnet: Ipv4Subnet }
 export class SubnetIndex {
   /** By base, then prefix length; rows of one subnet are neighbours, in the order in which they came. */
   readonly #rows: Row[] = []
+  /** Pairs of networks that overlap. */
+  #overlaps = 0
+
+  /** No two networks overlap. */
+  get isDisjoint(): boolean {
+    return this.#overlaps === 0
+  }
 
   add(given: Given): void {
     const { name } = given
     const subnet = ipv4SubnetOf(given.subnet)
+    this.#overlaps += this.overlapping(given.subnet).length
     this.#rows.splice(this.#after(subnet), 0, { name, subnet })
   }
 
@@ -27,6 +35,7 @@ export class SubnetIndex {
       if (row === undefined || order(row.subnet, subnet) !== 0) return
       if (row.name !== name) continue
       this.#rows.splice(at, 1)
+      this.#overlaps -= this.overlapping(given.subnet).length
       return
     }
   }

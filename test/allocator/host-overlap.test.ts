@@ -159,6 +159,8 @@ t.test('the index finds exactly the overlapping subnets', t => {
       for (const row of gone) index.remove(row)
       const expected = kept.filter(row => overlap(row.subnet, asked)).map(({ name }) => name)
       t.same([...index.overlapping(asked)].sort(), [...expected].sort())
+      const overlaps = kept.some((row, at) => kept.slice(0, at).some(other => overlap(row.subnet, other.subnet)))
+      t.equal(index.isDisjoint, !overlaps)
     })
   )
   t.end()
