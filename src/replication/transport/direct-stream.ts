@@ -60,13 +60,14 @@ export class DirectStream implements MeshStream {
     this.#socket.destroy()
   }
 
-  /** Closes the stream when the peer is silent or the stream unused; otherwise tells the peer that this end is alive. */
+  /** Closes the stream when the peer is silent or the stream unused; otherwise the peer hears of this end once a round. */
   keepAlive(): void {
+    const isUsed = this.#idleRounds === 0
     this.#silentRounds += 1
     this.#idleRounds += 1
     const isIdle = this.direction === 'outbound' && this.#idleRounds > MAX_IDLE_ROUNDS
     if (isIdle || this.#silentRounds > MAX_SILENT_ROUNDS) this.abort()
-    else if (this.#socket.writableLength === 0) this.#socket.write(KEEP_ALIVE)
+    else if (!isUsed) this.#socket.write(KEEP_ALIVE)
   }
 
   addEventListener(type: 'message', listener: (event: { readonly data: Uint8Array }) => void): void

@@ -58,7 +58,7 @@ export class HostNetwork {
   /** Probability per chunk of answers to requests that the server drops it, as a channel does whose queue is full. */
   lostAnswers = 0
   jitterMs = 1
-  /** Peers that lose the next answer that they get. */
+  /** Peers that lose the leader's next answer. */
   readonly #losing = new Set<PeerId>()
   readonly #random: Random
   readonly #schedule: Schedule
@@ -252,7 +252,7 @@ export class HostNetwork {
       this.#direct.delete(connection)
       throw new VxmeshError('ERR_PEER', `${to} does not serve ${protocol}`)
     }
-    const isLost = RPC.has(protocol) ? () => this.#losesAnswer(port.peer) : () => false
+    const isLost = RPC.has(protocol) ? () => this.#losesAnswer(port.peer, protocol) : () => false
     const isUp = (): boolean => this.#isUp(connection)
     const wires = [this.#wire(port, other, isUp, () => false), this.#wire(other, port, isUp, isLost)] as const
     let open = 2
@@ -295,8 +295,9 @@ export class HostNetwork {
     for (const [stream, of] of streams) if (of === life) life.after(inMs, () => stream.close())
   }
 
-  #losesAnswer(peer: PeerId): boolean {
-    if (!this.#losing.delete(peer) && !this.#random.chance(this.lostAnswers)) return false
+  #losesAnswer(peer: PeerId, protocol: string): boolean {
+    const isNext = protocol === LEADER_PROTOCOL && this.#losing.delete(peer)
+    if (!isNext && !this.#random.chance(this.lostAnswers)) return false
     this.#faults.add('lost-answer')
     return true
   }
