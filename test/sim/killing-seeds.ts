@@ -58,6 +58,7 @@ export const HOST_KILLING_SEEDS: Readonly<Record<string, number>> = {
   'feed-of-anybody': 15,
   'feed-of-another-cluster': 5,
   'compacted-entries-not-replaced': 2,
+  'append-acknowledged-unsynced': 4,
   'unsettled-tail-kept': 95,
   'former-voter-current-at-once': 42,
   'role-never-changes': 16,
