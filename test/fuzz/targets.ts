@@ -10,6 +10,7 @@ import { stateFrom, stateSections } from '#agent/state-bytes.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { readLogLine } from '#membership/view/log-line.ts'
 import { readMember } from '#membership/view/serf-member.ts'
+import type { Request } from '#model/command.ts'
 import type { ClusterId, PeerId } from '#model/ids.ts'
 import {
   parseContainerId,
@@ -30,6 +31,7 @@ import type { Message } from '#raft/types.ts'
 import { decodeFeed, encodeFeed } from '#replication/feed/feed-message.ts'
 import { FrameReader, encodeFrame } from '#replication/transport/frame.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
+import { decodeRequest as decodeEntry, encodeRequest as encodeEntry } from '#replication/codec/request-codec.ts'
 import { snapshotFileBytes, SnapshotParser } from '#replication/storage/snapshot-file.ts'
 import {
   decodeRequest,
@@ -239,8 +241,10 @@ export async function targets(): Promise<readonly Target[]> {
     {
       name: 'command',
       weight: 8,
-      corpus: packed(...requests.map((command, seq) => ({ session: 's', seq, settledBelow: 0, command }))),
-      run: bytes => parseRequest(decodeMsgpack(bytes))
+      corpus: requests
+        .map((command, seq) => ({ session: 's', seq, settledBelow: 0, command }))
+        .flatMap(request => [encodeMsgpack(request), encodeEntry(request as Request)]),
+      run: bytes => parseRequest(decodeEntry(bytes))
     },
     {
       name: 'serf-record',

@@ -4,9 +4,9 @@
 import type { Request } from '#model/command.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { parseRequest } from '#model/parse-request.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
 import { configurationFrom } from '../codec/meta-codec.ts'
+import { decodeRequest } from '../codec/request-codec.ts'
 
 /** By an entry's data, from its arrival until it is applied. */
 const parsed = new WeakMap<Uint8Array, Request>()
@@ -27,7 +27,7 @@ export function checkEntry({ index, kind, data }: Entry): void {
  * Decodes a proposal, which becomes an entry's data as it is. @throws ERR_INVALID, ERR_PEER when no replica can apply it
  */
 export function parseProposal(data: Uint8Array): Request {
-  const request = parseRequest(decodeMsgpack(data))
+  const request = parseRequest(decodeRequest(data))
   parsed.set(data, request)
   return request
 }
@@ -36,5 +36,5 @@ export function parseProposal(data: Uint8Array): Request {
 export function requestOf({ data }: Entry): Request {
   const known = parsed.get(data)
   parsed.delete(data)
-  return known ?? parseRequest(decodeMsgpack(data))
+  return known ?? parseRequest(decodeRequest(data))
 }

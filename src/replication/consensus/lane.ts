@@ -13,7 +13,7 @@ const MAX_BATCH_BYTES = 256 * 1024
 /** A larger batch leaves its outcomes to this host: it applies them a moment later, and they need not be sent. */
 const MAX_OUTCOMES = 4
 /** How long an outcome may be found here before the leader is asked for it. */
-const OWN_OUTCOME_MS = 200
+const OWN_OUTCOME_MS = 1_000
 /** Frames in flight: one that is replicated, and some that gather at the leader for the next write. */
 const MAX_FRAMES = 4
 

@@ -34,7 +34,7 @@ export type AskOptions = {
 }
 
 /** How long the leader is asked for outcomes once this host had to wait for entries of others. */
-const OUTCOMES_MS = 1_000
+const OUTCOMES_MS = 5_000
 
 export class LeaderRoute {
   readonly #options: LeaderRouteOptions

@@ -3,7 +3,7 @@
 import { RULES, type Command, type CommandKind, type Request } from '#model/command.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { encodeMsgpack } from '#platform/msgpack.ts'
+import { encodeRequest } from '../codec/request-codec.ts'
 import type { Applied } from './propose-rpc.ts'
 
 export type Proposal = {
@@ -43,7 +43,7 @@ export function proposal(p: {
   }
   const made: Proposal = {
     request,
-    data: encodeMsgpack(request),
+    data: encodeRequest(request),
     kind: command.kind,
     deadlineMs,
     attempts: 0,

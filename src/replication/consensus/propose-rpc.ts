@@ -12,7 +12,6 @@ import {
 } from '#model/command.ts'
 import { asVxmeshError, invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
-import { encodeMsgpack } from '#platform/msgpack.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
 import {
   decodeAnswers,
@@ -23,6 +22,7 @@ import {
   type ProposalAnswer,
   type WireAnswer
 } from '../codec/proposal-codec.ts'
+import { encodeRequest } from '../codec/request-codec.ts'
 import type { Rpc } from '../transport/rpc.ts'
 import { parseProposal } from './entry-request.ts'
 
@@ -105,7 +105,7 @@ function admitted(data: Uint8Array, from: PeerId, p: ServeProposeOptions): Uint8
     const bound = bindRequest(request, { from, isServer })
     const refused = isServer ? null : p.admit(bound.command, from)
     if (refused !== null) return VxmeshError.fromBody(refused.error)
-    return isBound(request, bound) && data.byteLength <= MAX_UNCHECKED_BYTES ? data : encodeMsgpack(bound)
+    return isBound(request, bound) && data.byteLength <= MAX_UNCHECKED_BYTES ? data : encodeRequest(bound)
   } catch (err) {
     return asVxmeshError(err)
   }

@@ -13,6 +13,7 @@ import { systemRandom } from '#platform/random.ts'
 import { PROPOSE_METHOD, servePropose, type Applied, type ProposeHere } from '#replication/consensus/propose-rpc.ts'
 import { MAX_IN_FLIGHT, WINDOW } from '#replication/consensus/proposal-window.ts'
 import { DEADLINE_MS, Proposer } from '#replication/consensus/proposer.ts'
+import { decodeRequest } from '#replication/codec/request-codec.ts'
 import { decodeAnswers, decodeProposals, encodeAnswers } from '#replication/codec/proposal-codec.ts'
 import type { Entry } from '#raft/types.ts'
 import type { Rpc } from '#replication/transport/rpc.ts'
@@ -52,7 +53,7 @@ const term = 1 as Term
 /** Proposes each request of a batch by itself. */
 function each(propose: (request: Request) => Promise<Applied>): ProposeHere {
   return batch =>
-    Promise.all(batch.map(async data => ({ term, ...(await propose(parseRequest(decodeMsgpack(data)))) })))
+    Promise.all(batch.map(async data => ({ term, ...(await propose(parseRequest(decodeRequest(data)))) })))
 }
 
 /** A proposer on a voter, whose attempts fail like this, and then succeed. */
@@ -516,7 +517,7 @@ t.test('too few answers to a frame count as none', async t => {
   await proposer.propose(create('first'))
   one.rpc.register(PROPOSE_METHOD, body => {
     const [data] = decodeProposals(body).requests
-    const { outcome } = cluster.commit(parseRequest(decodeMsgpack(data ?? new Uint8Array())))
+    const { outcome } = cluster.commit(parseRequest(decodeRequest(data ?? new Uint8Array())))
     return Promise.resolve({ answers: encodeAnswers([{ index, outcome }]), term })
   })
   serve(two, request => Promise.resolve(cluster.commit(request)))
@@ -599,7 +600,7 @@ t.test('what is proposed in one turn travels in one frame, and meanwhile more ga
     proposeHere: () => async batch => {
       frames.push(batch.length)
       if (hold) await new Promise<void>(resolve => waiting.push(resolve))
-      return batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeMsgpack(data))) }))
+      return batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeRequest(data))) }))
     }
   })
   await proposer.propose(create('first'))
@@ -632,7 +633,7 @@ t.test('a frame that is lost is proposed again one by one, under the same identi
       ...anybody,
       proposeHere: () => batch => {
         frames.push(batch.length)
-        const applied = batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeMsgpack(data))) }))
+        const applied = batch.map(data => ({ term, ...cluster.commit(parseRequest(decodeRequest(data))) }))
         return losses-- > 0 ? Promise.reject(refuse('ERR_NO_QUORUM')) : Promise.resolve(applied)
       }
     })
@@ -684,7 +685,7 @@ t.test('a host that applies what is committed finds the outcomes of many proposa
   const copy = new ClusterState()
   copy.apply(index, { session: 'x', seq: 0, settledBelow: 0, command: { kind: 'session-open' } })
   for (const { index: at, data } of committed) {
-    const request = parseRequest(decodeMsgpack(data))
+    const request = parseRequest(decodeRequest(data))
     if (at === committed[0]?.index) {
       copy.skip(2 as LogIndex)
       copy.sessions.open(request.session, 2 as LogIndex)
@@ -718,7 +719,7 @@ t.test('what was applied here is no answer for other sessions or other numbers',
   const { proposer, committed } = await applying(t)
   const proposals = NAMES.map(name => proposer.propose(create(name)))
   await waitFor('all are committed', () => committed.length === NAMES.length)
-  const [first] = committed.map(({ data }) => parseRequest(decodeMsgpack(data)))
+  const [first] = committed.map(({ data }) => parseRequest(decodeRequest(data)))
   if (first === undefined) throw new Error('nothing was committed')
   const wrong = { index, outcome: OPENED }
   proposer.applied({ ...first, session: 'another' }, wrong)

@@ -8,7 +8,7 @@
 import { digestOf } from '#allocator/digest.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { parseRequest } from '#model/parse-request.ts'
-import { decodeMsgpack } from '#platform/msgpack.ts'
+import { decodeRequest } from '#replication/codec/request-codec.ts'
 import { openStorage } from '#replication/storage/storage.ts'
 import { Counters, TraceHash } from '../counters.ts'
 import { Random } from '../random.ts'
@@ -259,7 +259,7 @@ class World {
         ({ recovered: { durable } }) => {
           const { commitIndex, entries, snapshot } = durable
           const committed = entries.filter(({ index }) => index <= commitIndex)
-          this.oracle.checkDisk(host.name, committed, data => parseRequest(decodeMsgpack(data)))
+          this.oracle.checkDisk(host.name, committed, data => parseRequest(decodeRequest(data)))
           const last = committed.at(-1)?.index ?? snapshot?.lastIndex ?? 0
           if (last < commitIndex) this.oracle.fail(`${host.name}: the log on disk ends before its commit index`)
           if (!host.isPowered || last === 0) this.oracle.fail(`${host.name} has nothing on its disk`)
