@@ -5,11 +5,20 @@ import type { LogIndex, Term } from '#model/ids.ts'
 import { decodeConfiguration } from './configuration.ts'
 import type { Configuration, Entry, SnapshotMeta } from './types.ts'
 
+type Page = {
+  readonly from: LogIndex
+  readonly lastIndex: LogIndex
+  readonly maxBytes: number
+  readonly entries: readonly Entry[]
+}
+
 export class RaftLog {
   #entries: Entry[] = []
   /** The configurations of the config entries, ascending by index. */
   #configs: { readonly index: LogIndex; readonly configuration: Configuration }[] = []
   #base: SnapshotMeta
+  /** The last page: a leader asks for the same one for each of its followers. */
+  #page: Page | null = null
 
   constructor(base: SnapshotMeta, entries: readonly Entry[]) {
     this.#base = base
@@ -60,12 +69,14 @@ export class RaftLog {
   }
 
   truncateFrom(index: LogIndex): void {
+    this.#page = null
     this.#entries.length = index - this.baseIndex - 1
     while ((this.#configs.at(-1)?.index ?? 0) >= index) this.#configs.pop()
   }
 
   /** Drops the entries up to an index. O(entries kept). */
   compactTo(index: LogIndex): void {
+    this.#page = null
     const lastTerm = this.termAt(index)
     if (lastTerm === undefined) throw new Error(`cannot compact up to ${index}, which is not in the log`)
     const configuration = this.configurationAt(index)
@@ -76,6 +87,7 @@ export class RaftLog {
 
   /** Replaces the whole log by an empty one that starts after a snapshot. */
   reset(base: SnapshotMeta): void {
+    this.#page = null
     this.#entries = []
     this.#configs = []
     this.#base = base
@@ -88,13 +100,18 @@ export class RaftLog {
 
   /** Entries from an index on, up to maxBytes of data, but at least one if there is one. */
   page(from: LogIndex, maxBytes: number): readonly Entry[] {
+    const { lastIndex } = this
+    const known = this.#page
+    if (known?.from === from && known.lastIndex === lastIndex && known.maxBytes === maxBytes) return known.entries
     const start = from - this.baseIndex - 1
     let end = start
     for (let bytes = 0; end < this.#entries.length; end++) {
       bytes += this.#entries[end]?.data.byteLength ?? 0
       if (bytes > maxBytes && end > start) break
     }
-    return this.#entries.slice(start, end)
+    const entries = this.#entries.slice(start, end)
+    this.#page = { from, lastIndex, maxBytes, entries }
+    return entries
   }
 
   /** The highest index at or below `index` whose term is at most `term`. O(entries skipped). */

@@ -1,4 +1,5 @@
-// Log entries as msgpack arrays: [index, term, kind, data]. The Raft streams, the feed and catch-up share this encoding.
+// Log entries as bytes. In Raft's messages they are back to back, each u48 index, u48 term, u8 kind, u32 length and its data,
+// big-endian; in the feed and in catch-up they are msgpack arrays [index, term, kind, data].
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
@@ -7,6 +8,45 @@ import type { Entry, EntryKind } from '#raft/types.ts'
 export const ENTRY_KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
 
 type EntryTuple = readonly [number, number, number, Uint8Array]
+
+const HEADER_BYTES = 17
+/** By the list of entries, which never changes: a leader sends the same one to each of its followers. */
+const encoded = new WeakMap<readonly Entry[], Uint8Array>()
+
+export function encodeEntries(entries: readonly Entry[]): Uint8Array {
+  const known = encoded.get(entries)
+  if (known !== undefined) return known
+  const bytes = Buffer.allocUnsafe(entries.reduce((sum, { data }) => sum + HEADER_BYTES + data.byteLength, 0))
+  let at = 0
+  for (const { index, term, kind, data } of entries) {
+    bytes.writeUIntBE(index, at, 6)
+    bytes.writeUIntBE(term, at + 6, 6)
+    bytes[at + 12] = ENTRY_KINDS.indexOf(kind)
+    bytes.writeUInt32BE(data.byteLength, at + 13)
+    bytes.set(data, at + HEADER_BYTES)
+    at += HEADER_BYTES + data.byteLength
+  }
+  encoded.set(entries, bytes)
+  return bytes
+}
+
+/** The entries' data are views of the bytes. @throws ERR_PEER on anything malformed; an unknown kind is never skipped */
+export function decodeEntries(value: unknown): Entry[] {
+  if (!(value instanceof Uint8Array)) throw malformed('entry')
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  const entries: Entry[] = []
+  for (let at = 0; at < bytes.byteLength;) {
+    const dataAt = at + HEADER_BYTES
+    if (dataAt > bytes.byteLength) throw malformed('entry')
+    const kind = ENTRY_KINDS[bytes.readUInt8(at + 12)]
+    const end = dataAt + bytes.readUInt32BE(at + 13)
+    if (kind === undefined || end > bytes.byteLength) throw malformed('entry')
+    const [index, term] = [bytes.readUIntBE(at, 6), bytes.readUIntBE(at + 6, 6)]
+    entries.push({ index: index as LogIndex, term: term as Term, kind, data: bytes.subarray(dataAt, end) })
+    at = end
+  }
+  return entries
+}
 
 export function entryToTuple(entry: Entry): EntryTuple {
   return [entry.index, entry.term, ENTRY_KINDS.indexOf(entry.kind), entry.data]

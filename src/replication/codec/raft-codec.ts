@@ -5,7 +5,7 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Message } from '#raft/types.ts'
 import { configurationFrom, metaToTuple } from './meta-codec.ts'
-import { entryFromTuple, entryToTuple, isCount, malformed } from './entry-codec.ts'
+import { decodeEntries, encodeEntries, isCount, malformed } from './entry-codec.ts'
 
 export function encodeRaftMessage(message: Message): Uint8Array {
   return encodeMsgpack([message.clusterId, message.term, message.incarnation, message.kind, ...messageFields(message)])
@@ -35,14 +35,12 @@ export function decodeRaftMessage(bytes: Uint8Array, ends: { readonly from: Peer
     case 'vote-reply':
       return { ...header, kind, granted: flag(fields[0]) }
     case 'append-request': {
-      const entries = fields[2]
-      if (!Array.isArray(entries)) throw malformed('raft message')
       return {
         ...header,
         kind,
         prevIndex: index(0),
         prevTerm: termAt(1),
-        entries: entries.map(entryFromTuple),
+        entries: decodeEntries(fields[2]),
         leaderCommit: index(3),
         round: count(fields[4])
       }
@@ -93,13 +91,7 @@ function messageFields(message: Message): readonly unknown[] {
     case 'vote-reply':
       return [message.granted]
     case 'append-request':
-      return [
-        message.prevIndex,
-        message.prevTerm,
-        message.entries.map(entryToTuple),
-        message.leaderCommit,
-        message.round
-      ]
+      return [message.prevIndex, message.prevTerm, encodeEntries(message.entries), message.leaderCommit, message.round]
     case 'append-reply':
       return [message.success, message.matchIndex, message.conflictTerm, message.round]
     case 'install-request': {

@@ -4,6 +4,7 @@ import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { Configuration, Entry, Message } from '#raft/types.ts'
 import { decodeFeed, encodeFeed } from '#replication/feed/feed-message.ts'
+import { decodeEntries, encodeEntries } from '#replication/codec/entry-codec.ts'
 import { decodeRaftMessage, encodeRaftMessage } from '#replication/codec/raft-codec.ts'
 
 const ends = { from: 'alice' as PeerId, to: 'bob' as PeerId }
@@ -11,9 +12,10 @@ const clusterId = 'c1' as ClusterId
 const count = fc.maxSafeNat()
 const index = count.map(n => n as LogIndex)
 const term = count.map(n => n as Term)
+const MAX_U48 = 2 ** 48 - 1
 const entry: fc.Arbitrary<Entry> = fc.record({
-  index,
-  term,
+  index: fc.nat(MAX_U48).map(n => n as LogIndex),
+  term: fc.nat(MAX_U48).map(n => n as Term),
   kind: fc.constantFrom('noop' as const, 'command' as const, 'config' as const),
   data: fc.uint8Array({ maxLength: 64 }).map(bytes => Buffer.from(bytes))
 })
@@ -111,6 +113,23 @@ t.test('a message with one field of the wrong type is refused', t => {
     t.throws(() => decodeRaftMessage(encodeMsgpack(parts), ends), `field ${place} of ${m.kind}`)
   })
   fc.assert(property, { numRuns: 1_000 })
+  t.end()
+})
+
+t.test('entries that are cut off, or of an unknown kind, are refused', t => {
+  const property = fc.property(fc.array(entry, { minLength: 1, maxLength: 4 }), fc.nat(), (entries, n) => {
+    const bytes = encodeEntries(entries)
+    t.same(decodeEntries(bytes), entries)
+    t.equal(encodeEntries(entries), bytes, 'the same list is encoded once')
+    const cut = bytes.subarray(0, bytes.byteLength - 1 - (n % Math.min(17, bytes.byteLength - 1)))
+    const whole = entries.slice(0, -1)
+    if (cut.byteLength !== encodeEntries(whole).byteLength) t.throws(() => decodeEntries(cut), { code: 'ERR_PEER' })
+    const unknown = Buffer.from(bytes)
+    unknown[12] = 3
+    t.throws(() => decodeEntries(unknown), { code: 'ERR_PEER' })
+  })
+  fc.assert(property, { numRuns: 200 })
+  for (const value of [null, 7, 'x', [], {}]) t.throws(() => decodeEntries(value), { code: 'ERR_PEER' })
   t.end()
 })
 
