@@ -49,7 +49,6 @@ export const KILLING_SEEDS: Readonly<Record<string, number>> = {
 }
 
 export const HOST_KILLING_SEEDS: Readonly<Record<string, number>> = {
-  'bytes-of-a-proposal-trusted': 16,
   'sessions-of-others': 50,
   'proposals-not-bound': 10,
   'rules-of-the-client': 17,

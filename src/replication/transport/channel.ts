@@ -72,6 +72,10 @@ export class Channel {
     }
   }
 
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   close(reason: VxmeshError | null): void {
     if (this.#closed) return
     this.#reason = reason

@@ -68,15 +68,18 @@ export class RaftTransport {
     await mesh.handle(RAFT_PROTOCOL, (from, stream) => {
       const channels = this.#incoming.get(from) ?? new Set()
       this.#incoming.set(from, channels)
-      const channel = new Channel(stream, {
+      // What has arrived already is taken at once, and may close it.
+      let channel: Channel | null = null
+      const made = new Channel(stream, {
         frame: payload => this.receive(from, [payload]),
         closed: reason => {
-          channels.delete(channel)
+          if (channel !== null) channels.delete(channel)
           if (reason !== null) logger.warn({ peer: from, err: reason }, 'raft channel closed')
           this.#lost(from)
         }
       })
-      channels.add(channel)
+      channel = made
+      if (!made.isClosed) channels.add(made)
     })
   }
 
