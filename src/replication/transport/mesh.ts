@@ -8,7 +8,6 @@ import type { PeerId as Libp2pPeerId, PrivateKey } from '@libp2p/interface'
 import { noise } from '@libp2p/noise'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import type { TCPSocketOptions } from '@libp2p/tcp'
-import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
@@ -18,6 +17,7 @@ import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Admission } from './admission.ts'
 import { DirectStreams } from './direct-streams.ts'
+import { liveYamux } from './live-muxer.ts'
 import { isDirect, type MeshPort, type MeshStream, type PeerAddress, type Verdict } from './mesh-port.ts'
 import { PeerAddresses } from './peer-addresses.ts'
 import { PortSorter, sharedTcp } from './port-sorter.ts'
@@ -115,7 +115,7 @@ export class Mesh implements MeshPort {
           )
         ],
         connectionEncrypters: [noise()],
-        streamMuxers: [yamux({ enableKeepAlive: true, keepAliveInterval: 5_000 })],
+        streamMuxers: [liveYamux(clock)],
         ...(key === null ? {} : { connectionProtector: clusterProtector({ key, admission, refusals, clock }) }),
         connectionManager: {
           maxConnections: 2_048,
@@ -124,7 +124,7 @@ export class Mesh implements MeshPort {
           dialTimeout: DIAL_TIMEOUT_MS,
           maxParallelDials: 64
         },
-        connectionMonitor: { enabled: true, pingInterval: 5_000, abortConnectionOnPingFailure: true },
+        connectionMonitor: { enabled: false },
         connectionGater: {
           denyDialMultiaddr: () => false,
           denyDialPeer: peer => !known(peer),
