@@ -1,4 +1,5 @@
-// The figures of measure.ts, by name, in one lab: what disturbs it most comes last.
+// The figures of measure.ts, by name, in one lab: what disturbs it most comes last. What needs no longer flood than the
+// suite's is a row of the suite, whose figures are words. Rows of stolen hosts speak to agents of this version alone.
 
 import type { NetworkView } from '#model/views.ts'
 import { encodeMessage, encodeNetwork } from '#zmq/message.ts'
@@ -15,8 +16,13 @@ import {
   serfLogBytes,
   tracked
 } from './floods.ts'
+import { DOORS } from './doors.ts'
+import { MEMBERS } from './members.ts'
 import { probe } from './probes.ts'
 import { attacker, attackerAs, scene } from './python.ts'
+import type { Row } from './row.ts'
+import { STRANGERS } from './strangers.ts'
+import { TENANTS } from './tenants.ts'
 import type { World } from './world.ts'
 
 type Figure = (world: World) => Promise<Readonly<Record<string, unknown>>>
@@ -30,6 +36,18 @@ const KILLED = 60
 const SWITCHES = 500
 const TRAFFIC = { protocol: 'tcp', seconds: 4, offered: 0 } as const
 const whole = (value: number): number => Math.round(value)
+
+/** Rows of the suite whose names begin with one of these. */
+function rows(all: readonly Row<World>[], ...which: readonly string[]): Readonly<Record<string, Figure>> {
+  const chosen = all.filter(({ name }) => which.some(start => name.startsWith(`${start} `)))
+  const figure = ({ run }: Row<World>): Figure => {
+    return async world => {
+      const { control, attack } = await run(world)
+      return { control: control.figure, attack: attack.figure }
+    }
+  }
+  return Object.fromEntries(chosen.map(row => [row.name, figure(row)]))
+}
 
 export const FIGURES: Readonly<Record<string, Figure>> = {
   'loopback as another user': async world => {
@@ -49,6 +67,9 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     const all = (await host.api.call('GET', '/v1/networks')) as NetworkView[]
     return { networksCreated: all.filter(({ name }) => name.startsWith('evil')).length }
   },
+
+  ...rows(STRANGERS, '4'),
+  ...rows(TENANTS, '7', '9', 'F1', 'F2'),
 
   'attaches killed in flight': async world =>
     killedAttaches(world.lab, world.host(4), { network: 'red', count: KILLED, prefix: 'dying' }),
@@ -122,5 +143,9 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     const of10 = (all: typeof before): Record<string, number> =>
       Object.fromEntries(all.map(({ what, answered }) => [what, answered]))
     return { packets, tracked: await tracked(world.host(1).namespace), before: of10(before), after: of10(after) }
-  }
+  },
+
+  ...rows(STRANGERS, '3'),
+  ...rows(DOORS, '13'),
+  ...rows(MEMBERS, '14', '15', '16', '17', '18', '19', '14-19')
 }
