@@ -1,8 +1,9 @@
 // Commands about networks.
 
-import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf } from '#model/command.ts'
-import { VNI_MAX, type Vni } from '#model/ids.ts'
+import { DISJOINT_HOST_ACCESS, ORDERED_NAMESPACES, type CommandOf, type OutcomeOf } from '#model/command.ts'
+import { VNI_MAX, type NetworkName, type Vni } from '#model/ids.ts'
 import { formatIp, formatSubnet, isHostAddress } from '#model/ip.ts'
+import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
 import { defaultGateway } from './address-pool.ts'
@@ -64,7 +65,8 @@ export function updateNetwork(tables: Tables, command: CommandOf<'network-update
 
 export function deleteNetwork(
   tables: Tables,
-  { name, force }: CommandOf<'network-delete'>
+  { name, force }: CommandOf<'network-delete'>,
+  rules: number
 ): OutcomeOf<'network-delete'> {
   const table = tables.networks.get(name)
   if (table === undefined) return noNetwork(name, 'name')
@@ -72,13 +74,19 @@ export function deleteNetwork(
   if (size > 0 && !force) {
     return refuse('ERR_NETWORK_IN_USE', `network ${name} has ${size} ${size === 1 ? 'endpoint' : 'endpoints'}`, 'name')
   }
-  const [namespace] = force ? [] : tables.namespacesOf(name)
+  const [namespace] = force ? [] : namespacesOf(tables, name, rules)
   if (namespace !== undefined) {
     const what = `namespace ${namespace.name} is mapped to network ${name}`
     return refuse('ERR_NETWORK_IN_USE', `${what}: vxmesh namespace unmap ${namespace.name}`, 'name')
   }
   tables.removeNetwork(table)
   return networkOutcome(table.network)
+}
+
+/** A restored replica has them in another order than one that mapped them. */
+function namespacesOf(tables: Tables, name: NetworkName, rules: number): readonly Namespace[] {
+  const found = tables.namespacesOf(name)
+  return rules < ORDERED_NAMESPACES ? found : found.toSorted((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 function networkOutcome(network: Network): OutcomeOf<'network-create'> {

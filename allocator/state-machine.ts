@@ -214,7 +214,7 @@ function carryOut(
     case 'network-update':
       return updateNetwork(tables, command)
     case 'network-delete':
-      return deleteNetwork(tables, command)
+      return deleteNetwork(tables, command, rules)
     case 'endpoint-attach':
       return attach(tables, command, rules)
     case 'endpoint-update':

@@ -70,6 +70,8 @@ export const DISJOINT_HOST_ACCESS = 2
 export const OWN_BUSINESS = 3
 /** The most sessions follow the number of hosts (docs/adr/0047). */
 export const SESSIONS_BY_HOSTS = 4
+/** With the same rules: what a refusal names does not depend on the order in which namespaces were mapped. */
+export const ORDERED_NAMESPACES = 4
 /** The latest. */
 export const RULES = SESSIONS_BY_HOSTS
 

@@ -4,6 +4,7 @@ import { networkNameOf } from '#allocator/apply-namespace.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { getKv, listKv } from '#allocator/kv-view.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { RULES } from '#model/command.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
 import { formatSubnet } from '#model/ip.ts'
 import { parseCommand } from '#model/parse-request.ts'
@@ -179,6 +180,19 @@ t.test('commands from other hosts are validated', t => {
     [{ kind: 'namespace-unmap' }, 'namespace']
   ] as const) {
     t.throws(() => parseCommand(command), { code: 'ERR_INVALID', field }, JSON.stringify(command))
+  }
+  t.end()
+})
+
+t.test('a refusal names the first namespace by name, so that a restored replica answers the same', t => {
+  const caller = ready()
+  caller.rules = RULES
+  for (const namespace of ['web', 'shop', 'api']) caller.do(map(namespace, 'green'))
+  const restored = new Caller(decodeState(encodeState(caller.state)), 's2')
+  restored.rules = RULES
+  for (const each of [caller, restored]) {
+    const outcome = each.try(remove('green'))
+    t.match(outcome, { ok: false, error: { code: 'ERR_NETWORK_IN_USE', message: /namespace api is mapped/ } })
   }
   t.end()
 })

@@ -306,13 +306,6 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     ]
   },
   {
-    name: 'session-never-full',
-    bug: 'the state machine forgets the answer to a request that has not got it',
-    file: `${CONSENSUS}/proposer-session.ts`,
-    find: 'return nextSeq - oldestOf(unsettled, nextSeq) >= MAX_SPAN',
-    replace: 'return nextSeq < 0'
-  },
-  {
     name: 'takes-any-number',
     bug: 'a host takes more requests than it can answer in time',
     file: `${CONSENSUS}/proposal-window.ts`,
