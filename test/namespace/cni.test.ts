@@ -59,8 +59,8 @@ t.test('pods are in the networks of their namespaces and leave nothing behind', 
     t.equal((await a.container.ping(atB.address, { count: 3 })).received, 3)
     t.equal((await a.container.ping(atOther.address, { count: 2, waitMs: 300 })).received, 0)
     t.match(await h1.api.call('GET', '/v1/namespaces'), [
-      { namespace: 'shop', network: 'ns-shop' },
-      { namespace: 'bank', network: 'ns-bank' }
+      { namespace: 'bank', network: 'ns-bank' },
+      { namespace: 'shop', network: 'ns-shop' }
     ] satisfies Partial<NamespaceView>[])
     t.equal((await callFor(h1, 'CHECK', a, { prevResult: atA.result })).exitCode, 0)
     for (const [host, gone] of [

@@ -74,7 +74,8 @@ t.test(
     await h2.startAgent()
     await h2.waitReady()
     t.ok(await waitFor('c3 is released', onlyTheFirst, { timeoutMs: RELEASED_MS }))
-    t.match(await h2.status(), { endpoints: 1, overlay: { degraded: [] } })
+    t.ok(await waitFor('its host has seen that', async () => (await h2.status()).endpoints === 1))
+    t.match(await h2.status(), { overlay: { degraded: [] } })
     t.match(await h2.attach(three, 'red'), { containerId: 'c3' })
   }
 )

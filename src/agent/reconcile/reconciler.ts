@@ -18,6 +18,9 @@ import { addProblem, isEgress, problemsOf, scopeOf, type ProblemsByScope } from 
 import { RetryState, type Scope } from './retry-state.ts'
 import { Schedule, type Turn } from './schedule.ts'
 
+/** How often it is checked whether something may be removed that was left out. */
+const REMOVALS_MS = 250
+
 /** `pending`: an attach or detach of the endpoint is in flight. */
 export type Restored = 'restored' | 'pending' | VxmeshError
 
@@ -63,6 +66,8 @@ export class Reconciler {
   readonly #drift: Drift
   #loop: 'idle' | 'running' | 'stopped' = 'idle'
   #cancelTimer: Cancel = () => undefined
+  /** Must everything be looked at again once something may be removed? The last full pass left that out. */
+  #removalsWait = true
   #lastPassMs: number
   #lastFullPassMs: number | null = null
 
@@ -178,6 +183,7 @@ export class Reconciler {
   async #run(): Promise<void> {
     this.#cancelTimer()
     while (this.#isRunning()) {
+      this.#askForRemovals()
       const turn = this.#schedule.next(this.#clock.nowMs())
       if (turn === null) break
       await this.#kernel.run(() => this.#take(turn))
@@ -185,7 +191,14 @@ export class Reconciler {
     if (!this.#isRunning()) return
     this.#loop = 'idle'
     const waitMs = this.#schedule.wakeAtMs(this.#retry.nextDueMs()) - this.#clock.nowMs()
-    this.#cancelTimer = this.#clock.after(Math.max(waitMs, 1), () => this.#expire())
+    const mostMs = this.#removalsWait ? REMOVALS_MS : Infinity
+    this.#cancelTimer = this.#clock.after(Math.min(Math.max(waitMs, 1), mostMs), () => this.#expire())
+  }
+
+  #askForRemovals(): void {
+    if (!this.#removalsWait || !this.#options.mayRemove()) return
+    this.#removalsWait = false
+    this.#schedule.stateChanged(null)
   }
 
   /** A method, so that the compiler does not assume that an await leaves the state unchanged. */
@@ -226,6 +239,7 @@ export class Reconciler {
   }
 
   async #fullPass(): Promise<void> {
+    this.#removalsWait = !this.#options.mayRemove()
     try {
       const refreshed = await attempt(this.#options.before)
       const pass = await this.#pass({ scope: null, trust: false })

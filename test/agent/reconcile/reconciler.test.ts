@@ -76,6 +76,19 @@ t.test('while the state may be stale removals are deferred, and status counts th
   t.equal(w.reconciler.status().drift, 0)
 })
 
+t.test('a pass while the state may be stale is followed by another as soon as it is not', async t => {
+  const w = new ReconcilerWorld()
+  w.mayRemove = false
+  w.reconciler.wake()
+  await w.clock.advance(2_000)
+  t.strictSame(w.passes, ['full'], 'nothing was left to do')
+  w.mayRemove = true
+  await w.clock.advance(250)
+  t.strictSame(w.passes, ['full', 'full'], 'the filters, for example, were not installed yet')
+  await w.clock.advance(2_000)
+  t.strictSame(w.passes, ['full', 'full'])
+})
+
 t.test('a network with a refused op backs off by itself and says why; the others are created', async t => {
   const w = new ReconcilerWorld()
   w.add(red, { container: 'r', host: 1, address: '10.1.0.2' })
