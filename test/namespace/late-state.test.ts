@@ -1,6 +1,7 @@
 // A client whose disk hangs: what it proposes is committed, and its own state does not show it. An attach then fails, and its
 // address must not stay allocated, whether the disk comes back or the agent is killed meanwhile.
 
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -40,6 +41,11 @@ async function freezable(
   }
 }
 
+function recordsOf(host: LabHost): readonly string[] {
+  const folder = join(host.dir, 'data/netns')
+  return readdirSync(folder).map(name => readFileSync(join(folder, name), 'utf8'))
+}
+
 t.test(
   'an attach that is committed and that its host sees too late leaves no address',
   { skip: cannotRun() },
@@ -67,6 +73,8 @@ t.test(
 
     await log.freeze()
     await t.rejects(h2.attach(three, 'red'), { code: 'ERR_TIMEOUT' })
+    // The record is written after the answer.
+    await waitFor('it is on the disk that c3 is unfinished', () => recordsOf(h2).some(text => text.includes('"c3"')))
     const killed = h2.killAgent()
     await log.thaw()
     await killed
