@@ -26,6 +26,8 @@ export async function kindsOf(world: World): Promise<{ rows: readonly Row<World>
     name: attack.kind.includes(':') ? attack.kind : `container: ${attack.kind}`,
     run: async (): Promise<Outcome> => {
       const id = next++
+      // Each time, because an agent that starts sets the MTU of its containers.
+      await ip(world.container('me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
       for (let n = 0; n < FRAMES; n++) for (const frame of attack.frames(mark(id), n)) sender.send(frame)
       next = await settle(stand.controls, listeners, { next, after: attack.kind })
       const where = [...listeners].filter(([name]) => attack.at === undefined || name === attack.at)
@@ -54,7 +56,6 @@ async function open(
     senders.set(name, new Sender(netns, ifindex))
     if (name !== 'me') listeners.set(name, Listener.frames(netns, ifindex))
   }
-  await ip(world.container('me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
   listeners.set('host', Listener.datagrams(h1.netns, HOST_PORT))
   const [host, l2, l3] = [await linkOf(h1), await linkOf(h2), await linkOf(world.stranger)]
   const member = new Sender(h2.netns, l2.ifindex)
