@@ -55,5 +55,5 @@ export const HOSTS: Mode = {
     load: () => loadMutant(mutant)
   })),
   simulate: simulateHosts,
-  mutantSeeds: 100
+  mutantSeeds: 400
 }

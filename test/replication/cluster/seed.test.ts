@@ -115,8 +115,10 @@ t.test('a host that joined later installs nothing, and removes the file', async 
   const storage = await joined(dir, seed)
   t.equal(await install(seed, storage, dir, false), storage)
   t.notOk(existsSync(seedPath(dir)))
-  t.equal((await openStorage(dir, SELF, { clock: systemClock })).snapshot, null)
   await storage.wal.close()
+  const again = await openStorage(dir, SELF, { clock: systemClock })
+  t.equal(again.snapshot, null)
+  await again.wal.close()
 })
 
 t.test('a seed beside the log of a cluster that did not start from it is refused, and both stay', async t => {

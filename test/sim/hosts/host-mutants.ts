@@ -78,13 +78,6 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
       'const ready: Entry[] = []\n    const first = [...this.#early.keys()].sort((a, b) => a - b)[0]\n    if (first !== undefined) this.#next = first'
   },
   {
-    name: 'feed-duplicates-delivered',
-    bug: 'entries of the feed that were delivered before are delivered again',
-    file: `${FEED}/feed-order.ts`,
-    find: 'if (entry.index < this.#next) continue',
-    replace: 'if (entry.index < this.#next) this.#next = entry.index'
-  },
-  {
     name: 'feed-of-anybody',
     bug: 'a feed message is accepted from a host that is no server',
     file: `${FEED}/feed-follower.ts`,
