@@ -41,7 +41,7 @@ export class Agent {
   readonly #foundation: Foundation
   #config: Config
   readonly #events = new EventBus({ wallMs: Date.now })
-  readonly #metrics = new Metrics(() => figuresOf(this.#sources))
+  readonly #metrics: Metrics
   readonly control: ControlPlane
   readonly #data: DataPlane
   readonly #sources: FigureSources & DoctorSources
@@ -57,6 +57,7 @@ export class Agent {
   private constructor(foundation: Foundation) {
     this.#foundation = foundation
     this.#config = foundation.parts.config
+    this.#metrics = new Metrics(() => figuresOf(this.#sources), foundation.parts.clock)
     this.control = this.#makeControlPlane()
     this.#data = this.#makeDataPlane()
     this.#sources = this.#gatherSources()
@@ -120,6 +121,7 @@ export class Agent {
     // out.
     this.control.failPending()
     await this.#metricsDoor?.close()
+    this.#metrics.stop()
     await this.#data.stop()
     await this.control.stop()
     await this.#foundation.mesh.stop()

@@ -1,4 +1,4 @@
-// A read-only view of a server's consensus state for the embedder.
+// What the embedder reads of a server's consensus state.
 
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { RaftState } from './raft.ts'
@@ -26,6 +26,12 @@ export type RaftStatus = {
   readonly snapshotIndex: LogIndex
   /** The match index of each receiver; empty when this server does not lead. */
   readonly progress: ReadonlyMap<PeerId, { readonly matchIndex: LogIndex }>
+}
+
+/** When the next tick is due, in milliseconds of the inputs' clock: nothing depends on time before. Later than the last tick. */
+export function tickDueMs({ electionAtMs, leading }: RaftState): number {
+  if (leading === null) return electionAtMs
+  return Math.min(leading.heartbeatAtMs, leading.quorumCheckAtMs, leading.transfer?.untilMs ?? Infinity)
 }
 
 export function raftStatus(state: RaftState): RaftStatus {

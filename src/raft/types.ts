@@ -141,8 +141,9 @@ export type MessageKind = Message['kind']
 
 export type RaftEvent =
   /**
-   * Time has passed; due at least every heartbeatMs / 2. `diskBusySinceMs`: when the oldest unfinished disk request
-   * started, the core's or any other; null or absent when there is none.
+   * Time has passed; due at `tickDueMs` (status.ts), and at least every electionTimeoutMs / 2, so that a stall of the process
+   * is noticed. `diskBusySinceMs`: when the oldest unfinished disk request started, the core's or any other; null or absent
+   * when there is none.
    */
   | { readonly kind: 'tick'; readonly diskBusySinceMs?: number | null }
   /**

@@ -3,7 +3,9 @@ import { resolve } from 'node:path'
 import t from 'tap'
 import { FAMILIES } from '#metrics/families.ts'
 import { Metrics } from '#metrics/metrics.ts'
+import type { Clock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 import { figure, parseExposition } from './exposition.ts'
 import { BLUE, SOME } from './figures.ts'
 
@@ -56,8 +58,23 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_tunnel_reconcile_duration_seconds_sum', { scope: 'network' }, 0.5]
 ]
 
+/** A clock whose periodic timer runs whenever the test says so. */
+function lateClock(): { readonly clock: Clock; readonly advance: (ms: number) => void } {
+  let nowMs = 0
+  let tick = (): void => undefined
+  const every: Clock['every'] = (_ms, run) => {
+    tick = run
+    return () => undefined
+  }
+  const advance = (ms: number): void => {
+    nowMs += ms
+    tick()
+  }
+  return { clock: { ...new ManualClock().clock, nowMs: () => nowMs, every }, advance }
+}
+
 function told(): Metrics {
-  const metrics = new Metrics(() => SOME)
+  const metrics = new Metrics(() => SOME, new ManualClock().clock)
   for (const ms of [250, 500]) metrics.committed(ms)
   metrics.reconciled('full', 1_000)
   metrics.reconciled('network', 500)
@@ -98,16 +115,24 @@ t.test('the registry matches the table of metrics: names, types, help, labels', 
 })
 
 t.test('process and event-loop metrics are included', async t => {
-  const families = parseExposition(await told().text())
+  const { clock, advance } = lateClock()
+  const metrics = new Metrics(() => SOME, clock)
+  t.match(await metrics.text(), /^nodejs_eventloop_lag_max_seconds NaN$/m, 'nothing was sampled yet')
+  for (const lateMs of [0, 0, 0, 40]) advance(100 + lateMs)
+  const families = parseExposition(await metrics.text())
   for (const name of ['process_resident_memory_bytes', 'process_cpu_seconds_total', 'nodejs_heap_size_used_bytes']) {
     t.ok(figure(families, name) > 0, name)
   }
-  t.ok(families.has('nodejs_eventloop_lag_p99_seconds'))
+  const lag = (name: string): number => figure(families, `nodejs_eventloop_lag_${name}_seconds`)
+  t.ok(Math.abs(lag('max') - 0.04) < 0.001 && Math.abs(lag('p99') - 0.04) < 0.001, `${lag('max')}, ${lag('p99')}`)
+  t.ok(lag('p50') < 1e-6 && Math.abs(lag('mean') - 0.01) < 0.001)
+  advance(105)
+  t.ok(Math.abs(figure(parseExposition(await metrics.text()), 'nodejs_eventloop_lag_max_seconds') - 0.005) < 0.001)
 })
 
 t.test('series of a removed network disappear, and counters are set, not added up', async t => {
   let figures = SOME
-  const metrics = new Metrics(() => figures)
+  const metrics = new Metrics(() => figures, new ManualClock().clock)
   await metrics.text()
   t.equal(figure(parseExposition(await metrics.text()), 'vxmesh_endpoint_receive_bytes_total', { network: BLUE }), 14)
   figures = { ...SOME, addresses: [], traffic: [] }
@@ -121,7 +146,7 @@ t.test('concurrent scrapes share one gathering; a failed one does not affect the
   const metrics = new Metrics(() => {
     if (++gathered === 2) throw new Error('no figures')
     return SOME
-  })
+  }, new ManualClock().clock)
   const texts = await Promise.all([metrics.text(), metrics.text(), metrics.text()])
   t.equal(gathered, 1)
   t.equal(new Set(texts).size, 1)

@@ -5,6 +5,7 @@ import type { Check } from '#metrics/figures.ts'
 import { Metrics } from '#metrics/metrics.ts'
 import { startMetricsServer } from '#metrics/server.ts'
 import { createLogger } from '#platform/log.ts'
+import { ManualClock } from '#test/lab/manual-clock.ts'
 import { figure, parseExposition } from './exposition.ts'
 import { SOME } from './figures.ts'
 
@@ -23,7 +24,7 @@ async function door(
   checks: () => readonly Check[] = () => WELL,
   gather = () => SOME
 ): Promise<{ port: number; ask: (path: string, asked?: Asked) => Promise<Answer> }> {
-  const metrics = new Metrics(gather)
+  const metrics = new Metrics(gather, new ManualClock().clock)
   const server = await startMetricsServer({
     listen: '127.0.0.1:0',
     checks,
@@ -167,7 +168,7 @@ t.test('an address that cannot be bound is ERR_CONFIG naming http.listen', async
     const started = startMetricsServer({
       listen,
       checks: () => WELL,
-      metrics: new Metrics(() => SOME),
+      metrics: new Metrics(() => SOME, new ManualClock().clock),
       logger: createLogger('silent')
     })
     await t.rejects(started, { code: 'ERR_CONFIG', field: 'http.listen', message: /^http\.listen: .*cannot be bound/ })

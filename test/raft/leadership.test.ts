@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { PeerId } from '#model/ids.ts'
+import { tickDueMs } from '#raft/status.ts'
 import { Cluster } from './cluster.ts'
 
 t.test('a leader without replies from a majority steps down within two election timeouts', t => {
@@ -51,6 +52,35 @@ t.test('a disk request that hangs deposes the leader even if the core did not is
   t.not(s1.state.role, 'leader', 'within two election timeouts')
   tick(3_000)
   t.ok(['s2', 's3'].some(id => cluster.at(id).state.role === 'leader'))
+  t.end()
+})
+
+t.test('a tick before one is due does nothing, and one that is due does something', t => {
+  const cluster = new Cluster(['s1', 's2', 's3'])
+  cluster.elect('s1')
+  const [s1, s2] = [cluster.at('s1'), cluster.at('s2')]
+  for (let heartbeats = 0; heartbeats < 20; heartbeats++) {
+    const leftMs = tickDueMs(s1.state) - s1.state.nowMs
+    t.ok(leftMs > 0 && leftMs <= 100, `a heartbeat in ${leftMs} ms`)
+    s1.stall(leftMs - 1)
+    s1.handle({ kind: 'tick' })
+    t.same(s1.effectKinds(), [])
+    s1.stall(1)
+    s1.handle({ kind: 'tick' })
+    t.ok(s1.effectKinds().length > 0)
+    cluster.settle()
+  }
+  const leftMs = tickDueMs(s2.state) - s2.state.nowMs
+  s2.stall(Math.floor(leftMs / 2))
+  s2.handle({ kind: 'tick' })
+  s2.stall(Math.floor(leftMs / 2) - 1)
+  s2.handle({ kind: 'tick' })
+  t.same([s2.state.role, s2.effectKinds()], ['follower', []])
+  s2.stall(2)
+  s2.handle({ kind: 'tick' })
+  t.equal(s2.state.role, 'pre-candidate')
+  s1.handle({ kind: 'transfer', to: 's2' as PeerId })
+  t.ok(tickDueMs(s1.state) <= (s1.state.leading?.transfer?.untilMs ?? 0))
   t.end()
 })
 

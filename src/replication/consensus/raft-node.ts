@@ -5,7 +5,7 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import type { Cancel } from '#platform/clock.ts'
 import { createRaft, type RaftState } from '#raft/raft.ts'
 import { snapshotMeta } from '#raft/snapshot.ts'
-import { raftStatus, type RaftStatus } from '#raft/status.ts'
+import { raftStatus, tickDueMs, type RaftStatus } from '#raft/status.ts'
 import { step } from '#raft/step.ts'
 import type { Change, Effect, Entry, Message, RaftEvent, Snapshot, SnapshotMeta } from '#raft/types.ts'
 import { entryBytes } from '../codec/limits.ts'
@@ -13,7 +13,8 @@ import { WriteGate } from '../storage/write-gate.ts'
 import { PendingRequests } from './pending-requests.ts'
 import { RAFT_OPTIONS, type RaftNodeOptions } from './raft-node-options.ts'
 
-const TICK_MS = 25
+/** Between two ticks at most: the core notices a stall of this process by their absence. */
+const TICK_MAX_MS = RAFT_OPTIONS.electionTimeoutMs / 2
 const COMMIT_NOTE_MS = 1_000
 /** Events queued for the core; beyond it messages are dropped, because the core repeats those that matter. */
 const MAX_QUEUED = 16_384
@@ -24,7 +25,8 @@ export class RaftNode {
   readonly #queue: RaftEvent[] = []
   readonly #pending = new PendingRequests()
   readonly #gate = new WriteGate()
-  readonly #timers: readonly Cancel[]
+  readonly #stopNoting: Cancel
+  #tick: { readonly atMs: number; readonly cancel: Cancel } | null = null
   #pumping = false
   #stopped = false
   #notedCommit: LogIndex
@@ -33,7 +35,7 @@ export class RaftNode {
   #current = false
 
   constructor(options: RaftNodeOptions) {
-    const { clock, clusterId, configuration, durable, random, self, wal } = options
+    const { clock, clusterId, configuration, durable, random, self } = options
     this.#options = options
     this.#notedCommit = durable.commitIndex
     this.#state = createRaft({
@@ -47,10 +49,7 @@ export class RaftNode {
       nowMs: clock.nowMs(),
       random: random.unit()
     })
-    this.#timers = [
-      clock.every(TICK_MS, () => this.#enqueue({ kind: 'tick', diskBusySinceMs: wal.busySinceMs })),
-      clock.every(COMMIT_NOTE_MS, () => this.#noteCommit())
-    ]
+    this.#stopNoting = clock.every(COMMIT_NOTE_MS, () => this.#noteCommit())
     this.#enqueue({ kind: 'tick' })
   }
 
@@ -153,7 +152,8 @@ export class RaftNode {
 
   stop(): void {
     this.#stopped = true
-    for (const cancel of this.#timers) cancel()
+    this.#stopNoting()
+    this.#tick?.cancel()
     this.#pending.failAll('the agent stops')
   }
 
@@ -174,10 +174,25 @@ export class RaftNode {
         }
       }
       this.#pumping = false
+      this.#armTick()
       this.#startWriting()
     } catch (err) {
       this.#fail(err)
     }
+  }
+
+  /** A tick that is not needed any more does no harm: only one that is due sooner takes its place. */
+  #armTick(): void {
+    const { clock, wal } = this.#options
+    const nowMs = clock.nowMs()
+    const atMs = Math.min(nowMs + TICK_MAX_MS, tickDueMs(this.#state))
+    if (this.#stopped || (this.#tick !== null && this.#tick.atMs <= atMs)) return
+    this.#tick?.cancel()
+    const run = (): void => {
+      this.#tick = null
+      this.#enqueue({ kind: 'tick', diskBusySinceMs: wal.busySinceMs })
+    }
+    this.#tick = { atMs, cancel: clock.after(Math.max(0, Math.ceil(atMs - nowMs)), run) }
   }
 
   #carryOut(effect: Effect): void {
