@@ -91,7 +91,7 @@ console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
 async function startAhead({ after = [] }: Part, run: () => Promise<Outcome>): Promise<Outcome> {
-  await Promise.all(after.map(name => ahead.get(name)))
+  for (const name of after) await ahead.get(name)
   return run()
 }
 
