@@ -6,6 +6,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { EndpointView } from '#model/views.ts'
+import { isTemporary } from '#platform/durable-file.ts'
 import { run } from '#platform/process.ts'
 import type { LabHost } from '../lab/host.ts'
 import { must } from '../lab/kernel.ts'
@@ -41,9 +42,11 @@ async function freezable(
   }
 }
 
+/** Those that a start finds: one that is being written does not count yet. */
 function recordsOf(host: LabHost): readonly string[] {
   const folder = join(host.dir, 'data/netns')
-  return readdirSync(folder).map(name => readFileSync(join(folder, name), 'utf8'))
+  const names = readdirSync(folder).filter(name => !isTemporary(name))
+  return names.map(name => readFileSync(join(folder, name), 'utf8'))
 }
 
 t.test(
@@ -81,7 +84,8 @@ t.test(
     t.same(await attached(h1), ['c1', 'c3'], 'nobody has released it yet')
     await h2.startAgent()
     await h2.waitReady()
-    t.ok(await waitFor('c3 is released', onlyTheFirst, { timeoutMs: RELEASED_MS }))
+    const explain = (): string => `${h2.logTail()}\n${recordsOf(h2).join('\n')}`
+    t.ok(await waitFor('c3 is released', onlyTheFirst, { timeoutMs: RELEASED_MS, explain }))
     t.ok(await waitFor('its host has seen that', async () => (await h2.status()).endpoints === 1))
     t.match(await h2.status(), { overlay: { degraded: [] } })
     t.match(await h2.attach(three, 'red'), { containerId: 'c3' })

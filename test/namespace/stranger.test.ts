@@ -31,7 +31,7 @@ t.test('servers elect a leader beside one that waits with a restored backup', { 
   await Promise.all(others.map(host => host.startAgent()))
   await Promise.all(others.map(host => host.waitReady(ELECTED_MS)))
   await lab.host(2).api.call('POST', '/v1/networks', { name: 'blue', subnet: '10.2.0.0/24' })
-  t.match(await lab.host(3).status(), { networks: 2 })
+  t.ok(await waitFor('the third has the network', async () => (await lab.host(3).status()).networks === 2))
   t.equal((await stranger.status()).cluster, null, 'it belongs to no cluster')
 
   await stranger.stopAgent()
