@@ -15,6 +15,7 @@ import { waitFor } from '../test/lab/wait.ts'
 import { agentsByRole, measureCpu, type Processes } from './drivers/cpu.ts'
 import type { Load, Measured } from './drivers/driver.ts'
 import { debianProgram } from './drivers/debian.ts'
+import { NETWORK, renewNetwork } from './drivers/network.ts'
 import { median, rounded, say, type Figures, type Report } from './report.ts'
 
 const SERVERS = 3
@@ -56,6 +57,7 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const runs = { ours: emptyRuns(), theirs: emptyRuns() }
     for (let round = 1; round <= Number(values.rounds); round++) {
       for (const name of Object.keys(LOADS) as LoadName[]) {
+        await renewNetwork(lab.host(1))
         const pair = [
           await measure(ours, LOADS[name], await ourProcesses()),
           await measure(theirs, LOADS[name], etcdProcesses)
@@ -80,9 +82,8 @@ export async function bench(args: readonly string[]): Promise<Report> {
 
 /** Creates the network to allocate from, and starts the client. */
 async function startOurs(lab: Lab, client: LabHost): Promise<JsonProcess> {
-  const h1 = lab.host(1)
-  await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.0.0.0/8' })
-  return startDriver(client, 'agent.ts', client.configFile, 'bench')
+  await renewNetwork(lab.host(1))
+  return startDriver(client, 'agent.ts', client.configFile, NETWORK)
 }
 
 async function startEtcd(lab: Lab, hosts: readonly LabHost[], program: string): Promise<ChildHandle[]> {

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { JsonProcess } from '../test/lab/json-process.ts'
 import { Lab } from '../test/lab/lab.ts'
 import type { Load, Measured } from './drivers/driver.ts'
+import { NETWORK, renewNetwork } from './drivers/network.ts'
 import { median, say, type Figures, type Report } from './report.ts'
 
 const SERVERS = 3
@@ -22,13 +23,14 @@ export async function bench(args: readonly string[]): Promise<Report> {
   try {
     await lab.addServers(SERVERS)
     const client = await lab.addHost({ role: 'client', join: ['192.0.2.1'], logLevel: 'warn' })
-    await lab.host(1).api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.0.0.0/8' })
+    await renewNetwork(lab.host(1))
     const script = resolve(import.meta.dirname, 'drivers/agent.ts')
-    driver = await JsonProcess.start(client.namespace, script, [client.configFile, 'bench'])
+    driver = await JsonProcess.start(client.namespace, script, [client.configFile, NETWORK])
     await measure(driver, EASY)
     const runs = new Map<number, Measured[]>(LOADS.map(concurrency => [concurrency, []]))
     for (let round = 1; round <= Number(values.rounds); round++) {
       for (const [concurrency, measured] of runs) {
+        await renewNetwork(lab.host(1))
         const one = await measure(driver, concurrency)
         measured.push(one)
         say(`round ${round}, ${concurrency} in flight: ${words(one)}`)
