@@ -1,10 +1,11 @@
-// The API's client: JSON over the agent's UNIX socket. Imports little besides node:http, so that commands start fast.
+// The API's client: JSON over the agent's UNIX socket. Imports little, so that commands start fast.
 
-import { Agent, request, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { isErrorCode, VxmeshError } from '#model/errors.ts'
 import type { PageView } from '#model/views.ts'
+import { Agent, request } from '#platform/http.ts'
 
 /** Longer than any timeout of the agent. */
 const TIMEOUT_MS = 95_000

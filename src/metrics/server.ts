@@ -1,8 +1,9 @@
 // The HTTP server of `http.listen`, for probes and scrapes: /livez, /readyz, /healthz and /metrics. Read-only. The Host
 // header is checked, so that a web page cannot read it by DNS rebinding.
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
+import { createServer } from '#platform/http.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Check } from './figures.ts'
 
