@@ -13,8 +13,8 @@ import type { ClusterState } from './state-machine.ts'
 /** A client host that requests a change, as the leader sees it. */
 export type Requester = {
   readonly peer: PeerId
-  /** The addresses that its connections come from. */
-  readonly addresses: readonly Ip[]
+  /** The addresses that its connections come from; read for a registration alone. */
+  readonly addresses: () => readonly Ip[]
 }
 
 export type AdmissionOptions = {
@@ -30,11 +30,12 @@ export function whyNotAdmitted(
 ): Refusal | null {
   if (command.kind === 'host-register') {
     const { vtep } = command.host
-    const isProven = addresses.includes(vtep) || state.host(peer)?.vtep === vtep
+    const connectedFrom = addresses()
+    const isProven = connectedFrom.includes(vtep) || state.host(peer)?.vtep === vtep
     if (isProven || vteps.some(subnet => isWithin(subnet, vtep))) {
       return whyNotAllowed(state.tables, command, peer)
     }
-    return whyVtepTaken(state.tables, command.host) ?? notProven(vtep, addresses)
+    return whyVtepTaken(state.tables, command.host) ?? notProven(vtep, connectedFrom)
   }
   // Ownership may have changed when the request is applied; it is checked then.
   return null

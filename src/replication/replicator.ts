@@ -174,7 +174,7 @@ export class Replicator {
     servePropose(leaderRpc, {
       proposeHere: () => (role.voter === null ? null : batch => role.propose(batch)),
       isServer: peer => role.isConfigured(peer),
-      admit: (command, peer) => machine.admit(command, { peer, addresses: mesh.addressesOf(peer) }),
+      admit: (command, peer) => machine.admit(command, { peer, addresses: () => mesh.addressesOf(peer) }),
       noticeFor: peer => role.noticeFor(peer)
     })
     serveServerChanges(rpc, {

@@ -16,7 +16,7 @@ export type StateMachine = {
   /** Why a client host's request does not enter the log, as the leader sees it; null if it may. */
   readonly admit: (
     command: Command,
-    from: { readonly peer: PeerId; readonly addresses: readonly Ip[] }
+    from: { readonly peer: PeerId; readonly addresses: () => readonly Ip[] }
   ) => Refusal | null
   /** Advances past an entry that holds no command. */
   readonly skip: (index: LogIndex) => void

@@ -30,6 +30,18 @@ t.test('the peer id follows from the key alone', async t => {
   t.equal((await loadIdentity(dir)).peerId, key.publicKey.toString())
 })
 
+t.test('a signature is the same as libp2p’s own, and its public key verifies it', async t => {
+  const key = await generateKeyPair('Ed25519')
+  const dir = t.testdir({ 'identity.key': '' })
+  writeFileSync(join(dir, 'identity.key'), key.raw)
+  const { privateKey } = await loadIdentity(dir)
+  for (const bytes of [new Uint8Array(0), Buffer.from('message'), Buffer.alloc(100_000, 7)]) {
+    const signature = await privateKey.sign(bytes)
+    t.same(Buffer.from(signature), Buffer.from(await key.sign(bytes)))
+    t.equal(await key.publicKey.verify(bytes, signature), true)
+  }
+})
+
 t.test('a damaged key is refused by its path and left as it is', async t => {
   for (const bytes of [Buffer.alloc(0), Buffer.alloc(63), Buffer.alloc(65), Buffer.from('secret')]) {
     const dir = t.testdir()
