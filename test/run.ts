@@ -134,10 +134,11 @@ async function chaos(): Promise<Outcome> {
 }
 
 async function simulate(execute: Execute): Promise<Outcome> {
-  const seeds = tool(execute, 'node', 'test/sim/main.ts', '--seeds', '2000')
-  const mutants = tool(execute, 'node', 'test/sim/main.ts', '--mutant', 'all')
-  const hosts = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--seeds', '100')
-  const hostMutants = tool(execute, 'node', 'test/sim/main.ts', '--hosts', '--mutant', 'all')
+  const sim = (...args: readonly string[]): Promise<Outcome> => tool(execute, 'node', 'test/sim/main.ts', ...args)
+  const seeds = sim('--seeds', '2000')
+  const mutants = sim('--mutant', 'all', '--control-from', '2001')
+  const hosts = sim('--hosts', '--seeds', '100')
+  const hostMutants = sim('--hosts', '--mutant', 'all', '--control-from', '101')
   const tests = files(name => name.startsWith('sim/'))
   const programs = await Promise.all([seeds, mutants, hosts, hostMutants])
   return sum([...programs, await tap(execute, tests, 2, STARVED_SECONDS)])

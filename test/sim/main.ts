@@ -1,6 +1,6 @@
 // The simulator's command line: runs many seeds, or checks that every mutant is detected.
 //   node test/sim/main.ts [--hosts] [--seeds N] [--first-seed S]       the last line is one JSON object
-//   node test/sim/main.ts [--hosts] --mutant NAME|all [--seeds N]
+//   node test/sim/main.ts [--hosts] --mutant NAME|all [--seeds N] [--control-from S]   seeds below S were run without mutants
 // It simulates consensus cores (world.ts) or, with --hosts, whole hosts (hosts/host-world.ts).
 // A violation prints the command that replays it. Exit status: 0 for no violation, 7 otherwise.
 
@@ -15,7 +15,8 @@ const { values } = parseArgs({
     hosts: { type: 'boolean', default: false },
     seeds: { type: 'string' },
     'first-seed': { type: 'string' },
-    mutant: { type: 'string' }
+    mutant: { type: 'string' },
+    'control-from': { type: 'string' }
   }
 })
 const mode = values.hosts ? HOSTS : CORE
@@ -84,9 +85,11 @@ async function runMutants(name: string, seeds: number): Promise<number> {
       console.log(`${mutant.name}: killed by seed ${found.seed} after ${found.tried.length} seeds: ${found.violation}`)
     }
   }
+  const controlFrom = count(values['control-from'] ?? '1', '--control-from')
+  const controls = [...tried].filter(seed => seed >= controlFrom)
   let control = 0
-  for (const seed of tried) if ((await mode.simulate(seed)).violation !== null) control += 1
-  console.log(`control: ${control} violations in ${tried.size} seeds without a mutant`)
+  for (const seed of controls) if ((await mode.simulate(seed)).violation !== null) control += 1
+  console.log(`control: ${control} violations in ${controls.length} seeds without a mutant`)
   const killed = Object.keys(killingSeeds).length
   console.log(JSON.stringify({ mutants: chosen.length, killed, control, killingSeeds }))
   return killed === chosen.length && control === 0 ? 0 : 7
