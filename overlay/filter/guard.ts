@@ -45,7 +45,7 @@ export class Guard implements FilterPart {
   /** A cache of what the kernel holds, valid while the generation is unchanged. */
   #mirror: Mirror | null = null
   /**
-   * Called after each write of elements with the generations before and after it; nothing else changed between them.
+   * Called after each write with the generations of the rule set before and after it; nothing else changed between them.
    */
   onWrite: (from: number, to: number) => void = () => undefined
   /** Attaches and detaches write one after the other: the kernel refuses a write whose generation is stale. */
@@ -104,7 +104,10 @@ export class Guard implements FilterPart {
     // Observed again: only the listing shows whether a table is as it should be, and elements are written after that.
     if (installs.length > 0) {
       this.#mirror = null
+      const before = this.#kernel.generation()
       await this.#kernel.install(installs)
+      const after = this.#kernel.generation()
+      if (after === nextGeneration(before)) this.onWrite(before, after)
       return { done: installs, failures: [], again: 'something else keeps changing them' }
     }
     const elements = ops.filter(op => op.kind !== 'table-install')
@@ -141,6 +144,11 @@ export class Guard implements FilterPart {
     if (this.#ports === null) return
     forget(this.#ports, device)
     await this.#settle(element => isOfPort(element, device))
+  }
+
+  /** Something else of this agent changed rules of its own, and nothing else did: the mirror stays valid. */
+  follow(from: number, to: number): void {
+    if (this.#mirror?.generation === from) this.#mirror = { ...this.#mirror, generation: to }
   }
 
   /** See FilterKernel.counters; of all tables. @throws ERR_KERNEL */

@@ -4,7 +4,7 @@
 import { asVxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from '#platform/netns.ts'
 import { parseListing } from '../plan/filter/listing.ts'
-import { listTable, runNft } from '../kernel/nft.ts'
+import { listRules, runNft } from '../kernel/nft.ts'
 import { installScript } from '../plan/filter/plan-filter.ts'
 import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
 
@@ -21,17 +21,23 @@ export function tryFilters(parameters: FilterParameters): Promise<readonly Tried
 /** Never throws. */
 export async function tryTables(tables: readonly FilterTable[]): Promise<readonly TriedTable[]> {
   try {
-    return await withScratchNetns(netns => Promise.all(tables.map(table => tryTable(netns, table))))
+    return await withScratchNetns(netns => tryTogether(netns, tables))
   } catch (err) {
     return tables.map(table => ({ table, shape: null, failure: asVxmeshError(err).message }))
   }
 }
 
-async function tryTable(netns: string, table: FilterTable): Promise<TriedTable> {
+/** All of them at once, and one by one if that fails: a kernel may lack what one of them needs. */
+async function tryTogether(netns: string, tables: readonly FilterTable[]): Promise<readonly TriedTable[]> {
   try {
-    await runNft(netns, installScript(table, new Map()), 'try it in a new namespace')
-    return { table, shape: parseListing(table, await listTable(netns, table)).shape, failure: null }
+    const scripts = tables.map(table => installScript(table, new Map()))
+    await runNft(netns, scripts.join(''), 'try it in a new namespace')
+    const listing = await listRules(netns)
+    return tables.map(table => ({ table, shape: parseListing(table, listing).shape, failure: null }))
   } catch (err) {
-    return { table, shape: null, failure: asVxmeshError(err).message }
+    const [table, ...others] = tables
+    if (table === undefined) return []
+    if (others.length === 0) return [{ table, shape: null, failure: asVxmeshError(err).message }]
+    return (await Promise.all(tables.map(each => tryTogether(netns, [each])))).flat()
   }
 }

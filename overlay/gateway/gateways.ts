@@ -11,6 +11,7 @@ import type { Kernel } from '../kernel/kernel.ts'
 import { readGeneration, readTable } from '../kernel/generation.ts'
 import { listChains } from '../kernel/nft.ts'
 import { readTables, readRouteTables } from '../kernel/tables.ts'
+import { nextGeneration } from '../netlink/nftables.ts'
 import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
 import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { RULES } from '../plan/gateway/facts.ts'
@@ -93,6 +94,8 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     listing: null,
     closed: []
   }
+  /** See Guard.onWrite; for the rules of the host. */
+  onWrite: (from: number, to: number) => void = () => undefined
   /** By path of the namespace. */
   readonly #rules = new Map<string, WrittenRules>()
   /** The desired state of each router as of the last pass after which it was right. */
@@ -171,8 +174,8 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 
   /**
-   * The guard moved the generation of the host's rule set. If nothing else did, the cache stays valid: nft need not list
-   * the rules for each attach and detach.
+   * A filter moved the generation of the host's rule set. If nothing else did, the cache stays valid: nft need not list the
+   * rules for each attach and detach.
    */
   follow(from: number, to: number): void {
     if (this.#host.generation === from) this.#host = { ...this.#host, generation: to }
@@ -305,8 +308,10 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
 
   async #writeHostRules(script: string, text: string): Promise<void> {
     const { netns } = this.#kernel
+    const before = readGeneration(netns)
     await this.#writer.write(netns, script, `write ${HOST_TABLE}`)
     const generation = readGeneration(netns)
+    if (before !== null && generation === nextGeneration(before)) this.onWrite(before, generation)
     const listing = await readTable(netns, HOST_TABLE)
     this.#host = { text, generation, listing, closed: closedIn(listing) }
   }

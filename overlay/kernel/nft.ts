@@ -17,6 +17,11 @@ export async function listTable(netns: Netns, { family, name }: { family: string
   return nft(netns, { args: ['-j', 'list', 'table', family, name], input: '', doing: `list ${family} ${name}` })
 }
 
+/** Every table in nft's JSON, each as listTable gives it. @throws ERR_KERNEL */
+export async function listRules(netns: Netns): Promise<string> {
+  return nft(netns, { args: ['-j', 'list', 'ruleset'], input: '', doing: 'list the rules' })
+}
+
 /** Every chain of every table in nft's JSON. @throws ERR_KERNEL */
 export async function listChains(netns: Netns): Promise<string> {
   return nft(netns, { args: ['-j', 'list', 'chains'], input: '', doing: 'list chains' })

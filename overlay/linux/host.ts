@@ -68,6 +68,7 @@ export class LinuxHost implements DeviceHost {
     this.#underlay = options.underlay
     this.removal = new Removal(netns)
     this.gateways = new Gateways(this.kernel, { support: () => this.support(), carrier })
+    this.gateways.onWrite = this.#follow
   }
 
   /** The filters as part of a pass; none when the guard is off. */
@@ -84,7 +85,7 @@ export class LinuxHost implements DeviceHost {
       return
     }
     this.#guard = await Guard.open(netns, { vtep: this.#underlay.local, port })
-    this.#guard.onWrite = (from, to) => this.gateways.follow(from, to)
+    this.#guard.onWrite = this.#follow
   }
 
   setDoors(doors: Doors): Promise<string | null> {
@@ -144,13 +145,18 @@ export class LinuxHost implements DeviceHost {
     this.kernel.socket.close()
   }
 
+  /** What one part writes, the others need not list again. */
+  readonly #follow = (from: number, to: number): void => {
+    for (const part of [this.#guard, ...this.#tables.values(), this.gateways]) part?.follow(from, to)
+  }
+
   /** @returns why this kernel refuses the table; null when it stands */
   async #install(name: 'doors' | 'serf', table: FilterTable): Promise<string | null> {
     this.#tables.get(name)?.close()
     this.#tables.delete(name)
     const installed = await Guard.install(this.kernel.netns, table)
     if (typeof installed === 'string') return installed
-    installed.onWrite = (from, to) => this.gateways.follow(from, to)
+    installed.onWrite = this.#follow
     this.#tables.set(name, installed)
     return null
   }

@@ -1,4 +1,4 @@
-// Parses the output of `nft -j list table`: the elements of our set, and the shape of everything else as one string. nft
+// Parses the output of `nft -j list table` or `list ruleset`: of a table, the elements of our set, and the shape of everything else as one string. nft
 // rewrites rules when listing them, so a shape is only compared with one listed by the same nft (filter/guard.ts). Pure.
 
 import { parseElement, type Element } from './element.ts'
@@ -15,7 +15,7 @@ export function parseListing(table: FilterTable, text: string): ObservedTable {
   const elements = new Map<string, Element>()
   const shape: unknown[] = []
   for (const entry of listing.nftables ?? []) {
-    if ('metainfo' in entry) continue
+    if (!isOf(table, entry)) continue
     const set = entry['set'] as { name?: string; elem?: readonly unknown[] } | undefined
     if (set === undefined) {
       shape.push(withoutCounts(entry))
@@ -35,6 +35,14 @@ export function parseListing(table: FilterTable, text: string): ObservedTable {
     shape.push(withoutCounts({ ...rest, odd }))
   }
   return { shape: JSON.stringify(shape), elements }
+}
+
+/** An entry is an object under the name of its kind. That of the whole listing is of no table. */
+function isOf({ family, name }: FilterTable, entry: Readonly<Record<string, unknown>>): boolean {
+  return Object.entries(entry).some(([kind, object]) => {
+    const { family: itsFamily, table, name: itsName } = object as Readonly<Record<string, unknown>>
+    return itsFamily === family && (kind === 'table' ? itsName : table) === name
+  })
 }
 
 /** Drops handles, which change with every load, and counter values. */

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { Guard } from '#overlay/filter/guard.ts'
+import { nextGeneration } from '#overlay/netlink/nftables.ts'
 import { runPart, type Look, type PartReport } from '#overlay/pass.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
@@ -187,6 +188,35 @@ t.test('many elements go in transactions of 200, adds before deletes, and each i
   await keep(guard, hostWith({ containers: 0, hosts: 3 }))
   t.equal(kernel.writes[0]?.[0]?.kind, 'element-add')
   t.equal(kernel.writes.flat().length, 501)
+})
+
+t.test('what another part of this agent writes makes nothing listed again, and an unknown change does', async t => {
+  const { kernel, guard } = await settled()
+  const from = kernel.generation()
+  kernel.change()
+  guard.follow(from, kernel.generation())
+  await keep(guard, hostWith({ containers: 2 }))
+  t.equal(kernel.lists, 0)
+  kernel.change()
+  guard.follow(from, kernel.generation())
+  await keep(guard, hostWith({ containers: 2 }))
+  t.ok(kernel.lists > 0, 'another program wrote before it')
+})
+
+t.test('an installed table is announced if nothing else changed meanwhile', async t => {
+  const moves: [number, number][] = []
+  const { kernel, guard } = await settled()
+  guard.onWrite = (from, to) => moves.push([from, to])
+  kernel.tables.clear()
+  kernel.change()
+  const before = kernel.generation()
+  await keep(guard, hostWith({ containers: 2 }))
+  t.same(moves, [[before, nextGeneration(before)]])
+  kernel.tables.clear()
+  kernel.change()
+  kernel.interfere = () => kernel.change()
+  await keep(guard, hostWith({ containers: 2 }))
+  t.equal(moves.length, 1, 'another program wrote at the same time')
 })
 
 t.test('concurrent attaches and detaches take turns', async t => {

@@ -109,13 +109,15 @@ t.test('a port owns the elements of its whole name only', t => {
   t.end()
 })
 
-const listing = (rules: readonly object[], elem: readonly unknown[]): string =>
+const inUnderlay = { family: 'inet', table: 'vxmesh_underlay' }
+const listing = (rules: readonly object[], elem: readonly unknown[], others: readonly object[] = []): string =>
   JSON.stringify({
     nftables: [
       { metainfo: { version: '1' } },
       { table: { family: 'inet', name: 'vxmesh_underlay', handle: 3 } },
-      { set: { name: 'vteps', handle: 4, size: 5, elem } },
-      ...rules.map((rule, i) => ({ rule: { ...rule, handle: i } }))
+      { set: { ...inUnderlay, name: 'vteps', handle: 4, size: 5, elem } },
+      ...others,
+      ...rules.map((rule, i) => ({ rule: { ...inUnderlay, ...rule, handle: i } }))
     ]
   })
 
@@ -127,6 +129,13 @@ t.test('two listings have one shape when only handles, counts and elements diffe
   const a = parseListing(underlay, listing([drop(0, 1)], []))
   t.equal(parseListing(underlay, listing([drop(7, 2)], ['192.0.2.2'])).shape, a.shape)
   t.strictSame([...parseListing(underlay, listing([], ['192.0.2.2'])).elements.keys()], ['192.0.2.2'])
+  const foreign = [
+    { table: { family: 'ip', name: 'vxmesh_underlay', handle: 9 } },
+    { set: { family: 'ip', table: 'vxmesh_underlay', name: 'vteps', elem: ['192.0.2.9'] } },
+    { set: { family: 'inet', table: 'other', name: 'vteps', elem: ['192.0.2.9'] } },
+    { rule: { family: 'inet', table: 'other', expr: [{ accept: null }] } }
+  ]
+  t.strictSame(parseListing(underlay, listing([drop(0, 1)], [], foreign)), a, 'other tables do not count')
   const others = [
     listing([], []),
     listing([drop(0, 1), drop(0, 1)], []),

@@ -43,11 +43,12 @@ t.test(
 
 t.test('what the kernel fills is no difference, a set of another size is one', t => {
   const listing = (size: number, elem: unknown): string => {
+    const of = { family: table.family, table: table.name }
     const sets = [
-      { set: { name: 'members', elem: ['192.0.2.2'] } },
-      { set: { name: 'stranger_datagrams', size, ...(elem === null ? {} : { elem }) } }
+      { set: { ...of, name: 'members', elem: ['192.0.2.2'] } },
+      { set: { ...of, name: 'stranger_datagrams', size, ...(elem === null ? {} : { elem }) } }
     ]
-    return JSON.stringify({ nftables: [...sets, { counter: { name: 'stranger', packets: size } }] })
+    return JSON.stringify({ nftables: [...sets, { counter: { ...of, name: 'stranger', packets: size } }] })
   }
   const { shape, elements } = parseListing(table, listing(4096, null))
   t.strictSame([...elements.keys()], ['192.0.2.2'])
