@@ -55,11 +55,7 @@ export async function openParts(settings: Settings): Promise<Parts> {
   let membership: MembershipPort | null = null
   try {
     driver = await settings.openDriver(config.overlay, clock)
-    await driver.setGuard(config.overlay.guard === 'required' ? config.overlay.port : null)
-    const noOwners = await driver.setDoors(doorsOf(config))
-    if (noOwners !== null) logger.warn({ why: noOwners }, 'local users are not kept from the ports on loopback')
-    const unlimited = await driver.setSerfLimits({ bind: config.bind, port: config.serf.port })
-    if (unlimited !== null) logger.warn({ why: unlimited }, 'packets to Serf’s port are not limited')
+    const noOwners = await setFilters(driver, settings)
     const underlay = await driver.devices.underlay()
     const identity = await loadIdentity(config.dataDir)
     const seed = await readSeed({ dataDir: config.dataDir, files: diskFiles })
@@ -81,6 +77,27 @@ export async function openParts(settings: Settings): Promise<Parts> {
     await closeParts({ membership, storage, driver, lock })
     throw err
   }
+}
+
+/**
+ * Side by side, for each waits for nft several times.
+ * @returns why the kernel cannot match connections on loopback to users; null if it can
+ * @throws ERR_UNSUPPORTED naming `overlay.guard`, ERR_KERNEL
+ */
+async function setFilters(driver: OverlayDriver, { config, logger }: Settings): Promise<string | null> {
+  const { bind, overlay, serf } = config
+  // All are awaited even if one fails: the driver is closed then.
+  const [guard, doors, limits] = await Promise.allSettled([
+    driver.setGuard(overlay.guard === 'required' ? overlay.port : null),
+    driver.setDoors(doorsOf(config)),
+    driver.setSerfLimits({ bind, port: serf.port })
+  ])
+  if (guard.status === 'rejected') throw guard.reason
+  if (doors.status === 'rejected') throw doors.reason
+  if (limits.status === 'rejected') throw limits.reason
+  if (doors.value !== null) logger.warn({ why: doors.value }, 'local users are not kept from the ports on loopback')
+  if (limits.value !== null) logger.warn({ why: limits.value }, 'packets to Serf’s port are not limited')
+  return doors.value
 }
 
 /** Other hosts see this host as failed; its kernel stays as it is. */
