@@ -147,9 +147,11 @@ export class MemoryNetwork {
           this.#carry(connection, from, lost)
           return
         }
+        const later = (run: () => void): unknown => this.#clock.after(this.#delayMs(), run)
         const [near, far] = MemoryStream.pair({
           there: deliver => this.#carry(connection, target, deliver),
           back: deliver => this.#carry(connection, from, deliver),
+          later: [later, later],
           closed: () => {
             connection.streams.delete(near)
             connection.streams.delete(far)

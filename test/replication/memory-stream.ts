@@ -12,28 +12,37 @@ type Events = {
 /** Runs `deliver` at the other end after the delay, in order; returns false when the connection is closed. */
 export type Carrier = (deliver: () => void) => boolean
 
+type Later = (run: () => void) => void
+
 export class MemoryStream implements MeshStream {
   status: 'open' | 'closed' = 'open'
   writeBufferLength = 0
   #other: MemoryStream | null = null
   readonly #carry: Carrier
   readonly #closed: () => void
+  readonly #later: Later
   /** Bytes that arrived before the first listener was added. */
   #early: Uint8Array[] = []
   readonly #listeners: { [K in keyof Events]: Events[K][] } = { message: [], close: [], remoteCloseWrite: [] }
 
-  /** Two ends. @param p.closed runs once either end is closed */
-  static pair(p: { there: Carrier; back: Carrier; closed: () => void }): [MemoryStream, MemoryStream] {
-    const near = new MemoryStream(p.there, p.closed)
-    const far = new MemoryStream(p.back, p.closed)
+  /** Two ends. @param p.closed runs once either end is closed @param p.later runs something a moment later, at each end */
+  static pair(p: {
+    there: Carrier
+    back: Carrier
+    closed: () => void
+    later: readonly [near: Later, far: Later]
+  }): [MemoryStream, MemoryStream] {
+    const near = new MemoryStream(p.there, p.closed, p.later[0])
+    const far = new MemoryStream(p.back, p.closed, p.later[1])
     near.#other = far
     far.#other = near
     return [near, far]
   }
 
-  private constructor(carry: Carrier, closed: () => void) {
+  private constructor(carry: Carrier, closed: () => void, later: Later) {
     this.#carry = carry
     this.#closed = closed
+    this.#later = later
   }
 
   send(bytes: Uint8Array): void {
@@ -53,12 +62,14 @@ export class MemoryStream implements MeshStream {
     this.#carry(() => this.#other?.close())
   }
 
-  /** The connection is gone. */
+  /** The connection is gone. As with a socket, the event follows the status, and something else may run in between. */
   close(): void {
     if (this.status !== 'open') return
     this.status = 'closed'
     this.#closed()
-    for (const listener of this.#listeners.close) listener()
+    this.#later(() => {
+      for (const listener of this.#listeners.close) listener()
+    })
   }
 
   addEventListener<K extends keyof Events>(type: K, listener: Events[K]): void {

@@ -151,9 +151,11 @@ export class RaftTransport {
   #flush(peer: PeerId, link: Link): void {
     link.flushing = null
     const frames = link.outbox.take().map(encodeRaftMessage)
-    if (link.channel !== null) {
-      for (const frame of frames) link.channel.send(frame)
-      link.channel.flush()
+    const { channel } = link
+    if (channel !== null) {
+      // The first frame may show that the stream has closed, and then the link has no channel any more.
+      for (const frame of frames) channel.send(frame)
+      channel.flush()
       return
     }
     if (this.#stopped || (!link.opening && this.#options.clock.nowMs() < link.retryAtMs)) return
@@ -189,6 +191,8 @@ export class RaftTransport {
           this.#lost(peer)
         }
       })
+      // What has arrived already may close it.
+      if (channel.isClosed) throw new VxmeshError('ERR_PEER', `peer ${peer} closed the channel`)
       link.channel = channel
       this.#resetBackoff(link)
       for (const frame of link.held) channel.send(frame)

@@ -334,6 +334,13 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     replace: 'if (this.#emptyRounds < 0)'
   },
   {
+    name: 'flushes-a-channel-that-has-gone',
+    bug: 'the channel of a link is looked up again after a frame that may have closed it',
+    file: 'src/replication/transport/raft-transport.ts',
+    find: 'for (const frame of frames) channel.send(frame)\n      channel.flush()',
+    replace: 'for (const frame of frames) (link as any).channel.send(frame)\n      ;(link as any).channel.flush()'
+  },
+  {
     name: 'raft-stream-never-reopened',
     bug: 'messages of Raft to a server whose direct stream has broken go nowhere',
     file: `${TRANSPORT}/raft-transport.ts`,

@@ -260,7 +260,12 @@ export class HostNetwork {
       open -= 1
       if (open === 0) this.#direct.delete(connection)
     }
-    const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed })
+    const laterAt =
+      ({ life }: Port) =>
+      (run: () => void): void =>
+        life.after(this.#latency(), run)
+    const later = [laterAt(port), laterAt(other)] as const
+    const [near, far] = MemoryStream.pair({ there: wires[0].carry, back: wires[1].carry, closed, later })
     connection.streams.set(near, port.life).set(far, other.life)
     connection.wires.push(...wires)
     other.life.run(() => handler(port.peer, far))

@@ -38,8 +38,7 @@ const TURNS = 2
 
 export async function simulateHosts(seed: number): Promise<RunResult> {
   const world = new World(seed)
-  const failed = (err: unknown): void =>
-    world.oracle.fail(`uncaught: ${err instanceof Error ? err.message : String(err)}`)
+  const failed = (err: unknown): void => world.oracle.fail(`uncaught: ${messageOf(err)}`)
   process.on('uncaughtException', failed)
   process.on('unhandledRejection', failed)
   try {
@@ -277,12 +276,26 @@ class World {
   }
 
   async #runUntil(untilMs: number): Promise<void> {
-    while (this.#isSound && this.#schedule.runNext(untilMs)) {
+    while (this.#isSound && this.#runNext(untilMs)) {
       this.#events += 1
       for (let turn = 0; turn < TURNS; turn++) await new Promise<void>(resolve => setImmediate(resolve))
     }
     this.#schedule.runUntil(untilMs, () => false)
   }
+
+  /** What an event throws would end the agent that it is of. */
+  #runNext(untilMs: number): boolean {
+    try {
+      return this.#schedule.runNext(untilMs)
+    } catch (err) {
+      this.oracle.fail(`thrown: ${messageOf(err)}`)
+      return true
+    }
+  }
+}
+
+function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err)
 }
 
 function namesOf(hosts: readonly SimHost[]): string {
