@@ -188,9 +188,14 @@ export async function checkClientJoin(checks: Checks, lab: Lab, tenants: Tenants
   })
   await checks.check('a container on it reaches the others of its tenant', async () => {
     await client.attach(container, 'red')
+    const since = performance.now()
+    const first = { count: 1, waitMs: 100 }
+    const reply = async (): Promise<boolean> => (await container.ping(tenants.redAddress, first)).received === 1
+    await waitFor('the first reply', reply, { everyMs: 1 })
+    const firstMs = performance.now() - since
     const { sent, received } = await container.ping(tenants.redAddress, { count: 20, intervalMs: 50 })
     expect(sent === received, `${received} of ${sent} replies`)
-    return `${received} of ${sent} replies`
+    return `first reply after ${ms(firstMs)}, then ${received} of ${sent} replies`
   })
 }
 

@@ -13,6 +13,7 @@ import { makeNetwork } from '../overlay/fixtures.ts'
 import { blue, GatewayLab, MTU, red, settled, shut, type Attached } from './gateway-lab.ts'
 import { ip, must } from '../lab/kernel.ts'
 import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
+import { waitFor } from '../lab/wait.ts'
 
 const skip = cannotRun()
 
@@ -169,6 +170,11 @@ t.test('a scoped pass checks, repairs and deletes the router of one network', { 
   t.match((await g.pass(1)).done, [/^repair router vxr-000def/])
 })
 
+/** Has the host its end of the first network's router? */
+async function hasPort(g: GatewayLab): Promise<boolean> {
+  return (await ip(g.hostName(1), '-o link show')).includes('vg000abc')
+}
+
 /** Each deletes or changes something; the next pass must report a repair, and everything must work again. */
 const DAMAGE: readonly [what: string, where: 'host' | 'router' | 'machine', command: string][] = [
   ['the namespace', 'machine', 'ip netns del ROUTER'],
@@ -207,6 +213,8 @@ t.test('whatever is deleted or changed is repaired by one pass, and the next has
     const words = command.replace('ROUTER', router).split(' ')
     if (where === 'machine') await run('ip', words.slice(1))
     else await g.exec(where === 'host' ? g.hostName(1) : router, ...words)
+    // The kernel deletes the devices of a namespace some time after it; an agent is told of that.
+    if (where === 'machine') await waitFor('its devices have gone', async () => !(await hasPort(g)))
     const { done, problems } = await g.pass(1)
     t.ok(done.length > 0, `${what}: ${done.join('; ')}`)
     t.strictSame(problems, [], what)

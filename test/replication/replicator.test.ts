@@ -244,7 +244,7 @@ t.test('stopping fails pending requests at once, and the host can start again', 
   const removal = t.rejects(survivor.replicator.cluster.removeServer(survivor.peer), { code: 'ERR_NO_QUORUM' })
   await cluster.advance(100)
   survivor.replicator.failPending()
-  await Promise.all([proposal, removal])
+  await cluster.settle(Promise.all([proposal, removal]), 50)
   await cluster.settle(survivor.stop())
   for (const host of cluster.hosts) await host.start()
   await cluster.until('a leader is known to all', () => cluster.agreesOnLeader())
