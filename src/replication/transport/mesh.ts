@@ -69,6 +69,8 @@ export class Mesh implements MeshPort {
   readonly #refusals: Refusals
   readonly #direct: DirectStreams
   readonly #sorter: PortSorter
+  /** Asked about twice a second and host; to look one up in libp2p takes its parsed id. */
+  readonly #connected = new Set<PeerId>()
 
   private constructor(p: MeshParts) {
     this.#node = p.node
@@ -77,6 +79,10 @@ export class Mesh implements MeshPort {
     this.#refusals = p.refusals
     this.#direct = p.direct
     this.#sorter = p.sorter
+    this.watch((peer, connected) => {
+      if (connected) this.#connected.add(peer)
+      else this.#connected.delete(peer)
+    })
   }
 
   /** @throws ERR_PEER when the port cannot be bound */
@@ -193,7 +199,7 @@ export class Mesh implements MeshPort {
   }
 
   isConnected(peer: PeerId): boolean {
-    return this.#node.getConnections(peerIdFromString(peer)).length > 0
+    return this.#connected.has(peer)
   }
 
   addressesOf(peer: PeerId): readonly Ip[] {
