@@ -9,7 +9,7 @@ import type { MeshPort } from '../transport/mesh-port.ts'
 import { encodeFeed, type FeedNote } from './feed-message.ts'
 
 /** The least time between two messages: a busy leader's entries share a message, its signature and its copies. */
-const COALESCE_MS = 10
+const COALESCE_MS = 20
 /** Max buffered entries piggybacked on a reply. */
 const MAX_PIGGYBACKED_ENTRIES = 4
 /** How often a quiet leader repeats its commit index, so that followers notice the loss of its last message. */
