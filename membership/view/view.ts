@@ -65,7 +65,7 @@ export function reduceView(view: MembershipView, records: readonly unknown[]): R
     return reading.read
   })
   const reduced = unchanged && full.size === records.length ? { view, changes: [] } : reduce(view, read)
-  readings.set(reduced.view, { full, since: new Map(), size: full.size })
+  readings.set(reduced.view, { full, since: new Map(), size: records.length })
   return reduced
 }
 

@@ -178,6 +178,18 @@ t.test('a view reduced step by step is that of its last records alone', t => {
   t.end()
 })
 
+t.test('one of two records with one name that goes is noticed', t => {
+  const [one, other] = [record(1, { Name: 'h2' }), record(3, { Name: 'h2' })]
+  const { view: both } = reduceView(EMPTY_VIEW, [one, other])
+  const { view: left, changes } = reduceView(both, [other])
+  t.same(changes.map(summary), [{ name: 'h2', peerId: peer(1), kind: 'vanished' }])
+  t.same(
+    left.members.map(({ peerId }) => peerId),
+    [peer(3)]
+  )
+  t.end()
+})
+
 t.test('a view patched by the records of some names is that of all records, or all are asked for', t => {
   let [patched, refused] = [0, 0]
   const property = fc.property(
