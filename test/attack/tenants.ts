@@ -94,6 +94,8 @@ async function addDocker(world: World, host: LabHost): Promise<string> {
     ],
     host.namespace
   )
+  // As Docker does, for all devices at once: without it the answers would be dropped, whatever the rules say.
+  await must('ip', ['netns', 'exec', host.namespace, 'sysctl', '-qw', `net.ipv4.conf.${DOCKER.bridge}.forwarding=1`])
   await ipBatch(
     [
       'link set lo up',
