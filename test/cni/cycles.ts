@@ -82,7 +82,9 @@ class Runtime {
 
   /** The life of a pod, from ADD to DEL or to the death of its runtime. */
   async #cycle(pod: Pod): Promise<void> {
-    const hit = this.#random.chance(HIT) ? (this.#random.chance(AGENT_HIT) ? 'agent' : 'plugin') : null
+    // In a short run chance alone may spare the agent.
+    const isDue = this.counts.agentKills === 0 && this.counts.pluginKills >= 3
+    const hit = this.#random.chance(HIT) ? (isDue || this.#random.chance(AGENT_HIT) ? 'agent' : 'plugin') : null
     const verb = this.#random.pick(['ADD', 'DEL'] as const)
     const { exitCode } = await this.#call('ADD', pod, verb === 'ADD' ? hit : null)
     if (exitCode === 0) this.counts.added += 1
