@@ -13,13 +13,15 @@ const FLUSH_BYTES = 64 * 1024
 type ChannelHandlers = {
   /** Receives one payload; an exception closes the channel. */
   readonly frame: (payload: Uint8Array) => void
-  /** Called once, with the error that closed the channel or null. */
+  /** Called once, with the error that closed the channel or null; never before the constructor has returned. */
   readonly closed: (reason: VxmeshError | null) => void
 }
 
 export class Channel {
   readonly #stream: MeshStream
   readonly #handlers: ChannelHandlers
+  /** What has arrived already is taken in the constructor, and may close the channel before its owner has it. */
+  #isMade = false
   #reason: VxmeshError | null = null
   #closed = false
   #queue: Uint8Array[] = []
@@ -40,6 +42,7 @@ export class Channel {
     })
     stream.addEventListener('close', () => this.#finish())
     stream.addEventListener('remoteCloseWrite', () => this.close(null))
+    this.#isMade = true
   }
 
   /**
@@ -72,10 +75,6 @@ export class Channel {
     }
   }
 
-  get isClosed(): boolean {
-    return this.#closed
-  }
-
   close(reason: VxmeshError | null): void {
     if (this.#closed) return
     this.#reason = reason
@@ -86,6 +85,8 @@ export class Channel {
   #finish(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#handlers.closed(this.#reason)
+    const closed = (): void => this.#handlers.closed(this.#reason)
+    if (this.#isMade) closed()
+    else queueMicrotask(closed)
   }
 }

@@ -68,18 +68,15 @@ export class RaftTransport {
     await mesh.handle(RAFT_PROTOCOL, (from, stream) => {
       const channels = this.#incoming.get(from) ?? new Set()
       this.#incoming.set(from, channels)
-      // What has arrived already is taken at once, and may close it.
-      let channel: Channel | null = null
-      const made = new Channel(stream, {
+      const channel = new Channel(stream, {
         frame: payload => this.receive(from, [payload]),
         closed: reason => {
-          if (channel !== null) channels.delete(channel)
+          channels.delete(channel)
           if (reason !== null) logger.warn({ peer: from, err: reason }, 'raft channel closed')
           this.#lost(from)
         }
       })
-      channel = made
-      if (!made.isClosed) channels.add(made)
+      channels.add(channel)
     })
   }
 
@@ -191,8 +188,6 @@ export class RaftTransport {
           this.#lost(peer)
         }
       })
-      // What has arrived already may close it.
-      if (channel.isClosed) throw new VxmeshError('ERR_PEER', `peer ${peer} closed the channel`)
       link.channel = channel
       this.#resetBackoff(link)
       for (const frame of link.held) channel.send(frame)

@@ -146,8 +146,6 @@ export class Rpc {
         pending.clear()
       }
     })
-    // What has arrived already may close it.
-    if (channel.isClosed) throw new VxmeshError('ERR_PEER', `peer ${peer} closed the channel`)
     const connection = { channel, pending }
     this.#connections.set(peer, connection)
     return connection
