@@ -3,6 +3,7 @@
 
 import { whyNotAdmitted, type Requester } from '#allocator/admission.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
+import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import type { Command, Outcome, Refusal, Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import type { Subnet } from '#model/ip.ts'
@@ -12,7 +13,6 @@ import type { EventBus } from './observe/event-bus.ts'
 import { changeEvent } from './observe/events.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
 import { touchedBy } from './reconcile/touched.ts'
-import { stateFrom, stateSections } from './state-bytes.ts'
 
 export type StateApplierOptions = {
   readonly self: PeerId

@@ -2,10 +2,7 @@
 // host is accepted only if every checksum, digest and row in it is valid.
 
 import { readdir, readFile } from 'node:fs/promises'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { digestOf } from '#allocator/digest.ts'
-import { StateBuilder } from '#allocator/state-builder.ts'
-import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { VxmeshError } from '#model/errors.ts'
@@ -13,9 +10,9 @@ import type { SnapshotView } from '#model/views.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { ensureDirectory } from '#platform/files.ts'
 import { lockDirectory } from '#platform/lock.ts'
-import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { writeSeed } from '#replication/cluster/seed.ts'
 import { SnapshotParser, type SnapshotInfo } from '#replication/storage/snapshot-file.ts'
+import { stateFrom, stateSections } from './state-bytes.ts'
 
 /** A data directory with only these counts as empty: our own lock, and what a new file system contains. */
 const IGNORED: ReadonlySet<string> = new Set(['agent.lock', 'lost+found'])
@@ -54,7 +51,7 @@ export async function restoreBackup(p: { readonly file: string; readonly dataDir
       throw new VxmeshError('ERR_CONFIG', `dataDir: ${what}`, { field: 'dataDir' })
     }
     const { clusterId, meta } = snapshot
-    await writeSeed({ dataDir, files: diskFiles }, { clusterId, meta, sections: sectionsOf(vacated(state)) })
+    await writeSeed({ dataDir, files: diskFiles }, { clusterId, meta, sections: stateSections(vacated(state)) })
   } finally {
     await lock.release()
   }
@@ -65,12 +62,7 @@ async function parse(file: string, bytes: Buffer): Promise<{ snapshot: SnapshotI
   const parser = new SnapshotParser(file)
   const sections = parser.push(bytes)
   const snapshot = parser.finish()
-  const builder = new StateBuilder()
-  for (const section of sections) {
-    builder.add(decodeMsgpack(section, 'ERR_STORAGE'))
-    await nextTurn()
-  }
-  const state = builder.finish()
+  const state = await stateFrom(sections)
   const { lastIndex } = snapshot.meta
   if (state.appliedIndex === lastIndex) return { snapshot, state }
   const what = `its head says entry ${lastIndex}, its state entry ${state.appliedIndex}`
@@ -91,12 +83,5 @@ function view(file: string, { clusterId, meta, size, version }: SnapshotInfo, st
     networks: state.networkCount,
     endpoints: state.endpointCount,
     namespaces: [...state.namespaces()].length
-  }
-}
-
-async function* sectionsOf(state: ClusterState): AsyncGenerator<Uint8Array> {
-  const cursor = new StateCursor(state)
-  for (let section = cursor.next(); section !== null; section = cursor.next()) {
-    yield await Promise.resolve(encodeMsgpack(section))
   }
 }

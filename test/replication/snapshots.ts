@@ -1,7 +1,7 @@
 // Snapshots for tests: their sections, the bytes of their files, and the part of a state machine that makes and takes them.
 
 import { createHash } from 'node:crypto'
-import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { FileLayer } from '#platform/file-layer.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'

@@ -69,6 +69,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     'src/model',
     'src/raft',
     'src/replication',
+    'src/backup',
     'src/platform',
     'src/config',
     'src/api',

@@ -3,6 +3,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Term } from '#model/ids.ts'
+import { bufferOf } from '#platform/bytes.ts'
 import type { Entry, EntryKind } from '#raft/types.ts'
 
 export const ENTRY_KINDS: readonly EntryKind[] = ['noop', 'command', 'config']
@@ -33,7 +34,7 @@ export function encodeEntries(entries: readonly Entry[]): Uint8Array {
 /** The entries' data are views of the bytes. @throws ERR_PEER on anything malformed; an unknown kind is never skipped */
 export function decodeEntries(value: unknown): Entry[] {
   if (!(value instanceof Uint8Array)) throw malformed('entry')
-  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  const bytes = bufferOf(value)
   const entries: Entry[] = []
   for (let at = 0; at < bytes.byteLength;) {
     const dataAt = at + HEADER_BYTES

@@ -6,6 +6,7 @@
 import type { Outcome } from '#model/command.ts'
 import type { ErrorBody } from '#model/errors.ts'
 import type { LogIndex } from '#model/ids.ts'
+import { bufferOf } from '#platform/bytes.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { malformed } from './entry-codec.ts'
 
@@ -119,5 +120,5 @@ function endOf(bytes: Buffer, at: number): number {
 
 function asBuffer(value: unknown): Buffer {
   if (!(value instanceof Uint8Array)) throw malformed('batch of proposals')
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  return bufferOf(value)
 }

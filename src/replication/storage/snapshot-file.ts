@@ -6,6 +6,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId } from '#model/ids.ts'
+import { bufferOf } from '#platform/bytes.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import type { SnapshotMeta } from '#raft/types.ts'
 import { MAX_SNAPSHOT_BYTES } from '../codec/limits.ts'
@@ -101,7 +102,7 @@ export class SnapshotParser {
       this.#pieces.push(piece)
       if (this.#missing > 0) break
       const [first = piece] = this.#pieces
-      const item = this.#pieces.length === 1 ? asBuffer(first) : Buffer.concat(this.#pieces)
+      const item = this.#pieces.length === 1 ? bufferOf(first) : Buffer.concat(this.#pieces)
       this.#pieces = []
       if (this.#stage !== 'digest') this.#hash.update(item)
       this.#take(item, sections)
@@ -190,8 +191,4 @@ function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32BE(value)
   return bytes
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

@@ -1,7 +1,7 @@
 // Role changes of whole hosts in memory: none, follower, voter, as the committed configuration demands.
 
 import t from 'tap'
-import { stateSections } from '#agent/state-bytes.ts'
+import { stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import type { ClusterId, LogIndex, Term } from '#model/ids.ts'
 import { foundingOrigin } from '#replication/cluster/bootstrap.ts'

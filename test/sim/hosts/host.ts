@@ -2,7 +2,7 @@
 // allocator state, on a simulated clock, disk and network. Only its disk survives a crash.
 
 import { whyNotAdmitted } from '#allocator/admission.ts'
-import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { ClusterId, HostName, PeerId, Term } from '#model/ids.ts'

@@ -29,7 +29,7 @@ export function stateSections(state: ClusterState, sectionRows?: number): AsyncI
 }
 
 /** Builds a state beside the one in use. @throws ERR_STORAGE when the sections are damaged, inconsistent or incomplete */
-export async function stateFrom(sections: AsyncIterable<Uint8Array>): Promise<ClusterState> {
+export async function stateFrom(sections: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<ClusterState> {
   const builder = new StateBuilder()
   for await (const section of sections) {
     const steps = builder.steps(decodeMsgpack(section, 'ERR_STORAGE'))
