@@ -1,6 +1,6 @@
-// The whole state as one plain value and back: snapshots of formats 1 and 2, and a copy. The form is canonical: equal states have equal values,
-// regardless of their history. It holds the owners instead of bit vectors. Restoring takes the same steps as applying
-// commands, so an inconsistent state cannot be restored.
+// The whole state as one plain value and back: snapshots of formats 1 and 2, and a copy. The form is canonical: equal states
+// have equal values, regardless of their history. It holds the owners instead of bit vectors. Restoring takes the same steps as
+// applying commands, so an inconsistent state cannot be restored.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'

@@ -13,16 +13,15 @@ import type { Command, Request } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
 import { formatIp, parseSubnet, type Ip } from '#model/ip.ts'
-import type { FilterKernel } from '#overlay/filter/filter-kernel.ts'
 import { Guard } from '#overlay/filter/guard.ts'
 import { runPart } from '#overlay/pass.ts'
-import type { ObservedTable } from '#overlay/plan/filter/listing.ts'
-import type { TableInstall } from '#overlay/plan/filter/plan-filter.ts'
-import { filterTables, serfTable, type FilterTable } from '#overlay/plan/filter/ruleset.ts'
+import { filterTables, serfTable } from '#overlay/plan/filter/ruleset.ts'
 import { hostRules } from '#overlay/plan/gateway/rules.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
 import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
+import { MemoryFilters } from '../test/overlay/filter/memory-filters.ts'
+import { applier } from './drivers/state.ts'
 import { median, say, type Report } from './report.ts'
 
 const HOSTS_PER_NETWORK = 10
@@ -94,8 +93,8 @@ class Host {
     this.#guards = [filters, [serf]].map(
       tables =>
         new Guard(
-          new Filters(),
-          tables.map(table => ({ table, shape: '' }))
+          new MemoryFilters(),
+          tables.map(table => ({ table, shape: `shape of ${table.name}` }))
         )
     )
   }
@@ -193,40 +192,6 @@ class Host {
   }
 }
 
-/** The kernel's tables, in memory. */
-class Filters implements FilterKernel {
-  readonly portId = 1
-  readonly #tables = new Map<FilterTable, ObservedTable>()
-  #generation = 1
-
-  generation(): number {
-    return this.#generation
-  }
-
-  list(table: FilterTable): Promise<ObservedTable | null> {
-    return Promise.resolve(this.#tables.get(table) ?? null)
-  }
-
-  install(installs: readonly TableInstall[]): Promise<void> {
-    for (const { table, elements } of installs) this.#tables.set(table, { shape: '', elements: new Map(elements) })
-    this.#generation += 1
-    return Promise.resolve()
-  }
-
-  write(): null {
-    this.#generation += 1
-    return null
-  }
-
-  counters(): ReadonlyMap<string, number> {
-    return new Map()
-  }
-
-  close(): void {
-    this.#tables.clear()
-  }
-}
-
 /** Milliseconds of this thread's CPU: other load on the machine does not count. */
 async function timed(work: () => unknown): Promise<number> {
   const before = process.threadCpuUsage()
@@ -258,15 +223,7 @@ function inputsOf(p: {
 /** @param local endpoints of each network on each of its hosts */
 function fill(hosts: number, local: number): ClusterState {
   const state = new ClusterState()
-  let index = 0
-  let seq = 0
-  const apply = (command: Command): void => {
-    index += 1
-    const outcome = state.apply(index as LogIndex, { session: 'bench', seq, settledBelow: seq, command })
-    if (!outcome.ok) throw new Error(outcome.error.message)
-    seq += 1
-  }
-  apply({ kind: 'session-open' })
+  const apply = applier(state)
   for (let n = 0; n < hosts; n++) apply(registration(n, n))
   const [subnet, ifname] = [parseSubnet(SUBNET), parseIfName('eth0')]
   const free = { egressRate: 0, mtu: 0, egress: true, hostAccess: false }

@@ -10,9 +10,8 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { digestOf } from '#allocator/digest.ts'
-import { stateFrom, stateSections } from '#agent/state-bytes.ts'
+import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import type { Command } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
@@ -20,6 +19,7 @@ import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { sectionsOf, writeSnapshotFile } from '#replication/storage/snapshot-reading.ts'
+import { applier } from './drivers/state.ts'
 import { say, type Figures, type Report } from './report.ts'
 
 const HOSTS = 50
@@ -48,18 +48,9 @@ export async function bench(args: readonly string[]): Promise<Report> {
   }
 }
 
-/** Built with the log's own commands, like the state of a real cluster. */
 function fill(endpoints: number): ClusterState {
   const state = new ClusterState()
-  let index = 0
-  let seq = 0
-  const apply = (command: Command): void => {
-    index += 1
-    const outcome = state.apply(index as LogIndex, { session: 'bench', seq, settledBelow: seq, command })
-    if (!outcome.ok) throw new Error(outcome.error.message)
-    seq += 1
-  }
-  apply({ kind: 'session-open' })
+  const apply = applier(state)
   const hosts = Array.from({ length: HOSTS }, (_, n) =>
     parsePeerId(`12D3KooW${'1'.repeat(40)}${1_111 + n}`.replaceAll('0', 'z'))
   )

@@ -1,5 +1,6 @@
-// Parses the output of `nft -j list table` or `list ruleset`: of a table, the elements of our set, and the shape of everything else as one string. nft
-// rewrites rules when listing them, so a shape is only compared with one listed by the same nft (filter/guard.ts). Pure.
+// Parses the output of `nft -j list table` or `list ruleset`: of a table, the elements of our set, and the shape of everything
+// else as one string. nft rewrites rules when listing them, so a shape is only compared with one listed by the same nft
+// (filter/guard.ts). Pure.
 
 import { parseElement, type Element } from './element.ts'
 import type { FilterTable } from './ruleset.ts'

@@ -1,6 +1,7 @@
 // The same log must give the same state on every host. Each host notes its state's digest every few entries. A client compares
-// with the notes in the leader's beats, a server, which does not follow the feed, asks the leader. A difference is a bug, faulty memory, or an entry that was never committed. A
-// client replaces its state by a server's; a server reports the difference, because it does not show which host is right.
+// with the notes in the leader's beats; a server, which does not follow the feed, asks the leader. A difference is a bug,
+// faulty memory, or an entry that was never committed. A client replaces its state by a server's; a server reports the
+// difference, because it does not show which host is right.
 
 import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'

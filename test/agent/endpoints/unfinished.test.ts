@@ -37,6 +37,15 @@ async function abandoned(t: Test, code: ErrorCode = 'ERR_TIMEOUT'): Promise<Memo
   return host
 }
 
+/** An attach ended without an answer, and nothing of it is committed yet. */
+async function unproposed(t: Test): Promise<MemoryHost> {
+  const host = new MemoryHost()
+  host.failProposal = failing('ERR_NO_QUORUM')
+  await t.rejects(host.endpoints.attach(request()), { code: 'ERR_NO_QUORUM' })
+  host.failProposal = () => null
+  return host
+}
+
 for (const code of ['ERR_TIMEOUT', 'ERR_NO_QUORUM', 'ERR_SESSION_EXPIRED', 'ERR_AGENT_UNREACHABLE'] as const) {
   t.test(`the address of an attach that was committed and ended with ${code} is released`, async t => {
     const host = await abandoned(t, code)
@@ -47,10 +56,7 @@ for (const code of ['ERR_TIMEOUT', 'ERR_NO_QUORUM', 'ERR_SESSION_EXPIRED', 'ERR_
 }
 
 t.test('an attach that is committed later, after its caller has gone, is released then', async t => {
-  const host = new MemoryHost()
-  host.failProposal = failing('ERR_NO_QUORUM')
-  await t.rejects(host.endpoints.attach(request()), { code: 'ERR_NO_QUORUM' })
-  host.failProposal = () => null
+  const host = await unproposed(t)
   await host.time.advance(SETTLED_MS / 2)
   t.equal(host.records.get(KEY), 'unfinished')
   host.caller.do(attachCommand('red', 'web'))
@@ -137,10 +143,7 @@ t.test(
 )
 
 t.test('the endpoint of another host is never released', async t => {
-  const host = new MemoryHost()
-  host.failProposal = failing('ERR_NO_QUORUM')
-  await t.rejects(host.endpoints.attach(request()), { code: 'ERR_NO_QUORUM' })
-  host.failProposal = () => null
+  const host = await unproposed(t)
   host.caller.do(attachCommand('red', 'web', { host: 2 }))
   await host.time.advance(2 * SETTLED_MS)
   t.same([host.caller.state.endpointCount, host.records.size, host.time.pending], [1, 0, 0])
