@@ -23,13 +23,20 @@ import type { Message } from '../netlink/bytes.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
-import { NEXT_HOP, OUTSIDE_GROUP, routerMark, type DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import {
+  NEXT_HOP,
+  OUTSIDE_GROUP,
+  routerMark,
+  routerNames,
+  type DesiredRouter
+} from '../plan/gateway/desired-gateway.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { PORT_FLAGS } from '../plan/network/op.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import { executeQueueChange } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { ROUTER_PORT, SYSCTLS } from '../plan/gateway/facts.ts'
+import { isFreeName } from './observe.ts'
 import { rateChanges } from './router-facts.ts'
 import type { RuleWriter } from './rule-writer.ts'
 import { readAddresses } from '../kernel/tables.ts'
@@ -47,11 +54,12 @@ export type RouterWork = {
   readonly writer: Pick<RuleWriter, 'write'>
 }
 
-/** @throws ERR_KERNEL, ERR_NETNS; then no name refers to it */
-export async function createRouter(work: RouterWork, p: { name: string; hostNetns: number }): Promise<void> {
-  // The name is free, but may still be held by a file without a namespace or by a router whose host is gone.
-  await removeNamedNetns(p.name)
-  await createNamedNetns(p.name, async path => {
+/** @returns the name it got @throws ERR_KERNEL, ERR_NETNS; then no name refers to it */
+export async function createRouter(work: RouterWork, p: { hostNetns: number }): Promise<string> {
+  const names = routerNames(work.router.vni, p.hostNetns)
+  // A name may still be held by a file without a namespace, or by a router whose host is gone.
+  for (const name of names) if (isFreeName(name, work.router.vni, p.hostNetns)) await removeNamedNetns(name)
+  return createNamedNetns(names, async path => {
     markRouter(path, routerMark(work.router.vni, p.hostNetns))
     await repairRouter(work, { path, rules: true, devices: true })
   })

@@ -282,8 +282,8 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         writeSysctls(netns, [{ key: `net/ipv4/conf/${op.device}/forwarding`, value: op.on ? '1' : '0' }])
         break
       case 'router-create': {
-        const { router, name } = op
-        await createRouter(this.#work(router), { name, hostNetns: hostNetnsNumber(kernel) })
+        const { router } = op
+        const name = await createRouter(this.#work(router), { hostNetns: hostNetnsNumber(kernel) })
         this.#remember(router, namedNetns(name))
         break
       }

@@ -103,14 +103,13 @@ export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHo
 
 export function observeRouter(look: RouterLook, router: DesiredRouter): ObservedRouter {
   const { tables, hostNetns } = look
-  const [plain, own] = routerNames(router.vni, hostNetns)
-  const states = [plain, own].map(name => [name, nameState(name, router.vni, hostNetns)] as const)
+  const names = routerNames(router.vni, hostNetns)
+  const states = names.map(name => [name, nameState(name, router.vni, hostNetns)] as const)
   const found = states.find(([, state]) => state === 'ours')?.[0] ?? null
-  const free = states.find(([, state]) => state === 'free' || state === 'empty')?.[0] ?? own
   const unreadable = states.find(([, state]) => state === 'unreadable')?.[0]
   if (found === null && unreadable !== undefined) {
     // It may be ours and carry traffic: it is left alone.
-    return { found, free, conflict: `namespace ${unreadable} cannot be read`, facts: new Map() }
+    return { found, conflict: `namespace ${unreadable} cannot be read`, facts: new Map() }
   }
   for (const [name, group] of [
     [router.port, OVERLAY_GROUP],
@@ -119,10 +118,10 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
     const link = tables.links.get(name)
     if (link !== undefined && (link.kind !== 'veth' || !isRouterDevice(link, group))) {
       const conflict = `device ${name} is "${link.alias || link.kind || 'plain'}", not ours`
-      return { found, free, conflict, facts: new Map() }
+      return { found, conflict, facts: new Map() }
     }
   }
-  return { found, free, conflict: null, facts: found === null ? new Map() : readFacts(look, router, namedNetns(found)) }
+  return { found, conflict: null, facts: found === null ? new Map() : readFacts(look, router, namedNetns(found)) }
 }
 
 /** What is ours and belongs to no desired router, by network. */
@@ -154,10 +153,15 @@ export function findLeftovers(look: Pick<RouterLook, 'hostNetns' | 'tables'>, wa
   }))
 }
 
+/** May a new router have the name? Whatever still holds it is left over. */
+export function isFreeName(name: string, vni: Vni, hostNetns: number): boolean {
+  const state = nameState(name, vni, hostNetns)
+  return state === 'free' || state === 'empty'
+}
+
 /**
- * `free`: the name is unused, or belongs to a router whose host and devices are gone. `empty` counts as free, too: a
- * file without a namespace, left by an agent that was killed. `unreadable`: there is a namespace that cannot be
- * entered.
+ * `free`: the name is unused, or belongs to a router whose host and devices are gone. `empty`: a file without a
+ * namespace, left by an agent that was killed. `unreadable`: there is a namespace that cannot be entered.
  */
 type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 

@@ -27,12 +27,19 @@ export function listNetnsNames(): readonly string[] {
 
 /**
  * Creates a namespace, which gets its name only after `prepare` has set it up: a crash before that leaves nothing behind.
- * @throws ERR_KERNEL, also when the name exists
+ * @param names in order of preference; another process may take one at any time
+ * @returns the name it got, the first that did not exist
+ * @throws ERR_KERNEL, also when all names exist
  */
-export async function createNamedNetns(name: string, prepare: (path: string) => Promise<void>): Promise<void> {
-  await withScratchNetns(async path => {
+export async function createNamedNetns(
+  names: readonly string[],
+  prepare: (path: string) => Promise<void>
+): Promise<string> {
+  return withScratchNetns(async path => {
     await prepare(path)
-    await publish(path, name)
+    await shareDirectory()
+    for (const name of names) if (await publish(path, name)) return name
+    throw new VxmeshError('ERR_KERNEL', `cannot name a namespace: ${names.join(' and ')} exist already`)
   })
 }
 
@@ -51,7 +58,7 @@ export async function removeNamedNetns(name: string): Promise<void> {
   }
 }
 
-async function publish(path: string, name: string): Promise<void> {
+async function shareDirectory(): Promise<void> {
   mkdirSync(DIRECTORY, { recursive: true, mode: 0o755 })
   // A shared mount propagates to all mount namespaces, existing ones included, as with ip-netns(8).
   const mounts = mountsOf(1, DIRECTORY)
@@ -59,10 +66,15 @@ async function publish(path: string, name: string): Promise<void> {
     if (mounts.length === 0) await mount(['--bind', DIRECTORY, DIRECTORY])
     await mount(['--make-shared', DIRECTORY])
   }
+}
+
+/** False when the name exists. @throws ERR_KERNEL */
+async function publish(path: string, name: string): Promise<boolean> {
   const file = namedNetns(name)
   try {
     closeSync(openSync(file, constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL, 0o444))
   } catch (err) {
+    if (isErrno(err, 'EEXIST')) return false
     throw new VxmeshError('ERR_KERNEL', `cannot name a namespace ${name}: ${String(err)}`, { cause: err })
   }
   try {
@@ -72,6 +84,7 @@ async function publish(path: string, name: string): Promise<void> {
     unlinkSync(file)
     throw err
   }
+  return true
 }
 
 async function mount(args: readonly string[]): Promise<void> {

@@ -21,10 +21,11 @@ t.test(
   async t => {
     const name = freshName(t)
     let prepared = ''
-    await createNamedNetns(name, async path => {
+    const given = await createNamedNetns([name], async path => {
       t.notOk(listNetnsNames().includes(name), 'no name yet')
       prepared = checkNetns(path)
     })
+    t.equal(given, name)
     t.equal(checkNetns(namedNetns(name)), prepared)
     t.not(prepared, checkNetns(OWN_NETNS))
     t.match((await run('ip', ['netns', 'list'])).stdout, new RegExp(`^${name}\\b`, 'm'))
@@ -37,23 +38,35 @@ t.test(
 t.test('a preparation that fails leaves no name', { skip }, async t => {
   const name = freshName(t)
   await t.rejects(
-    createNamedNetns(name, () => Promise.reject(new Error('not prepared'))),
+    createNamedNetns([name], () => Promise.reject(new Error('not prepared'))),
     { message: 'not prepared' }
   )
   t.notOk(existsSync(namedNetns(name)))
 })
 
-t.test('a name that exists is refused, and its namespace is kept', { skip }, async t => {
+t.test('a name that exists is passed over or refused, and its namespace is kept', { skip }, async t => {
   const name = freshName(t)
-  await createNamedNetns(name, nothing)
+  const other = freshName(t)
+  await createNamedNetns([name], nothing)
   const before = checkNetns(namedNetns(name))
-  await t.rejects(createNamedNetns(name, nothing), { code: 'ERR_KERNEL', message: /EEXIST/ })
+  await t.rejects(createNamedNetns([name], nothing), { code: 'ERR_KERNEL', message: /exist already/ })
+  t.equal(await createNamedNetns([name, other], nothing), other)
   t.equal(checkNetns(namedNetns(name)), before)
+  t.not(checkNetns(namedNetns(other)), before)
+})
+
+t.test('of eight who want one name at once, one gets it, and each of the others its second', { skip }, async t => {
+  const name = freshName(t)
+  const seconds = Array.from({ length: 8 }, () => freshName(t))
+  const given = await Promise.all(seconds.map(second => createNamedNetns([name, second], nothing)))
+  t.equal(given.filter(got => got === name).length, 1)
+  t.equal(given.filter((got, i) => got === seconds[i]).length, 7)
+  t.equal(new Set(given.map(got => checkNetns(namedNetns(got)))).size, 8)
 })
 
 t.test('a name without a namespace, left by a crash, is listed and removed', { skip }, async t => {
   const name = freshName(t)
-  await createNamedNetns(freshName(t), nothing)
+  await createNamedNetns([freshName(t)], nothing)
   writeFileSync(namedNetns(name), '')
   t.ok(listNetnsNames().includes(name))
   await removeNamedNetns(name)

@@ -34,8 +34,6 @@ export type ObservedHost = {
 export type ObservedRouter = {
   /** Name of the router's namespace; null when it does not exist yet. */
   readonly found: string | null
-  /** A name that is free for it. */
-  readonly free: string
   /** Why it cannot be created: a device or namespace that is not ours has the name. */
   readonly conflict: string | null
   readonly facts: Facts
@@ -59,7 +57,7 @@ export type GatewayOp =
   | { readonly kind: 'rules-set'; readonly text: string }
   | { readonly kind: 'rules-delete' }
   | { readonly kind: 'forwarding-set'; readonly device: string; readonly on: boolean }
-  | { readonly kind: 'router-create'; readonly router: DesiredRouter; readonly name: string }
+  | { readonly kind: 'router-create'; readonly router: DesiredRouter }
   | {
       readonly kind: 'router-repair'
       readonly router: DesiredRouter
@@ -96,7 +94,7 @@ export function planGateways(
     if (now === undefined) continue
     if (now.conflict === null) settled.push(router)
     if (now.conflict !== null) conflicts.push({ vni: router.vni, reason: now.conflict })
-    else if (now.found === null) ops.push({ kind: 'router-create', router, name: now.free })
+    else if (now.found === null) ops.push({ kind: 'router-create', router })
     else {
       const differs = differing(desiredFacts(router, carrier), now.facts)
       if (differs.length > 0) ops.push({ kind: 'router-repair', router, name: now.found, differs })
@@ -156,7 +154,7 @@ export function describeGatewayOp(op: GatewayOp): string {
     case 'forwarding-set':
       return `switch forwarding ${op.on ? 'on' : 'off'} on ${op.device}`
     case 'router-create':
-      return `create router ${op.name} (vni ${op.router.vni})`
+      return `create a router (vni ${op.router.vni})`
     case 'router-repair':
       return `repair router ${op.name} (vni ${op.router.vni}): ${op.differs.join(', ')}`
     case 'router-delete': {

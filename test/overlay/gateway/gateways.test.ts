@@ -38,7 +38,7 @@ function observed(routers: ReadonlyMap<Vni, ObservedRouter>): ObservedGateways {
   return { host, routers, leftovers: [] }
 }
 
-const absent: ObservedRouter = { found: null, free: 'vxr', conflict: null, facts: new Map() }
+const absent: ObservedRouter = { found: null, conflict: null, facts: new Map() }
 
 function make(t: { teardown: (close: () => void) => void }, rate = true): Gateways {
   const socket = NetlinkSocket.open(null)
@@ -141,7 +141,7 @@ t.test('notes mark the ops that remove something', async t => {
     { kind: 'rules-set', text: '' },
     { kind: 'rules-delete' },
     { kind: 'forwarding-set', device: 'eth0', on: false },
-    { kind: 'router-create', router, name: 'vxr' },
+    { kind: 'router-create', router },
     { kind: 'router-delete', ...leftover },
     { kind: 'host-routes-add', ...routes },
     { kind: 'host-routes-delete', ...routes }

@@ -37,7 +37,7 @@ t.test('an op is a repair when its router was right and is desired the same', as
   const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
   const router = routerOf(one, open.vni)
   const repair: GatewayOp = { kind: 'router-repair', router, name: 'vxr', differs: ['port up'] }
-  const create: GatewayOp = { kind: 'router-create', router, name: 'vxr' }
+  const create: GatewayOp = { kind: 'router-create', router }
   const { vni, outside, transit } = router
   const routes: GatewayOp = { kind: 'host-routes-add', vni, outside, transit, addresses: router.reached }
   const remove: GatewayOp = { kind: 'router-delete', vni: parseVni(9), namespaces: ['vxr'], devices: [] }

@@ -85,7 +85,7 @@ function observed(change: Partial<ObservedGateways> = {}): ObservedGateways {
 
 function found(r: DesiredRouter, change: ReadonlyMap<string, string> = new Map()): ObservedGateways['routers'] {
   const facts = new Map([...desiredFacts(r), ...change])
-  return new Map([[r.vni, { found: 'vxr-000abc', free: 'vxr-000abc', conflict: null, facts }]])
+  return new Map([[r.vni, { found: 'vxr-000abc', conflict: null, facts }]])
 }
 
 t.test('a network has a router here exactly when it has egress and an endpoint here', t => {
@@ -131,8 +131,8 @@ t.test('the rules come before what they guard, and each router once', t => {
     ['rules-set', 'forwarding-set'],
     'nothing is planned for what was not observed'
   )
-  const free = { found: null, free: 'vxr-000abc', conflict: null, facts: new Map<string, string>() }
-  const plan = planGateways(wanted(), observed({ routers: new Map([[red.vni, free]]) }))
+  const absent = { found: null, conflict: null, facts: new Map<string, string>() }
+  const plan = planGateways(wanted(), observed({ routers: new Map([[red.vni, absent]]) }))
   t.same(
     plan.ops.map(op => op.kind),
     ['rules-set', 'forwarding-set', 'router-create']
@@ -171,7 +171,7 @@ t.test('a changed egress rate is a fact of the router that differs', t => {
 })
 
 t.test('something else under a name of ours is a conflict, and is left alone', t => {
-  const taken = { found: null, free: 'vxr-000abc', conflict: 'device vo000abc is "x", not ours', facts: new Map() }
+  const taken = { found: null, conflict: 'device vo000abc is "x", not ours', facts: new Map() }
   const { ops, conflicts } = planGateways(wanted(), observed({ routers: new Map([[red.vni, taken]]) }))
   t.same(conflicts, [{ vni: red.vni, reason: 'device vo000abc is "x", not ours' }])
   t.notOk(ops.some(op => op.kind === 'router-create'))
