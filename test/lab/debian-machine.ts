@@ -8,7 +8,10 @@ import { run, startDetached, type RunResult } from '#platform/process.ts'
 import type { LabHost } from './host.ts'
 import { waitFor } from './wait.ts'
 
-/** Its own /run and /tmp; named namespaces are shared with this machine. `$1` holds all of it, `$2` is mounted at /mnt. */
+/**
+ * Its own /run, /tmp and /var/lib/cni, where container runtimes of other tests keep files; named namespaces are shared with
+ * this machine. `$1` holds all of it, `$2` is mounted at /mnt.
+ */
 const SET_UP = `
 set -e
 mkdir -p "$1"
@@ -17,7 +20,8 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 for place in proc sys dev; do mount --rbind "/$place" "$place"; done
-for place in run tmp; do mount -t tmpfs tmpfs "$place"; done
+mkdir -p var/lib/cni
+for place in run tmp var/lib/cni; do mount -t tmpfs tmpfs "$place"; done
 mkdir -p run/netns run/lock
 mount --rbind /run/netns run/netns
 # A namespace stays in use as long as its name is mounted a second time.
