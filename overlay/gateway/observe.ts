@@ -4,7 +4,7 @@ import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
 import { subnetContains, type Ip, type Subnet } from '#model/ip.ts'
 import { networkAddress } from '#model/ipv4.ts'
-import { listNetnsNames, namedNetns } from '#platform/named-netns.ts'
+import { isBeingNamed, listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
@@ -26,7 +26,7 @@ import type { Leftover, ObservedRouter, Uplink } from '../plan/gateway/plan-gate
 import { readFacts, type RouterLook } from './router-facts.ts'
 import type { KernelTables, RouteTables } from '../kernel/tables.ts'
 
-/** How long ip(8) or an agent may take between creating a name's file and mounting the namespace on it. */
+/** How long ip(8), which does not lock it, may take between creating a name's file and mounting the namespace on it. */
 const BEING_NAMED_MS = 5_000
 
 /** Inode of the host's network namespace. It is part of a router's mark, which tells whose router it is. */
@@ -171,7 +171,8 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   if (file === undefined) return 'free'
   if (!isNamespace(path)) {
     // A leftover file, unless another process is about to mount a namespace on it.
-    return file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS ? 'empty' : 'others'
+    const isOld = file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS
+    return isOld && !isBeingNamed(name) ? 'empty' : 'others'
   }
   try {
     return withNetns(path, fd => {

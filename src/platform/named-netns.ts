@@ -4,6 +4,7 @@
 
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
+import { tryFlock } from './libc.ts'
 import { isErrno } from './storage-error.ts'
 import { mountsAt, type Mount } from './mountinfo.ts'
 import { withScratchNetns } from './netns.ts'
@@ -58,6 +59,21 @@ export async function removeNamedNetns(name: string): Promise<void> {
   }
 }
 
+/** Is a live process about to mount a namespace on the file of this name? It has locked the file. */
+export function isBeingNamed(name: string): boolean {
+  let fd: number
+  try {
+    fd = openSync(namedNetns(name), constants.O_RDONLY)
+  } catch {
+    return false
+  }
+  try {
+    return tryFlock(fd).value !== 0
+  } finally {
+    closeSync(fd)
+  }
+}
+
 async function shareDirectory(): Promise<void> {
   mkdirSync(DIRECTORY, { recursive: true, mode: 0o755 })
   // A shared mount propagates to all mount namespaces, existing ones included, as with ip-netns(8).
@@ -71,18 +87,22 @@ async function shareDirectory(): Promise<void> {
 /** False when the name exists. @throws ERR_KERNEL */
 async function publish(path: string, name: string): Promise<boolean> {
   const file = namedNetns(name)
+  let fd: number
   try {
-    closeSync(openSync(file, constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL, 0o444))
+    fd = openSync(file, constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL, 0o444)
   } catch (err) {
     if (isErrno(err, 'EEXIST')) return false
     throw new VxmeshError('ERR_KERNEL', `cannot name a namespace ${name}: ${String(err)}`, { cause: err })
   }
   try {
+    tryFlock(fd)
     // Not canonicalized: the link's target is not a path.
     await mount(['--no-canonicalize', '--bind', path, file])
   } catch (err) {
     unlinkSync(file)
     throw err
+  } finally {
+    closeSync(fd)
   }
   return true
 }

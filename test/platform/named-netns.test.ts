@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { createNamedNetns, listNetnsNames, namedNetns, removeNamedNetns } from '#platform/named-netns.ts'
+import { createNamedNetns, isBeingNamed, listNetnsNames, namedNetns, removeNamedNetns } from '#platform/named-netns.ts'
+import { tryFlock } from '#platform/libc.ts'
 import { checkNetns, OWN_NETNS } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
 
@@ -62,6 +63,18 @@ t.test('of eight who want one name at once, one gets it, and each of the others 
   t.equal(given.filter(got => got === name).length, 1)
   t.equal(given.filter((got, i) => got === seconds[i]).length, 7)
   t.equal(new Set(given.map(got => checkNetns(namedNetns(got)))).size, 8)
+})
+
+t.test('a name that a live process is about to mount is told from one that a crash has left', { skip }, async t => {
+  const name = freshName(t)
+  await createNamedNetns([freshName(t)], nothing)
+  t.equal(isBeingNamed(name), false, 'no file')
+  const fd = openSync(namedNetns(name), 'w')
+  t.equal(isBeingNamed(name), false, 'nobody has locked it')
+  t.equal(tryFlock(fd).value, 0)
+  t.equal(isBeingNamed(name), true)
+  closeSync(fd)
+  t.equal(isBeingNamed(name), false, 'its process has ended')
 })
 
 t.test('a name without a namespace, left by a crash, is listed and removed', { skip }, async t => {
