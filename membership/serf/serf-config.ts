@@ -41,6 +41,8 @@ export function serfConfig(options: SerfOptions, dir: string): string {
       retry_join: options.join,
       retry_interval: '2s',
       retry_max_attempts: 0,
+      // Otherwise any member ends this host's Serf by claiming its name: the minority of a vote quits.
+      disable_name_resolution: true,
       disable_coordinates: true,
       profile: 'lan',
       log_level: 'info'

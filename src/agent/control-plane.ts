@@ -6,6 +6,7 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { Command, ResultOf } from '#model/command.ts'
 import type { LogIndex, Vni } from '#model/ids.ts'
+import { joinIp } from '#model/join-address.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { VERSION } from '#platform/version.ts'
@@ -140,6 +141,7 @@ export class ControlPlane {
       seed: parts.seed,
       machine: this.#makeApplier(),
       members: () => directory.members,
+      joinAddresses: () => this.#options.config().join.map(joinIp),
       joined: clusterId => {
         setTags({ clusterId })
         this.registrar.check()

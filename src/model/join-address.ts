@@ -2,7 +2,7 @@
 
 import { invalid } from './errors.ts'
 import { quote } from './ids.ts'
-import { parseIp } from './ip.ts'
+import { parseIp, type Ip } from './ip.ts'
 
 /** Returns the text unchanged. @throws ERR_INVALID naming the field */
 export function parseJoinAddress(text: string, field = 'join'): string {
@@ -12,6 +12,11 @@ export function parseJoinAddress(text: string, field = 'join'): string {
   }
   parseIp(address, field)
   return text
+}
+
+/** The host's part of a join address. @throws ERR_INVALID */
+export function joinIp(text: string): Ip {
+  return parseIp(text.split(':')[0] ?? '', 'join')
 }
 
 /** Whether the text is a port number, 1 to 65,535, without leading zeros. */

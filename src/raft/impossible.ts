@@ -23,6 +23,7 @@ export function whyMalformed(message: Message): string | null {
     case 'install-request': {
       const { meta, offset, data, size, term } = message
       if (meta.lastIndex > MAX_COUNT) return `index ${meta.lastIndex}`
+      if (size === 0) return 'a snapshot of 0 bytes'
       if (meta.lastTerm > term) return `a snapshot of term ${meta.lastTerm} in term ${term}`
       return offset + data.byteLength > size ? 'a chunk beyond the end of its snapshot' : null
     }

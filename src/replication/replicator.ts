@@ -2,6 +2,7 @@
 // keeps committed entries on disk, and sends this host's proposals to the leader. It does not know what an entry means.
 
 import type { ClusterId, PeerId } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Member } from '#model/member.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
@@ -40,6 +41,8 @@ export type ReplicatorOptions = {
   readonly bootstrapExpect: number
   readonly machine: StateMachine
   readonly members: () => readonly Member[]
+  /** The addresses that this host's administrator told it to join. */
+  readonly joinAddresses: () => readonly Ip[]
   /** This host has become part of a cluster. */
   readonly joined: (clusterId: ClusterId) => void
   /** This host has fetched the restored backup of another founder. */

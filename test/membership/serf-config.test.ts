@@ -65,6 +65,11 @@ t.test('nothing that runs a shell or bypasses the tags is configured', t => {
   t.end()
 })
 
+t.test('a member that claims the name of this host does not end its Serf', t => {
+  t.equal(parsed(OPTIONS)['disable_name_resolution'], true)
+  t.end()
+})
+
 t.test('equal options give the same text, and any changed option another one', t => {
   const text = serfConfig(OPTIONS, '/data/serf')
   t.equal(serfConfig({ ...OPTIONS }, '/data/serf'), text)

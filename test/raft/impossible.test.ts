@@ -53,6 +53,14 @@ function committed(): { leader: Server; follower: Server; term: number } {
   return { leader: cluster.at('s1'), follower: cluster.at('s2'), term: cluster.at('s1').state.term }
 }
 
+t.test('a snapshot without a byte is malformed: it would be complete before anything of it has come', async t => {
+  const { follower, term } = committed()
+  const meta = { lastIndex: 9, lastTerm: term, configuration: { voters: [s1], learners: [] } }
+  const install: Body = { kind: 'install-request', meta, size: 0, offset: 0, data: new Uint8Array(), round: 1 }
+  t.match(refusals(follower, 's1', term, install), [/snapshot of 0 bytes/])
+  t.equal(whyMalformed(sent(follower, 's1', term, { ...install, size: 1 })), null)
+})
+
 t.test('a second leader of a term is refused by the first', async t => {
   const { leader, term } = committed()
   t.match(refusals(leader, 's2', term, append({})), [/second leader/])

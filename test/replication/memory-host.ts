@@ -121,6 +121,7 @@ export class MemoryHost {
         applied: () => undefined
       },
       members,
+      joinAddresses: () => [],
       joined: () => undefined,
       seedFetched: id => {
         this.#seed = id

@@ -3,6 +3,7 @@
 
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Entry } from '#raft/types.ts'
 import { LeaderHint } from '../consensus/leader-hint.ts'
 import { hasWrongRole, takesPart, type Participation } from '../consensus/participation.ts'
@@ -30,6 +31,8 @@ type ClusterRoleOptions = RoleOptions & {
   readonly snapshotBytes: number
   /** Log and snapshots; closed by `stop`. */
   readonly storage: Storage
+  /** See ReplicatorOptions. */
+  readonly joinAddresses: () => readonly Ip[]
 }
 
 export class ClusterRole {
@@ -69,7 +72,11 @@ export class ClusterRole {
       applied,
       members,
       log: () => this.voter?.raft.view ?? null,
-      clusterId: () => this.#origin?.clusterId ?? null
+      clusterId: () => this.#origin?.clusterId ?? null,
+      isInvited: peer => {
+        const invited = options.joinAddresses()
+        return options.mesh.addressesOf(peer).some(address => invited.includes(address))
+      }
     })
     this.#roles = new RoleFactory({
       ...options,

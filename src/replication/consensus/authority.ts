@@ -1,5 +1,6 @@
 // Decides which peers count as servers, by the peer id that the handshake authenticated. The configurations of the
-// host's own log decide; what a member says of itself over Serf counts only where the log cannot tell. Pure.
+// host's own log decide. What a member says of itself over Serf counts only on a client host whose log cannot tell, and there
+// only from where its administrator told it to join. Pure.
 
 import type { ClusterId, LogIndex, PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
@@ -8,8 +9,9 @@ import type { Configuration } from '#raft/types.ts'
 import { aliveServers, isForeign } from './peers.ts'
 
 /**
- * How long no server of the configuration may be listed by Serf before tags count again: a host that slept while all
- * servers were replaced. Far longer than Serf takes to list the members after a start; failed ones stay listed for a day.
+ * How long no server of the configuration may be listed by Serf before a client host believes a server that it was told to
+ * join: it slept while all servers were replaced. Far longer than Serf takes to list the members after a start; failed ones
+ * stay listed for a day. Whoever holds the gossip key can keep servers from being listed, so it takes more than that.
  */
 export const UNLISTED_MS = 60_000
 /** Servers that another host may name: far more than a cluster has. */
@@ -23,6 +25,8 @@ export type AuthorityOptions = {
   readonly log: () => { readonly configuration: Configuration; readonly leader: PeerId | null } | null
   readonly members: () => readonly Member[]
   readonly clusterId: () => ClusterId | null
+  /** Is the peer connected from an address that the administrator of this host told it to join? */
+  readonly isInvited: (peer: PeerId) => boolean
 }
 
 export class Authority {
@@ -30,7 +34,7 @@ export class Authority {
   /** Servers of a configuration that is newer than the applied one, named by a server of that one. */
   #successors: { readonly index: LogIndex; readonly peers: readonly PeerId[] } = { index: 0 as LogIndex, peers: [] }
   #unlistedSinceMs: number | null = null
-  #tagsCount = false
+  #invitedCount = false
 
   constructor(options: AuthorityOptions) {
     this.#options = options
@@ -40,7 +44,7 @@ export class Authority {
   isServer(peer: PeerId): boolean {
     if (this.isConfigured(peer) || this.#options.log()?.leader === peer) return true
     if (this.#successors.index > this.#options.applied.index && this.#successors.peers.includes(peer)) return true
-    return this.#believesTags() && this.#tagged().includes(peer)
+    return this.#believesTagOf(peer) && this.#tagged().includes(peer)
   }
 
   /** Does a configuration of this host's log name the peer? */
@@ -68,14 +72,15 @@ export class Authority {
   review(nowMs: number): void {
     const listed = this.#options.members().some(m => m.status !== 'left' && this.#isOther(m.peerId))
     this.#unlistedSinceMs = listed || this.#isAlone() ? null : (this.#unlistedSinceMs ?? nowMs)
-    this.#tagsCount = this.#unlistedSinceMs !== null && nowMs - this.#unlistedSinceMs >= UNLISTED_MS
+    this.#invitedCount = this.#unlistedSinceMs !== null && nowMs - this.#unlistedSinceMs >= UNLISTED_MS
   }
 
-  #believesTags(): boolean {
-    if (this.#tagsCount) return true
+  #believesTagOf(peer: PeerId): boolean {
+    const { applied, members, log, isInvited } = this.#options
+    if (log() !== null) return false
+    if (this.#invitedCount && isInvited(peer)) return true
     // A host that has just joined knows the founders only, which may be gone.
-    const { applied, members } = this.#options
-    if (applied.index > 0 || this.#options.log() !== null) return false
+    if (applied.index > 0) return false
     return !members().some(m => m.status === 'alive' && this.#isOther(m.peerId))
   }
 

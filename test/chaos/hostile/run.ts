@@ -44,6 +44,7 @@ export async function attackByMember(p: { readonly minutes: number; readonly see
     const faults: Faults = []
     const before = await contents(lab.host(1))
     const processes = honest.map(({ agentPid }) => agentPid)
+    const serfs = honest.map(({ serfPid }) => serfPid)
 
     const ownBefore = (await member.ask('own')) as readonly string[]
     await member.ask('attack')
@@ -54,6 +55,7 @@ export async function attackByMember(p: { readonly minutes: number; readonly see
 
     for (const [n, host] of honest.entries()) {
       if (host.agentIsGone || host.agentPid !== processes[n]) faults.push(`the agent of ${host.name} ended`)
+      if (host.serfPid !== serfs[n]) faults.push(`Serf of ${host.name} ended`)
     }
     for (const request of attack.accepted) faults.push(`accepted: ${request}`)
     await compare(honest, before, faults)

@@ -17,17 +17,20 @@ type World = {
   voters?: readonly PeerId[]
   log?: { voters: readonly PeerId[]; leader?: PeerId }
   members?: readonly Member[]
+  /** Those that are connected from an address that this host was told to join. */
+  invited?: readonly PeerId[]
 }
 
 function authority(p: World): Authority {
-  const { index = 7, voters = [a, b, c], log, members = [] } = p
+  const { index = 7, voters = [a, b, c], log, members = [], invited = [] } = p
   return new Authority({
     self,
     applied: { index: index as LogIndex, configuration: { voters, learners: [] } },
     log: () =>
       log === undefined ? null : { configuration: { voters: log.voters, learners: [] }, leader: log.leader ?? null },
     members: () => members,
-    clusterId: () => ours
+    clusterId: () => ours,
+    isInvited: peer => invited.includes(peer)
   })
 }
 
@@ -72,18 +75,41 @@ t.test('a host that has applied nothing believes tags while none of the founders
   t.equal(authority({ index: 0, members: [other] }).isServer(stranger), false, 'a server of another cluster')
 })
 
-t.test('when Serf has listed no server of the configuration for long, tags count again', async t => {
-  const one = authority({ members: [member(a, 'left'), member(stranger)] })
-  one.review(0)
-  one.review(UNLISTED_MS - 1)
-  t.equal(one.isServer(stranger), false)
-  one.review(UNLISTED_MS)
-  t.equal(one.isServer(stranger), true)
+const UNLISTED = { members: [member(a, 'left'), member(b), member(stranger)], voters: [a, c] }
+
+t.test(
+  'when Serf has listed no server of the configuration for long, a server that it was told to join counts',
+  async t => {
+    const one = authority({ ...UNLISTED, invited: [b] })
+    one.review(0)
+    one.review(UNLISTED_MS - 1)
+    t.equal(one.isServer(b), false)
+    one.review(UNLISTED_MS)
+    t.equal(one.isServer(b), true)
+    t.equal(one.isServer(stranger), false, 'anybody who keeps the servers from being listed')
+    t.same(one.servers(), [b])
+  }
+)
+
+t.test('a host that was told to join nobody, and a voter, wait for their own servers for ever', async t => {
+  const voter = { log: { voters: [a, c, self], leader: c }, voters: [a, c, self] }
+  for (const world of [UNLISTED, { ...UNLISTED, ...voter, invited: [b] }]) {
+    const one = authority(world)
+    for (let nowMs = 0; nowMs <= 10 * UNLISTED_MS; nowMs += 500) one.review(nowMs)
+    t.equal(one.isServer(b), false)
+    t.equal(one.isServer(stranger), false)
+  }
 })
 
 for (const { claim, world } of [
-  { claim: 'a server that is listed as failed', world: { members: [member(a, 'failed'), member(stranger)] } },
-  { claim: 'a sole server, which needs no other,', world: { voters: [self], members: [member(stranger)] } }
+  {
+    claim: 'a server that is listed as failed',
+    world: { members: [member(a, 'failed'), member(stranger)], invited: [stranger] }
+  },
+  {
+    claim: 'a sole server, which needs no other,',
+    world: { voters: [self], members: [member(stranger)], invited: [stranger] }
+  }
 ]) {
   t.test(`${claim} keeps tags from counting for ever`, async t => {
     const one = authority(world)

@@ -187,6 +187,7 @@ export class SimHost {
         }
       },
       members: () => this.#world.members(this),
+      joinAddresses: () => [],
       joined: clusterId => void (this.clusterId = clusterId),
       seedFetched: () => undefined,
       roleChanged: ({ role, term }) => {
