@@ -53,7 +53,8 @@ t.test('agents mesh containers with Open vSwitch', { skip, timeout: TEST_TIMEOUT
 
   await t.test('one network spans hosts, another is isolated', async t => {
     await waitFor('the tunnel carries traffic', reaches)
-    t.equal((await r1.ping(to, PING)).received, 3)
+    // The userspace datapath may lose packets while a port goes (docs/openvswitch.md).
+    await waitFor('the other container is reached as before', async () => (await r1.ping(to, PING)).received === 3)
     t.equal((await b1.ping(to, { count: 2, waitMs: 300 })).received, 0)
     await waitForState('no drift', () => h1.status(), { overlay: { driver: 'ovs', drift: 0, degraded: [] } })
   })
@@ -96,7 +97,7 @@ t.test('agents mesh containers with Open vSwitch', { skip, timeout: TEST_TIMEOUT
     await waitFor('the agent is healthy', async () => (await h1.status()).overlay.degraded.length === 0)
   })
 
-  await t.test('a detached container leaves neither port nor flow', async t => {
+  await t.test('a detached container leaves neither port nor flow', async () => {
     await h1.cliJson('endpoint', 'detach', '--container-id', 'b1')
     const owners = async (): Promise<number> => {
       const dump = await ovs1.ofctl('vb000000', 'dump-flows')
@@ -105,6 +106,7 @@ t.test('agents mesh containers with Open vSwitch', { skip, timeout: TEST_TIMEOUT
     await waitFor('flows of the host and of one network are left', async () => (await owners()) === 2)
     const ports = async (): Promise<number> => (await ovs1.vsctl('list-ports', 'vb000000')).trim().split('\n').length
     await waitFor('the tunnel, one container and its router are left', async () => (await ports()) === 3)
-    t.equal((await r1.ping(to, PING)).received, 3)
+    // The userspace datapath loses packets while ports come and go.
+    await waitFor('the other container is reached as before', async () => (await r1.ping(to, PING)).received === 3)
   })
 })

@@ -207,7 +207,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'tags-give-authority',
     bug: 'a host that says over Serf that it is a server counts as one',
     file: 'src/replication/consensus/authority.ts',
-    find: 'return this.#believesTags() && this.#tagged()',
+    find: 'return this.#believesTagOf(peer) && this.#tagged()',
     replace: 'return this.#tagged()'
   },
   {
