@@ -34,7 +34,7 @@ export class Authority {
   /** Servers of a configuration that is newer than the applied one, named by a server of that one. */
   #successors: { readonly index: LogIndex; readonly peers: readonly PeerId[] } = { index: 0 as LogIndex, peers: [] }
   #unlistedSinceMs: number | null = null
-  #invitedCount = false
+  #believesInvited = false
 
   constructor(options: AuthorityOptions) {
     this.#options = options
@@ -72,13 +72,13 @@ export class Authority {
   review(nowMs: number): void {
     const listed = this.#options.members().some(m => m.status !== 'left' && this.#isOther(m.peerId))
     this.#unlistedSinceMs = listed || this.#isAlone() ? null : (this.#unlistedSinceMs ?? nowMs)
-    this.#invitedCount = this.#unlistedSinceMs !== null && nowMs - this.#unlistedSinceMs >= UNLISTED_MS
+    this.#believesInvited = this.#unlistedSinceMs !== null && nowMs - this.#unlistedSinceMs >= UNLISTED_MS
   }
 
   #believesTagOf(peer: PeerId): boolean {
     const { applied, members, log, isInvited } = this.#options
     if (log() !== null) return false
-    if (this.#invitedCount && isInvited(peer)) return true
+    if (this.#believesInvited && isInvited(peer)) return true
     // A host that has just joined knows the founders only, which may be gone.
     if (applied.index > 0) return false
     return !members().some(m => m.status === 'alive' && this.#isOther(m.peerId))
