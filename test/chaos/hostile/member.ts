@@ -12,6 +12,7 @@ import { formatIp } from '#model/ip.ts'
 import { systemClock } from '#platform/clock.ts'
 import { startClientAgent } from '../../lab/client-agent.ts'
 import { answerLines } from '../../lab/json-process.ts'
+import { waitFor } from '../../lab/wait.ts'
 import { HostilePeer } from '../../replication/hostile-peer.ts'
 import { Random } from '../../sim/random.ts'
 import { Forgery } from './forgery.ts'
@@ -119,7 +120,12 @@ async function speakAsAServer(name: string): Promise<number> {
   const later = (term() + 5) as Term
   const last = { lastIndex: (known.index() + 1_000) as LogIndex, lastTerm: later }
   const to = others().find(host => host.name === name)?.peerId ?? ('' as PeerId)
-  await hostile.raft(to, { kind: 'vote-request', term: later, ...last, transfer: true })
+  const sent = async (): Promise<true> => {
+    await hostile.raft(to, { kind: 'vote-request', term: later, ...last, transfer: true })
+    return true
+  }
+  // Its Serf has only just been started, and may not list that host yet.
+  await waitFor('the message is sent', sent, { timeoutMs: 30_000 })
   return later
 }
 

@@ -67,7 +67,7 @@ export async function attackByMember(p: { readonly minutes: number; readonly see
       readFileSync(join(host.dir, 'data/serf/serf.log'), 'utf8').includes('efuting')
     )
     if (refuted.length === 0) faults.push('control: no host contradicted the forged gossip')
-    await speakAsAServer(lab, p.seed, faults)
+    await speakAsAServer(lab, p.seed, faults).catch((err: unknown) => faults.push(`control: ${String(err)}`))
 
     for (const fault of faults.slice(0, 20)) console.log(`FAULT ${fault}`)
     const { changes, pings } = rounds
