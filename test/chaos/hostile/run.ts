@@ -108,12 +108,17 @@ async function observe(p: {
     } catch (err) {
       p.faults.push(`change ${n} on ${host.name}: ${String(err)}`)
     }
-    const { sent, received } = await nth(p.containers, n).ping(nth(p.addresses, n + 1), { count: 5 })
+    const [from, to] = [nth(p.containers, n), nth(p.addresses, n + 1)]
+    const { sent, received } = await from.ping(to, { count: 5 })
     pings.sent += sent
     pings.received += received
+    if (received < sent) {
+      const seconds = Math.round((p.forMs - (until - hostMs())) / 1_000)
+      p.faults.push(`after ${seconds} s ${sent - received} of ${sent} pings from ${from.name} to ${to} were lost`)
+      for (const one of p.honest) console.log(`${one.name} then:\n${one.logTail(8)}`)
+    }
     await systemClock.sleep(Math.max(0, ROUND_MS - (hostMs() - since)))
   }
-  if (pings.received < pings.sent) p.faults.push(`${pings.sent - pings.received} of ${pings.sent} pings were lost`)
   return { changes, pings }
 }
 
