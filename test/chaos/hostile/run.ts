@@ -97,8 +97,8 @@ async function observe(p: {
 }): Promise<{ readonly changes: readonly number[]; readonly pings: { sent: number; received: number } }> {
   const changes: number[] = []
   const pings = { sent: 0, received: 0 }
-  const until = hostMs() + p.forMs
-  for (let n = 0; hostMs() < until; n++) {
+  const beganMs = hostMs()
+  for (let n = 0; hostMs() - beganMs < p.forMs; n++) {
     const host = nth(p.honest, n)
     const since = hostMs()
     try {
@@ -113,12 +113,14 @@ async function observe(p: {
     pings.sent += sent
     pings.received += received
     if (received < sent) {
-      const seconds = Math.round((p.forMs - (until - hostMs())) / 1_000)
-      p.faults.push(`after ${seconds} s ${sent - received} of ${sent} pings from ${from.name} to ${to} were lost`)
-      for (const one of p.honest) console.log(`${one.name} then:\n${one.logTail(8)}`)
+      const isFirst = pings.sent - pings.received === sent - received
+      const seconds = Math.round((hostMs() - beganMs) / 1_000)
+      console.log(`after ${seconds} s ${sent - received} of ${sent} pings from ${from.name} to ${to} were lost`)
+      if (isFirst) for (const one of p.honest) console.log(`${one.name} then:\n${one.logTail(8)}`)
     }
     await systemClock.sleep(Math.max(0, ROUND_MS - (hostMs() - since)))
   }
+  if (pings.received < pings.sent) p.faults.push(`${pings.sent - pings.received} of ${pings.sent} pings were lost`)
   return { changes, pings }
 }
 
