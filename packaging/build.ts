@@ -96,6 +96,7 @@ async function program(tree: string, version: string): Promise<void> {
   execFileSync('strip', ['--strip-unneeded', join(home, 'node')])
   cpSync(join(root, 'bin/runtime.sh'), join(home, 'runtime.sh'))
   execFileSync(join(root, 'scripts/build-cni'), [join(home, 'dist/vxmesh-cni')], { stdio: 'pipe' })
+  execFileSync(join(root, 'scripts/build-bpf'), [join(home, 'dist/bpf')], { stdio: 'pipe' })
   mkdirSync(join(tree, 'usr/share/doc/vxmesh'), { recursive: true })
   const text = licences(root, [...bundled, ...natives])
   writeFileSync(join(tree, 'usr/share/doc/vxmesh/third-party-licenses.gz'), packed(text))

@@ -23,7 +23,7 @@ quietly() {
 command -v apt-get >/dev/null || fail "this script needs Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
 
 # command:package
-needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc strip:binutils dpkg-shlibdeps:dpkg-dev modprobe:kmod ovs-vswitchd:openvswitch-switch)
+needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc clang:clang llvm-strip:llvm bpftool:bpftool strip:binutils dpkg-shlibdeps:dpkg-dev modprobe:kmod ovs-vswitchd:openvswitch-switch)
 command -v npm >/dev/null || needed+=(npm:npm)
 missing=()
 # gcc only recommends the headers of the C library.
@@ -58,6 +58,11 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 [ -x node_modules/.bin/node ] || fail "npm did not install Node 24 (node_modules/.bin/node)"
+
+if [ ! -e dist/bpf/underlay.o ] || [ -n "$(find overlay/bpf/programs scripts/build-bpf -newer dist/bpf/underlay.o)" ]; then
+  say "compiling the eBPF programs"
+  quietly scripts/build-bpf
+fi
 
 if [ ! -x dist/vxmesh-cni ] || [ cni/vxmesh-cni.c -nt dist/vxmesh-cni ] || [ scripts/build-cni -nt dist/vxmesh-cni ]; then
   say "building the CNI plugin"

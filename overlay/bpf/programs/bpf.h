@@ -1,0 +1,28 @@
+// What our programs use of the kernel's interface (bpf(2), bpf-helpers(7)): maps with BTF types, helpers by number, byte order.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+#define UNUSED __attribute__((unused))
+
+// A map's attributes are encoded as types, which the loader reads from the object's BTF.
+#define MAP_UINT(name, value) int(*name)[value]
+#define MAP_TYPE(name, type) type *name
+
+#define HTONS(x) __builtin_bswap16(x)
+#define HTONL(x) __builtin_bswap32(x)
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) UNUSED = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) UNUSED = (void *)2;
+static __u64 (*bpf_ktime_get_ns)(void) UNUSED = (void *)5;
+static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 offset, void *to, __u32 bytes) UNUSED = (void *)26;
+static long (*bpf_redirect)(__u32 ifindex, __u64 flags) UNUSED = (void *)23;
+static long (*bpf_skb_change_type)(struct __sk_buff *skb, __u32 type) UNUSED = (void *)32;
+static long (*bpf_skb_pull_data)(struct __sk_buff *skb, __u32 length) UNUSED = (void *)39;
+static long (*bpf_redirect_peer)(__u32 ifindex, __u64 flags) UNUSED = (void *)155;
+
+char program_license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,174 @@
+// Runs the BPF programs on packets in the kernel (BPF_PROG_TEST_RUN), with chosen tables, in a namespace of their own.
+
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Mac } from '#model/mac.ts'
+import type { Vni } from '#model/ids.ts'
+import {
+  addressKey,
+  addressWord,
+  DROPS,
+  ledgerKey,
+  neighbourValue,
+  portValue,
+  SCOPES,
+  settingsValue,
+  stationKey,
+  stationValue,
+  summed,
+  word,
+  type SettingsEntry
+} from '#overlay/plan/programs/entries.ts'
+import { createVeth } from '#overlay/netlink/link.ts'
+import { closeDatapath, loadDatapath, readObjects, type Datapath } from '#overlay/bpf/datapath.ts'
+import { runProgram } from '#platform/bpf.ts'
+import { NetlinkSocket } from '#platform/netlink-socket.ts'
+import { inScratchNetns } from '#platform/netns.ts'
+import type { Outcome, Tables } from './model.ts'
+
+const VERDICTS: Readonly<Record<number, Outcome['verdict']>> = { [-1]: 'next', 2: 'drop', 7: 'redirect' }
+/** struct __sk_buff. */
+const CONTEXT_BYTES = 192
+const IFINDEX_OFFSET = 40
+const TRAFFIC = ['sent', 'sent bytes', 'redirected', 'redirected bytes', 'dropped', 'limited'] as const
+
+/** Limits of each container, in packets a second; 0 is none. */
+export type Rates = Pick<SettingsEntry, 'flowsRate' | 'broadcastsRate'>
+
+/** Devices of the namespace, whose ifindexes are 2 and up: 1 is the loopback device. */
+const DEVICES = 8
+
+/** Loads the programs and runs `use` in a namespace of its own. */
+export function withBench<T>(tables: Tables, use: (bench: Bench) => T, rates?: Rates): T {
+  return inScratchNetns(() => {
+    const socket = NetlinkSocket.open(null)
+    for (let i = 0; i < DEVICES; i += 2) {
+      const peer = { name: `d${i + 1}`, mac: macOf(`02000000010${i + 1}`) }
+      socket.request(createVeth({ name: `d${i}`, mtu: 1_500, group: 0, peer }), 'create veth')
+    }
+    const bench = new Bench(tables, rates)
+    try {
+      return use(bench)
+    } finally {
+      bench.close()
+      socket.close()
+    }
+  })
+}
+
+export class Bench {
+  readonly datapath: Datapath
+  readonly #tables: Tables
+  /** All counters as they last were. */
+  #counters = new Map<string, number>()
+
+  constructor(tables: Tables, rates: Rates = { flowsRate: 0, broadcastsRate: 0 }) {
+    this.#tables = tables
+    this.datapath = loadDatapath(readObjects())
+    this.setRates(rates)
+    this.#fill()
+    this.#counters = this.#read()
+  }
+
+  /** Without the counters, which take long to read. */
+  run(program: string, packet: Buffer, ifindex: number): Omit<Outcome, 'counted'> {
+    const context = new Uint8Array(CONTEXT_BYTES)
+    new DataView(context.buffer).setUint32(IFINDEX_OFFSET, ifindex, true)
+    const fd = this.datapath.programs.get(program)?.fd ?? -1
+    const ran = runProgram(fd, packet, context)
+    const verdict = VERDICTS[ran.verdict]
+    if (ran.value < 0 || verdict === undefined)
+      throw new Error(
+        `${program}: errno ${ran.errno}, verdict ${ran.verdict}, ${packet.toString('hex')}, ifindex ${ifindex}`
+      )
+    return { verdict, packet: Buffer.from(ran.packet) }
+  }
+
+  setRates(rates: Rates): void {
+    const value = settingsValue({ ...this.#tables.settings, ...rates })
+    this.map('vxm_settings').set([{ key: word(0), value }])
+  }
+
+  /** What was counted since the last call: by how many packets each counter went up. */
+  counted(): Map<string, number> {
+    const before = this.#counters
+    this.#counters = this.#read()
+    return new Map(
+      [...this.#counters]
+        .map(([name, value]) => [name, value - (before.get(name) ?? 0)] as const)
+        .filter(([, grown]) => grown !== 0)
+    )
+  }
+
+  close(): void {
+    closeDatapath(this.datapath)
+  }
+
+  map(name: string): NonNullable<ReturnType<Datapath['maps']['get']>> {
+    const map = this.datapath.maps.get(name)
+    if (map === undefined) throw new Error(`no map ${name}`)
+    return map
+  }
+
+  #fill(): void {
+    const { ports, stations, neighbours, vteps, tunnels, underlays, locals } = this.#tables
+    for (const address of locals) {
+      this.map('vxm_locals').set([{ key: addressWord(address as Ipv4), value: word(1) }])
+    }
+    for (const [ifindex, bytes] of underlays) {
+      this.map('vxm_underlays').set([{ key: word(ifindex), value: word(bytes) }])
+    }
+    for (const [ifindex, { network, address, mac, redirects, mtu }] of ports) {
+      const value = portValue({ network: network as Vni, address, mac: macOf(mac), redirects, mtu })
+      this.map('vxm_ports').set([{ key: word(ifindex), value }])
+      for (const map of [this.map('vxm_traffic'), this.map('vxm_buckets')]) {
+        map.set([{ key: word(ifindex), value: new Uint8Array(map.valueBytes) }])
+      }
+    }
+    for (const [key, station] of stations) {
+      const [network = '', mac = ''] = key.split(' ')
+      const entry = { key: stationKey(Number(network) as Vni, macOf(mac)), value: stationValue(station) }
+      this.map('vxm_stations').set([entry])
+    }
+    for (const [key, mac] of neighbours) {
+      this.map('vxm_neighbours').set([{ key: addressKeyOf(key), value: neighbourValue(macOf(mac)) }])
+    }
+    for (const key of vteps) this.map('vxm_vteps').set([{ key: addressKeyOf(key), value: word(1) }])
+    for (const [ifindex, network] of tunnels) {
+      this.map('vxm_tunnels').set([{ key: word(ifindex), value: word(network) }])
+      for (const scope of SCOPES) {
+        const value = new Uint8Array(this.map('vxm_ledger').valueBytes)
+        this.map('vxm_ledger').set([{ key: ledgerKey(network as Vni, scope), value }])
+      }
+    }
+  }
+
+  #read(): Map<string, number> {
+    const counters = new Map<string, number>()
+    for (const ifindex of this.#tables.ports.keys()) {
+      const value = this.map('vxm_traffic').get(word(ifindex))
+      summed(value ?? new Uint8Array(), TRAFFIC.length).forEach((count, i) => {
+        if (!TRAFFIC[i]?.endsWith('bytes')) counters.set(`${TRAFFIC[i] ?? ''} ${ifindex}`, count)
+      })
+    }
+    for (const network of this.#tables.tunnels.values()) {
+      for (const scope of SCOPES) {
+        const value = this.map('vxm_ledger').get(ledgerKey(network as Vni, scope))
+        counters.set(`scope ${network} ${scope}`, summed(value ?? new Uint8Array(), 2)[0] ?? 0)
+      }
+    }
+    DROPS.forEach((why, i) => {
+      const value = this.map('vxm_drops').get(word(i))
+      counters.set(`drop ${why}`, summed(value ?? new Uint8Array(), 2)[0] ?? 0)
+    })
+    return counters
+  }
+}
+
+function macOf(hex: string): Mac {
+  return (hex.match(/../g) ?? []).join(':') as Mac
+}
+
+function addressKeyOf(key: string): Uint8Array {
+  const [network = '', address = ''] = key.split(' ')
+  return addressKey(Number(network) as Vni, Number(address) as Ipv4)
+}

@@ -1,0 +1,209 @@
+// The bytes of the maps' entries, written out by hand from programs/maps.h, and what is read back from them.
+
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import t from 'tap'
+import { parseVni, type Vni } from '#model/ids.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseMac, type Mac } from '#model/mac.ts'
+import {
+  addressKey,
+  addressWord,
+  DROPS,
+  HOW,
+  ledgerKey,
+  neighbourValue,
+  portTraffic,
+  portValue,
+  readMac,
+  readPort,
+  SCOPES,
+  settingsValue,
+  stationKey,
+  stationValue,
+  summed,
+  word
+} from '#overlay/plan/programs/entries.ts'
+
+const vni = parseVni(0xabcdef)
+const address = parseIpv4('10.1.0.2')
+const mac = parseMac('02:8a:0b:0c:0d:fe')
+const HEADER = readFileSync(new URL('../../../../overlay/bpf/programs/maps.h', import.meta.url), 'utf8')
+
+/** The value of a `#define` in maps.h. */
+function defined(name: string): number {
+  const found = new RegExp(`^#define ${name} (\\d+)`, 'm').exec(HEADER)
+  if (found === null) throw new Error(`maps.h does not define ${name}`)
+  return Number(found[1])
+}
+
+const anyMac = fc
+  .uint8Array({ minLength: 6, maxLength: 6 })
+  .map(bytes => Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join(':') as Mac)
+const u32 = fc.nat({ max: 0xffffffff })
+const anyPort = fc.record({
+  network: fc.nat({ max: 0xffffff }).map(n => n as Vni),
+  address: u32.map(n => n as Ipv4),
+  mac: anyMac,
+  redirects: fc.boolean(),
+  mtu: u32
+})
+
+t.test('each entry has the bytes of its struct: numbers in host order, addresses and ports as a packet has them', t => {
+  const port = { network: vni, address, mac, redirects: true, mtu: 1450 }
+  const settings = { vtep: parseIpv4('192.0.2.1'), vxlanPort: 4790, flowsRate: 20_000, broadcastsRate: 1_000 }
+  for (const [what, bytes, hex] of [
+    ['a number', word(0x01020304), '04030201'],
+    ['the greatest number', word(0xffffffff), 'ffffffff'],
+    ['a port that redirects', portValue(port), 'efcdab00 0a010002 028a0b0c0dfe 0100 aa050000'],
+    ['one that does not', portValue({ ...port, redirects: false }), 'efcdab00 0a010002 028a0b0c0dfe 0000 aa050000'],
+    ['a station', stationKey(vni, mac), 'efcdab00 028a0b0c0dfe 0000'],
+    ['reached by its own device', stationValue({ ifindex: 0x102, how: 'peer' }), '02010000 01000000'],
+    ['by its queue', stationValue({ ifindex: 7, how: 'queue' }), '07000000 02000000'],
+    ['by the tunnel', stationValue({ ifindex: 7, how: 'tunnel' }), '07000000 03000000'],
+    ['by the bridge', stationValue({ ifindex: 7, how: 'bridge' }), '07000000 04000000'],
+    ['a neighbour or VTEP', addressKey(vni, address), 'efcdab00 0a010002'],
+    ['an address above 127.255.255.255', addressKey(vni, parseIpv4('203.0.113.9')), 'efcdab00 cb007109'],
+    ['a local address', addressWord(parseIpv4('203.0.113.9')), 'cb007109'],
+    ['a MAC', neighbourValue(mac), '028a0b0c0dfe 0000'],
+    ['the settings', settingsValue(settings), 'c0000201 12b6 0000 204e0000 e8030000'],
+    ['a ledger', ledgerKey(vni, 'received'), 'efcdab00 02000000']
+  ] as const) {
+    t.equal(Buffer.from(bytes).toString('hex'), hex.replaceAll(' ', ''), what)
+  }
+  t.end()
+})
+
+t.test('what a number stands for is what maps.h says', t => {
+  for (const [i, scope] of SCOPES.entries()) t.equal(defined(`SCOPE_${scope.toUpperCase()}`), i, scope)
+  for (const [i, why] of DROPS.entries()) t.equal(defined(`DROP_${why.toUpperCase().replace('-', '_')}`), i, why)
+  t.same(Object.keys(HOW), ['peer', 'queue', 'tunnel', 'bridge'])
+  for (const how of ['peer', 'queue', 'tunnel', 'bridge'] as const) {
+    t.equal(stationValue({ ifindex: 0, how })[4], defined(`BY_${how.toUpperCase()}`), how)
+    t.equal(HOW[how], defined(`BY_${how.toUpperCase()}`), how)
+  }
+  const port = portValue({ network: vni, address, mac, redirects: true, mtu: 0 })
+  t.equal(port[14], defined('PORT_REDIRECTS'))
+  t.throws(() => defined('SCOPE_NOWHERE'), /does not define/)
+  const count = (prefix: string): number => HEADER.match(new RegExp(`^#define ${prefix}_`, 'gm'))?.length ?? 0
+  t.same([count('SCOPE'), count('DROP'), count('BY'), count('PORT')], [SCOPES.length, DROPS.length, 4, 1])
+  t.end()
+})
+
+t.test('a port reads back as it was written, wherever its bytes are', t => {
+  fc.assert(
+    fc.property(anyPort, fc.nat({ max: 9 }), (port, offset) => {
+      const bytes = new Uint8Array(offset + 20)
+      bytes.set(portValue(port), offset)
+      const { address, mac, mtu } = port
+      t.strictSame(readPort(bytes.subarray(offset)), { address, mac, mtu })
+    })
+  )
+  t.end()
+})
+
+t.test('a MAC reads back as it was written, wherever its bytes are, and is written within its six bytes', t => {
+  fc.assert(
+    fc.property(anyMac, fc.nat({ max: 9 }), (mac, at) => {
+      const bytes = new Uint8Array(at + 9).fill(0xff)
+      bytes.set(neighbourValue(mac).subarray(0, 6), at)
+      t.equal(readMac(bytes, at), mac)
+      t.equal(readMac(bytes.subarray(at), 0), mac)
+      t.equal(Buffer.from(neighbourValue(mac)).toString('hex'), `${mac.replaceAll(':', '')}0000`)
+      t.equal(readMac(stationKey(vni, mac), 4), mac)
+    })
+  )
+  t.end()
+})
+
+t.test('each of the 256 octets is written and read, at each place of a MAC', t => {
+  for (let octet = 0; octet < 256; octet++) {
+    for (let at = 0; at < 6; at++) {
+      const bytes = new Uint8Array(8)
+      bytes[at] = octet
+      const hex = Buffer.from(bytes.subarray(0, 6)).toString('hex')
+      const text = (hex.match(/../g) ?? []).join(':') as Mac
+      t.equal(readMac(bytes, 0), text)
+      t.strictSame(neighbourValue(text), bytes, text)
+    }
+  }
+  t.end()
+})
+
+t.test('a port that is cut short does not read', t => {
+  const bytes = portValue({ network: vni, address, mac, redirects: true, mtu: 1450 })
+  for (let length = 0; length < bytes.length; length++) {
+    t.throws(() => readPort(bytes.subarray(0, length)), RangeError, `${length} bytes`)
+  }
+  t.end()
+})
+
+t.test('a port that differs in a single field has other bytes', t => {
+  fc.assert(
+    fc.property(anyPort, anyPort, (a, b) => {
+      for (const field of Object.keys(a) as (keyof typeof a)[]) {
+        const changed = { ...a, [field]: b[field] }
+        t.equal(Buffer.compare(portValue(a), portValue(changed)) === 0, a[field] === b[field], field)
+      }
+    })
+  )
+  t.end()
+})
+
+/** One value for each processor, as the kernel returns them. */
+function perProcessor(...values: readonly (readonly bigint[])[]): Uint8Array {
+  return new Uint8Array(BigUint64Array.from(values.flat()).buffer)
+}
+
+t.test('counters are summed over the processors, field by field', t => {
+  const cases: readonly [readonly (readonly bigint[])[], fields: number, number[]][] = [
+    [[[1n, 10n]], 2, [1, 10]],
+    [
+      [
+        [1n, 10n],
+        [2n, 20n],
+        [0n, 0n],
+        [4n, 40n]
+      ],
+      2,
+      [7, 70]
+    ],
+    [[[5n], [6n]], 1, [11]],
+    [
+      [
+        [0xffffffffn, 1n],
+        [1n, 0x1_0000_0000n]
+      ],
+      2,
+      [2 ** 32, 2 ** 32 + 1]
+    ],
+    [[[2n ** 53n - 1n]], 1, [Number.MAX_SAFE_INTEGER]],
+    // Without processors, or with fewer bytes than a value has, there is nothing to add.
+    [[], 2, [0, 0]],
+    [[[9n]], 2, [0, 0]],
+    [[[1n, 2n], [3n]], 2, [1, 2]]
+  ]
+  for (const [values, fields, sums] of cases) t.same(summed(perProcessor(...values), fields), sums, sums.join())
+  const inside = Buffer.concat([Buffer.alloc(3, 0xff), perProcessor([1n, 2n])]).subarray(3)
+  t.same(summed(inside, 2), [1, 2], 'wherever its bytes are')
+  t.end()
+})
+
+t.test("a port's traffic has its fields in the order of struct traffic", t => {
+  const fields = /struct traffic \{(.*?)\};/s.exec(HEADER)?.[1]?.match(/\w+(?=;)/g) ?? []
+  t.same(
+    fields.map(name => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())),
+    ['sentPackets', 'sentBytes', 'redirectedPackets', 'redirectedBytes', 'droppedPackets', 'limitedPackets']
+  )
+  t.same(portTraffic(perProcessor([1n, 2n, 3n, 4n, 5n, 6n], [10n, 20n, 30n, 40n, 50n, 60n])), {
+    sentPackets: 11,
+    sentBytes: 22,
+    redirectedPackets: 33,
+    redirectedBytes: 44,
+    droppedPackets: 55,
+    limitedPackets: 66
+  })
+  const nothing = { sentPackets: 0, sentBytes: 0, redirectedPackets: 0, redirectedBytes: 0 }
+  t.same(portTraffic(new Uint8Array()), { ...nothing, droppedPackets: 0, limitedPackets: 0 })
+  t.end()
+})
