@@ -23,6 +23,7 @@ export const NLM_F_APPEND = 0x800
 /** Multicast groups whose notifications can mean drift. */
 export const RTNLGRP_LINK = 1
 export const RTNLGRP_NEIGH = 3
+export const RTNLGRP_TC = 4
 
 export const AF_UNSPEC = 0
 export const AF_INET = 2

@@ -39,6 +39,13 @@ export const TCA_U32_ACT = 7
 /** TC_U32_TERMINAL: a match ends the lookup. */
 export const U32_TERMINAL = 1
 
+export const TCA_BPF_FD = 6
+export const TCA_BPF_NAME = 7
+export const TCA_BPF_FLAGS = 8
+export const TCA_BPF_ID = 11
+/** The program's return value is the verdict. */
+export const TCA_BPF_FLAG_ACT_DIRECT = 1
+
 export const TCA_ACT_KIND = 1
 export const TCA_ACT_OPTIONS = 2
 export const TCA_MIRRED_PARMS = 2

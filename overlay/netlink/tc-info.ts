@@ -21,10 +21,17 @@ export type FilterInfo = {
   readonly kind: string
   /** Ifindex of the device to which it redirects all packets; 0 when that device is gone; null for any other filter. */
   readonly redirectAll: number | null
+  /** The program that decides, with the name that the filter was given; null for any other filter. */
+  readonly program: { readonly id: number; readonly name: string } | null
 }
 
 const HEADER_BYTES = 20
 const EMPTY = new Uint8Array()
+
+/** The device of a notification about a qdisc or a filter; null when it is too short to name one. */
+export function decodeTrafficControl(payload: Uint8Array): number | null {
+  return payload.length < HEADER_BYTES ? null : viewOf(payload).getInt32(4, true)
+}
 
 /** Decodes the payload of an RTM_NEWQDISC; null when it is too short to be one. */
 export function decodeQdisc(payload: Uint8Array): QdiscInfo | null {
@@ -54,7 +61,15 @@ export function decodeFilter(payload: Uint8Array): FilterInfo | null {
     parent: view.getUint32(12, true),
     priority: view.getUint32(16, true) >>> 16,
     kind,
+    program: kind === 'bpf' ? programOf(options) : null,
     redirectAll: kind === 'u32' && matchesAll(options.get(tc.TCA_U32_SEL) ?? EMPTY) ? redirectOf(options) : null
+  }
+}
+
+function programOf(options: ReadonlyMap<number, Uint8Array>): FilterInfo['program'] {
+  return {
+    id: readU32(options.get(tc.TCA_BPF_ID) ?? EMPTY) ?? 0,
+    name: readText(options.get(tc.TCA_BPF_NAME) ?? EMPTY)
   }
 }
 

@@ -114,6 +114,43 @@ export function addRedirect({ ifindex, priority, target }: RedirectSpec): Messag
     .message(tc.RTM_NEWTFILTER, k.NLM_F_CREATE | k.NLM_F_EXCL)
 }
 
+export type ProgramFilterSpec = {
+  readonly ifindex: number
+  readonly priority: number
+  /** Descriptor of a loaded program. */
+  readonly program: number
+  /** Shown by tc(8). */
+  readonly name: string
+}
+
+/** The only filter of its priority. */
+const PROGRAM_HANDLE = 1
+
+/** Runs a program on everything that a device receives, instead of the one before, without a gap. Needs clsact. */
+export function setProgramFilter({ ifindex, priority, program, name }: ProgramFilterSpec): Message {
+  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE)
+    .attributeText(tc.TCA_KIND, 'bpf')
+    .nested(tc.TCA_OPTIONS, options =>
+      options
+        .attributeU32(tc.TCA_BPF_FD, program)
+        .attributeText(tc.TCA_BPF_NAME, name)
+        .attributeU32(tc.TCA_BPF_FLAGS, tc.TCA_BPF_FLAG_ACT_DIRECT)
+    )
+    .message(tc.RTM_NEWTFILTER, k.NLM_F_CREATE | k.NLM_F_REPLACE)
+}
+
+/** Reads the program filter of a priority. Fails with ENOENT when there is none, with EINVAL without clsact. */
+export function getProgramFilter({ ifindex, priority }: Pick<ProgramFilterSpec, 'ifindex' | 'priority'>): Message {
+  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE)
+    .attributeText(tc.TCA_KIND, 'bpf')
+    .message(tc.RTM_GETTFILTER, tc.NLM_F_ECHO)
+}
+
+/** Deletes the program filter of a priority, and no other one of it. Fails with ENOENT when there is none. */
+export function deleteProgramFilter({ ifindex, priority }: Pick<ProgramFilterSpec, 'ifindex' | 'priority'>): Message {
+  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE).message(tc.RTM_DELTFILTER, 0)
+}
+
 /** Deletes all filters of one priority. Fails with ENOENT when there is none. */
 export function deleteFilters(p: { ifindex: number; parent: number; priority: number }): Message {
   return filters(p).message(tc.RTM_DELTFILTER, 0)
@@ -168,9 +205,9 @@ function netem(writer: Writer, { delayUs, limit }: NetemSpec): Writer {
 }
 
 /** tcm_info: the priority in the upper half, the protocol in network order in the lower. */
-function filters(p: { ifindex: number; parent: number; priority: number }): Writer {
+function filters(p: { ifindex: number; parent: number; priority: number }, handle = 0): Writer {
   const protocol = (tc.ETH_P_ALL << 8) & 0xffff
-  return tcmsg({ ...p, handle: 0 }, handleOf(p.priority, protocol))
+  return tcmsg({ ...p, handle }, handleOf(p.priority, protocol))
 }
 
 /** struct tcmsg: family, padding, ifindex, handle, parent, info. */

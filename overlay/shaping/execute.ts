@@ -14,7 +14,8 @@ import {
   deleteClsact,
   deleteFilters,
   deleteQdisc,
-  replaceQdisc
+  replaceQdisc,
+  type RedirectSpec
 } from '../netlink/tc.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
 import { readFilters } from './observe.ts'
@@ -50,7 +51,7 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
       const doing = `create clsact on ${target.veth}`
       tolerate(['EEXIST'], () => void socket.request(createClsact(ifindex), doing))
       const spec = { ifindex, priority: OUR_PRIORITY, target: requireLink(socket, target.ifb).ifindex }
-      socket.request(addRedirect(spec), `redirect ${target.veth} to ${target.ifb}`)
+      setRedirect(socket, spec, `redirect ${target.veth} to ${target.ifb}`)
       break
     }
     case 'redirect-delete': {
@@ -62,6 +63,17 @@ function executeChange(kernel: Kernel, target: ShapingTarget, change: ShapingCha
       if (!inUse) tolerate(ABSENT, () => void socket.request(deleteClsact(ifindex), doing))
       break
     }
+  }
+}
+
+/** One that was not observed is replaced. */
+function setRedirect(socket: NetlinkSocket, spec: RedirectSpec, doing: string): void {
+  try {
+    socket.request(addRedirect(spec), doing)
+  } catch (err) {
+    if (errnoOf(err) !== 'EEXIST') throw err
+    deleteRedirect(socket, spec.ifindex)
+    socket.request(addRedirect(spec), doing)
   }
 }
 

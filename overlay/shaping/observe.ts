@@ -26,10 +26,15 @@ import {
 /** The devices of one endpoint. */
 export type ShapedPair = { readonly veth: LinkInfo; readonly ifb: LinkInfo | null }
 
-/** Reads every pair; the result is by veth name. @throws ERR_KERNEL */
+/**
+ * Reads every pair; the result is by veth name.
+ * @param sampled of a veth without an IFB device: is it to be looked at for a redirect that should not be there?
+ * @throws ERR_KERNEL
+ */
 export function observeShaping(
   socket: NetlinkSocket,
-  pairs: readonly ShapedPair[]
+  pairs: readonly ShapedPair[],
+  sampled: (ifindex: number) => boolean = () => true
 ): ReadonlyMap<string, ObservedEndpointShaping> {
   const byDevice = new Map<number, QdiscInfo[]>()
   const read = (type: number, payload: Uint8Array): QdiscInfo | undefined =>
@@ -42,7 +47,8 @@ export function observeShaping(
   const queue = (link: LinkInfo): ObservedQueue => ourQueue(byDevice.get(link.ifindex) ?? [])
   return new Map(
     pairs.map(({ veth, ifb }) => {
-      const filtered = byDevice.get(veth.ifindex)?.some(qdisc => qdisc.handle === CLSACT_HANDLE) === true
+      const anchored = byDevice.get(veth.ifindex)?.some(qdisc => qdisc.handle === CLSACT_HANDLE) === true
+      const filtered = anchored && (ifb !== null || sampled(veth.ifindex))
       const observed = {
         into: queue(veth),
         redirect: filtered ? readRedirect(socket, veth.ifindex) : ('none' as const),

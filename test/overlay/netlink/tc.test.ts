@@ -11,10 +11,14 @@ import {
   addRedirect,
   changeQdisc,
   createClsact,
+  deleteFilters,
+  deleteProgramFilter,
   deleteQdisc,
+  getProgramFilter,
   getQdisc,
   handleOf,
   replaceQdisc,
+  setProgramFilter,
   type QdiscSpec
 } from '#overlay/netlink/tc.ts'
 
@@ -105,6 +109,7 @@ t.test('a redirection of everything reads back, and nothing less counts as one',
     parent: k.TC_H_INGRESS_FILTERS,
     priority: 0x7678,
     kind: 'u32',
+    program: null,
     redirectAll: 9
   })
   const sel = body.findIndex((_, at) => body[at] === k.TCA_U32_SEL && body[at - 2] === 36) + 2
@@ -116,6 +121,21 @@ t.test('a redirection of everything reads back, and nothing less counts as one',
   t.match(decodeFilter(change(sel + 16, 0xff)), { redirectAll: null }, 'a key with a mask')
   t.match(decodeFilter(change(body.length - 8, 3)), { redirectAll: null }, 'mirrored, not redirected')
   t.match(decodeFilter(change(body.length - 20, 0)), { redirectAll: null }, 'continues after the match')
+})
+
+t.test('a filter by a program is told from others of its priority, and redirects nothing', async t => {
+  const place = { ifindex: 7, priority: 118 }
+  const set = setProgramFilter({ ...place, program: 9, name: 'from_container' })
+  const common = { ifindex: 7, parent: k.TC_H_INGRESS_FILTERS, priority: 118, redirectAll: null }
+  // The kernel answers with the id of the program, not with the descriptor.
+  t.strictSame(decodeFilter(set.body), { ...common, kind: 'bpf', program: { id: 0, name: 'from_container' } })
+  t.strictSame(decodeFilter(getProgramFilter(place).body), { ...common, kind: 'bpf', program: { id: 0, name: '' } })
+  const handles = [set, getProgramFilter(place), deleteProgramFilter(place)].map(({ body }) => {
+    return new DataView(body.buffer, body.byteOffset).getUint32(8, true)
+  })
+  t.same(handles, [1, 1, 1])
+  const { body } = deleteFilters({ ...place, parent: k.TC_H_INGRESS_FILTERS })
+  t.equal(new DataView(body.buffer, body.byteOffset).getUint32(8, true), 0, 'all of its priority')
 })
 
 t.test('each request carries the flags of its purpose', async t => {

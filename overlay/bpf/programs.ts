@@ -1,0 +1,244 @@
+// Keeps our programs on this host's devices and their tables as the state wants them, as a part of a pass and at each attach
+// and detach. A pass over the whole host reads the tables; one over a single network trusts what was last written.
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import type { Shaping } from '#model/endpoint.ts'
+import type { IfName } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
+import { refusalError } from '#platform/netlink-error.ts'
+import type { AttachRequest } from '../driver.ts'
+import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
+import { getLinks } from '../netlink/link.ts'
+import { createClsact, setProgramFilter } from '../netlink/tc.ts'
+import type { Sampling } from '../kernel/sampling.ts'
+import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
+import {
+  desiredPrograms,
+  portEntries,
+  type DesiredPrograms,
+  type Place,
+  type UnderlayDevice
+} from '../plan/programs/desired-programs.ts'
+import type { Drop, PortTraffic, SettingsEntry } from '../plan/programs/entries.ts'
+import {
+  describeProgramOp,
+  planPrograms,
+  type ObservedPrograms,
+  type ProgramOp
+} from '../plan/programs/plan-programs.ts'
+import { stationOf } from '../plan/programs/tables.ts'
+import type { Datapath } from './datapath.ts'
+import { findPrograms, PROGRAM_PRIORITY, readProgram, stopPrograms, type Running } from './filter.ts'
+import { TableStore } from './table-store.ts'
+
+/** Entries that are written before the event loop gets a turn: some 5 ms. */
+const ENTRIES_AT_ONCE = 5_000
+
+export type ProgramsOptions = {
+  readonly kernel: Kernel
+  readonly datapath: Datapath
+  /** Do the programs forward, or does a bridge or a switch? */
+  readonly redirects: boolean
+  readonly settings: () => SettingsEntry
+  readonly underlays: () => readonly UnderlayDevice[]
+  /** See ProgramsInput. */
+  readonly locals: () => readonly Ip[]
+  /** By name, the devices of ours that a pass has seen. */
+  readonly indexes: Map<string, number>
+  readonly sampling: Pick<Sampling, 'has'>
+  /** Called once, after the first pass over the whole host that left nothing undone. */
+  readonly settled: () => void
+}
+
+type Reading = { readonly desired: DesiredPrograms; readonly observed: ObservedPrograms }
+
+export class Programs implements Part<Reading, ProgramOp> {
+  readonly name = 'programs'
+  readonly concern = 'programs'
+  readonly attempts = 1
+  readonly #options: ProgramsOptions
+  readonly #tables: TableStore
+  /** By ifindex, the devices that run the program they should. */
+  #attached = new Map<number, string>()
+  #settled = false
+
+  constructor(options: ProgramsOptions) {
+    this.#options = options
+    this.#tables = new TableStore(options.datapath.maps)
+  }
+
+  async observe({ scope, trust, desired }: Look): Promise<Reading> {
+    const { redirects, settings, underlays, locals, indexes, kernel } = this.#options
+    const whole = scope === null
+    await this.#tables.read(whole)
+    const ifindexOf = (name: IfName): number => {
+      const known = indexes.get(name)
+      if (known !== undefined) return known
+      const ifindex = readLink(kernel.socket, name)?.ifindex ?? 0
+      if (ifindex !== 0) indexes.set(name, ifindex)
+      return ifindex
+    }
+    const wanted = desiredPrograms({
+      ...{ host: desired.host(), ifindexOf, redirects, whole },
+      ...{ settings: settings(), underlays: whole ? underlays() : [] },
+      locals: whole ? locals() : []
+    })
+    const places = [...wanted.places.values()]
+    if (whole) {
+      for (const ifindex of this.#attached.keys()) if (!wanted.places.has(ifindex)) this.#attached.delete(ifindex)
+      this.#readAttached(places.filter(place => this.#isDoubtful(place)))
+    } else if (!trust) this.#readAttached(places)
+    const tables = whole ? this.#tables.held : new Map([[scope, this.#tables.of(scope)]])
+    const attached = new Map([...this.#attached.keys()].map(ifindex => [ifindex, true] as const))
+    const surplus = whole && !this.#settled ? this.#findSurplus(wanted.places) : []
+    return { desired: wanted, observed: { tables, attached, surplus } }
+  }
+
+  /** What an earlier run, with another driver or another underlay, has left. */
+  #findSurplus(places: DesiredPrograms['places']): readonly Running[] {
+    const { socket } = this.#options.kernel
+    return findPrograms(socket, readLinks(socket, getLinks())).filter(({ ifindex }) => !places.has(ifindex))
+  }
+
+  plan(_look: Look, { desired, observed }: Reading): PartPlan<ProgramOp> {
+    return { ops: planPrograms(desired, observed), problems: [] }
+  }
+
+  async execute(ops: readonly ProgramOp[]): Promise<PartResult<ProgramOp>> {
+    const done: ProgramOp[] = []
+    const failures: PartResult<ProgramOp>['failures'][number][] = []
+    for (const op of ops) {
+      try {
+        await this.#execute(op)
+        done.push(op)
+      } catch (err) {
+        const { code, message } = asVxmeshError(err)
+        const error = new VxmeshError(code, `${describeProgramOp(op)}: ${message}`, { cause: err })
+        failures.push({ op, problem: { vni: op.vni, error } })
+      }
+    }
+    return { done, failures, again: null }
+  }
+
+  note(op: ProgramOp): OpNote {
+    const { kind, vni } = op
+    return {
+      kind,
+      vni,
+      removes: kind === 'entries-delete' || kind === 'program-detach',
+      repairs: false,
+      text: () => describeProgramOp(op)
+    }
+  }
+
+  settled({ scope, mayRemove }: Look, _reading: Reading, problems: readonly PartProblem[]): void {
+    if (this.#settled || scope !== null || !mayRemove || problems.length > 0) return
+    this.#options.settled()
+    this.#settled = true
+  }
+
+  /** Lets a container's port send and receive. Call it before the port is set up; idempotent. @throws ERR_KERNEL */
+  admit(ifindex: number, request: AttachRequest): void {
+    const { vni, mac, address, mtu, shaping, hostInterface: device } = request
+    const { redirects, indexes } = this.#options
+    indexes.set(device, ifindex)
+    const { station, port } = portEntries({ vni, ifindex, mac, address, mtu, shaping, redirects })
+    this.#tables.set(vni, 'stations', new Map([[mac, station]]))
+    this.#tables.set(vni, 'ports', new Map([[ifindex, port]]))
+    this.#attach({ device, ifindex, program: 'from_container', vni })
+  }
+
+  /** Before queues are set: what is to be shaped leaves and arrives by the devices that have them. @throws ERR_KERNEL */
+  shape(ifindex: number, shaping: Shaping): void {
+    const { redirects } = this.#options
+    const held = this.#tables.portOf(ifindex)
+    if (held === null) return
+    const { address, mac, mtu, vni } = held
+    const { station, port } = portEntries({ vni, ifindex, address, mac, mtu, shaping, redirects })
+    this.#tables.set(vni, 'stations', new Map([[mac, station]]))
+    this.#tables.set(vni, 'ports', new Map([[ifindex, port]]))
+  }
+
+  /** Deletes a deleted port's entries. @throws ERR_KERNEL */
+  dismiss(device: string): void {
+    const ifindex = this.#options.indexes.get(device)
+    if (ifindex === undefined) return
+    this.#options.indexes.delete(device)
+    this.#attached.delete(ifindex)
+    const held = this.#tables.portOf(ifindex)
+    if (held === null) return
+    const { vni, mac } = held
+    const station = this.#tables.of(vni).stations.get(mac)
+    // The container may be elsewhere by now.
+    if (station !== undefined && stationOf(Number(station)).ifindex === ifindex)
+      this.#tables.delete(vni, 'stations', [mac])
+    this.#tables.delete(vni, 'ports', [ifindex])
+  }
+
+  /** See TableStore. @throws ERR_KERNEL */
+  traffic(): ReadonlyMap<number, PortTraffic> {
+    return this.#tables.traffic()
+  }
+
+  /** See TableStore. @throws ERR_KERNEL */
+  drops(): Readonly<Record<Drop, number>> {
+    return this.#tables.drops()
+  }
+
+  async #execute(op: ProgramOp): Promise<void> {
+    switch (op.kind) {
+      case 'entries-set':
+        for (const part of slices([...op.entries])) {
+          this.#tables.set(op.vni, op.table, new Map(part))
+          if (part.length === ENTRIES_AT_ONCE) await nextTurn()
+        }
+        break
+      case 'entries-delete':
+        for (const part of slices(op.keys)) {
+          this.#tables.delete(op.vni, op.table, part)
+          if (part.length === ENTRIES_AT_ONCE) await nextTurn()
+        }
+        break
+      case 'program-attach':
+        this.#attach(op)
+        break
+      case 'program-detach':
+        stopPrograms(this.#options.kernel.socket, [op])
+        break
+    }
+  }
+
+  /** Atomically instead of the program before. */
+  #attach({ device, ifindex, program: name }: Place): void {
+    const { kernel, datapath } = this.#options
+    const program = datapath.programs.get(name)
+    if (program === undefined) throw new Error(`no program ${name}`)
+    const filter = { ifindex, priority: PROGRAM_PRIORITY, program: program.fd, name }
+    const doing = `run ${name} on ${device}`
+    const [anchor, set] = kernel.socket.batch([createClsact(ifindex), setProgramFilter(filter)], doing)
+    // EEXIST: the anchor is there, ours or another program's.
+    const refused = set ?? (anchor?.errno === 'EEXIST' ? null : anchor)
+    if (refused !== null && refused !== undefined) throw refusalError(doing, refused)
+    this.#attached.set(ifindex, name)
+  }
+
+  #isDoubtful({ ifindex, vni }: Place): boolean {
+    return vni === null || !this.#attached.has(ifindex) || this.#options.sampling.has(ifindex)
+  }
+
+  /** Reads which of these devices run the program that this agent loaded. */
+  #readAttached(places: readonly Place[]): void {
+    const { kernel, datapath } = this.#options
+    for (const { ifindex, program } of places) {
+      const runs = readProgram(kernel.socket, ifindex)
+      if (runs !== null && datapath.programs.get(program)?.same.has(runs.id) === true)
+        this.#attached.set(ifindex, program)
+      else this.#attached.delete(ifindex)
+    }
+  }
+}
+
+function* slices<T>(all: readonly T[]): Iterable<readonly T[]> {
+  for (let at = 0; at < all.length; at += ENTRIES_AT_ONCE) yield all.slice(at, at + ENTRIES_AT_ONCE)
+}

@@ -1,0 +1,161 @@
+// The maps of our programs, and what they held when they were last read, with what was written since.
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Vni } from '#model/ids.ts'
+import {
+  DROPS,
+  ledgerKey,
+  portTraffic,
+  readPort,
+  SCOPES,
+  summed,
+  word,
+  type Drop,
+  type PortTraffic
+} from '../plan/programs/entries.ts'
+import {
+  BY_IFINDEX,
+  bytesOf,
+  decodeEntry,
+  emptyTables,
+  encodeKey,
+  encodeValue,
+  TABLES,
+  type Entries,
+  type Key,
+  type MutableTableSet,
+  type Table
+} from '../plan/programs/tables.ts'
+import type { BpfMap, Dump } from './map.ts'
+
+export class TableStore {
+  readonly held = new Map<Vni | null, MutableTableSet>()
+  readonly #maps: ReadonlyMap<string, BpfMap>
+  /** How each table was read last, unless something was written since: while it reads the same, nothing has changed. */
+  readonly #dumps = new Map<Table, Dump>()
+  #read = false
+
+  /** @param maps by name */
+  constructor(maps: ReadonlyMap<string, BpfMap>) {
+    this.#maps = maps
+  }
+
+  of(vni: Vni): MutableTableSet {
+    return this.held.get(vni) ?? emptyTables()
+  }
+
+  /** By ifindex of its port, what each container's traffic was counted as. @throws ERR_KERNEL */
+  traffic(): ReadonlyMap<number, PortTraffic> {
+    return new Map(
+      this.#map('vxm_traffic')
+        .entries()
+        .map(({ key, value }) => [new DataView(key.buffer, key.byteOffset).getUint32(0, true), portTraffic(value)])
+    )
+  }
+
+  /** Packets that the programs dropped, by reason, since they were first loaded. @throws ERR_KERNEL */
+  drops(): Readonly<Record<Drop, number>> {
+    const map = this.#map('vxm_drops')
+    const count = (i: number): number => summed(map.get(word(i)) ?? new Uint8Array(), 2)[0] ?? 0
+    return Object.fromEntries(DROPS.map((why, i) => [why, count(i)])) as Record<Drop, number>
+  }
+
+  /** The container's port with this ifindex. */
+  portOf(ifindex: number): (ReturnType<typeof readPort> & { readonly vni: Vni }) | null {
+    for (const [vni, { ports }] of this.held) {
+      const entry = ports.get(ifindex)
+      if (entry !== undefined && vni !== null) return { vni, ...readPort(bytesOf(String(entry))) }
+    }
+    return null
+  }
+
+  /** @throws ERR_KERNEL */
+  set(vni: Vni | null, table: Table, entries: Entries): void {
+    if (table === 'ports') this.#addCounters(vni, entries.keys())
+    this.#dumps.delete(table)
+    const encoded = Array.from(entries, ([key, value]) => ({
+      key: encodeKey(table, vni, key),
+      value: encodeValue(table, value)
+    }))
+    this.#map(`vxm_${table}`).set(encoded)
+    const held = this.held.get(vni) ?? emptyTables()
+    this.held.set(vni, held)
+    for (const [key, value] of entries) held[table].set(key, value)
+    if (!BY_IFINDEX.includes(table)) return
+    // What another network had by the same ifindex has been replaced.
+    const others = [...this.held.values()].filter(other => other !== held)
+    for (const other of others) for (const key of entries.keys()) other[table].delete(key)
+  }
+
+  /** Absent is success. @throws ERR_KERNEL */
+  delete(vni: Vni | null, table: Table, keys: readonly Key[]): void {
+    this.#dumps.delete(table)
+    const bytes = keys.map(key => encodeKey(table, vni, key))
+    this.#map(`vxm_${table}`).delete(bytes)
+    if (table === 'ports') for (const name of ['vxm_traffic', 'vxm_buckets']) this.#map(name).delete(bytes)
+    const held = this.held.get(vni)
+    if (held === undefined) return
+    for (const key of keys) held[table].delete(key)
+    if (vni === null || TABLES.some(name => held[name].size > 0)) return
+    this.held.delete(vni)
+    this.#map('vxm_ledger').delete(SCOPES.map(scope => ledgerKey(vni, scope)))
+  }
+
+  /** A port's counters exist before its first packet; those of an earlier run go on. */
+  #addCounters(vni: Vni | null, ports: Iterable<Key>): void {
+    const zeros = (map: BpfMap): Uint8Array => new Uint8Array(map.valueBytes)
+    const counters = ['vxm_traffic', 'vxm_buckets'].map(name => this.#map(name))
+    for (const ifindex of ports) {
+      for (const map of counters) map.add({ key: word(Number(ifindex)), value: zeros(map) })
+    }
+    const ledger = this.#map('vxm_ledger')
+    if (vni !== null) for (const scope of SCOPES) ledger.add({ key: ledgerKey(vni, scope), value: zeros(ledger) })
+  }
+
+  /** Reads what the maps hold: all of them, or (not `whole`) only if they were never read. @throws ERR_KERNEL */
+  async read(whole: boolean): Promise<void> {
+    if (!whole && this.#read) return
+    for (const table of TABLES) {
+      const map = this.#map(`vxm_${table}`)
+      const dump = map.dump()
+      if (!isSame(dump, this.#dumps.get(table))) this.#take(table, map, dump)
+      this.#dumps.set(table, dump)
+      await nextTurn()
+    }
+    for (const [vni, tables] of this.held) {
+      if (TABLES.every(table => tables[table].size === 0)) this.held.delete(vni)
+    }
+    if (this.#read) return
+    // Counters of another shape than those of an earlier run are new, and the ports may be its own.
+    for (const [vni, { ports }] of this.held) if (ports.size > 0) this.#addCounters(vni, ports.keys())
+    this.#read = true
+  }
+
+  #take(table: Table, map: BpfMap, { keys, values, count }: Dump): void {
+    for (const tables of this.held.values()) tables[table].clear()
+    const [keyBytes, valueBytes] = [map.shape.key.bytes, map.valueBytes]
+    for (let i = 0; i < count; i++) {
+      const { vni, key, value } = decodeEntry(table, {
+        key: keys.subarray(i * keyBytes, (i + 1) * keyBytes),
+        value: values.subarray(i * valueBytes, (i + 1) * valueBytes)
+      })
+      const tables = this.held.get(vni) ?? emptyTables()
+      this.held.set(vni, tables)
+      tables[table].set(key, value)
+    }
+  }
+
+  #map(name: string): BpfMap {
+    const map = this.#maps.get(name)
+    if (map === undefined) throw new Error(`no map ${name}`)
+    return map
+  }
+}
+
+function isSame(now: Dump, before: Dump | undefined): boolean {
+  return (
+    before !== undefined &&
+    Buffer.compare(now.keys, before.keys) === 0 &&
+    Buffer.compare(now.values, before.values) === 0
+  )
+}
