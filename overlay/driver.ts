@@ -14,6 +14,7 @@ import { endpointAlias, vethName } from './plan/network/names.ts'
 import type { DesiredHost } from './plan/network/desired.ts'
 import type { Plan } from './plan/network/plan-network.ts'
 import type { ShapingSupport } from './plan/shaping/queue.ts'
+import type { Drop } from './plan/programs/entries.ts'
 import type { Underlay } from './plan/underlay/underlay.ts'
 
 /**
@@ -138,8 +139,15 @@ export type ForwardingLook = {
   readonly desired: () => DesiredHost
 }
 
+/** By what containers' ports and the VXLAN port are guarded. */
+export type GuardKind = 'bpf' | 'nft' | 'off'
+
 export type OverlayDriver = {
-  readonly name: 'linux' | 'ovs'
+  readonly name: 'linux' | 'bpf' | 'ovs'
+  /** As `setGuard` has set it. */
+  readonly guard: GuardKind
+  /** Why this kernel cannot run our programs; null when it can, or when they are not to run. */
+  readonly noPrograms: string | null
   readonly devices: Devices
   /** The parts of a pass, in order. */
   readonly parts: readonly Part[]
@@ -160,6 +168,8 @@ export type OverlayDriver = {
    * @throws ERR_KERNEL
    */
   setSerfLimits(serf: SerfPort): Promise<string | null>
+  /** Packets that the guard's programs dropped, by reason; null when they do not run. @throws ERR_KERNEL */
+  guardDrops(): Readonly<Record<Drop, number>> | null
   /** Packets beyond those limits since they were installed; null without limits. @throws ERR_KERNEL */
   serfDrops(): Readonly<Record<Sender, number>> | null
   features(): Promise<readonly Feature[]>

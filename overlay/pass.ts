@@ -8,7 +8,7 @@ import type { DesiredHost } from './plan/network/desired.ts'
 import type { Missing } from './plan/network/plan-network.ts'
 
 /** What a part is for. */
-export type Concern = 'filter' | 'forwarding' | 'egress'
+export type Concern = 'filter' | 'forwarding' | 'programs' | 'egress'
 
 /**
  * `hostWide`: runs only in a pass over the whole host. `required`: when it cannot be observed or planned the pass fails;
@@ -17,6 +17,7 @@ export type Concern = 'filter' | 'forwarding' | 'egress'
 const CONCERNS: Readonly<Record<Concern, { readonly hostWide: boolean; readonly required: boolean }>> = {
   filter: { hostWide: true, required: false },
   forwarding: { hostWide: false, required: true },
+  programs: { hostWide: false, required: false },
   egress: { hostWide: false, required: false }
 }
 

@@ -13,9 +13,9 @@ import type { DesiredHost } from '../plan/network/desired.ts'
 import { elementsOf, isOfPort, portElement, type Element } from '../plan/filter/element.ts'
 import type { ObservedTable } from '../plan/filter/listing.ts'
 import { describeFilterOp, filterOps, planFilter, type FilterOp } from '../plan/filter/plan-filter.ts'
-import type { FilterParameters, FilterTable } from '../plan/filter/ruleset.ts'
+import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
 import { NftKernel, type ElementOp, type FilterKernel } from './filter-kernel.ts'
-import { tryFilters, tryTables } from './try-tables.ts'
+import { tryTables } from './try-tables.ts'
 
 /** Changes in one transaction: some 25 KiB. */
 const CHANGES = 200
@@ -58,10 +58,11 @@ export class Guard implements FilterPart {
 
   /**
    * Tries the tables in a scratch namespace; changes nothing in the host's.
+   * @param only the table with this set; null: all
    * @throws ERR_UNSUPPORTED naming `overlay.guard` and what is missing
    */
-  static async open(netns: Netns, parameters: FilterParameters): Promise<Guard> {
-    const tried = await tryFilters(parameters)
+  static async open(netns: Netns, parameters: FilterParameters, only: 'vteps' | null = null): Promise<Guard> {
+    const tried = await tryTables(filterTables(parameters).filter(({ set }) => only === null || set === only))
     const tables = tried.map(({ table, shape, failure }) => {
       if (shape !== null) return { table, shape }
       const what = `${table.family} table ${table.name}`

@@ -6,7 +6,7 @@ import { withScratchNetns } from '#platform/netns.ts'
 import { parseListing } from '../plan/filter/listing.ts'
 import { listRules, runNft } from '../kernel/nft.ts'
 import { installScript } from '../plan/filter/plan-filter.ts'
-import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
+import type { FilterTable } from '../plan/filter/ruleset.ts'
 
 /** `failure` is the message of the kernel or of nft when the table cannot be installed. */
 export type TriedTable = { readonly table: FilterTable } & (
@@ -14,11 +14,6 @@ export type TriedTable = { readonly table: FilterTable } & (
 )
 
 /** Takes some 25 ms. Never throws. */
-export function tryFilters(parameters: FilterParameters): Promise<readonly TriedTable[]> {
-  return tryTables(filterTables(parameters))
-}
-
-/** Never throws. */
 export async function tryTables(tables: readonly FilterTable[]): Promise<readonly TriedTable[]> {
   try {
     return await withScratchNetns(netns => tryTogether(netns, tables))

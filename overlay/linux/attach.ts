@@ -54,13 +54,13 @@ export async function attachContainer(
   host: AttachHost & { readonly removal: Removal },
   request: AttachRequest
 ): Promise<AttachResult> {
-  const { kernel, support, carrier } = host
+  const { kernel, support, carrier, admit } = host
   // Opened once, so that the checks and the changes act on the same namespace even if the path is replaced meanwhile.
   const netnsFd = openNetns(request.netns, { field: 'netns', follow: true })
   try {
     const inside = openInside(netnsFd)
     try {
-      const target = { kernel, support, carrier, request, inside, netnsFd }
+      const target = { kernel, support, carrier, admit, request, inside, netnsFd }
       refuseForeignNetns(target)
       const stale = staleLink(target)
       if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
@@ -155,15 +155,17 @@ type AttachTarget<Request = AttachRequest> = {
   readonly support: () => ShapingSupport
   /** Not the bridge: a connector makes the host's end a port of a switch, then shapes it and sets it up. */
   readonly carrier: Carrier
+  /** Called before the host's end is set up: what secures its port. Null: the filters do. */
+  readonly admit: ((ifindex: number, request: AttachRequest) => void) | null
   readonly request: Request
   readonly inside: NetlinkSocket
   readonly netnsFd: number
 }
 
-export type AttachHost = Pick<AttachTarget, 'kernel' | 'support' | 'carrier'>
+export type AttachHost = Pick<AttachTarget, 'kernel' | 'support' | 'carrier' | 'admit'>
 
 function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
-  { kernel, support, carrier }: AttachHost,
+  { kernel, support, carrier, admit }: AttachHost,
   request: Request,
   use: (target: AttachTarget<Request>) => T
 ): T {
@@ -171,7 +173,7 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
     // By the descriptor: the path may name another namespace by now.
     const inside = openInside(netnsFd)
     try {
-      return use({ kernel, support, carrier, request, inside, netnsFd })
+      return use({ kernel, support, carrier, admit, request, inside, netnsFd })
     } finally {
       inside.close()
     }
@@ -239,6 +241,7 @@ function completePair(target: AttachTarget, outer: LinkInfo): void {
   const { socket } = kernel
   const { alias, mtu } = request
   const settings = { alias, mtu, group: OVERLAY_GROUP }
+  target.admit?.(outer.ifindex, request)
   sendAll(
     socket,
     `set up ${outer.name}`,

@@ -1,7 +1,9 @@
-// Reads the counters of all containers by one small dump. Names are read again only when a device is new.
+// Reads the counters of all containers by one small dump, and those of what programs delivered past the devices. Names are
+// read again only when a device is new.
 
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Counters } from '../driver.ts'
+import type { PortTraffic } from '../plan/programs/entries.ts'
 import { getLinks } from '../netlink/link.ts'
 import { decodeStats, getStats, RTM_NEWSTATS } from '../netlink/stats.ts'
 import { isMarkedOurs, nameRole } from '../plan/network/names.ts'
@@ -12,8 +14,12 @@ export class CounterReader {
   /** By ifindex; null for a device that is no container's. The kernel does not reuse an index. */
   #names: ReadonlyMap<number, string | null> = new Map()
 
-  constructor(socket: NetlinkSocket) {
+  readonly #traffic: () => ReadonlyMap<number, PortTraffic>
+
+  /** @param traffic what programs counted, by ifindex */
+  constructor(socket: NetlinkSocket, traffic: () => ReadonlyMap<number, PortTraffic>) {
     this.#socket = socket
+    this.#traffic = traffic
   }
 
   /** By host interface. @throws ERR_KERNEL */
@@ -24,16 +30,18 @@ export class CounterReader {
       'read counters'
     )
     if (stats.some(({ ifindex }) => !this.#names.has(ifindex))) this.#readNames(stats)
+    const redirected = this.#traffic()
     const found = new Map<string, Counters>()
     for (const { ifindex, counters } of stats) {
       const name = this.#names.get(ifindex) ?? null
       if (name === null) continue
+      const { redirectedBytes = 0, redirectedPackets = 0 } = redirected.get(ifindex) ?? {}
       // The host's end sends what the container receives.
       found.set(name, {
         ifindex,
-        rxBytes: counters.txBytes,
+        rxBytes: counters.txBytes + redirectedBytes,
         txBytes: counters.rxBytes,
-        rxPackets: counters.txPackets,
+        rxPackets: counters.txPackets + redirectedPackets,
         txPackets: counters.rxPackets
       })
     }

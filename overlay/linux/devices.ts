@@ -13,9 +13,11 @@ import type {
   Devices,
   ShapeRequest
 } from '../driver.ts'
+import type { Programs } from '../bpf/programs.ts'
 import type { Guard } from '../filter/guard.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
 import type { Removal } from '../kernel/removal.ts'
+import type { Sampling } from '../kernel/sampling.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
@@ -43,12 +45,17 @@ export type DeviceHost = {
   readonly carrier: Carrier
   readonly support: () => ShapingSupport
   readonly guard: () => Guard | null
+  readonly programs: () => Programs | null
   /** The network of each device of ours by index, as last seen. */
   readonly networks: Map<number, Vni | null>
+  /** The index of each of them by name. */
+  readonly indexes: Map<string, number>
+  readonly sampling: Sampling
   /** @throws ERR_CONFIG naming `bind` */
   readonly readUnderlay: () => Underlay
 }
 
+const SHAPED: Shaping = { ingressRate: 1, egressRate: 1, delayUs: 0 }
 const NOTHING: DesiredHost = { networks: new Map(), peers: new Map() }
 
 export class LinuxDevices implements Devices {
@@ -59,14 +66,14 @@ export class LinuxDevices implements Devices {
   constructor(host: DeviceHost, connector: Connector | null) {
     this.#host = host
     this.#connector = connector
-    this.#counters = new CounterReader(host.kernel.socket)
+    this.#counters = new CounterReader(host.kernel.socket, () => host.programs()?.traffic() ?? new Map())
   }
 
   // Async methods, so that an error is always a rejection.
 
   async attach(request: AttachRequest, desired: () => DesiredHost = () => NOTHING): Promise<AttachResult> {
     const { hostInterface: device, mac, address, vni } = request
-    await this.#host.guard()?.admit({ device, mac, address })
+    if (this.#host.programs() === null) await this.#host.guard()?.admit({ device, mac, address })
     const result = await attachContainer({ ...this.#attachHost(), removal: this.#host.removal }, request)
     this.#host.networks.set(result.ifindex, vni)
     try {
@@ -80,6 +87,7 @@ export class LinuxDevices implements Devices {
 
   async detach(request: DetachRequest): Promise<{ readonly removed: boolean }> {
     const result = await detachContainer(this.#host, request)
+    this.#host.programs()?.dismiss(request.hostInterface)
     await this.#host.guard()?.dismiss(request.hostInterface)
     return result
   }
@@ -109,7 +117,11 @@ export class LinuxDevices implements Devices {
     await Promise.resolve()
     const { kernel, support, removal } = this.#host
     const veth = readVeth(kernel, request)
+    const programs = this.#host.programs()
+    // By the queues while they change; around them only once there are none.
+    if (veth !== null) programs?.shape(veth.ifindex, SHAPED)
     const surplus = veth === null ? null : shapeLink({ kernel, request, veth, support })
+    if (veth !== null) programs?.shape(veth.ifindex, request.shaping)
     if (surplus !== null) await removal.remove([surplus])
   }
 
@@ -130,7 +142,9 @@ export class LinuxDevices implements Devices {
   }
 
   #attachHost(): AttachHost {
-    const { kernel, support, carrier } = this.#host
-    return { kernel, support, carrier }
+    const { kernel, support, carrier, programs } = this.#host
+    const secured = programs()
+    const admit = secured === null ? null : (ifindex: number, request: AttachRequest) => secured.admit(ifindex, request)
+    return { kernel, support, carrier, admit }
   }
 }

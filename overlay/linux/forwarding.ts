@@ -11,6 +11,9 @@ import type { DeviceHost } from './devices.ts'
 import { execute } from './execute.ts'
 import { observe } from './observe.ts'
 
+/** After these a device has another index, or none. */
+const RENEWS: readonly BridgeOp['kind'][] = ['bridge-create', 'vxlan-create', 'device-delete']
+
 export class BridgeForwarding implements Forwarding<Observed, BridgeOp> {
   readonly #host: DeviceHost
 
@@ -20,11 +23,18 @@ export class BridgeForwarding implements Forwarding<Observed, BridgeOp> {
 
   async observe({ scope }: Pick<ForwardingLook, 'scope'> = { scope: null }): Promise<Observed> {
     await Promise.resolve()
-    const { kernel, support, networks } = this.#host
-    const observed = observe(kernel, scope, support())
+    const { kernel, support, networks, indexes, sampling } = this.#host
+    if (scope === null) sampling.next()
+    const observed = observe(kernel, scope, { support: support(), sampling })
     // Observing the host forgets deleted devices; observing one network only adds.
-    if (scope === null) networks.clear()
-    for (const link of observed.links.values()) networks.set(link.ifindex, linkNetwork(link))
+    if (scope === null) {
+      networks.clear()
+      indexes.clear()
+    }
+    for (const link of observed.links.values()) {
+      networks.set(link.ifindex, linkNetwork(link))
+      indexes.set(link.name, link.ifindex)
+    }
     return observed
   }
 
@@ -33,6 +43,7 @@ export class BridgeForwarding implements Forwarding<Observed, BridgeOp> {
   }
 
   execute(ops: readonly BridgeOp[]): Promise<ExecuteResult<BridgeOp>> {
+    for (const { kind, device } of ops) if (RENEWS.includes(kind)) this.#host.indexes.delete(device)
     return execute(this.#host, ops)
   }
 

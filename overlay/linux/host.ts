@@ -1,18 +1,24 @@
 // One host's network namespace as a driver uses it: the sockets, the devices, the filters and the routers, which are the
 // same under every driver.
 
+import { asVxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
+import { ipv4Of } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isSysctlWritable } from '#platform/netns.ts'
-import type { ChangeListener, Feature } from '../driver.ts'
+import type { ChangeListener, Feature, GuardKind } from '../driver.ts'
+import { closeDatapath, type Datapath } from '../bpf/datapath.ts'
+import { NoPrograms } from '../bpf/no-programs.ts'
+import { Programs } from '../bpf/programs.ts'
 import { Guard } from '../filter/guard.ts'
 import { doorsTable, serfTable, type Doors, type FilterTable } from '../plan/filter/ruleset.ts'
 import { SENDERS, type Sender, type SerfPort } from '../plan/filter/serf-limits.ts'
-import { removeFilters } from '../filter/remove-filters.ts'
+import { removeFilters, removePortFilters } from '../filter/remove-filters.ts'
 import { Gateways } from '../gateway/gateways.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
 import { Removal } from '../kernel/removal.ts'
+import { Sampling } from '../kernel/sampling.ts'
 import type { Part } from '../pass.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
@@ -20,7 +26,7 @@ import { probeShaping } from '../shaping/probe.ts'
 import type { Underlay, UnderlaySpec } from '../plan/underlay/underlay.ts'
 import type { DeviceHost } from './devices.ts'
 import { probeFeatures, probeFilters } from './features.ts'
-import { readUnderlay, UNDERLAY_MTU_MAX } from './underlay.ts'
+import { readUnderlay, UNDERLAY_MTU_MAX, otherAddresses, underlayDevices } from './underlay.ts'
 import { watchChanges, watchTables } from './watch.ts'
 
 export type LinuxHostOptions = {
@@ -28,7 +34,13 @@ export type LinuxHostOptions = {
   /** Path of the host's network namespace; the process's own by default. */
   readonly hostNetns?: string
   readonly clock: Clock
+  /** Our programs, loaded: they take the place of port security by nftables. Null: not to run; text: why they cannot. */
+  readonly programs?: Datapath | string | null
 }
+
+/** Of a container, in packets a second: far above what honest ones send. */
+const FLOWS_RATE = 20_000
+const BROADCASTS_RATE = 1_000
 
 export class LinuxHost implements DeviceHost {
   readonly kernel: Kernel
@@ -36,11 +48,18 @@ export class LinuxHost implements DeviceHost {
   readonly clock: Clock
   readonly carrier: Carrier
   readonly networks = new Map<number, Vni | null>()
+  readonly indexes = new Map<string, number>()
+  readonly sampling = new Sampling()
   readonly gateways: Gateways
   readonly #underlay: UnderlaySpec
   #lastUnderlay: Underlay | null = null
   #support: ShapingSupport | null = null
   #guard: Guard | null = null
+  readonly #datapath: Datapath | null
+  readonly noPrograms: string | null
+  readonly #redirects: boolean
+  #programs: Programs | null = null
+  readonly #withoutPrograms: NoPrograms
   readonly #tables = new Map<'doors' | 'serf', Guard>()
   readonly #stops = new Set<() => void>()
 
@@ -56,8 +75,10 @@ export class LinuxHost implements DeviceHost {
 
   readonly guard = (): Guard | null => this.#guard
 
+  readonly programs = (): Programs | null => this.#programs
+
   /** Opens the sockets. Changes nothing in the kernel. @throws ERR_NETNS, ERR_KERNEL */
-  constructor(options: LinuxHostOptions, carrier: Carrier) {
+  constructor(options: LinuxHostOptions, carrier: Carrier, redirects = false) {
     const netns = options.hostNetns ?? null
     const socket = NetlinkSocket.open(netns)
     const present = readLink(socket, 'lo')?.addrGenNone !== null
@@ -66,6 +87,11 @@ export class LinuxHost implements DeviceHost {
     this.carrier = carrier
     this.clock = options.clock
     this.#underlay = options.underlay
+    const { programs = null } = options
+    this.#datapath = typeof programs === 'string' ? null : programs
+    this.noPrograms = typeof programs === 'string' ? programs : null
+    this.#redirects = redirects
+    this.#withoutPrograms = new NoPrograms(this.kernel)
     this.removal = new Removal(netns)
     this.gateways = new Gateways(this.kernel, { support: () => this.support(), carrier })
     this.gateways.onWrite = this.#follow
@@ -76,16 +102,49 @@ export class LinuxHost implements DeviceHost {
     return [...(this.#guard === null ? [] : [this.#guard]), ...this.#tables.values()]
   }
 
+  /** The programs as part of a pass, after the devices on which they run. */
+  get programParts(): readonly Part[] {
+    return [this.#programs ?? this.#withoutPrograms]
+  }
+
+  /** See OverlayDriver. */
+  get guardKind(): GuardKind {
+    if (this.#programs !== null) return 'bpf'
+    return this.#guard === null ? 'off' : 'nft'
+  }
+
   async setGuard(port: number | null): Promise<void> {
     this.#guard?.close()
     this.#guard = null
+    this.#programs = null
     const { netns } = this.kernel
+    const datapath = port === null ? null : this.#datapath
     if (port === null) {
       removeFilters(netns)
       return
     }
-    this.#guard = await Guard.open(netns, { vtep: this.#underlay.local, port })
-    this.#guard.onWrite = this.#follow
+    const parameters = { vtep: this.#underlay.local, port }
+    if (datapath === null) {
+      this.#guard = await Guard.open(netns, parameters)
+      this.#guard.onWrite = this.#follow
+      return
+    }
+    this.#guard = await Guard.open(netns, parameters, 'vteps').catch((err: unknown) => {
+      // Without nftables only what arrives by the underlay's device is checked.
+      if (asVxmeshError(err).code === 'ERR_UNSUPPORTED') return null
+      throw err
+    })
+    if (this.#guard !== null) this.#guard.onWrite = this.#follow
+    this.#programs = new Programs({
+      ...{ kernel: this.kernel, datapath, redirects: this.#redirects, indexes: this.indexes, sampling: this.sampling },
+      settings: () => ({
+        ...{ vtep: ipv4Of(this.#underlay.local), vxlanPort: port },
+        ...{ flowsRate: FLOWS_RATE, broadcastsRate: BROADCASTS_RATE }
+      }),
+      underlays: () => underlayDevices(this.kernel.socket, this.readUnderlay()),
+      locals: () => otherAddresses(this.kernel.socket, this.#underlay.local),
+      settled: () => removePortFilters(netns)
+    })
   }
 
   setDoors(doors: Doors): Promise<string | null> {
@@ -107,11 +166,17 @@ export class LinuxHost implements DeviceHost {
     return [
       ...probeFeatures(this.kernel),
       ...(await probeFilters({ vtep: this.#underlay.local, required: this.#guard !== null })),
+      this.#programsFeature(),
       ...(await this.gateways.features())
     ]
   }
 
-  onChange(listener: ChangeListener): () => void {
+  onChange(heard: ChangeListener): () => void {
+    const listener: ChangeListener = networks => {
+      // Of anything, or of more than can be told.
+      if (networks === null) this.sampling.doubt()
+      heard(networks)
+    }
     const { netns, socket } = this.kernel
     const stopTables =
       this.#guard === null
@@ -122,14 +187,17 @@ export class LinuxHost implements DeviceHost {
       clock: this.clock,
       own: [socket.portId, ...this.removal.portIds],
       networkOf: ifindex => this.networks.get(ifindex),
+      underlay: () => this.#lastUnderlay?.ifindex ?? null,
       mattersToAll: ({ ifindex, mtu }) => {
         const underlay = this.#lastUnderlay
         return ifindex === underlay?.ifindex && Math.min(mtu, UNDERLAY_MTU_MAX) !== underlay.mtu
       },
       listener
     })
+    this.sampling.notified = true
     const stop = (): void => {
       if (!this.#stops.delete(stop)) return
+      this.sampling.notified = false
       stopWatching()
       stopTables()
     }
@@ -142,7 +210,13 @@ export class LinuxHost implements DeviceHost {
     await this.removal.close()
     this.#guard?.close()
     for (const table of this.#tables.values()) table.close()
+    if (this.#datapath !== null) closeDatapath(this.#datapath)
     this.kernel.socket.close()
+  }
+
+  #programsFeature(): Feature {
+    const detail = this.noPrograms ?? (this.#datapath === null ? 'not asked for: overlay.guard' : 'works')
+    return { name: 'programs', present: this.noPrograms === null, required: false, detail }
   }
 
   /** What one part writes, the others need not list again. */

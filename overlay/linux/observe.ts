@@ -14,9 +14,12 @@ import type { Observed, ObservedDevice, ObservedEntry, ObservedLink, PortFlags }
 import { observePair, observeShaping, type ShapedPair } from '../shaping/observe.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
+import type { Sampling } from '../kernel/sampling.ts'
+
+export type ObserveOptions = { readonly support: ShapingSupport; readonly sampling: Pick<Sampling, 'has'> }
 
 /** The whole host, or what belongs to one network. @throws ERR_KERNEL */
-export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSupport): Observed {
+export function observe(kernel: Kernel, scope: Vni | null, p: ObserveOptions): Observed {
   const { socket } = kernel
   const found = scope === null ? readLinks(socket, getLinks()) : linksOf(socket, scope)
   const tables = new EntryTables(new Map(found.map(link => [link.ifindex, link.name])))
@@ -35,7 +38,8 @@ export function observe(kernel: Kernel, scope: Vni | null, support: ShapingSuppo
   }
   const links = new Map(ours.map(link => [link.name, observedLink({ kernel, link, tables })]))
   if (scope !== null) return { links, scope }
-  return { links, scope, shaping: { support, byVeth: observeShaping(socket, shapedPairs(found)) } }
+  const byVeth = observeShaping(socket, shapedPairs(found), ifindex => p.sampling.has(ifindex))
+  return { links, scope, shaping: { support: p.support, byVeth } }
 }
 
 export type DeviceFilter = {
@@ -45,7 +49,7 @@ export type DeviceFilter = {
 }
 
 /** Devices without entries, for ports of a switch. Null: all of the host. @throws ERR_KERNEL */
-export function observeDevices(kernel: Kernel, only: DeviceFilter | null, support: ShapingSupport): Observed {
+export function observeDevices(kernel: Kernel, only: DeviceFilter | null, p: ObserveOptions): Observed {
   const { socket } = kernel
   const names = only?.names ?? null
   const found =
@@ -58,9 +62,9 @@ export function observeDevices(kernel: Kernel, only: DeviceFilter | null, suppor
   const pairs = shapedPairs(found)
   const byVeth =
     only === null
-      ? observeShaping(socket, pairs)
+      ? observeShaping(socket, pairs, ifindex => p.sampling.has(ifindex))
       : new Map(pairs.filter(({ veth }) => only.shaped(veth)).map(pair => [pair.veth.name, observePair(socket, pair)]))
-  return { links, scope: null, shaping: { support, byVeth } }
+  return { links, scope: null, shaping: { support: p.support, byVeth } }
 }
 
 /** Our veths, each with its IFB device if it has one. */

@@ -1,15 +1,50 @@
 // Finds the device that has this host's tunnel address, and what it leaves to containers.
 
 import { VxmeshError } from '#model/errors.ts'
-import { formatIp } from '#model/ip.ts'
+import { formatIp, ipv4Of, type Ip } from '#model/ip.ts'
+import { broadcastAddress, networkAddress, type Ipv4 } from '#model/ipv4.ts'
 import { MTU_MIN } from '#model/quantity.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { readLink } from '../kernel/kernel.ts'
+import { readLink, readLinks } from '../kernel/kernel.ts'
 import { readAddresses } from '../kernel/tables.ts'
+import type { LinkInfo } from '../netlink/link-info.ts'
+import { getLinks } from '../netlink/link.ts'
+import { OVERLAY_GROUP } from '../plan/network/names.ts'
+import type { UnderlayDevice } from '../plan/programs/desired-programs.ts'
 import type { Underlay, UnderlaySpec } from '../plan/underlay/underlay.ts'
+
+const ETHERNET_HEADER_BYTES = 14
+const LIMITED_BROADCAST = 0xffffffff as Ipv4
 
 /** The loopback device's MTU of 65,536 would leave more than a VXLAN device takes. */
 export const UNDERLAY_MTU_MAX = 65_535
+
+/**
+ * The devices by which VXLAN arrives: the one with the tunnel address, or, when that is no way into this host (an address on
+ * the loopback or a dummy device, reached by routing), each of the host's other devices that is up.
+ */
+export function underlayDevices(socket: NetlinkSocket, underlay: Underlay): readonly UnderlayDevice[] {
+  const holder = readLink(socket, underlay.ifindex)
+  const isWay = ({ name, kind }: LinkInfo): boolean => name !== 'lo' && kind !== 'dummy'
+  const ways =
+    holder === null || isWay(holder)
+      ? [holder]
+      : readLinks(socket, getLinks()).filter(
+          link => link.up && link.master === 0 && isWay(link) && link.group !== OVERLAY_GROUP
+        )
+  return ways
+    .filter(link => link !== null)
+    .map(({ name, ifindex, mac }) => ({ name, ifindex, linkBytes: mac === null ? 0 : ETHERNET_HEADER_BYTES }))
+}
+
+/** Where packets reach this host besides its tunnel address: its other addresses, and all broadcast addresses. */
+export function otherAddresses(socket: NetlinkSocket, vtep: Ip): readonly Ip[] {
+  const all = readAddresses(socket).flatMap(({ address, prefixLength }) => {
+    const subnet = { base: networkAddress(ipv4Of(address), prefixLength), prefixLength }
+    return prefixLength > 30 ? [address] : [address, broadcastAddress(subnet)]
+  })
+  return [...new Set([...all, LIMITED_BROADCAST])].filter(address => address !== vtep)
+}
 
 /** @throws ERR_CONFIG naming `bind` when no device has the address or its MTU is too small */
 export function readUnderlay(socket: NetlinkSocket, spec: UnderlaySpec): Underlay {

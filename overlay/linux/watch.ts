@@ -1,16 +1,21 @@
-// Wakes the reconcile loop when another program changed our links, entries or tables, and names the networks. Only a
+// Wakes the reconcile loop when another program changed our links, entries, queues, filters or tables, and names the networks. Only a
 // hint: the periodic pass finds what a lost notification hid.
 
 import type { Vni } from '#model/ids.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import { NetlinkSocket, type NetlinkFrame } from '#platform/netlink-socket.ts'
 import type { ChangeListener } from '../driver.ts'
-import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH } from '../netlink/constants.ts'
+import { RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC } from '../netlink/constants.ts'
 import { decodeLink, type LinkInfo } from '../netlink/link-info.ts'
+import { RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER } from '../netlink/tc-constants.ts'
+import { decodeTrafficControl } from '../netlink/tc-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
 import { routerDevice } from '../plan/gateway/desired-gateway.ts'
 import { nameRole } from '../plan/network/names.ts'
+
+/** What tells of queues and filters. */
+const TRAFFIC_CONTROL: readonly number[] = [RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER]
 
 /** How long notifications are collected before they are read. */
 const DEBOUNCE_MS = 250
@@ -26,6 +31,8 @@ export type WatchOptions = WatchTarget & {
   readonly own: readonly number[]
   /** The network of a device of ours by its index, as last observed; null is a device of no network. */
   readonly networkOf: (ifindex: number) => Vni | null | undefined
+  /** The device that has the tunnel address, as last read; null before. */
+  readonly underlay: () => number | null
   /** Does this link's change matter to all networks (the underlay's MTU)? */
   readonly mattersToAll: (link: LinkInfo) => boolean
 }
@@ -35,7 +42,7 @@ type Classify = (frame: NetlinkFrame) => Vni | null | undefined
 
 /** Returns how to stop. @throws ERR_NETNS, ERR_KERNEL */
 export function watchChanges(options: WatchOptions): () => void {
-  const socket = NetlinkSocket.open(options.netns, [RTNLGRP_LINK, RTNLGRP_NEIGH])
+  const socket = NetlinkSocket.open(options.netns, [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC])
   return watchSocket(socket, options, frame => networkOf(options, frame))
 }
 
@@ -80,6 +87,10 @@ function watchSocket(socket: NetlinkSocket, { clock, listener }: WatchTarget, cl
 /** See Classify. */
 function networkOf(options: WatchOptions, frame: NetlinkFrame): Vni | null | undefined {
   if (frame.portId !== 0 && options.own.includes(frame.portId)) return undefined
+  if (TRAFFIC_CONTROL.includes(frame.type)) {
+    const ifindex = decodeTrafficControl(frame.payload)
+    return ifindex !== null && ifindex === options.underlay() ? null : options.networkOf(ifindex ?? 0)
+  }
   if (frame.type !== RTM_NEWLINK && frame.type !== RTM_DELLINK) {
     const entry = decodeNeighbour(frame.payload)
     return entry === null ? undefined : options.networkOf(entry.ifindex)

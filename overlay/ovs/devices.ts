@@ -7,9 +7,15 @@ import { observeDevices } from '../linux/observe.ts'
 import type { SwitchDevices } from './forwarding.ts'
 
 export function switchDevices(host: DeviceHost): SwitchDevices {
-  const { kernel, networks } = host
+  const { kernel, networks, indexes, sampling } = host
   return {
-    observe: only => observeDevices(kernel, only, host.support()),
+    observe: only => {
+      if (only === null) {
+        indexes.clear()
+        sampling.next()
+      }
+      return observeDevices(kernel, only, { support: host.support(), sampling })
+    },
     execute: async ops => {
       const { done, skipped, failures } = await execute(host, ops)
       const failed = failures.flatMap(({ op, error }) =>

@@ -3,13 +3,14 @@
 
 import { dirname, join } from 'node:path'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import type { ChangeListener, Feature, OverlayDriver } from '../driver.ts'
+import type { ChangeListener, Feature, GuardKind, OverlayDriver } from '../driver.ts'
 import { forwardingPart } from '../forwarding-part.ts'
 import { LinuxDevices } from '../linux/devices.ts'
 import { LinuxHost, type LinuxHostOptions } from '../linux/host.ts'
 import type { Doors } from '../plan/filter/ruleset.ts'
 import type { Sender, SerfPort } from '../plan/filter/serf-limits.ts'
 import type { Part } from '../pass.ts'
+import type { Drop } from '../plan/programs/entries.ts'
 import { SWITCH } from '../plan/network/names.ts'
 import { Bridge, type Datapath } from './bridge.ts'
 import { RouterPorts, SwitchConnector } from './connector.ts'
@@ -84,8 +85,22 @@ export class OvsDriver implements OverlayDriver {
   }
 
   get parts(): readonly Part[] {
-    const { filterParts, gateways } = this.#host
-    return [...filterParts, forwardingPart(this.forwarding), gateways, new RouterPorts(this.forwarding)]
+    const { filterParts, programParts, gateways } = this.#host
+    return [
+      ...filterParts,
+      forwardingPart(this.forwarding),
+      ...programParts,
+      gateways,
+      new RouterPorts(this.forwarding)
+    ]
+  }
+
+  get guard(): GuardKind {
+    return this.#host.guardKind
+  }
+
+  get noPrograms(): string | null {
+    return this.#host.noPrograms
   }
 
   setGuard(port: number | null): Promise<void> {
@@ -98,6 +113,10 @@ export class OvsDriver implements OverlayDriver {
 
   setSerfLimits(serf: SerfPort): Promise<string | null> {
     return this.#host.setSerfLimits(serf)
+  }
+
+  guardDrops(): Readonly<Record<Drop, number>> | null {
+    return this.#host.programs()?.drops() ?? null
   }
 
   serfDrops(): Readonly<Record<Sender, number>> | null {

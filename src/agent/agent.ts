@@ -188,14 +188,14 @@ export class Agent {
   #gatherSources(): FigureSources & DoctorSources {
     const { parts, state, directory } = this.#foundation
     const { log, cluster, peerRpc, registrar, digests } = this.control
-    const { reconciler, counters, totals, inputs, serfDrops } = this.#data
+    const { reconciler, counters, totals, inputs, serfDrops, guardDrops } = this.#data
     const { membership, driver, clock } = parts
     return {
       self: parts.identity.peerId,
       version: VERSION,
       config: () => this.#config,
       ...{ state, directory, membership, driver, clock },
-      ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals, serfDrops },
+      ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals, serfDrops, guardDrops },
       underlayMtu: () => inputs.underlayMtu,
       refusedConnections: () => this.#foundation.mesh.refused,
       wallMs: Date.now
@@ -221,8 +221,8 @@ export class Agent {
       propose: command => this.control.propose(command),
       image: stale => this.control.image(stale),
       status: () => {
-        const { name: host, overlay } = this.#config
-        return statusView(this.#sources, { host, driver: overlay.driver, version: VERSION })
+        const { name: host } = this.#config
+        return statusView(this.#sources, { host, driver: parts.driver, version: VERSION })
       },
       examine: () => examine(this.#sources),
       reload: () => this.reload(),

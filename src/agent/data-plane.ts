@@ -14,6 +14,7 @@ import type { Propose } from './endpoints/propose.ts'
 import { Unfinished } from './endpoints/unfinished.ts'
 import { CounterWindow } from './observe/counters.ts'
 import { NetworkTotals } from './observe/network-totals.ts'
+import { GuardDropCounters } from './observe/guard-drops.ts'
 import { SerfDrops } from './observe/serf-drops.ts'
 import { countTraffic } from './observe/traffic.ts'
 import type { Parts } from './parts.ts'
@@ -45,6 +46,7 @@ export class DataPlane {
   readonly counters: CounterWindow
   readonly totals = new NetworkTotals()
   readonly serfDrops: SerfDrops
+  readonly guardDrops: GuardDropCounters
   readonly #options: DataPlaneOptions
   readonly #self: PeerId
 
@@ -57,6 +59,7 @@ export class DataPlane {
     this.endpoints = this.#makeEndpoints()
     this.collector = this.#makeCollector()
     this.unfinished = this.#makeUnfinished()
+    this.guardDrops = new GuardDropCounters(() => options.parts.driver.guardDrops())
     this.serfDrops = new SerfDrops({ read: () => options.parts.driver.serfDrops(), clock: options.parts.clock })
     this.counters = this.#makeCounters()
   }
@@ -206,6 +209,7 @@ export class DataPlane {
       sampled: counters => {
         countTraffic({ self: this.#self, state, totals: this.totals }, counters)
         this.serfDrops.sample()
+        this.guardDrops.sample()
       }
     })
   }

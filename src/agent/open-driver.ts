@@ -1,14 +1,46 @@
-// Opens the overlay driver that the configuration selects.
+// Opens the overlay driver that the configuration selects, with the programs of the guard where the kernel can run them.
 
 import type { Config } from '#config/schema.ts'
+import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import type { Datapath } from '#overlay/bpf/datapath.ts'
+import { openDatapath } from '#overlay/bpf/open.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Clock } from '#platform/clock.ts'
 
-/** @throws ERR_UNSUPPORTED naming `overlay.driver`, ERR_NETNS, ERR_KERNEL */
-export async function openDriver({ driver, vtep, port, ovs }: Config['overlay'], clock: Clock): Promise<OverlayDriver> {
-  const options = { underlay: ipv4Underlay(vtep), clock }
-  return driver === 'linux' ? LinuxDriver.open(options) : OvsDriver.open({ ...options, port, ...ovs })
+/** @throws ERR_CONFIG naming `overlay.guard`, ERR_UNSUPPORTED naming `overlay.driver` or `overlay.guard`, ERR_NETNS, ERR_KERNEL */
+export async function openDriver(overlay: Config['overlay'], clock: Clock): Promise<OverlayDriver> {
+  const { driver, guard, vtep, port, ovs } = overlay
+  if (driver === 'bpf' && (guard === 'nft' || guard === 'off')) {
+    throw new VxmeshError(
+      'ERR_CONFIG',
+      'overlay.guard: must be auto or bpf: the programs of driver bpf are its guard',
+      {
+        field: 'overlay.guard'
+      }
+    )
+  }
+  const programs = openPrograms(overlay)
+  const options = { underlay: ipv4Underlay(vtep), clock, programs }
+  if (driver === 'ovs') return OvsDriver.open({ ...options, port, ...ovs })
+  if (driver === 'linux' || programs === null || typeof programs === 'string') return LinuxDriver.open(options)
+  return LinuxDriver.openFast({ ...options, programs })
+}
+
+/** @returns why they cannot run; null if they are not to */
+function openPrograms({ driver, guard, ovs }: Config['overlay']): Datapath | string | null {
+  // The userspace datapath takes packets before any program at the device.
+  const isPassed = driver === 'ovs' && ovs.datapath === 'netdev'
+  if (guard === 'nft' || guard === 'off' || (guard !== 'bpf' && isPassed)) return null
+  try {
+    return openDatapath(null)
+  } catch (err) {
+    const { code, message } = asVxmeshError(err)
+    if (code !== 'ERR_UNSUPPORTED') throw err
+    const field = driver === 'bpf' ? 'overlay.driver' : 'overlay.guard'
+    if (driver !== 'bpf' && guard !== 'bpf') return message
+    throw new VxmeshError('ERR_UNSUPPORTED', `${field}: this host cannot run bpf: ${message}`, { field, cause: err })
+  }
 }

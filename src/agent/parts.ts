@@ -88,13 +88,14 @@ async function setFilters(driver: OverlayDriver, { config, logger }: Settings): 
   const { bind, overlay, serf } = config
   // All are awaited even if one fails: the driver is closed then.
   const [guard, doors, limits] = await Promise.allSettled([
-    driver.setGuard(overlay.guard === 'required' ? overlay.port : null),
+    driver.setGuard(overlay.guard === 'off' ? null : overlay.port),
     driver.setDoors(doorsOf(config)),
     driver.setSerfLimits({ bind, port: serf.port })
   ])
   if (guard.status === 'rejected') throw guard.reason
   if (doors.status === 'rejected') throw doors.reason
   if (limits.status === 'rejected') throw limits.reason
+  if (driver.noPrograms !== null) logger.warn({ why: driver.noPrograms }, 'no eBPF programs: nftables guards the ports')
   if (doors.value !== null) logger.warn({ why: doors.value }, 'local users are not kept from the ports on loopback')
   if (limits.value !== null) logger.warn({ why: limits.value }, 'packets to Serf’s port are not limited')
   return doors.value

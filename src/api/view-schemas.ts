@@ -142,6 +142,7 @@ const status = z.strictObject({
   differsAt: counted,
   overlay: z.strictObject({
     driver: z.string(),
+    guard: z.string().describe('By what the ports of containers and the VXLAN port are guarded: bpf, nft or off'),
     drift: count,
     degraded: z.array(z.string()),
     repaired: z.record(z.string(), count)

@@ -198,7 +198,7 @@ export function statusFacts(s: StatusView): string {
     ['members', `${members.alive} alive, ${members.failed} failed`],
     ['networks', `${s.networks}`],
     ['endpoints', `${s.endpoints}`],
-    ['overlay', `${overlay.driver}, drift ${overlay.drift}`]
+    ['overlay', `${overlay.driver}, guard ${overlay.guard}, drift ${overlay.drift}`]
   ]
   return facts(pairs)
 }

@@ -133,9 +133,11 @@ export const configShape = z.strictObject({
   p2p: z.strictObject({ port: port('TCP port of libp2p').default(7947) }).prefault({}),
   overlay: z
     .strictObject({
-      driver: choice('linux', 'ovs')
-        .default('linux')
-        .describe('The data plane: linux (kernel bridges and VXLAN) or ovs (Open vSwitch)'),
+      driver: choice('auto', 'bpf', 'linux', 'ovs')
+        .default('auto')
+        .describe(
+          'The data plane: bpf (eBPF programs, with kernel bridges and VXLAN for the rest), linux (those alone) or ovs (Open vSwitch); auto: bpf where the kernel can, or else linux'
+        ),
       ovs: z
         .strictObject({
           socket: path
@@ -169,10 +171,10 @@ export const configShape = z.strictObject({
         .describe(
           'Range of the routers’ transit addresses, by VNI; visible only on this host, where nothing else may use it'
         ),
-      guard: choice('required', 'off')
-        .default('required')
+      guard: choice('auto', 'bpf', 'nft', 'off', 'required')
+        .default('auto')
         .describe(
-          'Port security and protection of the VXLAN port by nftables; required: the agent does not start without them'
+          'Port security and protection of the VXLAN port, by eBPF programs or nftables; auto, once called required: bpf where the kernel can, or else nft. Unless off, the agent does not start without them'
         )
     })
     .prefault({}),

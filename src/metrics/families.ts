@@ -181,6 +181,13 @@ export const FAMILIES: readonly Family[] = [
     read: f => Object.entries(f.refused)
   },
   {
+    name: 'vxmesh_guard_dropped_packets_total',
+    type: 'counter',
+    label: 'reason',
+    help: 'Packets dropped by the guard’s eBPF programs: forged or limited (sent by a container), to-host, no-port, stranger (VXLAN from a host without endpoints in the network) or malformed VXLAN',
+    read: f => Object.entries(f.guardDrops)
+  },
+  {
     name: 'vxmesh_serf_dropped_packets_total',
     type: 'counter',
     label: 'sender',

@@ -51,6 +51,8 @@ export type Figures = {
   readonly diverged: boolean
   /** Connections to the mesh port refused before or in the handshake, by reason. */
   readonly refused: Readonly<Record<string, number>>
+  /** Packets that the guard's programs dropped, by reason; empty when they do not run. */
+  readonly guardDrops: Readonly<Record<string, number>>
   readonly serf: {
     /** Packets to Serf's port beyond the limits, by sender. */
     readonly droppedPackets: Readonly<Record<string, number>>

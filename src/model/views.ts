@@ -142,6 +142,8 @@ export type StatusView = {
   readonly differsAt: number | null
   readonly overlay: {
     readonly driver: string
+    /** By what containers' ports and the VXLAN port are guarded: bpf, nft or off. */
+    readonly guard: string
     /** How many differences between desired and observed kernel state remain. */
     readonly drift: number
     /** Why, one line per cause. */

@@ -60,6 +60,8 @@ export class MemoryKernel extends MemoryDevices {
 
 export class MemoryDriver implements OverlayDriver {
   readonly name = 'linux'
+  readonly guard = 'nft'
+  readonly noPrograms = null
   readonly devices: OverlayDriver['devices']
   readonly parts: readonly Part[]
   readonly #listeners = new Set<ChangeListener>()
@@ -90,6 +92,10 @@ export class MemoryDriver implements OverlayDriver {
 
   async setSerfLimits(): Promise<string | null> {
     await this.#step('set serf limits')
+    return null
+  }
+
+  guardDrops(): null {
     return null
   }
 

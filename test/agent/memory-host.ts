@@ -185,7 +185,8 @@ export class MemoryHost {
       views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
       propose: command => this.propose(command),
       image: () => this.#image(),
-      status: () => statusView(this.#health(directory), { host: 'h1', driver: 'linux', version: '0.1.0' }),
+      status: () =>
+        statusView(this.#health(directory), { host: 'h1', driver: { name: 'linux', guard: 'nft' }, version: '0.1.0' }),
       examine,
       reload: () => Promise.resolve(RELOADED),
       requestStop: () => (this.stopRequested = true),

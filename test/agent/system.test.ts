@@ -13,7 +13,7 @@ const overlayOf = async (flags: Readonly<Record<string, string>>): Promise<Confi
   (await loadConfig({ file: null, env: {}, flags: { bind: '192.0.2.1', insecure: 'true', ...flags } })).overlay
 
 t.test('the linux driver opens without a change of the kernel', async t => {
-  const driver = await systemMachine.openDriver(await overlayOf({}), new ManualClock().clock)
+  const driver = await systemMachine.openDriver(await overlayOf({ 'overlay.driver': 'linux' }), new ManualClock().clock)
   t.equal(driver.name, 'linux')
   t.same(driver.parts.map(({ name }) => name).slice(0, 1), ['devices'], 'no filters before the guard is set')
   await driver.close()

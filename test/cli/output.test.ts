@@ -111,7 +111,7 @@ t.test('problems of a host are shown first', t => {
     },
     raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
     members: { alive: 3, failed: 0 },
-    overlay: { driver: 'linux', drift: 0, degraded: [], repaired: {} }
+    overlay: { driver: 'linux', guard: 'nft', drift: 0, degraded: [], repaired: {} }
   }
   t.match(statusFacts(well), /^host {7}h1/)
   for (const [change, words] of [

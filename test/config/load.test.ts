@@ -114,7 +114,7 @@ t.test('with only `bind` set, all other keys have defaults, and the configuratio
     insecure: false,
     serf: { port: 7946, rpcPort: 7373, binary: 'serf' },
     p2p: { port: 7947 },
-    overlay: { driver: 'linux', vtep: config.bind, port: 4789, mtu: 'auto' }
+    overlay: { driver: 'auto', vtep: config.bind, port: 4789, mtu: 'auto' }
   })
   t.throws(() => Object.assign(config, { role: 'server' }), TypeError)
   t.throws(() => Object.assign(config.serf, { port: 1 }), TypeError)

@@ -40,5 +40,6 @@ export const SOME: Figures = {
   overlay: { drift: 21, degraded: 22, repaired: { 'fdb-add': 23, 'endpoint-attach': 24 } },
   diverged: false,
   refused: { 'not a preamble': 25, 'wrong proof': 26 },
+  guardDrops: { forged: 30, stranger: 31 },
   serf: { droppedPackets: { stranger: 27, member: 28 }, logDroppedBytes: 29 }
 }

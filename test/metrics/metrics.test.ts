@@ -47,6 +47,8 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_overlay_repaired_total', { kind: 'endpoint-attach' }, 24],
   ['vxmesh_mesh_refused_connections_total', { reason: 'not a preamble' }, 25],
   ['vxmesh_mesh_refused_connections_total', { reason: 'wrong proof' }, 26],
+  ['vxmesh_guard_dropped_packets_total', { reason: 'forged' }, 30],
+  ['vxmesh_guard_dropped_packets_total', { reason: 'stranger' }, 31],
   ['vxmesh_serf_dropped_packets_total', { sender: 'stranger' }, 27],
   ['vxmesh_serf_dropped_packets_total', { sender: 'member' }, 28],
   ['vxmesh_serf_log_dropped_bytes_total', {}, 29],

@@ -23,7 +23,7 @@ const OVERLAY_FLOOR = [
   ...['overlay/netlink', 'overlay/plan', 'overlay/kernel'],
   ...['overlay/driver.ts', 'overlay/forwarding-part.ts', 'overlay/pass.ts']
 ]
-const OVERLAY_PARTS = ['overlay/filter', 'overlay/shaping', 'overlay/gateway']
+const OVERLAY_PARTS = ['overlay/bpf', 'overlay/filter', 'overlay/shaping', 'overlay/gateway']
 const CONSENSUS = ['src/model', 'src/raft', 'src/platform']
 
 /** The rule of the longest matching folder applies. `src/main.ts` is a room by itself. */
@@ -36,6 +36,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   overlay: shell(['src/model', 'overlay/plan']),
   'overlay/kernel': shell(['src/model', 'src/platform', 'overlay/netlink', 'overlay/plan']),
   'overlay/filter': shell(['src/model', 'src/platform', ...OVERLAY_FLOOR]),
+  'overlay/bpf': shell(['src/model', 'src/platform', ...OVERLAY_FLOOR]),
   'overlay/shaping': shell(['src/model', 'src/platform', ...OVERLAY_FLOOR]),
   'overlay/gateway': shell(['src/model', 'src/platform', ...OVERLAY_FLOOR, 'overlay/filter', 'overlay/shaping']),
   'overlay/linux': shell(['src/model', 'src/platform', ...OVERLAY_FLOOR, ...OVERLAY_PARTS]),

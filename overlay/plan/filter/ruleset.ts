@@ -9,7 +9,7 @@ import { bannedMessages } from './banned.ts'
 import { SENDERS, serfLimits, type SerfPort } from './serf-limits.ts'
 
 /** Each table with its one set. */
-const PORTS = { family: 'bridge', name: 'vxmesh_ports', set: 'ports' } as const
+export const PORTS = { family: 'bridge', name: 'vxmesh_ports', set: 'ports' } as const
 const UNDERLAY = { family: 'inet', name: 'vxmesh_underlay', set: 'vteps' } as const
 export const FILTER_TABLES = [PORTS, UNDERLAY]
 const DOORS = { family: 'inet', name: 'vxmesh_doors', set: 'doors' } as const

@@ -8,6 +8,7 @@ import type { MemberStatus } from '#model/member.ts'
 import type { ReplicatedLog } from '#replication/ports.ts'
 import type { CounterWindow } from './counters.ts'
 import { isReady, type HealthSources } from './health.ts'
+import type { GuardDrops } from './guard-drops.ts'
 import type { SerfDrops } from './serf-drops.ts'
 import { trafficOf, type TrafficSources } from './traffic.ts'
 
@@ -23,6 +24,7 @@ export type FigureSources = HealthSources &
     /** Connections to the mesh port that were refused before or in the handshake, by reason. */
     readonly refusedConnections: () => Readonly<Record<string, number>>
     readonly serfDrops: Pick<SerfDrops, 'latest'>
+    readonly guardDrops: GuardDrops
     readonly membership: Pick<Membership, 'logDroppedBytes'>
   }
 
@@ -61,6 +63,7 @@ export function figuresOf(sources: FigureSources): Figures {
     overlay: { drift, degraded: degraded.length, repaired },
     diverged: digests.differsAt !== null,
     refused: sources.refusedConnections(),
+    guardDrops: sources.guardDrops.latest ?? {},
     serf: { droppedPackets: sources.serfDrops.latest, logDroppedBytes: sources.membership.logDroppedBytes }
   }
 }

@@ -1,5 +1,6 @@
 // Whether this host is ready and healthy, as checks, as one line and as the status document. Pure.
 
+import type { OverlayDriver } from '#overlay/driver.ts'
 import { digestOf } from '#allocator/digest.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Membership } from '#membership/serf/membership.ts'
@@ -57,7 +58,7 @@ export function statusLine(sources: HealthSources): string {
 /** The document behind `vxmesh status`. O(networks) for the digest, and O(members). */
 export function statusView(
   sources: HealthSources & { readonly state: ClusterState },
-  facts: { readonly host: string; readonly driver: StatusView['overlay']['driver']; readonly version: string }
+  facts: { readonly host: string; readonly driver: Pick<OverlayDriver, 'name' | 'guard'>; readonly version: string }
 ): StatusView {
   const { log, cluster, state, self, directory, digests, reconciler } = sources
   const { role, term, leader, commitIndex } = log.status()
@@ -81,6 +82,6 @@ export function statusView(
     endpoints: state.endpointCount,
     digest: digestOf(state),
     differsAt: digests.differsAt,
-    overlay: { driver: facts.driver, ...reconciler.status() }
+    overlay: { driver: facts.driver.name, guard: facts.driver.guard, ...reconciler.status() }
   }
 }

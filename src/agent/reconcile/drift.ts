@@ -62,7 +62,7 @@ export class Drift {
   account({ desired, reports }: PassRecord): void {
     const others = reports.filter(report => !isEgress(report))
     const problems = problemsOf(others)
-    const ops = others.filter(({ concern }) => concern === 'forwarding').flatMap(({ done }) => done)
+    const ops = others.filter(({ concern }) => concern !== 'filter').flatMap(({ done }) => done)
     const same = new Map<Vni | null, boolean>()
     for (const op of ops) {
       if (problems.has(scopeOf(op))) continue

@@ -7,6 +7,7 @@ import type { Logger } from '#platform/log.ts'
 const DONE_LEVELS: Readonly<Record<Concern, 'debug' | 'info' | null>> = {
   filter: 'debug',
   forwarding: null,
+  programs: null,
   egress: 'info'
 }
 

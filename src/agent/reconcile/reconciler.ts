@@ -225,7 +225,7 @@ export class Reconciler {
         await this.#networkPass(turn.vni, kernelChanged)
         break
       case 'peers':
-        await this.#hostPass(part => part.concern !== 'forwarding')
+        await this.#hostPass(({ concern }) => concern === 'filter' || concern === 'egress')
         break
       case 'routers':
         await this.#hostPass(isEgress)

@@ -100,7 +100,7 @@ t.test('open creates the bridge and its tunnel port, and reads the flows', async
   t.match(ofctl.calls().at(-1), new RegExp(`dump-flows unix:${dirname(db.path)}/${SWITCH}.mgmt$`))
   t.same(
     driver.parts.map(({ name }) => name),
-    ['devices', 'gateways', 'router-ports']
+    ['devices', 'programs', 'gateways', 'router-ports']
   )
   const before = db.transactions().length
   await open()
