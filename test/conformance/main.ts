@@ -4,6 +4,9 @@
 
 import { spawn } from 'node:child_process'
 import { join, resolve } from 'node:path'
+import { asVxmeshError } from '#model/errors.ts'
+import { closeDatapath } from '#overlay/bpf/datapath.ts'
+import { openDatapath } from '#overlay/bpf/open.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import type { Plane } from '../lab/stage.ts'
 import { cannotRun } from '../lab/requirements.ts'
@@ -32,18 +35,30 @@ if (noRoot !== false) {
 const noSwitch = await OpenVSwitch.cannotRun()
 const noUml = await cannotRunUml()
 const here = async (): Promise<Column[]> => [
+  await column('bpf, this kernel', cannotRunPrograms(), () => onThisKernel('bpf')),
   await column('linux, this kernel', false, () => onThisKernel('linux')),
   await column('ovs-netdev, this kernel', noSwitch, () => onThisKernel('ovs-netdev'))
 ]
 const there = async (): Promise<Column[]> => [
   await column('ovs-system, UML', noUml || noSwitch, () => inUml('ovs-system')),
-  await column('linux, UML', noUml, () => inUml('linux'))
+  await column('linux, UML', noUml, () => inUml('linux')),
+  await column('bpf, UML', noUml, () => inUml('bpf'))
 ]
 const columns = (await Promise.all([...(only === 'uml' ? [] : [here()]), ...(only === 'here' ? [] : [there()])])).flat()
 console.log(`\n${format(columns)}`)
 const failed = failuresOf(columns)
 console.log(`${passedOf(columns)} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)
+
+/** Why this kernel cannot run our programs, or false. */
+function cannotRunPrograms(): string | false {
+  try {
+    closeDatapath(openDatapath(null))
+    return false
+  } catch (err) {
+    return asVxmeshError(err).message
+  }
+}
 
 /** A plane that this machine lacks is reported and is no failure. */
 async function column(title: string, cannot: string | false, work: () => Promise<Ran>): Promise<Column> {

@@ -3,7 +3,7 @@
 import type { Plane } from '../lab/stage.ts'
 
 export function isPlane(text: string): text is Plane {
-  return text === 'linux' || text === 'ovs-netdev' || text === 'ovs-system'
+  return text === 'bpf' || text === 'linux' || text === 'ovs-netdev' || text === 'ovs-system'
 }
 
 /** The result of one scenario on one plane: `ok`, `FAILED`, or why it is not possible. */

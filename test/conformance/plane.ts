@@ -38,7 +38,7 @@ for (const [name, scenario] of Object.entries(scenariosOf(plane))) {
 /** Scenarios specific to Open vSwitch do not depend on the datapath: the slow kernel runs only the documented listing. */
 function scenariosOf(plane: Plane): Readonly<Record<string, Scenario>> {
   const common = { ...PLANE_SCENARIOS, attacks, rates, delay, delayAsked }
-  if (plane === 'linux') return common
+  if (plane === 'linux' || plane === 'bpf') return common
   const { documented } = SWITCH_SCENARIOS
   return plane === 'ovs-system' ? { ...common, documented } : { ...common, ...SWITCH_SCENARIOS }
 }

@@ -1,9 +1,9 @@
 // A host of the lab: a namespace on the underlay with its own agent and files, and the faults that tests inject.
 
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { stringify } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { ApiClient } from '#cli/client.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { EndpointView, MemberView, StatusView } from '#model/views.ts'
@@ -81,6 +81,12 @@ export class LabHost {
       ...options.settings
     }
     await writeFile(this.configFile, stringify(config))
+  }
+
+  /** Changes settings of `overlay` in the file, for the next agent. */
+  async changeOverlay(settings: Readonly<Record<string, unknown>>): Promise<void> {
+    const config = parse(await readFile(this.configFile, 'utf8')) as { readonly overlay?: object }
+    await writeFile(this.configFile, stringify({ ...config, overlay: { ...config.overlay, ...settings } }))
   }
 
   get configFile(): string {

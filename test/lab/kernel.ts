@@ -45,7 +45,7 @@ export function bridge(namespace: string, args: string): Promise<string> {
 }
 
 /** The rows that `ip` or `bridge` prints with `-j -d` in a namespace. */
-export async function json<T>(tool: 'ip' | 'bridge', namespace: string, args: string): Promise<T[]> {
+export async function json<T>(tool: 'ip' | 'bridge' | 'tc', namespace: string, args: string): Promise<T[]> {
   const text = await must(tool, ['-j', '-d', '-n', namespace, ...args.split(' ')])
   return text.trim() === '' ? [] : (JSON.parse(text) as T[])
 }

@@ -8,44 +8,22 @@ import { macOf } from '#model/mac.ts'
 import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
 import type { LabHost } from './host.ts'
 import { ipJson, must } from './kernel.ts'
+import { checkPrograms } from './oracle-programs.ts'
+import {
+  bridgeOf,
+  compare,
+  hex,
+  localOf,
+  remoteOf,
+  tunnelOf,
+  type KernelFdb,
+  type KernelLink,
+  type KernelNeighbour,
+  type KernelView,
+  type OracleView
+} from './oracle-view.ts'
 import type { Lab } from './lab.ts'
 import { waitFor } from './wait.ts'
-
-/** One host and its view of the cluster. */
-export type OracleView = {
-  readonly host: LabHost
-  /** Networks with endpoints on this host. */
-  readonly here: readonly NetworkView[]
-  readonly networks: readonly NetworkView[]
-  readonly endpoints: readonly EndpointView[]
-  readonly hosts: readonly HostView[]
-  readonly members: readonly MemberView[]
-  readonly kernel: KernelView
-}
-
-export type KernelLink = {
-  readonly ifname: string
-  readonly mtu: number
-  readonly address: string
-  readonly flags: readonly string[]
-  readonly group: string
-  readonly master?: string
-  readonly ifalias?: string
-  readonly inet6_addr_gen_mode?: string
-  readonly linkinfo?: {
-    readonly info_kind?: string
-    readonly info_data?: Readonly<Record<string, unknown>>
-    readonly info_slave_data?: Readonly<Record<string, unknown>>
-  }
-}
-type KernelFdb = { mac: string; ifname: string; dst?: string; master?: string; flags: string[]; state: string }
-type KernelNeighbour = { dst: string; lladdr?: string; dev: string; state: string[] }
-
-export type KernelView = {
-  readonly links: readonly KernelLink[]
-  readonly fdb: readonly KernelFdb[]
-  readonly neighbours: readonly KernelNeighbour[]
-}
 
 /** Describes every difference on a host; empty if there is none. */
 export type Checker = (view: OracleView) => readonly string[] | Promise<readonly string[]>
@@ -56,7 +34,8 @@ export const CHECKERS: readonly Checker[] = [
   checkFdb,
   checkNeighbours,
   checkHostRoutes,
-  checkNothingElse
+  checkNothingElse,
+  checkPrograms
 ]
 
 /** All differences, each prefixed with its host's name. */
@@ -117,26 +96,6 @@ export async function readKernel(namespace: string): Promise<KernelView> {
 }
 
 const gatewayMac = ({ vni, gateway }: NetworkView): string => macOf(parseVni(vni), parseIpv4(gateway))
-const hex = (vni: number): string => vni.toString(16).padStart(6, '0')
-export const bridgeOf = (network: { readonly vni: number }): string => `vb${hex(network.vni)}`
-export const tunnelOf = (network: { readonly vni: number }): string => `vx${hex(network.vni)}`
-const localOf = (view: OracleView, network: NetworkView): readonly EndpointView[] =>
-  view.endpoints.filter(e => e.network === network.name && e.host === view.host.name)
-
-/** The remote endpoints of a network with their VTEP and their host's status, without hosts that have left. */
-function remoteOf(
-  view: OracleView,
-  network: NetworkView
-): readonly { readonly endpoint: EndpointView; readonly vtep: string; readonly status: string }[] {
-  return view.endpoints
-    .filter(e => e.network === network.name && e.host !== view.host.name)
-    .flatMap(endpoint => {
-      const host = view.hosts.find(h => h.name === endpoint.host)
-      const status = view.members.find(m => m.peerId === host?.peerId)?.status ?? 'unknown'
-      return host === undefined || status === 'left' ? [] : [{ endpoint, vtep: host.vtep, status }]
-    })
-}
-
 function checkDevices(view: OracleView): string[] {
   const wrong: string[] = []
   const links = new Map(view.kernel.links.map(link => [link.ifname, link]))
@@ -289,11 +248,3 @@ const isTunnel = (name: string): boolean => /^vx[0-9a-f]{6}$/.test(name)
 const isPort = (name: string): boolean => isTunnel(name) || /^ve[0-9a-f]{13}$/.test(name)
 const isOurs = (name: string): boolean => isBridge(name) || isPort(name)
 const bare = (address: string): string => address.split('/')[0] ?? address
-
-function compare(want: readonly string[], got: readonly string[]): string[] {
-  const [wanted, found] = [new Set(want), new Set(got)]
-  return [
-    ...[...wanted].filter(text => !found.has(text)).map(text => `missing: ${text}`),
-    ...[...found].filter(text => !wanted.has(text)).map(text => `unexpected: ${text}`)
-  ]
-}

@@ -35,7 +35,7 @@ const ELSEWHERE = new Set([
   ...['LockPersonality', 'RestrictRealtime', 'RestrictSUIDSGID', 'RestrictNamespaces', 'RestrictAddressFamilies'],
   'SystemCallArchitectures',
   // The lab may lack the privilege to set them.
-  ...['OOMScoreAdjust', 'LimitNOFILE', 'MemoryMax']
+  ...['OOMScoreAdjust', 'LimitNOFILE', 'LimitMEMLOCK', 'MemoryMax']
 ])
 
 const DIRECTORIES = { StateDirectory: '/var/lib', CacheDirectory: '/var/cache', RuntimeDirectory: '/run' } as const

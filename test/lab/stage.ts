@@ -8,6 +8,7 @@ import type { PeerId, Vni } from '#model/ids.ts'
 import { formatIpv4 } from '#model/ipv4.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
+import { openDatapath } from '#overlay/bpf/open.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
@@ -26,7 +27,7 @@ import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
 import { run } from '#platform/process.ts'
 
 /** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
-export type Plane = 'linux' | 'ovs-netdev' | 'ovs-system'
+export type Plane = 'bpf' | 'linux' | 'ovs-netdev' | 'ovs-system'
 
 export const PORT = 4789
 const MTU = 1450
@@ -76,7 +77,7 @@ export class Stage {
     t.teardown(() => stage.#close())
     if (p.outside === true) await addOutside(lab)
     for (const host of lab.hosts) {
-      if (plane !== 'linux') {
+      if (stage.#switched) {
         const ovs = await OpenVSwitch.start(host.namespace)
         stage.switches.push(ovs)
         if (plane === 'ovs-netdev') await ovs.takeUnderlay('eth0', `${formatIpv4(host.vtep)}/24`)
@@ -94,17 +95,22 @@ export class Stage {
   async open(host: number): Promise<OverlayDriver> {
     const { vtep, netns: hostNetns } = this.lab.host(host)
     const options = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
-    const driver =
-      this.plane === 'linux'
-        ? LinuxDriver.open(options)
-        : await OvsDriver.open({
-            ...options,
-            port: PORT,
-            socket: this.ovs(host).socket,
-            datapath: this.plane === 'ovs-netdev' ? 'netdev' : 'system'
-          })
-    if (noFilters === false) await driver.setGuard(PORT)
+    const driver = !this.#switched
+      ? this.plane === 'bpf'
+        ? LinuxDriver.openFast({ ...options, programs: openDatapath(hostNetns) })
+        : LinuxDriver.open(options)
+      : await OvsDriver.open({
+          ...options,
+          port: PORT,
+          socket: this.ovs(host).socket,
+          datapath: this.plane === 'ovs-netdev' ? 'netdev' : 'system'
+        })
+    if (noFilters === false || this.plane === 'bpf') await driver.setGuard(PORT)
     return driver
+  }
+
+  get #switched(): boolean {
+    return this.plane === 'ovs-netdev' || this.plane === 'ovs-system'
   }
 
   /** The device that has the tunnel address. */
@@ -206,7 +212,7 @@ export class Stage {
   async killHost(host: number): Promise<void> {
     await this.driver(host).close()
     await ip(this.lab.host(host).namespace, 'link set eth0 down')
-    if (this.plane !== 'linux') {
+    if (this.#switched) {
       await this.ovs(host).kill('ovs-vswitchd')
       await this.ovs(host).kill('ovsdb-server')
     }
@@ -217,7 +223,7 @@ export class Stage {
   /** The host returns with an agent that knows the current state; its kernel objects are as it left them. */
   async returnHost(host: number): Promise<void> {
     await ip(this.lab.host(host).namespace, 'link set eth0 up')
-    if (this.plane !== 'linux') {
+    if (this.#switched) {
       await this.ovs(host).startDaemon('ovsdb-server')
       await this.ovs(host).startDaemon('ovs-vswitchd')
     }

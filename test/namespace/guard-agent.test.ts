@@ -1,4 +1,5 @@
-// The guard in a real agent: on by default, left in place when the agent dies, and required for the start.
+// The guard by nftables in a real agent: left in place when the agent dies, and required for the start. programs.test.ts does
+// the same for the programs.
 
 import { execPath } from 'node:process'
 import { resolve } from 'node:path'
@@ -11,6 +12,7 @@ import { waitFor } from '../lab/wait.ts'
 import { cannotRun } from '../lab/requirements.ts'
 
 const skip = cannotRun()
+const BY_NFT = { overlay: { driver: 'linux', guard: 'nft' } }
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts')
 
 /** The text of each table, sorted: the kernel lists them in order of creation. Without what the kernel itself fills. */
@@ -29,7 +31,7 @@ t.test(
   async t => {
     const lab = await Lab.create()
     t.teardown(() => lab.destroy())
-    const [one, two] = await lab.addServerAndClient()
+    const [one, two] = await lab.addServerAndClient(BY_NFT)
     await one.api.call('POST', '/v1/networks', { name: 'red', subnet: '10.1.0.0/16' })
     const [a, b] = [await lab.container('a'), await lab.container('b')]
     await one.attach(a, 'red')
@@ -59,7 +61,7 @@ t.test(
 t.test('an agent without nft does not start and reports why', { skip }, async t => {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
-  const host = await lab.addHost({ bootstrapExpect: 1 })
+  const host = await lab.addHost({ bootstrapExpect: 1, settings: BY_NFT })
   const inside = [`--net=/run/netns/${host.namespace}`, '/usr/bin/env', 'PATH=/nonexistent', execPath, MAIN]
   const { exitCode, stderr } = await run('nsenter', [...inside, 'agent', '--config', host.configFile])
   t.equal(exitCode, 1)

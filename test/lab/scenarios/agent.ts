@@ -19,11 +19,12 @@ export async function delayAsked(t: Test, plane: Plane): Promise<void> {
   const lab = await Lab.create()
   t.teardown(() => lab.destroy())
   const dir = join(lab.dir, 'ovs')
-  const guard = noFilters === false ? 'required' : 'off'
-  const driver = plane === 'linux' ? {} : { driver: 'ovs', ovs: { socket: join(dir, 'db.sock') } }
+  const guard = noFilters === false || plane === 'bpf' ? 'auto' : 'off'
+  const driver =
+    plane === 'linux' || plane === 'bpf' ? { driver: plane } : { driver: 'ovs', ovs: { socket: join(dir, 'db.sock') } }
   const settings = { overlay: { guard, ...driver }, ...(noFilters === false ? {} : { zmq: await curveKeys(lab.dir) }) }
   const host = await lab.addHost({ bootstrapExpect: 1, join: [], settings })
-  if (plane !== 'linux') {
+  if (plane === 'ovs-system' || plane === 'ovs-netdev') {
     const ovs = await OpenVSwitch.start(host.namespace, dir)
     t.teardown(() => ovs.stop())
   }

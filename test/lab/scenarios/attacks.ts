@@ -22,6 +22,7 @@ const MALFORMED = ['IP version 5', 'IP packet longer than its frame'] as const
  */
 const OUTSIDE_RFC_7348 = ['member: GPE flags', 'member: shorter than UDP says'] as const
 const UNGUARDED: Readonly<Record<Plane, readonly string[]>> = {
+  bpf: [],
   linux: [],
   'ovs-system': MALFORMED,
   'ovs-netdev': [...OUTSIDE_RFC_7348, ...MALFORMED]

@@ -1,0 +1,148 @@
+// The oracle's part for the guard's programs: which device runs which, and what their tables hold, read with bpftool(8). The
+// expectation follows from the API's listings and rules written for the oracle (docs/datapath.md), never from the planner.
+
+import type { EndpointView } from '#model/views.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { macOf } from '#model/mac.ts'
+import { parseVni } from '#model/ids.ts'
+import { must } from './kernel.ts'
+import { bridgeOf, compare, localOf, remoteOf, tunnelOf, type OracleView } from './oracle-view.ts'
+
+type NetProgram = { readonly devname: string; readonly ifindex: number; readonly name: string; readonly id: number }
+type Formatted = Readonly<Record<string, unknown>>
+type Row = { readonly key: Formatted | number; readonly value: Formatted | number }
+
+/** The programs that devices of a host run; none when the guard is another one. */
+async function programsOf(namespace: string): Promise<readonly NetProgram[]> {
+  const text = await must('ip', ['netns', 'exec', namespace, 'bpftool', '-j', 'net', 'show'])
+  const [all] = JSON.parse(text) as readonly { readonly tc: readonly NetProgram[] }[]
+  return all?.tc ?? []
+}
+
+async function mapsOf(program: number): Promise<ReadonlyMap<string, number>> {
+  const { map_ids: ids } = JSON.parse(await must('bpftool', ['-j', 'prog', 'show', 'id', `${program}`])) as {
+    readonly map_ids: readonly number[]
+  }
+  const shown = ids.map(async id => {
+    const { name } = JSON.parse(await must('bpftool', ['-j', 'map', 'show', 'id', `${id}`])) as {
+      readonly name: string
+    }
+    return [name, id] as const
+  })
+  return new Map(await Promise.all(shown))
+}
+
+async function rowsOf(map: number | undefined): Promise<readonly Row[]> {
+  if (map === undefined) return []
+  const rows = JSON.parse(await must('bpftool', ['-j', 'map', 'dump', 'id', `${map}`])) as readonly { formatted: Row }[]
+  return rows.map(({ formatted }) => formatted)
+}
+
+/** Under driver linux no program forwards; which driver runs shows in whether the tunnels' devices run one. */
+export async function checkPrograms(view: OracleView): Promise<string[]> {
+  const running = await programsOf(view.host.namespace)
+  if (running.length === 0) return []
+  const forwards = running.some(({ name }) => name === 'from_overlay') || view.here.length === 0
+  return [...checkPlaces(view, running, forwards), ...(await checkTables(view, running, forwards))]
+}
+
+function checkPlaces(view: OracleView, running: readonly NetProgram[], forwards: boolean): string[] {
+  const want = view.here.flatMap(network => [
+    `${bridgeOf(network)} runs to_host`,
+    ...(forwards ? [`${tunnelOf(network)} runs from_overlay`] : []),
+    ...localOf(view, network).map(e => `${e.hostInterface} runs from_container`)
+  ])
+  const ours = running.filter(({ devname }) => /^v[bex]/.test(devname))
+  return compare(
+    want,
+    ours.map(({ devname, name }) => `${devname} runs ${name}`)
+  )
+}
+
+async function checkTables(view: OracleView, running: readonly NetProgram[], forwards: boolean): Promise<string[]> {
+  const container = running.find(({ name }) => name === 'from_container')
+  const underlay = running.find(({ name }) => name === 'from_underlay')
+  if (underlay === undefined) return ['no device runs from_underlay']
+  const vteps = (await rowsOf((await mapsOf(underlay.id)).get('vxm_vteps'))).map(
+    ({ key }) => `${word(key, 'network')} accepts ${addressText(word(key, 'address'))}`
+  )
+  const wantVteps = view.here.flatMap(network =>
+    remoteOf(view, network).map(({ vtep }) => `${network.vni} accepts ${vtep}`)
+  )
+  const wrong = compare([...new Set(wantVteps)], vteps)
+  if (container === undefined) return wrong
+  const maps = await mapsOf(container.id)
+  const ifindexes = new Map(running.map(({ devname, ifindex }) => [devname, ifindex]))
+  const indexOf = (device: string): number => ifindexes.get(device) ?? 0
+  const ports = (await rowsOf(maps.get('vxm_ports'))).map(({ key, value }) => `port ${keyText(key)} ${portText(value)}`)
+  const stations = (await rowsOf(maps.get('vxm_stations'))).map(
+    ({ key, value }) => `${word(key, 'network')} ${macText(key)} by ${word(value, 'how')} ${word(value, 'ifindex')}`
+  )
+  const neighbours = (await rowsOf(maps.get('vxm_neighbours'))).map(
+    ({ key, value }) => `${word(key, 'network')} ${addressText(word(key, 'address'))} is ${macText(value)}`
+  )
+  const locals = view.here.flatMap(network => localOf(view, network).map(e => ({ e, network })))
+  const remotes = view.here.flatMap(network => remoteOf(view, network).map(({ endpoint: e }) => ({ e, network })))
+  const known = [...locals, ...remotes].map(({ e, network }) => `${network.vni} ${addressOf(e)} is ${e.mac}`)
+  const gateways = view.here
+    .filter(({ egress, hostAccess }) => egress || hostAccess)
+    .map(({ vni, gateway }) => `${vni} ${gateway} is ${macOf(parseVni(vni), parseIpv4(gateway))}`)
+  return [
+    ...wrong,
+    ...compare(
+      locals.map(({ e, network }) => {
+        const address = `${network.vni} ${addressOf(e)} ${e.mac}`
+        return `port ${indexOf(e.hostInterface)} ${address} ${sends(e, forwards)} ${network.mtu}`
+      }),
+      ports
+    ),
+    ...compare(
+      [
+        ...locals.map(
+          ({ e, network }) => `${network.vni} ${e.mac} by ${receives(e, forwards)} ${indexOf(e.hostInterface)}`
+        ),
+        ...remotes.map(({ e, network }) => `${network.vni} ${e.mac} by 3 ${tunnelIndex(view, tunnelOf(network))}`)
+      ],
+      stations
+    ),
+    ...compare(forwards ? [...known, ...gateways] : [], neighbours)
+  ]
+}
+
+/** Flag 1: what it sends may be redirected. What is shaped passes its queue. */
+const sends = (e: EndpointView, forwards: boolean): number =>
+  forwards && e.egressRate === 0 && e.delayUs === 0 ? 1 : 0
+
+/** 1: into the container's device; 2: by its queue; 4: by the bridge. */
+function receives(e: EndpointView, forwards: boolean): number {
+  if (!forwards) return 4
+  return e.ingressRate > 0 || e.delayUs > 0 ? 2 : 1
+}
+
+function tunnelIndex(view: OracleView, device: string): number {
+  const link = view.kernel.links.find(({ ifname }) => ifname === device)
+  return (link as unknown as { readonly ifindex?: number } | undefined)?.ifindex ?? 0
+}
+
+const addressOf = (e: EndpointView): string => e.address.split('/')[0] ?? ''
+
+function word(row: Formatted | number, field: string): number {
+  return typeof row === 'number' ? row : Number(row[field])
+}
+
+/** bpftool prints the word as this machine reads it; in the packet it stands in network order. */
+function addressText(little: number): string {
+  return [0, 8, 16, 24].map(shift => (little >>> shift) & 255).join('.')
+}
+
+function macText(row: Formatted | number): string {
+  const bytes = typeof row === 'number' ? [] : (row['mac'] as readonly number[])
+  return bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+function portText(value: Formatted | number): string {
+  const address = addressText(word(value, 'address'))
+  return `${word(value, 'network')} ${address} ${macText(value)} ${word(value, 'flags')} ${word(value, 'mtu')}`
+}
+
+const keyText = (key: Formatted | number): string => (typeof key === 'number' ? `${key}` : '?')
