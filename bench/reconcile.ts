@@ -1,6 +1,7 @@
 // Reconciliation on one namespace host: the cost of a full pass with nothing to do, over 200 networks, 50 hosts and 5,000
 // endpoints; and the rate at which 100,000 FDB entries get from the desired state into the kernel, compared with the same
-// messages, prepared beforehand, over the raw socket.
+// messages, prepared beforehand, over the raw socket. Then the same for driver bpf: an idle pass of all its parts, beside one of
+// driver linux, and the rate at which a network's 100,000 endpoints get into the tables of its programs, two entries each.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -18,6 +19,7 @@ import { plan } from '#overlay/plan/network/plan-network.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { Lab } from '../test/lab/lab.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../test/overlay/fixtures.ts'
+import { programRates } from './reconcile-programs.ts'
 import { median, say, type Figures, type Report } from './report.ts'
 
 const NETWORKS = 200
@@ -36,10 +38,19 @@ export async function bench(): Promise<Report> {
     const idle = await idlePass(lab, driver)
     await settle(driver, { ...base(), networks: [], endpoints: new Map() })
     const { ours, limit } = await fdbRates(driver, host.netns)
+    await driver.close()
+    const programs = await programRates(lab, {
+      ...{ idle: spread().input, ...big(), entries: ENTRIES },
+      attach: async fast => {
+        const { networks, local } = spread()
+        const container = await lab.container('fast')
+        await attachAll(fast, { networks, endpoints: local, netns: container.netns })
+      }
+    })
     return {
-      ours: { fdbPerSecond: ours, ...idle.ours },
+      ours: { fdbPerSecond: ours, ...idle.ours, ...programs.ours },
       limit: { fdbPerSecond: limit },
-      facts: { ...idle.facts, entries: ENTRIES }
+      facts: { ...idle.facts, ...programs.facts, entries: ENTRIES }
     }
   } finally {
     await driver.close()
@@ -64,10 +75,7 @@ async function settle(driver: LinuxDriver, input: DesiredInput): Promise<readonl
 }
 
 /** Endpoints are spread over all hosts; this host has some in all 200 networks. */
-async function idlePass(
-  lab: Lab,
-  driver: LinuxDriver
-): Promise<{ ours: Figures; facts: Readonly<Record<string, unknown>> }> {
+function spread(): { readonly input: DesiredInput; readonly networks: readonly Network[]; readonly local: Endpoint[] } {
   const networks = Array.from({ length: NETWORKS }, (_, n) => makeNetwork(`n${n}`, 5_000 + n))
   const endpoints = networks.flatMap((network, n) =>
     Array.from({ length: ENDPOINTS / NETWORKS }, (_, i) =>
@@ -79,7 +87,14 @@ async function idlePass(
     )
   )
   const input: DesiredInput = { ...base(), networks, endpoints: byNetwork(endpoints) }
-  const local = endpoints.filter(endpoint => endpoint.host === input.self)
+  return { input, networks, local: endpoints.filter(endpoint => endpoint.host === input.self) }
+}
+
+async function idlePass(
+  lab: Lab,
+  driver: LinuxDriver
+): Promise<{ ours: Figures; facts: Readonly<Record<string, unknown>> }> {
+  const { input, networks, local } = spread()
   say(`reconcile: ${NETWORKS} networks, ${HOSTS} hosts, ${ENDPOINTS} endpoints, ${local.length} of them here`)
   await settle(driver, input)
   const container = await lab.container('all')
@@ -115,11 +130,14 @@ async function attachAll(
   }
 }
 
-/**
- * Fills two networks in alternating slices, one with our driver, one over the raw socket, so that other load on the machine
- * affects both alike.
- */
-async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: number; limit: number }> {
+/** Two networks with one endpoint here; in `full`, the first has 100,000 more on the other hosts. */
+function big(): {
+  readonly mine: Network
+  readonly raw: Network
+  readonly remote: readonly Endpoint[]
+  readonly empty: DesiredInput
+  readonly full: DesiredInput
+} {
   const [mine, raw] = [9_000, 9_001].map(vni =>
     makeNetwork(`big${vni}`, vni, { subnet: { base: 0x0a000000 as Ipv4, prefixLength: 8 } })
   )
@@ -133,6 +151,15 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
   })
   const empty: DesiredInput = { ...base(), networks: [mine, raw], endpoints: byNetwork(local) }
   const full = { ...empty, endpoints: byNetwork(local).set(mine.name, [...local.slice(0, 1), ...remote]) }
+  return { mine, raw, remote, empty, full }
+}
+
+/**
+ * Fills two networks in alternating slices, one with our driver, one over the raw socket, so that other load on the machine
+ * affects both alike.
+ */
+async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: number; limit: number }> {
+  const { raw, remote, empty, full } = big()
   const vteps = new Map(base().hosts.map(host => [host.peerId, host.vtep]))
   const socket = NetlinkSocket.open(netns)
   const rates = { ours: [] as number[], limit: [] as number[] }

@@ -1,104 +1,107 @@
-// TCP between two containers on two namespace hosts, compared with a hand-made VXLAN between the same hosts, a plain bridge
-// and tunnel made by ip(8), in alternating runs of iperf3.
+// What an overlay costs: TCP, 64-byte UDP packets, requests and processor time between two containers, on two namespace
+// hosts (`hosts`) and on one (`local`). Our drivers, all guarded, are compared with a bridge and VXLAN made by ip(8), with a
+// VXLAN device inside the container, and with no overlay at all (bench/throughput/form.ts). All forms exist at once, on hosts
+// of their own, and are measured by turns. The agents of the other pairs are idle, but their processor time (about 1.5 %) is
+// in every CPU figure alike; `idleCpuPercent` is what it was before the first round, and shows a machine that is not idle.
+//   npm run -s bench -- throughput [--rounds N]
 
-import { join } from 'node:path'
-import type { EndpointView } from '#model/views.ts'
-import { run, startDetached } from '#platform/process.ts'
-import { bare } from '../test/lab/container.ts'
-import type { LabHost } from '../test/lab/host.ts'
-import { ipBatch, kill, must } from '../test/lab/kernel.ts'
+import { parseArgs } from 'node:util'
+import { run } from '#platform/process.ts'
 import { Lab } from '../test/lab/lab.ts'
-import { waitFor } from '../test/lab/wait.ts'
-import { median, say, type Report } from './report.ts'
+import type { OpenVSwitch } from '../test/lab/open-vswitch.ts'
+import { rounded, say, type Report } from './report.ts'
+import { agentForms, whyNoOvs } from './throughput/agents.ts'
+import { waitReachable, type Form, type FormName, type Path, type Reach } from './throughput/form.ts'
+import { handMadeForms } from './throughput/hand-made.ts'
+import { makeTools, MEASURED_MS, measurePath, type Measured, type Tools } from './throughput/measure.ts'
+import { readBusyNs } from './throughput/proc.ts'
+import { medians, ratios, type Runs } from './throughput/summary.ts'
 
-const ROUNDS = 7
-const SECONDS = 3
+const REACHES: readonly Reach[] = ['hosts', 'local']
+const IDLE_MS = 2_000
+const UNITS = { cpuPerGbit: 'processor seconds a Gbit', cpuNsPerPacket: 'processor ns a packet' }
 
-type End = { readonly namespace: string; readonly address: string }
+type Turn = { readonly reach: Reach; readonly form: FormName; readonly path: Path }
 
-export async function bench(): Promise<Report> {
-  if ((await run('iperf3', ['--version'])).exitCode !== 0) {
-    throw new Error('throughput needs iperf3: apt-get install iperf3')
-  }
+export async function bench(args: readonly string[]): Promise<Report> {
+  const { values } = parseArgs({ args: [...args], options: { rounds: { type: 'string', default: '7' } } })
+  const rounds = Number(values.rounds)
+  for (const program of ['iperf3', 'gcc']) await needs(program)
   const lab = await Lab.create()
+  const switches: OpenVSwitch[] = []
   try {
-    const hosts = await lab.addServers(2)
-    await lab.host(1).api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.1.0.0/24' })
-    const names = ['mesh1', 'mesh2', 'hand1', 'hand2']
-    const [mesh1, mesh2, hand1, hand2] = await lab.containers(names)
-    if (mesh1 === undefined || mesh2 === undefined || hand1 === undefined || hand2 === undefined) throw new Error('no')
-    const mesh: End[] = []
-    for (const [n, container] of [mesh1, mesh2].entries()) {
-      const view: EndpointView = await lab.host(n + 1).attach(container, 'bench')
-      mesh.push({ namespace: container.namespace, address: bare(view.address) })
-    }
-    const hand: End[] = []
-    for (const [n, container] of [hand1, hand2].entries()) {
-      await handMade(hosts, n, container.namespace)
-      hand.push({ namespace: container.namespace, address: `10.2.0.${n + 1}` })
-    }
-    const rates = { ours: [] as number[], limit: [] as number[] }
-    for (let round = 0; round < ROUNDS; round++) {
-      rates.ours.push(await tcp(lab, mesh))
-      rates.limit.push(await tcp(lab, hand))
-      say(`throughput: ${gigabits(rates.ours)} Gbit/s, hand-made ${gigabits(rates.limit)} Gbit/s`)
-    }
-    const ratios = rates.ours.map((rate, n) => rate / (rates.limit[n] ?? NaN))
-    return {
-      ours: { tcpBitsPerSecond: median(rates.ours) },
-      limit: { tcpBitsPerSecond: median(rates.limit) },
-      facts: { rounds: ROUNDS, seconds: SECONDS, medianOfRatios: median(ratios) }
-    }
+    const noOvs = await whyNoOvs()
+    const handMade = await handMadeForms(lab)
+    const agents = await agentForms(lab, { withOvs: noOvs === null })
+    switches.push(...agents.switches)
+    const turns = await turnsOf([...handMade, ...agents.forms])
+    const idleCpuPercent = await idleCpu()
+    const runs = await measureAll(await makeTools(lab.dir), turns, rounds)
+    return report(runs, { rounds, idleCpuPercent, ...(noOvs === null ? {} : { leftOut: { ovs: noOvs } }) })
   } finally {
+    for (const ovs of switches) await ovs.stop()
     await lab.destroy()
   }
 }
 
-const gigabits = (rates: readonly number[]): string => ((rates.at(-1) ?? 0) / 1e9).toFixed(2)
+/** @throws Error when a program of Debian's package of the same name is missing */
+async function needs(program: string): Promise<void> {
+  const { exitCode } = await run('sh', ['-c', 'command -v "$1"', 'sh', program])
+  if (exitCode !== 0) throw new Error(`throughput needs ${program}: apt-get install ${program}`)
+}
 
-/** The minimal setup with ip(8): a bridge, a tunnel with the other host as its remote, a veth. */
-async function handMade(hosts: readonly LabHost[], n: number, container: string): Promise<void> {
-  const [host, other] = [hosts[n], hosts[1 - n]]
-  if (host === undefined || other === undefined) throw new Error('two hosts are needed')
-  const tunnel = `id 9999 local ${host.address} remote ${other.address} dstport 4790`
-  await ipBatch(
-    [
-      'link add hbr0 mtu 1450 type bridge',
-      `link add hvx0 mtu 1450 type vxlan ${tunnel}`,
-      `link add hve0 mtu 1450 type veth peer name eth0 mtu 1450 netns ${container}`,
-      'link set hvx0 master hbr0 up',
-      'link set hve0 master hbr0 up',
-      'link set hbr0 up'
-    ],
-    host.namespace
+/** What there is to measure in a round, each found to be connected. */
+async function turnsOf(forms: readonly Form[]): Promise<Turn[]> {
+  const turns = REACHES.flatMap(reach =>
+    forms.flatMap(({ name, paths }) => {
+      const path = paths[reach]
+      return path === undefined ? [] : [{ reach, form: name, path }]
+    })
   )
-  await ipBatch(['link set lo up', `addr add 10.2.0.${n + 1}/24 dev eth0`, 'link set eth0 up'], container)
+  for (const { form, path } of turns) await waitReachable(form, path)
+  return turns
 }
 
-type IperfReport = {
-  readonly end: { readonly sum_received?: { readonly bits_per_second: number } }
-  readonly error?: string
+/** Of one processor, with all agents alive and no traffic. */
+async function idleCpu(): Promise<number> {
+  const [since, before] = [performance.now(), readBusyNs()]
+  await new Promise(resolve => setTimeout(resolve, IDLE_MS))
+  return rounded(((readBusyNs() - before) / 1e6 / (performance.now() - since)) * 100)
 }
 
-/** One stream, measured at the receiver, bits/s. */
-async function tcp(lab: Lab, [from, to]: readonly End[]): Promise<number> {
-  if (from === undefined || to === undefined) throw new Error('two ends are needed')
-  const server = await startDetached('ip', ['netns', 'exec', to.namespace, 'iperf3', '-s'], {
-    logFile: join(lab.dir, 'iperf3.log')
-  })
-  try {
-    const args = ['netns', 'exec', from.namespace, 'iperf3', '-J', '-t', `${SECONDS}`, '-O', '1', '-c', to.address]
-    // It may exit with 0 and an `error` instead of a result.
-    return await waitFor(
-      'iperf3 runs',
-      async () => {
-        const { end, error } = JSON.parse(await must('ip', args, { timeoutMs: 30_000 })) as IperfReport
-        if (end.sum_received === undefined) throw new Error(error ?? 'no result')
-        return end.sum_received.bits_per_second
-      },
-      { timeoutMs: 60_000 }
-    )
-  } finally {
-    kill(server.pid)
+/** Every other round goes backwards, so that a machine that becomes slower favours no form. */
+async function measureAll(tools: Tools, turns: readonly Turn[], rounds: number): Promise<Runs> {
+  const runs = { hosts: new Map<FormName, Measured[]>(), local: new Map<FormName, Measured[]>() }
+  for (let round = 1; round <= rounds; round++) {
+    for (const { reach, form, path } of round % 2 === 0 ? turns.toReversed() : turns) {
+      const measured = await measurePath(tools, path)
+      runs[reach].set(form, [...(runs[reach].get(form) ?? []), measured])
+      say(`round ${round} ${reach} ${form}: ${words(measured)}`)
+    }
   }
+  return runs
+}
+
+function report(runs: Runs, facts: Readonly<Record<string, unknown>>): Report {
+  const [forms, compared] = [medians(runs), ratios(runs)]
+  const tcp = (form: FormName): number => forms.hosts[form]?.['tcp1BitsPerSecond'] ?? NaN
+  return {
+    ours: { tcpBitsPerSecond: tcp('bpf') },
+    limit: { tcpBitsPerSecond: tcp('hand') },
+    facts: {
+      ...facts,
+      seconds: MEASURED_MS / 1_000,
+      medianOfRatios: compared.hosts['bpf/hand']?.['tcp1BitsPerSecond'],
+      units: UNITS,
+      forms,
+      ratios: compared
+    }
+  }
+}
+
+function words(run: Measured): string {
+  const gigabits = [run.tcp1BitsPerSecond, run.tcp4BitsPerSecond].map(rate => (rate / 1e9).toFixed(2)).join('/')
+  const requests = `${run.requestsPerSecond.toFixed(0)} requests/s p50 ${run.p50Us.toFixed(1)} p99 ${run.p99Us.toFixed(1)} us`
+  const cpu = `${run.cpuPerGbit.toFixed(3)} s/Gbit ${run.cpuNsPerPacket.toFixed(0)} ns/packet`
+  return `${gigabits} Gbit/s, ${run.packetsPerSecond.toFixed(0)} packets/s, ${requests}, ${cpu}`
 }

@@ -1,0 +1,147 @@
+// Measures one path: TCP, packets, and requests with their latency, each for a second.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { startDetached, type ChildHandle } from '#platform/process.ts'
+import { must } from '../../test/lab/kernel.ts'
+import { waitFor } from '../../test/lab/wait.ts'
+import type { End, Path } from './form.ts'
+import { listens, readBusyNs, readReceived, tcpBits, type Received } from './proc.ts'
+
+/** How long each figure is measured. */
+export const MEASURED_MS = 1_000
+/** For TCP's window to grow, and for the start of the processes not to be counted. */
+const WARM_UP_MS = 200
+/** iperf3 is ended long before; the bound is for a bench that is killed. */
+const IPERF3_SECONDS = 30
+/** More than iperf3's own handshake takes. */
+const FLOWING_PACKETS = 200
+const PORT = 5201
+const UDP_PAYLOAD_BYTES = 64
+
+export const FIGURES = [
+  'tcp1BitsPerSecond',
+  'tcp4BitsPerSecond',
+  'packetsPerSecond',
+  'requestsPerSecond',
+  'p50Us',
+  'p99Us',
+  'cpuPerGbit',
+  'cpuNsPerPacket'
+] as const
+
+export type Measured = Readonly<Record<(typeof FIGURES)[number], number>>
+
+/** Where logs go, and the program of ping-pong.c. */
+export type Tools = { readonly dir: string; readonly pingPong: string }
+
+/** What both ends print. */
+function logFile({ dir }: Tools): string {
+  return join(dir, 'throughput.log')
+}
+
+/** Compiles what is measured with. @param dir goes away with the lab */
+export async function makeTools(dir: string): Promise<Tools> {
+  const pingPong = join(dir, 'ping-pong')
+  const flags = ['-std=gnu17', '-O2', '-Wall', '-Wextra', '-Werror']
+  await must('gcc', [...flags, '-o', pingPong, join(import.meta.dirname, 'ping-pong.c')], { timeoutMs: 60_000 })
+  return { dir, pingPong }
+}
+
+/** `cpuPerGbit` is in processor seconds (ns a bit); both CPU figures are of the whole machine, both ends included. */
+export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
+  const tcp1 = await window(tools, path, ['-P', '1'])
+  const tcp4 = await window(tools, path, ['-P', '4'])
+  const udp = await window(tools, path, ['-u', '-l', `${UDP_PAYLOAD_BYTES}`, '-b', '0', '-P', '1'])
+  return {
+    tcp1BitsPerSecond: tcpBits(tcp1.received) / tcp1.seconds,
+    tcp4BitsPerSecond: tcpBits(tcp4.received) / tcp4.seconds,
+    packetsPerSecond: udp.received.packets / udp.seconds,
+    ...(await requests(tools, path)),
+    cpuPerGbit: tcp1.busyNs / tcpBits(tcp1.received),
+    cpuNsPerPacket: udp.busyNs / udp.received.packets
+  }
+}
+
+type Window = { readonly seconds: number; readonly busyNs: number; readonly received: Received }
+
+/** What happens between two moments while iperf3 sends, counted where its packets arrive, whether or not it reads them. */
+async function window(tools: Tools, { from, to }: Path, flags: readonly string[]): Promise<Window> {
+  return withServer(tools, { at: to, command: ['iperf3', '-4', '-s', '-1', '-p', `${PORT}`] }, async server => {
+    const before = readReceived(server.pid)
+    const client = await start(tools, from, [
+      ...['iperf3', '-4', '-c', to.address, '-p', `${PORT}`],
+      ...['-t', `${IPERF3_SECONDS}`, ...flags]
+    ])
+    try {
+      const isFlowing = (): boolean => readReceived(server.pid).packets - before.packets > FLOWING_PACKETS
+      await waitFor('iperf3 sends', isFlowing, {
+        everyMs: 5,
+        explain: () => readFileSync(logFile(tools), 'utf8').slice(-500)
+      })
+      await pause(WARM_UP_MS)
+      const since = moment(server.pid)
+      await pause(MEASURED_MS)
+      return difference(since, moment(server.pid))
+    } finally {
+      await end(client)
+    }
+  })
+}
+
+type Moment = { readonly atMs: number; readonly busyNs: number; readonly received: Received }
+
+function moment(pid: number): Moment {
+  return { atMs: performance.now(), busyNs: readBusyNs(), received: readReceived(pid) }
+}
+
+function difference(from: Moment, to: Moment): Window {
+  return {
+    seconds: (to.atMs - from.atMs) / 1_000,
+    busyNs: to.busyNs - from.busyNs,
+    received: {
+      packets: to.received.packets - from.received.packets,
+      octets: to.received.octets - from.received.octets
+    }
+  }
+}
+
+type Requests = Pick<Measured, 'requestsPerSecond' | 'p50Us' | 'p99Us'>
+
+/** One byte there and one back over TCP, one request at a time. */
+async function requests(tools: Tools, { from, to }: Path): Promise<Requests> {
+  return withServer(tools, { at: to, command: [tools.pingPong, 'serve', `${PORT}`] }, async () => {
+    const times = [`${WARM_UP_MS}`, `${MEASURED_MS}`]
+    const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, `${PORT}`, ...times]
+    return JSON.parse(await must('ip', args)) as Requests
+  })
+}
+
+/** Runs `work` while a server listens on the port at one end. */
+async function withServer<T>(
+  tools: Tools,
+  p: { readonly at: End; readonly command: readonly string[] },
+  work: (server: ChildHandle) => Promise<T>
+): Promise<T> {
+  const server = await start(tools, p.at, p.command)
+  try {
+    await waitFor(`${p.command[0] ?? ''} listens`, () => listens(server.pid, PORT), { everyMs: 5 })
+    return await work(server)
+  } finally {
+    await end(server)
+  }
+}
+
+/** `ip netns exec` becomes the program, so that the pid is the program's. */
+function start(tools: Tools, at: End, command: readonly string[]): Promise<ChildHandle> {
+  return startDetached('ip', ['netns', 'exec', at.namespace, ...command], { logFile: logFile(tools) })
+}
+
+async function end(process: ChildHandle): Promise<void> {
+  process.kill('SIGKILL')
+  await process.exited
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms))
+}

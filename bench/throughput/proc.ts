@@ -1,0 +1,55 @@
+// What the kernel counts in /proc: processor time of the whole machine, and packets that reached a network namespace.
+
+import { readFileSync } from 'node:fs'
+
+/** USER_HZ, the unit of /proc/stat, is 100 on every architecture that Node runs on. */
+const NS_A_TICK = 1e7
+/** Columns of /proc/stat (proc(5)) that are work: not idle, iowait and steal; guest time is part of user time. */
+const BUSY_COLUMNS = ['user', 'nice', 'system', 'irq', 'softirq'] as const
+const COLUMNS = ['user', 'nice', 'system', 'idle', 'iowait', 'irq', 'softirq', 'steal'] as const
+
+/** Headers of IPv4 and of TCP with timestamps. */
+const TCP_HEADERS_BYTES = 20 + 32
+/** State of a listening socket in /proc/net/tcp. */
+const LISTEN = '0A'
+
+/** Processor time of all processes and interrupts since boot, ns; the resolution is 10 ms. */
+export function readBusyNs(): number {
+  const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n')
+  const ticks = line.split(/\s+/).slice(1).map(Number)
+  return BUSY_COLUMNS.reduce((sum, name) => sum + (ticks[COLUMNS.indexOf(name)] ?? 0), 0) * NS_A_TICK
+}
+
+/** What IPv4 has received, whatever device or program brought it. A packet that GRO or GSO has merged is one. */
+export type Received = { readonly packets: number; readonly octets: number }
+
+/** In the network namespace of a process. Counters of devices would not do: redirected packets skip some of them. */
+export function readReceived(pid: number): Received {
+  return {
+    packets: counter(pid, { file: 'snmp', group: 'Ip', name: 'InReceives' }),
+    octets: counter(pid, { file: 'netstat', group: 'IpExt', name: 'InOctets' })
+  }
+}
+
+/** Payload of TCP in these packets, bits. */
+export function tcpBits({ packets, octets }: Received): number {
+  return (octets - packets * TCP_HEADERS_BYTES) * 8
+}
+
+/** Whether a TCP socket listens on a port, on any IPv4 address, in the network namespace of a process. */
+export function listens(pid: number, port: number): boolean {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return readFileSync(`/proc/${pid}/net/tcp`, 'utf8')
+    .split('\n')
+    .map(row => row.trim().split(/\s+/))
+    .some(([, local, , state]) => local?.endsWith(suffix) === true && state === LISTEN)
+}
+
+/** A group is two lines: names, then values. @throws Error when the kernel has no such counter */
+function counter(pid: number, p: { readonly file: string; readonly group: string; readonly name: string }): number {
+  const rows = readFileSync(`/proc/${pid}/net/${p.file}`, 'utf8').split('\n')
+  const [names = [], values = []] = rows.filter(row => row.startsWith(`${p.group}:`)).map(row => row.split(' '))
+  const value = values[names.indexOf(p.name)]
+  if (value === undefined) throw new Error(`no ${p.group} ${p.name} in /proc/${pid}/net/${p.file}`)
+  return Number(value)
+}
