@@ -6,7 +6,7 @@ import { startDetached, type ChildHandle } from '#platform/process.ts'
 import { must } from '../../test/lab/kernel.ts'
 import { waitFor } from '../../test/lab/wait.ts'
 import type { End, Path } from './form.ts'
-import { listens, readBusyNs, readReceived, tcpBits, type Received } from './proc.ts'
+import { isOpen, readBusyNs, readReceived, tcpBits, type Protocol, type Received } from './proc.ts'
 
 /** How long each figure is measured. */
 export const MEASURED_MS = 1_000
@@ -16,8 +16,7 @@ const WARM_UP_MS = 200
 const IPERF3_SECONDS = 30
 /** More than iperf3's own handshake takes. */
 const FLOWING_PACKETS = 200
-const PORT = 5201
-const UDP_PAYLOAD_BYTES = 64
+const PORT = '5201'
 
 export const FIGURES = [
   'tcp1BitsPerSecond',
@@ -32,8 +31,8 @@ export const FIGURES = [
 
 export type Measured = Readonly<Record<(typeof FIGURES)[number], number>>
 
-/** Where logs go, and the program of ping-pong.c. */
-export type Tools = { readonly dir: string; readonly pingPong: string }
+/** Where logs go, and the programs of ping-pong.c and packets.c. */
+export type Tools = { readonly dir: string; readonly pingPong: string; readonly packets: string }
 
 /** What both ends print. */
 function logFile({ dir }: Tools): string {
@@ -42,17 +41,25 @@ function logFile({ dir }: Tools): string {
 
 /** Compiles what is measured with. @param dir goes away with the lab */
 export async function makeTools(dir: string): Promise<Tools> {
-  const pingPong = join(dir, 'ping-pong')
+  return { dir, pingPong: await compiled(dir, 'ping-pong'), packets: await compiled(dir, 'packets') }
+}
+
+async function compiled(dir: string, name: string): Promise<string> {
+  const program = join(dir, name)
   const flags = ['-std=gnu17', '-O2', '-Wall', '-Wextra', '-Werror']
-  await must('gcc', [...flags, '-o', pingPong, join(import.meta.dirname, 'ping-pong.c')], { timeoutMs: 60_000 })
-  return { dir, pingPong }
+  await must('gcc', [...flags, '-o', program, join(import.meta.dirname, `${name}.c`)], { timeoutMs: 60_000 })
+  return program
 }
 
 /** `cpuPerGbit` is in processor seconds (ns a bit); both CPU figures are of the whole machine, both ends included. */
 export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
-  const tcp1 = await window(tools, path, ['-P', '1'])
-  const tcp4 = await window(tools, path, ['-P', '4'])
-  const udp = await window(tools, path, ['-u', '-l', `${UDP_PAYLOAD_BYTES}`, '-b', '0', '-P', '1'])
+  const tcp1 = await window(tools, path, tcpLoad(path, 1))
+  const tcp4 = await window(tools, path, tcpLoad(path, 4))
+  const udp = await window(tools, path, {
+    server: [tools.packets, 'hold', PORT],
+    protocol: 'udp',
+    client: [tools.packets, 'send', path.to.address, PORT]
+  })
   return {
     tcp1BitsPerSecond: tcpBits(tcp1.received) / tcp1.seconds,
     tcp4BitsPerSecond: tcpBits(tcp4.received) / tcp4.seconds,
@@ -63,19 +70,28 @@ export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
   }
 }
 
+/** The programs of both ends. */
+type Load = { readonly server: readonly string[]; readonly protocol: Protocol; readonly client: readonly string[] }
+
+function tcpLoad({ to }: Path, streams: number): Load {
+  const seconds = ['-t', `${IPERF3_SECONDS}`]
+  return {
+    server: ['iperf3', '-4', '-s', '-1', '-p', PORT],
+    protocol: 'tcp',
+    client: ['iperf3', '-4', '-c', to.address, '-p', PORT, ...seconds, '-P', `${streams}`]
+  }
+}
+
 type Window = { readonly seconds: number; readonly busyNs: number; readonly received: Received }
 
-/** What happens between two moments while iperf3 sends, counted where its packets arrive, whether or not it reads them. */
-async function window(tools: Tools, { from, to }: Path, flags: readonly string[]): Promise<Window> {
-  return withServer(tools, { at: to, command: ['iperf3', '-4', '-s', '-1', '-p', `${PORT}`] }, async server => {
+/** What happens between two moments of a load, counted where its packets arrive, whether or not they are read. */
+async function window(tools: Tools, { from, to }: Path, load: Load): Promise<Window> {
+  return withServer(tools, { at: to, command: load.server, protocol: load.protocol }, async server => {
     const before = readReceived(server.pid)
-    const client = await start(tools, from, [
-      ...['iperf3', '-4', '-c', to.address, '-p', `${PORT}`],
-      ...['-t', `${IPERF3_SECONDS}`, ...flags]
-    ])
+    const client = await start(tools, from, load.client)
     try {
       const isFlowing = (): boolean => readReceived(server.pid).packets - before.packets > FLOWING_PACKETS
-      await waitFor('iperf3 sends', isFlowing, {
+      await waitFor(`${load.client[0] ?? ''} sends`, isFlowing, {
         everyMs: 5,
         explain: () => readFileSync(logFile(tools), 'utf8').slice(-500)
       })
@@ -110,9 +126,9 @@ type Requests = Pick<Measured, 'requestsPerSecond' | 'p50Us' | 'p99Us'>
 
 /** One byte there and one back over TCP, one request at a time. */
 async function requests(tools: Tools, { from, to }: Path): Promise<Requests> {
-  return withServer(tools, { at: to, command: [tools.pingPong, 'serve', `${PORT}`] }, async () => {
+  return withServer(tools, { at: to, command: [tools.pingPong, 'serve', PORT], protocol: 'tcp' }, async () => {
     const times = [`${WARM_UP_MS}`, `${MEASURED_MS}`]
-    const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, `${PORT}`, ...times]
+    const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, PORT, ...times]
     return JSON.parse(await must('ip', args)) as Requests
   })
 }
@@ -120,12 +136,12 @@ async function requests(tools: Tools, { from, to }: Path): Promise<Requests> {
 /** Runs `work` while a server listens on the port at one end. */
 async function withServer<T>(
   tools: Tools,
-  p: { readonly at: End; readonly command: readonly string[] },
+  p: { readonly at: End; readonly command: readonly string[]; readonly protocol: Protocol },
   work: (server: ChildHandle) => Promise<T>
 ): Promise<T> {
   const server = await start(tools, p.at, p.command)
   try {
-    await waitFor(`${p.command[0] ?? ''} listens`, () => listens(server.pid, PORT), { everyMs: 5 })
+    await waitFor(`${p.command[0] ?? ''} listens`, () => isOpen(server.pid, p.protocol, PORT), { everyMs: 5 })
     return await work(server)
   } finally {
     await end(server)

@@ -1,11 +1,14 @@
-// One byte there and one back over one TCP connection, one request at a time.
+// One byte there and one back over one TCP connection, one request at a time. Both ends run on the same processor: where the
+// scheduler puts them otherwise, and so what it costs to wake them, differs from run to run by more than what is measured.
 //   ping-pong serve PORT                         answers one client
 //   ping-pong ask ADDRESS PORT WARM_UP_MS MS     asks it, and prints rate and latency of the second period as JSON
 
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,13 @@ static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void stay_on_one_processor(void) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(0, &one);
+  if (sched_setaffinity(0, sizeof one, &one) != 0) err(1, "sched_setaffinity");
 }
 
 static int open_socket(void) {
@@ -98,6 +108,7 @@ static void ask(int fd, uint64_t warm_up_ns, uint64_t measured_ns) {
 
 int main(int argc, char **argv) {
   alarm(MAX_SECONDS);
+  stay_on_one_processor();
   if (argc == 3 && strcmp(argv[1], "serve") == 0) {
     serve(argv[2]);
     return 0;

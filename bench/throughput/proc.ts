@@ -10,8 +10,10 @@ const COLUMNS = ['user', 'nice', 'system', 'idle', 'iowait', 'irq', 'softirq', '
 
 /** Headers of IPv4 and of TCP with timestamps. */
 const TCP_HEADERS_BYTES = 20 + 32
-/** State of a listening socket in /proc/net/tcp. */
-const LISTEN = '0A'
+export type Protocol = 'tcp' | 'udp'
+
+/** State of a socket that takes what comes, in /proc/net/tcp and udp: TCP_LISTEN, and what an unconnected one has. */
+const OPEN: Readonly<Record<Protocol, string>> = { tcp: '0A', udp: '07' }
 
 /** Processor time of all processes and interrupts since boot, ns; the resolution is 10 ms. */
 export function readBusyNs(): number {
@@ -36,13 +38,13 @@ export function tcpBits({ packets, octets }: Received): number {
   return (octets - packets * TCP_HEADERS_BYTES) * 8
 }
 
-/** Whether a TCP socket listens on a port, on any IPv4 address, in the network namespace of a process. */
-export function listens(pid: number, port: number): boolean {
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
-  return readFileSync(`/proc/${pid}/net/tcp`, 'utf8')
+/** Whether a socket takes what comes to a port, on any IPv4 address, in the network namespace of a process. */
+export function isOpen(pid: number, protocol: Protocol, port: string): boolean {
+  const suffix = `:${Number(port).toString(16).toUpperCase().padStart(4, '0')}`
+  return readFileSync(`/proc/${pid}/net/${protocol}`, 'utf8')
     .split('\n')
     .map(row => row.trim().split(/\s+/))
-    .some(([, local, , state]) => local?.endsWith(suffix) === true && state === LISTEN)
+    .some(([, local, , state]) => local?.endsWith(suffix) === true && state === OPEN[protocol])
 }
 
 /** A group is two lines: names, then values. @throws Error when the kernel has no such counter */
