@@ -18,6 +18,8 @@ type Part = {
   readonly after?: readonly string[]
   /** Tolerates starvation: its tests use a simulated clock or measure processor time. */
   readonly background?: true
+  /** Takes long: runs only when it is named. */
+  readonly onDemand?: true
 }
 
 /** They measure rates or saturate the processor: no other hosts run at the same time. */
@@ -37,9 +39,11 @@ const LONGEST = namespaceFiles(
 const NAMESPACE_JOBS = 3
 /** Bound of a file: only one that hangs reaches it, even on a busy machine. */
 const FILE_SECONDS = 1_800
+/** So that the part ends within 90 minutes whatever hangs. */
+const QEMU_FILE_SECONDS = 900
 /** Bound of a file in the background, which a busy machine may not run for minutes. */
 const STARVED_SECONDS = 3_600
-const isUnit = (name: string): boolean => !/^(namespace|sim|uml)\//.test(name)
+const isUnit = (name: string): boolean => !/^(namespace|qemu|sim|uml)\//.test(name)
 
 const PARTS: readonly Part[] = [
   { name: 'check', run: check, background: true },
@@ -59,7 +63,8 @@ const PARTS: readonly Part[] = [
     name: 'demo',
     after: ['unit', 'chaos'],
     ahead: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once']))
-  }
+  },
+  { name: 'qemu', run: qemu, onDemand: true }
 ]
 
 const wanted = process.argv.slice(2)
@@ -70,7 +75,7 @@ if (unknown.length > 0) {
 }
 
 const NOTHING: Outcome = { passed: 0, failed: 0, output: '' }
-const parts = PARTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
+const parts = PARTS.filter(({ name, onDemand = false }) => (wanted.length === 0 ? !onDemand : wanted.includes(name)))
 const startedAt = performance.now()
 const lines = new Map<string, string>()
 const failed: string[] = []
@@ -116,8 +121,15 @@ async function check(execute: Execute): Promise<Outcome> {
   return sum(await Promise.all([one('lint'), rest()]))
 }
 
-async function conformance(kernel: 'here' | 'uml'): Promise<Outcome> {
+async function conformance(kernel: 'here' | 'uml' | 'qemu'): Promise<Outcome> {
   return readCounts(await execute('node', ['test/conformance/main.ts', kernel]))
+}
+
+/** Debian's own kernel, emulated. */
+async function qemu(execute: Execute): Promise<Outcome> {
+  const paths = files(name => name.startsWith('qemu/'))
+  const own = await tap(execute, paths, 1, QEMU_FILE_SECONDS)
+  return sum([own, await conformance('qemu')])
 }
 
 async function namespace(): Promise<Outcome> {

@@ -6,7 +6,7 @@ import { closeSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import * as bpf from '#platform/bpf.ts'
-import { errnoText } from '#platform/libc.ts'
+import { errnoName, errnoText } from '#platform/libc.ts'
 import { kernelError } from '#platform/netlink-error.ts'
 import { BpfMap } from './map.ts'
 import type { MapShape } from './object/btf.ts'
@@ -16,6 +16,8 @@ const OBJECTS = resolve(import.meta.dirname, '../../dist/bpf')
 const NAMES = ['container', 'overlay', 'underlay'] as const
 export const PROGRAMS = ['from_container', 'from_overlay', 'to_host', 'from_underlay'] as const
 export type ProgramName = (typeof PROGRAMS)[number]
+/** Of a program whose verification was interrupted. */
+const RETRIES = 20
 /** Of what the verifier says of a refused program, the reason comes last. */
 const LOG_LINES = 12
 
@@ -160,7 +162,10 @@ function loadProgram(p: {
   const instructions = withMaps(program, name => maps.get(name)?.fd ?? -1)
   const attributes = { ...program, instructions, license: object.license, btf }
   const { name } = program
-  const loaded = bpf.loadProgram(attributes, 'figures')
+  const load = (): ReturnType<typeof bpf.loadProgram> => bpf.loadProgram(attributes, 'figures')
+  let loaded = load()
+  // The verifier gives up when a signal arrives, such as that of a child that has ended.
+  for (let left = RETRIES; left > 0 && loaded.value < 0 && errnoName(loaded.errno) === 'EAGAIN'; left--) loaded = load()
   if (loaded.value >= 0) {
     const info = bpf.programInfo(loaded.value)
     const same = samePrograms(attached, info)

@@ -42,11 +42,20 @@ export class BpfMap {
 
   /** Adds or replaces entries. Those before one that fails are written. @throws ERR_KERNEL */
   set(entries: readonly Entry[]): void {
-    for (let at = 0; at < entries.length; at += BATCH) {
-      const part = entries.slice(at, at + BATCH)
-      const keys = joined(part.map(({ key }) => key))
-      const values = joined(part.map(({ value }) => value))
-      const written = bpf.updateBatch(this.fd, { keys, values, count: part.length })
+    const keys = joined(entries.map(({ key }) => key))
+    this.write({ keys, values: joined(entries.map(({ value }) => value)), count: entries.length })
+  }
+
+  /** The same with keys and values back to back. @throws ERR_KERNEL */
+  write({ keys, values, count }: Dump): void {
+    const { bytes } = this.shape.key
+    for (let at = 0; at < count; at += BATCH) {
+      const end = Math.min(count, at + BATCH)
+      const part = {
+        keys: keys.subarray(at * bytes, end * bytes),
+        values: values.subarray(at * this.valueBytes, end * this.valueBytes)
+      }
+      const written = bpf.updateBatch(this.fd, { ...part, count: end - at })
       if (written.value < 0) throw this.#error('write', written)
     }
   }
@@ -59,11 +68,15 @@ export class BpfMap {
 
   /** Deletes entries; one that does not exist is no error. @throws ERR_KERNEL */
   delete(keys: readonly Uint8Array[]): void {
-    const all = joined(keys)
-    const bytes = this.shape.key.bytes
-    for (let at = 0; at < keys.length;) {
-      const count = Math.min(keys.length - at, BATCH)
-      const deleted = bpf.removeBatch(this.fd, all.subarray(at * bytes, (at + count) * bytes), count)
+    this.remove(joined(keys), keys.length)
+  }
+
+  /** The same with the keys back to back. @throws ERR_KERNEL */
+  remove(keys: Uint8Array, all: number): void {
+    const { bytes } = this.shape.key
+    for (let at = 0; at < all;) {
+      const count = Math.min(all - at, BATCH)
+      const deleted = bpf.removeBatch(this.fd, keys.subarray(at * bytes, (at + count) * bytes), count)
       const isAbsent = deleted.value < 0 && errnoName(deleted.errno) === 'ENOENT'
       if (deleted.value < 0 && !isAbsent) throw this.#error('delete from', deleted)
       // The kernel stops at a key that has no entry.

@@ -20,7 +20,7 @@ import {
   type Place,
   type UnderlayDevice
 } from '../plan/programs/desired-programs.ts'
-import type { Drop, PortTraffic, SettingsEntry } from '../plan/programs/entries.ts'
+import { HOW, type Drop, type PortTraffic, type SettingsEntry } from '../plan/programs/entries.ts'
 import {
   describeProgramOp,
   planPrograms,
@@ -44,6 +44,8 @@ export type ProgramsOptions = {
   readonly underlays: () => readonly UnderlayDevice[]
   /** See ProgramsInput. */
   readonly locals: () => readonly Ip[]
+  /** See ProgramsInput. @param whole whether the kernel is to be asked anew about each VTEP */
+  readonly directness: (whole: boolean) => (vtep: Ip) => boolean
   /** By name, the devices of ours that a pass has seen. */
   readonly indexes: Map<string, number>
   readonly sampling: Pick<Sampling, 'has'>
@@ -69,7 +71,7 @@ export class Programs implements Part<Reading, ProgramOp> {
   }
 
   async observe({ scope, trust, desired }: Look): Promise<Reading> {
-    const { redirects, settings, underlays, locals, indexes, kernel } = this.#options
+    const { redirects, settings, underlays, locals, directness, indexes, kernel } = this.#options
     const whole = scope === null
     await this.#tables.read(whole)
     const ifindexOf = (name: IfName): number => {
@@ -82,7 +84,7 @@ export class Programs implements Part<Reading, ProgramOp> {
     const wanted = desiredPrograms({
       ...{ host: desired.host(), ifindexOf, redirects, whole },
       ...{ settings: settings(), underlays: whole ? underlays() : [] },
-      locals: whole ? locals() : []
+      ...{ locals: whole ? locals() : [], isDirect: directness(whole) }
     })
     const places = [...wanted.places.values()]
     if (whole) {
@@ -171,8 +173,7 @@ export class Programs implements Part<Reading, ProgramOp> {
     const { vni, mac } = held
     const station = this.#tables.of(vni).stations.get(mac)
     // The container may be elsewhere by now.
-    if (station !== undefined && stationOf(Number(station)).ifindex === ifindex)
-      this.#tables.delete(vni, 'stations', [mac])
+    if (station !== undefined && isPortOf(Number(station), ifindex)) this.#tables.delete(vni, 'stations', [mac])
     this.#tables.delete(vni, 'ports', [ifindex])
   }
 
@@ -189,10 +190,7 @@ export class Programs implements Part<Reading, ProgramOp> {
   async #execute(op: ProgramOp): Promise<void> {
     switch (op.kind) {
       case 'entries-set':
-        for (const part of slices([...op.entries])) {
-          this.#tables.set(op.vni, op.table, new Map(part))
-          if (part.length === ENTRIES_AT_ONCE) await nextTurn()
-        }
+        for (const _ of this.#tables.steps(op.vni, op.table, op.entries)) await nextTurn()
         break
       case 'entries-delete':
         for (const part of slices(op.keys)) {
@@ -237,6 +235,11 @@ export class Programs implements Part<Reading, ProgramOp> {
       else this.#attached.delete(ifindex)
     }
   }
+}
+
+function isPortOf(station: number, ifindex: number): boolean {
+  const { to, how } = stationOf(station)
+  return how !== HOW.tunnel && to === ifindex
 }
 
 function* slices<T>(all: readonly T[]): Iterable<readonly T[]> {

@@ -18,15 +18,18 @@ import {
   bytesOf,
   decodeEntry,
   emptyTables,
-  encodeKey,
-  encodeValue,
+  keyWriter,
   TABLES,
+  valueWriter,
   type Entries,
   type Key,
   type MutableTableSet,
   type Table
 } from '../plan/programs/tables.ts'
 import type { BpfMap, Dump } from './map.ts'
+
+/** Some 5 ms of work. */
+const ENTRIES_A_STEP = 5_000
 
 export class TableStore {
   readonly held = new Map<Vni | null, MutableTableSet>()
@@ -71,32 +74,63 @@ export class TableStore {
 
   /** @throws ERR_KERNEL */
   set(vni: Vni | null, table: Table, entries: Entries): void {
+    const steps = this.steps(vni, table, entries)
+    while (steps.next().done !== true);
+  }
+
+  /** The same in steps of some milliseconds. @throws ERR_KERNEL */
+  *steps(vni: Vni | null, table: Table, entries: Entries): Generator<undefined> {
     if (table === 'ports') this.#addCounters(vni, entries.keys())
     this.#dumps.delete(table)
-    const encoded = Array.from(entries, ([key, value]) => ({
-      key: encodeKey(table, vni, key),
-      value: encodeValue(table, value)
-    }))
-    this.#map(`vxm_${table}`).set(encoded)
     const held = this.held.get(vni) ?? emptyTables()
     this.held.set(vni, held)
-    for (const [key, value] of entries) held[table].set(key, value)
+    const map = this.#map(`vxm_${table}`)
+    const [keyBytes, valueBytes] = [map.shape.key.bytes, map.valueBytes]
+    const size = Math.min(entries.size, ENTRIES_A_STEP)
+    const [keys, values] = [new Uint8Array(size * keyBytes), new Uint8Array(size * valueBytes)]
+    const [writeKey, writeValue] = [keyWriter(table, vni, keys), valueWriter(table, values)]
+    const written: Key[] = []
+    const write = (): void => {
+      map.write({ keys, values, count: written.length })
+      for (const key of written) held[table].set(key, entries.get(key) ?? 0)
+      written.length = 0
+    }
+    for (const [key, value] of entries) {
+      writeKey(written.length * keyBytes, key)
+      writeValue(written.length * valueBytes, value)
+      if (written.push(key) < size) continue
+      write()
+      yield
+    }
+    write()
     if (!BY_IFINDEX.includes(table)) return
     // What another network had by the same ifindex has been replaced.
-    const others = [...this.held.values()].filter(other => other !== held)
-    for (const other of others) for (const key of entries.keys()) other[table].delete(key)
+    for (const [of, other] of this.held) {
+      if (other === held) continue
+      for (const key of entries.keys()) other[table].delete(key)
+      this.#dropIfEmpty(of)
+    }
   }
 
   /** Absent is success. @throws ERR_KERNEL */
   delete(vni: Vni | null, table: Table, keys: readonly Key[]): void {
     this.#dumps.delete(table)
-    const bytes = keys.map(key => encodeKey(table, vni, key))
-    this.#map(`vxm_${table}`).delete(bytes)
-    if (table === 'ports') for (const name of ['vxm_traffic', 'vxm_buckets']) this.#map(name).delete(bytes)
+    const map = this.#map(`vxm_${table}`)
+    const bytes = new Uint8Array(keys.length * map.shape.key.bytes)
+    const write = keyWriter(table, vni, bytes)
+    for (const [n, key] of keys.entries()) write(n * map.shape.key.bytes, key)
+    const counters = table === 'ports' ? ['vxm_traffic', 'vxm_buckets'].map(name => this.#map(name)) : []
+    for (const each of [map, ...counters]) each.remove(bytes, keys.length)
     const held = this.held.get(vni)
     if (held === undefined) return
     for (const key of keys) held[table].delete(key)
-    if (vni === null || TABLES.some(name => held[name].size > 0)) return
+    this.#dropIfEmpty(vni)
+  }
+
+  /** With its last entry a network's counters go. */
+  #dropIfEmpty(vni: Vni | null): void {
+    const held = this.held.get(vni)
+    if (vni === null || held === undefined || TABLES.some(name => held[name].size > 0)) return
     this.held.delete(vni)
     this.#map('vxm_ledger').delete(SCOPES.map(scope => ledgerKey(vni, scope)))
   }

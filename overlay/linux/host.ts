@@ -23,11 +23,14 @@ import type { Part } from '../pass.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { probeShaping } from '../shaping/probe.ts'
+import type { SettingsEntry } from '../plan/programs/entries.ts'
 import type { Underlay, UnderlaySpec } from '../plan/underlay/underlay.ts'
 import type { DeviceHost } from './devices.ts'
 import { probeFeatures, probeFilters } from './features.ts'
-import { readUnderlay, UNDERLAY_MTU_MAX, otherAddresses, underlayDevices } from './underlay.ts'
-import { watchChanges, watchTables } from './watch.ts'
+import { exitOf, otherAddresses, readUnderlay, UNDERLAY_MTU_MAX, underlayDevices } from './underlay.ts'
+import { Policies } from './policies.ts'
+import { watchChanges, watchPolicies, watchTables } from './watch.ts'
+import { Ways } from './ways.ts'
 
 export type LinuxHostOptions = {
   readonly underlay: UnderlaySpec
@@ -59,6 +62,8 @@ export class LinuxHost implements DeviceHost {
   readonly noPrograms: string | null
   readonly #redirects: boolean
   #programs: Programs | null = null
+  /** Read while programs run. */
+  #policies: Policies | null = null
   readonly #withoutPrograms: NoPrograms
   readonly #tables = new Map<'doors' | 'serf', Guard>()
   readonly #stops = new Set<() => void>()
@@ -135,14 +140,18 @@ export class LinuxHost implements DeviceHost {
       throw err
     })
     if (this.#guard !== null) this.#guard.onWrite = this.#follow
+    const ways = new Ways(this.kernel.socket, { vtep: this.#underlay.local, port })
+    this.#policies ??= Policies.open(netns)
     this.#programs = new Programs({
       ...{ kernel: this.kernel, datapath, redirects: this.#redirects, indexes: this.indexes, sampling: this.sampling },
-      settings: () => ({
-        ...{ vtep: ipv4Of(this.#underlay.local), vxlanPort: port },
-        ...{ flowsRate: FLOWS_RATE, broadcastsRate: BROADCASTS_RATE }
-      }),
+      settings: () => this.#settings(port),
       underlays: () => underlayDevices(this.kernel.socket, this.readUnderlay()),
       locals: () => otherAddresses(this.kernel.socket, this.#underlay.local),
+      directness: whole => {
+        if (whole) ways.forget()
+        const exit = this.#exit(this.#lastUnderlay ?? this.readUnderlay())
+        return vtep => exit === 0 || [exit, null].includes(ways.deviceTo(vtep))
+      },
       settled: () => removePortFilters(netns)
     })
   }
@@ -182,6 +191,11 @@ export class LinuxHost implements DeviceHost {
       this.#guard === null
         ? () => undefined
         : watchTables({ netns, clock: this.clock, own: this.#guard.portId, listener })
+    const policies = this.#programs === null ? null : this.#policies
+    const stopPolicies =
+      policies?.supported === true
+        ? watchPolicies({ netns, clock: this.clock, changed: () => policies.changed(), listener })
+        : () => undefined
     const stopWatching = watchChanges({
       netns,
       clock: this.clock,
@@ -200,6 +214,7 @@ export class LinuxHost implements DeviceHost {
       this.sampling.notified = false
       stopWatching()
       stopTables()
+      stopPolicies()
     }
     this.#stops.add(stop)
     return stop
@@ -210,8 +225,24 @@ export class LinuxHost implements DeviceHost {
     await this.removal.close()
     this.#guard?.close()
     for (const table of this.#tables.values()) table.close()
+    this.#policies?.close()
     if (this.#datapath !== null) closeDatapath(this.#datapath)
     this.kernel.socket.close()
+  }
+
+  #settings(port: number): SettingsEntry {
+    const underlay = this.readUnderlay()
+    const hasPolicies = this.#policies?.exist() ?? false
+    return {
+      ...{ vtep: ipv4Of(this.#underlay.local), vxlanPort: port, underlayMtu: underlay.mtu },
+      ...{ flowsRate: FLOWS_RATE, broadcastsRate: BROADCASTS_RATE },
+      ...{ underlay: hasPolicies ? 0 : this.#exit(underlay), unwraps: !hasPolicies }
+    }
+  }
+
+  /** See exitOf. */
+  #exit(underlay: Underlay): number {
+    return exitOf(underlayDevices(this.kernel.socket, underlay))
   }
 
   #programsFeature(): Feature {

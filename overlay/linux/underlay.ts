@@ -37,6 +37,12 @@ export function underlayDevices(socket: NetlinkSocket, underlay: Underlay): read
     .map(({ name, ifindex, mac }) => ({ name, ifindex, linkBytes: mac === null ? 0 : ETHERNET_HEADER_BYTES }))
 }
 
+/** The ifindex of the device by which all VXLAN leaves: an Ethernet device, if it is the only one; or else 0. */
+export function exitOf(devices: readonly UnderlayDevice[]): number {
+  const [first, ...others] = devices
+  return first !== undefined && others.length === 0 && first.linkBytes === ETHERNET_HEADER_BYTES ? first.ifindex : 0
+}
+
 /** Where packets reach this host besides its tunnel address: its other addresses, and all broadcast addresses. */
 export function otherAddresses(socket: NetlinkSocket, vtep: Ip): readonly Ip[] {
   const all = readAddresses(socket).flatMap(({ address, prefixLength }) => {

@@ -11,6 +11,7 @@ import { RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER } from '../n
 import { decodeTrafficControl } from '../netlink/tc-info.ts'
 import { decodeNeighbour } from '../netlink/neighbour.ts'
 import { decodeTableName, NFNETLINK, NFNLGRP_NFTABLES } from '../netlink/nftables.ts'
+import { NETLINK_XFRM, XFRMNLGRP_POLICY } from '../netlink/xfrm.ts'
 import { routerDevice } from '../plan/gateway/desired-gateway.ts'
 import { nameRole } from '../plan/network/names.ts'
 
@@ -52,6 +53,12 @@ export function watchTables(options: WatchTarget & { readonly own: number }): ()
   return watchSocket(socket, options, frame =>
     frame.portId !== options.own && decodeTableName(frame.payload).startsWith('vxmesh') ? null : undefined
   )
+}
+
+/** The same for IPsec's policies. @param options.changed does it matter what they are now? @throws ERR_NETNS, ERR_KERNEL */
+export function watchPolicies(options: WatchTarget & { readonly changed: () => boolean }): () => void {
+  const socket = NetlinkSocket.open(options.netns, [XFRMNLGRP_POLICY], NETLINK_XFRM)
+  return watchSocket(socket, options, () => (options.changed() ? null : undefined))
 }
 
 function watchSocket(socket: NetlinkSocket, { clock, listener }: WatchTarget, classify: Classify): () => void {

@@ -98,6 +98,27 @@ export function getMainRoutes(): Message {
   return rtmsg({ scope: 0, table: k.RT_TABLE_MAIN, protocol: 0, type: 0 }).message(k.RTM_GETROUTE, 0)
 }
 
+/** IPPROTO_UDP. */
+const UDP = 17
+
+/** Asks which route a UDP datagram takes. Source and destination have whole prefixes. */
+export function getRouteTo({
+  to,
+  from,
+  port
+}: {
+  readonly to: Ipv4
+  readonly from: Ipv4
+  readonly port: number
+}): Message {
+  return rtmsg({ scope: 0, table: 0, protocol: 0, type: 0, prefixLength: 32, sourceLength: 32 })
+    .attributeIpv4(k.RTA_DST, to)
+    .attributeIpv4(k.RTA_SRC, from)
+    .attributeU8(k.RTA_IP_PROTO, UDP)
+    .attributeU16Be(k.RTA_DPORT, port)
+    .message(k.RTM_GETROUTE, 0)
+}
+
 export type RouteInfo = {
   readonly table: number
   readonly destination: Ipv4 | null
@@ -183,8 +204,9 @@ function rtmsg(p: {
   type: number
   flags?: number
   prefixLength?: number
+  sourceLength?: number
 }): Writer {
-  const { prefixLength = 0, flags = 0 } = p
-  const head = new Writer().u8(k.AF_INET).u8(prefixLength).u8(0).u8(0)
+  const { prefixLength = 0, sourceLength = 0, flags = 0 } = p
+  const head = new Writer().u8(k.AF_INET).u8(prefixLength).u8(sourceLength).u8(0)
   return head.u8(p.table).u8(p.protocol).u8(p.scope).u8(p.type).u32(flags)
 }

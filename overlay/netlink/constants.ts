@@ -102,12 +102,15 @@ export const IFA_LOCAL = 2
 export const IFA_BROADCAST = 4
 
 export const RTA_DST = 1
+export const RTA_SRC = 2
 export const RTA_OIF = 4
 export const RTA_GATEWAY = 5
 export const RTA_PRIORITY = 6
 export const RTA_MULTIPATH = 9
 export const RTA_TABLE = 15
 export const RTA_VIA = 18
+export const RTA_IP_PROTO = 27
+export const RTA_DPORT = 29
 
 export const RT_TABLE_MAIN = 254
 /** Marks a route as set by an administrator, so that no routing daemon claims it. */

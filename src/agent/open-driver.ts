@@ -14,13 +14,10 @@ import type { Clock } from '#platform/clock.ts'
 export async function openDriver(overlay: Config['overlay'], clock: Clock): Promise<OverlayDriver> {
   const { driver, guard, vtep, port, ovs } = overlay
   if (driver === 'bpf' && (guard === 'nft' || guard === 'off')) {
-    throw new VxmeshError(
-      'ERR_CONFIG',
-      'overlay.guard: must be auto or bpf: the programs of driver bpf are its guard',
-      {
-        field: 'overlay.guard'
-      }
-    )
+    throw misconfigured('must be auto or bpf: the programs of driver bpf are its guard')
+  }
+  if (guard === 'bpf' && isUserspaceSwitch(overlay)) {
+    throw misconfigured('must not be bpf: the userspace datapath takes packets before any program at the device')
   }
   const programs = openPrograms(overlay)
   const options = { underlay: ipv4Underlay(vtep), clock, programs }
@@ -30,10 +27,9 @@ export async function openDriver(overlay: Config['overlay'], clock: Clock): Prom
 }
 
 /** @returns why they cannot run; null if they are not to */
-function openPrograms({ driver, guard, ovs }: Config['overlay']): Datapath | string | null {
-  // The userspace datapath takes packets before any program at the device.
-  const isPassed = driver === 'ovs' && ovs.datapath === 'netdev'
-  if (guard === 'nft' || guard === 'off' || (guard !== 'bpf' && isPassed)) return null
+function openPrograms(overlay: Config['overlay']): Datapath | string | null {
+  const { driver, guard } = overlay
+  if (guard === 'nft' || guard === 'off' || isUserspaceSwitch(overlay)) return null
   try {
     return openDatapath(null)
   } catch (err) {
@@ -43,4 +39,12 @@ function openPrograms({ driver, guard, ovs }: Config['overlay']): Datapath | str
     if (driver !== 'bpf' && guard !== 'bpf') return message
     throw new VxmeshError('ERR_UNSUPPORTED', `${field}: this host cannot run bpf: ${message}`, { field, cause: err })
   }
+}
+
+function isUserspaceSwitch({ driver, ovs }: Config['overlay']): boolean {
+  return driver === 'ovs' && ovs.datapath === 'netdev'
+}
+
+function misconfigured(why: string): VxmeshError {
+  return new VxmeshError('ERR_CONFIG', `overlay.guard: ${why}`, { field: 'overlay.guard' })
 }

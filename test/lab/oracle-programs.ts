@@ -76,13 +76,23 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
   const indexOf = (device: string): number => ifindexes.get(device) ?? 0
   const ports = (await rowsOf(maps.get('vxm_ports'))).map(({ key, value }) => `port ${keyText(key)} ${portText(value)}`)
   const stations = (await rowsOf(maps.get('vxm_stations'))).map(
-    ({ key, value }) => `${word(key, 'network')} ${macText(key)} by ${word(value, 'how')} ${word(value, 'ifindex')}`
+    ({ key, value }) => `${word(key, 'network')} ${macText(key)} ${stationText(value)}`
   )
+  const networks = (await rowsOf(maps.get('vxm_networks'))).map(
+    ({ key, value }) => `${keyText(key)} by ${keyText(value)}`
+  )
+  const settings = (await rowsOf(maps.get('vxm_settings'))).map(
+    ({ value }) => `wraps at ${word(value, 'underlay')}, unwraps: ${word(value, 'unwraps')}`
+  )
+  // A host of the lab has Ethernet devices, and no IPsec policies.
+  const [exit, ...others] = running.filter(({ name }) => name === 'from_underlay')
   const neighbours = (await rowsOf(maps.get('vxm_neighbours'))).map(
     ({ key, value }) => `${word(key, 'network')} ${addressText(word(key, 'address'))} is ${macText(value)}`
   )
   const locals = view.here.flatMap(network => localOf(view, network).map(e => ({ e, network })))
-  const remotes = view.here.flatMap(network => remoteOf(view, network).map(({ endpoint: e }) => ({ e, network })))
+  const remotes = view.here.flatMap(network =>
+    remoteOf(view, network).map(({ endpoint: e, vtep }) => ({ e, network, vtep }))
+  )
   const known = [...locals, ...remotes].map(({ e, network }) => `${network.vni} ${addressOf(e)} is ${e.mac}`)
   const gateways = view.here
     .filter(({ egress, hostAccess }) => egress || hostAccess)
@@ -101,9 +111,14 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
         ...locals.map(
           ({ e, network }) => `${network.vni} ${e.mac} by ${receives(e, forwards)} ${indexOf(e.hostInterface)}`
         ),
-        ...remotes.map(({ e, network }) => `${network.vni} ${e.mac} by 3 ${tunnelIndex(view, tunnelOf(network))}`)
+        ...remotes.map(({ e, network, vtep }) => `${network.vni} ${e.mac} by ${TUNNEL} ${vtep}`)
       ],
       stations
+    ),
+    ...compare([`wraps at ${others.length === 0 ? (exit?.ifindex ?? 0) : 0}, unwraps: 1`], settings),
+    ...compare(
+      forwards ? view.here.map(network => `${network.vni} by ${tunnelIndex(view, tunnelOf(network))}`) : [],
+      networks
     ),
     ...compare(forwards ? [...known, ...gateways] : [], neighbours)
   ]
@@ -112,6 +127,9 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
 /** Flag 1: what it sends may be redirected. What is shaped passes its queue. */
 const sends = (e: EndpointView, forwards: boolean): number =>
   forwards && e.egressRate === 0 && e.delayUs === 0 ? 1 : 0
+
+/** On another host: the packet is wrapped for its VTEP. */
+const TUNNEL = 3
 
 /** 1: into the container's device; 2: by its queue; 4: by the bridge. */
 function receives(e: EndpointView, forwards: boolean): number {
@@ -143,6 +161,12 @@ function macText(row: Formatted | number): string {
 function portText(value: Formatted | number): string {
   const address = addressText(word(value, 'address'))
   return `${word(value, 'network')} ${address} ${macText(value)} ${word(value, 'flags')} ${word(value, 'mtu')}`
+}
+
+/** How a station is reached: by a device of this host, or by another host's address. */
+function stationText(value: Formatted | number): string {
+  const [how, to] = [word(value, 'how'), word(value, 'to')]
+  return `by ${how} ${how === TUNNEL ? addressText(to) : to}`
 }
 
 const keyText = (key: Formatted | number): string => (typeof key === 'number' ? `${key}` : '?')

@@ -51,6 +51,7 @@ export class Stage {
   readonly containers = new Map<string, LabContainer>()
   readonly switches: OpenVSwitch[] = []
   readonly #drivers: OverlayDriver[] = []
+  readonly #linux = new Set<number>()
   /** Hosts that are dead: no agent, no switch, no link. */
   readonly #down = new Set<number>()
   endpoints: Endpoint[] = []
@@ -65,14 +66,15 @@ export class Stage {
     this.members = lab.hosts.map((_, i) => i + 1)
   }
 
-  /** Hosts with their drivers, all containers attached, all settled. */
+  /** Hosts with their drivers, all containers attached, all settled. @param p.linux hosts of a `bpf` plane with driver linux */
   static async open(
     t: Teardown,
     plane: Plane,
-    p: { hosts: number; places: Places; members?: number[]; outside?: true }
+    p: { hosts: number; places: Places; members?: number[]; outside?: true; linux?: readonly number[] }
   ): Promise<Stage> {
     const lab = await Lab.create({ hosts: p.hosts })
     const stage = new Stage(plane, lab)
+    for (const host of p.linux ?? []) stage.#linux.add(host)
     if (p.members !== undefined) stage.members = p.members
     t.teardown(() => stage.#close())
     if (p.outside === true) await addOutside(lab)
@@ -96,7 +98,7 @@ export class Stage {
     const { vtep, netns: hostNetns } = this.lab.host(host)
     const options = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
     const driver = !this.#switched
-      ? this.plane === 'bpf'
+      ? this.plane === 'bpf' && !this.#linux.has(host)
         ? LinuxDriver.openFast({ ...options, programs: openDatapath(hostNetns) })
         : LinuxDriver.open(options)
       : await OvsDriver.open({

@@ -4,7 +4,7 @@ import t from 'tap'
 import ts from 'typescript'
 import { importsOf, isPackage, parse, PRODUCT, sources, targetOf } from './imports.ts'
 
-const tests = sources('test').filter(file => !/^test\/(namespace|uml|conformance|chaos|demo)\//.test(file))
+const tests = sources('test').filter(file => !/^test\/(namespace|qemu|uml|conformance|chaos|demo)\//.test(file))
 /** The simulator and the fuzzer are programs of their own. */
 const PROGRAMS = ['test/sim/main.ts', 'test/fuzz/main.ts']
 

@@ -19,10 +19,15 @@
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) UNUSED = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) UNUSED = (void *)2;
 static __u64 (*bpf_ktime_get_ns)(void) UNUSED = (void *)5;
+static long (*bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 bytes, __u64 flags) UNUSED = (void *)9;
+static __u32 (*bpf_get_prandom_u32)(void) UNUSED = (void *)7;
 static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 offset, void *to, __u32 bytes) UNUSED = (void *)26;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) UNUSED = (void *)23;
 static long (*bpf_skb_change_type)(struct __sk_buff *skb, __u32 type) UNUSED = (void *)32;
+static __u32 (*bpf_get_hash_recalc)(struct __sk_buff *skb) UNUSED = (void *)34;
 static long (*bpf_skb_pull_data)(struct __sk_buff *skb, __u32 length) UNUSED = (void *)39;
+static long (*bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 bytes, __u32 mode, __u64 flags) UNUSED = (void *)50;
+static long (*bpf_redirect_neigh)(__u32 ifindex, void *parameters, int bytes, __u64 flags) UNUSED = (void *)152;
 static long (*bpf_redirect_peer)(__u32 ifindex, __u64 flags) UNUSED = (void *)155;
 
 char program_license[] SEC("license") = "Apache-2.0";

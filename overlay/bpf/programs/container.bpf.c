@@ -7,6 +7,7 @@
 
 #include "deliver.h"
 #include "packet.h"
+#include "wrap.h"
 #include <linux/tcp.h>
 
 #define VXLAN_PORT 4789
@@ -179,5 +180,8 @@ int from_container(struct __sk_buff *skb)
   const int is_remote = station->how == BY_TUNNEL;
   count_scope(port->network, is_remote ? SCOPE_SENT : SCOPE_HOST, skb);
   if (!redirects) return TC_ACT_UNSPEC;
-  return is_remote ? bpf_redirect(station->ifindex, 0) : deliver(skb, station);
+  if (!is_remote) return deliver(skb, station);
+  const __u32 zero = 0;
+  const struct settings *settings = bpf_map_lookup_elem(&vxm_settings, &zero);
+  return settings && type == HTONS(ETH_P_IP) ? wrap(skb, port->network, station->to, settings) : to_tunnel(port->network);
 }

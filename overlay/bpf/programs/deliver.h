@@ -11,7 +11,7 @@
 INLINE int deliver(struct __sk_buff *skb, const struct station *station)
 {
   if (!station || (station->how != BY_PEER && station->how != BY_QUEUE)) return TC_ACT_UNSPEC;
-  const __u32 to = station->ifindex;
+  const __u32 to = station->to;
   if (station->how == BY_QUEUE) return bpf_redirect(to, 0);
   struct traffic *traffic = bpf_map_lookup_elem(&vxm_traffic, &to);
   if (traffic) {

@@ -30,7 +30,7 @@ struct {
 // How a station is reached.
 #define BY_PEER 1   // Into the container's own device.
 #define BY_QUEUE 2  // By the host side of its veth, whose queue shapes what it receives.
-#define BY_TUNNEL 3 // By the network's VXLAN device, whose forwarding entries name the host.
+#define BY_TUNNEL 3 // On another host.
 #define BY_BRIDGE 4 // By the bridge or switch: the driver does not redirect.
 
 struct station_key {
@@ -40,7 +40,7 @@ struct station_key {
 };
 
 struct station {
-  __u32 ifindex;
+  __u32 to; // The ifindex of its port, or, on another host, that host's VTEP; 0: the network's VXLAN device knows the way.
   __u32 how;
 };
 
@@ -90,6 +90,15 @@ struct {
   MAP_TYPE(value, __u32);
 } vxm_tunnels SEC(".maps");
 
+// The VXLAN device of a network.
+struct {
+  MAP_UINT(type, BPF_MAP_TYPE_HASH);
+  MAP_UINT(max_entries, ENTRIES_OF_HOST);
+  MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+  MAP_TYPE(key, __u32);
+  MAP_TYPE(value, __u32);
+} vxm_networks SEC(".maps");
+
 // The devices by which VXLAN arrives: bytes of the link-layer header, 14 for Ethernet, 0 for a device without one.
 struct {
   MAP_UINT(type, BPF_MAP_TYPE_HASH);
@@ -108,13 +117,16 @@ struct {
   MAP_TYPE(value, __u32);
 } vxm_locals SEC(".maps");
 
-// A token bucket for each container: so many packets a second, and as many at once after a quiet second. 0 is no limit.
+// The rates are those of a token bucket for each container: so many packets a second, and as many at once after a quiet
+// second. 0 is no limit.
 struct settings {
   __be32 vtep;           // This host's tunnel address.
   __be16 vxlan_port;     // UDP port of VXLAN.
-  __u16 zero;
+  __u16 underlay_mtu;    // Of the underlay's device.
   __u32 flows_rate;      // TCP connections that a container opens.
   __u32 broadcasts_rate; // Broadcast and multicast packets that it sends.
+  __u32 underlay;        // Ifindex of the Ethernet device by which VXLAN leaves; 0: wrap nothing, there may be several.
+  __u32 unwraps;         // May VXLAN that arrives be unwrapped past the host's stack?
 };
 
 struct {

@@ -54,6 +54,17 @@ INLINE void copy_mac(__u8 *to, const __u8 *from)
   __builtin_memcpy(to, from, 6);
 }
 
+// The sum of a header without options (RFC 1071): what `check` must be if it is zero, and 0 if it is right.
+INLINE __u16 checksum(const struct iphdr *ip)
+{
+  const __u16 *words = (const void *)ip;
+  __u32 sum = 0;
+#pragma clang loop unroll(full)
+  for (__u32 i = 0; i < sizeof(*ip) / 2; i++) sum += words[i];
+  sum = (sum & 0xffff) + (sum >> 16);
+  return ~(sum + (sum >> 16));
+}
+
 INLINE __be32 address_at(const __u8 *bytes)
 {
   return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | (__u32)bytes[3] << 24;

@@ -1,24 +1,56 @@
 // At the underlay's device, for VXLAN to this host's tunnel address: only a host that has endpoints in a network may send
 // into it. VXLAN to the host's other addresses, or to everybody at once, is dropped. All else is not ours and goes on. A
 // fragment after the first does so, too: it is useless without the first, which must hold the whole VXLAN header.
+//
+// A packet to a container of this host is unwrapped here and redirected to it: it meets neither the hooks of the host's
+// namespace nor its routes, nor waits for the VXLAN device's turn.
 
-#include "maps.h"
+#include "deliver.h"
 #include "packet.h"
+#include "vxlan.h"
 
-struct vxlan {
-  __be32 flags;
-  __be32 network; // In the upper 24 bits; the lower ones are reserved.
-};
+#define MORE_FRAGMENTS 0x2000
 
-// RFC 7348, section 5: the I flag is set, all other bits are reserved and zero.
-#define VXLAN_FLAGS HTONL(0x08000000)
-#define RESERVED HTONL(0xff)
+// What is read of the packet inside.
+struct inside {
+  struct ethhdr ethernet;
+  __u8 version;
+  __u8 service;
+} __attribute__((packed));
 
-// The headers that follow the IPv4 header.
-struct outer {
-  struct udphdr udp;
-  struct vxlan vxlan;
-};
+// Is it whole, plain IPv4 over Ethernet that the host's stack would take, and nothing that the VXLAN device has to do more
+// about than to take it out of its wrapping? That device knows how to cut what a network card is to cut.
+INLINE int is_simple(const struct __sk_buff *skb, __u32 link, const struct iphdr *ip, const struct udphdr *udp)
+{
+  const __u32 bytes = HTONS(ip->tot_len);
+  return skb->pkt_type == PACKET_HOST && link == sizeof(struct ethhdr) && ip->version == 4 && ip->ihl == 5 &&
+    skb->len == link + bytes && !skb->gso_size && !skb->vlan_present && !(ip->frag_off & HTONS(MORE_FRAGMENTS)) && !udp->check &&
+    HTONS(udp->len) == bytes - sizeof(struct iphdr) && !checksum(ip);
+}
+
+// Has a router on the way told of congestion, or of its beginning, which the VXLAN device tells the packet inside?
+INLINE int is_told(__u8 outer, __u8 inner)
+{
+  outer &= ECN_MASK;
+  return outer == ECN_CONGESTION || (outer == ECN_CAPABLE_1 && (inner & ECN_MASK) == ECN_CAPABLE);
+}
+
+// Unwraps a simple packet of a network to a container that is reached past its queue. Otherwise the VXLAN device does.
+INLINE int unwrap(struct __sk_buff *skb, __u32 network, __u8 service)
+{
+  struct inside inside;
+  if (bpf_skb_load_bytes(skb, WRAPPING_BYTES, &inside, sizeof(inside)) || inside.ethernet.h_proto != HTONS(ETH_P_IP) ||
+      is_told(service, inside.service))
+    return TC_ACT_UNSPEC;
+  struct station_key key = {.network = network};
+  copy_mac(key.mac, inside.ethernet.h_dest);
+  const struct station *station = bpf_map_lookup_elem(&vxm_stations, &key);
+  if (!station || station->how != BY_PEER) return TC_ACT_UNSPEC;
+  // What follows the outer Ethernet header is removed, and the inner header written over it.
+  if (bpf_skb_adjust_room(skb, -(__s32)WRAPPING_BYTES, BPF_ADJ_ROOM_MAC, 0)) return TC_ACT_UNSPEC;
+  if (bpf_skb_store_bytes(skb, 0, &inside.ethernet, sizeof(inside.ethernet), 0)) return TC_ACT_SHOT;
+  return deliver(skb, station);
+}
 
 SEC("classifier/from_underlay")
 int from_underlay(struct __sk_buff *skb)
@@ -51,7 +83,7 @@ int from_underlay(struct __sk_buff *skb)
   const struct address_key key = {HTONL(outer.vxlan.network) >> 8, ip.saddr};
   if (to_vtep && !to_all && bpf_map_lookup_elem(&vxm_vteps, &key)) {
     count_bytes(key.network, SCOPE_RECEIVED, skb->len - start - sizeof(outer));
-    return TC_ACT_UNSPEC;
+    return settings->unwraps && is_simple(skb, link, &ip, &outer.udp) ? unwrap(skb, key.network, ip.tos) : TC_ACT_UNSPEC;
   }
   count_drop(DROP_STRANGER, skb);
   return TC_ACT_SHOT;

@@ -45,6 +45,8 @@ export type ProgramsInput = {
   readonly underlays: readonly UnderlayDevice[]
   /** This host's addresses other than its VTEP, broadcast ones included. */
   readonly locals: readonly Ip[]
+  /** Does VXLAN to this VTEP leave by the underlay's device? The programs wrap nothing that leaves by another. */
+  readonly isDirect: (vtep: Ip) => boolean
   /** Whether what belongs to no network is wanted, too. */
   readonly whole: boolean
 }
@@ -69,7 +71,7 @@ export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
 }
 
 function networkTables(
-  { ifindexOf, redirects }: ProgramsInput,
+  { ifindexOf, redirects, isDirect }: ProgramsInput,
   network: DesiredNetwork,
   places: Map<number, Place>
 ): TableSet {
@@ -83,11 +85,18 @@ function networkTables(
   if (redirects && vxlan !== 0) {
     put(network.vxlan, vxlan, 'from_overlay')
     tables.tunnels.set(vxlan, vni)
+    tables.networks.set(vni, vxlan)
   }
   for (const vtep of network.flood) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
   for (const vtep of network.entries.values()) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
-  const remote = stationWord({ ifindex: vxlan, how: HOW.tunnel })
-  for (const mac of network.entries.keys()) tables.stations.set(mac, remote)
+  /** By VTEP, of which there are few. */
+  const ways = new Map<Ip, number>()
+  for (const [mac, vtep] of network.entries) {
+    const known = ways.get(vtep)
+    const to = known ?? stationWord({ to: !redirects || isDirect(vtep) ? ipv4Of(vtep) : 0, how: HOW.tunnel })
+    if (known === undefined) ways.set(vtep, to)
+    tables.stations.set(mac, to)
+  }
   for (const { device, mac, address, shaping } of network.endpoints.values()) {
     const ifindex = ifindexOf(device)
     if (ifindex === 0) continue
@@ -115,5 +124,5 @@ export function portEntries(p: PortFacts): { readonly station: number; readonly 
   const how: StationEntry['how'] = !redirects ? 'bridge' : ingressRate > 0 || delayUs > 0 ? 'queue' : 'peer'
   const sends = redirects && egressRate === 0 && delayUs === 0
   const port = { network: vni, address: ipv4Of(p.address), mac, redirects: sends, mtu }
-  return { station: stationWord({ ifindex, how: HOW[how] }), port: textOf(portValue(port)) }
+  return { station: stationWord({ to: ifindex, how: HOW[how] }), port: textOf(portValue(port)) }
 }

@@ -16,18 +16,28 @@ export type PortEntry = {
 
 /** How a station is reached: see programs/maps.h. */
 export const HOW = { peer: 1, queue: 2, tunnel: 3, bridge: 4 } as const
-export type StationEntry = { readonly ifindex: number; readonly how: keyof typeof HOW }
+/** `to` is the ifindex of its port, or, on another host (`tunnel`), that host's VTEP; 0: the VXLAN device knows the way. */
+export type StationEntry = { readonly to: number; readonly how: keyof typeof HOW }
 
 export type SettingsEntry = {
   readonly vtep: Ipv4
   /** UDP port of VXLAN. */
   readonly vxlanPort: number
+  /** Of the underlay's device. */
+  readonly underlayMtu: number
   /** Limits of a container, in packets a second; 0 is no limit. See programs/maps.h. */
   readonly flowsRate: number
   readonly broadcastsRate: number
+  /** Ifindex of the Ethernet device by which VXLAN leaves; 0: the programs wrap nothing, there may be several. */
+  readonly underlay: number
+  /** May the programs unwrap VXLAN, past the host's stack? */
+  readonly unwraps: boolean
 }
 
 const PORT_REDIRECTS = 1
+/** Of the values of a port and of the settings. */
+export const PORT_BYTES = 20
+export const SETTINGS_BYTES = 24
 
 /** A number of 32 bits: an ifindex, a network, a count of bytes. */
 export function word(value: number): Uint8Array {
@@ -37,10 +47,11 @@ export function word(value: number): Uint8Array {
 }
 
 export function portValue({ network, address, mac, redirects, mtu }: PortEntry): Uint8Array {
-  const bytes = addressKey(network, address, 20)
-  writeMac(bytes, 8, mac)
+  const bytes = addressKey(network, address, PORT_BYTES)
+  const view = new DataView(bytes.buffer)
+  writeMac(view, 8, mac)
   if (redirects) bytes[14] = PORT_REDIRECTS
-  new DataView(bytes.buffer).setUint32(16, mtu, true)
+  view.setUint32(16, mtu, true)
   return bytes
 }
 
@@ -52,17 +63,34 @@ export function readPort(bytes: Uint8Array): Pick<PortEntry, 'address' | 'mac' |
 
 export function stationKey(network: Vni, mac: Mac): Uint8Array {
   const bytes = new Uint8Array(12)
-  new DataView(bytes.buffer).setUint32(0, network, true)
-  writeMac(bytes, 4, mac)
+  writeStationKey(new DataView(bytes.buffer), 0, { network, mac })
   return bytes
 }
 
-export function stationValue({ ifindex, how }: StationEntry): Uint8Array {
+export function writeStationKey(into: DataView, at: number, p: { readonly network: number; readonly mac: Mac }): void {
+  into.setUint32(at, p.network, true)
+  writeMac(into, at + 4, p.mac)
+  into.setUint16(at + 10, 0)
+}
+
+export function stationValue({ to, how }: StationEntry): Uint8Array {
+  return stationBytes({ to, how: HOW[how] })
+}
+
+/** By the number of the way. A VTEP is in network order. */
+export function stationBytes({ to, how }: { readonly to: number; readonly how: number }): Uint8Array {
   const bytes = new Uint8Array(8)
   const view = new DataView(bytes.buffer)
-  view.setUint32(0, ifindex, true)
-  view.setUint32(4, HOW[how], true)
+  view.setUint32(0, to, how !== HOW.tunnel)
+  view.setUint32(4, how, true)
   return bytes
+}
+
+/** What `stationBytes` wrote. */
+export function readStation(bytes: Uint8Array): { readonly to: number; readonly how: number } {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  const how = view.getUint32(4, true)
+  return { to: view.getUint32(0, how !== HOW.tunnel), how }
 }
 
 /** Key of a local address. */
@@ -83,17 +111,20 @@ export function addressKey(network: Vni, address: Ipv4, length = 8): Uint8Array 
 
 export function neighbourValue(mac: Mac): Uint8Array {
   const bytes = new Uint8Array(8)
-  writeMac(bytes, 0, mac)
+  writeMac(new DataView(bytes.buffer), 0, mac)
   return bytes
 }
 
-export function settingsValue({ vtep, vxlanPort, flowsRate, broadcastsRate }: SettingsEntry): Uint8Array {
-  const bytes = new Uint8Array(16)
+export function settingsValue(settings: SettingsEntry): Uint8Array {
+  const bytes = new Uint8Array(SETTINGS_BYTES)
   const view = new DataView(bytes.buffer)
-  view.setUint32(0, vtep)
-  view.setUint16(4, vxlanPort)
-  view.setUint32(8, flowsRate, true)
-  view.setUint32(12, broadcastsRate, true)
+  view.setUint32(0, settings.vtep)
+  view.setUint16(4, settings.vxlanPort)
+  view.setUint16(6, settings.underlayMtu, true)
+  view.setUint32(8, settings.flowsRate, true)
+  view.setUint32(12, settings.broadcastsRate, true)
+  view.setUint32(16, settings.underlay, true)
+  view.setUint32(20, Number(settings.unwraps), true)
   return bytes
 }
 
@@ -147,8 +178,8 @@ export function readMac(bytes: Uint8Array, at: number): Mac {
 }
 
 /** Of the six bytes, each two lower-case digits in a text of 17 characters. */
-function writeMac(into: Uint8Array, at: number, mac: Mac): void {
-  for (let i = 0; i < 6; i++) into[at + i] = (digit(mac, i * 3) << 4) | digit(mac, i * 3 + 1)
+export function writeMac(into: DataView, at: number, mac: Mac): void {
+  for (let i = 0; i < 6; i++) into.setUint8(at + i, (digit(mac, i * 3) << 4) | digit(mac, i * 3 + 1))
 }
 
 function digit(text: string, at: number): number {

@@ -2,9 +2,8 @@
 // their form as bytes. Pure.
 
 import type { Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
-import { addressKey, addressWord, neighbourValue, readMac, stationKey, word } from './entries.ts'
+import { HOW, PORT_BYTES, readMac, readStation, SETTINGS_BYTES, writeMac, writeStationKey } from './entries.ts'
 
 /** The tables that follow from the state, in the order in which they are written: a port's own entry comes last. */
 export const TABLES = [
@@ -14,6 +13,7 @@ export const TABLES = [
   'vteps',
   'neighbours',
   'tunnels',
+  'networks',
   'stations',
   'ports'
 ] as const
@@ -29,6 +29,7 @@ export const BY_IFINDEX: readonly Table[] = ['tunnels', 'ports']
  * | locals, vteps | address | 1 |
  * | neighbours | address | MAC |
  * | tunnels | ifindex | network |
+ * | networks | network | ifindex |
  * | stations | MAC; the bytes, as text, of a key that is padded with anything but zeros | see stationWord |
  * | ports | ifindex | the bytes, as text |
  */
@@ -45,7 +46,7 @@ export function emptyTables(): MutableTableSet {
   const empty = (): Map<Key, Value> => new Map()
   return {
     ...{ settings: empty(), underlays: empty(), locals: empty(), vteps: empty(), neighbours: empty() },
-    ...{ tunnels: empty(), stations: empty(), ports: empty() }
+    ...{ tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
   }
 }
 
@@ -55,45 +56,85 @@ const STATION_KEY_BYTES = 12
 /** An entry as the map holds it. */
 export type Bytes = { readonly key: Uint8Array; readonly value: Uint8Array }
 
-export function encodeKey(table: Table, vni: Vni | null, key: Key): Uint8Array {
-  const network = vni ?? (0 as Vni)
+/** Bytes of a key, and of a value. */
+const SIZES: Readonly<Record<Table, readonly [key: number, value: number]>> = {
+  settings: [4, SETTINGS_BYTES],
+  underlays: [4, 4],
+  locals: [4, 4],
+  vteps: [8, 4],
+  neighbours: [8, 8],
+  tunnels: [4, 4],
+  networks: [4, 4],
+  stations: [STATION_KEY_BYTES, 8],
+  ports: [4, PORT_BYTES]
+}
+
+/** Writes keys or values into a buffer, each at an offset: there may be a hundred thousand. */
+type Writer<T> = (at: number, what: T) => void
+
+export function keyWriter(table: Table, vni: Vni | null, into: Uint8Array): Writer<Key> {
+  const view = viewOf(into)
+  const network = vni ?? 0
   switch (table) {
     case 'settings':
     case 'underlays':
     case 'tunnels':
+    case 'networks':
     case 'ports':
-      return word(Number(key))
+      return (at, key) => view.setUint32(at, Number(key), true)
     case 'locals':
-      return addressWord(key as Ipv4)
+      return (at, key) => view.setUint32(at, Number(key))
     case 'vteps':
     case 'neighbours':
-      return addressKey(network, key as Ipv4)
+      return (at, key) => {
+        view.setUint32(at, network, true)
+        view.setUint32(at + 4, Number(key))
+      }
     case 'stations':
-      return String(key).length === STATION_KEY_BYTES ? bytesOf(String(key)) : stationKey(network, key as Mac)
+      return (at, key) => {
+        const text = String(key)
+        if (text.length === STATION_KEY_BYTES) into.set(bytesOf(text), at)
+        else writeStationKey(view, at, { network, mac: text as Mac })
+      }
   }
 }
 
-export function encodeValue(table: Table, value: Value): Uint8Array {
+export function valueWriter(table: Table, into: Uint8Array): Writer<Value> {
+  const view = viewOf(into)
   switch (table) {
     case 'settings':
     case 'ports':
-      return bytesOf(String(value))
+      return (at, value) => into.set(bytesOf(String(value)), at)
     case 'underlays':
     case 'locals':
     case 'vteps':
     case 'tunnels':
-      return word(Number(value))
+    case 'networks':
+      return (at, value) => view.setUint32(at, Number(value), true)
     case 'neighbours':
-      return neighbourValue(value as Mac)
-    case 'stations': {
-      const { ifindex, how } = stationOf(Number(value))
-      const bytes = new Uint8Array(8)
-      const view = new DataView(bytes.buffer)
-      view.setUint32(0, ifindex, true)
-      view.setUint32(4, how, true)
-      return bytes
-    }
+      return (at, value) => writeMac(view, at, value as Mac)
+    case 'stations':
+      return (at, value) => writeStation(view, at, Number(value))
   }
+}
+
+export function encodeKey(table: Table, vni: Vni | null, key: Key): Uint8Array {
+  const bytes = new Uint8Array(SIZES[table][0])
+  keyWriter(table, vni, bytes)(0, key)
+  return bytes
+}
+
+export function encodeValue(table: Table, value: Value): Uint8Array {
+  const bytes = new Uint8Array(SIZES[table][1])
+  valueWriter(table, bytes)(0, value)
+  return bytes
+}
+
+/** Without objects in between. */
+function writeStation(view: DataView, at: number, value: number): void {
+  const how = value % 8
+  view.setUint32(at, Math.floor(value / 8), how !== HOW.tunnel)
+  view.setUint32(at + 4, how, true)
 }
 
 /** The inverse of both; `vni` is null for an entry of the host itself. */
@@ -118,25 +159,27 @@ export function decodeEntry(
       const network = v.getUint32(0, true)
       return { vni: network as Vni, key: first, value: network }
     }
+    case 'networks':
+      return { vni: first as Vni, key: first, value: v.getUint32(0, true) }
     case 'stations':
       return {
         vni: first as Vni,
         // A key of another program's that no packet has is deleted as the key that it is.
         key: k.getUint16(10) === 0 ? readMac(key, 4) : textOf(key),
-        value: stationWord({ ifindex: v.getUint32(0, true), how: v.getUint32(4, true) })
+        value: stationWord(readStation(value))
       }
     case 'ports':
       return { vni: v.getUint32(0, true) as Vni, key: first, value: textOf(value) }
   }
 }
 
-/** Ifindex and way of a station in one number. A way that there is not is 7, whatever it was. */
-export function stationWord({ ifindex, how }: { readonly ifindex: number; readonly how: number }): number {
-  return ifindex * 8 + Math.min(how, 7)
+/** What a station's value holds (entries.ts), in one number. A way that there is not is 7, whatever it was. */
+export function stationWord({ to, how }: { readonly to: number; readonly how: number }): number {
+  return to * 8 + Math.min(how, 7)
 }
 
-export function stationOf(value: number): { readonly ifindex: number; readonly how: number } {
-  return { ifindex: Math.floor(value / 8), how: value % 8 }
+export function stationOf(value: number): { readonly to: number; readonly how: number } {
+  return { to: Math.floor(value / 8), how: value % 8 }
 }
 
 /** A character a byte. */

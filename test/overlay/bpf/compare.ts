@@ -1,17 +1,29 @@
 // Compares the BPF programs with their model on random packets: verdict and packet of each, and the counters now and then.
 
 import type { Ipv4 } from '#model/ipv4.ts'
-import { fromContainer, fromOverlay, fromUnderlay, toHost, type Outcome, type Tables } from './model.ts'
+import {
+  FREE,
+  fromContainer,
+  fromOverlay,
+  fromUnderlay,
+  onesSum,
+  toHost,
+  type Given,
+  type Outcome,
+  type Tables
+} from './model.ts'
 import { Packets } from './packets.ts'
 import { withBench, type Bench } from './run.ts'
 
 const COUNTERS_EVERY = 1_000
 const ip = (last: number): Ipv4 => (0x0a010000 + last) as Ipv4
 const OTHER_LOCAL = 0xc0000263
-const [VTEP, PEER, OTHER_PEER] = [0xc0000201 as Ipv4, 0xc0000202, 0xc0000203]
+const [VTEP, PEER, OTHER_PEER] = [0xc0000201 as Ipv4, 0xc0000202, 0xcb007103]
+const UNDERLAY = 9
 
 export const TABLES: Tables = {
-  settings: { vtep: VTEP, vxlanPort: 4790 },
+  // An MTU that some packets do not fit.
+  settings: { vtep: VTEP, vxlanPort: 4790, underlay: UNDERLAY, underlayMtu: 110, unwraps: true },
   ports: new Map([
     [2, { network: 7, address: ip(2), mac: '020000000002', redirects: true, mtu: 1_500 }],
     [3, { network: 7, address: ip(3), mac: '020000000003', redirects: true, mtu: 80 }],
@@ -20,11 +32,15 @@ export const TABLES: Tables = {
     [5, { network: 8, address: ip(5), mac: '020000000005', redirects: false, mtu: 1_500 }]
   ]),
   stations: new Map([
-    ['7 020000000002', { ifindex: 2, how: 'peer' }],
-    ['7 020000000003', { ifindex: 3, how: 'queue' }],
-    ['7 020000000009', { ifindex: 7, how: 'tunnel' }],
-    ['8 020000000002', { ifindex: 4, how: 'peer' }],
-    ['8 020000000005', { ifindex: 5, how: 'bridge' }]
+    ['7 020000000002', { to: 2, how: 'peer' }],
+    ['7 020000000003', { to: 3, how: 'queue' }],
+    ['7 020000000009', { to: PEER, how: 'tunnel' }],
+    ['7 02000000000a', { to: OTHER_PEER, how: 'tunnel' }],
+    // The VXLAN device knows the way.
+    ['7 02000000000b', { to: 0, how: 'tunnel' }],
+    ['8 020000000002', { to: 4, how: 'peer' }],
+    ['8 020000000005', { to: 5, how: 'bridge' }],
+    ['8 020000000009', { to: PEER, how: 'tunnel' }]
   ]),
   neighbours: new Map([
     [`7 ${ip(2)}`, '020000000002'],
@@ -37,8 +53,22 @@ export const TABLES: Tables = {
     [7, 7],
     [8, 8]
   ]),
-  underlays: new Map([[9, 14]]),
+  // The other one has no VXLAN device.
+  networks: new Map([[7, 7]]),
+  underlays: new Map([[UNDERLAY, 14]]),
   locals: new Set([OTHER_LOCAL, 0xffffffff])
+}
+
+const withSettings = (settings: Partial<Tables['settings']>): Tables => ({
+  ...TABLES,
+  settings: { ...TABLES.settings, ...settings }
+})
+
+/** Hosts that wrap and unwrap, that wrap nothing, and that do neither. */
+export const HOSTS: Readonly<Record<string, Tables>> = {
+  'the programs wrap': TABLES,
+  'several devices': withSettings({ underlay: 0 }),
+  'IPsec policies': withSettings({ underlay: 0, unwraps: false })
 }
 
 export type Difference = {
@@ -51,17 +81,21 @@ export type Difference = {
 
 export type Comparison = {
   readonly differences: readonly Difference[]
-  /** How often each program came to each verdict. */
+  /** How often each program came to each verdict, and how often it wrapped or unwrapped a packet. */
   readonly verdicts: Readonly<Record<string, number>>
 }
 
 /** Stops at the tenth difference. Takes some 10 us a packet. */
-export function compare(count: number, seed: number): Comparison {
-  return withBench(TABLES, bench => compareOn(bench, count, below(seed)))
+export function compare(count: number, seed: number, tables = TABLES): Comparison {
+  return withBench(tables, bench => compareOn(bench, tables, { count, below: below(seed) }))
 }
 
-function compareOn(bench: Bench, count: number, below: (bound: number) => number): Comparison {
-  const packets = new Packets(TABLES, below)
+function compareOn(
+  bench: Bench,
+  tables: Tables,
+  { count, below }: { readonly count: number; readonly below: (bound: number) => number }
+): Comparison {
+  const packets = new Packets(tables, below)
   const differences: Difference[] = []
   const verdicts: Record<string, number> = {}
   const expected = new Map<string, number>()
@@ -80,17 +114,17 @@ function compareOn(bench: Bench, count: number, below: (bound: number) => number
     const way = below(10) < 6 ? container : (others[below(others.length)] ?? container)
     const { program, devices, make, model } = way
     const ifindex = devices[below(devices.length)] ?? 0
-    const packet = make(ifindex)
-    const wanted: Outcome = model(TABLES, packet, ifindex)
-    const got = bench.run(program, packet, ifindex)
-    const key = `${program} ${got.verdict}`
-    verdicts[key] = (verdicts[key] ?? 0) + 1
+    const given: Given = { packet: make(ifindex), ifindex, segmentBytes: packets.segmentBytes() }
+    const wanted: Outcome = model(tables, given)
+    const got = bench.run(program, given.packet, ifindex, given.segmentBytes)
+    for (const key of [got.verdict, ...kindOf(given.packet, got.packet)]) {
+      verdicts[`${program} ${key}`] = (verdicts[`${program} ${key}`] ?? 0) + 1
+    }
     for (const name of wanted.counted) expected.set(name, (expected.get(name) ?? 0) + 1)
-    if (got.verdict !== wanted.verdict || !got.packet.equals(wanted.packet)) {
+    if (!isAsWanted(got, wanted)) {
       const { verdict, packet: after } = wanted
-      const shown = { program, ifindex, packet: packet.toString('hex') }
       differences.push({
-        ...shown,
+        ...{ program, ifindex, packet: `${given.packet.toString('hex')} in segments of ${given.segmentBytes}` },
         model: { verdict, after: after.toString('hex') },
         kernel: { verdict: got.verdict, after: got.packet.toString('hex') }
       })
@@ -107,6 +141,22 @@ function compareOn(bench: Bench, count: number, below: (bound: number) => number
     }
   }
   return { differences, verdicts }
+}
+
+function kindOf({ length: before }: Buffer, { length: after }: Buffer): string[] {
+  return after > before ? ['wraps'] : after < before ? ['unwraps'] : []
+}
+
+/** The same, but for the fields that the sender of a wrapped packet may choose: those are within their rules. */
+export function isAsWanted(got: Pick<Outcome, 'verdict' | 'packet'>, wanted: Omit<Outcome, 'counted'>): boolean {
+  if (got.verdict !== wanted.verdict || got.packet.length !== wanted.packet.length) return false
+  if (wanted.isWrapped !== true) return got.packet.equals(wanted.packet)
+  // RFC 1071: the sum over a header with its own checksum. RFC 7348, section 5: a port of the dynamic range.
+  const isSummed = onesSum(got.packet.subarray(14, 34)) === 0xffff
+  const isPort = got.packet.readUInt16BE(FREE.sourcePort) >= 0xc000
+  const rest = Buffer.from(got.packet)
+  for (const at of Object.values(FREE)) rest.writeUInt16BE(0, at)
+  return isSummed && isPort && rest.equals(wanted.packet)
 }
 
 /** A small generator (xorshift32), the same on every machine. */

@@ -20,21 +20,22 @@ const SENT = 60
 
 /** Two containers whose packets are redirected, one whose packets the bridge forwards, and one on another host. */
 const TABLES: Tables = {
-  settings: { vtep: 0xc0000201 as Ipv4, vxlanPort: 4789 },
+  settings: { vtep: 0xc0000201 as Ipv4, vxlanPort: 4789, underlay: 9, underlayMtu: 1_500, unwraps: true },
   ports: new Map(
     [FIRST, SECOND, GUARDED].map(n => {
       return [n, { network: 7, address: ip(n), mac: mac(n), redirects: n !== GUARDED, mtu: 1_500 }]
     })
   ),
   stations: new Map<string, Station>([
-    [`7 ${mac(FIRST)}`, { ifindex: FIRST, how: 'peer' }],
-    [`7 ${mac(SECOND)}`, { ifindex: SECOND, how: 'peer' }],
-    [`7 ${mac(GUARDED)}`, { ifindex: GUARDED, how: 'bridge' }],
-    [`7 ${mac(REMOTE)}`, { ifindex: 7, how: 'tunnel' }]
+    [`7 ${mac(FIRST)}`, { to: FIRST, how: 'peer' }],
+    [`7 ${mac(SECOND)}`, { to: SECOND, how: 'peer' }],
+    [`7 ${mac(GUARDED)}`, { to: GUARDED, how: 'bridge' }],
+    [`7 ${mac(REMOTE)}`, { to: 0xc0000202, how: 'tunnel' }]
   ]),
   neighbours: new Map([SECOND, REMOTE].map(n => [`7 ${ip(n)}`, mac(n)])),
   vteps: new Set(),
   tunnels: new Map([[7, 7]]),
+  networks: new Map([[7, 7]]),
   underlays: new Map(),
   locals: new Set()
 }

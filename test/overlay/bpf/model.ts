@@ -5,7 +5,14 @@ import type { Ipv4 } from '#model/ipv4.ts'
 export type Hex = string
 
 export type Tables = {
-  readonly settings: { readonly vtep: Ipv4; readonly vxlanPort: number }
+  readonly settings: {
+    readonly vtep: Ipv4
+    readonly vxlanPort: number
+    /** Ifindex of the device by which VXLAN leaves; 0: nothing is wrapped. */
+    readonly underlay: number
+    readonly underlayMtu: number
+    readonly unwraps: boolean
+  }
   /** By ifindex. */
   readonly ports: ReadonlyMap<number, Port>
   /** By `network mac`. */
@@ -16,61 +23,107 @@ export type Tables = {
   readonly vteps: ReadonlySet<string>
   /** By ifindex: the network. */
   readonly tunnels: ReadonlyMap<number, number>
+  /** By network: the ifindex of its VXLAN device. */
+  readonly networks: ReadonlyMap<number, number>
   /** Other addresses of the host. */
   readonly locals: ReadonlySet<number>
   /** By ifindex: bytes of the link-layer header. */
   readonly underlays: ReadonlyMap<number, number>
 }
 
+/** Of every device. */
+export const DEVICE_MAC: Hex = '02fe00000001'
+
 export type Port = { readonly network: number; readonly address: Ipv4; readonly mac: Hex } & {
   readonly redirects: boolean
   readonly mtu: number
 }
-export type Station = { readonly ifindex: number; readonly how: 'peer' | 'queue' | 'tunnel' | 'bridge' }
+/** `to` is an ifindex; on another host (`tunnel`) that host's VTEP, or 0. */
+export type Station = { readonly to: number; readonly how: 'peer' | 'queue' | 'tunnel' | 'bridge' }
+
+/** A packet, and the size of the segments into which a network card is to cut it; 0: not at all. */
+export type Given = { readonly packet: Buffer; readonly ifindex: number; readonly segmentBytes: number }
 
 export type Outcome = {
   readonly verdict: 'drop' | 'next' | 'redirect'
-  /** The packet as it goes on. */
+  /** The packet as it goes on. In a wrapped one, what the sender is free to choose is 0: see FREE. */
   readonly packet: Buffer
+  readonly isWrapped?: true
   /** Counters that go up by one packet: `dropped 3`, `scope 7 sent`. */
   readonly counted: readonly string[]
 }
 
 const [IPV4, ARP] = [0x0800, 0x0806]
 const [ICMP, TCP, UDP] = [1, 6, 17]
+const ETHERNET_BYTES = 14
+/** The lower two bits of a type of service (RFC 3168, section 5). */
+const ECN = { none: 0, ect1: 1, ect0: 2, ce: 3 } as const
+/** What a sender may choose in the outer headers, by its offset: the identification, the header checksum, which follows from it, the source port. */
+export const FREE = { id: 18, checksum: 24, sourcePort: 34 } as const
 
-export function fromContainer(tables: Tables, packet: Buffer, ifindex: number): Outcome {
+export function fromContainer(tables: Tables, { packet, ifindex, segmentBytes }: Given): Outcome {
   const port = tables.ports.get(ifindex)
   if (port === undefined) return { verdict: 'drop', packet, counted: ['drop no-port'] }
-  if (!maySend(tables, port, packet)) return { verdict: 'drop', packet, counted: [`dropped ${ifindex}`, 'drop forged'] }
+  if (!maySend(tables, port, { packet, segmentBytes }))
+    return { verdict: 'drop', packet, counted: [`dropped ${ifindex}`, 'drop forged'] }
   const sent = `sent ${ifindex}`
-  const redirects = port.redirects && packet.length <= port.mtu + 14
+  const bytes = segmentBytes === 0 ? packet.length - ETHERNET_BYTES : segmentBytes + headerBytes(packet)
+  const redirects = port.redirects && bytes <= port.mtu
   const reply = redirects ? answerArp(tables, port, packet) : null
   if (reply !== null) return { verdict: 'redirect', packet: reply, counted: [sent] }
   const station = tables.stations.get(`${port.network} ${packet.toString('hex', 0, 6)}`)
   const scope = station === undefined ? 'bridged' : station.how === 'tunnel' ? 'sent' : 'host'
   const counted = [sent, `scope ${port.network} ${scope}`]
   if (station === undefined || !redirects || station.how === 'bridge') return { verdict: 'next', packet, counted }
-  if (station.how === 'peer') counted.push(`redirected ${station.ifindex}`)
-  return { verdict: 'redirect', packet, counted }
+  if (station.how === 'peer') counted.push(`redirected ${station.to}`)
+  if (station.how !== 'tunnel') return { verdict: 'redirect', packet, counted }
+  const outer = { settings: tables.settings, to: station.to, network: port.network }
+  const wrapped = segmentBytes === 0 && packet.readUInt16BE(12) === IPV4 ? wrap(packet, outer) : null
+  if (wrapped !== null) return { verdict: 'redirect', packet: wrapped, counted, isWrapped: true }
+  return { verdict: tables.networks.has(port.network) ? 'redirect' : 'next', packet, counted }
 }
 
-export function fromOverlay(tables: Tables, packet: Buffer, ifindex: number): Outcome {
+/**
+ * VXLAN over IPv4 over Ethernet: RFC 7348, section 5. The neighbour's MAC is filled in later.
+ * @returns null when that is left to the VXLAN device
+ */
+function wrap(
+  frame: Buffer,
+  { settings, to, network }: { settings: Tables['settings']; to: number; network: number }
+): Buffer | null {
+  const vxlan = Buffer.from('0800000000000000', 'hex')
+  vxlan.writeUIntBE(network, 4, 3)
+  const udp = Buffer.alloc(8)
+  udp.writeUInt16BE(settings.vxlanPort, 2)
+  udp.writeUInt16BE(udp.length + vxlan.length + frame.length, 4)
+  const ip = Buffer.from('4500000000000000401100000000000000000000', 'hex')
+  const ecn = frame.readUInt8(15) & 3
+  // Congestion that the packet has met before is none on this way: RFC 3168, section 9.1.1, "full functionality".
+  ip.writeUInt8(ecn === ECN.ce ? ECN.ect0 : ecn, 1)
+  const bytes = ip.length + udp.length + vxlan.length + frame.length
+  ip.writeUInt16BE(bytes, 2)
+  ip.writeUInt32BE(settings.vtep, 12)
+  ip.writeUInt32BE(to, 16)
+  if (settings.underlay === 0 || to === 0 || bytes > settings.underlayMtu) return null
+  return Buffer.concat([Buffer.from('0000000000000000000000000800', 'hex'), ip, udp, vxlan, frame])
+}
+
+export function fromOverlay(tables: Tables, { packet, ifindex }: Given): Outcome {
   const network = tables.tunnels.get(ifindex)
   if (network === undefined) return { verdict: 'next', packet, counted: [] }
   const station = tables.stations.get(`${network} ${packet.toString('hex', 0, 6)}`)
   if (station === undefined || ['tunnel', 'bridge'].includes(station.how))
     return { verdict: 'next', packet, counted: [] }
-  return { verdict: 'redirect', packet, counted: station.how === 'peer' ? [`redirected ${station.ifindex}`] : [] }
+  return { verdict: 'redirect', packet, counted: station.how === 'peer' ? [`redirected ${station.to}`] : [] }
 }
 
 /** Nothing that a bridge hands up is for the host. */
-export function toHost(_tables: Tables, packet: Buffer): Outcome {
+export function toHost(_tables: Tables, { packet }: Given): Outcome {
   return { verdict: 'drop', packet, counted: ['drop to-host'] }
 }
 
-export function fromUnderlay(tables: Tables, packet: Buffer, ifindex: number): Outcome {
-  const { vtep, vxlanPort } = tables.settings
+export function fromUnderlay(tables: Tables, { packet, ifindex, segmentBytes }: Given): Outcome {
+  const { vtep, vxlanPort, unwraps } = tables.settings
   const linkBytes = tables.underlays.get(ifindex)
   if (linkBytes === undefined) return { verdict: 'next', packet, counted: [] }
   const next = { verdict: 'next', packet, counted: [] } as const
@@ -87,22 +140,74 @@ export function fromUnderlay(tables: Tables, packet: Buffer, ifindex: number): O
   if (vxlan.length < 8 || vxlan.readUInt32BE(0) !== 0x08000000 || vxlan[7] !== 0) return drop('malformed')
   const network = vxlan.readUIntBE(4, 3)
   if (to !== vtep || toAll || !tables.vteps.has(`${network} ${ip.readUInt32BE(12)}`)) return drop('stranger')
-  return { ...next, counted: [`scope ${network} received`] }
+  const received = `scope ${network} received`
+  const isWhole = segmentBytes === 0 && linkBytes === ETHERNET_BYTES
+  const inner = isWhole ? unwrapped(packet) : null
+  const station = inner === null ? undefined : tables.stations.get(`${network} ${inner.toString('hex', 0, 6)}`)
+  if (!unwraps || inner === null || station?.how !== 'peer') return { ...next, counted: [received] }
+  return { verdict: 'redirect', packet: inner, counted: [received, `redirected ${station.to}`] }
 }
 
-function maySend(tables: Tables, port: Port, packet: Buffer): boolean {
+/** What is in a VXLAN packet, if it is IPv4, goes on as it is, and the stack takes the packet around it; else null. */
+function unwrapped(packet: Buffer): Buffer | null {
+  const ip = packet.subarray(ETHERNET_BYTES)
+  // RFC 791: version 4 without options, a right checksum, no padding, no fragment.
+  const header = ip.subarray(0, 20)
+  const isPlain = ip.readUInt8(0) === 0x45 && onesSum(header) === 0xffff && (ip.readUInt8(6) & 0x20) === 0
+  if (packet.toString('hex', 0, 6) !== DEVICE_MAC || !isPlain || ip.readUInt16BE(2) !== ip.length) return null
+  // RFC 768: a checksum of 0 is none.
+  const udp = ip.subarray(20)
+  if (udp.readUInt16BE(4) !== udp.length || udp.readUInt16BE(6) !== 0) return null
+  const inner = udp.subarray(16)
+  if (inner.length < ETHERNET_BYTES + 20 || inner.readUInt16BE(12) !== IPV4) return null
+  const [before, outer] = [inner.readUInt8(15) & 3, ip.readUInt8(1) & 3]
+  return outer === ECN.ce || decapsulated(before, outer) !== before ? null : inner
+}
+
+/** The congestion field inside after decapsulation, of what is not dropped: RFC 6040, figure 4. */
+function decapsulated(inner: number, outer: number): number {
+  if (inner === ECN.none || inner === ECN.ce) return inner
+  return outer === ECN.ce || outer === ECN.ect1 ? outer : inner
+}
+
+/** RFC 1071, without the complement: of a whole header 0xffff when its checksum is right. */
+export function onesSum(header: Buffer): number {
+  let sum = 0
+  for (let at = 0; at < header.length; at += 2) sum += header.readUInt16BE(at)
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+  return sum
+}
+
+/** Of an allowed IPv4 packet: those that each of its segments has. Of another one 0. */
+function headerBytes(packet: Buffer): number {
+  if (packet.readUInt16BE(12) !== IPV4) return 0
+  const ip = packet.subarray(ETHERNET_BYTES)
+  const own = (ip.readUInt8(0) & 15) * 4
+  if ((ip.readUInt16BE(6) & 0x1fff) !== 0) return own
+  if (ip.readUInt8(9) === TCP) return own + (ip.readUInt8(own + 12) >> 4) * 4
+  return ip.readUInt8(9) === UDP ? own + 8 : own
+}
+
+function maySend(tables: Tables, port: Port, { packet, segmentBytes }: Omit<Given, 'ifindex'>): boolean {
   if (packet.length < 14 || packet.toString('hex', 6, 12) !== port.mac) return false
   if (packet.toString('hex', 0, 6).startsWith('0180c200000')) return false
   const type = packet.readUInt16BE(12)
   const body = packet.subarray(14)
-  if (type === IPV4) return maySendIpv4(tables, port, body)
+  if (type === IPV4) return maySendIpv4(tables, port, { packet: body, segmentBytes })
   return type === ARP && maySendArp(port, body)
 }
 
-function maySendIpv4(tables: Tables, port: Port, ip: Buffer): boolean {
+function maySendIpv4(
+  tables: Tables,
+  port: Port,
+  { packet: ip, segmentBytes }: { packet: Buffer; segmentBytes: number }
+): boolean {
   if (ip.length < 20 || ip.readUInt8(0) >> 4 !== 4 || ip.readUInt32BE(12) !== port.address) return false
   const header = (ip.readUInt8(0) & 15) * 4
-  if (header < 20 || ip.readUInt16BE(2) < header || ip.readUInt16BE(2) > ip.length) return false
+  const bytes = ip.readUInt16BE(2)
+  if (header < 20) return false
+  // A length above 64 KiB does not fit into its field.
+  if (bytes === 0 ? segmentBytes === 0 : bytes < header || bytes > ip.length) return false
   const protocol = ip.readUInt8(9)
   if (![TCP, UDP, ICMP].includes(protocol) || (ip.readUInt16BE(6) & 0x1fff) !== 0) return true
   const message = ip.subarray(header)

@@ -1,6 +1,6 @@
 // Random packets for the BPF programs: mostly right, with one or a few things wrong, so that each check decides about some.
 
-import type { Tables } from './model.ts'
+import { DEVICE_MAC, onesSum, type Tables } from './model.ts'
 
 /** A whole number below `bound`. */
 type Below = (bound: number) => number
@@ -35,6 +35,11 @@ export class Packets {
     ]
   }
 
+  /** Now and then what a network card is to cut; 0: not. */
+  segmentBytes(): number {
+    return this.#mostly(0, () => this.#one([1, 40, 80, 1_400]))
+  }
+
   /** What a container may send from a port, and what it may not. */
   ofContainer(ifindex: number): Buffer {
     const port = this.#tables.ports.get(ifindex)
@@ -49,15 +54,19 @@ export class Packets {
     return this.#cut(this.#ethernet(this.#one(this.#macs), this.#one(this.#macs), IPV4, this.#bytes(40)))
   }
 
+  /** VXLAN, mostly of a host that may send it and for a station of its network. */
   ofUnderlay(): Buffer {
     const { vtep, vxlanPort } = this.#tables.settings
+    const [network = 0, from = 0] = this.#one([...this.#tables.vteps])
+      .split(' ')
+      .map(Number)
     const header = Buffer.alloc(8)
     header.writeUInt32BE(
       this.#mostly(0x08000000, () => this.#one([0, 0x08000001, 0x88000000])),
       0
     )
     header.writeUIntBE(
-      this.#mostly(this.#network(), () => this.#below(1 << 24)),
+      this.#mostly(network, () => this.#below(1 << 24)),
       4,
       3
     )
@@ -65,22 +74,43 @@ export class Packets {
     const udp = this.#udp(
       4000,
       this.#mostly(vxlanPort, () => this.#one(PORTS)),
-      Buffer.concat([header, this.#bytes(60)])
+      Buffer.concat([header, this.#mostly(this.#inner(network), () => this.#bytes(60))])
+    )
+    udp.writeUInt16BE(
+      this.#mostly(udp.length, () => this.#one([udp.length - 1, udp.length + 4])),
+      4
+    )
+    udp.writeUInt16BE(
+      this.#mostly(0, () => 1),
+      6
     )
     const to = this.#mostly(vtep, () => this.#one(this.#addresses))
-    const ip = this.#ipv4(this.#one(this.#addresses), { protocol: this.#mostly(17, () => 6), body: udp }, to)
+    const source = this.#mostly(from, () => this.#one(this.#addresses))
+    const ip = this.#ipv4(source, { protocol: this.#mostly(17, () => 6), body: udp }, to)
+    const padded = this.#mostly(ip, () => Buffer.concat([ip, this.#bytes(20)]))
     return this.#cut(
       this.#ethernet(
-        this.#mostly('02fe00000001', () => this.#one(['ffffffffffff', '01005e000001'])),
+        this.#mostly(DEVICE_MAC, () => this.#one(['ffffffffffff', '01005e000001', '02fe00000003'])),
         '02fe00000002',
         this.#mostly(IPV4, () => IPV6),
-        ip
+        padded
       )
     )
   }
 
-  #network(): number {
-    return this.#one([...this.#tables.tunnels.values()])
+  /** A frame from another host's container. */
+  #inner(network: number): Buffer {
+    const stations = [...this.#tables.stations.keys()].filter(key => key.startsWith(`${network} `))
+    const [, mac = ''] = this.#one(stations).split(' ')
+    const to = this.#mostly(mac, () => this.#one(this.#macs))
+    const type = this.#mostly(IPV4, () => this.#one([ARP, IPV6, VLAN]))
+    const packet = this.#ipv4(this.#one(this.#addresses), this.#message())
+    return this.#ethernet(
+      to,
+      this.#one(this.#macs),
+      type,
+      this.#mostly(packet, () => this.#bytes(60))
+    )
   }
 
   #ethernet(to: string, from: string, type: number, body: Buffer): Buffer {
@@ -93,10 +123,15 @@ export class Packets {
     const words = this.#mostly(5, () => 6 + this.#below(10))
     const header = Buffer.alloc(words * 4)
     header.writeUInt8(
-      this.#mostly(0x40 | words, () => this.#below(256)),
+      this.#mostly(0x40 | words, () => this.#one([this.#below(256), (this.#below(16) << 4) | words])),
       0
     )
     const bytes = header.length + body.length
+    // Each sign of congestion (RFC 3168), and classes of service.
+    header.writeUInt8(
+      this.#mostly(this.#below(4), () => this.#below(256)),
+      1
+    )
     header.writeUInt16BE(
       this.#mostly(bytes, () => this.#one([0, 19, bytes - 1, bytes + 1, 0xffff])),
       2
@@ -108,6 +143,11 @@ export class Packets {
     header.writeUInt8(protocol, 9)
     header.writeUInt32BE(from, 12)
     header.writeUInt32BE(to, 16)
+    const checksum = 0xffff - onesSum(header)
+    header.writeUInt16BE(
+      this.#mostly(checksum, () => this.#one([0, checksum ^ 1, checksum ^ 0x100])),
+      10
+    )
     return Buffer.concat([header, body])
   }
 

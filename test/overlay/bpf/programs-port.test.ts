@@ -4,9 +4,9 @@ import t, { type Test } from 'tap'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { closeDatapath, loadDatapath, readObjects } from '#overlay/bpf/datapath.ts'
-import { bridgeName } from '#overlay/plan/network/names.ts'
 import { DROPS, stationKey, stationValue, word, type StationEntry } from '#overlay/plan/programs/entries.ts'
 import type { ProgramOp } from '#overlay/plan/programs/plan-programs.ts'
+import { makeHost } from '../fixtures.ts'
 import { blue, device, on, red, requestFor, texts, World } from './programs-world.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
@@ -43,7 +43,7 @@ t.test('an admitted port runs its program with its entries, as a pass would leav
     admit(world, endpoint)
     t.equal(world.running(device(endpoint)), 'from_container')
     const port = ifindexOf(world, endpoint)
-    t.same(stationOf(world, endpoint), stationValue({ ifindex: port, how: 'peer' }))
+    t.same(stationOf(world, endpoint), stationValue({ to: port, how: 'peer' }))
     for (const map of ['vxm_ports', 'vxm_traffic', 'vxm_buckets']) t.ok(world.keys(map).includes(port), map)
     const before = world.held()
     admit(world, endpoint)
@@ -84,10 +84,9 @@ t.test('a port whose device is gone is not admitted', { skip }, async t => {
 t.test('a container that arrives from another host is no longer sent by the tunnel', { skip }, async t => {
   const away: Endpoint = { ...a, host: c.host }
   const world = await settledWorld(t, [away, b])
-  const tunnel = world.scratch.ifindexOf(bridgeName(red.vni).replace('vb', 'vx'))
-  t.same(stationOf(world, a), stationValue({ ifindex: tunnel, how: 'tunnel' }))
+  t.same(stationOf(world, a), stationValue({ to: makeHost(2).vtep, how: 'tunnel' }))
   admit(world, a)
-  t.same(stationOf(world, a), stationValue({ ifindex: ifindexOf(world, a), how: 'peer' }))
+  t.same(stationOf(world, a), stationValue({ to: ifindexOf(world, a), how: 'peer' }))
 })
 
 t.test('a dismissed port leaves no entry and no counter, and the others stay', { skip }, async t => {
@@ -124,7 +123,7 @@ t.test(
     const world = await settledWorld(t, [a, b])
     const away: Endpoint = { ...a, host: c.host }
     await world.pass([away, b], { scope: red.vni, mayRemove: false })
-    const tunnel = stationValue({ ifindex: world.scratch.ifindexOf('vx0000a1'), how: 'tunnel' })
+    const tunnel = stationValue({ to: makeHost(2).vtep, how: 'tunnel' })
     t.same(stationOf(world, a), tunnel)
     const port = ifindexOf(world, a)
     t.ok(world.keys('vxm_ports').includes(port))
@@ -163,7 +162,7 @@ t.test(
     for (const [shaping, how, sending] of rows) {
       const what = JSON.stringify(shaping)
       world.programs.shape(ifindex, shaping)
-      t.same(stationOf(world, a), stationValue({ ifindex, how }), what)
+      t.same(stationOf(world, a), stationValue({ to: ifindex, how }), what)
       t.equal(sends(world, a), sending, what)
       const { attempted } = await world.pass([{ ...a, ...shaping }, b])
       t.same(texts(attempted), [], `${what}: as a pass wants it`)

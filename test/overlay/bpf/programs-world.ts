@@ -3,6 +3,7 @@
 import type { Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { IfName, Vni } from '#model/ids.ts'
+import type { Ip } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { closeDatapath, loadDatapath, readObjects, type Datapath, type ProgramName } from '#overlay/bpf/datapath.ts'
 import { readProgram } from '#overlay/bpf/filter.ts'
@@ -21,7 +22,8 @@ import { Scratch } from './scratch.ts'
 export const red = makeNetwork('red', 0xa1)
 export const blue = makeNetwork('blue', 0xb2)
 const SETTINGS: SettingsEntry = {
-  ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 20_000, broadcastsRate: 1_000 }
+  ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 20_000, broadcastsRate: 1_000 },
+  ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
 }
 const NETNS = '/proc/self/ns/net'
 
@@ -59,6 +61,10 @@ export class World {
   sampled: (ifindex: number) => boolean = () => true
   /** Addresses of the host, other than its VTEP. */
   locals = [parseIpv4('127.0.0.1')]
+  /** Does VXLAN to this host leave by the underlay's device? */
+  isDirect: (vtep: Ip) => boolean = () => true
+  /** For each pass, whether it asked anew. */
+  readonly asked: boolean[] = []
   settled = 0
   readonly #options: ProgramsOptions
 
@@ -79,6 +85,10 @@ export class World {
         return ifindex === 0 ? [] : [{ name: 'eth0', ifindex, linkBytes: 14 }]
       },
       locals: () => this.locals,
+      directness: whole => {
+        this.asked.push(whole)
+        return vtep => this.isDirect(vtep)
+      },
       settled: () => {
         this.settled++
       }
@@ -110,7 +120,7 @@ export class World {
     const { redirects, settings, underlays, locals } = this.#options
     const { tables } = desiredPrograms({
       ...{ host: hostWith(endpoints), ifindexOf: name => this.#find(name), redirects },
-      ...{ settings: settings(), underlays: underlays(), locals: locals(), whole: true }
+      ...{ settings: settings(), underlays: underlays(), locals: locals(), whole: true, isDirect: this.isDirect }
     })
     return [...tables]
       .flatMap(([vni, set]) =>

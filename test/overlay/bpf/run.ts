@@ -18,17 +18,18 @@ import {
   word,
   type SettingsEntry
 } from '#overlay/plan/programs/entries.ts'
-import { createVeth } from '#overlay/netlink/link.ts'
+import { readLinks } from '#overlay/kernel/kernel.ts'
+import { createVeth, getLinks, setLink } from '#overlay/netlink/link.ts'
 import { closeDatapath, loadDatapath, readObjects, type Datapath } from '#overlay/bpf/datapath.ts'
 import { runProgram } from '#platform/bpf.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inScratchNetns } from '#platform/netns.ts'
-import type { Outcome, Tables } from './model.ts'
+import { DEVICE_MAC, type Outcome, type Tables } from './model.ts'
 
 const VERDICTS: Readonly<Record<number, Outcome['verdict']>> = { [-1]: 'next', 2: 'drop', 7: 'redirect' }
 /** struct __sk_buff. */
 const CONTEXT_BYTES = 192
-const IFINDEX_OFFSET = 40
+const [IFINDEX_OFFSET, SEGMENT_OFFSET] = [40, 176]
 const TRAFFIC = ['sent', 'sent bytes', 'redirected', 'redirected bytes', 'dropped', 'limited'] as const
 
 /** Limits of each container, in packets a second; 0 is none. */
@@ -44,6 +45,9 @@ export function withBench<T>(tables: Tables, use: (bench: Bench) => T, rates?: R
     for (let i = 0; i < DEVICES; i += 2) {
       const peer = { name: `d${i + 1}`, mac: macOf(`02000000010${i + 1}`) }
       socket.request(createVeth({ name: `d${i}`, mtu: 1_500, group: 0, peer }), 'create veth')
+    }
+    for (const { ifindex, name } of readLinks(socket, getLinks())) {
+      if (/^d\d+$/.test(name)) socket.request(setLink(ifindex, { mac: macOf(DEVICE_MAC) }), 'set the MAC')
     }
     const bench = new Bench(tables, rates)
     try {
@@ -70,9 +74,11 @@ export class Bench {
   }
 
   /** Without the counters, which take long to read. */
-  run(program: string, packet: Buffer, ifindex: number): Omit<Outcome, 'counted'> {
+  run(program: string, packet: Buffer, ifindex: number, segmentBytes = 0): Pick<Outcome, 'verdict' | 'packet'> {
     const context = new Uint8Array(CONTEXT_BYTES)
-    new DataView(context.buffer).setUint32(IFINDEX_OFFSET, ifindex, true)
+    const fields = new DataView(context.buffer)
+    fields.setUint32(IFINDEX_OFFSET, ifindex, true)
+    fields.setUint32(SEGMENT_OFFSET, segmentBytes, true)
     const fd = this.datapath.programs.get(program)?.fd ?? -1
     const ran = runProgram(fd, packet, context)
     const verdict = VERDICTS[ran.verdict]
@@ -110,7 +116,10 @@ export class Bench {
   }
 
   #fill(): void {
-    const { ports, stations, neighbours, vteps, tunnels, underlays, locals } = this.#tables
+    const { ports, stations, neighbours, vteps, tunnels, networks, underlays, locals } = this.#tables
+    for (const [network, ifindex] of networks) {
+      this.map('vxm_networks').set([{ key: word(network), value: word(ifindex) }])
+    }
     for (const address of locals) {
       this.map('vxm_locals').set([{ key: addressWord(address as Ipv4), value: word(1) }])
     }

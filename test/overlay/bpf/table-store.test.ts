@@ -11,6 +11,7 @@ import {
   neighbourValue,
   portValue,
   SCOPES,
+  SETTINGS_BYTES,
   stationKey,
   stationValue,
   word
@@ -46,14 +47,15 @@ function port(network: Vni): string {
 }
 
 const ROWS: readonly Row[] = [
-  ['settings', null, 0, textOf(new Uint8Array(16).fill(0xfe))],
+  ['settings', null, 0, textOf(new Uint8Array(SETTINGS_BYTES).fill(0xfe))],
   ['underlays', null, 2, 14],
   ['locals', null, parseIpv4('203.0.113.9'), 1],
   ...[red, blue, green].flatMap((vni, i): Row[] => [
     ['vteps', vni, parseIpv4('192.0.2.2'), 1],
     ['neighbours', vni, address, mac],
     ['tunnels', vni, 100 + i, vni],
-    ['stations', vni, mac, stationWord({ ifindex: 200 + i, how: HOW.peer })],
+    ['networks', vni, vni, 100 + i],
+    ['stations', vni, mac, stationWord({ to: 200 + i, how: HOW.peer })],
     ['ports', vni, 200 + i, port(vni)]
   ])
 ]
@@ -162,7 +164,11 @@ t.test('of a network that is not here nothing is held, and asking for it changes
   t.equal(store.held.size, 0)
   t.equal(store.portOf(200), null)
   await store.read(true)
-  t.same(linesOf(store), [line(['settings', null, 0, textOf(new Uint8Array(16))])], 'an array has its one entry')
+  t.same(
+    linesOf(store),
+    [line(['settings', null, 0, textOf(new Uint8Array(SETTINGS_BYTES))])],
+    'an array has its one entry'
+  )
 })
 
 t.test('a second read without changes decodes nothing', { skip }, async t => {
@@ -216,7 +222,8 @@ t.test('a change by another program is seen by the next read, which decodes that
     vteps: [2, parseIpv4('192.0.2.77'), 1],
     neighbours: [other, parseIpv4('10.1.0.77'), mac],
     tunnels: [red + 1, 177, red],
-    stations: [stationWord({ ifindex: 200, how: HOW.queue }), other, stationWord({ ifindex: 1, how: HOW.bridge })],
+    networks: [177, red + 1, 100],
+    stations: [stationWord({ to: 200, how: HOW.queue }), other, stationWord({ to: 1, how: HOW.bridge })],
     ports: [textOf(portValue({ network: red, address, mac, redirects: false, mtu: 1 })), 277, port(red)]
   }
   for (const row of ROWS.filter(([, vni]) => vni === red)) {
@@ -230,11 +237,13 @@ t.test('a change by another program is seen by the next read, which decodes that
       value: encodeValue(table, value)
     })
     const others = ROWS.filter(other => other !== row)
+    // Its network is in the key.
+    const addedRow: Row = [table, table === 'networks' ? parseVni(red + 1) : vni, newKey, added]
     const changedRow: Row = [table, table === 'tunnels' ? parseVni(red + 1) : vni, key, changed]
     const steps: readonly [title: string, step: () => void, rows: readonly Row[]][] = [
       ['another value', () => map.set([bytes(key, changed)]), [...others, changedRow]],
       ['deleted', () => map.delete([encodeKey(table, vni, key)]), others],
-      ['added', () => map.set([bytes(newKey, added)]), [...others, [table, vni, newKey, added]]],
+      ['added', () => map.set([bytes(newKey, added)]), [...others, addedRow]],
       [
         'as it was',
         () => {
@@ -260,14 +269,14 @@ t.test('the settings, the underlay and the addresses of the host are read again,
   const store = new TableStore(datapath.maps)
   fill(store)
   await store.read(true)
-  another(t, datapath, 'vxm_settings').set([{ key: word(0), value: new Uint8Array(16) }])
+  another(t, datapath, 'vxm_settings').set([{ key: word(0), value: new Uint8Array(SETTINGS_BYTES) }])
   another(t, datapath, 'vxm_underlays').delete([word(2)])
   another(t, datapath, 'vxm_locals').set([{ key: encodeKey('locals', null, address), value: word(1) }])
   mark(store)
   await store.read(true)
   t.same(decoded(store), ['settings', 'underlays', 'locals'])
   t.same(linesOf(store), linesIn(datapath))
-  t.strictSame(store.held.get(null)?.settings, new Map([[0, textOf(new Uint8Array(16))]]))
+  t.strictSame(store.held.get(null)?.settings, new Map([[0, textOf(new Uint8Array(SETTINGS_BYTES))]]))
   t.equal(store.held.get(null)?.underlays.size, 0)
   t.equal(store.held.get(null)?.locals.size, 2)
 })
@@ -390,7 +399,7 @@ t.test('what another network had by the same ifindex is held by the new one only
   t.equal(store.of(red).ports.size + store.of(red).tunnels.size, 0)
   // A MAC or an address of another network is another one.
   store.set(blue, 'stations', new Map([[mac, 1]]))
-  t.equal(store.of(red).stations.get(mac), stationWord({ ifindex: 200, how: HOW.peer }))
+  t.equal(store.of(red).stations.get(mac), stationWord({ to: 200, how: HOW.peer }))
   const before = linesOf(store)
   t.same(linesIn(datapath), before)
   await store.read(true)
@@ -420,7 +429,7 @@ t.test('a full map is a typed error, and the next read repairs what is held', { 
   await store.read(true)
   const row = (table: (typeof tables)[number], n: number): readonly [Key, Value] => {
     if (table === 'tunnels') return [n, red]
-    if (table === 'stations') return [parseMac(`02:00:00:00:00:0${n}`), stationWord({ ifindex: n, how: HOW.peer })]
+    if (table === 'stations') return [parseMac(`02:00:00:00:00:0${n}`), stationWord({ to: n, how: HOW.peer })]
     return [n, table === 'vteps' ? 1 : mac]
   }
   for (const table of tables) {
@@ -466,15 +475,15 @@ t.test('a port that cannot be counted is a typed error, and gets no entry', { sk
 t.test('what another program writes is read as what it is, and can be deleted', { skip }, async t => {
   const datapath = newDatapath(t)
   const store = new TableStore(datapath.maps)
-  store.set(red, 'stations', new Map([[mac, stationWord({ ifindex: 5, how: HOW.peer })]]))
+  store.set(red, 'stations', new Map([[mac, stationWord({ to: 5, how: HOW.peer })]]))
   const padded = stationKey(red, mac)
   padded[10] = 1
   const stations = another(t, datapath, 'vxm_stations')
-  stations.set([{ key: padded, value: stationValue({ ifindex: 9, how: 'tunnel' }) }])
+  stations.set([{ key: padded, value: stationValue({ to: 9, how: 'tunnel' }) }])
   await store.read(true)
   const { stations: held } = store.of(red)
   t.equal(held.size, 2)
-  t.equal(held.get(mac), stationWord({ ifindex: 5, how: HOW.peer }), 'the packets’ own station is the other one')
+  t.equal(held.get(mac), stationWord({ to: 5, how: HOW.peer }), 'the packets’ own station is the other one')
   store.delete(
     red,
     'stations',
@@ -486,7 +495,7 @@ t.test('what another program writes is read as what it is, and can be deleted', 
   )
   stations.set([{ key: stationKey(red, mac), value: Buffer.concat([word(4), word(9)]) }])
   await store.read(true)
-  t.not(store.of(red).stations.get(mac), stationWord({ ifindex: 5, how: HOW.peer }), 'a way that there is not')
+  t.not(store.of(red).stations.get(mac), stationWord({ to: 5, how: HOW.peer }), 'a way that there is not')
   another(t, datapath, 'vxm_neighbours').set([{ key: addressKey(green, address), value: neighbourValue(mac) }])
   await store.read(true)
   t.strictSame([...store.of(green).neighbours], [[address, mac]])

@@ -9,12 +9,14 @@ import {
   decodeNetnsId,
   decodeRoute,
   getNetnsId,
+  getRouteTo,
   setAddress
 } from '#overlay/netlink/address.ts'
 import { eachAttribute, readMac, readText, readU32, readU8, Writer } from '#overlay/netlink/bytes.ts'
 import * as k from '#overlay/netlink/constants.ts'
 import { decodeLink } from '#overlay/netlink/link-info.ts'
 import { createBridge, createVeth, createVxlan, setBridgePort, setLink } from '#overlay/netlink/link.ts'
+import { decodePolicyCounts, getPolicyCounts } from '#overlay/netlink/xfrm.ts'
 import {
   addFloodEntry,
   decodeNeighbour,
@@ -305,4 +307,44 @@ t.test('values that are too short read as null', async t => {
   t.equal(readText(new TextEncoder().encode('grün\0')), 'grün')
   t.equal(decodeLink(new Uint8Array(15)), null)
   t.equal(decodeNeighbour(new Uint8Array(11)), null)
+})
+
+t.test('a route is asked for by both addresses, whole, and as a datagram to a port', async t => {
+  holds(
+    fc.property(ipv4, ipv4, fc.nat({ max: 65_535 }), (to, from, port) => {
+      const { type, flags, body } = getRouteTo({ to, from, port })
+      assert.deepEqual([type, flags], [k.RTM_GETROUTE, 0])
+      const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0')
+      // struct rtmsg, then attributes: destination, source, protocol, port.
+      const wanted = [
+        '0220200000000000 00000000',
+        `0800 0100 ${hex(to, 8)}`,
+        `0800 0200 ${hex(from, 8)}`,
+        '0500 1b00 11 000000',
+        `0600 1d00 ${hex(port, 4)} 0000`
+      ].join('')
+      assert.equal(Buffer.from(body).toString('hex'), wanted.replaceAll(' ', ''))
+    })
+  )
+  t.pass()
+})
+
+t.test('numbers of IPsec policies decode, and what holds none is null', async t => {
+  t.equal(Buffer.from(getPolicyCounts().body).toString('hex'), '00000000')
+  const word = fc.nat({ max: 0xffffffff })
+  holds(
+    fc.property(word, word, word, (arriving, leaving, forwarded) => {
+      // struct xfrmu_spdinfo: in, out, forward, and the same of sockets.
+      const info = new Uint8Array(new Uint32Array([arriving, leaving, forwarded, 7, 8, 9]).buffer)
+      const { body } = new Writer().u32(0).attribute(1, info).message(0, 0)
+      assert.deepEqual(decodePolicyCounts(body), { arriving, leaving, forwarded })
+    })
+  )
+  for (const payload of [
+    new Uint8Array(),
+    new Uint8Array(4),
+    new Writer().u32(0).attribute(1, new Uint8Array(8)).message(0, 0).body
+  ]) {
+    t.equal(decodePolicyCounts(payload), null)
+  }
 })

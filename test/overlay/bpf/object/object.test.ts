@@ -23,9 +23,10 @@ const MAPS = {
   vxm_neighbours: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 8, 8],
   vxm_vteps: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 8, 4],
   vxm_tunnels: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
+  vxm_networks: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
   vxm_underlays: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
   vxm_locals: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
-  vxm_settings: [ARRAY, 1, 0, 4, 16],
+  vxm_settings: [ARRAY, 1, 0, 4, 24],
   vxm_traffic: [PERCPU_HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 48],
   vxm_buckets: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 32],
   vxm_ledger: [PERCPU_HASH, ENTRIES_OF_HOST, NO_PREALLOC, 8, 16],
@@ -36,13 +37,16 @@ const MAPS = {
 const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly (keyof typeof MAPS)[]>>>> = {
   container: {
     from_container: [
-      ...(['vxm_buckets', 'vxm_drops', 'vxm_ledger', 'vxm_neighbours', 'vxm_ports', 'vxm_settings'] as const),
-      ...(['vxm_stations', 'vxm_traffic'] as const)
+      ...(['vxm_buckets', 'vxm_drops', 'vxm_ledger', 'vxm_neighbours', 'vxm_networks'] as const),
+      ...(['vxm_ports', 'vxm_settings', 'vxm_stations', 'vxm_traffic'] as const)
     ]
   },
   overlay: { from_overlay: ['vxm_stations', 'vxm_traffic', 'vxm_tunnels'], to_host: ['vxm_drops'] },
   underlay: {
-    from_underlay: ['vxm_drops', 'vxm_ledger', 'vxm_locals', 'vxm_settings', 'vxm_underlays', 'vxm_vteps']
+    from_underlay: [
+      ...(['vxm_drops', 'vxm_ledger', 'vxm_locals', 'vxm_settings', 'vxm_stations'] as const),
+      ...(['vxm_traffic', 'vxm_underlays', 'vxm_vteps'] as const)
+    ]
   }
 }
 

@@ -41,7 +41,10 @@ import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixt
 const red = makeNetwork('red', 0xa1)
 const blue = makeNetwork('blue', 0xb2, { egress: false })
 const unshaped: Shaping = { ingressRate: 0, egressRate: 0, delayUs: 0 }
-const SETTINGS = { vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 20_000, broadcastsRate: 1_000 }
+const SETTINGS = {
+  ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 20_000, broadcastsRate: 1_000 },
+  ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
+}
 const LOCALS = ['127.0.0.1', '198.51.100.255'].map(address => parseIpv4(address))
 const ETH0 = { name: 'eth0', ifindex: 2, linkBytes: 14 }
 
@@ -82,7 +85,7 @@ function programs(change: Partial<ProgramsInput> = {}): DesiredPrograms {
   return desiredPrograms({
     host: hostOf([mine, slow, theirs, failed]),
     ifindexOf: name => INDEXES.get(name) ?? 0,
-    ...{ redirects: true, settings: SETTINGS, underlays: [ETH0], locals: LOCALS, whole: true },
+    ...{ redirects: true, settings: SETTINGS, underlays: [ETH0], locals: LOCALS, whole: true, isDirect: () => true },
     ...change
   })
 }
@@ -136,16 +139,17 @@ t.test('programs that redirect know each container, by which way it is reached, 
     tablesOf(want),
     withEntries({
       tunnels: [[word(11), word(red.vni)]],
+      networks: [[word(red.vni), word(11)]],
       vteps: VTEPS,
       neighbours: [gateway, mine, slow, theirs, failed].map(({ address, mac }) => [
         addressKey(red.vni, address),
         neighbourValue(mac)
       ]),
       stations: stationsOf([
-        [theirs, { ifindex: 11, how: 'tunnel' }],
-        [failed, { ifindex: 11, how: 'tunnel' }],
-        [mine, { ifindex: 12, how: 'peer' }],
-        [slow, { ifindex: 13, how: 'queue' }]
+        [theirs, { to: makeHost(2).vtep, how: 'tunnel' }],
+        [failed, { to: makeHost(3).vtep, how: 'tunnel' }],
+        [mine, { to: 12, how: 'peer' }],
+        [slow, { to: 13, how: 'queue' }]
       ]),
       ports: portsOf([
         [mine, 12, true],
@@ -170,10 +174,10 @@ t.test('programs that only guard answer no ARP, take nothing from the tunnel, an
     withEntries({
       vteps: VTEPS,
       stations: stationsOf([
-        [theirs, { ifindex: 11, how: 'tunnel' }],
-        [failed, { ifindex: 11, how: 'tunnel' }],
-        [mine, { ifindex: 12, how: 'bridge' }],
-        [slow, { ifindex: 13, how: 'bridge' }]
+        [theirs, { to: makeHost(2).vtep, how: 'tunnel' }],
+        [failed, { to: makeHost(3).vtep, how: 'tunnel' }],
+        [mine, { to: 12, how: 'bridge' }],
+        [slow, { to: 13, how: 'bridge' }]
       ]),
       ports: portsOf([
         [mine, 12, false],
@@ -187,6 +191,29 @@ t.test('programs that only guard answer no ARP, take nothing from the tunnel, an
     `from_container on ${device(mine)} (12, 161)`,
     `from_container on ${device(slow)} (13, 161)`
   ])
+  t.end()
+})
+
+t.test('a host that VXLAN leaves for by another device is left to the VXLAN device', t => {
+  const asked: unknown[] = []
+  const isDirect = (vtep: unknown): boolean => {
+    asked.push(vtep)
+    return vtep !== makeHost(3).vtep
+  }
+  const more = on(3, 'e', 6)
+  const host = hostOf([mine, theirs, failed, more])
+  const { stations, vteps } = tablesOf(programs({ host, isDirect }))
+  const [second, third] = [makeHost(2).vtep, 0].map(to => stationWord({ to, how: HOW.tunnel }))
+  t.same(
+    [theirs, failed, more].map(({ mac }) => stations.get(mac)),
+    [second, third, third]
+  )
+  t.equal(vteps.size, 2, 'it may send, whichever way it is reached')
+  t.same(asked.sort(), [makeHost(2).vtep, makeHost(3).vtep], 'each host is asked about once')
+  asked.length = 0
+  const guarding = tablesOf(programs({ host, isDirect, redirects: false }))
+  t.equal(guarding.stations.get(failed.mac), stationWord({ to: makeHost(3).vtep, how: HOW.tunnel }))
+  t.same(asked, [], 'programs that only guard wrap nothing')
   t.end()
 })
 
@@ -213,7 +240,7 @@ t.test('what is shaped takes the way on which its queue is', t => {
     }
     const { station, port } = portEntries(facts)
     const what = JSON.stringify([shaping, redirects])
-    t.equal(station, stationWord({ ifindex: 12, how: HOW[how] }), what)
+    t.equal(station, stationWord({ to: 12, how: HOW[how] }), what)
     t.equal(port, textOf(portValue({ network: red.vni, address, mac, redirects: sends, mtu: 1450 })), what)
   }
   t.end()
@@ -232,7 +259,8 @@ t.test('for a device that does not exist nothing is wanted', t => {
   t.ok(tablesOf(noContainer).neighbours.has(mine.address), 'it will be here soon')
   const noTunnel = lacking(vxlanName(red.vni))
   t.same(places(noTunnel), without('from_overlay'))
-  t.equal(tablesOf(noTunnel).tunnels.size, 0)
+  t.equal(tablesOf(noTunnel).tunnels.size + tablesOf(noTunnel).networks.size, 0)
+  t.strictSame(tablesOf(noTunnel).stations, tablesOf(all).stations, 'where they are is known all the same')
   t.strictSame(tablesOf(noTunnel).ports, tablesOf(all).ports, 'containers of this host reach each other')
   const noBridge = lacking(bridgeName(red.vni))
   t.same(places(noBridge), without('to_host'))
@@ -290,7 +318,7 @@ t.test('two networks with the same addresses share nothing', t => {
   const indexes = new Map([...INDEXES, [device(twin), 22]])
   const { tables } = programs({ host, ifindexOf: name => indexes.get(name) ?? 0 })
   const [reds, blues] = [tablesOf({ tables, places: new Map() }), tablesOf({ tables, places: new Map() }, blue.vni)]
-  for (const table of ['vteps', 'neighbours', 'tunnels', 'stations', 'ports'] as const) {
+  for (const table of ['vteps', 'neighbours', 'tunnels', 'networks', 'stations', 'ports'] as const) {
     t.ok(blues[table].size > 0, table)
     const ofRed = keysOf(reds, table)
     t.same(
@@ -300,7 +328,7 @@ t.test('two networks with the same addresses share nothing', t => {
     )
   }
   t.ok(reds.stations.has(mac) && reds.neighbours.has(twin.address), 'although they are the same in both')
-  t.equal(blues.stations.get(mac), stationWord({ ifindex: 21, how: HOW.tunnel }))
+  t.equal(blues.stations.get(mac), stationWord({ to: makeHost(2).vtep, how: HOW.tunnel }))
   t.notOk(blues.neighbours.has(blue.gateway), 'and a network without a router has none')
   t.end()
 })

@@ -17,8 +17,10 @@ import {
   portValue,
   readMac,
   readPort,
+  readStation,
   SCOPES,
   settingsValue,
+  stationBytes,
   stationKey,
   stationValue,
   summed,
@@ -51,22 +53,38 @@ const anyPort = fc.record({
 
 t.test('each entry has the bytes of its struct: numbers in host order, addresses and ports as a packet has them', t => {
   const port = { network: vni, address, mac, redirects: true, mtu: 1450 }
-  const settings = { vtep: parseIpv4('192.0.2.1'), vxlanPort: 4790, flowsRate: 20_000, broadcastsRate: 1_000 }
+  const rates = { flowsRate: 20_000, broadcastsRate: 1_000 }
+  const settings = { vtep: parseIpv4('192.0.2.1'), vxlanPort: 4790, ...rates, underlay: 0x102, underlayMtu: 9_000 }
   for (const [what, bytes, hex] of [
     ['a number', word(0x01020304), '04030201'],
     ['the greatest number', word(0xffffffff), 'ffffffff'],
     ['a port that redirects', portValue(port), 'efcdab00 0a010002 028a0b0c0dfe 0100 aa050000'],
     ['one that does not', portValue({ ...port, redirects: false }), 'efcdab00 0a010002 028a0b0c0dfe 0000 aa050000'],
     ['a station', stationKey(vni, mac), 'efcdab00 028a0b0c0dfe 0000'],
-    ['reached by its own device', stationValue({ ifindex: 0x102, how: 'peer' }), '02010000 01000000'],
-    ['by its queue', stationValue({ ifindex: 7, how: 'queue' }), '07000000 02000000'],
-    ['by the tunnel', stationValue({ ifindex: 7, how: 'tunnel' }), '07000000 03000000'],
-    ['by the bridge', stationValue({ ifindex: 7, how: 'bridge' }), '07000000 04000000'],
+    ['reached by its own device', stationValue({ to: 0x102, how: 'peer' }), '02010000 01000000'],
+    ['by its queue', stationValue({ to: 7, how: 'queue' }), '07000000 02000000'],
+    ['on another host', stationValue({ to: parseIpv4('192.0.2.9'), how: 'tunnel' }), 'c0000209 03000000'],
+    ['on one that the VXLAN device knows', stationValue({ to: 0, how: 'tunnel' }), '00000000 03000000'],
+    ['by the bridge', stationValue({ to: 7, how: 'bridge' }), '07000000 04000000'],
     ['a neighbour or VTEP', addressKey(vni, address), 'efcdab00 0a010002'],
     ['an address above 127.255.255.255', addressKey(vni, parseIpv4('203.0.113.9')), 'efcdab00 cb007109'],
     ['a local address', addressWord(parseIpv4('203.0.113.9')), 'cb007109'],
     ['a MAC', neighbourValue(mac), '028a0b0c0dfe 0000'],
-    ['the settings', settingsValue(settings), 'c0000201 12b6 0000 204e0000 e8030000'],
+    [
+      'the settings',
+      settingsValue({ ...settings, unwraps: true }),
+      'c0000201 12b6 2823 204e0000 e8030000 02010000 01000000'
+    ],
+    [
+      'those of a host that unwraps nothing',
+      settingsValue({ ...settings, unwraps: false }),
+      'c0000201 12b6 2823 204e0000 e8030000 02010000 00000000'
+    ],
+    [
+      'the greatest MTU',
+      settingsValue({ ...settings, underlayMtu: 65_535, underlay: 0, unwraps: false }),
+      'c0000201 12b6 ffff 204e0000 e8030000 00000000 00000000'
+    ],
     ['a ledger', ledgerKey(vni, 'received'), 'efcdab00 02000000']
   ] as const) {
     t.equal(Buffer.from(bytes).toString('hex'), hex.replaceAll(' ', ''), what)
@@ -79,7 +97,7 @@ t.test('what a number stands for is what maps.h says', t => {
   for (const [i, why] of DROPS.entries()) t.equal(defined(`DROP_${why.toUpperCase().replace('-', '_')}`), i, why)
   t.same(Object.keys(HOW), ['peer', 'queue', 'tunnel', 'bridge'])
   for (const how of ['peer', 'queue', 'tunnel', 'bridge'] as const) {
-    t.equal(stationValue({ ifindex: 0, how })[4], defined(`BY_${how.toUpperCase()}`), how)
+    t.equal(stationValue({ to: 0, how })[4], defined(`BY_${how.toUpperCase()}`), how)
     t.equal(HOW[how], defined(`BY_${how.toUpperCase()}`), how)
   }
   const port = portValue({ network: vni, address, mac, redirects: true, mtu: 0 })
@@ -87,6 +105,17 @@ t.test('what a number stands for is what maps.h says', t => {
   t.throws(() => defined('SCOPE_NOWHERE'), /does not define/)
   const count = (prefix: string): number => HEADER.match(new RegExp(`^#define ${prefix}_`, 'gm'))?.length ?? 0
   t.same([count('SCOPE'), count('DROP'), count('BY'), count('PORT')], [SCOPES.length, DROPS.length, 4, 1])
+  t.end()
+})
+
+t.test('a station reads back as it was written, wherever its bytes are, also by a way that there is not', t => {
+  fc.assert(
+    fc.property(fc.record({ to: u32, how: u32 }, { noNullPrototype: true }), fc.nat({ max: 9 }), (station, offset) => {
+      const bytes = new Uint8Array(offset + 12).fill(0xff)
+      bytes.set(stationBytes(station), offset)
+      t.strictSame(readStation(bytes.subarray(offset)), station)
+    })
+  )
   t.end()
 })
 

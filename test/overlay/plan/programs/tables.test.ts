@@ -11,6 +11,7 @@ import {
   HOW,
   neighbourValue,
   portValue,
+  SETTINGS_BYTES,
   settingsValue,
   stationKey,
   stationValue,
@@ -61,7 +62,10 @@ t.test('two keys are one text only if their bytes are the same', t => {
 })
 
 const port = portValue({ network: vni, address, mac, redirects: true, mtu: 1450 })
-const settings = settingsValue({ vtep: address, vxlanPort: 4789, flowsRate: 1, broadcastsRate: 1 })
+const settings = settingsValue({
+  ...{ vtep: address, vxlanPort: 4789, flowsRate: 1, broadcastsRate: 1 },
+  ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
+})
 /** An entry of each table as the map holds it, and in the terms of the state. */
 const EXAMPLES: readonly (readonly [Table, Uint8Array, Uint8Array, Vni | null, Key, Value])[] = [
   ['settings', word(0), settings, null, 0, textOf(settings)],
@@ -70,7 +74,8 @@ const EXAMPLES: readonly (readonly [Table, Uint8Array, Uint8Array, Vni | null, K
   ['vteps', addressKey(vni, address), word(1), vni, address, 1],
   ['neighbours', addressKey(vni, address), neighbourValue(mac), vni, address, mac],
   ['tunnels', word(9), word(vni), vni, 9, vni],
-  ['stations', stationKey(vni, mac), stationValue({ ifindex: 5, how: 'peer' }), vni, mac, 5 * 8 + 1],
+  ['networks', word(vni), word(9), vni, vni, 9],
+  ['stations', stationKey(vni, mac), stationValue({ to: 5, how: 'peer' }), vni, mac, 5 * 8 + 1],
   ['ports', word(9), port, vni, 9, textOf(port)]
 ]
 
@@ -96,15 +101,16 @@ const anyMac = fc
   .map(bytes => Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join(':'))
 const textOfLength = (bytes: number): fc.Arbitrary<string> =>
   fc.uint8Array({ minLength: bytes, maxLength: bytes }).map(textOf)
-const anyStation = fc.tuple(u32, fc.constantFrom(...Object.values(HOW))).map(([ifindex, how]) => ({ ifindex, how }))
+const anyStation = fc.record({ to: u32, how: fc.constantFrom(...Object.values(HOW)) }, { noNullPrototype: true })
 /** Entries of each table, whatever the state may want, at the edges of the numbers and addresses, too. */
 const ANY: Readonly<Record<Table, fc.Arbitrary<Omit<Entry, 'table'>>>> = {
-  settings: fc.record({ vni: fc.constant(null), key: u32, value: textOfLength(16) }),
+  settings: fc.record({ vni: fc.constant(null), key: u32, value: textOfLength(SETTINGS_BYTES) }),
   underlays: fc.record({ vni: fc.constant(null), key: u32, value: u32 }),
   locals: fc.record({ vni: fc.constant(null), key: u32, value: u32 }),
   vteps: fc.record({ vni: anyVni, key: u32, value: u32 }),
   neighbours: fc.record({ vni: anyVni, key: u32, value: anyMac }),
   tunnels: fc.tuple(anyVni, u32).map(([vni, key]) => ({ vni, key, value: vni })),
+  networks: fc.tuple(anyVni, u32).map(([vni, value]) => ({ vni, key: vni, value })),
   stations: fc.record({ vni: anyVni, key: anyMac, value: anyStation.map(stationWord) }),
   ports: fc
     .tuple(anyVni, u32, textOfLength(16))
@@ -112,8 +118,8 @@ const ANY: Readonly<Record<Table, fc.Arbitrary<Omit<Entry, 'table'>>>> = {
 }
 /** Bytes of a key and of a value: see programs/maps.h. */
 const SIZES: Readonly<Record<Table, readonly [key: number, value: number]>> = {
-  ...{ settings: [4, 16], underlays: [4, 4], locals: [4, 4], vteps: [8, 4] },
-  ...{ neighbours: [8, 8], tunnels: [4, 4], stations: [12, 8], ports: [4, 20] }
+  ...{ settings: [4, SETTINGS_BYTES], underlays: [4, 4], locals: [4, 4], vteps: [8, 4] },
+  ...{ neighbours: [8, 8], tunnels: [4, 4], networks: [4, 4], stations: [12, 8], ports: [4, 20] }
 }
 const anyOffset = fc.nat({ max: 9 })
 
@@ -178,30 +184,30 @@ t.test('two entries are written as the same bytes only if they are the same', t 
   t.end()
 })
 
-t.test('ifindex and way of a station are one number, which no other station has', t => {
+t.test('ifindex or VTEP of a station and its way are one number, which no other station has', t => {
   fc.assert(
     fc.property(anyStation, anyStation, (a, b) => {
       t.strictSame(stationOf(stationWord(a)), a)
-      t.equal(stationWord(a) === stationWord(b), a.ifindex === b.ifindex && a.how === b.how)
+      t.equal(stationWord(a) === stationWord(b), a.to === b.to && a.how === b.how)
       t.ok(Number.isSafeInteger(stationWord(a)))
     })
   )
   for (const [how, number] of Object.entries(HOW) as [keyof typeof HOW, number][]) {
-    for (const ifindex of [0, 1, 7, 8, 0x7fffffff, 0xffffffff]) {
-      const word = stationWord({ ifindex, how: number })
-      t.strictSame(encodeValue('stations', word), stationValue({ ifindex, how }), `${how} ${ifindex}`)
+    for (const to of [0, 1, 7, 8, 0x7fffffff, 0xffffffff]) {
+      const word = stationWord({ to, how: number })
+      t.strictSame(encodeValue('stations', word), stationValue({ to, how }), `${how} ${to}`)
     }
   }
   t.end()
 })
 
 t.test('a way that there is not is no way of another station', t => {
-  const wanted = new Set([4, 5, 6].flatMap(ifindex => Object.values(HOW).map(how => stationWord({ ifindex, how }))))
+  const wanted = new Set([4, 5, 6].flatMap(to => Object.values(HOW).map(how => stationWord({ to, how }))))
   for (const how of [0, 5, 6, 7, 8, 9, 17, 0x80000001, 0xffffffff]) {
     const value = Buffer.concat([word(5), word(how)])
     const read = decodeEntry('stations', { key: stationKey(vni, mac), value })
     t.notOk(wanted.has(Number(read.value)), `${how}`)
-    t.equal(stationOf(Number(read.value)).ifindex, 5)
+    t.equal(stationOf(Number(read.value)).to, 5)
   }
   t.end()
 })
