@@ -6,7 +6,7 @@ import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
-import { refusalError } from '#platform/netlink-error.ts'
+import { errnoOf, refusalError } from '#platform/netlink-error.ts'
 import type { AttachRequest } from '../driver.ts'
 import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
 import { getLinks } from '../netlink/link.ts'
@@ -20,6 +20,7 @@ import {
   type Place,
   type UnderlayDevice
 } from '../plan/programs/desired-programs.ts'
+import { isContainerDevice } from '../plan/network/names.ts'
 import { HOW, type Drop, type PortTraffic, type SettingsEntry } from '../plan/programs/entries.ts'
 import {
   describeProgramOp,
@@ -115,6 +116,11 @@ export class Programs implements Part<Reading, ProgramOp> {
         await this.#execute(op)
         done.push(op)
       } catch (err) {
+        // A container that ended has taken its end with it: the next pass does not see it.
+        if (op.kind === 'program-attach' && isContainerDevice(op.device) && errnoOf(err) === 'ENODEV') {
+          this.#options.indexes.delete(op.device)
+          continue
+        }
         const { code, message } = asVxmeshError(err)
         const error = new VxmeshError(code, `${describeProgramOp(op)}: ${message}`, { cause: err })
         failures.push({ op, problem: { vni: op.vni, error } })
@@ -189,9 +195,11 @@ export class Programs implements Part<Reading, ProgramOp> {
 
   async #execute(op: ProgramOp): Promise<void> {
     switch (op.kind) {
-      case 'entries-set':
-        for (const _ of this.#tables.steps(op.vni, op.table, op.entries)) await nextTurn()
+      case 'entries-set': {
+        const steps = this.#tables.steps(op.vni, op.table, op.entries)
+        while (steps.next().done !== true) await nextTurn()
         break
+      }
       case 'entries-delete':
         for (const part of slices(op.keys)) {
           this.#tables.delete(op.vni, op.table, part)

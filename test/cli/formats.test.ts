@@ -154,7 +154,7 @@ t.test('the nested keys of status are as documented', async t => {
   const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
   t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
   t.same(Object.keys(status['members'] ?? {}), ['alive', 'failed'])
-  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'drift', 'degraded', 'repaired'])
+  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'guard', 'drift', 'degraded', 'repaired'])
 })
 
 t.test('an empty list prints the heading only, or an empty JSON or YAML list', async t => {
