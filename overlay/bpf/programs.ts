@@ -152,8 +152,8 @@ export class Programs implements Part<Reading, ProgramOp> {
     const { redirects, indexes } = this.#options
     indexes.set(device, ifindex)
     const { station, port } = portEntries({ vni, ifindex, mac, address, mtu, shaping, redirects })
-    this.#tables.set(vni, 'stations', new Map([[mac, station]]))
-    this.#tables.set(vni, 'ports', new Map([[ifindex, port]]))
+    this.#tables.set(vni, 'stations', { keys: [mac], values: [station] })
+    this.#tables.set(vni, 'ports', { keys: [ifindex], values: [port] })
     this.#attach({ device, ifindex, program: 'from_container', vni })
   }
 
@@ -164,8 +164,8 @@ export class Programs implements Part<Reading, ProgramOp> {
     if (held === null) return
     const { address, mac, mtu, vni } = held
     const { station, port } = portEntries({ vni, ifindex, address, mac, mtu, shaping, redirects })
-    this.#tables.set(vni, 'stations', new Map([[mac, station]]))
-    this.#tables.set(vni, 'ports', new Map([[ifindex, port]]))
+    this.#tables.set(vni, 'stations', { keys: [mac], values: [station] })
+    this.#tables.set(vni, 'ports', { keys: [ifindex], values: [port] })
   }
 
   /** Deletes a deleted port's entries. @throws ERR_KERNEL */

@@ -21,7 +21,7 @@ import {
   keyWriter,
   TABLES,
   valueWriter,
-  type Entries,
+  type Changes,
   type Key,
   type MutableTableSet,
   type Table
@@ -73,41 +73,38 @@ export class TableStore {
   }
 
   /** @throws ERR_KERNEL */
-  set(vni: Vni | null, table: Table, entries: Entries): void {
+  set(vni: Vni | null, table: Table, entries: Changes): void {
     const steps = this.steps(vni, table, entries)
     while (steps.next().done !== true);
   }
 
   /** The same in steps of some milliseconds. @throws ERR_KERNEL */
-  *steps(vni: Vni | null, table: Table, entries: Entries): Generator<undefined> {
-    if (table === 'ports') this.#addCounters(vni, entries.keys())
+  *steps(vni: Vni | null, table: Table, entries: Changes): Generator<undefined> {
+    if (table === 'ports') this.#addCounters(vni, entries.keys)
     this.#dumps.delete(table)
     const held = this.held.get(vni) ?? emptyTables()
     this.held.set(vni, held)
     const map = this.#map(`vxm_${table}`)
     const [keyBytes, valueBytes] = [map.shape.key.bytes, map.valueBytes]
-    const size = Math.min(entries.size, ENTRIES_A_STEP)
+    const all = entries.keys.length
+    const size = Math.min(all, ENTRIES_A_STEP)
     const [keys, values] = [new Uint8Array(size * keyBytes), new Uint8Array(size * valueBytes)]
     const [writeKey, writeValue] = [keyWriter(table, vni, keys), valueWriter(table, values)]
-    const written: Key[] = []
-    const write = (): void => {
-      map.write({ keys, values, count: written.length })
-      for (const key of written) held[table].set(key, entries.get(key) ?? 0)
-      written.length = 0
-    }
-    for (const [key, value] of entries) {
-      writeKey(written.length * keyBytes, key)
-      writeValue(written.length * valueBytes, value)
-      if (written.push(key) < size) continue
-      write()
+    for (let from = 0; from < all; from += size) {
+      const count = Math.min(size, all - from)
+      for (let i = 0; i < count; i++) {
+        writeKey(i * keyBytes, entries.keys[from + i] ?? 0)
+        writeValue(i * valueBytes, entries.values[from + i] ?? 0)
+      }
+      map.write({ keys, values, count })
+      for (let i = from; i < from + count; i++) held[table].set(entries.keys[i] ?? 0, entries.values[i] ?? 0)
       yield
     }
-    write()
     if (!BY_IFINDEX.includes(table)) return
     // What another network had by the same ifindex has been replaced.
     for (const [of, other] of this.held) {
       if (other === held) continue
-      for (const key of entries.keys()) other[table].delete(key)
+      for (const key of entries.keys) other[table].delete(key)
       this.#dropIfEmpty(of)
     }
   }

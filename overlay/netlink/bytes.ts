@@ -2,7 +2,7 @@
 // except those that the kernel defines in network order (addresses, UDP ports). Readers never read past their buffer. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import { macAt, type Mac } from '#model/mac.ts'
 
 /** A request without its header (platform/netlink-frame.ts writes that). */
 export type Message = { readonly type: number; readonly flags: number; readonly body: Uint8Array }
@@ -138,13 +138,39 @@ export function eachAttribute(
   offset: number,
   visit: (type: number, value: Uint8Array) => void
 ): void {
-  const view = viewOf(bytes)
-  while (offset + 4 <= bytes.length) {
-    const length = view.getUint16(offset, true)
-    if (length < 4 || offset + length > bytes.length) return
-    visit(view.getUint16(offset + 2, true) & NLA_TYPE_MASK, bytes.subarray(offset + 4, offset + length))
-    offset += align4(length)
+  for (let at = offset; ;) {
+    const length = attributeLength(bytes, at)
+    if (length === 0) return
+    visit(attributeType(bytes, at), bytes.subarray(at + 4, at + length))
+    at += align4(length)
   }
+}
+
+/** Of the attribute there, its header included; 0 at the end, or when it exceeds the buffer: the rest is unreadable. */
+export function attributeLength(bytes: Uint8Array, at: number): number {
+  if (at + 4 > bytes.length) return 0
+  const length = u16At(bytes, at)
+  return length < 4 || at + length > bytes.length ? 0 : length
+}
+
+/** Of the attribute there, without flags. */
+export function attributeType(bytes: Uint8Array, at: number): number {
+  return u16At(bytes, at + 2) & NLA_TYPE_MASK
+}
+
+// The readers by offset make no object: dumps have tens of thousands of messages.
+
+export function u16At(bytes: Uint8Array, at: number): number {
+  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+}
+
+export function u32At(bytes: Uint8Array, at: number): number {
+  return (u16At(bytes, at) | (u16At(bytes, at + 2) << 16)) >>> 0
+}
+
+export function ipv4At(bytes: Uint8Array, at: number): Ipv4 {
+  const octet = (i: number): number => bytes[at + i] ?? 0
+  return (((octet(0) << 24) | (octet(1) << 16) | (octet(2) << 8) | octet(3)) >>> 0) as Ipv4
 }
 
 export function viewOf(bytes: Uint8Array): DataView {
@@ -165,7 +191,7 @@ export function readU8(value: Uint8Array): number | null {
 }
 
 export function readU32(value: Uint8Array): number | null {
-  return value.length < 4 ? null : viewOf(value).getUint32(0, true)
+  return value.length < 4 ? null : u32At(value, 0)
 }
 
 export function readU16Be(value: Uint8Array): number | null {
@@ -173,16 +199,12 @@ export function readU16Be(value: Uint8Array): number | null {
 }
 
 export function readIpv4(value: Uint8Array): Ipv4 | null {
-  return value.length === 4 ? (viewOf(value).getUint32(0, false) as Ipv4) : null
+  return value.length === 4 ? ipv4At(value, 0) : null
 }
-
-const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
 
 /** Accepts any six bytes, including multicast and the zero address of flood entries: the kernel may hold either. */
 export function readMac(value: Uint8Array): Mac | null {
-  if (value.length !== 6) return null
-  const at = (i: number): string => HEX[value[i] ?? 0] ?? ''
-  return `${at(0)}:${at(1)}:${at(2)}:${at(3)}:${at(4)}:${at(5)}` as Mac
+  return value.length === 6 ? macAt(value, 0) : null
 }
 
 export function readText(value: Uint8Array): string {

@@ -3,8 +3,8 @@
 // a leftover entry cannot block the right one. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
-import { eachAttribute, readIpv4, readMac, readU32, viewOf, Writer, type Message } from './bytes.ts'
+import { macAt, type Mac } from '#model/mac.ts'
+import { align4, attributeLength, attributeType, ipv4At, u16At, u32At, Writer, type Message } from './bytes.ts'
 import * as k from './constants.ts'
 
 /** The MAC of flood entries (bridge(8)). */
@@ -95,22 +95,23 @@ const HEADER_BYTES = 12
 /** Decodes the payload of an RTM_NEWNEIGH; null when it is too short to be one. */
 export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
   if (payload.length < HEADER_BYTES) return null
-  const view = viewOf(payload)
   let mac: Mac | null = null
   let destination: Ipv4 | null = null
   let master = 0
   let extra = false
-  eachAttribute(payload, HEADER_BYTES, (type, value) => {
-    switch (type) {
+  for (let at = HEADER_BYTES, length: number; (length = attributeLength(payload, at)) > 0; at += align4(length)) {
+    const value = at + 4
+    const bytes = length - 4
+    switch (attributeType(payload, at)) {
       case k.NDA_LLADDR:
-        mac = readMac(value)
+        mac = bytes === 6 ? macAt(payload, value) : null
         break
       case k.NDA_DST:
-        destination = readIpv4(value)
+        destination = bytes === 4 ? ipv4At(payload, value) : null
         extra ||= destination === null
         break
       case k.NDA_MASTER:
-        master = readU32(value) ?? 0
+        master = bytes < 4 ? 0 : u32At(payload, value)
         break
       case k.NDA_PORT:
       case k.NDA_VNI:
@@ -120,12 +121,12 @@ export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
         extra = true
         break
     }
-  })
+  }
   return {
-    family: view.getUint8(0),
-    ifindex: view.getInt32(4, true),
-    state: view.getUint16(8, true),
-    flags: view.getUint8(10),
+    family: payload[0] ?? 0,
+    ifindex: u32At(payload, 4),
+    state: u16At(payload, 8),
+    flags: payload[10] ?? 0,
     mac,
     destination,
     master,

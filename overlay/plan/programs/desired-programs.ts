@@ -8,7 +8,7 @@ import type { Mac } from '#model/mac.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import type { DesiredHost, DesiredNetwork } from '../network/desired.ts'
 import { HOW, portValue, settingsValue, type SettingsEntry, type StationEntry } from './entries.ts'
-import { emptyTables, stationWord, textOf, type Tables, type TableSet } from './tables.ts'
+import { emptyTables, stationWord, textOf, type Entries, type Key, type Tables, type TableSet } from './tables.ts'
 
 export type ProgramName = 'from_container' | 'from_overlay' | 'to_host' | 'from_underlay'
 
@@ -89,24 +89,59 @@ function networkTables(
   }
   for (const vtep of network.flood) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
   for (const vtep of network.entries.values()) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
-  /** By VTEP, of which there are few. */
-  const ways = new Map<Ip, number>()
-  for (const [mac, vtep] of network.entries) {
-    const known = ways.get(vtep)
-    const to = known ?? stationWord({ to: !redirects || isDirect(vtep) ? ipv4Of(vtep) : 0, how: HOW.tunnel })
-    if (known === undefined) ways.set(vtep, to)
-    tables.stations.set(mac, to)
-  }
+  const stations = new Stations(network.entries, vtep =>
+    stationWord({ to: !redirects || isDirect(vtep) ? ipv4Of(vtep) : 0, how: HOW.tunnel })
+  )
   for (const { device, mac, address, shaping } of network.endpoints.values()) {
     const ifindex = ifindexOf(device)
     if (ifindex === 0) continue
     put(device, ifindex, 'from_container')
     const { station, port } = portEntries({ vni, ifindex, mac, address, mtu: network.mtu, shaping, redirects })
-    tables.stations.set(mac, station)
+    stations.local.set(mac, station)
     tables.ports.set(ifindex, port)
   }
   const neighbours: ReadonlyMap<Ipv4, Mac> = network.neighbours
-  return redirects ? { ...tables, neighbours } : tables
+  return { ...tables, stations, ...(redirects ? { neighbours } : {}) }
+}
+
+/** The stations of a network. Those on other hosts, of which there may be many, are not copied. */
+class Stations implements Entries {
+  readonly local = new Map<Key, number>()
+  readonly #remote: ReadonlyMap<Key, Ip>
+  readonly #wordOf: (vtep: Ip) => number
+  /** By VTEP, of which there are few. */
+  readonly #words = new Map<Ip, number>()
+
+  constructor(remote: ReadonlyMap<Key, Ip>, wordOf: (vtep: Ip) => number) {
+    this.#remote = remote
+    this.#wordOf = wordOf
+  }
+
+  get size(): number {
+    return this.local.size + this.#remote.size
+  }
+
+  has(mac: Key): boolean {
+    return this.local.has(mac) || this.#remote.has(mac)
+  }
+
+  get(mac: Key): number | undefined {
+    const vtep = this.#remote.get(mac)
+    return vtep === undefined ? this.local.get(mac) : this.#word(vtep)
+  }
+
+  *[Symbol.iterator](): MapIterator<[Key, number]> {
+    for (const [mac, vtep] of this.#remote) yield [mac, this.#word(vtep)]
+    yield* this.local
+  }
+
+  #word(vtep: Ip): number {
+    const known = this.#words.get(vtep)
+    if (known !== undefined) return known
+    const word = this.#wordOf(vtep)
+    this.#words.set(vtep, word)
+    return word
+  }
 }
 
 export type PortFacts = {

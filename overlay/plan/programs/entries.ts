@@ -3,7 +3,7 @@
 
 import type { Vni } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Mac } from '#model/mac.ts'
+import { macAt, type Mac } from '#model/mac.ts'
 
 export type PortEntry = {
   readonly network: Vni
@@ -58,7 +58,7 @@ export function portValue({ network, address, mac, redirects, mtu }: PortEntry):
 /** What `portValue` wrote. */
 export function readPort(bytes: Uint8Array): Pick<PortEntry, 'address' | 'mac' | 'mtu'> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  return { address: view.getUint32(4) as Ipv4, mac: readMac(bytes, 8), mtu: view.getUint32(16, true) }
+  return { address: view.getUint32(4) as Ipv4, mac: macAt(bytes, 8), mtu: view.getUint32(16, true) }
 }
 
 export function stationKey(network: Vni, mac: Mac): Uint8Array {
@@ -166,15 +166,6 @@ export function summed(value: Uint8Array, fields: number): number[] {
     for (let i = 0; i < fields; i++) sums[i] = (sums[i] ?? 0n) + view.getBigUint64(at + i * 8, true)
   }
   return sums.map(Number)
-}
-
-/** Two digits each of the 256 bytes. */
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
-
-export function readMac(bytes: Uint8Array, at: number): Mac {
-  const [a, b, c] = [HEX[bytes[at] ?? 0], HEX[bytes[at + 1] ?? 0], HEX[bytes[at + 2] ?? 0]]
-  const [d, e, f] = [HEX[bytes[at + 3] ?? 0], HEX[bytes[at + 4] ?? 0], HEX[bytes[at + 5] ?? 0]]
-  return `${a}:${b}:${c}:${d}:${e}:${f}` as Mac
 }
 
 /** Of the six bytes, each two lower-case digits in a text of 17 characters. */

@@ -2,13 +2,22 @@
 
 import type { Vni } from '#model/ids.ts'
 import type { DesiredPrograms, Place } from './desired-programs.ts'
-import { BY_IFINDEX, TABLES, type Entries, type Key, type Table, type Tables, type Value } from './tables.ts'
+import {
+  BY_IFINDEX,
+  TABLES,
+  type Changes,
+  type Entries,
+  type Key,
+  type Table,
+  type Tables,
+  type Value
+} from './tables.ts'
 
 export type EntriesSet = {
   readonly kind: 'entries-set'
   readonly vni: Vni | null
   readonly table: Table
-  readonly entries: Entries
+  readonly entries: Changes
 }
 export type EntriesDelete = {
   readonly kind: 'entries-delete'
@@ -45,11 +54,12 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
     for (const [vni, tables] of desired.tables) {
       const held = observed.tables.get(vni)?.[table]
       const entries = missing(tables[table], held)
-      if (entries.size > 0) sets.push({ kind: 'entries-set', vni, table, entries })
+      if (entries.keys.length > 0) sets.push({ kind: 'entries-set', vni, table, entries })
     }
     for (const [vni, tables] of observed.tables) {
       const wanted = desired.tables.get(vni)?.[table]
-      const keys = [...tables[table].keys()].filter(key => wanted?.has(key) !== true && !isTaken(key))
+      const keys: Key[] = []
+      for (const [key] of tables[table]) if (wanted?.has(key) !== true && !isTaken(key)) keys.push(key)
       if (keys.length > 0) deletes.push({ kind: 'entries-delete', vni, table, keys })
     }
   }
@@ -60,11 +70,15 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
   return [...sets, ...attaches.map(place => ({ kind: 'program-attach', ...place }) as const), ...detaches, ...deletes]
 }
 
-function missing(wanted: Entries, held: Entries | undefined): Entries {
-  if (held === undefined) return wanted
-  const entries = new Map<Key, Value>()
-  for (const [key, value] of wanted) if (held.get(key) !== value) entries.set(key, value)
-  return entries
+function missing(wanted: Entries, held: Entries | undefined): Changes {
+  const keys: Key[] = []
+  const values: Value[] = []
+  for (const [key, value] of wanted) {
+    if (held?.get(key) === value) continue
+    keys.push(key)
+    values.push(value)
+  }
+  return { keys, values }
 }
 
 /** One line, for the log. */
@@ -72,7 +86,7 @@ export function describeProgramOp(op: ProgramOp): string {
   const network = op.vni === null ? '' : ` (vni ${op.vni})`
   switch (op.kind) {
     case 'entries-set':
-      return `set ${op.entries.size} ${op.table}${network}`
+      return `set ${op.entries.keys.length} ${op.table}${network}`
     case 'entries-delete':
       return `delete ${op.keys.length} ${op.table}${network}`
     case 'program-detach':

@@ -2,8 +2,8 @@
 // their form as bytes. Pure.
 
 import type { Vni } from '#model/ids.ts'
-import type { Mac } from '#model/mac.ts'
-import { HOW, PORT_BYTES, readMac, readStation, SETTINGS_BYTES, writeMac, writeStationKey } from './entries.ts'
+import { macAt, type Mac } from '#model/mac.ts'
+import { HOW, PORT_BYTES, readStation, SETTINGS_BYTES, writeMac, writeStationKey } from './entries.ts'
 
 /** The tables that follow from the state, in the order in which they are written: a port's own entry comes last. */
 export const TABLES = [
@@ -35,7 +35,9 @@ export const BY_IFINDEX: readonly Table[] = ['tunnels', 'ports']
  */
 export type Key = number | string
 export type Value = number | string
-export type Entries = ReadonlyMap<Key, Value>
+export type Entries = Pick<ReadonlyMap<Key, Value>, 'get' | 'has' | 'size' | typeof Symbol.iterator>
+/** Entries to be written: each key, and its value. No map, for they are many, and each is read once. */
+export type Changes = { readonly keys: readonly Key[]; readonly values: readonly Value[] }
 /** What one network (or, null, the host itself) has in each table. */
 export type TableSet = Readonly<Record<Table, Entries>>
 export type Tables = ReadonlyMap<Vni | null, TableSet>
@@ -154,7 +156,7 @@ export function decodeEntry(
     case 'vteps':
       return { vni: first as Vni, key: k.getUint32(4), value: v.getUint32(0, true) }
     case 'neighbours':
-      return { vni: first as Vni, key: k.getUint32(4), value: readMac(value, 0) }
+      return { vni: first as Vni, key: k.getUint32(4), value: macAt(value, 0) }
     case 'tunnels': {
       const network = v.getUint32(0, true)
       return { vni: network as Vni, key: first, value: network }
@@ -165,7 +167,7 @@ export function decodeEntry(
       return {
         vni: first as Vni,
         // A key of another program's that no packet has is deleted as the key that it is.
-        key: k.getUint16(10) === 0 ? readMac(key, 4) : textOf(key),
+        key: k.getUint16(10) === 0 ? macAt(key, 4) : textOf(key),
         value: stationWord(readStation(value))
       }
     case 'ports':

@@ -229,7 +229,7 @@ t.test('an op that needs what is not loaded is a bug, and reported as one', { sk
   const world = new World(t, { datapath: { programs: new Map(), maps: new Map() } })
   const ops: readonly ProgramOp[] = [
     { kind: 'program-attach', device: 'eth0', ifindex: 2, program: 'to_host', vni: red.vni },
-    { kind: 'entries-set', vni: red.vni, table: 'vteps', entries: new Map([[1, 1]]) }
+    { kind: 'entries-set', vni: red.vni, table: 'vteps', entries: { keys: [1], values: [1] } }
   ]
   const { done, failures } = await world.programs.execute(ops)
   t.same(done, [])

@@ -23,6 +23,7 @@ import {
   stationWord,
   TABLES,
   textOf,
+  type Changes,
   type Key,
   type Table,
   type Value
@@ -95,7 +96,7 @@ function another(t: Test, datapath: Datapath, name: string): BpfMap {
 }
 
 function fill(store: TableStore, rows: readonly Row[] = ROWS): void {
-  for (const [table, vni, key, value] of rows) store.set(vni, table, new Map([[key, value]]))
+  for (const [table, vni, key, value] of rows) store.set(vni, table, changes([key, value]))
 }
 
 /** What a store holds, one line an entry. */
@@ -142,6 +143,10 @@ function mark({ held }: TableStore): void {
 /** Of the marked tables those that were decoded since; the marks of the others are taken away. */
 function decoded({ held }: TableStore): Table[] {
   return TABLES.filter(table => held.get(red)?.[table].delete(MARK) !== true)
+}
+
+function changes(...entries: readonly (readonly [Key, Value])[]): Changes {
+  return { keys: entries.map(([key]) => key), values: entries.map(([, value]) => value) }
 }
 
 t.test('what was written is held, is in the maps, and is what another run reads', { skip }, async t => {
@@ -191,10 +196,10 @@ t.test('a table that was written to is decoded by the next read, once', { skip }
   await store.read(true)
   for (const [table, vni, key, value] of ROWS.filter(([, vni]) => vni === red)) {
     const writes: readonly (() => void)[] = [
-      () => store.set(vni, table, new Map([[key, value]])),
+      () => store.set(vni, table, changes([key, value])),
       () => store.delete(vni, table, [key]),
       () => store.delete(vni, table, [key]),
-      () => store.set(vni, table, new Map([[key, value]]))
+      () => store.set(vni, table, changes([key, value]))
     ]
     for (const write of writes) {
       write()
@@ -359,7 +364,7 @@ t.test('a port is counted from its first entry on to its last, and goes on count
   for (const map of counters) t.same(numbers(map), [200, 201, 202], map.shape.name)
   const filled = (map: BpfMap): Uint8Array => new Uint8Array(map.valueBytes).fill(1)
   for (const map of counters) map.set([{ key: word(200), value: filled(map) }])
-  store.set(red, 'ports', new Map([[200, port(red)]]))
+  store.set(red, 'ports', changes([200, port(red)]))
   for (const map of counters) t.same(map.get(word(200)), filled(map), `${map.shape.name} goes on`)
   t.ok((store.traffic().get(200)?.sentPackets ?? 0) > 0)
   t.equal(store.traffic().get(201)?.sentPackets, 0)
@@ -393,12 +398,12 @@ t.test('what another network had by the same ifindex is held by the new one only
   const datapath = newDatapath(t)
   const store = new TableStore(datapath.maps)
   fill(store)
-  store.set(blue, 'ports', new Map([[200, port(blue)]]))
-  store.set(blue, 'tunnels', new Map([[100, blue]]))
+  store.set(blue, 'ports', changes([200, port(blue)]))
+  store.set(blue, 'tunnels', changes([100, blue]))
   t.match(store.portOf(200), { vni: blue, address, mac, mtu: 1450 })
   t.equal(store.of(red).ports.size + store.of(red).tunnels.size, 0)
   // A MAC or an address of another network is another one.
-  store.set(blue, 'stations', new Map([[mac, 1]]))
+  store.set(blue, 'stations', changes([mac, 1]))
   t.equal(store.of(red).stations.get(mac), stationWord({ to: 200, how: HOW.peer }))
   const before = linesOf(store)
   t.same(linesIn(datapath), before)
@@ -434,10 +439,10 @@ t.test('a full map is a typed error, and the next read repairs what is held', { 
   }
   for (const table of tables) {
     const own = (): number => store.of(red)[table].size
-    store.set(red, table, new Map([row(table, 1)]))
+    store.set(red, table, changes(row(table, 1)))
     await store.read(true)
-    const more = new Map([2, 3, 4, 5, 6, 7].map(n => row(table, n)))
-    t.throws(() => store.set(red, table, more), {
+    const more = [2, 3, 4, 5, 6, 7].map(n => row(table, n))
+    t.throws(() => store.set(red, table, changes(...more)), {
       ...{ code: 'ERR_KERNEL', context: { errno: 'E2BIG' } },
       message: new RegExp(`^write BPF map vxm_${table}: .*E2BIG`)
     })
@@ -450,7 +455,7 @@ t.test('a full map is a typed error, and the next read repairs what is held', { 
     t.same(linesOf(store), linesIn(datapath))
     // What is held can be deleted, and then there is room.
     store.delete(red, table, [row(table, 1)[0], row(table, 2)[0]])
-    store.set(red, table, new Map([row(table, 6), row(table, 7)]))
+    store.set(red, table, changes(row(table, 6), row(table, 7)))
     t.same(linesOf(store), linesIn(datapath))
     t.equal(own(), room)
   }
@@ -460,14 +465,14 @@ t.test('a port that cannot be counted is a typed error, and gets no entry', { sk
   for (const name of [...COUNTERS, 'vxm_ledger']) {
     const datapath = newDatapath(t, { [name]: name === 'vxm_ledger' ? SCOPES.length : 1 })
     const store = new TableStore(datapath.maps)
-    store.set(red, 'ports', new Map([[200, port(red)]]))
+    store.set(red, 'ports', changes([200, port(red)]))
     const error = { code: 'ERR_KERNEL', message: new RegExp(`^write BPF map ${name}: `), context: { errno: 'E2BIG' } }
-    t.throws(() => store.set(blue, 'ports', new Map([[201, port(blue)]])), error)
+    t.throws(() => store.set(blue, 'ports', changes([201, port(blue)])), error)
     t.same(numbers(mapOf(datapath, 'vxm_ports')), [200])
     t.same(linesOf(store), [line(['ports', red, 200, port(red)])])
     store.delete(red, 'ports', [200])
     t.same(numbers(mapOf(datapath, name)), [], `${name}: there is room again`)
-    store.set(blue, 'ports', new Map([[201, port(blue)]]))
+    store.set(blue, 'ports', changes([201, port(blue)]))
     t.match(store.portOf(201), { vni: blue })
   }
 })
@@ -475,7 +480,7 @@ t.test('a port that cannot be counted is a typed error, and gets no entry', { sk
 t.test('what another program writes is read as what it is, and can be deleted', { skip }, async t => {
   const datapath = newDatapath(t)
   const store = new TableStore(datapath.maps)
-  store.set(red, 'stations', new Map([[mac, stationWord({ to: 5, how: HOW.peer })]]))
+  store.set(red, 'stations', changes([mac, stationWord({ to: 5, how: HOW.peer })]))
   const padded = stationKey(red, mac)
   padded[10] = 1
   const stations = another(t, datapath, 'vxm_stations')
@@ -504,7 +509,7 @@ t.test('what another program writes is read as what it is, and can be deleted', 
 t.test('without its map a table is neither read nor written', { skip }, async t => {
   const { maps } = newDatapath(t)
   const lacking = new TableStore(new Map([...maps].filter(([name]) => name !== 'vxm_vteps')))
-  t.throws(() => lacking.set(red, 'vteps', new Map([[1, 1]])), /no map vxm_vteps/)
+  t.throws(() => lacking.set(red, 'vteps', changes([1, 1])), /no map vxm_vteps/)
   t.throws(() => lacking.delete(red, 'vteps', [1]), /no map vxm_vteps/)
   await t.rejects(lacking.read(true), /no map vxm_vteps/)
   const nothing = new TableStore(new Map())

@@ -33,8 +33,8 @@ import {
   stationWord,
   TABLES,
   textOf,
-  type Table,
-  type TableSet
+  type MutableTableSet,
+  type Table
 } from '#overlay/plan/programs/tables.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
 
@@ -90,17 +90,17 @@ function programs(change: Partial<ProgramsInput> = {}): DesiredPrograms {
   })
 }
 
-function tablesOf({ tables }: DesiredPrograms, vni: Vni | null = red.vni): TableSet {
+function tablesOf({ tables }: DesiredPrograms, vni: Vni | null = red.vni): MutableTableSet {
   const found = tables.get(vni)
   if (found === undefined) throw new Error(`nothing is wanted for ${String(vni)}`)
-  return found
+  return Object.fromEntries(TABLES.map(table => [table, new Map(found[table])])) as MutableTableSet
 }
 
 /** A network's tables with these entries only, which are given as the maps hold them. */
 function withEntries(
   entries: Partial<Record<Table, readonly (readonly [Uint8Array, Uint8Array])[]>>,
   network: Vni | null = red.vni
-): TableSet {
+): MutableTableSet {
   const tables = emptyTables()
   for (const table of TABLES) {
     for (const [keyBytes, valueBytes] of entries[table] ?? []) {
@@ -113,8 +113,8 @@ function withEntries(
 }
 
 /** The keys of one table in hexadecimal digits, as the map holds them. */
-function keysOf(tables: TableSet, table: Table, vni: Vni | null = red.vni): string[] {
-  return [...tables[table].keys()].map(key => Buffer.from(encodeKey(table, vni, key)).toString('hex'))
+function keysOf(tables: MutableTableSet, table: Table, vni: Vni | null = red.vni): string[] {
+  return [...tables[table]].map(([key]) => Buffer.from(encodeKey(table, vni, key)).toString('hex'))
 }
 
 function stationsOf(rows: readonly (readonly [Endpoint, StationEntry])[]): (readonly [Uint8Array, Uint8Array])[] {
@@ -253,7 +253,10 @@ t.test('for a device that does not exist nothing is wanted', t => {
   const without = (program: string): string[] => places(all).filter(place => !place.includes(program))
   const noContainer = lacking(device(mine))
   t.same(places(noContainer), without(device(mine)))
-  t.strictSame([...tablesOf(noContainer).ports.keys()], [13])
+  t.strictSame(
+    [...tablesOf(noContainer).ports].map(([key]) => key),
+    [13]
+  )
   t.notOk(tablesOf(noContainer).stations.has(mine.mac))
   t.ok(tablesOf(noContainer).stations.has(slow.mac))
   t.ok(tablesOf(noContainer).neighbours.has(mine.address), 'it will be here soon')
@@ -337,7 +340,7 @@ t.test("a network's neighbours are its own map: a pass copies none", t => {
   const host = hostOf([mine, theirs])
   const network = host.networks.get(red.vni)
   t.ok(network !== undefined && network.neighbours.size > 0)
-  t.equal(tablesOf(programs({ host })).neighbours, network?.neighbours)
+  t.equal(programs({ host }).tables.get(red.vni)?.neighbours, network?.neighbours)
   t.equal(tablesOf(programs({ host, redirects: false })).neighbours.size, 0)
   t.ok((network?.neighbours.size ?? 0) > 0, 'which the programs that only guard leave as it is')
   t.end()

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { parseVni, type Vni } from '#model/ids.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
-import { parseMac, type Mac } from '#model/mac.ts'
+import { macAt, parseMac, type Mac } from '#model/mac.ts'
 import {
   addressKey,
   addressWord,
@@ -15,7 +15,6 @@ import {
   neighbourValue,
   portTraffic,
   portValue,
-  readMac,
   readPort,
   readStation,
   SCOPES,
@@ -136,10 +135,10 @@ t.test('a MAC reads back as it was written, wherever its bytes are, and is writt
     fc.property(anyMac, fc.nat({ max: 9 }), (mac, at) => {
       const bytes = new Uint8Array(at + 9).fill(0xff)
       bytes.set(neighbourValue(mac).subarray(0, 6), at)
-      t.equal(readMac(bytes, at), mac)
-      t.equal(readMac(bytes.subarray(at), 0), mac)
+      t.equal(macAt(bytes, at), mac)
+      t.equal(macAt(bytes.subarray(at), 0), mac)
       t.equal(Buffer.from(neighbourValue(mac)).toString('hex'), `${mac.replaceAll(':', '')}0000`)
-      t.equal(readMac(stationKey(vni, mac), 4), mac)
+      t.equal(macAt(stationKey(vni, mac), 4), mac)
     })
   )
   t.end()
@@ -152,7 +151,7 @@ t.test('each of the 256 octets is written and read, at each place of a MAC', t =
       bytes[at] = octet
       const hex = Buffer.from(bytes.subarray(0, 6)).toString('hex')
       const text = (hex.match(/../g) ?? []).join(':') as Mac
-      t.equal(readMac(bytes, 0), text)
+      t.equal(macAt(bytes, 0), text)
       t.strictSame(neighbourValue(text), bytes, text)
     }
   }

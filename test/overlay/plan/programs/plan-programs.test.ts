@@ -65,9 +65,11 @@ class Tables {
         const { vni, table } = op
         const textOfKey = (key: Key): string => textOf(encodeKey(table, vni, key))
         if (op.kind === 'entries-delete') for (const key of op.keys) this.entries[table].delete(textOfKey(key))
-        else
-          for (const [key, value] of op.entries)
-            this.entries[table].set(textOfKey(key), textOf(encodeValue(table, value)))
+        else {
+          const { keys, values } = op.entries
+          for (const [n, key] of keys.entries())
+            this.entries[table].set(textOfKey(key), textOf(encodeValue(table, values[n] ?? 0)))
+        }
       }
     }
   }
@@ -289,7 +291,7 @@ t.test('only what differs is set, and only what is surplus is deleted', async t 
   }
   t.same(planPrograms(want, held('value')), [])
   t.same(planPrograms(want, held('another value')), [
-    { kind: 'entries-set', vni: red, table: 'vteps', entries: new Map([['key 161', 'value']]) }
+    { kind: 'entries-set', vni: red, table: 'vteps', entries: { keys: ['key 161'], values: ['value'] } }
   ])
   t.same(planPrograms(want, held('value', 'a', 'b')), [
     { kind: 'entries-delete', vni: red, table: 'vteps', keys: ['a', 'b'] }
