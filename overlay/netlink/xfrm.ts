@@ -7,7 +7,7 @@ export const XFRMNLGRP_POLICY = 4
 
 const XFRM_MSG_GETSPDINFO = 0x25
 const XFRMA_SPD_INFO = 1
-/** Each reply begins with a word of flags. */
+/** The flags, 32 bits, with which a request and its answer begin. */
 const HEADER_BYTES = 4
 
 export function getPolicyCounts(): Message {

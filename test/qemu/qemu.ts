@@ -3,31 +3,23 @@
 // nanosecond, so deadlines there hold however slow the emulation is. There is no network device, the time is bounded from
 // outside and inside, and QEMU ends with its caller.
 
-import { spawn } from 'node:child_process'
-import { closeSync, existsSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { kill } from '../lab/kernel.ts'
-import { prioritize } from '../lab/priority.ts'
-import { sessionOf } from '../lab/session.ts'
-import { waitFor } from '../lab/wait.ts'
+import { quote, runGuest, type GuestRun } from '../lab/guest.ts'
 import type { DebianKernel } from './debian-kernel.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const BOOT_MS = 180_000
-const CONSOLE_LINES = 30
 /** The kernel powers off this long after the caller's own bound, so that the caller reports the reason. */
 const GRACE_MS = 15_000
-/** One processor of this machine at most, and its bound is this machine's time. */
-const NICE = -10
 /**
  * Page table isolation would flush the emulator's translated addresses at each system call. Mitigations change nothing that a
  * network shows. The emulated TSC needs no watchdog, which might choose a slower clock.
  */
 const KERNEL_OPTIONS = 'console=ttyS0 panic=-1 mitigations=off tsc=reliable nowatchdog'
-
-export type QemuRun = { readonly exitCode: number; readonly stdout: string; readonly stderr: string }
 
 /**
  * Boots, runs `node ARGS` in the project's root, powers off.
@@ -42,16 +34,13 @@ export async function runInQemu(
     readonly memory?: string
     readonly env?: Readonly<Record<string, string>>
   }
-): Promise<QemuRun> {
+): Promise<GuestRun> {
   const { bootMs = BOOT_MS, wholeMs, memory = '4G' } = p
   const dir = await mkdtemp(join(tmpdir(), 'vxqemu-'))
-  const at = (name: string): string => join(dir, name)
-  const read = (name: string): string => (existsSync(at(name)) ? readFileSync(at(name), 'utf8') : '')
   const clean = (): void => rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
   process.once('exit', clean)
   const script = initScript({ kernel, args, seconds: Math.ceil((wholeMs + GRACE_MS) / 1_000), env: p.env })
-  await writeFile(at('init'), script, { mode: 0o700 })
-  const log = openSync(at('console'), 'w')
+  await writeFile(join(dir, 'init'), script, { mode: 0o700 })
   const share = 'security_model=none,multidevs=remap'
   const argv = [
     ...['-accel', 'tcg', '-icount', 'shift=0', '-cpu', 'max', '-smp', '1', '-m', memory],
@@ -60,49 +49,22 @@ export async function runInQemu(
     ...['-virtfs', `local,path=/,mount_tag=machine,readonly=on,${share}`],
     ...['-virtfs', `local,path=${dir},mount_tag=run,${share}`]
   ]
-  // A session of its own identifies all of its processes; it dies with its parent.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
-    cwd: dir,
-    detached: true,
-    stdio: ['ignore', log, log],
-    // The waits below stretch on a busy machine, and time passes slowly in the guest.
-    timeout: bootMs + wholeMs + 2 * GRACE_MS,
-    killSignal: 'SIGKILL'
-  })
-  closeSync(log)
-  if (child.pid !== undefined) prioritize(child.pid, NICE)
-  const over = new Promise<string>(done => {
-    child.on('error', err => done(err.message))
-    child.on('exit', (code, signal) => done(`exit ${code ?? signal ?? ''}`))
-  })
-  let ended: string | null = null
-  void over.then(why => (ended = why))
-  const tail = (): string => `--- console\n${read('console').trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')}`
-  const within = async (what: string, ms: number, reached: () => boolean): Promise<void> => {
-    await waitFor(`QEMU ${what}`, () => ended !== null || reached(), { timeoutMs: ms, explain: tail })
-    if (!reached()) throw new Error(`QEMU ended before it ${what} (${ended ?? ''})\n${tail()}`)
-  }
+  // It dies with its parent.
+  const start = (log: number): ChildProcess =>
+    spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
+      cwd: dir,
+      detached: true,
+      stdio: ['ignore', log, log],
+      // The waits for it stretch on a busy machine, and time passes slowly in the guest.
+      timeout: bootMs + wholeMs + 2 * GRACE_MS,
+      killSignal: 'SIGKILL'
+    })
   try {
-    await within('boots', bootMs, () => existsSync(at('up')))
-    await within('has run its program', wholeMs, () => read('exit').endsWith('\n'))
-    return { exitCode: Number(read('exit')), stdout: read('stdout'), stderr: read('stderr') }
-  } catch (err) {
-    const said = `${read('stdout')}${read('stderr')}`.trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')
-    throw new Error(`${err instanceof Error ? err.message : String(err)}\n--- program\n${said}`, { cause: err })
+    return await runGuest({ name: 'QEMU', dir, bootMs, wholeMs, start })
   } finally {
-    if (child.pid !== undefined) await endSession(child.pid, over)
     clean()
     process.off('exit', clean)
   }
-}
-
-async function endSession(leader: number, over: Promise<string>): Promise<void> {
-  await waitFor('QEMU is gone', () => {
-    const left = sessionOf(leader)
-    for (const pid of left) kill(pid)
-    return left.length === 0
-  })
-  await over
 }
 
 /**
@@ -142,8 +104,4 @@ sync
 echo o >/proc/sysrq-trigger
 while :; do sleep 1; done
 `
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
 }

@@ -2,28 +2,20 @@
 // system (hostfs) and runs the program as root. Its time is bounded from outside and inside, and it ends with its caller.
 // Nothing is left but what the program itself wrote outside of /run and its folder.
 
-import { spawn } from 'node:child_process'
-import { existsSync, openSync, closeSync, readFileSync } from 'node:fs'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { run } from '#platform/process.ts'
-import { kill } from '../lab/kernel.ts'
-import { prioritize } from '../lab/priority.ts'
-import { sessionOf } from '../lab/session.ts'
-import { waitFor } from '../lab/wait.ts'
+import { quote, runGuest, type GuestRun } from '../lab/guest.ts'
 
 const KERNEL = 'linux.uml'
 const MODULES = '/usr/lib/uml/modules'
 const ROOT = resolve(import.meta.dirname, '../..')
 const BOOT_MS = 60_000
-const CONSOLE_LINES = 30
-/** Programs in it do not see how busy this machine is, so their deadlines cannot allow for it. */
-const NICE = -10
 /** The kernel powers off this long after the caller's own bound, so that the caller reports the reason. */
 const GRACE_SECONDS = 15
-
-export type UmlRun = { readonly exitCode: number; readonly stdout: string; readonly stderr: string }
 
 /** Why it cannot run here, or false. */
 export async function cannotRunUml(): Promise<string | false> {
@@ -42,11 +34,10 @@ export async function cannotRunUml(): Promise<string | false> {
 export async function runInUml(
   args: readonly string[],
   p: { readonly wholeMs: number; readonly bootMs?: number; readonly memory?: string; readonly env?: NodeJS.ProcessEnv }
-): Promise<UmlRun> {
+): Promise<GuestRun> {
   const { bootMs = BOOT_MS, wholeMs, memory = '2G' } = p
   const dir = await mkdtemp(join(tmpdir(), 'vxuml-'))
   const at = (name: string): string => join(dir, name)
-  const read = (name: string): string => (existsSync(at(name)) ? readFileSync(at(name), 'utf8') : '')
   // Loading and compiling an agent's modules takes it half a minute.
   const quick = ['NODE_COMPILE_CACHE', 'LAB_VXMESH'].filter(name => process.env[name] !== undefined)
   const given = Object.fromEntries(quick.map(name => [name, process.env[name]]))
@@ -58,42 +49,19 @@ export async function runInUml(
     }
   )
   const shim = await buildShim(dir)
-  const log = openSync(at('console'), 'w')
   const kernel = [KERNEL, `mem=${memory}`, 'rootfstype=hostfs', 'rootflags=/', 'rw', `init=${at('init')}`]
   const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `uml_dir=${dir}`, 'umid=vm']
-  // A session of its own identifies all of its processes; it dies with its parent.
-  const child = spawn(
-    'taskset',
-    ['--cpu-list', oneProcessor(), 'setpriv', '--pdeathsig', 'KILL', ...kernel, ...consoles],
-    {
+  // It dies with its parent.
+  const start = (log: number): ChildProcess =>
+    spawn('taskset', ['--cpu-list', oneProcessor(), 'setpriv', '--pdeathsig', 'KILL', ...kernel, ...consoles], {
       cwd: dir,
       detached: true,
       env: { ...process.env, LD_PRELOAD: shim },
       stdio: ['ignore', log, log]
-    }
-  )
-  closeSync(log)
-  if (child.pid !== undefined) prioritize(child.pid, NICE)
-  const over = new Promise<string>(done => {
-    child.on('error', err => done(err.message))
-    child.on('exit', (code, signal) => done(`exit ${code ?? signal ?? ''}`))
-  })
-  let ended: string | null = null
-  void over.then(why => (ended = why))
-  const tail = (): string => `--- console\n${read('console').trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')}`
-  const within = async (what: string, ms: number, reached: () => boolean): Promise<void> => {
-    await waitFor(`User-Mode Linux ${what}`, () => ended !== null || reached(), { timeoutMs: ms, explain: tail })
-    if (!reached()) throw new Error(`User-Mode Linux ended before it ${what} (${ended ?? ''})\n${tail()}`)
-  }
+    })
   try {
-    await within('boots', bootMs, () => existsSync(at('up')))
-    await within('has run its program', wholeMs, () => read('exit').endsWith('\n'))
-    return { exitCode: Number(read('exit')), stdout: read('stdout'), stderr: read('stderr') }
-  } catch (err) {
-    const said = `${read('stdout')}${read('stderr')}`.trimEnd().split('\n').slice(-CONSOLE_LINES).join('\n')
-    throw new Error(`${err instanceof Error ? err.message : String(err)}\n--- program\n${said}`, { cause: err })
+    return await runGuest({ name: 'User-Mode Linux', dir, bootMs, wholeMs, start })
   } finally {
-    if (child.pid !== undefined) await endSession(child.pid, over)
     await rm(dir, { recursive: true, force: true, maxRetries: 5 })
   }
 }
@@ -118,15 +86,6 @@ function oneProcessor(): string {
     return Array.from({ length: last - first + 1 }, (_, i) => first + i)
   })
   return String(all[Math.floor(Math.random() * all.length)] ?? 0)
-}
-
-async function endSession(leader: number, over: Promise<string>): Promise<void> {
-  await waitFor('User-Mode Linux is gone', () => {
-    const left = sessionOf(leader)
-    for (const pid of left) kill(pid)
-    return left.length === 0
-  })
-  await over
 }
 
 /** The script of process 1. It powers off after the program, whatever the program does, and after `seconds` at the latest. */
@@ -155,8 +114,4 @@ sync
 echo o >/proc/sysrq-trigger
 while :; do sleep 1; done
 `
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
 }
