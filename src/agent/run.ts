@@ -45,10 +45,7 @@ export async function runAgent(
     })
   }
   const manager = ServiceManager.take(process.env, machine.clock)
-  let agent: RunningAgent | null = null
-  const reload = async (): Promise<void> => {
-    // An agent that is still starting has no older configuration.
-    if (agent === null) return
+  const reload = async (agent: RunningAgent): Promise<void> => {
     manager.reloading()
     try {
       await agent.reload()
@@ -58,13 +55,16 @@ export async function runAgent(
       manager.ready()
     }
   }
-  // Registered first: the default action of SIGHUP ends the process.
-  process.on('SIGHUP', () => void reload())
+  const started = Promise.withResolvers<RunningAgent>()
+  // Registered first: the default action of SIGHUP ends the process. While the agent starts, the file may change after it
+  // was read.
+  process.on('SIGHUP', () => void started.promise.then(reload))
   const parts = await openParts({ ...p, ...machine, logger })
   const start = await loadAgent()
-  const running = (agent = await start(parts))
+  const running = await start(parts)
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => running.requestStop())
   manager.ready()
+  started.resolve(running)
   manager.beat({ alive: () => running.silentMs < SILENT_MS, status: () => running.statusLine() })
   const failure = await running.ended
   manager.stopping()

@@ -63,19 +63,24 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
   })
 }
 
-t.test('while the agent starts a signal has its default action, except SIGHUP, which is ignored', async t => {
-  const serf = Promise.withResolvers<undefined>()
-  const { world, process, host, code } = await run(t, { host: made => made.held.set('start serf', serf.promise) })
-  await world.until('Serf is starting', () => host.trace.includes('start serf'))
-  t.equal(process.listenerCount('SIGTERM'), 0)
-  t.equal(process.listenerCount('SIGINT'), 0)
-  t.ok(process.emit('SIGHUP'))
-  serf.resolve(undefined)
-  await world.until('the agent runs', () => process.listenerCount('SIGTERM') > 0)
-  process.emit('SIGTERM')
-  t.equal(await code, 0)
-  t.notOk(host.trace.includes('set join'), 'nothing was reloaded')
-})
+t.test(
+  'while the agent starts a signal has its default action, except SIGHUP, which is kept until it has started',
+  async t => {
+    const serf = Promise.withResolvers<undefined>()
+    const { world, process, host, code } = await run(t, { host: made => made.held.set('start serf', serf.promise) })
+    await world.until('Serf is starting', () => host.trace.includes('start serf'))
+    t.equal(process.listenerCount('SIGTERM'), 0)
+    t.equal(process.listenerCount('SIGINT'), 0)
+    host.config = { ...host.config, join: ['192.0.2.9:7946'] }
+    t.ok(process.emit('SIGHUP'))
+    t.notOk(host.trace.includes('set join'), 'it cannot reload yet')
+    serf.resolve(undefined)
+    await world.until('the addresses are taken', () => host.membership?.seeds.length === 1)
+    t.same(host.membership?.seeds, ['192.0.2.9:7946'])
+    process.emit('SIGTERM')
+    t.equal(await code, 0)
+  }
+)
 
 t.test('SIGHUP reloads the configuration, and one that is refused does not end the agent', async t => {
   const { world, process, host, agent, code } = await started(t)
