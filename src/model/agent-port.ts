@@ -4,7 +4,7 @@ import type { CommandOf } from '#model/command.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
-import type { EndpointChanges, NetworkChanges } from '#model/settings.ts'
+import type { EndpointChanges } from '#model/settings.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -21,6 +21,8 @@ import type {
 } from '#model/views.ts'
 
 export type NetworkCreateRequest = Omit<CommandOf<'network-create'>, 'kind'>
+/** What is given is changed. */
+export type NetworkUpdateRequest = Omit<CommandOf<'network-update'>, 'kind' | 'name'>
 export type NamespaceMapRequest = Omit<CommandOf<'namespace-map'>, 'kind'>
 
 export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 'host'> & {
@@ -51,7 +53,7 @@ export type AgentPort = {
   reload(): Promise<ReloadView>
 
   networkCreate(request: NetworkCreateRequest): Promise<NetworkView>
-  networkUpdate(name: NetworkName, change: NetworkChanges): Promise<NetworkView>
+  networkUpdate(name: NetworkName, change: NetworkUpdateRequest): Promise<NetworkView>
   networkDelete(name: NetworkName, force: boolean): Promise<NetworkView>
   /** By VNI. */
   networkList(range: PageRange): Promise<PageView<NetworkView>>

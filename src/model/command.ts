@@ -5,7 +5,8 @@ import type { Endpoint } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
-import type { Ip, Subnet } from './ip.ts'
+import { isIpv4, type Ip, type Subnet } from './ip.ts'
+import type { Ipv6 } from './ipv6.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
@@ -18,11 +19,18 @@ export type Command =
       readonly kind: 'network-create'
       readonly name: NetworkName
       readonly subnet: Subnet
+      /** Of IPv6, beside an IPv4 subnet. */
+      readonly subnet6?: Subnet
       readonly gateway?: Ip
       readonly vni?: Vni
       readonly requestId?: string
     } & NetworkSettings)
-  | ({ readonly kind: 'network-update'; readonly name: NetworkName } & NetworkChanges)
+  | ({
+      readonly kind: 'network-update'
+      readonly name: NetworkName
+      /** Of the family that its subnet is not of. */
+      readonly addSubnet?: Subnet
+    } & NetworkChanges)
   /** Without `force`, a network that has endpoints is refused; with it, they are released too. */
   | { readonly kind: 'network-delete'; readonly name: NetworkName; readonly force: boolean }
   | ({
@@ -33,6 +41,8 @@ export type Command =
       readonly name: string
       readonly host: PeerId
       readonly address?: Ip
+      /** In the network's second subnet; without it, the mirror of `address` (addresses.ts). */
+      readonly address6?: Ipv6
       readonly mac?: Mac
       readonly requestId?: string
     } & EndpointSettings)
@@ -72,8 +82,48 @@ export const OWN_BUSINESS = 3
 export const SESSIONS_BY_HOSTS = 4
 /** With the same rules: what a refusal names does not depend on the order in which namespaces were mapped. */
 export const ORDERED_NAMESPACES = 4
+/** Networks and endpoints have IPv6 subnets and addresses. */
+export const BOTH_FAMILIES = 5
 /** The latest. */
-export const RULES = SESSIONS_BY_HOSTS
+export const RULES = BOTH_FAMILIES
+/** From these on, a request is applied by new rules only once the cluster has raised its own to them (docs/adr/0054). */
+export const UNGATED_RULES = SESSIONS_BY_HOSTS
+
+/** Does a command say anything of IPv6? Then it needs BOTH_FAMILIES. That of a host’s VTEP depends on the other hosts (allocator/apply-host.ts). */
+export function needsBothFamilies(command: Command): boolean {
+  switch (command.kind) {
+    case 'network-create': {
+      const { subnet, subnet6, gateway, egressV6 } = command
+      return (
+        subnet6 !== undefined ||
+        egressV6 !== undefined ||
+        [subnet.base, gateway].some(ip => ip !== undefined && !isIpv4(ip))
+      )
+    }
+    case 'network-update':
+      return command.addSubnet !== undefined || command.egressV6 !== undefined
+    case 'endpoint-attach':
+      return command.address6 !== undefined || (command.address !== undefined && !isIpv4(command.address))
+    default:
+      return false
+  }
+}
+
+/** The first version that knows rules above UNGATED_RULES. */
+const VERSIONS: readonly (readonly [rules: number, major: number, minor: number])[] = [[BOTH_FAMILIES, 0, 2]]
+
+/** The newest rules that a version knows; of a text that is no version, the ungated ones. */
+export function rulesOfVersion(version: string): number {
+  const [major = NaN, minor = NaN] = version.split('.').map(Number)
+  const known = VERSIONS.filter(([, one, two]) => major > one || (major === one && minor >= two))
+  return Math.max(UNGATED_RULES, ...known.map(([rules]) => rules))
+}
+
+/** The first version that knows these rules, for people. */
+export function versionOfRules(rules: number): string {
+  const [, major = 0, minor = 0] = VERSIONS.find(([known]) => known >= rules) ?? []
+  return `${major}.${minor}`
+}
 
 /**
  * A command with an identity that makes retries idempotent (Raft thesis 6.3). The first request of a session is a
@@ -82,7 +132,7 @@ export const RULES = SESSIONS_BY_HOSTS
  * proposed it, or of the leader where a client host did.
  */
 export type Request = {
-  /** Absent: FIRST_RULES. */
+  /** Absent: FIRST_RULES. Not above the rules of the cluster. */
   readonly rules?: number
   readonly session: string
   readonly seq: number

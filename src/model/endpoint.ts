@@ -2,6 +2,7 @@
 
 import type { ContainerId, IfName, NetworkName, PeerId, Vni } from './ids.ts'
 import type { Ip } from './ip.ts'
+import type { Ipv6 } from './ipv6.ts'
 import type { Mac } from './mac.ts'
 import type { EndpointSettings, SHAPING_SETTINGS, ValuesOf } from './settings.ts'
 
@@ -14,7 +15,10 @@ export type Endpoint = EndpointSettings & {
   readonly name: string
   /** The host that the container runs on. */
   readonly host: PeerId
+  /** In the network's `subnet`. */
   readonly address: Ip
+  /** In `subnet6`, if it was asked for; otherwise it is the mirror of `address` (addresses.ts). */
+  readonly address6?: Ipv6
   readonly mac: Mac
   readonly requestId?: string
 }

@@ -16,7 +16,16 @@ type Changed =
 export type NetworkFacts = Omit<NetworkView, 'endpoints' | 'mtu'>
 export type EndpointFacts = Pick<
   EndpointView,
-  'network' | 'containerId' | 'ifname' | 'name' | 'host' | 'address' | 'mac' | 'vni' | keyof EndpointSettings
+  | 'network'
+  | 'containerId'
+  | 'ifname'
+  | 'name'
+  | 'host'
+  | 'address'
+  | 'addresses'
+  | 'mac'
+  | 'vni'
+  | keyof EndpointSettings
 >
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
 

@@ -1,25 +1,16 @@
-// The address of another host's Serf agent: `address` or `address:port`, as `serf join` takes it.
+// The address of another host's Serf agent, as `serf join` takes it: an IP address, and a port if it is not the usual one.
 
-import { invalid } from './errors.ts'
-import { quote } from './ids.ts'
-import { parseIp, type Ip } from './ip.ts'
+import { isIpv4, type Ip } from './ip.ts'
+import { bracketed, formatSocketAddress, parsePortless } from './socket-address.ts'
 
-/** Returns the text unchanged. @throws ERR_INVALID naming the field */
+/** Returns IPv4 unchanged, and IPv6 as Serf takes it: in brackets. @throws ERR_INVALID naming the field */
 export function parseJoinAddress(text: string, field = 'join'): string {
-  const [address = '', port, ...rest] = text.split(':')
-  if (rest.length > 0 || (port !== undefined && !isPort(port))) {
-    throw invalid(field, `must be ADDRESS or ADDRESS:PORT, got ${quote(text)}`)
-  }
-  parseIp(address, field)
-  return text
+  const { address, port } = parsePortless(text, field)
+  if (isIpv4(address)) return text
+  return port === null ? bracketed(address) : formatSocketAddress({ address, port })
 }
 
 /** The host's part of a join address. @throws ERR_INVALID */
 export function joinIp(text: string): Ip {
-  return parseIp(text.split(':')[0] ?? '', 'join')
-}
-
-/** Whether the text is a port number, 1 to 65,535, without leading zeros. */
-export function isPort(text: string): boolean {
-  return /^[1-9][0-9]{0,4}$/.test(text) && Number(text) <= 65_535
+  return parsePortless(text, 'join').address
 }

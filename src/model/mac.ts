@@ -4,14 +4,16 @@
 import type { Brand } from './brand.ts'
 import { invalid } from './errors.ts'
 import { quote, type Vni } from './ids.ts'
-import { ipv4Of, type Ip } from './ip.ts'
-import type { Ipv4 } from './ipv4.ts'
+import { isIpv4, type Ip } from './ip.ts'
+import { lowBitsOfIpv6, numberOfIpv6, type Ipv6 } from './ipv6.ts'
 
 /** Six lower-case hex octets with colons, unicast. */
 export type Mac = Brand<string, 'Mac'>
 
-/** Locally administered; endpoints use 02, devices 06. */
+/** Locally administered; endpoints use 02 and, for addresses in no pool, 0a; devices use 06. */
 const DEVICE_PREFIX = '06:76:78:'
+/** 2^128 / the golden ratio, odd: its multiples differ in their highest bits even if the factors differ in few. */
+const SPREAD = 0x9e3779b97f4a7c15f39cc0605cedc835n
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
 
 /** A unicast MAC address. @throws ERR_INVALID naming the field */
@@ -23,9 +25,12 @@ export function parseMac(text: string, field = 'mac'): Mac {
   return lower as Mac
 }
 
-/** The MAC of the endpoint with this address: locally administered, injective in the address within one VNI. */
+/**
+ * The MAC of the endpoint with this address: locally administered, and injective within one VNI in the lowest 32 bits of the
+ * address, in which all addresses of a pool differ.
+ */
 export function macOf(vni: Vni, address: Ip): Mac {
-  const bits = ipv4Of(address)
+  const bits = lowBitsOf(address)
   const v = (shift: number): number => digitCode((vni >>> shift) & 15)
   const n = (shift: number): number => digitCode((bits >>> shift) & 15)
   // By codes in one piece, 48 is 0 and 58 a colon: every attach builds it twice, and joining octets takes eight times as long.
@@ -48,6 +53,25 @@ export function macOf(vni: Vni, address: Ip): Mac {
     n(4),
     n(0)
   ) as Mac
+}
+
+/** Is this the MAC that `macOf` derives from an address with these lowest 32 bits? Without a text of its own: passes ask it of all. */
+export function tellsNumber(mac: Mac, vni: Vni, number: number): boolean {
+  const is = (at: number, value: number): boolean => mac.charCodeAt(at) === digitCode(value & 15)
+  return (
+    is(0, 0) &&
+    is(1, 2) &&
+    is(3, vni >>> 4) &&
+    is(4, vni) &&
+    is(6, number >>> 28) &&
+    is(7, number >>> 24) &&
+    is(9, number >>> 20) &&
+    is(10, number >>> 16) &&
+    is(12, number >>> 12) &&
+    is(13, number >>> 8) &&
+    is(15, number >>> 4) &&
+    is(16, number)
+  )
 }
 
 /** The six bytes there as text; they may be none of a unicast MAC. */
@@ -76,10 +100,24 @@ export function macAt(bytes: Uint8Array, at: number): Mac {
   ) as Mac
 }
 
-/** The address from which this MAC is derived in the network; null if it is derived from none. */
-export function addressOfMac(vni: Vni, mac: Mac): Ipv4 | null {
+/**
+ * The MAC of the endpoint with this address, which is in no pool. Its lowest 32 bits may be those of another one, so all bits
+ * count: two such addresses have the same MAC once in 2^40, and none has the MAC of one in a pool.
+ */
+export function macBeyondPool(address: Ipv6): Mac {
+  const bits = BigInt.asUintN(128, numberOfIpv6(address) * SPREAD) >> 88n
+  return `0a${bits.toString(16).padStart(10, '0').replaceAll(/../g, ':$&')}` as Mac
+}
+
+/** The lowest 32 bits of the addresses from which this MAC is derived in the network; null if it is derived from none. */
+export function lowBitsOfMac(vni: Vni, mac: Mac): number | null {
   if (!mac.startsWith(`02:${hex(vni & 255)}:`)) return null
-  return Number.parseInt(mac.slice(6).replaceAll(':', ''), 16) as Ipv4
+  return Number.parseInt(mac.slice(6).replaceAll(':', ''), 16)
+}
+
+/** The lowest 32 bits of an address, unsigned: all of an IPv4 address. */
+export function lowBitsOf(address: Ip): number {
+  return isIpv4(address) ? address : lowBitsOfIpv6(address)
 }
 
 /** Whether this MAC is in the range of vxmesh's own devices (bridges). A container with such a MAC could attract their traffic. */

@@ -2,7 +2,7 @@
 // called netns throughout.
 
 import type { NamespaceName, NetworkName } from './ids.ts'
-import { SUBNET_PREFIX_MAX, formatSubnet, type Subnet } from './ip.ts'
+import { formatSubnet, isIpv4, SUBNET_PREFIXES, type Subnet } from './ip.ts'
 import { invalid } from './errors.ts'
 
 export type Namespace = {
@@ -28,7 +28,8 @@ export const RANGE_BITS_MAX = 16
 
 /** @throws ERR_INVALID naming the field */
 export function checkRange({ range, prefixLength }: NamespaceRange, field = 'prefixLength'): void {
-  const most = Math.min(range.prefixLength + RANGE_BITS_MAX, SUBNET_PREFIX_MAX)
+  if (!isIpv4(range.base)) throw invalid('range', `${formatSubnet(range)} is not an IPv4 range`)
+  const most = Math.min(range.prefixLength + RANGE_BITS_MAX, SUBNET_PREFIXES.ipv4[1])
   if (!Number.isInteger(prefixLength) || prefixLength < range.prefixLength || prefixLength > most) {
     throw invalid(field, `must be ${range.prefixLength} to ${most} with the range ${formatSubnet(range)}`)
   }

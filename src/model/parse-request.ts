@@ -1,7 +1,7 @@
 // Validates a request before it enters the log. Every replica applies the entry, so a malformed request must be rejected
 // here. The result is a new object with the known fields only.
 
-import { FIRST_RULES, RULES, type Command, type Request } from './command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, RULES, type Command, type Request } from './command.ts'
 import { invalid } from './errors.ts'
 import { asFields, flag, optional, text, wholeNumber, type Fields } from './fields.ts'
 import type { Host, Role } from './host.ts'
@@ -15,8 +15,10 @@ import {
   parseVni,
   type NetworkName
 } from './ids.ts'
-import { formatIp, formatSubnet, isUnicast, parseSubnet, type Ip, type Subnet } from './ip.ts'
+import { whyNoPair } from './addresses.ts'
+import { formatIp, formatSubnet, isIpv4, isTunnelAddress, parseSubnet, type Ip, type Subnet } from './ip.ts'
 import type { Ipv4 } from './ipv4.ts'
+import { parseIpv6, type Ipv6 } from './ipv6.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
@@ -24,12 +26,13 @@ import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from
 /** @throws ERR_INVALID naming the field */
 export function parseRequest(value: unknown): Request {
   const fields = asFields(value, 'request')
+  const known = optional(fields, 'rules', rules)
   return {
     session: text(fields, 'session'),
     seq: wholeNumber(fields, 'seq'),
     settledBelow: wholeNumber(fields, 'settledBelow'),
-    ...optional(fields, 'rules', rules),
-    command: parseCommand(fields['command']),
+    ...known,
+    command: ofItsTime(parseCommand(fields['command']), known.rules ?? FIRST_RULES),
     ...optional(fields, 'by', (f, key) => parsePeerId(text(f, key), key))
   }
 }
@@ -45,14 +48,19 @@ export function parseCommand(value: unknown): Command {
       return {
         kind,
         name: parseNetworkName(text(f, 'name')),
-        subnet: subnet(f['subnet']),
-        ...optional(f, 'gateway', ipv4),
+        ...subnets(f),
+        ...optional(f, 'gateway', ip),
         ...optional(f, 'vni', (fields, key) => parseVni(wholeNumber(fields, key))),
         ...parseSettings(NETWORK_SETTINGS, f),
         ...optional(f, 'requestId', text)
       }
     case 'network-update':
-      return { kind, name: parseNetworkName(text(f, 'name')), ...parseChanges(NETWORK_SETTINGS, f) }
+      return {
+        kind,
+        name: parseNetworkName(text(f, 'name')),
+        ...optional(f, 'addSubnet', (fields, key) => subnet(fields[key])),
+        ...parseChanges(NETWORK_SETTINGS, f)
+      }
     case 'network-delete':
       return { kind, name: parseNetworkName(text(f, 'name')), force: flag(f, 'force') }
     case 'endpoint-attach':
@@ -63,7 +71,8 @@ export function parseCommand(value: unknown): Command {
         ifname: parseIfName(text(f, 'ifname')),
         name: text(f, 'name'),
         host: parsePeerId(text(f, 'host'), 'host'),
-        ...optional(f, 'address', ipv4),
+        ...optional(f, 'address', ip),
+        ...optional(f, 'address6', ipv6),
         ...optional(f, 'mac', (fields, key) => parseMac(text(fields, key))),
         ...parseSettings(ENDPOINT_SETTINGS, f),
         ...optional(f, 'requestId', text)
@@ -88,13 +97,34 @@ export function parseCommand(value: unknown): Command {
     case 'namespace-unmap':
       return { kind, namespace: parseNamespaceName(text(f, 'namespace')) }
     case 'namespace-open': {
-      const range = { range: subnet(f['range']), prefixLength: wholeNumber(f, 'prefixLength') }
+      const range = { range: subnet(f['range'], 'range'), prefixLength: wholeNumber(f, 'prefixLength') }
       checkRange(range)
       return { kind, namespace: parseNamespaceName(text(f, 'namespace')), ...range }
     }
     default:
       throw invalid('kind', 'is not a command that this version knows')
   }
+}
+
+/**
+ * Without the fields that versions ignore which do not know BOTH_FAMILIES: such versions may be in the cluster, and every host
+ * must get the same state. A proposer refuses to send them (allocator/admission.ts).
+ */
+function ofItsTime(command: Command, rules: number): Command {
+  if (rules >= BOTH_FAMILIES) return command
+  if (command.kind === 'endpoint-attach' && command.address6 !== undefined) {
+    const { address6: _, ...rest } = command
+    return rest
+  }
+  if (command.kind === 'network-create') {
+    const { subnet6: _, egressV6: __, ...rest } = command
+    return rest
+  }
+  if (command.kind === 'network-update') {
+    const { addSubnet: _, egressV6: __, ...rest } = command
+    return rest
+  }
+  return command
 }
 
 function rules(fields: Fields, key: string): number {
@@ -130,10 +160,34 @@ function grants(f: Fields, network: NetworkName): readonly NetworkName[] {
   )
 }
 
-function subnet(value: unknown): Subnet {
-  const f = asFields(value, 'subnet')
+function subnets(f: Fields): { readonly subnet: Subnet; readonly subnet6?: Subnet } {
+  const first = subnet(f['subnet'])
+  const { subnet6: second } = optional(f, 'subnet6', subnet6)
+  const unfit = second === undefined ? null : whyNoPair(first, second)
+  if (unfit !== null) throw invalid('subnet', unfit)
+  return second === undefined ? { subnet: first } : { subnet: first, subnet6: second }
+}
+
+function subnet(value: unknown, field = 'subnet'): Subnet {
+  const f = asFields(value, field)
   // By way of the text form, whose parser holds the rules for subnets.
-  return parseSubnet(formatSubnet({ base: ipv4(f, 'base'), prefixLength: wholeNumber(f, 'prefixLength') }))
+  return parseSubnet(formatSubnet({ base: ip(f, 'base'), prefixLength: wholeNumber(f, 'prefixLength') }))
+}
+
+function subnet6(f: Fields, key: string): Subnet {
+  const parsed = subnet(f[key])
+  if (isIpv4(parsed.base)) throw invalid('subnet', `${formatSubnet(parsed)} is not an IPv6 subnet`)
+  return parsed
+}
+
+/** IPv4 as a number, IPv6 as text. */
+function ip(f: Fields, key: string): Ip {
+  return typeof f[key] === 'string' ? ipv6(f, key) : ipv4(f, key)
+}
+
+/** In canonical form, so that equal rows have equal hashes. */
+function ipv6(f: Fields, key: string): Ipv6 {
+  return parseIpv6(text(f, key), key)
 }
 
 function ipv4(f: Fields, key: string): Ip {
@@ -143,7 +197,7 @@ function ipv4(f: Fields, key: string): Ip {
 }
 
 function vtep(f: Fields): Ip {
-  const address = ipv4(f, 'vtep')
-  if (!isUnicast(address)) throw invalid('vtep', `must be a unicast address, got ${formatIp(address)}`)
+  const address = ip(f, 'vtep')
+  if (!isTunnelAddress(address)) throw invalid('vtep', `must be a unicast address, got ${formatIp(address)}`)
   return address
 }

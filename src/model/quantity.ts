@@ -32,6 +32,8 @@ export const DELAY_MAX_US = 60e6
 /** Bounds of an MTU: RFC 791's minimum, and a jumbo frame of 65,535 less the VXLAN encapsulation. */
 export const MTU_MIN = 576
 export const MTU_MAX = 65_485
+/** A link of IPv6 has this MTU at least (RFC 8200 section 5). */
+export const MTU_MIN_IPV6 = 1_280
 
 /** A rate in bits/s; `0` and `none` mean unlimited. A number without a unit is bits/s. @throws ERR_INVALID naming the field */
 export function parseRate(text: string, field: string): number {

@@ -2,17 +2,31 @@
 // parser, API schemas, views, events, command line and digest derive from these tables. A new setting of an existing kind
 // is an entry at the end of a table, a field in allocator/rows.ts (and plain-state.ts), and the code that acts on it.
 
+import { invalid } from './errors.ts'
 import { flag, wholeNumber, type Fields } from './fields.ts'
+import { quote } from './ids.ts'
 import { checkDelay, checkMtu, checkRate } from './quantity.ts'
 
+/** How IPv6 leaves a host: from the host's own address, or from the container's, to which others must then know a route. */
+export const EGRESS_V6 = ['nat', 'routed'] as const
+export type EgressV6 = (typeof EGRESS_V6)[number]
+
 /** The value of each kind: a rate is in bits/s, a delay in microseconds, an MTU in bytes. */
-export type KindValues = { readonly rate: number; readonly delay: number; readonly mtu: number; readonly flag: boolean }
+export type KindValues = {
+  readonly rate: number
+  readonly delay: number
+  readonly mtu: number
+  readonly flag: boolean
+  readonly egressV6: EgressV6
+}
 export type SettingKind = keyof KindValues
 
 export type Setting = {
   readonly kind: SettingKind
   /** Its value when the caller gives none. */
-  readonly fallback: number | boolean
+  readonly fallback: KindValues[SettingKind]
+  /** Absent in rows while it has that value, and in commands that do not name it: versions that do not know it never meet it. */
+  readonly isSparse?: true
   /** Whether it can be changed later. */
   readonly changeable: boolean
   /** Option of the command line, and its help. */
@@ -58,6 +72,15 @@ export const NETWORK_SETTINGS = {
     changeable: false,
     option: '--host-access',
     help: 'let each host reach its own endpoints (kubelet probes)'
+  },
+  /** Whether IPv6 to the outside is translated; it needs the rules BOTH_FAMILIES. */
+  egressV6: {
+    kind: 'egressV6',
+    fallback: 'nat',
+    isSparse: true,
+    changeable: true,
+    option: '--egress-v6 <mode>',
+    help: 'nat: IPv6 leaves from the host’s address; routed: from the container’s (default: nat)'
   }
 } as const satisfies Settings
 
@@ -94,8 +117,12 @@ export const SHAPING_SETTINGS = {
 
 export const ENDPOINT_SETTINGS = { ...SHAPING_SETTINGS } as const satisfies Settings
 
+type SparseKeys<T extends Settings> = { [K in keyof T]: T[K] extends { isSparse: true } ? K : never }[keyof T]
+
 /** The values of a table's settings. */
-export type ValuesOf<T extends Settings> = { readonly [K in keyof T]: KindValues[T[K]['kind']] }
+export type ValuesOf<T extends Settings> = {
+  readonly [K in Exclude<keyof T, SparseKeys<T>>]: KindValues[T[K]['kind']]
+} & { readonly [K in SparseKeys<T>]?: KindValues[T[K]['kind']] }
 export type ChangesOf<T extends Settings> = Partial<{
   readonly [K in keyof T as T[K]['changeable'] extends true ? K : never]: KindValues[T[K]['kind']]
 }>
@@ -116,18 +143,28 @@ const CHECKS: { readonly [K in SettingKind]: (fields: Fields, key: string) => Ki
   rate: (fields, key) => checkRate(wholeNumber(fields, key), key),
   delay: (fields, key) => checkDelay(wholeNumber(fields, key), key),
   mtu: (fields, key) => checkMtu(wholeNumber(fields, key), key),
-  flag
+  flag,
+  egressV6: (fields, key) => parseEgressV6(fields[key], key)
+}
+
+/** @throws ERR_INVALID naming the field */
+export function parseEgressV6(value: unknown, field = 'egressV6'): EgressV6 {
+  const known = EGRESS_V6.find(mode => mode === value)
+  if (known === undefined) throw invalid(field, `must be ${EGRESS_V6.join(' or ')}, got ${quote(String(value))}`)
+  return known
 }
 
 /** All settings of a table, from a value that came from outside. @throws ERR_INVALID naming the field */
 export function parseSettings<T extends Settings>(table: T, fields: Fields): ValuesOf<T> {
   // Without intermediate lists: every row of a snapshot passes here.
-  const values: Record<string, number | boolean> = {}
+  const values: Record<string, Setting['fallback']> = {}
   for (const name in table) {
     const setting = table[name]
-    if (setting !== undefined) values[name] = CHECKS[setting.kind](fields, name)
+    if (setting === undefined) continue
+    const isAbsent = setting.isSparse === true && (fields[name] === undefined || fields[name] === null)
+    if (!isAbsent) values[name] = CHECKS[setting.kind](fields, name)
   }
-  return values as ValuesOf<T>
+  return values as unknown as ValuesOf<T>
 }
 
 /** The changeable settings that are present. @throws ERR_INVALID naming the field */
@@ -140,7 +177,8 @@ export function parseChanges<T extends Settings>(table: T, fields: Fields): Chan
 export function settingsOf<T extends Settings>(table: T, row: ValuesOf<T>): ValuesOf<T> {
   // Without intermediate lists: each event and each row of a snapshot passes here.
   const values: Record<string, unknown> = {}
-  for (const name in table) values[name] = row[name]
+  const all: Readonly<Record<string, unknown>> = row
+  for (const name in table) if (all[name] !== undefined) values[name] = all[name]
   return values as ValuesOf<T>
 }
 
@@ -170,5 +208,6 @@ function namesOf<T extends Settings>(table: T): (keyof T)[] {
 }
 
 function defaultsOf<T extends Settings>(table: T): ValuesOf<T> {
-  return mapSettings(table, ({ fallback }) => fallback) as ValuesOf<T>
+  const present = Object.entries(table).filter(([, { isSparse }]) => isSparse !== true)
+  return Object.fromEntries(present.map(([name, { fallback }]) => [name, fallback])) as unknown as ValuesOf<T>
 }

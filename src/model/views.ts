@@ -6,11 +6,15 @@ import type { Role } from './host.ts'
 import type { EndpointSettings, NetworkSettings } from './settings.ts'
 
 /** Its `mtu` is never 0: where the network has none of its own, it is this host's. */
-export type NetworkView = NetworkSettings & {
+export type NetworkView = Required<NetworkSettings> & {
   readonly name: string
   readonly vni: number
   readonly subnet: string
+  /** One of each family at most, `subnet` first. */
+  readonly subnets: readonly string[]
   readonly gateway: string
+  /** One for each subnet, `gateway` first. */
+  readonly gateways: readonly string[]
   readonly endpoints: number
 }
 
@@ -23,7 +27,10 @@ export type EndpointView = EndpointSettings & {
   readonly host: string
   /** With prefix length: 10.1.0.2/24. */
   readonly address: string
+  /** One for each subnet of the network, `address` first. */
+  readonly addresses: readonly string[]
   readonly gateway: string
+  readonly gateways: readonly string[]
   readonly mac: string
   readonly vni: number
   readonly mtu: number
@@ -144,6 +151,8 @@ export type StatusView = {
     readonly driver: string
     /** By what containers' ports and the VXLAN port are guarded: bpf, nft or off. */
     readonly guard: string
+    /** Why no eBPF programs run; null when they do, or are not to. */
+    readonly noPrograms: string | null
     /** How many differences between desired and observed kernel state remain. */
     readonly drift: number
     /** Why, one line per cause. */

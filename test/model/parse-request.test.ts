@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import type { Command } from '#model/command.ts'
+import { RULES, UNGATED_RULES, type Command } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
@@ -46,7 +46,17 @@ const commands = [
   attach,
   { kind: 'endpoint-detach', containerId: 'c1', ifname: 'eth0' },
   register,
-  { kind: 'host-remove', name: 'h1' }
+  { kind: 'host-remove', name: 'h1' },
+  { ...create, subnet: parseSubnet('fd00:1::/64'), gateway: 'fd00:1::1' },
+  { ...attach, address: 'fd00:1::5' }
+]
+/** Those that only requests by the latest rules hold. */
+const commands6 = [
+  { ...create, subnet6: parseSubnet('fd00:1::/120') },
+  { kind: 'network-update', name: 'red', addSubnet: parseSubnet('fd00:1::/64') },
+  { kind: 'network-update', name: 'red', addSubnet: parseSubnet('10.3.0.0/24') },
+  { ...attach, address6: 'fd00:1::5' },
+  { ...attach, address: 'fd00:1::5', address6: 'fd00:1::5' }
 ]
 
 for (const command of commands) {
@@ -144,6 +154,58 @@ for (const { key, values } of parts) {
     t.end()
   })
 }
+
+for (const command of commands6) {
+  const what = Object.keys(command).find(key => key.endsWith('6') || key === 'addSubnet') ?? ''
+  t.test(`${what} of a ${command.kind} is parsed unchanged, and ignored by rules of versions that ignored it`, t => {
+    t.strictSame(parseCommand({ ...command, more: 1 }), command)
+    const request = { session: 's', seq: 5, settledBelow: 3, command }
+    t.strictSame(parseRequest({ ...request, rules: RULES }), { ...request, rules: RULES })
+    for (const rules of [undefined, 1, UNGATED_RULES]) {
+      const parsed = parseRequest(rules === undefined ? request : { ...request, rules })
+      const { [what as 'kind']: _, ...rest } = command
+      t.strictSame(parsed.command, rest)
+    }
+    t.end()
+  })
+}
+
+t.test('what is wrong with IPv6 in a command is refused with its field', t => {
+  const four = parseSubnet('10.3.0.0/24')
+  for (const [field, command] of [
+    ['subnet', { ...create, subnet6: parseSubnet('fd00:1::/121') }],
+    ['subnet', { ...create, subnet6: four }],
+    ['subnet', { ...create, subnet: parseSubnet('fd00:1::/64'), subnet6: parseSubnet('fd00:2::/64') }],
+    ['subnet', { ...create, subnet6: { base: 'fd00:1::1', prefixLength: 64 } }],
+    ['subnet', { ...create, subnet6: { base: 'fe80::', prefixLength: 64 } }],
+    ['subnet', { ...create, subnet: { base: 'fd00:1::', prefixLength: 127 } }],
+    ['subnet', { ...create, subnet: { base: 'fd00:1::', prefixLength: 32 } }],
+    ['base', { ...create, subnet6: { base: 'fd00:1::g', prefixLength: 64 } }],
+    ['prefixLength', { ...create, subnet6: { base: 'fd00:1::', prefixLength: '64' } }],
+    ['subnet', { ...create, subnet6: 'fd00:1::/64' }],
+    ['gateway', { ...create, gateway: 'fd00:1::%eth0' }],
+    ['gateway', { ...create, gateway: '10.1.0.1' }],
+    ['subnet', { kind: 'network-update', name: 'red', addSubnet: '10.3.0.0/24' }],
+    ['subnet', { kind: 'network-update', name: 'red', addSubnet: { base: 'fd00:1::1', prefixLength: 64 } }],
+    ['address', { ...attach, address: 'fd00:1::/64' }],
+    ['address6', { ...attach, address6: 'fd00' }],
+    ['address6', { ...attach, address6: parseIpv4('10.1.0.5') }],
+    ['range', { kind: 'namespace-open', namespace: 'x', range: parseSubnet('fd00:1::/64'), prefixLength: 80 }]
+  ] as const) {
+    t.throws(() => parseCommand(command), { code: 'ERR_INVALID', field }, JSON.stringify(command))
+  }
+  t.end()
+})
+
+t.test('IPv6 addresses of a command are in canonical form, so that equal rows have equal hashes', t => {
+  const parsed = parseCommand({ ...attach, address: 'FD00:1:0:0::0005', address6: 'fd00:0001::0:5' })
+  t.match(parsed, { address: 'fd00:1::5', address6: 'fd00:1::5' })
+  t.match(parseCommand({ ...create, subnet: { base: 'FD00:1:0::0', prefixLength: 64 }, gateway: 'fd00:1:0::1' }), {
+    subnet: { base: 'fd00:1::' },
+    gateway: 'fd00:1::1'
+  })
+  t.end()
+})
 
 t.test('a subnet in a command follows the same rules as its text form', t => {
   for (const { base, prefixLength, field } of [

@@ -62,6 +62,21 @@ t.test('changes hold the changeable settings that are present, and nothing else'
   t.end()
 })
 
+t.test('a sparse setting is absent unless it is given, and only its own values are', t => {
+  t.notOk('egressV6' in NETWORK_DEFAULTS)
+  t.strictSame(parseSettings(NETWORK_SETTINGS, { ...NETWORK, egressV6: null }), NETWORK)
+  for (const egressV6 of ['nat', 'routed'] as const) {
+    t.strictSame(parseSettings(NETWORK_SETTINGS, { ...NETWORK, egressV6 }), { ...NETWORK, egressV6 })
+    t.strictSame(settingsOf(NETWORK_SETTINGS, { ...NETWORK, egressV6 }), { ...NETWORK, egressV6 })
+    t.strictSame(parseChanges(NETWORK_SETTINGS, { egressV6 }), { egressV6 })
+  }
+  for (const value of ['', 'NAT', 'none', true, 0, ['nat'], { nat: 1 }])
+    t.throws(() => parseSettings(NETWORK_SETTINGS, { ...NETWORK, egressV6: value }), {
+      ...{ code: 'ERR_INVALID', field: 'egressV6' }
+    })
+  t.end()
+})
+
 t.test('any value either parses to itself or is refused by a field', t => {
   const value = fc.oneof(fc.anything(), fc.nat(), fc.boolean(), fc.constant(0))
   const row = fc.record({ ingressRate: value, egressRate: value, delayUs: value })
