@@ -1,21 +1,24 @@
 // Commands about endpoints: allocation and release of addresses.
 
-import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
+import { addressesOf, gatewayMacOf, gatewaysOf, mirrorOf } from '#model/addresses.ts'
+import { BOTH_FAMILIES, DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIp, formatSubnet, ipv4Of, isHostAddress, type Ip } from '#model/ip.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Network } from '#model/network.ts'
+import { formatIp, formatSubnet, isHostAddress, isIpv4, type Ip } from '#model/ip.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
 import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
 import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
 import { MAX_ENDPOINTS_PER_HOST, MAX_ENDPOINTS_PER_NETWORK, whyFull } from './quotas.ts'
-import { noNetwork, refuse } from './refuse.ts'
+import { addressOfValue, derivedMac, poolValue } from './address-pool.ts'
+import { noNetwork, refuse, refuseOldRules } from './refuse.ts'
 import { endpointRow } from './rows.ts'
-import { ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
+import { ownerOf, ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
-type Chosen = { readonly address: Ip; readonly mac: Mac }
+type Chosen = { readonly address: Ip; readonly address6?: Ipv6; readonly mac: Mac }
 
 /**
  * Allocates an address. Attaching an existing container interface again, on the same host and network and without asking
@@ -31,17 +34,20 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   if (onHost === undefined) {
     return refuse('ERR_HOST_NOT_REGISTERED', `no host with peer id ${host} is registered in the cluster`, 'host')
   }
+  const asked = askedFor(tables, { table, command, rules })
+  if ('ok' in asked) return asked
   const existing = tables.containers.get(containerId, ifname)
-  if (existing !== undefined) return attachAgain(tables, existing, command)
+  if (existing !== undefined) return attachAgain(tables, { existing, command, asked })
   const full = whyNoMore(tables, { table, host, rules })
   if (full !== null) return full
-  const rivals = rules < DISJOINT_HOST_ACCESS || tables.hostAccess.isDisjoint ? [] : rivalsOf(tables, table.network)
-  const target = { table, rivals }
-  const chosen = command.address === undefined ? automatic(target, command) : explicit(target, command, command.address)
+  const rivals = rules < DISJOINT_HOST_ACCESS || tables.hostRouted.isDisjoint ? [] : rivalsOf(tables, table.network)
+  const { address } = asked
+  const target = { table, rivals, address6: asked.address6 }
+  const chosen = address === undefined ? automatic(target, command) : explicit(target, command, address)
   if ('ok' in chosen) return chosen
   const { name: network, vni } = table.network
   const endpoint = endpointRow(command, { ...chosen, network, vni, host: onHost.peerId })
-  tables.addEndpoint(endpoint, command.address === undefined ? 'automatic' : 'explicit')
+  tables.addEndpoint(endpoint, address === undefined ? 'automatic' : 'explicit')
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
@@ -59,6 +65,31 @@ export function detach(tables: Tables, command: CommandOf<'endpoint-detach'>): O
   if (endpoint === undefined) return noEndpoint(command)
   tables.removeEndpoint(endpoint)
   return { ok: true, result: { kind: 'endpoint-released', endpoint } }
+}
+
+/** The addresses that the caller asks for, in the network's first and in its second subnet. */
+type Asked = { readonly address: Ip | undefined; readonly address6: Ipv6 | undefined }
+
+function askedFor(
+  tables: Tables,
+  p: { readonly table: NetworkTable; readonly command: Attach; readonly rules: number }
+): Asked | Refusal {
+  const { name, subnet, subnet6 } = p.table.network
+  const given = [p.command.address, p.command.address6].filter(address => address !== undefined)
+  const [first, second] = [given.find(isIpv4), given.find(address => !isIpv4(address))]
+  if (second !== undefined && p.rules < BOTH_FAMILIES) return refuseOldRules(tables, 'address')
+  const other = given.find(address => !isIpv4(address) && address !== second)
+  if (other !== undefined) {
+    const what = `${formatIp(other)} and ${second} are two IPv6 addresses`
+    return refuse('ERR_INVALID', `address: ${what}; an endpoint has one`, 'address')
+  }
+  const lacks = (family: string, address: Ip): Refusal =>
+    refuse('ERR_INVALID', `address: network ${name} has no ${family} subnet for ${formatIp(address)}`, 'address')
+  if (!isIpv4(subnet.base)) {
+    return first === undefined ? { address: second, address6: undefined } : lacks('IPv4', first)
+  }
+  if (second !== undefined && subnet6 === undefined) return lacks('IPv6', second)
+  return { address: first, address6: second }
 }
 
 /** Why neither host nor network takes one more endpoint; null if both do. */
@@ -82,13 +113,19 @@ function noEndpoint({ containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifn
   return refuse('ERR_ENDPOINT_NOT_FOUND', `container ${containerId} has no endpoint ${ifname}`, 'containerId')
 }
 
-function attachAgain(tables: Tables, existing: Endpoint, command: Attach): OutcomeOf<'endpoint-attach'> {
+function attachAgain(
+  tables: Tables,
+  p: { readonly existing: Endpoint; readonly command: Attach; readonly asked: Asked }
+): OutcomeOf<'endpoint-attach'> {
+  const { existing, command, asked } = p
+  const network = tables.networks.get(existing.network)?.network
+  const addresses = network === undefined ? [existing.address] : addressesOf(network, existing)
   const holder = tables.hosts.get(existing.host)
   const isWaiting = holder !== undefined && isVacant(holder) && holder.name === tables.hosts.get(command.host)?.name
   const compatible =
     existing.network === command.network &&
     (existing.host === command.host || isWaiting) &&
-    (command.address === undefined || command.address === existing.address) &&
+    [asked.address, asked.address6].every(address => address === undefined || addresses.includes(address)) &&
     (command.mac === undefined || command.mac === existing.mac)
   if (compatible) {
     const endpoint = isWaiting ? { ...existing, host: command.host } : existing
@@ -96,16 +133,21 @@ function attachAgain(tables: Tables, existing: Endpoint, command: Attach): Outco
     return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
   }
   const host = holder?.name ?? existing.host
-  const where = `network ${existing.network}, ${formatIp(existing.address)}, ${existing.mac}, host ${host}`
+  const where = `network ${existing.network}, ${addresses.map(formatIp).join(' and ')}, ${existing.mac}, host ${host}`
   const what = `container ${command.containerId} already has an endpoint ${command.ifname}: ${where}`
   return refuse('ERR_ENDPOINT_EXISTS', what, 'containerId')
 }
 
-type Target = { readonly table: NetworkTable; readonly rivals: readonly NetworkTable[] }
+type Target = {
+  readonly table: NetworkTable
+  readonly rivals: readonly NetworkTable[]
+  readonly address6: Ipv6 | undefined
+}
 
 /** The address that the caller asked for. */
-function explicit({ table, rivals }: Target, { mac, host }: Attach, address: Ip): Chosen | Refusal {
-  const { network, pool } = table
+function explicit(target: Target, { mac, host }: Attach, address: Ip): Chosen | Refusal {
+  const { table, rivals, address6 } = target
+  const { network } = table
   const text = formatIp(address)
   if (!isHostAddress(network.subnet, address)) {
     return refuse('ERR_INVALID', `address: ${text} is not a host address of ${formatSubnet(network.subnet)}`, 'address')
@@ -113,41 +155,95 @@ function explicit({ table, rivals }: Target, { mac, host }: Attach, address: Ip)
   if (address === network.gateway) {
     return refuse('ERR_INVALID', `address: ${text} is the gateway of network ${network.name}`, 'address')
   }
-  if (!pool.isFree(ipv4Of(address))) {
-    const owner = table.byAddress.get(address)?.containerId ?? 'no container'
-    return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner}`, 'address')
+  const owner = table.byAddress.get(address)
+  if (owner !== undefined) {
+    return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner.containerId}`, 'address')
   }
-  const holder = holderOnHost(rivals, { host, address })
+  const taken = whyNotSecond(table, { address, address6 })
+  if (taken !== null) return taken
+  const addresses = addressesOf(network, rowAddresses(network, address, address6))
+  const holder = holderOnHost(rivals, { host, addresses })
   if (holder !== undefined) return refuseHeld(address, holder)
-  const wanted = mac ?? macOf(network.vni, address)
-  return refusedMac(table, wanted) ?? { address, mac: wanted }
+  const wanted = mac ?? derivedMac(network, address)
+  return refusedMac(table, wanted) ?? { ...rowAddresses(network, address, address6), mac: wanted }
+}
+
+/** As a row has them: the mirror is not written down. */
+function rowAddresses(network: Network, address: Ip, address6: Ipv6 | undefined): Omit<Chosen, 'mac'> {
+  return address6 === undefined || address6 === mirrorOf(network, address) ? { address } : { address, address6 }
+}
+
+/** Why an endpoint cannot have this second address, or, without one, the mirror of its first; null if it can. */
+function whyNotSecond(table: NetworkTable, { address, address6 }: Asked): Refusal | null {
+  const { network } = table
+  if (network.subnet6 === undefined) return null
+  if (address6 === undefined) {
+    const mirror = address === undefined ? null : mirrorOf(network, address)
+    const owner = mirror === null ? undefined : table.byChosen6.get(mirror)
+    if (owner === undefined || mirror === null) return null
+    const what = `${mirror}, which goes with it, belongs to container ${owner.containerId}; ask for another IPv6 address, too`
+    return refuse('ERR_ADDRESS_IN_USE', `address: ${what}`, 'address')
+  }
+  if (!isHostAddress(network.subnet6, address6)) {
+    const what = `${address6} is not a host address of ${formatSubnet(network.subnet6)}`
+    return refuse('ERR_INVALID', `address: ${what}`, 'address')
+  }
+  if (gatewaysOf(network).includes(address6)) {
+    return refuse('ERR_INVALID', `address: ${address6} is the gateway of network ${network.name}`, 'address')
+  }
+  const owner = ownerOf(table, address6)
+  if (owner === undefined) return null
+  return refuse('ERR_ADDRESS_IN_USE', `address: ${address6} belongs to container ${owner.containerId}`, 'address')
 }
 
 /**
  * The pool's next address. Skips an address whose derived MAC was given to another container explicitly, so that a
- * reused address always has the MAC that neighbour caches hold.
+ * reused address always has the MAC that neighbour caches hold, and one whose mirror was.
  */
-function automatic({ table, rivals }: Target, { mac, host }: Attach): Chosen | Refusal {
-  const { network, pool, byChosenMac } = table
+function automatic({ table, rivals, address6 }: Target, { mac, host }: Attach): Chosen | Refusal {
+  const { network, pool, byChosenMac, byChosen6 } = table
+  const { subnet } = network
+  const taken = address6 === undefined ? null : whyNotSecond(table, { address: undefined, address6 })
+  if (taken !== null) return taken
   if (mac !== undefined) {
     const refused = refusedMac(table, mac)
     if (refused !== null) return refused
   }
-  const macIsTaken = (address: Ipv4): boolean => mac === undefined && byChosenMac.has(macOf(network.vni, address))
-  const isHeld = (address: Ipv4): boolean => holderOnHost(rivals, { host, address }) !== undefined
-  const refuseAddress = (value: number): boolean => macIsTaken(value as Ipv4) || isHeld(value as Ipv4)
-  const mayRefuse = (mac === undefined && byChosenMac.size > 0) || rivals.length > 0
-  const address = pool.next(mayRefuse ? refuseAddress : undefined) as Ipv4 | null
-  if (address !== null) return { address, mac: mac ?? macOf(network.vni, address) }
+  const macIsTaken = (address: Ip): boolean => {
+    const derived = macOf(network.vni, address)
+    return mac === undefined && (byChosenMac.has(derived) || derived === gatewayMacOf(network))
+  }
+  const mirrorIsTaken = (address: Ip): boolean => {
+    const mirror = address6 === undefined ? mirrorOf(network, address) : null
+    return mirror !== null && byChosen6.has(mirror)
+  }
+  const isHeld = (address: Ip): boolean => {
+    const addresses = addressesOf(network, rowAddresses(network, address, address6))
+    return holderOnHost(rivals, { host, addresses }) !== undefined
+  }
+  const refuseValue = (value: number): boolean => {
+    const address = addressOfValue(subnet, value)
+    return macIsTaken(address) || mirrorIsTaken(address) || isHeld(address)
+  }
+  // Within the pool, only the gateway's own address has the gateway's MAC.
+  const mayBeMacs = mac === undefined && (byChosenMac.size > 0 || poolValue(subnet, network.gateway) === null)
+  const mayRefuse = mayBeMacs || byChosen6.size > 0 || rivals.length > 0
+  const value = pool.next(mayRefuse ? refuseValue : undefined)
+  if (value !== null) {
+    const address = addressOfValue(subnet, value)
+    return { ...rowAddresses(network, address, address6), mac: mac ?? macOf(network.vni, address) }
+  }
   const { used, reserved, size } = pool.use()
   const usable = size - reserved
   const blocked = usable - used
   const counts = `${used} of ${usable} addresses of ${formatSubnet(network.subnet)} are allocated`
+  // With IPv4 alone, word for word what earlier versions say: answers are in the digest.
+  const taken6 = network.subnet6 === undefined ? '' : ' or IPv6 addresses'
   const why =
     blocked === 0
       ? counts
-      : `${counts}, and the other ${blocked} cannot be used: their MACs were asked for by other containers, or another ` +
-        'network with hostAccess has them on this host'
+      : `${counts}, and the other ${blocked} cannot be used: their MACs${taken6} were asked for by other containers, ` +
+        'or another network with hostAccess has them on this host'
   return refuse('ERR_SUBNET_EXHAUSTED', `network ${network.name} has no free address: ${why}`, 'network')
 }
 
@@ -160,6 +256,6 @@ function refusedMac(table: NetworkTable, mac: Mac): Refusal | null {
     return refuse('ERR_MAC_IN_USE', `mac: ${what}`, 'mac')
   }
   if (isDeviceMac(mac)) return refuse('ERR_MAC_IN_USE', `mac: ${mac} is in the range of the hosts' own devices`, 'mac')
-  if (mac !== macOf(network.vni, network.gateway)) return null
+  if (mac !== gatewayMacOf(network)) return null
   return refuse('ERR_MAC_IN_USE', `mac: ${mac} belongs to the gateway of network ${network.name}`, 'mac')
 }

@@ -2,7 +2,7 @@
 
 import { DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
 import type { NamespaceName, NetworkName } from '#model/ids.ts'
-import { formatSubnet, ipv4SubnetOf, subnetSize, type Subnet } from '#model/ip.ts'
+import { formatSubnet, ipv4SubnetOf, isIpv4, subnetSize, type Subnet } from '#model/ip.ts'
 import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
 import type { NamespaceRange } from '#model/namespace.ts'
 import { NETWORK_DEFAULTS } from '#model/settings.ts'
@@ -96,6 +96,7 @@ function freeSubnet(tables: Tables, { range: anyRange, prefixLength }: Namespace
   const size = 2 ** (32 - prefixLength)
   const taken = new BitVector(subnetSize(range) / size)
   for (const { network } of tables.networks.values()) {
+    if (!isIpv4(network.subnet.base)) continue
     const subnet = ipv4SubnetOf(network.subnet)
     const first = Math.max(subnet.base, range.base)
     const last = Math.min(broadcastAddress(subnet), broadcastAddress(range))

@@ -1,17 +1,25 @@
 // Commands about networks.
 
-import { DISJOINT_HOST_ACCESS, ORDERED_NAMESPACES, type CommandOf, type OutcomeOf } from '#model/command.ts'
+import { hostRoutedSubnets, mirroredBy, mirrorOf, subnetsOf, whyNoPair } from '#model/addresses.ts'
+import {
+  BOTH_FAMILIES,
+  DISJOINT_HOST_ACCESS,
+  ORDERED_NAMESPACES,
+  type CommandOf,
+  type OutcomeOf,
+  type Refusal
+} from '#model/command.ts'
 import { VNI_MAX, type NetworkName, type Vni } from '#model/ids.ts'
-import { formatIp, formatSubnet, isHostAddress } from '#model/ip.ts'
+import { formatIp, formatSubnet, isHostAddress, isIpv4, lastAddress, type Ip, type Subnet } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
-import { changesOf, NETWORK_SETTINGS } from '#model/settings.ts'
+import { MTU_MIN_IPV6 } from '#model/quantity.ts'
 import { defaultGateway } from './address-pool.ts'
 import { refuseOverlap } from './host-overlap.ts'
 import { MAX_NETWORKS, whyFull } from './quotas.ts'
-import { noNetwork, refuse } from './refuse.ts'
-import { networkRow } from './rows.ts'
-import type { Tables } from './tables.ts'
+import { noNetwork, refuse, refuseOldRules } from './refuse.ts'
+import { networkRow, updatedRow } from './rows.ts'
+import { endpointsFrom, type NetworkTable, type Tables } from './tables.ts'
 import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
 /**
@@ -30,6 +38,11 @@ export function createNetwork(
     if (command.requestId !== undefined && command.requestId === existing.requestId) return networkOutcome(existing)
     return refuse('ERR_NETWORK_EXISTS', `network ${name} already exists, with VNI ${existing.vni}`, 'name')
   }
+  const hasIpv6 = !isIpv4(subnet.base) || command.subnet6 !== undefined
+  if (hasIpv6 && rules < BOTH_FAMILIES) return refuseOldRules(tables, 'subnet')
+  if (command.egressV6 !== undefined && rules < BOTH_FAMILIES) return refuseOldRules(tables, 'egressV6')
+  const unfit = hasIpv6 ? whyTooSmall(command) : null
+  if (unfit !== null) return unfit
   const gateway = command.gateway ?? defaultGateway(subnet)
   if (!isHostAddress(subnet, gateway)) {
     const what = `${formatIp(gateway)} is not a host address of ${formatSubnet(subnet)}`
@@ -55,12 +68,75 @@ export function createNetwork(
   return networkOutcome(network)
 }
 
-/** No changeable field affects the overlap rules. */
-export function updateNetwork(tables: Tables, command: CommandOf<'network-update'>): OutcomeOf<'network-update'> {
+/** An interface with a smaller MTU has no IPv6 (RFC 8200 section 5). */
+function whyTooSmall({ mtu }: Pick<Network, 'mtu'>): Refusal | null {
+  if (mtu === 0 || mtu >= MTU_MIN_IPV6) return null
+  return refuse('ERR_INVALID', `mtu: IPv6 needs ${MTU_MIN_IPV6} at least, and the network has ${mtu}`, 'mtu')
+}
+
+/** Changes settings, and adds a subnet of the other family: each endpoint gets the address in it that goes with its own. */
+export function updateNetwork(
+  tables: Tables,
+  command: CommandOf<'network-update'>,
+  rules: number
+): OutcomeOf<'network-update'> {
   const table = tables.networks.get(command.name)
   if (table === undefined) return noNetwork(command.name, 'name')
-  tables.replaceNetwork(table, { ...table.network, ...changesOf(NETWORK_SETTINGS, command) })
-  return networkOutcome(table.network)
+  const { addSubnet, egressV6 } = command
+  if (egressV6 !== undefined && rules < BOTH_FAMILIES) return refuseOldRules(tables, 'egressV6')
+  const pair = addSubnet === undefined ? null : pairWith(tables, { table, addSubnet, rules })
+  if (pair !== null && 'ok' in pair) return pair
+  const before = table.network
+  const changed = updatedRow({ ...before, ...pair }, command)
+  const claimsMore = hostRoutedSubnets(changed).length > hostRoutedSubnets(before).length
+  const overlap = claimsMore ? refuseOverlap(tables, changed, addSubnet === undefined ? 'egressV6' : 'subnet') : null
+  if (overlap !== null) return overlap
+  if (pair === null || pair.subnet === before.subnet) {
+    tables.replaceNetwork(table, changed)
+    return networkOutcome(changed)
+  }
+  const gateway = gatewayInFirst(table, pair)
+  if (typeof gateway === 'object') return gateway
+  const network = { ...changed, gateway, wasIpv6: true } as const
+  tables.putIpv4First(table, network)
+  return networkOutcome(network)
+}
+
+type Pair = Required<Pick<Network, 'subnet' | 'subnet6'>>
+
+/** The network's two subnets with this one added; null if it has it; or why it cannot have it. */
+function pairWith(
+  tables: Tables,
+  p: { readonly table: NetworkTable; readonly addSubnet: Subnet; readonly rules: number }
+): Pair | Refusal | null {
+  const { addSubnet } = p
+  const { network } = p.table
+  if (p.rules < BOTH_FAMILIES) return refuseOldRules(tables, 'subnet')
+  const present = subnetsOf(network).map(formatSubnet)
+  if (present.includes(formatSubnet(addSubnet))) return null
+  if (network.subnet6 !== undefined)
+    return refuse('ERR_INVALID', `subnet: network ${network.name} has ${present.join(' and ')} already`, 'subnet')
+  const pair = isIpv4(addSubnet.base)
+    ? { subnet: addSubnet, subnet6: network.subnet }
+    : { subnet: network.subnet, subnet6: addSubnet }
+  const unfit = whyNoPair(pair.subnet, pair.subnet6)
+  if (unfit !== null) return refuse('ERR_INVALID', `subnet: ${unfit}`, 'subnet')
+  return whyTooSmall(network) ?? pair
+}
+
+/** The gateway and each endpoint need an address in the IPv4 subnet, which their own mirrors. */
+function gatewayInFirst(table: NetworkTable, pair: Pair): Ip | Refusal {
+  const { network } = table
+  const unfit = (address: Ip, whose: string): Refusal => {
+    const what = `${formatIp(address)} of ${whose} would mirror no host address of ${formatSubnet(pair.subnet)}`
+    return refuse('ERR_INVALID', `subnet: ${what}`, 'subnet')
+  }
+  const gateway = isIpv4(network.gateway) ? null : mirroredBy(pair, network.gateway)
+  if (gateway === null || !isHostAddress(pair.subnet, gateway)) return unfit(network.gateway, 'the gateway')
+  // The lowest of them, so that every replica names the same one.
+  const [outside] = endpointsFrom(table, mirrorOf(pair, lastAddress(pair.subnet)))
+  if (outside !== undefined) return unfit(outside.address, `container ${outside.containerId}`)
+  return gateway
 }
 
 export function deleteNetwork(

@@ -2,17 +2,20 @@
 
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
-import { formatIp, ipv4Of, ipv4SubnetOf, isHostAddress, subnetSize } from '#model/ip.ts'
-import { broadcastAddress, type Ipv4 } from '#model/ipv4.ts'
+import { addressesOf, gatewaysOf, hostRoutedSubnets, subnetsOf, whyNoPair } from '#model/addresses.ts'
+import { BOTH_FAMILIES, rulesOfVersion } from '#model/command.ts'
+import { formatIp, formatSubnet, hostBits, isHostAddress, isIpv4, lastAddress } from '#model/ip.ts'
 import { macOf } from '#model/mac.ts'
+import type { Network } from '#model/network.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
-import { BitVector } from './bit-vector.ts'
+import { addressOfValue, poolValue } from './address-pool.ts'
+import { BITS_MAX, BitVector } from './bit-vector.ts'
 import { hashCursors, hashRows, hashSessions } from './digest.ts'
 import type { Pool } from './pool.ts'
 import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { Hash } from './row-hash.ts'
-import { ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
+import { ownerOf, ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
 
 /** Every inconsistency of the state, as text; empty when it is sound. O(state). */
 export function verify(state: ClusterState): string[] {
@@ -20,9 +23,10 @@ export function verify(state: ClusterState): string[] {
   const faults = [...vniFaults(tables)]
   for (const [name, table] of tables.networks) {
     if (table.network.name !== name) faults.push(`network ${table.network.name} is filed under ${name}`)
-    faults.push(...addressFaults(table), ...endpointFaults(tables, table))
+    faults.push(...subnetFaults(table.network), ...addressFaults(table), ...endpointFaults(tables, table))
   }
-  faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables))
+  faults.push(...routeFaults(tables))
+  faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables), ...rulesFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
   const isSame = (one: Hash, other: Hash): boolean => one.a === other.a && one.b === other.b
   if (!isSame(tables.hash.value, hashRows(tables))) faults.push('the hash does not match the rows')
@@ -42,35 +46,66 @@ function* vniFaults({ vnis, networks, networkByVni }: Tables): Generator<string>
   }
 }
 
-function* addressFaults({ network, pool, byAddress }: NetworkTable): Generator<string> {
-  const { name, gateway } = network
-  const subnet = ipv4SubnetOf(network.subnet)
-  const owners = [
-    subnet.base,
-    ipv4Of(gateway),
-    broadcastAddress(subnet),
-    ...[...byAddress.values()].map(e => ipv4Of(e.address))
-  ]
-  const size = subnetSize(subnet)
-  const format = (value: number): string => formatIp(value as Ipv4)
-  yield* poolFaults({ what: `network ${name}: address`, pool, base: subnet.base, size, owners, format })
+function* subnetFaults({ name, subnet, subnet6, gateway, wasIpv6 }: Network): Generator<string> {
+  const unfit = subnet6 === undefined ? null : whyNoPair(subnet, subnet6)
+  if (unfit !== null) yield `network ${name}: ${unfit}`
+  if (wasIpv6 === true && subnet6 === undefined) yield `network ${name} was of IPv6 alone, and has one subnet`
+  if (!isHostAddress(subnet, gateway)) yield `network ${name}: its gateway ${formatIp(gateway)} is outside its subnet`
+}
+
+/** The subnets to which hosts have routes, and no others, are in their index. */
+function* routeFaults({ hostRouted, networks }: Tables): Generator<string> {
+  let subnets = 0
+  for (const { network } of networks.values()) {
+    for (const subnet of hostRoutedSubnets(network)) {
+      subnets += 1
+      if (!hostRouted.overlapping(subnet).includes(network.name))
+        yield `network ${network.name} is not found by ${formatSubnet(subnet)}, which hosts reach`
+    }
+  }
+  if (hostRouted.size !== subnets) yield `hosts reach ${subnets} subnets, ${hostRouted.size} in the index`
+}
+
+function* addressFaults({ network, pool, byAddress, beyond }: NetworkTable): Generator<string> {
+  const { name, gateway, subnet } = network
+  const reserved = [subnet.base, gateway, ...(isIpv4(subnet.base) ? [lastAddress(subnet)] : [])]
+  const all = [...reserved, ...[...byAddress.values()].map(({ address }) => address)]
+  const owners = all.map(address => poolValue(subnet, address)).filter(value => value !== null)
+  const base = poolValue(subnet, subnet.base) ?? 0
+  const size = Math.min(2 ** hostBits(subnet), BITS_MAX)
+  const format = (value: number): string => formatIp(addressOfValue(subnet, value))
+  yield* poolFaults({ what: `network ${name}: address`, pool, base, size, owners, format })
+  const outside = [...byAddress.values()].filter(({ address }) => poolValue(subnet, address) === null)
+  if (outside.length !== beyond.size || outside.some(endpoint => !beyond.has(endpoint)))
+    yield `network ${name}: ${outside.length} endpoints beyond the pool, ${beyond.size} in the index`
 }
 
 function* endpointFaults(tables: Tables, table: NetworkTable): Generator<string> {
-  const { network, byAddress, byChosenMac } = table
+  const { network, byAddress, byChosenMac, byChosen6 } = table
+  const subnets = subnetsOf(network)
+  const gateways = gatewaysOf(network)
   let chosen = 0
+  let chosen6 = 0
   for (const [address, endpoint] of byAddress) {
     const what = nameOf(endpoint)
     if (endpoint.address !== address) yield `${what} is filed under ${formatIp(address)}`
     if (endpoint.network !== network.name || endpoint.vni !== network.vni) yield `${what} is filed in ${network.name}`
-    if (!isHostAddress(network.subnet, address)) yield `${what} has an address outside its subnet`
     if (ownerOfMac(table, endpoint.mac) !== endpoint) yield `${what} is not found by its MAC`
-    if (endpoint.mac !== macOf(network.vni, address)) chosen += 1
+    if (endpoint.mac !== macOf(network.vni, address) || poolValue(network.subnet, address) === null) chosen += 1
+    if (endpoint.address6 !== undefined) chosen6 += 1
+    for (const each of addressesOf(network, endpoint)) {
+      if (ownerOf(table, each) !== endpoint) yield `${what} is not found by ${formatIp(each)}`
+      if (!subnets.some(subnet => isHostAddress(subnet, each))) yield `${what} has an address outside its subnet`
+      if (gateways.includes(each)) yield `${what} has the address of its gateway`
+    }
     if (tables.byHost.get(endpoint.host)?.has(endpoint) !== true) yield `${what} is not found on its host`
     if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that does not exist`
     if (tables.containers.get(endpoint.containerId, endpoint.ifname) !== endpoint) {
       yield `${what} is not found by its container`
     }
+  }
+  if (byChosen6.size !== chosen6) {
+    yield `network ${network.name}: ${chosen6} endpoints with a chosen IPv6 address, ${byChosen6.size} in the index`
   }
   if (byChosenMac.size !== chosen) {
     yield `network ${network.name}: ${chosen} endpoints with a chosen MAC, ${byChosenMac.size} in the index`
@@ -122,6 +157,20 @@ function* namespaceFaults({ namespaces, networks }: Tables): Generator<string> {
     for (const network of [namespace.network, ...namespace.grants]) {
       if (!networks.has(network)) yield `namespace ${name} is mapped to network ${network}, which does not exist`
     }
+  }
+}
+
+/** Neither of these can be seen by a host that does not know it (docs/adr/0054). */
+function* rulesFaults({ rules, presentHosts, networks }: Tables): Generator<string> {
+  for (const { name, version } of presentHosts) {
+    if (rulesOfVersion(version) < rules) yield `host ${name} has version ${version}, which does not know rules ${rules}`
+  }
+  const known = presentHosts.map(({ version }) => rulesOfVersion(version))
+  if (known.length > 0 && Math.min(...known) > rules) yield `every host knows newer rules than ${rules}`
+  if (rules >= BOTH_FAMILIES) return
+  for (const { network } of networks.values()) {
+    if (!subnetsOf(network).every(({ base }) => isIpv4(base)))
+      yield `network ${network.name} has IPv6 by rules ${rules}`
   }
 }
 

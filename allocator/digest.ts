@@ -2,6 +2,7 @@
 // date as the state changes (row-hash.ts), so that it costs the same whatever the state holds. It is the second version: hosts
 // compare digests of one version only, which is why its version is in the names of their RPC methods.
 
+import { UNGATED_RULES } from '#model/command.ts'
 import {
   hashAnswer,
   hashCursor,
@@ -18,11 +19,15 @@ import type { Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
 import { VNIS, type Tables } from './tables.ts'
 
-/** Equal states have equal digests, regardless of their history. Cursors, sessions and the applied index count. O(1) */
+/**
+ * Equal states have equal digests, regardless of their history. Cursors, sessions and the applied index count, and the rules
+ * of the cluster once they were raised: versions that do not know them compute the same as this one until then. O(1)
+ */
 export function digestOf(state: ClusterState): string {
   const { tables, sessions } = state
   const all = new Hasher().number(state.appliedIndex)
-  return hexOf(all.hash(tables.hash.value).hash(tables.cursors.value).hash(sessions.hash).finish())
+  all.hash(tables.hash.value).hash(tables.cursors.value).hash(sessions.hash)
+  return hexOf((tables.rules === UNGATED_RULES ? all : all.number(tables.rules)).finish())
 }
 
 export function hexOf({ a, b }: Hash): string {

@@ -4,9 +4,10 @@
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
-import { formatIp, formatSubnet } from '#model/ip.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { mirrorOf } from '#model/addresses.ts'
+import { compareIp, formatIp, formatSubnet } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
+import { addressOfValue } from './address-pool.ts'
 import type { Pool } from './pool.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { NetworkTable } from './tables.ts'
@@ -60,7 +61,7 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
   const table = state.tables.networks.get(name as NetworkName)
   if (kind === 'vlanStore' && parts.length === 1) return vniBits(state, MAX_RUNS)
   if (kind === 'network' && parts.length === 2) return table && networkValue(table.network)
-  if (kind === 'ipStore' && parts.length === 2) return table && addressBits(table.pool, MAX_RUNS)
+  if (kind === 'ipStore' && parts.length === 2) return table && addressBits(table, MAX_RUNS)
   if (kind === 'host' && parts.length === 2) {
     const host = state.hostByName(name as HostName)
     return host && hostValue(host)
@@ -86,7 +87,7 @@ function* groups(state: ClusterState): Generator<Group> {
   const ofPool = ({ network }: NetworkTable): string => `ipStore/${network.name}`
   yield {
     start: 'ipStore/',
-    keys: () => each(networks.values(), ofPool, ({ pool }) => addressBits(pool, MAX_RUNS_LISTED))
+    keys: () => each(networks.values(), ofPool, table => addressBits(table, MAX_RUNS_LISTED))
   }
   yield {
     start: 'namespace/',
@@ -130,8 +131,21 @@ function vniBits(state: ClusterState, runs: number): KvBitVector {
   return bitVector(state.tables.vnis, { runs, format: value => value })
 }
 
-function addressBits(pool: Pool, runs: number): KvBitVector {
-  return bitVector(pool, { runs, format: value => formatIp(value as Ipv4) })
+/** Endpoints beyond the pool, and second addresses that mirror none, are listed by themselves. */
+type KvAddresses = KvBitVector & {
+  readonly beyond?: readonly string[]
+  /** The base and the chosen addresses of the second subnet, whose other addresses mirror the bits. */
+  readonly second?: { readonly base: string; readonly chosen: readonly string[] }
+}
+
+function addressBits({ pool, network, beyond, byChosen6 }: NetworkTable, runs: number): KvAddresses {
+  const { subnet, subnet6 } = network
+  const bits = bitVector(pool, { runs, format: value => formatIp(addressOfValue(subnet, value)) })
+  const outside = [...beyond].map(({ address }) => address).sort(compareIp)
+  const listed = outside.length === 0 ? bits : { ...bits, beyond: outside.slice(0, runs).map(formatIp) }
+  if (subnet6 === undefined) return listed
+  const chosen = [...byChosen6.keys()].sort(compareIp)
+  return { ...listed, second: { base: formatIp(subnet6.base), chosen: chosen.slice(0, runs) } }
 }
 
 function bitVector(
@@ -150,12 +164,17 @@ function bitVector(
 }
 
 function networkValue(network: Network): KvValue {
-  return { ...network, subnet: formatSubnet(network.subnet), gateway: formatIp(network.gateway) }
+  const { subnet6, ...row } = network
+  const value = { ...row, subnet: formatSubnet(network.subnet), gateway: formatIp(network.gateway) }
+  return subnet6 === undefined ? value : { ...value, subnet6: formatSubnet(subnet6) }
 }
 
 function endpointValue(state: ClusterState, endpoint: Endpoint): KvValue {
   const host = state.host(endpoint.host)?.name ?? endpoint.host
-  return { ...endpoint, host, peerId: endpoint.host, address: formatIp(endpoint.address) }
+  const value = { ...endpoint, host, peerId: endpoint.host, address: formatIp(endpoint.address) }
+  const network = state.networkByVni(endpoint.vni)
+  const second = endpoint.address6 ?? (network === undefined ? null : mirrorOf(network, endpoint.address))
+  return second === null ? value : { ...value, address6: second }
 }
 
 function hostValue(host: Host): KvValue {

@@ -5,7 +5,7 @@ import type { CommandKind, CommandOf, Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { invalid, isErrorCode, type ErrorBody } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
-import { asFields, flag, wholeNumber, type Fields } from '#model/fields.ts'
+import { asFields, flag, optional, wholeNumber, type Fields } from '#model/fields.ts'
 import { parseVni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
@@ -17,7 +17,9 @@ export function parseNetworkRow(value: unknown): Network {
   const command = as('network-create', value)
   const { vni, gateway } = command
   if (vni === undefined || gateway === undefined) throw invalid('network', 'lacks its VNI or gateway')
-  return networkRow(command, { vni, gateway })
+  const row = networkRow(command, { vni, gateway })
+  const { wasIpv6 } = optional(fieldsOf(value), 'wasIpv6', flag)
+  return wasIpv6 === true ? { ...row, wasIpv6 } : row
 }
 
 /** @throws ERR_INVALID naming the field */

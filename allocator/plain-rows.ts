@@ -1,17 +1,18 @@
 // Rows as the plain values of a snapshot and back. Pure.
 
-import type { Outcome } from '#model/command.ts'
+import { RULES, UNGATED_RULES, type Outcome } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { text } from '#model/fields.ts'
 import { VACANT_VTEP, type Host } from '#model/host.ts'
 import { parseContainerId, parseIfName, type LogIndex, type PeerId } from '#model/ids.ts'
-import { ipv4Of, isHostAddress } from '#model/ip.ts'
+import { isHostAddress, type Ip, type Subnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { parseIpv6, type Ipv6 } from '#model/ipv6.ts'
 import { macOf, parseMac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { ENDPOINT_DEFAULTS, ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseSettings, settingsOf } from '#model/settings.ts'
 import { parseHostRow, parseNetworkRow, parseOutcome } from './parse-row.ts'
-import type { PlainEndpoint, PlainHost, PlainSession } from './plain-state.ts'
+import type { PlainEndpoint, PlainHost, PlainIp, PlainSession } from './plain-state.ts'
 import type { Session, Sessions } from './sessions.ts'
 import type { NetworkFacts } from './state-sections.ts'
 
@@ -19,7 +20,7 @@ import type { NetworkFacts } from './state-sections.ts'
 const ANY_VTEP = 0x01000001
 
 export function plainHost({ name, peerId, vtep, role, bootId, version }: Host): PlainHost {
-  return [name, peerId, ipv4Of(vtep), role, bootId, version]
+  return [name, peerId, vtep, role, bootId, version]
 }
 
 /** @throws ERR_INVALID naming the field */
@@ -29,27 +30,33 @@ export function restoreHost([name, peerId, vtep, role, bootId, version]: PlainHo
 }
 
 export function plainNetwork(network: Network, cursor: number): NetworkFacts {
-  const { name, vni, subnet, gateway, requestId = null } = network
-  const range = [ipv4Of(subnet.base), subnet.prefixLength] as const
+  const { name, vni, subnet, subnet6, gateway, wasIpv6, requestId = null } = network
+  const range = ({ base, prefixLength }: Subnet): readonly [Ip, number] => [base, prefixLength]
+  const subnets = subnet6 === undefined ? { subnet: range(subnet) } : { subnet: range(subnet), subnet6: range(subnet6) }
   const settings = settingsOf(NETWORK_SETTINGS, network)
-  return { name, vni, subnet: range, gateway: ipv4Of(gateway), ...settings, requestId, cursor }
+  const before = wasIpv6 === undefined ? {} : { wasIpv6 }
+  return { name, vni, ...subnets, gateway, ...before, ...settings, requestId, cursor }
 }
 
 /** @throws ERR_INVALID naming the field; Error when its gateway is impossible */
 export function restoreNetwork(plain: NetworkFacts): Network {
-  const [base, prefixLength] = plain.subnet
-  const network = parseNetworkRow({ ...plain, subnet: { base, prefixLength } })
+  const range = ([base, prefixLength]: readonly [PlainIp, number]): object => ({ base, prefixLength })
+  const { subnet, subnet6 } = plain
+  const second = subnet6 === undefined ? {} : { subnet6: range(subnet6) }
+  const network = parseNetworkRow({ ...plain, subnet: range(subnet), ...second })
   if (!isHostAddress(network.subnet, network.gateway)) throw new Error(`the gateway of ${network.name} is outside`)
   return network
 }
 
 /** @param positions of the hosts in the snapshot */
 export function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {
-  const { vni, containerId, ifname, name, address, ingressRate, egressRate, delayUs, requestId = null } = endpoint
+  const { vni, containerId, ifname, name, address, address6, ingressRate, egressRate, delayUs } = endpoint
+  const { requestId = null } = endpoint
   const host = positions.get(endpoint.host)
   if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const mac = endpoint.mac === macOf(vni, address) ? null : endpoint.mac
-  return [ipv4Of(address), mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId]
+  const row = [address, mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId] as const
+  return address6 === undefined ? row : [...row, address6]
 }
 
 /**
@@ -57,12 +64,12 @@ export function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId,
  * @throws ERR_INVALID naming the field; Error when it is on no host of the snapshot
  */
 export function restoreEndpoint(plain: PlainEndpoint, of: Network, hosts: readonly Host[]): Endpoint {
-  const [at, mac, containerId, ifname, display, position, ingressRate, egressRate, delayUs, key] = plain
+  const [at, mac, containerId, ifname, display, position, ingressRate, egressRate, delayUs, key, at6] = plain
   const host = hosts[position]?.peerId
   if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const { name: network, vni } = of
-  // The network's pool accepts no address outside its subnet.
-  const address = whole(at) as Ipv4
+  // An IPv4 network's pool accepts no address outside its subnet.
+  const address = typeof at === 'string' ? addressIn(of.subnet, at) : (whole(at) as Ipv4)
   const isFree = ingressRate === 0 && egressRate === 0 && delayUs === 0
   const rates = isFree ? ENDPOINT_DEFAULTS : parseSettings(ENDPOINT_SETTINGS, { ingressRate, egressRate, delayUs })
   const row = {
@@ -78,7 +85,15 @@ export function restoreEndpoint(plain: PlainEndpoint, of: Network, hosts: readon
     egressRate: rates.egressRate,
     delayUs: rates.delayUs
   }
-  return key === null ? row : { ...row, requestId: text({ requestId: key }, 'requestId') }
+  const keyed = key === null ? row : { ...row, requestId: text({ requestId: key }, 'requestId') }
+  return at6 === undefined ? keyed : { ...keyed, address6: addressIn(of.subnet6, at6) }
+}
+
+/** @throws ERR_INVALID when it is malformed; Error when it is not of the subnet */
+function addressIn(subnet: Subnet | undefined, text: string): Ipv6 {
+  const address = parseIpv6(text)
+  if (subnet === undefined || !isHostAddress(subnet, address)) throw new Error(`${address} is outside its subnet`)
+  return address
 }
 
 /** A session as it is now: answers never change, so references are enough. In no particular order. */
@@ -98,6 +113,13 @@ export function restoreSession(sessions: Sessions, plain: PlainSession, appliedI
   if (typeof id !== 'string') throw new Error('a session without an id')
   if (lastUsed > appliedIndex) throw new Error(`session ${id} was used after the last entry`)
   sessions.restore({ id, lastUsed: indexOf(lastUsed), settledBelow: whole(settledBelow), answers: parsed })
+}
+
+/** Those of the cluster; undefined before they were raised. @throws Error when this version does not know them */
+export function restoreRules(rules: number | undefined): number {
+  if (rules === undefined) return UNGATED_RULES
+  if (Number.isInteger(rules) && rules > UNGATED_RULES && rules <= RULES) return rules
+  throw new Error(`the rules ${String(rules)} of its cluster are not known; upgrade this host`)
 }
 
 export function whole(value: number): number {

@@ -10,17 +10,20 @@ import type { NetworkSettings } from '#model/settings.ts'
  */
 export const SNAPSHOT_FORMAT = 2
 
+/** An IPv4 address as a number, an IPv6 one as text. */
+export type PlainIp = number | string
+
 export type PlainHost = readonly [
   name: string,
   peerId: string,
-  vtep: number,
+  vtep: PlainIp,
   role: string,
   bootId: string,
   version: string
 ]
 
 export type PlainEndpoint = readonly [
-  address: number,
+  address: PlainIp,
   /** null: the MAC derived from VNI and address. */
   mac: string | null,
   containerId: string,
@@ -31,14 +34,17 @@ export type PlainEndpoint = readonly [
   ingressRate: number,
   egressRate: number,
   delayUs: number,
-  requestId: string | null
+  requestId: string | null,
+  address6?: string
 ]
 
 export type PlainNetwork = NetworkSettings & {
   readonly name: string
   readonly vni: number
-  readonly subnet: readonly [base: number, prefixLength: number]
-  readonly gateway: number
+  readonly subnet: readonly [base: PlainIp, prefixLength: number]
+  readonly subnet6?: readonly [base: PlainIp, prefixLength: number]
+  readonly gateway: PlainIp
+  readonly wasIpv6?: true
   readonly requestId: string | null
   readonly cursor: number
   /** By address, ascending. */
@@ -59,6 +65,8 @@ export type PlainState = {
   readonly digest: string
   readonly appliedIndex: number
   readonly vniCursor: number
+  /** Of the cluster, once they were raised. */
+  readonly rules?: number
   /** By peer id, ascending. */
   readonly hosts: readonly PlainHost[]
   /** By VNI, ascending. */

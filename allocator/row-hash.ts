@@ -2,13 +2,13 @@
 // The sum does not depend on order, so a change costs one row. It detects replicas that diverge by a bug; it is no
 // defence against a malicious one.
 
-import { ipv4Of } from '#model/ip.ts'
+import { isIpv4, type Ip, type Subnet } from '#model/ip.ts'
 import type { Outcome, Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
-import { ENDPOINT_SETTING_NAMES, NETWORK_SETTING_NAMES } from '#model/settings.ts'
+import { ENDPOINT_SETTING_NAMES, NETWORK_SETTING_NAMES, type Setting } from '#model/settings.ts'
 
 /** Two words of 32 bits, signed: an unsigned one would not fit into V8's small integers, and take an object of its own. */
 export type Hash = { readonly a: number; readonly b: number }
@@ -40,13 +40,25 @@ export class Hasher {
     return this
   }
 
+  /** IPv4 as a number, as it always was. */
+  ip(value: Ip): this {
+    return isIpv4(value) ? this.number(value) : this.text(value)
+  }
+
+  subnet({ base, prefixLength }: Subnet): this {
+    return this.ip(base).number(prefixLength)
+  }
+
   optionalText(value: string | undefined): this {
     this.#mix(value === undefined ? 0 : 1)
     return value === undefined ? this : this.text(value)
   }
 
-  /** Numbers one by one, then all flags as the bits of one number. */
-  settings<Name extends string>(names: readonly Name[], row: Readonly<Record<Name, number | boolean>>): this {
+  /** Numbers one by one, then all others as the bits of one number: whether they differ from what is false, or absent. */
+  settings<Name extends string>(
+    names: readonly Name[],
+    row: Readonly<Partial<Record<Name, Setting['fallback']>>>
+  ): this {
     let flags = 0
     let bit = 1
     for (const name of names) {
@@ -55,7 +67,7 @@ export class Hasher {
         this.number(value)
         continue
       }
-      if (value) flags += bit
+      if (value !== undefined && value !== false) flags += bit
       bit *= 2
     }
     return bit === 1 ? this : this.number(flags)
@@ -166,38 +178,34 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
 }
 
 export function networkInto(hasher: Hasher, network: Network): Hasher {
-  return hasher
+  hasher
     .text(network.name)
     .number(network.vni)
-    .number(ipv4Of(network.subnet.base))
-    .number(network.subnet.prefixLength)
-    .number(ipv4Of(network.gateway))
+    .subnet(network.subnet)
+    .ip(network.gateway)
     .settings(NETWORK_SETTING_NAMES, network)
     .optionalText(network.requestId)
+  if (network.subnet6 !== undefined) hasher.subnet(network.subnet6)
+  return network.wasIpv6 === true ? hasher.number(1) : hasher
 }
 
 export function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
-  return hasher
+  hasher
     .text(endpoint.network)
     .number(endpoint.vni)
     .text(endpoint.containerId)
     .text(endpoint.ifname)
     .text(endpoint.name)
     .text(endpoint.host)
-    .number(ipv4Of(endpoint.address))
+    .ip(endpoint.address)
     .text(endpoint.mac)
     .settings(ENDPOINT_SETTING_NAMES, endpoint)
     .optionalText(endpoint.requestId)
+  return endpoint.address6 === undefined ? hasher : hasher.ip(endpoint.address6)
 }
 
 export function hostInto(hasher: Hasher, host: Host): Hasher {
-  return hasher
-    .text(host.name)
-    .text(host.peerId)
-    .number(ipv4Of(host.vtep))
-    .text(host.role)
-    .text(host.bootId)
-    .text(host.version)
+  return hasher.text(host.name).text(host.peerId).ip(host.vtep).text(host.role).text(host.bootId).text(host.version)
 }
 
 export function namespaceInto(hasher: Hasher, { name, network, grants }: Namespace): Hasher {

@@ -5,36 +5,51 @@ import type { CommandOf } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import { changesOf, NETWORK_SETTINGS, type EndpointSettings } from '#model/settings.ts'
 
 /** @param chosen values that the state machine allocated */
 export function networkRow(
   command: CommandOf<'network-create'>,
   chosen: { readonly vni: Vni; readonly gateway: Ip }
 ): Network {
-  const { name, subnet, egressRate, mtu, egress, hostAccess, requestId } = command
+  const { name, subnet, subnet6, egressRate, mtu, egress, hostAccess, egressV6, requestId } = command
   const { vni, gateway } = chosen
-  const row = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
+  const one = { name, vni, subnet, gateway, egressRate, mtu, egress, hostAccess }
+  const two = subnet6 === undefined ? one : { ...one, subnet6 }
+  const row = egressV6 === 'routed' ? { ...two, egressV6 } : two
   return requestId === undefined ? row : { ...row, requestId }
 }
 
+/** The row after an update. A setting that is sparse is absent when it has its default: equal rows have equal hashes. */
+export function updatedRow(network: Network, command: CommandOf<'network-update'>): Network {
+  const changed = { ...network, ...changesOf(NETWORK_SETTINGS, command) }
+  if (changed.egressV6 !== 'nat') return changed
+  const { egressV6: _, ...row } = changed
+  return row
+}
+
 /**
+ * @param facts what the state machine stores as it is, of a command or of another row
  * @param chosen values that the state machine allocated, and the names of network and host as their rows have them: a row that kept the
  * command's own copies would take 150 bytes more
  */
 export function endpointRow(
-  command: CommandOf<'endpoint-attach'>,
+  facts: Pick<Endpoint, 'containerId' | 'ifname' | 'name' | 'requestId' | keyof EndpointSettings>,
   chosen: {
     readonly network: NetworkName
     readonly vni: Vni
     readonly host: PeerId
     readonly address: Ip
+    readonly address6?: Ipv6
     readonly mac: Mac
   }
 ): Endpoint {
-  const { containerId, ifname, name, ingressRate, egressRate, delayUs, requestId } = command
-  const { network, vni, host, address, mac } = chosen
-  const row = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
+  const { containerId, ifname, name, ingressRate, egressRate, delayUs, requestId } = facts
+  const { network, vni, host, address, address6, mac } = chosen
+  const one = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
+  const row = address6 === undefined ? one : { ...one, address6 }
   return requestId === undefined ? row : { ...row, requestId }
 }

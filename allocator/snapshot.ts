@@ -2,9 +2,10 @@
 // have equal values, regardless of their history. It holds the owners instead of bit vectors. Restoring takes the same steps as
 // applying commands, so an inconsistent state cannot be restored.
 
+import { UNGATED_RULES } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
 import { firstDigestOf } from './first-digest.ts'
 import { parseNamespaceRow } from './parse-row.ts'
@@ -18,12 +19,13 @@ import {
   restoreEndpoint,
   restoreHost,
   restoreNetwork,
+  restoreRules,
   restoreSession
 } from './plain-rows.ts'
 import { SNAPSHOT_FORMAT, type PlainState } from './plain-state.ts'
 import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
-import { Tables, type NetworkTable } from './tables.ts'
+import { endpointsFrom, Tables, type NetworkTable } from './tables.ts'
 
 /** By the formats that this version reads. */
 const DIGESTS: ReadonlyMap<number, (state: ClusterState) => string> = new Map([
@@ -41,10 +43,11 @@ export function encodeState(state: ClusterState): PlainState {
     digest: digestOf(state),
     appliedIndex,
     vniCursor: tables.vnis.cursor,
+    ...(tables.rules === UNGATED_RULES ? {} : { rules: tables.rules }),
     hosts: hosts.map(plainHost),
-    networks: networksByVni(tables).map(({ network, pool, byAddress }) => {
-      const endpoints = [...pool.values()].flatMap(address => byAddress.get(address as Ipv4) ?? [])
-      return { ...plainNetwork(network, pool.cursor), endpoints: endpoints.map(row => plainEndpoint(row, positions)) }
+    networks: networksByVni(tables).map(table => {
+      const endpoints = [...endpointsFrom(table, null)].map(row => plainEndpoint(row, positions))
+      return { ...plainNetwork(table.network, table.pool.cursor), endpoints }
     }),
     namespaces: [...tables.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     sessions: [...sessions.entries()].map(([id, session]) => plainSession(capturedSession(id, session)))
@@ -69,6 +72,7 @@ function restore(plain: PlainState): ClusterState {
   const digest = DIGESTS.get(plain.format)
   if (digest === undefined) throw new Error(`format ${String(plain.format)} is not known`)
   const tables = new Tables()
+  tables.rules = restoreRules(plain.rules)
   const hosts = plain.hosts.map(restoreHost)
   for (const host of hosts) tables.putHost(host)
   if (tables.hosts.size !== hosts.length) throw new Error('it holds a host twice')
@@ -86,6 +90,7 @@ function restore(plain: PlainState): ClusterState {
   const state = new ClusterState({ tables, sessions, appliedIndex: indexOf(plain.appliedIndex) })
   // A consistent state may still not be the one that was written.
   if (digest(state) !== plain.digest) throw new Error('its digest does not match its contents')
+  if (plain.rules === undefined) raiseRules(tables)
   return state
 }
 

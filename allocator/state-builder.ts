@@ -4,13 +4,20 @@
 import { VxmeshError } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
 import type { Vni } from '#model/ids.ts'
+import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
 import { parseNamespaceRow } from './parse-row.ts'
-import { indexOf, restoreEndpoint, restoreHost, restoreNetwork, restoreSession } from './plain-rows.ts'
+import { indexOf, restoreEndpoint, restoreHost, restoreNetwork, restoreRules, restoreSession } from './plain-rows.ts'
 import { Sessions } from './sessions.ts'
 import { decodeState } from './snapshot.ts'
 import { ClusterState } from './state-machine.ts'
-import { SECTION_FORMAT, type NetworkPart, type SectionHead, type StateSection } from './state-sections.ts'
+import {
+  SECTION_FORMAT,
+  UNGATED_FORMAT,
+  type NetworkPart,
+  type SectionHead,
+  type StateSection
+} from './state-sections.ts'
 import { Tables } from './tables.ts'
 
 const STEP_ROWS = 64
@@ -51,8 +58,10 @@ export class StateBuilder {
     const [kind, content] = section
     if (kind === 'head') {
       if (this.#head !== null) throw new Error('it has two heads')
-      if (content.format !== SECTION_FORMAT) throw new Error(`format ${String(content.format)} is not known`)
+      const { format } = content
+      if (![UNGATED_FORMAT, SECTION_FORMAT].includes(format)) throw new Error(`format ${String(format)} is not known`)
       this.#head = content
+      this.#tables.rules = rulesOf(content)
       this.#tables.restoreVniCursor(content.vniCursor)
       return
     }
@@ -110,7 +119,7 @@ export class StateBuilder {
     }
   }
 
-  #end({ appliedIndex, digest }: SectionHead): void {
+  #end({ appliedIndex, digest, rules }: SectionHead): void {
     const state = new ClusterState({
       tables: this.#tables,
       sessions: this.#sessions,
@@ -118,8 +127,16 @@ export class StateBuilder {
     })
     // A consistent state may still not be the one that was written.
     if (digestOf(state) !== digest) throw new Error('its digest does not match its contents')
+    if (rules === undefined) raiseRules(this.#tables)
     this.#state = state
   }
+}
+
+/** @throws Error when they are not those of a cluster that this version knows */
+function rulesOf({ format, rules }: SectionHead): number {
+  if ((format === SECTION_FORMAT) !== (rules !== undefined))
+    throw new Error(`format ${format} with rules ${String(rules)}`)
+  return restoreRules(rules)
 }
 
 function unusable(cause: unknown): VxmeshError {

@@ -4,10 +4,11 @@
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
-import { ipv4Of, type Ip } from '#model/ip.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { UNGATED_RULES } from '#model/command.ts'
+import { compareIp, type Ip } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { addressOfValue, poolValue } from './address-pool.ts'
 import { digestOf } from './digest.ts'
 import { capturedSession, plainEndpoint, plainHost, plainNetwork, plainSession } from './plain-rows.ts'
 import type { PlainEndpoint, PlainHost, PlainSession } from './plain-state.ts'
@@ -15,6 +16,7 @@ import type { ClusterState } from './state-machine.ts'
 import {
   SECTION_FORMAT,
   SECTION_ROWS,
+  UNGATED_FORMAT,
   type NetworkPart,
   type SectionHead,
   type StateSection
@@ -40,7 +42,7 @@ export class StateCursor implements RowWatcher {
   /** Networks that are not passed yet, in the order of their VNIs. */
   readonly #ahead: Set<NetworkTable>
   readonly #kept = new Map<NetworkTable, Kept>()
-  /** The network that is being passed, and its last address that was. */
+  /** The network that is being passed, and the last value of its pool that was; its addresses in no pool are passed first. */
   #current: NetworkTable | null = null
   #at = -1
   readonly #sections: Generator<StateSection, undefined>
@@ -51,7 +53,9 @@ export class StateCursor implements RowWatcher {
     this.#sectionRows = sectionRows
     const { tables, sessions, appliedIndex } = state
     this.#tables = tables
-    this.#head = { format: SECTION_FORMAT, digest: digestOf(state), appliedIndex, vniCursor: tables.vnis.cursor }
+    const { rules } = tables
+    const form = rules === UNGATED_RULES ? { format: UNGATED_FORMAT } : { format: SECTION_FORMAT, rules }
+    this.#head = { ...form, digest: digestOf(state), appliedIndex, vniCursor: tables.vnis.cursor }
     this.#hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1)).map(plainHost)
     this.#positions = new Map(this.#hosts.map(([, peerId], at) => [peerId as PeerId, at]))
     this.#namespaces = [...tables.namespaces.values()]
@@ -83,7 +87,8 @@ export class StateCursor implements RowWatcher {
 
   beforeChange(table: NetworkTable, address: Ip | null): void {
     if (!this.#ahead.has(table)) return
-    const isPassed = table === this.#current && (address === null || ipv4Of(address) <= this.#at)
+    const value = address === null ? null : poolValue(table.network.subnet, address)
+    const isPassed = table === this.#current && (value === null || value <= this.#at)
     if (isPassed) return
     let kept = this.#kept.get(table)
     if (kept === undefined) {
@@ -134,8 +139,10 @@ export class StateCursor implements RowWatcher {
     if (parts.length > 0) yield ['networks', parts]
   }
 
-  /** The endpoints that the network had, by address. It may change whenever the caller is suspended. */
+  /** The endpoints that the network had, by address, those beyond its pool first. It may change whenever the caller is suspended. */
   *#endpointsOf(table: NetworkTable): Generator<Endpoint> {
+    yield* this.#beyond(table)
+    const { subnet } = table.network
     const taken = table.pool.values()
     let next = taken.next()
     // Rows that were kept: their addresses may be free by now, so that `taken` does not have them.
@@ -145,19 +152,29 @@ export class StateCursor implements RowWatcher {
       const rows = this.#kept.get(table)?.rows
       if (rows !== undefined && rows.size !== known) {
         known = rows.size
-        kept = [...rows.keys()].map(ipv4Of).sort((a, b) => b - a)
+        kept = [...rows.keys()].flatMap(address => poolValue(subnet, address) ?? []).sort((a, b) => b - a)
       }
       while ((kept.at(-1) ?? Infinity) <= this.#at) kept.pop()
       while (next.done !== true && next.value <= this.#at) next = taken.next()
       const at = Math.min(next.done === true ? Infinity : next.value, kept.at(-1) ?? Infinity)
       if (at === Infinity) return
-      const address = at as Ipv4
+      const address = addressOfValue(subnet, at)
       const before = rows?.get(address)
       const endpoint = before === undefined ? table.byAddress.get(address) : before
       this.#at = at
       // A reserved address has none.
       if (endpoint !== undefined && endpoint !== null) yield endpoint
     }
+  }
+
+  /** The endpoints that the network had and whose addresses are in no pool. All at once: there are few. */
+  #beyond(table: NetworkTable): readonly Endpoint[] {
+    const rows = this.#kept.get(table)?.rows ?? new Map<Ip, Endpoint | null>()
+    const unchanged = [...table.beyond].filter(({ address }) => !rows.has(address))
+    const before = [...rows].flatMap(([address, endpoint]) =>
+      endpoint !== null && poolValue(table.network.subnet, address) === null ? endpoint : []
+    )
+    return [...unchanged, ...before].sort((a, b) => compareIp(a.address, b.address))
   }
 
   *#answers(): Generator<StateSection> {

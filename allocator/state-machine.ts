@@ -1,7 +1,7 @@
 // The replicated state machine: a fold over the committed log. The same entries give the same state on every host, bit
 // vectors and remembered answers included. Nothing else changes the state.
 
-import { FIRST_RULES, OWN_BUSINESS, type Command, type Outcome, type Request } from '#model/command.ts'
+import { FIRST_RULES, OWN_BUSINESS, UNGATED_RULES, type Command, type Outcome, type Request } from '#model/command.ts'
 import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
@@ -15,7 +15,7 @@ import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.t
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
 import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
-import { Tables } from './tables.ts'
+import { endpointsFrom, Tables } from './tables.ts'
 
 /** Rows are returned by reference and never changed in place. Lists are in no particular order. */
 export class ClusterState {
@@ -62,7 +62,8 @@ export class ClusterState {
    */
   apply(index: LogIndex, request: Request): Outcome {
     this.skip(index)
-    const { by, command, rules = FIRST_RULES } = request
+    const { by, command } = request
+    const rules = Math.min(request.rules ?? FIRST_RULES, Math.max(UNGATED_RULES, this.rules))
     if (command.kind === 'session-open') {
       return this.#sessions.open(request.session, index, { rules, hosts: this.#tables.hosts.size })
     }
@@ -78,6 +79,11 @@ export class ClusterState {
       throw new Error(`applying index ${index} after ${this.#appliedIndex}`)
     }
     this.#appliedIndex = index
+  }
+
+  /** The rules of the cluster: the newest by which a request is applied. */
+  get rules(): number {
+    return this.tables.rules
   }
 
   get networkCount(): number {
@@ -132,13 +138,10 @@ export class ClusterState {
     return this.tables.containers.get(containerId as ContainerId, ifname as IfName)
   }
 
-  /** The endpoints of a network from an address on, ascending. */
-  *endpointsFrom(network: NetworkName, address: number): Generator<Endpoint> {
+  /** The endpoints of a network from an address on, ascending; null: from the first. */
+  *endpointsFrom(network: NetworkName, from: Ip | null): Generator<Endpoint> {
     const table = this.tables.networks.get(network)
-    for (const each of table?.pool.values(address) ?? []) {
-      const endpoint = table?.byAddress.get(each as Ip)
-      if (endpoint !== undefined) yield endpoint
-    }
+    if (table !== undefined) yield* endpointsFrom(table, from)
   }
 
   endpointsOf(network: NetworkName): readonly Endpoint[] {
@@ -212,7 +215,7 @@ function carryOut(
     case 'network-create':
       return createNetwork(tables, command, rules)
     case 'network-update':
-      return updateNetwork(tables, command)
+      return updateNetwork(tables, command, rules)
     case 'network-delete':
       return deleteNetwork(tables, command, rules)
     case 'endpoint-attach':

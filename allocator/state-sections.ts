@@ -1,11 +1,15 @@
-// The form of a state in a snapshot, format 3: a head and then rows in sections, so that neither side ever handles the
+// The form of a state in a snapshot, formats 3 and 4: a head and then rows in sections, so that neither side ever handles the
 // whole in one go. Canonical: equal states give equal sections, regardless of their history. Pure.
 
 import type { Namespace } from '#model/namespace.ts'
 import type { PlainEndpoint, PlainHost, PlainNetwork, PlainSession } from './plain-state.ts'
 
-/** Incremented when the form changes; StateBuilder refuses formats that it does not know. */
-export const SECTION_FORMAT = 3
+/**
+ * Incremented when the form changes; StateBuilder refuses formats that it does not know. Format 4 has the rules of the
+ * cluster, once they were raised, and both families.
+ */
+export const UNGATED_FORMAT = 3
+export const SECTION_FORMAT = 4
 
 /** Rows after which a section ends: about 2 ms of work. The answers of one session are never divided. */
 export const SECTION_ROWS = 1_024
@@ -16,6 +20,8 @@ export type SectionHead = {
   readonly digest: string
   readonly appliedIndex: number
   readonly vniCursor: number
+  /** Of the cluster; absent in format 3. */
+  readonly rules?: number
 }
 
 export type NetworkFacts = Omit<PlainNetwork, 'endpoints'>

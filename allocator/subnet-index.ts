@@ -1,12 +1,10 @@
 // Finds the networks whose subnets overlap a given one. Two subnets overlap exactly when one contains the other, so sorted by
 // base and prefix length, the inner ones follow the given one, and the outer ones are found by one search a prefix length.
 
-import { ipv4SubnetOf, SUBNET_PREFIX_MIN, type Subnet } from '#model/ip.ts'
-import { broadcastAddress, networkAddress, type Ipv4Subnet } from '#model/ipv4.ts'
+import { compareIp, familyOf, lastAddress, networkOf, SUBNET_PREFIXES, type Ip, type Subnet } from '#model/ip.ts'
 import type { NetworkName } from '#model/ids.ts'
 
-type Given = { readonly name: NetworkName; readonly subnet: Subnet }
-type Row = { readonly name: NetworkName; readonly subnet: Ipv4Subnet }
+type Row = { readonly name: NetworkName; readonly subnet: Subnet }
 
 export class SubnetIndex {
   /** By base, then prefix length; rows of one subnet are neighbours, in the order in which they came. */
@@ -19,48 +17,54 @@ export class SubnetIndex {
     return this.#overlaps === 0
   }
 
-  add(given: Given): void {
-    const { name } = given
-    const subnet = ipv4SubnetOf(given.subnet)
-    this.#overlaps += this.overlapping(given.subnet).length
-    this.#rows.splice(this.#after(subnet), 0, { name, subnet })
+  /** How many subnets it has. */
+  get size(): number {
+    return this.#rows.length
   }
 
-  /** An absent one is ignored. */
-  remove(given: Given): void {
-    const { name } = given
-    const subnet = ipv4SubnetOf(given.subnet)
+  add(name: NetworkName, subnets: readonly Subnet[]): void {
+    for (const subnet of subnets) {
+      this.#overlaps += this.overlapping(subnet).length
+      this.#rows.splice(this.#after(subnet), 0, { name, subnet })
+    }
+  }
+
+  /** Absent ones are ignored. */
+  remove(name: NetworkName, subnets: readonly Subnet[]): void {
+    for (const subnet of subnets) this.#remove({ name, subnet })
+  }
+
+  #remove({ name, subnet }: Row): void {
     for (let at = this.#after(subnet) - 1; at >= 0; at--) {
       const row = this.#rows[at]
       if (row === undefined || order(row.subnet, subnet) !== 0) return
       if (row.name !== name) continue
       this.#rows.splice(at, 1)
-      this.#overlaps -= this.overlapping(given.subnet).length
+      this.#overlaps -= this.overlapping(subnet).length
       return
     }
   }
 
   /** In the order of their bases, outer ones first. O(prefix lengths x log networks + overlapping networks) */
-  overlapping(asked: Subnet): readonly NetworkName[] {
-    const subnet = ipv4SubnetOf(asked)
+  overlapping(subnet: Subnet): readonly NetworkName[] {
     const found: NetworkName[] = []
-    for (let prefixLength = SUBNET_PREFIX_MIN; prefixLength < subnet.prefixLength; prefixLength++) {
-      const outer = { base: networkAddress(subnet.base, prefixLength), prefixLength }
+    const [shortest] = SUBNET_PREFIXES[familyOf(subnet.base)]
+    for (let prefixLength = shortest; prefixLength < subnet.prefixLength; prefixLength++) {
+      const outer = { base: networkOf(subnet.base, prefixLength), prefixLength }
       for (let at = this.#first(outer); isSame(this.#rows[at], outer); at++) push(found, this.#rows[at])
     }
-    const last = broadcastAddress(subnet)
-    for (let at = this.#first(subnet); (this.#rows[at]?.subnet.base ?? Infinity) <= last; at++)
-      push(found, this.#rows[at])
+    const last = lastAddress(subnet)
+    for (let at = this.#first(subnet); isUpTo(this.#rows[at], last); at++) push(found, this.#rows[at])
     return found
   }
 
   /** Index of the first row that is not before this subnet. */
-  #first(subnet: Ipv4Subnet): number {
+  #first(subnet: Subnet): number {
     return this.#search(row => order(row.subnet, subnet) < 0)
   }
 
   /** Index behind the last row of this subnet. */
-  #after(subnet: Ipv4Subnet): number {
+  #after(subnet: Subnet): number {
     return this.#search(row => order(row.subnet, subnet) <= 0)
   }
 
@@ -76,11 +80,15 @@ export class SubnetIndex {
   }
 }
 
-function order(a: Ipv4Subnet, b: Ipv4Subnet): number {
-  return a.base - b.base || a.prefixLength - b.prefixLength
+function order(a: Subnet, b: Subnet): number {
+  return compareIp(a.base, b.base) || a.prefixLength - b.prefixLength
 }
 
-function isSame(row: Row | undefined, subnet: Ipv4Subnet): boolean {
+function isUpTo(row: Row | undefined, last: Ip): boolean {
+  return row !== undefined && compareIp(row.subnet.base, last) <= 0
+}
+
+function isSame(row: Row | undefined, subnet: Subnet): boolean {
   return row !== undefined && order(row.subnet, subnet) === 0
 }
 

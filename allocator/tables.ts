@@ -4,14 +4,18 @@
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
-import { ipv4Of, type Ip } from '#model/ip.ts'
-import { addressOfMac, macOf, type Mac } from '#model/mac.ts'
+import { hostRoutedSubnets, mirroredBy, mirrorOf } from '#model/addresses.ts'
+import { UNGATED_RULES } from '#model/command.ts'
+import { compareIp, formatIp, ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
+import { lowBitsOf, lowBitsOfMac, macOf, type Mac } from '#model/mac.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
-import { addressPool } from './address-pool.ts'
+import { addressOfValue, addressPool, poolValue } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
 import type { Pool } from './pool.ts'
 import { SubnetIndex } from './subnet-index.ts'
+import { endpointRow } from './rows.ts'
 import { hashCursor, hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
 
@@ -20,7 +24,11 @@ export type NetworkTable = {
   network: Network
   readonly pool: Pool
   readonly byAddress: Map<Ip, Endpoint>
-  /** Endpoints whose MAC is not the one derived from their address. */
+  /** Endpoints whose second address is not the mirror of their first one. */
+  readonly byChosen6: Map<Ipv6, Endpoint>
+  /** Endpoints whose address is in no pool. */
+  readonly beyond: Set<Endpoint>
+  /** Endpoints whose MAC does not tell their address: it is not derived from it, or the address is in no pool. */
   readonly byChosenMac: Map<Mac, Endpoint>
 }
 
@@ -50,14 +58,16 @@ export class Tables {
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ip, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
-  /** The networks whose containers their hosts reach. */
-  readonly hostAccess = new SubnetIndex()
+  /** The subnets to whose containers their hosts have routes. */
+  readonly hostRouted = new SubnetIndex()
   /** The sum over all networks, endpoints, hosts and namespaces. */
   readonly hash = new SetHash()
   /** Watch the rows of networks and endpoints. */
   readonly watchers = new Set<RowWatcher>()
   /** The sum over the cursors of all pools. */
   readonly cursors = new SetHash()
+  /** The rules of the cluster: the newest by which a request is applied (docs/adr/0054). */
+  rules: number = UNGATED_RULES
 
   constructor() {
     this.cursors.add(hashCursor(VNIS, this.vnis.cursor))
@@ -71,22 +81,47 @@ export class Tables {
   addNetwork(network: Network, vni: Choice): NetworkTable {
     if (this.networks.has(network.name)) throw new Error(`network ${network.name} already exists`)
     this.#allocate({ pool: this.vnis, key: VNIS, value: network.vni, choice: vni })
-    const pool = addressPool(network.subnet, network.gateway)
-    const table = { network, pool, byAddress: new Map(), byChosenMac: new Map() }
-    this.cursors.add(hashCursor(network.vni, pool.cursor))
-    this.networks.set(network.name, table)
-    this.networkByVni.set(network.vni, table)
-    if (network.hostAccess) this.hostAccess.add(network)
-    this.hash.add(hashNetwork(network))
+    const table = emptyTable(network)
+    this.#addTable(table)
     return table
   }
 
-  /** Replaces a network's row; name, VNI, subnet, gateway and hostAccess must stay the same. */
+  /** Replaces a network's row; name, VNI, subnet, gateway and hostAccess must stay the same, and a second subnet that it has. */
   replaceNetwork(table: NetworkTable, network: Network): void {
     this.#beforeChange(table, null)
+    this.hostRouted.remove(network.name, hostRoutedSubnets(table.network))
+    this.hostRouted.add(network.name, hostRoutedSubnets(network))
     this.hash.remove(hashNetwork(table.network))
     table.network = network
     this.hash.add(hashNetwork(network))
+  }
+
+  /**
+   * Replaces the row of a network of IPv6 by one whose first subnet is an IPv4 one, which the other mirrors. Its endpoints are
+   * filed by their IPv4 addresses from now on, and keep their MACs. The table before it stays as it is, for those who read it in
+   * slices. O(endpoints)
+   */
+  putIpv4First(before: NetworkTable, network: Network): NetworkTable {
+    const inFirst = (address: Ip): Ip | null => (isIpv4(address) ? null : mirroredBy(network, address))
+    this.#dropTable(before)
+    const table = emptyTable(network)
+    const cursor = inFirst(addressOfValue(before.network.subnet, before.pool.cursor))
+    if (cursor !== null) table.pool.restoreCursor(ipv4Of(cursor))
+    this.#addTable(table)
+    for (const endpoint of before.byAddress.values()) {
+      const { vni, host, mac } = endpoint
+      const address = inFirst(endpoint.address)
+      if (address === null) throw new Error(`${formatIp(endpoint.address)} mirrors no address of ${network.name}`)
+      const after = endpointRow(endpoint, { network: network.name, vni, host, mac, address })
+      this.containers.replace(endpoint, after)
+      this.#file(table, after, 'explicit')
+      const onHost = this.byHost.get(host)
+      onHost?.delete(endpoint)
+      onHost?.add(after)
+      this.hash.remove(hashEndpoint(endpoint))
+      this.hash.add(hashEndpoint(after))
+    }
+    return table
   }
 
   /** Removes a network with its endpoints and every mapping and grant of it. O(namespaces). */
@@ -98,12 +133,8 @@ export class Tables {
       else this.putNamespace({ ...namespace, grants: namespace.grants.filter(name => name !== network.name) })
     }
     for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
-    this.networks.delete(network.name)
-    this.networkByVni.delete(network.vni)
-    this.hostAccess.remove(network)
+    this.#dropTable(table)
     this.vnis.release(network.vni)
-    this.cursors.remove(hashCursor(network.vni, table.pool.cursor))
-    this.hash.remove(hashNetwork(network))
   }
 
   /** Restores a network's cursor from a snapshot. @throws Error when it is out of range */
@@ -121,15 +152,8 @@ export class Tables {
     const table = this.#tableOf(endpoint)
     const onHost = this.byHost.get(endpoint.host)
     if (onHost === undefined) throw new Error(`an endpoint on host ${endpoint.host}, which does not exist`)
-    const { vni, mac, address } = endpoint
-    const isDerived = mac === macOf(vni, address)
-    if ((isDerived ? table.byChosenMac.get(mac) : ownerOfMac(table, mac)) !== undefined)
-      throw new Error(`MAC ${mac} is already in use in network ${endpoint.network}`)
     this.containers.add(endpoint)
-    this.#beforeChange(table, address)
-    this.#allocate({ pool: table.pool, key: vni, value: ipv4Of(address), choice })
-    table.byAddress.set(address, endpoint)
-    if (!isDerived) table.byChosenMac.set(mac, endpoint)
+    this.#file(table, endpoint, choice)
     onHost.add(endpoint)
     this.#countNetwork(endpoint, 1)
     this.hash.add(hashEndpoint(endpoint))
@@ -139,19 +163,24 @@ export class Tables {
     const table = this.#tableOf(endpoint)
     this.containers.remove(endpoint)
     this.#beforeChange(table, endpoint.address)
-    table.pool.release(ipv4Of(endpoint.address))
+    const value = poolValue(table.network.subnet, endpoint.address)
+    if (value !== null) table.pool.release(value)
+    table.beyond.delete(endpoint)
     table.byAddress.delete(endpoint.address)
+    if (endpoint.address6 !== undefined) table.byChosen6.delete(endpoint.address6)
     table.byChosenMac.delete(endpoint.mac)
     this.#removeFromHost(endpoint)
     this.hash.remove(hashEndpoint(endpoint))
   }
 
-  /** Replaces an endpoint's row; network, container, interface, address and MAC must stay the same. */
+  /** Replaces an endpoint's row; network, container, interface, addresses and MAC must stay the same. */
   replaceEndpoint(before: Endpoint, after: Endpoint): void {
     const table = this.#tableOf(before)
     this.containers.replace(before, after)
     this.#beforeChange(table, after.address)
     table.byAddress.set(after.address, after)
+    if (after.address6 !== undefined) table.byChosen6.set(after.address6, after)
+    if (table.beyond.delete(before)) table.beyond.add(after)
     if (table.byChosenMac.has(after.mac)) table.byChosenMac.set(after.mac, after)
     this.byHost.get(after.host)?.add(after)
     this.#countNetwork(after, 1)
@@ -203,6 +232,45 @@ export class Tables {
 
   #beforeChange(table: NetworkTable, address: Ip | null): void {
     if (this.watchers.size > 0) for (const watcher of this.watchers) watcher.beforeChange(table, address)
+  }
+
+  #addTable(table: NetworkTable): void {
+    const { network, pool } = table
+    this.networks.set(network.name, table)
+    this.networkByVni.set(network.vni, table)
+    this.hostRouted.add(network.name, hostRoutedSubnets(network))
+    this.cursors.add(hashCursor(network.vni, pool.cursor))
+    this.hash.add(hashNetwork(network))
+  }
+
+  #dropTable({ network, pool }: NetworkTable): void {
+    this.networks.delete(network.name)
+    this.networkByVni.delete(network.vni)
+    this.hostRouted.remove(network.name, hostRoutedSubnets(network))
+    this.cursors.remove(hashCursor(network.vni, pool.cursor))
+    this.hash.remove(hashNetwork(network))
+  }
+
+  /** Adds an endpoint to its network's indexes and pool. */
+  #file(table: NetworkTable, endpoint: Endpoint, choice: Choice): void {
+    const { vni, mac, address, address6 } = endpoint
+    const value = poolValue(table.network.subnet, address)
+    const isDerived = value !== null && mac === macOf(vni, address)
+    if ((isDerived ? table.byChosenMac.get(mac) : ownerOfMac(table, mac)) !== undefined)
+      throw new Error(`MAC ${mac} is already in use in network ${endpoint.network}`)
+    // Only a chosen one can be in the way of another; to compute it takes longer than all else here.
+    const isAlone = address6 === undefined && table.byChosen6.size === 0
+    const second = isAlone ? null : (address6 ?? mirrorOf(table.network, address))
+    const isTaken =
+      second !== null && (address6 === undefined ? table.byChosen6.has(second) : ownerOf(table, second) !== undefined)
+    if (isTaken) throw new Error(`${second} is already in use in network ${endpoint.network}`)
+    if (value === null && table.byAddress.has(address)) throw new Error(`${formatIp(address)} is already in use`)
+    this.#beforeChange(table, address)
+    if (value === null) table.beyond.add(endpoint)
+    else this.#allocate({ pool: table.pool, key: vni, value, choice })
+    table.byAddress.set(address, endpoint)
+    if (address6 !== undefined) table.byChosen6.set(address6, endpoint)
+    if (!isDerived) table.byChosenMac.set(mac, endpoint)
   }
 
   #index(host: Host): void {
@@ -267,12 +335,50 @@ export class Tables {
   }
 }
 
+function emptyTable(network: Network): NetworkTable {
+  const pool = addressPool(network.subnet, network.gateway)
+  const indexes = { byAddress: new Map(), byChosen6: new Map(), beyond: new Set<Endpoint>(), byChosenMac: new Map() }
+  return { network, pool, ...indexes }
+}
+
 /** The endpoint of this network that has the MAC. */
 export function ownerOfMac({ network, byAddress, byChosenMac }: NetworkTable, mac: Mac): Endpoint | undefined {
   const chosen = byChosenMac.get(mac)
   if (chosen !== undefined) return chosen
   // A derived MAC is in no index: it says whose it is.
-  const address = addressOfMac(network.vni, mac)
-  const derived = address === null ? undefined : byAddress.get(address)
+  const low = lowBitsOfMac(network.vni, mac)
+  if (low === null) return undefined
+  const derived = byAddress.get(ofLowBits(network, low))
   return derived?.mac === mac ? derived : undefined
+}
+
+/** The endpoint of this network that has the address, as its first or its second one. */
+export function ownerOf(table: NetworkTable, address: Ip): Endpoint | undefined {
+  const first = table.byAddress.get(address)
+  if (first !== undefined || isIpv4(address)) return first
+  const chosen = table.byChosen6.get(address)
+  if (chosen !== undefined) return chosen
+  const mirrored = mirroredBy(table.network, address)
+  const endpoint = mirrored === null ? undefined : table.byAddress.get(mirrored)
+  return endpoint?.address6 === undefined ? endpoint : undefined
+}
+
+/** The only address of the pool whose lowest 32 bits these are. */
+function ofLowBits({ subnet }: Network, low: number): Ip {
+  if (isIpv4(subnet.base)) return low as Ip
+  return addressOfValue(subnet, (low - lowBitsOf(subnet.base)) >>> 0)
+}
+
+/** The endpoints from an address of the subnet on, ascending: those of the pool, then those beyond it. */
+export function* endpointsFrom(table: NetworkTable, from: Ip | null): Generator<Endpoint> {
+  const { pool, network, byAddress, beyond } = table
+  const first = from === null ? undefined : poolValue(network.subnet, from)
+  if (first !== null)
+    for (const value of pool.values(first)) {
+      const endpoint = byAddress.get(addressOfValue(network.subnet, value))
+      // A reserved value has none.
+      if (endpoint !== undefined) yield endpoint
+    }
+  const rest = [...beyond].filter(({ address }) => from === null || compareIp(address, from) >= 0)
+  yield* rest.sort((a, b) => compareIp(a.address, b.address))
 }

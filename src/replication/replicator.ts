@@ -105,6 +105,7 @@ export class Replicator {
       rpc: leaderRpc,
       proposeHere: batch => role.propose(batch),
       isSelfServer: () => role.isConfigured(options.self),
+      rules: () => options.machine.rules(),
       servers: () => role.servers(),
       isServer: peer => role.isServer(peer),
       onNotice: (leader, notice) => role.onNotice(leader, notice),
@@ -178,6 +179,7 @@ export class Replicator {
       proposeHere: () => (role.voter === null ? null : batch => role.propose(batch)),
       isServer: peer => role.isConfigured(peer),
       admit: (command, peer) => machine.admit(command, { peer, addresses: () => mesh.addressesOf(peer) }),
+      rules: () => machine.rules(),
       noticeFor: peer => role.noticeFor(peer)
     })
     serveServerChanges(rpc, {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { IfName } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { attach, brief, Caller, contents, create, detach, peer, removeHost, testRefusals } from './fixtures.ts'
 
 /**
@@ -208,7 +208,7 @@ t.test('with a host its endpoints are released, and no others', t => {
   caller.do(attach('red', 'a', { host: 1, ifname: 'eth1' }))
   caller.do(removeHost('h1'))
   t.same(
-    [...caller.state.endpoints()].map(({ containerId, address }) => `${containerId} ${formatIpv4(address)}`),
+    [...caller.state.endpoints()].map(({ containerId, address }) => `${containerId} ${formatIp(address)}`),
     ['b 10.1.0.3']
   )
   t.same(caller.state.endpointsOnHost(peer(1)), [])

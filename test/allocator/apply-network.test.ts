@@ -1,7 +1,7 @@
 import t from 'tap'
 import { FIRST_AUTOMATIC_VNI } from '#allocator/vni-pool.ts'
 import { VNI_MAX, type NetworkName, type Vni } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { attach, brief, Caller, contents, create, remove, testRefusals, update } from './fixtures.ts'
 
 /** Red (4096) with an endpoint, and blue (77), created with a request id. */
@@ -101,9 +101,9 @@ t.test('without a free automatic VNI the error is ERR_VNI_EXHAUSTED, until one i
 
 t.test('the gateway defaults to the first host address', t => {
   const caller = new Caller()
-  t.equal(formatIpv4(caller.network(create('a', { subnet: '172.16.8.0/21' })).gateway), '172.16.8.1')
+  t.equal(formatIp(caller.network(create('a', { subnet: '172.16.8.0/21' })).gateway), '172.16.8.1')
   const given = create('b', { subnet: '172.16.8.0/21', gateway: '172.16.15.254' })
-  t.equal(formatIpv4(caller.network(given).gateway), '172.16.15.254')
+  t.equal(formatIp(caller.network(given).gateway), '172.16.15.254')
   t.end()
 })
 

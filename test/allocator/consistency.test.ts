@@ -5,7 +5,9 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { NetworkTable, Tables } from '#allocator/tables.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { HostName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import { ipv4Of } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { parseMac } from '#model/mac.ts'
 import { attach, Caller, create, makeHost, peer } from './fixtures.ts'
 
@@ -84,7 +86,7 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   },
   {
     what: 'an address that is not marked',
-    plant: w => w.red.pool.release(w.one.address),
+    plant: w => w.red.pool.release(ipv4Of(w.one.address)),
     found: /red: address 10\.1\.0\.2 has an owner but is not marked/
   },
   {
@@ -251,10 +253,190 @@ const defects: readonly { what: string; plant: (world: World) => unknown; found:
   }
 ]
 
+/** Both, VNI 4097, 10.2.0.0/24 and fd00:2::/64, with endpoints mirrored and chosen; six, fd00:6::/64, with near and far. */
+type World6 = {
+  state: ClusterState
+  tables: Tables
+  both: NetworkTable
+  six: NetworkTable
+  mirrored: Endpoint
+  chosen: Endpoint
+  near: Endpoint
+  far: Endpoint
+}
+
+function sound6(): World6 {
+  const caller = Caller.raised()
+  caller.do(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64' }))
+  caller.do(create('six', { subnet: 'fd00:6::/64' }))
+  const { tables } = caller.state
+  const [both, six] = ['both', 'six'].map(name => tables.networks.get(name as NetworkName))
+  if (both === undefined || six === undefined) throw new Error('no network')
+  return {
+    state: caller.state,
+    tables,
+    both,
+    six,
+    mirrored: caller.endpoint(attach('both', 'mirrored')),
+    chosen: caller.endpoint(attach('both', 'chosen', { address6: 'fd00:2::77' })),
+    near: caller.endpoint(attach('six', 'near')),
+    far: caller.endpoint(attach('six', 'far', { address: 'fd00:6::1:0:0:9' }))
+  }
+}
+
+/** The row with other facts, in all indexes that go by address. */
+function replaced(table: NetworkTable, before: Endpoint, change: Partial<Endpoint>): void {
+  const after = { ...before, ...change }
+  table.byAddress.delete(before.address)
+  table.byAddress.set(after.address, after)
+  if (before.address6 !== undefined) table.byChosen6.delete(before.address6)
+  if (after.address6 !== undefined) table.byChosen6.set(after.address6, after)
+}
+
+const defects6: readonly { what: string; plant: (world: World6) => unknown; found: RegExp }[] = [
+  {
+    what: 'an IPv6 address that nobody has',
+    plant: w => w.six.pool.claim(9),
+    found: /six: address fd00:6::9 is marked but has no owner/
+  },
+  {
+    what: 'an IPv6 address that is not marked',
+    plant: w => w.six.pool.release(2),
+    found: /six: address fd00:6::2 has an owner but is not marked/
+  },
+  {
+    what: 'an address beyond the pool that is not in its index',
+    plant: w => w.six.beyond.clear(),
+    found: /six: 1 endpoints beyond the pool, 0 in the index/
+  },
+  {
+    what: 'an address of the pool in the index of those beyond it',
+    plant: w => w.six.beyond.add(w.near),
+    found: /six: 1 endpoints beyond the pool, 2 in the index/
+  },
+  {
+    what: 'another row in the index of those beyond the pool',
+    plant: w => {
+      w.six.beyond.clear()
+      w.six.beyond.add({ ...w.far })
+    },
+    found: /six: 1 endpoints beyond the pool, 1 in the index/
+  },
+  {
+    what: 'an endpoint beyond the pool that is not found by its MAC',
+    plant: w => w.six.byChosenMac.delete(w.far.mac),
+    found: /far\/eth0 is not found by its MAC/
+  },
+  {
+    what: 'a chosen second address that is not in its index',
+    plant: w => w.both.byChosen6.clear(),
+    found: /chosen\/eth0 is not found by fd00:2::77/
+  },
+  {
+    what: 'a second address that nobody has',
+    plant: w => w.both.byChosen6.set(parseIpv6('fd00:2::99'), w.chosen),
+    found: /both: 1 endpoints with a chosen IPv6 address, 2 in the index/
+  },
+  {
+    what: 'a mirror that another endpoint has chosen',
+    plant: w => replaced(w.both, w.chosen, { address6: parseIpv6('fd00:2::2') }),
+    found: /mirrored\/eth0 is not found by fd00:2::2/
+  },
+  {
+    what: 'a second address outside of its subnet',
+    plant: w => replaced(w.both, w.chosen, { address6: parseIpv6('fd00:9::77') }),
+    found: /chosen\/eth0 has an address outside its subnet/
+  },
+  {
+    what: 'the network address as a second address',
+    plant: w => replaced(w.both, w.chosen, { address6: parseIpv6('fd00:2::') }),
+    found: /chosen\/eth0 has an address outside its subnet/
+  },
+  {
+    what: 'a second address in a network with one subnet',
+    plant: w => replaced(w.six, w.near, { address6: parseIpv6('fd00:2::5') }),
+    found: /near\/eth0 has an address outside its subnet/
+  },
+  {
+    what: 'the mirror of the gateway as a second address',
+    plant: w => replaced(w.both, w.chosen, { address6: parseIpv6('fd00:2::1') }),
+    found: /chosen\/eth0 has the address of its gateway/
+  },
+  {
+    what: 'a gateway beyond the pool that an endpoint has',
+    plant: w => (w.six.network = { ...w.six.network, gateway: w.far.address }),
+    found: /far\/eth0 has the address of its gateway/
+  },
+  {
+    what: 'an endpoint outside of its IPv6 subnet',
+    plant: w => replaced(w.six, w.near, { address: parseIpv6('fd00:9::2') }),
+    found: /near\/eth0 has an address outside its subnet/
+  },
+  {
+    what: 'a second subnet that was added behind the hash',
+    plant: w => (w.both.network = { ...w.both.network, subnet6: { base: parseIpv6('fd00:3::'), prefixLength: 64 } }),
+    found: /hash does not match the rows/
+  },
+  {
+    what: 'a second address that was chosen behind the hash',
+    plant: w => replaced(w.both, w.mirrored, { address6: parseIpv6('fd00:2::99') }),
+    found: /hash does not match the rows/
+  },
+  {
+    what: 'a second subnet without room for the mirrors',
+    plant: w => (w.both.network = { ...w.both.network, subnet6: { base: parseIpv6('fd00:2::'), prefixLength: 121 } }),
+    found: /network both: fd00:2::\/121 has fewer addresses/
+  },
+  {
+    what: 'the MAC of a gateway from before there was a second subnet, without one',
+    plant: w => (w.six.network = { ...w.six.network, wasIpv6: true }),
+    found: /network six was of IPv6 alone, and has one subnet/
+  },
+  {
+    what: 'a gateway outside of its subnet',
+    plant: w => (w.six.network = { ...w.six.network, gateway: parseIpv6('fd00:9::1') }),
+    found: /network six: its gateway fd00:9::1 is outside/
+  },
+  {
+    what: 'a subnet that hosts do not reach in the index of those that they do',
+    plant: w => w.tables.hostRouted.add(w.six.network.name, [w.six.network.subnet]),
+    found: /hosts reach 0 subnets, 1 in the index/
+  },
+  {
+    what: 'a subnet that hosts reach and that is not in the index',
+    plant: w => (w.six.network = { ...w.six.network, hostAccess: true }),
+    found: /network six is not found by fd00:6::\/64, which hosts reach/
+  },
+  {
+    what: 'rules that a host does not know',
+    plant: w => w.tables.putHost(makeHost(2, { version: '0.1.9' })),
+    found: /host h2 has version 0\.1\.9, which does not know rules 5/
+  },
+  {
+    what: 'IPv6 before the rules allow it',
+    plant: w => (w.tables.rules = 4),
+    found: /network both has IPv6 by rules 4/
+  }
+]
+
 t.test('a consistent state has no faults', t => {
   t.same(verify(sound().state), [])
+  t.same(verify(sound6().state), [])
   t.end()
 })
+
+for (const { what, plant, found } of defects6) {
+  t.test(`found: ${what}`, t => {
+    const world = sound6()
+    plant(world)
+    const faults = verify(world.state)
+    t.ok(
+      faults.some(fault => found.test(fault)),
+      faults.join('; ')
+    )
+    t.end()
+  })
+}
 
 for (const { what, plant, found } of defects) {
   t.test(`found: ${what}`, t => {

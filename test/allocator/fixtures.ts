@@ -1,7 +1,7 @@
 // Builders of commands, and a caller that applies them in order, for the allocator's tests.
 
 import type { Test } from 'tap'
-import { FIRST_RULES, type Command, type Outcome, type Request, type Result } from '#model/command.ts'
+import { FIRST_RULES, RULES, type Command, type Outcome, type Request, type Result } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import {
@@ -14,11 +14,12 @@ import {
   parseVni
 } from '#model/ids.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { parseSubnet } from '#model/ip.ts'
-import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { formatIp, parseIp, parseSubnet } from '#model/ip.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { parseMac } from '#model/mac.ts'
 import { grantsOf } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { EgressV6 } from '#model/settings.ts'
 import { verify } from '#allocator/consistency.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
@@ -34,18 +35,29 @@ export function peer(n: number): PeerId {
 
 export function create(
   name: string,
-  p: { subnet?: string; gateway?: string; vni?: number; requestId?: string; egressRate?: number } = {}
+  p: {
+    subnet?: string
+    subnet6?: string
+    gateway?: string
+    vni?: number
+    requestId?: string
+    egressRate?: number
+    hostAccess?: boolean
+    egressV6?: EgressV6
+  } = {}
 ): Of<'network-create'> {
   return {
     kind: 'network-create',
     name: parseNetworkName(name),
     subnet: parseSubnet(p.subnet ?? '10.1.0.0/24'),
-    ...(p.gateway === undefined ? {} : { gateway: parseIpv4(p.gateway) }),
+    ...(p.subnet6 === undefined ? {} : { subnet6: parseSubnet(p.subnet6) }),
+    ...(p.gateway === undefined ? {} : { gateway: parseIp(p.gateway) }),
     ...(p.vni === undefined ? {} : { vni: parseVni(p.vni) }),
     egressRate: p.egressRate ?? 0,
     mtu: 0,
     egress: true,
-    hostAccess: false,
+    hostAccess: p.hostAccess ?? false,
+    ...(p.egressV6 === undefined ? {} : { egressV6: p.egressV6 }),
     ...(p.requestId === undefined ? {} : { requestId: p.requestId })
   }
 }
@@ -53,7 +65,15 @@ export function create(
 export function attach(
   network: string,
   containerId: string,
-  p: { ifname?: string; host?: number; address?: string; mac?: string; rate?: number; requestId?: string } = {}
+  p: {
+    ifname?: string
+    host?: number
+    address?: string
+    address6?: string
+    mac?: string
+    rate?: number
+    requestId?: string
+  } = {}
 ): Of<'endpoint-attach'> {
   return {
     kind: 'endpoint-attach',
@@ -62,7 +82,8 @@ export function attach(
     ifname: parseIfName(p.ifname ?? 'eth0'),
     name: '',
     host: peer(p.host ?? 1),
-    ...(p.address === undefined ? {} : { address: parseIpv4(p.address) }),
+    ...(p.address === undefined ? {} : { address: parseIp(p.address) }),
+    ...(p.address6 === undefined ? {} : { address6: parseIpv6(p.address6) }),
     ...(p.mac === undefined ? {} : { mac: parseMac(p.mac) }),
     ingressRate: p.rate ?? 0,
     egressRate: 0,
@@ -86,18 +107,33 @@ export function update(name: string, egressRate?: number): Of<'network-update'> 
     : { kind, name: parseNetworkName(name), egressRate }
 }
 
-export function makeHost(n: number, p: { name?: string; vtep?: string; bootId?: string } = {}): Host {
+/** Adds a subnet of the other family to a network. */
+export function addSubnet(name: string, subnet: string): Of<'network-update'> {
+  return { kind: 'network-update', name: parseNetworkName(name), addSubnet: parseSubnet(subnet) }
+}
+
+/** Changes how IPv6 of a network leaves its hosts. */
+export function leave(name: string, egressV6: EgressV6): Of<'network-update'> {
+  return { kind: 'network-update', name: parseNetworkName(name), egressV6 }
+}
+
+/** Versions that do not, and do, know the latest rules. */
+export const [OLD, NEW] = ['0.1.0', '0.2.0']
+
+type HostFacts = { name?: string; vtep?: string; bootId?: string; version?: string }
+
+export function makeHost(n: number, p: HostFacts = {}): Host {
   return {
     name: parseHostName(p.name ?? `h${n}`),
     peerId: peer(n),
-    vtep: parseIpv4(p.vtep ?? `192.0.2.${n}`),
+    vtep: parseIp(p.vtep ?? `192.0.2.${n}`),
     role: 'server',
     bootId: p.bootId ?? 'boot-1',
-    version: '0.1.0'
+    version: p.version ?? OLD
   }
 }
 
-export function register(n: number, p: { name?: string; vtep?: string; bootId?: string } = {}): Of<'host-register'> {
+export function register(n: number, p: HostFacts = {}): Of<'host-register'> {
   return { kind: 'host-register', host: makeHost(n, p) }
 }
 
@@ -144,6 +180,21 @@ export class Caller {
     return caller
   }
 
+  /** The same, in a cluster whose rules are the latest; the requests name them. */
+  static raised(hosts = 2): Caller {
+    const caller = new Caller()
+    caller.rules = RULES
+    for (let n = 1; n <= hosts; n++) caller.do(register(n, { version: NEW }))
+    caller.do(create('red'))
+    return caller
+  }
+
+  /** Upgrades all hosts and with them the rules, which the requests name from now on. */
+  raise(): void {
+    this.rules = RULES
+    for (const host of this.state.presentHosts()) this.do({ kind: 'host-register', host: { ...host, version: NEW } })
+  }
+
   get index(): LogIndex {
     return this.state.appliedIndex
   }
@@ -178,7 +229,7 @@ export class Caller {
 
   /** Attaches a container to a network; returns its address. */
   address(network: string, containerId: string): string {
-    return formatIpv4(this.endpoint(attach(network, containerId)).address)
+    return formatIp(this.endpoint(attach(network, containerId)).address)
   }
 }
 
@@ -189,8 +240,8 @@ export function brief(outcome: Outcome): string {
 
 /** Rows, cursors and their hash: everything a command may change except remembered answers. */
 export function contents(state: ClusterState): string {
-  const { hosts, networks, namespaces, vniCursor } = encodeState(state)
-  return JSON.stringify({ hosts, networks, namespaces, vniCursor, hash: state.tables.hash.value })
+  const { hosts, networks, namespaces, vniCursor, rules } = encodeState(state)
+  return JSON.stringify({ hosts, networks, namespaces, vniCursor, rules, hash: state.tables.hash.value })
 }
 
 export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }

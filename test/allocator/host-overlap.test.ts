@@ -150,13 +150,12 @@ t.test('the index finds exactly the overlapping subnets', t => {
     fc.property(fc.array(subnet, { maxLength: 30 }), fc.nat(), subnet, (subnets, seed, asked) => {
       const index = new SubnetIndex()
       const rows = subnets.map((one, at) => ({ name: `n${at}` as NetworkName, subnet: one }))
-      for (const row of rows) index.add(row)
+      for (const { name, subnet } of rows) index.add(name, [subnet])
       const [gone, kept] = [
         rows.filter((_, at) => (seed >> at) % 2 === 1),
         rows.filter((_, at) => (seed >> at) % 2 === 0)
       ]
-      for (const row of gone) index.remove(row)
-      for (const row of gone) index.remove(row)
+      for (const { name, subnet } of [...gone, ...gone]) index.remove(name, [subnet])
       const expected = kept.filter(row => overlap(row.subnet, asked)).map(({ name }) => name)
       t.same([...index.overlapping(asked)].sort(), [...expected].sort())
       const overlaps = kept.some((row, at) => kept.slice(0, at).some(other => overlap(row.subnet, other.subnet)))

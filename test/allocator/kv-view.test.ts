@@ -236,3 +236,61 @@ t.test('a fragmented bit vector is truncated at the limit, and `more` says so', 
   t.equal((listed?.value['set'] as unknown[]).length, 16)
   t.end()
 })
+
+t.test('IPv6 is readable as text, with the addresses that are in no pool and those that mirror none', t => {
+  const own = Caller.raised()
+  own.do(create('both', { subnet: '10.2.0.0/29', subnet6: 'fd00:2::/64' }))
+  own.do(create('six', { subnet: 'fd00:6::/64' }))
+  own.do(attach('both', 'b1'))
+  own.do(attach('both', 'b2', { address6: 'fd00:2::77' }))
+  own.do(attach('both', 'b3', { address6: 'fd00:2::9' }))
+  own.do(attach('six', 's1'))
+  own.do(attach('six', 's2', { address: 'fd00:6::1:0:0:5' }))
+  own.do(attach('six', 's3', { address: 'fd00:6::1:0:0:4', mac: '02:aa:00:00:00:01' }))
+  const { state } = own
+  t.match(getKv(state, 'network/both'), { subnet: '10.2.0.0/29', subnet6: 'fd00:2::/64', gateway: '10.2.0.1' })
+  t.match(getKv(state, 'network/six'), { subnet: 'fd00:6::/64', gateway: 'fd00:6::1' })
+  t.notOk('subnet6' in (getKv(state, 'network/six') ?? {}))
+  t.strictSame(getKv(state, 'ipStore/both'), {
+    base: '10.2.0.0',
+    size: 8,
+    used: 3,
+    reserved: 3,
+    cursor: '10.2.0.5',
+    set: [
+      ['10.2.0.0', '10.2.0.4'],
+      ['10.2.0.7', '10.2.0.7']
+    ],
+    more: false,
+    second: { base: 'fd00:2::', chosen: ['fd00:2::9', 'fd00:2::77'] }
+  })
+  t.strictSame(getKv(state, 'ipStore/six'), {
+    base: 'fd00:6::',
+    size: 2 ** 24,
+    used: 1,
+    reserved: 2,
+    cursor: 'fd00:6::3',
+    set: [['fd00:6::', 'fd00:6::2']],
+    more: false,
+    beyond: ['fd00:6::1:0:0:4', 'fd00:6::1:0:0:5']
+  })
+  t.match(getKv(state, 'endpoint/both/b1/eth0'), { address: '10.2.0.2', address6: 'fd00:2::2' }, 'a mirror is shown')
+  t.match(getKv(state, 'endpoint/both/b2/eth0'), { address: '10.2.0.3', address6: 'fd00:2::77' })
+  t.match(getKv(state, 'endpoint/six/s2/eth0'), { address: 'fd00:6::1:0:0:5' })
+  t.notOk('address6' in (getKv(state, 'endpoint/six/s2/eth0') ?? {}))
+  for (const { key, value } of listKv(state)) {
+    t.strictSame(getKv(state, key), value, key)
+    t.strictSame(JSON.parse(JSON.stringify(value)), value, 'as plain JSON')
+  }
+  t.end()
+})
+
+t.test('a list of addresses beyond the pool is cut at the limit', t => {
+  const own = Caller.raised()
+  own.do(create('six', { subnet: 'fd00:6::/64' }))
+  for (let n = 0; n < 20; n++) own.do(attach('six', `c${n}`, { address: `fd00:6::1:0:0:${n + 10}` }))
+  const beyond = (value: unknown): unknown[] => (value as { beyond: unknown[] }).beyond
+  t.equal(beyond(getKv(own.state, 'ipStore/six')).length, 20)
+  t.equal(beyond(listKv(own.state, { prefix: 'ipStore/six' })[0]?.value).length, 16)
+  t.end()
+})

@@ -1,21 +1,31 @@
 // A naive model of the allocator: lists that are searched, addresses that are tried one by one. It shares only the command
-// types with the allocator, and predicts each answer and the state after it.
+// types with the allocator, and predicts each answer and the state after it. Addresses of both families are on one line of
+// bigints: IPv4 from 0, IPv6 from 2^128 on.
 
 import type { Command } from '#model/command.ts'
 import type { NetworkName } from '#model/ids.ts'
+import type { Ip, Subnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 
 type Of<K extends Command['kind']> = Extract<Command, { readonly kind: K }>
 
+/** A range of addresses: its first one and how many. */
+type Range = { readonly base: bigint; readonly size: bigint }
+
 type ModelNetwork = {
   readonly name: string
   readonly vni: number
-  readonly base: number
-  readonly size: number
-  readonly gateway: number
+  range: Range
+  gateway: bigint
+  readonly gatewayMac: string
+  readonly hostAccess: boolean
+  /** Is its IPv6 routed? */
+  isRouted: boolean
   readonly requestId: string | undefined
+  range6: Range | null
   egressRate: number
-  cursor: number
+  /** Where the search for the next address starts. */
+  cursor: bigint
 }
 
 type ModelEndpoint = {
@@ -23,24 +33,31 @@ type ModelEndpoint = {
   readonly container: string
   readonly ifname: string
   readonly host: string
-  readonly address: number
+  readonly address: bigint
+  /** That it was asked for, unless it is the mirror. */
+  readonly address6: bigint | null
   readonly mac: string
 }
 
 type ModelNamespace = { readonly name: string; readonly network: string; readonly grants: readonly string[] }
 
-type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: number }
+type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: bigint; readonly version: string }
 
-/** `ok` with the allocated values, or the code of the refusal. */
+/** `ok` with the allocated values, or the code and field of the refusal. */
 export type Foretold = {
   readonly code: string
   readonly vni?: number
-  readonly address?: number
+  readonly address?: bigint
+  readonly address6?: bigint | null
   readonly mac?: string
 }
 
 const FIRST_VNI = 4_096
 const LAST_VNI = 16_777_215
+const SIX = 1n << 128n
+/** As many addresses as a network allocates by itself. */
+const WINDOW = 1n << 24n
+const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6] = [4, 2, 5]
 
 export class Model {
   networks: ModelNetwork[] = []
@@ -48,6 +65,13 @@ export class Model {
   hosts: ModelHost[] = []
   namespaces: ModelNamespace[] = []
   vniCursor = FIRST_VNI
+  clusterRules = OLDEST_CLUSTER
+  readonly #requestRules: number
+
+  /** @param requestRules those that all requests name */
+  constructor(requestRules: number) {
+    this.#requestRules = requestRules
+  }
 
   apply(command: Command): Foretold {
     switch (command.kind) {
@@ -55,23 +79,19 @@ export class Model {
         return { code: 'ok' }
       case 'network-create':
         return this.#create(command)
-      case 'network-update': {
-        const network = this.network(command.name)
-        if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND' }
-        network.egressRate = command.egressRate ?? network.egressRate
-        return { code: 'ok' }
-      }
+      case 'network-update':
+        return this.#update(command)
       case 'network-delete':
         return this.#delete(command)
       case 'endpoint-attach':
         return this.#attach(command)
       case 'endpoint-update': {
         const there = this.endpoints.some(e => e.container === command.containerId && e.ifname === command.ifname)
-        return { code: there ? 'ok' : 'ERR_ENDPOINT_NOT_FOUND' }
+        return { code: there ? 'ok' : 'ERR_ENDPOINT_NOT_FOUND containerId' }
       }
       case 'endpoint-detach': {
         const left = this.endpoints.filter(e => e.container !== command.containerId || e.ifname !== command.ifname)
-        if (left.length === this.endpoints.length) return { code: 'ERR_ENDPOINT_NOT_FOUND' }
+        if (left.length === this.endpoints.length) return { code: 'ERR_ENDPOINT_NOT_FOUND containerId' }
         this.endpoints = left
         return { code: 'ok' }
       }
@@ -79,20 +99,22 @@ export class Model {
         return this.#register(command)
       case 'host-remove': {
         const host = this.hosts.find(h => h.name === command.name)
-        if (host === undefined) return { code: 'ERR_HOST_NOT_FOUND' }
+        if (host === undefined) return { code: 'ERR_HOST_NOT_FOUND name' }
         this.hosts = this.hosts.filter(h => h !== host)
         this.endpoints = this.endpoints.filter(e => e.host !== host.peer)
+        this.#raise()
         return { code: 'ok' }
       }
       case 'namespace-map': {
         const { namespace: name, network, grants } = command
-        if ([network, ...grants].some(one => this.network(one) === undefined)) return { code: 'ERR_NETWORK_NOT_FOUND' }
+        if (this.network(network) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
+        if (grants.some(one => this.network(one) === undefined)) return { code: 'ERR_NETWORK_NOT_FOUND network' }
         this.namespaces = [...this.namespaces.filter(n => n.name !== name), { name, network, grants }]
         return { code: 'ok' }
       }
       case 'namespace-unmap': {
         const left = this.namespaces.filter(n => n.name !== command.namespace)
-        if (left.length === this.namespaces.length) return { code: 'ERR_NAMESPACE_NOT_FOUND' }
+        if (left.length === this.namespaces.length) return { code: 'ERR_NAMESPACE_NOT_FOUND namespace' }
         this.namespaces = left
         return { code: 'ok' }
       }
@@ -109,46 +131,105 @@ export class Model {
     return this.endpoints.filter(e => e.network === name)
   }
 
+  /** The second address of an endpoint; null in a network with one subnet. */
+  second({ network, address, address6 }: ModelEndpoint): bigint | null {
+    const there = this.network(network)
+    return address6 ?? (there === undefined ? null : mirror(there, address))
+  }
+
+  get #rules(): number {
+    return Math.min(this.#requestRules, this.clusterRules)
+  }
+
   #create(command: Of<'network-create'>): Foretold {
     const existing = this.network(command.name)
     if (existing !== undefined) {
       const retry = command.requestId !== undefined && command.requestId === existing.requestId
-      return retry ? { code: 'ok', vni: existing.vni } : { code: 'ERR_NETWORK_EXISTS' }
+      return retry ? { code: 'ok', vni: existing.vni } : { code: 'ERR_NETWORK_EXISTS name' }
     }
-    const { base, prefixLength } = command.subnet
-    const size = 2 ** (32 - prefixLength)
-    const gateway: number = command.gateway ?? base + 1
-    if (gateway <= base || gateway >= base + size - 1) return { code: 'ERR_INVALID' }
+    const range = rangeOf(command.subnet)
+    const range6 = command.subnet6 === undefined ? null : rangeOf(command.subnet6)
+    if (this.#rules < WITH_IPV6 && (range.base >= SIX || range6 !== null)) return { code: 'ERR_UNSUPPORTED subnet' }
+    if (this.#rules < WITH_IPV6 && command.egressV6 !== undefined) return { code: 'ERR_UNSUPPORTED egressV6' }
+    const gateway = command.gateway === undefined ? range.base + 1n : onLine(command.gateway)
+    if (!isForHosts(range, gateway)) return { code: 'ERR_INVALID gateway' }
+    const isRouted = command.egressV6 === 'routed'
+    if (this.#overlaps({ ...command, isRouted, range, range6 })) return { code: 'ERR_ADDRESS_IN_USE subnet' }
     let vni: number = command.vni ?? this.vniCursor
     if (command.vni === undefined) {
       while (this.networks.some(n => n.vni === vni)) vni = vni === LAST_VNI ? FIRST_VNI : vni + 1
       this.vniCursor = vni === LAST_VNI ? FIRST_VNI : vni + 1
-    } else if (this.networks.some(n => n.vni === vni)) return { code: 'ERR_VNI_IN_USE' }
-    const { name, requestId, egressRate } = command
-    this.networks.push({ name, vni, base, size, gateway, requestId, egressRate, cursor: base + 1 })
+    } else if (this.networks.some(n => n.vni === vni)) return { code: 'ERR_VNI_IN_USE vni' }
+    const { name, requestId, egressRate, hostAccess } = command
+    const cursor = range.base + 1n
+    const gatewayMac = lowMac({ vni }, gateway)
+    const facts = { name, vni, range, range6, gateway, gatewayMac, hostAccess, requestId, egressRate }
+    this.networks.push({ ...facts, isRouted, cursor })
     return { code: 'ok', vni }
   }
 
-  #open({ namespace, range, prefixLength }: Of<'namespace-open'>): Foretold {
+  #update({ name, addSubnet, egressRate, egressV6 }: Of<'network-update'>): Foretold {
+    const network = this.network(name)
+    if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND name' }
+    if (this.#rules < WITH_IPV6 && egressV6 !== undefined) return { code: 'ERR_UNSUPPORTED egressV6' }
+    if (this.#rules < WITH_IPV6 && addSubnet !== undefined) return { code: 'ERR_UNSUPPORTED subnet' }
+    const pair = addSubnet === undefined ? null : pairOf(network, rangeOf(addSubnet))
+    if (pair === 'unfit') return { code: 'ERR_INVALID subnet' }
+    const isRouted = egressV6 === undefined ? network.isRouted : egressV6 === 'routed'
+    const [range, range6] = pair ?? [network.range, network.range6]
+    const next = { ...network, isRouted, range, range6 }
+    if (claimsOf(next).length > claimsOf(network).length && this.#overlaps(next))
+      return { code: `ERR_ADDRESS_IN_USE ${addSubnet === undefined ? 'egressV6' : 'subnet'}` }
+    const refused = pair === null || pair[0] === network.range ? null : this.#moveTo(network, pair)
+    if (refused !== null) return { code: refused }
+    network.range = range
+    network.range6 = range6
+    network.isRouted = isRouted
+    network.egressRate = egressRate ?? network.egressRate
+    return { code: 'ok' }
+  }
+
+  /** Its endpoints get the IPv4 addresses that their own mirror. @returns why they cannot */
+  #moveTo(network: ModelNetwork, [first, second]: readonly [Range, Range]): string | null {
+    const moved = (address: bigint): bigint => first.base + (address - second.base)
+    const others = this.endpointsOf(network.name)
+    const all = [network.gateway, ...others.map(e => e.address)].map(moved)
+    if (!all.every(address => isForHosts(first, address))) return 'ERR_INVALID subnet'
+    const cursor = moved(network.cursor)
+    network.cursor = cursor < first.base + first.size ? cursor : first.base + 1n
+    network.gateway = moved(network.gateway)
+    this.endpoints = this.endpoints.map(e => (others.includes(e) ? { ...e, address: moved(e.address) } : e))
+    return null
+  }
+
+  /** Do hosts have routes to addresses of another network that it wants them to have routes to? */
+  #overlaps(network: Claim): boolean {
+    if (this.#rules < WITH_OVERLAPS) return false
+    const others = this.networks.filter(n => n.name !== network.name).flatMap(claimsOf)
+    return claimsOf(network).some(one => others.some(other => meet(one, other)))
+  }
+
+  #open({ namespace, range: given, prefixLength }: Of<'namespace-open'>): Foretold {
     const mapped = this.namespaces.find(n => n.name === namespace)
     if (mapped !== undefined) return { code: 'ok' }
-    const size = 2 ** (32 - prefixLength)
-    const end = range.base + 2 ** (32 - range.prefixLength)
-    let base: number = range.base
-    while (base < end && this.networks.some(n => n.base < base + size && base < n.base + n.size)) base += size
-    if (base >= end) return { code: 'ERR_SUBNET_EXHAUSTED' }
+    const size = 1n << BigInt(32 - prefixLength)
+    const range = rangeOf(given)
+    let { base } = range
+    while (base < range.base + range.size && this.networks.some(n => meet(n.range, { base, size }))) base += size
+    if (base >= range.base + range.size) return { code: 'ERR_SUBNET_EXHAUSTED namespace' }
     const [name, requestId] = [`ns-${namespace}` as NetworkName, `namespace/${namespace}`]
     const facts = { egressRate: 0, mtu: 0, egress: true, hostAccess: true, requestId }
-    const made = this.#create({ kind: 'network-create', name, subnet: { base: base as Ipv4, prefixLength }, ...facts })
+    const subnet = { base: Number(base) as Ipv4, prefixLength }
+    const made = this.#create({ kind: 'network-create', name, subnet, ...facts })
     if (made.code === 'ok') this.namespaces.push({ name: namespace, network: name, grants: [] })
     return made
   }
 
   #delete({ name, force }: Of<'network-delete'>): Foretold {
-    if (this.network(name) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND' }
-    if (!force && this.endpointsOf(name).length > 0) return { code: 'ERR_NETWORK_IN_USE' }
+    if (this.network(name) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND name' }
+    if (!force && this.endpointsOf(name).length > 0) return { code: 'ERR_NETWORK_IN_USE name' }
     const named = this.namespaces.some(n => n.network === name || n.grants.some(grant => grant === name))
-    if (!force && named) return { code: 'ERR_NETWORK_IN_USE' }
+    if (!force && named) return { code: 'ERR_NETWORK_IN_USE name' }
     this.networks = this.networks.filter(n => n.name !== name)
     this.endpoints = this.endpoints.filter(e => e.network !== name)
     this.namespaces = this.namespaces
@@ -160,54 +241,155 @@ export class Model {
   #attach(command: Of<'endpoint-attach'>): Foretold {
     const { containerId: container, ifname, host } = command
     const network = this.network(command.network)
-    if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND' }
-    if (!this.hosts.some(h => h.peer === host)) return { code: 'ERR_HOST_NOT_REGISTERED' }
+    if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
+    if (!this.hosts.some(h => h.peer === host)) return { code: 'ERR_HOST_NOT_REGISTERED host' }
+    const asked = [command.address, command.address6].filter(ip => ip !== undefined).map(onLine)
+    const fours = asked.filter(address => address < SIX)
+    const sixes = asked.filter(address => address >= SIX)
+    if (sixes.length > 0 && this.#rules < WITH_IPV6) return { code: 'ERR_UNSUPPORTED address' }
+    if (new Set(sixes).size > 1) return { code: 'ERR_INVALID address' }
+    const isSix = network.range.base >= SIX
+    if (isSix ? fours.length > 0 : sixes.length > 0 && network.range6 === null) return { code: 'ERR_INVALID address' }
     const same = this.endpoints.find(e => e.container === container && e.ifname === ifname)
     if (same !== undefined) {
-      const asked = [command.network, host, command.address ?? same.address, command.mac ?? same.mac]
-      const had = [same.network, same.host, same.address, same.mac]
-      if (asked.join() !== had.join()) return { code: 'ERR_ENDPOINT_EXISTS' }
-      return { code: 'ok', address: same.address, mac: same.mac }
+      const second = this.second(same)
+      const there = `${same.network} ${same.host} ${command.mac === undefined ? '' : same.mac}`
+      const had = asked.every(address => address === same.address || address === second)
+      if (!had || there !== `${command.network} ${host} ${command.mac ?? ''}`) {
+        return { code: 'ERR_ENDPOINT_EXISTS containerId' }
+      }
+      return { code: 'ok', address: same.address, address6: second, mac: same.mac }
     }
+    const explicit = isSix ? sixes[0] : fours[0]
+    const wanted6 = (isSix ? undefined : sixes[0]) ?? null
     const others = this.endpointsOf(network.name)
     const badMac = (mac: string): boolean =>
-      others.some(e => e.mac === mac) || mac.startsWith('06:76:78:') || mac === macFor(network, network.gateway)
-    const last = network.base + network.size - 1
-    const free = (address: number): boolean =>
-      address !== network.base &&
-      address !== last &&
-      address !== network.gateway &&
-      !others.some(e => e.address === address)
-    let address: number | undefined = command.address
+      others.some(e => e.mac === mac) || mac.startsWith('06:76:78:') || mac === network.gatewayMac
+    const isFree = (address: bigint): boolean =>
+      isForHosts(network.range, address) && address !== network.gateway && !others.some(e => e.address === address)
+    const hasSecond = (address: bigint): boolean => others.some(e => this.second(e) === address)
+    /** Is the mirror of this address somebody's, where it is needed? */
+    const badMirror = (address: bigint): boolean => {
+      const mirrored = wanted6 === null ? mirror(network, address) : null
+      return mirrored !== null && hasSecond(mirrored)
+    }
+    const bad6 = (): string | null => {
+      if (wanted6 === null || network.range6 === null) return null
+      if (!isForHosts(network.range6, wanted6)) return 'ERR_INVALID address'
+      if (wanted6 === mirror(network, network.gateway)) return 'ERR_INVALID address'
+      return hasSecond(wanted6) ? 'ERR_ADDRESS_IN_USE address' : null
+    }
+    let address = explicit
     if (address === undefined) {
-      if (command.mac !== undefined && badMac(command.mac)) return { code: 'ERR_MAC_IN_USE' }
-      const round = [...Array(network.size).keys()].map(
-        n => network.base + ((network.cursor - network.base + n) % network.size)
-      )
-      address = round.find(a => free(a) && (command.mac !== undefined || !badMac(macFor(network, a))))
-      if (address === undefined) return { code: 'ERR_SUBNET_EXHAUSTED' }
-      network.cursor = address + 1
+      const bad = bad6()
+      if (bad !== null) return { code: bad }
+      if (command.mac !== undefined && badMac(command.mac)) return { code: 'ERR_MAC_IN_USE mac' }
+      const { base, size } = network.range
+      const window = size < WINDOW ? size : WINDOW
+      for (let n = 0n; n < window && address === undefined; n++) {
+        const next = base + ((network.cursor - base + n) % window)
+        const isGood = isFree(next) && !badMirror(next) && (command.mac !== undefined || !badMac(macFor(network, next)))
+        if (isGood) address = next
+      }
+      if (address === undefined) return { code: 'ERR_SUBNET_EXHAUSTED network' }
+      network.cursor = address + 1n
     } else {
-      if (address <= network.base || address >= last || address === network.gateway) return { code: 'ERR_INVALID' }
-      if (!free(address)) return { code: 'ERR_ADDRESS_IN_USE' }
-      if (badMac(command.mac ?? macFor(network, address))) return { code: 'ERR_MAC_IN_USE' }
+      if (!isForHosts(network.range, address) || address === network.gateway) return { code: 'ERR_INVALID address' }
+      if (!isFree(address) || badMirror(address)) return { code: 'ERR_ADDRESS_IN_USE address' }
+      const bad = bad6()
+      if (bad !== null) return { code: bad }
+      if (badMac(command.mac ?? macFor(network, address))) return { code: 'ERR_MAC_IN_USE mac' }
     }
     const mac = command.mac ?? macFor(network, address)
-    this.endpoints.push({ network: network.name, container, ifname, host, address, mac })
-    return { code: 'ok', address, mac }
+    const address6 = wanted6 === mirror(network, address) ? null : wanted6
+    const made = { network: network.name, container, ifname, host, address, address6, mac }
+    this.endpoints.push(made)
+    return { code: 'ok', address, address6: this.second(made), mac }
   }
 
-  #register({ host: { peerId: peer, name, vtep } }: Of<'host-register'>): Foretold {
+  #register({ host: { peerId: peer, name, vtep: ip, version } }: Of<'host-register'>): Foretold {
+    if (knownBy(version) < this.clusterRules) return { code: 'ERR_UNSUPPORTED version' }
     const others = this.hosts.filter(h => h.peer !== peer)
-    if (others.some(h => h.name === name)) return { code: 'ERR_HOST_EXISTS' }
-    if (others.some(h => h.vtep === vtep)) return { code: 'ERR_ADDRESS_IN_USE' }
-    this.hosts = [...others, { peer, name, vtep }]
+    const vtep = onLine(ip)
+    if (others.some(h => h.name === name)) return { code: 'ERR_HOST_EXISTS name' }
+    const isSix = vtep >= SIX
+    const allKnow = [version, ...others.map(h => h.version)].every(v => knownBy(v) >= WITH_IPV6)
+    if (isSix && this.clusterRules < WITH_IPV6 && !allKnow) return { code: 'ERR_UNSUPPORTED vtep' }
+    if (others.some(h => h.vtep >= SIX !== isSix)) return { code: 'ERR_INVALID vtep' }
+    if (others.some(h => h.vtep === vtep)) return { code: 'ERR_ADDRESS_IN_USE vtep' }
+    this.hosts = [...others, { peer, name, vtep, version }]
+    this.#raise()
     return { code: 'ok' }
+  }
+
+  #raise(): void {
+    if (this.hosts.length === 0) return
+    const known = Math.min(...this.hosts.map(h => knownBy(h.version)))
+    this.clusterRules = Math.max(known, this.clusterRules)
   }
 }
 
-function macFor({ vni }: ModelNetwork, address: number): string {
-  const octets = [vni % 256, Math.floor(address / 2 ** 24), Math.floor(address / 2 ** 16) % 256]
-  octets.push(Math.floor(address / 256) % 256, address % 256)
-  return ['02', ...octets.map(o => o.toString(16).padStart(2, '0'))].join(':')
+/** The place of an address on the line. */
+export function onLine(ip: Ip): bigint {
+  if (typeof ip === 'number') return BigInt(ip)
+  const [front = [], back] = ip.split('::').map(part => (part === '' ? [] : part.split(':')))
+  const zeros = Array<string>(8 - front.length - (back?.length ?? 0)).fill('0')
+  const digits = [...front, ...zeros, ...(back ?? [])].map(group => group.padStart(4, '0')).join('')
+  return SIX + BigInt(`0x${digits}`)
+}
+
+function rangeOf({ base, prefixLength }: Subnet): Range {
+  return { base: onLine(base), size: 1n << BigInt((typeof base === 'number' ? 32 : 128) - prefixLength) }
+}
+
+type Claim = Pick<ModelNetwork, 'name' | 'range' | 'range6' | 'hostAccess' | 'isRouted'>
+
+/** The two ranges of a network with this one added; null when it has it. */
+function pairOf({ range, range6 }: ModelNetwork, added: Range): readonly [Range, Range] | 'unfit' | null {
+  if ([range, range6].some(one => one?.base === added.base && one.size === added.size)) return null
+  const [first, second] = added.base < SIX ? [added, range] : [range, added]
+  const isPair = range6 === null && first.base < SIX && second.base >= SIX && second.size >= first.size
+  return isPair ? [first, second] : 'unfit'
+}
+
+/** The subnets to whose containers hosts have routes. Every network has egress here. */
+function claimsOf({ range, range6, hostAccess, isRouted }: Claim): readonly Range[] {
+  const ranges = range6 === null ? [range] : [range, range6]
+  return ranges.filter(({ base }) => hostAccess || (isRouted && base >= SIX))
+}
+
+function meet(one: Range, other: Range): boolean {
+  return one.base < other.base + other.size && other.base < one.base + one.size
+}
+
+/** Not the first address, nor the last one of IPv4. */
+function isForHosts({ base, size }: Range, address: bigint): boolean {
+  return address > base && address < base + size - (base < SIX ? 1n : 0n)
+}
+
+/** Null in a network with one subnet. */
+function mirror({ range, range6 }: ModelNetwork, address: bigint): bigint | null {
+  return range6 === null ? null : range6.base + (address - range.base)
+}
+
+function knownBy(version: string): number {
+  return version === '0.2.0' ? WITH_IPV6 : OLDEST_CLUSTER
+}
+
+/** Of the lowest bits within the window, of all bits beyond it. */
+function macFor(network: ModelNetwork, address: bigint): string {
+  const { base } = network.range
+  if (base < SIX || address - base < WINDOW) return lowMac(network, address)
+  const mixed = ((address - SIX) * 0x9e3779b97f4a7c15f39cc0605cedc835n) % SIX
+  return ['0a', ...octets(mixed >> 88n, 5)].join(':')
+}
+
+function lowMac({ vni }: Pick<ModelNetwork, 'vni'>, address: bigint): string {
+  return ['02', ...octets(BigInt(vni), 1), ...octets(address, 4)].join(':')
+}
+
+/** The lowest ones, as text. */
+function octets(value: bigint, count: number): string[] {
+  const shifts = Array.from({ length: count }, (_, at) => BigInt(8 * (count - 1 - at)))
+  return shifts.map(shift => ((value >> shift) & 255n).toString(16).padStart(2, '0'))
 }

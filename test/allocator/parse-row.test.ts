@@ -65,6 +65,10 @@ const hostile: readonly { what: string; read: Read; value: unknown; field: strin
   { what: 'a host by name', read: parseEndpointRow, value: { ...endpoint, host: 'h1' }, field: 'host' },
   { what: 'a delay of an hour', read: parseEndpointRow, value: { ...endpoint, delayUs: 3.6e9 }, field: 'delayUs' },
   { what: 'a role that is none', read: parseHostRow, value: { ...host, role: 'leader' }, field: 'role' },
+  { what: 'an IPv4 VTEP as text', read: parseHostRow, value: { ...host, vtep: '192.0.2.1' }, field: 'vtep' },
+  { what: 'a multicast VTEP', read: parseHostRow, value: { ...host, vtep: 'ff02::1' }, field: 'vtep' },
+  { what: 'the unspecified VTEP', read: parseHostRow, value: { ...host, vtep: '::' }, field: 'vtep' },
+  { what: 'a VTEP with a zone', read: parseHostRow, value: { ...host, vtep: 'fd00::1%eth0' }, field: 'vtep' },
   { what: 'a VTEP of 33 bits', read: parseHostRow, value: { ...host, vtep: 2 ** 32 }, field: 'vtep' },
   {
     what: 'a version of 257 letters',

@@ -4,12 +4,17 @@ import t from 'tap'
 import { Hasher, hashAnswer, hashEndpoint, hashHost, hashNetwork, SetHash, type Hash } from '#allocator/row-hash.ts'
 import type { Outcome } from '#model/command.ts'
 import { invalid } from '#model/errors.ts'
+import { parseIp } from '#model/ip.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { attach, Caller, create, makeHost } from './fixtures.ts'
 
 const caller = Caller.ready()
 const network = caller.network(create('a', { requestId: 'r' }))
 const endpoint = caller.endpoint(attach('a', 'c', { requestId: 'r' }))
 const host = makeHost(1)
+const six = Caller.raised()
+const both = six.network(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64', requestId: 'r' }))
+const chosen = six.endpoint(attach('both', 'c', { address6: 'fd00:2::77', requestId: 'r' }))
 
 const text = (hash: Hash): string => `${hash.a} ${hash.b}`
 const ok = (result: Extract<Outcome, { ok: true }>['result']): Outcome => ({ ok: true, result })
@@ -42,7 +47,14 @@ t.test('every field of a row affects its hash', t => {
     hashEndpoint({ ...endpoint, requestId: '' }),
     hashEndpoint({ ...endpoint, ingressRate: 8_000 }),
     hashEndpoint({ ...endpoint, egressRate: 8_000 }),
-    ...variants(host).map(hashHost)
+    ...variants(host).map(hashHost),
+    ...variants(both).map(hashNetwork),
+    hashNetwork({ ...both, wasIpv6: true }),
+    hashNetwork({ ...both, subnet6: { base: parseIp('fd00:2::'), prefixLength: 65 } }),
+    hashNetwork({ ...network, subnet: { base: parseIp('fd00:2::'), prefixLength: 64 } }),
+    hashNetwork({ ...network, gateway: parseIp('fd00:2::1') }),
+    ...variants(chosen).map(hashEndpoint),
+    hashEndpoint({ ...endpoint, address: parseIpv6('fd00:2::77') })
   ].map(text)
   t.equal(new Set(hashes).size, hashes.length)
   t.equal(requestId, other)
@@ -61,6 +73,8 @@ t.test('every part of a remembered answer affects its hash', t => {
     ok({ kind: 'host', host }),
     ok({ kind: 'host-removed', host, released: 0 }),
     ok({ kind: 'host-removed', host, released: 1 }),
+    ok({ kind: 'network', network: both }),
+    ok({ kind: 'endpoint', endpoint: chosen, created: true }),
     { ok: false, error },
     { ok: false, error: { ...error, field: 'x' } },
     { ok: false, error: { ...error, code: 'ERR_BUSY' } },

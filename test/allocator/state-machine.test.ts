@@ -5,27 +5,44 @@ import { verify } from '#allocator/consistency.ts'
 import { digestOf, hashCursors, hashRows, hashSessions } from '#allocator/digest.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
+import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import { RULES, type Command, type Outcome, type Request } from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import type { LogIndex, NetworkName } from '#model/ids.ts'
+import { isIpv4 } from '#model/ip.ts'
 import { broadcastAddress } from '#model/ipv4.ts'
-import { history } from './arbitraries.ts'
-import { attach, Caller, create, detach } from './fixtures.ts'
-import { Model, type Foretold } from './model.ts'
+import { history, history6, lives } from './arbitraries.ts'
+import { attach, brief, Caller, create, detach } from './fixtures.ts'
+import { Model, onLine, type Foretold } from './model.ts'
 
 /** Random, since a fixed seed would test the same histories every time; a failure prints the seed. */
 const RUNS = { numRuns: 250 }
 
-function told(outcome: Outcome): Foretold {
-  if (!outcome.ok) return { code: outcome.error.code }
+function told(outcome: Outcome, state: ClusterState): Foretold {
+  if (!outcome.ok) return { code: brief(outcome) }
   const { result } = outcome
   if (result.kind === 'network') return { code: 'ok', vni: result.network.vni }
-  if (result.kind === 'endpoint') return { code: 'ok', address: result.endpoint.address, mac: result.endpoint.mac }
-  return { code: 'ok' }
+  if (result.kind !== 'endpoint') return { code: 'ok' }
+  const { address, mac } = result.endpoint
+  return { code: 'ok', address: onLine(address), address6: secondOf(state, result.endpoint), mac }
 }
 
-function assertSame(foretold: Foretold, outcome: Outcome, command: Command): void {
-  const given = told(outcome)
-  for (const key of ['code', 'vni', 'address', 'mac'] as const) {
+/** Its address in the network's second subnet. */
+function secondOf(state: ClusterState, endpoint: Endpoint): bigint | null {
+  const network = state.network(endpoint.network)
+  const [, second] = network === undefined ? [] : addressesOf(network, endpoint)
+  return second === undefined ? null : onLine(second)
+}
+
+function assertSame(p: {
+  readonly foretold: Foretold
+  readonly outcome: Outcome
+  readonly command: Command
+  readonly state: ClusterState
+}): void {
+  const { foretold, outcome, command, state } = p
+  const given = told(outcome, state)
+  for (const key of ['code', 'vni', 'address', 'address6', 'mac'] as const) {
     if (key === 'code' || foretold[key] !== undefined) {
       assert.equal(given[key], foretold[key], `${key} of ${JSON.stringify(command)}`)
     }
@@ -35,19 +52,36 @@ function assertSame(foretold: Foretold, outcome: Outcome, command: Command): voi
 function assertEqualToModel(state: ClusterState, model: Model): void {
   const sorted = (lines: Iterable<string>): string[] => [...lines].sort()
   assert.deepEqual(
-    sorted([...state.networks()].map(n => `${n.name} ${n.vni} ${n.subnet.base} ${n.gateway} ${n.egressRate}`)),
-    sorted(model.networks.map(n => `${n.name} ${n.vni} ${n.base} ${n.gateway} ${n.egressRate}`))
+    sorted(
+      [...state.networks()].map(n => {
+        const second = n.subnet6 === undefined ? null : onLine(n.subnet6.base)
+        return `${n.name} ${n.vni} ${onLine(n.subnet.base)} ${second} ${onLine(n.gateway)} ${n.egressRate}`
+      })
+    ),
+    sorted(
+      model.networks.map(n => {
+        return `${n.name} ${n.vni} ${n.range.base} ${n.range6?.base ?? null} ${n.gateway} ${n.egressRate}`
+      })
+    )
   )
   assert.deepEqual(
     sorted(
-      [...state.endpoints()].map(e => `${e.network} ${e.containerId} ${e.ifname} ${e.host} ${e.address} ${e.mac}`)
+      [...state.endpoints()].map(e => {
+        const [address, second] = [onLine(e.address), secondOf(state, e)]
+        return `${e.network} ${e.containerId} ${e.ifname} ${e.host} ${address} ${second} ${e.mac}`
+      })
     ),
-    sorted(model.endpoints.map(e => `${e.network} ${e.container} ${e.ifname} ${e.host} ${e.address} ${e.mac}`))
+    sorted(
+      model.endpoints.map(e => {
+        return `${e.network} ${e.container} ${e.ifname} ${e.host} ${e.address} ${model.second(e)} ${e.mac}`
+      })
+    )
   )
   assert.deepEqual(
-    sorted([...state.hosts()].map(h => `${h.peerId} ${h.name} ${h.vtep}`)),
-    sorted(model.hosts.map(h => `${h.peer} ${h.name} ${h.vtep}`))
+    sorted([...state.hosts()].map(h => `${h.peerId} ${h.name} ${onLine(h.vtep)} ${h.version}`)),
+    sorted(model.hosts.map(h => `${h.peer} ${h.name} ${h.vtep} ${h.version}`))
   )
+  assert.equal(state.rules, model.clusterRules)
   assert.deepEqual(
     sorted([...state.namespaces()].map(n => [n.name, n.network, ...n.grants].join(' '))),
     sorted(model.namespaces.map(n => [n.name, n.network, ...n.grants].join(' ')))
@@ -57,14 +91,19 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
 /** Invariants that hold after any commands. */
 function assertInvariants(state: ClusterState): void {
   for (const network of state.networks()) {
-    const addresses = state.endpointsOf(network.name).map(e => e.address)
+    const endpoints = state.endpointsOf(network.name)
+    const addresses = endpoints.flatMap(e => addressesOf(network, e))
+    assert.equal(addresses.length, endpoints.length * subnetsOf(network).length, 'one address a subnet')
     const macs = state.endpointsOf(network.name).map(e => e.mac)
     assert.equal(new Set(addresses).size, addresses.length, 'no address twice in a network')
     assert.equal(new Set(macs).size, macs.length, 'no MAC twice in a network')
-    for (const never of [network.subnet.base, broadcastAddress(network.subnet), network.gateway]) {
-      assert.ok(!addresses.includes(never), 'neither network, broadcast nor gateway address')
+    for (const never of [...subnetsOf(network).map(({ base }) => base), ...gatewaysOf(network)]) {
+      assert.ok(!addresses.includes(never), 'neither network nor gateway address')
     }
-    assert.equal(state.addressUse(network.name)?.used, addresses.length)
+    const { base, prefixLength } = network.subnet
+    if (isIpv4(base)) assert.ok(!addresses.includes(broadcastAddress({ base, prefixLength })), 'nor broadcast address')
+    const beyond = endpoints.filter(({ address }) => onLine(address) - onLine(base) >= 2n ** 24n)
+    assert.equal(state.addressUse(network.name)?.used, endpoints.length - beyond.length)
   }
   const vnis = [...state.networks()].map(n => n.vni)
   assert.equal(new Set(vnis).size, vnis.length, 'no VNI twice')
@@ -73,13 +112,14 @@ function assertInvariants(state: ClusterState): void {
 
 t.test('answers and state match the naive model for any commands', t => {
   let [carriedOut, refused] = [0, 0]
-  const property = fc.property(history(60), commands => {
-    const [caller, model] = [new Caller(), new Model()]
-    for (const command of commands) {
+  const property = fc.property(lives(60), ({ rules, before, after }) => {
+    const [caller, model] = [new Caller(), new Model(rules)]
+    caller.rules = rules
+    for (const command of [...before, ...after]) {
       const foretold = model.apply(command)
       const before = caller.state.tables.hash.value
       const outcome = caller.try(command)
-      assertSame(foretold, outcome, command)
+      assertSame({ foretold, outcome, command, state: caller.state })
       assertEqualToModel(caller.state, model)
       assertInvariants(caller.state)
       if (outcome.ok) carriedOut += 1
@@ -107,11 +147,19 @@ function requestsOf(commands: readonly Command[], repeats: readonly number[]): R
 }
 
 const log = fc
-  .tuple(history(60), fc.array(fc.nat(100), { minLength: 1, maxLength: 20 }))
+  .tuple(fc.oneof(history(60), history6(60)), fc.array(fc.nat(100), { minLength: 1, maxLength: 20 }))
   .map(([commands, repeats]) => requestsOf(commands, repeats))
 
+/** Requests as by the latest rules, of sessions that name their host, some in between of sessions that nobody opened. */
+const latestLog = log.map(requests =>
+  requests.map((request, at) => {
+    const session = at % 17 === 16 ? `h9/${at}` : `h1/${request.session}`
+    return { ...request, rules: RULES, session }
+  })
+)
+
 t.test('two replicas have the same answers and digests, even if one is restored in between', t => {
-  const property = fc.property(log, fc.nat(60), (requests, restoreAt) => {
+  const property = fc.property(fc.oneof(log, latestLog), fc.nat(60), (requests, restoreAt) => {
     const one = new ClusterState()
     let two = new ClusterState()
     requests.forEach((request, at) => {
@@ -126,14 +174,6 @@ t.test('two replicas have the same answers and digests, even if one is restored 
   t.pass()
   t.end()
 })
-
-/** Requests as by the latest rules, of sessions that name their host, some in between of sessions that nobody opened. */
-const latestLog = log.map(requests =>
-  requests.map((request, at) => {
-    const session = at % 17 === 16 ? `h9/${at}` : `h1/${request.session}`
-    return { ...request, rules: RULES, session }
-  })
-)
 
 t.test('the incremental digest always equals the digest from scratch, even if the state is restored in between', t => {
   const property = fc.property(fc.oneof(log, latestLog), fc.nat(60), (requests, restoreAt) => {

@@ -115,6 +115,7 @@ export class MemoryHost {
         apply: (index, request) => this.state.apply(index, request),
         notes: () => [],
         noted: () => undefined,
+        rules: () => this.state.rules,
         skip: index => this.state.skip(index),
         admit: (command, from) => whyNotAdmitted(this.state, command, { ...from, vteps: [] }),
         ...snapshotPart(() => this.state),

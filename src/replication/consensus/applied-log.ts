@@ -18,6 +18,8 @@ export type StateMachine = {
     command: Command,
     from: { readonly peer: PeerId; readonly addresses: () => readonly Ip[] }
   ) => Refusal | null
+  /** The newest rules by which the state applies a request: see ClusterState.rules. */
+  readonly rules: () => number
   /** Advances past an entry that holds no command. */
   readonly skip: (index: LogIndex) => void
   /** The state at the time of the call in sections; entries may be applied while it is read, to its end or `return`. */

@@ -1,6 +1,6 @@
 // A proposal of this host on its way: the request, its bytes as the log will hold them, and who waits for its answer.
 
-import { RULES, type Command, type CommandKind, type Request } from '#model/command.ts'
+import type { Command, CommandKind, Request } from '#model/command.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import { encodeRequest } from '../codec/request-codec.ts'
@@ -20,19 +20,20 @@ export type Proposal = {
   isSettled: boolean
 }
 
-/** @param p.by the client host that proposes; null on a server */
+/** @param p.rules those of the cluster @param p.by the client host that proposes; null on a server */
 export function proposal(p: {
   readonly session: string
   readonly seq: number
   readonly settledBelow: number
   readonly command: Command
+  readonly rules: number
   readonly by: PeerId | null
   readonly deadlineMs: number
   readonly resolve: (applied: Applied) => void
   readonly reject: (err: VxmeshError) => void
 }): Proposal {
-  const { session, seq, settledBelow, command, by, deadlineMs, resolve, reject } = p
-  const unbound = { rules: RULES, session, seq, settledBelow, command }
+  const { session, seq, settledBelow, command, rules, by, deadlineMs, resolve, reject } = p
+  const unbound = { rules, session, seq, settledBelow, command }
   const request: Request = by === null ? unbound : { ...unbound, by }
   const settle = <T>(take: (value: T) => void): ((value: T) => void) => {
     return value => {

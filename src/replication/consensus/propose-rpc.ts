@@ -1,15 +1,7 @@
 // The request by which a host proposes commands to the leader, many in one frame, and its answer: an outcome each, together
 // with what the leader would send the proposer a moment later anyway, so that the proposer sees its own changes at once.
 
-import {
-  isResultOf,
-  RULES,
-  type Command,
-  type CommandKind,
-  type Outcome,
-  type Refusal,
-  type Request
-} from '#model/command.ts'
+import { isResultOf, type Command, type CommandKind, type Outcome, type Refusal, type Request } from '#model/command.ts'
 import { asVxmeshError, invalid, isErrorCode, VxmeshError } from '#model/errors.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { isCount, malformed } from '../codec/entry-codec.ts'
@@ -67,6 +59,8 @@ export type ServeProposeOptions = {
   readonly isServer: (peer: PeerId) => boolean
   /** Why a client host's request does not enter the log; null if it may. */
   readonly admit: (command: Command, from: PeerId) => Refusal | null
+  /** The rules of the cluster. */
+  readonly rules: () => number
   readonly noticeFor?: (peer: PeerId) => CommitNotice
 }
 
@@ -102,7 +96,7 @@ function admitted(data: Uint8Array, from: PeerId, p: ServeProposeOptions): Uint8
   try {
     const request = parseProposal(data)
     const isServer = p.isServer(from)
-    const bound = bindRequest(request, { from, isServer })
+    const bound = bindRequest(request, { from, isServer, rules: p.rules() })
     const refused = isServer ? null : p.admit(bound.command, from)
     if (refused !== null) return VxmeshError.fromBody(refused.error)
     return isBound(request, bound) && data.byteLength <= MAX_UNCHECKED_BYTES ? data : encodeRequest(bound)
@@ -128,18 +122,18 @@ function answersOf(
 
 /**
  * Binds a request to the host that sent it: its sessions are its own, and a client host's request names that host and is
- * applied by the leader's rules, whatever it says itself. @throws ERR_INVALID
+ * applied by the rules of the cluster as the leader knows them, whatever it says itself. @throws ERR_INVALID
  */
 export function bindRequest(
   { by: _, ...unbound }: Request,
-  { from, isServer }: { readonly from: PeerId; readonly isServer: boolean }
+  { from, isServer, rules }: { readonly from: PeerId; readonly isServer: boolean; readonly rules: number }
 ): Request {
   const own = `${from}/`
   const session = unbound.session.startsWith(own) ? unbound.session : `${own}${unbound.session}`
   if (session.length - own.length > MAX_SESSION_ID)
     throw invalid('session', `must be at most ${MAX_SESSION_ID} characters`)
   const request = { ...unbound, session }
-  return isServer ? request : { ...request, by: from, rules: RULES }
+  return isServer ? request : { ...request, by: from, rules }
 }
 
 function isBound(request: Request, bound: Request): boolean {

@@ -27,6 +27,8 @@ const BACKOFF_MAX_MS = 200
 export type ProposerOptions = LeaderRouteOptions & {
   /** Does this host propose as a server? Otherwise its requests name it. A leader that sees it otherwise corrects them. */
   readonly isSelfServer?: () => boolean
+  /** The rules of the cluster, as this host knows them. */
+  readonly rules: () => number
   readonly random: Random
   /** DEADLINE_MS by default. */
   readonly deadlineMs?: number
@@ -187,9 +189,9 @@ export class Proposer {
     return opening
   }
 
-  #proposal(command: Command, p: Omit<Parameters<typeof proposal>[0], 'command' | 'by'>): Proposal {
-    const { isSelfServer, self } = this.#options
-    return proposal({ ...p, command, by: isSelfServer?.() === false ? self : null })
+  #proposal(command: Command, p: Omit<Parameters<typeof proposal>[0], 'command' | 'rules' | 'by'>): Proposal {
+    const { isSelfServer, rules, self } = this.#options
+    return proposal({ ...p, command, rules: rules(), by: isSelfServer?.() === false ? self : null })
   }
 
   /** The lane could not answer a proposal: it was not sent when there is no error. */

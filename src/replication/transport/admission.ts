@@ -1,8 +1,10 @@
 // Which inbound connections are accepted, decided before a byte is read: a token bucket and a bound of unproven
-// connections for each source address, and one of each for all strangers together. Addresses of members are exempt from
-// the latter, so that hosts find each other while strangers flood the port.
+// connections for each source, and one of each for all strangers together. Addresses of members are exempt from the latter,
+// so that hosts find each other while strangers flood the port. A source is an address; of strangers with IPv6 addresses it is
+// a /64, for who has one address of it can have them all.
 
 import { BlockList } from 'node:net'
+import { formatIp, networkOf, parseIp } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Refusals } from './refusals.ts'
 
@@ -14,6 +16,8 @@ export const SOURCE_BURST = 512
 export const SOURCE_PER_SECOND = 64
 /** Connections of one source that have not proved the key yet. An honest one proves it within a round trip or two. */
 export const SOURCE_UNPROVEN = 256
+/** The IPv6 prefix that is one source: that of a link. */
+const STRANGERS_PREFIX = 64
 /** The same for all sources that are no member's address: a host that joins, or hosts behind address translation. */
 export const STRANGERS_BURST = 1_024
 export const STRANGERS_PER_SECOND = 256
@@ -26,7 +30,7 @@ export const STRANGERS_UNPROVEN = 1_024
 const MAX_SOURCES = 8_192
 
 type AdmissionOptions = {
-  /** Is this the address of a member? */
+  /** Is this, in canonical form, the address of a member? */
   readonly isMember: (address: string) => boolean
   readonly refusals: Refusals
   readonly clock: Clock
@@ -73,13 +77,13 @@ export class Admission {
   /** Decides on a connection that was just accepted; false: it is closed unread. */
   admits(address: string): boolean {
     const nowMs = this.#options.clock.nowMs()
-    const known = this.#sources.get(address)
-    const strangers = this.#options.isMember(address) ? null : this.#strangers
+    const { key, strangers } = this.#sourceOf(address)
+    const known = this.#sources.get(key)
     // A source beyond its own bounds must not use up the bounds that strangers share.
     const refused =
       (known !== undefined && (known.unproven >= SOURCE_UNPROVEN || known.bucket.available(nowMs) < 1)) ||
       (strangers !== null && (strangers.unproven >= STRANGERS_UNPROVEN || strangers.bucket.available(nowMs) < 1))
-    const source = refused ? null : (known ?? this.#remember(address, nowMs))
+    const source = refused ? null : (known ?? this.#remember(key, nowMs))
     if (source === null) {
       this.#options.refusals.count('too many connections', address)
       return false
@@ -91,8 +95,9 @@ export class Admission {
 
   /** An admitted connection starts to prove the key. @returns what ends that; call it once */
   startProof(address: string): () => void {
-    const source = this.#sources.get(address) ?? this.#remember(address, this.#options.clock.nowMs())
-    const counted = [source, this.#options.isMember(address) ? null : this.#strangers].filter(s => s !== null)
+    const { key, strangers } = this.#sourceOf(address)
+    const source = this.#sources.get(key) ?? this.#remember(key, this.#options.clock.nowMs())
+    const counted = [source, strangers].filter(s => s !== null)
     for (const each of counted) each.unproven += 1
     return () => {
       for (const each of counted) each.unproven -= 1
@@ -107,18 +112,27 @@ export class Admission {
     return new AdmissionList(this)
   }
 
-  #remember(address: string, nowMs: number): Source {
+  /** The bounds that a connection from this address counts against. @param address as its socket reports it, zone included */
+  #sourceOf(address: string): { readonly key: string; readonly strangers: Source | null } {
+    const [plain = ''] = address.split('%')
+    const ip = plain.includes(':') ? parseIp(plain) : null
+    const key = ip === null ? plain : formatIp(ip)
+    if (this.#options.isMember(key)) return { key, strangers: null }
+    return { key: ip === null ? key : formatIp(networkOf(ip, STRANGERS_PREFIX)), strangers: this.#strangers }
+  }
+
+  #remember(key: string, nowMs: number): Source {
     if (this.#sources.size >= MAX_SOURCES) this.#forgetIdle(nowMs)
     const rate = { burst: SOURCE_BURST, perSecond: SOURCE_PER_SECOND }
     const source = { bucket: new TokenBucket(rate, nowMs), unproven: 0 }
-    this.#sources.set(address, source)
+    this.#sources.set(key, source)
     return source
   }
 
   /** A source with a full bucket and no open proof is like a new one. */
   #forgetIdle(nowMs: number): void {
-    for (const [address, { bucket, unproven }] of this.#sources) {
-      if (unproven === 0 && bucket.available(nowMs) >= SOURCE_BURST) this.#sources.delete(address)
+    for (const [key, { bucket, unproven }] of this.#sources) {
+      if (unproven === 0 && bucket.available(nowMs) >= SOURCE_BURST) this.#sources.delete(key)
     }
   }
 }

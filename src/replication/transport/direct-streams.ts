@@ -5,7 +5,7 @@ import type { PrivateKey } from '@libp2p/interface'
 import { connect, type Socket } from 'node:net'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIp, parseIp, type Ip } from '#model/ip.ts'
+import { formatIp, type Ip } from '#model/ip.ts'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import type { Admission } from './admission.ts'
@@ -31,7 +31,8 @@ type DirectOptions = {
   readonly bind: Ip
   /** 32 bytes; null admits whoever is known, without a secret. */
   readonly preSharedKey: Uint8Array | null
-  readonly addressOf: (peer: PeerId) => PeerAddress | undefined
+  /** @throws ERR_PEER */
+  readonly addressOf: (peer: PeerId) => PeerAddress
   readonly isKnown: (peer: PeerId) => boolean
   readonly admission: Pick<Admission, 'startProof'>
   readonly refusals: Refusals
@@ -66,7 +67,6 @@ export class DirectStreams {
   async open(peer: PeerId, protocol: string): Promise<DirectStream> {
     const { addressOf, bind, clock, isKnown, refusals } = this.#options
     const at = addressOf(peer)
-    if (at === undefined) throw new VxmeshError('ERR_PEER', `no address is known for peer ${peer}`)
     if (!isKnown(peer)) throw new VxmeshError('ERR_PEER', `peer ${peer} is not known`)
     const host = formatIp(at.address)
     const raw = this.#track(connect({ host, port: at.port, localAddress: formatIp(bind), noDelay: true }))
@@ -104,9 +104,9 @@ export class DirectStreams {
     }
   }
 
-  /** The addresses from which an authenticated peer has streams open. */
-  addressesOf(peer: PeerId): readonly Ip[] {
-    return [...this.#streams].filter(stream => stream.peer === peer).map(stream => parseIp(stream.remoteAddress))
+  /** The addresses from which an authenticated peer has streams open, as text. */
+  addressesOf(peer: PeerId): readonly string[] {
+    return [...this.#streams].filter(stream => stream.peer === peer).map(stream => stream.remoteAddress)
   }
 
   stop(): void {

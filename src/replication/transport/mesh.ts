@@ -12,14 +12,15 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIp, parseIp, type Ip } from '#model/ip.ts'
+import { formatIp, isIpv4, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { Admission } from './admission.ts'
 import { DirectStreams } from './direct-streams.ts'
 import { liveYamux } from './live-muxer.ts'
 import { isDirect, type MeshPort, type MeshStream, type PeerAddress, type Verdict } from './mesh-port.ts'
-import { PeerAddresses } from './peer-addresses.ts'
+import { ipIn } from './multiaddr-ip.ts'
+import { PeerAddresses, reportedIps } from './peer-addresses.ts'
 import { PortSorter, sharedTcp } from './port-sorter.ts'
 import { clusterProtector } from './protector.ts'
 import { Refusals } from './refusals.ts'
@@ -89,13 +90,13 @@ export class Mesh implements MeshPort {
   static async start(options: MeshOptions): Promise<Mesh> {
     const { clock, logger, preSharedKey: key } = options
     const known = (peer: Libp2pPeerId): boolean => options.isKnown(peer.toString() as PeerId)
-    const addresses = new PeerAddresses()
+    const addresses = new PeerAddresses(options.bind)
     const refusals = new Refusals({ clock, logger })
     const admission = new Admission({ isMember: address => addresses.has(address), refusals, clock })
     const direct = new DirectStreams({
       ...options,
       self: peerIdFromPrivateKey(options.privateKey).toString() as PeerId,
-      addressOf: peer => addresses.get(peer),
+      addressOf: peer => addresses.to(peer),
       admission,
       refusals
     })
@@ -107,7 +108,7 @@ export class Mesh implements MeshPort {
     try {
       const node = await createLibp2p<Services>({
         privateKey: options.privateKey,
-        addresses: { listen: [`/ip4/${formatIp(options.bind)}/tcp/${options.port}`] },
+        addresses: { listen: [multiaddrOf({ address: options.bind, port: options.port })] },
         transports: [
           sharedTcp(
             {
@@ -188,10 +189,9 @@ export class Mesh implements MeshPort {
 
   /** Connects to a peer whose address is known; does nothing when already connected. @throws ERR_PEER */
   async connect(peer: PeerId): Promise<void> {
-    const at = this.#addresses.get(peer)
-    if (at === undefined) throw new VxmeshError('ERR_PEER', `no address is known for peer ${peer}`)
+    const at = this.#addresses.to(peer)
     try {
-      const target = multiaddr(`/ip4/${formatIp(at.address)}/tcp/${at.port}/p2p/${peer}`)
+      const target = multiaddr(`${multiaddrOf(at)}/p2p/${peer}`)
       await this.#node.dial(target, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
     } catch (err) {
       throw peerError(peer, err)
@@ -203,11 +203,9 @@ export class Mesh implements MeshPort {
   }
 
   addressesOf(peer: PeerId): readonly Ip[] {
-    const addresses = this.#node.getConnections(peerIdFromString(peer)).flatMap(({ remoteAddr }) => {
-      const text = /^\/ip4\/([0-9.]+)\//.exec(remoteAddr.toString())?.[1]
-      return text === undefined ? [] : [parseIp(text)]
-    })
-    return [...new Set([...addresses, ...this.#direct.addressesOf(peer)])]
+    const connections = this.#node.getConnections(peerIdFromString(peer))
+    const ours = connections.map(({ remoteAddr }) => ipIn(remoteAddr))
+    return reportedIps([...ours, ...this.#direct.addressesOf(peer)])
   }
 
   /** Reports when a peer's first connection opens and when its last one closes. */
@@ -259,6 +257,10 @@ export class Mesh implements MeshPort {
     this.#direct.stop()
     await this.#node.stop()
   }
+}
+
+function multiaddrOf({ address, port }: PeerAddress): string {
+  return `/${isIpv4(address) ? 'ip4' : 'ip6'}/${formatIp(address)}/tcp/${port}`
 }
 
 /** Wraps anything that libp2p throws. */

@@ -7,6 +7,7 @@ import type { ConnectionProtector, MessageStream } from '@libp2p/interface'
 import { AbstractMultiaddrConnection } from '@libp2p/utils'
 import type { Cancel, Clock } from '#platform/clock.ts'
 import type { Admission } from './admission.ts'
+import { ipIn } from './multiaddr-ip.ts'
 import { Preamble, PreambleError, VERSION, type Role } from './preamble.ts'
 import type { RefusalReason, Refusals } from './refusals.ts'
 
@@ -48,7 +49,7 @@ export function clusterProtector(options: ProtectorOptions): () => ConnectionPro
   return () => ({
     async protect(connection, { signal } = {}): Promise<MessageStream> {
       const inbound = connection.direction === 'inbound'
-      const address = sourceOf(connection)
+      const address = ipIn(asConnection(connection).remoteAddr)
       const endProof = inbound ? admission.startProof(address) : () => undefined
       try {
         return await proveAndProtect(connection, options, signal)
@@ -138,11 +139,6 @@ function ciphersOf(p: { key: Uint8Array; salts: Uint8Array; role: Role }): { out
 // libp2p protects only connections, although the type is that of any message stream.
 function asConnection(stream: MessageStream): Pick<AbstractMultiaddrConnection, 'remoteAddr'> {
   return stream as unknown as Pick<AbstractMultiaddrConnection, 'remoteAddr'>
-}
-
-function sourceOf(connection: MessageStream): string {
-  const components = asConnection(connection).remoteAddr.getComponents()
-  return components.find(({ name }) => name.startsWith('ip'))?.value ?? ''
 }
 
 /** Bytes as libp2p's streams deliver them. */

@@ -66,6 +66,7 @@ async function setUp(t: Test, p: { lastTerm?: number } = {}) {
   const applied = new AppliedLog({
     apply: (at, request) => state.apply(at, request),
     admit: () => null,
+    rules: () => state.rules,
     skip: at => state.skip(at),
     ...snapshotPart(() => state),
     applied: () => undefined,

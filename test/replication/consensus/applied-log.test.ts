@@ -26,6 +26,7 @@ function made(): Made {
     admit: () => null,
     notes: () => [],
     noted: () => undefined,
+    rules: () => state.rules,
     skip: index => state.skip(index),
     ...snapshotPart(() => state),
     applied: index => reached.push(index)

@@ -16,17 +16,17 @@ const claimed: Request = {
 
 t.test('a client’s request names the client that was authenticated, and is applied by the leader’s rules', async t => {
   const bound = { ...claimed, session: `${from}/s1`, by: from, rules: RULES }
-  t.strictSame(bindRequest(claimed, { from, isServer: false }), bound)
+  t.strictSame(bindRequest(claimed, { from, isServer: false, rules: RULES }), bound)
   const { by: _, rules: __, ...silent } = claimed
-  t.strictSame(bindRequest(silent, { from, isServer: false }), bound, 'also where it names neither')
+  t.strictSame(bindRequest(silent, { from, isServer: false, rules: RULES }), bound, 'also where it names neither')
 })
 
 t.test('a server’s request keeps its rules and names no client', async t => {
   const { by: _, ...own } = claimed
-  t.strictSame(bindRequest(claimed, { from, isServer: true }), { ...own, session: `${from}/s1` })
+  t.strictSame(bindRequest(claimed, { from, isServer: true, rules: RULES }), { ...own, session: `${from}/s1` })
 })
 
 t.test('a session id that would fill the state is refused', async t => {
   const long = { ...claimed, session: 'x'.repeat(65) }
-  t.throws(() => bindRequest(long, { from, isServer: false }), { code: 'ERR_INVALID', field: 'session' })
+  t.throws(() => bindRequest(long, { from, isServer: false, rules: RULES }), { code: 'ERR_INVALID', field: 'session' })
 })

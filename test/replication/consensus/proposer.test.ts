@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { verify } from '#allocator/consistency.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import type { Command, Request } from '#model/command.ts'
+import { RULES, type Command, type Request } from '#model/command.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseRequest } from '#model/parse-request.ts'
@@ -43,8 +43,8 @@ type Failure = { readonly code: ErrorCode; readonly committed: boolean } | null
 const refuse = (code: ErrorCode): VxmeshError => new VxmeshError(code, 'refused by the test')
 const SELF = 'self' as PeerId
 /** Every host may request everything. */
-const anybody = { isServer: () => true, admit: () => null }
-const real = { clock: systemClock, random: systemRandom }
+const anybody = { isServer: () => true, admit: () => null, rules: () => RULES }
+const real = { clock: systemClock, random: systemRandom, rules: () => RULES }
 /** The proposers of these tests ask only their own host. */
 const NO_RPC = { call: () => Promise.reject(new Error('these tests make no remote call')) } as unknown as Rpc
 
@@ -301,6 +301,7 @@ t.test(
     const proposer = new Proposer({
       clock: manual.clock,
       random: systemRandom,
+      rules: () => RULES,
       rpc: NO_RPC,
       self: SELF,
       servers: () => [SELF],
@@ -331,6 +332,7 @@ t.test('a session whose oldest request gets no answer takes no more than the sta
   const proposer = new Proposer({
     clock: manual.clock,
     random: systemRandom,
+    rules: () => RULES,
     rpc: NO_RPC,
     self: SELF,
     servers: () => [SELF],
@@ -764,6 +766,7 @@ t.test('a proposal that is refused does not keep the others of its frame out of 
   const cluster = new Cluster()
   servePropose(one.rpc, {
     isServer: () => false,
+    rules: () => RULES,
     admit: command => {
       const isEvil = command.kind === 'network-create' && command.name === 'evil'
       return isEvil ? { ok: false, error: { code: 'ERR_NOT_ALLOWED', message: 'no' } } : null

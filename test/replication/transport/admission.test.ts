@@ -14,12 +14,13 @@ import { Refusals } from '#replication/transport/refusals.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 
 const MEMBER = '192.0.2.1'
+const MEMBER6 = 'fd00::1'
 
 function world(): { admission: Admission; clock: ManualClock; refusals: Refusals } {
   const manual = new ManualClock()
   const { clock } = manual
   const refusals = new Refusals({ clock, logger: createLogger('silent') })
-  const admission = new Admission({ isMember: address => address === MEMBER, refusals, clock })
+  const admission = new Admission({ isMember: address => [MEMBER, MEMBER6].includes(address), refusals, clock })
   return { admission, clock: manual, refusals }
 }
 
@@ -94,6 +95,38 @@ t.test('a member is bounded, too', async t => {
   const { admission } = world()
   t.equal(
     admitted(admission, 5_000, () => MEMBER),
+    SOURCE_BURST
+  )
+})
+
+t.test('of strangers a /64 is one source, and a member in it has bounds of its own', async t => {
+  const { admission, clock } = world()
+  const inLink = (n: number): string => `fd00::${n.toString(16)}:7`
+  t.equal(admitted(admission, 600, inLink), SOURCE_BURST, 'however many addresses of it connect')
+  t.notOk(admission.admits('fd00::2'), 'another one of the /64')
+  t.ok(admission.admits('fd00:0:0:1::2'), 'one of the next /64')
+  t.equal(
+    admitted(admission, 100, () => 'FD00:0::1'),
+    100,
+    'a member, however its address is written'
+  )
+  await clock.advance(1_000)
+  t.equal(admitted(admission, 600, inLink), SOURCE_PER_SECOND)
+})
+
+t.test('unproven connections of a /64 are counted together', async t => {
+  const { admission } = world()
+  const open = Array.from({ length: SOURCE_UNPROVEN }, (_, n) => admission.startProof(`fd00:1::${n.toString(16)}`))
+  t.notOk(admission.admits('fd00:1::ffff'))
+  t.ok(admission.admits('fd00:2::1'), 'another source')
+  open[0]?.()
+  t.ok(admission.admits('fd00:1::ffff'), 'as soon as one has ended')
+})
+
+t.test('the zone of a link-local address is no part of its source', async t => {
+  const { admission } = world()
+  t.equal(
+    admitted(admission, 600, n => `fe80::${n.toString(16)}%eth${n % 2}`),
     SOURCE_BURST
   )
 })

@@ -1,11 +1,16 @@
 // Real libp2p nodes on loopback.
 
 import { StreamCloseEvent, StreamResetEvent } from '@libp2p/interface'
+import { existsSync } from 'node:fs'
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
+import { parseIp } from '#model/ip.ts'
 import { systemClock } from '#platform/clock.ts'
+import { LEADER_PROTOCOL } from '#replication/transport/mesh-port.ts'
 import { peerError } from '#replication/transport/mesh.ts'
+import { reportedIps } from '#replication/transport/peer-addresses.ts'
+import { Rpc } from '#replication/transport/rpc.ts'
 import { host, introduce, type Host } from '../hosts.ts'
 
 async function until(what: string, condition: () => boolean): Promise<void> {
@@ -62,6 +67,57 @@ t.test('a host without the key, with another key, or with an unknown peer id can
     'hello',
     'positive control: the same key and a known peer'
   )
+})
+
+/** Loopback of IPv6, if this machine has it. */
+const SIX = { bind: parseIp('::1'), skip: existsSync('/proc/net/if_inet6') ? false : 'no IPv6' }
+
+t.test('hosts speak over IPv6: calls, direct streams and gossip', { skip: SIX.skip }, async t => {
+  const [a, b] = [await host(t, SIX), await host(t, SIX)]
+  introduce(a, b)
+  const direct = new Rpc({ mesh: b.mesh, clock: systemClock, protocol: LEADER_PROTOCOL })
+  direct.register('twice', body => Promise.resolve(Number(body) * 2))
+  await direct.start()
+  b.rpc.register('twice', body => Promise.resolve(Number(body) * 2))
+  const ask = { peer: b.peer, method: 'twice', timeoutMs: 5_000 }
+  t.equal(await a.rpc.call({ ...ask, body: 4 }), 8)
+  t.strictSame(b.mesh.addressesOf(a.peer), ['::1'], 'the address that libp2p reports')
+  const far = new Rpc({ mesh: a.mesh, clock: systemClock, protocol: LEADER_PROTOCOL })
+  t.equal(await far.call({ ...ask, body: 5 }), 10)
+  t.strictSame(b.mesh.addressesOf(a.peer), ['::1'], 'is that of its direct streams, too')
+  const heard: string[] = []
+  b.mesh.subscribe((_, data) => {
+    heard.push(Buffer.from(data).toString())
+    return 'accept'
+  })
+  await until('gossip arrives', () => {
+    void a.mesh.publish(Buffer.from('hello'))
+    return heard.includes('hello')
+  })
+})
+
+t.test('a peer whose address is of the other family is refused in words', { skip: SIX.skip }, async t => {
+  const [four, six] = [await host(t), await host(t, SIX)]
+  introduce(four, six)
+  for (const [from, to, where] of [
+    [four, six, '::1, which cannot be reached from 127.0.0.1'],
+    [six, four, '127.0.0.1, which cannot be reached from ::1']
+  ] as const) {
+    const refused = {
+      code: 'ERR_PEER',
+      message: `peer ${to.peer} is at ${where}: hosts of a cluster have addresses of one family`
+    }
+    await t.rejects(from.mesh.connect(to.peer), refused)
+    for (const protocol of [LEADER_PROTOCOL, '/vxmesh/rpc/1']) {
+      await t.rejects(from.mesh.openStream(to.peer, protocol), refused, protocol)
+    }
+  }
+})
+
+t.test('what sockets report are addresses once each, those of one link left out', t => {
+  const reported = ['192.0.2.1', 'fd00::1', '', 'fe80::1%eth0', 'fd00::1', '192.0.2.1']
+  t.strictSame(reportedIps(reported), [parseIp('192.0.2.1'), 'fd00::1'])
+  t.end()
 })
 
 t.test('many hosts behind one address are all heard', async t => {

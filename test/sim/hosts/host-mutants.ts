@@ -1,6 +1,7 @@
 // Mutants of whole hosts that the simulator must detect: each drops one check outside the consensus core.
 
 import type { SourceMutant } from './mutant-loader.ts'
+import { RULES_MUTANTS } from './rules-mutants.ts'
 import { STATE_MUTANTS } from './state-mutants.ts'
 
 const CONSENSUS = 'src/replication/consensus'
@@ -10,6 +11,7 @@ const FEED = 'src/replication/feed'
 const ENDPOINTS = 'src/agent/endpoints'
 
 export const HOST_MUTANTS: readonly SourceMutant[] = [
+  ...RULES_MUTANTS,
   ...STATE_MUTANTS,
   {
     name: 'retry-is-a-new-request',
@@ -214,14 +216,14 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'proposals-not-bound',
     bug: 'the leader does not name the client host that a request comes from',
     file: 'src/replication/consensus/propose-rpc.ts',
-    find: 'return isServer ? request : { ...request, by: from, rules: RULES }',
+    find: 'return isServer ? request : { ...request, by: from, rules }',
     replace: 'return { ...request, ...(_ === undefined ? {} : { by: _ }) }'
   },
   {
     name: 'rules-of-the-client',
     bug: 'a client host chooses the rules by which its request is applied',
     file: 'src/replication/consensus/propose-rpc.ts',
-    find: 'by: from, rules: RULES }',
+    find: 'by: from, rules }',
     replace: 'by: from }'
   },
   {

@@ -5,7 +5,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import {
   isDirect,
   LEADER_PROTOCOL,
@@ -37,7 +37,7 @@ type Handler = (peer: PeerId, stream: MeshStream) => void
 /** One process's end of the network. */
 type Port = {
   readonly peer: PeerId
-  readonly address: Ipv4
+  readonly address: Ip
   readonly life: Life
   readonly handlers: Map<string, Handler>
   readonly watchers: ((peer: PeerId, connected: boolean) => void)[]
@@ -76,7 +76,7 @@ export class HostNetwork {
   }
 
   /** The mesh of a process that has just started. */
-  attach({ peerId: peer, address }: { readonly peerId: PeerId; readonly address: Ipv4 }, life: Life): MeshPort {
+  attach({ peerId: peer, address }: { readonly peerId: PeerId; readonly address: Ip }, life: Life): MeshPort {
     const port: Port = { peer, address, life, handlers: new Map(), watchers: [], judge: null }
     this.#ports.set(peer, port)
     return {

@@ -21,5 +21,12 @@ export const HOST_PROBES = [
   'unfinished-attach-released',
   'cluster-restarted-beside-a-stranger',
   'request-refused-in-a-flood',
-  'read-index-served'
+  'read-index-served',
+  'host-upgraded',
+  'host-rolled-back',
+  'rules-raised',
+  'old-host-ended-by-what-it-does-not-know',
+  'ipv6-refused-before-the-rules',
+  'ipv6-accepted',
+  'upgrade-finished'
 ] as const

@@ -6,7 +6,7 @@
 // promises and immediates of the hosts run in a fixed order. Nothing waits for a real timer, file or socket.
 
 import { digestOf } from '#allocator/digest.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { parseRequest } from '#model/parse-request.ts'
 import { decodeRequest } from '#replication/codec/request-codec.ts'
 import { openStorage } from '#replication/storage/storage.ts'
@@ -26,6 +26,7 @@ import { Lanes } from './lanes.ts'
 import { Life } from './life.ts'
 import { Members } from './members.ts'
 import { Oracle } from './oracle.ts'
+import { isUpgraded, Upgrade } from './upgrade.ts'
 
 const FOUNDING_MS = 5_000
 const FAULTS_MS = 25_000
@@ -64,6 +65,7 @@ class World {
   readonly #operator: HostOperator
   readonly #lanes: Lanes
   readonly #hostile: HostileHost
+  #upgrade: Upgrade | null = null
   #events = 0
 
   constructor(seed: number) {
@@ -85,7 +87,8 @@ class World {
       trace: (...words) => this.#trace.add(...words),
       snapshotBytes: random.pick([1_000, 6_000, 1_000_000]),
       members: observer => this.#members.of(observer),
-      failed: host => host.startLater()
+      failed: host => host.startLater(),
+      upgrade: () => this.#upgrade
     }
     this.#hosts = Array.from({ length: founders + spare + clients }, (_, number) => {
       const role = number < founders + spare ? 'server' : 'client'
@@ -96,13 +99,17 @@ class World {
     this.#operator = new HostOperator({ ...shared, founders: this.#founders })
     this.#lanes = new Lanes({ ...shared, oracle: this.oracle })
     this.#hostile = new HostileHost({ ...shared, network: this.#network, oracle: this.oracle })
+    if (isUpgraded(seed)) this.#upgrade = new Upgrade({ ...shared, seed, oracle: this.oracle, hostile: this.#hostile })
+    this.oracle.rulesRaised = () => this.#probes.add('rules-raised')
     this.#members.stranger = () => this.#hostile.member
   }
 
   async run(): Promise<RunResult> {
     await this.#found()
-    const untilMs = FOUNDING_MS + FAULTS_MS
-    this.#lanes.run({ lanes: this.#random.pick([2, 5]), thinkMs: this.#random.pick([150, 500]), untilMs })
+    const untilMs = this.#schedule.nowMs + FAULTS_MS
+    const registers = this.#upgrade === null
+    this.#lanes.run({ lanes: this.#random.pick([2, 5]), thinkMs: this.#random.pick([150, 500]), untilMs, registers })
+    this.#upgrade?.start(untilMs)
     runContainers({ hosts: this.#hosts, random: this.#random, schedule: this.#schedule, untilMs })
     this.#operator.start()
     injectHostFaults(
@@ -152,6 +159,8 @@ class World {
     if (ids.size === 1 && !ids.has(null)) this.#probes.add('cluster-founded')
     else this.oracle.fail(`founding ends with the clusters ${[...ids].join(' ')}`)
     if (this.#hosts.some(host => !host.isVoter)) this.#probes.add('host-joined-later')
+    if (this.#upgrade !== null && this.oracle.state.hostCount !== this.#hosts.length)
+      this.oracle.fail(`founding ends with ${this.oracle.state.hostCount} of ${this.#hosts.length} hosts registered`)
   }
 
   /** Ends all faults; the hosts must recover by themselves, and every one must be able to make a change. */
@@ -162,8 +171,10 @@ class World {
       host.disk.delayMs = 0
       host.start()
     }
+    this.#upgrade?.finish()
     await this.#runFor(RECOVERY_MS)
     await this.#attachEverywhere('after all faults have ended')
+    if (this.#isSound) await this.#ipv6Everywhere()
     if (!this.#isSound) return
     const leader = this.#hosts.find(host => host.isLeader)
     for (const { name, replicator } of this.#hosts) {
@@ -188,6 +199,16 @@ class World {
     for (const host of this.#hosts) {
       if (!answered.has(host)) this.oracle.fail(`${host.name} makes no progress ${when}`)
     }
+  }
+
+  /** After an upgrade every host may use what is new. */
+  async #ipv6Everywhere(): Promise<void> {
+    if (this.#upgrade === null) return
+    const answered = new Set<SimHost>()
+    this.#upgrade.askEverywhere(host => answered.add(host))
+    await this.#runFor(5_000)
+    for (const host of this.#hosts) if (!answered.has(host)) this.oracle.fail(`${host.name} gets no IPv6 address`)
+    this.#probes.add('upgrade-finished')
   }
 
   /** One host sends more requests than it may. */
@@ -235,7 +256,7 @@ class World {
     }
     const { held, detached } = this.#lanes.acknowledged
     const addresses = new Map<string, string>()
-    for (const { containerId, address } of oracle.state.endpoints()) addresses.set(containerId, formatIpv4(address))
+    for (const { containerId, address } of oracle.state.endpoints()) addresses.set(containerId, formatIp(address))
     if (new Set(addresses.values()).size !== addresses.size) oracle.fail('an address is allocated twice')
     for (const [id, address] of held) {
       if (addresses.get(id) !== address)

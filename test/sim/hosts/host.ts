@@ -4,7 +4,10 @@
 import { whyNotAdmitted } from '#allocator/admission.ts'
 import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import { asVxmeshError } from '#model/errors.ts'
+import { Registrar } from '#agent/registrar.ts'
+import { UNGATED_RULES, type Command, type Refusal, type Request } from '#model/command.ts'
+import { asVxmeshError, invalid } from '#model/errors.ts'
+import type { Host } from '#model/host.ts'
 import type { ClusterId, HostName, PeerId, Term } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
@@ -21,6 +24,7 @@ import type { HostNetwork } from './host-network.ts'
 import { Life, randomOf } from './life.ts'
 import type { Oracle } from './oracle.ts'
 import { strangeSeed } from './strange-seed.ts'
+import { isGated, isOld, type Upgrade } from './upgrade.ts'
 
 export type HostWorld = {
   readonly random: Random
@@ -35,7 +39,11 @@ export type HostWorld = {
   readonly members: (observer: SimHost) => readonly Member[]
   /** A host's process ended by itself: its disk failed. */
   readonly failed: (host: SimHost) => void
+  /** Of a run in which hosts register themselves and are upgraded; null in others. */
+  readonly upgrade: () => Upgrade | null
 }
+
+/** What an agent has beside its replicator in a run with an upgrade. */
 
 type Process = { readonly life: Life; readonly replicator: Replicator; readonly state: ClusterState }
 
@@ -44,6 +52,8 @@ const RESTART_MS = 500
 /** Few, so that a small state has many sections. */
 const SECTION_ROWS = 3
 const silent = createLogger('silent')
+/** What the parser of an old program says to what it does not know. */
+const UNREADABLE: Refusal = { ok: false, error: invalid('kind', 'is not a command that this version knows').toBody() }
 
 export class SimHost {
   readonly number: number
@@ -51,6 +61,8 @@ export class SimHost {
   readonly peerId: PeerId
   readonly role: 'server' | 'client'
   readonly bootstrapExpect: number
+  /** Of the program that it runs from its next start on. */
+  version = '1'
   disk = new HostDisk()
   readonly containers: HostContainers
   process: Process | null = null
@@ -147,7 +159,13 @@ export class SimHost {
     const small = { segmentBytes: 16 * 1024, reserveBytes: 4 * 1024 }
     const storage = await openStorage(DATA_DIR, this.peerId, { clock, files, ...small })
     const state = new ClusterState()
-    const replicator = new Replicator({
+    const upgrade = this.#world.upgrade()
+    const isOldProgram = upgrade !== null && isOld(this)
+    const look = (): void => {
+      if (this.clusterId === null || this.process?.life !== life) return
+      registrar?.check()
+    }
+    const replicator: Replicator = new Replicator({
       self: this.peerId,
       mesh: network.attach(this.member, life),
       disk: { dataDir: DATA_DIR, files },
@@ -160,9 +178,12 @@ export class SimHost {
           oracle.applied(this.name, { index, after: state.appliedIndex, request })
           const outcome = state.apply(index, request)
           oracle.outcome(this.name, index, outcome)
+          if (isOldProgram && isGated(request)) this.#met(request, state)
           return outcome
         },
-        admit: (command, from) => whyNotAdmitted(state, command, { ...from, vteps: [] }),
+        admit: (command, from) =>
+          isOldProgram && isGated({ command }) ? UNREADABLE : whyNotAdmitted(state, command, { ...from, vteps: [] }),
+        rules: () => (isOldProgram ? UNGATED_RULES : state.rules),
         notes: () => [],
         noted: () => undefined,
         skip: index => {
@@ -176,6 +197,8 @@ export class SimHost {
             adopt: () => {
               state.become(built)
               oracle.checkState(this.name, state)
+              if (isOldProgram && state.rules > UNGATED_RULES)
+                upgrade.met(this, { what: 'a snapshot of newer rules', state })
               probes.add('state-restored-from-a-snapshot')
             }
           }
@@ -184,11 +207,15 @@ export class SimHost {
           this.#world.trace(this.number, index)
           this.containers.reached(index)
           this.#checkCurrent()
+          look()
         }
       },
       members: () => this.#world.members(this),
       joinAddresses: () => [],
-      joined: clusterId => void (this.clusterId = clusterId),
+      joined: clusterId => {
+        this.clusterId = clusterId
+        look()
+      },
       seedFetched: () => undefined,
       roleChanged: ({ role, term }) => {
         this.#world.trace(this.number, term, role.length)
@@ -197,16 +224,36 @@ export class SimHost {
           oracle.leads(this.peerId, term)
           probes.add('leader-elected')
         }
+        look()
       },
       fatal: err => this.#fatal(life, err),
       clock,
       random: randomOf(random),
       logger: silent
     })
+    const registrar = upgrade === null ? null : this.#registrar({ replicator, state, clock })
     this.process = { life, replicator, state }
     await this.containers.start({ log: replicator.log, state, clock })
     await replicator.start()
     clock.every(200, () => this.#observe())
+  }
+
+  /** As ControlPlane wires it. */
+  #registrar(p: { readonly replicator: Replicator; readonly state: ClusterState; readonly clock: Clock }): Registrar {
+    const { replicator, state, clock } = p
+    const propose = async (command: Command): Promise<unknown> => (await replicator.log.propose(command)).result
+    const recorded = (): Host | undefined => state.host(this.peerId)
+    return new Registrar({ host: this.row, recorded, propose, clock, logger: silent })
+  }
+
+  #met({ rules, command }: Request, state: ClusterState): void {
+    this.#world.upgrade()?.met(this, { what: `${command.kind} by rules ${String(rules)}`, state })
+  }
+
+  /** As it registers itself. */
+  get row(): Host {
+    const { name, peerId, role, version, member } = this
+    return { name, peerId, role, vtep: member.vtep, bootId: 'b', version }
   }
 
   /** A large state takes time: entries are applied, and processes die, between any two of its sections. */

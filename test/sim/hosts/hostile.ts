@@ -3,6 +3,7 @@
 
 import { encodeConfiguration } from '#raft/configuration.ts'
 import { FIRST_RULES, RULES, type Command, type Outcome, type Request } from '#model/command.ts'
+import type { Host } from '#model/host.ts'
 import type { ClusterId, HostName, LogIndex, PeerId, Term } from '#model/ids.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
@@ -114,9 +115,17 @@ export class HostileHost {
     return this.#act(peer => peer.gossip({ term, commitIndex, entries: [this.#command(index, term, this.#harm())] }))
   }
 
-  /** Requests a change of its own, or one that harms others, in a session of its own or of another host. */
-  propose(): boolean {
-    const command = this.#random.chance(0.3) ? this.#own() : this.#harm()
+  /** As it would register with this version. */
+  row(version: string): Host {
+    return { name: EVIL_NAME, peerId: EVIL_PEER, role: 'server', vtep: EVIL_ADDRESS, bootId: 'b', version }
+  }
+
+  /**
+   * Requests a change of its own, or one that harms others, in a session of its own or of another host.
+   * @param given the change; a random one by default
+   */
+  propose(given?: Command): boolean {
+    const command = given ?? (this.#random.chance(0.3) ? this.#own() : this.#harm())
     const others = [...this.#oracle.state.sessions.entries()].map(([id]) => id)
     const other = others.length > 0 && this.#random.chance(0.3) ? this.#random.pick(others) : null
     const session = other === null ? 'evil' : this.#random.pick([other, other.slice(other.indexOf('/') + 1)])

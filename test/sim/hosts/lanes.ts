@@ -65,13 +65,15 @@ export class Lanes {
     this.#probes = p.probes
   }
 
-  /** Registers the hosts and creates the network, then runs the lanes until a time. */
-  run(p: { readonly lanes: number; readonly thinkMs: number; readonly untilMs: number }): void {
+  /** Registers the hosts, unless they do so themselves, and creates the network; then runs the lanes until a time. */
+  run(p: {
+    readonly lanes: number
+    readonly thinkMs: number
+    readonly untilMs: number
+    readonly registers: boolean
+  }): void {
     this.#untilMs = p.untilMs
-    const setUp: Command[] = this.#hosts.map(({ name, peerId, role, member }) => ({
-      kind: 'host-register',
-      host: { name, peerId, role, vtep: member.vtep, bootId: 'b', version: '1' }
-    }))
+    const setUp: Command[] = p.registers ? this.#hosts.map(({ row }) => ({ kind: 'host-register', host: row })) : []
     const subnet = parseSubnet('10.0.0.0/20')
     const facts = { egressRate: 0, mtu: 1_400, egress: false, hostAccess: false }
     setUp.push({ kind: 'network-create', name: NETWORK, subnet, requestId: 'network', ...facts })

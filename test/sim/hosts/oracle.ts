@@ -3,7 +3,7 @@
 
 import { digestOf } from '#allocator/digest.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import type { Outcome, Request } from '#model/command.ts'
+import { BOTH_FAMILIES, needsBothFamilies, rulesOfVersion, type Outcome, type Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
@@ -19,6 +19,7 @@ export class Oracle {
   /** The highest index whose effect a client has observed. */
   observedIndex = 0
   readonly state = new ClusterState()
+  rulesRaised: () => void = () => undefined
   /** By index - 1. */
   readonly #applied: Applied[] = []
   readonly #leaders = new Map<Term, PeerId>()
@@ -53,11 +54,33 @@ export class Oracle {
     let outcome = ''
     if (p.request === null) this.state.skip(index)
     else {
+      const { rules } = this.state
       const result = this.state.apply(index, p.request)
       outcome = textOf(result)
+      this.#checkRules({ index, request: p.request, before: rules })
       if (didHarm(p.request, result)) this.fail(`a forged ${p.request.command.kind} takes effect at entry ${index}`)
     }
     this.#applied.push({ request, outcome, digest: digestOf(this.state) })
+  }
+
+  /** Nothing is in the log that a registered host does not know (docs/adr/0054). */
+  #checkRules(p: {
+    readonly index: LogIndex
+    readonly request: Request
+    /** The rules of the cluster before this entry. */
+    readonly before: number
+  }): void {
+    const { index, request, before } = p
+    const { rules } = this.state
+    const old = this.state.presentHosts().find(({ version }) => rulesOfVersion(version) < rules)
+    if (old !== undefined)
+      this.fail(`entry ${index}: the rules are ${rules}, and ${old.name} has version ${old.version}`)
+    if (rules < before) this.fail(`entry ${index} lowers the rules`)
+    if ((request.rules ?? 0) > before)
+      this.fail(`entry ${index} names rules ${request.rules ?? 0} in a cluster of ${before}`)
+    if (needsBothFamilies(request.command) && before < BOTH_FAMILIES)
+      this.fail(`entry ${index}, a ${request.command.kind}, has IPv6 before the rules allow it`)
+    if (rules > before) this.rulesRaised()
   }
 
   outcome(host: string, index: LogIndex, outcome: Outcome): void {
