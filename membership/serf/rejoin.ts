@@ -2,9 +2,9 @@
 // this host remembers addresses on disk, and keeps joining them.
 
 import { join } from 'node:path'
-import { formatIp } from '#model/ip.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
+import { formatSocketAddress } from '#model/socket-address.ts'
 import type { Clock } from '#platform/clock.ts'
 import { readIfExists, writeDurably } from '#platform/files.ts'
 import type { Random } from '#platform/random.ts'
@@ -54,7 +54,7 @@ export class Rejoin {
     if (members === this.#seen) return
     const remembered = await this.#load()
     for (const member of this.#others(members)) {
-      const address = addressOf(member)
+      const address = formatSocketAddress(member)
       if (member.status === 'left') remembered.delete(address)
       if (member.status !== 'alive') continue
       remembered.delete(address)
@@ -79,7 +79,7 @@ export class Rejoin {
     const others = this.#others(members)
     const alone = !others.some(({ status }) => status === 'alive')
     // Serf itself reconnects to a failed member as long as it lists it.
-    const listed = new Set(others.map(addressOf))
+    const listed = new Set(others.map(formatSocketAddress))
     const remembered = [...(await this.#load())]
     const addresses = alone ? [...new Set([...seeds, ...remembered])] : remembered.filter(known => !listed.has(known))
     const missing = `${alone} ${addresses.join(' ')}`
@@ -119,8 +119,4 @@ function addressesIn(text: string): readonly string[] {
   } catch {
     return []
   }
-}
-
-function addressOf({ address, port }: Member): string {
-  return `${formatIp(address)}:${port}`
 }

@@ -1,7 +1,8 @@
 // Serf's configuration file. It contains the gossip key, which must never be in argv; only its owner may read the file.
 
 import { join } from 'node:path'
-import { formatIp, type Ip } from '#model/ip.ts'
+import type { Ip } from '#model/ip.ts'
+import { formatSocketAddress } from '#model/socket-address.ts'
 import { encodeTags, type AgentTags } from '../view/tags.ts'
 
 export type SerfOptions = {
@@ -24,11 +25,12 @@ export type SerfOptions = {
  */
 export function serfConfig(options: SerfOptions, dir: string): string {
   const { encryptKey, rpcAuth } = options
+  const bind = formatSocketAddress({ address: options.bind, port: options.port })
   return `${JSON.stringify(
     {
       node_name: options.name,
-      bind: `${formatIp(options.bind)}:${options.port}`,
-      advertise: `${formatIp(options.bind)}:${options.port}`,
+      bind,
+      advertise: bind,
       rpc_addr: `127.0.0.1:${options.rpcPort}`,
       ...(rpcAuth === null ? {} : { rpc_auth: rpcAuth }),
       tags: encodeTags(options.tags),

@@ -2,8 +2,9 @@
 
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName } from '#model/ids.ts'
-import type { Ip } from '#model/ip.ts'
+import { isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv6OfBytes } from '#model/ipv6.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import { decodeTags } from './tags.ts'
 
@@ -24,9 +25,11 @@ export function readMember(record: unknown): ReadMember {
     if (tags.protocol !== PROTOCOL_VERSION)
       throw invalid('vx', `speaks protocol ${tags.protocol}, not ${PROTOCOL_VERSION}`)
     const { peerId, role, vtep, p2pPort, protocol, bootstrapExpect } = tags
+    const address = readAddress(fields['Addr'])
+    if (isIpv4(address) !== isIpv4(vtep)) throw invalid('vtep', 'is not of the family of its address')
     const member: Member = {
       name: parseHostName(name),
-      address: readAddress(fields['Addr']),
+      address,
       port: readPort(fields['Port']),
       status: readStatus(fields['Status']),
       role,
@@ -71,13 +74,14 @@ function areSameTags(a: unknown, b: unknown): boolean {
   return true
 }
 
-/** Four bytes, or sixteen with an IPv4-mapped address. */
+/** Four bytes, or sixteen; an IPv4-mapped address is an IPv4 one. */
 function readAddress(value: unknown): Ip {
   if (!(value instanceof Uint8Array)) throw invalid('Addr', 'is not an address')
   const mapped =
     value.length === 16 && value.subarray(0, 10).every(b => b === 0) && value[10] === 255 && value[11] === 255
+  if (value.length === 16 && !mapped) return ipv6OfBytes(value)
   const bytes = mapped ? value.subarray(12) : value
-  if (bytes.length !== 4) throw invalid('Addr', 'is not an IPv4 address')
+  if (bytes.length !== 4) throw invalid('Addr', 'is not an IP address')
   return bytes.reduce((sum, byte) => sum * 256 + byte, 0) as Ipv4
 }
 

@@ -2,7 +2,7 @@
 
 import { invalid } from '#model/errors.ts'
 import { parsePeerId, type ClusterId, type PeerId } from '#model/ids.ts'
-import { formatIp, isUnicast, parseIp, type Ip } from '#model/ip.ts'
+import { formatIp, isTunnelAddress, parseIp, type Ip } from '#model/ip.ts'
 import type { Role } from '#model/host.ts'
 
 export type AgentTags = {
@@ -56,7 +56,7 @@ function hex(key: 'cluster' | 'seed', value: unknown): string {
 
 function vtep(value: string): Ip {
   const address = parseIp(value, 'vtep')
-  if (!isUnicast(address)) throw invalid('vtep', 'is not a unicast address')
+  if (!isTunnelAddress(address)) throw invalid('vtep', 'is not a unicast address')
   return address
 }
 

@@ -4,7 +4,8 @@
 import { hostname } from 'node:os'
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
-import { parseSubnet } from '#model/ip.ts'
+import { formatIp, isIpv4, parseSubnet } from '#model/ip.ts'
+import { joinIp } from '#model/join-address.ts'
 import { checkRange } from '#model/namespace.ts'
 import { readSmallFile } from '#platform/small-file.ts'
 import { configSchema, KEY_FACTS, type Config } from './schema.ts'
@@ -85,6 +86,7 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     throw configError(known, origin === undefined ? why : `${why} (from ${origin})`)
   }
   const config = result.data
+  refuseOtherFamily(config, origins)
   const { range, prefixLength } = config.namespaces
   try {
     checkRange({ range: parseSubnet(range), prefixLength }, 'namespaces.prefixLength')
@@ -94,6 +96,16 @@ function check(tree: Tree, origins: ReadonlyMap<string, string>): Config {
     throw configError(key, `${asVxmeshError(err).message.replace(/^[^:]+: /, '')} (from ${origin ?? 'the defaults'})`)
   }
   return deepFreeze(config)
+}
+
+/** A cluster has one underlay family. @throws ERR_CONFIG naming the key whose address is not of the family of `bind` */
+function refuseOtherFamily({ bind, overlay, join }: Config, origins: ReadonlyMap<string, string>): void {
+  const all = [['overlay.vtep', overlay.vtep] as const, ...join.map(text => ['join', joinIp(text)] as const)]
+  for (const [key, address] of all) {
+    if (isIpv4(address) === isIpv4(bind)) continue
+    const why = `${formatIp(address)} and bind, ${formatIp(bind)}, must be of one family: so are all hosts of a cluster`
+    throw configError(key, `${why} (from ${origins.get(key) ?? 'the defaults'})`)
+  }
 }
 
 /** The contents of a file, and the line of each dotted key. */

@@ -3,12 +3,22 @@
 // generated from it and from the descriptions.
 
 import { z } from 'zod'
-import { asVxmeshError } from '#model/errors.ts'
+import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
-import { SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN, formatSubnet, parseIp, parsePrefix, parseSubnet } from '#model/ip.ts'
+import {
+  SUBNET_PREFIXES,
+  formatSubnet,
+  isIpv4,
+  isTunnelAddress,
+  parseIp,
+  parsePrefix,
+  parseSubnet,
+  type Ip
+} from '#model/ip.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
-import { isPort, parseJoinAddress } from '#model/join-address.ts'
+import { parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
+import { formatSocketAddress, parseSocketAddress } from '#model/socket-address.ts'
 
 /** Path of the API's UNIX socket, for the agent and its clients. */
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
@@ -51,9 +61,9 @@ const flag = value('true or false', given =>
   given === true || given === 'true' ? true : given === false || given === 'false' ? false : undefined
 )
 const path = matching('an absolute path', /^\/[^\0]*$/)
-const address = parsed('an IPv4 address', text => parseIp(text))
+const address = parsed('an IPv4 or IPv6 address', underlayAddress)
 
-const joins = value('a list of ADDRESS or ADDRESS:PORT, with commas outside the file', given => {
+const joins = value('a list of ADDRESS or ADDRESS:PORT (IPv6: [ADDRESS]:PORT), with commas outside the file', given => {
   const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
   if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
   return list.map(item => parseJoinAddress(item))
@@ -79,19 +89,13 @@ const users = value('a list of user numbers, with commas outside the file', give
   return numbers.every(number => number !== undefined) ? numbers : undefined
 })
 
-const subnets = value('a list of subnets like 10.9.0.0/16, with commas outside the file', given => {
-  const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
-  if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
-  return list.map(item => formatSubnet(parseSubnet(item)))
-})
-
-const listen = parsed('ADDRESS:PORT', text => (isListen(text) ? text : undefined))
+const listen = parsed('ADDRESS:PORT', listenAddress)
 /** sockaddr_un holds 108 bytes including the terminating zero. */
 const MAX_SOCKET_PATH = 107
 const zmqUrl = parsed('a URL like tcp://127.0.0.1:30027 or ipc:///run/vxmesh/requests.sock', text => {
   const [, scheme, rest = ''] = /^(tcp|ipc):\/\/(.+)$/.exec(text) ?? []
-  const valid = scheme === 'tcp' ? isListen(rest) : rest.startsWith('/') && Buffer.byteLength(rest) <= MAX_SOCKET_PATH
-  return valid ? text : undefined
+  if (scheme === 'tcp') return `tcp://${listenAddress(rest)}`
+  return rest.startsWith('/') && Buffer.byteLength(rest) <= MAX_SOCKET_PATH ? text : undefined
 })
 
 /** For the compiler alone: marks the schema of a reloadable key. */
@@ -109,7 +113,9 @@ export const configShape = z.strictObject({
   role: choice('server', 'client').default('client').describe('server: votes in Raft; client: any other host'),
   bootstrapExpect: number(1, 9).default(3).describe('Servers: found the cluster once this many servers see each other'),
   join: reloadable(joins.default([]).describe('Serf addresses of other hosts; retried forever')),
-  bind: address.describe('Underlay address for Serf, libp2p and the VTEP; required'),
+  bind: address.describe(
+    'Underlay address for Serf, libp2p and the VTEP; required. All hosts of a cluster have one of the same family'
+  ),
   dataDir: path.default('/var/lib/vxmesh').describe('Directory of the persistent state'),
   collectAfter: reloadable(
     number(0, 86_400)
@@ -136,7 +142,7 @@ export const configShape = z.strictObject({
       driver: choice('auto', 'bpf', 'linux', 'ovs')
         .default('auto')
         .describe(
-          'The data plane: bpf (eBPF programs, with kernel bridges and VXLAN for the rest), linux (those alone) or ovs (Open vSwitch); auto: bpf where the kernel can, or else linux'
+          'The data plane: bpf (eBPF programs, with kernel bridges and VXLAN for the rest), linux (those alone) or ovs (Open vSwitch); auto: bpf where the kernel can and the underlay is IPv4, or else linux'
         ),
       ovs: z
         .strictObject({
@@ -152,10 +158,10 @@ export const configShape = z.strictObject({
         .optional()
         .describe('Tunnel address; default: `bind`. On a client host, any other needs `overlay.vteps` of the servers'),
       vteps: reloadable(
-        subnets
+        prefixes
           .default([])
           .describe(
-            'On every server: subnets in which a client host may have a tunnel address that it is not connected from'
+            'On every server: prefixes in which a client host may have a tunnel address that it is not connected from'
           )
       ),
       port: port('UDP port of VXLAN').default(4789),
@@ -164,7 +170,7 @@ export const configShape = z.strictObject({
           given === 'auto' ? 'auto' : wholeNumber(given, MTU_MIN, MTU_MAX)
         )
           .default('auto')
-          .describe('MTU of containers; auto: that of the underlay less 50')
+          .describe('MTU of containers; auto: that of the underlay less 50, or less 70 over IPv6')
       ),
       transit: parsed('a /8 like 240.0.0.0/8', text => formatSubnet(parseTransitRange(text)))
         .default('240.0.0.0/8')
@@ -174,7 +180,7 @@ export const configShape = z.strictObject({
       guard: choice('auto', 'bpf', 'nft', 'off', 'required')
         .default('auto')
         .describe(
-          'Port security and protection of the VXLAN port, by eBPF programs or nftables; auto, once called required: bpf where the kernel can, or else nft. Unless off, the agent does not start without them'
+          'Port security and protection of the VXLAN port, by eBPF programs or nftables; auto, once called required: bpf where the kernel can and the underlay is IPv4, or else nft. Unless off, the agent does not start without them'
         )
     })
     .prefault({}),
@@ -202,7 +208,7 @@ export const configShape = z.strictObject({
           .describe('Range of the subnets of created networks; must be the same on every host')
       ),
       prefixLength: reloadable(
-        number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX)
+        number(...SUBNET_PREFIXES.ipv4)
           .default(24)
           .describe('Prefix length of created networks; at most 16 more than that of the range')
       )
@@ -317,8 +323,15 @@ function wholeNumber(given: unknown, min: number, max: number): number | undefin
   return typeof n === 'number' && Number.isInteger(n) && n >= min && n <= max ? n : undefined
 }
 
-function isListen(text: string): boolean {
-  const [host = '', port = '', ...rest] = text.split(':')
-  parseIp(host)
-  return rest.length === 0 && isPort(port)
+/** In canonical form. */
+function listenAddress(text: string): string {
+  return formatSocketAddress(parseSocketAddress(text, 'address'))
+}
+
+/** Other hosts must reach it, so an IPv6 address that is valid on one link only is refused. */
+function underlayAddress(text: string): Ip {
+  const ip = parseIp(text.replace(/^([^%]*:[^%]*)%.*$/s, '$1'))
+  if (isIpv4(ip) || (isTunnelAddress(ip) && !text.includes('%'))) return ip
+  const what = 'must be a unicast address that is valid beyond one link, such as a unique local one'
+  throw invalid('address', `${what}, got ${quote(text)}`)
 }

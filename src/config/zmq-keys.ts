@@ -35,7 +35,7 @@ export async function readZmqKeys(
       if (zmq[key].startsWith(UNIX)) continue
       const isLoopback = zmq[key].startsWith(LOOPBACK)
       if (isLoopback && noOwners === null) continue
-      const open = isLoopback ? `is open to every user (${noOwners ?? ''})` : 'is not loopback'
+      const open = isLoopback ? `is open to every user (${noOwners ?? ''})` : 'is not loopback (127.0.0.0/8)'
       throw configError(`zmq.${key}`, `${zmq[key]} ${open}: set zmq.secretKeyFile and zmq.allowedKeysFile`)
     }
     return null

@@ -155,7 +155,13 @@ const GOOD: readonly (readonly [key: string, text: string, value: unknown])[] = 
   ['collectAfter', '86400', 86_400],
   ['namespaces.prefixLength', '10', 10],
   ['namespaces.prefixLength', '26', 26],
+  ['bind', 'FD00:0::1', 'fd00::1'],
+  ['bind', '2001:db8::1', '2001:db8::1'],
+  ['overlay.vteps', '10.9.0.7/32,fd00::/48,fd00:1::7/128', ['10.9.0.7/32', 'fd00::/48', 'fd00:1::7/128']],
   ['http.listen', '0.0.0.0:1', '0.0.0.0:1'],
+  ['http.listen', '[::]:7380', '[::]:7380'],
+  ['http.listen', '[FD00:0::1]:7380', '[fd00::1]:7380'],
+  ['zmq.rpc', 'tcp://[fd00::1]:1', 'tcp://[fd00::1]:1'],
   ['zmq.rpc', 'tcp://0.0.0.0:65535', 'tcp://0.0.0.0:65535'],
   ['zmq.rpc', 'ipc:///run/vxmesh/rpc.sock', 'ipc:///run/vxmesh/rpc.sock'],
   ['log.level', 'silent', 'silent']
@@ -183,6 +189,23 @@ const BAD: readonly (readonly [key: string, text: string])[] = [
   ['join', '192.0.2.1:65536'],
   ['join', '192.0.2.1:1:2'],
   ['join', '::1'],
+  ['join', '[fd00::1]:0'],
+  ['join', '[fd00::1'],
+  ['bind', '::'],
+  ['bind', '::1'],
+  ['bind', 'ff02::1'],
+  ['bind', 'fe80::1'],
+  ['bind', 'fe80::1%eth0'],
+  ['bind', 'fd00::1%eth0'],
+  ['bind', '192.0.2.1%eth0'],
+  ['bind', '[fd00::1]'],
+  ['bind', '::ffff:192.0.2.1'],
+  ['bind', 'fd00::1/64'],
+  ['overlay.vtep', 'fd00::1'],
+  ['overlay.vteps', 'fd00::1/64'],
+  ['http.listen', '::1:80'],
+  ['http.listen', '[::1]'],
+  ['zmq.rpc', 'tcp://::1:1'],
   ['bind', '192.0.2.256'],
   ['bind', '192.0.02.1'],
   ['bind', '192.0.2'],
@@ -245,6 +268,32 @@ t.test('an invalid value is refused with its key and origin', async t => {
     t.match(error, { code: 'ERR_CONFIG', field: key }, `${key} ${text}`)
     t.ok(error.message.startsWith(`${key}: `) && error.message.endsWith(` (from ${flagOf(key)})`), error.message)
     t.notMatch(error.message, /Invalid input|expected/, error.message)
+  }
+})
+
+t.test('bind, overlay.vtep and join are of one family, and the one that is not is named', async t => {
+  const six = { bind: 'fd00::1' }
+  const config = await load(t, { flags: { ...six, 'overlay.vtep': 'FD00::2', join: 'fd00::3,[fd00::4]:7000' } })
+  t.same([config.bind, config.overlay.vtep, config.join], ['fd00::1', 'fd00::2', ['[fd00::3]', '[fd00::4]:7000']])
+  t.equal((await load(t, { flags: six })).overlay.vtep, 'fd00::1')
+  t.equal((await load(t, { file: 'bind: fd00::9', flags: { bind: 'fd00::1' } })).bind, 'fd00::1')
+  for (const [flags, field, words] of [
+    [{ ...six, 'overlay.vtep': '192.0.2.1' }, 'overlay.vtep', '192.0.2.1 and bind, fd00::1, must be of one family'],
+    [{ ...six, join: 'fd00::2,192.0.2.2:7946' }, 'join', '192.0.2.2 and bind, fd00::1,'],
+    [{ join: '192.0.2.2,fd00::2' }, 'join', 'fd00::2 and bind, 192.0.2.1,']
+  ] as const) {
+    const error = await refusal(load(t, { flags }))
+    t.match(error, { code: 'ERR_CONFIG', field })
+    t.ok(error.message.includes(words) && error.message.endsWith(`(from ${flagOf(field)})`), error.message)
+  }
+  const inFile = await refusal(load(t, { file: 'join: [fd00::1]' }))
+  t.match(inFile.message, /^join: .*\(from .*config.yaml:1\)$/)
+})
+
+t.test('a link-local address is refused in words', async t => {
+  for (const bind of ['fe80::1', 'fe80::1%eth0']) {
+    const { message } = await refusal(load(t, { flags: { bind } }))
+    t.match(message, /must be a unicast address that is valid beyond one link/)
   }
 })
 

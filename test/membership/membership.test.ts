@@ -10,9 +10,11 @@ import t, { type Test } from 'tap'
 import { Membership, type MembershipOptions, type MembershipUpdate } from '#membership/serf/membership.ts'
 import { SerfRpc } from '#membership/serf/serf-rpc.ts'
 import type { MemberChange } from '#membership/view/view.ts'
+import { parseIp } from '#model/ip.ts'
 import { systemClock } from '#platform/clock.ts'
 import { must } from '#test/lab/kernel.ts'
 import { waitFor } from '#test/lab/wait.ts'
+import { tags } from './fixtures.ts'
 import { optionsOf } from './options.ts'
 
 const INSIDE = 'VXMESH_TEST_INSIDE'
@@ -68,6 +70,30 @@ const sees = (host: Started, members: string): Promise<unknown> =>
   waitFor(members, () => shown(host) === members, { explain: () => shown(host) })
 
 function tests(): void {
+  t.test('hosts whose addresses are IPv6 join, by `serf join` too', async t => {
+    const options = (n: number): Partial<MembershipOptions> => {
+      const bind = parseIp(`fd00::${n}`)
+      return { bind, tags: tags(n, { vtep: bind }) }
+    }
+    for (const n of [1, 2, 3]) await must('ip', ['addr', 'add', `fd00::${n}/128`, 'dev', 'lo', 'nodad'])
+    const [one, two, three] = [
+      await start(t, 1, options(1)),
+      await start(t, 2, options(2)),
+      await start(t, 3, { ...options(3), join: ['[fd00::1]:7946'] })
+    ]
+    t.equal(await two.membership.join(['[fd00::1]']), 1, 'with Serf’s own port')
+    await Promise.all([one, two, three].map(host => sees(host, 'h1 alive 3, h2 alive 3, h3 alive 3')))
+    t.match(
+      one.membership.view()?.members,
+      [1, 2, 3].map(n => ({ address: `fd00::${n}`, vtep: `fd00::${n}` }))
+    )
+    await two.membership.leave()
+    await sees(one, 'h1 alive 3, h2 left 3, h3 alive 3')
+    const again = await start(t, 2, { ...options(2), dataDir: directory(t) })
+    await must('serf', ['join', '-rpc-addr=127.0.0.1:7374', '[fd00::3]:7946'])
+    await sees(again, 'h1 alive 3, h2 alive 3, h3 alive 3')
+  })
+
   t.test('hosts join, and see each other, changed tags and a leave', async t => {
     const [one, two] = [await start(t, 1), await start(t, 2)]
     t.equal(shown(one), 'h1 alive 3', 'alone at first')

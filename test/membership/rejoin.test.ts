@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Rejoin, type RejoinAttempt } from '#membership/serf/rejoin.ts'
+import { parseIp } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import { peer } from '#test/allocator/fixtures.ts'
@@ -88,6 +89,12 @@ t.test('a peer that has left is forgotten', async t => {
   await world.see(member(2), member(3, 'left'))
   t.same(await world.attempts(300, [member(2)]), [])
   t.same(JSON.parse(readFileSync(world.file, 'utf8')), [address(2)])
+})
+
+t.test('a peer with an IPv6 address is joined by it in brackets', async t => {
+  const world = new World(t)
+  await world.see({ ...member(2), address: parseIp('fd00::2') })
+  t.same(await world.attempts(1, []), [{ alone: true, addresses: ['[fd00::2]:7946'] }])
 })
 
 t.test('a peer that was alive counts for a new process, too', async t => {

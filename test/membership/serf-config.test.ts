@@ -1,6 +1,7 @@
 import t from 'tap'
 import { serfConfig, type SerfOptions } from '#membership/serf/serf-config.ts'
 import { encodeTags } from '#membership/view/tags.ts'
+import { parseIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { tags } from './fixtures.ts'
 
@@ -30,6 +31,13 @@ t.test('the configuration holds name, addresses, key, tags and join addresses', 
     retry_join: ['192.0.2.2:7946'],
     retry_max_attempts: 0
   })
+  t.end()
+})
+
+t.test('an IPv6 address is in brackets', t => {
+  const options = { ...OPTIONS, bind: parseIp('fd00::1'), tags: tags(1, { vtep: parseIp('fd00::2') }) }
+  const [bind, advertise] = ['[fd00::1]:7946', '[fd00::1]:7946']
+  t.match(parsed(options), { bind, advertise, rpc_addr: '127.0.0.1:7373', tags: { vtep: 'fd00::2' } })
   t.end()
 })
 

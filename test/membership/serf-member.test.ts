@@ -32,6 +32,15 @@ t.test('an IPv4-mapped address of sixteen bytes is accepted', t => {
   t.end()
 })
 
+t.test('an IPv6 address of sixteen bytes is accepted, with a VTEP of its family', t => {
+  const Addr = Uint8Array.from([0xfd, ...Array<number>(14).fill(0), 9])
+  const six = record(1, { Addr, Tags: { vtep: 'FD00:0::9' } })
+  t.match(readMember(six), { member: { address: 'fd00::9', vtep: 'fd00::9' } })
+  t.match(readMember(record(1, { Addr })), { foreign: { reason: 'vtep: is not of the family of its address' } })
+  t.match(readMember(record(1, { Tags: { vtep: 'fd00::9' } })), { foreign: { reason: /^vtep: is not of the family/ } })
+  t.end()
+})
+
 const foreign: readonly { what: string; record: unknown; reason: RegExp; name?: string }[] = [
   ...[null, undefined, 7, 'h1', true, [], {}].map(value => {
     return { what: `${JSON.stringify(value)} as record`, record: value, reason: /^Tags: /, name: '' }
@@ -65,12 +74,16 @@ const foreign: readonly { what: string; record: unknown; reason: RegExp; name?: 
     name: 'x'.repeat(128)
   },
   { what: 'a text address', record: record(1, { Addr: '192.0.2.1' }), reason: /^Addr: is not an address/ },
-  { what: 'an address of five bytes', record: record(1, { Addr: new Uint8Array(5) }), reason: /^Addr: is not an IPv4/ },
-  { what: 'an empty address', record: record(1, { Addr: new Uint8Array() }), reason: /^Addr: is not an IPv4/ },
   {
-    what: 'an IPv6 address',
-    record: record(1, { Addr: new Uint8Array(16).fill(32) }),
-    reason: /^Addr: is not an IPv4/
+    what: 'an address of five bytes',
+    record: record(1, { Addr: new Uint8Array(5) }),
+    reason: /^Addr: is not an IP address/
+  },
+  { what: 'an empty address', record: record(1, { Addr: new Uint8Array() }), reason: /^Addr: is not an IP address/ },
+  {
+    what: 'an address of seventeen bytes',
+    record: record(1, { Addr: new Uint8Array(17).fill(32) }),
+    reason: /^Addr: is not an IP address/
   },
   ...[0, -1, 65_536, 1.5, NaN, '7946', null].map(Port => {
     return { what: `port ${String(Port)}`, record: record(1, { Port }), reason: /^Port: is not a port/ }

@@ -2,6 +2,7 @@ import t from 'tap'
 import { decodeTags, encodeTags } from '#membership/view/tags.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import { quote } from '#model/ids.ts'
+import { parseIp } from '#model/ip.ts'
 import { peer, tags } from './fixtures.ts'
 
 const sound = encodeTags(tags(1))
@@ -13,7 +14,8 @@ t.test('tags survive the round trip, and unknown tags are ignored', t => {
     { ...bare, seed: '0123456789abcdef' },
     bare,
     tags(2, { role: 'client', bootstrapExpect: 0 }),
-    tags(3, { p2pPort: 65_535 })
+    tags(3, { p2pPort: 65_535 }),
+    tags(3, { vtep: parseIp('fd00::3') })
   ]) {
     t.strictSame(decodeTags(encodeTags(each)), each)
     t.strictSame(decodeTags({ ...encodeTags(each), dc: 'x', __proto: '1' }), each)
@@ -24,7 +26,7 @@ t.test('tags survive the round trip, and unknown tags are ignored', t => {
 
 t.test("the longest tags fit in Serf's 512 bytes", t => {
   const longest = tags(1, { seed: 'f'.repeat(16), bootstrapExpect: 100, p2pPort: 65_535, protocol: 1_000 })
-  t.ok(encodeMsgpack({ ...encodeTags(longest), vtep: '255.255.255.255' }).byteLength < 512)
+  t.ok(encodeMsgpack({ ...encodeTags(longest), vtep: `${'ffff:'.repeat(7)}ffff` }).byteLength < 512)
   t.end()
 })
 
@@ -51,6 +53,11 @@ const hostile: readonly { tag: string; values: readonly unknown[] }[] = [
       '192.0.2.1/24',
       '::1',
       '::ffff:192.0.2.1',
+      '::',
+      'ff02::1',
+      'fe80::1',
+      'fd00::1%eth0',
+      '[fd00::1]',
       'localhost',
       '0.0.0.0',
       '224.0.0.1',
