@@ -3,6 +3,7 @@
 
 import type { Doors } from './plan/filter/ruleset.ts'
 import type { Sender, SerfPort } from './plan/filter/serf-limits.ts'
+import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { VxmeshError } from '#model/errors.ts'
 import type { IfName, Vni } from '#model/ids.ts'
@@ -12,6 +13,7 @@ import type { Network } from '#model/network.ts'
 import type { OpNote, Part } from './pass.ts'
 import { endpointAlias, vethName } from './plan/network/names.ts'
 import type { DesiredHost } from './plan/network/desired.ts'
+import { Telling } from './plan/network/tells.ts'
 import type { Plan } from './plan/network/plan-network.ts'
 import type { ShapingSupport } from './plan/shaping/queue.ts'
 import type { Drop } from './plan/programs/entries.ts'
@@ -27,6 +29,14 @@ export type ExecuteResult<Op> = {
   readonly failures: readonly { readonly op: Op; readonly error: VxmeshError }[]
 }
 
+/** An address of a container's interface. */
+export type ContainerAddress = {
+  readonly address: Ip
+  readonly prefixLength: number
+  /** Null: no default route. */
+  readonly gateway: Ip | null
+}
+
 /** All parameters of a local endpoint's interface. */
 export type AttachRequest = {
   readonly vni: Vni
@@ -36,12 +46,12 @@ export type AttachRequest = {
   readonly ifname: IfName
   /** Absolute path of the container's network namespace. */
   readonly netns: string
-  readonly address: Ip
-  readonly prefixLength: number
+  /** One for each subnet of the network. */
+  readonly addresses: readonly ContainerAddress[]
   readonly mac: Mac
+  /** Which of its addresses that tells: see plan/network/tells.ts. */
+  readonly tells: number
   readonly mtu: number
-  /** Null: no default route. */
-  readonly gateway: Ip | null
   /** Interface alias of the host side; marks it as ours. */
   readonly alias: string
   /** In force from the first packet on. */
@@ -59,9 +69,6 @@ export type AttachResult = {
   readonly hostInterface: IfName
   readonly ifindex: number
 }
-
-/** A container's interface whose MTU is to be changed. */
-export type ContainerMtuRequest = Pick<AttachRequest, 'hostInterface' | 'ifname' | 'netns' | 'mtu'>
 
 /** Called after another program changed the kernel: in these networks, or (null) possibly in any. */
 export type ChangeListener = (networks: ReadonlySet<Vni> | null) => void
@@ -98,8 +105,11 @@ export type Devices = {
   attach(request: AttachRequest, desired: () => DesiredHost): Promise<AttachResult>
   /** Absent is success, also when the namespace is gone. @throws ERR_KERNEL */
   detach(request: DetachRequest): Promise<{ readonly removed: boolean }>
-  /** Does nothing to a container that does not hold the other end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL */
-  setContainerMtu(request: ContainerMtuRequest): Promise<void>
+  /**
+   * Sets the MTU of a container's interface, and the addresses that it lacks, with their default routes; what it has stays.
+   * Does nothing to a container that does not hold the other end of this pair. Idempotent. @throws ERR_NETNS, ERR_KERNEL
+   */
+  updateContainer(request: AttachRequest): Promise<void>
   /**
    * Sets the endpoint's queues; a mere change of rate keeps queued packets. Idempotent. Does nothing without the
    * interface, since attach sets the queues. @throws ERR_KERNEL
@@ -117,7 +127,7 @@ export type Devices = {
   portNumber(hostInterface: string): number
   /** By host interface. */
   counters(): Promise<ReadonlyMap<string, Counters>>
-  /** The underlay as it is now. @throws ERR_CONFIG naming `bind` */
+  /** The underlay as it is now; passes go by what was read last. @throws ERR_CONFIG naming `bind` */
   underlay(): Promise<Underlay>
 }
 
@@ -191,15 +201,20 @@ export function attachRequest(p: {
   readonly withRoute: boolean
 }): AttachRequest {
   const { endpoint, network } = p
+  const [subnets, gateways] = [subnetsOf(network), gatewaysOf(network)]
+  const hasRoute = p.withRoute && network.egress
+  const addresses = addressesOf(network, endpoint).map((address, at) => {
+    const gateway = hasRoute ? (gateways[at] ?? null) : null
+    return { address, prefixLength: subnets[at]?.prefixLength ?? 0, gateway }
+  })
   return {
     ...shapeRequest(p),
     vni: network.vni,
     ifname: endpoint.ifname,
     netns: p.netns,
-    address: endpoint.address,
-    prefixLength: network.subnet.prefixLength,
+    addresses,
     mac: endpoint.mac,
-    gateway: p.withRoute && network.egress ? network.gateway : null
+    tells: new Telling(network).of(endpoint)
   }
 }
 

@@ -5,7 +5,6 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
-import type { Ip } from '#model/ip.ts'
 import { errnoOf, refusalError } from '#platform/netlink-error.ts'
 import type { AttachRequest } from '../driver.ts'
 import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
@@ -18,10 +17,10 @@ import {
   portEntries,
   type DesiredPrograms,
   type Place,
-  type UnderlayDevice
+  type ProgramsInput
 } from '../plan/programs/desired-programs.ts'
 import { isContainerDevice } from '../plan/network/names.ts'
-import { HOW, type Drop, type PortTraffic, type SettingsEntry } from '../plan/programs/entries.ts'
+import { HOW, type Drop, type PortTraffic } from '../plan/programs/entries.ts'
 import {
   describeProgramOp,
   planPrograms,
@@ -41,12 +40,8 @@ export type ProgramsOptions = {
   readonly datapath: Datapath
   /** Do the programs forward, or does a bridge or a switch? */
   readonly redirects: boolean
-  readonly settings: () => SettingsEntry
-  readonly underlays: () => readonly UnderlayDevice[]
-  /** See ProgramsInput. */
-  readonly locals: () => readonly Ip[]
-  /** See ProgramsInput. @param whole whether the kernel is to be asked anew about each VTEP */
-  readonly directness: (whole: boolean) => (vtep: Ip) => boolean
+  /** See ProgramsInput. @param whole a pass over the whole host; any other does not ask the kernel anew, and gets no `own` */
+  readonly look: (whole: boolean) => Pick<ProgramsInput, 'own' | 'isDirect'>
   /** By name, the devices of ours that a pass has seen. */
   readonly indexes: Map<string, number>
   readonly sampling: Pick<Sampling, 'has'>
@@ -72,7 +67,7 @@ export class Programs implements Part<Reading, ProgramOp> {
   }
 
   async observe({ scope, trust, desired }: Look): Promise<Reading> {
-    const { redirects, settings, underlays, locals, directness, indexes, kernel } = this.#options
+    const { redirects, look, indexes, kernel } = this.#options
     const whole = scope === null
     await this.#tables.read(whole)
     const ifindexOf = (name: IfName): number => {
@@ -82,11 +77,7 @@ export class Programs implements Part<Reading, ProgramOp> {
       if (ifindex !== 0) indexes.set(name, ifindex)
       return ifindex
     }
-    const wanted = desiredPrograms({
-      ...{ host: desired.host(), ifindexOf, redirects, whole },
-      ...{ settings: settings(), underlays: whole ? underlays() : [] },
-      ...{ locals: whole ? locals() : [], isDirect: directness(whole) }
-    })
+    const wanted = desiredPrograms({ host: desired.host(), ifindexOf, redirects, ...look(whole) })
     const places = [...wanted.places.values()]
     if (whole) {
       for (const ifindex of this.#attached.keys()) if (!wanted.places.has(ifindex)) this.#attached.delete(ifindex)
@@ -148,10 +139,11 @@ export class Programs implements Part<Reading, ProgramOp> {
 
   /** Lets a container's port send and receive. Call it before the port is set up; idempotent. @throws ERR_KERNEL */
   admit(ifindex: number, request: AttachRequest): void {
-    const { vni, mac, address, mtu, shaping, hostInterface: device } = request
+    const { vni, mac, tells, mtu, shaping, hostInterface: device } = request
+    const addresses = request.addresses.map(({ address }) => address)
     const { redirects, indexes } = this.#options
     indexes.set(device, ifindex)
-    const { station, port } = portEntries({ vni, ifindex, mac, address, mtu, shaping, redirects })
+    const { station, port } = portEntries({ vni, ifindex, mac, tells, addresses, mtu, shaping, redirects })
     this.#tables.set(vni, 'stations', { keys: [mac], values: [station] })
     this.#tables.set(vni, 'ports', { keys: [ifindex], values: [port] })
     this.#attach({ device, ifindex, program: 'from_container', vni })
@@ -162,10 +154,11 @@ export class Programs implements Part<Reading, ProgramOp> {
     const { redirects } = this.#options
     const held = this.#tables.portOf(ifindex)
     if (held === null) return
-    const { address, mac, mtu, vni } = held
-    const { station, port } = portEntries({ vni, ifindex, address, mac, mtu, shaping, redirects })
-    this.#tables.set(vni, 'stations', { keys: [mac], values: [station] })
-    this.#tables.set(vni, 'ports', { keys: [ifindex], values: [port] })
+    const known = this.#tables.of(held.vni).stations.get(held.mac)
+    const tells = known === undefined ? 0 : stationOf(Number(known)).tells
+    const { station, port } = portEntries({ ...held, ifindex, tells, shaping, redirects })
+    this.#tables.set(held.vni, 'stations', { keys: [held.mac], values: [station] })
+    this.#tables.set(held.vni, 'ports', { keys: [ifindex], values: [port] })
   }
 
   /** Deletes a deleted port's entries. @throws ERR_KERNEL */

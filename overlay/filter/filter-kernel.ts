@@ -72,7 +72,7 @@ export class NftKernel implements FilterKernel {
 
   write(generation: number, ops: readonly ElementOp[]): NetlinkRefusal | null {
     const messages = ops.map(({ kind, table, element }) =>
-      kind === 'element-add' ? addSetElement(table, element.key) : deleteSetElement(table, element.key)
+      (kind === 'element-add' ? addSetElement : deleteSetElement)({ ...table, set: element.set }, element.key)
     )
     return this.#socket.transaction([beginBatch(generation), ...messages, endBatch()], 'change filter sets')
   }

@@ -10,7 +10,7 @@ import { nextGeneration } from '../netlink/nftables.ts'
 import { runPart, type Look, type OpNote, type Part, type PartPlan, type PartResult } from '../pass.ts'
 import { desiredFilter, type PortBinding } from '../plan/filter/desired-filter.ts'
 import type { DesiredHost } from '../plan/network/desired.ts'
-import { elementsOf, isOfPort, portElement, type Element } from '../plan/filter/element.ts'
+import { elementsOf, isOfPort, portElements, type Element } from '../plan/filter/element.ts'
 import type { ObservedTable } from '../plan/filter/listing.ts'
 import { describeFilterOp, filterOps, planFilter, type FilterOp } from '../plan/filter/plan-filter.ts'
 import { filterTables, type FilterParameters, type FilterTable } from '../plan/filter/ruleset.ts'
@@ -135,8 +135,7 @@ export class Guard implements FilterPart {
     // Before the first pass the other ports are unknown, and a new table would block them.
     if (ports === null) throw new VxmeshError('ERR_BUSY', 'the filters of this host are not set yet')
     forget(ports, port.device)
-    const element = portElement(port)
-    ports.set(element.text, element)
+    for (const element of portElements(port)) ports.set(element.text, element)
     await this.#settle(other => isOfPort(other, port.device))
   }
 

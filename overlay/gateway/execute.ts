@@ -1,8 +1,9 @@
 // Creates, repairs and deletes routers. Every step is idempotent, and what is right is not touched, so that established
 // traffic goes on. A router gets its rules before its devices, and its name last.
 
-import { ipv4Of, ipv4SubnetOf } from '#model/ip.ts'
-import type { Ipv4, Ipv4Subnet } from '#model/ipv4.ts'
+import { singleAddress, type Family, type Subnet } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
 import { disableChecksumOffload } from '#platform/ethtool.ts'
 import { createNamedNetns, removeNamedNetns } from '#platform/named-netns.ts'
 import { refusalError } from '#platform/netlink-error.ts'
@@ -14,20 +15,21 @@ import {
   readLink,
   readNetnsId,
   requireLink,
+  restrictIpv6,
   sendAll,
   switchIpv6Off,
   type Kernel
 } from '../kernel/kernel.ts'
-import { addRoute, deleteAddress, deleteRoute, replaceRoute, setAddress, type AddressInfo } from '../netlink/address.ts'
+import { addRoute, deleteAddress, deleteRoute, replaceRoute, setAddress } from '../netlink/address.ts'
 import type { Message } from '../netlink/bytes.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { createVeth, deleteLink, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
 import { setNeighbour, setPortEntry } from '../netlink/neighbour.ts'
 import {
-  NEXT_HOP,
   OUTSIDE_GROUP,
   routerMark,
   routerNames,
+  routerSubnet,
   type DesiredRouter
 } from '../plan/gateway/desired-gateway.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
@@ -35,16 +37,21 @@ import { PORT_FLAGS } from '../plan/network/op.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import { executeQueueChange } from '../shaping/execute.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
-import { ROUTER_PORT, SYSCTLS } from '../plan/gateway/facts.ts'
+import { ROUTER_PORT, routerAddresses, SYSCTLS, type PlacedAddress } from '../plan/gateway/facts.ts'
 import { isFreeName } from './observe.ts'
 import { rateChanges } from './router-facts.ts'
 import type { RuleWriter } from './rule-writer.ts'
-import { readAddresses } from '../kernel/tables.ts'
+import { familiesWith, readAddresses } from '../kernel/tables.ts'
 import type { HostRoutes } from '../plan/gateway/host-access.ts'
 import type { Leftover } from '../plan/gateway/plan-gateway.ts'
-import { INSIDE, OUTSIDE, ROUTER_TABLE, routerRules } from '../plan/gateway/rules.ts'
+import { INSIDE, OUTSIDE } from '../plan/gateway/rule-text.ts'
+import { ROUTER_TABLE, routerRules } from '../plan/gateway/rules.ts'
+import { noRouterRulesV6 } from '../plan/gateway/rules-v6.ts'
 
-const EVERYWHERE: Ipv4Subnet = { base: 0 as Ipv4, prefixLength: 0 }
+const EVERYWHERE: Readonly<Record<Family, Subnet>> = {
+  ipv4: { base: 0 as Ipv4, prefixLength: 0 },
+  ipv6: { base: '::' as Ipv6, prefixLength: 0 }
+}
 
 export type RouterWork = {
   readonly kernel: Kernel
@@ -74,19 +81,26 @@ export async function repairRouter(
   work: RouterWork,
   p: { readonly path: string; readonly rules: boolean; readonly devices: boolean }
 ): Promise<void> {
+  const { router, kernel } = work
+  const hasIpv6 = routerSubnet(router, 'ipv6') !== undefined
   if (p.devices) {
     writeSysctls(p.path, [
-      ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.router)),
-      ...ipv6Switches(p.path)
+      ...['all', 'default'].flatMap(device => settings(device, SYSCTLS.ipv4.router, 'ipv4')),
+      ...ipv6Switches(p.path, hasIpv6)
     ])
   }
-  if (p.rules) await work.writer.write(p.path, routerRules(work.router), `write ${ROUTER_TABLE}`)
+  if (p.rules) {
+    const left = !hasIpv6 && kernel.ipv6.present ? noRouterRulesV6() : ''
+    await work.writer.write(p.path, `${routerRules(router)}${left}`, `write ${ROUTER_TABLE}`)
+  }
   if (!p.devices) return
   await deleteUnpaired(work, p.path)
   withRouter(work, p.path, settle)
   writeSysctls(
     p.path,
-    [INSIDE, OUTSIDE].flatMap(device => settings(device, SYSCTLS.router))
+    [INSIDE, OUTSIDE].flatMap(device =>
+      router.subnets.flatMap(({ family }) => settings(device, SYSCTLS[family].router, family))
+    )
   )
 }
 
@@ -106,7 +120,7 @@ export function changeHostRoutes({ socket }: Kernel, p: HostRoutes & { readonly 
   const change = adds ? addRoute : deleteRoute
   const routes = p.addresses.map(address => ({
     ifindex,
-    destination: { base: ipv4Of(address), prefixLength: 32 },
+    destination: singleAddress(address),
     gateway: p.transit
   }))
   for (const refusal of socket.batch(routes.map(change), doing)) {
@@ -187,15 +201,15 @@ function settleRouter(
   inside: LinkInfo,
   outside: LinkInfo
 ): void {
-  const { gateway, subnet, transit, mtu } = router
-  keepAddresses(socket, inside.ifindex, { address: ipv4Of(gateway), prefixLength: subnet.prefixLength })
-  keepAddresses(socket, outside.ifindex, { address: transit, prefixLength: 32 })
+  const { mtu } = router
+  const generated = routerSubnet(router, 'ipv6') === undefined ? {} : { addrGenNone: true }
+  const { routerInside, routerOutside } = routerAddresses(router)
   sendAll(socket, 'configure the router', [
-    ...amend(inside, { mac: router.gatewayMac, mtu, alias: '', group: 0 }),
-    ...amend(outside, { mac: router.transitMac, mtu, alias: '', group: 0 }),
-    setAddress({ ifindex: inside.ifindex, address: ipv4Of(gateway), prefixLength: subnet.prefixLength }),
-    setAddress({ ifindex: outside.ifindex, address: transit, prefixLength: 32 })
+    ...amend(inside, { mac: router.gatewayMac, mtu, alias: '', group: 0, ...generated }),
+    ...amend(outside, { mac: router.transitMac, mtu, alias: '', group: 0, ...generated })
   ])
+  keepAddresses(socket, { router, ifindex: inside.ifindex, kept: routerInside })
+  keepAddresses(socket, { router, ifindex: outside.ifindex, kept: routerOutside })
   if (carrier === 'userspace-switch') disableChecksumOffload(socket, INSIDE)
   // Before the device is up: no packet leaves it at another rate.
   const link = requireLink(socket, OUTSIDE)
@@ -203,29 +217,38 @@ function settleRouter(
   sendAll(socket, 'set the router up', [
     ...amend(inside, { up: true }),
     ...amend(outside, { up: true }),
-    replaceRoute({ ifindex: inside.ifindex, destination: ipv4SubnetOf(subnet) }),
-    replaceRoute({ ifindex: outside.ifindex, destination: EVERYWHERE, gateway: NEXT_HOP }),
-    setNeighbour(outside.ifindex, { address: NEXT_HOP, mac: router.outsideMac })
+    ...router.subnets.flatMap(({ family, subnet, nextHop }) => [
+      replaceRoute({ ifindex: inside.ifindex, destination: subnet }),
+      replaceRoute({ ifindex: outside.ifindex, destination: EVERYWHERE[family], gateway: nextHop }),
+      setNeighbour(outside.ifindex, { address: nextHop, mac: router.outsideMac })
+    ])
   ])
 }
 
 function settleHost({ kernel, router, carrier }: RouterTarget): void {
   const { socket } = kernel
-  const { alias, mtu, port, outside, transit } = router
+  const { alias, mtu, port, outside, subnets } = router
   const [portLink, outsideLink] = [requireLink(socket, port), requireLink(socket, outside)]
-  const devices = [portLink, outsideLink].map(({ ifindex, name }) => ({ ref: ifindex, name }))
-  for (const { ifindex } of [portLink, outsideLink]) keepAddresses(socket, ifindex, null)
   sendAll(socket, `configure ${port} and ${outside}`, [
     ...amend(portLink, { alias, mtu, group: OVERLAY_GROUP }),
     ...(carrier === 'bridge' ? joinBridge(socket, router, portLink) : []),
     ...amend(outsideLink, { alias, mtu, group: OUTSIDE_GROUP, mac: router.outsideMac })
   ])
-  switchIpv6Off(kernel, devices)
-  writeSysctls(kernel.netns, settings(outside, SYSCTLS.host))
+  switchIpv6Off(kernel, [{ ref: portLink.ifindex, name: port }])
+  const to = routerSubnet(router, 'ipv6') === undefined ? 'off' : 'quiet'
+  restrictIpv6(kernel, [{ ref: outsideLink.ifindex, name: outside }], to)
+  writeSysctls(
+    kernel.netns,
+    subnets.flatMap(({ family }) => settings(outside, SYSCTLS[family].host, family))
+  )
+  keepAddresses(socket, { router, ifindex: portLink.ifindex, kept: [] })
+  keepAddresses(socket, { router, ifindex: outsideLink.ifindex, kept: routerAddresses(router).outside })
   sendAll(socket, `set ${port} and ${outside} up`, [
     ...amend(outsideLink, { up: true }),
-    replaceRoute({ ifindex: outsideLink.ifindex, destination: { base: transit, prefixLength: 32 } }),
-    setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac }),
+    ...subnets.flatMap(({ transit }) => [
+      replaceRoute({ ifindex: outsideLink.ifindex, destination: singleAddress(transit) }),
+      setNeighbour(outsideLink.ifindex, { address: transit, mac: router.transitMac })
+    ]),
     ...amend(portLink, { up: true })
   ])
 }
@@ -245,22 +268,37 @@ function amend(link: LinkInfo, wanted: LinkSettings): Messages {
   return differing.length === 0 ? [] : [setLink(link.ifindex, Object.fromEntries(differing))]
 }
 
-function settings(device: string, values: Readonly<Record<string, string>>): { key: string; value: string }[] {
-  return Object.entries(values).map(([key, value]) => ({ key: `net/ipv4/conf/${device}/${key}`, value }))
+function settings(
+  device: string,
+  values: Readonly<Record<string, string>>,
+  family: Family
+): { key: string; value: string }[] {
+  return Object.entries(values).map(([key, value]) => ({ key: `net/${family}/conf/${device}/${key}`, value }))
 }
 
-/** Disables IPv6 in the router's namespace, if the kernel supports it. */
-function ipv6Switches(path: string): { key: string; value: string }[] {
-  const keys = ['all', 'default'].map(device => `net/ipv6/conf/${device}/disable_ipv6`)
-  return readSysctls(path, keys).flatMap((value, i) => (value === null ? [] : [{ key: keys[i] ?? '', value: '1' }]))
+/** Disables or enables IPv6 in the router's namespace, if the kernel supports it, as new devices are to have it. */
+function ipv6Switches(path: string, isOn: boolean): { key: string; value: string }[] {
+  const values = isOn ? { ...SYSCTLS.ipv6.router, autoconf: '0' } : { disable_ipv6: '1' }
+  const wanted = ['all', 'default'].flatMap(device => settings(device, values, 'ipv6'))
+  const keys = wanted.map(({ key }) => key)
+  const found = readSysctls(path, keys)
+  return wanted.filter((_, i) => found[i] !== null)
 }
 
-/** Deletes every other address of a device of ours. */
-function keepAddresses(socket: NetlinkSocket, ifindex: number, kept: Omit<AddressInfo, 'ifindex'> | null): void {
-  const surplus = readAddresses(socket).filter(
-    a => a.ifindex === ifindex && (a.address !== kept?.address || a.prefixLength !== kept.prefixLength)
+/** Sets these addresses, and deletes every other one of a device of ours. */
+function keepAddresses(
+  socket: NetlinkSocket,
+  p: { readonly router: DesiredRouter; readonly ifindex: number; readonly kept: readonly PlacedAddress[] }
+): void {
+  const { router, ifindex, kept } = p
+  const families = familiesWith(routerSubnet(router, 'ipv6') !== undefined)
+  const found = families.flatMap(family => readAddresses(socket, family))
+  const surplus = found.filter(
+    a => a.ifindex === ifindex && !kept.some(k => a.address === k.address && a.prefixLength === k.prefixLength)
   )
   if (surplus.length > 0) sendAll(socket, 'delete addresses that are not ours', surplus.map(deleteAddress))
+  const messages = kept.map(each => setAddress({ ifindex, ...each }))
+  if (messages.length > 0) sendAll(socket, 'set the addresses of the router', messages)
 }
 
 async function deleteDevice(

@@ -4,16 +4,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
+import type { Family } from '#model/ip.ts'
 import { namedNetns } from '#platform/named-netns.ts'
-import { readSysctls, writeSysctls } from '#platform/netns.ts'
+import { writeSysctls } from '#platform/netns.ts'
 import type { Feature } from '../driver.ts'
 import type { Kernel } from '../kernel/kernel.ts'
-import { readGeneration, readTable } from '../kernel/generation.ts'
+import { readGeneration } from '../kernel/generation.ts'
 import { listChains } from '../kernel/nft.ts'
-import { readTables, readRouteTables } from '../kernel/tables.ts'
-import { nextGeneration } from '../netlink/nftables.ts'
+import { familiesWith, readRouteTables, readTables, type RouteTables } from '../kernel/tables.ts'
 import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
-import type { DesiredGateways, DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import { routerSubnet, TRANSIT_V6, type DesiredGateways, type DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { RULES } from '../plan/gateway/facts.ts'
 import type { ObservedHostRoutes } from '../plan/gateway/host-access.ts'
 import {
@@ -22,22 +22,15 @@ import {
   networkOf,
   NO_WAY_IN,
   NO_WAY_OUT,
+  opensFamilies,
   planGateways,
   planHostRouteOps,
   removesGateway,
   type GatewayOp,
   type ObservedGateways,
-  type ObservedHost,
   type ObservedRouter
 } from '../plan/gateway/plan-gateway.ts'
-import {
-  closedIn,
-  FORWARD_REMEDY,
-  foreignForwardDrops,
-  HOST_TABLE,
-  noHostRules,
-  routerRules
-} from '../plan/gateway/rules.ts'
+import { FORWARD_REMEDY, foreignForwardDrops, routerRules } from '../plan/gateway/rules.ts'
 import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { changeHostRoutes, createRouter, removeRouter, repairRouter, type RouterWork } from './execute.ts'
@@ -45,17 +38,17 @@ import {
   findLeftovers,
   hostNetnsNumber,
   observeRouter,
+  readBridges,
   readExits,
   readHostRoutes,
   readUplinks,
   underlayPrefixes
 } from './observe.ts'
+import { switchForwardingV6 } from './forwarding-v6.ts'
+import { HostRules } from './host-rules.ts'
 import { changeSince, isRepair, type RoutersBefore } from './router-change.ts'
 import type { RouterLook } from './router-facts.ts'
 import { RuleWriter } from './rule-writer.ts'
-
-/** Of the kernel's table of connections, where it is not loaded yet: our rules load it. */
-const DEFAULT_TABLE_SIZE = 262_144
 
 /** Rules that this agent wrote, and the generation of the namespace's rule set after the write. */
 type WrittenRules = { readonly text: string; readonly generation: number | null }
@@ -88,14 +81,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   readonly #support: () => ShapingSupport
   readonly #carrier: Carrier
   readonly #writer = new RuleWriter()
-  #host: WrittenRules & { readonly listing: string | null; readonly closed: readonly string[] } = {
-    text: '',
-    generation: null,
-    listing: null,
-    closed: []
-  }
-  /** See Guard.onWrite; for the rules of the host. */
-  onWrite: (from: number, to: number) => void = () => undefined
+  readonly #hostRules: HostRules
   /** By path of the namespace. */
   readonly #rules = new Map<string, WrittenRules>()
   /** The desired state of each router as of the last pass after which it was right. */
@@ -106,13 +92,20 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     this.#kernel = kernel
     this.#support = p.support
     this.#carrier = p.carrier
+    this.#hostRules = new HostRules(kernel, this.#writer)
+  }
+
+  /** See Guard.onWrite; for the rules of the host. */
+  set onWrite(heard: (from: number, to: number) => void) {
+    this.#hostRules.onWrite = heard
   }
 
   /** @throws ERR_KERNEL when the host cannot be read */
   async observe({ scope, trust, desired }: Look): Promise<GatewayReading> {
-    const wanted = scopedTo(desired.gateways(), scope)
+    const all = desired.gateways()
+    const wanted = scopedTo(all, scope)
     const before = new Map(this.#right)
-    const reading = await this.#read(wanted, { scope, trust, before })
+    const reading = await this.#read(wanted, { scope, trust, before, all })
     return { wanted, before, reading, support: this.#support() }
   }
 
@@ -136,14 +129,16 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   }
 
   /**
-   * Runs the ops in order. If the host's rules cannot be set, the remaining ops are skipped: nothing may be opened that
-   * the rules would guard.
+   * Runs the ops in order. If the host's rules cannot be set, the remaining ops are skipped, or, if only those of IPv6
+   * cannot, what opens IPv6: nothing may be opened that the rules would guard.
    */
   async execute(steps: readonly GatewayStep[]): Promise<PartResult<GatewayStep>> {
     const done: GatewayStep[] = []
     const failures: PartResult<GatewayStep>['failures'][number][] = []
+    const unguarded = new Set<Family>()
     for (const step of steps) {
       const { op } = step
+      if (opensFamilies(op).some(family => unguarded.has(family))) continue
       try {
         await this.#executeOp(op)
         done.push(step)
@@ -151,7 +146,9 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         const effect = isHostRoute(op) ? NO_WAY_IN : NO_WAY_OUT
         const message = `${describeGatewayOp(op)}: ${asVxmeshError(err).message}`
         failures.push({ op: step, problem: problem(networkOf(op), effect, message) })
-        if (op.kind === 'rules-set') break
+        if (op.kind !== 'rules-set') continue
+        if (op.family === 'ipv4') break
+        unguarded.add(op.family)
       }
     }
     return { done, failures, again: null }
@@ -178,7 +175,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
    * rules for each attach and detach.
    */
   follow(from: number, to: number): void {
-    if (this.#host.generation === from) this.#host = { ...this.#host, generation: to }
+    this.#hostRules.follow(from, to)
   }
 
   /** For `doctor`: can rules be set, and do others let pass what we forward? An accept of ours cannot overrule a drop. */
@@ -189,7 +186,8 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   async #egress(): Promise<Feature> {
     const name = 'egress'
     try {
-      const drops = foreignForwardDrops(await listChains(this.#kernel.netns))
+      const chains = await listChains(this.#kernel.netns)
+      const drops = foreignForwardDrops(chains, familiesWith(hasIpv6({ routers: this.#right })))
       const detail = drops.length === 0 ? 'works' : `${drops.join(', ')} drops what is forwarded: ${FORWARD_REMEDY}`
       return { name, present: drops.length === 0, required: false, detail }
     } catch (err) {
@@ -199,22 +197,32 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
 
   async #read(
     wanted: DesiredGateways,
-    p: Pick<Look, 'scope' | 'trust'> & { readonly before: ReadonlyMap<Vni, DesiredRouter> }
+    p: Pick<Look, 'scope' | 'trust'> & {
+      readonly before: ReadonlyMap<Vni, DesiredRouter>
+      readonly all: DesiredGateways
+    }
   ): Promise<Reading> {
     const change = p.trust ? changeSince(p.before, wanted, p.scope) : 'routers'
     switch (change) {
       case 'nothing':
         return { kind: 'nothing' }
       case 'host-routes':
-        return { kind: 'routes', routes: readHostRoutes(readRouteTables(this.#kernel.socket), wanted.transit) }
+        return { kind: 'routes', routes: readHostRoutes(this.#readRoutes(p.all), wanted.transit) }
       case 'routers':
-        return { kind: 'routers', observed: await this.#observe(wanted, p.scope) }
+        return { kind: 'routers', observed: await this.#observe(wanted, p) }
     }
   }
 
-  async #observe(desired: DesiredGateways, scope: Vni | null): Promise<ObservedGateways> {
+  #readRoutes(all: DesiredGateways): RouteTables {
+    return readRouteTables(this.#kernel.socket, familiesWith(hasIpv6(all)))
+  }
+
+  async #observe(
+    desired: DesiredGateways,
+    { scope, all }: Pick<Look, 'scope'> & { readonly all: DesiredGateways }
+  ): Promise<ObservedGateways> {
     const kernel = this.#kernel
-    const tables = readTables(kernel.socket)
+    const tables = readTables(kernel.socket, familiesWith(hasIpv6(all)))
     const look: RouterLook = {
       kernel,
       tables,
@@ -225,7 +233,7 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         return known?.text === routerRules(router) && known.generation === generation
       }
     }
-    const host = await this.#observeHost()
+    const host = await this.#hostRules.observe()
     const routers = new Map<Vni, ObservedRouter>()
     for (const router of desired.routers.values()) {
       // The state is newer than the last pass over the networks; the next one creates the bridge, and then the router.
@@ -240,31 +248,11 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
         uplinks: readUplinks(kernel, tables),
         underlay: underlayPrefixes(tables, desired.underlay),
         exits: readExits(tables, desired.transit),
-        routes: readHostRoutes(tables, desired.transit)
+        routes: readHostRoutes(tables, desired.transit),
+        v6: { ...host.v6, exits: readExits(tables, TRANSIT_V6), bridges: readBridges(tables) }
       },
       routers,
       leftovers: findLeftovers(look, new Set(desired.routers.keys())).filter(({ vni }) => vni === (scope ?? vni))
-    }
-  }
-
-  /** Lists the rules only if any program, this agent included, has changed some since the last listing. */
-  async #observeHost(): Promise<Pick<ObservedHost, 'ipForward' | 'closed' | 'rules' | 'table' | 'tableSize'>> {
-    const { netns } = this.#kernel
-    const generation = readGeneration(netns)
-    if (generation === null || generation !== this.#host.generation) {
-      const listing = await readTable(netns, HOST_TABLE)
-      const text = listing !== null && listing === this.#host.listing ? this.#host.text : ''
-      // The table records the closed devices. If another program deleted it, they are still closed.
-      this.#host = { text, generation, listing, closed: listing === null ? this.#host.closed : closedIn(listing) }
-    }
-    const { text, listing, closed } = this.#host
-    const [forward, most] = readSysctls(netns, ['net/ipv4/ip_forward', 'net/netfilter/nf_conntrack_max'])
-    return {
-      ipForward: forward === '1',
-      tableSize: Number(most ?? DEFAULT_TABLE_SIZE),
-      closed,
-      rules: text === '' ? null : text,
-      table: listing !== null
     }
   }
 
@@ -273,13 +261,14 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     const { netns } = kernel
     switch (op.kind) {
       case 'rules-set':
-        await this.#writeHostRules(op.text, op.text)
+        await this.#hostRules.set(op.family, op.text)
         break
       case 'rules-delete':
-        await this.#writeHostRules(noHostRules(), '')
+        await this.#hostRules.delete(op.family)
         break
       case 'forwarding-set':
-        writeSysctls(netns, [{ key: `net/ipv4/conf/${op.device}/forwarding`, value: op.on ? '1' : '0' }])
+        if (op.device === null) switchForwardingV6(kernel, op.on)
+        else writeSysctls(netns, [{ key: `net/ipv4/conf/${op.device}/forwarding`, value: op.on ? '1' : '0' }])
         break
       case 'router-create': {
         const { router } = op
@@ -306,16 +295,6 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
     }
   }
 
-  async #writeHostRules(script: string, text: string): Promise<void> {
-    const { netns } = this.#kernel
-    const before = readGeneration(netns)
-    await this.#writer.write(netns, script, `write ${HOST_TABLE}`)
-    const generation = readGeneration(netns)
-    if (before !== null && generation === nextGeneration(before)) this.onWrite(before, generation)
-    const listing = await readTable(netns, HOST_TABLE)
-    this.#host = { text, generation, listing, closed: closedIn(listing) }
-  }
-
   #work(router: DesiredRouter): RouterWork {
     return { kernel: this.#kernel, router, support: this.#support(), carrier: this.#carrier, writer: this.#writer }
   }
@@ -323,6 +302,10 @@ export class Gateways implements Part<GatewayReading, GatewayStep> {
   #remember(router: DesiredRouter, path: string): void {
     this.#rules.set(path, { text: routerRules(router), generation: readGeneration(path) })
   }
+}
+
+function hasIpv6({ routers }: Pick<DesiredGateways, 'routers'>): boolean {
+  return [...routers.values()].some(router => routerSubnet(router, 'ipv6') !== undefined)
 }
 
 function scopedTo(desired: DesiredGateways, scope: Vni | null): DesiredGateways {

@@ -2,8 +2,7 @@
 
 import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
-import { subnetContains, type Ip, type Subnet } from '#model/ip.ts'
-import { networkAddress } from '#model/ipv4.ts'
+import { familyOf, isIpv4, networkOf, subnetContains, type Ip, type Subnet } from '#model/ip.ts'
 import { isBeingNamed, listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
@@ -18,6 +17,7 @@ import {
   routerDevice,
   routerMark,
   routerNames,
+  TRANSIT_V6,
   type DesiredRouter
 } from '../plan/gateway/desired-gateway.ts'
 import { nameRole, OVERLAY_GROUP } from '../plan/network/names.ts'
@@ -34,9 +34,9 @@ export function hostNetnsNumber(kernel: Kernel): number {
   return statSync(kernel.netns ?? OWN_NETNS).ino
 }
 
-/** Devices that have an address and may lead outside: neither loopback nor ours. */
+/** Devices that have an IPv4 address and may lead outside: neither loopback nor ours. */
 export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Uplink[] {
-  const holders = new Set(tables.addresses.map(({ ifindex }) => ifindex))
+  const holders = new Set(tables.addresses.filter(({ address }) => isIpv4(address)).map(({ ifindex }) => ifindex))
   const names = [...tables.links.values()]
     .filter(link => link.up && holders.has(link.ifindex) && link.name !== 'lo')
     .filter(link => isForeignName(link.name))
@@ -49,22 +49,44 @@ export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Upli
   return names.map((name, i) => ({ name, forwarding: values[i] === '1' }))
 }
 
-export function underlayPrefixes(tables: KernelTables, addresses: readonly Ip[]): readonly Subnet[] {
-  return tables.addresses
-    .filter(({ address }) => addresses.includes(address))
-    .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
+/**
+ * The prefixes of the underlay addresses, and those of IPv6 that are on the same devices, by an address or by a route without a
+ * gateway: the cluster knows other hosts by their underlay addresses alone.
+ */
+export function underlayPrefixes(tables: RouteTables, addresses: readonly Ip[]): readonly Subnet[] {
+  const holders = new Set(
+    tables.addresses.filter(({ address }) => addresses.includes(address)).map(({ ifindex }) => ifindex)
+  )
+  const routed = tables.routes.flatMap(({ destination, prefixLength, gateway, ifindex }) =>
+    destination === null || isIpv4(destination) || gateway !== null || !holders.has(ifindex) || prefixLength === 0
+      ? []
+      : [{ base: destination, prefixLength }]
+  )
+  const own = tables.addresses
+    .filter(({ address, ifindex }) => addresses.includes(address) || (!isIpv4(address) && holders.has(ifindex)))
+    .map(({ address, prefixLength }) => ({ base: networkOf(address, prefixLength), prefixLength }))
+  return [...own, ...routed]
+}
+
+/** Bridges of other software. */
+export function readBridges(tables: RouteTables): readonly string[] {
+  return [...tables.links.values()]
+    .filter(({ kind, name }) => kind === 'bridge' && isForeignName(name))
+    .map(({ name }) => name)
+    .sort()
 }
 
 /**
- * The devices by which containers may leave the host: a default route, or a route with a gateway, leads through them. Nothing
- * that a pass of ours changes counts: neither our devices nor routes to routers.
+ * The devices by which containers may leave the host: a default route of the family, or a route with a gateway, leads through
+ * them. Nothing that a pass of ours changes counts: neither our devices nor routes to routers.
  */
 export function readExits(tables: RouteTables, transit: Subnet): readonly string[] {
+  const family = familyOf(transit.base)
   const leadsOut = ({ gateway }: NextHop, prefixLength: number): boolean =>
-    gateway === null ? prefixLength === 0 : gateway === 'ipv6' || !subnetContains(transit, gateway)
+    gateway === null ? prefixLength === 0 : gateway === 'other' || !subnetContains(transit, gateway)
   const leading = new Set(
-    [...tables.routes, ...tables.otherRoutes].flatMap(({ hops, prefixLength }) =>
-      hops.filter(hop => leadsOut(hop, prefixLength)).map(({ ifindex }) => ifindex)
+    [...tables.routes, ...tables.otherRoutes].flatMap(({ family: its, hops, prefixLength }) =>
+      its !== family ? [] : hops.filter(hop => leadsOut(hop, prefixLength)).map(({ ifindex }) => ifindex)
     )
   )
   return [...tables.links.values()]
@@ -80,6 +102,7 @@ function isForeignName(name: string): boolean {
 
 /** The host's routes through our routers, and its other addresses and routes, whoever added them. */
 export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHostRoutes {
+  const transits = [transit, TRANSIT_V6]
   const routers = new Map<number, Vni>()
   const unrelated = new Set<number>()
   for (const { name, ifindex, group } of tables.links.values()) {
@@ -90,12 +113,14 @@ export function readHostRoutes(tables: RouteTables, transit: Subnet): ObservedHo
   const ours = new Map<Vni, Ip[]>()
   const others = tables.addresses
     .filter(({ ifindex }) => unrelated.has(ifindex))
-    .map(({ address, prefixLength }) => ({ base: networkAddress(address, prefixLength), prefixLength }))
-  for (const { destination, prefixLength, gateway, ifindex } of tables.routes) {
+    .map(({ address, prefixLength }) => ({ base: networkOf(address, prefixLength), prefixLength }))
+  for (const { destination, prefixLength, gateway, ifindex, rejects } of tables.routes) {
     if (destination === null || prefixLength === 0) continue
+    // Of a delegated prefix, what no container has is to be unreachable, not to be sent back.
+    if (rejects && !isIpv4(destination)) continue
     const vni = routers.get(ifindex)
     if (vni === undefined) others.push({ base: destination, prefixLength })
-    else if (gateway !== null && subnetContains(transit, gateway))
+    else if (gateway !== null && transits.some(range => subnetContains(range, gateway)))
       ours.set(vni, [...(ours.get(vni) ?? []), destination])
   }
   return { ours, others }

@@ -1,23 +1,37 @@
 // Reads the facts of one router: its two ends on the host, and its namespace, which is entered once.
 
-import { formatIp, formatSubnet, type Ip } from '#model/ip.ts'
+import { FAMILIES, formatIp, formatSubnet, isIpv4, networkOf, singleAddress, type Family, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inNetns, readSysctls, withNetns } from '#platform/netns.ts'
 import { arePaired, readNetnsId, type Kernel } from '../kernel/kernel.ts'
-import { NUD_NOARP, NUD_PERMANENT } from '../netlink/constants.ts'
+import { DEFAULT_METRICS, NUD_NOARP, NUD_PERMANENT } from '../netlink/constants.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { decodeNeighbour, getPortEntry, type NeighbourInfo } from '../netlink/neighbour.ts'
-import type { DesiredRouter } from '../plan/gateway/desired-gateway.ts'
+import { ROUTER_LINK_LOCAL, type DesiredRouter } from '../plan/gateway/desired-gateway.ts'
 import { observeShaping } from '../shaping/observe.ts'
 import { planQueue, type QueueChange } from '../plan/shaping/plan-shaping.ts'
 import { queueFor, type ShapingSupport } from '../plan/shaping/queue.ts'
-import { addDevice, addSysctls, flagsText, neighbourText, RULES, SYSCTLS, type Facts } from '../plan/gateway/facts.ts'
+import {
+  addDevice,
+  addSysctls,
+  FAMILY_FACT,
+  familiesText,
+  flagsText,
+  MARKS,
+  neighbourText,
+  placedText,
+  RULES,
+  SYSCTLS,
+  type Facts
+} from '../plan/gateway/facts.ts'
 import { readGeneration } from '../kernel/generation.ts'
-import { INSIDE, OUTSIDE } from '../plan/gateway/rules.ts'
-import { readTables, type KernelTables } from '../kernel/tables.ts'
+import { INSIDE, OUTSIDE } from '../plan/gateway/rule-text.ts'
+import { familiesWith, readTables, type KernelTables } from '../kernel/tables.ts'
+
+const LINK_LOCAL_BASE = networkOf(ROUTER_LINK_LOCAL.address, ROUTER_LINK_LOCAL.prefixLength)
 
 export type RouterLook = {
   readonly kernel: Kernel
@@ -31,15 +45,17 @@ export type RouterLook = {
 /** @throws ERR_NETNS, ERR_KERNEL */
 export function readFacts(look: RouterLook, router: DesiredRouter, path: string): Facts {
   const facts = new Map<string, string>()
-  const devices = [INSIDE, OUTSIDE]
+  const devices = [INSIDE, OUTSIDE].flatMap(device => router.subnets.map(({ family }) => ({ device, family })))
   withNetns(path, fd => {
-    const { inside, generation, settings } = inNetns(`/proc/thread-self/fd/${fd}`, () => ({
+    const { inside, generation, settings, disabled } = inNetns(`/proc/thread-self/fd/${fd}`, () => ({
       inside: NetlinkSocket.open(null),
       generation: readGeneration(null),
-      settings: devices.map(device => readSysctls(null, sysctlKeys(device, SYSCTLS.router)))
+      disabled: readSysctls(null, ['net/ipv6/conf/all/disable_ipv6']),
+      settings: devices.map(({ device, family }) => readSysctls(null, sysctlKeys(device, { family, of: 'router' })))
     }))
     try {
-      const within = readTables(inside)
+      const hasIpv6 = disabled[0] === '0'
+      const within = readTables(inside, familiesWith(hasIpv6))
       const netnsId = readNetnsId(look.kernel.socket, fd)
       for (const [host, inner, end] of [
         [router.port, INSIDE, 'port'],
@@ -51,6 +67,10 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
         if (far !== undefined) readDevice(facts, `router ${inner}`, { link: far, tables: within, paired })
       }
       readRouterFacts(facts, within, router)
+      const index = within.links.get(INSIDE)?.ifindex
+      const hasIpv4 = within.addresses.some(({ address, ifindex }) => ifindex === index && isIpv4(address))
+      const has: Readonly<Record<Family, boolean>> = { ipv4: hasIpv4, ipv6: hasIpv6 }
+      facts.set(FAMILY_FACT, familiesText(FAMILIES.filter(family => has[family])))
       facts.set(RULES, look.rulesRight(router, { path, generation }) ? 'right' : 'changed')
       if (within.links.has(INSIDE)) {
         facts.set('router inside checksums', hasChecksumOffload(inside, INSIDE) ? 'left' : 'finished')
@@ -63,13 +83,15 @@ export function readFacts(look: RouterLook, router: DesiredRouter, path: string)
     } finally {
       inside.close()
     }
-    for (const [i, device] of devices.entries()) {
-      addSettings(facts, { fact: `router ${device}`, settings: SYSCTLS.router, values: settings[i] ?? [] })
+    for (const [i, { device, family }] of devices.entries()) {
+      addSettings(facts, { device: `router ${device}`, family, of: 'router', values: settings[i] ?? [] })
     }
   })
   readHostFacts(facts, look, router)
-  const values = readSysctls(look.kernel.netns, sysctlKeys(router.outside, SYSCTLS.host))
-  addSettings(facts, { fact: 'outside', settings: SYSCTLS.host, values })
+  for (const { family } of router.subnets) {
+    const values = readSysctls(look.kernel.netns, sysctlKeys(router.outside, { family, of: 'host' }))
+    addSettings(facts, { device: 'outside', family, of: 'host', values })
+  }
   return facts
 }
 
@@ -93,9 +115,7 @@ function readDevice(
   { link, tables, paired }: { link: LinkInfo; tables: KernelTables; paired: boolean }
 ): void {
   const { alias, group, mtu, mac, up, ifindex } = link
-  const addresses = tables.addresses
-    .filter(address => address.ifindex === ifindex)
-    .map(({ address, prefixLength }) => `${formatIp(address)}/${prefixLength}`)
+  const addresses = tables.addresses.filter(address => address.ifindex === ifindex).map(placedText)
   addDevice(facts, name, { alias, group, mtu, mac, up, addresses, paired })
 }
 
@@ -112,23 +132,34 @@ function readHostFacts(facts: Map<string, string>, { kernel, tables }: RouterLoo
   }
   facts.set('tunnel isolated', String(tables.links.get(router.vxlan)?.bridgePort?.isolated ?? false))
   const outside = tables.links.get(router.outside)?.ifindex
-  const to = tables.routes.find(r => r.ifindex === outside && r.prefixLength === 32 && r.gateway === null)?.destination
-  if (to !== undefined && to !== null) facts.set('outside route', formatIp(to))
-  readNeighbour(facts, 'outside neighbour', { tables, ifindex: outside, address: router.transit })
+  for (const { family, transit } of router.subnets) {
+    const { prefixLength } = singleAddress(transit)
+    const to = tables.routes.find(
+      r => r.family === family && r.ifindex === outside && r.prefixLength === prefixLength && r.gateway === null
+    )?.destination
+    if (to !== undefined && to !== null) facts.set(`outside ${MARKS[family]}route`, formatIp(to))
+    readNeighbour(facts, `outside ${MARKS[family]}neighbour`, { tables, ifindex: outside, address: transit })
+  }
 }
 
 function readRouterFacts(facts: Map<string, string>, within: KernelTables, router: DesiredRouter): void {
   const [inside, outside] = [within.links.get(INSIDE)?.ifindex, within.links.get(OUTSIDE)?.ifindex]
-  const subnet = within.routes.find(r => r.ifindex === inside && r.prefixLength === router.subnet.prefixLength)
-  if (subnet !== undefined && subnet.destination !== null) {
-    const { destination: base, prefixLength } = subnet
-    facts.set('router subnet route', formatSubnet({ base, prefixLength }))
+  for (const { family, subnet, nextHop } of router.subnets) {
+    const mark = MARKS[family]
+    const routes = within.routes.filter(route => route.family === family)
+    // The link-local prefix may have the same length.
+    const own = routes.find(
+      r => r.ifindex === inside && r.prefixLength === subnet.prefixLength && r.destination !== LINK_LOCAL_BASE
+    )
+    if (own !== undefined && own.destination !== null) {
+      const { destination: base, prefixLength } = own
+      facts.set(`router ${mark}subnet route`, formatSubnet({ base, prefixLength }))
+    }
+    const metric = DEFAULT_METRICS[family]
+    const way = routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === metric)?.gateway
+    if (way !== undefined && way !== null) facts.set(`router ${mark}default route`, formatIp(way))
+    readNeighbour(facts, `router ${mark}neighbour`, { tables: within, ifindex: outside, address: nextHop })
   }
-  const way = within.routes.find(r => r.ifindex === outside && r.prefixLength === 0 && r.priority === 0)?.gateway
-  if (way !== undefined && way !== null) facts.set('router default route', formatIp(way))
-  const next = within.neighbours.find(entry => entry.ifindex === outside)?.destination
-  if (next !== undefined && next !== null)
-    readNeighbour(facts, 'router neighbour', { tables: within, ifindex: outside, address: next })
 }
 
 function readNeighbour(
@@ -154,14 +185,16 @@ function readPortEntry(socket: NetlinkSocket, entry: { ifindex: number; mac: Mac
   }
 }
 
-function sysctlKeys(device: string, settings: Readonly<Record<string, string>>): readonly string[] {
-  return Object.keys(settings).map(key => `net/ipv4/conf/${device}/${key}`)
+type Settings = { readonly family: Family; readonly of: 'host' | 'router' }
+
+function sysctlKeys(device: string, { family, of }: Settings): readonly string[] {
+  return Object.keys(SYSCTLS[family][of]).map(key => `net/${family}/conf/${device}/${key}`)
 }
 
 function addSettings(
   facts: Map<string, string>,
-  p: { readonly fact: string; readonly settings: object; readonly values: readonly (string | null)[] }
+  p: Settings & { readonly device: string; readonly values: readonly (string | null)[] }
 ): void {
-  const pairs = Object.keys(p.settings).map((key, i) => [key, p.values[i] ?? 'absent'] as const)
-  addSysctls(facts, p.fact, Object.fromEntries(pairs))
+  const pairs = Object.keys(SYSCTLS[p.family][p.of]).map((key, i) => [key, p.values[i] ?? 'absent'] as const)
+  addSysctls(facts, { device: p.device, family: p.family, values: Object.fromEntries(pairs) })
 }

@@ -5,7 +5,8 @@ import { asVxmeshError } from '#model/errors.ts'
 import { withScratchNetns } from '#platform/netns.ts'
 import type { Feature } from '../driver.ts'
 import { runNft, type Netns } from '../kernel/nft.ts'
-import { timeoutsAlone, withoutTimeouts } from '../plan/gateway/rules.ts'
+import { withoutTimeouts } from '../plan/gateway/limits.ts'
+import { timeoutsAlone } from '../plan/gateway/rules.ts'
 
 type Nft = typeof runNft
 

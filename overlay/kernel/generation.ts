@@ -6,9 +6,9 @@ import { listTable, type Netns } from './nft.ts'
 import { decodeGeneration, getGeneration, NFNETLINK } from '../netlink/nftables.ts'
 
 /** As nft lists it in JSON, or null when there is none. @throws ERR_KERNEL when nft could not be run */
-export async function readTable(netns: Netns, name: string): Promise<string | null> {
+export async function readTable(netns: Netns, table: { family: string; name: string }): Promise<string | null> {
   try {
-    return await listTable(netns, { family: 'ip', name })
+    return await listTable(netns, table)
   } catch (err) {
     if (err instanceof VxmeshError && err.context['exitCode'] !== undefined) return null
     throw err

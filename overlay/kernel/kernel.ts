@@ -71,14 +71,26 @@ export function sendAll(socket: NetlinkSocket, doing: string, messages: readonly
  * container reaches the host (CVE-2020-10749). @throws ERR_KERNEL
  */
 export function switchIpv6Off(kernel: Kernel, devices: readonly { ref: LinkRef; name: string }[]): void {
+  restrictIpv6(kernel, devices, 'off')
+}
+
+/** See ObservedDevice (plan/network/observed.ts). @throws ERR_KERNEL */
+export function restrictIpv6(
+  kernel: Kernel,
+  devices: readonly { ref: LinkRef; name: string }[],
+  to: 'off' | 'quiet'
+): void {
   if (!kernel.ipv6.present) return
   for (const { ref, name } of devices) {
     kernel.socket.request(setLink(ref, { addrGenNone: true }), `switch IPv6 address generation of ${name} off`)
   }
   if (!kernel.ipv6.sysctl) return
+  const values = to === 'off' ? { disable_ipv6: '1' } : { accept_ra: '0', disable_ipv6: '0' }
   writeSysctls(
     kernel.netns,
-    devices.map(({ name }) => ({ key: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' }))
+    devices.flatMap(({ name }) =>
+      Object.entries(values).map(([key, value]) => ({ key: `net/ipv6/conf/${name}/${key}`, value }))
+    )
   )
 }
 

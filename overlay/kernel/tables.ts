@@ -1,5 +1,6 @@
 // Dumps of one network namespace: devices, addresses, routes of the main table, neighbour entries.
 
+import { FAMILIES, type Family } from '#model/ip.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLinks } from './kernel.ts'
 import {
@@ -29,17 +30,31 @@ export type KernelTables = {
 /** Without neighbour entries. */
 export type RouteTables = Omit<KernelTables, 'neighbours'>
 
-/** @throws ERR_KERNEL */
-export function readTables(socket: NetlinkSocket): KernelTables {
-  const neighbours = read(socket, { request: getNeighbours(), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
-  return { ...readRouteTables(socket), neighbours }
+const IPV4: readonly Family[] = ['ipv4']
+
+/**
+ * The families that these hold; `hasIpv6` must be false where the kernel has none. Asked for a family that it does not know,
+ * it would answer with all others.
+ */
+export function familiesWith(hasIpv6: boolean): readonly Family[] {
+  return hasIpv6 ? FAMILIES : IPV4
 }
 
 /** @throws ERR_KERNEL */
-export function readRouteTables(socket: NetlinkSocket): RouteTables {
+export function readTables(socket: NetlinkSocket, families = IPV4): KernelTables {
+  const neighbours = families.flatMap(family =>
+    read(socket, { request: getNeighbours(family), answer: RTM_NEWNEIGH, decode: decodeNeighbour })
+  )
+  return { ...readRouteTables(socket, families), neighbours }
+}
+
+/** @throws ERR_KERNEL */
+export function readRouteTables(socket: NetlinkSocket, families = IPV4): RouteTables {
   const links = new Map(readLinks(socket, getLinks()).map(link => [link.name, link]))
-  const addresses = readAddresses(socket)
-  const all = read(socket, { request: getRoutes(), answer: RTM_NEWROUTE, decode: decodeRoute })
+  const addresses = families.flatMap(family => readAddresses(socket, family))
+  const all = families.flatMap(family =>
+    read(socket, { request: getRoutes(family), answer: RTM_NEWROUTE, decode: decodeRoute })
+  )
   return {
     links,
     addresses,
@@ -49,8 +64,8 @@ export function readRouteTables(socket: NetlinkSocket): RouteTables {
 }
 
 /** @throws ERR_KERNEL */
-export function readAddresses(socket: NetlinkSocket): readonly AddressInfo[] {
-  return read(socket, { request: getAddresses(), answer: RTM_NEWADDR, decode: decodeAddress })
+export function readAddresses(socket: NetlinkSocket, family: Family = 'ipv4'): readonly AddressInfo[] {
+  return read(socket, { request: getAddresses(family), answer: RTM_NEWADDR, decode: decodeAddress })
 }
 
 type Dump<T> = { request: Message; answer: number; decode: (payload: Uint8Array) => T | null }

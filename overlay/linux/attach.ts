@@ -2,25 +2,14 @@
 // its name, MAC and MTU; the host's end becomes a port of the network's bridge before it is set up.
 
 import { closeSync } from 'node:fs'
-import { ipv4Of } from '#model/ip.ts'
+import { familyOf, isIpv4 } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { broadcastAddress, networkAddress } from '#model/ipv4.ts'
+import { isLinkLocalIpv6 } from '#model/ipv6.ts'
 import { disableChecksumOffload, hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { checkContainerNetns, netnsError, openNetns, withNetns, writeSysctls } from '#platform/netns.ts'
-import type { AttachRequest, AttachResult, ContainerMtuRequest, DetachRequest } from '../driver.ts'
-import {
-  addDefaultRoute,
-  decodeAddress,
-  decodeRoute,
-  getAddresses,
-  getMainRoutes,
-  replaceDefaultRoute,
-  setAddress,
-  type RouteInfo
-} from '../netlink/address.ts'
-import { RT_TABLE_MAIN, RTM_NEWADDR, RTM_NEWROUTE } from '../netlink/constants.ts'
+import type { AttachRequest, AttachResult, DetachRequest } from '../driver.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import type { Message } from '../netlink/bytes.ts'
 import { createVeth, deleteLink, getLinks, setBridgePort, setLink, type LinkSettings } from '../netlink/link.ts'
@@ -42,12 +31,15 @@ import {
   tolerate,
   type Kernel
 } from '../kernel/kernel.ts'
+import {
+  defaultRoutes,
+  missingAddresses,
+  openInside,
+  readAddressesOf,
+  setAddresses,
+  setDefaultRoutes
+} from './container-addresses.ts'
 import type { Removal } from '../kernel/removal.ts'
-
-/** Devices, or addresses of one, that a container may have: reading them blocks the event loop, some 20 ms for so many. */
-const ROWS_READ = 4_096
-/** Routes of a container that are read in search of a default route. */
-const ROUTES_READ = 256
 
 /** See Devices.attach. On failure it deletes what it created. */
 export async function attachContainer(
@@ -107,21 +99,27 @@ export async function detachContainer(
   return { removed: devices.some(({ name }) => name === hostInterface) }
 }
 
-/** See Devices.setContainerMtu. */
-export function setContainerMtu(host: AttachHost, request: ContainerMtuRequest): void {
+/** See Devices.updateContainer. */
+export function updateContainer(host: AttachHost, request: AttachRequest): void {
+  const { hostInterface, ifname, mtu } = request
   withContainer(host, request, target => {
-    const outer = readLink(host.kernel.socket, request.hostInterface)
-    const inner = readLink(target.inside, request.ifname)
-    if (outer === null || inner === null || inner.mtu === request.mtu || !isPair(target, outer, inner)) return
-    sendAll(target.inside, `set the MTU of ${request.ifname} in the container`, [
-      setLink(inner.ifindex, { mtu: request.mtu })
-    ])
+    const outer = readLink(host.kernel.socket, hostInterface)
+    const inner = readLink(target.inside, ifname)
+    if (outer === null || inner === null || !isPair(target, outer, inner)) return
+    if (inner.mtu !== mtu) {
+      sendAll(target.inside, `set the MTU of ${ifname} in the container`, [setLink(inner.ifindex, { mtu })])
+    }
+    // Only now: below 1,280 bytes there is no IPv6.
+    const missing = missingAddresses(target, inner.ifindex)
+    if (missing.length === 0) return
+    setAddresses(target, inner.ifindex, missing)
+    if (inner.up) setDefaultRoutes(target, inner.ifindex, missing)
   })
 }
 
 /** See Devices.check. */
 export function checkContainer(host: AttachHost, request: AttachRequest): void {
-  const { hostInterface, ifname, mac, gateway } = request
+  const { hostInterface, ifname, mac, addresses } = request
   const { kernel } = host
   withContainer(host, request, target => {
     const outer = readLink(kernel.socket, hostInterface)
@@ -138,9 +136,10 @@ export function checkContainer(host: AttachHost, request: AttachRequest): void {
       throw checkFailed(`${ifname} leaves checksums to a network card`)
     }
     if (inner.mac !== mac) throw checkFailed(`${ifname} has the MAC ${inner.mac ?? 'none'}, not ${mac}`)
-    if (!hasAddress(target, inner)) throw checkFailed(`${ifname} does not have its address`)
-    if (gateway !== null && defaultRoutes(target).length === 0) {
-      throw checkFailed('the container has no default route')
+    if (missingAddresses(target, inner.ifindex).length > 0) throw checkFailed(`${ifname} does not have its address`)
+    for (const { address, gateway } of addresses) {
+      if (gateway !== null && defaultRoutes(target, familyOf(address)).length === 0)
+        throw checkFailed('the container has no default route')
     }
   })
 }
@@ -182,7 +181,9 @@ function withContainer<T, Request extends Pick<AttachRequest, 'netns'>>(
 
 /**
  * Ifindex of our device with the host-side name when it cannot be adopted (incomplete, paired with an older namespace,
- * or with another MAC or address); null when it can, or there is none. @throws ERR_IFNAME_IN_USE for a foreign device
+ * or with another MAC or address); null when it can, or there is none. An IPv6 address that is merely missing is set: the
+ * kernel takes it from an interface that goes down, and the network may have got it later.
+ * @throws ERR_IFNAME_IN_USE for a foreign device
  */
 function staleLink(target: AttachTarget): number | null {
   const { kernel, request } = target
@@ -194,21 +195,18 @@ function staleLink(target: AttachTarget): number | null {
   const paired = outer !== null && inner !== null && isPair(target, outer, inner)
   if (inner !== null && !paired) throw nameTaken(request.ifname, 'exists already in the container')
   if (outer === null) return null
-  return paired && inner.mac === request.mac && hasAddress(target, inner) ? null : outer.ifindex
+  return paired && inner.mac === request.mac && fits(target, inner) ? null : outer.ifindex
+}
+
+function fits(target: AttachTarget, inner: LinkInfo): boolean {
+  const found = readAddressesOf(target, inner.ifindex)
+  return missingAddresses(target, inner.ifindex, found).every(
+    ({ address }) => !isIpv4(address) && found.every(one => isIpv4(one.address) || isLinkLocalIpv6(one.address))
+  )
 }
 
 function isPair(target: AttachTarget<unknown>, outer: LinkInfo, inner: LinkInfo): boolean {
   return arePaired(outer, inner, readNetnsId(target.kernel.socket, target.netnsFd))
-}
-
-function hasAddress(target: AttachTarget, inner: LinkInfo): boolean {
-  const { address, prefixLength } = target.request
-  const found = target.inside.dump(
-    getAddresses(inner.ifindex),
-    (type, payload) => (type === RTM_NEWADDR ? (decodeAddress(payload) ?? undefined) : undefined),
-    'read addresses of the container'
-  )
-  return found.some(a => a.ifindex === inner.ifindex && a.address === address && a.prefixLength === prefixLength)
 }
 
 function createPair(target: AttachTarget): AttachResult {
@@ -274,52 +272,15 @@ function bridgePort(
   ]
 }
 
-function configureInside({ inside, netnsFd, request, carrier }: AttachTarget): void {
-  const { ifname, prefixLength, mtu } = request
-  const address = ipv4Of(request.address)
-  const gateway = request.gateway === null ? null : ipv4Of(request.gateway)
+function configureInside(target: AttachTarget): void {
+  const { inside, request, carrier } = target
+  const { ifname, mtu, addresses } = request
   const inner = readLink(inside, ifname)
   if (inner === null) throw new VxmeshError('ERR_KERNEL', `attach: ${ifname} was deleted from the container`)
   const { ifindex } = inner
-  const broadcast = broadcastAddress({ base: networkAddress(address, prefixLength), prefixLength })
   if (carrier === 'userspace-switch') disableChecksumOffload(inside, ifname)
-  sendAll(inside, `configure ${ifname} in the container`, [
-    setLink('lo', { up: true }),
-    setLink(ifindex, { mtu }),
-    setAddress({ ifindex, address, prefixLength, broadcast }),
-    setLink(ifindex, { up: true })
-  ])
-  if (gateway === null) return
-  try {
-    inside.request(addDefaultRoute({ ifindex, gateway }), `add the default route of the container by ${ifname}`)
-  } catch (err) {
-    if (errnoOf(err) !== 'EEXIST') throw err
-    // The default route of another interface was there first and stays; ours may have an old gateway.
-    const mine = defaultRoutes({ netnsFd }).find(route => route.ifindex === ifindex)
-    if (mine === undefined || mine.gateway === gateway) return
-    sendAll(inside, `replace the default route of the container by ${ifname}`, [
-      replaceDefaultRoute({ ifindex, gateway })
-    ])
-  }
-}
-
-/** Those among the first routes of the main table. A container may have any number of routes; the default ones come early. */
-function defaultRoutes({ netnsFd }: { readonly netnsFd: number }): readonly RouteInfo[] {
-  const found: RouteInfo[] = []
-  const socket = openInside(netnsFd, ROUTES_READ)
-  const take = (type: number, payload: Uint8Array): undefined => {
-    const route = type === RTM_NEWROUTE ? decodeRoute(payload) : null
-    if (route?.table === RT_TABLE_MAIN && route.prefixLength === 0 && route.priority === 0) found.push(route)
-  }
-  try {
-    // ENOENT: no route was ever added to the table.
-    tolerate(['E2BIG', 'ENOENT'], () => void socket.dump(getMainRoutes(), take, 'read routes of the container'))
-  } finally {
-    socket.close()
-  }
-  return found
-}
-
-function openInside(netnsFd: number, most = ROWS_READ): NetlinkSocket {
-  return NetlinkSocket.openBounded(`/proc/thread-self/fd/${netnsFd}`, most)
+  sendAll(inside, `configure ${ifname} in the container`, [setLink('lo', { up: true }), setLink(ifindex, { mtu })])
+  setAddresses(target, ifindex, addresses)
+  sendAll(inside, `set ${ifname} up in the container`, [setLink(ifindex, { up: true })])
+  setDefaultRoutes(target, ifindex, addresses)
 }

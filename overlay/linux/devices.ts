@@ -4,15 +4,7 @@
 import type { Shaping } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
 import type { Clock } from '#platform/clock.ts'
-import type {
-  AttachRequest,
-  AttachResult,
-  ContainerMtuRequest,
-  Counters,
-  DetachRequest,
-  Devices,
-  ShapeRequest
-} from '../driver.ts'
+import type { AttachRequest, AttachResult, Counters, DetachRequest, Devices, ShapeRequest } from '../driver.ts'
 import type { Programs } from '../bpf/programs.ts'
 import type { Guard } from '../filter/guard.ts'
 import { readLink, type Kernel } from '../kernel/kernel.ts'
@@ -23,7 +15,7 @@ import type { Carrier } from '../plan/network/switch.ts'
 import type { ShapingSupport } from '../plan/shaping/queue.ts'
 import { readShaping, readVeth, shapeLink } from '../shaping/endpoint.ts'
 import type { Underlay } from '../plan/underlay/underlay.ts'
-import { attachContainer, checkContainer, detachContainer, setContainerMtu, type AttachHost } from './attach.ts'
+import { attachContainer, checkContainer, detachContainer, updateContainer, type AttachHost } from './attach.ts'
 import { CounterReader } from './counters.ts'
 
 /** How a carrier other than the bridge connects the host's end of a veth. */
@@ -72,8 +64,9 @@ export class LinuxDevices implements Devices {
   // Async methods, so that an error is always a rejection.
 
   async attach(request: AttachRequest, desired: () => DesiredHost = () => NOTHING): Promise<AttachResult> {
-    const { hostInterface: device, mac, address, vni } = request
-    if (this.#host.programs() === null) await this.#host.guard()?.admit({ device, mac, address })
+    const { hostInterface: device, mac, addresses, vni } = request
+    const port = { device, mac, addresses: addresses.map(({ address }) => address) }
+    if (this.#host.programs() === null) await this.#host.guard()?.admit(port)
     const result = await attachContainer({ ...this.#attachHost(), removal: this.#host.removal }, request)
     this.#host.networks.set(result.ifindex, vni)
     try {
@@ -92,9 +85,9 @@ export class LinuxDevices implements Devices {
     return result
   }
 
-  async setContainerMtu(request: ContainerMtuRequest): Promise<void> {
+  async updateContainer(request: AttachRequest): Promise<void> {
     await Promise.resolve()
-    setContainerMtu(this.#attachHost(), request)
+    updateContainer(this.#attachHost(), request)
   }
 
   async check(request: AttachRequest): Promise<void> {

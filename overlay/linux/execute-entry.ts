@@ -1,6 +1,5 @@
 // The netlink messages of one entry op.
 
-import { ipv4Of } from '#model/ip.ts'
 import type { Message } from '../netlink/bytes.ts'
 import {
   addFloodEntry,
@@ -16,13 +15,13 @@ import type { EntryOp } from '../plan/network/op.ts'
 export function entryMessages(op: EntryOp, ifindex: number): readonly Message[] {
   switch (op.kind) {
     case 'flood-add':
-      return [addFloodEntry(ifindex, ipv4Of(op.vtep))]
+      return [addFloodEntry(ifindex, op.vtep)]
     case 'flood-delete':
-      return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self', vtep: ipv4Of(op.vtep) })]
+      return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self', vtep: op.vtep })]
     case 'flood-clear':
       return [deleteEntry({ ifindex, mac: FLOOD_MAC, table: 'self' })]
     case 'fdb-set':
-      return [setTunnelEntry(ifindex, { mac: op.mac, vtep: ipv4Of(op.vtep) })]
+      return [setTunnelEntry(ifindex, { mac: op.mac, vtep: op.vtep })]
     case 'fdb-delete': {
       // Two messages: in one, a missing entry of the bridge would keep the device's own from being deleted.
       const tables = [...(op.bridged ? (['master'] as const) : []), ...(op.self ? (['self'] as const) : [])]
@@ -33,8 +32,8 @@ export function entryMessages(op: EntryOp, ifindex: number): readonly Message[] 
     case 'port-mac-delete':
       return [deleteEntry({ ifindex, mac: op.mac, table: 'master' })]
     case 'neighbour-set':
-      return [setNeighbour(ifindex, { address: ipv4Of(op.address), mac: op.mac })]
+      return [setNeighbour(ifindex, { address: op.address, mac: op.mac })]
     case 'neighbour-delete':
-      return [deleteNeighbour(ifindex, ipv4Of(op.address))]
+      return [deleteNeighbour(ifindex, op.address)]
   }
 }

@@ -2,7 +2,6 @@
 
 import { asVxmeshError } from '#model/errors.ts'
 import type { Ip } from '#model/ip.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Feature } from '../driver.ts'
@@ -16,12 +15,12 @@ import { attempt, readLink, type Kernel } from '../kernel/kernel.ts'
 const MTU = 1400
 const GROUP = 0
 
-/** Takes some milliseconds. Never throws: a feature that cannot be probed is absent, with the reason. */
-export function probeFeatures(kernel: Kernel): readonly Feature[] {
-  return [...probeOverlay(kernel), ...probeShaping().features]
+/** @param local this host's tunnel address. Takes some milliseconds. Never throws: a feature that cannot be probed is absent, with the reason. */
+export function probeFeatures(kernel: Kernel, local: Ip): readonly Feature[] {
+  return [...probeOverlay(kernel, local), ...probeShaping().features]
 }
 
-function probeOverlay(kernel: Kernel): readonly Feature[] {
+function probeOverlay(kernel: Kernel, local: Ip): readonly Feature[] {
   const ipv6: Feature = {
     name: 'ipv6-off',
     present: !kernel.ipv6.present || kernel.ipv6.sysctl,
@@ -40,7 +39,7 @@ function probeOverlay(kernel: Kernel): readonly Feature[] {
       socket.request(createBridge({ name: 'b', mac, mtu: MTU, group: GROUP }), 'create bridge')
     )
     const master = readLink(socket, 'b')?.ifindex ?? 0
-    const tunnel = { name: 'x', vni: 1, local: 0x7f000001 as Ipv4, port: 4789, ttl: 64, mtu: MTU, group: GROUP, master }
+    const tunnel = { name: 'x', vni: 1, local, port: 4789, ttl: 64, mtu: MTU, group: GROUP, master }
     const vxlan = attempt(() => socket.request(createVxlan(tunnel), 'create VXLAN device'))
     const pair = { name: 'v', mtu: MTU, group: GROUP, peer: { name: 'w', mac } }
     const veth = attempt(() => socket.request(createVeth(pair), 'create veth pair'))

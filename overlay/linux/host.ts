@@ -3,7 +3,7 @@
 
 import { asVxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import { ipv4Of } from '#model/ip.ts'
+import { ipv4Of, type Ip } from '#model/ip.ts'
 import type { Clock } from '#platform/clock.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isSysctlWritable } from '#platform/netns.ts'
@@ -27,7 +27,7 @@ import type { SettingsEntry } from '../plan/programs/entries.ts'
 import type { Underlay, UnderlaySpec } from '../plan/underlay/underlay.ts'
 import type { DeviceHost } from './devices.ts'
 import { probeFeatures, probeFilters } from './features.ts'
-import { exitOf, otherAddresses, readUnderlay, UNDERLAY_MTU_MAX, underlayDevices } from './underlay.ts'
+import { exitOf, linkPrefix, otherAddresses, readUnderlay, UNDERLAY_MTU_MAX, underlayDevices } from './underlay.ts'
 import { Policies } from './policies.ts'
 import { watchChanges, watchPolicies, watchTables } from './watch.ts'
 import { Ways } from './ways.ts'
@@ -128,7 +128,8 @@ export class LinuxHost implements DeviceHost {
       removeFilters(netns)
       return
     }
-    const parameters = { vtep: this.#underlay.local, port }
+    const { local: vtep } = this.#underlay
+    const parameters = { vtep, port, onLink: linkPrefix(this.kernel.socket, vtep) }
     if (datapath === null) {
       this.#guard = await Guard.open(netns, parameters)
       this.#guard.onWrite = this.#follow
@@ -140,17 +141,19 @@ export class LinuxHost implements DeviceHost {
       throw err
     })
     if (this.#guard !== null) this.#guard.onWrite = this.#follow
-    const ways = new Ways(this.kernel.socket, { vtep: this.#underlay.local, port })
+    const ways = new Ways(this.kernel.socket, { vtep, port })
     this.#policies ??= Policies.open(netns)
     this.#programs = new Programs({
       ...{ kernel: this.kernel, datapath, redirects: this.#redirects, indexes: this.indexes, sampling: this.sampling },
-      settings: () => this.#settings(port),
-      underlays: () => underlayDevices(this.kernel.socket, this.readUnderlay()),
-      locals: () => otherAddresses(this.kernel.socket, this.#underlay.local),
-      directness: whole => {
+      look: whole => {
         if (whole) ways.forget()
-        const exit = this.#exit(this.#lastUnderlay ?? this.readUnderlay())
-        return vtep => exit === 0 || [exit, null].includes(ways.deviceTo(vtep))
+        const underlay = this.#lastUnderlay ?? this.readUnderlay()
+        const underlays = underlayDevices(this.kernel.socket, underlay)
+        const exit = exitOf(underlays)
+        const isDirect = (to: Ip): boolean => exit === 0 || [exit, null].includes(ways.deviceTo(to))
+        if (!whole) return { own: null, isDirect }
+        const settings = this.#settings({ port, exit, underlayMtu: underlay.mtu })
+        return { own: { settings, underlays, locals: otherAddresses(this.kernel.socket, vtep) }, isDirect }
       },
       settled: () => removePortFilters(netns)
     })
@@ -173,7 +176,7 @@ export class LinuxHost implements DeviceHost {
 
   async features(): Promise<readonly Feature[]> {
     return [
-      ...probeFeatures(this.kernel),
+      ...probeFeatures(this.kernel, this.#underlay.local),
       ...(await probeFilters({ vtep: this.#underlay.local, required: this.#guard !== null })),
       this.#programsFeature(),
       ...(await this.gateways.features())
@@ -230,19 +233,14 @@ export class LinuxHost implements DeviceHost {
     this.kernel.socket.close()
   }
 
-  #settings(port: number): SettingsEntry {
-    const underlay = this.readUnderlay()
+  /** @param p.exit see exitOf */
+  #settings(p: { readonly port: number; readonly exit: number; readonly underlayMtu: number }): SettingsEntry {
     const hasPolicies = this.#policies?.exist() ?? false
     return {
-      ...{ vtep: ipv4Of(this.#underlay.local), vxlanPort: port, underlayMtu: underlay.mtu },
+      ...{ vtep: ipv4Of(this.#underlay.local), vxlanPort: p.port, underlayMtu: p.underlayMtu },
       ...{ flowsRate: FLOWS_RATE, broadcastsRate: BROADCASTS_RATE },
-      ...{ underlay: hasPolicies ? 0 : this.#exit(underlay), unwraps: !hasPolicies }
+      ...{ underlay: hasPolicies ? 0 : p.exit, unwraps: !hasPolicies }
     }
-  }
-
-  /** See exitOf. */
-  #exit(underlay: Underlay): number {
-    return exitOf(underlayDevices(this.kernel.socket, underlay))
   }
 
   #programsFeature(): Feature {

@@ -1,7 +1,7 @@
 // Observes our devices in the kernel by three dumps: links, FDB entries, neighbour entries.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import type { Ip } from '#model/ip.ts'
+import { FAMILIES, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import type { Message } from '../netlink/bytes.ts'
@@ -28,7 +28,8 @@ export function observe(kernel: Kernel, scope: Vni | null, p: ObserveOptions): O
     const bridge = scope === null ? undefined : found.find(link => link.name === bridgeName(scope))?.ifindex
     if (scope === null || bridge !== undefined) {
       readEntries(socket, getFdb(bridge === undefined ? {} : { bridge }), entry => tables.addFdb(entry))
-      readEntries(socket, getNeighbours(bridge), entry => tables.addNeighbour(entry))
+      for (const family of FAMILIES)
+        readEntries(socket, getNeighbours(family, bridge), entry => tables.addNeighbour(entry))
     }
     // A tunnel outside its bridge is not in the bridge's FDB dump.
     const vxlan = scope === null ? undefined : ours.find(link => link.name === vxlanName(scope))
@@ -164,9 +165,11 @@ function observedLink(p: { kernel: Kernel; link: LinkInfo; tables: EntryTables }
 
 function observedDevice(kernel: Kernel, link: LinkInfo, name: IfName): ObservedDevice {
   // A device whose MTU is too small for IPv6 gets no IPv6 state when it is set up: the kernel then reports none.
-  const ipv6Off = (link.addrGenNone ?? true) && (!kernel.ipv6.sysctl || (link.ipv6Disabled ?? true))
+  const isDisabled = !kernel.ipv6.sysctl || (link.ipv6Disabled ?? true)
+  const isQuiet = (link.addrGenNone ?? true) && (isDisabled || link.ipv6AcceptsRouters === false)
+  const ipv6 = !isQuiet ? 'on' : isDisabled ? 'off' : 'quiet'
   const { ifindex, alias, group, mtu, up } = link
-  return { name, ifindex, alias, group, mtu, up, ipv6Off }
+  return { name, ifindex, alias, group, mtu, up, ipv6 }
 }
 
 function portFlags(info: BridgePortInfo | null): PortFlags | null {

@@ -1,12 +1,13 @@
 // Finds the device that has this host's tunnel address, and what it leaves to containers.
 
 import { VxmeshError } from '#model/errors.ts'
-import { formatIp, ipv4Of, type Ip } from '#model/ip.ts'
+import { familyOf, formatIp, ipv4Of, isIpv4, subnetContains, type Ip } from '#model/ip.ts'
 import { broadcastAddress, networkAddress, type Ipv4 } from '#model/ipv4.ts'
+import type { Ipv6Subnet } from '#model/ipv6.ts'
 import { MTU_MIN } from '#model/quantity.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { readLink, readLinks } from '../kernel/kernel.ts'
-import { readAddresses } from '../kernel/tables.ts'
+import { readAddresses, readRouteTables } from '../kernel/tables.ts'
 import type { LinkInfo } from '../netlink/link-info.ts'
 import { getLinks } from '../netlink/link.ts'
 import { OVERLAY_GROUP } from '../plan/network/names.ts'
@@ -52,14 +53,32 @@ export function otherAddresses(socket: NetlinkSocket, vtep: Ip): readonly Ip[] {
   return [...new Set([...all, LIMITED_BROADCAST])].filter(address => address !== vtep)
 }
 
+/** The addresses on the link of an IPv6 tunnel address, as the host's routes tell them; null if none is known, or over IPv4. */
+export function linkPrefix(socket: NetlinkSocket, vtep: Ip): Ipv6Subnet | null {
+  if (isIpv4(vtep)) return null
+  const { addresses, routes } = readRouteTables(socket, ['ipv6'])
+  const holder = addresses.find(({ address }) => address === vtep)
+  for (const { destination, prefixLength, ifindex, gateway, rejects } of routes) {
+    if (ifindex !== holder?.ifindex || gateway !== null || rejects || destination === null || isIpv4(destination))
+      continue
+    const prefix = { base: destination, prefixLength }
+    if (subnetContains(prefix, vtep)) return prefix
+  }
+  return null
+}
+
 /** @throws ERR_CONFIG naming `bind` when no device has the address or its MTU is too small */
 export function readUnderlay(socket: NetlinkSocket, spec: UnderlaySpec): Underlay {
-  const holder = readAddresses(socket).find(({ address }) => address === spec.local)
+  const address = formatIp(spec.local)
+  const holder = readAddresses(socket, familyOf(spec.local)).find(({ address }) => address === spec.local)
   const link = holder === undefined ? null : readLink(socket, holder.ifindex)
   if (link === null) {
-    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${formatIp(spec.local)}`, {
-      field: 'bind'
-    })
+    throw new VxmeshError('ERR_CONFIG', `bind: no device of this host has the address ${address}`, { field: 'bind' })
+  }
+  if (holder?.unusable !== undefined) {
+    const why =
+      holder.unusable === 'duplicate' ? 'another host on the link has it' : 'it is still being checked for duplicates'
+    throw new VxmeshError('ERR_CONFIG', `bind: ${address} of ${link.name} cannot be used: ${why}`, { field: 'bind' })
   }
   const mtu = Math.min(link.mtu, UNDERLAY_MTU_MAX)
   const overlayMtu = mtu - spec.overheadBytes

@@ -44,7 +44,8 @@ type Classify = (frame: NetlinkFrame) => Vni | null | undefined
 /** Returns how to stop. @throws ERR_NETNS, ERR_KERNEL */
 export function watchChanges(options: WatchOptions): () => void {
   const socket = NetlinkSocket.open(options.netns, [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC])
-  return watchSocket(socket, options, frame => networkOf(options, frame))
+  const bridges = new Set<string>()
+  return watchSocket(socket, options, frame => networkOf(options, frame, bridges))
 }
 
 /** The same for our tables in nftables. @throws ERR_NETNS, ERR_KERNEL */
@@ -91,8 +92,8 @@ function watchSocket(socket: NetlinkSocket, { clock, listener }: WatchTarget, cl
   }
 }
 
-/** See Classify. */
-function networkOf(options: WatchOptions, frame: NetlinkFrame): Vni | null | undefined {
+/** See Classify. @param bridges those of other programs that were told of */
+function networkOf(options: WatchOptions, frame: NetlinkFrame, bridges: Set<string>): Vni | null | undefined {
   if (frame.portId !== 0 && options.own.includes(frame.portId)) return undefined
   if (TRAFFIC_CONTROL.includes(frame.type)) {
     const ifindex = decodeTrafficControl(frame.payload)
@@ -109,5 +110,14 @@ function networkOf(options: WatchOptions, frame: NetlinkFrame): Vni | null | und
   const named = role !== null && 'vni' in role ? role.vni : routerDevice(link.name)?.vni
   if (named !== undefined) return named
   const known = options.networkOf(link.ifindex) ?? options.networkOf(link.master)
-  return known ?? (role === null ? undefined : null)
+  if (known !== undefined && known !== null) return known
+  return role !== null || isNewBridge(frame, link, bridges) ? null : undefined
+}
+
+/** Is it a bridge of another program that was not told of before? The host's rules of IPv6 have to let pass what it forwards. */
+function isNewBridge({ type }: NetlinkFrame, { kind, name }: LinkInfo, known: Set<string>): boolean {
+  if (kind !== 'bridge') return false
+  if (type === RTM_DELLINK) known.delete(name)
+  const before = known.size
+  return type === RTM_NEWLINK && known.add(name).size > before
 }

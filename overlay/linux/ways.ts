@@ -4,7 +4,7 @@ import type { Ip } from '#model/ip.ts'
 import { ipv4Of } from '#model/ip.ts'
 import { errnoOf } from '#platform/netlink-error.ts'
 import type { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { decodeRoute, getRouteTo } from '../netlink/address.ts'
+import { decodeRouteTo, getRouteTo } from '../netlink/address.ts'
 
 /** The route is missing, or forbidden by the administrator. */
 const NO_WAY: readonly (string | null)[] = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']
@@ -39,7 +39,7 @@ export class Ways {
     try {
       const request = getRouteTo({ to: ipv4Of(vtep), from: ipv4Of(from), port })
       const [answer] = this.#socket.request(request, 'look up a route')
-      return answer === undefined ? null : (decodeRoute(answer)?.ifindex ?? null)
+      return answer === undefined ? null : decodeRouteTo(answer)
     } catch (err) {
       if (NO_WAY.includes(errnoOf(err))) return null
       throw err

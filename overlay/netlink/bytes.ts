@@ -1,8 +1,11 @@
 // Writes and reads netlink structs and attributes. Integers are little-endian, the byte order of every supported host,
 // except those that the kernel defines in network order (addresses, UDP ports). Readers never read past their buffer. Pure.
 
+import { isIpv4, type Family, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { bytesOfIpv6, ipv6OfBytes } from '#model/ipv6.ts'
 import { macAt, type Mac } from '#model/mac.ts'
+import { AF_INET, AF_INET6 } from './constants.ts'
 
 /** A request without its header (platform/netlink-frame.ts writes that). */
 export type Message = { readonly type: number; readonly flags: number; readonly body: Uint8Array }
@@ -61,6 +64,10 @@ export class Writer {
     const offset = this.#attribute(type, 4)
     for (let i = 0; i < 4; i++) this.#bytes[offset + i] = address >>> (24 - 8 * i)
     return this
+  }
+
+  attributeIp(type: number, address: Ip): this {
+    return isIpv4(address) ? this.attributeIpv4(type, address) : this.attribute(type, bytesOfIpv6(address))
   }
 
   attributeMac(type: number, mac: Mac): this {
@@ -200,6 +207,16 @@ export function readU16Be(value: Uint8Array): number | null {
 
 export function readIpv4(value: Uint8Array): Ipv4 | null {
   return value.length === 4 ? ipv4At(value, 0) : null
+}
+
+/** Null unless it is as long as an address of either family. */
+export function readIp(value: Uint8Array): Ip | null {
+  return value.length === 16 ? ipv6OfBytes(value) : readIpv4(value)
+}
+
+/** The number by which the kernel knows a family. */
+export function afOf(family: Family): number {
+  return family === 'ipv4' ? AF_INET : AF_INET6
 }
 
 /** Accepts any six bytes, including multicast and the zero address of flood entries: the kernel may hold either. */

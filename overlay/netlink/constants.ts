@@ -79,6 +79,7 @@ export const IFLA_INET6_ADDR_GEN_MODE = 8
 /** IN6_ADDR_GEN_MODE_NONE: no link-local address. */
 export const ADDR_GEN_NONE = 1
 /** Index of disable_ipv6 among the int32 of IFLA_INET6_CONF (linux/ipv6.h). */
+export const DEVCONF_ACCEPT_RA = 3
 export const DEVCONF_DISABLE_IPV6 = 26
 
 export const NDA_DST = 1
@@ -100,6 +101,11 @@ export const NTF_MASTER = 0x04
 export const IFA_ADDRESS = 1
 export const IFA_LOCAL = 2
 export const IFA_BROADCAST = 4
+/** No duplicate address detection (RFC 4862): the address is usable at once. */
+export const IFA_F_NODAD = 0x02
+export const IFA_F_OPTIMISTIC = 0x04
+export const IFA_F_DADFAILED = 0x08
+export const IFA_F_TENTATIVE = 0x40
 
 export const RTA_DST = 1
 export const RTA_SRC = 2
@@ -116,6 +122,12 @@ export const RT_TABLE_MAIN = 254
 /** Marks a route as set by an administrator, so that no routing daemon claims it. */
 export const RTPROT_STATIC = 4
 export const RTN_UNICAST = 1
+/** RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT. */
+export const RTN_REJECTING: readonly number[] = [6, 7, 8]
+/** What the kernel has learned of a destination, such as the MTU of its path. */
+export const RTM_F_CLONED = 0x200
+/** The metric that a default route gets without one of its own. */
+export const DEFAULT_METRICS: Readonly<Record<'ipv4' | 'ipv6', number>> = { ipv4: 0, ipv6: 1_024 }
 export const RT_SCOPE_LINK = 253
 /** Treats the next hop as on-link, whatever the device's addresses are. */
 export const RTNH_F_ONLINK = 4

@@ -1,19 +1,9 @@
 // Decodes links (RTM_NEWLINK). Malformed or truncated input never throws: a field that cannot be read keeps its empty
 // default. Pure.
 
-import type { Ipv4 } from '#model/ipv4.ts'
+import type { Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
-import {
-  attributesOf,
-  eachAttribute,
-  readIpv4,
-  readMac,
-  readText,
-  readU16Be,
-  readU32,
-  readU8,
-  viewOf
-} from './bytes.ts'
+import { attributesOf, eachAttribute, readIp, readMac, readText, readU16Be, readU32, readU8, viewOf } from './bytes.ts'
 import * as k from './constants.ts'
 
 export type LinkCounters = {
@@ -25,7 +15,7 @@ export type LinkCounters = {
 
 export type VxlanInfo = {
   readonly vni: number | null
-  readonly local: Ipv4 | null
+  readonly local: Ip | null
   readonly port: number | null
   readonly ttl: number | null
   readonly learning: boolean | null
@@ -57,6 +47,8 @@ export type LinkInfo = {
   /** Is automatic IPv6 address generation off? Null when the kernel has no IPv6. */
   readonly addrGenNone: boolean | null
   readonly ipv6Disabled: boolean | null
+  /** Does it follow router advertisements? */
+  readonly ipv6AcceptsRouters: boolean | null
   readonly multicastSnooping: boolean | null
   readonly vxlan: VxlanInfo | null
   readonly bridgePort: BridgePortInfo | null
@@ -86,6 +78,7 @@ export function decodeLink(payload: Uint8Array): LinkInfo | null {
     linkNetnsId: null,
     addrGenNone: null,
     ipv6Disabled: null,
+    ipv6AcceptsRouters: null,
     multicastSnooping: null,
     vxlan: null,
     bridgePort: null,
@@ -155,14 +148,13 @@ function decodeVxlan(data: Uint8Array): VxlanInfo {
   }
   return {
     vni: read(k.IFLA_VXLAN_ID, readU32),
-    local: read(k.IFLA_VXLAN_LOCAL, readIpv4),
+    local: read(k.IFLA_VXLAN_LOCAL, readIp) ?? read(k.IFLA_VXLAN_LOCAL6, readIp),
     port: read(k.IFLA_VXLAN_PORT, readU16Be),
     ttl: read(k.IFLA_VXLAN_TTL, readU8),
     learning: readFlag(found.get(k.IFLA_VXLAN_LEARNING)),
     extra:
       found.has(k.IFLA_VXLAN_GROUP) ||
       found.has(k.IFLA_VXLAN_GROUP6) ||
-      found.has(k.IFLA_VXLAN_LOCAL6) ||
       (read(k.IFLA_VXLAN_LINK, readU32) ?? 0) !== 0 ||
       (read(k.IFLA_VXLAN_COLLECT_METADATA, readU8) ?? 0) !== 0
   }
@@ -185,8 +177,12 @@ function decodeInet6(info: Mutable, value: Uint8Array): void {
   const mode = readU8(found.get(k.IFLA_INET6_ADDR_GEN_MODE) ?? EMPTY)
   info.addrGenNone = mode === null ? null : mode === k.ADDR_GEN_NONE
   const conf = found.get(k.IFLA_INET6_CONF)
-  const at = k.DEVCONF_DISABLE_IPV6 * 4
-  if (conf !== undefined && conf.length >= at + 4) info.ipv6Disabled = viewOf(conf).getInt32(at, true) !== 0
+  if (conf === undefined) return
+  const view = viewOf(conf)
+  const flag = (index: number): boolean | null =>
+    conf.length >= index * 4 + 4 ? view.getInt32(index * 4, true) !== 0 : null
+  info.ipv6Disabled = flag(k.DEVCONF_DISABLE_IPV6)
+  info.ipv6AcceptsRouters = flag(k.DEVCONF_ACCEPT_RA)
 }
 
 /** struct rtnl_link_stats64 starts with rx_packets, tx_packets, rx_bytes, tx_bytes. Exact up to 2^53. */

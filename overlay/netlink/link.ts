@@ -1,6 +1,6 @@
 // Encodes requests for links (ifinfomsg): creates bridge, VXLAN, veth and IFB devices, changes and deletes them. Pure.
 
-import type { Ipv4 } from '#model/ipv4.ts'
+import { isIpv4, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { Writer, type Message } from './bytes.ts'
 import * as k from './constants.ts'
@@ -13,7 +13,7 @@ export type BridgeSpec = { readonly name: string; readonly mac: Mac; readonly mt
 export type VxlanSpec = {
   readonly name: string
   readonly vni: number
-  readonly local: Ipv4
+  readonly local: Ip
   readonly port: number
   readonly ttl: number
   readonly mtu: number
@@ -62,7 +62,10 @@ export function createBridge(spec: BridgeSpec): Message {
     .message(k.RTM_NEWLINK, CREATE)
 }
 
-/** Creates a VXLAN device (RFC 7348), down, as a port of its bridge, without learning and without a default remote. */
+/**
+ * Creates a VXLAN device (RFC 7348), down, as a port of its bridge, without learning and without a default remote. Its packets
+ * are of the family of its local address; over IPv6 they have UDP checksums, the kernel's default.
+ */
 export function createVxlan(spec: VxlanSpec): Message {
   return named(spec)
     .attributeU32(k.IFLA_MASTER, spec.master)
@@ -73,7 +76,7 @@ export function createVxlan(spec: VxlanSpec): Message {
           data
             .attributeU32(k.IFLA_VXLAN_ID, spec.vni)
             .attributeU16Be(k.IFLA_VXLAN_PORT, spec.port)
-            .attributeIpv4(k.IFLA_VXLAN_LOCAL, spec.local)
+            .attributeIp(localAttribute(spec.local), spec.local)
             .attributeU8(k.IFLA_VXLAN_TTL, spec.ttl)
             .attributeU8(k.IFLA_VXLAN_LEARNING, 0)
         )
@@ -82,19 +85,23 @@ export function createVxlan(spec: VxlanSpec): Message {
 }
 
 /** Changes the settings that an existing VXLAN device allows to change. */
-export function setVxlan(ref: LinkRef, spec: { local: Ipv4; ttl: number }): Message {
+export function setVxlan(ref: LinkRef, spec: { local: Ip; ttl: number }): Message {
   return link(ref)
     .nested(k.IFLA_LINKINFO, info =>
       info
         .attributeText(k.IFLA_INFO_KIND, 'vxlan')
         .nested(k.IFLA_INFO_DATA, data =>
           data
-            .attributeIpv4(k.IFLA_VXLAN_LOCAL, spec.local)
+            .attributeIp(localAttribute(spec.local), spec.local)
             .attributeU8(k.IFLA_VXLAN_TTL, spec.ttl)
             .attributeU8(k.IFLA_VXLAN_LEARNING, 0)
         )
     )
     .message(k.RTM_NEWLINK, 0)
+}
+
+function localAttribute(local: Ip): number {
+  return isIpv4(local) ? k.IFLA_VXLAN_LOCAL : k.IFLA_VXLAN_LOCAL6
 }
 
 /** Creates a veth pair, both ends down; the peer is created in the descriptor's namespace under its final name. */

@@ -2,9 +2,20 @@
 // table (MAC -> VTEP), NTF_MASTER the bridge's (MAC -> port). Entries are set with NLM_F_REPLACE, never NLM_F_EXCL, so that
 // a leftover entry cannot block the right one. Pure.
 
-import type { Ipv4 } from '#model/ipv4.ts'
+import { familyOf, type Family, type Ip } from '#model/ip.ts'
 import { macAt, type Mac } from '#model/mac.ts'
-import { align4, attributeLength, attributeType, ipv4At, u16At, u32At, Writer, type Message } from './bytes.ts'
+import {
+  afOf,
+  align4,
+  attributeLength,
+  attributeType,
+  ipv4At,
+  readIp,
+  u16At,
+  u32At,
+  Writer,
+  type Message
+} from './bytes.ts'
 import * as k from './constants.ts'
 
 /** The MAC of flood entries (bridge(8)). */
@@ -15,9 +26,9 @@ const REPLACE = k.NLM_F_CREATE | k.NLM_F_REPLACE
 const STATIC = k.NUD_NOARP | k.NUD_REACHABLE
 
 /** Sets a unicast entry in both tables, the device's and the bridge's. */
-export function setTunnelEntry(ifindex: number, entry: { mac: Mac; vtep: Ipv4 }): Message {
+export function setTunnelEntry(ifindex: number, entry: { mac: Mac; vtep: Ip }): Message {
   return fdb({ ifindex, flags: k.NTF_SELF | k.NTF_MASTER, state: STATIC, mac: entry.mac })
-    .attributeIpv4(k.NDA_DST, entry.vtep)
+    .attributeIp(k.NDA_DST, entry.vtep)
     .message(k.RTM_NEWNEIGH, REPLACE)
 }
 
@@ -31,34 +42,34 @@ export function getPortEntry(p: { ifindex: number; mac: Mac }): Message {
   return fdb({ ...p, flags: k.NTF_MASTER, state: 0 }).message(k.RTM_GETNEIGH, 0)
 }
 
-export function addFloodEntry(ifindex: number, vtep: Ipv4): Message {
+export function addFloodEntry(ifindex: number, vtep: Ip): Message {
   return fdb({ ifindex, flags: k.NTF_SELF, state: k.NUD_PERMANENT | k.NUD_NOARP, mac: FLOOD_MAC })
-    .attributeIpv4(k.NDA_DST, vtep)
+    .attributeIp(k.NDA_DST, vtep)
     .message(k.RTM_NEWNEIGH, k.NLM_F_CREATE | k.NLM_F_APPEND)
 }
 
 /** Without a VTEP the entry is deleted with all its destinations. */
-export function deleteEntry(p: { ifindex: number; mac: Mac; table: 'self' | 'master'; vtep?: Ipv4 }): Message {
+export function deleteEntry(p: { ifindex: number; mac: Mac; table: 'self' | 'master'; vtep?: Ip }): Message {
   const writer = fdb({
     ifindex: p.ifindex,
     flags: p.table === 'self' ? k.NTF_SELF : k.NTF_MASTER,
     state: 0,
     mac: p.mac
   })
-  if (p.vtep !== undefined) writer.attributeIpv4(k.NDA_DST, p.vtep)
+  if (p.vtep !== undefined) writer.attributeIp(k.NDA_DST, p.vtep)
   return writer.message(k.RTM_DELNEIGH, 0)
 }
 
-export function setNeighbour(ifindex: number, entry: { address: Ipv4; mac: Mac }): Message {
-  return ndmsg({ family: k.AF_INET, ifindex, state: k.NUD_PERMANENT, flags: 0 })
-    .attributeIpv4(k.NDA_DST, entry.address)
+export function setNeighbour(ifindex: number, entry: { address: Ip; mac: Mac }): Message {
+  return ndmsg({ family: afOf(familyOf(entry.address)), ifindex, state: k.NUD_PERMANENT, flags: 0 })
+    .attributeIp(k.NDA_DST, entry.address)
     .attributeMac(k.NDA_LLADDR, entry.mac)
     .message(k.RTM_NEWNEIGH, REPLACE)
 }
 
-export function deleteNeighbour(ifindex: number, address: Ipv4): Message {
-  return ndmsg({ family: k.AF_INET, ifindex, state: 0, flags: 0 })
-    .attributeIpv4(k.NDA_DST, address)
+export function deleteNeighbour(ifindex: number, address: Ip): Message {
+  return ndmsg({ family: afOf(familyOf(address)), ifindex, state: 0, flags: 0 })
+    .attributeIp(k.NDA_DST, address)
     .message(k.RTM_DELNEIGH, 0)
 }
 
@@ -69,9 +80,9 @@ export function getFdb(filter: { device?: number; bridge?: number } = {}): Messa
   return writer.message(k.RTM_GETNEIGH, 0)
 }
 
-/** Dump request for the IPv4 neighbour entries of all devices or of one. */
-export function getNeighbours(device?: number): Message {
-  const writer = ndmsg({ family: k.AF_INET, ifindex: 0, state: 0, flags: 0 })
+/** Dump request for the neighbour entries of a family, of all devices or of one. */
+export function getNeighbours(family: Family, device?: number): Message {
+  const writer = ndmsg({ family: afOf(family), ifindex: 0, state: 0, flags: 0 })
   if (device !== undefined) writer.attributeU32(k.NDA_IFINDEX, device)
   return writer.message(k.RTM_GETNEIGH, 0)
 }
@@ -82,11 +93,11 @@ export type NeighbourInfo = {
   readonly state: number
   readonly flags: number
   readonly mac: Mac | null
-  /** The VTEP of an FDB entry, the address of a neighbour entry; null when absent or not IPv4. */
-  readonly destination: Ipv4 | null
+  /** The VTEP of an FDB entry, the address of a neighbour entry; null when absent or malformed. */
+  readonly destination: Ip | null
   /** Ifindex of the bridge for an entry of a bridge's table; 0 otherwise. */
   readonly master: number
-  /** Has a port, VNI, lower device or nexthop of its own, or an IPv6 destination: we never make such an entry. */
+  /** Has a port, VNI, lower device or nexthop of its own, or a malformed destination: we never make such an entry. */
   readonly extra: boolean
 }
 
@@ -96,7 +107,7 @@ const HEADER_BYTES = 12
 export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
   if (payload.length < HEADER_BYTES) return null
   let mac: Mac | null = null
-  let destination: Ipv4 | null = null
+  let destination: Ip | null = null
   let master = 0
   let extra = false
   for (let at = HEADER_BYTES, length: number; (length = attributeLength(payload, at)) > 0; at += align4(length)) {
@@ -107,7 +118,7 @@ export function decodeNeighbour(payload: Uint8Array): NeighbourInfo | null {
         mac = bytes === 6 ? macAt(payload, value) : null
         break
       case k.NDA_DST:
-        destination = bytes === 4 ? ipv4At(payload, value) : null
+        destination = bytes === 4 ? ipv4At(payload, value) : readIp(payload.subarray(value, value + bytes))
         extra ||= destination === null
         break
       case k.NDA_MASTER:

@@ -3,7 +3,7 @@
 
 import { VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
-import { formatIp, type Ip } from '#model/ip.ts'
+import { formatIp, isIpv4, type Ip } from '#model/ip.ts'
 import { SWITCH, SWITCH_TUNNEL } from '../plan/network/names.ts'
 import type { SwitchOp } from '../plan/network/op.ts'
 import type { ObservedPort, PortMark } from '../plan/network/switch.ts'
@@ -174,7 +174,9 @@ export class Bridge {
 
   #tunnelOptions(): Readonly<Record<string, string>> {
     const { vtep, port } = this.#options
-    return { key: 'flow', remote_ip: 'flow', local_ip: formatIp(vtep), dst_port: String(port) }
+    // Over IPv6 the kernel's VXLAN devices accept no packet without a UDP checksum.
+    const csum = isIpv4(vtep) ? {} : { csum: 'true' }
+    return { key: 'flow', remote_ip: 'flow', local_ip: formatIp(vtep), dst_port: String(port), ...csum }
   }
 
   /** Runs one transaction and waits until ovs-vswitchd has applied it. */

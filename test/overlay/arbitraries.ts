@@ -3,6 +3,7 @@
 import fc from 'fast-check'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { IfName } from '#model/ids.ts'
+import { ipv4Of, parseIp, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import type { MemberStatus } from '#model/member.ts'
@@ -25,7 +26,9 @@ export const anyInput: fc.Arbitrary<DesiredInput> = fc
         network: fc.nat({ max: NETWORKS - 1 }),
         host: fc.constantFrom(1, 1, 2, 3, HOSTS),
         address: fc.integer({ min: 2, max: 12 }),
-        container: fc.nat({ max: 8 })
+        container: fc.nat({ max: 8 }),
+        // A MAC that tells another address, which nobody has, or none.
+        asks: fc.constantFrom(null, null, null, '02:88:0a:01:00', '0e:00:00:00:00')
       }),
       { maxLength: 14, size: 'max' }
     ),
@@ -44,7 +47,9 @@ export const anyInput: fc.Arbitrary<DesiredInput> = fc
       const address = `${place.network}/${place.address}`
       if (network === undefined || taken.has(container) || taken.has(address)) continue
       taken.add(container).add(address)
-      endpoints.push(makeEndpoint(network, { container, host: place.host, address: `10.1.0.${place.address}` }))
+      const made = makeEndpoint(network, { container, host: place.host, address: `10.1.0.${place.address}` })
+      const mac = `${place.asks}:${(place.address + 100).toString(16)}` as Mac
+      endpoints.push(place.asks === null ? made : { ...made, mac })
     }
     const self = makeHost(1, makeHost(p.selfVtep === '192.0.2.1' ? 1 : 100).vtep)
     return {
@@ -61,6 +66,15 @@ export const anyInput: fc.Arbitrary<DesiredInput> = fc
       vxlanPort: p.port
     }
   })
+
+/** The same over an underlay of either family. */
+export const anyInput46 = fc.tuple(anyInput, fc.boolean()).map(([input, isSix]) => (isSix ? overIpv6(input) : input))
+
+function overIpv6(input: DesiredInput): DesiredInput {
+  const six = (vtep: Ip): Ip => parseIp(`fd00:2::${(ipv4Of(vtep) & 255).toString(16)}`)
+  const hosts = input.hosts.map(host => ({ ...host, vtep: six(host.vtep) }))
+  return { ...input, selfVtep: six(input.selfVtep), hosts }
+}
 
 type Drift = (link: ObservedLink) => ObservedLink | null
 
@@ -79,7 +93,7 @@ const anyDrift: fc.Arbitrary<Drift> = fc.oneof(
   fc.constant<Drift>(() => null),
   fc.constant<Drift>(link => ({ ...link, up: false })),
   fc.constant<Drift>(link => ({ ...link, mtu: 1300, alias: '' })),
-  fc.constant<Drift>(link => ({ ...link, ipv6Off: false, group: 0x76786e })),
+  fc.constant<Drift>(link => ({ ...link, ipv6: 'on', group: 0x76786e })),
   fc.constant<Drift>(link => (link.kind === 'bridge' ? { ...link, mac: '0a:00:00:00:00:01' as Mac } : link)),
   fc.constant<Drift>(link => (link.kind === 'bridge' ? { ...link, multicastSnooping: true } : link)),
   fc.constant<Drift>(link => (link.kind === 'vxlan' ? { ...link, odd: true } : link)),
@@ -138,8 +152,8 @@ function unported(link: Extract<ObservedLink, { kind: 'vxlan' | 'veth' }>): Obse
  */
 export const anyCase: fc.Arbitrary<{ input: DesiredInput; kernel: SimulatedKernel }> = fc
   .record({
-    input: anyInput,
-    other: anyInput,
+    input: anyInput46,
+    other: anyInput46,
     past: fc.constantFrom('same' as const, 'same' as const, 'other' as const, 'none' as const),
     attached: fc.array(fc.boolean(), { minLength: 14, maxLength: 14 }),
     drifts: fc.array(fc.tuple(fc.nat({ max: 10 }), anyDrift), { maxLength: 6, size: 'max' })

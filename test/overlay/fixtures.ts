@@ -4,8 +4,8 @@ import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId, parseVni } from '#model/ids.ts'
 import type { NetworkName, PeerId } from '#model/ids.ts'
-import { parseSubnet } from '#model/ip.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { parseIp, parseSubnet, type Ip } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import type { UnderlayPeers } from '#overlay/plan/underlay/peers.ts'
@@ -17,7 +17,7 @@ export function peer(index: number): PeerId {
   return parsePeerId(`12D3KooW${'x'.repeat(42)}${DIGITS[Math.floor(index / 50)] ?? '1'}${DIGITS[index % 50] ?? '1'}`)
 }
 
-export function makeHost(index: number, vtep: Ipv4 = parseIpv4(`192.0.2.${index}`)): Host {
+export function makeHost(index: number, vtep: Ip = parseIpv4(`192.0.2.${index}`)): Host {
   return { name: parseHostName(`h${index}`), peerId: peer(index), vtep, role: 'server', bootId: 'b', version: '0' }
 }
 
@@ -44,7 +44,7 @@ export function makeEndpoint(
   network: Network,
   p: { container: string; host: number; address: string; ifname?: string }
 ): Endpoint {
-  const address = parseIpv4(p.address)
+  const address = parseIp(p.address)
   return {
     network: network.name,
     vni: network.vni,

@@ -24,7 +24,7 @@ export class MemorySwitch {
     for (const network of host.networks.values()) {
       if (network.router !== null) this.routers.set(network.router.port, this.#ifindex++)
       for (const { device: name, alias } of network.endpoints.values()) {
-        const common = { name, alias, group: OVERLAY_GROUP, mtu: network.mtu, ipv6Off: true, macs: new Map() }
+        const common = { name, alias, group: OVERLAY_GROUP, mtu: network.mtu, ipv6: 'off' as const, macs: new Map() }
         this.links.set(name, {
           ...common,
           kind: 'veth',

@@ -2,7 +2,7 @@
 // address, ports that lose their settings with their bridge, and refusal of what is impossible.
 
 import type { IfName } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { isIpv4, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { OVERLAY_GROUP } from '#overlay/plan/network/names.ts'
 import type { Observed, ObservedLink, ObservedVxlan } from '#overlay/plan/network/observed.ts'
@@ -68,6 +68,7 @@ export class SimulatedKernel {
         })
         break
       case 'vxlan-set':
+        if (isIpv4(op.local) !== isIpv4(this.#vxlan(op.device).local ?? op.local)) throw new Error('EOPNOTSUPP')
         this.#change(op.device, 'vxlan', { local: op.local, learning: false, ttl: VXLAN_TTL })
         break
       case 'link-set':
@@ -141,7 +142,7 @@ export class SimulatedKernel {
   }
 
   #linkSet(name: string, changes: LinkChanges): void {
-    const { master, ipv6Off, ...rest } = changes
+    const { master, ipv6, ...rest } = changes
     const link = this.links.get(name)
     if (link === undefined || link.kind === 'foreign') throw new Error(`${name} is not there to be set`)
     // A change of address, and a link that comes up again, flush the neighbours.
@@ -149,8 +150,8 @@ export class SimulatedKernel {
     this.links.set(name, {
       ...link,
       ...rest,
-      ...(ipv6Off === undefined ? {} : { ipv6Off }),
-      ...(flushed ? { neighbours: new Map<Ipv4, Mac>() } : {})
+      ...(ipv6 === undefined ? {} : { ipv6 }),
+      ...(flushed ? { neighbours: new Map<Ip, Mac>() } : {})
     })
     if (master !== undefined) {
       this.#get(master, 'bridge')
@@ -217,7 +218,7 @@ export class SimulatedKernel {
     this.#change(name, 'veth', { macs })
   }
 
-  #neighbours(name: string, edit: (table: Map<Ipv4, Mac | null>) => void): void {
+  #neighbours(name: string, edit: (table: Map<Ip, Mac | null>) => void): void {
     const table = new Map(this.#get(name, 'bridge').neighbours)
     edit(table)
     this.#change(name, 'bridge', { neighbours: table })
@@ -252,6 +253,6 @@ export class SimulatedKernel {
   }
 
   #device(name: IfName, alias: string, mtu: number) {
-    return { name, ifindex: this.#nextIndex++, alias, group: OVERLAY_GROUP, mtu, up: true, ipv6Off: true }
+    return { name, ifindex: this.#nextIndex++, alias, group: OVERLAY_GROUP, mtu, up: true, ipv6: 'off' as const }
   }
 }

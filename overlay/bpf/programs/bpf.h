@@ -23,6 +23,7 @@ static long (*bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const vo
 static __u32 (*bpf_get_prandom_u32)(void) UNUSED = (void *)7;
 static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 offset, void *to, __u32 bytes) UNUSED = (void *)26;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) UNUSED = (void *)23;
+static long (*bpf_skb_change_proto)(struct __sk_buff *skb, __be16 proto, __u64 flags) UNUSED = (void *)31;
 static long (*bpf_skb_change_type)(struct __sk_buff *skb, __u32 type) UNUSED = (void *)32;
 static __u32 (*bpf_get_hash_recalc)(struct __sk_buff *skb) UNUSED = (void *)34;
 static long (*bpf_skb_pull_data)(struct __sk_buff *skb, __u32 length) UNUSED = (void *)39;

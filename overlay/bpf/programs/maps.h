@@ -10,12 +10,14 @@
 // Flags of a port.
 #define PORT_REDIRECTS 1 // What it sends may leave by a redirect, past the bridge and past queues on its own device.
 
+// Of a family in which the container has no address, that is zero.
 struct port {
   __u32 network;
   __be32 address;
   __u8 mac[6];
   __u16 flags;
   __u32 mtu; // Of the network: a larger packet takes the bridge's way, on which it is dropped.
+  __be32 address6[4];
 };
 
 // A container's port, by the ifindex of the host side of its veth.
@@ -39,9 +41,14 @@ struct station_key {
   __u16 zero;
 };
 
+// Has it the address, of each family, that its MAC tells? See tell_mac.
+#define TELLS_IPV4 1
+#define TELLS_IPV6 2
+
 struct station {
   __u32 to; // The ifindex of its port, or, on another host, that host's VTEP; 0: the network's VXLAN device knows the way.
-  __u32 how;
+  __u16 how;
+  __u16 tells;
 };
 
 // The endpoints of this host's networks, by network and MAC. Routers are not in it: the bridge leads to them.
@@ -63,7 +70,7 @@ struct hardware {
   __u16 zero;
 };
 
-// From which ARP requests are answered.
+// From which ARP requests are answered for an address that no station's MAC tells: a router's, or one that was asked for.
 struct {
   MAP_UINT(type, BPF_MAP_TYPE_HASH);
   MAP_UINT(max_entries, ENTRIES_OF_MESH);
@@ -71,6 +78,20 @@ struct {
   MAP_TYPE(key, struct address_key);
   MAP_TYPE(value, struct hardware);
 } vxm_neighbours SEC(".maps");
+
+struct address6_key {
+  __u32 network;
+  __be32 address[4];
+};
+
+// The same for neighbour solicitations.
+struct {
+  MAP_UINT(type, BPF_MAP_TYPE_HASH);
+  MAP_UINT(max_entries, ENTRIES_OF_MESH);
+  MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+  MAP_TYPE(key, struct address6_key);
+  MAP_TYPE(value, struct hardware);
+} vxm_neighbours6 SEC(".maps");
 
 // Which hosts may send into a network: those that have endpoints in it.
 struct {
@@ -90,13 +111,19 @@ struct {
   MAP_TYPE(value, __u32);
 } vxm_tunnels SEC(".maps");
 
-// The VXLAN device of a network.
+struct network {
+  __u32 tunnel;     // The ifindex of its VXLAN device.
+  __u32 first;      // Of the numbers that MACs tell, that of the first address of its IPv6 subnet.
+  __u32 count;      // Of the addresses from there on that MACs tell; 0 without IPv6.
+  __be32 subnet[4]; // The first address.
+};
+
 struct {
   MAP_UINT(type, BPF_MAP_TYPE_HASH);
   MAP_UINT(max_entries, ENTRIES_OF_HOST);
   MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
   MAP_TYPE(key, __u32);
-  MAP_TYPE(value, __u32);
+  MAP_TYPE(value, struct network);
 } vxm_networks SEC(".maps");
 
 // The devices by which VXLAN arrives: bytes of the link-layer header, 14 for Ethernet, 0 for a device without one.

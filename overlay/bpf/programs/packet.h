@@ -54,13 +54,16 @@ INLINE void copy_mac(__u8 *to, const __u8 *from)
   __builtin_memcpy(to, from, 6);
 }
 
-// The sum of a header without options (RFC 1071): what `check` must be if it is zero, and 0 if it is right.
-INLINE __u16 checksum(const struct iphdr *ip)
+// Reads what was written as something else.
+typedef __u16 __attribute__((may_alias)) half;
+
+// The Internet checksum (RFC 1071) of so many bytes and of what was summed before: what the field must be if it is zero, and
+// 0 if it is right.
+INLINE __u16 checksum(const void *data, __u32 bytes, __u32 sum)
 {
-  const __u16 *words = (const void *)ip;
-  __u32 sum = 0;
+  const half *halves = data;
 #pragma clang loop unroll(full)
-  for (__u32 i = 0; i < sizeof(*ip) / 2; i++) sum += words[i];
+  for (__u32 i = 0; i < bytes / 2; i++) sum += halves[i];
   sum = (sum & 0xffff) + (sum >> 16);
   return ~(sum + (sum >> 16));
 }

@@ -23,33 +23,33 @@ struct wrapping {
 // By the network's VXLAN device, which knows how to cut what a network card is to cut, and what is too large for the underlay.
 INLINE int to_tunnel(__u32 network)
 {
-  const __u32 *tunnel = bpf_map_lookup_elem(&vxm_networks, &network);
-  return tunnel ? bpf_redirect(*tunnel, 0) : TC_ACT_UNSPEC;
+  const struct network *found = bpf_map_lookup_elem(&vxm_networks, &network);
+  return found ? bpf_redirect(found->tunnel, 0) : TC_ACT_UNSPEC;
 }
 
-// Wraps an IPv4 packet here, as that device would, and sends it by the underlay's device, past the hooks of the host's
-// namespace.
+// Wraps an IPv4 or IPv6 packet here, as that device would, and sends it by the underlay's device, past the hooks of the
+// host's namespace.
 INLINE int wrap(struct __sk_buff *skb, __u32 network, __be32 vtep, const struct settings *settings)
 {
   struct wrapping headers = {};
-  __u8 service;
+  __u8 head[2];
   const __u32 bytes = skb->len + sizeof(struct outer);
   if (!settings->underlay || !vtep || skb->gso_size || sizeof(headers.ip) + bytes > settings->underlay_mtu ||
       bpf_skb_load_bytes(skb, 0, &headers.inner, sizeof(headers.inner)) ||
-      bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + 1, &service, 1))
+      bpf_skb_load_bytes(skb, sizeof(struct ethhdr), head, sizeof(head)))
     return to_tunnel(network);
-  service &= ECN_MASK;
+  const __u8 congestion = congestion_of(headers.inner.h_proto, head);
   headers.ethernet.h_proto = HTONS(ETH_P_IP);
   headers.ip.version = 4;
   headers.ip.ihl = sizeof(headers.ip) / 4;
-  headers.ip.tos = service == ECN_CONGESTION ? ECN_CAPABLE : service;
+  headers.ip.tos = congestion == ECN_CONGESTION ? ECN_CAPABLE : congestion;
   headers.ip.tot_len = HTONS(sizeof(headers.ip) + bytes);
   headers.ip.id = bpf_get_prandom_u32();
   headers.ip.ttl = VXLAN_TTL;
   headers.ip.protocol = IPPROTO_UDP;
   headers.ip.saddr = settings->vtep;
   headers.ip.daddr = vtep;
-  headers.ip.check = checksum(&headers.ip);
+  headers.ip.check = checksum(&headers.ip, sizeof(headers.ip), 0);
   headers.outer.udp.source = HTONS(FIRST_SOURCE_PORT + bpf_get_hash_recalc(skb) % SOURCE_PORTS);
   headers.outer.udp.dest = settings->vxlan_port;
   headers.outer.udp.len = HTONS(bytes);

@@ -7,8 +7,8 @@ import type { Mac } from '#model/mac.ts'
 import type { DesiredHost } from '../network/desired.ts'
 import { vtepsOf } from '../underlay/peers.ts'
 
-/** A container's port and the only source addresses it may use. */
-export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly address: Ip }
+/** A container's port and the only source addresses it may use: one for each subnet of its network. */
+export type PortBinding = { readonly device: IfName; readonly mac: Mac; readonly addresses: readonly Ip[] }
 
 export type DesiredFilter = {
   /** By host interface, whether or not the device exists yet. */
@@ -39,7 +39,7 @@ export function desiredFilter(host: DesiredHost): DesiredFilter {
 function portsOf(host: DesiredHost): ReadonlyMap<IfName, PortBinding> {
   const ports = new Map<IfName, PortBinding>()
   for (const network of host.networks.values()) {
-    for (const { device, mac, address } of network.endpoints.values()) ports.set(device, { device, mac, address })
+    for (const { device, mac, addresses } of network.endpoints.values()) ports.set(device, { device, mac, addresses })
   }
   return ports
 }

@@ -1,9 +1,9 @@
-// Parses the output of `nft -j list table` or `list ruleset`: of a table, the elements of our set, and the shape of everything
+// Parses the output of `nft -j list table` or `list ruleset`: of a table, the elements of our sets, and the shape of everything
 // else as one string. nft rewrites rules when listing them, so a shape is only compared with one listed by the same nft
 // (filter/guard.ts). Pure.
 
 import { parseElement, type Element } from './element.ts'
-import type { FilterTable } from './ruleset.ts'
+import { setsOf, type FilterTable } from './ruleset.ts'
 
 export type ObservedTable = {
   readonly shape: string
@@ -23,13 +23,14 @@ export function parseListing(table: FilterTable, text: string): ObservedTable {
       continue
     }
     const { elem = [], ...rest } = set
+    const name = setsOf(table).find(ours => ours === set.name)
     // The kernel itself fills the others: they hold a bucket for each source.
-    if (set.name !== table.set) {
+    if (name === undefined) {
       shape.push(withoutCounts(rest))
       continue
     }
     const odd = elem.filter(listed => {
-      const element = parseElement(table, listed)
+      const element = parseElement(name, listed)
       if (element !== null) elements.set(element.text, element)
       return element === null
     })

@@ -1,8 +1,8 @@
 // Diffs desired against observed: tables to replace, and elements to add or delete in tables whose rules are right. Pure.
 
-import type { Element, Elements } from './element.ts'
+import { fits, type Element, type Elements } from './element.ts'
 import type { ObservedTable } from './listing.ts'
-import type { FilterTable } from './ruleset.ts'
+import { setsOf, type FilterTable } from './ruleset.ts'
 
 export type TableState = {
   readonly table: FilterTable
@@ -33,7 +33,9 @@ export function planFilter(states: readonly TableState[], mayRemove: (element: E
       for (const element of desired.values()) if (!observed.elements.has(element.text)) adds.push({ table, element })
       for (const element of surplus) if (mayRemove(element)) deletes.push({ table, element })
     } else {
-      const kept = surplus.filter(element => !mayRemove(element)).map(element => [element.text, element] as const)
+      const kept = surplus
+        .filter(element => fits(table, element) && !mayRemove(element))
+        .map(element => [element.text, element] as const)
       installs.push({ table, elements: new Map([...kept, ...desired]) })
     }
   }
@@ -43,15 +45,11 @@ export function planFilter(states: readonly TableState[], mayRemove: (element: E
 /** Replaces the table, or creates it, in one transaction: every packet sees either the old table or the new one. */
 export function installScript(table: FilterTable, elements: Elements): string {
   const at = `${table.family} ${table.name}`
-  const words = [...elements.values()].map(element => element.text).join(', ')
-  return [
-    `add table ${at}`,
-    `delete table ${at}`,
-    `table ${at} {${table.body}`,
-    '}',
-    ...(words === '' ? [] : [`add element ${at} ${table.set} { ${words} }`]),
-    ''
-  ].join('\n')
+  const fill = setsOf(table).map(set => {
+    const words = [...elements.values()].filter(element => element.set === set).map(({ text }) => text)
+    return words.length === 0 ? [] : [`add element ${at} ${set} { ${words.join(', ')} }`]
+  })
+  return [`add table ${at}`, `delete table ${at}`, `table ${at} {${table.body}`, '}', ...fill.flat(), ''].join('\n')
 }
 
 export type TableInstall = {
@@ -73,13 +71,13 @@ export function filterOps({ installs, adds, deletes }: FilterPlan): readonly Fil
 
 /** One line, for the log. */
 export function describeFilterOp(op: FilterOp): string {
-  const { family, name, set } = op.table
+  const { family, name } = op.table
   switch (op.kind) {
     case 'table-install':
       return `install ${family} ${name} with ${op.elements.size} elements`
     case 'element-add':
-      return `add ${op.element.text} to set ${set} of ${family} ${name}`
+      return `add ${op.element.text} to set ${op.element.set} of ${family} ${name}`
     case 'element-delete':
-      return `delete ${op.element.text} from set ${set} of ${family} ${name}`
+      return `delete ${op.element.text} from set ${op.element.set} of ${family} ${name}`
   }
 }

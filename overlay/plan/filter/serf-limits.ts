@@ -1,7 +1,7 @@
 // Limits of what Serf's port accepts, as sets and chains in nft(8) syntax. Serf deciphers each packet before it knows whether
 // the sender holds the key, so packets beyond a limit are dropped before they reach it. Pure.
 
-import type { Ip } from '#model/ip.ts'
+import { familyOf, isIpv4, type Family, type Ip } from '#model/ip.ts'
 
 export type SerfPort = { readonly bind: Ip; readonly port: number }
 
@@ -35,23 +35,37 @@ const MEMBER: Limits = {
   mebibytes: { perSecond: 64, burst: 128 }
 }
 
+/** Of strangers with IPv6 addresses a /64 is one source, for who has one address of it can have them all. */
+const STRANGER_SOURCE: Readonly<Record<Family, string>> = {
+  ipv4: 'ip saddr',
+  ipv6: 'ip6 saddr & ffff:ffff:ffff:ffff::'
+}
+
 /** Sources with a bucket of their own. Beyond them only the limit of all strangers holds. */
 const SOURCES_MAX = 4_096
 /** A bucket is forgotten when its source has been silent for so long. */
 const FORGET_SECONDS = 60
 
+/** How nft(8) names the protocol of an address. */
+export function protocolOf(address: Ip): 'ip' | 'ip6' {
+  return isIpv4(address) ? 'ip' : 'ip6'
+}
+
 /** Chain `serf`, which takes the packets to Serf's port, with all that it needs except set `members`. */
-export function serfLimits(): string {
-  return `${SENDERS.map(buckets).join('')}
+export function serfLimits({ bind }: Pick<SerfPort, 'bind'>): string {
+  const family = familyOf(bind)
+  const source = `${protocolOf(bind)} saddr`
+  const ofStrangers = perSource('stranger', STRANGER, STRANGER_SOURCE[family])
+  return `${SENDERS.map(sender => buckets(sender, family)).join('')}
   chain serf {
-    ip saddr @members goto member
+    ${source} @members goto member
     goto stranger
   }
   chain stranger {
-    ${[...perSource('stranger', STRANGER), ...inTotal('stranger', ALL_STRANGERS)].join('\n    ')}
+    ${[...ofStrangers, ...inTotal('stranger', ALL_STRANGERS)].join('\n    ')}
   }
   chain member {
-    ${perSource('member', MEMBER).join('\n    ')}
+    ${perSource('member', MEMBER, source).join('\n    ')}
   }`
 }
 
@@ -63,18 +77,18 @@ const MEASURES = {
 const KINDS = ['datagrams', 'connections', 'mebibytes'] as const
 type Kind = (typeof KINDS)[number]
 
-function buckets(sender: Sender): string {
+function buckets(sender: Sender, family: Family): string {
   const sets = KINDS.map(
     kind => `
-  set ${sender}_${kind} { type ipv4_addr; size ${SOURCES_MAX}; flags dynamic,timeout; timeout ${FORGET_SECONDS}s; }`
+  set ${sender}_${kind} { type ${family}_addr; size ${SOURCES_MAX}; flags dynamic,timeout; timeout ${FORGET_SECONDS}s; }`
   )
   return `${sets.join('')}
   counter ${sender} { }`
 }
 
-function perSource(sender: Sender, limits: Limits): readonly string[] {
+function perSource(sender: Sender, limits: Limits, source: string): readonly string[] {
   return KINDS.map(kind => {
-    const bucket = `update @${sender}_${kind} { ip saddr ${over(kind, limits[kind])} }`
+    const bucket = `update @${sender}_${kind} { ${source} ${over(kind, limits[kind])} }`
     return `${MEASURES[kind].match} ${bucket} counter name ${sender} drop`.trim()
   })
 }

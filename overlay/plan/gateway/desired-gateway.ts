@@ -1,11 +1,13 @@
 // The routers that this host must run: one namespace for each network with egress or hostAccess that has local endpoints
-// (docs/adr/0016, 0028). Every host computes the same function of the replicated state. Pure.
+// (docs/adr/0016, 0028, 0055). Every host computes the same function of the replicated state. Pure.
 
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
-import { compareIp, singleAddress, type Ip, type Subnet } from '#model/ip.ts'
+import { addressesOf, gatewayMacOf, gatewaysOf, hostRoutedSubnets, subnetsOf } from '#model/addresses.ts'
+import { compareIp, familyOf, singleAddress, subnetContains, type Family, type Ip, type Subnet } from '#model/ip.ts'
 import type { Ipv4, Ipv4Subnet } from '#model/ipv4.ts'
-import { macOf, type Mac } from '#model/mac.ts'
-import { hasRouter, type Network } from '#model/network.ts'
+import { ipv6At, type Ipv6 } from '#model/ipv6.ts'
+import type { Mac } from '#model/mac.ts'
+import { egressV6Of, hasRouter, type Network } from '#model/network.ts'
 import type { DesiredInput } from '../network/desired.ts'
 import { hostAddresses } from '../underlay/peers.ts'
 import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxlanName } from '../network/names.ts'
@@ -13,23 +15,48 @@ import { bridgeName, hex6, networkAlias, parseNetworkAlias, routerPortName, vxla
 /** IFLA_GROUP of the host's end of every router uplink. The host's rules match these devices by group alone. */
 export const OUTSIDE_GROUP = 0x76786f
 
-/** The next hop of every router: an unassigned address with a permanent neighbour entry. */
-export const NEXT_HOP = 0xa9fe0101 as Ipv4
+/** The IPv6 counterpart of `overlay.transit`: "vxmesh" in ASCII, from the range for local use. It never leaves a host. */
+export const TRANSIT_V6 = { base: 'fd76:786d:6573:6800::' as Ipv6, prefixLength: 64 }
+/** The host's address on every uplink of a router: without it, a host may have none by which to talk to containers. */
+export const HOST_TRANSIT_V6 = ipv6At(TRANSIT_V6, 2 ** 24)
 
-/** Never reachable from a container: loopback, link-local (cloud metadata), multicast. */
+/** The next hop of every router, with a permanent neighbour entry. That of IPv4 is no address of anybody. */
+const NEXT_HOPS: Readonly<Record<Family, Ip>> = { ipv4: 0xa9fe0101 as Ipv4, ipv6: HOST_TRANSIT_V6 }
+
+/** On the inside of every router, which asks for its containers' MAC addresses from there: the kernel uses no other. */
+export const ROUTER_LINK_LOCAL = { address: 'fe80::1' as Ipv6, prefixLength: 64 }
+
+/** Never reachable from a container: loopback, link-local (cloud metadata), multicast; of IPv6, also what stands for IPv4. */
 const ALWAYS_GUARDED: readonly Subnet[] = [
   { base: 0x7f000000 as Ipv4, prefixLength: 8 },
   { base: 0xa9fe0000 as Ipv4, prefixLength: 16 },
-  { base: 0xe0000000 as Ipv4, prefixLength: 4 }
+  { base: 0xe0000000 as Ipv4, prefixLength: 4 },
+  { base: '::' as Ipv6, prefixLength: 96 },
+  { base: '::ffff:0:0' as Ipv6, prefixLength: 96 },
+  { base: 'fe80::' as Ipv6, prefixLength: 10 },
+  { base: 'ff00::' as Ipv6, prefixLength: 8 },
+  TRANSIT_V6
 ]
+
+/** What a router has of one family. */
+export type RouterSubnet = {
+  readonly family: Family
+  readonly subnet: Subnet
+  readonly gateway: Ip
+  /** The router's address towards the host. */
+  readonly transit: Ip
+  readonly nextHop: Ip
+  /** Do its containers' connections leave the router from its transit address, or from their own? */
+  readonly isTranslated: boolean
+}
 
 export type DesiredRouter = {
   readonly vni: Vni
   readonly name: NetworkName
   readonly alias: string
-  readonly subnet: Subnet
-  readonly gateway: Ip
-  /** The same MAC on every host: the one derived from the gateway address, which no endpoint can have. */
+  /** One or two, the IPv4 one first. */
+  readonly subnets: readonly RouterSubnet[]
+  /** The same MAC on every host, which no endpoint can have. */
   readonly gatewayMac: Mac
   readonly bridge: IfName
   readonly vxlan: IfName
@@ -40,21 +67,19 @@ export type DesiredRouter = {
   readonly outsideMac: Mac
   readonly transitMac: Mac
   readonly mtu: number
-  /** The router's address towards the host: the source address of its containers' connections. */
-  readonly transit: Ipv4
   /** Shared by all containers of the network on this host, in bits/s; 0 is unlimited. */
   readonly egressRate: number
   /** May its containers open connections to destinations outside the overlay? */
   readonly egress: boolean
   /** May this host open connections to its containers? */
   readonly hostAccess: boolean
-  /** The containers that the host reaches through it, ascending; empty without hostAccess. */
+  /** The addresses to which the host has a route through it, ascending: for hostAccess, and for IPv6 that is routed. */
   readonly reached: readonly Ip[]
 }
 
 export type DesiredGateways = {
   readonly routers: ReadonlyMap<Vni, DesiredRouter>
-  /** The /8 from which transit addresses are derived. */
+  /** The /8 from which transit addresses of IPv4 are derived. */
   readonly transit: Ipv4Subnet
   /** Destinations that containers may not reach through the host. The observed underlay prefix is added to them. */
   readonly guarded: readonly Subnet[]
@@ -84,7 +109,10 @@ export function desiredGateways(input: GatewayInput): DesiredGateways {
     if (!hasRouter(network)) continue
     const here = (input.endpoints.get(network.name) ?? []).filter(({ host }) => host === input.self)
     if (here.length === 0) continue
-    const reached = network.hostAccess ? here.map(({ address }) => address).sort(compareIp) : []
+    const addresses = here.toSorted((a, b) => compareIp(a.address, b.address)).map(one => addressesOf(network, one))
+    const reached = hostRoutedSubnets(network).flatMap(subnet =>
+      addresses.flatMap(list => list.filter(address => subnetContains(subnet, address)))
+    )
     routers.set(network.vni, { ...desiredRouter(network, input), reached })
   }
   return {
@@ -104,14 +132,13 @@ export function guardedSubnets(
 }
 
 function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRouter, 'reached'> {
-  const { vni, name, subnet, gateway } = network
+  const { vni, name } = network
   return {
     vni,
     name,
     alias: networkAlias(name, vni),
-    subnet,
-    gateway,
-    gatewayMac: macOf(vni, gateway),
+    subnets: routerSubnets(network, input.transit),
+    gatewayMac: gatewayMacOf(network),
     bridge: bridgeName(vni),
     vxlan: vxlanName(vni),
     port: routerPortName(vni),
@@ -119,11 +146,30 @@ function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRoute
     outsideMac: deviceMac('79', vni),
     transitMac: deviceMac('7a', vni),
     mtu: network.mtu === 0 ? input.overlayMtu : network.mtu,
-    transit: (input.transit.base + vni) as Ipv4,
     egressRate: network.egressRate,
     egress: network.egress,
     hostAccess: network.hostAccess
   }
+}
+
+function routerSubnets(network: Network, transit: Ipv4Subnet): readonly RouterSubnet[] {
+  const gateways = gatewaysOf(network)
+  return subnetsOf(network).map((subnet, at) => {
+    const family = familyOf(subnet.base)
+    return {
+      family,
+      subnet,
+      gateway: gateways[at] ?? network.gateway,
+      transit: family === 'ipv4' ? ((transit.base + network.vni) as Ipv4) : ipv6At(TRANSIT_V6, network.vni),
+      nextHop: NEXT_HOPS[family],
+      isTranslated: family === 'ipv4' || egressV6Of(network) === 'nat'
+    }
+  })
+}
+
+/** What the router has of this family; undefined if its network does not have it. */
+export function routerSubnet({ subnets }: Pick<DesiredRouter, 'subnets'>, family: Family): RouterSubnet | undefined {
+  return subnets.find(one => one.family === family)
 }
 
 /** Parses the name of a router device; null when it does not have one of our forms. */

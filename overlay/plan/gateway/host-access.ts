@@ -1,18 +1,22 @@
-// The host's routes to containers of networks with hostAccess: one route an address, through the network's router. An
-// address can have one route only. Precedence: the host's own addresses and routes, then the network that already holds
-// the route, then the lowest VNI (docs/adr/0028). Pure.
+// The host's routes to containers of networks with hostAccess, or with IPv6 that is routed: one route an address, through the
+// network's router. An address can have one route only. Precedence: the host's own addresses and routes, then the network
+// that already holds the route, then the lowest VNI (docs/adr/0028). Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
 import {
+  familyOf,
   formatIp,
   formatSubnet,
+  isIpv4,
   isSingleAddress,
+  lastAddress,
   singleAddress,
   subnetContains,
   type Ip,
   type Subnet
 } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { numberOfIpv6, type Ipv6 } from '#model/ipv6.ts'
 import type { DesiredGateways, DesiredRouter } from './desired-gateway.ts'
 
 export type ObservedHostRoutes = {
@@ -22,11 +26,11 @@ export type ObservedHostRoutes = {
   readonly others: readonly Subnet[]
 }
 
-/** Host routes (/32) through one router. */
+/** Routes to single addresses of one family through one router. */
 export type HostRoutes = {
   readonly vni: Vni
   readonly outside: IfName
-  readonly transit: Ipv4
+  readonly transit: Ip
   readonly addresses: readonly Ip[]
 }
 
@@ -69,9 +73,12 @@ export function planHostRoutes(
     const there = observed.ours.get(router.vni) ?? []
     const change = (from: readonly Ip[], to: readonly Ip[], into: HostRoutes[]): void => {
       const known = new Set(from)
-      const addresses = to.filter(address => !known.has(address))
-      const { vni, outside, transit } = router
-      if (addresses.length > 0) into.push({ vni, outside, transit, addresses })
+      const changed = to.filter(address => !known.has(address))
+      const { vni, outside } = router
+      for (const { family, transit } of router.subnets) {
+        const addresses = changed.filter(address => familyOf(address) === family)
+        if (addresses.length > 0) into.push({ vni, outside, transit, addresses })
+      }
     }
     change(admitted, there, remove)
     change(there, admitted, add)
@@ -112,8 +119,20 @@ function reasonAgainst(p: {
 function prefixLookup(prefixes: readonly Subnet[]): (address: Ip) => Subnet | undefined {
   const single = new Set(prefixes.filter(isSingleAddress).map(({ base }) => base))
   const wide = prefixes.filter(prefix => !isSingleAddress(prefix))
-  return address =>
-    single.has(address) ? singleAddress(address) : wide.find(prefix => subnetContains(prefix, address))
+  const ofIpv4 = wide.filter(({ base }) => isIpv4(base))
+  // As numbers: an address is parsed once, not once a prefix.
+  const ranges = wide
+    .filter(({ base }) => !isIpv4(base))
+    .map(prefix => {
+      const [first, last] = [prefix.base, lastAddress(prefix)].map(address => numberOfIpv6(address as Ipv6))
+      return { prefix, first: first ?? 0n, last: last ?? 0n }
+    })
+  return address => {
+    if (single.has(address)) return singleAddress(address)
+    if (isIpv4(address)) return ofIpv4.find(prefix => subnetContains(prefix, address))
+    const value = numberOfIpv6(address)
+    return ranges.find(({ first, last }) => first <= value && value <= last)?.prefix
+  }
 }
 
 function some(addresses: readonly Ip[]): string {

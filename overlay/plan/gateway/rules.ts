@@ -1,9 +1,23 @@
-// The nftables rules of a router and of the host, as text for one atomic `nft -f -`. Only numbers, addresses and validated
-// device names are interpolated. Pure.
+// The nftables rules of a router and of the host, as text for one atomic `nft -f -`: of IPv4 here, of IPv6 in rules-v6.ts. Pure.
 
 import { formatIpv4, networkAddress, type Ipv4 } from '#model/ipv4.ts'
-import { formatSubnet, ipv4Of, ipv4SubnetOf, type Subnet } from '#model/ip.ts'
-import { OUTSIDE_GROUP, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
+import { formatSubnet, ipv4Of, ipv4SubnetOf, isIpv4, type Family, type Subnet } from '#model/ip.ts'
+import { OUTSIDE_GROUP, routerSubnet, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
+import { ADDRESSES_MAX, FULL_S, limitConnections, limitHalfOpen, limitRouters, timeouts } from './limits.ts'
+import {
+  addressSet,
+  ANSWER,
+  chain,
+  deviceSet,
+  INSIDE,
+  INVALID,
+  noTable,
+  OUTSIDE,
+  PRIORITY,
+  REPLY,
+  table
+} from './rule-text.ts'
+import { routerRulesV6 } from './rules-v6.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
 
 export const HOST_TABLE = 'vxmesh_nat'
@@ -11,119 +25,36 @@ export const ROUTER_TABLE = 'vxmesh_router'
 /** Devices of the host that forward only because vxmesh enabled it: they drop all other forwarded traffic. */
 export const CLOSED_SET = 'closed'
 
-/** The router's two devices, inside its namespace. */
-export const INSIDE = 'inside'
-export const OUTSIDE = 'outside'
-
-const REPLY = 'ct state established,related '
-/** For traffic to the router's or the host's own stack: no ICMP error, which could lower the MTU of a path to another host. */
-const ANSWER = 'ct state established '
-/**
- * A packet that no connection explains is forwarded without translation: with a made-up ICMP error, a container would speak
- * about the host's own connections from its own address.
- */
-const INVALID = 'ct state invalid drop'
-
-/**
- * Connections through a router: from one container, and from all of a network on this host. The host's table, 262,144 entries
- * by default, has one entry for each. A container's limit is above what one client can open to a server with the default range
- * of ports (28,232).
- */
-export const CONNECTIONS_OF_CONTAINER = 32_768
-export const CONNECTIONS_OF_NETWORK = 65_536
-
-/** The kernel walks all that it has counted for each connection that it counts, so it counts a random sample. */
-const COUNTED = 1_024
 const ALL_ONES = 0xffffffff as Ipv4
-/** How long a container or network that is over its limit opens no connection. */
-const FULL_S = 1
-/** Keys of the sets: addresses of a subnet. nft requires a size. */
-const ADDRESSES_MAX = 65_536
-
-/**
- * Of the host's table, what all routers together may use: a tenant with several networks has a limit for each. The rest is
- * the host's own, whose connections must not depend on its tenants.
- */
-const SHARE_OF_ROUTERS = 3 / 4
-
-/** Counts a sample, as the routers do. What was open before the rules were written is not counted. */
-function limitRouters(tableSize: number): readonly string[] {
-  const limit = Math.max(1, Math.floor(tableSize * SHARE_OF_ROUTERS))
-  const oneOf = Math.max(1, Math.floor(limit / COUNTED))
-  const from = `iifgroup ${OUTSIDE_GROUP} ct state new `
-  return [
-    `${from}meta iifgroup @full drop`,
-    `${from}numgen random mod ${oneOf} == 0 ct count over ${Math.floor(limit / oneOf)} add @full { meta iifgroup } drop`
-  ]
-}
-
-/** A network's key in the set is its subnet's base address, which no container has. */
-function limitConnections({ prefixLength }: Subnet): readonly string[] {
-  const from = `iifname "${INSIDE}" ct state new `
-  const network = `ip saddr & ${formatIpv4(networkAddress(ALL_ONES, prefixLength))}`
-  const sampled = (limit: number): string => `numgen random mod ${limit / COUNTED} == 0 `
-  return [
-    `${from}ip saddr @full drop`,
-    `${from}${network} @full drop`,
-    `${from}${sampled(CONNECTIONS_OF_CONTAINER)}add @connections { ip saddr ct count over ${COUNTED} } add @full { ip saddr } drop`,
-    `${from}${sampled(CONNECTIONS_OF_NETWORK)}ct count over ${COUNTED} add @full { ${network} } drop`
-  ]
-}
-
-/**
- * How long an entry without an answer may occupy the table: a TCP connection of which one side has said nothing yet, and one
- * that the table has not seen from its start, which may be made up. The kernel's own are 120, 60 and 300 s. A SYN that is sent
- * again makes a new entry, so only an answer that takes longer than this is lost.
- */
-const HALF_OPEN_S = 10
-const UNSEEN_S = 30
-
-/** Timeouts of our traffic alone: the namespace's settings, and so the host's own connections, are untouched. */
-const TIMEOUTS = [
-  `  ct timeout half_open { protocol tcp; l3proto ip; policy = { syn_sent : ${HALF_OPEN_S}, syn_recv : ${HALF_OPEN_S} }; }`,
-  // Until the first answer kernels apply either.
-  `  ct timeout unseen { protocol tcp; l3proto ip; policy = { syn_sent : ${UNSEEN_S}, unack : ${UNSEEN_S} }; }`
-]
-
-/** @param from what the packets of our traffic match */
-function limitHalfOpen(from: string): readonly string[] {
-  const flags = 'tcp flags & (fin | syn | rst | ack)'
-  return [
-    `${from}ct state new ${flags} == syn ct timeout set "half_open"`,
-    `${from}ct state new ${flags} != syn ct timeout set "unseen"`
-  ]
-}
-
-/** The same rules for a kernel that takes no timeouts. */
-export function withoutTimeouts(script: string): string {
-  return script
-    .split('\n')
-    .filter(line => !line.includes(' ct timeout '))
-    .join('\n')
-}
 
 /** A table of nothing but the timeouts, to try whether a kernel takes them. */
 export function timeoutsAlone(): string {
-  return table('vxmesh_timeouts', TIMEOUTS)
+  return table('ip', 'vxmesh_timeouts', timeouts('ip'))
 }
 
-/** Ahead of other software's chains. Not essential: a drop is final in any order. */
-const PRIORITY = 'filter - 10'
+/** Of both families. */
+export function routerRules(router: DesiredRouter): string {
+  return `${routerRulesV4(router)}${routerRulesV6(router)}`
+}
 
 /**
  * With egress, a router forwards connections from its own subnet and their replies. Only the host may connect to a
  * container, and only with hostAccess; SNAT makes it appear as the gateway, which containers reach without a route. The
  * router itself answers pings to the gateway address and nothing else.
  */
-export function routerRules(router: DesiredRouter): string {
-  const subnet = formatSubnet(ipv4SubnetOf(router.subnet))
-  const gateway = formatIpv4(ipv4Of(router.gateway))
+function routerRulesV4(router: DesiredRouter): string {
+  const own = routerSubnet(router, 'ipv4')
+  if (own === undefined) return noTable('ip', ROUTER_TABLE)
+  const subnet = formatSubnet(ipv4SubnetOf(own.subnet))
+  const gateway = formatIpv4(ipv4Of(own.gateway))
   const { egress, hostAccess } = router
-  return table(ROUTER_TABLE, [
+  // A network's key in the set is its subnet's base address, which no container has.
+  const network = `ip saddr & ${formatIpv4(networkAddress(ALL_ONES, own.subnet.prefixLength))}`
+  return table('ip', ROUTER_TABLE, [
     // An address goes with its last connection.
     `  set connections { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic; }`,
     `  set full { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic, timeout; timeout ${FULL_S}s; }`,
-    ...TIMEOUTS,
+    ...timeouts('ip'),
     ...chain('input', 'filter hook input priority filter;', [
       `${ANSWER}accept`,
       `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
@@ -132,14 +63,14 @@ export function routerRules(router: DesiredRouter): string {
     ...chain('forward', 'filter hook forward priority filter;', [
       INVALID,
       ...limitHalfOpen(''),
-      ...limitConnections(ipv4SubnetOf(router.subnet)),
+      ...limitConnections({ device: INSIDE, container: 'ip saddr', network, set: 'full' }),
       `iifname "${INSIDE}" oifname "${OUTSIDE}" ip saddr ${subnet} ${egress ? '' : REPLY}accept`,
       `iifname "${OUTSIDE}" oifname "${INSIDE}" ${REPLY}accept`,
       ...(hostAccess ? [`iifname "${OUTSIDE}" oifname "${INSIDE}" ip daddr ${subnet} accept`] : []),
       'drop'
     ]),
     ...chain('postrouting', 'nat hook postrouting priority srcnat;', [
-      `oifname "${OUTSIDE}" snat to ${formatIpv4(router.transit)}`,
+      `oifname "${OUTSIDE}" snat to ${formatIpv4(ipv4Of(own.transit))}`,
       ...(hostAccess ? [`oifname "${INSIDE}" snat to ${gateway}`] : [])
     ])
   ])
@@ -163,13 +94,13 @@ export function hostRules(
   }
 ): string {
   const transit = formatSubnet(desired.transit)
-  return table(HOST_TABLE, [
+  return table('ip', HOST_TABLE, [
     guardedSet(desired.guarded, observed.underlay),
-    addressSet('opened', desired.opened),
+    addressSet('opened', 'ipv4_addr', ofIpv4(desired.opened)),
     deviceSet('exits', observed.exits),
     deviceSet(CLOSED_SET, observed.closed),
     `  set full { type devgroup; size 1; flags dynamic, timeout; timeout ${FULL_S}s; }`,
-    ...TIMEOUTS,
+    ...timeouts('ip'),
     ...chain('input', `filter hook input priority ${PRIORITY};`, [
       `iifgroup ${OUTSIDE_GROUP} ${ANSWER}accept`,
       `iifgroup ${OUTSIDE_GROUP} drop`
@@ -196,38 +127,20 @@ export function hostRules(
 const guardedTexts = new WeakMap<readonly Subnet[], { readonly underlay: string; readonly text: string }>()
 
 function guardedSet(guarded: readonly Subnet[], observed: readonly Subnet[]): string {
-  const underlay = observed.map(formatSubnet).join(' ')
+  const underlay = ofIpv4(observed).map(formatSubnet).join(' ')
   const known = guardedTexts.get(guarded)
   if (known?.underlay === underlay) return known.text
-  const text = addressSet('guarded', [...guarded, ...observed])
+  const text = addressSet('guarded', 'ipv4_addr', ofIpv4([...guarded, ...observed]))
   guardedTexts.set(guarded, { underlay, text })
   return text
 }
 
-function addressSet(name: string, subnets: readonly Subnet[]): string {
-  return set(name, 'ipv4_addr; flags interval; auto-merge', subnets.map(ipv4SubnetOf).map(formatSubnet))
-}
-
-function deviceSet(name: string, devices: readonly string[]): string {
-  return set(
-    name,
-    'ifname',
-    devices.filter(isPlainName).map(device => `"${device}"`)
-  )
-}
-
-function set(name: string, type: string, members: readonly string[]): string {
-  const elements = [...new Set(members)].sort().join(', ')
-  return `  set ${name} { type ${type};${elements === '' ? '' : ` elements = { ${elements} };`} }`
+function ofIpv4(subnets: readonly Subnet[]): readonly Subnet[] {
+  return subnets.filter(({ base }) => isIpv4(base))
 }
 
 export function noHostRules(): string {
-  return `add table ip ${HOST_TABLE}\ndelete table ip ${HOST_TABLE}\n`
-}
-
-/** Is the device name safe to interpolate? The kernel allows almost any byte, quotes included. */
-export function isPlainName(name: string): boolean {
-  return /^[A-Za-z0-9_.@:-]{1,15}$/.test(name)
+  return noTable('ip', HOST_TABLE)
 }
 
 /** The members of the closed set in the output of `nft -j list table`; empty when there is no table. */
@@ -243,25 +156,14 @@ export const FORWARD_REMEDY =
   'accept there what comes in by vo* and goes out by the uplink, and replies the other way; no more, for it would open ' +
   'the host’s other networks (with Docker in chain DOCKER-USER: see operations.md)'
 
-/** Other software's forward chains with policy drop, in the output of `nft -j list chains`. */
-export function foreignForwardDrops(listing: string): readonly string[] {
+/** Other software's forward chains with policy drop, in the output of `nft -j list chains`. @param families that routers have */
+export function foreignForwardDrops(listing: string, families: readonly Family[] = ['ipv4']): readonly string[] {
+  const judging = ['inet', ...families.map(family => (family === 'ipv4' ? 'ip' : 'ip6'))]
   type Chain = { family: string; table: string; name: string; hook?: string; policy?: string }
   const { nftables } = JSON.parse(listing) as { nftables: { chain?: Chain }[] }
   return nftables
     .flatMap(({ chain: found }) => (found === undefined ? [] : [found]))
-    .filter(({ family, hook, policy }) => ['ip', 'inet'].includes(family) && hook === 'forward' && policy === 'drop')
+    .filter(({ family, hook, policy }) => judging.includes(family) && hook === 'forward' && policy === 'drop')
     .filter(({ table: name }) => name !== 'vxmesh' && !name.startsWith('vxmesh_'))
     .map(({ family, table: name, name: chainName }) => `${family} ${name} ${chainName}`)
-}
-
-/**
- * Replaces the table in one transaction. No chain has policy drop: a chain may be empty for a moment while it is replaced,
- * and would then drop traffic that both the old and the new rules accept.
- */
-function table(name: string, lines: readonly string[]): string {
-  return `add table ip ${name}\ndelete table ip ${name}\ntable ip ${name} {\n${lines.join('\n')}\n}\n`
-}
-
-function chain(name: string, hook: string, rules: readonly string[]): readonly string[] {
-  return [`  chain ${name} {`, `    type ${hook}`, ...rules.map(rule => `    ${rule}`), '  }']
 }

@@ -1,13 +1,15 @@
 // What this host's kernel must hold, computed from the replicated state and the membership view (design section 4). A
 // network has devices here only while it has local endpoints; its entries point to the hosts of the others. Pure.
 
+import { addressesOf, gatewayMacOf, gatewaysOf } from '#model/addresses.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
-import { macOf, type Mac } from '#model/mac.ts'
+import type { Mac } from '#model/mac.ts'
 import { hasRouter, type Network } from '#model/network.ts'
-import { peersOf, type PeersInput, type UnderlayPeers } from '../underlay/peers.ts'
+import { peersOf, type PeersInput, type UnderlayPeer, type UnderlayPeers } from '../underlay/peers.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
+import { Telling, tellsBit, toldSubnet, type ToldSubnet } from './tells.ts'
 
 export type DesiredInput = PeersInput & {
   /** The result of `peersOf`, if the caller has it already. */
@@ -29,7 +31,8 @@ export type DesiredEndpoint = {
   readonly device: IfName
   readonly alias: string
   readonly mac: Mac
-  readonly address: Ip
+  /** One for each subnet of the network, the IPv4 one first. */
+  readonly addresses: readonly Ip[]
   readonly shaping: Shaping
 }
 
@@ -45,10 +48,20 @@ export type DesiredNetwork = {
   readonly mtu: number
   /** VTEPs that receive broadcast, multicast and unknown unicast. */
   readonly flood: ReadonlySet<Ip>
-  /** Unicast FDB entries: the remote endpoints. */
+  /** The endpoints on other hosts, in two lists: their MACs, and in the same place the VTEPs of their hosts. There may be many. */
+  readonly remote: { readonly macs: readonly Mac[]; readonly vteps: readonly Ip[] }
+  /** The hosts of those. */
+  readonly vteps: ReadonlySet<Ip>
+  /** The same as unicast FDB entries. */
   readonly entries: ReadonlyMap<Mac, Ip>
-  /** Neighbour entries from which the bridge answers ARP. Includes local endpoints, so that no ARP for them is flooded. */
+  /** Neighbour entries from which the bridge answers ARP and ND. Includes local endpoints, so that nothing for them is flooded. */
   readonly neighbours: ReadonlyMap<Ip, Mac>
+  /** Those of them that no endpoint's MAC tells, from which programs answer (tells.ts). */
+  readonly noted: ReadonlyMap<Ip, Mac>
+  /** What an endpoint's MAC tells, and what it tells of those that do not tell the usual. */
+  readonly tells: { readonly usual: number; readonly unusual: ReadonlyMap<Mac, number> }
+  /** Null without IPv6. */
+  readonly told: ToldSubnet | null
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
   /** The bridge port of this host's router and its MAC; null without a router. */
@@ -76,34 +89,52 @@ export function desired(input: DesiredInput): DesiredHost {
   return { networks, peers, memberAddresses }
 }
 
-function desiredNetwork(p: {
-  input: DesiredInput
-  network: Network
-  endpoints: readonly Endpoint[]
-  peers: UnderlayPeers
-}): DesiredNetwork {
+type NetworkInput = {
+  readonly input: DesiredInput
+  readonly network: Network
+  readonly endpoints: readonly Endpoint[]
+  readonly peers: UnderlayPeers
+}
+
+function desiredNetwork(p: NetworkInput): DesiredNetwork {
   const { input, network } = p
-  const flood = new Set<Ip>()
-  const entries = new Map<Mac, Ip>()
-  const neighbours = new Map<Ip, Mac>()
+  const [macs, vteps]: [Mac[], Ip[]] = [[], []]
+  const hosts = new Set<UnderlayPeer>()
+  const noted = new Map<Ip, Mac>()
+  const unusual = new Map<Mac, number>()
+  const telling = new Telling(network)
   const local = new Map<IfName, DesiredEndpoint>()
   // The gateway is the local router on every host: no ARP for it may be flooded.
-  if (hasRouter(network)) neighbours.set(network.gateway, macOf(network.vni, network.gateway))
+  const routerMac = gatewayMacOf(network)
+  const gateways = hasRouter(network) ? gatewaysOf(network) : []
+  for (const gateway of gateways) noted.set(gateway, routerMac)
+  const note = (endpoint: Endpoint): void => {
+    const tells = telling.of(endpoint)
+    if (tells === telling.usual) return
+    unusual.set(endpoint.mac, tells)
+    for (const address of addressesOf(network, endpoint)) {
+      if ((tells & tellsBit(address)) === 0) noted.set(address, endpoint.mac)
+    }
+  }
   for (const endpoint of p.endpoints) {
     if (endpoint.host === input.self) {
       const device = vethName(endpoint.containerId, endpoint.ifname)
       const alias = endpointAlias(endpoint.containerId, endpoint.ifname)
-      const { mac, address, ingressRate, egressRate, delayUs } = endpoint
-      local.set(device, { device, alias, mac, address, shaping: { ingressRate, egressRate, delayUs } })
-      neighbours.set(endpoint.address, endpoint.mac)
+      const { mac, ingressRate, egressRate, delayUs } = endpoint
+      const addresses = addressesOf(network, endpoint)
+      local.set(device, { device, alias, mac, addresses, shaping: { ingressRate, egressRate, delayUs } })
+      note(endpoint)
       continue
     }
     const peer = p.peers.get(endpoint.host)
     if (peer === undefined) continue
-    if (peer.reach === 'all') flood.add(peer.vtep)
-    entries.set(endpoint.mac, peer.vtep)
-    neighbours.set(endpoint.address, endpoint.mac)
+    hosts.add(peer)
+    macs.push(endpoint.mac)
+    vteps.push(peer.vtep)
+    note(endpoint)
   }
+  let entries: ReadonlyMap<Mac, Ip> | null = null
+  let neighbours: ReadonlyMap<Ip, Mac> | null = null
   return {
     vni: network.vni,
     name: network.name,
@@ -114,10 +145,41 @@ function desiredNetwork(p: {
     vtep: input.selfVtep,
     port: input.vxlanPort,
     mtu: network.mtu === 0 ? input.overlayMtu : network.mtu,
-    flood,
-    entries,
-    neighbours,
+    flood: new Set([...hosts].filter(({ reach }) => reach === 'all').map(({ vtep }) => vtep)),
+    remote: { macs, vteps },
+    vteps: new Set([...hosts].map(({ vtep }) => vtep)),
+    // Not every driver wants these two, and they may be large.
+    get entries() {
+      return (entries ??= entriesOf(macs, vteps))
+    },
+    get neighbours() {
+      return (neighbours ??= neighboursOf(p, { gateways, routerMac }))
+    },
+    noted,
+    tells: { usual: telling.usual, unusual },
+    told: toldSubnet(network),
     endpoints: local,
-    router: hasRouter(network) ? { port: routerPortName(network.vni), mac: macOf(network.vni, network.gateway) } : null
+    router: hasRouter(network) ? { port: routerPortName(network.vni), mac: routerMac } : null
   }
+}
+
+function neighboursOf(
+  { input, network, endpoints, peers }: NetworkInput,
+  { gateways, routerMac }: { readonly gateways: readonly Ip[]; readonly routerMac: Mac }
+): ReadonlyMap<Ip, Mac> {
+  const neighbours = new Map<Ip, Mac>(gateways.map(gateway => [gateway, routerMac]))
+  for (const endpoint of endpoints) {
+    if (endpoint.host !== input.self && peers.get(endpoint.host) === undefined) continue
+    for (const address of addressesOf(network, endpoint)) neighbours.set(address, endpoint.mac)
+  }
+  return neighbours
+}
+
+function entriesOf(macs: readonly Mac[], vteps: readonly Ip[]): ReadonlyMap<Mac, Ip> {
+  const entries = new Map<Mac, Ip>()
+  for (const [i, vtep] of vteps.entries()) {
+    const mac = macs[i]
+    if (mac !== undefined) entries.set(mac, vtep)
+  }
+  return entries
 }

@@ -16,8 +16,11 @@ export type ObservedDevice = {
   readonly group: number
   readonly mtu: number
   readonly up: boolean
-  /** IPv6 is off on the host side: no link-local address, and router advertisements from containers are ignored. */
-  readonly ipv6Off: boolean
+  /**
+   * What the host does with IPv6 on this device: nothing; or it has neither addresses nor routes by it, and ignores router
+   * advertisements from containers, but a bridge answers neighbour solicitations there (`quiet`); or `on`.
+   */
+  readonly ipv6: 'off' | 'quiet' | 'on'
 }
 
 export type ObservedBridge = ObservedDevice & {

@@ -13,7 +13,8 @@ export type LinkChanges = {
   readonly mtu?: number
   readonly mac?: Mac
   readonly master?: IfName
-  readonly ipv6Off?: true
+  /** See ObservedDevice. */
+  readonly ipv6?: 'off' | 'quiet'
   readonly multicastSnooping?: false
   readonly up?: true
 }
@@ -54,7 +55,13 @@ export type BridgeOp =
   | EntryOp
   | (Common &
       (
-        | { readonly kind: 'bridge-create'; readonly alias: string; readonly mac: Mac; readonly mtu: number }
+        | {
+            readonly kind: 'bridge-create'
+            readonly alias: string
+            readonly mac: Mac
+            readonly mtu: number
+            readonly ipv6: 'off' | 'quiet'
+          }
         | {
             readonly kind: 'vxlan-create'
             readonly alias: string

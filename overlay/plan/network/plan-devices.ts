@@ -2,6 +2,7 @@
 // that survives them: the entries are planned against that. Pure.
 
 import type { IfName } from '#model/ids.ts'
+import { isIpv4 } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { DesiredNetwork } from './desired.ts'
 import { OVERLAY_GROUP } from './names.ts'
@@ -14,9 +15,11 @@ export function planBridge(network: DesiredNetwork, bridge: ObservedBridge | und
   const { vni, alias, mtu } = network
   const device = network.bridge
   const mac = network.bridgeMac
-  if (bridge === undefined) return { ops: [{ kind: 'bridge-create', vni, device, alias, mac, mtu }], kept: undefined }
+  const ipv6 = network.told !== null ? 'quiet' : 'off'
+  const create: BridgeOp = { kind: 'bridge-create', vni, device, alias, mac, mtu, ipv6 }
+  if (bridge === undefined) return { ops: [create], kept: undefined }
   const changes: LinkChanges = {
-    ...linkChanges(bridge, { alias, mtu }),
+    ...linkChanges(bridge, { alias, mtu, ipv6 }),
     ...(bridge.mac === mac ? {} : { mac }),
     ...(bridge.multicastSnooping === true ? { multicastSnooping: false } : {})
   }
@@ -30,7 +33,9 @@ export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefi
   const device = network.vxlan
   const create: BridgeOp = { kind: 'vxlan-create', vni, device, alias, bridge, local: network.vtep, port, mtu }
   if (vxlan === undefined) return { ops: [create], kept: undefined }
-  if (vxlan.odd || vxlan.vni !== vni || vxlan.port !== port) {
+  // Without a local address it is one of IPv4.
+  const isIpv4Device = vxlan.local === null || isIpv4(vxlan.local)
+  if (vxlan.odd || vxlan.vni !== vni || vxlan.port !== port || isIpv4Device !== isIpv4(network.vtep)) {
     // The kernel cannot change these settings of an existing device.
     return { ops: [{ kind: 'device-delete', vni, device, ifindex: vxlan.ifindex }, create], kept: undefined }
   }
@@ -51,12 +56,16 @@ export function planVxlan(network: DesiredNetwork, vxlan: ObservedVxlan | undefi
 }
 
 /** The common settings that differ. */
-export function linkChanges(device: ObservedDevice, want: { alias: string; mtu: number }): LinkChanges {
+export function linkChanges(
+  device: ObservedDevice,
+  want: { alias: string; mtu: number; ipv6?: 'off' | 'quiet' }
+): LinkChanges {
+  const { ipv6 = 'off' } = want
   return {
     ...(device.alias === want.alias ? {} : { alias: want.alias }),
     ...(device.group === OVERLAY_GROUP ? {} : { group: OVERLAY_GROUP }),
     ...(device.mtu === want.mtu ? {} : { mtu: want.mtu }),
-    ...(device.ipv6Off ? {} : { ipv6Off: true }),
+    ...(device.ipv6 === ipv6 ? {} : { ipv6 }),
     ...(device.up ? {} : { up: true })
   }
 }

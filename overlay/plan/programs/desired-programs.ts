@@ -2,12 +2,19 @@
 // networks. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import { ipv4Of, type Ip } from '#model/ip.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import type { DesiredHost, DesiredNetwork } from '../network/desired.ts'
-import { HOW, portValue, settingsValue, type SettingsEntry, type StationEntry } from './entries.ts'
+import {
+  HOW,
+  networkValue,
+  portValue,
+  settingsValue,
+  type PortEntry,
+  type SettingsEntry,
+  type StationEntry
+} from './entries.ts'
 import { emptyTables, stationWord, textOf, type Entries, type Key, type Tables, type TableSet } from './tables.ts'
 
 export type ProgramName = 'from_container' | 'from_overlay' | 'to_host' | 'from_underlay'
@@ -35,20 +42,24 @@ export type UnderlayDevice = {
   readonly linkBytes: number
 }
 
+/** What belongs to no network. */
+export type HostEntries = {
+  readonly settings: SettingsEntry
+  readonly underlays: readonly UnderlayDevice[]
+  /** This host's addresses other than its VTEP, broadcast ones included. */
+  readonly locals: readonly Ip[]
+}
+
 export type ProgramsInput = {
   readonly host: DesiredHost
   /** 0: the device does not exist, and nothing is wanted for it. */
   readonly ifindexOf: (device: IfName) => number
   /** Do the programs forward, or does a bridge or a switch? */
   readonly redirects: boolean
-  readonly settings: SettingsEntry
-  readonly underlays: readonly UnderlayDevice[]
-  /** This host's addresses other than its VTEP, broadcast ones included. */
-  readonly locals: readonly Ip[]
+  /** Null: nothing but what belongs to networks is wanted. */
+  readonly own: HostEntries | null
   /** Does VXLAN to this VTEP leave by the underlay's device? The programs wrap nothing that leaves by another. */
   readonly isDirect: (vtep: Ip) => boolean
-  /** Whether what belongs to no network is wanted, too. */
-  readonly whole: boolean
 }
 
 const HOST_WORD = 1
@@ -56,15 +67,16 @@ const HOST_WORD = 1
 export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
   const places = new Map<number, Place>()
   const tables = new Map<Vni | null, TableSet>()
-  if (input.whole) {
+  if (input.own !== null) {
+    const { settings, underlays, locals } = input.own
     const own = emptyTables()
     tables.set(null, own)
-    own.settings.set(0, textOf(settingsValue(input.settings)))
-    for (const { name, ifindex, linkBytes } of input.underlays) {
+    own.settings.set(0, textOf(settingsValue(settings)))
+    for (const { name, ifindex, linkBytes } of underlays) {
       own.underlays.set(ifindex, linkBytes)
       places.set(ifindex, { device: name, ifindex, program: 'from_underlay', vni: null })
     }
-    for (const address of input.locals) own.locals.set(ipv4Of(address), HOST_WORD)
+    for (const address of locals) own.locals.set(ipv4Of(address), HOST_WORD)
   }
   for (const network of input.host.networks.values()) tables.set(network.vni, networkTables(input, network, places))
   return { tables, places }
@@ -85,79 +97,105 @@ function networkTables(
   if (redirects && vxlan !== 0) {
     put(network.vxlan, vxlan, 'from_overlay')
     tables.tunnels.set(vxlan, vni)
-    tables.networks.set(vni, vxlan)
+    tables.networks.set(vni, textOf(networkValue({ tunnel: vxlan, told: network.told })))
   }
-  for (const vtep of network.flood) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
-  for (const vtep of network.entries.values()) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
-  const stations = new Stations(network.entries, vtep =>
-    stationWord({ to: !redirects || isDirect(vtep) ? ipv4Of(vtep) : 0, how: HOW.tunnel })
-  )
-  for (const { device, mac, address, shaping } of network.endpoints.values()) {
+  for (const vtep of network.vteps) tables.vteps.set(ipv4Of(vtep), HOST_WORD)
+  const { usual, unusual } = network.tells
+  const tellsOf = (mac: Mac): number => unusual.get(mac) ?? usual
+  const stations = new Stations(network, {
+    // The bridge or switch answers if it forwards.
+    tellsOf: redirects ? tellsOf : () => 0,
+    toOf: vtep => (!redirects || isDirect(vtep) ? ipv4Of(vtep) : 0)
+  })
+  for (const { device, mac, addresses, shaping } of network.endpoints.values()) {
     const ifindex = ifindexOf(device)
     if (ifindex === 0) continue
     put(device, ifindex, 'from_container')
-    const { station, port } = portEntries({ vni, ifindex, mac, address, mtu: network.mtu, shaping, redirects })
+    const { station, port } = portEntries({
+      ...{ vni, ifindex, mac, addresses, mtu: network.mtu, shaping, redirects },
+      tells: tellsOf(mac)
+    })
     stations.local.set(mac, station)
     tables.ports.set(ifindex, port)
   }
-  const neighbours: ReadonlyMap<Ipv4, Mac> = network.neighbours
-  return { ...tables, stations, ...(redirects ? { neighbours } : {}) }
+  return { ...tables, stations, ...(redirects ? notedOf(network) : {}) }
+}
+
+/** By family. */
+function notedOf({ noted }: DesiredNetwork): Pick<TableSet, 'neighbours' | 'neighbours6'> {
+  const [neighbours, neighbours6] = [new Map<Ip, Mac>(), new Map<Ip, Mac>()]
+  for (const [address, mac] of noted) (isIpv4(address) ? neighbours : neighbours6).set(address, mac)
+  return { neighbours, neighbours6 }
 }
 
 /** The stations of a network. Those on other hosts, of which there may be many, are not copied. */
 class Stations implements Entries {
   readonly local = new Map<Key, number>()
-  readonly #remote: ReadonlyMap<Key, Ip>
-  readonly #wordOf: (vtep: Ip) => number
+  readonly #network: Pick<DesiredNetwork, 'remote' | 'entries'>
+  readonly #tellsOf: (mac: Mac) => number
+  readonly #toOf: (vtep: Ip) => number
   /** By VTEP, of which there are few. */
-  readonly #words = new Map<Ip, number>()
+  readonly #ways = new Map<Ip, number>()
 
-  constructor(remote: ReadonlyMap<Key, Ip>, wordOf: (vtep: Ip) => number) {
-    this.#remote = remote
-    this.#wordOf = wordOf
+  constructor(
+    network: Pick<DesiredNetwork, 'remote' | 'entries'>,
+    p: { readonly tellsOf: (mac: Mac) => number; readonly toOf: (vtep: Ip) => number }
+  ) {
+    this.#network = network
+    this.#tellsOf = p.tellsOf
+    this.#toOf = p.toOf
   }
 
   get size(): number {
-    return this.local.size + this.#remote.size
+    return this.local.size + this.#network.remote.macs.length
   }
 
   has(mac: Key): boolean {
-    return this.local.has(mac) || this.#remote.has(mac)
+    return this.local.has(mac) || this.#network.entries.has(mac as Mac)
   }
 
   get(mac: Key): number | undefined {
-    const vtep = this.#remote.get(mac)
-    return vtep === undefined ? this.local.get(mac) : this.#word(vtep)
+    const vtep = this.#network.entries.get(mac as Mac)
+    return vtep === undefined ? this.local.get(mac) : this.#word(mac as Mac, vtep)
   }
 
-  *[Symbol.iterator](): MapIterator<[Key, number]> {
-    for (const [mac, vtep] of this.#remote) yield [mac, this.#word(vtep)]
-    yield* this.local
+  *keys(): MapIterator<Key> {
+    yield* this.#network.remote.macs
+    yield* this.local.keys()
   }
 
-  #word(vtep: Ip): number {
-    const known = this.#words.get(vtep)
-    if (known !== undefined) return known
-    const word = this.#wordOf(vtep)
-    this.#words.set(vtep, word)
-    return word
+  forEach(take: (word: number, mac: Key) => void): void {
+    const { macs, vteps } = this.#network.remote
+    for (const [i, vtep] of vteps.entries()) {
+      const mac = macs[i]
+      if (mac !== undefined) take(this.#word(mac, vtep), mac)
+    }
+    this.local.forEach(take)
+  }
+
+  #word(mac: Mac, vtep: Ip): number {
+    let to = this.#ways.get(vtep)
+    if (to === undefined) this.#ways.set(vtep, (to = this.#toOf(vtep)))
+    return stationWord({ to, how: HOW.tunnel, tells: this.#tellsOf(mac) })
   }
 }
 
 export type PortFacts = {
   readonly vni: Vni
   readonly ifindex: number
-  readonly mtu: number
   readonly shaping: Shaping
   readonly redirects: boolean
-} & Pick<Parameters<typeof portValue>[0], 'mac'> & { readonly address: Parameters<typeof ipv4Of>[0] }
+  /** See ../network/tells.ts. */
+  readonly tells: number
+} & Pick<PortEntry, 'addresses' | 'mac' | 'mtu'>
 
 /** The values of one container's port in `stations` and `ports`. What is shaped takes the way on which its queue is. */
 export function portEntries(p: PortFacts): { readonly station: number; readonly port: string } {
-  const { vni, ifindex, mac, mtu, redirects } = p
+  const { vni, ifindex, addresses, mac, mtu, redirects, tells } = p
   const { ingressRate, egressRate, delayUs } = p.shaping
   const how: StationEntry['how'] = !redirects ? 'bridge' : ingressRate > 0 || delayUs > 0 ? 'queue' : 'peer'
   const sends = redirects && egressRate === 0 && delayUs === 0
-  const port = { network: vni, address: ipv4Of(p.address), mac, redirects: sends, mtu }
-  return { station: stationWord({ to: ifindex, how: HOW[how] }), port: textOf(portValue(port)) }
+  const port = { network: vni, addresses, mac, redirects: sends, mtu }
+  const station = stationWord({ to: ifindex, how: HOW[how], tells: redirects ? tells : 0 })
+  return { station, port: textOf(portValue(port)) }
 }

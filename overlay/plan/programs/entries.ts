@@ -2,12 +2,16 @@
 // supported machines, except for what the programs compare with a packet. Pure.
 
 import type { Vni } from '#model/ids.ts'
+import { isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { bytesOfIpv6, ipv6OfBytes, type Ipv6 } from '#model/ipv6.ts'
 import { macAt, type Mac } from '#model/mac.ts'
+import type { ToldSubnet } from '../network/tells.ts'
 
 export type PortEntry = {
   readonly network: Vni
-  readonly address: Ipv4
+  /** One of each family at most, the IPv4 one first. */
+  readonly addresses: readonly Ip[]
   readonly mac: Mac
   /** May what it sends leave by a redirect, past the bridge and past queues on its own device? */
   readonly redirects: boolean
@@ -16,8 +20,11 @@ export type PortEntry = {
 
 /** How a station is reached: see programs/maps.h. */
 export const HOW = { peer: 1, queue: 2, tunnel: 3, bridge: 4 } as const
-/** `to` is the ifindex of its port, or, on another host (`tunnel`), that host's VTEP; 0: the VXLAN device knows the way. */
-export type StationEntry = { readonly to: number; readonly how: keyof typeof HOW }
+/**
+ * `to` is the ifindex of its port, or, on another host (`tunnel`), that host's VTEP; 0: the VXLAN device knows the way. `tells`:
+ * see ../network/tells.ts.
+ */
+export type StationEntry = { readonly to: number; readonly how: keyof typeof HOW; readonly tells: number }
 
 export type SettingsEntry = {
   readonly vtep: Ipv4
@@ -35,9 +42,10 @@ export type SettingsEntry = {
 }
 
 const PORT_REDIRECTS = 1
-/** Of the values of a port and of the settings. */
-export const PORT_BYTES = 20
+/** Of the values of a port, of the settings, and of a network. */
+export const PORT_BYTES = 36
 export const SETTINGS_BYTES = 24
+export const NETWORK_BYTES = 28
 
 /** A number of 32 bits: an ifindex, a network, a count of bytes. */
 export function word(value: number): Uint8Array {
@@ -46,25 +54,24 @@ export function word(value: number): Uint8Array {
   return bytes
 }
 
-export function portValue({ network, address, mac, redirects, mtu }: PortEntry): Uint8Array {
-  const bytes = addressKey(network, address, PORT_BYTES)
+export function portValue({ network, addresses, mac, redirects, mtu }: PortEntry): Uint8Array {
+  const bytes = new Uint8Array(PORT_BYTES)
   const view = new DataView(bytes.buffer)
+  view.setUint32(0, network, true)
   writeMac(view, 8, mac)
   if (redirects) bytes[14] = PORT_REDIRECTS
   view.setUint32(16, mtu, true)
+  for (const address of addresses) writeAddress(bytes, isIpv4(address) ? 4 : 20, address)
   return bytes
 }
 
 /** What `portValue` wrote. */
-export function readPort(bytes: Uint8Array): Pick<PortEntry, 'address' | 'mac' | 'mtu'> {
+export function readPort(bytes: Uint8Array): Pick<PortEntry, 'addresses' | 'mac' | 'mtu'> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  return { address: view.getUint32(4) as Ipv4, mac: macAt(bytes, 8), mtu: view.getUint32(16, true) }
-}
-
-export function stationKey(network: Vni, mac: Mac): Uint8Array {
-  const bytes = new Uint8Array(12)
-  writeStationKey(new DataView(bytes.buffer), 0, { network, mac })
-  return bytes
+  const [ipv4, ipv6] = [view.getUint32(4) as Ipv4, ipv6OfBytes(bytes.subarray(20, PORT_BYTES))]
+  // Of a family in which the container has no address, it is zero.
+  const addresses = [ipv4, ipv6].filter(address => address !== 0 && address !== '::')
+  return { addresses, mac: macAt(bytes, 8), mtu: view.getUint32(16, true) }
 }
 
 export function writeStationKey(into: DataView, at: number, p: { readonly network: number; readonly mac: Mac }): void {
@@ -73,46 +80,33 @@ export function writeStationKey(into: DataView, at: number, p: { readonly networ
   into.setUint16(at + 10, 0)
 }
 
-export function stationValue({ to, how }: StationEntry): Uint8Array {
-  return stationBytes({ to, how: HOW[how] })
-}
+/** A station's value with the number of the way, which may be none of HOW. */
+export type StationNumbers = { readonly to: number; readonly how: number; readonly tells: number }
 
-/** By the number of the way. A VTEP is in network order. */
-export function stationBytes({ to, how }: { readonly to: number; readonly how: number }): Uint8Array {
-  const bytes = new Uint8Array(8)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(0, to, how !== HOW.tunnel)
-  view.setUint32(4, how, true)
-  return bytes
-}
-
-/** What `stationBytes` wrote. */
-export function readStation(bytes: Uint8Array): { readonly to: number; readonly how: number } {
+/** A VTEP is in network order. */
+export function readStation(bytes: Uint8Array): StationNumbers {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  const how = view.getUint32(4, true)
-  return { to: view.getUint32(0, how !== HOW.tunnel), how }
+  const how = view.getUint16(4, true)
+  return { to: view.getUint32(0, how !== HOW.tunnel), how, tells: view.getUint16(6, true) }
 }
 
-/** Key of a local address. */
-export function addressWord(address: Ipv4): Uint8Array {
-  const bytes = new Uint8Array(4)
-  new DataView(bytes.buffer).setUint32(0, address)
-  return bytes
-}
+/** Where the programs find a network, and which of its IPv6 addresses MACs tell. */
+export type NetworkEntry = { readonly tunnel: number; readonly told: ToldSubnet | null }
 
-/** Key of a neighbour and of a VTEP. */
-export function addressKey(network: Vni, address: Ipv4, length = 8): Uint8Array {
-  const bytes = new Uint8Array(length)
+export function networkValue({ tunnel, told }: NetworkEntry): Uint8Array {
+  const bytes = new Uint8Array(NETWORK_BYTES)
   const view = new DataView(bytes.buffer)
-  view.setUint32(0, network, true)
-  view.setUint32(4, address)
+  view.setUint32(0, tunnel, true)
+  if (told === null) return bytes
+  view.setUint32(4, told.first, true)
+  view.setUint32(8, told.count, true)
+  bytes.set(bytesOfIpv6(told.subnet.base as Ipv6), 12)
   return bytes
 }
 
-export function neighbourValue(mac: Mac): Uint8Array {
-  const bytes = new Uint8Array(8)
-  writeMac(new DataView(bytes.buffer), 0, mac)
-  return bytes
+function writeAddress(into: Uint8Array, at: number, address: Ip): void {
+  if (isIpv4(address)) new DataView(into.buffer).setUint32(at, address)
+  else into.set(bytesOfIpv6(address), at)
 }
 
 export function settingsValue(settings: SettingsEntry): Uint8Array {

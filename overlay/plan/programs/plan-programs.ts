@@ -48,18 +48,22 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
   const sets: EntriesSet[] = []
   const deletes: EntriesDelete[] = []
   for (const table of TABLES) {
+    const added = new Map<Vni | null, number>()
     // Set for another network by this plan: a delete would come after it.
     const isTaken = (key: Key): boolean =>
       BY_IFINDEX.includes(table) && [...desired.tables.values()].some(tables => tables[table].has(key))
     for (const [vni, tables] of desired.tables) {
       const held = observed.tables.get(vni)?.[table]
-      const entries = missing(tables[table], held)
+      const { entries, fresh } = missing(tables[table], held)
       if (entries.keys.length > 0) sets.push({ kind: 'entries-set', vni, table, entries })
+      added.set(vni, fresh)
     }
     for (const [vni, tables] of observed.tables) {
       const wanted = desired.tables.get(vni)?.[table]
+      // All that is held is wanted.
+      if (wanted !== undefined && tables[table].size === wanted.size - (added.get(vni) ?? 0)) continue
       const keys: Key[] = []
-      for (const [key] of tables[table]) if (wanted?.has(key) !== true && !isTaken(key)) keys.push(key)
+      for (const key of tables[table].keys()) if (wanted?.has(key) !== true && !isTaken(key)) keys.push(key)
       if (keys.length > 0) deletes.push({ kind: 'entries-delete', vni, table, keys })
     }
   }
@@ -70,15 +74,19 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
   return [...sets, ...attaches.map(place => ({ kind: 'program-attach', ...place }) as const), ...detaches, ...deletes]
 }
 
-function missing(wanted: Entries, held: Entries | undefined): Changes {
+/** What is to be written, and how many of the keys are fresh. */
+function missing(wanted: Entries, held: Entries | undefined): { readonly entries: Changes; readonly fresh: number } {
   const keys: Key[] = []
   const values: Value[] = []
-  for (const [key, value] of wanted) {
-    if (held?.get(key) === value) continue
+  let fresh = 0
+  wanted.forEach((value, key) => {
+    const before = held?.get(key)
+    if (before === value) return
+    if (before === undefined) fresh += 1
     keys.push(key)
     values.push(value)
-  }
-  return { keys, values }
+  })
+  return { entries: { keys, values }, fresh }
 }
 
 /** One line, for the log. */

@@ -2,8 +2,9 @@
 // their form as bytes. Pure.
 
 import type { Vni } from '#model/ids.ts'
+import { bytesOfIpv6, ipv6OfBytes, type Ipv6 } from '#model/ipv6.ts'
 import { macAt, type Mac } from '#model/mac.ts'
-import { HOW, PORT_BYTES, readStation, SETTINGS_BYTES, writeMac, writeStationKey } from './entries.ts'
+import { HOW, readStation, writeMac, writeStationKey, type StationNumbers } from './entries.ts'
 
 /** The tables that follow from the state, in the order in which they are written: a port's own entry comes last. */
 export const TABLES = [
@@ -12,6 +13,7 @@ export const TABLES = [
   'locals',
   'vteps',
   'neighbours',
+  'neighbours6',
   'tunnels',
   'networks',
   'stations',
@@ -27,15 +29,18 @@ export const BY_IFINDEX: readonly Table[] = ['tunnels', 'ports']
  * | settings | 0 | the bytes, as text |
  * | underlays | ifindex | bytes of the link-layer header |
  * | locals, vteps | address | 1 |
- * | neighbours | address | MAC |
+ * | neighbours, neighbours6 | address | MAC |
  * | tunnels | ifindex | network |
- * | networks | network | ifindex |
+ * | networks | network | the bytes, as text |
  * | stations | MAC; the bytes, as text, of a key that is padded with anything but zeros | see stationWord |
  * | ports | ifindex | the bytes, as text |
  */
 export type Key = number | string
 export type Value = number | string
-export type Entries = Pick<ReadonlyMap<Key, Value>, 'get' | 'has' | 'size' | typeof Symbol.iterator>
+export type Entries = Pick<ReadonlyMap<Key, Value>, 'get' | 'has' | 'keys' | 'size'> & {
+  /** Without an object an entry. */
+  forEach(take: (value: Value, key: Key) => void): void
+}
 /** Entries to be written: each key, and its value. No map, for they are many, and each is read once. */
 export type Changes = { readonly keys: readonly Key[]; readonly values: readonly Value[] }
 /** What one network (or, null, the host itself) has in each table. */
@@ -48,7 +53,7 @@ export function emptyTables(): MutableTableSet {
   const empty = (): Map<Key, Value> => new Map()
   return {
     ...{ settings: empty(), underlays: empty(), locals: empty(), vteps: empty(), neighbours: empty() },
-    ...{ tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
+    ...{ neighbours6: empty(), tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
   }
 }
 
@@ -57,19 +62,6 @@ const STATION_KEY_BYTES = 12
 
 /** An entry as the map holds it. */
 export type Bytes = { readonly key: Uint8Array; readonly value: Uint8Array }
-
-/** Bytes of a key, and of a value. */
-const SIZES: Readonly<Record<Table, readonly [key: number, value: number]>> = {
-  settings: [4, SETTINGS_BYTES],
-  underlays: [4, 4],
-  locals: [4, 4],
-  vteps: [8, 4],
-  neighbours: [8, 8],
-  tunnels: [4, 4],
-  networks: [4, 4],
-  stations: [STATION_KEY_BYTES, 8],
-  ports: [4, PORT_BYTES]
-}
 
 /** Writes keys or values into a buffer, each at an offset: there may be a hundred thousand. */
 type Writer<T> = (at: number, what: T) => void
@@ -92,6 +84,11 @@ export function keyWriter(table: Table, vni: Vni | null, into: Uint8Array): Writ
         view.setUint32(at, network, true)
         view.setUint32(at + 4, Number(key))
       }
+    case 'neighbours6':
+      return (at, key) => {
+        view.setUint32(at, network, true)
+        into.set(bytesOfIpv6(key as Ipv6), at + 4)
+      }
     case 'stations':
       return (at, key) => {
         const text = String(key)
@@ -105,38 +102,28 @@ export function valueWriter(table: Table, into: Uint8Array): Writer<Value> {
   const view = viewOf(into)
   switch (table) {
     case 'settings':
+    case 'networks':
     case 'ports':
       return (at, value) => into.set(bytesOf(String(value)), at)
     case 'underlays':
     case 'locals':
     case 'vteps':
     case 'tunnels':
-    case 'networks':
       return (at, value) => view.setUint32(at, Number(value), true)
     case 'neighbours':
+    case 'neighbours6':
       return (at, value) => writeMac(view, at, value as Mac)
     case 'stations':
       return (at, value) => writeStation(view, at, Number(value))
   }
 }
 
-export function encodeKey(table: Table, vni: Vni | null, key: Key): Uint8Array {
-  const bytes = new Uint8Array(SIZES[table][0])
-  keyWriter(table, vni, bytes)(0, key)
-  return bytes
-}
-
-export function encodeValue(table: Table, value: Value): Uint8Array {
-  const bytes = new Uint8Array(SIZES[table][1])
-  valueWriter(table, bytes)(0, value)
-  return bytes
-}
-
 /** Without objects in between. */
 function writeStation(view: DataView, at: number, value: number): void {
   const how = value % 8
-  view.setUint32(at, Math.floor(value / 8), how !== HOW.tunnel)
-  view.setUint32(at + 4, how, true)
+  view.setUint32(at, Math.floor(value / 64), how !== HOW.tunnel)
+  view.setUint16(at + 4, how, true)
+  view.setUint16(at + 6, Math.floor(value / 8) % 8, true)
 }
 
 /** The inverse of both; `vni` is null for an entry of the host itself. */
@@ -157,12 +144,14 @@ export function decodeEntry(
       return { vni: first as Vni, key: k.getUint32(4), value: v.getUint32(0, true) }
     case 'neighbours':
       return { vni: first as Vni, key: k.getUint32(4), value: macAt(value, 0) }
+    case 'neighbours6':
+      return { vni: first as Vni, key: ipv6OfBytes(key.subarray(4)), value: macAt(value, 0) }
     case 'tunnels': {
       const network = v.getUint32(0, true)
       return { vni: network as Vni, key: first, value: network }
     }
     case 'networks':
-      return { vni: first as Vni, key: first, value: v.getUint32(0, true) }
+      return { vni: first as Vni, key: first, value: textOf(value) }
     case 'stations':
       return {
         vni: first as Vni,
@@ -175,13 +164,13 @@ export function decodeEntry(
   }
 }
 
-/** What a station's value holds (entries.ts), in one number. A way that there is not is 7, whatever it was. */
-export function stationWord({ to, how }: { readonly to: number; readonly how: number }): number {
-  return to * 8 + Math.min(how, 7)
+/** What a station's value holds (entries.ts), in one number. A way that there is not is 7, whatever it was; so is what it tells. */
+export function stationWord({ to, how, tells }: StationNumbers): number {
+  return to * 64 + Math.min(tells, 7) * 8 + Math.min(how, 7)
 }
 
-export function stationOf(value: number): { readonly to: number; readonly how: number } {
-  return { to: Math.floor(value / 8), how: value % 8 }
+export function stationOf(value: number): StationNumbers {
+  return { to: Math.floor(value / 64), how: value % 8, tells: Math.floor(value / 8) % 8 }
 }
 
 /** A character a byte. */

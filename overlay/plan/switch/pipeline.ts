@@ -2,16 +2,17 @@
 //   0 classify: select the network by ingress port; drop packets from unknown ports
 //   1 tunnel:   select the network of a packet from another host by its VNI
 //   2 source:   anti-spoofing: a port sends only from its own addresses
-//   3 protocol: drop banned messages; answer ARP
+//   3 protocol: drop banned messages; answer ARP, and lead a solicitation to the container that it asks for
 //   4 remote:   forward to the host that has the MAC, or flood to all hosts of the network
 //   5 local:    forward to the container
 // A packet without a match is dropped. Nothing is learned. Pure.
 
 import { formatIpv4 } from '#model/ipv4.ts'
 import type { IfName, Vni } from '#model/ids.ts'
-import { compareIp, ipv4Of, type Ip } from '#model/ip.ts'
+import { compareIp, formatIp, ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
-import { bannedMessages } from '../filter/banned.ts'
+import { bannedMessages, ICMP6, TRANSPORTS6 } from '../filter/banned.ts'
 import type { DesiredNetwork } from '../network/desired.ts'
 import type { Flows } from '../network/switch.ts'
 
@@ -26,22 +27,37 @@ const GROUP_MAC = 'dl_dst=01:00:00:00:00:00/01:00:00:00:00:00'
 /** IEEE 802.1D: link-local groups, which no bridge forwards. */
 const BRIDGE_MAC = 'dl_dst=01:80:c2:00:00:00/ff:ff:ff:ff:ff:f0'
 
+const NO_MAC = '00:00:00:00:00:00'
+/** As the switch dumps them. */
+const PROTOCOL_WORDS: Readonly<Record<(typeof TRANSPORTS6)[number], readonly string[]>> = {
+  6: ['tcp6'],
+  50: ['ipv6', 'nw_proto=50'],
+  132: ['sctp6']
+}
+
 /** The flows that all networks share. */
 export function hostFlows(p: { readonly vteps: ReadonlySet<Ip>; readonly port: number }): Flows {
   const flows = new Builder()
   for (const vtep of p.vteps) {
-    flows.add([CLASSIFY, 100], [`tun_src=${formatIpv4(ipv4Of(vtep))}`, `in_port=${TUNNEL_PORT}`], [go(TUNNEL)])
+    flows.add(
+      [CLASSIFY, 100],
+      [`${tunnelField(vtep, 'src')}=${formatIp(vtep)}`, `in_port=${TUNNEL_PORT}`],
+      [go(TUNNEL)]
+    )
   }
   // Fragments after the first carry no ports. They are useless without the first, and receivers drop overlapping fragments.
-  flows.add([PROTOCOL, 110], ['ip', 'nw_frag=later'], [go(REMOTE)])
+  for (const family of ['ip', 'ipv6']) flows.add([PROTOCOL, 110], [family, 'nw_frag=later'], [go(REMOTE)])
   const banned = bannedMessages(p.port)
   for (const match of [
     ['udp', `tp_src=${banned.udpSource}`],
     ...banned.udpDestinations.map(port => ['udp', `tp_dst=${port}`]),
-    ...banned.icmpTypes.map(({ number }) => ['icmp', `icmp_type=${number}`])
+    ...banned.icmpTypes.map(({ number }) => ['icmp', `icmp_type=${number}`]),
+    ...banned.udp6.sources.map(port => ['udp6', `tp_src=${port}`]),
+    ...banned.udp6.destinations.map(port => ['udp6', `tp_dst=${port}`])
   ]) {
     flows.add([PROTOCOL, 100], match, ['drop'])
   }
+  addProtocols6(flows)
   flows.add([PROTOCOL, 0], [], [go(REMOTE)])
   flows.add([REMOTE, 110], [BRIDGE_MAC], ['drop'])
   flows.add([REMOTE, 0], [], [go(LOCAL)])
@@ -55,23 +71,29 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
   const inside = `metadata=${hex(vni)}`
   flows.add([TUNNEL, 100], [`tun_id=${hex(vni)}`, UNTAGGED], [mark(vni), go(LOCAL)])
   const local: number[] = []
-  for (const { device, mac, address } of network.endpoints.values()) {
+  for (const { device, mac, addresses } of network.endpoints.values()) {
     const port = ports.get(device)
     if (port === undefined) continue
     local.push(port)
-    addPort(flows, { vni, port, mac, address })
+    addPort(flows, { vni, port, mac, addresses })
     flows.add([LOCAL, 100], [inside, `dl_dst=${mac}`], [`output:${port}`])
   }
   for (const [address, mac] of network.neighbours) {
-    const asked = ['arp', inside, `arp_tpa=${formatIpv4(ipv4Of(address))}`, 'arp_op=1']
-    flows.add([PROTOCOL, 100], asked, arpAnswer(address, mac))
+    if (isIpv4(address)) {
+      const asked = ['arp', inside, `arp_tpa=${formatIpv4(address)}`, 'arp_op=1']
+      flows.add([PROTOCOL, 100], asked, arpAnswer(address, mac))
+    } else {
+      // The one that is asked for answers for itself.
+      const asked = ['icmp6', inside, ...nd(ICMP6.solicitation), `nd_target=${address}`]
+      flows.add([PROTOCOL, 100], asked, [`set_field:${mac}->eth_dst`, go(REMOTE)])
+    }
   }
   for (const [mac, vtep] of network.entries) {
     flows.add([REMOTE, 100], [inside, `dl_dst=${mac}`], [tunnel(vni), ...to(vtep)])
   }
   const port = router === null ? undefined : ports.get(router.port)
   if (router !== null && port !== undefined) {
-    addRouter(flows, { vni, port, mac: router.mac })
+    addRouter(flows, { vni, port, mac: router.mac, hasIpv6: network.told !== null })
     flows.add([REMOTE, 100], [inside, `dl_dst=${router.mac}`], [`output:${port}`])
   }
   const flood = [...network.flood].sort(compareIp)
@@ -84,12 +106,18 @@ export function networkFlows(network: DesiredNetwork, ports: ReadonlyMap<IfName,
   return flows.flows
 }
 
-/** Accepts IPv4 and ARP from the endpoint's own MAC and address, and nothing else: no IPv6, no tag, no LLC. */
-function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address: Ip }): void {
+/** Accepts IPv4, ARP and IPv6 from the endpoint's own MAC and addresses, and nothing else: no tag, no LLC. */
+function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; addresses: readonly Ip[] }): void {
   const { vni, mac } = p
   const port = `in_port=${p.port}`
-  const address = formatIpv4(ipv4Of(p.address))
   flows.add([CLASSIFY, 100], [port, UNTAGGED], [mark(vni), go(SOURCE)])
+  for (const address of p.addresses) {
+    if (isIpv4(address)) addSource(flows, { port, mac, address: formatIpv4(address) })
+    else addSource6(flows, { port, mac, address })
+  }
+}
+
+function addSource(flows: Builder, { port, mac, address }: { port: string; mac: Mac; address: string }): void {
   flows.add([SOURCE, 100], ['ip', port, `dl_src=${mac}`, `nw_src=${address}`], [go(PROTOCOL)])
   for (const operation of [1, 2]) {
     const sender = [`dl_src=${mac}`, `arp_spa=${address}`, `arp_op=${operation}`, `arp_sha=${mac}`]
@@ -99,11 +127,42 @@ function addPort(flows: Builder, p: { vni: Vni; port: number; mac: Mac; address:
   flows.add([PROTOCOL, 110], ['arp', port, `arp_tpa=${address}`, 'arp_op=1'], [go(REMOTE)])
 }
 
+/**
+ * A solicitation names the sender's MAC, and an advertisement its address and MAC, or no MAC. Neither is in fragments (RFC 6980).
+ * The switch reports a message with options that it cannot read as one without target and MACs.
+ */
+function addSource6(flows: Builder, { port, mac, address }: { port: string; mac: Mac; address: Ipv6 }): void {
+  const own = [port, `dl_src=${mac}`, `ipv6_src=${address}`]
+  flows.add([SOURCE, 100], ['ipv6', ...own], [go(PROTOCOL)])
+  const solicitation = ['icmp6', ...own, 'nw_frag=no', ...nd(ICMP6.solicitation), `nd_sll=${mac}`]
+  flows.add([SOURCE, 110], solicitation, [go(PROTOCOL)])
+  for (const named of [mac, NO_MAC]) {
+    const advertised = [...nd(ICMP6.advertisement), `nd_target=${address}`, `nd_tll=${named}`]
+    flows.add([SOURCE, 110], ['icmp6', ...own, 'nw_frag=no', ...advertised], [go(REMOTE)])
+  }
+}
+
+/** IPv6 that a container sends from its own address. What is not named here is dropped. */
+function addProtocols6(flows: Builder): void {
+  const types = [...ICMP6.echo, ...ICMP6.otherErrors, ICMP6.solicitation]
+  for (const match of [
+    ['udp6'],
+    ...TRANSPORTS6.map(protocol => PROTOCOL_WORDS[protocol]),
+    ...types.map(type => ['icmp6', `icmp_type=${type}`])
+  ]) {
+    flows.add([PROTOCOL, 90], match, [go(REMOTE)])
+  }
+  flows.add([PROTOCOL, 80], ['ipv6'], ['drop'])
+  // Those that a port may send have passed before.
+  flows.add([SOURCE, 105], ['icmp6', `icmp_type=${ICMP6.solicitation}`], ['drop'])
+}
+
 /** A router sends from any source address, but only to local containers: each host has its own router. */
-function addRouter(flows: Builder, p: { vni: Vni; port: number; mac: Mac }): void {
+function addRouter(flows: Builder, p: { vni: Vni; port: number; mac: Mac; hasIpv6: boolean }): void {
   const port = `in_port=${p.port}`
   flows.add([CLASSIFY, 100], [port, UNTAGGED], [mark(p.vni), go(SOURCE)])
   flows.add([SOURCE, 100], ['ip', port, `dl_src=${p.mac}`], [go(LOCAL)])
+  if (p.hasIpv6) flows.add([SOURCE, 110], ['ipv6', port, `dl_src=${p.mac}`], [go(LOCAL)])
   flows.add([SOURCE, 100], ['arp', port, `dl_src=${p.mac}`, `arp_sha=${p.mac}`], [go(PROTOCOL)])
   flows.add([PROTOCOL, 50], [port], [go(LOCAL)])
 }
@@ -120,6 +179,11 @@ function arpAnswer(address: Ip, mac: Mac): readonly string[] {
     `set_field:${formatIpv4(ipv4Of(address))}->arp_spa`,
     'IN_PORT'
   ]
+}
+
+/** An ND message has code 0 (RFC 4861 section 4). */
+function nd(type: number): readonly string[] {
+  return [`icmp_type=${type}`, 'icmp_code=0']
 }
 
 class Builder {
@@ -144,7 +208,11 @@ function tunnel(vni: Vni): string {
 }
 
 function to(vtep: Ip): readonly string[] {
-  return [`set_field:${formatIpv4(ipv4Of(vtep))}->tun_dst`, `output:${TUNNEL_PORT}`]
+  return [`set_field:${formatIp(vtep)}->${tunnelField(vtep, 'dst')}`, `output:${TUNNEL_PORT}`]
+}
+
+function tunnelField(vtep: Ip, end: 'src' | 'dst'): string {
+  return `tun_${isIpv4(vtep) ? '' : 'ipv6_'}${end}`
 }
 
 function hex(vni: Vni): string {

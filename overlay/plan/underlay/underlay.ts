@@ -1,7 +1,7 @@
 // The network between hosts that carries the overlay's packets, as configured and as observed; peers.ts has its peers.
 // Pure.
 
-import { ipv4Of, type Ip } from '#model/ip.ts'
+import { familyOf, type Family, type Ip } from '#model/ip.ts'
 
 export type UnderlaySpec = {
   /** This host's tunnel address: the source of its tunnel packets. */
@@ -20,10 +20,13 @@ export type Underlay = UnderlaySpec & {
   readonly overlayMtu: number
 }
 
-/** The outer Ethernet header is not part of the MTU; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 (RFC 7348 section 5). */
-const VXLAN_IPV4_BYTES = 50
+/**
+ * The outer Ethernet header is not part of the MTU; inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20 or IPv6 40 (RFC 7348
+ * section 5).
+ */
+const VXLAN_BYTES: Readonly<Record<Family, number>> = { ipv4: 50, ipv6: 70 }
 
-/** VXLAN straight over an IPv4 network. */
-export function ipv4Underlay(local: Ip): UnderlaySpec {
-  return { local: ipv4Of(local), overheadBytes: VXLAN_IPV4_BYTES }
+/** VXLAN straight over the network of this host's tunnel address. */
+export function vxlanUnderlay(local: Ip): UnderlaySpec {
+  return { local, overheadBytes: VXLAN_BYTES[familyOf(local)] }
 }

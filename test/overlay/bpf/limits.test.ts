@@ -9,6 +9,7 @@ import { withBench, type Bench, type Rates } from './run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
 const ip = (last: number): Ipv4 => (0x0a010000 + last) as Ipv4
+const ip6 = (last: number): string => `fd0000010000000000000000000000${last.toString(16).padStart(2, '0')}`
 const mac = (last: number): string => `0200000000${last.toString(16).padStart(2, '0')}`
 const [FIRST, SECOND, GUARDED] = [2, 3, 4]
 const REMOTE = 9
@@ -23,7 +24,8 @@ const TABLES: Tables = {
   settings: { vtep: 0xc0000201 as Ipv4, vxlanPort: 4789, underlay: 9, underlayMtu: 1_500, unwraps: true },
   ports: new Map(
     [FIRST, SECOND, GUARDED].map(n => {
-      return [n, { network: 7, address: ip(n), mac: mac(n), redirects: n !== GUARDED, mtu: 1_500 }]
+      const addresses = { address: ip(n), address6: ip6(n) }
+      return [n, { network: 7, ...addresses, mac: mac(n), redirects: n !== GUARDED, mtu: 1_500 }]
     })
   ),
   stations: new Map<string, Station>([
@@ -33,16 +35,17 @@ const TABLES: Tables = {
     [`7 ${mac(REMOTE)}`, { to: 0xc0000202, how: 'tunnel' }]
   ]),
   neighbours: new Map([SECOND, REMOTE].map(n => [`7 ${ip(n)}`, mac(n)])),
+  neighbours6: new Map([SECOND, REMOTE].map(n => [`7 ${ip6(n)}`, mac(n)])),
   vteps: new Set(),
   tunnels: new Map([[7, 7]]),
-  networks: new Map([[7, 7]]),
+  networks: new Map([[7, { tunnel: 7 }]]),
   underlays: new Map(),
   locals: new Set()
 }
 
 const ALL = 'ffffffffffff'
 const [SYN, RST, PSH, ACK] = [2, 4, 8, 16]
-const [ICMP, TCP, UDP] = [1, 6, 17]
+const [ICMP, TCP, UDP, ICMPV6] = [1, 6, 17, 58]
 
 /** An IPv4 packet from the container at a port. */
 function ipv4(from: number, p: { to?: string; protocol: number; body: Buffer; source?: Ipv4 }): Buffer {
@@ -81,6 +84,29 @@ function arp(from: number, asked: number, to = ALL): Buffer {
   return packet
 }
 
+/** An IPv6 packet from the container at a port. */
+function ipv6(from: number, p: { to?: string; protocol: number; body: Buffer }): Buffer {
+  const { to = mac(REMOTE), protocol, body } = p
+  const packet = Buffer.alloc(54)
+  packet.write(`${to}${mac(from)}86dd60`, 0, 'hex')
+  packet.writeUInt16BE(body.length, 18)
+  packet.writeUInt8(protocol, 20)
+  packet.writeUInt8(255, 21)
+  packet.write(ip6(from) + ip6(REMOTE), 22, 'hex')
+  return Buffer.concat([packet, body])
+}
+
+const tcp6 = (from: number, flags: number, to?: string): Buffer =>
+  ipv6(from, { ...(to === undefined ? {} : { to }), protocol: TCP, body: tcp(from, flags).subarray(34) })
+
+const udp6 = (from: number, to?: string): Buffer =>
+  ipv6(from, { ...(to === undefined ? {} : { to }), protocol: UDP, body: udp(from).subarray(34) })
+
+/** Asks for a neighbour's MAC. */
+function solicit(from: number, asked: number, to = '3333ff000001'): Buffer {
+  return ipv6(from, { to, protocol: ICMPV6, body: Buffer.from(`8700000000000000${ip6(asked)}0101${mac(from)}`, 'hex') })
+}
+
 type Tally = { readonly passed: number; readonly dropped: number; readonly seconds: number }
 
 /** Sends packets in turn, and counts what became of them. */
@@ -112,11 +138,14 @@ function rest(bench: Bench, ifindex: number, seconds: number): void {
 }
 
 t.test('of new connections a second’s worth passes at once, and the rest is dropped and counted', { skip }, async t => {
-  for (const port of [FIRST, GUARDED]) {
+  for (const [port, syn] of [FIRST, GUARDED].flatMap(port => [
+    [port, tcp(port, SYN)] as const,
+    [port, tcp6(port, SYN)] as const
+  ])) {
     withBench(
       TABLES,
       bench => {
-        const tally = send(bench, port, [tcp(port, SYN)])
+        const tally = send(bench, port, [syn])
         isLimited(t, tally, 'connections')
         const counted = bench.counted()
         t.same(
@@ -141,7 +170,14 @@ t.test('of broadcast and multicast a second’s worth passes at once', { skip },
     ['ARP for its own address', [arp(FIRST, FIRST)]],
     ['broadcast', [udp(FIRST, ALL)]],
     ['multicast', [udp(FIRST, '01005e0000fb')]],
-    ['all of them, of one bucket', [arp(FIRST, 77), udp(FIRST, ALL), udp(FIRST, '01005e0000fb')]],
+    ['a solicitation for an address that nobody has', [solicit(FIRST, 77)]],
+    ['one for its own address', [solicit(FIRST, FIRST)]],
+    ['multicast of IPv6', [udp6(FIRST, '333300000001')]],
+    [
+      'all of them, of one bucket',
+      [arp(FIRST, 77), udp(FIRST, ALL), udp(FIRST, '01005e0000fb'), solicit(FIRST, 77), udp6(FIRST, '333300000001')]
+    ],
+    ['a connection of IPv6 to all', [tcp6(FIRST, SYN, '333300000001')]],
     ['a connection to all', [tcp(FIRST, SYN, { to: ALL })]]
   ]
   for (const [title, sent] of packets) {
@@ -168,7 +204,12 @@ t.test('data to one station is never limited', { skip }, async t => {
     ['ICMP', icmp],
     ['another protocol', ipv4(FIRST, { protocol: 132, body: Buffer.alloc(20) })],
     ['ARP to one station', arp(FIRST, 77, mac(REMOTE))],
-    ['ARP that is answered here', arp(FIRST, SECOND)]
+    ['ARP that is answered here', arp(FIRST, SECOND)],
+    ['a segment over IPv6', tcp6(FIRST, ACK | PSH)],
+    ['the answer to a new connection over IPv6', tcp6(FIRST, SYN | ACK)],
+    ['UDP over IPv6', udp6(FIRST)],
+    ['a solicitation to one station', solicit(FIRST, 77, mac(REMOTE))],
+    ['a solicitation that is answered here', solicit(FIRST, SECOND)]
   ]
   withBench(
     TABLES,
@@ -190,7 +231,7 @@ t.test('a container that has spent its own leaves the others theirs', { skip }, 
   withBench(
     TABLES,
     bench => {
-      isLimited(t, send(bench, FIRST, [tcp(FIRST, SYN)]), 'the first')
+      isLimited(t, send(bench, FIRST, [tcp(FIRST, SYN), tcp6(FIRST, SYN)]), 'the first, of both families together')
       bench.counted()
       isLimited(t, send(bench, SECOND, [tcp(SECOND, SYN)]), 'the second')
       t.equal(bench.counted().get(`limited ${FIRST}`), undefined)

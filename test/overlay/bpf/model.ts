@@ -1,6 +1,9 @@
 // What the BPF programs must do with a packet, written apart from them: a packet and the tables in, the verdict out. Pure.
 
 import type { Ipv4 } from '#model/ipv4.ts'
+import { answerSolicitation, headerBytes6, maySendIpv6, type Sender6 } from './model6.ts'
+import { onesSum } from './ones-sum.ts'
+import { tellerOfIpv4, tellerOfIpv6, type ToldAddresses } from './told.ts'
 
 export type Hex = string
 
@@ -19,12 +22,13 @@ export type Tables = {
   readonly stations: ReadonlyMap<string, Station>
   /** By `network address`: the MAC. */
   readonly neighbours: ReadonlyMap<string, Hex>
+  /** The same for IPv6, whose addresses are 32 digits. */
+  readonly neighbours6: ReadonlyMap<string, Hex>
   /** `network address` of each host that may send into a network. */
   readonly vteps: ReadonlySet<string>
   /** By ifindex: the network. */
   readonly tunnels: ReadonlyMap<number, number>
-  /** By network: the ifindex of its VXLAN device. */
-  readonly networks: ReadonlyMap<number, number>
+  readonly networks: ReadonlyMap<number, ForwardedNetwork>
   /** Other addresses of the host. */
   readonly locals: ReadonlySet<number>
   /** By ifindex: bytes of the link-layer header. */
@@ -34,12 +38,19 @@ export type Tables = {
 /** Of every device. */
 export const DEVICE_MAC: Hex = '02fe00000001'
 
-export type Port = { readonly network: number; readonly address: Ipv4; readonly mac: Hex } & {
+/** `address` is absent in a network of IPv6 alone. */
+export type Port = Sender6 & { readonly network: number; readonly address?: Ipv4 } & {
   readonly redirects: boolean
   readonly mtu: number
 }
-/** `to` is an ifindex; on another host (`tunnel`) that host's VTEP, or 0. */
-export type Station = { readonly to: number; readonly how: 'peer' | 'queue' | 'tunnel' | 'bridge' }
+/** `to` is an ifindex; on another host (`tunnel`) that host's VTEP, or 0. `tells`: see told.ts; without it, nothing. */
+export type Station = {
+  readonly to: number
+  readonly how: 'peer' | 'queue' | 'tunnel' | 'bridge'
+  readonly tells?: readonly ('ipv4' | 'ipv6')[]
+}
+/** The ifindex of its VXLAN device; with IPv6, the addresses that MACs tell. */
+export type ForwardedNetwork = { readonly tunnel: number; readonly told?: ToldAddresses }
 
 /** A packet, and the size of the segments into which a network card is to cut it; 0: not at all. */
 export type Given = { readonly packet: Buffer; readonly ifindex: number; readonly segmentBytes: number }
@@ -53,7 +64,7 @@ export type Outcome = {
   readonly counted: readonly string[]
 }
 
-const [IPV4, ARP] = [0x0800, 0x0806]
+const [IPV4, ARP, IPV6] = [0x0800, 0x0806, 0x86dd]
 const [ICMP, TCP, UDP] = [1, 6, 17]
 const ETHERNET_BYTES = 14
 /** The lower two bits of a type of service (RFC 3168, section 5). */
@@ -69,7 +80,7 @@ export function fromContainer(tables: Tables, { packet, ifindex, segmentBytes }:
   const sent = `sent ${ifindex}`
   const bytes = segmentBytes === 0 ? packet.length - ETHERNET_BYTES : segmentBytes + headerBytes(packet)
   const redirects = port.redirects && bytes <= port.mtu
-  const reply = redirects ? answerArp(tables, port, packet) : null
+  const reply = redirects ? answer(tables, port, packet) : null
   if (reply !== null) return { verdict: 'redirect', packet: reply, counted: [sent] }
   const station = tables.stations.get(`${port.network} ${packet.toString('hex', 0, 6)}`)
   const scope = station === undefined ? 'bridged' : station.how === 'tunnel' ? 'sent' : 'host'
@@ -78,7 +89,7 @@ export function fromContainer(tables: Tables, { packet, ifindex, segmentBytes }:
   if (station.how === 'peer') counted.push(`redirected ${station.to}`)
   if (station.how !== 'tunnel') return { verdict: 'redirect', packet, counted }
   const outer = { settings: tables.settings, to: station.to, network: port.network }
-  const wrapped = segmentBytes === 0 && packet.readUInt16BE(12) === IPV4 ? wrap(packet, outer) : null
+  const wrapped = segmentBytes === 0 && packet.readUInt16BE(12) !== ARP ? wrap(packet, outer) : null
   if (wrapped !== null) return { verdict: 'redirect', packet: wrapped, counted, isWrapped: true }
   return { verdict: tables.networks.has(port.network) ? 'redirect' : 'next', packet, counted }
 }
@@ -97,7 +108,7 @@ function wrap(
   udp.writeUInt16BE(settings.vxlanPort, 2)
   udp.writeUInt16BE(udp.length + vxlan.length + frame.length, 4)
   const ip = Buffer.from('4500000000000000401100000000000000000000', 'hex')
-  const ecn = frame.readUInt8(15) & 3
+  const ecn = congestionIn(frame)
   // Congestion that the packet has met before is none on this way: RFC 3168, section 9.1.1, "full functionality".
   ip.writeUInt8(ecn === ECN.ce ? ECN.ect0 : ecn, 1)
   const bytes = ip.length + udp.length + vxlan.length + frame.length
@@ -148,7 +159,7 @@ export function fromUnderlay(tables: Tables, { packet, ifindex, segmentBytes }: 
   return { verdict: 'redirect', packet: inner, counted: [received, `redirected ${station.to}`] }
 }
 
-/** What is in a VXLAN packet, if it is IPv4, goes on as it is, and the stack takes the packet around it; else null. */
+/** What is in a VXLAN packet, if it is IPv4 or IPv6, goes on as it is, and the stack takes the packet around it; else null. */
 function unwrapped(packet: Buffer): Buffer | null {
   const ip = packet.subarray(ETHERNET_BYTES)
   // RFC 791: version 4 without options, a right checksum, no padding, no fragment.
@@ -159,8 +170,10 @@ function unwrapped(packet: Buffer): Buffer | null {
   const udp = ip.subarray(20)
   if (udp.readUInt16BE(4) !== udp.length || udp.readUInt16BE(6) !== 0) return null
   const inner = udp.subarray(16)
-  if (inner.length < ETHERNET_BYTES + 20 || inner.readUInt16BE(12) !== IPV4) return null
-  const [before, outer] = [inner.readUInt8(15) & 3, ip.readUInt8(1) & 3]
+  if (inner.length < ETHERNET_BYTES) return null
+  const least = { [IPV4]: 20, [IPV6]: 40 }[inner.readUInt16BE(12)]
+  if (least === undefined || inner.length < ETHERNET_BYTES + least) return null
+  const [before, outer] = [congestionIn(inner), ip.readUInt8(1) & 3]
   return outer === ECN.ce || decapsulated(before, outer) !== before ? null : inner
 }
 
@@ -170,18 +183,16 @@ function decapsulated(inner: number, outer: number): number {
   return outer === ECN.ce || outer === ECN.ect1 ? outer : inner
 }
 
-/** RFC 1071, without the complement: of a whole header 0xffff when its checksum is right. */
-export function onesSum(header: Buffer): number {
-  let sum = 0
-  for (let at = 0; at < header.length; at += 2) sum += header.readUInt16BE(at)
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
-  return sum
+/** The congestion field of a frame: of IPv4 in its second byte, of IPv6 (RFC 8200, section 3) in the 12 bits after the first four. */
+function congestionIn(frame: Buffer): number {
+  return frame.readUInt16BE(12) === IPV6 ? (frame.readUInt16BE(ETHERNET_BYTES) >> 4) & 3 : frame.readUInt8(15) & 3
 }
 
-/** Of an allowed IPv4 packet: those that each of its segments has. Of another one 0. */
+/** Of an allowed IP packet: those that each of its segments has. Of another one 0. */
 function headerBytes(packet: Buffer): number {
-  if (packet.readUInt16BE(12) !== IPV4) return 0
   const ip = packet.subarray(ETHERNET_BYTES)
+  if (packet.readUInt16BE(12) === IPV6) return headerBytes6(ip)
+  if (packet.readUInt16BE(12) !== IPV4) return 0
   const own = (ip.readUInt8(0) & 15) * 4
   if ((ip.readUInt16BE(6) & 0x1fff) !== 0) return own
   if (ip.readUInt8(9) === TCP) return own + (ip.readUInt8(own + 12) >> 4) * 4
@@ -194,6 +205,8 @@ function maySend(tables: Tables, port: Port, { packet, segmentBytes }: Omit<Give
   const type = packet.readUInt16BE(12)
   const body = packet.subarray(14)
   if (type === IPV4) return maySendIpv4(tables, port, { packet: body, segmentBytes })
+  const { vxlanPort } = tables.settings
+  if (type === IPV6) return maySendIpv6(body, { sender: port, segmentBytes, vxlanPort })
   return type === ARP && maySendArp(port, body)
 }
 
@@ -227,10 +240,18 @@ function maySendArp(port: Port, arp: Buffer): boolean {
   )
 }
 
+function answer(tables: Tables, port: Port, packet: Buffer): Buffer | null {
+  if (packet.readUInt16BE(12) === ARP) return answerArp(tables, port, packet)
+  if (packet.readUInt16BE(12) !== IPV6) return null
+  const macOf = (address: Hex): Hex | undefined =>
+    tables.neighbours6.get(`${port.network} ${address}`) ?? tellerOfIpv6(tables, port.network, address)
+  return answerSolicitation(packet, { sender: port, macOf })
+}
+
 function answerArp(tables: Tables, port: Port, packet: Buffer): Buffer | null {
-  if (packet.readUInt16BE(12) !== ARP || packet.readUInt16BE(20) !== 1) return null
+  if (packet.readUInt16BE(20) !== 1) return null
   const asked = packet.readUInt32BE(38)
-  const mac = tables.neighbours.get(`${port.network} ${asked}`)
+  const mac = tables.neighbours.get(`${port.network} ${asked}`) ?? tellerOfIpv4(tables, port.network, asked)
   if (mac === undefined || asked === port.address) return null
   const reply = Buffer.from(packet)
   reply.write(port.mac + mac, 0, 'hex')
@@ -238,6 +259,6 @@ function answerArp(tables: Tables, port: Port, packet: Buffer): Buffer | null {
   reply.write(mac, 22, 'hex')
   reply.writeUInt32BE(asked, 28)
   reply.write(port.mac, 32, 'hex')
-  reply.writeUInt32BE(port.address, 38)
+  reply.writeUInt32BE(port.address ?? 0, 38)
   return reply
 }

@@ -1,9 +1,9 @@
 // Random packets for the BPF programs: mostly right, with one or a few things wrong, so that each check decides about some.
 
-import { DEVICE_MAC, onesSum, type Tables } from './model.ts'
-
-/** A whole number below `bound`. */
-type Below = (bound: number) => number
+import type { Draw } from './draw.ts'
+import { DEVICE_MAC, type Tables } from './model.ts'
+import { onesSum } from './ones-sum.ts'
+import { Packets6 } from './packets6.ts'
 
 const [IPV4, ARP, IPV6, VLAN] = [0x0800, 0x0806, 0x86dd, 0x8100]
 const SHORTEST: Readonly<Record<number, number>> = { [IPV4]: 20, [IPV6]: 40 }
@@ -12,87 +12,97 @@ const PORTS = [53, 67, 68, 4789, 4790, 80]
 const ICMP_TYPES = [8, 0, 3, 5, 9, 10, 11]
 
 export class Packets {
-  readonly #below: Below
+  readonly #draw: Draw
+  readonly #six: Packets6
   readonly #macs: readonly string[]
   readonly #addresses: readonly number[]
   readonly #tables: Tables
+  /** But for those whose MACs tell something: they are asked for, and otherwise as the others. */
+  readonly #stations: readonly string[]
 
-  constructor(tables: Tables, below: Below) {
+  constructor(tables: Tables, draw: Draw) {
     this.#tables = tables
-    this.#below = below
+    this.#draw = draw
     const { ports, stations, neighbours, vteps, settings, locals } = tables
+    this.#stations = [...stations].flatMap(([key, { tells }]) => (tells === undefined ? [key] : []))
     const second = (key: string): string => key.split(' ')[1] ?? ''
     this.#macs = [
       ...[...ports.values()].map(({ mac }) => mac),
-      ...[...stations.keys()].map(second),
+      ...this.#stations.map(second),
       ...['ffffffffffff', '01005e000001', '020000000099', '0180c2000000', '0180c200000e', '0180c2000010']
     ]
     this.#addresses = [
-      ...[...ports.values()].map(({ address }) => address),
+      ...[...ports.values()].map(({ address = 0 }) => address),
       ...[...neighbours.keys(), ...vteps].map(key => Number(second(key))),
+      // What the MACs of stations may tell.
+      ...[...stations.keys()].map(key => Number.parseInt(second(key).slice(4), 16)),
       ...[settings.vtep, 0, 0xffffffff, 0x0a0100fa],
       ...locals
     ]
+    this.#six = new Packets6(tables, draw, this.#macs)
   }
 
   /** Now and then what a network card is to cut; 0: not. */
   segmentBytes(): number {
-    return this.#mostly(0, () => this.#one([1, 40, 80, 1_400]))
+    return this.#draw.mostly(0, () => this.#draw.one([1, 40, 80, 1_400]))
   }
 
   /** What a container may send from a port, and what it may not. */
   ofContainer(ifindex: number): Buffer {
     const port = this.#tables.ports.get(ifindex)
-    const mac = this.#mostly(port?.mac ?? '020000000001', () => this.#one(this.#macs))
-    const address = this.#mostly(port?.address ?? 0, () => this.#one(this.#addresses))
-    const type = this.#mostly(this.#one([IPV4, ARP]), () => this.#one([IPV6, VLAN, 0x05dc, 0x8035]))
-    const body = type === ARP ? this.#arp(mac, address) : this.#ipv4(address, this.#message())
-    return this.#cut(this.#ethernet(this.#one(this.#macs), mac, type, body))
+    const mac = this.#draw.mostly(port?.mac ?? '020000000001', () => this.#draw.one(this.#macs))
+    const address = this.#draw.mostly(port?.address ?? 0, () => this.#draw.one(this.#addresses))
+    const kind = this.#draw.one([IPV4, ARP, IPV6, IPV6])
+    const type = this.#draw.mostly(kind, () => this.#draw.one([IPV4, IPV6, VLAN, 0x05dc, 0x8035]))
+    const arp = kind === ARP ? this.#arp(mac, address) : null
+    const body = arp ?? (kind === IPV6 ? this.#six.packet(port) : this.#ipv4(address, this.#message()))
+    return this.#cut(this.#ethernet(this.#draw.one(this.#macs), mac, type, body))
   }
 
   ofOverlay(): Buffer {
-    return this.#cut(this.#ethernet(this.#one(this.#macs), this.#one(this.#macs), IPV4, this.#bytes(40)))
+    return this.#cut(this.#ethernet(this.#draw.one(this.#macs), this.#draw.one(this.#macs), IPV4, this.#draw.bytes(40)))
   }
 
   /** VXLAN, mostly of a host that may send it and for a station of its network. */
   ofUnderlay(): Buffer {
     const { vtep, vxlanPort } = this.#tables.settings
-    const [network = 0, from = 0] = this.#one([...this.#tables.vteps])
+    const [network = 0, from = 0] = this.#draw
+      .one([...this.#tables.vteps])
       .split(' ')
       .map(Number)
     const header = Buffer.alloc(8)
     header.writeUInt32BE(
-      this.#mostly(0x08000000, () => this.#one([0, 0x08000001, 0x88000000])),
+      this.#draw.mostly(0x08000000, () => this.#draw.one([0, 0x08000001, 0x88000000])),
       0
     )
     header.writeUIntBE(
-      this.#mostly(network, () => this.#below(1 << 24)),
+      this.#draw.mostly(network, () => this.#draw.below(1 << 24)),
       4,
       3
     )
-    header[7] = this.#mostly(0, () => 1)
+    header[7] = this.#draw.mostly(0, () => 1)
     const udp = this.#udp(
       4000,
-      this.#mostly(vxlanPort, () => this.#one(PORTS)),
-      Buffer.concat([header, this.#mostly(this.#inner(network), () => this.#bytes(60))])
+      this.#draw.mostly(vxlanPort, () => this.#draw.one(PORTS)),
+      Buffer.concat([header, this.#draw.mostly(this.#inner(network), () => this.#draw.bytes(60))])
     )
     udp.writeUInt16BE(
-      this.#mostly(udp.length, () => this.#one([udp.length - 1, udp.length + 4])),
+      this.#draw.mostly(udp.length, () => this.#draw.one([udp.length - 1, udp.length + 4])),
       4
     )
     udp.writeUInt16BE(
-      this.#mostly(0, () => 1),
+      this.#draw.mostly(0, () => 1),
       6
     )
-    const to = this.#mostly(vtep, () => this.#one(this.#addresses))
-    const source = this.#mostly(from, () => this.#one(this.#addresses))
-    const ip = this.#ipv4(source, { protocol: this.#mostly(17, () => 6), body: udp }, to)
-    const padded = this.#mostly(ip, () => Buffer.concat([ip, this.#bytes(20)]))
+    const to = this.#draw.mostly(vtep, () => this.#draw.one(this.#addresses))
+    const source = this.#draw.mostly(from, () => this.#draw.one(this.#addresses))
+    const ip = this.#ipv4(source, { protocol: this.#draw.mostly(17, () => 6), body: udp }, to)
+    const padded = this.#draw.mostly(ip, () => Buffer.concat([ip, this.#draw.bytes(20)]))
     return this.#cut(
       this.#ethernet(
-        this.#mostly(DEVICE_MAC, () => this.#one(['ffffffffffff', '01005e000001', '02fe00000003'])),
+        this.#draw.mostly(DEVICE_MAC, () => this.#draw.one(['ffffffffffff', '01005e000001', '02fe00000003'])),
         '02fe00000002',
-        this.#mostly(IPV4, () => IPV6),
+        this.#draw.mostly(IPV4, () => IPV6),
         padded
       )
     )
@@ -100,16 +110,18 @@ export class Packets {
 
   /** A frame from another host's container. */
   #inner(network: number): Buffer {
-    const stations = [...this.#tables.stations.keys()].filter(key => key.startsWith(`${network} `))
-    const [, mac = ''] = this.#one(stations).split(' ')
-    const to = this.#mostly(mac, () => this.#one(this.#macs))
-    const type = this.#mostly(IPV4, () => this.#one([ARP, IPV6, VLAN]))
-    const packet = this.#ipv4(this.#one(this.#addresses), this.#message())
+    const stations = this.#stations.filter(key => key.startsWith(`${network} `))
+    const [, mac = ''] = this.#draw.one(stations).split(' ')
+    const to = this.#draw.mostly(mac, () => this.#draw.one(this.#macs))
+    const kind = this.#draw.one([IPV4, IPV6])
+    const type = this.#draw.mostly(kind, () => this.#draw.one([ARP, IPV4, IPV6, VLAN]))
+    const packet =
+      kind === IPV6 ? this.#six.packet(undefined) : this.#ipv4(this.#draw.one(this.#addresses), this.#message())
     return this.#ethernet(
       to,
-      this.#one(this.#macs),
+      this.#draw.one(this.#macs),
       type,
-      this.#mostly(packet, () => this.#bytes(60))
+      this.#draw.mostly(packet, () => this.#draw.bytes(60))
     )
   }
 
@@ -119,25 +131,31 @@ export class Packets {
     return Buffer.concat([head, body])
   }
 
-  #ipv4(from: number, { protocol, body }: { protocol: number; body: Buffer }, to = this.#one(this.#addresses)): Buffer {
-    const words = this.#mostly(5, () => 6 + this.#below(10))
+  #ipv4(
+    from: number,
+    { protocol, body }: { protocol: number; body: Buffer },
+    to = this.#draw.one(this.#addresses)
+  ): Buffer {
+    const words = this.#draw.mostly(5, () => 6 + this.#draw.below(10))
     const header = Buffer.alloc(words * 4)
     header.writeUInt8(
-      this.#mostly(0x40 | words, () => this.#one([this.#below(256), (this.#below(16) << 4) | words])),
+      this.#draw.mostly(0x40 | words, () =>
+        this.#draw.one([this.#draw.below(256), (this.#draw.below(16) << 4) | words])
+      ),
       0
     )
     const bytes = header.length + body.length
     // Each sign of congestion (RFC 3168), and classes of service.
     header.writeUInt8(
-      this.#mostly(this.#below(4), () => this.#below(256)),
+      this.#draw.mostly(this.#draw.below(4), () => this.#draw.below(256)),
       1
     )
     header.writeUInt16BE(
-      this.#mostly(bytes, () => this.#one([0, 19, bytes - 1, bytes + 1, 0xffff])),
+      this.#draw.mostly(bytes, () => this.#draw.one([0, 19, bytes - 1, bytes + 1, 0xffff])),
       2
     )
     header.writeUInt16BE(
-      this.#mostly(0, () => this.#one([0x2000, 0x4000, 1, 0x2001, 0x1fff])),
+      this.#draw.mostly(0, () => this.#draw.one([0x2000, 0x4000, 1, 0x2001, 0x1fff])),
       6
     )
     header.writeUInt8(protocol, 9)
@@ -145,18 +163,19 @@ export class Packets {
     header.writeUInt32BE(to, 16)
     const checksum = 0xffff - onesSum(header)
     header.writeUInt16BE(
-      this.#mostly(checksum, () => this.#one([0, checksum ^ 1, checksum ^ 0x100])),
+      this.#draw.mostly(checksum, () => this.#draw.one([0, checksum ^ 1, checksum ^ 0x100])),
       10
     )
     return Buffer.concat([header, body])
   }
 
   #message(): { readonly protocol: number; readonly body: Buffer } {
-    const protocol = this.#one(PROTOCOLS)
-    if (protocol === 17) return { protocol, body: this.#udp(this.#one(PORTS), this.#one(PORTS), this.#bytes(20)) }
+    const protocol = this.#draw.one(PROTOCOLS)
+    if (protocol === 17)
+      return { protocol, body: this.#udp(this.#draw.one(PORTS), this.#draw.one(PORTS), this.#draw.bytes(20)) }
     if (protocol === 1)
-      return { protocol, body: Buffer.concat([Buffer.from([this.#one(ICMP_TYPES), 0]), this.#bytes(30)]) }
-    return { protocol, body: this.#bytes(60) }
+      return { protocol, body: Buffer.concat([Buffer.from([this.#draw.one(ICMP_TYPES), 0]), this.#draw.bytes(30)]) }
+    return { protocol, body: this.#draw.bytes(60) }
   }
 
   #udp(from: number, to: number, body: Buffer): Buffer {
@@ -167,43 +186,31 @@ export class Packets {
   }
 
   #arp(mac: string, address: number): Buffer {
-    const head = this.#mostly('000108000604', () =>
-      this.#one(['000608000604', '000186dd0604', '000108000804', '000108000610'])
+    const head = this.#draw.mostly('000108000604', () =>
+      this.#draw.one(['000608000604', '000186dd0604', '000108000804', '000108000610'])
     )
     const arp = Buffer.concat([Buffer.from(head, 'hex'), Buffer.alloc(22)])
     arp.writeUInt16BE(
-      this.#mostly(1, () => this.#one([2, 3, 0, 8])),
+      this.#draw.mostly(1, () => this.#draw.one([2, 3, 0, 8])),
       6
     )
     arp.write(
-      this.#mostly(mac, () => this.#one(this.#macs)),
+      this.#draw.mostly(mac, () => this.#draw.one(this.#macs)),
       8,
       'hex'
     )
     arp.writeUInt32BE(
-      this.#mostly(address, () => this.#one(this.#addresses)),
+      this.#draw.mostly(address, () => this.#draw.one(this.#addresses)),
       14
     )
-    arp.writeUInt32BE(this.#one(this.#addresses), 24)
-    return Buffer.concat([arp, this.#bytes(18)])
+    arp.writeUInt32BE(this.#draw.one(this.#addresses), 24)
+    return Buffer.concat([arp, this.#draw.bytes(18)])
   }
 
   /** Now and then only its first bytes. The kernel runs no packet without a whole header of the IP version that it names. */
   #cut(packet: Buffer): Buffer {
     const least = 14 + (SHORTEST[packet.readUInt16BE(12)] ?? 1)
     const whole = Buffer.concat([packet, Buffer.alloc(Math.max(0, least - packet.length))])
-    return this.#mostly(whole, () => whole.subarray(0, least + this.#below(whole.length - least + 1)))
-  }
-
-  #bytes(most: number): Buffer {
-    return Buffer.from(Array.from({ length: this.#below(most) }, () => this.#below(256)))
-  }
-
-  #mostly<T>(value: T, otherwise: () => T): T {
-    return this.#below(12) === 0 ? otherwise() : value
-  }
-
-  #one<T>(values: readonly T[]): T {
-    return values[this.#below(values.length)] as T
+    return this.#draw.mostly(whole, () => whole.subarray(0, least + this.#draw.below(whole.length - least + 1)))
   }
 }

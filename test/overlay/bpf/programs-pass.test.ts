@@ -3,12 +3,15 @@
 import t, { type Test } from 'tap'
 import { closeDatapath, loadDatapath, readObjects } from '#overlay/bpf/datapath.ts'
 import { bridgeName, vxlanName } from '#overlay/plan/network/names.ts'
-import { addressKey, SETTINGS_BYTES, stationKey, stationValue, word } from '#overlay/plan/programs/entries.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { TELLS } from '#overlay/plan/network/tells.ts'
+import { networkValue, SETTINGS_BYTES, word } from '#overlay/plan/programs/entries.ts'
+import { ipv4Of, parseSubnet } from '#model/ip.ts'
+import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { ProgramOp } from '#overlay/plan/programs/plan-programs.ts'
 import { makeHost } from '../fixtures.ts'
 import { blue, device, on, red, requestFor, texts, World } from './programs-world.ts'
 import { Scratch } from './scratch.ts'
+import { addressKey, neighbourValue, stationKey, stationValue } from '../entry-bytes.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
 const [a, b, c] = [on(1, 'a', 0), on(1, 'b', 1), on(2, 'c', 2)]
@@ -69,7 +72,8 @@ t.test('programs that only guard run on bridges and containers, and answer no AR
   world.build(ALL)
   await world.pass(ALL)
   t.same(world.held(), world.wanted(ALL))
-  for (const map of ['vxm_tunnels', 'vxm_networks', 'vxm_neighbours']) t.same(world.keys(map), [], map)
+  for (const map of ['vxm_tunnels', 'vxm_networks', 'vxm_neighbours', 'vxm_neighbours6'])
+    t.same(world.keys(map), [], map)
   t.equal(world.running(vxlanName(red.vni)), null)
   t.equal(world.running(bridgeName(red.vni)), 'to_host')
 })
@@ -141,20 +145,40 @@ t.test('what another program changed in the tables is repaired by a pass over th
     [
       'a network with the tunnel of another one',
       () =>
-        world
-          .map('vxm_networks')
-          .set([{ key: word(red.vni), value: word(world.scratch.ifindexOf(vxlanName(blue.vni))) }]),
+        world.map('vxm_networks').set([
+          {
+            key: word(red.vni),
+            value: networkValue({ tunnel: world.scratch.ifindexOf(vxlanName(blue.vni)), told: null })
+          }
+        ]),
       ['set 1 networks (vni 161)']
     ],
     [
       'a tunnel of a network that is not here',
-      () => world.map('vxm_networks').set([{ key: word(9), value: word(9) }]),
+      () => world.map('vxm_networks').set([{ key: word(9), value: networkValue({ tunnel: 9, told: null }) }]),
       ['delete 1 networks (vni 9)']
+    ],
+    [
+      'a network that says its MACs tell addresses of IPv6',
+      () => {
+        const told = { subnet: parseSubnet('fd00:1::/64'), first: 0, count: 1 }
+        const tunnel = world.scratch.ifindexOf(vxlanName(red.vni))
+        world.map('vxm_networks').set([{ key: word(red.vni), value: networkValue({ tunnel, told }) }])
+      },
+      ['set 1 networks (vni 161)']
+    ],
+    [
+      'a station that tells nothing',
+      () => {
+        const value = stationValue({ to: ipv4Of(makeHost(2).vtep), how: 'tunnel', tells: 0 })
+        world.map('vxm_stations').set([{ key: stationKey(red.vni, c.mac), value }])
+      },
+      ['set 1 stations (vni 161)']
     ],
     [
       'a station on a host that is another one',
       () => {
-        const value = stationValue({ to: makeHost(3).vtep, how: 'tunnel' })
+        const value = stationValue({ to: ipv4Of(makeHost(3).vtep), how: 'tunnel', tells: TELLS.ipv4 })
         world.map('vxm_stations').set([{ key: stationKey(red.vni, c.mac), value }])
       },
       ['set 1 stations (vni 161)']
@@ -278,13 +302,13 @@ t.test(
   async t => {
     const world = await settledWorld(t)
     const wayOf = ({ vni, mac }: typeof c): unknown => world.map('vxm_stations').get(stationKey(vni, mac))
-    const [second, third] = [makeHost(2).vtep, makeHost(3).vtep]
-    t.same(wayOf(c), stationValue({ to: second, how: 'tunnel' }))
-    t.same(wayOf(e), stationValue({ to: third, how: 'tunnel' }))
+    const [second, third] = [makeHost(2).vtep, makeHost(3).vtep].map(ipv4Of) as [Ipv4, Ipv4]
+    t.same(wayOf(c), stationValue({ to: second, how: 'tunnel', tells: TELLS.ipv4 }))
+    t.same(wayOf(e), stationValue({ to: third, how: 'tunnel', tells: TELLS.ipv4 }))
     world.isDirect = vtep => vtep !== third
     t.same(texts((await world.pass(ALL)).done), ['set 1 stations (vni 178)'])
-    t.same(wayOf(e), stationValue({ to: 0, how: 'tunnel' }))
-    t.same(wayOf(c), stationValue({ to: second, how: 'tunnel' }), 'the other host is as it was')
+    t.same(wayOf(e), stationValue({ to: 0, how: 'tunnel', tells: TELLS.ipv4 }))
+    t.same(wayOf(c), stationValue({ to: second, how: 'tunnel', tells: TELLS.ipv4 }), 'the other host is as it was')
     t.same(world.held(), world.wanted(ALL))
     world.isDirect = () => true
     t.same(texts((await world.pass(ALL, { scope: blue.vni })).done), ['set 1 stations (vni 178)'], 'and back')
@@ -338,7 +362,7 @@ t.test('while many entries are written or deleted the event loop gets its turns'
 t.test('what cannot be done is reported by its network, and stops nothing else', { skip }, async t => {
   const objects = readObjects().map(object => ({
     ...object,
-    maps: object.maps.map(map => (map.name === 'vxm_neighbours' ? { ...map, maxEntries: 1 } : map))
+    maps: object.maps.map(map => (map.name === 'vxm_stations' ? { ...map, maxEntries: 1 } : map))
   }))
   const world = new World(t, { datapath: loadDatapath(objects) })
   world.build(ALL)
@@ -351,8 +375,8 @@ t.test('what cannot be done is reported by its network, and stops nothing else',
     error.message.replace(bridgeName(blue.vni), 'BRIDGE')
   ])
   t.match(found, [
-    [red.vni, 'ERR_KERNEL', /^set 4 neighbours \(vni 161\): write BPF map vxm_neighbours: .*E2BIG/],
-    [blue.vni, 'ERR_KERNEL', /^set 3 neighbours \(vni 178\): .*E2BIG/],
+    [red.vni, 'ERR_KERNEL', /^set 3 stations \(vni 161\): write BPF map vxm_stations: .*E2BIG/],
+    [blue.vni, 'ERR_KERNEL', /^set 2 stations \(vni 178\): .*E2BIG/],
     [blue.vni, 'ERR_KERNEL', /^run to_host on BRIDGE \(vni 178\): .*ENODEV/]
   ])
   t.equal(failures.length, 3)
@@ -384,7 +408,7 @@ t.test('the first pass after a restart may be over one network: what it held is 
   )
   t.same(
     texts(done).filter(op => op.startsWith('delete')),
-    ['neighbours', 'stations', 'ports'].map(table => `delete 1 ${table} (vni 161)`)
+    ['stations', 'ports'].map(table => `delete 1 ${table} (vni 161)`)
   )
   t.same(
     next.held().filter(line => !line.startsWith(`${red.vni} `)),
@@ -405,6 +429,53 @@ t.test('after an upgrade the new programs take over, with the entries as they ar
   t.equal(next.running(vxlanName(red.vni)), 'from_overlay of another run')
   t.equal(next.running(device(a)), 'from_container')
 })
+
+t.test(
+  'ports whose shape an upgrade changed are there before a program reads them, and are counted on',
+  { skip },
+  async t => {
+    const world = await settledWorld(t)
+    const port = word(world.scratch.ifindexOf(device(a)))
+    const counted = new Uint8Array(world.map('vxm_traffic').valueBytes).fill(1)
+    world.map('vxm_traffic').set([{ key: port, value: counted }])
+    const next = new World(t, { scratch: world.scratch, datapath: nextRun(world, 'vxm_ports') })
+    t.same([next.keys('vxm_ports'), next.keys('vxm_stations').length], [[], 5], 'only the ports are another map')
+    t.same(world.keys('vxm_ports').length, 3, 'which the program of the earlier run goes on with')
+    const { done, problems } = await next.pass(ALL)
+    t.same(problems, [])
+    const ops = texts(done)
+    t.same(ops.slice(0, 2), ['set 2 ports (vni 161)', 'set 1 ports (vni 178)'])
+    t.ok(ops.slice(2).every(op => op.startsWith('run from_container')))
+    t.equal(ops.length, 5)
+    t.same(next.held(), next.wanted(ALL))
+    t.same(next.map('vxm_traffic').get(port), counted)
+  }
+)
+
+t.test(
+  'of a version that noted every neighbour, what is noted goes after the programs can do without it',
+  { skip },
+  async t => {
+    const world = await settledWorld(t)
+    const [own, before] = [[a, b, c], world.held()]
+    for (const { mac, address } of own) {
+      const station = world.map('vxm_stations').get(stationKey(red.vni, mac)) ?? new Uint8Array()
+      station[6] = 0
+      world.map('vxm_stations').set([{ key: stationKey(red.vni, mac), value: station }])
+      world.map('vxm_neighbours').set([{ key: addressKey(red.vni, address), value: neighbourValue(mac) }])
+    }
+    const next = new World(t, { scratch: world.scratch, datapath: nextRun(world, 'vxm_networks') })
+    const { done, problems } = await next.pass(ALL)
+    t.same(problems, [])
+    const ops = texts(done)
+    t.same(ops.slice(0, 3), ['set 1 networks (vni 161)', 'set 1 networks (vni 178)', 'set 3 stations (vni 161)'])
+    t.same(
+      ops.slice(3).map(op => op.replace(/ on .*/, '')),
+      ['run from_container', 'run from_container', 'run from_container', 'delete 3 neighbours (vni 161)']
+    )
+    t.same(next.held(), before)
+  }
+)
 
 t.test('counters whose shape an upgrade changed are there for the ports of the earlier run', { skip }, async t => {
   const world = await settledWorld(t)

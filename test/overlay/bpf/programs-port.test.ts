@@ -2,12 +2,15 @@
 
 import t, { type Test } from 'tap'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
+import { formatIp, ipv4Of } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { closeDatapath, loadDatapath, readObjects } from '#overlay/bpf/datapath.ts'
-import { DROPS, stationKey, stationValue, word, type StationEntry } from '#overlay/plan/programs/entries.ts'
+import { DROPS, readPort, word, type StationEntry } from '#overlay/plan/programs/entries.ts'
+import { TELLS } from '#overlay/plan/network/tells.ts'
 import type { ProgramOp } from '#overlay/plan/programs/plan-programs.ts'
 import { makeHost } from '../fixtures.ts'
-import { blue, device, on, red, requestFor, texts, World } from './programs-world.ts'
+import { blue, device, dual, on, red, requestFor, six, texts, World } from './programs-world.ts'
+import { stationKey, stationValue } from '../entry-bytes.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
 const [a, b, c, d] = [on(1, 'a', 0), on(1, 'b', 1), on(2, 'c', 2), on(1, 'd', 0, blue)]
@@ -43,7 +46,7 @@ t.test('an admitted port runs its program with its entries, as a pass would leav
     admit(world, endpoint)
     t.equal(world.running(device(endpoint)), 'from_container')
     const port = ifindexOf(world, endpoint)
-    t.same(stationOf(world, endpoint), stationValue({ to: port, how: 'peer' }))
+    t.same(stationOf(world, endpoint), stationValue({ to: port, how: 'peer', tells: TELLS.ipv4 }))
     for (const map of ['vxm_ports', 'vxm_traffic', 'vxm_buckets']) t.ok(world.keys(map).includes(port), map)
     const before = world.held()
     admit(world, endpoint)
@@ -51,9 +54,9 @@ t.test('an admitted port runs its program with its entries, as a pass would leav
   }
   const { done } = await world.pass([a, c, d])
   t.same(
-    texts(done).filter(op => /ports|from_container/.test(op)),
-    [],
-    'nothing of the ports is left to do'
+    texts(done).filter(op => /ports|from_container|stations/.test(op)),
+    ['set 1 stations (vni 161)'],
+    'nothing of the ports is left to do, only the container of another host'
   )
   t.same(world.held(), world.wanted([a, c, d]))
 })
@@ -73,6 +76,21 @@ t.test('a port is admitted before the first pass, and its entries stay', { skip 
   t.same(world.held(), world.wanted([a, c]))
 })
 
+t.test('a port tells what its MAC does: nothing if another one was asked for', { skip }, async t => {
+  const world = await settledWorld(t, [c])
+  const asking: Endpoint = { ...a, mac: c.mac.replace(/..$/, 'fe') as Endpoint['mac'] }
+  admit(world, asking)
+  t.same(stationOf(world, asking), stationValue({ to: ifindexOf(world, a), how: 'peer', tells: 0 }))
+  await world.pass([asking, c])
+  t.same(world.held(), world.wanted([asking, c]))
+  world.programs.shape(ifindexOf(world, a), LIMITED)
+  t.same(
+    stationOf(world, asking),
+    stationValue({ to: ifindexOf(world, a), how: 'queue', tells: 0 }),
+    'nor when it is shaped'
+  )
+})
+
 t.test('a port whose device is gone is not admitted', { skip }, async t => {
   const world = await settledWorld(t, [])
   t.throws(() => world.programs.admit(9_999, requestFor(a)), {
@@ -84,9 +102,10 @@ t.test('a port whose device is gone is not admitted', { skip }, async t => {
 t.test('a container that arrives from another host is no longer sent by the tunnel', { skip }, async t => {
   const away: Endpoint = { ...a, host: c.host }
   const world = await settledWorld(t, [away, b])
-  t.same(stationOf(world, a), stationValue({ to: makeHost(2).vtep, how: 'tunnel' }))
+  t.same(stationOf(world, a), stationValue({ to: ipv4Of(makeHost(2).vtep), how: 'tunnel', tells: TELLS.ipv4 }))
   admit(world, a)
-  t.same(stationOf(world, a), stationValue({ to: ifindexOf(world, a), how: 'peer' }))
+  const here = stationValue({ to: ifindexOf(world, a), how: 'peer', tells: TELLS.ipv4 })
+  t.same(stationOf(world, a), here, 'and its MAC tells what it told')
 })
 
 t.test('a dismissed port leaves no entry and no counter, and the others stay', { skip }, async t => {
@@ -103,7 +122,7 @@ t.test('a dismissed port leaves no entry and no counter, and the others stay', {
   world.programs.dismiss('ve-of-nobody')
   t.same(world.held(), others, 'what is not there is no error')
   const { done, problems } = await world.pass([b, c, d])
-  t.same([texts(done), problems], [['delete 1 neighbours (vni 161)'], []])
+  t.same([texts(done), problems], [[], []], 'its MAC told its address, and nobody else knew')
   t.same(world.held(), world.wanted([b, c, d]))
 })
 
@@ -123,7 +142,7 @@ t.test(
     const world = await settledWorld(t, [a, b])
     const away: Endpoint = { ...a, host: c.host }
     await world.pass([away, b], { scope: red.vni, mayRemove: false })
-    const tunnel = stationValue({ to: makeHost(2).vtep, how: 'tunnel' })
+    const tunnel = stationValue({ to: ipv4Of(makeHost(2).vtep), how: 'tunnel', tells: TELLS.ipv4 })
     t.same(stationOf(world, a), tunnel)
     const port = ifindexOf(world, a)
     t.ok(world.keys('vxm_ports').includes(port))
@@ -162,7 +181,7 @@ t.test(
     for (const [shaping, how, sending] of rows) {
       const what = JSON.stringify(shaping)
       world.programs.shape(ifindex, shaping)
-      t.same(stationOf(world, a), stationValue({ to: ifindex, how }), what)
+      t.same(stationOf(world, a), stationValue({ to: ifindex, how, tells: TELLS.ipv4 }), what)
       t.equal(sends(world, a), sending, what)
       const { attempted } = await world.pass([{ ...a, ...shaping }, b])
       t.same(texts(attempted), [], `${what}: as a pass wants it`)
@@ -170,6 +189,37 @@ t.test(
     }
   }
 )
+
+t.test('a port has its addresses of both families, or of IPv6 alone, also after it was shaped', { skip }, async t => {
+  const [both, only] = [on(1, 'f', 3, dual), on(1, 'g', 4, six)]
+  const world = new World(t)
+  world.build([both, only], [dual, six])
+  await world.pass([both])
+  const addressesOf = (endpoint: Endpoint): string[] => {
+    const value = world.map('vxm_ports').get(word(ifindexOf(world, endpoint)))
+    return value === null ? [] : readPort(value).addresses.map(formatIp)
+  }
+  admit(world, only)
+  for (const [endpoint, addresses, tells] of [
+    [both, ['10.1.0.5', 'fd00:1::5'], TELLS.ipv4 | TELLS.ipv6],
+    [only, ['fd00:2::6'], TELLS.ipv6]
+  ] as const) {
+    t.same(addressesOf(endpoint), addresses)
+    world.programs.shape(ifindexOf(world, endpoint), LIMITED)
+    t.same(stationOf(world, endpoint), stationValue({ to: ifindexOf(world, endpoint), how: 'queue', tells }))
+    t.same(addressesOf(endpoint), addresses, 'shaped')
+    world.programs.shape(ifindexOf(world, endpoint), NO_LIMITS)
+  }
+  const { done, problems } = await world.pass([both, only])
+  t.same(
+    [texts(done).filter(op => /ports|stations|from_container/.test(op)), problems],
+    [[], []],
+    'as a pass wants them'
+  )
+  t.same(world.held(), world.wanted([both, only]))
+  world.programs.dismiss(device(only))
+  t.same(addressesOf(only), [])
+})
 
 t.test('shaping a port that is not there changes nothing', { skip }, async t => {
   const world = await settledWorld(t, [a])

@@ -3,8 +3,9 @@
 import type { Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { IfName, Vni } from '#model/ids.ts'
-import type { Ip } from '#model/ip.ts'
+import { parseIp, parseSubnet, type Ip } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import type { Network } from '#model/network.ts'
 import { closeDatapath, loadDatapath, readObjects, type Datapath, type ProgramName } from '#overlay/bpf/datapath.ts'
 import { readProgram } from '#overlay/bpf/filter.ts'
 import type { BpfMap } from '#overlay/bpf/map.ts'
@@ -13,14 +14,19 @@ import { attachRequest, type AttachRequest } from '#overlay/driver.ts'
 import { runPart, type Look, type PartReport } from '#overlay/pass.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { bridgeName, vethName, vxlanName } from '#overlay/plan/network/names.ts'
-import { desiredPrograms } from '#overlay/plan/programs/desired-programs.ts'
+import { desiredPrograms, type HostEntries } from '#overlay/plan/programs/desired-programs.ts'
 import type { SettingsEntry } from '#overlay/plan/programs/entries.ts'
-import { decodeEntry, encodeKey, encodeValue, TABLES, type Bytes, type Table } from '#overlay/plan/programs/tables.ts'
+import { decodeEntry, TABLES, type Bytes, type Table } from '#overlay/plan/programs/tables.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../fixtures.ts'
 import { Scratch } from './scratch.ts'
+import { encodeKey, encodeValue, pairsOf } from '../entry-bytes.ts'
 
 export const red = makeNetwork('red', 0xa1)
 export const blue = makeNetwork('blue', 0xb2)
+/** With both families, and with IPv6 alone. */
+export const dual = makeNetwork('dual', 0xc3, { subnet6: parseSubnet('fd00:1::/64') })
+export const six = makeNetwork('six', 0xd4, { subnet: parseSubnet('fd00:2::/64'), gateway: parseIp('fd00:2::1') })
+const NETWORKS = [red, blue, dual, six]
 const SETTINGS: SettingsEntry = {
   ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 20_000, broadcastsRate: 1_000 },
   ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
@@ -31,10 +37,12 @@ export const device = (endpoint: Endpoint): IfName => vethName(endpoint.containe
 
 /** A container of a network, on this host (1) or another. */
 export function on(host: number, container: string, last: number, network = red): Endpoint {
-  return makeEndpoint(network, { container, host, address: `10.1.${Math.floor(last / 250)}.${2 + (last % 250)}` })
+  const [high, low] = [Math.floor(last / 250), 2 + (last % 250)]
+  const address = network === six ? `fd00:2::${high}:${low.toString(16)}` : `10.1.${high}.${low}`
+  return makeEndpoint(network, { container, host, address })
 }
 
-function hostWith(endpoints: readonly Endpoint[], networks = [red, blue]): DesiredHost {
+function hostWith(endpoints: readonly Endpoint[], networks = NETWORKS): DesiredHost {
   return desired({
     self: peer(1),
     selfVtep: makeHost(1).vtep,
@@ -48,7 +56,7 @@ function hostWith(endpoints: readonly Endpoint[], networks = [red, blue]): Desir
 }
 
 export function requestFor(endpoint: Endpoint): AttachRequest {
-  const network = endpoint.vni === red.vni ? red : blue
+  const network = NETWORKS.find(({ vni }) => vni === endpoint.vni) ?? red
   return attachRequest({ endpoint, network, overlayMtu: 1450, netns: NETNS, withRoute: true })
 }
 
@@ -78,16 +86,10 @@ export class World {
     this.datapath = datapath
     this.#options = {
       ...{ kernel: scratch.kernel, datapath, redirects, indexes: this.indexes },
-      settings: () => SETTINGS,
       sampling: { has: ifindex => this.sampled(ifindex) },
-      underlays: () => {
-        const ifindex = this.#find('eth0')
-        return ifindex === 0 ? [] : [{ name: 'eth0', ifindex, linkBytes: 14 }]
-      },
-      locals: () => this.locals,
-      directness: whole => {
+      look: whole => {
         this.asked.push(whole)
-        return vtep => this.isDirect(vtep)
+        return { own: whole ? this.#own() : null, isDirect: vtep => this.isDirect(vtep) }
       },
       settled: () => {
         this.settled++
@@ -104,28 +106,37 @@ export class World {
   }
 
   /** A pass of the programs alone. As in the agent, one over a single network gets the desired state of that network. */
-  pass(endpoints: readonly Endpoint[], look: Partial<Look> = {}): Promise<PartReport> {
+  pass(
+    endpoints: readonly Endpoint[],
+    { networks: all = NETWORKS, ...look }: Partial<Look> & { readonly networks?: readonly Network[] } = {}
+  ): Promise<PartReport> {
     const { scope = null } = look
-    const networks = [red, blue].filter(({ vni }) => scope === null || vni === scope)
+    const networks = all.filter(({ vni }) => scope === null || vni === scope)
     const host = (): DesiredHost => hostWith(endpoints, networks)
     const gateways = (): never => {
       throw new Error('not needed')
     }
-    const all = { scope: null, trust: false, mayRemove: true, desired: { host, gateways }, ...look }
-    return runPart(this.programs, all)
+    const whole = { scope: null, trust: false, mayRemove: true, desired: { host, gateways } }
+    return runPart(this.programs, { ...whole, ...look })
+  }
+
+  #own(): HostEntries {
+    const ifindex = this.#find('eth0')
+    const underlays = ifindex === 0 ? [] : [{ name: 'eth0', ifindex, linkBytes: 14 }]
+    return { settings: SETTINGS, underlays, locals: this.locals }
   }
 
   /** What the tables must hold. */
   wanted(endpoints: readonly Endpoint[]): string[] {
-    const { redirects, settings, underlays, locals } = this.#options
+    const { redirects } = this.#options
     const { tables } = desiredPrograms({
       ...{ host: hostWith(endpoints), ifindexOf: name => this.#find(name), redirects },
-      ...{ settings: settings(), underlays: underlays(), locals: locals(), whole: true, isDirect: this.isDirect }
+      ...{ own: this.#own(), isDirect: this.isDirect }
     })
     return [...tables]
       .flatMap(([vni, set]) =>
         TABLES.flatMap(table =>
-          [...set[table]].map(([key, value]) =>
+          pairsOf(set[table]).map(([key, value]) =>
             lineOf(vni, table, { key: encodeKey(table, vni, key), value: encodeValue(table, value) })
           )
         )

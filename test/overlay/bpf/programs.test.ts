@@ -23,9 +23,17 @@ for (const [host, tables] of Object.entries(HOSTS)) {
       for (const program of ['from_container', 'from_overlay']) {
         t.ok(count(`${program} redirect`) > 300, `${program} redirects packets`)
       }
-      const [wrapped, unwrapped] = [count('from_container wraps'), count('from_underlay unwraps')]
-      t.ok(underlay === 0 ? wrapped === 0 : wrapped > 100, `${wrapped} packets are wrapped`)
-      t.ok(unwraps ? unwrapped > 30 : unwrapped === 0, `${unwrapped} packets are unwrapped`)
+      for (const family of ['ipv4', 'ipv6']) {
+        for (const verdict of ['drop', 'next', 'redirect']) {
+          t.ok(count(`from_container ${verdict} ${family}`) > 100, `from_container: ${verdict} of ${family}`)
+        }
+        const wrapped = count(`from_container wraps ${family}`)
+        const unwrapped = count(`from_underlay unwraps ${family}`)
+        t.ok(underlay === 0 ? wrapped === 0 : wrapped > 30, `${wrapped} packets of ${family} are wrapped`)
+        t.ok(unwraps ? unwrapped > 15 : unwrapped === 0, `${unwrapped} packets of ${family} are unwrapped`)
+      }
+      for (const family of ['arp', 'ipv6'])
+        t.ok(count(`from_container answers ${family}`) > 30, `${family} is answered`)
     }
     t.end()
   })

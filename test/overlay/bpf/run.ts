@@ -1,21 +1,20 @@
 // Runs the BPF programs on packets in the kernel (BPF_PROG_TEST_RUN), with chosen tables, in a namespace of their own.
 
+import type { Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv6OfBytes } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Vni } from '#model/ids.ts'
 import {
-  addressKey,
-  addressWord,
   DROPS,
   ledgerKey,
-  neighbourValue,
+  networkValue,
   portValue,
   SCOPES,
   settingsValue,
-  stationKey,
-  stationValue,
   summed,
   word,
+  type NetworkEntry,
   type SettingsEntry
 } from '#overlay/plan/programs/entries.ts'
 import { readLinks } from '#overlay/kernel/kernel.ts'
@@ -24,7 +23,9 @@ import { closeDatapath, loadDatapath, readObjects, type Datapath } from '#overla
 import { runProgram } from '#platform/bpf.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inScratchNetns } from '#platform/netns.ts'
-import { DEVICE_MAC, type Outcome, type Tables } from './model.ts'
+import { DEVICE_MAC, type Outcome, type Station, type Tables } from './model.ts'
+import type { ToldAddresses } from './told.ts'
+import { addressKey, addressWord, neighbourValue, stationKey, stationValue } from '../entry-bytes.ts'
 
 const VERDICTS: Readonly<Record<number, Outcome['verdict']>> = { [-1]: 'next', 2: 'drop', 7: 'redirect' }
 /** struct __sk_buff. */
@@ -36,7 +37,7 @@ const TRAFFIC = ['sent', 'sent bytes', 'redirected', 'redirected bytes', 'droppe
 export type Rates = Pick<SettingsEntry, 'flowsRate' | 'broadcastsRate'>
 
 /** Devices of the namespace, whose ifindexes are 2 and up: 1 is the loopback device. */
-const DEVICES = 8
+const DEVICES = 10
 
 /** Loads the programs and runs `use` in a namespace of its own. */
 export function withBench<T>(tables: Tables, use: (bench: Bench) => T, rates?: Rates): T {
@@ -116,9 +117,9 @@ export class Bench {
   }
 
   #fill(): void {
-    const { ports, stations, neighbours, vteps, tunnels, networks, underlays, locals } = this.#tables
-    for (const [network, ifindex] of networks) {
-      this.map('vxm_networks').set([{ key: word(network), value: word(ifindex) }])
+    const { ports, stations, neighbours, neighbours6, vteps, tunnels, networks, underlays, locals } = this.#tables
+    for (const [network, { tunnel, told }] of networks) {
+      this.map('vxm_networks').set([{ key: word(network), value: networkValue({ tunnel, told: toldOf(told) }) }])
     }
     for (const address of locals) {
       this.map('vxm_locals').set([{ key: addressWord(address as Ipv4), value: word(1) }])
@@ -126,8 +127,12 @@ export class Bench {
     for (const [ifindex, bytes] of underlays) {
       this.map('vxm_underlays').set([{ key: word(ifindex), value: word(bytes) }])
     }
-    for (const [ifindex, { network, address, mac, redirects, mtu }] of ports) {
-      const value = portValue({ network: network as Vni, address, mac: macOf(mac), redirects, mtu })
+    for (const [ifindex, { network, address, address6, mac, redirects, mtu }] of ports) {
+      const addresses = [
+        ...(address === undefined ? [] : [address]),
+        ...(address6 === undefined ? [] : [ipOf(address6)])
+      ]
+      const value = portValue({ network: network as Vni, addresses, mac: macOf(mac), redirects, mtu })
       this.map('vxm_ports').set([{ key: word(ifindex), value }])
       for (const map of [this.map('vxm_traffic'), this.map('vxm_buckets')]) {
         map.set([{ key: word(ifindex), value: new Uint8Array(map.valueBytes) }])
@@ -135,11 +140,17 @@ export class Bench {
     }
     for (const [key, station] of stations) {
       const [network = '', mac = ''] = key.split(' ')
-      const entry = { key: stationKey(Number(network) as Vni, macOf(mac)), value: stationValue(station) }
+      const entry = {
+        key: stationKey(Number(network) as Vni, macOf(mac)),
+        value: stationValue({ ...station, tells: tellsOf(station) })
+      }
       this.map('vxm_stations').set([entry])
     }
-    for (const [key, mac] of neighbours) {
-      this.map('vxm_neighbours').set([{ key: addressKeyOf(key), value: neighbourValue(macOf(mac)) }])
+    for (const [name, all] of [
+      ['vxm_neighbours', neighbours],
+      ['vxm_neighbours6', neighbours6]
+    ] as const) {
+      for (const [key, mac] of all) this.map(name).set([{ key: addressKeyOf(key), value: neighbourValue(macOf(mac)) }])
     }
     for (const key of vteps) this.map('vxm_vteps').set([{ key: addressKeyOf(key), value: word(1) }])
     for (const [ifindex, network] of tunnels) {
@@ -177,7 +188,22 @@ function macOf(hex: string): Mac {
   return (hex.match(/../g) ?? []).join(':') as Mac
 }
 
+function tellsOf({ tells = [] }: Station): number {
+  return (tells.includes('ipv4') ? 1 : 0) + (tells.includes('ipv6') ? 2 : 0)
+}
+
+function toldOf(told: ToldAddresses | undefined): NetworkEntry['told'] {
+  if (told === undefined) return null
+  const { base, first, count } = told
+  return { subnet: { base: ipOf(base), prefixLength: 0 }, first, count }
+}
+
 function addressKeyOf(key: string): Uint8Array {
   const [network = '', address = ''] = key.split(' ')
-  return addressKey(Number(network) as Vni, Number(address) as Ipv4)
+  return addressKey(Number(network) as Vni, ipOf(address))
+}
+
+/** @param text an IPv4 address as a number, or the 32 digits of an IPv6 address */
+function ipOf(text: string): Ip {
+  return text.length === 32 ? ipv6OfBytes(Buffer.from(text, 'hex')) : (Number(text) as Ipv4)
 }

@@ -5,21 +5,9 @@ import t, { type Test } from 'tap'
 import { closeDatapath, loadDatapath, readObjects, type Datapath } from '#overlay/bpf/datapath.ts'
 import { BpfMap, type Entry } from '#overlay/bpf/map.ts'
 import { TableStore } from '#overlay/bpf/table-store.ts'
-import {
-  addressKey,
-  HOW,
-  neighbourValue,
-  portValue,
-  SCOPES,
-  SETTINGS_BYTES,
-  stationKey,
-  stationValue,
-  word
-} from '#overlay/plan/programs/entries.ts'
+import { HOW, networkValue, portValue, SCOPES, SETTINGS_BYTES, word } from '#overlay/plan/programs/entries.ts'
 import {
   decodeEntry,
-  encodeKey,
-  encodeValue,
   stationWord,
   TABLES,
   textOf,
@@ -29,13 +17,17 @@ import {
   type Value
 } from '#overlay/plan/programs/tables.ts'
 import { parseVni, type Vni } from '#model/ids.ts'
+import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { parseMac } from '#model/mac.ts'
 import * as bpf from '#platform/bpf.ts'
+import { addressKey, encodeKey, encodeValue, neighbourValue, stationKey, stationValue } from '../entry-bytes.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF maps'
 const [red, blue, green] = [parseVni(0xa1), parseVni(0xb2), parseVni(0xfec3d4)]
 const address = parseIpv4('10.1.0.2')
+const address6 = parseIpv6('fd00:1::2')
 const mac = parseMac('02:8a:0b:0c:0d:fe')
 const COUNTERS = ['vxm_traffic', 'vxm_buckets'] as const
 
@@ -44,7 +36,12 @@ type Maps = Pick<Datapath, 'maps'>
 type Row = readonly [table: Table, vni: Vni | null, key: Key, value: Value]
 
 function port(network: Vni): string {
-  return textOf(portValue({ network, address, mac, redirects: true, mtu: 1450 }))
+  return textOf(portValue({ network, addresses: [address, address6], mac, redirects: true, mtu: 1450 }))
+}
+
+function network(tunnel: number): string {
+  const told = { subnet: parseSubnet('fd00:1::/64'), first: address - 2, count: 2 ** 16 }
+  return textOf(networkValue({ tunnel, told }))
 }
 
 const ROWS: readonly Row[] = [
@@ -54,9 +51,10 @@ const ROWS: readonly Row[] = [
   ...[red, blue, green].flatMap((vni, i): Row[] => [
     ['vteps', vni, parseIpv4('192.0.2.2'), 1],
     ['neighbours', vni, address, mac],
+    ['neighbours6', vni, address6, mac],
     ['tunnels', vni, 100 + i, vni],
-    ['networks', vni, vni, 100 + i],
-    ['stations', vni, mac, stationWord({ to: 200 + i, how: HOW.peer })],
+    ['networks', vni, vni, network(100 + i)],
+    ['stations', vni, mac, stationWord({ to: 200 + i, how: HOW.peer, tells: i })],
     ['ports', vni, 200 + i, port(vni)]
   ])
 ]
@@ -226,10 +224,15 @@ t.test('a change by another program is seen by the next read, which decodes that
   const changes: Readonly<Partial<Record<Table, readonly [changed: Value, key: Key, added: Value]>>> = {
     vteps: [2, parseIpv4('192.0.2.77'), 1],
     neighbours: [other, parseIpv4('10.1.0.77'), mac],
+    neighbours6: [other, parseIpv6('fd00:1::77'), mac],
     tunnels: [red + 1, 177, red],
-    networks: [177, red + 1, 100],
-    stations: [stationWord({ to: 200, how: HOW.queue }), other, stationWord({ to: 1, how: HOW.bridge })],
-    ports: [textOf(portValue({ network: red, address, mac, redirects: false, mtu: 1 })), 277, port(red)]
+    networks: [network(177), red + 1, network(100)],
+    stations: [
+      stationWord({ to: 200, how: HOW.queue, tells: 0 }),
+      other,
+      stationWord({ to: 1, how: HOW.bridge, tells: 3 })
+    ],
+    ports: [textOf(portValue({ network: red, addresses: [address], mac, redirects: false, mtu: 1 })), 277, port(red)]
   }
   for (const row of ROWS.filter(([, vni]) => vni === red)) {
     const [table, vni, key, value] = row
@@ -400,11 +403,11 @@ t.test('what another network had by the same ifindex is held by the new one only
   fill(store)
   store.set(blue, 'ports', changes([200, port(blue)]))
   store.set(blue, 'tunnels', changes([100, blue]))
-  t.match(store.portOf(200), { vni: blue, address, mac, mtu: 1450 })
+  t.match(store.portOf(200), { vni: blue, addresses: [address, address6], mac, mtu: 1450 })
   t.equal(store.of(red).ports.size + store.of(red).tunnels.size, 0)
   // A MAC or an address of another network is another one.
   store.set(blue, 'stations', changes([mac, 1]))
-  t.equal(store.of(red).stations.get(mac), stationWord({ to: 200, how: HOW.peer }))
+  t.equal(store.of(red).stations.get(mac), stationWord({ to: 200, how: HOW.peer, tells: 0 }))
   const before = linesOf(store)
   t.same(linesIn(datapath), before)
   await store.read(true)
@@ -419,7 +422,7 @@ t.test('a port is found by its ifindex, in whichever network it is', { skip }, a
   await next.read(true)
   for (const reader of [store, next]) {
     for (const [i, vni] of [red, blue, green].entries()) {
-      t.strictSame(reader.portOf(200 + i), { vni, address, mac, mtu: 1450 })
+      t.strictSame(reader.portOf(200 + i), { vni, addresses: [address, address6], mac, mtu: 1450 })
     }
     for (const none of [0, 100, 203]) t.equal(reader.portOf(none), null)
   }
@@ -434,7 +437,8 @@ t.test('a full map is a typed error, and the next read repairs what is held', { 
   await store.read(true)
   const row = (table: (typeof tables)[number], n: number): readonly [Key, Value] => {
     if (table === 'tunnels') return [n, red]
-    if (table === 'stations') return [parseMac(`02:00:00:00:00:0${n}`), stationWord({ to: n, how: HOW.peer })]
+    if (table === 'stations')
+      return [parseMac(`02:00:00:00:00:0${n}`), stationWord({ to: n, how: HOW.peer, tells: n % 4 })]
     return [n, table === 'vteps' ? 1 : mac]
   }
   for (const table of tables) {
@@ -480,15 +484,15 @@ t.test('a port that cannot be counted is a typed error, and gets no entry', { sk
 t.test('what another program writes is read as what it is, and can be deleted', { skip }, async t => {
   const datapath = newDatapath(t)
   const store = new TableStore(datapath.maps)
-  store.set(red, 'stations', changes([mac, stationWord({ to: 5, how: HOW.peer })]))
+  store.set(red, 'stations', changes([mac, stationWord({ to: 5, how: HOW.peer, tells: 0 })]))
   const padded = stationKey(red, mac)
   padded[10] = 1
   const stations = another(t, datapath, 'vxm_stations')
-  stations.set([{ key: padded, value: stationValue({ to: 9, how: 'tunnel' }) }])
+  stations.set([{ key: padded, value: stationValue({ to: 9, how: 'tunnel', tells: 0 }) }])
   await store.read(true)
   const { stations: held } = store.of(red)
   t.equal(held.size, 2)
-  t.equal(held.get(mac), stationWord({ to: 5, how: HOW.peer }), 'the packets’ own station is the other one')
+  t.equal(held.get(mac), stationWord({ to: 5, how: HOW.peer, tells: 0 }), 'the packets’ own station is the other one')
   store.delete(
     red,
     'stations',
@@ -500,7 +504,7 @@ t.test('what another program writes is read as what it is, and can be deleted', 
   )
   stations.set([{ key: stationKey(red, mac), value: Buffer.concat([word(4), word(9)]) }])
   await store.read(true)
-  t.not(store.of(red).stations.get(mac), stationWord({ to: 5, how: HOW.peer }), 'a way that there is not')
+  t.not(store.of(red).stations.get(mac), stationWord({ to: 5, how: HOW.peer, tells: 0 }), 'a way that there is not')
   another(t, datapath, 'vxm_neighbours').set([{ key: addressKey(green, address), value: neighbourValue(mac) }])
   await store.read(true)
   t.strictSame([...store.of(green).neighbours], [[address, mac]])

@@ -2,6 +2,7 @@
 // directions, and past all that judges or leads packets on the way.
 
 import t from 'tap'
+import { ipv4Of } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import { ip, json, must } from '../../lab/kernel.ts'
@@ -13,7 +14,7 @@ import { ifindexOf } from '../../lab/scenarios/plane.ts'
 import { red, Stage, type Places } from '../../lab/stage.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../../lab/wait.ts'
 import { makeNetwork } from '../fixtures.ts'
-import { onesSum } from './model.ts'
+import { onesSum } from './ones-sum.ts'
 import { carried, exchange, frameOf, listen, noOffloads, python, startFlood, startSniffer, transfer } from './wire.ts'
 
 t.setTimeout(TEST_TIMEOUT_MS)
@@ -335,7 +336,7 @@ t.test('VXLAN for another host’s MAC is not taken in, also by a device that he
   const [c1, c2] = [s.endpoint('c1'), s.endpoint('c2')]
   const send = (mac: typeof from, id: number): void => {
     const datagram = udp(5_000, 5_001, mark(id))
-    const packet = ipv4({ from: c2.address, to: c1.address, protocol: UDP }, datagram)
+    const packet = ipv4({ from: ipv4Of(c2.address), to: ipv4Of(c1.address), protocol: UDP }, datagram)
     const inner = ether({ to: c1.mac, from: c2.mac, type: ETHER.ipv4 }, packet)
     const outer = udp(50_000, 4_789, vxlan({ vni: red.vni }, inner))
     const [source, target] = ['192.0.2.2', '192.0.2.1'].map(address => parseIpv4(address))

@@ -2,14 +2,19 @@
 
 import { spawn } from 'node:child_process'
 import type { Test } from 'tap'
+import { addressesOf } from '#model/addresses.ts'
+import type { Endpoint } from '#model/endpoint.ts'
+import type { Vni } from '#model/ids.ts'
+import { formatIp, ipv4Of, isIpv4 } from '#model/ip.ts'
+import { bytesOfIpv6, parseIpv6 } from '#model/ipv6.ts'
 import { vxlanName } from '#overlay/plan/network/names.ts'
 import { json, must } from '../../lab/kernel.ts'
-import { ETHER, ipv4, macBytes } from '../../lab/packets/frames.ts'
+import { ETHER, ipv4, ipv6, macBytes, u32 } from '../../lab/packets/frames.ts'
 import { Listener, Sender } from '../../lab/packets/raw-socket.ts'
 import { ifindexOf } from '../../lab/scenarios/plane.ts'
 import { red, Stage } from '../../lab/stage.ts'
 import { waitFor } from '../../lab/wait.ts'
-import { onesSum } from './model.ts'
+import { onesSum } from './ones-sum.ts'
 
 /** The name of a container. */
 export type Party = string
@@ -27,7 +32,7 @@ export function frameOf(s: Stage, p: { readonly from: Party; readonly to: Party;
   const [from, to] = [s.endpoint(p.from), s.endpoint(p.to)]
   const random = generator(p.n + 1)
   const body = Buffer.from(Array.from({ length: sizeOf(p.n, random) }, () => random(256)))
-  const plain = ipv4({ from: from.address, to: to.address, protocol: PROTOCOL, id: p.n & 0xffff }, body)
+  const plain = ipv4({ from: ipv4Of(from.address), to: ipv4Of(to.address), protocol: PROTOCOL, id: p.n & 0xffff }, body)
   const options = p.n % 5 === 0 ? Buffer.from('01010100', 'hex') : Buffer.alloc(0)
   const packet = Buffer.concat([plain.subarray(0, 20), options, plain.subarray(20)])
   packet.writeUInt8(0x45 + options.length / 4, 0)
@@ -45,6 +50,40 @@ export function frameOf(s: Stage, p: { readonly from: Party; readonly to: Party;
 /** None, one byte, a whole MTU, and anything in between. */
 function sizeOf(n: number, random: (bound: number) => number): number {
   return [0, 1, 2, 1_420, 1_426][n % 17] ?? random(1_400)
+}
+
+/** ESP, which nobody sends or answers of its own accord, and fragments of it. */
+const [ESP, FRAGMENT] = [50, 44]
+
+/** The same over IPv6: traffic class, flow label, hop limit, fragments and content follow from the number. */
+export function frameOf6(s: Stage, p: { readonly from: Party; readonly to: Party; readonly n: number }): Buffer {
+  const [from, to] = [p.from, p.to].map(name => s.endpoint(name)) as [Endpoint, Endpoint]
+  const random = generator(p.n + 1)
+  // At least one byte, and no more than an MTU with the header of a fragment.
+  const size = Math.min(Math.max(sizeOf(p.n, random), 1), 1_402)
+  const body = Buffer.from(Array.from({ length: size }, () => random(256)))
+  const isFragment = p.n % 5 === 0
+  const fragment = Buffer.from([ESP, 0, random(32) + 1, random(2), ...u32(p.n)])
+  const packet = ipv6(
+    { from: bytesOf6(s, p.from), to: bytesOf6(s, p.to), next: isFragment ? FRAGMENT : ESP },
+    isFragment ? Buffer.concat([fragment, body]) : body
+  )
+  packet.writeUInt32BE(0x60000000 + (p.n & 0xff) * 0x100000 + random(0x100000), 0)
+  packet.writeUInt8(1 + random(255), 7)
+  return Buffer.concat([macBytes(to.mac), macBytes(from.mac), Buffer.from('86dd', 'hex'), packet])
+}
+
+function bytesOf6(s: Stage, name: Party): Buffer {
+  return Buffer.from(bytesOfIpv6(parseIpv6(address6(s, name))))
+}
+
+/** The IPv6 address of a container. */
+export function address6(s: Stage, name: Party): string {
+  const endpoint = s.endpoint(name)
+  const network = s.networks.find(({ vni }) => vni === endpoint.vni)
+  const address = network && addressesOf(network, endpoint).find(one => !isIpv4(one))
+  if (address === undefined) throw new Error(`${name} has no IPv6 address`)
+  return formatIp(address)
 }
 
 function generator(seed: number): (bound: number) => number {
@@ -73,11 +112,11 @@ export class Ear {
     this.#listener = listener
   }
 
-  /** All frames so far that are IPv4 from one MAC. */
-  heard(mac: string): Buffer[] {
+  /** All frames so far of one type, IPv4 by default, from one MAC. */
+  heard(mac: string, type: number = ETHER.ipv4): Buffer[] {
     this.#listener.drain(frame => this.frames.push(Buffer.from(frame)))
     const from = mac.replaceAll(':', '')
-    return this.frames.filter(f => f.toString('hex', 6, 12) === from && f.readUInt16BE(12) === ETHER.ipv4)
+    return this.frames.filter(f => f.toString('hex', 6, 12) === from && f.readUInt16BE(12) === type)
   }
 
   close(): void {
@@ -96,7 +135,10 @@ export async function exchange(
   const sender = new Sender(from.netns, await ifindexOf(from.namespace))
   t.teardown(() => sender.close())
   const { mac } = s.endpoint(p.from)
-  const arrived = (): Buffer[] => ear.heard(mac).filter(frame => frame[14 + 9] === PROTOCOL)
+  const arrived = (): Buffer[] => [
+    ...ear.heard(mac).filter(frame => frame[14 + 9] === PROTOCOL),
+    ...ear.heard(mac, ETHER.ipv6).filter(frame => frame[14 + 6] === ESP || frame[14 + 6] === FRAGMENT)
+  ]
   for (let at = 0; at < p.frames.length; at += AT_ONCE) {
     const part = p.frames.slice(at, at + AT_ONCE)
     for (const frame of part) sender.send(frame)
@@ -111,11 +153,12 @@ export async function exchange(
 /** Of the network's VXLAN device on a host: what our programs wrap and unwrap does not pass it. */
 export async function tunnelPackets(
   s: Stage,
-  host: number
+  host: number,
+  vni: Vni = red.vni
 ): Promise<{ readonly sent: number; readonly received: number }> {
   type Row = { readonly stats64: { readonly tx: { packets: number }; readonly rx: { packets: number } } }
   const { namespace } = s.lab.host(host)
-  const [row] = await json<Row>('ip', namespace, `-s link show dev ${vxlanName(red.vni)}`)
+  const [row] = await json<Row>('ip', namespace, `-s link show dev ${vxlanName(vni)}`)
   return { sent: row?.stats64.tx.packets ?? 0, received: row?.stats64.rx.packets ?? 0 }
 }
 
@@ -196,7 +239,7 @@ export async function startSniffer(
 
 const RECEIVE = `
 import hashlib, socket, sys
-server = socket.create_server(('0.0.0.0', int(sys.argv[1])))
+server = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 print('up', flush=True)
 peer, _ = server.accept()
 sums = hashlib.sha256()

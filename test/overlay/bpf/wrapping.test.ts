@@ -3,9 +3,10 @@
 import t, { type Test } from 'tap'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
-import { arp, ether, ETHER, ipv4, udp, vxlan, UDP } from '../../lab/packets/frames.ts'
+import { arp, ether, ETHER, ipv4, ipv6, udp, vxlan, UDP } from '../../lab/packets/frames.ts'
 import { isAsWanted } from './compare.ts'
-import { DEVICE_MAC, FREE, onesSum, type Outcome, type Station, type Tables } from './model.ts'
+import { DEVICE_MAC, FREE, type Outcome, type Station, type Tables } from './model.ts'
+import { onesSum } from './ones-sum.ts'
 import { withBench, type Bench } from './run.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
@@ -15,12 +16,15 @@ const [TUNNEL, UNDERLAY] = [7, 8]
 const [NETWORK, PORT, UNDERLAY_MTU] = [0xfedcba, 4790, 1_450]
 const HEADERS = 50
 const ip = (last: number): Ipv4 => (0x0a010000 + last) as Ipv4
+const ip6 = (last: number): string => `fd0000010000000000000000000000${last.toString(16).padStart(2, '0')}`
 const mac = (last: number): string => `0200000000${last.toString(16).padStart(2, '0')}`
 const macOf = (hex: string): Mac => (hex.match(/../g) ?? []).join(':') as Mac
 
 const TABLES: Tables = {
   settings: { vtep: VTEP, vxlanPort: PORT, underlay: UNDERLAY, underlayMtu: UNDERLAY_MTU, unwraps: true },
-  ports: new Map([[HERE, { network: NETWORK, address: ip(HERE), mac: mac(HERE), redirects: true, mtu: 9_000 }]]),
+  ports: new Map([
+    [HERE, { network: NETWORK, address: ip(HERE), address6: ip6(HERE), mac: mac(HERE), redirects: true, mtu: 9_000 }]
+  ]),
   stations: new Map<string, Station>([
     [`${NETWORK} ${mac(HERE)}`, { to: HERE, how: 'peer' }],
     [`${NETWORK} ${mac(QUEUED)}`, { to: QUEUED, how: 'queue' }],
@@ -29,9 +33,10 @@ const TABLES: Tables = {
     [`${NETWORK} ${mac(NO_WAY)}`, { to: 0, how: 'tunnel' }]
   ]),
   neighbours: new Map(),
+  neighbours6: new Map(),
   vteps: new Set([`${NETWORK} ${PEER}`]),
   tunnels: new Map([[TUNNEL, NETWORK]]),
-  networks: new Map([[NETWORK, TUNNEL]]),
+  networks: new Map([[NETWORK, { tunnel: TUNNEL }]]),
   underlays: new Map([[UNDERLAY, 14]]),
   locals: new Set()
 }
@@ -48,6 +53,15 @@ function datagram(p: { from?: number; to?: number; tos?: number; bytes?: number;
   packet.writeUInt8(tos, 1)
   setChecksum(packet)
   return Buffer.concat([Buffer.from(`${mac(to)}${mac(from)}0800`, 'hex'), packet])
+}
+
+/** The same over IPv6, with a label that is the flow's. */
+function datagram6(p: { from?: number; to?: number; tos?: number; bytes?: number; label?: number } = {}): Buffer {
+  const { from = AWAY, to = HERE, tos = 0, bytes = 40, label = 0 } = p
+  const body = udp(5_000, 5_001, Buffer.alloc(bytes, 0xab))
+  const packet = ipv6({ from: Buffer.from(ip6(from), 'hex'), to: Buffer.from(ip6(to), 'hex'), next: UDP }, body)
+  packet.writeUInt32BE(0x60000000 + tos * 0x100000 + label, 0)
+  return Buffer.concat([Buffer.from(`${mac(to)}${mac(from)}86dd`, 'hex'), packet])
 }
 
 function setChecksum(packet: Buffer): void {
@@ -100,7 +114,15 @@ t.test('a plain packet for a container of this host is unwrapped, whatever it ho
     for (const bytes of [0, 1, 2, 3, 100, 1_362]) {
       isUnwrapped(t, bench, fromPeer(datagram({ bytes })), `${bytes} bytes in a datagram`)
     }
-    for (let tos = 0; tos < 256; tos++) isUnwrapped(t, bench, fromPeer(datagram({ tos })), `type of service ${tos}`)
+    for (let tos = 0; tos < 256; tos++) {
+      isUnwrapped(t, bench, fromPeer(datagram({ tos })), `type of service ${tos}`)
+      isUnwrapped(t, bench, fromPeer(datagram6({ tos, label: tos })), `traffic class ${tos}`)
+    }
+    for (const bytes of [0, 1, 2, 3, 100, 1_342]) {
+      isUnwrapped(t, bench, fromPeer(datagram6({ bytes })), `${bytes} bytes in a datagram over IPv6`)
+    }
+    const bare = Buffer.concat([Buffer.from(`${mac(HERE)}${mac(AWAY)}86dd`, 'hex'), Buffer.alloc(40, 0x45)])
+    isUnwrapped(t, bench, fromPeer(bare), 'a header of IPv6 alone')
     isUnwrapped(t, bench, fromPeer(datagram(), write(6, 0x4000)), 'a packet around it that must not be fragmented')
     isUnwrapped(t, bench, fromPeer(datagram(), write(8, 0x0111)), 'a packet around it at the end of its life')
     const empty = Buffer.concat([Buffer.from(`${mac(HERE)}${mac(AWAY)}0800`, 'hex'), Buffer.alloc(20, 0x45)])
@@ -146,12 +168,19 @@ t.test('what is more than a plain packet in plain wrapping is left to the VXLAN 
     ['congestion', fromPeer(inner, undefined, { tos: 3 })],
     ['congestion and a class of service', fromPeer(inner, undefined, { tos: 0xbb })],
     ['congestion of a packet that is marked already', fromPeer(datagram({ tos: 3 }), undefined, { tos: 3 })],
-    ['the beginning of congestion', fromPeer(datagram({ tos: 2 }), undefined, { tos: 1 })]
+    ['the beginning of congestion', fromPeer(datagram({ tos: 2 }), undefined, { tos: 1 })],
+    ['congestion around IPv6', fromPeer(datagram6({ tos: 2 }), undefined, { tos: 3 })],
+    ['the beginning of congestion around IPv6', fromPeer(datagram6({ tos: 2 }), undefined, { tos: 1 })]
   ]
   const within: readonly [title: string, packet: Buffer][] = [
     ['ARP', fromPeer(question)],
     ['a VLAN tag', fromPeer(tagged)],
-    ['IPv6', fromPeer(Buffer.concat([inner.subarray(0, 12), Buffer.from('86dd', 'hex'), Buffer.alloc(40)]))],
+    ['less than a header of IPv6', fromPeer(datagram6().subarray(0, 53))],
+    ['IPv6 to a container that is reached by its queue', fromPeer(datagram6({ to: QUEUED }))],
+    [
+      'another protocol',
+      fromPeer(Buffer.concat([inner.subarray(0, 12), Buffer.from('88cc', 'hex'), Buffer.alloc(40)]))
+    ],
     ['less than a header', fromPeer(inner.subarray(0, 33))],
     ['an Ethernet header alone', fromPeer(inner.subarray(0, 14))],
     ['less than that', fromPeer(inner.subarray(0, 13))],
@@ -218,11 +247,17 @@ t.test(
         const frame = datagram({ from: HERE, to: AWAY, bytes })
         t.ok(isAsWanted(send(bench, frame), wrapped(frame)), `${bytes} bytes in a datagram`)
       }
+      for (const bytes of [0, 1, 100, UNDERLAY_MTU - HEADERS - 48]) {
+        const frame = datagram6({ from: HERE, to: AWAY, bytes })
+        t.ok(isAsWanted(send(bench, frame), wrapped(frame)), `${bytes} bytes in a datagram over IPv6`)
+      }
       for (let tos = 0; tos < 256; tos++) {
         const frame = datagram({ from: HERE, to: AWAY, tos })
         // A packet that has met congestion before meets none on this way: it can.
         const outer = [0, 1, 2, 2][tos & 3] ?? 0
         t.ok(isAsWanted(send(bench, frame), wrapped(frame, { tos: outer })), `type of service ${tos}`)
+        const frame6 = datagram6({ from: HERE, to: AWAY, tos, label: 0xfffff })
+        t.ok(isAsWanted(send(bench, frame6), wrapped(frame6, { tos: outer })), `traffic class ${tos}`)
       }
     })
   }
@@ -238,6 +273,11 @@ t.test('ways between two hosts are shared by flows: one has one source port, and
     const ports = new Set(Array.from({ length: 200 }, (_, n) => portOf(5_000 + n)))
     t.ok(ports.size > 150, `${ports.size} ports of 200 flows`)
     t.ok([...ports].every(port => port >= 0xc000))
+    const portOf6 = (label: number): number =>
+      send(bench, datagram6({ from: HERE, to: AWAY, label })).packet.readUInt16BE(FREE.sourcePort)
+    t.same(new Set(Array.from({ length: 20 }, () => portOf6(1))).size, 1)
+    const labelled = new Set(Array.from({ length: 200 }, (_, n) => portOf6(n + 1)))
+    t.ok(labelled.size > 150, `${labelled.size} ports of 200 flows over IPv6`)
   })
 })
 
@@ -252,6 +292,8 @@ t.test('what the programs do not wrap goes to the VXLAN device as it is', { skip
     ['several devices', withSettings({ underlay: 0 }), frame],
     ['one byte more than the underlay takes', TABLES, datagram({ from: HERE, to: AWAY, bytes: 1_373 })],
     ['far more', TABLES, datagram({ from: HERE, to: AWAY, bytes: 3_000 })],
+    ['one byte more over IPv6', TABLES, datagram6({ from: HERE, to: AWAY, bytes: 1_353 })],
+    ['IPv6 that a network card is to cut', TABLES, datagram6({ from: HERE, to: AWAY }), 20],
     ['an underlay whose MTU is not known', withSettings({ underlayMtu: 0 }), frame],
     ['a host by another device', TABLES, datagram({ from: HERE, to: NO_WAY })],
     ['what a network card is to cut', TABLES, frame, 20],
@@ -275,8 +317,9 @@ t.test('what the programs do not wrap goes to the VXLAN device as it is', { skip
 
 t.test('what one host wraps is what another unwraps', { skip }, async t => {
   withBench(TABLES, bench => {
-    for (let tos = 0; tos < 256; tos++) {
-      const frame = datagram({ from: HERE, to: AWAY, tos, bytes: tos * 5 })
+    for (let tos = 0; tos < 512; tos++) {
+      const facts = { from: HERE, to: AWAY, tos: tos & 255, bytes: (tos & 255) * 5 }
+      const frame = tos < 256 ? datagram(facts) : datagram6(facts)
       const { packet } = send(bench, frame)
       // On its way the MACs are filled in; the other host has the addresses the other way round, and the container.
       packet.write(DEVICE_MAC, 0, 'hex')

@@ -1,8 +1,11 @@
 import t from 'tap'
+import { parseIp, parseSubnet } from '#model/ip.ts'
+import type { Network } from '#model/network.ts'
 import { Guard } from '#overlay/filter/guard.ts'
 import { nextGeneration } from '#overlay/netlink/nftables.ts'
 import { runPart, type Look, type PartReport } from '#overlay/pass.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
+import type { Element } from '#overlay/plan/filter/element.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer, peerAt } from '../fixtures.ts'
 import { MemoryFilters, TABLES } from './memory-filters.ts'
@@ -10,15 +13,23 @@ import { MemoryFilters, TABLES } from './memory-filters.ts'
 const red = makeNetwork('red', 1)
 const NOTHING: DesiredHost = { networks: new Map(), peers: new Map() }
 
+/** An element that nobody wants. */
+const STRAY: Element = { set: 'ports', text: 'x', key: new Uint8Array() }
+
 /** Containers c0, c1, ... on this host, and this many hosts in the cluster. */
-function hostWith(p: { readonly containers: number; readonly hosts?: number }): DesiredHost {
+function hostWith(p: {
+  readonly containers: number
+  readonly hosts?: number
+  readonly network?: Network
+}): DesiredHost {
+  const network = p.network ?? red
   const endpoints = Array.from({ length: p.containers }, (_, n) =>
-    makeEndpoint(red, { container: `c${n}`, host: 1, address: `10.1.${Math.floor(n / 200)}.${(n % 200) + 2}` })
+    makeEndpoint(network, { container: `c${n}`, host: 1, address: `10.1.${Math.floor(n / 200)}.${(n % 200) + 2}` })
   )
   return desired({
     self: peer(1),
     selfVtep: makeHost(1).vtep,
-    networks: [red],
+    networks: [network],
     endpoints: byNetwork(endpoints),
     hosts: Array.from({ length: p.hosts ?? 2 }, (_, n) => makeHost(n + 1)),
     memberStatus: null,
@@ -27,9 +38,9 @@ function hostWith(p: { readonly containers: number; readonly hosts?: number }): 
   })
 }
 
-function binding(container: string, address: string): Parameters<Guard['admit']>[0] {
-  const { containerId, ifname, mac, address: parsed } = makeEndpoint(red, { container, host: 1, address })
-  return { device: vethName(containerId, ifname), mac, address: parsed }
+function binding(container: string, ...addresses: readonly [string, ...string[]]): Parameters<Guard['admit']>[0] {
+  const { containerId, ifname, mac } = makeEndpoint(red, { container, host: 1, address: addresses[0] })
+  return { device: vethName(containerId, ifname), mac, addresses: addresses.map(text => parseIp(text)) }
 }
 
 function keep(guard: Guard, host: DesiredHost, mayRemove = true): Promise<PartReport> {
@@ -75,7 +86,7 @@ t.test('changes of elements or tables by others are reverted', async t => {
   const right = kernel.elements('vxmesh_ports')
   const cases: Record<string, () => unknown> = {
     'an element less': () => kernel.tables.get('vxmesh_ports')?.elements.delete(right[0] ?? ''),
-    'an element more': () => kernel.tables.get('vxmesh_ports')?.elements.set('x', { text: 'x', key: new Uint8Array() }),
+    'an element more': () => kernel.tables.get('vxmesh_ports')?.elements.set('x', STRAY),
     'no table': () => kernel.tables.delete('vxmesh_ports'),
     'another rule': () => Object.assign(kernel.tables.get('vxmesh_ports') ?? {}, { shape: 'other' })
   }
@@ -123,9 +134,32 @@ t.test('a container is admitted with one binding, which replaces the one before,
   t.strictSame(kernel.elements('vxmesh_ports'), others)
 })
 
+t.test('a container with two families has a binding in each, added, repaired and removed one by one', async t => {
+  const both = makeNetwork('red', 1, { subnet6: parseSubnet('fd00:1::/64') })
+  const { kernel, guard } = await settled(hostWith({ containers: 2, network: both }))
+  const right = kernel.elements('vxmesh_ports')
+  t.equal(right.length, 4)
+  const lost = right.find(text => text.includes(' . 0xfd00')) ?? ''
+  kernel.tables.get('vxmesh_ports')?.elements.delete(lost)
+  kernel.change()
+  t.strictSame(
+    (await keep(guard, hostWith({ containers: 2, network: both }))).done.map(op => op.text()),
+    [`add ${lost} to set ports6 of bridge vxmesh_ports`]
+  )
+  t.strictSame(kernel.elements('vxmesh_ports'), right)
+  const port = binding('c9', '10.1.0.9', 'fd00:1::9')
+  const own = (): readonly string[] => kernel.elements('vxmesh_ports').filter(text => text.startsWith(port.device))
+  await guard.admit(port)
+  t.equal(own().length, 2)
+  await guard.admit(binding('c9', '10.1.0.9', 'fd00:1::a'))
+  t.match(own(), [/ 10\.1\.0\.9$/, /0xfd0{5}1.*a$/], 'another address replaces the one before')
+  await guard.dismiss(port.device)
+  t.strictSame(kernel.elements('vxmesh_ports'), right)
+})
+
 t.test('an attach removes only elements of its own port', async t => {
   const { kernel, guard } = await settled()
-  kernel.tables.get('vxmesh_ports')?.elements.set('x', { text: 'x', key: new Uint8Array() })
+  kernel.tables.get('vxmesh_ports')?.elements.set('x', STRAY)
   kernel.change()
   await guard.admit(binding('c9', '10.1.0.9'))
   t.ok(kernel.elements('vxmesh_ports').includes('x'))

@@ -33,7 +33,8 @@ function observed(routers: ReadonlyMap<Vni, ObservedRouter>): ObservedGateways {
     rules: null,
     table: false,
     tableSize: 1,
-    routes
+    routes,
+    v6: { exits: [], bridges: [], rules: null, table: false, forwards: false, isRouter: false, isClosed: false }
   }
   return { host, routers, leftovers: [] }
 }
@@ -136,10 +137,10 @@ t.test('notes mark the ops that remove something', async t => {
   const waits: Record<string, boolean> = {}
   const router = routerOf(gatewaysOf(['10.1.0.2']), open.vni)
   const leftover = { vni: open.vni, namespaces: ['vxr'], devices: [] }
-  const routes = { vni: open.vni, outside: router.outside, transit: router.transit, addresses: [] }
+  const routes = { vni: open.vni, outside: router.outside, transit: parseIpv4('240.0.0.1'), addresses: [] }
   const ops: readonly GatewayOp[] = [
-    { kind: 'rules-set', text: '' },
-    { kind: 'rules-delete' },
+    { kind: 'rules-set', family: 'ipv4', text: '' },
+    { kind: 'rules-delete', family: 'ipv4' },
     { kind: 'forwarding-set', device: 'eth0', on: false },
     { kind: 'router-create', router },
     { kind: 'router-delete', ...leftover },

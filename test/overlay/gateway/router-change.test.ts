@@ -1,5 +1,6 @@
 import t from 'tap'
 import { parseVni, type Vni } from '#model/ids.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { changeSince, isRepair } from '#overlay/gateway/router-change.ts'
 import type { DesiredGateways, DesiredRouter } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { GatewayOp } from '#overlay/plan/gateway/plan-gateway.ts'
@@ -36,12 +37,13 @@ t.test(
 t.test('an op is a repair when its router was right and is desired the same', async t => {
   const [one, two] = [gatewaysOf(['10.1.0.2']), gatewaysOf(['10.1.0.2', '10.1.0.3'])]
   const router = routerOf(one, open.vni)
-  const repair: GatewayOp = { kind: 'router-repair', router, name: 'vxr', differs: ['port up'] }
+  const repair: GatewayOp = { kind: 'router-repair', router, name: 'vxr', differs: ['port up'], shrinks: false }
   const create: GatewayOp = { kind: 'router-create', router }
-  const { vni, outside, transit } = router
+  const { vni, outside } = router
+  const transit = parseIpv4('240.0.0.1')
   const routes: GatewayOp = { kind: 'host-routes-add', vni, outside, transit, addresses: router.reached }
   const remove: GatewayOp = { kind: 'router-delete', vni: parseVni(9), namespaces: ['vxr'], devices: [] }
-  const rules: GatewayOp = { kind: 'rules-set', text: '' }
+  const rules: GatewayOp = { kind: 'rules-set', family: 'ipv4', text: '' }
   const cases: readonly (readonly [string, GatewayOp, DesiredGateways, ReadonlyMap<Vni, DesiredRouter>, boolean])[] = [
     ['a broken router', repair, one, one.routers, true],
     ['a router that vanished', create, one, one.routers, true],

@@ -3,7 +3,8 @@
 import t from 'tap'
 import { VxmeshError } from '#model/errors.ts'
 import { RuleWriter } from '#overlay/gateway/rule-writer.ts'
-import { hostRules, routerRules, withoutTimeouts } from '#overlay/plan/gateway/rules.ts'
+import { withoutTimeouts } from '#overlay/plan/gateway/limits.ts'
+import { hostRules, routerRules } from '#overlay/plan/gateway/rules.ts'
 import { gatewaysOf, open } from './desired.ts'
 
 const REFUSAL = 'Could not process rule: Operation not supported'

@@ -3,14 +3,17 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { formatSubnet, parseIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
-import { exitOf, readUnderlay, underlayDevices } from '#overlay/linux/underlay.ts'
+import { exitOf, linkPrefix, readUnderlay, underlayDevices } from '#overlay/linux/underlay.ts'
 import type { UnderlayDevice } from '#overlay/plan/programs/desired-programs.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay, type Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
+import type { LabContainer } from '../../lab/container.ts'
 import { ip, ipBatch } from '../../lab/kernel.ts'
 import { Lab } from '../../lab/lab.ts'
 import { cannotRun } from '../../lab/requirements.ts'
+import { waitFor } from '../../lab/wait.ts'
 
 const skip = cannotRun()
 
@@ -51,7 +54,7 @@ async function host(
 
 /** By name, the devices by which VXLAN to an address arrives, and the one by which it leaves. */
 function read(socket: NetlinkSocket, address = '192.0.2.1'): { readonly arrives: string[]; readonly leaves: string } {
-  const devices = underlayDevices(socket, readUnderlay(socket, ipv4Underlay(parseIpv4(address))))
+  const devices = underlayDevices(socket, readUnderlay(socket, vxlanUnderlay(parseIpv4(address))))
   const exit = exitOf(devices)
   const leaves = devices.find(({ ifindex }) => ifindex === exit)?.name ?? ''
   return { arrives: devices.map(({ name, linkBytes }) => `${name} ${linkBytes}`).sort(), leaves }
@@ -105,4 +108,70 @@ t.test('a device without a link-layer header is no Ethernet device', { skip }, a
   await once(child.stdout, 'data')
   await ip(namespace, 'link set tun0 up')
   t.same(read(socket, '192.0.2.3'), { arrives: ['tun0 0'], leaves: '' }, 'the only way into a host')
+})
+
+t.test(
+  'an IPv6 address is the underlay’s once nobody else can have it, and 70 bytes are left out',
+  { skip },
+  async t => {
+    const lab = await Lab.create()
+    t.teardown(() => lab.destroy())
+    const [one, other] = (await lab.containers(['one', 'other'])) as [LabContainer, LabContainer]
+    await ip(one.namespace, `link add eth0 type veth peer name eth0 netns ${other.namespace}`)
+    for (const { namespace } of [one, other]) await ip(namespace, 'link set eth0 up')
+    await ip(other.namespace, 'addr add fd00::2/64 dev eth0 nodad')
+    const socket = NetlinkSocket.open(one.netns)
+    t.teardown(() => socket.close())
+    const readOf = (address: string): Underlay => readUnderlay(socket, vxlanUnderlay(parseIp(address)))
+    const refused = (address: string, message: RegExp): unknown =>
+      t.throws(() => readOf(address), { code: 'ERR_CONFIG', field: 'bind', message })
+    refused('fd00::1', /^bind: no device of this host has the address fd00::1$/)
+    await ip(one.namespace, 'addr add fd00::1/64 dev eth0')
+    refused('fd00::1', /^bind: fd00::1 of eth0 cannot be used: it is still being checked for duplicates$/)
+    const found = await waitFor('the kernel has checked it', () => {
+      try {
+        return readOf('fd00::1')
+      } catch {
+        return null
+      }
+    })
+    t.match(found, { device: 'eth0', mtu: 1500, overheadBytes: 70, overlayMtu: 1430 })
+    t.same(
+      underlayDevices(socket, found).map(({ name }) => name),
+      ['eth0']
+    )
+    await ip(one.namespace, 'addr add fd00::2/64 dev eth0')
+    await waitFor('the kernel has found the other one', async () =>
+      (await ip(one.namespace, '-6 addr show dev eth0')).includes('dadfailed')
+    )
+    refused('fd00::2', /^bind: fd00::2 of eth0 cannot be used: another host on the link has it$/)
+    await ip(one.namespace, 'link set eth0 mtu 1280')
+    t.equal(readOf('fd00::1').overlayMtu, 1210)
+  }
+)
+
+t.test('what is on the link of an IPv6 tunnel address is what a route without a gateway covers', { skip }, async t => {
+  const { namespace, socket } = await host(t, [
+    ...pair('eth0'),
+    ...pair('eth1'),
+    ...['peer-eth0', 'peer-eth1'].map(name => `link set ${name} up`),
+    'addr add 2001:db8::1/64 dev eth0 nodad',
+    'addr add 192.0.2.1/24 dev eth0',
+    'addr add 2001:db8:1::1/128 dev eth0 nodad',
+    'addr add 2001:db8:2::1/64 dev eth0 nodad noprefixroute',
+    'route add 2001:db8:1::/48 via 2001:db8::2',
+    'route add 2001:db8:2::/64 dev eth1',
+    'route add default via 2001:db8::2'
+  ])
+  const prefixOf = (address: string): string => {
+    const found = linkPrefix(socket, parseIp(address))
+    return found === null ? 'none' : formatSubnet(found)
+  }
+  t.equal(prefixOf('2001:db8::1'), '2001:db8::/64')
+  t.equal(prefixOf('192.0.2.1'), 'none', 'over IPv4 the path is as it was')
+  t.match(prefixOf('2001:db8:1::1'), /^none$|\/128$/, 'a single address, all others behind a router')
+  t.equal(prefixOf('2001:db8:2::1'), 'none', 'of another device')
+  t.equal(prefixOf('2001:db8::9'), 'none', 'an address that the host does not have')
+  await ip(namespace, '-6 route add 2001:db8:2::/64 dev eth0 metric 10')
+  t.equal(prefixOf('2001:db8:2::1'), '2001:db8:2::/64', 'a route that was added by hand')
 })

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
+import type { Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
+import { ipv6OfNumber, parseIpv6 } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
 import {
   addDefaultRoute,
@@ -28,6 +30,10 @@ import {
 } from '#overlay/netlink/neighbour.ts'
 
 const ipv4 = fc.nat({ max: 0xffffffff }).map(n => n as Ipv4)
+const ip: fc.Arbitrary<Ip> = fc.oneof(
+  ipv4,
+  fc.bigInt({ min: 1n, max: 2n ** 128n - 1n }).map(n => ipv6OfNumber(n))
+)
 const mac = fc
   .uint8Array({ minLength: 6, maxLength: 6 })
   .map(bytes => [...bytes].map(b => b.toString(16).padStart(2, '0')).join(':') as Mac)
@@ -66,7 +72,7 @@ t.test('a VXLAN device decodes to what was requested', async t => {
   const spec = fc.record({
     name,
     vni: fc.nat({ max: 0xffffff }),
-    local: ipv4,
+    local: ip,
     port: fc.nat({ max: 65535 }),
     ttl: fc.nat({ max: 255 }),
     mtu,
@@ -184,6 +190,30 @@ t.test('FDB and neighbour entries decode to what was requested', async t => {
   t.pass()
 })
 
+t.test('an IPv6 address that nothing can be bound to yet is told apart', t => {
+  const bytes = setAddress({ ifindex: 3, address: parseIpv6('fd00::1'), prefixLength: 64 }).body
+  for (const [flags, unusable] of [
+    [0, undefined],
+    [k.IFA_F_NODAD, undefined],
+    [k.IFA_F_TENTATIVE, 'tentative'],
+    [k.IFA_F_TENTATIVE | k.IFA_F_OPTIMISTIC, undefined],
+    [k.IFA_F_TENTATIVE | k.IFA_F_DADFAILED, 'duplicate']
+  ] as const) {
+    const payload = Uint8Array.from(bytes)
+    payload[2] = flags
+    t.strictSame(decodeAddress(payload), {
+      ifindex: 3,
+      address: 'fd00::1',
+      prefixLength: 64,
+      ...(unusable === undefined ? {} : { unusable })
+    })
+  }
+  const four = Uint8Array.from(setAddress({ ifindex: 3, address: 1 as Ipv4, prefixLength: 8 }).body)
+  four[2] = k.IFA_F_TENTATIVE
+  t.notOk('unusable' in (decodeAddress(four) ?? {}), 'IPv4 has no such check')
+  t.end()
+})
+
 t.test('addresses, routes and namespace ids are read back', async t => {
   holds(
     fc.property(ifindex, ipv4, fc.nat({ max: 32 }), (ifindex, address, prefixLength) => {
@@ -228,7 +258,7 @@ t.test('the next hops of a route are read, of a multipath route all of them', t 
   )
   t.same(
     route(w => w.attribute(k.RTA_VIA, new Uint8Array(18)).attributeU32(k.RTA_OIF, 5)),
-    [{ ifindex: 5, gateway: 'ipv6' }]
+    [{ ifindex: 5, gateway: 'other' }]
   )
   const hops = [hop(5, via), hop(6, w => w), hop(7, via)]
   t.same(
@@ -253,7 +283,7 @@ t.test('the next hops of a route are read, of a multipath route all of them', t 
   t.end()
 })
 
-t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is marked as foreign', async t => {
+t.test('an entry with a port, VNI or device of its own, or a malformed VTEP, is marked as foreign', async t => {
   const entry = (write: (w: Writer) => Writer) =>
     decodeNeighbour(write(new Writer().u8(k.AF_BRIDGE).u8(0).u16(0).u32(5).u16(0x42).u8(2).u8(0)).message(28, 0).body)
   t.equal(entry(w => w.attributeIpv4(k.NDA_DST, 1 as Ipv4))?.extra, false)
@@ -261,8 +291,12 @@ t.test('an entry with a port, VNI or device of its own, or an IPv6 VTEP, is mark
   t.equal(entry(w => w.attributeU32(k.NDA_VNI, 9))?.extra, true)
   t.equal(entry(w => w.attributeU32(k.NDA_IFINDEX, 9))?.extra, true)
   t.match(
-    entry(w => w.attribute(k.NDA_DST, new Uint8Array(16))),
+    entry(w => w.attribute(k.NDA_DST, new Uint8Array(6))),
     { extra: true, destination: null }
+  )
+  t.match(
+    entry(w => w.attributeIp(k.NDA_DST, parseIpv6('fd00::1'))),
+    { extra: false, destination: 'fd00::1' }
   )
 })
 

@@ -1,6 +1,7 @@
 // The switch in the database, against a peer that executes transactions and applies them as ovs-vswitchd does.
 
 import t, { type Test } from 'tap'
+import { parseIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseIfName, parseVni } from '#model/ids.ts'
 import { Bridge, isOurs, observedPort, type PortSet } from '#overlay/ovs/bridge.ts'
@@ -46,6 +47,17 @@ t.test('the bridge is created with its tunnel in one transaction, and left alone
   t.equal(fromSet(peer.rows('Open_vSwitch')[0]?.['bridges']).length, 1)
   await bridge.ensure()
   t.equal(writes(peer), 1, 'nothing to do')
+})
+
+t.test('a tunnel over IPv6 has UDP checksums, without which the kernel’s VXLAN devices hear nothing', async t => {
+  const { db, peer } = await setUp(t)
+  const bridge = new Bridge(db, { ...OPTIONS, vtep: parseIp('fd00::1') })
+  await bridge.ensure()
+  t.match(fromMap(peer.row('Interface', SWITCH_TUNNEL)?.['options']), { local_ip: 'fd00::1', csum: 'true' })
+  const four = new Bridge(db, OPTIONS)
+  t.notOk(four.isRight(await four.read()))
+  await four.ensure()
+  t.notOk('csum' in fromMap(peer.row('Interface', SWITCH_TUNNEL)?.['options']), 'and not over IPv4')
 })
 
 t.test('whatever of the bridge is wrong is repaired', async t => {

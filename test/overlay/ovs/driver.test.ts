@@ -12,7 +12,7 @@ import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { SWITCH, SWITCH_TUNNEL, vethName } from '#overlay/plan/network/names.ts'
 import type { DeviceOp } from '#overlay/plan/network/op.ts'
 import { parseFlows } from '#overlay/plan/switch/flow.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { scratch } from '#test/api/scratch.ts'
 import { waitFor } from '#test/lab/wait.ts'
@@ -34,7 +34,7 @@ async function setUp(t: Test): Promise<Setup> {
   t.teardown(() => db.stop())
   const ofctl = ofctlProgram(t)
   const open = async (): Promise<OvsDriver> => {
-    const underlay = ipv4Underlay(makeHost(1).vtep)
+    const underlay = vxlanUnderlay(makeHost(1).vtep)
     const options = { underlay, port: PORT, socket: db.path, datapath: 'system', clock: systemClock } as const
     const driver = await OvsDriver.open(options)
     t.teardown(() => driver.close())
@@ -272,7 +272,7 @@ t.test('close ends the connection and every watch', async t => {
 })
 
 t.test('the devices of the switch: what fails keeps its op, and what is absent has no index', async t => {
-  const host = new LinuxHost({ underlay: ipv4Underlay(makeHost(1).vtep), clock: systemClock }, 'switch')
+  const host = new LinuxHost({ underlay: vxlanUnderlay(makeHost(1).vtep), clock: systemClock }, 'switch')
   t.teardown(() => host.close())
   const devices = switchDevices(host)
   t.equal(devices.ifindexOf('lo'), 1)

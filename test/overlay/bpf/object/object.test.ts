@@ -18,12 +18,13 @@ const [HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY] = [1, 2, 5, 6]
 const NO_PREALLOC = 1
 /** Type, entries, flags, bytes of a key and of a value. */
 const MAPS = {
-  vxm_ports: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 20],
+  vxm_ports: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 36],
   vxm_stations: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 12, 8],
   vxm_neighbours: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 8, 8],
+  vxm_neighbours6: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 20, 8],
   vxm_vteps: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 8, 4],
   vxm_tunnels: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
-  vxm_networks: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
+  vxm_networks: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 28],
   vxm_underlays: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
   vxm_locals: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 4],
   vxm_settings: [ARRAY, 1, 0, 4, 24],
@@ -37,7 +38,7 @@ const MAPS = {
 const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly (keyof typeof MAPS)[]>>>> = {
   container: {
     from_container: [
-      ...(['vxm_buckets', 'vxm_drops', 'vxm_ledger', 'vxm_neighbours', 'vxm_networks'] as const),
+      ...(['vxm_buckets', 'vxm_drops', 'vxm_ledger', 'vxm_neighbours', 'vxm_neighbours6', 'vxm_networks'] as const),
       ...(['vxm_ports', 'vxm_settings', 'vxm_stations', 'vxm_traffic'] as const)
     ]
   },

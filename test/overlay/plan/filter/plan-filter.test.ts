@@ -3,7 +3,9 @@
 import t from 'tap'
 import type { MemberStatus } from '#model/member.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { formatIp, parseSubnet } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { desiredFilter, type DesiredFilter } from '#overlay/plan/filter/desired-filter.ts'
 import { elementsOf, isOfPort, parseElement } from '#overlay/plan/filter/element.ts'
 import { parseListing, type ObservedTable } from '#overlay/plan/filter/listing.ts'
@@ -49,12 +51,34 @@ function filterOf(facts: DesiredInput): DesiredFilter {
 
 t.test('a container of this host passes with its own MAC and address, one of another host has no port here', t => {
   const device = vethName(mine.containerId, mine.ifname)
-  t.strictSame([...filterOf(input(null)).ports.values()], [{ device, mac: mine.mac, address: mine.address }])
+  t.strictSame([...filterOf(input(null)).ports.values()], [{ device, mac: mine.mac, addresses: [mine.address] }])
+  t.end()
+})
+
+t.test('a container has an address in each family of its network, and an element for each', t => {
+  const both = makeNetwork('red', 0xabc, { subnet6: parseSubnet('fd00:1::/64') })
+  const six = makeNetwork('six', 0xdef, { subnet: parseSubnet('fd00:6::/64'), gateway: parseIpv6('fd00:6::1') })
+  const far = makeEndpoint(six, { container: 'c', host: 1, address: 'fd00:6::2' })
+  const filter = filterOf({ ...input(null), networks: [both, six], endpoints: byNetwork([mine, far]) })
+  const [a, c] = [mine, far].map(({ containerId, ifname }) => vethName(containerId, ifname))
+  t.strictSame(
+    [...elementsOf(ports, filter).values()].map(({ set, text }) => `${set}: ${text}`),
+    [
+      `ports: ${a} . 02:bc:0a:01:00:02 . 10.1.0.2`,
+      `ports6: ${a} . 0x02bc0a010002 . 0xfd000001000000000000000000000002`,
+      `ports6: ${c} . 0x${far.mac.replaceAll(':', '')} . 0xfd000006000000000000000000000002`
+    ]
+  )
+  const elements = elementsOf(ports, filter)
+  t.equal(installScript(ports, elements).match(/^add element .*$/gm)?.length, 2, 'each goes into its own set')
+  t.match(installScript(ports, elements), `add element bridge vxmesh_ports ports6 { ${a} . 0x02bc0a010002 . 0xfd`)
+  const key = Buffer.from([...elements.values()][1]?.key ?? []).toString('hex')
+  t.equal(key, `${Buffer.from(`${a}\0`).toString('hex')}02bc0a0100020000fd000001000000000000000000000002`)
   t.end()
 })
 
 t.test('a host may send from its registration until it leaves: neither a failure nor silence withdraws it', t => {
-  const vteps = (facts: DesiredInput): string[] => [...filterOf(facts).vteps].map(formatIpv4)
+  const vteps = (facts: DesiredInput): string[] => [...filterOf(facts).vteps].map(formatIp)
   const all = ['192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5']
   t.strictSame(vteps(input(null)), all, 'while the membership is unknown')
   t.strictSame(vteps(input({})), all, 'while the view is empty')
@@ -71,8 +95,13 @@ t.test('an element parses back as it was written, and other forms do not parse',
   for (const table of [ports, underlay]) {
     for (const element of elementsOf(table, filter).values()) {
       const listed = table.set === 'ports' ? { concat: element.text.split(' . ') } : element.text
-      t.strictSame(parseElement(table, listed), element)
+      t.strictSame(parseElement(element.set, listed), element)
     }
+  }
+  const written = `ve0123456789abc . 0x00bc0a010002 . 0xfd00000100000000000000000000000a`
+  for (const mac of [0xbc0a010002, '0xbc0a010002']) {
+    const listed = { concat: ['ve0123456789abc', mac, '0xfd00000100000000000000000000000a'] }
+    t.equal(parseElement('ports6', listed)?.text, written, 'as a number or in hexadecimal, without leading zeros')
   }
   const odd: readonly unknown[] = [
     null,
@@ -82,11 +111,16 @@ t.test('an element parses back as it was written, and other forms do not parse',
     { elem: { val: '192.0.2.2', timeout: 5 } },
     { concat: ['ve0123456789abc', '02:00:00:00:00:01'] },
     { concat: ['ve0123456789abc', 'xx', '10.1.0.2'] },
-    { concat: 've0123456789abc' }
+    { concat: 've0123456789abc' },
+    { concat: ['ve0123456789abc', 0x02bc0a010002, '10.1.0.2'] },
+    { concat: ['ve0123456789abc', '02:bc:0a:01:00:02', 'fd00::5'] },
+    { concat: ['ve0123456789abc', 0x02bc0a010002, 2 ** 60] },
+    { concat: ['ve0123456789abc', 0x02bc0a010002, '0xfd000001000000000000000000000002', 1] },
+    { concat: ['ve0123456789abc', '0x102bc0a010002', '0xfd000001000000000000000000000002'] }
   ]
   for (const listed of odd) {
-    t.equal(parseElement(ports, listed), null, JSON.stringify(listed))
-    t.equal(parseElement(underlay, listed), null, JSON.stringify(listed))
+    for (const set of ['ports', 'ports6', 'vteps'] as const)
+      t.equal(parseElement(set, listed), null, JSON.stringify(listed))
   }
   t.end()
 })
@@ -149,7 +183,7 @@ t.test('two listings have one shape when only handles, counts and elements diffe
 
 t.test('a plan adds what is missing, deletes what may be removed, and replaces tables that are wrong', t => {
   const observed = (shape: string, ...elements: string[]): ObservedTable => {
-    const found = elements.map(text => parseElement(underlay, text))
+    const found = elements.map(text => parseElement('vteps', text))
     return { shape, elements: new Map(found.flatMap(element => (element === null ? [] : [[element.text, element]]))) }
   }
   const state = (found: ObservedTable | null, ...want: string[]) => [
@@ -180,6 +214,7 @@ t.test('another port of VXLAN is guarded as well as the registered one', t => {
   t.match(bridge.body, 'udp dport != { 68, 4789, 8472 }')
   t.match(inet.body, 'udp dport 8472 goto vxlan')
   t.equal(inet.body.split('udp dport 8472 notrack').length, 3, 'not tracked in either direction')
+  t.match(bridge.body, 'udp dport != { 546, 547, 4789, 8472 }', 'over IPv6, too')
   t.match(ports.body, 'udp dport != { 68, 4789 }')
   t.end()
 })

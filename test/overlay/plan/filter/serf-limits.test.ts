@@ -1,6 +1,7 @@
 // The table of Serf's port: who is a member, what a listing shows of what the kernel fills, the codec of its counters.
 
 import t from 'tap'
+import { parseIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { decodeCounter } from '#overlay/netlink/nftables.ts'
 import { desiredFilter } from '#overlay/plan/filter/desired-filter.ts'
@@ -40,6 +41,20 @@ t.test(
     t.end()
   }
 )
+
+t.test('over IPv6 a stranger is a /64, a member its address, and no rule is of IPv4', t => {
+  const six = serfTable({ bind: parseIp('fd00::1'), port: 7946 })
+  const lines = six.body.split('\n')
+  const buckets = (sender: string): readonly string[] => lines.filter(line => line.includes(`update @${sender}_`))
+  t.equal(buckets('stranger').length, 3)
+  for (const line of buckets('stranger')) t.match(line, '{ ip6 saddr & ffff:ffff:ffff:ffff:: limit rate')
+  t.equal(buckets('member').length, 3)
+  for (const line of buckets('member')) t.match(line, '{ ip6 saddr limit rate')
+  t.match(six.body, 'iifname != "lo" ip6 daddr fd00::1 meta')
+  t.notMatch(six.body, /\bip |ipv4/)
+  t.notMatch(table.body, /ip6|ipv6/)
+  t.end()
+})
 
 t.test('what the kernel fills is no difference, a set of another size is one', t => {
   const listing = (size: number, elem: unknown): string => {

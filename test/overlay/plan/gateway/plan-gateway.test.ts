@@ -13,14 +13,8 @@ import {
   type ObservedGateways,
   type ObservedHost
 } from '#overlay/plan/gateway/plan-gateway.ts'
-import {
-  closedIn,
-  FORWARD_REMEDY,
-  foreignForwardDrops,
-  hostRules,
-  isPlainName,
-  routerRules
-} from '#overlay/plan/gateway/rules.ts'
+import { closedIn, FORWARD_REMEDY, foreignForwardDrops, hostRules, routerRules } from '#overlay/plan/gateway/rules.ts'
+import { isPlainName } from '#overlay/plan/gateway/rule-text.ts'
 import {
   desiredGateways,
   isRouterDevice,
@@ -76,7 +70,8 @@ const host: ObservedHost = {
   closed: [],
   rules: null,
   table: false,
-  routes: { ours: new Map(), others: [] }
+  routes: { ours: new Map(), others: [] },
+  v6: { exits: [], bridges: [], rules: null, table: false, forwards: false, isRouter: false, isClosed: false }
 }
 
 function observed(change: Partial<ObservedGateways> = {}): ObservedGateways {
@@ -97,12 +92,13 @@ t.test('a network has a router here exactly when it has egress and an endpoint h
 
 t.test('two networks with one subnet differ in what the host sees of them', t => {
   const [a, b] = [router(red.vni), router(blue.vni)]
-  t.equal(a.gateway, b.gateway)
-  t.same(a.subnet, b.subnet)
-  for (const key of ['transit', 'port', 'outside', 'outsideMac', 'transitMac', 'gatewayMac'] as const) {
+  const [[own], [other]] = [a.subnets, b.subnets]
+  t.same([own?.gateway, own?.subnet], [other?.gateway, other?.subnet])
+  t.not(own?.transit, other?.transit)
+  for (const key of ['port', 'outside', 'outsideMac', 'transitMac', 'gatewayMac'] as const) {
     t.not(a[key], b[key], key)
   }
-  t.equal(a.transit, 0xf0000abc)
+  t.equal(own?.transit, 0xf0000abc)
   t.equal(a.gatewayMac, macOf(red.vni, red.gateway), 'the MAC that no endpoint of the network can have')
   t.end()
 })

@@ -7,6 +7,7 @@ import type { Observed, ObservedLink } from '#overlay/plan/network/observed.ts'
 import { describe, OP_TRAITS, PORT_FLAGS } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
 import { parseIfName, parseVni } from '#model/ids.ts'
+import { addressAt } from '#model/ip.ts'
 import { anyCase, settle } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
 import { SimulatedKernel } from '../../simulated-kernel.ts'
@@ -23,8 +24,8 @@ function differences(network: DesiredNetwork, links: ReadonlyMap<string, Observe
     if (link.kind === 'foreign') return
     check(
       `${link.name} common`,
-      [link.alias, link.group, link.mtu, link.up, link.ipv6Off],
-      [alias, OVERLAY_GROUP, network.mtu, true, true]
+      [link.alias, link.group, link.mtu, link.up, link.ipv6],
+      [alias, OVERLAY_GROUP, network.mtu, true, 'off']
     )
   }
   const flags = (link: Extract<ObservedLink, { kind: 'vxlan' | 'veth' }>, role: 'vxlan' | 'container'): void => {
@@ -229,7 +230,7 @@ t.test('a change of this host’s VTEP keeps the device, a change of the UDP por
 t.test('a network may have more entries than a call takes arguments', async t => {
   const many = Array.from({ length: 150_000 }, (_, n) => ({
     ...theirs,
-    address: (theirs.address + n) as typeof theirs.address,
+    address: addressAt(red.subnet, 3 + n),
     mac: `02:bc:00:${[n >> 16, n >> 8, n].map(b => (b & 0xff).toString(16).padStart(2, '0')).join(':')}` as typeof theirs.mac
   }))
   const want = desired({ ...input, endpoints: byNetwork([mine]).set(red.name, [mine, ...many]) })

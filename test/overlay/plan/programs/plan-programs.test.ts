@@ -7,8 +7,13 @@ import { parseIfName, parseVni, type IfName, type Vni } from '#model/ids.ts'
 import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { desiredPrograms, type DesiredPrograms, type ProgramName } from '#overlay/plan/programs/desired-programs.ts'
-import { addressKey, HOW, PORT_BYTES, stationKey, stationValue, word } from '#overlay/plan/programs/entries.ts'
+import {
+  desiredPrograms,
+  type DesiredPrograms,
+  type HostEntries,
+  type ProgramName
+} from '#overlay/plan/programs/desired-programs.ts'
+import { HOW, networkValue, PORT_BYTES, word } from '#overlay/plan/programs/entries.ts'
 import {
   describeProgramOp,
   planPrograms,
@@ -19,8 +24,6 @@ import {
   bytesOf,
   decodeEntry,
   emptyTables,
-  encodeKey,
-  encodeValue,
   stationWord,
   TABLES,
   textOf,
@@ -29,6 +32,7 @@ import {
   type Table
 } from '#overlay/plan/programs/tables.ts'
 import { anyInput } from '../../arbitraries.ts'
+import { addressKey, encodeKey, encodeValue, stationKey, stationValue } from '../../entry-bytes.ts'
 
 const [red, blue] = [parseVni(0xa1), parseVni(0xb2)]
 const OLD = 'of an earlier run'
@@ -100,21 +104,21 @@ function indexOf(name: IfName): number {
   return 10 + (Buffer.from(name).reduce((hash, byte) => (hash * 31 + byte) >>> 0, 7) % 1_000_000)
 }
 
+const OWN: HostEntries = {
+  settings: {
+    ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 1, broadcastsRate: 1 },
+    ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
+  },
+  underlays: [{ name: 'eth0', ifindex: 2, linkBytes: 14 }],
+  locals: [parseIpv4('198.51.100.7')]
+}
+
 function wanted(
   host: DesiredHost,
   p: { readonly redirects?: boolean; readonly whole?: boolean } = {}
 ): DesiredPrograms {
   const { redirects = true, whole = true } = p
-  return desiredPrograms({
-    ...{ host, ifindexOf: indexOf, redirects, whole },
-    settings: {
-      ...{ vtep: parseIpv4('192.0.2.1'), vxlanPort: 4789, flowsRate: 1, broadcastsRate: 1 },
-      ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
-    },
-    underlays: [{ name: 'eth0', ifindex: 2, linkBytes: 14 }],
-    locals: [parseIpv4('198.51.100.7')],
-    isDirect: () => true
-  })
+  return desiredPrograms({ host, ifindexOf: indexOf, redirects, own: whole ? OWN : null, isDirect: () => true })
 }
 
 /** A kernel to which a plan was applied. */
@@ -143,7 +147,7 @@ const anyDrift: fc.Arbitrary<Drift> = fc.oneof(
   fc.tuple(anyVni, fc.nat({ max: 20 })).map<Drift>(([vni, n]) => ({ entries }) => {
     entries.vteps.set(textOf(addressKey(vni, (0xc0000200 + n) as Ipv4)), textOf(word(1)))
     entries.tunnels.set(textOf(word(n)), textOf(word(vni)))
-    entries.networks.set(textOf(word(vni)), textOf(word(n)))
+    entries.networks.set(textOf(word(vni)), textOf(networkValue({ tunnel: n, told: null })))
   }),
   // What the programs never look up, or a way that there is not.
   fc.tuple(fc.nat({ max: 9 }), fc.nat({ max: 0xffff }), fc.boolean()).map<Drift>(([at, n, other]) => ({ entries }) => {
@@ -259,7 +263,7 @@ const place = { device: parseIfName('eth0'), ifindex: 2, program: 'from_underlay
 
 t.test('entries are set before a program runs, a port after what it leads to, and deletes are last', async t => {
   const { tables } = wanting(
-    filled(red, 'ports', 'stations', 'networks', 'tunnels', 'neighbours', 'vteps'),
+    filled(red, 'ports', 'stations', 'networks', 'tunnels', 'neighbours6', 'neighbours', 'vteps'),
     filled(null, 'settings', 'underlays', 'locals')
   )
   const observed = { ...observing(filled(blue, 'ports', 'vteps')), surplus: [surplusOn(3)] }
@@ -270,6 +274,7 @@ t.test('entries are set before a program runs, a port after what it leads to, an
     'set 1 locals',
     'set 1 vteps (vni 161)',
     'set 1 neighbours (vni 161)',
+    'set 1 neighbours6 (vni 161)',
     'set 1 tunnels (vni 161)',
     'set 1 networks (vni 161)',
     'set 1 stations (vni 161)',
@@ -299,7 +304,7 @@ t.test('only what differs is set, and only what is surplus is deleted', async t 
 })
 
 t.test('a network that is not wanted any more loses all entries, and no other network does', async t => {
-  const everything = ['vteps', 'neighbours', 'tunnels', 'networks', 'stations', 'ports'] as const
+  const everything = ['vteps', 'neighbours', 'neighbours6', 'tunnels', 'networks', 'stations', 'ports'] as const
   const observed = observing(filled(red, 'vteps'), filled(blue, ...everything))
   const ofBlue = everything.map(table => `delete 1 ${table} (vni 178)`)
   t.same(planPrograms(wanting(filled(red, 'vteps')), observed).map(describeProgramOp), ofBlue)
@@ -321,10 +326,10 @@ t.test("an ifindex that was another network's is its new network's, and is not d
   const kernel = new Tables()
   const mac = parseMac('02:00:00:00:00:01')
   const key = (vni: Vni): string => textOf(stationKey(vni, mac))
-  const value = textOf(stationValue({ to: 7, how: 'peer' }))
+  const value = textOf(stationValue({ to: 7, how: 'peer', tells: 1 }))
   kernel.entries.stations.set(key(blue), value)
   const tables = emptyTables()
-  tables.stations.set(mac, stationWord({ to: 7, how: HOW.peer }))
+  tables.stations.set(mac, stationWord({ to: 7, how: HOW.peer, tells: 1 }))
   kernel.run(planPrograms({ tables: new Map([[red, tables]]), places: new Map() }, kernel.observe()))
   t.same([...kernel.entries.stations], [[key(red), value]], 'a station of another network is another station')
 })

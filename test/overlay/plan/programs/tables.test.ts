@@ -3,26 +3,24 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { parseVni, type Vni } from '#model/ids.ts'
+import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
+import { ipv6OfBytes, parseIpv6 } from '#model/ipv6.ts'
 import { parseMac } from '#model/mac.ts'
 import {
-  addressKey,
-  addressWord,
   HOW,
-  neighbourValue,
+  NETWORK_BYTES,
+  networkValue,
   portValue,
+  readStation,
   SETTINGS_BYTES,
   settingsValue,
-  stationKey,
-  stationValue,
   word
 } from '#overlay/plan/programs/entries.ts'
 import {
   bytesOf,
   decodeEntry,
   emptyTables,
-  encodeKey,
-  encodeValue,
   stationOf,
   stationWord,
   TABLES,
@@ -31,10 +29,12 @@ import {
   type Table,
   type Value
 } from '#overlay/plan/programs/tables.ts'
+import { encodeKey, encodeValue, SIZES, stationKey } from '../../entry-bytes.ts'
 
 // All 24 bits differ, and none of them is another field of an entry.
 const vni = parseVni(0xfe80a1)
 const address = parseIpv4('10.1.0.2')
+const address6 = parseIpv6('fd00:1::a:2')
 const mac = parseMac('02:8a:0b:0c:0d:fe')
 
 t.test('entries become text and bytes again, wherever the bytes are', t => {
@@ -61,21 +61,24 @@ t.test('two keys are one text only if their bytes are the same', t => {
   t.end()
 })
 
-const port = portValue({ network: vni, address, mac, redirects: true, mtu: 1450 })
+const port = portValue({ network: vni, addresses: [address, address6], mac, redirects: true, mtu: 1450 })
 const settings = settingsValue({
   ...{ vtep: address, vxlanPort: 4789, flowsRate: 1, broadcastsRate: 1 },
   ...{ underlay: 2, underlayMtu: 1_500, unwraps: true }
 })
+const network = networkValue({ tunnel: 9, told: { subnet: parseSubnet('fd00:1::/64'), first: 1, count: 2 } })
+const hex = (text: string): Uint8Array => Buffer.from(text.replaceAll(' ', ''), 'hex')
 /** An entry of each table as the map holds it, and in the terms of the state. */
 const EXAMPLES: readonly (readonly [Table, Uint8Array, Uint8Array, Vni | null, Key, Value])[] = [
   ['settings', word(0), settings, null, 0, textOf(settings)],
   ['underlays', word(vni), word(14), null, vni, 14],
-  ['locals', addressWord(address), word(1), null, address, 1],
-  ['vteps', addressKey(vni, address), word(1), vni, address, 1],
-  ['neighbours', addressKey(vni, address), neighbourValue(mac), vni, address, mac],
+  ['locals', hex('0a010002'), word(1), null, address, 1],
+  ['vteps', hex('a180fe00 0a010002'), word(1), vni, address, 1],
+  ['neighbours', hex('a180fe00 0a010002'), hex('028a0b0c0dfe 0000'), vni, address, mac],
+  ['neighbours6', hex('a180fe00 fd000001 00000000 00000000 000a0002'), hex('028a0b0c0dfe 0000'), vni, address6, mac],
   ['tunnels', word(9), word(vni), vni, 9, vni],
-  ['networks', word(vni), word(9), vni, vni, 9],
-  ['stations', stationKey(vni, mac), stationValue({ to: 5, how: 'peer' }), vni, mac, 5 * 8 + 1],
+  ['networks', word(vni), network, vni, vni, textOf(network)],
+  ['stations', hex('a180fe00 028a0b0c0dfe 0000'), hex('05000000 01000200'), vni, mac, (5 * 8 + 2) * 8 + 1],
   ['ports', word(9), port, vni, 9, textOf(port)]
 ]
 
@@ -99,9 +102,13 @@ const anyVni = fc.integer({ min: 1, max: 0xffffff }).map(n => n as Vni)
 const anyMac = fc
   .uint8Array({ minLength: 6, maxLength: 6 })
   .map(bytes => Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join(':'))
+const anyIpv6 = fc.uint8Array({ minLength: 16, maxLength: 16 }).map(ipv6OfBytes)
 const textOfLength = (bytes: number): fc.Arbitrary<string> =>
   fc.uint8Array({ minLength: bytes, maxLength: bytes }).map(textOf)
-const anyStation = fc.record({ to: u32, how: fc.constantFrom(...Object.values(HOW)) }, { noNullPrototype: true })
+const anyStation = fc.record(
+  { to: u32, how: fc.constantFrom(...Object.values(HOW)), tells: fc.nat({ max: 3 }) },
+  { noNullPrototype: true }
+)
 /** Entries of each table, whatever the state may want, at the edges of the numbers and addresses, too. */
 const ANY: Readonly<Record<Table, fc.Arbitrary<Omit<Entry, 'table'>>>> = {
   settings: fc.record({ vni: fc.constant(null), key: u32, value: textOfLength(SETTINGS_BYTES) }),
@@ -109,17 +116,13 @@ const ANY: Readonly<Record<Table, fc.Arbitrary<Omit<Entry, 'table'>>>> = {
   locals: fc.record({ vni: fc.constant(null), key: u32, value: u32 }),
   vteps: fc.record({ vni: anyVni, key: u32, value: u32 }),
   neighbours: fc.record({ vni: anyVni, key: u32, value: anyMac }),
+  neighbours6: fc.record({ vni: anyVni, key: anyIpv6, value: anyMac }),
   tunnels: fc.tuple(anyVni, u32).map(([vni, key]) => ({ vni, key, value: vni })),
-  networks: fc.tuple(anyVni, u32).map(([vni, value]) => ({ vni, key: vni, value })),
+  networks: fc.tuple(anyVni, textOfLength(NETWORK_BYTES)).map(([vni, value]) => ({ vni, key: vni, value })),
   stations: fc.record({ vni: anyVni, key: anyMac, value: anyStation.map(stationWord) }),
   ports: fc
-    .tuple(anyVni, u32, textOfLength(16))
+    .tuple(anyVni, u32, textOfLength(32))
     .map(([vni, key, rest]) => ({ vni, key, value: textOf(word(vni)) + rest }))
-}
-/** Bytes of a key and of a value: see programs/maps.h. */
-const SIZES: Readonly<Record<Table, readonly [key: number, value: number]>> = {
-  ...{ settings: [4, SETTINGS_BYTES], underlays: [4, 4], locals: [4, 4], vteps: [8, 4] },
-  ...{ neighbours: [8, 8], tunnels: [4, 4], networks: [4, 4], stations: [12, 8], ports: [4, 20] }
 }
 const anyOffset = fc.nat({ max: 9 })
 
@@ -154,8 +157,10 @@ t.test('the key of any entry that a map may hold reads as one that is written as
         const read = decodeEntry(table, { key: within(key, offset), value: within(value, offset) })
         t.equal(Buffer.compare(encodeKey(table, read.vni, read.key), key), 0, `${table}: it can be deleted`)
         // A neighbour's padding does nothing, and of a way that there is not nothing is known but that it is none.
-        if (table === 'neighbours') value.fill(0, 6)
-        if (table === 'stations' && value.subarray(4).some((byte, i) => byte > (i === 0 ? 7 : 0))) value.set(word(7), 4)
+        if (table === 'neighbours' || table === 'neighbours6') value.fill(0, 6)
+        if (table === 'stations') {
+          for (const at of [4, 6]) if ((value[at] ?? 0) > 7 || value[at + 1] !== 0) value.set([7, 0], at)
+        }
         t.equal(Buffer.compare(encodeValue(table, read.value), value), 0, `${table}: value`)
       })
     )
@@ -169,10 +174,10 @@ t.test('two entries are written as the same bytes only if they are the same', t 
     [vni, parseVni(1)],
     [mac, parseMac('02:00:00:00:00:01')]
   ]
-  const few: Readonly<Record<'vteps' | 'neighbours' | 'stations', readonly Key[]>> = {
-    ...{ vteps: [0, 1, address], neighbours: [0, 1, address], stations: macs }
+  const few: Readonly<Record<'vteps' | 'neighbours' | 'neighbours6' | 'stations', readonly Key[]>> = {
+    ...{ vteps: [0, 1, address], neighbours: [0, 1, address], neighbours6: ['::', '::1', address6], stations: macs }
   }
-  for (const table of ['vteps', 'neighbours', 'stations'] as const) {
+  for (const table of ['vteps', 'neighbours', 'neighbours6', 'stations'] as const) {
     const one = fc.tuple(fc.constantFrom(...networks), fc.constantFrom(...few[table]))
     fc.assert(
       fc.property(one, one, ([a, key], [b, other]) => {
@@ -188,21 +193,23 @@ t.test('ifindex or VTEP of a station and its way are one number, which no other 
   fc.assert(
     fc.property(anyStation, anyStation, (a, b) => {
       t.strictSame(stationOf(stationWord(a)), a)
-      t.equal(stationWord(a) === stationWord(b), a.to === b.to && a.how === b.how)
+      t.equal(stationWord(a) === stationWord(b), a.to === b.to && a.how === b.how && a.tells === b.tells)
       t.ok(Number.isSafeInteger(stationWord(a)))
     })
   )
-  for (const [how, number] of Object.entries(HOW) as [keyof typeof HOW, number][]) {
+  for (const how of Object.values(HOW)) {
     for (const to of [0, 1, 7, 8, 0x7fffffff, 0xffffffff]) {
-      const word = stationWord({ to, how: number })
-      t.strictSame(encodeValue('stations', word), stationValue({ to, how }), `${how} ${to}`)
+      for (const tells of [0, 1, 2, 3]) {
+        const station = { to, how, tells }
+        t.strictSame(readStation(encodeValue('stations', stationWord(station))), station, `${how} ${to} ${tells}`)
+      }
     }
   }
   t.end()
 })
 
 t.test('a way that there is not is no way of another station', t => {
-  const wanted = new Set([4, 5, 6].flatMap(to => Object.values(HOW).map(how => stationWord({ to, how }))))
+  const wanted = new Set([4, 5, 6].flatMap(to => Object.values(HOW).map(how => stationWord({ to, how, tells: 0 }))))
   for (const how of [0, 5, 6, 7, 8, 9, 17, 0x80000001, 0xffffffff]) {
     const value = Buffer.concat([word(5), word(how)])
     const read = decodeEntry('stations', { key: stationKey(vni, mac), value })

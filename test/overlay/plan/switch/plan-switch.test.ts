@@ -3,6 +3,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { IfName } from '#model/ids.ts'
+import { parseIp, parseSubnet } from '#model/ip.ts'
 import { TC_H_ROOT } from '#overlay/netlink/tc-constants.ts'
 import { handleOf } from '#overlay/netlink/tc.ts'
 import { bundleOf, cookieOf, diffFlows, narrows, parseFlows } from '#overlay/plan/switch/flow.ts'
@@ -14,13 +15,20 @@ import type { Flows } from '#overlay/plan/network/switch.ts'
 import { childParent } from '#overlay/plan/shaping/plan-shaping.ts'
 import { queueFor } from '#overlay/plan/shaping/queue.ts'
 import { vtepsOf } from '#overlay/plan/underlay/peers.ts'
-import { anyInput } from '../../arbitraries.ts'
+import { anyInput46 } from '../../arbitraries.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../../fixtures.ts'
 import { MemorySwitch } from '../../memory-switch.ts'
 
 const PORT = 4789
 const red = makeNetwork('red', 0xabc)
+const subnet6 = parseSubnet('fd00:1::/64')
 const none = { port: PORT, requested: new Map<string, number>() }
+
+/** The first network may have both families. */
+const anyFamilies = fc.tuple(anyInput46, fc.boolean()).map(([input, both]): DesiredInput => {
+  const [first, ...others] = input.networks
+  return both && first !== undefined ? { ...input, networks: [{ ...first, subnet6 }, ...others] } : input
+})
 
 function inputOf(endpoints: readonly [string, number, string][]): DesiredInput {
   return {
@@ -39,7 +47,7 @@ function inputOf(endpoints: readonly [string, number, string][]): DesiredInput {
 
 t.test('from any state one plan reaches the desired state, and the next is empty', t => {
   fc.assert(
-    fc.property(anyInput, anyInput, fc.boolean(), (before, after, orderly) => {
+    fc.property(anyFamilies, anyFamilies, fc.boolean(), (before, after, orderly) => {
       const memory = new MemorySwitch()
       const first = desired(before)
       memory.attach(first)
@@ -187,7 +195,7 @@ t.test('a missing interface is reported, and its port is deleted', t => {
 
 t.test('no network has another’s flows, and every flow of a network names it or its port', t => {
   fc.assert(
-    fc.property(anyInput, input => {
+    fc.property(anyFamilies, input => {
       const host = desired(input)
       let number = 2
       for (const network of host.networks.values()) {
@@ -222,6 +230,87 @@ t.test('only peers may send, and banned messages are dropped', t => {
   )
   for (const port of ['tp_src=67', 'tp_dst=68', 'tp_dst=4789', 'tp_dst=4790']) {
     t.equal(flows.get(`table=3, priority=100,udp,${port}`), 'drop')
+  }
+  t.end()
+})
+
+t.test('over IPv6 the tunnel’s flows match and set the addresses of IPv6', t => {
+  const hosts = [1, 2, 3].map(n => makeHost(n, parseIp(`fd00::${n}`)))
+  const places = [
+    ['c1', 1, '10.1.0.2'],
+    ['c2', 2, '10.1.0.3']
+  ] as [string, number, string][]
+  const want = desired({ ...inputOf(places), hosts, selfVtep: parseIp('fd00::1') })
+  const keys = [...hostFlows({ vteps: vtepsOf(want.peers), port: 4789 }).keys()]
+  t.same(
+    keys.filter(key => key.includes('src=fd')),
+    [2, 3].map(n => `priority=100,tun_ipv6_src=fd00::${n},in_port=1`)
+  )
+  const network = want.networks.get(red.vni)
+  if (network === undefined) throw new Error('no network')
+  const actions = [...networkFlows(network, new Map()).values()].filter(text => text.includes('output:1'))
+  t.ok(actions.length >= 2, 'to a container and to all')
+  for (const text of actions) t.match(text, 'set_field:fd00::2->tun_ipv6_dst,output:1')
+  t.end()
+})
+
+t.test('a port sends IPv6 from its own address alone, and is found by it', t => {
+  const both = makeNetwork('red', 0xabc, { subnet6 })
+  const endpoints = [
+    makeEndpoint(both, { container: 'a', host: 1, address: '10.1.0.2' }),
+    makeEndpoint(both, { container: 'b', host: 2, address: '10.1.0.3' })
+  ]
+  const host = desired({ ...inputOf([]), networks: [both], endpoints: byNetwork(endpoints) })
+  const [network] = host.networks.values()
+  const [device] = network?.endpoints.keys() ?? []
+  const router = network?.router ?? null
+  if (network === undefined || router === null || device === undefined) throw new Error('one container and a router')
+  const flows = networkFlows(
+    network,
+    new Map([
+      [device, 3],
+      [router.port, 2]
+    ] as const)
+  )
+  const own = 'in_port=3,dl_src=02:bc:0a:01:00:02,ipv6_src=fd00:1::2'
+  const nd = `table=2, priority=110,icmp6,${own},nw_frag=no,icmp_type`
+  t.strictSame(
+    [...flows].filter(([key]) => key.includes('ipv6_src')),
+    [
+      [`table=2, priority=100,ipv6,${own}`, 'goto_table:3'],
+      [`${nd}=135,icmp_code=0,nd_sll=02:bc:0a:01:00:02`, 'goto_table:3'],
+      [`${nd}=136,icmp_code=0,nd_target=fd00:1::2,nd_tll=02:bc:0a:01:00:02`, 'goto_table:4'],
+      [`${nd}=136,icmp_code=0,nd_target=fd00:1::2,nd_tll=00:00:00:00:00:00`, 'goto_table:4']
+    ]
+  )
+  for (const [address, mac] of [
+    ['fd00:1::1', router.mac],
+    ['fd00:1::2', '02:bc:0a:01:00:02'],
+    ['fd00:1::3', '02:bc:0a:01:00:03']
+  ]) {
+    const asked = `table=3, priority=100,icmp6,metadata=0xabc,icmp_type=135,icmp_code=0,nd_target=${address}`
+    t.equal(flows.get(asked), `set_field:${mac}->eth_dst,goto_table:4`)
+  }
+  t.equal(flows.get(`table=2, priority=110,ipv6,in_port=2,dl_src=${router.mac}`), 'goto_table:5')
+  const [plain] = desired(inputOf([['a', 1, '10.1.0.2']])).networks.values()
+  if (plain === undefined) throw new Error('a network')
+  const keys = [...networkFlows(plain, new Map([[device, 3]])).keys()]
+  t.same(
+    keys.filter(key => /ipv6|icmp6/.test(key)),
+    [],
+    'a port of a network without IPv6 sends none'
+  )
+  const shared = hostFlows({ vteps: new Set(), port: 4790 })
+  for (const match of ['udp6,tp_src=547', 'udp6,tp_dst=546', 'udp6,tp_dst=4789', 'udp6,tp_dst=4790']) {
+    t.equal(shared.get(`table=3, priority=100,${match}`), 'drop')
+  }
+  t.equal(shared.get('table=3, priority=80,ipv6'), 'drop', 'what no flow names')
+  for (const type of [2, 133, 134, 136, 137]) {
+    t.equal(
+      shared.get(`table=3, priority=90,icmp6,icmp_type=${type}`),
+      undefined,
+      `ICMPv6 type ${type} is not among it`
+    )
   }
   t.end()
 })
