@@ -7,16 +7,19 @@ import type {
   EndpointAttachRequest,
   NamespaceMapRequest,
   NetworkCreateRequest,
+  NetworkUpdateRequest,
   PageRange
 } from '#model/agent-port.ts'
 import type { Config } from '#config/schema.ts'
 import type { Membership } from '#membership/serf/membership.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
-import { VxmeshError } from '#model/errors.ts'
+import { invalid, VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId } from '#model/ids.ts'
-import { formatIp } from '#model/ip.ts'
-import type { EndpointChanges, NetworkChanges } from '#model/settings.ts'
+import { formatIp, isIpv4 } from '#model/ip.ts'
+import { joinIp } from '#model/join-address.ts'
+import type { EndpointChanges } from '#model/settings.ts'
+import { formatSocketAddress } from '#model/socket-address.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -51,7 +54,7 @@ const GOODBYE_MS = 200
 
 export type AgentApiOptions = {
   readonly self: PeerId
-  readonly config: () => Pick<Config, 'namespaces'>
+  readonly config: () => Pick<Config, 'bind' | 'namespaces'>
   readonly state: ClusterState
   readonly directory: Pick<PeerDirectory, 'member' | 'members' | 'nameOf'>
   readonly membership: Pick<Membership, 'join' | 'leave'>
@@ -107,6 +110,9 @@ export class AgentApi implements AgentPort {
   }
 
   async join(addresses: readonly string[]): Promise<{ readonly joined: number }> {
+    const { bind } = this.#options.config()
+    const other = addresses.find(address => isIpv4(joinIp(address)) !== isIpv4(bind))
+    if (other !== undefined) throw invalid('addresses', `${other} and bind, ${formatIp(bind)}, must be of one family`)
     return { joined: await this.#options.membership.join([...addresses]) }
   }
 
@@ -125,7 +131,7 @@ export class AgentApi implements AgentPort {
     return views.network(network)
   }
 
-  async networkUpdate(name: NetworkName, change: NetworkChanges): Promise<NetworkView> {
+  async networkUpdate(name: NetworkName, change: NetworkUpdateRequest): Promise<NetworkView> {
     const { propose, views } = this.#options
     const { network } = await propose({ kind: 'network-update', name, ...change })
     return views.network(network)
@@ -250,7 +256,7 @@ export class AgentApi implements AgentPort {
     return peers.map(({ peerId, voter, matchIndex }) => {
       const member = directory.member(peerId)
       const state = peerId === leader ? 'leader' : member?.status === 'alive' ? 'follower' : 'unknown'
-      const address = member === undefined ? '' : `${formatIp(member.address)}:${member.p2pPort}`
+      const address = member === undefined ? '' : formatSocketAddress({ ...member, port: member.p2pPort })
       return { name: directory.nameOf(peerId), peerId, address, state, voter, matchIndex }
     })
   }

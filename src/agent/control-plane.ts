@@ -1,13 +1,15 @@
 // Wires the parts that keep this host in agreement with the others: replication, the state that it feeds, the check of
 // that state, and this host's registration in it.
 
+import { whyNotYet } from '#allocator/admission.ts'
 import { digestOf } from '#allocator/digest.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
-import type { Command, ResultOf } from '#model/command.ts'
+import { UNGATED_RULES, type Command, type ResultOf } from '#model/command.ts'
+import { VxmeshError } from '#model/errors.ts'
 import type { LogIndex, Vni } from '#model/ids.ts'
 import { joinIp } from '#model/join-address.ts'
-import { parseSubnet } from '#model/ip.ts'
+import { parsePrefix } from '#model/ip.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { VERSION } from '#platform/version.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
@@ -50,6 +52,8 @@ export class ControlPlane {
   readonly #options: ControlPlaneOptions
   readonly #gate: IndexGate
   readonly #replicator: Replicator
+  /** Those of the cluster when they were looked at last. */
+  #rules: number = UNGATED_RULES
 
   constructor(options: ControlPlaneOptions) {
     this.#options = options
@@ -73,7 +77,9 @@ export class ControlPlane {
    * @throws see ReplicatedLog.propose; ERR_TIMEOUT when it is committed and not visible in time
    */
   async propose<C extends Command>(command: C): Promise<ResultOf<C['kind']>> {
-    const { parts, committed } = this.#options
+    const { parts, state, committed } = this.#options
+    const early = whyNotYet(state, command)
+    if (early !== null) throw VxmeshError.fromBody(early.error)
     const sinceMs = parts.clock.nowMs()
     const { result, index } = await this.log.propose(command)
     committed(parts.clock.nowMs() - sinceMs)
@@ -162,7 +168,7 @@ export class ControlPlane {
       self: parts.identity.peerId,
       state,
       directory,
-      vteps: () => this.#options.config().overlay.vteps.map(text => parseSubnet(text)),
+      vteps: () => this.#options.config().overlay.vteps.map(text => parsePrefix(text)),
       events,
       digests: this.digests,
       current: () => this.log.current,
@@ -191,8 +197,17 @@ export class ControlPlane {
     })
   }
 
+  #noteRules(): void {
+    const { parts, state } = this.#options
+    if (state.rules === this.#rules) return
+    this.#rules = state.rules
+    parts.logger.info({ room: 'agent', rules: state.rules }, 'every host knows new rules: the cluster uses them')
+  }
+
   #reached(index: LogIndex): void {
     this.#gate.reached(index)
-    if (this.cluster.clusterId !== null) this.registrar.check()
+    this.#noteRules()
+    if (this.cluster.clusterId === null) return
+    this.registrar.check()
   }
 }

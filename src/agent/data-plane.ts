@@ -80,7 +80,7 @@ export class DataPlane {
     }
     const { state } = this.#options
     const touched = changes.map(change => touchedByMember({ state, self: this.#self, change }))
-    if (touched.some(({ peers }) => peers)) this.reconciler.wakePeers()
+    if (touched.some(({ hostWide }) => hostWide)) this.reconciler.wakePeers()
     this.reconciler.wake(touched.flatMap(({ networks }) => networks))
   }
 
@@ -140,9 +140,9 @@ export class DataPlane {
       gateways: () => this.inputs.gateways(),
       mayRemove: current,
       before: () => this.inputs.readMtu(),
-      after: async () => {
-        await this.local.followMtu()
-        if (current()) this.local.prune()
+      after: async vni => {
+        await this.local.follow(vni)
+        if (vni === null && current()) this.local.prune()
       },
       inFlight: key => this.local.isBusy(key),
       restore: key => this.local.restore(key),

@@ -44,8 +44,8 @@ export class StateApplier implements StateMachine {
   apply(index: LogIndex, request: Request): Outcome {
     const { state, digests, peersChanged } = this.#options
     const { command } = request
-    const { networks, peers } = touchedBy(state, command)
-    if (peers) peersChanged()
+    const { networks, hostWide } = touchedBy(state, command)
+    if (hostWide) peersChanged()
     // A network without endpoints here, before and after, has nothing on this host that could change.
     this.#affect(networks)
     const outcome = state.apply(index, request)
@@ -58,6 +58,10 @@ export class StateApplier implements StateMachine {
   admit(command: Command, from: Requester): Refusal | null {
     const { state, vteps } = this.#options
     return whyNotAdmitted(state, command, { ...from, vteps: vteps() })
+  }
+
+  rules(): number {
+    return this.#options.state.rules
   }
 
   skip(index: LogIndex): void {

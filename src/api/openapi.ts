@@ -84,7 +84,12 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     type: 'application/x-ndjson'
   },
   'GET /v1/networks': { does: 'All networks', answer: { page: 'Network' }, query: paged },
-  'POST /v1/networks': { does: 'Creates a network', answer: 'Network', status: 201, body: networkCreateBody },
+  'POST /v1/networks': {
+    does: 'Creates a network; give either subnet or subnets',
+    answer: 'Network',
+    status: 201,
+    body: networkCreateBody
+  },
   'GET /v1/networks/:name': { does: 'One network', answer: 'Network' },
   'PATCH /v1/networks/:name': { does: 'Changes the given settings', answer: 'Network', body: networkUpdateBody },
   'DELETE /v1/networks/:name': {

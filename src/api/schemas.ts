@@ -1,6 +1,7 @@
 // Schemas of the API's inputs. They produce the types of src/model; an unknown field is an error that names it.
 
 import { z } from 'zod'
+import { asAddresses, asSubnets } from '#model/addresses.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIp, parseSubnet } from '#model/ip.ts'
@@ -12,6 +13,7 @@ import { MAX_TEXT } from '#model/fields.ts'
 import { checkDelay, checkRate, parseDelay, parseRate } from '#model/quantity.ts'
 import {
   changeableOf,
+  EGRESS_V6,
   ENDPOINT_SETTINGS,
   mapSettings,
   NETWORK_SETTINGS,
@@ -43,12 +45,22 @@ const INPUTS: { readonly [K in SettingKind]: z.ZodType<KindValues[K]> } = {
     typeof value === 'number' ? checkDelay(value, field) : parseDelay(value, field)
   ),
   mtu: z.number().int().min(MTU_MIN).max(MTU_MAX).or(z.literal(0)),
-  flag: z.boolean()
+  flag: z.boolean(),
+  egressV6: z.enum(EGRESS_V6)
 }
 
-/** All settings of a table, each with its default. */
-function settings<T extends Settings>(table: T): { [K in keyof T]: z.ZodDefault<z.ZodType<KindValues[T[K]['kind']]>> } {
-  return mapSettings(table, ({ kind, fallback }) => (INPUTS[kind] as z.ZodType).default(fallback)) as never
+/** All settings of a table, each with its default, if that is sent. */
+function settings<T extends Settings>(
+  table: T
+): {
+  [K in keyof T]: T[K] extends { isSparse: true }
+    ? z.ZodOptional<z.ZodType<KindValues[T[K]['kind']]>>
+    : z.ZodDefault<z.ZodType<KindValues[T[K]['kind']]>>
+} {
+  return mapSettings(table, ({ kind, fallback, isSparse }) => {
+    const input: z.ZodType = INPUTS[kind]
+    return isSparse === true ? input.optional().describe(`default \`${fallback}\``) : input.default(fallback)
+  }) as never
 }
 
 /** The changeable settings of a table, all optional. */
@@ -64,14 +76,29 @@ export const networkName = parsed(text, parseNetworkName)
 export const containerId = parsed(text, parseContainerId)
 export const ifname = parsed(text, parseIfName)
 
-export const networkCreateBody = z.strictObject({
-  name: networkName,
-  subnet: parsed(text, parseSubnet),
-  gateway: parsed(text, parseIp).optional(),
-  vni: parsed(z.number(), parseVni).optional(),
-  ...settings(NETWORK_SETTINGS),
-  requestId
-})
+const ip = parsed(text, parseIp)
+const subnet = parsed(text, parseSubnet)
+
+export const networkCreateBody = z
+  .strictObject({
+    name: networkName,
+    subnet: subnet.optional(),
+    subnets: parsed(z.array(subnet).max(2), asSubnets)
+      .optional()
+      .describe('Instead of `subnet`: one, or one of each family'),
+    gateway: ip.optional(),
+    vni: parsed(z.number(), parseVni).optional(),
+    ...settings(NETWORK_SETTINGS),
+    requestId
+  })
+  .refine(body => (body.subnet === undefined) !== (body.subnets === undefined), {
+    message: 'give either subnet or subnets',
+    path: ['subnet']
+  })
+  .transform(({ subnet, subnets, ...facts }) => ({
+    ...facts,
+    ...(subnets ?? asSubnets(subnet === undefined ? [] : [subnet]))
+  }))
 
 /** A boolean query parameter such as `force`; absent means false. */
 export const yes = z
@@ -90,7 +117,10 @@ export const pageToken = z.string().min(1).max(1_024).optional().describe('`cont
 /** Query parameters of the key-value view; its longest keys have about 200 characters. */
 export const kvPrefix = text.default('')
 
-export const networkUpdateBody = z.strictObject(changes(NETWORK_SETTINGS))
+export const networkUpdateBody = z.strictObject({
+  ...changes(NETWORK_SETTINGS),
+  addSubnet: subnet.optional().describe('Of the family that the network has none of')
+})
 
 export const endpointAttachBody = z
   .strictObject({
@@ -100,7 +130,10 @@ export const endpointAttachBody = z
     name: text.default(''),
     netns: z.string().max(4_096).startsWith('/', 'must be an absolute path').optional(),
     pid: z.number().int().min(1).max(4_194_304).optional(),
-    address: parsed(text, parseIp).optional(),
+    address: ip.optional(),
+    addresses: parsed(z.array(ip).max(2), asAddresses)
+      .optional()
+      .describe('Instead of `address`: one of each family at most'),
     mac: parsed(text, parseMac).optional(),
     ...settings(ENDPOINT_SETTINGS),
     requestId
@@ -109,6 +142,14 @@ export const endpointAttachBody = z
     message: 'give either netns or pid',
     path: ['netns']
   })
+  .refine(body => body.address === undefined || body.addresses === undefined, {
+    message: 'give either address or addresses',
+    path: ['address']
+  })
+  .transform(({ address, addresses, ...facts }) => ({
+    ...facts,
+    ...(addresses ?? asAddresses(address === undefined ? [] : [address]))
+  }))
 
 export const endpointUpdateBody = z
   .strictObject(changes(ENDPOINT_SETTINGS))

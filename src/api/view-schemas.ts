@@ -15,6 +15,7 @@ import type {
   StatusView
 } from '#model/views.ts'
 import {
+  EGRESS_V6,
   ENDPOINT_SETTINGS,
   mapSettings,
   NETWORK_SETTINGS,
@@ -35,7 +36,8 @@ const OUTPUTS: { readonly [K in SettingKind]: z.ZodType<KindValues[K]> } = {
   rate: bitsPerSecond,
   delay: count.describe('microseconds'),
   mtu: count,
-  flag: z.boolean()
+  flag: z.boolean(),
+  egressV6: z.enum(EGRESS_V6).describe('How IPv6 leaves a host: translated to its address, or routed')
 }
 
 function settings<T extends Settings>(table: T): { [K in keyof T]: z.ZodType<KindValues[T[K]['kind']]> } {
@@ -46,7 +48,9 @@ const network = z.strictObject({
   name: z.string(),
   vni: count,
   subnet: z.string(),
+  subnets: z.array(z.string()).describe('One of each family at most, `subnet` first'),
   gateway: z.string(),
+  gateways: z.array(z.string()).describe('One for each subnet'),
   ...settings(NETWORK_SETTINGS),
   endpoints: count
 }) satisfies z.ZodType<NetworkView>
@@ -58,7 +62,9 @@ const endpoint = z.strictObject({
   ifname: z.string(),
   host: z.string().describe('The host’s name'),
   address: z.string().describe('With prefix length'),
+  addresses: z.array(z.string()).describe('One for each subnet of the network, `address` first'),
   gateway: z.string(),
+  gateways: z.array(z.string()),
   mac: z.string(),
   vni: count,
   mtu: count,
@@ -143,6 +149,7 @@ const status = z.strictObject({
   overlay: z.strictObject({
     driver: z.string(),
     guard: z.string().describe('By what the ports of containers and the VXLAN port are guarded: bpf, nft or off'),
+    noPrograms: z.nullable(z.string()).describe('Why no eBPF programs run; null when they do, or are not to'),
     drift: count,
     degraded: z.array(z.string()),
     repaired: z.record(z.string(), count)

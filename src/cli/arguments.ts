@@ -2,6 +2,7 @@
 
 import { statSync } from 'node:fs'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
+import { familyOf, type Ip } from '#model/ip.ts'
 import { MAX_TEXT } from '#model/fields.ts'
 
 /** A parser for commander whose errors name the flag. */
@@ -22,6 +23,20 @@ export function checked(flag: string, parse: (text: string, field: string) => un
   return text => {
     check(text)
     return text
+  }
+}
+
+/** Validates the values of an option that may be given once for each family, and returns them unchanged. */
+export function onceAFamily(
+  flag: string,
+  parse: (text: string, field: string) => Ip
+): (text: string, before?: readonly string[]) => readonly string[] {
+  const check = by(flag, parse)
+  return (text, before = []) => {
+    const family = familyOf(check(text))
+    if (before.some(other => familyOf(check(other)) === family))
+      throw new VxmeshError('ERR_USAGE', `${flag}: may be given once for each family`, { field: flag })
+    return [...before, text]
   }
 }
 

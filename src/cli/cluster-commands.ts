@@ -13,7 +13,7 @@ export function clusterCommands(program: Command, { show, showList }: CommandCon
     .description('Join the mesh of other hosts.')
     .argument(
       '<address...>',
-      'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT',
+      'Serf addresses of other hosts, ADDRESS or ADDRESS:PORT (IPv6: [ADDRESS]:PORT)',
       (text, all: string[] | undefined) => [...(all ?? []), address(text)]
     )
     .addHelpText('after', '\nExample: vxmesh join 192.0.2.1')

@@ -7,7 +7,7 @@ import { parseIp } from '#model/ip.ts'
 import { parseMac } from '#model/mac.ts'
 import { ENDPOINT_SETTINGS } from '#model/settings.ts'
 import type { EndpointView } from '#model/views.ts'
-import { by, checked, displayName, netnsPath, wholeNumber } from './arguments.ts'
+import { by, checked, displayName, netnsPath, onceAFamily, wholeNumber } from './arguments.ts'
 import type { CommandContext, Show, ShowList } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
 import { ENDPOINT_COLUMNS, endpointFacts } from './shapes.ts'
@@ -21,7 +21,7 @@ type AttachOptions = {
   containerId: string
   name?: string
   ifname: string
-  ip?: string
+  ip?: readonly string[]
   mac?: string
 }
 
@@ -47,7 +47,11 @@ function attachCommand(endpoint: Command, show: Show): void {
     .option('--pid <pid>', 'or a process in the namespace', by('--pid', wholeNumber(1, PID_MAX)))
     .option('--name <text>', 'a display name', by('--name', displayName))
     .option('--ifname <name>', 'interface name in the container', ifname, 'eth0')
-    .option('--ip <address>', 'default: the next free address', checked('--ip', parseIp))
+    .option(
+      '--ip <address>',
+      'an address, or one of each family; default: the next free one',
+      onceAFamily('--ip', parseIp)
+    )
     .option('--mac <mac>', 'default: derived from the address', checked('--mac', parseMac))
   addSettingOptions(attach, ENDPOINT_SETTINGS)
     .addHelpText('after', '\nExample: vxmesh endpoint attach --network blue --netns web1 --container-id web1')
@@ -55,9 +59,11 @@ function attachCommand(endpoint: Command, show: Show): void {
       if ((o.netns === undefined) === (o.pid === undefined)) {
         throw new VxmeshError('ERR_USAGE', 'give either --netns or --pid')
       }
-      const { network, containerId, netns, pid, name, ifname, ip: address, mac } = o
+      const { network, containerId, netns, pid, name, ifname, ip = [], mac } = o
+      const [address, another] = ip
+      const addresses = another === undefined ? { address } : { addresses: ip }
       const settings = settingsIn(ENDPOINT_SETTINGS, o)
-      const body = { network, containerId, netns, pid, name, ifname, address, mac, ...settings }
+      const body = { network, containerId, netns, pid, name, ifname, ...addresses, mac, ...settings }
       await show<EndpointView>(
         command,
         client => client.call('POST', '/v1/endpoints', body),
@@ -96,7 +102,7 @@ function detachCommand(endpoint: Command, show: Show): void {
       await show<EndpointView>(
         command,
         client => client.call('DELETE', path),
-        row => `${row.address} released\n`
+        row => `${row.addresses.join(' and ')} released\n`
       )
     })
 }

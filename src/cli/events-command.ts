@@ -32,12 +32,12 @@ function subject(event: AgentEvent): string {
     case 'network-created':
     case 'network-updated':
     case 'network-deleted':
-      return `${event.network.name}  VNI ${event.network.vni}  ${event.network.subnet}`
+      return `${event.network.name}  VNI ${event.network.vni}  ${event.network.subnets.join(' ')}`
     case 'endpoint-attached':
     case 'endpoint-updated':
     case 'endpoint-detached': {
-      const { containerId, ifname, network, address, host } = event.endpoint
-      return `${containerId}/${ifname}  ${network}  ${address}  on ${host}`
+      const { containerId, ifname, network, addresses, host } = event.endpoint
+      return `${containerId}/${ifname}  ${network}  ${addresses.join(' ')}  on ${host}`
     }
     case 'host-registered':
     case 'host-removed':

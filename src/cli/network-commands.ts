@@ -5,13 +5,13 @@ import { parseNetworkName, VNI_MAX } from '#model/ids.ts'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import { NETWORK_SETTINGS } from '#model/settings.ts'
 import type { NetworkView } from '#model/views.ts'
-import { by, checked, wholeNumber } from './arguments.ts'
+import { by, checked, onceAFamily, wholeNumber } from './arguments.ts'
 import type { CommandContext, Show, ShowList } from './context.ts'
 import { addChangeOptions, addSettingOptions, changesIn, settingsIn } from './setting-options.ts'
-import { NETWORK_COLUMNS, networksTable } from './shapes.ts'
+import { NETWORK_COLUMNS, networkFacts, networksTable } from './shapes.ts'
 
 type CreateOptions = {
-  subnet: string
+  subnet: readonly string[]
   gateway?: string
   vni?: number
 }
@@ -34,16 +34,18 @@ function createCommand(network: Command, show: Show): void {
     .argument('<name>', 'lower-case letters, digits and "-"', name)
     .requiredOption(
       '--subnet <cidr>',
-      'subnet of its containers; several networks may use the same',
-      checked('--subnet', parseSubnet)
+      'subnet of its containers, or one of each family; several networks may use the same',
+      onceAFamily('--subnet', (text, field) => parseSubnet(text, field).base)
     )
     .option('--gateway <ip>', 'default: the first address', checked('--gateway', parseIp))
     .option('--vni <n>', 'default: the next free one from 4096', by('--vni', wholeNumber(1, VNI_MAX)))
   addSettingOptions(create, NETWORK_SETTINGS)
-    .addHelpText('after', '\nExample: vxmesh network create blue --subnet 10.1.0.0/16')
+    .addHelpText('after', '\nExample: vxmesh network create blue --subnet 10.1.0.0/16 --subnet fd00:1::/64')
     .action(async (name: string, o: CreateOptions, command: Command) => {
-      const { subnet, gateway, vni } = o
-      const body = { name, subnet, gateway, vni, ...settingsIn(NETWORK_SETTINGS, o) }
+      const { gateway, vni } = o
+      const [subnet, another] = o.subnet
+      const subnets = another === undefined ? { subnet } : { subnets: o.subnet }
+      const body = { name, ...subnets, gateway, vni, ...settingsIn(NETWORK_SETTINGS, o) }
       await show<NetworkView>(
         command,
         client => client.call('POST', '/v1/networks', body),
@@ -67,11 +69,7 @@ function showCommand(network: Command, show: Show): void {
     .description('Show one network.')
     .argument('<name>', 'its name', name)
     .action(async (name: string, _: unknown, command: Command) => {
-      await show<NetworkView>(
-        command,
-        client => client.call('GET', `/v1/networks/${name}`),
-        (row, width) => networksTable([row], width)
-      )
+      await show<NetworkView>(command, client => client.call('GET', `/v1/networks/${name}`), networkFacts)
     })
 }
 
@@ -80,16 +78,21 @@ function updateCommand(network: Command, show: Show): void {
     .command('update')
     .description('Change settings of a network; 0 or none removes a limit.')
     .argument('<name>', 'its name', name)
-  addChangeOptions(update, NETWORK_SETTINGS).action(
-    async (name: string, o: Readonly<Record<string, unknown>>, command: Command) => {
-      const changes = changesIn(NETWORK_SETTINGS, o)
+    .option(
+      '--add-subnet <cidr>',
+      'a subnet of the family that it has none of: its containers get addresses in it',
+      checked('--add-subnet', parseSubnet)
+    )
+  addChangeOptions(update, NETWORK_SETTINGS)
+    .addHelpText('after', '\nExample: vxmesh network update blue --add-subnet fd00:1::/64')
+    .action(async (name: string, o: Readonly<Record<string, unknown>>, command: Command) => {
+      const changes = changesIn(NETWORK_SETTINGS, o, { addSubnet: '--add-subnet' })
       await show<NetworkView>(
         command,
         client => client.call('PATCH', `/v1/networks/${name}`, changes),
         (row, width) => networksTable([row], width)
       )
-    }
-  )
+    })
 }
 
 function deleteCommand(network: Command, show: Show): void {

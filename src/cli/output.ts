@@ -4,8 +4,8 @@ import { stringify } from 'yaml'
 
 export type Format = 'table' | 'json' | 'yaml'
 
-/** A column: its heading, and the cell of a row. */
-export type Column<Row> = readonly [heading: string, cell: (row: Row) => string]
+/** A column: its heading, the cell of a row, and a shorter one for a table that is too wide. */
+export type Column<Row> = readonly [heading: string, cell: (row: Row) => string, compact?: (row: Row) => string]
 
 export function render(format: Exclude<Format, 'table'>, value: unknown): string {
   return format === 'json' ? `${JSON.stringify(value, null, 2)}\n` : stringify(value)
@@ -46,16 +46,24 @@ function jsonWriter<Row>(): ListWriter<Row> {
   return { page, end: () => (written === 0 ? '[]\n' : '\n]\n') }
 }
 
-/** A column that is too narrow for a later page becomes wider from there on. */
+/** A column that is too narrow for a later page becomes wider from there on; if the table is too wide then, it stays compact. */
 function tableWriter<Row>(columns: readonly Column<Row>[], width = Infinity): ListWriter<Row> {
   let natural: readonly number[] | null = null
+  let shown = columns
   const page = (rows: readonly Row[]): string => {
     if (rows.length === 0 && natural !== null) return ''
     const heading = natural === null ? [columns.map(([name]) => name)] : []
-    const cells = [...heading, ...cellsOf(columns, rows)]
-    natural = columns.map((_, at) =>
-      cells.reduce((most, line) => Math.max(most, line[at]?.length ?? 0), natural?.[at] ?? 0)
-    )
+    let before = natural
+    const lines = (): (readonly string[])[] => [...heading, ...cellsOf(shown, rows)]
+    const widths = (cells: readonly (readonly string[])[]): readonly number[] =>
+      columns.map((_, at) => cells.reduce((most, line) => Math.max(most, line[at]?.length ?? 0), before?.[at] ?? 0))
+    let cells = lines()
+    if (total(widths(cells)) > width) {
+      shown = columns.map(([name, cell, compact]): Column<Row> => [name, compact ?? cell])
+      before = before?.map((one, at) => (columns[at]?.[2] === undefined ? one : 0)) ?? null
+      cells = lines()
+    }
+    natural = widths(cells)
     return laidOut(cells, fitted(natural, width))
   }
   return { page, end: () => '' }
@@ -106,8 +114,7 @@ const MIN_WIDTH = 6
 
 function fitted(natural: readonly number[], width: number): number[] {
   const widths = [...natural]
-  const total = (): number => widths.reduce((sum, one) => sum + one, 2 * (widths.length - 1))
-  for (let over = total() - width; over > 0; over = total() - width) {
+  for (let over = total(widths) - width; over > 0; over = total(widths) - width) {
     const widest = Math.max(...widths)
     if (widest <= MIN_WIDTH) break
     const next = Math.max(MIN_WIDTH, ...widths.filter(one => one < widest))
@@ -115,6 +122,11 @@ function fitted(natural: readonly number[], width: number): number[] {
     widths[at] = Math.max(next === widest ? widest - 1 : next, widest - over, MIN_WIDTH)
   }
   return widths
+}
+
+/** Of a line of columns. */
+function total(widths: readonly number[]): number {
+  return widths.reduce((sum, one) => sum + one, 2 * (widths.length - 1))
 }
 
 function truncated(cell: string, width: number): string {

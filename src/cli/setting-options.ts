@@ -3,7 +3,7 @@
 import { Option, type Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
 import { MTU_MAX, MTU_MIN, parseDelay, parseRate } from '#model/quantity.ts'
-import { changeableOf, type Setting, type SettingKind, type Settings } from '#model/settings.ts'
+import { changeableOf, parseEgressV6, type Setting, type SettingKind, type Settings } from '#model/settings.ts'
 import { by, checked, wholeNumber } from './arguments.ts'
 
 type Options = Readonly<Record<string, unknown>>
@@ -12,7 +12,8 @@ type Options = Readonly<Record<string, unknown>>
 const PARSERS: Readonly<Partial<Record<SettingKind, (flag: string) => (text: string) => unknown>>> = {
   rate: flag => checked(flag, parseRate),
   delay: flag => checked(flag, parseDelay),
-  mtu: flag => by(flag, wholeNumber(MTU_MIN, MTU_MAX))
+  mtu: flag => by(flag, wholeNumber(MTU_MIN, MTU_MAX)),
+  egressV6: flag => checked(flag, parseEgressV6)
 }
 
 /** Adds an option for each setting. */
@@ -32,12 +33,16 @@ export function settingsIn(table: Settings, options: Options): Options {
   return Object.fromEntries(values) as Options
 }
 
-/** The given changes under their names in the API. @throws ERR_USAGE if there are none */
-export function changesIn(table: Settings, options: Options): Options {
+/**
+ * The given changes under their names in the API. @throws ERR_USAGE if there are none
+ * @param others flags of changes that are no settings, by name
+ */
+export function changesIn(table: Settings, options: Options, others: Readonly<Record<string, string>> = {}): Options {
   const changeable = changeableOf(table)
-  const changes = settingsIn(Object.fromEntries(changeable), options)
+  const more = Object.keys(others).map(name => [name, options[name]] as const)
+  const changes = { ...settingsIn(Object.fromEntries(changeable), options), ...Object.fromEntries(more) }
   if (Object.values(changes).some(value => value !== undefined)) return changes
-  const flags = changeable.map(([, setting]) => optionOf(setting).long ?? '')
+  const flags = [...changeable.map(([, setting]) => optionOf(setting).long ?? ''), ...Object.values(others)]
   throw new VxmeshError('ERR_USAGE', `give at least one of ${flags.join(', ')}`)
 }
 

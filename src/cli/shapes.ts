@@ -1,7 +1,13 @@
 // The columns of each kind of result, and the details of a single one.
 
 import { formatRate } from '#model/quantity.ts'
-import { ENDPOINT_SETTING_NAMES, ENDPOINT_SETTINGS, type EndpointSettings, type SettingKind } from '#model/settings.ts'
+import {
+  ENDPOINT_SETTING_NAMES,
+  ENDPOINT_SETTINGS,
+  type EndpointSettings,
+  type Setting,
+  type SettingKind
+} from '#model/settings.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -29,15 +35,27 @@ export const MEMBER_COLUMNS: readonly Column<MemberView>[] = [
 export const NETWORK_COLUMNS: readonly Column<NetworkView>[] = [
   ['NAME', r => r.name],
   ['VNI', r => `${r.vni}`],
-  ['SUBNET', r => r.subnet],
-  ['GATEWAY', r => r.gateway],
+  ['SUBNET', r => r.subnets.join(' '), r => compact(r.subnets)],
+  ['GATEWAY', r => r.gateways.join(' '), r => compact(r.gateways)],
   ['MTU', r => `${r.mtu}`],
-  ['EGRESS', r => (r.egress ? formatRate(r.egressRate) : 'none')],
+  ['EGRESS', egressText],
   ['ENDPOINTS', r => `${r.endpoints}`]
 ]
 
 export function networksTable(rows: readonly NetworkView[], width?: number): string {
   return table(NETWORK_COLUMNS, rows, width)
+}
+
+export function networkFacts(r: NetworkView): string {
+  return facts([
+    ['name', r.name],
+    ['vni', `${r.vni}`],
+    ...r.subnets.map((subnet, at) => ['subnet', `${subnet} via ${r.gateways[at] ?? ''}`] as const),
+    ['mtu', `${r.mtu}`],
+    ['egress', egressText(r)],
+    ['host access', r.hostAccess ? 'yes' : 'no'],
+    ['endpoints', `${r.endpoints}`]
+  ])
 }
 
 export const ENDPOINT_COLUMNS: readonly Column<EndpointView>[] = [
@@ -46,7 +64,7 @@ export const ENDPOINT_COLUMNS: readonly Column<EndpointView>[] = [
   ['NAME', r => short(r.name)],
   ['IFNAME', r => r.ifname],
   ['HOST', r => r.host],
-  ['ADDRESS', r => r.address],
+  ['ADDRESS', r => r.addresses.join(' '), r => compact(r.addresses)],
   ['RX', r => bytes(r.rxBytes)],
   ['TX', r => bytes(r.txBytes)]
 ]
@@ -59,7 +77,7 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
         ['name', r.name],
         ['interface', `${r.ifname} (on ${r.host}: ${r.hostInterface})`],
         ['network', `${r.network}, vni ${r.vni}`],
-        ['address', `${r.address} via ${r.gateway}`],
+        ...r.addresses.map((address, at) => ['address', `${address} via ${r.gateways[at] ?? ''}`] as const),
         ['mac', r.mac],
         ['mtu', `${r.mtu}`],
         ...settingPairs(r),
@@ -198,17 +216,22 @@ export function statusFacts(s: StatusView): string {
     ['members', `${members.alive} alive, ${members.failed} failed`],
     ['networks', `${s.networks}`],
     ['endpoints', `${s.endpoints}`],
-    ['overlay', `${overlay.driver}, guard ${overlay.guard}, drift ${overlay.drift}`]
+    ['overlay', `${overlay.driver}, guard ${overlay.guard}, drift ${overlay.drift}`],
+    ...(overlay.noPrograms === null ? [] : [['no eBPF', overlay.noPrograms] as const])
   ]
   return facts(pairs)
 }
 
 /** A value on one line; `kv get` shows all of it. */
 function summary(value: KvEntryView['value']): string {
-  const all = (...names: string[]): string => names.map(name => plain(value[name])).join(' ')
+  const all = (...names: string[]): string =>
+    names
+      .filter(name => name in value)
+      .map(name => plain(value[name]))
+      .join(' ')
   if ('set' in value) return `${plain(value['used'])} of ${plain(value['size'])} used`
-  if ('containerId' in value) return all('address', 'host')
-  if ('subnet' in value) return all('vni', 'subnet')
+  if ('containerId' in value) return all('address', 'address6', 'host')
+  if ('subnet' in value) return all('vni', 'subnet', 'subnet6')
   if ('vtep' in value) return all('vtep', 'role')
   return plain(value['network'])
 }
@@ -232,7 +255,7 @@ function settingPairs(row: EndpointView): (readonly [label: string, value: strin
   })
 }
 
-function settingText(kind: SettingKind, value: number | boolean): string {
+function settingText(kind: SettingKind, value: Setting['fallback']): string {
   switch (kind) {
     case 'rate':
       return formatRate(Number(value))
@@ -240,6 +263,7 @@ function settingText(kind: SettingKind, value: number | boolean): string {
       return `${value} us`
     case 'mtu':
     case 'flag':
+    case 'egressV6':
       return `${value}`
   }
 }
@@ -247,6 +271,16 @@ function settingText(kind: SettingKind, value: number | boolean): string {
 /** A measured rate, to three significant digits. */
 function measured(bitsPerSecond: number | null): string {
   return bitsPerSecond === null ? '-' : bitsPerSecond === 0 ? '0bit' : formatRate(Number(bitsPerSecond.toPrecision(3)))
+}
+
+function egressText({ egress, egressRate }: NetworkView): string {
+  return egress ? formatRate(egressRate) : 'none'
+}
+
+/** The first of some addresses, and how many more there are. */
+function compact(addresses: readonly string[]): string {
+  const [first = '', ...more] = addresses
+  return more.length === 0 ? first : `${first} +${more.length}`
 }
 
 function count(value: number | null): string {

@@ -2,7 +2,8 @@
 // then the keys that the verbs need. Unknown keys belong to other plugins or the runtime and are ignored.
 
 import { z } from 'zod'
-import { asVxmeshError, invalid } from '#model/errors.ts'
+import { asAddresses } from '#model/addresses.ts'
+import { asVxmeshError } from '#model/errors.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import {
   parseContainerId,
@@ -13,6 +14,7 @@ import {
   type NetworkName
 } from '#model/ids.ts'
 import { parseIp, type Ip } from '#model/ip.ts'
+import type { Ipv6 } from '#model/ipv6.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkRate, parseDelay } from '#model/quantity.ts'
 import { ENDPOINT_DEFAULTS, type EndpointSettings } from '#model/settings.ts'
@@ -109,21 +111,22 @@ export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   }
 }
 
-export type Requested = EndpointSettings & { readonly address?: Ip; readonly mac?: Mac }
+export type Requested = EndpointSettings & { readonly address?: Ip; readonly address6?: Ipv6; readonly mac?: Mac }
 
-/** The requested address, MAC, rates and delay. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
+/** The requested addresses, one of each family at most, MAC, rates and delay. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
 export function requestedOf(config: CniConfig, args: CniArgs): Requested {
   const { runtimeConfig, args: own } = config
-  const ips = runtimeConfig?.ips ?? own?.cni?.ips ?? (args.IP === undefined ? [] : [args.IP])
+  const ips = runtimeConfig?.ips ?? own?.cni?.ips ?? (args.IP === undefined ? [] : args.IP.split(','))
   const mac = runtimeConfig?.mac ?? own?.cni?.mac ?? args.MAC
   const delay = annotationOf(config, DELAY_ANNOTATION)
   return inConfig(() => {
-    if (ips.length > 1) throw invalid('ips', 'must hold at most one address')
-    const [ip] = ips
     const rate = (field: 'ingressRate' | 'egressRate'): number =>
       checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
     return {
-      ...(ip === undefined ? {} : { address: parseIp(ip.split('/')[0] ?? '', 'ips') }),
+      ...asAddresses(
+        ips.map(text => parseIp(text.split('/')[0] ?? '', 'ips')),
+        'ips'
+      ),
       ...(mac === undefined || mac === '' ? {} : { mac: parseMac(mac) }),
       ...ENDPOINT_DEFAULTS,
       ingressRate: rate('ingressRate'),

@@ -3,7 +3,7 @@
 
 import type { AgentPort } from '#model/agent-port.ts'
 import type { NetworkName } from '#model/ids.ts'
-import { parseSubnet, subnetSize } from '#model/ip.ts'
+import { isIpv4, parseSubnet, subnetSize } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { MAX_TEXT } from '#model/fields.ts'
 import type { NetworkView } from '#model/views.ts'
@@ -134,8 +134,9 @@ async function requireRoom(agent: CniPort, name: NetworkName): Promise<void> {
   } catch (err) {
     throw new CniError('unavailable', asCniError(err).message)
   }
-  // No container has the network, broadcast or gateway address.
-  if (network.endpoints < subnetSize(parseSubnet(network.subnet)) - 3) return
+  const subnet = parseSubnet(network.subnet)
+  // No container has the network or gateway address or, with IPv4, the broadcast address.
+  if (network.endpoints < subnetSize(subnet) - (isIpv4(subnet.base) ? 3 : 2)) return
   throw new CniError('unavailable', `network ${name} has no free address`)
 }
 

@@ -18,8 +18,13 @@ export function addResult(p: {
   const { interfaces, ips, routes, dns } = config.prevResult ?? {}
   const before = interfaces ?? []
   const mtu = atLeast(version, '1.1.0') ? { mtu: endpoint.mtu } : {}
-  const family = atLeast(version, '1.0.0') ? {} : { version: '4' }
-  const own = { address: endpoint.address, gateway: endpoint.gateway, interface: before.length + 1 }
+  const own = endpoint.addresses.map((address, at) => ({
+    ...(atLeast(version, '1.0.0') ? {} : { version: isIpv6(address) ? '6' : '4' }),
+    address,
+    gateway: endpoint.gateways[at],
+    interface: before.length + 1
+  }))
+  const defaults = endpoint.gateways.map(gw => ({ dst: isIpv6(gw) ? '::/0' : '0.0.0.0/0', gw }))
   return {
     cniVersion: version,
     interfaces: [
@@ -27,8 +32,8 @@ export function addResult(p: {
       { name: endpoint.hostInterface, ...mtu },
       { name: endpoint.ifname, mac: endpoint.mac, sandbox: netns, ...mtu }
     ],
-    ips: [...(ips ?? []), { ...family, ...own }],
-    routes: [...(routes ?? []), ...(p.egress ? [{ dst: '0.0.0.0/0', gw: endpoint.gateway }] : [])],
+    ips: [...(ips ?? []), ...own],
+    routes: [...(routes ?? []), ...(p.egress ? defaults : [])],
     dns: dns ?? config.dns ?? {}
   }
 }
@@ -48,10 +53,18 @@ export function compareResult(p: {
   if (typeof mac !== 'string' || (mac !== '' && mac.toLowerCase() !== endpoint.mac)) {
     throw differs(`${endpoint.ifname} has the MAC ${endpoint.mac}`)
   }
-  const addresses = (previous.ips ?? []).filter(ip => (ip.interface ?? at) === at)
-  if (!addresses.some(ip => ip.address === endpoint.address)) {
-    throw differs(`${endpoint.ifname} has the address ${endpoint.address}`)
+  const addresses = (previous.ips ?? []).filter(ip => (ip.interface ?? at) === at).map(ip => ip.address)
+  const isOther = (address: string): boolean =>
+    !addresses.includes(address) && addresses.some(other => isIpv6(other) === isIpv6(address))
+  // A network may have got its second subnet since: of that family, prevResult has no address.
+  const known = endpoint.addresses.filter(address => addresses.includes(address))
+  if (known.length === 0 || endpoint.addresses.some(isOther)) {
+    throw differs(`${endpoint.ifname} has the address ${endpoint.addresses.join(' and ')}`)
   }
+}
+
+function isIpv6(text: string): boolean {
+  return text.includes(':')
 }
 
 function differs(what: string): CniError {

@@ -95,7 +95,8 @@ async function answer({ checks, metrics }: MetricsServerOptions, request: Incomi
 /** Allows the address that the connection has reached, and localhost. The port may be forwarded and is ignored. */
 function isAllowedHost(host: string | undefined, reached: string | undefined): boolean {
   const name = host?.replace(/:\d{1,5}$/, '').toLowerCase()
-  return name !== undefined && (name === 'localhost' || name === reached)
+  const inBrackets = name?.startsWith('[') === true && name.endsWith(']') ? name.slice(1, -1) : null
+  return name !== undefined && (name === 'localhost' || (inBrackets ?? name) === reached)
 }
 
 /** One line per failed check; with `verbose`, also per passed check. */
@@ -112,13 +113,14 @@ function refusal(err: VxmeshError): Answer {
 }
 
 async function listen(server: Server, address: string): Promise<void> {
-  const [host = '', port = ''] = address.split(':')
+  const [, host = '', port = ''] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? []
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: Error) => {
       const message = `http.listen: ${address} cannot be bound: ${cause.message}`
       reject(new VxmeshError('ERR_CONFIG', message, { field: 'http.listen', cause }))
     })
-    server.listen({ host, port: Number(port) }, resolve)
+    // Otherwise `[::]` would be the host's IPv4 addresses, too.
+    server.listen({ host, port: Number(port), ipv6Only: true }, resolve)
   })
   server.removeAllListeners('error')
 }

@@ -1,7 +1,6 @@
 // Translates the agent's views into the paper's structs. Numbers that exceed a 32-bit field saturate; the detail holds the
 // exact values. Pure.
 
-import { ipv4Of, parseSubnet } from '#model/ip.ts'
 import { networkAddress, parseIpv4 } from '#model/ipv4.ts'
 import type { EndpointFacts, NetworkFacts } from '#model/event.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
@@ -19,7 +18,7 @@ export function connectionOf(p: {
   readonly connection: Pick<Connection, 'id' | 'pid'>
   readonly detail: Detail
   readonly endpoint: EndpointView
-  readonly network: Pick<NetworkView, 'subnet' | 'gateway'>
+  readonly network: Pick<NetworkView, 'subnet' | 'subnets'>
   readonly interfaceIndex: InterfaceIndex
 }): Connection {
   const { endpoint, network, detail } = p
@@ -28,8 +27,7 @@ export function connectionOf(p: {
     id: containerId,
     name,
     pid: p.connection.pid,
-    requestIp: parseIpv4(withoutPrefix(address)),
-    network: ipv4Of(parseSubnet(network.subnet).base),
+    ...ipv4FieldsOf(address, network.subnet),
     ovsPortId: p.interfaceIndex(endpoint.hostInterface),
     bandwidth: lower(ingressRate, egressRate) / KBIT,
     delay: Math.round(delayUs / MS_US),
@@ -39,6 +37,7 @@ export function connectionOf(p: {
     txRate: (endpoint.txRate ?? 0) / KBIT,
     connDetail: JSON.stringify({
       ...endpoint,
+      subnets: network.subnets,
       ...(detail.requestId === undefined ? {} : { requestId: detail.requestId }),
       ...(detail.netns === undefined ? {} : { netns: detail.netns }),
       ...(detail.labels === undefined ? {} : { labels: detail.labels })
@@ -48,16 +47,14 @@ export function connectionOf(p: {
 
 /** The struct for a change made through another interface, from its event. */
 export function connectionOfEvent(endpoint: EndpointFacts, index: number): Connection {
-  const [text = '', prefixLength = '32'] = endpoint.address.split('/')
-  const address = parseIpv4(text)
+  const { address } = endpoint
   const unknown = { ovsPortId: 0, bandwidth: 0, delay: 0, rxTotal: 0, txTotal: 0, rxRate: 0, txRate: 0 }
   return {
     ...unknown,
     id: endpoint.containerId,
     name: endpoint.name,
     pid: '',
-    requestIp: address,
-    network: networkAddress(address, Number(prefixLength)),
+    ...ipv4FieldsOf(address, address),
     connDetail: JSON.stringify({ event: true, index, ...endpoint })
   }
 }
@@ -71,6 +68,13 @@ function lower(a: number, b: number): number {
   return a === 0 || b === 0 ? Math.max(a, b) : Math.min(a, b)
 }
 
-function withoutPrefix(address: string): string {
-  return address.split('/')[0] ?? address
+/**
+ * The paper's numbers for an endpoint's first address, which is the IPv4 one if it has one; otherwise both are 0.
+ * @param within the subnet, or an address with its prefix length
+ */
+function ipv4FieldsOf(address: string, within: string): Pick<Connection, 'requestIp' | 'network'> {
+  const [text = ''] = address.split('/')
+  const [base = '', prefixLength = ''] = within.split('/')
+  if (text.includes(':')) return { requestIp: 0, network: 0 }
+  return { requestIp: parseIpv4(text), network: networkAddress(parseIpv4(base), Number(prefixLength)) }
 }

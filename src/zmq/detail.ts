@@ -2,7 +2,7 @@
 
 import { invalid } from '#model/errors.ts'
 import { parseIfName, parseNetworkName, type IfName, type NetworkName } from '#model/ids.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { FAMILIES, parseIp, type Ip } from '#model/ip.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkDelay, checkRate, parseRate } from '#model/quantity.ts'
 
@@ -11,7 +11,9 @@ export type Detail = {
   readonly ifname?: IfName
   readonly mac?: Mac
   readonly netns?: string
-  readonly gateway?: Ipv4
+  /** One of each family at most, beside RequestIP. */
+  readonly addresses?: readonly Ip[]
+  readonly gateway?: Ip
   readonly requestId?: string
   /** bits/s */
   readonly ingressRate?: number
@@ -37,7 +39,12 @@ const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
     if (!path.startsWith('/') || path.length > MAX_PATH) throw invalid(field, 'must be an absolute path')
     return path
   },
-  gateway: (value, field) => parseIpv4(text(value, field), field),
+  addresses: (value, field) => {
+    if (!Array.isArray(value) || value.length > FAMILIES.length)
+      throw invalid(field, 'must be a list of one address of each family at most')
+    return value.map(address => parseIp(text(address, field), field))
+  },
+  gateway: (value, field) => parseIp(text(value, field), field),
   requestId: (value, field) => {
     const id = text(value, field)
     if (id === '' || id.length > MAX_REQUEST_ID) throw invalid(field, `must have 1 to ${MAX_REQUEST_ID} characters`)

@@ -167,6 +167,7 @@ export class ZmqServer {
       ['zmq.rpc', this.#rpc, rpc]
     ] as const) {
       try {
+        socket.ipv6 = address.startsWith('tcp://[')
         await (address.startsWith(UNIX) ? bindForOwner(socket, address) : socket.bind(address))
       } catch (cause) {
         const why = cause instanceof Error ? cause.message : String(cause)

@@ -1,11 +1,12 @@
 // Answers the paper's requests by calling the agent: a message in, a message out. Knows no sockets and no ordering.
 
 import { createHash } from 'node:crypto'
+import { asAddresses, asSubnets } from '#model/addresses.ts'
 import type { AgentPort } from '#model/agent-port.ts'
 import { asVxmeshError, ERROR_CODES, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
-import { parseSubnet, subnetContains } from '#model/ip.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { formatIp, parseIp, parseSubnet, subnetContains } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
 import { checkDelay, checkRate } from '#model/quantity.ts'
 import { ENDPOINT_DEFAULTS, NETWORK_DEFAULTS } from '#model/settings.ts'
 import type { EndpointView, NetworkView, PageView } from '#model/views.ts'
@@ -83,10 +84,11 @@ export class ZmqService {
   async #create(connection: Connection): Promise<Buffer> {
     const detail = parseDetail(connection.connDetail)
     const network = await this.#networkOf(connection.network, detail)
-    if (detail.gateway !== undefined && detail.gateway !== parseIpv4(network.gateway)) {
-      throw invalid('ConnDetail.gateway', `the gateway of network ${network.name} is ${network.gateway}`)
+    if (detail.gateway !== undefined && !network.gateways.includes(formatIp(detail.gateway))) {
+      throw invalid('ConnDetail.gateway', `the gateway of network ${network.name} is ${network.gateways.join(' and ')}`)
     }
-    const { ingressRate, egressRate, mac, requestId } = detail
+    const { ingressRate, egressRate, mac, requestId, addresses = [] } = detail
+    const requestIp = connection.requestIp === 0 ? [] : [connection.requestIp as Ipv4]
     const both = checkRate(connection.bandwidth * 1_000, 'Bandwidth')
     const endpoint = await this.#agent.endpointAttach({
       network: parseNetworkName(network.name),
@@ -98,7 +100,7 @@ export class ZmqService {
       ingressRate: ingressRate ?? both,
       egressRate: egressRate ?? both,
       delayUs: detail.delayUs ?? checkDelay(connection.delay * 1_000, 'Delay'),
-      ...(connection.requestIp === 0 ? {} : { address: connection.requestIp as Ipv4 }),
+      ...asAddresses([...requestIp, ...addresses], 'ConnDetail.addresses'),
       ...(connection.ovsPortId > 0 ? { portNumber: connection.ovsPortId } : {}),
       ...(mac === undefined ? {} : { mac }),
       ...(requestId === undefined ? {} : { requestId })
@@ -168,12 +170,15 @@ export class ZmqService {
   async #createNetwork(requested: TenantNetwork): Promise<Buffer> {
     const network = await this.#agent.networkCreate({
       name: parseNetworkName(requested.name),
-      subnet: parseSubnet(requested.subnet),
+      ...asSubnets(
+        requested.subnet.split(',').map(text => parseSubnet(text)),
+        'subnet'
+      ),
       ...NETWORK_DEFAULTS,
       egressRate: checkRate(requested.egressBandwidth * 1_000, 'egressBandwidth'),
       // A repeated request gets the same network, also through another agent.
       requestId: `zmq ${createHash('sha256').update(encodeNetwork(requested)).digest('hex').slice(0, 32)}`,
-      ...(requested.gateway === '' ? {} : { gateway: parseIpv4(requested.gateway, 'gateway') }),
+      ...(requested.gateway === '' ? {} : { gateway: parseIp(requested.gateway, 'gateway') }),
       ...(requested.vni === 0 ? {} : { vni: parseVni(requested.vni) })
     })
     return networkData(network)

@@ -14,7 +14,7 @@ import { VxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Mac } from '#model/mac.ts'
 import type { EndpointView } from '#model/views.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
 import { createLogger } from '#platform/log.ts'
 import { scratch } from '#test/api/scratch.ts'
@@ -182,7 +182,7 @@ export class MemoryAgent {
       random,
       openDriver: async ({ vtep }) => {
         await step('open driver')
-        return (this.driver = new MemoryDriver({ kernel: this.kernel, underlay: ipv4Underlay(vtep), step }))
+        return (this.driver = new MemoryDriver({ kernel: this.kernel, underlay: vxlanUnderlay(vtep), step }))
       },
       makeMembership: options => (this.membership = serf.make(options, step)),
       startMesh: async ({ privateKey, bind, isKnown }) => {

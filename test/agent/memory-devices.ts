@@ -3,15 +3,8 @@
 
 import type { Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
-import type {
-  AttachRequest,
-  AttachResult,
-  ContainerMtuRequest,
-  Counters,
-  DetachRequest,
-  Devices,
-  ShapeRequest
-} from '#overlay/driver.ts'
+import { formatIp } from '#model/ip.ts'
+import type { AttachRequest, AttachResult, Counters, DetachRequest, Devices, ShapeRequest } from '#overlay/driver.ts'
 
 type Operation =
   | 'attach'
@@ -20,9 +13,9 @@ type Operation =
   | 'detach'
   | 'installedShaping'
   | 'portNumber'
-  | 'setContainerMtu'
   | 'shape'
   | 'shapingSupport'
+  | 'updateContainer'
 
 export class MemoryDevices implements Pick<Devices, Operation> {
   /** Attached interfaces by host interface. */
@@ -50,8 +43,9 @@ export class MemoryDevices implements Pick<Devices, Operation> {
     return { removed: this.interfaces.delete(hostInterface) }
   }
 
-  async setContainerMtu({ hostInterface, mtu }: ContainerMtuRequest): Promise<void> {
-    await this.#call('setContainerMtu', `${hostInterface} ${mtu}`)
+  async updateContainer({ hostInterface, mtu, addresses }: AttachRequest): Promise<void> {
+    const texts = addresses.map(({ address }) => formatIp(address))
+    await this.#call('updateContainer', [hostInterface, mtu, ...texts].join(' '))
   }
 
   async shape({ hostInterface, shaping }: ShapeRequest): Promise<void> {

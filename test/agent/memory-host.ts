@@ -21,6 +21,7 @@ import type { Command, ResultOf } from '#model/command.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
+import { parseIp } from '#model/ip.ts'
 import { PROTOCOL_VERSION, type Member, type MemberStatus } from '#model/member.ts'
 import type { DoctorView, ReloadView } from '#model/views.ts'
 import { createLogger } from '#platform/log.ts'
@@ -176,7 +177,7 @@ export class MemoryHost {
       failed: () => undefined
     })
     return new AgentApi({
-      config: () => ({ namespaces: this.namespaces }),
+      config: () => ({ bind: parseIp('192.0.2.1'), namespaces: this.namespaces }),
       ...{ self, state, directory, devices, endpoints: this.endpoints, collector: this.collector, events, overlayMtu },
       membership: { join: addresses => Promise.resolve(addresses.length), leave: () => Promise.resolve() },
       log: { status: () => this.#status() },
@@ -186,7 +187,11 @@ export class MemoryHost {
       propose: command => this.propose(command),
       image: () => this.#image(),
       status: () =>
-        statusView(this.#health(directory), { host: 'h1', driver: { name: 'linux', guard: 'nft' }, version: '0.1.0' }),
+        statusView(this.#health(directory), {
+          host: 'h1',
+          driver: { name: 'linux', guard: 'nft', noPrograms: null },
+          version: '0.1.0'
+        }),
       examine,
       reload: () => Promise.resolve(RELOADED),
       requestStop: () => (this.stopRequested = true),

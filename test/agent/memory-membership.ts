@@ -5,6 +5,7 @@ import type { MembershipOptions, MembershipUpdate } from '#membership/serf/membe
 import { encodeTags, type AgentTags } from '#membership/view/tags.ts'
 import { EMPTY_VIEW, reduceView, type MembershipView } from '#membership/view/view.ts'
 import { VxmeshError } from '#model/errors.ts'
+import { ipv4Of } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Cancel } from '#platform/clock.ts'
 
@@ -50,7 +51,7 @@ export class MemoryMembership implements MembershipPort {
   get record(): unknown {
     const { name, bind, port } = this.options
     const address = new Uint8Array(4)
-    new DataView(address.buffer).setUint32(0, bind)
+    new DataView(address.buffer).setUint32(0, ipv4Of(bind))
     return { Name: name, Addr: address, Port: port, Status: this.status, Tags: encodeTags(this.#tags) }
   }
 

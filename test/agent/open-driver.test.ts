@@ -14,14 +14,14 @@ import { asNobody } from '#test/overlay/bpf/nobody.ts'
 const skip = process.getuid?.() === 0 ? false : 'needs root: BPF programs'
 const { clock } = new ManualClock()
 
-type Choice = { readonly driver: string; readonly guard: string; readonly datapath?: string }
+type Choice = { readonly driver: string; readonly guard: string; readonly datapath?: string; readonly bind?: string }
 
 async function overlayOf(
-  { driver, guard, datapath = 'system' }: Choice,
+  { driver, guard, datapath = 'system', bind = '192.0.2.1' }: Choice,
   socket = '/nowhere'
 ): Promise<Config['overlay']> {
   const flags = {
-    ...{ bind: '192.0.2.1', insecure: 'true', 'overlay.driver': driver, 'overlay.guard': guard },
+    ...{ bind, insecure: 'true', 'overlay.driver': driver, 'overlay.guard': guard },
     ...{ 'overlay.ovs.socket': socket, 'overlay.ovs.datapath': datapath }
   }
   return (await loadConfig({ file: null, env: {}, flags })).overlay
@@ -89,6 +89,38 @@ t.test('programs cannot guard the userspace datapath, which takes packets before
     message: /must not be bpf/
   })
   t.equal(descriptors(), before)
+})
+
+t.test('over IPv6 no programs run: nftables guards, and it is said why', async t => {
+  const bind = 'fd00::1'
+  for (const [driver, guard, why] of [
+    ['auto', 'auto', /an underlay of IPv4/],
+    ['auto', 'required', /an underlay of IPv4/],
+    ['linux', 'auto', /an underlay of IPv4/],
+    ['auto', 'nft', null],
+    ['linux', 'off', null]
+  ] as const) {
+    const opened = await openDriver(await overlayOf({ driver, guard, bind }), clock)
+    t.equal(opened.name, 'linux', `driver ${driver}, guard ${guard}`)
+    if (why === null) t.equal(opened.noPrograms, null)
+    else t.match(opened.noPrograms, why)
+    await opened.close()
+  }
+  for (const [driver, guard, field] of [
+    ['bpf', 'auto', 'overlay.driver'],
+    ['bpf', 'bpf', 'overlay.driver'],
+    ['auto', 'bpf', 'overlay.guard'],
+    ['linux', 'bpf', 'overlay.guard'],
+    ['ovs', 'bpf', 'overlay.guard']
+  ] as const) {
+    const overlay = await overlayOf({ driver, guard, bind })
+    const refused = {
+      code: 'ERR_CONFIG',
+      field,
+      message: `${field}: must not be bpf: the eBPF programs take an underlay`
+    }
+    await t.rejects(openDriver(overlay, clock), refused, `driver ${driver}, guard ${guard}`)
+  }
 })
 
 t.test('on a machine that cannot run programs nftables guards, unless programs are demanded', async t => {

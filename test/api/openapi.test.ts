@@ -122,9 +122,14 @@ t.test('the schema of a body names its fields, which are required, and allows no
   const body = (path: string, method: string): unknown =>
     document.paths[path]?.[method]?.requestBody?.content['application/json']?.schema
   t.match(body('/v1/networks', 'post'), {
-    required: ['name', 'subnet'],
+    required: ['name'],
     additionalProperties: false,
-    properties: { vni: { type: 'number' }, egress: { type: 'boolean', default: true } }
+    properties: {
+      vni: { type: 'number' },
+      egress: { type: 'boolean', default: true },
+      subnet: { type: 'string' },
+      subnets: { type: 'array', items: { type: 'string' }, maxItems: 2 }
+    }
   })
   t.match(body('/v1/endpoints', 'post'), {
     required: ['network', 'containerId'],

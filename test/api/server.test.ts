@@ -4,7 +4,7 @@ import { request } from 'node:http'
 import { stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { ApiClient } from '#cli/client.ts'
 import { buildApi, startApi } from '#api/server.ts'
 import { VxmeshError, type ErrorBody, type ErrorCode } from '#model/errors.ts'
@@ -78,7 +78,7 @@ const ROUTES: readonly {
   { request: ['POST', '/v1/networks', BLUE], status: 201, answer: { name: 'blue', vni: 4097, gateway: '10.1.0.1' } },
   { request: ['GET', '/v1/networks/red'], answer: { name: 'red', vni: 4096, mtu: 1450 } },
   { request: ['PATCH', '/v1/networks/red', { egressRate: '10mbit' }], answer: { egressRate: 10_000_000 } },
-  { request: ['PATCH', '/v1/networks/red', {}], answer: { egressRate: 0 } },
+  { request: ['PATCH', '/v1/networks/red', {}], answer: { egressRate: 0, egressV6: 'nat' } },
   { request: ['DELETE', '/v1/networks/red'], answer: { name: 'red' } },
   { request: ['DELETE', '/v1/networks/red?force=true'], answer: { name: 'red' } },
   { request: ['GET', '/v1/endpoints'], answer: [{ containerId: LONG_ID }] },
@@ -121,6 +121,64 @@ t.test('a body reaches the agent parsed and with defaults', async t => {
     { netns: '/proc/42/ns/net', ifname: 'eth0', name: '', ingressRate: 0, egressRate: 0, delayUs: 10_000 }
   ])
   t.notOk(Object.hasOwn(agent.asked[0] as object, 'gateway'), 'an absent field stays absent, not undefined')
+  t.notOk(
+    Object.hasOwn(agent.asked[0] as object, 'egressV6'),
+    'nor is a sparse setting sent to versions that do not know it'
+  )
+  await ask(agent, 'POST', '/v1/networks', { ...BLUE, name: 'green', egressV6: 'routed' })
+  t.match(agent.asked[2], { egressV6: 'routed' })
+})
+
+/** h1 with the rules of both families. */
+function host6(): MemoryHost {
+  const agent = new MemoryHost()
+  agent.caller.raise()
+  return agent
+}
+
+t.test('a network and an endpoint are made with one or both families', async t => {
+  const agent = host6()
+  const made = async (name: string, body: object): Promise<unknown> =>
+    (await ask(agent, 'POST', '/v1/networks', { name, ...body })).json
+  t.match(await made('six', { subnet: 'FD00:6::/64' }), { subnet: 'fd00:6::/64', subnets: ['fd00:6::/64'] })
+  t.match(await made('one', { subnets: ['10.2.0.0/24'] }), { subnet: '10.2.0.0/24', gateways: ['10.2.0.1'] })
+  const both = { subnet: '10.3.0.0/24', subnets: ['10.3.0.0/24', 'fd00:3::/64'], gateways: ['10.3.0.1', 'fd00:3::1'] }
+  t.match(await made('both', { subnets: ['fd00:3::/64', '10.3.0.0/24'] }), both)
+  t.match((await ask(agent, 'GET', '/v1/networks?limit=9')).json, { items: [{}, {}, {}, both] })
+  const attached = async (network: string, containerId: string, body: object): Promise<unknown> =>
+    (await ask(agent, 'POST', '/v1/endpoints', { ...WEB, network, containerId, ...body })).json
+  t.match(await attached('both', 'a', {}), {
+    ...{ address: '10.3.0.2/24', addresses: ['10.3.0.2/24', 'fd00:3::2/64'] },
+    ...{ gateway: '10.3.0.1', gateways: ['10.3.0.1', 'fd00:3::1'] }
+  })
+  for (const [id, asked, addresses] of [
+    ['b', { address: '10.3.0.9' }, ['10.3.0.9/24', 'fd00:3::9/64']],
+    ['c', { address: 'fd00:3::77' }, ['10.3.0.3/24', 'fd00:3::77/64']],
+    ['d', { addresses: ['fd00:3::88'] }, ['10.3.0.4/24', 'fd00:3::88/64']],
+    ['e', { addresses: ['fd00:3::99', '10.3.0.10'] }, ['10.3.0.10/24', 'fd00:3::99/64']],
+    ['f', { addresses: [] }, ['10.3.0.5/24', 'fd00:3::5/64']]
+  ] as const)
+    t.match(await attached('both', id, asked), { addresses }, id)
+  t.match(await attached('six', 'g', { addresses: ['fd00:6::1:0:0:9'] }), { address: 'fd00:6::1:0:0:9/64' })
+  t.match((await ask(agent, 'GET', '/v1/endpoints?network=both&limit=1')).json, { items: [{ containerId: 'a' }] })
+})
+
+t.test('a network gets a subnet of the other family, and its endpoints their addresses', async t => {
+  const agent = host6()
+  await ask(agent, 'POST', '/v1/endpoints', WEB)
+  const patch = async (name: string, body: object): Promise<Answer> => ask(agent, 'PATCH', `/v1/networks/${name}`, body)
+  t.match(await patch('red', { addSubnet: 'fd00:1::/64', egressRate: '8mbit' }), {
+    json: { subnets: ['10.1.0.0/24', 'fd00:1::/64'], egressRate: 8e6 }
+  })
+  t.match((await ask(agent, 'GET', '/v1/endpoints/web')).json, [{ addresses: ['10.1.0.2/24', 'fd00:1::2/64'] }])
+  t.match(await patch('red', { addSubnet: 'fd00:1::/64' }), { status: 200 }, 'again')
+  await ask(agent, 'POST', '/v1/networks', { name: 'six', subnet: 'fd00:6::/64' })
+  await ask(agent, 'POST', '/v1/endpoints', { ...WEB, network: 'six', containerId: 'db' })
+  t.match(await patch('six', { addSubnet: '10.6.0.0/24' }), { json: { subnets: ['10.6.0.0/24', 'fd00:6::/64'] } })
+  t.match((await ask(agent, 'GET', '/v1/endpoints/db')).json, [{ addresses: ['10.6.0.2/24', 'fd00:6::2/64'] }])
+  t.match((await ask(agent, 'GET', '/v1/kv/endpoint/six/db/eth0')).json, {
+    value: { address: '10.6.0.2', address6: 'fd00:6::2' }
+  })
 })
 
 type Refusal = readonly [method: Method, url: string, body: unknown, code: ErrorCode, field?: string]
@@ -136,6 +194,7 @@ const REFUSED: readonly Refusal[] = [
   ['GET', '/v1/networks/nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
   ['PATCH', '/v1/networks/nope', {}, 'ERR_NETWORK_NOT_FOUND'],
   ['PATCH', '/v1/networks/red', { egressRate: 'fast' }, 'ERR_INVALID', 'egressRate'],
+  ['PATCH', '/v1/networks/red', { egressV6: 'none' }, 'ERR_INVALID', 'egressV6'],
   ['PATCH', '/v1/networks/red', { vni: 7 }, 'ERR_INVALID', 'vni'],
   ['DELETE', '/v1/networks/nope', undefined, 'ERR_NETWORK_NOT_FOUND'],
   ['PATCH', '/v1/endpoints/nope', { egressRate: 0 }, 'ERR_ENDPOINT_NOT_FOUND', 'containerId'],
@@ -156,12 +215,28 @@ const REFUSED: readonly Refusal[] = [
   ['POST', '/v1/networks', { ...BLUE, name: 5 }, 'ERR_INVALID', 'name'],
   ['POST', '/v1/networks', { ...BLUE, subnet: '10.1.0.5/24' }, 'ERR_INVALID', 'subnet'],
   ['POST', '/v1/networks', { ...BLUE, subnet: '10.1.0.0/33' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { ...BLUE, subnets: ['10.1.0.0/24'] }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { name: 'blue', subnets: [] }, 'ERR_INVALID', 'subnets'],
+  ['POST', '/v1/networks', { name: 'blue', subnets: '10.1.0.0/24' }, 'ERR_INVALID', 'subnets'],
+  ['POST', '/v1/networks', { name: 'blue', subnets: ['10.1.0.0/24', '10.2.0.0/24'] }, 'ERR_INVALID', 'subnets'],
+  ['POST', '/v1/networks', { name: 'blue', subnets: ['fd00:1::/64', 'fd00:2::/64'] }, 'ERR_INVALID', 'subnets'],
+  ['POST', '/v1/networks', { name: 'blue', subnets: ['10.1.0.0/24', 'fd00:1::5/64'] }, 'ERR_INVALID', 'subnets.1'],
+  [
+    'POST',
+    '/v1/networks',
+    { name: 'blue', subnets: ['10.1.0.0/24', 'fd00:1::/64', 'fd00:2::/64'] },
+    'ERR_INVALID',
+    'subnets'
+  ],
+  ['PATCH', '/v1/networks/red', { addSubnet: 'fd00:1::5/64' }, 'ERR_INVALID', 'addSubnet'],
+  ['PATCH', '/v1/networks/red', { addSubnet: ['fd00:1::/64'] }, 'ERR_INVALID', 'addSubnet'],
   ['POST', '/v1/networks', { ...BLUE, gateway: '010.1.0.1' }, 'ERR_INVALID', 'gateway'],
   ['POST', '/v1/networks', { ...BLUE, gateway: '10.9.0.1' }, 'ERR_INVALID', 'gateway'],
   ['POST', '/v1/networks', { ...BLUE, vni: 0 }, 'ERR_INVALID', 'vni'],
   ['POST', '/v1/networks', { ...BLUE, vni: 4096 }, 'ERR_VNI_IN_USE', 'vni'],
   ['POST', '/v1/networks', { ...BLUE, mtu: 10 }, 'ERR_INVALID', 'mtu'],
   ['POST', '/v1/networks', { ...BLUE, egress: 'no' }, 'ERR_INVALID', 'egress'],
+  ['POST', '/v1/networks', { ...BLUE, egressV6: true }, 'ERR_INVALID', 'egressV6'],
   ['POST', '/v1/networks', { ...BLUE, egressRate: -1 }, 'ERR_INVALID', 'egressRate'],
   ['POST', '/v1/networks', { ...BLUE, requestId: 'r'.repeat(257) }, 'ERR_INVALID', 'requestId'],
   ['POST', '/v1/networks', { ...BLUE, colour: 'blue' }, 'ERR_INVALID', 'colour'],
@@ -192,6 +267,12 @@ const REFUSED: readonly Refusal[] = [
   ['POST', '/v1/endpoints', { ...WEB, ifname: 'an-interface-too-long' }, 'ERR_INVALID', 'ifname'],
   ['POST', '/v1/endpoints', { ...WEB, address: '10.9.0.1' }, 'ERR_INVALID', 'address'],
   ['POST', '/v1/endpoints', { ...WEB, address: '10.1.0.2' }, 'ERR_ADDRESS_IN_USE', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, address: 'fd00::5/64' }, 'ERR_INVALID', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, address: '10.1.0.9', addresses: ['10.1.0.9'] }, 'ERR_INVALID', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, addresses: ['10.1.0.9', '10.1.0.10'] }, 'ERR_INVALID', 'addresses'],
+  ['POST', '/v1/endpoints', { ...WEB, addresses: ['fd00::5', 'fd00::6'] }, 'ERR_INVALID', 'addresses'],
+  ['POST', '/v1/endpoints', { ...WEB, addresses: ['10.1.0.9', 'fd00::%1'] }, 'ERR_INVALID', 'addresses.1'],
+  ['POST', '/v1/endpoints', { ...WEB, addresses: '10.1.0.9' }, 'ERR_INVALID', 'addresses'],
   ['POST', '/v1/endpoints', { ...WEB, mac: 'ff:ff:ff:ff:ff:ff' }, 'ERR_INVALID', 'mac'],
   ['POST', '/v1/endpoints', { ...WEB, delayUs: '61s' }, 'ERR_INVALID', 'delayUs'],
   ['POST', '/v1/endpoints', { ...WEB, name: 'n'.repeat(257) }, 'ERR_INVALID', 'name'],
@@ -214,10 +295,46 @@ const REFUSED: readonly Refusal[] = [
   ['POST', '/v1/join', {}, 'ERR_INVALID', 'addresses']
 ]
 
+const REFUSED6: readonly Refusal[] = [
+  ['POST', '/v1/networks', { name: 'x', subnets: ['10.4.0.0/24', 'fd00:4::/121'] }, 'ERR_INVALID', 'subnets'],
+  ['POST', '/v1/networks', { name: 'x', subnet: 'fd00:4::/127' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/networks', { name: 'x', subnet: 'fd00:4::/64', gateway: '10.4.0.1' }, 'ERR_INVALID', 'gateway'],
+  ['PATCH', '/v1/networks/red', { addSubnet: '10.4.0.0/24' }, 'ERR_INVALID', 'subnet'],
+  ['PATCH', '/v1/networks/red', { addSubnet: 'fd00:4::/121' }, 'ERR_INVALID', 'subnet'],
+  ['POST', '/v1/endpoints', { ...WEB, address: 'fd00:4::5' }, 'ERR_INVALID', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, network: 'both', addresses: ['fd00:5::1'] }, 'ERR_INVALID', 'address'],
+  ['POST', '/v1/endpoints', { ...WEB, network: 'both', address: 'fd00:5::2' }, 'ERR_ADDRESS_IN_USE', 'address']
+]
+
 t.test('an invalid request is refused with code and field, and changes nothing', async t => {
   const agent = new MemoryHost()
   await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: LONG_ID })
-  for (const [method, url, body, code, field] of REFUSED) {
+  await refused(t, agent, REFUSED)
+})
+
+t.test('before every host knows IPv6, it is refused as unsupported', async t => {
+  const agent = new MemoryHost()
+  for (const [method, url, body, field] of [
+    ['POST', '/v1/networks', { ...BLUE, subnet: 'fd00:1::/64' }, 'subnet'],
+    ['POST', '/v1/networks', { name: 'blue', subnets: ['10.1.0.0/24', 'fd00:1::/64'] }, 'subnet'],
+    ['PATCH', '/v1/networks/red', { addSubnet: 'fd00:1::/64' }, 'subnet'],
+    ['POST', '/v1/endpoints', { ...WEB, address: 'fd00::5' }, 'address']
+  ] as const) {
+    const { status, error } = await ask(agent, method, url, body)
+    t.match({ status, error }, { status: 501, error: { code: 'ERR_UNSUPPORTED', field } }, url)
+  }
+  t.same([agent.caller.state.networkCount, agent.caller.state.endpointCount], [1, 0])
+})
+
+t.test('as are those about IPv6 once the cluster allows it', async t => {
+  const agent = host6()
+  await ask(agent, 'POST', '/v1/networks', { name: 'both', subnets: ['10.5.0.0/24', 'fd00:5::/64'] })
+  await ask(agent, 'POST', '/v1/endpoints', { ...WEB, network: 'both', containerId: LONG_ID })
+  await refused(t, agent, REFUSED6)
+})
+
+async function refused(t: Test, agent: MemoryHost, requests: readonly Refusal[]): Promise<void> {
+  for (const [method, url, body, code, field] of requests) {
     const { state } = agent.caller
     const before = [state.networkCount, state.endpointCount, state.hostByName('h2' as never)]
     const { error, status } = await ask(agent, method, url, body)
@@ -228,7 +345,7 @@ t.test('an invalid request is refused with code and field, and changes nothing',
     t.ok(status >= 400 && status < 500, `${title} ${status}`)
     t.same([state.networkCount, state.endpointCount, state.hostByName('h2' as never)], before, title)
   }
-})
+}
 
 t.test('a body that is not JSON, or would change a prototype, is refused', async t => {
   const server = buildApi({ agent: new MemoryHost().port, logger, clock: systemClock })

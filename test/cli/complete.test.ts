@@ -42,7 +42,13 @@ const NEXT: readonly (readonly [words: readonly string[], next: readonly string[
     ['agent', '--role', '='],
     ['server', 'client']
   ],
-  [['network', 'create', 'blue', '--e'], ['--egress-rate']],
+  [
+    ['network', 'create', 'blue', '--e'],
+    ['--egress-rate', '--egress-v6']
+  ],
+  [['network', 'update', 'blue', '--add'], ['--add-subnet']],
+  [['network', 'create', 'blue', '--subnet', '10.1.0.0/16', '--sub'], ['--subnet']],
+  [['network', 'update', 'blue', '--add-subnet', ''], []],
   [['network', 'create', '--mtu', '1400', 'blue', '--no'], ['--no-egress']],
   [
     ['status', '-o', ''],

@@ -8,10 +8,25 @@ import { buildPlugin } from '../cni/plugin.ts'
 import { scratch } from '../api/scratch.ts'
 import { served, vx } from './vx.ts'
 
-const NETWORK = ['name', 'vni', 'subnet', 'gateway', 'egressRate', 'mtu', 'egress', 'hostAccess', 'endpoints']
+const NETWORK = [
+  ...['name', 'vni', 'subnet', 'subnets', 'gateway', 'gateways', 'egressRate', 'mtu', 'egress', 'hostAccess'],
+  ...['egressV6', 'endpoints']
+]
 const ENDPOINT = [
   ...['network', 'containerId', 'name', 'ifname', 'host', 'address', 'gateway', 'mac', 'vni', 'mtu', 'hostInterface'],
-  ...['ingressRate', 'egressRate', 'delayUs', 'rxBytes', 'txBytes', 'rxPackets', 'txPackets', 'rxRate', 'txRate'],
+  ...[
+    'addresses',
+    'gateways',
+    'ingressRate',
+    'egressRate',
+    'delayUs',
+    'rxBytes',
+    'txBytes',
+    'rxPackets',
+    'txPackets',
+    'rxRate',
+    'txRate'
+  ],
   ...['hostIfindex', 'installed']
 ]
 const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
@@ -61,7 +76,7 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['host show h2', HOST, /^NAME +VTEP/],
   ['network create blue --subnet 10.2.0.0/16 --egress-rate 10mbit', NETWORK, /^NAME +VNI +SUBNET/],
   ['network list', NETWORK, /^NAME +VNI +SUBNET +GATEWAY +MTU +EGRESS +ENDPOINTS\n/],
-  ['network show red', NETWORK, /^NAME +VNI +SUBNET[^\n]*\nred /],
+  ['network show red', NETWORK, /^name +red\nvni +4096\nsubnet +10.1.0.0\/24 via 10.1.0.1\nmtu +1450\n/],
   ['network update red --egress-rate 1gbit', NETWORK, /1gbit/],
   ['endpoint attach --network red --container-id web --pid 1 --name shop', ENDPOINT, /^container +web\nname +shop\n/],
   ['endpoint list', ENDPOINT, /^NETWORK +CONTAINER +NAME +IFNAME +HOST +ADDRESS +RX +TX\n/],
@@ -154,7 +169,7 @@ t.test('the nested keys of status are as documented', async t => {
   const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
   t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
   t.same(Object.keys(status['members'] ?? {}), ['alive', 'failed'])
-  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'guard', 'drift', 'degraded', 'repaired'])
+  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'guard', 'noPrograms', 'drift', 'degraded', 'repaired'])
 })
 
 t.test('an empty list prints the heading only, or an empty JSON or YAML list', async t => {
@@ -191,6 +206,45 @@ t.test('the flags of attach and create reach the agent with their meaning', asyn
       ...{ mac: '02:00:00:00:00:05', ingressRate: 10e6, egressRate: 5e6, delayUs: 10_000, ifname: 'net1' }
     }
   ])
+})
+
+t.test('the flags of both families reach the agent, and what it answers is shown', async t => {
+  const { agent, env } = await served(t)
+  agent.caller.raise()
+  const ran = async (line: string, columns?: number): Promise<string> => {
+    const { code, out, err } = await vx(line.split(' '), columns === undefined ? { env } : { env, io: { columns } })
+    t.equal(code, 0, err)
+    return out
+  }
+  await ran('network create both --subnet fd00:2::/64 --subnet 10.2.0.0/24')
+  await ran('network create six --subnet fd00:6::/64')
+  t.match(await ran('network update red --add-subnet fd00:1::/64'), /10\.1\.0\.0\/24 fd00:1::\/64/)
+  t.match(
+    await ran('endpoint attach --network both --container-id web --pid 1 --ip fd00:2::77 --ip 10.2.0.9'),
+    /\naddress +10\.2\.0\.9\/24 via 10\.2\.0\.1\naddress +fd00:2::77\/64 via fd00:2::1\n/
+  )
+  await ran('endpoint attach --network six --container-id db --pid 1 --ip fd00:6::9')
+  t.match(agent.asked, [
+    { name: 'both', subnet: { prefixLength: 24 }, subnet6: { base: 'fd00:2::', prefixLength: 64 } },
+    { name: 'six', subnet: { base: 'fd00:6::' } },
+    { method: 'networkUpdate', args: ['red', { addSubnet: { base: 'fd00:1::' } }] },
+    { address: 0x0a020009, address6: 'fd00:2::77' },
+    { address: 'fd00:6::9' }
+  ])
+  t.match(await ran('network show both'), /\nsubnet +10.2.0.0\/24 via 10.2.0.1\nsubnet +fd00:2::\/64 via fd00:2::1\n/)
+  t.match(await ran('endpoint list'), / 10\.2\.0\.9\/24 fd00:2::77\/64 /, 'a pipe gets all')
+  for (const [line, cell] of [
+    ['endpoint list', / 10\.2\.0\.9\/24 \+1 /],
+    ['network list', / 10\.2\.0\.0\/24 \+1 +10\.2\.0\.1 \+1 /]
+  ] as const) {
+    const narrow = await ran(line, 80)
+    for (const text of narrow.split('\n')) t.ok(text.length <= 80, text)
+    t.match(narrow, line === 'endpoint list' ? / 10\.2\.0\.9\/24 (\+1|fd00)/ : / 10\.2\.0\.0\/24 (\+1|fd00)/)
+    t.match(await ran(line, 70), cell, 'compact where both do not fit')
+  }
+  t.match(await ran('kv list endpoint/both/'), / 10\.2\.0\.9 fd00:2::77 h1\n/)
+  t.match(await ran('kv list network/both'), / 4097 10\.2\.0\.0\/24 fd00:2::\/64\n/)
+  t.equal(await ran('endpoint detach --container-id web'), '10.2.0.9/24 and fd00:2::77/64 released\n')
 })
 
 t.test('tables fit the terminal, in colour if enabled; pipes get the full width', async t => {

@@ -63,11 +63,17 @@ t.test('the longest ordinary values fit 80 columns', t => {
   const member = { name, address, status: 'leaving', role: 'server', vtep: address, peerId: PEER_ID } as const
   const endpoint = {
     ...{ network: 'tenant-1', containerId: 'f'.repeat(64), name: 'web', ifname: 'eth0', host: 'h12' },
-    ...{ address: '10.100.100.100/16', rxBytes: 2 ** 40, txBytes: 999_999_999 }
+    ...{
+      address: '10.100.100.100/16',
+      addresses: ['10.100.100.100/16'] as readonly string[],
+      rxBytes: 2 ** 40,
+      txBytes: 999_999_999
+    }
   } as EndpointView
   const network = {
     ...{ name: 'tenant-1', vni: 16_777_215, subnet: '10.100.100.0/24', gateway: '10.100.100.1', egressRate: 100e6 },
-    ...{ mtu: 1450, egress: true, hostAccess: false, endpoints: 65_534 }
+    ...{ subnets: ['10.100.100.0/24'], gateways: ['10.100.100.1'] },
+    ...{ mtu: 1450, egress: true, hostAccess: false, egressV6: 'nat' as const, endpoints: 65_534 }
   }
   const tables = [
     table(MEMBER_COLUMNS, [member]),
@@ -111,7 +117,7 @@ t.test('problems of a host are shown first', t => {
     },
     raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
     members: { alive: 3, failed: 0 },
-    overlay: { driver: 'linux', guard: 'nft', drift: 0, degraded: [], repaired: {} }
+    overlay: { driver: 'linux', guard: 'nft', noPrograms: null, drift: 0, degraded: [], repaired: {} }
   }
   t.match(statusFacts(well), /^host {7}h1/)
   for (const [change, words] of [
@@ -120,6 +126,7 @@ t.test('problems of a host are shown first', t => {
     [{ members: { alive: 2, failed: 1 } }, /^! +1 members? ha(s|ve) failed: vxmesh members\n/],
     [{ overlay: { ...well.overlay, degraded: ['no bridge'] } }, /^! +degraded: no bridge\n/],
     [{ differsAt: 7 }, /^! +the state differs from the leader’s since log index 7/],
+    [{ overlay: { ...well.overlay, noPrograms: 'an IPv6 underlay' } }, /drift 0\nno eBPF {4}an IPv6 underlay/],
     [{ cluster: null }, /\ncluster {4}none yet\n/]
   ] as const) {
     t.match(statusFacts({ ...well, ...change }), words)
@@ -144,6 +151,27 @@ t.test('on a terminal the widest columns are truncated until the table fits, but
     else t.match(lines[1], /~/)
     if (width >= 17 && width < 86) t.ok((lines[1]?.length ?? 0) >= Math.min(width, 86), `${width} is made use of`)
   }
+  t.end()
+})
+
+t.test('a table that does not fit shows the short form of its cells, on later pages too', t => {
+  type Lists = { readonly name: string; readonly all: readonly string[] }
+  const columns: readonly Column<Lists>[] = [
+    ['NAME', row => row.name],
+    ['ALL', row => row.all.join(' '), row => `${row.all[0]} +${row.all.length - 1}`],
+    ['END', () => 'e']
+  ]
+  const [short, long] = [
+    { name: 'a', all: ['10.1.0.2', 'fd00::2'] },
+    { name: 'b', all: ['10.1.0.2', 'fd00:1:2:3:4:5:6:7'] }
+  ]
+  t.equal(table(columns, [short, long], 80), table(columns, [short, long]))
+  t.equal(table(columns, [short, long], 30), 'NAME  ALL          END\na     10.1.0.2 +1  e\nb     10.1.0.2 +1  e\n')
+  t.equal(table(columns, [short], 30), 'NAME  ALL               END\na     10.1.0.2 fd00::2  e\n', 'it fits')
+  const writer = listWriter('table', columns, 30)
+  t.equal(writer.page([short]), table(columns, [short], 30))
+  t.equal(writer.page([long]), 'b     10.1.0.2 +1  e\n')
+  t.equal(writer.page([short]), 'a     10.1.0.2 +1  e\n')
   t.end()
 })
 

@@ -70,6 +70,16 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [['network', 'create', 'blue'], /required option '--subnet <cidr>' not specified/],
   [['network', 'create', 'Blue', '--subnet', '10.1.0.0/24'], /NAME: must be/],
   [['network', 'create', 'a'.repeat(64), '--subnet', '10.1.0.0/24'], /NAME: must be/],
+  [
+    ['network', 'create', 'blue', '--subnet', '10.1.0.0/24', '--subnet', '10.2.0.0/24'],
+    /--subnet: may be given once for each family/
+  ],
+  [
+    ['network', 'create', 'blue', '--subnet', 'fd00:1::/64', '--subnet', '10.2.0.0/24', '--subnet', 'fd00:2::/64'],
+    /--subnet: may be given once for each family/
+  ],
+  [['network', 'create', 'blue', '--subnet', 'fd00:1::5/64'], /--subnet: has host bits set; did you mean fd00:1::\/64/],
+  [['network', 'create', 'blue', '--subnet', 'fd00:1::/127'], /--subnet: prefix length must be 48 to 126/],
   [['network', 'create', 'blue', '--subnet', '10.1.0.0'], /--subnet: must be a subnet like/],
   [['network', 'create', 'blue', '--subnet', '10.1.0.1/24'], /--subnet: has host bits set; did you mean 10.1.0.0\/24/],
   [['network', 'create', 'blue', '--subnet', '10.1.0.0/31'], /--subnet: prefix length must be 8 to 30/],
@@ -84,7 +94,8 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
     ['network', 'create', 'blue', '--subnet', '10.1.0.0/24', '--egress-rate', '10 mbit'],
     /--egress-rate: must be a num/
   ],
-  [['network', 'update', 'blue'], /give at least one of --egress-rate/],
+  [['network', 'update', 'blue'], /give at least one of --egress-rate, --egress-v6, --add-subnet/],
+  [['network', 'update', 'blue', '--add-subnet', 'fd00:1::'], /--add-subnet: must be a subnet like/],
   [['network', 'update', 'blue', '--egress-rate', 'fast'], /--egress-rate: must be a number with a unit like 10mbit/],
   [['network', 'delete'], /missing required argument 'name'/],
   [['endpoint', 'attach', '--network', 'red'], /required option '--container-id <id>'/],
@@ -98,6 +109,10 @@ const WRONG: readonly (readonly [argv: readonly string[], words: RegExp])[] = [
   [[...ATTACH, '--pid', '0'], /--pid: must be a whole number from 1/],
   [[...ATTACH, '--pid', 'init'], /--pid: must be a whole number/],
   [[...ATTACH, '--pid', '1', '--ip', '10.1.0.256'], /--ip: must be an IPv4 address/],
+  [[...ATTACH, '--pid', '1', '--ip', '10.1.0.5', '--ip', '10.1.0.6'], /--ip: may be given once for each family/],
+  [[...ATTACH, '--pid', '1', '--ip', 'fd00::5', '--ip', 'fd00::0:6'], /--ip: may be given once for each family/],
+  [[...ATTACH, '--pid', '1', '--ip', 'fd00::g'], /--ip: must be an IPv6 address/],
+  [[...ATTACH, '--pid', '1', '--ip', 'fd00::5/64'], /--ip: must be an IPv6 address/],
   [[...ATTACH, '--pid', '1', '--mac', '02:00:00:00:00'], /--mac: /],
   [[...ATTACH, '--pid', '1', '--ifname', 'sixteen-letters-'], /--ifname: must be 1 to 15/],
   [[...ATTACH, '--pid', '1', '--ingress-rate', '2tbit'], /--ingress-rate: must be 0/],

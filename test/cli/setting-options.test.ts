@@ -20,11 +20,12 @@ const endpointChange = (line: string): unknown =>
   changesIn(ENDPOINT_SETTINGS, parsed(addChangeOptions(new Command(), ENDPOINT_SETTINGS), line))
 
 t.test('each option sets the field of its setting', t => {
-  t.strictSame(network('--egress-rate 1gbit --mtu 1400 --no-egress --host-access'), {
+  t.strictSame(network('--egress-rate 1gbit --mtu 1400 --no-egress --host-access --egress-v6 routed'), {
     egressRate: '1gbit',
     mtu: 1_400,
     egress: false,
-    hostAccess: true
+    hostAccess: true,
+    egressV6: 'routed'
   })
   t.strictSame(endpointChange('--delay 10ms --ingress-rate none'), {
     ingressRate: 'none',
@@ -35,7 +36,13 @@ t.test('each option sets the field of its setting', t => {
 })
 
 t.test('without options the agent chooses; only --no-egress has a default of its own', t => {
-  t.strictSame(network(''), { egressRate: undefined, mtu: undefined, egress: true, hostAccess: undefined })
+  t.strictSame(network(''), {
+    egressRate: undefined,
+    mtu: undefined,
+    egress: true,
+    hostAccess: undefined,
+    egressV6: undefined
+  })
   t.end()
 })
 
@@ -43,7 +50,8 @@ t.test('a malformed value is refused by the name of its flag', t => {
   for (const [line, field] of [
     ['--egress-rate fast', '--egress-rate'],
     ['--mtu 575', '--mtu'],
-    ['--mtu 1400.5', '--mtu']
+    ['--mtu 1400.5', '--mtu'],
+    ['--egress-v6 none', '--egress-v6']
   ] as const) {
     t.throws(() => network(line), { code: 'ERR_USAGE', message: new RegExp(`^${field}: `) }, line)
   }
@@ -57,7 +65,7 @@ t.test('an update needs a change, and settings that cannot change have no option
   const update = addChangeOptions(new Command(), NETWORK_SETTINGS)
   t.strictSame(
     update.options.map(option => option.long),
-    ['--egress-rate']
+    ['--egress-rate', '--egress-v6']
   )
   t.throws(() => parsed(update, '--mtu 1400'), { code: 'commander.unknownOption' })
   t.end()

@@ -8,7 +8,7 @@ import { FIRST_RULES, RULES } from '#model/command.ts'
 import { VxmeshError, type ErrorCode } from '#model/errors.ts'
 import { systemClock } from '#platform/clock.ts'
 import { createLogger } from '#platform/log.ts'
-import { attach, create } from '../allocator/fixtures.ts'
+import { addSubnet, attach, create } from '../allocator/fixtures.ts'
 import { scratch } from '../api/scratch.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
@@ -245,7 +245,19 @@ const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, nu
   ['ADD', { ...CONF, socket: 7 }, CONTAINER, 7, /^socket:/],
   ['ADD', BY_POD, CONTAINER, 7, /network: is missing/],
   ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.999'] } }, CONTAINER, 7, /^ips:/],
-  ['ADD', { ...CONF, runtimeConfig: { ips: ['fd00::1/64'] } }, CONTAINER, 7, /^ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['fd00::g/64'] } }, CONTAINER, 7, /^ips:/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['fd00::5%eth0'] } }, CONTAINER, 7, /^ips:/],
+  [
+    'ADD',
+    { ...CONF, runtimeConfig: { ips: ['fd00::5', 'fd00::6'] } },
+    CONTAINER,
+    7,
+    /^ips: must be one, or one of each/
+  ],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.5', 'fd00::5', '10.1.0.6'] } }, CONTAINER, 7, /^ips: must be one/],
+  ['ADD', { ...CONF, runtimeConfig: { ips: ['fd00::5/64'] } }, CONTAINER, 2, /IPv6 needs every host/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'IP=10.1.0.5,10.1.0.6' }, 7, /^ips:/],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'IP=10.1.0.5,' }, 7, /^ips:/],
   ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.5', '10.1.0.6'] } }, CONTAINER, 7, /^ips:/],
   ['ADD', { ...CONF, runtimeConfig: { ips: '10.1.0.5' } }, CONTAINER, 7, /^runtimeConfig\.ips:/],
   ['ADD', { ...CONF, runtimeConfig: { ips: ['10.1.0.1'] } }, CONTAINER, 7, /gateway/],
@@ -364,6 +376,139 @@ t.test('CHECK compares prevResult with the endpoint', async t => {
     const { exitCode, json: answer } = await call('CHECK', { ...CONF, prevResult }, CONTAINER)
     t.same([exitCode, answer?.['code']], [1, code], JSON.stringify(prevResult))
   }
+})
+
+/** As served, with networks both (10.5.0.0/24 and fd00:5::/64), six (fd00:6::/64) and tiny6 (fd00:7::/126). */
+async function served6(t: Test): ReturnType<typeof served> {
+  const all = await served(t)
+  const { caller } = all.agent
+  caller.raise()
+  caller.do(create('both', { subnet: '10.5.0.0/24', subnet6: 'fd00:5::/64' }))
+  caller.do(create('six', { subnet: 'fd00:6::/64' }))
+  caller.do(create('tiny6', { subnet: 'fd00:7::/126' }))
+  return all
+}
+
+t.test('ADD answers with the addresses and default routes of all families', async t => {
+  const both = [
+    ['10.5.0.2/24', '10.5.0.1', '4', '0.0.0.0/0'],
+    ['fd00:5::2/64', 'fd00:5::1', '6', '::/0']
+  ] as const
+  const six = [['fd00:6::2/64', 'fd00:6::1', '6', '::/0']] as const
+  for (const [network, expected] of [
+    ['both', both],
+    ['six', six]
+  ] as const) {
+    for (const cniVersion of VERSIONS) {
+      const { call } = await served6(t)
+      const { exitCode, json, stderr } = await call('ADD', { ...CONF, cniVersion, network }, CONTAINER)
+      t.equal(exitCode, 0, `${cniVersion}: ${stderr}`)
+      const version = (family: string): object => (cniVersion.startsWith('0') ? { version: family } : {})
+      t.same(
+        json?.['ips'],
+        expected.map(([address, gateway, family]) => ({ ...version(family), address, gateway, interface: 1 }))
+      )
+      t.same(
+        json?.['routes'],
+        expected.map(([, gw, , dst]) => ({ dst, gw }))
+      )
+    }
+  }
+})
+
+t.test(
+  'without egress there is no default route in either family, and ours come after those of earlier plugins',
+  async t => {
+    const { agent, call } = await served6(t)
+    agent.caller.do({ ...create('inner', { subnet: '10.8.0.0/24', subnet6: 'fd00:8::/64' }), egress: false })
+    const prevResult = {
+      interfaces: [{ name: 'lo0', sandbox: NETNS }],
+      ips: [{ address: 'fd00:9::2/64', interface: 0 }],
+      routes: [{ dst: 'fd00:9::/48' }]
+    }
+    t.match(await call('ADD', { ...CONF, network: 'inner', prevResult }, CONTAINER), {
+      json: {
+        ips: [
+          { address: 'fd00:9::2/64', interface: 0 },
+          { address: '10.8.0.2/24', interface: 2 },
+          { address: 'fd00:8::2/64', interface: 2 }
+        ],
+        routes: [{ dst: 'fd00:9::/48' }]
+      }
+    })
+  }
+)
+
+t.test('an address of each family may be asked for, in any order and with or without prefix length', async t => {
+  const cases: readonly (readonly [network: string, config: object, env: Env, given: readonly string[]])[] = [
+    ['both', { runtimeConfig: { ips: ['10.5.0.9', 'fd00:5::99'] } }, {}, ['10.5.0.9/24', 'fd00:5::99/64']],
+    ['both', { runtimeConfig: { ips: ['fd00:5::99/64', '10.5.0.9/24'] } }, {}, ['10.5.0.9/24', 'fd00:5::99/64']],
+    ['both', { runtimeConfig: { ips: ['FD00:5:0::99'] } }, {}, ['10.5.0.2/24', 'fd00:5::99/64']],
+    ['both', { runtimeConfig: { ips: ['10.5.0.9'] } }, {}, ['10.5.0.9/24', 'fd00:5::9/64']],
+    ['both', { args: { cni: { ips: ['10.5.0.8', 'fd00:5::88'] } } }, {}, ['10.5.0.8/24', 'fd00:5::88/64']],
+    ['both', {}, { CNI_ARGS: 'IP=10.5.0.7,fd00:5::77/64' }, ['10.5.0.7/24', 'fd00:5::77/64']],
+    ['six', {}, { CNI_ARGS: 'IP=fd00:6::77' }, ['fd00:6::77/64']],
+    ['six', { runtimeConfig: { ips: ['fd00:6::1:0:0:9/64'] } }, {}, ['fd00:6::1:0:0:9/64']]
+  ]
+  for (const [network, config, env, given] of cases) {
+    const { call } = await served6(t)
+    const { json, stdout } = await call('ADD', { ...CONF, network, ...config }, { ...CONTAINER, ...env })
+    t.same(
+      (json?.['ips'] as { address: string }[] | undefined)?.map(({ address }) => address),
+      given,
+      stdout
+    )
+  }
+})
+
+t.test('an address that the network cannot give is refused by the family', async t => {
+  const { agent, call } = await served6(t)
+  agent.caller.do(attach('both', 'other', { address: '10.5.0.9', address6: 'fd00:5::99' }))
+  for (const [network, ips, code, words] of [
+    ['red', ['fd00:5::5'], 7, /network red has no IPv6 subnet/],
+    ['six', ['10.5.0.5'], 7, /network six has no IPv4 subnet/],
+    ['both', ['fd00:9::5'], 7, /not a host address of fd00:5::\/64/],
+    ['both', ['fd00:5::1'], 7, /gateway/],
+    ['both', ['fd00:5::99'], 104, /belongs to container other/],
+    ['both', ['10.5.0.7', 'fd00:5::99'], 104, /belongs to container other/]
+  ] as const) {
+    const { json } = await call('ADD', { ...CONF, network, runtimeConfig: { ips } }, CONTAINER)
+    t.equal(json?.['code'], code, ips.join())
+    t.match(json?.['msg'], words)
+  }
+})
+
+t.test('CHECK compares the addresses of both families', async t => {
+  const { agent, call } = await served6(t)
+  const conf = { ...CONF, network: 'both' }
+  const { json } = await call('ADD', conf, CONTAINER)
+  const ips = json?.['ips'] as { address: string }[]
+  const checked = async (changed: object): Promise<unknown> => {
+    const answer = await call('CHECK', { ...conf, prevResult: { ...json, ...changed } }, CONTAINER)
+    return answer.json?.['code'] ?? answer.exitCode
+  }
+  t.equal(await checked({}), 0)
+  t.equal(await checked({ ips: ips.toReversed() }), 0)
+  for (const at of [0, 1]) {
+    const other = at === 0 ? '10.5.0.77/24' : 'fd00:5::77/64'
+    t.equal(await checked({ ips: ips.with(at, { ...ips[at], address: other }) }), 107, other)
+  }
+  t.equal(await checked({ ips: [] }), 107)
+  const red = await call('ADD', CONF, { ...CONTAINER, CNI_IFNAME: 'eth1' })
+  const prevResult = red.json
+  agent.caller.do(addSubnet('red', 'fd00:1::/64'))
+  const later = await call('CHECK', { ...CONF, prevResult }, { ...CONTAINER, CNI_IFNAME: 'eth1' })
+  t.match(later, { exitCode: 0, stdout: '' }, 'a subnet that the network got since is not missed')
+})
+
+t.test('STATUS counts the addresses of an IPv6 subnet', async t => {
+  const { agent, call } = await served6(t)
+  const conf = { ...CONF, network: 'tiny6' }
+  agent.caller.do(attach('tiny6', 'a'))
+  t.match(await call('STATUS', conf), { exitCode: 0 })
+  agent.caller.do(attach('tiny6', 'b'))
+  t.match(await call('STATUS', conf), { exitCode: 1, json: { code: 50, msg: /no free address/ } })
+  t.match(await call('STATUS', { ...CONF, network: 'six' }), { exitCode: 0 })
 })
 
 t.test('errors of cluster and kernel have the code that tells the runtime what to do', async t => {

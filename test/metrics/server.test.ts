@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { request } from 'node:http'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
@@ -13,20 +14,22 @@ const WELL: readonly Check[] = [
   { name: 'cluster', trouble: null, forReady: true },
   { name: 'leader', trouble: null, forReady: false }
 ]
+const noIpv6 = existsSync('/proc/net/if_inet6') ? false : 'no IPv6'
 const UNREADY = WELL.map(check => (check.name === 'cluster' ? { ...check, trouble: 'none yet' } : check))
 const UNWELL = WELL.map(check => (check.name === 'leader' ? { ...check, trouble: 'unknown' } : check))
 
 type Answer = { readonly status: number; readonly text: string; readonly headers: Record<string, unknown> }
-type Asked = { readonly method?: string; readonly host?: string; readonly body?: string }
+type Asked = { readonly method?: string; readonly host?: string; readonly body?: string; readonly at?: string }
 
 async function door(
   t: Test,
   checks: () => readonly Check[] = () => WELL,
-  gather = () => SOME
+  gather = () => SOME,
+  listen = '127.0.0.1:0'
 ): Promise<{ port: number; ask: (path: string, asked?: Asked) => Promise<Answer> }> {
   const metrics = new Metrics(gather, new ManualClock().clock)
   const server = await startMetricsServer({
-    listen: '127.0.0.1:0',
+    listen,
     checks,
     metrics,
     logger: createLogger('silent')
@@ -35,10 +38,14 @@ async function door(
   return { port: server.port, ask: (path, asked) => ask(server.port, path, asked) }
 }
 
-function ask(port: number, path: string, { method = 'GET', host, body }: Asked = {}): Promise<Answer> {
+function ask(
+  port: number,
+  path: string,
+  { method = 'GET', host, body, at = '127.0.0.1' }: Asked = {}
+): Promise<Answer> {
   const headers = host === undefined ? {} : { host }
   return new Promise((resolve, reject) => {
-    const asked = request({ host: '127.0.0.1', port, path, method, headers, agent: false }, answer => {
+    const asked = request({ host: at, port, path, method, headers, agent: false }, answer => {
       let text = ''
       answer.setEncoding('utf8')
       answer.on('data', (part: string) => (text += part))
@@ -120,6 +127,21 @@ t.test('a Host header that is neither the reached address nor localhost is refus
   t.match(await raw(port, 'GET /metrics HTTP/1.0\r\n\r\n'), /^HTTP\/1.1 403 /)
   t.match(await raw(port, 'GET /metrics HTTP/1.1\r\nhost:\r\nconnection: close\r\n\r\n'), /^HTTP\/1.1 403 /)
   t.match(await raw(port, 'GET /metrics HTTP/1.1\r\n\r\n'), /^HTTP\/1.1 400 /)
+})
+
+t.test('an IPv6 address in brackets is served, and is no IPv4 one', { skip: noIpv6 }, async t => {
+  const { ask, port } = await door(
+    t,
+    () => WELL,
+    () => SOME,
+    '[::]:0'
+  )
+  const at = '::1'
+  for (const host of [undefined, 'localhost', '[::1]', `[::1]:${port}`])
+    t.equal((await ask('/metrics', { at, ...(host === undefined ? {} : { host }) })).status, 200, `Host ${host}`)
+  for (const host of ['::1', '[::2]', '[::1', '127.0.0.1', 'evil.example'])
+    t.equal((await ask('/metrics', { at, host })).status, 403, host)
+  await t.rejects(ask('/livez'), { code: 'ECONNREFUSED' })
 })
 
 t.test('headers over 8 KiB and non-HTTP bytes are refused, and the server keeps serving', async t => {

@@ -1,5 +1,6 @@
 // CURVE authentication, as required beyond loopback: only clients with listed keys get answers.
 
+import { existsSync } from 'node:fs'
 import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -69,6 +70,30 @@ t.test('a listed key is answered; another key, a wrong server key and no key are
   } finally {
     await running.stop()
   }
+})
+
+const noIpv6 = existsSync('/proc/net/if_inet6') ? false : 'no IPv6'
+
+t.test('sockets with IPv6 addresses answer, and need keys even on loopback', { skip: noIpv6 }, async t => {
+  const at = await addresses()
+  const six = (url: string): string => url.replace('127.0.0.1', '[::1]')
+  const everywhere = { requests: six(at.requests), events: at.events, rpc: six(at.rpc) }
+  const [server, friend] = [curveKeyPair(), curveKeyPair()]
+  const curve = { secretKey: server.secretKey, allowedKeys: [friend.publicKey] }
+  const running = await ZmqServer.start({ ...common, addresses: everywhere, curve })
+  t.teardown(() => running.stop())
+  const { publicKey: curvePublicKey, secretKey: curveSecretKey } = friend
+  const keys = { curveServerKey: server.publicKey, curvePublicKey, curveSecretKey, ipv6: true }
+  t.equal(await ask(six(at.rpc), keys), 199)
+  t.equal(await ask(six(at.rpc), { ipv6: true }), null)
+  t.equal(await ask(at.rpc, keys), null, 'not at an IPv4 address')
+  const { zmq } = await loadConfig({
+    ...{ file: null, env: {} },
+    flags: { bind: '192.0.2.1', insecure: 'true', 'zmq.rpc': 'tcp://[0::1]:30029' }
+  })
+  t.equal(zmq.rpc, 'tcp://[::1]:30029')
+  await t.rejects(readZmqKeys(zmq), { code: 'ERR_CONFIG', field: 'zmq.rpc', message: /is not loopback/ })
+  t.notOk(keylessPorts(zmq).includes(30_029))
 })
 
 t.test('an error names the setting of a port in use, and no socket stays bound', async t => {

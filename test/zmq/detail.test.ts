@@ -10,13 +10,16 @@ t.test('every field of the detail is parsed', async t => {
     mac: '02:00:00:00:00:01',
     netns: '/run/netns/web',
     gateway: '10.0.0.1',
+    addresses: ['10.0.0.5', 'FD00:1:0::5'],
     requestId: 'r1',
     ingressRate: 1_000_000,
     egressRate: '2mbit',
     delayUs: 500,
     labels: { app: 'web' }
   }
-  t.same(parseDetail(JSON.stringify(full)), { ...full, gateway: 0x0a000001, egressRate: 2_000_000 })
+  const addresses = [0x0a000005, 'fd00:1::5']
+  t.same(parseDetail(JSON.stringify(full)), { ...full, gateway: 0x0a000001, addresses, egressRate: 2_000_000 })
+  t.same(parseDetail('{"gateway":"fd00:1::0:1"}'), { gateway: 'fd00:1::1' })
 })
 
 t.test('an invalid detail is refused with the name of the field', async t => {
@@ -35,6 +38,11 @@ t.test('an invalid detail is refused with the name of the field', async t => {
     ['{"netns":"web"}', 'ConnDetail.netns'],
     ['{"netns":7}', 'ConnDetail.netns'],
     ['{"gateway":"10.0.0"}', 'ConnDetail.gateway'],
+    ['{"gateway":"fd00::g"}', 'ConnDetail.gateway'],
+    ['{"addresses":"10.0.0.5"}', 'ConnDetail.addresses'],
+    ['{"addresses":[5]}', 'ConnDetail.addresses'],
+    ['{"addresses":["fd00::5/64"]}', 'ConnDetail.addresses'],
+    ['{"addresses":["10.0.0.5","fd00::5","fd00::6"]}', 'ConnDetail.addresses'],
     ['{"requestId":""}', 'ConnDetail.requestId'],
     [`{"requestId":"${'x'.repeat(257)}"}`, 'ConnDetail.requestId'],
     ['{"ingressRate":-1}', 'ConnDetail.ingressRate'],

@@ -58,11 +58,13 @@ async function hears(host: MemoryHost, subscriber: Subscriber): Promise<number> 
     if (message !== undefined) received.push(decodeHeader(message).type)
   })()
   await waitFor('an event arrives', () => {
-    const network = { name: 'red', vni: 9, subnet: '10.1.0.0/24', gateway: '10.1.0.1', egressRate: 0 }
+    const [subnet, gateway] = ['10.1.0.0/24', '10.1.0.1']
+    const addresses = { subnet, subnets: [subnet], gateway, gateways: [gateway] }
+    const network = { name: 'red', vni: 9, ...addresses, egressRate: 0 }
     host.events.publish(() => ({
       kind: 'network-created',
       index: 9,
-      network: { ...network, egress: true, hostAccess: false }
+      network: { ...network, egress: true, hostAccess: false, egressV6: 'nat' }
     }))
     return received.length > 0
   })

@@ -2,7 +2,7 @@
 
 import type { Config } from '#config/schema.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { DoctorView, FindingView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
@@ -46,7 +46,7 @@ export async function examineMachine(config: Config, agent: FindingView): Promis
  */
 function openLinuxDriver({ overlay }: Config): LinuxDriver | string {
   try {
-    return LinuxDriver.open({ underlay: ipv4Underlay(overlay.vtep), clock: systemClock })
+    return LinuxDriver.open({ underlay: vxlanUnderlay(overlay.vtep), clock: systemClock })
   } catch (err) {
     return asVxmeshError(err).message
   }

@@ -62,6 +62,10 @@ export type PeerAnswer = {
 }
 
 export type MeshFacts = {
+  /** What a packet of a container grows by on the underlay, in bytes. */
+  readonly overheadBytes: number
+  /** Networks of this host that have an IPv6 subnet and a smaller MTU than IPv6 needs. */
+  readonly tooNarrow: readonly string[]
   readonly self: { readonly name: string; readonly index: number; readonly digest: string }
   /** Number of hosts that were not probed for lack of time. */
   readonly unseen: number

@@ -55,6 +55,7 @@ function sysctlsOf(device: string | null): Readonly<Record<string, number | null
   const keys = [
     'net/ipv4/ip_forward',
     'net/bridge/bridge-nf-call-iptables',
+    'net/bridge/bridge-nf-call-ip6tables',
     'net/netfilter/nf_conntrack_count',
     'net/netfilter/nf_conntrack_max',
     'net/ipv4/conf/all/rp_filter',

@@ -6,10 +6,14 @@ import { digestOf } from '#allocator/digest.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { Membership } from '#membership/serf/membership.ts'
+import { subnetsOf } from '#model/addresses.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIp } from '#model/ip.ts'
+import { formatIp, isIpv4 } from '#model/ip.ts'
 import type { Member } from '#model/member.ts'
+import type { Network } from '#model/network.ts'
+import { MTU_MIN_IPV6 } from '#model/quantity.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { ClusterLife, PeerRpc, ReplicatedLog } from '#replication/ports.ts'
 import type { DigestCheck } from '../observe/digest-check.ts'
@@ -66,7 +70,10 @@ export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
   ])
   const { leader } = log.status()
   const { drift, degraded, repaired } = reconciler.status()
+  const { overheadBytes } = vxlanUnderlay(config.overlay.vtep)
   return {
+    overheadBytes,
+    tooNarrow: tooNarrow(sources, overheadBytes),
     self: { name: config.name, index: state.appliedIndex, digest: digestOf(state) },
     unseen: others.length - peers.length,
     peers,
@@ -109,6 +116,15 @@ async function gatherPeers(sources: MeshSources, others: readonly Member[]): Pro
   }
   await Promise.all(Array.from({ length: MAX_CONCURRENT }, work))
   return found.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** See MeshFacts. */
+function tooNarrow({ self, state, config, underlayMtu }: MeshSources, overheadBytes: number): readonly string[] {
+  const { mtu } = config().overlay
+  const ofHost = mtu === 'auto' ? underlayMtu() - overheadBytes : mtu
+  const isNarrow = (network: Network): boolean => (network.mtu === 0 ? ofHost : network.mtu) < MTU_MIN_IPV6
+  const hasIpv6 = (network: Network): boolean => subnetsOf(network).some(({ base }) => !isIpv4(base))
+  return state.networksOnHost(self).flatMap(network => (hasIpv6(network) && isNarrow(network) ? [network.name] : []))
 }
 
 /** Names and VTEPs that several members have, as messages. */

@@ -48,7 +48,7 @@ function underlay({ underlay: found }: MachineFacts): FindingView {
 
 /** Kubernetes expects 1. Our filters keep NAT and connection tracking away from bridged packets, but cannot overrule a drop. */
 function bridgeFilter({ sysctls, features: found }: MachineFacts): FindingView {
-  if (sysctls['net/bridge/bridge-nf-call-iptables'] !== 1)
+  if (sysctls['net/bridge/bridge-nf-call-iptables'] !== 1 && sysctls['net/bridge/bridge-nf-call-ip6tables'] !== 1)
     return ok('br_netfilter', 'bridged packets are not given to iptables')
   const drops = typeof found === 'string' ? undefined : found.find(({ name, present }) => name === 'egress' && !present)
   if (drops === undefined)

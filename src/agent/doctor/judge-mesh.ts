@@ -1,5 +1,6 @@
 // What is wrong between this host and the others: ports, paths, Serf, servers, clocks, copies of the state. Pure.
 
+import { MTU_MIN_IPV6 } from '#model/quantity.ts'
 import type { FindingView } from '#model/views.ts'
 import type { MeshFacts, PeerAnswer, PeerFacts } from './facts.ts'
 import { failed, ok, some, warning } from './finding.ts'
@@ -16,7 +17,7 @@ export function judgeMesh(facts: MeshFacts): readonly FindingView[] {
     ownPorts(facts),
     ports(alive),
     tunnels(alive),
-    paths(alive),
+    paths(facts, alive),
     agents(alive),
     serf(facts),
     serfFlood(facts),
@@ -77,7 +78,7 @@ function tunnels(alive: readonly PeerFacts[]): FindingView {
   )
 }
 
-function paths(alive: readonly PeerFacts[]): FindingView {
+function paths({ overheadBytes, tooNarrow }: MeshFacts, alive: readonly PeerFacts[]): FindingView {
   const tried = alive.flatMap(({ name, path }) => (path === null ? [] : [{ name, ...path }]))
   if (tried.some(({ passes }) => passes === null)) {
     return warning('mtu', 'not tried: ping is not installed', 'install iputils-ping')
@@ -86,7 +87,11 @@ function paths(alive: readonly PeerFacts[]): FindingView {
   if (narrow.length > 0) {
     const found = some(narrow.map(({ name, wanted, passes }) => `to ${name} ${passes ?? 0} of ${wanted} bytes pass`))
     const least = Math.min(...narrow.map(({ passes }) => passes ?? Infinity))
-    return failed('mtu', found, `raise the MTU on the path, or set overlay.mtu: ${least - 50} on all hosts`)
+    return failed('mtu', found, `raise the MTU on the path, or set overlay.mtu: ${least - overheadBytes} on all hosts`)
+  }
+  if (tooNarrow.length > 0) {
+    const todo = `raise the MTU of the underlay to ${MTU_MIN_IPV6 + overheadBytes} or more, and that of the networks`
+    return failed('mtu', `IPv6 needs an MTU of ${MTU_MIN_IPV6} in ${some(tooNarrow)}`, todo)
   }
   const silent = tried.filter(({ passes }) => passes === 0)
   if (silent.length > 0) {

@@ -3,18 +3,19 @@
 
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
-import { formatIp, type Ip } from '#model/ip.ts'
+import { familyOf, formatIp, isIpv4, type Family, type Ip } from '#model/ip.ts'
 import type { Vni } from '#model/ids.ts'
 import { asVxmeshError } from '#model/errors.ts'
+import { formatSocketAddress } from '#model/socket-address.ts'
 import type { Clock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import type { PathFacts, PortFacts } from './facts.ts'
 
 const CONNECT_MS = 1_000
-/** IPv4 and ICMP headers. */
-const PING_HEADER_BYTES = 28
-/** Every IPv4 host must accept a packet of this size (RFC 791 section 3.1). */
-const SMALL_BYTES = 576
+/** IP and ICMP headers. */
+const PING_HEADER_BYTES: Readonly<Record<Family, number>> = { ipv4: 28, ipv6: 48 }
+/** Every host must accept a packet of this size (RFC 791 section 3.1, RFC 8200 section 5). */
+const SMALL_BYTES: Readonly<Record<Family, number>> = { ipv4: 576, ipv6: 1_280 }
 /** Sizes tried in parallel between one that passes and one that fails. */
 const SIZES = 6
 const PROBE_PACKETS = 20
@@ -22,7 +23,7 @@ const ARRIVE_MS = 100
 
 /** Opens a TCP connection and closes it at once. */
 export function probePort(what: string, from: Ip, to: { address: Ip; port: number }): Promise<PortFacts> {
-  const address = `${formatIp(to.address)}:${to.port}`
+  const address = formatSocketAddress(to)
   return new Promise(resolve => {
     const done = (trouble: string | null): void => {
       socket.destroy()
@@ -38,10 +39,11 @@ export function probePort(what: string, from: Ip, to: { address: Ip; port: numbe
 /** Finds the largest IP packet, up to `wanted` bytes, that reaches `to` unfragmented. Takes 3 s at most. */
 export async function probePath(from: Ip, to: Ip, wanted: number): Promise<PathFacts> {
   try {
-    const [whole, small] = await Promise.all([pings(from, to, wanted), pings(from, to, SMALL_BYTES)])
+    const least = SMALL_BYTES[familyOf(to)]
+    const [whole, small] = await Promise.all([pings(from, to, wanted), pings(from, to, least)])
     if (whole) return { wanted, passes: wanted }
     if (!small) return { wanted, passes: 0 }
-    let [passes, fails] = [SMALL_BYTES, wanted]
+    let [passes, fails] = [least, wanted]
     while (fails - passes > 1) {
       const step = (fails - passes) / (SIZES + 1)
       const sizes = Array.from({ length: SIZES }, (_, i) => Math.round(passes + step * (i + 1)))
@@ -59,7 +61,7 @@ export async function probePath(from: Ip, to: Ip, wanted: number): Promise<PathF
 
 /** @throws ERR_INTERNAL if ping is not installed */
 async function pings(from: Ip, to: Ip, bytes: number): Promise<boolean> {
-  const size = `${bytes - PING_HEADER_BYTES}`
+  const size = `${bytes - PING_HEADER_BYTES[familyOf(to)]}`
   const bounds = ['-n', '-q', '-c', '2', '-i', '0.2', '-W', '0.4']
   const argv = [...bounds, '-M', 'do', '-s', size, '-I', formatIp(from), formatIp(to)]
   return (await run('ping', argv, { timeoutMs: 2_000 })).exitCode === 0
@@ -76,7 +78,7 @@ export async function probeTunnel(p: { from: Ip; to: Ip; port: number; vni: Vni;
   packet.writeUInt32BE(p.vni * 256, 4)
   // Destination: bridge group address. Source: zero. EtherType: local experimental (IEEE 802).
   packet.write('0180c200000f00000000000088b5', 8, 'hex')
-  const socket = createSocket('udp4')
+  const socket = createSocket(isIpv4(p.from) ? 'udp4' : 'udp6')
   socket.on('error', () => undefined)
   try {
     await new Promise<void>((resolve, reject) => {

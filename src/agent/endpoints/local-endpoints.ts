@@ -1,10 +1,12 @@
 // What the agent knows of this host's containers beyond the replicated state: the network namespace of each, so that a lost
-// interface can be made again and a changed MTU applied.
+// interface can be made again, and a changed MTU or a second subnet applied.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
+import { subnetsOf } from '#model/addresses.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, type PeerId, type Vni } from '#model/ids.ts'
+import { formatSubnet } from '#model/ip.ts'
 import { attachRequest, type AttachRequest, type AttachResult, type Devices } from '#overlay/driver.ts'
 import type { DesiredHost } from '#overlay/plan/network/desired.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
@@ -38,7 +40,7 @@ export type LocalEndpointsOptions = {
   readonly bootId: string
   readonly self: PeerId
   readonly state: Pick<ClusterState, 'endpoint' | 'endpointsOnHost' | 'network'>
-  readonly devices: Pick<Devices, 'attach' | 'setContainerMtu'>
+  readonly devices: Pick<Devices, 'attach' | 'updateContainer'>
   /** The desired state of one network on this host. */
   readonly desired: (vni: Vni) => DesiredHost
   readonly records: NetnsRecords
@@ -58,7 +60,8 @@ export class LocalEndpoints {
   readonly #busy = new UseCounts<EndpointKey>()
   /** Since when each attach or detach has been known to have ended without an answer. */
   readonly #unfinished = new Map<EndpointKey, number>()
-  #followedMtu: number | null = null
+  /** What the containers of each network were last given. */
+  #followed: ReadonlyMap<Vni, string> = new Map()
 
   constructor(options: LocalEndpointsOptions) {
     this.#options = options
@@ -163,22 +166,28 @@ export class LocalEndpoints {
     }
   }
 
-  /** Sets the containers' interfaces to the current overlay MTU if it has changed. @throws ERR_KERNEL */
-  async followMtu(): Promise<void> {
-    const mtu = this.#options.overlayMtu()
-    if (mtu === this.#followedMtu) return
+  /**
+   * Gives the containers of one network, or of all, what it has got since they were attached: another overlay MTU, or an
+   * address in its second subnet. @throws ERR_KERNEL
+   */
+  async follow(only: Vni | null): Promise<void> {
     const { state, self, devices } = this.#options
+    const seen = new Map<Vni, string>()
     for (const endpoint of state.endpointsOnHost(self)) {
+      const network = only === null || endpoint.vni === only ? state.network(endpoint.network) : undefined
+      if (network === undefined) continue
+      const facts = `${this.#options.overlayMtu()} ${subnetsOf(network).map(formatSubnet).join(' ')}`
+      seen.set(network.vni, facts)
       const record = this.#records.get(endpointKey(endpoint.containerId, endpoint.ifname))
-      if (record === undefined) continue
+      if (record === undefined || this.#followed.get(network.vni) === facts) continue
       try {
-        await devices.setContainerMtu(this.#request(endpoint, record.netns))
+        await devices.updateContainer(this.#request(endpoint, record.netns))
       } catch (err) {
         // A namespace that is gone has no interface either, and the plan reports it.
         if (asVxmeshError(err).code !== 'ERR_NETNS') throw err
       }
     }
-    this.#followedMtu = mtu
+    this.#followed = only === null ? seen : new Map([...this.#followed, ...seen])
   }
 
   /** Forgets endpoints that the state no longer places on this host. Only for a state that is current. */

@@ -2,16 +2,17 @@
 // once; the rest is described on demand. Pure.
 
 import type { MemberChange } from '#membership/view/view.ts'
+import { gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Command, Outcome } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { EndpointFacts, HostFacts, NetworkFacts, UntimedEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
-import { formatIp, formatSubnet } from '#model/ip.ts'
-import type { Network } from '#model/network.ts'
+import { formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
+import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import type { Description } from './event-bus.ts'
-import { memberView, namespaceView } from './views.ts'
+import { addressTexts, memberView, namespaceView } from './views.ts'
 
 /** Describes the event of an applied command; null if it was refused or changed nothing worth an event. */
 export function changeEvent(p: {
@@ -62,8 +63,9 @@ function namespaceKind(command: Command['kind']): 'namespace-mapped' | 'namespac
 function networkFacts(network: Network): NetworkFacts {
   const { name, vni } = network
   const { mtu: _, ...settings } = settingsOf(NETWORK_SETTINGS, network)
-  const addresses = { subnet: formatSubnet(network.subnet), gateway: formatIp(network.gateway) }
-  return { name, vni, ...addresses, ...settings }
+  const [subnets, gateways] = [subnetsOf(network).map(formatSubnet), gatewaysOf(network).map(formatIp)]
+  const addresses = { subnet: formatSubnet(network.subnet), subnets, gateway: formatIp(network.gateway), gateways }
+  return { name, vni, ...addresses, ...settings, egressV6: egressV6Of(network) }
 }
 
 /** Looks the network and the host up at once: later they may be gone. */
@@ -78,18 +80,20 @@ function endpointEvent(
 ): Description {
   const { index } = p
   const host = p.hostName(endpoint.host)
-  const prefix = p.network(endpoint.network)?.subnet.prefixLength ?? 32
-  return () => ({ kind, index, endpoint: endpointFacts(endpoint, { host, prefix }) })
+  const network = p.network(endpoint.network)
+  return () => ({ kind, index, endpoint: endpointFacts(endpoint, { host, network }) })
 }
 
 function endpointFacts(
   endpoint: Endpoint,
-  { host, prefix }: { readonly host: string; readonly prefix: number }
+  p: { readonly host: string; readonly network: Network | undefined }
 ): EndpointFacts {
   const { network, containerId, ifname, name, mac, vni } = endpoint
-  const address = `${formatIp(endpoint.address)}/${prefix}`
+  // A network that is gone is not missed: only its own prefix length would be.
+  const addresses = addressTexts(p.network ?? { subnet: singleAddress(endpoint.address) }, endpoint)
+  const [address = ''] = addresses
   const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
-  return { network, containerId, ifname, name, host, address, mac, vni, ...settings }
+  return { network, containerId, ifname, name, host: p.host, address, addresses, mac, vni, ...settings }
 }
 
 function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {

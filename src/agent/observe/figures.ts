@@ -72,5 +72,5 @@ function addressUse(state: ClusterState, network: NetworkName): AddressUse {
   const use = state.addressUse(network)
   return use === undefined
     ? { network, used: 0, free: 0 }
-    : { network, used: use.used, free: use.size - use.used - use.reserved }
+    : { network, used: state.endpointCountOf(network), free: use.size - use.used - use.reserved }
 }

@@ -58,9 +58,14 @@ export function statusLine(sources: HealthSources): string {
 /** The document behind `vxmesh status`. O(networks) for the digest, and O(members). */
 export function statusView(
   sources: HealthSources & { readonly state: ClusterState },
-  facts: { readonly host: string; readonly driver: Pick<OverlayDriver, 'name' | 'guard'>; readonly version: string }
+  facts: {
+    readonly host: string
+    readonly driver: Pick<OverlayDriver, 'name' | 'guard' | 'noPrograms'>
+    readonly version: string
+  }
 ): StatusView {
   const { log, cluster, state, self, directory, digests, reconciler } = sources
+  const { driver } = facts
   const { role, term, leader, commitIndex } = log.status()
   const count = (status: string): number => directory.members.filter(member => member.status === status).length
   return {
@@ -82,6 +87,6 @@ export function statusView(
     endpoints: state.endpointCount,
     digest: digestOf(state),
     differsAt: digests.differsAt,
-    overlay: { driver: facts.driver.name, guard: facts.driver.guard, ...reconciler.status() }
+    overlay: { driver: driver.name, guard: driver.guard, noPrograms: driver.noPrograms, ...reconciler.status() }
   }
 }

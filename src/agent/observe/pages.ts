@@ -3,8 +3,12 @@
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { PageRange } from '#model/agent-port.ts'
+import { mirroredBy } from '#model/addresses.ts'
 import type { Endpoint } from '#model/endpoint.ts'
-import { invalid } from '#model/errors.ts'
+import { invalid, type VxmeshError } from '#model/errors.ts'
+import { familyOf, isIpv4, type Ip } from '#model/ip.ts'
+import type { Ipv4 } from '#model/ipv4.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import type { Network } from '#model/network.ts'
 import type { PageView } from '#model/views.ts'
 
@@ -13,18 +17,27 @@ type Place = readonly (number | string)[]
 
 /** By VNI. */
 export function networkPage(state: ClusterState, range: PageRange): PageView<Network> {
-  const [vni = -1] = placeIn(range, ['number'])
-  return pageOf(state.networksFrom(Number(vni) + 1), range, network => [network.vni])
+  const [vni = -1] = placeIn(range, [asNumber])
+  return pageOf(state.networksFrom(vni + 1), range, network => [network.vni])
 }
 
 /** By VNI and address; of one network or of all. O(networks) when most are empty. */
 export function endpointPage(state: ClusterState, range: PageRange, only?: Network): PageView<Endpoint> {
-  const [vni = -1, address = -1] = placeIn(range, ['number', 'number']).map(Number)
+  const [vni = -1, after] = placeIn(range, [asNumber, asAddress])
   const networks = only === undefined ? state.networksFrom(vni) : only.vni < vni ? [] : [only]
   function* endpoints(): Generator<Endpoint> {
-    for (const network of networks) yield* state.endpointsFrom(network.name, network.vni === vni ? address + 1 : 0)
+    for (const network of networks) {
+      const last = network.vni === vni && after !== undefined ? addressIn(network, after) : null
+      for (const endpoint of state.endpointsFrom(network.name, last)) if (endpoint.address !== last) yield endpoint
+    }
   }
   return pageOf(endpoints(), range, endpoint => [endpoint.vni, endpoint.address])
+}
+
+/** As its rows have it, which may have got an IPv4 subnet; null when it is another network by now, of another family. */
+function addressIn(network: Network, after: Ip): Ip | null {
+  if (familyOf(after) === familyOf(network.subnet.base)) return after
+  return isIpv4(after) ? null : mirroredBy(network, after)
 }
 
 /** By name, and by `id` among rows of one name. O(rows) */
@@ -33,9 +46,9 @@ export function namedPage<Row>(
   range: PageRange,
   key: (row: Row) => readonly [name: string, id: string]
 ): PageView<Row> {
-  const after = placeIn(range, ['string', 'string'])
+  const [name, id = ''] = placeIn(range, [asText, asText])
   const later: Row[] = []
-  for (const row of rows) if (after.length === 0 || compare(key(row), after) > 0) later.push(row)
+  for (const row of rows) if (name === undefined || compare(key(row), [name, id]) > 0) later.push(row)
   // One row more than asked for shows whether there is a next page.
   return pageOf(
     smallest(later, (a, b) => compare(key(a), key(b)), range.limit + 1),
@@ -84,16 +97,35 @@ function tokenOf(place: Place): string {
 }
 
 /** Empty for the first page. @throws ERR_INVALID when it is no token of such a list */
-function placeIn(range: PageRange, types: readonly ('number' | 'string')[]): Place {
-  if (range.continue === null) return []
+function placeIn<Parts extends readonly unknown[] | []>(
+  range: PageRange,
+  parsers: { readonly [At in keyof Parts]: (part: unknown) => Parts[At] }
+): Partial<Parts> {
+  if (range.continue === null) return [] as unknown as Partial<Parts>
   const place = parse(range.continue)
-  if (!Array.isArray(place) || place.length !== types.length)
-    throw invalid('continue', 'is not what a page of this list gave')
-  return place.map((part: unknown, at) => {
-    if (typeof part === 'number' && types[at] === 'number' && Number.isSafeInteger(part) && part >= 0) return part
-    if (typeof part === 'string' && types[at] === 'string') return part
-    throw invalid('continue', 'is not what a page of this list gave')
-  })
+  if (!Array.isArray(place) || place.length !== parsers.length) throw noToken()
+  return parsers.map((parser, at) => parser(place[at])) as unknown as Partial<Parts>
+}
+
+function asNumber(part: unknown): number {
+  if (typeof part === 'number' && Number.isSafeInteger(part) && part >= 0) return part
+  throw noToken()
+}
+
+function asText(part: unknown): string {
+  if (typeof part === 'string') return part
+  throw noToken()
+}
+
+function asAddress(part: unknown): Ip {
+  if (typeof part === 'string') return parseIpv6(part, 'continue')
+  const number = asNumber(part)
+  if (number > 0xffffffff) throw noToken()
+  return number as Ipv4
+}
+
+function noToken(): VxmeshError {
+  return invalid('continue', 'is not what a page of this list gave')
 }
 
 function parse(token: string): unknown {

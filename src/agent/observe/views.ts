@@ -1,11 +1,12 @@
 // Converts the model's types to the JSON of the API (contract 6.3). Pure.
 
+import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
-import { formatIp, formatSubnet } from '#model/ip.ts'
+import { familyOf, formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
-import type { Network } from '#model/network.ts'
+import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
@@ -17,8 +18,11 @@ export function networkView(network: Network, p: { overlayMtu: number; endpoints
     name: network.name,
     vni: network.vni,
     subnet: formatSubnet(network.subnet),
+    subnets: subnetsOf(network).map(formatSubnet),
     gateway: formatIp(network.gateway),
+    gateways: gatewaysOf(network).map(formatIp),
     ...settingsOf(NETWORK_SETTINGS, network),
+    egressV6: egressV6Of(network),
     mtu: mtuOf(network, p.overlayMtu),
     endpoints: p.endpoints
   }
@@ -36,14 +40,17 @@ export function endpointView(
   }
 ): EndpointView {
   const { network, counters } = p
+  const addresses = addressTexts(network, endpoint)
   return {
     network: endpoint.network,
     containerId: endpoint.containerId,
     name: endpoint.name,
     ifname: endpoint.ifname,
     host: p.host?.name ?? endpoint.host,
-    address: `${formatIp(endpoint.address)}/${network.subnet.prefixLength}`,
+    address: addresses[0] ?? '',
+    addresses,
     gateway: formatIp(network.gateway),
+    gateways: gatewaysOf(network).map(formatIp),
     mac: endpoint.mac,
     vni: endpoint.vni,
     mtu: mtuOf(network, p.overlayMtu),
@@ -58,6 +65,14 @@ export function endpointView(
     hostIfindex: counters?.ifindex ?? null,
     installed: p.installed ?? null
   }
+}
+
+/** With prefix lengths, one for each subnet of the network. */
+export function addressTexts(network: Pick<Network, 'subnet' | 'subnet6'>, endpoint: Endpoint): readonly string[] {
+  return addressesOf(network, endpoint).map(address => {
+    const subnet = subnetsOf(network).find(({ base }) => familyOf(base) === familyOf(address))
+    return formatSubnet({ ...(subnet ?? singleAddress(address)), base: address })
+  })
 }
 
 export function namespaceView({ name, network, grants }: Namespace): NamespaceView {

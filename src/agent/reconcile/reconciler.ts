@@ -1,6 +1,7 @@
 // The loop that keeps this host's kernel in the desired state. An event wakes it for the networks that it concerns; a
 // full pass every 30 s, and after changes of unknown scope, repairs the rest. The only writer to the kernel.
 
+import { hostRoutedSubnets } from '#model/addresses.ts'
 import type { EndpointKey } from '#model/endpoint.ts'
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Vni } from '#model/ids.ts'
@@ -37,8 +38,8 @@ export type ReconcilerOptions = {
   readonly mayRemove: () => boolean
   /** Before a full pass: reads what it depends on besides the state. */
   readonly before: () => Promise<void>
-  /** After a full pass. */
-  readonly after: () => Promise<void>
+  /** After a full pass (null), or one over a network. */
+  readonly after: (vni: Vni | null) => Promise<void>
   /** Is an attach or detach of this endpoint in flight? */
   readonly inFlight: (endpoint: EndpointKey) => boolean
   /** Attaches a local endpoint again whose interface is gone. Never rejects. */
@@ -98,7 +99,7 @@ export class Reconciler {
     if (this.#schedule.isAsked) this.#start()
   }
 
-  /** The same after a change of the other hosts' addresses, which some parts hold outside of networks. */
+  /** The same after a change of what some parts hold outside of networks: the addresses of other hosts, and of containers. */
   wakePeers(): void {
     if (this.#options.driver.parts.some(part => part.concern === 'forwarding' && part.holdsPeers === true)) {
       this.wake()
@@ -127,7 +128,7 @@ export class Reconciler {
       const network = this.#knownRight(vni)
       if (network !== null) {
         // The host's route to the container is new with each container.
-        if (network.hostAccess) await this.#partialPass(isEgress, { scope: vni, trust: true })
+        if (hostRoutedSubnets(network).length > 0) await this.#partialPass(isEgress, { scope: vni, trust: true })
         try {
           return await work()
         } catch (err) {
@@ -244,7 +245,7 @@ export class Reconciler {
       const refreshed = await attempt(this.#options.before)
       const pass = await this.#pass({ scope: null, trust: false })
       const problems = await this.#restoreAll(pass)
-      const followed = await attempt(this.#options.after)
+      const followed = await attempt(() => this.#options.after(null))
       this.#drift.account(pass)
       for (const err of [refreshed, followed]) if (err !== null) addProblem(problems, 'host', err)
       const deferred = deferredOf(pass).map(scopeOf)
@@ -271,6 +272,8 @@ export class Reconciler {
       const attempted = forwarding.flatMap(report => report.attempted)
       if (attempted.some(({ kind }) => kind === 'device-delete')) this.#schedule.askFull()
       const problems = isRetry ? await this.#restoreAll(pass) : problemsOf(pass.reports)
+      const followed = await attempt(() => this.#options.after(vni))
+      if (followed !== null) addProblem(problems, vni, followed)
       this.#found(vni, [...problems.values()].flat(), pass)
       if (problems.size === 0 || !pass.desired.networks.has(vni)) this.#drift.settle(vni, pass)
     } catch (thrown) {

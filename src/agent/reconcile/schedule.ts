@@ -37,7 +37,7 @@ export class Schedule {
     else for (const vni of networks) this.#networks.add(vni)
   }
 
-  /** The addresses of the other hosts changed. */
+  /** What filters hold outside of networks changed: addresses of other hosts, or of containers. */
   peersChanged(): void {
     this.#peers = true
   }

@@ -10,11 +10,11 @@ import { affectsOverlay, affectsPeers } from './member-changes.ts'
 
 export type Touched = {
   readonly networks: readonly Vni[]
-  /** Also what belongs to no network: the sets of the hosts' addresses. */
-  readonly peers: boolean
+  /** Also what belongs to no network: the filters' sets of the addresses of hosts and local containers. */
+  readonly hostWide: boolean
 }
 
-const NOTHING: Touched = { networks: [], peers: false }
+const NOTHING: Touched = { networks: [], hostWide: false }
 
 /** Must be called before the command is applied: a removal leaves no trace in the state. O(endpoints of a host) */
 export function touchedBy(state: ClusterState, command: Command): Touched {
@@ -26,6 +26,8 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'namespace-open':
       return NOTHING
     case 'network-update':
+      // Its containers get addresses, from which no filter lets them send yet.
+      return { ...networkNamed(state, command.name), hostWide: command.addSubnet !== undefined }
     case 'network-delete':
       return networkNamed(state, command.name)
     case 'endpoint-attach':
@@ -33,17 +35,17 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'endpoint-update':
     case 'endpoint-detach': {
       const endpoint = state.endpointOf(command.containerId, command.ifname)
-      return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], peers: false }
+      return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], hostWide: false }
     }
     case 'host-register': {
       const { peerId, vtep } = command.host
       const before = state.host(peerId)
       const moved = before === undefined || isVacant(before) || before.vtep !== vtep
-      return moved ? { networks: networksOn(state, peerId), peers: true } : NOTHING
+      return moved ? { networks: networksOn(state, peerId), hostWide: true } : NOTHING
     }
     case 'host-remove': {
       const named = [...state.hosts()].filter(({ name }) => name === command.name)
-      return { networks: named.flatMap(({ peerId }) => networksOn(state, peerId)), peers: true }
+      return { networks: named.flatMap(({ peerId }) => networksOn(state, peerId)), hostWide: true }
     }
   }
 }
@@ -60,7 +62,7 @@ export function touchedByMember(p: {
   const { state, self, change } = p
   if (!affectsOverlay(change)) return NOTHING
   const { peerId } = change.kind === 'vanished' ? change.before : change.after
-  return { networks: sharedNetworks(state, self, peerId), peers: affectsPeers(change) }
+  return { networks: sharedNetworks(state, self, peerId), hostWide: affectsPeers(change) }
 }
 
 /** O(endpoints of both hosts) */
@@ -75,5 +77,5 @@ function networksOn(state: ClusterState, peer: PeerId): readonly Vni[] {
 
 function networkNamed(state: ClusterState, name: NetworkName): Touched {
   const network = state.network(name)
-  return network === undefined ? NOTHING : { networks: [network.vni], peers: false }
+  return network === undefined ? NOTHING : { networks: [network.vni], hostWide: false }
 }

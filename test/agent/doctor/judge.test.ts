@@ -29,6 +29,8 @@ const h2: PeerFacts = {
 }
 const voter = (name: string, alive = true): { name: string; alive: boolean } => ({ name, alive })
 const mesh: MeshFacts = {
+  overheadBytes: 50,
+  tooNarrow: [],
   self: { name: 'h1', index: 9, digest: 'd' },
   unseen: 0,
   peers: [h2],
@@ -117,6 +119,7 @@ const BAD: readonly (readonly [what: string, findings: readonly FindingView[], .
   ['a closed tunnel', peers({ tunnel: { sent: 20, came: 0 } }), 'tunnel', 'failed', /nothing comes out .* h2/],
   ['a lossy tunnel', peers({ tunnel: { sent: 20, came: 15 } }), 'tunnel', 'warning', /h2: 15 of 20/],
   ['a narrow way', peers({ path: { wanted: 1500, passes: 1400 } }), 'mtu', 'failed', /to h2 1400 of 1500 bytes/],
+  ['a network too narrow', ofMesh({ tooNarrow: ['red'] }), 'mtu', 'failed', /IPv6 needs an MTU of 1280 in red/],
   ['a way without echo', peers({ path: { wanted: 1500, passes: 0 } }), 'mtu', 'warning', /no answer .* h2/],
   ['no ping', peers({ path: { wanted: 1500, passes: null } }), 'mtu', 'warning', /not installed/],
   ['an agent that is silent', peers({ answer: 'timeout' }), 'agents', 'warning', /h2: timeout/],

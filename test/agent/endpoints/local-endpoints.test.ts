@@ -3,8 +3,10 @@ import { LocalEndpoints } from '#agent/endpoints/local-endpoints.ts'
 import type { NetnsRecord, SavedRecord } from '#agent/endpoints/netns-records.ts'
 import { heldNetns } from '../held-netns.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
+import { RULES } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
-import { attach, Caller, detach, makeHost, remove } from '#test/allocator/fixtures.ts'
+import type { Vni } from '#model/ids.ts'
+import { addSubnet, attach, Caller, detach, makeHost, NEW, register, remove } from '#test/allocator/fixtures.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
 import { MemoryDevices } from '../memory-devices.ts'
 
@@ -193,18 +195,37 @@ t.test('an endpoint is busy until its last task has ended, whether it succeeds o
 t.test('a changed MTU is applied to the containers once', async t => {
   const own = world({ saved: new Map([[KEY, record()]]) })
   await own.local.load()
-  const mtus = (): string[] => own.devices.calls.map(call => call.split(' ').slice(2).join())
-  await own.local.followMtu()
-  await own.local.followMtu()
+  const mtus = (): (string | undefined)[] => own.devices.calls.map(call => call.split(' ')[2])
+  await own.local.follow(null)
+  await own.local.follow(null)
   t.same(mtus(), ['1450'])
   own.mtu = 1_400
-  own.devices.failures.set('setContainerMtu', new VxmeshError('ERR_KERNEL', 'EBUSY'))
-  await t.rejects(own.local.followMtu(), { code: 'ERR_KERNEL' })
-  own.devices.failures.set('setContainerMtu', new VxmeshError('ERR_NETNS', 'gone'))
-  await own.local.followMtu()
-  await own.local.followMtu()
+  own.devices.failures.set('updateContainer', new VxmeshError('ERR_KERNEL', 'EBUSY'))
+  await t.rejects(own.local.follow(null), { code: 'ERR_KERNEL' })
+  own.devices.failures.set('updateContainer', new VxmeshError('ERR_NETNS', 'gone'))
+  await own.local.follow(null)
+  await own.local.follow(null)
   t.same(mtus(), ['1450', '1400', '1400'], 'retried after a kernel error; a missing namespace is no error')
 })
+
+t.test(
+  'the second subnet of a network gives its containers an address once, after a pass over that network',
+  async t => {
+    const own = world({ saved: new Map([[KEY, record()]]) })
+    await own.local.load()
+    await own.local.follow(null)
+    const { length } = own.devices.calls
+    own.caller.rules = RULES
+    for (const n of [1, 2]) own.caller.do(register(n, { version: NEW }))
+    own.caller.do(addSubnet('red', 'fd00:1::/64'))
+    await own.local.follow((own.endpoint.vni + 1) as Vni)
+    t.equal(own.devices.calls.length, length, 'another network')
+    for (let pass = 0; pass < 2; pass++) await own.local.follow(own.endpoint.vni)
+    t.match(own.devices.calls.slice(length), [/^updateContainer ve\w+ 1450 10\.1\.0\.\d+ fd00:1::\d+$/])
+    await own.local.follow(null)
+    t.equal(own.devices.calls.length, length + 1)
+  }
+)
 
 t.test('endpoints that the state no longer places here are forgotten, unless they are busy', async t => {
   const own = world({ saved: new Map([[KEY, record()]]) })

@@ -9,6 +9,7 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
+import { addSubnet, attach, Caller, create, detach } from '#test/allocator/fixtures.ts'
 
 const PEER = parsePeerId(`12D3KooW${'a'.repeat(44)}`)
 const NETWORK = parseNetworkName('blue')
@@ -84,6 +85,28 @@ t.test('each change is one event with its log index; a session and a refusal are
   t.match(events[4], { endpoint: { network: 'blue', containerId: 'web1', address: '10.1.0.2/24', host: 'h1' } })
   t.match(events[5], { network: { name: 'blue', vni: 4096, subnet: '10.1.0.0/24', egressRate: 5 } })
   t.match(events[6], { endpoint: { containerId: 'web1', egressRate: 8e3 } })
+})
+
+t.test('events of networks and endpoints of both families tell all subnets, gateways and addresses', async t => {
+  const caller = Caller.raised()
+  const event = (command: Command): UntimedEvent | null => {
+    const outcome = caller.try(command)
+    const names = { network: caller.state.network.bind(caller.state), hostName: () => 'h1' }
+    return changeEvent({ index: caller.index, command, outcome, ...names })?.() ?? null
+  }
+  const both = { subnets: ['10.2.0.0/24', 'fd00:2::/64'], gateways: ['10.2.0.1', 'fd00:2::1'] }
+  t.match(event(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64' })), { network: both })
+  t.match(event(attach('both', 'a', { address6: 'fd00:2::77' })), {
+    endpoint: { address: '10.2.0.2/24', addresses: ['10.2.0.2/24', 'fd00:2::77/64'] }
+  })
+  t.match(event(detach('a')), { endpoint: { addresses: ['10.2.0.2/24', 'fd00:2::77/64'] } })
+  t.match(event(create('six', { subnet: 'fd00:6::/64' })), { network: { subnets: ['fd00:6::/64'] } })
+  t.match(event(attach('six', 'b')), { endpoint: { address: 'fd00:6::2/64', addresses: ['fd00:6::2/64'] } })
+  t.match(event(addSubnet('six', '10.6.0.0/24')), {
+    kind: 'network-updated',
+    network: { subnet: '10.6.0.0/24', subnets: ['10.6.0.0/24', 'fd00:6::/64'], gateways: ['10.6.0.1', 'fd00:6::1'] }
+  })
+  t.match(event(detach('b')), { endpoint: { addresses: ['10.6.0.2/24', 'fd00:6::2/64'] } })
 })
 
 t.test('a member that appears, changes or vanishes is one event', async t => {

@@ -131,14 +131,14 @@ t.test('the status line counts the members that are alive, in plain words', t =>
 })
 
 t.test('the status document names the leader, and shows a pre-candidate as a candidate', t => {
-  const facts = { host: 'h1', driver: { name: 'bpf', guard: 'bpf' }, version: '0.1.0' } as const
+  const facts = { host: 'h1', driver: { name: 'bpf', guard: 'bpf', noPrograms: null }, version: '0.1.0' } as const
   t.match(statusView(sources(), facts), {
     ...{ host: 'h1', peerId: H1, cluster: 'c0ffee', ready: true, trouble: null, networks: 1, endpoints: 0 },
     ...{
       members: { alive: 2, failed: 1 },
       raft: { role: 'follower', term: 3, leader: 'h2', commitIndex: 9, appliedIndex: 4 }
     },
-    overlay: { driver: 'bpf', guard: 'bpf', drift: 0 }
+    overlay: { driver: 'bpf', guard: 'bpf', noPrograms: null, drift: 0 }
   })
   const status = { ...sources().log.status(), role: 'pre-candidate', leader: null } as const
   const electing = sources({ log: { ...sources().log, status: () => status } })

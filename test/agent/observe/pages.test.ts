@@ -5,7 +5,9 @@ import fc from 'fast-check'
 import t from 'tap'
 import { endpointPage, namedPage, networkPage } from '#agent/observe/pages.ts'
 import { parseNetworkName } from '#model/ids.ts'
+import { compareIp } from '#model/ip.ts'
 import type { PageView } from '#model/views.ts'
+import { addSubnet, attach, Caller, create, detach } from '#test/allocator/fixtures.ts'
 import { commands, play } from '../reconcile/commands.ts'
 
 /** All rows of a list, read in pages; `between` runs after each page. */
@@ -39,7 +41,7 @@ t.test('pages of networks and endpoints are the whole lists, by VNI and address'
         [...state.networks()].sort((a, b) => a.vni - b.vni)
       )
       const endpoints = all(limit, token => endpointPage(state, { limit, continue: token }))
-      const sorted = [...state.endpoints()].sort((a, b) => a.vni - b.vni || a.address - b.address)
+      const sorted = [...state.endpoints()].sort((a, b) => a.vni - b.vni || compareIp(a.address, b.address))
       assert.deepEqual(endpoints, sorted)
       for (const network of networks) {
         const own = all(limit, token => endpointPage(state, { limit, continue: token }, network))
@@ -105,7 +107,14 @@ t.test('what is no token of the list is refused', async t => {
     '',
     'nope',
     '%',
-    ...[null, 1, 'x', [], {}, ['a'], [-1], [1.5], [1, 2, 3], [1, 'a'], [null, 1]].map(token)
+    ...[null, 1, 'x', [], {}, ['a'], [-1], [1.5], [1, 2, 3], [1, 'a'], [null, 1], [1, 2 ** 32], [1, -1]].map(token),
+    ...[
+      [1, 'fd00::g'],
+      [1, ''],
+      [1, null],
+      [1, 'fd00::/64'],
+      [1, ['fd00::']]
+    ].map(token)
   ]
   for (const text of bad) {
     const range = { limit: 5, continue: text }
@@ -121,4 +130,21 @@ t.test('a page of another network than the token names begins where that one wou
   const range = { limit: 5, continue: Buffer.from('[9,9]').toString('base64url') }
   const network = { name: parseNetworkName('gone'), vni: 8 } as Parameters<typeof endpointPage>[2]
   t.same(endpointPage(state, range, network), { items: [], continue: null })
+})
+
+t.test('pages of an IPv6 network go on where they were when it gets an IPv4 subnet meanwhile', async t => {
+  const caller = Caller.raised()
+  caller.do(create('six', { subnet: 'fd00:6::/64' }))
+  const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
+  for (const id of ids) caller.do(attach('six', id))
+  caller.do(attach('six', 'far', { address: 'fd00:6::1:0:0:9' }))
+  const paged = (between?: () => void): string[] =>
+    all(3, token => endpointPage(caller.state, { limit: 3, continue: token }), between).map(e => e.containerId)
+  t.same(paged(), [...ids, 'far'], 'addresses beyond the pool come last')
+  caller.do(detach('far'))
+  t.same(
+    paged(() => caller.do(addSubnet('six', '10.6.0.0/24'))),
+    ids
+  )
+  t.same(paged(), ids)
 })

@@ -2,7 +2,7 @@ import t from 'tap'
 import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/observe/views.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
-import { attach, Caller, create, makeHost } from '#test/allocator/fixtures.ts'
+import { addSubnet, attach, Caller, create, makeHost } from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 
 const caller = Caller.ready()
@@ -13,8 +13,9 @@ const facts = { network, overlayMtu: 1_450, host: makeHost(1), counters: undefin
 t.test('a network shows its own MTU, or the overlay’s if it has none', t => {
   t.match(networkView(network, { overlayMtu: 1_450, endpoints: 3 }), {
     ...{ name: 'blue', subnet: '10.2.0.0/16', gateway: '10.2.0.1', mtu: 1_400, endpoints: 3 },
-    ...{ egress: true, hostAccess: true, egressRate: 0, vni: network.vni }
+    ...{ egress: true, hostAccess: true, egressV6: 'nat', egressRate: 0, vni: network.vni }
   })
+  t.equal(networkView({ ...network, egressV6: 'routed' }, { overlayMtu: 1_450, endpoints: 0 }).egressV6, 'routed')
   t.equal(networkView({ ...network, mtu: 0 }, { overlayMtu: 1_450, endpoints: 0 }).mtu, 1_450)
   t.end()
 })
@@ -31,6 +32,32 @@ t.test('an endpoint shows what the state holds; what only its host knows is null
   t.match(endpointView(endpoint, { ...facts, counters, rates, installed }), {
     ...{ rxBytes: 1, txBytes: 2, rxPackets: 3, txPackets: 4, hostIfindex: 7, rxRate: 5, txRate: null, installed }
   })
+  t.end()
+})
+
+t.test('a network and an endpoint of both families show all subnets, gateways and addresses', t => {
+  const caller = Caller.raised()
+  const both = caller.network(create('both', { subnet: '10.3.0.0/24', subnet6: 'fd00:3::/64' }))
+  const six = caller.network(create('six', { subnet: 'fd00:6::/64' }))
+  const viewed = { overlayMtu: 1_450, endpoints: 0 }
+  t.match(networkView(both, viewed), {
+    ...{ subnet: '10.3.0.0/24', subnets: ['10.3.0.0/24', 'fd00:3::/64'] },
+    ...{ gateway: '10.3.0.1', gateways: ['10.3.0.1', 'fd00:3::1'] }
+  })
+  t.match(networkView(six, viewed), { subnet: 'fd00:6::/64', subnets: ['fd00:6::/64'], gateways: ['fd00:6::1'] })
+  t.match(endpointView(caller.endpoint(attach('both', 'a')), { ...facts, network: both }), {
+    ...{ address: '10.3.0.2/24', addresses: ['10.3.0.2/24', 'fd00:3::2/64'] },
+    ...{ gateway: '10.3.0.1', gateways: ['10.3.0.1', 'fd00:3::1'] }
+  })
+  const before = caller.endpoint(attach('six', 'b'))
+  t.match(endpointView(before, { ...facts, network: six }), { address: 'fd00:6::2/64', addresses: ['fd00:6::2/64'] })
+  const after = caller.do(addSubnet('six', '10.6.0.0/24'))
+  if (after.kind !== 'network') throw new Error('no network')
+  t.match(
+    endpointView(before, { ...facts, network: after.network }),
+    { address: '10.6.0.2/24', addresses: ['10.6.0.2/24', 'fd00:6::2/64'] },
+    'a row from before its network got an IPv4 subnet'
+  )
   t.end()
 })
 

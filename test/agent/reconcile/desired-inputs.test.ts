@@ -15,7 +15,7 @@ import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { ipv4Underlay, type Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay, type Underlay } from '#overlay/plan/underlay/underlay.ts'
 import { LEAVE_GRACE_MS } from '#overlay/plan/network/leave-grace.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
@@ -28,7 +28,7 @@ const TRANSIT = '240.0.0.0/8'
 const BIND = parseIpv4('192.0.2.1')
 
 function underlayOf(overlayMtu: number): Underlay {
-  return { ...ipv4Underlay(BIND), device: 'eth0', ifindex: 2, mtu: overlayMtu + 50, overlayMtu }
+  return { ...vxlanUnderlay(BIND), device: 'eth0', ifindex: 2, mtu: overlayMtu + 50, overlayMtu }
 }
 
 function inputsOf(p: {

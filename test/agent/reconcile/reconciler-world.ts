@@ -4,6 +4,7 @@ import { pino } from 'pino'
 import { Reconciler, type Restored } from '#agent/reconcile/reconciler.ts'
 import { endpointKey, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import type { Vni } from '#model/ids.ts'
+import { ipv4Of } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { forwardingPart } from '#overlay/forwarding-part.ts'
 import type { Part } from '#overlay/pass.ts'
@@ -29,7 +30,7 @@ export class ReconcilerWorld {
   readonly restored: EndpointKey[] = []
   restoreFails: Restored | null = null
   before: () => Promise<void> = () => Promise.resolve()
-  after: () => Promise<void> = () => Promise.resolve()
+  after: (vni: Vni | null) => Promise<void> = () => Promise.resolve()
   /** Passes of the loop, in order. */
   readonly passes: ('full' | 'network')[] = []
   readonly driver: { parts: readonly Part[] }
@@ -44,14 +45,14 @@ export class ReconcilerWorld {
       network: vni => this.networks.find(network => network.vni === vni),
       gateways: () => ({
         routers: new Map(),
-        transit: { base: red.subnet.base, prefixLength: 8 },
+        transit: { base: ipv4Of(red.subnet.base), prefixLength: 8 },
         guarded: [],
         opened: [],
         underlay: []
       }),
       mayRemove: () => this.mayRemove,
       before: () => this.before(),
-      after: () => this.after(),
+      after: vni => this.after(vni),
       inFlight: key => this.inFlight.has(key),
       restore: async key => this.#restore(key),
       passed: scope => this.passes.push(scope),

@@ -155,6 +155,23 @@ t.test('a failure before or after a full pass degrades the host and does not sto
   }
 })
 
+t.test('what follows a pass is told the network, and its failure degrades that network alone', async t => {
+  const w = await ReconcilerWorld.settled()
+  const told: (number | null)[] = []
+  w.after = vni => {
+    told.push(vni)
+    return vni === null ? Promise.resolve() : Promise.reject(refused)
+  }
+  w.networks = [{ ...red, egressRate: 8_000 }, blue]
+  w.reconciler.wake([red.vni])
+  await w.clock.advance(0)
+  t.strictSame(told, [red.vni])
+  t.strictSame(w.reconciler.status().degraded, ['network red: no such thing'])
+  w.after = () => Promise.resolve()
+  await w.clock.advance(500)
+  t.strictSame(w.reconciler.status().degraded, [], 'and it is tried again')
+})
+
 t.test('routers are polled every 5 s, and a problem of theirs leads to a full pass that reports it', async t => {
   const w = await ReconcilerWorld.settled()
   const polled = w.routers.looks.length

@@ -37,9 +37,9 @@ t.test('a command changes no network that it does not touch, and no peers unless
       play(log, (command, apply, state) => {
         const before = HOSTS.map(n => desiredOn(state, n).networks)
         const peersBefore = HOSTS.map(n => desiredOn(state, n).peers)
-        const { networks: touched, peers } = touchedBy(state, command)
+        const { networks: touched, hostWide } = touchedBy(state, command)
         apply()
-        if (!peers)
+        if (!hostWide)
           assert.deepEqual(
             peersBefore,
             HOSTS.map(n => desiredOn(state, n).peers)
@@ -76,18 +76,37 @@ t.test(
     const touched = (change: MemberChange): Touched => touchedByMember({ state, self: peer(1), change })
     const alive = makeMember(2, 'alive')
     for (const [what, change, expected] of [
-      ['failed', { kind: 'changed', before: alive, after: makeMember(2, 'failed') }, { networks: [red], peers: false }],
-      ['left', { kind: 'changed', before: alive, after: makeMember(2, 'left') }, { networks: [red], peers: true }],
-      ['back', { kind: 'changed', before: makeMember(2, 'left'), after: alive }, { networks: [red], peers: true }],
-      ['gone', { kind: 'vanished', before: alive }, { networks: [red], peers: true }],
-      ['new here', { kind: 'appeared', after: makeMember(3, 'alive') }, { networks: [], peers: true }],
-      ['tags', { kind: 'changed', before: alive, after: { ...alive, role: 'client' } }, { networks: [], peers: false }]
+      [
+        'failed',
+        { kind: 'changed', before: alive, after: makeMember(2, 'failed') },
+        { networks: [red], hostWide: false }
+      ],
+      ['left', { kind: 'changed', before: alive, after: makeMember(2, 'left') }, { networks: [red], hostWide: true }],
+      ['back', { kind: 'changed', before: makeMember(2, 'left'), after: alive }, { networks: [red], hostWide: true }],
+      ['gone', { kind: 'vanished', before: alive }, { networks: [red], hostWide: true }],
+      ['new here', { kind: 'appeared', after: makeMember(3, 'alive') }, { networks: [], hostWide: true }],
+      [
+        'tags',
+        { kind: 'changed', before: alive, after: { ...alive, role: 'client' } },
+        { networks: [], hostWide: false }
+      ]
     ] as const satisfies readonly (readonly [string, MemberChange, unknown])[]) {
       t.same(touched(change), expected, what)
     }
     t.end()
   }
 )
+
+t.test('a second subnet touches the filters of hosts, other settings of a network do not', t => {
+  const name = parseNetworkName('red')
+  const network = { subnet: parseSubnet('10.1.0.0/28'), egressRate: 0, mtu: 0, egress: true, hostAccess: false }
+  const state = play([{ kind: 'network-create', name, ...network }], (_, apply) => apply())
+  const networks = [state.network(name)?.vni]
+  const update = { kind: 'network-update', name } as const
+  t.same(touchedBy(state, { ...update, addSubnet: parseSubnet('fd00:1::/64') }), { networks, hostWide: true })
+  t.same(touchedBy(state, { ...update, egressRate: 8_000 }), { networks, hostWide: false })
+  t.end()
+})
 
 t.test('an address reused on another host points there, whatever was seen before it', async t => {
   fc.assert(
