@@ -8,6 +8,7 @@ import { Background, execute, root, type Execute } from './suite/execute.ts'
 import { buildProgram } from './suite/program.ts'
 import { runTestFiles } from './suite/test-files.ts'
 import { failures, readCounts, readTap, sum, verdict, type Outcome } from './suite/outcome.ts'
+import { end } from './suite/end.ts'
 
 type Part = {
   readonly name: string
@@ -64,6 +65,7 @@ const PARTS: readonly Part[] = [
     after: ['unit', 'chaos'],
     ahead: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once']))
   },
+  { name: 'families', run: families, onDemand: true },
   { name: 'qemu', run: qemu, onDemand: true }
 ]
 
@@ -93,7 +95,7 @@ if (failed.length > 0) console.log(`\n${failed.join('\n').trimEnd()}`)
 console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
-process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1)
+end(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
 async function startAhead({ after = [] }: Part, run: () => Promise<Outcome>): Promise<Outcome> {
   for (const name of after) await ahead.get(name)
@@ -121,7 +123,7 @@ async function check(execute: Execute): Promise<Outcome> {
   return sum(await Promise.all([one('lint'), rest()]))
 }
 
-async function conformance(kernel: 'here' | 'uml' | 'qemu'): Promise<Outcome> {
+async function conformance(kernel: 'here' | 'uml' | 'qemu' | 'families'): Promise<Outcome> {
   return readCounts(await execute('node', ['test/conformance/main.ts', kernel]))
 }
 
@@ -138,6 +140,17 @@ async function namespace(): Promise<Outcome> {
   const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
   await Promise.all(ahead.values())
   return sum([shared, await tap(execute, ALONE, 1)])
+}
+
+/** What takes long, and fails seldom when the rest holds: IPv6 alone, and hosts that have nothing else. */
+async function families(): Promise<Outcome> {
+  const demo = async (...flags: readonly string[]): Promise<Outcome> =>
+    readCounts(await execute('node', ['test/demo/main.ts', '--once', ...flags]))
+  // Those that may depend on the family of the hosts' own network.
+  const rows = ['stranger', 'member: ', 'router: ', 'stolen', 'after all']
+  const attack = await execute('env', ['LAB_UNDERLAY=ipv6', 'node', 'test/attack/main.ts', ...rows])
+  const demos = [await demo('--family', 'ipv4'), await demo('--family', 'ipv6'), await demo('--ipv6-underlay')]
+  return sum([readCounts(attack), ...demos, await conformance('families')])
 }
 
 async function chaos(): Promise<Outcome> {

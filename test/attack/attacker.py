@@ -20,12 +20,20 @@ def say(value):
     print(json.dumps(value), flush=True)
 
 
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def serve(address, port):
-    """TCP: answers each connection with `yes`; UDP: returns each datagram."""
+    """TCP: answers each connection with `yes`; UDP: returns each datagram. Without an address in both families."""
     import select
 
-    listening = socket.create_server((address, int(port)), backlog=1024)
-    returning = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    both = address == ""
+    family = socket.AF_INET6 if both else family_of(address)
+    listening = socket.create_server((address, int(port)), family=family, dualstack_ipv6=both, backlog=1024)
+    returning = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        returning.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
     returning.bind((address, int(port)))
     sockets = {listening: "tcp", returning: "udp"}
     say("up")
@@ -36,7 +44,7 @@ def serve(address, port):
                 connection.sendall(b"yes")
                 connection.close()
             else:
-                data, sender = ready.recvfrom(2048)
+                data, sender = ready.recvfrom(65536)
                 ready.sendto(data, sender)
 
 
@@ -52,15 +60,16 @@ def connect(address, port, count):
     say(answered)
 
 
-def datagrams(address, port, count):
-    """How many of so many UDP datagrams are returned."""
+def datagrams(address, port, count, bytes_each=1):
+    """How many of so many UDP datagrams are returned; those that are longer than the MTU go in fragments."""
     returned = 0
     for n in range(int(count)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as one:
             one.settimeout(1)
             try:
-                one.sendto(b"%d" % n, (address, int(port)))
-                returned += one.recv(2048) == b"%d" % n
+                data = (b"%d" % n).ljust(int(bytes_each))
+                one.sendto(data, (address, int(port)))
+                returned += one.recv(65536) == data
             except OSError:
                 pass
     say(returned)
@@ -129,7 +138,7 @@ def flood(addresses, port, seconds):
     open_ones, made = [], 0
     say("up")
     while time.monotonic() < end and not over.is_set():
-        one = socket.socket()
+        one = socket.socket(family_of(targets[0][0]))
         one.setblocking(False)
         try:
             one.connect(targets[made % len(targets)])
@@ -151,7 +160,7 @@ def gossip(address, port, count, streams):
     noise = random.Random(9)
     target = (address, int(port))
     sent = 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as out:
         for _ in range(int(count)):
             out.sendto(noise.randbytes(64), target)
             sent += 1
@@ -168,14 +177,19 @@ def half_open(device, gateway, source, target, ports, pairs, seconds):
     """SYN and ACK of made-up connections, `pairs` to each of so many ports, by the default gateway, for some seconds."""
     import fcntl
 
+    family = family_of(source)
+    kind = 0x86DD if family == socket.AF_INET6 else 0x0800
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    out.bind((device, 0x0800))
+    out.bind((device, kind))
     own = fcntl.ioctl(out, 0x8927, struct.pack("256s", device.encode()))[18:24]
-    link = bytes.fromhex(gateway.replace(":", "")) + own + b"\x08\x00"
-    a, b = socket.inet_aton(source), socket.inet_aton(target)
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0x4000, 64, 6, 0, a, b)
-    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
-    pseudo = sum(struct.unpack("!4H", a + b)) + 6 + 20
+    link = bytes.fromhex(gateway.replace(":", "")) + own + struct.pack("!H", kind)
+    ends = socket.inet_pton(family, source) + socket.inet_pton(family, target)
+    if family == socket.AF_INET6:
+        header = struct.pack("!IHBB", 6 << 28, 20, 6, 64) + ends
+    else:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0x4000, 64, 6, 0) + ends
+        header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    pseudo = sum(struct.unpack("!%dH" % (len(ends) // 2), ends)) + 6 + 20
     sent, end = 0, time.monotonic() + float(seconds)
     for dport in range(1, int(ports) + 1):
         for sport in range(1024, 1024 + int(pairs)):

@@ -4,6 +4,7 @@
 import type { NetworkView } from '#model/views.ts'
 import { encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { ip } from '../lab/kernel.ts'
+import { SERVER } from '../lab/outside.ts'
 import { startTraffic } from '../lab/traffic.ts'
 import { post } from '../zmq/http-post.ts'
 import {
@@ -21,6 +22,7 @@ import { MEMBERS } from './members.ts'
 import { probe } from './probes.ts'
 import { attacker, attackerAs, scene } from './python.ts'
 import type { Row } from './row.ts'
+import { IPV4 } from './side.ts'
 import { STRANGERS } from './strangers.ts'
 import { TENANTS } from './tenants.ts'
 import type { World } from './world.ts'
@@ -92,7 +94,8 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
     }
     const before = await rate()
     const gateway = await gatewayMac(me, world.endpoint('probed').gateway)
-    await scene(me, 'fragmentation_needed', gateway, world.address('probed'), h1.address, h2.address, 300)
+    const more = [SERVER, world.endpoint('probed').gateway].join(',')
+    await scene(me, 'too_big', gateway, world.address('probed'), h1.address, h2.address, more, IPV4.smallMtu, 300)
     const learned = /mtu (\d+)/.exec(await ip(h1.namespace, `route get ${h2.address}`))?.[1] ?? null
     return { gbitBefore: before, pathMtu: learned, gbitAfter: await rate() }
   },

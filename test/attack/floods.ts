@@ -13,13 +13,12 @@ import { routersOf } from '../lab/routers.ts'
 import { waitFor } from '../lab/wait.ts'
 import { gauge, residentBytes, type Readings } from './gauge.ts'
 import { attacker, startAttacker } from './python.ts'
+import { IPV4, type Side } from './side.ts'
 import type { World } from './world.ts'
 
 const MIB = 1024 * 1024
 /** Of one connection; beyond any buffer of the kernel. */
 const STREAM_BYTES = 64 * MIB
-/** Of the outside's routes: nobody has it, and nothing answers. */
-const NOBODY = '203.0.113.99'
 /** Together more connections than the machine's table of 262,144 holds. */
 const [FLOODED_PORTS, SOURCE_PORTS] = [5, 60_000]
 /** An idle machine sends 600,000 packets in half of it. */
@@ -94,10 +93,10 @@ export async function tracked(namespace: string): Promise<number> {
 }
 
 /** Half-open connections of `me` by its gateway to an address that answers nothing; resolves with the count of packets. */
-export async function halfOpen(world: World): Promise<number> {
-  const [me, { gateway }] = [world.container('me'), world.endpoint('me')]
-  const link = await gatewayMac(me, gateway)
-  const flood = [world.address('me'), NOBODY, FLOODED_PORTS, SOURCE_PORTS, FLOOD_SECONDS]
+export async function halfOpen(world: World, side: Side = IPV4): Promise<number> {
+  const me = world.container(side.me)
+  const link = await gatewayMac(me, side.gateway(world, side.me))
+  const flood = [side.address(world, side.me), side.nobody, FLOODED_PORTS, SOURCE_PORTS, FLOOD_SECONDS]
   return attacker<number>(me, 'half_open', 'eth0', link, ...flood)
 }
 

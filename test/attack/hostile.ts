@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { readClusterKeys } from '#config/cluster-key.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIp } from '#model/ip.ts'
 import { systemClock } from '#platform/clock.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
@@ -37,7 +37,7 @@ const known = JSON.parse(peers) as Readonly<Record<string, string>>
 const clock = systemClock
 const mesh = await Mesh.start({
   privateKey: (await loadIdentity(dataDir)).privateKey,
-  bind: parseIpv4(address),
+  bind: parseIp(address),
   port: P2P,
   preSharedKey: (await readClusterKeys(keyFile)).p2p,
   topic: 'vxmesh-feed-1',
@@ -45,7 +45,7 @@ const mesh = await Mesh.start({
   clock,
   logger: pino({ level: 'silent' })
 })
-for (const [peer, at] of Object.entries(known)) mesh.setAddress(peer as PeerId, { address: parseIpv4(at), port: P2P })
+for (const [peer, at] of Object.entries(known)) mesh.setAddress(peer as PeerId, { address: parseIp(at), port: P2P })
 mesh.subscribe(() => 'ignore')
 const hostile = new HostilePeer({ mesh, clock, clusterId: clusterId as ClusterId })
 

@@ -7,10 +7,10 @@ import { ip } from '../lab/kernel.ts'
 import { JUMBO_MTU } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
-import { attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
+import { arrivals, attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
 import type { Outcome, Row } from './row.ts'
 import { linkOf, partyOf } from './senders.ts'
-import type { World } from './world.ts'
+import type { Name, World } from './world.ts'
 
 const PORT = 4_789
 const FRAMES = 20
@@ -21,27 +21,37 @@ const PARTIES = ['me', 'near', 'far', 'tenant', 'far-tenant'] as const
 /** A row for each kind, and what closes their sockets. */
 export async function kindsOf(world: World): Promise<{ rows: readonly Row<World>[]; close: () => void }> {
   const { stand, listeners, close } = await open(world)
-  let next = FIRST_MARK
-  const rows = stand.attacks.map(({ sender, attack }): Row<World> => ({
-    name: attack.kind.includes(':') ? attack.kind : `container: ${attack.kind}`,
-    run: async (): Promise<Outcome> => {
+  const named = (kind: string): string => (kind.includes(':') ? kind : `container: ${kind}`)
+  return { rows: rowsOf(stand, { listeners, first: FIRST_MARK, from: 'me', named }), close }
+}
+
+/** @param p.first a mark beyond those that other rows use @param p.from the container that forges frames */
+export function rowsOf(
+  stand: AttackStand,
+  p: {
+    readonly listeners: ReadonlyMap<string, Listener>
+    readonly first: number
+    readonly from: Name
+    readonly named: (kind: string) => string
+  }
+): readonly Row<World>[] {
+  const { controls } = stand
+  let next = p.first
+  return stand.attacks.map(({ sender, attack }) => ({
+    name: p.named(attack.kind),
+    run: async (world: World): Promise<Outcome> => {
       const id = next++
       // Each time, because an agent that starts sets the MTU of its containers.
-      await ip(world.container('me').namespace, `link set eth0 mtu ${JUMBO_MTU}`)
+      await ip(world.container(p.from).namespace, `link set eth0 mtu ${JUMBO_MTU}`)
       for (let n = 0; n < FRAMES; n++) for (const frame of attack.frames(mark(id), n)) sender.send(frame)
-      next = await settle(stand.controls, listeners, { next, after: attack.kind })
-      const where = [...listeners].filter(([name]) => attack.at === undefined || name === attack.at)
-      const arrived = where.reduce((sum, [, listener]) => sum + listener.count(id), 0)
+      next = await settle(controls, p.listeners, { next, after: attack.kind })
+      const arrived = arrivals(attack, p.listeners, id)
       return {
-        control: {
-          ok: true,
-          figure: `${stand.controls.length} of ${stand.controls.length} legitimate arrive after it`
-        },
+        control: { ok: true, figure: `${controls.length} of ${controls.length} legitimate arrive after it` },
         attack: { ok: arrived === 0, figure: `${arrived} of ${FRAMES} arrive` }
       }
     }
   }))
-  return { rows, close }
 }
 
 async function open(

@@ -3,8 +3,9 @@
 
 import type { Command } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, type PeerId } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIp } from '#model/ip.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
+import { VERSION } from '#platform/version.ts'
 import { ENDPOINT_DEFAULTS } from '#model/settings.ts'
 import type { LabHost } from '../lab/host.ts'
 import { waitFor } from '../lab/wait.ts'
@@ -45,16 +46,16 @@ function stolenClient(world: World): Promise<Stolen> {
   return known
 }
 
-function register(host: LabHost, peerId: string, vtep: string): Command {
+function register(host: LabHost, peerId: string, vtep: string, version = VERSION): Command {
   return {
     kind: 'host-register',
     host: {
       name: parseHostName(host.name),
       peerId: peerId as PeerId,
-      vtep: parseIpv4(vtep),
+      vtep: parseIp(vtep),
       role: 'client',
       bootId: 'stolen',
-      version: '0'
+      version
     }
   }
 }
@@ -92,8 +93,10 @@ async function registers(world: World): Promise<Outcome> {
     register(stolen.host, stolen.peerId, other.address),
     register(other, victim, stolen.host.address),
     register(stolen.host, stolen.peerId, '203.0.113.10'),
-    register(stolen.host, stolen.peerId, '192.0.2.254'),
-    register(stolen.host, stolen.peerId, '198.51.100.254')
+    register(stolen.host, stolen.peerId, world.lab.addressOf(254)),
+    register(stolen.host, stolen.peerId, '198.51.100.254'),
+    register(stolen.host, stolen.peerId, '2001:db8::fe'),
+    register(stolen.host, stolen.peerId, stolen.host.address, '0')
   ]) {
     for (let n = 0; n < 5; n++) answers.push(await stolen.propose(leader, command))
   }

@@ -34,6 +34,12 @@ export async function scene(where: Where, what: string, ...args: readonly Argume
   return Number(await must('ip', command(where, 'scenes.py', what, args), { timeoutMs: TIMEOUT_MS }))
 }
 
+/** Sends all kinds of scapy6.py; resolves with the mark of each. */
+export async function scapy6(where: Where, place: object): Promise<Readonly<Record<string, number>>> {
+  const args = command(where, 'scapy6.py', JSON.stringify(place), [])
+  return JSON.parse(await must('ip', args, { timeoutMs: TIMEOUT_MS })) as Record<string, number>
+}
+
 export type Running = {
   /** Its first line. */
   readonly first: unknown

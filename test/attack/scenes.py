@@ -9,11 +9,12 @@ import random
 import sys
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
-from scapy.all import GRE, ICMP, IP, TCP, UDP, Ether, Raw, conf  # noqa: E402
+from scapy.all import GRE, ICMP, IP, TCP, UDP, Ether, ICMPv6EchoRequest, ICMPv6NIQueryNOOP, IPv6, Raw, conf  # noqa: E402
+from scapy.all import ICMPv6PacketTooBig, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop  # noqa: E402
+from scapy.all import IPv6ExtHdrRouting, raw  # noqa: E402
 from scapy.layers.vxlan import VXLAN  # noqa: E402
 
 DEVICE = "eth0"
-SMALL_MTU = 600
 
 
 def send(frames):
@@ -24,8 +25,11 @@ def send(frames):
     print(json.dumps(len(frames)), flush=True)
 
 
-def fragmentation_needed(link, source, host, peer, shapes):
+def too_big(link, source, host, peer, more, mtu, shapes):
     """Errors about the host's own flows to a peer, as an ICMP message of `source`: likely shapes first, then random ones."""
+    six = ":" in source
+    packet = IPv6 if six else IP
+    error = ICMPv6PacketTooBig(mtu=int(mtu)) if six else ICMP(type=3, code=4, nexthopmtu=int(mtu))
     to = Ether(dst=link)
     flows = [
         UDP(sport=7946, dport=7946),
@@ -33,29 +37,44 @@ def fragmentation_needed(link, source, host, peer, shapes):
         TCP(sport=7947, dport=40000),
         TCP(sport=40000, dport=7947),
         UDP(sport=50000, dport=4789),
-        ICMP(type=8, id=1, seq=1),
+        ICMPv6EchoRequest(id=1, seq=1) if six else ICMP(type=8, id=1, seq=1),
     ]
     frames = []
     for inner in flows:
         for a, b in ((host, peer), (peer, host), (source, peer), (peer, source), (host, source)):
-            quoted = IP(src=a, dst=b) / inner
+            quoted = packet(src=a, dst=b) / inner
             # The first is what the router may take for a flow that the error is about.
-            frames.append(to / IP(src=source, dst=peer) / inner)
+            frames.append(to / packet(src=source, dst=peer) / inner)
             for outer in (host, peer):
-                frames.append(to / IP(src=source, dst=outer) / ICMP(type=3, code=4, nexthopmtu=SMALL_MTU) / quoted)
+                frames.append(to / packet(src=source, dst=outer) / error / quoted)
     at = random.Random(5)
+    addresses = [source, host, peer, *more.split(",")]
     for _ in range(int(shapes)):
         inner = at.choice(flows)
-        addresses = [source, host, peer, "203.0.113.10", "10.1.0.1"]
-        quoted = IP(src=at.choice(addresses), dst=at.choice(addresses), id=at.randrange(65536)) / inner
-        about = ICMP(type=3, code=4, nexthopmtu=SMALL_MTU) / quoted / Raw(bytes(at.randrange(64)))
-        frames.append(to / IP(src=at.choice([source, peer, host]), dst=at.choice([host, peer])) / about)
+        varied = {} if six else {"id": at.randrange(65536)}
+        quoted = packet(src=at.choice(addresses), dst=at.choice(addresses), **varied) / inner
+        about = error / quoted / Raw(bytes(at.randrange(64)))
+        frames.append(to / packet(src=at.choice([source, peer, host]), dst=at.choice([host, peer])) / about)
+    send(frames)
+
+
+def too_big_in_fragments(link, source, host, peer, mtu):
+    """The same about a ping of the host to a peer, in two fragments: the first hides more or less of what it is about."""
+    quoted = IPv6(src=host, dst=peer) / ICMPv6EchoRequest(id=1, seq=1)
+    whole = raw(IPv6(src=source, dst=host) / ICMPv6PacketTooBig(mtu=int(mtu)) / quoted / Raw(bytes(64)))[40:]
+    frames = []
+    for n, size in enumerate((8, 16, 40, 48, 56, 96)):
+        for offset, part in ((0, whole[:size]), (size // 8, whole[size:])):
+            head = IPv6ExtHdrFragment(nh=58, id=n, offset=offset, m=offset == 0)
+            frames.append(Ether(dst=link) / IPv6(src=source, dst=host) / head / Raw(part))
     send(frames)
 
 
 def other_protocols(link, source, target, mark):
     """What no rule names: other IP protocols and rare ICMP types, to one container; `mark` is in each."""
     data = Raw(bytes.fromhex(mark))
+    if ":" in source:
+        return send(other_protocols6(Ether(dst=link) / IPv6(src=source, dst=target), data))
     to = Ether(dst=link) / IP(src=source, dst=target)
     frames = [
         to / GRE(proto=0x0800) / IP(src=source, dst=target) / data,
@@ -68,6 +87,24 @@ def other_protocols(link, source, target, mark):
         Ether(dst=link) / IP(src=source, dst=target, proto=89) / data,
     ]
     send(frames)
+
+
+def other_protocols6(to, data):
+    def numbered(number):
+        frame = to.copy()
+        frame[IPv6].nh = number
+        return frame / data
+
+    datagram = UDP(sport=7, dport=7) / data
+    return [
+        to / GRE(proto=0x86DD) / IPv6(src=to[IPv6].src, dst=to[IPv6].dst) / data,
+        to / IPv6(src=to[IPv6].src, dst=to[IPv6].dst) / datagram,
+        to / IPv6ExtHdrHopByHop() / datagram,
+        to / IPv6ExtHdrDestOpt() / datagram,
+        to / IPv6ExtHdrRouting(addresses=[to[IPv6].src], segleft=1) / datagram,
+        to / ICMPv6NIQueryNOOP() / data,
+        *(numbered(number) for number in (132, 50, 112, 89, 103, 135, 253)),
+    ]
 
 
 def tunnel(link, source, host, vni, inner):

@@ -3,16 +3,19 @@
 import { appendFileSync, readFileSync, truncateSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { MAX_LOG_BYTES } from '#membership/serf/serf-log.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIp, type Ip } from '#model/ip.ts'
 import { parseMac } from '#model/mac.ts'
 import { prefixOf } from '#replication/transport/preamble.ts'
+import { UNDERLAY_FAMILY } from '../lab/family.ts'
+import { ip } from '../lab/kernel.ts'
+import { countReplies } from '../lab/ping.ts'
 import { ordinary, underlayAttacks, type Attack } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
 import { waitFor } from '../lab/wait.ts'
 import { garbageStreams, serfLogBytes, watchSerfLog } from './floods.ts'
 import { mib } from './gauge.ts'
-import { attacker, startAttacker } from './python.ts'
+import { attacker, scene, startAttacker } from './python.ts'
 import type { Outcome, Row } from './row.ts'
 import { linkOf, partyOf } from './senders.ts'
 import type { World } from './world.ts'
@@ -36,6 +39,9 @@ const GARBAGE_CONTROL = 40
 const [PACKETS_AT_ONCE, PACKETS_PER_SECOND] = [1_056, 232]
 /** Right as far as a stranger can make it. */
 const DIRECT_HELLO = Buffer.concat([prefixOf('direct'), Buffer.alloc(32)])
+const RANDOM_SHAPES = 300
+/** Of a path: IPv6 has 1,280 within. */
+const USABLE_MTU = 1_350
 const SECURITY = resolve(import.meta.dirname, '../../docs/security.md')
 
 export const STRANGERS: readonly Row<World>[] = [
@@ -45,7 +51,10 @@ export const STRANGERS: readonly Row<World>[] = [
   { name: '3 stranger: a flood of connections while the servers restart', run: restartInFlood },
   { name: '4 stranger: VXLAN from its own address', run: world => vxlan(world, 'own') },
   { name: '4 stranger: VXLAN from the address of no host', run: world => vxlan(world, 'nobody') },
-  { name: '4 stranger: VXLAN from a member’s address (documented)', run: world => vxlan(world, 'member') }
+  { name: '4 stranger: VXLAN from a member’s address (documented)', run: world => vxlan(world, 'member') },
+  ...(UNDERLAY_FAMILY === 'ipv6'
+    ? [{ name: '4 stranger: packet too big about the path between hosts', run: paths }]
+    : [])
 ]
 
 /** A busy machine may cost a leader its term without any attack, but not again and again. */
@@ -160,8 +169,8 @@ async function vxlan(world: World, source: 'own' | 'nobody' | 'member'): Promise
     linkOf(h2),
     linkOf(world.container('near'))
   ])
-  const address = { own: world.stranger.vtep, nobody: parseIpv4('192.0.2.200'), member: h2.vtep }[source]
-  const build = (sender: { mac: string; address: number }): Attack['frames'] =>
+  const address = { own: world.stranger.vtep, nobody: parseIp(world.lab.addressOf(200)), member: h2.vtep }[source]
+  const build = (sender: { mac: string; address: Ip }): Attack['frames'] =>
     underlayAttacks({
       stranger: { mac: parseMac(sender.mac), address: sender.address },
       member: { mac: parseMac(sender.mac), address: sender.address },
@@ -191,5 +200,38 @@ async function vxlan(world: World, source: 'own' | 'nobody' | 'member'): Promise
     }
   } finally {
     for (const socket of [listener, honest, forger]) socket.close()
+  }
+}
+
+/** What leaves less than IPv6 needs within a tunnel would stop its large packets. */
+async function paths(world: World): Promise<Outcome> {
+  const [h1, h2, { stranger }] = [world.host(1), world.host(2), world]
+  const { mac } = await linkOf(h1)
+  const learned = async (): Promise<string | null> =>
+    /mtu (\d+)/.exec(await ip(h1.namespace, `route get ${h2.address}`))?.[1] ?? null
+  const large = (): Promise<number> =>
+    countReplies(world.container('me6'), world.address6('far6'), { count: 5, size: 1_350, inFragments: true })
+  const ends = [mac, stranger.address, h1.address, h2.address]
+  let sent = 0
+  for (const mtu of [1_280, 1_300, 1_349]) {
+    sent += await scene(stranger, 'too_big', ...ends, stranger.address, mtu, RANDOM_SHAPES)
+    sent += await scene(stranger, 'too_big_in_fragments', ...ends, mtu)
+  }
+  await countReplies(stranger, h1.address)
+  const [poisoned, answered] = [await learned(), await large()]
+  await ip(h1.namespace, '-6 route flush cache')
+  await scene(stranger, 'too_big', ...ends, stranger.address, USABLE_MTU, 0)
+  const believed = await waitFor('the host believes it', learned).catch(() => null)
+  const through = await large()
+  for (const { namespace } of [h1, world.container('me6')]) await ip(namespace, '-6 route flush cache')
+  return {
+    control: {
+      ok: believed === String(USABLE_MTU) && through > 0,
+      figure: `of ${USABLE_MTU} bytes: MTU ${believed ?? 'not learned'}, ${through} of 5 large pings pass`
+    },
+    attack: {
+      ok: poisoned === null && answered === 5,
+      figure: `${sent} packets: MTU ${poisoned ?? 'not learned'}, ${answered} of 5 large pings pass`
+    }
   }
 }

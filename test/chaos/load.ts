@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { asVxmeshError, type ErrorCode } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp } from '#model/ip.ts'
 import { startClientAgent } from '../lab/client-agent.ts'
 import { answerLines } from '../lab/json-process.ts'
 import { hostMs } from './host-clock.ts'
@@ -81,7 +81,7 @@ async function claim(id: string): Promise<boolean> {
     agent.control.log.propose({ kind: 'endpoint-attach', ...facts, requestId })
   )
   if (result?.kind !== 'endpoint') return false
-  const address = formatIpv4(result.endpoint.address)
+  const address = formatIp(result.endpoint.address)
   const before = givenTo.get(requestId)
   if (before !== undefined && before !== address) twoAddresses.push(requestId)
   givenTo.set(requestId, address)

@@ -7,7 +7,6 @@
 
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { EndpointView } from '#model/views.ts'
 import { quantile } from '../demo/checks.ts'
 import type { LabHost } from '../lab/host.ts'
 import { JsonProcess } from '../lab/json-process.ts'
@@ -15,6 +14,7 @@ import { Lab } from '../lab/lab.ts'
 import { waitFor } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { CHAOS_FAULTS, type Servers } from './chaos-faults.ts'
+import { findFaults } from './find-faults.ts'
 import { hostMs } from './host-clock.ts'
 import { attackByMember } from './hostile/run.ts'
 import type { LoadReport } from './load.ts'
@@ -49,7 +49,7 @@ try {
   const acts = await injectFaults(Number(values.rounds))
   const failovers = await killLeaders(load, Number(values.failovers))
   const report = (await load.ask('stop')) as LoadReport
-  const faults = await findFaults(report)
+  const faults = await findFaults({ servers: lab.hosts.slice(0, SERVERS), network: NETWORK, report })
   for (const fault of faults.slice(0, 20)) console.log(`FAULT ${fault}`)
   await load.stop()
   const { acknowledged, retries, refusals } = report
@@ -98,35 +98,6 @@ async function killLeaders(load: JsonProcess, kills: number): Promise<number[]> 
     await leader.startAgent()
   }
   return took
-}
-
-/** Compares the state of every server with the answers that clients got. @returns the differences */
-async function findFaults({ held, released, twoAddresses }: LoadReport): Promise<string[]> {
-  const servers = lab.hosts.slice(0, SERVERS)
-  await Promise.all(servers.map(host => host.waitReady(30_000)))
-  await waitFor('all servers have applied the same index', async () => {
-    const indexes = await Promise.all(servers.map(async host => (await host.status()).raft.appliedIndex))
-    return new Set(indexes).size === 1
-  })
-  const faults = twoAddresses.map(id => `request ${id} got two addresses`)
-  const statuses = await Promise.all(servers.map(host => host.status()))
-  if (new Set(statuses.map(({ digest }) => digest)).size !== 1) faults.push('the digests differ')
-  for (const { host, differsAt } of statuses) if (differsAt !== null) faults.push(`${host} differs at ${differsAt}`)
-  for (const host of servers) {
-    const rows = await host.api.list<EndpointView>(`/v1/endpoints?network=${NETWORK}`)
-    const byId = new Map(rows.map(row => [row.containerId, row.address.split('/')[0] ?? '']))
-    const owners = new Map<string, string>()
-    for (const [id, address] of byId) {
-      const other = owners.get(address)
-      if (other !== undefined) faults.push(`${host.name}: ${address} is assigned to ${other} and ${id}`)
-      owners.set(address, id)
-    }
-    for (const [id, address] of Object.entries(held)) {
-      if (byId.get(id) !== address) faults.push(`${host.name}: ${id} got ${address} but has ${byId.get(id) ?? 'none'}`)
-    }
-    for (const id of released) if (byId.has(id)) faults.push(`${host.name}: ${id} was released but exists`)
-  }
-  return faults
 }
 
 function findLeader(): Promise<LabHost> {

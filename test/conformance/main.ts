@@ -1,7 +1,7 @@
 // The conformance suite: runs the same scenarios on every driver and kernel that this machine offers and prints the matrix
-// of results. The machine's own kernel and User-Mode Linux, which has one processor, run in parallel. Debian's kernel under
-// QEMU takes long and runs only when it is named.
-//   node test/conformance/main.ts [here|uml|qemu]     one of them alone
+// of results. The machine's own kernel and User-Mode Linux, which has one processor, run in parallel. What takes long runs only
+// when it is named: Debian's kernel under QEMU, and the rest of the families, IPv6 alone and what the second kernel has of both.
+//   node test/conformance/main.ts [here|uml|qemu|families]     one of them alone
 
 import { spawn } from 'node:child_process'
 import { join, resolve } from 'node:path'
@@ -15,6 +15,7 @@ import { cannotRunQemu, debianKernel } from '../qemu/debian-kernel.ts'
 import { runInQemu } from '../qemu/qemu.ts'
 import { cannotRunUml, runInUml } from '../uml/uml.ts'
 import { failuresOf, format, passedOf, readColumn, type Column } from './matrix.ts'
+import { end } from '../suite/end.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const PROGRAM = 'test/conformance/plane.ts'
@@ -25,13 +26,11 @@ const FEW_ATTEMPTS = { ATTACK_ATTEMPTS: '5' } as const
 /** The same under QEMU, where one takes 8 minutes on a quiet machine, and two run one after the other. */
 const QEMU_WHOLE_MS = 1_800_000
 
+/** IPv4 without more. `families`: of the networks (test/lab/families.ts). `underlay`: the hosts have IPv6 alone (test/lab/family.ts). */
+type Variant = { readonly families?: 'both' | 'ipv6'; readonly underlay?: 'ipv6' }
 type Ran = { readonly tap: string; readonly exitCode: number }
 
 const [only] = process.argv.slice(2)
-if (only !== undefined && only !== 'here' && only !== 'uml' && only !== 'qemu') {
-  console.error(`conformance: "${only}" is none of here, uml and qemu`)
-  process.exit(2)
-}
 const noRoot = cannotRun()
 if (noRoot !== false) {
   console.log(`conformance: skipped: ${noRoot}`)
@@ -41,30 +40,45 @@ if (noRoot !== false) {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 const noSwitch = await OpenVSwitch.cannotRun()
 const noUml = await cannotRunUml()
-const here = async (): Promise<Column[]> => [
-  await column('bpf, this kernel', cannotRunPrograms(), () => onThisKernel('bpf')),
-  await column('linux, this kernel', false, () => onThisKernel('linux')),
-  await column('ovs-netdev, this kernel', noSwitch, () => onThisKernel('ovs-netdev'))
-]
-const there = async (): Promise<Column[]> => [
-  await column('ovs-system, UML', noUml || noSwitch, () => inUml('ovs-system')),
-  await column('linux, UML', noUml, () => inUml('linux')),
-  await column('bpf, UML', noUml, () => inUml('bpf'))
-]
-const emulated = async (): Promise<Column[]> => {
-  const noQemu = await cannotRunQemu()
-  return [
-    await column('bpf, Debian 6.1 (QEMU)', noQemu, () => inQemu('bpf')),
-    await column('linux, Debian 6.1 (QEMU)', noQemu, () => inQemu('linux'))
-  ]
+const KERNELS: Readonly<Record<string, () => Promise<Column[]>>> = {
+  here: async () => [
+    await onThisKernel('bpf'),
+    await onThisKernel('linux'),
+    await onThisKernel('ovs-netdev'),
+    await onThisKernel('bpf', { families: 'both' }),
+    await onThisKernel('linux', { families: 'both' }),
+    await onThisKernel('ovs-netdev', { families: 'both' }),
+    await onThisKernel('linux', { underlay: 'ipv6' }),
+    await onThisKernel('ovs-netdev', { underlay: 'ipv6' })
+  ],
+  uml: async () => [await inUml('ovs-system'), await inUml('linux'), await inUml('bpf')],
+  qemu: async () => [await inQemu('bpf'), await inQemu('linux')],
+  families: async () => {
+    const here = async (): Promise<Column[]> => [
+      await onThisKernel('bpf', { families: 'ipv6' }),
+      await onThisKernel('linux', { families: 'ipv6' }),
+      await onThisKernel('ovs-netdev', { families: 'ipv6' })
+    ]
+    const there = async (): Promise<Column[]> => [
+      await inUml('ovs-system', { families: 'both' }),
+      await inUml('ovs-system', { families: 'ipv6' }),
+      await inUml('linux', { families: 'both' }),
+      await inUml('bpf', { families: 'both' })
+    ]
+    return (await Promise.all([here(), there()])).flat()
+  }
 }
-const KERNELS = { here, uml: there, qemu: emulated } as const
-const chosen = only === undefined ? (['here', 'uml'] as const) : ([only] as const)
-const columns = (await Promise.all(chosen.map(kernel => KERNELS[kernel]()))).flat()
+if (only !== undefined && !(only in KERNELS)) {
+  console.error(`conformance: "${only}" is none of ${Object.keys(KERNELS).join(', ')}`)
+  process.exit(2)
+}
+const chosen = only === undefined ? ['here', 'uml'] : [only]
+const kernels = Object.entries(KERNELS).filter(([name]) => chosen.includes(name))
+const columns = (await Promise.all(kernels.map(([, columnsOf]) => columnsOf()))).flat()
 console.log(`\n${format(columns)}`)
 const failed = failuresOf(columns)
 console.log(`${passedOf(columns)} passed, ${failed} failed`)
-process.exit(failed === 0 ? 0 : 1)
+end(failed === 0 ? 0 : 1)
 
 /** Why this kernel cannot run our programs, or false. */
 function cannotRunPrograms(): string | false {
@@ -87,22 +101,45 @@ async function column(title: string, cannot: string | false, work: () => Promise
   return result
 }
 
-async function inUml(plane: Plane): Promise<Ran> {
-  const { exitCode, stdout, stderr } = await runInUml([PROGRAM, plane], { wholeMs: WHOLE_MS, env: FEW_ATTEMPTS })
-  return { tap: `${stdout}${stderr}`, exitCode }
+function onThisKernel(plane: Plane, variant: Variant = {}): Promise<Column> {
+  const cannot = plane === 'bpf' ? cannotRunPrograms() : plane !== 'linux' && noSwitch
+  return column(titleOf(plane, 'this kernel', variant), cannot, () => spawned(plane, variablesOf(variant)))
 }
 
-async function inQemu(plane: Plane): Promise<Ran> {
-  const kernel = await debianKernel()
-  const { exitCode, stdout, stderr } = await runInQemu(kernel, [PROGRAM, plane], {
-    wholeMs: QEMU_WHOLE_MS,
-    env: FEW_ATTEMPTS
-  })
-  return { tap: `${stdout}${stderr}`, exitCode }
+function inUml(plane: Plane, variant: Variant = {}): Promise<Column> {
+  const cannot = noUml || (plane === 'ovs-system' && noSwitch)
+  const env = { ...FEW_ATTEMPTS, ...variablesOf(variant) }
+  return column(titleOf(plane, 'UML', variant), cannot, async () =>
+    ran(await runInUml([PROGRAM, plane], { wholeMs: WHOLE_MS, env }))
+  )
 }
 
-function onThisKernel(plane: Plane): Promise<Ran> {
-  const child = spawn(process.execPath, [join(ROOT, PROGRAM), plane], { cwd: ROOT, timeout: WHOLE_MS })
+async function inQemu(plane: Plane): Promise<Column> {
+  const settings = { wholeMs: QEMU_WHOLE_MS, env: FEW_ATTEMPTS }
+  return column(titleOf(plane, 'Debian 6.1 (QEMU)', {}), await cannotRunQemu(), async () =>
+    ran(await runInQemu(await debianKernel(), [PROGRAM, plane], settings))
+  )
+}
+
+function titleOf(plane: Plane, kernel: string, { families, underlay }: Variant): string {
+  const networks = families === undefined ? '' : families === 'both' ? ', both families' : ', IPv6 alone'
+  return `${plane}${underlay === undefined ? '' : ' over IPv6'}, ${kernel}${networks}`
+}
+
+function variablesOf({ families, underlay }: Variant): Readonly<Record<string, string>> {
+  return {
+    ...(families === undefined ? {} : { LAB_FAMILY: families }),
+    ...(underlay === undefined ? {} : { LAB_UNDERLAY: underlay })
+  }
+}
+
+function ran(p: { readonly exitCode: number; readonly stdout: string; readonly stderr: string }): Ran {
+  return { tap: `${p.stdout}${p.stderr}`, exitCode: p.exitCode }
+}
+
+function spawned(plane: Plane, more: NodeJS.ProcessEnv): Promise<Ran> {
+  const env = { ...process.env, ...more }
+  const child = spawn(process.execPath, [join(ROOT, PROGRAM), plane], { cwd: ROOT, env, timeout: WHOLE_MS })
   const chunks: Buffer[] = []
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => chunks.push(chunk))
   return new Promise((resolve, reject) => {

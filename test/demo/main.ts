@@ -1,7 +1,9 @@
 // The demo: three namespace hosts with real agents, Serf and VXLAN, checked step by step.
 //   (no flag)  builds, checks and keeps the cluster for use    --once  removes it afterwards    --down  only removes
+//   --family ipv4|ipv6|both     of the networks; both without it    --ipv6-underlay    the hosts have IPv6 addresses and no others
 
 import { readFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
 import { LabHost } from '../lab/host.ts'
 import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
@@ -10,18 +12,35 @@ import { labDirectory, teardown } from '../lab/teardown.ts'
 import { run } from '#platform/process.ts'
 import { Checks, expect, ms } from './checks.ts'
 import { checkHostKill, checkLeaderKill } from './fault-checks.ts'
-import { checkClientJoin, checkConcurrentAttach, checkMembers, checkStrangers, checkTenants } from './mesh-checks.ts'
+import {
+  checkClientJoin,
+  checkConcurrentAttach,
+  checkMembers,
+  checkStrangers,
+  checkTenants,
+  FAMILIES,
+  type Families
+} from './mesh-checks.ts'
+import { end } from '../suite/end.ts'
 
 const KEEP = 'demo'
-const flags = process.argv.slice(2)
+const { values: flags } = parseArgs({
+  options: {
+    once: { type: 'boolean', default: false },
+    down: { type: 'boolean', default: false },
+    family: { type: 'string', default: 'both' },
+    'ipv6-underlay': { type: 'boolean', default: false }
+  }
+})
+const families = FAMILIES.find(name => name === flags.family)
+const underlay = flags['ipv6-underlay'] ? ({ family: 'ipv6' } as const) : {}
 const checks = new Checks()
 
-const unknown = flags.find(flag => flag !== '--once' && flag !== '--down')
-if (unknown !== undefined) {
-  console.error(`demo: there is no flag ${unknown}; there are --once and --down`)
+if (families === undefined) {
+  console.error(`demo: --family is one of ${FAMILIES.join(', ')}`)
   process.exit(2)
 }
-if (flags.includes('--down')) {
+if (flags.down) {
   await teardown(KEEP)
   await checkNothingLeft()
 } else {
@@ -30,19 +49,19 @@ if (flags.includes('--down')) {
     process.once(signal, () => void teardown(KEEP).then(() => process.exit(130)))
   }
   const lab = await build()
-  if (lab !== null) await prove(lab)
-  if (flags.includes('--once')) {
+  if (lab !== null) await prove(lab, families)
+  if (flags.once) {
     await teardown(KEEP)
     await checkNothingLeft()
   } else if (lab !== null) {
-    explain(lab)
+    explain(lab, families)
   }
 }
 console.log(checks.summary())
-process.exit(checks.failed === 0 ? 0 : 1)
+end(checks.failed === 0 ? 0 : 1)
 
 async function build(): Promise<Lab | null> {
-  const lab = await Lab.create({ keepAs: KEEP })
+  const lab = await Lab.create({ keepAs: KEEP, ...underlay })
   const up = await checks.check('three hosts found a cluster of three servers by themselves', async () => {
     const since = performance.now()
     await lab.addServers(3)
@@ -51,10 +70,10 @@ async function build(): Promise<Lab | null> {
   return up ? lab : null
 }
 
-async function prove(lab: Lab): Promise<void> {
+async function prove(lab: Lab, families: Families): Promise<void> {
   await checkMembers(checks, lab)
-  const tenants = await checkTenants(checks, lab)
-  await checkConcurrentAttach(checks, lab)
+  const tenants = await checkTenants(checks, lab, families)
+  await checkConcurrentAttach(checks, lab, families)
   await checkLeaderKill(checks, lab, tenants)
   await checkHostKill(checks, lab, tenants)
   await checkClientJoin(checks, lab, tenants)
@@ -73,7 +92,7 @@ async function checkStart(lab: Lab): Promise<void> {
     const [agent, serf] = [await residentMiB(host.agentPid), await residentMiB(host.serfPid ?? 0)]
     return `agent ${agent} MiB, serf ${serf} MiB`
   })
-  const alone = await Lab.create()
+  const alone = await Lab.create(underlay)
   try {
     await checks.check('agent start to ready (single server, warm disk)', async () => {
       const [host] = await alone.addServers(1)
@@ -108,14 +127,14 @@ async function checkNothingLeft(): Promise<void> {
   })
 }
 
-function explain(lab: Lab): void {
+function explain(lab: Lab, families: Families): void {
   const [h1] = lab.hosts
   console.log(`
 The cluster keeps running. Play with it:
 
   on a host       ip netns exec ${h1?.namespace} bin/vxmesh --socket ${h1?.socket} status
                   (hosts h1 to h${lab.hosts.length}; ${h1?.socket.replace('/h1/', '/h<n>/')})
-  in a container  ip netns exec ${LAB_PREFIX}${KEEP}-c-red1 ping 10.1.0.3
+  in a container  ip netns exec ${LAB_PREFIX}${KEEP}-c-red1 ping ${families === 'ipv6' ? 'fd00:1::3' : '10.1.0.3'}
   logs            ${h1?.logFile}
   the end         ./scripts/demo --down
 `)

@@ -2,6 +2,7 @@
 
 import { generateClusterKey } from '#config/cluster-key.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
+import { bracketed, formatSocketAddress } from '#model/socket-address.ts'
 import { startDetached } from '#platform/process.ts'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,6 +10,7 @@ import type { LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { kill, readFdb } from '../lab/kernel.ts'
 import type { Lab } from '../lab/lab.ts'
+import type { PingOptions, PingResult } from '../lab/ping.ts'
 import { waitFor } from '../lab/wait.ts'
 import { expect, ms, quantile, type Checks } from './checks.ts'
 
@@ -17,10 +19,26 @@ export type Tenants = {
   readonly red2: LabContainer
   readonly blue1: LabContainer
   readonly blue2: LabContainer
-  readonly redAddress: string
+  /** Of red2, one for each family. */
+  readonly redAddresses: readonly string[]
 }
 
-const SUBNET = '10.1.0.0/24'
+/** The address families of the demo's networks. */
+export const FAMILIES = ['ipv4', 'ipv6', 'both'] as const
+export type Families = (typeof FAMILIES)[number]
+
+const SUBNETS: Readonly<Record<Families, readonly string[]>> = {
+  ipv4: ['10.1.0.0/24'],
+  ipv6: ['fd00:1::/64'],
+  both: ['10.1.0.0/24', 'fd00:1::/64']
+}
+/** An address that only blue uses. */
+const ONLY_BLUE: Readonly<Record<Families, string>> = { ipv4: '10.1.0.77', ipv6: 'fd00:1::77', both: '10.1.0.77' }
+const LARGE: Readonly<Record<Families, readonly string[]>> = {
+  ipv4: ['10.9.0.0/22'],
+  ipv6: ['fd00:9::/64'],
+  both: ['10.9.0.0/22', 'fd00:9::/64']
+}
 
 export async function checkMembers(checks: Checks, lab: Lab): Promise<void> {
   for (const host of lab.hosts) {
@@ -34,7 +52,7 @@ export async function checkMembers(checks: Checks, lab: Lab): Promise<void> {
 }
 
 /** Two tenants with the same subnet and the same addresses: a container of each on h1 and on h2. */
-export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
+export async function checkTenants(checks: Checks, lab: Lab, families: Families): Promise<Tenants> {
   const [h1, h2] = [lab.host(1), lab.host(2)]
   const [red1, red2, blue1, blue2] = (await lab.containers(['red1', 'red2', 'blue1', 'blue2'])) as [
     LabContainer,
@@ -42,11 +60,12 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
     LabContainer,
     LabContainer
   ]
-  await checks.check('two tenant networks with the same subnet', async () => {
-    const red = await h1.cliJson<NetworkView>('network', 'create', 'red', '--subnet', SUBNET)
-    const blue = await h2.cliJson<NetworkView>('network', 'create', 'blue', '--subnet', SUBNET)
+  await checks.check('two tenant networks with the same subnets', async () => {
+    const subnets = SUBNETS[families].flatMap(subnet => ['--subnet', subnet])
+    const red = await h1.cliJson<NetworkView>('network', 'create', 'red', ...subnets)
+    const blue = await h2.cliJson<NetworkView>('network', 'create', 'blue', ...subnets)
     expect(red.vni !== blue.vni, `both have VNI ${red.vni}`)
-    return `red ${red.subnet} VNI ${red.vni}, blue ${blue.subnet} VNI ${blue.vni}`
+    return `red ${listed(red.subnets)} VNI ${red.vni}, blue ${listed(blue.subnets)} VNI ${blue.vni}`
   })
   const attached = new Map<string, EndpointView>()
   for (const [host, container, network] of [
@@ -56,7 +75,7 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
     [h2, blue2, 'blue']
   ] as const) {
     await checks.check(
-      `${container.name} on ${host.name}: the container has the address that attach returns, with MTU and route`,
+      `${container.name} on ${host.name}: the container has the addresses that attach returns, with MTU and routes`,
       async () => {
         const since = performance.now()
         const view = await host.cliJson<EndpointView>(
@@ -65,27 +84,30 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
         const took = performance.now() - since
         const link = await container.link()
         if (link === null) throw new Error('the container has no eth0')
-        expect(link.addresses.includes(view.address), `it has ${link.addresses.join()}, not ${view.address}`)
-        expect(link.mtu === view.mtu && view.mtu === 1450, `MTU ${link.mtu} and ${view.mtu}`)
+        const wanted = listed(view.addresses)
+        expect(view.addresses.length === SUBNETS[families].length, `attach returns ${wanted}`)
+        expect(listed(link.addresses) === wanted, `it has ${listed(link.addresses)}, not ${wanted}`)
+        expect(link.mtu === view.mtu && view.mtu === lab.overlayMtu, `MTU ${link.mtu} and ${view.mtu}`)
         expect(link.mac === view.mac, `MAC ${link.mac}, not ${view.mac}`)
-        const gateway = await container.defaultGateway()
-        expect(gateway === view.gateway, `default route via ${gateway}, not ${view.gateway}`)
+        const gateways = listed(await container.defaultGateways())
+        expect(gateways === listed(view.gateways), `default routes via ${gateways}, not ${listed(view.gateways)}`)
         attached.set(container.name, view)
-        return `${view.address} via ${view.gateway}, MTU ${view.mtu}, ${ms(took)} including the start of the command`
+        return `${wanted} via ${gateways}, MTU ${view.mtu}, ${ms(took)} including the start of the command`
       }
     )
   }
-  const address = (name: string): string => attached.get(name)?.address ?? '10.1.0.99/24'
+  const addresses = (name: string): readonly string[] => attached.get(name)?.addresses ?? []
   await checks.check('containers of two tenants hold the same addresses', async () => {
-    expect(address('red1') === address('blue1') && address('red2') === address('blue2'), 'they differ')
-    return Promise.resolve(`${address('red1')} and ${address('red2')} twice`)
+    const [one, two] = [listed(addresses('red1')), listed(addresses('red2'))]
+    expect(one === listed(addresses('blue1')) && two === listed(addresses('blue2')), 'they differ')
+    return Promise.resolve(`${one} and ${two} twice`)
   })
   for (const [from, to] of [
     [red1, 'red2'],
     [blue1, 'blue2']
   ] as const) {
     await checks.check(`${from.name} reaches ${to} over the mesh from the first packet`, async () => {
-      const { sent, received, averageMs } = await from.ping(address(to), { count: 20, intervalMs: 50 })
+      const { sent, received, averageMs } = await pingAll(from, addresses(to), { count: 20, intervalMs: 50 })
       expect(sent === received, `${received} of ${sent} replies`)
       return `${received} of ${sent}, average ${ms(averageMs ?? NaN)}`
     })
@@ -101,20 +123,20 @@ export async function checkTenants(checks: Checks, lab: Lab): Promise<Tenants> {
       }
     )
   }
-  await checkIsolation(checks, { lab, red1 })
-  return { red1, red2, blue1, blue2, redAddress: address('red2') }
+  await checkIsolation(checks, { lab, red1, address: ONLY_BLUE[families] })
+  return { red1, red2, blue1, blue2, redAddresses: addresses('red2') }
 }
 
 /** A container of blue, at an address that red does not use, pinged from both tenants. */
-async function checkIsolation(checks: Checks, p: { lab: Lab; red1: LabContainer }): Promise<void> {
-  const { lab, red1 } = p
+async function checkIsolation(checks: Checks, p: { lab: Lab; red1: LabContainer; address: string }): Promise<void> {
+  const { lab, red1, address } = p
   const only = await lab.container('blueonly')
   const control = await lab.container('bluectl')
   await checks.check('a container is reached by its own tenant and not by another', async () => {
-    const view = await lab.host(3).attach(only, 'blue', { address: '10.1.0.77' })
+    const view = await lab.host(3).attach(only, 'blue', { address })
     await lab.host(1).attach(control, 'blue')
-    const own = await control.ping(view.address, { count: 20, intervalMs: 50 })
-    const other = await red1.ping(view.address, { count: 20, intervalMs: 50, waitMs: 300 })
+    const own = await pingAll(control, view.addresses, { count: 20, intervalMs: 50 })
+    const other = await pingAll(red1, view.addresses, { count: 20, intervalMs: 50, waitMs: 300 })
     expect(own.received === own.sent, `the positive control got ${own.received} of ${own.sent}`)
     expect(other.received === 0, `the other tenant got ${other.received} replies`)
     return `other tenant 0 of ${other.sent} replies, own tenant ${own.received} of ${own.sent}`
@@ -122,10 +144,10 @@ async function checkIsolation(checks: Checks, p: { lab: Lab; red1: LabContainer 
 }
 
 /** 200 attaches at once, to all hosts. */
-export async function checkConcurrentAttach(checks: Checks, lab: Lab): Promise<void> {
+export async function checkConcurrentAttach(checks: Checks, lab: Lab, families: Families): Promise<void> {
   const names = Array.from({ length: 200 }, (_, n) => `many${n}`)
   await checks.check('no duplicate address over 200 concurrent attach requests to all hosts', async () => {
-    await lab.host(1).api.call('POST', '/v1/networks', { name: 'many', subnet: '10.9.0.0/22' })
+    await lab.host(1).api.call('POST', '/v1/networks', { name: 'many', subnets: LARGE[families] })
     const containers = await lab.containers(names)
     const since = performance.now()
     const times: number[] = []
@@ -137,17 +159,20 @@ export async function checkConcurrentAttach(checks: Checks, lab: Lab): Promise<v
       })
     )
     const took = performance.now() - since
-    const distinct = new Set(views.map(v => v.address))
-    expect(distinct.size === 200, `${distinct.size} distinct addresses of 200`)
+    const distinct = new Set(views.flatMap(v => v.addresses))
+    const wanted = 200 * LARGE[families].length
+    expect(distinct.size === wanted, `${distinct.size} distinct addresses of ${wanted}`)
     await Promise.all(
       containers.map(async (container, n) => {
         const link = await container.link()
-        expect(link?.addresses[0] === views[n]?.address, `${container.name} has ${link?.addresses.join()}`)
+        const has = listed(link?.addresses ?? [])
+        expect(has === listed(views[n]?.addresses ?? []), `${container.name} has ${has}`)
       })
     )
     const last = containers.at(-1)
-    const reply = await last?.ping(views[0]?.address ?? '', { count: 5, intervalMs: 50 })
-    expect(reply?.received === 5, `the last reaches the first with ${reply?.received} of 5`)
+    if (last === undefined) throw new Error('there is no container')
+    const { sent, received } = await pingAll(last, views[0]?.addresses ?? [], { count: 5, intervalMs: 50 })
+    expect(sent > 0 && received === sent, `the last reaches the first with ${received} of ${sent}`)
     return `200 in ${ms(took)}, median ${ms(quantile(times, 0.5))}, all distinct and in their containers`
   })
   await checks.check('all of them are detached again at once', async () => {
@@ -174,7 +199,7 @@ export async function checkClientJoin(checks: Checks, lab: Lab, tenants: Tenants
     await waitFor('its API answers', async () => (await client.status()).host === client.name)
     const before = (await client.members()).length
     const since = performance.now()
-    const join = await client.exec('serf', 'join', lab.host(1).address)
+    const join = await client.exec('serf', 'join', bracketed(lab.host(1).vtep))
     expect(join.exitCode === 0, `serf join: ${join.stderr}`)
     for (const host of lab.hosts) {
       await waitFor(
@@ -190,10 +215,10 @@ export async function checkClientJoin(checks: Checks, lab: Lab, tenants: Tenants
     await client.attach(container, 'red')
     const since = performance.now()
     const first = { count: 1, waitMs: 100 }
-    const reply = async (): Promise<boolean> => (await container.ping(tenants.redAddress, first)).received === 1
+    const reply = async (): Promise<boolean> => (await pingAll(container, tenants.redAddresses, first)).received > 0
     await waitFor('the first reply', reply, { everyMs: 1 })
     const firstMs = performance.now() - since
-    const { sent, received } = await container.ping(tenants.redAddress, { count: 20, intervalMs: 50 })
+    const { sent, received } = await pingAll(container, tenants.redAddresses, { count: 20, intervalMs: 50 })
     expect(sent === received, `${received} of ${sent} replies`)
     return `first reply after ${ms(firstMs)}, then ${received} of ${sent} replies`
   })
@@ -207,14 +232,19 @@ export async function checkStrangers(checks: Checks, lab: Lab): Promise<void> {
   const stranger = await lab.addHost({ role: 'client', join: [lab.host(1).address], clusterKeyFile: otherKey })
   lab.hosts.pop()
   await checks.check('a stranger without the cluster key becomes no member', async () => {
-    const args = ['agent', '-node=stranger', `-bind=${stranger.address}:9946`, '-rpc-addr=127.0.0.1:9373']
+    const args = [
+      'agent',
+      '-node=stranger',
+      `-bind=${formatSocketAddress({ address: stranger.vtep, port: 9946 })}`,
+      '-rpc-addr=127.0.0.1:9373'
+    ]
     const log = { logFile: join(lab.dir, 'stranger.log') }
     const serf = await startDetached('ip', ['netns', 'exec', stranger.namespace, 'serf', ...args], log)
     await waitFor(
       'the stranger’s serf answers',
       async () => (await stranger.exec('serf', 'members', '-rpc-addr=127.0.0.1:9373')).exitCode === 0
     )
-    const join1 = await stranger.exec('serf', 'join', '-rpc-addr=127.0.0.1:9373', lab.host(1).address)
+    const join1 = await stranger.exec('serf', 'join', '-rpc-addr=127.0.0.1:9373', bracketed(lab.host(1).vtep))
     const inside = await seesOnlyOurs(ours)
     kill(serf.pid)
     expect(join1.exitCode !== 0, 'serf join without the key was accepted')
@@ -241,4 +271,23 @@ async function seesOnlyOurs(hosts: readonly LabHost[]): Promise<string> {
     expect(lines.length === hosts.length, `serf on ${host.name} lists ${names.join(', ')}`)
   }
   return `${hosts.length} hosts list ${hosts.length} members each`
+}
+
+function listed(texts: readonly string[]): string {
+  return texts.join(' and ')
+}
+
+/** Pings all addresses at the same time. @returns their sums, and the mean of the averages */
+export async function pingAll(
+  from: LabContainer,
+  addresses: readonly string[],
+  options: PingOptions
+): Promise<Pick<PingResult, 'sent' | 'received' | 'averageMs'>> {
+  const results = await Promise.all(addresses.map(address => from.ping(address, options)))
+  const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
+  return {
+    sent: sum(results.map(({ sent }) => sent)),
+    received: sum(results.map(({ received }) => received)),
+    averageMs: sum(results.map(({ averageMs }) => averageMs ?? NaN)) / results.length
+  }
 }

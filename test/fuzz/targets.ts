@@ -97,7 +97,11 @@ const zmqMessages = Object.keys(REQUESTS)
 
 const cniConfig = {
   ...{ cniVersion: '1.1.0', name: 'net', type: 'vxmesh', network: 'red' },
-  runtimeConfig: { bandwidth: { ingressRate: 1e6, ingressBurst: 1e6 }, mac: '02:00:00:00:00:01', ips: ['10.1.0.5/24'] },
+  runtimeConfig: {
+    bandwidth: { ingressRate: 1e6, ingressBurst: 1e6 },
+    mac: '02:00:00:00:00:01',
+    ips: ['10.1.0.5/24', 'fd00:1::5/64']
+  },
   prevResult: { cniVersion: '1.1.0', ips: [{ address: '10.1.0.5/24' }], interfaces: [] },
   'cni.dev/valid-attachments': [{ containerID: 'c1', ifname: 'eth0' }]
 }
@@ -123,8 +127,10 @@ const createBody = {
 }
 const schemas = [
   [bodies.networkCreateBody, createBody],
-  [bodies.networkUpdateBody, { egressRate: '10mbit' }],
+  [bodies.networkCreateBody, { name: 'red', subnets: ['10.1.0.0/24', 'fd00:1::/64'] }],
+  [bodies.networkUpdateBody, { egressRate: '10mbit', addSubnet: 'fd00:1::/64' }],
   [bodies.endpointAttachBody, attachBody],
+  [bodies.endpointAttachBody, { ...attachBody, addresses: ['10.1.0.5', 'fd00:1::5'] }],
   [bodies.endpointUpdateBody, { ingressRate: 1e6, delayUs: '1ms' }],
   [bodies.namespaceMapBody, { network: 'red', grants: ['blue'] }],
   [bodies.joinBody, { addresses: ['192.0.2.1', '192.0.2.2:7946'] }]

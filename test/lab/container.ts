@@ -29,25 +29,25 @@ export class LabContainer {
     return startPing(this.namespace, bare(address), options)
   }
 
-  /** What `ip -j addr` prints about an interface: MTU, MAC, IPv4 addresses with prefix lengths. */
+  /** What `ip -j addr` prints about an interface: MTU, MAC, addresses with prefix lengths, without link-local ones. */
   async link(
     ifname = 'eth0'
   ): Promise<{ readonly mtu: number; readonly mac: string; readonly addresses: string[] } | null> {
     const rows = await ipJson(this.namespace, 'addr', 'show')
     const row = rows.find(r => r['ifname'] === ifname)
     if (row === undefined) return null
-    const infos = row['addr_info'] as { family: string; local: string; prefixlen: number }[]
+    const infos = row['addr_info'] as { scope: string; local: string; prefixlen: number }[]
     return {
       mtu: Number(row['mtu']),
       mac: String(row['address']),
-      addresses: infos.filter(i => i.family === 'inet').map(i => `${i.local}/${i.prefixlen}`)
+      addresses: infos.filter(i => i.scope === 'global').map(i => `${i.local}/${i.prefixlen}`)
     }
   }
 
-  /** The gateway of the default route, or null. */
-  async defaultGateway(): Promise<string | null> {
-    const rows = await ipJson(this.namespace, 'route', 'show', 'default')
-    return rows[0] === undefined ? null : String(rows[0]['gateway'])
+  /** The gateways of the default routes, IPv4 first. */
+  async defaultGateways(): Promise<readonly string[]> {
+    const routes = ['-4', '-6'].map(family => ipJson(this.namespace, family, 'route', 'show', 'default'))
+    return (await Promise.all(routes)).flat().map(row => String(row['gateway']))
   }
 
   async remove(): Promise<void> {

@@ -4,7 +4,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { readFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, isIPv6 } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { waitFor } from './wait.ts'
 
@@ -35,7 +35,7 @@ export async function startFlow(p: {
   readonly address: string
   readonly packetsPerSecond: number
 }): Promise<{ readonly stop: () => Promise<FlowReport> }> {
-  const receiver = new End(p.to, ['receive'])
+  const receiver = new End(p.to, ['receive', p.address])
   await receiver.line('ready')
   const sender = new End(p.from, ['send', p.address, `${p.packetsPerSecond}`])
   await sender.line('ready')
@@ -82,7 +82,7 @@ class End {
 }
 
 function send(address: string, packetsPerSecond: number): void {
-  const socket = createSocket('udp4')
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
   const tcp = connect(PORT, address)
   let state = 'connecting'
   tcp.on('connect', () => {
@@ -113,10 +113,11 @@ function send(address: string, packetsPerSecond: number): void {
   tcp.on('error', (err: Error) => (state = err.message))
 }
 
-function receive(): void {
+function receive(address: string): void {
   const seen = new Set<number>()
   let [last, longestGapMs, bytes, connections, state] = [0, 0, 0, 0, 'none']
-  const socket = createSocket({ type: 'udp4', recvBufferSize: 4 * 1024 * 1024 })
+  const type = isIPv6(address) ? 'udp6' : 'udp4'
+  const socket = createSocket({ type, recvBufferSize: 4 * 1024 * 1024 })
   socket.on('message', data => {
     const now = performance.now()
     if (last !== 0) longestGapMs = Math.max(longestGapMs, now - last)
@@ -136,7 +137,7 @@ function receive(): void {
       setTimeout(() => {
         if (seen.size !== before) settle(seen.size)
         else {
-          const received = seen.size + overflowed()
+          const received = seen.size + overflowed(isIPv6(address) ? 'udp6' : 'udp')
           console.log(JSON.stringify({ received, bytes, tcp: state, longestGapMs: Math.round(longestGapMs) }))
           process.exit(0)
         }
@@ -147,10 +148,10 @@ function receive(): void {
   process.stdin.resume()
 }
 
-/** Packets that this process's socket had no room for: the network did not lose them. Last column of /proc/net/udp. */
-function overflowed(): number {
+/** Packets that this process's socket had no room for: the network did not lose them. Last column of the table. */
+function overflowed(table: 'udp' | 'udp6'): number {
   const port = `:${PORT.toString(16).toUpperCase().padStart(4, '0')}`
-  const rows = readFileSync('/proc/net/udp', 'utf8').split('\n')
+  const rows = readFileSync(`/proc/net/${table}`, 'utf8').split('\n')
   return rows
     .filter(row => row.trim().split(/\s+/)[1]?.endsWith(port))
     .reduce((sum, row) => sum + Number(row.trim().split(/\s+/).at(-1)), 0)
@@ -159,5 +160,5 @@ function overflowed(): number {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [, , mode, address = '', rate = ''] = process.argv
   if (mode === 'send') send(address, Number(rate))
-  else receive()
+  else receive(address)
 }

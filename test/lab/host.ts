@@ -5,7 +5,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import { ApiClient } from '#cli/client.ts'
-import { parseIpv4, type Ipv4 } from '#model/ipv4.ts'
+import { isIpv4, parseIp, type Ip } from '#model/ip.ts'
 import type { EndpointView, MemberView, StatusView } from '#model/views.ts'
 import { run, startDetached, type ChildHandle, type RunResult } from '#platform/process.ts'
 import type { LabContainer } from './container.ts'
@@ -39,6 +39,8 @@ export class LabHost {
   readonly dir: string
   readonly socket: string
   readonly api: ApiClient
+  /** Which agent and command line it has from its next start on. */
+  program = VXMESH
   #child: ChildHandle | null = null
 
   constructor(p: { name: string; namespace: string; address: string; dir: string }) {
@@ -54,8 +56,8 @@ export class LabHost {
     return `/run/netns/${this.namespace}`
   }
 
-  get vtep(): Ipv4 {
-    return parseIpv4(this.address)
+  get vtep(): Ip {
+    return parseIp(this.address)
   }
 
   get logFile(): string {
@@ -95,7 +97,7 @@ export class LabHost {
 
   /** Starts the agent; does not wait for it. A different boot id makes it believe that the host has rebooted. */
   async startAgent(options: { readonly bootIdFile?: string } = {}): Promise<void> {
-    const agent = [VXMESH, 'agent', '--config', this.configFile]
+    const agent = [this.program, 'agent', '--config', this.configFile]
     // `ip netns exec` gives it its own mount namespace, so only this agent sees the bind-mounted boot id.
     const mount = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
     const command = options.bootIdFile === undefined ? agent : ['sh', '-c', mount, options.bootIdFile, ...agent]
@@ -170,7 +172,7 @@ export class LabHost {
 
   /** Drops packets from another host, all or those of some ports. One way: a full cut takes a call on either host. */
   async dropFrom(other: LabHost, ports?: readonly number[]): Promise<void> {
-    const from = `ip saddr ${other.address}`
+    const from = `${isIpv4(other.vtep) ? 'ip' : 'ip6'} saddr ${other.address}`
     const match = ports === undefined ? [from] : ['tcp', 'udp'].map(l4 => `${from} ${l4} dport { ${ports.join(', ')} }`)
     const replies = ports === undefined ? [] : ['tcp', 'udp'].map(l4 => `${from} ${l4} sport { ${ports.join(', ')} }`)
     const rules = [...match, ...replies].map(rule => `add rule inet vxlab input ${rule} drop`)
@@ -193,7 +195,7 @@ export class LabHost {
 
   /** Runs the command line on this host. */
   cli(...args: readonly string[]): Promise<RunResult> {
-    return run('ip', ['netns', 'exec', this.namespace, VXMESH, '--socket', this.socket, ...args], {
+    return run('ip', ['netns', 'exec', this.namespace, this.program, '--socket', this.socket, ...args], {
       timeoutMs: 120_000
     })
   }

@@ -6,7 +6,11 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { generateClusterKey } from '#config/cluster-key.ts'
+import { parseIp, type Family } from '#model/ip.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
+import { writeSysctls } from '#platform/netns.ts'
 import { LabContainer } from './container.ts'
+import { hostAddress, UNDERLAY_FAMILY, UNDERLAY_MTU, UNDERLAY_PREFIX } from './family.ts'
 import { LabHost, type HostOptions } from './host.ts'
 import { ipBatch, LAB_PREFIX, must } from './kernel.ts'
 import { labDirectory, teardown, teardownStale } from './teardown.ts'
@@ -15,6 +19,8 @@ export type LabOptions = {
   /** A fixed id, whose lab outlives this process. Without one the lab is removed with this process. */
   readonly keepAs?: string
   readonly underlayMtu?: number
+  /** Of the hosts' addresses. */
+  readonly family?: Family
   /** Hosts to begin with, without running agents. */
   readonly hosts?: number
 }
@@ -26,18 +32,20 @@ export class Lab {
   readonly dir: string
   readonly hosts: LabHost[] = []
   readonly #underlayMtu: number
+  readonly #family: Family
 
-  private constructor(id: string, underlayMtu: number) {
+  private constructor(id: string, { underlayMtu = UNDERLAY_MTU, family = UNDERLAY_FAMILY }: LabOptions) {
     this.id = id
     this.dir = labDirectory(id)
     this.#underlayMtu = underlayMtu
+    this.#family = family
   }
 
   /** Creates an underlay. */
   static async create(options: LabOptions = {}): Promise<Lab> {
     await teardownStale()
     made += 1
-    const lab = new Lab(options.keepAs ?? `${process.pid}x${made}`, options.underlayMtu ?? 1500)
+    const lab = new Lab(options.keepAs ?? `${process.pid}x${made}`, options)
     if (options.keepAs === undefined) reapLater(lab.id)
     await mkdir(lab.dir, { recursive: true, mode: 0o700 })
     await writeFile(lab.keyFile, `${generateClusterKey()}\n`, { mode: 0o600 })
@@ -57,14 +65,14 @@ export class Lab {
     return join(this.dir, 'cluster.key')
   }
 
-  /** Adds the next host, 192.0.2.<n>: configured, its agent not started. */
+  /** Adds the next host, with the address `addressOf(n)`: configured, its agent not started. */
   async addHost(options: HostOptions = {}): Promise<LabHost> {
     const n = this.hosts.length + 1
     const [underlay, namespace] = [this.underlay, this.#namespace(`h${n}`)]
     const host = new LabHost({
       name: `h${n}`,
       namespace,
-      address: `192.0.2.${n}`,
+      address: this.addressOf(n),
       dir: join(this.dir, `h${n}`)
     })
     this.hosts.push(host)
@@ -74,7 +82,7 @@ export class Lab {
       `link add eth0 ${mtu} netns ${namespace} type veth peer name p${n} ${mtu} netns ${underlay}`
     ])
     await ipBatch([`link set p${n} master br0 up`], underlay)
-    await ipBatch(['link set lo up', `addr add ${host.address}/24 dev eth0`, 'link set eth0 up'], namespace)
+    await ipBatch(['link set lo up', ...this.#addressLines(host), 'link set eth0 up'], namespace)
     await host.configure({ clusterKeyFile: this.keyFile, ...options })
     return host
   }
@@ -89,7 +97,7 @@ export class Lab {
   /** Adds servers that found a cluster together, then clients; resolves once all are ready. */
   async addServers(count: number, p: { readonly clients?: number } = {}): Promise<LabHost[]> {
     const hosts: LabHost[] = []
-    const join = ['192.0.2.1']
+    const join = [this.addressOf(1)]
     for (let n = 0; n < count; n++) hosts.push(await this.addHost({ bootstrapExpect: count, join }))
     for (let n = 0; n < (p.clients ?? 0); n++) hosts.push(await this.addHost({ role: 'client', join }))
     await Promise.all(hosts.map(host => host.startAgent()))
@@ -100,7 +108,7 @@ export class Lab {
   /** Adds a cluster of one server, h1, and its client, h2; resolves once both are ready. */
   async addServerAndClient(settings: Readonly<Record<string, unknown>> = {}): Promise<[LabHost, LabHost]> {
     const h1 = await this.addHost({ bootstrapExpect: 1, settings })
-    const h2 = await this.addHost({ role: 'client', join: ['192.0.2.1'], settings })
+    const h2 = await this.addHost({ role: 'client', join: [this.addressOf(1)], settings })
     await Promise.all([h1.startAgent(), h2.startAgent()])
     await Promise.all([h1.waitReady(), h2.waitReady()])
     return [h1, h2]
@@ -108,7 +116,7 @@ export class Lab {
 
   /** Adds a client; resolves once it is ready. */
   async addClient(): Promise<LabHost> {
-    const host = await this.addHost({ role: 'client', join: ['192.0.2.1'] })
+    const host = await this.addHost({ role: 'client', join: [this.addressOf(1)] })
     await host.startAgent()
     await host.waitReady()
     return host
@@ -126,6 +134,16 @@ export class Lab {
     return all
   }
 
+  /** What the underlay leaves to containers. */
+  get overlayMtu(): number {
+    return this.#underlayMtu - vxlanUnderlay(parseIp(this.addressOf(1))).overheadBytes
+  }
+
+  /** The underlay address of host n. */
+  addressOf(n: number): string {
+    return hostAddress(n, this.#family)
+  }
+
   host(n: number): LabHost {
     const host = this.hosts[n - 1]
     if (host === undefined) throw new Error(`the lab has no host ${n}`)
@@ -135,6 +153,14 @@ export class Lab {
   /** Removes everything. Idempotent. */
   async destroy(): Promise<void> {
     await teardown(this.id)
+  }
+
+  /** As an administrator sets it: an IPv6 address outlives a link that goes down. */
+  #addressLines({ netns, address }: LabHost): readonly string[] {
+    const added = `addr add ${address}/${UNDERLAY_PREFIX[this.#family]} dev eth0`
+    if (this.#family === 'ipv4') return [added]
+    writeSysctls(netns, [{ key: 'net/ipv6/conf/eth0/keep_addr_on_down', value: '1' }])
+    return [`${added} nodad`]
   }
 
   #namespace(name: string): string {

@@ -127,7 +127,7 @@ export class OpenVSwitch {
     )
     const ip = (...args: string[]): Promise<string> => this.#must('ip', ['-n', this.#netns, ...args])
     await ip('addr', 'flush', 'dev', device)
-    await ip('addr', 'add', address, 'dev', UNDERLAY_BRIDGE)
+    await ip('addr', 'add', address, 'dev', UNDERLAY_BRIDGE, ...(address.includes(':') ? ['nodad'] : []))
     await ip('link', 'set', UNDERLAY_BRIDGE, 'up')
   }
 

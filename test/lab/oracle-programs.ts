@@ -1,11 +1,13 @@
 // The oracle's part for the guard's programs: which device runs which, and what their tables hold, read with bpftool(8). The
 // expectation follows from the API's listings and rules written for the oracle (docs/datapath.md), never from the planner.
 
-import type { EndpointView } from '#model/views.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import type { EndpointView, NetworkView } from '#model/views.ts'
+import { parseIp } from '#model/ip.ts'
+import { parseIpv6 } from '#model/ipv6.ts'
 import { macOf } from '#model/mac.ts'
 import { parseVni } from '#model/ids.ts'
 import { must } from './kernel.ts'
+import { isTold, toldText } from './oracle-told.ts'
 import { bridgeOf, compare, localOf, remoteOf, tunnelOf, type OracleView } from './oracle-view.ts'
 
 type NetProgram = { readonly devname: string; readonly ifindex: number; readonly name: string; readonly id: number }
@@ -79,7 +81,8 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
     ({ key, value }) => `${word(key, 'network')} ${macText(key)} ${stationText(value)}`
   )
   const networks = (await rowsOf(maps.get('vxm_networks'))).map(
-    ({ key, value }) => `${keyText(key)} by ${keyText(value)}`
+    ({ key, value }) =>
+      `${keyText(key)} by ${word(value, 'tunnel')}, told: ${word(value, 'count')} from ${address6Text(value, 'subnet')} as ${word(value, 'first')}`
   )
   const settings = (await rowsOf(maps.get('vxm_settings'))).map(
     ({ value }) => `wraps at ${word(value, 'underlay')}, unwraps: ${word(value, 'unwraps')}`
@@ -89,19 +92,32 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
   const neighbours = (await rowsOf(maps.get('vxm_neighbours'))).map(
     ({ key, value }) => `${word(key, 'network')} ${addressText(word(key, 'address'))} is ${macText(value)}`
   )
+  const neighbours6 = (await rowsOf(maps.get('vxm_neighbours6'))).map(
+    ({ key, value }) => `${word(key, 'network')} ${address6Text(key, 'address')} is ${macText(value)}`
+  )
   const locals = view.here.flatMap(network => localOf(view, network).map(e => ({ e, network })))
   const remotes = view.here.flatMap(network =>
     remoteOf(view, network).map(({ endpoint: e, vtep }) => ({ e, network, vtep }))
   )
-  const known = [...locals, ...remotes].map(({ e, network }) => `${network.vni} ${addressOf(e)} is ${e.mac}`)
+  const noted = [...locals, ...remotes].flatMap(({ e, network }) =>
+    addressesOf(e).flatMap(address => (isTold(network, e, address) ? [] : [`${network.vni} ${address} is ${e.mac}`]))
+  )
+  // A bridge or switch answers itself.
+  const tells = (network: NetworkView, e: EndpointView): number =>
+    forwards
+      ? addressesOf(e).reduce((sum, each) => sum + (isTold(network, e, each) ? (each.includes(':') ? 2 : 1) : 0), 0)
+      : 0
   const gateways = view.here
     .filter(({ egress, hostAccess }) => egress || hostAccess)
-    .map(({ vni, gateway }) => `${vni} ${gateway} is ${macOf(parseVni(vni), parseIpv4(gateway))}`)
+    .flatMap(({ vni, gateway, gateways }) => {
+      const mac = macOf(parseVni(vni), parseIp(gateway))
+      return gateways.map(address => `${vni} ${address} is ${mac}`)
+    })
   return [
     ...wrong,
     ...compare(
       locals.map(({ e, network }) => {
-        const address = `${network.vni} ${addressOf(e)} ${e.mac}`
+        const address = `${network.vni} ${addressesOf(e).join()} ${e.mac}`
         return `port ${indexOf(e.hostInterface)} ${address} ${sends(e, forwards)} ${network.mtu}`
       }),
       ports
@@ -109,18 +125,23 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
     ...compare(
       [
         ...locals.map(
-          ({ e, network }) => `${network.vni} ${e.mac} by ${receives(e, forwards)} ${indexOf(e.hostInterface)}`
+          ({ e, network }) =>
+            `${network.vni} ${e.mac} by ${receives(e, forwards)} ${indexOf(e.hostInterface)}, tells ${tells(network, e)}`
         ),
-        ...remotes.map(({ e, network, vtep }) => `${network.vni} ${e.mac} by ${TUNNEL} ${vtep}`)
+        ...remotes.map(
+          ({ e, network, vtep }) => `${network.vni} ${e.mac} by ${TUNNEL} ${vtep}, tells ${tells(network, e)}`
+        )
       ],
       stations
     ),
     ...compare([`wraps at ${others.length === 0 ? (exit?.ifindex ?? 0) : 0}, unwraps: 1`], settings),
     ...compare(
-      forwards ? view.here.map(network => `${network.vni} by ${tunnelIndex(view, tunnelOf(network))}`) : [],
+      forwards
+        ? view.here.map(network => `${network.vni} by ${tunnelIndex(view, tunnelOf(network))}, ${toldText(network)}`)
+        : [],
       networks
     ),
-    ...compare(forwards ? [...known, ...gateways] : [], neighbours)
+    ...compare(forwards ? [...noted, ...gateways] : [], [...neighbours, ...neighbours6])
   ]
 }
 
@@ -142,7 +163,7 @@ function tunnelIndex(view: OracleView, device: string): number {
   return (link as unknown as { readonly ifindex?: number } | undefined)?.ifindex ?? 0
 }
 
-const addressOf = (e: EndpointView): string => e.address.split('/')[0] ?? ''
+const addressesOf = (e: EndpointView): string[] => e.addresses.map(address => address.split('/')[0] ?? '')
 
 function word(row: Formatted | number, field: string): number {
   return typeof row === 'number' ? row : Number(row[field])
@@ -153,20 +174,30 @@ function addressText(little: number): string {
   return [0, 8, 16, 24].map(shift => (little >>> shift) & 255).join('.')
 }
 
+/** Of four such words. */
+function address6Text(row: Formatted | number, field: string): string {
+  const words = typeof row === 'number' ? [] : (row[field] as readonly number[])
+  const groups = words.flatMap(little =>
+    [0, 16].map(shift => (((little >>> shift) & 255) << 8) | ((little >>> (shift + 8)) & 255))
+  )
+  return parseIpv6(groups.map(group => group.toString(16)).join(':'))
+}
+
 function macText(row: Formatted | number): string {
   const bytes = typeof row === 'number' ? [] : (row['mac'] as readonly number[])
   return bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }
 
 function portText(value: Formatted | number): string {
-  const address = addressText(word(value, 'address'))
-  return `${word(value, 'network')} ${address} ${macText(value)} ${word(value, 'flags')} ${word(value, 'mtu')}`
+  const addresses = [addressText(word(value, 'address')), address6Text(value, 'address6')]
+  const own = addresses.filter(address => address !== '0.0.0.0' && address !== '::').join()
+  return `${word(value, 'network')} ${own} ${macText(value)} ${word(value, 'flags')} ${word(value, 'mtu')}`
 }
 
 /** How a station is reached: by a device of this host, or by another host's address. */
 function stationText(value: Formatted | number): string {
   const [how, to] = [word(value, 'how'), word(value, 'to')]
-  return `by ${how} ${how === TUNNEL ? addressText(to) : to}`
+  return `by ${how} ${how === TUNNEL ? addressText(to) : to}, tells ${word(value, 'tells')}`
 }
 
 const keyText = (key: Formatted | number): string => (typeof key === 'number' ? `${key}` : '?')

@@ -3,7 +3,7 @@
 // kernel is read with `ip -j` and `bridge -j`.
 
 import { parseVni } from '#model/ids.ts'
-import { parseIpv4 } from '#model/ipv4.ts'
+import { parseIp } from '#model/ip.ts'
 import { macOf } from '#model/mac.ts'
 import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
 import type { LabHost } from './host.ts'
@@ -91,11 +91,12 @@ export async function readKernel(namespace: string): Promise<KernelView> {
   return {
     links: (await ipJson(namespace, '-d', 'link', 'show')) as unknown as KernelLink[],
     fdb: JSON.parse(fdb) as KernelFdb[],
-    neighbours: (await ipJson(namespace, '-4', 'neigh', 'show', 'nud', 'all')) as unknown as KernelNeighbour[]
+    neighbours: (await ipJson(namespace, 'neigh', 'show', 'nud', 'all')) as unknown as KernelNeighbour[]
   }
 }
 
-const gatewayMac = ({ vni, gateway }: NetworkView): string => macOf(parseVni(vni), parseIpv4(gateway))
+const gatewayMac = ({ vni, gateway }: NetworkView): string => macOf(parseVni(vni), parseIp(gateway))
+
 function checkDevices(view: OracleView): string[] {
   const wrong: string[] = []
   const links = new Map(view.kernel.links.map(link => [link.ifname, link]))
@@ -129,6 +130,7 @@ function checkDevices(view: OracleView): string[] {
     const port = { master: bridgeOf(network), learns: false, floods: true, suppresses: true }
     check(tunnelOf(network), { kind: 'vxlan', alias, mtu: network.mtu, ...port, ...tunnel }, link => ({
       ...(link.linkinfo?.info_data ?? {}),
+      local: link.linkinfo?.info_data?.['local'] ?? link.linkinfo?.info_data?.['local6'],
       ...common(link)
     }))
     for (const endpoint of localOf(view, network)) {
@@ -193,14 +195,14 @@ function checkFdb(view: OracleView): string[] {
   return compare(want, got)
 }
 
-/** The bridge answers ARP for the network's reachable endpoints, including those of this host. */
+/** The bridge answers ARP and neighbour solicitations for the network's reachable endpoints, including those of this host. */
 function checkNeighbours(view: OracleView): string[] {
   const want = view.here.flatMap(network => [
-    ...[...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].map(
-      e => `neighbour ${bridgeOf(network)} ${bare(e.address)} ${e.mac}`
+    ...[...remoteOf(view, network).map(({ endpoint }) => endpoint), ...localOf(view, network)].flatMap(e =>
+      e.addresses.map(address => `neighbour ${bridgeOf(network)} ${bare(address)} ${e.mac}`)
     ),
     ...(network.egress || network.hostAccess
-      ? [`neighbour ${bridgeOf(network)} ${network.gateway} ${gatewayMac(network)}`]
+      ? network.gateways.map(gateway => `neighbour ${bridgeOf(network)} ${gateway} ${gatewayMac(network)}`)
       : [])
   ])
   const got = view.kernel.neighbours
@@ -213,12 +215,13 @@ function checkNeighbours(view: OracleView): string[] {
 async function checkHostRoutes(view: OracleView): Promise<string[]> {
   const ways = new Map<string, string[]>()
   for (const network of view.here.filter(({ hostAccess }) => hostAccess)) {
-    for (const { address } of localOf(view, network)) {
-      ways.set(bare(address), [...(ways.get(bare(address)) ?? []), `vo${hex(network.vni)}`])
+    for (const address of localOf(view, network).flatMap(({ addresses }) => addresses.map(bare))) {
+      ways.set(address, [...(ways.get(address) ?? []), `vo${hex(network.vni)}`])
     }
   }
-  const routes = await ipJson(view.host.namespace, 'route', 'show')
-  const got = routes
+  const routes = ['-4', '-6'].map(family => ipJson(view.host.namespace, family, 'route', 'show'))
+  const got = (await Promise.all(routes))
+    .flat()
     .map(route => ({ dst: String(route['dst']), dev: String(route['dev']), via: route['gateway'] }))
     .filter(({ dev, via }) => /^vo[0-9a-f]{6}$/.test(dev) && via !== undefined)
   const unreached = [...ways].filter(([dst, devs]) => !got.some(route => route.dst === dst && devs.includes(route.dev)))

@@ -66,14 +66,22 @@ export function startPing(namespace: string, address: string, options: PingOptio
   }
 }
 
+export type ReplyOptions = {
+  readonly count?: number
+  readonly size?: number
+  readonly waitMs?: number
+  /** Those that are larger than the MTU may be fragmented; otherwise they are not sent. */
+  readonly inFragments?: boolean
+}
+
 /** How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. */
 export async function countReplies(
   from: { readonly namespace: string },
   to: string,
-  options: { readonly count?: number; readonly size?: number; readonly waitMs?: number } = {}
+  options: ReplyOptions = {}
 ): Promise<number> {
-  const { count = 3, size, waitMs = 1_000 } = options
-  const sized = size === undefined ? [] : ['-M', 'do', '-s', `${size}`]
+  const { count = 3, size, waitMs = 1_000, inFragments = false } = options
+  const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
   const flags = ['-n', '-c', `${count}`, '-i', '0.05', '-W', `${waitMs / 1_000}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
   return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)

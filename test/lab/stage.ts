@@ -2,10 +2,11 @@
 // with the same subnet, and containers. The planes differ, the scenarios do not.
 
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
+import { addressesOf } from '#model/addresses.ts'
+import { familyOf, formatIp, isIpv4, parseIp, type Family } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachResult, type OverlayDriver } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { openDatapath } from '#overlay/bpf/open.ts'
@@ -13,14 +14,16 @@ import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { runPass } from '#overlay/pass.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
+import { addressesAt, addressIn, SUBNETS } from './families.ts'
 import { ip } from './kernel.ts'
-import { countReplies } from './ping.ts'
+import { countReplies, type ReplyOptions } from './ping.ts'
 import { Lab } from './lab.ts'
 import type { LabContainer } from './container.ts'
+import { UNDERLAY_PREFIX } from './family.ts'
 import { addOutside } from './outside.ts'
 import { passDone } from './pass-done.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
@@ -30,16 +33,15 @@ import { run } from '#platform/process.ts'
 export type Plane = 'bpf' | 'linux' | 'ovs-netdev' | 'ovs-system'
 
 export const PORT = 4789
-const MTU = 1450
 
 /** Why there are neither a guard of the underlay nor routers on this kernel, or false. */
 export const noFilters: string | false = await cannotFilter()
 
 /** Without routers where the kernel cannot have them. */
-export const red = makeNetwork('red', 0xabc, { egress: noFilters === false })
-export const blue = makeNetwork('blue', 0xdef, { egress: noFilters === false })
+export const red = makeNetwork('red', 0xabc, { ...SUBNETS, egress: noFilters === false })
+export const blue = makeNetwork('blue', 0xdef, { ...SUBNETS, egress: noFilters === false })
 
-/** By container: its network, its host (from 1 on) and its address. */
+/** By container: its network, its host (from 1 on) and its place (families.ts). */
 export type Places = Readonly<Record<string, readonly [Network, number, string]>>
 
 /** Who ends the stage: a test, or a benchmark. */
@@ -70,25 +72,34 @@ export class Stage {
   static async open(
     t: Teardown,
     plane: Plane,
-    p: { hosts: number; places: Places; members?: number[]; outside?: true; linux?: readonly number[] }
+    p: {
+      hosts: number
+      places: Places
+      members?: number[]
+      networks?: readonly Network[]
+      outside?: true
+      linux?: readonly number[]
+      family?: Family
+    }
   ): Promise<Stage> {
-    const lab = await Lab.create({ hosts: p.hosts })
+    const lab = await Lab.create({ hosts: p.hosts, ...(p.family === undefined ? {} : { family: p.family }) })
     const stage = new Stage(plane, lab)
     for (const host of p.linux ?? []) stage.#linux.add(host)
     if (p.members !== undefined) stage.members = p.members
+    if (p.networks !== undefined) stage.networks = [...p.networks]
     t.teardown(() => stage.#close())
     if (p.outside === true) await addOutside(lab)
     for (const host of lab.hosts) {
       if (stage.#switched) {
         const ovs = await OpenVSwitch.start(host.namespace)
         stage.switches.push(ovs)
-        if (plane === 'ovs-netdev') await ovs.takeUnderlay('eth0', `${formatIpv4(host.vtep)}/24`)
+        if (plane === 'ovs-netdev')
+          await ovs.takeUnderlay('eth0', `${host.address}/${UNDERLAY_PREFIX[familyOf(host.vtep)]}`)
       }
       stage.#drivers.push(await stage.open(stage.#drivers.length + 1))
     }
     for (const host of stage.members) await stage.pass(host)
-    for (const [name, [network, host, address]] of Object.entries(p.places))
-      await stage.add(name, network, host, address)
+    for (const [name, [network, host, place]] of Object.entries(p.places)) await stage.add(name, network, host, place)
     for (const host of stage.members) await stage.pass(host)
     return stage
   }
@@ -96,7 +107,7 @@ export class Stage {
   /** A driver for a host, as an agent that starts there opens one. */
   async open(host: number): Promise<OverlayDriver> {
     const { vtep, netns: hostNetns } = this.lab.host(host)
-    const options = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
+    const options = { underlay: vxlanUnderlay(vtep), hostNetns, clock: systemClock }
     const driver = !this.#switched
       ? this.plane === 'bpf' && !this.#linux.has(host)
         ? LinuxDriver.openFast({ ...options, programs: openDatapath(hostNetns) })
@@ -139,8 +150,47 @@ export class Stage {
     )
   }
 
+  /** The address that its network allocated. */
   address(container: string): string {
-    return formatIpv4(this.endpoint(container).address)
+    return formatIp(this.endpoint(container).address)
+  }
+
+  /** One for each family. */
+  addresses(container: string): readonly string[] {
+    const endpoint = this.endpoint(container)
+    return addressesOf(this.#networkOf(endpoint), endpoint).map(formatIp)
+  }
+
+  /** How many of `count` pings to a place are answered; in each family, or else it throws. */
+  replies(from: string, place: string, options: ReplyOptions = {}): Promise<number> {
+    return this.repliesOf(from, addressesAt(place), options)
+  }
+
+  /** The same for these addresses. @param options.size of the payload in IPv4; in IPv6 the packet is as large */
+  async repliesOf(from: string, addresses: readonly string[], options: ReplyOptions = {}): Promise<number> {
+    const count = async (): Promise<readonly number[]> => {
+      const counts: number[] = []
+      for (const address of addresses) {
+        const { size } = options
+        const sized = size === undefined || isIpv4(parseIp(address)) ? options : { ...options, size: size - 20 }
+        counts.push(await countReplies(this.container(from), address, sized))
+      }
+      return counts
+    }
+    const agree = (counts: readonly number[]): boolean => new Set(counts).size <= 1
+    let counts = await count()
+    // The userspace datapath may lose packets while it takes new interfaces in (docs/openvswitch.md).
+    if (!agree(counts) && this.plane === 'ovs-netdev') counts = await count()
+    if (agree(counts)) return counts[0] ?? 0
+    throw new Error(`of the pings from ${from} to ${addresses.join(' and ')}, ${counts.join(' and ')} are answered`)
+  }
+
+  /** Of its network's IPv6 subnet. */
+  address6(container: string): string {
+    return found(
+      this.addresses(container).find(text => text.includes(':')),
+      `IPv6 address of ${container}`
+    )
   }
 
   /** The agent of a host is killed, and another one starts. */
@@ -153,12 +203,15 @@ export class Stage {
     name: string,
     network: Network,
     host: number,
-    address: string,
+    place: string,
     change: Partial<Endpoint> & { portNumber?: number } = {}
   ): Promise<AttachResult> {
     const { portNumber, ...facts } = change
     if (!this.containers.has(name)) this.containers.set(name, await this.lab.container(name))
-    const endpoint = { ...makeEndpoint(network, { container: name, host, address }), ...facts }
+    const endpoint = {
+      ...makeEndpoint(network, { container: name, host, address: formatIp(addressIn(network, place)) }),
+      ...facts
+    }
     this.endpoints.push(endpoint)
     await this.pass(host, network.vni)
     const request = this.#attachRequest(endpoint)
@@ -198,16 +251,19 @@ export class Stage {
 
   #attachRequest(endpoint: Endpoint): ReturnType<typeof attachRequest> {
     const { netns } = this.container(endpoint.containerId)
-    const network = found(
+    const network = this.#networkOf(endpoint)
+    return attachRequest({ endpoint, network, overlayMtu: this.lab.overlayMtu, netns, withRoute: true })
+  }
+
+  #networkOf(endpoint: Endpoint): Network {
+    return found(
       this.networks.find(({ name }) => name === endpoint.network),
       endpoint.network
     )
-    return attachRequest({ endpoint, network, overlayMtu: MTU, netns, withRoute: true })
   }
 
   #shapeRequest(endpoint: Endpoint): ReturnType<typeof shapeRequest> {
-    const network = this.networks.find(({ name }) => name === endpoint.network)
-    return shapeRequest({ endpoint, network: found(network, endpoint.network), overlayMtu: MTU })
+    return shapeRequest({ endpoint, network: this.#networkOf(endpoint), overlayMtu: this.lab.overlayMtu })
   }
 
   /** A host's power is cut; the others learn that it failed. */
@@ -255,8 +311,7 @@ export class Stage {
       [b, a]
     ] as const) {
       if (here === there) continue
-      const vtep = formatIpv4(this.lab.host(there).vtep)
-      await countReplies(this.lab.host(here), vtep, { count: 1 })
+      await countReplies(this.lab.host(here), this.lab.host(there).address, { count: 1 })
     }
   }
 
@@ -270,9 +325,9 @@ export class Stage {
       selfVtep: this.lab.host(host).vtep,
       networks: this.networks,
       endpoints: byNetwork(this.endpoints),
-      hosts: this.members.map(index => makeHost(index)),
+      hosts: this.members.map(index => makeHost(index, this.lab.host(index).vtep)),
       memberStatus: this.statuses,
-      overlayMtu: MTU,
+      overlayMtu: this.lab.overlayMtu,
       vxlanPort: PORT
     }
   }
@@ -283,6 +338,7 @@ export class Stage {
 
   /** One pass as the reconciler runs it; returns what there was to do. @throws what failed first */
   async pass(host: number, scope?: Vni): Promise<readonly string[]> {
+    if (scope === undefined && this.plane === 'bpf') await this.driver(host).devices.underlay()
     return passDone(
       await runPass(this.driver(host).parts, {
         scope: scope ?? null,

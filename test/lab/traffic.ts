@@ -9,6 +9,7 @@ import { decodeStats, getStats } from '#overlay/netlink/stats.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { run } from '#platform/process.ts'
 import type { LabContainer } from './container.ts'
+import { OVERLAY_MTU } from './family.ts'
 import { waitFor } from './wait.ts'
 
 export type Protocol = 'tcp' | 'udp'
@@ -34,7 +35,7 @@ export type TrafficResult = {
   }
 }
 
-const MTU = 1450
+const MTU = OVERLAY_MTU
 /** Ethernet 14, IPv4 20, TCP 20 with timestamps 12. */
 const ETHERNET_BYTES = 14
 const TCP_IP_BYTES = 52

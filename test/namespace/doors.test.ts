@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { passDone } from '../lab/pass-done.ts'
@@ -49,7 +49,7 @@ t.test('the ports on loopback answer root and the configured users, and reset ev
   t.teardown(() => lab.destroy())
   const host = lab.host(1)
   await serve(t, host)
-  const driver = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+  const driver = LinuxDriver.open({ underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   t.teardown(() => driver.close())
   t.equal(await ask(host, NOBODY, ZMQ), 'yes', 'open before')
   t.equal(

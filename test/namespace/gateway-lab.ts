@@ -3,12 +3,12 @@
 import { desiredGateways, parseRouterName, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
-import type { Subnet } from '#model/ip.ts'
+import type { Ip, Subnet } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest, detachRequest } from '#overlay/driver.ts'
 import { runPass, type Look, type PartReport } from '#overlay/pass.ts'
 import { NO_WAY_IN } from '#overlay/plan/gateway/plan-gateway.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import type { Vni } from '#model/ids.ts'
 import { systemClock } from '#platform/clock.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
@@ -73,8 +73,8 @@ export class GatewayLab {
     }
   }
 
-  open(hostNetns: string, vtep: Ipv4): LinuxDriver {
-    return LinuxDriver.open({ underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock })
+  open(hostNetns: string, vtep: Ip): LinuxDriver {
+    return LinuxDriver.open({ underlay: vxlanUnderlay(vtep), hostNetns, clock: systemClock })
   }
 
   async close(): Promise<void> {
@@ -243,7 +243,7 @@ export class GatewayLab {
       selfVtep: this.lab.host(host).vtep,
       networks: this.networks,
       endpoints: byNetwork(this.endpoints),
-      hosts: this.lab.hosts.map((_, i) => makeHost(i + 1)),
+      hosts: this.lab.hosts.map(({ vtep }, i) => makeHost(i + 1, vtep)),
       memberStatus: null,
       overlayMtu: MTU,
       vxlanPort: 4789

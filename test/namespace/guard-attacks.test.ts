@@ -3,12 +3,13 @@
 // it behind foreign rules that accept everything. Legitimate traffic must arrive in each of them.
 
 import t, { type Test } from 'tap'
-import { formatIpv4 } from '#model/ipv4.ts'
-import { JUMBO_MTU } from '../lab/packets/attacks.ts'
+import { ipv4Of, formatIp, type Family } from '#model/ip.ts'
+import { JUMBO_MTU, partyOf } from '../lab/packets/attacks.ts'
 import { arp, BROADCAST, ether, ETHER, mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
 import { attackStand, HOST_PORT, settle, type AttackStand } from '../lab/packets/stand.ts'
 import {
+  ACCEPT_ALL,
   blue,
   containerOf,
   endpointOf,
@@ -35,8 +36,14 @@ type Stand = AttackStand & {
   nextMark: number
 }
 
-t.test('no forged packet of a container or a stranger arrives anywhere', { skip: cannotRun() }, async t => {
-  const stand = await build(t)
+t.test('no forged packet of a container or a stranger arrives anywhere', { skip: cannotRun() }, t =>
+  allKinds(t, 'ipv4')
+)
+
+t.test('nor does one over an underlay of IPv6', { skip: cannotRun() }, t => allKinds(t, 'ipv6'))
+
+async function allKinds(t: Test, family: Family): Promise<void> {
+  const stand = await build(t, family)
   const open = await attackAll(t, stand, 'without a guard')
   t.not((await wrongNeighbours(stand.w)).length, 0, 'without a guard caches are poisoned')
   // Entries that the unguarded run has poisoned must not affect the later runs.
@@ -66,7 +73,7 @@ t.test('no forged packet of a container or a stranger arrives anywhere', { skip:
       `${name}: 0 packets of ${run.size} kinds arrive`
     )
   }
-})
+}
 
 t.test('a flood of source MACs leaves nothing in any table', { skip: cannotRun() }, async t => {
   const stand = await build(t)
@@ -89,9 +96,15 @@ t.test('the host does not answer ARP requests of a container for its own address
   const sender = new Sender(container.netns, ifindex)
   const listener = Listener.frames(container.netns, ifindex)
   t.teardown(() => [sender, listener].forEach(socket => socket.close()))
-  const host = w.lab.host(1).vtep
+  const host = ipv4Of(w.lab.host(1).vtep)
   const ask = async (): Promise<number> => {
-    const question = { operation: 1, fromMac: me.mac, fromAddress: me.address, toMac: BROADCAST, toAddress: host }
+    const question = {
+      operation: 1,
+      fromMac: me.mac,
+      fromAddress: ipv4Of(me.address),
+      toMac: BROADCAST,
+      toAddress: host
+    }
     for (let n = 0; n < PACKETS; n++) {
       sender.send(ether({ to: BROADCAST, from: me.mac, type: ETHER.arp }, arp(question)))
     }
@@ -107,14 +120,15 @@ t.test('the host does not answer ARP requests of a container for its own address
   t.equal(await ask(), 0)
 })
 
-async function build(t: Test): Promise<Stand> {
-  const w = await openGuardLab(t, {
+async function build(t: Test, family: Family = 'ipv4'): Promise<Stand> {
+  const places = {
     me: [red, 1, '10.1.0.2'],
     near: [red, 1, '10.1.0.3'],
     far: [red, 2, '10.1.0.4'],
     tenant: [blue, 1, '10.1.0.5'],
     'far-tenant': [blue, 2, '10.1.0.6']
-  })
+  } as const
+  const w = await openGuardLab(t, places, family)
   const [h1, h2, h3] = [w.lab.host(1), w.lab.host(2), w.lab.host(3)]
   const listeners = new Map<string, Listener>()
   const senders = new Map<string, Sender>()
@@ -132,7 +146,7 @@ async function build(t: Test): Promise<Stand> {
   return {
     w,
     ...attackStand({
-      party: name => endpointOf(w, name),
+      party: name => partyOf(endpointOf(w, name)),
       sender: name => senders.get(name) ?? member,
       host: { mac: l1.mac, address: h1.vtep },
       member: { sender: member, mac: l2.mac, address: h2.vtep },
@@ -188,7 +202,7 @@ async function tables(w: GuardLab): Promise<readonly string[]> {
 
 /** Neighbour entries of containers with a wrong MAC. */
 async function wrongNeighbours(w: GuardLab): Promise<readonly string[]> {
-  const right = new Map(w.endpoints.map(endpoint => [formatIpv4(endpoint.address), endpoint.mac]))
+  const right = new Map(w.endpoints.map(endpoint => [formatIp(endpoint.address), endpoint.mac]))
   const found: string[] = []
   for (const { namespace: name } of w.containers.values()) {
     for (const { dst, lladdr } of await json<{ dst: string; lladdr?: string }>('ip', name, 'neigh show')) {
@@ -197,13 +211,3 @@ async function wrongNeighbours(w: GuardLab): Promise<readonly string[]> {
   }
   return found
 }
-
-const ACCEPT_ALL = ['bridge', 'inet', 'ip']
-  .map(
-    family => `table ${family} others {
-  chain first { type filter hook prerouting priority -2000; policy accept; accept; }
-  chain host { type filter hook input priority -2000; policy accept; accept; }
-  chain last { type filter hook input priority 2000; policy accept; accept; }
-}`
-  )
-  .join('\n')

@@ -2,13 +2,13 @@
 
 import type { Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { formatIp, parseSubnet, type Family } from '#model/ip.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { attachRequest } from '#overlay/driver.ts'
 import { runPass, type Look } from '#overlay/pass.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
@@ -18,10 +18,12 @@ import { Lab } from '../lab/lab.ts'
 import type { LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 
-export const red = makeNetwork('red', 0xabc)
+/** Of both families; blue has IPv4 alone. */
+export const red = makeNetwork('red', 0xabc, { subnet6: parseSubnet('fd00:1::/64') })
 export const blue = makeNetwork('blue', 0xdef)
 export const PORT = 4789
-const MTU = 1450
+/** Fits an underlay of either family. */
+const MTU = 1430
 
 export type GuardLab = {
   readonly lab: Lab
@@ -33,9 +35,10 @@ export type GuardLab = {
 /** Containers by name: [network, host, address]. All are attached; the guard is not installed yet. */
 export async function openGuardLab(
   t: Test,
-  where: Readonly<Record<string, readonly [typeof red, number, string]>>
+  where: Readonly<Record<string, readonly [typeof red, number, string]>>,
+  family: Family = 'ipv4'
 ): Promise<GuardLab> {
-  const lab = await Lab.create({ hosts: 3 })
+  const lab = await Lab.create({ hosts: 3, family })
   t.teardown(() => lab.destroy())
   const containers = new Map<string, LabContainer>()
   for (const name of Object.keys(where)) containers.set(name, await lab.container(name))
@@ -58,7 +61,7 @@ export function input(w: GuardLab, host: number): DesiredInput {
     selfVtep: w.lab.host(host).vtep,
     networks: [red, blue],
     endpoints: byNetwork(w.endpoints),
-    hosts: [makeHost(1), makeHost(2)],
+    hosts: [1, 2].map(n => makeHost(n, w.lab.host(n).vtep)),
     memberStatus: null,
     overlayMtu: MTU,
     vxlanPort: PORT
@@ -67,7 +70,7 @@ export function input(w: GuardLab, host: number): DesiredInput {
 
 /** A driver for a host, as an agent that starts there opens one. */
 export function openDriver(host: LabHost): LinuxDriver {
-  return LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+  return LinuxDriver.open({ underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock })
 }
 
 export async function pass(w: GuardLab, host: number): Promise<readonly string[]> {
@@ -133,6 +136,17 @@ export async function link(
   return { ifindex, mac: parseMac(address) }
 }
 
+/** Rules of another program that accept everything, before and after ours. */
+export const ACCEPT_ALL = ['bridge', 'inet', 'ip']
+  .map(
+    family => `table ${family} others {
+  chain first { type filter hook prerouting priority -2000; policy accept; accept; }
+  chain host { type filter hook input priority -2000; policy accept; accept; }
+  chain last { type filter hook input priority 2000; policy accept; accept; }
+}`
+  )
+  .join('\n')
+
 /** Runs an nft script on a host. */
 export async function nft(host: LabHost, script: string): Promise<string> {
   const { exitCode, stdout, stderr } = await run('nsenter', [`--net=${host.netns}`, 'nft', '-f', '-'], {
@@ -148,7 +162,7 @@ export async function ruleset(host: LabHost): Promise<string> {
 
 /** As ping takes it. */
 export function address(endpoint: Endpoint): string {
-  return formatIpv4(endpoint.address)
+  return formatIp(endpoint.address)
 }
 
 function found<T>(value: T | undefined, what: string): T {

@@ -8,7 +8,7 @@ import { Guard } from '#overlay/filter/guard.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import { makeEndpoint, peerAt } from '../overlay/fixtures.ts'
-import { ordinary } from '../lab/packets/attacks.ts'
+import { ordinary, partyOf } from '../lab/packets/attacks.ts'
 import { mark } from '../lab/packets/frames.ts'
 import { Listener, Sender } from '../lab/packets/raw-socket.ts'
 import { countReplies, startPing } from '../lab/ping.ts'
@@ -68,7 +68,7 @@ await t.test('tables are replaced and agents restarted without a lost or a leake
   const sender = new Sender(a.netns, (await link(a)).ifindex)
   const listener = Listener.frames(b.netns, (await link(b)).ifindex)
   t.teardown(() => [sender, listener].forEach(socket => socket.close()))
-  const forged = ordinary({ ...me, address: parseIpv4('10.1.0.9') }, victim)
+  const forged = ordinary({ mac: me.mac, address: parseIpv4('10.1.0.9') }, partyOf(victim))
   let sent = 0
   const flood = setInterval(() => {
     for (let n = 0; n < 20; n++) for (const frame of forged(mark(1), sent++)) sender.send(frame)
@@ -84,7 +84,7 @@ await t.test('tables are replaced and agents restarted without a lost or a leake
   clearInterval(flood)
   t.equal(received, asked, `${asked} sent, ${received} answered`)
   t.ok(sent > 1_000, `${sent} forged packets meanwhile`)
-  for (const frame of ordinary(me, victim)(mark(2), 0)) sender.send(frame)
+  for (const frame of ordinary(partyOf(me), partyOf(victim))(mark(2), 0)) sender.send(frame)
   await waitFor('the last packet', () => listener.count(2) === 1)
   t.equal(listener.count(1), 0, 'no forged packet arrives')
 })
@@ -96,7 +96,9 @@ t.test('a guard that is right is left unchanged, also by a new agent', { skip },
   const w = await openGuardLab(t, PAIR)
   await setGuard(w, PORT)
   const before = await ruleset(w.lab.host(1))
-  t.match(before, `${endpointOf(w, 'a').mac} . 10.1.0.2`, 'the container is allowed')
+  const { mac } = endpointOf(w, 'a')
+  t.match(before, `${mac} . 10.1.0.2`, 'the container is allowed')
+  t.match(before, `0x${mac.replaceAll(':', '').replace(/^0+/, '')} . 0xfd000001`, 'in its second family, too')
   t.match(before, '192.0.2.2', 'the other host is allowed')
   t.notMatch(before, '192.0.2.3', 'a host outside of the state is not')
   t.strictSame(await pass(w, 1), [], 'nothing to do')
@@ -125,9 +127,12 @@ t.test('any change to the tables is repaired, and nothing foreign is touched', {
     'insert rule inet vxmesh_underlay vxlan ip saddr 192.0.2.3 accept',
     'add chain inet vxmesh_underlay more { type filter hook output priority 0; policy drop; }',
     'flush set bridge vxmesh_ports ports',
+    'flush set bridge vxmesh_ports ports6',
+    'flush chain bridge vxmesh_ports icmp6',
     'flush set inet vxmesh_underlay vteps',
     'add element inet vxmesh_underlay vteps { 192.0.2.3, 192.0.2.4 }',
     `add element bridge vxmesh_ports ports { ${veth} . 02:00:00:00:00:01 . 10.1.0.9 }`,
+    `add element bridge vxmesh_ports ports6 { ${veth} . 0x020000000001 . 0xfd000001000000000000000000000009 }`,
     `add element bridge vxmesh_ports ports { "eth0" . 02:00:00:00:00:01 . 10.1.0.9 comment "x" }`,
     `table bridge vxmesh_ports { chain prerouting { policy drop; }; }`
   ]
@@ -138,7 +143,8 @@ t.test('any change to the tables is repaired, and nothing foreign is touched', {
     // Recreated tables are listed after the others.
     t.strictSame(tablesOf(await ruleset(host)), tablesOf(right), 'repaired')
   }
-  t.equal(await countReplies(containerOf(w, 'a'), '10.1.0.3', { count: 1 }), 1)
+  for (const address of ['10.1.0.3', 'fd00:1::3'])
+    t.equal(await countReplies(containerOf(w, 'a'), address, { count: 1 }), 1)
 })
 
 t.test('a foreign change to our tables wakes the reconciler', { skip }, async t => {
@@ -165,7 +171,10 @@ t.test('attach and detach leave nothing behind; a changed address replaces the o
     await attach({ ...w, containers }, endpoint)
     const found = (await ruleset(w.lab.host(1))).match(/10\.1\.0\.[78]/g)
     t.strictSame(found, [host], 'it has one binding')
-    t.equal(await countReplies(c, '10.1.0.2', { count: 1 }), 1, 'it may send from the first packet on')
+    const found6 = (await ruleset(w.lab.host(1))).match(/0xfd0{5}10{23}[78]/g)
+    t.strictSame(found6, [`0xfd000001${'0'.repeat(23)}${host.at(-1)}`], 'in each family')
+    for (const other of ['10.1.0.2', 'fd00:1::2'])
+      t.equal(await countReplies(c, other, { count: 1 }), 1, 'it may send from the first packet on')
   }
   await driverOf(w, 1).devices.detach(
     detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))

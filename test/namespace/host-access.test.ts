@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { run } from '#platform/process.ts'
 import { bare, type LabContainer } from '../lab/container.ts'
+import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
@@ -330,6 +331,25 @@ t.test(
     await waitFor('the other host’s container is reached', async () => (await ask(o1.namespace, 'udp', far)) !== null)
     t.equal(await probe(o1.namespace, far), ALL, 'the network itself is not affected')
     t.equal(await probe(c1.namespace, open), '')
+
+    // The mirrors of 10.1.0.2, 10.3.0.2 and 10.1.0.3.
+    const [open6, closed6, far6] = ['fd00:1::2', 'fd00:3::2', 'fd00:1::3']
+    for (const [name, subnet] of [
+      ['open', 'fd00:1::/64'],
+      ['closed', 'fd00:3::/64']
+    ] as const)
+      await h1.cliJson('network', 'update', name, '--add-subnet', subnet)
+    const pings6 = (host: LabHost, to: string): Promise<number> => countReplies({ namespace: host.namespace }, to)
+    for (const [host, own] of [
+      [h1, open6],
+      [h2, far6]
+    ] as const)
+      await waitFor('the host reaches its own over IPv6', async () => (await pings6(host, own)) === 3)
+    await waitFor('they reach each other', async () => (await countReplies(o1, far6)) === 3)
+    t.equal(await pings6(h1, far6), 0, 'the other host’s container')
+    t.equal(await pings6(h2, open6), 0)
+    t.equal(await pings6(h1, closed6), 0, 'a network without hostAccess')
+    t.equal(await countReplies(c1, open6), 0, 'another network')
 
     const flags = ['-n', '-q', '-i', '0.01', '-c', '500', open]
     const ping = run('ip', ['netns', 'exec', h1.namespace, 'ping', ...flags], { timeoutMs: 30_000 })

@@ -2,13 +2,13 @@
 
 import t, { type Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
+import { formatIp } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import type { Network } from '#model/network.ts'
 import type { PeerId } from '#model/ids.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
 import { attachRequest, detachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { describe } from '#overlay/plan/network/op.ts'
@@ -52,7 +52,7 @@ async function openDriverLab(
     if (!containers.has(containerId)) containers.set(containerId, await lab.container(containerId))
   }
   const drivers = lab.hosts.map(host =>
-    LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+    LinuxDriver.open({ underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   )
   t.teardown(() => Promise.all(drivers.map(driver => driver.close())))
   return { lab, drivers, endpoints, containers, statuses: null }
@@ -76,7 +76,7 @@ function want(w: DriverLab, host: number): DesiredHost {
     selfVtep: w.lab.host(host).vtep,
     networks: [red, blue],
     endpoints: byNetwork(w.endpoints),
-    hosts: w.lab.hosts.map((_, i) => makeHost(i + 1)),
+    hosts: w.lab.hosts.map(({ vtep }, i) => makeHost(i + 1, vtep)),
     memberStatus: w.statuses,
     overlayMtu: MTU,
     vxlanPort: 4789
@@ -238,7 +238,7 @@ t.test('the kernel holds exactly the desired state', { skip }, async t => {
   t.match(await json('ip', inside, '-4 addr show dev eth0'), [
     { addr_info: [{ local: '10.1.0.2', prefixlen: 16, broadcast: '10.1.255.255' }] }
   ])
-  t.match(await json('ip', inside, 'route show default'), [{ gateway: formatIpv4(red.gateway), dev: 'eth0' }])
+  t.match(await json('ip', inside, 'route show default'), [{ gateway: formatIp(red.gateway), dev: 'eth0' }])
 })
 
 t.test('a restarted agent adopts everything: same devices, empty plan, attach finds it', { skip }, async t => {
@@ -248,7 +248,7 @@ t.test('a restarted agent adopts everything: same devices, empty plan, attach fi
   await driver(w, 1).close()
   t.equal(await countReplies(container(w, 'r1'), '10.1.0.3'), 3, 'traffic continues without an agent')
   const host = w.lab.host(1)
-  w.drivers[0] = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+  w.drivers[0] = LinuxDriver.open({ underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   t.strictSame(await pass(t, w, 1), [])
   for (const endpoint of w.endpoints.filter(e => e.host === peer(1))) {
     t.match(await driver(w, 1).devices.attach(request(w, endpoint)), { created: false })
@@ -533,7 +533,7 @@ t.test('this machine’s kernel has every required feature', { skip }, async t =
 t.test('a bind address that no device has is a typed error', { skip }, async t => {
   const w = await openDriverLab(t, { hosts: 1, endpoints: [] })
   const lost = LinuxDriver.open({
-    underlay: ipv4Underlay(makeHost(77).vtep),
+    underlay: vxlanUnderlay(makeHost(77).vtep),
     hostNetns: w.lab.host(1).netns,
     clock: systemClock
   })

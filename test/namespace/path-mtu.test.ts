@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
-import { formatIp } from '#model/ip.ts'
+import { ipv4Of, formatIp } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { macOf, parseMac, type Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
@@ -87,7 +87,7 @@ async function attack(
   t: Test,
   { endpoint, container }: Attached,
   network: Network,
-  from: number = endpoint.address
+  from: number = ipv4Of(endpoint.address)
 ): Promise<void> {
   const about = ipv4({ from, to: PEER, protocol: UDP }, udp(PORT, PORT, Buffer.alloc(8)))
   const packets = [
@@ -132,10 +132,10 @@ t.test('no ICMP error of a container lowers the host’s path MTU to another hos
   const more = { endpoint: second, network: open, overlayMtu: MTU, netns: both.container.netns, withRoute: false }
   await g.driver(1).devices.attach(attachRequest(more))
   for (const [one, network, from] of [
-    [both, out, both.endpoint.address],
-    [both, out, second.address],
-    [{ ...both, endpoint: second }, open, second.address],
-    [{ ...both, endpoint: second }, open, both.endpoint.address]
+    [both, out, ipv4Of(both.endpoint.address)],
+    [both, out, ipv4Of(second.address)],
+    [{ ...both, endpoint: second }, open, ipv4Of(second.address)],
+    [{ ...both, endpoint: second }, open, ipv4Of(both.endpoint.address)]
   ] as const) {
     await attack(t, one, network, from)
     t.equal((await run('ip', ['netns', 'exec', h1, 'ping', '-c', '1', '-W', '1', '192.0.2.2'])).exitCode, 0)

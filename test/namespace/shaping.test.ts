@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
 import { attachRequest, detachRequest, shapeRequest, type AttachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { ifbName } from '#overlay/plan/network/names.ts'
@@ -124,7 +124,7 @@ class ShapedContainer {
 
   #open(): LinuxDriver {
     const { vtep, netns } = this.lab.host(1)
-    return LinuxDriver.open({ underlay: ipv4Underlay(vtep), hostNetns: netns, clock: systemClock })
+    return LinuxDriver.open({ underlay: vxlanUnderlay(vtep), hostNetns: netns, clock: systemClock })
   }
 }
 

@@ -103,7 +103,7 @@ t.test('every command line parses; those in code blocks are complete', t => {
 })
 
 /** Tables of nftables. */
-const TABLES = ['vxmesh_ports', 'vxmesh_underlay', 'vxmesh_doors', 'vxmesh_serf', 'vxmesh_nat']
+const TABLES = ['vxmesh_ports', 'vxmesh_underlay', 'vxmesh_doors', 'vxmesh_serf', 'vxmesh_nat', 'vxmesh_router']
 
 t.test('every named metric exists, with its label', t => {
   const names = found(/\b(vxmesh_[a-z_]+)(?:\{(\w+)=)?/g).filter(({ match }) => !TABLES.includes(match[1] ?? ''))

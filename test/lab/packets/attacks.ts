@@ -1,6 +1,7 @@
 // The attack matrix: what a container, and a stranger on the underlay, may attempt. Each kind builds the frames of one
 // attempt.
 
+import { ipv4Of, isIpv4, parseIp, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import {
   ALL_NODES,
@@ -11,6 +12,7 @@ import {
   ICMP,
   icmp,
   icmp6,
+  ipPacket,
   ipv4,
   ipv6,
   linkLocal,
@@ -19,6 +21,7 @@ import {
   u32,
   UDP,
   udp,
+  udpBetween,
   vlanTag,
   vxlan,
   type IpOptions
@@ -26,22 +29,28 @@ import {
 
 export type Party = { readonly mac: Mac; readonly address: number }
 
+export function partyOf({ mac, address }: { readonly mac: Mac; readonly address: Ip }): Party {
+  return { mac, address: ipv4Of(address) }
+}
+
 export type Attack = {
   readonly kind: string
   /** The frames of one attempt: each carries `mark`, and `n` makes attempts differ. */
   readonly frames: (mark: Buffer, n: number) => readonly Buffer[]
   /** The only listener at which it must not arrive; all of them without one. */
   readonly at?: 'host'
+  /** The only one at which it may. */
+  readonly but?: 'outside'
 }
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex')
 const DATA_PORT = 7_000
 /** Larger than any MTU of the networks; the container that sends it needs an MTU of JUMBO_MTU. */
-const JUMBO = Buffer.alloc(4_000)
+export const JUMBO = Buffer.alloc(4_000)
 export const JUMBO_MTU = 9_000
 const FOREIGN = 'ee:00:00:00:00:01' as Mac
 
-function patched(packet: Buffer, at: number, byte: number): Buffer {
+export function patched(packet: Buffer, at: number, byte: number): Buffer {
   const changed = Buffer.from(packet)
   changed.writeUInt8(byte, at)
   return changed
@@ -254,11 +263,16 @@ export function containerAttacks(w: {
   ]
 }
 
+/** A host on the underlay. */
+export type Wired = { readonly mac: Mac; readonly address: Ip }
+
+type Outer = Partial<Parameters<typeof ipPacket>[0]> & { readonly toMac?: Mac }
+
 /** Attacks from the underlay on one host's tunnel: `from` sends the frames, `inner` is what they would deliver. */
 export function underlayAttacks(w: {
-  stranger: Party
-  member: Party
-  host: Party
+  stranger: Wired
+  member: Wired
+  host: Wired
   port: number
   vni: number
   inner: (mark: Buffer) => Buffer
@@ -269,23 +283,28 @@ export function underlayAttacks(w: {
   /** A member's legitimate tunnel traffic. */
   readonly ordinary: Attack['frames']
 } {
-  const packet = (from: Party, payload: Buffer, change: Partial<IpOptions> = {}, dport = w.port): Buffer =>
+  const isFour = isIpv4(w.host.address)
+  const outer = (by: Wired, bytes: Buffer, { toMac = w.host.mac, ...change }: Outer = {}): Buffer =>
     ether(
-      { to: w.host.mac, from: from.mac, type: ETHER.ipv4 },
-      ipv4({ from: from.address, to: w.host.address, protocol: UDP, ...change }, udp(50_000, dport, payload))
+      { to: toMac, from: by.mac, type: isFour ? ETHER.ipv4 : ETHER.ipv6 },
+      ipPacket({ from: by.address, to: w.host.address, protocol: UDP, ...change }, bytes)
     )
+  const datagram = (by: Wired, payload: Buffer, change: Outer = {}, dport = w.port): Buffer =>
+    udpBetween({ from: by.address, to: w.host.address, ...change }, 50_000, dport, payload)
+  const packet = (by: Wired, payload: Buffer, change: Outer = {}, dport = w.port): Buffer =>
+    outer(by, datagram(by, payload, change, dport), change)
   const tunnel = (mark: Buffer, change: Partial<Parameters<typeof vxlan>[0]> = {}): Buffer =>
     vxlan({ vni: w.vni, ...change }, w.inner(mark))
   const padded = (mark: Buffer): Buffer => Buffer.concat([tunnel(mark), Buffer.alloc(64)])
-  const halves = (from: Party, mark: Buffer, n: number): Buffer[] => {
-    const datagram = udp(50_000, w.port, tunnel(mark))
-    const part = (change: Partial<IpOptions>, bytes: Buffer): Buffer =>
-      ether(
-        { to: w.host.mac, from: from.mac, type: ETHER.ipv4 },
-        ipv4({ from: from.address, to: w.host.address, protocol: UDP, id: n & 0xffff, ...change }, bytes)
-      )
-    return [part({ more: true }, datagram.subarray(0, 16)), part({ offset: 2 }, datagram.subarray(16))]
+  const halves = (by: Wired, mark: Buffer, n: number): Buffer[] => {
+    const whole = datagram(by, tunnel(mark))
+    const id = n & 0xffff
+    const first = outer(by, whole.subarray(0, 16), { id, more: true })
+    return [first, outer(by, whole.subarray(16), { id, offset: 2 })]
   }
+  const [nobody, everybody] = isFour
+    ? [parseIp('192.0.2.200'), { to: parseIp('192.0.2.255') }]
+    : [parseIp('2001:db8::200'), { to: parseIp('ff02::1'), toMac: '33:33:00:00:00:01' as Mac }]
   return {
     ordinary: m => [packet(w.member, tunnel(m))],
     stranger: [
@@ -300,8 +319,9 @@ export function underlayAttacks(w: {
         kind: "stranger: the host's own address",
         frames: m => [packet(w.stranger, tunnel(m), { from: w.host.address })]
       },
-      { kind: 'stranger: address of no host', frames: m => [packet(w.stranger, tunnel(m), { from: 0xc000_02c8 })] },
-      { kind: 'stranger: to the broadcast address', frames: m => [packet(w.stranger, tunnel(m), { to: 0xc000_02ff })] }
+      { kind: 'stranger: address of no host', frames: m => [packet(w.stranger, tunnel(m), { from: nobody })] },
+      { kind: 'stranger: to the broadcast address', frames: m => [packet(w.stranger, tunnel(m), everybody)] },
+      ...(isFour ? [] : strangersBehindHeaders({ outer, whole: m => datagram(w.stranger, tunnel(m)), ...w }))
     ],
     member: [
       { kind: 'member: no I flag', frames: m => [packet(w.member, tunnel(m, { flags: 0 }))] },
@@ -317,17 +337,48 @@ export function underlayAttacks(w: {
       { kind: 'member: shorter than IP says', frames: m => [packet(w.member, padded(m)).subarray(0, -32)] },
       {
         kind: 'member: shorter than UDP says',
-        frames: m => [
-          ether(
-            { to: w.host.mac, from: w.member.mac, type: ETHER.ipv4 },
-            ipv4(
-              { from: w.member.address, to: w.host.address, protocol: UDP },
-              udp(50_000, w.port, padded(m)).subarray(0, -32)
-            )
-          )
-        ]
+        frames: m => [outer(w.member, datagram(w.member, padded(m)).subarray(0, -32))]
       },
       { kind: 'member: to another port', frames: m => [packet(w.member, tunnel(m), {}, w.port + 1)] }
     ]
   }
+}
+
+/** IPv6 alone: what a filter may fail to look behind. */
+function strangersBehindHeaders(w: {
+  readonly outer: (by: Wired, bytes: Buffer, change?: Outer) => Buffer
+  readonly whole: (mark: Buffer) => Buffer
+  readonly stranger: Wired
+}): readonly Attack[] {
+  const [HOP_BY_HOP, ROUTING, DESTINATION] = [0, 43, 60]
+  /** Eight bytes of padding options. */
+  const options = (next: number): Buffer => Buffer.from([next, 0, 1, 4, 0, 0, 0, 0])
+  const behind = (protocol: number, header: Buffer) => (m: Buffer) => [
+    w.outer(w.stranger, Buffer.concat([header, w.whole(m)]), { protocol })
+  ]
+  return [
+    { kind: 'stranger: behind hop-by-hop options', frames: behind(HOP_BY_HOP, options(UDP)) },
+    { kind: 'stranger: behind destination options', frames: behind(DESTINATION, options(UDP)) },
+    {
+      kind: 'stranger: behind two headers',
+      frames: behind(DESTINATION, Buffer.concat([options(DESTINATION), options(UDP)]))
+    },
+    { kind: 'stranger: behind a routing header', frames: behind(ROUTING, Buffer.from([UDP, 0, 4, 0, 0, 0, 0, 0])) },
+    {
+      kind: 'stranger: no UDP header in the first fragment',
+      frames: (m, n) => {
+        const part = { protocol: DESTINATION, id: 0x10000 + n }
+        const first = w.outer(w.stranger, options(UDP), { ...part, more: true })
+        return [first, w.outer(w.stranger, w.whole(m), { ...part, offset: 1 })]
+      }
+    },
+    {
+      kind: 'stranger: the UDP header alone in the first fragment',
+      frames: (m, n) => {
+        const part = { id: 0x20000 + n }
+        const first = w.outer(w.stranger, w.whole(m).subarray(0, 8), { ...part, more: true })
+        return [first, w.outer(w.stranger, w.whole(m).subarray(8), { ...part, offset: 1 })]
+      }
+    }
+  ]
 }

@@ -1,6 +1,8 @@
 // Hand-made Ethernet frames with correct lengths and IPv4 checksums, so that nothing but the point of an attack is wrong
 // with them. Every frame carries a mark by which listeners recognise it.
 
+import { isIpv4, type Ip } from '#model/ip.ts'
+import { bytesOfIpv6 } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
 
 export const ETHER = { ipv4: 0x0800, arp: 0x0806, rarp: 0x8035, vlan: 0x8100, ipv6: 0x86dd, qinq: 0x88a8 } as const
@@ -15,7 +17,23 @@ export function mark(id: number): Buffer {
   return bytes
 }
 
+/** Version 6, a traffic class and the first bits of a flow label that nothing else here uses. */
+const LABEL = 0x6b7a
+
+/**
+ * Where the mark would make a packet longer than it may be: in its traffic class and flow label. (Bytes that follow a packet
+ * in its frame are cut off on some ways.)
+ */
+export function labelled(packet: Buffer, mark: Buffer): Buffer {
+  const marked = Buffer.from(packet)
+  marked.writeUInt16BE(LABEL, 0)
+  marked.writeUInt16BE(mark.readUInt16BE(MARK.length), 2)
+  return marked
+}
+
 export function markOf(frame: Buffer): number | null {
+  const isLabelled = frame.length >= 18 && frame.readUInt16BE(12) === ETHER.ipv6 && frame.readUInt16BE(14) === LABEL
+  if (isLabelled) return frame.readUInt16BE(16)
   const at = frame.indexOf(MARK)
   return at === -1 || at + MARK.length + 2 > frame.length ? null : frame.readUInt16BE(at + MARK.length)
 }
@@ -59,6 +77,37 @@ export function ipv4(p: IpOptions, payload: Buffer): Buffer {
   return Buffer.concat([header, payload])
 }
 
+/** A packet of the addresses' family; of IPv6, a fragment has a header that says so. */
+export function ipPacket(
+  p: Omit<IpOptions, 'from' | 'to'> & { readonly from: Ip; readonly to: Ip },
+  payload: Buffer
+): Buffer {
+  const { from, to, protocol, id = 0, offset = 0, more = false } = p
+  if (isIpv4(from) && isIpv4(to)) return ipv4({ ...p, from, to }, payload)
+  const ends = { from: sixteen(from), to: sixteen(to) }
+  if (!more && offset === 0) return ipv6({ ...ends, next: protocol }, payload)
+  const fragment = [Buffer.from([protocol, 0]), u16((offset << 3) | Number(more)), u32(id)]
+  return ipv6({ ...ends, next: FRAGMENT }, Buffer.concat([...fragment, payload]))
+}
+
+/** A UDP datagram, over IPv6 with the checksum that it must have there (RFC 8200 section 8.1). */
+export function udpBetween(
+  ends: { readonly from: Ip; readonly to: Ip },
+  ...[from, to, payload]: Parameters<typeof udp>
+): Buffer {
+  const datagram = udp(from, to, payload)
+  if (isIpv4(ends.from)) return datagram
+  const pseudo = Buffer.concat([sixteen(ends.from), sixteen(ends.to), u32(datagram.length), u32(UDP)])
+  datagram.writeUInt16BE(checksum(Buffer.concat([pseudo, datagram])) || 0xffff, 6)
+  return datagram
+}
+
+function sixteen(ip: Ip): Buffer {
+  if (isIpv4(ip)) throw new Error('two families in one packet')
+  return Buffer.from(bytesOfIpv6(ip))
+}
+
+const FRAGMENT = 44
 export const UDP = 17
 export const ICMP = 1
 const ICMP6 = 58
@@ -125,7 +174,7 @@ export function macBytes(mac: Mac): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex')
 }
 
-function u16(value: number): Buffer {
+export function u16(value: number): Buffer {
   const bytes = Buffer.alloc(2)
   bytes.writeUInt16BE(value)
   return bytes
@@ -138,7 +187,7 @@ export function u32(value: number): Buffer {
 }
 
 /** RFC 1071. */
-function checksum(bytes: Buffer): number {
+export function checksum(bytes: Buffer): number {
   let sum = 0
   for (let i = 0; i < bytes.length; i += 2) sum += i + 1 < bytes.length ? bytes.readUInt16BE(i) : (bytes[i] ?? 0) << 8
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)

@@ -2,11 +2,13 @@
 // see it. Not our data plane's code.
 
 import { closeSync } from 'node:fs'
+import type { Family } from '#model/ip.ts'
 import * as libc from '#platform/libc.ts'
 import { inNetns } from '#platform/netns.ts'
 import { markOf } from './frames.ts'
 
 const AF_INET = 2
+const AF_INET6 = 10
 const AF_PACKET = 17
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 /** ETH_P_ALL in network order. */
@@ -16,6 +18,7 @@ const SOL_PACKET = 263
 const PACKET_IGNORE_OUTGOING = 23
 const SOL_SOCKET = 1
 const SO_RCVBUFFORCE = 33
+const [IPPROTO_IPV6, IPV6_V6ONLY] = [41, 26]
 const RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024
 
 class RawSocket {
@@ -57,11 +60,12 @@ export class Listener extends RawSocket {
   }
 
   /** Listens for datagrams to a UDP port of any address of the namespace, after its IP stack accepted them. */
-  static datagrams(netns: string, port: number): Listener {
-    const address = Buffer.alloc(16)
-    address.writeUInt16LE(AF_INET, 0)
+  static datagrams(netns: string, port: number, family: Family = 'ipv4'): Listener {
+    const [number, bytes] = family === 'ipv4' ? [AF_INET, 16] : [AF_INET6, 28]
+    const address = Buffer.alloc(bytes)
+    address.writeUInt16LE(number, 0)
     address.writeUInt16BE(port, 2)
-    return new Listener(netns, () => libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), address)
+    return new Listener(netns, () => openDatagrams(number), address)
   }
 
   private constructor(netns: string, open: () => libc.CallResult, address: Uint8Array) {
@@ -88,6 +92,15 @@ export class Listener extends RawSocket {
       visit(frame)
     }
   }
+}
+
+/** Of one family alone: another socket may have the same port in the other one. */
+function openDatagrams(family: number): libc.CallResult {
+  const opened = libc.socket(family, SOCK_DGRAM_CLOEXEC, 0)
+  const value = new Uint8Array(new Int32Array([1]).buffer)
+  if (family === AF_INET6 && opened.value >= 0)
+    succeed('family', libc.setsockopt({ fd: opened.value, level: IPPROTO_IPV6, name: IPV6_V6ONLY, value }))
+  return opened
 }
 
 /** struct sockaddr_ll. */

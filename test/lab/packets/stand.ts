@@ -3,10 +3,10 @@
 
 import { bridgeMac } from '#overlay/plan/network/names.ts'
 import type { Vni } from '#model/ids.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
-import { macOf, type Mac } from '#model/mac.ts'
+import { ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
+import { macOf } from '#model/mac.ts'
 import { waitFor } from '../wait.ts'
-import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party } from './attacks.ts'
+import { containerAttacks, ordinary, underlayAttacks, type Attack, type Party, type Wired } from './attacks.ts'
 import { mark } from './frames.ts'
 import type { Listener, Sender } from './raw-socket.ts'
 
@@ -14,7 +14,7 @@ import type { Listener, Sender } from './raw-socket.ts'
 export const HOST_PORT = 9_999
 
 /** A host's addresses on the underlay, and its sender there. */
-export type Wire = { readonly sender: Sender; readonly mac: Mac; readonly address: Ipv4 }
+export type Wire = Wired & { readonly sender: Sender }
 
 export type Control = { readonly name: string; readonly sender: Sender; readonly frames: Attack['frames'] }
 
@@ -32,7 +32,7 @@ export function attackStand(p: {
   readonly member: Wire
   readonly stranger: Wire
   readonly port: number
-  readonly red: { readonly vni: Vni; readonly gateway: Ipv4 }
+  readonly red: { readonly vni: Vni; readonly gateway: Ip }
   readonly blue: { readonly vni: Vni }
 }): AttackStand {
   const { party, sender, host, member, stranger, port, red, blue } = p
@@ -49,11 +49,11 @@ export function attackStand(p: {
     me: party('me'),
     victim: party('near'),
     other: party('far'),
-    gateway: red.gateway,
+    gateway: ipv4Of(red.gateway),
     gatewayMac: macOf(red.vni, red.gateway),
     bridge: bridgeMac(red.vni),
-    member: member.address,
-    host: { mac: host.mac, address: host.address, port: HOST_PORT },
+    member: ipv4Near(member.address),
+    host: { mac: host.mac, address: ipv4Near(host.address), port: HOST_PORT },
     vni: red.vni,
     foreign: { vni: blue.vni, victim: party('tenant') }
   })
@@ -78,6 +78,43 @@ export function attackStand(p: {
       { name: 'near', sender: member.sender, frames: wire.ordinary }
     ]
   }
+}
+
+/** What IPv4 containers may take for the address of a host whose own is IPv6: it has none that they could reach. */
+function ipv4Near(address: Ip): number {
+  return isIpv4(address) ? address : 0xc000_0201
+}
+
+const BATCH = 50
+
+/**
+ * Sends every kind, and legitimate traffic after each: no packet of it can arrive later.
+ * @returns how many of each kind have arrived, wherever they could, and the next unused mark
+ */
+export async function attempt(
+  { attacks, controls }: AttackStand,
+  listeners: ReadonlyMap<string, Listener>,
+  p: { readonly packets: number; readonly first: number }
+): Promise<{ readonly arrived: ReadonlyMap<string, number>; readonly next: number }> {
+  const arrived = new Map<string, number>()
+  let next = p.first
+  for (const { sender, attack } of attacks) {
+    const id = next++
+    for (let n = 0; n < p.packets;) {
+      // No more at once: a switch in user space loses what does not fit into its sockets' buffers.
+      for (const end = Math.min(n + BATCH, p.packets); n < end; n++)
+        for (const frame of attack.frames(mark(id), n)) sender.send(frame)
+      next = await settle(controls, listeners, { next, after: attack.kind })
+    }
+    arrived.set(attack.kind, arrivals(attack, listeners, id))
+  }
+  return { arrived, next }
+}
+
+/** How many frames of an attack have arrived where they must not. */
+export function arrivals({ at, but }: Attack, listeners: ReadonlyMap<string, Listener>, id: number): number {
+  const where = [...listeners].filter(([name]) => name !== but && (at === undefined || name === at))
+  return where.reduce((sum, [, listener]) => sum + listener.count(id), 0)
 }
 
 /**

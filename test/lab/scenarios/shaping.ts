@@ -4,11 +4,10 @@ import type { Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
 import { systemClock } from '#platform/clock.ts'
 import { run } from '#platform/process.ts'
-import { ordinary } from '../packets/attacks.ts'
 import { Sender } from '../packets/raw-socket.ts'
 import { red, Stage, type Places, type Plane } from '../stage.ts'
 import { openMeter } from '../traffic.ts'
-import { ifindexOf, ping } from './plane.ts'
+import { ifindexOf, packetsTo, ping } from './plane.ts'
 
 const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
 const NONE = { ingressRate: 0, egressRate: 0, delayUs: 0 }
@@ -92,7 +91,7 @@ async function received(s: Stage, from: string, to: string): Promise<number> {
   const sender = new Sender(a.netns, await ifindexOf(a.namespace))
   const meter = openMeter(b.netns)
   try {
-    const [frame] = ordinary(s.endpoint(from), s.endpoint(to))(Buffer.alloc(PAYLOAD_BYTES), 0)
+    const [frame] = packetsTo(s.endpoint(from), s.endpoint(to))(Buffer.alloc(PAYLOAD_BYTES), 0)
     if (frame === undefined) throw new Error('no frame')
     const begin = systemClock.nowMs()
     let sent = 0

@@ -6,12 +6,14 @@ import { closeSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '#platform/clock.ts'
 import { AF_UNIX, ethtoolValue, SOCK_DGRAM_CLOEXEC, socket } from '#platform/libc.ts'
+import { parseSubnet } from '#model/ip.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { inNetns } from '#platform/netns.ts'
-import { INSIDE } from '#overlay/plan/gateway/rules.ts'
+import { INSIDE } from '#overlay/plan/gateway/rule-text.ts'
 import { SWITCH, vethName } from '#overlay/plan/network/names.ts'
+import { cookieOf } from '#overlay/plan/switch/flow.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { countHandlers } from '#overlay/ovs/handlers.ts'
 import { ip } from '../kernel.ts'
 import type { OpenVSwitch } from '../open-vswitch.ts'
@@ -93,7 +95,7 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
   t.teardown(stop)
   for (const daemons of [['ovs-vswitchd'], ['ovsdb-server'], ['ovs-vswitchd', 'ovsdb-server']] as const) {
     t.equal(await ping(s, 'r1', 'r2', { count: 3 }), 3)
-    const traffic = startPing(s.container('r1').namespace, '10.1.0.3', { count: 5_000, intervalMs: 20 })
+    const traffic = startPing(s.container('r1').namespace, s.address('r2'), { count: 5_000, intervalMs: 20 })
     for (const daemon of daemons) await s.ovs(1).kill(daemon)
     await t.rejects(s.pass(1), { code: 'ERR_KERNEL' }, `without ${daemons.join(' and ')} a pass fails`)
     again = false
@@ -115,7 +117,7 @@ export async function refusals(t: Test, plane: Plane): Promise<void> {
   const s = await Stage.open(t, plane, { hosts: 1, places: {} })
   const ovs = s.ovs(1)
   const { vtep, netns: hostNetns } = s.lab.host(1)
-  const opening = { underlay: ipv4Underlay(vtep), hostNetns, clock: systemClock }
+  const opening = { underlay: vxlanUnderlay(vtep), hostNetns, clock: systemClock }
   const common = { ...opening, port: PORT, datapath: plane === 'ovs-netdev' ? 'netdev' : 'system' } as const
   const typed = { code: 'ERR_UNSUPPORTED', field: 'overlay.driver' }
   await t.rejects(OvsDriver.open({ ...common, socket: '/nowhere/db.sock' }), typed, 'no ovsdb-server')
@@ -157,14 +159,14 @@ export async function portNumbers(t: Test, plane: Plane): Promise<void> {
 
 /** ovs-vsctl and ovs-ofctl show exactly what docs/openvswitch.md lists, without the router's entries where none can run. */
 export async function documented(t: Test, plane: Plane): Promise<void> {
-  const s = await Stage.open(t, plane, { hosts: 2, places: {} })
+  const s = await Stage.open(t, plane, { hosts: 2, places: {}, family: 'ipv4' })
   await s.add('r1', red, 1, '10.1.0.2', { portNumber: 3 })
   await s.add('r2', red, 2, '10.1.0.3')
   await s.pass(1)
   const here = (part: string): boolean =>
     noFilters === false || !/\b(in_port=2|output:2|vg000abc|02:bc:0a:01:00:01)\b/.test(part)
   const page = readFileSync(join(import.meta.dirname, '../../../docs/openvswitch.md'), 'utf8')
-  const flows = [...page.matchAll(/```flows\n([^`]*)```/g)].map(([, block = '']) => block).join('')
+  const flows = blocks(page, 'flows')
   const [, rows = ''] = /```interfaces\n([^`]*)```/.exec(page) ?? []
   const shown = (await s.ovs(1).ofctl(SWITCH, 'dump-flows')).split('\n').map(line => line.trim())
   t.same(lines(shown.join('\n')), lines(flows).filter(here), 'every flow of the page, and no other')
@@ -174,7 +176,26 @@ export async function documented(t: Test, plane: Plane): Promise<void> {
   const said = rows.split('\n\n').filter(here).join('\n')
   t.same(lines(listed.replaceAll(datapathOf(plane), 'system')), lines(said), 'every port of the page, and no other')
   t.match(await s.driver(1).features(), [{ name: 'open-vswitch', present: true }])
+  t.same(lines(await ipv6Flows(t, plane)), lines(blocks(page, 'flows6')), 'and those of a network with IPv6')
   if (plane === 'ovs-system') t.ok((countHandlers(s.ovs(1).dir) ?? 0) > 0, 'the handler threads are counted')
+}
+
+/** Those of host 1 for the same containers, with a second subnet. */
+async function ipv6Flows(t: Test, plane: Plane): Promise<string> {
+  const both = { ...red, egress: false, subnet6: parseSubnet('fd00:1::/64') }
+  const s = await Stage.open(t, plane, { hosts: 2, places: {}, networks: [both] })
+  await s.add('r1', both, 1, '10.1.0.2', { portNumber: 3 })
+  await s.add('r2', both, 2, '10.1.0.3')
+  const shown = await s.ovs(1).ofctl(SWITCH, 'dump-flows', `cookie=${cookieOf(both.vni)}/-1`)
+  return lines(shown)
+    .filter(line => /,(ipv6|icmp6),/.test(line))
+    .join('\n')
+}
+
+function blocks(page: string, fence: string): string {
+  return [...page.matchAll(/```(\w+)\n([^`]*)```/g)]
+    .map(([, name, block = '']) => (name === fence ? block : ''))
+    .join('')
 }
 
 /**
