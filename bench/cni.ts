@@ -1,6 +1,7 @@
 // ADD and DEL of containers compared with Debian's bridge and host-local plugins on the same host: one at a time, and fifty
 // at once. Ours have three servers with durable logs. Both alternate; the figures are medians over the rounds.
-//   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access] [--client]
+//   npm run -s bench -- cni [--rounds N] [--containers N] [--host-access] [--client] [--dual]
+// With --dual a network of both families takes turns with the two; `facts.dual` has its figures, and what they are of ours.
 
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,7 +10,7 @@ import { JsonProcess } from '../test/lab/json-process.ts'
 import { Lab } from '../test/lab/lab.ts'
 import type { CniLoad } from './drivers/cni.ts'
 import { debianProgram } from './drivers/debian.ts'
-import { median, quantile, say, type Figures, type Report } from './report.ts'
+import { median, quantile, ratios, say, type Figures, type Report } from './report.ts'
 
 const PARALLEL = 50
 
@@ -22,7 +23,8 @@ export async function bench(args: readonly string[]): Promise<Report> {
     rounds: { type: 'string', default: '5' },
     containers: { type: 'string', default: '30' },
     'host-access': { type: 'boolean', default: false },
-    client: { type: 'boolean', default: false }
+    client: { type: 'boolean', default: false },
+    dual: { type: 'boolean', default: false }
   } as const
   const { values } = parseArgs({ args: [...args], options })
   const bridge = await debianProgram('containernetworking-plugins', 'usr/lib/cni/bridge')
@@ -32,11 +34,12 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const [server] = await lab.addServers(3)
     if (server === undefined) throw new Error('no host')
     const h1 = values.client ? await lab.addClient() : server
-    await h1.api.call('POST', '/v1/networks', {
-      name: 'bench',
-      subnet: '10.20.0.0/16',
-      hostAccess: values['host-access']
-    })
+    const hostAccess = values['host-access']
+    await h1.api.call('POST', '/v1/networks', { name: 'bench', subnet: '10.20.0.0/16', hostAccess })
+    if (values.dual) {
+      const subnets = ['10.21.0.0/16', 'fd00:21::/64']
+      await h1.api.call('POST', '/v1/networks', { name: 'dual', subnets, hostAccess })
+    }
     const { role } = (await h1.status()).raft
     say(`this host is ${role}`)
     const runtime = await JsonProcess.start(h1.namespace, resolve(import.meta.dirname, 'drivers/cni.ts'), [])
@@ -51,7 +54,8 @@ export async function bench(args: readonly string[]): Promise<Report> {
     const theirs = { ...common, type: 'bridge', bridge: 'cni0', isGateway: true, ipam }
     const sides: readonly Side[] = [
       { name: 'ours', program: PLUGIN, config: ours },
-      { name: 'bridge', program: bridge, config: theirs }
+      { name: 'bridge', program: bridge, config: theirs },
+      ...(values.dual ? [{ name: 'dual', program: PLUGIN, config: { ...ours, network: 'dual' } }] : [])
     ]
     const runs = await Promise.all(sides.map(side => prepare(lab, runtime, side)))
     for (let round = 1; round <= Number(values.rounds); round++) {
@@ -64,9 +68,14 @@ export async function bench(args: readonly string[]): Promise<Report> {
       }
     }
     await runtime.stop()
-    const [mine, peer] = runs.map(figures)
+    const [mine, peer, dual] = runs.map(figures)
     if (mine === undefined || peer === undefined) throw new Error('no runs')
-    return { ours: mine, peer, facts: { rounds: Number(values.rounds), parallel: PARALLEL, role } }
+    const facts = { rounds: Number(values.rounds), parallel: PARALLEL, role }
+    return {
+      ours: mine,
+      peer,
+      facts: { ...facts, ...(dual === undefined ? {} : { dual, dualToOurs: ratios({ ours: dual, peer: mine }) }) }
+    }
   } finally {
     await lab.destroy()
   }

@@ -4,7 +4,7 @@ import { openDatapath } from '#overlay/bpf/open.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { runPart, runPass, type Look } from '#overlay/pass.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import type { Lab } from '../test/lab/lab.ts'
 import { median, say, type Figures } from './report.ts'
@@ -28,7 +28,7 @@ export async function programRates(
   inputs: ProgramInputs
 ): Promise<{ ours: Figures; facts: Readonly<Record<string, unknown>> }> {
   const host = lab.host(1)
-  const options = { underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock }
+  const options = { underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock }
   const driver = LinuxDriver.openFast({ ...options, programs: openDatapath(host.netns) })
   try {
     await driver.setGuard(PORT)

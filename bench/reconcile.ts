@@ -1,15 +1,16 @@
 // Reconciliation on one namespace host: the cost of a full pass with nothing to do, over 200 networks, 50 hosts and 5,000
 // endpoints; and the rate at which 100,000 FDB entries get from the desired state into the kernel, compared with the same
 // messages, prepared beforehand, over the raw socket. Then the same for driver bpf: an idle pass of all its parts, beside one of
-// driver linux, and the rate at which a network's 100,000 endpoints get into the tables of its programs, two entries each.
+// driver linux, and the rate at which a network's 100,000 endpoints get into the tables of its programs; before, into driver
+// linux's, whose endpoints take an FDB entry in the tunnel and the bridge and a neighbour entry each.
 
 import type { Endpoint } from '#model/endpoint.ts'
-import type { Ipv4 } from '#model/ipv4.ts'
-import { formatIpv4 } from '#model/ipv4.ts'
+import { ipv4Of } from '#model/ip.ts'
+import { formatIpv4, type Ipv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest } from '#overlay/driver.ts'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { setTunnelEntry } from '#overlay/netlink/neighbour.ts'
 import { desired, type DesiredInput } from '#overlay/plan/network/desired.ts'
@@ -33,11 +34,12 @@ const ROUNDS = 5
 export async function bench(): Promise<Report> {
   const lab = await Lab.create({ hosts: 1 })
   const host = lab.host(1)
-  const driver = LinuxDriver.open({ underlay: ipv4Underlay(host.vtep), hostNetns: host.netns, clock: systemClock })
+  const driver = LinuxDriver.open({ underlay: vxlanUnderlay(host.vtep), hostNetns: host.netns, clock: systemClock })
   try {
     const idle = await idlePass(lab, driver)
     await settle(driver, { ...base(), networks: [], endpoints: new Map() })
     const { ours, limit } = await fdbRates(driver, host.netns)
+    const linuxEndpointsPerSecond = await endpointRate(driver)
     await driver.close()
     const programs = await programRates(lab, {
       ...{ idle: spread().input, ...big(), entries: ENTRIES },
@@ -48,7 +50,7 @@ export async function bench(): Promise<Report> {
       }
     })
     return {
-      ours: { fdbPerSecond: ours, ...idle.ours, ...programs.ours },
+      ours: { fdbPerSecond: ours, linuxEndpointsPerSecond, ...idle.ours, ...programs.ours },
       limit: { fdbPerSecond: limit },
       facts: { ...idle.facts, ...programs.facts, entries: ENTRIES }
     }
@@ -169,7 +171,7 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
       const observed = await driver.forwarding.observe()
       const ifindex = observed.links.get(vxlanName(raw.vni))?.ifindex ?? 0
       const messages = remote.map(({ mac, host }) =>
-        setTunnelEntry(ifindex, { mac, vtep: vteps.get(host) ?? (0 as Ipv4) })
+        setTunnelEntry(ifindex, { mac, vtep: ipv4Of(vteps.get(host) ?? (0 as Ipv4)) })
       )
       // FDB entries only: the raw socket sends no neighbours.
       let since = performance.now()
@@ -194,4 +196,19 @@ async function fdbRates(driver: LinuxDriver, netns: string): Promise<{ ours: num
     socket.close()
   }
   return { ours: median(rates.ours), limit: median(rates.limit) }
+}
+
+/** From the desired state into the kernel, observing and planning included. */
+async function endpointRate(driver: LinuxDriver): Promise<number> {
+  const { empty, full } = big()
+  const rates: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    await settle(driver, empty)
+    const since = performance.now()
+    await settle(driver, full)
+    rates.push((ENTRIES / (performance.now() - since)) * 1_000)
+    say(`reconcile: ${Math.round(rates.at(-1) ?? 0)} endpoints/s by driver linux`)
+  }
+  await settle(driver, { ...empty, networks: [] })
+  return median(rates)
 }

@@ -12,13 +12,13 @@ import { EMPTY_VIEW, patchView, reduceView, type MembershipView } from '#members
 import type { Command, Request } from '#model/command.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
 import type { LogIndex, PeerId, Vni } from '#model/ids.ts'
-import { formatIp, parseSubnet, type Ip } from '#model/ip.ts'
+import { formatIp, ipv4Of, parseSubnet, type Ip } from '#model/ip.ts'
 import { Guard } from '#overlay/filter/guard.ts'
 import { runPart } from '#overlay/pass.ts'
 import { filterTables, serfTable } from '#overlay/plan/filter/ruleset.ts'
 import { hostRules } from '#overlay/plan/gateway/rules.ts'
 import { desired } from '#overlay/plan/network/desired.ts'
-import { ipv4Underlay } from '#overlay/plan/underlay/underlay.ts'
+import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
 import { MemoryFilters } from '../test/overlay/filter/memory-filters.ts'
 import { applier } from './drivers/state.ts'
@@ -141,15 +141,15 @@ class Host {
     if (patched === null || patched.changes.length === 0) throw new Error('the member has not changed')
     this.#view = patched.view
     const touched = patched.changes.map(change => touchedByMember({ state: this.#state, self: SELF, change }))
-    if (touched.some(({ peers }) => peers)) throw new Error('a failure changes no address')
+    if (touched.some(({ hostWide }) => hostWide)) throw new Error('a failure changes no address')
     for (const vni of touched.flatMap(({ networks }) => networks)) this.#networkPass(vni)
   }
 
   /** Another host registers, with a new tunnel address each time. */
   async #hostChange(n: number): Promise<void> {
     const command = registration(this.#hosts, this.#hosts + n)
-    const { networks, peers } = touchedBy(this.#state, command)
-    if (!peers || networks.length > 0) throw new Error('a new host changes the peers alone')
+    const { networks, hostWide } = touchedBy(this.#state, command)
+    if (!hostWide || networks.length > 0) throw new Error('a new host changes the peers alone')
     this.#index += 1
     const session = { session: 'more', seq: this.#index, settledBelow: this.#index, rules: 1 }
     if (this.#index === 1) this.#apply({ ...session, seq: 0, command: { kind: 'session-open' } })
@@ -206,7 +206,7 @@ function inputsOf(p: {
   readonly view: () => MembershipView
 }): DesiredInputs {
   const bind = addressOf(0)
-  const underlay = { ...ipv4Underlay(bind), device: 'eth0', ifindex: 2, mtu: 1500, overlayMtu: 1450 }
+  const underlay = { ...vxlanUnderlay(bind), device: 'eth0', ifindex: 2, mtu: 1500, overlayMtu: 1450 }
   const overlay = { vtep: bind, port: 4789, mtu: 1450, transit: TRANSIT }
   const config = { bind, egress: { local: [] }, overlay }
   return new DesiredInputs({
@@ -247,7 +247,7 @@ function registration(n: number, address: number): Command {
 
 /** A member as Serf's RPC lists it. */
 function recordOf(n: number, status: string): unknown {
-  const vtep = addressOf(n)
+  const vtep = ipv4Of(addressOf(n))
   const bytes = new Uint8Array(4)
   new DataView(bytes.buffer).setUint32(0, vtep)
   const tags = { role: 'client', peer: peerOf(n), p2p: '4001', vtep: formatIp(vtep) }

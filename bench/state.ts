@@ -1,6 +1,6 @@
 // A million endpoints in one state: memory, time to save and to restore, and the longest stall of the event loop in each;
 // compared with the same rows as plain objects in one array, packed by the same library in one call and written to the same
-// disk.
+// disk. `dualBytes` is the memory of as many endpoints that have two addresses each.
 //   npm run -s bench -- state [--endpoints N]
 
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
@@ -14,13 +14,13 @@ import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { parseContainerId, parseHostName, parseIfName, parseNetworkName, parsePeerId } from '#model/ids.ts'
 import type { ClusterId, LogIndex, PeerId, Term } from '#model/ids.ts'
-import { parseSubnet } from '#model/ip.ts'
-import { formatIpv4, parseIpv4 } from '#model/ipv4.ts'
+import { formatIp, parseSubnet } from '#model/ip.ts'
+import { parseIpv4 } from '#model/ipv4.ts'
 import { diskFiles } from '#platform/file-layer.ts'
 import { decodeMsgpack, encodeMsgpack } from '#platform/msgpack.ts'
 import { sectionsOf, writeSnapshotFile } from '#replication/storage/snapshot-reading.ts'
 import { applier } from './drivers/state.ts'
-import { say, type Figures, type Report } from './report.ts'
+import { rounded, say, type Figures, type Report } from './report.ts'
 
 const HOSTS = 50
 const PER_NETWORK = 5_000
@@ -32,37 +32,44 @@ export async function bench(args: readonly string[]): Promise<Report> {
   const endpoints = Number(values.endpoints)
   const dir = await mkdtemp(join(tmpdir(), 'vxmesh-bench-'))
   try {
-    const before = heapBytes()
-    const state = fill(endpoints)
-    const bytes = heapBytes() - before
+    const dualBytes = memoryOf(() => fill(endpoints, { dual: true })).bytes
+    const { made: state, bytes } = memoryOf(() => fill(endpoints, { dual: false }))
     say(`${state.endpointCount} endpoints in ${state.networkCount} networks: ${(bytes / 2 ** 20).toFixed(0)} MiB`)
     const ours = await saveAndRestore(join(dir, 'ours'), state)
-    const beforeRows = heapBytes()
-    const rows = plainRows(state)
-    const rowBytes = heapBytes() - beforeRows
+    const { made: rows, bytes: rowBytes } = memoryOf(() => plainRows(state))
     const limit = await packAndUnpack(join(dir, 'rows'), rows)
-    const facts = { endpoints: state.endpointCount, networks: state.networkCount }
+    const facts = {
+      ...{ endpoints: state.endpointCount, networks: state.networkCount },
+      ...{ dualBytes, dualToSingle: rounded(dualBytes / bytes) }
+    }
     return { ours: { bytes, ...ours }, limit: { bytes: rowBytes, ...limit }, facts }
   } finally {
     await rm(dir, { recursive: true })
   }
 }
 
-function fill(endpoints: number): ClusterState {
+function memoryOf<T>(make: () => T): { readonly made: T; readonly bytes: number } {
+  const before = heapBytes()
+  const made = make()
+  return { made, bytes: heapBytes() - before }
+}
+
+function fill(endpoints: number, p: { readonly dual: boolean }): ClusterState {
   const state = new ClusterState()
   const apply = applier(state)
   const hosts = Array.from({ length: HOSTS }, (_, n) =>
     parsePeerId(`12D3KooW${'1'.repeat(40)}${1_111 + n}`.replaceAll('0', 'z'))
   )
   for (const [n, peerId] of hosts.entries()) {
-    const facts = { name: parseHostName(`h${n}`), vtep: parseIpv4(`192.0.2.${n + 1}`), bootId: 'b', version: '1' }
+    const facts = { name: parseHostName(`h${n}`), vtep: parseIpv4(`192.0.2.${n + 1}`), bootId: 'b', version: '1.0.0' }
     apply({ kind: 'host-register', host: { ...facts, peerId, role: 'client' } })
   }
   const [subnet, ifname] = [parseSubnet('10.0.0.0/16'), parseIfName('eth0')]
+  const subnets = { subnet, ...(p.dual ? { subnet6: parseSubnet('fd00:1::/64') } : {}) }
   const free = { egressRate: 0, mtu: 0, egress: true, hostAccess: false }
   for (let n = 0; n < endpoints; n++) {
     const network = parseNetworkName(`tenant-${Math.floor(n / PER_NETWORK)}`)
-    if (n % PER_NETWORK === 0) apply({ kind: 'network-create', name: network, subnet, ...free })
+    if (n % PER_NETWORK === 0) apply({ kind: 'network-create', name: network, ...subnets, ...free })
     const containerId = parseContainerId(`${n.toString(16).padStart(12, '0')}${'c'.repeat(52)}`)
     // In no order: in turn, the sets of all hosts would grow at the same moment.
     const host = hosts[(Math.imul(n, 2_654_435_761) >>> 8) % HOSTS] ?? hosts[0]
@@ -74,7 +81,7 @@ function fill(endpoints: number): ClusterState {
 }
 
 function plainRows(state: ClusterState): unknown[] {
-  return [...state.endpoints()].map(e => ({ ...e, address: formatIpv4(e.address) }))
+  return [...state.endpoints()].map(e => ({ ...e, address: formatIp(e.address) }))
 }
 
 /** As a host does it: a file in slices while the state changes, and a state from it beside the one in use. */

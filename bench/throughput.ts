@@ -3,7 +3,7 @@
 // VXLAN device inside the container, and with no overlay at all (bench/throughput/form.ts). All forms exist at once, on hosts
 // of their own, and are measured by turns. The agents of the other pairs are idle, but their processor time (about 1.5 %) is
 // in every CPU figure alike; `idleCpuPercent` is what it was before the first round, and shows a machine that is not idle.
-//   npm run -s bench -- throughput [--rounds N]
+//   npm run -s bench -- throughput [--rounds N] [--ipv6]      the containers' traffic in IPv6; the hosts' stays IPv4
 
 import { parseArgs } from 'node:util'
 import { run } from '#platform/process.ts'
@@ -24,20 +24,24 @@ const UNITS = { cpuPerGbit: 'processor seconds a Gbit', cpuNsPerPacket: 'process
 type Turn = { readonly reach: Reach; readonly form: FormName; readonly path: Path }
 
 export async function bench(args: readonly string[]): Promise<Report> {
-  const { values } = parseArgs({ args: [...args], options: { rounds: { type: 'string', default: '7' } } })
+  const { values } = parseArgs({
+    args: [...args],
+    options: { rounds: { type: 'string', default: '7' }, ipv6: { type: 'boolean', default: false } }
+  })
   const rounds = Number(values.rounds)
+  const family = values.ipv6 ? 'ipv6' : 'ipv4'
   for (const program of ['iperf3', 'gcc']) await needs(program)
   const lab = await Lab.create()
   const switches: OpenVSwitch[] = []
   try {
     const noOvs = await whyNoOvs()
-    const handMade = await handMadeForms(lab)
-    const agents = await agentForms(lab, { withOvs: noOvs === null })
+    const handMade = await handMadeForms(lab, family)
+    const agents = await agentForms(lab, { withOvs: noOvs === null, family })
     switches.push(...agents.switches)
     const turns = await turnsOf([...handMade, ...agents.forms])
     const idleCpuPercent = await idleCpu()
     const runs = await measureAll(await makeTools(lab.dir), turns, rounds)
-    return report(runs, { rounds, idleCpuPercent, ...(noOvs === null ? {} : { leftOut: { ovs: noOvs } }) })
+    return report(runs, { rounds, family, idleCpuPercent, ...(noOvs === null ? {} : { leftOut: { ovs: noOvs } }) })
   } finally {
     for (const ovs of switches) await ovs.stop()
     await lab.destroy()

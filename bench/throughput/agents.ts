@@ -1,6 +1,7 @@
 // The forms made by vxmesh: for each of its drivers two hosts with agents, all in one cluster, and a network of its own.
 
 import { join } from 'node:path'
+import type { Family } from '#model/ip.ts'
 import { run } from '#platform/process.ts'
 import { bare, type LabContainer } from '../../test/lab/container.ts'
 import type { LabHost } from '../../test/lab/host.ts'
@@ -30,7 +31,10 @@ const READY_MS = 60_000
 export type AgentForms = { readonly forms: readonly Form[]; readonly switches: readonly OpenVSwitch[] }
 
 /** @param p.withOvs whether the kernel has the datapath of Open vSwitch */
-export async function agentForms(lab: Lab, p: { readonly withOvs: boolean }): Promise<AgentForms> {
+export async function agentForms(
+  lab: Lab,
+  p: { readonly withOvs: boolean; readonly family: Family }
+): Promise<AgentForms> {
   const planes = [...PLANES, ...(p.withOvs ? [OVS] : [])]
   const switches: OpenVSwitch[] = []
   const hosts: LabHost[] = []
@@ -44,7 +48,8 @@ export async function agentForms(lab: Lab, p: { readonly withOvs: boolean }): Pr
     for (const [n, plane] of planes.entries()) {
       const [first, second] = hosts.slice(2 * n, 2 * n + 2)
       if (first === undefined || second === undefined) throw new Error('two hosts are needed')
-      forms.push(await makeForm(lab, { plane, first, second, subnet: `10.1.${n}.0/24` }))
+      const subnet = p.family === 'ipv4' ? `10.1.${n}.0/24` : `fd00:1:${n}::/64`
+      forms.push(await makeForm(lab, { plane, first, second, subnet }))
     }
     return { forms, switches }
   } catch (err) {

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { familyOf, parseIp, type Family } from '#model/ip.ts'
 import { startDetached, type ChildHandle } from '#platform/process.ts'
 import { must } from '../../test/lab/kernel.ts'
 import { waitFor } from '../../test/lab/wait.ts'
@@ -62,16 +63,18 @@ export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
   const tcp1 = await window(tools, path, tcpLoad(path, 1))
   const tcp4 = await window(tools, path, tcpLoad(path, 4))
   const udp = await window(tools, path, {
-    server: [tools.packets, 'hold', PORT],
+    server: [tools.packets, 'hold', path.to.address, PORT],
     protocol: 'udp',
     client: [tools.packets, 'send', path.to.address, PORT]
   })
+  const family = familyOfEnd(path.to)
+  const bitsOf = ({ received }: Window): number => tcpBits(received, family)
   return {
-    tcp1BitsPerSecond: tcpBits(tcp1.received) / tcp1.seconds,
-    tcp4BitsPerSecond: tcpBits(tcp4.received) / tcp4.seconds,
+    tcp1BitsPerSecond: bitsOf(tcp1) / tcp1.seconds,
+    tcp4BitsPerSecond: bitsOf(tcp4) / tcp4.seconds,
     packetsPerSecond: udp.received.packets / udp.seconds,
     ...(await requests(tools, path)),
-    cpuPerGbit: tcp1.busyNs / tcpBits(tcp1.received),
+    cpuPerGbit: tcp1.busyNs / bitsOf(tcp1),
     cpuNsPerPacket: udp.busyNs / udp.received.packets
   }
 }
@@ -81,7 +84,7 @@ type Load = { readonly server: readonly string[]; readonly protocol: Protocol; r
 
 function tcpLoad({ to }: Path, streams: number): Load {
   const seconds = ['-t', `${IPERF3_SECONDS}`]
-  const common = ['-4', '-p', PORT]
+  const common = [familyOfEnd(to) === 'ipv4' ? '-4' : '-6', '-p', PORT]
   return {
     server: ['iperf3', '-s', '-1', '-A', RECEIVER, ...common],
     protocol: 'tcp',
@@ -94,18 +97,19 @@ type Window = { readonly seconds: number; readonly busyNs: number; readonly rece
 /** What happens between two moments of a load, counted where its packets arrive, whether or not they are read. */
 async function window(tools: Tools, { from, to }: Path, load: Load): Promise<Window> {
   return withServer(tools, { at: to, command: load.server, protocol: load.protocol }, async server => {
-    const before = readReceived(server.pid)
+    const family = familyOfEnd(to)
+    const before = readReceived(server.pid, family)
     const client = await start(tools, from, load.client)
     try {
-      const isFlowing = (): boolean => readReceived(server.pid).packets - before.packets > FLOWING_PACKETS
+      const isFlowing = (): boolean => readReceived(server.pid, family).packets - before.packets > FLOWING_PACKETS
       await waitFor(`${load.client[0] ?? ''} sends`, isFlowing, {
         everyMs: 5,
         explain: () => readFileSync(logFile(tools), 'utf8').slice(-500)
       })
       await pause(WARM_UP_MS)
-      const since = moment(server.pid)
+      const since = moment(server.pid, family)
       await pause(MEASURED_MS)
-      return difference(since, moment(server.pid))
+      return difference(since, moment(server.pid, family))
     } finally {
       await end(client)
     }
@@ -114,8 +118,8 @@ async function window(tools: Tools, { from, to }: Path, load: Load): Promise<Win
 
 type Moment = { readonly atMs: number; readonly busyNs: number; readonly received: Received }
 
-function moment(pid: number): Moment {
-  return { atMs: performance.now(), busyNs: readBusyNs(), received: readReceived(pid) }
+function moment(pid: number, family: Family): Moment {
+  return { atMs: performance.now(), busyNs: readBusyNs(), received: readReceived(pid, family) }
 }
 
 function difference(from: Moment, to: Moment): Window {
@@ -133,11 +137,15 @@ type Requests = Pick<Measured, 'requestsPerSecond' | 'p50Us' | 'p99Us'>
 
 /** One byte there and one back over TCP, one request at a time. */
 async function requests(tools: Tools, { from, to }: Path): Promise<Requests> {
-  return withServer(tools, { at: to, command: [tools.pingPong, 'serve', PORT], protocol: 'tcp' }, async () => {
-    const times = [`${WARM_UP_MS}`, `${MEASURED_MS}`]
-    const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, PORT, ...times]
-    return JSON.parse(await must('ip', args)) as Requests
-  })
+  return withServer(
+    tools,
+    { at: to, command: [tools.pingPong, 'serve', to.address, PORT], protocol: 'tcp' },
+    async () => {
+      const times = [`${WARM_UP_MS}`, `${MEASURED_MS}`]
+      const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, PORT, ...times]
+      return JSON.parse(await must('ip', args)) as Requests
+    }
+  )
 }
 
 /** Runs `work` while a server listens on the port at one end. */
@@ -153,6 +161,10 @@ async function withServer<T>(
   } finally {
     await end(server)
   }
+}
+
+function familyOfEnd({ address }: End): Family {
+  return familyOf(parseIp(address))
 }
 
 /** `ip netns exec` becomes the program, so that the pid is the program's. */

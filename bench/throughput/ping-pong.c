@@ -1,11 +1,11 @@
 // One byte there and one back over one TCP connection, one request at a time. Both ends run on the same processor: where the
 // scheduler puts them otherwise, and so what it costs to wake them, differs from run to run by more than what is measured.
-//   ping-pong serve PORT                         answers one client
+//   ping-pong serve ADDRESS PORT                 answers one client
 //   ping-pong ask ADDRESS PORT WARM_UP_MS MS     asks it, and prints rate and latency of the second period as JSON
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <err.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -37,28 +37,28 @@ static void stay_on_one_processor(void) {
   if (sched_setaffinity(0, sizeof one, &one) != 0) err(1, "sched_setaffinity");
 }
 
-static int open_socket(void) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) err(1, "socket");
-  return fd;
-}
-
 static void send_at_once(int fd) {
   int yes = 1;
   if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0) err(1, "TCP_NODELAY");
 }
 
-static struct sockaddr_in address_of(const char *text, const char *port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-  if (inet_pton(AF_INET, text, &address.sin_addr) != 1) errx(1, "%s is no IPv4 address", text);
-  return address;
+// Of either family. Never freed: there is one in a run.
+static const struct addrinfo *address_of(const char *text, const char *port) {
+  struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
+  if (getaddrinfo(text, port, &hints, &found) != 0) errx(1, "%s is no address", text);
+  return found;
 }
 
-static void serve(const char *port) {
-  struct sockaddr_in address = address_of("0.0.0.0", port);
-  int listener = open_socket(), yes = 1;
+static int open_socket(const struct addrinfo *address) {
+  int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) err(1, "socket");
+  return fd;
+}
+
+static void serve(const struct addrinfo *address) {
+  int listener = open_socket(address), yes = 1;
   if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0) err(1, "SO_REUSEADDR");
-  if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0) err(1, "bind");
+  if (bind(listener, address->ai_addr, address->ai_addrlen) != 0) err(1, "bind");
   if (listen(listener, 1) != 0) err(1, "listen");
   int fd = accept(listener, NULL, NULL);
   if (fd < 0) err(1, "accept");
@@ -109,16 +109,16 @@ static void ask(int fd, uint64_t warm_up_ns, uint64_t measured_ns) {
 int main(int argc, char **argv) {
   alarm(MAX_SECONDS);
   stay_on_one_processor();
-  if (argc == 3 && strcmp(argv[1], "serve") == 0) {
-    serve(argv[2]);
+  if (argc == 4 && strcmp(argv[1], "serve") == 0) {
+    serve(address_of(argv[2], argv[3]));
     return 0;
   }
   if (argc != 6 || strcmp(argv[1], "ask") != 0)
-    errx(2, "usage: ping-pong serve PORT | ask ADDRESS PORT WARM_UP_MS MS");
-  struct sockaddr_in address = address_of(argv[2], argv[3]);
-  int fd = open_socket();
+    errx(2, "usage: ping-pong serve ADDRESS PORT | ask ADDRESS PORT WARM_UP_MS MS");
+  const struct addrinfo *address = address_of(argv[2], argv[3]);
+  int fd = open_socket(address);
   send_at_once(fd);
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) err(1, "connect");
+  if (connect(fd, address->ai_addr, address->ai_addrlen) != 0) err(1, "connect");
   ask(fd, strtoull(argv[4], NULL, 10) * 1000000u, strtoull(argv[5], NULL, 10) * 1000000u);
   return 0;
 }
