@@ -69,7 +69,7 @@ async function endSession(name: string, leader: number): Promise<void> {
   })
 }
 
-/** A word of sh(1). */
+/** Quotes an argument for sh(1). */
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`
 }

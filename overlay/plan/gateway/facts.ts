@@ -45,7 +45,7 @@ export const SYSCTLS = {
   },
   /**
    * The host's end forwards by the switch of the whole host (forwarding-v6.ts), and takes no router advertisement. The router
-   * tells its containers when its MAC changes: that of a network of IPv6 alone which gets an IPv4 gateway does.
+   * tells its containers when its MAC is set, as a repair does.
    */
   ipv6: {
     host: { disable_ipv6: '0', accept_ra: '0', accept_redirects: '0' },

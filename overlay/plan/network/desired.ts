@@ -36,6 +36,9 @@ export type DesiredEndpoint = {
   readonly shaping: Shaping
 }
 
+/** The endpoints on other hosts, in two lists: their MACs, and in the same place the VTEPs of their hosts. There may be many. */
+export type Remote = { readonly macs: readonly Mac[]; readonly vteps: readonly Ip[] }
+
 export type DesiredNetwork = {
   readonly vni: Vni
   readonly name: NetworkName
@@ -48,8 +51,7 @@ export type DesiredNetwork = {
   readonly mtu: number
   /** VTEPs that receive broadcast, multicast and unknown unicast. */
   readonly flood: ReadonlySet<Ip>
-  /** The endpoints on other hosts, in two lists: their MACs, and in the same place the VTEPs of their hosts. There may be many. */
-  readonly remote: { readonly macs: readonly Mac[]; readonly vteps: readonly Ip[] }
+  readonly remote: Remote
   /** The hosts of those. */
   readonly vteps: ReadonlySet<Ip>
   /** The same as unicast FDB entries. */
@@ -150,7 +152,7 @@ function desiredNetwork(p: NetworkInput): DesiredNetwork {
     vteps: new Set([...hosts].map(({ vtep }) => vtep)),
     // Not every driver wants these two, and they may be large.
     get entries() {
-      return (entries ??= entriesOf(macs, vteps))
+      return (entries ??= entriesOf({ macs, vteps }))
     },
     get neighbours() {
       return (neighbours ??= neighboursOf(p, { gateways, routerMac }))
@@ -175,11 +177,16 @@ function neighboursOf(
   return neighbours
 }
 
-function entriesOf(macs: readonly Mac[], vteps: readonly Ip[]): ReadonlyMap<Mac, Ip> {
+function entriesOf(remote: Remote): ReadonlyMap<Mac, Ip> {
   const entries = new Map<Mac, Ip>()
+  eachRemote(remote, (mac, vtep) => entries.set(mac, vtep))
+  return entries
+}
+
+/** Without an object for each. */
+export function eachRemote({ macs, vteps }: Remote, take: (mac: Mac, vtep: Ip) => void): void {
   for (const [i, vtep] of vteps.entries()) {
     const mac = macs[i]
-    if (mac !== undefined) entries.set(mac, vtep)
+    if (mac !== undefined) take(mac, vtep)
   }
-  return entries
 }

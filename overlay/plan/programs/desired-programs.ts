@@ -5,7 +5,7 @@ import type { IfName, Vni } from '#model/ids.ts'
 import { ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Shaping } from '#model/endpoint.ts'
-import type { DesiredHost, DesiredNetwork } from '../network/desired.ts'
+import { eachRemote, type DesiredHost, type DesiredNetwork } from '../network/desired.ts'
 import {
   HOW,
   networkValue,
@@ -165,11 +165,7 @@ class Stations implements Entries {
   }
 
   forEach(take: (word: number, mac: Key) => void): void {
-    const { macs, vteps } = this.#network.remote
-    for (const [i, vtep] of vteps.entries()) {
-      const mac = macs[i]
-      if (mac !== undefined) take(this.#word(mac, vtep), mac)
-    }
+    eachRemote(this.#network.remote, (mac, vtep) => take(this.#word(mac, vtep), mac))
     this.local.forEach(take)
   }
 
