@@ -3,7 +3,7 @@
 import { statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
 import { familyOf, isIpv4, networkOf, subnetContains, type Ip, type Subnet } from '#model/ip.ts'
-import { isBeingNamed, listNetnsNames, namedNetns } from '#platform/named-netns.ts'
+import { isAbandonedName, listNetnsNames, namedNetns } from '#platform/named-netns.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { isNamespace, OWN_NETNS, readSysctls, withNetns } from '#platform/netns.ts'
 import { getLinks } from '../netlink/link.ts'
@@ -195,9 +195,9 @@ function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   const file = statSync(path, { throwIfNoEntry: false })
   if (file === undefined) return 'free'
   if (!isNamespace(path)) {
-    // A leftover file, unless another process is about to mount a namespace on it.
+    // A leftover file, unless another process is about to mount a namespace on it, or has just unmounted one.
     const isOld = file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS
-    return isOld && !isBeingNamed(name) ? 'empty' : 'others'
+    return isOld && isAbandonedName(name) ? 'empty' : 'others'
   }
   try {
     return withNetns(path, fd => {

@@ -47,7 +47,8 @@ export const MSG_DONTWAIT = 0x40
 export const MSG_NOSIGNAL = 0x4000
 export const CLONE_NEWNET = 0x40000000
 const SIOCETHTOOL = 0x8946
-const LOCK_EX_NB = 2 | 4
+/** LOCK_SH and LOCK_EX, each with LOCK_NB. */
+const LOCKS = { shared: 1 | 4, exclusive: 2 | 4 }
 
 export function socket(domain: number, type: number, protocol: number): CallResult {
   return resultOf(native.socket(domain, type, protocol))
@@ -117,9 +118,9 @@ export function unshareNetns(): CallResult {
   return resultOf(native.unshare(CLONE_NEWNET))
 }
 
-/** Locks a file exclusively, without waiting (flock(2)), until the descriptor is closed. */
-export function tryFlock(fd: number): CallResult {
-  return resultOf(native.flock(fd, LOCK_EX_NB))
+/** Locks a file or directory without waiting (flock(2)), until the descriptor is closed. */
+export function tryFlock(fd: number, kind: keyof typeof LOCKS = 'exclusive'): CallResult {
+  return resultOf(native.flock(fd, LOCKS[kind]))
 }
 
 /** The CLONE_NEW* constant of a namespace file (ioctl_ns(2), NS_GET_NSTYPE). */

@@ -2,7 +2,7 @@
 // made in the mount namespace of pid 1: a service manager may run this process in a private one, and a mount made there
 // would vanish with the process.
 
-import { closeSync, constants, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync } from 'node:fs'
 import { VxmeshError } from '#model/errors.ts'
 import { tryFlock } from './libc.ts'
 import { isErrno } from './storage-error.ts'
@@ -48,22 +48,34 @@ export async function createNamedNetns(
 export async function removeNamedNetns(name: string): Promise<void> {
   const file = namedNetns(name)
   if (!listNetnsNames().includes(name)) return
-  const unmounted = await inInitMountNs('umount', ['--lazy', file])
+  const lock = openSync(DIRECTORY, constants.O_RDONLY)
   try {
+    tryFlock(lock, 'shared')
+    const unmounted = await inInitMountNs('umount', ['--lazy', file])
     // Unlinking a file that is still a mount point would detach the namespace.
     if (mountsOf(1, file).length > 0)
       throw new VxmeshError('ERR_KERNEL', `cannot unmount ${file}: ${unmounted.stderr.trim()}`)
     unlinkSync(file)
   } catch (err) {
     if (!isErrno(err, 'ENOENT')) throw err
+  } finally {
+    closeSync(lock)
   }
 }
 
-/** Is a live process about to mount a namespace on the file of this name? It has locked the file. */
-export function isBeingNamed(name: string): boolean {
+/**
+ * Is there a file of this name that no live process is about to mount a namespace on, or to unlink? The first has locked the
+ * file, the second the directory, before the file was to be seen.
+ */
+export function isAbandonedName(name: string): boolean {
+  const file = namedNetns(name)
+  return !isLocked(file) && !isLocked(DIRECTORY) && existsSync(file)
+}
+
+function isLocked(path: string): boolean {
   let fd: number
   try {
-    fd = openSync(namedNetns(name), constants.O_RDONLY)
+    fd = openSync(path, constants.O_RDONLY)
   } catch {
     return false
   }

@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { createNamedNetns, isBeingNamed, listNetnsNames, namedNetns, removeNamedNetns } from '#platform/named-netns.ts'
+import {
+  createNamedNetns,
+  isAbandonedName,
+  listNetnsNames,
+  namedNetns,
+  removeNamedNetns
+} from '#platform/named-netns.ts'
+import { waitFor } from '../lab/wait.ts'
 import { tryFlock } from '#platform/libc.ts'
 import { checkNetns, OWN_NETNS } from '#platform/netns.ts'
 import { run } from '#platform/process.ts'
@@ -65,17 +72,28 @@ t.test('of eight who want one name at once, one gets it, and each of the others 
   t.equal(new Set(given.map(got => checkNetns(namedNetns(got)))).size, 8)
 })
 
-t.test('a name that a live process is about to mount is told from one that a crash has left', { skip }, async t => {
-  const name = freshName(t)
-  await createNamedNetns([freshName(t)], nothing)
-  t.equal(isBeingNamed(name), false, 'no file')
-  const fd = openSync(namedNetns(name), 'w')
-  t.equal(isBeingNamed(name), false, 'nobody has locked it')
-  t.equal(tryFlock(fd).value, 0)
-  t.equal(isBeingNamed(name), true)
-  closeSync(fd)
-  t.equal(isBeingNamed(name), false, 'its process has ended')
-})
+t.test(
+  'a name that a live process is mounting or removing is told from one that a crash has left',
+  { skip },
+  async t => {
+    const name = freshName(t)
+    await createNamedNetns([freshName(t)], nothing)
+    t.equal(isAbandonedName(name), false, 'no file')
+    const fd = openSync(namedNetns(name), 'w')
+    // Another file of the tests may be removing a name at this moment.
+    await waitFor('nobody has locked it', () => isAbandonedName(name))
+    t.equal(tryFlock(fd).value, 0)
+    t.equal(isAbandonedName(name), false, 'it is being mounted')
+    closeSync(fd)
+    await waitFor('its process has ended', () => isAbandonedName(name))
+
+    const other = await createNamedNetns([freshName(t)], nothing)
+    const removed = removeNamedNetns(other)
+    t.equal(isAbandonedName(name), false, 'names are being removed')
+    await removed
+    await waitFor('they have been', () => isAbandonedName(name))
+  }
+)
 
 t.test('a name without a namespace, left by a crash, is listed and removed', { skip }, async t => {
   const name = freshName(t)

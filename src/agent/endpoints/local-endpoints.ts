@@ -60,8 +60,8 @@ export class LocalEndpoints {
   readonly #busy = new UseCounts<EndpointKey>()
   /** Since when each attach or detach has been known to have ended without an answer. */
   readonly #unfinished = new Map<EndpointKey, number>()
-  /** What the containers of each network were last given. */
-  #followed: ReadonlyMap<Vni, string> = new Map()
+  /** What each container's interface was last set up with. */
+  readonly #setUpWith = new Map<EndpointKey, string>()
 
   constructor(options: LocalEndpointsOptions) {
     this.#options = options
@@ -89,6 +89,7 @@ export class LocalEndpoints {
     const { netns, portNumber } = p
     const { devices, desired, bootId, records } = this.#options
     const asked = portNumber === undefined ? {} : { portNumber }
+    const setUpWith = this.#setupOf(endpoint)
     const result = await devices.attach({ ...this.#request(endpoint, netns.held), ...asked }, () =>
       desired(endpoint.vni)
     )
@@ -96,6 +97,7 @@ export class LocalEndpoints {
     const record = { netns: netns.path, netnsId: netns.id, bootId }
     const key = endpointKey(endpoint.containerId, endpoint.ifname)
     this.#records.set(key, record)
+    this.#setUpWith.set(key, setUpWith)
     this.#unfinished.delete(key)
     this.#attachedMs.set(key, this.#options.clock.nowMs())
     records.save(endpoint, record)
@@ -105,6 +107,7 @@ export class LocalEndpoints {
   forget(name: EndpointName): void {
     const key = endpointKey(name.containerId, name.ifname)
     this.#records.delete(key)
+    this.#setUpWith.delete(key)
     this.#unfinished.delete(key)
     this.#attachedMs.delete(key)
     this.#options.records.remove(name)
@@ -172,22 +175,20 @@ export class LocalEndpoints {
    */
   async follow(only: Vni | null): Promise<void> {
     const { state, self, devices } = this.#options
-    const seen = new Map<Vni, string>()
     for (const endpoint of state.endpointsOnHost(self)) {
-      const network = only === null || endpoint.vni === only ? state.network(endpoint.network) : undefined
-      if (network === undefined) continue
-      const facts = `${this.#options.overlayMtu()} ${subnetsOf(network).map(formatSubnet).join(' ')}`
-      seen.set(network.vni, facts)
-      const record = this.#records.get(endpointKey(endpoint.containerId, endpoint.ifname))
-      if (record === undefined || this.#followed.get(network.vni) === facts) continue
+      if (only !== null && endpoint.vni !== only) continue
+      const key = endpointKey(endpoint.containerId, endpoint.ifname)
+      const record = this.#records.get(key)
+      const setup = this.#setupOf(endpoint)
+      if (record === undefined || this.#setUpWith.get(key) === setup) continue
       try {
         await devices.updateContainer(this.#request(endpoint, record.netns))
       } catch (err) {
         // A namespace that is gone has no interface either, and the plan reports it.
         if (asVxmeshError(err).code !== 'ERR_NETNS') throw err
       }
+      this.#setUpWith.set(key, setup)
     }
-    this.#followed = only === null ? seen : new Map([...this.#followed, ...seen])
   }
 
   /** Forgets endpoints that the state no longer places on this host. Only for a state that is current. */
@@ -219,6 +220,13 @@ export class LocalEndpoints {
     if (isSameNetns(netns.id, record.netnsId)) return netns
     netns.close()
     throw gone(`${record.netns} is another namespace by now`)
+  }
+
+  /** What may change for a container that is attached. */
+  #setupOf(endpoint: Endpoint): string {
+    const network = this.#options.state.network(endpoint.network)
+    const subnets = network === undefined ? [] : subnetsOf(network).map(formatSubnet)
+    return [this.#options.overlayMtu(), ...subnets].join(' ')
   }
 
   #request(endpoint: Endpoint, netns: string): AttachRequest {

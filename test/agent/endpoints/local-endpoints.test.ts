@@ -208,6 +208,17 @@ t.test('a changed MTU is applied to the containers once', async t => {
   t.same(mtus(), ['1450', '1400', '1400'], 'retried after a kernel error; a missing namespace is no error')
 })
 
+t.test('a pass gives nothing to a container that was attached with all of it', async t => {
+  const own = world()
+  await own.local.attach(own.endpoint, { netns: heldNetns(NETNS) })
+  const { length } = own.devices.calls
+  await own.local.follow(own.endpoint.vni)
+  t.equal(own.devices.calls.length, length)
+  own.mtu = 1_400
+  await own.local.follow(own.endpoint.vni)
+  t.match(own.devices.calls.slice(length), [/^updateContainer ve\w+ 1400 /])
+})
+
 t.test(
   'the second subnet of a network gives its containers an address once, after a pass over that network',
   async t => {
