@@ -37,6 +37,7 @@ import type {
 import { attachRequest, type Devices } from '#overlay/driver.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
+import type { Logger } from '#platform/log.ts'
 import type { ClusterLife, ReplicatedLog } from '#replication/ports.ts'
 import type { Collector } from './endpoints/collector.ts'
 import { noEndpoint, type Endpoints } from './endpoints/endpoints.ts'
@@ -48,6 +49,7 @@ import { endpointPage, namedPage, networkPage } from './observe/pages.ts'
 import type { PeerDirectory } from './observe/peer-directory.ts'
 import type { StateViews } from './observe/state-views.ts'
 import { memberView, namespaceView } from './observe/views.ts'
+import type { Registrar } from './registrar.ts'
 
 /** Time for the answer to `leave` to reach its caller before the agent ends. */
 const GOODBYE_MS = 200
@@ -58,6 +60,7 @@ export type AgentApiOptions = {
   readonly state: ClusterState
   readonly directory: Pick<PeerDirectory, 'member' | 'members' | 'nameOf'>
   readonly membership: Pick<Membership, 'join' | 'leave'>
+  readonly registrar: Pick<Registrar, 'leave' | 'stay'>
   readonly log: Pick<ReplicatedLog, 'status'>
   readonly cluster: Pick<ClusterLife, 'addServer' | 'peers' | 'removeServer' | 'transferLeadership'>
   readonly devices: Pick<Devices, 'check'>
@@ -77,6 +80,7 @@ export type AgentApiOptions = {
   /** Ends the agent in good order. */
   readonly requestStop: () => void
   readonly clock: Clock
+  readonly logger: Logger
 }
 
 export class AgentApi implements AgentPort {
@@ -117,7 +121,15 @@ export class AgentApi implements AgentPort {
   }
 
   async leave(): Promise<void> {
-    await this.#options.membership.leave()
+    const { membership, registrar } = this.#options
+    // Without it the others treat this host as one that has failed: they keep its entries, which does no harm.
+    await registrar.leave().catch((err: unknown) => this.#options.logger.warn({ err }, 'the leave is not recorded'))
+    try {
+      await membership.leave()
+    } catch (err) {
+      registrar.stay()
+      throw err
+    }
     this.#options.clock.after(GOODBYE_MS, this.#options.requestStop)
   }
 

@@ -216,6 +216,8 @@ export class Agent {
       holdNetns: parts.netns(this.#config.netns.paths).hold,
       log: this.control.log,
       cluster: this.control.cluster,
+      registrar: this.control.registrar,
+      logger: parts.logger.child({ room: 'agent' }),
       views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
       events: this.#events,
       propose: command => this.control.propose(command),

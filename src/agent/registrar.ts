@@ -1,9 +1,10 @@
 // Keeps this host's record in the replicated state: name, VTEP, role, boot id and version, keyed by peer id. Without it
-// no other host sends traffic here, so registration is retried until the state holds it.
+// no other host sends traffic here, so registration is retried until the state holds it. A host that leaves says so there,
+// where no other can say it.
 
 import { asVxmeshError, type VxmeshError } from '#model/errors.ts'
 import type { Command } from '#model/command.ts'
-import type { Host } from '#model/host.ts'
+import { LEFT_BOOT_ID, type Host } from '#model/host.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 
@@ -23,6 +24,7 @@ export class Registrar {
   readonly #options: RegistrarOptions
   readonly #stopping = new AbortController()
   #running = false
+  #leaves = false
   /** Why the last attempt failed, for status and doctor. */
   problem: VxmeshError | null = null
 
@@ -31,7 +33,19 @@ export class Registrar {
   }
 
   get registered(): boolean {
-    return same(this.#options.recorded(), this.#options.host)
+    return same(this.#options.recorded(), this.#wanted)
+  }
+
+  /** Says once that this host leaves, if it has a record. @throws as `propose`; the host may leave all the same */
+  async leave(): Promise<void> {
+    this.#leaves = true
+    if (this.#options.recorded() !== undefined) await this.#propose()
+  }
+
+  /** This host does not leave after all. */
+  stay(): void {
+    this.#leaves = false
+    this.check()
   }
 
   /** Called when the host has joined a cluster, and whenever the state has changed. */
@@ -49,7 +63,7 @@ export class Registrar {
     const { signal } = this.#stopping
     while (!signal.aborted && !this.registered) {
       try {
-        await this.#options.propose({ kind: 'host-register', host: this.#options.host })
+        await this.#propose()
         break
       } catch (thrown) {
         this.problem = asVxmeshError(thrown)
@@ -61,6 +75,15 @@ export class Registrar {
     // An attempt that failed here may still have been committed.
     this.problem = null
     this.#running = false
+  }
+
+  #propose(): Promise<unknown> {
+    return this.#options.propose({ kind: 'host-register', host: this.#wanted })
+  }
+
+  get #wanted(): Host {
+    const { host } = this.#options
+    return this.#leaves ? { ...host, bootId: LEFT_BOOT_ID } : host
   }
 }
 

@@ -193,6 +193,8 @@ export class MemoryHost {
           version: '0.1.0'
         }),
       examine,
+      registrar: { leave: () => Promise.resolve(), stay: () => undefined },
+      logger: createLogger('silent'),
       reload: () => Promise.resolve(RELOADED),
       requestStop: () => (this.stopRequested = true),
       clock: time.clock

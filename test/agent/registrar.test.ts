@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { Registrar } from '#agent/registrar.ts'
 import type { Command } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
-import type { Host } from '#model/host.ts'
+import { LEFT_BOOT_ID, type Host } from '#model/host.ts'
 import { createLogger } from '#platform/log.ts'
 import { makeHost } from '#test/allocator/fixtures.ts'
 import { ManualClock, settle } from '#test/lab/manual-clock.ts'
@@ -125,6 +125,33 @@ t.test('a host that was removed registers again', async t => {
   await settle()
   t.equal(own.registrar.registered, true)
   t.equal(own.proposed.length, 2)
+})
+
+t.test('a host that leaves says so in its record once, and takes it back if it stays', async t => {
+  const own = world(t, each => {
+    const last = each.proposed.at(-1)
+    if (last?.kind === 'host-register') own.recorded = last.host
+    return Promise.resolve()
+  })
+  await own.registrar.leave()
+  t.same(own.proposed, [], 'it had no record')
+  own.registrar.stay()
+  await settle()
+  t.same(own.recorded, host)
+  await own.registrar.leave()
+  t.same(own.recorded, { ...host, bootId: LEFT_BOOT_ID })
+  own.registrar.check()
+  await settle()
+  t.equal(own.proposed.length, 2, 'the record is as it must be')
+  own.registrar.stay()
+  await settle()
+  t.same(own.recorded, host)
+})
+
+t.test('a leave that cannot be recorded is thrown', async t => {
+  const own = world(t, () => Promise.reject(noQuorum))
+  own.recorded = host
+  await t.rejects(own.registrar.leave(), { code: 'ERR_NO_QUORUM' })
 })
 
 t.test('a stopped registrar proposes nothing more', async t => {

@@ -54,8 +54,7 @@ export function remoteOf(
     .filter(e => e.network === network.name && e.host !== view.host.name)
     .flatMap(endpoint => {
       const host = view.hosts.find(h => h.name === endpoint.host)
-      const status = view.members.find(m => m.peerId === host?.peerId)?.status ?? 'unknown'
-      return host === undefined || status === 'left' ? [] : [{ endpoint, vtep: host.vtep, status }]
+      return host === undefined || host.status === 'left' ? [] : [{ endpoint, vtep: host.vtep, status: host.status }]
     })
 }
 

@@ -4,7 +4,7 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
-import type { Host } from '#model/host.ts'
+import { statusOfHost, type Host } from '#model/host.ts'
 import type { HostName, NetworkName, PeerId } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import type { EndpointView, HostView, NetworkView } from '#model/views.ts'
@@ -51,7 +51,8 @@ export class StateViews {
 
   /** @param endpoints how many it has; counted by default */
   host(host: Host, endpoints = this.#options.state.endpointCountOn(host.peerId)): HostView {
-    const status = this.#options.directory.member(host.peerId)?.status ?? 'unknown'
+    const member = this.#options.directory.member(host.peerId)
+    const status = member === undefined ? 'unknown' : statusOfHost(host, member.status)
     return hostView(host, { status, endpoints })
   }
 

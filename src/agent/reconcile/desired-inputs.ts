@@ -3,11 +3,12 @@
 
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
+import { statusOfHost } from '#model/host.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
 import { parsePrefix, type Ip } from '#model/ip.ts'
 import type { MemberStatus } from '#model/member.ts'
 import { parseTransitRange } from '#model/ipv4.ts'
-import { memberOf, type MembershipView } from '#membership/view/view.ts'
+import type { MembershipView } from '#membership/view/view.ts'
 import type { Devices } from '#overlay/driver.ts'
 import type { DesiredInput } from '#overlay/plan/network/desired.ts'
 import { LeaveGrace } from '#overlay/plan/network/leave-grace.ts'
@@ -93,7 +94,7 @@ export class DesiredInputs {
     const only = scope === undefined ? undefined : state.networkByVni(scope)
     const known = view()
     const hosts = state.presentHosts()
-    const memberStatus = known === null ? null : this.#withGrace(this.#statuses(known))
+    const memberStatus = known === null ? null : this.#withGrace(this.#statuses(known, hosts))
     return {
       self,
       selfVtep: overlay.vtep,
@@ -154,11 +155,7 @@ export class DesiredInputs {
   }
 }
 
-function statusesOf(view: MembershipView): MemberStatuses & Iterable<readonly [PeerId, MemberStatus]> {
-  return {
-    get: peer => memberOf(view, peer)?.status,
-    *[Symbol.iterator]() {
-      for (const { peerId, status } of view.members) yield [peerId, status] as const
-    }
-  }
+function statusesOf({ members }: MembershipView, hosts: DesiredInput['hosts']): ReadonlyMap<PeerId, MemberStatus> {
+  const byPeer = new Map(hosts.map(host => [host.peerId, host]))
+  return new Map(members.map(({ peerId, status }) => [peerId, statusOfHost(byPeer.get(peerId), status)]))
 }

@@ -4,7 +4,7 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import type { MemberChange } from '#membership/view/view.ts'
-import { isVacant } from '#model/host.ts'
+import { hasLeft, isVacant } from '#model/host.ts'
 import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
 import { affectsOverlay, affectsPeers } from './member-changes.ts'
 
@@ -40,8 +40,8 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'host-register': {
       const { peerId, vtep } = command.host
       const before = state.host(peerId)
-      const moved = before === undefined || isVacant(before) || before.vtep !== vtep
-      return moved ? { networks: networksOn(state, peerId), hostWide: true } : NOTHING
+      const isNew = before === undefined || isVacant(before) || hasLeft(before) !== hasLeft(command.host)
+      return isNew || before.vtep !== vtep ? { networks: networksOn(state, peerId), hostWide: true } : NOTHING
     }
     case 'host-remove': {
       const named = [...state.hosts()].filter(({ name }) => name === command.name)

@@ -10,6 +10,7 @@ import type { Config } from '#config/schema.ts'
 import type { Command } from '#model/command.ts'
 import type { MembershipView } from '#membership/view/view.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
+import { LEFT_BOOT_ID, type Host } from '#model/host.ts'
 import type { LogIndex, NetworkName, PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4, parseTransitRange } from '#model/ipv4.ts'
@@ -225,11 +226,23 @@ t.test('a member that leaves is leaving until its grace has ended, which is anno
   let ended = 0
   const view = (): MembershipView => ({ revision: 1, members: [makeMember(2, status)], foreign: [] })
   const graceEnded = (): void => void (ended += 1)
-  const { inputs } = inputsOf({ state: new ClusterState(), self: peer(1), view, graceEnded, clock: manual.clock })
+  const state = new ClusterState()
+  const change = (command: Command): void => {
+    const seq = state.appliedIndex
+    state.apply((seq + 1) as LogIndex, { session: 's', seq, settledBelow: 0, command })
+  }
+  const register = (host: Host): void => change({ kind: 'host-register', host })
+  change({ kind: 'session-open' })
+  const { inputs } = inputsOf({ state, self: peer(1), view, graceEnded, clock: manual.clock })
   const seen = (): string | undefined => inputs.input().memberStatus?.get(peer(2))
   t.equal(seen(), 'alive')
   status = 'left'
-  t.equal(seen(), 'leaving')
+  t.equal(seen(), 'failed', 'Serf alone says so')
+  register(makeHost(2))
+  await manual.advance(2 * LEAVE_GRACE_MS)
+  t.equal(seen(), 'failed', 'the host does not')
+  register({ ...makeHost(2), bootId: LEFT_BOOT_ID })
+  t.equal(seen(), 'leaving', 'it does')
   await manual.advance(LEAVE_GRACE_MS / 2)
   t.equal(seen(), 'leaving')
   t.equal(ended, 0)

@@ -9,12 +9,13 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import { touchedBy, touchedByMember, type Touched } from '#agent/reconcile/touched.ts'
 import type { MemberChange } from '#membership/view/view.ts'
 import type { Command } from '#model/command.ts'
+import { LEFT_BOOT_ID } from '#model/host.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { makeMember } from '../memory-host.ts'
-import { peer } from '../../overlay/fixtures.ts'
+import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
 
 function desiredOn(state: ClusterState, self: number): DesiredHost {
@@ -126,4 +127,27 @@ t.test('an address reused on another host points there, whatever was seen before
     { numRuns: 300 }
   )
   t.pass()
+})
+
+t.test('a host’s word that it leaves, and its return, touch its networks and the sets of addresses', t => {
+  const name = parseNetworkName('red')
+  const network = { subnet: parseSubnet('10.1.0.0/28'), egressRate: 0, mtu: 0, egress: true, hostAccess: false }
+  const unshaped = { name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
+  const container = { containerId: parseContainerId('c1'), ifname: parseIfName('eth0'), host: peer(2) }
+  const log: Command[] = [
+    { kind: 'network-create', name, ...network },
+    { kind: 'endpoint-attach', network: name, ...container, ...unshaped }
+  ]
+  const there = makeHost(2)
+  const gone = { ...there, bootId: LEFT_BOOT_ID }
+  for (const [before, after] of [
+    [there, gone],
+    [gone, there]
+  ] as const) {
+    const state = play([...log, { kind: 'host-register', host: before }], (_, apply) => apply())
+    const networks = [state.network(name)?.vni]
+    t.same(touchedBy(state, { kind: 'host-register', host: after }), { networks, hostWide: true })
+    t.same(touchedBy(state, { kind: 'host-register', host: before }), { networks: [], hostWide: false })
+  }
+  t.end()
 })
