@@ -146,7 +146,9 @@ export class ClusterRole {
   /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */
   get current(): boolean {
     if (this.#role.kind === 'voter') return this.#role.raft.current
-    return this.#role.kind === 'follower' && this.#role.feed.current
+    // The log of a voter that was removed may lack what it had applied before it was on its disk.
+    const isStale = this.#options.applied.index < this.#removedAt
+    return this.#role.kind === 'follower' && this.#role.feed.current && !isStale
   }
 
   status(): ReplicationStatus {

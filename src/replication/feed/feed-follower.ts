@@ -66,9 +66,9 @@ export class FeedFollower {
   readonly #stopping = new AbortController()
   #delivering: Promise<void> = Promise.resolve()
   #fetching = false
-  #lastTerm = 0 as Term
-  /** The last entry that was delivered, or that an installed snapshot covers. */
+  /** The last entry that was delivered, or that an installed snapshot covers, and its term. */
   #delivered: LogIndex
+  #deliveredTerm = 0 as Term
   /** Rounds in which no server had what was announced. */
   #emptyRounds = 0
   #cancelSilence: Cancel | null = null
@@ -120,13 +120,13 @@ export class FeedFollower {
   /**
    * Is the state at least as new as any that this host has acted on? A former voter's recorded commit index may be too
    * low. So it must first apply past the entries beyond that index, or apply an entry of a later term, which follows
-   * everything committed in theirs.
+   * everything committed in theirs. What has arrived may still be on its way to the disk, and does not count.
    */
   get current(): boolean {
     const { applied, unconfirmed } = this.#options
-    const { missing, next } = this.#order
-    if (unconfirmed !== null && next <= unconfirmed.index && this.#lastTerm <= unconfirmed.term) return false
-    return next > 1 && !(missing && applied === 0)
+    const delivered = this.#delivered
+    if (unconfirmed !== null && delivered < unconfirmed.index && this.#deliveredTerm <= unconfirmed.term) return false
+    return delivered > 0 && !(delivered < this.#order.highest && applied === 0)
   }
 
   /** The highest index known to be committed. */
@@ -188,7 +188,6 @@ export class FeedFollower {
     if (this.#stopping.signal.aborted) return
     const ready = this.#order.accept(entries, commitIndex)
     if (ready.length > 0) {
-      this.#lastTerm = ready.at(-1)?.term ?? this.#lastTerm
       this.#delivering = this.#delivering
         .then(() => this.#deliver(ready))
         .catch((err: unknown) => this.#options.fatal(asVxmeshError(err)))
@@ -202,6 +201,7 @@ export class FeedFollower {
     if (last === undefined) return
     await this.#options.deliver(entries)
     this.#delivered = last.index
+    this.#deliveredTerm = last.term
   }
 
   /** Installs a snapshot after what was delivered before. */
@@ -220,9 +220,9 @@ export class FeedFollower {
     }
     await prepared.install()
     this.#delivered = lastIndex
+    this.#deliveredTerm = lastTerm
     if (lastIndex < this.#order.next) return
     this.#order.skipTo(lastIndex)
-    this.#lastTerm = lastTerm
     this.#take([], lastIndex)
   }
 

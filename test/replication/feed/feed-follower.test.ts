@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import type { ClusterId, PeerId, Term } from '#model/ids.ts'
 import { entryToTuple } from '#replication/codec/entry-codec.ts'
 import { serveFetch } from '#replication/feed/fetch.ts'
+import { settle } from '#test/lab/manual-clock.ts'
 import { waitFor } from '#test/lab/wait.ts'
 import { entries, entry, Log } from '../entries.ts'
 import { host, introduce, type Host } from '../hosts.ts'
@@ -61,12 +62,15 @@ t.test('a host without a cluster accepts nothing', async t => {
   t.same(delivered, [])
 })
 
-t.test('a former voter is current once it is past the entries that it may have acted upon', async t => {
+t.test('a former voter is current once it has applied past the entries that it may have acted upon', async t => {
   const { follower } = follow(t, lone, { server: SERVER, applied: 3, unconfirmed: { index: 5, term: 9 } })
   t.equal(follower.current, false, 'its commit index may have been recorded too low')
   follower.judge(SERVER, message([entry(4)]))
+  await settle()
   t.equal(follower.current, false)
   follower.judge(SERVER, message([entry(5)]))
+  t.equal(follower.current, false, 'it has arrived, but is not applied yet')
+  await settle()
   t.equal(follower.current, true)
   await follower.stop()
 })
@@ -80,8 +84,10 @@ t.test(
       unconfirmed: { index: 50, term: entry(4).term }
     })
     follower.judge(SERVER, message([entry(4)]))
+    await settle()
     t.equal(follower.current, false, 'an entry of the same term proves nothing')
     follower.judge(SERVER, message([{ ...entry(5), term: (entry(4).term + 1) as Term }]))
+    await settle()
     t.equal(follower.current, true)
     await follower.stop()
   }
