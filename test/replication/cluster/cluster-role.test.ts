@@ -107,15 +107,22 @@ t.test('a server that was removed while it was down learns of it from the others
   const cluster = await MemoryCluster.founded(t, { servers: 4 })
   const gone = cluster.hosts.find(host => host !== cluster.leader())
   if (gone === undefined) throw new Error('no follower')
+  // Until it has noted that all of its entries are committed.
+  await cluster.advance(5_000)
   gone.kill()
   await cluster.until('a leader is known', () => cluster.agreesOnLeader())
   await cluster.settle(cluster.leading.replicator.cluster.removeServer(gone.peer))
   await cluster.settle(cluster.leading.replicator.log.propose(create('red')))
   await gone.start()
   t.ok(['follower', 'pre-candidate'].includes(roleOf(gone)), 'its own log does not say so')
-  await cluster.until('it has found out', () => roleOf(gone) === 'client')
-  await cluster.until('it follows', () => cluster.agrees())
+  const callsOldStateCurrent: number[] = []
+  const look = (): void => {
+    if (gone.replicator.log.current && gone.state.networkCount === 0) callsOldStateCurrent.push(gone.state.appliedIndex)
+  }
+  await cluster.until('it has found out', () => (look(), roleOf(gone) === 'client'))
+  await cluster.until('it follows', () => (look(), cluster.agrees()))
   t.equal(gone.state.networkCount, 1)
+  t.same(callsOldStateCurrent, [], 'what it had applied before it was removed is not current')
 })
 
 t.test('a voter that is cut off stays a voter: it has not learned of a removal', async t => {
