@@ -23,7 +23,8 @@ export function text(f: Fields, key: string): string {
 export function wholeNumber(f: Fields, key: string): number {
   const n = f[key]
   if (typeof n !== 'number' || !Number.isSafeInteger(n) || n < 0) throw invalid(key, 'must be a whole number')
-  return n
+  // JSON has no -0.
+  return n === 0 ? 0 : n
 }
 
 export function flag(f: Fields, key: string): boolean {

@@ -240,6 +240,7 @@ t.test('a request without a valid identity or command is refused', t => {
     t.throws(() => parseRequest({ ...sound, settledBelow }), { code: 'ERR_INVALID', field: 'settledBelow' })
   }
   t.equal(parseRequest({ ...sound, seq: Number.MAX_SAFE_INTEGER }).seq, Number.MAX_SAFE_INTEGER)
+  t.ok(Object.is(parseRequest({ ...sound, seq: -0 }).seq, 0), '-0 is 0, as in JSON')
   t.end()
 })
 
