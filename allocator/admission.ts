@@ -2,7 +2,7 @@
 // show. Both it and every proposer check that all hosts can read it. All else is checked when the request is applied
 // (allowed.ts). Pure.
 
-import { BOTH_FAMILIES, needsBothFamilies, type Command, type Refusal } from '#model/command.ts'
+import { LABELS, needsBothFamilies, rulesNeeded, type Command, type Refusal } from '#model/command.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIp, formatSubnet, singleAddress, subnetContains, type Ip, type Subnet } from '#model/ip.ts'
 import { whyNotAllowed } from './allowed.ts'
@@ -49,8 +49,9 @@ export function whyNotAdmitted(
  */
 export function whyNotYet(state: ClusterState, command: Command): Refusal | null {
   if (command.kind === 'host-register') return whyOtherFamily(state.tables, command.host)
-  if (state.rules >= BOTH_FAMILIES || !needsBothFamilies(command)) return null
-  return refuseOldRules(state.tables, fieldOfIpv6(command))
+  const needed = rulesNeeded(command)
+  if (state.rules >= needed) return null
+  return refuseOldRules(state.tables, needed >= LABELS ? 'labels' : fieldOfIpv6(command), needed)
 }
 
 function fieldOfIpv6(command: Command): string {

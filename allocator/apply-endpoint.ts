@@ -1,20 +1,28 @@
 // Commands about endpoints: allocation and release of addresses.
 
 import { addressesOf, gatewayMacOf, gatewaysOf, mirrorOf } from '#model/addresses.ts'
-import { BOTH_FAMILIES, DISJOINT_HOST_ACCESS, type CommandOf, type OutcomeOf, type Refusal } from '#model/command.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import {
+  BOTH_FAMILIES,
+  DISJOINT_HOST_ACCESS,
+  LABELS,
+  needsLabels,
+  type CommandOf,
+  type OutcomeOf,
+  type Refusal
+} from '#model/command.ts'
+import { labelsOf, type Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import type { PeerId } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import { formatIp, formatSubnet, isHostAddress, isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv6 } from '#model/ipv6.ts'
+import { whyTooMany } from '#model/labels.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
-import { changesOf, ENDPOINT_SETTINGS } from '#model/settings.ts'
 import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
 import { MAX_ENDPOINTS_PER_HOST, MAX_ENDPOINTS_PER_NETWORK, whyFull } from './quotas.ts'
 import { addressOfValue, derivedMac, poolValue } from './address-pool.ts'
 import { noNetwork, refuse, refuseOldRules } from './refuse.ts'
-import { endpointRow } from './rows.ts'
+import { endpointRow, updatedEndpoint } from './rows.ts'
 import { ownerOf, ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
@@ -34,6 +42,7 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   if (onHost === undefined) {
     return refuse('ERR_HOST_NOT_REGISTERED', `no host with peer id ${host} is registered in the cluster`, 'host')
   }
+  if (rules < LABELS && needsLabels(command)) return refuseOldRules(tables, 'labels', LABELS)
   const asked = askedFor(tables, { table, command, rules })
   if ('ok' in asked) return asked
   const existing = tables.containers.get(containerId, ifname)
@@ -51,11 +60,18 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   return { ok: true, result: { kind: 'endpoint', endpoint, created: true } }
 }
 
-/** Changes settings; those that are absent stay. */
-export function update(tables: Tables, command: CommandOf<'endpoint-update'>): OutcomeOf<'endpoint-update'> {
+/** Changes settings and labels; those that are absent stay. */
+export function update(
+  tables: Tables,
+  command: CommandOf<'endpoint-update'>,
+  rules: number
+): OutcomeOf<'endpoint-update'> {
   const existing = tables.containers.get(command.containerId, command.ifname)
   if (existing === undefined) return noEndpoint(command)
-  const endpoint: Endpoint = { ...existing, ...changesOf(ENDPOINT_SETTINGS, command) }
+  if (rules < LABELS && needsLabels(command)) return refuseOldRules(tables, 'labels', LABELS)
+  const endpoint = updatedEndpoint(existing, command)
+  const tooMany = whyTooMany(labelsOf(endpoint))
+  if (tooMany !== null) return refuse('ERR_INVALID', `labels: ${tooMany}`, 'labels')
   tables.replaceEndpoint(existing, endpoint)
   return { ok: true, result: { kind: 'endpoint', endpoint, created: false } }
 }

@@ -6,8 +6,8 @@ import { refuse } from './refuse.ts'
 import type { Tables } from './tables.ts'
 
 /**
- * Raises the rules to the newest that every registered host knows. Called after each change of the hosts, and for a snapshot
- * of a version that knew no rules: every replica raises them at the same entry. O(hosts) until they are the latest
+ * Raises the rules to the newest that every registered host knows. Called after each change of the hosts, and for a snapshot,
+ * which may be of a version that did not know them: every replica raises them at the same entry. O(hosts) until they are the latest
  */
 export function raiseRules(tables: Tables): void {
   if (tables.rules === RULES) return

@@ -3,8 +3,9 @@
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { addressesOf, gatewaysOf, hostRoutedSubnets, subnetsOf, whyNoPair } from '#model/addresses.ts'
-import { BOTH_FAMILIES, rulesOfVersion } from '#model/command.ts'
+import { BOTH_FAMILIES, LABELS, rulesOfVersion } from '#model/command.ts'
 import { formatIp, formatSubnet, hostBits, isHostAddress, isIpv4, lastAddress } from '#model/ip.ts'
+import { changedLabels, isEmpty, labelTexts, whyTooMany } from '#model/labels.ts'
 import { macOf } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { VNI_MAX, type Vni } from '#model/ids.ts'
@@ -27,6 +28,7 @@ export function verify(state: ClusterState): string[] {
   }
   faults.push(...routeFaults(tables))
   faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables), ...rulesFaults(tables))
+  faults.push(...labelFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
   const isSame = (one: Hash, other: Hash): boolean => one.a === other.a && one.b === other.b
   if (!isSame(tables.hash.value, hashRows(tables))) faults.push('the hash does not match the rows')
@@ -171,6 +173,22 @@ function* rulesFaults({ rules, presentHosts, networks }: Tables): Generator<stri
   for (const { network } of networks.values()) {
     if (!subnetsOf(network).every(({ base }) => isIpv4(base)))
       yield `network ${network.name} has IPv6 by rules ${rules}`
+  }
+}
+
+/** Labels are in rows that have some, in one form for equal ones, and only where every host knows them. */
+function* labelFaults({ rules, networks }: Tables): Generator<string> {
+  for (const { byAddress } of networks.values()) {
+    for (const endpoint of byAddress.values()) {
+      const { labels } = endpoint
+      if (labels === undefined) continue
+      const tooMany = whyTooMany(labels)
+      if (tooMany !== null) yield `${nameOf(endpoint)}: ${tooMany}`
+      if (rules < LABELS) yield `${nameOf(endpoint)} has labels by rules ${rules}`
+      if (isEmpty(labels)) yield `${nameOf(endpoint)} has an empty set of labels`
+      if (labelTexts(labels).join() !== labelTexts(changedLabels(labels, {})).join())
+        yield `${nameOf(endpoint)}: its labels are out of order`
+    }
   }
 }
 

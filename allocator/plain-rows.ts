@@ -8,6 +8,7 @@ import { parseContainerId, parseIfName, type LogIndex, type PeerId } from '#mode
 import { isHostAddress, type Ip, type Subnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { parseIpv6, type Ipv6 } from '#model/ipv6.ts'
+import { parseLabels } from '#model/labels.ts'
 import { macOf, parseMac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { ENDPOINT_DEFAULTS, ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseSettings, settingsOf } from '#model/settings.ts'
@@ -51,11 +52,12 @@ export function restoreNetwork(plain: NetworkFacts): Network {
 /** @param positions of the hosts in the snapshot */
 export function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId, number>): PlainEndpoint {
   const { vni, containerId, ifname, name, address, address6, ingressRate, egressRate, delayUs } = endpoint
-  const { requestId = null } = endpoint
+  const { requestId = null, labels } = endpoint
   const host = positions.get(endpoint.host)
   if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const mac = endpoint.mac === macOf(vni, address) ? null : endpoint.mac
   const row = [address, mac, containerId, ifname, name, host, ingressRate, egressRate, delayUs, requestId] as const
+  if (labels !== undefined) return [...row, address6 ?? null, labels]
   return address6 === undefined ? row : [...row, address6]
 }
 
@@ -64,7 +66,7 @@ export function plainEndpoint(endpoint: Endpoint, positions: ReadonlyMap<PeerId,
  * @throws ERR_INVALID naming the field; Error when it is on no host of the snapshot
  */
 export function restoreEndpoint(plain: PlainEndpoint, of: Network, hosts: readonly Host[]): Endpoint {
-  const [at, mac, containerId, ifname, display, position, ingressRate, egressRate, delayUs, key, at6] = plain
+  const [at, mac, containerId, ifname, display, position, ingressRate, egressRate, delayUs, key, at6, labels] = plain
   const host = hosts[position]?.peerId
   if (host === undefined) throw new Error(`endpoint ${containerId}/${ifname} is on a host that does not exist`)
   const { name: network, vni } = of
@@ -85,8 +87,10 @@ export function restoreEndpoint(plain: PlainEndpoint, of: Network, hosts: readon
     egressRate: rates.egressRate,
     delayUs: rates.delayUs
   }
-  const keyed = key === null ? row : { ...row, requestId: text({ requestId: key }, 'requestId') }
-  return at6 === undefined ? keyed : { ...keyed, address6: addressIn(of.subnet6, at6) }
+  // In the order of endpointRow (rows.ts): the answer to a later update has the same form on every host.
+  const both = at6 === undefined || at6 === null ? row : { ...row, address6: addressIn(of.subnet6, at6) }
+  const keyed = key === null ? both : { ...both, requestId: text({ requestId: key }, 'requestId') }
+  return labels === undefined ? keyed : { ...keyed, labels: parseLabels(labels) }
 }
 
 /** @throws ERR_INVALID when it is malformed; Error when it is not of the subnet */

@@ -1,6 +1,7 @@
 // The format of a snapshot: the whole state as plain arrays, objects, numbers, strings and nulls.
 
 import type { Outcome } from '#model/command.ts'
+import type { Labels } from '#model/labels.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { NetworkSettings } from '#model/settings.ts'
 
@@ -35,7 +36,9 @@ export type PlainEndpoint = readonly [
   egressRate: number,
   delayUs: number,
   requestId: string | null,
-  address6?: string
+  /** null: none, before labels. */
+  address6?: string | null,
+  labels?: Labels
 ]
 
 export type PlainNetwork = NetworkSettings & {

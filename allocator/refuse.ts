@@ -1,6 +1,6 @@
 // Refusals. They are outcomes too: the same on every replica, and remembered for retries.
 
-import { BOTH_FAMILIES, rulesOfVersion, versionOfRules, type Refusal } from '#model/command.ts'
+import { BOTH_FAMILIES, LABELS, rulesOfVersion, versionOfRules, type Refusal } from '#model/command.ts'
 import type { ErrorCode } from '#model/errors.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { Tables } from './tables.ts'
@@ -15,14 +15,19 @@ export function noNetwork(name: NetworkName, field: 'name' | 'network'): Refusal
   return refuse('ERR_NETWORK_NOT_FOUND', `there is no network ${name}`, field)
 }
 
-/** What needs IPv6, before the cluster has raised its rules for it (docs/adr/0054). */
-export function refuseOldRules({ presentHosts }: Tables, field: string): Refusal {
-  const old = presentHosts.filter(({ version }) => rulesOfVersion(version) < BOTH_FAMILIES).map(({ name }) => name)
+/**
+ * What needs newer rules, before the cluster has raised its own to them (docs/adr/0054).
+ * @param needed BOTH_FAMILIES or LABELS
+ */
+export function refuseOldRules({ presentHosts }: Tables, field: string, needed: number = BOTH_FAMILIES): Refusal {
+  const old = presentHosts.filter(({ version }) => rulesOfVersion(version) < needed).map(({ name }) => name)
   const why =
     old.length === 0
       ? 'the cluster is about to allow it; try again in a moment'
-      : `upgrade vxmesh to ${versionOfRules(BOTH_FAMILIES)} on ${namesOf(old)} first`
-  return refuse('ERR_UNSUPPORTED', `${field}: IPv6 needs every host of the cluster to know it: ${why}`, field)
+      : `upgrade vxmesh to ${versionOfRules(needed)} on ${namesOf(old)} first`
+  const every = 'every host of the cluster to know'
+  const what = needed >= LABELS ? `labels need ${every} them` : `IPv6 needs ${every} it`
+  return refuse('ERR_UNSUPPORTED', `${field}: ${what}: ${why}`, field)
 }
 
 const NAMES_SHOWN = 5

@@ -201,7 +201,11 @@ export function endpointInto(hasher: Hasher, endpoint: Endpoint): Hasher {
     .text(endpoint.mac)
     .settings(ENDPOINT_SETTING_NAMES, endpoint)
     .optionalText(endpoint.requestId)
-  return endpoint.address6 === undefined ? hasher : hasher.ip(endpoint.address6)
+  if (endpoint.address6 !== undefined) hasher.ip(endpoint.address6)
+  if (endpoint.labels === undefined) return hasher
+  hasher.text('labels')
+  for (const [key, value] of Object.entries(endpoint.labels)) hasher.text(key).text(value)
+  return hasher
 }
 
 export function hostInto(hasher: Hasher, host: Host): Hasher {

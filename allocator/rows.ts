@@ -2,13 +2,14 @@
 // 24 bytes more, and there may be a million.
 
 import type { CommandOf } from '#model/command.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint } from '#model/endpoint.ts'
 import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import type { Ipv6 } from '#model/ipv6.ts'
+import { changedLabels, isEmpty } from '#model/labels.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
-import { changesOf, NETWORK_SETTINGS, type EndpointSettings } from '#model/settings.ts'
+import { changesOf, ENDPOINT_SETTINGS, NETWORK_SETTINGS, type EndpointSettings } from '#model/settings.ts'
 
 /** @param chosen values that the state machine allocated */
 export function networkRow(
@@ -23,12 +24,19 @@ export function networkRow(
   return requestId === undefined ? row : { ...row, requestId }
 }
 
-/** The row after an update. A setting that is sparse is absent when it has its default: equal rows have equal hashes. */
+/**
+ * The row after an update. A setting that is sparse is absent when it has its default: equal rows have equal hashes. Fields that
+ * may be absent have the order in which a snapshot restores them, for the answer that a session remembers.
+ */
 export function updatedRow(network: Network, command: CommandOf<'network-update'>): Network {
-  const changed = { ...network, ...changesOf(NETWORK_SETTINGS, command) }
-  if (changed.egressV6 !== 'nat') return changed
-  const { egressV6: _, ...row } = changed
-  return row
+  const { subnet6, egressV6, requestId, wasIpv6, ...row } = { ...network, ...changesOf(NETWORK_SETTINGS, command) }
+  return {
+    ...row,
+    ...(subnet6 === undefined ? {} : { subnet6 }),
+    ...(egressV6 === 'routed' ? { egressV6 } : {}),
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(wasIpv6 === true ? { wasIpv6 } : {})
+  }
 }
 
 /**
@@ -37,7 +45,7 @@ export function updatedRow(network: Network, command: CommandOf<'network-update'
  * command's own copies would take 150 bytes more
  */
 export function endpointRow(
-  facts: Pick<Endpoint, 'containerId' | 'ifname' | 'name' | 'requestId' | keyof EndpointSettings>,
+  facts: Pick<Endpoint, 'containerId' | 'ifname' | 'name' | 'requestId' | 'labels' | keyof EndpointSettings>,
   chosen: {
     readonly network: NetworkName
     readonly vni: Vni
@@ -47,9 +55,19 @@ export function endpointRow(
     readonly mac: Mac
   }
 ): Endpoint {
-  const { containerId, ifname, name, ingressRate, egressRate, delayUs, requestId } = facts
+  const { containerId, ifname, name, ingressRate, egressRate, delayUs, requestId, labels } = facts
   const { network, vni, host, address, address6, mac } = chosen
   const one = { network, vni, containerId, ifname, name, host, address, mac, ingressRate, egressRate, delayUs }
-  const row = address6 === undefined ? one : { ...one, address6 }
-  return requestId === undefined ? row : { ...row, requestId }
+  const two = address6 === undefined ? one : { ...one, address6 }
+  const row = requestId === undefined ? two : { ...two, requestId }
+  return labels === undefined || isEmpty(labels) ? row : { ...row, labels }
+}
+
+/** The row after an update; without labels it has no field for them: equal rows have equal hashes. They may be too many. */
+export function updatedEndpoint(endpoint: Endpoint, command: CommandOf<'endpoint-update'>): Endpoint {
+  const changed = { ...endpoint, ...changesOf(ENDPOINT_SETTINGS, command) }
+  if (command.labels === undefined) return changed
+  const { labels: _, ...row } = changed
+  const labels = changedLabels(labelsOf(endpoint), command.labels)
+  return isEmpty(labels) ? row : { ...row, labels }
 }

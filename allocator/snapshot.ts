@@ -90,7 +90,7 @@ function restore(plain: PlainState): ClusterState {
   const state = new ClusterState({ tables, sessions, appliedIndex: indexOf(plain.appliedIndex) })
   // A consistent state may still not be the one that was written.
   if (digest(state) !== plain.digest) throw new Error('its digest does not match its contents')
-  if (plain.rules === undefined) raiseRules(tables)
+  raiseRules(tables)
   return state
 }
 

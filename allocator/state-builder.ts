@@ -119,7 +119,7 @@ export class StateBuilder {
     }
   }
 
-  #end({ appliedIndex, digest, rules }: SectionHead): void {
+  #end({ appliedIndex, digest }: SectionHead): void {
     const state = new ClusterState({
       tables: this.#tables,
       sessions: this.#sessions,
@@ -127,7 +127,7 @@ export class StateBuilder {
     })
     // A consistent state may still not be the one that was written.
     if (digestOf(state) !== digest) throw new Error('its digest does not match its contents')
-    if (rules === undefined) raiseRules(this.#tables)
+    raiseRules(this.#tables)
     this.#state = state
   }
 }

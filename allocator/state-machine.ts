@@ -2,10 +2,11 @@
 // vectors and remembered answers included. Nothing else changes the state.
 
 import { FIRST_RULES, OWN_BUSINESS, UNGATED_RULES, type Command, type Outcome, type Request } from '#model/command.ts'
-import type { Endpoint, EndpointKey } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
+import { matches, type Selector } from '#model/labels.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
 import { whyNotAllowed } from './allowed.ts'
@@ -148,6 +149,13 @@ export class ClusterState {
     return [...(this.tables.networks.get(network)?.byAddress.values() ?? [])]
   }
 
+  /** The endpoints of a network that a selector chooses. O(endpoints of the network) */
+  *endpointsChosenBy(network: NetworkName, selector: Selector): Generator<Endpoint> {
+    for (const endpoint of this.tables.networks.get(network)?.byAddress.values() ?? []) {
+      if (matches(selector, labelsOf(endpoint))) yield endpoint
+    }
+  }
+
   endpointCountOf(network: NetworkName): number {
     return this.tables.networks.get(network)?.byAddress.size ?? 0
   }
@@ -221,7 +229,7 @@ function carryOut(
     case 'endpoint-attach':
       return attach(tables, command, rules)
     case 'endpoint-update':
-      return update(tables, command)
+      return update(tables, command, rules)
     case 'endpoint-detach':
       return detach(tables, command)
     case 'host-register':

@@ -6,7 +6,7 @@ import type { PlainEndpoint, PlainHost, PlainNetwork, PlainSession } from './pla
 
 /**
  * Incremented when the form changes; StateBuilder refuses formats that it does not know. Format 4 has the rules of the
- * cluster, once they were raised, and both families.
+ * cluster, once they were raised. They say what else is in it: both families, labels.
  */
 export const UNGATED_FORMAT = 3
 export const SECTION_FORMAT = 4

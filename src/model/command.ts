@@ -7,6 +7,7 @@ import type { Host } from './host.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
 import { isIpv4, type Ip, type Subnet } from './ip.ts'
 import type { Ipv6 } from './ipv6.ts'
+import { isEmpty, type LabelChanges, type Labels } from './labels.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
@@ -45,11 +46,13 @@ export type Command =
       readonly address6?: Ipv6
       readonly mac?: Mac
       readonly requestId?: string
+      readonly labels?: Labels
     } & EndpointSettings)
   | ({
       readonly kind: 'endpoint-update'
       readonly containerId: ContainerId
       readonly ifname: IfName
+      readonly labels?: LabelChanges
     } & EndpointChanges)
   | { readonly kind: 'endpoint-detach'; readonly containerId: ContainerId; readonly ifname: IfName }
   | { readonly kind: 'host-register'; readonly host: Host }
@@ -84,8 +87,10 @@ export const SESSIONS_BY_HOSTS = 4
 export const ORDERED_NAMESPACES = 4
 /** Networks and endpoints have IPv6 subnets and addresses. */
 export const BOTH_FAMILIES = 5
+/** Endpoints have labels. */
+export const LABELS = 6
 /** The latest. */
-export const RULES = BOTH_FAMILIES
+export const RULES = LABELS
 /** From these on, a request is applied by new rules only once the cluster has raised its own to them (docs/adr/0054). */
 export const UNGATED_RULES = SESSIONS_BY_HOSTS
 
@@ -109,8 +114,23 @@ export function needsBothFamilies(command: Command): boolean {
   }
 }
 
-/** The first version that knows rules above UNGATED_RULES. */
-const VERSIONS: readonly (readonly [rules: number, major: number, minor: number])[] = [[BOTH_FAMILIES, 0, 2]]
+/** Does a command say anything of labels? Then it needs LABELS. */
+export function needsLabels(command: Command): boolean {
+  if (command.kind !== 'endpoint-attach' && command.kind !== 'endpoint-update') return false
+  return command.labels !== undefined && !isEmpty(command.labels)
+}
+
+/** The oldest rules of a cluster in which this command may enter the log; UNGATED_RULES where any will do. */
+export function rulesNeeded(command: Command): number {
+  if (needsLabels(command)) return LABELS
+  return needsBothFamilies(command) ? BOTH_FAMILIES : UNGATED_RULES
+}
+
+/** The first version that knows each of the rules above UNGATED_RULES, ascending. */
+const VERSIONS: readonly (readonly [rules: number, major: number, minor: number])[] = [
+  [BOTH_FAMILIES, 0, 2],
+  [LABELS, 0, 3]
+]
 
 /** The newest rules that a version knows; of a text that is no version, the ungated ones. */
 export function rulesOfVersion(version: string): number {

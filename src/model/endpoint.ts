@@ -3,6 +3,7 @@
 import type { ContainerId, IfName, NetworkName, PeerId, Vni } from './ids.ts'
 import type { Ip } from './ip.ts'
 import type { Ipv6 } from './ipv6.ts'
+import { NO_LABELS, type Labels } from './labels.ts'
 import type { Mac } from './mac.ts'
 import type { EndpointSettings, SHAPING_SETTINGS, ValuesOf } from './settings.ts'
 
@@ -21,6 +22,12 @@ export type Endpoint = EndpointSettings & {
   readonly address6?: Ipv6
   readonly mac: Mac
   readonly requestId?: string
+  /** Absent in a row without labels: it takes no more memory than before there were any. */
+  readonly labels?: Labels
+}
+
+export function labelsOf({ labels }: Pick<Endpoint, 'labels'>): Labels {
+  return labels ?? NO_LABELS
 }
 
 /** How an endpoint's traffic is limited and delayed. */

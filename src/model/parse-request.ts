@@ -1,7 +1,7 @@
 // Validates a request before it enters the log. Every replica applies the entry, so a malformed request must be rejected
 // here. The result is a new object with the known fields only.
 
-import { BOTH_FAMILIES, FIRST_RULES, RULES, type Command, type Request } from './command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, type Command, type Request } from './command.ts'
 import { invalid } from './errors.ts'
 import { asFields, flag, optional, text, wholeNumber, type Fields } from './fields.ts'
 import type { Host, Role } from './host.ts'
@@ -19,6 +19,7 @@ import { whyNoPair } from './addresses.ts'
 import { formatIp, formatSubnet, isIpv4, isTunnelAddress, parseSubnet, type Ip, type Subnet } from './ip.ts'
 import type { Ipv4 } from './ipv4.ts'
 import { parseIpv6, type Ipv6 } from './ipv6.ts'
+import { isEmpty, parseLabelChanges, parseLabels, type LabelChanges } from './labels.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
@@ -75,14 +76,16 @@ export function parseCommand(value: unknown): Command {
         ...optional(f, 'address6', ipv6),
         ...optional(f, 'mac', (fields, key) => parseMac(text(fields, key))),
         ...parseSettings(ENDPOINT_SETTINGS, f),
-        ...optional(f, 'requestId', text)
+        ...optional(f, 'requestId', text),
+        ...labelled(f, parseLabels)
       }
     case 'endpoint-update':
       return {
         kind,
         containerId: parseContainerId(text(f, 'containerId')),
         ifname: parseIfName(text(f, 'ifname')),
-        ...parseChanges(ENDPOINT_SETTINGS, f)
+        ...parseChanges(ENDPOINT_SETTINGS, f),
+        ...labelled(f, parseLabelChanges)
       }
     case 'endpoint-detach':
       return { kind, containerId: parseContainerId(text(f, 'containerId')), ifname: parseIfName(text(f, 'ifname')) }
@@ -107,11 +110,21 @@ export function parseCommand(value: unknown): Command {
 }
 
 /**
- * Without the fields that versions ignore which do not know BOTH_FAMILIES: such versions may be in the cluster, and every host
- * must get the same state. A proposer refuses to send them (allocator/admission.ts).
+ * Without the fields that versions ignore which know these rules and no newer ones: such versions may be in the cluster, and every
+ * host must get the same state. A proposer refuses to send them (allocator/admission.ts).
  */
 function ofItsTime(command: Command, rules: number): Command {
-  if (rules >= BOTH_FAMILIES) return command
+  const known = rules >= LABELS ? command : withoutLabels(command)
+  return rules >= BOTH_FAMILIES ? known : withoutIpv6(known)
+}
+
+function withoutLabels(command: Command): Command {
+  if (command.kind !== 'endpoint-attach' && command.kind !== 'endpoint-update') return command
+  const { labels: _, ...rest } = command
+  return rest
+}
+
+function withoutIpv6(command: Command): Command {
   if (command.kind === 'endpoint-attach' && command.address6 !== undefined) {
     const { address6: _, ...rest } = command
     return rest
@@ -125,6 +138,15 @@ function ofItsTime(command: Command, rules: number): Command {
     return rest
   }
   return command
+}
+
+/** No key at all without labels: such a command needs no newer rules. */
+function labelled<L extends LabelChanges>(
+  f: Fields,
+  parse: (value: unknown, field: string) => L
+): { readonly labels?: L } {
+  const { labels } = optional(f, 'labels', (fields, key) => parse(fields[key], key))
+  return labels === undefined || isEmpty(labels) ? {} : { labels }
 }
 
 function rules(fields: Fields, key: string): number {

@@ -17,6 +17,7 @@ import {
   contents,
   create,
   detach,
+  NEW,
   peer,
   register,
   remove,
@@ -153,7 +154,7 @@ t.test('with hostAccess, hosts reach both subnets from then on', t => {
 t.test('an endpoint that waits for its host gets its address, too', t => {
   const caller = ready()
   caller.state.become(vacated(caller.state))
-  for (const n of [3, 4]) caller.do(register(n, { version: '0.2.0', name: `h${n - 2}`, vtep: `192.0.2.${n}` }))
+  for (const n of [3, 4]) caller.do(register(n, { version: NEW, name: `h${n - 2}`, vtep: `192.0.2.${n}` }))
   caller.do(addSubnet('six', '10.6.0.0/24'))
   t.same(verify(caller.state), [])
   t.equal(given(caller, attach('six', 'b', { host: 4 })), '10.6.0.3 fd00:6::3 02:01:00:00:00:03')

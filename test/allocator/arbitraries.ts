@@ -1,8 +1,9 @@
 // Random commands over few names, so that they interact: most are carried out, many are refused.
 
 import fc from 'fast-check'
-import { FIRST_RULES, RULES, type Command } from '#model/command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, RULES, type Command } from '#model/command.ts'
 import { VNI_MAX } from '#model/ids.ts'
+import { parseLabelChanges, parseLabels } from '#model/labels.ts'
 import {
   addSubnet,
   attach,
@@ -11,9 +12,11 @@ import {
   leave,
   map,
   NEW,
+  NEWER,
   OLD,
   open,
   register,
+  relabel,
   remove,
   removeHost,
   unmap,
@@ -48,6 +51,18 @@ const mac = fc.oneof(
   fc.tuple(fc.constantFrom('00', '01'), fc.nat(15)).map(([vni, n]) => `02:${vni}:0a:00:00:0${n.toString(16)}`),
   fc.tuple(fc.constantFrom('00', '01'), fc.nat(15)).map(([vni, n]) => `02:${vni}:00:00:00:0${n.toString(16)}`),
   fc.constantFrom('06:76:78:00:00:01', '02:ee:00:00:00:01')
+)
+
+const label = fc.constantFrom('app', 'tier', 'example.com/x', '10', '9')
+/** As the parser of a command leaves them. */
+const labels = fc.dictionary(label, fc.constantFrom('', 'a', 'b')).map(each => parseLabels(each))
+/** Rarely so many that an endpoint which has some cannot have them as well. */
+const changes = fc.oneof(
+  { weight: 5, arbitrary: fc.dictionary(label, fc.constantFrom('', 'a', null)).map(each => parseLabelChanges(each)) },
+  {
+    weight: 1,
+    arbitrary: fc.constant(Object.fromEntries(Array.from({ length: 31 }, (_, n) => [`k${n}`, ''])))
+  }
 )
 
 /** One time in five. */
@@ -99,7 +114,11 @@ const bothOptions = merged(
 const both6Options = merged(
   fc.record({ ifname, host, rate }),
   rarely('address', fc.oneof(address, address6)),
-  merged(rarely('address6', address6), rarely('mac', mac), rarely('requestId', fc.constantFrom('r1', 'r2')))
+  merged(
+    rarely('address6', address6),
+    rarely('mac', mac),
+    merged(rarely('requestId', fc.constantFrom('r1', 'r2')), rarely('labels', labels), fc.constant({}))
+  )
 )
 
 const endpointOptions = merged(
@@ -115,7 +134,7 @@ const hostOptions = fc.record({
 })
 
 const seldom = fc.constantFrom(true, false, false, false, false, false)
-const version = seldom.map(isOld => (isOld ? OLD : NEW))
+const version = fc.tuple(seldom, fc.constantFrom(OLD, NEWER)).map(([isOld, old]) => (isOld ? old : NEW))
 /** Of the IPv6 underlay. */
 const vtep6 = (n: number): string => `fd00:2::${n}`
 
@@ -135,6 +154,7 @@ const command6: fc.Arbitrary<Command> = fc.oneof(
   },
   { weight: 24, arbitrary: fc.tuple(network, container, both6Options).map(([n, c, p]) => attach(n, c, p)) },
   { weight: 6, arbitrary: fc.tuple(container, ifname).map(([c, name]) => detach(c, name)) },
+  { weight: 6, arbitrary: fc.tuple(container, changes, ifname).map(([c, l, name]) => relabel(c, l, name)) },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v })) },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v, vtep: vtep6(n) })) },
   { weight: 1, arbitrary: host.map(n => removeHost(`h${n}`)) },
@@ -157,12 +177,12 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
 
 /** As `history`, in both families. Soon after its start, network b of IPv6 is to get an IPv4 subnet. */
 export function history6(maxLength: number): fc.Arbitrary<readonly Command[]> {
-  const start = fc.tuple(seldom, fc.constantFrom(...PAIRS), fc.constantFrom(...SUBNETS6), fc.boolean())
+  const start = fc.tuple(version, fc.constantFrom(...PAIRS), fc.constantFrom(...SUBNETS6), fc.boolean())
   const commands = fc.array(fc.oneof({ weight: 9, arbitrary: command6 }, command), { maxLength, size: 'max' })
   const added = fc.tuple(fc.nat(maxLength / 4), fc.constantFrom(...SUBNETS, ...WIDE))
-  return fc.tuple(start, commands, added).map(([[isOld, pair, subnet, isUnderlay6], rest, [at, subnet4]]) => {
+  return fc.tuple(start, commands, added).map(([[first, pair, subnet, isUnderlay6], rest, [at, subnet4]]) => {
     const hosts = HOSTS.map(n => {
-      return register(n, { version: isOld && n === 1 ? OLD : NEW, ...(isUnderlay6 ? { vtep: vtep6(n) } : {}) })
+      return register(n, { version: n === 1 ? first : NEW, ...(isUnderlay6 ? { vtep: vtep6(n) } : {}) })
     })
     const networks = [create('a', pair), create('b', { subnet }), create('c')]
     return [...hosts, ...networks, ...rest.slice(0, at), addSubnet('b', subnet4), ...rest.slice(at)]
@@ -176,7 +196,7 @@ export function lives(maxLength: number): fc.Arbitrary<Life> {
     fc.tuple(history(maxLength), fc.array(command, { maxLength: 60 })).map(([before, after]) => {
       return { rules: FIRST_RULES, before, after }
     }),
-    fc.tuple(six, fc.constantFrom(FIRST_RULES, RULES, RULES, RULES)).map(([[before, after], rules]) => {
+    fc.tuple(six, fc.constantFrom(FIRST_RULES, BOTH_FAMILIES, RULES, RULES, RULES)).map(([[before, after], rules]) => {
       return { rules, before, after }
     })
   )

@@ -7,23 +7,35 @@ import { verify } from '#allocator/consistency.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { refuseOldRules } from '#allocator/refuse.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
+import { StateBuilder } from '#allocator/state-builder.ts'
+import { StateCursor } from '#allocator/state-cursor.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
-import { FIRST_RULES, RULES, UNGATED_RULES } from '#model/command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, UNGATED_RULES } from '#model/command.ts'
 import {
   addSubnet,
   attach,
   brief,
   Caller,
   create,
+  detach,
   makeHost,
   NEW,
+  NEWER,
   OLD,
   peer,
   register,
+  relabel,
   removeHost,
   testRefusals
 } from './fixtures.ts'
+
+/** As from a snapshot file. */
+function inSections(state: ClusterState): ClusterState {
+  const [cursor, builder] = [new StateCursor(state), new StateBuilder()]
+  for (let section = cursor.next(); section !== null; section = cursor.next()) builder.add(section)
+  return builder.finish()
+}
 
 /** h1 is new, h2 is old. */
 function mixed(): Caller {
@@ -36,6 +48,11 @@ function mixed(): Caller {
 testRefusals(t, () => Caller.raised(), [
   { what: 'a host of an old version', command: register(3, { version: OLD }), refused: 'ERR_UNSUPPORTED version' },
   { what: 'a host that becomes old again', command: register(2, { version: OLD }), refused: 'ERR_UNSUPPORTED version' },
+  {
+    what: 'a host of the version before',
+    command: register(3, { version: NEWER }),
+    refused: 'ERR_UNSUPPORTED version'
+  },
   { what: 'a host of no version', command: register(3, { version: 'main' }), refused: 'ERR_UNSUPPORTED version' },
   {
     what: 'an old version, whatever else is wrong',
@@ -57,9 +74,25 @@ t.test('the rules are raised by the entry with which the last old host is new', 
   t.end()
 })
 
+t.test('they are raised once more when all hosts know newer ones', t => {
+  const caller = mixed()
+  caller.do(register(2, { version: NEWER }))
+  t.equal(caller.state.rules, BOTH_FAMILIES)
+  t.same(verify(caller.state), [])
+  t.equal(brief(caller.try(register(3, { version: OLD }))), 'ERR_UNSUPPORTED version')
+  caller.do(register(3, { version: NEWER }))
+  caller.do(register(2, { version: NEW }))
+  t.equal(caller.state.rules, BOTH_FAMILIES)
+  caller.do(register(3, { version: NEW }))
+  t.equal(caller.state.rules, RULES)
+  t.same(verify(caller.state), [])
+  t.end()
+})
+
 t.test('a cluster starts with the rules of its first host', t => {
   for (const [version, rules] of [
     [OLD, UNGATED_RULES],
+    [NEWER, BOTH_FAMILIES],
     [NEW, RULES]
   ] as const) {
     const caller = new Caller()
@@ -90,13 +123,16 @@ t.test(
     caller.do(register(1, { version: NEW }))
     caller.do(register(2, { version: NEW }))
     const { tables, sessions, appliedIndex } = caller.state
-    tables.rules = UNGATED_RULES
-    const old = encodeState(new ClusterState({ tables, sessions, appliedIndex }))
-    tables.rules = RULES
-    t.notOk('rules' in old)
-    const copy = decodeState(old)
-    t.equal(copy.rules, RULES)
-    t.equal(digestOf(copy), digestOf(caller.state))
+    const digest = digestOf(caller.state)
+    for (const rules of [UNGATED_RULES, BOTH_FAMILIES]) {
+      tables.rules = rules
+      const old = new ClusterState({ tables, sessions, appliedIndex })
+      t.equal('rules' in encodeState(old), rules > UNGATED_RULES)
+      for (const copy of [decodeState(encodeState(old)), inSections(old)]) {
+        t.equal(copy.rules, RULES)
+        t.equal(digestOf(copy), digest)
+      }
+    }
     t.end()
   }
 )
@@ -144,7 +180,7 @@ t.test('a request is applied by its own rules or the cluster’s, whichever are 
 t.test('ungated rules apply whatever the cluster’s are', t => {
   const caller = Caller.ready()
   caller.do({ ...create('a', { subnet: '10.5.0.0/24' }), hostAccess: true })
-  for (const rules of [2, 3, 4, 5]) {
+  for (const rules of [2, 3, 4, 5, 6]) {
     caller.rules = rules
     const overlapping = { ...create('b', { subnet: '10.5.0.0/24' }), hostAccess: true }
     t.equal(brief(caller.try(overlapping)), 'ERR_ADDRESS_IN_USE subnet')
@@ -167,17 +203,22 @@ t.test('who is too old is told what to upgrade to', t => {
     error: {
       code: 'ERR_UNSUPPORTED',
       field: 'version',
-      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.2/
+      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.3/
     }
   })
   t.equal(whyTooOld(Caller.ready().state.tables, makeHost(3, { version: 'none' })), null, 'before they are raised')
   t.match(refuseOldRules(Caller.ready().state.tables, 'address'), {
-    error: { code: 'ERR_UNSUPPORTED', field: 'address', message: /^address: .* on h1, h2 first$/ }
+    error: { code: 'ERR_UNSUPPORTED', field: 'address', message: /^address: IPv6 needs .* to 0\.2 on h1, h2 first$/ }
+  })
+  const caller = mixed()
+  caller.do(register(2, { version: NEWER }))
+  t.match(refuseOldRules(caller.state.tables, 'labels', LABELS), {
+    error: { code: 'ERR_UNSUPPORTED', field: 'labels', message: /^labels: labels need .* to 0\.3 on h2 first$/ }
   })
   t.end()
 })
 
-t.test('a proposer, and the leader for a client, keep IPv6 out of the log until the rules are raised', t => {
+t.test('a proposer, and the leader for a client, keep IPv6 and labels out of the log until the rules are raised', t => {
   const admitted = (caller: Caller, command: Parameters<typeof whyNotYet>[1]): (string | null)[] => {
     const from = { peer: peer(2), addresses: () => [], vteps: [] }
     return [whyNotYet(caller.state, command), whyNotAdmitted(caller.state, command, from)].map(refused =>
@@ -195,7 +236,26 @@ t.test('a proposer, and the leader for a client, keep IPv6 out of the log until 
     t.same(admitted(mixed(), command), [refused, refused])
     t.same(admitted(Caller.raised(), command), [null, null])
   }
-  for (const command of [create('four'), attach('red', 'x', { address: '10.1.0.9' })])
+  for (const command of [
+    create('four'),
+    attach('red', 'x', { address: '10.1.0.9', labels: {} }),
+    relabel('x', {}),
+    detach('x')
+  ])
     t.same(admitted(mixed(), command), [null, null])
+  const almost = mixed()
+  almost.do(register(2, { version: NEWER }))
+  for (const command of [
+    attach('red', 'x', { labels: { app: 'web' } }),
+    attach('red', 'x', { labels: { app: 'web' }, address6: 'fd00::5' }),
+    relabel('x', { app: null })
+  ]) {
+    for (const caller of [mixed(), almost]) {
+      const refused = 'ERR_UNSUPPORTED labels'
+      t.same(admitted(caller, command), [refused, refused])
+    }
+    t.same(admitted(Caller.raised(), command), [null, null])
+  }
+  t.same(admitted(almost, create('six', { subnet: 'fd00::/64' })), [null, null])
   t.end()
 })

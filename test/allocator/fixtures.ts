@@ -16,6 +16,7 @@ import {
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIp, parseIp, parseSubnet } from '#model/ip.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
+import type { LabelChanges, Labels } from '#model/labels.ts'
 import { parseMac } from '#model/mac.ts'
 import { grantsOf } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
@@ -73,6 +74,7 @@ export function attach(
     mac?: string
     rate?: number
     requestId?: string
+    labels?: Labels
   } = {}
 ): Of<'endpoint-attach'> {
   return {
@@ -88,8 +90,14 @@ export function attach(
     ingressRate: p.rate ?? 0,
     egressRate: 0,
     delayUs: 0,
-    ...(p.requestId === undefined ? {} : { requestId: p.requestId })
+    ...(p.requestId === undefined ? {} : { requestId: p.requestId }),
+    ...(p.labels === undefined ? {} : { labels: p.labels })
   }
+}
+
+/** Changes an endpoint's labels. */
+export function relabel(containerId: string, labels: LabelChanges, ifname = 'eth0'): Of<'endpoint-update'> {
+  return { kind: 'endpoint-update', containerId: parseContainerId(containerId), ifname: parseIfName(ifname), labels }
 }
 
 export function detach(containerId: string, ifname = 'eth0'): Of<'endpoint-detach'> {
@@ -117,8 +125,8 @@ export function leave(name: string, egressV6: EgressV6): Of<'network-update'> {
   return { kind: 'network-update', name: parseNetworkName(name), egressV6 }
 }
 
-/** Versions that do not, and do, know the latest rules. */
-export const [OLD, NEW] = ['0.1.0', '0.2.0']
+/** Versions that know the ungated rules alone, all but the latest, and the latest. */
+export const [OLD, NEWER, NEW] = ['0.1.0', '0.2.0', '0.3.0']
 
 type HostFacts = { name?: string; vtep?: string; bootId?: string; version?: string }
 

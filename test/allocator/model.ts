@@ -37,6 +37,7 @@ type ModelEndpoint = {
   /** That it was asked for, unless it is the mirror. */
   readonly address6: bigint | null
   readonly mac: string
+  readonly labels: ReadonlyMap<string, string>
 }
 
 type ModelNamespace = { readonly name: string; readonly network: string; readonly grants: readonly string[] }
@@ -57,7 +58,9 @@ const LAST_VNI = 16_777_215
 const SIX = 1n << 128n
 /** As many addresses as a network allocates by itself. */
 const WINDOW = 1n << 24n
-const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6] = [4, 2, 5]
+const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS] = [4, 2, 5, 6]
+const KNOWN_BY: Readonly<Record<string, number>> = { '0.2.0': WITH_IPV6, '0.3.0': WITH_LABELS }
+const MOST_LABELS = 32
 
 export class Model {
   networks: ModelNetwork[] = []
@@ -85,10 +88,8 @@ export class Model {
         return this.#delete(command)
       case 'endpoint-attach':
         return this.#attach(command)
-      case 'endpoint-update': {
-        const there = this.endpoints.some(e => e.container === command.containerId && e.ifname === command.ifname)
-        return { code: there ? 'ok' : 'ERR_ENDPOINT_NOT_FOUND containerId' }
-      }
+      case 'endpoint-update':
+        return this.#relabel(command)
       case 'endpoint-detach': {
         const left = this.endpoints.filter(e => e.container !== command.containerId || e.ifname !== command.ifname)
         if (left.length === this.endpoints.length) return { code: 'ERR_ENDPOINT_NOT_FOUND containerId' }
@@ -243,6 +244,8 @@ export class Model {
     const network = this.network(command.network)
     if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
     if (!this.hosts.some(h => h.peer === host)) return { code: 'ERR_HOST_NOT_REGISTERED host' }
+    const labels = new Map(Object.entries(command.labels ?? {}))
+    if (labels.size > 0 && this.#rules < WITH_LABELS) return { code: 'ERR_UNSUPPORTED labels' }
     const asked = [command.address, command.address6].filter(ip => ip !== undefined).map(onLine)
     const fours = asked.filter(address => address < SIX)
     const sixes = asked.filter(address => address >= SIX)
@@ -302,9 +305,23 @@ export class Model {
     }
     const mac = command.mac ?? macFor(network, address)
     const address6 = wanted6 === mirror(network, address) ? null : wanted6
-    const made = { network: network.name, container, ifname, host, address, address6, mac }
+    const made = { network: network.name, container, ifname, host, address, address6, mac, labels }
     this.endpoints.push(made)
     return { code: 'ok', address, address6: this.second(made), mac }
+  }
+
+  #relabel({ containerId, ifname, labels = {} }: Of<'endpoint-update'>): Foretold {
+    const before = this.endpoints.find(e => e.container === containerId && e.ifname === ifname)
+    if (before === undefined) return { code: 'ERR_ENDPOINT_NOT_FOUND containerId' }
+    if (Object.keys(labels).length > 0 && this.#rules < WITH_LABELS) return { code: 'ERR_UNSUPPORTED labels' }
+    const after = new Map(before.labels)
+    for (const [key, value] of Object.entries(labels)) {
+      if (value === null) after.delete(key)
+      else after.set(key, value)
+    }
+    if (after.size > MOST_LABELS) return { code: 'ERR_INVALID labels' }
+    this.endpoints = this.endpoints.map(e => (e === before ? { ...e, labels: after } : e))
+    return { code: 'ok' }
   }
 
   #register({ host: { peerId: peer, name, vtep: ip, version } }: Of<'host-register'>): Foretold {
@@ -373,7 +390,7 @@ function mirror({ range, range6 }: ModelNetwork, address: bigint): bigint | null
 }
 
 function knownBy(version: string): number {
-  return version === '0.2.0' ? WITH_IPV6 : OLDEST_CLUSTER
+  return KNOWN_BY[version] ?? OLDEST_CLUSTER
 }
 
 /** Of the lowest bits within the window, of all bits beyond it. */

@@ -68,12 +68,14 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
     sorted(
       [...state.endpoints()].map(e => {
         const [address, second] = [onLine(e.address), secondOf(state, e)]
-        return `${e.network} ${e.containerId} ${e.ifname} ${e.host} ${address} ${second} ${e.mac}`
+        const labels = sorted(Object.entries(e.labels ?? {}).map(String)).join()
+        return `${e.network} ${e.containerId} ${e.ifname} ${e.host} ${address} ${second} ${e.mac} ${labels}`
       })
     ),
     sorted(
       model.endpoints.map(e => {
-        return `${e.network} ${e.container} ${e.ifname} ${e.host} ${e.address} ${model.second(e)} ${e.mac}`
+        const labels = sorted([...e.labels].map(String)).join()
+        return `${e.network} ${e.container} ${e.ifname} ${e.host} ${e.address} ${model.second(e)} ${e.mac} ${labels}`
       })
     )
   )

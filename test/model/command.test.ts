@@ -1,8 +1,11 @@
 import t from 'tap'
 import {
   BOTH_FAMILIES,
+  LABELS,
   needsBothFamilies,
+  needsLabels,
   RULES,
+  rulesNeeded,
   rulesOfVersion,
   UNGATED_RULES,
   versionOfRules
@@ -17,9 +20,11 @@ for (const [version, rules] of [
   ['0.2.0', BOTH_FAMILIES],
   ['0.2.7', BOTH_FAMILIES],
   ['0.2.0-rc.1', BOTH_FAMILIES],
-  ['0.10.0', BOTH_FAMILIES],
-  ['1.0.0', BOTH_FAMILIES],
-  ['1.1.0', BOTH_FAMILIES],
+  ['0.3.0', LABELS],
+  ['0.3.0-rc.1', LABELS],
+  ['0.10.0', LABELS],
+  ['1.0.0', LABELS],
+  ['1.1.0', LABELS],
   ['0', UNGATED_RULES],
   ['', UNGATED_RULES],
   ['0.2-rc', UNGATED_RULES],
@@ -35,6 +40,7 @@ for (const [version, rules] of [
 t.test('this version knows the latest rules, and the first version of each is named', t => {
   t.equal(rulesOfVersion(VERSION), RULES)
   t.equal(versionOfRules(BOTH_FAMILIES), '0.2')
+  t.equal(versionOfRules(LABELS), '0.3')
   for (let rules = UNGATED_RULES + 1; rules <= RULES; rules++)
     t.ok(rulesOfVersion(`${versionOfRules(rules)}.0`) >= rules)
   t.end()
@@ -55,6 +61,7 @@ t.test('commands need both families exactly when they say something of IPv6', t 
     made.attach('x', 'c', { address: '10.1.0.5', address6: 'fd00::5' })
   ]) {
     t.ok(needsBothFamilies(command), JSON.stringify(command))
+    t.equal(rulesNeeded(command), BOTH_FAMILIES, JSON.stringify(command))
   }
   for (const command of [
     made.create('x'),
@@ -68,6 +75,27 @@ t.test('commands need both families exactly when they say something of IPv6', t 
     { kind: 'network-delete', name: parseNetworkName('x'), force: true } as const
   ]) {
     t.notOk(needsBothFamilies(command), JSON.stringify(command))
+    t.equal(rulesNeeded(command), UNGATED_RULES, JSON.stringify(command))
   }
+  t.end()
+})
+
+t.test('commands need the rules of labels exactly when they say something of labels', t => {
+  for (const command of [
+    made.attach('x', 'c', { labels: { app: '' } }),
+    made.attach('x', 'c', { labels: { app: '' }, address6: 'fd00::5' }),
+    made.relabel('c', { app: 'web' }),
+    made.relabel('c', { app: null })
+  ]) {
+    t.ok(needsLabels(command), JSON.stringify(command))
+    t.equal(rulesNeeded(command), LABELS, JSON.stringify(command))
+  }
+  for (const command of [
+    made.attach('x', 'c'),
+    made.attach('x', 'c', { labels: {} }),
+    made.relabel('c', {}),
+    made.detach('c')
+  ])
+    t.notOk(needsLabels(command), JSON.stringify(command))
   t.end()
 })

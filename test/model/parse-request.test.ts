@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { RULES, UNGATED_RULES, type Command } from '#model/command.ts'
+import { BOTH_FAMILIES, RULES, UNGATED_RULES, type Command } from '#model/command.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
@@ -50,13 +50,18 @@ const commands = [
   { ...create, subnet: parseSubnet('fd00:1::/64'), gateway: 'fd00:1::1' },
   { ...attach, address: 'fd00:1::5' }
 ]
-/** Those that only requests by the latest rules hold. */
+/** Those with something that only requests by newer rules hold. */
 const commands6 = [
   { ...create, subnet6: parseSubnet('fd00:1::/120') },
   { kind: 'network-update', name: 'red', addSubnet: parseSubnet('fd00:1::/64') },
   { kind: 'network-update', name: 'red', addSubnet: parseSubnet('10.3.0.0/24') },
   { ...attach, address6: 'fd00:1::5' },
   { ...attach, address: 'fd00:1::5', address6: 'fd00:1::5' }
+]
+const update = { kind: 'endpoint-update', containerId: 'c1', ifname: 'eth0', egressRate: 0 }
+const labelled = [
+  { ...attach, labels: { app: 'web', 'example.com/tier': '' } },
+  { ...update, labels: { app: 'web', gone: null } }
 ]
 
 for (const command of commands) {
@@ -155,13 +160,13 @@ for (const { key, values } of parts) {
   })
 }
 
-for (const command of commands6) {
-  const what = Object.keys(command).find(key => key.endsWith('6') || key === 'addSubnet') ?? ''
+for (const command of [...commands6, ...labelled]) {
+  const what = Object.keys(command).find(key => key.endsWith('6') || key === 'addSubnet' || key === 'labels') ?? ''
   t.test(`${what} of a ${command.kind} is parsed unchanged, and ignored by rules of versions that ignored it`, t => {
     t.strictSame(parseCommand({ ...command, more: 1 }), command)
     const request = { session: 's', seq: 5, settledBelow: 3, command }
     t.strictSame(parseRequest({ ...request, rules: RULES }), { ...request, rules: RULES })
-    for (const rules of [undefined, 1, UNGATED_RULES]) {
+    for (const rules of [undefined, 1, UNGATED_RULES, ...(what === 'labels' ? [BOTH_FAMILIES] : [])]) {
       const parsed = parseRequest(rules === undefined ? request : { ...request, rules })
       const { [what as 'kind']: _, ...rest } = command
       t.strictSame(parsed.command, rest)
@@ -169,6 +174,21 @@ for (const command of commands6) {
     t.end()
   })
 }
+
+t.test('labels are in one form for equal ones; without any, or without changes, there is no such field', t => {
+  const parsed = parseCommand({ ...attach, labels: { b: '2', '10': 'x', a: '1', '9': 'y' } })
+  t.equal(JSON.stringify((parsed as { labels?: object }).labels), '{"9":"y","10":"x","a":"1","b":"2"}')
+  for (const labels of [undefined, null, {}]) {
+    t.strictSame(parseCommand({ ...attach, labels }), attach)
+    t.strictSame(parseCommand({ ...update, labels }), update)
+  }
+  for (const labels of [7, 'app=web', [], { 'a b': '' }, { app: 7 }, { app: 'a b' }]) {
+    for (const command of [attach, update])
+      t.throws(() => parseCommand({ ...command, labels }), { code: 'ERR_INVALID', field: 'labels' })
+  }
+  t.throws(() => parseCommand({ ...attach, labels: { app: null } }), { code: 'ERR_INVALID', field: 'labels' })
+  t.end()
+})
 
 t.test('what is wrong with IPv6 in a command is refused with its field', t => {
   const four = parseSubnet('10.3.0.0/24')

@@ -47,17 +47,18 @@ export function decodeRequest(data: Uint8Array): unknown {
 /** Null when the command has a field that is not named here. */
 function attachFields(command: CommandOf<'endpoint-attach'>, owner: string | null): unknown[] | null {
   const { kind: _, network, containerId, ifname, name, host, ingressRate, egressRate, delayUs, ...optional } = command
-  const { address, mac, requestId, ...unknown } = optional
+  const { address, mac, requestId, labels, ...unknown } = optional
   for (const key in unknown) if (Object.hasOwn(unknown, key)) return null
   const fields = [ATTACH, network, containerId, ifname, name, host === owner ? null : host]
   const settings = [ingressRate, egressRate, delayUs]
-  const isPlain = address === undefined && mac === undefined && requestId === undefined
-  return [...fields, ...settings, ...(isPlain ? [] : [address ?? null, mac ?? null, requestId ?? null])]
+  const isPlain = address === undefined && mac === undefined && requestId === undefined && labels === undefined
+  const rare = isPlain ? [] : [address ?? null, mac ?? null, requestId ?? null]
+  return [...fields, ...settings, ...rare, ...(labels === undefined ? [] : [labels])]
 }
 
 function attachOf(fields: readonly unknown[], owner: unknown): unknown {
   const [network, containerId, ifname, name, host, ingressRate, egressRate, delayUs] = fields
-  const [address = null, mac = null, requestId = null] = fields.slice(8)
+  const [address = null, mac = null, requestId = null, labels = null] = fields.slice(8)
   return {
     kind: 'endpoint-attach',
     network,
@@ -70,7 +71,8 @@ function attachOf(fields: readonly unknown[], owner: unknown): unknown {
     delayUs,
     ...(address === null ? {} : { address }),
     ...(mac === null ? {} : { mac }),
-    ...(requestId === null ? {} : { requestId })
+    ...(requestId === null ? {} : { requestId }),
+    ...(labels === null ? {} : { labels })
   }
 }
 

@@ -39,11 +39,24 @@ t.test('every request survives, and so does one as an earlier release wrote it',
 
 t.test('optional fields of an attach survive, each with and without the others', async t => {
   const { address, mac, requestId } = { address: 0x0a000005, mac: '02:00:00:00:00:01', requestId: 'r' }
-  for (const optional of [{ address }, { mac }, { requestId }, { address, mac, requestId }, {}]) {
+  const labels = { app: 'web', '10': '' }
+  const all = { address, mac, requestId, labels }
+  for (const optional of [{ address }, { mac }, { requestId }, { address, mac, requestId }, {}, { labels }, all]) {
     const request = { ...own, command: { ...attach('red', 'c1'), ...optional } as Command }
     t.strictSame(decodeRequest(encodeRequest(request)), request)
   }
 })
+
+t.test(
+  'an attach without labels has the bytes that it had before there were any, and one with labels names no other field',
+  async t => {
+    const plain = { ...own, command: { ...attach('red', 'c1', { host: 1 }), requestId: 'r' } as Command }
+    const head = [1, 3, true, peer(1), 's1', 7, 5, 1, 'red', 'c1', 'eth0', '', null, 0, 0, 0]
+    t.same(encodeRequest(plain), encodeMsgpack([...head, null, null, 'r']))
+    const labelled = { ...own, command: attach('red', 'c1', { host: 1, labels: { app: 'web' } }) }
+    t.same(encodeRequest(labelled), encodeMsgpack([...head, null, null, null, { app: 'web' }]))
+  }
+)
 
 t.test('a field that this codec does not know is not lost', async t => {
   const request = { ...own, command: { ...attach('red', 'c1'), later: 'field' } as Command }
@@ -69,6 +82,7 @@ const malformed: readonly { what: string; value: unknown }[] = [
   { what: 'half a detach', value: [...head, 2, 'c1'] },
   { what: 'an attach to a host that is no peer', value: [...head, 1, 'red', 'c1', 'eth0', '', 'x', 0, 0, 0] },
   { what: 'an owner of 7', value: [1, 3, true, 7, 's1', 7, 5, 2, 'c1', 'eth0'] },
+  { what: 'labels of 7', value: [...head, 1, 'red', 'c1', 'eth0', '', null, 0, 0, 0, null, null, null, 7] },
   { what: 'a session of 7', value: [1, 3, false, null, 7, 7, 5, 2, 'c1', 'eth0'] },
   { what: 'a client without a name', value: [1, 3, true, null, 's1', 7, 5, 2, 'c1', 'eth0'] },
   { what: 'rules that are unknown', value: [1, 99, true, peer(1), 's1', 7, 5, 2, 'c1', 'eth0'] },

@@ -28,5 +28,7 @@ export const HOST_PROBES = [
   'old-host-ended-by-what-it-does-not-know',
   'ipv6-refused-before-the-rules',
   'ipv6-accepted',
+  'labels-refused-before-the-rules',
+  'labels-accepted',
   'upgrade-finished'
 ] as const

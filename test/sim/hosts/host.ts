@@ -5,7 +5,7 @@ import { whyNotAdmitted } from '#allocator/admission.ts'
 import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { Registrar } from '#agent/registrar.ts'
-import { UNGATED_RULES, type Command, type Refusal, type Request } from '#model/command.ts'
+import { rulesNeeded, rulesOfVersion, type Command, type Refusal, type Request } from '#model/command.ts'
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import type { Host } from '#model/host.ts'
 import type { ClusterId, HostName, PeerId, Term } from '#model/ids.ts'
@@ -24,7 +24,7 @@ import type { HostNetwork } from './host-network.ts'
 import { Life, randomOf } from './life.ts'
 import type { Oracle } from './oracle.ts'
 import { strangeSeed } from './strange-seed.ts'
-import { isGated, isOld, type Upgrade } from './upgrade.ts'
+import { rulesToRead, type Upgrade } from './upgrade.ts'
 
 export type HostWorld = {
   readonly random: Random
@@ -160,7 +160,8 @@ export class SimHost {
     const storage = await openStorage(DATA_DIR, this.peerId, { clock, files, ...small })
     const state = new ClusterState()
     const upgrade = this.#world.upgrade()
-    const isOldProgram = upgrade !== null && isOld(this)
+    /** The newest rules that this program knows. */
+    const known = rulesOfVersion(this.version)
     const look = (): void => {
       if (this.clusterId === null || this.process?.life !== life) return
       registrar?.check()
@@ -178,12 +179,12 @@ export class SimHost {
           oracle.applied(this.name, { index, after: state.appliedIndex, request })
           const outcome = state.apply(index, request)
           oracle.outcome(this.name, index, outcome)
-          if (isOldProgram && isGated(request)) this.#met(request, state)
+          if (rulesToRead(request) > known) this.#met(request, state)
           return outcome
         },
         admit: (command, from) =>
-          isOldProgram && isGated({ command }) ? UNREADABLE : whyNotAdmitted(state, command, { ...from, vteps: [] }),
-        rules: () => (isOldProgram ? UNGATED_RULES : state.rules),
+          rulesNeeded(command) > known ? UNREADABLE : whyNotAdmitted(state, command, { ...from, vteps: [] }),
+        rules: () => Math.min(known, state.rules),
         notes: () => [],
         noted: () => undefined,
         skip: index => {
@@ -197,8 +198,8 @@ export class SimHost {
             adopt: () => {
               state.become(built)
               oracle.checkState(this.name, state)
-              if (isOldProgram && state.rules > UNGATED_RULES)
-                upgrade.met(this, { what: 'a snapshot of newer rules', state })
+              const { rules } = state
+              if (rules > known) upgrade?.met(this, { what: `a snapshot of rules ${rules}`, rules, state })
               probes.add('state-restored-from-a-snapshot')
             }
           }
@@ -246,8 +247,9 @@ export class SimHost {
     return new Registrar({ host: this.row, recorded, propose, clock, logger: silent })
   }
 
-  #met({ rules, command }: Request, state: ClusterState): void {
-    this.#world.upgrade()?.met(this, { what: `${command.kind} by rules ${String(rules)}`, state })
+  #met(request: Request, state: ClusterState): void {
+    const what = `${request.command.kind} by rules ${String(request.rules)}`
+    this.#world.upgrade()?.met(this, { what, rules: rulesToRead(request), state })
   }
 
   /** As it registers itself. */

@@ -3,7 +3,7 @@
 
 import { digestOf } from '#allocator/digest.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
-import { BOTH_FAMILIES, needsBothFamilies, rulesOfVersion, type Outcome, type Request } from '#model/command.ts'
+import { rulesNeeded, rulesOfVersion, type Outcome, type Request } from '#model/command.ts'
 import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
 import type { Entry } from '#raft/types.ts'
@@ -78,8 +78,9 @@ export class Oracle {
     if (rules < before) this.fail(`entry ${index} lowers the rules`)
     if ((request.rules ?? 0) > before)
       this.fail(`entry ${index} names rules ${request.rules ?? 0} in a cluster of ${before}`)
-    if (needsBothFamilies(request.command) && before < BOTH_FAMILIES)
-      this.fail(`entry ${index}, a ${request.command.kind}, has IPv6 before the rules allow it`)
+    const needed = rulesNeeded(request.command)
+    if (needed > before)
+      this.fail(`entry ${index}, a ${request.command.kind}, needs rules ${needed}, before they are raised`)
     if (rules > before) this.rulesRaised()
   }
 

@@ -29,21 +29,49 @@ export const RULES_MUTANTS: readonly SourceMutant[] = [
     bug: 'a request names the latest rules that its proposer knows, and not those of the cluster',
     file: 'src/replication/consensus/proposer.ts',
     find: 'rules: rules(), by:',
-    replace: 'rules: Math.max(5, rules()), by:'
+    replace: 'rules: Math.max(6, rules()), by:'
   },
   {
     name: 'leader-names-its-own-rules',
     bug: 'a client’s request is bound to the latest rules that the leader knows, and not to those of the cluster',
     file: 'src/replication/consensus/propose-rpc.ts',
     find: 'by: from, rules }',
-    replace: 'by: from, rules: Math.max(5, rules) }'
+    replace: 'by: from, rules: Math.max(6, rules) }'
   },
   {
     name: 'ipv6-before-the-rules',
     bug: 'a request for IPv6 enters the log before all hosts can read it',
     file: 'allocator/admission.ts',
-    find: 'if (state.rules >= BOTH_FAMILIES ||',
-    replace: 'if (state.rules > 0 ||'
+    find: 'if (state.rules >= needed) return null',
+    replace: 'if (needed === 5 || state.rules >= needed) return null'
+  },
+  {
+    name: 'labels-before-the-rules',
+    bug: 'a request with labels enters the log before all hosts can read it',
+    file: 'allocator/admission.ts',
+    find: 'if (state.rules >= needed) return null',
+    replace: 'if (needed === 6 || state.rules >= needed) return null'
+  },
+  {
+    name: 'labels-by-the-rules-of-ipv6',
+    bug: 'labels are taken for something that every host knows which knows IPv6',
+    file: 'src/model/command.ts',
+    find: 'if (needsLabels(command)) return LABELS',
+    replace: 'if (needsLabels(command)) return BOTH_FAMILIES'
+  },
+  {
+    name: 'raised-only-once',
+    bug: 'rules that were raised are never raised again',
+    file: 'allocator/cluster-rules.ts',
+    find: 'if (tables.rules === RULES) return\n',
+    replace: 'if (tables.rules > UNGATED_RULES) return\n'
+  },
+  {
+    name: 'labels-lost-in-a-snapshot',
+    bug: 'a restored endpoint has no labels',
+    file: 'allocator/plain-rows.ts',
+    find: 'if (labels !== undefined) return [...row, address6 ?? null, labels]',
+    replace: ''
   },
   {
     name: 'new-form-before-the-rules',

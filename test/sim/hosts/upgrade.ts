@@ -1,13 +1,24 @@
-// A rolling upgrade: hosts of a version that does not know the latest rules (docs/adr/0054) start again with one that does, one
-// by one, while faults are injected; in some runs one goes back again just when all were new. Clients at the new hosts ask for
-// IPv6 throughout. It has randomness of its own, so that runs without an upgrade are as they were.
+// A rolling upgrade: hosts of versions that do not know the latest rules (docs/adr/0054) start again with newer ones, one by one
+// and some in two steps, while faults are injected; in some runs one goes back again just when all were new. Clients at the hosts
+// ask for IPv6 and for labels throughout. It has randomness of its own, so that runs without an upgrade are as they were.
 
 import { whyNotYet } from '#allocator/admission.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import { needsBothFamilies, RULES, rulesOfVersion, UNGATED_RULES, type Command, type Request } from '#model/command.ts'
+import {
+  LABELS,
+  RULES,
+  rulesNeeded,
+  rulesOfVersion,
+  UNGATED_RULES,
+  type Command,
+  type CommandOf,
+  type Request
+} from '#model/command.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
+import type { LabelChanges } from '#model/labels.ts'
 import type { Counters } from '../counters.ts'
 import { Random } from '../random.ts'
 import type { Schedule } from '../schedule.ts'
@@ -15,19 +26,23 @@ import type { SimHost } from './host.ts'
 import type { HostileHost } from './hostile.ts'
 import type { Oracle } from './oracle.ts'
 
-export const [OLD, NEW] = ['0.1.0', '0.2.0']
+/** Those before the new one: without IPv6, and without labels. */
+const OLD = ['0.1.0', '0.2.0']
+export const NEW = '0.3.0'
 /** Every sixth run: the seeds that kill the mutants of other parts need not be found anew. */
 const [UPGRADES_OF, UPGRADES] = [6, 5]
 const IFNAME = parseIfName('eth0')
+type Attach = CommandOf<'endpoint-attach'>
+
 const [FOUR, SIX, BOTH] = ['four', 'six', 'both'].map(name => parseNetworkName(name)) as [never, never, never]
 
 export function isUpgraded(seed: number): boolean {
   return seed % UPGRADES_OF === UPGRADES
 }
 
-/** What a version that knows the ungated rules alone cannot read. */
-export function isGated({ rules, command }: Pick<Request, 'rules' | 'command'>): boolean {
-  return (rules ?? 0) > UNGATED_RULES || needsBothFamilies(command)
+/** The rules that a version must know to read this request. */
+export function rulesToRead({ rules, command }: Request): number {
+  return Math.max(rules ?? 0, rulesNeeded(command))
 }
 
 export function isOld({ version }: { readonly version: string }): boolean {
@@ -37,6 +52,8 @@ export function isOld({ version }: { readonly version: string }): boolean {
 export class Upgrade {
   readonly #random: Random
   readonly #rollsBack: boolean
+  /** The version of all hosts at the start. */
+  readonly #first: string
   readonly #hosts: readonly SimHost[]
   readonly #schedule: Schedule
   readonly #oracle: Oracle
@@ -54,15 +71,16 @@ export class Upgrade {
   }) {
     this.#random = new Random(p.seed + 0x60000)
     this.#rollsBack = this.#random.chance(0.5)
+    this.#first = this.#random.pick(OLD)
     this.#hosts = p.hosts
     this.#schedule = p.schedule
     this.#oracle = p.oracle
     this.#probes = p.probes
     this.#hostile = p.hostile
-    for (const host of p.hosts) host.version = OLD
+    for (const host of p.hosts) host.version = this.#first
   }
 
-  /** Upgrades and asks for IPv6 until a time. */
+  /** Upgrades, and asks for what is new, until a time. */
   start(untilMs: number): void {
     this.#upgradeNext(untilMs)
     this.#askNext(untilMs)
@@ -75,12 +93,13 @@ export class Upgrade {
   }
 
   /**
-   * An old host has met what it cannot read. It never may while the cluster knows it as an old one; but it may if it is one again
+   * An old host has met what it cannot read. It never may while the cluster knows it as so old; but it may if it is so again
    * without the cluster's knowing. Then it ends, and is upgraded.
+   * @param p.rules those that it would have to know
    */
-  met(host: SimHost, p: { readonly what: string; readonly state: ClusterState }): void {
+  met(host: SimHost, p: { readonly what: string; readonly rules: number; readonly state: ClusterState }): void {
     const row = p.state.host(host.peerId)
-    if (!this.#rollsBack || row === undefined || isOld(row)) {
+    if (!this.#rollsBack || row === undefined || rulesOfVersion(row.version) < p.rules) {
       this.#oracle.fail(`${host.name}, of an old version, meets ${p.what}`)
       return
     }
@@ -90,7 +109,7 @@ export class Upgrade {
     })
   }
 
-  /** IPv6 at every host, which must be accepted by then. @param done called for each host that has it */
+  /** IPv6 and labels at every host, which must be accepted by then. @param done called for each host that has both */
   askEverywhere(done: (host: SimHost) => void): void {
     if (this.#oracle.state.rules !== RULES) this.#oracle.fail('all hosts are new, and the rules are not raised')
     const facts = { egressRate: 0, mtu: 0, egress: false, hostAccess: false }
@@ -98,13 +117,16 @@ export class Upgrade {
     for (const host of this.#hosts) {
       const name = parseNetworkName(`end-${host.number}`)
       const network = { kind: 'network-create', name, subnet, requestId: host.name, ...facts } as const
+      const address = parseIpv6(`fd00:f::1:0:0:1${host.number}`)
+      const attach = this.#attach(host, name, { address, labels: { end: host.name, odd: '' } })
+      const { containerId, ifname } = attach
+      const update = { kind: 'endpoint-update', containerId, ifname, labels: { odd: null, even: 'x' } } as const
       this.#propose(host, network)
-        ?.then(() =>
-          this.#propose(host, this.#attach(host, name, { address: parseIpv6(`fd00:f::1:0:0:1${host.number}`) }))
-        )
+        ?.then(() => this.#propose(host, attach))
+        .then(() => this.#propose(host, update))
         .then(
           () => done(host),
-          (err: unknown) => this.#oracle.fail(`${host.name} is refused IPv6 after all: ${String(err)}`)
+          (err: unknown) => this.#oracle.fail(`${host.name} is refused IPv6 or labels after all: ${String(err)}`)
         )
     }
   }
@@ -113,9 +135,11 @@ export class Upgrade {
     this.#schedule.after(this.#random.between(300, 4_000), () => {
       const old = this.#hosts.filter(isOld)
       if (this.#schedule.nowMs >= untilMs || old.length === 0) return
-      this.#restart(this.#random.pick(old), NEW, this.#random.pick(['kill', 'kill', 'power-cut']))
+      const host = this.#random.pick(old)
+      const newer = [...OLD, NEW].filter(version => rulesOfVersion(version) > rulesOfVersion(host.version))
+      this.#restart(host, this.#random.pick(newer), this.#random.pick(['kill', 'kill', 'power-cut']))
       this.#probes.add('host-upgraded')
-      if (old.length === 1 && this.#rollsBack) this.#rollBack()
+      if (!this.#hosts.some(isOld) && this.#rollsBack) this.#rollBack()
       this.#upgradeNext(untilMs)
     })
   }
@@ -123,7 +147,7 @@ export class Upgrade {
   /** While the rules may just be raised. */
   #rollBack(): void {
     this.#schedule.after(this.#random.between(0, 1_500), () => {
-      this.#restart(this.#random.pick(this.#hosts), OLD, 'kill')
+      this.#restart(this.#random.pick(this.#hosts), this.#first, 'kill')
       this.#probes.add('host-rolled-back')
     })
   }
@@ -133,7 +157,7 @@ export class Upgrade {
     this.#schedule.after(this.#random.between(500, 4_000), () => {
       if (this.#schedule.nowMs >= untilMs) return
       if (this.#oracle.state.rules === RULES)
-        this.#hostile.propose({ kind: 'host-register', host: this.#hostile.row(OLD) })
+        this.#hostile.propose({ kind: 'host-register', host: this.#hostile.row(this.#random.pick(OLD)) })
       this.#disturb(untilMs)
     })
   }
@@ -149,10 +173,10 @@ export class Upgrade {
       if (this.#schedule.nowMs >= untilMs) return
       const host = this.#random.pick(this.#hosts)
       const command = this.#command(host)
-      const isIpv6 = needsBothFamilies(command)
+      const needed = rulesNeeded(command)
       this.#propose(host, command)?.then(
         () => {
-          if (isIpv6) this.#probes.add('ipv6-accepted')
+          if (needed > UNGATED_RULES) this.#probes.add(`${nameOf(needed)}-accepted`)
         },
         () => undefined
       )
@@ -163,10 +187,23 @@ export class Upgrade {
   /** As ControlPlane does; null where it is refused at once, or the host is down or too old to say it. */
   #propose(host: SimHost, command: Command): Promise<unknown> | null {
     const { process } = host
-    if (process === null || (isOld(host) && isGated({ command }))) return null
-    if (whyNotYet(process.state, command) === null) return process.replicator.log.propose(command)
-    this.#probes.add('ipv6-refused-before-the-rules')
+    const needed = rulesNeeded(command)
+    if (process === null || needed > rulesOfVersion(host.version)) return null
+    if (whyNotYet(process.state, command) === null) {
+      return process.replicator.log.propose(command).then(({ result }) => {
+        if (result.kind === 'endpoint') this.#checkLabels(command, result.endpoint)
+      })
+    }
+    this.#probes.add(`${nameOf(needed)}-refused-before-the-rules`)
     return null
+  }
+
+  /** What was accepted with labels has them. */
+  #checkLabels(command: Command, { containerId, labels = {} }: Endpoint): void {
+    if (command.kind !== 'endpoint-attach' && command.kind !== 'endpoint-update') return
+    for (const [key, value] of Object.entries<string | null>(command.labels ?? {}))
+      if ((labels[key] ?? null) !== value)
+        this.#oracle.fail(`${containerId} has not got the label ${key}=${value ?? ''}`)
   }
 
   #command(host: SimHost): Command {
@@ -177,6 +214,12 @@ export class Upgrade {
     const held = [...this.#oracle.state.endpointsOnHost(host.peerId)].filter(({ containerId }) =>
       containerId.startsWith('v')
     )
+    const tier = random.pick(['web', 'db', ''])
+    const labels = random.pick<LabelChanges>([
+      { tier },
+      { tier: null },
+      { tier: null, 'example.com/n': `${this.#next}` }
+    ])
     return random.pick<Command>([
       { kind, name: FOUR, subnet: parseSubnet('10.8.0.0/24'), ...facts },
       { kind, name: SIX, subnet: parseSubnet('fd00:6::/64'), ...facts },
@@ -187,17 +230,27 @@ export class Upgrade {
       this.#attach(host, SIX, { address: parseIp(`fd00:6::1:0:0:${random.below(40).toString(16)}`) }),
       this.#attach(host, BOTH, {}),
       this.#attach(host, BOTH, { address6 }),
+      this.#attach(host, FOUR, { labels: { tier, app: 'a' } }),
+      this.#attach(host, BOTH, { address6, labels: { tier } }),
+      ...held.slice(0, 2).map(({ containerId }) => {
+        return { kind: 'endpoint-update', containerId, ifname: IFNAME, labels } as const
+      }),
       ...held.slice(0, 2).map(({ containerId }) => ({ kind: 'endpoint-detach', containerId, ifname: IFNAME }) as const)
     ])
   }
 
   #attach(
     { peerId }: SimHost,
-    network: Extract<Command, { kind: 'endpoint-attach' }>['network'],
-    asked: Pick<Extract<Command, { kind: 'endpoint-attach' }>, 'address' | 'address6'>
-  ): Command {
+    network: Attach['network'],
+    asked: Pick<Attach, 'address' | 'address6' | 'labels'>
+  ): Attach {
     const facts = { ifname: IFNAME, name: '', ingressRate: 0, egressRate: 0, delayUs: 0 }
     const containerId = parseContainerId(`v${this.#next++}`)
     return { kind: 'endpoint-attach', network, host: peerId, containerId, ...facts, ...asked }
   }
+}
+
+/** Of what the first of these rules allow. */
+function nameOf(rules: number): 'ipv6' | 'labels' {
+  return rules < LABELS ? 'ipv6' : 'labels'
 }
