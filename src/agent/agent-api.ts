@@ -5,6 +5,8 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type {
   AgentPort,
   EndpointAttachRequest,
+  EndpointFilter,
+  EndpointUpdateRequest,
   NamespaceMapRequest,
   NetworkCreateRequest,
   NetworkUpdateRequest,
@@ -18,7 +20,6 @@ import type { AgentEvent } from '#model/event.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId } from '#model/ids.ts'
 import { formatIp, isIpv4 } from '#model/ip.ts'
 import { joinIp } from '#model/join-address.ts'
-import type { EndpointChanges } from '#model/settings.ts'
 import { formatSocketAddress } from '#model/socket-address.ts'
 import type {
   DoctorView,
@@ -170,7 +171,7 @@ export class AgentApi implements AgentPort {
     return views.endpoint(await endpoints.attach(request))
   }
 
-  async endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView> {
+  async endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointUpdateRequest): Promise<EndpointView> {
     const { endpoints, views } = this.#options
     return views.detailedEndpoint(await endpoints.update(containerId, ifname, change))
   }
@@ -199,9 +200,10 @@ export class AgentApi implements AgentPort {
     return { released: await this.#options.collector.collect(keep) }
   }
 
-  async endpointList(range: PageRange, network?: NetworkName): Promise<PageView<EndpointView>> {
+  async endpointList(range: PageRange, { network, selector }: EndpointFilter = {}): Promise<PageView<EndpointView>> {
     const { state, views } = this.#options
-    const page = endpointPage(state, range, network === undefined ? undefined : views.findNetwork(network))
+    const only = network === undefined ? null : views.findNetwork(network)
+    const page = endpointPage(state, range, { only, selector })
     return { ...page, items: await views.endpoints(page.items) }
   }
 

@@ -2,6 +2,7 @@
 // list as an array, however long: it is read and written page by page, so that the agent goes on with its work meanwhile.
 
 import { Readable } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
 import type { PageRange } from '#model/agent-port.ts'
 import type { PageView } from '#model/views.ts'
@@ -31,12 +32,16 @@ async function* arrayText<Row>(
   first: PageView<Row>,
   read: (range: PageRange) => Promise<PageView<Row>>
 ): AsyncGenerator<string> {
-  const text = ({ items }: PageView<Row>): string => items.map(row => JSON.stringify(row)).join(',')
-  yield `[${text(first)}`
-  for (let token = first.continue; token !== null;) {
-    const page = await read({ limit: PAGE, continue: token })
-    if (page.items.length > 0) yield `,${text(page)}`
-    token = page.continue
+  let separator = ''
+  yield '['
+  for (let page = first; ; page = await read({ limit: PAGE, continue: page.continue })) {
+    if (page.items.length > 0) {
+      yield `${separator}${page.items.map(row => JSON.stringify(row)).join(',')}`
+      separator = ','
+    }
+    if (page.continue === null) break
+    // A filter may leave none of many rows: the agent goes on with its work before it looks at more.
+    if (page.items.length === 0) await nextTurn()
   }
   yield ']'
 }

@@ -9,6 +9,7 @@ import {
   ifname,
   joinBody,
   kvPrefix,
+  labelSelector,
   networkCreateBody,
   networkName,
   namespaceMapBody,
@@ -98,9 +99,9 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     query: { force: yes }
   },
   'GET /v1/endpoints': {
-    does: 'All endpoints, or those of one network',
+    does: 'All endpoints, or those of one network, or those with labels; a page of the latter may be short or empty',
     answer: { page: 'Endpoint' },
-    query: { network: networkName.optional(), ...paged }
+    query: { network: networkName.optional(), label: labelSelector, ...paged }
   },
   'POST /v1/endpoints': {
     does: 'Attaches a container of this host to a network; give either netns or pid',
@@ -114,7 +115,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     query: ofInterface
   },
   'PATCH /v1/endpoints/:id': {
-    does: 'Changes rates and delay; ifname defaults to eth0',
+    does: 'Changes labels, rates and delay; ifname defaults to eth0',
     answer: 'Endpoint',
     body: endpointUpdateBody,
     query: ofInterface

@@ -6,6 +6,7 @@ import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
+import { MAX_LABEL_TEXT, MAX_LABELS, parseLabelChanges, parseLabels, parseSelectorTerm } from '#model/labels.ts'
 import { parseMac } from '#model/mac.ts'
 import { GRANTS_MAX } from '#model/namespace.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
@@ -114,6 +115,15 @@ export const pageLimit = z
   .transform(Number)
 export const pageToken = z.string().min(1).max(1_024).optional().describe('`continue` of the page before')
 
+const term = z.string().max(MAX_LABEL_TEXT)
+
+/** Query parameter by which a list is filtered; given once or repeatedly. */
+export const labelSelector = parsed(z.union([term, z.array(term).max(MAX_LABELS)]), (value, field) =>
+  [value].flat().map(each => parseSelectorTerm(each, field))
+)
+  .optional()
+  .describe('`key=value` or `key`; may be repeated: all must hold')
+
 /** Query parameters of the key-value view; its longest keys have about 200 characters. */
 export const kvPrefix = text.default('')
 
@@ -136,6 +146,7 @@ export const endpointAttachBody = z
       .describe('Instead of `address`: one of each family at most'),
     mac: parsed(text, parseMac).optional(),
     ...settings(ENDPOINT_SETTINGS),
+    labels: parsed(z.record(z.string(), z.string()), parseLabels).optional(),
     requestId
   })
   .refine(body => (body.netns === undefined) !== (body.pid === undefined), {
@@ -152,11 +163,16 @@ export const endpointAttachBody = z
   }))
 
 export const endpointUpdateBody = z
-  .strictObject(changes(ENDPOINT_SETTINGS))
+  .strictObject({
+    ...changes(ENDPOINT_SETTINGS),
+    labels: parsed(z.record(z.string(), z.string().nullable()), parseLabelChanges)
+      .optional()
+      .describe('Only these are changed; null removes one')
+  })
   .refine(body => Object.values(body).some(value => value !== undefined), {
     message: `give at least one of ${changeableOf(ENDPOINT_SETTINGS)
       .map(([name]) => name)
-      .join(', ')}`
+      .join(', ')}, labels`
   })
 
 export const namespaceName = parsed(text, parseNamespaceName)

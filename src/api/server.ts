@@ -21,6 +21,7 @@ import {
   ifname,
   joinBody,
   kvPrefix,
+  labelSelector,
   namespaceMapBody,
   namespaceName,
   networkCreateBody,
@@ -152,9 +153,11 @@ function networkRoutes(server: FastifyInstance, agent: AgentPort): void {
 function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   type One = { Params: { id: string }; Querystring: { ifname?: string } }
   const id = (request: { params: One['Params'] }): ContainerId => parseContainerId(request.params.id)
-  server.get<{ Querystring: { network?: string } & Listed['Querystring'] }>('/v1/endpoints', (r, reply) => {
+  type Filtered = { Querystring: { network?: string; label?: string | string[] } & Listed['Querystring'] }
+  server.get<Filtered>('/v1/endpoints', (r, reply) => {
     const network = r.query.network === undefined ? undefined : check(networkName, r.query.network, 'network')
-    return answerList(r, reply, range => agent.endpointList(range, network))
+    const filter = compact({ network, selector: check(labelSelector, r.query.label, 'label') })
+    return answerList(r, reply, range => agent.endpointList(range, filter))
   })
   server.post('/v1/endpoints', async (request, reply) => {
     const { pid, netns, ...facts } = check(endpointAttachBody, request.body)

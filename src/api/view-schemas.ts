@@ -70,6 +70,7 @@ const endpoint = z.strictObject({
   mtu: count,
   hostInterface: z.string(),
   ...settings(ENDPOINT_SETTINGS),
+  labels: z.record(z.string(), z.string()),
   rxBytes: counted.describe('From the container’s point of view; null on hosts other than its own'),
   txBytes: counted,
   rxPackets: counted,

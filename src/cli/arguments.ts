@@ -4,6 +4,7 @@ import { statSync } from 'node:fs'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import { familyOf, type Ip } from '#model/ip.ts'
 import { MAX_TEXT } from '#model/fields.ts'
+import { labelsOfPairs } from '#model/labels.ts'
 
 /** A parser for commander whose errors name the flag. */
 export function by<T>(flag: string, parse: (text: string, field: string) => T): (text: string) => T {
@@ -38,6 +39,24 @@ export function onceAFamily(
       throw new VxmeshError('ERR_USAGE', `${flag}: may be given once for each family`, { field: flag })
     return [...before, text]
   }
+}
+
+/** Collects the pairs of an option that may be repeated; a key may be given once. */
+export function pairs<Value>(
+  flag: string,
+  parse: (text: string, field: string) => readonly [key: string, value: Value]
+): (text: string, before?: Readonly<Record<string, Value>>) => Readonly<Record<string, Value>> {
+  const pair = by(flag, parse)
+  return (text, before = {}) => by(flag, () => labelsOfPairs([...Object.entries(before), pair(text)], flag))(text)
+}
+
+/** Validates the values of an option that may be repeated, and returns them unchanged. */
+export function repeated(
+  flag: string,
+  parse: (text: string, field: string) => unknown
+): (text: string, before?: readonly string[]) => readonly string[] {
+  const check = checked(flag, parse)
+  return (text, before = []) => [...before, check(text)]
 }
 
 export function wholeNumber(min: number, max: number): (text: string, field: string) => number {

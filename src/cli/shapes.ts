@@ -1,5 +1,6 @@
 // The columns of each kind of result, and the details of a single one.
 
+import { labelTexts } from '#model/labels.ts'
 import { formatRate } from '#model/quantity.ts'
 import {
   ENDPOINT_SETTING_NAMES,
@@ -81,6 +82,7 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
         ['mac', r.mac],
         ['mtu', `${r.mtu}`],
         ...settingPairs(r),
+        ...labelTexts(r.labels).map((text, at) => [at === 0 ? 'labels' : '', text] as const),
         ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets, ${measured(r.rxRate)}`],
         ['sent', `${count(r.txBytes)} bytes, ${count(r.txPackets)} packets, ${measured(r.txRate)}`]
       ])

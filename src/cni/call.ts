@@ -49,7 +49,7 @@ export function netnsOf(variables: Variables): string {
 }
 
 /** The arguments in CNI_ARGS that this plugin knows; others need IgnoreUnknown (CONVENTIONS, "CNI_ARGS"). */
-const KNOWN_ARGS = ['IgnoreUnknown', 'IP', 'MAC', 'K8S_POD_NAMESPACE', 'K8S_POD_NAME'] as const
+const KNOWN_ARGS = ['IgnoreUnknown', 'IP', 'MAC', 'K8S_POD_NAMESPACE', 'K8S_POD_NAME', 'VXMESH_LABELS'] as const
 
 export type CniArgs = Readonly<Partial<Record<(typeof KNOWN_ARGS)[number], string>>>
 

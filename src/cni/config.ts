@@ -15,6 +15,7 @@ import {
 } from '#model/ids.ts'
 import { parseIp, type Ip } from '#model/ip.ts'
 import type { Ipv6 } from '#model/ipv6.ts'
+import { isEmpty, labelsOfPairs, parseLabels, parseLabelText, type Labels } from '#model/labels.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkRate, parseDelay } from '#model/quantity.ts'
 import { ENDPOINT_DEFAULTS, type EndpointSettings } from '#model/settings.ts'
@@ -24,12 +25,15 @@ import { isVersion, VERSIONS, type CniVersion } from './versions.ts'
 
 const ANNOTATIONS = 'io.kubernetes.cri.pod-annotations'
 const ATTACHMENTS = 'cni.dev/valid-attachments'
-/** Annotations by which a pod chooses its network and delay. */
+/** Annotations by which a pod chooses its network, delay and labels. */
 export const NETWORK_ANNOTATION = 'vxmesh.io/network'
 export const DELAY_ANNOTATION = 'vxmesh.io/delay'
+export const LABELS_ANNOTATION = 'vxmesh.io/labels'
 
 const fields = z.looseObject({})
 const request = z.looseObject({ ips: z.array(z.string()).nullish(), mac: z.string().nullish() })
+/** CONVENTIONS, "args in network config". */
+const labelList = z.array(z.looseObject({ key: z.string(), value: z.string() }))
 
 const prevResult = z.looseObject({
   interfaces: z.array(z.looseObject({ name: z.string() })).nullish(),
@@ -46,7 +50,7 @@ const body = z.looseObject({
       'must start with a letter or digit and contain only letters, digits and "_.-"'
     ),
   network: z.string().nullish(),
-  args: z.looseObject({ cni: request.nullish() }).nullish(),
+  args: z.looseObject({ cni: z.looseObject({ ...request.shape, labels: labelList.nullish() }).nullish() }).nullish(),
   runtimeConfig: z
     .looseObject({
       ...request.shape,
@@ -111,9 +115,14 @@ export function namespaceOf(args: CniArgs): NamespaceName | undefined {
   }
 }
 
-export type Requested = EndpointSettings & { readonly address?: Ip; readonly address6?: Ipv6; readonly mac?: Mac }
+export type Requested = EndpointSettings & {
+  readonly address?: Ip
+  readonly address6?: Ipv6
+  readonly mac?: Mac
+  readonly labels?: Labels
+}
 
-/** The requested addresses, one of each family at most, MAC, rates and delay. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
+/** The requested addresses, one of each family at most, MAC, rates, delay and labels. runtimeConfig takes precedence over the configuration's args, and those over CNI_ARGS. */
 export function requestedOf(config: CniConfig, args: CniArgs): Requested {
   const { runtimeConfig, args: own } = config
   const ips = runtimeConfig?.ips ?? own?.cni?.ips ?? (args.IP === undefined ? [] : args.IP.split(','))
@@ -122,6 +131,7 @@ export function requestedOf(config: CniConfig, args: CniArgs): Requested {
   return inConfig(() => {
     const rate = (field: 'ingressRate' | 'egressRate'): number =>
       checkRate(valueOf(runtimeConfig?.bandwidth ?? {}, field) ?? 0, `bandwidth.${field}`)
+    const labels = labelsIn(config, args)
     return {
       ...asAddresses(
         ips.map(text => parseIp(text.split('/')[0] ?? '', 'ips')),
@@ -131,8 +141,22 @@ export function requestedOf(config: CniConfig, args: CniArgs): Requested {
       ...ENDPOINT_DEFAULTS,
       ingressRate: rate('ingressRate'),
       egressRate: rate('egressRate'),
-      delayUs: delay === undefined ? 0 : parseDelay(delay, DELAY_ANNOTATION)
+      delayUs: delay === undefined ? 0 : parseDelay(delay, DELAY_ANNOTATION),
+      ...(isEmpty(labels) ? {} : { labels })
     }
+  })
+}
+
+/**
+ * The labels of all three places: where they differ about one, the annotation takes precedence over the configuration's args, and
+ * those over CNI_ARGS. @throws ERR_INVALID naming the place
+ */
+function labelsIn(config: CniConfig, args: CniArgs): Labels {
+  const pairs = (config.args?.cni?.labels ?? []).map(({ key, value }) => [key, value] as const)
+  return parseLabels({
+    ...parseLabelText(args.VXMESH_LABELS ?? '', 'CNI_ARGS: VXMESH_LABELS'),
+    ...parseLabels(labelsOfPairs(pairs, 'args.cni.labels'), 'args.cni.labels'),
+    ...parseLabelText(annotationOf(config, LABELS_ANNOTATION) ?? '', LABELS_ANNOTATION)
   })
 }
 

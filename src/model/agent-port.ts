@@ -4,7 +4,7 @@ import type { CommandOf } from '#model/command.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
-import type { EndpointChanges } from '#model/settings.ts'
+import type { Selector } from '#model/labels.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -34,6 +34,11 @@ export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 
   readonly exclusive?: boolean
 }
 
+/** What is given is changed. */
+export type EndpointUpdateRequest = Omit<CommandOf<'endpoint-update'>, 'kind' | 'containerId' | 'ifname'>
+/** Only the endpoints of this network, and only those that the selector chooses. */
+export type EndpointFilter = { readonly network?: NetworkName; readonly selector?: Selector }
+
 /** At most `limit` rows, after those that `continue` of an earlier page ends with; from the beginning when it is null. */
 export type PageRange = { readonly limit: number; readonly continue: string | null }
 
@@ -60,11 +65,11 @@ export type AgentPort = {
   networkShow(name: NetworkName): Promise<NetworkView>
 
   endpointAttach(request: EndpointAttachRequest): Promise<EndpointView>
-  /** Changes the given settings only. On the endpoint's own host it resolves once the kernel enforces them. */
-  endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<EndpointView>
+  /** Changes the given settings and labels only. On the endpoint's own host it resolves once the kernel enforces them. */
+  endpointUpdate(containerId: ContainerId, ifname: IfName, change: EndpointUpdateRequest): Promise<EndpointView>
   endpointDetach(containerId: ContainerId, ifname: IfName): Promise<EndpointView>
-  /** By VNI and address. */
-  endpointList(range: PageRange, network?: NetworkName): Promise<PageView<EndpointView>>
+  /** By VNI and address. With a selector a page may hold fewer rows than `limit`, or none, and not be the last. */
+  endpointList(range: PageRange, filter?: EndpointFilter): Promise<PageView<EndpointView>>
   /** All endpoints of a container, or that of one interface. */
   endpointShow(containerId: ContainerId, ifname?: IfName): Promise<readonly EndpointView[]>
 

@@ -25,6 +25,7 @@ export type EndpointFacts = Pick<
   | 'addresses'
   | 'mac'
   | 'vni'
+  | 'labels'
   | keyof EndpointSettings
 >
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>

@@ -189,6 +189,11 @@ export function changesOf<T extends Settings>(table: T, command: ChangesOf<T>): 
   return Object.fromEntries(present.map(([name]) => [name, values[name]])) as ChangesOf<T>
 }
 
+/** Does an update change how the endpoint's traffic is limited or delayed? */
+export function changesShaping(update: EndpointChanges): boolean {
+  return Object.keys(changesOf(SHAPING_SETTINGS, update)).length > 0
+}
+
 export function changeableOf(table: Settings): readonly (readonly [name: string, setting: Setting])[] {
   return Object.entries(table).filter(([, { changeable }]) => changeable)
 }

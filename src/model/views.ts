@@ -3,6 +3,7 @@
 import type { MemberStatus } from './member.ts'
 import type { Shaping } from './endpoint.ts'
 import type { Role } from './host.ts'
+import type { Labels } from './labels.ts'
 import type { EndpointSettings, NetworkSettings } from './settings.ts'
 
 /** Its `mtu` is never 0: where the network has none of its own, it is this host's. */
@@ -36,6 +37,7 @@ export type EndpointView = EndpointSettings & {
   readonly mtu: number
   /** Name of the veth's end on the host. */
   readonly hostInterface: string
+  readonly labels: Labels
   /** From the container's point of view; null on hosts other than the endpoint's. */
   readonly rxBytes: number | null
   readonly txBytes: number | null

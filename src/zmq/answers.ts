@@ -16,7 +16,7 @@ const MS_US = 1_000
 /** @param connection the request, for the fields that only the caller knows */
 export function connectionOf(p: {
   readonly connection: Pick<Connection, 'id' | 'pid'>
-  readonly detail: Detail
+  readonly detail: Pick<Detail, 'netns' | 'requestId'>
   readonly endpoint: EndpointView
   readonly network: Pick<NetworkView, 'subnet' | 'subnets'>
   readonly interfaceIndex: InterfaceIndex
@@ -39,8 +39,7 @@ export function connectionOf(p: {
       ...endpoint,
       subnets: network.subnets,
       ...(detail.requestId === undefined ? {} : { requestId: detail.requestId }),
-      ...(detail.netns === undefined ? {} : { netns: detail.netns }),
-      ...(detail.labels === undefined ? {} : { labels: detail.labels })
+      ...(detail.netns === undefined ? {} : { netns: detail.netns })
     })
   }
 }

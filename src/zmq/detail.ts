@@ -3,6 +3,7 @@
 import { invalid } from '#model/errors.ts'
 import { parseIfName, parseNetworkName, type IfName, type NetworkName } from '#model/ids.ts'
 import { FAMILIES, parseIp, type Ip } from '#model/ip.ts'
+import { parseLabelChanges, parseLabels, type LabelChanges, type Labels } from '#model/labels.ts'
 import { parseMac, type Mac } from '#model/mac.ts'
 import { checkDelay, checkRate, parseRate } from '#model/quantity.ts'
 
@@ -19,18 +20,22 @@ export type Detail = {
   readonly ingressRate?: number
   readonly egressRate?: number
   readonly delayUs?: number
-  /** The caller's labels: returned in the answer, not stored. */
-  readonly labels?: Readonly<Record<string, string>>
+  readonly labels?: Labels
+}
+
+/** Of an update: what is given is changed, and null removes a label. */
+export type DetailChanges = Pick<Detail, 'ifname' | 'requestId' | 'ingressRate' | 'egressRate' | 'delayUs'> & {
+  readonly labels?: LabelChanges
 }
 
 const MAX_REQUEST_ID = 256
 const MAX_PATH = 4_096
-/** Of all labels, names included, in characters: answers echo them to every subscriber. */
-const MAX_LABELS = 1_024
 
 type Parser = (value: unknown, field: string) => unknown
 
-const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
+type Parsers<T> = Readonly<Record<keyof T, Parser>>
+
+const PARSERS: Parsers<Detail> = {
   network: (value, field) => parseNetworkName(text(value, field), field),
   ifname: (value, field) => parseIfName(text(value, field), field),
   mac: (value, field) => parseMac(text(value, field), field),
@@ -53,17 +58,29 @@ const PARSERS: Readonly<Record<keyof Detail, Parser>> = {
   ingressRate: rate,
   egressRate: rate,
   delayUs: (value, field) => checkDelay(value as number, field),
-  labels: (value, field) => {
-    const pairs = object(value, field)
-    const sizes = Object.entries(pairs).map(([name, label]) => name.length + text(label, `${field}.${name}`).length)
-    if (sizes.reduce((sum, size) => sum + size, 0) > MAX_LABELS)
-      throw invalid(field, `must have at most ${MAX_LABELS} characters in all`)
-    return pairs
-  }
+  labels: parseLabels
+}
+
+const CHANGE_PARSERS: Parsers<DetailChanges> = {
+  ifname: PARSERS.ifname,
+  requestId: PARSERS.requestId,
+  ingressRate: rate,
+  egressRate: rate,
+  delayUs: PARSERS.delayUs,
+  labels: parseLabelChanges
 }
 
 /** Empty text means no fields. @throws ERR_INVALID naming the field, such as ConnDetail.mac */
 export function parseDetail(json: string): Detail {
+  return parseFields(json, PARSERS)
+}
+
+/** That of an update. @throws ERR_INVALID as parseDetail does, and for a field that cannot be changed */
+export function parseDetailChanges(json: string): DetailChanges {
+  return parseFields(json, CHANGE_PARSERS)
+}
+
+function parseFields(json: string, parsers: Readonly<Record<string, Parser>>): Readonly<Record<string, unknown>> {
   if (json === '') return {}
   let value: unknown
   try {
@@ -71,16 +88,17 @@ export function parseDetail(json: string): Detail {
   } catch (err) {
     throw invalid('ConnDetail', `is not JSON: ${err instanceof Error ? err.message : String(err)}`)
   }
-  const detail: Partial<Record<keyof Detail, unknown>> = {}
+  const detail: Record<string, unknown> = {}
   for (const [name, field] of Object.entries(object(value, 'ConnDetail'))) {
-    if (!isKnown(name)) throw invalid(`ConnDetail.${name}`, 'is not a known field')
-    detail[name] = PARSERS[name](field, `ConnDetail.${name}`)
+    const parse = Object.hasOwn(parsers, name) ? parsers[name] : undefined
+    if (parse === undefined) throw invalid(`ConnDetail.${name}`, whyUnknown(name))
+    detail[name] = parse(field, `ConnDetail.${name}`)
   }
-  return detail as Detail
+  return detail
 }
 
-function isKnown(name: string): name is keyof Detail {
-  return Object.hasOwn(PARSERS, name)
+function whyUnknown(name: string): string {
+  return Object.hasOwn(PARSERS, name) ? 'cannot be changed' : 'is not a known field'
 }
 
 function rate(value: unknown, field: string): number {

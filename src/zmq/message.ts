@@ -14,6 +14,7 @@ export const REQUESTS = {
   1: 'connection-create',
   2: 'connection-delete',
   3: 'connection-query',
+  4: 'connection-update',
   11: 'network-create',
   12: 'network-delete',
   13: 'network-query'
@@ -68,6 +69,7 @@ export function decodeRequest(message: Buffer): TypedRequest {
     case 'connection-create':
     case 'connection-delete':
     case 'connection-query':
+    case 'connection-update':
       return { type, request: { kind, connection: decodeConnection(data) } }
     case 'network-create':
     case 'network-delete':

@@ -62,6 +62,8 @@ const ZAP_DOMAIN = 'vxmesh'
 /** Of the events socket, so that its clients are told from the others. */
 const EVENTS_DOMAIN = 'vxmesh-events'
 const UNIX = 'ipc://'
+/** Events by the type of the request that they are the answer to. */
+const ENDPOINT_EVENTS = { 'endpoint-attached': 1, 'endpoint-detached': 2, 'endpoint-updated': 4 } as const
 
 /** Keys as 40 characters of Z85: the server's secret key, and the public keys of the allowed clients. */
 export type CurveKeys = { readonly secretKey: string; readonly allowedKeys: readonly string[] }
@@ -274,9 +276,10 @@ export class ZmqServer {
   #publish(event: AgentEvent): void {
     switch (event.kind) {
       case 'endpoint-attached':
+      case 'endpoint-updated':
       case 'endpoint-detached': {
         if (this.#inProgress.has(`endpoint ${event.endpoint.containerId}`)) return
-        const type = ANSWER + (event.kind === 'endpoint-attached' ? 1 : 2)
+        const type = ANSWER + ENDPOINT_EVENTS[event.kind]
         const connection = connectionOfEvent(event.endpoint, event.index)
         this.#announce(encodeMessage(type, encodeConnection(connection)))
         return

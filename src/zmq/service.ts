@@ -12,7 +12,7 @@ import { ENDPOINT_DEFAULTS, NETWORK_DEFAULTS } from '#model/settings.ts'
 import type { EndpointView, NetworkView, PageView } from '#model/views.ts'
 import { netnsOfPid, PID_LIMIT } from '#platform/netns.ts'
 import { connectionOf, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
-import { parseDetail, type Detail } from './detail.ts'
+import { parseDetail, parseDetailChanges, type Detail } from './detail.ts'
 import {
   ANSWER,
   type TypedRequest,
@@ -31,6 +31,7 @@ export type ZmqPort = Pick<
   | 'endpointAttach'
   | 'endpointDetach'
   | 'endpointShow'
+  | 'endpointUpdate'
   | 'networkCreate'
   | 'networkDelete'
   | 'networkList'
@@ -42,6 +43,7 @@ export type ZmqPort = Pick<
 const MAX_ECHO = 512
 /** Networks read at once. */
 const PAGE = 1_000
+const CHANGEABLE = 'labels, ingressRate, egressRate, delayUs'
 const DEFAULT_IFNAME = parseIfName('eth0')
 
 export class ZmqService {
@@ -70,6 +72,8 @@ export class ZmqService {
         return this.#delete(request.connection)
       case 'connection-query':
         return this.#query(request.connection)
+      case 'connection-update':
+        return this.#update(request.connection)
       case 'network-create':
         return this.#createNetwork(request.network)
       case 'network-delete': {
@@ -87,7 +91,7 @@ export class ZmqService {
     if (detail.gateway !== undefined && !network.gateways.includes(formatIp(detail.gateway))) {
       throw invalid('ConnDetail.gateway', `the gateway of network ${network.name} is ${network.gateways.join(' and ')}`)
     }
-    const { ingressRate, egressRate, mac, requestId, addresses = [] } = detail
+    const { ingressRate, egressRate, mac, requestId, addresses = [], labels } = detail
     const requestIp = connection.requestIp === 0 ? [] : [connection.requestIp as Ipv4]
     const both = checkRate(connection.bandwidth * 1_000, 'Bandwidth')
     const endpoint = await this.#agent.endpointAttach({
@@ -103,7 +107,8 @@ export class ZmqService {
       ...asAddresses([...requestIp, ...addresses], 'ConnDetail.addresses'),
       ...(connection.ovsPortId > 0 ? { portNumber: connection.ovsPortId } : {}),
       ...(mac === undefined ? {} : { mac }),
-      ...(requestId === undefined ? {} : { requestId })
+      ...(requestId === undefined ? {} : { requestId }),
+      ...(labels === undefined ? {} : { labels })
     })
     return this.#connectionData({ connection, detail, endpoint, network })
   }
@@ -125,8 +130,23 @@ export class ZmqService {
     return this.#connectionData({ connection, detail, endpoint, network })
   }
 
+  /** Changes what the detail gives. In the fixed fields 0 means both unlimited and not given: they must be 0. */
+  async #update(connection: Connection): Promise<Buffer> {
+    const detail = parseDetailChanges(connection.connDetail)
+    if (connection.bandwidth !== 0)
+      throw invalid('Bandwidth', 'must be 0 in an update: give ConnDetail.ingressRate or egressRate')
+    if (connection.delay !== 0) throw invalid('Delay', 'must be 0 in an update: give ConnDetail.delayUs')
+    const { ifname: _, requestId: __, ...changes } = detail
+    if (Object.keys(changes).length === 0) throw invalid('ConnDetail', `must give at least one of ${CHANGEABLE}`)
+    const { ifname } = await this.#endpoint(connection, detail)
+    const id = parseContainerId(connection.id, 'ID')
+    const endpoint = await this.#agent.endpointUpdate(id, parseIfName(ifname), changes)
+    const network = await this.#agent.networkShow(parseNetworkName(endpoint.network))
+    return this.#connectionData({ connection, detail, endpoint, network })
+  }
+
   /** The container's only endpoint, or that of the interface in the detail. */
-  async #endpoint(connection: Connection, { ifname }: Detail): Promise<EndpointView> {
+  async #endpoint(connection: Connection, { ifname }: Pick<Detail, 'ifname'>): Promise<EndpointView> {
     const id = parseContainerId(connection.id, 'ID')
     const found = await (ifname === undefined ? this.#agent.endpointShow(id) : this.#agent.endpointShow(id, ifname))
     const [endpoint, another] = found
@@ -186,7 +206,7 @@ export class ZmqService {
 
   #connectionData(p: {
     readonly connection: Connection
-    readonly detail: Detail
+    readonly detail: Pick<Detail, 'netns' | 'requestId'>
     readonly endpoint: EndpointView
     readonly network: NetworkView
   }): Buffer {
@@ -209,7 +229,8 @@ export function errorMessage(err: VxmeshError, request: TypedRequest | null): Bu
 function subjectOf(request: ZmqRequest): Record<string, unknown> {
   if (!('connection' in request)) return { name: clip(request.network.name) }
   const { id, connDetail } = request.connection
-  return { id: clip(id), requestId: requestIdOf(connDetail) }
+  const parse = request.kind === 'connection-update' ? parseDetailChanges : parseDetail
+  return { id: clip(id), requestId: requestIdOf(connDetail, parse) }
 }
 
 /** Truncates a text of the request, which may have 16 KiB, for an answer, which goes to every subscriber. */
@@ -218,9 +239,9 @@ function clip(text: string): string {
 }
 
 /** For the error message; null when the detail cannot be parsed. */
-function requestIdOf(connDetail: string): string | null {
+function requestIdOf(connDetail: string, parse: (json: string) => Pick<Detail, 'requestId'>): string | null {
   try {
-    return parseDetail(connDetail).requestId ?? null
+    return parse(connDetail).requestId ?? null
   } catch {
     return null
   }

@@ -46,7 +46,7 @@ t.test('only endpoints of this host are listed with counters', async t => {
       ['db', 'h2', null, null, null]
     ]
   )
-  t.same((await api.endpointList(PAGE, RED)).items, list)
+  t.same((await api.endpointList(PAGE, { network: RED })).items, list)
 })
 
 t.test('a list without endpoints of this host reads no counters', async t => {
@@ -183,7 +183,7 @@ t.test('a refused change is the caller’s error, and a missing network is named
     () => api.networkShow(none),
     () => api.networkUpdate(none, {}),
     () => api.networkDelete(none, true),
-    () => api.endpointList(PAGE, none)
+    () => api.endpointList(PAGE, { network: none })
   ]
   for (const call of calls) {
     await t.rejects(call(), { code: 'ERR_NETWORK_NOT_FOUND', message: /none/ })

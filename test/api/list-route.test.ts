@@ -8,7 +8,13 @@ import type { PageView } from '#model/views.ts'
 async function get(
   t: Test,
   query: string,
-  p: { readonly rows: number; readonly failAt?: number; readonly emptyAtEnd?: boolean }
+  p: {
+    readonly rows: number
+    readonly failAt?: number
+    readonly emptyAtEnd?: boolean
+    /** Only these rows are in the list. */
+    readonly chosen?: (row: number) => boolean
+  }
 ): Promise<{ readonly status: number; readonly body: string; readonly reads: readonly number[] }> {
   const reads: number[] = []
   const server = fastify()
@@ -19,7 +25,8 @@ async function get(
       reads.push(range.limit)
       if (p.failAt !== undefined && from >= p.failAt) return Promise.reject(new VxmeshError('ERR_KERNEL', 'ENOBUFS'))
       const end = Math.min(p.rows, from + range.limit)
-      const items = Array.from({ length: end - from }, (_, i) => ({ row: from + i }))
+      const rows = Array.from({ length: end - from }, (_, i) => ({ row: from + i }))
+      const items = rows.filter(({ row }) => p.chosen?.(row) ?? true)
       const isLast = end === p.rows && (p.emptyAtEnd !== true || items.length === 0)
       return Promise.resolve({ items, continue: isLast ? null : String(end) })
     })
@@ -51,6 +58,19 @@ t.test('the whole list is one array, read in pages', async t => {
 
 t.test('rows that go away while the list is read leave it well-formed', async t => {
   t.same(numbers((await get(t, '', { rows: 1_000, emptyAtEnd: true })).body), upTo(1_000))
+})
+
+t.test('a filter may leave any page empty', async t => {
+  for (const [what, chosen] of Object.entries({
+    none: (): boolean => false,
+    'the first': (row: number): boolean => row < 10,
+    'the last': (row: number): boolean => row >= 1_990,
+    'those of some pages': (row: number): boolean => Math.floor(row / 500) % 2 === 1
+  })) {
+    const { body, reads } = await get(t, '', { rows: 2_000, chosen })
+    t.same(numbers(body), upTo(2_000).filter(chosen), what)
+    t.equal(reads.length, 4)
+  }
 })
 
 t.test('with a limit or a token the answer is one page', async t => {

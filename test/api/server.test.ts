@@ -129,7 +129,7 @@ t.test('a body reaches the agent parsed and with defaults', async t => {
   t.match(agent.asked[2], { egressV6: 'routed' })
 })
 
-/** h1 with the rules of both families. */
+/** h1 with the latest rules. */
 function host6(): MemoryHost {
   const agent = new MemoryHost()
   agent.caller.raise()
@@ -161,6 +161,77 @@ t.test('a network and an endpoint are made with one or both families', async t =
     t.match(await attached('both', id, asked), { addresses }, id)
   t.match(await attached('six', 'g', { addresses: ['fd00:6::1:0:0:9'] }), { address: 'fd00:6::1:0:0:9/64' })
   t.match((await ask(agent, 'GET', '/v1/endpoints?network=both&limit=1')).json, { items: [{ containerId: 'a' }] })
+})
+
+t.test('an endpoint is attached with labels, which change and by which lists are filtered', async t => {
+  const agent = host6()
+  const ids = async (query: string): Promise<unknown> => {
+    const { json } = await ask(agent, 'GET', `/v1/endpoints${query}`)
+    const rows = Array.isArray(json) ? json : (json as { items: unknown[] }).items
+    return (rows as { containerId: string }[]).map(({ containerId }) => containerId)
+  }
+  t.match(
+    (await ask(agent, 'POST', '/v1/endpoints', { ...WEB, labels: { app: 'web', 'example.com/tier': 'front' } })).json,
+    {
+      labels: { app: 'web', 'example.com/tier': 'front' }
+    }
+  )
+  t.strictSame(
+    ((await ask(agent, 'POST', '/v1/endpoints', { ...WEB, containerId: 'db' })).json as { labels: unknown }).labels,
+    {}
+  )
+  for (const [query, found] of [
+    ['', ['web', 'db']],
+    ['?label=app', ['web']],
+    ['?label=app%3Dweb', ['web']],
+    ['?label=app=web&label=example.com/tier', ['web']],
+    ['?network=red&label=app=web&limit=1', ['web']],
+    ['?label=app=db', []],
+    ['?label=app=web&label=none&limit=1', []]
+  ] as const)
+    t.same(await ids(query), found, query)
+  const changed = await ask(agent, 'PATCH', '/v1/endpoints/web', { labels: { app: null, zone: '' } })
+  t.strictSame((changed.json as { labels: unknown }).labels, { 'example.com/tier': 'front', zone: '' })
+  t.same(await ids('?label=zone='), ['web'])
+  t.match((await ask(agent, 'PATCH', '/v1/endpoints/db', { egressRate: 8_000, labels: { app: 'db' } })).json, {
+    ...{ egressRate: 8_000, labels: { app: 'db' } }
+  })
+  t.match((await ask(agent, 'PATCH', '/v1/endpoints/db', { labels: {} })).json, { labels: { app: 'db' } })
+  t.match((await ask(agent, 'GET', '/v1/kv/endpoint/red/db/eth0')).json, { value: { labels: { app: 'db' } } })
+})
+
+t.test('labels that an endpoint cannot have are refused by that field, and before the rules allow them', async t => {
+  const agent = host6()
+  await ask(agent, 'POST', '/v1/endpoints', { ...WEB, labels: { app: 'web' } })
+  const many = (count: number): object => Object.fromEntries(Array.from({ length: count }, (_, n) => [`k${n}`, '']))
+  for (const labels of [{ 'a b': '' }, { app: '-' }, { 'A/b': '' }, many(33), ['app'], 'app=web', { app: 7 }]) {
+    for (const [method, url, body] of [
+      ['POST', '/v1/endpoints', { ...WEB, containerId: 'x' }],
+      ['PATCH', '/v1/endpoints/web', {}]
+    ] as const) {
+      const { status, error } = await ask(agent, method, url, { ...body, labels })
+      t.equal(status, 400)
+      t.match(error, { code: 'ERR_INVALID', field: /^labels/, message: /^labels/ }, JSON.stringify(labels))
+    }
+  }
+  for (const [body, field] of [
+    [{ ...WEB, containerId: 'x', labels: { app: null } }, 'labels.app'],
+    [{ ...WEB, containerId: 'x', labels: null }, 'labels']
+  ] as const)
+    t.match((await ask(agent, 'POST', '/v1/endpoints', body)).error, { code: 'ERR_INVALID', field })
+  t.match((await ask(agent, 'PATCH', '/v1/endpoints/web', { labels: many(32) })).error, {
+    ...{ code: 'ERR_INVALID', field: 'labels', message: /33 labels/ }
+  })
+  for (const query of ['label=', 'label==x', 'label=a%20b', 'label=app=a/b', `label=${'x'.repeat(400)}`])
+    t.match((await ask(agent, 'GET', `/v1/endpoints?${query}`)).error, { code: 'ERR_INVALID', field: 'label' }, query)
+  t.equal(agent.caller.state.endpointCount, 1)
+
+  const early = new MemoryHost()
+  t.match(await ask(early, 'POST', '/v1/endpoints', { ...WEB, labels: { app: 'web' } }), {
+    status: 501,
+    error: { code: 'ERR_UNSUPPORTED', field: 'labels', message: /upgrade vxmesh to 0\.3 on h1, h2 first/ }
+  })
+  t.equal((await ask(early, 'POST', '/v1/endpoints', { ...WEB, labels: {} })).status, 201)
 })
 
 t.test('a network gets a subnet of the other family, and its endpoints their addresses', async t => {

@@ -27,7 +27,7 @@ const ENDPOINT = [
     'rxRate',
     'txRate'
   ],
-  ...['hostIfindex', 'installed']
+  ...['hostIfindex', 'installed', 'labels']
 ]
 const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
 const HOST = ['name', 'peerId', 'vtep', 'role', 'status', 'endpoints', 'version']
@@ -260,4 +260,35 @@ t.test('tables fit the terminal, in colour if enabled; pipes get the full width'
   const one = await vx(['host', 'show', 'h1'], { env, io: { columns: 56 } })
   for (const text of one.out.split('\n')) t.ok(text.length <= 56, text)
   t.notMatch((await vx(['status'], { env, io: { color: true } })).out, '\u001b', 'no problem to show')
+})
+
+t.test('labels are given, changed, shown and searched for', async t => {
+  const { agent, env } = await served(t)
+  agent.caller.raise()
+  const ran = async (line: string): Promise<string> => {
+    const { code, out, err } = await vx(line.split(' '), { env })
+    t.equal(code, 0, `${line}: ${err}`)
+    return out
+  }
+  const attach = 'endpoint attach --network red --pid 1 --container-id'
+  t.match(
+    await ran(`${attach} web --label app=web --label example.com/tier=front --label empty=`),
+    /\nlabels +app=web\n +empty=\n +example.com\/tier=front\nreceived/
+  )
+  t.notMatch(await ran(`${attach} plain`), /labels/)
+  await ran('endpoint update web --label app=shop --label zone=a --unlabel empty --unlabel none')
+  t.strictSame((JSON.parse(await ran('endpoint show web -o json')) as { labels: unknown }).labels, {
+    app: 'shop',
+    'example.com/tier': 'front',
+    zone: 'a'
+  })
+  const ids = async (line: string): Promise<unknown> =>
+    (JSON.parse(await ran(`${line} -o json`)) as { containerId: string }[]).map(({ containerId }) => containerId)
+  t.same(await ids('endpoint list'), ['web', 'plain'])
+  t.same(await ids('endpoint list --label app=shop'), ['web'])
+  t.same(await ids('endpoint list --network red --label app --label example.com/tier=front'), ['web'])
+  t.same(await ids('endpoint list --label app=shop --label empty'), [])
+  t.match(await ran('endpoint list --label zone'), /\nred +web /)
+  await ran('endpoint update plain --egress-rate 10mbit --label app=plain')
+  t.match(await ran('kv get endpoint/red/plain/eth0'), /\nlabels +\{"app":"plain"\}\n/)
 })

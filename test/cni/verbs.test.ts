@@ -111,11 +111,30 @@ t.test('variables and configuration reach the agent as its own request', async t
       { network: 'green' }
     ],
     [{ ...CONF, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/delay': '10ms' } } }, CONTAINER, { delayUs: 10_000 }],
+    [
+      { ...CONF, args: { cni: { labels: [{ key: 'app', value: 'web' }] } } },
+      { ...CONTAINER, CNI_ARGS: 'VXMESH_LABELS=app=db,tier=back' },
+      { labels: { app: 'web', tier: 'back' } }
+    ],
+    [
+      CONF,
+      { ...CONTAINER, CNI_ARGS: 'IgnoreUnknown=1;VXMESH_LABELS=example.com/a=' },
+      { labels: { 'example.com/a': '' } }
+    ],
+    [
+      {
+        ...{ ...CONF, args: { cni: { labels: [{ key: 'app', value: 'web' }] } } },
+        runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/labels': 'app=shop,zone=a' } }
+      },
+      CONTAINER,
+      { labels: { app: 'shop', zone: 'a' } }
+    ],
     [{ ...CONF, unknown: { of: 'another' } }, { ...CONTAINER, CNI_IFNAME: 'net1' }, { ifname: 'net1' }],
     [{ ...CONF, name: 'a_b.c-1' }, CONTAINER, { network: 'red' }]
   ]
   for (const [config, env, asked] of cases) {
     const { agent, call } = await served(t)
+    agent.caller.raise()
     const { exitCode, stdout } = await call('ADD', config, env)
     t.equal(exitCode, 0, stdout)
     const attach = agent.asked.find(one => Object.hasOwn(Object(one) as object, 'exclusive'))
@@ -266,6 +285,31 @@ const REFUSED: readonly (readonly [string, object | string | Uint8Array, Env, nu
   ['ADD', { ...CONF, runtimeConfig: { bandwidth: { ingressRate: -1 } } }, CONTAINER, 7, /bandwidth\.ingressRate/],
   ['ADD', { ...CONF, runtimeConfig: { bandwidth: { egressRate: 1.5 } } }, CONTAINER, 7, /bandwidth\.egressRate/],
   ['ADD', { ...CONF, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/delay': 'long' } } }, CONTAINER, 7, /delay/],
+  [
+    'ADD',
+    { ...CONF, runtimeConfig: { [ANNOTATIONS]: { 'vxmesh.io/labels': 'app' } } },
+    CONTAINER,
+    7,
+    /^vxmesh\.io\/labels:/
+  ],
+  ['ADD', { ...CONF, args: { cni: { labels: { app: 'web' } } } }, CONTAINER, 7, /^args\.cni\.labels:/],
+  ['ADD', { ...CONF, args: { cni: { labels: [{ key: 'app' }] } } }, CONTAINER, 7, /^args\.cni\.labels\.0\.value:/],
+  [
+    'ADD',
+    { ...CONF, args: { cni: { labels: [{ key: 'a b', value: '' }] } } },
+    CONTAINER,
+    7,
+    /^args\.cni\.labels: .*"a b"/
+  ],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'VXMESH_LABELS=app=web,' }, 7, /^CNI_ARGS: VXMESH_LABELS:/],
+  [
+    'ADD',
+    CONF,
+    { ...CONTAINER, CNI_ARGS: 'VXMESH_LABELS=app=a,app=b' },
+    7,
+    /^CNI_ARGS: VXMESH_LABELS: "app" is given twice/
+  ],
+  ['ADD', CONF, { ...CONTAINER, CNI_ARGS: 'VXMESH_LABELS=app=web' }, 2, /labels need every host/],
   ['ADD', { ...CONF, network: 'nowhere' }, CONTAINER, 100, /there is no network nowhere/],
   ['ADD', BY_POD, { ...CONTAINER, CNI_ARGS: 'K8S_POD_NAMESPACE=other' }, 100, /namespace other/],
   ['ADD', annotated({ 'vxmesh.io/network': 'tiny' }), { ...CONTAINER, CNI_ARGS: POD }, 105, /not granted/],

@@ -41,7 +41,7 @@ import {
   REQUESTS,
   type Connection
 } from '#zmq/message.ts'
-import { parseDetail } from '#zmq/detail.ts'
+import { parseDetail, parseDetailChanges } from '#zmq/detail.ts'
 import { attach, Caller, create } from '../allocator/fixtures.ts'
 import { record } from '../membership/fixtures.ts'
 import { entries } from '../replication/entries.ts'
@@ -97,6 +97,7 @@ const zmqMessages = Object.keys(REQUESTS)
 
 const cniConfig = {
   ...{ cniVersion: '1.1.0', name: 'net', type: 'vxmesh', network: 'red' },
+  args: { cni: { labels: [{ key: 'example.com/app', value: 'web' }] } },
   runtimeConfig: {
     bandwidth: { ingressRate: 1e6, ingressBurst: 1e6 },
     mac: '02:00:00:00:00:01',
@@ -106,7 +107,8 @@ const cniConfig = {
   'cni.dev/valid-attachments': [{ containerID: 'c1', ifname: 'eth0' }]
 }
 const cniVariables = ['CNI_COMMAND=ADD', 'CNI_CONTAINERID=c1', 'CNI_IFNAME=eth0', 'CNI_NETNS=/run/netns/c1']
-const cniArgs = 'CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;IP=10.1.0.5'
+const cniArgs =
+  'CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;IP=10.1.0.5;VXMESH_LABELS=app=web,tier='
 const cniCall = Buffer.from(`${[...cniVariables, cniArgs].join('\0')}\0\0${JSON.stringify(cniConfig)}`)
 
 const attachBody = {
@@ -132,6 +134,8 @@ const schemas = [
   [bodies.endpointAttachBody, attachBody],
   [bodies.endpointAttachBody, { ...attachBody, addresses: ['10.1.0.5', 'fd00:1::5'] }],
   [bodies.endpointUpdateBody, { ingressRate: 1e6, delayUs: '1ms' }],
+  [bodies.endpointAttachBody, { ...attachBody, labels: { app: 'web', 'example.com/tier': '' } }],
+  [bodies.endpointUpdateBody, { labels: { app: 'web', gone: null } }],
   [bodies.namespaceMapBody, { network: 'red', grants: ['blue'] }],
   [bodies.joinBody, { addresses: ['192.0.2.1', '192.0.2.2:7946'] }]
 ] as const
@@ -194,6 +198,12 @@ export async function targets(): Promise<readonly Target[]> {
         { requestId: 'r1', delayUs: 5 }
       ),
       run: bytes => parseDetail(bytes.toString())
+    },
+    {
+      name: 'zmq-detail-of-an-update',
+      weight: 3,
+      corpus: json({ ifname: 'eth0', egressRate: '1mbit', labels: { 'example.com/a': 'b', gone: null } }),
+      run: bytes => parseDetailChanges(bytes.toString())
     },
     {
       name: 'cni-call',

@@ -44,13 +44,27 @@ const ATTACH = {
   network: 'blue',
   kind: 'endpoint-attach'
 }
+/** In a cluster whose rules know them. */
+const LABELLED = {
+  ...ATTACH,
+  containerId: 'c2',
+  address: undefined,
+  mac: undefined,
+  labels: { tier: 'front', app: 'web' }
+}
+const RELABEL = {
+  labels: { zone: '', tier: null },
+  ifname: 'eth0',
+  containerId: 'c2',
+  kind: 'endpoint-update'
+}
 const LIMIT = { egressRate: 9e3, name: 'blue', kind: 'network-update' }
 const UPDATE = { delayUs: 9, ifname: 'eth0', egressRate: 0, containerId: 'c1', kind: 'endpoint-update' }
 
 const FORMATS = resolve(import.meta.dirname, 'formats.txt')
 
 t.test('every form of a network and an endpoint matches formats.txt', t => {
-  const written = Object.entries(forms()).map(([what, form]) => `${what}: ${form}`)
+  const written = Object.entries({ ...forms(), ...labelledForms() }).map(([what, form]) => `${what}: ${form}`)
   const expected = readFileSync(FORMATS, 'utf8').trimEnd().split('\n')
   for (const [at, line] of expected.entries()) t.equal(written[at], line)
   t.equal(written.length, expected.length)
@@ -91,5 +105,29 @@ function forms(): Record<string, string> {
     'key endpoint/blue/c1/eth0': JSON.stringify(getKv(state, 'endpoint/blue/c1/eth0')),
     'network view': JSON.stringify(networkView(network, { overlayMtu: 1_450, endpoints: 1 })),
     'endpoint view': JSON.stringify(endpointView(endpoint, facts))
+  }
+}
+
+function labelledForms(): Record<string, string> {
+  const caller = Caller.raised()
+  const [attach, update] = [LABELLED, { ...RELABEL }].map(parseCommand)
+  if (attach === undefined || update === undefined) throw new Error('no commands')
+  caller.do(parseCommand({ ...CREATE, vni: 8 }))
+  const results = [attach, update].map(command => caller.do(command))
+  const [endpoint] = caller.state.endpoints()
+  const network = caller.state.network(parseNetworkName('blue'))
+  if (endpoint === undefined || network === undefined) throw new Error('the commands were refused')
+  const [blue] = encodeState(caller.state).networks
+  const facts = { network, overlayMtu: 1_450, host: makeHost(1), counters: undefined }
+  return {
+    'command endpoint-attach with labels': JSON.stringify(attach),
+    'command endpoint-update with labels': JSON.stringify(update),
+    'labels of its results': JSON.stringify(
+      results.map(result => result.kind === 'endpoint' && result.endpoint.labels)
+    ),
+    'digest with labels': digestOf(caller.state),
+    'snapshot with labels': JSON.stringify(blue?.endpoints),
+    'key with labels': JSON.stringify(getKv(caller.state, 'endpoint/blue/c2/eth0')),
+    'labels of a view': JSON.stringify(endpointView(endpoint, facts).labels)
   }
 }

@@ -35,7 +35,7 @@ const network = (name: string): Buffer => encodeNetwork({ name, subnet: '', gate
 
 const KINDS = {
   'as small as they are': encodeMessage(13, network('red')),
-  'with all the labels that answers return': encodeMessage(3, connection({ labels: { a: '\u4e00'.repeat(1_000) } })),
+  'with a long text that answers return': encodeMessage(3, connection({ netns: `/${'\u4e00'.repeat(1_000)}` })),
   'as large as they may be': encodeMessage(13, network('N'.repeat(60_000)))
 }
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseDetail } from '#zmq/detail.ts'
+import { parseDetail, parseDetailChanges } from '#zmq/detail.ts'
 
 t.test('every field of the detail is parsed', async t => {
   t.same(parseDetail(''), {})
@@ -52,7 +52,27 @@ t.test('an invalid detail is refused with the name of the field', async t => {
     ['{"delayUs":"1"}', 'ConnDetail.delayUs'],
     ['{"delayUs":1e99}', 'ConnDetail.delayUs'],
     ['{"labels":[]}', 'ConnDetail.labels'],
-    ['{"labels":{"a":1}}', 'ConnDetail.labels.a']
+    ['{"labels":{"a":1}}', 'ConnDetail.labels'],
+    ['{"labels":{"a":null}}', 'ConnDetail.labels'],
+    ['{"labels":{"a b":""}}', 'ConnDetail.labels'],
+    ['{"labels":{"__proto__":""}}', 'ConnDetail.labels']
   ]
   for (const [json, field] of cases) t.throws(() => parseDetail(json), { code: 'ERR_INVALID', field }, json)
+})
+
+t.test('the detail of an update has what can be changed, and null removes a label', async t => {
+  const full = { ifname: 'eth1', requestId: 'r1', ingressRate: '1mbit', egressRate: 0, delayUs: 5 }
+  const labels = { app: 'web', gone: null }
+  t.same(parseDetailChanges(JSON.stringify({ ...full, labels })), { ...full, ingressRate: 1_000_000, labels })
+  t.same(parseDetailChanges(''), {})
+  for (const [json, field, words] of [
+    ['{"network":"blue"}', 'ConnDetail.network', /cannot be changed/],
+    ['{"mac":"02:00:00:00:00:01"}', 'ConnDetail.mac', /cannot be changed/],
+    ['{"netns":"/run/netns/web"}', 'ConnDetail.netns', /cannot be changed/],
+    ['{"unknown":1}', 'ConnDetail.unknown', /is not a known field/],
+    ['{"toString":1}', 'ConnDetail.toString', /is not a known field/],
+    ['{"labels":{"a":1}}', 'ConnDetail.labels', /a value must be/],
+    ['{"delayUs":-1}', 'ConnDetail.delayUs', /must be/]
+  ] as const)
+    t.throws(() => parseDetailChanges(json), { code: 'ERR_INVALID', field, message: words }, json)
 })

@@ -7,33 +7,40 @@ import { ANSWER, decodeRequest, encodeConnection, encodeMessage, ERROR_TYPE, REQ
 
 const page = readFileSync(join(import.meta.dirname, '../../docs/zeromq.md'), 'utf8')
 
-t.test('the codec decodes and encodes the example byte for byte', async t => {
-  const block = /```hex\n([^`]*)```/.exec(page)?.[1] ?? ''
-  const words = block.split('\n').flatMap(line => /^((?:[0-9a-f]+ {2})*[0-9a-f]+)/.exec(line)?.[1]?.split('  ') ?? [])
-  const bytes = Buffer.from(words.join(''), 'hex')
-  const { type, request } = decodeRequest(bytes)
-  t.equal(type, 1)
-  const expected = {
-    id: 'c1',
-    name: 'web',
-    pid: '4711',
-    requestIp: 0x0a010005,
-    network: 0,
-    ovsPortId: 0,
-    bandwidth: 10_000,
-    delay: 0,
-    rxTotal: 0,
-    txTotal: 0,
-    rxRate: 0,
-    txRate: 0,
-    connDetail: '{"network":"blue"}'
+const NUMBERS = {
+  ...{ requestIp: 0, network: 0, ovsPortId: 0, bandwidth: 0, delay: 0 },
+  ...{ rxTotal: 0, txTotal: 0, rxRate: 0, txRate: 0 }
+}
+const EXAMPLES = [
+  {
+    type: 1,
+    kind: 'connection-create',
+    connection: {
+      ...{ ...NUMBERS, requestIp: 0x0a010005, bandwidth: 10_000 },
+      ...{ id: 'c1', name: 'web', pid: '4711', connDetail: '{"network":"blue"}' }
+    }
+  },
+  {
+    type: 4,
+    kind: 'connection-update',
+    connection: { ...NUMBERS, id: 'c1', name: '', pid: '', connDetail: '{"labels":{"app":"web","old":null}}' }
   }
-  t.same(request, { kind: 'connection-create', connection: expected })
-  t.ok(encodeMessage(1, encodeConnection(expected)).equals(bytes))
+]
+
+t.test('the codec decodes and encodes the examples byte for byte', async t => {
+  const blocks = [...page.matchAll(/```hex\n([^`]*)```/g)].map(([, block = '']) => block)
+  t.equal(blocks.length, EXAMPLES.length)
+  for (const [at, { type, kind, connection }] of EXAMPLES.entries()) {
+    const lines = blocks[at]?.split('\n') ?? []
+    const words = lines.flatMap(line => /^((?:[0-9a-f]+ {2})*[0-9a-f]+)/.exec(line)?.[1]?.split('  ') ?? [])
+    const bytes = Buffer.from(words.join(''), 'hex')
+    t.same(decodeRequest(bytes), { type, request: { kind, connection } })
+    t.ok(encodeMessage(type, encodeConnection(connection)).equals(bytes))
+  }
 })
 
 t.test('the table of types matches the code', async t => {
-  const rows = [...page.matchAll(/^\| (\d+) \| (create|delete|query) .*\| (\d+) \|$/gm)]
+  const rows = [...page.matchAll(/^\| (\d+) \| (create|delete|query|update) .*\| (\d+) \|$/gm)]
   t.same(
     rows.map(([, type, verb, answer]) => [Number(type), verb, Number(answer)]),
     Object.entries(REQUESTS).map(([type, kind]) => [Number(type), kind.split('-')[1], Number(type) + ANSWER])

@@ -120,7 +120,7 @@ t.test('a malformed message is refused with the name of the field', async t => {
     ['a length one too long', raw(3, [1, 'a', 0, 0, ...SIX, 0], 1), 'msgLen'],
     ['a negative length', raw(3, [1, 'a', 0, 0, ...SIX, 0], -1_000), 'msgLen'],
     ['type 0', raw(0, [1, 'a', 0, 0, ...SIX, 0]), 'msgType'],
-    ['type 4', raw(4, [1, 'a', 0, 0, ...SIX, 0]), 'msgType'],
+    ['type 5', raw(5, [1, 'a', 0, 0, ...SIX, 0]), 'msgType'],
     ['an answer', raw(101, [1, 'a', 0, 0, ...SIX, 0]), 'msgType'],
     ['an error', encodeError({ code: 1, message: 'm', detail: null }), 'msgType'],
     ['a negative type', raw(-1, [1, 'a', 0, 0, ...SIX, 0]), 'msgType'],

@@ -2,7 +2,14 @@
 
 import t from 'tap'
 import { connectionOfEvent } from '#zmq/answers.ts'
-import { decodeConnection, decodeHeader, decodeNetwork, ERROR_TYPE, type Connection } from '#zmq/message.ts'
+import {
+  decodeConnection,
+  decodeHeader,
+  decodeNetwork,
+  ERROR_TYPE,
+  type Connection,
+  type RequestKind
+} from '#zmq/message.ts'
 import { ZmqService } from '#zmq/service.ts'
 import { create } from '../allocator/fixtures.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
@@ -29,9 +36,14 @@ type Answer = { readonly connection: Connection; readonly detail: Readonly<Recor
 async function answered(
   service: ZmqService,
   connection: Connection,
-  kind: 'connection-create' | 'connection-query' | 'connection-delete' = 'connection-create'
+  kind: Extract<RequestKind, `connection-${string}`> = 'connection-create'
 ): Promise<Answer> {
-  const types = { 'connection-create': 1, 'connection-delete': 2, 'connection-query': 3 } as const
+  const types = {
+    'connection-create': 1,
+    'connection-delete': 2,
+    'connection-query': 3,
+    'connection-update': 4
+  } as const
   const { type, data } = decodeHeader(await service.answer({ type: types[kind], request: { kind, connection } }))
   if (type === ERROR_TYPE) throw new Error(data.toString('latin1'))
   const answer = decodeConnection(data)
@@ -73,6 +85,44 @@ t.test('an address of each family may be asked for, IPv4 by number or in the det
     t.same(detail['addresses'], given, id)
   }
 })
+
+t.test(
+  'a container is connected with labels, which an update changes; rates and delay stay unless they are given',
+  async t => {
+    const { host, service } = ready()
+    const created = await answered(
+      service,
+      asking('a', { network: 'red', egressRate: '1mbit', labels: { app: 'web' } })
+    )
+    t.same(created.detail['labels'], { app: 'web' })
+    const update = (detail: object, numbers: Partial<Connection> = {}): Promise<Answer> =>
+      answered(service, { ...asking('a', {}, numbers), connDetail: JSON.stringify(detail) }, 'connection-update')
+    const { connection, detail } = await update({ labels: { app: null, tier: 'front' }, requestId: 'r7' })
+    t.match(detail, { labels: { tier: 'front' }, egressRate: 1_000_000, requestId: 'r7', address: '10.1.0.2/24' })
+    t.match(connection, { id: 'a', requestIp: 0x0a010002, bandwidth: 1_000 })
+    t.match((await update({ ifname: 'eth0', delayUs: 5 })).detail, { labels: { tier: 'front' }, delayUs: 5 })
+    for (const kind of ['connection-query', 'connection-delete'] as const)
+      t.same((await answered(service, { ...asking('a', {}), connDetail: '' }, kind)).detail['labels'], {
+        tier: 'front'
+      })
+    await t.rejects(update({ labels: { app: 'web' } }), { message: /ERR_ENDPOINT_NOT_FOUND/ })
+    await answered(service, asking('a', { network: 'red' }))
+    for (const [what, numbers, words] of [
+      [{}, {}, /ConnDetail: must give at least one of labels, ingressRate, egressRate, delayUs/],
+      [{ ifname: 'eth0', requestId: 'r' }, {}, /must give at least one/],
+      [{ labels: { app: 'web' } }, { bandwidth: 1 }, /Bandwidth: must be 0 in an update/],
+      [{ labels: { app: 'web' } }, { delay: 1 }, /Delay: must be 0 in an update/],
+      [{ labels: { 'a b': '' }, requestId: 'r' }, {}, /ConnDetail.labels: the name of a key/],
+      [{ network: 'red' }, {}, /ConnDetail.network: cannot be changed/]
+    ] as const)
+      await t.rejects(update(what, numbers), { message: words })
+    await t.rejects(update({ labels: { '-': '' } }), { message: /"msgType":4,"id":"a","requestId":null/ })
+    t.same(
+      [...host.caller.state.endpoints()].map(({ labels }) => labels),
+      [undefined]
+    )
+  }
+)
 
 t.test('what cannot be had is refused by its field', async t => {
   const { host, service } = ready()
@@ -127,8 +177,9 @@ t.test('a network of one or both families is created, and its answer has the fir
 t.test('an event of a container of IPv6 alone has no number', t => {
   const endpoint = { network: 'six', containerId: 'a', ifname: 'eth0', name: '', host: 'h1', mac: '', vni: 9 }
   const rates = { ingressRate: 0, egressRate: 0, delayUs: 0 }
-  const six = { ...endpoint, ...rates, address: 'fd00:6::2/64', addresses: ['fd00:6::2/64'] }
+  const six = { ...endpoint, ...rates, labels: { app: 'web' }, address: 'fd00:6::2/64', addresses: ['fd00:6::2/64'] }
   t.match(connectionOfEvent(six, 5), { requestIp: 0, network: 0, connDetail: /fd00:6::2/ })
+  t.match(connectionOfEvent(six, 5).connDetail, /"labels":\{"app":"web"\}/)
   const both = { ...six, address: '10.2.0.2/24', addresses: ['10.2.0.2/24', 'fd00:2::2/64'] }
   t.match(connectionOfEvent(both, 5), { requestIp: 0x0a020002, network: 0x0a020000, connDetail: /fd00:2::2/ })
   t.end()

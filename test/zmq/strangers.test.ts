@@ -12,6 +12,7 @@ import { run } from '#platform/process.ts'
 import { decodeHeader, encodeConnection, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { ZmqServer } from '#zmq/server.ts'
 import type { AgentPort } from '#model/agent-port.ts'
+import { MAX_LABELS } from '#model/labels.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '#test/lab/wait.ts'
@@ -31,7 +32,9 @@ type Ports = Readonly<Record<'requests' | 'events' | 'rpc', number>>
 async function serve(): Promise<{ readonly ports: Ports; readonly agent: AgentPort }> {
   const [requests, events, rpc] = await Promise.all([freePort(), freePort(), freePort()])
   const ports = { requests, events, rpc }
-  const agent = new MemoryHost().port
+  const host = new MemoryHost()
+  host.caller.raise()
+  const agent = host.port
   const at = (port: number): string => `tcp://127.0.0.1:${port}`
   const server = await ZmqServer.start({
     addresses: { requests: at(requests), events: at(events), rpc: at(rpc) },
@@ -124,7 +127,13 @@ s.poll(2000); print('asked')
 })
 
 /** The longest texts that an answer returns. */
-const LONG = { network: 'red', netns: `/${'\u20ac'.repeat(4_095)}`, labels: { l: '\u20ac'.repeat(1_023) } }
+const LONG = {
+  network: 'red',
+  netns: `/${'\u20ac'.repeat(4_095)}`,
+  labels: Object.fromEntries(
+    Array.from({ length: MAX_LABELS }, (_, n) => [`${10 + n}`.padEnd(32, 'k'), 'v'.repeat(32)])
+  )
+}
 
 function connectionRequest(type: 1 | 3): Buffer {
   const numbers = { requestIp: 0, network: 0, ovsPortId: 0, bandwidth: 0, delay: 0, rxTotal: 0, txTotal: 0 }

@@ -3,12 +3,12 @@
 // abandoned to unfinished.ts.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { EndpointAttachRequest } from '#model/agent-port.ts'
+import type { EndpointAttachRequest, EndpointUpdateRequest } from '#model/agent-port.ts'
 import type { ResultOf } from '#model/command.ts'
 import { endpointKey, type Endpoint, type EndpointKey, type Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import type { ContainerId, IfName, PeerId } from '#model/ids.ts'
-import type { EndpointChanges } from '#model/settings.ts'
+import { changesShaping } from '#model/settings.ts'
 import { detachRequest, shapeRequest, type Devices } from '#overlay/driver.ts'
 import type { HeldNetns } from '#platform/container-netns.ts'
 import type { Logger } from '#platform/log.ts'
@@ -53,11 +53,11 @@ export class Endpoints {
   }
 
   /**
-   * Changes rates and delay. On the endpoint's own host it resolves when the kernel has them; elsewhere when the change is
-   * committed, and that host follows.
+   * Changes labels, rates and delay. On the endpoint's own host it resolves when the kernel has the rates and the delay; elsewhere
+   * when the change is committed, and that host follows.
    * @throws ERR_ENDPOINT_NOT_FOUND, ERR_UNSUPPORTED, ERR_DELAY_UNSUPPORTED, the state machine's refusals, ERR_KERNEL
    */
-  update(containerId: ContainerId, ifname: IfName, change: EndpointChanges): Promise<Endpoint> {
+  update(containerId: ContainerId, ifname: IfName, change: EndpointUpdateRequest): Promise<Endpoint> {
     const key = endpointKey(containerId, ifname)
     return this.#byContainer.run(key, () => this.#update(this.#find(containerId, ifname), change))
   }
@@ -136,14 +136,14 @@ export class Endpoints {
     if (state.endpoint(key) !== undefined) await this.#detach(existing)
   }
 
-  async #update(before: Endpoint, change: EndpointChanges): Promise<Endpoint> {
+  async #update(before: Endpoint, change: EndpointUpdateRequest): Promise<Endpoint> {
     const { self, state, reconciler, devices, overlayMtu, propose } = this.#options
     const { containerId, ifname, host } = before
     if (host === self) await this.#refuseUnsupportedShaping(change)
     else if ((change.delayUs ?? 0) > 0) throw delayOnlyOnOwnHost(state.host(host)?.name ?? host)
     const { endpoint } = await propose({ kind: 'endpoint-update', containerId, ifname, ...change })
     const network = state.network(endpoint.network)
-    if (endpoint.host === self && network !== undefined) {
+    if (endpoint.host === self && network !== undefined && changesShaping(change)) {
       const request = shapeRequest({ endpoint, network, overlayMtu: overlayMtu() })
       await reconciler.exclusively(() => devices.shape(request))
     }

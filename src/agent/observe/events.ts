@@ -4,7 +4,7 @@
 import type { MemberChange } from '#membership/view/view.ts'
 import { gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Command, Outcome } from '#model/command.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint } from '#model/endpoint.ts'
 import type { EndpointFacts, HostFacts, NetworkFacts, UntimedEvent } from '#model/event.ts'
 import type { Host } from '#model/host.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
@@ -93,7 +93,8 @@ function endpointFacts(
   const addresses = addressTexts(p.network ?? { subnet: singleAddress(endpoint.address) }, endpoint)
   const [address = ''] = addresses
   const settings = settingsOf(ENDPOINT_SETTINGS, endpoint)
-  return { network, containerId, ifname, name, host: p.host, address, addresses, mac, vni, ...settings }
+  const labels = labelsOf(endpoint)
+  return { network, containerId, ifname, name, host: p.host, address, addresses, mac, vni, ...settings, labels }
 }
 
 function hostFacts({ name, peerId, vtep, role, version }: Host): HostFacts {

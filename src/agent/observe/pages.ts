@@ -4,11 +4,12 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { PageRange } from '#model/agent-port.ts'
 import { mirroredBy } from '#model/addresses.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint } from '#model/endpoint.ts'
 import { invalid, type VxmeshError } from '#model/errors.ts'
 import { familyOf, isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
+import { matches, type Selector } from '#model/labels.ts'
 import type { Network } from '#model/network.ts'
 import type { PageView } from '#model/views.ts'
 
@@ -18,20 +19,31 @@ type Place = readonly (number | string)[]
 /** By VNI. */
 export function networkPage(state: ClusterState, range: PageRange): PageView<Network> {
   const [vni = -1] = placeIn(range, [asNumber])
-  return pageOf(state.networksFrom(vni + 1), range, network => [network.vni])
+  return pageOf(state.networksFrom(vni + 1), range, { place: network => [network.vni] })
 }
 
-/** By VNI and address; of one network or of all. O(networks) when most are empty. */
-export function endpointPage(state: ClusterState, range: PageRange, only?: Network): PageView<Endpoint> {
+/** Most rows that a page looks at: some milliseconds. With a selector it may end there with few rows, or none. */
+const MAX_LOOKED_AT = 10_000
+
+/** By VNI and address; of one network or of all, and those that the selector chooses. O(networks) when most are empty. */
+export function endpointPage(
+  state: ClusterState,
+  range: PageRange,
+  p: { readonly only?: Network | null; readonly selector?: Selector | undefined } = {}
+): PageView<Endpoint> {
+  const { only = null, selector = [] } = p
   const [vni = -1, after] = placeIn(range, [asNumber, asAddress])
-  const networks = only === undefined ? state.networksFrom(vni) : only.vni < vni ? [] : [only]
+  const networks = only === null ? state.networksFrom(vni) : only.vni < vni ? [] : [only]
   function* endpoints(): Generator<Endpoint> {
     for (const network of networks) {
       const last = network.vni === vni && after !== undefined ? addressIn(network, after) : null
       for (const endpoint of state.endpointsFrom(network.name, last)) if (endpoint.address !== last) yield endpoint
     }
   }
-  return pageOf(endpoints(), range, endpoint => [endpoint.vni, endpoint.address])
+  return pageOf(endpoints(), range, {
+    place: endpoint => [endpoint.vni, endpoint.address],
+    isChosen: endpoint => matches(selector, labelsOf(endpoint))
+  })
 }
 
 /** As its rows have it, which may have got an IPv4 subnet; null when it is another network by now, of another family. */
@@ -53,16 +65,24 @@ export function namedPage<Row>(
   return pageOf(
     smallest(later, (a, b) => compare(key(a), key(b)), range.limit + 1),
     range,
-    key
+    { place: key }
   )
 }
 
-function pageOf<Row>(rows: Iterable<Row>, { limit }: PageRange, place: (row: Row) => Place): PageView<Row> {
+function pageOf<Row>(
+  rows: Iterable<Row>,
+  { limit }: PageRange,
+  { place, isChosen = () => true }: { readonly place: (row: Row) => Place; readonly isChosen?: (row: Row) => boolean }
+): PageView<Row> {
   const items: Row[] = []
+  let last: Row | undefined
+  let lookedAt = 0
   for (const row of rows) {
-    const last = items.at(-1)
-    if (last !== undefined && items.length >= limit) return { items, continue: tokenOf(place(last)) }
-    items.push(row)
+    const isFull = items.length >= limit || lookedAt >= MAX_LOOKED_AT
+    if (last !== undefined && isFull) return { items, continue: tokenOf(place(last)) }
+    if (isChosen(row)) items.push(row)
+    last = row
+    lookedAt += 1
   }
   return { items, continue: null }
 }

@@ -1,7 +1,7 @@
 // Converts the model's types to the JSON of the API (contract 6.3). Pure.
 
 import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
-import type { Endpoint, Shaping } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint, type Shaping } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import { familyOf, formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
@@ -56,6 +56,7 @@ export function endpointView(
     mtu: mtuOf(network, p.overlayMtu),
     hostInterface: vethName(endpoint.containerId, endpoint.ifname),
     ...settingsOf(ENDPOINT_SETTINGS, endpoint),
+    labels: labelsOf(endpoint),
     rxBytes: counters?.rxBytes ?? null,
     txBytes: counters?.txBytes ?? null,
     rxPackets: counters?.rxPackets ?? null,

@@ -4,8 +4,10 @@
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Command } from '#model/command.ts'
 import type { MemberChange } from '#membership/view/view.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import { hasLeft, isVacant } from '#model/host.ts'
 import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
+import { changesShaping } from '#model/settings.ts'
 import { affectsOverlay, affectsPeers } from './member-changes.ts'
 
 export type Touched = {
@@ -33,10 +35,10 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'endpoint-attach':
       return networkNamed(state, command.network)
     case 'endpoint-update':
-    case 'endpoint-detach': {
-      const endpoint = state.endpointOf(command.containerId, command.ifname)
-      return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], hostWide: false }
-    }
+      // Labels are not in the kernel.
+      return changesShaping(command) ? ofEndpoint(state, command) : NOTHING
+    case 'endpoint-detach':
+      return ofEndpoint(state, command)
     case 'host-register': {
       const { peerId, vtep } = command.host
       const before = state.host(peerId)
@@ -73,6 +75,11 @@ export function sharedNetworks(state: ClusterState, self: PeerId, peer: PeerId):
 
 function networksOn(state: ClusterState, peer: PeerId): readonly Vni[] {
   return state.networksOnHost(peer).map(({ vni }) => vni)
+}
+
+function ofEndpoint(state: ClusterState, { containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Touched {
+  const endpoint = state.endpointOf(containerId, ifname)
+  return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], hostWide: false }
 }
 
 function networkNamed(state: ClusterState, name: NetworkName): Touched {

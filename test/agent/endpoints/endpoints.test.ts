@@ -174,6 +174,18 @@ t.test('an update of another host’s endpoint is committed alone, and its delay
   })
 })
 
+t.test('labels are committed, and the kernel is asked for nothing: there are none in it', async t => {
+  const host = new MemoryHost()
+  host.caller.raise()
+  t.same((await host.endpoints.attach(request({ labels: { app: 'web' } }))).labels, { app: 'web' })
+  const [turns, calls] = [host.kernelTurns.length, host.devices.calls.length]
+  host.devices.support = { rate: false, fqCodel: false, delay: false }
+  t.same((await host.endpoints.update(WEB, ETH0, { labels: { tier: 'front' } })).labels, { app: 'web', tier: 'front' })
+  t.same(host.caller.state.endpoint(KEY)?.labels, { app: 'web', tier: 'front' })
+  t.same([host.kernelTurns.length, host.devices.calls.length], [turns, calls])
+  t.notOk('labels' in (await host.endpoints.update(WEB, ETH0, { labels: { app: null, tier: null } })))
+})
+
 t.test('an update that is refused changes neither the state nor the kernel', async t => {
   const host = new MemoryHost()
   await t.rejects(host.endpoints.update(WEB, ETH0, { egressRate: 8_000 }), {

@@ -9,7 +9,7 @@ import type { LogIndex, PeerId } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Member } from '#model/member.ts'
-import { addSubnet, attach, Caller, create, detach } from '#test/allocator/fixtures.ts'
+import { addSubnet, attach, Caller, create, detach, relabel } from '#test/allocator/fixtures.ts'
 
 const PEER = parsePeerId(`12D3KooW${'a'.repeat(44)}`)
 const NETWORK = parseNetworkName('blue')
@@ -107,6 +107,20 @@ t.test('events of networks and endpoints of both families tell all subnets, gate
     network: { subnet: '10.6.0.0/24', subnets: ['10.6.0.0/24', 'fd00:6::/64'], gateways: ['10.6.0.1', 'fd00:6::1'] }
   })
   t.match(event(detach('b')), { endpoint: { addresses: ['10.6.0.2/24', 'fd00:6::2/64'] } })
+})
+
+t.test('events of an endpoint tell its labels', async t => {
+  const caller = Caller.raised()
+  const event = (command: Command): unknown => {
+    const outcome = caller.try(command)
+    const names = { network: caller.state.network.bind(caller.state), hostName: () => 'h1' }
+    return changeEvent({ index: caller.index, command, outcome, ...names })?.()
+  }
+  t.match(event(attach('red', 'a', { labels: { app: 'web' } })), { endpoint: { labels: { app: 'web' } } })
+  const changed = { kind: 'endpoint-updated', endpoint: { labels: { app: 'web', tier: 'front' } } }
+  t.match(event(relabel('a', { tier: 'front' })), changed)
+  t.match(event(detach('a')), { kind: 'endpoint-detached', endpoint: { labels: { app: 'web', tier: 'front' } } })
+  t.match(event(attach('red', 'b')), { endpoint: { labels: {} } })
 })
 
 t.test('a member that appears, changes or vanishes is one event', async t => {

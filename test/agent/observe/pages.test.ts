@@ -4,8 +4,11 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
 import { endpointPage, namedPage, networkPage } from '#agent/observe/pages.ts'
+import type { Endpoint } from '#model/endpoint.ts'
 import { parseNetworkName } from '#model/ids.ts'
 import { compareIp } from '#model/ip.ts'
+import { parseSelectorTerm } from '#model/labels.ts'
+import type { Network } from '#model/network.ts'
 import type { PageView } from '#model/views.ts'
 import { addSubnet, attach, Caller, create, detach } from '#test/allocator/fixtures.ts'
 import { commands, play } from '../reconcile/commands.ts'
@@ -44,7 +47,7 @@ t.test('pages of networks and endpoints are the whole lists, by VNI and address'
       const sorted = [...state.endpoints()].sort((a, b) => a.vni - b.vni || compareIp(a.address, b.address))
       assert.deepEqual(endpoints, sorted)
       for (const network of networks) {
-        const own = all(limit, token => endpointPage(state, { limit, continue: token }, network))
+        const own = all(limit, token => endpointPage(state, { limit, continue: token }, { only: network }))
         assert.deepEqual(
           own,
           sorted.filter(({ vni }) => vni === network.vni)
@@ -128,8 +131,26 @@ t.test('what is no token of the list is refused', async t => {
 t.test('a page of another network than the token names begins where that one would be', async t => {
   const state = play([], (_, apply) => apply())
   const range = { limit: 5, continue: Buffer.from('[9,9]').toString('base64url') }
-  const network = { name: parseNetworkName('gone'), vni: 8 } as Parameters<typeof endpointPage>[2]
-  t.same(endpointPage(state, range, network), { items: [], continue: null })
+  const only = { name: parseNetworkName('gone'), vni: 8 } as Network
+  t.same(endpointPage(state, range, { only }), { items: [], continue: null })
+})
+
+t.test('a page of a selector looks at a bounded number of rows, and all of them together miss none', async t => {
+  const caller = Caller.raised()
+  caller.do(create('large', { subnet: '10.64.0.0/16' }))
+  const isChosen = (n: number): boolean => n === 3 || n === 17_000 || n === 24_999
+  for (let n = 0; n < 25_000; n++) caller.do(attach('large', `c${n}`, isChosen(n) ? { labels: { app: 'web' } } : {}))
+  const selector = [parseSelectorTerm('app=web', 'label')]
+  const pages: string[][] = []
+  let token: string | null = null
+  do {
+    const page: PageView<Endpoint> = endpointPage(caller.state, { limit: 5, continue: token }, { selector })
+    pages.push(page.items.map(({ containerId }) => containerId))
+    token = page.continue
+  } while (token !== null)
+  t.same(pages, [['c3'], ['c17000'], ['c24999']])
+  const one = all(1, token => endpointPage(caller.state, { limit: 1, continue: token }, { selector: [] }))
+  t.equal(one.length, 25_000)
 })
 
 t.test('pages of an IPv6 network go on where they were when it gets an IPv4 subnet meanwhile', async t => {

@@ -2,6 +2,7 @@ import t from 'tap'
 import { endpointView, hostView, memberView, namespaceView, networkView } from '#agent/observe/views.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { parseNamespaceName, parseNetworkName } from '#model/ids.ts'
+import type { Labels } from '#model/labels.ts'
 import { addSubnet, attach, Caller, create, makeHost } from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 
@@ -32,6 +33,16 @@ t.test('an endpoint shows what the state holds; what only its host knows is null
   t.match(endpointView(endpoint, { ...facts, counters, rates, installed }), {
     ...{ rxBytes: 1, txBytes: 2, rxPackets: 3, txPackets: 4, hostIfindex: 7, rxRate: 5, txRate: null, installed }
   })
+  t.end()
+})
+
+t.test('an endpoint shows its labels, or that it has none', t => {
+  const caller = Caller.raised()
+  const red = caller.network(create('labelled', { subnet: '10.9.0.0/24' }))
+  const shown = (id: string, labels: Labels): unknown =>
+    endpointView(caller.endpoint(attach('labelled', id, { labels })), { ...facts, network: red }).labels
+  t.strictSame(shown('a', { app: 'web', tier: '' }), { app: 'web', tier: '' })
+  t.strictSame(shown('b', {}), {})
   t.end()
 })
 

@@ -14,6 +14,7 @@ import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
+import { attach, Caller, detach, relabel } from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
@@ -56,6 +57,20 @@ t.test('a command changes no network that it does not touch, and no peers unless
     { numRuns: 300 }
   )
   t.pass()
+})
+
+t.test('an update of rates touches the network of its endpoint, and one of labels alone none', t => {
+  const caller = Caller.raised()
+  const { vni } = caller.endpoint(attach('red', 'web'))
+  const rates = { ...relabel('web', {}), delayUs: 0 }
+  t.same(touchedBy(caller.state, relabel('web', { app: 'web' })), { networks: [], hostWide: false })
+  for (const command of [rates, { ...relabel('web', { app: 'web' }), egressRate: 8_000 }, detach('web')])
+    t.same(touchedBy(caller.state, command), { networks: [vni], hostWide: false }, JSON.stringify(command))
+  t.same(touchedBy(caller.state, { ...rates, ...detach('none'), kind: 'endpoint-update' }), {
+    networks: [],
+    hostWide: false
+  })
+  t.end()
 })
 
 t.test(
