@@ -10,6 +10,8 @@ export type Pod = {
   readonly namespace?: string
   readonly network?: string
   readonly runtimeConfig?: object
+  /** More of CNI_ARGS, such as `VXMESH_LABELS=app=web`. */
+  readonly args?: string
 }
 
 export type CallOptions = {
@@ -21,14 +23,15 @@ export type CallOptions = {
 
 /** One call of the plugin for a pod. */
 export function callFor(host: LabHost, verb: string, pod: Pod, options: CallOptions = {}): Promise<PluginRun> {
-  const { container, namespace, network, runtimeConfig } = pod
+  const { container, namespace, network, runtimeConfig, args: more } = pod
   const { prevResult, netns = container.netns, onSpawn } = options
-  const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace ?? ''};K8S_POD_NAME=${container.name}`
+  const known = namespace === undefined ? [] : [`K8S_POD_NAMESPACE=${namespace}`, `K8S_POD_NAME=${container.name}`]
+  const args = [...known, ...(more === undefined ? [] : [more])]
   const env = {
     CNI_CONTAINERID: container.name,
     CNI_NETNS: netns,
     CNI_IFNAME: 'eth0',
-    ...(namespace === undefined ? {} : { CNI_ARGS: args })
+    ...(args.length === 0 ? {} : { CNI_ARGS: ['IgnoreUnknown=1', ...args].join(';') })
   }
   const config = { cniVersion: '1.1.0', name: 'lab', type: 'vxmesh', socket: host.socket, network }
   const input = { ...config, runtimeConfig, prevResult }

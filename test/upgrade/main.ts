@@ -2,7 +2,9 @@
 // containers and under allocations. What the new version has in addition must be refused until the last host is new (ADR 54).
 //   node test/upgrade/main.ts CHECKOUT      a set-up checkout of the version before; the last line is one JSON object
 
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { BOTH_FAMILIES, LABELS, rulesOfVersion } from '#model/command.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import { findFaults } from '../chaos/find-faults.ts'
 import type { LoadReport } from '../chaos/load.ts'
@@ -21,12 +23,15 @@ const NETWORK = 'claims'
 /** Of one agent's start. Stretched on a busy machine. */
 const READY_MS = 60_000
 
+type Package = { readonly version: string }
+
 const [checkout] = process.argv.slice(2)
 if (checkout === undefined) {
   console.error('upgrade: name a set-up checkout of the version before')
   process.exit(2)
 }
 const before = resolve(checkout, 'bin/vxmesh')
+const known = rulesOfVersion((JSON.parse(readFileSync(resolve(checkout, 'package.json'), 'utf8')) as Package).version)
 const lab = await Lab.create()
 try {
   const hosts = await oldCluster(before)
@@ -44,6 +49,11 @@ try {
   const load = await JsonProcess.start(loader.namespace, script, [loader.configFile, NETWORK, `${LANES}`])
   const flow = await startFlow({ from, to, address: bare(address), packetsPerSecond: PACKETS_PER_SECOND })
 
+  /** What the version before does not know. */
+  const news = [
+    ...(known < BOTH_FAMILIES ? [{ name: 'IPv6', ask: createSix }] : []),
+    ...(known < LABELS ? [{ name: 'labels', ask: label }] : [])
+  ]
   const refusals: string[] = []
   for (const host of hosts) {
     await host.stopAgent()
@@ -51,10 +61,15 @@ try {
     await host.startAgent()
     await host.waitReady(READY_MS)
     const isLast = host === hosts.at(-1)
-    if (!isLast) refusals.push(await createSix(host))
-    console.log(`${host.name} is new${isLast ? '' : `; IPv6: ${refusals.at(-1) ?? ''}`}`)
+    console.log(`${host.name} is new`)
+    for (const { name, ask } of isLast ? [] : news) {
+      refusals.push(await ask(host))
+      console.log(`  ${name}: ${refusals.at(-1) ?? ''}`)
+    }
   }
-  await waitFor('IPv6 is accepted once all are new', async () => (await createSix(first)) === 'created')
+  await waitFor('IPv6 is accepted once all are new', async () => (await createSix(first)) === 'done')
+  await waitFor('labels are accepted once all are new', async () => (await label(first)) === 'done')
+  await waitFor('every host has the label', async () => (await Promise.all(hosts.map(labelled))).every(Boolean))
   const reached = await reachSix([first, third], later)
   const packets = await flow.stop()
   const report = (await load.ask('stop')) as LoadReport
@@ -94,11 +109,23 @@ async function oldCluster(program: string): Promise<LabHost[]> {
   return [...lab.hosts]
 }
 
-/** @returns `created`, or the code of the refusal */
-async function createSix(host: LabHost): Promise<string> {
+function createSix({ api }: LabHost): Promise<string> {
+  return answer(api.call('POST', '/v1/networks', { name: 'six', subnets: ['fd00:6::/64'], requestId: 'six' }))
+}
+
+function label({ api }: LabHost): Promise<string> {
+  return answer(api.call('PATCH', '/v1/endpoints/from', { labels: { app: 'from' } }))
+}
+
+async function labelled({ api }: LabHost): Promise<boolean> {
+  return (await api.list('/v1/endpoints?network=red&label=app=from')).length === 1
+}
+
+/** @returns `done`, or the code of the refusal */
+async function answer(change: Promise<unknown>): Promise<string> {
   try {
-    await host.api.call('POST', '/v1/networks', { name: 'six', subnets: ['fd00:6::/64'], requestId: 'six' })
-    return 'created'
+    await change
+    return 'done'
   } catch (err) {
     return asVxmeshError(err).code
   }
