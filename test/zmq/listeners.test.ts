@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { curveKeyPair, Dealer, Publisher, Subscriber, XSubscriber } from 'zeromq'
 import { systemClock } from '#platform/clock.ts'
 import type { AgentEvent } from '#model/event.ts'
-import { decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { decodeConnection, decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { ZmqServer, type CurveKeys } from '#zmq/server.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
@@ -128,6 +128,35 @@ t.test(
     honest.connect(events)
     honest.subscribe()
     t.equal(await hears(host, honest), 111)
+  }
+)
+
+t.test(
+  'a change of an endpoint from elsewhere is published with its labels, by the type of the request that makes it',
+  async t => {
+    const { host, events } = await serve(t, null)
+    const subscriber = new Subscriber({ linger: 0, receiveTimeout: 200 })
+    t.teardown(() => subscriber.close())
+    subscriber.connect(events)
+    subscriber.subscribe()
+    const endpoint = {
+      ...{ network: 'red', containerId: 'c1', ifname: 'eth0', name: '', host: 'h1', mac: '', vni: 9 },
+      ...{ address: '10.1.0.2/24', addresses: ['10.1.0.2/24'], labels: { app: 'web' } },
+      ...{ ingressRate: 0, egressRate: 0, delayUs: 0 }
+    }
+    for (const [kind, expected] of [
+      ['endpoint-attached', 101],
+      ['endpoint-updated', 104],
+      ['endpoint-detached', 102]
+    ] as const) {
+      const message = await waitFor(kind, async () => {
+        host.events.publish(() => ({ kind, index: 9, endpoint }))
+        const received = await subscriber.receive().catch(() => [])
+        return received.find(each => decodeHeader(each).type === expected)
+      })
+      const { connDetail } = decodeConnection(decodeHeader(message).data)
+      t.match(JSON.parse(connDetail), { event: true, index: 9, labels: { app: 'web' } })
+    }
   }
 )
 
