@@ -185,7 +185,7 @@ export async function killedAttaches(
   host: LabHost,
   p: { readonly network: string; readonly count: number; readonly prefix: string }
 ): Promise<KilledAttaches> {
-  let [attached, refused, unnoticed, drift, degraded] = [0, 0, 0, 0, 0]
+  let [attached, refused, unnoticed, degraded] = [0, 0, 0, 0]
   let tookMs = await attachTakesMs(lab, host, p)
   for (let n = 0; n < p.count; n++) {
     const named = n % 2 === 0 ? await lab.container(`${p.prefix}${n}`) : null
@@ -209,7 +209,6 @@ export async function killedAttaches(
       refused += 1
     }
     const { overlay } = await host.status()
-    drift = Math.max(drift, overlay.drift)
     degraded = Math.max(degraded, overlay.degraded.length)
   }
   const listed = async (): Promise<string[]> =>
@@ -220,6 +219,9 @@ export async function killedAttaches(
     () => undefined
   )
   const left = await listed()
+  // A pass may see that an interface has gone before its endpoint is released.
+  await waitFor('no drift', async () => (await host.status()).overlay.drift === 0).catch(() => undefined)
+  const { drift } = (await host.status()).overlay
   for (const containerId of left) await host.api.call('DELETE', `/v1/endpoints/${containerId}`)
   return { attached, refused, unnoticed, left: left.length, drift, degraded }
 }

@@ -146,9 +146,7 @@ export class ClusterRole {
   /** May this host remove what the state does not name? False while the state may be older than one it has acted on. */
   get current(): boolean {
     if (this.#role.kind === 'voter') return this.#role.raft.current
-    // The log of a voter that was removed may lack what it had applied before it was on its disk.
-    const isStale = this.#options.applied.index < this.#removedAt
-    return this.#role.kind === 'follower' && this.#role.feed.current && !isStale
+    return this.#role.kind === 'follower' && this.#role.feed.current
   }
 
   status(): ReplicationStatus {
@@ -274,8 +272,8 @@ export class ClusterRole {
 
   async #enter(origin: Origin): Promise<void> {
     await this.#replica.rewind(origin.configuration)
-    const isRemoved = this.#options.applied.index < this.#removedAt
-    const role = await this.#roles.make({ origin, incarnation: this.#incarnation, isRemoved })
+    const removedAt = this.#options.applied.index < this.#removedAt ? this.#removedAt : null
+    const role = await this.#roles.make({ origin, incarnation: this.#incarnation, removedAt })
     this.#role = role
     if (role.kind === 'follower') role.start()
   }

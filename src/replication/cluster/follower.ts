@@ -13,8 +13,13 @@ import type { Rpc } from '../transport/rpc.ts'
 import type { Replica } from './replica.ts'
 import { prepareSnapshot, type PreparedSnapshot } from './snapshot-intake.ts'
 
+/** No entry is of a later one. */
+const LAST_TERM = Number.MAX_SAFE_INTEGER as Term
+
 export type FollowerOptions = {
   readonly origin: Origin
+  /** See RoleFactory.make. */
+  readonly removedAt: LogIndex | null
   readonly replica: Replica
   readonly mesh: MeshPort
   readonly rpc: Rpc
@@ -40,7 +45,7 @@ export class Follower {
 
   constructor(options: FollowerOptions) {
     this.#options = options
-    const { origin, replica, rpc, isServer, servers, leaderSeen, fatal, clock, logger } = options
+    const { origin, removedAt, replica, rpc, isServer, servers, leaderSeen, fatal, clock, logger } = options
     const { entries, commitIndex, snapshot } = replica.storage.recovered.durable
     this.#committed = entries.filter(({ index }) => index <= commitIndex)
     const tail = entries.slice(this.#committed.length)
@@ -51,7 +56,8 @@ export class Follower {
       isServer,
       servers,
       applied: (this.#committed.at(-1)?.index ?? snapshot?.lastIndex ?? 0) as LogIndex,
-      unconfirmed: tail.at(-1) ?? null,
+      // A voter applies what is committed before it is on its own disk, and after a power cut its log may lack it. It was removed later.
+      unconfirmed: removedAt === null ? (tail.at(-1) ?? null) : { index: removedAt, term: LAST_TERM },
       deliver: batch => this.#deliver(batch),
       prepare: async wanted => {
         const prepared = await prepareSnapshot({ rpc, clusterId: origin.clusterId, replica }, wanted)

@@ -1,7 +1,7 @@
 // The roles that a host can have in its cluster, and which one its disk implies: a voter where a configuration in the log
 // names it, else a follower of the feed.
 
-import type { PeerId, Term } from '#model/ids.ts'
+import type { LogIndex, PeerId, Term } from '#model/ids.ts'
 import type { Member } from '#model/member.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
@@ -63,20 +63,20 @@ export class RoleFactory {
 
   /**
    * Makes the role that the replica implies. A voter runs at once, a follower after its `start`.
-   * @param p.isRemoved other servers know that this host was removed, although its own log does not say so
+   * @param p.removedAt the committed index at which other servers knew that this host was removed, if its own log does not say so
    */
   async make(p: {
     readonly origin: Origin
     readonly incarnation: number
-    readonly isRemoved: boolean
+    readonly removedAt: LogIndex | null
   }): Promise<Voter | Follower> {
-    const { origin, incarnation, isRemoved } = p
+    const { origin, incarnation, removedAt } = p
     const { replica, self } = this.#options
     const { durable } = replica.storage.recovered
-    if (!isRemoved && mustTakePart({ self, incarnation, durable, origin: origin.configuration })) {
+    if (removedAt === null && mustTakePart({ self, incarnation, durable, origin: origin.configuration })) {
       return this.#voter(origin, incarnation)
     }
-    return this.#follower(origin)
+    return this.#follower(origin, removedAt)
   }
 
   /** Takes frames of Raft that came with a reply. @throws ERR_PEER on a malformed one */
@@ -108,9 +108,9 @@ export class RoleFactory {
     })
   }
 
-  #follower(origin: Origin): Follower {
+  #follower(origin: Origin, removedAt: LogIndex | null): Follower {
     const { feedLeaderSeen: leaderSeen } = this.#options
-    return new Follower({ ...this.#options, origin, leaderSeen })
+    return new Follower({ ...this.#options, origin, removedAt, leaderSeen })
   }
 
   async #openTransport(): Promise<RaftTransport> {

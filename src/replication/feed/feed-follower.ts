@@ -38,7 +38,7 @@ export type FeedFollowerOptions = {
   /** Servers to fetch from, the best first. */
   readonly servers: () => readonly PeerId[]
   readonly applied: LogIndex
-  /** The last entry beyond the commit index on the disk of a former voter, which may have acted upon it; null: there is none. */
+  /** The last entry beyond the commit index on the disk of a former voter that it may have acted upon; null: there is none. */
   readonly unconfirmed: { readonly index: LogIndex; readonly term: Term } | null
   /** Persists and applies entries in order. */
   readonly deliver: (entries: readonly Entry[]) => Promise<void>

@@ -153,7 +153,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'former-voter-current-at-once',
     bug: 'a former voter whose commit index was recorded too low takes its older state for the latest that it acted upon',
     file: `${CLUSTER}/follower.ts`,
-    find: 'unconfirmed: tail.at(-1) ?? null',
+    find: 'unconfirmed: removedAt === null ? (tail.at(-1) ?? null) : { index: removedAt, term: LAST_TERM }',
     replace: 'unconfirmed: null'
   },
   {
