@@ -22,7 +22,12 @@ export default tseslint.config(
         'error',
         { selector: 'ExportDefaultDeclaration', message: 'Named exports only.' },
         { selector: 'ExportAllDeclaration', message: 'No barrels.' },
-        { selector: 'TSEnumDeclaration', message: 'String-literal unions instead.' }
+        { selector: 'TSEnumDeclaration', message: 'String-literal unions instead.' },
+        {
+          selector: 'ImportDeclaration[source.value="zod"] > ImportSpecifier',
+          message:
+            'import * as z: the object that zod exports as z keeps half a megabyte of translations in the bundle.'
+        }
       ],
       eqeqeq: 'error'
     }

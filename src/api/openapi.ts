@@ -1,6 +1,6 @@
 // The API's OpenAPI 3.1 document, from the schemas that its routes validate with. GET /v1/openapi.json serves it.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { VERSION } from '#platform/version.ts'
 import { CNI_CALL } from './cni-route.ts'
 import {

@@ -1,6 +1,6 @@
 // Schemas of the API's inputs. They produce the types of src/model; an unknown field is an error that names it.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { asAddresses, asSubnets } from '#model/addresses.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'

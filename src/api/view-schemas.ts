@@ -1,6 +1,6 @@
 // Schemas of the API's answers, for its OpenAPI document; the compiler checks them against the view types.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import type {
   DoctorView,
   EndpointView,

@@ -1,7 +1,7 @@
 // The configuration of a CNI call. The version is read first, so that even an error answers in that version's format;
 // then the keys that the verbs need. Unknown keys belong to other plugins or the runtime and are ignored.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { asAddresses } from '#model/addresses.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'

@@ -2,7 +2,7 @@
 // values and give them their types. `meta.accepts` describes the accepted values in words; docs/configuration.md is
 // generated from it and from the descriptions.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
 import {
