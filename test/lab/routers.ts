@@ -20,5 +20,8 @@ export async function routersOf(hosts: readonly string[]): Promise<string[]> {
 }
 
 export async function removeRouters(hosts: readonly string[]): Promise<void> {
-  await removeNamespaces(await routersOf(hosts))
+  await removeNamespaces(await routersOf(hosts)).catch(async (err: unknown) => {
+    // Another lab's host may have taken the name at once.
+    if ((await routersOf(hosts)).length > 0) throw err
+  })
 }

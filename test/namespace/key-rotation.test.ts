@@ -43,7 +43,7 @@ t.test('a new key on every host: no packet is lost, and the old key opens nothin
   pings.stop()
   const { sent, received, gaps } = await pings.result
   t.comment(`${received} of ${sent} replies`)
-  t.ok(sent > 100)
+  t.ok(sent > 20, 'there was traffic')
   t.same(gaps, [], 'no ping was lost')
   await client.attach(three, 'blue')
   t.match(await h1.cliJson('endpoint', 'list'), [
