@@ -77,6 +77,7 @@ for (const guard of ['bpf', 'nft', 'Open vSwitch'] as const) {
         }
       )
       t.equal(await ask(one.namespace, 'tcp', SERVER_V6), '2001:db8:51::1')
+      t.equal(await countReplies(one, SERVER), 3, 'IPv4 goes on')
       ping.stop()
       const kept4 = await ping.result
       t.same(kept4.gaps, [], `no packet of IPv4 is lost (${kept4.received} of ${kept4.sent} answered)`)
@@ -89,6 +90,7 @@ for (const guard of ['bpf', 'nft', 'Open vSwitch'] as const) {
         await h1.startAgent()
         await h1.waitReady()
       }
+      t.equal(await countReplies(one, SERVER_V6), 3, 'IPv6 goes on')
       through.stop()
       const killed = await through.result
       t.same(killed.gaps, [], `no packet of IPv6 is lost by a kill (${killed.received} of ${killed.sent} answered)`)
@@ -123,6 +125,7 @@ for (const guard of ['bpf', 'nft', 'Open vSwitch'] as const) {
       const across = two.startPing(SERVER_V6, { count: 2_000, intervalMs: 5 })
       await h1.cliJson('network', 'update', 'blue', '--add-subnet', '10.2.0.0/24')
       await waitFor('it has IPv4, too', async () => (await countReplies(two, SERVER)) > 0)
+      t.equal(await countReplies(two, SERVER_V6), 3, 'IPv6 goes on')
       across.stop()
       const kept6 = await across.result
       t.same(kept6.gaps, [], `no packet of IPv6 is lost (${kept6.received} of ${kept6.sent} answered)`)

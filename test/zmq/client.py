@@ -13,7 +13,7 @@ import zmq
 REQUESTS, EVENTS, RPC = (f'tcp://127.0.0.1:{port}' for port in (30027, 30028, 30029))
 NETWORK = 'paper'
 FIELDS = ('ip', 'network', 'port', 'bandwidth', 'delay', 'rx_total', 'tx_total', 'rx_rate', 'tx_rate')
-PATIENCE_MS = 110_000
+PATIENCE_MS = 60_000
 
 
 def text(value):

@@ -45,10 +45,11 @@ INLINE int within_limits(__u32 ifindex, const __u8 *to, const struct found *foun
   return is_group ? spend(&buckets->broadcasts, settings->broadcasts_rate) : spend(&buckets->flows, settings->flows_rate);
 }
 
-// Is every packet of it within the MTU? What a network card is to cut is seen here whole, with the size of its segments.
-INLINE int fits(const struct __sk_buff *skb, __u32 headers, __u32 mtu)
+// Bytes, from the IP header on, of the packet, or of each into which a network card is to cut it: such a one is seen here whole, with
+// the size of its segments.
+INLINE __u32 bytes_once_cut(const struct __sk_buff *skb, __u32 headers)
 {
-  return skb->gso_size ? skb->gso_size + headers <= mtu : skb->len <= mtu + sizeof(struct ethhdr);
+  return skb->gso_size ? skb->gso_size + headers : skb->len - sizeof(struct ethhdr);
 }
 
 SEC("classifier/from_container")
@@ -71,7 +72,8 @@ int from_container(struct __sk_buff *skb)
     count_drop(DROP_FORGED, skb);
     return TC_ACT_SHOT;
   }
-  const int redirects = port->flags & PORT_REDIRECTS && fits(skb, found.headers, port->mtu);
+  const __u32 bytes = bytes_once_cut(skb, found.headers);
+  const int redirects = port->flags & PORT_REDIRECTS && bytes <= port->mtu;
   if (redirects && found.asks && (type == HTONS(ETH_P_ARP) ? answers_arp(skb, port) : answers_solicitation(skb, port))) {
     if (traffic) {
       traffic->sent_packets++;
@@ -103,5 +105,6 @@ int from_container(struct __sk_buff *skb)
   if (!is_remote) return deliver(skb, station);
   const __u32 zero = 0;
   const struct settings *settings = bpf_map_lookup_elem(&vxm_settings, &zero);
-  return settings && type != HTONS(ETH_P_ARP) ? wrap(skb, port->network, station->to, settings) : to_tunnel(port->network);
+  if (!settings || type == HTONS(ETH_P_ARP) || (skb->gso_size && !found.tcp)) return to_tunnel(port->network);
+  return wrap(skb, bytes, port->network, station->to, settings);
 }

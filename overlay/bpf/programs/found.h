@@ -9,6 +9,7 @@
 
 struct found {
   __u32 headers; // Bytes from the IP header to the payload, where segments of a large packet differ from each other.
+  __u32 tcp;     // Is it TCP, of which the kernel can cut what is wrapped?
   __u32 opens;   // Does it open a TCP connection?
   __u32 asks;    // Does it ask for a neighbour's MAC, in a form that can be answered here?
 };

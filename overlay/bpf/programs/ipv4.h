@@ -48,6 +48,7 @@ INLINE int may_send_ipv4(struct __sk_buff *skb, const struct port *port, struct 
     const struct tcphdr *tcp = data;
     if ((void *)(tcp + 1) > (void *)(long)skb->data_end) return 0;
     found->headers += tcp->doff * 4;
+    found->tcp = 1;
     found->opens = tcp->syn && !tcp->ack;
     return 1;
   }

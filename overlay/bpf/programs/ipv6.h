@@ -112,6 +112,7 @@ INLINE int may_send_ipv6(struct __sk_buff *skb, const struct port *port, struct 
     struct tcphdr tcp;
     if (at + sizeof(tcp) > end || bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp))) return 0;
     found->headers += tcp.doff * 4;
+    found->tcp = !is_fragment;
     found->opens = tcp.syn && !tcp.ack;
     return 1;
   }

@@ -5,8 +5,6 @@
 #include "maps.h"
 #include "packet.h"
 #include "vxlan.h"
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
 
 // As the VXLAN devices set it.
 #define VXLAN_TTL 64
@@ -24,25 +22,6 @@ struct wrapping {
 
 #define MAX_IPV4_BYTES 0xffff
 
-// Offsets in the headers of IPv4, IPv6 and TCP.
-#define PROTOCOL_AT 9
-#define NEXT_HEADER_AT 6
-#define TCP_BYTES_AT 12
-
-// Bytes, from the IP header on, of each packet into which a network card cuts this one of TCP. 0: it is none of TCP.
-INLINE __u32 bytes_once_cut(struct __sk_buff *skb, __be16 type)
-{
-  const __u32 start = sizeof(struct ethhdr);
-  const int is_ipv4 = type == HTONS(ETH_P_IP);
-  __u8 first, protocol, length;
-  if (bpf_skb_load_bytes(skb, start, &first, 1) || bpf_skb_load_bytes(skb, start + (is_ipv4 ? PROTOCOL_AT : NEXT_HEADER_AT), &protocol, 1) ||
-      protocol != IPPROTO_TCP)
-    return 0;
-  const __u32 header = is_ipv4 ? (first & 15) * 4 : sizeof(struct ipv6hdr);
-  if (bpf_skb_load_bytes(skb, start + header + TCP_BYTES_AT, &length, 1)) return 0;
-  return header + (length >> 4) * 4 + skb->gso_size;
-}
-
 // By the network's VXLAN device, which knows how to cut what is too large for the underlay, and what a network card is to cut
 // that is not TCP.
 INLINE int to_tunnel(__u32 network)
@@ -52,18 +31,17 @@ INLINE int to_tunnel(__u32 network)
 }
 
 // Wraps an IPv4 or IPv6 packet here, as that device would, and sends it by the underlay's device, past the hooks of the
-// host's namespace.
-INLINE int wrap(struct __sk_buff *skb, __u32 network, __be32 vtep, const struct settings *settings)
+// host's namespace. `once_cut`: see bytes_once_cut.
+INLINE int wrap(struct __sk_buff *skb, __u32 once_cut, __u32 network, __be32 vtep, const struct settings *settings)
 {
   struct wrapping headers = {};
   __u8 head[2];
-  const __u32 bytes = skb->len + sizeof(struct outer), is_cut = skb->gso_size;
+  const __u32 bytes = skb->len + sizeof(struct outer);
   if (!settings->underlay || !vtep || sizeof(headers.ip) + bytes > MAX_IPV4_BYTES ||
+      sizeof(headers) - sizeof(headers.ethernet) + once_cut > settings->underlay_mtu ||
       bpf_skb_load_bytes(skb, 0, &headers.inner, sizeof(headers.inner)) ||
       bpf_skb_load_bytes(skb, sizeof(struct ethhdr), head, sizeof(head)))
     return to_tunnel(network);
-  const __u32 inner = is_cut ? bytes_once_cut(skb, headers.inner.h_proto) : skb->len - sizeof(struct ethhdr);
-  if (!inner || sizeof(headers) - sizeof(headers.ethernet) + inner > settings->underlay_mtu) return to_tunnel(network);
   const __u8 congestion = congestion_of(headers.inner.h_proto, head);
   headers.ethernet.h_proto = HTONS(ETH_P_IP);
   headers.ip.version = 4;
@@ -83,7 +61,7 @@ INLINE int wrap(struct __sk_buff *skb, __u32 network, __be32 vtep, const struct 
   headers.outer.vxlan.network = HTONL(network << 8);
   __u64 inside = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(struct ethhdr));
   // Whoever cuts it must know that there is Ethernet inside, and leave the segments of TCP as long as they are. Linux 5.13.
-  if (is_cut) inside |= BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO;
+  if (skb->gso_size) inside |= BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO;
   if (bpf_skb_adjust_room(skb, WRAPPING_BYTES, BPF_ADJ_ROOM_MAC, inside)) return to_tunnel(network);
   if (bpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0)) return TC_ACT_SHOT;
   return bpf_redirect_neigh(settings->underlay, 0, 0, 0);
