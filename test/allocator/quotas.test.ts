@@ -40,7 +40,7 @@ t.test('one host more than the most is refused, and a known one may register aga
   const caller = new made.Caller()
   caller.rules = RULES
   const host = (n: number): ReturnType<typeof made.register> => {
-    const one = made.makeHost(1, { name: `h${n}` })
+    const one = made.makeHost(1, { name: `h${n}`, version: made.NEW })
     const peerId = `12D3KooW${'x'.repeat(38)}${(n + 100_000).toString().replaceAll('0', 'A')}` as typeof one.peerId
     return { kind: 'host-register', host: { ...one, peerId, vtep: (parseIpv4('10.0.0.1') + n) as Ipv4 } }
   }
