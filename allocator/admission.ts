@@ -2,7 +2,7 @@
 // show. Both it and every proposer check that all hosts can read it. All else is checked when the request is applied
 // (allowed.ts). Pure.
 
-import { LABELS, needsBothFamilies, rulesNeeded, type Command, type Refusal } from '#model/command.ts'
+import { LABELS, needsBothFamilies, rulesNeeded, SERVICES, type Command, type Refusal } from '#model/command.ts'
 import type { PeerId } from '#model/ids.ts'
 import { formatIp, formatSubnet, singleAddress, subnetContains, type Ip, type Subnet } from '#model/ip.ts'
 import { whyNotAllowed } from './allowed.ts'
@@ -51,7 +51,12 @@ export function whyNotYet(state: ClusterState, command: Command): Refusal | null
   if (command.kind === 'host-register') return whyOtherFamily(state.tables, command.host)
   const needed = rulesNeeded(command)
   if (state.rules >= needed) return null
-  return refuseOldRules(state.tables, needed >= LABELS ? 'labels' : fieldOfIpv6(command), needed)
+  return refuseOldRules(state.tables, fieldOfNew(command, needed), needed)
+}
+
+function fieldOfNew(command: Command, needed: number): string {
+  if (needed >= SERVICES) return 'name'
+  return needed >= LABELS ? 'labels' : fieldOfIpv6(command)
 }
 
 function fieldOfIpv6(command: Command): string {

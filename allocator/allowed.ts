@@ -1,5 +1,6 @@
 // What a client host may request about hosts and endpoints: its own alone. Networks and namespaces belong to no host, and
-// operators change them from any host. Requests of servers name no host (`Request.by`) and may change everything. The rules
+// operators change them from any host. Services decide where the traffic of all hosts' containers goes: servers change them.
+// Requests of servers name no host (`Request.by`) and may change everything. The rules
 // are part of the state machine, so that nothing can change between the check and its effect. Pure.
 
 import type { Command, Refusal } from '#model/command.ts'
@@ -26,11 +27,15 @@ export function whyNotAllowed(tables: Tables, command: Command, by: PeerId): Ref
       )
     }
     case 'network-delete':
-      // By force it releases the endpoints in the network. Without force, a network that is used is refused anyway.
+      // By force it releases the endpoints in the network, and its services. Without force, a network that is used is refused anyway.
       return command.force ? releasesOthers(tables, command.name, by) : null
     // A host that seems to be down may only seem so: a member can make others look failed over Serf for a moment.
     case 'host-remove':
       return nameOf(tables, by) === command.name ? null : notAllowed('removes no other host', 'name')
+    case 'service-create':
+    case 'service-update':
+    case 'service-delete':
+      return refuse('ERR_NOT_ALLOWED', 'name: a client host changes no services; run this on a server', 'name')
     case 'session-open':
     case 'network-create':
     case 'network-update':
@@ -49,7 +54,9 @@ function isOwn(tables: Tables, { host }: Endpoint, by: PeerId): boolean {
 }
 
 function releasesOthers(tables: Tables, name: NetworkName, by: PeerId): Refusal | null {
-  for (const endpoint of tables.networks.get(name)?.byAddress.values() ?? []) {
+  const table = tables.networks.get(name)
+  if (table?.services?.byName.size) return notAllowed(`does not delete network ${name}, which has services`, 'name')
+  for (const endpoint of table?.byAddress.values() ?? []) {
     if (isOwn(tables, endpoint, by)) continue
     return notAllowed(
       `does not delete network ${name}, in which ${nameOf(tables, endpoint.host)} has endpoints`,

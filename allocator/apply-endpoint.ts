@@ -18,12 +18,14 @@ import { formatIp, formatSubnet, isHostAddress, isIpv4, type Ip } from '#model/i
 import type { Ipv6 } from '#model/ipv6.ts'
 import { whyTooMany } from '#model/labels.ts'
 import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
+import type { Service } from '#model/service.ts'
 import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
+import { ownerOf, ownerOfMac, serviceAt, type NetworkTable } from './network-table.ts'
 import { MAX_ENDPOINTS_PER_HOST, MAX_ENDPOINTS_PER_NETWORK, whyFull } from './quotas.ts'
 import { addressOfValue, derivedMac, poolValue } from './address-pool.ts'
 import { noNetwork, refuse, refuseOldRules } from './refuse.ts'
 import { endpointRow, updatedEndpoint } from './rows.ts'
-import { ownerOf, ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
+import type { Tables } from './tables.ts'
 
 type Attach = CommandOf<'endpoint-attach'>
 type Chosen = { readonly address: Ip; readonly address6?: Ipv6; readonly mac: Mac }
@@ -171,15 +173,13 @@ function explicit(target: Target, { mac, host }: Attach, address: Ip): Chosen | 
   if (address === network.gateway) {
     return refuse('ERR_INVALID', `address: ${text} is the gateway of network ${network.name}`, 'address')
   }
-  const owner = table.byAddress.get(address)
-  if (owner !== undefined) {
-    return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to container ${owner.containerId}`, 'address')
-  }
+  const holder = holderOf(table.byAddress.get(address), serviceAt(table, address))
+  if (holder !== null) return refuse('ERR_ADDRESS_IN_USE', `address: ${text} belongs to ${holder}`, 'address')
   const taken = whyNotSecond(table, { address, address6 })
   if (taken !== null) return taken
   const addresses = addressesOf(network, rowAddresses(network, address, address6))
-  const holder = holderOnHost(rivals, { host, addresses })
-  if (holder !== undefined) return refuseHeld(address, holder)
+  const rival = holderOnHost(rivals, { host, addresses })
+  if (rival !== undefined) return refuseHeld(address, rival)
   const wanted = mac ?? derivedMac(network, address)
   return refusedMac(table, wanted) ?? { ...rowAddresses(network, address, address6), mac: wanted }
 }
@@ -195,9 +195,9 @@ function whyNotSecond(table: NetworkTable, { address, address6 }: Asked): Refusa
   if (network.subnet6 === undefined) return null
   if (address6 === undefined) {
     const mirror = address === undefined ? null : mirrorOf(network, address)
-    const owner = mirror === null ? undefined : table.byChosen6.get(mirror)
-    if (owner === undefined || mirror === null) return null
-    const what = `${mirror}, which goes with it, belongs to container ${owner.containerId}; ask for another IPv6 address, too`
+    const holder = mirror === null ? null : holderOf(table.byChosen6.get(mirror), serviceAt(table, mirror))
+    if (holder === null || mirror === null) return null
+    const what = `${mirror}, which goes with it, belongs to ${holder}; ask for another IPv6 address, too`
     return refuse('ERR_ADDRESS_IN_USE', `address: ${what}`, 'address')
   }
   if (!isHostAddress(network.subnet6, address6)) {
@@ -207,9 +207,15 @@ function whyNotSecond(table: NetworkTable, { address, address6 }: Asked): Refusa
   if (gatewaysOf(network).includes(address6)) {
     return refuse('ERR_INVALID', `address: ${address6} is the gateway of network ${network.name}`, 'address')
   }
-  const owner = ownerOf(table, address6)
-  if (owner === undefined) return null
-  return refuse('ERR_ADDRESS_IN_USE', `address: ${address6} belongs to container ${owner.containerId}`, 'address')
+  const holder = holderOf(ownerOf(table, address6), serviceAt(table, address6))
+  if (holder === null) return null
+  return refuse('ERR_ADDRESS_IN_USE', `address: ${address6} belongs to ${holder}`, 'address')
+}
+
+/** Who has an address, for people. */
+function holderOf(endpoint: Endpoint | undefined, service: Service | undefined): string | null {
+  if (endpoint !== undefined) return `container ${endpoint.containerId}`
+  return service === undefined ? null : `service ${service.name}`
 }
 
 /**
@@ -231,7 +237,7 @@ function automatic({ table, rivals, address6 }: Target, { mac, host }: Attach): 
   }
   const mirrorIsTaken = (address: Ip): boolean => {
     const mirror = address6 === undefined ? mirrorOf(network, address) : null
-    return mirror !== null && byChosen6.has(mirror)
+    return mirror !== null && (byChosen6.has(mirror) || serviceAt(table, mirror) !== undefined)
   }
   const isHeld = (address: Ip): boolean => {
     const addresses = addressesOf(network, rowAddresses(network, address, address6))
@@ -243,7 +249,7 @@ function automatic({ table, rivals, address6 }: Target, { mac, host }: Attach): 
   }
   // Within the pool, only the gateway's own address has the gateway's MAC.
   const mayBeMacs = mac === undefined && (byChosenMac.size > 0 || poolValue(subnet, network.gateway) === null)
-  const mayRefuse = mayBeMacs || byChosen6.size > 0 || rivals.length > 0
+  const mayRefuse = mayBeMacs || byChosen6.size > 0 || table.services !== null || rivals.length > 0
   const value = pool.next(mayRefuse ? refuseValue : undefined)
   if (value !== null) {
     const address = addressOfValue(subnet, value)

@@ -16,10 +16,11 @@ import type { Network } from '#model/network.ts'
 import { MTU_MIN_IPV6 } from '#model/quantity.ts'
 import { defaultGateway } from './address-pool.ts'
 import { refuseOverlap } from './host-overlap.ts'
+import { endpointsFrom, type NetworkTable } from './network-table.ts'
 import { MAX_NETWORKS, whyFull } from './quotas.ts'
 import { noNetwork, refuse, refuseOldRules } from './refuse.ts'
 import { networkRow, updatedRow } from './rows.ts'
-import { endpointsFrom, type NetworkTable, type Tables } from './tables.ts'
+import type { Tables } from './tables.ts'
 import { FIRST_AUTOMATIC_VNI } from './vni-pool.ts'
 
 /**
@@ -149,6 +150,14 @@ export function deleteNetwork(
   const { size } = table.byAddress
   if (size > 0 && !force) {
     return refuse('ERR_NETWORK_IN_USE', `network ${name} has ${size} ${size === 1 ? 'endpoint' : 'endpoints'}`, 'name')
+  }
+  const services = table.services?.byName.size ?? 0
+  if (services > 0 && !force) {
+    return refuse(
+      'ERR_NETWORK_IN_USE',
+      `network ${name} has ${services} ${services === 1 ? 'service' : 'services'}`,
+      'name'
+    )
   }
   const [namespace] = force ? [] : namespacesOf(tables, name, rules)
   if (namespace !== undefined) {

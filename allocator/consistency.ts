@@ -12,11 +12,13 @@ import { VNI_MAX, type Vni } from '#model/ids.ts'
 import { addressOfValue, poolValue } from './address-pool.ts'
 import { BITS_MAX, BitVector } from './bit-vector.ts'
 import { hashCursors, hashRows, hashSessions } from './digest.ts'
+import { ownerOf, ownerOfMac, pooled, type NetworkTable } from './network-table.ts'
 import type { Pool } from './pool.ts'
+import { serviceFaults } from './service-faults.ts'
 import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
 import type { Hash } from './row-hash.ts'
-import { ownerOf, ownerOfMac, type NetworkTable, type Tables } from './tables.ts'
+import type { Tables } from './tables.ts'
 
 /** Every inconsistency of the state, as text; empty when it is sound. O(state). */
 export function verify(state: ClusterState): string[] {
@@ -28,7 +30,7 @@ export function verify(state: ClusterState): string[] {
   }
   faults.push(...routeFaults(tables))
   faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables), ...rulesFaults(tables))
-  faults.push(...labelFaults(tables))
+  faults.push(...labelFaults(tables), ...serviceFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
   const isSame = (one: Hash, other: Hash): boolean => one.a === other.a && one.b === other.b
   if (!isSame(tables.hash.value, hashRows(tables))) faults.push('the hash does not match the rows')
@@ -68,11 +70,13 @@ function* routeFaults({ hostRouted, networks }: Tables): Generator<string> {
   if (hostRouted.size !== subnets) yield `hosts reach ${subnets} subnets, ${hostRouted.size} in the index`
 }
 
-function* addressFaults({ network, pool, byAddress, beyond }: NetworkTable): Generator<string> {
+function* addressFaults(table: NetworkTable): Generator<string> {
+  const { network, pool, byAddress, beyond, services } = table
   const { name, gateway, subnet } = network
   const reserved = [subnet.base, gateway, ...(isIpv4(subnet.base) ? [lastAddress(subnet)] : [])]
   const all = [...reserved, ...[...byAddress.values()].map(({ address }) => address)]
-  const owners = all.map(address => poolValue(subnet, address)).filter(value => value !== null)
+  const ofServices = [...(services?.byAddress.keys() ?? [])].map(address => pooled(table, address))
+  const owners = [...all.map(address => poolValue(subnet, address)), ...ofServices].filter(value => value !== null)
   const base = poolValue(subnet, subnet.base) ?? 0
   const size = Math.min(2 ** hostBits(subnet), BITS_MAX)
   const format = (value: number): string => formatIp(addressOfValue(subnet, value))

@@ -11,6 +11,7 @@ import {
   hashHost,
   hashNamespace,
   hashNetwork,
+  hashService,
   hashSession,
   SetHash,
   type Hash
@@ -37,8 +38,9 @@ export function hexOf({ a, b }: Hash): string {
 /** Recomputes `tables.hash` from the rows. O(rows). */
 export function hashRows(tables: Tables): Hash {
   const rows = new SetHash()
-  for (const { network, byAddress } of tables.networks.values()) {
+  for (const { network, byAddress, services } of tables.networks.values()) {
     rows.add(hashNetwork(network))
+    for (const service of services?.byName.values() ?? []) rows.add(hashService(service))
     for (const endpoint of byAddress.values()) rows.add(hashEndpoint(endpoint))
   }
   for (const host of tables.hosts.values()) rows.add(hashHost(host))

@@ -2,7 +2,16 @@
 
 import type { Outcome, Result } from '#model/command.ts'
 import { hashCursors, hexOf } from './digest.ts'
-import { endpointInto, Hasher, hostInto, namespaceInto, networkInto, SetHash, type Hash } from './row-hash.ts'
+import {
+  endpointInto,
+  Hasher,
+  hostInto,
+  namespaceInto,
+  networkInto,
+  serviceInto,
+  SetHash,
+  type Hash
+} from './row-hash.ts'
 import type { Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
 
@@ -47,6 +56,8 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
       return hostInto(hasher.number(result.released), result.host)
     case 'namespace':
       return namespaceInto(hasher, result.namespace)
+    case 'service':
+      return serviceInto(hasher.number(result.created ? 1 : 0), result.service)
   }
 }
 

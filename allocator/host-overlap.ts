@@ -7,8 +7,9 @@ import type { Refusal } from '#model/command.ts'
 import type { NetworkName, PeerId } from '#model/ids.ts'
 import { formatIp, formatSubnet, type Ip } from '#model/ip.ts'
 import type { Network } from '#model/network.ts'
+import { ownerOf, type NetworkTable } from './network-table.ts'
 import { refuse } from './refuse.ts'
-import { ownerOf, type NetworkTable, type Tables } from './tables.ts'
+import type { Tables } from './tables.ts'
 
 type Claim = Pick<Network, 'name' | 'subnet' | 'subnet6' | 'egress' | 'egressV6' | 'hostAccess'>
 

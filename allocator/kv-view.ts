@@ -1,16 +1,18 @@
 // The paper's key-value view of the state: network/<name>, vlanStore, ipStore/<name>, host/<name>,
-// endpoint/<network>/<containerId>/<ifname>; and namespace/<name>. Read-only; values are JSON with addresses as text.
+// endpoint/<network>/<containerId>/<ifname>; namespace/<name> and service/<network>/<name>. Read-only; values are JSON with addresses as text.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, ServiceName } from '#model/ids.ts'
 import { mirrorOf } from '#model/addresses.ts'
 import { compareIp, formatIp, formatSubnet } from '#model/ip.ts'
+import { formatTerm } from '#model/labels.ts'
 import type { Network } from '#model/network.ts'
+import { formatBackend, formatPort, type Service } from '#model/service.ts'
 import { addressOfValue } from './address-pool.ts'
+import type { NetworkTable } from './network-table.ts'
 import type { Pool } from './pool.ts'
 import type { ClusterState } from './state-machine.ts'
-import type { NetworkTable } from './tables.ts'
 
 export type KvValue = Readonly<Record<string, unknown>>
 export type KvEntry = { readonly key: string; readonly value: KvValue }
@@ -57,7 +59,7 @@ export function listKv(state: ClusterState, { prefix = '', after = '', limit = I
 /** The value of one key, or undefined when there is none. */
 export function getKv(state: ClusterState, key: string): KvValue | undefined {
   const parts = key.split('/')
-  const [kind, name, containerId, ifname] = parts
+  const [kind, name, id, ifname] = parts
   const table = state.tables.networks.get(name as NetworkName)
   if (kind === 'vlanStore' && parts.length === 1) return vniBits(state, MAX_RUNS)
   if (kind === 'network' && parts.length === 2) return table && networkValue(table.network)
@@ -67,8 +69,12 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
     return host && hostValue(host)
   }
   if (kind === 'namespace' && parts.length === 2) return state.namespace(name as NamespaceName)
+  if (kind === 'service' && parts.length === 3) {
+    const service = table?.services?.byName.get(id as ServiceName)
+    return service && serviceValue(service)
+  }
   if (kind !== 'endpoint' || parts.length !== 4) return undefined
-  const endpoint = state.tables.containers.get(containerId as ContainerId, ifname as IfName)
+  const endpoint = state.tables.containers.get(id as ContainerId, ifname as IfName)
   return endpoint !== undefined && endpoint.network === name ? endpointValue(state, endpoint) : undefined
 }
 
@@ -99,6 +105,12 @@ function* groups(state: ClusterState): Generator<Group> {
       )
   }
   yield { start: 'network/', keys: () => each(state.networks(), ({ name }) => `network/${name}`, networkValue) }
+  const ofServices = [...networks.values()].filter(({ services }) => services !== null)
+  const serviceStarts = ofServices.map(table => ({ table, start: `service/${table.network.name}/` }))
+  for (const { table, start } of serviceStarts.sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    const rows = table.services?.byName.values() ?? []
+    yield { start, keys: () => each(rows, ({ network, name }) => `service/${network}/${name}`, serviceValue) }
+  }
   yield {
     start: 'vlanStore',
     keys: () =>
@@ -175,6 +187,17 @@ function endpointValue(state: ClusterState, endpoint: Endpoint): KvValue {
   const network = state.networkByVni(endpoint.vni)
   const second = endpoint.address6 ?? (network === undefined ? null : mirrorOf(network, endpoint.address))
   return second === null ? value : { ...value, address6: second }
+}
+
+function serviceValue(service: Service): KvValue {
+  const { select, backends, ...row } = service
+  return {
+    ...row,
+    addresses: row.addresses.map(formatIp),
+    ports: row.ports.map(formatPort),
+    ...(select === undefined ? {} : { select: select.map(formatTerm) }),
+    ...(backends === undefined ? {} : { backends: backends.map(formatBackend) })
+  }
 }
 
 function hostValue(host: Host): KvValue {

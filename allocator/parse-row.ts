@@ -9,8 +9,9 @@ import { asFields, flag, optional, wholeNumber, type Fields } from '#model/field
 import { parseVni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { whyUnfit, type Service } from '#model/service.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import { endpointRow, networkRow } from './rows.ts'
+import { endpointRow, networkRow, serviceRow } from './rows.ts'
 
 /** @throws ERR_INVALID naming the field */
 export function parseNetworkRow(value: unknown): Network {
@@ -44,6 +45,18 @@ export function parseNamespaceRow(value: unknown): Namespace {
 }
 
 /** @throws ERR_INVALID naming the field */
+export function parseServiceRow(value: unknown): Service {
+  const { addresses, ...facts } = fieldsOf(value)
+  const headless = Array.isArray(addresses) && addresses.length === 0
+  const command = as('service-create', { ...facts, headless, ...(headless ? {} : { addresses }) })
+  if (!headless && command.addresses === undefined) throw invalid('service', 'lacks its addresses')
+  const row = serviceRow(command, { network: command.network, addresses: command.addresses ?? [] })
+  const unfit = whyUnfit(row)
+  if (unfit !== null) throw invalid(unfit.field, unfit.why)
+  return row
+}
+
+/** @throws ERR_INVALID naming the field */
 export function parseOutcome(value: unknown): Outcome {
   const { ok, result, error } = fieldsOf(value)
   if (ok === true) return { ok, result: parseResult(fieldsOf(result)) }
@@ -68,6 +81,8 @@ function parseResult(f: Fields): Result {
       return { kind, host: parseHostRow(f['host']), released: wholeNumber(f, 'released') }
     case 'namespace':
       return { kind, namespace: parseNamespaceRow(f['namespace']) }
+    case 'service':
+      return { kind, service: parseServiceRow(f['service']), created: flag(f, 'created') }
     default:
       throw invalid('kind', 'is not a result that this version knows')
   }

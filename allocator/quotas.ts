@@ -15,6 +15,10 @@ export const MAX_ENDPOINTS_PER_NETWORK = 262_144
 export const MAX_HOSTS = 16_384
 /** As many as networks can be mapped from the largest range. */
 export const MAX_NAMESPACES = 65_536
+/** What one host's programs and one page of a list have room for. */
+export const MAX_SERVICES_PER_NETWORK = 1_000
+/** With all the backends that they may have, about 0.5 GB; as they are used, some 50 MB. */
+export const MAX_SERVICES = 65_536
 /** An agent opens one at each start; the others are of earlier starts. */
 export const MAX_SESSIONS_PER_HOST = 64
 /** Twice what two agents of one host, the old and the new, have in flight. */

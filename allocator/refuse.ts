@@ -1,6 +1,6 @@
 // Refusals. They are outcomes too: the same on every replica, and remembered for retries.
 
-import { BOTH_FAMILIES, LABELS, rulesOfVersion, versionOfRules, type Refusal } from '#model/command.ts'
+import { BOTH_FAMILIES, LABELS, rulesOfVersion, SERVICES, versionOfRules, type Refusal } from '#model/command.ts'
 import type { ErrorCode } from '#model/errors.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { Tables } from './tables.ts'
@@ -17,7 +17,7 @@ export function noNetwork(name: NetworkName, field: 'name' | 'network'): Refusal
 
 /**
  * What needs newer rules, before the cluster has raised its own to them (docs/adr/0054).
- * @param needed BOTH_FAMILIES or LABELS
+ * @param needed BOTH_FAMILIES, LABELS or SERVICES
  */
 export function refuseOldRules({ presentHosts }: Tables, field: string, needed: number = BOTH_FAMILIES): Refusal {
   const old = presentHosts.filter(({ version }) => rulesOfVersion(version) < needed).map(({ name }) => name)
@@ -25,9 +25,13 @@ export function refuseOldRules({ presentHosts }: Tables, field: string, needed: 
     old.length === 0
       ? 'the cluster is about to allow it; try again in a moment'
       : `upgrade vxmesh to ${versionOfRules(needed)} on ${namesOf(old)} first`
+  return refuse('ERR_UNSUPPORTED', `${field}: ${wants(needed)}: ${why}`, field)
+}
+
+function wants(rules: number): string {
   const every = 'every host of the cluster to know'
-  const what = needed >= LABELS ? `labels need ${every} them` : `IPv6 needs ${every} it`
-  return refuse('ERR_UNSUPPORTED', `${field}: ${what}: ${why}`, field)
+  if (rules >= SERVICES) return `services need ${every} them`
+  return rules >= LABELS ? `labels need ${every} them` : `IPv6 needs ${every} it`
 }
 
 const NAMES_SHOWN = 5

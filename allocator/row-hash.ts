@@ -8,6 +8,7 @@ import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Service } from '#model/service.ts'
 import { ENDPOINT_SETTING_NAMES, NETWORK_SETTING_NAMES, type Setting } from '#model/settings.ts'
 
 /** Two words of 32 bits, signed: an unsigned one would not fit into V8's small integers, and take an object of its own. */
@@ -114,6 +115,7 @@ export const hashNetwork = rowHash('network', networkInto)
 export const hashEndpoint = rowHash('endpoint', endpointInto)
 export const hashHost = rowHash('host', hostInto)
 export const hashNamespace = rowHash('namespace', namespaceInto)
+export const hashService = rowHash('service', serviceInto)
 
 export function hashText(text: string): Hash {
   return new Hasher().text(text).finish()
@@ -174,6 +176,8 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
       return hasher.number(result.released).hash(hashHost(result.host))
     case 'namespace':
       return hasher.hash(hashNamespace(result.namespace))
+    case 'service':
+      return hasher.number(result.created ? 1 : 0).hash(hashService(result.service))
   }
 }
 
@@ -215,6 +219,19 @@ export function hostInto(hasher: Hasher, host: Host): Hasher {
 export function namespaceInto(hasher: Hasher, { name, network, grants }: Namespace): Hasher {
   hasher.text(name).text(network).number(grants.length)
   for (const grant of grants) hasher.text(grant)
+  return hasher
+}
+
+export function serviceInto(hasher: Hasher, service: Service): Hasher {
+  const { network, name, addresses, ports, affinitySeconds, select, backends, requestId } = service
+  hasher.text(network).text(name).number(affinitySeconds).optionalText(requestId).number(addresses.length)
+  for (const address of addresses) hasher.ip(address)
+  hasher.number(ports.length)
+  for (const { protocol, port, targetPort } of ports) hasher.text(protocol).number(port).number(targetPort)
+  if (select !== undefined) hasher.text('select')
+  for (const { key, value } of select ?? []) hasher.text(key).optionalText(value)
+  if (backends !== undefined) hasher.text('backends')
+  for (const { address, port = 0 } of backends ?? []) hasher.ip(address).number(port)
   return hasher
 }
 

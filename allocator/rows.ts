@@ -9,6 +9,7 @@ import type { Ipv6 } from '#model/ipv6.ts'
 import { changedLabels, isEmpty } from '#model/labels.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import type { Service } from '#model/service.ts'
 import { changesOf, ENDPOINT_SETTINGS, NETWORK_SETTINGS, type EndpointSettings } from '#model/settings.ts'
 
 /** @param chosen values that the state machine allocated */
@@ -70,4 +71,41 @@ export function updatedEndpoint(endpoint: Endpoint, command: CommandOf<'endpoint
   const { labels: _, ...row } = changed
   const labels = changedLabels(labelsOf(endpoint), command.labels)
   return isEmpty(labels) ? row : { ...row, labels }
+}
+
+/** @param chosen the network's name as its row has it, and the addresses that the state machine allocated */
+export function serviceRow(
+  facts: Omit<CommandOf<'service-create'>, 'kind' | 'headless' | 'network' | 'addresses'>,
+  chosen: { readonly network: NetworkName; readonly addresses: readonly Ip[] }
+): Service {
+  const { name, ports, affinitySeconds, select, backends, requestId } = facts
+  const { network, addresses } = chosen
+  return {
+    network,
+    name,
+    addresses,
+    ports,
+    affinitySeconds,
+    ...(select === undefined ? {} : { select }),
+    ...(backends === undefined ? {} : { backends }),
+    ...(requestId === undefined ? {} : { requestId })
+  }
+}
+
+/** The row after an update. */
+export function updatedService(service: Service, command: CommandOf<'service-update'>): Service {
+  const { ports = service.ports, affinitySeconds = service.affinitySeconds } = command
+  const isNew = command.select !== undefined || command.backends !== undefined
+  const { select, backends } = isNew ? command : service
+  const { select: _, backends: __, ...rest } = service
+  return serviceRow(
+    {
+      ...rest,
+      ports,
+      affinitySeconds,
+      ...(select === undefined ? {} : { select }),
+      ...(backends === undefined ? {} : { backends })
+    },
+    service
+  )
 }

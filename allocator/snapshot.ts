@@ -8,7 +8,8 @@ import type { Vni } from '#model/ids.ts'
 import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
 import { firstDigestOf } from './first-digest.ts'
-import { parseNamespaceRow } from './parse-row.ts'
+import { endpointsFrom, type NetworkTable } from './network-table.ts'
+import { parseNamespaceRow, parseServiceRow } from './parse-row.ts'
 import {
   capturedSession,
   indexOf,
@@ -22,10 +23,10 @@ import {
   restoreRules,
   restoreSession
 } from './plain-rows.ts'
-import { SNAPSHOT_FORMAT, type PlainState } from './plain-state.ts'
+import { byNetworkAndName, SNAPSHOT_FORMAT, type PlainState } from './plain-state.ts'
 import { Sessions } from './sessions.ts'
 import { ClusterState } from './state-machine.ts'
-import { endpointsFrom, Tables, type NetworkTable } from './tables.ts'
+import { Tables } from './tables.ts'
 
 /** By the formats that this version reads. */
 const DIGESTS: ReadonlyMap<number, (state: ClusterState) => string> = new Map([
@@ -37,6 +38,7 @@ const DIGESTS: ReadonlyMap<number, (state: ClusterState) => string> = new Map([
 export function encodeState(state: ClusterState): PlainState {
   const { tables, sessions, appliedIndex } = state
   const hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
+  const services = [...state.services()].sort(byNetworkAndName)
   const positions = new Map(hosts.map((host, at) => [host.peerId, at]))
   return {
     format: SNAPSHOT_FORMAT,
@@ -49,6 +51,7 @@ export function encodeState(state: ClusterState): PlainState {
       const endpoints = [...endpointsFrom(table, null)].map(row => plainEndpoint(row, positions))
       return { ...plainNetwork(table.network, table.pool.cursor), endpoints }
     }),
+    ...(services.length === 0 ? {} : { services }),
     namespaces: [...tables.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     sessions: [...sessions.entries()].map(([id, session]) => plainSession(capturedSession(id, session)))
   }
@@ -82,6 +85,7 @@ function restore(plain: PlainState): ClusterState {
     for (const row of endpoints) tables.addEndpoint(restoreEndpoint(row, table.network, hosts), 'explicit')
     tables.restoreCursor(table, network.cursor)
   }
+  for (const service of plain.services ?? []) tables.addService(parseServiceRow(service), 'explicit')
   for (const namespace of plain.namespaces) tables.putNamespace(parseNamespaceRow(namespace))
   if (tables.namespaces.size !== plain.namespaces.length) throw new Error('it holds a namespace twice')
   tables.restoreVniCursor(plain.vniCursor)

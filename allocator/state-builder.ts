@@ -6,7 +6,7 @@ import type { Host } from '#model/host.ts'
 import type { Vni } from '#model/ids.ts'
 import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
-import { parseNamespaceRow } from './parse-row.ts'
+import { parseNamespaceRow, parseServiceRow } from './parse-row.ts'
 import { indexOf, restoreEndpoint, restoreHost, restoreNetwork, restoreRules, restoreSession } from './plain-rows.ts'
 import { Sessions } from './sessions.ts'
 import { decodeState } from './snapshot.ts'
@@ -72,6 +72,9 @@ export class StateBuilder {
         return
       case 'networks':
         for (const part of content) yield* this.#addPart(part)
+        return
+      case 'services':
+        for (const row of content) this.#tables.addService(parseServiceRow(row), 'explicit')
         return
       case 'namespaces':
         for (const row of content) {

@@ -1,6 +1,6 @@
 // Reads a state in sections while it changes, as it was when the cursor was made: copy on write. The cursor walks networks
 // by VNI and endpoints by address; of a row that changes before the cursor has passed it, the old one is kept. Making one
-// costs O(networks + hosts + sessions), each section O(its rows), and memory is taken by changed rows only. Pure.
+// costs O(networks + services + hosts + sessions), each section O(its rows), and memory is taken by changed rows only. Pure.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
@@ -8,10 +8,12 @@ import { UNGATED_RULES } from '#model/command.ts'
 import { compareIp, type Ip } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Service } from '#model/service.ts'
 import { addressOfValue, poolValue } from './address-pool.ts'
 import { digestOf } from './digest.ts'
+import type { NetworkTable } from './network-table.ts'
 import { capturedSession, plainEndpoint, plainHost, plainNetwork, plainSession } from './plain-rows.ts'
-import type { PlainEndpoint, PlainHost, PlainSession } from './plain-state.ts'
+import { byNetworkAndName, type PlainEndpoint, type PlainHost, type PlainSession } from './plain-state.ts'
 import type { ClusterState } from './state-machine.ts'
 import {
   SECTION_FORMAT,
@@ -21,7 +23,7 @@ import {
   type SectionHead,
   type StateSection
 } from './state-sections.ts'
-import type { NetworkTable, RowWatcher, Tables } from './tables.ts'
+import type { RowWatcher, Tables } from './tables.ts'
 
 /** What a network was before its first change since the cursor was made. */
 type Kept = {
@@ -37,6 +39,7 @@ export class StateCursor implements RowWatcher {
   readonly #hosts: readonly PlainHost[]
   /** Of each host in `#hosts`. */
   readonly #positions: ReadonlyMap<PeerId, number>
+  readonly #services: readonly Service[]
   readonly #namespaces: readonly Namespace[]
   readonly #sessions: readonly PlainSession[]
   /** Networks that are not passed yet, in the order of their VNIs. */
@@ -58,6 +61,7 @@ export class StateCursor implements RowWatcher {
     this.#head = { ...form, digest: digestOf(state), appliedIndex, vniCursor: tables.vnis.cursor }
     this.#hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1)).map(plainHost)
     this.#positions = new Map(this.#hosts.map(([, peerId], at) => [peerId as PeerId, at]))
+    this.#services = [...state.services()]
     this.#namespaces = [...tables.namespaces.values()]
     this.#sessions = [...sessions.entries()].map(([id, session]) => capturedSession(id, session))
     this.#ahead = new Set([...tables.vnis.values()].flatMap(vni => tables.networkByVni.get(vni as Vni) ?? []))
@@ -102,6 +106,7 @@ export class StateCursor implements RowWatcher {
     yield ['head', this.#head]
     for (const rows of this.#pages(this.#hosts)) yield ['hosts', rows]
     yield* this.#networks()
+    for (const rows of this.#pages(this.#services.toSorted(byNetworkAndName))) yield ['services', rows]
     const namespaces = this.#namespaces.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     for (const rows of this.#pages(namespaces)) yield ['namespaces', rows]
     yield* this.#answers()

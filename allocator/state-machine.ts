@@ -4,19 +4,32 @@
 import { FIRST_RULES, OWN_BUSINESS, UNGATED_RULES, type Command, type Outcome, type Request } from '#model/command.ts'
 import { labelsOf, type Endpoint, type EndpointKey } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, LogIndex, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
+import type {
+  ContainerId,
+  HostName,
+  IfName,
+  LogIndex,
+  NamespaceName,
+  NetworkName,
+  PeerId,
+  ServiceName,
+  Vni
+} from '#model/ids.ts'
 import type { Ip } from '#model/ip.ts'
 import { matches, type Selector } from '#model/labels.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Service } from '#model/service.ts'
 import { whyNotAllowed } from './allowed.ts'
 import { attach, detach, update } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
 import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.ts'
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
+import { createService, deleteService, updateService } from './apply-service.ts'
+import { endpointsFrom } from './network-table.ts'
 import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
-import { endpointsFrom, Tables } from './tables.ts'
+import { Tables } from './tables.ts'
 
 /** Rows are returned by reference and never changed in place. Lists are in no particular order. */
 export class ClusterState {
@@ -187,6 +200,23 @@ export class ClusterState {
     return this.tables.containers.of(id)
   }
 
+  get serviceCount(): number {
+    return this.tables.serviceCount
+  }
+
+  *services(): Generator<Service> {
+    for (const { services } of this.tables.networks.values()) if (services !== null) yield* services.byName.values()
+  }
+
+  /** Those of a network. */
+  servicesOf(network: NetworkName): readonly Service[] {
+    return [...(this.tables.networks.get(network)?.services?.byName.values() ?? [])]
+  }
+
+  service(network: NetworkName, name: ServiceName): Service | undefined {
+    return this.tables.networks.get(network)?.services?.byName.get(name)
+  }
+
   hosts(): IterableIterator<Host> {
     return this.tables.hosts.values()
   }
@@ -242,5 +272,11 @@ function carryOut(
       return unmapNamespace(tables, command)
     case 'namespace-open':
       return openNamespace(tables, command, rules)
+    case 'service-create':
+      return createService(tables, command, rules)
+    case 'service-update':
+      return updateService(tables, command, rules)
+    case 'service-delete':
+      return deleteService(tables, command, rules)
   }
 }

@@ -2,11 +2,12 @@
 // whole in one go. Canonical: equal states give equal sections, regardless of their history. Pure.
 
 import type { Namespace } from '#model/namespace.ts'
+import type { Service } from '#model/service.ts'
 import type { PlainEndpoint, PlainHost, PlainNetwork, PlainSession } from './plain-state.ts'
 
 /**
  * Incremented when the form changes; StateBuilder refuses formats that it does not know. Format 4 has the rules of the
- * cluster, once they were raised. They say what else is in it: both families, labels.
+ * cluster, once they were raised. They say what else is in it: both families, labels, services.
  */
 export const UNGATED_FORMAT = 3
 export const SECTION_FORMAT = 4
@@ -29,13 +30,15 @@ export type NetworkFacts = Omit<PlainNetwork, 'endpoints'>
 /** Consecutive endpoints of a network; the first part has its facts, the others its VNI. */
 export type NetworkPart = readonly [of: NetworkFacts | number, endpoints: readonly PlainEndpoint[]]
 
-/** The head comes first, hosts before networks, networks before namespaces, and the end last. */
+/** The head comes first, hosts before networks, networks before services and namespaces, and the end last. */
 export type StateSection =
   | readonly [kind: 'head', head: SectionHead]
   /** By peer id, ascending. */
   | readonly [kind: 'hosts', rows: readonly PlainHost[]]
   /** By VNI and address, ascending. */
   | readonly [kind: 'networks', parts: readonly NetworkPart[]]
+  /** By network and name, ascending. */
+  | readonly [kind: 'services', rows: readonly Service[]]
   /** By name, ascending. */
   | readonly [kind: 'namespaces', rows: readonly Namespace[]]
   /** Least recently used first. */

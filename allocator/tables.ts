@@ -6,31 +6,19 @@ import { isVacant, type Host } from '#model/host.ts'
 import type { HostName, NamespaceName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import { hostRoutedSubnets, mirroredBy, mirrorOf } from '#model/addresses.ts'
 import { UNGATED_RULES } from '#model/command.ts'
-import { compareIp, formatIp, ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
-import type { Ipv6 } from '#model/ipv6.ts'
-import { lowBitsOf, lowBitsOfMac, macOf, type Mac } from '#model/mac.ts'
+import { formatIp, ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
+import { macOf } from '#model/mac.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
-import { addressOfValue, addressPool, poolValue } from './address-pool.ts'
+import type { Service } from '#model/service.ts'
+import { addressOfValue, poolValue } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
+import { emptyTable, ownerOf, ownerOfMac, pooled, serviceAt, type NetworkTable } from './network-table.ts'
 import type { Pool } from './pool.ts'
 import { SubnetIndex } from './subnet-index.ts'
 import { endpointRow } from './rows.ts'
-import { hashCursor, hashEndpoint, hashHost, hashNamespace, hashNetwork, SetHash } from './row-hash.ts'
+import { hashCursor, hashEndpoint, hashHost, hashNamespace, hashNetwork, hashService, SetHash } from './row-hash.ts'
 import { vniPool } from './vni-pool.ts'
-
-/** A network with its endpoints. */
-export type NetworkTable = {
-  network: Network
-  readonly pool: Pool
-  readonly byAddress: Map<Ip, Endpoint>
-  /** Endpoints whose second address is not the mirror of their first one. */
-  readonly byChosen6: Map<Ipv6, Endpoint>
-  /** Endpoints whose address is in no pool. */
-  readonly beyond: Set<Endpoint>
-  /** Endpoints whose MAC does not tell their address: it is not derived from it, or the address is in no pool. */
-  readonly byChosenMac: Map<Mac, Endpoint>
-}
 
 /** Is told of a row before it changes, so that a snapshot taken in slices can keep it (state-cursor.ts). */
 export type RowWatcher = {
@@ -58,9 +46,10 @@ export class Tables {
   readonly hostByName = new Map<HostName, Host>()
   readonly hostByVtep = new Map<Ip, Host>()
   readonly namespaces = new Map<NamespaceName, Namespace>()
+  serviceCount = 0
   /** The subnets to whose containers their hosts have routes. */
   readonly hostRouted = new SubnetIndex()
-  /** The sum over all networks, endpoints, hosts and namespaces. */
+  /** The sum over all networks, endpoints, services, hosts and namespaces. */
   readonly hash = new SetHash()
   /** Watch the rows of networks and endpoints. */
   readonly watchers = new Set<RowWatcher>()
@@ -107,6 +96,8 @@ export class Tables {
     const table = emptyTable(network)
     const cursor = inFirst(addressOfValue(before.network.subnet, before.pool.cursor))
     if (cursor !== null) table.pool.restoreCursor(ipv4Of(cursor))
+    // Their addresses are of IPv6, and stay.
+    table.services = before.services
     this.#addTable(table)
     for (const endpoint of before.byAddress.values()) {
       const { vni, host, mac } = endpoint
@@ -124,7 +115,7 @@ export class Tables {
     return table
   }
 
-  /** Removes a network with its endpoints and every mapping and grant of it. O(namespaces). */
+  /** Removes a network with its endpoints, its services and every mapping and grant of it. O(namespaces). */
   removeNetwork(table: NetworkTable): void {
     const { network } = table
     this.#beforeChange(table, null)
@@ -133,6 +124,7 @@ export class Tables {
       else this.putNamespace({ ...namespace, grants: namespace.grants.filter(name => name !== network.name) })
     }
     for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
+    for (const service of [...(table.services?.byName.values() ?? [])]) this.removeService(service)
     this.#dropTable(table)
     this.vnis.release(network.vni)
   }
@@ -187,6 +179,47 @@ export class Tables {
     this.#removeFromHost(before)
     this.hash.remove(hashEndpoint(before))
     this.hash.add(hashEndpoint(after))
+  }
+
+  /** @param choice of its addresses */
+  addService(service: Service, choice: Choice): void {
+    const table = this.#tableOf(service)
+    const services = (table.services ??= { byName: new Map(), byAddress: new Map() })
+    if (services.byName.has(service.name)) throw new Error(`service ${service.name} already exists`)
+    const taken = service.addresses.find(one => services.byAddress.has(one) || ownerOf(table, one) !== undefined)
+    if (taken !== undefined) throw new Error(`${formatIp(taken)} is already in use in network ${service.network}`)
+    this.#beforeChange(table, null)
+    for (const address of service.addresses) {
+      const value = pooled(table, address)
+      if (value !== null) this.#allocate({ pool: table.pool, key: table.network.vni, value, choice })
+      services.byAddress.set(address, service)
+    }
+    services.byName.set(service.name, service)
+    this.serviceCount += 1
+    this.hash.add(hashService(service))
+  }
+
+  removeService(service: Service): void {
+    const table = this.#tableOf(service)
+    this.#beforeChange(table, null)
+    for (const address of service.addresses) {
+      const value = pooled(table, address)
+      if (value !== null) table.pool.release(value)
+      table.services?.byAddress.delete(address)
+    }
+    table.services?.byName.delete(service.name)
+    if (table.services?.byName.size === 0) table.services = null
+    this.serviceCount -= 1
+    this.hash.remove(hashService(service))
+  }
+
+  /** Replaces a service's row; network, name and addresses must stay the same. */
+  replaceService(before: Service, after: Service): void {
+    const { services } = this.#tableOf(before)
+    services?.byName.set(after.name, after)
+    for (const address of after.addresses) services?.byAddress.set(address, after)
+    this.hash.remove(hashService(before))
+    this.hash.add(hashService(after))
   }
 
   /** Creates or replaces the row of a peer id; its endpoints stay. */
@@ -259,12 +292,14 @@ export class Tables {
     if ((isDerived ? table.byChosenMac.get(mac) : ownerOfMac(table, mac)) !== undefined)
       throw new Error(`MAC ${mac} is already in use in network ${endpoint.network}`)
     // Only a chosen one can be in the way of another; to compute it takes longer than all else here.
-    const isAlone = address6 === undefined && table.byChosen6.size === 0
+    const isAlone = address6 === undefined && table.byChosen6.size === 0 && table.services === null
     const second = isAlone ? null : (address6 ?? mirrorOf(table.network, address))
-    const isTaken =
+    const isOther6 =
       second !== null && (address6 === undefined ? table.byChosen6.has(second) : ownerOf(table, second) !== undefined)
-    if (isTaken) throw new Error(`${second} is already in use in network ${endpoint.network}`)
-    if (value === null && table.byAddress.has(address)) throw new Error(`${formatIp(address)} is already in use`)
+    if (isOther6 || (second !== null && serviceAt(table, second) !== undefined))
+      throw new Error(`${second} is already in use in network ${endpoint.network}`)
+    if (value === null && (table.byAddress.has(address) || serviceAt(table, address) !== undefined))
+      throw new Error(`${formatIp(address)} is already in use`)
     this.#beforeChange(table, address)
     if (value === null) table.beyond.add(endpoint)
     else this.#allocate({ pool: table.pool, key: vni, value, choice })
@@ -328,57 +363,9 @@ export class Tables {
     this.hash.remove(hashHost(host))
   }
 
-  #tableOf(endpoint: Endpoint): NetworkTable {
-    const table = this.networks.get(endpoint.network)
-    if (table === undefined) throw new Error(`an endpoint of network ${endpoint.network}, which does not exist`)
+  #tableOf({ network }: Pick<Endpoint | Service, 'network'>): NetworkTable {
+    const table = this.networks.get(network)
+    if (table === undefined) throw new Error(`a row of network ${network}, which does not exist`)
     return table
   }
-}
-
-function emptyTable(network: Network): NetworkTable {
-  const pool = addressPool(network.subnet, network.gateway)
-  const indexes = { byAddress: new Map(), byChosen6: new Map(), beyond: new Set<Endpoint>(), byChosenMac: new Map() }
-  return { network, pool, ...indexes }
-}
-
-/** The endpoint of this network that has the MAC. */
-export function ownerOfMac({ network, byAddress, byChosenMac }: NetworkTable, mac: Mac): Endpoint | undefined {
-  const chosen = byChosenMac.get(mac)
-  if (chosen !== undefined) return chosen
-  // A derived MAC is in no index: it says whose it is.
-  const low = lowBitsOfMac(network.vni, mac)
-  if (low === null) return undefined
-  const derived = byAddress.get(ofLowBits(network, low))
-  return derived?.mac === mac ? derived : undefined
-}
-
-/** The endpoint of this network that has the address, as its first or its second one. */
-export function ownerOf(table: NetworkTable, address: Ip): Endpoint | undefined {
-  const first = table.byAddress.get(address)
-  if (first !== undefined || isIpv4(address)) return first
-  const chosen = table.byChosen6.get(address)
-  if (chosen !== undefined) return chosen
-  const mirrored = mirroredBy(table.network, address)
-  const endpoint = mirrored === null ? undefined : table.byAddress.get(mirrored)
-  return endpoint?.address6 === undefined ? endpoint : undefined
-}
-
-/** The only address of the pool whose lowest 32 bits these are. */
-function ofLowBits({ subnet }: Network, low: number): Ip {
-  if (isIpv4(subnet.base)) return low as Ip
-  return addressOfValue(subnet, (low - lowBitsOf(subnet.base)) >>> 0)
-}
-
-/** The endpoints from an address of the subnet on, ascending: those of the pool, then those beyond it. */
-export function* endpointsFrom(table: NetworkTable, from: Ip | null): Generator<Endpoint> {
-  const { pool, network, byAddress, beyond } = table
-  const first = from === null ? undefined : poolValue(network.subnet, from)
-  if (first !== null)
-    for (const value of pool.values(first)) {
-      const endpoint = byAddress.get(addressOfValue(network.subnet, value))
-      // A reserved value has none.
-      if (endpoint !== undefined) yield endpoint
-    }
-  const rest = [...beyond].filter(({ address }) => from === null || compareIp(address, from) >= 0)
-  yield* rest.sort((a, b) => compareIp(a.address, b.address))
 }

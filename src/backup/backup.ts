@@ -82,6 +82,7 @@ function view(file: string, { clusterId, meta, size, version }: SnapshotInfo, st
     hosts: state.hostCount,
     networks: state.networkCount,
     endpoints: state.endpointCount,
-    namespaces: [...state.namespaces()].length
+    namespaces: [...state.namespaces()].length,
+    services: state.serviceCount
   }
 }

@@ -3,6 +3,7 @@
 import type { Command } from 'commander'
 import { VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
+import { formatPort } from '#model/service.ts'
 import { printable } from './output.ts'
 import type { CommandContext } from './context.ts'
 
@@ -38,6 +39,13 @@ function subject(event: AgentEvent): string {
     case 'endpoint-detached': {
       const { containerId, ifname, network, addresses, host } = event.endpoint
       return `${containerId}/${ifname}  ${network}  ${addresses.join(' ')}  on ${host}`
+    }
+    case 'service-created':
+    case 'service-updated':
+    case 'service-deleted': {
+      const { name, network, addresses, ports } = event.service
+      const shown = addresses.length === 0 ? 'headless' : addresses.join(' ')
+      return `${name}  ${network}  ${shown}  ${ports.map(formatPort).join(' ')}`
     }
     case 'host-registered':
     case 'host-removed':

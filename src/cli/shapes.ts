@@ -156,7 +156,8 @@ export function snapshotFacts(s: SnapshotView): string {
     ['hosts', `${s.hosts}`],
     ['networks', `${s.networks}`],
     ['endpoints', `${s.endpoints}`],
-    ['namespaces', `${s.namespaces}`]
+    ['namespaces', `${s.namespaces}`],
+    ['services', `${s.services}`]
   ])
 }
 

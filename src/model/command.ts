@@ -4,13 +4,14 @@
 import type { Endpoint } from './endpoint.ts'
 import type { ErrorBody } from './errors.ts'
 import type { Host } from './host.ts'
-import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, Vni } from './ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PeerId, ServiceName, Vni } from './ids.ts'
 import { isIpv4, type Ip, type Subnet } from './ip.ts'
 import type { Ipv6 } from './ipv6.ts'
 import { isEmpty, type LabelChanges, type Labels } from './labels.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
+import type { Service } from './service.ts'
 import type { EndpointChanges, EndpointSettings, NetworkChanges, NetworkSettings } from './settings.ts'
 
 /** The state machine chooses `vni`, `gateway` and `address` where they are absent. */
@@ -68,6 +69,21 @@ export type Command =
   | { readonly kind: 'namespace-unmap'; readonly namespace: NamespaceName }
   /** Creates a network with the first free subnet of the range, and maps the namespace to it, unless it is mapped. */
   | ({ readonly kind: 'namespace-open'; readonly namespace: NamespaceName } & NamespaceRange)
+  | ({
+      readonly kind: 'service-create'
+      /** Without any address. */
+      readonly headless: boolean
+      /** Those and no others; absent: one of each subnet, which the state machine chooses. */
+      readonly addresses?: readonly Ip[]
+      readonly requestId?: string
+    } & ServiceKey &
+      Pick<Service, 'ports' | 'affinitySeconds' | 'select' | 'backends'>)
+  /** A selector replaces backends, and the other way round. */
+  | ({ readonly kind: 'service-update' } & ServiceKey & ServiceChanges)
+  | ({ readonly kind: 'service-delete' } & ServiceKey)
+
+export type ServiceKey = { readonly network: NetworkName; readonly name: ServiceName }
+export type ServiceChanges = Partial<Pick<Service, 'ports' | 'affinitySeconds' | 'select' | 'backends'>>
 
 export type CommandKind = Command['kind']
 export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind: K }>
@@ -89,8 +105,10 @@ export const ORDERED_NAMESPACES = 4
 export const BOTH_FAMILIES = 5
 /** Endpoints have labels. */
 export const LABELS = 6
+/** Networks have services. */
+export const SERVICES = 7
 /** The latest. */
-export const RULES = LABELS
+export const RULES = SERVICES
 /** From these on, a request is applied by new rules only once the cluster has raised its own to them (docs/adr/0054). */
 export const UNGATED_RULES = SESSIONS_BY_HOSTS
 
@@ -120,8 +138,17 @@ export function needsLabels(command: Command): boolean {
   return command.labels !== undefined && !isEmpty(command.labels)
 }
 
+/** Is a command about services? Then it needs SERVICES. */
+export function needsServices(command: Command): command is CommandOf<ServiceCommandKind> {
+  return SERVICE_COMMANDS.some(kind => kind === command.kind)
+}
+
+const SERVICE_COMMANDS = ['service-create', 'service-update', 'service-delete'] as const
+type ServiceCommandKind = (typeof SERVICE_COMMANDS)[number]
+
 /** The oldest rules of a cluster in which this command may enter the log; UNGATED_RULES where any will do. */
 export function rulesNeeded(command: Command): number {
+  if (needsServices(command)) return SERVICES
   if (needsLabels(command)) return LABELS
   return needsBothFamilies(command) ? BOTH_FAMILIES : UNGATED_RULES
 }
@@ -129,7 +156,8 @@ export function rulesNeeded(command: Command): number {
 /** The first version that knows each of the rules above UNGATED_RULES, ascending. */
 const VERSIONS: readonly (readonly [rules: number, major: number, minor: number])[] = [
   [BOTH_FAMILIES, 0, 2],
-  [LABELS, 0, 3]
+  [LABELS, 0, 3],
+  [SERVICES, 0, 4]
 ]
 
 /** The newest rules that a version knows; of a text that is no version, the ungated ones. */
@@ -172,6 +200,8 @@ export type Result =
   | { readonly kind: 'host'; readonly host: Host }
   | { readonly kind: 'host-removed'; readonly host: Host; readonly released: number }
   | { readonly kind: 'namespace'; readonly namespace: Namespace }
+  /** `created` is false for an update, a deletion, and the repetition of a creation. */
+  | { readonly kind: 'service'; readonly service: Service; readonly created: boolean }
 
 /** Which kind of result each kind of command has. */
 const RESULT_KINDS = {
@@ -186,7 +216,10 @@ const RESULT_KINDS = {
   'host-remove': 'host-removed',
   'namespace-map': 'namespace',
   'namespace-unmap': 'namespace',
-  'namespace-open': 'network'
+  'namespace-open': 'network',
+  'service-create': 'service',
+  'service-update': 'service',
+  'service-delete': 'service'
 } as const satisfies Readonly<Record<CommandKind, Result['kind']>>
 
 /** The result of a command of this kind. */

@@ -2,7 +2,7 @@
 // authoritative.
 
 import type { EndpointSettings } from './settings.ts'
-import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from './views.ts'
+import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView, ServiceView } from './views.ts'
 
 type Changed =
   | { readonly kind: 'network-created' | 'network-updated' | 'network-deleted'; readonly network: NetworkFacts }
@@ -10,6 +10,7 @@ type Changed =
       readonly kind: 'endpoint-attached' | 'endpoint-updated' | 'endpoint-detached'
       readonly endpoint: EndpointFacts
     }
+  | { readonly kind: 'service-created' | 'service-updated' | 'service-deleted'; readonly service: ServiceFacts }
   | { readonly kind: 'host-registered' | 'host-removed'; readonly host: HostFacts }
   | { readonly kind: 'namespace-mapped' | 'namespace-unmapped'; readonly namespace: NamespaceView }
 
@@ -28,6 +29,7 @@ export type EndpointFacts = Pick<
   | 'labels'
   | keyof EndpointSettings
 >
+export type ServiceFacts = Omit<ServiceView, 'endpoints'>
 export type HostFacts = Pick<HostView, 'name' | 'peerId' | 'vtep' | 'role' | 'version'>
 
 /** An event without its timestamp. */

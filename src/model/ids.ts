@@ -10,6 +10,8 @@ export type PeerId = Brand<string, 'PeerId'>
 /** A host's name as Serf knows it. */
 export type HostName = Brand<string, 'HostName'>
 export type NetworkName = Brand<string, 'NetworkName'>
+/** A service's name, unique in its network. */
+export type ServiceName = Brand<string, 'ServiceName'>
 /** A Kubernetes namespace's name. */
 export type NamespaceName = Brand<string, 'NamespaceName'>
 export type ContainerId = Brand<string, 'ContainerId'>
@@ -41,6 +43,11 @@ export function parseVni(value: number | string, field = 'vni'): Vni {
 /** A tenant network's name: a DNS label. @throws ERR_INVALID */
 export function parseNetworkName(text: string, field = 'name'): NetworkName {
   return match({ text, field, pattern: NAME, rule: NAME_RULE }) as NetworkName
+}
+
+/** A service's name: a DNS label. @throws ERR_INVALID */
+export function parseServiceName(text: string, field = 'name'): ServiceName {
+  return match({ text, field, pattern: NAME, rule: NAME_RULE }) as ServiceName
 }
 
 /** A Kubernetes namespace's name: a DNS label (RFC 1123). @throws ERR_INVALID */

@@ -130,7 +130,7 @@ export function parseSubnet(text: string, field = 'subnet'): Subnet {
 }
 
 /** Loopback or link-local. */
-function isLocal(ip: Ip): boolean {
+export function isLocal(ip: Ip): boolean {
   return isIpv4(ip) ? ip >>> 24 === 127 || ip >>> 16 === 0xa9fe : isLinkLocalIpv6(ip)
 }
 

@@ -92,6 +92,11 @@ export function parseSelectorTerm(text: string, field: string): SelectorTerm {
   return { key: checkKey(text.slice(0, at), field), value: checkValue(text.slice(at + 1), field) }
 }
 
+/** As `parseSelectorTerm` reads it. */
+export function formatTerm({ key, value }: SelectorTerm): string {
+  return value === undefined ? key : `${key}=${value}`
+}
+
 /** `prefix/name`, or `name`. @throws ERR_INVALID naming the field */
 export function checkKey(key: string, field: string): string {
   const slash = key.indexOf('/')
@@ -136,7 +141,8 @@ export function labelTexts(labels: Labels): readonly string[] {
   return Object.entries(labels).map(([key, value]) => `${key}=${value}`)
 }
 
-function checkValue(value: unknown, field: string): string {
+/** Of a label. @throws ERR_INVALID naming the field */
+export function checkValue(value: unknown, field: string): string {
   if (value === '' || (typeof value === 'string' && value.length <= MAX_NAME && NAME.test(value))) return value
   throw invalid(field, `a value must be empty or 1 to ${NAME_RULE}, got ${quote(value)}`)
 }

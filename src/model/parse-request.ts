@@ -17,11 +17,11 @@ import {
 } from './ids.ts'
 import { whyNoPair } from './addresses.ts'
 import { formatIp, formatSubnet, isIpv4, isTunnelAddress, parseSubnet, type Ip, type Subnet } from './ip.ts'
-import type { Ipv4 } from './ipv4.ts'
-import { parseIpv6, type Ipv6 } from './ipv6.ts'
+import { ip, ipv6 } from './ip-fields.ts'
 import { isEmpty, parseLabelChanges, parseLabels, type LabelChanges } from './labels.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
+import { parseServiceCommand } from './parse-service.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
 
 /** @throws ERR_INVALID naming the field */
@@ -104,6 +104,10 @@ export function parseCommand(value: unknown): Command {
       checkRange(range)
       return { kind, namespace: parseNamespaceName(text(f, 'namespace')), ...range }
     }
+    case 'service-create':
+    case 'service-update':
+    case 'service-delete':
+      return parseServiceCommand(kind, f)
     default:
       throw invalid('kind', 'is not a command that this version knows')
   }
@@ -200,22 +204,6 @@ function subnet6(f: Fields, key: string): Subnet {
   const parsed = subnet(f[key])
   if (isIpv4(parsed.base)) throw invalid('subnet', `${formatSubnet(parsed)} is not an IPv6 subnet`)
   return parsed
-}
-
-/** IPv4 as a number, IPv6 as text. */
-function ip(f: Fields, key: string): Ip {
-  return typeof f[key] === 'string' ? ipv6(f, key) : ipv4(f, key)
-}
-
-/** In canonical form, so that equal rows have equal hashes. */
-function ipv6(f: Fields, key: string): Ipv6 {
-  return parseIpv6(text(f, key), key)
-}
-
-function ipv4(f: Fields, key: string): Ip {
-  const n = wholeNumber(f, key)
-  if (n > 0xffffffff) throw invalid(key, 'must be an IPv4 address, a 32-bit number')
-  return n as Ipv4
 }
 
 function vtep(f: Fields): Ip {

@@ -4,6 +4,7 @@ import type { MemberStatus } from './member.ts'
 import type { Shaping } from './endpoint.ts'
 import type { Role } from './host.ts'
 import type { Labels } from './labels.ts'
+import type { ServicePort } from './service.ts'
 import type { EndpointSettings, NetworkSettings } from './settings.ts'
 
 /** Its `mtu` is never 0: where the network has none of its own, it is this host's. */
@@ -57,6 +58,22 @@ export type NamespaceView = {
   readonly network: string
   /** Other networks that its pods may choose. */
   readonly grants: readonly string[]
+}
+
+export type ServiceView = {
+  readonly network: string
+  readonly name: string
+  /** One of each family at most; none: a headless service. */
+  readonly addresses: readonly string[]
+  readonly ports: readonly ServicePort[]
+  /** 0: a client keeps its backend as long as a connection lasts. */
+  readonly affinitySeconds: number
+  /** `key=value`, or `key`; null where the backends are fixed. */
+  readonly select: readonly string[] | null
+  /** Addresses, with a port where it is another than the target port; null where labels choose them. */
+  readonly backends: readonly string[] | null
+  /** How many endpoints of the network these are now. */
+  readonly endpoints: number
 }
 
 export type MemberView = {
@@ -123,6 +140,7 @@ export type SnapshotView = {
   readonly networks: number
   readonly endpoints: number
   readonly namespaces: number
+  readonly services: number
 }
 
 export type StatusView = {

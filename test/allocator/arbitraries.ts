@@ -1,7 +1,7 @@
 // Random commands over few names, so that they interact: most are carried out, many are refused.
 
 import fc from 'fast-check'
-import { BOTH_FAMILIES, FIRST_RULES, RULES, type Command } from '#model/command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, type Command } from '#model/command.ts'
 import { VNI_MAX } from '#model/ids.ts'
 import { parseLabelChanges, parseLabels } from '#model/labels.ts'
 import {
@@ -13,13 +13,17 @@ import {
   map,
   NEW,
   NEWER,
+  NEWEST,
   OLD,
   open,
   register,
   relabel,
   remove,
   removeHost,
+  reserve,
+  serve,
   unmap,
+  unserve,
   update
 } from './fixtures.ts'
 
@@ -134,9 +138,56 @@ const hostOptions = fc.record({
 })
 
 const seldom = fc.constantFrom(true, false, false, false, false, false)
-const version = fc.tuple(seldom, fc.constantFrom(OLD, NEWER)).map(([isOld, old]) => (isOld ? old : NEW))
+const version = fc.tuple(seldom, fc.constantFrom(OLD, NEWER, NEWEST)).map(([isOld, old]) => (isOld ? old : NEW))
 /** Of the IPv6 underlay. */
 const vtep6 = (n: number): string => `fd00:2::${n}`
+
+const serviceName = fc.constantFrom('s1', 's2', 's3')
+const select = fc.constantFrom(['app=a'], ['tier'], ['app', 'tier=b'])
+const ports = fc.constantFrom(['80'], ['80'], ['80'], ['53/udp', '53/tcp'], [])
+/** Some of them of no container. */
+const backends = fc.constantFrom(
+  [],
+  ['10.0.0.3'],
+  ['fd00::3', '10.0.0.3'],
+  ['10.0.0.2:81'],
+  ['10.0.0.1'],
+  ['192.0.2.1']
+)
+/** In the subnets, and outside of them: free, of a host, of no use. */
+const wanted = fc.oneof(
+  { weight: 4, arbitrary: fc.oneof(address, address6).map(one => [one]) },
+  { weight: 2, arbitrary: fc.tuple(address, address6).map(pair => [...pair]) },
+  { weight: 1, arbitrary: fc.constantFrom(['198.51.100.1'], ['fd00:7::1'], ['192.0.2.1'], ['fd00:2::1']) }
+)
+const targets = fc.oneof(
+  select.map(terms => ({ select: terms })),
+  backends.map(list => ({ backends: list }))
+)
+
+const serviceOptions = merged(
+  fc.tuple(ports, targets).map(([list, target]) => ({ ports: list, ...target })),
+  fc.oneof(
+    { weight: 2, arbitrary: fc.constant({}) },
+    { weight: 1, arbitrary: wanted.map(addresses => ({ addresses })) }
+  ),
+  merged(rarely('requestId', fc.constantFrom('r1', 'r2')), rarely('affinity', fc.constantFrom(1, 600)), fc.constant({}))
+)
+
+const service: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 6, arbitrary: fc.tuple(network, serviceName, serviceOptions).map(([n, s, p]) => serve(n, s, p)) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(network, serviceName, targets).map(([n, s, p]) => serve(n, s, { ...p, headless: true }))
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(network, serviceName, merged(rarely('ports', ports), rarely('affinity', fc.nat(9)), targets))
+      .map(([n, s, p]) => reserve(n, s, p))
+  },
+  { weight: 2, arbitrary: fc.tuple(network, serviceName).map(([n, s]) => unserve(n, s)) }
+)
 
 /** As `command`, in both families; their rules are the latest where the cluster has raised them. */
 const command6: fc.Arbitrary<Command> = fc.oneof(
@@ -155,6 +206,7 @@ const command6: fc.Arbitrary<Command> = fc.oneof(
   { weight: 24, arbitrary: fc.tuple(network, container, both6Options).map(([n, c, p]) => attach(n, c, p)) },
   { weight: 6, arbitrary: fc.tuple(container, ifname).map(([c, name]) => detach(c, name)) },
   { weight: 6, arbitrary: fc.tuple(container, changes, ifname).map(([c, l, name]) => relabel(c, l, name)) },
+  { weight: 12, arbitrary: service },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v })) },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v, vtep: vtep6(n) })) },
   { weight: 1, arbitrary: host.map(n => removeHost(`h${n}`)) },
@@ -196,9 +248,11 @@ export function lives(maxLength: number): fc.Arbitrary<Life> {
     fc.tuple(history(maxLength), fc.array(command, { maxLength: 60 })).map(([before, after]) => {
       return { rules: FIRST_RULES, before, after }
     }),
-    fc.tuple(six, fc.constantFrom(FIRST_RULES, BOTH_FAMILIES, RULES, RULES, RULES)).map(([[before, after], rules]) => {
-      return { rules, before, after }
-    })
+    fc
+      .tuple(six, fc.constantFrom(FIRST_RULES, BOTH_FAMILIES, LABELS, RULES, RULES, RULES))
+      .map(([[before, after], rules]) => {
+        return { rules, before, after }
+      })
   )
 }
 

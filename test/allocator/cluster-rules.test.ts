@@ -11,7 +11,7 @@ import { StateBuilder } from '#allocator/state-builder.ts'
 import { StateCursor } from '#allocator/state-cursor.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
-import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, UNGATED_RULES } from '#model/command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, SERVICES, UNGATED_RULES } from '#model/command.ts'
 import {
   addSubnet,
   attach,
@@ -22,12 +22,16 @@ import {
   makeHost,
   NEW,
   NEWER,
+  NEWEST,
   OLD,
   peer,
   register,
   relabel,
   removeHost,
-  testRefusals
+  reserve,
+  serve,
+  testRefusals,
+  unserve
 } from './fixtures.ts'
 
 /** As from a snapshot file. */
@@ -68,7 +72,7 @@ t.test('the rules are raised by the entry with which the last old host is new', 
   caller.do(register(3, { version: OLD }))
   caller.do(register(2, { version: NEW }))
   t.equal(caller.state.rules, UNGATED_RULES)
-  caller.do(register(3, { version: '0.3.1' }))
+  caller.do(register(3, { version: '0.4.1' }))
   t.equal(caller.state.rules, RULES)
   t.same(verify(caller.state), [])
   t.end()
@@ -93,6 +97,7 @@ t.test('a cluster starts with the rules of its first host', t => {
   for (const [version, rules] of [
     [OLD, UNGATED_RULES],
     [NEWER, BOTH_FAMILIES],
+    [NEWEST, LABELS],
     [NEW, RULES]
   ] as const) {
     const caller = new Caller()
@@ -124,7 +129,7 @@ t.test(
     caller.do(register(2, { version: NEW }))
     const { tables, sessions, appliedIndex } = caller.state
     const digest = digestOf(caller.state)
-    for (const rules of [UNGATED_RULES, BOTH_FAMILIES]) {
+    for (const rules of [UNGATED_RULES, BOTH_FAMILIES, LABELS]) {
       tables.rules = rules
       const old = new ClusterState({ tables, sessions, appliedIndex })
       t.equal('rules' in encodeState(old), rules > UNGATED_RULES)
@@ -180,7 +185,7 @@ t.test('a request is applied by its own rules or the cluster’s, whichever are 
 t.test('ungated rules apply whatever the cluster’s are', t => {
   const caller = Caller.ready()
   caller.do({ ...create('a', { subnet: '10.5.0.0/24' }), hostAccess: true })
-  for (const rules of [2, 3, 4, 5, 6]) {
+  for (const rules of [2, 3, 4, 5, 6, 7]) {
     caller.rules = rules
     const overlapping = { ...create('b', { subnet: '10.5.0.0/24' }), hostAccess: true }
     t.equal(brief(caller.try(overlapping)), 'ERR_ADDRESS_IN_USE subnet')
@@ -203,7 +208,7 @@ t.test('who is too old is told what to upgrade to', t => {
     error: {
       code: 'ERR_UNSUPPORTED',
       field: 'version',
-      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.3/
+      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.4/
     }
   })
   t.equal(whyTooOld(Caller.ready().state.tables, makeHost(3, { version: 'none' })), null, 'before they are raised')
@@ -215,47 +220,59 @@ t.test('who is too old is told what to upgrade to', t => {
   t.match(refuseOldRules(caller.state.tables, 'labels', LABELS), {
     error: { code: 'ERR_UNSUPPORTED', field: 'labels', message: /^labels: labels need .* to 0\.3 on h2 first$/ }
   })
+  t.match(refuseOldRules(caller.state.tables, 'name', SERVICES), {
+    error: { code: 'ERR_UNSUPPORTED', field: 'name', message: /^name: services need .* to 0\.4 on h2 first$/ }
+  })
   t.end()
 })
 
-t.test('a proposer, and the leader for a client, keep IPv6 and labels out of the log until the rules are raised', t => {
-  const admitted = (caller: Caller, command: Parameters<typeof whyNotYet>[1]): (string | null)[] => {
-    const from = { peer: peer(2), addresses: () => [], vteps: [] }
-    return [whyNotYet(caller.state, command), whyNotAdmitted(caller.state, command, from)].map(refused =>
-      refused === null ? null : brief(refused)
-    )
-  }
-  for (const [field, command] of [
-    ['subnet', create('six', { subnet: 'fd00::/64' })],
-    ['subnet', create('both', { subnet: '10.3.0.0/24', subnet6: 'fd00::/64' })],
-    ['subnet', addSubnet('red', 'fd00::/64')],
-    ['address', attach('red', 'x', { address: 'fd00::5', host: 2 })],
-    ['address', attach('red', 'x', { address6: 'fd00::5', host: 2 })]
-  ] as const) {
-    const refused = `ERR_UNSUPPORTED ${field}`
-    t.same(admitted(mixed(), command), [refused, refused])
-    t.same(admitted(Caller.raised(), command), [null, null])
-  }
-  for (const command of [
-    create('four'),
-    attach('red', 'x', { address: '10.1.0.9', labels: {} }),
-    relabel('x', {}),
-    detach('x')
-  ])
-    t.same(admitted(mixed(), command), [null, null])
-  const almost = mixed()
-  almost.do(register(2, { version: NEWER }))
-  for (const command of [
-    attach('red', 'x', { labels: { app: 'web' } }),
-    attach('red', 'x', { labels: { app: 'web' }, address6: 'fd00::5' }),
-    relabel('x', { app: null })
-  ]) {
-    for (const caller of [mixed(), almost]) {
-      const refused = 'ERR_UNSUPPORTED labels'
-      t.same(admitted(caller, command), [refused, refused])
+t.test(
+  'a proposer, and the leader for a client, keep IPv6, labels and services out of the log until the rules are raised',
+  t => {
+    const admitted = (caller: Caller, command: Parameters<typeof whyNotYet>[1]): (string | null)[] => {
+      const from = { peer: peer(2), addresses: () => [], vteps: [] }
+      return [whyNotYet(caller.state, command), whyNotAdmitted(caller.state, command, from)].map(refused =>
+        refused === null ? null : brief(refused)
+      )
     }
-    t.same(admitted(Caller.raised(), command), [null, null])
+    for (const [field, command] of [
+      ['subnet', create('six', { subnet: 'fd00::/64' })],
+      ['subnet', create('both', { subnet: '10.3.0.0/24', subnet6: 'fd00::/64' })],
+      ['subnet', addSubnet('red', 'fd00::/64')],
+      ['address', attach('red', 'x', { address: 'fd00::5', host: 2 })],
+      ['address', attach('red', 'x', { address6: 'fd00::5', host: 2 })]
+    ] as const) {
+      const refused = `ERR_UNSUPPORTED ${field}`
+      t.same(admitted(mixed(), command), [refused, refused])
+      t.same(admitted(Caller.raised(), command), [null, null])
+    }
+    for (const command of [
+      create('four'),
+      attach('red', 'x', { address: '10.1.0.9', labels: {} }),
+      relabel('x', {}),
+      detach('x')
+    ])
+      t.same(admitted(mixed(), command), [null, null])
+    const almost = mixed()
+    almost.do(register(2, { version: NEWER }))
+    for (const command of [
+      attach('red', 'x', { labels: { app: 'web' } }),
+      attach('red', 'x', { labels: { app: 'web' }, address6: 'fd00::5' }),
+      relabel('x', { app: null })
+    ]) {
+      for (const caller of [mixed(), almost]) {
+        const refused = 'ERR_UNSUPPORTED labels'
+        t.same(admitted(caller, command), [refused, refused])
+      }
+      t.same(admitted(Caller.raised(), command), [null, null])
+    }
+    t.same(admitted(almost, create('six', { subnet: 'fd00::/64' })), [null, null])
+    almost.do(register(2, { version: NEWEST }))
+    for (const command of [serve('red', 'web'), reserve('red', 'web', {}), unserve('red', 'web')]) {
+      for (const caller of [mixed(), almost]) t.same(admitted(caller, command), Array(2).fill('ERR_UNSUPPORTED name'))
+      t.same(admitted(Caller.raised(), command), [null, null])
+    }
+    t.same(admitted(almost, relabel('x', { app: null })), [null, null])
+    t.end()
   }
-  t.same(admitted(almost, create('six', { subnet: 'fd00::/64' })), [null, null])
-  t.end()
-})
+)

@@ -2,7 +2,8 @@ import t from 'tap'
 import { verify } from '#allocator/consistency.ts'
 import { MAX_REMEMBERED, type Remembered } from '#allocator/sessions.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { NetworkTable, Tables } from '#allocator/tables.ts'
+import type { NetworkTable } from '#allocator/network-table.ts'
+import type { Tables } from '#allocator/tables.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { HostName, LogIndex, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import { ipv4Of } from '#model/ip.ts'
@@ -410,7 +411,7 @@ const defects6: readonly { what: string; plant: (world: World6) => unknown; foun
   {
     what: 'rules that a host does not know',
     plant: w => w.tables.putHost(makeHost(2, { version: '0.1.9' })),
-    found: /host h2 has version 0\.1\.9, which does not know rules 6/
+    found: /host h2 has version 0\.1\.9, which does not know rules 7/
   },
   {
     what: 'IPv6 before the rules allow it',

@@ -11,15 +11,25 @@ import {
   parseNamespaceName,
   parseNetworkName,
   parsePeerId,
+  parseServiceName,
   parseVni
 } from '#model/ids.ts'
 import type { LogIndex, PeerId } from '#model/ids.ts'
 import { formatIp, parseIp, parseSubnet } from '#model/ip.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
-import type { LabelChanges, Labels } from '#model/labels.ts'
+import { parseSelectorTerm, type LabelChanges, type Labels } from '#model/labels.ts'
 import { parseMac } from '#model/mac.ts'
 import { grantsOf } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import {
+  asBackends,
+  asPorts,
+  asSelect,
+  asServiceAddresses,
+  parseBackendText,
+  parsePortText,
+  type Service
+} from '#model/service.ts'
 import type { EgressV6 } from '#model/settings.ts'
 import { verify } from '#allocator/consistency.ts'
 import { encodeState } from '#allocator/snapshot.ts'
@@ -104,6 +114,60 @@ export function detach(containerId: string, ifname = 'eth0'): Of<'endpoint-detac
   return { kind: 'endpoint-detach', containerId: parseContainerId(containerId), ifname: parseIfName(ifname) }
 }
 
+/** Of one port, 80 to 8080, of the endpoints with the label app=NAME, unless it says otherwise. */
+export function serve(
+  network: string,
+  name: string,
+  p: {
+    addresses?: readonly string[]
+    ports?: readonly string[]
+    select?: readonly string[]
+    backends?: readonly string[]
+    affinity?: number
+    headless?: boolean
+    requestId?: string
+  } = {}
+): Of<'service-create'> {
+  return {
+    kind: 'service-create',
+    network: parseNetworkName(network),
+    name: parseServiceName(name),
+    headless: p.headless ?? false,
+    ...(p.addresses === undefined ? {} : { addresses: asServiceAddresses(p.addresses.map(ip => parseIp(ip))) }),
+    ports: asPorts((p.ports ?? ['80:8080']).map(port => parsePortText(port))),
+    affinitySeconds: p.affinity ?? 0,
+    ...target(p.backends === undefined ? { select: [`app=${name}`], ...p } : p),
+    ...(p.requestId === undefined ? {} : { requestId: p.requestId })
+  }
+}
+
+export function reserve(
+  network: string,
+  name: string,
+  p: { ports?: readonly string[]; select?: readonly string[]; backends?: readonly string[]; affinity?: number }
+): Of<'service-update'> {
+  return {
+    kind: 'service-update',
+    network: parseNetworkName(network),
+    name: parseServiceName(name),
+    ...(p.ports === undefined ? {} : { ports: asPorts(p.ports.map(port => parsePortText(port))) }),
+    ...(p.affinity === undefined ? {} : { affinitySeconds: p.affinity }),
+    ...target(p)
+  }
+}
+
+export function unserve(network: string, name: string): Of<'service-delete'> {
+  return { kind: 'service-delete', network: parseNetworkName(network), name: parseServiceName(name) }
+}
+
+function target(p: {
+  readonly select?: readonly string[]
+  readonly backends?: readonly string[]
+}): Pick<Of<'service-create'>, 'select' | 'backends'> {
+  if (p.backends !== undefined) return { backends: asBackends(p.backends.map(text => parseBackendText(text))) }
+  return p.select === undefined ? {} : { select: asSelect(p.select.map(term => parseSelectorTerm(term, 'select'))) }
+}
+
 export function remove(name: string, force = false): Of<'network-delete'> {
   return { kind: 'network-delete', name: parseNetworkName(name), force }
 }
@@ -125,8 +189,8 @@ export function leave(name: string, egressV6: EgressV6): Of<'network-update'> {
   return { kind: 'network-update', name: parseNetworkName(name), egressV6 }
 }
 
-/** Versions that know the ungated rules alone, all but the latest, and the latest. */
-export const [OLD, NEWER, NEW] = ['0.1.0', '0.2.0', '0.3.0']
+/** Versions that know the ungated rules alone, IPv6, labels too, and the latest. */
+export const [OLD, NEWER, NEWEST, NEW] = ['0.1.0', '0.2.0', '0.3.0', '0.4.0']
 
 type HostFacts = { name?: string; vtep?: string; bootId?: string; version?: string }
 
@@ -235,6 +299,12 @@ export class Caller {
     return result.endpoint
   }
 
+  service(command: Of<'service-create'>): Service {
+    const result = this.do(command)
+    if (result.kind !== 'service') throw new Error(`answered ${result.kind}`)
+    return result.service
+  }
+
   /** Attaches a container to a network; returns its address. */
   address(network: string, containerId: string): string {
     return formatIp(this.endpoint(attach(network, containerId)).address)
@@ -248,8 +318,8 @@ export function brief(outcome: Outcome): string {
 
 /** Rows, cursors and their hash: everything a command may change except remembered answers. */
 export function contents(state: ClusterState): string {
-  const { hosts, networks, namespaces, vniCursor, rules } = encodeState(state)
-  return JSON.stringify({ hosts, networks, namespaces, vniCursor, rules, hash: state.tables.hash.value })
+  const { hosts, networks, services, namespaces, vniCursor, rules } = encodeState(state)
+  return JSON.stringify({ hosts, networks, services, namespaces, vniCursor, rules, hash: state.tables.hash.value })
 }
 
 export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }

@@ -40,6 +40,15 @@ type ModelEndpoint = {
   readonly labels: ReadonlyMap<string, string>
 }
 
+type ModelService = {
+  readonly network: string
+  readonly name: string
+  readonly addresses: readonly bigint[]
+  readonly ports: string
+  readonly target: string
+  readonly requestId: string | undefined
+}
+
 type ModelNamespace = { readonly name: string; readonly network: string; readonly grants: readonly string[] }
 
 type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: bigint; readonly version: string }
@@ -51,6 +60,8 @@ export type Foretold = {
   readonly address?: bigint
   readonly address6?: bigint | null
   readonly mac?: string
+  /** Of a service. */
+  readonly addresses?: readonly bigint[]
 }
 
 const FIRST_VNI = 4_096
@@ -58,11 +69,12 @@ const LAST_VNI = 16_777_215
 const SIX = 1n << 128n
 /** As many addresses as a network allocates by itself. */
 const WINDOW = 1n << 24n
-const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS] = [4, 2, 5, 6]
-const KNOWN_BY: Readonly<Record<string, number>> = { '0.2.0': WITH_IPV6, '0.3.0': WITH_LABELS }
+const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS, WITH_SERVICES] = [4, 2, 5, 6, 7]
+const KNOWN_BY: Readonly<Record<string, number>> = { '0.2.0': WITH_IPV6, '0.3.0': WITH_LABELS, '0.4.0': WITH_SERVICES }
 const MOST_LABELS = 32
 
 export class Model {
+  services: ModelService[] = []
   networks: ModelNetwork[] = []
   endpoints: ModelEndpoint[] = []
   hosts: ModelHost[] = []
@@ -121,6 +133,11 @@ export class Model {
       }
       case 'namespace-open':
         return this.#open(command)
+      case 'service-create':
+        return this.#serve(command)
+      case 'service-update':
+      case 'service-delete':
+        return this.#change(command)
     }
   }
 
@@ -229,10 +246,12 @@ export class Model {
   #delete({ name, force }: Of<'network-delete'>): Foretold {
     if (this.network(name) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND name' }
     if (!force && this.endpointsOf(name).length > 0) return { code: 'ERR_NETWORK_IN_USE name' }
+    if (!force && this.services.some(s => s.network === name)) return { code: 'ERR_NETWORK_IN_USE name' }
     const named = this.namespaces.some(n => n.network === name || n.grants.some(grant => grant === name))
     if (!force && named) return { code: 'ERR_NETWORK_IN_USE name' }
     this.networks = this.networks.filter(n => n.name !== name)
     this.endpoints = this.endpoints.filter(e => e.network !== name)
+    this.services = this.services.filter(s => s.network !== name)
     this.namespaces = this.namespaces
       .filter(n => n.network !== name)
       .map(n => ({ ...n, grants: n.grants.filter(grant => grant !== name) }))
@@ -269,8 +288,12 @@ export class Model {
     const badMac = (mac: string): boolean =>
       others.some(e => e.mac === mac) || mac.startsWith('06:76:78:') || mac === network.gatewayMac
     const isFree = (address: bigint): boolean =>
-      isForHosts(network.range, address) && address !== network.gateway && !others.some(e => e.address === address)
-    const hasSecond = (address: bigint): boolean => others.some(e => this.second(e) === address)
+      isForHosts(network.range, address) &&
+      address !== network.gateway &&
+      !others.some(e => e.address === address) &&
+      !this.#isServed(network, address)
+    const hasSecond = (address: bigint): boolean =>
+      others.some(e => this.second(e) === address) || this.#isServed(network, address)
     /** Is the mirror of this address somebody's, where it is needed? */
     const badMirror = (address: bigint): boolean => {
       const mirrored = wanted6 === null ? mirror(network, address) : null
@@ -324,6 +347,101 @@ export class Model {
     return { code: 'ok' }
   }
 
+  #isServed({ name }: ModelNetwork, address: bigint): boolean {
+    return this.services.some(s => s.network === name && s.addresses.includes(address))
+  }
+
+  /** Is it of a container, or may a container get it? */
+  #isContained(network: ModelNetwork, address: bigint): boolean {
+    const gateways = [network.gateway, mirror(network, network.gateway)]
+    const ranges = network.range6 === null ? [network.range] : [network.range, network.range6]
+    return ranges.some(range => isForHosts(range, address)) && !gateways.includes(address)
+  }
+
+  #serve(command: Of<'service-create'>): Foretold {
+    const { name, requestId, headless, ports } = command
+    if (this.#rules < WITH_SERVICES) return { code: 'ERR_UNSUPPORTED name' }
+    const network = this.network(command.network)
+    if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
+    const same = this.services.find(s => s.network === network.name && s.name === name)
+    if (same !== undefined) {
+      const isRetry = requestId !== undefined && requestId === same.requestId
+      return isRetry ? { code: 'ok', addresses: same.addresses } : { code: 'ERR_SERVICE_EXISTS name' }
+    }
+    if (!(command.backends ?? []).every(b => this.#isContained(network, onLine(b.address))))
+      return { code: 'ERR_INVALID backends' }
+    const asked = command.addresses?.map(onLine)
+    const addresses = headless
+      ? []
+      : asked === undefined
+        ? this.#nextAddresses(network)
+        : this.#askedFor(network, asked)
+    if (typeof addresses === 'string') return { code: addresses }
+    if (ports.length === 0 && !headless) return { code: 'ERR_INVALID ports' }
+    if (ports.length !== 1 && portsOf(command)) return { code: 'ERR_INVALID backends' }
+    if (asked === undefined && addresses[0] !== undefined) network.cursor = addresses[0] + 1n
+    const [own, target] = [JSON.stringify(ports), targetOf(command)]
+    this.services.push({ network: network.name, name, addresses, ports: own, target, requestId })
+    return { code: 'ok', addresses }
+  }
+
+  #nextAddresses(network: ModelNetwork): readonly bigint[] | string {
+    const { base, size } = network.range
+    const window = size < WINDOW ? size : WINDOW
+    for (let n = 0n; n < window; n++) {
+      const address = base + ((network.cursor - base + n) % window)
+      const second = mirror(network, address)
+      const both = second === null ? [address] : [address, second]
+      if (isForHosts(network.range, address) && both.every(each => this.#isFree(network, each))) return both
+    }
+    return 'ERR_SUBNET_EXHAUSTED network'
+  }
+
+  #isFree(network: ModelNetwork, address: bigint): boolean {
+    const held = this.endpointsOf(network.name).some(e => e.address === address || this.second(e) === address)
+    const gateways = [network.gateway, mirror(network, network.gateway)]
+    return !held && !this.#isServed(network, address) && !gateways.includes(address)
+  }
+
+  /** Those, or why not. */
+  #askedFor(network: ModelNetwork, asked: readonly bigint[]): readonly bigint[] | string {
+    const ranges = network.range6 === null ? [network.range] : [network.range, network.range6]
+    const gateways = [network.gateway, mirror(network, network.gateway)]
+    for (const address of asked) {
+      const range = ranges.find(({ base }) => base >= SIX === address >= SIX)
+      if (range === undefined) return 'ERR_INVALID address'
+      const isInside = address >= range.base && address < range.base + range.size
+      if (isInside && !isForHosts(range, address)) return 'ERR_INVALID address'
+      if (gateways.includes(address)) return 'ERR_INVALID address'
+      if (!isInside && this.hosts.some(h => h.vtep === address)) return 'ERR_ADDRESS_IN_USE address'
+      if (!this.#isFree(network, address)) return 'ERR_ADDRESS_IN_USE address'
+    }
+    return asked
+  }
+
+  #change(command: Of<'service-update' | 'service-delete'>): Foretold {
+    if (this.#rules < WITH_SERVICES) return { code: 'ERR_UNSUPPORTED name' }
+    const network = this.network(command.network)
+    if (network === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
+    const before = this.services.find(s => s.network === network.name && s.name === command.name)
+    if (before === undefined) return { code: 'ERR_SERVICE_NOT_FOUND name' }
+    const others = this.services.filter(s => s !== before)
+    if (command.kind === 'service-delete') {
+      this.services = others
+      return { code: 'ok', addresses: before.addresses }
+    }
+    if (!(command.backends ?? []).every(b => this.#isContained(network, onLine(b.address))))
+      return { code: 'ERR_INVALID backends' }
+    const ports = command.ports === undefined ? before.ports : JSON.stringify(command.ports)
+    const isNew = command.select !== undefined || command.backends !== undefined
+    const target = isNew ? targetOf(command) : before.target
+    if (ports === '[]' && before.addresses.length > 0) return { code: 'ERR_INVALID ports' }
+    const count = (JSON.parse(ports) as unknown[]).length
+    if (count !== 1 && target.startsWith('ports ')) return { code: 'ERR_INVALID backends' }
+    this.services = [...others, { ...before, ports, target }]
+    return { code: 'ok', addresses: before.addresses }
+  }
+
   #register({ host: { peerId: peer, name, vtep: ip, version } }: Of<'host-register'>): Foretold {
     if (knownBy(version) < this.clusterRules) return { code: 'ERR_UNSUPPORTED version' }
     const others = this.hosts.filter(h => h.peer !== peer)
@@ -344,6 +462,18 @@ export class Model {
     const known = Math.min(...this.hosts.map(h => knownBy(h.version)))
     this.clusterRules = Math.max(known, this.clusterRules)
   }
+}
+
+type Targets = Pick<Of<'service-create'>, 'select' | 'backends'>
+
+/** Do backends have ports of their own? */
+function portsOf({ backends = [] }: Targets): boolean {
+  return backends.some(b => b.port !== undefined)
+}
+
+function targetOf(targets: Targets): string {
+  const { select, backends } = targets
+  return `${portsOf(targets) ? 'ports ' : ''}${JSON.stringify(select ?? backends)}`
 }
 
 /** The place of an address on the line. */

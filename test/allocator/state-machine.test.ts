@@ -9,7 +9,7 @@ import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import { RULES, type Command, type Outcome, type Request } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { LogIndex, NetworkName } from '#model/ids.ts'
-import { isIpv4 } from '#model/ip.ts'
+import { isIpv4, subnetContains } from '#model/ip.ts'
 import { broadcastAddress } from '#model/ipv4.ts'
 import { history, history6, lives } from './arbitraries.ts'
 import { attach, brief, Caller, create, detach } from './fixtures.ts'
@@ -22,6 +22,7 @@ function told(outcome: Outcome, state: ClusterState): Foretold {
   if (!outcome.ok) return { code: brief(outcome) }
   const { result } = outcome
   if (result.kind === 'network') return { code: 'ok', vni: result.network.vni }
+  if (result.kind === 'service') return { code: 'ok', addresses: result.service.addresses.map(onLine) }
   if (result.kind !== 'endpoint') return { code: 'ok' }
   const { address, mac } = result.endpoint
   return { code: 'ok', address: onLine(address), address6: secondOf(state, result.endpoint), mac }
@@ -42,9 +43,9 @@ function assertSame(p: {
 }): void {
   const { foretold, outcome, command, state } = p
   const given = told(outcome, state)
-  for (const key of ['code', 'vni', 'address', 'address6', 'mac'] as const) {
+  for (const key of ['code', 'vni', 'address', 'address6', 'mac', 'addresses'] as const) {
     if (key === 'code' || foretold[key] !== undefined) {
-      assert.equal(given[key], foretold[key], `${key} of ${JSON.stringify(command)}`)
+      assert.deepEqual(given[key], foretold[key], `${key} of ${JSON.stringify(command)}`)
     }
   }
 }
@@ -88,14 +89,25 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
     sorted([...state.namespaces()].map(n => [n.name, n.network, ...n.grants].join(' '))),
     sorted(model.namespaces.map(n => [n.name, n.network, ...n.grants].join(' ')))
   )
+  assert.deepEqual(
+    sorted(
+      [...state.services()].map(s => {
+        const own = (s.backends ?? []).some(({ port }) => port !== undefined) ? 'ports ' : ''
+        return `${s.network} ${s.name} ${s.addresses.map(onLine).join()} ${JSON.stringify(s.ports)} ${own}${JSON.stringify(s.select ?? s.backends)}`
+      })
+    ),
+    sorted(model.services.map(s => `${s.network} ${s.name} ${s.addresses.join()} ${s.ports} ${s.target}`))
+  )
 }
 
 /** Invariants that hold after any commands. */
 function assertInvariants(state: ClusterState): void {
   for (const network of state.networks()) {
     const endpoints = state.endpointsOf(network.name)
-    const addresses = endpoints.flatMap(e => addressesOf(network, e))
-    assert.equal(addresses.length, endpoints.length * subnetsOf(network).length, 'one address a subnet')
+    const ofEndpoints = endpoints.flatMap(e => addressesOf(network, e))
+    assert.equal(ofEndpoints.length, endpoints.length * subnetsOf(network).length, 'one address a subnet')
+    const ofServices = state.servicesOf(network.name).flatMap(s => s.addresses)
+    const addresses = [...ofEndpoints, ...ofServices]
     const macs = state.endpointsOf(network.name).map(e => e.mac)
     assert.equal(new Set(addresses).size, addresses.length, 'no address twice in a network')
     assert.equal(new Set(macs).size, macs.length, 'no MAC twice in a network')
@@ -105,7 +117,9 @@ function assertInvariants(state: ClusterState): void {
     const { base, prefixLength } = network.subnet
     if (isIpv4(base)) assert.ok(!addresses.includes(broadcastAddress({ base, prefixLength })), 'nor broadcast address')
     const beyond = endpoints.filter(({ address }) => onLine(address) - onLine(base) >= 2n ** 24n)
-    assert.equal(state.addressUse(network.name)?.used, endpoints.length - beyond.length)
+    const range = { ...network.subnet, prefixLength: Math.max(prefixLength, isIpv4(base) ? 0 : 104) }
+    const inPool = ofServices.filter(address => subnetContains(range, address))
+    assert.equal(state.addressUse(network.name)?.used, endpoints.length - beyond.length + inPool.length)
   }
   const vnis = [...state.networks()].map(n => n.vni)
   assert.equal(new Set(vnis).size, vnis.length, 'no VNI twice')

@@ -49,7 +49,8 @@ t.test('a backup’s content is described from the file alone', async t => {
       hosts: 2,
       networks: 2,
       endpoints: 2,
-      namespaces: 0
+      namespaces: 0,
+      services: 0
     }
   })
 })

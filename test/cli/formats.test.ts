@@ -50,7 +50,8 @@ const STATUS = [
 
 const SNAPSHOT = [
   ...['file', 'bytes', 'version', 'cluster', 'index', 'term', 'digest', 'servers', 'hosts', 'networks', 'endpoints'],
-  'namespaces'
+  'namespaces',
+  'services'
 ]
 
 const NAMESPACE = ['namespace', 'network', 'grants']

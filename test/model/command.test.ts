@@ -4,9 +4,11 @@ import {
   LABELS,
   needsBothFamilies,
   needsLabels,
+  needsServices,
   RULES,
   rulesNeeded,
   rulesOfVersion,
+  SERVICES,
   UNGATED_RULES,
   versionOfRules
 } from '#model/command.ts'
@@ -22,9 +24,11 @@ for (const [version, rules] of [
   ['0.2.0-rc.1', BOTH_FAMILIES],
   ['0.3.0', LABELS],
   ['0.3.0-rc.1', LABELS],
-  ['0.10.0', LABELS],
-  ['1.0.0', LABELS],
-  ['1.1.0', LABELS],
+  ['0.3.9', LABELS],
+  ['0.4.0', SERVICES],
+  ['0.10.0', SERVICES],
+  ['1.0.0', SERVICES],
+  ['1.1.0', SERVICES],
   ['0', UNGATED_RULES],
   ['', UNGATED_RULES],
   ['0.2-rc', UNGATED_RULES],
@@ -41,6 +45,7 @@ t.test('this version knows the latest rules, and the first version of each is na
   t.equal(rulesOfVersion(VERSION), RULES)
   t.equal(versionOfRules(BOTH_FAMILIES), '0.2')
   t.equal(versionOfRules(LABELS), '0.3')
+  t.equal(versionOfRules(SERVICES), '0.4')
   for (let rules = UNGATED_RULES + 1; rules <= RULES; rules++)
     t.ok(rulesOfVersion(`${versionOfRules(rules)}.0`) >= rules)
   t.end()
@@ -97,5 +102,15 @@ t.test('commands need the rules of labels exactly when they say something of lab
     made.detach('c')
   ])
     t.notOk(needsLabels(command), JSON.stringify(command))
+  t.end()
+})
+
+t.test('commands about services need their rules, and no others do', t => {
+  for (const command of [made.serve('x', 's'), made.reserve('x', 's', {}), made.unserve('x', 's')]) {
+    t.ok(needsServices(command), JSON.stringify(command))
+    t.equal(rulesNeeded(command), SERVICES, JSON.stringify(command))
+  }
+  for (const command of [made.create('x'), made.remove('x', true), made.attach('x', 'c'), made.relabel('c', { a: '' })])
+    t.notOk(needsServices(command), JSON.stringify(command))
   t.end()
 })

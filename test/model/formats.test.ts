@@ -1,4 +1,4 @@
-// How a network and an endpoint are written in the log, a snapshot, the key-value view, the API and events. Other versions
+// How a network, an endpoint and a service are written in the log, a snapshot, the key-value view, the API and events. Other versions
 // and other programs read these forms, so formats.txt holds them byte for byte.
 
 import { createHash } from 'node:crypto'
@@ -10,11 +10,11 @@ import { getKv } from '#allocator/kv-view.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { changeEvent } from '#agent/observe/events.ts'
 import { endpointView, networkView } from '#agent/observe/views.ts'
-import type { Command, Result } from '#model/command.ts'
-import { parseNetworkName, type LogIndex } from '#model/ids.ts'
+import { LABELS, type Command, type Result } from '#model/command.ts'
+import { parseNetworkName, parseServiceName, type LogIndex } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
-import { Caller, makeHost, peer } from '../allocator/fixtures.ts'
+import { Caller, create, makeHost, NEWEST, peer, register } from '../allocator/fixtures.ts'
 
 /** As a peer may send it: in another order, and with a field that this version does not know. */
 const CREATE = {
@@ -58,13 +58,39 @@ const RELABEL = {
   containerId: 'c2',
   kind: 'endpoint-update'
 }
+/** In a cluster whose rules know services. */
+const SERVE = {
+  requestId: 'r3',
+  stray: 1,
+  select: [{ value: '', key: 'tier' }, { key: 'app' }],
+  affinitySeconds: 60,
+  ports: [
+    { targetPort: 53, port: 53, protocol: 'udp' },
+    { targetPort: 8080, port: 80, protocol: 'tcp' }
+  ],
+  headless: false,
+  addresses: ['fd00:2::9', 0x0a020009],
+  name: 'web',
+  network: 'both',
+  kind: 'service-create'
+}
+const RESERVE = {
+  backends: [{ port: 81, address: 0x0a020005 }],
+  ports: [{ targetPort: 80, port: 80, protocol: 'sctp' }],
+  name: 'web',
+  network: 'both',
+  kind: 'service-update'
+}
+const UNSERVE = { name: 'web', network: 'both', kind: 'service-delete' }
 const LIMIT = { egressRate: 9e3, name: 'blue', kind: 'network-update' }
 const UPDATE = { delayUs: 9, ifname: 'eth0', egressRate: 0, containerId: 'c1', kind: 'endpoint-update' }
 
 const FORMATS = resolve(import.meta.dirname, 'formats.txt')
 
-t.test('every form of a network and an endpoint matches formats.txt', t => {
-  const written = Object.entries({ ...forms(), ...labelledForms() }).map(([what, form]) => `${what}: ${form}`)
+t.test('every form of a network, an endpoint and a service matches formats.txt', t => {
+  const written = Object.entries({ ...forms(), ...labelledForms(), ...servedForms() }).map(
+    ([what, form]) => `${what}: ${form}`
+  )
   const expected = readFileSync(FORMATS, 'utf8').trimEnd().split('\n')
   for (const [at, line] of expected.entries()) t.equal(written[at], line)
   t.equal(written.length, expected.length)
@@ -109,7 +135,10 @@ function forms(): Record<string, string> {
 }
 
 function labelledForms(): Record<string, string> {
-  const caller = Caller.raised()
+  const caller = new Caller()
+  caller.rules = LABELS
+  for (const n of [1, 2]) caller.do(register(n, { version: NEWEST }))
+  caller.do(create('red'))
   const [attach, update] = [LABELLED, { ...RELABEL }].map(parseCommand)
   if (attach === undefined || update === undefined) throw new Error('no commands')
   caller.do(parseCommand({ ...CREATE, vni: 8 }))
@@ -130,4 +159,24 @@ function labelledForms(): Record<string, string> {
     'key with labels': JSON.stringify(getKv(caller.state, 'endpoint/blue/c2/eth0')),
     'labels of a view': JSON.stringify(endpointView(endpoint, facts).labels)
   }
+}
+
+function servedForms(): Record<string, string> {
+  const caller = Caller.raised()
+  const { state } = caller
+  caller.do(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64' }))
+  const forms: Record<string, string> = {}
+  for (const value of [SERVE, RESERVE, UNSERVE]) {
+    const command = parseCommand(value)
+    const outcome = { ok: true, result: caller.do(command) } as const
+    forms[`command ${command.kind}`] = JSON.stringify(command)
+    const facts = { index: 9 as LogIndex, command, outcome, network: () => undefined, hostName: () => 'h1' }
+    forms[`event of ${command.kind}`] = JSON.stringify(changeEvent(facts)?.())
+    const service = state.service(parseNetworkName('both'), parseServiceName('web'))
+    if (service === undefined) continue
+    forms[`digest after ${command.kind}`] = digestOf(state)
+    forms[`snapshot after ${command.kind}`] = JSON.stringify(encodeState(state).services)
+    forms[`key after ${command.kind}`] = JSON.stringify(getKv(state, 'service/both/web'))
+  }
+  return forms
 }

@@ -37,7 +37,28 @@ const attach = {
 }
 const host = { name: 'h1', peerId: PEER, vtep: parseIpv4('192.0.2.1'), role: 'server', bootId: 'b', version: '1' }
 const register = { kind: 'host-register', host }
+const served = {
+  kind: 'service-create',
+  network: 'red',
+  name: 'web',
+  headless: false,
+  addresses: [parseIpv4('10.1.0.9'), 'fd00:1::9'],
+  ports: [{ protocol: 'tcp', port: 80, targetPort: 8080 }],
+  affinitySeconds: 60,
+  select: [{ key: 'app', value: 'web' }, { key: 'tier' }],
+  requestId: 'r'
+}
+const { addresses: _, select: __, ...unaddressed } = served
 const commands = [
+  served,
+  {
+    ...unaddressed,
+    headless: true,
+    backends: [{ address: parseIpv4('10.1.0.3') }, { address: 'fd00:1::3', port: 81 }]
+  },
+  { kind: 'service-update', network: 'red', name: 'web' },
+  { kind: 'service-update', network: 'red', name: 'web', ports: served.ports, affinitySeconds: 0, backends: [] },
+  { kind: 'service-delete', network: 'red', name: 'web' },
   { kind: 'session-open' },
   create,
   { kind: 'network-update', name: 'red', egressRate: 0 },
@@ -101,6 +122,8 @@ const TEXTS = [undefined, null, 7, {}, ['red'], 'x'.repeat(MAX_TEXT + 1)]
 const FLAGS = [undefined, null, 0, 1, 'true', {}]
 const NAMES = [...TEXTS, '', 'Red', 'a b', '__proto__']
 
+const LISTS = [undefined, null, 7, {}, 'x', [7], [null]]
+
 type Case = { readonly command: object; readonly key: string; readonly values: readonly unknown[] }
 const fields: readonly Case[] = [
   { command: create, key: 'name', values: NAMES },
@@ -130,6 +153,37 @@ const fields: readonly Case[] = [
   { command: { kind: 'endpoint-detach', containerId: 'c', ifname: 'e' }, key: 'containerId', values: [...TEXTS, ''] },
   { command: { kind: 'endpoint-detach', containerId: 'c', ifname: 'e' }, key: 'ifname', values: [...TEXTS, ''] },
   { command: register, key: 'host', values: OBJECTS },
+  { command: served, key: 'network', values: NAMES },
+  { command: served, key: 'name', values: [...NAMES, 'a.b'] },
+  { command: served, key: 'headless', values: FLAGS },
+  { command: served, key: 'affinitySeconds', values: [...NUMBERS, null, 86_401] },
+  { command: served, key: 'requestId', values: TEXTS.slice(2) },
+  {
+    command: served,
+    key: 'ports',
+    values: [
+      ...LISTS,
+      [{ protocol: 'icmp', port: 1, targetPort: 1 }],
+      [{ protocol: 'tcp', port: 0, targetPort: 1 }],
+      [{ protocol: 'tcp', port: 1 }],
+      [...served.ports, ...served.ports]
+    ]
+  },
+  {
+    command: served,
+    key: 'select',
+    values: [...LISTS.slice(2), [], [{ key: 'a b' }], [{ key: 'a', value: 'a b' }], [{ key: 'a' }, { key: 'a' }]]
+  },
+  {
+    command: unaddressed,
+    key: 'backends',
+    values: [
+      ...LISTS.slice(2),
+      [{ address: parseIpv4('10.1.0.3'), port: 0 }],
+      [{ address: parseIpv4('10.1.0.3'), port: '80' }]
+    ]
+  },
+  { command: served, key: 'addresses', values: [7, {}, 'x', ['x'], [null], [], [1, 2], ['fd00::1', 'fd00::2']] },
   { command: { kind: 'host-remove', name: 'h1' }, key: 'name', values: NAMES }
 ]
 for (const { command, key, values } of fields) {
@@ -285,5 +339,14 @@ t.test('any input is either a valid command or refused by a field', t => {
   })
   fc.assert(property, { numRuns: 5_000 })
   t.ok(read > 100)
+  t.end()
+})
+
+t.test('a service has a selector or backends, and a headless one has no addresses', t => {
+  t.throws(() => parseCommand(unaddressed), { code: 'ERR_INVALID', field: 'select' })
+  t.throws(() => parseCommand({ ...served, backends: [] }), { code: 'ERR_INVALID', field: 'backends' })
+  t.throws(() => parseCommand({ ...served, headless: true }), { code: 'ERR_INVALID', field: 'addresses' })
+  const both = { kind: 'service-update', network: 'red', name: 'web', select: served.select, backends: [] }
+  t.throws(() => parseCommand(both), { code: 'ERR_INVALID', field: 'backends' })
   t.end()
 })

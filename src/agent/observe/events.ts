@@ -12,7 +12,7 @@ import { formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
 import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import type { Description } from './event-bus.ts'
-import { addressTexts, memberView, namespaceView } from './views.ts'
+import { addressTexts, memberView, namespaceView, serviceFacts } from './views.ts'
 
 /** Describes the event of an applied command; null if it was refused or changed nothing worth an event. */
 export function changeEvent(p: {
@@ -41,6 +41,10 @@ export function changeEvent(p: {
       return () => ({ kind: 'host-removed', index, host: hostFacts(result.host) })
     case 'namespace':
       return () => ({ kind: namespaceKind(command.kind), index, namespace: namespaceView(result.namespace) })
+    case 'service': {
+      const kind = serviceKind(command.kind, result.created)
+      return kind === null ? null : () => ({ kind, index, service: serviceFacts(result.service) })
+    }
   }
 }
 
@@ -58,6 +62,16 @@ function networkKind(command: Command['kind']): 'network-created' | 'network-upd
 
 function namespaceKind(command: Command['kind']): 'namespace-mapped' | 'namespace-unmapped' {
   return command === 'namespace-unmap' ? 'namespace-unmapped' : 'namespace-mapped'
+}
+
+/** Null for the repetition of a creation. */
+function serviceKind(
+  command: Command['kind'],
+  created: boolean
+): 'service-created' | 'service-updated' | 'service-deleted' | null {
+  if (command === 'service-delete') return 'service-deleted'
+  if (command === 'service-update') return 'service-updated'
+  return created ? 'service-created' : null
 }
 
 function networkFacts(network: Network): NetworkFacts {

@@ -4,10 +4,13 @@ import { addressesOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import { labelsOf, type Endpoint, type Shaping } from '#model/endpoint.ts'
 import { isVacant, type Host } from '#model/host.ts'
 import { familyOf, formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
+import { formatTerm } from '#model/labels.ts'
 import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
 import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
+import { formatBackend, type Service } from '#model/service.ts'
+import type { ServiceFacts } from '#model/event.ts'
 import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
@@ -78,6 +81,19 @@ export function addressTexts(network: Pick<Network, 'subnet' | 'subnet6'>, endpo
 
 export function namespaceView({ name, network, grants }: Namespace): NamespaceView {
   return { namespace: name, network, grants }
+}
+
+export function serviceFacts(service: Service): ServiceFacts {
+  const { network, name, addresses, ports, affinitySeconds, select, backends } = service
+  return {
+    network,
+    name,
+    addresses: addresses.map(formatIp),
+    ports,
+    affinitySeconds,
+    select: select?.map(formatTerm) ?? null,
+    backends: backends?.map(formatBackend) ?? null
+  }
 }
 
 export function memberView(member: Member): MemberView {

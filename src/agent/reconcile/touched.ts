@@ -2,11 +2,12 @@
 // time; what is missing is updated only by the next full pass. Pure.
 
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { Command } from '#model/command.ts'
+import type { Command, CommandOf } from '#model/command.ts'
 import type { MemberChange } from '#membership/view/view.ts'
-import type { Endpoint } from '#model/endpoint.ts'
+import { labelsOf, type Endpoint } from '#model/endpoint.ts'
 import { hasLeft, isVacant } from '#model/host.ts'
 import type { NetworkName, PeerId, Vni } from '#model/ids.ts'
+import { changedLabels, matches } from '#model/labels.ts'
 import { changesShaping } from '#model/settings.ts'
 import { affectsOverlay, affectsPeers } from './member-changes.ts'
 
@@ -35,8 +36,12 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'endpoint-attach':
       return networkNamed(state, command.network)
     case 'endpoint-update':
-      // Labels are not in the kernel.
-      return changesShaping(command) ? ofEndpoint(state, command) : NOTHING
+      // Labels are in the kernel only by the services that they choose the backends of.
+      return changesShaping(command) || changesBackends(state, command) ? ofEndpoint(state, command) : NOTHING
+    case 'service-create':
+    case 'service-update':
+    case 'service-delete':
+      return networkNamed(state, command.network)
     case 'endpoint-detach':
       return ofEndpoint(state, command)
     case 'host-register': {
@@ -80,6 +85,16 @@ function networksOn(state: ClusterState, peer: PeerId): readonly Vni[] {
 function ofEndpoint(state: ClusterState, { containerId, ifname }: Pick<Endpoint, 'containerId' | 'ifname'>): Touched {
   const endpoint = state.endpointOf(containerId, ifname)
   return endpoint === undefined ? NOTHING : { networks: [endpoint.vni], hostWide: false }
+}
+
+/** Does a change of labels add the endpoint to the backends of a service, or remove it? O(services of its network) */
+function changesBackends(state: ClusterState, { containerId, ifname, labels }: CommandOf<'endpoint-update'>): boolean {
+  const endpoint = state.endpointOf(containerId, ifname)
+  if (endpoint === undefined || labels === undefined) return false
+  const before = labelsOf(endpoint)
+  const after = changedLabels(before, labels)
+  const selectors = state.servicesOf(endpoint.network).flatMap(({ select }) => (select === undefined ? [] : [select]))
+  return selectors.some(select => matches(select, before) !== matches(select, after))
 }
 
 function networkNamed(state: ClusterState, name: NetworkName): Touched {

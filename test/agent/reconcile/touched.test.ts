@@ -14,7 +14,7 @@ import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
-import { attach, Caller, detach, relabel } from '#test/allocator/fixtures.ts'
+import { attach, Caller, create, detach, relabel, reserve, serve, unserve } from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
@@ -70,6 +70,30 @@ t.test('an update of rates touches the network of its endpoint, and one of label
     networks: [],
     hostWide: false
   })
+  t.end()
+})
+
+t.test('a service touches its network, and so do labels that add an endpoint to its backends or remove it', t => {
+  const caller = Caller.raised()
+  const { vni } = caller.endpoint(attach('red', 'web', { labels: { app: 'web' } }))
+  caller.do(create('blue', { subnet: '10.2.0.0/24' }))
+  caller.do(attach('blue', 'other'))
+  const red = { networks: [vni], hostWide: false }
+  const none = { networks: [], hostWide: false }
+  const service = serve('red', 'site', { select: ['app=web', 'tier'] })
+  t.same(touchedBy(caller.state, relabel('web', { tier: '' })), none, 'before there is a service')
+  for (const command of [service, reserve('red', 'site', { affinity: 1 }), unserve('red', 'site')])
+    t.same(touchedBy(caller.state, command), red, command.kind)
+  t.same(touchedBy(caller.state, serve('none', 'x')), none)
+  caller.do(service)
+  caller.do(serve('red', 'named', { backends: ['10.1.0.2'] }))
+  t.same(touchedBy(caller.state, relabel('web', { app: 'db' })), none, 'not chosen before or after')
+  t.same(touchedBy(caller.state, relabel('web', { tier: '' })), red, 'chosen')
+  t.same(touchedBy(caller.state, relabel('web', { app: 'db', tier: '' })), none)
+  t.same(touchedBy(caller.state, relabel('other', { app: 'web', tier: '' })), none, 'of another network')
+  caller.do(relabel('web', { tier: '' }))
+  t.same(touchedBy(caller.state, relabel('web', { tier: 'front', zone: 'b' })), none, 'chosen before and after')
+  t.same(touchedBy(caller.state, relabel('web', { app: null })), red, 'not chosen any more')
   t.end()
 })
 

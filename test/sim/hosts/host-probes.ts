@@ -30,5 +30,7 @@ export const HOST_PROBES = [
   'ipv6-accepted',
   'labels-refused-before-the-rules',
   'labels-accepted',
+  'services-refused-before-the-rules',
+  'services-accepted',
   'upgrade-finished'
 ] as const

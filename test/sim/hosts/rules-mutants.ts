@@ -29,14 +29,14 @@ export const RULES_MUTANTS: readonly SourceMutant[] = [
     bug: 'a request names the latest rules that its proposer knows, and not those of the cluster',
     file: 'src/replication/consensus/proposer.ts',
     find: 'rules: rules(), by:',
-    replace: 'rules: Math.max(6, rules()), by:'
+    replace: 'rules: Math.max(7, rules()), by:'
   },
   {
     name: 'leader-names-its-own-rules',
     bug: 'a client’s request is bound to the latest rules that the leader knows, and not to those of the cluster',
     file: 'src/replication/consensus/propose-rpc.ts',
     find: 'by: from, rules }',
-    replace: 'by: from, rules: Math.max(6, rules) }'
+    replace: 'by: from, rules: Math.max(7, rules) }'
   },
   {
     name: 'ipv6-before-the-rules',
@@ -51,6 +51,27 @@ export const RULES_MUTANTS: readonly SourceMutant[] = [
     file: 'allocator/admission.ts',
     find: 'if (state.rules >= needed) return null',
     replace: 'if (needed === 6 || state.rules >= needed) return null'
+  },
+  {
+    name: 'services-before-the-rules',
+    bug: 'a request about a service enters the log before all hosts can read it',
+    file: 'allocator/admission.ts',
+    find: 'if (state.rules >= needed) return null',
+    replace: 'if (needed === 7 || state.rules >= needed) return null'
+  },
+  {
+    name: 'services-lost-in-a-snapshot',
+    bug: 'a restored state has no services',
+    file: 'allocator/state-cursor.ts',
+    find: 'this.#services = [...state.services()]',
+    replace: 'this.#services = []'
+  },
+  {
+    name: 'service-address-not-in-the-pool',
+    bug: 'a container may get the address of a service that was restored',
+    file: 'allocator/state-builder.ts',
+    find: "this.#tables.addService(parseServiceRow(row), 'explicit')",
+    replace: "this.#tables.addService({ ...parseServiceRow(row), addresses: [] }, 'explicit')"
   },
   {
     name: 'labels-by-the-rules-of-ipv6',

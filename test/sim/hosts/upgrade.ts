@@ -1,12 +1,13 @@
 // A rolling upgrade: hosts of versions that do not know the latest rules (docs/adr/0054) start again with newer ones, one by one
 // and some in two steps, while faults are injected; in some runs one goes back again just when all were new. Clients at the hosts
-// ask for IPv6 and for labels throughout. It has randomness of its own, so that runs without an upgrade are as they were.
+// ask for IPv6, labels and services throughout. It has randomness of its own, so that runs without an upgrade are as they were.
 
 import { whyNotYet } from '#allocator/admission.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import {
   LABELS,
   RULES,
+  SERVICES,
   rulesNeeded,
   rulesOfVersion,
   UNGATED_RULES,
@@ -15,8 +16,8 @@ import {
   type Request
 } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
-import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
-import { parseIp, parseSubnet } from '#model/ip.ts'
+import { parseContainerId, parseIfName, parseNetworkName, parseServiceName } from '#model/ids.ts'
+import { parseIp, parseSubnet, type Ip } from '#model/ip.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
 import type { LabelChanges } from '#model/labels.ts'
 import type { Counters } from '../counters.ts'
@@ -26,9 +27,9 @@ import type { SimHost } from './host.ts'
 import type { HostileHost } from './hostile.ts'
 import type { Oracle } from './oracle.ts'
 
-/** Those before the new one: without IPv6, and without labels. */
-const OLD = ['0.1.0', '0.2.0']
-export const NEW = '0.3.0'
+/** Those before the new one: without IPv6, without labels, and without services. */
+const OLD = ['0.1.0', '0.2.0', '0.3.0']
+export const NEW = '0.4.0'
 /** Every sixth run: the seeds that kill the mutants of other parts need not be found anew. */
 const [UPGRADES_OF, UPGRADES] = [6, 5]
 const IFNAME = parseIfName('eth0')
@@ -109,7 +110,7 @@ export class Upgrade {
     })
   }
 
-  /** IPv6 and labels at every host, which must be accepted by then. @param done called for each host that has both */
+  /** IPv6 and labels at every host, and services at servers, which must be accepted by then. @param done called for each host that has them */
   askEverywhere(done: (host: SimHost) => void): void {
     if (this.#oracle.state.rules !== RULES) this.#oracle.fail('all hosts are new, and the rules are not raised')
     const facts = { egressRate: 0, mtu: 0, egress: false, hostAccess: false }
@@ -124,9 +125,11 @@ export class Upgrade {
       this.#propose(host, network)
         ?.then(() => this.#propose(host, attach))
         .then(() => this.#propose(host, update))
+        .then(() => (host.isVoter ? this.#propose(host, this.#serve(name, 'end')) : null))
         .then(
           () => done(host),
-          (err: unknown) => this.#oracle.fail(`${host.name} is refused IPv6 or labels after all: ${String(err)}`)
+          (err: unknown) =>
+            this.#oracle.fail(`${host.name} is refused IPv6, labels or services after all: ${String(err)}`)
         )
     }
   }
@@ -232,11 +235,23 @@ export class Upgrade {
       this.#attach(host, BOTH, { address6 }),
       this.#attach(host, FOUR, { labels: { tier, app: 'a' } }),
       this.#attach(host, BOTH, { address6, labels: { tier } }),
+      this.#serve(FOUR, random.pick(['s1', 's2'])),
+      this.#serve(BOTH, 's3'),
+      this.#serve(SIX, 's4', [parseIp(`fd00:6::1:0:0:${random.below(40).toString(16)}`)]),
+      { kind: 'service-update', network: FOUR, name: parseServiceName('s1'), affinitySeconds: random.below(9) },
+      { kind: 'service-delete', network: random.pick([FOUR, BOTH]), name: parseServiceName(random.pick(['s1', 's3'])) },
       ...held.slice(0, 2).map(({ containerId }) => {
         return { kind: 'endpoint-update', containerId, ifname: IFNAME, labels } as const
       }),
       ...held.slice(0, 2).map(({ containerId }) => ({ kind: 'endpoint-detach', containerId, ifname: IFNAME }) as const)
     ])
+  }
+
+  #serve(network: CommandOf<'service-create'>['network'], name: string, addresses?: readonly Ip[]): Command {
+    const ports = [{ protocol: 'tcp', port: 80, targetPort: 8080 }] as const
+    const facts = { headless: false, ports, affinitySeconds: 0, select: [{ key: 'tier', value: 'web' }] }
+    const asked = addresses === undefined ? {} : { addresses }
+    return { kind: 'service-create', network, name: parseServiceName(name), ...facts, ...asked }
   }
 
   #attach(
@@ -251,6 +266,7 @@ export class Upgrade {
 }
 
 /** Of what the first of these rules allow. */
-function nameOf(rules: number): 'ipv6' | 'labels' {
+function nameOf(rules: number): 'ipv6' | 'labels' | 'services' {
+  if (rules >= SERVICES) return 'services'
   return rules < LABELS ? 'ipv6' : 'labels'
 }
