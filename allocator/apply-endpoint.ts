@@ -6,6 +6,7 @@ import {
   DISJOINT_HOST_ACCESS,
   LABELS,
   needsLabels,
+  SERVICES,
   type CommandOf,
   type OutcomeOf,
   type Refusal
@@ -17,7 +18,7 @@ import type { Network } from '#model/network.ts'
 import { formatIp, formatSubnet, isHostAddress, isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv6 } from '#model/ipv6.ts'
 import { whyTooMany } from '#model/labels.ts'
-import { isDeviceMac, macOf, type Mac } from '#model/mac.ts'
+import { isDeviceMac, isServiceMac, macOf, type Mac } from '#model/mac.ts'
 import type { Service } from '#model/service.ts'
 import { holderOnHost, refuseHeld, rivalsOf } from './host-overlap.ts'
 import { ownerOf, ownerOfMac, serviceAt, type NetworkTable } from './network-table.ts'
@@ -51,6 +52,8 @@ export function attach(tables: Tables, command: Attach, rules: number): OutcomeO
   if (existing !== undefined) return attachAgain(tables, { existing, command, asked })
   const full = whyNoMore(tables, { table, host, rules })
   if (full !== null) return full
+  if (rules >= SERVICES && command.mac !== undefined && isServiceMac(command.mac))
+    return refuse('ERR_MAC_IN_USE', `mac: ${command.mac} is in the range of services`, 'mac')
   const rivals = rules < DISJOINT_HOST_ACCESS || tables.hostRouted.isDisjoint ? [] : rivalsOf(tables, table.network)
   const { address } = asked
   const target = { table, rivals, address6: asked.address6 }

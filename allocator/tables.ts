@@ -22,7 +22,7 @@ import { vniPool } from './vni-pool.ts'
 
 /** Is told of a row before it changes, so that a snapshot taken in slices can keep it (state-cursor.ts). */
 export type RowWatcher = {
-  /** @param address of the endpoint that changes; null for the network's own row, also when the network is removed */
+  /** @param address of the endpoint that changes; null for the network's own row, also when the network is removed, and its services */
   readonly beforeChange: (table: NetworkTable, address: Ip | null) => void
 }
 
@@ -215,7 +215,9 @@ export class Tables {
 
   /** Replaces a service's row; network, name and addresses must stay the same. */
   replaceService(before: Service, after: Service): void {
-    const { services } = this.#tableOf(before)
+    const table = this.#tableOf(before)
+    const { services } = table
+    this.#beforeChange(table, null)
     services?.byName.set(after.name, after)
     for (const address of after.addresses) services?.byAddress.set(address, after)
     this.hash.remove(hashService(before))

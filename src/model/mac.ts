@@ -10,8 +10,9 @@ import { lowBitsOfIpv6, numberOfIpv6, type Ipv6 } from './ipv6.ts'
 /** Six lower-case hex octets with colons, unicast. */
 export type Mac = Brand<string, 'Mac'>
 
-/** Locally administered; endpoints use 02 and, for addresses in no pool, 0a; devices use 06. */
+/** Locally administered; endpoints use 02 and, for addresses in no pool, 0a; devices use 06, services 0e. */
 const DEVICE_PREFIX = '06:76:78:'
+const SERVICE_PREFIX = '0e:76:78:'
 /** 2^128 / the golden ratio, odd: its multiples differ in their highest bits even if the factors differ in few. */
 const SPREAD = 0x9e3779b97f4a7c15f39cc0605cedc835n
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
@@ -118,6 +119,11 @@ export function lowBitsOfMac(vni: Vni, mac: Mac): number | null {
 /** The lowest 32 bits of an address, unsigned: all of an IPv4 address. */
 export function lowBitsOf(address: Ip): number {
   return isIpv4(address) ? address : lowBitsOfIpv6(address)
+}
+
+/** Is it in the range of the MACs that the addresses of services resolve to? */
+export function isServiceMac(mac: Mac): boolean {
+  return mac.startsWith(SERVICE_PREFIX)
 }
 
 /** Whether this MAC is in the range of vxmesh's own devices (bridges). A container with such a MAC could attract their traffic. */

@@ -167,6 +167,11 @@ export function whyUnfit({
     return { field: 'ports', why: 'must have a port, unless it is headless' }
   if (ports.length !== 1 && backends.some(({ port }) => port !== undefined))
     return { field: 'backends', why: 'may have ports of their own where the service has one port' }
+  const sctp = ports.filter(({ protocol }) => protocol === 'sctp')
+  if (sctp.some(({ port, targetPort }) => port !== targetPort))
+    return { field: 'ports', why: 'of SCTP cannot be changed on the way: the target port must be the same' }
+  if (sctp.some(one => backends.some(({ port = one.port }) => port !== one.port)))
+    return { field: 'backends', why: 'of a service over SCTP have its port' }
   return null
 }
 

@@ -50,11 +50,11 @@ const address6 = fc.oneof(
   { weight: 2, arbitrary: fc.nat(9).map(n => `fd00::1:0:0:${n}`) },
   { weight: 1, arbitrary: fc.constantFrom('fd00::ff:ffff', 'fd00::100:0', 'fd00::ffff:ffff:ffff:ffff', 'fd00:0:0:1::') }
 )
-/** MACs derived from an address and VNI 4096, 4097 or 512; one of a device; an unused one. */
+/** MACs derived from an address and VNI 4096, 4097 or 512; one of a device; an unused one; that of services. */
 const mac = fc.oneof(
   fc.tuple(fc.constantFrom('00', '01'), fc.nat(15)).map(([vni, n]) => `02:${vni}:0a:00:00:0${n.toString(16)}`),
   fc.tuple(fc.constantFrom('00', '01'), fc.nat(15)).map(([vni, n]) => `02:${vni}:00:00:00:0${n.toString(16)}`),
-  fc.constantFrom('06:76:78:00:00:01', '02:ee:00:00:00:01')
+  fc.constantFrom('06:76:78:00:00:01', '02:ee:00:00:00:01', '0e:76:78:00:00:01')
 )
 
 const label = fc.constantFrom('app', 'tier', 'example.com/x', '10', '9')

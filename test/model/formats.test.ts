@@ -76,7 +76,7 @@ const SERVE = {
 }
 const RESERVE = {
   backends: [{ port: 81, address: 0x0a020005 }],
-  ports: [{ targetPort: 80, port: 80, protocol: 'sctp' }],
+  ports: [{ targetPort: 80, port: 80, protocol: 'udp' }],
   name: 'web',
   network: 'both',
   kind: 'service-update'

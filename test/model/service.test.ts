@@ -163,6 +163,10 @@ t.test(
     t.match(whyUnfit({ addresses, ports: [] }), { field: 'ports' })
     t.match(whyUnfit({ addresses, ports: two, backends: own }), { field: 'backends' })
     t.match(whyUnfit({ addresses: [], ports: [], backends: own }), { field: 'backends' })
+    const sctp = [parsePortText('80/sctp')]
+    t.equal(whyUnfit({ addresses, ports: sctp, backends: [parseBackendText('10.1.0.5:80')] }), null)
+    t.match(whyUnfit({ addresses, ports: [parsePortText('80:81/sctp')] }), { field: 'ports' })
+    t.match(whyUnfit({ addresses, ports: sctp, backends: own }), { field: 'backends' })
     t.same([isHeadless({ addresses }), isHeadless({ addresses: [] })], [false, true])
     t.end()
   }
