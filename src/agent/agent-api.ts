@@ -10,10 +10,12 @@ import type {
   NamespaceMapRequest,
   NetworkCreateRequest,
   NetworkUpdateRequest,
-  PageRange
+  PageRange,
+  ServiceCreateRequest
 } from '#model/agent-port.ts'
 import type { Config } from '#config/schema.ts'
 import type { Membership } from '#membership/serf/membership.ts'
+import type { ServiceChanges, ServiceKey } from '#model/command.ts'
 import { endpointKey, type EndpointKey } from '#model/endpoint.ts'
 import { invalid, VxmeshError } from '#model/errors.ts'
 import type { AgentEvent } from '#model/event.ts'
@@ -33,6 +35,7 @@ import type {
   PageView,
   RaftPeerView,
   ReloadView,
+  ServiceView,
   StatusView
 } from '#model/views.ts'
 import { attachRequest, type Devices } from '#overlay/driver.ts'
@@ -51,6 +54,7 @@ import type { PeerDirectory } from './observe/peer-directory.ts'
 import type { StateViews } from './observe/state-views.ts'
 import { memberView, namespaceView } from './observe/views.ts'
 import type { Registrar } from './registrar.ts'
+import { refuseMembers } from './services.ts'
 
 /** Time for the answer to `leave` to reach its caller before the agent ends. */
 const GOODBYE_MS = 200
@@ -212,6 +216,38 @@ export class AgentApi implements AgentPort {
     const found = state.endpointsOfContainer(containerId).filter(e => ifname === undefined || e.ifname === ifname)
     if (found.length === 0) throw noEndpoint(containerId, ifname)
     return Promise.all(found.map(endpoint => views.detailedEndpoint(endpoint)))
+  }
+
+  async serviceCreate(request: ServiceCreateRequest): Promise<ServiceView> {
+    const { propose, views, directory } = this.#options
+    const network = views.findNetwork(request.network)
+    refuseMembers(request.addresses ?? [], { network, members: directory.members })
+    const { service } = await propose({ kind: 'service-create', ...request })
+    return views.service(service)
+  }
+
+  async serviceUpdate(key: ServiceKey, change: ServiceChanges): Promise<ServiceView> {
+    const { propose, views } = this.#options
+    const { service } = await propose({ kind: 'service-update', ...key, ...change })
+    return views.service(service)
+  }
+
+  async serviceDelete(key: ServiceKey): Promise<ServiceView> {
+    const { propose, views } = this.#options
+    const { service } = await propose({ kind: 'service-delete', ...key })
+    return views.service(service)
+  }
+
+  async serviceList(range: PageRange, network?: NetworkName): Promise<PageView<ServiceView>> {
+    const { state, views } = this.#options
+    const rows = network === undefined ? state.services() : state.servicesOf(views.findNetwork(network).name)
+    const page = namedPage(rows, range, row => [row.network, row.name])
+    return Promise.resolve(viewed(page, service => views.service(service)))
+  }
+
+  async serviceShow(key: ServiceKey): Promise<ServiceView> {
+    const { views } = this.#options
+    return Promise.resolve(views.service(views.findService(key)))
   }
 
   async hostList(range: PageRange): Promise<PageView<HostView>> {

@@ -1,6 +1,7 @@
 // The composition root: builds the agent's rooms from its parts, starts them in order, and stops them without touching the
 // kernel.
 
+import { ServiceResolver } from '#allocator/service-resolver.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { planReload } from '#config/reload.ts'
 import type { Config } from '#config/schema.ts'
@@ -33,6 +34,8 @@ const TOPIC = 'vxmesh-feed-1'
 type Foundation = {
   readonly parts: Parts
   readonly state: ClusterState
+  /** The backends of services, for the data plane and the views. */
+  readonly resolver: ServiceResolver
   readonly directory: PeerDirectory
   readonly mesh: RunningMesh
 }
@@ -70,7 +73,8 @@ export class Agent {
     const directory = new PeerDirectory({ state, view: () => membership.view() })
     let agent: Agent | null = null
     try {
-      agent = new Agent({ parts, state, directory, mesh: await startMesh(parts, directory) })
+      const resolver = new ServiceResolver(state)
+      agent = new Agent({ parts, state, resolver, directory, mesh: await startMesh(parts, directory) })
       await agent.#run()
       return agent
     } catch (err) {
@@ -203,7 +207,7 @@ export class Agent {
   }
 
   #makeApi(): AgentApi {
-    const { parts, state, directory } = this.#foundation
+    const { parts, state, resolver, directory } = this.#foundation
     const { membership, identity, clock } = parts
     const { devices } = parts.driver
     const { endpoints, collector, counters, inputs } = this.#data
@@ -218,7 +222,7 @@ export class Agent {
       cluster: this.control.cluster,
       registrar: this.control.registrar,
       logger: parts.logger.child({ room: 'agent' }),
-      views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
+      views: new StateViews({ self, state, resolver, directory, devices, counters, overlayMtu }),
       events: this.#events,
       propose: command => this.control.propose(command),
       image: stale => this.control.image(stale),

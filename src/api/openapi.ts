@@ -16,6 +16,8 @@ import {
   networkUpdateBody,
   pageLimit,
   pageToken,
+  serviceCreateBody,
+  serviceUpdateBody,
   yes
 } from './schemas.ts'
 import { VIEWS, type ViewName } from './view-schemas.ts'
@@ -124,7 +126,25 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     does: 'Detaches a container; ifname defaults to eth0',
     answer: 'Endpoint',
     query: ofInterface
-  }
+  },
+  'GET /v1/services': {
+    does: 'All services, or those of one network',
+    answer: { page: 'Service' },
+    query: { network: networkName.optional(), ...paged }
+  },
+  'POST /v1/services': {
+    does: 'Creates a service; give either select or backends',
+    answer: 'Service',
+    status: 201,
+    body: serviceCreateBody
+  },
+  'GET /v1/services/:network/:name': { does: 'One service', answer: 'Service' },
+  'PATCH /v1/services/:network/:name': {
+    does: 'Changes what is given; select replaces backends, and the other way round',
+    answer: 'Service',
+    body: serviceUpdateBody
+  },
+  'DELETE /v1/services/:network/:name': { does: 'Deletes a service and frees its addresses', answer: 'Service' }
 }
 
 const BINARY = { type: 'string', format: 'binary' }

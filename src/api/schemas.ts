@@ -3,12 +3,32 @@
 import * as z from 'zod'
 import { asAddresses, asSubnets } from '#model/addresses.ts'
 import { asVxmeshError, invalid, VxmeshError } from '#model/errors.ts'
-import { parseContainerId, parseIfName, parseNamespaceName, parseNetworkName, parseVni } from '#model/ids.ts'
+import {
+  parseContainerId,
+  parseIfName,
+  parseNamespaceName,
+  parseNetworkName,
+  parseServiceName,
+  parseVni
+} from '#model/ids.ts'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { MAX_LABEL_TEXT, MAX_LABELS, parseLabelChanges, parseLabels, parseSelectorTerm } from '#model/labels.ts'
 import { parseMac } from '#model/mac.ts'
 import { GRANTS_MAX } from '#model/namespace.ts'
+import {
+  asBackends,
+  asPorts,
+  asSelect,
+  asServiceAddresses,
+  MAX_AFFINITY_SECONDS,
+  MAX_BACKENDS,
+  MAX_SELECT_TERMS,
+  MAX_SERVICE_PORTS,
+  parseBackendText,
+  parsePortText,
+  PROTOCOLS
+} from '#model/service.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
 import { MAX_TEXT } from '#model/fields.ts'
 import { checkDelay, checkRate, parseDelay, parseRate } from '#model/quantity.ts'
@@ -173,6 +193,61 @@ export const endpointUpdateBody = z
     message: `give at least one of ${changeableOf(ENDPOINT_SETTINGS)
       .map(([name]) => name)
       .join(', ')}, labels`
+  })
+
+export const serviceName = parsed(text, parseServiceName)
+
+const portNumber = z.number().int().min(1).max(65_535)
+const port = z
+  .strictObject({
+    protocol: z.enum(PROTOCOLS).default('tcp'),
+    port: portNumber,
+    targetPort: portNumber.optional().describe('Of the backends; default: the same')
+  })
+  .transform(({ protocol, port: own, targetPort = own }) => ({ protocol, port: own, targetPort }))
+
+const target = {
+  ports: parsed(z.array(z.union([parsed(text, parsePortText), port])).max(MAX_SERVICE_PORTS), asPorts)
+    .optional()
+    .describe('As objects, or as text: `PORT[:TARGET][/PROTOCOL]`'),
+  select: parsed(z.array(parsed(term, parseSelectorTerm)).max(MAX_SELECT_TERMS), asSelect)
+    .optional()
+    .describe('`key=value` or `key`: the endpoints on which all hold'),
+  backends: parsed(z.array(parsed(text, parseBackendText)).max(MAX_BACKENDS), asBackends)
+    .optional()
+    .describe('Instead of `select`: addresses of endpoints, `ADDRESS[:PORT]`'),
+  affinitySeconds: z.number().int().min(0).max(MAX_AFFINITY_SECONDS).optional()
+}
+
+export const serviceCreateBody = z
+  .strictObject({
+    network: networkName,
+    name: serviceName,
+    headless: z.boolean().default(false),
+    addresses: parsed(z.array(ip).max(2), asServiceAddresses)
+      .optional()
+      .describe('One of each family at most; default: the next free one of each of the network’s subnets'),
+    ...target,
+    requestId
+  })
+  .refine(body => (body.select === undefined) !== (body.backends === undefined), {
+    message: 'give either select or backends',
+    path: ['select']
+  })
+  .refine(body => !body.headless || body.addresses === undefined, {
+    message: 'a headless service has none',
+    path: ['addresses']
+  })
+  .transform(({ ports = [], affinitySeconds = 0, ...facts }) => ({ ...facts, ports, affinitySeconds }))
+
+export const serviceUpdateBody = z
+  .strictObject(target)
+  .refine(body => body.select === undefined || body.backends === undefined, {
+    message: 'give either select or backends',
+    path: ['select']
+  })
+  .refine(body => Object.values(body).some(value => value !== undefined), {
+    message: `give at least one of ${Object.keys(target).join(', ')}`
   })
 
 export const namespaceName = parsed(text, parseNamespaceName)

@@ -2,6 +2,7 @@
 
 import { Readable } from 'node:stream'
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
+import type { ServiceKey } from '#model/command.ts'
 import { asVxmeshError, ERROR_CODES, VxmeshError } from '#model/errors.ts'
 import { parseContainerId, parseHostName, parseNetworkName } from '#model/ids.ts'
 import type { ContainerId, HostName, NamespaceName, NetworkName } from '#model/ids.ts'
@@ -28,6 +29,9 @@ import {
   networkName,
   networkUpdateBody,
   pageLimit,
+  serviceCreateBody,
+  serviceName,
+  serviceUpdateBody,
   yes
 } from './schemas.ts'
 import { prepareSocket } from './socket-file.ts'
@@ -99,6 +103,7 @@ export function buildApi({ agent, logger, clock, onRoute }: RouteOptions): Fasti
   eventsRoute(server, agent, clock)
   networkRoutes(server, agent)
   endpointRoutes(server, agent)
+  serviceRoutes(server, agent)
   namespaceRoutes(server, agent)
   kvRoutes(server, agent)
   snapshotRoute(server, agent)
@@ -180,6 +185,28 @@ function endpointRoutes(server: FastifyInstance, agent: AgentPort): void {
   server.delete<One>('/v1/endpoints/:id', r =>
     agent.endpointDetach(id(r), check(ifname, r.query.ifname ?? 'eth0', 'ifname'))
   )
+}
+
+function serviceRoutes(server: FastifyInstance, agent: AgentPort): void {
+  type Named = { Params: { network: string; name: string } }
+  const key = ({ params }: { params: Named['Params'] }): ServiceKey => ({
+    network: check(networkName, params.network, 'network'),
+    name: check(serviceName, params.name, 'name')
+  })
+  type Filtered = { Querystring: { network?: string } & Listed['Querystring'] }
+  server.get<Filtered>('/v1/services', (r, reply) => {
+    const network = r.query.network === undefined ? undefined : check(networkName, r.query.network, 'network')
+    return answerList(r, reply, range => agent.serviceList(range, network))
+  })
+  server.post('/v1/services', async (request, reply) => {
+    const service = await agent.serviceCreate(compact(check(serviceCreateBody, request.body)))
+    return reply.code(201).send(service)
+  })
+  server.get<Named>('/v1/services/:network/:name', r => agent.serviceShow(key(r)))
+  server.patch<Named>('/v1/services/:network/:name', r =>
+    agent.serviceUpdate(key(r), compact(check(serviceUpdateBody, r.body)))
+  )
+  server.delete<Named>('/v1/services/:network/:name', r => agent.serviceDelete(key(r)))
 }
 
 function namespaceRoutes(server: FastifyInstance, agent: AgentPort): void {

@@ -12,8 +12,10 @@ import type {
   NetworkView,
   RaftPeerView,
   ReloadView,
+  ServiceView,
   StatusView
 } from '#model/views.ts'
+import { PROTOCOLS } from '#model/service.ts'
 import {
   EGRESS_V6,
   ENDPOINT_SETTINGS,
@@ -83,6 +85,19 @@ const endpoint = z.strictObject({
     .nullable()
     .describe('What the kernel enforces; null in lists and on hosts other than its own')
 }) satisfies z.ZodType<EndpointView>
+
+const service = z.strictObject({
+  network: z.string(),
+  name: z.string(),
+  addresses: z.array(z.string()).describe('One of each family at most; none: a headless service'),
+  ports: z.array(
+    z.strictObject({ protocol: z.enum(PROTOCOLS), port: count, targetPort: count.describe('Of the backends') })
+  ),
+  affinitySeconds: count.describe('0: a client keeps its backend as long as a connection lasts'),
+  select: z.array(z.string()).nullable().describe('`key=value` or `key`; null where the backends are fixed'),
+  backends: z.array(z.string()).nullable().describe('`ADDRESS[:PORT]`; null where labels choose them'),
+  endpoints: count.describe('How many endpoints of the network these are now')
+}) satisfies z.ZodType<ServiceView>
 
 const member = z.strictObject({
   name: z.string(),
@@ -187,6 +202,7 @@ export const VIEWS = {
   Status: status,
   Network: network,
   Endpoint: endpoint,
+  Service: service,
   Member: member,
   Host: host,
   RaftPeer: raftPeer,

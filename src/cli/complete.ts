@@ -3,7 +3,7 @@
 import type { Command, Option } from 'commander'
 
 /** The kind of resource that an argument names. */
-export type NameKind = 'network' | 'host' | 'container' | 'namespace'
+export type NameKind = 'network' | 'host' | 'container' | 'namespace' | 'service'
 
 export type Completion =
   | { readonly kind: 'words'; readonly words: readonly (readonly [word: string, description: string])[] }
@@ -14,7 +14,12 @@ export type Completion =
 const NOTHING: Completion = { kind: 'words', words: [] }
 
 /** The kind of a command group's `<name>` arguments. */
-const OWNERS: Readonly<Record<string, NameKind>> = { network: 'network', host: 'host', raft: 'host' }
+const OWNERS: Readonly<Record<string, NameKind>> = {
+  network: 'network',
+  host: 'host',
+  raft: 'host',
+  service: 'service'
+}
 
 /** @param words after the program's name; the last one is being typed, and may be empty */
 export function complete(program: Command, words: readonly string[]): Completion {

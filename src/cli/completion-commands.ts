@@ -53,7 +53,8 @@ const ROUTES = {
   network: ['/v1/networks', 'name'],
   host: ['/v1/hosts', 'name'],
   container: ['/v1/endpoints', 'containerId'],
-  namespace: ['/v1/namespaces', 'namespace']
+  namespace: ['/v1/namespaces', 'namespace'],
+  service: ['/v1/services', 'name']
 } as const satisfies Record<NameKind, readonly [path: string, field: string]>
 
 async function namesFrom(

@@ -13,7 +13,8 @@ export function kvCommands(program: Command, { show }: CommandContext): void {
   const kv = program.command('kv').description('The state as keys and values, read-only.')
   const keys =
     '\nKeys: network/NAME, vlanStore (the VNIs), ipStore/NAME (a network’s addresses),' +
-    '\nendpoint/NETWORK/CONTAINER-ID/IFNAME, host/NAME, namespace/NAME.'
+    '\nendpoint/NETWORK/CONTAINER-ID/IFNAME, host/NAME, namespace/NAME,' +
+    '\nservice/NETWORK/NAME.'
 
   kv.command('list')
     .description('List all keys, or those with a prefix, with their values.')

@@ -19,6 +19,7 @@ import { networkCommands } from './network-commands.ts'
 import { highlighted, listWriter, printable, render, type Column, type Format } from './output.ts'
 import { raftCommands } from './raft-commands.ts'
 import { reportCommand } from './report-command.ts'
+import { serviceCommands } from './service-commands.ts'
 import { snapshotCommands } from './snapshot-commands.ts'
 import { ApiClient } from './client.ts'
 import type { BackupTools, CliIo, CommandContext, DoctorTools } from './context.ts'
@@ -103,6 +104,7 @@ export function commandTree(p: {
   raftCommands(program, context)
   networkCommands(program, context)
   endpointCommands(program, context)
+  serviceCommands(program, context)
   namespaceCommands(program, context)
   kvCommands(program, context)
   snapshotCommands(program, context)

@@ -33,7 +33,7 @@ const EVENTS_MS = 2_000
 const COMMAND_MS = 10_000
 
 const ROUTES = ['status', 'raft/peers']
-const LISTS = ['members', 'hosts', 'namespaces', 'networks', 'endpoints']
+const LISTS = ['members', 'hosts', 'namespaces', 'networks', 'endpoints', 'services']
 /** Rows of a list: some 12 MiB of endpoints. */
 const MAX_ROWS = 20_000
 

@@ -9,6 +9,7 @@ import {
   type Setting,
   type SettingKind
 } from '#model/settings.ts'
+import { formatPort } from '#model/service.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -19,6 +20,7 @@ import type {
   NetworkView,
   RaftPeerView,
   ReloadView,
+  ServiceView,
   SnapshotView,
   StatusView
 } from '#model/views.ts'
@@ -88,6 +90,29 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
       ])
     )
     .join('\n')
+}
+
+export const SERVICE_COLUMNS: readonly Column<ServiceView>[] = [
+  ['NETWORK', r => r.network],
+  ['NAME', r => r.name],
+  ['ADDRESS', r => r.addresses.join(' ') || '-', r => compact(r.addresses) || '-'],
+  ['PORTS', r => r.ports.map(formatPort).join(' ')],
+  ['BACKENDS', r => (r.select ?? r.backends ?? []).join(' '), r => compact(r.select ?? r.backends ?? [])],
+  ['ENDPOINTS', r => `${r.endpoints}`]
+]
+
+export function serviceFacts(r: ServiceView): string {
+  const { select, backends } = r
+  return facts([
+    ['name', r.name],
+    ['network', r.network],
+    ...(r.addresses.length === 0 ? ['none: headless'] : r.addresses).map(text => ['address', text] as const),
+    ...r.ports.map(port => ['port', formatPort(port)] as const),
+    ...(select ?? []).map((text, at) => [at === 0 ? 'select' : '', text] as const),
+    ...(backends ?? []).map((text, at) => [at === 0 ? 'backends' : '', text] as const),
+    ['affinity', r.affinitySeconds === 0 ? 'none' : `${r.affinitySeconds} s`],
+    ['endpoints', `${r.endpoints}`]
+  ])
 }
 
 export const NAMESPACE_COLUMNS: readonly Column<NamespaceView>[] = [

@@ -96,6 +96,7 @@ export const FAMILIES: readonly Family[] = [
   ),
   gauge('vxmesh_networks', 'Networks in the cluster', f => f.networks),
   gauge('vxmesh_endpoints', 'Endpoints in the cluster', f => f.endpoints),
+  gauge('vxmesh_services', 'Services in the cluster', f => f.services),
   gauge(
     'vxmesh_networks_unlisted',
     'Networks left out of metrics with a network label, beyond their limit: those with the highest VNIs',
@@ -105,7 +106,7 @@ export const FAMILIES: readonly Family[] = [
     name: 'vxmesh_ipam_addresses_used',
     type: 'gauge',
     label: 'network',
-    help: 'Addresses of the network’s subnet that are allocated to endpoints',
+    help: 'Addresses of the network’s subnet that are allocated to endpoints and services',
     read: f => f.addresses.map(a => [a.network, a.used])
   },
   {

@@ -39,6 +39,7 @@ export type Figures = {
   readonly hosts: number
   readonly networks: number
   readonly endpoints: number
+  readonly services: number
   /** Of a limited number of networks; `unlisted` counts the others. */
   readonly addresses: readonly AddressUse[]
   readonly traffic: readonly NetworkTraffic[]

@@ -1,6 +1,6 @@
 // The agent as its interfaces see it: HTTP, CNI and ZeroMQ call the agent through this port only.
 
-import type { CommandOf } from '#model/command.ts'
+import type { CommandOf, ServiceChanges, ServiceKey } from '#model/command.ts'
 import type { AgentEvent } from '#model/event.ts'
 import type { EndpointKey } from '#model/endpoint.ts'
 import type { ContainerId, HostName, IfName, NamespaceName, NetworkName } from '#model/ids.ts'
@@ -17,6 +17,7 @@ import type {
   PageView,
   RaftPeerView,
   ReloadView,
+  ServiceView,
   StatusView
 } from '#model/views.ts'
 
@@ -24,6 +25,8 @@ export type NetworkCreateRequest = Omit<CommandOf<'network-create'>, 'kind'>
 /** What is given is changed. */
 export type NetworkUpdateRequest = Omit<CommandOf<'network-update'>, 'kind' | 'name'>
 export type NamespaceMapRequest = Omit<CommandOf<'namespace-map'>, 'kind'>
+
+export type ServiceCreateRequest = Omit<CommandOf<'service-create'>, 'kind'>
 
 export type EndpointAttachRequest = Omit<CommandOf<'endpoint-attach'>, 'kind' | 'host'> & {
   /** Absolute path of the container's network namespace. */
@@ -77,6 +80,14 @@ export type AgentPort = {
   endpointCheck(containerId: ContainerId, ifname: IfName, netns: string): Promise<EndpointView>
   /** Releases this host's endpoints whose containers are gone, except those to keep. */
   endpointCollect(keep: ReadonlySet<EndpointKey>): Promise<{ readonly released: number }>
+
+  /** @throws ERR_NOT_ALLOWED on a client host, as the two other changes do */
+  serviceCreate(request: ServiceCreateRequest): Promise<ServiceView>
+  serviceUpdate(service: ServiceKey, change: ServiceChanges): Promise<ServiceView>
+  serviceDelete(service: ServiceKey): Promise<ServiceView>
+  /** By network and name; of one network or of all. */
+  serviceList(range: PageRange, network?: NetworkName): Promise<PageView<ServiceView>>
+  serviceShow(service: ServiceKey): Promise<ServiceView>
 
   namespaceMap(request: NamespaceMapRequest): Promise<NamespaceView>
   namespaceUnmap(namespace: NamespaceName): Promise<NamespaceView>

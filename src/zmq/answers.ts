@@ -2,10 +2,11 @@
 // exact values. Pure.
 
 import { networkAddress, parseIpv4 } from '#model/ipv4.ts'
-import type { EndpointFacts, NetworkFacts } from '#model/event.ts'
-import type { EndpointView, NetworkView } from '#model/views.ts'
+import type { EndpointFacts, NetworkFacts, ServiceFacts } from '#model/event.ts'
+import { formatPort } from '#model/service.ts'
+import type { EndpointView, NetworkView, ServiceView } from '#model/views.ts'
 import type { Detail } from './detail.ts'
-import type { Connection, TenantNetwork } from './message.ts'
+import type { Connection, TenantNetwork, TenantService } from './message.ts'
 
 /** Index of an interface of this host by name; 0 if there is none. */
 export type InterfaceIndex = (name: string) => number
@@ -60,6 +61,28 @@ export function connectionOfEvent(endpoint: EndpointFacts, index: number): Conne
 
 export function tenantNetworkOf({ name, subnet, gateway, vni, egressRate }: NetworkFacts | NetworkView): TenantNetwork {
   return { name, subnet, gateway, vni, egressBandwidth: Math.round(egressRate / KBIT) }
+}
+
+export function tenantServiceOf(service: ServiceFacts | ServiceView): TenantService {
+  return serviceWith(service, service)
+}
+
+/** The struct for a change made through another interface, from its event. */
+export function serviceOfEvent(service: ServiceFacts, index: number): TenantService {
+  return serviceWith(service, { event: true, index, ...service })
+}
+
+function serviceWith(service: ServiceFacts, detail: object): TenantService {
+  const { name, network, ports, addresses, affinitySeconds } = service
+  const four = addresses.find(address => !address.includes(':'))
+  return {
+    name,
+    network,
+    ports: ports.map(formatPort).join(','),
+    requestIp: four === undefined ? 0 : parseIpv4(four),
+    affinity: affinitySeconds,
+    serviceDetail: JSON.stringify(detail)
+  }
 }
 
 /** The lower of two limits; 0 is unlimited. */

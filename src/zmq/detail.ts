@@ -33,7 +33,7 @@ const MAX_PATH = 4_096
 
 type Parser = (value: unknown, field: string) => unknown
 
-type Parsers<T> = Readonly<Record<keyof T, Parser>>
+export type Parsers<T> = Readonly<Record<keyof T, Parser>>
 
 const PARSERS: Parsers<Detail> = {
   network: (value, field) => parseNetworkName(text(value, field), field),
@@ -50,11 +50,7 @@ const PARSERS: Parsers<Detail> = {
     return value.map(address => parseIp(text(address, field), field))
   },
   gateway: (value, field) => parseIp(text(value, field), field),
-  requestId: (value, field) => {
-    const id = text(value, field)
-    if (id === '' || id.length > MAX_REQUEST_ID) throw invalid(field, `must have 1 to ${MAX_REQUEST_ID} characters`)
-    return id
-  },
+  requestId: parseRequestId,
   ingressRate: rate,
   egressRate: rate,
   delayUs: (value, field) => checkDelay(value as number, field),
@@ -72,40 +68,53 @@ const CHANGE_PARSERS: Parsers<DetailChanges> = {
 
 /** Empty text means no fields. @throws ERR_INVALID naming the field, such as ConnDetail.mac */
 export function parseDetail(json: string): Detail {
-  return parseFields(json, PARSERS)
+  return parseFields(json, PARSERS, 'ConnDetail')
 }
 
 /** That of an update. @throws ERR_INVALID as parseDetail does, and for a field that cannot be changed */
 export function parseDetailChanges(json: string): DetailChanges {
-  return parseFields(json, CHANGE_PARSERS)
+  return parseFields(json, CHANGE_PARSERS, 'ConnDetail')
 }
 
-function parseFields(json: string, parsers: Readonly<Record<string, Parser>>): Readonly<Record<string, unknown>> {
+/** @param whole the field that the JSON is in */
+export function parseFields(
+  json: string,
+  parsers: Readonly<Record<string, Parser>>,
+  whole: string
+): Readonly<Record<string, unknown>> {
   if (json === '') return {}
   let value: unknown
   try {
     value = JSON.parse(json)
   } catch (err) {
-    throw invalid('ConnDetail', `is not JSON: ${err instanceof Error ? err.message : String(err)}`)
+    throw invalid(whole, `is not JSON: ${err instanceof Error ? err.message : String(err)}`)
   }
   const detail: Record<string, unknown> = {}
-  for (const [name, field] of Object.entries(object(value, 'ConnDetail'))) {
+  for (const [name, field] of Object.entries(object(value, whole))) {
     const parse = Object.hasOwn(parsers, name) ? parsers[name] : undefined
-    if (parse === undefined) throw invalid(`ConnDetail.${name}`, whyUnknown(name))
-    detail[name] = parse(field, `ConnDetail.${name}`)
+    if (parse === undefined) throw invalid(`${whole}.${name}`, whyUnknown(name, parsers))
+    detail[name] = parse(field, `${whole}.${name}`)
   }
   return detail
 }
 
-function whyUnknown(name: string): string {
-  return Object.hasOwn(PARSERS, name) ? 'cannot be changed' : 'is not a known field'
+/** @throws ERR_INVALID naming the field */
+export function parseRequestId(value: unknown, field: string): string {
+  const id = text(value, field)
+  if (id === '' || id.length > MAX_REQUEST_ID) throw invalid(field, `must have 1 to ${MAX_REQUEST_ID} characters`)
+  return id
+}
+
+function whyUnknown(name: string, parsers: Readonly<Record<string, Parser>>): string {
+  return parsers === CHANGE_PARSERS && Object.hasOwn(PARSERS, name) ? 'cannot be changed' : 'is not a known field'
 }
 
 function rate(value: unknown, field: string): number {
   return typeof value === 'string' ? parseRate(value, field) : checkRate(value as number, field)
 }
 
-function text(value: unknown, field: string): string {
+/** @throws ERR_INVALID naming the field */
+export function text(value: unknown, field: string): string {
   if (typeof value !== 'string') throw invalid(field, 'must be text')
   return value
 }

@@ -17,7 +17,10 @@ export const REQUESTS = {
   4: 'connection-update',
   11: 'network-create',
   12: 'network-delete',
-  13: 'network-query'
+  13: 'network-query',
+  21: 'service-create',
+  22: 'service-delete',
+  23: 'service-query'
 } as const
 export const ANSWER = 100
 export const ERROR_TYPE = 199
@@ -53,9 +56,23 @@ export type TenantNetwork = {
   readonly egressBandwidth: number
 }
 
+/** In the style of the paper's structs: what a service is, and JSON for the rest. */
+export type TenantService = {
+  readonly name: string
+  readonly network: string
+  /** `80:8080/tcp,53/udp` */
+  readonly ports: string
+  readonly requestIp: number
+  /** Seconds. */
+  readonly affinity: number
+  /** JSON. */
+  readonly serviceDetail: string
+}
+
 export type ZmqRequest =
   | { readonly kind: Extract<RequestKind, `connection-${string}`>; readonly connection: Connection }
   | { readonly kind: Extract<RequestKind, `network-${string}`>; readonly network: TenantNetwork }
+  | { readonly kind: Extract<RequestKind, `service-${string}`>; readonly service: TenantService }
 
 /** A request with its type number. */
 export type TypedRequest = { readonly type: RequestType; readonly request: ZmqRequest }
@@ -75,6 +92,10 @@ export function decodeRequest(message: Buffer): TypedRequest {
     case 'network-delete':
     case 'network-query':
       return { type, request: { kind, network: decodeNetwork(data) } }
+    case 'service-create':
+    case 'service-delete':
+    case 'service-query':
+      return { type, request: { kind, service: decodeService(data) } }
   }
 }
 
@@ -139,6 +160,26 @@ export function decodeNetwork(data: Buffer): TenantNetwork {
 
 export function encodeNetwork({ name, subnet, gateway, vni, egressBandwidth }: TenantNetwork): Buffer {
   return new FieldWriter().text(name).text(subnet).text(gateway).int(vni).int(egressBandwidth).finish()
+}
+
+/** @throws ERR_INVALID naming the field */
+export function decodeService(data: Buffer): TenantService {
+  const reader = new FieldReader(data)
+  const service = {
+    name: reader.text('name'),
+    network: reader.text('network'),
+    ports: reader.text('ports'),
+    requestIp: reader.int('RequestIP') >>> 0,
+    affinity: reader.int('affinity'),
+    serviceDetail: reader.text('ServiceDetail')
+  }
+  reader.end()
+  return service
+}
+
+export function encodeService({ name, network, ports, requestIp, affinity, serviceDetail }: TenantService): Buffer {
+  const writer = new FieldWriter().text(name).text(network).text(ports)
+  return writer.address(requestIp).int(affinity).text(serviceDetail).finish()
 }
 
 /** @param detail becomes JSON */

@@ -9,13 +9,14 @@ import { collectGarbage } from '#platform/garbage.ts'
 import type { Logger } from '#platform/log.ts'
 import { UseCounts } from '#platform/use-counts.ts'
 import { AnswerQueue, type Sent } from './answer-queue.ts'
-import { connectionOfEvent, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
+import { connectionOfEvent, serviceOfEvent, tenantNetworkOf, type InterfaceIndex } from './answers.ts'
 import {
   ANSWER,
   decodeRequest,
   encodeConnection,
   encodeMessage,
   encodeNetwork,
+  encodeService,
   MAX_MESSAGE_BYTES,
   type TypedRequest
 } from './message.ts'
@@ -292,6 +293,15 @@ export class ZmqServer {
         this.#announce(encodeMessage(type, encodeNetwork(tenantNetworkOf(event.network))))
         return
       }
+      case 'service-created':
+      case 'service-updated':
+      case 'service-deleted': {
+        const { network, name } = event.service
+        if (this.#inProgress.has(`service ${network}/${name}`)) return
+        const type = ANSWER + (event.kind === 'service-deleted' ? 22 : 21)
+        this.#announce(encodeMessage(type, encodeService(serviceOfEvent(event.service, event.index))))
+        return
+      }
       default:
     }
   }
@@ -307,11 +317,14 @@ async function bindForOwner(socket: Subscriber | Publisher | Router, address: st
   }
 }
 
-/** The ordering key: the container, or null (a barrier) for requests about networks. */
+/** The ordering key: the container, the service, or null (a barrier) for requests about networks. No container's id has a slash. */
 function keyOf({ request }: TypedRequest): string | null {
-  return 'connection' in request ? request.connection.id : null
+  if ('network' in request) return null
+  return 'connection' in request ? request.connection.id : `${request.service.network}/${request.service.name}`
 }
 
 function subjectOf({ request }: TypedRequest): string {
-  return 'connection' in request ? `endpoint ${request.connection.id}` : `network ${request.network.name}`
+  if ('network' in request) return `network ${request.network.name}`
+  if ('connection' in request) return `endpoint ${request.connection.id}`
+  return `service ${request.service.network}/${request.service.name}`
 }

@@ -24,6 +24,8 @@ import {
   type TenantNetwork,
   type ZmqRequest
 } from './message.ts'
+import { parseServiceDetail } from './service-detail.ts'
+import { carryOutService } from './services.ts'
 
 /** The part of the agent that the ZeroMQ API uses. */
 export type ZmqPort = Pick<
@@ -36,6 +38,9 @@ export type ZmqPort = Pick<
   | 'networkDelete'
   | 'networkList'
   | 'networkShow'
+  | 'serviceCreate'
+  | 'serviceDelete'
+  | 'serviceShow'
   | 'watch'
 >
 
@@ -82,6 +87,10 @@ export class ZmqService {
       }
       case 'network-query':
         return networkData(await this.#agent.networkShow(parseNetworkName(request.network.name)))
+      case 'service-create':
+      case 'service-delete':
+      case 'service-query':
+        return carryOutService(this.#agent, request)
     }
   }
 
@@ -227,7 +236,11 @@ export function errorMessage(err: VxmeshError, request: TypedRequest | null): Bu
 }
 
 function subjectOf(request: ZmqRequest): Record<string, unknown> {
-  if (!('connection' in request)) return { name: clip(request.network.name) }
+  if ('network' in request) return { name: clip(request.network.name) }
+  if ('service' in request) {
+    const { name, network, serviceDetail } = request.service
+    return { name: clip(name), network: clip(network), requestId: requestIdOf(serviceDetail, parseServiceDetail) }
+  }
   const { id, connDetail } = request.connection
   const parse = request.kind === 'connection-update' ? parseDetailChanges : parseDetail
   return { id: clip(id), requestId: requestIdOf(connDetail, parse) }

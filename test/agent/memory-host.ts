@@ -1,6 +1,7 @@
 // Host h1 of a cluster of two, in memory: the real AgentApi and its parts over the real state machine, with devices, network
 // namespaces, members and a clock that the test controls. Only replication is missing: a proposal is applied at once.
 
+import { ServiceResolver } from '#allocator/service-resolver.ts'
 import { AgentApi, type AgentApiOptions } from '#agent/agent-api.ts'
 import { Collector } from '#agent/endpoints/collector.ts'
 import { Endpoints, type EndpointsOptions } from '#agent/endpoints/endpoints.ts'
@@ -183,7 +184,15 @@ export class MemoryHost {
       log: { status: () => this.#status() },
       cluster: this.#cluster(),
       holdNetns: path => this.#holdNetns(path),
-      views: new StateViews({ self, state, directory, devices, counters, overlayMtu }),
+      views: new StateViews({
+        self,
+        state,
+        resolver: new ServiceResolver(state),
+        directory,
+        devices,
+        counters,
+        overlayMtu
+      }),
       propose: command => this.propose(command),
       image: () => this.#image(),
       status: () =>

@@ -147,7 +147,9 @@ t.test('a route that is not called below is called in the named test', t => {
 })
 
 t.test('the API’s answers match the document', async t => {
-  const server = buildApi({ agent: new MemoryHost().port, logger, clock: systemClock })
+  const agent = new MemoryHost()
+  agent.caller.raise()
+  const server = buildApi({ agent: agent.port, logger, clock: systemClock })
   t.teardown(() => server.close())
   const attach = { network: 'red', containerId: 'web', netns: '/run/netns/web' }
   const bodies: Readonly<Record<string, object>> = {
@@ -156,20 +158,24 @@ t.test('the API’s answers match the document', async t => {
     'POST /v1/join': { addresses: ['192.0.2.1'] },
     'PUT /v1/namespaces/:name': { network: 'red' },
     'PATCH /v1/networks/:name': { egressRate: 0 },
-    'PATCH /v1/endpoints/:id': { delayUs: 0 }
+    'PATCH /v1/endpoints/:id': { delayUs: 0 },
+    'POST /v1/services': { network: 'red', name: 'red', ports: ['80'], select: ['app'] },
+    'PATCH /v1/services/:network/:name': { affinitySeconds: 9 }
   }
   const order = (route: string): number => {
     const methods = ['POST', 'PUT', 'GET', 'PATCH', 'DELETE']
+    if (route.startsWith('DELETE /v1/services')) return order('DELETE') - 0.5
     return route === 'DELETE /v1/hosts/:name' ? methods.length : methods.indexOf(route.split(' ')[0] ?? '')
   }
   const routes = Object.entries(OPERATIONS).filter(([route]) => !Object.hasOwn(ELSEWHERE, route))
-  // Endpoints are deleted before their networks, and hosts last.
+  // Endpoints and services are deleted before their networks, and hosts last.
   const sorted = routes.sort(([a], [b]) => order(a) - order(b) || (a < b ? -1 : 1))
   for (const [route, { answer, status = 200 }] of sorted) {
     const [method, path = ''] = route.split(' ')
     const url = path
       .replace('*', 'network/red')
       .replace(':id', 'web')
+      .replace(':network', 'red')
       .replace(':name', /hosts|raft/.test(path) ? 'h2' : 'red')
     const payload = bodies[route] === undefined ? {} : { payload: bodies[route] }
     const response = await server.inject({ method: method as 'GET', url, ...payload })

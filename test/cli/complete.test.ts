@@ -81,10 +81,12 @@ t.test('completions follow from the command tree, and are empty where nothing is
 })
 
 t.test('names come from the agent', async t => {
-  const { env } = await served(t)
+  const { agent, env } = await served(t)
+  agent.caller.raise()
   await vx('network create blue --subnet 10.2.0.0/24'.split(' '), { env })
   await vx('endpoint attach --network red --container-id web --pid 1'.split(' '), { env })
   await vx('namespace map shop red'.split(' '), { env })
+  await vx('service create api --network red --port 80 --select app'.split(' '), { env })
   for (const [words, names] of [
     [
       ['network', 'show', ''],
@@ -108,6 +110,9 @@ t.test('names come from the agent', async t => {
       ['blue', 'red']
     ],
     [['namespace', 'unmap', ''], ['shop']],
+    [['service', 'show', 'a'], ['api']],
+    [['service', 'delete', 'api', '--network', 'r'], ['red']],
+    [['service', 'create', ''], []],
     [['network', 'create', ''], []]
   ] as const) {
     t.same(wordsOf((await ask(words, env)).out), names, words.join(' '))

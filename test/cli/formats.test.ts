@@ -55,6 +55,7 @@ const SNAPSHOT = [
 ]
 
 const NAMESPACE = ['namespace', 'network', 'grants']
+const SERVICE = ['network', 'name', 'addresses', 'ports', 'affinitySeconds', 'select', 'backends', 'endpoints']
 
 const SETTINGS = Object.keys(configShape.shape)
 
@@ -84,6 +85,11 @@ const COMMANDS: readonly (readonly [line: string, keys: readonly string[], headi
   ['endpoint list --network red', ENDPOINT, /\nred +web +shop +eth0 +h1 +10.1.0.2\/24 +- +-\n$/],
   ['endpoint update web --delay 10ms', ENDPOINT, /^delay +10000 us$/m],
   ['endpoint show web', ENDPOINT, /address +10.1.0.2\/24 via 10.1.0.1\n/],
+  ['service create api --network red --port 80:8080 --select app=api', SERVICE, /^name +api\nnetwork +red\n/],
+  ['service list', SERVICE, /^NETWORK +NAME +ADDRESS +PORTS +BACKENDS +ENDPOINTS\n/],
+  ['service show api --network red', SERVICE, /\nselect +app=api\n/],
+  ['service update api --network red --affinity 9', SERVICE, /\naffinity +9 s\n/],
+  ['service delete api --network red', SERVICE, /^service api of network red deleted\n$/],
   ['namespace map shop red', NAMESPACE, /^NAMESPACE +NETWORK +GRANTS\nshop +red/],
   ['namespace list', NAMESPACE, /^NAMESPACE +NETWORK +GRANTS\nshop +red/],
   ['namespace unmap shop', NAMESPACE, /^namespace shop unmapped\n$/],
@@ -144,7 +150,8 @@ t.test('every command is in this table, or has no result and is tested elsewhere
 t.test('each result prints as a table, and as JSON and YAML with exactly these keys', async t => {
   for (const format of ['table', 'json', 'yaml']) {
     // Each format on a separate state, since commands change it.
-    const { env } = await served(t)
+    const { agent, env } = await served(t)
+    agent.caller.raise()
     const dir = scratch(t)
     for (const [line, keys, heading] of COMMANDS) {
       const { code, out, err } = await vx([...line.replaceAll('DIR', dir).split(' '), '-o', format], { env })

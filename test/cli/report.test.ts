@@ -74,6 +74,7 @@ t.test('a report holds the agent’s answers, from the socket in the settings or
     'namespaces',
     'networks',
     'endpoints',
+    'services',
     'config',
     'versions'
   ]) {

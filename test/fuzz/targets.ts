@@ -38,11 +38,13 @@ import {
   encodeConnection,
   encodeMessage,
   encodeNetwork,
+  encodeService,
   REQUESTS,
   type Connection
 } from '#zmq/message.ts'
 import { parseDetail, parseDetailChanges } from '#zmq/detail.ts'
-import { attach, Caller, create } from '../allocator/fixtures.ts'
+import { parseServiceDetail } from '#zmq/service-detail.ts'
+import { attach, Caller, create, serve } from '../allocator/fixtures.ts'
 import { record } from '../membership/fixtures.ts'
 import { entries } from '../replication/entries.ts'
 import { joined, oldSnapshotBytes, sections } from '../replication/snapshots.ts'
@@ -91,9 +93,16 @@ const connection: Connection = {
   connDetail: '{"network":"red","ifname":"eth0"}'
 }
 const network = { name: 'red', subnet: '10.1.0.0/24', gateway: '10.1.0.1', vni: 0, egressBandwidth: 0 }
+const serviceDetail = '{"select":["app=web","tier"],"addresses":["fd00:1::9"],"requestId":"r1"}'
+const service = { name: 'web', network: 'red', ports: '80:8080/tcp,53/udp', requestIp: 0, affinity: 60, serviceDetail }
 const zmqMessages = Object.keys(REQUESTS)
   .map(Number)
-  .map(type => encodeMessage(type, type > 10 ? encodeNetwork(network) : encodeConnection(connection)))
+  .map(type =>
+    encodeMessage(
+      type,
+      type > 20 ? encodeService(service) : type > 10 ? encodeNetwork(network) : encodeConnection(connection)
+    )
+  )
 
 const cniConfig = {
   ...{ cniVersion: '1.1.0', name: 'net', type: 'vxmesh', network: 'red' },
@@ -136,6 +145,21 @@ const schemas = [
   [bodies.endpointUpdateBody, { ingressRate: 1e6, delayUs: '1ms' }],
   [bodies.endpointAttachBody, { ...attachBody, labels: { app: 'web', 'example.com/tier': '' } }],
   [bodies.endpointUpdateBody, { labels: { app: 'web', gone: null } }],
+  [
+    bodies.serviceCreateBody,
+    { network: 'red', name: 'web', ports: ['80:8080/tcp', '53/udp'], select: ['app=web', 'tier'] }
+  ],
+  [
+    bodies.serviceCreateBody,
+    {
+      network: 'red',
+      name: 'db',
+      headless: true,
+      ports: [{ protocol: 'sctp', port: 5 }],
+      backends: ['10.1.0.5:80', '[fd00:1::5]:81']
+    }
+  ],
+  [bodies.serviceUpdateBody, { ports: ['80'], backends: ['10.1.0.5'], affinitySeconds: 60 }],
   [bodies.namespaceMapBody, { network: 'red', grants: ['blue'] }],
   [bodies.joinBody, { addresses: ['192.0.2.1', '192.0.2.2:7946'] }]
 ] as const
@@ -187,7 +211,13 @@ export async function targets(): Promise<readonly Target[]> {
     { clusterId: head.clusterId, meta: meta as never },
     encodeMsgpack(encodeState(caller.state))
   )
-  const requests = [create('red'), attach('red', 'c1'), { kind: 'session-open' }, { kind: 'host-remove', name: 'h1' }]
+  const requests = [
+    create('red'),
+    attach('red', 'c1'),
+    serve('red', 'web', { affinity: 9 }),
+    { kind: 'session-open' },
+    { kind: 'host-remove', name: 'h1' }
+  ]
   return [
     { name: 'zmq-message', weight: 15, corpus: zmqMessages, run: bytes => decodeRequest(bytes) },
     {
@@ -204,6 +234,15 @@ export async function targets(): Promise<readonly Target[]> {
       weight: 3,
       corpus: json({ ifname: 'eth0', egressRate: '1mbit', labels: { 'example.com/a': 'b', gone: null } }),
       run: bytes => parseDetailChanges(bytes.toString())
+    },
+    {
+      name: 'zmq-detail-of-a-service',
+      weight: 3,
+      corpus: json(
+        { select: ['app=web', 'tier'], addresses: ['10.1.0.9', 'fd00:1::9'], requestId: 'r1' },
+        { backends: ['10.1.0.5:80', '[fd00:1::5]:80'], headless: true }
+      ),
+      run: bytes => parseServiceDetail(bytes.toString())
     },
     {
       name: 'cni-call',

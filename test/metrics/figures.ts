@@ -23,6 +23,7 @@ export const SOME: Figures = {
   hosts: 8,
   networks: 9,
   endpoints: 10,
+  services: 30,
   addresses: [{ network: BLUE, used: 12, free: 241 }],
   traffic: [
     {

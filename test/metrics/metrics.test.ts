@@ -31,6 +31,7 @@ const EXPECTED: readonly [name: string, labels: Readonly<Record<string, string>>
   ['vxmesh_state_diverged', {}, 0],
   ['vxmesh_networks', {}, 9],
   ['vxmesh_endpoints', {}, 10],
+  ['vxmesh_services', {}, 30],
   ['vxmesh_networks_unlisted', {}, 20],
   ['vxmesh_ipam_addresses_used', { network: 'blue' }, 12],
   ['vxmesh_ipam_addresses_free', { network: 'blue' }, 241],

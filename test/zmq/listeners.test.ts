@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { curveKeyPair, Dealer, Publisher, Subscriber, XSubscriber } from 'zeromq'
 import { systemClock } from '#platform/clock.ts'
 import type { AgentEvent } from '#model/event.ts'
-import { decodeConnection, decodeHeader, encodeMessage, encodeNetwork } from '#zmq/message.ts'
+import { decodeConnection, decodeHeader, decodeService, encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import { ZmqServer, type CurveKeys } from '#zmq/server.ts'
 import { MemoryHost } from '#test/agent/memory-host.ts'
 import { freePort } from '#test/lab/free-port.ts'
@@ -159,6 +159,32 @@ t.test(
     }
   }
 )
+
+t.test('a change of a service from elsewhere is published', async t => {
+  const { host, events } = await serve(t, null)
+  const subscriber = new Subscriber({ linger: 0, receiveTimeout: 200 })
+  t.teardown(() => subscriber.close())
+  subscriber.connect(events)
+  subscriber.subscribe()
+  const service = {
+    ...{ network: 'red', name: 'web', addresses: ['10.1.0.9'], affinitySeconds: 0, select: ['app'], backends: null },
+    ports: [{ protocol: 'tcp', port: 80, targetPort: 8_080 }]
+  } as const
+  for (const [kind, expected] of [
+    ['service-created', 121],
+    ['service-updated', 121],
+    ['service-deleted', 122]
+  ] as const) {
+    const message = await waitFor(kind, async () => {
+      host.events.publish(() => ({ kind, index: 9, service }))
+      const received = await subscriber.receive().catch(() => [])
+      return received.find(each => decodeHeader(each).type === expected)
+    })
+    const { serviceDetail, ...struct } = decodeService(decodeHeader(message).data)
+    t.match(struct, { name: 'web', network: 'red', ports: '80:8080/tcp', requestIp: 0x0a010009 })
+    t.match(JSON.parse(serviceDetail), { event: true, index: 9, select: ['app'] })
+  }
+})
 
 t.test('answers to requests are published, too', async t => {
   const { events, requests } = await serve(t, null)

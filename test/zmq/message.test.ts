@@ -6,10 +6,12 @@ import {
   decodeConnection,
   decodeNetwork,
   decodeRequest,
+  decodeService,
   encodeConnection,
   encodeError,
   encodeMessage,
   encodeNetwork,
+  encodeService,
   MAX_MESSAGE_BYTES,
   type Connection
 } from '#zmq/message.ts'
@@ -31,6 +33,14 @@ const connection: fc.Arbitrary<Connection> = fc.record({
   rxRate: int32,
   txRate: int32,
   connDetail: text
+})
+const service = fc.record({
+  name: text,
+  network: text,
+  ports: text,
+  requestIp: uint32,
+  affinity: int32,
+  serviceDetail: text
 })
 const network = fc.record({ name: text, subnet: text, gateway: text, vni: int32, egressBandwidth: int32 })
 
@@ -70,6 +80,7 @@ const SIX = [0, 0, 0, 0, 0, 0, 0, 0, 0]
 t.test('encoded messages decode to the same values', async t => {
   fc.assert(fc.property(connection, c => t.same(decodeConnection(encodeConnection(c)), c) || true))
   fc.assert(fc.property(network, n => t.same(decodeNetwork(encodeNetwork(n)), n) || true))
+  fc.assert(fc.property(service, s => t.same(decodeService(encodeService(s)), s) || true))
 })
 
 t.test('accepted messages encode to the same bytes', async () => {
@@ -89,16 +100,20 @@ t.test('accepted messages encode to the same bytes', async () => {
 
 t.test('any bytes give a request or a typed error', async () => {
   fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 300 }), fc.constantFrom(1, 2, 3, 11, 12, 13, 0, 99), (bytes, type) => {
-      for (const message of [Buffer.from(bytes), encodeMessage(type, Buffer.from(bytes))]) {
-        try {
-          decodeRequest(message)
-        } catch (err) {
-          if (!(err instanceof VxmeshError) || err.code !== 'ERR_INVALID' || err.field === undefined) return false
+    fc.property(
+      fc.uint8Array({ maxLength: 300 }),
+      fc.constantFrom(1, 2, 3, 11, 12, 13, 21, 22, 23, 0, 99),
+      (bytes, type) => {
+        for (const message of [Buffer.from(bytes), encodeMessage(type, Buffer.from(bytes))]) {
+          try {
+            decodeRequest(message)
+          } catch (err) {
+            if (!(err instanceof VxmeshError) || err.code !== 'ERR_INVALID' || err.field === undefined) return false
+          }
         }
+        return true
       }
-      return true
-    }),
+    ),
     { numRuns: 5_000 }
   )
 })

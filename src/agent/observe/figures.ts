@@ -57,6 +57,7 @@ export function figuresOf(sources: FigureSources): Figures {
     hosts: state.presentHosts().length,
     networks: state.networkCount,
     endpoints: state.endpointCount,
+    services: state.serviceCount,
     addresses: listed.map(({ name }) => addressUse(state, name)),
     traffic: trafficOf(sources, new Set(listed.map(({ name }) => name))),
     unlisted: state.networkCount - listed.length,

@@ -5,18 +5,22 @@ import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { statusOfHost, type Host } from '#model/host.ts'
+import type { ServiceResolver } from '#allocator/service-resolver.ts'
+import type { ServiceKey } from '#model/command.ts'
 import type { HostName, NetworkName, PeerId } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
-import type { EndpointView, HostView, NetworkView } from '#model/views.ts'
+import type { Service } from '#model/service.ts'
+import type { EndpointView, HostView, NetworkView, ServiceView } from '#model/views.ts'
 import { shapeRequest, type Devices } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import type { CounterWindow, Reading } from './counters.ts'
 import type { PeerDirectory } from './peer-directory.ts'
-import { endpointView, hostView, networkView } from './views.ts'
+import { endpointView, hostView, networkView, serviceFacts } from './views.ts'
 
 export type StateViewsOptions = {
   readonly self: PeerId
   readonly state: ClusterState
+  readonly resolver: Pick<ServiceResolver, 'endpointsOf'>
   readonly directory: Pick<PeerDirectory, 'member'>
   readonly devices: Pick<Devices, 'installedShaping'>
   readonly counters: Pick<CounterWindow, 'read'>
@@ -42,6 +46,19 @@ export class StateViews {
     const host = this.#options.state.hostByName(name)
     if (host === undefined) throw new VxmeshError('ERR_HOST_NOT_FOUND', `there is no host ${name}`)
     return host
+  }
+
+  /** @throws ERR_NETWORK_NOT_FOUND, ERR_SERVICE_NOT_FOUND */
+  findService({ network, name }: ServiceKey): Service {
+    const service = this.#options.state.service(this.findNetwork(network).name, name)
+    if (service !== undefined) return service
+    throw new VxmeshError('ERR_SERVICE_NOT_FOUND', `network ${network} has no service ${name}`)
+  }
+
+  /** Also of one that is deleted, which has no endpoints. */
+  service(service: Service): ServiceView {
+    const { network, name } = service
+    return { ...serviceFacts(service), endpoints: this.#options.resolver.endpointsOf(network, name).length }
   }
 
   network(network: Network): NetworkView {
