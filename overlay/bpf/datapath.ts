@@ -14,7 +14,7 @@ import { readObject, withMaps, type BpfObject, type ProgramCode } from './object
 
 const OBJECTS = resolve(import.meta.dirname, '../../dist/bpf')
 const NAMES = ['container', 'overlay', 'underlay'] as const
-export const PROGRAMS = ['from_container', 'from_overlay', 'to_host', 'from_underlay'] as const
+export const PROGRAMS = ['from_container', 'to_container', 'from_overlay', 'to_host', 'from_underlay'] as const
 export type ProgramName = (typeof PROGRAMS)[number]
 /** Of a program whose verification was interrupted. */
 const RETRIES = 20

@@ -4,7 +4,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asVxmeshError, VxmeshError } from '#model/errors.ts'
 import type { Shaping } from '#model/endpoint.ts'
-import type { IfName } from '#model/ids.ts'
+import type { IfName, Vni } from '#model/ids.ts'
 import { errnoOf, refusalError } from '#platform/netlink-error.ts'
 import type { AttachRequest } from '../driver.ts'
 import { readLink, readLinks, type Kernel } from '../kernel/kernel.ts'
@@ -14,7 +14,9 @@ import type { Sampling } from '../kernel/sampling.ts'
 import type { Look, OpNote, Part, PartPlan, PartProblem, PartResult } from '../pass.ts'
 import {
   desiredPrograms,
+  placeKey,
   portEntries,
+  sendsBy,
   type DesiredPrograms,
   type Place,
   type ProgramsInput
@@ -27,6 +29,7 @@ import {
   type ObservedPrograms,
   type ProgramOp
 } from '../plan/programs/plan-programs.ts'
+import type { ServiceUse } from '../plan/programs/service-entries.ts'
 import { stationOf } from '../plan/programs/tables.ts'
 import type { Datapath } from './datapath.ts'
 import { findPrograms, PROGRAM_PRIORITY, readProgram, stopPrograms, type Running } from './filter.ts'
@@ -57,8 +60,10 @@ export class Programs implements Part<Reading, ProgramOp> {
   readonly attempts = 1
   readonly #options: ProgramsOptions
   readonly #tables: TableStore
-  /** By ifindex, the devices that run the program they should. */
-  #attached = new Map<number, string>()
+  /** By `placeKey`, the devices that run the program they should. */
+  #attached = new Map<number, Omit<Place, 'vni'>>()
+  /** What the last passes found of networks with services. */
+  readonly #services = new Map<Vni, ServiceUse>()
   #settled = false
 
   constructor(options: ProgramsOptions) {
@@ -79,20 +84,41 @@ export class Programs implements Part<Reading, ProgramOp> {
     }
     const wanted = desiredPrograms({ host: desired.host(), ifindexOf, redirects, ...look(whole) })
     const places = [...wanted.places.values()]
+    this.#noteServices(scope, wanted.services)
+    const unused = whole ? this.#forgetUnwanted(wanted.places) : []
     if (whole) {
-      for (const ifindex of this.#attached.keys()) if (!wanted.places.has(ifindex)) this.#attached.delete(ifindex)
       this.#readAttached(places.filter(place => this.#isDoubtful(place)))
     } else if (!trust) this.#readAttached(places)
     const tables = whole ? this.#tables.held : new Map([[scope, this.#tables.of(scope)]])
-    const attached = new Map([...this.#attached.keys()].map(ifindex => [ifindex, true] as const))
-    const surplus = whole && !this.#settled ? this.#findSurplus(wanted.places) : []
+    const attached = new Map([...this.#attached.keys()].map(key => [key, true] as const))
+    const surplus = whole && !this.#settled ? this.#findSurplus(wanted.places) : unused
     return { desired: wanted, observed: { tables, attached, surplus } }
+  }
+
+  #noteServices(scope: Vni | null, services: DesiredPrograms['services']): void {
+    if (scope === null) this.#services.clear()
+    else this.#services.delete(scope)
+    for (const [vni, use] of services) this.#services.set(vni, use)
+  }
+
+  /** @returns what still runs on what a port sends, of a network that has services no longer */
+  #forgetUnwanted(places: DesiredPrograms['places']): readonly Omit<Place, 'vni'>[] {
+    const unused: Omit<Place, 'vni'>[] = []
+    for (const [key, place] of this.#attached) {
+      if (places.has(key)) continue
+      // A device that is gone runs nothing.
+      if (sendsBy(place.program) && this.#attached.has(place.ifindex) && places.has(place.ifindex)) unused.push(place)
+      else this.#attached.delete(key)
+    }
+    return unused
   }
 
   /** What an earlier run, with another driver or another underlay, has left. */
   #findSurplus(places: DesiredPrograms['places']): readonly Running[] {
     const { socket } = this.#options.kernel
-    return findPrograms(socket, readLinks(socket, getLinks())).filter(({ ifindex }) => !places.has(ifindex))
+    return findPrograms(socket, readLinks(socket, getLinks())).filter(
+      running => !places.has(placeKey(running))
+    )
   }
 
   plan(_look: Look, { desired, observed }: Reading): PartPlan<ProgramOp> {
@@ -143,7 +169,9 @@ export class Programs implements Part<Reading, ProgramOp> {
     const addresses = request.addresses.map(({ address }) => address)
     const { redirects, indexes } = this.#options
     indexes.set(device, ifindex)
-    const { station, port } = portEntries({ vni, ifindex, mac, tells, addresses, mtu, shaping, redirects })
+    const services = this.#services.get(vni) ?? 'none'
+    const { station, port } = portEntries({ vni, ifindex, mac, tells, addresses, mtu, shaping, redirects, services })
+    if (services !== 'none') this.#attach({ device, ifindex, program: 'to_container', vni })
     this.#tables.set(vni, 'stations', { keys: [mac], values: [station] })
     this.#tables.set(vni, 'ports', { keys: [ifindex], values: [port] })
     this.#attach({ device, ifindex, program: 'from_container', vni })
@@ -166,7 +194,7 @@ export class Programs implements Part<Reading, ProgramOp> {
     const ifindex = this.#options.indexes.get(device)
     if (ifindex === undefined) return
     this.#options.indexes.delete(device)
-    this.#attached.delete(ifindex)
+    for (const key of [ifindex, -ifindex]) this.#attached.delete(key)
     const held = this.#tables.portOf(ifindex)
     if (held === null) return
     const { vni, mac } = held
@@ -204,36 +232,39 @@ export class Programs implements Part<Reading, ProgramOp> {
         break
       case 'program-detach':
         stopPrograms(this.#options.kernel.socket, [op])
+        this.#attached.delete(placeKey(op))
         break
     }
   }
 
   /** Atomically instead of the program before. */
-  #attach({ device, ifindex, program: name }: Place): void {
+  #attach(place: Place): void {
+    const { device, ifindex, program: name } = place
     const { kernel, datapath } = this.#options
     const program = datapath.programs.get(name)
     if (program === undefined) throw new Error(`no program ${name}`)
-    const filter = { ifindex, priority: PROGRAM_PRIORITY, program: program.fd, name }
+    const filter = { ifindex, sends: sendsBy(name), priority: PROGRAM_PRIORITY, program: program.fd, name }
     const doing = `run ${name} on ${device}`
     const [anchor, set] = kernel.socket.batch([createClsact(ifindex), setProgramFilter(filter)], doing)
     // EEXIST: the anchor is there, ours or another program's.
     const refused = set ?? (anchor?.errno === 'EEXIST' ? null : anchor)
     if (refused !== null && refused !== undefined) throw refusalError(doing, refused)
-    this.#attached.set(ifindex, name)
+    this.#attached.set(placeKey(place), place)
   }
 
-  #isDoubtful({ ifindex, vni }: Place): boolean {
-    return vni === null || !this.#attached.has(ifindex) || this.#options.sampling.has(ifindex)
+  #isDoubtful(place: Place): boolean {
+    return place.vni === null || !this.#attached.has(placeKey(place)) || this.#options.sampling.has(place.ifindex)
   }
 
   /** Reads which of these devices run the program that this agent loaded. */
   #readAttached(places: readonly Place[]): void {
     const { kernel, datapath } = this.#options
-    for (const { ifindex, program } of places) {
-      const runs = readProgram(kernel.socket, ifindex)
+    for (const place of places) {
+      const { ifindex, program } = place
+      const runs = readProgram(kernel.socket, ifindex, sendsBy(program))
       if (runs !== null && datapath.programs.get(program)?.same.has(runs.id) === true)
-        this.#attached.set(ifindex, program)
-      else this.#attached.delete(ifindex)
+        this.#attached.set(placeKey(place), place)
+      else this.#attached.delete(placeKey(place))
     }
   }
 }

@@ -28,6 +28,8 @@ import {
 } from '../plan/programs/tables.ts'
 import type { BpfMap, Dump } from './map.ts'
 
+/** What is counted of each port. */
+const PORT_COUNTERS = ['vxm_traffic', 'vxm_buckets', 'vxm_flow_counts'] as const
 /** Some 5 ms of work. */
 const ENTRIES_A_STEP = 5_000
 
@@ -116,7 +118,7 @@ export class TableStore {
     const bytes = new Uint8Array(keys.length * map.shape.key.bytes)
     const write = keyWriter(table, vni, bytes)
     for (const [n, key] of keys.entries()) write(n * map.shape.key.bytes, key)
-    const counters = table === 'ports' ? ['vxm_traffic', 'vxm_buckets'].map(name => this.#map(name)) : []
+    const counters = table === 'ports' ? PORT_COUNTERS.map(name => this.#map(name)) : []
     for (const each of [map, ...counters]) each.remove(bytes, keys.length)
     const held = this.held.get(vni)
     if (held === undefined) return
@@ -135,7 +137,7 @@ export class TableStore {
   /** A port's counters exist before its first packet; those of an earlier run go on. */
   #addCounters(vni: Vni | null, ports: Iterable<Key>): void {
     const zeros = (map: BpfMap): Uint8Array => new Uint8Array(map.valueBytes)
-    const counters = ['vxm_traffic', 'vxm_buckets'].map(name => this.#map(name))
+    const counters = PORT_COUNTERS.map(name => this.#map(name))
     for (const ifindex of ports) {
       for (const map of counters) map.add({ key: word(Number(ifindex)), value: zeros(map) })
     }

@@ -116,6 +116,8 @@ export function addRedirect({ ifindex, priority, target }: RedirectSpec): Messag
 
 export type ProgramFilterSpec = {
   readonly ifindex: number
+  /** Does it run on what the device sends, and not on what it receives? */
+  readonly sends?: boolean
   readonly priority: number
   /** Descriptor of a loaded program. */
   readonly program: number
@@ -126,9 +128,16 @@ export type ProgramFilterSpec = {
 /** The only filter of its priority. */
 const PROGRAM_HANDLE = 1
 
-/** Runs a program on everything that a device receives, instead of the one before, without a gap. Needs clsact. */
-export function setProgramFilter({ ifindex, priority, program, name }: ProgramFilterSpec): Message {
-  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE)
+type ProgramFilterPlace = Pick<ProgramFilterSpec, 'ifindex' | 'sends' | 'priority'>
+
+function programFilter({ ifindex, priority, sends = false }: ProgramFilterPlace): Writer {
+  const parent = sends ? tc.TC_H_EGRESS_FILTERS : tc.TC_H_INGRESS_FILTERS
+  return filters({ ifindex, parent, priority }, PROGRAM_HANDLE)
+}
+
+/** Runs a program on everything that a device receives or sends, instead of the one before, without a gap. Needs clsact. */
+export function setProgramFilter({ program, name, ...place }: ProgramFilterSpec): Message {
+  return programFilter(place)
     .attributeText(tc.TCA_KIND, 'bpf')
     .nested(tc.TCA_OPTIONS, options =>
       options
@@ -140,15 +149,13 @@ export function setProgramFilter({ ifindex, priority, program, name }: ProgramFi
 }
 
 /** Reads the program filter of a priority. Fails with ENOENT when there is none, with EINVAL without clsact. */
-export function getProgramFilter({ ifindex, priority }: Pick<ProgramFilterSpec, 'ifindex' | 'priority'>): Message {
-  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE)
-    .attributeText(tc.TCA_KIND, 'bpf')
-    .message(tc.RTM_GETTFILTER, tc.NLM_F_ECHO)
+export function getProgramFilter(place: ProgramFilterPlace): Message {
+  return programFilter(place).attributeText(tc.TCA_KIND, 'bpf').message(tc.RTM_GETTFILTER, tc.NLM_F_ECHO)
 }
 
 /** Deletes the program filter of a priority, and no other one of it. Fails with ENOENT when there is none. */
-export function deleteProgramFilter({ ifindex, priority }: Pick<ProgramFilterSpec, 'ifindex' | 'priority'>): Message {
-  return filters({ ifindex, parent: tc.TC_H_INGRESS_FILTERS, priority }, PROGRAM_HANDLE).message(tc.RTM_DELTFILTER, 0)
+export function deleteProgramFilter(place: ProgramFilterPlace): Message {
+  return programFilter(place).message(tc.RTM_DELTFILTER, 0)
 }
 
 /** Deletes all filters of one priority. Fails with ENOENT when there is none. */

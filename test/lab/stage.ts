@@ -61,6 +61,9 @@ export class Stage {
   /** The hosts of the replicated state: all, unless a scenario takes one out. */
   members: number[]
   networks: Network[] = [red, blue]
+  services: DesiredInput['services'] = new Map()
+  /** Do the programs guard, whatever forwards? */
+  #programs = false
 
   private constructor(plane: Plane, lab: Lab) {
     this.plane = plane
@@ -79,11 +82,14 @@ export class Stage {
       networks?: readonly Network[]
       outside?: true
       linux?: readonly number[]
+      /** Programs guard, where otherwise nftables would. */
+      programs?: true
       family?: Family
     }
   ): Promise<Stage> {
     const lab = await Lab.create({ hosts: p.hosts, ...(p.family === undefined ? {} : { family: p.family }) })
     const stage = new Stage(plane, lab)
+    stage.#programs = p.programs ?? false
     for (const host of p.linux ?? []) stage.#linux.add(host)
     if (p.members !== undefined) stage.members = p.members
     if (p.networks !== undefined) stage.networks = [...p.networks]
@@ -107,7 +113,8 @@ export class Stage {
   /** A driver for a host, as an agent that starts there opens one. */
   async open(host: number): Promise<OverlayDriver> {
     const { vtep, netns: hostNetns } = this.lab.host(host)
-    const options = { underlay: vxlanUnderlay(vtep), hostNetns, clock: systemClock }
+    const programs = this.#programs ? { programs: openDatapath(hostNetns) } : {}
+    const options = { underlay: vxlanUnderlay(vtep), hostNetns, clock: systemClock, ...programs }
     const driver = !this.#switched
       ? this.plane === 'bpf' && !this.#linux.has(host)
         ? LinuxDriver.openFast({ ...options, programs: openDatapath(hostNetns) })
@@ -328,7 +335,8 @@ export class Stage {
       hosts: this.members.map(index => makeHost(index, this.lab.host(index).vtep)),
       memberStatus: this.statuses,
       overlayMtu: this.lab.overlayMtu,
-      vxlanPort: PORT
+      vxlanPort: PORT,
+      ...(this.services === undefined ? {} : { services: this.services })
     }
   }
 

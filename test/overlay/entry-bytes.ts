@@ -5,6 +5,7 @@ import { isIpv4, type Ip } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import type { Mac } from '#model/mac.ts'
 import { HOW, NETWORK_BYTES, PORT_BYTES, SETTINGS_BYTES, type StationEntry } from '#overlay/plan/programs/entries.ts'
+import { BACKEND_BYTES, SERVICE_BYTES, SERVICE_KEY_BYTES } from '#overlay/plan/programs/service-entries.ts'
 import {
   keyWriter,
   stationWord,
@@ -18,6 +19,7 @@ import {
 /** Bytes of a key and of a value: see programs/maps.h. */
 export const SIZES: Readonly<Record<Table, readonly [key: number, value: number]>> = {
   ...{ settings: [4, SETTINGS_BYTES], underlays: [4, 4], locals: [4, 4], vteps: [8, 4], neighbours: [8, 8] },
+  ...{ backends: [SERVICE_KEY_BYTES, BACKEND_BYTES], services: [SERVICE_KEY_BYTES, SERVICE_BYTES] },
   ...{ neighbours6: [20, 8], tunnels: [4, 4], networks: [4, NETWORK_BYTES], stations: [12, 8], ports: [4, PORT_BYTES] }
 }
 

@@ -9,6 +9,8 @@ const INSTRUCTION_BYTES = 8
 /** BPF_LD | BPF_IMM | BPF_DW, the only instruction that may refer to a map. */
 const LOAD_64 = 0x18
 const PSEUDO_MAP_FD = 1
+/** BPF_JMP | BPF_CALL, with BPF_PSEUDO_CALL as its source: of a function of the same program. */
+const CALL = [0x85, 0x10] as const
 
 export type ProgramCode = {
   readonly name: string
@@ -76,7 +78,13 @@ function programOf(p: {
 }): ProgramCode {
   const { elf, btf, extension, name, data, index } = p
   const references = new Map<number, string>()
+  const instructions = data.slice()
   for (const { offset, symbol } of elf.relocations.get(index) ?? []) {
+    if (data[offset] === CALL[0] && data[offset + 1] === CALL[1] && symbol.section === index) {
+      const next = offset + INSTRUCTION_BYTES
+      new DataView(instructions.buffer).setInt32(offset + 4, (symbol.value - next) / INSTRUCTION_BYTES, true)
+      continue
+    }
     if (data[offset] !== LOAD_64 || elf.sections[symbol.section]?.name !== MAP_SECTION) {
       throw new RangeError(`${name} refers to ${symbol.name}, which is no map: are all its functions inlined?`)
     }
@@ -86,7 +94,7 @@ function programOf(p: {
   const records = (field: number): Records => recordsOf({ view, btf, field, section: name })
   return {
     name: name.slice(PROGRAM_SECTIONS.length),
-    instructions: data,
+    instructions,
     references,
     functions: records(8),
     lines: records(16)

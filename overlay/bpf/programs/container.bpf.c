@@ -3,12 +3,18 @@
 // Port security: ARP, IPv4 and IPv6 from the container's own MAC and addresses, and nothing else: no VLAN tag, no LLC, and
 // nothing of a family in which the container has no address. Limits of new connections and of broadcast keep it from wearing
 // out its neighbours. Then questions for the MACs of known addresses are answered, and packets to known stations are
-// redirected to them. All else goes on to the other filters of the device, and to its bridge or switch.
+// redirected to them. All else goes on to the other filters of the device, and to its bridge or switch. A packet to a service is
+// made one to a backend before that.
+//
+// And for all that the device sends to the container: answers of backends, but for those that a redirect has taken past it.
+
+#define PROGRAM "classifier/from_container"
 
 #include "deliver.h"
 #include "ipv4.h"
 #include "ipv6.h"
 #include "packet.h"
+#include "services.h"
 #include "wrap.h"
 
 #define NANOSECONDS 1000000000ULL
@@ -52,6 +58,17 @@ INLINE __u32 bytes_once_cut(const struct __sk_buff *skb, __u32 headers)
   return skb->gso_size ? skb->gso_size + headers : skb->len - sizeof(struct ethhdr);
 }
 
+int serve(struct __sk_buff *skb, int is_sure);
+
+INLINE int drop_unserved(const struct __sk_buff *skb, struct traffic *traffic, int served)
+{
+  const int is_full = served == SERVICE_FULL;
+  if (traffic && is_full) traffic->limited_packets++;
+  if (traffic && !is_full) traffic->dropped_packets++;
+  count_drop(is_full ? DROP_LIMITED : served == SERVICE_FRAGMENT ? DROP_FRAGMENT : DROP_NOBODY, skb);
+  return TC_ACT_SHOT;
+}
+
 SEC("classifier/from_container")
 int from_container(struct __sk_buff *skb)
 {
@@ -73,8 +90,8 @@ int from_container(struct __sk_buff *skb)
     return TC_ACT_SHOT;
   }
   const __u32 bytes = bytes_once_cut(skb, found.headers);
-  const int redirects = port->flags & PORT_REDIRECTS && bytes <= port->mtu;
-  if (redirects && found.asks && (type == HTONS(ETH_P_ARP) ? answers_arp(skb, port) : answers_solicitation(skb, port))) {
+  const int redirects = port->flags & PORT_REDIRECTS && bytes <= port->mtu, has_services = port->flags & PORT_SERVICES;
+  if ((redirects || has_services) && found.asks && (type == HTONS(ETH_P_ARP) ? answers_arp(skb, port) : answers_solicitation(skb, port))) {
     if (traffic) {
       traffic->sent_packets++;
       traffic->sent_bytes += skb->len;
@@ -90,11 +107,22 @@ int from_container(struct __sk_buff *skb)
     count_drop(DROP_LIMITED, skb);
     return TC_ACT_SHOT;
   }
+  const int is_sure = has_services && is_service_mac(key.mac);
+  const struct station *station = is_sure ? 0 : bpf_map_lookup_elem(&vxm_stations, &key);
+  int served = SERVICE_NONE;
+  if (is_sure || (!station && port->flags & PORT_BEYOND && !(key.mac[0] & 1))) {
+    served = serve(skb, is_sure);
+    if (served >= SERVICE_NOBODY || bpf_skb_load_bytes(skb, 0, key.mac, sizeof(key.mac))) return drop_unserved(skb, traffic, served);
+    if (served == SERVICE_CHOSEN) station = bpf_map_lookup_elem(&vxm_stations, &key);
+  }
   if (traffic) {
     traffic->sent_packets++;
     traffic->sent_bytes += skb->len;
   }
-  const struct station *station = bpf_map_lookup_elem(&vxm_stations, &key);
+  if (served == SERVICE_OWN) {
+    count_scope(port->network, SCOPE_HOST, skb);
+    return bpf_redirect(ifindex, 0);
+  }
   if (!station) {
     count_scope(port->network, SCOPE_BRIDGED, skb);
     return TC_ACT_UNSPEC;
@@ -107,4 +135,20 @@ int from_container(struct __sk_buff *skb)
   const struct settings *settings = bpf_map_lookup_elem(&vxm_settings, &zero);
   if (!settings || type == HTONS(ETH_P_ARP) || (skb->gso_size && !found.tcp)) return to_tunnel(port->network);
   return wrap(skb, bytes, port->network, station->to, settings);
+}
+
+// See to_service.
+BESIDE(PROGRAM) int serve(struct __sk_buff *skb, int is_sure)
+{
+  const __u32 ifindex = skb->ifindex;
+  const struct port *port = bpf_map_lookup_elem(&vxm_ports, &ifindex);
+  return port ? to_service(skb, skb->protocol, port, is_sure) : SERVICE_FAILED;
+}
+
+#include "restore.h"
+
+SEC("classifier/to_container")
+int to_container(struct __sk_buff *skb)
+{
+  return restore(skb, skb->ifindex) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }

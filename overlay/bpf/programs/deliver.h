@@ -1,10 +1,13 @@
-// How a packet gets to a station of its network.
+// How a packet gets to a station of its network. A program defines its own section as PROGRAM before it includes this.
 
 #pragma once
 
+#include "flows.h"
 #include "maps.h"
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
+
+int restores(struct __sk_buff *skb, __u32 port);
 
 // Redirects a packet to a container of this host. The verdict is to go on if the station is unknown, on another host, or
 // reached by the bridge.
@@ -12,7 +15,9 @@ INLINE int deliver(struct __sk_buff *skb, const struct station *station)
 {
   if (!station || (station->how != BY_PEER && station->how != BY_QUEUE)) return TC_ACT_UNSPEC;
   const __u32 to = station->to;
+  // There to_container does the rest.
   if (station->how == BY_QUEUE) return bpf_redirect(to, 0);
+  if (station->awaits && !restores(skb, to)) return TC_ACT_SHOT;
   struct traffic *traffic = bpf_map_lookup_elem(&vxm_traffic, &to);
   if (traffic) {
     traffic->redirected_packets++;

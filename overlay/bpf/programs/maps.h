@@ -9,6 +9,8 @@
 
 // Flags of a port.
 #define PORT_REDIRECTS 1 // What it sends may leave by a redirect, past the bridge and past queues on its own device.
+#define PORT_SERVICES 2  // Its network has services.
+#define PORT_BEYOND 4    // And some with addresses that no neighbour has: packets to them go to the router.
 
 // Of a family in which the container has no address, that is zero.
 struct port {
@@ -48,7 +50,8 @@ struct station_key {
 struct station {
   __u32 to; // The ifindex of its port, or, on another host, that host's VTEP; 0: the network's VXLAN device knows the way.
   __u16 how;
-  __u16 tells;
+  __u8 tells;
+  __u8 awaits; // On this host: may what it receives be an answer of a service's backend?
 };
 
 // The endpoints of this host's networks, by network and MAC. Routers are not in it: the bridge leads to them.
@@ -169,7 +172,7 @@ struct traffic {
   __u64 redirected_packets; // To the container past its host device, which does not count them.
   __u64 redirected_bytes;
   __u64 dropped_packets; // Sent by the container, and not allowed.
-  __u64 limited_packets; // Sent by the container, and above a rate.
+  __u64 limited_packets; // Sent by the container, and above a rate or a number of flows.
 };
 
 // By the ifindex of a container's port.
@@ -230,11 +233,13 @@ struct {
 #define DROP_NO_PORT 2  // From a container's device that has no entry.
 #define DROP_TO_HOST 3  // From a network, to the host itself.
 #define DROP_FORGED 4   // From a container: not from its own addresses, or of a kind that it must not send.
-#define DROP_LIMITED 5  // From a container, and above a rate.
+#define DROP_LIMITED 5  // From a container, and above a rate, or of more flows to services than it may have.
+#define DROP_NOBODY 6   // From a container, to a service: no such port, or no backend.
+#define DROP_FRAGMENT 7 // From a container, to a service.
 
 struct {
   MAP_UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  MAP_UINT(max_entries, 6);
+  MAP_UINT(max_entries, 8);
   MAP_TYPE(key, __u32);
   MAP_TYPE(value, struct amount);
 } vxm_drops SEC(".maps");

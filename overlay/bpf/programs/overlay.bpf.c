@@ -4,6 +4,8 @@
 // At a network's bridge, for all that it hands up to the host: nothing in a network is for the host itself, which would
 // answer on all its addresses.
 
+#define PROGRAM "classifier/from_overlay"
+
 #include "deliver.h"
 #include "packet.h"
 
@@ -18,6 +20,8 @@ int from_overlay(struct __sk_buff *skb)
   copy_mac(key.mac, ethernet->h_dest);
   return deliver(skb, bpf_map_lookup_elem(&vxm_stations, &key));
 }
+
+#include "restore.h"
 
 SEC("classifier/to_host")
 int to_host(struct __sk_buff *skb)

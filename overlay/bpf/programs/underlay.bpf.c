@@ -5,6 +5,8 @@
 // A packet to a container of this host is unwrapped here and redirected to it: it meets neither the hooks of the host's
 // namespace nor its routes, nor waits for the VXLAN device's turn.
 
+#define PROGRAM "classifier/from_underlay"
+
 #include "deliver.h"
 #include "packet.h"
 #include "vxlan.h"
@@ -102,3 +104,5 @@ int from_underlay(struct __sk_buff *skb)
   count_drop(DROP_STRANGER, skb);
   return TC_ACT_SHOT;
 }
+
+#include "restore.h"

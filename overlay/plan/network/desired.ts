@@ -1,12 +1,13 @@
 // What this host's kernel must hold, computed from the replicated state and the membership view (design section 4). A
 // network has devices here only while it has local endpoints; its entries point to the hosts of the others. Pure.
 
-import { addressesOf, gatewayMacOf, gatewaysOf } from '#model/addresses.ts'
+import { addressesOf, gatewayMacOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
 import type { IfName, NetworkName, Vni } from '#model/ids.ts'
-import type { Ip } from '#model/ip.ts'
+import type { Ip, Subnet } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { hasRouter, type Network } from '#model/network.ts'
+import type { DesiredService } from '../services/service.ts'
 import { peersOf, type PeersInput, type UnderlayPeer, type UnderlayPeers } from '../underlay/peers.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
 import { Telling, tellsBit, toldSubnet, type ToldSubnet } from './tells.ts'
@@ -24,6 +25,8 @@ export type DesiredInput = PeersInput & {
   readonly memberAddresses?: readonly Ip[]
   /** UDP port of VXLAN. */
   readonly vxlanPort: number
+  /** Of networks that have some. */
+  readonly services?: Pick<ReadonlyMap<NetworkName, readonly DesiredService[]>, 'get'>
 }
 
 /** The host side of a local endpoint. Attach creates the veth; the plan only maintains it. */
@@ -64,6 +67,9 @@ export type DesiredNetwork = {
   readonly tells: { readonly usual: number; readonly unusual: ReadonlyMap<Mac, number> }
   /** Null without IPv6. */
   readonly told: ToldSubnet | null
+  /** The IPv4 one first. */
+  readonly subnets: readonly Subnet[]
+  readonly services: readonly DesiredService[]
   /** The local endpoints by host interface. */
   readonly endpoints: ReadonlyMap<IfName, DesiredEndpoint>
   /** The bridge port of this host's router and its MAC; null without a router. */
@@ -160,6 +166,8 @@ function desiredNetwork(p: NetworkInput): DesiredNetwork {
     noted,
     tells: { usual: telling.usual, unusual },
     told: toldSubnet(network),
+    subnets: subnetsOf(network),
+    services: input.services?.get(network.name) ?? [],
     endpoints: local,
     router: hasRouter(network) ? { port: routerPortName(network.vni), mac: routerMac } : null
   }

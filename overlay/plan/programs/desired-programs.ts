@@ -2,7 +2,7 @@
 // networks. Pure.
 
 import type { IfName, Vni } from '#model/ids.ts'
-import { ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
+import { ipv4Of, isIpv4, subnetContains, type Ip } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Shaping } from '#model/endpoint.ts'
 import { eachRemote, type DesiredHost, type DesiredNetwork } from '../network/desired.ts'
@@ -15,11 +15,12 @@ import {
   type SettingsEntry,
   type StationEntry
 } from './entries.ts'
+import { SERVICE_MAC, serviceEntries, type ServiceEntries, type ServiceUse } from './service-entries.ts'
 import { emptyTables, stationWord, textOf, type Entries, type Key, type Tables, type TableSet } from './tables.ts'
 
-export type ProgramName = 'from_container' | 'from_overlay' | 'to_host' | 'from_underlay'
+export type ProgramName = 'from_container' | 'to_container' | 'from_overlay' | 'to_host' | 'from_underlay'
 
-/** A device, and the program that it runs on what it receives. */
+/** A device, and the program that it runs on what it receives, or (`to_container`) on what it sends. */
 export type Place = {
   readonly device: string
   readonly ifindex: number
@@ -28,10 +29,22 @@ export type Place = {
   readonly vni: Vni | null
 }
 
+/** A device has one place for what it receives, and one for what it sends. */
+export function placeKey({ ifindex, program }: Pick<Place, 'ifindex'> & { readonly program: string }): number {
+  return sendsBy(program) ? -ifindex : ifindex
+}
+
+/** Does a device run it on what it sends? */
+export function sendsBy(program: string): boolean {
+  return program === 'to_container'
+}
+
 export type DesiredPrograms = {
   readonly tables: Tables
-  /** By ifindex. */
+  /** By `placeKey`. */
   readonly places: ReadonlyMap<number, Place>
+  /** Of the networks that have services. */
+  readonly services: ReadonlyMap<Vni, ServiceUse>
 }
 
 /** A device by which VXLAN arrives. */
@@ -67,6 +80,7 @@ const HOST_WORD = 1
 export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
   const places = new Map<number, Place>()
   const tables = new Map<Vni | null, TableSet>()
+  const services = new Map<Vni, ServiceUse>()
   if (input.own !== null) {
     const { settings, underlays, locals } = input.own
     const own = emptyTables()
@@ -78,20 +92,30 @@ export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
     }
     for (const address of locals) own.locals.set(ipv4Of(address), HOST_WORD)
   }
-  for (const network of input.host.networks.values()) tables.set(network.vni, networkTables(input, network, places))
-  return { tables, places }
+  for (const network of input.host.networks.values()) {
+    const served = servicesOf(network)
+    if (served.use !== 'none') services.set(network.vni, served.use)
+    tables.set(network.vni, networkTables(input, { network, served, places }))
+  }
+  return { tables, places, services }
+}
+
+function servicesOf({ vni, services, subnets, neighbours, router }: DesiredNetwork): ServiceEntries {
+  const macOf = (address: Ip): Mac | undefined =>
+    neighbours.get(address) ?? (subnets.some(subnet => subnetContains(subnet, address)) ? undefined : router?.mac)
+  return serviceEntries({ vni, services, subnets, macOf })
 }
 
 function networkTables(
   { ifindexOf, redirects, isDirect }: ProgramsInput,
-  network: DesiredNetwork,
-  places: Map<number, Place>
+  p: { readonly network: DesiredNetwork; readonly served: ServiceEntries; readonly places: Map<number, Place> }
 ): TableSet {
+  const { network, served, places } = p
   const { vni } = network
   const tables = emptyTables()
   const [vxlan, bridge] = [ifindexOf(network.vxlan), ifindexOf(network.bridge)]
   const put = (device: string, ifindex: number, program: ProgramName): void => {
-    if (ifindex !== 0) places.set(ifindex, { device, ifindex, program, vni })
+    if (ifindex !== 0) places.set(placeKey({ ifindex, program }), { device, ifindex, program, vni })
   }
   put(network.bridge, bridge, 'to_host')
   if (redirects && vxlan !== 0) {
@@ -111,20 +135,27 @@ function networkTables(
     const ifindex = ifindexOf(device)
     if (ifindex === 0) continue
     put(device, ifindex, 'from_container')
+    if (served.use !== 'none') put(device, ifindex, 'to_container')
     const { station, port } = portEntries({
-      ...{ vni, ifindex, mac, addresses, mtu: network.mtu, shaping, redirects },
+      ...{ vni, ifindex, mac, addresses, mtu: network.mtu, shaping, redirects, services: served.use },
       tells: tellsOf(mac)
     })
     stations.local.set(mac, station)
     tables.ports.set(ifindex, port)
   }
-  return { ...tables, stations, ...(redirects ? notedOf(network) : {}) }
+  const { services, backends } = served
+  return { ...tables, stations, services, backends, ...notedOf(redirects ? network.noted : new Map(), served) }
 }
 
-/** By family. */
-function notedOf({ noted }: DesiredNetwork): Pick<TableSet, 'neighbours' | 'neighbours6'> {
+/** By family. Nobody but the programs answers for a service. */
+function notedOf(
+  noted: DesiredNetwork['noted'],
+  { addresses }: ServiceEntries
+): Pick<TableSet, 'neighbours' | 'neighbours6'> {
   const [neighbours, neighbours6] = [new Map<Ip, Mac>(), new Map<Ip, Mac>()]
-  for (const [address, mac] of noted) (isIpv4(address) ? neighbours : neighbours6).set(address, mac)
+  const note = (address: Ip, mac: Mac): unknown => (isIpv4(address) ? neighbours : neighbours6).set(address, mac)
+  for (const address of addresses) note(address, SERVICE_MAC)
+  for (const [address, mac] of noted) note(address, mac)
   return { neighbours, neighbours6 }
 }
 
@@ -172,7 +203,7 @@ class Stations implements Entries {
   #word(mac: Mac, vtep: Ip): number {
     let to = this.#ways.get(vtep)
     if (to === undefined) this.#ways.set(vtep, (to = this.#toOf(vtep)))
-    return stationWord({ to, how: HOW.tunnel, tells: this.#tellsOf(mac) })
+    return stationWord({ to, how: HOW.tunnel, tells: this.#tellsOf(mac), awaits: 0 })
   }
 }
 
@@ -183,15 +214,18 @@ export type PortFacts = {
   readonly redirects: boolean
   /** See ../network/tells.ts. */
   readonly tells: number
-} & Pick<PortEntry, 'addresses' | 'mac' | 'mtu'>
+} & Required<Pick<PortEntry, 'addresses' | 'mac' | 'services' | 'mtu'>>
 
 /** The values of one container's port in `stations` and `ports`. What is shaped takes the way on which its queue is. */
 export function portEntries(p: PortFacts): { readonly station: number; readonly port: string } {
-  const { vni, ifindex, addresses, mac, mtu, redirects, tells } = p
+  const { vni, ifindex, addresses, mac, mtu, redirects, services, tells } = p
   const { ingressRate, egressRate, delayUs } = p.shaping
   const how: StationEntry['how'] = !redirects ? 'bridge' : ingressRate > 0 || delayUs > 0 ? 'queue' : 'peer'
   const sends = redirects && egressRate === 0 && delayUs === 0
-  const port = { network: vni, addresses, mac, redirects: sends, mtu }
-  const station = stationWord({ to: ifindex, how: HOW[how], tells: redirects ? tells : 0 })
+  const port = { network: vni, addresses, mac, redirects: sends, services, mtu }
+  const station = stationWord({
+    ...{ to: ifindex, how: HOW[how], tells: redirects ? tells : 0 },
+    awaits: Number(services !== 'none')
+  })
   return { station, port: textOf(portValue(port)) }
 }

@@ -15,6 +15,8 @@ export type PortEntry = {
   readonly mac: Mac
   /** May what it sends leave by a redirect, past the bridge and past queues on its own device? */
   readonly redirects: boolean
+  /** Has its network services, and some with addresses that no neighbour has? None by default. */
+  readonly services?: 'none' | 'inside' | 'beyond'
   readonly mtu: number
 }
 
@@ -42,6 +44,7 @@ export type SettingsEntry = {
 }
 
 const PORT_REDIRECTS = 1
+const PORT_SERVICES = { none: 0, inside: 2, beyond: 2 | 4 } as const
 /** Of the values of a port, of the settings, and of a network. */
 export const PORT_BYTES = 36
 export const SETTINGS_BYTES = 24
@@ -54,24 +57,26 @@ export function word(value: number): Uint8Array {
   return bytes
 }
 
-export function portValue({ network, addresses, mac, redirects, mtu }: PortEntry): Uint8Array {
+export function portValue({ network, addresses, mac, redirects, services = 'none', mtu }: PortEntry): Uint8Array {
   const bytes = new Uint8Array(PORT_BYTES)
   const view = new DataView(bytes.buffer)
   view.setUint32(0, network, true)
   writeMac(view, 8, mac)
-  if (redirects) bytes[14] = PORT_REDIRECTS
+  bytes[14] = (redirects ? PORT_REDIRECTS : 0) | PORT_SERVICES[services]
   view.setUint32(16, mtu, true)
   for (const address of addresses) writeAddress(bytes, isIpv4(address) ? 4 : 20, address)
   return bytes
 }
 
 /** What `portValue` wrote. */
-export function readPort(bytes: Uint8Array): Pick<PortEntry, 'addresses' | 'mac' | 'mtu'> {
+export function readPort(bytes: Uint8Array): Required<Pick<PortEntry, 'addresses' | 'mac' | 'services' | 'mtu'>> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const [ipv4, ipv6] = [view.getUint32(4) as Ipv4, ipv6OfBytes(bytes.subarray(20, PORT_BYTES))]
   // Of a family in which the container has no address, it is zero.
   const addresses = [ipv4, ipv6].filter(address => address !== 0 && address !== '::')
-  return { addresses, mac: macAt(bytes, 8), mtu: view.getUint32(16, true) }
+  const flags = bytes[14] ?? 0
+  const services = (flags & 2) === 0 ? 'none' : (flags & 4) === 0 ? 'inside' : 'beyond'
+  return { addresses, mac: macAt(bytes, 8), services, mtu: view.getUint32(16, true) }
 }
 
 export function writeStationKey(into: DataView, at: number, p: { readonly network: number; readonly mac: Mac }): void {
@@ -81,13 +86,19 @@ export function writeStationKey(into: DataView, at: number, p: { readonly networ
 }
 
 /** A station's value with the number of the way, which may be none of HOW. */
-export type StationNumbers = { readonly to: number; readonly how: number; readonly tells: number }
+export type StationNumbers = {
+  readonly to: number
+  readonly how: number
+  readonly tells: number
+  /** On this host, 1: it may receive answers of services' backends. 0 by default. */
+  readonly awaits?: number
+}
 
 /** A VTEP is in network order. */
 export function readStation(bytes: Uint8Array): StationNumbers {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const how = view.getUint16(4, true)
-  return { to: view.getUint32(0, how !== HOW.tunnel), how, tells: view.getUint16(6, true) }
+  return { to: view.getUint32(0, how !== HOW.tunnel), how, tells: view.getUint8(6), awaits: view.getUint8(7) }
 }
 
 /** Where the programs find a network, and which of its IPv6 addresses MACs tell. */
@@ -124,7 +135,7 @@ export function settingsValue(settings: SettingsEntry): Uint8Array {
 
 /** Where traffic of a network goes, or comes from: see programs/maps.h. */
 export const SCOPES = ['host', 'sent', 'received', 'bridged'] as const
-export const DROPS = ['stranger', 'malformed', 'no-port', 'to-host', 'forged', 'limited'] as const
+export const DROPS = ['stranger', 'malformed', 'no-port', 'to-host', 'forged', 'limited', 'nobody', 'fragment'] as const
 export type Drop = (typeof DROPS)[number]
 
 export function ledgerKey(network: Vni, scope: (typeof SCOPES)[number]): Uint8Array {

@@ -1,7 +1,7 @@
 // Diffs desired against observed tables and programs. Entries are set before a program runs on a device, and deleted last. Pure.
 
 import type { Vni } from '#model/ids.ts'
-import type { DesiredPrograms, Place } from './desired-programs.ts'
+import { placeKey, sendsBy, type DesiredPrograms, type Place } from './desired-programs.ts'
 import {
   BY_IFINDEX,
   TABLES,
@@ -38,7 +38,7 @@ export type ProgramOp = EntriesSet | EntriesDelete | ({ readonly kind: 'program-
 export type ObservedPrograms = {
   /** Of the networks of the pass. */
   readonly tables: Tables
-  /** By ifindex: is its program the one that this agent loaded? */
+  /** By `placeKey`: is its program the one that this agent loaded? */
   readonly attached: ReadonlyMap<number, boolean>
   /** Devices that run a program of ours and should not. */
   readonly surplus: readonly { readonly device: string; readonly ifindex: number; readonly program: string }[]
@@ -67,11 +67,14 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
       if (keys.length > 0) deletes.push({ kind: 'entries-delete', vni, table, keys })
     }
   }
-  const attaches = [...desired.places.values()].filter(({ ifindex }) => observed.attached.get(ifindex) !== true)
+  const attaches = [...desired.places.values()].filter(place => observed.attached.get(placeKey(place)) !== true)
   const detaches = observed.surplus.map(({ device, ifindex, program }) => {
     return { kind: 'program-detach', vni: null, device, ifindex, program } as const
   })
-  return [...sets, ...attaches.map(place => ({ kind: 'program-attach', ...place }) as const), ...detaches, ...deletes]
+  const attach = (place: Place): ProgramOp => ({ kind: 'program-attach', ...place })
+  // A port that may send to services must get their answers.
+  const [early, late] = [attaches.filter(({ program }) => sendsBy(program)), attaches.filter(({ program }) => !sendsBy(program))]
+  return [...early.map(attach), ...sets, ...late.map(attach), ...detaches, ...deletes]
 }
 
 /** What is to be written, and how many of the keys are fresh. */

@@ -14,6 +14,8 @@ export const TABLES = [
   'vteps',
   'neighbours',
   'neighbours6',
+  'backends',
+  'services',
   'tunnels',
   'networks',
   'stations',
@@ -30,6 +32,7 @@ export const BY_IFINDEX: readonly Table[] = ['tunnels', 'ports']
  * | underlays | ifindex | bytes of the link-layer header |
  * | locals, vteps | address | 1 |
  * | neighbours, neighbours6 | address | MAC |
+ * | backends, services | the bytes, as text | the bytes, as text |
  * | tunnels | ifindex | network |
  * | networks | network | the bytes, as text |
  * | stations | MAC; the bytes, as text, of a key that is padded with anything but zeros | see stationWord |
@@ -53,7 +56,7 @@ export function emptyTables(): MutableTableSet {
   const empty = (): Map<Key, Value> => new Map()
   return {
     ...{ settings: empty(), underlays: empty(), locals: empty(), vteps: empty(), neighbours: empty() },
-    ...{ neighbours6: empty(), tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
+    ...{ neighbours6: empty(), backends: empty(), services: empty(), tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
   }
 }
 
@@ -89,6 +92,9 @@ export function keyWriter(table: Table, vni: Vni | null, into: Uint8Array): Writ
         view.setUint32(at, network, true)
         into.set(bytesOfIpv6(key as Ipv6), at + 4)
       }
+    case 'backends':
+    case 'services':
+      return (at, key) => into.set(bytesOf(String(key)), at)
     case 'stations':
       return (at, key) => {
         const text = String(key)
@@ -104,6 +110,8 @@ export function valueWriter(table: Table, into: Uint8Array): Writer<Value> {
     case 'settings':
     case 'networks':
     case 'ports':
+    case 'backends':
+    case 'services':
       return (at, value) => into.set(bytesOf(String(value)), at)
     case 'underlays':
     case 'locals':
@@ -121,9 +129,10 @@ export function valueWriter(table: Table, into: Uint8Array): Writer<Value> {
 /** Without objects in between. */
 function writeStation(view: DataView, at: number, value: number): void {
   const how = value % 8
-  view.setUint32(at, Math.floor(value / 64), how !== HOW.tunnel)
+  view.setUint32(at, Math.floor(value / 256), how !== HOW.tunnel)
   view.setUint16(at + 4, how, true)
-  view.setUint16(at + 6, Math.floor(value / 8) % 8, true)
+  view.setUint8(at + 6, Math.floor(value / 8) % 8)
+  view.setUint8(at + 7, Math.floor(value / 64) % 4)
 }
 
 /** The inverse of both; `vni` is null for an entry of the host itself. */
@@ -146,6 +155,9 @@ export function decodeEntry(
       return { vni: first as Vni, key: k.getUint32(4), value: macAt(value, 0) }
     case 'neighbours6':
       return { vni: first as Vni, key: ipv6OfBytes(key.subarray(4)), value: macAt(value, 0) }
+    case 'backends':
+    case 'services':
+      return { vni: first as Vni, key: textOf(key), value: textOf(value) }
     case 'tunnels': {
       const network = v.getUint32(0, true)
       return { vni: network as Vni, key: first, value: network }
@@ -164,13 +176,14 @@ export function decodeEntry(
   }
 }
 
-/** What a station's value holds (entries.ts), in one number. A way that there is not is 7, whatever it was; so is what it tells. */
-export function stationWord({ to, how, tells }: StationNumbers): number {
-  return to * 64 + Math.min(tells, 7) * 8 + Math.min(how, 7)
+/** What a station's value holds (entries.ts), in one number. A way that there is not is 7, whatever it was; the rest likewise. */
+export function stationWord({ to, how, tells, awaits = 0 }: StationNumbers): number {
+  return to * 256 + Math.min(awaits, 3) * 64 + Math.min(tells, 7) * 8 + Math.min(how, 7)
 }
 
-export function stationOf(value: number): StationNumbers {
-  return { to: Math.floor(value / 64), how: value % 8, tells: Math.floor(value / 8) % 8 }
+export function stationOf(value: number): Required<StationNumbers> {
+  const [tells, awaits] = [Math.floor(value / 8) % 8, Math.floor(value / 64) % 4]
+  return { to: Math.floor(value / 256), how: value % 8, tells, awaits }
 }
 
 /** A character a byte. */

@@ -52,7 +52,7 @@ t.test('a refusal that does not mean absent is thrown', { skip }, async t => {
     batch: () => [null, refusal, { ...refusal, errno: 'ENODEV' }]
   } as unknown as NetlinkSocket
   t.throws(() => readProgram(socket, 1), error)
-  const devices = ['a', 'b', 'c'].map((device, ifindex) => ({ device, ifindex }))
+  const devices = ['a', 'b', 'c'].map((device, ifindex) => ({ device, ifindex, program: 'to_host' }))
   t.throws(() => stopPrograms(socket, devices), { ...error, message: /^stop the program on b: not permitted/ })
 })
 
@@ -69,11 +69,14 @@ t.test('ours are those with the name of one of our programs, on whichever device
 
 t.test('a program is stopped on the devices that are named, and absent ones are no error', { skip }, async t => {
   const { world, fd } = setUp(t)
-  const [a, b, bare] = ['a', 'b', 'bare'].map(name => ({ device: name, ifindex: world.add(name) }))
+  const [a, b, bare] = ['a', 'b', 'bare'].map(name => ({
+    ...{ device: name, ifindex: world.add(name) },
+    program: 'to_host'
+  }))
   if (a === undefined || b === undefined || bare === undefined) throw new Error('three devices')
   for (const { ifindex } of [a, b]) world.attach(ifindex, { fd, name: 'to_host' })
   world.attach(a.ifindex, { fd, name: 'later', priority: PROGRAM_PRIORITY + 1 })
-  stopPrograms(world.socket, [{ device: 'gone', ifindex: 9_999 }, bare, a])
+  stopPrograms(world.socket, [{ device: 'gone', ifindex: 9_999, program: 'to_host' }, bare, a])
   t.same(found(world), ['to_host on b'])
   t.same(world.filtersOn('a'), [`${PROGRAM_PRIORITY + 1} later`], 'a filter of another priority stays')
   stopPrograms(world.socket, [a, b])
@@ -87,6 +90,6 @@ t.test("another program's filter of the same priority is not stopped with ours",
   world.attach(ifindex, { fd, name: 'theirs', handle: 7 })
   world.attach(ifindex, { fd, name: 'to_host' })
   t.same(found(world), ['to_host on a'])
-  stopPrograms(world.socket, [{ device: 'a', ifindex }])
+  stopPrograms(world.socket, [{ device: 'a', ifindex, program: 'to_host' }])
   t.same(world.filtersOn('a'), [`${PROGRAM_PRIORITY} theirs`])
 })

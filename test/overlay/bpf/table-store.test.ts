@@ -422,7 +422,7 @@ t.test('a port is found by its ifindex, in whichever network it is', { skip }, a
   await next.read(true)
   for (const reader of [store, next]) {
     for (const [i, vni] of [red, blue, green].entries()) {
-      t.strictSame(reader.portOf(200 + i), { vni, addresses: [address, address6], mac, mtu: 1450 })
+      t.strictSame(reader.portOf(200 + i), { vni, addresses: [address, address6], mac, services: 'none', mtu: 1450 })
     }
     for (const none of [0, 100, 203]) t.equal(reader.portOf(none), null)
   }

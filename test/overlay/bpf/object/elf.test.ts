@@ -33,7 +33,8 @@ t.test('symbols say in which section they are, and which are functions', async t
   for (const name of ['from_overlay', 'to_host']) {
     const symbol = elf.symbols.find(candidate => candidate.name === name)
     const section = sectionOf(`classifier/${name}`)
-    const size = section.data.length
+    // What from_overlay calls follows it in its section.
+    const size = name === 'from_overlay' ? (elf.symbols.find(({ name }) => name === 'restores')?.value ?? 0) : section.data.length
     t.strictSame(symbol, { name, section: indexOf(`classifier/${name}`), value: 0, size, isFunction: true })
   }
   const maps = elf.symbols.filter(({ section }) => section === indexOf('.maps'))
@@ -51,10 +52,13 @@ t.test('relocations name the symbol and the place that it changes', async t => {
   const of = (program: string): readonly string[] =>
     (elf.relocations.get(indexOf(program)) ?? []).map(({ symbol }) => symbol.name)
   t.same(of('classifier/to_host'), ['vxm_drops'])
-  t.same(of('classifier/from_overlay'), ['vxm_tunnels', 'vxm_stations', 'vxm_traffic'])
+  t.same(of('classifier/from_overlay'), [
+    ...['vxm_tunnels', 'vxm_stations', 'restores', 'vxm_traffic'],
+    ...['vxm_flows', 'vxm_flow_state', 'vxm_flows']
+  ])
   const { data } = sectionOf('classifier/from_overlay')
-  for (const { offset } of elf.relocations.get(indexOf('classifier/from_overlay')) ?? []) {
-    t.equal(data[offset], 0x18, 'an instruction that loads an address')
+  for (const { offset, symbol } of elf.relocations.get(indexOf('classifier/from_overlay')) ?? []) {
+    t.equal(data[offset], symbol.isFunction ? 0x85 : 0x18, 'an instruction that loads an address, or a call')
   }
   t.equal(elf.relocations.get(indexOf('license')), undefined)
 })

@@ -7,8 +7,10 @@ import { readObject, withMaps, type BpfObject, type ProgramCode, type Records } 
 import { headerAt, objectBytes, OBJECTS, patched, readChanged, readPrefixes, type ObjectName } from './objects.ts'
 
 const CHANGES = 2_000
-const HEADER = readFileSync(new URL('../../../../overlay/bpf/programs/maps.h', import.meta.url), 'utf8')
-const [ENTRIES_OF_HOST, ENTRIES_OF_MESH] = ['ENTRIES_OF_HOST', 'ENTRIES_OF_MESH'].map(name =>
+const HEADER = ['maps.h', 'flows.h', 'services.h']
+  .map(name => readFileSync(new URL(`../../../../overlay/bpf/programs/${name}`, import.meta.url), 'utf8'))
+  .join('')
+const [ENTRIES_OF_HOST, ENTRIES_OF_MESH, FLOWS_OF_HOST] = ['ENTRIES_OF_HOST', 'ENTRIES_OF_MESH', 'FLOWS_OF_HOST'].map(name =>
   Number(new RegExp(`#define ${name} (\\d+)`).exec(HEADER)?.[1])
 )
 const DROPS = HEADER.match(/^#define DROP_/gm)?.length
@@ -31,21 +33,36 @@ const MAPS = {
   vxm_traffic: [PERCPU_HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 48],
   vxm_buckets: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 32],
   vxm_ledger: [PERCPU_HASH, ENTRIES_OF_HOST, NO_PREALLOC, 8, 16],
-  vxm_drops: [PERCPU_ARRAY, DROPS, 0, 4, 16]
+  vxm_drops: [PERCPU_ARRAY, DROPS, 0, 4, 16],
+  vxm_flows: [HASH, FLOWS_OF_HOST, NO_PREALLOC, 28, 32],
+  vxm_flow_counts: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 8],
+  vxm_flow_state: [ARRAY, 1, 0, 4, 16]
 }
 
+/** Of the object that has the program at containers' ports alone. */
+const SERVICE_MAPS = {
+  vxm_services: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 24, 1_028],
+  vxm_backends: [HASH, ENTRIES_OF_MESH, NO_PREALLOC, 24, 24]
+}
+
+type MapName = keyof typeof MAPS | keyof typeof SERVICE_MAPS
+
 /** The maps to which each program refers. */
-const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly (keyof typeof MAPS)[]>>>> = {
+const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly MapName[]>>>> = {
   container: {
     from_container: [
-      ...(['vxm_buckets', 'vxm_drops', 'vxm_ledger', 'vxm_neighbours', 'vxm_neighbours6', 'vxm_networks'] as const),
-      ...(['vxm_ports', 'vxm_settings', 'vxm_stations', 'vxm_traffic'] as const)
-    ]
+      ...(['vxm_backends', 'vxm_buckets', 'vxm_drops', 'vxm_flow_counts', 'vxm_flow_state', 'vxm_flows'] as const),
+      ...(['vxm_ledger', 'vxm_neighbours', 'vxm_neighbours6', 'vxm_networks'] as const),
+      ...(['vxm_ports', 'vxm_services', 'vxm_settings', 'vxm_stations', 'vxm_traffic'] as const)
+    ],
+    to_container: ['vxm_flow_state', 'vxm_flows']
   },
-  overlay: { from_overlay: ['vxm_stations', 'vxm_traffic', 'vxm_tunnels'], to_host: ['vxm_drops'] },
+  overlay: {
+    from_overlay: ['vxm_flow_state', 'vxm_flows', 'vxm_stations', 'vxm_traffic', 'vxm_tunnels'], to_host: ['vxm_drops']
+  },
   underlay: {
     from_underlay: [
-      ...(['vxm_drops', 'vxm_ledger', 'vxm_locals', 'vxm_settings', 'vxm_stations'] as const),
+      ...(['vxm_drops', 'vxm_flow_state', 'vxm_flows', 'vxm_ledger', 'vxm_locals', 'vxm_settings', 'vxm_stations'] as const),
       ...(['vxm_traffic', 'vxm_underlays', 'vxm_vteps'] as const)
     ]
   }
@@ -78,7 +95,7 @@ t.test('each object has the maps of maps.h, as wide as the structs in it', async
       name,
       [type, maxEntries, flags, key.bytes, value.bytes]
     ])
-    t.same(Object.fromEntries(shapes), MAPS, name)
+    t.same(Object.fromEntries(shapes), name === 'container' ? { ...MAPS, ...SERVICE_MAPS } : MAPS, name)
     for (const { name, key, value } of maps) t.ok(key.typeId > 0 && value.typeId > 0, `${name} has types`)
   }
 })
@@ -101,7 +118,8 @@ t.test('each program refers to the maps that it uses, by instructions that load 
 t.test('a program has its function, and lines at ascending instructions of its own', async t => {
   for (const object of OBJECTS) {
     for (const { name, functions, lines, instructions } of readObject(objectBytes(object)).programs) {
-      t.equal(functions.data.length, functions.recordBytes, `${name} is one function`)
+      const beside = { from_container: 2, from_overlay: 1, from_underlay: 1 }[name] ?? 0
+      t.equal(functions.data.length, functions.recordBytes * (1 + beside), `${name} and what it calls`)
       t.equal(viewOf(functions).getUint32(0, true), 0, 'from its first instruction on')
       const count = lines.data.length / lines.recordBytes
       t.ok(count > 5 && Number.isInteger(count), `${count} lines`)

@@ -236,6 +236,7 @@ t.test('what is shaped takes the way on which its queue is', t => {
       mtu: 1450,
       shaping: { ...unshaped, ...shaping },
       redirects,
+      services: 'none' as const,
       tells: TELLS.ipv6
     }
     const { station, port } = portEntries(facts)
@@ -325,7 +326,8 @@ t.test('two networks with the same addresses share nothing', t => {
   const host = hostOf([mine, theirs, twin, remote, odd, oddTwin])
   const indexes = new Map([...INDEXES, [device(twin), 22]])
   const { tables } = programs({ host, ifindexOf: name => indexes.get(name) ?? 0 })
-  const [reds, blues] = [tablesOf({ tables, places: new Map() }), tablesOf({ tables, places: new Map() }, blue.vni)]
+  const rest = { places: new Map(), services: new Map() }
+  const [reds, blues] = [tablesOf({ tables, ...rest }), tablesOf({ tables, ...rest }, blue.vni)]
   for (const table of ['vteps', 'neighbours', 'tunnels', 'networks', 'stations', 'ports'] as const) {
     t.ok(blues[table].size > 0, table)
     const ofRed = keysOf(reds, table)

@@ -48,7 +48,8 @@ const anyIpv6 = fc
   .filter(bytes => bytes.some(byte => byte > 0))
   .map(ipv6OfBytes)
 const u16 = fc.nat({ max: 0xffff })
-const anyStation = fc.record({ to: u32, how: u16, tells: u16 }, { noNullPrototype: true })
+const u8 = fc.nat({ max: 0xff })
+const anyStation = fc.record({ to: u32, how: u16, tells: u8, awaits: u8 }, { noNullPrototype: true })
 const anyPort = fc.record({
   network: fc.nat({ max: 0xffffff }).map(n => n as Vni),
   addresses: fc.oneof(
@@ -59,6 +60,7 @@ const anyPort = fc.record({
   ),
   mac: anyMac,
   redirects: fc.boolean(),
+  services: fc.constantFrom('none', 'inside', 'beyond'),
   mtu: u32
 })
 
@@ -129,9 +131,13 @@ t.test('what a number stands for is what maps.h says', t => {
   t.same([TELLS.ipv4, TELLS.ipv6], [defined('TELLS_IPV4'), defined('TELLS_IPV6')])
   const port = portValue({ network: vni, addresses: [address], mac, redirects: true, mtu: 0 })
   t.equal(port[14], defined('PORT_REDIRECTS'))
+  const served = (services: 'inside' | 'beyond'): number | undefined =>
+    portValue({ network: vni, addresses: [address], mac, redirects: false, services, mtu: 0 })[14]
+  t.equal(served('inside'), defined('PORT_SERVICES'))
+  t.equal(served('beyond'), defined('PORT_SERVICES') + defined('PORT_BEYOND'))
   t.throws(() => defined('SCOPE_NOWHERE'), /does not define/)
   const count = (prefix: string): number => HEADER.match(new RegExp(`^#define ${prefix}_`, 'gm'))?.length ?? 0
-  t.same([count('SCOPE'), count('DROP'), count('BY'), count('PORT')], [SCOPES.length, DROPS.length, 4, 1])
+  t.same([count('SCOPE'), count('DROP'), count('BY'), count('PORT')], [SCOPES.length, DROPS.length, 4, 3])
   t.end()
 })
 
@@ -142,7 +148,8 @@ t.test('a station reads back as it was written, wherever its bytes are, also by 
       if (station.how === HOW.tunnel) bytes.writeUInt32BE(station.to, offset)
       else bytes.writeUInt32LE(station.to, offset)
       bytes.writeUInt16LE(station.how, offset + 4)
-      bytes.writeUInt16LE(station.tells, offset + 6)
+      bytes.writeUInt8(station.tells, offset + 6)
+      bytes.writeUInt8(station.awaits, offset + 7)
       t.strictSame(readStation(bytes.subarray(offset)), station)
     })
   )
@@ -154,8 +161,8 @@ t.test('a port reads back as it was written, wherever its bytes are', t => {
     fc.property(anyPort, fc.nat({ max: 9 }), (port, offset) => {
       const bytes = new Uint8Array(offset + 40).fill(0xff)
       bytes.set(portValue(port), offset)
-      const { addresses, mac, mtu } = port
-      t.strictSame(readPort(bytes.subarray(offset)), { addresses, mac, mtu })
+      const { addresses, mac, services, mtu } = port
+      t.strictSame(readPort(bytes.subarray(offset)), { addresses, mac, services, mtu })
     })
   )
   t.end()

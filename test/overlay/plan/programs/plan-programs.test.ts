@@ -256,7 +256,7 @@ function observing(...sets: readonly (readonly [Vni | null, MutableTableSet])[])
 }
 
 function wanting(...sets: readonly (readonly [Vni | null, MutableTableSet])[]): DesiredPrograms {
-  return { tables: new Map(sets), places: new Map() }
+  return { tables: new Map(sets), places: new Map(), services: new Map() }
 }
 
 const place = { device: parseIfName('eth0'), ifindex: 2, program: 'from_underlay' as const, vni: null }
@@ -267,7 +267,7 @@ t.test('entries are set before a program runs, a port after what it leads to, an
     filled(null, 'settings', 'underlays', 'locals')
   )
   const observed = { ...observing(filled(blue, 'ports', 'vteps')), surplus: [surplusOn(3)] }
-  const ops = planPrograms({ tables, places: new Map([[2, place]]) }, observed)
+  const ops = planPrograms({ tables, places: new Map([[2, place]]), services: new Map() }, observed)
   t.same(ops.map(describeProgramOp), [
     'set 1 settings',
     'set 1 underlays',
@@ -319,7 +319,7 @@ t.test("an ifindex that was another network's is its new network's, and is not d
     kernel.entries[table].set(textOf(word(7)), of(blue))
     const tables = emptyTables()
     tables[table].set(7, table === 'tunnels' ? red : of(red))
-    const want: DesiredPrograms = { tables: new Map([[red, tables]]), places: new Map() }
+    const want: DesiredPrograms = { tables: new Map([[red, tables]]), places: new Map(), services: new Map() }
     kernel.run(planPrograms(want, kernel.observe()))
     t.same([...kernel.entries[table]], [[textOf(word(7)), of(red)]], table)
   }
@@ -330,12 +330,12 @@ t.test("an ifindex that was another network's is its new network's, and is not d
   kernel.entries.stations.set(key(blue), value)
   const tables = emptyTables()
   tables.stations.set(mac, stationWord({ to: 7, how: HOW.peer, tells: 1 }))
-  kernel.run(planPrograms({ tables: new Map([[red, tables]]), places: new Map() }, kernel.observe()))
+  kernel.run(planPrograms({ tables: new Map([[red, tables]]), places: new Map(), services: new Map() }, kernel.observe()))
   t.same([...kernel.entries.stations], [[key(red), value]], 'a station of another network is another station')
 })
 
 t.test('a device runs the program of this run: none, or one of an earlier run, is not enough', async t => {
-  const want: DesiredPrograms = { tables: new Map(), places: new Map([[2, place]]) }
+  const want: DesiredPrograms = { tables: new Map(), places: new Map([[2, place]]), services: new Map() }
   const ops = (attached: ObservedPrograms['attached']): readonly ProgramOp[] =>
     planPrograms(want, { ...observing(), attached })
   for (const attached of [new Map(), new Map([[2, false]]), new Map([[3, true]])]) {

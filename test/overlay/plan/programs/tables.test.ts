@@ -17,6 +17,7 @@ import {
   settingsValue,
   word
 } from '#overlay/plan/programs/entries.ts'
+import { BACKEND_BYTES, SERVICE_BYTES, SERVICE_KEY_BYTES } from '#overlay/plan/programs/service-entries.ts'
 import {
   bytesOf,
   decodeEntry,
@@ -68,6 +69,9 @@ const settings = settingsValue({
 })
 const network = networkValue({ tunnel: 9, told: { subnet: parseSubnet('fd00:1::/64'), first: 1, count: 2 } })
 const hex = (text: string): Uint8Array => Buffer.from(text.replaceAll(' ', ''), 'hex')
+const serviceKey = hex('a180fe00 00000000000000000000ffff0a010002 0050 06 03')
+const backend = hex('00000000000000000000ffff0a010003 1f90 028a0b0c0dfe')
+const service = new Uint8Array(SERVICE_BYTES).fill(7)
 /** An entry of each table as the map holds it, and in the terms of the state. */
 const EXAMPLES: readonly (readonly [Table, Uint8Array, Uint8Array, Vni | null, Key, Value])[] = [
   ['settings', word(0), settings, null, 0, textOf(settings)],
@@ -76,9 +80,11 @@ const EXAMPLES: readonly (readonly [Table, Uint8Array, Uint8Array, Vni | null, K
   ['vteps', hex('a180fe00 0a010002'), word(1), vni, address, 1],
   ['neighbours', hex('a180fe00 0a010002'), hex('028a0b0c0dfe 0000'), vni, address, mac],
   ['neighbours6', hex('a180fe00 fd000001 00000000 00000000 000a0002'), hex('028a0b0c0dfe 0000'), vni, address6, mac],
+  ['backends', serviceKey, backend, vni, textOf(serviceKey), textOf(backend)],
+  ['services', serviceKey, service, vni, textOf(serviceKey), textOf(service)],
   ['tunnels', word(9), word(vni), vni, 9, vni],
   ['networks', word(vni), network, vni, vni, textOf(network)],
-  ['stations', hex('a180fe00 028a0b0c0dfe 0000'), hex('05000000 01000200'), vni, mac, (5 * 8 + 2) * 8 + 1],
+  ['stations', hex('a180fe00 028a0b0c0dfe 0000'), hex('05000000 01000201'), vni, mac, ((5 * 4 + 1) * 8 + 2) * 8 + 1],
   ['ports', word(9), port, vni, 9, textOf(port)]
 ]
 
@@ -106,7 +112,7 @@ const anyIpv6 = fc.uint8Array({ minLength: 16, maxLength: 16 }).map(ipv6OfBytes)
 const textOfLength = (bytes: number): fc.Arbitrary<string> =>
   fc.uint8Array({ minLength: bytes, maxLength: bytes }).map(textOf)
 const anyStation = fc.record(
-  { to: u32, how: fc.constantFrom(...Object.values(HOW)), tells: fc.nat({ max: 3 }) },
+  { to: u32, how: fc.constantFrom(...Object.values(HOW)), tells: fc.nat({ max: 3 }), awaits: fc.nat({ max: 1 }) },
   { noNullPrototype: true }
 )
 /** Entries of each table, whatever the state may want, at the edges of the numbers and addresses, too. */
@@ -117,6 +123,12 @@ const ANY: Readonly<Record<Table, fc.Arbitrary<Omit<Entry, 'table'>>>> = {
   vteps: fc.record({ vni: anyVni, key: u32, value: u32 }),
   neighbours: fc.record({ vni: anyVni, key: u32, value: anyMac }),
   neighbours6: fc.record({ vni: anyVni, key: anyIpv6, value: anyMac }),
+  backends: fc
+    .tuple(anyVni, textOfLength(SERVICE_KEY_BYTES - 4), textOfLength(BACKEND_BYTES))
+    .map(([vni, key, value]) => ({ vni, key: textOf(word(vni)) + key, value })),
+  services: fc
+    .tuple(anyVni, textOfLength(SERVICE_KEY_BYTES - 4), textOfLength(SERVICE_BYTES))
+    .map(([vni, key, value]) => ({ vni, key: textOf(word(vni)) + key, value })),
   tunnels: fc.tuple(anyVni, u32).map(([vni, key]) => ({ vni, key, value: vni })),
   networks: fc.tuple(anyVni, textOfLength(NETWORK_BYTES)).map(([vni, value]) => ({ vni, key: vni, value })),
   stations: fc.record({ vni: anyVni, key: anyMac, value: anyStation.map(stationWord) }),
@@ -159,7 +171,8 @@ t.test('the key of any entry that a map may hold reads as one that is written as
         // A neighbour's padding does nothing, and of a way that there is not nothing is known but that it is none.
         if (table === 'neighbours' || table === 'neighbours6') value.fill(0, 6)
         if (table === 'stations') {
-          for (const at of [4, 6]) if ((value[at] ?? 0) > 7 || value[at + 1] !== 0) value.set([7, 0], at)
+          if ((value[4] ?? 0) > 7 || value[5] !== 0) value.set([7, 0], 4)
+          value.set([Math.min(value[6] ?? 0, 7), Math.min(value[7] ?? 0, 3)], 6)
         }
         t.equal(Buffer.compare(encodeValue(table, read.value), value), 0, `${table}: value`)
       })
@@ -200,7 +213,7 @@ t.test('ifindex or VTEP of a station and its way are one number, which no other 
   for (const how of Object.values(HOW)) {
     for (const to of [0, 1, 7, 8, 0x7fffffff, 0xffffffff]) {
       for (const tells of [0, 1, 2, 3]) {
-        const station = { to, how, tells }
+        const station = { to, how, tells, awaits: tells % 2 }
         t.strictSame(readStation(encodeValue('stations', stationWord(station))), station, `${how} ${to} ${tells}`)
       }
     }

@@ -1,0 +1,46 @@
+// Which backend a slot of a service's table has: Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4). Each backend has about as
+// many slots as any other, and most slots stay as they are when a backend comes or goes. The same on every host. Pure.
+
+/** Table sizes, prime numbers: the smaller one for up to 51 backends, so that a backend's part is at most 5 % off (docs/adr/0065). */
+export const SLOTS = { few: 1_021, many: 5_119 } as const
+const FEW = 51
+/** The place of a backend has to fit into a byte. */
+export const BACKENDS_MAX = 250
+
+export function slotsFor(backends: number): number {
+  return backends === 0 ? 0 : backends <= FEW ? SLOTS.few : SLOTS.many
+}
+
+/**
+ * For each slot the place of its backend. O(slots log slots).
+ * @param backends their identities, all different, at most BACKENDS_MAX; their order decides nothing but the places
+ */
+export function maglev(backends: readonly string[]): Uint8Array {
+  const size = slotsFor(backends.length)
+  const table = new Uint8Array(size)
+  const taken = new Uint8Array(size)
+  const turns = backends
+    .map((identity, place) => {
+      const first = hash(identity, 0) % size
+      return { identity, place, at: first, skip: (hash(identity, 0x9e3779b9) % (size - 1)) + 1 }
+    })
+    .sort((a, b) => (a.identity < b.identity ? -1 : 1))
+  for (let left = size; left > 0;) {
+    for (const turn of turns) {
+      while (taken[turn.at] === 1) turn.at = (turn.at + turn.skip) % size
+      table[turn.at] = turn.place
+      taken[turn.at] = 1
+      if (--left === 0) break
+    }
+  }
+  return table
+}
+
+/** FNV-1a, and the finalizer of MurmurHash3. */
+function hash(text: string, seed: number): number {
+  let sum = 0x811c9dc5 ^ seed
+  for (let i = 0; i < text.length; i++) sum = Math.imul(sum ^ text.charCodeAt(i), 0x01000193)
+  sum = Math.imul(sum ^ (sum >>> 16), 0x85ebca6b)
+  sum = Math.imul(sum ^ (sum >>> 13), 0xc2b2ae35)
+  return (sum ^ (sum >>> 16)) >>> 0
+}
