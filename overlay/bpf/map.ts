@@ -99,8 +99,12 @@ export class BpfMap {
    * is the same as long as nothing changes. @throws ERR_KERNEL
    */
   dump(): Dump {
+    return together([...this.parts()])
+  }
+
+  /** The same in parts of a thousand entries or so. @throws ERR_KERNEL */
+  *parts(): Generator<Dump> {
     const { key } = this.shape
-    const parts: Dump[] = []
     const cursor = new Uint8Array(4)
     let room = BATCH
     for (let first = true; ;) {
@@ -114,12 +118,12 @@ export class BpfMap {
       }
       if (name !== null && name !== 'ENOENT') throw this.#error('read', read)
       const count = read.done
-      parts.push({
+      yield {
         keys: keys.subarray(0, count * key.bytes),
         values: values.subarray(0, count * this.valueBytes),
         count
-      })
-      if (name === 'ENOENT') return together(parts)
+      }
+      if (name === 'ENOENT') return
       first = false
     }
   }

@@ -22,7 +22,7 @@ import {
   type ProgramsInput
 } from '../plan/programs/desired-programs.ts'
 import { isContainerDevice } from '../plan/network/names.ts'
-import { HOW, type Drop, type PortTraffic } from '../plan/programs/entries.ts'
+import { HOW, readPort, type Drop, type PortTraffic } from '../plan/programs/entries.ts'
 import {
   describeProgramOp,
   planPrograms,
@@ -30,9 +30,10 @@ import {
   type ProgramOp
 } from '../plan/programs/plan-programs.ts'
 import type { ServiceUse } from '../plan/programs/service-entries.ts'
-import { stationOf } from '../plan/programs/tables.ts'
+import { bytesOf, stationOf } from '../plan/programs/tables.ts'
 import type { Datapath } from './datapath.ts'
 import { findPrograms, PROGRAM_PRIORITY, readProgram, stopPrograms, type Running } from './filter.ts'
+import { FlowTable } from './flow-table.ts'
 import { TableStore } from './table-store.ts'
 
 /** Entries that are written before the event loop gets a turn: some 5 ms. */
@@ -48,6 +49,8 @@ export type ProgramsOptions = {
   /** By name, the devices of ours that a pass has seen. */
   readonly indexes: Map<string, number>
   readonly sampling: Pick<Sampling, 'has'>
+  /** Of any clock that goes forward evenly. */
+  readonly nowSeconds?: () => number
   /** Called once, after the first pass over the whole host that left nothing undone. */
   readonly settled: () => void
 }
@@ -60,6 +63,7 @@ export class Programs implements Part<Reading, ProgramOp> {
   readonly attempts = 1
   readonly #options: ProgramsOptions
   readonly #tables: TableStore
+  readonly #flows: FlowTable
   /** By `placeKey`, the devices that run the program they should. */
   #attached = new Map<number, Omit<Place, 'vni'>>()
   /** What the last passes found of networks with services. */
@@ -69,12 +73,14 @@ export class Programs implements Part<Reading, ProgramOp> {
   constructor(options: ProgramsOptions) {
     this.#options = options
     this.#tables = new TableStore(options.datapath.maps)
+    this.#flows = new FlowTable(options.datapath.maps)
   }
 
   async observe({ scope, trust, desired }: Look): Promise<Reading> {
     const { redirects, look, indexes, kernel } = this.#options
     const whole = scope === null
     await this.#tables.read(whole)
+    if (whole) await this.#sweepFlows(false)
     const ifindexOf = (name: IfName): number => {
       const known = indexes.get(name)
       if (known !== undefined) return known
@@ -82,7 +88,7 @@ export class Programs implements Part<Reading, ProgramOp> {
       if (ifindex !== 0) indexes.set(name, ifindex)
       return ifindex
     }
-    const wanted = desiredPrograms({ host: desired.host(), ifindexOf, redirects, ...look(whole) })
+    const wanted = desiredPrograms({ host: desired.host(), ifindexOf, redirects, lingering: vni => this.#lingering(vni), ...look(whole) })
     const places = [...wanted.places.values()]
     this.#noteServices(scope, wanted.services)
     const unused = whole ? this.#forgetUnwanted(wanted.places) : []
@@ -93,6 +99,14 @@ export class Programs implements Part<Reading, ProgramOp> {
     const attached = new Map([...this.#attached.keys()].map(key => [key, true] as const))
     const surplus = whole && !this.#settled ? this.#findSurplus(wanted.places) : unused
     return { desired: wanted, observed: { tables, attached, surplus } }
+  }
+
+  /** What a network's ports have for services, as long as it had some in the last pass, or has flows to them. */
+  #lingering(vni: Vni): ServiceUse {
+    const { services, ports } = this.#tables.of(vni)
+    const [port] = ports.values()
+    if (port === undefined || (services.size === 0 && !this.#flows.mayHave(vni))) return 'none'
+    return readPort(bytesOf(String(port))).services
   }
 
   #noteServices(scope: Vni | null, services: DesiredPrograms['services']): void {
@@ -143,7 +157,22 @@ export class Programs implements Part<Reading, ProgramOp> {
         failures.push({ op, problem: { vni: op.vni, error } })
       }
     }
+    if (done.some(op => op.kind.startsWith('entries-') && 'table' in op && op.table === 'backends')) await this.#sweepFlows(true)
     return { done, failures, again: null }
+  }
+
+  /** Flows whose port, or for datagrams whose backend, is gone are over at once. */
+  async #sweepFlows(now: boolean): Promise<void> {
+    const ports = new Map<number, Vni>()
+    let served = 0
+    for (const [vni, { ports: held, services }] of this.#tables.held) {
+      if (vni === null) continue
+      for (const ifindex of held.keys()) ports.set(Number(ifindex), vni)
+      if (services.size > 0) served += held.size
+    }
+    const nowSeconds = this.#options.nowSeconds?.() ?? process.hrtime()[0]
+    if (!now && !this.#flows.isDue(nowSeconds, served)) return
+    await this.#flows.sweep({ nowSeconds, ports, served, tables: this.#tables.held })
   }
 
   note(op: ProgramOp): OpNote {

@@ -7,7 +7,7 @@ import { argv } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { answerLines, JsonProcess } from './json-process.ts'
 
-const ANSWER_MS = 3_000
+const ANSWER_MS = 2_000
 
 type Namespace = { readonly namespace: string }
 
@@ -15,7 +15,7 @@ type Namespace = { readonly namespace: string }
 export type Answer = string
 
 type Question =
-  | { readonly kind: 'tcp' | 'udp'; readonly address: string; readonly port: number; readonly bytes: number }
+  | { readonly kind: 'tcp' | 'udp'; readonly address: string; readonly port: number; readonly bytes: number; readonly from?: number }
   | { readonly kind: 'open'; readonly address: string; readonly port: number }
   | { readonly kind: 'say'; readonly id: number; readonly bytes: number }
 
@@ -34,8 +34,8 @@ export class ServiceEnd {
     return new ServiceEnd(await JsonProcess.start(namespace, fileURLToPath(import.meta.url), ['client']))
   }
 
-  /** One connection, or one datagram of a socket of its own. */
-  async ask(kind: 'tcp' | 'udp', to: { address: string; port: number }, bytes = 10): Promise<Answer> {
+  /** One connection, or one datagram of a socket of its own. @param to.from the port of that socket */
+  async ask(kind: 'tcp' | 'udp', to: { address: string; port: number; from?: number }, bytes = 10): Promise<Answer> {
     return (await this.#process.ask({ kind, ...to, bytes })) as Answer
   }
 
@@ -85,19 +85,21 @@ function said(socket: Socket, bytes: number): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = ''
     const timer = setTimeout(() => resolve('timeout'), ANSWER_MS)
-    socket.once('error', reject)
+    const failed = (err: Error): void => reject(err)
+    socket.once('error', failed)
     socket.on('data', function take(data: Buffer) {
       text += data.toString()
       if (!text.endsWith('\n')) return
       clearTimeout(timer)
       socket.off('data', take)
+      socket.off('error', failed)
       resolve(text.trim())
     })
     socket.write(`${'x'.repeat(bytes - 1)}\n`)
   })
 }
 
-function sent(address: string, port: number, bytes: number): Promise<string> {
+function sent({ address, port, bytes, from }: Extract<Question, { bytes: number; port: number }>): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
     const timer = setTimeout(() => resolve('timeout'), ANSWER_MS)
@@ -109,7 +111,8 @@ function sent(address: string, port: number, bytes: number): Promise<string> {
     socket.on('error', err => done((err as NodeJS.ErrnoException).code ?? err.message))
     // Of a socket that is connected, an answer from anywhere else would not arrive.
     socket.on('message', data => done(data.toString()))
-    socket.connect(port, address, () => socket.send('x'.repeat(bytes), err => (err === null ? undefined : reject(err))))
+    const bound = (use: () => void): unknown => (from === undefined ? process.nextTick(use) : socket.bind(from, use))
+    bound(() => socket.connect(port, address, () => socket.send('x'.repeat(bytes), err => (err === null ? undefined : reject(err)))))
   })
 }
 
@@ -123,7 +126,7 @@ async function client(): Promise<void> {
   await answerLines(async question => {
     const asked = question as Question
     try {
-      if (asked.kind === 'udp') return await sent(asked.address, asked.port, asked.bytes)
+      if (asked.kind === 'udp') return await sent(asked)
       if (asked.kind === 'say') return await said(heldAt(asked.id), asked.bytes)
       const socket = await opened(asked.address, asked.port)
       if (asked.kind === 'open') {

@@ -86,3 +86,140 @@ for (const plane of ['bpf', 'linux'] as const) {
     }
   })
 }
+
+const UNUSED = 9_999
+
+/** A service at the first address of both families, led to these backends and another port of theirs. */
+function single(s: Stage, names: readonly string[], port = TARGET): DesiredService[] {
+  return serviceOf(s, names).map(service => ({
+    ...service,
+    ports: service.ports.map(one => ({ ...one, backends: one.backends.map(backend => ({ ...backend, port })) }))
+  }))
+}
+
+for (const plane of ['bpf', 'linux'] as const) {
+  t.test(`established connections stay with their backend, whatever becomes of agent and service: ${plane}`, { skip }, async t => {
+    const { s, client } = await stage(t, plane)
+    for (const [name, other] of [
+      ['far', 'near'],
+      ['near', 'far']
+    ] as const) {
+      for (const family of FAMILIES) {
+        await setServices(s, single(s, [name]))
+        const to = { address: VIP[family], port: PORT }
+        const id = Number(await client.open(to))
+        const still = async (what: string): Promise<void> => {
+          t.same(who([await client.say(id), await client.say(id, LARGE)]), [name], `${family}, ${name}: ${what}`)
+        }
+        await still('at first')
+        await s.restart(1)
+        await still('after the end of the agent')
+        t.same(
+          (await s.pass(1)).filter(op => !op.includes('router')),
+          [],
+          'an agent that starts finds all of it right'
+        )
+        await still('after its first pass')
+        await setServices(s, single(s, [name, other]))
+        await still('with another backend')
+        await setServices(s, single(s, [other]))
+        await still('when its own backend is no longer one')
+        t.same(who([await client.ask('tcp', to), await client.ask('udp', to)]), [other], 'new ones go to the other one')
+        await s.restart(1)
+        await setServices(s, single(s, [other]))
+        await still('after another start')
+        await setServices(s, [])
+        await still('without the service')
+        t.equal(await client.ask('tcp', to), 'timeout', 'which nobody reaches any more')
+      }
+    }
+  })
+
+  t.test(`a closed port, no backend, no such port, and a fragment: ${plane}`, { skip }, async t => {
+    const { s, client } = await stage(t, plane)
+    await setServices(s, single(s, ['near'], UNUSED))
+    for (const name of ['near', 'far']) {
+      await setServices(s, single(s, [name], UNUSED))
+      for (const family of FAMILIES) {
+        const to = { address: VIP[family], port: PORT }
+        t.equal(await client.ask('udp', to), 'ECONNREFUSED', `${name}: the error about a datagram is about the service`)
+        t.equal(await client.ask('tcp', to), 'ECONNREFUSED', `${name}: a reset`)
+      }
+    }
+    const drops = (): number => s.driver(1).guardDrops()?.nobody ?? 0
+    for (const family of FAMILIES) {
+      await setServices(s, single(s, []))
+      const before = drops()
+      t.equal(await client.ask('udp', { address: VIP[family], port: PORT }), 'timeout', 'no backend')
+      t.equal(await client.ask('udp', { address: VIP[family], port: 81 }), 'timeout', 'no such port')
+      t.ok(drops() >= before + 2, 'they are counted')
+    }
+    await setServices(s, single(s, ['near', 'far']))
+    const fragments = s.driver(1).guardDrops()?.fragment ?? 0
+    t.equal(await client.ask('udp', { address: VIP.ipv4, port: PORT }, 3_000), 'timeout')
+    t.ok((s.driver(1).guardDrops()?.fragment ?? 0) > fragments, 'fragments are counted')
+  })
+
+  t.test(`a container reaches itself by a service: ${plane}`, { skip }, async t => {
+    const { s, client } = await stage(t, plane)
+    await setServices(s, single(s, ['c']))
+    for (const family of FAMILIES) {
+      const to = { address: VIP[family], port: PORT }
+      const wanted = `c ${VIP[family]}`
+      t.equal(await client.ask('udp', to), `${wanted} 10`, 'as if from the service')
+      t.equal(await client.ask('tcp', to, LARGE), `${wanted} ${LARGE}`)
+      const id = Number(await client.open(to))
+      await s.restart(1)
+      t.equal(await client.say(id), `${wanted} 10`)
+    }
+  })
+
+  t.test(`containers that come and are shaped reach services, and backends that are shaped are reached: ${plane}`, { skip }, async t => {
+    const { s } = await stage(t, plane)
+    await setServices(s, single(s, ['near', 'far']))
+    await s.add('late', net, 1, '10.1.0.9')
+    const late = await ServiceEnd.client(s.container('late'))
+    t.teardown(() => late.stop())
+    const works = async (what: string): Promise<void> => {
+      for (const family of FAMILIES) {
+        const answers: string[] = []
+        for (let n = 0; n < 12; n++) answers.push(await late.ask(n % 2 === 0 ? 'tcp' : 'udp', { address: VIP[family], port: PORT }))
+        t.same(who(answers), ['far', 'near'], `${family}: ${what}`)
+      }
+    }
+    await works('from its first packet on')
+    await s.shape('late', { ingressRate: 1e8, egressRate: 0, delayUs: 0 })
+    await works('by its queue')
+    await s.shape('late', { ingressRate: 0, egressRate: 1e8, delayUs: 0 })
+    await works('by the queue of what it sends')
+    await s.shape('near', { ingressRate: 1e8, egressRate: 1e8, delayUs: 0 })
+    await works('to a backend with both')
+    for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: nothing is left to do`)
+  })
+}
+
+t.test('datagrams leave a backend that is gone, although they never cease', { skip }, async t => {
+  const { s, client } = await stage(t, 'bpf')
+  await setServices(s, single(s, ['near']))
+  const to = { address: VIP.ipv4, port: PORT }
+  const from = 40_001
+  t.same(who([await client.ask('udp', { ...to, from }), await client.ask('udp', { ...to, from })]), ['near'])
+  await setServices(s, single(s, ['far']))
+  t.same(who([await client.ask('udp', { ...to, from })]), ['far'])
+})
+
+t.test('the router and what is not a service are reached as ever, in a network with services', { skip }, async t => {
+  const { s, client } = await stage(t, 'bpf')
+  await setServices(s, [...serviceOf(s, ['near'], VIP), ...serviceOf(s, ['near'], FAR)])
+  for (const [name, family] of [
+    ['near', 'ipv4'],
+    ['far', 'ipv4'],
+    ['near', 'ipv6'],
+    ['far', 'ipv6']
+  ] as const) {
+    const to = { address: addressOf(s, name, family), port: TARGET }
+    t.equal(await client.ask('tcp', to, LARGE), `${name} ${addressOf(s, 'c', family)} ${LARGE}`)
+    t.equal(await client.ask('udp', to), `${name} ${addressOf(s, 'c', family)} 10`)
+  }
+  t.equal(await s.repliesOf('c', ['10.1.0.1'], { count: 2 }), 2)
+})

@@ -28,6 +28,7 @@ struct flow_key {
 #define FLOW_RESET 2
 #define FLOW_OWN 4      // The container is its own backend: to the service.
 #define FLOW_OWN_BACK 8 // And its answers.
+#define FLOW_USED 16    // A packet has gone this way since it was made.
 
 struct flow {
   __be32 address[4]; // What the other end becomes: the backend, or the service.
@@ -83,7 +84,7 @@ INLINE void note_packet(struct flow *flow, __u32 flags)
 {
   const __u32 zero = 0;
   const struct flow_state *state = bpf_map_lookup_elem(&vxm_flow_state, &zero);
-  const __u32 marks = (flags & TCP_FIN ? FLOW_ENDED : 0) | (flags & TCP_RST ? FLOW_RESET : 0);
+  const __u32 marks = FLOW_USED | (flags & TCP_FIN ? FLOW_ENDED : 0) | (flags & TCP_RST ? FLOW_RESET : 0);
   // Written only when it changes: processors share the flow.
   if (state && flow->seen != state->clock) flow->seen = state->clock;
   if (marks & ~flow->marks) flow->marks |= marks;

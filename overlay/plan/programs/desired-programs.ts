@@ -15,7 +15,7 @@ import {
   type SettingsEntry,
   type StationEntry
 } from './entries.ts'
-import { SERVICE_MAC, serviceEntries, type ServiceEntries, type ServiceUse } from './service-entries.ts'
+import { SERVICE_MAC, serviceEntries, widerUse, type ServiceEntries, type ServiceUse } from './service-entries.ts'
 import { emptyTables, stationWord, textOf, type Entries, type Key, type Tables, type TableSet } from './tables.ts'
 
 export type ProgramName = 'from_container' | 'to_container' | 'from_overlay' | 'to_host' | 'from_underlay'
@@ -43,7 +43,7 @@ export type DesiredPrograms = {
   readonly tables: Tables
   /** By `placeKey`. */
   readonly places: ReadonlyMap<number, Place>
-  /** Of the networks that have services. */
+  /** Of the networks that have services, or flows to some that they had. */
   readonly services: ReadonlyMap<Vni, ServiceUse>
 }
 
@@ -73,6 +73,8 @@ export type ProgramsInput = {
   readonly own: HostEntries | null
   /** Does VXLAN to this VTEP leave by the underlay's device? The programs wrap nothing that leaves by another. */
   readonly isDirect: (vtep: Ip) => boolean
+  /** What the flows of a network still need that has fewer services than it had; nothing by default. */
+  readonly lingering?: (vni: Vni) => ServiceUse
 }
 
 const HOST_WORD = 1
@@ -93,17 +95,19 @@ export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
     for (const address of locals) own.locals.set(ipv4Of(address), HOST_WORD)
   }
   for (const network of input.host.networks.values()) {
-    const served = servicesOf(network)
+    const served = servicesOf(network, input.lingering?.(network.vni))
     if (served.use !== 'none') services.set(network.vni, served.use)
     tables.set(network.vni, networkTables(input, { network, served, places }))
   }
   return { tables, places, services }
 }
 
-function servicesOf({ vni, services, subnets, neighbours, router }: DesiredNetwork): ServiceEntries {
+function servicesOf(network: DesiredNetwork, lingering: ServiceUse = 'none'): ServiceEntries {
+  const { vni, services, subnets, router } = network
   const macOf = (address: Ip): Mac | undefined =>
-    neighbours.get(address) ?? (subnets.some(subnet => subnetContains(subnet, address)) ? undefined : router?.mac)
-  return serviceEntries({ vni, services, subnets, macOf })
+    network.neighbours.get(address) ?? (subnets.some(subnet => subnetContains(subnet, address)) ? undefined : router?.mac)
+  const entries = serviceEntries({ vni, services, subnets, macOf })
+  return { ...entries, use: widerUse(entries.use, lingering) }
 }
 
 function networkTables(

@@ -25,6 +25,12 @@ const [SLOTS_AT, BY_CLIENT_AT, CHOICES_AT] = [0, 2, 4]
 /** What a port of a network with such services has to know: see programs/maps.h. */
 export type ServiceUse = 'none' | 'inside' | 'beyond'
 
+/** What includes both. */
+export function widerUse(one: ServiceUse, other: ServiceUse): ServiceUse {
+  const uses = [one, other]
+  return uses.includes('beyond') ? 'beyond' : uses.includes('inside') ? 'inside' : 'none'
+}
+
 export type ServiceEntries = {
   /** By the bytes of their keys, as text; values likewise. */
   readonly services: ReadonlyMap<Key, Value>
