@@ -139,7 +139,9 @@ INLINE void forget_answers(const struct flow_key *key, const struct flow *known,
   if (known->port == flow->port && same_address(known->address, flow->address)) return;
   struct flow_key answers;
   answer_key(&answers, key, known);
-  bpf_map_delete_elem(&vxm_flows, &answers);
+  const struct flow *back = bpf_map_lookup_elem(&vxm_flows, &answers);
+  // Another connection may have taken them over.
+  if (back && same_address(back->address, key->address) && back->port == key->other_port) bpf_map_delete_elem(&vxm_flows, &answers);
 }
 
 // Chooses the backend of a new connection, and writes both halves of its flow. `known`: what another one with these ports had.

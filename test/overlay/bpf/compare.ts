@@ -225,7 +225,7 @@ export function isAsWanted(got: Pick<Outcome, 'verdict' | 'packet'>, wanted: Omi
 }
 
 /** A small generator (xorshift32), the same on every machine. */
-function below(seed: number): (bound: number) => number {
+export function below(seed: number): (bound: number) => number {
   let state = seed >>> 0 || 1
   return bound => {
     state ^= state << 13

@@ -2,6 +2,7 @@
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import { answerSolicitation, headerBytes6, maySendIpv6, type Sender6 } from './model6.ts'
+import { SERVICE_MAC, Services, type Service } from './model-services.ts'
 import { onesSum } from './ones-sum.ts'
 import { tellerOfIpv4, tellerOfIpv6, type ToldAddresses } from './told.ts'
 
@@ -33,6 +34,8 @@ export type Tables = {
   readonly locals: ReadonlySet<number>
   /** By ifindex: bytes of the link-layer header. */
   readonly underlays: ReadonlyMap<number, number>
+  /** With the connections to them so far. */
+  readonly services?: readonly Service[]
 }
 
 /** Of every device. */
@@ -42,18 +45,27 @@ export const DEVICE_MAC: Hex = '02fe00000001'
 export type Port = Sender6 & { readonly network: number; readonly address?: Ipv4 } & {
   readonly redirects: boolean
   readonly mtu: number
+  /** Has its network services, and some beyond its subnets? */
+  readonly services?: 'inside' | 'beyond'
 }
 /** `to` is an ifindex; on another host (`tunnel`) that host's VTEP, or 0. `tells`: see told.ts; without it, nothing. */
 export type Station = {
   readonly to: number
   readonly how: 'peer' | 'queue' | 'tunnel' | 'bridge'
   readonly tells?: readonly ('ipv4' | 'ipv6')[]
+  /** May it receive answers of backends? */
+  readonly awaits?: true
 }
 /** The ifindex of its VXLAN device; with IPv6, the addresses that MACs tell. */
 export type ForwardedNetwork = { readonly tunnel: number; readonly told?: ToldAddresses }
 
 /** A packet, and the size of the segments into which a network card is to cut it; 0: not at all. */
 export type Given = { readonly packet: Buffer; readonly ifindex: number; readonly segmentBytes: number }
+
+/** The connections to the services of these tables; a run of packets has one. */
+export function connectionsOf(tables: Tables): Services {
+  return new Services(tables.services ?? [])
+}
 
 export type Outcome = {
   readonly verdict: 'drop' | 'next' | 'redirect'
@@ -72,7 +84,9 @@ const ECN = { none: 0, ect1: 1, ect0: 2, ce: 3 } as const
 /** What a sender may choose in the outer headers, by its offset: the identification, the header checksum, which follows from it, the source port. */
 export const FREE = { id: 18, checksum: 24, sourcePort: 34 } as const
 
-export function fromContainer(tables: Tables, { packet, ifindex, segmentBytes }: Given): Outcome {
+export function fromContainer(tables: Tables, given: Given, services = connectionsOf(tables)): Outcome {
+  const { ifindex, segmentBytes } = given
+  let { packet } = given
   const port = tables.ports.get(ifindex)
   if (port === undefined) return { verdict: 'drop', packet, counted: ['drop no-port'] }
   if (!maySend(tables, port, { packet, segmentBytes }))
@@ -80,18 +94,44 @@ export function fromContainer(tables: Tables, { packet, ifindex, segmentBytes }:
   const sent = `sent ${ifindex}`
   const bytes = segmentBytes === 0 ? packet.length - ETHERNET_BYTES : segmentBytes + headerBytes(packet)
   const redirects = port.redirects && bytes <= port.mtu
-  const reply = redirects ? answer(tables, port, packet) : null
+  const reply = redirects || port.services !== undefined ? answer(tables, port, packet) : null
   if (reply !== null) return { verdict: 'redirect', packet: reply, counted: [sent] }
-  const station = tables.stations.get(`${port.network} ${packet.toString('hex', 0, 6)}`)
+  const to = packet.toString('hex', 0, 6)
+  const isSure = port.services !== undefined && to === SERVICE_MAC
+  const stationOf = (mac: Hex): Station | undefined => tables.stations.get(`${port.network} ${mac}`)
+  let station = isSure ? undefined : stationOf(to)
+  if (isSure || (station === undefined && port.services === 'beyond' && (packet.readUInt8(0) & 1) === 0)) {
+    const led = services.lead(packet, { ifindex, network: port.network, mac: port.mac, isSure })
+    if (led.kind === 'drop') {
+      const kind = led.why === 'limited' ? 'limited' : 'dropped'
+      return { verdict: 'drop', packet, counted: [`${kind} ${ifindex}`, `drop ${led.why}`] }
+    }
+    if (led.kind !== 'none') packet = led.packet
+    if (led.kind === 'own') return { verdict: 'redirect', packet, counted: [sent, `scope ${port.network} host`] }
+    if (led.kind === 'led') station = stationOf(packet.toString('hex', 0, 6))
+  }
   const scope = station === undefined ? 'bridged' : station.how === 'tunnel' ? 'sent' : 'host'
   const counted = [sent, `scope ${port.network} ${scope}`]
   if (station === undefined || !redirects || station.how === 'bridge') return { verdict: 'next', packet, counted }
-  if (station.how === 'peer') counted.push(`redirected ${station.to}`)
-  if (station.how !== 'tunnel') return { verdict: 'redirect', packet, counted }
+  if (station.how !== 'tunnel') return deliver({ packet, counted }, station, services)
   const outer = { settings: tables.settings, to: station.to, network: port.network }
   const wrapped = segmentBytes === 0 && packet.readUInt16BE(12) !== ARP ? wrap(packet, outer) : null
   if (wrapped !== null) return { verdict: 'redirect', packet: wrapped, counted, isWrapped: true }
   return { verdict: tables.networks.has(port.network) ? 'redirect' : 'next', packet, counted }
+}
+
+/** To a container of this host, past the bridge. */
+function deliver({ packet, counted }: Omit<Outcome, 'verdict'>, station: Station, services: Services): Outcome {
+  if (station.how !== 'peer') return { verdict: 'redirect', packet, counted }
+  const restored = station.awaits === true ? services.restore(packet, station.to) : packet
+  if (restored === null) return { verdict: 'drop', packet, counted }
+  return { verdict: 'redirect', packet: restored, counted: [...counted, `redirected ${station.to}`] }
+}
+
+/** On its way out of the host side of a container's veth. */
+export function toContainer(_tables: Tables, { packet, ifindex }: Given, services: Services): Outcome {
+  const restored = services.restore(packet, ifindex)
+  return { verdict: restored === null ? 'drop' : 'next', packet: restored ?? packet, counted: [] }
 }
 
 /**
@@ -119,13 +159,17 @@ function wrap(
   return Buffer.concat([Buffer.from('0000000000000000000000000800', 'hex'), ip, udp, vxlan, frame])
 }
 
-export function fromOverlay(tables: Tables, { packet, ifindex }: Given): Outcome {
+export function fromOverlay(
+  tables: Tables,
+  { packet, ifindex }: Given,
+  services = connectionsOf(tables)
+): Outcome {
   const network = tables.tunnels.get(ifindex)
   if (network === undefined) return { verdict: 'next', packet, counted: [] }
   const station = tables.stations.get(`${network} ${packet.toString('hex', 0, 6)}`)
   if (station === undefined || ['tunnel', 'bridge'].includes(station.how))
     return { verdict: 'next', packet, counted: [] }
-  return { verdict: 'redirect', packet, counted: station.how === 'peer' ? [`redirected ${station.to}`] : [] }
+  return deliver({ packet, counted: [] }, station, services)
 }
 
 /** Nothing that a bridge hands up is for the host. */
@@ -133,7 +177,11 @@ export function toHost(_tables: Tables, { packet }: Given): Outcome {
   return { verdict: 'drop', packet, counted: ['drop to-host'] }
 }
 
-export function fromUnderlay(tables: Tables, { packet, ifindex, segmentBytes }: Given): Outcome {
+export function fromUnderlay(
+  tables: Tables,
+  { packet, ifindex, segmentBytes }: Given,
+  services = connectionsOf(tables)
+): Outcome {
   const { vtep, vxlanPort, unwraps } = tables.settings
   const linkBytes = tables.underlays.get(ifindex)
   if (linkBytes === undefined) return { verdict: 'next', packet, counted: [] }
@@ -156,7 +204,7 @@ export function fromUnderlay(tables: Tables, { packet, ifindex, segmentBytes }: 
   const inner = isWhole ? unwrapped(packet) : null
   const station = inner === null ? undefined : tables.stations.get(`${network} ${inner.toString('hex', 0, 6)}`)
   if (!unwraps || inner === null || station?.how !== 'peer') return { ...next, counted: [received] }
-  return { verdict: 'redirect', packet: inner, counted: [received, `redirected ${station.to}`] }
+  return deliver({ packet: inner, counted: [received] }, station, services)
 }
 
 /** What is in a VXLAN packet, if it is IPv4 or IPv6, goes on as it is, and the stack takes the packet around it; else null. */

@@ -7,6 +7,7 @@ import type { Mac } from '#model/mac.ts'
 import type { Vni } from '#model/ids.ts'
 import {
   DROPS,
+  HOW,
   ledgerKey,
   networkValue,
   portValue,
@@ -25,7 +26,8 @@ import { NetlinkSocket } from '#platform/netlink-socket.ts'
 import { inScratchNetns } from '#platform/netns.ts'
 import { DEVICE_MAC, type Outcome, type Station, type Tables } from './model.ts'
 import type { ToldAddresses } from './told.ts'
-import { addressKey, addressWord, neighbourValue, stationKey, stationValue } from '../entry-bytes.ts'
+import { addressKey, addressWord, encodeValue, neighbourValue, stationKey } from '../entry-bytes.ts'
+import { stationWord } from '#overlay/plan/programs/tables.ts'
 
 const VERDICTS: Readonly<Record<number, Outcome['verdict']>> = { [-1]: 'next', 2: 'drop', 7: 'redirect' }
 /** struct __sk_buff. */
@@ -127,14 +129,14 @@ export class Bench {
     for (const [ifindex, bytes] of underlays) {
       this.map('vxm_underlays').set([{ key: word(ifindex), value: word(bytes) }])
     }
-    for (const [ifindex, { network, address, address6, mac, redirects, mtu }] of ports) {
+    for (const [ifindex, { network, address, address6, mac, redirects, services = 'none', mtu }] of ports) {
       const addresses = [
         ...(address === undefined ? [] : [address]),
         ...(address6 === undefined ? [] : [ipOf(address6)])
       ]
-      const value = portValue({ network: network as Vni, addresses, mac: macOf(mac), redirects, mtu })
+      const value = portValue({ network: network as Vni, addresses, mac: macOf(mac), redirects, services, mtu })
       this.map('vxm_ports').set([{ key: word(ifindex), value }])
-      for (const map of [this.map('vxm_traffic'), this.map('vxm_buckets')]) {
+      for (const map of ['vxm_traffic', 'vxm_buckets', 'vxm_flow_counts'].map(name => this.map(name))) {
         map.set([{ key: word(ifindex), value: new Uint8Array(map.valueBytes) }])
       }
     }
@@ -142,7 +144,10 @@ export class Bench {
       const [network = '', mac = ''] = key.split(' ')
       const entry = {
         key: stationKey(Number(network) as Vni, macOf(mac)),
-        value: stationValue({ ...station, tells: tellsOf(station) })
+        value: encodeValue(
+          'stations',
+          stationWord({ to: station.to, how: HOW[station.how], tells: tellsOf(station), awaits: Number(station.awaits ?? false) })
+        )
       }
       this.map('vxm_stations').set([entry])
     }
@@ -152,12 +157,37 @@ export class Bench {
     ] as const) {
       for (const [key, mac] of all) this.map(name).set([{ key: addressKeyOf(key), value: neighbourValue(macOf(mac)) }])
     }
+    this.#fillServices()
     for (const key of vteps) this.map('vxm_vteps').set([{ key: addressKeyOf(key), value: word(1) }])
     for (const [ifindex, network] of tunnels) {
       this.map('vxm_tunnels').set([{ key: word(ifindex), value: word(network) }])
       for (const scope of SCOPES) {
         const value = new Uint8Array(this.map('vxm_ledger').valueBytes)
         this.map('vxm_ledger').set([{ key: ledgerKey(network as Vni, scope), value }])
+      }
+    }
+  }
+
+  #fillServices(): void {
+    for (const { network, address, port, protocol, backends, slots, byClient = false } of this.#tables.services ?? []) {
+      const key = Buffer.alloc(24)
+      key.writeUInt32LE(network, 0)
+      mapped(address).copy(key, 4)
+      key.writeUInt16BE(port, 20)
+      key.writeUInt8(protocol, 22)
+      for (const [place, backend] of backends.entries()) {
+        const value = Buffer.alloc(24)
+        mapped(backend.address).copy(value, 0)
+        value.writeUInt16BE(backend.port, 16)
+        value.write(backend.mac, 18, 'hex')
+        this.map('vxm_backends').set([{ key: partOf(key, place), value }])
+      }
+      for (let part = 0; part === 0 || part * 1_024 < slots.length; part++) {
+        const value = Buffer.alloc(1_028)
+        value.writeUInt16LE(slots.length, 0)
+        value.writeUInt16LE(Number(byClient), 2)
+        Buffer.from(slots.slice(part * 1_024, (part + 1) * 1_024)).copy(value, 4)
+        this.map('vxm_services').set([{ key: partOf(key, part), value }])
       }
     }
   }
@@ -182,6 +212,16 @@ export class Bench {
     })
     return counters
   }
+}
+
+function mapped(address: string): Buffer {
+  return Buffer.from(address.length === 8 ? `00000000000000000000ffff${address}` : address, 'hex')
+}
+
+function partOf(key: Buffer, part: number): Buffer {
+  const copy = Buffer.from(key)
+  copy.writeUInt8(part, 23)
+  return copy
 }
 
 function macOf(hex: string): Mac {
