@@ -185,7 +185,7 @@ export const FAMILIES: readonly Family[] = [
     name: 'vxmesh_guard_dropped_packets_total',
     type: 'counter',
     label: 'reason',
-    help: 'Packets dropped by the guard’s eBPF programs: forged or limited (sent by a container), to-host, no-port, stranger (VXLAN from a host without endpoints in the network) or malformed VXLAN',
+    help: 'Packets dropped by the guard’s eBPF programs: forged or limited (sent by a container), nobody or fragment (sent to a service without a backend, or in fragments), to-host, no-port, stranger (VXLAN from a host without endpoints in the network) or malformed VXLAN',
     read: f => Object.entries(f.guardDrops)
   },
   {
