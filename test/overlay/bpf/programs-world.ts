@@ -2,7 +2,7 @@
 
 import type { Test } from 'tap'
 import type { Endpoint } from '#model/endpoint.ts'
-import type { IfName, Vni } from '#model/ids.ts'
+import type { IfName, NetworkName, Vni } from '#model/ids.ts'
 import { parseIp, parseSubnet, type Ip } from '#model/ip.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import type { Network } from '#model/network.ts'
@@ -15,6 +15,7 @@ import { runPart, type Look, type PartReport } from '#overlay/pass.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { bridgeName, vethName, vxlanName } from '#overlay/plan/network/names.ts'
 import { desiredPrograms, type HostEntries } from '#overlay/plan/programs/desired-programs.ts'
+import type { DesiredService } from '#overlay/plan/services/service.ts'
 import type { SettingsEntry } from '#overlay/plan/programs/entries.ts'
 import { decodeEntry, TABLES, type Bytes, type Table } from '#overlay/plan/programs/tables.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../fixtures.ts'
@@ -42,8 +43,13 @@ export function on(host: number, container: string, last: number, network = red)
   return makeEndpoint(network, { container, host, address })
 }
 
-function hostWith(endpoints: readonly Endpoint[], networks = NETWORKS): DesiredHost {
+function hostWith(
+  endpoints: readonly Endpoint[],
+  networks: readonly Network[],
+  services: World['services']
+): DesiredHost {
   return desired({
+    services,
     self: peer(1),
     selfVtep: makeHost(1).vtep,
     networks,
@@ -74,6 +80,8 @@ export class World {
   /** For each pass, whether it asked anew. */
   readonly asked: boolean[] = []
   settled = 0
+  /** Of the networks. */
+  services: ReadonlyMap<NetworkName, readonly DesiredService[]> = new Map()
   readonly #options: ProgramsOptions
 
   constructor(
@@ -112,7 +120,7 @@ export class World {
   ): Promise<PartReport> {
     const { scope = null } = look
     const networks = all.filter(({ vni }) => scope === null || vni === scope)
-    const host = (): DesiredHost => hostWith(endpoints, networks)
+    const host = (): DesiredHost => hostWith(endpoints, networks, this.services)
     const gateways = (): never => {
       throw new Error('not needed')
     }
@@ -130,7 +138,7 @@ export class World {
   wanted(endpoints: readonly Endpoint[]): string[] {
     const { redirects } = this.#options
     const { tables } = desiredPrograms({
-      ...{ host: hostWith(endpoints), ifindexOf: name => this.#find(name), redirects },
+      ...{ host: hostWith(endpoints, NETWORKS, this.services), ifindexOf: name => this.#find(name), redirects },
       ...{ own: this.#own(), isDirect: this.isDirect }
     })
     return [...tables]
@@ -168,8 +176,8 @@ export class World {
   }
 
   /** The program that a device runs, and whether it is of this run; null for none. */
-  running(name: string): string | null {
-    const program = readProgram(this.scratch.socket, this.scratch.ifindexOf(name))
+  running(name: string, sends = false): string | null {
+    const program = readProgram(this.scratch.socket, this.scratch.ifindexOf(name), sends)
     if (program === null) return null
     const own = this.datapath.programs.get(program.name)?.id === program.id
     return own ? program.name : `${program.name} of another run`
