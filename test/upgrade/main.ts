@@ -4,7 +4,7 @@
 
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { BOTH_FAMILIES, LABELS, rulesOfVersion } from '#model/command.ts'
+import { BOTH_FAMILIES, LABELS, rulesOfVersion, SERVICES } from '#model/command.ts'
 import { asVxmeshError } from '#model/errors.ts'
 import { findFaults } from '../chaos/find-faults.ts'
 import type { LoadReport } from '../chaos/load.ts'
@@ -52,7 +52,8 @@ try {
   /** What the version before does not know. */
   const news = [
     ...(known < BOTH_FAMILIES ? [{ name: 'IPv6', ask: createSix }] : []),
-    ...(known < LABELS ? [{ name: 'labels', ask: label }] : [])
+    ...(known < LABELS ? [{ name: 'labels', ask: label }] : []),
+    ...(known < SERVICES ? [{ name: 'services', ask: serve }] : [])
   ]
   const refusals: string[] = []
   for (const host of hosts) {
@@ -70,6 +71,8 @@ try {
   await waitFor('IPv6 is accepted once all are new', async () => (await createSix(first)) === 'done')
   await waitFor('labels are accepted once all are new', async () => (await label(first)) === 'done')
   await waitFor('every host has the label', async () => (await Promise.all(hosts.map(labelled))).every(Boolean))
+  await waitFor('services are accepted once all are new', async () => (await serve(first)) === 'done')
+  await waitFor('every host has the service', async () => (await Promise.all(hosts.map(served))).every(Boolean))
   const reached = await reachSix([first, third], later)
   const packets = await flow.stop()
   const report = (await load.ask('stop')) as LoadReport
@@ -119,6 +122,17 @@ function label({ api }: LabHost): Promise<string> {
 
 async function labelled({ api }: LabHost): Promise<boolean> {
   return (await api.list('/v1/endpoints?network=red&label=app=from')).length === 1
+}
+
+/** Asked of servers. */
+function serve({ api }: LabHost): Promise<string> {
+  const service = { network: 'red', name: 'web', ports: ['80'], select: ['app=from'], requestId: 'web' }
+  return answer(api.call('POST', '/v1/services', service))
+}
+
+async function served({ api }: LabHost): Promise<boolean> {
+  const [service] = await api.list<{ endpoints: number }>('/v1/services?network=red')
+  return service?.endpoints === 1
 }
 
 /** @returns `done`, or the code of the refusal */
