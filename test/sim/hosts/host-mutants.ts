@@ -1,6 +1,6 @@
 // Mutants of whole hosts that the simulator must detect: each drops one check outside the consensus core.
 
-import type { SourceMutant } from './mutant-loader.ts'
+import type { SourceMutant } from '../../mutant-loader.ts'
 import { RULES_MUTANTS } from './rules-mutants.ts'
 import { STATE_MUTANTS } from './state-mutants.ts'
 

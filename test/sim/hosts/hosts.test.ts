@@ -1,7 +1,8 @@
 import t from 'tap'
 import { HOST_MUTANTS } from './host-mutants.ts'
 import { simulateHosts } from './host-world.ts'
-import { loadMutant, mutate } from './mutant-loader.ts'
+import { mutate } from '../../mutant-loader.ts'
+import { loadMutant } from './load-mutant.ts'
 
 t.test('the same seed gives the same run of whole hosts twice, and different seeds give different runs', async t => {
   const seeds = [1, 2, 6]

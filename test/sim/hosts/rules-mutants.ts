@@ -1,6 +1,6 @@
 // Mutants of the rules of the cluster (docs/adr/0054) that a simulated upgrade must detect.
 
-import type { SourceMutant } from './mutant-loader.ts'
+import type { SourceMutant } from '../../mutant-loader.ts'
 
 export const RULES_MUTANTS: readonly SourceMutant[] = [
   {

@@ -1,7 +1,7 @@
 // Mutants of the replicated state that the simulator must detect: the sums behind the digest no longer follow each change, so
 // that a state that was restored from a snapshot differs from one that was applied.
 
-import type { SourceMutant } from './mutant-loader.ts'
+import type { SourceMutant } from '../../mutant-loader.ts'
 
 export const STATE_MUTANTS: readonly SourceMutant[] = [
   {

@@ -1,12 +1,11 @@
-// Mutants of whole hosts: a mutant replaces a piece of the source text of one file. That file and the files that import it,
-// directly or through others, are loaded once more for each mutant, under a query in the module URLs. All others are shared:
-// they are the same code, which is compiled already.
+// Mutants: each replaces a piece of the source text of one file. That file and the files that import it, directly or through
+// others, are loaded once more for each mutant, under a query in the module URLs. All others are shared: they are the same
+// code, which is compiled already.
 
 import { readFileSync } from 'node:fs'
 import { registerHooks, stripTypeScriptTypes } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import type { RunResult } from '../run-result.ts'
 
 type Edit = {
   /** Occurs once in the file. */
@@ -24,25 +23,21 @@ export type SourceMutant = Edit & {
   readonly also?: readonly Edit[]
 }
 
-const ROOT = pathToFileURL(join(import.meta.dirname, '../../..')).href
-const WORLD = new URL('./host-world.ts', import.meta.url).href
+const ROOT = pathToFileURL(join(import.meta.dirname, '..')).href
 const QUERY = '?mutant='
 /** Name of the load that only shows who imports whom. */
 const NO_MUTANT = 'none'
 
-type World = typeof import('./host-world.ts')
-
-/** The simulation with a mutant in it. */
-export async function loadMutant(mutant: SourceMutant): Promise<(seed: number) => Promise<RunResult>> {
+/** A module with a mutant in it. @param entry URL of the module, which imports the mutant's file, directly or through others */
+export async function loadMutated(entry: string, mutant: SourceMutant): Promise<unknown> {
   const source = stripTypeScriptTypes(mutate(mutant))
   const target = `${ROOT}/${mutant.file}`
-  const changed = dependentsOf(target, await importers())
-  if (!changed.has(WORLD)) throw new Error(`${mutant.name}: the simulation does not import ${mutant.file}`)
-  const { simulateHosts } = await loadWorld(mutant.name, {
+  const changed = dependentsOf(target, await importers(entry))
+  if (!changed.has(entry)) throw new Error(`${mutant.name}: ${entry} does not import ${mutant.file}`)
+  return load(entry, mutant.name, {
     isOwn: url => changed.has(url),
     sourceOf: url => (url === target ? source : strippedSource(url))
   })
-  return simulateHosts
 }
 
 type Load = {
@@ -52,7 +47,7 @@ type Load = {
   readonly onImport?: (importer: string, imported: string) => void
 }
 
-async function loadWorld(name: string, { isOwn, sourceOf, onImport }: Load): Promise<World> {
+async function load(entry: string, name: string, { isOwn, sourceOf, onImport }: Load): Promise<unknown> {
   const query = `${QUERY}${name}`
   const hooks = registerHooks({
     resolve(specifier, context, nextResolve) {
@@ -69,26 +64,28 @@ async function loadWorld(name: string, { isOwn, sourceOf, onImport }: Load): Pro
     }
   })
   try {
-    return (await import(`${WORLD}${query}`)) as World
+    return (await import(`${entry}${query}`)) as unknown
   } finally {
     hooks.deregister()
   }
 }
 
-let known: Promise<ReadonlyMap<string, ReadonlySet<string>>> | null = null
+const known = new Map<string, Promise<ReadonlyMap<string, ReadonlySet<string>>>>()
 
-/** The files of the simulation with those that import them, as the loader sees it. */
-function importers(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  known ??= (async () => {
+/** The files below an entry with those that import them, as the loader sees it. */
+function importers(entry: string): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  const look = async (): Promise<ReadonlyMap<string, ReadonlySet<string>>> => {
     const found = new Map<string, Set<string>>()
     const onImport = (importer: string, imported: string): void => {
       const some = found.get(imported) ?? new Set()
       found.set(imported, some.add(importer))
     }
-    await loadWorld(NO_MUTANT, { isOwn: () => true, sourceOf: strippedSource, onImport })
+    await load(entry, NO_MUTANT, { isOwn: () => true, sourceOf: strippedSource, onImport })
     return found
-  })()
-  return known
+  }
+  const looked = known.get(entry) ?? look()
+  known.set(entry, looked)
+  return looked
 }
 
 /** A file, and what imports it, directly or through others. */
