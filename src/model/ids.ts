@@ -12,6 +12,7 @@ export type HostName = Brand<string, 'HostName'>
 export type NetworkName = Brand<string, 'NetworkName'>
 /** A service's name, unique in its network. */
 export type ServiceName = Brand<string, 'ServiceName'>
+export type PolicyName = Brand<string, 'PolicyName'>
 /** A Kubernetes namespace's name. */
 export type NamespaceName = Brand<string, 'NamespaceName'>
 export type ContainerId = Brand<string, 'ContainerId'>
@@ -48,6 +49,9 @@ export function parseNetworkName(text: string, field = 'name'): NetworkName {
 /** A service's name: a DNS label. @throws ERR_INVALID */
 export function parseServiceName(text: string, field = 'name'): ServiceName {
   return match({ text, field, pattern: NAME, rule: NAME_RULE }) as ServiceName
+/** A policy's name, unique in its network: a DNS label. @throws ERR_INVALID */
+export function parsePolicyName(text: string, field = 'name'): PolicyName {
+  return match({ text, field, pattern: NAME, rule: NAME_RULE }) as PolicyName
 }
 
 /** A Kubernetes namespace's name: a DNS label (RFC 1123). @throws ERR_INVALID */
