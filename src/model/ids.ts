@@ -49,6 +49,8 @@ export function parseNetworkName(text: string, field = 'name'): NetworkName {
 /** A service's name: a DNS label. @throws ERR_INVALID */
 export function parseServiceName(text: string, field = 'name'): ServiceName {
   return match({ text, field, pattern: NAME, rule: NAME_RULE }) as ServiceName
+}
+
 /** A policy's name, unique in its network: a DNS label. @throws ERR_INVALID */
 export function parsePolicyName(text: string, field = 'name'): PolicyName {
   return match({ text, field, pattern: NAME, rule: NAME_RULE }) as PolicyName
