@@ -1,5 +1,5 @@
 // What a client host may request about hosts and endpoints: its own alone. Networks and namespaces belong to no host, and
-// operators change them from any host. Services decide where the traffic of all hosts' containers goes: servers change them.
+// operators change them from any host. Services and policies decide where the traffic of all hosts' containers goes: servers change them.
 // Requests of servers name no host (`Request.by`) and may change everything. The rules
 // are part of the state machine, so that nothing can change between the check and its effect. Pure.
 
@@ -27,7 +27,7 @@ export function whyNotAllowed(tables: Tables, command: Command, by: PeerId): Ref
       )
     }
     case 'network-delete':
-      // By force it releases the endpoints in the network, and its services. Without force, a network that is used is refused anyway.
+      // By force it releases the endpoints in the network, its services and policies. Without force, a network that is used is refused anyway.
       return command.force ? releasesOthers(tables, command.name, by) : null
     // A host that seems to be down may only seem so: a member can make others look failed over Serf for a moment.
     case 'host-remove':
@@ -36,6 +36,10 @@ export function whyNotAllowed(tables: Tables, command: Command, by: PeerId): Ref
     case 'service-update':
     case 'service-delete':
       return refuse('ERR_NOT_ALLOWED', 'name: a client host changes no services; run this on a server', 'name')
+    case 'policy-create':
+    case 'policy-update':
+    case 'policy-delete':
+      return refuse('ERR_NOT_ALLOWED', 'name: a client host changes no policies; run this on a server', 'name')
     case 'session-open':
     case 'network-create':
     case 'network-update':
@@ -56,6 +60,8 @@ function isOwn(tables: Tables, { host }: Endpoint, by: PeerId): boolean {
 function releasesOthers(tables: Tables, name: NetworkName, by: PeerId): Refusal | null {
   const table = tables.networks.get(name)
   if (table?.services?.byName.size) return notAllowed(`does not delete network ${name}, which has services`, 'name')
+  if (tables.policies.countOf(name) > 0)
+    return notAllowed(`does not delete network ${name}, which has policies`, 'name')
   for (const endpoint of table?.byAddress.values() ?? []) {
     if (isOwn(tables, endpoint, by)) continue
     return notAllowed(

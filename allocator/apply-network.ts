@@ -159,6 +159,14 @@ export function deleteNetwork(
       'name'
     )
   }
+  const policies = tables.policies.countOf(name)
+  if (policies > 0 && !force) {
+    return refuse(
+      'ERR_NETWORK_IN_USE',
+      `network ${name} has ${policies} ${policies === 1 ? 'policy' : 'policies'}`,
+      'name'
+    )
+  }
   const [namespace] = force ? [] : namespacesOf(tables, name, rules)
   if (namespace !== undefined) {
     const what = `namespace ${namespace.name} is mapped to network ${name}`

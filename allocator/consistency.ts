@@ -14,6 +14,7 @@ import { BITS_MAX, BitVector } from './bit-vector.ts'
 import { hashCursors, hashRows, hashSessions } from './digest.ts'
 import { ownerOf, ownerOfMac, pooled, type NetworkTable } from './network-table.ts'
 import type { Pool } from './pool.ts'
+import { policyFaults } from './policy-faults.ts'
 import { serviceFaults } from './service-faults.ts'
 import { MAX_REMEMBERED, MAX_SESSIONS, type Sessions } from './sessions.ts'
 import type { ClusterState } from './state-machine.ts'
@@ -30,7 +31,7 @@ export function verify(state: ClusterState): string[] {
   }
   faults.push(...routeFaults(tables))
   faults.push(...countFaults(tables), ...hostFaults(tables), ...namespaceFaults(tables), ...rulesFaults(tables))
-  faults.push(...labelFaults(tables), ...serviceFaults(tables))
+  faults.push(...labelFaults(tables), ...serviceFaults(tables), ...policyFaults(tables))
   faults.push(...sessionFaults(sessions, state.appliedIndex))
   const isSame = (one: Hash, other: Hash): boolean => one.a === other.a && one.b === other.b
   if (!isSame(tables.hash.value, hashRows(tables))) faults.push('the hash does not match the rows')

@@ -11,6 +11,7 @@ import {
   hashHost,
   hashNamespace,
   hashNetwork,
+  hashPolicy,
   hashService,
   hashSession,
   SetHash,
@@ -43,6 +44,7 @@ export function hashRows(tables: Tables): Hash {
     for (const service of services?.byName.values() ?? []) rows.add(hashService(service))
     for (const endpoint of byAddress.values()) rows.add(hashEndpoint(endpoint))
   }
+  for (const policy of tables.policies.all()) rows.add(hashPolicy(policy))
   for (const host of tables.hosts.values()) rows.add(hashHost(host))
   for (const namespace of tables.namespaces.values()) rows.add(hashNamespace(namespace))
   return rows.value

@@ -8,6 +8,7 @@ import {
   hostInto,
   namespaceInto,
   networkInto,
+  policyInto,
   serviceInto,
   SetHash,
   type Hash
@@ -58,6 +59,8 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
       return namespaceInto(hasher, result.namespace)
     case 'service':
       return serviceInto(hasher.number(result.created ? 1 : 0), result.service)
+    case 'policy':
+      return policyInto(hasher.number(result.created ? 1 : 0), result.policy)
   }
 }
 

@@ -1,13 +1,16 @@
 // The paper's key-value view of the state: network/<name>, vlanStore, ipStore/<name>, host/<name>,
-// endpoint/<network>/<containerId>/<ifname>; namespace/<name> and service/<network>/<name>. Read-only; values are JSON with addresses as text.
+// endpoint/<network>/<containerId>/<ifname>; namespace/<name>, policy/<network>/<name> and service/<network>/<name>. Read-only; values are JSON with addresses as text.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
-import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, ServiceName } from '#model/ids.ts'
+import type { ContainerId, HostName, IfName, NamespaceName, NetworkName, PolicyName, ServiceName } from '#model/ids.ts'
 import { mirrorOf } from '#model/addresses.ts'
 import { compareIp, formatIp, formatSubnet } from '#model/ip.ts'
 import { formatTerm } from '#model/labels.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
+import { formatRule } from '#model/policy-text.ts'
+import { formatRequirements } from '#model/requirement.ts'
 import { formatBackend, formatPort, type Service } from '#model/service.ts'
 import { addressOfValue } from './address-pool.ts'
 import type { NetworkTable } from './network-table.ts'
@@ -69,6 +72,10 @@ export function getKv(state: ClusterState, key: string): KvValue | undefined {
     return host && hostValue(host)
   }
   if (kind === 'namespace' && parts.length === 2) return state.namespace(name as NamespaceName)
+  if (kind === 'policy' && parts.length === 3) {
+    const policy = state.policy(name as NetworkName, id as PolicyName)
+    return policy && policyValue(policy)
+  }
   if (kind === 'service' && parts.length === 3) {
     const service = table?.services?.byName.get(id as ServiceName)
     return service && serviceValue(service)
@@ -105,6 +112,13 @@ function* groups(state: ClusterState): Generator<Group> {
       )
   }
   yield { start: 'network/', keys: () => each(state.networks(), ({ name }) => `network/${name}`, networkValue) }
+  for (const network of state.tables.policies.networks().toSorted()) {
+    const rows = state.policiesOf(network)
+    yield {
+      start: `policy/${network}/`,
+      keys: () => each(rows, ({ name }) => `policy/${network}/${name}`, policyValue)
+    }
+  }
   const ofServices = [...networks.values()].filter(({ services }) => services !== null)
   const serviceStarts = ofServices.map(table => ({ table, start: `service/${table.network.name}/` }))
   for (const { table, start } of serviceStarts.sort((a, b) => (a.start < b.start ? -1 : 1))) {
@@ -198,6 +212,11 @@ function serviceValue(service: Service): KvValue {
     ...(select === undefined ? {} : { select: select.map(formatTerm) }),
     ...(backends === undefined ? {} : { backends: backends.map(formatBackend) })
   }
+}
+
+function policyValue({ select, rules, ...row }: Policy): KvValue {
+  const texts = rules.map(rule => ({ direction: rule.direction, action: rule.action, rule: formatRule(rule) }))
+  return { ...row, select: formatRequirements(select), rules: texts }
 }
 
 function hostValue(host: Host): KvValue {

@@ -9,9 +9,10 @@ import { asFields, flag, optional, wholeNumber, type Fields } from '#model/field
 import { parseVni } from '#model/ids.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
 import { whyUnfit, type Service } from '#model/service.ts'
 import { parseCommand } from '#model/parse-request.ts'
-import { endpointRow, networkRow, serviceRow } from './rows.ts'
+import { endpointRow, networkRow, policyRow, serviceRow } from './rows.ts'
 
 /** @throws ERR_INVALID naming the field */
 export function parseNetworkRow(value: unknown): Network {
@@ -57,6 +58,13 @@ export function parseServiceRow(value: unknown): Service {
 }
 
 /** @throws ERR_INVALID naming the field */
+export function parsePolicyRow(value: unknown): Policy {
+  const fields = fieldsOf(value)
+  if (fields['closes'] === undefined) throw invalid('closes', 'is missing')
+  return policyRow(as('policy-create', fields))
+}
+
+/** @throws ERR_INVALID naming the field */
 export function parseOutcome(value: unknown): Outcome {
   const { ok, result, error } = fieldsOf(value)
   if (ok === true) return { ok, result: parseResult(fieldsOf(result)) }
@@ -83,6 +91,8 @@ function parseResult(f: Fields): Result {
       return { kind, namespace: parseNamespaceRow(f['namespace']) }
     case 'service':
       return { kind, service: parseServiceRow(f['service']), created: flag(f, 'created') }
+    case 'policy':
+      return { kind, policy: parsePolicyRow(f['policy']), created: flag(f, 'created') }
     default:
       throw invalid('kind', 'is not a result that this version knows')
   }

@@ -3,6 +3,7 @@
 import type { Outcome } from '#model/command.ts'
 import type { Labels } from '#model/labels.ts'
 import type { Namespace } from '#model/namespace.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import type { NetworkSettings } from '#model/settings.ts'
 
@@ -77,14 +78,16 @@ export type PlainState = {
   readonly networks: readonly PlainNetwork[]
   /** By network and name, ascending; absent when there are none. */
   readonly services?: readonly Service[]
+  /** The same. */
+  readonly policies?: readonly Policy[]
   /** By name, ascending. */
   readonly namespaces: readonly Namespace[]
   /** Least recently used first. */
   readonly sessions: readonly PlainSession[]
 }
 
-/** The order of services. */
-export function byNetworkAndName(a: Service, b: Service): number {
+/** The order of services, and of policies. */
+export function byNetworkAndName<Row extends Pick<Service | Policy, 'network' | 'name'>>(a: Row, b: Row): number {
   if (a.network !== b.network) return a.network < b.network ? -1 : 1
   return a.name < b.name ? -1 : 1
 }

@@ -19,6 +19,10 @@ export const MAX_NAMESPACES = 65_536
 export const MAX_SERVICES_PER_NETWORK = 1_000
 /** With all the backends that they may have, about 0.5 GB; as they are used, some 50 MB. */
 export const MAX_SERVICES = 65_536
+/** Each may have the rules of several teams; what all of them say together is bounded anew on each host (docs/adr/0067). */
+export const MAX_POLICIES_PER_NETWORK = 250
+/** With all the rules that they may have, about 0.5 GB; as they are used, some 20 MB. */
+export const MAX_POLICIES = 32_768
 /** An agent opens one at each start; the others are of earlier starts. */
 export const MAX_SESSIONS_PER_HOST = 64
 /** Twice what two agents of one host, the old and the new, have in flight. */

@@ -1,6 +1,14 @@
 // Refusals. They are outcomes too: the same on every replica, and remembered for retries.
 
-import { BOTH_FAMILIES, LABELS, rulesOfVersion, SERVICES, versionOfRules, type Refusal } from '#model/command.ts'
+import {
+  BOTH_FAMILIES,
+  LABELS,
+  POLICIES,
+  rulesOfVersion,
+  SERVICES,
+  versionOfRules,
+  type Refusal
+} from '#model/command.ts'
 import type { ErrorCode } from '#model/errors.ts'
 import type { NetworkName } from '#model/ids.ts'
 import type { Tables } from './tables.ts'
@@ -17,7 +25,7 @@ export function noNetwork(name: NetworkName, field: 'name' | 'network'): Refusal
 
 /**
  * What needs newer rules, before the cluster has raised its own to them (docs/adr/0054).
- * @param needed BOTH_FAMILIES, LABELS or SERVICES
+ * @param needed BOTH_FAMILIES, LABELS, SERVICES or POLICIES
  */
 export function refuseOldRules({ presentHosts }: Tables, field: string, needed: number = BOTH_FAMILIES): Refusal {
   const old = presentHosts.filter(({ version }) => rulesOfVersion(version) < needed).map(({ name }) => name)
@@ -30,6 +38,7 @@ export function refuseOldRules({ presentHosts }: Tables, field: string, needed: 
 
 function wants(rules: number): string {
   const every = 'every host of the cluster to know'
+  if (rules >= POLICIES) return `policies need ${every} them`
   if (rules >= SERVICES) return `services need ${every} them`
   return rules >= LABELS ? `labels need ${every} them` : `IPv6 needs ${every} it`
 }

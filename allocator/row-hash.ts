@@ -8,6 +8,9 @@ import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import { formatRule } from '#model/policy-text.ts'
+import type { Policy } from '#model/policy.ts'
+import { formatRequirements } from '#model/requirement.ts'
 import type { Service } from '#model/service.ts'
 import { ENDPOINT_SETTING_NAMES, NETWORK_SETTING_NAMES, type Setting } from '#model/settings.ts'
 
@@ -116,6 +119,7 @@ export const hashEndpoint = rowHash('endpoint', endpointInto)
 export const hashHost = rowHash('host', hostInto)
 export const hashNamespace = rowHash('namespace', namespaceInto)
 export const hashService = rowHash('service', serviceInto)
+export const hashPolicy = rowHash('policy', policyInto)
 
 export function hashText(text: string): Hash {
   return new Hasher().text(text).finish()
@@ -178,6 +182,8 @@ function resultInto(hasher: Hasher, result: Result): Hasher {
       return hasher.hash(hashNamespace(result.namespace))
     case 'service':
       return hasher.number(result.created ? 1 : 0).hash(hashService(result.service))
+    case 'policy':
+      return hasher.number(result.created ? 1 : 0).hash(hashPolicy(result.policy))
   }
 }
 
@@ -233,6 +239,13 @@ export function serviceInto(hasher: Hasher, service: Service): Hasher {
   if (backends !== undefined) hasher.text('backends')
   for (const { address, port = 0 } of backends ?? []) hasher.ip(address).number(port)
   return hasher
+}
+
+/** By its texts: different rules of one direction and action have different ones. */
+export function policyInto(hasher: Hasher, { network, name, select, closes, rules, requestId }: Policy): Hasher {
+  hasher.text(network).text(name).optionalText(requestId).text(formatRequirements(select)).text(closes.join())
+  for (const rule of rules) hasher.text(rule.direction).text(rule.action).text(formatRule(rule))
+  return hasher.number(rules.length)
 }
 
 /** murmur3's finalizer: every input bit affects every output bit. */

@@ -9,6 +9,7 @@ import type { Ipv6 } from '#model/ipv6.ts'
 import { changedLabels, isEmpty } from '#model/labels.ts'
 import type { Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import { changesOf, ENDPOINT_SETTINGS, NETWORK_SETTINGS, type EndpointSettings } from '#model/settings.ts'
 
@@ -90,6 +91,11 @@ export function serviceRow(
     ...(backends === undefined ? {} : { backends }),
     ...(requestId === undefined ? {} : { requestId })
   }
+}
+
+/** In the order in which snapshots have its fields. */
+export function policyRow({ network, name, select, closes, rules, requestId }: Policy): Policy {
+  return { network, name, select, closes, rules, ...(requestId === undefined ? {} : { requestId }) }
 }
 
 /** The row after an update. */

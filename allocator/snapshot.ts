@@ -9,7 +9,7 @@ import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
 import { firstDigestOf } from './first-digest.ts'
 import { endpointsFrom, type NetworkTable } from './network-table.ts'
-import { parseNamespaceRow, parseServiceRow } from './parse-row.ts'
+import { parseNamespaceRow, parsePolicyRow, parseServiceRow } from './parse-row.ts'
 import {
   capturedSession,
   indexOf,
@@ -39,6 +39,7 @@ export function encodeState(state: ClusterState): PlainState {
   const { tables, sessions, appliedIndex } = state
   const hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1))
   const services = [...state.services()].sort(byNetworkAndName)
+  const policies = [...state.policies()].sort(byNetworkAndName)
   const positions = new Map(hosts.map((host, at) => [host.peerId, at]))
   return {
     format: SNAPSHOT_FORMAT,
@@ -52,6 +53,7 @@ export function encodeState(state: ClusterState): PlainState {
       return { ...plainNetwork(table.network, table.pool.cursor), endpoints }
     }),
     ...(services.length === 0 ? {} : { services }),
+    ...(policies.length === 0 ? {} : { policies }),
     namespaces: [...tables.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     sessions: [...sessions.entries()].map(([id, session]) => plainSession(capturedSession(id, session)))
   }
@@ -86,6 +88,7 @@ function restore(plain: PlainState): ClusterState {
     tables.restoreCursor(table, network.cursor)
   }
   for (const service of plain.services ?? []) tables.addService(parseServiceRow(service), 'explicit')
+  for (const policy of plain.policies ?? []) tables.addPolicy(parsePolicyRow(policy))
   for (const namespace of plain.namespaces) tables.putNamespace(parseNamespaceRow(namespace))
   if (tables.namespaces.size !== plain.namespaces.length) throw new Error('it holds a namespace twice')
   tables.restoreVniCursor(plain.vniCursor)

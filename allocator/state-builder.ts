@@ -6,7 +6,7 @@ import type { Host } from '#model/host.ts'
 import type { Vni } from '#model/ids.ts'
 import { raiseRules } from './cluster-rules.ts'
 import { digestOf } from './digest.ts'
-import { parseNamespaceRow, parseServiceRow } from './parse-row.ts'
+import { parseNamespaceRow, parsePolicyRow, parseServiceRow } from './parse-row.ts'
 import { indexOf, restoreEndpoint, restoreHost, restoreNetwork, restoreRules, restoreSession } from './plain-rows.ts'
 import { Sessions } from './sessions.ts'
 import { decodeState } from './snapshot.ts'
@@ -75,6 +75,9 @@ export class StateBuilder {
         return
       case 'services':
         for (const row of content) this.#tables.addService(parseServiceRow(row), 'explicit')
+        return
+      case 'policies':
+        for (const row of content) this.#tables.addPolicy(parsePolicyRow(row))
         return
       case 'namespaces':
         for (const row of content) {

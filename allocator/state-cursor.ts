@@ -1,6 +1,6 @@
 // Reads a state in sections while it changes, as it was when the cursor was made: copy on write. The cursor walks networks
 // by VNI and endpoints by address; of a row that changes before the cursor has passed it, the old one is kept. Making one
-// costs O(networks + services + hosts + sessions), each section O(its rows), and memory is taken by changed rows only. Pure.
+// costs O(networks + services + policies + hosts + sessions), each section O(its rows), and memory is taken by changed rows only. Pure.
 
 import type { Endpoint } from '#model/endpoint.ts'
 import type { PeerId, Vni } from '#model/ids.ts'
@@ -8,6 +8,7 @@ import { UNGATED_RULES } from '#model/command.ts'
 import { compareIp, type Ip } from '#model/ip.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import { addressOfValue, poolValue } from './address-pool.ts'
 import { digestOf } from './digest.ts'
@@ -40,6 +41,7 @@ export class StateCursor implements RowWatcher {
   /** Of each host in `#hosts`. */
   readonly #positions: ReadonlyMap<PeerId, number>
   readonly #services: readonly Service[]
+  readonly #policies: readonly Policy[]
   readonly #namespaces: readonly Namespace[]
   readonly #sessions: readonly PlainSession[]
   /** Networks that are not passed yet, in the order of their VNIs. */
@@ -62,6 +64,7 @@ export class StateCursor implements RowWatcher {
     this.#hosts = [...tables.hosts.values()].sort((a, b) => (a.peerId < b.peerId ? -1 : 1)).map(plainHost)
     this.#positions = new Map(this.#hosts.map(([, peerId], at) => [peerId as PeerId, at]))
     this.#services = [...state.services()]
+    this.#policies = [...state.policies()]
     this.#namespaces = [...tables.namespaces.values()]
     this.#sessions = [...sessions.entries()].map(([id, session]) => capturedSession(id, session))
     this.#ahead = new Set([...tables.vnis.values()].flatMap(vni => tables.networkByVni.get(vni as Vni) ?? []))
@@ -107,6 +110,7 @@ export class StateCursor implements RowWatcher {
     for (const rows of this.#pages(this.#hosts)) yield ['hosts', rows]
     yield* this.#networks()
     for (const rows of this.#pages(this.#services.toSorted(byNetworkAndName))) yield ['services', rows]
+    for (const rows of this.#pages(this.#policies.toSorted(byNetworkAndName))) yield ['policies', rows]
     const namespaces = this.#namespaces.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     for (const rows of this.#pages(namespaces)) yield ['namespaces', rows]
     yield* this.#answers()

@@ -12,6 +12,7 @@ import type {
   NamespaceName,
   NetworkName,
   PeerId,
+  PolicyName,
   ServiceName,
   Vni
 } from '#model/ids.ts'
@@ -19,12 +20,14 @@ import type { Ip } from '#model/ip.ts'
 import { matches, type Selector } from '#model/labels.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import { whyNotAllowed } from './allowed.ts'
 import { attach, detach, update } from './apply-endpoint.ts'
 import { registerHost, removeHost } from './apply-host.ts'
 import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.ts'
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
+import { createPolicy, deletePolicy, updatePolicy } from './apply-policy.ts'
 import { createService, deleteService, updateService } from './apply-service.ts'
 import { endpointsFrom } from './network-table.ts'
 import type { PoolUse } from './pool.ts'
@@ -217,6 +220,23 @@ export class ClusterState {
     return this.tables.networks.get(network)?.services?.byName.get(name)
   }
 
+  get policyCount(): number {
+    return this.tables.policies.count
+  }
+
+  policies(): Generator<Policy> {
+    return this.tables.policies.all()
+  }
+
+  /** Those of a network. */
+  policiesOf(network: NetworkName): readonly Policy[] {
+    return this.tables.policies.of(network)
+  }
+
+  policy(network: NetworkName, name: PolicyName): Policy | undefined {
+    return this.tables.policies.get(network, name)
+  }
+
   hosts(): IterableIterator<Host> {
     return this.tables.hosts.values()
   }
@@ -278,5 +298,11 @@ function carryOut(
       return updateService(tables, command, rules)
     case 'service-delete':
       return deleteService(tables, command, rules)
+    case 'policy-create':
+      return createPolicy(tables, command, rules)
+    case 'policy-update':
+      return updatePolicy(tables, command, rules)
+    case 'policy-delete':
+      return deletePolicy(tables, command, rules)
   }
 }

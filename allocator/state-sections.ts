@@ -2,12 +2,13 @@
 // whole in one go. Canonical: equal states give equal sections, regardless of their history. Pure.
 
 import type { Namespace } from '#model/namespace.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import type { PlainEndpoint, PlainHost, PlainNetwork, PlainSession } from './plain-state.ts'
 
 /**
  * Incremented when the form changes; StateBuilder refuses formats that it does not know. Format 4 has the rules of the
- * cluster, once they were raised. They say what else is in it: both families, labels, services.
+ * cluster, once they were raised. They say what else is in it: both families, labels, services, policies.
  */
 export const UNGATED_FORMAT = 3
 export const SECTION_FORMAT = 4
@@ -30,7 +31,7 @@ export type NetworkFacts = Omit<PlainNetwork, 'endpoints'>
 /** Consecutive endpoints of a network; the first part has its facts, the others its VNI. */
 export type NetworkPart = readonly [of: NetworkFacts | number, endpoints: readonly PlainEndpoint[]]
 
-/** The head comes first, hosts before networks, networks before services and namespaces, and the end last. */
+/** The head comes first, hosts before networks, networks before services, policies and namespaces, and the end last. */
 export type StateSection =
   | readonly [kind: 'head', head: SectionHead]
   /** By peer id, ascending. */
@@ -39,6 +40,8 @@ export type StateSection =
   | readonly [kind: 'networks', parts: readonly NetworkPart[]]
   /** By network and name, ascending. */
   | readonly [kind: 'services', rows: readonly Service[]]
+  /** By network and name, ascending. */
+  | readonly [kind: 'policies', rows: readonly Policy[]]
   /** By name, ascending. */
   | readonly [kind: 'namespaces', rows: readonly Namespace[]]
   /** Least recently used first. */

@@ -10,11 +10,13 @@ import { formatIp, ipv4Of, isIpv4, type Ip } from '#model/ip.ts'
 import { macOf } from '#model/mac.ts'
 import type { Namespace } from '#model/namespace.ts'
 import type { Network } from '#model/network.ts'
+import type { Policy } from '#model/policy.ts'
 import type { Service } from '#model/service.ts'
 import { addressOfValue, poolValue } from './address-pool.ts'
 import { ContainerIndex } from './container-index.ts'
 import { emptyTable, ownerOf, ownerOfMac, pooled, serviceAt, type NetworkTable } from './network-table.ts'
 import type { Pool } from './pool.ts'
+import { Policies } from './policies.ts'
 import { SubnetIndex } from './subnet-index.ts'
 import { endpointRow } from './rows.ts'
 import { hashCursor, hashEndpoint, hashHost, hashNamespace, hashNetwork, hashService, SetHash } from './row-hash.ts'
@@ -49,8 +51,9 @@ export class Tables {
   serviceCount = 0
   /** The subnets to whose containers their hosts have routes. */
   readonly hostRouted = new SubnetIndex()
-  /** The sum over all networks, endpoints, services, hosts and namespaces. */
+  /** The sum over all networks, endpoints, services, policies, hosts and namespaces. */
   readonly hash = new SetHash()
+  readonly policies = new Policies(this.hash)
   /** Watch the rows of networks and endpoints. */
   readonly watchers = new Set<RowWatcher>()
   /** The sum over the cursors of all pools. */
@@ -115,7 +118,7 @@ export class Tables {
     return table
   }
 
-  /** Removes a network with its endpoints, its services and every mapping and grant of it. O(namespaces). */
+  /** Removes a network with its endpoints, its services, its policies and every mapping and grant of it. O(namespaces). */
   removeNetwork(table: NetworkTable): void {
     const { network } = table
     this.#beforeChange(table, null)
@@ -125,6 +128,7 @@ export class Tables {
     }
     for (const endpoint of [...table.byAddress.values()]) this.removeEndpoint(endpoint)
     for (const service of [...(table.services?.byName.values() ?? [])]) this.removeService(service)
+    this.policies.removeOf(network.name)
     this.#dropTable(table)
     this.vnis.release(network.vni)
   }
@@ -222,6 +226,11 @@ export class Tables {
     for (const address of after.addresses) services?.byAddress.set(address, after)
     this.hash.remove(hashService(before))
     this.hash.add(hashService(after))
+  }
+
+  addPolicy(policy: Policy): void {
+    if (!this.networks.has(policy.network)) throw new Error(`policy ${policy.name} is of a network that does not exist`)
+    this.policies.add(policy)
   }
 
   /** Creates or replaces the row of a peer id; its endpoints stay. */

@@ -83,6 +83,7 @@ function view(file: string, { clusterId, meta, size, version }: SnapshotInfo, st
     networks: state.networkCount,
     endpoints: state.endpointCount,
     namespaces: [...state.namespaces()].length,
-    services: state.serviceCount
+    services: state.serviceCount,
+    policies: state.policyCount
   }
 }

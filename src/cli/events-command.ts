@@ -47,6 +47,12 @@ function subject(event: AgentEvent): string {
       const shown = addresses.length === 0 ? 'headless' : addresses.join(' ')
       return `${name}  ${network}  ${shown}  ${ports.map(formatPort).join(' ')}`
     }
+    case 'policy-created':
+    case 'policy-updated':
+    case 'policy-deleted': {
+      const { name, network, select, closes } = event.policy
+      return `${name}  ${network}  ${select}  ${closes.length === 0 ? 'closes nothing' : `closes ${closes.join(' and ')}`}`
+    }
     case 'host-registered':
     case 'host-removed':
       return `${event.host.name}  VTEP ${event.host.vtep}  ${event.host.role}`

@@ -182,7 +182,8 @@ export function snapshotFacts(s: SnapshotView): string {
     ['networks', `${s.networks}`],
     ['endpoints', `${s.endpoints}`],
     ['namespaces', `${s.namespaces}`],
-    ['services', `${s.services}`]
+    ['services', `${s.services}`],
+    ['policies', `${s.policies}`]
   ])
 }
 

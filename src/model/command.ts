@@ -11,6 +11,7 @@ import { isEmpty, type LabelChanges, type Labels } from './labels.ts'
 import type { Mac } from './mac.ts'
 import type { Namespace, NamespaceRange } from './namespace.ts'
 import type { Network } from './network.ts'
+import type { Policy, PolicySpec } from './policy.ts'
 import type { Service } from './service.ts'
 import type { EndpointChanges, EndpointSettings, NetworkChanges, NetworkSettings } from './settings.ts'
 
@@ -81,9 +82,15 @@ export type Command =
   /** A selector replaces backends, and the other way round. */
   | ({ readonly kind: 'service-update' } & ServiceKey & ServiceChanges)
   | ({ readonly kind: 'service-delete' } & ServiceKey)
+  | ({ readonly kind: 'policy-create'; readonly requestId?: string } & PolicyKey & PolicySpec)
+  /** Rules are replaced as a whole. */
+  | ({ readonly kind: 'policy-update' } & PolicyKey & Partial<PolicySpec>)
+  | ({ readonly kind: 'policy-delete' } & PolicyKey)
 
 export type ServiceKey = { readonly network: NetworkName; readonly name: ServiceName }
 export type ServiceChanges = Partial<Pick<Service, 'ports' | 'affinitySeconds' | 'select' | 'backends'>>
+
+export type PolicyKey = Pick<Policy, 'network' | 'name'>
 
 export type CommandKind = Command['kind']
 export type CommandOf<K extends CommandKind> = Extract<Command, { readonly kind: K }>
@@ -107,8 +114,10 @@ export const BOTH_FAMILIES = 5
 export const LABELS = 6
 /** Networks have services. */
 export const SERVICES = 7
+/** Networks have policies. */
+export const POLICIES = 8
 /** The latest. */
-export const RULES = SERVICES
+export const RULES = POLICIES
 /** From these on, a request is applied by new rules only once the cluster has raised its own to them (docs/adr/0054). */
 export const UNGATED_RULES = SESSIONS_BY_HOSTS
 
@@ -146,8 +155,17 @@ export function needsServices(command: Command): command is CommandOf<ServiceCom
 const SERVICE_COMMANDS = ['service-create', 'service-update', 'service-delete'] as const
 type ServiceCommandKind = (typeof SERVICE_COMMANDS)[number]
 
+/** Is a command about policies? Then it needs POLICIES. */
+export function needsPolicies(command: Command): command is CommandOf<PolicyCommandKind> {
+  return POLICY_COMMANDS.some(kind => kind === command.kind)
+}
+
+const POLICY_COMMANDS = ['policy-create', 'policy-update', 'policy-delete'] as const
+type PolicyCommandKind = (typeof POLICY_COMMANDS)[number]
+
 /** The oldest rules of a cluster in which this command may enter the log; UNGATED_RULES where any will do. */
 export function rulesNeeded(command: Command): number {
+  if (needsPolicies(command)) return POLICIES
   if (needsServices(command)) return SERVICES
   if (needsLabels(command)) return LABELS
   return needsBothFamilies(command) ? BOTH_FAMILIES : UNGATED_RULES
@@ -157,7 +175,8 @@ export function rulesNeeded(command: Command): number {
 const VERSIONS: readonly (readonly [rules: number, major: number, minor: number])[] = [
   [BOTH_FAMILIES, 0, 2],
   [LABELS, 0, 3],
-  [SERVICES, 0, 4]
+  [SERVICES, 0, 4],
+  [POLICIES, 0, 5]
 ]
 
 /** The newest rules that a version knows; of a text that is no version, the ungated ones. */
@@ -202,6 +221,8 @@ export type Result =
   | { readonly kind: 'namespace'; readonly namespace: Namespace }
   /** `created` is false for an update, a deletion, and the repetition of a creation. */
   | { readonly kind: 'service'; readonly service: Service; readonly created: boolean }
+  /** The same. */
+  | { readonly kind: 'policy'; readonly policy: Policy; readonly created: boolean }
 
 /** Which kind of result each kind of command has. */
 const RESULT_KINDS = {
@@ -219,7 +240,10 @@ const RESULT_KINDS = {
   'namespace-open': 'network',
   'service-create': 'service',
   'service-update': 'service',
-  'service-delete': 'service'
+  'service-delete': 'service',
+  'policy-create': 'policy',
+  'policy-update': 'policy',
+  'policy-delete': 'policy'
 } as const satisfies Readonly<Record<CommandKind, Result['kind']>>
 
 /** The result of a command of this kind. */

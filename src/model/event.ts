@@ -2,7 +2,15 @@
 // authoritative.
 
 import type { EndpointSettings } from './settings.ts'
-import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView, ServiceView } from './views.ts'
+import type {
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  PolicyView,
+  ServiceView
+} from './views.ts'
 
 type Changed =
   | { readonly kind: 'network-created' | 'network-updated' | 'network-deleted'; readonly network: NetworkFacts }
@@ -11,6 +19,7 @@ type Changed =
       readonly endpoint: EndpointFacts
     }
   | { readonly kind: 'service-created' | 'service-updated' | 'service-deleted'; readonly service: ServiceFacts }
+  | { readonly kind: 'policy-created' | 'policy-updated' | 'policy-deleted'; readonly policy: PolicyView }
   | { readonly kind: 'host-registered' | 'host-removed'; readonly host: HostFacts }
   | { readonly kind: 'namespace-mapped' | 'namespace-unmapped'; readonly namespace: NamespaceView }
 

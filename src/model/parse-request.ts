@@ -21,6 +21,7 @@ import { ip, ipv6 } from './ip-fields.ts'
 import { isEmpty, parseLabelChanges, parseLabels, type LabelChanges } from './labels.ts'
 import { parseMac } from './mac.ts'
 import { checkRange, GRANTS_MAX, grantsOf } from './namespace.ts'
+import { parsePolicyCommand } from './parse-policy.ts'
 import { parseServiceCommand } from './parse-service.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, parseChanges, parseSettings } from './settings.ts'
 
@@ -108,6 +109,10 @@ export function parseCommand(value: unknown): Command {
     case 'service-update':
     case 'service-delete':
       return parseServiceCommand(kind, f)
+    case 'policy-create':
+    case 'policy-update':
+    case 'policy-delete':
+      return parsePolicyCommand(kind, f)
     default:
       throw invalid('kind', 'is not a command that this version knows')
   }

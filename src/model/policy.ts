@@ -4,7 +4,7 @@
 // packet is denied if a policy closes that direction for the endpoint, and otherwise allowed.
 
 import { invalid } from './errors.ts'
-import { asFields, type Fields } from './fields.ts'
+import { asFields, optional, type Fields } from './fields.ts'
 import { quote, type NetworkName, type PolicyName } from './ids.ts'
 import { formatSubnet, parsePrefix, subnetContains, type Ip, type Subnet } from './ip.ts'
 import { parseRequirements, type Requirements } from './requirement.ts'
@@ -19,7 +19,13 @@ export const POLICY_PROTOCOLS = ['tcp', 'udp', 'sctp', 'icmp'] as const
 /** `icmp` is ICMP in IPv4 and ICMPv6 in IPv6. */
 export type PolicyProtocol = (typeof POLICY_PROTOCOLS)[number]
 
-export type Policy = PolicySpec & { readonly network: NetworkName; readonly name: PolicyName }
+export type Policy = PolicySpec & {
+  readonly network: NetworkName
+  /** Unique in its network. */
+  readonly name: PolicyName
+  /** The caller’s idempotency key, if it gave one. */
+  readonly requestId?: string
+}
 
 export type PolicySpec = {
   /** The endpoints of the network that it is for. */
@@ -69,11 +75,27 @@ export function isLabelPeer(peer: Peer): peer is LabelPeer {
 
 /** A policy's own fields, as commands have them. @throws ERR_INVALID naming the field */
 export function parsePolicySpec(f: Fields): PolicySpec {
-  const rules = list(f['rules'], { field: 'rules', max: MAX_RULES }, parseRule)
-  const spec = { select: parseRequirements(f['select'], 'select'), closes: parseCloses(f['closes'], rules), rules }
-  const bytes = JSON.stringify(spec).length
-  if (bytes <= MAX_POLICY_BYTES) return spec
-  throw invalid('rules', `the policy has ${bytes} bytes, and ${MAX_POLICY_BYTES} are the most`)
+  const rules = parseRules(f['rules'], 'rules')
+  const closes = f['closes'] === undefined ? closedBy(rules) : parseCloses(f['closes'], 'closes')
+  const spec = { select: parseRequirements(f['select'], 'select'), closes, rules }
+  const large = whyTooLarge(spec)
+  if (large !== null) throw invalid('rules', large)
+  return spec
+}
+
+/** What an update gives. It may be too large with what stays. @throws ERR_INVALID naming the field */
+export function parsePolicyChanges(f: Fields): Partial<PolicySpec> {
+  return {
+    ...optional(f, 'select', (fields, key) => parseRequirements(fields[key], key)),
+    ...optional(f, 'closes', (fields, key) => parseCloses(fields[key], key)),
+    ...optional(f, 'rules', (fields, key) => parseRules(fields[key], key))
+  }
+}
+
+/** Why a policy cannot be as large as this one, each field of which is valid; null if it can. */
+export function whyTooLarge({ select, closes, rules }: PolicySpec): string | null {
+  const bytes = JSON.stringify({ select, closes, rules }).length
+  return bytes <= MAX_POLICY_BYTES ? null : `the policy has ${bytes} bytes, and ${MAX_POLICY_BYTES} are the most`
 }
 
 /** What a policy closes if it does not say so: the directions in which it allows something; ingress if it has no rule at all. */
@@ -107,12 +129,13 @@ export function checkCidr({ cidr, except }: CidrPeer, field: string): CidrPeer {
   throw invalid(field, `${formatSubnet(outside)} is no part of ${formatSubnet(cidr)}`)
 }
 
-function parseCloses(value: unknown, rules: readonly PolicyRule[]): readonly Direction[] {
-  if (value === undefined) return closedBy(rules)
-  const given = list(value, { field: 'closes', max: DIRECTIONS.length }, (each, field) =>
-    oneOf(each, DIRECTIONS, field)
-  )
+function parseCloses(value: unknown, field: string): readonly Direction[] {
+  const given = list(value, { field, max: DIRECTIONS.length }, (each, place) => oneOf(each, DIRECTIONS, place))
   return DIRECTIONS.filter(each => given.includes(each))
+}
+
+function parseRules(value: unknown, field: string): readonly PolicyRule[] {
+  return list(value, { field, max: MAX_RULES }, parseRule)
 }
 
 function parseRule(value: unknown, field: string): PolicyRule {

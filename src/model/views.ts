@@ -4,6 +4,7 @@ import type { MemberStatus } from './member.ts'
 import type { Shaping } from './endpoint.ts'
 import type { Role } from './host.ts'
 import type { Labels } from './labels.ts'
+import type { Action, Direction } from './policy.ts'
 import type { ServicePort } from './service.ts'
 import type { EndpointSettings, NetworkSettings } from './settings.ts'
 
@@ -76,6 +77,20 @@ export type ServiceView = {
   readonly endpoints: number
 }
 
+export type PolicyView = {
+  readonly network: string
+  readonly name: string
+  /** As text: `tier=db+!canary`; `*`: all endpoints of the network. */
+  readonly select: string
+  /** Directions in which only what a rule allows is allowed. */
+  readonly closes: readonly Direction[]
+  /** In their order. */
+  readonly rules: readonly PolicyRuleView[]
+}
+
+/** `rule` as text: `from=tier=app,port=5432/tcp`. */
+export type PolicyRuleView = { readonly direction: Direction; readonly action: Action; readonly rule: string }
+
 export type MemberView = {
   readonly name: string
   readonly address: string
@@ -141,6 +156,7 @@ export type SnapshotView = {
   readonly endpoints: number
   readonly namespaces: number
   readonly services: number
+  readonly policies: number
 }
 
 export type StatusView = {

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, type Command } from '#model/command.ts'
 import { VNI_MAX } from '#model/ids.ts'
 import { parseLabelChanges, parseLabels } from '#model/labels.ts'
+import type { Direction } from '#model/policy.ts'
 import {
   addSubnet,
   attach,
@@ -16,13 +17,17 @@ import {
   NEWEST,
   OLD,
   open,
+  police,
   register,
   relabel,
   remove,
   removeHost,
+  repolice,
   reserve,
   serve,
+  SERVING,
   unmap,
+  unpolice,
   unserve,
   update
 } from './fixtures.ts'
@@ -138,7 +143,9 @@ const hostOptions = fc.record({
 })
 
 const seldom = fc.constantFrom(true, false, false, false, false, false)
-const version = fc.tuple(seldom, fc.constantFrom(OLD, NEWER, NEWEST)).map(([isOld, old]) => (isOld ? old : NEW))
+const version = fc
+  .tuple(seldom, fc.constantFrom(OLD, NEWER, NEWEST, SERVING))
+  .map(([isOld, old]) => (isOld ? old : NEW))
 /** Of the IPv6 underlay. */
 const vtep6 = (n: number): string => `fd00:2::${n}`
 
@@ -189,6 +196,31 @@ const service: fc.Arbitrary<Command> = fc.oneof(
   { weight: 2, arbitrary: fc.tuple(network, serviceName).map(([n, s]) => unserve(n, s)) }
 )
 
+const policyName = fc.constantFrom('p1', 'p2')
+const policyTexts = merged(
+  rarely('select', fc.constantFrom('tier=b', '!app')),
+  rarely('closes', fc.constantFrom<readonly Direction[]>([], ['egress'])),
+  merged(
+    rarely('ingress', fc.constantFrom(['any'], ['from=app=a', 'port=80/tcp'])),
+    rarely('egress', fc.constant(['to=cidr:10.0.0.0/8'])),
+    rarely('deny', fc.constant(['any']))
+  )
+)
+const policy: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(
+        network,
+        policyName,
+        merged(policyTexts, rarely('requestId', fc.constantFrom('r1', 'r2')), fc.constant({}))
+      )
+      .map(([n, name, p]) => police(n, name, p))
+  },
+  { weight: 2, arbitrary: fc.tuple(network, policyName, policyTexts).map(([n, name, p]) => repolice(n, name, p)) },
+  { weight: 1, arbitrary: fc.tuple(network, policyName).map(([n, name]) => unpolice(n, name)) }
+)
+
 /** As `command`, in both families; their rules are the latest where the cluster has raised them. */
 const command6: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: fc.tuple(network, bothOptions).map(([name, p]) => create(name, p)) },
@@ -207,6 +239,7 @@ const command6: fc.Arbitrary<Command> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(container, ifname).map(([c, name]) => detach(c, name)) },
   { weight: 6, arbitrary: fc.tuple(container, changes, ifname).map(([c, l, name]) => relabel(c, l, name)) },
   { weight: 12, arbitrary: service },
+  { weight: 4, arbitrary: policy },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v })) },
   { weight: 2, arbitrary: fc.tuple(host, version).map(([n, v]) => register(n, { version: v, vtep: vtep6(n) })) },
   { weight: 1, arbitrary: host.map(n => removeHost(`h${n}`)) },

@@ -11,7 +11,7 @@ import { StateBuilder } from '#allocator/state-builder.ts'
 import { StateCursor } from '#allocator/state-cursor.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { vacated } from '#allocator/vacate.ts'
-import { BOTH_FAMILIES, FIRST_RULES, LABELS, RULES, SERVICES, UNGATED_RULES } from '#model/command.ts'
+import { BOTH_FAMILIES, FIRST_RULES, LABELS, POLICIES, RULES, SERVICES, UNGATED_RULES } from '#model/command.ts'
 import {
   addSubnet,
   attach,
@@ -25,12 +25,16 @@ import {
   NEWEST,
   OLD,
   peer,
+  police,
   register,
   relabel,
   removeHost,
+  repolice,
   reserve,
   serve,
+  SERVING,
   testRefusals,
+  unpolice,
   unserve
 } from './fixtures.ts'
 
@@ -72,7 +76,7 @@ t.test('the rules are raised by the entry with which the last old host is new', 
   caller.do(register(3, { version: OLD }))
   caller.do(register(2, { version: NEW }))
   t.equal(caller.state.rules, UNGATED_RULES)
-  caller.do(register(3, { version: '0.4.1' }))
+  caller.do(register(3, { version: '0.5.1' }))
   t.equal(caller.state.rules, RULES)
   t.same(verify(caller.state), [])
   t.end()
@@ -98,6 +102,7 @@ t.test('a cluster starts with the rules of its first host', t => {
     [OLD, UNGATED_RULES],
     [NEWER, BOTH_FAMILIES],
     [NEWEST, LABELS],
+    [SERVING, SERVICES],
     [NEW, RULES]
   ] as const) {
     const caller = new Caller()
@@ -129,7 +134,7 @@ t.test(
     caller.do(register(2, { version: NEW }))
     const { tables, sessions, appliedIndex } = caller.state
     const digest = digestOf(caller.state)
-    for (const rules of [UNGATED_RULES, BOTH_FAMILIES, LABELS]) {
+    for (const rules of [UNGATED_RULES, BOTH_FAMILIES, LABELS, SERVICES]) {
       tables.rules = rules
       const old = new ClusterState({ tables, sessions, appliedIndex })
       t.equal('rules' in encodeState(old), rules > UNGATED_RULES)
@@ -208,7 +213,7 @@ t.test('who is too old is told what to upgrade to', t => {
     error: {
       code: 'ERR_UNSUPPORTED',
       field: 'version',
-      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.4/
+      message: /0\.1\.0 does not know .* upgrade vxmesh on this host to 0\.5/
     }
   })
   t.equal(whyTooOld(Caller.ready().state.tables, makeHost(3, { version: 'none' })), null, 'before they are raised')
@@ -223,11 +228,14 @@ t.test('who is too old is told what to upgrade to', t => {
   t.match(refuseOldRules(caller.state.tables, 'name', SERVICES), {
     error: { code: 'ERR_UNSUPPORTED', field: 'name', message: /^name: services need .* to 0\.4 on h2 first$/ }
   })
+  t.match(refuseOldRules(caller.state.tables, 'name', POLICIES), {
+    error: { code: 'ERR_UNSUPPORTED', field: 'name', message: /^name: policies need .* to 0\.5 on h2 first$/ }
+  })
   t.end()
 })
 
 t.test(
-  'a proposer, and the leader for a client, keep IPv6, labels and services out of the log until the rules are raised',
+  'a proposer, and the leader for a client, keep IPv6, labels, services and policies out of the log until the rules are raised',
   t => {
     const admitted = (caller: Caller, command: Parameters<typeof whyNotYet>[1]): (string | null)[] => {
       const from = { peer: peer(2), addresses: () => [], vteps: [] }
@@ -273,6 +281,12 @@ t.test(
       t.same(admitted(Caller.raised(), command), [null, null])
     }
     t.same(admitted(almost, relabel('x', { app: null })), [null, null])
+    almost.do(register(2, { version: SERVING }))
+    for (const command of [police('red', 'db'), repolice('red', 'db', {}), unpolice('red', 'db')]) {
+      for (const caller of [mixed(), almost]) t.same(admitted(caller, command), Array(2).fill('ERR_UNSUPPORTED name'))
+      t.same(admitted(Caller.raised(), command), [null, null])
+    }
+    t.same(admitted(almost, serve('red', 'web')), [null, null])
     t.end()
   }
 )

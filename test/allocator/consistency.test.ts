@@ -411,7 +411,7 @@ const defects6: readonly { what: string; plant: (world: World6) => unknown; foun
   {
     what: 'rules that a host does not know',
     plant: w => w.tables.putHost(makeHost(2, { version: '0.1.9' })),
-    found: /host h2 has version 0\.1\.9, which does not know rules 7/
+    found: /host h2 has version 0\.1\.9, which does not know rules 8/
   },
   {
     what: 'IPv6 before the rules allow it',

@@ -1,7 +1,15 @@
 // Builders of commands, and a caller that applies them in order, for the allocator's tests.
 
 import type { Test } from 'tap'
-import { FIRST_RULES, RULES, type Command, type Outcome, type Request, type Result } from '#model/command.ts'
+import {
+  FIRST_RULES,
+  RULES,
+  type Command,
+  type Outcome,
+  type PolicyKey,
+  type Request,
+  type Result
+} from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import type { Host } from '#model/host.ts'
 import {
@@ -11,6 +19,7 @@ import {
   parseNamespaceName,
   parseNetworkName,
   parsePeerId,
+  parsePolicyName,
   parseServiceName,
   parseVni
 } from '#model/ids.ts'
@@ -30,6 +39,9 @@ import {
   parsePortText,
   type Service
 } from '#model/service.ts'
+import { closedBy, type Action, type Direction, type PolicyRule } from '#model/policy.ts'
+import { parseRuleText } from '#model/policy-text.ts'
+import { parseRequirementsText } from '#model/requirement.ts'
 import type { EgressV6 } from '#model/settings.ts'
 import { verify } from '#allocator/consistency.ts'
 import { encodeState } from '#allocator/snapshot.ts'
@@ -168,6 +180,57 @@ function target(p: {
   return p.select === undefined ? {} : { select: asSelect(p.select.map(term => parseSelectorTerm(term, 'select'))) }
 }
 
+type PolicyTexts = {
+  /** `*`, unless it says otherwise. */
+  select?: string
+  closes?: readonly Direction[]
+  ingress?: readonly string[]
+  egress?: readonly string[]
+  /** At ingress. */
+  deny?: readonly string[]
+}
+
+export function police(
+  network: string,
+  name: string,
+  p: PolicyTexts & { requestId?: string } = {}
+): Of<'policy-create'> {
+  const rules = rulesOf(p)
+  return {
+    kind: 'policy-create',
+    ...policyKey(network, name),
+    select: parseRequirementsText(p.select ?? '*', 'select'),
+    closes: p.closes ?? closedBy(rules),
+    rules,
+    ...(p.requestId === undefined ? {} : { requestId: p.requestId })
+  }
+}
+
+export function repolice(network: string, name: string, p: PolicyTexts): Of<'policy-update'> {
+  const rules = rulesOf(p)
+  return {
+    kind: 'policy-update',
+    ...policyKey(network, name),
+    ...(p.select === undefined ? {} : { select: parseRequirementsText(p.select, 'select') }),
+    ...(p.closes === undefined ? {} : { closes: p.closes }),
+    ...(rules.length === 0 ? {} : { rules })
+  }
+}
+
+export function unpolice(network: string, name: string): Of<'policy-delete'> {
+  return { kind: 'policy-delete', ...policyKey(network, name) }
+}
+
+function policyKey(network: string, name: string): PolicyKey {
+  return { network: parseNetworkName(network), name: parsePolicyName(name) }
+}
+
+function rulesOf({ ingress = [], egress = [], deny = [] }: PolicyTexts): readonly PolicyRule[] {
+  const of = (all: readonly string[], direction: Direction, action: Action): readonly PolicyRule[] =>
+    all.map(text => parseRuleText(text, { direction, action, field: 'rule' }))
+  return [...of(ingress, 'ingress', 'allow'), ...of(egress, 'egress', 'allow'), ...of(deny, 'ingress', 'deny')]
+}
+
 export function remove(name: string, force = false): Of<'network-delete'> {
   return { kind: 'network-delete', name: parseNetworkName(name), force }
 }
@@ -190,7 +253,7 @@ export function leave(name: string, egressV6: EgressV6): Of<'network-update'> {
 }
 
 /** Versions that know the ungated rules alone, IPv6, labels too, and the latest. */
-export const [OLD, NEWER, NEWEST, NEW] = ['0.1.0', '0.2.0', '0.3.0', '0.4.0']
+export const [OLD, NEWER, NEWEST, SERVING, NEW] = ['0.1.0', '0.2.0', '0.3.0', '0.4.0', '0.5.0']
 
 type HostFacts = { name?: string; vtep?: string; bootId?: string; version?: string }
 
@@ -318,8 +381,9 @@ export function brief(outcome: Outcome): string {
 
 /** Rows, cursors and their hash: everything a command may change except remembered answers. */
 export function contents(state: ClusterState): string {
-  const { hosts, networks, services, namespaces, vniCursor, rules } = encodeState(state)
-  return JSON.stringify({ hosts, networks, services, namespaces, vniCursor, rules, hash: state.tables.hash.value })
+  const { hosts, networks, services, policies, namespaces, vniCursor, rules } = encodeState(state)
+  const hash = state.tables.hash.value
+  return JSON.stringify({ hosts, networks, services, policies, namespaces, vniCursor, rules, hash })
 }
 
 export type Refusal = { readonly what: string; readonly command: Command; readonly refused: string }

@@ -53,6 +53,16 @@ type ModelNamespace = { readonly name: string; readonly network: string; readonl
 
 type ModelHost = { readonly peer: string; readonly name: string; readonly vtep: bigint; readonly version: string }
 
+type ModelPolicy = {
+  readonly network: string
+  readonly name: string
+  readonly requestId: string | undefined
+  /** As JSON. */
+  readonly select: string
+  readonly closes: string
+  readonly rules: string
+}
+
 /** `ok` with the allocated values, or the code and field of the refusal. */
 export type Foretold = {
   readonly code: string
@@ -69,12 +79,18 @@ const LAST_VNI = 16_777_215
 const SIX = 1n << 128n
 /** As many addresses as a network allocates by itself. */
 const WINDOW = 1n << 24n
-const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS, WITH_SERVICES] = [4, 2, 5, 6, 7]
-const KNOWN_BY: Readonly<Record<string, number>> = { '0.2.0': WITH_IPV6, '0.3.0': WITH_LABELS, '0.4.0': WITH_SERVICES }
+const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS, WITH_SERVICES, WITH_POLICIES] = [4, 2, 5, 6, 7, 8]
+const KNOWN_BY: Readonly<Record<string, number>> = {
+  '0.2.0': WITH_IPV6,
+  '0.3.0': WITH_LABELS,
+  '0.4.0': WITH_SERVICES,
+  '0.5.0': WITH_POLICIES
+}
 const MOST_LABELS = 32
 
 export class Model {
   services: ModelService[] = []
+  policies: ModelPolicy[] = []
   networks: ModelNetwork[] = []
   endpoints: ModelEndpoint[] = []
   hosts: ModelHost[] = []
@@ -138,6 +154,10 @@ export class Model {
       case 'service-update':
       case 'service-delete':
         return this.#change(command)
+      case 'policy-create':
+      case 'policy-update':
+      case 'policy-delete':
+        return this.#police(command)
     }
   }
 
@@ -247,11 +267,13 @@ export class Model {
     if (this.network(name) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND name' }
     if (!force && this.endpointsOf(name).length > 0) return { code: 'ERR_NETWORK_IN_USE name' }
     if (!force && this.services.some(s => s.network === name)) return { code: 'ERR_NETWORK_IN_USE name' }
+    if (!force && this.policies.some(p => p.network === name)) return { code: 'ERR_NETWORK_IN_USE name' }
     const named = this.namespaces.some(n => n.network === name || n.grants.some(grant => grant === name))
     if (!force && named) return { code: 'ERR_NETWORK_IN_USE name' }
     this.networks = this.networks.filter(n => n.name !== name)
     this.endpoints = this.endpoints.filter(e => e.network !== name)
     this.services = this.services.filter(s => s.network !== name)
+    this.policies = this.policies.filter(p => p.network !== name)
     this.namespaces = this.namespaces
       .filter(n => n.network !== name)
       .map(n => ({ ...n, grants: n.grants.filter(grant => grant !== name) }))
@@ -444,6 +466,27 @@ export class Model {
     return { code: 'ok', addresses: before.addresses }
   }
 
+  #police(command: Of<'policy-create' | 'policy-update' | 'policy-delete'>): Foretold {
+    const { network, name } = command
+    if (this.#rules < WITH_POLICIES) return { code: 'ERR_UNSUPPORTED name' }
+    if (this.network(network) === undefined) return { code: 'ERR_NETWORK_NOT_FOUND network' }
+    const before = this.policies.find(p => p.network === network && p.name === name)
+    if (command.kind === 'policy-create') {
+      const { requestId } = command
+      if (before !== undefined)
+        return { code: requestId !== undefined && requestId === before.requestId ? 'ok' : 'ERR_POLICY_EXISTS name' }
+      this.policies.push({ network, name, requestId, ...policyTexts(command) })
+      return { code: 'ok' }
+    }
+    if (before === undefined) return { code: 'ERR_POLICY_NOT_FOUND name' }
+    this.policies = this.policies.filter(p => p !== before)
+    if (command.kind === 'policy-delete') return { code: 'ok' }
+    const { rules, closes } = command
+    const implied = rules === undefined || closes !== undefined ? {} : { closes: impliedBy(rules) }
+    this.policies.push({ ...before, ...policyTexts({ ...command, ...implied }) })
+    return { code: 'ok' }
+  }
+
   #register({ host: { peerId: peer, name, vtep: ip, version } }: Of<'host-register'>): Foretold {
     if (knownBy(version) < this.clusterRules) return { code: 'ERR_UNSUPPORTED version' }
     const others = this.hosts.filter(h => h.peer !== peer)
@@ -466,6 +509,19 @@ export class Model {
   }
 }
 
+/** Those that are given, as JSON. */
+function policyTexts(given: Partial<Pick<Of<'policy-create'>, 'select' | 'closes' | 'rules'>>): ModelPolicyTexts {
+  const fields = (['select', 'closes', 'rules'] as const).filter(field => given[field] !== undefined)
+  return Object.fromEntries(fields.map(field => [field, JSON.stringify(given[field])])) as ModelPolicyTexts
+}
+
+function impliedBy(rules: Of<'policy-create'>['rules']): readonly ('ingress' | 'egress')[] {
+  const isAllowed = (direction: string): boolean =>
+    rules.some(rule => rule.direction === direction && rule.action === 'allow')
+  return rules.length === 0 ? ['ingress'] : (['ingress', 'egress'] as const).filter(isAllowed)
+}
+
+type ModelPolicyTexts = Pick<ModelPolicy, 'select' | 'closes' | 'rules'>
 type Targets = Pick<Of<'service-create'>, 'select' | 'backends'>
 
 /** Do backends have ports of their own? */

@@ -249,7 +249,7 @@ const DAMAGED: Readonly<Record<string, readonly [sections: readonly unknown[], w
   'a format that is gone': [changed('head', { format: 2 }), /format 2 is not known/],
   'format 4 without rules': [changed('head', { format: 4 }), /format 4 with rules undefined/],
   'format 4 of a cluster that was not raised': [changed('head', { format: 4, rules: 4 }), /rules 4 of its cluster/],
-  'rules that this version does not know': [changed('head', { format: 4, rules: 8 }), /rules 8 .* upgrade this host/],
+  'rules that this version does not know': [changed('head', { format: 4, rules: 9 }), /rules 9 .* upgrade this host/],
   'rules that are no number': [changed('head', { format: 4, rules: '5' }), /rules 5 of its cluster/],
   'rules that are no whole number': [changed('head', { format: 4, rules: 4.5 }), /rules 4.5 of its cluster/],
   'rules in format 3': [changed('head', { format: 3, rules: 5 }), /format 3 with rules 5/],

@@ -98,6 +98,14 @@ function assertEqualToModel(state: ClusterState, model: Model): void {
     ),
     sorted(model.services.map(s => `${s.network} ${s.name} ${s.addresses.join()} ${s.ports} ${s.target}`))
   )
+  assert.deepEqual(
+    sorted(
+      [...state.policies()].map(
+        p => `${p.network} ${p.name} ${[p.select, p.closes, p.rules].map(each => JSON.stringify(each)).join(' ')}`
+      )
+    ),
+    sorted(model.policies.map(p => `${p.network} ${p.name} ${p.select} ${p.closes} ${p.rules}`))
+  )
 }
 
 /** Invariants that hold after any commands. */

@@ -50,7 +50,8 @@ t.test('a backup’s content is described from the file alone', async t => {
       networks: 2,
       endpoints: 2,
       namespaces: 0,
-      services: 0
+      services: 0,
+      policies: 0
     }
   })
 })

@@ -51,7 +51,8 @@ const STATUS = [
 const SNAPSHOT = [
   ...['file', 'bytes', 'version', 'cluster', 'index', 'term', 'digest', 'servers', 'hosts', 'networks', 'endpoints'],
   'namespaces',
-  'services'
+  'services',
+  'policies'
 ]
 
 const NAMESPACE = ['namespace', 'network', 'grants']

@@ -4,10 +4,12 @@ import {
   LABELS,
   needsBothFamilies,
   needsLabels,
+  needsPolicies,
   needsServices,
   RULES,
   rulesNeeded,
   rulesOfVersion,
+  POLICIES,
   SERVICES,
   UNGATED_RULES,
   versionOfRules
@@ -26,9 +28,11 @@ for (const [version, rules] of [
   ['0.3.0-rc.1', LABELS],
   ['0.3.9', LABELS],
   ['0.4.0', SERVICES],
-  ['0.10.0', SERVICES],
-  ['1.0.0', SERVICES],
-  ['1.1.0', SERVICES],
+  ['0.4.9', SERVICES],
+  ['0.5.0', POLICIES],
+  ['0.10.0', POLICIES],
+  ['1.0.0', POLICIES],
+  ['1.1.0', POLICIES],
   ['0', UNGATED_RULES],
   ['', UNGATED_RULES],
   ['0.2-rc', UNGATED_RULES],
@@ -46,6 +50,7 @@ t.test('this version knows the latest rules, and the first version of each is na
   t.equal(versionOfRules(BOTH_FAMILIES), '0.2')
   t.equal(versionOfRules(LABELS), '0.3')
   t.equal(versionOfRules(SERVICES), '0.4')
+  t.equal(versionOfRules(POLICIES), '0.5')
   for (let rules = UNGATED_RULES + 1; rules <= RULES; rules++)
     t.ok(rulesOfVersion(`${versionOfRules(rules)}.0`) >= rules)
   t.end()
@@ -102,6 +107,16 @@ t.test('commands need the rules of labels exactly when they say something of lab
     made.detach('c')
   ])
     t.notOk(needsLabels(command), JSON.stringify(command))
+  t.end()
+})
+
+t.test('commands about policies need their rules, and no others do', t => {
+  for (const command of [made.police('x', 'p'), made.repolice('x', 'p', {}), made.unpolice('x', 'p')]) {
+    t.ok(needsPolicies(command), JSON.stringify(command))
+    t.equal(rulesNeeded(command), POLICIES, JSON.stringify(command))
+  }
+  for (const command of [made.create('x'), made.serve('x', 's'), made.unserve('x', 's'), made.relabel('c', { a: '' })])
+    t.notOk(needsPolicies(command), JSON.stringify(command))
   t.end()
 })
 

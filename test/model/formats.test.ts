@@ -1,4 +1,4 @@
-// How a network, an endpoint and a service are written in the log, a snapshot, the key-value view, the API and events. Other versions
+// How a network, an endpoint, a service and a policy are written in the log, a snapshot, the key-value view, the API and events. Other versions
 // and other programs read these forms, so formats.txt holds them byte for byte.
 
 import { createHash } from 'node:crypto'
@@ -10,11 +10,11 @@ import { getKv } from '#allocator/kv-view.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { changeEvent } from '#agent/observe/events.ts'
 import { endpointView, networkView } from '#agent/observe/views.ts'
-import { LABELS, type Command, type Result } from '#model/command.ts'
+import { LABELS, SERVICES, type Command, type Result } from '#model/command.ts'
 import { parseNetworkName, parseServiceName, type LogIndex } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
-import { Caller, create, makeHost, NEWEST, peer, register } from '../allocator/fixtures.ts'
+import { Caller, create, makeHost, NEWEST, peer, register, SERVING } from '../allocator/fixtures.ts'
 
 /** As a peer may send it: in another order, and with a field that this version does not know. */
 const CREATE = {
@@ -82,13 +82,41 @@ const RESERVE = {
   kind: 'service-update'
 }
 const UNSERVE = { name: 'web', network: 'both', kind: 'service-delete' }
+/** In a cluster whose rules know policies. */
+const POLICE = {
+  requestId: 'r4',
+  stray: 1,
+  rules: [
+    {
+      stray: 1,
+      ports: [{ last: 5_432, first: 5_432, protocol: 'tcp' }],
+      peers: [{ select: [{ not: true, value: 'x', key: 'app' }, { key: 'tier' }] }],
+      priority: 0,
+      action: 'allow',
+      direction: 'ingress'
+    },
+    {
+      ports: [],
+      peers: [{ except: [{ prefixLength: 16, base: 0x0a010000 }], cidr: { prefixLength: 8, base: 0x0a000000 } }],
+      priority: 7,
+      action: 'deny',
+      direction: 'egress'
+    }
+  ],
+  select: [{ value: 'db', key: 'tier' }],
+  name: 'db',
+  network: 'red',
+  kind: 'policy-create'
+}
+const REPOLICE = { closes: ['egress', 'ingress'], select: [], name: 'db', network: 'red', kind: 'policy-update' }
+const UNPOLICE = { name: 'db', network: 'red', kind: 'policy-delete' }
 const LIMIT = { egressRate: 9e3, name: 'blue', kind: 'network-update' }
 const UPDATE = { delayUs: 9, ifname: 'eth0', egressRate: 0, containerId: 'c1', kind: 'endpoint-update' }
 
 const FORMATS = resolve(import.meta.dirname, 'formats.txt')
 
-t.test('every form of a network, an endpoint and a service matches formats.txt', t => {
-  const written = Object.entries({ ...forms(), ...labelledForms(), ...servedForms() }).map(
+t.test('every form of a network, an endpoint, a service and a policy matches formats.txt', t => {
+  const written = Object.entries({ ...forms(), ...labelledForms(), ...servedForms(), ...policedForms() }).map(
     ([what, form]) => `${what}: ${form}`
   )
   const expected = readFileSync(FORMATS, 'utf8').trimEnd().split('\n')
@@ -162,8 +190,11 @@ function labelledForms(): Record<string, string> {
 }
 
 function servedForms(): Record<string, string> {
-  const caller = Caller.raised()
+  const caller = new Caller()
   const { state } = caller
+  caller.rules = SERVICES
+  for (const n of [1, 2]) caller.do(register(n, { version: SERVING }))
+  caller.do(create('red'))
   caller.do(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64' }))
   const forms: Record<string, string> = {}
   for (const value of [SERVE, RESERVE, UNSERVE]) {
@@ -177,6 +208,24 @@ function servedForms(): Record<string, string> {
     forms[`digest after ${command.kind}`] = digestOf(state)
     forms[`snapshot after ${command.kind}`] = JSON.stringify(encodeState(state).services)
     forms[`key after ${command.kind}`] = JSON.stringify(getKv(state, 'service/both/web'))
+  }
+  return forms
+}
+
+function policedForms(): Record<string, string> {
+  const caller = Caller.raised()
+  const { state } = caller
+  const forms: Record<string, string> = {}
+  for (const value of [POLICE, REPOLICE, UNPOLICE]) {
+    const command = parseCommand(value)
+    const outcome = { ok: true, result: caller.do(command) } as const
+    forms[`command ${command.kind}`] = JSON.stringify(command)
+    const facts = { index: 9 as LogIndex, command, outcome, network: () => undefined, hostName: () => 'h1' }
+    forms[`event of ${command.kind}`] = JSON.stringify(changeEvent(facts)?.())
+    if (state.policyCount === 0) continue
+    forms[`digest after ${command.kind}`] = digestOf(state)
+    forms[`snapshot after ${command.kind}`] = JSON.stringify(encodeState(state).policies)
+    forms[`key after ${command.kind}`] = JSON.stringify(getKv(state, 'policy/red/db'))
   }
   return forms
 }

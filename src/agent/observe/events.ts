@@ -12,7 +12,7 @@ import { formatIp, formatSubnet, singleAddress } from '#model/ip.ts'
 import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
 import type { Description } from './event-bus.ts'
-import { addressTexts, memberView, namespaceView, serviceFacts } from './views.ts'
+import { addressTexts, memberView, namespaceView, policyView, serviceFacts } from './views.ts'
 
 /** Describes the event of an applied command; null if it was refused or changed nothing worth an event. */
 export function changeEvent(p: {
@@ -45,6 +45,10 @@ export function changeEvent(p: {
       const kind = serviceKind(command.kind, result.created)
       return kind === null ? null : () => ({ kind, index, service: serviceFacts(result.service) })
     }
+    case 'policy': {
+      const kind = policyKind(command.kind, result.created)
+      return kind === null ? null : () => ({ kind, index, policy: policyView(result.policy) })
+    }
   }
 }
 
@@ -72,6 +76,16 @@ function serviceKind(
   if (command === 'service-delete') return 'service-deleted'
   if (command === 'service-update') return 'service-updated'
   return created ? 'service-created' : null
+}
+
+/** Null for the repetition of a creation. */
+function policyKind(
+  command: Command['kind'],
+  created: boolean
+): 'policy-created' | 'policy-updated' | 'policy-deleted' | null {
+  if (command === 'policy-delete') return 'policy-deleted'
+  if (command === 'policy-update') return 'policy-updated'
+  return created ? 'policy-created' : null
 }
 
 function networkFacts(network: Network): NetworkFacts {

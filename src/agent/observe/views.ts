@@ -9,9 +9,12 @@ import type { Member, MemberStatus } from '#model/member.ts'
 import type { Namespace } from '#model/namespace.ts'
 import { egressV6Of, type Network } from '#model/network.ts'
 import { ENDPOINT_SETTINGS, NETWORK_SETTINGS, settingsOf } from '#model/settings.ts'
+import type { Policy } from '#model/policy.ts'
+import { formatRule } from '#model/policy-text.ts'
+import { formatRequirements } from '#model/requirement.ts'
 import { formatBackend, type Service } from '#model/service.ts'
 import type { ServiceFacts } from '#model/event.ts'
-import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView } from '#model/views.ts'
+import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView, PolicyView } from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import type { Rates } from './counters.ts'
@@ -94,6 +97,11 @@ export function serviceFacts(service: Service): ServiceFacts {
     select: select?.map(formatTerm) ?? null,
     backends: backends?.map(formatBackend) ?? null
   }
+}
+
+export function policyView({ network, name, select, closes, rules }: Policy): PolicyView {
+  const texts = rules.map(rule => ({ direction: rule.direction, action: rule.action, rule: formatRule(rule) }))
+  return { network, name, select: formatRequirements(select), closes, rules: texts }
 }
 
 export function memberView(member: Member): MemberView {

@@ -42,6 +42,11 @@ export function touchedBy(state: ClusterState, command: Command): Touched {
     case 'service-update':
     case 'service-delete':
       return networkNamed(state, command.network)
+    case 'policy-create':
+    case 'policy-update':
+    case 'policy-delete':
+      // No part of the kernel follows from policies yet.
+      return NOTHING
     case 'endpoint-detach':
       return ofEndpoint(state, command)
     case 'host-register': {

@@ -14,7 +14,19 @@ import { parseContainerId, parseIfName, parseNetworkName } from '#model/ids.ts'
 import { parseSubnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
-import { attach, Caller, create, detach, relabel, reserve, serve, unserve } from '#test/allocator/fixtures.ts'
+import {
+  attach,
+  Caller,
+  create,
+  detach,
+  police,
+  relabel,
+  repolice,
+  reserve,
+  serve,
+  unpolice,
+  unserve
+} from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
@@ -94,6 +106,14 @@ t.test('a service touches its network, and so do labels that add an endpoint to 
   caller.do(relabel('web', { tier: '' }))
   t.same(touchedBy(caller.state, relabel('web', { tier: 'front', zone: 'b' })), none, 'chosen before and after')
   t.same(touchedBy(caller.state, relabel('web', { app: null })), red, 'not chosen any more')
+  t.end()
+})
+
+t.test('a policy touches no network: nothing in the kernel follows from it yet', t => {
+  const caller = Caller.raised()
+  caller.do(attach('red', 'web'))
+  for (const command of [police('red', 'x'), repolice('red', 'x', {}), unpolice('red', 'x')])
+    t.same(touchedBy(caller.state, command), { networks: [], hostWide: false }, command.kind)
   t.end()
 })
 

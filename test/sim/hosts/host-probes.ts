@@ -32,5 +32,7 @@ export const HOST_PROBES = [
   'labels-accepted',
   'services-refused-before-the-rules',
   'services-accepted',
+  'policies-refused-before-the-rules',
+  'policies-accepted',
   'upgrade-finished'
 ] as const

@@ -29,14 +29,14 @@ export const RULES_MUTANTS: readonly SourceMutant[] = [
     bug: 'a request names the latest rules that its proposer knows, and not those of the cluster',
     file: 'src/replication/consensus/proposer.ts',
     find: 'rules: rules(), by:',
-    replace: 'rules: Math.max(7, rules()), by:'
+    replace: 'rules: Math.max(8, rules()), by:'
   },
   {
     name: 'leader-names-its-own-rules',
     bug: 'a client’s request is bound to the latest rules that the leader knows, and not to those of the cluster',
     file: 'src/replication/consensus/propose-rpc.ts',
     find: 'by: from, rules }',
-    replace: 'by: from, rules: Math.max(7, rules) }'
+    replace: 'by: from, rules: Math.max(8, rules) }'
   },
   {
     name: 'ipv6-before-the-rules',
@@ -58,6 +58,20 @@ export const RULES_MUTANTS: readonly SourceMutant[] = [
     file: 'allocator/admission.ts',
     find: 'if (state.rules >= needed) return null',
     replace: 'if (needed === 7 || state.rules >= needed) return null'
+  },
+  {
+    name: 'policies-before-the-rules',
+    bug: 'a request about a policy enters the log before all hosts can read it',
+    file: 'allocator/admission.ts',
+    find: 'if (state.rules >= needed) return null',
+    replace: 'if (needed === 8 || state.rules >= needed) return null'
+  },
+  {
+    name: 'policies-lost-in-a-snapshot',
+    bug: 'a restored state has no policies',
+    file: 'allocator/state-cursor.ts',
+    find: 'this.#policies = [...state.policies()]',
+    replace: 'this.#policies = []'
   },
   {
     name: 'services-lost-in-a-snapshot',

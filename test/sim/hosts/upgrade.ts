@@ -1,11 +1,12 @@
 // A rolling upgrade: hosts of versions that do not know the latest rules (docs/adr/0054) start again with newer ones, one by one
 // and some in two steps, while faults are injected; in some runs one goes back again just when all were new. Clients at the hosts
-// ask for IPv6, labels and services throughout. It has randomness of its own, so that runs without an upgrade are as they were.
+// ask for IPv6, labels, services and policies throughout. It has randomness of its own, so that runs without an upgrade are as they were.
 
 import { whyNotYet } from '#allocator/admission.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import {
   LABELS,
+  POLICIES,
   RULES,
   SERVICES,
   rulesNeeded,
@@ -16,7 +17,7 @@ import {
   type Request
 } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
-import { parseContainerId, parseIfName, parseNetworkName, parseServiceName } from '#model/ids.ts'
+import { parseContainerId, parseIfName, parseNetworkName, parsePolicyName, parseServiceName } from '#model/ids.ts'
 import { parseIp, parseSubnet, type Ip } from '#model/ip.ts'
 import { parseIpv6 } from '#model/ipv6.ts'
 import type { LabelChanges } from '#model/labels.ts'
@@ -27,9 +28,9 @@ import type { SimHost } from './host.ts'
 import type { HostileHost } from './hostile.ts'
 import type { Oracle } from './oracle.ts'
 
-/** Those before the new one: without IPv6, without labels, and without services. */
-const OLD = ['0.1.0', '0.2.0', '0.3.0']
-export const NEW = '0.4.0'
+/** Those before the new one: without IPv6, without labels, without services, and without policies. */
+const OLD = ['0.1.0', '0.2.0', '0.3.0', '0.4.0']
+export const NEW = '0.5.0'
 /** Every sixth run: the seeds that kill the mutants of other parts need not be found anew. */
 const [UPGRADES_OF, UPGRADES] = [6, 5]
 const IFNAME = parseIfName('eth0')
@@ -110,7 +111,7 @@ export class Upgrade {
     })
   }
 
-  /** IPv6 and labels at every host, and services at servers, which must be accepted by then. @param done called for each host that has them */
+  /** IPv6 and labels at every host, and services and policies at servers, which must be accepted by then. @param done called for each host that has them */
   askEverywhere(done: (host: SimHost) => void): void {
     if (this.#oracle.state.rules !== RULES) this.#oracle.fail('all hosts are new, and the rules are not raised')
     const facts = { egressRate: 0, mtu: 0, egress: false, hostAccess: false }
@@ -126,10 +127,11 @@ export class Upgrade {
         ?.then(() => this.#propose(host, attach))
         .then(() => this.#propose(host, update))
         .then(() => (host.isVoter ? this.#propose(host, this.#serve(name, 'end')) : null))
+        .then(() => (host.isVoter ? this.#propose(host, this.#police(name, 'end')) : null))
         .then(
           () => done(host),
           (err: unknown) =>
-            this.#oracle.fail(`${host.name} is refused IPv6, labels or services after all: ${String(err)}`)
+            this.#oracle.fail(`${host.name} is refused IPv6, labels, services or policies after all: ${String(err)}`)
         )
     }
   }
@@ -240,6 +242,9 @@ export class Upgrade {
       this.#serve(SIX, 's4', [parseIp(`fd00:6::1:0:0:${random.below(40).toString(16)}`)]),
       { kind: 'service-update', network: FOUR, name: parseServiceName('s1'), affinitySeconds: random.below(9) },
       { kind: 'service-delete', network: random.pick([FOUR, BOTH]), name: parseServiceName(random.pick(['s1', 's3'])) },
+      this.#police(FOUR, random.pick(['p1', 'p2'])),
+      { kind: 'policy-update', network: FOUR, name: parsePolicyName('p1'), closes: random.pick([[], ['egress']]) },
+      { kind: 'policy-delete', network: FOUR, name: parsePolicyName('p1') },
       ...held.slice(0, 2).map(({ containerId }) => {
         return { kind: 'endpoint-update', containerId, ifname: IFNAME, labels } as const
       }),
@@ -254,6 +259,11 @@ export class Upgrade {
     return { kind: 'service-create', network, name: parseServiceName(name), ...facts, ...asked }
   }
 
+  #police(network: CommandOf<'policy-create'>['network'], name: string): Command {
+    const select = [{ key: 'tier', value: 'web' }]
+    return { kind: 'policy-create', network, name: parsePolicyName(name), select, closes: ['ingress'], rules: [] }
+  }
+
   #attach(
     { peerId }: SimHost,
     network: Attach['network'],
@@ -266,7 +276,8 @@ export class Upgrade {
 }
 
 /** Of what the first of these rules allow. */
-function nameOf(rules: number): 'ipv6' | 'labels' | 'services' {
+function nameOf(rules: number): 'ipv6' | 'labels' | 'services' | 'policies' {
+  if (rules >= POLICIES) return 'policies'
   if (rules >= SERVICES) return 'services'
   return rules < LABELS ? 'ipv6' : 'labels'
 }
