@@ -14,7 +14,7 @@ export function kvCommands(program: Command, { show }: CommandContext): void {
   const keys =
     '\nKeys: network/NAME, vlanStore (the VNIs), ipStore/NAME (a network’s addresses),' +
     '\nendpoint/NETWORK/CONTAINER-ID/IFNAME, host/NAME, namespace/NAME,' +
-    '\nservice/NETWORK/NAME.'
+    '\nservice/NETWORK/NAME, policy/NETWORK/NAME.'
 
   kv.command('list')
     .description('List all keys, or those with a prefix, with their values.')

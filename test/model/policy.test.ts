@@ -11,6 +11,7 @@ import {
   parsePolicySpec,
   type PolicyRule
 } from '#model/policy.ts'
+import { parseCommand } from '#model/parse-request.ts'
 import { parseRuleText } from '#model/policy-text.ts'
 
 const rule: PolicyRule = {
@@ -124,5 +125,29 @@ t.test('a policy has a largest size', t => {
   t.throws(() => parsePolicySpec({ ...spec, rules: rules(4) }), {
     ...{ code: 'ERR_INVALID', field: 'rules', message: /bytes, and 16384 are the most/ }
   })
+  t.end()
+})
+
+t.test('commands about policies are checked before they enter the log', t => {
+  const which = { network: 'red', name: 'db' }
+  t.same(parseCommand({ kind: 'policy-create', ...which, ...spec, requestId: 'r', more: 1 }), {
+    ...{ kind: 'policy-create', ...which, ...spec, requestId: 'r' }
+  })
+  t.same(parseCommand({ kind: 'policy-update', ...which, select: [] }), { kind: 'policy-update', ...which, select: [] })
+  t.same(parseCommand({ kind: 'policy-update', ...which, closes: null }), { kind: 'policy-update', ...which })
+  t.same(parseCommand({ kind: 'policy-delete', ...which, select: 1 }), { kind: 'policy-delete', ...which })
+  for (const [command, field] of [
+    [{ kind: 'policy-create', ...spec, name: 'db' }, 'network'],
+    [{ kind: 'policy-create', ...spec, network: 'red' }, 'name'],
+    [{ kind: 'policy-create', ...spec, network: 'red', name: 'DB' }, 'name'],
+    [{ kind: 'policy-create', ...which }, 'rules'],
+    [{ kind: 'policy-create', ...which, ...spec, requestId: 1 }, 'requestId'],
+    [{ kind: 'policy-update', ...which, rules: [{}] }, 'rules[0].direction'],
+    [{ kind: 'policy-update', ...which, closes: 'ingress' }, 'closes'],
+    [{ kind: 'policy-update', ...which, select: {} }, 'select'],
+    [{ kind: 'policy-delete', network: 'red' }, 'name']
+  ] as const) {
+    t.throws(() => parseCommand(command), { code: 'ERR_INVALID', field }, JSON.stringify(command))
+  }
   t.end()
 })
