@@ -1,5 +1,7 @@
 // The self-check: recomputes bit vectors, indexes and hash from the rows, and compares them with those of the state.
 
+import { idNameOf, ownNameOf } from '#model/dns-name.ts'
+import { NameIndex } from './name-index.ts'
 import type { Endpoint } from '#model/endpoint.ts'
 import { isVacant } from '#model/host.ts'
 import { addressesOf, gatewaysOf, hostRoutedSubnets, subnetsOf, whyNoPair } from '#model/addresses.ts'
@@ -105,12 +107,17 @@ function* endpointFaults(tables: Tables, table: NetworkTable): Generator<string>
       if (!subnets.some(subnet => isHostAddress(subnet, each))) yield `${what} has an address outside its subnet`
       if (gateways.includes(each)) yield `${what} has the address of its gateway`
     }
+    const name = ownNameOf(endpoint) ?? idNameOf(endpoint)
+    const isNamed = table.names === null || name === null || table.names.find(name).includes(endpoint)
+    if (!isNamed) yield `${what} is not found by its name`
     if (tables.byHost.get(endpoint.host)?.has(endpoint) !== true) yield `${what} is not found on its host`
     if (!tables.hosts.has(endpoint.host)) yield `${what} is on a host that does not exist`
     if (tables.containers.get(endpoint.containerId, endpoint.ifname) !== endpoint) {
       yield `${what} is not found by its container`
     }
   }
+  if (table.names !== null && table.names.size !== new NameIndex(byAddress.values()).size)
+    yield `network ${network.name}: the index by name has ${table.names.size} entries`
   if (byChosen6.size !== chosen6) {
     yield `network ${network.name}: ${chosen6} endpoints with a chosen IPv6 address, ${byChosen6.size} in the index`
   }

@@ -10,6 +10,7 @@ import { lowBitsOf, lowBitsOfMac, type Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import type { Service } from '#model/service.ts'
 import { addressOfValue, addressPool, poolValue } from './address-pool.ts'
+import { NameIndex } from './name-index.ts'
 import type { Pool } from './pool.ts'
 
 /** A network with its endpoints and services. */
@@ -25,6 +26,8 @@ export type NetworkTable = {
   readonly byChosenMac: Map<Mac, Endpoint>
   /** Null while it has none: most networks take no memory for them. */
   services: ServiceTable | null
+  /** Null until a name of the network is asked for. */
+  names: NameIndex | null
 }
 
 export type ServiceTable = {
@@ -36,7 +39,13 @@ export type ServiceTable = {
 export function emptyTable(network: Network): NetworkTable {
   const pool = addressPool(network.subnet, network.gateway)
   const indexes = { byAddress: new Map(), byChosen6: new Map(), beyond: new Set<Endpoint>(), byChosenMac: new Map() }
-  return { network, pool, ...indexes, services: null }
+  return { network, pool, ...indexes, services: null, names: null }
+}
+
+/** Those that a name of the network stands for. @param name in lower case. The first call of a network is O(endpoints) */
+export function endpointsNamed(table: NetworkTable, name: string): readonly Endpoint[] {
+  table.names ??= new NameIndex(table.byAddress.values())
+  return table.names.find(name)
 }
 
 /** The endpoint of this network that has the MAC. */

@@ -29,7 +29,7 @@ import { mapNamespace, openNamespace, unmapNamespace } from './apply-namespace.t
 import { createNetwork, deleteNetwork, updateNetwork } from './apply-network.ts'
 import { createPolicy, deletePolicy, updatePolicy } from './apply-policy.ts'
 import { createService, deleteService, updateService } from './apply-service.ts'
-import { endpointsFrom } from './network-table.ts'
+import { endpointsFrom, endpointsNamed, ownerOf, serviceAt } from './network-table.ts'
 import type { PoolUse } from './pool.ts'
 import { Sessions } from './sessions.ts'
 import { Tables } from './tables.ts'
@@ -172,6 +172,18 @@ export class ClusterState {
     }
   }
 
+  /** Those that a name of the network stands for (model/dns-name.ts). @param name in lower case. The first call of a network is O(endpoints) */
+  endpointsNamed(network: NetworkName, name: string): readonly Endpoint[] {
+    const table = this.tables.networks.get(network)
+    return table === undefined ? [] : endpointsNamed(table, name)
+  }
+
+  /** The endpoint of a network that has the address. */
+  endpointAt(network: NetworkName, address: Ip): Endpoint | undefined {
+    const table = this.tables.networks.get(network)
+    return table === undefined ? undefined : ownerOf(table, address)
+  }
+
   endpointCountOf(network: NetworkName): number {
     return this.tables.networks.get(network)?.byAddress.size ?? 0
   }
@@ -218,6 +230,12 @@ export class ClusterState {
 
   service(network: NetworkName, name: ServiceName): Service | undefined {
     return this.tables.networks.get(network)?.services?.byName.get(name)
+  }
+
+  /** The service of a network that has the address. */
+  serviceAt(network: NetworkName, address: Ip): Service | undefined {
+    const table = this.tables.networks.get(network)
+    return table === undefined ? undefined : serviceAt(table, address)
   }
 
   get policyCount(): number {

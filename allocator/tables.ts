@@ -165,6 +165,7 @@ export class Tables {
     table.byAddress.delete(endpoint.address)
     if (endpoint.address6 !== undefined) table.byChosen6.delete(endpoint.address6)
     table.byChosenMac.delete(endpoint.mac)
+    table.names?.remove(endpoint)
     this.#removeFromHost(endpoint)
     this.hash.remove(hashEndpoint(endpoint))
   }
@@ -178,6 +179,8 @@ export class Tables {
     if (after.address6 !== undefined) table.byChosen6.set(after.address6, after)
     if (table.beyond.delete(before)) table.beyond.add(after)
     if (table.byChosenMac.has(after.mac)) table.byChosenMac.set(after.mac, after)
+    table.names?.remove(before)
+    table.names?.add(after)
     this.byHost.get(after.host)?.add(after)
     this.#countNetwork(after, 1)
     this.#removeFromHost(before)
@@ -317,6 +320,7 @@ export class Tables {
     table.byAddress.set(address, endpoint)
     if (address6 !== undefined) table.byChosen6.set(address6, endpoint)
     if (!isDerived) table.byChosenMac.set(mac, endpoint)
+    table.names?.add(endpoint)
   }
 
   #index(host: Host): void {

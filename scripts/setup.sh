@@ -23,7 +23,7 @@ quietly() {
 command -v apt-get >/dev/null || fail "this script needs Debian 12; install serf, iproute2, nftables, ping, procps and Node 24 by hand"
 
 # command:package
-needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc clang:clang llvm-strip:llvm bpftool:bpftool strip:binutils dpkg-shlibdeps:dpkg-dev modprobe:kmod ovs-vswitchd:openvswitch-switch)
+needed=(serf:serf ip:iproute2 bridge:iproute2 tc:iproute2 nft:nftables ping:iputils-ping ps:procps iperf3:iperf3 nsenter:util-linux mount:mount gcc:gcc clang:clang llvm-strip:llvm bpftool:bpftool strip:binutils dpkg-shlibdeps:dpkg-dev modprobe:kmod ovs-vswitchd:openvswitch-switch dig:bind9-dnsutils)
 command -v npm >/dev/null || needed+=(npm:npm)
 missing=()
 # gcc only recommends the headers of the C library.

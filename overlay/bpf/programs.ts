@@ -88,7 +88,13 @@ export class Programs implements Part<Reading, ProgramOp> {
       if (ifindex !== 0) indexes.set(name, ifindex)
       return ifindex
     }
-    const wanted = desiredPrograms({ host: desired.host(), ifindexOf, redirects, lingering: vni => this.#lingering(vni), ...look(whole) })
+    const wanted = desiredPrograms({
+      host: desired.host(),
+      ifindexOf,
+      redirects,
+      lingering: vni => this.#lingering(vni),
+      ...look(whole)
+    })
     const places = [...wanted.places.values()]
     this.#noteServices(scope, wanted.services)
     const unused = whole ? this.#forgetUnwanted(wanted.places) : []
@@ -130,9 +136,7 @@ export class Programs implements Part<Reading, ProgramOp> {
   /** What an earlier run, with another driver or another underlay, has left. */
   #findSurplus(places: DesiredPrograms['places']): readonly Running[] {
     const { socket } = this.#options.kernel
-    return findPrograms(socket, readLinks(socket, getLinks())).filter(
-      running => !places.has(placeKey(running))
-    )
+    return findPrograms(socket, readLinks(socket, getLinks())).filter(running => !places.has(placeKey(running)))
   }
 
   plan(_look: Look, { desired, observed }: Reading): PartPlan<ProgramOp> {
@@ -157,7 +161,8 @@ export class Programs implements Part<Reading, ProgramOp> {
         failures.push({ op, problem: { vni: op.vni, error } })
       }
     }
-    if (done.some(op => op.kind.startsWith('entries-') && 'table' in op && op.table === 'backends')) await this.#sweepFlows(true)
+    if (done.some(op => op.kind.startsWith('entries-') && 'table' in op && op.table === 'backends'))
+      await this.#sweepFlows(true)
     return { done, failures, again: null }
   }
 

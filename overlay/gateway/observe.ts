@@ -34,6 +34,11 @@ export function hostNetnsNumber(kernel: Kernel): number {
   return statSync(kernel.netns ?? OWN_NETNS).ino
 }
 
+/** The same where the host is this process's own. */
+export function ownNetnsNumber(): number {
+  return statSync(OWN_NETNS).ino
+}
+
 /** Devices that have an IPv4 address and may lead outside: neither loopback nor ours. */
 export function readUplinks(kernel: Kernel, tables: KernelTables): readonly Uplink[] {
   const holders = new Set(tables.addresses.filter(({ address }) => isIpv4(address)).map(({ ifindex }) => ifindex))
@@ -147,6 +152,12 @@ export function observeRouter(look: RouterLook, router: DesiredRouter): Observed
     }
   }
   return { found, conflict: null, facts: found === null ? new Map() : readFacts(look, router, namedNetns(found)) }
+}
+
+/** The path of a router's namespace; null if there is none that is ours and can be entered. */
+export function findRouter(vni: Vni, hostNetns: number): string | null {
+  const name = routerNames(vni, hostNetns).find(each => nameState(each, vni, hostNetns) === 'ours')
+  return name === undefined ? null : namedNetns(name)
 }
 
 /** What is ours and belongs to no desired router, by network. */

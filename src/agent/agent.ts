@@ -15,6 +15,7 @@ import { VERSION } from '#platform/version.ts'
 import { AgentApi } from './agent-api.ts'
 import { ControlPlane } from './control-plane.ts'
 import { DataPlane } from './data-plane.ts'
+import { dnsOf } from './names.ts'
 import { examine, type DoctorSources } from './doctor/doctor.ts'
 import { serveDoctor } from './doctor/gather-peer.ts'
 import { openDoors, type Door } from './doors.ts'
@@ -177,10 +178,11 @@ export class Agent {
   }
 
   #makeDataPlane(): DataPlane {
-    const { parts, state } = this.#foundation
+    const { parts, state, resolver } = this.#foundation
     return new DataPlane({
       parts,
       state,
+      resolver,
       config: () => this.#config,
       current: () => this.control.log.current,
       propose: command => this.control.propose(command),
@@ -192,7 +194,7 @@ export class Agent {
   #gatherSources(): FigureSources & DoctorSources {
     const { parts, state, directory } = this.#foundation
     const { log, cluster, peerRpc, registrar, digests } = this.control
-    const { reconciler, counters, totals, inputs, serfDrops, guardDrops } = this.#data
+    const { reconciler, counters, totals, inputs, names, serfDrops, guardDrops } = this.#data
     const { membership, driver, clock } = parts
     return {
       self: parts.identity.peerId,
@@ -201,6 +203,7 @@ export class Agent {
       ...{ state, directory, membership, driver, clock },
       ...{ log, cluster, peerRpc, registrar, digests, reconciler, counters, totals, serfDrops, guardDrops },
       underlayMtu: () => inputs.underlayMtu,
+      names: () => names.figures(),
       refusedConnections: () => this.#foundation.mesh.refused,
       wallMs: Date.now
     }
@@ -222,7 +225,16 @@ export class Agent {
       cluster: this.control.cluster,
       registrar: this.control.registrar,
       logger: parts.logger.child({ room: 'agent' }),
-      views: new StateViews({ self, state, resolver, directory, devices, counters, overlayMtu }),
+      views: new StateViews({
+        self,
+        state,
+        resolver,
+        directory,
+        devices,
+        counters,
+        overlayMtu,
+        dns: network => dnsOf(network, this.#config.dns)
+      }),
       events: this.#events,
       propose: command => this.control.propose(command),
       image: stale => this.control.image(stale),
@@ -246,6 +258,9 @@ export class Agent {
       'overlay.mtu': () => ({ commit: () => this.#data.reconciler.wake() }),
       'egress.local': () => ({ commit: () => this.#data.reconciler.wake() }),
       'overlay.vteps': readOnUse,
+      'dns.search': readOnUse,
+      'dns.upstreams': readOnUse,
+      'dns.forward': readOnUse,
       'namespaces.unmapped': readOnUse,
       'namespaces.range': readOnUse,
       'namespaces.prefixLength': readOnUse,

@@ -1,6 +1,7 @@
 // Wires the parts that maintain this host's kernel: the reconciler and its inputs, the local endpoints, their release
 // and their counters.
 
+import type { ServiceResolver } from '#allocator/service-resolver.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import type { MemberChange } from '#membership/view/view.ts'
@@ -17,6 +18,7 @@ import { NetworkTotals } from './observe/network-totals.ts'
 import { GuardDropCounters } from './observe/guard-drops.ts'
 import { SerfDrops } from './observe/serf-drops.ts'
 import { countTraffic } from './observe/traffic.ts'
+import { Names } from './names.ts'
 import type { Parts } from './parts.ts'
 import { DesiredInputs } from './reconcile/desired-inputs.ts'
 import { Reconciler, type ReconcilerOptions } from './reconcile/reconciler.ts'
@@ -25,6 +27,7 @@ import { sharedNetworks, touchedByMember } from './reconcile/touched.ts'
 export type DataPlaneOptions = {
   readonly parts: Parts
   readonly state: ClusterState
+  readonly resolver: ServiceResolver
   /** The configuration as of the last reload. */
   readonly config: () => Config
   /** Has the local state caught up with the cluster's? Nothing is removed before it has. */
@@ -38,6 +41,7 @@ export type DataPlaneOptions = {
 
 export class DataPlane {
   readonly inputs: DesiredInputs
+  readonly names: Names
   readonly local: LocalEndpoints
   readonly reconciler: Reconciler
   readonly endpoints: Endpoints
@@ -54,6 +58,8 @@ export class DataPlane {
     this.#options = options
     this.#self = options.parts.identity.peerId
     this.inputs = this.#makeInputs()
+    const { clock, random } = options.parts
+    this.names = new Names({ state: options.state, services: options.resolver, config: options.config, clock, random })
     this.local = this.#makeLocal()
     this.reconciler = this.#makeReconciler()
     this.endpoints = this.#makeEndpoints()
@@ -90,6 +96,7 @@ export class DataPlane {
     await this.unfinished.stop()
     this.counters.stop()
     await this.reconciler.stop()
+    this.names.part.stop()
     this.inputs.stop()
   }
 
@@ -132,8 +139,14 @@ export class DataPlane {
 
   #makeReconciler(): Reconciler {
     const { parts, state, current, passed } = this.#options
+    const { names } = this
     return new Reconciler({
-      driver: parts.driver,
+      driver: {
+        // After the routers, in whose namespaces the resolvers are.
+        get parts() {
+          return [...parts.driver.parts, names.part]
+        }
+      },
       clock: parts.clock,
       input: scope => this.inputs.input(scope),
       network: vni => state.networkByVni(vni),

@@ -73,6 +73,10 @@ const endpoint = z.strictObject({
   hostInterface: z.string(),
   ...settings(ENDPOINT_SETTINGS),
   labels: z.record(z.string(), z.string()),
+  dns: z
+    .strictObject({ nameservers: z.array(z.string()), search: z.array(z.string()) })
+    .nullable()
+    .describe('For the container’s resolv.conf; null if its network has no resolver'),
   rxBytes: counted.describe('From the container’s point of view; null on hosts other than its own'),
   txBytes: counted,
   rxPackets: counted,

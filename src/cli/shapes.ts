@@ -83,6 +83,9 @@ export function endpointFacts(rows: readonly EndpointView[]): string {
         ...r.addresses.map((address, at) => ['address', `${address} via ${r.gateways[at] ?? ''}`] as const),
         ['mac', r.mac],
         ['mtu', `${r.mtu}`],
+        ...(r.dns === null
+          ? []
+          : [['names', `${r.dns.nameservers.join(' ')}, search ${r.dns.search.join(' ')}`] as const]),
         ...settingPairs(r),
         ...labelTexts(r.labels).map((text, at) => [at === 0 ? 'labels' : '', text] as const),
         ['received', `${count(r.rxBytes)} bytes, ${count(r.rxPackets)} packets, ${measured(r.rxRate)}`],

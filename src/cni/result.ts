@@ -34,7 +34,7 @@ export function addResult(p: {
     ],
     ips: [...(ips ?? []), ...own],
     routes: [...(routes ?? []), ...(p.egress ? defaults : [])],
-    dns: dns ?? config.dns ?? {}
+    dns: dns ?? config.dns ?? endpoint.dns ?? {}
   }
 }
 

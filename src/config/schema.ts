@@ -3,6 +3,7 @@
 // generated from it and from the descriptions.
 
 import * as z from 'zod'
+import { parseDomain } from '#model/dns-name.ts'
 import { asVxmeshError, invalid } from '#model/errors.ts'
 import { parseHostName, quote } from '#model/ids.ts'
 import {
@@ -18,7 +19,7 @@ import {
 import { parseTransitRange } from '#model/ipv4.ts'
 import { parseJoinAddress } from '#model/join-address.ts'
 import { MTU_MAX, MTU_MIN } from '#model/quantity.ts'
-import { formatSocketAddress, parseSocketAddress } from '#model/socket-address.ts'
+import { formatSocketAddress, parsePortless, parseSocketAddress } from '#model/socket-address.ts'
 
 /** Path of the API's UNIX socket, for the agent and its clients. */
 export const DEFAULT_SOCKET = '/run/vxmesh/agent.sock'
@@ -80,6 +81,24 @@ const prefixes = value('a list of prefixes like 172.17.0.0/16, with commas outsi
   const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
   if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
   return list.map(item => formatSubnet(parsePrefix(item)))
+})
+
+const texts = <T>(accepts: string, parse: (text: string) => T): z.ZodType<T[]> =>
+  value(accepts, given => {
+    const list: unknown = typeof given === 'string' ? given.split(',').filter(part => part !== '') : given
+    if (!Array.isArray(list) || !list.every(item => typeof item === 'string')) return undefined
+    return list.map(item => parse(item))
+  })
+
+/** Search domains that fit beside the network's own: resolv.conf(5) allows six. */
+const SEARCH_MAX = 5
+const domains = texts('a list of domains like corp.example, at most 5, with commas outside the file', text =>
+  parseDomain(text)
+).refine(list => list.length <= SEARCH_MAX, { error: `must be at most ${SEARCH_MAX} domains` })
+
+const resolvers = texts('a list of ADDRESS or ADDRESS:PORT, with commas outside the file', text => {
+  const { address: at, port: its } = parsePortless(text, 'address')
+  return formatSocketAddress({ address: at, port: its ?? 53 })
 })
 
 const users = value('a list of user numbers, with commas outside the file', given => {
@@ -193,6 +212,37 @@ export const configShape = z.strictObject({
             'Networks of this host itself, such as docker0’s, that containers may reach; others are closed to them'
           )
       )
+    })
+    .prefault({}),
+  dns: z
+    .strictObject({
+      enabled: flag.default(true).describe('Whether the routers of networks resolve names'),
+      zone: parsed('a domain like vxmesh', text => parseDomain(text))
+        .default('vxmesh')
+        .describe('Zone of the names NAME.NETWORK.ZONE; must be the same on every host'),
+      search: reloadable(
+        domains
+          .default([])
+          .describe(
+            'Search domains of containers, after that of their network; the CNI result and the endpoint carry them'
+          )
+      ),
+      upstreams: reloadable(
+        resolvers
+          .default([])
+          .describe('Resolvers that are asked for other names; default: those of the host’s /etc/resolv.conf')
+      ),
+      forward: reloadable(
+        flag.default(true).describe('Whether networks with egress resolve other names than their own')
+      ),
+      queryRate: number(10, 100_000)
+        .default(500)
+        .describe(
+          'Queries a second that a container may send; all of a network on this host may send ten times as many'
+        ),
+      cacheBytes: number(0, 16_777_216)
+        .default(262_144)
+        .describe('Bytes of other names’ answers that are kept for each network of this host')
     })
     .prefault({}),
   namespaces: z

@@ -188,6 +188,19 @@ export const FAMILIES: readonly Family[] = [
     help: 'Packets dropped by the guard’s eBPF programs: forged or limited (sent by a container), nobody or fragment (sent to a service without a backend, or in fragments), to-host, no-port, stranger (VXLAN from a host without endpoints in the network) or malformed VXLAN',
     read: f => Object.entries(f.guardDrops)
   },
+  gauge('vxmesh_dns_resolvers', 'Networks of this host whose names are resolved', f => f.names.resolvers),
+  {
+    name: 'vxmesh_dns_queries_total',
+    type: 'counter',
+    label: 'outcome',
+    help: 'Queries of containers by what became of them: own (a name of their network), cached, forwarded, failed (no upstream resolver answered), refused (the network has no egress), limited (too many in flight) or malformed',
+    read: f => Object.entries(f.names.queries)
+  },
+  gauge(
+    'vxmesh_dns_cache_bytes',
+    'Bytes of answers kept from upstream resolvers, of all networks',
+    f => f.names.cacheBytes
+  ),
   {
     name: 'vxmesh_serf_dropped_packets_total',
     type: 'counter',

@@ -54,6 +54,13 @@ export type Figures = {
   readonly refused: Readonly<Record<string, number>>
   /** Packets that the guard's programs dropped, by reason; empty when they do not run. */
   readonly guardDrops: Readonly<Record<string, number>>
+  /** The resolvers of this host's networks. */
+  readonly names: {
+    readonly resolvers: number
+    /** Queries by what became of them. */
+    readonly queries: Readonly<Record<string, number>>
+    readonly cacheBytes: number
+  }
   readonly serf: {
     /** Packets to Serf's port beyond the limits, by sender. */
     readonly droppedPackets: Readonly<Record<string, number>>

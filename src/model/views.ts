@@ -21,6 +21,9 @@ export type NetworkView = Required<NetworkSettings> & {
   readonly endpoints: number
 }
 
+/** What a container is to have in its resolv.conf(5). */
+export type DnsView = { readonly nameservers: readonly string[]; readonly search: readonly string[] }
+
 export type EndpointView = EndpointSettings & {
   readonly network: string
   readonly containerId: string
@@ -40,6 +43,8 @@ export type EndpointView = EndpointSettings & {
   /** Name of the veth's end on the host. */
   readonly hostInterface: string
   readonly labels: Labels
+  /** Null: its network has no resolver. */
+  readonly dns: DnsView | null
   /** From the container's point of view; null on hosts other than the endpoint's. */
   readonly rxBytes: number | null
   readonly txBytes: number | null

@@ -41,6 +41,7 @@ export type CallResult = { readonly value: number; readonly errno: number }
 
 export const AF_UNIX = 1
 export const AF_NETLINK = 16
+export const SOCK_STREAM_CLOEXEC = 1 | 0o2000000
 export const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 export const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 export const MSG_DONTWAIT = 0x40

@@ -191,7 +191,8 @@ export class MemoryHost {
         directory,
         devices,
         counters,
-        overlayMtu
+        overlayMtu,
+        dns: () => null
       }),
       propose: command => this.propose(command),
       image: () => this.#image(),

@@ -27,7 +27,7 @@ const ENDPOINT = [
     'rxRate',
     'txRate'
   ],
-  ...['hostIfindex', 'installed', 'labels']
+  ...['hostIfindex', 'installed', 'labels', 'dns']
 ]
 const MEMBER = ['name', 'address', 'status', 'role', 'vtep', 'peerId']
 const HOST = ['name', 'peerId', 'vtep', 'role', 'status', 'endpoints', 'version']

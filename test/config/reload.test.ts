@@ -23,7 +23,9 @@ const OTHER: Readonly<Record<string, string>> = {
   ...{ 'zmq.requests': 'tcp://127.0.0.1:1', 'zmq.events': 'tcp://127.0.0.1:2', 'zmq.rpc': 'tcp://127.0.0.1:3' },
   ...{ 'zmq.secretKeyFile': '/secret', 'zmq.allowedKeysFile': '/allowed', 'raft.snapshotBytes': '5000' },
   ...{ 'http.listen': '127.0.0.1:1', 'log.level': 'debug', 'zmq.users': '33' },
-  ...{ 'netns.paths': '/elsewhere/netns', 'egress.local': '172.17.0.0/16' }
+  ...{ 'netns.paths': '/elsewhere/netns', 'egress.local': '172.17.0.0/16' },
+  ...{ 'dns.enabled': 'false', 'dns.zone': 'corp.example', 'dns.search': 'a', 'dns.upstreams': '192.0.2.53' },
+  ...{ 'dns.forward': 'false', 'dns.queryRate': '50', 'dns.cacheBytes': '0' }
 }
 /** Keys with only one possible value. */
 const FIXED = ['log.format']
@@ -57,8 +59,17 @@ t.test('keys that the agent reads only at start are not reloadable', t => {
   t.same(
     KEY_FACTS.filter(({ change }) => change === 'reloadable').map(({ key }) => key),
     [
-      ...['join', 'collectAfter', 'overlay.vteps', 'overlay.mtu', 'egress.local', 'namespaces.unmapped'],
-      ...['namespaces.range', 'namespaces.prefixLength', 'http.listen', 'log.level']
+      ...[
+        'join',
+        'collectAfter',
+        'overlay.vteps',
+        'overlay.mtu',
+        'egress.local',
+        'dns.search',
+        'dns.upstreams',
+        'dns.forward'
+      ],
+      ...['namespaces.unmapped', 'namespaces.range', 'namespaces.prefixLength', 'http.listen', 'log.level']
     ]
   )
   t.end()

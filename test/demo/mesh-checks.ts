@@ -6,7 +6,7 @@ import { bracketed, formatSocketAddress } from '#model/socket-address.ts'
 import { startDetached } from '#platform/process.ts'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { LabContainer } from '../lab/container.ts'
+import { bare, type LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { kill, readFdb } from '../lab/kernel.ts'
 import type { Lab } from '../lab/lab.ts'
@@ -112,6 +112,14 @@ export async function checkTenants(checks: Checks, lab: Lab, families: Families)
       return `${received} of ${sent}, average ${ms(averageMs ?? NaN)}`
     })
   }
+  await checks.check('red1 finds red2 by its name, and blue’s containers by none', async () => {
+    const server = attached.get('red1')?.dns?.nameservers[0] ?? 'nobody'
+    const found = await resolve(red1, server, 'red2.red.vxmesh')
+    const wanted = addresses('red2').map(bare)
+    expect(listed(found.toSorted()) === listed(wanted.toSorted()), `it finds ${listed(found)}`)
+    expect((await resolve(red1, server, 'blue2.blue.vxmesh')).length === 0, 'it finds blue2')
+    return `red2.red.vxmesh is ${listed(found)}, asked at ${server}`
+  })
   for (const host of [h1, h2]) {
     await checks.check(
       `${host.name}’s kernel floods to the VTEPs of the hosts with containers, and to no others`,
@@ -125,6 +133,12 @@ export async function checkTenants(checks: Checks, lab: Lab, families: Families)
   }
   await checkIsolation(checks, { lab, red1, address: ONLY_BLUE[families] })
   return { red1, red2, blue1, blue2, redAddresses: addresses('red2') }
+}
+
+/** The addresses of a name, of both families. */
+async function resolve(container: LabContainer, server: string, name: string): Promise<readonly string[]> {
+  const dig = await container.exec('dig', '+short', `@${server}`, name, 'A', name, 'AAAA')
+  return dig.stdout.split('\n').filter(line => line !== '')
 }
 
 /** A container of blue, at an address that red does not use, pinged from both tenants. */

@@ -6,6 +6,10 @@ import { Readable } from 'node:stream'
 import { readConfig as readCniConfig, checkConfig, versionOf, requestedOf } from '#cni/config.ts'
 import { argsOf, containerIdOf, ifnameOf, netnsOf, readCall } from '#cni/call.ts'
 import * as bodies from '#api/schemas.ts'
+import { readForeignAnswer, replyWith, upstreamQuery } from '#dns/foreign-answer.ts'
+import { answerOwn } from '#dns/own-names.ts'
+import { parseQuery } from '#dns/query.ts'
+import { encodeReply } from '#dns/reply.ts'
 import { stateFrom, stateSections } from '#backup/state-bytes.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { readLogLine } from '#membership/view/log-line.ts'
@@ -45,6 +49,7 @@ import {
 import { parseDetail, parseDetailChanges } from '#zmq/detail.ts'
 import { parseServiceDetail } from '#zmq/service-detail.ts'
 import { attach, Caller, create, serve } from '../allocator/fixtures.ts'
+import { answerTo, ask, soaOf } from '../dns/messages.ts'
 import { record } from '../membership/fixtures.ts'
 import { entries } from '../replication/entries.ts'
 import { joined, oldSnapshotBytes, sections } from '../replication/snapshots.ts'
@@ -202,6 +207,22 @@ function resealed(bytes: Buffer): Buffer {
   return Buffer.concat([body, createHash('sha256').update(body).digest()])
 }
 
+const ownNames = {
+  network: parseNetworkName('red'),
+  subnets: [parseSubnet('10.1.0.0/24')],
+  zone: 'vxmesh',
+  view: { lookup: () => ({ addresses: [parseIpv4('10.1.0.2')] }), nameOf: () => 'web' }
+}
+const dnsRecord = { type: 'A', name: 'www.example', ttl: 60, data: '203.0.113.7' } as const
+const dnsQuery = aDnsQuery()
+const dnsSent = upstreamQuery(dnsQuery, 7)
+
+function aDnsQuery(): Parameters<typeof upstreamQuery>[0] {
+  const parsed = parseQuery(ask('www.example', 'A', { edns: 1_232 }), 'udp')
+  if (parsed.kind !== 'query') throw new Error(parsed.kind)
+  return parsed.query
+}
+
 export async function targets(): Promise<readonly Target[]> {
   const caller = aState()
   const sealed = await joined(
@@ -266,6 +287,30 @@ export async function targets(): Promise<readonly Target[]> {
       corpus: json(good),
       run: bytes => bodies.check<unknown>(schema, parseJson(bytes))
     })),
+    {
+      name: 'dns-query',
+      weight: 10,
+      corpus: [
+        ask('web.red.vxmesh', 'A', { edns: 1_232 }),
+        ask('2.0.1.10.in-addr.arpa', 'PTR'),
+        ask('www.example', 'ANY')
+      ],
+      run: bytes => {
+        const parsed = parseQuery(bytes, 'udp')
+        if (parsed.kind !== 'query') return null
+        const reply = answerOwn(ownNames, parsed.query)
+        return reply === null ? upstreamQuery(parsed.query, 1) : encodeReply(parsed.query, reply)
+      }
+    },
+    {
+      name: 'dns-answer',
+      weight: 10,
+      corpus: [answerTo(dnsSent, { answers: [dnsRecord], authorities: [soaOf('example', 5)] })],
+      run: bytes => {
+        const answer = readForeignAnswer(bytes, dnsSent)
+        return answer === null ? null : replyWith(answer, dnsQuery, 1)
+      }
+    },
     {
       name: 'raft-message',
       weight: 15,

@@ -15,7 +15,13 @@ type Namespace = { readonly namespace: string }
 export type Answer = string
 
 type Question =
-  | { readonly kind: 'tcp' | 'udp'; readonly address: string; readonly port: number; readonly bytes: number; readonly from?: number }
+  | {
+      readonly kind: 'tcp' | 'udp'
+      readonly address: string
+      readonly port: number
+      readonly bytes: number
+      readonly from?: number
+    }
   | { readonly kind: 'open'; readonly address: string; readonly port: number }
   | { readonly kind: 'say'; readonly id: number; readonly bytes: number }
 
@@ -27,7 +33,9 @@ export class ServiceEnd {
   }
 
   static async serve({ namespace }: Namespace, name: string, port: number): Promise<ServiceEnd> {
-    return new ServiceEnd(await JsonProcess.start(namespace, fileURLToPath(import.meta.url), ['serve', name, `${port}`]))
+    return new ServiceEnd(
+      await JsonProcess.start(namespace, fileURLToPath(import.meta.url), ['serve', name, `${port}`])
+    )
   }
 
   static async client({ namespace }: Namespace): Promise<ServiceEnd> {
@@ -54,7 +62,8 @@ export class ServiceEnd {
 }
 
 async function serve(name: string, port: number): Promise<void> {
-  const answer = (from: string | undefined, bytes: number): string => `${name} ${(from ?? '').replace('::ffff:', '')} ${bytes}`
+  const answer = (from: string | undefined, bytes: number): string =>
+    `${name} ${(from ?? '').replace('::ffff:', '')} ${bytes}`
   const server = createServer(socket => {
     let bytes = 0
     socket.on('error', () => undefined)
@@ -112,7 +121,11 @@ function sent({ address, port, bytes, from }: Extract<Question, { bytes: number;
     // Of a socket that is connected, an answer from anywhere else would not arrive.
     socket.on('message', data => done(data.toString()))
     const bound = (use: () => void): unknown => (from === undefined ? process.nextTick(use) : socket.bind(from, use))
-    bound(() => socket.connect(port, address, () => socket.send('x'.repeat(bytes), err => (err === null ? undefined : reject(err)))))
+    bound(() =>
+      socket.connect(port, address, () =>
+        socket.send('x'.repeat(bytes), err => (err === null ? undefined : reject(err)))
+      )
+    )
   })
 }
 

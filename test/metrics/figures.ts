@@ -41,6 +41,7 @@ export const SOME: Figures = {
   overlay: { drift: 21, degraded: 22, repaired: { 'fdb-add': 23, 'endpoint-attach': 24 } },
   diverged: false,
   refused: { 'not a preamble': 25, 'wrong proof': 26 },
+  names: { resolvers: 32, queries: { own: 33, limited: 34 }, cacheBytes: 35 },
   guardDrops: { forged: 30, stranger: 31 },
   serf: { droppedPackets: { stranger: 27, member: 28 }, logDroppedBytes: 29 }
 }

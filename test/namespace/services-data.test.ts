@@ -58,7 +58,8 @@ async function stage(t: Test, plane: Plane): Promise<{ s: Stage; client: Service
   return { s, client }
 }
 
-const who = (answers: readonly string[]): string[] => [...new Set(answers.map(answer => answer.split(' ')[0] ?? ''))].sort()
+const who = (answers: readonly string[]): string[] =>
+  [...new Set(answers.map(answer => answer.split(' ')[0] ?? ''))].sort()
 
 for (const plane of ['bpf', 'linux'] as const) {
   t.test(`connections to a service reach its backends and come back: ${plane}`, { skip }, async t => {
@@ -98,42 +99,50 @@ function single(s: Stage, names: readonly string[], port = TARGET): DesiredServi
 }
 
 for (const plane of ['bpf', 'linux'] as const) {
-  t.test(`established connections stay with their backend, whatever becomes of agent and service: ${plane}`, { skip }, async t => {
-    const { s, client } = await stage(t, plane)
-    for (const [name, other] of [
-      ['far', 'near'],
-      ['near', 'far']
-    ] as const) {
-      for (const family of FAMILIES) {
-        await setServices(s, single(s, [name]))
-        const to = { address: VIP[family], port: PORT }
-        const id = Number(await client.open(to))
-        const still = async (what: string): Promise<void> => {
-          t.same(who([await client.say(id), await client.say(id, LARGE)]), [name], `${family}, ${name}: ${what}`)
+  t.test(
+    `established connections stay with their backend, whatever becomes of agent and service: ${plane}`,
+    { skip },
+    async t => {
+      const { s, client } = await stage(t, plane)
+      for (const [name, other] of [
+        ['far', 'near'],
+        ['near', 'far']
+      ] as const) {
+        for (const family of FAMILIES) {
+          await setServices(s, single(s, [name]))
+          const to = { address: VIP[family], port: PORT }
+          const id = Number(await client.open(to))
+          const still = async (what: string): Promise<void> => {
+            t.same(who([await client.say(id), await client.say(id, LARGE)]), [name], `${family}, ${name}: ${what}`)
+          }
+          await still('at first')
+          await s.restart(1)
+          await still('after the end of the agent')
+          t.same(
+            (await s.pass(1)).filter(op => !op.includes('router')),
+            [],
+            'an agent that starts finds all of it right'
+          )
+          await still('after its first pass')
+          await setServices(s, single(s, [name, other]))
+          await still('with another backend')
+          await setServices(s, single(s, [other]))
+          await still('when its own backend is no longer one')
+          t.same(
+            who([await client.ask('tcp', to), await client.ask('udp', to)]),
+            [other],
+            'new ones go to the other one'
+          )
+          await s.restart(1)
+          await setServices(s, single(s, [other]))
+          await still('after another start')
+          await setServices(s, [])
+          await still('without the service')
+          t.equal(await client.ask('tcp', to), 'timeout', 'which nobody reaches any more')
         }
-        await still('at first')
-        await s.restart(1)
-        await still('after the end of the agent')
-        t.same(
-          (await s.pass(1)).filter(op => !op.includes('router')),
-          [],
-          'an agent that starts finds all of it right'
-        )
-        await still('after its first pass')
-        await setServices(s, single(s, [name, other]))
-        await still('with another backend')
-        await setServices(s, single(s, [other]))
-        await still('when its own backend is no longer one')
-        t.same(who([await client.ask('tcp', to), await client.ask('udp', to)]), [other], 'new ones go to the other one')
-        await s.restart(1)
-        await setServices(s, single(s, [other]))
-        await still('after another start')
-        await setServices(s, [])
-        await still('without the service')
-        t.equal(await client.ask('tcp', to), 'timeout', 'which nobody reaches any more')
       }
     }
-  })
+  )
 
   t.test(`a closed port, no backend, no such port, and a fragment: ${plane}`, { skip }, async t => {
     const { s, client } = await stage(t, plane)
@@ -174,28 +183,33 @@ for (const plane of ['bpf', 'linux'] as const) {
     }
   })
 
-  t.test(`containers that come and are shaped reach services, and backends that are shaped are reached: ${plane}`, { skip }, async t => {
-    const { s } = await stage(t, plane)
-    await setServices(s, single(s, ['near', 'far']))
-    await s.add('late', net, 1, '10.1.0.9')
-    const late = await ServiceEnd.client(s.container('late'))
-    t.teardown(() => late.stop())
-    const works = async (what: string): Promise<void> => {
-      for (const family of FAMILIES) {
-        const answers: string[] = []
-        for (let n = 0; n < 12; n++) answers.push(await late.ask(n % 2 === 0 ? 'tcp' : 'udp', { address: VIP[family], port: PORT }))
-        t.same(who(answers), ['far', 'near'], `${family}: ${what}`)
+  t.test(
+    `containers that come and are shaped reach services, and backends that are shaped are reached: ${plane}`,
+    { skip },
+    async t => {
+      const { s } = await stage(t, plane)
+      await setServices(s, single(s, ['near', 'far']))
+      await s.add('late', net, 1, '10.1.0.9')
+      const late = await ServiceEnd.client(s.container('late'))
+      t.teardown(() => late.stop())
+      const works = async (what: string): Promise<void> => {
+        for (const family of FAMILIES) {
+          const answers: string[] = []
+          for (let n = 0; n < 12; n++)
+            answers.push(await late.ask(n % 2 === 0 ? 'tcp' : 'udp', { address: VIP[family], port: PORT }))
+          t.same(who(answers), ['far', 'near'], `${family}: ${what}`)
+        }
       }
+      await works('from its first packet on')
+      await s.shape('late', { ingressRate: 1e8, egressRate: 0, delayUs: 0 })
+      await works('by its queue')
+      await s.shape('late', { ingressRate: 0, egressRate: 1e8, delayUs: 0 })
+      await works('by the queue of what it sends')
+      await s.shape('near', { ingressRate: 1e8, egressRate: 1e8, delayUs: 0 })
+      await works('to a backend with both')
+      for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: nothing is left to do`)
     }
-    await works('from its first packet on')
-    await s.shape('late', { ingressRate: 1e8, egressRate: 0, delayUs: 0 })
-    await works('by its queue')
-    await s.shape('late', { ingressRate: 0, egressRate: 1e8, delayUs: 0 })
-    await works('by the queue of what it sends')
-    await s.shape('near', { ingressRate: 1e8, egressRate: 1e8, delayUs: 0 })
-    await works('to a backend with both')
-    for (const host of s.members) t.same(await s.pass(host), [], `host ${host}: nothing is left to do`)
-  })
+  )
 }
 
 t.test('datagrams leave a backend that is gone, although they never cease', { skip }, async t => {

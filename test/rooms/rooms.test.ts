@@ -45,6 +45,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'membership/serf': shell(['src/model', 'src/platform', 'membership/view']),
   'src/platform': shell(['src/model', 'package.json'], ['execa', 'koffi', 'msgpackr', 'pino']),
   'src/config': shell(['src/model', 'src/platform'], ['zod', 'yaml']),
+  'src/dns': shell(['src/model', 'src/platform'], ['dns-packet']),
   'src/replication': shell(CONSENSUS),
   'src/replication/codec': shell(CONSENSUS),
   'src/replication/transport': shell(
@@ -73,6 +74,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     'src/backup',
     'src/platform',
     'src/config',
+    'src/dns',
     'src/api',
     'src/zmq',
     'src/metrics',

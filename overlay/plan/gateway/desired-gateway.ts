@@ -73,6 +73,8 @@ export type DesiredRouter = {
   readonly egress: boolean
   /** May this host open connections to its containers? */
   readonly hostAccess: boolean
+  /** Of its resolver at the gateway addresses: how many queries a container may send in a second. Null: it has none. */
+  readonly queryRate: number | null
   /** The addresses to which the host has a route through it, ascending: for hostAccess, and for IPv6 that is routed. */
   readonly reached: readonly Ip[]
 }
@@ -99,6 +101,8 @@ export type GatewayInput = DesiredInput & {
   readonly opened?: readonly Subnet[]
   /** The same address of every other member. */
   readonly memberAddresses: Iterable<Ip>
+  /** See DesiredRouter.queryRate; default: null. */
+  readonly queryRate?: number | null
   /** The result of `guardedSubnets`, if the caller has it already. */
   readonly guarded?: readonly Subnet[]
 }
@@ -148,7 +152,8 @@ function desiredRouter(network: Network, input: GatewayInput): Omit<DesiredRoute
     mtu: network.mtu === 0 ? input.overlayMtu : network.mtu,
     egressRate: network.egressRate,
     egress: network.egress,
-    hostAccess: network.hostAccess
+    hostAccess: network.hostAccess,
+    queryRate: input.queryRate ?? null
   }
 }
 

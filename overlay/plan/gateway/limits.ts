@@ -78,6 +78,50 @@ export function limitHalfOpen(from: string): readonly string[] {
   ]
 }
 
+/** What a network's containers on this host may send to their resolver, as multiples of what one may. */
+const QUERIES_OF_NETWORK = 10
+/** A bucket is forgotten when its container has been silent for so long. */
+const ASKER_S = 60
+/** Connections to the resolver in a second: only long answers need one. */
+const CONNECTIONS_TO_RESOLVER = 20
+/** nft's largest rate and burst are far above. A burst is what may come at once: as much as in two seconds. */
+const BURST_S = 2
+
+/** The sets of `limitQueries`. @param type of `container` */
+export function querySets(type: 'ipv4_addr' | 'ether_addr'): readonly string[] {
+  return ['asking', 'connecting'].map(
+    name => `  set ${name} { type ${type}; size ${ADDRESSES_MAX}; flags dynamic, timeout; timeout ${ASKER_S}s; }`
+  )
+}
+
+/**
+ * Accepts queries to the resolver within the limits: the kernel drops a flood at less cost than the agent would. One container has
+ * its own limit, so that it cannot use up its network's.
+ * @param p `to`: matches what comes from a container to the gateway address; `container`: what tells a container
+ */
+export function limitQueries(p: {
+  readonly to: string
+  readonly container: string
+  readonly queryRate: number
+}): readonly string[] {
+  const kinds = [
+    { match: 'udp dport 53 ', set: 'asking', rate: p.queryRate },
+    {
+      match: 'tcp dport 53 tcp flags & (fin | syn | rst | ack) == syn ',
+      set: 'connecting',
+      rate: CONNECTIONS_TO_RESOLVER
+    }
+  ]
+  const over = (rate: number): string => `limit rate over ${rate}/second burst ${rate * BURST_S} packets`
+  return [
+    ...kinds.flatMap(({ match, set, rate }) => [
+      `${p.to}${match}update @${set} { ${p.container} ${over(rate)} } counter drop`,
+      `${p.to}${match}${over(rate * QUERIES_OF_NETWORK)} counter drop`
+    ]),
+    `${p.to}meta l4proto { tcp, udp } th dport 53 accept`
+  ]
+}
+
 /** The same rules for a kernel that takes no timeouts. */
 export function withoutTimeouts(script: string): string {
   return script

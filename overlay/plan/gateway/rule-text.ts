@@ -16,6 +16,17 @@ export const INVALID = 'ct state invalid drop'
 export const INSIDE = 'inside'
 export const OUTSIDE = 'outside'
 
+/**
+ * Queries to the router's resolver, and its answers, are no connections: a container could fill the table with them.
+ * @param to, from what matches them
+ */
+export function untracked({ to, from }: { readonly to: string; readonly from: string }): readonly string[] {
+  return [
+    ...chain('asked', 'filter hook prerouting priority raw;', [`${to}meta l4proto { tcp, udp } th dport 53 notrack`]),
+    ...chain('answered', 'filter hook output priority raw;', [`${from}meta l4proto { tcp, udp } th sport 53 notrack`])
+  ]
+}
+
 /** Ahead of other software's chains. Not essential: a drop is final in any order. */
 export const PRIORITY = 'filter - 10'
 

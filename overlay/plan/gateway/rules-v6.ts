@@ -5,7 +5,16 @@ import { formatSubnet, isIpv4, type Subnet } from '#model/ip.ts'
 import type { Ipv4 } from '#model/ipv4.ts'
 import { ipv6OfNumber, numberOfIpv6, type Ipv6 } from '#model/ipv6.ts'
 import { OUTSIDE_GROUP, routerSubnet, TRANSIT_V6, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
-import { ADDRESSES_MAX, FULL_S, limitConnections, limitHalfOpen, limitRouters, timeouts } from './limits.ts'
+import {
+  ADDRESSES_MAX,
+  FULL_S,
+  limitConnections,
+  limitHalfOpen,
+  limitQueries,
+  limitRouters,
+  querySets,
+  timeouts
+} from './limits.ts'
 import {
   addressSet,
   ANSWER,
@@ -19,7 +28,8 @@ import {
   PRIORITY,
   REPLY,
   set,
-  table
+  table,
+  untracked
 } from './rule-text.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
 
@@ -40,19 +50,27 @@ const PASS_IPV4 = 'meta nfproto ipv4 accept'
 export function routerRulesV6(router: DesiredRouter): string {
   const own = routerSubnet(router, 'ipv6')
   if (own === undefined) return ''
-  const { egress, hostAccess } = router
+  const { egress, hostAccess, queryRate } = router
   const [subnet, gateway, transit] = [formatSubnet(own.subnet), String(own.gateway), String(own.transit)]
+  const toGateway = `iifname "${INSIDE}" ip6 saddr ${subnet} ip6 daddr ${gateway} `
   const alone = routerSubnet(router, 'ipv4') === undefined ? [] : [PASS_IPV4]
   return table('inet', ROUTER_TABLE_V6, [
     `  set connections { type ether_addr; size ${ADDRESSES_MAX}; flags dynamic; }`,
     `  set full { type ether_addr; size ${ADDRESSES_MAX}; flags dynamic, timeout; timeout ${FULL_S}s; }`,
     `  set crowded { type ifname; size 1; flags dynamic, timeout; timeout ${FULL_S}s; }`,
     ...timeouts('ip6'),
+    ...(queryRate === null
+      ? []
+      : [
+          ...querySets('ether_addr'),
+          ...untracked({ to: toGateway, from: `oifname "${INSIDE}" ip6 saddr ${gateway} ` })
+        ]),
     ...chain('input', 'filter hook input priority filter;', [
       ...alone,
       `${ANSWER}accept`,
       `iifname "${INSIDE}" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept`,
-      `iifname "${INSIDE}" ip6 saddr ${subnet} ip6 daddr ${gateway} icmpv6 type echo-request accept`,
+      `${toGateway}icmpv6 type echo-request accept`,
+      ...(queryRate === null ? [] : limitQueries({ to: toGateway, container: 'ether saddr', queryRate })),
       'drop'
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [

@@ -3,7 +3,16 @@
 import { formatIpv4, networkAddress, type Ipv4 } from '#model/ipv4.ts'
 import { formatSubnet, ipv4Of, ipv4SubnetOf, isIpv4, type Family, type Subnet } from '#model/ip.ts'
 import { OUTSIDE_GROUP, routerSubnet, type DesiredGateways, type DesiredRouter } from './desired-gateway.ts'
-import { ADDRESSES_MAX, FULL_S, limitConnections, limitHalfOpen, limitRouters, timeouts } from './limits.ts'
+import {
+  ADDRESSES_MAX,
+  FULL_S,
+  limitConnections,
+  limitHalfOpen,
+  limitQueries,
+  limitRouters,
+  querySets,
+  timeouts
+} from './limits.ts'
 import {
   addressSet,
   ANSWER,
@@ -15,7 +24,8 @@ import {
   OUTSIDE,
   PRIORITY,
   REPLY,
-  table
+  table,
+  untracked
 } from './rule-text.ts'
 import { routerRulesV6 } from './rules-v6.ts'
 import { OVERLAY_GROUP } from '../network/names.ts'
@@ -40,14 +50,15 @@ export function routerRules(router: DesiredRouter): string {
 /**
  * With egress, a router forwards connections from its own subnet and their replies. Only the host may connect to a
  * container, and only with hostAccess; SNAT makes it appear as the gateway, which containers reach without a route. The
- * router itself answers pings to the gateway address and nothing else.
+ * router itself answers pings to the gateway address and, with a resolver, queries, and nothing else.
  */
 function routerRulesV4(router: DesiredRouter): string {
   const own = routerSubnet(router, 'ipv4')
   if (own === undefined) return noTable('ip', ROUTER_TABLE)
   const subnet = formatSubnet(ipv4SubnetOf(own.subnet))
   const gateway = formatIpv4(ipv4Of(own.gateway))
-  const { egress, hostAccess } = router
+  const { egress, hostAccess, queryRate } = router
+  const toGateway = `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} `
   // A network's key in the set is its subnet's base address, which no container has.
   const network = `ip saddr & ${formatIpv4(networkAddress(ALL_ONES, own.subnet.prefixLength))}`
   return table('ip', ROUTER_TABLE, [
@@ -55,9 +66,13 @@ function routerRulesV4(router: DesiredRouter): string {
     `  set connections { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic; }`,
     `  set full { type ipv4_addr; size ${ADDRESSES_MAX}; flags dynamic, timeout; timeout ${FULL_S}s; }`,
     ...timeouts('ip'),
+    ...(queryRate === null
+      ? []
+      : [...querySets('ipv4_addr'), ...untracked({ to: toGateway, from: `oifname "${INSIDE}" ip saddr ${gateway} ` })]),
     ...chain('input', 'filter hook input priority filter;', [
       `${ANSWER}accept`,
-      `iifname "${INSIDE}" ip saddr ${subnet} ip daddr ${gateway} icmp type echo-request accept`,
+      `${toGateway}icmp type echo-request accept`,
+      ...(queryRate === null ? [] : limitQueries({ to: toGateway, container: 'ip saddr', queryRate })),
       'drop'
     ]),
     ...chain('forward', 'filter hook forward priority filter;', [

@@ -105,7 +105,8 @@ export function desiredPrograms(input: ProgramsInput): DesiredPrograms {
 function servicesOf(network: DesiredNetwork, lingering: ServiceUse = 'none'): ServiceEntries {
   const { vni, services, subnets, router } = network
   const macOf = (address: Ip): Mac | undefined =>
-    network.neighbours.get(address) ?? (subnets.some(subnet => subnetContains(subnet, address)) ? undefined : router?.mac)
+    network.neighbours.get(address) ??
+    (subnets.some(subnet => subnetContains(subnet, address)) ? undefined : router?.mac)
   const entries = serviceEntries({ vni, services, subnets, macOf })
   return { ...entries, use: widerUse(entries.use, lingering) }
 }

@@ -73,7 +73,10 @@ export function planPrograms(desired: DesiredPrograms, observed: ObservedProgram
   })
   const attach = (place: Place): ProgramOp => ({ kind: 'program-attach', ...place })
   // A port that may send to services must get their answers.
-  const [early, late] = [attaches.filter(({ program }) => sendsBy(program)), attaches.filter(({ program }) => !sendsBy(program))]
+  const [early, late] = [
+    attaches.filter(({ program }) => sendsBy(program)),
+    attaches.filter(({ program }) => !sendsBy(program))
+  ]
   return [...early.map(attach), ...sets, ...late.map(attach), ...detaches, ...deletes]
 }
 

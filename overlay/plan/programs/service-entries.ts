@@ -59,7 +59,9 @@ export function serviceEntries({ vni, services: wanted, subnets, macOf }: Servic
       const key = new ServiceKey({ vni, address, port, protocol })
       const reached = all
         // The programs cannot sum SCTP's checksum, so its port cannot change.
-        .filter(backend => isIpv4(backend.address) === isIpv4(address) && (protocol !== 'sctp' || backend.port === port))
+        .filter(
+          backend => isIpv4(backend.address) === isIpv4(address) && (protocol !== 'sctp' || backend.port === port)
+        )
         .flatMap(backend => {
           const mac = macOf(backend.address)
           return mac === undefined ? [] : [{ identity: `${formatIp(backend.address)} ${backend.port}`, backend, mac }]
@@ -67,8 +69,12 @@ export function serviceEntries({ vni, services: wanted, subnets, macOf }: Servic
         .sort((a, b) => (a.identity < b.identity ? -1 : 1))
         .filter(({ identity }, i, sorted) => identity !== sorted[i - 1]?.identity)
         .slice(0, BACKENDS_MAX)
-      for (const [place, { backend, mac }] of reached.entries()) backends.set(key.part(place), backendValue(backend, mac))
-      const parts = partsOf(reached.map(({ identity }) => identity), affinitySeconds > 0)
+      for (const [place, { backend, mac }] of reached.entries())
+        backends.set(key.part(place), backendValue(backend, mac))
+      const parts = partsOf(
+        reached.map(({ identity }) => identity),
+        affinitySeconds > 0
+      )
       // The first part, which says how many slots there are, is written last.
       for (const [i, value] of [...parts.entries()].reverse()) services.set(key.part(i), value)
     }

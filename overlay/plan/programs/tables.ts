@@ -56,7 +56,15 @@ export function emptyTables(): MutableTableSet {
   const empty = (): Map<Key, Value> => new Map()
   return {
     ...{ settings: empty(), underlays: empty(), locals: empty(), vteps: empty(), neighbours: empty() },
-    ...{ neighbours6: empty(), backends: empty(), services: empty(), tunnels: empty(), networks: empty(), stations: empty(), ports: empty() }
+    ...{
+      neighbours6: empty(),
+      backends: empty(),
+      services: empty(),
+      tunnels: empty(),
+      networks: empty(),
+      stations: empty(),
+      ports: empty()
+    }
   }
 }
 

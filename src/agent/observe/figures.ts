@@ -25,6 +25,7 @@ export type FigureSources = HealthSources &
     readonly refusedConnections: () => Readonly<Record<string, number>>
     readonly serfDrops: Pick<SerfDrops, 'latest'>
     readonly guardDrops: GuardDrops
+    readonly names: () => Figures['names']
     readonly membership: Pick<Membership, 'logDroppedBytes'>
   }
 
@@ -64,6 +65,7 @@ export function figuresOf(sources: FigureSources): Figures {
     overlay: { drift, degraded: degraded.length, repaired },
     diverged: digests.differsAt !== null,
     refused: sources.refusedConnections(),
+    names: sources.names(),
     guardDrops: sources.guardDrops.latest ?? {},
     serf: { droppedPackets: sources.serfDrops.latest, logDroppedBytes: sources.membership.logDroppedBytes }
   }

@@ -10,7 +10,7 @@ import type { ServiceKey } from '#model/command.ts'
 import type { HostName, NetworkName, PeerId } from '#model/ids.ts'
 import type { Network } from '#model/network.ts'
 import type { Service } from '#model/service.ts'
-import type { EndpointView, HostView, NetworkView, ServiceView } from '#model/views.ts'
+import type { DnsView, EndpointView, HostView, NetworkView, ServiceView } from '#model/views.ts'
 import { shapeRequest, type Devices } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import type { CounterWindow, Reading } from './counters.ts'
@@ -25,6 +25,8 @@ export type StateViewsOptions = {
   readonly devices: Pick<Devices, 'installedShaping'>
   readonly counters: Pick<CounterWindow, 'read'>
   readonly overlayMtu: () => number
+  /** See `dnsOf`. */
+  readonly dns: (network: Network) => DnsView | null
 }
 
 export class StateViews {
@@ -98,12 +100,14 @@ export class StateViews {
     endpoint: Endpoint,
     local: { readonly reading?: Reading | undefined; readonly installed?: Shaping | null }
   ): EndpointView {
-    const { state, overlayMtu, self } = this.#options
+    const { state, overlayMtu, dns, self } = this.#options
+    const network = this.findNetwork(endpoint.network)
     const hostInterface = vethName(endpoint.containerId, endpoint.ifname)
     const reading = endpoint.host === self ? local.reading : undefined
     return endpointView(endpoint, {
-      network: this.findNetwork(endpoint.network),
+      network,
       overlayMtu: overlayMtu(),
+      dns: dns(network),
       host: state.host(endpoint.host),
       counters: reading?.counters(hostInterface),
       rates: reading?.rates(hostInterface),

@@ -14,7 +14,15 @@ import { formatRule } from '#model/policy-text.ts'
 import { formatRequirements } from '#model/requirement.ts'
 import { formatBackend, type Service } from '#model/service.ts'
 import type { ServiceFacts } from '#model/event.ts'
-import type { EndpointView, HostView, MemberView, NamespaceView, NetworkView, PolicyView } from '#model/views.ts'
+import type {
+  DnsView,
+  EndpointView,
+  HostView,
+  MemberView,
+  NamespaceView,
+  NetworkView,
+  PolicyView
+} from '#model/views.ts'
 import type { Counters } from '#overlay/driver.ts'
 import { vethName } from '#overlay/plan/network/names.ts'
 import type { Rates } from './counters.ts'
@@ -39,6 +47,7 @@ export function endpointView(
   p: {
     network: Network
     overlayMtu: number
+    dns?: DnsView | null
     host: Host | undefined
     counters: Counters | undefined
     rates?: Rates | undefined
@@ -63,6 +72,7 @@ export function endpointView(
     hostInterface: vethName(endpoint.containerId, endpoint.ifname),
     ...settingsOf(ENDPOINT_SETTINGS, endpoint),
     labels: labelsOf(endpoint),
+    dns: p.dns ?? null,
     rxBytes: counters?.rxBytes ?? null,
     txBytes: counters?.txBytes ?? null,
     rxPackets: counters?.rxPackets ?? null,

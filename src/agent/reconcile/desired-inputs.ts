@@ -139,7 +139,7 @@ export class DesiredInputs {
   /** O(local endpoints). */
   gateways(): DesiredGateways {
     const { config, self, state, view } = this.#options
-    const { bind, egress, overlay } = config()
+    const { bind, dns, egress, overlay } = config()
     const input = this.input()
     const memberAddresses = this.#addressesOf(view())
     const endpoints = Map.groupBy(state.endpointsOnHost(self), endpoint => endpoint.network)
@@ -150,6 +150,7 @@ export class DesiredInputs {
       opened: egress.local.map(text => parsePrefix(text)),
       bind,
       memberAddresses,
+      queryRate: dns.enabled ? dns.queryRate : null,
       guarded: this.#guarded(overlay.vtep, bind, overlay.transit, input.hosts, memberAddresses)
     })
   }

@@ -62,6 +62,7 @@ function sources(p: Partial<FigureSources> & { readonly members?: readonly Membe
     refusedConnections: () => ({ preamble: 3 }),
     serfDrops: { latest: { stranger: 4, member: 0 } },
     guardDrops: { latest: { forged: 2 } },
+    names: () => ({ resolvers: 0, queries: {}, cacheBytes: 0 }),
     ...rest
   }
 }

@@ -47,7 +47,7 @@ function inputsOf(p: {
   const inputs = new DesiredInputs({
     self: p.self,
     state: p.state,
-    config: () => ({ bind: BIND, egress: { local: [] }, overlay }) as unknown as Config,
+    config: () => ({ bind: BIND, dns: { enabled: false }, egress: { local: [] }, overlay }) as unknown as Config,
     view,
     devices: { underlay: async () => underlayOf((p.readUnderlay ?? (() => 1450))()) },
     underlay: underlayOf(1450),

@@ -88,7 +88,10 @@ t.test('a sweep counts the flows of each port, and removes those of ports that a
   await bench.sweep(100)
   t.same([bench.size, bench.countOf(PORT), bench.countOf(OTHER)], [6_002, 6_000, 2])
   t.same(bench.state, { count: 6_002, share: shareOf(2) })
-  t.same([vni, parseVni(8), parseVni(9)].map(each => bench.table.mayHave(each)), [true, true, false])
+  t.same(
+    [vni, parseVni(8), parseVni(9)].map(each => bench.table.mayHave(each)),
+    [true, true, false]
+  )
 })
 
 t.test('flows grow old by what an agent has seen pass, never by more than half a minute at once', { skip }, async t => {
@@ -118,7 +121,10 @@ t.test('a sweep is due every 20 s, and no longer without services and flows', { 
   const bench = new Bench(t)
   t.equal(bench.table.isDue(0, 0), true, 'an earlier run may have left flows')
   await bench.sweep(0)
-  t.same([0, 19, 20].map(now => bench.table.isDue(now, 1)), [false, false, true])
+  t.same(
+    [0, 19, 20].map(now => bench.table.isDue(now, 1)),
+    [false, false, true]
+  )
   t.equal(bench.table.isDue(1_000, 0), false)
   bench.add(PORT, 1, 1)
   await bench.sweep(1_000)

@@ -92,13 +92,16 @@ export class Services {
     const service = { address: parsed.destination, port: parsed.ports.to }
     const isMine = (one: Connection): boolean => one.client === p.ifindex && one.protocol === parsed.protocol
     const back = this.#connections.find(
-      one => isMine(one) && isOwn(one) && one.service.address === service.address && one.own.port === service.port && one.backend.port === own.port
+      one =>
+        isMine(one) &&
+        isOwn(one) &&
+        one.service.address === service.address &&
+        one.own.port === service.port &&
+        one.backend.port === own.port
     )
     const flags = parsed.protocol === TCP ? frame.readUInt8(parsed.at + 13) : 0
     const isFirst = (flags & (SYN | ACK)) === SYN
-    let known = this.#connections.find(
-      one => isMine(one) && one.own.port === own.port && same(one.service, service)
-    )
+    let known = this.#connections.find(one => isMine(one) && one.own.port === own.port && same(one.service, service))
     if (known === undefined && back !== undefined && !isFirst) {
       if ((flags & (FIN | RST)) !== 0) back.isEnded = true
       return { kind: 'own', packet: toItself(frame, { parsed, mac: p.mac, port: back.service.port, isSource: true }) }
@@ -174,7 +177,13 @@ export class Services {
 
   #answered(client: number, protocol: number, backend: End, ownPort: number): Connection | undefined {
     return this.#connections.find(
-      one => one.client === client && one.protocol === protocol && one.hasAnswers && !isOwn(one) && same(one.backend, backend) && one.own.port === ownPort
+      one =>
+        one.client === client &&
+        one.protocol === protocol &&
+        one.hasAnswers &&
+        !isOwn(one) &&
+        same(one.backend, backend) &&
+        one.own.port === ownPort
     )
   }
 
@@ -190,7 +199,11 @@ export class Services {
     const packet = Buffer.from(frame)
     const change: [Words, Words][] = []
     if (isSix) change.push([fold(backend.address), fold(service.address)])
-    else packet.writeUInt16BE(replaced(packet.readUInt16BE(about.start + 10), fold(backend.address), fold(service.address)), about.start + 10)
+    else
+      packet.writeUInt16BE(
+        replaced(packet.readUInt16BE(about.start + 10), fold(backend.address), fold(service.address)),
+        about.start + 10
+      )
     packet.write(service.address, about.start + (isSix ? 24 : 16), 'hex')
     if (about.protocol !== SCTP) {
       change.push([[backend.port], [service.port]])
@@ -198,7 +211,8 @@ export class Services {
     }
     if (source === backend.address) {
       if (isSix) change.push([fold(source), fold(service.address)])
-      else packet.writeUInt16BE(replaced(packet.readUInt16BE(start + 10), fold(source), fold(service.address)), start + 10)
+      else
+        packet.writeUInt16BE(replaced(packet.readUInt16BE(start + 10), fold(source), fold(service.address)), start + 10)
       packet.write(service.address, start + (isSix ? 8 : 12), 'hex')
     }
     for (const [before, after] of change)
@@ -224,7 +238,8 @@ function withEnd(frame: Buffer, p: { parsed: Parsed; isSource: boolean; end: End
     if (port !== end.port) sum(packet, check, protocol, [[port], [end.port]])
     packet.writeUInt16BE(end.port, at + (isSource ? 0 : 2))
   }
-  if (!isSix) packet.writeUInt16BE(replaced(packet.readUInt16BE(start + 10), fold(before), fold(end.address)), start + 10)
+  if (!isSix)
+    packet.writeUInt16BE(replaced(packet.readUInt16BE(start + 10), fold(before), fold(end.address)), start + 10)
   packet.write(end.address, start + (isSix ? (isSource ? 8 : 24) : isSource ? 12 : 16), 'hex')
   return packet
 }

@@ -159,11 +159,7 @@ function wrap(
   return Buffer.concat([Buffer.from('0000000000000000000000000800', 'hex'), ip, udp, vxlan, frame])
 }
 
-export function fromOverlay(
-  tables: Tables,
-  { packet, ifindex }: Given,
-  services = connectionsOf(tables)
-): Outcome {
+export function fromOverlay(tables: Tables, { packet, ifindex }: Given, services = connectionsOf(tables)): Outcome {
   const network = tables.tunnels.get(ifindex)
   if (network === undefined) return { verdict: 'next', packet, counted: [] }
   const station = tables.stations.get(`${network} ${packet.toString('hex', 0, 6)}`)

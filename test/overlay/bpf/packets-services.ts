@@ -61,12 +61,22 @@ export class ServicePackets {
     }
     const from = mac ?? backend.mac
     if (draw.below(4) !== 0) return this.#frame(port?.mac ?? '', from, ends)
-    const quoted = this.#packet({ ...ends, from: own, to: backend.address, fromPort: ends.toPort, toPort: ends.fromPort })
+    const quoted = this.#packet({
+      ...ends,
+      from: own,
+      to: backend.address,
+      fromPort: ends.toPort,
+      toPort: ends.fromPort
+    })
     const kinds = isSix ? [1, 2, 3, 4, 128, 5] : [3, 11, 12, 8, 5]
     const head = Buffer.from([draw.one(kinds), 1, draw.below(256), draw.below(256), 0, 0, 5, 0])
     const error = Buffer.concat([head, draw.mostly(quoted, () => quoted.subarray(0, draw.below(quoted.length)))])
     const router = isSix ? 'fd0000010000000000000000000000fe' : '0a0100fe'
-    const body = { ...ends, from: draw.one([backend.address, backend.address, router]), protocol: isSix ? ICMPV6 : ICMP }
+    const body = {
+      ...ends,
+      from: draw.one([backend.address, backend.address, router]),
+      protocol: isSix ? ICMPV6 : ICMP
+    }
     return this.#ethernet(port?.mac ?? '', from, isSix, this.#ip(body, error))
   }
 
@@ -101,7 +111,10 @@ export class ServicePackets {
     ports.writeUInt16BE(ends.toPort, 2)
     const random = (bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, () => draw.below(256)))
     const tcp = Buffer.concat([random(8), Buffer.from([0x50, draw.one(TCP_FLAGS)]), random(6)])
-    const udp = Buffer.concat([Buffer.from([0, 8]), draw.one([random(2), random(2), Buffer.alloc(2), Buffer.from('ffff', 'hex')])])
+    const udp = Buffer.concat([
+      Buffer.from([0, 8]),
+      draw.one([random(2), random(2), Buffer.alloc(2), Buffer.from('ffff', 'hex')])
+    ])
     const rest = ends.protocol === TCP ? tcp : ends.protocol === UDP ? udp : random(8)
     return this.#ip(ends, Buffer.concat([ports, rest, draw.bytes(12)]))
   }
@@ -112,7 +125,10 @@ export class ServicePackets {
       const packet = this.#header(ends, body)
       const flags = draw.below(20) === 0 ? draw.one([0x2000, 0x2003, 5]) : draw.one([0, 0x4000])
       packet.writeUInt16BE(flags, 6)
-      packet.writeUInt16BE(draw.mostly(packet.readUInt16BE(10), () => draw.below(0x10000)), 10)
+      packet.writeUInt16BE(
+        draw.mostly(packet.readUInt16BE(10), () => draw.below(0x10000)),
+        10
+      )
       return packet
     }
     const isFragment = draw.below(20) === 0

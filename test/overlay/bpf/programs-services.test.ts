@@ -24,7 +24,11 @@ async function served(t: Test, services: readonly DesiredService[]): Promise<Wor
   const world = new World(t)
   world.build(ALL)
   await world.pass(ALL)
-  t.same([a, b].map(each => world.running(device(each), true)), [null, null], 'nothing runs on what is sent')
+  t.same(
+    [a, b].map(each => world.running(device(each), true)),
+    [null, null],
+    'nothing runs on what is sent'
+  )
   world.services = new Map([[red.name, services]])
   t.same((await world.pass(ALL)).problems, [])
   return world
@@ -82,7 +86,13 @@ t.test('without services and flows nothing is left of them; a flow keeps what it
   const again = new World(t, { scratch, datapath: loadDatapath(readObjects(), attached) })
   await again.pass(ALL)
   await again.pass(ALL)
-  t.same([a, b].map(each => [flagsOf(again, each), again.running(device(each), true)]), [[1, null], [1, null]])
+  t.same(
+    [a, b].map(each => [flagsOf(again, each), again.running(device(each), true)]),
+    [
+      [1, null],
+      [1, null]
+    ]
+  )
   t.same(again.held(), again.wanted(ALL))
   t.same(texts((await again.pass(ALL)).done), [])
 })

@@ -146,7 +146,12 @@ export class Bench {
         key: stationKey(Number(network) as Vni, macOf(mac)),
         value: encodeValue(
           'stations',
-          stationWord({ to: station.to, how: HOW[station.how], tells: tellsOf(station), awaits: Number(station.awaits ?? false) })
+          stationWord({
+            to: station.to,
+            how: HOW[station.how],
+            tells: tellsOf(station),
+            awaits: Number(station.awaits ?? false)
+          })
         )
       }
       this.map('vxm_stations').set([entry])

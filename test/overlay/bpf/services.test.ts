@@ -101,9 +101,21 @@ t.test('the programs do with the packets of services what the model says', { ski
           model: fromContainer,
           make: (client: number) => ({ ifindex: 5, packet: packets.fromBackend(client, mac(5)) })
         },
-        { program: 'from_overlay', model: fromOverlay, make: (client: number) => ({ ifindex: TUNNEL, packet: packets.fromBackend(client) }) },
-        { program: 'from_underlay', model: fromUnderlay, make: (client: number) => ({ ifindex: UNDERLAY, packet: packets.wrapped(client) }) },
-        { program: 'to_container', model: toContainer, make: (client: number) => ({ ifindex: client, packet: packets.fromBackend(client) }) }
+        {
+          program: 'from_overlay',
+          model: fromOverlay,
+          make: (client: number) => ({ ifindex: TUNNEL, packet: packets.fromBackend(client) })
+        },
+        {
+          program: 'from_underlay',
+          model: fromUnderlay,
+          make: (client: number) => ({ ifindex: UNDERLAY, packet: packets.wrapped(client) })
+        },
+        {
+          program: 'to_container',
+          model: toContainer,
+          make: (client: number) => ({ ifindex: client, packet: packets.fromBackend(client) })
+        }
       ]
       const expected = new Map<string, number>()
       for (let n = 0; n < PACKETS; n++) {
@@ -157,26 +169,30 @@ function setCounts(bench: Bench, p: { port: number; host: number; share: number 
   bench.map('vxm_flow_state').set([{ key: word(0), value: state }])
 }
 
-t.test('a port has its share of flows, more while half of the host are free, and never more than its bound', { skip }, async t => {
-  withBench(TABLES, bench => {
-    const half = FLOWS_OF_HOST / 2
-    const cases: readonly [string, { port: number; host: number; share: number }, boolean][] = [
-      ['the last one', { port: FLOWS_OF_PORT - 2, host: 0, share: 0 }, true],
-      ['one too many', { port: FLOWS_OF_PORT - 1, host: 0, share: 0 }, false],
-      ['beyond its share, of free ones', { port: 1_000, host: half - 2, share: 10 }, true],
-      ['beyond its share, of others', { port: 1_000, host: half - 1, share: 10 }, false],
-      ['of its share', { port: 8, host: half, share: 10 }, true],
-      ['the first beyond its share', { port: 9, host: half, share: 10 }, false]
-    ]
-    for (const [i, [title, counts, passes]] of cases.entries()) {
-      setCounts(bench, counts)
-      bench.counted()
-      const { verdict } = bench.run('from_container', opening(3, 50_000 + i), 3)
-      t.equal(verdict !== 'drop', passes, title)
-      const { 'limited 3': limited = 0, 'drop limited': dropped = 0 } = Object.fromEntries(bench.counted())
-      t.same([limited, dropped], passes ? [0, 0] : [1, 1], `${title}: counted`)
-      const now = bench.map('vxm_flow_counts').get(word(3)) ?? new Uint8Array(8)
-      t.equal(Buffer.from(now).readUInt32LE(0), counts.port + (passes ? 2 : 0), `${title}: two more flows`)
-    }
-  })
-})
+t.test(
+  'a port has its share of flows, more while half of the host are free, and never more than its bound',
+  { skip },
+  async t => {
+    withBench(TABLES, bench => {
+      const half = FLOWS_OF_HOST / 2
+      const cases: readonly [string, { port: number; host: number; share: number }, boolean][] = [
+        ['the last one', { port: FLOWS_OF_PORT - 2, host: 0, share: 0 }, true],
+        ['one too many', { port: FLOWS_OF_PORT - 1, host: 0, share: 0 }, false],
+        ['beyond its share, of free ones', { port: 1_000, host: half - 2, share: 10 }, true],
+        ['beyond its share, of others', { port: 1_000, host: half - 1, share: 10 }, false],
+        ['of its share', { port: 8, host: half, share: 10 }, true],
+        ['the first beyond its share', { port: 9, host: half, share: 10 }, false]
+      ]
+      for (const [i, [title, counts, passes]] of cases.entries()) {
+        setCounts(bench, counts)
+        bench.counted()
+        const { verdict } = bench.run('from_container', opening(3, 50_000 + i), 3)
+        t.equal(verdict !== 'drop', passes, title)
+        const { 'limited 3': limited = 0, 'drop limited': dropped = 0 } = Object.fromEntries(bench.counted())
+        t.same([limited, dropped], passes ? [0, 0] : [1, 1], `${title}: counted`)
+        const now = bench.map('vxm_flow_counts').get(word(3)) ?? new Uint8Array(8)
+        t.equal(Buffer.from(now).readUInt32LE(0), counts.port + (passes ? 2 : 0), `${title}: two more flows`)
+      }
+    })
+  }
+)

@@ -34,7 +34,8 @@ t.test('symbols say in which section they are, and which are functions', async t
     const symbol = elf.symbols.find(candidate => candidate.name === name)
     const section = sectionOf(`classifier/${name}`)
     // What from_overlay calls follows it in its section.
-    const size = name === 'from_overlay' ? (elf.symbols.find(({ name }) => name === 'restores')?.value ?? 0) : section.data.length
+    const size =
+      name === 'from_overlay' ? (elf.symbols.find(({ name }) => name === 'restores')?.value ?? 0) : section.data.length
     t.strictSame(symbol, { name, section: indexOf(`classifier/${name}`), value: 0, size, isFunction: true })
   }
   const maps = elf.symbols.filter(({ section }) => section === indexOf('.maps'))

@@ -10,8 +10,8 @@ const CHANGES = 2_000
 const HEADER = ['maps.h', 'flows.h', 'services.h']
   .map(name => readFileSync(new URL(`../../../../overlay/bpf/programs/${name}`, import.meta.url), 'utf8'))
   .join('')
-const [ENTRIES_OF_HOST, ENTRIES_OF_MESH, FLOWS_OF_HOST] = ['ENTRIES_OF_HOST', 'ENTRIES_OF_MESH', 'FLOWS_OF_HOST'].map(name =>
-  Number(new RegExp(`#define ${name} (\\d+)`).exec(HEADER)?.[1])
+const [ENTRIES_OF_HOST, ENTRIES_OF_MESH, FLOWS_OF_HOST] = ['ENTRIES_OF_HOST', 'ENTRIES_OF_MESH', 'FLOWS_OF_HOST'].map(
+  name => Number(new RegExp(`#define ${name} (\\d+)`).exec(HEADER)?.[1])
 )
 const DROPS = HEADER.match(/^#define DROP_/gm)?.length
 
@@ -58,11 +58,20 @@ const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly M
     to_container: ['vxm_flow_state', 'vxm_flows']
   },
   overlay: {
-    from_overlay: ['vxm_flow_state', 'vxm_flows', 'vxm_stations', 'vxm_traffic', 'vxm_tunnels'], to_host: ['vxm_drops']
+    from_overlay: ['vxm_flow_state', 'vxm_flows', 'vxm_stations', 'vxm_traffic', 'vxm_tunnels'],
+    to_host: ['vxm_drops']
   },
   underlay: {
     from_underlay: [
-      ...(['vxm_drops', 'vxm_flow_state', 'vxm_flows', 'vxm_ledger', 'vxm_locals', 'vxm_settings', 'vxm_stations'] as const),
+      ...([
+        'vxm_drops',
+        'vxm_flow_state',
+        'vxm_flows',
+        'vxm_ledger',
+        'vxm_locals',
+        'vxm_settings',
+        'vxm_stations'
+      ] as const),
       ...(['vxm_traffic', 'vxm_underlays', 'vxm_vteps'] as const)
     ]
   }

@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { parseVni, type Vni } from '#model/ids.ts'
 import { parseIp } from '#model/ip.ts'
-import { FLOW_BYTES, FLOW_KEY_BYTES, FlowJudge, FLOWS_OF_HOST, IDLE, otherHalf, shareOf } from '#overlay/plan/programs/flows.ts'
+import {
+  FLOW_BYTES,
+  FLOW_KEY_BYTES,
+  FlowJudge,
+  FLOWS_OF_HOST,
+  IDLE,
+  otherHalf,
+  shareOf
+} from '#overlay/plan/programs/flows.ts'
 import { PROTOCOLS, writeMapped } from '#overlay/plan/programs/service-entries.ts'
 import type { ServiceProtocol } from '#overlay/plan/services/service.ts'
 
@@ -102,7 +110,13 @@ t.test('a half without its other half is over when it is quiet', async t => {
 
 t.test('the flows of a port that is gone are over', async t => {
   const all = [...pair([0, 0], [USED, USED]), ...pair([0, 0], [USED, USED], { port: 6 })]
-  t.same(judge(all), { over: [2, 3], left: [[5, 2], [6, 0]] })
+  t.same(judge(all), {
+    over: [2, 3],
+    left: [
+      [5, 2],
+      [6, 0]
+    ]
+  })
 })
 
 t.test('datagrams leave a backend that is gone, and connections stay with it', async t => {
@@ -119,7 +133,14 @@ t.test('datagrams leave a backend that is gone, and connections stay with it', a
 
 t.test('a container that is its own backend has two halves, too', async t => {
   const there = half({ toService: true, other: [VIP, 80], becomes: [OWN, 8_080], quiet: 60, marks: USED | SELF })
-  const back = half({ toService: true, other: [VIP, 40_000], own: 8_080, becomes: [VIP, 80], quiet: 60, marks: SELF_BACK })
+  const back = half({
+    toService: true,
+    other: [VIP, 40_000],
+    own: 8_080,
+    becomes: [VIP, 80],
+    quiet: 60,
+    marks: SELF_BACK
+  })
   t.same(Buffer.from(otherHalf(there.key, there.value)), back.key)
   t.same(Buffer.from(otherHalf(back.key, back.value)), there.key)
   t.same(judge([there, back]).over, [0, 1])

@@ -330,7 +330,9 @@ t.test("an ifindex that was another network's is its new network's, and is not d
   kernel.entries.stations.set(key(blue), value)
   const tables = emptyTables()
   tables.stations.set(mac, stationWord({ to: 7, how: HOW.peer, tells: 1 }))
-  kernel.run(planPrograms({ tables: new Map([[red, tables]]), places: new Map(), services: new Map() }, kernel.observe()))
+  kernel.run(
+    planPrograms({ tables: new Map([[red, tables]]), places: new Map(), services: new Map() }, kernel.observe())
+  )
   t.same([...kernel.entries.stations], [[key(red), value]], 'a station of another network is another station')
 })
 

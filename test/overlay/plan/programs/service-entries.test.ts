@@ -26,7 +26,11 @@ function backend(last: number, port = 8_080): DesiredBackend {
   return { address: parseIp(`10.1.0.${last}`), port }
 }
 
-function service(address: string, backends: readonly DesiredBackend[], protocol: ServiceProtocol = 'tcp'): DesiredService {
+function service(
+  address: string,
+  backends: readonly DesiredBackend[],
+  protocol: ServiceProtocol = 'tcp'
+): DesiredService {
   return { address: parseIp(address), ports: [{ protocol, port: 80, backends }], affinitySeconds: 0 }
 }
 
@@ -39,9 +43,10 @@ function entries(services: readonly DesiredService[], find: (address: Ip) => Mac
 t.test('a port of a service has the bytes of its structs', async t => {
   const { services, backends, addresses, use } = entries([service('10.1.200.1', [backend(3)])])
   const key = 'efcdab00 00000000000000000000ffff0a01c801 0050 06'
-  t.same([...backends].map(([key, value]) => [hex(key), hex(value)]), [
-    [bytes(`${key} 00`), bytes('00000000000000000000ffff0a010003 1f90 028a0b0c0dfe')]
-  ])
+  t.same(
+    [...backends].map(([key, value]) => [hex(key), hex(value)]),
+    [[bytes(`${key} 00`), bytes('00000000000000000000ffff0a010003 1f90 028a0b0c0dfe')]]
+  )
   const [[at, value] = ['', '']] = services
   t.equal(hex(at), bytes(`${key} 00`))
   t.equal(String(value).length, SERVICE_BYTES)
@@ -58,9 +63,15 @@ t.test('the MAC of services is that of services.h', async t => {
 t.test('a table of many backends has several parts, the first of which is written last', async t => {
   const many = Array.from({ length: 60 }, (_, i) => backend(2 + i))
   const { services, backends } = entries([service('10.1.200.1', many)])
-  t.same([...services.keys()].map(key => hex(key).slice(-2)), ['04', '03', '02', '01', '00'])
+  t.same(
+    [...services.keys()].map(key => hex(key).slice(-2)),
+    ['04', '03', '02', '01', '00']
+  )
   for (const value of services.values()) t.equal(Buffer.from(String(value), 'latin1').readUInt16LE(0), SLOTS.many)
-  t.same([...backends.keys()].map(key => Number.parseInt(hex(key).slice(-2), 16)), [...many.keys()])
+  t.same(
+    [...backends.keys()].map(key => Number.parseInt(hex(key).slice(-2), 16)),
+    [...many.keys()]
+  )
 })
 
 t.test('a service without backends has a table without slots, so that its packets are dropped', async t => {
@@ -78,14 +89,21 @@ t.test('backends that cannot be reached are left out', async t => {
   t.equal(backends.size, 1, 'an address that nobody has, and the same one twice')
   const six = { address: parseIp('fd00:1::3'), port: 8_080 }
   t.equal(entries([service('10.1.200.1', [six])]).backends.size, 0, 'another family')
-  t.equal(entries([service('10.1.200.1', [backend(3), backend(3, 80)], 'sctp')]).backends.size, 1, 'another port of SCTP')
+  t.equal(
+    entries([service('10.1.200.1', [backend(3), backend(3, 80)], 'sctp')]).backends.size,
+    1,
+    'another port of SCTP'
+  )
 })
 
 t.test('an address outside of the subnets is asked for as nobody, and reached by the router', async t => {
   const { addresses, use } = entries([service('172.16.0.1', [backend(3)]), service('fd00:1::c801', [])])
   t.same([addresses, use], [[parseIp('fd00:1::c801')], 'beyond'])
   const outside = entries([service('10.1.200.1', [{ address: parseIp('192.0.2.1'), port: 6_443 }])])
-  t.same([...outside.backends.values()].map(value => hex(value).slice(-12)), [router.replaceAll(':', '')])
+  t.same(
+    [...outside.backends.values()].map(value => hex(value).slice(-12)),
+    [router.replaceAll(':', '')]
+  )
 })
 
 t.test('affinity is a mark of the table', async t => {

@@ -4,7 +4,9 @@ import { BACKENDS_MAX, maglev, SLOTS, slotsFor } from '#overlay/plan/services/ma
 
 const identities = (max: number): fc.Arbitrary<string[]> =>
   fc.uniqueArray(
-    fc.tuple(fc.nat({ max: 0xffff }), fc.integer({ min: 1, max: 65_535 })).map(([host, port]) => `10.1.${host} ${port}`),
+    fc
+      .tuple(fc.nat({ max: 0xffff }), fc.integer({ min: 1, max: 65_535 }))
+      .map(([host, port]) => `10.1.${host} ${port}`),
     { minLength: 1, maxLength: max }
   )
 
@@ -18,7 +20,8 @@ function slotsOf(backends: readonly string[]): Map<string, number> {
 }
 
 /** By slot, who has it. */
-const holders = (backends: readonly string[]): string[] => [...maglev(backends)].map(place => backends[place] ?? 'nobody')
+const holders = (backends: readonly string[]): string[] =>
+  [...maglev(backends)].map(place => backends[place] ?? 'nobody')
 
 t.test('each backend has a part that is at most 5 % off, and no slot is without one', async t => {
   const check = (backends: readonly string[]): void => {
@@ -35,19 +38,22 @@ t.test('each backend has a part that is at most 5 % off, and no slot is without 
   t.same(maglev([]), new Uint8Array())
 })
 
-t.test('when a backend goes, hardly any slot of another one changes; when it comes, hardly any but its own', async () => {
-  fc.assert(
-    fc.property(identities(51), fc.nat(), (backends, n) => {
-      fc.pre(backends.length > 1)
-      const gone = backends[n % backends.length] ?? ''
-      const before = holders(backends)
-      const after = holders(backends.filter(backend => backend !== gone))
-      const moved = before.filter((backend, slot) => backend !== gone && backend !== after[slot]).length
-      if (moved > SLOTS.few * 0.12) throw new Error(`${moved} slots moved with ${backends.length} backends`)
-    }),
-    { numRuns: 200 }
-  )
-})
+t.test(
+  'when a backend goes, hardly any slot of another one changes; when it comes, hardly any but its own',
+  async () => {
+    fc.assert(
+      fc.property(identities(51), fc.nat(), (backends, n) => {
+        fc.pre(backends.length > 1)
+        const gone = backends[n % backends.length] ?? ''
+        const before = holders(backends)
+        const after = holders(backends.filter(backend => backend !== gone))
+        const moved = before.filter((backend, slot) => backend !== gone && backend !== after[slot]).length
+        if (moved > SLOTS.few * 0.12) throw new Error(`${moved} slots moved with ${backends.length} backends`)
+      }),
+      { numRuns: 200 }
+    )
+  }
+)
 
 t.test('the table does not depend on the order, so all hosts have the same', async () => {
   fc.assert(
@@ -61,7 +67,8 @@ t.test('the table does not depend on the order, so all hosts have the same', asy
 
 t.test('sizes are prime, so that each backend meets every slot', async t => {
   for (const size of Object.values(SLOTS)) {
-    for (let divisor = 2; divisor * divisor <= size; divisor++) if (size % divisor === 0) t.fail(`${size} by ${divisor}`)
+    for (let divisor = 2; divisor * divisor <= size; divisor++)
+      if (size % divisor === 0) t.fail(`${size} by ${divisor}`)
   }
   t.same([0, 1, 51, 52, BACKENDS_MAX].map(slotsFor), [0, SLOTS.few, SLOTS.few, SLOTS.many, SLOTS.many])
 })
