@@ -8,7 +8,8 @@ import { tryFlock } from './libc.ts'
 import { isErrno } from './storage-error.ts'
 import { mountsAt, type Mount } from './mountinfo.ts'
 import { withScratchNetns } from './netns.ts'
-import { listPids, run } from './process.ts'
+import { listPids } from './pids.ts'
+import { run } from './process.ts'
 
 /** Fixed by ip(8). */
 const DIRECTORY = '/run/netns'

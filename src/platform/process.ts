@@ -1,6 +1,6 @@
 // Child processes by execa, never through a shell. A long-running one is returned as a small handle.
 
-import { closeSync, openSync, readdirSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { execa } from 'execa'
 import { VxmeshError } from '#model/errors.ts'
 
@@ -22,13 +22,6 @@ export async function run(
     throw new VxmeshError('ERR_INTERNAL', `${file} did not run: ${result.shortMessage}`, { cause: result.cause })
   }
   return { stdout: result.stdout, stderr: result.stderr, exitCode: result.exitCode }
-}
-
-/** The pids of all visible processes. */
-export function listPids(): readonly number[] {
-  return readdirSync('/proc')
-    .filter(name => /^[0-9]+$/.test(name))
-    .map(Number)
 }
 
 export type ChildHandle = {

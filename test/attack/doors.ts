@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { NetworkView } from '#model/views.ts'
-import { run } from '#platform/process.ts'
 import { encodeMessage, encodeNetwork } from '#zmq/message.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipJson } from '../lab/kernel.ts'
@@ -15,6 +14,7 @@ import { mib } from './gauge.ts'
 import { attacker, attackerAs } from './python.ts'
 import type { Outcome, Row } from './row.ts'
 import type { World } from './world.ts'
+import { run } from '../lab/run.ts'
 
 const [REQUESTS, EVENTS, RPC, SERF_RPC] = [30_027, 30_028, 30_029, 7_373]
 const NOBODY = 65_534

@@ -1,7 +1,6 @@
 // What a container may try against its host, other tenants and the paths between hosts, with root and raw sockets of its own.
 
 import { existsSync } from 'node:fs'
-import { run } from '#platform/process.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ip, ipBatch, must } from '../lab/kernel.ts'
 import { mark } from '../lab/packets/frames.ts'
@@ -15,6 +14,7 @@ import type { Outcome, Row } from './row.ts'
 import { linkOf } from './senders.ts'
 import { IPV4, IPV6, type Side } from './side.ts'
 import { ECHO, type Name, type World } from './world.ts'
+import { run } from '../lab/run.ts'
 
 const RANDOM_SHAPES = 300
 const KILLED = 60

@@ -9,7 +9,6 @@ import { listNamespaces, LAB_PREFIX } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import { expectOracle } from '../lab/oracle.ts'
 import { labDirectory, teardown } from '../lab/teardown.ts'
-import { run } from '#platform/process.ts'
 import { Checks, expect, ms } from './checks.ts'
 import { checkHostKill, checkLeaderKill } from './fault-checks.ts'
 import {
@@ -22,6 +21,7 @@ import {
   type Families
 } from './mesh-checks.ts'
 import { end } from '../suite/end.ts'
+import { run } from '../lab/run.ts'
 
 const KEEP = 'demo'
 const { values: flags } = parseArgs({

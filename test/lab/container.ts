@@ -1,8 +1,9 @@
 // A container of the lab: a network namespace without any interface until an agent attaches one.
 
-import { run, type RunResult } from '#platform/process.ts'
+import type { RunResult } from '#platform/process.ts'
 import { ipJson, must } from './kernel.ts'
 import { startPing, type PingOptions, type PingResult, type RunningPing } from './ping.ts'
+import { run } from './run.ts'
 
 export class LabContainer {
   readonly name: string

@@ -4,9 +4,10 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ApiClient } from '#cli/client.ts'
-import { run, startDetached, type RunResult } from '#platform/process.ts'
+import { startDetached, type RunResult } from '#platform/process.ts'
 import type { LabHost } from './host.ts'
 import { waitFor } from './wait.ts'
+import { run } from './run.ts'
 
 /**
  * Its own /run, /tmp and /var/lib/cni, where container runtimes of other tests keep files; named namespaces are shared with

@@ -7,10 +7,11 @@ import { parse, stringify } from 'yaml'
 import { ApiClient } from '#cli/client.ts'
 import { isIpv4, parseIp, type Ip } from '#model/ip.ts'
 import type { EndpointView, MemberView, StatusView } from '#model/views.ts'
-import { run, startDetached, type ChildHandle, type RunResult } from '#platform/process.ts'
+import { startDetached, type ChildHandle, type RunResult } from '#platform/process.ts'
 import type { LabContainer } from './container.ts'
 import { kill, must, pidsIn } from './kernel.ts'
 import { waitFor } from './wait.ts'
+import { run } from './run.ts'
 
 /** Another checkout's program, to compare versions in one lab. */
 const CHECKOUT = process.env['LAB_CHECKOUT'] ?? resolve(import.meta.dirname, '../..')

@@ -2,7 +2,8 @@
 // are not our code.
 
 import { existsSync, readdirSync, statSync } from 'node:fs'
-import { listPids, run } from '#platform/process.ts'
+import { listPids } from '#platform/pids.ts'
+import { run } from './run.ts'
 
 /** Prefix of every lab's namespaces and directories. */
 export const LAB_PREFIX = 'vxlab-'

@@ -6,8 +6,8 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, mkdtemp } from 'node:fs/promises'
 import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
-import { run } from '#platform/process.ts'
 import { waitFor } from './wait.ts'
+import { run } from './run.ts'
 
 /**
  * An ovs-vswitchd (3.1) that starts sooner after boot counts no processors and has no handler threads: it loses every packet

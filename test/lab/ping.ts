@@ -1,8 +1,8 @@
 // Pings from a namespace, in the foreground or in the background.
 
 import { spawn } from 'node:child_process'
-import { run } from '#platform/process.ts'
 import { kill } from './kernel.ts'
+import { run } from './run.ts'
 
 export type PingResult = {
   readonly sent: number

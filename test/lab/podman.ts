@@ -3,12 +3,12 @@
 
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { run } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
 import { installCni } from './cni-runtime.ts'
 import type { LabHost } from './host.ts'
 import { makeRootfs } from './rootfs.ts'
 import type { RunningContainer } from './running-container.ts'
+import { run } from './run.ts'
 
 /** Libraries of podman and conmon that a small machine may lack, by package. */
 const LIBRARIES = {

@@ -1,7 +1,7 @@
 // Sessions of processes (setsid(2)): every process of a program that was started as the leader of one.
 
 import { readFileSync } from 'node:fs'
-import { listPids } from '#platform/process.ts'
+import { listPids } from '#platform/pids.ts'
 
 /** The living processes of a session. */
 export function sessionOf(leader: number): number[] {

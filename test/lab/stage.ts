@@ -27,7 +27,7 @@ import { UNDERLAY_PREFIX } from './family.ts'
 import { addOutside } from './outside.ts'
 import { passDone } from './pass-done.ts'
 import { OpenVSwitch, UNDERLAY_BRIDGE } from './open-vswitch.ts'
-import { run } from '#platform/process.ts'
+import { run } from './run.ts'
 
 /** How a host carries packets. `ovs-system` needs a kernel with the openvswitch module. */
 export type Plane = 'bpf' | 'linux' | 'ovs-netdev' | 'ovs-system'

@@ -7,10 +7,10 @@ import { readLink } from '#overlay/kernel/kernel.ts'
 import type { LinkCounters } from '#overlay/netlink/link-info.ts'
 import { decodeStats, getStats } from '#overlay/netlink/stats.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
-import { run } from '#platform/process.ts'
 import type { LabContainer } from './container.ts'
 import { OVERLAY_MTU } from './family.ts'
 import { waitFor } from './wait.ts'
+import { run } from './run.ts'
 
 export type Protocol = 'tcp' | 'udp'
 

@@ -9,11 +9,11 @@ import { cannotRun } from '../lab/requirements.ts'
 import { blue, containerOf, openGuardLab, nft, PORT, red, setGuard } from './guard-lab.ts'
 import { ip, must } from '../lab/kernel.ts'
 import { parseSubnet } from '#model/ip.ts'
-import { run } from '#platform/process.ts'
 import { SERVER, SERVER_V6 } from '../lab/outside.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
 import { shut } from './gateway-lab.ts'
 import { mirror, openV6 } from './gateway-v6-lab.ts'
+import { run } from '../lab/run.ts'
 
 const SWITCHES = ['net.bridge.bridge-nf-call-iptables', 'net.bridge.bridge-nf-call-ip6tables']
 /** The switch exists once br_netfilter is loaded, which these tests do not do. */

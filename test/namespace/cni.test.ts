@@ -4,7 +4,6 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { EndpointView, NamespaceView } from '#model/views.ts'
-import { run } from '#platform/process.ts'
 import { buildPlugin, PLUGIN, type PluginRun } from '../cni/plugin.ts'
 import { addPod, callFor, delPod, type Pod } from '../lab/cni-runtime.ts'
 import type { LabHost } from '../lab/host.ts'
@@ -13,6 +12,7 @@ import { Lab } from '../lab/lab.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { startHolder } from '../lab/holder.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const settings = { collectAfter: 1, namespaces: { unmapped: 'create', range: '10.64.0.0/16', prefixLength: 24 } }

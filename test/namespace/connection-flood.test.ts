@@ -7,12 +7,12 @@ import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { macOf } from '#model/mac.ts'
 import { CONNECTIONS_OF_CONTAINER } from '#overlay/plan/gateway/limits.ts'
-import { run } from '#platform/process.ts'
 import { ip, must } from '../lab/kernel.ts'
 import { SERVER } from '../lab/outside.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { blue, GatewayLab, red, type Attached } from './gateway-lab.ts'
+import { run } from '../lab/run.ts'
 
 const TRIES = 10
 /** Outside, and answers nothing. */

@@ -6,12 +6,12 @@ import t, { type Test } from 'tap'
 import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
 import { passDone } from '../lab/pass-done.ts'
 import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { runPass, type Look } from '#overlay/pass.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const [RPC, ZMQ, OTHER] = [7373, 30_029, 8_080]

@@ -3,7 +3,6 @@
 
 import t from 'tap'
 import type { NetworkView } from '#model/views.ts'
-import { run } from '#platform/process.ts'
 import { CHAOS, CHAOS_TIMEOUT } from '../lab/chaos.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch } from '../lab/kernel.ts'
@@ -13,6 +12,7 @@ import { waitFor, waitForState } from '../lab/wait.ts'
 import { Random } from '../sim/random.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 

@@ -3,13 +3,13 @@
 
 import t from 'tap'
 import { LEAVE_GRACE_MS } from '#overlay/plan/network/leave-grace.ts'
-import { run } from '#platform/process.ts'
 import { sleep } from '../lab/chaos.ts'
 import { bare } from '../lab/container.ts'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { meshLab, nth } from './mesh-lab.ts'
+import { run } from '../lab/run.ts'
 
 t.setTimeout(TEST_TIMEOUT_MS)
 

@@ -4,7 +4,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { run } from '#platform/process.ts'
 import type { EndpointView, NetworkView } from '#model/views.ts'
 import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
@@ -12,6 +11,7 @@ import { expectOracle } from '../lab/oracle.ts'
 import { waitFor } from '../lab/wait.ts'
 import { askUntil, quantile } from '../fuzz/good-client.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const INPUTS = 20_000
 /** Rate while a well-behaved client measures its latency; later inputs are sent as fast as the agent takes them. */

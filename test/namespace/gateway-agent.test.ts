@@ -1,7 +1,6 @@
 // Egress with real agents: what a container notices when the agent dies, when a rate changes and when its network is empty.
 
 import t from 'tap'
-import { run } from '#platform/process.ts'
 import { spawn } from 'node:child_process'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch, must } from '../lab/kernel.ts'
@@ -9,6 +8,7 @@ import { Lab } from '../lab/lab.ts'
 import { routersOf } from '../lab/routers.ts'
 import { waitFor, waitForState } from '../lab/wait.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const SERVER = '203.0.113.10'

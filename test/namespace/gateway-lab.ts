@@ -17,7 +17,6 @@ import type { Test } from 'tap'
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable } from 'node:stream'
-import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { addOutside, SERVER } from '../lab/outside.ts'
 import { routersOf } from '../lab/routers.ts'
@@ -25,6 +24,7 @@ import { waitFor } from '../lab/wait.ts'
 import { ip } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import type { LabContainer } from '../lab/container.ts'
+import { run } from '../lab/run.ts'
 
 export const MTU = 1450
 

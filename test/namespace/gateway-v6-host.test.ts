@@ -4,7 +4,6 @@
 
 import t from 'tap'
 import { cannotRun } from '../lab/requirements.ts'
-import { run } from '#platform/process.ts'
 import { ip } from '../lab/kernel.ts'
 import { SERVER, SERVER_V6 } from '../lab/outside.ts'
 import { countReplies } from '../lab/ping.ts'
@@ -26,6 +25,7 @@ import {
   settingsV6,
   six
 } from './gateway-v6-lab.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 

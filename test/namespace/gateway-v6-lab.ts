@@ -6,11 +6,11 @@ import type { Test } from 'tap'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import type { Ipv6 } from '#model/ipv6.ts'
 import type { Network } from '#model/network.ts'
-import { run } from '#platform/process.ts'
 import { addOutsideV6 } from '../lab/outside.ts'
 import { countReplies } from '../lab/ping.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
 import { GatewayLab } from './gateway-lab.ts'
+import { run } from '../lab/run.ts'
 
 const SUBNET_V6 = parseSubnet('fd00:1::/64')
 export const dual = makeNetwork('dual', 0xabc, { subnet6: SUBNET_V6 })

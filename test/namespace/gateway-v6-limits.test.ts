@@ -8,7 +8,6 @@ import t, { type Test } from 'tap'
 import { macOf } from '#model/mac.ts'
 import { shapeRequest } from '#overlay/driver.ts'
 import { CONNECTIONS_OF_CONTAINER } from '#overlay/plan/gateway/limits.ts'
-import { run } from '#platform/process.ts'
 import { datagram, inject, macIn, POISONED_MTU, tooBig } from '../lab/packets/too-big.ts'
 import { ip, must } from '../lab/kernel.ts'
 import { SERVER, OUTSIDE_GATEWAY_V6, SERVER_V6 } from '../lab/outside.ts'
@@ -17,6 +16,7 @@ import { cannotRun } from '../lab/requirements.ts'
 import { TEST_TIMEOUT_MS, waitFor } from '../lab/wait.ts'
 import { MTU, settled, type Attached, type GatewayLab } from './gateway-lab.ts'
 import { ask, dual, openV6, routed, serve, six, start } from './gateway-v6-lab.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const [HOST, PEER] = ['2001:db8:a::1', '2001:db8:a::2']

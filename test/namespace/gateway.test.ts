@@ -6,7 +6,6 @@ import type { Vni } from '#model/ids.ts'
 import { routerNames } from '#overlay/plan/gateway/desired-gateway.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { isNamespace } from '#platform/netns.ts'
-import { run } from '#platform/process.ts'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { makeNetwork } from '../overlay/fixtures.ts'
@@ -14,6 +13,7 @@ import { blue, GatewayLab, MTU, red, settled, shut, type Attached } from './gate
 import { ip, must } from '../lab/kernel.ts'
 import { OUTSIDE_GATEWAY, SERVER } from '../lab/outside.ts'
 import { waitFor } from '../lab/wait.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 

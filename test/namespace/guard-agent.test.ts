@@ -4,12 +4,12 @@
 import { execPath } from 'node:process'
 import { resolve } from 'node:path'
 import t from 'tap'
-import { run } from '#platform/process.ts'
 import { Lab } from '../lab/lab.ts'
 import type { LabHost } from '../lab/host.ts'
 import { bare } from '../lab/container.ts'
 import { waitFor } from '../lab/wait.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const BY_NFT = { overlay: { driver: 'linux', guard: 'nft' } }

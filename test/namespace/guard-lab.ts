@@ -10,13 +10,13 @@ import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
 import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { passDone } from '../lab/pass-done.ts'
 import { json } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import type { LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
+import { run } from '../lab/run.ts'
 
 /** Of both families; blue has IPv4 alone. */
 export const red = makeNetwork('red', 0xabc, { subnet6: parseSubnet('fd00:1::/64') })

@@ -4,7 +4,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { run } from '#platform/process.ts'
 import { bare, type LabContainer } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
@@ -17,6 +16,7 @@ import { GatewayLab, settled, SETTLED, type Attached } from './gateway-lab.ts'
 import { ip } from '../lab/kernel.ts'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const open = makeNetwork('open', 0x111, { hostAccess: true })

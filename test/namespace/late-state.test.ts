@@ -7,12 +7,12 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { EndpointView } from '#model/views.ts'
 import { isTemporary } from '#platform/durable-file.ts'
-import { run } from '#platform/process.ts'
 import type { LabHost } from '../lab/host.ts'
 import { must } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { waitFor } from '../lab/wait.ts'
+import { run } from '../lab/run.ts'
 
 const IMAGE_BYTES = 64 * 1024 * 1024
 /** Less than `collectAfter` would take, which is 0 here: never. */

@@ -5,13 +5,13 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { parsePrefix } from '#model/ip.ts'
-import { run } from '#platform/process.ts'
 import type { LabContainer } from '../lab/container.ts'
 import { ip } from '../lab/kernel.ts'
 import { SERVER } from '../lab/outside.ts'
 import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { GatewayLab, red, settled } from './gateway-lab.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 

@@ -6,7 +6,7 @@ import t from 'tap'
 import { stringify } from 'yaml'
 import { FAMILIES } from '#metrics/families.ts'
 import type { AgentEvent } from '#model/event.ts'
-import { run, startDetached } from '#platform/process.ts'
+import { startDetached } from '#platform/process.ts'
 import { debianProgram } from '../../bench/drivers/debian.ts'
 import { bare } from '../lab/container.ts'
 import type { LabHost } from '../lab/host.ts'
@@ -17,6 +17,7 @@ import { waitFor, waitForState } from '../lab/wait.ts'
 import { figure, parseExposition, type MetricFamily } from '../metrics/exposition.ts'
 import { meshLab, nth } from './mesh-lab.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const PORT = 7_380
 

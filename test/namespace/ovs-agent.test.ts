@@ -3,11 +3,11 @@
 
 import t from 'tap'
 import { join } from 'node:path'
-import { run } from '#platform/process.ts'
 import { Lab } from '../lab/lab.ts'
 import { OpenVSwitch } from '../lab/open-vswitch.ts'
 import { TEST_TIMEOUT_MS, waitFor, waitForState } from '../lab/wait.ts'
 import { cannotRun } from '../lab/requirements.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun() || (await OpenVSwitch.cannotRun())
 const CLIENT = join(import.meta.dirname, '../zmq/client.py')

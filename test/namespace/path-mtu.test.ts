@@ -9,7 +9,6 @@ import { parseIpv4 } from '#model/ipv4.ts'
 import { macOf, parseMac, type Mac } from '#model/mac.ts'
 import type { Network } from '#model/network.ts'
 import { attachRequest } from '#overlay/driver.ts'
-import { run } from '#platform/process.ts'
 import { ether, ETHER, ICMP, icmp, ipv4, udp, UDP } from '../lab/packets/frames.ts'
 import { Sender } from '../lab/packets/raw-socket.ts'
 import { ip, json } from '../lab/kernel.ts'
@@ -19,6 +18,7 @@ import { cannotRun } from '../lab/requirements.ts'
 import { waitFor } from '../lab/wait.ts'
 import { makeEndpoint, makeNetwork } from '../overlay/fixtures.ts'
 import { GatewayLab, MTU, type Attached } from './gateway-lab.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const [HOST, PEER] = [parseIpv4('192.0.2.1'), parseIpv4('192.0.2.2')]

@@ -16,8 +16,8 @@ import { ifindexOf } from '../lab/scenarios/plane.ts'
 import { parseIpv4 } from '#model/ipv4.ts'
 import { parseMac } from '#model/mac.ts'
 import { waitFor } from '../lab/wait.ts'
-import { run } from '#platform/process.ts'
 import { meshLab, nth, type MeshLab } from './mesh-lab.ts'
+import { run } from '../lab/run.ts'
 
 t.setTimeout(CHAOS_TIMEOUT)
 const skip = cannotRun()

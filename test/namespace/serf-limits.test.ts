@@ -7,7 +7,6 @@ import type { DoctorView } from '#model/views.ts'
 import { runPass, type Look } from '#overlay/pass.ts'
 import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
 import { systemClock } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
 import type { LabHost } from '../lab/host.ts'
 import { ipBatch } from '../lab/kernel.ts'
 import { Lab } from '../lab/lab.ts'
@@ -15,6 +14,7 @@ import { passDone } from '../lab/pass-done.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { waitFor } from '../lab/wait.ts'
 import { figure, parseExposition } from '../metrics/exposition.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const PORT = 7946

@@ -11,7 +11,6 @@ import { desired, type DesiredHost } from '#overlay/plan/network/desired.ts'
 import { ifbName } from '#overlay/plan/network/names.ts'
 import { describe } from '#overlay/plan/network/op.ts'
 import { plan } from '#overlay/plan/network/plan-network.ts'
-import { run } from '#platform/process.ts'
 import { byNetwork, makeEndpoint, makeHost, makeNetwork, peer } from '../overlay/fixtures.ts'
 import { waitFor } from '../lab/wait.ts'
 import { keepFilters } from './guard-lab.ts'
@@ -20,6 +19,7 @@ import { countReplies } from '../lab/ping.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { Lab } from '../lab/lab.ts'
 import type { LabContainer } from '../lab/container.ts'
+import { run } from '../lab/run.ts'
 
 const skip = cannotRun()
 const MTU = 1450

@@ -3,9 +3,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { run } from '#platform/process.ts'
 import type { LabContainer } from '../lab/container.ts'
 import { Lab } from '../lab/lab.ts'
+import { run } from '../lab/run.ts'
 
 const CONNECTIONS = 50
 const BURST = 10_000

@@ -4,7 +4,7 @@ import t from 'tap'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { listPids } from '#platform/process.ts'
+import { listPids } from '#platform/pids.ts'
 import { TEST_TIMEOUT_MS } from '../lab/wait.ts'
 import { cannotRunUml, runInUml } from './uml.ts'
 

@@ -4,8 +4,8 @@
 import { createCipheriv, randomBytes } from 'node:crypto'
 import { createSocket, type Socket } from 'node:dgram'
 import type { HostName, PeerId } from '#model/ids.ts'
-import { run } from '#platform/process.ts'
 import type { Random } from '../../sim/random.ts'
+import { run } from '../../lab/run.ts'
 
 const SERF_PORT = 7946
 const [ENCRYPTION_VERSION, NONCE_BYTES] = [1, 12]

@@ -3,11 +3,11 @@
 import type { Test } from 'tap'
 import { setTimeout as pause } from 'node:timers/promises'
 import { systemClock } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
 import { Sender } from '../packets/raw-socket.ts'
 import { red, Stage, type Places, type Plane } from '../stage.ts'
 import { openMeter } from '../traffic.ts'
 import { ifindexOf, packetsTo, ping } from './plane.ts'
+import { run } from '../run.ts'
 
 const TWO: Places = { r1: [red, 1, '10.1.0.2'], r2: [red, 2, '10.1.0.3'] }
 const NONE = { ingressRate: 0, egressRate: 0, delayUs: 0 }

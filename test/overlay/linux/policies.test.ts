@@ -4,11 +4,11 @@ import t, { type Test } from 'tap'
 import { Policies } from '#overlay/linux/policies.ts'
 import { watchPolicies } from '#overlay/linux/watch.ts'
 import { systemClock } from '#platform/clock.ts'
-import { run } from '#platform/process.ts'
 import { ip } from '../../lab/kernel.ts'
 import { Lab } from '../../lab/lab.ts'
 import { cannotRun } from '../../lab/requirements.ts'
 import { waitFor } from '../../lab/wait.ts'
+import { run } from '../../lab/run.ts'
 
 const skip = cannotRun() === false ? await hasNone() : cannotRun()
 const POLICY = 'src 203.0.113.1/32 dst 203.0.113.2/32'
