@@ -4,6 +4,7 @@
 //   npm run -s bench -- scale [--hosts N] [--local N]
 
 import { parseArgs } from 'node:util'
+import { ServiceResolver } from '#allocator/service-resolver.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { endpointPage } from '#agent/observe/pages.ts'
 import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
@@ -211,6 +212,7 @@ function inputsOf(p: {
   const config = { bind, egress: { local: [] }, overlay }
   return new DesiredInputs({
     ...p,
+    resolver: new ServiceResolver(p.state),
     config: () => config as never,
     devices: { underlay: () => Promise.resolve(underlay) },
     underlay,

@@ -101,12 +101,13 @@ export class DataPlane {
   }
 
   #makeInputs(): DesiredInputs {
-    const { parts, state, config } = this.#options
+    const { parts, state, resolver, config } = this.#options
     const { membership, driver, underlay, logger } = parts
     const { devices } = driver
     return new DesiredInputs({
       self: this.#self,
       state,
+      resolver,
       config,
       view: () => membership.view(),
       devices,

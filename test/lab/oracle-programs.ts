@@ -7,6 +7,7 @@ import { parseIpv6 } from '#model/ipv6.ts'
 import { macOf } from '#model/mac.ts'
 import { parseVni } from '#model/ids.ts'
 import { must } from './kernel.ts'
+import { checkServices, serviceFlags, serviceKey, serviceNeighbours, servicesIn } from './oracle-services.ts'
 import { isTold, toldText } from './oracle-told.ts'
 import { bridgeOf, compare, localOf, remoteOf, tunnelOf, type OracleView } from './oracle-view.ts'
 
@@ -52,12 +53,17 @@ function checkPlaces(view: OracleView, running: readonly NetProgram[], forwards:
   const want = view.here.flatMap(network => [
     `${bridgeOf(network)} runs to_host`,
     ...(forwards ? [`${tunnelOf(network)} runs from_overlay`] : []),
-    ...localOf(view, network).map(e => `${e.hostInterface} runs from_container`)
+    ...localOf(view, network).map(e => `${e.hostInterface} runs from_container`),
+    ...localOf(view, network).flatMap(e =>
+      servicesIn(view, network).length === 0 ? [] : [`${e.hostInterface} runs to_container`]
+    )
   ])
+  // What the flows to a service need stays when that has gone.
+  const mayLinger = (text: string): boolean => text.endsWith(' runs to_container') && !want.includes(text)
   const ours = running.filter(({ devname }) => /^v[bex]/.test(devname))
   return compare(
     want,
-    ours.map(({ devname, name }) => `${devname} runs ${name}`)
+    ours.map(({ devname, name }) => `${devname} runs ${name}`).filter(text => !mayLinger(text))
   )
 }
 
@@ -76,7 +82,10 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
   const maps = await mapsOf(container.id)
   const ifindexes = new Map(running.map(({ devname, ifindex }) => [devname, ifindex]))
   const indexOf = (device: string): number => ifindexes.get(device) ?? 0
-  const ports = (await rowsOf(maps.get('vxm_ports'))).map(({ key, value }) => `port ${keyText(key)} ${portText(value)}`)
+  const flagsOf = new Map(view.here.map(network => [network.vni, serviceFlags(view, network)]))
+  const ports = (await rowsOf(maps.get('vxm_ports'))).map(({ key, value }) => {
+    return `port ${keyText(key)} ${portText(value, flagsOf.get(word(value, 'network')) ?? 0)}`
+  })
   const stations = (await rowsOf(maps.get('vxm_stations'))).map(
     ({ key, value }) => `${word(key, 'network')} ${macText(key)} ${stationText(value)}`
   )
@@ -118,7 +127,8 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
     ...compare(
       locals.map(({ e, network }) => {
         const address = `${network.vni} ${addressesOf(e).join()} ${e.mac}`
-        return `port ${indexOf(e.hostInterface)} ${address} ${sends(e, forwards)} ${network.mtu}`
+        const flags = sends(e, forwards) + serviceFlags(view, network)
+        return `port ${indexOf(e.hostInterface)} ${address} ${flags} ${network.mtu}`
       }),
       ports
     ),
@@ -141,7 +151,16 @@ async function checkTables(view: OracleView, running: readonly NetProgram[], for
         : [],
       networks
     ),
-    ...compare(forwards ? [...noted, ...gateways] : [], [...neighbours, ...neighbours6])
+    ...compare(forwards ? [...noted, ...gateways, ...serviceNeighbours(view)] : [], [...neighbours, ...neighbours6]),
+    ...checkServices(view, {
+      services: (await rowsOf(maps.get('vxm_services'))).map(({ key, value }) => {
+        return { key: serviceText(key), part: word(key, 'part'), slots: word(value, 'slots') }
+      }),
+      backends: (await rowsOf(maps.get('vxm_backends'))).map(({ key, value }) => {
+        const to = `${mappedText(value)} ${portNumber(value)} ${macText(value)}`
+        return { key: serviceText(key), backend: to }
+      })
+    })
   ]
 }
 
@@ -188,10 +207,30 @@ function macText(row: Formatted | number): string {
   return bytes.map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }
 
-function portText(value: Formatted | number): string {
+/** @param wanted flags about services; others may linger */
+function portText(value: Formatted | number, wanted: number): string {
   const addresses = [addressText(word(value, 'address')), address6Text(value, 'address6')]
   const own = addresses.filter(address => address !== '0.0.0.0' && address !== '::').join()
-  return `${word(value, 'network')} ${own} ${macText(value)} ${word(value, 'flags')} ${word(value, 'mtu')}`
+  return `${word(value, 'network')} ${own} ${macText(value)} ${(word(value, 'flags') & ~6) | (word(value, 'flags') & wanted)} ${word(value, 'mtu')}`
+}
+
+function serviceText(key: Formatted | number): string {
+  const [vni, protocol] = [word(key, 'network'), word(key, 'protocol')]
+  return serviceKey({ vni, protocol, address: mappedText(key), port: portNumber(key) })
+}
+
+/** IPv4 as ::ffff:a.b.c.d. */
+function mappedText(row: Formatted | number): string {
+  const words = typeof row === 'number' ? [] : (row['address'] as readonly number[])
+  const [first, second, third, last = 0] = words
+  const isMapped = first === 0 && second === 0 && third === 0xffff0000
+  return isMapped ? addressText(last) : address6Text(row, 'address')
+}
+
+/** In network order. */
+function portNumber(row: Formatted | number): number {
+  const little = word(row, 'port')
+  return ((little & 255) << 8) | (little >>> 8)
 }
 
 /** How a station is reached: by a device of this host, or by another host's address. */

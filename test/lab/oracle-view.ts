@@ -1,6 +1,6 @@
 // One host as the state oracle sees it: what the API lists, what the kernel holds, and how both are named (contract 6.7).
 
-import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
+import type { EndpointView, HostView, MemberView, NetworkView, ServiceView } from '#model/views.ts'
 import type { LabHost } from './host.ts'
 
 /** One host and its view of the cluster. */
@@ -10,6 +10,7 @@ export type OracleView = {
   readonly here: readonly NetworkView[]
   readonly networks: readonly NetworkView[]
   readonly endpoints: readonly EndpointView[]
+  readonly services: readonly ServiceView[]
   readonly hosts: readonly HostView[]
   readonly members: readonly MemberView[]
   readonly kernel: KernelView

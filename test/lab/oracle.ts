@@ -5,7 +5,7 @@
 import { parseVni } from '#model/ids.ts'
 import { parseIp } from '#model/ip.ts'
 import { macOf } from '#model/mac.ts'
-import type { EndpointView, HostView, MemberView, NetworkView } from '#model/views.ts'
+import type { EndpointView, HostView, MemberView, NetworkView, ServiceView } from '#model/views.ts'
 import type { LabHost } from './host.ts'
 import { ipJson, must } from './kernel.ts'
 import { checkPrograms } from './oracle-programs.ts'
@@ -79,11 +79,12 @@ async function look(host: LabHost): Promise<OracleView> {
   const get = (path: string): Promise<unknown> => host.api.call('GET', path)
   const networks = (await get('/v1/networks')) as NetworkView[]
   const endpoints = (await get('/v1/endpoints')) as EndpointView[]
+  const services = (await get('/v1/services')) as ServiceView[]
   const hosts = (await get('/v1/hosts')) as HostView[]
   const members = (await get('/v1/members')) as MemberView[]
   const local = new Set(endpoints.filter(e => e.host === host.name).map(e => e.network))
   const here = networks.filter(network => local.has(network.name))
-  return { host, here, networks, endpoints, hosts, members, kernel: await readKernel(host.namespace) }
+  return { host, here, networks, endpoints, services, hosts, members, kernel: await readKernel(host.namespace) }
 }
 
 export async function readKernel(namespace: string): Promise<KernelView> {

@@ -1,6 +1,7 @@
 // Collects the inputs of the desired state for one reconcile pass: replicated state, members, settings and underlay MTU.
 // A pass reads this host's networks and endpoints through the state's index by host, never the whole cluster.
 
+import type { ServiceResolver } from '#allocator/service-resolver.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
 import type { Config } from '#config/schema.ts'
 import { statusOfHost } from '#model/host.ts'
@@ -22,6 +23,7 @@ import { rememberLast } from './remember-last.ts'
 export type DesiredInputsOptions = {
   readonly self: PeerId
   readonly state: ClusterState
+  readonly resolver: Pick<ServiceResolver, 'servicesOf'>
   readonly config: () => Config
   /** Null until Serf has been queried. */
   readonly view: () => MembershipView | null
@@ -89,7 +91,7 @@ export class DesiredInputs {
 
   /** Of all local networks, or of one network. O(local endpoints), and O(hosts) after a change of hosts or members. */
   input(scope?: Vni): DesiredInput {
-    const { self, state, view } = this.#options
+    const { self, state, resolver, view } = this.#options
     const { overlay } = this.#options.config()
     const only = scope === undefined ? undefined : state.networkByVni(scope)
     const known = view()
@@ -100,6 +102,7 @@ export class DesiredInputs {
       selfVtep: overlay.vtep,
       networks: scope === undefined ? state.networksOnHost(self) : only === undefined ? [] : [only],
       endpoints: { get: name => state.endpointsOf(name) },
+      services: { get: name => resolver.servicesOf(name) },
       hosts,
       memberStatus,
       peers: this.#peers(self, overlay.vtep, hosts, memberStatus),

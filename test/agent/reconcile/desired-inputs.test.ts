@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
+import { ServiceResolver } from '#allocator/service-resolver.ts'
 import { ClusterState } from '#allocator/state-machine.ts'
 import { DesiredInputs } from '#agent/reconcile/desired-inputs.ts'
 import type { Config } from '#config/schema.ts'
@@ -12,7 +13,7 @@ import type { MembershipView } from '#membership/view/view.ts'
 import { parseContainerId, parseIfName, parseNetworkName, parseVni } from '#model/ids.ts'
 import { LEFT_BOOT_ID, type Host } from '#model/host.ts'
 import type { LogIndex, NetworkName, PeerId } from '#model/ids.ts'
-import { parseSubnet } from '#model/ip.ts'
+import { parseIp, parseSubnet } from '#model/ip.ts'
 import { parseIpv4, parseTransitRange } from '#model/ipv4.ts'
 import { desiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
@@ -21,6 +22,7 @@ import { LEAVE_GRACE_MS } from '#overlay/plan/network/leave-grace.ts'
 import type { Clock } from '#platform/clock.ts'
 import type { Logger } from '#platform/log.ts'
 import { ManualClock } from '#test/lab/manual-clock.ts'
+import * as made from '#test/allocator/fixtures.ts'
 import { makeMember } from '../memory-host.ts'
 import { makeHost, peer } from '../../overlay/fixtures.ts'
 import { commands, HOSTS, play } from './commands.ts'
@@ -47,6 +49,7 @@ function inputsOf(p: {
   const inputs = new DesiredInputs({
     self: p.self,
     state: p.state,
+    resolver: new ServiceResolver(p.state),
     config: () => ({ bind: BIND, dns: { enabled: false }, egress: { local: [] }, overlay }) as unknown as Config,
     view,
     devices: { underlay: async () => underlayOf((p.readUnderlay ?? (() => 1450))()) },
@@ -256,4 +259,20 @@ t.test('a member that leaves is leaving until its grace has ended, which is anno
   t.equal(seen(), 'leaving')
   inputs.stop()
   t.equal(manual.pending, 0, 'an agent that stops waits for nothing')
+})
+
+t.test('a pass reads the services of its networks, the very same ones while they have not changed', t => {
+  const caller = made.Caller.raised()
+  const { vni } = caller.endpoint(made.attach('red', 'web', { labels: { app: 'web' } }))
+  caller.do(made.serve('red', 'web'))
+  const { inputs } = inputsOf({ state: caller.state, self: made.peer(1) })
+  const read = (): unknown => inputs.input(vni).services?.get(parseNetworkName('red'))
+  const before = read()
+  t.match(before, [{ address: parseIp('10.1.0.3'), ports: [{ port: 80, backends: [{ port: 8_080 }] }] }])
+  caller.do(made.attach('red', 'other'))
+  t.equal(read(), before)
+  caller.do(made.relabel('web', { app: null }))
+  t.match(read(), [{ ports: [{ backends: [] }] }])
+  t.same(inputs.input().services?.get(parseNetworkName('none')), [])
+  t.end()
 })
