@@ -72,12 +72,15 @@ export class ServiceResolver implements RowWatcher {
 const NONE: readonly ResolvedService[] = []
 
 type Entry = {
-  readonly service: Service
+  service: Service
   /** The endpoints that its selector chooses, by first address. */
   readonly chosen: Map<Ip, Endpoint>
   /** Null after a change. */
   resolved: readonly ResolvedService[] | null
 }
+
+/** So many new services are compared one by one faster than they are looked up by each label of an endpoint. */
+const FEW = 16
 
 class NetworkBackends {
   readonly #table: NetworkTable
@@ -126,15 +129,26 @@ class NetworkBackends {
 
   #follow(): void {
     const services = this.#table.services?.byName
-    const isNew = ({ service }: Entry): boolean => services?.get(service.name) !== service
-    if (this.#servicesChanged) for (const entry of this.#entries.values()) if (isNew(entry)) this.#forget(entry)
+    if (this.#servicesChanged)
+      for (const entry of this.#entries.values()) this.#followService(entry, services?.get(entry.service.name))
     for (const address of this.#changed) this.#followEndpoint(address)
     for (const address of this.#seconds) this.#byBackend.each(address, entry => this.#stale(entry))
     this.#changed.clear()
     this.#seconds.clear()
     if (!this.#servicesChanged) return
-    for (const service of services?.values() ?? []) if (!this.#entries.has(service.name)) this.#add(service)
+    this.#addAll([...(services?.values() ?? [])].filter(({ name }) => !this.#entries.has(name)))
     this.#servicesChanged = false
+  }
+
+  /** @param now its row, if it is still there */
+  #followService(entry: Entry, now: Service | undefined): void {
+    if (now === entry.service) return
+    if (now === undefined || !isSameTarget(now, entry.service)) {
+      this.#forget(entry)
+      return
+    }
+    entry.service = now
+    this.#stale(entry)
   }
 
   #followEndpoint(address: Ip): void {
@@ -171,18 +185,32 @@ class NetworkBackends {
     this.#byChosen.add(endpoint.address, entry)
   }
 
-  #add(service: Service): void {
+  /** One look at each endpoint, however many services are new. */
+  #addAll(services: readonly Service[]): void {
+    const added = new Set(services.map(service => this.#add(service)))
+    if (!services.some(({ select }) => select !== undefined)) return
+    const few = added.size <= FEW ? added : null
+    for (const endpoint of this.#table.byAddress.values()) {
+      const { labels } = endpoint
+      if (labels === undefined) continue
+      for (const entry of few ?? this.#choosing(endpoint)) {
+        const { select } = entry.service
+        if (!added.has(entry) || select === undefined || !matches(select, labels)) continue
+        for (const present of this.#present(endpoint)) this.#choose(entry, present)
+      }
+    }
+  }
+
+  /** Without the endpoints that it chooses. */
+  #add(service: Service): Entry {
     const entry: Entry = { service, chosen: new Map(), resolved: null }
-    const { select, backends = [] } = service
-    this.#entries.set(service.name, entry)
+    const { name, select, backends = [] } = service
+    this.#entries.set(name, entry)
     this.#all = null
     for (const { address } of backends) this.#byBackend.add(address, entry)
     const [first] = select ?? []
-    if (select === undefined || first === undefined) return
-    this.#byTerm.add(formatTerm(first), entry)
-    for (const endpoint of this.#table.byAddress.values())
-      if (matches(select, labelsOf(endpoint)))
-        for (const present of this.#present(endpoint)) this.#choose(entry, present)
+    if (first !== undefined) this.#byTerm.add(formatTerm(first), entry)
+    return entry
   }
 
   #forget(entry: Entry): void {
@@ -223,6 +251,11 @@ class NetworkBackends {
     const host = endpoint === undefined ? undefined : this.#tables.hosts.get(endpoint.host)
     return endpoint === undefined || host === undefined || isVacant(host) ? [] : [endpoint]
   }
+}
+
+/** Does an update leave the choice of backends as it is? */
+function isSameTarget(one: Service, other: Service): boolean {
+  return JSON.stringify([one.select, one.backends]) === JSON.stringify([other.select, other.backends])
 }
 
 /** Services by something that leads to them. */
