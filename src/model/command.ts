@@ -176,7 +176,7 @@ const VERSIONS: readonly (readonly [rules: number, major: number, minor: number]
   [BOTH_FAMILIES, 0, 2],
   [LABELS, 0, 3],
   [SERVICES, 0, 4],
-  [POLICIES, 0, 5]
+  [POLICIES, 0, 4]
 ]
 
 /** The newest rules that a version knows; of a text that is no version, the ungated ones. */

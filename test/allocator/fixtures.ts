@@ -253,7 +253,7 @@ export function leave(name: string, egressV6: EgressV6): Of<'network-update'> {
 }
 
 /** Versions that know the ungated rules alone, IPv6, labels too, and the latest. */
-export const [OLD, NEWER, NEWEST, SERVING, NEW] = ['0.1.0', '0.2.0', '0.3.0', '0.4.0', '0.5.0']
+export const [OLD, NEWER, NEWEST, NEW] = ['0.1.0', '0.2.0', '0.3.0', '0.4.0']
 
 type HostFacts = { name?: string; vtep?: string; bootId?: string; version?: string }
 

@@ -83,8 +83,7 @@ const [OLDEST_CLUSTER, WITH_OVERLAPS, WITH_IPV6, WITH_LABELS, WITH_SERVICES, WIT
 const KNOWN_BY: Readonly<Record<string, number>> = {
   '0.2.0': WITH_IPV6,
   '0.3.0': WITH_LABELS,
-  '0.4.0': WITH_SERVICES,
-  '0.5.0': WITH_POLICIES
+  '0.4.0': WITH_POLICIES
 }
 const MOST_LABELS = 32
 

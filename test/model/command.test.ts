@@ -27,9 +27,8 @@ for (const [version, rules] of [
   ['0.3.0', LABELS],
   ['0.3.0-rc.1', LABELS],
   ['0.3.9', LABELS],
-  ['0.4.0', SERVICES],
-  ['0.4.9', SERVICES],
-  ['0.5.0', POLICIES],
+  ['0.4.0', POLICIES],
+  ['0.4.9', POLICIES],
   ['0.10.0', POLICIES],
   ['1.0.0', POLICIES],
   ['1.1.0', POLICIES],
@@ -50,7 +49,7 @@ t.test('this version knows the latest rules, and the first version of each is na
   t.equal(versionOfRules(BOTH_FAMILIES), '0.2')
   t.equal(versionOfRules(LABELS), '0.3')
   t.equal(versionOfRules(SERVICES), '0.4')
-  t.equal(versionOfRules(POLICIES), '0.5')
+  t.equal(versionOfRules(POLICIES), '0.4')
   for (let rules = UNGATED_RULES + 1; rules <= RULES; rules++)
     t.ok(rulesOfVersion(`${versionOfRules(rules)}.0`) >= rules)
   t.end()

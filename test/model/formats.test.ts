@@ -10,11 +10,11 @@ import { getKv } from '#allocator/kv-view.ts'
 import { encodeState } from '#allocator/snapshot.ts'
 import { changeEvent } from '#agent/observe/events.ts'
 import { endpointView, networkView } from '#agent/observe/views.ts'
-import { LABELS, SERVICES, type Command, type Result } from '#model/command.ts'
+import { LABELS, type Command, type Result } from '#model/command.ts'
 import { parseNetworkName, parseServiceName, type LogIndex } from '#model/ids.ts'
 import { parseCommand } from '#model/parse-request.ts'
 import { encodeMsgpack } from '#platform/msgpack.ts'
-import { Caller, create, makeHost, NEWEST, peer, register, SERVING } from '../allocator/fixtures.ts'
+import { Caller, create, makeHost, NEWEST, peer, register } from '../allocator/fixtures.ts'
 
 /** As a peer may send it: in another order, and with a field that this version does not know. */
 const CREATE = {
@@ -190,11 +190,8 @@ function labelledForms(): Record<string, string> {
 }
 
 function servedForms(): Record<string, string> {
-  const caller = new Caller()
+  const caller = Caller.raised()
   const { state } = caller
-  caller.rules = SERVICES
-  for (const n of [1, 2]) caller.do(register(n, { version: SERVING }))
-  caller.do(create('red'))
   caller.do(create('both', { subnet: '10.2.0.0/24', subnet6: 'fd00:2::/64' }))
   const forms: Record<string, string> = {}
   for (const value of [SERVE, RESERVE, UNSERVE]) {

@@ -57,7 +57,7 @@ export const KILLING_SEEDS: Readonly<Record<string, number>> = {
 
 export const HOST_KILLING_SEEDS: Readonly<Record<string, number>> = {
   'policies-before-the-rules': 5,
-  'policies-lost-in-a-snapshot': 137,
+  'policies-lost-in-a-snapshot': 59,
   'raised-by-the-newest-host': 5,
   'old-host-registers-after-the-raise': 5,
   'ipv6-before-the-rules': 41,

@@ -28,9 +28,9 @@ import type { SimHost } from './host.ts'
 import type { HostileHost } from './hostile.ts'
 import type { Oracle } from './oracle.ts'
 
-/** Those before the new one: without IPv6, without labels, without services, and without policies. */
-const OLD = ['0.1.0', '0.2.0', '0.3.0', '0.4.0']
-export const NEW = '0.5.0'
+/** Those before the new one: without IPv6, without labels, and without services and policies. */
+const OLD = ['0.1.0', '0.2.0', '0.3.0']
+export const NEW = '0.4.0'
 /** Every sixth run: the seeds that kill the mutants of other parts need not be found anew. */
 const [UPGRADES_OF, UPGRADES] = [6, 5]
 const IFNAME = parseIfName('eth0')
