@@ -18,7 +18,12 @@ export type FormName = 'veth' | 'routed' | 'hand' | 'linux' | 'linux-bpf' | 'ovs
 export type Reach = 'hosts' | 'local'
 
 export type End = { readonly namespace: string; readonly address: string }
-export type Path = { readonly from: End; readonly to: End }
+export type Path = {
+  readonly from: End
+  readonly to: End
+  /** Where the client sends to, if not to the other end itself: a service that leads there. */
+  readonly by?: { readonly address: string; readonly port: number }
+}
 
 export type Form = {
   readonly name: FormName

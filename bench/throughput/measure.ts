@@ -18,7 +18,7 @@ const WARM_UP_MS = 200
 const IPERF3_SECONDS = 30
 /** More than iperf3's own handshake takes. */
 const FLOWING_PACKETS = 200
-const PORT = '5201'
+export const PORT = '5201'
 /**
  * Processors of the ends of TCP, which share one only where there is one: whether the scheduler puts them together differs from run to
  * run by more than what is measured.
@@ -58,6 +58,12 @@ async function compiled(dir: string, name: string): Promise<string> {
   return program
 }
 
+/** Payload of one TCP connection that arrives. */
+export async function measureTcp(tools: Tools, path: Path): Promise<Pick<Measured, 'tcp1BitsPerSecond'>> {
+  const { received, seconds } = await window(tools, path, tcpLoad(path, 1))
+  return { tcp1BitsPerSecond: tcpBits(received, familyOfEnd(path.to)) / seconds }
+}
+
 /** `cpuPerGbit` is in processor seconds (ns a bit); both CPU figures are of the whole machine, both ends included. */
 export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
   const tcp1 = await window(tools, path, tcpLoad(path, 1))
@@ -65,7 +71,7 @@ export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
   const udp = await window(tools, path, {
     server: [tools.packets, 'hold', path.to.address, PORT],
     protocol: 'udp',
-    client: [tools.packets, 'send', path.to.address, PORT]
+    client: [tools.packets, 'send', ...asked(path)]
   })
   const family = familyOfEnd(path.to)
   const bitsOf = ({ received }: Window): number => tcpBits(received, family)
@@ -82,14 +88,19 @@ export async function measurePath(tools: Tools, path: Path): Promise<Measured> {
 /** The programs of both ends. */
 type Load = { readonly server: readonly string[]; readonly protocol: Protocol; readonly client: readonly string[] }
 
-function tcpLoad({ to }: Path, streams: number): Load {
-  const seconds = ['-t', `${IPERF3_SECONDS}`]
-  const common = [familyOfEnd(to) === 'ipv4' ? '-4' : '-6', '-p', PORT]
+function tcpLoad(path: Path, streams: number): Load {
+  const family = familyOfEnd(path.to) === 'ipv4' ? '-4' : '-6'
+  const [address, port] = asked(path)
   return {
-    server: ['iperf3', '-s', '-1', '-A', RECEIVER, ...common],
+    server: ['iperf3', '-s', '-1', '-A', RECEIVER, family, '-p', PORT],
     protocol: 'tcp',
-    client: ['iperf3', '-c', to.address, '-A', SENDER, ...common, ...seconds, '-P', `${streams}`]
+    client: ['iperf3', '-c', address, '-A', SENDER, family, '-p', port, '-t', `${IPERF3_SECONDS}`, '-P', `${streams}`]
   }
+}
+
+/** Where the client sends to. */
+function asked({ to, by }: Path): readonly [address: string, port: string] {
+  return by === undefined ? [to.address, PORT] : [by.address, `${by.port}`]
 }
 
 type Window = { readonly seconds: number; readonly busyNs: number; readonly received: Received }
@@ -136,13 +147,14 @@ function difference(from: Moment, to: Moment): Window {
 type Requests = Pick<Measured, 'requestsPerSecond' | 'p50Us' | 'p99Us'>
 
 /** One byte there and one back over TCP, one request at a time. */
-async function requests(tools: Tools, { from, to }: Path): Promise<Requests> {
+export async function requests(tools: Tools, path: Path): Promise<Requests> {
+  const { from, to } = path
   return withServer(
     tools,
     { at: to, command: [tools.pingPong, 'serve', to.address, PORT], protocol: 'tcp' },
     async () => {
       const times = [`${WARM_UP_MS}`, `${MEASURED_MS}`]
-      const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', to.address, PORT, ...times]
+      const args = ['netns', 'exec', from.namespace, tools.pingPong, 'ask', ...asked(path), ...times]
       return JSON.parse(await must('ip', args)) as Requests
     }
   )
