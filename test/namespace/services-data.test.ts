@@ -138,7 +138,7 @@ for (const plane of ['bpf', 'linux'] as const) {
           await still('after another start')
           await setServices(s, [])
           await still('without the service')
-          t.equal(await client.ask('tcp', to), 'timeout', 'which nobody reaches any more')
+          t.equal(await client.ask('tcp', to), 'ECONNREFUSED', 'which nobody reaches any more')
         }
       }
     }
@@ -159,9 +159,15 @@ for (const plane of ['bpf', 'linux'] as const) {
     for (const family of FAMILIES) {
       await setServices(s, single(s, []))
       const before = drops()
-      t.equal(await client.ask('udp', { address: VIP[family], port: PORT }), 'timeout', 'no backend')
-      t.equal(await client.ask('udp', { address: VIP[family], port: 81 }), 'timeout', 'no such port')
-      t.ok(drops() >= before + 2, 'they are counted')
+      for (const kind of ['tcp', 'udp'] as const) {
+        for (const port of [PORT, 81])
+          t.equal(
+            await client.ask(kind, { address: VIP[family], port }),
+            'ECONNREFUSED',
+            `${kind}, ${port === PORT ? 'no backend' : 'no such port'}`
+          )
+      }
+      t.ok(drops() >= before + 4, 'they are counted')
     }
     await setServices(s, single(s, ['near', 'far']))
     const fragments = s.driver(1).guardDrops()?.fragment ?? 0

@@ -32,6 +32,7 @@ static __s64 (*bpf_csum_diff)(const __be32 *from, __u32 from_bytes, const __be32
 static long (*bpf_skb_change_proto)(struct __sk_buff *skb, __be16 proto, __u64 flags) UNUSED = (void *)31;
 static long (*bpf_skb_change_type)(struct __sk_buff *skb, __u32 type) UNUSED = (void *)32;
 static __u32 (*bpf_get_hash_recalc)(struct __sk_buff *skb) UNUSED = (void *)34;
+static long (*bpf_skb_change_tail)(struct __sk_buff *skb, __u32 length, __u64 flags) UNUSED = (void *)38;
 static long (*bpf_skb_pull_data)(struct __sk_buff *skb, __u32 length) UNUSED = (void *)39;
 static long (*bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 bytes, __u32 mode, __u64 flags) UNUSED = (void *)50;
 static long (*bpf_redirect_neigh)(__u32 ifindex, void *parameters, int bytes, __u64 flags) UNUSED = (void *)152;

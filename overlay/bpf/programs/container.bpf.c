@@ -14,6 +14,7 @@
 #include "ipv4.h"
 #include "ipv6.h"
 #include "packet.h"
+#include "refuse.h"
 #include "services.h"
 #include "wrap.h"
 
@@ -58,15 +59,17 @@ INLINE __u32 bytes_once_cut(const struct __sk_buff *skb, __u32 headers)
   return skb->gso_size ? skb->gso_size + headers : skb->len - sizeof(struct ethhdr);
 }
 
-int serve(struct __sk_buff *skb, int is_sure);
+int serve(struct __sk_buff *skb, __u32 network, int is_sure);
+int refuses(struct __sk_buff *skb);
 
-INLINE int drop_unserved(const struct __sk_buff *skb, struct traffic *traffic, int served)
+// It may be answered all the same.
+INLINE int drop_unserved(struct __sk_buff *skb, struct traffic *traffic, int served)
 {
   const int is_full = served == SERVICE_FULL;
   if (traffic && is_full) traffic->limited_packets++;
   if (traffic && !is_full) traffic->dropped_packets++;
   count_drop(is_full ? DROP_LIMITED : served == SERVICE_FRAGMENT ? DROP_FRAGMENT : DROP_NOBODY, skb);
-  return TC_ACT_SHOT;
+  return served == SERVICE_NOBODY && refuses(skb) ? bpf_redirect(skb->ifindex, 0) : TC_ACT_SHOT;
 }
 
 SEC("classifier/from_container")
@@ -111,8 +114,10 @@ int from_container(struct __sk_buff *skb)
   const struct station *station = is_sure ? 0 : bpf_map_lookup_elem(&vxm_stations, &key);
   int served = SERVICE_NONE;
   if (is_sure || (!station && port->flags & PORT_BEYOND && !(key.mac[0] & 1))) {
-    served = serve(skb, is_sure);
-    if (served >= SERVICE_NOBODY || bpf_skb_load_bytes(skb, 0, key.mac, sizeof(key.mac))) return drop_unserved(skb, traffic, served);
+    served = serve(skb, port->network, is_sure);
+    ethernet = pull(skb, sizeof(struct ethhdr));
+    if (served >= SERVICE_NOBODY || !ethernet) return drop_unserved(skb, traffic, served);
+    copy_mac(key.mac, ethernet->h_dest);
     if (served == SERVICE_CHOSEN) station = bpf_map_lookup_elem(&vxm_stations, &key);
   }
   if (traffic) {
@@ -138,11 +143,15 @@ int from_container(struct __sk_buff *skb)
 }
 
 // See to_service.
-BESIDE(PROGRAM) int serve(struct __sk_buff *skb, int is_sure)
+BESIDE(PROGRAM) int serve(struct __sk_buff *skb, __u32 network, int is_sure)
 {
-  const __u32 ifindex = skb->ifindex;
-  const struct port *port = bpf_map_lookup_elem(&vxm_ports, &ifindex);
-  return port ? to_service(skb, skb->protocol, port, is_sure) : SERVICE_FAILED;
+  return to_service(skb, skb->protocol, network, is_sure);
+}
+
+// See refuse.
+BESIDE(PROGRAM) int refuses(struct __sk_buff *skb)
+{
+  return refuse(skb, skb->protocol);
 }
 
 #include "restore.h"
@@ -150,5 +159,6 @@ BESIDE(PROGRAM) int serve(struct __sk_buff *skb, int is_sure)
 SEC("classifier/to_container")
 int to_container(struct __sk_buff *skb)
 {
-  return restore(skb, skb->ifindex) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+  const __u32 ifindex = skb->ifindex;
+  return may_have_flows(ifindex) && restore(skb, ifindex) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }

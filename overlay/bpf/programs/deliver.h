@@ -17,7 +17,7 @@ INLINE int deliver(struct __sk_buff *skb, const struct station *station)
   const __u32 to = station->to;
   // There to_container does the rest.
   if (station->how == BY_QUEUE) return bpf_redirect(to, 0);
-  if (station->awaits && !restores(skb, to)) return TC_ACT_SHOT;
+  if (station->awaits && may_have_flows(to) && !restores(skb, to)) return TC_ACT_SHOT;
   struct traffic *traffic = bpf_map_lookup_elem(&vxm_traffic, &to);
   if (traffic) {
     traffic->redirected_packets++;

@@ -68,6 +68,35 @@ struct {
   MAP_TYPE(value, struct flow_state);
 } vxm_flow_state SEC(".maps");
 
+#define PORTS_OF_PART 512
+#define PARTS 128
+
+// Has a port, by the low bits of its ifindex, ever had flows? Never taken back, as another with these bits may have some.
+struct flow_users {
+  __u8 has[PORTS_OF_PART];
+};
+
+struct {
+  MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+  MAP_UINT(max_entries, PARTS);
+  MAP_TYPE(key, __u32);
+  MAP_TYPE(value, struct flow_users);
+} vxm_flow_users SEC(".maps");
+
+INLINE __u8 *user_of_flows(__u32 port)
+{
+  const __u32 part = port / PORTS_OF_PART % PARTS;
+  struct flow_users *users = bpf_map_lookup_elem(&vxm_flow_users, &part);
+  return users ? users->has + port % PORTS_OF_PART : 0;
+}
+
+// May there be any? What a container receives that has none costs next to nothing.
+INLINE int may_have_flows(__u32 port)
+{
+  const __u8 *user = user_of_flows(port);
+  return user && *user;
+}
+
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
@@ -75,9 +104,8 @@ struct {
 
 INLINE __u32 tcp_flags(struct __sk_buff *skb, const struct ends *ends)
 {
-  __u8 flags = 0;
-  if (ends->protocol == IPPROTO_TCP) bpf_skb_load_bytes(skb, ends->at + TCP_FLAGS_AT, &flags, sizeof(flags));
-  return flags;
+  const __u8 *flags = ends->protocol == IPPROTO_TCP ? reach(skb, ends->at + TCP_FLAGS_AT, sizeof(*flags)) : 0;
+  return flags ? *flags : 0;
 }
 
 INLINE void note_packet(struct flow *flow, __u32 flags)

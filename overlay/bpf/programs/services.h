@@ -108,6 +108,9 @@ INLINE int may_grow(__u32 port, __u32 more)
   __u64 *count = bpf_map_lookup_elem(&vxm_flow_counts, &port);
   if (!state || !count || *count + more > FLOWS_OF_PORT) return 0;
   if (state->count + more > FLOWS_OF_HOST / 2 && *count + more > state->share) return 0;
+  __u8 *user = user_of_flows(port);
+  if (!user) return 0;
+  if (!*user) *user = 1;
   __sync_fetch_and_add(count, more);
   __sync_fetch_and_add(&state->count, more);
   return 1;
@@ -145,9 +148,9 @@ INLINE void forget_answers(const struct flow_key *key, const struct flow *known,
 }
 
 // Chooses the backend of a new connection, and writes both halves of its flow. `known`: what another one with these ports had.
-INLINE int choose(const struct port *port, const struct ends *ends, const struct flow_key *key, const struct flow *known, struct flow *flow)
+INLINE int choose(__u32 network, const struct ends *ends, const struct flow_key *key, const struct flow *known, struct flow *flow)
 {
-  struct service_key of = {.network = port->network, .port = ends->to_port, .protocol = ends->protocol};
+  struct service_key of = {.network = network, .port = ends->to_port, .protocol = ends->protocol};
   copy_address(of.address, ends->to);
   const struct service *service = bpf_map_lookup_elem(&vxm_services, &of);
   if (!service) return SERVICE_NONE;
@@ -179,20 +182,28 @@ INLINE int choose(const struct port *port, const struct ends *ends, const struct
   return bpf_map_update_elem(&vxm_flows, &answers, &back, BPF_ANY) ? SERVICE_FULL : SERVICE_CHOSEN;
 }
 
-// To the container itself: both ends change their addresses, so that no checksum does, and one its port.
-INLINE int to_itself(struct __sk_buff *skb, __be16 type, const struct port *port, const struct ends *ends, const struct flow *flow)
+// Back to the container that sent it, from the service: addresses change places, so that no checksum of them changes.
+INLINE int turn_back(struct __sk_buff *skb, __be16 type, const struct ends *ends)
 {
-  struct ethhdr ethernet = {.h_source = SERVICE_MAC, .h_proto = type};
-  const __u32 start = sizeof(ethernet);
-  copy_mac(ethernet.h_dest, port->mac);
-  if (bpf_skb_store_bytes(skb, 0, &ethernet, sizeof(ethernet), 0) || store_address(skb, type, start, 0, ends->to) ||
-      store_address(skb, type, start, 1, ends->from) || replace_port(skb, ends, flow->marks & FLOW_OWN ? 1 : 0, flow->port))
-    return SERVICE_FAILED;
+  const __u32 start = sizeof(struct ethhdr);
+  struct ethhdr ethernet;
+  if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet))) return -1;
+  const __u8 service[6] = SERVICE_MAC;
+  copy_mac(ethernet.h_dest, ethernet.h_source);
+  copy_mac(ethernet.h_source, service);
+  return bpf_skb_store_bytes(skb, 0, &ethernet, sizeof(ethernet), 0) || store_address(skb, type, start, 0, ends->to) ||
+    store_address(skb, type, start, 1, ends->from);
+}
+
+// To the container itself, from the service. One of the ports is another.
+INLINE int to_itself(struct __sk_buff *skb, __be16 type, const struct ends *ends, const struct flow *flow)
+{
+  if (turn_back(skb, type, ends) || replace_port(skb, ends, flow->marks & FLOW_OWN ? 1 : 0, flow->port)) return SERVICE_FAILED;
   return SERVICE_OWN;
 }
 
 // Leads a packet to the address of a service to its backend. `is_sure`: it has the services' MAC.
-INLINE int to_service(struct __sk_buff *skb, __be16 type, const struct port *port, int is_sure)
+INLINE int to_service(struct __sk_buff *skb, __be16 type, __u32 network, int is_sure)
 {
   const int unknown = is_sure ? SERVICE_NOBODY : SERVICE_NONE;
   struct ends ends = {};
@@ -202,18 +213,19 @@ INLINE int to_service(struct __sk_buff *skb, __be16 type, const struct port *por
   struct flow_key key = {.port = skb->ifindex, .other_port = ends.to_port, .own_port = ends.from_port, .protocol = ends.protocol};
   copy_address(key.address, ends.to);
   const __u32 flags = tcp_flags(skb, &ends);
-  struct flow *known = bpf_map_lookup_elem(&vxm_flows, &key);
-  struct flow flow = {};
+  struct flow *known = bpf_map_lookup_elem(&vxm_flows, &key), flow;
   // The first packet of a connection is led to a backend of now, whatever another one with these ports had.
   if (known && (flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
     note_packet(known, flags);
     flow = *known;
   } else {
-    const int chosen = choose(port, &ends, &key, known, &flow);
+    const int chosen = choose(network, &ends, &key, known, &flow);
     if (chosen != SERVICE_CHOSEN) return chosen == SERVICE_NONE ? unknown : chosen;
   }
-  if (flow.marks & (FLOW_OWN | FLOW_OWN_BACK)) return to_itself(skb, type, port, &ends, &flow);
-  if (bpf_skb_store_bytes(skb, 0, flow.mac, sizeof(flow.mac), 0) || replace_end(skb, type, &ends, 1, flow.address, flow.port))
-    return SERVICE_FAILED;
+  if (flow.marks & (FLOW_OWN | FLOW_OWN_BACK)) return to_itself(skb, type, &ends, &flow);
+  if (replace_end(skb, type, &ends, 1, flow.address, flow.port)) return SERVICE_FAILED;
+  struct ethhdr *ethernet = reach(skb, 0, sizeof(*ethernet));
+  if (!ethernet) return SERVICE_FAILED;
+  copy_mac(ethernet->h_dest, flow.mac);
   return SERVICE_CHOSEN;
 }

@@ -35,7 +35,8 @@ type Connection = {
 
 export type Led =
   | { readonly kind: 'none' }
-  | { readonly kind: 'drop'; readonly why: 'nobody' | 'fragment' | 'limited' }
+  /** `isRefused`: the port leads nowhere, and whoever asked may be told. */
+  | { readonly kind: 'drop'; readonly why: 'nobody' | 'fragment' | 'limited'; readonly isRefused?: boolean }
   | { readonly kind: 'led' | 'own'; readonly packet: Buffer }
 
 const [TCP, UDP, SCTP, ICMP, ICMPV6, FRAGMENT] = [6, 17, 132, 1, 58, 44]
@@ -83,11 +84,12 @@ export class Services {
 
   /** A packet of a container to the services' MAC (`isSure`) or to a router's. */
   lead(frame: Buffer, p: { ifindex: number; network: number; mac: Hex; isSure: boolean }): Led {
-    const none: Led = p.isSure ? { kind: 'drop', why: 'nobody' } : { kind: 'none' }
+    const silent: Led = p.isSure ? { kind: 'drop', why: 'nobody' } : { kind: 'none' }
+    const none: Led = p.isSure ? { kind: 'drop', why: 'nobody', isRefused: true } : silent
     const parsed = parseFrame(frame)
-    if (parsed === null) return none
+    if (parsed === null) return silent
     if (parsed.isFragment) return p.isSure ? { kind: 'drop', why: 'fragment' } : none
-    if (parsed.ports === null) return none
+    if (parsed.ports === null) return silent
     const own = { address: parsed.source, port: parsed.ports.from }
     const service = { address: parsed.destination, port: parsed.ports.to }
     const isMine = (one: Connection): boolean => one.client === p.ifindex && one.protocol === parsed.protocol
@@ -108,7 +110,8 @@ export class Services {
     }
     if (known === undefined || isFirst) {
       const chosen = this.#choose({ ...p, protocol: parsed.protocol, own, service, known })
-      if (typeof chosen === 'string') return chosen === 'none' ? none : { kind: 'drop', why: chosen }
+      if (typeof chosen === 'string')
+        return chosen === 'none' ? none : { kind: 'drop', why: chosen, isRefused: chosen === 'nobody' }
       known = chosen
     }
     const { backend } = known

@@ -2,6 +2,7 @@
 
 import type { Ipv4 } from '#model/ipv4.ts'
 import { answerSolicitation, headerBytes6, maySendIpv6, type Sender6 } from './model6.ts'
+import { refused } from './model-refuse.ts'
 import { SERVICE_MAC, Services, type Service } from './model-services.ts'
 import { onesSum } from './ones-sum.ts'
 import { tellerOfIpv4, tellerOfIpv6, type ToldAddresses } from './told.ts'
@@ -104,7 +105,9 @@ export function fromContainer(tables: Tables, given: Given, services = connectio
     const led = services.lead(packet, { ifindex, network: port.network, mac: port.mac, isSure })
     if (led.kind === 'drop') {
       const kind = led.why === 'limited' ? 'limited' : 'dropped'
-      return { verdict: 'drop', packet, counted: [`${kind} ${ifindex}`, `drop ${led.why}`] }
+      const counted = [`${kind} ${ifindex}`, `drop ${led.why}`]
+      const answer = led.isRefused === true ? refused(packet, port.mac) : null
+      return answer === null ? { verdict: 'drop', packet, counted } : { verdict: 'redirect', packet: answer, counted }
     }
     if (led.kind !== 'none') packet = led.packet
     if (led.kind === 'own') return { verdict: 'redirect', packet, counted: [sent, `scope ${port.network} host`] }

@@ -54,7 +54,7 @@ t.test('relocations name the symbol and the place that it changes', async t => {
     (elf.relocations.get(indexOf(program)) ?? []).map(({ symbol }) => symbol.name)
   t.same(of('classifier/to_host'), ['vxm_drops'])
   t.same(of('classifier/from_overlay'), [
-    ...['vxm_tunnels', 'vxm_stations', 'restores', 'vxm_traffic'],
+    ...['vxm_tunnels', 'vxm_stations', 'vxm_flow_users', 'restores', 'vxm_traffic'],
     ...['vxm_flows', 'vxm_flow_state', 'vxm_flows']
   ])
   const { data } = sectionOf('classifier/from_overlay')

@@ -36,7 +36,8 @@ const MAPS = {
   vxm_drops: [PERCPU_ARRAY, DROPS, 0, 4, 16],
   vxm_flows: [HASH, FLOWS_OF_HOST, NO_PREALLOC, 28, 32],
   vxm_flow_counts: [HASH, ENTRIES_OF_HOST, NO_PREALLOC, 4, 8],
-  vxm_flow_state: [ARRAY, 1, 0, 4, 16]
+  vxm_flow_state: [ARRAY, 1, 0, 4, 16],
+  vxm_flow_users: [ARRAY, 128, 0, 4, 512]
 }
 
 /** Of the object that has the program at containers' ports alone. */
@@ -51,14 +52,22 @@ type MapName = keyof typeof MAPS | keyof typeof SERVICE_MAPS
 const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly MapName[]>>>> = {
   container: {
     from_container: [
-      ...(['vxm_backends', 'vxm_buckets', 'vxm_drops', 'vxm_flow_counts', 'vxm_flow_state', 'vxm_flows'] as const),
+      ...([
+        'vxm_backends',
+        'vxm_buckets',
+        'vxm_drops',
+        'vxm_flow_counts',
+        'vxm_flow_state',
+        'vxm_flow_users',
+        'vxm_flows'
+      ] as const),
       ...(['vxm_ledger', 'vxm_neighbours', 'vxm_neighbours6', 'vxm_networks'] as const),
       ...(['vxm_ports', 'vxm_services', 'vxm_settings', 'vxm_stations', 'vxm_traffic'] as const)
     ],
-    to_container: ['vxm_flow_state', 'vxm_flows']
+    to_container: ['vxm_flow_state', 'vxm_flow_users', 'vxm_flows']
   },
   overlay: {
-    from_overlay: ['vxm_flow_state', 'vxm_flows', 'vxm_stations', 'vxm_traffic', 'vxm_tunnels'],
+    from_overlay: ['vxm_flow_state', 'vxm_flow_users', 'vxm_flows', 'vxm_stations', 'vxm_traffic', 'vxm_tunnels'],
     to_host: ['vxm_drops']
   },
   underlay: {
@@ -66,6 +75,7 @@ const REFERENCES: Readonly<Record<ObjectName, Readonly<Record<string, readonly M
       ...([
         'vxm_drops',
         'vxm_flow_state',
+        'vxm_flow_users',
         'vxm_flows',
         'vxm_ledger',
         'vxm_locals',
@@ -127,7 +137,7 @@ t.test('each program refers to the maps that it uses, by instructions that load 
 t.test('a program has its function, and lines at ascending instructions of its own', async t => {
   for (const object of OBJECTS) {
     for (const { name, functions, lines, instructions } of readObject(objectBytes(object)).programs) {
-      const beside = { from_container: 2, from_overlay: 1, from_underlay: 1 }[name] ?? 0
+      const beside = { from_container: 3, from_overlay: 1, from_underlay: 1 }[name] ?? 0
       t.equal(functions.data.length, functions.recordBytes * (1 + beside), `${name} and what it calls`)
       t.equal(viewOf(functions).getUint32(0, true), 0, 'from its first instruction on')
       const count = lines.data.length / lines.recordBytes
