@@ -15,7 +15,7 @@ import type {
   ServiceView,
   StatusView
 } from '#model/views.ts'
-import { PROTOCOLS } from '#model/service.ts'
+import { MAX_BACKENDS, PROTOCOLS } from '#model/service.ts'
 import {
   EGRESS_V6,
   ENDPOINT_SETTINGS,
@@ -100,7 +100,9 @@ const service = z.strictObject({
   affinitySeconds: count.describe('0: a client keeps its backend as long as a connection lasts'),
   select: z.array(z.string()).nullable().describe('`key=value` or `key`; null where the backends are fixed'),
   backends: z.array(z.string()).nullable().describe('`ADDRESS[:PORT]`; null where labels choose them'),
-  endpoints: count.describe('How many endpoints of the network these are now')
+  endpoints: count.describe(
+    `How many endpoints of the network these are now; a service with an address uses ${MAX_BACKENDS} of more`
+  )
 }) satisfies z.ZodType<ServiceView>
 
 const member = z.strictObject({

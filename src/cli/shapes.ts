@@ -9,7 +9,7 @@ import {
   type Setting,
   type SettingKind
 } from '#model/settings.ts'
-import { formatPort } from '#model/service.ts'
+import { formatPort, MAX_BACKENDS } from '#model/service.ts'
 import type {
   DoctorView,
   EndpointView,
@@ -101,8 +101,14 @@ export const SERVICE_COLUMNS: readonly Column<ServiceView>[] = [
   ['ADDRESS', r => r.addresses.join(' ') || '-', r => compact(r.addresses) || '-'],
   ['PORTS', r => r.ports.map(formatPort).join(' ')],
   ['BACKENDS', r => (r.select ?? r.backends ?? []).join(' '), r => compact(r.select ?? r.backends ?? [])],
-  ['ENDPOINTS', r => `${r.endpoints}`]
+  ['ENDPOINTS', usedEndpoints]
 ]
+
+/** How many of them get connections is said where that is not all. */
+function usedEndpoints(r: ServiceView): string {
+  const isTooMany = r.endpoints > MAX_BACKENDS && r.addresses.length > 0
+  return isTooMany ? `${r.endpoints}, ${MAX_BACKENDS} in use` : `${r.endpoints}`
+}
 
 export function serviceFacts(r: ServiceView): string {
   const { select, backends } = r
@@ -114,7 +120,7 @@ export function serviceFacts(r: ServiceView): string {
     ...(select ?? []).map((text, at) => [at === 0 ? 'select' : '', text] as const),
     ...(backends ?? []).map((text, at) => [at === 0 ? 'backends' : '', text] as const),
     ['affinity', r.affinitySeconds === 0 ? 'none' : `${r.affinitySeconds} s`],
-    ['endpoints', `${r.endpoints}`]
+    ['endpoints', usedEndpoints(r)]
   ])
 }
 

@@ -44,7 +44,7 @@ export type Service = {
 
 /** Most ports of one service. */
 export const MAX_SERVICE_PORTS = 16
-/** Most fixed backends of one service. */
+/** Most backends of one service: fixed ones, and of those that a selector chooses, which get no connections beyond it. */
 export const MAX_BACKENDS = 250
 /** Most terms of its selector. */
 export const MAX_SELECT_TERMS = 16

@@ -1,6 +1,7 @@
 // `vxmesh service`: its flags reach the agent with their meaning, and what it answers is shown.
 
 import t from 'tap'
+import { MAX_BACKENDS } from '#model/service.ts'
 import { attach } from '../allocator/fixtures.ts'
 import { served, vx } from './vx.ts'
 
@@ -48,6 +49,22 @@ t.test('services are created, listed, changed and deleted', async t => {
     ...{ code: 5, err: /address: 10\.1\.0\.2 belongs to container c1 \[ERR_ADDRESS_IN_USE\]/ }
   })
   t.match(await vx('network delete both'.split(' '), { env }), { code: 5, err: /network both has 2 services/ })
+})
+
+t.test('a service that chooses more endpoints than get connections says so', async t => {
+  const { agent, env } = await served(t)
+  agent.caller.raise()
+  const run = async (line: string): Promise<string> => (await vx(line.split(' '), { env })).out
+  await run('network create large --subnet 10.9.0.0/22')
+  for (let n = 0; n < MAX_BACKENDS; n++) agent.caller.do(attach('large', `c${n}`, { labels: { app: 'web' } }))
+  await run('service create web --network large --port 80 --select app=web')
+  await run('service create all --network large --headless --select app=web')
+  t.match(await run('service show web --network large'), /\nendpoints +250\n$/)
+  agent.caller.do(attach('large', 'late', { labels: { app: 'web' } }))
+  t.match(await run('service show web --network large'), /\nendpoints +251, 250 in use\n$/)
+  t.match(await run('service list'), / app=web +251, 250 in use\n$/)
+  t.match(await run('service show all --network large'), /\nendpoints +251\n$/, 'a name has no limit')
+  t.match(JSON.parse(await run('service show web --network large -o json')), { endpoints: 251 })
 })
 
 t.test('before every host knows services, they are refused in words', async t => {

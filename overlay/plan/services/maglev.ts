@@ -1,11 +1,13 @@
 // Which backend a slot of a service's table has: Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4). Each backend has about as
 // many slots as any other, and most slots stay as they are when a backend comes or goes. The same on every host. Pure.
 
+import { MAX_BACKENDS } from '#model/service.ts'
+
 /** Table sizes, prime numbers: the smaller one for up to 51 backends, so that a backend's part is at most 5 % off (docs/adr/0065). */
 export const SLOTS = { few: 1_021, many: 5_119 } as const
 const FEW = 51
 /** The place of a backend has to fit into a byte. */
-export const BACKENDS_MAX = 250
+export const BACKENDS_MAX = MAX_BACKENDS
 
 export function slotsFor(backends: number): number {
   return backends === 0 ? 0 : backends <= FEW ? SLOTS.few : SLOTS.many
