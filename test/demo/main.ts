@@ -20,6 +20,7 @@ import {
   FAMILIES,
   type Families
 } from './mesh-checks.ts'
+import { checkService } from './service-checks.ts'
 import { end } from '../suite/end.ts'
 import { run } from '../lab/run.ts'
 
@@ -73,6 +74,8 @@ async function build(): Promise<Lab | null> {
 async function prove(lab: Lab, families: Families): Promise<void> {
   await checkMembers(checks, lab)
   const tenants = await checkTenants(checks, lab, families)
+  // Where the kernel or the underlay leaves no room for the programs, there are no services (docs/services.md).
+  if ((await lab.host(1).status()).overlay.guard === 'bpf') await checkService(checks, lab, tenants.red1)
   await checkConcurrentAttach(checks, lab, families)
   await checkLeaderKill(checks, lab, tenants)
   await checkHostKill(checks, lab, tenants)

@@ -136,7 +136,7 @@ export async function checkTenants(checks: Checks, lab: Lab, families: Families)
 }
 
 /** The addresses of a name, of both families. */
-async function resolve(container: LabContainer, server: string, name: string): Promise<readonly string[]> {
+export async function resolve(container: LabContainer, server: string, name: string): Promise<readonly string[]> {
   const dig = await container.exec('dig', '+short', `@${server}`, name, 'A', name, 'AAAA')
   return dig.stdout.split('\n').filter(line => line !== '')
 }
