@@ -2,17 +2,19 @@
 // and a program its maps. So the maps live as long as any device runs one of our programs, and an agent that starts finds
 // them by the programs that are attached.
 
-import { closeSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { VxmeshError } from '#model/errors.ts'
 import * as bpf from '#platform/bpf.ts'
 import { errnoName, errnoText } from '#platform/libc.ts'
 import { kernelError } from '#platform/netlink-error.ts'
 import { BpfMap } from './map.ts'
-import type { MapShape } from './object/btf.ts'
+import { Btf, type MapShape } from './object/btf.ts'
 import { readObject, withMaps, type BpfObject, type ProgramCode } from './object/object.ts'
 
 const OBJECTS = resolve(import.meta.dirname, '../../dist/bpf')
+/** Without types of its own (CONFIG_DEBUG_INFO_BTF) a kernel verifies no function by itself, because it cannot tell its context. */
+const KERNEL_TYPES = '/sys/kernel/btf/vmlinux'
 const NAMES = ['container', 'overlay', 'underlay'] as const
 export const PROGRAMS = ['from_container', 'to_container', 'from_overlay', 'to_host', 'from_underlay'] as const
 export type ProgramName = (typeof PROGRAMS)[number]
@@ -109,7 +111,7 @@ export function loadDatapath(objects: readonly BpfObject[], attached: readonly n
     const programs = new Map<string, Program>()
     const processors = possibleProcessors()
     for (const object of objects) {
-      const btf = open('load the types of a program', bpf.loadBtf(object.btf))
+      const btf = open('load the types of a program', bpf.loadBtf(typesFor(object)))
       types.push(btf)
       for (const shape of object.maps.filter(({ name }) => !maps.has(name))) {
         const earlier = found.get(shape.name)
@@ -138,6 +140,11 @@ export function loadDatapath(objects: readonly BpfObject[], attached: readonly n
 export function closeDatapath({ programs, maps }: Datapath): void {
   for (const { fd } of programs.values()) closeSync(fd)
   for (const map of maps.values()) map.close()
+}
+
+/** What the verifier accepts without them takes it longer, and is far from its limits all the same. */
+function typesFor({ btf }: BpfObject): Uint8Array {
+  return existsSync(KERNEL_TYPES) ? btf : new Btf(btf).withStaticFunctions()
 }
 
 function hasShape(info: bpf.MapInfo, { type, key, value, maxEntries, flags }: MapShape): boolean {

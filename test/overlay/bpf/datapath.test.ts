@@ -14,7 +14,7 @@ import {
 } from '#overlay/bpf/datapath.ts'
 import { findPrograms, readProgram } from '#overlay/bpf/filter.ts'
 import type { BpfMap } from '#overlay/bpf/map.ts'
-import type { MapShape } from '#overlay/bpf/object/btf.ts'
+import { Btf, type MapShape } from '#overlay/bpf/object/btf.ts'
 import type { BpfObject, ProgramCode } from '#overlay/bpf/object/object.ts'
 import { readLinks } from '#overlay/kernel/kernel.ts'
 import { getLinks } from '#overlay/netlink/link.ts'
@@ -126,6 +126,23 @@ t.test('all programs are loaded, their maps are shared, and closing leaves nothi
   closeDatapath(datapath)
   t.equal(descriptors(), before)
 })
+
+t.test(
+  'the verifier accepts functions that it does not verify by themselves, as on a kernel without types',
+  { skip },
+  t => {
+    const statics = objects.map(object => ({ ...object, btf: new Btf(object.btf).withStaticFunctions() }))
+    t.ok(
+      statics.some(({ btf }, at) => !Buffer.from(btf).equals(objects[at]?.btf ?? new Uint8Array())),
+      'there are some'
+    )
+    for (const { name, figures } of load(t, statics).programs.values()) {
+      const [, processed = NaN] = /processed (\d+) insns/.exec(figures) ?? []
+      t.ok(Number(processed) * 4 <= VERIFIER_LIMIT, `${name}: ${processed} instructions`)
+    }
+    t.end()
+  }
+)
 
 t.test('a program that the verifier refuses is named with its words, and nothing stays loaded', { skip }, async t => {
   const before = descriptors()
