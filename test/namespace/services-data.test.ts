@@ -3,7 +3,7 @@
 import t, { type Test } from 'tap'
 import { parseIp, parseSubnet } from '#model/ip.ts'
 import type { DesiredService } from '#overlay/plan/services/service.ts'
-import { makeNetwork } from '../overlay/fixtures.ts'
+import { makeNetwork, peer } from '../overlay/fixtures.ts'
 import { cannotRun } from '../lab/requirements.ts'
 import { ServiceEnd } from '../lab/service-end.ts'
 import { Stage, type Plane } from '../lab/stage.ts'
@@ -226,6 +226,49 @@ t.test('datagrams leave a backend that is gone, although they never cease', { sk
   t.same(who([await client.ask('udp', { ...to, from }), await client.ask('udp', { ...to, from })]), ['near'])
   await setServices(s, single(s, ['far']))
   t.same(who([await client.ask('udp', { ...to, from })]), ['far'])
+})
+
+t.test('a backend whose host has failed gets no new connections while there is another one', { skip }, async t => {
+  const { s, client } = await stage(t, 'bpf')
+  await setServices(s, single(s, ['near', 'far']))
+  const askAll = async (): Promise<string[]> => {
+    const answers: string[] = []
+    for (const family of FAMILIES)
+      for (let n = 0; n < 12; n++)
+        answers.push(await client.ask(n % 2 === 0 ? 'tcp' : 'udp', { address: VIP[family], port: PORT }))
+    return who(answers)
+  }
+  const held = new Map<string, number>()
+  while (held.size < 2) {
+    const id = Number(await client.open({ address: VIP.ipv4, port: PORT }))
+    held.set(who([await client.say(id)]).join(), id)
+  }
+  s.statuses = new Map([
+    [peer(1), 'alive'],
+    [peer(2), 'failed']
+  ])
+  await s.pass(1, net.vni)
+  t.same(await askAll(), ['near'])
+  t.same(who([await client.say(held.get('far') ?? -1, LARGE)]), ['far'], 'established connections stay')
+  await setServices(s, single(s, ['far']))
+  t.same(await askAll(), ['far'], 'without another one it is asked')
+  s.statuses = null
+  await setServices(s, single(s, ['near', 'far']))
+  t.same(await askAll(), ['far', 'near'], 'it is back')
+})
+
+t.test('an answer that is cut into fragments is lost', { skip }, async t => {
+  const { s, client } = await stage(t, 'bpf')
+  // Its answers are as long as its name.
+  const server = await ServiceEnd.serve(s.container('near'), 'x'.repeat(3_000), UNUSED)
+  t.teardown(() => server.stop())
+  await setServices(s, single(s, ['near'], UNUSED))
+  for (const family of FAMILIES) {
+    const direct = await client.ask('udp', { address: addressOf(s, 'near', family), port: UNUSED })
+    t.ok(direct.length > 3_000, `${family}: it arrives without a service`)
+    t.equal(await client.ask('udp', { address: VIP[family], port: PORT }), 'timeout')
+    t.match(await client.ask('tcp', { address: VIP[family], port: PORT }), /^x{3000} /, 'TCP has no such answers')
+  }
 })
 
 t.test('the router and what is not a service are reached as ever, in a network with services', { skip }, async t => {

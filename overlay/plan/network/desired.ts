@@ -3,10 +3,11 @@
 
 import { addressesOf, gatewayMacOf, gatewaysOf, subnetsOf } from '#model/addresses.ts'
 import type { Endpoint, Shaping } from '#model/endpoint.ts'
-import type { IfName, NetworkName, Vni } from '#model/ids.ts'
+import type { IfName, NetworkName, PeerId, Vni } from '#model/ids.ts'
 import type { Ip, Subnet } from '#model/ip.ts'
 import type { Mac } from '#model/mac.ts'
 import { hasRouter, type Network } from '#model/network.ts'
+import { withoutFailed } from '../services/failed-hosts.ts'
 import type { DesiredService } from '../services/service.ts'
 import { peersOf, type PeersInput, type UnderlayPeer, type UnderlayPeers } from '../underlay/peers.ts'
 import { bridgeMac, bridgeName, endpointAlias, networkAlias, routerPortName, vethName, vxlanName } from './names.ts'
@@ -167,10 +168,19 @@ function desiredNetwork(p: NetworkInput): DesiredNetwork {
     tells: { usual: telling.usual, unusual },
     told: toldSubnet(network),
     subnets: subnetsOf(network),
-    services: input.services?.get(network.name) ?? [],
+    services: servicesOf(p),
     endpoints: local,
     router: hasRouter(network) ? { port: routerPortName(network.vni), mac: routerMac } : null
   }
+}
+
+/** O(hosts), and O(endpoints) while a host has failed. */
+function servicesOf({ input, network, endpoints }: NetworkInput): readonly DesiredService[] {
+  const services = input.services?.get(network.name) ?? []
+  const hasFailed = (host: PeerId): boolean => input.memberStatus?.get(host) === 'failed'
+  if (services.length === 0 || !input.hosts.some(({ peerId }) => hasFailed(peerId))) return services
+  const onFailed = endpoints.filter(({ host }) => hasFailed(host))
+  return withoutFailed(services, new Set(onFailed.flatMap(endpoint => addressesOf(network, endpoint))))
 }
 
 function neighboursOf(
