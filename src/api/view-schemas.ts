@@ -172,6 +172,9 @@ const status = z.strictObject({
     driver: z.string(),
     guard: z.string().describe('By what the ports of containers and the VXLAN port are guarded: bpf, nft or off'),
     noPrograms: z.nullable(z.string()).describe('Why no eBPF programs run; null when they do, or are not to'),
+    noServices: z
+      .nullable(z.string())
+      .describe('Why services do not work for the containers of this host; null when they do'),
     drift: count,
     degraded: z.array(z.string()),
     repaired: z.record(z.string(), count)

@@ -6,7 +6,7 @@ import { parseNetworkName, parseServiceName } from '#model/ids.ts'
 import { parseIp } from '#model/ip.ts'
 import { parseSelectorTerm } from '#model/labels.ts'
 import { MAX_AFFINITY_SECONDS, parseBackendText, parsePortText } from '#model/service.ts'
-import type { ServiceView } from '#model/views.ts'
+import type { ServiceView, StatusView } from '#model/views.ts'
 import { by, checked, onceAFamily, repeated, wholeNumber } from './arguments.ts'
 import type { CommandContext, Show, ShowList } from './context.ts'
 import { SERVICE_COLUMNS, serviceFacts } from './shapes.ts'
@@ -21,18 +21,19 @@ type CreateOptions = Changes & { network: string; ip?: readonly string[]; headle
 
 const name = checked('NAME', parseServiceName)
 
-export function serviceCommands(program: Command, { show, showList }: CommandContext): void {
+export function serviceCommands(program: Command, context: CommandContext): void {
+  const { show, showList } = context
   const service = program
     .command('service')
     .description('Services: addresses of a network that spread connections over its endpoints.')
-  createCommand(service, show)
+  createCommand(service, context)
   updateCommand(service, show)
   listCommand(service, showList)
-  showCommand(service, show)
+  showCommand(service, context)
   deleteCommand(service, show)
 }
 
-function createCommand(service: Command, show: Show): void {
+function createCommand(service: Command, context: CommandContext): void {
   const create = inNetwork(service.command('create').description('Create a service. Only on a server.'))
     .option(
       '--ip <address>',
@@ -47,7 +48,8 @@ function createCommand(service: Command, show: Show): void {
         throw new VxmeshError('ERR_USAGE', 'give either --select or --backend')
       const { network, ip: addresses, headless, port: ports } = o
       const body = { network, name, addresses, headless, ports, ...targetIn(o) }
-      await show<ServiceView>(command, client => client.call('POST', '/v1/services', body), serviceFacts)
+      await context.show<ServiceView>(command, client => client.call('POST', '/v1/services', body), serviceFacts)
+      await noteHere(command, context)
     })
 }
 
@@ -76,12 +78,20 @@ function listCommand(service: Command, showList: ShowList): void {
     })
 }
 
-function showCommand(service: Command, show: Show): void {
+function showCommand(service: Command, context: CommandContext): void {
   inNetwork(service.command('show').description('Show one service.')).action(
     async (name: string, o: { network: string }, command: Command) => {
-      await show<ServiceView>(command, client => client.call('GET', pathOf(o, name)), serviceFacts)
+      await context.show<ServiceView>(command, client => client.call('GET', pathOf(o, name)), serviceFacts)
+      await noteHere(command, context)
     }
   )
+}
+
+/** Says that services do not work for the containers of the host that was asked. */
+async function noteHere(command: Command, { client, formatOf, io }: CommandContext): Promise<void> {
+  if (formatOf(command) !== 'table') return
+  const { host, overlay } = (await client(command).call('GET', '/v1/status')) as StatusView
+  if (overlay.noServices !== null) io.out(`note       not reached on ${host}: ${overlay.noServices}\n`)
 }
 
 function deleteCommand(service: Command, show: Show): void {

@@ -255,7 +255,8 @@ export function statusFacts(s: StatusView): string {
     ['networks', `${s.networks}`],
     ['endpoints', `${s.endpoints}`],
     ['overlay', `${overlay.driver}, guard ${overlay.guard}, drift ${overlay.drift}`],
-    ...(overlay.noPrograms === null ? [] : [['no eBPF', overlay.noPrograms] as const])
+    ...(overlay.noPrograms === null ? [] : [['no eBPF', overlay.noPrograms] as const]),
+    ...(overlay.noServices === null ? [] : [['services', `do not work here: ${overlay.noServices}`] as const])
   ]
   return facts(pairs)
 }

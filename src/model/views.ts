@@ -194,6 +194,8 @@ export type StatusView = {
     readonly guard: string
     /** Why no eBPF programs run; null when they do, or are not to. */
     readonly noPrograms: string | null
+    /** Why services do not work for the containers of this host; null when they do. */
+    readonly noServices: string | null
     /** How many differences between desired and observed kernel state remain. */
     readonly drift: number
     /** Why, one line per cause. */

@@ -178,7 +178,15 @@ t.test('the nested keys of status are as documented', async t => {
   const status = JSON.parse((await vx(['status', '-o', 'json'], { env })).out) as Record<string, object>
   t.same(Object.keys(status['raft'] ?? {}), ['role', 'term', 'leader', 'commitIndex', 'appliedIndex'])
   t.same(Object.keys(status['members'] ?? {}), ['alive', 'failed'])
-  t.same(Object.keys(status['overlay'] ?? {}), ['driver', 'guard', 'noPrograms', 'drift', 'degraded', 'repaired'])
+  t.same(Object.keys(status['overlay'] ?? {}), [
+    'driver',
+    'guard',
+    'noPrograms',
+    'noServices',
+    'drift',
+    'degraded',
+    'repaired'
+  ])
 })
 
 t.test('an empty list prints the heading only, or an empty JSON or YAML list', async t => {

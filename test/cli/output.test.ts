@@ -117,7 +117,7 @@ t.test('problems of a host are shown first', t => {
     },
     raft: { role: 'leader', term: 1, leader: 'h1', commitIndex: 9, appliedIndex: 9 },
     members: { alive: 3, failed: 0 },
-    overlay: { driver: 'linux', guard: 'nft', noPrograms: null, drift: 0, degraded: [], repaired: {} }
+    overlay: { driver: 'linux', guard: 'nft', noPrograms: null, noServices: null, drift: 0, degraded: [], repaired: {} }
   }
   t.match(statusFacts(well), /^host {7}h1/)
   for (const [change, words] of [
@@ -127,6 +127,7 @@ t.test('problems of a host are shown first', t => {
     [{ overlay: { ...well.overlay, degraded: ['no bridge'] } }, /^! +degraded: no bridge\n/],
     [{ differsAt: 7 }, /^! +the state differs from the leader’s since log index 7/],
     [{ overlay: { ...well.overlay, noPrograms: 'an IPv6 underlay' } }, /drift 0\nno eBPF {4}an IPv6 underlay/],
+    [{ overlay: { ...well.overlay, noServices: 'guard nft' } }, /drift 0\nservices {3}do not work here: guard nft/],
     [{ cluster: null }, /\ncluster {4}none yet\n/]
   ] as const) {
     t.match(statusFacts({ ...well, ...change }), words)

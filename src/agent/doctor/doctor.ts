@@ -7,21 +7,25 @@ import { asVxmeshError } from '#model/errors.ts'
 import type { DoctorView, FindingView } from '#model/views.ts'
 import type { OverlayDriver } from '#overlay/driver.ts'
 import { systemClock } from '#platform/clock.ts'
+import { whyNoServices } from '../observe/no-services.ts'
 import { ok, warning } from './finding.ts'
 import { gatherMachine } from './gather-machine.ts'
 import { gatherMesh, type MeshSources } from './gather-mesh.ts'
-import { judgeAgent } from './judge-agent.ts'
+import { judgeAgent, judgeServices } from './judge-agent.ts'
 import { judgeMachine } from './judge-machine.ts'
 import { judgeMesh } from './judge-mesh.ts'
 
-export type DoctorSources = MeshSources & { readonly driver: Pick<OverlayDriver, 'devices' | 'features'> }
+export type DoctorSources = MeshSources & {
+  readonly driver: Pick<OverlayDriver, 'devices' | 'features' | 'name' | 'guard' | 'noPrograms'>
+}
 
 /** Examines machine, agent and mesh; takes 10 s at most. */
 export async function examine(sources: DoctorSources): Promise<DoctorView> {
   const { driver, clock } = sources
   const config = sources.config()
   const [machine, mesh] = await Promise.all([gatherMachine({ config, driver, clock }), gatherMesh(sources)])
-  const findings = [ok('agent', 'answers'), ...judgeMesh(mesh), ...judgeAgent(mesh), ...judgeMachine(machine)]
+  const services = judgeServices({ why: whyNoServices(driver), count: sources.state.serviceCount })
+  const findings = [ok('agent', 'answers'), ...judgeMesh(mesh), ...judgeAgent(mesh), services, ...judgeMachine(machine)]
   return view(config.name, findings)
 }
 

@@ -4,6 +4,15 @@ import type { FindingView } from '#model/views.ts'
 import type { MeshFacts } from './facts.ts'
 import { failed, ok, some, warning } from './finding.ts'
 
+/** Whether the network services of the cluster work for this host's containers. @param p.why they do not @param p.count how many there are */
+export function judgeServices({ why, count }: { readonly why: string | null; readonly count: number }): FindingView {
+  if (why === null) return ok('services', `${count}, led to by the programs at containers’ ports`)
+  if (count === 0) return ok('services', `there are none; they would not work here: ${why}`)
+  const todo =
+    'set overlay.guard and overlay.driver to auto, on a kernel that docs/datapath.md lists, or keep clients of services on other hosts'
+  return warning('services', `${count}, which this host’s containers do not reach: ${why}`, todo)
+}
+
 /** Full passes come every 30 s. */
 const LATE_MS = 90_000
 const STUCK_MS = 300_000

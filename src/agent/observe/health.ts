@@ -10,6 +10,7 @@ import type { StatusView } from '#model/views.ts'
 import type { ClusterLife, ReplicatedLog } from '#replication/ports.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { DigestCheck } from './digest-check.ts'
+import { whyNoServices } from './no-services.ts'
 import type { PeerDirectory } from './peer-directory.ts'
 
 export type HealthSources = {
@@ -87,6 +88,12 @@ export function statusView(
     endpoints: state.endpointCount,
     digest: digestOf(state),
     differsAt: digests.differsAt,
-    overlay: { driver: driver.name, guard: driver.guard, noPrograms: driver.noPrograms, ...reconciler.status() }
+    overlay: {
+      driver: driver.name,
+      guard: driver.guard,
+      noPrograms: driver.noPrograms,
+      noServices: whyNoServices(driver),
+      ...reconciler.status()
+    }
   }
 }

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { MachineFacts, MeshFacts, PeerAnswer, PeerFacts } from '#agent/doctor/facts.ts'
-import { judgeAgent } from '#agent/doctor/judge-agent.ts'
+import { judgeAgent, judgeServices } from '#agent/doctor/judge-agent.ts'
 import { judgeMachine } from '#agent/doctor/judge-machine.ts'
 import { judgeMesh } from '#agent/doctor/judge-mesh.ts'
 import { peerAnswer, readLocalReport, readTunnels } from '#agent/doctor/peer-answer.ts'
@@ -109,6 +109,11 @@ const BAD: readonly (readonly [what: string, findings: readonly FindingView[], .
     ...(['permissions', 'failed', /belongs to user 7/] as const)
   ],
   ['no Serf', ofMachine({ serfVersion: null }), 'serf.program', 'failed', /does not run/],
+  [
+    'services that do not work here',
+    [judgeServices({ why: 'guard nft', count: 2 })],
+    ...(['services', 'warning', /2, which this host’s containers do not reach: guard nft/] as const)
+  ],
   ['a failed member', peers({ status: 'failed' }), 'members', 'warning', /h2 failed/],
   ['a closed port', peers({ ports: [{ ...open, trouble: 'no answer' }] }), 'ports', 'failed', /h2 serf 192.*no answer/],
   [
@@ -228,4 +233,9 @@ t.test('only tunnel devices are read from the kernel’s table', t => {
     '    lo:    1    2 0\nvx000abc: 530 17 0 0 0\n  vx1: 1 1 0\nxvx000abd: 9 9 9\n'
   t.same(readTunnels(table), [[0xabc, 17]])
   t.end()
+})
+
+t.test('where there are no services, or they work, there is nothing to do', async t => {
+  t.match(judgeServices({ why: 'guard nft', count: 0 }), { level: 'ok', found: /none; .*guard nft/, todo: '' })
+  t.match(judgeServices({ why: null, count: 3 }), { level: 'ok', found: /^3/, todo: '' })
 })

@@ -139,8 +139,15 @@ t.test('the status document names the leader, and shows a pre-candidate as a can
       members: { alive: 2, failed: 1 },
       raft: { role: 'follower', term: 3, leader: 'h2', commitIndex: 9, appliedIndex: 4 }
     },
-    overlay: { driver: 'bpf', guard: 'bpf', noPrograms: null, drift: 0 }
+    overlay: { driver: 'bpf', guard: 'bpf', noPrograms: null, noServices: null, drift: 0 }
   })
+  for (const [driver, why] of [
+    [{ name: 'linux', guard: 'bpf', noPrograms: null }, null],
+    [{ name: 'linux', guard: 'nft', noPrograms: 'Linux 5.4' }, 'Linux 5.4'],
+    [{ name: 'linux', guard: 'nft', noPrograms: null }, /driver linux, guard nft/],
+    [{ name: 'ovs', guard: 'off', noPrograms: null }, /driver ovs, guard off/]
+  ] as const)
+    t.match(statusView(sources(), { ...facts, driver }).overlay.noServices, why)
   const status = { ...sources().log.status(), role: 'pre-candidate', leader: null } as const
   const electing = sources({ log: { ...sources().log, status: () => status } })
   t.match(statusView(electing, facts), { raft: { role: 'candidate', leader: null } })
