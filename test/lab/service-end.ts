@@ -56,6 +56,12 @@ export class ServiceEnd {
     return (await this.#process.ask({ kind: 'say', id, bytes })) as Answer
   }
 
+  /** kill -9: the container's stack ends its connections. */
+  kill(): Promise<void> {
+    process.kill(this.#process.pid, 'SIGKILL')
+    return this.stop()
+  }
+
   stop(): Promise<void> {
     return this.#process.stop()
   }
