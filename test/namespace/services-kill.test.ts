@@ -116,6 +116,10 @@ class Mesh {
   }
 }
 
+async function isFailed(knows: LabHost, host: LabHost): Promise<boolean> {
+  return (await knows.members()).some(({ name, status }) => name === host.name && status === 'failed')
+}
+
 const KILLED: Readonly<Record<(typeof KILLS)[number], (t: Test, mesh: Mesh, n: number) => Promise<void>>> = {
   /** Its process first, whose connections are refused, and then its container. Another one takes its place. */
   async backend(t, mesh, n) {
@@ -145,7 +149,10 @@ const KILLED: Readonly<Record<(typeof KILLS)[number], (t: Test, mesh: Mesh, n: n
     const host = mesh.lab.host(mesh.lab.hosts.length - (n % mesh.lab.hosts.length))
     const dead = { backends: mesh.namesOn(host), host }
     await host.killHost()
-    for (const when of ['after the power cut', 'while it is off']) t.same((await mesh.round(dead)).wrong, [], when)
+    t.same((await mesh.round(dead)).wrong, [], 'after the power cut')
+    for (const other of mesh.lab.hosts.filter(each => each !== host))
+      await waitFor(`${other.name} knows that it has failed`, () => isFailed(other, host), SETTLED)
+    t.same((await mesh.round(dead)).wrong, [], 'when it is known to have failed')
     await host.linkUp()
     await host.startAgent()
     await host.waitReady()
