@@ -48,8 +48,7 @@ function createCommand(service: Command, context: CommandContext): void {
         throw new VxmeshError('ERR_USAGE', 'give either --select or --backend')
       const { network, ip: addresses, headless, port: ports } = o
       const body = { network, name, addresses, headless, ports, ...targetIn(o) }
-      await context.show<ServiceView>(command, client => client.call('POST', '/v1/services', body), serviceFacts)
-      await noteHere(command, context)
+      await showHere(command, context, client => client.call('POST', '/v1/services', body))
     })
 }
 
@@ -81,15 +80,19 @@ function listCommand(service: Command, showList: ShowList): void {
 function showCommand(service: Command, context: CommandContext): void {
   inNetwork(service.command('show').description('Show one service.')).action(
     async (name: string, o: { network: string }, command: Command) => {
-      await context.show<ServiceView>(command, client => client.call('GET', pathOf(o, name)), serviceFacts)
-      await noteHere(command, context)
+      await showHere(command, context, client => client.call('GET', pathOf(o, name)))
     }
   )
 }
 
-/** Says that services do not work for the containers of the host that was asked. */
-async function noteHere(command: Command, { client, formatOf, io }: CommandContext): Promise<void> {
-  if (formatOf(command) !== 'table') return
+/** As a table also, that the addresses of services lead nowhere from the containers of the host that is asked. */
+async function showHere(
+  command: Command,
+  { show, client, formatOf, io }: CommandContext,
+  ask: Parameters<Show>[1]
+): Promise<void> {
+  const { addresses } = await show<ServiceView>(command, ask, serviceFacts)
+  if (formatOf(command) !== 'table' || addresses.length === 0) return
   const { host, overlay } = (await client(command).call('GET', '/v1/status')) as StatusView
   if (overlay.noServices !== null) io.out(`note       not reached on ${host}: ${overlay.noServices}\n`)
 }
