@@ -9,6 +9,7 @@ import type { LabHost } from '../lab/host.ts'
 import { ip, must } from '../lab/kernel.ts'
 import { Listener } from '../lab/packets/raw-socket.ts'
 import { countReplies } from '../lab/ping.ts'
+import { waitFor } from '../lab/wait.ts'
 import { routers } from './floods.ts'
 import { PROBES } from './probes.ts'
 import { attacker, scapy6, startAttacker, type Running } from './python.ts'
@@ -167,6 +168,8 @@ async function unguarded<T>(world: World, work: () => Promise<T>): Promise<T> {
   const host = world.host(1)
   await restart(host, { driver: 'linux', guard: 'off' })
   try {
+    const attached = (): Promise<string> => must('ip', ['netns', 'exec', host.namespace, 'bpftool', 'net', 'show'])
+    await waitFor('no program guards anything', async () => !(await attached()).includes('from_container'))
     return await work()
   } finally {
     await restart(host, { driver: 'auto', guard: 'auto' })
