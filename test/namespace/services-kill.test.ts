@@ -32,6 +32,8 @@ type Round = {
   readonly right: readonly Failure[]
   /** No connection failed, and every client is led to every backend. */
   readonly isWhole: boolean
+  /** Who answered the lanes last of clients on hosts that live. */
+  readonly seen: ReadonlySet<string>
 }
 
 class Mesh {
@@ -83,18 +85,34 @@ class Mesh {
       })
     )
     const failed = wrong.length + right.length
-    return { wrong, right, isWhole: failed === 0 && reports.every(report => this.#seesAll(report)) }
+    const seen = reports.flatMap((report, n) =>
+      this.clients[n]?.host === dead.host ? [] : Object.values(report.backends).flat()
+    )
+    return { wrong, right, isWhole: failed === 0 && reports.every(each => this.#seesAll(each)), seen: new Set(seen) }
   }
 
   /** Until a round is whole. @returns the failures on the way that may not be */
-  async settled(dead: Dead = { backends: [] }): Promise<readonly Failure[]> {
+  settled(dead: Dead = { backends: [] }): Promise<readonly Failure[]> {
+    return this.#until(
+      'all backends are there for all clients, and no connection fails',
+      dead,
+      ({ isWhole }) => isWhole
+    )
+  }
+
+  /** Until others answer all connections from hosts that live. @returns as `settled` */
+  left(dead: Dead): Promise<readonly Failure[]> {
+    return this.#until('others answer', dead, ({ seen }) => !dead.backends.some(name => seen.has(name)))
+  }
+
+  async #until(what: string, dead: Dead, holds: (round: Round) => boolean): Promise<readonly Failure[]> {
     const all: Failure[] = []
     await waitFor(
-      'all backends are there for all clients, and no connection fails',
+      what,
       async () => {
-        const { wrong, isWhole } = await this.round(dead)
-        all.push(...wrong)
-        return isWhole
+        const round = await this.round(dead)
+        all.push(...round.wrong)
+        return holds(round)
       },
       SETTLED
     )
@@ -152,7 +170,7 @@ const KILLED: Readonly<Record<(typeof KILLS)[number], (t: Test, mesh: Mesh, n: n
     t.same((await mesh.round(dead)).wrong, [], 'after the power cut')
     for (const other of mesh.lab.hosts.filter(each => each !== host))
       await waitFor(`${other.name} knows that it has failed`, () => isFailed(other, host), SETTLED)
-    t.same((await mesh.round(dead)).wrong, [], 'when it is known to have failed')
+    t.same(await mesh.left(dead), [], 'until all connections from elsewhere are led to others')
     await host.linkUp()
     await host.startAgent()
     await host.waitReady()
