@@ -4,6 +4,8 @@ import { spawn } from 'node:child_process'
 import { kill } from './kernel.ts'
 import { run } from './run.ts'
 
+const INTERVAL_MS = 50
+
 export type PingResult = {
   readonly sent: number
   readonly received: number
@@ -28,7 +30,7 @@ export type RunningPing = { readonly result: Promise<PingResult>; readonly stop:
 
 /** Starts a bounded ping; `stop` ends it early, and the result covers the pings sent until then. */
 export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
-  const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
+  const { count, intervalMs = INTERVAL_MS, waitMs = 1_000, size, dontFragment } = options
   const args = ['netns', 'exec', namespace, 'ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
   args.push('-W', `${Math.max(waitMs / 1_000, 0.1)}`)
   if (size !== undefined) args.push('-s', `${size}`)
@@ -48,7 +50,7 @@ export function startPing(namespace: string, address: string, options: PingOptio
       const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
       if (counts === null) reject(new Error(`ping ${address}: ${text.trim()} ${complaints.trim()}`))
       const average = /= [\d.]+\/([\d.]+)\//.exec(text)?.[1]
-      const answered = new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
+      const answered = answeredIn(text)
       resolve({
         gaps: Array.from({ length: Math.max(0, ...answered) }, (_, n) => n + 1).filter(n => !answered.has(n)),
         complaints: complaints.trim(),
@@ -74,7 +76,11 @@ export type ReplyOptions = {
   readonly inFragments?: boolean
 }
 
-/** How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. */
+/**
+ * How many of the first `count` pings are answered, without a warm-up; gives up `waitMs` after the last of them. Ping is given a
+ * deadline instead of a count alone, after which it would wait for two round trips only: too short on a busy machine. It goes on
+ * asking until then, and what is answered beyond `count` does not stand for what is not.
+ */
 export async function countReplies(
   from: { readonly namespace: string },
   to: string,
@@ -82,7 +88,13 @@ export async function countReplies(
 ): Promise<number> {
   const { count = 3, size, waitMs = 1_000, inFragments = false } = options
   const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
-  const flags = ['-n', '-c', `${count}`, '-i', '0.05', '-W', `${waitMs / 1_000}`, ...sized]
+  const deadline = Math.max(1, Math.round((count * INTERVAL_MS + waitMs) / 1_000))
+  const flags = ['-n', '-c', `${count}`, '-i', `${INTERVAL_MS / 1_000}`, '-w', `${deadline}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
-  return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)
+  return [...answeredIn(stdout)].filter(sequence => sequence <= count).length
+}
+
+/** Sequence numbers, from 1 on. */
+function answeredIn(text: string): ReadonlySet<number> {
+  return new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
 }
