@@ -4,8 +4,6 @@ import { spawn } from 'node:child_process'
 import { kill } from './kernel.ts'
 import { run } from './run.ts'
 
-const INTERVAL_MS = 50
-
 export type PingResult = {
   readonly sent: number
   readonly received: number
@@ -30,7 +28,7 @@ export type RunningPing = { readonly result: Promise<PingResult>; readonly stop:
 
 /** Starts a bounded ping; `stop` ends it early, and the result covers the pings sent until then. */
 export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
-  const { count, intervalMs = INTERVAL_MS, waitMs = 1_000, size, dontFragment } = options
+  const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
   const args = ['netns', 'exec', namespace, 'ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
   args.push('-W', `${Math.max(waitMs / 1_000, 0.1)}`)
   if (size !== undefined) args.push('-s', `${size}`)
@@ -50,7 +48,7 @@ export function startPing(namespace: string, address: string, options: PingOptio
       const counts = /(\d+) packets transmitted, (\d+) received/.exec(text)
       if (counts === null) reject(new Error(`ping ${address}: ${text.trim()} ${complaints.trim()}`))
       const average = /= [\d.]+\/([\d.]+)\//.exec(text)?.[1]
-      const answered = answeredIn(text)
+      const answered = new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
       resolve({
         gaps: Array.from({ length: Math.max(0, ...answered) }, (_, n) => n + 1).filter(n => !answered.has(n)),
         complaints: complaints.trim(),
@@ -76,11 +74,7 @@ export type ReplyOptions = {
   readonly inFragments?: boolean
 }
 
-/**
- * How many of the first `count` pings are answered, without a warm-up; gives up `waitMs` after the last of them. Ping is given a
- * deadline instead of a count alone, after which it would wait for two round trips only: too short on a busy machine. It goes on
- * asking until then, and what is answered beyond `count` does not stand for what is not.
- */
+/** How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. */
 export async function countReplies(
   from: { readonly namespace: string },
   to: string,
@@ -88,13 +82,7 @@ export async function countReplies(
 ): Promise<number> {
   const { count = 3, size, waitMs = 1_000, inFragments = false } = options
   const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
-  const deadline = Math.max(1, Math.round((count * INTERVAL_MS + waitMs) / 1_000))
-  const flags = ['-n', '-c', `${count}`, '-i', `${INTERVAL_MS / 1_000}`, '-w', `${deadline}`, ...sized]
+  const flags = ['-n', '-c', `${count}`, '-i', '0.05', '-W', `${waitMs / 1_000}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
-  return [...answeredIn(stdout)].filter(sequence => sequence <= count).length
-}
-
-/** Sequence numbers, from 1 on. */
-function answeredIn(text: string): ReadonlySet<number> {
-  return new Set([...text.matchAll(/icmp_seq=(\d+) ttl=/g)].map(match => Number(match[1])))
+  return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)
 }
