@@ -66,6 +66,8 @@ export function startPing(namespace: string, address: string, options: PingOptio
   }
 }
 
+const FEW = 5
+
 export type ReplyOptions = {
   readonly count?: number
   readonly size?: number
@@ -74,7 +76,10 @@ export type ReplyOptions = {
   readonly inFragments?: boolean
 }
 
-/** How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. */
+/**
+ * How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. Otherwise ping waits for
+ * the last answer two round trips or one interval: a few pings are given a longer one, for a busy machine.
+ */
 export async function countReplies(
   from: { readonly namespace: string },
   to: string,
@@ -82,7 +87,7 @@ export async function countReplies(
 ): Promise<number> {
   const { count = 3, size, waitMs = 1_000, inFragments = false } = options
   const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
-  const flags = ['-n', '-c', `${count}`, '-i', '0.05', '-W', `${waitMs / 1_000}`, ...sized]
+  const flags = ['-n', '-c', `${count}`, '-i', count <= FEW ? '0.2' : '0.05', '-W', `${waitMs / 1_000}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
   return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)
 }

@@ -117,7 +117,10 @@ t.test(
           WEB[0]
         ]
       )
-      await waitFor('the container answers', async () => (await answering(client, WEB[0])).join() === 'late')
+      // The client keeps the MAC of the service's address as long as any other neighbour's (docs/services.md).
+      await waitFor('the container answers', async () => (await answering(client, WEB[0])).join() === 'late', {
+        timeoutMs: 120_000
+      })
     })
     await expectOracle(lab)
   }
