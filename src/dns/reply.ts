@@ -2,7 +2,7 @@
 
 import { encode, type Answer } from 'dns-packet'
 import { UDP_BYTES, type Query } from './query.ts'
-import { AA, CD, HEADER_BYTES, QR, RA, RD, TC, type Rcode } from './wire.ts'
+import { AA, CD, HEADER_BYTES, QR, RA, RD, TC, TYPES, type Header, type Rcode } from './wire.ts'
 
 export type Reply = {
   readonly rcode: Rcode
@@ -32,14 +32,7 @@ export function encodeReply(query: Query, reply: Reply): Buffer {
   return Buffer.concat([header, question, ...(isCut ? [] : [answers.bytes, authorities.bytes]), opt])
 }
 
-export function encodeHeader(p: {
-  readonly id: number
-  readonly flags: number
-  readonly questions: number
-  readonly answers: number
-  readonly authorities: number
-  readonly additionals: number
-}): Buffer {
+export function encodeHeader(p: Header): Buffer {
   const header = Buffer.alloc(HEADER_BYTES)
   const words = [p.id, p.flags, p.questions, p.answers, p.authorities, p.additionals]
   for (const [at, word] of words.entries()) header.writeUInt16BE(word, at * 2)
@@ -53,7 +46,7 @@ export function optOf({ edns }: Pick<Query, 'edns'>, extendedRcode = 0): Buffer 
 
 export function encodeOpt(p: { readonly wantsSignatures: boolean; readonly extendedRcode?: number }): Buffer {
   const opt = Buffer.alloc(11)
-  opt.writeUInt16BE(41, 1)
+  opt.writeUInt16BE(TYPES.OPT, 1)
   opt.writeUInt16BE(UDP_BYTES, 3)
   opt.writeUInt8(p.extendedRcode ?? 0, 5)
   opt.writeUInt16BE(p.wantsSignatures ? 0x8000 : 0, 7)

@@ -5,10 +5,8 @@ import { verify } from '#allocator/consistency.ts'
 import { digestOf } from '#allocator/digest.ts'
 import { getKv } from '#allocator/kv-view.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
-import { StateBuilder } from '#allocator/state-builder.ts'
 import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { StateSection } from '#allocator/state-sections.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { BOTH_FAMILIES } from '#model/command.ts'
 import type { Endpoint } from '#model/endpoint.ts'
@@ -29,6 +27,7 @@ import {
   relabel,
   testRefusals
 } from './fixtures.ts'
+import { built, plain, sections } from './sections.ts'
 
 const RED = parseNetworkName('red')
 const ETH0 = parseIfName('eth0')
@@ -192,21 +191,6 @@ t.test('a selector enumerates the endpoints of one network', t => {
   t.same(chosen('app=web'), ['plain'])
   t.end()
 })
-
-function sections(state: ClusterState): StateSection[] {
-  const cursor = new StateCursor(state, 2)
-  const found: StateSection[] = []
-  for (let section = cursor.next(); section !== null; section = cursor.next()) found.push(section)
-  return found
-}
-
-function built(from: readonly unknown[]): ClusterState {
-  const builder = new StateBuilder()
-  for (const section of from) builder.add(section)
-  return builder.finish()
-}
-
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
 t.test('labels survive a snapshot of either form, with and without a second address, and in answers', t => {
   const caller = labelled()

@@ -6,10 +6,8 @@ import { digestOf } from '#allocator/digest.ts'
 import { getKv, listKv } from '#allocator/kv-view.ts'
 import { MAX_POLICIES_PER_NETWORK } from '#allocator/quotas.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
-import { StateBuilder } from '#allocator/state-builder.ts'
 import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { StateSection } from '#allocator/state-sections.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { SERVICES, type Command } from '#model/command.ts'
 import { parseNetworkName, parsePolicyName } from '#model/ids.ts'
@@ -28,6 +26,7 @@ import {
   testRefusals,
   unpolice
 } from './fixtures.ts'
+import { built, plain, sections } from './sections.ts'
 
 const RED = parseNetworkName('red')
 
@@ -218,21 +217,6 @@ t.test('one policy more than a network may have is refused there, and one elsewh
   caller.do(police('red', 'x'))
   t.end()
 })
-
-function sections(state: ClusterState): StateSection[] {
-  const cursor = new StateCursor(state, 2)
-  const found: StateSection[] = []
-  for (let section = cursor.next(); section !== null; section = cursor.next()) found.push(section)
-  return found
-}
-
-function built(from: readonly unknown[]): ClusterState {
-  const builder = new StateBuilder()
-  for (const section of from) builder.add(section)
-  return builder.finish()
-}
-
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
 t.test('policies survive a snapshot of either form, and so do answers about them', t => {
   const caller = full()

@@ -8,10 +8,8 @@ import { digestOf } from '#allocator/digest.ts'
 import { getKv, listKv } from '#allocator/kv-view.ts'
 import { MAX_SERVICES_PER_NETWORK } from '#allocator/quotas.ts'
 import { decodeState, encodeState } from '#allocator/snapshot.ts'
-import { StateBuilder } from '#allocator/state-builder.ts'
 import { StateCursor } from '#allocator/state-cursor.ts'
 import type { ClusterState } from '#allocator/state-machine.ts'
-import type { StateSection } from '#allocator/state-sections.ts'
 import { vacated } from '#allocator/vacate.ts'
 import { addressesOf } from '#model/addresses.ts'
 import { LABELS } from '#model/command.ts'
@@ -35,6 +33,7 @@ import {
   testRefusals,
   unserve
 } from './fixtures.ts'
+import { built, plain, sections } from './sections.ts'
 
 const RED = parseNetworkName('red')
 const WEB = parseServiceName('web')
@@ -325,21 +324,6 @@ t.test('one service more than a network may have is refused there, and one elsew
   caller.do(serve('red', 'x'))
   t.end()
 })
-
-function sections(state: ClusterState): StateSection[] {
-  const cursor = new StateCursor(state, 2)
-  const found: StateSection[] = []
-  for (let section = cursor.next(); section !== null; section = cursor.next()) found.push(section)
-  return found
-}
-
-function built(from: readonly unknown[]): ClusterState {
-  const builder = new StateBuilder()
-  for (const section of from) builder.add(section)
-  return builder.finish()
-}
-
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
 t.test('services survive a snapshot of either form, and so do answers about them', t => {
   const caller = full()

@@ -6,14 +6,15 @@ import { bytesOfIpv6 } from '#model/ipv6.ts'
 import type { Mac } from '#model/mac.ts'
 import { writeMac } from './entries.ts'
 import { BACKENDS_MAX, maglev } from '../services/maglev.ts'
-import type { DesiredBackend, DesiredService, ServiceProtocol } from '../services/service.ts'
+import type { Protocol } from '#model/service.ts'
+import type { DesiredBackend, DesiredService } from '../services/service.ts'
 import { textOf, type Key, type Value } from './tables.ts'
 
 /** What services' addresses resolve to: see programs/services.h. */
 export const SERVICE_MAC = '0e:76:78:00:00:01' as Mac
 
 /** The numbers that IP has for them. */
-export const PROTOCOLS: Readonly<Record<ServiceProtocol, number>> = { tcp: 6, udp: 17, sctp: 132 }
+export const PROTOCOLS: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17, sctp: 132 }
 
 /** Of the keys of services and backends, of a service's value and of a backend's. */
 export const SERVICE_KEY_BYTES = 24
@@ -89,7 +90,7 @@ export function serviceEntries({ vni, services: wanted, subnets, macOf }: Servic
 class ServiceKey {
   readonly #bytes = new Uint8Array(SERVICE_KEY_BYTES)
 
-  constructor(p: { vni: Vni; address: Ip; port: number; protocol: ServiceProtocol }) {
+  constructor(p: { vni: Vni; address: Ip; port: number; protocol: Protocol }) {
     const view = new DataView(this.#bytes.buffer)
     view.setUint32(0, p.vni, true)
     writeMapped(this.#bytes, 4, p.address)

@@ -1,13 +1,12 @@
 // A network's services as this host's data plane is to have them, computed by the caller from the replicated state. Pure.
 
 import type { Ip } from '#model/ip.ts'
-
-export type ServiceProtocol = 'tcp' | 'udp' | 'sctp'
+import type { Protocol } from '#model/service.ts'
 
 export type DesiredBackend = { readonly address: Ip; readonly port: number }
 
 export type DesiredServicePort = {
-  readonly protocol: ServiceProtocol
+  readonly protocol: Protocol
   readonly port: number
   /** Up to BACKENDS_MAX; others are left out. */
   readonly backends: readonly DesiredBackend[]

@@ -12,7 +12,7 @@ import {
   shareOf
 } from '#overlay/plan/programs/flows.ts'
 import { PROTOCOLS, writeMapped } from '#overlay/plan/programs/service-entries.ts'
-import type { ServiceProtocol } from '#overlay/plan/services/service.ts'
+import type { Protocol } from '#model/service.ts'
 
 const HEADER = readFileSync(new URL('../../../../overlay/bpf/programs/flows.h', import.meta.url), 'utf8')
 const vni = parseVni(7)
@@ -26,7 +26,7 @@ const [ENDED, RESET, SELF, SELF_BACK, USED] = ['ENDED', 'RESET', 'OWN', 'OWN_BAC
 type Half = { readonly key: Buffer; readonly value: Buffer }
 type HalfSpec = {
   readonly port?: number
-  readonly protocol?: ServiceProtocol
+  readonly protocol?: Protocol
   readonly toService: boolean
   readonly other: readonly [address: string, port: number]
   readonly own?: number
@@ -55,7 +55,7 @@ function half(p: HalfSpec): Half {
 function pair(
   quiet: readonly [number, number],
   marks: readonly [number, number],
-  p: { protocol?: ServiceProtocol; port?: number; own?: number } = {}
+  p: { protocol?: Protocol; port?: number; own?: number } = {}
 ): Half[] {
   return [
     half({ ...p, toService: true, other: [VIP, 80], becomes: [BACKEND, 8_080], quiet: quiet[0], marks: marks[0] }),
@@ -79,7 +79,7 @@ function judge(
 }
 
 t.test('a flow is over after the time that its protocol and its marks give it, by the later of its halves', async t => {
-  const cases: readonly [string, number, readonly [number, number], ServiceProtocol?][] = [
+  const cases: readonly [string, number, readonly [number, number], Protocol?][] = [
     ['a connection in use', IDLE.connection, [USED, USED]],
     ['one that nobody has answered', IDLE.short, [USED, 0]],
     ['one that was never used again', IDLE.short, [0, 0]],

@@ -13,7 +13,8 @@ import {
 import { emptyTables, type TableSet } from '#overlay/plan/programs/tables.ts'
 import { planPrograms, type ProgramOp } from '#overlay/plan/programs/plan-programs.ts'
 import { SLOTS } from '#overlay/plan/services/maglev.ts'
-import type { DesiredBackend, DesiredService, ServiceProtocol } from '#overlay/plan/services/service.ts'
+import type { Protocol } from '#model/service.ts'
+import type { DesiredBackend, DesiredService } from '#overlay/plan/services/service.ts'
 
 const vni = parseVni(0xabcdef)
 const HEADER = readFileSync(new URL('../../../../overlay/bpf/programs/services.h', import.meta.url), 'utf8')
@@ -26,11 +27,7 @@ function backend(last: number, port = 8_080): DesiredBackend {
   return { address: parseIp(`10.1.0.${last}`), port }
 }
 
-function service(
-  address: string,
-  backends: readonly DesiredBackend[],
-  protocol: ServiceProtocol = 'tcp'
-): DesiredService {
+function service(address: string, backends: readonly DesiredBackend[], protocol: Protocol = 'tcp'): DesiredService {
   return { address: parseIp(address), ports: [{ protocol, port: 80, backends }], affinitySeconds: 0 }
 }
 
