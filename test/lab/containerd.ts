@@ -82,7 +82,12 @@ export class Containerd {
       explain: () => readFileSync(logFile, 'utf8')
     })
     return {
-      exec: (...words) => this.ctr('task', 'exec', '--exec-id', `${id}-exec`, id, ...words),
+      // ctr may end before it has copied what a command printed (containerd 13931), so the output goes to a file.
+      exec: async (...words) => {
+        const toFile = ['/bin/busybox', 'sh', '-c', 'exec "$@" >/output 2>&1', 'sh', ...words]
+        await this.ctr('task', 'exec', '--exec-id', `${id}-exec`, id, ...toFile)
+        return readFile(join(this.#dir, 'root/output'), 'utf8')
+      },
       remove: async () => {
         await this.ctr('task', 'kill', '--signal', 'SIGKILL', id)
         await client.exited
