@@ -265,9 +265,13 @@ async function bridgeNetfilter(world: World, side: Side): Promise<Outcome> {
     await ipBatch([`addr add ${secondAddress}/${prefix} dev eth0 nodad`, 'link set eth0 up'], second.namespace)
     await must('ip', ['netns', 'exec', h1.namespace, 'sysctl', '-qw', `${bridgeSwitch}=1`])
     // The host's agent is told of the new bridge by the kernel, long before its next full pass.
-    await waitFor('what others bridge passes', async () => (await countReplies(second, address, { count: 1 })) === 1, {
-      timeoutMs: TOLD_MS
-    }).catch(() => undefined)
+    await waitFor(
+      'what others bridge passes',
+      async () => (await countReplies(second, address, { count: 1, waitMs: 500 })) === 1,
+      {
+        timeoutMs: TOLD_MS
+      }
+    ).catch(() => undefined)
     const before = await countReplies(second, address)
     const ours = [side.address(world, side.near), side.address(world, side.far)] as const
     await h1.nft([NAT.replace('RULE', side.translated([...ours, address]))])

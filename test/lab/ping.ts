@@ -4,6 +4,9 @@ import { spawn } from 'node:child_process'
 import { kill } from './kernel.ts'
 import { run } from './run.ts'
 
+/** For the first reply, on a busy machine. Whoever expects none, or asks again and again, waits less. */
+const PATIENCE_MS = 5_000
+
 export type PingResult = {
   readonly sent: number
   readonly received: number
@@ -28,7 +31,7 @@ export type RunningPing = { readonly result: Promise<PingResult>; readonly stop:
 
 /** Starts a bounded ping; `stop` ends it early, and the result covers the pings sent until then. */
 export function startPing(namespace: string, address: string, options: PingOptions): RunningPing {
-  const { count, intervalMs = 50, waitMs = 1_000, size, dontFragment } = options
+  const { count, intervalMs = 50, waitMs = PATIENCE_MS, size, dontFragment } = options
   const args = ['netns', 'exec', namespace, 'ping', '-n', '-c', `${count}`, '-i', `${intervalMs / 1_000}`]
   args.push('-W', `${Math.max(waitMs / 1_000, 0.1)}`)
   if (size !== undefined) args.push('-s', `${size}`)
@@ -85,7 +88,7 @@ export async function countReplies(
   to: string,
   options: ReplyOptions = {}
 ): Promise<number> {
-  const { count = 3, size, waitMs = 1_000, inFragments = false } = options
+  const { count = 3, size, waitMs = PATIENCE_MS, inFragments = false } = options
   const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
   const flags = ['-n', '-c', `${count}`, '-i', count <= FEW ? '0.2' : '0.05', '-W', `${waitMs / 1_000}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })

@@ -53,7 +53,7 @@ t.test(
         await container.remove()
         t.same(await ofRuntime(), [], 'the runtime calls DEL before it returns')
         t.ok(await waitFor('no device is left', async () => (await devices()).length === 0))
-        const { received } = await far.ping(endpoint.address, { count: 1 })
+        const { received } = await far.ping(endpoint.address, { count: 1, waitMs: 1_000 })
         t.equal(received, 0, 'its address does not answer any more')
       })
     }

@@ -54,7 +54,7 @@ t.test('pods are in the networks of their namespaces and leave nothing behind', 
     // h1 hears of the other pod only after the ADD on h2 has returned.
     await waitFor(
       'the other host’s pod is reached',
-      async () => (await a.container.ping(atB.address, { count: 1 })).received === 1
+      async () => (await a.container.ping(atB.address, { count: 1, waitMs: 500 })).received === 1
     )
     t.equal((await a.container.ping(atB.address, { count: 3 })).received, 3)
     t.equal((await a.container.ping(atOther.address, { count: 2, waitMs: 300 })).received, 0)

@@ -51,5 +51,7 @@ t.test('only a host’s own leave withdraws it from the overlay', { skip: cannot
 
   await host.startAgent()
   await host.waitReady(30_000)
-  await waitFor('it is back', async () => (await countReplies(from, to, { count: 1 })) === 1, { timeoutMs: 30_000 })
+  await waitFor('it is back', async () => (await countReplies(from, to, { count: 1, waitMs: 500 })) === 1, {
+    timeoutMs: 30_000
+  })
 })

@@ -121,10 +121,10 @@ for (const guard of ['bpf', 'nft', 'Open vSwitch'] as const) {
       const [two] = await lab.containers(['two'])
       if (two === undefined) throw new Error('no container')
       await h1.attach(two, 'blue')
-      await waitFor('IPv6 alone has its way out', async () => (await countReplies(two, SERVER_V6)) > 0)
+      await waitFor('IPv6 alone has its way out', async () => (await countReplies(two, SERVER_V6, { waitMs: 500 })) > 0)
       const across = two.startPing(SERVER_V6, { count: 2_000, intervalMs: 5 })
       await h1.cliJson('network', 'update', 'blue', '--add-subnet', '10.2.0.0/24')
-      await waitFor('it has IPv4, too', async () => (await countReplies(two, SERVER)) > 0)
+      await waitFor('it has IPv4, too', async () => (await countReplies(two, SERVER, { waitMs: 500 })) > 0)
       t.equal(await countReplies(two, SERVER_V6), 3, 'IPv6 goes on')
       across.stop()
       const kept6 = await across.result

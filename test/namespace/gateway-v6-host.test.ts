@@ -56,7 +56,10 @@ t.test(
       await advertise(1_000)
       return (await learned()) > 900
     })
-    await waitFor('the host uses it', async () => (await countReplies({ namespace: h1 }, SERVER_V6)) === 3)
+    await waitFor(
+      'the host uses it',
+      async () => (await countReplies({ namespace: h1 }, SERVER_V6, { waitMs: 500 })) === 3
+    )
     const before = await settingsV6(g, 1)
     const d1 = await g.attach(dual, { container: 'd1', host: 1, address: '10.1.0.2' })
     t.ok((await learned()) > 900, 'the route has stayed')

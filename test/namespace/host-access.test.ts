@@ -111,7 +111,11 @@ t.test(
     }
     t.equal(await probe(shut.container.namespace, '10.1.0.2'), '', 'containers of other networks do not reach it')
     t.ok((await countReplies(withEgress.container, SERVER)) > 0, 'egress still works')
-    t.equal(await countReplies(without.container, SERVER), 0, 'a network without egress still has none')
+    t.equal(
+      await countReplies(without.container, SERVER, { waitMs: 1_000 }),
+      0,
+      'a network without egress still has none'
+    )
 
     await ip(g.hostName(2), 'route add 10.1.0.2/32 via 192.0.2.1')
     await ip(g.outside.namespace, 'route add 10.1.0.2/32 via 198.51.100.1')
@@ -339,7 +343,8 @@ t.test(
       ['closed', 'fd00:3::/64']
     ] as const)
       await h1.cliJson('network', 'update', name, '--add-subnet', subnet)
-    const pings6 = (host: LabHost, to: string): Promise<number> => countReplies({ namespace: host.namespace }, to)
+    const pings6 = (host: LabHost, to: string): Promise<number> =>
+      countReplies({ namespace: host.namespace }, to, { waitMs: 1_000 })
     for (const [host, own] of [
       [h1, open6],
       [h2, far6]
@@ -349,7 +354,7 @@ t.test(
     t.equal(await pings6(h1, far6), 0, 'the other host’s container')
     t.equal(await pings6(h2, open6), 0)
     t.equal(await pings6(h1, closed6), 0, 'a network without hostAccess')
-    t.equal(await countReplies(c1, open6), 0, 'another network')
+    t.equal(await countReplies(c1, open6, { waitMs: 1_000 }), 0, 'another network')
 
     const flags = ['-n', '-q', '-i', '0.01', '-c', '500', open]
     const ping = run('ip', ['netns', 'exec', h1.namespace, 'ping', ...flags], { timeoutMs: 30_000 })

@@ -55,7 +55,10 @@ t.test(
     })
 
     const { address } = await h1.cliJson<EndpointView>('endpoint', 'show', 'web')
-    await waitFor('they reach each other', async () => (await pod.ping(bare(address), { count: 1 })).received === 1)
+    await waitFor(
+      'they reach each other',
+      async () => (await pod.ping(bare(address), { count: 1, waitMs: 500 })).received === 1
+    )
     const ping = pod.startPing(bare(address), { count: 100_000, intervalMs: 10 })
 
     await t.test('live, on the own host and from the server, and no packet notices', async t => {

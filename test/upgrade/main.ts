@@ -43,7 +43,10 @@ try {
   if (from === undefined || to === undefined) throw new Error('no containers')
   await first.attach(from, 'red')
   const { address } = await third.attach(to, 'red')
-  await waitFor('the containers reach each other', async () => (await countReplies(from, bare(address))) === 3)
+  await waitFor(
+    'the containers reach each other',
+    async () => (await countReplies(from, bare(address), { waitMs: 500 })) === 3
+  )
   const loader = await lab.addHost({ role: 'client', join: ['192.0.2.1'], logLevel: 'warn' })
   const script = resolve(import.meta.dirname, '../chaos/load.ts')
   const load = await JsonProcess.start(loader.namespace, script, [loader.configFile, NETWORK, `${LANES}`])

@@ -234,7 +234,11 @@ export const gateway: Scenario = async (t, plane) => {
   for (const name of s.containers.keys()) {
     t.equal(await s.replies(name, '10.1.0.1', { count: 2 }), 2, `${name} reaches its router`)
   }
-  t.equal(await countReplies(s.container('r1'), s.lab.host(2).address, { count: 1 }), 0, 'not the underlay')
+  t.equal(
+    await countReplies(s.container('r1'), s.lab.host(2).address, { count: 1, waitMs: 1_000 }),
+    0,
+    'not the underlay'
+  )
   for (const host of s.members) t.same(await s.pass(host), [])
 }
 
@@ -245,10 +249,10 @@ export const drift: Scenario = async (t, plane) => {
   const host = s.lab.host(1).namespace
   const veth = vethName(s.endpoint('r1').containerId, s.endpoint('r1').ifname)
   await ip(host, `link set ${veth} down`)
-  t.equal(await ping(s, 'r1', 'r2', { count: 1 }), 0)
+  t.equal(await ping(s, 'r1', 'r2', { count: 1, waitMs: 1_000 }), 0)
   t.not((await s.pass(1)).length, 0)
   // A container that asked for its neighbour in vain first drops what waits for the answer.
-  await waitFor('r1 reaches r2', async () => (await ping(s, 'r1', 'r2', { count: 3 })) === 3)
+  await waitFor('r1 reaches r2', async () => (await ping(s, 'r1', 'r2', { count: 3, waitMs: 500 })) === 3)
   t.same(await s.pass(1), [])
 }
 

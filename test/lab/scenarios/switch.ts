@@ -103,7 +103,9 @@ export async function daemonReturns(t: Test, plane: Plane): Promise<void> {
     const since = systemClock.nowMs()
     await waitFor('the driver reports a change', () => again, { timeoutMs: 10_000 })
     await waitFor('a pass', async () => (await s.pass(1)).length >= 0, { timeoutMs: 10_000 })
-    await waitFor('traffic', async () => (await ping(s, 'r1', 'r2', { count: 1 })) === 1, { timeoutMs: 10_000 })
+    await waitFor('traffic', async () => (await ping(s, 'r1', 'r2', { count: 1, waitMs: 500 })) === 1, {
+      timeoutMs: 10_000
+    })
     const ms = Math.round(systemClock.nowMs() - since)
     traffic.stop()
     const { sent, received } = await traffic.result
