@@ -1,6 +1,6 @@
-// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. What measures rates or
-// latencies runs by itself at the end; what tolerates neighbours runs before that, side by side; what only computes runs
-// in the background. Each part's output is printed once it is over, and failures are repeated at the end.
+// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. What measures rates runs
+// first, one after the other; what tolerates neighbours runs after that, side by side; what only computes runs in the background
+// all the time. Each part's output is printed once it is over, and failures are repeated at the end.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ import { end } from './suite/end.ts'
 type Part = {
   readonly name: string
   readonly run?: (execute: Execute) => Promise<Outcome>
-  /** What else it runs, from the start of the suite, beside the parts before it. */
+  /** What else it runs, as soon as nothing has to run alone, beside the parts before it. */
   readonly ahead?: () => Promise<Outcome>
   /** Parts whose work ahead it waits for before its own. */
   readonly after?: readonly string[]
@@ -26,7 +26,7 @@ type Part = {
 /** When a part ran, in seconds since the suite began. */
 type Span = { readonly from: number; readonly to: number }
 
-/** They measure rates or saturate the processor: no other hosts run at the same time. */
+/** They measure rates or saturate the processor: they run first, and no other hosts at the same time. */
 const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'shaping-rates')
 /** The longest of the others, a minute and more: they start first, so that none of them runs alone at the end. */
 const LONGEST = namespaceFiles(
@@ -101,6 +101,9 @@ const total = { passed: 0, failed: 0 }
 process.env['LAB_VXMESH'] = await buildProgram(root)
 const background = new Background()
 const ahead = new Map<string, Promise<Outcome>>()
+const alone = parts.some(({ name }) => name === 'namespace')
+  ? timed('namespace', () => tap(execute, ALONE, 1))
+  : Promise.resolve(NOTHING)
 for (const { name, ahead: run, after = [] } of parts) {
   if (run !== undefined)
     ahead.set(
@@ -119,8 +122,9 @@ for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 end(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
-/** Once the parts `after` have done what they run ahead. */
+/** Once nothing has to run alone any more, and the parts `after` have done what they run ahead. */
 async function startAfter(after: readonly string[], run: () => Promise<Outcome>): Promise<Outcome> {
+  await alone
   for (const name of after) await ahead.get(name)
   return run()
 }
@@ -168,9 +172,7 @@ async function qemu(execute: Execute): Promise<Outcome> {
 async function namespace(): Promise<Outcome> {
   const first = new Set([...ALONE, ...LONGEST])
   const others = files(name => /^(namespace|uml)\//.test(name)).filter(path => !first.has(path))
-  const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
-  await Promise.all(ahead.values())
-  return sum([shared, await tap(execute, ALONE, 1)])
+  return sum([await alone, await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)])
 }
 
 /** What takes long, and fails seldom when the rest holds: IPv6 alone, and hosts that have nothing else. */
