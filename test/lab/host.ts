@@ -1,6 +1,6 @@
 // A host of the lab: a namespace on the underlay with its own agent and files, and the faults that tests inject.
 
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
@@ -231,9 +231,10 @@ export class LabHost {
   }
 }
 
+/** Whether it has ended and only its parent does not know yet. Until its last thread has, it keeps its files open. */
 function isZombie(pid: number): boolean {
   try {
-    return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(' Z ')
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(' Z ') && readdirSync(`/proc/${pid}/task`).length === 1
   } catch {
     return true
   }

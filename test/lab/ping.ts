@@ -81,7 +81,7 @@ export type ReplyOptions = {
 
 /**
  * How many of `count` pings are answered, without a warm-up; gives up `waitMs` after the last if none is. Otherwise ping waits for
- * the last answer two round trips or one interval: a few pings are given a longer one, for a busy machine.
+ * the last answer two round trips or one interval: a few pings are sent at once, with a long interval, for a busy machine.
  */
 export async function countReplies(
   from: { readonly namespace: string },
@@ -90,7 +90,8 @@ export async function countReplies(
 ): Promise<number> {
   const { count = 3, size, waitMs = PATIENCE_MS, inFragments = false } = options
   const sized = size === undefined ? [] : ['-M', inFragments ? 'dont' : 'do', '-s', `${size}`]
-  const flags = ['-n', '-c', `${count}`, '-i', count <= FEW ? '0.2' : '0.05', '-W', `${waitMs / 1_000}`, ...sized]
+  const pace = count <= FEW ? ['-l', `${count}`, '-i', `${PATIENCE_MS / 1_000}`] : ['-i', '0.05']
+  const flags = ['-n', '-c', `${count}`, ...pace, '-W', `${waitMs / 1_000}`, ...sized]
   const { stdout } = await run('ip', ['netns', 'exec', from.namespace, 'ping', ...flags, to], { timeoutMs: 60_000 })
   return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0)
 }
