@@ -45,8 +45,8 @@ const LONGEST = namespaceFiles(
 )
 /** More than there are processors, because namespace tests wait a lot. */
 const NAMESPACE_JOBS = 4
-/** Their files compute, and other parts run beside them. */
-const UNIT_JOBS = 1
+/** Their files compute, and the other parts run beside them. */
+const UNIT_JOBS = 2
 /** Bound of a file: only one that hangs reaches it, even on a busy machine. */
 const FILE_SECONDS = 1_800
 /** So that the part ends within 90 minutes whatever hangs. */
