@@ -1,6 +1,6 @@
-// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. What measures rates runs
-// first, one after the other; what tolerates neighbours runs after that, side by side; what only computes runs in the background
-// all the time. Each part's output is printed once it is over, and failures are repeated at the end.
+// Runs the parts of the test suite and counts their tests; a tool that is not tap counts as one. What measures rates or
+// latencies runs by itself at the end; what tolerates neighbours runs before that, side by side; what only computes runs
+// in the background. Each part's output is printed once it is over, and failures are repeated at the end.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ import { end } from './suite/end.ts'
 type Part = {
   readonly name: string
   readonly run?: (execute: Execute) => Promise<Outcome>
-  /** What else it runs, as soon as nothing has to run alone, beside the parts before it. */
+  /** What else it runs, from the start of the suite, beside the parts before it. */
   readonly ahead?: () => Promise<Outcome>
   /** Parts whose work ahead it waits for before its own. */
   readonly after?: readonly string[]
@@ -23,30 +23,21 @@ type Part = {
   readonly onDemand?: true
 }
 
-/** When a part ran, in seconds since the suite began. */
-type Span = { readonly from: number; readonly to: number }
-
-/** They measure rates or saturate the processor: they run first, and no other hosts at the same time. */
+/** They measure rates or saturate the processor: no other hosts run at the same time. */
 const ALONE = namespaceFiles('fuzz', 'gateway-rates', 'shaping-rates')
-/** The longest of the others, a minute and more: they start first, so that none of them runs alone at the end. */
+/** The longest of the others start first, so that none of them runs alone at the end. */
 const LONGEST = namespaceFiles(
   'host-access',
-  'long-cut',
-  'underlay',
-  'gateway-v6',
-  'gateway',
-  'programs',
-  'services-data',
   'servers',
-  'package',
-  'slow-reader',
-  'gateway-v6-agent',
-  'restart'
+  'underlay',
+  'gateway',
+  'restart',
+  'reload',
+  'backup',
+  'package'
 )
 /** More than there are processors, because namespace tests wait a lot. */
-const NAMESPACE_JOBS = 4
-/** Their files compute, and the other parts run beside them. */
-const UNIT_JOBS = 2
+const NAMESPACE_JOBS = 3
 /** Bound of a file: only one that hangs reaches it, even on a busy machine. */
 const FILE_SECONDS = 1_800
 /** So that the part ends within 90 minutes whatever hangs. */
@@ -64,22 +55,18 @@ const PARTS: readonly Part[] = [
     background: true
   },
   { name: 'namespace', run: namespace },
-  { name: 'unit', ahead: () => tap(execute, files(isUnit), UNIT_JOBS) },
-  { name: 'chaos', ahead: chaos },
+  { name: 'unit', ahead: () => tap(execute, files(isUnit), 2) },
+  { name: 'conformance', ahead: async () => sum([await conformance('uml'), await conformance('here')]) },
   {
     name: 'attack',
-    after: ['chaos'],
+    after: ['unit'],
     ahead: async () => readCounts(await execute('node', ['test/attack/main.ts']))
   },
-  {
-    name: 'conformance',
-    // The second kernel computes all the time, so it does not begin beside everything else.
-    ahead: async () => sum(await Promise.all([conformance('here'), startAfter(['attack'], () => conformance('uml'))]))
-  },
+  { name: 'chaos', ahead: chaos },
   // Four whole hosts and 200 containers at once.
   {
     name: 'demo',
-    after: ['attack'],
+    after: ['unit', 'chaos'],
     ahead: async () => readCounts(await execute('node', ['test/demo/main.ts', '--once']))
   },
   { name: 'families', run: families, onDemand: true },
@@ -97,58 +84,37 @@ const NOTHING: Outcome = { passed: 0, failed: 0, output: '' }
 const parts = PARTS.filter(({ name, onDemand = false }) => (wanted.length === 0 ? !onDemand : wanted.includes(name)))
 const startedAt = performance.now()
 const lines = new Map<string, string>()
-const spans = new Map<string, Span>()
 const failed: string[] = []
 const total = { passed: 0, failed: 0 }
 process.env['LAB_VXMESH'] = await buildProgram(root)
 const background = new Background()
 const ahead = new Map<string, Promise<Outcome>>()
-const alone = parts.some(({ name }) => name === 'namespace')
-  ? timed('namespace', () => tap(execute, ALONE, 1))
-  : Promise.resolve(NOTHING)
-for (const { name, ahead: run, after = [] } of parts) {
-  if (run !== undefined)
-    ahead.set(
-      name,
-      startAfter(after, () => timed(name, run))
-    )
-}
+for (const part of parts) if (part.ahead !== undefined) ahead.set(part.name, startAhead(part, part.ahead))
 const inBackground = parts.filter(part => part.background).map(part => show(part, background.execute))
 for (const part of parts.filter(({ background = false }) => !background)) await show(part, execute)
 // They compete like everything else now, because nothing else is left.
 background.raise()
 await Promise.all(inBackground)
 if (failed.length > 0) console.log(`\n${failed.join('\n').trimEnd()}`)
-console.log(`\n=== summary, ${seconds()} s`)
+console.log(`\n=== summary, ${seconds(startedAt)} s`)
 for (const { name } of parts) console.log(lines.get(name))
 console.log(`${total.passed} passed, ${total.failed} failed`)
 end(total.failed === 0 && total.passed > 0 ? 0 : 1)
 
-/** Once nothing has to run alone any more, and the parts `after` have done what they run ahead. */
-async function startAfter(after: readonly string[], run: () => Promise<Outcome>): Promise<Outcome> {
-  await alone
+async function startAhead({ after = [] }: Part, run: () => Promise<Outcome>): Promise<Outcome> {
   for (const name of after) await ahead.get(name)
   return run()
 }
 
-/** Adds to the span of a part the time that `run` takes. */
-async function timed(name: string, run: () => Promise<Outcome>): Promise<Outcome> {
-  const from = seconds()
-  return run().finally(() => {
-    spans.set(name, { from: Math.min(from, spans.get(name)?.from ?? from), to: seconds() })
-  })
-}
-
 async function show({ name, run }: Part, execute: Execute): Promise<void> {
   console.log(`${name} begins`)
-  const own = run === undefined ? NOTHING : await timed(name, () => run(execute))
-  const outcome = sum([own, (await ahead.get(name)) ?? NOTHING])
+  const since = performance.now()
+  const outcome = sum([(await run?.(execute)) ?? NOTHING, (await ahead.get(name)) ?? NOTHING])
   total.passed += outcome.passed
   total.failed += outcome.failed
   console.log(`\n=== ${name}\n${outcome.output.trimEnd()}`)
   if (outcome.failed > 0) failed.push(`=== failed: ${name}`, ...failures(outcome.output.split('\n')))
-  const { from = 0, to = 0 } = spans.get(name) ?? {}
-  lines.set(name, `${name.padEnd(11)} ${outcome.passed} passed, ${outcome.failed} failed, from ${from} to ${to} s`)
+  lines.set(name, `${name.padEnd(11)} ${outcome.passed} passed, ${outcome.failed} failed, ${seconds(since)} s`)
 }
 
 async function check(execute: Execute): Promise<Outcome> {
@@ -174,7 +140,9 @@ async function qemu(execute: Execute): Promise<Outcome> {
 async function namespace(): Promise<Outcome> {
   const first = new Set([...ALONE, ...LONGEST])
   const others = files(name => /^(namespace|uml)\//.test(name)).filter(path => !first.has(path))
-  return sum([await alone, await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)])
+  const shared = await tap(execute, [...LONGEST, ...others], NAMESPACE_JOBS)
+  await Promise.all(ahead.values())
+  return sum([shared, await tap(execute, ALONE, 1)])
 }
 
 /** What takes long, and fails seldom when the rest holds: IPv6 alone, and hosts that have nothing else. */
@@ -230,7 +198,6 @@ function files(select: (name: string) => boolean): string[] {
     .map(name => join('test', name))
 }
 
-/** Since the suite began. */
-function seconds(): number {
-  return Math.round((performance.now() - startedAt) / 1_000)
+function seconds(since: number): string {
+  return ((performance.now() - since) / 1_000).toFixed(0)
 }

@@ -41,7 +41,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => pr
 const noSwitch = await OpenVSwitch.cannotRun()
 const noUml = await cannotRunUml()
 const KERNELS: Readonly<Record<string, () => Promise<Column[]>>> = {
-  // They share the processor: a scenario waits most of the time.
+  // Both take turns with the processor: a scenario waits most of the time.
   here: () =>
     inTurns([
       [
@@ -51,8 +51,11 @@ const KERNELS: Readonly<Record<string, () => Promise<Column[]>>> = {
         () => onThisKernel('linux', { families: 'both' }),
         () => onThisKernel('linux', { underlay: 'ipv6' })
       ],
-      [() => onThisKernel('ovs-netdev'), () => onThisKernel('ovs-netdev', { underlay: 'ipv6' })],
-      [() => onThisKernel('ovs-netdev', { families: 'both' })]
+      [
+        () => onThisKernel('ovs-netdev'),
+        () => onThisKernel('ovs-netdev', { families: 'both' }),
+        () => onThisKernel('ovs-netdev', { underlay: 'ipv6' })
+      ]
     ]),
   uml: () => inTurns([[() => inUml('ovs-system'), () => inUml('linux'), () => inUml('bpf')]]),
   qemu: () => inTurns([[() => inQemu('bpf'), () => inQemu('linux')]]),
