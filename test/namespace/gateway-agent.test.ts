@@ -38,7 +38,7 @@ t.test('a container’s egress survives its agent, follows its rate and ends wit
   const [one, two, three] = await lab.containers(['one', 'two', 'three'])
   if (one === undefined || two === undefined || three === undefined) throw new Error('no containers')
   await h1.attach(one, 'red')
-  const first = await one.ping(SERVER, { count: 1 })
+  const first = await one.ping(SERVER, { count: 1, waitMs: 1_000 })
   t.equal(first.received, 1, 'the first packet after attach gets out')
   await h1.attach(two, 'shut')
   t.same(await two.defaultGateways(), [], 'no default route without egress')

@@ -92,18 +92,8 @@ export async function ask(from: string, kind: 'tcp' | 'udp', to: string, waitS =
 
 export const ALL = 'icmp tcp udp'
 
-/** Probes again when some but not all are answered: a busy machine may be late with one. */
-export async function untilWhole(probe: () => Promise<string>): Promise<string> {
-  let answers = await probe()
-  for (let n = 0; n < 3 && answers !== '' && answers !== ALL; n++) answers = await probe()
-  return answers
-}
-
 /** By what an address answers. */
-export const probe = (from: string, to: string, waitMs = 500): Promise<string> =>
-  untilWhole(() => probeOnce(from, to, waitMs))
-
-async function probeOnce(from: string, to: string, waitMs: number): Promise<string> {
+export async function probe(from: string, to: string, waitMs = 500): Promise<string> {
   const [ping, tcp, udp] = await Promise.all([
     countReplies({ namespace: from }, to, { count: 2, waitMs }),
     ask(from, 'tcp', to, waitMs / 1_000),

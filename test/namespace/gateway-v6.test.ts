@@ -37,7 +37,11 @@ t.test(
     const g = await openV6(t, 2, [dual, other, six])
     await serve(t, g.outside.namespace)
     const d1 = await g.attach(dual, { container: 'd1', host: 1, address: '10.1.0.2' })
-    t.equal(await countReplies(d1.container, SERVER_V6, { count: 1 }), 1, 'the first packet after attach')
+    t.equal(
+      await countReplies(d1.container, SERVER_V6, { count: 1, waitMs: 1_000 }),
+      1,
+      'the first packet after attach'
+    )
     const o1 = await g.attach(other, { container: 'o1', host: 1, address: '10.1.0.2' })
     const s1 = await g.attach(six, { container: 's1', host: 1, address: 'fd00:1::2' })
     const d2 = await g.attach(dual, { container: 'd2', host: 2, address: '10.1.0.3' })

@@ -38,7 +38,7 @@ t.test(
   async t => {
     const g = await lab(t, 2)
     const r1 = await g.attach(red, { container: 'r1', host: 1, address: '10.1.0.2' })
-    t.equal(await countReplies(r1.container, SERVER, { count: 1 }), 1, 'the first packet after attach')
+    t.equal(await countReplies(r1.container, SERVER, { count: 1, waitMs: 1_000 }), 1, 'the first packet after attach')
     const b1 = await g.attach(blue, { container: 'b1', host: 1, address: '10.1.0.2' })
     const r2 = await g.attach(red, { container: 'r2', host: 2, address: '10.1.0.3' })
     const all = [r1, b1, r2]

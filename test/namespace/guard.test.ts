@@ -144,7 +144,7 @@ t.test('any change to the tables is repaired, and nothing foreign is touched', {
     t.strictSame(tablesOf(await ruleset(host)), tablesOf(right), 'repaired')
   }
   for (const address of ['10.1.0.3', 'fd00:1::3'])
-    t.equal(await countReplies(containerOf(w, 'a'), address, { count: 1 }), 1)
+    t.equal(await countReplies(containerOf(w, 'a'), address, { count: 1, waitMs: 1_000 }), 1)
 })
 
 t.test('a foreign change to our tables wakes the reconciler', { skip }, async t => {
@@ -174,7 +174,7 @@ t.test('attach and detach leave nothing behind; a changed address replaces the o
     const found6 = (await ruleset(w.lab.host(1))).match(/0xfd0{5}10{23}[78]/g)
     t.strictSame(found6, [`0xfd000001${'0'.repeat(23)}${host.at(-1)}`], 'in each family')
     for (const other of ['10.1.0.2', 'fd00:1::2'])
-      t.equal(await countReplies(c, other, { count: 1 }), 1, 'it may send from the first packet on')
+      t.equal(await countReplies(c, other, { count: 1, waitMs: 1_000 }), 1, 'it may send from the first packet on')
   }
   await driverOf(w, 1).devices.detach(
     detachRequest(makeEndpoint(red, { container: 'c', host: 1, address: '10.1.0.7' }))
@@ -220,8 +220,8 @@ t.test('switched off, both tables are removed and foreign ones stay', { skip }, 
 t.test('tenants with the same addresses may each use their own', { skip }, async t => {
   const w = await openGuardLab(t, { ...PAIR, c: [blue, 1, '10.1.0.2'], d: [blue, 2, '10.1.0.4'] })
   await setGuard(w, PORT)
-  t.equal(await countReplies(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1 }), 1)
-  t.equal(await countReplies(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1 }), 1)
+  t.equal(await countReplies(containerOf(w, 'a'), address(endpointOf(w, 'b')), { count: 1, waitMs: 1_000 }), 1)
+  t.equal(await countReplies(containerOf(w, 'c'), address(endpointOf(w, 'd')), { count: 1, waitMs: 1_000 }), 1)
 })
 
 /** The tables, sorted. */

@@ -172,8 +172,16 @@ async function kernelState(w: DriverLab, host: number, options: { indexes: boole
 t.test('containers reach their own network from the first packet, and no other', { skip }, async t => {
   const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
-  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1 }), 1, 'first packet, network red')
-  t.equal(await countReplies(container(w, 'b1'), '10.1.0.4', { count: 1 }), 1, 'first packet, network blue')
+  t.equal(
+    await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, waitMs: 1_000 }),
+    1,
+    'first packet, network red'
+  )
+  t.equal(
+    await countReplies(container(w, 'b1'), '10.1.0.4', { count: 1, waitMs: 1_000 }),
+    1,
+    'first packet, network blue'
+  )
   t.equal(await countReplies(container(w, 'r1'), '10.1.0.4', { count: 3, waitMs: 1_000 }), 0, 'red does not see blue')
   t.equal(await countReplies(container(w, 'b2'), '10.1.0.3', { count: 3, waitMs: 1_000 }), 0, 'blue does not see red')
 })
@@ -182,7 +190,7 @@ t.test('a packet of the overlay MTU passes, one byte more is refused', { skip },
   const w = await openDriverLab(t, { hosts: 2, endpoints: two })
   await attachAll(t, w)
   t.equal((await driver(w, 1).devices.underlay()).overlayMtu, MTU)
-  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28 }), 1)
+  t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 28, waitMs: 1_000 }), 1)
   t.equal(await countReplies(container(w, 'r1'), '10.1.0.3', { count: 1, size: MTU - 27, waitMs: 1_000 }), 0)
 })
 

@@ -317,5 +317,5 @@ t.test('the redirection of a shaped container does not bypass port security', { 
     await w.shape(shaping)
     t.equal(await arrived(), 0, 'a spoofed address is dropped')
   }
-  t.equal(await countReplies(w.container, '10.1.0.3', { count: 1 }), 1, 'its own address passes')
+  t.equal(await countReplies(w.container, '10.1.0.3', { count: 1, waitMs: 1_000 }), 1, 'its own address passes')
 })
