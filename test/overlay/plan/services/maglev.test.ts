@@ -41,17 +41,21 @@ t.test('each backend has a part that is at most 5 % off, and no slot is without 
 t.test(
   'when a backend goes, hardly any slot of another one changes; when it comes, hardly any but its own',
   async () => {
+    const check = (backends: readonly string[], gone: string): void => {
+      const before = holders(backends)
+      const after = holders(backends.filter(backend => backend !== gone))
+      const moved = before.filter((backend, slot) => backend !== gone && backend !== after[slot]).length
+      if (moved > SLOTS.few * 0.12) throw new Error(`${moved} slots moved with ${backends.length} backends`)
+    }
     fc.assert(
       fc.property(identities(51), fc.nat(), (backends, n) => {
         fc.pre(backends.length > 1)
-        const gone = backends[n % backends.length] ?? ''
-        const before = holders(backends)
-        const after = holders(backends.filter(backend => backend !== gone))
-        const moved = before.filter((backend, slot) => backend !== gone && backend !== after[slot]).length
-        if (moved > SLOTS.few * 0.12) throw new Error(`${moved} slots moved with ${backends.length} backends`)
+        check(backends, backends[n % backends.length] ?? '')
       }),
       { numRuns: 200 }
     )
+    // With a constant distance between the slots that a backend asks for, as the paper has it, 426 move.
+    check(['10.1.0.97 80', '10.1.0.98 80', '10.1.0.154 80'], '10.1.0.154 80')
   }
 )
 
@@ -65,8 +69,9 @@ t.test('the table does not depend on the order, so all hosts have the same', asy
   )
 })
 
-t.test('sizes are prime, so that each backend meets every slot', async t => {
+t.test('sizes are prime and 7 does not divide them less one, so that each backend meets every slot', async t => {
   for (const size of Object.values(SLOTS)) {
+    t.not((size - 1) % 7, 0)
     for (let divisor = 2; divisor * divisor <= size; divisor++)
       if (size % divisor === 0) t.fail(`${size} by ${divisor}`)
   }
