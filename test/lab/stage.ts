@@ -12,6 +12,7 @@ import { LinuxDriver } from '#overlay/linux/driver.ts'
 import { openDatapath } from '#overlay/bpf/open.ts'
 import { OvsDriver } from '#overlay/ovs/driver.ts'
 import { desired, type DesiredHost, type DesiredInput } from '#overlay/plan/network/desired.ts'
+import { vethName } from '#overlay/plan/network/names.ts'
 import { desiredGateways, type DesiredGateways } from '#overlay/plan/gateway/desired-gateway.ts'
 import { runPass } from '#overlay/pass.ts'
 import { vxlanUnderlay } from '#overlay/plan/underlay/underlay.ts'
@@ -189,7 +190,32 @@ export class Stage {
     // The userspace datapath may lose packets while it takes new interfaces in (docs/openvswitch.md).
     if (!agree(counts) && this.plane === 'ovs-netdev') counts = await count()
     if (agree(counts)) return counts[0] ?? 0
-    throw new Error(`of the pings from ${from} to ${addresses.join(' and ')}, ${counts.join(' and ')} are answered`)
+    throw new Error(
+      `of the pings from ${from} to ${addresses.join(' and ')}, ${counts.join(' and ')} are answered\n` +
+        (await this.#countersBetween(from, addresses))
+    )
+  }
+
+  /** Neighbours and counters of both ends of these containers, which tell how far the packets came. */
+  async #countersBetween(from: string, addresses: readonly string[]): Promise<string> {
+    const asked = this.endpoints.filter(
+      ({ containerId }) => containerId === from || this.addresses(containerId).some(one => addresses.includes(one))
+    )
+    const texts: string[] = []
+    for (const endpoint of asked) {
+      const { containerId, ifname } = endpoint
+      const inside = this.container(containerId).namespace
+      const outside = this.lab.host(this.hostOf(endpoint)).namespace
+      for (const [namespace, what] of [
+        [inside, 'neigh'],
+        [inside, `link show ${ifname}`],
+        [outside, `link show ${vethName(containerId, ifname)}`]
+      ] as const) {
+        const { stdout } = await run('ip', ['-n', namespace, '-s', ...what.split(' ')])
+        texts.push(`${containerId}: ${what}\n${stdout}`)
+      }
+    }
+    return texts.join('\n')
   }
 
   /** Of its network's IPv6 subnet. */
