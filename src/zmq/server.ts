@@ -144,7 +144,7 @@ export class ZmqServer {
       await server.#bind()
       await server.#zap.start()
     } catch (err) {
-      server.#close()
+      await server.#close()
       throw err
     }
     server.#requests.subscribe()
@@ -159,7 +159,7 @@ export class ZmqServer {
     await this.#work.settled()
     await this.#sending
     await this.#answers.stop()
-    this.#close()
+    await this.#close()
   }
 
   async #bind(): Promise<void> {
@@ -179,9 +179,9 @@ export class ZmqServer {
     }
   }
 
-  #close(): void {
+  async #close(): Promise<void> {
     for (const socket of [this.#requests, this.#rpc, this.#events]) socket.close()
-    this.#zap.close()
+    await this.#zap.close()
   }
 
   async #readRequests(): Promise<void> {

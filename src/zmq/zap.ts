@@ -15,6 +15,7 @@ export class ZapHandler {
   readonly #socket = new Reply()
   readonly #allowed: ReadonlySet<string> | null
   readonly #onAdmit: (domain: string) => void
+  #bound = false
 
   /**
    * One handler per process. @param p.allowedKeys null: no key is needed
@@ -27,10 +28,15 @@ export class ZapHandler {
 
   async start(): Promise<void> {
     await this.#socket.bind(ADDRESS)
+    this.#bound = true
     void this.#serve()
   }
 
-  close(): void {
+  /** Frees the address first: the library does it some time after a socket is closed. */
+  async close(): Promise<void> {
+    const wasBound = this.#bound
+    this.#bound = false
+    if (wasBound) await this.#socket.unbind(ADDRESS)
     this.#socket.close()
   }
 
