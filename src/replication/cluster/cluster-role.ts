@@ -272,10 +272,21 @@ export class ClusterRole {
 
   async #enter(origin: Origin): Promise<void> {
     await this.#replica.rewind(origin.configuration)
-    const removedAt = this.#options.applied.index < this.#removedAt ? this.#removedAt : null
-    const role = await this.#roles.make({ origin, incarnation: this.#incarnation, removedAt })
+    const role = await this.#roles.make({ origin, incarnation: this.#incarnation, removedAt: this.#unloggedRemoval() })
     this.#role = role
     if (role.kind === 'follower') role.start()
+  }
+
+  /**
+   * The index at which this host is known to be removed, if its own log does not reach it: other servers said so, or it has
+   * applied its removal, which a majority had on disk, and its own disk had not.
+   */
+  #unloggedRemoval(): LogIndex | null {
+    const { applied, self } = this.#options
+    const { durable } = this.#replica.storage.recovered
+    const isRemoved = !takesPart(applied.configuration, { self, incarnation: this.#incarnation })
+    const removedAt = isRemoved && applied.index > this.#removedAt ? applied.index : this.#removedAt
+    return durable.commitIndex < removedAt ? removedAt : null
   }
 
   async #leave(): Promise<void> {

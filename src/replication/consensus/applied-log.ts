@@ -70,19 +70,21 @@ export class AppliedLog {
     return this.#meta.configuration
   }
 
-  /** Sets the configuration before the next entry, when the log is read again. */
+  /** Sets the configuration before the first entry. Later the state knows it: a log that is read again may end before it. */
   begin(configuration: Configuration): void {
-    this.#meta = { ...this.#meta, configuration }
+    if (this.index === 0) this.#meta = { ...this.#meta, configuration }
   }
 
   /** Applies committed entries in order; skips those that were applied before. @returns an outcome each */
   apply(entries: readonly Entry[]): AppliedEntry[] {
+    const before = this.index
     const results = entries.map(entry => ({
       index: entry.index,
       term: entry.term,
       outcome: this.#applyOne(entry)
     }))
-    this.begin(configurationAfter(this.configuration, entries))
+    const fresh = entries.filter(({ index }) => index > before)
+    this.#meta = { ...this.#meta, configuration: configurationAfter(this.configuration, fresh) }
     if (entries.length > 0) this.#machine.applied(this.index)
     return results
   }

@@ -125,6 +125,36 @@ t.test('a server that was removed while it was down learns of it from the others
   t.same(callsOldStateCurrent, [], 'what it had applied before it was removed is not current')
 })
 
+t.test(
+  'a server whose disk lags behind what it has applied becomes a client, although nothing follows its removal',
+  async t => {
+    const cluster = await MemoryCluster.founded(t, { servers: 4 })
+    const gone = cluster.hosts.find(host => host !== cluster.leader())
+    if (gone === undefined) throw new Error('no follower')
+    // Until it has noted that all of its entries are committed.
+    await cluster.advance(5_000)
+    let release = (): void => undefined
+    const held = new Promise<void>(resolve => {
+      release = resolve
+    })
+    gone.disk.afterEach = () => held
+    await cluster.settle(cluster.leading.replicator.cluster.removeServer(gone.peer))
+    const { appliedIndex } = cluster.leading.state
+    await cluster.until('it has applied its removal', () => gone.state.appliedIndex === appliedIndex)
+    release()
+    await cluster.until('it is a client', () => roleOf(gone) === 'client', 10_000)
+    t.equal(cluster.leading.state.appliedIndex, appliedIndex, 'no entry came after it')
+    await cluster.until('it follows', () => gone.replicator.log.current)
+    const { index } = await cluster.settle(gone.replicator.log.propose(create('red')))
+    await cluster.until('all agree', () => cluster.agrees())
+    t.equal(gone.state.appliedIndex, index)
+    await cluster.settle(gone.stop())
+    await gone.start()
+    t.equal(roleOf(gone), 'client', 'also after a restart')
+    t.same(gone.fatal, [])
+  }
+)
+
 t.test('a voter that is cut off stays a voter: it has not learned of a removal', async t => {
   const cluster = await MemoryCluster.founded(t)
   const [host] = cluster.hosts
