@@ -5,6 +5,7 @@ import { closeSync } from 'node:fs'
 import { familyOf, isIpv4 } from '#model/ip.ts'
 import { VxmeshError } from '#model/errors.ts'
 import { isLinkLocalIpv6 } from '#model/ipv6.ts'
+import type { Clock } from '#platform/clock.ts'
 import { disableChecksumOffload, hasChecksumOffload } from '#platform/ethtool.ts'
 import { errnoOf } from '#platform/netlink-error.ts'
 import { NetlinkSocket } from '#platform/netlink-socket.ts'
@@ -41,9 +42,12 @@ import {
 } from './container-addresses.ts'
 import type { Removal } from '../kernel/removal.ts'
 
+/** A moment, on a busy kernel; an interface whose container sets it down meanwhile never runs. */
+const RUNNING_MS = 1_000
+
 /** See Devices.attach. On failure it deletes what it created. */
 export async function attachContainer(
-  host: AttachHost & { readonly removal: Removal },
+  host: AttachHost & { readonly removal: Removal; readonly clock: Clock },
   request: AttachRequest
 ): Promise<AttachResult> {
   const { kernel, support, carrier, admit } = host
@@ -57,11 +61,13 @@ export async function attachContainer(
       const stale = staleLink(target)
       if (stale !== null) await host.removal.depart([{ ifindex: stale, name: request.hostInterface }])
       const found = readLink(kernel.socket, request.hostInterface)
-      if (found !== null && staleLink(target) === null) {
-        completePair(target, found)
-        return { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
-      }
-      return createPair(target)
+      const isComplete = found !== null && staleLink(target) === null
+      if (isComplete) completePair(target, found)
+      const result = isComplete
+        ? { created: false, hostInterface: request.hostInterface, ifindex: found.ifindex }
+        : createPair(target)
+      if (target.carrier === 'bridge') await untilRunning(host.clock, target, result.ifindex)
+      return result
     } finally {
       inside.close()
     }
@@ -69,6 +75,22 @@ export async function attachContainer(
     closeSync(netnsFd)
   }
 }
+
+/**
+ * The kernel begins to send on an interface, and lets its bridge forward, a moment after it is up (link watch); before that it
+ * drops packets. Asking for a link makes kernels from 6.8 on do it at once.
+ */
+async function untilRunning(
+  clock: Clock,
+  { kernel, inside, request }: Pick<AttachTarget, 'kernel' | 'inside' | 'request'>,
+  ifindex: number
+): Promise<void> {
+  const runs = (): boolean => [readLink(kernel.socket, ifindex), readLink(inside, request.ifname)].every(isRunning)
+  for (const until = clock.nowMs() + RUNNING_MS; !runs() && clock.nowMs() < until;) await clock.sleep(1)
+}
+
+/** One that is gone is waited for no longer. */
+const isRunning = (link: LinkInfo | null): boolean => link?.running !== false
 
 /** @throws ERR_NETNS if the namespace is that of a vxmesh host (this one or another on the machine) or of a router */
 function refuseForeignNetns({ kernel, inside, netnsFd, request }: AttachTarget): void {

@@ -66,8 +66,9 @@ export class LinuxDevices implements Devices {
   async attach(request: AttachRequest, desired: () => DesiredHost = () => NOTHING): Promise<AttachResult> {
     const { hostInterface: device, mac, addresses, vni } = request
     const port = { device, mac, addresses: addresses.map(({ address }) => address) }
+    const { removal, clock } = this.#host
     if (this.#host.programs() === null) await this.#host.guard()?.admit(port)
-    const result = await attachContainer({ ...this.#attachHost(), removal: this.#host.removal }, request)
+    const result = await attachContainer({ ...this.#attachHost(), removal, clock }, request)
     this.#host.networks.set(result.ifindex, vni)
     try {
       await this.#connector?.connect(request, desired())

@@ -31,6 +31,7 @@ export const AF_BRIDGE = 7
 export const AF_INET6 = 10
 
 export const IFF_UP = 0x1
+export const IFF_RUNNING = 0x40
 
 export const IFLA_ADDRESS = 1
 export const IFLA_IFNAME = 3

@@ -39,6 +39,8 @@ export type LinkInfo = {
   readonly mtu: number
   readonly mac: Mac | null
   readonly up: boolean
+  /** Up, with a carrier, and the kernel has begun to send: its queue is active and its bridge forwards. */
+  readonly running: boolean
   /** Ifindex of its bridge; 0 for none. */
   readonly master: number
   /** Of a veth: ifindex of its peer, in the namespace with the id `linkNetnsId` (null: the reader's own). */
@@ -73,6 +75,7 @@ export function decodeLink(payload: Uint8Array): LinkInfo | null {
     mtu: 0,
     mac: null,
     up: (view.getUint32(8, true) & k.IFF_UP) !== 0,
+    running: (view.getUint32(8, true) & k.IFF_RUNNING) !== 0,
     master: 0,
     link: 0,
     linkNetnsId: null,
