@@ -188,7 +188,7 @@ export const HOST_MUTANTS: readonly SourceMutant[] = [
     name: 'configuration-not-applied',
     bug: 'the configuration of an applied entry is ignored',
     file: `${CONSENSUS}/applied-log.ts`,
-    find: 'this.begin(configurationAfter(this.configuration, entries))',
+    find: 'this.#meta = { ...this.#meta, configuration: configurationAfter(this.configuration, fresh) }',
     replace: ''
   },
   {
