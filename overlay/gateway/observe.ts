@@ -1,6 +1,6 @@
 // Observes which router namespaces and devices of this host are ours, and the host's uplinks, underlay prefixes and routes.
 
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import type { Vni } from '#model/ids.ts'
 import { familyOf, isIpv4, networkOf, subnetContains, type Ip, type Subnet } from '#model/ip.ts'
 import { isAbandonedName, listNetnsNames, namedNetns } from '#platform/named-netns.ts'
@@ -203,26 +203,29 @@ type NameState = 'ours' | 'free' | 'empty' | 'unreadable' | 'others'
 
 function nameState(name: string, vni: Vni, hostNetns: number): NameState {
   const path = namedNetns(name)
-  const file = statSync(path, { throwIfNoEntry: false })
-  if (file === undefined) return 'free'
-  if (!isNamespace(path)) {
+  try {
+    const file = statSync(path, { throwIfNoEntry: false })
+    if (file === undefined) return 'free'
+    if (isNamespace(path)) return namespaceState(path, vni, hostNetns)
     // A leftover file, unless another process is about to mount a namespace on it, or has just unmounted one.
     const isOld = file.isFile() && file.size === 0 && Date.now() - file.mtimeMs > BEING_NAMED_MS
     return isOld && isAbandonedName(name) ? 'empty' : 'others'
-  }
-  try {
-    return withNetns(path, fd => {
-      const socket = NetlinkSocket.open(`/proc/thread-self/fd/${fd}`)
-      try {
-        const links = readLinks(socket, getLinks())
-        const mark = links.find(link => link.name === 'lo')?.alias ?? ''
-        if (mark === routerMark(vni, hostNetns)) return 'ours'
-        return isRouterMark(mark, vni) && links.length === 1 ? 'free' : 'others'
-      } finally {
-        socket.close()
-      }
-    })
   } catch {
-    return 'unreadable'
+    // Another process may remove a name between any two of these steps.
+    return existsSync(path) ? 'unreadable' : 'free'
   }
+}
+
+function namespaceState(path: string, vni: Vni, hostNetns: number): NameState {
+  return withNetns(path, fd => {
+    const socket = NetlinkSocket.open(`/proc/thread-self/fd/${fd}`)
+    try {
+      const links = readLinks(socket, getLinks())
+      const mark = links.find(link => link.name === 'lo')?.alias ?? ''
+      if (mark === routerMark(vni, hostNetns)) return 'ours'
+      return isRouterMark(mark, vni) && links.length === 1 ? 'free' : 'others'
+    } finally {
+      socket.close()
+    }
+  })
 }

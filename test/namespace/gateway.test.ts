@@ -1,8 +1,11 @@
 // Router namespaces on real kernels: hosts with a second uplink, one process. ip(8), nft(8) and ping(8) are the oracle.
 
+import { once } from 'node:events'
 import { existsSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
 import type { Vni } from '#model/ids.ts'
+import { findRouter } from '#overlay/gateway/observe.ts'
 import { routerNames } from '#overlay/plan/gateway/desired-gateway.ts'
 import { namedNetns } from '#platform/named-netns.ts'
 import { isNamespace } from '#platform/netns.ts'
@@ -313,6 +316,35 @@ t.test('a name without a namespace, left by a killed agent, is deleted', { skip 
   t.notOk(existsSync(left))
   for (const [why, file] of Object.entries(others)) t.ok(existsSync(file), why)
   await settled(t, g)
+})
+
+t.test('a name that another process makes and removes while it is looked at is no error', { skip }, async t => {
+  const vni = 0xfade08 as Vni
+  const [name] = routerNames(vni, 1)
+  const file = namedNetns(name)
+  const churn = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    const { rmSync, writeFileSync } = require('node:fs')
+    let times = 0
+    for (const end = Date.now() + 20_000; Atomics.load(workerData.stop, 0) === 0 && Date.now() < end; times++) {
+      writeFileSync(workerData.file, '')
+      rmSync(workerData.file)
+    }
+    parentPort.postMessage(times)`
+  const stop = new Int32Array(new SharedArrayBuffer(4))
+  const worker = new Worker(churn, { eval: true, workerData: { stop, file } })
+  const churned = once(worker, 'message')
+  t.teardown(() => rmSync(file, { force: true }))
+  try {
+    await waitFor('the name exists', () => existsSync(file))
+    let found = 0
+    for (let n = 0; n < 20_000; n++) if (findRouter(vni, 1) !== null) found++
+    t.equal(found, 0)
+  } finally {
+    Atomics.store(stop, 0, 1)
+    const [times] = (await churned) as [number]
+    t.ok(times > 100, `made and removed ${times} times`)
+  }
 })
 
 t.test('a mounted name that is no network namespace is left alone and reported', { skip }, async t => {
