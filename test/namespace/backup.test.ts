@@ -7,7 +7,7 @@ import t from 'tap'
 import type { EndpointView, HostView, NetworkView, SnapshotView, StatusView } from '#model/views.ts'
 import type { LabHost } from '../lab/host.ts'
 import { Lab } from '../lab/lab.ts'
-import { waitFor } from '../lab/wait.ts'
+import { waitFor, waitForState } from '../lab/wait.ts'
 
 if (process.getuid?.() !== 0) {
   t.plan(0, 'needs root: network namespaces')
@@ -54,9 +54,10 @@ t.test('a backup holds everything that was acknowledged, whichever host saves it
     const saved = await host.cliJson<SnapshotView>('snapshot', 'save', file)
     t.match(saved, { networks: (await networks(second)).length, endpoints: 4, hosts: 3 }, host.name)
   }
-  before = { networks: await networks(first), endpoints: await endpoints(first), status: await first.status() }
   const inspected = await first.cliJson<SnapshotView>('snapshot', 'inspect', file)
-  t.match(inspected, { cluster: before.status.cluster, servers: ['h1', 'h2', 'h3'], digest: before.status.digest })
+  const status = await waitForState('this host has all that was saved', () => first.status(), { digest: inspected.digest })
+  before = { networks: await networks(first), endpoints: await endpoints(first), status }
+  t.match(inspected, { cluster: status.cluster, servers: ['h1', 'h2', 'h3'] })
 })
 
 t.test('without a majority a save fails, and --stale saves what this host has', async t => {
