@@ -55,7 +55,9 @@ t.test('a backup holds everything that was acknowledged, whichever host saves it
     t.match(saved, { networks: (await networks(second)).length, endpoints: 4, hosts: 3 }, host.name)
   }
   const inspected = await first.cliJson<SnapshotView>('snapshot', 'inspect', file)
-  const status = await waitForState('this host has all that was saved', () => first.status(), { digest: inspected.digest })
+  const status = await waitForState('this host has all that was saved', () => first.status(), {
+    digest: inspected.digest
+  })
   before = { networks: await networks(first), endpoints: await endpoints(first), status }
   t.match(inspected, { cluster: status.cluster, servers: ['h1', 'h2', 'h3'] })
 })
