@@ -142,9 +142,9 @@ export class ZmqServer {
     const server = new ZmqServer(options)
     try {
       await server.#bind()
-      await server.#zap.start()
+      await server.#zap.start(options.clock)
     } catch (err) {
-      await server.#close()
+      server.#close()
       throw err
     }
     server.#requests.subscribe()
@@ -159,7 +159,7 @@ export class ZmqServer {
     await this.#work.settled()
     await this.#sending
     await this.#answers.stop()
-    await this.#close()
+    this.#close()
   }
 
   async #bind(): Promise<void> {
@@ -179,9 +179,9 @@ export class ZmqServer {
     }
   }
 
-  async #close(): Promise<void> {
+  #close(): void {
     for (const socket of [this.#requests, this.#rpc, this.#events]) socket.close()
-    await this.#zap.close()
+    this.#zap.close()
   }
 
   async #readRequests(): Promise<void> {

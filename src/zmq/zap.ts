@@ -3,9 +3,13 @@
 // an HTTP request, as ZMTP 1.0, and refuses that version when a handler is set.
 
 import { Reply } from 'zeromq'
+import type { Clock } from '#platform/clock.ts'
+import { isErrno } from '#platform/storage-error.ts'
 
 const ADDRESS = 'inproc://zeromq.zap.01'
 const VERSION = '1.0'
+/** How long a closed socket may keep the address; usually some milliseconds. */
+const [FREED_MS, RETRY_MS] = [2_000, 5]
 
 /** Base85 of ZeroMQ RFC 32. */
 const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#'
@@ -15,7 +19,6 @@ export class ZapHandler {
   readonly #socket = new Reply()
   readonly #allowed: ReadonlySet<string> | null
   readonly #onAdmit: (domain: string) => void
-  #bound = false
 
   /**
    * One handler per process. @param p.allowedKeys null: no key is needed
@@ -26,17 +29,22 @@ export class ZapHandler {
     this.#onAdmit = p.onAdmit
   }
 
-  async start(): Promise<void> {
-    await this.#socket.bind(ADDRESS)
-    this.#bound = true
+  /** Waits for the address while a handler that was closed before still has it. @throws Error with code EADDRINUSE */
+  async start(clock: Pick<Clock, 'nowMs' | 'sleep'>): Promise<void> {
+    for (const until = clock.nowMs() + FREED_MS; ;) {
+      try {
+        await this.#socket.bind(ADDRESS)
+        break
+      } catch (err) {
+        if (!isErrno(err, 'EADDRINUSE') || clock.nowMs() >= until) throw err
+        await clock.sleep(RETRY_MS)
+      }
+    }
     void this.#serve()
   }
 
-  /** Frees the address first: the library does it some time after a socket is closed. */
-  async close(): Promise<void> {
-    const wasBound = this.#bound
-    this.#bound = false
-    if (wasBound) await this.#socket.unbind(ADDRESS)
+  /** The library frees the address a moment later. Unbinding it before makes libzmq abort while a client is let in. */
+  close(): void {
     this.#socket.close()
   }
 
