@@ -28,6 +28,8 @@ import { probePort } from './probes.ts'
 const MAX_CONCURRENT = 16
 /** No further host is probed after this; probing one takes at most 4 s. */
 const BEGIN_MS = 5_000
+/** An election usually ends within this time. */
+const [ELECTION_MS, LOOK_MS] = [2_000, 50]
 /** A larger state is not recounted: that would block the agent for a tenth of a second. */
 const MAX_RECOUNTED = 50_000
 
@@ -56,7 +58,7 @@ export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
   const { members } = directory
   const others = members.filter(member => member.peerId !== self && member.status !== 'left')
   const here = { address: config.bind }
-  const [peers, ownPorts, serf, voters] = await Promise.all([
+  const [peers, ownPorts, serf, voters, leader] = await Promise.all([
     gatherPeers(sources, others),
     Promise.all([
       probePort('serf', config.bind, { ...here, port: config.serf.port }),
@@ -66,9 +68,9 @@ export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
       stats => ({ running: true, encrypted: stats['serf']?.['encrypted'] === 'true', keyed: !config.insecure }),
       (err: unknown) => asVxmeshError(err).message
     ),
-    cluster.peers().catch(() => [])
+    cluster.peers().catch(() => []),
+    findLeader(sources)
   ])
-  const { leader } = log.status()
   const { drift, degraded, repaired } = reconciler.status()
   const { overheadBytes } = vxlanUnderlay(config.overlay.vtep)
   return {
@@ -101,6 +103,13 @@ export async function gatherMesh(sources: MeshSources): Promise<MeshFacts> {
     fullPassAgeMs: reconciler.fullPassAgeMs,
     duplicates: duplicates(members.filter(({ status }) => status === 'alive'))
   }
+}
+
+/** Waits for the end of an election; null if none ends in time. */
+async function findLeader({ clock, log }: Pick<MeshSources, 'clock' | 'log'>): Promise<PeerId | null> {
+  const untilMs = clock.nowMs() + ELECTION_MS
+  while (log.status().leader === null && clock.nowMs() < untilMs) await clock.sleep(LOOK_MS)
+  return log.status().leader
 }
 
 async function gatherPeers(sources: MeshSources, others: readonly Member[]): Promise<readonly PeerFacts[]> {
